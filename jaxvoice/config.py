@@ -1,0 +1,131 @@
+"""Configurations: frozen dataclasses with a JSON round trip that does not guess.
+
+A config class is a frozen dataclass whose fields are numbers, strings, booleans, `None`, paths, literals, tuples of these, or
+other config classes. It checks itself in `__post_init__` and raises `ConfigError` with the fix in the message.
+"""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jaxvoice.errors import ConfigError
+
+
+Config = TypeVar("Config")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The fields of `config`, nested, as values that JSON can hold (tuples become lists, paths strings)."""
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "config") -> Config:
+    """Build a `cls` from what `to_dict` gave; keys that are absent take their defaults.
+
+    **Raises:** `ConfigError` for an unknown key (naming the nearest known one), a missing required key, or a value of
+    the wrong type, each with its dotted place below `where`.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where} should be a table of {cls.__name__} fields, got {data!r}.")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
+    hints = typing.get_type_hints(cls)
+    for key in data:
+        if key not in fields:
+            raise ConfigError(f"{where} has an unknown key {key!r}{_nearest(key, fields)}.")
+    missing = [
+        name
+        for name, field in fields.items()
+        if name not in data and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigError(f"{where} lacks {', '.join(map(repr, missing))}; add it to build a {cls.__name__}.")
+    return cls(**{key: _typed(hints[key], value, f"{where}.{key}") for key, value in data.items()})
+
+
+def _nearest(key: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(known)}"
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    """`value` as the type `hint` asks for, converting only what JSON cannot say (tuples, paths, ints as floats)."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        failures = []
+        for option in args:
+            if option is not type(None):
+                try:
+                    return _typed(option, value, where)
+                except ConfigError as failure:
+                    failures.append(failure)
+        raise failures[0]
+    if origin is typing.Literal:
+        if value in args:
+            return value
+        raise ConfigError(f"{where} should be one of {', '.join(map(repr, args))}, got {value!r}.")
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where} should be a list, got {value!r}.")
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(_typed(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        if len(value) != len(args):
+            raise ConfigError(f"{where} should have {len(args)} items, got {value!r}.")
+        return tuple(_typed(arg, item, f"{where}[{i}]") for i, (arg, item) in enumerate(zip(args, value, strict=True)))
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):  # pyright: ignore[reportArgumentType]
+            return value
+        return from_dict(hint, value, where)  # pyright: ignore[reportArgumentType]
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is not Any and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
+        raise ConfigError(f"{where} should be of type {hint.__name__}, got {value!r}.")
+    return value
+
+
+def save_json(config: Any, path: Path) -> None:
+    """Write `config` to `path` as indented JSON."""
+    path.write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
+
+
+def load_json(cls: type[Config], path: Path) -> Config:
+    """Read a `cls` from the JSON file at `path`; raises `ConfigError` naming the file and what is wrong in it."""
+    return from_dict(cls, read_json(path), where=str(path))
+
+
+def read_json(path: Path) -> Any:
+    """The content of the JSON file at `path`; raises `ConfigError` if it is missing or is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as failure:
+        raise ConfigError(f"{path} cannot be read ({failure.strerror}); check the path.") from failure
+    except ValueError as failure:
+        raise ConfigError(f"{path} is not valid JSON ({failure}); restore it or write it again.") from failure
+
+
+def differences(left: Any, right: Any, prefix: str = "") -> list[str]:
+    """Lines `name: left value != right value` for every field in which two configs of one class differ."""
+    lines = []
+    for field in dataclasses.fields(left):
+        a, b = getattr(left, field.name), getattr(right, field.name)
+        if dataclasses.is_dataclass(a) and type(a) is type(b):
+            lines += differences(a, b, f"{prefix}{field.name}.")
+        elif a != b:
+            lines.append(f"{prefix}{field.name}: {a!r} != {b!r}")
+    return lines

@@ -1,0 +1,41 @@
+"""The errors jaxvoice raises on purpose.
+
+Every message says what is wrong, the offending value and what to do about it. The command line prints them as one line
+and exits with code 2; anything that is not a `JaxvoiceError` is a bug and keeps its traceback.
+"""
+
+
+class JaxvoiceError(Exception):
+    """Base of every error that jaxvoice raises on purpose."""
+
+
+class ConfigError(JaxvoiceError, ValueError):
+    """A configuration is inconsistent, or a configuration file cannot be read."""
+
+
+class ShapeError(JaxvoiceError, ValueError):
+    """An array has the wrong shape, rate or value range for what it is given to."""
+
+
+class AudioError(JaxvoiceError, ValueError):
+    """An audio file cannot be read or written, or its content cannot be used."""
+
+
+class DataError(JaxvoiceError):
+    """A corpus is missing, empty, or holds nothing that can be used."""
+
+
+class MelError(JaxvoiceError, ValueError):
+    """A mel spectrogram does not follow the mel contract of the model it is given to."""
+
+
+class CheckpointError(JaxvoiceError):
+    """A model folder or run folder is missing, damaged, or belongs to another configuration."""
+
+
+class TrainingError(JaxvoiceError):
+    """Training cannot go on, for example because losses stay non-finite."""
+
+
+class MissingExtraError(JaxvoiceError, ImportError):
+    """An optional dependency is needed; the message names the extra that brings it."""

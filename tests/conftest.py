@@ -1,0 +1,27 @@
+"""Strictness for every test: no silent promotion, no warning, and several devices to be parallel on."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def real_clips() -> Path:
+    """Folder of real corpora (`LJSpeech-1.1`, `vctk`); tests that ask for it are skipped where it is missing."""
+    root = Path(os.environ.get("JAXVOICE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (root / "LJSpeech-1.1" / "metadata.csv").exists():
+        pytest.skip(f"real clips not found under {root}; set JAXVOICE_DATA to a folder holding LJSpeech-1.1")
+    return root
