@@ -1,0 +1,160 @@
+"""Audio files in and out: one channel, float32, at any sample rate."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from jaxvoice.data.truncation import missing_bytes
+from jaxvoice.errors import AudioError, ShapeError
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What an audio file holds: its own sample rate (Hz), channels, frames (samples per channel) and sample format."""
+
+    sample_rate: int
+    channels: int
+    frames: int
+    subtype: str
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self.sample_rate
+
+
+@dataclass(frozen=True)
+class Audio:
+    """A waveform: `samples` (samples,) float32 with full scale at 1, `sample_rate` in Hz, and what its file held."""
+
+    samples: Float32[np.ndarray, " samples"]
+    sample_rate: int
+    source: AudioInfo | None = None
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.sample_rate
+
+
+def read_audio(path: str | Path, sample_rate: int | None = None) -> Audio:
+    """Read a WAV, FLAC, OGG or MP3 file: channels averaged to one, resampled to `sample_rate` (Hz) if given.
+
+    Sixteen-bit samples come out as their integer over 32768, which no peak rule changes.
+
+    **Raises:** `AudioError` if the file is missing, empty, truncated, not audio, holds no samples, or NaN or infinity.
+    An MP3 file that does not state its length cannot be seen to be truncated.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"{path} is missing or is not a file; check the path.")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path} is empty (0 bytes); copy or record it again.")
+    samples, info = _decode(path)
+    if info.frames == 0:
+        raise AudioError(f"{path} is zero-length: its header is right but it holds no samples; record it again.")
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        bad = int(np.count_nonzero(~np.isfinite(mono)))
+        raise AudioError(f"{path} holds NaN or infinity in {bad} of {len(mono)} samples; export it again.")
+    mono = np.ascontiguousarray(mono, dtype=np.float32)
+    if sample_rate is not None and sample_rate != info.sample_rate:
+        mono = resample(mono, info.sample_rate, sample_rate)
+    return Audio(mono, sample_rate or info.sample_rate, info)
+
+
+def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioInfo]:
+    import soundfile
+
+    try:
+        missing = missing_bytes(path)
+        if missing:
+            raise AudioError(f"{path} is truncated: at least its last {missing} bytes are missing; copy it again.")
+        with soundfile.SoundFile(path) as file:
+            promised, rate, channels, subtype = file.frames, file.samplerate, file.channels, file.subtype
+            samples = file.read(dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as failure:
+        reason = failure.error_string.strip().rstrip(".")
+        raise AudioError(
+            f"{path} is not audio that can be read, or is damaged ({reason}); convert it to WAV or FLAC."
+        ) from failure
+    except OSError as failure:
+        raise AudioError(f"{path} cannot be opened ({failure.strerror}); check its permissions.") from failure
+    if len(samples) < promised:
+        raise AudioError(
+            f"{path} is truncated: it holds {len(samples)} of the {promised} samples it promises; copy it again."
+        )
+    return samples, AudioInfo(rate, channels, len(samples), subtype)
+
+
+def audio_info(path: str | Path) -> AudioInfo:
+    """Read only the header of an audio file; `AudioError` if it is missing or not audio."""
+    import soundfile
+
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, OSError) as failure:
+        raise AudioError(f"{path} is missing, or not audio that can be read ({failure}); check the file.") from failure
+    return AudioInfo(info.samplerate, info.channels, info.frames, info.subtype)
+
+
+def resample(
+    samples: Float[np.ndarray, " samples"], from_rate: int, to_rate: int
+) -> Float32[np.ndarray, " resampled_samples"]:
+    """Change the sample rate (Hz) with soxr's high quality filter, as `librosa.resample` does by default.
+
+    The result has `ceil(samples * to_rate / from_rate)` samples.
+
+    **Raises:** `AudioError` for a rate below 1.
+    """
+    import soxr
+
+    if from_rate < 1 or to_rate < 1:
+        raise AudioError(f"Cannot resample from {from_rate} Hz to {to_rate} Hz; both rates must be positive.")
+    if from_rate == to_rate:
+        return np.asarray(samples, dtype=np.float32)
+    length = -(-len(samples) * to_rate // from_rate)
+    result = soxr.resample(np.ascontiguousarray(samples, dtype=np.float32), from_rate, to_rate, quality="HQ")
+    return np.pad(result[:length], (0, max(0, length - len(result))))
+
+
+def write_wav(path: str | Path, samples: Any, sample_rate: int, subtype: Literal["PCM_16", "FLOAT"] = "PCM_16") -> None:
+    """Write `samples` (samples,), full scale at 1, as a mono WAV file of 16-bit integers or 32-bit floats.
+
+    Sixteen-bit samples are rounded and clipped to [-32768, 32767] instead of wrapping around. A file that was there
+    before stays as it is unless the new one is complete.
+
+    **Raises:** `AudioError` for NaN, infinity, no samples, another `subtype`, or a path that cannot be written;
+    `ShapeError` if `samples` is not one-dimensional.
+    """
+    import soundfile
+
+    path = Path(path)
+    waveform = np.asarray(samples, dtype=np.float32)
+    if waveform.ndim != 1:
+        raise ShapeError(f"{path}: expected samples of shape (samples,), got {waveform.shape}; write one channel.")
+    if waveform.size == 0:
+        raise AudioError(f"{path}: there are no samples to write.")
+    if not np.isfinite(waveform).all():
+        bad = int(np.count_nonzero(~np.isfinite(waveform)))
+        raise AudioError(f"{path}: {bad} of {waveform.size} samples are NaN or infinite; nothing was written.")
+    if subtype == "PCM_16":
+        waveform = np.clip(np.rint(waveform * np.float32(32768)), -32768, 32767).astype(np.int16)
+    elif subtype != "FLOAT":
+        raise AudioError(f"{path}: unknown sample format {subtype!r}; use 'PCM_16' or 'FLOAT'.")
+    if path.is_dir():
+        raise AudioError(f"{path} is a folder; give the name of a WAV file.")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            soundfile.write(file, waveform, sample_rate, format="WAV", subtype=subtype)
+        partial.replace(path)
+    except (OSError, soundfile.SoundFileError) as failure:
+        reason = getattr(failure, "strerror", None) or failure
+        raise AudioError(
+            f"{path} cannot be written ({reason}); check that its folder exists, is writable and has space."
+        ) from failure
+    finally:
+        partial.unlink(missing_ok=True)

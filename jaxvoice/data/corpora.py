@@ -1,0 +1,106 @@
+"""Find the utterances of a speech corpus on disk."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jaxvoice.data import layouts
+from jaxvoice.data.layouts import Utterance
+from jaxvoice.errors import DataError
+
+Kind = Literal["ljspeech", "vctk", "folder", "filelist", "pairs"]
+KINDS: tuple[Kind, ...] = ("ljspeech", "vctk", "folder", "filelist", "pairs")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The utterances found under `root`, in a fixed order, and how they were laid out.
+
+    `validation_ids` are those the corpus itself holds out (a `validation.txt`); empty where it does not say.
+    """
+
+    kind: Kind
+    root: Path
+    utterances: tuple[Utterance, ...]
+    validation_ids: frozenset[str] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """The names of the speakers, sorted; empty where the layout does not tell speakers apart."""
+        return tuple(sorted({utterance.speaker for utterance in self.utterances} - {""}))
+
+
+def find_corpus(root: str | Path, kind: Kind | Literal["auto"] = "auto", audio_dir: str | Path | None = None) -> Corpus:
+    """List the utterances of the corpus at `root`; no audio is opened.
+
+    - `ljspeech`: `metadata.csv` (`id|text|normalised text`, and a speaker as fourth field if there is one) and `wavs/`.
+    - `vctk`: `<speaker>/<utterance>`, also below `wav48_silence_trimmed/` or `wav48/` with texts in `txt/`; of two
+      microphones the first.
+    - `filelist`: a text file, one utterance per line, the file's stem before the first `|`, its audio in `audio_dir`,
+      else in `wavs/` beside the list or beside the list itself; or a folder with `training.txt` and `validation.txt`.
+    - `pairs`: `mels/*.npy` and audio of the same stem in `audio_dir`, else in `wavs/`, `audio/` or `root`.
+    - `folder`: every audio file below `root`; the first folder on the way is taken as the speaker.
+
+    Audio that a list names and that is not there is listed all the same, so that the preflight reports it.
+
+    **Raises:** `DataError`, naming what was looked for, if nothing is found.
+    """
+    root = Path(root).expanduser()
+    if kind != "auto" and kind not in KINDS:
+        raise DataError(f"Unknown kind of corpus {kind!r}; use 'auto' or one of {', '.join(KINDS)}.")
+    if not root.exists():
+        raise DataError(f"There is no corpus at {root}: no such file or folder; check the path.")
+    folder = None if audio_dir is None else Path(audio_dir).expanduser()
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"The folder of audio {folder} does not exist; check the path.")
+    found = detect(root) if kind == "auto" else kind
+    validation: frozenset[str] = frozenset()
+    match found:
+        case "ljspeech":
+            utterances = layouts.ljspeech(root)
+        case "vctk":
+            utterances = layouts.vctk(root)
+        case "filelist":
+            utterances, validation = layouts.filelist(root, folder)
+        case "pairs":
+            utterances = layouts.pairs(root, folder)
+        case _:
+            utterances = layouts.any_folder(root)
+    if not utterances:
+        raise DataError(f"{root} was read as a corpus of kind {found!r}, which lists no utterance; check the folder.")
+    repeated = [name for name, count in Counter(utterance.id for utterance in utterances).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"{root} lists {len(repeated)} utterance(s) more than once, for example {repeated[0]!r}; "
+            "remove the repeated lines or files."
+        )
+    return Corpus(found, root, tuple(utterances), validation)
+
+
+def detect(root: Path) -> Kind:
+    """The kind of corpus at `root`, judged by the names in it (see `find_corpus`)."""
+    if root.is_file():
+        return "filelist"
+    mels = root / "mels"
+    if mels.is_dir() and any(mels.glob("*.npy")):
+        return "pairs"
+    if (root / "metadata.csv").is_file():
+        return "ljspeech"
+    if (root / "training.txt").is_file():
+        return "filelist"
+    if any((root / name).is_dir() for name in layouts.VCTK_FOLDERS):
+        return "vctk"
+    with os.scandir(root) as entries:
+        inside = sorted(entries, key=lambda entry: entry.name)
+    speakers = [entry for entry in inside if entry.is_dir() and not entry.name.startswith(".")]
+    if len(speakers) > 1 and not any(layouts.is_audio(Path(entry.path)) for entry in inside):
+        holds_audio = [any(layouts.is_audio(path) for path in Path(entry.path).iterdir()) for entry in speakers]
+        nested = any(child.is_dir() for entry in speakers for child in Path(entry.path).iterdir())
+        if all(holds_audio) and not nested:
+            return "vctk"
+    return "folder"

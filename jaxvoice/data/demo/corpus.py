@@ -1,0 +1,160 @@
+"""Make the demo corpus once, and check it every time it is used."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxvoice.data.corpora import Corpus, find_corpus
+from jaxvoice.data.demo.sentences import SENTENCES
+from jaxvoice.data.demo.timings import Phoneme, Timings, repair
+from jaxvoice.data.demo.voices import VOICES, Voice
+from jaxvoice.data.folders import cache_folder, folder_in_the_making, remove_folder
+from jaxvoice.errors import DataError, MissingExtraError
+
+_VERSION = 1
+_MANIFEST = "manifest.json"
+_log = logging.getLogger(__name__)
+
+
+def make_demo_corpus(
+    folder: str | Path | None = None,
+    sentences: Sequence[str] | None = None,
+    voices: Sequence[Voice] | None = None,
+) -> Corpus:
+    """English speech by espeak-ng, laid out like LJSpeech, at 22,050 Hz: about five minutes by five speakers.
+
+    The sentence number i is spoken by voice i modulo the number of voices. `folder` (by default one in the user's cache
+    folder, named after what is said) then holds `metadata.csv` (with the speaker as fourth field), `wavs/<id>.wav`,
+    `timings/<id>.json` (see `read_timings`) and `manifest.json` with a checksum of every file. It is made on first use,
+    offline, in a process of its own; later calls verify the checksums, and make it again if a file is damaged.
+
+    The voices are those of a formant synthesiser: intelligible and exactly timed, but no measure of natural quality.
+
+    **Raises:** `MissingExtraError` without the extra `demo`; `DataError` for text that cannot be said, a `folder` that
+    holds something else, or one that cannot be written.
+    """
+    job = _job(SENTENCES if sentences is None else sentences, VOICES if voices is None else voices)
+    key = hashlib.sha256(json.dumps([_VERSION, job]).encode()).hexdigest()[:16]
+    target = Path(folder).expanduser() if folder is not None else cache_folder("demo", key)
+    damage = _damage(target, key)
+    if damage is not None:
+        if (target / _MANIFEST).exists():
+            _log.warning("%s is damaged (%s); making it again", target, damage)
+            remove_folder(target)
+        try:
+            with folder_in_the_making(target) as making:
+                _make(making, job, key)
+        except OSError as failure:
+            raise DataError(
+                f"The demo corpus cannot be written to {target} ({failure.strerror}); choose another folder, "
+                "or set JAXVOICE_CACHE to one with space."
+            ) from failure
+        damage = _damage(target, key)
+        if damage is not None:
+            raise DataError(f"The demo corpus in {target} was damaged while it was written ({damage}); try again.")
+    return find_corpus(target, "ljspeech")
+
+
+def _job(sentences: Sequence[str], voices: Sequence[Voice]) -> list[dict[str, Any]]:
+    if not sentences or not voices:
+        raise DataError("A demo corpus needs at least one sentence and one voice.")
+    job = []
+    for number, sentence in enumerate(sentences):
+        text = " ".join(sentence.split())
+        if not text or "|" in text or "\0" in text:
+            raise DataError(f"Sentence {number} is {sentence!r}; it should be some text without '|'.")
+        voice = dataclasses.asdict(voices[number % len(voices)])
+        job.append({"id": f"D{number + 1:04d}", "text": text, "voice": voice.pop("espeak"), **voice})
+    return job
+
+
+def _damage(folder: Path, key: str) -> str | None:
+    """What is wrong with the corpus in `folder`, or `None`; `DataError` if it is not ours to make again."""
+    manifest = folder / _MANIFEST
+    if not manifest.is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DataError(f"{folder} exists and is no demo corpus; give a new or empty folder.")
+        return "not made yet"
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        made_from, checksums = content["key"], content["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{_MANIFEST} cannot be read"
+    if made_from != key:
+        raise DataError(f"{folder} holds a demo corpus of other sentences or voices; give a new or empty folder.")
+    for name, checksum in checksums.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if _sha256(path) != checksum:
+            return f"{name} does not have the checksum in {_MANIFEST}"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _make(folder: Path, job: list[dict[str, Any]], key: str) -> None:
+    report = _speak(folder, job)
+    rate = report["sample_rate"]
+    (folder / "timings").mkdir()
+    lines = []
+    for item in job:
+        name, text = item["id"], item["text"]
+        audio = _samples(folder / "wavs" / f"{name}.wav")
+        raw = tuple(Phoneme(mnemonic, onset) for mnemonic, onset in report["events"][name])
+        if not raw or not audio.any():
+            raise DataError(f"espeak-ng is silent on {text!r} with the voice {item['voice']!r}; change the sentence.")
+        timings = Timings(name, rate, len(audio), repair(raw, audio, rate), raw)
+        timings.save(folder / "timings" / f"{name}.json")
+        lines.append(f"{name}|{text}|{text}|{item['speaker']}\n")
+    (folder / "metadata.csv").write_text("".join(lines), encoding="utf-8", newline="\n")
+    (folder / "events.json").unlink()
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    manifest = {
+        "about": "Synthetic speech made by espeak-ng for jaxvoice's demonstrations.",
+        "key": key,
+        "espeak_ng": report["version"],
+        "espeakng_loader": importlib.metadata.version("espeakng-loader"),
+        "sha256": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+    }
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def _speak(folder: Path, job: list[dict[str, Any]]) -> dict[str, Any]:
+    """Run the program `jaxvoice.data.demo.espeak` on `job`; returns its report."""
+    if importlib.util.find_spec("espeakng_loader") is None:
+        raise MissingExtraError(
+            "The demo corpus is spoken by espeak-ng, which is not installed; pip install 'jaxvoice[demo]', "
+            "or give a corpus of your own."
+        )
+    request = folder / "job.json"
+    request.write_text(json.dumps(job), encoding="utf-8")
+    program = [sys.executable, "-P", "-m", "jaxvoice.data.demo.espeak", str(request.resolve()), str(folder.resolve())]
+    search = os.pathsep.join(path for path in sys.path if path)
+    environment = os.environ | {"PYTHONPATH": search, "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(program, env=environment, capture_output=True, encoding="utf-8", errors="replace")
+    request.unlink()
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise DataError(f"The demo corpus could not be spoken: {reason}. Reinstall jaxvoice[demo] if this persists.")
+    return json.loads((folder / "events.json").read_text(encoding="utf-8"))
+
+
+def _samples(path: Path) -> np.ndarray:
+    import soundfile
+
+    return soundfile.read(path, dtype="int16")[0]

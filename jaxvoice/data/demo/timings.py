@@ -1,0 +1,124 @@
+"""When each phoneme of the demo corpus is heard, in samples, and how many spectrogram frames that makes."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int16, Int64
+
+from jaxvoice.errors import DataError
+
+PAUSE = "_"
+_PAUSES = frozenset(("_", "_:", "_!", "_|"))
+# Voiced "th" is no stop, but espeak-ng often opens it with a closure too.
+_CLOSED = frozenset(("p", "b", "t", "t#", "t2", "d", "k", "g", "tS", "dZ", "D"))
+_QUIET = 2  # largest sample value, 16 bit, of a closure
+_LONGEST_CLOSURE = 0.1  # seconds
+
+
+class Phoneme(NamedTuple):
+    """A phoneme as espeak-ng writes it (`'` or `,` for stress, then its mnemonic) and the sample at which it starts."""
+
+    mnemonic: str
+    onset: int
+
+    @property
+    def pause(self) -> bool:
+        return self.mnemonic in _PAUSES
+
+
+@dataclass(frozen=True)
+class Timings:
+    """The phonemes of one utterance of `samples` samples at `sample_rate` (Hz).
+
+    Each phoneme lasts until the next, the last to the end. `phonemes` are repaired (see `repair`), `raw` as espeak-ng
+    reported them.
+    """
+
+    id: str
+    sample_rate: int
+    samples: int
+    phonemes: tuple[Phoneme, ...]
+    raw: tuple[Phoneme, ...]
+
+    def save(self, path: Path) -> None:
+        """Write the timings as JSON to `path`."""
+        path.write_text(json.dumps(dataclasses.asdict(self)) + "\n", encoding="utf-8")
+
+
+def read_timings(path: str | Path) -> Timings:
+    """Read the timings that lie beside an utterance of the demo corpus, as `timings/<id>.json`.
+
+    **Raises:** `DataError` if the file is missing or does not hold timings.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        phonemes, raw = (tuple(Phoneme(str(name), int(at)) for name, at in content[key]) for key in ("phonemes", "raw"))
+        return Timings(str(content["id"]), int(content["sample_rate"]), int(content["samples"]), phonemes, raw)
+    except (OSError, ValueError, KeyError, TypeError) as failure:
+        raise DataError(f"{path} holds no phoneme timings ({failure!r}); make the demo corpus again.") from failure
+
+
+def repair(raw: Sequence[Phoneme], audio: Int16[np.ndarray, " samples"], sample_rate: int) -> tuple[Phoneme, ...]:
+    """Turn the onsets that espeak-ng reports into those that are heard.
+
+    - Stops and affricates are reported after their closure, at the burst: the closure (samples within 2 of zero, up to
+      0.1 s, not reaching into a pause) is given to them.
+    - Of phonemes reported at one sample, pauses are dropped.
+    - Silence before the first phoneme and after the last becomes a pause, so that every utterance starts with one where
+      it is silent, and ends with one.
+
+    Vowels after a liquid or nasal stay as reported, up to 15 ms late. The result's onsets start at 0, strictly increase
+    but where phonemes other than pauses share a sample, and stay inside the audio.
+
+    Source: espeak-ng's `synthesize.c`, and measurement.
+    """
+    quiet = np.abs(audio.astype(np.int32)) <= _QUIET
+    loud = np.flatnonzero(~quiet)
+    first, end = (int(loud[0]), int(loud[-1]) + 1) if len(loud) else (0, 0)
+    kept: list[Phoneme] = []
+    for phoneme in sorted(raw, key=lambda item: item.onset):
+        onset = min(max(phoneme.onset, 0), len(audio) - (not phoneme.pause))
+        if phoneme.mnemonic.lstrip("',") in _CLOSED and kept and not kept[-1].pause:
+            floor = max(kept[-1].onset + 1, onset - round(_LONGEST_CLOSURE * sample_rate))
+            while onset > floor and quiet[onset - 1]:
+                onset -= 1
+        kept.append(Phoneme(phoneme.mnemonic, onset))
+    if kept and not kept[0].pause and first > 0 and kept[0].onset > 0:
+        kept.insert(0, Phoneme(PAUSE, 0))
+    if kept and not kept[-1].pause and kept[-1].onset < end < len(audio):
+        kept.append(Phoneme(PAUSE, end))
+    ends = [phoneme.onset for phoneme in kept[1:]] + [len(audio)]
+    kept = [item for item, after in zip(kept, ends, strict=True) if not (item.pause and after <= item.onset)]
+    return tuple(Phoneme(item.mnemonic, item.onset if index else 0) for index, item in enumerate(kept))
+
+
+def durations_in_frames(timings: Timings, hop_length: int) -> tuple[tuple[str, ...], Int64[np.ndarray, " phonemes"]]:
+    """The mnemonics and their durations in frames of `hop_length` samples, `samples // hop_length` frames in all.
+
+    Boundaries are rounded, not durations, so errors do not add up. A pause of no frames is left out; any other phoneme
+    has at least one, taken from its longer neighbour.
+
+    **Raises:** `DataError` if there are fewer frames than phonemes.
+    """
+    total = timings.samples // hop_length
+    edges = [min(total, round(phoneme.onset / hop_length)) for phoneme in timings.phonemes] + [total]
+    pairs = zip(timings.phonemes, np.diff(edges), strict=True)
+    kept = [(phoneme.mnemonic, int(frames)) for phoneme, frames in pairs if frames or not phoneme.pause]
+    durations = np.array([frames for _, frames in kept], dtype=np.int64)
+    for index in np.flatnonzero(durations == 0):
+        reach = 1  # the nearest neighbours may be as short: look further out
+        while reach < len(durations):
+            around = [i for i in (index - reach, index + reach) if 0 <= i < len(durations) and durations[i] > 1]
+            if around:
+                durations[max(around, key=lambda i: durations[i])] -= 1
+                durations[index] = 1
+                break
+            reach += 1
+        else:
+            raise DataError(f"Utterance {timings.id!r} has {len(kept)} phonemes in {total} frames; use a smaller hop.")
+    return tuple(name for name, _ in kept), durations

@@ -1,0 +1,64 @@
+"""Hold out part of a corpus for validation, the same part every time."""
+
+import hashlib
+from dataclasses import replace
+from typing import Literal
+
+from jaxvoice.data.corpora import Corpus
+from jaxvoice.errors import DataError
+
+
+def split(
+    corpus: Corpus, validation: int | float | None = None, seed: int = 0, how: Literal["last", "random"] = "last"
+) -> tuple[Corpus, Corpus]:
+    """Divide `corpus` into one for training and one for validation, both in the corpus's order.
+
+    `validation` is a number of utterances (an int), a fraction of them (a float below 1), or `None` for what the
+    corpus holds out itself, else 5 %, at most 150 (as many as HiFi-GAN holds out of LJSpeech).
+
+    - `last`: the last ones in the corpus's order; `seed` has no effect.
+    - `random`: by a hash of `seed` and each utterance's id. With a fraction, an utterance stays on its side whatever
+      files are added or removed; with a number, it changes sides only to make room.
+
+    **Raises:** `DataError` if nothing would be left to train on, or `validation` is negative.
+    """
+    total = len(corpus)
+    names = [utterance.id for utterance in corpus.utterances]
+    if validation is None and corpus.validation_ids:
+        held_out = corpus.validation_ids
+    else:
+        if validation is None:
+            validation = min(150, max(1, total // 20))
+        if validation < 0 or (isinstance(validation, float) and validation >= 1):
+            raise DataError(f"Cannot hold out {validation!r}; give a number of utterances or a fraction from 0 to 1.")
+        if how == "last":
+            count = validation if isinstance(validation, int) else _count(validation, total)
+            held_out = frozenset(names[total - count :]) if count <= total else frozenset(names)
+        elif how == "random":
+            rank = {name: _position(seed, name) for name in names}
+            order = sorted(names, key=lambda name: (rank[name], name))
+            if isinstance(validation, int):
+                held_out = frozenset(order[:validation])
+            else:
+                below = [name for name in order if rank[name] < validation]
+                held_out = frozenset(below or order[: _count(validation, total)])
+        else:
+            raise DataError(f"Unknown way to split {how!r}; use 'last' or 'random'.")
+    train = tuple(utterance for utterance in corpus.utterances if utterance.id not in held_out)
+    valid = tuple(utterance for utterance in corpus.utterances if utterance.id in held_out)
+    if not train:
+        raise DataError(
+            f"Holding out {len(valid)} of the {total} utterance(s) of {corpus.root} leaves none to train on; "
+            "hold out fewer or add audio."
+        )
+    return replace(corpus, utterances=train), replace(corpus, utterances=valid)
+
+
+def _count(fraction: float, total: int) -> int:
+    return 0 if fraction == 0 else max(1, round(fraction * total))
+
+
+def _position(seed: int, name: str) -> float:
+    """A place in [0, 1) that depends on nothing but `seed` and `name`."""
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
