@@ -1,0 +1,133 @@
+"""Does a given mel spectrogram follow a model's mel contract? Judged from its numbers alone."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxvoice.dsp.mel import MelConfig, mel_filterbank
+from jaxvoice.dsp.stft import hann_window
+from jaxvoice.errors import MelError
+
+# Speech under any contract has whole bands and pauses with less than this magnitude; louder minima point to another
+# scale.
+_QUIET_MAGNITUDE = 1e-3
+# No logarithm of a float32 magnitude, natural or to base 10, gets here; decibels do within one pause.
+_LOWEST_LOG = -30.0
+_PINNED = 1e-3
+
+
+def check_mel(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> list[str]:
+    """Compare a mel spectrogram with the contract it should follow.
+
+    **Arguments:** `mel`, `(mels, frames)`; `config`, the contract of the model that is to read it.
+
+    **Returns:** warnings: what looks unusual but may still be right, each one sentence.
+
+    **Raises:** `MelError`, saying what was seen and what the contract asks for: wrong shape or number of bands,
+    transposed, no frames, NaN or infinity, linear values, another logarithm, decibels, or values normalised to [0, 1],
+    [-1, 1], [-4, 4] or unit variance.
+    """
+    mel = np.asarray(mel)
+    _check_shape(mel, config)
+    bad = ~np.isfinite(mel)
+    if bad.any():
+        band, frame = np.argwhere(bad)[0]
+        raise MelError(
+            f"The mel holds {int(bad.sum())} values that are NaN or infinite, the first in band {band} at frame "
+            f"{frame}; make it again, or look for the logarithm of zero where it was made."
+        )
+    hard, soft = _unlike(mel.astype(np.float64), config)
+    if hard:
+        raise MelError(f"{hard} {_expectation(config)}")
+    return [f"{line} {_expectation(config)}" for line in soft]
+
+
+def _check_shape(mel: np.ndarray, config: MelConfig) -> None:
+    if not np.issubdtype(mel.dtype, np.floating):
+        raise MelError(f"A mel should hold floats, got {mel.dtype}; save it as float32.")
+    if mel.ndim != 2:
+        raise MelError(
+            f"A mel should have the shape ({config.num_mels}, frames), got {mel.shape}; give one utterance at a time."
+        )
+    bands, frames = mel.shape
+    if bands != config.num_mels:
+        if frames == config.num_mels:
+            raise MelError(
+                f"The mel of shape {mel.shape} is transposed: the model wants ({config.num_mels}, frames). Give "
+                "`mel.T`."
+            )
+        raise MelError(
+            f"The mel has {bands} bands and the model was made for {config.num_mels}; compute it with "
+            f"num_mels={config.num_mels} or use a model with as many bands."
+        )
+    if frames == 0:
+        raise MelError(f"The mel of shape {mel.shape} has no frames; give at least one.")
+
+
+def _unlike(mel: np.ndarray, config: MelConfig) -> tuple[str, list[str]]:
+    """What rules `mel` out, or an empty string, and what merely looks unusual."""
+    low, high, mean, spread = float(mel.min()), float(mel.max()), float(mel.mean()), float(mel.std())
+    seen = f"values from {low:.2f} to {high:.2f} with mean {mean:.2f}"
+    log = np.log if config.log == "ln" else np.log10
+    quiet = max(0.6 * config.floor, float(log(_QUIET_MAGNITUDE)) * config.power)
+    loudest = _loudest(config)
+    if low >= 0:
+        if high <= 1 and np.median(mel) > 0.1 * max(high, 1e-12):
+            return f"The mel looks normalised to [0, 1] ({seen}); undo the normalisation.", []
+        return f"The mel looks linear, not logarithmic ({seen}, none negative); take its logarithm.", []
+    if low < _LOWEST_LOG:
+        return (
+            f"The mel looks as if it were in decibels ({seen}); undo the decibels and take the logarithm instead.",
+            [],
+        )
+    if high > loudest + 1:
+        return (
+            f"The mel is louder than full-scale audio can be ({seen}; the loudest possible value is {loudest:.2f}); "
+            "it looks as if it were in decibels, unscaled from integers, or normalised.",
+            [],
+        )
+    if config.log == "log10" and low < 1.5 * config.floor:
+        return f"The mel looks like a natural logarithm ({seen}); divide it by ln(10) = 2.3026.", []
+    if float(np.percentile(mel, 1)) > quiet:
+        hard = _rescaled(low, high, mean, spread, config)
+        if hard:
+            return f"The mel looks {hard} ({seen}).", []
+        return "", [
+            f"The mel has hardly a quiet value ({seen}; 99% lie above {quiet:.1f}), while speech in this scale does: "
+            "it may be in log10 or normalised. A noisy or clipped recording looks like this too."
+        ]
+    if low < config.floor - 0.5:
+        return "", [
+            f"The mel holds values below the logarithm's floor ({seen}); the model has never seen such silence."
+        ]
+    return "", []
+
+
+def _rescaled(low: float, high: float, mean: float, spread: float, config: MelConfig) -> str:
+    """Which known rescaling a log-mel without quiet values has been through, in words; an empty string if none fits."""
+    if config.log == "ln" and abs(low - math.log10(config.log_floor)) < _PINNED:
+        return "like a logarithm to base 10; multiply it by ln(10) = 2.3026"
+    if low >= -1 - _PINNED and high <= 1 + _PINNED:
+        return "normalised to [-1, 1]; undo the normalisation"
+    if abs(low + 4) < _PINNED and high <= 4 + _PINNED:
+        return "normalised to [-4, 4]; undo the normalisation"
+    if abs(mean) < 0.2 and abs(spread - 1) < 0.2:
+        return "normalised to zero mean and unit variance; undo the normalisation"
+    return ""
+
+
+def _loudest(config: MelConfig) -> float:
+    """A bound on the log-mel of audio within [-1, 1]: every bin at the sum of the window."""
+    magnitude = float(hann_window(config.win_length).sum()) ** config.power
+    value = float(mel_filterbank(config).sum(axis=1).max()) * magnitude
+    return math.log(value) if config.log == "ln" else math.log10(value)
+
+
+def _expectation(config: MelConfig) -> str:
+    name = "natural logarithm" if config.log == "ln" else "logarithm to base 10"
+    kind = {1.0: "magnitudes", 2.0: "powers"}.get(config.power, f"magnitudes to the power {config.power}")
+    return (
+        f"The model expects the {name} of mel {kind}, not normalised: {config.floor:.2f} for silence, at most "
+        f"{_loudest(config):.2f}."
+    )

@@ -1,0 +1,176 @@
+"""Measures of how close a vocoder's output is to the recording.
+
+Every measure takes the recording first, then the estimate, both one channel of the same length.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxvoice.dsp.mel import MelConfig, log_mel
+from jaxvoice.dsp.stft import frame_spectra
+from jaxvoice.errors import ShapeError
+
+# n_fft, hop length and window length of Parallel WaveGAN's loss (kan-bayashi/ParallelWaveGAN, MultiResolutionSTFTLoss).
+STFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
+# Energy below which Parallel WaveGAN's loss, and so this measure, sees silence.
+_ENERGY_FLOOR = 1e-7
+
+
+class STFTDistance(NamedTuple):
+    """Multi-resolution STFT distance, both parts averaged over the resolutions.
+
+    `spectral_convergence`: Frobenius norm of the magnitudes' difference over that of the recording's magnitudes.
+    `log_magnitude`: mean absolute difference of the natural logarithms of the magnitudes.
+    """
+
+    spectral_convergence: Float[Array, ""]
+    log_magnitude: Float[Array, ""]
+
+    @property
+    def total(self) -> Float[Array, ""]:
+        """The sum of both parts: Parallel WaveGAN's auxiliary loss."""
+        return self.spectral_convergence + self.log_magnitude
+
+
+def mel_l1(
+    recording: Float[Array, " samples"], estimate: Float[Array, " samples"], config: MelConfig
+) -> Float[Array, ""]:
+    """Mean absolute difference of the log-mels up to Nyquist: the number of HiFi-GAN's published validation curve.
+
+    `config` is the contract of the model's input; its full band is measured. Differentiable.
+
+    **Raises:** `ShapeError` if the lengths differ or are too short for a frame.
+
+    jik876/hifi-gan `train.py`, validation loop.
+    """
+    _same_shape(recording, estimate)
+    config = config.full_band()
+    return jnp.mean(jnp.abs(log_mel(recording, config) - log_mel(estimate, config)))
+
+
+def stft_distance(
+    recording: Float[Array, " samples"],
+    estimate: Float[Array, " samples"],
+    resolutions: tuple[tuple[int, int, int], ...] = STFT_RESOLUTIONS,
+) -> STFTDistance:
+    """Multi-resolution STFT distance: spectral convergence and log-magnitude difference. Differentiable.
+
+    **Arguments:** `resolutions`, each `(n_fft, hop_length, win_length)` in samples; frames are centred, with reflect
+    padding.
+
+    **Raises:** `ShapeError` if the lengths differ or are too short for the largest `n_fft`.
+
+    Yamamoto, Song and Kim 2020 (Parallel WaveGAN), equations 4 to 6.
+    """
+    _same_shape(recording, estimate)
+    convergence, difference = [], []
+    for n_fft, hop_length, win_length in resolutions:
+        real, made = (
+            _magnitude(audio, n_fft=n_fft, hop_length=hop_length, win_length=win_length)
+            for audio in (recording, estimate)
+        )
+        convergence.append(jnp.sqrt(jnp.sum((real - made) ** 2) + _tiny(real)) / jnp.sqrt(jnp.sum(real**2)))
+        difference.append(jnp.mean(jnp.abs(jnp.log(real) - jnp.log(made))))
+    return STFTDistance(jnp.mean(jnp.stack(convergence)), jnp.mean(jnp.stack(difference)))
+
+
+def mel_cepstrum(
+    log_mel: Float[Array, "mels frames"], config: MelConfig, coefficients: int = 13
+) -> Float[Array, "coefficients frames"]:
+    """Mel-cepstral coefficients 0 to `coefficients` of a log-mel spectrogram.
+
+    `c_d = 1/K sum_k L_k cos(pi d (k + 1/2) / K)` over the `K` bands, `L_k` the natural logarithm of the band's
+    magnitude (another logarithm or power in `config` is converted), so that `L_k = c_0 + 2 sum_d c_d cos(pi d (k + 1/2)
+    / K)`.
+
+    **Raises:** `ShapeError` unless `log_mel` is `(config.num_mels, frames)` with `coefficients < config.num_mels`.
+    """
+    if log_mel.ndim != 2 or log_mel.shape[0] != config.num_mels or not 0 < coefficients < config.num_mels:
+        raise ShapeError(
+            f"mel_cepstrum needs a log-mel of shape ({config.num_mels}, frames) and 0 < coefficients < "
+            f"{config.num_mels}, got {log_mel.shape} and {coefficients}."
+        )
+    angles = np.pi * np.arange(coefficients + 1)[:, None] * (np.arange(config.num_mels)[None] + 0.5) / config.num_mels
+    scale = (1 if config.log == "ln" else math.log(10)) / (config.power * config.num_mels)
+    basis = jnp.asarray(np.cos(angles) * scale, log_mel.dtype)
+    return jnp.matmul(basis, log_mel, precision=jax.lax.Precision.HIGHEST)
+
+
+def mel_cepstral_distortion(
+    recording: Float[Array, " samples"],
+    estimate: Float[Array, " samples"],
+    config: MelConfig,
+    *,
+    coefficients: int = 13,
+    align: bool = False,
+) -> Float[Array, ""]:
+    """Mel-cepstral distortion in decibels, the mean over frames of `10 / ln(10) sqrt(2 sum_{d=1}^{D} (c_d - c'_d)^2)`.
+
+    `c` is `mel_cepstrum` of the log-mel under `config`; the loudness `c_0` is left out. Numbers compare only between
+    equal `config` and `coefficients`: tools that take cepstra from SPTK or WORLD, or scale the cosine transform
+    otherwise, give others.
+
+    **Arguments:** `coefficients`, `D`; `align`: match the frames by dynamic time warping first and average along the
+    path, so that the lengths may differ; runs on the host, outside `jit`.
+
+    **Raises:** `ShapeError` if the lengths differ without `align`, or are too short for a frame.
+
+    Kubichek 1993, "Mel-cepstral distance measure for objective speech quality assessment".
+    """
+    if not align:
+        _same_shape(recording, estimate)
+    real, made = (mel_cepstrum(log_mel(audio, config), config, coefficients)[1:] for audio in (recording, estimate))
+    factor = 10 / math.log(10) * math.sqrt(2)
+    if not align:
+        squares = jnp.sum((real - made) ** 2, axis=0)
+        return factor * jnp.mean(jnp.sqrt(squares))
+    left, right = np.asarray(real, np.float64), np.asarray(made, np.float64)
+    squares = np.sum(left**2, axis=0)[:, None] + np.sum(right**2, axis=0)[None] - 2 * left.T @ right
+    cost = np.sqrt(np.maximum(squares, 0))
+    path = time_warping_path(cost)
+    return jnp.asarray(factor * cost[path[:, 0], path[:, 1]].mean(), real.dtype)
+
+
+def time_warping_path(cost: Float[np.ndarray, "left right"]) -> np.ndarray:
+    """The cheapest path of steps (1, 1), (1, 0), (0, 1) from the first corner of `cost` to its last, as index pairs."""
+    rows, columns = cost.shape
+    total = np.full((rows + 1, columns + 1), np.inf)
+    total[0, 0] = 0
+    # Cells of one anti-diagonal do not depend on each other: no Python loop over all cells.
+    for diagonal in range(rows + columns - 1):
+        i = np.arange(max(0, diagonal - columns + 1), min(rows, diagonal + 1))
+        j = diagonal - i
+        before = np.minimum(np.minimum(total[i, j], total[i, j + 1]), total[i + 1, j])
+        total[i + 1, j + 1] = cost[i, j] + before
+    i, j = rows, columns
+    path = [(i - 1, j - 1)]
+    while (i, j) != (1, 1):
+        steps = ((i - 1, j - 1), (i - 1, j), (i, j - 1))
+        i, j = min(steps, key=lambda cell: total[cell])
+        path.append((i - 1, j - 1))
+    return np.array(path[::-1])
+
+
+def _magnitude(
+    audio: Float[Array, " samples"], *, n_fft: int, hop_length: int, win_length: int
+) -> Float[Array, "frames bins"]:
+    spectra = frame_spectra(audio, n_fft=n_fft, hop_length=hop_length, win_length=win_length)
+    return jnp.sqrt(jnp.maximum(spectra.real**2 + spectra.imag**2, _ENERGY_FLOOR))
+
+
+def _tiny(values: Float[Array, "..."]) -> float:
+    """Keeps the gradient of a norm finite where two signals agree exactly."""
+    return float(jnp.finfo(values.dtype).tiny)
+
+
+def _same_shape(recording: Float[Array, "..."], estimate: Float[Array, "..."]) -> None:
+    if recording.shape != estimate.shape:
+        raise ShapeError(
+            f"recording and estimate should have the same shape, got {recording.shape} and {estimate.shape}; cut both "
+            "to the shorter one."
+        )

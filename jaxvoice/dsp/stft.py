@@ -1,0 +1,180 @@
+"""Short-time Fourier transform of audio and its least-squares inverse.
+
+Frames are rows inside this module, because the FFT and the mel matmul run over contiguous bins; `stft` and `istft`
+speak the field's `(bins, frames)`.
+"""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float
+
+from jaxvoice.errors import ConfigError, ShapeError
+
+# Below this sum of squared windows a sample is treated as seen by no frame: dividing by it would only amplify rounding.
+_UNSEEN = 1e-8
+
+
+@functools.lru_cache(maxsize=64)
+def hann_window(win_length: int, n_fft: int | None = None) -> Float[np.ndarray, " n_fft"]:
+    """Periodic Hann window of `win_length` samples, zero-padded on both sides to `n_fft`, float32 and read-only.
+
+    Periodic as `scipy.signal.get_window("hann", n)` and `torch.hann_window(n)`; the extra zero of an odd difference
+    goes to the right, as in torch and librosa.
+    """
+    n_fft = win_length if n_fft is None else n_fft
+    window = np.zeros(n_fft, np.float32)
+    left = (n_fft - win_length) // 2
+    window[left : left + win_length] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(win_length) / win_length)
+    window.flags.writeable = False
+    return window
+
+
+def num_frames(samples: int, *, n_fft: int, hop_length: int, pad: int) -> int:
+    """Number of whole frames of `n_fft` samples in a signal of `samples`, padded by `pad` on both sides."""
+    return max(0, (samples + 2 * pad - n_fft) // hop_length + 1)
+
+
+def min_samples(*, n_fft: int, pad: int) -> int:
+    """The fewest samples that give one frame and have enough material to reflect `pad` of them at either end."""
+    return max(pad + 1, n_fft - 2 * pad, 1)
+
+
+def frame_spectra(
+    audio: Float[Array, " samples"],
+    *,
+    n_fft: int,
+    hop_length: int,
+    win_length: int | None = None,
+    pad: int | None = None,
+) -> Complex[Array, "frames bins"]:
+    """`stft` with frames as rows: the layout that the FFT writes. Arguments and errors as there."""
+    win_length, pad = _sizes(n_fft, hop_length, win_length, pad)
+    audio = as_audio(audio, min_samples(n_fft=n_fft, pad=pad))
+    if pad:
+        audio = jnp.concatenate([audio[pad:0:-1], audio, audio[-2 : -2 - pad : -1]])
+    window = hann_window(win_length, n_fft).astype(audio.dtype)
+    return jnp.fft.rfft(_frame(audio, n_fft, hop_length) * window[None])
+
+
+def stft(
+    audio: Float[Array, " samples"],
+    *,
+    n_fft: int,
+    hop_length: int,
+    win_length: int | None = None,
+    pad: int | None = None,
+) -> Complex[Array, "bins frames"]:
+    """Short-time Fourier transform with a periodic Hann window and reflect padding.
+
+    **Arguments:** `audio` in any float type (half precision is computed in float32); `n_fft`, `hop_length` and
+    `win_length` (by default `n_fft`; a shorter window is centred in the frame) in samples; `pad`, the samples reflected
+    at both ends, by default `n_fft // 2`, so that frame `t` is centred on sample `t * hop_length` (`center=True` of
+    librosa and torch). HiFi-GAN uses `(n_fft - hop_length) // 2`; 0 pads nothing.
+
+    **Returns:** `n_fft // 2 + 1` bins from 0 to Nyquist, `(samples + 2 * pad - n_fft) // hop_length + 1` frames.
+
+    **Raises:** `ShapeError` if `audio` is not one channel of at least `pad + 1` floats; `ConfigError` for impossible
+    sizes.
+    """
+    return frame_spectra(audio, n_fft=n_fft, hop_length=hop_length, win_length=win_length, pad=pad).T
+
+
+def istft(
+    spectrum: Complex[Array, "bins frames"],
+    *,
+    n_fft: int,
+    hop_length: int,
+    win_length: int | None = None,
+    pad: int | None = None,
+    length: int | None = None,
+) -> Float[Array, " samples"]:
+    """The signal whose STFT is nearest to `spectrum` in the least-squares sense; undoes `stft` exactly.
+
+    **Arguments:** sizes as given to `stft`; `length`, the samples to return, by default all that the frames cover after
+    `pad` is cut off both ends. Samples that no window covers are zero.
+
+    **Raises:** `ShapeError` if `spectrum` is not `(n_fft // 2 + 1, frames)`; `ConfigError` for impossible sizes.
+
+    Griffin and Lim 1984, equation 6: windowed overlap-add, divided by the sum of the squared windows.
+    """
+    if spectrum.ndim != 2 or spectrum.shape[0] != n_fft // 2 + 1 or spectrum.shape[1] == 0:
+        raise ShapeError(
+            f"istft needs a spectrum of shape ({n_fft // 2 + 1}, frames) for n_fft={n_fft}, got {spectrum.shape}; "
+            "use jax.vmap for a batch."
+        )
+    return overlap_add(spectrum.T, n_fft=n_fft, hop_length=hop_length, win_length=win_length, pad=pad, length=length)
+
+
+def overlap_add(
+    spectra: Complex[Array, "frames bins"],
+    *,
+    n_fft: int,
+    hop_length: int,
+    win_length: int | None = None,
+    pad: int | None = None,
+    length: int | None = None,
+) -> Float[Array, " samples"]:
+    """`istft` with frames as rows, as `frame_spectra` gives them. Arguments as there."""
+    win_length, pad = _sizes(n_fft, hop_length, win_length, pad)
+    count = spectra.shape[0]
+    window = hann_window(win_length, n_fft)
+    frames = jnp.fft.irfft(spectra, n=n_fft)
+    frames = frames * window.astype(frames.dtype)[None]
+    parts = -(-n_fft // hop_length)
+    frames = jnp.pad(frames, ((0, 0), (0, parts * hop_length - n_fft))).reshape(count, parts, hop_length)
+    blocks = sum(jnp.pad(frames[:, i], ((i, parts - 1 - i), (0, 0))) for i in range(parts))
+    # Block b is covered by parts low <= i < high of the window; few pairs occur, so their sums fit a small exact table.
+    block = np.arange(count + parts - 1)
+    pairs, which = np.unique(
+        np.stack([np.maximum(0, block - count + 1), np.minimum(block + 1, parts)]), axis=1, return_inverse=True
+    )
+    squares = np.pad(window.astype(np.float64) ** 2, (0, parts * hop_length - n_fft)).reshape(parts, hop_length)
+    table = np.stack([squares[low:high].sum(axis=0) for low, high in pairs.T])
+    scale = np.divide(1.0, table, out=np.zeros_like(table), where=table > _UNSEEN)
+    audio = (blocks * jnp.asarray(scale, frames.dtype)[which.reshape(-1)]).reshape(-1)
+    covered = n_fft + (count - 1) * hop_length
+    length = max(0, covered - 2 * pad) if length is None else length
+    audio = audio[pad : min(pad + length, covered)]
+    return jnp.pad(audio, (0, length - audio.shape[0]))
+
+
+def as_audio(audio: Float[Array, " samples"], at_least: int) -> Float[Array, " samples"]:
+    """`audio` as float32 (float64 stays); `ShapeError` unless it is one channel of `at_least` floats."""
+    audio = jnp.asarray(audio)
+    if audio.ndim != 1:
+        raise ShapeError(
+            f"audio should be one channel of shape (samples,), got {audio.shape}; "
+            "mix channels down, and use jax.vmap for a batch."
+        )
+    if not jnp.issubdtype(audio.dtype, jnp.floating):
+        raise ShapeError(f"audio should be floats in [-1, 1], got {audio.dtype}; divide int16 samples by 32768.")
+    if audio.shape[0] < at_least:
+        raise ShapeError(
+            f"audio of {audio.shape[0]} samples is too short: this frame size and reflect padding need at least "
+            f"{at_least}; leave the clip out or append silence."
+        )
+    return audio if audio.dtype == jnp.float64 else audio.astype(jnp.float32)
+
+
+def _frame(audio: Float[Array, " samples"], length: int, hop_length: int) -> Float[Array, "frames length"]:
+    """Overlapping frames as shifted reshapes: no gather, so that the gradient is no scatter."""
+    count = (audio.shape[0] - length) // hop_length + 1
+    parts = -(-length // hop_length)
+    needed = (count + parts - 1) * hop_length
+    audio = jnp.pad(audio, (0, max(0, needed - audio.shape[0])))[:needed]
+    blocks = audio.reshape(count + parts - 1, hop_length)
+    frames = jnp.stack([blocks[i : i + count] for i in range(parts)], axis=1)
+    return frames.reshape(count, parts * hop_length)[:, :length]
+
+
+def _sizes(n_fft: int, hop_length: int, win_length: int | None, pad: int | None) -> tuple[int, int]:
+    win_length = n_fft if win_length is None else win_length
+    pad = n_fft // 2 if pad is None else pad
+    if not (0 < hop_length <= win_length <= n_fft) or n_fft % 2 or pad < 0:
+        raise ConfigError(
+            "an STFT needs 0 < hop_length <= win_length <= n_fft, n_fft even and pad >= 0, "
+            f"got hop_length={hop_length}, win_length={win_length}, n_fft={n_fft}, pad={pad}."
+        )
+    return win_length, pad
