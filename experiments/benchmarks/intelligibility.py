@@ -1,0 +1,169 @@
+"""Word error rate of a speech recogniser on recordings, and on the same recordings resynthesised by a vocoder.
+
+    pip install pocketsphinx
+    python -m experiments.benchmarks.intelligibility --data LJSpeech-1.1 --model runs/hifigan --last 4
+
+The recogniser is pocketsphinx with its own English model, which had no part in the training. Its rate on the originals
+is the yardstick, so what counts is the ratio to it. Two to three seconds per clip and system on one processor.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+from jaxtyping import Float32
+
+from experiments.benchmarks import common
+from experiments.benchmarks.word_errors import edits, ratio_interval, words
+from jaxvoice.data import Audio, Utterance, find_corpus, read_audio, resample
+
+RATE = 16000
+DECODER = {"cmn": "batch", "fwdflatlw": 6.0, "bestpathlw": 8.0}
+"""Settings that differ from the defaults of pocketsphinx. With `cmn="batch"` no clip depends on those before it."""
+
+Waveform = Float32[np.ndarray, " samples"]
+System = Callable[[Audio], tuple[Waveform, int]]
+"""From a recording to what is to be understood, (samples,) with full scale at 1, and its sample rate in Hz."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to listen to."""
+
+    data: Path
+    """A corpus with texts: LJSpeech's layout, VCTK's, or a file list."""
+    model: tuple[Path, ...] = ()
+    """Model folders or run folders to resynthesise with."""
+    first: int | None = None
+    """Only the first so many clips."""
+    last: int | None = None
+    """Only the last so many clips, which training holds out."""
+    griffin_lim: bool = False
+    """Also judge Griffin-Lim (32 iterations) from the same mel, as a floor."""
+    kind: Literal["auto", "ljspeech", "vctk", "filelist"] = "auto"
+    """Layout of the corpus."""
+    json: Path | None = None
+    """File to write the results to, with what was heard in every clip."""
+
+
+class Recogniser:
+    """pocketsphinx with its English model."""
+
+    def __init__(self, settings: dict[str, Any] | None = None) -> None:
+        try:
+            from pocketsphinx import Decoder
+        except ImportError as failure:
+            raise SystemExit("This benchmark needs pocketsphinx: pip install pocketsphinx.") from failure
+        self._decoder = Decoder(loglevel="FATAL", samprate=RATE, **(DECODER if settings is None else settings))
+
+    def __call__(self, samples: Waveform, rate: int) -> list[str]:
+        """The words heard in `samples`, full scale at 1, at `rate` Hz."""
+        levels = np.clip(resample(samples, rate, RATE) * 32768, -32768, 32767)
+        self._decoder.start_utt()
+        self._decoder.process_raw(np.rint(levels).astype("<i2").tobytes(), full_utt=True)
+        self._decoder.end_utt()
+        hypothesis = self._decoder.hyp()
+        # A pronunciation variant is written with its number: "the(2)".
+        return words(re.sub(r"\(\d+\)", "", hypothesis.hypstr)) if hypothesis else []
+
+
+def original(audio: Audio) -> tuple[Waveform, int]:
+    """The recording itself."""
+    return audio.samples, audio.sample_rate
+
+
+def vocoder(path: Path) -> System:
+    """The model in the folder `path`: recording to mel spectrogram to waveform."""
+    import jaxvoice
+
+    model = jaxvoice.Vocoder.load(path)
+    rate = model.mel.sample_rate
+
+    def resynthesise(audio: Audio) -> tuple[Waveform, int]:
+        return np.asarray(model.resynthesize(audio.samples, audio.sample_rate), np.float32), rate
+
+    return resynthesise
+
+
+def griffin_lim(audio: Audio) -> tuple[Waveform, int]:
+    """Mel spectrogram inverted by least squares and Griffin-Lim, by librosa: no learning at all."""
+    import librosa
+
+    mel = librosa.feature.melspectrogram(
+        y=audio.samples, sr=audio.sample_rate, n_fft=1024, hop_length=256, n_mels=80, fmax=8000, power=1.0
+    )
+    magnitude = librosa.feature.inverse.mel_to_stft(mel, sr=audio.sample_rate, n_fft=1024, fmax=8000, power=1.0)
+    return librosa.griffinlim(magnitude, n_fft=1024, hop_length=256, random_state=0).astype(
+        np.float32
+    ), audio.sample_rate
+
+
+def judge(system: System, clips: Sequence[Utterance]) -> list[dict[str, Any]]:
+    """What is understood of each clip: `id`, `errors`, `words` in the text, and the text `heard`."""
+    recogniser = Recogniser()
+    judged = []
+    for clip in clips:
+        expected = words(clip.text)
+        heard = recogniser(*system(read_audio(clip.path)))
+        errors = edits(expected, heard)
+        judged.append({"id": clip.id, "errors": errors, "words": len(expected), "heard": " ".join(heard)})
+    return judged
+
+
+def rows_of(judged: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One row per system: its word error rate, and the ratio to that of the originals with an interval over clips."""
+    base = [clip["errors"] for clip in judged["original"]]
+    rows = []
+    for name, clips in judged.items():
+        errors = [clip["errors"] for clip in clips]
+        total = sum(clip["words"] for clip in clips)
+        low, high = ratio_interval(errors, base)
+        rows.append(
+            {
+                "system": name,
+                "clips": len(clips),
+                "words": total,
+                "errors": sum(errors),
+                "word error rate %": 100 * sum(errors) / total,
+                "ratio to original": sum(errors) / sum(base) if sum(base) else None,
+                "95 % interval": f"{low:.2f} to {high:.2f}",
+            }
+        )
+    return rows
+
+
+def main(options: Options) -> None:
+    """Run the benchmark."""
+    if options.first is not None and options.last is not None:
+        raise SystemExit("Give --first or --last, not both.")
+    clips = [utterance for utterance in find_corpus(options.data, options.kind).utterances if words(utterance.text)]
+    clips = clips[: options.first] if options.last is None else clips[-options.last :]
+    if not clips:
+        raise SystemExit(f"{options.data} has no clips with a text; the word error rate needs texts.")
+    load = common.OtherLoad()
+    systems: dict[str, System] = {"original": original}
+    if options.griffin_lim:
+        systems["Griffin-Lim"] = griffin_lim
+    systems |= {str(path): vocoder(path) for path in options.model}
+    judged = {}
+    for name, system in systems.items():
+        judged[name] = judge(system, clips)
+        print(f"{name}: {sum(clip['errors'] for clip in judged[name])} errors in {len(clips)} clips", flush=True)
+    common.report(
+        "intelligibility",
+        options,
+        common.limit_threads(None),
+        rows_of(judged),
+        load=load,
+        json_path=options.json,
+        decoder=DECODER,
+        clips=judged,
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

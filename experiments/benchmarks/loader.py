@@ -1,0 +1,79 @@
+"""Batches per second that the data loader makes, beside the steps per second that training can take.
+
+    python -m experiments.benchmarks.loader --data LJSpeech-1.1 --step-ms 60
+
+A loader keeps a device busy if its batches per second, made beside the training, exceed the steps per second.
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from experiments.benchmarks import common
+from jaxvoice.data import Loader, Store, find_corpus, load_store
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    data: Path
+    """A corpus of any kind that jaxvoice reads."""
+    batch: tuple[int, ...] = (16, 64)
+    """Crops in a batch."""
+    segment: int = 8192
+    """Samples in a crop."""
+    sample_rate: int = 22050
+    """Rate that clips are resampled to, in Hz."""
+    workers: tuple[int, ...] = (0, 1, 2)
+    """Threads that make batches; 0 makes them in the caller's thread."""
+    seconds: float = 2.0
+    """How long to draw batches in each case."""
+    step_ms: float | None = None
+    """Milliseconds of a training step, to compare with."""
+    json: Path | None = None
+    """File to write the results to."""
+
+
+def batches_per_second(store: Store, batch: int, segment: int, workers: int, seconds: float) -> float:
+    """Batches drawn per second by a caller that does nothing else, after the first twenty."""
+    with Loader(store, batch_size=batch, segment=segment, workers=workers) as loader:
+        for _ in range(20):
+            next(loader)
+        start, drawn = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - start) < seconds:
+            next(loader)
+            drawn += 1
+    return drawn / elapsed
+
+
+def main(options: Options) -> None:
+    """Run the benchmark."""
+    load = common.OtherLoad()
+    corpus = find_corpus(options.data)
+    rows = []
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+        stores = {
+            "in memory": load_store(corpus, options.sample_rate),
+            "memory-mapped": load_store(corpus, options.sample_rate, memory_limit=0, cache=cache),
+        }
+        for place, store in stores.items():
+            for batch in options.batch:
+                for workers in options.workers:
+                    rate = batches_per_second(store, batch, options.segment, workers, options.seconds)
+                    row = {"clips": place, "batch": batch, "workers": workers, "batches per s": rate}
+                    row["audio s per s"] = rate * batch * options.segment / options.sample_rate
+                    if options.step_ms is not None:
+                        row["steps per s"] = 1000 / options.step_ms
+                        row["batches per step"] = rate * options.step_ms / 1000
+                    rows.append(row)
+        del stores, store
+    name = f"loader, {len(corpus)} clips, crops of {options.segment} samples"
+    common.report(name, options, common.limit_threads(None), rows, load=load, json_path=options.json)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

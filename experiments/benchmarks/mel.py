@@ -1,0 +1,124 @@
+"""Speed of the mel front end and of its gradient, jaxvoice beside torch (`torch.stft`).
+
+    python -m experiments.benchmarks.mel --json mel.json
+
+Two shapes: a training batch, 16 crops of 8192 samples, and one recording of 10 s. The gradient is that of the mean
+absolute mel difference to other audio, as in training; the target's mel is computed beforehand by both.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from jaxtyping import Float32
+
+from experiments.benchmarks import common
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    shapes: tuple[tuple[int, int], ...] = ((16, 8192), (1, 220_500))
+    """Shapes of the audio: batch and samples."""
+    repeats: int = 40
+    """Rounds of each comparison."""
+    max_seconds: float = 20.0
+    """Stop a comparison after this time, but not before three rounds."""
+    threads: int | None = None
+    """Processors for every engine; all by default."""
+    json: Path | None = None
+    """File to write the results to."""
+
+
+Audio = Float32[np.ndarray, "batch samples"]
+Calls = dict[str, Callable[[], Any]]
+
+
+def jaxvoice_calls(audio: Audio, target: Audio) -> Calls:
+    """Compiled forward pass and gradient in jaxvoice."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxvoice.dsp.mel import MelConfig, log_mel
+
+    config = MelConfig().full_band()
+
+    def mels(batch: jax.Array) -> jax.Array:
+        return jax.vmap(lambda row: log_mel(row, config))(batch)
+
+    forward = jax.jit(mels)
+    gradient = jax.jit(jax.grad(lambda batch, wanted: jnp.abs(mels(batch) - wanted).mean()))
+    batch, wanted = jnp.asarray(audio), forward(jnp.asarray(target))
+    return {
+        "forward": lambda: jax.block_until_ready(forward(batch)),
+        "gradient": lambda: jax.block_until_ready(gradient(batch, wanted)),
+    }
+
+
+def torch_calls(audio: Audio, target: Audio) -> Calls:
+    """Forward pass and gradient in torch."""
+    import torch
+
+    from experiments.benchmarks.torch_training import LogMel
+
+    log_mel = LogMel(fmax=None)
+    batch = torch.from_numpy(audio)
+    wanted = log_mel(torch.from_numpy(target))
+
+    def forward() -> Any:
+        with torch.inference_mode():
+            return log_mel(batch)
+
+    def gradient() -> Any:
+        leaf = batch.clone().requires_grad_()
+        torch.nn.functional.l1_loss(log_mel(leaf), wanted).backward()
+        return leaf.grad
+
+    return {"forward": forward, "gradient": gradient}
+
+
+def main(options: Options) -> None:
+    """Run the benchmark."""
+    threads = common.limit_threads(options.threads)
+    import torch
+
+    load = common.OtherLoad()
+    torch.set_num_threads(threads)
+    rows = []
+    for batch, samples in options.shapes:
+        rng = np.random.default_rng(0)
+        audio, target = (0.1 * rng.standard_normal((2, batch, samples))).astype(np.float32)
+        ours, theirs = jaxvoice_calls(audio, target), torch_calls(audio, target)
+        for work in ours:
+            # Signs of tiny mel differences flip with rounding, so single values of the gradient may differ.
+            tolerance = 1e-4 if work == "forward" else 2e-2
+            difference = common.check_agreement(work, np.asarray(ours[work]()), np.asarray(theirs[work]()), tolerance)
+            timings = common.in_turns(
+                {"jaxvoice": ours[work], "torch": theirs[work]},
+                repeats=options.repeats,
+                max_seconds=options.max_seconds,
+                warm_up=3,
+            )
+            rows += [
+                {
+                    "work": work,
+                    "engine": engine,
+                    "batch": batch,
+                    "samples": samples,
+                    "median ms": 1000 * timing.median,
+                    "min ms": 1000 * timing.minimum,
+                    **common.speedups(timings["jaxvoice"], timing),
+                    "rounds": len(timing.seconds),
+                    "difference": difference,
+                }
+                for engine, timing in timings.items()
+            ]
+    common.report("mel front end, float32", options, threads, rows, load=load, json_path=options.json)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
