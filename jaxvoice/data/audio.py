@@ -47,11 +47,7 @@ def read_audio(path: str | Path, sample_rate: int | None = None) -> Audio:
     **Raises:** `AudioError` if the file is missing, empty, truncated, not audio, holds no samples, or NaN or infinity.
     An MP3 file that does not state its length cannot be seen to be truncated.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"{path} is missing or is not a file; check the path.")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path} is empty (0 bytes); copy or record it again.")
+    path = _existing(path)
     samples, info = _decode(path)
     if info.frames == 0:
         raise AudioError(f"{path} is zero-length: its header is right but it holds no samples; record it again.")
@@ -65,6 +61,15 @@ def read_audio(path: str | Path, sample_rate: int | None = None) -> Audio:
     return Audio(mono, sample_rate or info.sample_rate, info)
 
 
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"{path} is missing or is not a file; check the path.")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path} is empty (0 bytes); copy or record it again.")
+    return path
+
+
 def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioInfo]:
     import soundfile
 
@@ -76,10 +81,7 @@ def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioIn
             promised, rate, channels, subtype = file.frames, file.samplerate, file.channels, file.subtype
             samples = file.read(dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as failure:
-        reason = failure.error_string.strip().rstrip(".")
-        raise AudioError(
-            f"{path} is not audio that can be read, or is damaged ({reason}); convert it to WAV or FLAC."
-        ) from failure
+        raise _unreadable(path, failure) from failure
     except OSError as failure:
         raise AudioError(f"{path} cannot be opened ({failure.strerror}); check its permissions.") from failure
     if len(samples) < promised:
@@ -89,14 +91,20 @@ def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioIn
     return samples, AudioInfo(rate, channels, len(samples), subtype)
 
 
+def _unreadable(path: Path, failure: Any) -> AudioError:
+    reason = failure.error_string.strip().rstrip(".")
+    return AudioError(f"{path} is not audio that can be read, or is damaged ({reason}); convert it to WAV or FLAC.")
+
+
 def audio_info(path: str | Path) -> AudioInfo:
-    """Read only the header of an audio file; `AudioError` if it is missing or not audio."""
+    """Read only the header of an audio file; `AudioError` if it is missing, empty or not audio."""
     import soundfile
 
+    path = _existing(path)
     try:
         info = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, OSError) as failure:
-        raise AudioError(f"{path} is missing, or not audio that can be read ({failure}); check the file.") from failure
+    except soundfile.LibsndfileError as failure:
+        raise _unreadable(path, failure) from failure
     return AudioInfo(info.samplerate, info.channels, info.frames, info.subtype)
 
 

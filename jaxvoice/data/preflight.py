@@ -1,5 +1,6 @@
 """Look at every file of a corpus before training: what can be used, what cannot, and why."""
 
+import os
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -59,7 +60,7 @@ class Preflight:
         rows += [("note", f"{count} file(s): {note}") for note, count in sorted(self.notes.items())]
         rows.append(("rejected", f"{len(self.rejected)}"))
         lines = [line for name, value in rows for line in _wrapped(f"{name:<14}", value, 14)]
-        return "\n".join(lines + _reasons(self.rejected))
+        return "\n".join(lines + _reasons(self.rejected, self.corpus))
 
     def __str__(self) -> str:
         return self.table()
@@ -109,7 +110,7 @@ def preflight(
         rates[audio.sample_rate] += 1
         notes.update(remarks)
     if not kept:
-        reasons = "\n".join(_reasons(rejected))
+        reasons = "\n".join(_reasons(rejected, corpus))
         raise DataError(f"None of the {len(rejected)} file(s) of {corpus.root} can be used:\n{reasons}")
     usable = replace(corpus, utterances=tuple(kept))
     return Preflight(usable, tuple(seconds), dict(rates), tuple(rejected), dict(notes))
@@ -155,15 +156,17 @@ def _remarks(audio: Audio, sample_rate: int, padded: bool) -> list[str]:
     return remarks
 
 
-def _reasons(rejected: Sequence[Rejected]) -> list[str]:
-    shown = [line for item in rejected[:_MOST_SHOWN] for line in _wrapped("  - ", item.reason, 4)]
+def _reasons(rejected: Sequence[Rejected], corpus: Corpus) -> list[str]:
+    prefix = f"{corpus.root}{os.sep}"  # the table names the root once, and paths that fit a line can be copied
+    reasons = [item.reason.replace(prefix, "") for item in rejected[:_MOST_SHOWN]]
+    shown = [line for reason in reasons for line in _wrapped("  - ", reason, 4)]
     if len(rejected) > _MOST_SHOWN:
         shown.append(f"  ... and {len(rejected) - _MOST_SHOWN} more")
     return shown
 
 
 def _wrapped(head: str, text: str, indent: int) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=" " * indent) or [head]
+    return textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def _duration(seconds: float) -> str:

@@ -88,12 +88,12 @@ def repair(raw: Sequence[Phoneme], audio: Int16[np.ndarray, " samples"], sample_
             while onset > floor and quiet[onset - 1]:
                 onset -= 1
         kept.append(Phoneme(phoneme.mnemonic, onset))
+    ends = [phoneme.onset for phoneme in kept[1:]] + [len(audio)]
+    kept = [item for item, after in zip(kept, ends, strict=True) if not (item.pause and after <= item.onset)]
     if kept and not kept[0].pause and first > 0 and kept[0].onset > 0:
         kept.insert(0, Phoneme(PAUSE, 0))
     if kept and not kept[-1].pause and kept[-1].onset < end < len(audio):
         kept.append(Phoneme(PAUSE, end))
-    ends = [phoneme.onset for phoneme in kept[1:]] + [len(audio)]
-    kept = [item for item, after in zip(kept, ends, strict=True) if not (item.pause and after <= item.onset)]
     return tuple(Phoneme(item.mnemonic, item.onset if index else 0) for index, item in enumerate(kept))
 
 

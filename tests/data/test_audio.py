@@ -1,0 +1,182 @@
+import struct
+
+import librosa
+import numpy as np
+import pytest
+import scipy.io.wavfile
+import scipy.signal
+import soundfile
+
+from jaxvoice.data import read_audio, resample, write_wav
+from jaxvoice.errors import AudioError, ShapeError
+
+FORMATS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
+
+
+def dominant_frequency(samples, rate):
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), 8 * len(samples)))
+    return np.argmax(spectrum) * rate / (8 * len(samples))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_is_read(tmp_path, speech, suffix):
+    path = tmp_path / f"clip.{suffix}"
+    soundfile.write(path, speech(), 22050)
+    audio = read_audio(path)
+    assert audio.sample_rate == 22050 and audio.samples.dtype == np.float32 and audio.samples.ndim == 1
+    assert audio.source is not None and audio.source.subtype == FORMATS[suffix]
+    assert audio.seconds == pytest.approx(1.0)
+    assert dominant_frequency(audio.samples, 22050) == pytest.approx(440, abs=0.5)
+    assert np.abs(audio.samples[4000:-4000]).max() == pytest.approx(0.5, abs=0.02)
+
+
+def test_sixteen_bit_samples_are_exact(tmp_path):
+    written = np.array([-32768, -1, 0, 1, 32767] * 100, np.int16)
+    scipy.io.wavfile.write(tmp_path / "clip.wav", 22050, written)
+    np.testing.assert_array_equal(read_audio(tmp_path / "clip.wav").samples, written.astype(np.float32) / 32768)
+
+
+def test_eight_bit_stereo_96k(tmp_path, speech):
+    left, right = speech(rate=96000), speech(rate=96000, frequency=1000.0)
+    soundfile.write(tmp_path / "clip.wav", np.stack([left, right], axis=1), 96000, subtype="PCM_U8")
+    audio = read_audio(tmp_path / "clip.wav", 22050)
+    assert audio.source is not None
+    assert (audio.source.subtype, audio.source.channels, audio.source.sample_rate) == ("PCM_U8", 2, 96000)
+    expected = (speech() + speech(frequency=1000.0)) / 2
+    np.testing.assert_allclose(audio.samples[1000:-1000], expected[1000:-1000], atol=0.01)
+
+
+@pytest.mark.parametrize(("from_rate", "to_rate"), [(44100, 22050), (48000, 22050), (96000, 24000), (16000, 22050)])
+def test_resampling_keeps_tones_and_matches_librosa_and_scipy(speech, from_rate, to_rate):
+    samples = speech(rate=from_rate)
+    result = resample(samples, from_rate, to_rate)
+    assert result.dtype == np.float32 and len(result) == to_rate
+    assert dominant_frequency(result, to_rate) == pytest.approx(440, abs=0.5)
+    np.testing.assert_allclose(result, librosa.resample(samples, orig_sr=from_rate, target_sr=to_rate), atol=1e-6)
+    common = np.gcd(from_rate, to_rate)
+    truth = scipy.signal.resample_poly(samples.astype(np.float64), to_rate // common, from_rate // common)
+    np.testing.assert_allclose(result[500:-500], truth[500:-500], atol=2e-3)
+
+
+def test_resampling_removes_what_the_new_rate_cannot_hold(speech):
+    result = resample(speech(rate=48000, frequency=15000.0), 48000, 22050)
+    assert np.abs(result[200:-200]).max() < 1e-4
+
+
+def test_resampling_refuses_a_rate_of_zero(speech):
+    with pytest.raises(AudioError, match="22050 Hz to 0 Hz"):
+        resample(speech(), 22050, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("empty", "is empty"),
+        ("truncated", "is truncated: at least its last 24144 bytes"),
+        ("nan", "NaN or infinity in 1 of 22050"),
+        ("zero-length", "holds no samples"),
+        ("non-audio", "not audio"),
+    ],
+)
+def test_unusable_files_are_named_with_the_reason(bad_files, kind, said):
+    with pytest.raises(AudioError, match=said) as failure:
+        read_audio(bad_files[kind])
+    assert str(bad_files[kind]) in str(failure.value)
+
+
+def test_a_missing_file_and_a_folder(tmp_path):
+    for path in (tmp_path / "nowhere.wav", tmp_path):
+        with pytest.raises(AudioError, match="missing or is not a file"):
+            read_audio(path)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("part", [0.5, 0.97])
+@pytest.mark.filterwarnings("ignore")
+def test_truncation_is_seen_in_every_format(tmp_path, suffix, part):
+    noise = np.random.default_rng(0).normal(0, 0.1, 44100).astype(np.float32)
+    path = tmp_path / f"clip.{suffix}"
+    soundfile.write(path, noise, 22050)
+    read_audio(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(part * len(whole))])
+    with pytest.raises(AudioError, match=r"truncated|damaged"):
+        read_audio(path)
+
+
+def test_a_wav_of_unknown_length_is_read_whole(tmp_path, speech):
+    path = tmp_path / "streamed.wav"
+    soundfile.write(path, speech(), 22050)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = struct.pack("<I", 0xFFFFFFFF)
+    path.write_bytes(content)
+    assert len(read_audio(path).samples) == 22050
+
+
+def test_written_integers_are_rounded_and_clipped_not_wrapped(tmp_path):
+    path = tmp_path / "clip.wav"
+    write_wav(path, np.array([0.0, 1.0, 1.5, -1.0, -2.0, 0.5, 0.6 / 32768], np.float32), 22050)
+    rate, samples = scipy.io.wavfile.read(path)
+    assert rate == 22050 and samples.tolist() == [0, 32767, 32767, -32768, -32768, 16384, 1]
+
+
+@pytest.mark.filterwarnings("ignore:Chunk")
+def test_written_floats_come_back_as_they_were(tmp_path, speech):
+    path = tmp_path / "clip.wav"
+    write_wav(path, 1.5 * speech(), 48000, "FLOAT")
+    rate, samples = scipy.io.wavfile.read(path)
+    assert rate == 48000 and samples.dtype == np.float32
+    np.testing.assert_array_equal(samples, 1.5 * speech())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_is_never_written(tmp_path, speech, bad):
+    path = tmp_path / "clip.wav"
+    write_wav(path, speech(), 22050)
+    before = path.read_bytes()
+    broken = speech()
+    broken[7] = bad
+    with pytest.raises(AudioError, match="1 of 22050 samples"):
+        write_wav(path, broken, 22050)
+    assert path.read_bytes() == before
+
+
+def test_refused_writing(tmp_path, speech):
+    with pytest.raises(ShapeError, match=r"\(1, 22050\)"):
+        write_wav(tmp_path / "clip.wav", speech()[None], 22050)
+    with pytest.raises(AudioError, match="no samples"):
+        write_wav(tmp_path / "clip.wav", speech()[:0], 22050)
+    with pytest.raises(AudioError, match="PCM_12"):
+        write_wav(tmp_path / "clip.wav", speech(), 22050, "PCM_12")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(AudioError, match="cannot be written"):
+        write_wav(tmp_path / "no" / "folder" / "clip.wav", speech(), 22050)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(AudioError, match="is a folder"):
+        write_wav(tmp_path / "folder", speech(), 22050)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder"]
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, speech, monkeypatch):
+    path = tmp_path / "clip.wav"
+    write_wav(path, speech(), 22050)
+    before = path.read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(soundfile, "write", full)
+    with pytest.raises(AudioError, match="No space left on device"):
+        write_wav(path, speech(2.0), 22050)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_real_clips_are_read(real_clips):
+    path = real_clips / "LJSpeech-1.1" / "wavs" / "LJ001-0002.wav"
+    rate, samples = scipy.io.wavfile.read(path)
+    audio = read_audio(path)
+    assert rate == audio.sample_rate == 22050
+    np.testing.assert_array_equal(audio.samples, samples.astype(np.float32) / 32768)
+    flac = read_audio(next((real_clips / "vctk").rglob("*.flac")), 22050)
+    assert flac.source is not None and flac.source.sample_rate == 24000
+    assert 0.01 < np.abs(flac.samples).max() <= 1.1

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import soundfile
+
+from jaxvoice.data import find_corpus, preflight
+from jaxvoice.errors import DataError
+
+REASONS = {
+    "empty": "is empty",
+    "truncated": "is truncated",
+    "silent": "is silent",
+    "nan": "NaN",
+    "zero-length": "holds no samples",
+    "non-audio": "not audio",
+    "too short": "0.050 s",
+}
+
+
+def test_bad_files_are_rejected_with_their_reason(bad_files, speech):
+    folder = bad_files["empty"].parent
+    soundfile.write(folder / "good.wav", speech(2.0), 22050)
+    report = preflight(find_corpus(folder), 22050, 8192)
+    assert [utterance.id for utterance in report.corpus.utterances] == ["good"]
+    reasons = {item.utterance.path: item.reason for item in report.rejected}
+    assert set(reasons) == set(bad_files.values())
+    for kind, said in REASONS.items():
+        assert said in reasons[bad_files[kind]]
+    assert report.hours == pytest.approx(2 / 3600)
+
+
+def test_nothing_left_is_an_error_with_every_reason(bad_files):
+    with pytest.raises(DataError) as failure:
+        preflight(find_corpus(bad_files["empty"].parent), 22050, 8192)
+    said = " ".join(str(failure.value).split())
+    assert "None of the 7 file(s)" in said and all(path.name in said for path in bad_files.values())
+
+
+def test_constant_offset_is_silence(tmp_path, speech):
+    soundfile.write(tmp_path / "offset.wav", np.full(22050, 0.25, np.float32), 22050)
+    soundfile.write(tmp_path / "quiet.wav", speech(level=0.001), 22050)
+    report = preflight(find_corpus(tmp_path), 22050, 8192)
+    assert [item.utterance.id for item in report.rejected] == ["offset"]
+
+
+def test_other_formats_are_kept_with_a_note(tmp_path, speech):
+    soundfile.write(tmp_path / "coarse.wav", speech(), 22050, subtype="PCM_U8")
+    soundfile.write(tmp_path / "stereo.wav", np.stack([speech(), speech()], 1), 22050)
+    soundfile.write(tmp_path / "fast.wav", speech(rate=96000), 96000)
+    soundfile.write(tmp_path / "slow.wav", speech(rate=8000), 8000)
+    soundfile.write(tmp_path / "short.wav", speech(0.3), 22050)
+    report = preflight(find_corpus(tmp_path), 22050, 8192)
+    assert len(report.corpus) == 5 and not report.rejected
+    assert report.rates == {22050: 3, 96000: 1, 8000: 1}
+    assert all(count == 1 for count in report.notes.values())
+    text = " ".join(report.notes)
+    for part in ("8 bit", "2 channels averaged", "from 96000 Hz to 22050 Hz", "nothing above 4000 Hz", "padded"):
+        assert part in text
+
+
+def test_the_table_is_right_and_fits_80_columns(bad_files, speech, tmp_path):
+    folder = bad_files["empty"].parent
+    for index in range(30):
+        (folder / f"empty{index}_{'x' * 60}.wav").touch()
+    soundfile.write(folder / "long.wav", speech(3.0), 22050)
+    soundfile.write(folder / "small.wav", speech(1.0, 44100), 44100)
+    table = preflight(find_corpus(folder), 22050, 8192).table()
+    assert max(map(len, table.splitlines())) <= 80
+    said = " ".join(table.split())
+    for part in ("usable files 2", "22050 Hz (1), 44100 Hz (1)", "shortest 1.00 s, small", "longest 3.00 s, long"):
+        assert part in said
+    assert "rejected 37" in said and "... and 17 more" in said and "duration 4.0 s" in said
+
+
+def test_missing_files_of_a_list_are_reported(tmp_path, speech):
+    (tmp_path / "wavs").mkdir()
+    soundfile.write(tmp_path / "wavs" / "a.wav", speech(), 22050)
+    (tmp_path / "metadata.csv").write_text("a|x\nb|y\n", encoding="utf-8")
+    report = preflight(find_corpus(tmp_path), 22050, 8192)
+    assert [item.utterance.id for item in report.rejected] == ["b"] and "is missing" in report.rejected[0].reason
+
+
+def test_mels_are_checked_against_their_audio(tmp_path, speech):
+    (tmp_path / "mels").mkdir()
+    mels = {
+        "good": np.zeros((80, 86)),
+        "batched": np.zeros((1, 80, 87)),
+        "transposed": np.zeros((86, 80)),
+        "longer": np.zeros((80, 120)),
+        "nan": np.full((80, 86), np.nan),
+        "frameless": np.zeros((80, 0)),
+    }
+    for name, mel in mels.items():
+        np.save(tmp_path / "mels" / f"{name}.npy", mel.astype(np.float32))
+        soundfile.write(tmp_path / f"{name}.wav", speech(), 22050)
+    (tmp_path / "mels" / "junk.npy").write_text("no array", encoding="utf-8")
+    soundfile.write(tmp_path / "junk.wav", speech(), 22050)
+    report = preflight(find_corpus(tmp_path), 22050, 8192)
+    assert [utterance.id for utterance in report.corpus.utterances] == ["batched", "good"]
+    reasons = {item.utterance.id: item.reason for item in report.rejected}
+    said = {"transposed": "(86, 80)", "longer": "120 frames", "nan": "NaN", "frameless": "no frames", "junk": ".npy"}
+    assert set(reasons) == set(said) and all(part in reasons[name] for name, part in said.items())
+
+
+def test_real_clips_pass(real_clips):
+    report = preflight(find_corpus(real_clips / "LJSpeech-1.1"), 22050, 8192)
+    assert len(report.corpus) == 24 and not report.rejected and set(report.rates) == {22050}
+    durations = [soundfile.info(utterance.path).duration for utterance in report.corpus.utterances]
+    np.testing.assert_allclose(report.seconds, durations)
