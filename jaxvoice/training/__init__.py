@@ -1,0 +1,1 @@
+"""The machinery every model family trains with: state, loop, parallelism, checkpoints, logs, precision."""

@@ -1,0 +1,205 @@
+"""Checkpoints of a run: written in the background, complete or not there at all, and proven on reading.
+
+Orbax's `CheckpointManager` does the writing; this file is all that knows it. Beside the arrays each checkpoint holds
+a JSON table: the CRC-32 of every array (Orbax itself does not notice a flipped bit), position of the loader,
+configuration, versions, best metric.
+"""
+
+import logging
+import math
+import shutil
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import Array, PyTree
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from jaxvoice.errors import CheckpointError
+from jaxvoice.training.parallel import barrier
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A checkpoint read back: the step it was written after, its arrays by name, its table."""
+
+    step: int
+    arrays: dict[str, Array]
+    meta: dict[str, Any]
+
+
+def array_names(tree: PyTree) -> list[str]:
+    """The attribute path of every leaf of `tree`, such as `generator.ups.0.weight_v`, in flattening order."""
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    return [jax.tree_util.keystr(path, simple=True, separator=".") for path in paths]
+
+
+class Checkpoints:
+    """The checkpoints in `folder`, of which the last `keep_last` and the best are kept; use it as a context manager.
+
+    Every process of a run opens it. The best is the one with the smallest `metric`.
+    """
+
+    def __init__(self, folder: Path, *, keep_last: int, metric: str):
+        self.folder = folder.absolute()
+
+        def value(metrics: Mapping[str, float]) -> float:
+            return metrics[metric] if math.isfinite(metrics[metric]) else math.inf
+
+        best = BestN(get_metric_fn=value, reverse=True, n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
+            best_fn=value,  # without it Orbax writes no metrics, and the best would be forgotten over a restart
+            best_mode="min",
+            cleanup_tmp_directories=True,
+        )
+        logging.getLogger("absl").addFilter(_not_from_orbax)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise CheckpointError(f"{self.folder} is a file, not a folder of checkpoints; choose another run folder.")
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        except OSError as failure:
+            raise CheckpointError(
+                f"The checkpoint folder {self.folder} cannot be opened ({failure}); check that it is a folder and can "
+                "be written, or choose another run folder."
+            ) from failure
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Wait for what is being written; a second failure does not hide the first, an interrupt does not wait."""
+        if kind is None:
+            self.wait()
+        elif issubclass(kind, Exception):
+            try:
+                self.wait()
+            except CheckpointError as failure:
+                print(failure)
+        if kind is None or issubclass(kind, Exception):
+            self._manager.close()
+
+    def steps(self) -> list[int]:
+        """The steps of all complete checkpoints on disk, oldest first."""
+        return sorted(self._manager.all_steps(read=True))
+
+    def save(self, step: int, arrays: Mapping[str, Array], meta: Mapping[str, Any], metrics: dict[str, float] | None):
+        """Begin to write a checkpoint; on return `arrays` may be donated. A failure may show at a later call.
+
+        **Raises:** `CheckpointError` when this or an earlier checkpoint could not be written.
+        """
+        table = {**meta, "step": step, "arrays": {name: _fingerprint(array) for name, array in arrays.items()}}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(dict(arrays)), meta=ocp.args.JsonSave(table))
+        self._attempt(lambda: self._manager.save(step, args=args, metrics=metrics, force=True))
+
+    def check(self) -> None:
+        """Raise `CheckpointError` if writing in the background has failed."""
+        self._attempt(self._manager.check_for_errors)
+
+    def wait(self) -> None:
+        """Return when everything is on disk; raises `CheckpointError` if that failed."""
+        self._attempt(self._manager.wait_until_finished)
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except Exception as failure:  # Orbax and TensorStore raise many types, ValueError among them, for a full disk
+            intact = ", ".join(map(str, self.steps())) or "none"
+            raise CheckpointError(
+                f"A checkpoint could not be written to {self.folder} ({_first_line(failure)}). Make room or make the "
+                f"folder writable, then go on with --resume auto; intact checkpoints: {intact}."
+            ) from failure
+
+    def restore(
+        self,
+        abstract: Mapping[str, jax.ShapeDtypeStruct],
+        accept: Callable[[Mapping[str, Any]], None],
+        say: Callable[[str], None] = print,
+    ) -> Restored | None:
+        """The newest intact checkpoint, or `None` where there is none yet; damaged newer ones are moved aside.
+
+        `abstract` gives the shape, dtype and sharding of every array; `accept` is shown each table and raises
+        `CheckpointError` for one that must not be used.
+
+        **Raises:** `CheckpointError` when all are damaged, when `accept` does, or when arrays do not fit `abstract`.
+        """
+        damaged: dict[int, str] = {}
+        for step in reversed(self.steps()):
+            try:
+                restored = self._read(step, abstract, accept)
+            except CheckpointError:
+                raise
+            except Exception as failure:  # damage shows as JSON, key, attribute, type, value and bare errors
+                damaged[step] = _first_line(failure)
+                say(f"Checkpoint {step} in {self.folder} is damaged ({damaged[step]}); trying the one before.")
+                continue
+            self._set_aside(list(damaged), say)
+            return restored
+        if damaged:
+            found = "; ".join(f"{step}: {why}" for step, why in damaged.items())
+            raise CheckpointError(
+                f"Every checkpoint in {self.folder} is damaged ({found}). Restore the folder from a copy, or start "
+                "again in another run folder, with --init-from if a model folder was saved."
+            )
+        return None
+
+    def _read(self, step: int, abstract: Mapping[str, jax.ShapeDtypeStruct], accept) -> Restored:
+        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        accept(meta)
+        _check_arrays(f"Checkpoint {step} in {self.folder}", meta["arrays"], abstract)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(dict(abstract)))
+        arrays = self._manager.restore(step, args=args)["state"]
+        broken = [name for name, array in arrays.items() if _fingerprint(array) != meta["arrays"][name]]
+        if broken:
+            raise ValueError(f"{len(broken)} arrays are not what was saved, the first is {broken[0]}")
+        return Restored(step, arrays, meta)
+
+    def _set_aside(self, steps: list[int], say: Callable[[str], None]) -> None:
+        """Move damaged checkpoints out of the way: their steps are about to be written again."""
+        barrier("all processes have read the checkpoints")
+        if steps and jax.process_index() == 0:
+            aside = self.folder.parent / "damaged"
+            aside.mkdir(exist_ok=True)
+            for step in steps:
+                shutil.rmtree(aside / str(step), ignore_errors=True)
+                (self.folder / str(step)).rename(aside / str(step))
+            say(f"Moved {len(steps)} damaged checkpoint(s) to {aside}.")
+        barrier("damaged checkpoints are out of the way")
+        self._manager.reload()
+
+
+def _fingerprint(array: Array) -> list[Any]:
+    """Shape, dtype and CRC-32 of an array, as JSON has them."""
+    local = array.addressable_data(0)
+    data = jax.random.key_data(local) if jax.numpy.issubdtype(local.dtype, jax.dtypes.prng_key) else local
+    raw = np.ascontiguousarray(np.asarray(data)).reshape(-1).view(np.uint8)
+    return [list(array.shape), str(array.dtype), zlib.crc32(raw.data)]
+
+
+def _check_arrays(where: str, stored: Mapping[str, Any], wanted: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+    lines = [f"+ {name} (in the model only)" for name in wanted if name not in stored]
+    lines += [f"- {name} (in the checkpoint only)" for name in stored if name not in wanted]
+    for name, want in wanted.items():
+        if name in stored and stored[name][:2] != [list(want.shape), str(want.dtype)]:
+            lines.append(f"! {name}: {stored[name][1]}{stored[name][0]} stored, {want.dtype}{list(want.shape)} wanted")
+    if lines:
+        more = f"\n  ... and {len(lines) - 20} more" if len(lines) > 20 else ""
+        raise CheckpointError(
+            f"{where} does not fit this model; use the version and configuration it was made with, or another run "
+            "folder:\n  " + "\n  ".join(lines[:20]) + more
+        )
+
+
+def _first_line(failure: BaseException) -> str:
+    text = str(failure).strip() or type(failure).__name__
+    return text.splitlines()[0][:300]
+
+
+def _not_from_orbax(record: logging.LogRecord) -> bool:
+    """Orbax narrates its work through absl's logger; what matters of it comes back as exceptions."""
+    return "orbax" not in record.pathname

@@ -1,0 +1,93 @@
+"""A task's step as a compiled program over flat lists of arrays."""
+
+import time
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, PyTree
+
+from jaxvoice.errors import TrainingError
+from jaxvoice.training.checkpoints import array_names
+from jaxvoice.training.parallel import replicated, sharded
+from jaxvoice.training.task import Task
+
+
+class Skeleton:
+    """All of a state but its arrays, taken apart once: doing so at every step would cost milliseconds."""
+
+    def __init__(self, state: PyTree):
+        arrays, self._static = eqx.partition(state, _is_array)
+        self.names = array_names(arrays)
+        _, self._structure = jax.tree.flatten(arrays)
+
+    def flatten(self, state: PyTree) -> list[Any]:
+        """The arrays of `state` (or their shapes); raises `TrainingError` if it is built otherwise than the first."""
+        leaves, structure = jax.tree.flatten(eqx.filter(state, _is_array))
+        if structure != self._structure:
+            raise TrainingError(
+                f"The task's step returned a state of another structure than it was given:\n{structure}\ninstead of\n"
+                f"{self._structure}\nA step may change arrays only."
+            )
+        return leaves
+
+    def build(self, leaves: list[Any]) -> Any:
+        """The state around these arrays."""
+        return eqx.combine(jax.tree.unflatten(self._structure, leaves), self._static)
+
+
+def _is_array(leaf: Any) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+class CompiledStep:
+    """`task.step` compiled once per batch shape, its state donated, replicated over `mesh`; batches are sharded."""
+
+    def __init__(self, task: Task, skeleton: Skeleton, mesh: Mesh):
+        self._programs: dict[Any, jax.stages.Compiled] = {}
+        self.seconds = 0.0
+
+        def step(leaves: list[Array], batch: PyTree, wish: Int[Array, " devices"]):
+            state, metrics = task.step(skeleton.build(leaves), batch)
+            after = skeleton.flatten(state)
+            for name, old, new in zip(skeleton.names, leaves, after, strict=True):
+                if (old.shape, old.dtype) != (new.shape, new.dtype):
+                    raise TrainingError(
+                        f"The task's step turned {name} from {old.dtype}{list(old.shape)} into "
+                        f"{new.dtype}{list(new.shape)}; a step must keep shapes and dtypes."
+                    )
+            counters = state.counters
+            return after, metrics, jnp.stack([counters.skipped, counters.skipped_in_a_row, wish.max()])
+
+        same, split = replicated(mesh), sharded(mesh)
+        self._jitted = jax.jit(
+            step, in_shardings=(same, split, split), out_shardings=(same, same, same), donate_argnums=0
+        )
+
+    def __call__(
+        self, leaves: list[Array], batch: PyTree, wish: Int[Array, " devices"]
+    ) -> tuple[list[Array], dict[str, Array], Int[Array, "3"]]:
+        """New state arrays, metrics, and (skipped, skipped in a row, largest wish to stop of any process)."""
+        program = self._programs.get(shape := self._shape(batch))
+        if program is None:
+            program = self.compile(leaves, batch, wish)
+            self._programs[shape] = program
+        return program(leaves, batch, wish)
+
+    def compile(self, leaves: list[Array], batch: PyTree, wish: Int[Array, " devices"]) -> jax.stages.Compiled:
+        """The program for batches shaped like `batch`; `seconds` grows by the time it took."""
+        start = time.perf_counter()
+        program = self._jitted.lower(leaves, batch, wish).compile()
+        self.seconds += time.perf_counter() - start
+        return program
+
+    @property
+    def count(self) -> int:
+        """How many programs were compiled."""
+        return len(self._programs)
+
+    @staticmethod
+    def _shape(batch: PyTree) -> tuple:
+        return tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(batch))

@@ -1,0 +1,158 @@
+"""What a run shows and keeps: progress, metrics.jsonl, TensorBoard, samples. Only process 0 logs."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jaxvoice.errors import CheckpointError
+from jaxvoice.training.run_folder import RunFolder
+from jaxvoice.training.task import Report, Sample
+
+
+def say(text: str) -> None:
+    """Print a line from process 0, above a progress bar if there is one."""
+    if jax.process_index() == 0:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+
+def flat_lines(table: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """`name: value` for everything in nested tables, dotted."""
+    lines = []
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            lines += flat_lines(value, f"{prefix}{name}.")
+        else:
+            lines.append(f"{prefix}{name}: {value}")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds as `1:02:03` or `2:03`."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Failures to write below `folder` as a `CheckpointError` that says what to do."""
+    try:
+        yield
+    except OSError as failure:
+        place = failure.filename or folder
+        raise CheckpointError(
+            f"{place} could not be written ({failure.strerror or failure}). Make room or make the folder writable, "
+            "then go on with --resume auto; the checkpoints that are there are intact."
+        ) from failure
+
+
+class RunLog:
+    """Everything that is logged in one session of a run, from after `step`; silent in all processes but the first."""
+
+    def __init__(self, folder: RunFolder, *, step: int, steps: int, minutes: float | None, tensorboard: bool):
+        self._folder, self._steps = folder, steps
+        self._active = jax.process_index() == 0
+        self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        self._session = None if minutes is None else 60 * minutes
+        self._events = None
+        if not self._active:
+            return
+        with writing(folder.path):
+            folder.cut_metrics(step)
+            self._metrics = folder.metrics.open("a", encoding="utf-8", newline="\n")
+            if tensorboard:
+                from jaxvoice.training.tensorboard import Events
+
+                self._events = Events(folder.events, first_step=step + 1)
+        self._bar = tqdm(
+            total=1.0, disable=not sys.stderr.isatty(), bar_format="{percentage:3.0f}%|{bar:20}| {desc}", leave=False
+        )
+
+    def train(self, step: int, metrics: Mapping[str, float], speed: Mapping[str, float]) -> None:
+        """Log a step's metrics and the speed up to it: `steps_per_second`, `audio_seconds_per_second`, or nothing yet."""
+        if not self._active:
+            return
+        with writing(self._folder.path):
+            self._line({"step": step, "kind": "train", **metrics, **speed})
+            self._scalars(step, {f"train/{name}": value for name, value in {**metrics, **speed}.items()})
+        text = f"step {step}/{self._steps}  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        if speed:
+            rate, audio = speed["steps_per_second"], speed["audio_seconds_per_second"]
+            text += f"  {rate:.3g} steps/s  {audio:.3g} s audio/s  {duration(self._time_left(step, rate))} left"
+        if self._bar.disable:
+            print(text, flush=True)
+        else:
+            self._bar.n = self._share_done(step)
+            self._bar.set_description_str(text)
+
+    def validation(self, step: int, report: Report) -> None:
+        """Log what a validation found and write its samples to `samples/step_.../`."""
+        if not self._active:
+            return
+        say(f"validation at step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in report.metrics.items()))
+        with writing(self._folder.path):
+            self._line({"step": step, "kind": "validation", **report.metrics})
+            self._scalars(step, {f"validation/{name}": value for name, value in report.metrics.items()})
+            for sample in report.samples:
+                self._sample(step, sample)
+            if self._events is not None:
+                self._events.flush()
+
+    def close(self) -> None:
+        """Finish all files."""
+        if self._active:
+            self._bar.close()
+            with writing(self._folder.path):
+                self._metrics.close()
+                if self._events is not None:
+                    self._events.close()
+
+    def _line(self, table: Mapping[str, Any]) -> None:
+        finite = {k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in table.items()}
+        self._metrics.write(json.dumps(finite) + "\n")
+        self._metrics.flush()
+
+    def _scalars(self, step: int, values: Mapping[str, float]) -> None:
+        if self._events is not None:
+            self._events.scalars(step, values)
+            self._events.flush()
+
+    def _sample(self, step: int, sample: Sample) -> None:
+        import soundfile
+        from matplotlib.image import imsave
+
+        from jaxvoice.training.pictures import draw_mels
+
+        folder = self._folder.samples / f"step_{step:08d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        audio = np.clip(np.nan_to_num(np.asarray(sample.audio, np.float32)), -1.0, 1.0)
+        # Through a file object: an unwritable disk is then an OSError with its reason, not libsndfile's own error.
+        with (folder / f"{sample.name}.wav").open("wb") as file:
+            soundfile.write(file, audio, sample.sample_rate, format="WAV", subtype="PCM_16")
+        if self._events is not None:
+            self._events.audio(step, f"samples/{sample.name}", audio, sample.sample_rate)
+        if sample.pictures:
+            pixels = draw_mels(f"{sample.name}, step {step}", sample.pictures)
+            imsave(folder / f"{sample.name}.png", pixels)
+            if self._events is not None:
+                self._events.picture(step, f"mels/{sample.name}", pixels)
+
+    def _time_left(self, step: int, steps_per_second: float) -> float:
+        by_steps = (self._steps - step) / max(steps_per_second, 1e-9)
+        return by_steps if self._deadline is None else max(0.0, min(by_steps, self._deadline - time.monotonic()))
+
+    def _share_done(self, step: int) -> float:
+        by_time = 0.0
+        if self._deadline is not None and self._session:
+            by_time = 1 - (self._deadline - time.monotonic()) / self._session
+        return min(1.0, max(step / self._steps, by_time))

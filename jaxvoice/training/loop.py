@@ -1,0 +1,359 @@
+"""The one training loop: any task, any number of devices and hosts, stopped and resumed at will."""
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, PyTree
+
+from jaxvoice.config import to_dict
+from jaxvoice.errors import CheckpointError, ConfigError, DataError, TrainingError
+from jaxvoice.training import parallel
+from jaxvoice.training.checkpoints import Checkpoints, Restored
+from jaxvoice.training.compiled_step import CompiledStep, Skeleton
+from jaxvoice.training.interrupts import Interrupts
+from jaxvoice.training.logging import RunLog, duration, flat_lines, say, writing
+from jaxvoice.training.provenance import check_same_config, devices, provenance
+from jaxvoice.training.run_folder import Resume, RunFolder
+from jaxvoice.training.task import Loader, Report, Task
+
+Stop = Literal["steps", "minutes", "interrupted"]
+# Codes that processes send each other inside the step, the most urgent the largest.
+_WISHES: tuple[Stop | None, ...] = (None, "minutes", "interrupted")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long to train, and how often to look, save and log. All of it may change from one session to the next.
+
+    `minutes` is wall time of this session, compilation and the final validation included; sessions before a resume do
+    not count, `steps` does over all sessions. `validate_every` 0 means only at the end. `best_metric` is the
+    validation metric whose smallest value marks the best checkpoint.
+    """
+
+    steps: int = 2_500_000
+    minutes: float | None = None
+    resume: Resume = "auto"
+    validate_every: int = 1000
+    checkpoint_every: int = 5000
+    log_every: int = 50
+    keep_last: int = 3
+    best_metric: str = "mel_l1"
+    max_skipped_in_a_row: int = 20
+    seed: int = 1234
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "checkpoint_every", "log_every", "keep_last", "max_skipped_in_a_row"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} (={getattr(self, name)}) should be at least 1.")
+        if self.validate_every < 0:
+            raise ConfigError(f"validate_every (={self.validate_every}) should be at least 0; 0 validates at the end.")
+        if self.minutes is not None and self.minutes <= 0:
+            raise ConfigError(f"minutes (={self.minutes}) should be above 0, or None for no time budget.")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a session ended: why it stopped, after which step in all, and what it reached."""
+
+    stopped: Stop
+    step: int
+    metrics: dict[str, float]
+    best: dict[str, float] | None
+    folder: Path
+    steps_per_second: float
+    compile_seconds: float
+    seconds: float
+    skipped: int
+
+
+def fit(
+    task: Task, loader: Loader, config: LoopConfig, run: Path, *, state: PyTree = None, mesh: Mesh | None = None
+) -> Result:
+    """Train `task` on `loader` in the run folder `run`, going on where an earlier session stopped.
+
+    `state` replaces `task.init` at the very start of a run (pretrained weights); a resumed run does not look at it.
+    `mesh` is over all devices unless given. The folder is made only once the loader has given a batch.
+
+    On one kind of machine a resumed run repeats an uninterrupted one bit for bit; on GPUs this needs deterministic
+    kernels (`XLA_FLAGS=--xla_gpu_deterministic_ops=true`).
+
+    **Raises:** `ConfigError` for a batch size that does not fit the devices; `CheckpointError` when the folder is no
+    run, of another configuration, damaged, or cannot be written; `TrainingError` when updates stay non-finite;
+    `DataError` when the loader runs dry.
+    """
+    mesh = parallel.data_mesh() if mesh is None else mesh
+    folder = RunFolder(run)
+    folder.check(config.resume)
+    session = _Session(task, loader, config, folder, mesh, time.monotonic())
+    return session.run(state)
+
+
+@dataclass
+class _Session:
+    """One sitting of a run. Host-side bookkeeping lives here; all that is learnt lives in `leaves`."""
+
+    task: Task
+    loader: Loader
+    config: LoopConfig
+    folder: RunFolder
+    mesh: Mesh
+    start: float
+    step: int = 0
+    leaves: list[Array] = field(default_factory=list)
+    position: Any = None
+    best: dict[str, float] | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    batch_size: int = 0
+    skipped: int = 0
+    closing_seconds: float = 0.0  # what a validation with its checkpoint last took: kept free at the end of a budget
+
+    def run(self, given: PyTree) -> Result:
+        key = jax.random.key(self.config.seed)
+        resuming = self.folder.exists()
+        if resuming:
+            check_same_config(self.task, self.folder.read_config(), str(self.folder.config))
+            state = eqx.filter_eval_shape(self.task.init, key=key)
+        else:
+            state = self.task.init(key=key) if given is None else given
+        self.skeleton = Skeleton(state)
+        upcoming = None if resuming else self._next_batch()
+        parallel.barrier("every process has looked at the run folder")
+        if jax.process_index() == 0:
+            self.folder.begin({**provenance(self.task), "loop": to_dict(self.config)})
+        parallel.barrier("the run folder is there")
+        config = self.config
+        with Checkpoints(self.folder.checkpoints, keep_last=config.keep_last, metric=config.best_metric) as store:
+            self.store = store
+            if resuming:
+                restored = self._restore(state)
+                if restored is None:
+                    if config.resume == "must":
+                        raise CheckpointError(f"{self.folder.path} holds no complete checkpoint; use --resume auto.")
+                    state = self.task.init(key=key) if given is None else given
+                else:
+                    state = None
+                    self._adopt(restored)
+                upcoming = self._next_batch() if self.step < config.steps else None
+            if state is not None:
+                self.leaves = parallel.replicate(self.skeleton.flatten(state), self.mesh)
+            del state
+            if self.step >= config.steps:
+                say(f"{self.folder.path} is already trained for {self.step} steps; raise --steps to go on.")
+                return self._result("steps", 0.0, 0.0)
+            self._introduce()
+            log = RunLog(
+                self.folder,
+                step=self.step,
+                steps=config.steps,
+                minutes=config.minutes,
+                tensorboard=config.tensorboard,
+            )
+            try:
+                with Interrupts() as interrupts:
+                    result = self._train(log, interrupts, upcoming)
+                store.wait()
+            finally:
+                log.close()
+        self._say_how_to_go_on(result)
+        return result
+
+    def _train(self, log: RunLog, interrupts: Interrupts, upcoming: Any) -> Result:
+        config = self.config
+        program = CompiledStep(self.task, self.skeleton, self.mesh)
+        # Waiting for an older step keeps a GPU's queue filled; a CPU computes in the threads that would run ahead.
+        ahead = 1 if jax.default_backend() == "cpu" else 2
+        pending: deque[tuple[int, Array]] = deque()
+        speed = _Speed()
+        stop: Stop | None = None
+        while stop is None:
+            batch, self.position, audio_seconds = upcoming
+            compiled = program.count
+            self.leaves, metrics, status = program(self.leaves, batch, self._wish(interrupts))
+            self.step += 1
+            if program.count > compiled:
+                say(f"compiled the training step in {program.seconds:.1f} s ({program.count} batch shape(s) so far)")
+                speed.restart()
+            else:
+                speed.count(audio_seconds)
+            upcoming = self._next_batch() if self.step < config.steps else None
+            pending.append((self.step, status))
+            heard = self._heed(pending, keep=ahead - 1)
+            if self.step >= config.steps:
+                stop = "steps"
+            elif jax.process_count() == 1:
+                stop = self._local_wish(interrupts)
+            else:
+                stop = heard
+            if self.step % config.log_every == 0 or stop is not None:
+                values = {name: float(value) for name, value in metrics.items()}
+                log.train(self.step, values, speed.measure())
+                self.store.check()
+            self._look_and_save(log, stop, speed)
+        self._heed(pending, keep=0)
+        return self._result(stop, speed.overall(), program.seconds)
+
+    def _look_and_save(self, log: RunLog, stop: Stop | None, speed: "_Speed") -> None:
+        config, began = self.config, time.monotonic()
+        finished = stop in ("steps", "minutes")
+        report = None
+        if finished or (stop is None and config.validate_every and self.step % config.validate_every == 0):
+            report = self._validate(log)
+        if report is None and stop is None and self.step % config.checkpoint_every:
+            return
+        meta = {**provenance(self.task), "loader": self.position, "metrics": self.metrics, "best": self.best}
+        arrays = dict(zip(self.skeleton.names, self.leaves, strict=True))
+        score = None if report is None else {config.best_metric: report.metrics[config.best_metric]}
+        self.store.save(self.step, arrays, meta, score)
+        if report is not None:
+            self.closing_seconds = time.monotonic() - began
+        speed.restart()
+
+    def _validate(self, log: RunLog) -> Report:
+        state = self.skeleton.build(parallel.on_one_device(self.leaves))
+        found = self.task.validate(state)
+        if self.config.best_metric not in found.metrics:
+            raise TrainingError(
+                f"The validation gave no {self.config.best_metric!r}, which decides the best checkpoint; it gave "
+                f"{', '.join(found.metrics) or 'nothing'}. Set best_metric to one of these."
+            )
+        self.metrics = parallel.from_first_process({name: float(value) for name, value in found.metrics.items()})
+        report = Report(self.metrics, found.samples)
+        log.validation(self.step, report)
+        value = self.metrics[self.config.best_metric]
+        if np.isfinite(value) and (self.best is None or value < self.best["value"]):
+            self.best = {"step": self.step, "value": value}
+            if jax.process_index() == 0:
+                with writing(self.folder.model):
+                    self.folder.replace_model(lambda into: self.task.save_model(state, into))
+        return report
+
+    def _restore(self, shapes: PyTree) -> Restored | None:
+        everywhere = parallel.replicated(self.mesh)
+        structs = [
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere) for leaf in self.skeleton.flatten(shapes)
+        ]
+        where = f"A checkpoint in {self.folder.checkpoints}"
+        return self.store.restore(
+            dict(zip(self.skeleton.names, structs, strict=True)),
+            accept=lambda meta: check_same_config(self.task, meta, where),
+            say=say,
+        )
+
+    def _adopt(self, restored: Restored) -> None:
+        self.step, self.position = restored.step, restored.meta["loader"]
+        self.loader.restore(self.position)
+        self.best, self.metrics = restored.meta["best"], restored.meta["metrics"]
+        self.leaves = [restored.arrays[name] for name in self.skeleton.names]
+        say(f"resuming after step {self.step}")
+
+    def _next_batch(self) -> tuple[PyTree, Any, float]:
+        """The next batch, already on its way to the devices, the loader's position after it, its seconds of audio."""
+        try:
+            batch = next(self.loader)
+        except StopIteration:
+            raise DataError(
+                f"The loader gave no batch after step {self.step}; check that the corpus is whole."
+            ) from None
+        self.batch_size = jax.tree.leaves(batch)[0].shape[0] * jax.process_count()
+        parallel.check_batch_size(self.batch_size, self.mesh)
+        seconds = self.task.audio_seconds(batch) * jax.process_count()
+        return parallel.shard_batch(batch, self.mesh), self.loader.state(), seconds
+
+    def _local_wish(self, interrupts: Interrupts) -> Stop | None:
+        if interrupts.requested:
+            return "interrupted"
+        spent = time.monotonic() - self.start + self.closing_seconds
+        return "minutes" if self.config.minutes is not None and spent >= 60 * self.config.minutes else None
+
+    def _wish(self, interrupts: Interrupts) -> Array:
+        """This process's wish to stop, as data of the step: all processes learn of it at the same step."""
+        code = 0 if jax.process_count() == 1 else _WISHES.index(self._local_wish(interrupts))
+        return parallel.shard_batch(np.full(len(self.mesh.local_devices), code, np.int32), self.mesh)
+
+    def _heed(self, pending: deque[tuple[int, Array]], *, keep: int) -> Stop | None:
+        """Wait for all but the newest `keep` steps; the wish to stop they carried, unless they went wrong."""
+        wish = 0
+        while len(pending) > keep:
+            step, status = pending.popleft()
+            self.skipped, in_a_row, code = (int(number) for number in np.asarray(status.addressable_data(0)))
+            wish = max(wish, code)
+            if in_a_row >= self.config.max_skipped_in_a_row:
+                self.store.wait()
+                steps = self.store.steps()
+                kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
+                raise TrainingError(
+                    f"Losses or gradients were not finite for {in_a_row} steps in a row (up to step {step}), so "
+                    f"nothing was learnt in them; {kept}. Lower the learning rate, set clip_norm, use precision "
+                    "float32, or look for broken audio, then go on with --resume auto."
+                )
+        return _WISHES[wish]
+
+    def _introduce(self) -> None:
+        about = provenance(self.task)
+        lines = [f"run folder: {self.folder.path}", f"devices: {devices()}", f"batch size: {self.batch_size}"]
+        lines += flat_lines(about["versions"]) + flat_lines(self.task.describe()) + flat_lines(to_dict(self.config))
+        say("\n".join(lines))
+
+    def _result(self, stop: Stop, steps_per_second: float, compile_seconds: float) -> Result:
+        return Result(
+            stopped=stop,
+            step=self.step,
+            metrics=self.metrics,
+            best=self.best,
+            folder=self.folder.path,
+            steps_per_second=steps_per_second,
+            compile_seconds=compile_seconds,
+            seconds=time.monotonic() - self.start,
+            skipped=self.skipped,
+        )
+
+    def _say_how_to_go_on(self, result: Result) -> None:
+        done = f"step {result.step} of {self.config.steps} after {duration(result.seconds)}"
+        if result.skipped:
+            done += f", {result.skipped} updates skipped as not finite"
+        say(
+            {"steps": "finished", "minutes": "time is up", "interrupted": "interrupted and saved"}[result.stopped]
+            + f": {done}"
+        )
+        if result.stopped != "steps":
+            say(f"to go on, give the same command again (--run-dir {self.folder.path} --resume auto)")
+
+
+class _Speed:
+    """Steps and audio per second of training alone: compiling, validating and saving do not count."""
+
+    def __init__(self) -> None:
+        self._steps, self._audio, self._seconds = 0, 0.0, 0.0
+        self._all_steps, self._all_seconds = 0, 0.0
+        self._since = time.perf_counter()
+
+    def count(self, audio_seconds: float) -> None:
+        self._steps += 1
+        self._audio += audio_seconds
+
+    def restart(self) -> None:
+        """Leave out the time since the last measure or restart, and the steps in it."""
+        self._steps, self._audio = 0, 0.0
+        self._since = time.perf_counter()
+
+    def measure(self) -> dict[str, float]:
+        """Speeds since the last measure or restart; nothing where no step was counted."""
+        if not self._steps:
+            return {}
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        found = {"steps_per_second": self._steps / seconds, "audio_seconds_per_second": self._audio / seconds}
+        self._all_steps, self._all_seconds = self._all_steps + self._steps, self._all_seconds + seconds
+        self.restart()
+        return found
+
+    def overall(self) -> float:
+        """Steps per second over all measured stretches."""
+        return self._all_steps / self._all_seconds if self._all_steps else 0.0

@@ -1,0 +1,112 @@
+"""Optimisers as PyTorch has them, built from optax, and the moving average of weights."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from jaxvoice.errors import ConfigError
+
+Tree = TypeVar("Tree")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with an exponentially decaying learning rate; the defaults are HiFi-GAN's (`train.py` of jik876/hifi-gan).
+
+    `decay_steps` is the number of updates after which the rate is multiplied by `decay`; `None` means one epoch.
+    `warmup_steps` raises the rate linearly from 0 before the decay starts. `clip_norm` bounds the global gradient norm.
+    """
+
+    learning_rate: float = 2e-4
+    b1: float = 0.8
+    b2: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    schedule: Literal["exponential", "constant"] = "exponential"
+    decay: float = 0.999
+    decay_steps: int | None = None
+    warmup_steps: int = 0
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.eps <= 0:
+            raise ConfigError(f"learning_rate (={self.learning_rate}) and eps (={self.eps}) should be above 0.")
+        if not (0 <= self.b1 < 1 and 0 <= self.b2 < 1):
+            raise ConfigError(f"b1 (={self.b1}) and b2 (={self.b2}) should lie in [0, 1).")
+        if self.weight_decay < 0:
+            raise ConfigError(f"weight_decay (={self.weight_decay}) should be at least 0; 0 turns it off.")
+        if not 0 < self.decay <= 1:
+            raise ConfigError(f"decay (={self.decay}) should lie in (0, 1]; 1 keeps the rate constant.")
+        if self.decay_steps is not None and self.decay_steps < 1:
+            raise ConfigError(f"decay_steps (={self.decay_steps}) should be at least 1, or None for once per epoch.")
+        if self.warmup_steps < 0:
+            raise ConfigError(f"warmup_steps (={self.warmup_steps}) should be at least 0; 0 means no warm-up.")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ConfigError(f"clip_norm (={self.clip_norm}) should be above 0, or None for no clipping.")
+
+
+def learning_rate(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate as a function of the number of updates made (skipped ones do not count).
+
+    **Raises:** `ConfigError` when the decay is per epoch and `steps_per_epoch` is below 1.
+    """
+    schedule = optax.constant_schedule(config.learning_rate)
+    if config.schedule == "exponential":
+        every = steps_per_epoch if config.decay_steps is None else config.decay_steps
+        if every < 1:
+            raise ConfigError(
+                f"steps_per_epoch (={every}) should be at least 1 for a decay per epoch; set decay_steps."
+            )
+        schedule = optax.exponential_decay(config.learning_rate, every, config.decay, staircase=True)
+    if config.warmup_steps:
+        warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
+        schedule = optax.join_schedules([warmup, schedule], [config.warmup_steps])
+    return schedule
+
+
+def adamw(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.GradientTransformation:
+    """`torch.optim.AdamW` with `config`'s schedule, after clipping by global norm if asked for."""
+    rate = learning_rate(config, steps_per_epoch=steps_per_epoch)
+    update = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=config.weight_decay)
+    if config.clip_norm is not None:
+        update = optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+    return _with_standard_promotion(update)
+
+
+def _with_standard_promotion(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Optax raises floats to the power of integer counts, which users' strict dtype promotion would refuse."""
+
+    def init(params):
+        with jax.numpy_dtype_promotion("standard"):
+            return inner.init(params)
+
+    def update(updates, state, params=None):
+        with jax.numpy_dtype_promotion("standard"):
+            return inner.update(updates, state, params)
+
+    return optax.GradientTransformation(init, update)
+
+
+def ema_update(average: Tree, params: Tree, *, decay: float, step: Int[Array, ""] | None = None) -> Tree:
+    """The exponential moving average after one more `params`; leaves that are no floating-point arrays are `params`'.
+
+    With `step` (updates made before this one) the decay warms up as `min(decay, (1 + step) / (10 + step))`, so that the
+    random first weights are soon forgotten (the rule of TensorFlow's `ExponentialMovingAverage`).
+    """
+    keep = jnp.asarray(decay, jnp.float32)
+    if step is not None:
+        done = step.astype(jnp.float32)
+        keep = jnp.minimum(keep, (1 + done) / (10 + done))
+
+    def mix(old, new):
+        if not eqx.is_inexact_array(new):
+            return new
+        weight = keep.astype(new.dtype)
+        return weight * old + (1 - weight) * new
+
+    return jax.tree.map(mix, average, params)

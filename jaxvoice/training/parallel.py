@@ -1,0 +1,103 @@
+"""Data parallelism: one program over all devices of all hosts, state replicated, batch sharded."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from jaxvoice.errors import ConfigError
+
+Tree = TypeVar("Tree")
+AXIS = "data"
+
+
+def initialize_distributed(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Join several hosts into one training; call it first of all, once in every process.
+
+    On Slurm, Kubernetes and TPU pods no argument is needed; elsewhere `coordinator` is `host:port` of process 0.
+
+    **Raises:** `ConfigError` when JAX was used before, or when the processes do not find each other.
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    except (RuntimeError, ValueError) as failure:
+        raise ConfigError(
+            f"Several hosts cannot train together (coordinator={coordinator!r}, num_processes={num_processes!r}, "
+            f"process_id={process_id!r}): {failure} Call initialize_distributed before any other use of JAX, and check "
+            "that every process can reach the coordinator."
+        ) from failure
+
+
+def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh with one axis, `data`, over `devices` (all of them unless given)."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of state: every device holds all of it."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def sharded(mesh: Mesh) -> NamedSharding:
+    """The sharding of batches: the first axis is split over the devices."""
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raise `ConfigError` unless `batch_size` splits evenly over the devices of `mesh`."""
+    if batch_size < 1 or batch_size % mesh.size:
+        below, above = batch_size // mesh.size * mesh.size, (batch_size // mesh.size + 1) * mesh.size
+        options = f"{below} or {above}" if below > 0 else f"{above}"
+        raise ConfigError(
+            f"batch_size (={batch_size}) should be a multiple of the number of devices (={mesh.size}); "
+            f"set it to {options}."
+        )
+
+
+def replicate(tree: Tree, mesh: Mesh) -> Tree:
+    """Fresh copies of `tree`'s arrays on every device (no two leaves share a buffer, so that all can be donated).
+
+    With several processes each must hand in the same values.
+    """
+    # Copied by hand: device_put(may_alias=False) hands on the buffer of the device that has it (jax 0.10).
+    if jax.process_count() == 1:
+        return jax.device_put(jax.tree.map(lambda array: array.copy(), tree), replicated(mesh))
+
+    def spread(array):
+        copies = [jax.device_put(array.copy(), device) for device in mesh.local_devices]
+        return jax.make_array_from_single_device_arrays(array.shape, replicated(mesh), copies)
+
+    return jax.tree.map(spread, tree)
+
+
+def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
+    """The global batch from this process's share of it (numpy arrays, batch axis first)."""
+    sharding = sharded(mesh)
+    return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, np.asarray(array)), batch)
+
+
+def on_one_device(tree: Tree) -> Tree:
+    """Replicated arrays as arrays of this process's first device, without copying."""
+    return jax.tree.map(lambda array: array.addressable_data(0), tree)
+
+
+def barrier(name: str) -> None:
+    """Wait until every process is here; nothing to do in a single one."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def from_first_process(values: dict[str, float]) -> dict[str, float]:
+    """`values` as process 0 has them, so that decisions based on them agree."""
+    if jax.process_count() == 1:
+        return values
+    numbers = multihost_utils.broadcast_one_to_all(np.array(list(values.values()), np.float32))
+    return dict(zip(values, np.asarray(numbers).tolist(), strict=True))

@@ -1,0 +1,67 @@
+"""What a run is a run of: written beside every checkpoint, compared before one is used."""
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
+
+import jaxvoice
+from jaxvoice.config import differences, from_dict, to_dict
+from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.training.task import Task
+
+
+def provenance(task: Task) -> dict[str, Any]:
+    """The task's name, configuration and mel contract, and the versions of what computes it, as JSON has them."""
+    return {
+        "task": type(task).__name__,
+        "config": to_dict(task.config),
+        "mel": None if task.mel is None else to_dict(task.mel),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, jaxvoice and the packages that decide numbers or file formats."""
+    found = {"python": platform.python_version(), "jaxvoice": jaxvoice.__version__}
+    for name in ("jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def devices() -> str:
+    """The devices in use, such as `8 x NVIDIA L40 (gpu), 1 process`."""
+    kinds = sorted({device.device_kind for device in jax.devices()})
+    processes = jax.process_count()
+    noun = "process" if processes == 1 else "processes"
+    return f"{jax.device_count()} x {', '.join(kinds)} ({jax.default_backend()}), {processes} {noun}"
+
+
+def check_same_config(task: Task, table: Mapping[str, Any], where: str) -> None:
+    """Raise `CheckpointError`, showing the differences, unless `table` (of `provenance`) is of this very task."""
+    if table.get("task") != type(task).__name__:
+        raise CheckpointError(
+            f"{where} belongs to a run of {table.get('task')!r}, not {type(task).__name__!r}; choose another --run-dir."
+        )
+    lines = []
+    for part, mine in (("config", task.config), ("mel", task.mel)):
+        stored = table.get(part)
+        if stored is None or not dataclasses.is_dataclass(mine) or isinstance(mine, type):
+            if stored is not None or mine is not None:
+                lines.append(f"{part}: {stored!r} != {mine!r}")
+            continue
+        try:
+            lines += differences(from_dict(type(mine), stored, part), mine, f"{part}.")
+        except ConfigError as failure:
+            lines.append(str(failure))
+    if lines:
+        raise CheckpointError(
+            f"{where} was made with another configuration (stored != asked for); give the stored values, or choose "
+            "another --run-dir:\n  " + "\n  ".join(lines)
+        )

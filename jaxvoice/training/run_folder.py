@@ -1,0 +1,118 @@
+"""The layout of a run folder, and whether it may be begun, resumed, or must be left alone.
+
+config.json      what is trained and how, with versions
+checkpoints/     everything needed to go on
+model/           the best model so far, for using
+metrics.jsonl    one line per logged step and per validation
+events/          the same and more for TensorBoard
+samples/         audio and pictures of each validation
+damaged/         checkpoints that could not be read, if ever
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxvoice.config import read_json
+from jaxvoice.errors import CheckpointError, ConfigError
+
+Resume = Literal["auto", "must", "never"]
+
+
+class RunFolder:
+    """The files of one run below `path`; making the object touches nothing."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.config = path / "config.json"
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
+        self.metrics = path / "metrics.jsonl"
+        self.events = path / "events"
+        self.samples = path / "samples"
+
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return self.config.is_file()
+
+    def check(self, resume: Resume) -> None:
+        """Raise `CheckpointError` unless `resume` allows to work in this folder as it is; changes nothing."""
+        if self.path.exists() and not self.path.is_dir():
+            raise CheckpointError(f"{self.path} is a file, not a run folder; choose another --run-dir.")
+        if resume == "must" and not (self.exists() and self.checkpoints.is_dir() and any(self.checkpoints.iterdir())):
+            raise CheckpointError(
+                f"{self.path} holds no run to resume; check --run-dir, or start a new run with --resume auto."
+            )
+        if resume == "never" and self.exists():
+            raise CheckpointError(
+                f"{self.path} already holds a run; go on with it by --resume auto, or choose another --run-dir."
+            )
+        if not self.exists() and self._strangers():
+            raise CheckpointError(
+                f"{self.path} is not a run folder (it has no config.json but holds {self._strangers()[0]!r}); choose "
+                "another --run-dir."
+            )
+
+    def _strangers(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        return sorted(entry.name for entry in self.path.iterdir() if not entry.name.endswith(".tmp"))
+
+    def read_config(self) -> dict[str, Any]:
+        """The table in `config.json`; raises `CheckpointError` when it cannot be read."""
+        try:
+            table = read_json(self.config)
+        except ConfigError as failure:
+            raise CheckpointError(str(failure)) from failure
+        if not isinstance(table, dict):
+            raise CheckpointError(f"{self.config} should hold a table, got {table!r}; choose another --run-dir.")
+        return table
+
+    def begin(self, table: Mapping[str, Any]) -> None:
+        """Make the folder, or refresh its `config.json`; raises `CheckpointError` where it cannot be written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.config, json.dumps(table, indent=2) + "\n")
+        except OSError as failure:
+            raise CheckpointError(
+                f"The run folder {self.path} cannot be written ({failure.strerror}); choose another --run-dir."
+            ) from failure
+
+    def cut_metrics(self, step: int) -> None:
+        """Drop lines after `step`, and a last line cut short, from `metrics.jsonl`, so that no step appears twice."""
+        if not self.metrics.exists():
+            return
+        kept = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue
+        write_atomically(self.metrics, "".join(kept))
+
+    def replace_model(self, save: Callable[[Path], None]) -> None:
+        """Put what `save` writes in place of the model folder; whoever reads it meanwhile finds whole files."""
+        fresh = self.path / "model.tmp"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        save(fresh)
+        if not self.model.exists():
+            fresh.rename(self.model)
+            return
+        for file in sorted(fresh.iterdir()):
+            os.replace(file, self.model / file.name)
+        fresh.rmdir()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` to `path` such that it holds either the old or the new content, never a part."""
+    part = path.with_name(path.name + ".tmp")
+    with part.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)

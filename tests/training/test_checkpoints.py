@@ -1,0 +1,218 @@
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvoice.errors import CheckpointError
+from jaxvoice.training.checkpoints import Checkpoints, array_names
+from jaxvoice.training.parallel import data_mesh, replicate, replicated
+
+
+def arrays(step):
+    key = jax.random.key(step)
+    weight = jax.random.normal(key, (200, 50)) + step
+    half = jnp.full((7,), step, jnp.bfloat16)
+    return replicate({"w": weight, "half": half, "key": key, "step": jnp.array(step, jnp.int32)}, data_mesh())
+
+
+def plain(tree):
+    return {
+        name: np.asarray(jax.random.key_data(x) if name == "key" else x).astype(np.float64) for name, x in tree.items()
+    }
+
+
+def abstract():
+    everywhere = replicated(data_mesh())
+    return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere) for name, x in arrays(0).items()}
+
+
+def store(folder, keep_last=2):
+    return Checkpoints(folder, keep_last=keep_last, metric="mel_l1")
+
+
+def write(folder, scores, keep_last=2):
+    with store(folder, keep_last) as checkpoints:
+        for step, score in scores.items():
+            checkpoints.save(step, arrays(step), {"note": f"n{step}"}, None if score is None else {"mel_l1": score})
+    return folder
+
+
+def read(folder, said=None):
+    with store(folder) as checkpoints:
+        return checkpoints.restore(abstract(), lambda meta: None, (said if said is not None else []).append)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("two") / "checkpoints", {10: None, 20: 0.5})
+
+
+def test_everything_comes_back_exactly(two):
+    restored = read(two)
+    assert (restored.step, restored.meta["note"]) == (20, "n20")
+    for name, found in plain(restored.arrays).items():
+        np.testing.assert_array_equal(found, plain(arrays(20))[name])
+    assert restored.arrays["half"].dtype == jnp.bfloat16
+    assert jnp.issubdtype(restored.arrays["key"].dtype, jax.dtypes.prng_key)
+    assert restored.arrays["w"].sharding == replicated(data_mesh())
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        ({1: 0.5, 2: 0.1, 3: None, 4: 0.4, 5: 0.3}, [2, 4, 5]),
+        ({1: 0.1, 2: float("nan"), 3: 0.4, 4: None, 5: None}, [1, 4, 5]),
+        ({1: None, 2: None, 3: None}, [2, 3]),
+    ],
+)
+def test_the_last_two_and_the_best_stay(tmp_path, scores, kept):
+    write(tmp_path / "c", scores)
+    with store(tmp_path / "c") as checkpoints:
+        assert checkpoints.steps() == kept
+
+
+def test_the_best_outlives_a_restart(tmp_path):
+    write(tmp_path / "c", {1: 0.1, 2: 0.5})
+    write(tmp_path / "c", {3: 0.4, 4: None, 5: 0.2})
+    with store(tmp_path / "c") as checkpoints:
+        assert checkpoints.steps() == [1, 4, 5]
+
+
+def test_saving_in_the_background_is_not_disturbed_by_donation(tmp_path):
+    grow = jax.jit(lambda tree: {**tree, "w": tree["w"] + 1.0}, donate_argnums=0)
+    state = arrays(0)
+    first = plain(state)
+    with store(tmp_path / "c") as checkpoints:
+        checkpoints.save(1, state, {}, None)
+        for _ in range(20):
+            state = grow(state)
+    np.testing.assert_array_equal(plain(read(tmp_path / "c").arrays)["w"], first["w"])
+
+
+def biggest(folder):
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def truncate(folder):
+    path = biggest(folder)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_bit(folder):
+    path = biggest(folder)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def remove_arrays(folder):
+    shutil.rmtree(folder / "state")
+
+
+def cut_table(folder):
+    (folder / "meta" / "metadata").write_text('{"step": 2')
+
+
+def empty(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+DAMAGE = [truncate, flip_a_bit, remove_arrays, cut_table, empty]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_noticed_told_and_stepped_over(two, tmp_path, damage):
+    folder = shutil.copytree(two, tmp_path / "checkpoints")
+    damage(folder / "20")
+    said = []
+    restored = read(folder, said)
+    assert restored.step == 10
+    np.testing.assert_array_equal(plain(restored.arrays)["w"], plain(arrays(10))["w"])
+    assert "Checkpoint 20" in said[0] and "damaged" in said[0]
+    assert (tmp_path / "damaged" / "20").is_dir()
+    write(folder, {20: 0.3})
+    assert read(folder).step == 20
+
+
+def test_all_damaged_is_an_error_that_names_them(two, tmp_path):
+    folder = shutil.copytree(two, tmp_path / "checkpoints")
+    truncate(folder / "10")
+    flip_a_bit(folder / "20")
+    with pytest.raises(CheckpointError, match=r"(?s)Every checkpoint in .*20: .*10: .*another run folder"):
+        read(folder)
+    assert (folder / "10").is_dir() and (folder / "20").is_dir()
+
+
+def test_refusal_by_the_caller_is_final(two):
+    def refuse(meta):
+        raise CheckpointError(f"not {meta['note']}")
+
+    with pytest.raises(CheckpointError, match="not n20"), store(two) as checkpoints:
+        checkpoints.restore(abstract(), refuse)
+
+
+def test_other_arrays_are_listed(two):
+    wanted = abstract()
+    wanted["extra"] = wanted.pop("half")
+    wanted["w"] = jax.ShapeDtypeStruct((50, 200), jnp.float32)
+    with pytest.raises(CheckpointError) as failure, store(two) as checkpoints:
+        checkpoints.restore(wanted, lambda meta: None)
+    for line in ("+ extra", "- half", "! w: float32[200, 50] stored, float32[50, 200] wanted"):
+        assert line in str(failure.value)
+
+
+def test_remains_of_a_killed_save_are_swept_away(two, tmp_path):
+    folder = shutil.copytree(two, tmp_path / "checkpoints")
+    shutil.copytree(folder / "20", folder / "30.orbax-checkpoint-tmp")
+    (folder / "30.orbax-checkpoint-tmp" / "commit_success.txt").unlink(missing_ok=True)
+    assert read(folder).step == 20
+    assert sorted(path.name for path in folder.iterdir()) == ["10", "20"]
+
+
+@pytest.mark.parametrize("left", ["state", "metrics", "_CHECKPOINT_METADATA", "nothing"])
+def test_remains_of_a_killed_deletion_do_no_harm(two, tmp_path, left):
+    folder = shutil.copytree(two, tmp_path / "checkpoints")
+    write(folder, {30: None})
+    old = shutil.copytree(two / "20", tmp_path / "old")
+    for entry in old.iterdir():
+        if entry.name != left:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for path in [path for path in old.rglob("*") if path.is_file() and path.parent != old][::2]:
+        path.unlink()
+    old.rename(folder / "15")
+    assert read(folder).step == 30
+    write(folder, {40: 0.1, 50: None, 60: 0.4})
+    assert read(folder).step == 60
+    with store(folder) as checkpoints:
+        assert checkpoints.steps() == [40, 50, 60]
+
+
+def test_no_checkpoint_is_none_and_a_file_is_refused(tmp_path):
+    assert read(tmp_path / "new") is None
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="file"):
+        read(tmp_path / "file")
+
+
+def test_full_disk_stops_with_the_reason_and_older_checkpoints_stay(two, tmp_path):
+    resource = pytest.importorskip("resource")
+    folder = shutil.copytree(two, tmp_path / "checkpoints")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, hard))  # the array alone needs 40 kB
+        with pytest.raises(CheckpointError, match=r"could not be written.*--resume auto.*10, 20"), store(folder) as c:
+            c.save(30, arrays(30), {}, None)
+            c.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert read(folder).step == 20
+
+
+def test_names_are_attribute_paths():
+    tree = {"net": [jnp.ones(1), {"weight_v": jnp.ones(2)}], "n": jnp.ones(3)}
+    assert array_names(tree) == ["n", "net.0", "net.1.weight_v"]
+    json.dumps(array_names(tree))

@@ -1,0 +1,59 @@
+import os
+import stat
+import sys
+
+import jax
+import pytest
+
+from jaxvoice.errors import ConfigError
+from jaxvoice.training.compilation_cache import enable_compilation_cache, user_cache_folder
+
+
+@pytest.fixture(autouse=True)
+def _restore_jax():
+    before = jax.config.jax_compilation_cache_dir
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="permissions")
+
+
+@posix
+def test_folder_is_private_even_if_it_was_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXVOICE_CACHE", str(tmp_path / "cache"))
+    folder = enable_compilation_cache()
+    assert folder == tmp_path / "cache" / "xla" and jax.config.jax_compilation_cache_dir == str(folder)
+    folder.chmod(0o777)
+    enable_compilation_cache()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@posix
+def test_folder_of_someone_else_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    before = jax.config.jax_compilation_cache_dir
+    with pytest.raises(ConfigError, match="another user.*JAXVOICE_CACHE"):
+        enable_compilation_cache(tmp_path)
+    assert jax.config.jax_compilation_cache_dir == before
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file.*JAXVOICE_CACHE"):
+        enable_compilation_cache(tmp_path / "file" / "xla")
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "ending"),
+    [
+        ("linux", "XDG_CACHE_HOME", "base/jaxvoice"),
+        ("win32", "LOCALAPPDATA", "base/jaxvoice/Cache"),
+        ("darwin", "UNUSED", "Library/Caches/jaxvoice"),
+    ],
+)
+def test_every_platform_has_its_place(tmp_path, monkeypatch, platform, variable, ending):
+    monkeypatch.delenv("JAXVOICE_CACHE", raising=False)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setenv(variable, str(tmp_path / "base"))
+    assert user_cache_folder().as_posix().endswith(ending)

@@ -1,0 +1,160 @@
+"""No kill, at any moment, may leave a run that cannot be resumed or that goes on differently."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxvoice.training.run_folder import RunFolder
+from training import toy
+from training.toy import ToyLoader, losses, one_device, train
+
+OPTIONS = {"width": 16, "steps": 24, "validate_every": 7, "checkpoint_every": 3}
+posix = pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    run = tmp_path_factory.mktemp("whole") / "run"
+    session(run)
+    return run
+
+
+def session(run, **changes):
+    options = {**OPTIONS, **changes}
+    task = toy.ToyTask(toy.ToyConfig(width=options.pop("width")))
+    return train(run, task=task, mesh=one_device(), **options)
+
+
+def process(run, cache, **options):
+    """One session in a process of its own."""
+    table = json.dumps({"run": str(run), **OPTIONS, **options})
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]),
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "JAX_PLATFORMS": "cpu",
+    }
+    command = [sys.executable, "-m", "training.toy", table]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170, check=False)
+
+
+def check_resumable(run, whole):
+    session(run)
+    assert losses(run) == losses(whole)
+    assert not list((run / "checkpoints").glob("*tmp*"))
+
+
+@posix
+def test_killed_while_training(whole, tmp_path, compilation_cache):
+    done = process(tmp_path / "run", compilation_cache, kill_at=17)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert 0 < len(losses(tmp_path / "run")) < 24
+    check_resumable(tmp_path / "run", whole)
+
+
+@posix
+def test_killed_while_saving(whole, tmp_path, compilation_cache):
+    done = process(tmp_path / "run", compilation_cache, kill_while_saving=[0.0, 2], step_seconds=0.02)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert list((tmp_path / "run" / "checkpoints").glob("*tmp*"))
+    check_resumable(tmp_path / "run", whole)
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("skip", [0, 1, 4])
+@pytest.mark.parametrize("delay", [0.0, 0.003, 0.01, 0.03, 0.06])
+def test_killed_at_many_moments_of_saving(tmp_path, compilation_cache, delay, skip):
+    wide = {"width": 4096}  # large enough for a save to take a while
+    session(tmp_path / "whole", **wide)
+    killed = process(tmp_path / "run", compilation_cache, kill_while_saving=[delay, skip], step_seconds=0.05, **wide)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    session(tmp_path / "run", **wide)
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [1, 2, 4, 8, 9, 16, 23])
+def test_killed_at_many_steps(whole, tmp_path, compilation_cache, place):
+    """Twice in a row, so that a resumed session is killed as well."""
+    for kill_at in (place, min(place + 5, 24)):
+        done = process(tmp_path / "run", compilation_cache, kill_at=kill_at)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    check_resumable(tmp_path / "run", whole)
+
+
+@posix
+def test_interrupted_from_outside(whole, tmp_path, compilation_cache):
+    done = process(tmp_path / "run", compilation_cache, signal_at=[9, signal.SIGINT.value])
+    assert "RESULT interrupted" in done.stdout, done.stderr
+    assert "--resume auto" in done.stdout
+    check_resumable(tmp_path / "run", whole)
+
+
+def record_states(monkeypatch, run: Path, into: Path) -> list[Path]:
+    """Copy the run folder before and after everything that renames, replaces or removes within it."""
+    copies: list[Path] = []
+
+    def copy():
+        if run.exists() and len(copies) < 400:
+            copies.append(into / str(len(copies)))
+            shutil.copytree(run, copies[-1], ignore_dangling_symlinks=True, dirs_exist_ok=True)
+
+    def spied(module, name):
+        original = getattr(module, name)
+
+        def call(*args, **options):
+            if str(run) in " ".join(map(str, args)):
+                copy()
+            return original(*args, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    for name in ("rename", "replace", "unlink", "rmdir", "mkdir"):
+        spied(os, name)
+    return copies
+
+
+def test_every_state_a_kill_can_leave_is_resumable(whole, tmp_path, monkeypatch):
+    """What a kill leaves is what is on disk at that moment: so take the folder at many moments of one session."""
+    run, options = tmp_path / "run", {"steps": 10, "validate_every": 4, "checkpoint_every": 3}
+    with monkeypatch.context() as patch:
+        states = record_states(patch, run, tmp_path / "states")
+        session(run, **options)
+    expected = {step: value for step, value in losses(whole).items() if step <= 10}
+    assert losses(run) == expected
+    kinds = {state: fingerprint(state) for state in states}
+    distinct = list({kind: state for state, kind in kinds.items()}.values())
+    assert len(distinct) >= 10
+    assert any("tmp" in name for kind in kinds.values() for name in kind)
+    for state in distinct[:: max(1, len(distinct) // 12)]:
+        session(state, **options)
+        assert losses(state) == expected, fingerprint(state)
+
+
+def fingerprint(folder: Path) -> tuple[str, ...]:
+    """The names two levels deep."""
+    return tuple(sorted(str(path.relative_to(folder)) for path in [*folder.glob("*"), *folder.glob("*/*")]))
+
+
+def test_kill_between_making_the_folder_and_its_first_file(whole, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json.tmp").write_text('{"tas')
+    RunFolder(run).check("auto")
+    session(run)
+    assert losses(run) == losses(whole)
+
+
+def test_loader_position_is_that_of_the_batch_used_not_of_the_one_fetched_ahead(tmp_path):
+    loader = ToyLoader()
+    train(tmp_path / "run", loader=loader, mesh=one_device(), steps=5, checkpoint_every=1)
+    table = json.loads((tmp_path / "run/checkpoints/4/meta/metadata").read_text())
+    assert table["loader"] == [4, 0]

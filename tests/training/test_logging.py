@@ -1,0 +1,132 @@
+import io
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from matplotlib.image import imread
+
+from jaxvoice.training.logging import RunLog, duration, flat_lines
+from jaxvoice.training.pictures import draw_mels
+from jaxvoice.training.run_folder import RunFolder
+from training.toy import ToyTask, logged, one_device, train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run in two sessions, with all that is logged."""
+    folder = tmp_path_factory.mktemp("logged") / "run"
+    for steps in (4, 8):
+        train(folder, task=ToyTask(samples=True), mesh=one_device(), steps=steps, validate_every=4, tensorboard=True)
+    return folder
+
+
+def events(run):
+    """Events of all sessions as (step, tag, kind), read by TensorBoard's format alone: length, checksum, message."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in sorted((run / "events").iterdir()):
+        content, place = path.read_bytes(), 0
+        while place < len(content):
+            size = int.from_bytes(content[place : place + 8], "little")
+            event = Event.FromString(content[place + 12 : place + 12 + size])
+            found += [(event.step, value.tag, value.WhichOneof("value"), value) for value in event.summary.value]
+            if event.HasField("session_log"):
+                found.append((event.step, "session", event.session_log.status, None))
+            place += 16 + size
+    return found
+
+
+def test_tensorboard_has_curves_audio_and_pictures(run):
+    found = events(run)
+    curves = {(step, tag): value.simple_value for step, tag, kind, value in found if kind == "simple_value"}
+    lines = logged(run)
+    for step in range(1, 9):
+        assert curves[step, "train/student"] == pytest.approx(lines[step]["student"])
+    assert curves[8, "validation/mel_l1"] == pytest.approx(logged(run, "validation")[8]["mel_l1"])
+    assert {step for step, tag, kind, _ in found if kind == "audio" and tag.startswith("samples/clip")} == {4, 8}
+    assert {step for step, tag, kind, _ in found if kind == "image" and tag.startswith("mels/clip")} == {4, 8}
+    # A session hides what an earlier one wrote from its own first step on.
+    assert [step for step, tag, _, _ in found if tag == "session"] == [1, 5]
+
+
+def test_torch_is_not_imported_for_tensorboard():
+    import subprocess
+
+    code = "import sys; from jaxvoice.training.tensorboard import _import_without_torch as f; f(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
+
+
+def test_samples_can_be_heard_and_seen(run):
+    audio, rate = soundfile.read(run / "samples/step_00000008/clip.wav")
+    assert rate == 8000
+    np.testing.assert_allclose(audio, np.sin(np.arange(800) / 5), atol=1 / 32768)
+    assert imread(run / "samples/step_00000008/clip.png").shape[2] in (3, 4)
+
+
+def test_the_picture_shows_target_generated_and_their_difference():
+    target = np.zeros((20, 60), np.float32)
+    target[3] = 5.0
+    same = draw_mels("t", {"target": target, "generated": target})
+    louder = draw_mels("t", {"target": target, "generated": np.pad(target + 2.0, ((0, 0), (0, 7)))})
+    alone = draw_mels("t", {"target": target})
+    assert same.dtype == np.uint8 and same.shape[0] == 3 * alone.shape[0]
+    row = slice(int(same.shape[0] * 0.75), int(same.shape[0] * 0.85))  # inside the lowest panel
+    column = same.shape[1] // 2
+    grey, red = same[row, column].mean(0), louder[row, column].mean(0)
+    assert np.ptp(grey) < 12 and grey.min() > 200  # no difference is drawn white
+    assert red[0] > red[2] + 60  # more than the target is drawn red
+    # The one loud band stands low in the picture, as low bands do.
+    panel = alone[:, column].astype(int).sum(-1)
+    inside = np.arange(int(len(panel) * 0.14), int(len(panel) * 0.92))
+    assert inside[panel[inside].argmax()] > 0.7 * len(panel)
+
+
+def test_lines_for_a_pipe_and_a_bar_for_a_terminal(tmp_path, monkeypatch, capsys):
+    folder = RunFolder(tmp_path)
+    speed = {"steps_per_second": 2.0, "audio_seconds_per_second": 31.0}
+
+    def log():
+        log = RunLog(folder, step=0, steps=100, minutes=None, tensorboard=False)
+        log.train(10, {"generator": 1.25}, {})
+        log.train(20, {"generator": 1.25}, speed)
+        log.close()
+
+    log()
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "step 10/100  generator 1.25"
+    assert out[1] == "step 20/100  generator 1.25  2 steps/s  31 s audio/s  0:40 left"
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    log()
+    assert capsys.readouterr().out == ""
+    assert re.search(r"20%\|.*step 20/100  generator 1.25 .*0:40 left", terminal.getvalue())
+
+
+def test_time_left_is_bounded_by_the_budget(tmp_path, capsys):
+    log = RunLog(RunFolder(tmp_path), step=0, steps=10**9, minutes=2.0, tensorboard=False)
+    log.train(1, {}, {"steps_per_second": 1.0, "audio_seconds_per_second": 1.0})
+    log.close()
+    assert re.search(r"(2:00|1:5\d) left", capsys.readouterr().out)
+
+
+def test_cut_metrics_keeps_whole_lines_up_to_the_step(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.cut_metrics(3)  # nothing there yet
+    lines = [json.dumps({"step": step, "kind": "train"}) for step in range(1, 6)]
+    folder.metrics.write_text("\n".join([*lines, "[1]", '{"step": 2, "ki']))
+    folder.cut_metrics(3)
+    assert [json.loads(line)["step"] for line in folder.metrics.read_text().splitlines()] == [1, 2, 3]
+
+
+def test_numbers_for_readers():
+    assert [duration(x) for x in (5.4, 125, 3725)] == ["0:05", "2:05", "1:02:05"]
+    assert flat_lines({"a": {"b": 1, "c": {"d": 2}}, "e": [3]}) == ["a.b: 1", "a.c.d: 2", "e: [3]"]

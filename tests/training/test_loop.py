@@ -1,0 +1,273 @@
+import json
+import os
+import signal
+import threading
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvoice.errors import CheckpointError, ConfigError, DataError, TrainingError
+from jaxvoice.training.loop import LoopConfig
+from jaxvoice.training.optimizers import OptimizerConfig
+from training.toy import ToyConfig, ToyLoader, ToyMel, ToyTask, logged, losses, one_device, train
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run of 12 steps."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    train(run, mesh=one_device())
+    return run
+
+
+def go(run, **options):
+    return train(run, mesh=one_device(), **options)
+
+
+def steps_kept(run):
+    return sorted(int(path.name) for path in (run / "checkpoints").iterdir())
+
+
+def test_a_run_leaves_all_it_promises(whole):
+    names = {path.name for path in whole.iterdir()}
+    assert names == {"config.json", "checkpoints", "model", "metrics.jsonl"}
+    assert steps_kept(whole) == [6, 8, 12]
+    assert sorted(logged(whole)) == list(range(1, 13))
+    assert sorted(logged(whole, "validation")) == [6, 12]
+    table = json.loads((whole / "config.json").read_text())
+    assert table["config"]["optimizer"]["decay_steps"] == 5 and table["mel"] == {"num_mels": 8}
+    assert table["loop"]["steps"] == 12 and table["versions"]["jax"] == jax.__version__
+
+
+def test_the_toy_learns(tmp_path):
+    result = go(tmp_path / "run", steps=400, log_every=100, validate_every=50, checkpoint_every=1000)
+    validation = logged(tmp_path / "run", "validation")
+    assert result.metrics["mel_l1"] < 0.5 * validation[50]["mel_l1"]
+    assert result.best["value"] == min(line["mel_l1"] for line in validation.values())
+    assert result.steps_per_second > 0 and result.stopped == "steps" and result.step == 400
+
+
+@pytest.mark.parametrize("cut", [5, 6, 8])
+def test_resumed_losses_are_the_uninterrupted_ones_bit_for_bit(whole, tmp_path, cut):
+    first = go(tmp_path / "run", steps=cut)
+    second = go(tmp_path / "run", resume="must")
+    assert (first.step, second.step) == (cut, 12)
+    assert losses(tmp_path / "run") == losses(whole)
+    np.testing.assert_array_equal(np.load(tmp_path / "run/model/weight.npy"), np.load(whole / "model/weight.npy"))
+
+
+def test_resuming_drops_what_was_logged_after_the_checkpoint(whole, tmp_path):
+    run = tmp_path / "run"
+    go(run, steps=6)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "kind": "train", "student": 0.0, "critic": 0.0}\n{"step": 8, "kind": "tr')
+    go(run)
+    assert losses(run) == losses(whole)
+
+
+def test_finished_runs_stay_as_they_are(tmp_path, capsys):
+    go(tmp_path / "run", steps=4)
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    result = go(tmp_path / "run", steps=4)
+    assert result.step == 4 and (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    assert "raise --steps" in capsys.readouterr().out
+
+
+def test_given_weights_replace_the_first_ones_only(tmp_path):
+    task = ToyTask()
+    state = task.init(key=jax.random.key(77))
+    go(tmp_path / "given", steps=2, state=state)
+    go(tmp_path / "own", steps=2)
+    assert losses(tmp_path / "given")[1] != losses(tmp_path / "own")[1]
+    go(tmp_path / "own", steps=3, state=state)
+    go(tmp_path / "plain", steps=3)
+    assert losses(tmp_path / "own") == losses(tmp_path / "plain")
+
+
+def test_the_best_model_and_checkpoint_are_kept(tmp_path):
+    run = tmp_path / "run"
+    scores = (3.0, 1.0, 2.0, float("nan"), 5.0)
+    result = go(run, task=ToyTask(scores=scores), steps=10, validate_every=2, checkpoint_every=100, keep_last=1)
+    assert steps_kept(run) == [4, 10]
+    assert result.best == {"step": 4, "value": 1.0}
+    assert logged(run, "validation")[8]["mel_l1"] is None
+    go(tmp_path / "short", steps=4)
+    np.testing.assert_array_equal(np.load(run / "model/weight.npy"), np.load(tmp_path / "short/model/weight.npy"))
+    task = ToyTask(scores=(4.0, 0.5))
+    assert go(run, task=task, steps=14, validate_every=2, checkpoint_every=100, keep_last=1).best["step"] == 14
+
+
+def test_bad_steps_are_skipped_and_leave_no_trace(tmp_path):
+    poisoned = ToyTask(ToyConfig(poison=(3, 4)))
+    result = go(tmp_path / "run", task=poisoned, steps=8, max_skipped_in_a_row=3)
+    assert result.skipped == 2 and result.step == 8
+    lines = logged(tmp_path / "run")
+    assert lines[3]["student"] is None and lines[4]["student"] is None
+    assert all(np.isfinite(lines[step]["student"]) for step in (1, 2, 5, 6, 7, 8))
+    assert np.isfinite(np.load(tmp_path / "run/model/weight.npy")).all()
+
+
+def test_too_many_bad_steps_stop_the_run_and_keep_the_checkpoint(tmp_path):
+    poisoned = ToyTask(ToyConfig(poison=tuple(range(6, 100))))
+    with pytest.raises(
+        TrainingError, match=r"3 steps in a row \(up to step 8\).*checkpoint of step 4 is kept.*learning"
+    ):
+        go(tmp_path / "run", task=poisoned, steps=50, max_skipped_in_a_row=3, validate_every=0)
+    assert steps_kept(tmp_path / "run") == [4]
+    with pytest.raises(TrainingError, match="no checkpoint yet"):
+        go(tmp_path / "new", task=ToyTask(ToyConfig(poison=(1, 2, 3))), max_skipped_in_a_row=3)
+
+
+class Interrupting(ToyTask):
+    """Sends this process a signal while the batch for `at` is made."""
+
+    at, number, count = 5, signal.SIGINT, 0
+
+    def audio_seconds(self, batch):
+        self.count += 1
+        if self.count == self.at:
+            os.kill(os.getpid(), self.number)
+        return super().audio_seconds(batch)
+
+
+Interrupting.__name__ = "ToyTask"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(whole, tmp_path, capsys, number):
+    run, task = tmp_path / "run", Interrupting()
+    task.number = number
+    before = signal.getsignal(number)
+    result = go(run, task=task)
+    assert result.stopped == "interrupted" and result.step in (4, 5)
+    assert signal.getsignal(number) is before
+    out = capsys.readouterr().out
+    assert f"--run-dir {run} --resume auto" in out and "interrupt again" in out
+    go(run, resume="must")
+    assert losses(run) == losses(whole)
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path):
+    class Twice(Interrupting):
+        def audio_seconds(self, batch):
+            seconds = super().audio_seconds(batch)
+            if self.count == self.at:
+                os.kill(os.getpid(), signal.SIGINT)
+            return seconds
+
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "run", task=Twice())
+    assert not list((tmp_path / "run" / "checkpoints").glob("5*"))
+
+
+def test_time_budget_ends_with_validation_and_covers_it(tmp_path):
+    task = ToyTask(validation_seconds=0.3)
+    result = go(tmp_path / "run", task=task, steps=10**6, minutes=0.06, validate_every=10, log_every=50)
+    assert result.stopped == "minutes" and result.step < 10**6
+    assert max(logged(tmp_path / "run", "validation")) == result.step
+    assert steps_kept(tmp_path / "run")[-1] == result.step
+
+
+def test_training_works_outside_the_main_thread(tmp_path):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(go(tmp_path / "run", steps=2)))
+    thread.start()
+    thread.join()
+    assert found[0].step == 2
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (ToyConfig(width=32), "config.width: 16 != 32"),
+        (ToyConfig(optimizer=OptimizerConfig(learning_rate=5e-3, decay_steps=5)), "learning_rate: 0.01 != 0.005"),
+    ],
+)
+def test_other_configurations_are_refused_with_their_differences(whole, config, line):
+    before = (whole / "metrics.jsonl").read_bytes()
+    with pytest.raises(CheckpointError, match=line):
+        go(whole, task=ToyTask(config))
+    assert (whole / "metrics.jsonl").read_bytes() == before
+
+
+def test_other_mels_and_other_tasks_are_refused(whole):
+    with pytest.raises(CheckpointError, match=r"mel\.num_mels: 8 != 9"):
+        go(whole, task=ToyTask(mel=ToyMel(9)))
+
+    class Another(ToyTask):
+        pass
+
+    with pytest.raises(CheckpointError, match="'ToyTask', not 'Another'"):
+        go(whole, task=Another())
+
+
+def test_resume_must_and_never(whole, tmp_path):
+    with pytest.raises(CheckpointError, match="no run to resume"):
+        go(tmp_path / "none", resume="must")
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(CheckpointError, match="already holds a run"):
+        go(whole, resume="never")
+    assert go(tmp_path / "new", resume="never", steps=1).step == 1
+
+
+def test_folders_of_others_are_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"not a run folder.*'thesis\.tex'"):
+        go(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="is a file"):
+        go(tmp_path / "file")
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        go(tmp_path / "file" / "run")
+
+
+def test_no_folder_before_there_is_data(tmp_path):
+    with pytest.raises(DataError, match="after step 0"):
+        go(tmp_path / "run", loader=ToyLoader(last=0))
+    with pytest.raises(ConfigError, match="batch_size"):
+        train(tmp_path / "run", loader=ToyLoader(12))
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(DataError, match="after step 3"):
+        go(tmp_path / "run", loader=ToyLoader(last=3))
+
+
+def test_a_folder_made_but_never_saved_in_starts_anew(whole, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(DataError):
+        go(run, loader=ToyLoader(last=3))
+    go(run)
+    assert losses(run) == losses(whole)
+
+
+def test_metrics_that_cannot_be_written_stop_the_run(tmp_path):
+    run = tmp_path / "run"
+    go(run, steps=4)
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").mkdir()
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl.* could not be written.*--resume auto"):
+        go(run)
+    assert steps_kept(run) == [4]
+
+
+def test_steps_that_change_shape_or_dtype_or_structure_are_refused(tmp_path):
+    class Growing(ToyTask):
+        def step(self, state, batch):
+            state, metrics = super().step(state, batch)
+            return replace(state, key=jax.random.split(state.key)), metrics
+
+    with pytest.raises(TrainingError, match=r"turned key from key<fry>\[\] into key<fry>\[2\]"):
+        go(tmp_path / "run", task=Growing())
+
+
+def test_validation_must_give_the_deciding_metric(tmp_path):
+    with pytest.raises(TrainingError, match=r"no 'wer'.*mel_l1, double"):
+        go(tmp_path / "run", best_metric="wer")
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"minutes": 0.0}, {"keep_last": 0}, {"validate_every": -1}])
+def test_impossible_settings_are_named(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        LoopConfig(**wrong)

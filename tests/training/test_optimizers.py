@@ -1,0 +1,138 @@
+"""Against PyTorch's own AdamW, schedules and clipping."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+from jaxvoice.errors import ConfigError
+from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update, learning_rate
+
+STEPS, PER_EPOCH = 30, 4
+# Large rates and decays, so that a wrong formula shows within a few steps.
+CONFIG = OptimizerConfig(learning_rate=1e-2, decay=0.9, weight_decay=0.1)
+
+
+def gradients():
+    generator = np.random.default_rng(0)
+    return [{"w": generator.normal(size=(5, 3)), "b": generator.normal(size=3) * 1e-3} for _ in range(STEPS)]
+
+
+def ours(config):
+    params = {"w": jnp.ones((5, 3)), "b": jnp.ones(3)}
+    optimizer = adamw(config, steps_per_epoch=PER_EPOCH)
+    state, path = optimizer.init(params), []
+
+    @jax.jit
+    def step(params, state, gradient):
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    for gradient in gradients():
+        params, state = step(params, state, jax.tree.map(lambda g: jnp.asarray(g, jnp.float32), gradient))
+        path.append(jax.tree.map(np.asarray, params))
+    return path
+
+
+def theirs(config):
+    params = {"w": torch.ones(5, 3, requires_grad=True), "b": torch.ones(3, requires_grad=True)}
+    optimizer = torch.optim.AdamW(
+        list(params.values()), lr=config.learning_rate, betas=(config.b1, config.b2), weight_decay=config.weight_decay
+    )
+    schedule, path = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=config.decay), []
+    for number, gradient in enumerate(gradients(), start=1):
+        for name, param in params.items():
+            param.grad = torch.tensor(gradient[name], dtype=torch.float32)
+        if config.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(list(params.values()), config.clip_norm)
+        optimizer.step()
+        if number % PER_EPOCH == 0:
+            schedule.step()
+        path.append({name: param.detach().numpy().copy() for name, param in params.items()})
+    return path
+
+
+def distance(left, right):
+    return max(float(np.abs(a[name] - b[name]).max()) for a, b in zip(left, right, strict=True) for name in a)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_equals_torch_adamw_with_exponential_decay_per_epoch(clip_norm):
+    config = OptimizerConfig(learning_rate=1e-2, decay=0.9, weight_decay=0.1, clip_norm=clip_norm)
+    assert distance(ours(config), theirs(config)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"weight_decay": 0.09},
+        {"b1": 0.9},
+        {"b2": 0.999},
+        {"decay": 0.91},
+        {"decay_steps": PER_EPOCH + 1},
+        {"schedule": "constant"},
+        {"warmup_steps": 2},
+    ],
+)
+def test_every_setting_matters(changed):
+    assert (
+        distance(
+            ours(OptimizerConfig(**{"learning_rate": 1e-2, "decay": 0.9, "weight_decay": 0.1} | changed)),
+            theirs(CONFIG),
+        )
+        > 1e-5
+    )
+
+
+def test_defaults_are_the_reference_ones():
+    reference = torch.optim.AdamW([torch.zeros(1)], lr=2e-4, betas=(0.8, 0.99)).defaults
+    config = OptimizerConfig()
+    assert (config.eps, config.weight_decay, config.learning_rate) == (
+        reference["eps"],
+        reference["weight_decay"],
+        2e-4,
+    )
+    assert (config.b1, config.b2) == reference["betas"]
+
+
+def test_rate_falls_in_stairs_and_warms_up():
+    rate = learning_rate(OptimizerConfig(learning_rate=1.0, decay=0.5, warmup_steps=4), steps_per_epoch=3)
+    found = [float(rate(jnp.array(step, jnp.int32))) for step in range(11)]
+    np.testing.assert_allclose(found, [0, 0.25, 0.5, 0.75, 1, 1, 1, 0.5, 0.5, 0.5, 0.25])
+
+
+def test_ema_forgets_geometrically_and_copies_integers():
+    average = {"w": jnp.zeros(2), "n": jnp.array(0)}
+    for _ in range(3):
+        average = ema_update(average, {"w": jnp.ones(2), "n": jnp.array(7)}, decay=0.9)
+    np.testing.assert_allclose(average["w"], 1 - 0.9**3, rtol=1e-6)
+    assert int(average["n"]) == 7
+    warm = ema_update({"w": jnp.zeros(2)}, {"w": jnp.ones(2)}, decay=0.999, step=jnp.array(0))
+    np.testing.assert_allclose(warm["w"], 0.9, rtol=1e-6)
+    late = ema_update({"w": jnp.zeros(2)}, {"w": jnp.ones(2)}, decay=0.9, step=jnp.array(10**6))
+    np.testing.assert_allclose(late["w"], 0.1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"learning_rate": 0.0},
+        {"b1": 1.0},
+        {"decay": 0.0},
+        {"decay_steps": 0},
+        {"weight_decay": -1.0},
+        {"clip_norm": 0.0},
+        {"warmup_steps": -1},
+    ],
+)
+def test_impossible_settings_are_named(wrong):
+    name = next(iter(wrong))
+    with pytest.raises(ConfigError, match=name):
+        OptimizerConfig(**wrong)
+
+
+def test_decay_per_epoch_needs_an_epoch():
+    with pytest.raises(ConfigError, match="decay_steps"):
+        learning_rate(OptimizerConfig(), steps_per_epoch=0)

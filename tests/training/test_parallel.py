@@ -1,0 +1,59 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvoice.errors import ConfigError
+from jaxvoice.training.compiled_step import CompiledStep, Skeleton
+from jaxvoice.training.parallel import check_batch_size, data_mesh, on_one_device, replicate, shard_batch
+from training.toy import ToyLoader, ToyTask, one_device
+
+
+def steps_on(mesh, count=3):
+    """The state and metrics after `count` steps on `mesh`, as numpy."""
+    task, loader = ToyTask(), ToyLoader(16)
+    state = task.init(key=jax.random.key(1))
+    skeleton = Skeleton(state)
+    leaves = replicate(skeleton.flatten(state), mesh)
+    program, wish = CompiledStep(task, skeleton, mesh), shard_batch(np.zeros(mesh.size, np.int32), mesh)
+    for _ in range(count):
+        leaves, metrics, _ = program(leaves, shard_batch(next(loader), mesh), wish)
+    assert {leaf.sharding.num_devices for leaf in leaves} == {mesh.size}
+    numbers = [leaf for leaf in on_one_device(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return [np.asarray(x) for x in numbers], {name: float(value) for name, value in metrics.items()}
+
+
+def test_eight_devices_step_as_one_device_does():
+    assert jax.device_count() == 8
+    many, many_metrics = steps_on(data_mesh())
+    one, one_metrics = steps_on(one_device())
+    for name in one_metrics:
+        assert many_metrics[name] == pytest.approx(one_metrics[name], rel=1e-5)
+    for left, right in zip(many, one, strict=True):
+        assert np.abs(left - right).max() <= 1e-5 * max(np.abs(right).max(), 1e-3)
+    other, _ = steps_on(one_device(), count=4)
+    assert max(np.abs(a - b).max() for a, b in zip(one, other, strict=True)) > 1e-3
+
+
+def test_batch_is_split_and_state_is_whole_on_every_device():
+    mesh = data_mesh()
+    batch = shard_batch({"x": np.arange(32.0, dtype=np.float32).reshape(16, 2), "missing": None}, mesh)
+    assert [shard.data.shape for shard in batch["x"].addressable_shards] == [(2, 2)] * 8
+    np.testing.assert_array_equal(np.concatenate([s.data for s in batch["x"].addressable_shards]), batch["x"])
+    state = replicate({"w": jnp.ones((3, 2)), "key": jax.random.key(0)}, mesh)
+    assert [shard.data.shape for shard in state["w"].addressable_shards] == [(3, 2)] * 8
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_replicas_share_no_buffer_even_where_the_state_does(devices):
+    shared = jnp.ones(1000)
+    left, right = replicate((shared, shared), data_mesh(jax.devices()[:devices]))
+    places = [{s.data.unsafe_buffer_pointer() for s in array.addressable_shards} for array in (left, right, shared)]
+    assert not places[0] & places[1] and not places[0] & places[2] and not places[1] & places[2]
+
+
+@pytest.mark.parametrize(("size", "fix"), [(12, "8 or 16"), (3, "to 8"), (0, "to 8")])
+def test_batch_that_does_not_split_says_what_would(size, fix):
+    with pytest.raises(ConfigError, match=rf"batch_size \(={size}\).*devices \(=8\).*{fix}"):
+        check_batch_size(size, data_mesh())
+    check_batch_size(24, data_mesh())

@@ -1,0 +1,47 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvoice.training.state import Counters, State, all_finite, guarded
+
+
+class Toy(eqx.Module):
+    weight: jax.Array
+    key: jax.Array
+    counters: Counters
+
+
+def toy(value, seed):
+    return Toy(jnp.full((3,), value), jax.random.key(seed), Counters.zero())
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+def test_all_finite_sees_one_bad_value_anywhere(bad):
+    tree = {"a": jnp.ones((2, 3)), "b": (jnp.ones(4, jnp.bfloat16), jnp.arange(3), jax.random.key(0), None, "text")}
+    assert bool(all_finite(tree))
+    assert not bool(all_finite({**tree, "c": jnp.ones(5).at[2].set(bad)}))
+    assert bool(all_finite(()))
+
+
+def test_guarded_takes_the_new_state_or_keeps_every_part_of_the_old():
+    step = jax.jit(guarded)
+    old = toy(1.0, 0)
+    assert isinstance(old, State)
+    good = step(jnp.array(True), toy(2.0, 1), old)
+    np.testing.assert_array_equal(good.weight, [2, 2, 2])
+    np.testing.assert_array_equal(jax.random.key_data(good.key), jax.random.key_data(jax.random.key(1)))
+    bad = step(jnp.array(False), toy(jnp.nan, 2), good)
+    np.testing.assert_array_equal(bad.weight, [2, 2, 2])
+    np.testing.assert_array_equal(jax.random.key_data(bad.key), jax.random.key_data(jax.random.key(1)))
+
+
+def test_counters_tell_skipped_updates_apart():
+    state, seen = toy(0.0, 0), []
+    for finite in (True, False, False, True, False):
+        state = guarded(jnp.array(finite), toy(1.0, 0), state)
+        counters = state.counters
+        seen.append((int(counters.step), int(counters.skipped), int(counters.skipped_in_a_row)))
+    assert seen == [(1, 0, 0), (2, 1, 1), (3, 2, 2), (4, 2, 0), (5, 3, 1)]
+    assert all(leaf.dtype == jnp.int32 for leaf in jax.tree.leaves(state.counters))
