@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
 from jaxvoice.dsp.mel import MelConfig, mel_filterbank
-from jaxvoice.dsp.stft import frame_spectra, min_samples, overlap_add
+from jaxvoice.dsp.stft import frame_spectra, min_samples, num_frames, overlap_add
 from jaxvoice.errors import ShapeError
 
 
@@ -52,7 +52,17 @@ def griffin_lim(
         )
     magnitude = magnitude.T if magnitude.dtype == jnp.float64 else magnitude.T.astype(jnp.float32)
     analyse = functools.partial(frame_spectra, n_fft=n_fft, hop_length=hop_length, win_length=win_length, pad=pad)
-    synthesise = functools.partial(overlap_add, n_fft=n_fft, hop_length=hop_length, win_length=win_length, pad=pad)
+    # The true length tells what lies behind the last frame's centre; one that makes other frames cannot be the true
+    # one.
+    known = length is not None and num_frames(length, n_fft=n_fft, hop_length=hop_length, pad=pad) == frames
+    synthesise = functools.partial(
+        overlap_add,
+        n_fft=n_fft,
+        hop_length=hop_length,
+        win_length=win_length,
+        pad=pad,
+        length=length if known else covered,
+    )
 
     def iterate(
         carry: tuple[Complex[Array, "frames bins"], Complex[Array, "frames bins"]], _: None

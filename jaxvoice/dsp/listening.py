@@ -51,6 +51,8 @@ def stoi(
     """
     package = _package("pystoi")
     recording, estimate = _pair(recording, estimate)
+    if not recording.any():
+        raise AudioError("STOI cannot judge against it: the recording is silent. Give the two signals in this order.")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         value = float(package.stoi(recording, estimate, sample_rate, extended=extended))

@@ -3,6 +3,7 @@
 Every measure takes the recording first, then the estimate, both one channel of the same length.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ class STFTDistance(NamedTuple):
         return self.spectral_convergence + self.log_magnitude
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def mel_l1(
     recording: Float[Array, " samples"], estimate: Float[Array, " samples"], config: MelConfig
 ) -> Float[Array, ""]:
@@ -53,6 +55,7 @@ def mel_l1(
     return jnp.mean(jnp.abs(log_mel(recording, config) - log_mel(estimate, config)))
 
 
+@functools.partial(jax.jit, static_argnames="resolutions")
 def stft_distance(
     recording: Float[Array, " samples"],
     estimate: Float[Array, " samples"],
@@ -79,6 +82,7 @@ def stft_distance(
     return STFTDistance(jnp.mean(jnp.stack(convergence)), jnp.mean(jnp.stack(difference)))
 
 
+@functools.partial(jax.jit, static_argnames=("config", "coefficients"))
 def mel_cepstrum(
     log_mel: Float[Array, "mels frames"], config: MelConfig, coefficients: int = 13
 ) -> Float[Array, "coefficients frames"]:

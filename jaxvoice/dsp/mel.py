@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxvoice.dsp import stft
+from jaxvoice.dsp.stft import frame_spectra, min_samples, num_frames
 from jaxvoice.errors import ConfigError
 
 
@@ -119,11 +119,11 @@ class MelConfig:
     @property
     def min_samples(self) -> int:
         """The fewest samples that `log_mel` can make a frame of."""
-        return stft.min_samples(n_fft=self.n_fft, pad=self.pad)
+        return min_samples(n_fft=self.n_fft, pad=self.pad)
 
     def num_frames(self, samples: int) -> int:
         """Frames that `log_mel` makes of `samples`: `samples // hop_length`, and one more with `center`."""
-        return stft.num_frames(samples, n_fft=self.n_fft, hop_length=self.hop_length, pad=self.pad)
+        return num_frames(samples, n_fft=self.n_fft, hop_length=self.hop_length, pad=self.pad)
 
 
 @functools.lru_cache(maxsize=32)
@@ -145,6 +145,7 @@ def mel_filterbank(config: MelConfig) -> Float[np.ndarray, "mels bins"]:
     return filters
 
 
+@functools.partial(jax.jit, static_argnames="config")
 @jax.named_scope("log_mel")
 def log_mel(audio: Float[Array, " samples"], config: MelConfig) -> Float[Array, "mels frames"]:
     """Log-mel spectrogram of one channel of audio, float32 throughout whatever float type comes in.
@@ -157,7 +158,7 @@ def log_mel(audio: Float[Array, " samples"], config: MelConfig) -> Float[Array, 
     """
     filters = mel_filterbank(config)
     used = int(np.flatnonzero(filters.any(axis=0))[-1]) + 1
-    spectra = stft.frame_spectra(
+    spectra = frame_spectra(
         audio, n_fft=config.n_fft, hop_length=config.hop_length, win_length=config.win_length, pad=config.pad
     )[:, :used]
     energy = spectra.real**2 + spectra.imag**2 + config.magnitude_floor

@@ -6,6 +6,7 @@ speak the field's `(bins, frames)`.
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
@@ -58,6 +59,7 @@ def frame_spectra(
     return jnp.fft.rfft(_frame(audio, n_fft, hop_length) * window[None])
 
 
+@functools.partial(jax.jit, static_argnames=("n_fft", "hop_length", "win_length", "pad"))
 def stft(
     audio: Float[Array, " samples"],
     *,
@@ -81,6 +83,7 @@ def stft(
     return frame_spectra(audio, n_fft=n_fft, hop_length=hop_length, win_length=win_length, pad=pad).T
 
 
+@functools.partial(jax.jit, static_argnames=("n_fft", "hop_length", "win_length", "pad", "length"))
 def istft(
     spectrum: Complex[Array, "bins frames"],
     *,

@@ -10,8 +10,8 @@ from jaxvoice.dsp import istft, stft
 from jaxvoice.dsp.stft import hann_window, num_frames
 from jaxvoice.errors import ConfigError, ShapeError
 
-
-# HiFi-GAN's; a short window; a hop that does not divide the frame; a hop as long as the frame's half; Parallel WaveGAN's.
+# HiFi-GAN's; a short window; a hop that does not divide the frame; a hop as long as the frame's half; Parallel
+# WaveGAN's.
 SIZES = [(1024, 256, 1024), (1024, 256, 600), (512, 150, 512), (256, 128, 256), (1024, 120, 600), (512, 50, 240)]
 
 

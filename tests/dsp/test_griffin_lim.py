@@ -1,0 +1,101 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvoice.dsp import MelConfig, griffin_lim, log_mel, mel_filterbank, mel_to_audio, mel_to_magnitude, stft
+from jaxvoice.errors import ShapeError
+
+SIZES = {"n_fft": 1024, "hop_length": 256}
+
+
+def convergence(audio, magnitude, **sizes):
+    made = np.abs(np.asarray(stft(audio, **sizes)))
+    return np.linalg.norm(made - magnitude) / np.linalg.norm(magnitude)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.99])
+def test_converges_as_librosas(librosa, speech, momentum):
+    magnitude = np.abs(np.asarray(stft(speech, **SIZES)))
+    sizes = {"hop_length": 256, "momentum": momentum, "length": speech.size}
+    ours, theirs = [], []
+    for seed in range(3):
+        audio = griffin_lim(magnitude, n_fft=1024, iterations=32, key=jax.random.key(seed), **sizes)
+        assert audio.shape == speech.shape
+        ours.append(convergence(audio, magnitude, **SIZES))
+        audio = librosa.griffinlim(magnitude, n_iter=32, random_state=seed, pad_mode="reflect", **sizes)
+        theirs.append(convergence(audio, magnitude, **SIZES))
+    assert np.mean(ours) < 1.1 * np.mean(theirs)
+
+
+def test_one_step_is_the_projection_written_out(librosa, key):
+    rng = np.random.default_rng(0)
+    magnitude = np.abs(rng.standard_normal((33, 12))).astype(np.float32)
+    phases = np.asarray(jax.random.uniform(key, (12, 33), minval=-np.pi, maxval=np.pi)).T
+    audio = librosa.istft(magnitude * np.exp(1j * phases), hop_length=16, n_fft=64)
+    again = librosa.stft(audio, n_fft=64, hop_length=16, pad_mode="reflect")
+    expected = librosa.istft(magnitude * again / np.abs(again), hop_length=16, n_fft=64)
+    found = griffin_lim(magnitude, n_fft=64, hop_length=16, iterations=1, key=key)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_more_iterations_and_momentum_help(speech):
+    magnitude = np.abs(np.asarray(stft(speech, **SIZES)))
+    few, many, plain = (
+        convergence(griffin_lim(magnitude, **SIZES, iterations=n, momentum=m, length=speech.size), magnitude, **SIZES)
+        for n, m in ((4, 0.99), (32, 0.99), (32, 0.0))
+    )
+    assert many < 0.5 * few
+    assert many < plain
+
+
+def test_keys_draw_phases_and_the_default_is_fixed(key):
+    magnitude = np.abs(np.random.default_rng(0).standard_normal((33, 12))).astype(np.float32)
+    make = lambda **kwargs: np.asarray(griffin_lim(magnitude, n_fft=64, hop_length=16, iterations=2, **kwargs))  # noqa: E731
+    np.testing.assert_array_equal(make(), make())
+    assert abs(make(key=key) - make(key=jax.random.key(7))).max() > 1e-3
+    assert np.isfinite(np.asarray(griffin_lim(0 * magnitude, n_fft=64, hop_length=16))).all()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [MelConfig(), MelConfig(log="log10", power=2.0, center=True, mel_scale="htk", magnitude_floor=0.0)],
+    ids=["hifigan", "powers"],
+)
+def test_mel_to_audio_gives_the_mel_back(speech, config):
+    mel = log_mel(speech, config)
+    audio = mel_to_audio(mel, config, 60, length=speech.size)
+    again = np.asarray(log_mel(audio, config))
+    scale = 1 if config.log == "ln" else np.log(10)
+    assert np.abs(again - mel).mean() * scale / config.power < 0.25
+    assert np.abs(np.asarray(mel).mean() - mel).mean() * scale / config.power > 1.5
+
+
+def test_mel_to_magnitude_is_as_good_as_librosas(librosa, speech):
+    config = MelConfig(magnitude_floor=0.0)
+    mel = np.asarray(log_mel(speech[:12000], config))
+    theirs = librosa.feature.inverse.mel_to_stft(np.exp(mel), sr=22050, n_fft=1024, power=1.0, fmax=8000)
+    ours = np.asarray(mel_to_magnitude(mel, config))
+    assert (ours >= 0).all()
+    error = [np.linalg.norm(mel_filterbank(config) @ found - np.exp(mel)) for found in (ours, theirs)]
+    assert error[0] < 1e-2 * np.linalg.norm(np.exp(mel))
+    assert error[0] < 1.5 * error[1] or error[0] < 1e-3 * np.linalg.norm(np.exp(mel))
+    np.testing.assert_array_equal(ours[400:], 0)  # above 8 kHz no filter sees anything
+
+
+def test_length_follows_the_frames(speech):
+    config = MelConfig()
+    mel = log_mel(speech[: 256 * 20], config)
+    assert mel_to_audio(mel, config, 2).shape == (256 * 20,)
+    centred = dataclasses.replace(config, center=True)
+    assert mel_to_audio(log_mel(speech[: 256 * 20], centred), centred, 2).shape == (256 * 20,)
+
+
+def test_bad_shapes_are_refused():
+    with pytest.raises(ShapeError, match=r"\(513, frames\).*\(80, 4\)"):
+        griffin_lim(np.ones((80, 4), np.float32), **SIZES)
+    with pytest.raises(ShapeError, match="2 frames, too few"):
+        griffin_lim(np.ones((513, 2), np.float32), **SIZES)
+    with pytest.raises(ShapeError, match=r"\(80, frames\).*\(4, 80\)"):
+        mel_to_audio(np.ones((4, 80), np.float32), MelConfig())

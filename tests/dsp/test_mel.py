@@ -1,0 +1,225 @@
+import dataclasses
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+from jax.test_util import check_grads
+
+from jaxvoice.config import from_dict, to_dict
+from jaxvoice.dsp import MelConfig, log_mel, mel_filterbank
+from jaxvoice.dsp.stft import frame_spectra
+from jaxvoice.errors import ConfigError, ShapeError
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "hifigan" / "mel.npz"
+SMALL = MelConfig(sample_rate=8000, n_fft=64, hop_length=16, win_length=64, num_mels=8, fmax=None)
+XTTS = MelConfig(mel_scale="htk", power=2.0, magnitude_floor=0.0, center=True)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(GOLDEN) as file:
+        return dict(file)
+
+
+def golden_error(golden, config, function=log_mel):
+    """Largest error of both released mels, relative to the largest value."""
+    audio = golden["wav"][0]
+    found = {"lj": function(audio, config), "lj_loss": function(audio, config.full_band())}
+    return max(abs(found[name] - golden[name][0]).max() / abs(golden[name][0]).max() for name in found)
+
+
+def test_golden_mels(golden):
+    assert golden_error(golden, MelConfig()) < 1e-5
+
+
+def test_golden_sees_the_htk_scale(golden):
+    assert golden_error(golden, MelConfig(mel_scale="htk")) > 1e-2
+
+
+def test_golden_sees_a_missing_area_norm(golden):
+    assert golden_error(golden, MelConfig(mel_norm="none")) > 1e-2
+
+
+def test_golden_sees_powers(golden):
+    assert golden_error(golden, MelConfig(power=2.0)) > 1e-2
+
+
+def test_golden_sees_centred_frames(golden):
+    config = MelConfig(center=True)
+    assert config.num_frames(22187) == 87
+    # Frame t is centred 128 samples earlier, so no shift of whole frames makes up for it.
+    found = log_mel(golden["wav"][0], config)[:, :86]
+    assert abs(found - golden["lj"][0]).max() > 0.1
+
+
+def test_golden_sees_a_symmetric_window(golden, monkeypatch):
+    monkeypatch.setattr(sys.modules["jaxvoice.dsp.stft"], "hann_window", lambda *_: np.hanning(1024).astype(np.float32))
+    assert golden_error(golden, MelConfig(), log_mel.__wrapped__) > 1e-4
+
+
+def test_golden_sees_zero_padding(golden):
+    config, audio = MelConfig(), golden["wav"][0]
+    middle = slice(2, -2)
+    frames = frame_spectra(np.pad(audio, 384), n_fft=1024, hop_length=256, pad=0)
+    padded = np.log(np.maximum(mel_filterbank(config) @ np.sqrt(np.abs(np.asarray(frames.T)) ** 2 + 1e-9), 1e-5))
+    error = abs(padded - golden["lj"][0]) / abs(golden["lj"]).max()
+    assert error[:, middle].max() < 1e-5 < 1e-3 < error.max()
+
+
+def test_golden_sees_a_missing_epsilon(golden):
+    """Only where there is next to nothing to hear: the golden clip is loud, so the rule is checked near silence."""
+    config = MelConfig(log_floor=1e-9)
+    quiet = 1e-5 * golden["wav"][0]
+    spectra = scipy.signal.ShortTimeFFT(
+        scipy.signal.get_window("hann", 1024), 256, 1.0, mfft=1024, scale_to=None, phase_shift=None
+    ).stft(np.pad(quiet.astype(np.float64), 384, mode="reflect"), p0=2, p1=88)
+    energy = np.abs(spectra) ** 2
+    with_floor, without = (
+        np.log(np.maximum(mel_filterbank(config).astype(np.float64) @ np.sqrt(energy + floor), 1e-9))
+        for floor in (1e-9, 0.0)
+    )
+    found = log_mel(quiet, config)
+    np.testing.assert_allclose(found, with_floor, rtol=1e-5)
+    assert abs(found - without).max() > 1
+
+
+@pytest.mark.parametrize("scale", ["slaney", "htk"])
+@pytest.mark.parametrize("norm", ["slaney", "none"])
+@pytest.mark.parametrize(
+    ("rate", "n_fft", "mels", "fmin", "fmax"), [(22050, 1024, 80, 0, 8000), (48000, 2048, 100, 40, None)]
+)
+def test_filterbank_is_librosas(librosa, scale, norm, rate, n_fft, mels, fmin, fmax):
+    config = MelConfig(rate, n_fft, 256, n_fft, mels, float(fmin), fmax, mel_scale=scale, mel_norm=norm)
+    expected = librosa.filters.mel(
+        sr=rate,
+        n_fft=n_fft,
+        n_mels=mels,
+        fmin=fmin,
+        fmax=fmax,
+        htk=scale == "htk",
+        norm=None if norm == "none" else norm,
+    )
+    np.testing.assert_allclose(mel_filterbank(config), expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+@pytest.mark.parametrize("log", ["ln", "log10"])
+@pytest.mark.parametrize(("n_fft", "win", "hop"), [(1024, 1024, 256), (2048, 1024, 256), (4096, 4096, 1024)])
+def test_equals_librosas_melspectrogram(librosa, speech, power, log, n_fft, win, hop):
+    """The sizes of XTTS's three front ends, with power 2, HTK scale and centred frames among them."""
+    config = dataclasses.replace(XTTS, n_fft=n_fft, win_length=win, hop_length=hop, power=power, log=log)
+    linear = librosa.feature.melspectrogram(
+        y=speech,
+        sr=22050,
+        n_fft=n_fft,
+        win_length=win,
+        hop_length=hop,
+        n_mels=80,
+        fmax=8000,
+        htk=True,
+        power=power,
+        pad_mode="reflect",
+    )
+    expected = np.maximum(linear, 1e-5)
+    found = log_mel(speech, config)
+    assert found.shape == (80, 1 + speech.size // hop) == (80, config.num_frames(speech.size))
+    np.testing.assert_allclose(found, np.log(expected) if log == "ln" else np.log10(expected), rtol=2e-5, atol=5e-4)
+
+
+def test_frames_follow_the_hop():
+    config = MelConfig()
+    for samples in (512, 8191, 8192, 22187):
+        assert config.num_frames(samples) == samples // 256 == log_mel(np.zeros(samples, np.float32), config).shape[1]
+    assert config.num_frames(100) == 0
+
+
+def test_silence_is_the_floor():
+    config = MelConfig()
+    np.testing.assert_allclose(log_mel(np.zeros(1024, np.float32), config), -11.512925, rtol=1e-6)
+    assert config.floor == pytest.approx(-11.512925)
+    assert dataclasses.replace(config, log="log10").floor == pytest.approx(-5)
+
+
+def test_jit_vmap_and_gradient():
+    audio = np.random.default_rng(0).standard_normal((3, 200)).astype(np.float32)
+    batched = jax.jit(jax.vmap(lambda x: log_mel(x, SMALL)))(audio)
+    for row, expected in zip(audio, batched, strict=True):
+        np.testing.assert_allclose(log_mel(row, SMALL), expected, atol=1e-5)
+    for power in (1.0, 2.0, 1.5):
+        config = dataclasses.replace(SMALL, power=power)
+        check_grads(lambda x, c=config: jnp.mean(log_mel(x, c)), (audio[0],), order=1, modes=["fwd", "rev"], rtol=0.03)
+
+
+@pytest.mark.parametrize("magnitude_floor", [1e-9, 0.0])
+@pytest.mark.parametrize("power", [1.0, 2.0, 1.5])
+def test_gradient_at_silence_is_zero_and_not_nan(magnitude_floor, power):
+    # A clamp below what silence gives, so that the gradient has to come through the root.
+    config = dataclasses.replace(SMALL, magnitude_floor=magnitude_floor, power=power, log_floor=1e-12)
+    silence = jnp.zeros(200)
+    if magnitude_floor:
+        check_grads(lambda x: jnp.sum(log_mel(x, config)), (silence,), order=1, modes=["rev"], eps=1e-6, atol=1e-2)
+    np.testing.assert_array_equal(jax.grad(lambda x: jnp.sum(log_mel(x, config)))(silence), 0)
+
+
+def test_half_precision_is_computed_in_float32(golden):
+    audio = jnp.asarray(golden["wav"][0], jnp.bfloat16)
+    found = log_mel(audio, MelConfig())
+    assert found.dtype == jnp.float32
+    np.testing.assert_array_equal(found, log_mel(audio.astype(jnp.float32), MelConfig()))
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (np.zeros((1, 8192), np.float32), "one channel"),
+        (np.zeros(8192, np.int16), "divide int16"),
+        (np.zeros(384, np.float32), "384 samples is too short.*at least 385"),
+    ],
+)
+def test_bad_audio_is_refused(audio, message):
+    with pytest.raises(ShapeError, match=message):
+        log_mel(audio, MelConfig())
+    assert MelConfig().min_samples == 385
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fmax": 12000.0}, "Nyquist.*fmax=None"),
+        ({"sample_rate": 8000}, "4000.0 Hz"),
+        ({"win_length": 2048}, "2048 does not fit in n_fft=1024"),
+        ({"hop_length": 2048}, "exceeds win_length"),
+        ({"hop_length": 255}, "odd.*center=True"),
+        ({"n_fft": 1025}, "odd; use 1026"),
+        ({"num_mels": 300}, "hold no FFT bin.*fewer num_mels"),
+        ({"num_mels": 0}, "num_mels.*positive"),
+        ({"hop_length": 256.0}, "hop_length.*whole number"),
+        ({"fmin": 9000.0}, "between 0 and fmax"),
+        ({"fmin": -1.0}, "between 0 and fmax"),
+        ({"log_floor": 0.0}, "log_floor > 0"),
+        ({"mel_scale": "HTK"}, "mel_scale.*'HTK'"),
+        ({"log": "db"}, "log should be one of"),
+    ],
+)
+def test_contradictions_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        MelConfig(**changes)
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 24000, 44100, 48000])
+def test_common_rates_have_no_empty_filter(rate):
+    n_fft = 2048 if rate > 24000 else 1024
+    for bands in (80, 100, 128):
+        config = MelConfig(rate, n_fft, n_fft // 4, n_fft, bands, fmax=None)
+        assert mel_filterbank(config).any(axis=1).all()
+
+
+def test_round_trip_and_full_band():
+    config = MelConfig()
+    assert from_dict(MelConfig, to_dict(config)) == config
+    assert config.full_band() == MelConfig(fmax=None)
+    assert config.full_band().upper_frequency == 11025
