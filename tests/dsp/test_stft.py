@@ -10,14 +10,13 @@ from jaxvoice.dsp import istft, stft
 from jaxvoice.dsp.stft import hann_window, num_frames
 from jaxvoice.errors import ConfigError, ShapeError
 
-# HiFi-GAN's; a short window; a hop that does not divide the frame; a hop as long as the frame's half; Parallel
-# WaveGAN's.
-SIZES = [(1024, 256, 1024), (1024, 256, 600), (512, 150, 512), (256, 128, 256), (1024, 120, 600), (512, 50, 240)]
+# HiFi-GAN's; a short window; a hop that does not divide the frame; both.
+SIZES = [(1024, 256, 1024), (1024, 256, 600), (512, 150, 512), (512, 60, 240)]
 
 
 @pytest.mark.parametrize(("n_fft", "hop", "win"), SIZES)
-@pytest.mark.parametrize("samples", [4096, 5003])
-def test_equals_torch(n_fft, hop, win, samples):
+def test_equals_torch(n_fft, hop, win):
+    samples = 5003
     audio = np.random.default_rng(0).standard_normal(samples).astype(np.float32)
     expected = torch.stft(
         torch.tensor(audio), n_fft, hop, win, torch.hann_window(win), pad_mode="reflect", return_complex=True
@@ -46,8 +45,8 @@ def test_window_is_scipys_periodic_hann():
 
 
 @pytest.mark.parametrize(("n_fft", "hop", "win"), SIZES)
-@pytest.mark.parametrize("samples", [4096, 5003])
-def test_inverse_is_exact(n_fft, hop, win, samples):
+def test_inverse_is_exact(n_fft, hop, win):
+    samples = 5003
     audio = np.random.default_rng(2).standard_normal(samples).astype(np.float32)
     for pad in (n_fft // 2, (n_fft - hop) // 2):
         spectrum = stft(audio, n_fft=n_fft, hop_length=hop, win_length=win, pad=pad)
