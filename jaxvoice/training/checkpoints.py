@@ -5,11 +5,13 @@ a JSON table: the CRC-32 of every array (Orbax itself does not notice a flipped 
 configuration, versions, best metric.
 """
 
-import logging
+import gc
 import math
 import shutil
+import time
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from jaxtyping import Array, PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from jaxvoice.errors import CheckpointError
+from jaxvoice.training.orbax_quiet import quiet_orbax
 from jaxvoice.training.parallel import barrier
 
 
@@ -58,11 +61,14 @@ class Checkpoints:
             best_mode="min",
             cleanup_tmp_directories=True,
         )
-        logging.getLogger("absl").addFilter(_not_from_orbax)
         if self.folder.exists() and not self.folder.is_dir():
             raise CheckpointError(f"{self.folder} is a file, not a folder of checkpoints; choose another run folder.")
+        self._quiet = ExitStack()
         try:
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            with ExitStack() as stack:
+                stack.enter_context(quiet_orbax())
+                self._manager = ocp.CheckpointManager(self.folder, options=options)
+                self._quiet = stack.pop_all()  # until __exit__
         except OSError as failure:
             raise CheckpointError(
                 f"The checkpoint folder {self.folder} cannot be opened ({failure}); check that it is a folder and can "
@@ -74,15 +80,16 @@ class Checkpoints:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Wait for what is being written; a second failure does not hide the first, an interrupt does not wait."""
-        if kind is None:
-            self.wait()
-        elif issubclass(kind, Exception):
-            try:
+        with self._quiet:
+            if kind is None:
                 self.wait()
-            except CheckpointError as failure:
-                print(failure)
-        if kind is None or issubclass(kind, Exception):
-            self._manager.close()
+            elif issubclass(kind, Exception):
+                try:
+                    self.wait()
+                except CheckpointError as failure:
+                    print(failure)
+            if kind is None or issubclass(kind, Exception):
+                self._manager.close()
 
     def steps(self) -> list[int]:
         """The steps of all complete checkpoints on disk, oldest first."""
@@ -109,6 +116,7 @@ class Checkpoints:
         try:
             action()
         except Exception as failure:  # Orbax and TensorStore raise many types, ValueError among them, for a full disk
+            _let_siblings_end()
             intact = ", ".join(map(str, self.steps())) or "none"
             raise CheckpointError(
                 f"A checkpoint could not be written to {self.folder} ({_first_line(failure)}). Make room or make the "
@@ -136,10 +144,12 @@ class Checkpoints:
                 raise
             except Exception as failure:  # damage shows as JSON, key, attribute, type, value and bare errors
                 damaged[step] = _first_line(failure)
-                say(f"Checkpoint {step} in {self.folder} is damaged ({damaged[step]}); trying the one before.")
-                continue
-            self._set_aside(list(damaged), say)
-            return restored
+                restored = None
+            if restored is not None:
+                self._set_aside(list(damaged), say)
+                return restored
+            _let_siblings_end()
+            say(f"Checkpoint {step} in {self.folder} is damaged ({damaged[step]}); trying the one before.")
         if damaged:
             found = "; ".join(f"{step}: {why}" for step, why in damaged.items())
             raise CheckpointError(
@@ -200,6 +210,7 @@ def _first_line(failure: BaseException) -> str:
     return text.splitlines()[0][:300]
 
 
-def _not_from_orbax(record: logging.LogRecord) -> bool:
-    """Orbax narrates its work through absl's logger; what matters of it comes back as exceptions."""
-    return "orbax" not in record.pathname
+def _let_siblings_end() -> None:
+    """After a failure on one array: wait for operations on the others, and collect them while they are kept quiet."""
+    time.sleep(0.2)
+    gc.collect()

@@ -79,7 +79,7 @@ class RunLog:
         )
 
     def train(self, step: int, metrics: Mapping[str, float], speed: Mapping[str, float]) -> None:
-        """Log a step's metrics and the speed up to it: `steps_per_second`, `audio_seconds_per_second`, or nothing yet."""
+        """Log a step's metrics and the speed up to it (`steps_per_second`, `audio_seconds_per_second`, or nothing)."""
         if not self._active:
             return
         with writing(self._folder.path):

@@ -33,14 +33,14 @@ def test_folder_is_private_even_if_it_was_not(tmp_path, monkeypatch):
 def test_folder_of_someone_else_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     before = jax.config.jax_compilation_cache_dir
-    with pytest.raises(ConfigError, match="another user.*JAXVOICE_CACHE"):
+    with pytest.raises(ConfigError, match=r"another user.*JAXVOICE_CACHE"):
         enable_compilation_cache(tmp_path)
     assert jax.config.jax_compilation_cache_dir == before
 
 
 def test_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="file.*JAXVOICE_CACHE"):
+    with pytest.raises(ConfigError, match=r"file.*JAXVOICE_CACHE"):
         enable_compilation_cache(tmp_path / "file" / "xla")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ def two_processes(run, cache, **options):
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]),
         "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
     }
     started = []
     for number in range(2):
@@ -39,19 +41,15 @@ def two_processes(run, cache, **options):
     return [out for out, _ in found]
 
 
-def test_two_processes_train_save_and_resume_as_one(tmp_path, compilation_cache):
-    run, alone = tmp_path / "run", tmp_path / "alone"
-    options = {"steps": 10, "checkpoint_every": 4, "validate_every": 6}
-    # A signal to one process stops both at the same step.
-    first = two_processes(run, compilation_cache, **options, signal_at=[7, 15])
-    stopped = [next(line for line in out.splitlines() if line.startswith("RESULT")) for out in first]
-    assert stopped[0] == stopped[1] and "interrupted" in stopped[0]
-    assert "resuming" not in first[0] and "step 1/" not in first[1]  # only the first process talks
-    step = int(stopped[0].split()[-1])
-    assert (run / "checkpoints" / str(step)).is_dir() and step < 10
-    second = two_processes(run, compilation_cache, **options, resume="must")
-    assert f"resuming after step {step}" in second[0]
-    train(alone, task=ToyTask(), **options)
+OPTIONS = {"steps": 10, "checkpoint_every": 4, "validate_every": 6}
+
+
+def results(out):
+    return [line for line in out.splitlines() if line.startswith("RESULT")]
+
+
+def check_against_one_process(run, alone):
+    train(alone, task=ToyTask(), **OPTIONS)
     assert sorted(losses(run)) == list(range(1, 11))
     for number, line in logged(alone).items():
         for name in ("student", "critic"):
@@ -59,6 +57,28 @@ def test_two_processes_train_save_and_resume_as_one(tmp_path, compilation_cache)
     metric = logged(run, "validation")[10]["mel_l1"]
     assert metric == pytest.approx(logged(alone, "validation")[10]["mel_l1"], rel=1e-4)
     assert (run / "model" / "weight.npy").exists()
+
+
+def test_two_processes_train_save_and_resume_as_one(tmp_path, compilation_cache):
+    run = tmp_path / "run"
+    # A signal to one process stops both at the same step.
+    first, second = two_processes(run, compilation_cache, **OPTIONS, signal_at=[7, signal.SIGTERM.value], again=True)
+    assert results(first) == results(second)
+    stopped, finished = results(first)
+    step = int(stopped.split()[-1])
+    assert "interrupted" in stopped and step < 10 and finished == "RESULT steps 10"
+    assert f"resuming after step {step}" in first
+    assert "step 1/" in first and "step 1/" not in second  # only the first process talks
+    check_against_one_process(run, tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_two_new_processes_resume_what_two_others_left(tmp_path, compilation_cache):
+    run = tmp_path / "run"
+    two_processes(run, compilation_cache, **OPTIONS, signal_at=[7, signal.SIGTERM.value])
+    first, second = two_processes(run, compilation_cache, **OPTIONS, resume="must")
+    assert "resuming after step" in first and results(first) == results(second) == ["RESULT steps 10"]
+    check_against_one_process(run, tmp_path / "alone")
 
 
 def test_joining_after_jax_was_used_is_refused():

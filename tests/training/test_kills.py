@@ -1,11 +1,13 @@
 """No kill, at any moment, may leave a run that cannot be resumed or that goes on differently."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -62,7 +64,6 @@ def test_killed_while_training(whole, tmp_path, compilation_cache):
 def test_killed_while_saving(whole, tmp_path, compilation_cache):
     done = process(tmp_path / "run", compilation_cache, kill_while_saving=[0.0, 2], step_seconds=0.02)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert list((tmp_path / "run" / "checkpoints").glob("*tmp*"))
     check_resumable(tmp_path / "run", whole)
 
 
@@ -91,6 +92,7 @@ def test_killed_at_many_steps(whole, tmp_path, compilation_cache, place):
 
 
 @posix
+@pytest.mark.slow
 def test_interrupted_from_outside(whole, tmp_path, compilation_cache):
     done = process(tmp_path / "run", compilation_cache, signal_at=[9, signal.SIGINT.value])
     assert "RESULT interrupted" in done.stdout, done.stderr
@@ -99,30 +101,34 @@ def test_interrupted_from_outside(whole, tmp_path, compilation_cache):
 
 
 def record_states(monkeypatch, run: Path, into: Path) -> list[Path]:
-    """Copy the run folder before and after everything that renames, replaces or removes within it."""
+    """Copy the run folder before everything that renames, replaces, makes or removes a file within it."""
     copies: list[Path] = []
+    one_at_a_time = threading.RLock()
 
     def copy():
         if run.exists() and len(copies) < 400:
             copies.append(into / str(len(copies)))
-            shutil.copytree(run, copies[-1], ignore_dangling_symlinks=True, dirs_exist_ok=True)
+            with contextlib.suppress(shutil.Error):  # a file that TensorStore is just writing
+                shutil.copytree(run, copies[-1])
 
-    def spied(module, name):
-        original = getattr(module, name)
+    def spy_on(name):
+        original = getattr(os, name)
 
         def call(*args, **options):
-            if str(run) in " ".join(map(str, args)):
-                copy()
-            return original(*args, **options)
+            with one_at_a_time:
+                if str(run) in " ".join(map(str, args)):
+                    copy()
+                return original(*args, **options)
 
-        monkeypatch.setattr(module, name, call)
+        monkeypatch.setattr(os, name, call)
 
     for name in ("rename", "replace", "unlink", "rmdir", "mkdir"):
-        spied(os, name)
+        spy_on(name)
     return copies
 
 
-def test_every_state_a_kill_can_leave_is_resumable(whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("most", [6, pytest.param(1000, marks=pytest.mark.slow)])
+def test_every_state_a_kill_can_leave_is_resumable(whole, tmp_path, monkeypatch, most):
     """What a kill leaves is what is on disk at that moment: so take the folder at many moments of one session."""
     run, options = tmp_path / "run", {"steps": 10, "validate_every": 4, "checkpoint_every": 3}
     with monkeypatch.context() as patch:
@@ -132,9 +138,9 @@ def test_every_state_a_kill_can_leave_is_resumable(whole, tmp_path, monkeypatch)
     assert losses(run) == expected
     kinds = {state: fingerprint(state) for state in states}
     distinct = list({kind: state for state, kind in kinds.items()}.values())
-    assert len(distinct) >= 10
+    assert len(distinct) >= 20
     assert any("tmp" in name for kind in kinds.values() for name in kind)
-    for state in distinct[:: max(1, len(distinct) // 12)]:
+    for state in distinct[:: max(1, len(distinct) // most)]:
         session(state, **options)
         assert losses(state) == expected, fingerprint(state)
 

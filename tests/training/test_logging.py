@@ -1,7 +1,10 @@
 import io
 import json
+import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,18 +56,24 @@ def test_tensorboard_has_curves_audio_and_pictures(run):
     assert [step for step, tag, _, _ in found if tag == "session"] == [1, 5]
 
 
-def test_torch_is_not_imported_for_tensorboard():
-    import subprocess
-
-    code = "import sys; from jaxvoice.training.tensorboard import _import_without_torch as f; f(); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def test_torch_is_not_imported_for_tensorboard(tmp_path):
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from jaxvoice.training.tensorboard import Events
+        Events(Path(sys.argv[1]), first_step=1).close()
+        print("torch" in sys.modules)
+    """
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
 
 
 def test_samples_can_be_heard_and_seen(run):
     audio, rate = soundfile.read(run / "samples/step_00000008/clip.wav")
     assert rate == 8000
-    np.testing.assert_allclose(audio, np.sin(np.arange(800) / 5), atol=1 / 32768)
+    np.testing.assert_allclose(audio, np.sin(np.arange(800) / 5), rtol=0, atol=1.5 / 32768)
     assert imread(run / "samples/step_00000008/clip.png").shape[2] in (3, 4)
 
 

@@ -28,10 +28,13 @@ class ToyMel:
     num_mels: int = 8
 
 
+FAST = OptimizerConfig(learning_rate=1e-2, decay_steps=5)
+
+
 @dataclass(frozen=True)
 class ToyConfig:
     width: int = 16
-    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-2, decay_steps=5)
+    optimizer: OptimizerConfig = FAST
     poison: tuple[int, ...] = ()  # steps whose loss is made infinite
 
 
@@ -205,8 +208,13 @@ def main() -> None:
     if kill_while_saving is not None:
         threading.Thread(target=watch, args=kill_while_saving, daemon=True).start()
     Disturbed.__name__ = "ToyTask"
+    again = options.pop("again", False)
     result = train(run, task=Disturbed(task.config), loader=loader, **options)
     print("RESULT", result.stopped, result.step, flush=True)
+    if again:
+        loader = ToyLoader(process=process, processes=processes)
+        result = train(run, task=task, loader=loader, **options | {"resume": "must"})
+        print("RESULT", result.stopped, result.step, flush=True)
 
 
 if __name__ == "__main__":
