@@ -127,7 +127,7 @@ def record_states(monkeypatch, run: Path, into: Path) -> list[Path]:
     return copies
 
 
-@pytest.mark.parametrize("most", [6, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("most", [4, pytest.param(1000, marks=pytest.mark.slow)])
 def test_every_state_a_kill_can_leave_is_resumable(whole, tmp_path, monkeypatch, most):
     """What a kill leaves is what is on disk at that moment: so take the folder at many moments of one session."""
     run, options = tmp_path / "run", {"steps": 10, "validate_every": 4, "checkpoint_every": 3}

@@ -100,8 +100,7 @@ def test_the_best_model_and_checkpoint_are_kept(tmp_path):
 
 
 def test_bad_steps_are_skipped_and_leave_no_trace(tmp_path):
-    poisoned = ToyTask(ToyConfig(poison=(3, 4)))
-    result = go(tmp_path / "run", task=poisoned, steps=8, max_skipped_in_a_row=3)
+    result = go(tmp_path / "run", loader=ToyLoader(poison=(3, 4)), steps=8, max_skipped_in_a_row=3)
     assert result.skipped == 2 and result.step == 8
     lines = logged(tmp_path / "run")
     assert lines[3]["student"] is None and lines[4]["student"] is None
@@ -110,12 +109,12 @@ def test_bad_steps_are_skipped_and_leave_no_trace(tmp_path):
 
 
 def test_too_many_bad_steps_stop_the_run_and_keep_the_checkpoint(tmp_path):
-    poisoned = ToyTask(ToyConfig(poison=tuple(range(6, 100))))
+    poisoned = ToyLoader(poison=range(6, 100))
     with pytest.raises(TrainingError, match=r"3 steps in a row \(up to step 8\).*step 4 is kept.*learning"):
-        go(tmp_path / "run", task=poisoned, steps=50, max_skipped_in_a_row=3, validate_every=0)
+        go(tmp_path / "run", loader=poisoned, steps=50, max_skipped_in_a_row=3, validate_every=0)
     assert steps_kept(tmp_path / "run") == [4]
     with pytest.raises(TrainingError, match="no checkpoint yet"):
-        go(tmp_path / "new", task=ToyTask(ToyConfig(poison=(1, 2, 3))), max_skipped_in_a_row=3)
+        go(tmp_path / "new", loader=ToyLoader(poison=(1, 2, 3)), max_skipped_in_a_row=3)
 
 
 class Interrupting(ToyTask):
@@ -162,7 +161,7 @@ def test_a_second_interrupt_stops_at_once(tmp_path):
 
 def test_time_budget_ends_with_validation_and_covers_it(tmp_path):
     task = ToyTask(validation_seconds=0.3)
-    result = go(tmp_path / "run", task=task, steps=10**6, minutes=0.06, validate_every=10, log_every=50)
+    result = go(tmp_path / "run", task=task, steps=10**6, minutes=0.03, validate_every=10, log_every=50)
     assert result.stopped == "minutes" and result.step < 10**6
     assert max(logged(tmp_path / "run", "validation")) == result.step
     assert steps_kept(tmp_path / "run")[-1] == result.step

@@ -35,7 +35,6 @@ FAST = OptimizerConfig(learning_rate=1e-2, decay_steps=5)
 class ToyConfig:
     width: int = 16
     optimizer: OptimizerConfig = FAST
-    poison: tuple[int, ...] = ()  # steps whose loss is made infinite
 
 
 class ToyState(eqx.Module):
@@ -67,12 +66,9 @@ class ToyTask:
         optimizer = adamw(self.config.optimizer, steps_per_epoch=10)
         key, noise_key = jax.random.split(state.key)
         noise = 0.01 * jax.random.normal(noise_key, batch["y"].shape)
-        step = state.counters.step + 1
-        poison = jnp.array(self.config.poison, jnp.int32)
-        poisoned = jnp.where((poison == step).any(), jnp.inf, 1.0)
 
         def student_loss(student):
-            return jnp.mean((jax.vmap(student)(batch["x"])[:, 0] - batch["y"] - noise) ** 2) * poisoned
+            return jnp.mean((jax.vmap(student)(batch["x"])[:, 0] - batch["y"] - noise) ** 2)
 
         def critic_loss(critic, student):
             error = jnp.abs(jax.vmap(student)(batch["x"])[:, 0] - batch["y"])
@@ -119,8 +115,9 @@ class ToyTask:
 class ToyLoader:
     """Rows of `y = x . (1, -2, 3, 0.5) + noise`, a function of (seed, place) alone."""
 
-    def __init__(self, batch_size=16, *, seed=0, process=0, processes=1, last=None):
-        self.batch_size, self.seed, self.place, self.last = batch_size, seed, 0, last
+    def __init__(self, batch_size=16, *, seed=0, process=0, processes=1, last=None, poison=()):
+        self.batch_size, self.seed, self.place = batch_size, seed, 0
+        self.last, self.poison = last, poison  # the step it ends after, and steps with an infinite value
         share = batch_size // processes
         self.share = slice(process * share, (process + 1) * share)
 
@@ -129,6 +126,8 @@ class ToyLoader:
         x = generator.normal(size=(self.batch_size, 4)).astype(np.float32)
         noise = generator.normal(size=self.batch_size) * 0.1
         y = (x @ np.array([1, -2, 3, 0.5]) + noise).astype(np.float32)
+        if place + 1 in self.poison:
+            y[0] = np.inf
         return {"x": x[self.share], "y": y[self.share]}
 
     def __next__(self):
