@@ -1,0 +1,208 @@
+"""Speed and memory of one HiFi-GAN training step, jaxvoice beside torch, from the same weights on the same audio.
+
+    python -m experiments.benchmarks.train_step --batch 2 --json train_step.json
+
+Torch runs twice: as the published code computes the step, and without the gradients that it computes for nothing
+("thrifty"). Everything from 16-bit audio to updated weights counts, mels included. The losses of the first step must
+agree. On two cores a comparison of five rounds takes about three minutes.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+from jaxtyping import Int16
+
+from experiments.benchmarks import common
+
+Engine = Literal["jaxvoice", "torch", "torch thrifty"]
+ENGINES: tuple[Engine, ...] = ("jaxvoice", "torch", "torch thrifty")
+Audio = Int16[np.ndarray, "batch segment"]
+Step = Callable[[], dict[str, float]]
+"""One training step; returns its losses by the names of `torch_training.Trainer`, once they are computed."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    preset: Literal["v1", "v2", "v3"] = "v1"
+    """Size of the generator."""
+    batch: int = 2
+    """Crops in a batch."""
+    segment: int = 8192
+    """Samples in a crop."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision that the networks compute in; parameters, losses and mels stay float32."""
+    engines: tuple[Engine, ...] = ENGINES
+    """What to compare."""
+    repeats: int = 7
+    """Rounds of the comparison."""
+    max_seconds: float = 120.0
+    """Stop after this time, but not before three rounds."""
+    memory: bool = True
+    """Measure the memory of each engine in a process of its own."""
+    threads: int | None = None
+    """Processors for every engine; all by default."""
+    json: Path | None = None
+    """File to write the results to."""
+    memory_of: Engine | None = None
+    """Only print the memory that this engine needs; the benchmark calls itself so."""
+
+
+def noise(batch: int, segment: int) -> Audio:
+    """Audio with the level of speech; the cost does not depend on what it says."""
+    return np.random.default_rng(0).normal(0, 3000, (batch, segment)).astype(np.int16)
+
+
+def torch_networks(preset: str) -> Any:
+    """Generator, multi-period and multi-scale discriminators of torch with the same weights every time."""
+    import torch
+
+    from experiments.benchmarks import torch_hifigan
+
+    torch.manual_seed(0)
+    generator = torch_hifigan.Generator(**torch_hifigan.PRESETS[preset])
+    return generator, torch_hifigan.MultiPeriodDiscriminator(), torch_hifigan.MultiScaleDiscriminator()
+
+
+def torch_step(options: Options, *, thrifty: bool) -> Step:
+    """Training step in torch."""
+    import torch
+
+    from experiments.benchmarks.torch_training import LogMel, Trainer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    networks = [network.to(device) for network in torch_networks(options.preset)]
+    autocast = torch.bfloat16 if options.precision == "bfloat16" else None
+    trainer = Trainer(*networks, autocast=autocast, thrifty=thrifty)
+    input_mel = LogMel().to(device)
+    samples = torch.from_numpy(noise(options.batch, options.segment))
+
+    def step() -> dict[str, float]:
+        audio = samples.to(device).float() / 32768
+        losses = trainer.step(input_mel(audio), audio[:, None])
+        return {name: loss.item() for name, loss in losses.items()}
+
+    return step
+
+
+def with_weights(state: Any, weights: dict[str, Any]) -> Any:
+    """A jaxvoice training state with the networks' arrays, by the names of the released checkpoints, put in."""
+    import equinox as eqx
+
+    from jaxvoice.weights.names import load_state
+
+    names = ("generator", "mpd", "msd")
+    loaded = tuple(load_state(getattr(state, name), weights[name]) for name in names)
+    return eqx.tree_at(lambda state: tuple(getattr(state, name) for name in names), state, loaded)
+
+
+def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Step, float]:
+    """Training step in jaxvoice, with the given weights or its own initial ones, and the seconds its compiling took."""
+    import equinox as eqx
+    import jax
+    from jaxvoice.models.hifigan.training import HiFiGANTask
+
+    from jaxvoice.data import Batch
+    from jaxvoice.models.hifigan import PRESETS
+
+    task = HiFiGANTask(PRESETS[options.preset])
+    state = task.init(key=jax.random.key(0))
+    if weights is not None:
+        state = with_weights(state, weights)
+    samples = noise(options.batch, options.segment)
+    batch = Batch(samples, np.full(options.batch, 1 / 32768, np.float32))
+    arrays, static = eqx.partition(state, eqx.is_array)
+
+    def run(arrays: Any, batch: Batch) -> tuple[Any, dict[str, jax.Array]]:
+        state, metrics = task.step(eqx.combine(arrays, static), batch)
+        return eqx.filter(state, eqx.is_array), metrics
+
+    start = time.perf_counter()
+    program = jax.jit(run, donate_argnums=0).lower(arrays, batch).compile()
+    seconds = time.perf_counter() - start
+
+    def step() -> dict[str, float]:
+        nonlocal arrays
+        arrays, metrics = program(arrays, batch)
+        jax.block_until_ready(arrays)
+        return {name: float(value) for name, value in metrics.items()}
+
+    return step, seconds
+
+
+def build(engine: Engine, options: Options, weights: dict[str, Any] | None = None) -> tuple[Step, float | None]:
+    """The training step of `engine`, and the seconds its compilation took, where it is compiled."""
+    if engine == "jaxvoice":
+        return jaxvoice_step(options, weights)
+    return torch_step(options, thrifty=engine == "torch thrifty"), None
+
+
+def main(options: Options) -> None:
+    """Run the benchmark."""
+    threads = common.limit_threads(options.threads)
+    if options.memory_of is not None:
+        engine = options.memory_of
+        return common.print_memory(lambda: build(engine, options)[0])
+
+    import torch
+
+    from experiments.benchmarks.torch_hifigan import arrays_of
+
+    load = common.OtherLoad()
+    torch.set_num_threads(threads)
+    names = ("generator", "mpd", "msd")
+    weights = {name: arrays_of(network) for name, network in zip(names, torch_networks(options.preset), strict=True)}
+    steps, compiling, losses = {}, {}, {}
+    for engine in options.engines:
+        steps[engine], compiling[engine] = build(engine, options, weights)
+        losses[engine] = steps[engine]()
+        print(f"{engine}: " + ", ".join(f"{name} {value:.5g}" for name, value in losses[engine].items()), flush=True)
+    first = options.engines[0]
+    tolerance = 1e-4 if options.precision == "float32" else 3e-2
+    for engine in options.engines[1:]:
+        for name, value in losses[engine].items():
+            common.check_agreement(f"{name} of {engine}", np.array(losses[first][name]), np.array(value), tolerance)
+    timings = common.in_turns(steps, repeats=options.repeats, max_seconds=options.max_seconds)
+    seconds = options.batch * options.segment / 22050
+    rows = [
+        {
+            "engine": engine,
+            "median s": timing.median,
+            "min s": timing.minimum,
+            "audio s per s": seconds / timing.median,
+            **common.speedups(timings[first], timing),
+            "rounds": len(timing.seconds),
+            "compiling s": compiling[engine],
+        }
+        for engine, timing in timings.items()
+    ]
+    if options.memory:
+        for row in rows:
+            arguments = ["--memory-of", row["engine"], "--threads", str(threads)]
+            for name in ("preset", "batch", "segment", "precision"):
+                arguments += [f"--{name}", str(getattr(options, name))]
+            memory = common.memory_of("experiments.benchmarks.train_step", arguments)
+            row |= {"MiB ready": memory["ready_mib"], "MiB peak": memory["peak_mib"]}
+    work = f"{options.preset}, {options.precision}, {options.batch} x {options.segment} samples"
+    common.report(
+        f"training step of HiFi-GAN {work}",
+        options,
+        threads,
+        rows,
+        load=load,
+        json_path=options.json,
+        first_losses=losses,
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
