@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from jaxvoice.errors import ConfigError
 
-
 Config = TypeVar("Config")
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import jax
 import pytest
 
-
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -97,7 +97,6 @@ def torch_step(options: Options, *, thrifty: bool) -> Step:
 def with_weights(state: Any, weights: dict[str, Any]) -> Any:
     """A jaxvoice training state with the networks' arrays, by the names of the released checkpoints, put in."""
     import equinox as eqx
-
     from jaxvoice.weights.names import load_state
 
     names = ("generator", "mpd", "msd")

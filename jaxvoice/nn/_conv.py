@@ -1,0 +1,216 @@
+"""Convolutions whose weights have torch's names and layouts, with optional weight norm."""
+
+import equinox as eqx
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxvoice.errors import ConfigError, ShapeError
+from jaxvoice.nn._init import torch_uniform
+from jaxvoice.nn._norm import AbstractConv, norm_over_all_but_first
+from jaxvoice.nn._ops import conv1d, conv_transpose1d
+
+
+def _weights(shape: tuple[int, ...], fan_in: int, weight_norm: bool, key: PRNGKeyArray):
+    """`(weight, weight_g, weight_v)` as torch initialises them: either the first is there, or the other two."""
+    weight = torch_uniform(shape, fan_in, key=key)
+    return (None, norm_over_all_but_first(weight), weight) if weight_norm else (weight, None, None)
+
+
+def _broadcast(bias: Array, y: Array) -> Array:
+    return bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+def _check_channels(in_channels: int, out_channels: int, groups: int) -> None:
+    if in_channels % groups or out_channels % groups:
+        raise ConfigError(
+            f"in_channels ({in_channels}) and out_channels ({out_channels}) must both be divisible by groups ({groups})."
+        )
+
+
+def _check_input(x: Array, rank: int, channels: int, layout: str) -> None:
+    if x.ndim != rank or x.shape[0] != channels:
+        raise ShapeError(
+            f"expected an array of shape ({channels}, {layout}), got {x.shape}; use jax.vmap for a batch of examples."
+        )
+
+
+class Conv1d(AbstractConv):
+    """One-dimensional convolution, as `torch.nn.Conv1d`; with `weight_norm=True`, under `torch.nn.utils.weight_norm`.
+
+    The kernel is `weight`, or `weight_g * weight_v / ||weight_v||` with the norm taken per output channel.
+    """
+
+    weight: Float[Array, "out in_per_group taps"] | None
+    weight_g: Float[Array, "out 1 1"] | None
+    weight_v: Float[Array, "out in_per_group taps"] | None
+    bias: Float[Array, " out"] | None
+    in_channels: int = eqx.field(static=True)
+    stride: int = eqx.field(static=True)
+    padding: int = eqx.field(static=True)
+    dilation: int = eqx.field(static=True)
+    groups: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        use_bias: bool = True,
+        weight_norm: bool = False,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:** as torch's; `padding` zeros go to both sides; `key` draws weights and bias from torch's
+        default distribution, U(-b, b) with b = 1/sqrt(in_channels / groups * kernel_size).
+
+        **Raises:** `ConfigError` if `groups` divides not both channel counts.
+        """
+        _check_channels(in_channels, out_channels, groups)
+        weight_key, bias_key = jax.random.split(key)
+        shape = (out_channels, in_channels // groups, kernel_size)
+        fan_in = in_channels // groups * kernel_size
+        self.weight, self.weight_g, self.weight_v = _weights(shape, fan_in, weight_norm, weight_key)
+        self.bias = torch_uniform((out_channels,), fan_in, key=bias_key) if use_bias else None
+        self.in_channels, self.stride, self.padding = in_channels, stride, padding
+        self.dilation, self.groups = dilation, groups
+
+    @jax.named_scope("Conv1d")
+    def __call__(self, x: Float[Array, "in time"]) -> Float[Array, "out new_time"]:
+        """Convolve `x` of shape `(in_channels, time)`; raises `ShapeError` for another shape."""
+        _check_input(x, 2, self.in_channels, "time")
+        return self.time_major(x.T).T
+
+    def time_major(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
+        """The same for `(..., time, channels)`: what model code calls. Computes in `x.dtype`."""
+        padding = (self.padding, self.padding)
+        y = conv1d(
+            x, self.kernel(x.dtype), stride=self.stride, padding=padding, dilation=self.dilation, groups=self.groups
+        )
+        return y if self.bias is None else y + _broadcast(self.bias, y)
+
+
+class ConvTranspose1d(AbstractConv):
+    """One-dimensional transposed convolution, as `torch.nn.ConvTranspose1d`, weights kept as torch has them.
+
+    With `weight_norm=True` the norm is taken per *input* channel, axis 0 of torch's layout, as
+    `torch.nn.utils.weight_norm` does.
+    """
+
+    weight: Float[Array, "in out_per_group taps"] | None
+    weight_g: Float[Array, "in 1 1"] | None
+    weight_v: Float[Array, "in out_per_group taps"] | None
+    bias: Float[Array, " out"] | None
+    in_channels: int = eqx.field(static=True)
+    stride: int = eqx.field(static=True)
+    padding: int = eqx.field(static=True)
+    output_padding: int = eqx.field(static=True)
+    groups: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+        groups: int = 1,
+        use_bias: bool = True,
+        weight_norm: bool = False,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:** as torch's: the output has `(time - 1) * stride - 2 * padding + kernel_size + output_padding`
+        samples. Weights and bias are drawn from U(-b, b) with b = 1/sqrt(out_channels / groups * kernel_size).
+
+        **Raises:** `ConfigError` if `groups` divides not both channel counts, or `output_padding >= stride`.
+        """
+        _check_channels(in_channels, out_channels, groups)
+        if output_padding >= max(stride, 1):
+            raise ConfigError(f"output_padding ({output_padding}) must be smaller than stride ({stride}).")
+        weight_key, bias_key = jax.random.split(key)
+        shape = (in_channels, out_channels // groups, kernel_size)
+        fan_in = out_channels // groups * kernel_size
+        self.weight, self.weight_g, self.weight_v = _weights(shape, fan_in, weight_norm, weight_key)
+        self.bias = torch_uniform((out_channels,), fan_in, key=bias_key) if use_bias else None
+        self.in_channels, self.stride, self.padding = in_channels, stride, padding
+        self.output_padding, self.groups = output_padding, groups
+
+    @jax.named_scope("ConvTranspose1d")
+    def __call__(self, x: Float[Array, "in time"]) -> Float[Array, "out new_time"]:
+        """Upsample `x` of shape `(in_channels, time)`; raises `ShapeError` for another shape."""
+        _check_input(x, 2, self.in_channels, "time")
+        return self.time_major(x.T).T
+
+    def time_major(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
+        """The same for `(..., time, channels)`: what model code calls. Computes in `x.dtype`."""
+        y = conv_transpose1d(
+            x,
+            self.kernel(x.dtype),
+            stride=self.stride,
+            padding=self.padding,
+            output_padding=self.output_padding,
+            groups=self.groups,
+        )
+        return y if self.bias is None else y + _broadcast(self.bias, y)
+
+
+class Conv2d(AbstractConv):
+    """Two-dimensional convolution over the height of `(channels, height, width)`, with kernels `(taps, 1)`.
+
+    It covers what period discriminators need: every column is convolved on its own, so the columns become a batch of
+    one-dimensional convolutions, which are faster than a two-dimensional one with a kernel one wide.
+    """
+
+    weight: Float[Array, "out in taps 1"] | None
+    weight_g: Float[Array, "out 1 1 1"] | None
+    weight_v: Float[Array, "out in taps 1"] | None
+    bias: Float[Array, " out"] | None
+    in_channels: int = eqx.field(static=True)
+    stride: int = eqx.field(static=True)
+    padding: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],
+        *,
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (0, 0),
+        use_bias: bool = True,
+        weight_norm: bool = False,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:** as torch's, with `kernel_size[1] == stride[1] == 1` and `padding[1] == 0`.
+
+        **Raises:** `ConfigError` for a kernel, stride or padding across the width.
+        """
+        if (kernel_size[1], stride[1], padding[1]) != (1, 1, 0):
+            raise ConfigError(
+                f"Conv2d covers kernels one wide: kernel_size {kernel_size}, stride {stride}, padding {padding} should "
+                "end in 1, 1 and 0; use equinox.nn.Conv2d for other kernels."
+            )
+        weight_key, bias_key = jax.random.split(key)
+        shape = (out_channels, in_channels, *kernel_size)
+        fan_in = in_channels * kernel_size[0]
+        self.weight, self.weight_g, self.weight_v = _weights(shape, fan_in, weight_norm, weight_key)
+        self.bias = torch_uniform((out_channels,), fan_in, key=bias_key) if use_bias else None
+        self.in_channels, self.stride, self.padding = in_channels, stride[0], padding[0]
+
+    @jax.named_scope("Conv2d")
+    def __call__(self, x: Float[Array, "in height width"]) -> Float[Array, "out new_height width"]:
+        """Convolve `x` of shape `(in_channels, height, width)`; raises `ShapeError` for another shape."""
+        _check_input(x, 3, self.in_channels, "height, width")
+        return self.columns_major(x.transpose(2, 1, 0)).transpose(2, 1, 0)
+
+    def columns_major(self, x: Float[Array, "*width height in"]) -> Float[Array, "*width new_height out"]:
+        """The same for `(..., width, height, channels)`: what model code calls."""
+        kernel = jnp.squeeze(self.kernel(x.dtype), -1)
+        y = conv1d(x, kernel, stride=self.stride, padding=(self.padding, self.padding))
+        return y if self.bias is None else y + _broadcast(self.bias, y)

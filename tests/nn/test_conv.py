@@ -1,0 +1,187 @@
+"""Convolutions against torch on the same weights, forward and gradient."""
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+import torch
+from jax import numpy as jnp
+
+from jaxvoice.errors import ConfigError, ShapeError
+from jaxvoice.nn import Conv1d, Conv2d, ConvTranspose1d, average_pool1d
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def same_as_torch(layer, reference, x, **tolerance):
+    """Outputs and gradients (input, kernel, bias) of a batch agree."""
+    torch_x = torch.tensor(x, requires_grad=True)
+    expected = reference(torch_x)
+    cotangent = draw(*expected.shape, seed=1)
+    expected.backward(torch.tensor(cotangent))
+
+    def loss(layer, x):
+        y = jax.vmap(layer)(x)
+        return jnp.sum(y * cotangent), y
+
+    gradient = eqx.filter_jit(eqx.filter_value_and_grad(lambda pair: loss(*pair), has_aux=True))
+    (_, y), (layer_gradient, x_gradient) = gradient((layer, jnp.asarray(x)))
+    scale = float(expected.detach().abs().max())
+    np.testing.assert_allclose(y, expected.detach(), atol=2e-6 * max(scale, 1), **tolerance)
+    for ours, theirs in [
+        (x_gradient, torch_x.grad),
+        (layer_gradient.weight, reference.weight.grad),
+        (layer_gradient.bias, reference.bias.grad),
+    ]:
+        np.testing.assert_allclose(ours, theirs, atol=3e-6 * max(1, float(theirs.abs().max())))
+
+
+def with_weights_of(layer, reference):
+    weights = (jnp.asarray(reference.weight.detach().numpy()), jnp.asarray(reference.bias.detach().numpy()))
+    return eqx.tree_at(lambda conv: (conv.weight, conv.bias), layer, weights)
+
+
+@pytest.mark.parametrize(
+    ("channels", "taps", "stride", "padding", "dilation", "groups", "time"),
+    [
+        ((3, 5), 7, 1, 3, 1, 1, 20),
+        ((4, 6), 11, 1, 25, 5, 1, 40),
+        ((4, 8), 41, 4, 20, 1, 4, 50),
+        ((8, 8), 41, 2, 20, 1, 4, 51),
+        ((16, 32), 41, 4, 20, 1, 16, 33),
+        ((8, 4), 5, 1, 2, 1, 4, 9),
+        ((4, 4), 4, 3, 0, 1, 2, 13),
+        ((4, 6), 4, 3, 7, 1, 2, 13),
+        ((4, 6), 3, 1, 2, 2, 2, 13),
+        ((2, 3), 2, 1, 4, 1, 1, 6),
+        ((2, 3), 5, 3, 2, 1, 1, 1),
+    ],
+)
+def test_conv1d(channels, taps, stride, padding, dilation, groups, time, key):
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    reference = torch.nn.Conv1d(*channels, taps, **options)
+    layer = with_weights_of(Conv1d(*channels, taps, **options, key=key), reference)
+    same_as_torch(layer, reference, draw(3, channels[0], time))
+
+
+def test_grouped_conv_takes_a_batch_axis_or_a_vmap(key):
+    """One gradient over a batch axis, per-example gradients under `vmap`, and kernels under `vmap` all agree."""
+    layer, x = Conv1d(8, 16, 9, stride=2, padding=4, groups=4, key=key), jnp.asarray(draw(3, 21, 8))
+    gradient = eqx.filter_grad(lambda layer, x: jnp.sum(jnp.square(layer.time_major(x))))
+    each = jnp.stack([gradient(layer, x_i).weight for x_i in x])
+    np.testing.assert_allclose(jax.vmap(lambda x: gradient(layer, x).weight)(x), each, rtol=2e-5, atol=1e-5)
+    np.testing.assert_allclose(gradient(layer, x).weight, each.sum(0), rtol=2e-5, atol=1e-5)
+    kernels = jnp.stack([layer.weight, 2 * layer.weight])
+    replace = lambda kernel: eqx.tree_at(lambda conv: conv.weight, layer, kernel)  # noqa: E731
+    together = jax.vmap(lambda kernel: replace(kernel).time_major(x))(kernels)
+    np.testing.assert_allclose(together[1], replace(kernels[1]).time_major(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("taps", "stride"), [(1, 1), (1, 3), (4, 2), (4, 5), (7, 1), (7, 2), (7, 3), (16, 8)])
+@pytest.mark.parametrize(("padding", "groups"), [(0, 1), (2, 1), (1, 2)])
+def test_conv_transpose1d(taps, stride, padding, groups, key):
+    output_padding = stride - 1
+    options = {"stride": stride, "padding": padding, "output_padding": output_padding, "groups": groups}
+    reference = torch.nn.ConvTranspose1d(4, 6, taps, **options)
+    layer = with_weights_of(ConvTranspose1d(4, 6, taps, **options, key=key), reference)
+    same_as_torch(layer, reference, draw(2, 4, 7))
+
+
+def test_conv_transpose1d_is_the_transpose_of_conv1d(key):
+    down = Conv1d(3, 4, 7, stride=3, padding=2, use_bias=False, key=key)
+    up = ConvTranspose1d(4, 3, 7, stride=3, padding=2, use_bias=False, key=key)
+    up = eqx.tree_at(lambda layer: layer.weight, up, down.weight)
+    x = draw(3, 21)
+    down_jacobian = jax.jacobian(down)(x).reshape(4 * 7, 3 * 21)
+    up_jacobian = jax.jacobian(up)(draw(4, 7)).reshape(3 * 21, 4 * 7)
+    np.testing.assert_allclose(up_jacobian, down_jacobian.T, atol=1e-6)
+
+
+@pytest.mark.parametrize(("taps", "stride", "padding"), [(5, 3, 2), (3, 1, 1), (1, 1, 0)])
+def test_conv2d(taps, stride, padding, key):
+    options = {"stride": (stride, 1), "padding": (padding, 0)}
+    reference = torch.nn.Conv2d(3, 5, (taps, 1), **options)
+    layer = with_weights_of(Conv2d(3, 5, (taps, 1), **options, key=key), reference)
+    same_as_torch(layer, reference, draw(2, 3, 16, 7))
+
+
+def test_average_pool1d():
+    x = draw(2, 3, 17)
+    expected = torch.nn.AvgPool1d(4, 2, padding=2)(torch.tensor(x))
+    pooled = jax.vmap(lambda x: average_pool1d(x.T, window=4, stride=2, padding=2).T)(x)
+    np.testing.assert_allclose(pooled, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "reference"),
+    [
+        (lambda key: Conv1d(64, 512, 5, groups=2, key=key), torch.nn.Conv1d(64, 512, 5, groups=2)),
+        (lambda key: ConvTranspose1d(512, 64, 5, key=key), torch.nn.ConvTranspose1d(512, 64, 5)),
+        (lambda key: Conv2d(64, 512, (5, 1), key=key), torch.nn.Conv2d(64, 512, (5, 1))),
+    ],
+)
+def test_initial_distribution_is_torchs(layer, reference, key):
+    """Uniform with torch's bound: the largest of many draws comes close to it and none passes it."""
+    layer = layer(key)
+    for ours, theirs in [(layer.weight, reference.weight), (layer.bias, reference.bias)]:
+        assert ours.shape == tuple(theirs.shape)
+        largest = float(theirs.detach().abs().max())
+        assert float(jnp.abs(ours).max()) == pytest.approx(largest, rel=0.05)
+        assert float(jnp.abs(ours).mean()) == pytest.approx(float(theirs.detach().abs().mean()), rel=0.2)
+
+
+def test_bfloat16_computes_in_bfloat16_with_float32_parameters(key):
+    layer, x = Conv1d(8, 8, 5, padding=2, weight_norm=True, key=key), draw(8, 30)
+    y = layer(jnp.asarray(x, jnp.bfloat16))
+    assert y.dtype == jnp.bfloat16
+    assert layer.weight_v.dtype == jnp.float32
+    np.testing.assert_allclose(y.astype(jnp.float32), layer(x), atol=0.05)
+
+
+def slow_convolutions(compiled_text: str) -> list[str]:
+    marks = ("rhs_reversal", "outer_dimension_partitions")
+    return [line for line in compiled_text.splitlines() if " convolution(" in line and any(m in line for m in marks)]
+
+
+def test_no_gradient_reaches_the_naive_convolution_loop(key):
+    """XLA:CPU has an unoptimised loop for some convolutions; none of ours may be lowered to it."""
+
+    def compiled(layers, x):
+        def loss(layers, x):
+            for layer in layers:
+                x = jax.vmap(layer)(x)
+            return jnp.sum(jnp.square(x))
+
+        return eqx.filter_jit(eqx.filter_grad(loss)).lower(layers, x).compile().compiled.as_text()
+
+    keys = jax.random.split(key, 4)
+    layers = [
+        ConvTranspose1d(20, 20, 8, stride=4, padding=2, key=keys[0]),
+        Conv1d(20, 20, 3, padding=6, dilation=3, key=keys[1]),
+        Conv1d(20, 40, 9, stride=2, padding=4, groups=4, key=keys[2]),
+    ]
+    assert not slow_convolutions(compiled(layers, draw(2, 20, 50)))
+    # The guard sees what it looks for: Equinox's transposed convolution ends in that loop.
+    theirs = [eqx.nn.ConvTranspose1d(20, 20, 8, stride=4, padding=2, key=keys[3])]
+    assert slow_convolutions(compiled(theirs, draw(2, 20, 50)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda key: Conv1d(3, 4, 5, groups=2, key=key), r"in_channels \(3\) .* groups \(2\)"),
+        (lambda key: ConvTranspose1d(4, 4, 5, stride=2, output_padding=2, key=key), r"output_padding \(2\)"),
+        (lambda key: Conv2d(4, 4, (3, 3), key=key), "kernels one wide"),
+    ],
+)
+def test_impossible_layers_are_refused(make, message, key):
+    with pytest.raises(ConfigError, match=message):
+        make(key)
+
+
+@pytest.mark.parametrize("shape", [(3, 10), (2, 4, 10), (4,)])
+def test_wrong_input_is_refused(shape, key):
+    with pytest.raises(ShapeError, match=r"\(4, time\).*jax.vmap"):
+        Conv1d(4, 4, 3, key=key)(jnp.zeros(shape))

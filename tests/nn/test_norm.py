@@ -1,0 +1,111 @@
+"""Weight norm and spectral norm against torch.nn.utils on the same weights."""
+
+import warnings
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+import torch
+from jax import numpy as jnp
+
+from jaxvoice.nn import Conv1d, Conv2d, ConvTranspose1d, SpectralConv1d, SpectralVectors, fold_weight_norm
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from torch.nn.utils import spectral_norm, weight_norm
+
+
+def draw(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+LAYERS = {
+    "Conv1d": (lambda key: Conv1d(4, 6, 5, weight_norm=True, key=key), lambda: torch.nn.Conv1d(4, 6, 5), (4, 20)),
+    "ConvTranspose1d": (
+        lambda key: ConvTranspose1d(4, 6, 5, stride=3, weight_norm=True, key=key),
+        lambda: torch.nn.ConvTranspose1d(4, 6, 5, stride=3),
+        (4, 20),
+    ),
+    "Conv2d": (
+        lambda key: Conv2d(4, 6, (5, 1), weight_norm=True, key=key),
+        lambda: torch.nn.Conv2d(4, 6, (5, 1)),
+        (4, 20, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_weight_norm(kind, key):
+    make, make_reference, shape = LAYERS[kind]
+    reference = weight_norm(make_reference())
+    with torch.no_grad():
+        reference.weight_g.mul_(torch.tensor(1.5))
+    layer = eqx.tree_at(
+        lambda conv: (conv.weight_g, conv.weight_v, conv.bias),
+        make(key),
+        tuple(jnp.asarray(getattr(reference, name).detach().numpy()) for name in ("weight_g", "weight_v", "bias")),
+    )
+    x = draw(*shape)
+    expected = reference(torch.tensor(x)[None])[0]
+    expected.square().sum().backward()
+    np.testing.assert_allclose(layer(x), expected.detach(), atol=1e-5)
+    np.testing.assert_allclose(fold_weight_norm(layer)(x), expected.detach(), atol=1e-5)
+    gradient = eqx.filter_grad(lambda layer: jnp.sum(jnp.square(layer(x))))(layer)
+    for name in ("weight_g", "weight_v", "bias"):
+        theirs = getattr(reference, name).grad
+        np.testing.assert_allclose(getattr(gradient, name), theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
+    # The norm makes the direction's length irrelevant: its gradient is orthogonal to it, and g really learns.
+    v, g = np.asarray(layer.weight_v), np.asarray(gradient.weight_v)
+    inner = np.sum(v * g, axis=tuple(range(1, v.ndim)))
+    np.testing.assert_allclose(inner, 0, atol=1e-4 * np.linalg.norm(v) * np.linalg.norm(g))
+    assert float(jnp.abs(gradient.weight_g).min()) > 0
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_weight_norm_starts_as_the_plain_kernel_and_folds_away(kind, key):
+    make, _, _ = LAYERS[kind]
+    layer = make(key)
+    np.testing.assert_allclose(layer.kernel(), layer.weight_v, rtol=1e-6)
+    folded = fold_weight_norm({"layers": [layer]})["layers"][0]
+    assert folded.weight_g is None and folded.weight_v is None
+    np.testing.assert_array_equal(folded.weight, layer.kernel())
+
+
+@pytest.mark.filterwarnings("ignore:.*spectral_norm.*:FutureWarning")
+def test_spectral_norm_over_three_training_passes(key):
+    reference = spectral_norm(torch.nn.Conv1d(8, 12, 5, stride=2, padding=2, groups=4))
+    to_jax = lambda tensor: jnp.asarray(tensor.detach().numpy())  # noqa: E731
+    layer = eqx.tree_at(
+        lambda conv: (conv.weight_orig, conv.bias),
+        SpectralConv1d(8, 12, 5, stride=2, padding=2, groups=4, key=key),
+        (to_jax(reference.weight_orig), to_jax(reference.bias)),
+    )
+    vectors = SpectralVectors(to_jax(reference.weight_u), to_jax(reference.weight_v))
+    x = draw(8, 21)
+    for _ in range(3):
+        expected = reference(torch.tensor(x)[None])[0]
+        vectors = layer.advance(vectors)
+        np.testing.assert_allclose(layer(x, layer.sigma(vectors)), expected.detach(), atol=1e-5)
+    np.testing.assert_allclose(vectors.weight_u, reference.weight_u, atol=1e-5)
+    expected.square().sum().backward()
+    gradient = eqx.filter_grad(lambda layer: jnp.sum(jnp.square(layer(x, layer.sigma(vectors)))))(layer)
+    np.testing.assert_allclose(gradient.weight_orig, reference.weight_orig.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_spectral_norm_converges_to_the_largest_singular_value(key):
+    layer = SpectralConv1d(6, 10, 3, key=key)
+    vectors = layer.vectors(key=key)
+    for _ in range(200):
+        vectors = layer.advance(vectors)
+    largest = np.linalg.svd(np.asarray(layer.weight_orig).reshape(10, -1), compute_uv=False)[0]
+    assert float(layer.sigma(vectors)) == pytest.approx(largest, rel=1e-4)
+
+
+def test_examples_of_one_batch_may_have_their_own_sigma(key):
+    layer, x = SpectralConv1d(4, 4, 3, padding=1, key=key), draw(2, 4, 9)
+    sigmas = jnp.asarray([0.5, 2.0])
+    together = jax.vmap(layer)(x, sigmas)
+    for i in range(2):
+        np.testing.assert_allclose(together[i], layer(x[i], sigmas[i]), rtol=1e-6)
