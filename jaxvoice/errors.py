@@ -39,3 +39,7 @@ class TrainingError(JaxvoiceError):
 
 class MissingExtraError(JaxvoiceError, ImportError):
     """An optional dependency is needed; the message names the extra that brings it."""
+
+
+class JaxvoiceWarning(UserWarning):
+    """What is done may not be what was meant; the message says what was seen."""

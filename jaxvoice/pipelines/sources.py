@@ -1,0 +1,70 @@
+"""Where a model comes from: a model folder, a run folder, or the Hugging Face Hub."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from jaxvoice.config import read_json
+from jaxvoice.errors import CheckpointError, MissingExtraError
+from jaxvoice.training.run_folder import RunFolder
+from jaxvoice.weights.folder import CONFIG_FILE, WEIGHTS_FILE
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def find_model_folder(source: str | Path) -> Path:
+    """The model folder that `source` means: itself, the `model` of a run folder, or a copy of what the Hub id names.
+
+    **Raises:** `CheckpointError` if there is no such model, `MissingExtraError` if a Hub id needs the extra `hub`.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return _local(folder)
+    if folder.exists():
+        raise CheckpointError(f"{folder} is a file; give the model folder or the run folder that holds it.")
+    # A path below a folder that exists is a path with a mistake in it, not the name of a model far away.
+    if _HUB_ID.fullmatch(str(source)) and not folder.parent.exists():
+        return _download(str(source))
+    raise CheckpointError(f"There is no folder {folder}; give a model folder, a run folder or a Hub id (owner/name).")
+
+
+def _local(folder: Path) -> Path:
+    run = RunFolder(folder)
+    if (folder / WEIGHTS_FILE).is_file():
+        return folder
+    if run.model.is_dir():
+        return run.model
+    if run.exists() and run.checkpoints.is_dir():
+        raise CheckpointError(
+            f"The run in {folder} has no model yet; it is written at the first validation, so train on until then."
+        )
+    raise CheckpointError(
+        f"{folder} is neither a model folder ({CONFIG_FILE} and {WEIGHTS_FILE}) nor a run folder with a model in it; "
+        "give the folder that training or import wrote."
+    )
+
+
+def _download(name: str) -> Path:
+    try:
+        import huggingface_hub
+    except ImportError as failure:
+        raise MissingExtraError(
+            f"There is no folder {name}, and to look for a model of this name on the Hub huggingface_hub is needed: "
+            "pip install 'jaxvoice[hub]'."
+        ) from failure
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
+    except Exception as failure:  # the errors of its HTTP library change from version to version
+        raise CheckpointError(
+            f"{name} is no folder, and it cannot be fetched from the Hub ({failure}); check the name and the network."
+        ) from failure
+
+
+def print_licence(folder: Path) -> None:
+    """Say on stderr under which licence the weights in `folder` are, if `config.json` knows."""
+    about: Any = read_json(folder / CONFIG_FILE)
+    info = about.get("info") if isinstance(about, dict) else None
+    licence = info.get("licence", info.get("license")) if isinstance(info, dict) else None
+    if licence:
+        print(f"Licence of the weights in {folder}: {licence}", file=sys.stderr)
