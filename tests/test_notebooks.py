@@ -1,0 +1,69 @@
+"""The notebooks run from top to bottom, and lie in git without outputs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+
+# In a process of its own, which has the warnings of Jupyter and its event loop to itself. The kernel is this Python,
+# whatever other kernel of the name the user has installed.
+_EXECUTE = """
+import sys
+import nbformat
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+source, target = sys.argv[1:]
+kernel = AsyncKernelManager(kernel_name="python3")
+kernel.kernel_spec.argv[0] = sys.executable
+notebook = nbformat.read(source, as_version=4)
+nbformat.write(NotebookClient(notebook, km=kernel, timeout=300).execute(), target)
+"""
+
+
+def code_cells(path: Path) -> list[dict[str, Any]]:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_outputs_are_stripped():
+    assert [path.name for path in NOTEBOOKS] == ["vocoder.ipynb"]
+    for path in NOTEBOOKS:
+        assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code_cells(path))
+
+
+def test_vocoder_runs_without_a_trained_model(tmp_path: Path):
+    environment = {name: value for name, value in os.environ.items() if name != "JAXVOICE_MODEL"}
+    environment["JAX_PLATFORMS"] = "cpu"
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
+        environment[name] = str(tmp_path / name)
+    target = tmp_path / "executed.ipynb"
+    command = [sys.executable, "-c", _EXECUTE, str(ROOT / "docs" / "notebooks" / "vocoder.ipynb"), str(target)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+
+    outputs = [output for cell in code_cells(target) for output in cell["outputs"]]
+    streams = {"stdout": "", "stderr": ""}
+    for output in outputs:
+        if output["output_type"] == "stream":
+            streams[output["name"]] += "".join(output["text"])
+    shown = [output["data"] for output in outputs if output["output_type"] == "display_data"]
+    players = ["".join(data["text/html"]) for data in shown if "text/html" in data]
+    assert "this model has random weights" in streams["stdout"]
+    assert streams["stderr"] == ""
+    assert sum("image/png" in data for data in shown) == 1  # the three mels
+    assert len(players) == 3 and all("<audio" in player for player in players)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_formatted_as_jupyter_writes_it(path: Path):
+    text = path.read_text(encoding="utf-8")
+    assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
