@@ -47,7 +47,7 @@ def _local(folder: Path) -> Path:
 
 def _download(name: str) -> Path:
     try:
-        import huggingface_hub
+        import huggingface_hub  # pyright: ignore[reportMissingImports]
     except ImportError as failure:
         raise MissingExtraError(
             f"There is no folder {name}, and to look for a model of this name on the Hub huggingface_hub is needed: "

@@ -1,29 +1,26 @@
 """Mel spectrograms or recordings to speech, of any length, in batches or as a stream."""
 
 import warnings
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-import equinox as eqx
-import jax
 import numpy as np
-from jax import numpy as jnp
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Float, Float32
 
 from jaxvoice.config import differences
 from jaxvoice.data.audio import resample
-from jaxvoice.dsp.contract import check_mel
 from jaxvoice.dsp.mel import MelConfig
-from jaxvoice.errors import AudioError, ConfigError, JaxvoiceWarning, MelError, ShapeError
+from jaxvoice.errors import ConfigError, JaxvoiceWarning, MelError
 from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.nn import fold_weight_norm
+from jaxvoice.pipelines.checks import usable_audio, usable_conditions, usable_mel
+from jaxvoice.pipelines.decoding import decode
 from jaxvoice.pipelines.features import windowed_log_mel
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
-from jaxvoice.pipelines.windows import Window, bucket, plan_windows
+from jaxvoice.pipelines.windows import plan_windows
 
 Mel = Float[np.ndarray, "mels frames"]
 Waveform = Float32[np.ndarray, " samples"]
@@ -130,8 +127,8 @@ class Vocoder:
             for index, mel in enumerate(arrays)
             for window in plan_windows(mel.shape[1], self.window, self.context)
         ]
-        for index, window, samples in self._decode_all(arrays, pieces, conds):
-            hop = self.mel.hop_length
+        hop = self.mel.hop_length
+        for (index, window), samples in decode(self.generator, arrays, pieces, conds, self.window):
             audio[index][window.keep_from * hop : window.keep_to * hop] = samples
         return audio
 
@@ -195,92 +192,22 @@ class Vocoder:
             yield self._span(held, (done, held.shape[1]), conds)
 
     def _span(self, mel: Mel, wanted: tuple[int, int], conds: list[Vector | None]) -> Waveform:
-        windows = plan_windows(mel.shape[1], self.window, self.context, wanted)
-        pieces = [(0, window) for window in windows]
-        found = {window.keep_from: samples for _, window, samples in self._decode_all([mel], pieces, conds)}
+        pieces = [(0, window) for window in plan_windows(mel.shape[1], self.window, self.context, wanted)]
+        parts = decode(self.generator, [mel], pieces, conds, self.window)
+        found = {window.keep_from: samples for (_, window), samples in parts}
         return np.concatenate([found[start] for start in sorted(found)])
 
     def _judge(self, chunks: list[Mel]) -> None:
         self._checked(np.concatenate(chunks, axis=1), values=True)
 
-    def _checked(self, mel: Any, *, values: bool) -> Float32[np.ndarray, "mels frames"]:
-        mel = np.asarray(mel)
-        judged = mel
-        if not values and np.issubdtype(mel.dtype, np.floating):
-            # Finite values all at the floor leave only shape, type and NaN to object to.
-            judged = np.where(np.isfinite(mel), np.asarray(self.mel.floor, mel.dtype), mel)
-        for line in check_mel(judged, self.mel):
+    def _checked(self, mel: Any, *, values: bool) -> Mel:
+        usable, unusual = usable_mel(mel, self.mel, values=values)
+        for line in unusual:
             warnings.warn(line, JaxvoiceWarning, stacklevel=4)
-        return mel.astype(np.float32, copy=False)
+        return usable
 
     def _conditions(self, cond: Any, count: int) -> list[Vector | None]:
-        """One conditioning vector per mel, or `None` for each where the generator takes none."""
-        size = self.config.generator.cond_channels
-        if cond is None and not size:
-            return [None] * count
-        if cond is None or not size:
-            wanted = f"takes a conditioning vector of {size} values" if size else "takes no conditioning vector"
-            raise ShapeError(f"The generator {wanted}, got {'none' if cond is None else np.shape(cond)}.")
-        vectors = np.asarray(cond, np.float32)
-        if vectors.shape not in ((size,), (count, size)):
-            raise ShapeError(
-                f"The conditioning vector has shape {vectors.shape}; expected ({size},), or ({count}, {size}) for one "
-                "per mel."
-            )
-        if not np.isfinite(vectors).all():
-            raise ShapeError("The conditioning vector holds NaN or infinity; compute it again.")
-        return list(np.broadcast_to(vectors, (count, size)))
+        return usable_conditions(cond, self.config.generator.cond_channels, count)
 
     def _resampled(self, audio: Any, rate: int) -> Waveform:
-        samples = np.asarray(audio)
-        if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-            raise AudioError(
-                f"Audio should be floats of shape (samples,) with full scale at 1, got {samples.dtype} of shape "
-                f"{samples.shape}; average its channels, and divide 16-bit integers by 32768."
-            )
-        if not np.isfinite(samples).all():
-            bad = int(np.count_nonzero(~np.isfinite(samples)))
-            raise AudioError(f"The audio holds NaN or infinity in {bad} of {len(samples)} samples; record it again.")
-        return resample(samples, rate, self.sample_rate)
-
-    def _decode_all(
-        self, mels: list[Mel], pieces: list[tuple[int, Window]], conds: list[Vector | None]
-    ) -> Iterator[tuple[int, Window, Waveform]]:
-        """The kept samples of every window `(index of its mel, window)`, those of one length in batches."""
-        hop, sizes = self.mel.hop_length, defaultdict(list)
-        for piece in pieces:
-            sizes[bucket(piece[1].frames, self.window)].append(piece)
-        for size, group in sizes.items():
-            while group:
-                batch = group[: self._batch(size, len(group))]
-                del group[: len(batch)]
-                padded = np.zeros((len(batch), size, self.mel.num_mels), np.float32)
-                for row, (index, window) in zip(padded, batch, strict=True):
-                    row[: window.frames] = mels[index][:, window.start : window.stop].T
-                lengths = np.array([window.frames for _, window in batch], np.int32)
-                vectors = [conds[index] for index, _ in batch]
-                stacked = None if vectors[0] is None else np.stack(vectors)  # pyright: ignore[reportArgumentType]
-                audio = np.asarray(_decode(self.generator, padded, stacked, lengths))
-                for row, (index, window) in zip(audio, batch, strict=True):
-                    first, last = window.keep_from - window.start, window.keep_to - window.start
-                    yield index, window, row[first * hop : last * hop]
-
-    def _batch(self, size: int, waiting: int) -> int:
-        """How many inputs of `size` frames to decode at once: a power of two, so that few programs serve."""
-        # A CPU gains nothing from more than a window at a time, and its memory is everybody's.
-        room = self.window if jax.default_backend() == "cpu" else 8 * self.window
-        most = max(1, min(waiting, room // size))
-        return 1 << (most.bit_length() - 1)
-
-
-@eqx.filter_jit
-def _decode(
-    generator: Generator,
-    mels: Float[Array, "batch frames mels"],
-    conds: Float[Array, "batch cond"] | None,
-    lengths: Int[Array, " batch"],
-) -> Float[Array, "batch samples"]:
-    if mels.shape[0] == 1:  # without a batch axis the compiler finds better kernels
-        cond = None if conds is None else jnp.squeeze(conds, 0)
-        return generator.time_major(jnp.squeeze(mels, 0), cond, jnp.squeeze(lengths, 0)).T
-    return jax.vmap(generator.time_major)(mels, conds, lengths)[..., 0]
+        return resample(usable_audio(audio), rate, self.sample_rate)

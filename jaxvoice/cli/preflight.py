@@ -1,0 +1,37 @@
+"""`jaxvoice preflight`: look at every file of a corpus before training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class CheckCorpus:
+    """Decode every file of a corpus and list hours, sample rates, and each file that cannot be used with its reason.
+
+    Understood are LJSpeech's layout, <speaker>/<utterance> as in VCTK, file lists, mels with their audio, and any
+    folder of audio.
+    """
+
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """The corpus: a folder, or a file list."""
+    corpus: Literal["auto", "ljspeech", "vctk", "folder", "filelist", "pairs"] = "auto"
+    """Kind of corpus, where it should not be detected."""
+    sample_rate: int = 22050
+    """Sample rate to train at, in Hz."""
+    segment: int = 8192
+    """Length of a training crop, in samples."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def run(self) -> int:
+        """Print the findings."""
+        import sys
+
+        from jaxvoice.data import find_corpus, preflight
+
+        found = find_corpus(self.path, self.corpus)
+        print(preflight(found, self.sample_rate, self.segment, progress=sys.stderr.isatty()))
+        return 0

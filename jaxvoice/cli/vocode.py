@@ -1,0 +1,133 @@
+"""`jaxvoice vocode`: recordings or mel spectrograms to speech."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from jaxvoice.cli._report import report
+from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxvoice.pipelines import Vocoder
+
+
+@dataclass(frozen=True)
+class Vocode:
+    """Turn recordings or .npy mel spectrograms of shape (mels, frames) or (1, mels, frames) into WAV files.
+
+    One INPUT goes to the file OUTPUT.wav or into the folder OUTPUT; several go into the folder OUTPUT under their own
+    names. A file that cannot be used is reported, the others are done all the same, and the exit code is then 2.
+    """
+
+    # One list, because a positional argument after a list of them would not survive options at the end.
+    paths: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT ... OUTPUT", help_behavior_hint="")
+    ]
+    """WAV, FLAC, OGG or MP3 files and .npy mel spectrograms; last, a .wav file or a folder, which is made if needed."""
+    model: str
+    """Model folder, run folder, or Hub id (owner/name)."""
+    subtype: Literal["pcm16", "float"] = "pcm16"
+    """16-bit integers or 32-bit floats in the WAV file."""
+    cond: Path | None = None
+    """.npy conditioning vector, for models that take one."""
+    no_check: bool = False
+    """Take mels as they are, even if their values look like another scale than the model's."""
+    debug: bool = False
+    """Show the traceback of an error, and stop there."""
+
+    def run(self) -> int:
+        """Vocode every input; returns 2 if one failed, else 0."""
+        from tqdm import tqdm
+
+        outputs = self.outputs()
+        _use_compilation_cache()
+        from jaxvoice.data import write_wav
+        from jaxvoice.pipelines import Vocoder
+
+        vocoder = Vocoder.load(self.model)
+        cond = None if self.cond is None else _read_vector(self.cond)
+        if not self.paths[-1].suffix:
+            _make_folder(self.paths[-1])
+        failed = 0
+        # disable=None: no bar where stderr is no terminal.
+        for path, target in tqdm(outputs.items(), unit="file", disable=True if len(outputs) == 1 else None):
+            try:
+                samples = self.vocode(vocoder, path, cond)
+                write_wav(target, samples, vocoder.sample_rate, "PCM_16" if self.subtype == "pcm16" else "FLOAT")
+            except JaxvoiceError as failure:
+                if self.debug:
+                    raise
+                failed += 1
+                report("error", failure if str(path) in str(failure) else f"{path}: {failure}")
+        if failed and len(outputs) > 1:
+            report("error", f"{failed} of {len(outputs)} files failed; the others are in {self.paths[-1]}.")
+        return 2 if failed else 0
+
+    def vocode(self, vocoder: "Vocoder", path: Path, cond: "np.ndarray | None") -> "np.ndarray":
+        """The audio made from one file."""
+        from jaxvoice.data import read_audio, read_mel
+        from jaxvoice.dsp import check_mel
+
+        if path.suffix.lower() != ".npy":
+            audio = read_audio(path)
+            return vocoder.resynthesize(audio.samples, audio.sample_rate, cond)
+        mel = read_mel(path, vocoder.mel.num_mels)
+        for line in [] if self.no_check else check_mel(mel, vocoder.mel):
+            report("warning", f"{path}: {line}")
+        return vocoder.synthesize(mel, cond, check=False)
+
+    def outputs(self) -> dict[Path, Path]:
+        """The file to write for each input.
+
+        **Raises:** `ConfigError` or `AudioError` if inputs and output contradict each other or would be overwritten.
+        """
+        if len(self.paths) < 2:
+            given = f"only {self.paths[0]}" if self.paths else "no path"
+            raise ConfigError(f"vocode got {given}; give at least one INPUT and then the OUTPUT.")
+        *inputs, output = self.paths
+        if output.suffix and not output.is_dir() and (len(inputs) > 1 or output.suffix.lower() != ".wav"):
+            hint = "several inputs need a folder" if len(inputs) > 1 else "only WAV is written"
+            raise ConfigError(f"OUTPUT is {output}, but {hint}; name a .wav file for one input, or a folder.")
+        into_folder = output.is_dir() or not output.suffix
+        targets = {path: output / f"{path.stem}.wav" if into_folder else output for path in inputs}
+        sources: dict[Path, Path] = {}
+        for path, target in targets.items():
+            if path.resolve() == target.resolve():
+                raise AudioError(f"{path} would be overwritten with what is made of it; choose another OUTPUT.")
+            if sources.setdefault(target, path) != path:
+                raise ConfigError(f"{sources[target]} and {path} would both become {target}; rename one of them.")
+        return targets
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        raise AudioError(
+            f"The folder {folder} cannot be made ({failure.strerror}); choose another OUTPUT."
+        ) from failure
+
+
+def _use_compilation_cache() -> None:
+    from jaxvoice.training.compilation_cache import enable_compilation_cache
+
+    try:
+        enable_compilation_cache()
+    except ConfigError as failure:
+        report("warning", f"{failure} Going on without it.")
+
+
+def _read_vector(path: Path) -> "np.ndarray":
+    import numpy as np
+
+    try:
+        vector = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as failure:
+        raise ConfigError(
+            f"{path} is missing or is not a .npy array ({failure}); save it with numpy.save."
+        ) from failure
+    return vector.reshape(-1)

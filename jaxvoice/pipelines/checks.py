@@ -1,0 +1,64 @@
+"""What users hand to a pipeline, looked at before anything is computed."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from jaxvoice.dsp.contract import check_mel
+from jaxvoice.dsp.mel import MelConfig
+from jaxvoice.errors import AudioError, ShapeError
+
+
+def usable_mel(
+    mel: Float[Any, "mels frames"], config: MelConfig, *, values: bool
+) -> tuple[Float32[np.ndarray, "mels frames"], list[str]]:
+    """`mel` as float32, and warnings; `values` says whether to judge the scale too, not only shape, type and NaN.
+
+    **Raises:** `MelError` as `check_mel` does.
+    """
+    mel = judged = np.asarray(mel)
+    if not values and np.issubdtype(mel.dtype, np.floating):
+        # With finite values all at the floor, only shape, type and NaN are left to object to.
+        judged = np.where(np.isfinite(mel), np.asarray(config.floor, mel.dtype), mel)
+    warnings = check_mel(judged, config)
+    return mel.astype(np.float32, copy=False), warnings if values else []
+
+
+def usable_conditions(cond: Any, size: int, count: int) -> list[Float32[np.ndarray, " cond"] | None]:
+    """One conditioning vector for each of `count` mels, or `None` for each where `size` is 0.
+
+    **Arguments:** `cond`, `(size,)` for all or `(count, size)`; `None` where `size` is 0.
+
+    **Raises:** `ShapeError` for another shape, or NaN or infinity.
+    """
+    if cond is None and not size:
+        return [None] * count
+    if cond is None or not size:
+        wanted = f"takes a conditioning vector of {size} values" if size else "takes no conditioning vector"
+        raise ShapeError(f"The generator {wanted}, got {'none' if cond is None else np.shape(cond)}.")
+    vectors = np.asarray(cond, np.float32)
+    if vectors.shape not in ((size,), (count, size)):
+        raise ShapeError(
+            f"The conditioning vector has shape {vectors.shape}; expected ({size},), or ({count}, {size}) for one per "
+            "mel."
+        )
+    if not np.isfinite(vectors).all():
+        raise ShapeError("The conditioning vector holds NaN or infinity; compute it again.")
+    return list(np.broadcast_to(vectors, (count, size)))
+
+
+def usable_audio(audio: Float[Any, " samples"]) -> Float[np.ndarray, " samples"]:
+    """`audio` as an array; raises `AudioError` for several channels, integers, NaN, or no samples."""
+    samples = np.asarray(audio)
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        raise AudioError(
+            f"Audio should be floats of shape (samples,) with full scale at 1, got {samples.dtype} of shape "
+            f"{samples.shape}; average its channels, and divide 16-bit integers by 32768."
+        )
+    if not samples.size:
+        raise AudioError("The audio holds no samples; give some.")
+    if not np.isfinite(samples).all():
+        bad = int(np.count_nonzero(~np.isfinite(samples)))
+        raise AudioError(f"The audio holds NaN or infinity in {bad} of {len(samples)} samples; record it again.")
+    return samples
