@@ -9,11 +9,12 @@ from jaxvoice.pipelines.windows import bucket, plan_windows
 
 
 def windowed_log_mel(
-    audio: Float[np.ndarray, " samples"], config: MelConfig, window: int = 1024
+    audio: Float[np.ndarray, " samples"], config: MelConfig, *, complete: bool = False, window: int = 1024
 ) -> Float[np.ndarray, "mels frames"]:
     """What `log_mel` gives, computed `window` frames at a time: few programs, and memory that does not grow.
 
-    **Arguments:** `audio` (samples,) at `config.sample_rate`; `window`, in frames.
+    **Arguments:** `audio` (samples,) at `config.sample_rate`; `complete`, whether silence is appended until the last
+    samples fill a frame of their own; `window`, in frames.
 
     **Raises:** `AudioError` if `audio` is shorter than `config.min_samples`.
     """
@@ -23,6 +24,8 @@ def windowed_log_mel(
             f"{config.min_samples}; give at least {config.min_samples / config.sample_rate:.3f} s."
         )
     hop, pad = config.hop_length, config.pad
+    if complete:
+        audio = np.pad(audio, (0, -len(audio) % hop))
     frames, context = config.num_frames(len(audio)), -(-pad // hop)
     # With the reflection at the end made here, what is appended behind it changes no frame that is kept.
     audio = np.pad(np.asarray(audio, np.float32), (0, pad), mode="reflect")

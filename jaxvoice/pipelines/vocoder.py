@@ -146,9 +146,8 @@ class Vocoder:
         **Raises:** `AudioError` for several channels, integers, NaN, a rate below 1, or audio too short for a frame.
         """
         samples = self._resampled(audio, rate)
-        # The last samples fill no frame of their own, so silence completes it and is cut off again.
-        whole = np.pad(samples, (0, -len(samples) % self.mel.hop_length))
-        return self._synthesize([windowed_log_mel(whole, self.mel)], cond, check=False)[0][: len(samples)]
+        mel = windowed_log_mel(samples, self.mel, complete=True)
+        return self._synthesize([mel], cond, check=False)[0][: len(samples)]
 
     def log_mel(self, audio: Float[Any, " samples"], rate: int) -> Mel:
         """The log-mel spectrogram `(mels, frames)` of a recording, as `synthesize` reads it; arguments and errors as
@@ -156,12 +155,12 @@ class Vocoder:
         return windowed_log_mel(self._resampled(audio, rate), self.mel)
 
     def stream(
-        self, mels: Iterable[Float[Any, "mels frames"]], cond: Float[Any, " cond"] | None = None
+        self, mels: Iterable[Float[Any, "mels frames"]], cond: Float[Any, " cond"] | None = None, *, check: bool = True
     ) -> Iterator[Waveform]:
         """Audio while mel spectrograms arrive; all chunks together equal `synthesize` of all mels together.
 
         **Arguments:** `mels`, chunks `(mels, frames)` of one utterance, each of any number of frames from one up;
-        `cond` as for `synthesize`.
+        `cond` and `check` as for `synthesize`.
 
         **Returns:** an iterator over float32 waveforms. The latency is the receptive field to the right,
         `self.context[1]` frames: samples come out once that many frames behind them are known, the rest at the end.
@@ -173,7 +172,7 @@ class Vocoder:
         left, right = self.context
         held = np.zeros((self.mel.num_mels, 0), np.float32)  # frames that still matter
         done = 0  # frames in `held` whose audio has been given
-        judged: list[Mel] | None = []
+        judged: list[Mel] | None = [] if check else None
         for mel in mels:
             chunk = self._checked(mel, values=False)
             if judged is not None:

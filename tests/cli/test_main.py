@@ -1,0 +1,94 @@
+"""The command as a whole: help, version, usage errors, and what it imports."""
+
+import subprocess
+import sys
+
+import pytest
+import soundfile
+
+from jaxvoice import __version__
+from jaxvoice.cli import main
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "jaxvoice", *arguments], capture_output=True, text=True)
+
+
+def test_importing_jaxvoice_imports_nothing_heavy():
+    heavy = "{'jax', 'equinox', 'numpy', 'torch', 'librosa', 'soundfile', 'matplotlib', 'orbax', 'tyro'}"
+    assert python(f"import sys, jaxvoice; print(sorted({heavy} & set(sys.modules)))") == "[]"
+    assert python(f"import sys, jaxvoice.cli; print(sorted({heavy} & set(sys.modules) - {{'tyro'}}))") == "[]"
+
+
+def test_the_vocoder_brings_neither_torch_nor_librosa():
+    heavy = "{'torch', 'librosa', 'matplotlib', 'orbax', 'tensorboardX', 'huggingface_hub'}"
+    assert python(f"import sys, jaxvoice; jaxvoice.Vocoder; print(sorted({heavy} & set(sys.modules)))") == "[]"
+
+
+def test_every_name_at_the_top_is_there():
+    import jaxvoice
+
+    for name in jaxvoice._HOMES:
+        assert getattr(jaxvoice, name).__name__ == name and name in dir(jaxvoice)
+    with pytest.raises(AttributeError, match="no attribute 'Vocodr'"):
+        _ = jaxvoice.Vocodr
+
+
+def test_version_and_help():
+    assert command("--version").stdout == f"jaxvoice {__version__}\n"
+    found = command("--help")
+    assert found.returncode == 0 and not found.stderr
+    assert all(verb in found.stdout for verb in ("vocode", "preflight", "demo-corpus"))
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("vocode", ["INPUT ... OUTPUT", "--model", "--subtype", "pcm16", "--cond", "--no-check", "--debug", "Hub id"]),
+        ("preflight", ["PATH", "--corpus", "ljspeech", "--sample-rate", "--segment", "--debug"]),
+        ("demo-corpus", ["FOLDER", "--debug", "jaxvoice[demo]"]),
+    ],
+)
+def test_help_of_each_verb(verb, words, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([verb, "--help"])
+    out = capsys.readouterr().out
+    assert exit.value.code == 0 and all(word in out for word in words)
+
+
+@pytest.mark.parametrize("arguments", [[], ["vocoder"], ["vocode", "a", "b"], ["vocode", "a", "b", "--model"]])
+def test_bad_usage_exits_with_two(arguments, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    assert exit.value.code == 2 and capsys.readouterr().err
+
+
+def test_an_error_is_one_line_and_no_traceback(tmp_path):
+    found = command("vocode", "x.npy", "out.wav", "--model", str(tmp_path / "none"))
+    assert found.returncode == 2 and found.stdout == ""
+    assert found.stderr.startswith("jaxvoice: error: There is no folder") and found.stderr.count("\n") == 1
+
+
+def test_preflight_lists_what_cannot_be_used(tmp_path, capsys):
+    import numpy as np
+
+    tone = 0.3 * np.sin(np.arange(22050) * 0.1)
+    soundfile.write(tmp_path / "good.wav", tone, 22050)
+    (tmp_path / "bad.wav").touch()
+    assert main(["preflight", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "usable files  1" in out and "bad.wav is empty" in out
+    (tmp_path / "good.wav").unlink()
+    assert main(["preflight", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("jaxvoice: error: None of the 1 file(s)") and captured.err.count("\n") == 1
+
+
+def test_demo_corpus_refuses_a_folder_in_use(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("all of it", encoding="utf-8")
+    assert main(["demo-corpus", str(tmp_path)]) == 2
+    assert "is no demo corpus" in capsys.readouterr().err

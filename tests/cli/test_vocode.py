@@ -1,0 +1,202 @@
+"""`jaxvoice vocode` on good and bad files: what is written, what is said, and the exit code."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from jaxvoice.cli import main
+from jaxvoice.errors import AudioError, MelError
+from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.pipelines import Vocoder
+from tests.pipelines.conftest import loud_generator, small_config
+
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    save_generator(folder, loud_generator(small_config()), small_config())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vocoder(model) -> Vocoder:
+    return Vocoder.load(model)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Keep compiled programs in memory only: other tests share this process."""
+    monkeypatch.setattr("jaxvoice.cli.vocode._use_compilation_cache", lambda: None)
+
+
+def speech(seconds: float = 0.4) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    samples = rng.normal(0, 0.1, round(seconds * RATE)).clip(-1, 1)
+    samples[len(samples) // 3 : len(samples) // 2] = 0
+    return samples.astype(np.float32)
+
+
+@pytest.fixture
+def files(tmp_path, vocoder) -> Callable[[str], Path]:
+    """Inputs by name, good and bad."""
+    mel = vocoder.log_mel(speech(), RATE)
+    broken = mel.copy()
+    broken[3, 5] = np.nan
+    arrays = {
+        "mel": mel,
+        "batch_of_one": mel[None],
+        "double": mel.astype(np.float64),
+        "nan": broken,
+        "bands": mel[:7],
+        "no_frames": mel[:, :0],
+        "decibels": 20 / np.log(10) * mel,
+        "log10": mel / np.log(10),
+        "unit": (mel - mel.min()) / (mel.max() - mel.min()) * 0.9 + 0.1,
+        "deeper": np.where(mel < -11, mel - 1, mel),
+        "integers": mel.astype(np.int16),
+    }
+
+    def path(name: str) -> Path:
+        if name in arrays:
+            np.save(tmp_path / f"{name}.npy", arrays[name])
+            return tmp_path / f"{name}.npy"
+        found = tmp_path / f"{name}.wav"
+        if name == "speech":
+            soundfile.write(found, speech(), RATE)
+        elif name == "stereo_16k":
+            soundfile.write(found, np.repeat(speech(), 4).reshape(-1, 2), 2 * RATE)
+        elif name == "short":
+            soundfile.write(found, speech(0.002), RATE)
+        elif name == "empty":
+            found.touch()
+        return found
+
+    return path
+
+
+def run(capsys, *arguments: object) -> tuple[int, list[str]]:
+    code = main(["vocode", *map(str, arguments)])
+    return code, capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize("name", ["mel", "batch_of_one", "double"])
+def test_a_mel_becomes_what_synthesize_gives(name, files, model, vocoder, tmp_path, capsys):
+    assert run(capsys, files(name), tmp_path / "out.wav", "--model", model) == (0, [])
+    written, rate = soundfile.read(tmp_path / "out.wav", dtype="int16")
+    expected = vocoder.synthesize(vocoder.log_mel(speech(), RATE))
+    assert rate == RATE and soundfile.info(tmp_path / "out.wav").subtype == "PCM_16"
+    assert np.abs(written - np.rint(expected * 32768.0).clip(-32768, 32767)).max() <= 1
+
+
+def test_a_recording_keeps_its_length_and_float_its_precision(files, model, vocoder, tmp_path, capsys):
+    arguments = (files("speech"), tmp_path / "out.wav", "--model", model, "--subtype", "float")
+    assert run(capsys, *arguments) == (0, [])
+    written, rate = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    stored, _ = soundfile.read(files("speech"), dtype="float32")
+    assert rate == RATE and soundfile.info(tmp_path / "out.wav").subtype == "FLOAT"
+    np.testing.assert_array_equal(written, vocoder.resynthesize(stored, RATE))
+    assert run(capsys, files("stereo_16k"), tmp_path / "out.wav", "--model", model) == (0, [])
+    assert soundfile.info(tmp_path / "out.wav").frames == len(speech())
+
+
+def test_a_bad_file_among_many_stops_nothing(files, model, tmp_path, capsys):
+    inputs = [files(name) for name in ("speech", "nan", "mel", "empty")]
+    code, lines = run(capsys, *inputs, tmp_path / "made" / "here", "--model", model)
+    assert code == 2 and len(lines) == 3
+    assert lines[0].startswith("jaxvoice: error: ") and "nan.npy" in lines[0] and "NaN" in lines[0]
+    assert "empty.wav is empty" in lines[1] and "2 of 4 files failed" in lines[2]
+    assert sorted(path.name for path in (tmp_path / "made" / "here").iterdir()) == ["mel.wav", "speech.wav"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nan", "NaN"),
+        ("bands", "(7, 200)"),
+        ("no_frames", "no frames"),
+        ("decibels", "decibels"),
+        ("log10", "base 10; multiply it by ln(10) = 2.3026"),
+        ("unit", "normalised to [0, 1]"),
+        ("integers", "floating point"),
+        ("short", "too short"),
+        ("empty", "0 bytes"),
+        ("not_there", "missing"),
+    ],
+)
+def test_what_cannot_be_vocoded(name, said, files, model, tmp_path, capsys):
+    code, lines = run(capsys, files(name), tmp_path / "out.wav", "--model", model)
+    assert code == 2 and len(lines) == 1
+    assert lines[0].startswith("jaxvoice: error: ") and said in lines[0] and name in lines[0]
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_an_unusual_mel_is_vocoded_with_a_warning(files, model, tmp_path, capsys):
+    code, lines = run(capsys, files("deeper"), tmp_path / "out.wav", "--model", model)
+    assert code == 0 and (tmp_path / "out.wav").exists() and len(lines) == 1
+    assert lines[0].startswith("jaxvoice: warning: ") and "below the logarithm's floor" in lines[0]
+
+
+def test_checks_can_be_switched_off(files, model, tmp_path, capsys):
+    assert run(capsys, files("log10"), tmp_path / "out.wav", "--model", model, "--no-check") == (0, [])
+
+
+def test_an_output_that_cannot_be_written(files, model, tmp_path, capsys):
+    (tmp_path / "file").write_text("keep me", encoding="utf-8")
+    for output, said in [
+        (tmp_path / "nowhere" / "out.wav", "cannot be written"),
+        (tmp_path / "file" / "below", "cannot be made"),
+        (tmp_path / "file", "cannot be made"),
+        (tmp_path / "out.mp3", "only WAV is written"),
+    ]:
+        code, lines = run(capsys, files("mel"), output, "--model", model)
+        assert code == 2 and len(lines) == 1 and said in lines[0] and str(output) in lines[0]
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "keep me"
+
+
+def test_nothing_is_overwritten_by_accident(files, model, tmp_path, capsys):
+    recording = files("speech")
+    before = recording.read_bytes()
+    for output in (recording, tmp_path):
+        code, lines = run(capsys, recording, output, "--model", model)
+        assert code == 2 and "would be overwritten" in lines[0]
+    (tmp_path / "other").mkdir()
+    code, lines = run(capsys, recording, tmp_path / "other" / "speech.wav", tmp_path / "out", "--model", model)
+    assert code == 2 and "would both become" in lines[0]
+    assert recording.read_bytes() == before and not (tmp_path / "out").exists()
+
+
+def test_contradictory_paths(files, model, tmp_path, capsys):
+    mel = files("mel")
+    assert "give at least one INPUT" in run(capsys, mel, "--model", model)[1][0]
+    code, lines = run(capsys, mel, files("speech"), tmp_path / "out.wav", "--model", model)
+    assert code == 2 and "several inputs need a folder" in lines[0]
+
+
+def test_a_model_that_is_none(files, tmp_path, capsys):
+    code, lines = run(capsys, files("mel"), tmp_path / "new", "--model", tmp_path)
+    assert code == 2 and len(lines) == 1 and "neither a model folder" in lines[0]
+    assert not (tmp_path / "new").exists()
+
+
+def test_debug_keeps_the_traceback(files, model, tmp_path):
+    with pytest.raises(MelError, match="NaN"):
+        main(["vocode", str(files("nan")), str(tmp_path / "out.wav"), "--model", str(model), "--debug"])
+    with pytest.raises(AudioError, match="missing"):
+        main(["vocode", str(files("gone")), str(tmp_path / "out.wav"), "--model", str(model), "--debug"])
+
+
+def test_a_conditioned_model_needs_its_vector(tmp_path, files, capsys):
+    config = small_config(cond_channels=3)
+    save_generator(tmp_path / "model", loud_generator(config), config)
+    arguments = (files("mel"), tmp_path / "out.wav", "--model", tmp_path / "model")
+    code, lines = run(capsys, *arguments)
+    assert code == 2 and "conditioning vector of 3 values" in lines[0]
+    np.save(tmp_path / "voice.npy", np.ones(3, np.float32))
+    assert run(capsys, *arguments, "--cond", tmp_path / "voice.npy") == (0, [])
+    code, lines = run(capsys, *arguments, "--cond", tmp_path / "none.npy")
+    assert code == 2 and "none.npy is missing" in lines[0]

@@ -1,0 +1,67 @@
+"""Where a model is looked for, and what is said when it is not there."""
+
+import sys
+import types
+
+import pytest
+
+from jaxvoice.errors import CheckpointError, MissingExtraError
+from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.pipelines import Vocoder
+from jaxvoice.pipelines.sources import find_model_folder
+
+
+def test_folders_without_a_model(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    for path, message in [
+        (tmp_path / "run", "no model yet.*first validation"),
+        (tmp_path, "neither a model folder"),
+        (tmp_path / "file", "is a file"),
+        (tmp_path / "nothing", "no folder"),
+    ]:
+        with pytest.raises(CheckpointError, match=message):
+            Vocoder.load(path)
+
+
+def test_a_damaged_model(tmp_path, generator, config):
+    save_generator(tmp_path, generator, config)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="damaged or cut short"):
+        Vocoder.load(tmp_path)
+
+
+def test_a_hub_id_without_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'jaxvoice\[hub\]'"):
+        Vocoder.load("someone/vocoder")
+
+
+def test_a_hub_id_is_fetched(monkeypatch, tmp_path):
+    asked = []
+
+    def snapshot_download(name, allow_patterns):
+        asked.append((name, sorted(allow_patterns)))
+        return str(tmp_path)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
+    assert find_model_folder("someone/vocoder") == tmp_path
+    assert asked == [("someone/vocoder", ["config.json", "model.safetensors"])]
+
+
+def test_a_hub_that_does_not_answer(monkeypatch):
+    def snapshot_download(name, allow_patterns):
+        raise ConnectionError("no route")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
+    with pytest.raises(CheckpointError, match=r"cannot be fetched.*no route"):
+        find_model_folder("someone/vocoder")
+
+
+def test_a_mistyped_path_is_not_looked_for_on_the_hub(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(CheckpointError, match="no folder"):
+        find_model_folder("runs/fisrt")

@@ -1,0 +1,42 @@
+"""Windows keep every frame once, with its whole receptive field."""
+
+import itertools
+
+import pytest
+
+from jaxvoice.pipelines.windows import bucket, plan_windows
+
+
+@pytest.mark.parametrize(("size", "context"), [(16, (3, 4)), (16, (0, 0)), (9, (4, 4)), (9, (5, 3))])
+def test_every_frame_once_with_its_context(size, context):
+    left, right = context
+    for frames in range(1, 60):
+        windows = list(plan_windows(frames, size, context))
+        kept = list(itertools.chain.from_iterable(range(w.keep_from, w.keep_to) for w in windows))
+        assert kept == list(range(frames))
+        for window in windows:
+            assert 0 <= window.start <= window.keep_from < window.keep_to <= window.stop <= frames
+            assert window.start == 0 or window.keep_from - window.start >= left
+            assert window.stop == frames or window.stop - window.keep_to >= right
+            assert window.frames == min(size, frames)
+
+
+def test_inner_windows_have_no_more_context_than_needed():
+    first, second, *_, last = plan_windows(1000, 100, (10, 20))
+    assert (first.keep_from, first.keep_to) == (0, 80)
+    assert (second.start, second.keep_from, second.keep_to, second.stop) == (70, 80, 150, 170)
+    assert (last.start, last.stop) == (900, 1000)
+
+
+def test_a_part_of_a_signal():
+    for frames, begin, end in [(40, 3, 37), (12, 5, 9), (30, 0, 1)]:
+        windows = list(plan_windows(frames, 16, (3, 4), (begin, end)))
+        kept = list(itertools.chain.from_iterable(range(w.keep_from, w.keep_to) for w in windows))
+        assert kept == list(range(begin, end))
+
+
+def test_buckets_are_few_and_not_much_too_long():
+    sizes = {bucket(frames, 512) for frames in range(1, 513)}
+    assert sorted(sizes) == [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512]
+    assert all(frames <= bucket(frames, 512) <= max(16, 1.5 * frames) for frames in range(1, 513))
+    assert bucket(40, 41) == 41
