@@ -1,7 +1,7 @@
 """Configurations: frozen dataclasses with a JSON round trip that does not guess.
 
-A config class is a frozen dataclass whose fields are numbers, strings, booleans, `None`, paths, literals, tuples of these, or
-other config classes. It checks itself in `__post_init__` and raises `ConfigError` with the fix in the message.
+A config class is a frozen dataclass whose fields are numbers, strings, booleans, `None`, paths, literals, tuples of
+these, or other config classes. It checks itself in `__post_init__`; its `ConfigError` says how to mend it.
 """
 
 import dataclasses

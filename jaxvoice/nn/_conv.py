@@ -24,7 +24,7 @@ def _broadcast(bias: Array, y: Array) -> Array:
 def _check_channels(in_channels: int, out_channels: int, groups: int) -> None:
     if in_channels % groups or out_channels % groups:
         raise ConfigError(
-            f"in_channels ({in_channels}) and out_channels ({out_channels}) must both be divisible by groups ({groups})."
+            f"in_channels ({in_channels}) and out_channels ({out_channels}) must be divisible by groups ({groups})."
         )
 
 

@@ -19,7 +19,7 @@ def norm_over_all_but_first(v: Float[Array, "first *rest"]) -> Float[Array, "fir
 
 
 def weight_norm(v: Float[Array, "first *rest"], g: Float[Array, "first *ones"]) -> Float[Array, "first *rest"]:
-    """`g * v / ||v||` with the norm over every axis but the first (torch.nn.utils.weight_norm with dim=0, no epsilon)."""
+    """`g * v / ||v||`, norm over every axis but the first (torch.nn.utils.weight_norm with dim=0, no epsilon)."""
     return v * (g / norm_over_all_but_first(v))
 
 

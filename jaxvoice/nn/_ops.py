@@ -21,11 +21,11 @@ def conv1d(
     dilation: int = 1,
     groups: int = 1,
 ) -> Float[Array, "*batch new_time out"]:
-    """Cross-correlate `x`, padded with zeros by `padding` on the left and right, with `kernel` as torch's `conv1d` does."""
+    """Torch's `conv1d`: cross-correlate `x`, padded with zeros by `padding` on the left and right, with `kernel`."""
     batch, (time, channels), taps = x.shape[:-2], x.shape[-2:], kernel.shape[-1]
     x = x.reshape(-1, time, channels)
     if sum(padding) > dilation * (taps - 1):
-        # An output longer than its input would send the weight gradient to XLA's naive CPU loop; padding first does not.
+        # Padding first keeps the weight gradient off XLA's naive CPU loop, where an output longer than its input ends.
         x, padding = jnp.pad(x, ((0, 0), padding, (0, 0))), (0, 0)
     if groups > 1 and dilation == 1:
         y = grouped_conv(x, kernel, stride, padding, groups)
@@ -53,8 +53,8 @@ def conv_transpose1d(
 ) -> Float[Array, "*batch new_time out"]:
     """Torch's `conv_transpose1d`, as one convolution that makes all `stride` phases of the output at once.
 
-    Output sample `t * stride + s` needs only the taps `s, s + stride, ...`, so the kernel is cut into `stride` phases of
-    `ceil(taps / stride)` taps and a plain convolution computes `stride * out` channels, which are then interleaved:
+    Output sample `t * stride + s` needs only the taps `s, s + stride, ...`, so the kernel is cut into `stride` phases
+    of `ceil(taps / stride)` taps and a plain convolution computes `stride * out` channels, which are then interleaved:
     no multiplication with inserted zeros, and gradients that XLA handles well.
     """
     inputs, out_per_group, taps = kernel.shape

@@ -1,0 +1,187 @@
+"""What a HiFi-GAN is made of: sizes of the networks and the mel contract, with the released presets."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jaxvoice.dsp.mel import MelConfig
+from jaxvoice.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Sizes of the generator; the defaults are V1 (arXiv 2010.05646, appendix A.1; jik876/hifi-gan `config_v1.json`).
+
+    `cond_channels` > 0 adds a vector (a speaker embedding, say) after `conv_pre`, and with `cond_in_each_stage` after
+    every upsampling too (coqui-ai/TTS `hifigan_generator.py`, `xtts/hifigan_decoder.py`).
+
+    **Raises:** `ConfigError` if lists differ in length, `kernel - rate` is odd, or the channels cannot be halved.
+    """
+
+    num_mels: int = 80
+    resblock: Literal["1", "2"] = "1"
+    upsample_rates: tuple[int, ...] = (8, 8, 2, 2)
+    upsample_kernel_sizes: tuple[int, ...] = (16, 16, 4, 4)
+    upsample_initial_channel: int = 512
+    resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11)
+    resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    cond_channels: int = 0
+    cond_in_each_stage: bool = False
+    conv_pre_weight_norm: bool = True
+    conv_post_weight_norm: bool = True
+    conv_post_bias: bool = True
+
+    def __post_init__(self) -> None:
+        rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
+        if len(rates) != len(kernels) or not rates:
+            raise ConfigError(
+                f"upsample_rates {rates} and upsample_kernel_sizes {kernels} must name the same number of stages, at "
+                "least one; give each rate a kernel of twice its size."
+            )
+        for rate, kernel in zip(rates, kernels, strict=True):
+            if kernel < rate or (kernel - rate) % 2:
+                raise ConfigError(
+                    f"upsample_kernel_sizes has {kernel} for the rate {rate}; kernel - rate must be even and not "
+                    f"negative, or the output length is no multiple of the rate. Use {2 * rate}, or "
+                    f"{max(kernel, rate) + (max(kernel, rate) - rate) % 2}."
+                )
+        if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes) or not self.resblock_kernel_sizes:
+            raise ConfigError(
+                f"resblock_kernel_sizes {self.resblock_kernel_sizes} needs one tuple of dilations each, got "
+                f"{self.resblock_dilation_sizes}."
+            )
+        if any(kernel % 2 == 0 for kernel in self.resblock_kernel_sizes):
+            raise ConfigError(f"resblock_kernel_sizes {self.resblock_kernel_sizes} must be odd to keep the length.")
+        if self.upsample_initial_channel % 2 ** len(rates):
+            raise ConfigError(
+                f"upsample_initial_channel ({self.upsample_initial_channel}) is halved {len(rates)} times; use a "
+                f"multiple of {2 ** len(rates)}."
+            )
+        if self.cond_in_each_stage and not self.cond_channels:
+            raise ConfigError("cond_in_each_stage needs cond_channels > 0; set the size of the conditioning vector.")
+
+    @property
+    def hop_length(self) -> int:
+        """Samples made from one mel frame."""
+        return math.prod(self.upsample_rates)
+
+    @property
+    def receptive_field(self) -> tuple[int, int]:
+        """Mel frames to the left and to the right of a frame that its samples depend on."""
+        first, last = -3, self.hop_length - 1 + 3
+        reach = max(
+            self._reach(*block) for block in zip(self.resblock_kernel_sizes, self.resblock_dilation_sizes, strict=True)
+        )
+        for rate, kernel in zip(reversed(self.upsample_rates), reversed(self.upsample_kernel_sizes), strict=True):
+            first, last, padding = first - reach, last + reach, (kernel - rate) // 2
+            first, last = -((kernel - 1 - padding - first) // rate), (last + padding) // rate
+        return 3 - first, last + 3
+
+    def _reach(self, kernel: int, dilations: tuple[int, ...]) -> int:
+        dilated = sum((kernel - 1) * dilation // 2 for dilation in dilations)
+        return dilated + (len(dilations) * (kernel - 1) // 2 if self.resblock == "1" else 0)
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Sizes of the multi-period and multi-scale discriminators (arXiv 2010.05646, section 2.3; sizes of the release).
+
+    `width` scales the channels of all of them: 1 is the release, and a small run can take 1/8. Channels are rounded to
+    a multiple of 16, the number of groups.
+
+    **Raises:** `ConfigError` for no or repeated periods, no scale, or a width that is not positive.
+    """
+
+    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    scales: int = 3
+    width: float = 1.0
+
+    def __post_init__(self) -> None:
+        if len(set(self.periods)) != len(self.periods) or not self.periods or min(self.periods) < 1:
+            raise ConfigError(f"periods {self.periods} must be different and positive; primes overlap least.")
+        if self.scales < 1:
+            raise ConfigError(f"scales ({self.scales}) must be at least 1.")
+        if not self.width > 0:
+            raise ConfigError(f"width ({self.width}) must be positive; 1 is the released size.")
+
+    def channels(self, released: int) -> int:
+        """The number of channels where the release has `released`."""
+        if released == 1:
+            return 1
+        return max(16, round(released * self.width / 16) * 16)
+
+
+@dataclass(frozen=True)
+class HiFiGANConfig:
+    """A vocoder: the mel spectrograms it reads, its generator, and the discriminators it trains against.
+
+    `segment_size` is the number of samples of a training crop.
+
+    **Raises:** `ConfigError` if the upsampling rates do not multiply to the hop length, the numbers of mels differ, or
+    the segment is no multiple of the hop length.
+    """
+
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    mel: MelConfig = field(default_factory=MelConfig)
+    segment_size: int = 8192
+
+    def __post_init__(self) -> None:
+        hop, generator = self.mel.hop_length, self.generator
+        if generator.hop_length != hop:
+            raise ConfigError(
+                f"upsample_rates {generator.upsample_rates} multiply to {generator.hop_length}, but mel.hop_length is "
+                f"{hop}; set hop_length to {generator.hop_length}, or choose rates whose product is {hop}."
+            )
+        if generator.num_mels != self.mel.num_mels:
+            raise ConfigError(
+                f"generator.num_mels ({generator.num_mels}) and mel.num_mels ({self.mel.num_mels}) must be equal; set "
+                "both to the number of bands of your mel spectrograms."
+            )
+        if self.segment_size % hop or self.segment_size < self.mel.n_fft:
+            nearest = max(-(-self.mel.n_fft // hop), round(self.segment_size / hop)) * hop
+            raise ConfigError(
+                f"segment_size ({self.segment_size}) must be a multiple of the hop length ({hop}) and at least n_fft "
+                f"({self.mel.n_fft}); use {nearest}."
+            )
+
+
+_V2 = GeneratorConfig(upsample_initial_channel=128)
+_V3 = GeneratorConfig(
+    resblock="2",
+    upsample_rates=(8, 8, 4),
+    upsample_kernel_sizes=(16, 16, 8),
+    upsample_initial_channel=256,
+    resblock_kernel_sizes=(3, 5, 7),
+    resblock_dilation_sizes=((1, 2), (2, 6), (3, 12)),
+)
+# Twice the rate needs twice the hop for frames as long as the released models'.
+_FIVE_STAGES = GeneratorConfig(
+    num_mels=128, upsample_rates=(8, 8, 2, 2, 2), upsample_kernel_sizes=(16, 16, 4, 4, 4), upsample_initial_channel=512
+)
+_FULL_BAND = MelConfig(num_mels=128, n_fft=2048, win_length=2048, hop_length=512, fmax=None)
+
+PRESETS: dict[str, HiFiGANConfig] = {
+    "v1": HiFiGANConfig(),
+    "v2": HiFiGANConfig(generator=_V2),
+    "v3": HiFiGANConfig(generator=_V3),
+    "v1_16k": HiFiGANConfig(mel=MelConfig(sample_rate=16000)),
+    "v1_24k": HiFiGANConfig(
+        generator=GeneratorConfig(num_mels=100), mel=MelConfig(sample_rate=24000, num_mels=100, fmax=None)
+    ),
+    "v1_44k": HiFiGANConfig(
+        generator=_FIVE_STAGES, mel=dataclasses.replace(_FULL_BAND, sample_rate=44100), segment_size=16384
+    ),
+    "v1_48k": HiFiGANConfig(
+        generator=_FIVE_STAGES, mel=dataclasses.replace(_FULL_BAND, sample_rate=48000), segment_size=16384
+    ),
+}
+"""Released sizes (`v1`, `v2`, `v3`, all 22.05 kHz) and V1 at 16, 24, 44.1 and 48 kHz."""
+
+
+def preset(name: str) -> HiFiGANConfig:
+    """The preset called `name`; raises `ConfigError` listing the known ones."""
+    if name not in PRESETS:
+        raise ConfigError(f"no HiFi-GAN preset is called {name!r}; known presets are {', '.join(PRESETS)}.")
+    return PRESETS[name]

@@ -1,0 +1,203 @@
+"""The HiFi-GAN generator: transposed convolutions, each followed by multi-receptive-field fusion."""
+
+import equinox as eqx
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from jaxvoice.errors import ShapeError
+from jaxvoice.models.hifigan.config import GeneratorConfig
+from jaxvoice.nn import Conv1d, ConvTranspose1d
+
+_SLOPE = 0.1
+# The last activation of the released code has no slope argument, so it is torch's default.
+_FINAL_SLOPE = 0.01
+
+Mask = Bool[Array, "*batch time 1"] | None
+
+
+def _leaky_relu(x: Array, slope: float, mask: Mask) -> Array:
+    """Leaky ReLU, and zero where `mask` is false: what the next convolution would see past the end of the signal."""
+    y = jnp.where(x > 0, x, jnp.asarray(slope, x.dtype) * x)
+    return y if mask is None else jnp.where(mask, y, jnp.zeros((), y.dtype))
+
+
+class ResBlock1(eqx.Module):
+    """Residual block of V1 and V2: per dilation, a dilated and a plain convolution around which the input is added.
+
+    jik876/hifi-gan `models.py:ResBlock1`.
+    """
+
+    convs1: list[Conv1d]
+    convs2: list[Conv1d]
+
+    def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...], *, key: PRNGKeyArray):
+        keys = jax.random.split(key, 2 * len(dilations))
+        self.convs1 = [_same(channels, kernel_size, d, key=k) for d, k in zip(dilations, keys[::2], strict=True)]
+        self.convs2 = [_same(channels, kernel_size, 1, key=k) for k in keys[1::2]]
+
+    @jax.named_scope("ResBlock1")
+    def __call__(self, x: Float[Array, "channels time"]) -> Float[Array, "channels time"]:
+        """Keeps the shape `(channels, time)`."""
+        return self.time_major(x.T).T
+
+    def time_major(
+        self, x: Float[Array, "*batch time channels"], mask: Mask = None
+    ) -> Float[Array, "*batch time channels"]:
+        """The same for `(..., time, channels)`, with nothing past the end that `mask` marks."""
+        for dilated, plain in zip(self.convs1, self.convs2, strict=True):
+            y = dilated.time_major(_leaky_relu(x, _SLOPE, mask))
+            x = x + plain.time_major(_leaky_relu(y, _SLOPE, mask))
+        return x
+
+
+class ResBlock2(eqx.Module):
+    """Residual block of V3: one dilated convolution per dilation. jik876/hifi-gan `models.py:ResBlock2`."""
+
+    convs: list[Conv1d]
+
+    def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...], *, key: PRNGKeyArray):
+        keys = jax.random.split(key, len(dilations))
+        self.convs = [_same(channels, kernel_size, d, key=k) for d, k in zip(dilations, keys, strict=True)]
+
+    @jax.named_scope("ResBlock2")
+    def __call__(self, x: Float[Array, "channels time"]) -> Float[Array, "channels time"]:
+        """Keeps the shape `(channels, time)`."""
+        return self.time_major(x.T).T
+
+    def time_major(
+        self, x: Float[Array, "*batch time channels"], mask: Mask = None
+    ) -> Float[Array, "*batch time channels"]:
+        """The same for `(..., time, channels)`, with nothing past the end that `mask` marks."""
+        for conv in self.convs:
+            x = x + conv.time_major(_leaky_relu(x, _SLOPE, mask))
+        return x
+
+
+def _same(channels: int, kernel_size: int, dilation: int, *, key: PRNGKeyArray) -> Conv1d:
+    """A weight-normed convolution that keeps the length."""
+    padding = (kernel_size - 1) * dilation // 2
+    return Conv1d(channels, channels, kernel_size, dilation=dilation, padding=padding, weight_norm=True, key=key)
+
+
+class Generator(eqx.Module):
+    """Mel spectrogram to waveform, `config.hop_length` samples a frame (arXiv 2010.05646, section 2.2).
+
+    Attribute paths are the weights' names in released `g_` files: `ups.0.weight_v`, `resblocks.3.convs1.0.bias`.
+    Residual blocks are stored flat: stage `i`, kernel `j` is `resblocks[i * number of kernels + j]`.
+    """
+
+    conv_pre: Conv1d
+    ups: list[ConvTranspose1d]
+    resblocks: list[ResBlock1] | list[ResBlock2]
+    conv_post: Conv1d
+    cond_layer: Conv1d | None
+    conds: list[Conv1d] | None
+    config: GeneratorConfig = eqx.field(static=True)
+
+    def __init__(self, config: GeneratorConfig, *, key: PRNGKeyArray):
+        """Random weights as torch draws them: the release's own N(0, 0.01) is undone by weight norm."""
+        pre_key, ups_key, blocks_key, post_key, cond_key = jax.random.split(key, 5)
+        initial, stages = config.upsample_initial_channel, len(config.upsample_rates)
+        channels = [initial // 2**i for i in range(stages + 1)]
+        self.config = config
+        self.conv_pre = Conv1d(
+            config.num_mels, initial, 7, padding=3, weight_norm=config.conv_pre_weight_norm, key=pre_key
+        )
+        self.ups = [
+            ConvTranspose1d(
+                channels[i],
+                channels[i + 1],
+                kernel,
+                stride=rate,
+                padding=(kernel - rate) // 2,
+                weight_norm=True,
+                key=jax.random.fold_in(ups_key, i),
+            )
+            for i, (rate, kernel) in enumerate(zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True))
+        ]
+        block = ResBlock1 if config.resblock == "1" else ResBlock2
+        shapes = list(zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True))
+        self.resblocks = [
+            block(channels[i + 1], kernel, dilations, key=jax.random.fold_in(blocks_key, i * len(shapes) + j))
+            for i in range(stages)
+            for j, (kernel, dilations) in enumerate(shapes)
+        ]
+        self.conv_post = Conv1d(
+            channels[-1],
+            1,
+            7,
+            padding=3,
+            use_bias=config.conv_post_bias,
+            weight_norm=config.conv_post_weight_norm,
+            key=post_key,
+        )
+        self.cond_layer = Conv1d(config.cond_channels, initial, 1, key=cond_key) if config.cond_channels else None
+        self.conds = None
+        if config.cond_in_each_stage:
+            keys = jax.random.split(jax.random.fold_in(cond_key, 1), stages)
+            self.conds = [Conv1d(config.cond_channels, c, 1, key=k) for c, k in zip(channels[1:], keys, strict=True)]
+
+    @jax.named_scope("Generator")
+    def __call__(
+        self,
+        mel: Float[Array, "mels frames"],
+        cond: Float[Array, " cond"] | None = None,
+        *,
+        length: Int[Array, ""] | int | None = None,
+    ) -> Float[Array, "1 samples"]:
+        """**Arguments:**
+
+        - `mel`: log-mel spectrogram `(mels, frames)`; its dtype is the precision computed in.
+        - `cond`: conditioning vector `(cond_channels,)`, for configs that have one.
+        - `length`: number of frames that count; the rest is padding, and the samples made from the first `length`
+            frames are what those frames alone would give.
+
+        **Returns:** waveform `(1, frames * hop_length)` in [-1, 1].
+
+        **Raises:** `ShapeError` if `mel` or `cond` does not fit the config.
+        """
+        if mel.ndim != 2 or mel.shape[0] != self.config.num_mels or mel.shape[1] == 0:
+            raise ShapeError(
+                f"mel should have shape ({self.config.num_mels}, frames) with at least one frame, got {mel.shape}; use "
+                "jax.vmap for a batch."
+            )
+        return self.time_major(mel.T, cond, None if length is None else jnp.asarray(length)).T
+
+    def time_major(
+        self,
+        mel: Float[Array, "*batch frames mels"],
+        cond: Float[Array, "*batch cond"] | None = None,
+        length: Int[Array, "*batch"] | None = None,
+    ) -> Float[Array, "*batch samples 1"]:
+        """The same for `(..., frames, mels)`, any batch axes in front."""
+        expected = self.config.cond_channels
+        if (cond.shape[-1] if cond is not None else 0) != expected:
+            raise ShapeError(
+                f"this generator takes {f'a conditioning vector of {expected} values' if expected else 'no condition'}"
+                f", got {'none' if cond is None else cond.shape}."
+            )
+        cond = None if cond is None else cond[..., None, :].astype(mel.dtype)
+        frames, rate, kernels = mel.shape[-2], 1, len(self.config.resblock_kernel_sizes)
+        mask = _valid(frames, length)
+        x = self.conv_pre.time_major(mel if mask is None else jnp.where(mask, mel, jnp.zeros((), mel.dtype)))
+        if self.cond_layer is not None:
+            x = x + self.cond_layer.time_major(cond)
+        for i, up in enumerate(self.ups):
+            with jax.named_scope(f"ups.{i}"):
+                x = up.time_major(_leaky_relu(x, _SLOPE, mask))
+            if self.conds is not None:
+                x = x + self.conds[i].time_major(cond)
+            rate *= up.stride
+            mask = None if length is None else _valid(frames * rate, length * rate)
+            outputs = []
+            for j in range(i * kernels, (i + 1) * kernels):
+                with jax.named_scope(f"resblocks.{j}"):
+                    outputs.append(self.resblocks[j].time_major(x, mask))
+            x = sum(outputs[1:], outputs[0]) * jnp.asarray(1 / kernels, x.dtype)
+        with jax.named_scope("conv_post"):
+            return jnp.tanh(self.conv_post.time_major(_leaky_relu(x, _FINAL_SLOPE, mask)))
+
+
+def _valid(time: int, length: Int[Array, "*batch"] | None) -> Mask:
+    return None if length is None else (jnp.arange(time) < length[..., None])[..., None]

@@ -1,0 +1,232 @@
+"""How HiFi-GAN learns: its losses, its step, its two optimisers. The loop around it is `jaxvoice.training`'s."""
+
+import functools as ft
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import optax
+from jax import numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxvoice.config import to_dict
+from jaxvoice.data import Batch, Store
+from jaxvoice.dsp.mel import MelConfig, log_mel
+from jaxvoice.errors import ConfigError
+from jaxvoice.losses import discriminator_loss, feature_loss, generator_loss
+from jaxvoice.models.hifigan.config import HiFiGANConfig
+from jaxvoice.models.hifigan.discriminators import Discriminators, Judgement, ScalesVectors
+from jaxvoice.models.hifigan.generator import Generator
+from jaxvoice.models.hifigan.validation import Validation
+from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.nn import fold_weight_norm
+from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update
+from jaxvoice.training.precision import Precision
+from jaxvoice.training.state import Counters, all_finite, guarded
+from jaxvoice.training.task import Report
+from jaxvoice.weights import count_parameters
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the generator's losses (arXiv 2010.05646, section 2.3; the release writes the 2 into its loss)."""
+
+    adversarial: float = 1.0
+    feature: float = 2.0
+    mel: float = 45.0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A HiFi-GAN and how it is trained; the defaults are the release's.
+
+    `precision` is what the networks compute in; parameters, norms, mels and losses stay float32. `ema_decay` keeps a
+    moving average of the generator's weights and validates and exports that; `None` keeps none.
+
+    **Raises:** `ConfigError` if `ema_decay` is not in [0, 1).
+    """
+
+    model: HiFiGANConfig = field(default_factory=HiFiGANConfig)
+    generator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    discriminator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loss_weights: LossWeights = field(default_factory=LossWeights)
+    precision: Precision = "float32"
+    ema_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"ema_decay (={self.ema_decay}) should lie in [0, 1), or be None for no average.")
+
+
+class HiFiGANState(eqx.Module):
+    """All that training changes."""
+
+    counters: Counters
+    generator: Generator
+    discriminators: Discriminators
+    vectors: ScalesVectors
+    generator_optimizer: optax.OptState
+    discriminator_optimizer: optax.OptState
+    average: Generator | None
+
+
+class HiFiGANTask:
+    """HiFi-GAN as `jaxvoice.training.loop.fit` trains it.
+
+    **Arguments:**
+
+    - `config`: networks, losses, optimisers.
+    - `steps_per_epoch`: what "per epoch" means for the learning rates; needed unless both configs decay per steps.
+    - `validation`: held-out clips; without them validation reports nothing.
+    """
+
+    def __init__(self, config: TrainingConfig, *, steps_per_epoch: int = 1, validation: Store | None = None):
+        self.config = config
+        self._optimize_generator = adamw(config.generator_optimizer, steps_per_epoch=steps_per_epoch)
+        self._optimize_discriminators = adamw(config.discriminator_optimizer, steps_per_epoch=steps_per_epoch)
+        self._validation = None if validation is None else Validation(validation, config.model.mel)
+
+    @property
+    def mel(self) -> MelConfig:
+        """The mel contract of what is trained."""
+        return self.config.model.mel
+
+    def init(self, *, key: PRNGKeyArray) -> HiFiGANState:
+        """Random networks and empty optimisers."""
+        generator_key, discriminators_key, vectors_key = jax.random.split(key, 3)
+        generator = Generator(self.config.model.generator, key=generator_key)
+        discriminators = Discriminators(self.config.model.discriminators, key=discriminators_key)
+        return self.state_of(generator, discriminators, discriminators.msd.vectors(key=vectors_key))
+
+    def state_of(self, generator: Generator, discriminators: Discriminators, vectors: ScalesVectors) -> HiFiGANState:
+        """The state before the first step of training these networks on (pretrained ones, say)."""
+        return HiFiGANState(
+            Counters.zero(),
+            generator,
+            discriminators,
+            vectors,
+            self._optimize_generator.init(eqx.filter(generator, eqx.is_inexact_array)),
+            self._optimize_discriminators.init(eqx.filter(discriminators, eqx.is_inexact_array)),
+            None if self.config.ema_decay is None else generator,
+        )
+
+    def step(self, state: HiFiGANState, batch: Batch) -> tuple[HiFiGANState, dict[str, Float[Array, ""]]]:
+        """One update of the discriminators and then, against the updated ones, of the generator.
+
+        As jik876/hifi-gan `train.py` orders it, with the same numbers, but the generator runs once for both turns and
+        no gradient is computed that is thrown away.
+        """
+        config, model = self.config, self.config.model
+        audio = batch.audio.astype(jnp.float32) * batch.gain[:, None]
+        frames_of = jax.vmap(log_mel, in_axes=(0, None))
+        mel = frames_of(audio, model.mel) if batch.mel is None else batch.mel
+        target_mel = frames_of(audio, model.mel.full_band())
+
+        def generate(generator: Generator) -> Float[Array, "batch samples"]:
+            inputs = mel.swapaxes(1, 2).astype(config.precision)
+            return generator.time_major(inputs)[..., 0].astype(jnp.float32)
+
+        fake, pull_back = eqx.filter_vjp(generate, state.generator)
+
+        vectors = _Vectors(state.vectors)
+        (disc_total, disc_parts), disc_gradient = eqx.filter_value_and_grad(self._discriminator_loss, has_aux=True)(
+            state.discriminators, vectors.pair(state.discriminators), audio, jax.lax.stop_gradient(fake)
+        )
+        update, disc_optimizer = self._optimize_discriminators.update(
+            disc_gradient, state.discriminator_optimizer, eqx.filter(state.discriminators, eqx.is_inexact_array)
+        )
+        discriminators = eqx.apply_updates(state.discriminators, update)
+
+        (gen_total, gen_parts), fake_gradient = jax.value_and_grad(
+            ft.partial(self._generator_loss, discriminators, vectors.pair(discriminators), audio, target_mel),
+            has_aux=True,
+        )(fake)
+        (gen_gradient,) = pull_back(fake_gradient)
+        update, gen_optimizer = self._optimize_generator.update(
+            gen_gradient, state.generator_optimizer, eqx.filter(state.generator, eqx.is_inexact_array)
+        )
+        generator = eqx.apply_updates(state.generator, update)
+
+        average = state.average
+        if average is not None and config.ema_decay is not None:
+            average = ema_update(average, generator, decay=config.ema_decay, step=state.counters.step)
+        new = HiFiGANState(
+            state.counters, generator, discriminators, vectors.state, gen_optimizer, disc_optimizer, average
+        )
+        finite = all_finite((disc_total, gen_total, disc_gradient, gen_gradient))
+        metrics = {"generator": gen_total, "discriminator": disc_total, **gen_parts, **disc_parts}
+        return guarded(finite, new, state), metrics
+
+    def _discriminator_loss(self, discriminators, vectors, real, fake):
+        # Real and generated audio go through together, side by side so that each device keeps its own examples.
+        both = jnp.stack([real, fake], 1).reshape(-1, real.shape[-1])
+        sigmas = zip(*(discriminators.msd.sigmas(v) for v in vectors), strict=True)
+        sigmas = [jnp.tile(jnp.stack(pair), real.shape[0]) for pair in sigmas]
+        period, scale = self._judge(discriminators, both, sigmas)
+        losses = []
+        for judgements in (period, scale):
+            scores = [judgement.score for judgement in judgements]
+            losses.append(discriminator_loss([score[0::2] for score in scores], [score[1::2] for score in scores]))
+        return losses[0] + losses[1], {"disc_period": losses[0], "disc_scale": losses[1]}
+
+    def _generator_loss(self, discriminators, vectors, real, target_mel, fake):
+        weights, sigmas = self.config.loss_weights, [discriminators.msd.sigmas(v) for v in vectors]
+        of_real = jax.lax.stop_gradient(self._judge(discriminators, real, sigmas[0]))
+        of_fake = self._judge(discriminators, fake, sigmas[1])
+        parts = {}
+        for name, r, f in zip(("period", "scale"), of_real, of_fake, strict=True):
+            parts[f"adv_{name}"] = weights.adversarial * generator_loss([judgement.score for judgement in f])
+            parts[f"feature_{name}"] = weights.feature * feature_loss(_features(r), _features(f))
+        mel = jax.vmap(log_mel, in_axes=(0, None))(fake, self.config.model.mel.full_band())
+        parts["mel_l1"] = jnp.mean(jnp.abs(target_mel - mel))
+        total = sum(value for name, value in parts.items() if name != "mel_l1") + weights.mel * parts["mel_l1"]
+        return total, parts
+
+    def _judge(self, discriminators, audio, sigmas) -> tuple[list[Judgement], list[Judgement]]:
+        audio = audio.astype(self.config.precision)
+        return discriminators.mpd.time_major(audio), discriminators.msd.time_major(audio, sigmas)
+
+    def audio_seconds(self, batch: Batch) -> float:
+        """Seconds of audio in `batch`."""
+        return batch.audio.size / self.mel.sample_rate
+
+    def generator(self, state: HiFiGANState) -> Generator:
+        """The generator to use: the moving average where one is kept, weight norm folded."""
+        return fold_weight_norm(state.generator if state.average is None else state.average)
+
+    def validate(self, state: HiFiGANState) -> Report:
+        """Mel L1 over whole held-out utterances, as the release's validation curve defines it, and samples."""
+        return Report({}) if self._validation is None else self._validation(self.generator(state))
+
+    def save_model(self, state: HiFiGANState, folder: Path) -> None:
+        """Write the generator (its average, if kept) as a model folder, weight norm kept for fine-tuning."""
+        generator = state.generator if state.average is None else state.average
+        save_generator(folder, generator, self.config.model, info={"step": int(state.counters.step)})
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration and parameter counts."""
+        state = eqx.filter_eval_shape(self.init, key=jax.random.key(0))
+        parts = {"generator": state.generator, "mpd": state.discriminators.mpd, "msd": state.discriminators.msd}
+        return {"config": to_dict(self.config), "parameters": {k: count_parameters(v) for k, v in parts.items()}}
+
+
+class _Vectors:
+    """Spectral-norm vectors through one step: the release turns them once in each of its four forward passes."""
+
+    def __init__(self, state: ScalesVectors):
+        self.state = state
+
+    def pair(self, discriminators: Discriminators):
+        """Vectors for a pass over real audio and one over generated audio.
+
+        Sigmas are made of them inside the losses, where the gradient runs through the kernels.
+        """
+        first = discriminators.msd.advance(self.state)
+        self.state = discriminators.msd.advance(first)
+        return first, self.state
+
+
+def _features(judgements: list[Judgement]) -> list[Array]:
+    return [feature for judgement in judgements for feature in judgement.features]

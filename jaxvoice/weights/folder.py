@@ -1,0 +1,77 @@
+"""Model folders: `config.json` (family, configuration, mel contract, origin) and `model.safetensors`."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxvoice._version import __version__
+from jaxvoice.errors import CheckpointError, ConfigError
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+
+def write_model_folder(
+    folder: Path,
+    *,
+    family: str,
+    config: Mapping[str, Any],
+    arrays: Mapping[str, Any],
+    info: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model into `folder` (made if missing); each file appears whole or not at all.
+
+    **Arguments:** `family` names the kind of model; `config` is its configuration as JSON values; `arrays` its weights
+    by name; `info` anything worth keeping beside (origin, measures, licence).
+
+    **Raises:** `CheckpointError` if the folder cannot be written.
+    """
+    from safetensors.numpy import save_file
+
+    about = {"family": family, "jaxvoice": __version__, "config": dict(config), "info": dict(info or {})}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / (WEIGHTS_FILE + ".part")
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part)
+        os.replace(part, folder / WEIGHTS_FILE)
+        part = folder / (CONFIG_FILE + ".part")
+        part.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        os.replace(part, folder / CONFIG_FILE)
+    except OSError as failure:
+        raise CheckpointError(
+            f"the model folder {folder} cannot be written ({failure}); free space or choose another."
+        ) from failure
+
+
+def read_model_folder(folder: Path, *, family: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The configuration and the weights in `folder`.
+
+    **Raises:** `CheckpointError` if it is no model folder, of another family, or damaged; `ConfigError` if
+    `config.json` is no JSON.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    from jaxvoice.config import read_json
+
+    if not (folder / CONFIG_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
+        raise CheckpointError(
+            f"{folder} is no model folder: it should hold {CONFIG_FILE} and {WEIGHTS_FILE}; give the folder that "
+            "training or import wrote."
+        )
+    about = read_json(folder / CONFIG_FILE)
+    if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
+        raise ConfigError(
+            f"{folder / CONFIG_FILE} should hold an object with a 'config'; restore it or write it again."
+        )
+    if about.get("family") != family:
+        raise CheckpointError(f"{folder} holds a model of the family {about.get('family')!r}, not {family!r}.")
+    try:
+        return about["config"], load_file(folder / WEIGHTS_FILE)
+    except (SafetensorError, OSError, ValueError) as failure:
+        raise CheckpointError(
+            f"{folder / WEIGHTS_FILE} is damaged or cut short ({failure}); copy it again."
+        ) from failure

@@ -1,0 +1,65 @@
+"""Every array of a model by the dotted path of its attribute, which is its weight's name in released checkpoints."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax import numpy as jnp
+from jaxtyping import Array
+
+from jaxvoice.errors import CheckpointError
+
+Model = TypeVar("Model")
+
+
+def _is_weight(leaf: Any) -> bool:
+    """Arrays, and the shapes that `eqx.filter_eval_shape` leaves in their place."""
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    parts = []
+    for entry in path:
+        for attribute in ("name", "idx", "key"):
+            if hasattr(entry, attribute):
+                parts.append(str(getattr(entry, attribute)))
+                break
+    return ".".join(parts)
+
+
+def named_arrays(model: Any) -> dict[str, Array]:
+    """The arrays of `model` by name (`ups.0.weight_v`), in the order of its fields."""
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(model, _is_weight))
+    return {_name(path): leaf for path, leaf in leaves}
+
+
+def count_parameters(model: Any) -> int:
+    """How many numbers the arrays of `model` hold."""
+    return sum(leaf.size for leaf in named_arrays(model).values())
+
+
+def load_state(model: Model, arrays: Mapping[str, Any], where: str = "the given weights") -> Model:
+    """`model` with every array replaced by the one of its name, cast to the model's dtype.
+
+    **Raises:** `CheckpointError` listing missing names (`-`), unknown ones (`+`, with the nearest known name) and wrong
+    shapes, if there is any; nothing is loaded in part.
+    """
+    known = named_arrays(model)
+    problems = [f"- {name} {tuple(known[name].shape)}" for name in known if name not in arrays]
+    for name, array in arrays.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            problems.append(f"+ {name} {tuple(np.shape(array))}" + (f" (did you mean {near[0]}?)" if near else ""))
+        elif np.shape(array) != known[name].shape:
+            problems.append(f"! {name} has shape {tuple(np.shape(array))}, the model {tuple(known[name].shape)}")
+    if problems:
+        shown = problems if len(problems) <= 12 else [*problems[:12], f"... and {len(problems) - 12} more"]
+        raise CheckpointError(
+            f"{where} do not fit the model (- missing, + unknown, ! wrong shape); check that the config belongs to "
+            "these weights:\n  " + "\n  ".join(shown)
+        )
+    names = iter(known)
+    return jax.tree.map(lambda leaf: jnp.asarray(arrays[next(names)], leaf.dtype) if _is_weight(leaf) else leaf, model)

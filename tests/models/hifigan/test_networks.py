@@ -1,0 +1,288 @@
+"""The networks against golden numbers of the released implementation, and against closed forms."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from jaxvoice.errors import ConfigError, ShapeError
+from jaxvoice.models.hifigan import (
+    PRESETS,
+    DiscriminatorConfig,
+    Discriminators,
+    Generator,
+    GeneratorConfig,
+    HiFiGANConfig,
+    generator as generator_module,
+    preset,
+)
+from jaxvoice.nn import fold_weight_norm
+from jaxvoice.weights import count_parameters, load_state, named_arrays
+from tests.reference import golden
+
+SMALL = GeneratorConfig(
+    num_mels=8,
+    upsample_rates=(4, 2),
+    upsample_kernel_sizes=(8, 4),
+    upsample_initial_channel=16,
+    resblock_kernel_sizes=(3, 5),
+    resblock_dilation_sizes=((1, 3), (1, 2)),
+)
+
+
+def shapes_of(network, config):
+    return eqx.filter_eval_shape(network, config, key=jax.random.key(0))
+
+
+def largest_error(ours, theirs) -> float:
+    return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
+
+
+@pytest.fixture(scope="module")
+def case():
+    return golden.case("hifigan/generator_v1")
+
+
+@pytest.fixture(scope="module")
+def generator_v1(case):
+    return load_state(shapes_of(Generator, PRESETS["v1"].generator), case.state_dict())
+
+
+def run(generator, mel, cond=None):
+    return eqx.filter_jit(lambda generator, mel, cond: jax.vmap(generator)(mel, cond))(generator, mel, cond)
+
+
+def test_generator_equals_the_release(case, generator_v1):
+    for generator in (generator_v1, fold_weight_norm(generator_v1)):
+        assert largest_error(run(generator, case["mel"]), case["wav"]) < 1e-5
+
+
+def test_swapped_dilations_do_not_equal_the_release(case, generator_v1):
+    backwards = dataclasses.replace(PRESETS["v1"].generator, resblock_dilation_sizes=((5, 3, 1),) * 3)
+    broken = load_state(shapes_of(Generator, backwards), named_arrays(generator_v1))
+    assert largest_error(run(broken, case["mel"]), case["wav"]) > 1e-3
+
+
+def test_other_final_slope_does_not_equal_the_release(case, generator_v1, monkeypatch):
+    monkeypatch.setattr(generator_module, "_FINAL_SLOPE", 0.1)
+    assert largest_error(run(generator_v1, case["mel"]), case["wav"]) > 1e-3
+
+
+def test_norm_over_the_wrong_axis_does_not_equal_the_release(case, generator_v1, monkeypatch):
+    def over_outputs(layer, dtype=None):
+        norm = jnp.sqrt(jnp.sum(jnp.square(layer.weight_v), axis=(0, 2), keepdims=True))
+        return layer.weight_v * (layer.weight_g.mean() / norm)
+
+    up_type = type(generator_v1.ups[0])
+    monkeypatch.setattr(up_type, "kernel", over_outputs)
+    assert largest_error(run(generator_v1, case["mel"]), case["wav"]) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["generator", "generator_cond", "generator_cond_type2"])
+def test_conditioned_generators_equal_coquis(name):
+    coqui = golden.case(f"coqui_hifigan/{name}")
+    theirs = coqui.meta["config"]
+    config = GeneratorConfig(
+        num_mels=theirs["in_channels"],
+        resblock=theirs["resblock_type"],
+        upsample_initial_channel=theirs["upsample_initial_channel"],
+        # coqui's second kind of block reads two of the three dilations that its config gives.
+        resblock_dilation_sizes=tuple(
+            tuple(sizes[: 3 if theirs["resblock_type"] == "1" else 2]) for sizes in theirs["resblock_dilation_sizes"]
+        ),
+        cond_channels=theirs["cond_channels"],
+        conv_pre_weight_norm=theirs.get("conv_pre_weight_norm", True),
+        conv_post_weight_norm=theirs.get("conv_post_weight_norm", True),
+        conv_post_bias=theirs.get("conv_post_bias", True),
+    )
+    prefix = coqui.meta["tensors"][0]["name"].split(".")[0] + "."
+    newer = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    state = {}
+    for key, value in coqui.state_dict(strip=prefix).items():
+        for long, short in newer.items():
+            key = key.replace(long, short)
+        state[key] = value
+    generator = load_state(shapes_of(Generator, config), state)
+    cond = coqui.arrays["g"][..., 0] if "g" in coqui.arrays else None
+    mel = coqui.arrays["mel"] if "mel" in coqui.arrays else coqui.arrays["x"]
+    assert largest_error(run(generator, mel, cond), coqui["wav"]) < 1e-5
+
+
+def test_conditioning_in_each_stage_adds_the_projected_vector(key):
+    config = dataclasses.replace(SMALL, cond_channels=3, cond_in_each_stage=True)
+    generator = Generator(config, key=key)
+    names = named_arrays(generator)
+    assert names["conds.0.weight"].shape == (8, 3, 1) and names["conds.1.weight"].shape == (4, 3, 1)
+    mel, cond = jax.random.normal(key, (8, 5)), jnp.asarray([0.3, -0.2, 0.9])
+    # A projected vector is the same at every time, so it can be moved into the bias of the layer before it.
+    moved = eqx.tree_at(
+        lambda g: [g.conv_pre.bias, *(up.bias for up in g.ups)],
+        generator,
+        [
+            layer.bias + proj.weight[..., 0] @ cond + proj.bias
+            for layer, proj in zip(
+                [generator.conv_pre, *generator.ups], [generator.cond_layer, *generator.conds], strict=True
+            )
+        ],
+    )
+    np.testing.assert_allclose(
+        eqx.filter_jit(generator)(mel, cond), eqx.filter_jit(_unconditioned(moved))(mel), atol=1e-6
+    )
+
+
+def _unconditioned(generator):
+    plain = Generator(
+        dataclasses.replace(generator.config, cond_channels=0, cond_in_each_stage=False), key=jax.random.key(0)
+    )
+    arrays = {name: array for name, array in named_arrays(generator).items() if not name.startswith("cond")}
+    return load_state(plain, arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "folded", "trained"),
+    [("v1", 13_926_017, 13_936_130), ("v2", 925_985, 928_514), ("v3", 1_462_273, 1_464_322)],
+)
+def test_generator_parameter_counts(name, folded, trained):
+    generator = shapes_of(Generator, PRESETS[name].generator)
+    assert count_parameters(generator) == trained
+    assert count_parameters(eqx.filter_eval_shape(fold_weight_norm, generator)) == folded
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_makes_a_hop_per_frame(name):
+    config = preset(name)
+    generator = shapes_of(Generator, config.generator)
+    mel = jax.ShapeDtypeStruct((config.mel.num_mels, 10), jnp.float32)
+    out = eqx.filter_eval_shape(lambda generator, mel: generator(mel), generator, mel)
+    assert out.shape == (1, 10 * config.mel.hop_length)
+
+
+def test_discriminator_parameter_counts():
+    shapes = shapes_of(Discriminators, DiscriminatorConfig())
+    assert count_parameters(shapes.mpd) == 41_092_165 + 13_605
+    assert count_parameters(shapes.msd) == 29_610_627 + 8_194
+    vectors = eqx.filter_eval_shape(lambda d: d.msd.vectors(key=jax.random.key(0)), shapes)
+    assert sum(leaf.size for leaf in jax.tree.leaves(vectors)) == 18_536
+
+
+@pytest.fixture(scope="module")
+def judged():
+    case = golden.case("hifigan/discriminators")
+    discriminators = shapes_of(Discriminators, DiscriminatorConfig())
+    mpd = load_state(discriminators.mpd, case.state_dict("mpd"))
+    state, vectors = _split_vectors(case.state_dict("msd"))
+    msd = load_state(discriminators.msd, state)
+    skeleton = eqx.filter_eval_shape(lambda msd: msd.vectors(key=jax.random.key(0)), msd)
+    return case, mpd, msd, load_state(skeleton, vectors)
+
+
+def _split_vectors(state):
+    is_vector = lambda name: name.startswith("discriminators.0.") and name.endswith(("weight_u", "weight_v"))  # noqa: E731
+    return {n: a for n, a in state.items() if not is_vector(n)}, {n: a for n, a in state.items() if is_vector(n)}
+
+
+def judge(mpd, msd, vectors, audio):
+    both = lambda mpd, msd, x, sigmas: mpd(x) + msd(x, sigmas)  # noqa: E731
+    return eqx.filter_jit(jax.vmap(both, in_axes=(None, None, 0, None)))(mpd, msd, audio, msd.sigmas(vectors))
+
+
+def test_discriminators_equal_the_release(judged):
+    case, mpd, msd, vectors = judged
+    for side in ("real", "fake"):
+        judgements = judge(mpd, msd, vectors, case[side])
+        for i, judgement in enumerate(judgements):
+            stack = f"mpd_{i}" if i < 5 else f"msd_{i - 5}"
+            assert largest_error(judgement.score, case[f"{stack}_score_{side}"]) < 1e-5
+            for layer, feature in enumerate(judgement.features):
+                digest = case[f"{stack}_fmap_{layer}_{side}_digest"]
+                assert largest_error(golden.digest(np.asarray(feature)), digest) < 1e-5
+
+
+def test_zero_padded_periods_do_not_equal_the_release(judged, monkeypatch):
+    case, mpd, msd, vectors = judged
+    pad = jnp.pad
+    monkeypatch.setattr(jnp, "pad", lambda x, widths, mode="constant": pad(x, widths))
+    score = judge(mpd, msd, vectors, case["real"])[1].score
+    assert largest_error(score, case["mpd_1_score_real"]) > 1e-4
+
+
+def test_unpadded_pooling_does_not_equal_the_release(judged, monkeypatch):
+    from jaxvoice.models.hifigan import discriminators as module
+
+    case, mpd, msd, vectors = judged
+    pool = module.average_pool1d
+    # Dividing by the samples inside the signal instead of by the window.
+    count = lambda x, **o: pool(x, **o) / pool(jnp.ones_like(x), **o)  # noqa: E731
+    monkeypatch.setattr(module, "average_pool1d", count)
+    score = judge(mpd, msd, vectors, case["real"])[6].score
+    assert largest_error(score, case["msd_1_score_real"]) > 1e-4
+
+
+def test_swapped_weights_do_not_equal_the_release(judged):
+    case, mpd, msd, vectors = judged
+    broken = eqx.tree_at(lambda m: m.discriminators[0].convs[4].weight_v, mpd, replace_fn=lambda v: v.swapaxes(0, 1))
+    score = judge(broken, msd, vectors, case["real"])[0].score
+    assert largest_error(score, case["mpd_0_score_real"]) > 1e-3
+
+
+@pytest.mark.parametrize("config", [SMALL, dataclasses.replace(SMALL, resblock="2"), PRESETS["v3"].generator])
+def test_receptive_field_is_exact(config, key):
+    """The samples of one frame depend on exactly the frames that the config says (seen from the gradient)."""
+    generator = Generator(dataclasses.replace(config, upsample_initial_channel=16), key=key)
+    left, right = config.receptive_field
+    frames, hop = left + right + 7, config.hop_length
+    middle = left + 3
+    mel = jax.random.normal(key, (config.num_mels, frames))
+    of_frame = lambda mel: jnp.sum(generator(mel)[0, middle * hop : (middle + 1) * hop] * jnp.arange(1.0, hop + 1))  # noqa: E731
+    seen = np.flatnonzero(np.abs(jax.jit(jax.grad(of_frame))(mel)).sum(0))
+    assert (seen[0], seen[-1]) == (middle - left, middle + right)
+
+
+def test_padding_never_changes_a_valid_sample(key):
+    generator = Generator(SMALL, key=key)
+    mel = jax.random.normal(key, (8, 9))
+    padded = jnp.pad(mel, ((0, 0), (0, 20)), constant_values=7.0)
+    np.testing.assert_allclose(generator(padded, length=9)[:, : 9 * 8], generator(mel), atol=1e-6)
+    assert np.abs(generator(padded)[:, : 9 * 8] - generator(mel)).max() > 1e-4
+
+
+def test_no_two_weights_start_equal(key):
+    arrays = [a for name, a in named_arrays(Generator(SMALL, key=key)).items() if name.endswith("weight_v")]
+    firsts = [float(a.ravel()[0]) for a in arrays]
+    assert len(set(firsts)) == len(firsts)
+
+
+def test_wrong_mel_is_refused(key):
+    generator = Generator(SMALL, key=key)
+    for shape in [(7, 4), (8, 0), (1, 8, 4)]:
+        with pytest.raises(ShapeError, match=r"\(8, frames\)"):
+            generator(jnp.zeros(shape))
+    with pytest.raises(ShapeError, match="takes no condition"):
+        generator(jnp.zeros((8, 4)), jnp.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: HiFiGANConfig(GeneratorConfig(upsample_rates=(8, 8, 2), upsample_kernel_sizes=(16, 16, 4))),
+            "multiply to 128.*hop_length is 256.*128",
+        ),
+        (lambda: GeneratorConfig(upsample_kernel_sizes=(16, 15, 4, 4)), "15 for the rate 8.*Use 16"),
+        (lambda: GeneratorConfig(upsample_rates=(8, 8)), "same number of stages"),
+        (lambda: GeneratorConfig(resblock_kernel_sizes=(3, 4, 5)), "must be odd"),
+        (lambda: GeneratorConfig(upsample_initial_channel=100), "multiple of 16"),
+        (lambda: GeneratorConfig(cond_in_each_stage=True), "cond_channels > 0"),
+        (lambda: GeneratorConfig(resblock_dilation_sizes=((1, 3, 5),)), "one tuple of dilations each"),
+        (lambda: HiFiGANConfig(segment_size=8000), "multiple of the hop length.*use 7936"),
+        (lambda: HiFiGANConfig(GeneratorConfig(num_mels=100)), r"num_mels \(100\) and mel.num_mels \(80\)"),
+        (lambda: DiscriminatorConfig(periods=(2, 2)), "must be different"),
+        (lambda: preset("v4"), "'v4'.*v1, v2, v3"),
+    ],
+)
+def test_contradicting_configs_are_refused(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()

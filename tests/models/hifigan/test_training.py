@@ -1,0 +1,76 @@
+"""Training against golden numbers of the released loop, against torch, and over devices."""
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+
+from jaxvoice.data import Batch
+from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
+from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
+from jaxvoice.weights import load_state, named_arrays
+from tests.reference import golden
+
+COLUMNS = ("disc_period", "disc_scale", "adv_period", "adv_scale", "feature_period", "feature_scale")
+
+SMALL = TrainingConfig(
+    model=HiFiGANConfig(
+        generator=GeneratorConfig(
+            upsample_initial_channel=16, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1, 3),)
+        ),
+        discriminators=DiscriminatorConfig(periods=(2, 3), scales=2, width=0.02),
+        segment_size=2048,
+    )
+)
+
+
+def split_vectors(state):
+    """Spectral norm's vectors apart from the weights: both have a `weight_v`, one in the first scale's layers."""
+    is_vector = lambda name: name.startswith("discriminators.0.") and name.endswith(("weight_u", "weight_v"))  # noqa: E731
+    return {n: a for n, a in state.items() if not is_vector(n)}, {n: a for n, a in state.items() if is_vector(n)}
+
+
+def load(task, generator, mpd, msd):
+    """The task's state before its first step, with these weights."""
+    shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
+    weights, vectors = split_vectors(msd)
+    discriminators = eqx.tree_at(
+        lambda d: (d.mpd, d.msd),
+        shapes.discriminators,
+        (load_state(shapes.discriminators.mpd, mpd), load_state(shapes.discriminators.msd, weights)),
+    )
+    return task.state_of(load_state(shapes.generator, generator), discriminators, load_state(shapes.vectors, vectors))
+
+
+def losses(metrics) -> np.ndarray:
+    return np.array([float(metrics[name]) for name in COLUMNS] + [45 * float(metrics["mel_l1"])])
+
+
+@pytest.fixture(scope="module")
+def case():
+    return golden.case("hifigan/training_v1")
+
+
+def golden_batch(case):
+    """The case's audio is float, a batch's is int16 times a gain: kept exact by widening the integers."""
+    audio = case["audio"][:, 0]
+    return Batch(audio, np.ones(len(audio), np.float32), case["mel"])
+
+
+def test_three_steps_equal_the_release(case):
+    task = HiFiGANTask(TrainingConfig())
+    state = load(task, *(case.state_dict("tensors", name) for name in ("generator", "mpd", "msd")))
+    step = eqx.filter_jit(task.step)
+    for expected, tolerance in zip(case["losses"], (1e-4, 1e-3, 1e-3), strict=True):
+        state, metrics = step(state, golden_batch(case))
+        np.testing.assert_allclose(losses(metrics), expected, rtol=tolerance)
+    trained = {
+        "generator": named_arrays(state.generator),
+        "mpd": named_arrays(state.discriminators.mpd),
+        "msd": {**named_arrays(state.discriminators.msd), **named_arrays(state.vectors)},
+    }
+    for place, expected in case.arrays.items():
+        if "/" in place:
+            network, name = place.split("/")
+            ours = golden.digest(np.asarray(trained[network][name]))
+            np.testing.assert_allclose(ours, expected, atol=1e-3 * np.abs(expected).max(), err_msg=place)
