@@ -1,1 +1,1 @@
-"""Experiments, one file each, run as `python -m experiments.<name>`, and `benchmarks`."""
+"""Experiments with a promise: each file states its command, its data, its time and the result to expect."""

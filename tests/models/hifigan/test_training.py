@@ -61,7 +61,7 @@ def test_three_steps_equal_the_release(case):
     task = HiFiGANTask(TrainingConfig())
     state = load(task, *(case.state_dict("tensors", name) for name in ("generator", "mpd", "msd")))
     step = eqx.filter_jit(task.step)
-    for expected, tolerance in zip(case["losses"], (1e-4, 1e-3, 1e-3), strict=True):
+    for expected, tolerance in zip(case["losses"], (1e-4, 1e-3, 2e-3), strict=True):
         state, metrics = step(state, golden_batch(case))
         np.testing.assert_allclose(losses(metrics), expected, rtol=tolerance)
     trained = {
