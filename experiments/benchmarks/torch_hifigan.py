@@ -164,13 +164,18 @@ Judgement = tuple[Float[Tensor, "batch positions"], list[Tensor]]
 """Scores of one discriminator, and its feature maps from the first layer to the scores."""
 
 
+def _widths(released: Sequence[int], width: float) -> list[int]:
+    """Channels from the waveform's one on, `width` times the released ones, in multiples of the 16 groups."""
+    return [released[0], *(max(16, round(channels * width / 16) * 16) for channels in released[1:])]
+
+
 class PeriodDiscriminator(nn.Module):
     """Sees every `period`-th sample in a row; paper section 2.3."""
 
-    def __init__(self, period: int) -> None:
+    def __init__(self, period: int, *, width: float = 1.0) -> None:
         super().__init__()
         self.period = period
-        widths, strides = (1, 32, 128, 512, 1024, 1024), (3, 3, 3, 3, 1)
+        widths, strides = _widths((1, 32, 128, 512, 1024, 1024), width), (3, 3, 3, 3, 1)
         self.convs = nn.ModuleList(
             weight_norm(nn.Conv2d(narrow, wide, (5, 1), (stride, 1), padding=(2, 0)))
             for narrow, wide, stride in zip(widths, widths[1:], strides, strict=False)
@@ -186,10 +191,10 @@ class PeriodDiscriminator(nn.Module):
 class ScaleDiscriminator(nn.Module):
     """Strided grouped convolutions over the waveform; paper section 2.3."""
 
-    def __init__(self, *, spectral: bool) -> None:
+    def __init__(self, *, spectral: bool, width: float = 1.0) -> None:
         super().__init__()
         norm = nn.utils.spectral_norm if spectral else weight_norm
-        widths = (1, 128, 128, 256, 512, 1024, 1024, 1024)
+        widths = _widths((1, 128, 128, 256, 512, 1024, 1024, 1024), width)
         kernels, strides, groups = (15, 41, 41, 41, 41, 41, 5), (1, 2, 2, 4, 4, 1, 1), (1, 4, 16, 16, 16, 16, 1)
         self.convs = nn.ModuleList(
             norm(nn.Conv1d(narrow, wide, kernel, stride, groups=group, padding=kernel // 2))
@@ -211,22 +216,27 @@ def _judge(convs: nn.ModuleList, last: nn.Module, x: Tensor) -> Judgement:
 
 
 class MultiPeriodDiscriminator(nn.Module):
-    """The five period discriminators."""
+    """The five period discriminators; `width` scales their channels."""
 
-    def __init__(self, periods: Sequence[int] = PERIODS) -> None:
+    def __init__(self, periods: Sequence[int] = PERIODS, *, width: float = 1.0) -> None:
         super().__init__()
-        self.discriminators = nn.ModuleList(PeriodDiscriminator(period) for period in periods)
+        self.discriminators = nn.ModuleList(PeriodDiscriminator(period, width=width) for period in periods)
 
     def forward(self, audio: Float[Tensor, "batch 1 samples"]) -> list[Judgement]:
         return [discriminator(audio) for discriminator in self.discriminators]
 
 
 class MultiScaleDiscriminator(nn.Module):
-    """Three scale discriminators, each at half the rate of the one before; the first is spectrally normalised."""
+    """Three scale discriminators, each at half the rate of the one before; the first is spectrally normalised.
 
-    def __init__(self) -> None:
+    `width` scales their channels.
+    """
+
+    def __init__(self, scales: int = 3, *, width: float = 1.0) -> None:
         super().__init__()
-        self.discriminators = nn.ModuleList(ScaleDiscriminator(spectral=scale == 0) for scale in range(3))
+        self.discriminators = nn.ModuleList(
+            ScaleDiscriminator(spectral=scale == 0, width=width) for scale in range(scales)
+        )
 
     def forward(self, audio: Float[Tensor, "batch 1 samples"]) -> list[Judgement]:
         judgements = []
