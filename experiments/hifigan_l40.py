@@ -6,10 +6,11 @@ On a GPU or TPU it trains HiFi-GAN V1 (`--preset` for others) in bfloat16 for at
 HiFi-GAN against small discriminators, for at most five minutes altogether. Without `--data` it makes a few minutes of
 English speech with espeak-ng (extra `demo`) and trains on that. The same command goes on with a run that was stopped.
 
-What to expect, measured, is in docs/results.md. An hour on an L40 has not been measured.
+What to expect: on two shared CPU cores, 236 steps in 4.2 minutes and a validation mel L1 of 0.79 on the demo corpus:
+the mel shows phrases and vowels, but no harmonics yet. An hour on an L40 has not been measured. All measurements are in
+docs/results.md.
 """
 
-import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -20,16 +21,15 @@ from typing import Annotated, Literal
 import jax
 import tyro
 
-from jaxvoice.data import Corpus, find_corpus, load_store, Loader, make_demo_corpus, preflight, split
+from jaxvoice.data import Corpus, Loader, find_corpus, load_store, make_demo_corpus, preflight, split
 from jaxvoice.errors import CheckpointError, JaxvoiceError
 from jaxvoice.models.hifigan import DiscriminatorConfig, Generator, GeneratorConfig, HiFiGANConfig, preset
 from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig
 from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.training.compilation_cache import enable_compilation_cache
-from jaxvoice.training.loop import fit, LoopConfig, Result
+from jaxvoice.training.loop import LoopConfig, Result, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
-
 
 CPU_MODEL = HiFiGANConfig(
     generator=GeneratorConfig(
@@ -190,11 +190,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         experiment = parse(argv)
         enable_compilation_cache()
-        if jax.default_backend() == "cpu" and experiment.loop.minutes is not None:
-            # What came before the loop counts too.
-            spent = (time.monotonic() - start) / 60
-            loop = dataclasses.replace(experiment.loop, minutes=max(0.1, experiment.loop.minutes - spent))
-            experiment = dataclasses.replace(experiment, loop=loop)
         result = run(experiment)
     except JaxvoiceError as failure:
         if "--debug" in argv:
