@@ -70,10 +70,10 @@ def jaxvoice_call(preset: str, mel: Mel, weights: dict[str, Any] | None) -> Call
     """Compiled jaxvoice inference on `mel`, with the given weights or, for memory, its own initial ones."""
     import equinox as eqx
     import jax
-    from jaxvoice.weights.names import load_state
 
     from jaxvoice import nn
     from jaxvoice.models.hifigan import PRESETS, Generator
+    from jaxvoice.weights.names import load_state
 
     generator = Generator(PRESETS[preset].generator, key=jax.random.key(0))
     if weights is not None:

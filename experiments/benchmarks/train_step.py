@@ -21,6 +21,7 @@ from experiments.benchmarks import common
 
 Engine = Literal["jaxvoice", "torch", "torch thrifty"]
 ENGINES: tuple[Engine, ...] = ("jaxvoice", "torch", "torch thrifty")
+LOSSES = ("disc_period", "disc_scale", "adv_period", "adv_scale", "feature_period", "feature_scale")
 Audio = Int16[np.ndarray, "batch segment"]
 Step = Callable[[], dict[str, float]]
 """One training step; returns its losses by the names of `torch_training.Trainer`, once they are computed."""
@@ -94,29 +95,30 @@ def torch_step(options: Options, *, thrifty: bool) -> Step:
     return step
 
 
-def with_weights(state: Any, weights: dict[str, Any]) -> Any:
-    """A jaxvoice training state with the networks' arrays, by the names of the released checkpoints, put in."""
+def state_with(task: Any, weights: dict[str, Any]) -> Any:
+    """The state of a jaxvoice task before its first step, with the networks' arrays by their released names."""
     import equinox as eqx
-    from jaxvoice.weights.names import load_state
+    import jax
 
-    names = ("generator", "mpd", "msd")
-    loaded = tuple(load_state(getattr(state, name), weights[name]) for name in names)
-    return eqx.tree_at(lambda state: tuple(getattr(state, name) for name in names), state, loaded)
+    from jaxvoice.models.hifigan.weights import load_discriminators
+    from jaxvoice.weights import load_state
+
+    shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
+    judges = load_discriminators(task.config.model.discriminators, weights["mpd"], weights["msd"])
+    return task.state_of(load_state(shapes.generator, weights["generator"]), *judges)
 
 
 def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Step, float]:
     """Training step in jaxvoice, with the given weights or its own initial ones, and the seconds its compiling took."""
     import equinox as eqx
     import jax
-    from jaxvoice.models.hifigan.training import HiFiGANTask
 
     from jaxvoice.data import Batch
     from jaxvoice.models.hifigan import PRESETS
+    from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
 
-    task = HiFiGANTask(PRESETS[options.preset])
-    state = task.init(key=jax.random.key(0))
-    if weights is not None:
-        state = with_weights(state, weights)
+    task = HiFiGANTask(TrainingConfig(PRESETS[options.preset], precision=options.precision))
+    state = task.init(key=jax.random.key(0)) if weights is None else state_with(task, weights)
     samples = noise(options.batch, options.segment)
     batch = Batch(samples, np.full(options.batch, 1 / 32768, np.float32))
     arrays, static = eqx.partition(state, eqx.is_array)
@@ -133,7 +135,8 @@ def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Ste
         nonlocal arrays
         arrays, metrics = program(arrays, batch)
         jax.block_until_ready(arrays)
-        return {name: float(value) for name, value in metrics.items()}
+        losses = {name: float(metrics[name]) for name in LOSSES}
+        return losses | {"mel_times_45": task.config.loss_weights.mel * float(metrics["mel_l1"])}
 
     return step, seconds
 

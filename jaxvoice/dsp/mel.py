@@ -34,19 +34,33 @@ class MelConfig:
     """
 
     sample_rate: int = 22050
+    """Sample rate in Hz."""
     n_fft: int = 1024
+    """Length of the Fourier transform in samples; even."""
     hop_length: int = 256
+    """Distance of frames in samples."""
     win_length: int = 1024
+    """Length of the window in samples."""
     num_mels: int = 80
+    """Number of mel bands."""
     fmin: float = 0.0
+    """Lowest frequency of the filterbank in Hz."""
     fmax: float | None = 8000.0
+    """Highest frequency of the filterbank in Hz; None is Nyquist."""
     mel_scale: Literal["slaney", "htk"] = "slaney"
+    """Mel scale of the filterbank."""
     mel_norm: Literal["slaney", "none"] = "slaney"
+    """Scaling of the filters: slaney gives all the same area, none the same height."""
     power: float = 1.0
+    """Exponent of the magnitude: 1 is amplitude, 2 is power."""
     magnitude_floor: float = 1e-9
+    """Added to the squared magnitude."""
     log_floor: float = 1e-5
+    """Smallest value whose logarithm is taken."""
     log: Literal["ln", "log10"] = "ln"
+    """Logarithm: natural or base 10."""
     center: bool = False
+    """Pad half a transform at both ends instead of half of what it exceeds the hop by."""
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "hop_length", "win_length", "num_mels"):

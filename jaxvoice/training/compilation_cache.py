@@ -2,23 +2,12 @@
 
 import os
 import stat
-import sys
 from pathlib import Path
 
 import jax
 
+from jaxvoice.data.folders import cache_folder
 from jaxvoice.errors import ConfigError
-
-
-def user_cache_folder() -> Path:
-    """Where jaxvoice may keep what can be made again: `$JAXVOICE_CACHE`, or the platform's cache folder of the user."""
-    if given := os.environ.get("JAXVOICE_CACHE"):
-        return Path(given).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "jaxvoice" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "jaxvoice"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxvoice"
 
 
 def enable_compilation_cache(folder: Path | None = None) -> Path:
@@ -28,7 +17,7 @@ def enable_compilation_cache(folder: Path | None = None) -> Path:
 
     **Raises:** `ConfigError` when it cannot be made, belongs to someone else, or cannot be made private.
     """
-    folder = user_cache_folder() / "xla" if folder is None else folder
+    folder = cache_folder("xla") if folder is None else folder
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.name == "posix":

@@ -38,16 +38,27 @@ class LoopConfig:
     """
 
     steps: int = 2_500_000
+    """Steps over all sessions of the run."""
     minutes: float | None = None
+    """Wall time of this session in minutes; None sets no limit."""
     resume: Resume = "auto"
+    """auto: go on with a run if there is one; must: only go on; never: only begin."""
     validate_every: int = 1000
+    """Steps between validations; 0 validates only at the end."""
     checkpoint_every: int = 5000
+    """Steps between checkpoints."""
     log_every: int = 50
+    """Steps between lines of the log."""
     keep_last: int = 3
+    """Checkpoints to keep besides the best."""
     best_metric: str = "mel_l1"
+    """Validation metric whose smallest value marks the best checkpoint."""
     max_skipped_in_a_row: int = 20
+    """Steps with losses or gradients that are not finite, in a row, before training gives up."""
     seed: int = 1234
+    """Seed of the weights and of the crops."""
     tensorboard: bool = True
+    """Write TensorBoard events too."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "checkpoint_every", "log_every", "keep_last", "max_skipped_in_a_row"):

@@ -23,15 +23,25 @@ class OptimizerConfig:
     """
 
     learning_rate: float = 2e-4
+    """Learning rate after the warm-up, before any decay."""
     b1: float = 0.8
+    """Decay per step of AdamW's mean of gradients."""
     b2: float = 0.99
+    """Decay per step of AdamW's mean of squared gradients."""
     eps: float = 1e-8
+    """What AdamW adds to the root of the mean of squared gradients."""
     weight_decay: float = 0.01
+    """Decoupled weight decay, times the learning rate; 0 turns it off."""
     schedule: Literal["exponential", "constant"] = "exponential"
+    """Learning rate over the steps: decaying, or constant."""
     decay: float = 0.999
+    """Factor of the learning rate after every `decay_steps`."""
     decay_steps: int | None = None
+    """Steps between decays; None means one epoch."""
     warmup_steps: int = 0
+    """Steps in which the learning rate rises from 0; 0 means no warm-up."""
     clip_norm: float | None = None
+    """Largest global norm of the gradient; None clips nothing."""
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0 or self.eps <= 0:

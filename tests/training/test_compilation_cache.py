@@ -1,12 +1,11 @@
 import os
 import stat
-import sys
 
 import jax
 import pytest
 
 from jaxvoice.errors import ConfigError
-from jaxvoice.training.compilation_cache import enable_compilation_cache, user_cache_folder
+from jaxvoice.training.compilation_cache import enable_compilation_cache
 
 
 @pytest.fixture(autouse=True)
@@ -42,18 +41,3 @@ def test_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file.*JAXVOICE_CACHE"):
         enable_compilation_cache(tmp_path / "file" / "xla")
-
-
-@pytest.mark.parametrize(
-    ("platform", "variable", "ending"),
-    [
-        ("linux", "XDG_CACHE_HOME", "base/jaxvoice"),
-        ("win32", "LOCALAPPDATA", "base/jaxvoice/Cache"),
-        ("darwin", "UNUSED", "Library/Caches/jaxvoice"),
-    ],
-)
-def test_every_platform_has_its_place(tmp_path, monkeypatch, platform, variable, ending):
-    monkeypatch.delenv("JAXVOICE_CACHE", raising=False)
-    monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setenv(variable, str(tmp_path / "base"))
-    assert user_cache_folder().as_posix().endswith(ending)

@@ -20,17 +20,29 @@ class GeneratorConfig:
     """
 
     num_mels: int = 80
+    """Bands of the mel spectrogram."""
     resblock: Literal["1", "2"] = "1"
+    """Residual block: 1 as in V1 and V2, 2 as in V3."""
     upsample_rates: tuple[int, ...] = (8, 8, 2, 2)
+    """Factor of each upsampling; their product is the hop length in samples."""
     upsample_kernel_sizes: tuple[int, ...] = (16, 16, 4, 4)
+    """Kernel of each upsampling in samples of its output, usually twice its factor."""
     upsample_initial_channel: int = 512
+    """Channels before the first upsampling; each halves them."""
     resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11)
+    """Kernels of the parallel residual blocks after each upsampling, in samples; odd."""
     resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    """Dilations in each of the parallel residual blocks, in samples."""
     cond_channels: int = 0
+    """Size of the conditioning vector; 0 for none."""
     cond_in_each_stage: bool = False
+    """Add the conditioning vector after every upsampling, not only after the first layer."""
     conv_pre_weight_norm: bool = True
+    """Weight norm on the first convolution."""
     conv_post_weight_norm: bool = True
+    """Weight norm on the last convolution."""
     conv_post_bias: bool = True
+    """Bias in the last convolution."""
 
     def __post_init__(self) -> None:
         rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
@@ -94,8 +106,11 @@ class DiscriminatorConfig:
     """
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    """Periods of the period discriminators, in samples."""
     scales: int = 3
+    """Number of scale discriminators, each at half the rate of the one before."""
     width: float = 1.0
+    """Channels as a multiple of the release's."""
 
     def __post_init__(self) -> None:
         if len(set(self.periods)) != len(self.periods) or not self.periods or min(self.periods) < 1:
@@ -123,9 +138,13 @@ class HiFiGANConfig:
     """
 
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    """The network that makes audio."""
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    """The networks that judge it in training."""
     mel: MelConfig = field(default_factory=MelConfig)
+    """The mel spectrograms that the generator reads."""
     segment_size: int = 8192
+    """Length of a training crop in samples."""
 
     def __post_init__(self) -> None:
         hop, generator = self.mel.hop_length, self.generator

@@ -78,7 +78,7 @@ class ScaleDiscriminator(eqx.Module):
     `MultiScaleDiscriminator`. jik876/hifi-gan `models.py:DiscriminatorS`.
     """
 
-    convs: list[Conv1d] | list[SpectralConv1d]
+    convs: list[Conv1d | SpectralConv1d]
     conv_post: Conv1d | SpectralConv1d
 
     def __init__(self, config: DiscriminatorConfig, *, spectral: bool, key: PRNGKeyArray):
@@ -98,7 +98,7 @@ class ScaleDiscriminator(eqx.Module):
         self.conv_post = conv(channels[-1], 1, 3, 1, 1, 1, keys[7])
 
     @property
-    def layers(self) -> list[Conv1d] | list[SpectralConv1d]:
+    def layers(self) -> list[Conv1d | SpectralConv1d]:
         """All convolutions in order."""
         return [*self.convs, self.conv_post]
 

@@ -89,7 +89,7 @@ class Generator(eqx.Module):
 
     conv_pre: Conv1d
     ups: list[ConvTranspose1d]
-    resblocks: list[ResBlock1] | list[ResBlock2]
+    resblocks: list[ResBlock1 | ResBlock2]
     conv_post: Conv1d
     cond_layer: Conv1d | None
     conds: list[Conv1d] | None
@@ -181,12 +181,12 @@ class Generator(eqx.Module):
         frames, rate, kernels = mel.shape[-2], 1, len(self.config.resblock_kernel_sizes)
         mask = _valid(frames, length)
         x = self.conv_pre.time_major(mel if mask is None else jnp.where(mask, mel, jnp.zeros((), mel.dtype)))
-        if self.cond_layer is not None:
+        if self.cond_layer is not None and cond is not None:
             x = x + self.cond_layer.time_major(cond)
         for i, up in enumerate(self.ups):
             with jax.named_scope(f"ups.{i}"):
                 x = up.time_major(_leaky_relu(x, _SLOPE, mask))
-            if self.conds is not None:
+            if self.conds is not None and cond is not None:
                 x = x + self.conds[i].time_major(cond)
             rate *= up.stride
             mask = None if length is None else _valid(frames * rate, length * rate)
@@ -200,4 +200,7 @@ class Generator(eqx.Module):
 
 
 def _valid(time: int, length: Int[Array, "*batch"] | None) -> Mask:
-    return None if length is None else (jnp.arange(time) < length[..., None])[..., None]
+    if length is None:
+        return None
+    places = jnp.arange(time).reshape(*(1 for _ in length.shape), time)
+    return (places < length[..., None])[..., None]

@@ -34,8 +34,11 @@ class LossWeights:
     """Weights of the generator's losses (arXiv 2010.05646, section 2.3; the release writes the 2 into its loss)."""
 
     adversarial: float = 1.0
+    """Weight of the adversarial loss."""
     feature: float = 2.0
+    """Weight of the feature-matching loss."""
     mel: float = 45.0
+    """Weight of the L1 distance of log-mel spectrograms."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,17 @@ class TrainingConfig:
     """
 
     model: HiFiGANConfig = field(default_factory=HiFiGANConfig)
+    """What is trained."""
     generator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """How the generator's weights are updated."""
     discriminator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """How the discriminators' weights are updated."""
     loss_weights: LossWeights = field(default_factory=LossWeights)
+    """Weights of the generator's losses."""
     precision: Precision = "float32"
+    """What the networks compute in; parameters, mels and losses stay float32."""
     ema_decay: float | None = None
+    """Decay per step of the moving average of the generator's weights; None keeps no average."""
 
     def __post_init__(self) -> None:
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
@@ -121,7 +130,7 @@ class HiFiGANTask:
         config, model = self.config, self.config.model
         audio = batch.audio.astype(jnp.float32) * batch.gain[:, None]
         frames_of = jax.vmap(log_mel, in_axes=(0, None))
-        mel = frames_of(audio, model.mel) if batch.mel is None else batch.mel
+        mel = frames_of(audio, model.mel) if batch.mel is None else jnp.asarray(batch.mel)
         target_mel = frames_of(audio, model.mel.full_band())
 
         def generate(generator: Generator) -> Float[Array, "batch samples"]:

@@ -37,7 +37,7 @@ class Validation:
         errors, samples = [], []
         for name, inputs, target in self._utterances:
             frames = inputs.shape[1]
-            padded = np.pad(inputs, ((0, 0), (0, -frames % _BUCKET)))
+            padded = jnp.asarray(np.pad(inputs, ((0, 0), (0, -frames % _BUCKET))))
             audio, mel = _copy(generator, padded, jnp.asarray(frames), self.mel)
             mel = np.asarray(mel)[:, :frames]
             errors.append(float(np.abs(mel - target).mean()))

@@ -19,6 +19,7 @@ from jaxvoice.models.hifigan import (
     generator as generator_module,
     preset,
 )
+from jaxvoice.models.hifigan.weights import load_discriminators
 from jaxvoice.nn import fold_weight_norm
 from jaxvoice.weights import count_parameters, load_state, named_arrays
 from tests.reference import golden
@@ -171,17 +172,8 @@ def test_discriminator_parameter_counts():
 @pytest.fixture(scope="module")
 def judged():
     case = golden.case("hifigan/discriminators")
-    discriminators = shapes_of(Discriminators, DiscriminatorConfig())
-    mpd = load_state(discriminators.mpd, case.state_dict("mpd"))
-    state, vectors = _split_vectors(case.state_dict("msd"))
-    msd = load_state(discriminators.msd, state)
-    skeleton = eqx.filter_eval_shape(lambda msd: msd.vectors(key=jax.random.key(0)), msd)
-    return case, mpd, msd, load_state(skeleton, vectors)
-
-
-def _split_vectors(state):
-    is_vector = lambda name: name.startswith("discriminators.0.") and name.endswith(("weight_u", "weight_v"))  # noqa: E731
-    return {n: a for n, a in state.items() if not is_vector(n)}, {n: a for n, a in state.items() if is_vector(n)}
+    discriminators, vectors = load_discriminators(DiscriminatorConfig(), case.state_dict("mpd"), case.state_dict("msd"))
+    return case, discriminators.mpd, discriminators.msd, vectors
 
 
 def judge(mpd, msd, vectors, audio):
@@ -247,6 +239,18 @@ def test_padding_never_changes_a_valid_sample(key):
     padded = jnp.pad(mel, ((0, 0), (0, 20)), constant_values=7.0)
     np.testing.assert_allclose(generator(padded, length=9)[:, : 9 * 8], generator(mel), atol=1e-6)
     assert np.abs(generator(padded)[:, : 9 * 8] - generator(mel)).max() > 1e-4
+
+
+def test_batch_of_padded_lengths_equals_single_utterances(key):
+    config = dataclasses.replace(SMALL, cond_channels=3, cond_in_each_stage=True)
+    generator = Generator(config, key=key)
+    mel, cond = jax.random.normal(key, (2, 9, 8)), jax.random.normal(key, (2, 3))
+    lengths = jnp.asarray([9, 4])
+    together = generator.time_major(mel, cond, lengths)
+    assert together.shape == (2, 72, 1)
+    for i, length in enumerate([9, 4]):
+        alone = generator(mel[i, :length].T, cond[i])[0]
+        np.testing.assert_allclose(together[i, : length * 8, 0], alone, atol=1e-6)
 
 
 def test_no_two_weights_start_equal(key):

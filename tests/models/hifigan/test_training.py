@@ -8,6 +8,7 @@ import pytest
 from jaxvoice.data import Batch
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
+from jaxvoice.models.hifigan.weights import load_discriminators
 from jaxvoice.weights import load_state, named_arrays
 from tests.reference import golden
 
@@ -24,22 +25,11 @@ SMALL = TrainingConfig(
 )
 
 
-def split_vectors(state):
-    """Spectral norm's vectors apart from the weights: both have a `weight_v`, one in the first scale's layers."""
-    is_vector = lambda name: name.startswith("discriminators.0.") and name.endswith(("weight_u", "weight_v"))  # noqa: E731
-    return {n: a for n, a in state.items() if not is_vector(n)}, {n: a for n, a in state.items() if is_vector(n)}
-
-
 def load(task, generator, mpd, msd):
     """The task's state before its first step, with these weights."""
     shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
-    weights, vectors = split_vectors(msd)
-    discriminators = eqx.tree_at(
-        lambda d: (d.mpd, d.msd),
-        shapes.discriminators,
-        (load_state(shapes.discriminators.mpd, mpd), load_state(shapes.discriminators.msd, weights)),
-    )
-    return task.state_of(load_state(shapes.generator, generator), discriminators, load_state(shapes.vectors, vectors))
+    judges = load_discriminators(task.config.model.discriminators, mpd, msd)
+    return task.state_of(load_state(shapes.generator, generator), *judges)
 
 
 def losses(metrics) -> np.ndarray:
