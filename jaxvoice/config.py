@@ -51,7 +51,11 @@ def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "config")
     ]
     if missing:
         raise ConfigError(f"{where} lacks {', '.join(map(repr, missing))}; add it to build a {cls.__name__}.")
-    return cls(**{key: _typed(hints[key], value, f"{where}.{key}") for key, value in data.items()})
+    values = {key: _typed(hints[key], value, f"{where}.{key}") for key, value in data.items()}
+    try:
+        return cls(**values)
+    except ConfigError as failure:
+        raise ConfigError(f"{where}: {failure}") from failure
 
 
 def _nearest(key: str, known: Mapping[str, Any]) -> str:

@@ -33,9 +33,7 @@ def case():
 
 @pytest.mark.parametrize(("kind", "count"), [("mpd", 5), ("msd", 3)])
 def test_losses_of_the_released_scores(case, kind, count):
-    real, fake = (
-        [jnp.asarray(case[f"{kind}_{i}_score_{which}"]) for i in range(count)] for which in ("real", "fake")
-    )
+    real, fake = ([jnp.asarray(case[f"{kind}_{i}_score_{which}"]) for i in range(count)] for which in ("real", "fake"))
     expected = float(case[f"{kind}_discriminator_loss"])
     assert float(discriminator_loss(real, fake)) == pytest.approx(expected, rel=1e-5)
     assert float(generator_loss(fake)) == pytest.approx(float(case[f"{kind}_generator_loss"]), rel=1e-5)
