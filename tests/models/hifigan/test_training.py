@@ -51,6 +51,7 @@ def test_three_steps_equal_the_release(case):
     task = HiFiGANTask(TrainingConfig())
     state = load(task, *(case.state_dict("tensors", name) for name in ("generator", "mpd", "msd")))
     step = eqx.filter_jit(task.step)
+    # The third step was seen 1.5e-3 off in one loss (adv_period); why is not known yet.
     for expected, tolerance in zip(case["losses"], (1e-4, 1e-3, 2e-3), strict=True):
         state, metrics = step(state, golden_batch(case))
         np.testing.assert_allclose(losses(metrics), expected, rtol=tolerance)
