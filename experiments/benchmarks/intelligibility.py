@@ -55,7 +55,7 @@ class Recogniser:
 
     def __init__(self, settings: dict[str, Any] | None = None) -> None:
         try:
-            from pocketsphinx import Decoder
+            from pocketsphinx import Decoder  # pyright: ignore[reportMissingImports]
         except ImportError as failure:
             raise SystemExit("This benchmark needs pocketsphinx: pip install pocketsphinx.") from failure
         self._decoder = Decoder(loglevel="FATAL", samprate=RATE, **(DECODER if settings is None else settings))
