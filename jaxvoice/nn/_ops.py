@@ -2,8 +2,7 @@
 kernels.
 
 Channels come last because XLA's CPU and GPU convolutions want them there; a stack that stays in this layout from end to
-end saves two transposes a layer. Which form is fastest on a CPU was measured (docs/results.md); on other platforms XLA
-and cuDNN choose.
+end saves two transposes a layer. On platforms other than CPUs, XLA and cuDNN choose how a convolution is computed.
 """
 
 from jax import lax, numpy as jnp
