@@ -27,6 +27,7 @@ from jaxvoice.models.hifigan import DiscriminatorConfig, Generator, GeneratorCon
 from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig
 from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.training.compilation_cache import enable_compilation_cache
+from jaxvoice.training.host_memory import keep_freed_memory
 from jaxvoice.training.loop import LoopConfig, Result, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
@@ -202,4 +203,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

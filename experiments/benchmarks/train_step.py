@@ -18,6 +18,7 @@ import tyro
 from jaxtyping import Int16
 
 from experiments.benchmarks import common
+from jaxvoice.training.host_memory import keep_freed_memory
 
 Engine = Literal["jaxvoice", "torch", "torch thrifty"]
 ENGINES: tuple[Engine, ...] = ("jaxvoice", "torch", "torch thrifty")
@@ -150,6 +151,8 @@ def build(engine: Engine, options: Options, weights: dict[str, Any] | None = Non
 
 def main(options: Options) -> None:
     """Run the benchmark."""
+    # As the experiments do; both engines have it.
+    keep_freed_memory()
     threads = common.limit_threads(options.threads)
     if options.memory_of is not None:
         engine = options.memory_of

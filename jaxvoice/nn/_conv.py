@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.nn._init import torch_uniform
 from jaxvoice.nn._norm import AbstractConv, norm_over_all_but_first
-from jaxvoice.nn._ops import conv1d, conv_transpose1d
+from jaxvoice.nn._ops import conv1d, conv_transpose1d, few_positions
 
 
 def _weights(shape: tuple[int, ...], fan_in: int, weight_norm: bool, key: PRNGKeyArray):
@@ -19,6 +19,19 @@ def _weights(shape: tuple[int, ...], fan_in: int, weight_norm: bool, key: PRNGKe
 
 def _broadcast(bias: Array, y: Array) -> Array:
     return bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+def _convolve(layer: "Conv1d | Conv2d", x: Array, **options) -> Array:
+    """`layer`'s kernel, which is one-dimensional but for a trailing 1, on `(..., time, channels)`, and its bias."""
+    weight, scale = layer.factors(x.dtype)
+    weight = weight.reshape(weight.shape[:3])
+    if scale is not None and few_positions(x.shape, weight.shape, **options):
+        y = conv1d(x, weight, **options)
+        y = y * _broadcast(scale, y)
+    else:
+        kernel = layer.kernel(x.dtype)
+        y = conv1d(x, kernel.reshape(kernel.shape[:3]), **options)
+    return y if layer.bias is None else y + _broadcast(layer.bias, y)
 
 
 def _check_channels(in_channels: int, out_channels: int, groups: int) -> None:
@@ -88,10 +101,7 @@ class Conv1d(AbstractConv):
     def time_major(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
         """The same for `(..., time, channels)`: what model code calls. Computes in `x.dtype`."""
         padding = (self.padding, self.padding)
-        y = conv1d(
-            x, self.kernel(x.dtype), stride=self.stride, padding=padding, dilation=self.dilation, groups=self.groups
-        )
-        return y if self.bias is None else y + _broadcast(self.bias, y)
+        return _convolve(self, x, stride=self.stride, padding=padding, dilation=self.dilation, groups=self.groups)
 
 
 class ConvTranspose1d(AbstractConv):
@@ -211,6 +221,4 @@ class Conv2d(AbstractConv):
 
     def columns_major(self, x: Float[Array, "*width height in"]) -> Float[Array, "*width new_height out"]:
         """The same for `(..., width, height, channels)`: what model code calls."""
-        kernel = jnp.squeeze(self.kernel(x.dtype), -1)
-        y = conv1d(x, kernel, stride=self.stride, padding=(self.padding, self.padding))
-        return y if self.bias is None else y + _broadcast(self.bias, y)
+        return _convolve(self, x, stride=self.stride, padding=(self.padding, self.padding))

@@ -40,6 +40,13 @@ class AbstractConv(eqx.Module):
             kernel = self.weight
         return kernel if dtype is None else kernel.astype(dtype)
 
+    def factors(self, dtype: jnp.dtype) -> tuple[Array, Array | None]:
+        """A kernel in torch's layout and what to multiply it with, one number for each index of its first axis."""
+        if self.weight_g is not None and self.weight_v is not None:
+            scale = self.weight_g / norm_over_all_but_first(self.weight_v)
+            return self.weight_v.astype(dtype), scale.reshape(-1).astype(dtype)
+        return self.kernel(dtype), None
+
 
 def fold_weight_norm(model: Model) -> Model:
     """`model` with every weight-normed layer's `weight_g` and `weight_v` replaced by the `weight` they stand for.

@@ -5,10 +5,33 @@ Channels come last because XLA's CPU and GPU convolutions want them there; a sta
 end saves two transposes a layer. On platforms other than CPUs, XLA and cuDNN choose how a convolution is computed.
 """
 
+import math
+
+import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxvoice.nn._columns import column_conv
 from jaxvoice.nn._grouped import grouped_conv
+
+
+def few_positions(
+    x_shape: tuple[int, ...],
+    kernel_shape: tuple[int, int, int],
+    *,
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    dilation: int = 1,
+    groups: int = 1,
+) -> bool:
+    """Whether `conv1d` would be one matrix product: on a CPU, for fewer positions in the output than channels.
+
+    A weight norm is then better applied to the output, which is smaller than the kernel.
+    """
+    out, _, taps = kernel_shape
+    frames = (x_shape[-2] + sum(padding) - dilation * (taps - 1) - 1) // stride + 1
+    positions = math.prod(x_shape[:-2]) * frames
+    return groups == 1 and 0 < positions <= out and jax.default_backend() == "cpu"
 
 
 def conv1d(
@@ -22,7 +45,11 @@ def conv1d(
 ) -> Float[Array, "*batch new_time out"]:
     """Torch's `conv1d`: cross-correlate `x`, padded with zeros by `padding` on the left and right, with `kernel`."""
     batch, (time, channels), taps = x.shape[:-2], x.shape[-2:], kernel.shape[-1]
+    few = few_positions(x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups)
     x = x.reshape(-1, time, channels)
+    if few:
+        y = column_conv(x, kernel, stride, padding, dilation)
+        return y.reshape(*batch, *y.shape[1:])
     if sum(padding) > dilation * (taps - 1):
         # Padding first keeps the weight gradient off XLA's naive CPU loop, where an output longer than its input ends.
         x, padding = jnp.pad(x, ((0, 0), padding, (0, 0))), (0, 0)

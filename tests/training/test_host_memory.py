@@ -1,0 +1,39 @@
+"""Memory that a process frees stays with it."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("resource", reason="page faults are counted on Unix alone")
+
+PROGRAM = """
+import resource, sys
+import numpy as np
+from jaxvoice.training.host_memory import keep_freed_memory
+
+kept = sys.argv[1] == "keep" and keep_freed_memory()
+
+def touch():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.full(2**25, 1.0)  # 256 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+touch()
+print(int(kept), touch())
+"""
+
+
+def faults(argument: str) -> tuple[int, int]:
+    result = subprocess.run([sys.executable, "-c", PROGRAM, argument], capture_output=True, text=True, check=True)
+    kept, count = result.stdout.split()
+    return int(kept), int(count)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of the GNU C library")
+def test_freed_memory_is_used_again_without_new_pages():
+    kept, count = faults("keep")
+    if not kept:
+        pytest.skip("another C library than GNU's")
+    _, without = faults("leave")
+    assert count < 16 < without
