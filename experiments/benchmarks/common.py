@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-PAUSE = 0.02
-"""Seconds between two calls, so that threads of one library that still wait busily do not slow the next one."""
+PAUSE = 0.25
+"""Seconds between two calls: OpenMP threads of one library wait busily for 0.2 s, on the next one's time."""
 
 
 @dataclass(frozen=True)

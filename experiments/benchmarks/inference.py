@@ -78,7 +78,7 @@ def jaxvoice_call(preset: str, mel: Mel, weights: dict[str, Any] | None) -> Call
     generator = Generator(PRESETS[preset].generator, key=jax.random.key(0))
     if weights is not None:
         generator = load_state(generator, weights)
-    generator = nn.fold_weight_norm(generator)
+    generator = nn.freeze(generator)
     arrays = jax.device_put(mel)
 
     @eqx.filter_jit

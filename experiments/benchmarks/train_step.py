@@ -117,6 +117,7 @@ def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Ste
     from jaxvoice.data import Batch
     from jaxvoice.models.hifigan import PRESETS
     from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
+    from jaxvoice.training.compiled_step import compiler_options
 
     task = HiFiGANTask(TrainingConfig(PRESETS[options.preset], precision=options.precision))
     state = task.init(key=jax.random.key(0)) if weights is None else state_with(task, weights)
@@ -129,7 +130,7 @@ def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Ste
         return eqx.filter(state, eqx.is_array), metrics
 
     start = time.perf_counter()
-    program = jax.jit(run, donate_argnums=0).lower(arrays, batch).compile()
+    program = jax.jit(run, donate_argnums=0).lower(arrays, batch).compile(compiler_options())
     seconds = time.perf_counter() - start
 
     def step() -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 import equinox as eqx
 import jax
-from jax import numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError, ShapeError
@@ -31,7 +30,12 @@ def _convolve(layer: "Conv1d | Conv2d", x: Array, **options) -> Array:
     else:
         kernel = layer.kernel(x.dtype)
         y = conv1d(x, kernel.reshape(kernel.shape[:3]), **options)
-    return y if layer.bias is None else y + _broadcast(layer.bias, y)
+    return add_bias(y, layer.bias)
+
+
+def add_bias(y: Float[Array, "*batch out"], bias: Float[Array, " out"] | None) -> Float[Array, "*batch out"]:
+    """`y` plus `bias` in the precision of `y`, or `y` where there is none."""
+    return y if bias is None else y + _broadcast(bias, y)
 
 
 def _check_channels(in_channels: int, out_channels: int, groups: int) -> None:
@@ -167,7 +171,7 @@ class ConvTranspose1d(AbstractConv):
             output_padding=self.output_padding,
             groups=self.groups,
         )
-        return y if self.bias is None else y + _broadcast(self.bias, y)
+        return add_bias(y, self.bias)
 
 
 class Conv2d(AbstractConv):

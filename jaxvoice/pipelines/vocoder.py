@@ -15,7 +15,7 @@ from jaxvoice.errors import ConfigError, JaxvoiceWarning, MelError
 from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.hifigan.weights import load_generator
-from jaxvoice.nn import fold_weight_norm
+from jaxvoice.nn import fold_weight_norm, freeze
 from jaxvoice.pipelines.checks import usable_audio, usable_conditions, usable_mel
 from jaxvoice.pipelines.decoding import decode
 from jaxvoice.pipelines.features import windowed_log_mel
@@ -50,6 +50,7 @@ class Vocoder:
         if unlike:
             raise ConfigError(f"The generator was made from another configuration: {'; '.join(unlike)}.")
         self.generator = fold_weight_norm(generator)
+        self._frozen = freeze(generator)
         self.config = config
         self.window = window
         self.context = config.generator.receptive_field
@@ -128,7 +129,7 @@ class Vocoder:
             for window in plan_windows(mel.shape[1], self.window, self.context)
         ]
         hop = self.mel.hop_length
-        for (index, window), samples in decode(self.generator, arrays, pieces, conds, self.window):
+        for (index, window), samples in decode(self._frozen, arrays, pieces, conds, self.window):
             audio[index][window.keep_from * hop : window.keep_to * hop] = samples
         return audio
 
@@ -192,7 +193,7 @@ class Vocoder:
 
     def _span(self, mel: Mel, wanted: tuple[int, int], conds: list[Vector | None]) -> Waveform:
         pieces = [(0, window) for window in plan_windows(mel.shape[1], self.window, self.context, wanted)]
-        parts = decode(self.generator, [mel], pieces, conds, self.window)
+        parts = decode(self._frozen, [mel], pieces, conds, self.window)
         found = {window.keep_from: samples for (_, window), samples in parts}
         return np.concatenate([found[start] for start in sorted(found)])
 

@@ -8,7 +8,7 @@ import torch
 from jax import numpy as jnp
 
 from jaxvoice.errors import ConfigError, ShapeError
-from jaxvoice.nn import Conv1d, Conv2d, ConvTranspose1d, average_pool1d
+from jaxvoice.nn import Conv1d, Conv2d, ConvTranspose1d, average_pool1d, freeze
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:
@@ -185,3 +185,60 @@ def test_impossible_layers_are_refused(make, message, key):
 def test_wrong_input_is_refused(shape, key):
     with pytest.raises(ShapeError, match=r"\(4, time\).*jax.vmap"):
         Conv1d(4, 4, 3, key=key)(jnp.zeros(shape))
+
+
+@pytest.mark.parametrize("weight_norm", [False, True])
+@pytest.mark.parametrize(
+    ("taps", "stride", "padding", "dilation"), [(5, 3, 2, 1), (5, 1, 2, 1), (3, 2, 4, 3), (1, 1, 0, 1), (4, 5, 0, 1)]
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_layer_with_more_channels_than_positions(taps, stride, padding, dilation, weight_norm, key):
+    """Convolved by a matrix product on CPUs; three examples of eleven samples have fewer than 96 positions."""
+    options = {"stride": stride, "padding": padding, "dilation": dilation}
+    reference = torch.nn.Conv1d(6, 96, taps, **options)
+    layer = with_weights_of(Conv1d(6, 96, taps, **options, key=key), reference)
+    x = draw(3, 6, 11)
+    if weight_norm:
+        reference = torch.nn.utils.weight_norm(reference)
+        with torch.no_grad():
+            reference.weight_g.mul_(1.5)
+        g, v = (jnp.asarray(getattr(reference, name).detach().numpy()) for name in ("weight_g", "weight_v"))
+        names = ("weight", "weight_g", "weight_v")
+        layer = eqx.tree_at(lambda c: [getattr(c, n) for n in names], layer, (None, g, v), is_leaf=lambda n: n is None)
+    torch_x = torch.tensor(x, requires_grad=True)
+    expected = reference(torch_x)
+    cotangent = draw(*expected.shape, seed=1)
+    expected.backward(torch.tensor(cotangent))
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def gradient(pair):
+        layer, x = pair
+        return jnp.sum(layer.time_major(x) * cotangent.swapaxes(1, 2))
+
+    x = jnp.asarray(x.swapaxes(1, 2))
+    of_layer, of_x = gradient((layer, x))
+    np.testing.assert_allclose(layer.time_major(x), expected.detach().mT, atol=3e-6)
+    np.testing.assert_allclose(of_x, torch_x.grad.mT, atol=1e-5)
+    for name in ("weight_g", "weight_v", "bias") if weight_norm else ("weight", "bias"):
+        theirs = getattr(reference, name).grad
+        np.testing.assert_allclose(getattr(of_layer, name), theirs, atol=3e-6 * max(1, float(theirs.abs().max())))
+
+
+FROZEN = [
+    Conv1d(8, 6, 5, stride=2, padding=3, dilation=2, groups=2, weight_norm=True, key=jax.random.key(1)),
+    Conv1d(8, 3, 3, padding=4, use_bias=False, key=jax.random.key(2)),
+    ConvTranspose1d(8, 6, 16, stride=8, padding=4, weight_norm=True, key=jax.random.key(3)),
+    ConvTranspose1d(8, 4, 7, stride=3, padding=1, output_padding=2, groups=2, use_bias=False, key=jax.random.key(4)),
+]
+
+
+@pytest.mark.parametrize("layer", FROZEN, ids=lambda layer: f"{type(layer).__name__} groups={layer.groups}")
+def test_freezing_changes_nothing_but_the_kernels_layout(layer):
+    model = {"layer": layer, "other": jnp.ones(3)}
+    frozen = freeze(model)
+    x = jnp.asarray(draw(8, 13))
+    assert not hasattr(frozen["layer"], "weight") and frozen["other"] is model["other"]
+    np.testing.assert_allclose(frozen["layer"](x), layer(x), atol=1e-6)
+    batch = jnp.asarray(draw(2, 3, 13, 8))
+    np.testing.assert_allclose(frozen["layer"].time_major(batch), layer.time_major(batch), atol=1e-6)

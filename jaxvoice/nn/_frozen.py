@@ -1,0 +1,73 @@
+"""Layers for inference alone: kernels stay as convolutions read them, so that no call moves them there."""
+
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float
+
+from jaxvoice.nn._conv import Conv1d, ConvTranspose1d, add_bias
+from jaxvoice.nn._norm import fold_weight_norm
+from jaxvoice.nn._ops import conv1d_with, conv_transpose1d_with, laid_out, phases_of
+
+Model = TypeVar("Model")
+
+
+class FrozenConv1d(eqx.Module):
+    """What `freeze` makes of a `Conv1d`."""
+
+    kernel: Float[Array, "taps in_per_group out"]
+    bias: Float[Array, " out"] | None
+    options: dict[str, Any] = eqx.field(static=True)
+
+    @jax.named_scope("Conv1d")
+    def __call__(self, x: Float[Array, "in time"]) -> Float[Array, "out new_time"]:
+        """As `Conv1d`."""
+        return self.time_major(x.T).T
+
+    def time_major(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
+        """As `Conv1d.time_major`."""
+        return add_bias(conv1d_with(x, self.kernel.astype(x.dtype), **self.options), self.bias)
+
+
+class FrozenConvTranspose1d(eqx.Module):
+    """What `freeze` makes of a `ConvTranspose1d`."""
+
+    kernel: Float[Array, "taps_per_phase in_per_group phases_times_out"]
+    bias: Float[Array, " out"] | None
+    taps: int = eqx.field(static=True)
+    stride: int = eqx.field(static=True)
+    options: dict[str, Any] = eqx.field(static=True)
+
+    @jax.named_scope("ConvTranspose1d")
+    def __call__(self, x: Float[Array, "in time"]) -> Float[Array, "out new_time"]:
+        """As `ConvTranspose1d`."""
+        return self.time_major(x.T).T
+
+    def time_major(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
+        """As `ConvTranspose1d.time_major`."""
+        kernel = self.kernel.astype(x.dtype)
+        return add_bias(conv_transpose1d_with(x, kernel, self.taps, stride=self.stride, **self.options), self.bias)
+
+
+def freeze(model: Model) -> Model:
+    """`model` for inference: weight norm folded, and kernels rearranged as convolutions read them.
+
+    A call computes the same and saves moving every kernel first, which matters for short inputs. The layers' weights no
+    longer have torch's names and layouts: keep the model itself to look at, train or save.
+    """
+
+    def frozen(layer):
+        if isinstance(layer, Conv1d):
+            options = {"stride": layer.stride, "padding": (layer.padding, layer.padding)}
+            options |= {"dilation": layer.dilation, "groups": layer.groups}
+            return FrozenConv1d(laid_out(layer.kernel()), layer.bias, options)
+        if isinstance(layer, ConvTranspose1d):
+            options = {"padding": layer.padding, "output_padding": layer.output_padding, "groups": layer.groups}
+            kernel = layer.kernel()
+            ready = laid_out(phases_of(kernel, layer.stride, layer.groups))
+            return FrozenConvTranspose1d(ready, layer.bias, kernel.shape[-1], layer.stride, options)
+        return layer
+
+    folded = fold_weight_norm(model)
+    return jax.tree.map(frozen, folded, is_leaf=lambda node: isinstance(node, Conv1d | ConvTranspose1d))
