@@ -16,21 +16,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import jax
 import tyro
 
 from jaxvoice.data import Corpus, Loader, find_corpus, load_store, make_demo_corpus, preflight, split
 from jaxvoice.errors import CheckpointError, JaxvoiceError
-from jaxvoice.models.hifigan import DiscriminatorConfig, Generator, GeneratorConfig, HiFiGANConfig, preset
-from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig
+from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig, preset
+from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig, read_run
 from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.training.compilation_cache import enable_compilation_cache
 from jaxvoice.training.host_memory import keep_freed_memory
 from jaxvoice.training.loop import LoopConfig, Result, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
+
+Tree = TypeVar("Tree")
 
 CPU_MODEL = HiFiGANConfig(
     generator=GeneratorConfig(
@@ -59,7 +61,7 @@ class Experiment:
     preset: str | None = None
     """Released or larger sizes: v1, v2, v3, v1_16k, v1_24k, v1_44k, v1_48k. By default V1, on a CPU a small one."""
     init_from: Path | None = None
-    """Model folder or run folder whose generator a new run begins with."""
+    """Run folder whose networks, or model folder whose generator, a new run begins with."""
     validation: int | None = None
     """Clips to hold out, the last of the corpus; by default what the corpus says, else 5 %."""
     batch_size: int = 16
@@ -121,21 +123,35 @@ def find(experiment: Experiment) -> Corpus:
 
 
 def pretrained(task: HiFiGANTask, source: Path, seed: int) -> HiFiGANState:
-    """A new state around the generator of a model or run folder; raises `CheckpointError` if its sizes differ."""
-    folder = source / "model" if (source / "model" / "config.json").is_file() else source
-    generator, config = load_generator(folder)
-    wanted = task.config.model
+    """A new state around the networks of a run folder, or the generator of a model folder.
+
+    **Raises:** `CheckpointError` if there is none, or if the generator's sizes differ.
+    """
+    wanted, new = task.config.model, task.init(key=jax.random.key(seed))
+    if (source / "checkpoints").is_dir():
+        trained, state = read_run(source)
+        generator, config = state.generator if state.average is None else state.average, trained.config.model
+        place, discriminators, vectors = f"step {int(state.counters.step)} of {source}", new.discriminators, new.vectors
+        if config.discriminators == wanted.discriminators:
+            discriminators, vectors = state.discriminators, state.vectors
+            print(f"beginning with generator and discriminators of {place}")
+        else:
+            print(f"beginning with the generator of {place}; its discriminators have other sizes: new ones")
+    else:
+        folder = source / "model" if (source / "model" / "config.json").is_file() else source
+        generator, config = load_generator(folder)
+        discriminators, vectors = new.discriminators, new.vectors
+        print(f"beginning with the generator of {source} and new discriminators")
     if (config.generator, config.mel) != (wanted.generator, wanted.mel):
         raise CheckpointError(
-            f"{folder} holds another network or mel contract than this run's: {config.generator}, {config.mel}; give "
+            f"{source} holds another network or mel contract than this run's: {config.generator}, {config.mel}; give "
             "its --preset or sizes."
         )
-    state = task.init(key=jax.random.key(seed))
-    return task.state_of(_own_copy(generator), state.discriminators, state.vectors)
+    return task.state_of(*_own_copy((generator, discriminators, vectors)))
 
 
-def _own_copy(generator: Generator) -> Generator:
-    return jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, jax.Array) else leaf, generator)
+def _own_copy(tree: Tree) -> Tree:
+    return jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, jax.Array) else leaf, tree)
 
 
 def run(experiment: Experiment) -> Result:

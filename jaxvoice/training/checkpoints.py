@@ -45,11 +45,13 @@ def array_names(tree: PyTree) -> list[str]:
 class Checkpoints:
     """The checkpoints in `folder`, of which the last `keep_last` and the best are kept; use it as a context manager.
 
-    Every process of a run opens it. The best is the one with the smallest `metric`.
+    Every process of a run opens it. The best is the one with the smallest `metric`. With `read_only` nothing in the
+    folder changes, whatever is found there.
     """
 
-    def __init__(self, folder: Path, *, keep_last: int, metric: str):
+    def __init__(self, folder: Path, *, keep_last: int, metric: str, read_only: bool = False):
         self.folder = folder.absolute()
+        self._read_only = read_only
 
         def value(metrics: Mapping[str, float]) -> float:
             return metrics[metric] if math.isfinite(metrics[metric]) else math.inf
@@ -59,7 +61,9 @@ class Checkpoints:
             preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
             best_fn=value,  # without it Orbax writes no metrics, and the best would be forgotten over a restart
             best_mode="min",
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+            create=not read_only,
         )
         if self.folder.exists() and not self.folder.is_dir():
             raise CheckpointError(f"{self.folder} is a file, not a folder of checkpoints; choose another run folder.")
@@ -146,7 +150,8 @@ class Checkpoints:
                 damaged[step] = _first_line(failure)
                 restored = None
             if restored is not None:
-                self._set_aside(list(damaged), say)
+                if not self._read_only:
+                    self._set_aside(list(damaged), say)
                 return restored
             _let_siblings_end()
             say(f"Checkpoint {step} in {self.folder} is damaged ({damaged[step]}); trying the one before.")

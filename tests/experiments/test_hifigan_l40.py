@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from experiments import hifigan_l40
 from jaxvoice.data import write_wav
 from jaxvoice.models.hifigan import PRESETS, Generator, GeneratorConfig, HiFiGANConfig
+from jaxvoice.models.hifigan.training import HiFiGANTask, read_run
 from jaxvoice.models.hifigan.weights import save_generator
 
 TINY = [
@@ -163,3 +165,21 @@ def test_tones_are_learnt_from_and_the_run_goes_on(tmp_path, capsys, tones):
 
     assert hifigan_l40.main([*flags, "--steps", "3"]) == 0
     assert "step 3 after" in capsys.readouterr().out
+
+    second = tmp_path / "second"
+    again = ["--data", str(tones), "--run-dir", str(second), "--validation", "1", *TINY, "--steps", "1"]
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert hifigan_l40.main([*again, "--init-from", str(run)]) == 0
+    assert "generator and discriminators of step 3" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    _, first_run = read_run(run)
+    experiment = hifigan_l40.parse([*again, "--init-from", str(run)])
+    task = HiFiGANTask(experiment.training)
+    begun = hifigan_l40.pretrained(task, run, seed=0)
+    for part, learnt in (("generator", "average"), ("discriminators",) * 2, ("vectors",) * 2):
+        assert eqx.tree_equal(getattr(begun, part), getattr(first_run, learnt))
+    assert int(begun.counters.step) == 0
+    capsys.readouterr()
+    of_model = hifigan_l40.pretrained(task, run / "model", seed=0)
+    assert "new discriminators" in capsys.readouterr().out
+    assert not eqx.tree_equal(of_model.discriminators, first_run.discriminators)

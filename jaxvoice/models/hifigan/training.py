@@ -11,10 +11,10 @@ import optax
 from jax import numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxvoice.config import to_dict
+from jaxvoice.config import from_dict, to_dict
 from jaxvoice.data import Batch, Store
 from jaxvoice.dsp.mel import MelConfig, log_mel
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.losses import discriminator_loss, feature_loss, generator_loss
 from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.models.hifigan.discriminators import Discriminators, Judgement, ScalesVectors
@@ -24,6 +24,8 @@ from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.nn import fold_weight_norm
 from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update
 from jaxvoice.training.precision import Precision
+from jaxvoice.training.reading import read_state
+from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.state import Counters, all_finite, guarded
 from jaxvoice.training.task import Report
 from jaxvoice.weights import count_parameters
@@ -219,6 +221,21 @@ class HiFiGANTask:
         state = eqx.filter_eval_shape(self.init, key=jax.random.key(0))
         parts = {"generator": state.generator, "mpd": state.discriminators.mpd, "msd": state.discriminators.msd}
         return {"config": to_dict(self.config), "parameters": {k: count_parameters(v) for k, v in parts.items()}}
+
+
+def read_run(run: Path) -> tuple[HiFiGANTask, HiFiGANState]:
+    """What a run folder trains, and its newest state; nothing in the folder changes.
+
+    **Raises:** `CheckpointError` if it is no run of HiFi-GAN, or has no intact checkpoint.
+    """
+    table = RunFolder(run).read_config()
+    if table.get("task") != HiFiGANTask.__name__:
+        raise CheckpointError(f"{run} is a run of {table.get('task')!r}, not of HiFi-GAN; give a run of HiFi-GAN.")
+    try:
+        task = HiFiGANTask(from_dict(TrainingConfig, table.get("config", {})))
+    except ConfigError as failure:
+        raise CheckpointError(f"The configuration of {run} cannot be used: {failure}") from failure
+    return task, read_state(run, task)
 
 
 class _Vectors:
