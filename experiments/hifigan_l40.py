@@ -11,12 +11,13 @@ the mel shows phrases and vowels, but no harmonics yet. An hour on an L40 has no
 docs/results.md.
 """
 
+import functools as ft
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import jax
 import tyro
@@ -31,8 +32,6 @@ from jaxvoice.training.host_memory import keep_freed_memory
 from jaxvoice.training.loop import LoopConfig, Result, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
-
-Tree = TypeVar("Tree")
 
 CPU_MODEL = HiFiGANConfig(
     generator=GeneratorConfig(
@@ -147,11 +146,7 @@ def pretrained(task: HiFiGANTask, source: Path, seed: int) -> HiFiGANState:
             f"{source} holds another network or mel contract than this run's: {config.generator}, {config.mel}; give "
             "its --preset or sizes."
         )
-    return task.state_of(*_own_copy((generator, discriminators, vectors)))
-
-
-def _own_copy(tree: Tree) -> Tree:
-    return jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, jax.Array) else leaf, tree)
+    return task.state_of(generator, discriminators, vectors)
 
 
 def run(experiment: Experiment) -> Result:
@@ -178,24 +173,26 @@ def run(experiment: Experiment) -> Result:
         mel_padding=mel.floor,
     ) as loader:
         task = HiFiGANTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation)
-        begins = not (experiment.run_dir / "config.json").exists()
-        state = pretrained(task, experiment.init_from, loop.seed) if experiment.init_from and begins else None
-        return fit(task, loader, loop, experiment.run_dir, state=state)
+        begin = None
+        if experiment.init_from is not None:
+            begin = ft.partial(pretrained, task, experiment.init_from, loop.seed)
+        return fit(task, loader, loop, experiment.run_dir, begin=begin)
 
 
 def summary(result: Result, experiment: Experiment, seconds: float) -> str:
     """The lines a run ends with: quality, speed, where to listen and look, what to type next."""
     folder, model = result.folder, experiment.training.model
     audio = result.steps_per_second * experiment.batch_size * model.segment_size / model.mel.sample_rate
-    quality = {name: f"{value:.4f}" for name, value in result.metrics.items() if name == "mel_l1"}
+    quality = f"{result.metrics['mel_l1']:.4f}" if "mel_l1" in result.metrics else "none in this run so far"
+    more = "the same command with a larger --steps" if result.stopped == "steps" else "the same command"
     lines = [
         f"step {result.step} after {seconds / 60:.1f} minutes (stopped by {result.stopped})",
-        f"validation mel L1  {quality.get('mel_l1', 'no clips held out')}",
+        f"validation mel L1  {quality}",
         f"speed              {result.steps_per_second:.2f} steps/s, {audio:.1f} s of audio per second",
         f"listen and look    {folder / 'samples'}; tensorboard --logdir {folder}",
         f"the model          {folder / 'model'}",
         f"next               jaxvoice vocode RECORDING.wav OUTPUT.wav --model {folder}",
-        "train on           the same command; more time with --minutes",
+        f"train on           {more}; more time with --minutes",
     ]
     return "\n".join(lines)
 
@@ -213,6 +210,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {failure}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     if jax.process_index() == 0:
         print(summary(result, experiment, time.monotonic() - start))
     return 0

@@ -49,8 +49,7 @@ class Vocoder:
         unlike = differences(generator.config, config.generator)
         if unlike:
             raise ConfigError(f"The generator was made from another configuration: {'; '.join(unlike)}.")
-        self.generator = fold_weight_norm(generator)
-        self._frozen = freeze(generator)
+        self.generator = generator
         self.config = config
         self.window = window
         self.context = config.generator.receptive_field
@@ -72,6 +71,16 @@ class Vocoder:
         generator, config = load_generator(folder)
         print_licence(folder)
         return cls(generator, config, window=window)
+
+    @property
+    def generator(self) -> Generator:
+        """The generator, weight norm folded; set another one of the same configuration to hear it instead."""
+        return self._generator
+
+    @generator.setter
+    def generator(self, generator: Generator) -> None:
+        self._generator = fold_weight_norm(generator)
+        self._frozen = freeze(self._generator)
 
     @property
     def mel(self) -> MelConfig:

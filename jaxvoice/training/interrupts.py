@@ -1,5 +1,7 @@
 """Ctrl-C and SIGTERM as a wish to stop after the current step."""
 
+import contextlib
+import os
 import signal
 import threading
 from types import FrameType
@@ -25,7 +27,9 @@ class Interrupts:
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         self._restore()
-        print("\nStopping after this step and saving; interrupt again to stop at once.", flush=True)
+        # Past Python's buffers: the signal may come in the middle of a print, which must not be entered twice.
+        with contextlib.suppress(OSError):
+            os.write(1, b"\nStopping after this step and saving; interrupt again to stop at once.\n")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jax
 import numpy as np
@@ -54,6 +55,14 @@ def writing(folder: Path) -> Iterator[None]:
             f"{place} could not be written ({failure.strerror or failure}). Make room or make the folder writable, "
             "then go on with --resume auto; the checkpoints that are there are intact."
         ) from failure
+
+
+def file_name(name: str) -> str:
+    """A name of a file on any system for a sample's name, which may be a path; different names stay different.
+
+    `p225/p225_001` becomes `p225%2Fp225_001`, as in addresses of the web.
+    """
+    return quote(name, safe=" #$&'()+,;=@[]{}!")
 
 
 class RunLog:
@@ -137,13 +146,14 @@ class RunLog:
         folder.mkdir(parents=True, exist_ok=True)
         audio = np.clip(np.nan_to_num(np.asarray(sample.audio, np.float32)), -1.0, 1.0)
         # Through a file object: an unwritable disk is then an OSError with its reason, not libsndfile's own error.
-        with (folder / f"{sample.name}.wav").open("wb") as file:
+        name = file_name(sample.name)
+        with (folder / f"{name}.wav").open("wb") as file:
             soundfile.write(file, audio, sample.sample_rate, format="WAV", subtype="PCM_16")
         if self._events is not None:
             self._events.audio(step, f"samples/{sample.name}", audio, sample.sample_rate)
         if sample.pictures:
             pixels = draw_mels(f"{sample.name}, step {step}", sample.pictures)
-            imsave(folder / f"{sample.name}.png", pixels)
+            imsave(folder / f"{name}.png", pixels)
             if self._events is not None:
                 self._events.picture(step, f"mels/{sample.name}", pixels)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -86,11 +87,18 @@ class Result:
 
 
 def fit(
-    task: Task, loader: Loader, config: LoopConfig, run: Path, *, state: PyTree = None, mesh: Mesh | None = None
+    task: Task,
+    loader: Loader,
+    config: LoopConfig,
+    run: Path,
+    *,
+    begin: Callable[[], PyTree] | None = None,
+    mesh: Mesh | None = None,
 ) -> Result:
     """Train `task` on `loader` in the run folder `run`, going on where an earlier session stopped.
 
-    `state` replaces `task.init` at the very start of a run (pretrained weights); a resumed run does not look at it.
+    `begin` makes the state that a run begins with (pretrained weights) in place of `task.init`; it is not called where
+    a checkpoint is there to go on from.
     `mesh` is over all devices unless given. The folder is made only once the loader has given a batch.
 
     On one kind of machine a resumed run repeats an uninterrupted one bit for bit; on GPUs this needs deterministic
@@ -104,7 +112,7 @@ def fit(
     folder = RunFolder(run)
     folder.check(config.resume)
     session = _Session(task, loader, config, folder, mesh, time.monotonic())
-    return session.run(state)
+    return session.run(begin)
 
 
 @dataclass
@@ -126,14 +134,15 @@ class _Session:
     skipped: int = 0
     closing_seconds: float = 0.0  # what a validation with its checkpoint last took: kept free at the end of a budget
 
-    def run(self, given: PyTree) -> Result:
+    def run(self, begin: Callable[[], PyTree] | None) -> Result:
         key = jax.random.key(self.config.seed)
+        begin = begin or (lambda: self.task.init(key=key))
         resuming = self.folder.exists()
         if resuming:
             check_same_config(self.task, self.folder.read_config(), str(self.folder.config))
             state = eqx.filter_eval_shape(self.task.init, key=key)
         else:
-            state = self.task.init(key=key) if given is None else given
+            state = begin()
         self.skeleton = Skeleton(state)
         upcoming = None if resuming else self._next_batch()
         parallel.barrier("every process has looked at the run folder")
@@ -148,7 +157,7 @@ class _Session:
                 if restored is None:
                     if config.resume == "must":
                         raise CheckpointError(f"{self.folder.path} holds no complete checkpoint; use --resume auto.")
-                    state = self.task.init(key=key) if given is None else given
+                    state = begin()
                 else:
                     state = None
                     self._adopt(restored)
@@ -221,15 +230,21 @@ class _Session:
             return
         meta = {**provenance(self.task), "loader": self.position, "metrics": self.metrics, "best": self.best}
         arrays = dict(zip(self.skeleton.names, self.leaves, strict=True))
-        score = None if report is None else {config.best_metric: report.metrics[config.best_metric]}
+        score = None if report is None or not report.metrics else {config.best_metric: self.metrics[config.best_metric]}
         self.store.save(self.step, arrays, meta, score)
         if report is not None:
             self.closing_seconds = time.monotonic() - began
+        elif stop is not None and not self.folder.model.exists():
+            self._save_model(self.skeleton.build(parallel.on_one_device(self.leaves)))
         speed.restart()
 
     def _validate(self, log: RunLog) -> Report:
         state = self.skeleton.build(parallel.on_one_device(self.leaves))
         found = self.task.validate(state)
+        if not found.metrics:
+            # Nothing was held out: there is no best model, so the newest is the one to use.
+            self._save_model(state)
+            return found
         if self.config.best_metric not in found.metrics:
             raise TrainingError(
                 f"The validation gave no {self.config.best_metric!r}, which decides the best checkpoint; it gave "
@@ -241,10 +256,13 @@ class _Session:
         value = self.metrics[self.config.best_metric]
         if np.isfinite(value) and (self.best is None or value < self.best["value"]):
             self.best = {"step": self.step, "value": value}
-            if jax.process_index() == 0:
-                with writing(self.folder.model):
-                    self.folder.replace_model(lambda into: self.task.save_model(state, into))
+            self._save_model(state)
         return report
+
+    def _save_model(self, state: PyTree) -> None:
+        if jax.process_index() == 0:
+            with writing(self.folder.model):
+                self.folder.replace_model(lambda into: self.task.save_model(state, into))
 
     def _restore(self, shapes: PyTree) -> Restored | None:
         everywhere = parallel.replicated(self.mesh)
@@ -302,8 +320,9 @@ class _Session:
                 kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
                 raise TrainingError(
                     f"Losses or gradients were not finite for {in_a_row} steps in a row (up to step {step}), so "
-                    f"nothing was learnt in them; {kept}. Lower the learning rate, set clip_norm, use precision "
-                    "float32, or look for broken audio, then go on with --resume auto."
+                    f"nothing was learnt in them; {kept}. Look for broken audio, then go on with --resume auto; or "
+                    f"begin another run with a lower learning rate, clip_norm, or precision float32 and --init-from "
+                    f"{self.folder.path}."
                 )
         return _WISHES[wish]
 

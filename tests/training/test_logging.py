@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import os
@@ -5,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from matplotlib.image import imread
 from jaxvoice.training.logging import RunLog, duration, flat_lines
 from jaxvoice.training.pictures import draw_mels
 from jaxvoice.training.run_folder import RunFolder
+from jaxvoice.training.task import Report
 from training.toy import ToyTask, logged, one_device, train
 
 
@@ -75,6 +78,21 @@ def test_samples_can_be_heard_and_seen(run):
     assert rate == 8000
     np.testing.assert_allclose(audio, np.sin(np.arange(800) / 5), rtol=0, atol=1.5 / 32768)
     assert imread(run / "samples/step_00000008/clip.png").shape[2] in (3, 4)
+
+
+@pytest.mark.parametrize("name", ["p225/p225_001", "a:b*?", "..", "C:\\x"])
+def test_samples_named_like_paths_become_files(name, tmp_path):
+    class Named(ToyTask):
+        def validate(self, state):
+            report = super().validate(state)
+            return Report(report.metrics, [dataclasses.replace(sample, name=name) for sample in report.samples])
+
+    Named.__name__ = "ToyTask"
+    train(tmp_path / "run", task=Named(samples=True), mesh=one_device(), steps=1, validate_every=0)
+    (folder,) = (tmp_path / "run" / "samples").iterdir()
+    sound, picture = sorted(folder.iterdir(), key=lambda file: file.suffix, reverse=True)
+    assert (sound.suffix, picture.suffix) == (".wav", ".png") and sound.stem == picture.stem
+    assert unquote(sound.stem) == name and not set(sound.stem) & set("/\\:*?")
 
 
 def test_the_picture_shows_target_generated_and_their_difference():

@@ -11,6 +11,7 @@ import pytest
 from jaxvoice.errors import CheckpointError, ConfigError, DataError, TrainingError
 from jaxvoice.training.loop import LoopConfig
 from jaxvoice.training.optimizers import OptimizerConfig
+from jaxvoice.training.task import Report
 from training.toy import ToyConfig, ToyLoader, ToyMel, ToyTask, logged, losses, one_device, train
 
 
@@ -78,10 +79,10 @@ def test_finished_runs_stay_as_they_are(tmp_path, capsys):
 def test_given_weights_replace_the_first_ones_only(tmp_path):
     task = ToyTask()
     state = task.init(key=jax.random.key(77))
-    go(tmp_path / "given", steps=2, state=state)
+    go(tmp_path / "given", steps=2, begin=lambda: state)
     go(tmp_path / "own", steps=2)
     assert losses(tmp_path / "given")[1] != losses(tmp_path / "own")[1]
-    go(tmp_path / "own", steps=3, state=state)
+    go(tmp_path / "own", steps=3, begin=lambda: state)
     go(tmp_path / "plain", steps=3)
     assert losses(tmp_path / "own") == losses(tmp_path / "plain")
 
@@ -133,15 +134,16 @@ Interrupting.__name__ = "ToyTask"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(whole, tmp_path, capsys, number):
+def test_a_signal_saves_and_says_how_to_go_on(whole, tmp_path, capfd, number):
     run, task = tmp_path / "run", Interrupting()
     task.number = number
     before = signal.getsignal(number)
     result = go(run, task=task)
     assert result.stopped == "interrupted" and result.step in (4, 5)
     assert signal.getsignal(number) is before
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert f"--run-dir {run} --resume auto" in out and "interrupt again" in out
+    assert (run / "model" / "weight.npy").is_file()
     go(run, resume="must")
     assert losses(run) == losses(whole)
 
@@ -237,6 +239,30 @@ def test_a_folder_made_but_never_saved_in_starts_anew(whole, tmp_path):
         go(run, loader=ToyLoader(last=3))
     go(run)
     assert losses(run) == losses(whole)
+
+
+def test_given_weights_survive_a_kill_before_the_first_checkpoint(tmp_path):
+    state = ToyTask().init(key=jax.random.key(77))
+    go(tmp_path / "whole", begin=lambda: state)
+    with pytest.raises(DataError):
+        go(tmp_path / "run", loader=ToyLoader(last=3), begin=lambda: state)
+    go(tmp_path / "run", begin=lambda: state)
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+def test_without_held_out_data_the_newest_model_is_kept(whole, tmp_path):
+    run = tmp_path / "run"
+    result = go(run, task=Unjudged())
+    assert result.metrics == {} and result.best is None and steps_kept(run)[-1] == 12
+    assert losses(run) == losses(whole) and (run / "model" / "weight.npy").is_file()
+
+
+class Unjudged(ToyTask):
+    def validate(self, state):
+        return Report({})
+
+
+Unjudged.__name__ = "ToyTask"
 
 
 def test_metrics_that_cannot_be_written_stop_the_run(tmp_path):

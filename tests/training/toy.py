@@ -143,11 +143,11 @@ class ToyLoader:
         self.place, self.seed = state
 
 
-def train(run: Path, *, task=None, loader=None, mesh=None, state=None, **loop) -> Result:
+def train(run: Path, *, task=None, loader=None, mesh=None, begin=None, **loop) -> Result:
     """One session on the toy task that logs every step."""
     defaults = {"steps": 12, "log_every": 1, "checkpoint_every": 4, "validate_every": 6, "tensorboard": False}
     config = LoopConfig(**{**defaults, **loop})
-    return fit(task or ToyTask(), loader or ToyLoader(), config, run, mesh=mesh, state=state)
+    return fit(task or ToyTask(), loader or ToyLoader(), config, run, mesh=mesh, begin=begin)
 
 
 def one_device():

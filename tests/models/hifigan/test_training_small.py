@@ -335,7 +335,7 @@ def train(run, start, steps):
     logging.getLogger("absl").setLevel(logging.ERROR)
     with Loader(store, batch_size=8, segment=2048, seed=1, crops_per_clip=6) as loader:
         task = HiFiGANTask(CONFIG, steps_per_epoch=loader.steps_per_epoch, validation=store)
-        return fit(task, loader, loop, run, state=start, mesh=one_device())
+        return fit(task, loader, loop, run, begin=start and (lambda: start), mesh=one_device())
 
 
 def logged(run):
