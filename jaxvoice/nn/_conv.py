@@ -45,7 +45,7 @@ def _check_channels(in_channels: int, out_channels: int, groups: int) -> None:
         )
 
 
-def _check_input(x: Array, rank: int, channels: int, layout: str) -> None:
+def check_input(x: Array, rank: int, channels: int, layout: str) -> None:
     if x.ndim != rank or x.shape[0] != channels:
         raise ShapeError(
             f"expected an array of shape ({channels}, {layout}), got {x.shape}; use jax.vmap for a batch of examples."
@@ -99,7 +99,7 @@ class Conv1d(AbstractConv):
     @jax.named_scope("Conv1d")
     def __call__(self, x: Float[Array, "in time"]) -> Float[Array, "out new_time"]:
         """Convolve `x` of shape `(in_channels, time)`; raises `ShapeError` for another shape."""
-        _check_input(x, 2, self.in_channels, "time")
+        check_input(x, 2, self.in_channels, "time")
         return self.time_major(x.T).T
 
     def time_major(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
@@ -158,7 +158,7 @@ class ConvTranspose1d(AbstractConv):
     @jax.named_scope("ConvTranspose1d")
     def __call__(self, x: Float[Array, "in time"]) -> Float[Array, "out new_time"]:
         """Upsample `x` of shape `(in_channels, time)`; raises `ShapeError` for another shape."""
-        _check_input(x, 2, self.in_channels, "time")
+        check_input(x, 2, self.in_channels, "time")
         return self.time_major(x.T).T
 
     def time_major(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
@@ -220,7 +220,7 @@ class Conv2d(AbstractConv):
     @jax.named_scope("Conv2d")
     def __call__(self, x: Float[Array, "in height width"]) -> Float[Array, "out new_height width"]:
         """Convolve `x` of shape `(in_channels, height, width)`; raises `ShapeError` for another shape."""
-        _check_input(x, 3, self.in_channels, "height, width")
+        check_input(x, 3, self.in_channels, "height, width")
         return self.columns_major(x.transpose(2, 1, 0)).transpose(2, 1, 0)
 
     def columns_major(self, x: Float[Array, "*width height in"]) -> Float[Array, "*width new_height out"]:

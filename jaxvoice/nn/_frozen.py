@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from jaxvoice.nn._conv import Conv1d, ConvTranspose1d, add_bias
+from jaxvoice.nn._conv import Conv1d, ConvTranspose1d, add_bias, check_input
 from jaxvoice.nn._norm import fold_weight_norm
 from jaxvoice.nn._ops import conv1d_with, conv_transpose1d_with, laid_out, phases_of
 
@@ -18,11 +18,13 @@ class FrozenConv1d(eqx.Module):
 
     kernel: Float[Array, "taps in_per_group out"]
     bias: Float[Array, " out"] | None
+    in_channels: int = eqx.field(static=True)
     options: dict[str, Any] = eqx.field(static=True)
 
     @jax.named_scope("Conv1d")
     def __call__(self, x: Float[Array, "in time"]) -> Float[Array, "out new_time"]:
         """As `Conv1d`."""
+        check_input(x, 2, self.in_channels, "time")
         return self.time_major(x.T).T
 
     def time_major(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
@@ -37,11 +39,13 @@ class FrozenConvTranspose1d(eqx.Module):
     bias: Float[Array, " out"] | None
     taps: int = eqx.field(static=True)
     stride: int = eqx.field(static=True)
+    in_channels: int = eqx.field(static=True)
     options: dict[str, Any] = eqx.field(static=True)
 
     @jax.named_scope("ConvTranspose1d")
     def __call__(self, x: Float[Array, "in time"]) -> Float[Array, "out new_time"]:
         """As `ConvTranspose1d`."""
+        check_input(x, 2, self.in_channels, "time")
         return self.time_major(x.T).T
 
     def time_major(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
@@ -53,20 +57,21 @@ class FrozenConvTranspose1d(eqx.Module):
 def freeze(model: Model) -> Model:
     """`model` for inference: weight norm folded, and kernels rearranged as convolutions read them.
 
-    A call computes the same and saves moving every kernel first, which matters for short inputs. The layers' weights no
-    longer have torch's names and layouts: keep the model itself to look at, train or save.
+    A call computes the same and saves moving every kernel first, which matters for short inputs. `Conv1d` and
+    `ConvTranspose1d` become layers with the same two methods whose weights no longer have torch's names and layouts:
+    keep the model itself to look at, train or save.
     """
 
     def frozen(layer):
         if isinstance(layer, Conv1d):
             options = {"stride": layer.stride, "padding": (layer.padding, layer.padding)}
             options |= {"dilation": layer.dilation, "groups": layer.groups}
-            return FrozenConv1d(laid_out(layer.kernel()), layer.bias, options)
+            return FrozenConv1d(laid_out(layer.kernel()), layer.bias, layer.in_channels, options)
         if isinstance(layer, ConvTranspose1d):
             options = {"padding": layer.padding, "output_padding": layer.output_padding, "groups": layer.groups}
             kernel = layer.kernel()
             ready = laid_out(phases_of(kernel, layer.stride, layer.groups))
-            return FrozenConvTranspose1d(ready, layer.bias, kernel.shape[-1], layer.stride, options)
+            return FrozenConvTranspose1d(ready, layer.bias, kernel.shape[-1], layer.stride, layer.in_channels, options)
         return layer
 
     folded = fold_weight_norm(model)

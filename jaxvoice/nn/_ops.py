@@ -26,7 +26,8 @@ def few_positions(
 ) -> bool:
     """Whether `conv1d` would be one matrix product: on a CPU, for fewer positions in the output than channels.
 
-    A weight norm is then better applied to the output, which is smaller than the kernel.
+    A weight norm is then better applied to the output, which is smaller than the kernel. Axes of a `jax.vmap` are not
+    seen: many examples under it may be judged few.
     """
     out, _, taps = kernel_shape
     frames = (x_shape[-2] + sum(padding) - dilation * (taps - 1) - 1) // stride + 1

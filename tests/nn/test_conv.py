@@ -240,5 +240,7 @@ def test_freezing_changes_nothing_but_the_kernels_layout(layer):
     x = jnp.asarray(draw(8, 13))
     assert not hasattr(frozen["layer"], "weight") and frozen["other"] is model["other"]
     np.testing.assert_allclose(frozen["layer"](x), layer(x), atol=1e-6)
+    with pytest.raises(ShapeError, match="8, time"):
+        frozen["layer"](x[:5])
     batch = jnp.asarray(draw(2, 3, 13, 8))
     np.testing.assert_allclose(frozen["layer"].time_major(batch), layer.time_major(batch), atol=1e-6)
