@@ -1,7 +1,7 @@
 """The errors jaxvoice raises on purpose.
 
 Every message says what is wrong, the offending value and what to do about it. The command line prints them as one line
-and exits with code 2; anything that is not a `JaxvoiceError` is a bug and keeps its traceback.
+and exits with code 2, as it does for an `OSError`; any other exception is a bug and keeps its traceback.
 """
 
 

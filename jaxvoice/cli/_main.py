@@ -1,5 +1,6 @@
 """Choosing the verb, and turning errors into one line and an exit code."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -33,8 +34,8 @@ class Verb(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (by default the process's) and return its exit code.
 
-    A `JaxvoiceError` becomes one line on stderr and the code 2, unless `--debug` asks for its traceback. Any other
-    exception is a bug and keeps its traceback. Bad usage raises `SystemExit(2)`.
+    A `JaxvoiceError`, or an `OSError` such as a lack of permission, becomes one line on stderr and the code 2, unless
+    `--debug` asks for its traceback. Any other exception is a bug and keeps its traceback. Bad usage raises `SystemExit(2)`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
@@ -53,6 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if verb.debug:
             raise
         report("error", failure)
+        return 2
+    except OSError as failure:
+        if verb.debug:
+            raise
+        known = failure.filename is not None and failure.strerror
+        report("error", f"{os.fsdecode(failure.filename)}: {failure.strerror}" if known else failure)
         return 2
     except KeyboardInterrupt:
         report("error", "interrupted.")

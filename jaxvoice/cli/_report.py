@@ -1,11 +1,22 @@
-"""Messages on stderr, one line each."""
+"""What the command says: results on stdout, messages on stderr, one line each."""
 
 import sys
-from typing import Literal
+from typing import Literal, TextIO
 
 
 def report(kind: Literal["error", "warning"], message: object) -> None:
     """Print `jaxvoice: kind: message` to stderr as a single line, above a progress bar if there is one."""
     from tqdm import tqdm
 
-    tqdm.write(f"jaxvoice: {kind}: {' '.join(str(message).split())}", file=sys.stderr)
+    line = f"jaxvoice: {kind}: {' '.join(str(message).split())}"
+    tqdm.write(_printable(line, sys.stderr), file=sys.stderr)
+
+
+def show(result: object) -> None:
+    """Print `result` to stdout; characters that it cannot take, as in names that are not text, are escaped."""
+    print(_printable(str(result), sys.stdout))
+
+
+def _printable(text: str, stream: TextIO) -> str:
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -21,8 +21,9 @@ class DemoCorpus:
 
     def run(self) -> int:
         """Make it and print where it is."""
+        from jaxvoice.cli._report import show
         from jaxvoice.data import make_demo_corpus
 
         corpus = make_demo_corpus(self.folder)
-        print(f"{len(corpus)} utterances by {len(corpus.speakers)} speakers in {corpus.root}")
+        show(f"{len(corpus)} utterances by {len(corpus.speakers)} speakers in {corpus.root}")
         return 0

@@ -30,8 +30,9 @@ class CheckCorpus:
         """Print the findings."""
         import sys
 
+        from jaxvoice.cli._report import show
         from jaxvoice.data import find_corpus, preflight
 
         found = find_corpus(self.path, self.corpus)
-        print(preflight(found, self.sample_rate, self.segment, progress=sys.stderr.isatty()))
+        show(preflight(found, self.sample_rate, self.segment, progress=sys.stderr.isatty()))
         return 0

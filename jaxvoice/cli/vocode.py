@@ -122,12 +122,11 @@ def _use_compilation_cache() -> None:
 
 
 def _read_vector(path: Path) -> "np.ndarray":
-    import numpy as np
+    from jaxvoice.data.npy import read_npy
 
     try:
-        vector = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as failure:
+        return read_npy(path).reshape(-1)
+    except (OSError, ValueError) as failure:
         raise ConfigError(
-            f"{path} is missing or is not a .npy array ({failure}); save it with numpy.save."
+            f"{path} is missing or is not a .npy array of numbers ({failure}); save it with numpy.save."
         ) from failure
-    return vector.reshape(-1)

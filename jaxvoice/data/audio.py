@@ -1,6 +1,7 @@
 """Audio files in and out: one channel, float32, at any sample rate."""
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -63,9 +64,13 @@ def read_audio(path: str | Path, sample_rate: int | None = None) -> Audio:
 
 def _existing(path: str | Path) -> Path:
     path = Path(path)
-    if not path.is_file():
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except OSError as failure:
+        raise AudioError(f"{path} cannot be looked up ({failure.strerror}); check the path.") from failure
+    if size is None:
         raise AudioError(f"{path} is missing or is not a file; check the path.")
-    if path.stat().st_size == 0:
+    if size == 0:
         raise AudioError(f"{path} is empty (0 bytes); copy or record it again.")
     return path
 
@@ -77,7 +82,7 @@ def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioIn
         missing = missing_bytes(path)
         if missing:
             raise AudioError(f"{path} is truncated: at least its last {missing} bytes are missing; copy it again.")
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(_name(path)) as file:
             promised, rate, channels, subtype = file.frames, file.samplerate, file.channels, file.subtype
             samples = file.read(dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as failure:
@@ -91,6 +96,11 @@ def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioIn
     return samples, AudioInfo(rate, channels, len(samples), subtype)
 
 
+def _name(path: Path) -> str | bytes:
+    """`path` as soundfile can open it: names on POSIX systems are bytes, which need not be text."""
+    return str(path) if sys.platform == "win32" else os.fsencode(path)
+
+
 def _unreadable(path: Path, failure: Any) -> AudioError:
     reason = failure.error_string.strip().rstrip(".")
     return AudioError(f"{path} is not audio that can be read, or is damaged ({reason}); convert it to WAV or FLAC.")
@@ -102,7 +112,7 @@ def audio_info(path: str | Path) -> AudioInfo:
 
     path = _existing(path)
     try:
-        info = soundfile.info(str(path))
+        info = soundfile.info(_name(path))
     except soundfile.LibsndfileError as failure:
         raise _unreadable(path, failure) from failure
     return AudioInfo(info.samplerate, info.channels, info.frames, info.subtype)

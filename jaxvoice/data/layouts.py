@@ -44,6 +44,8 @@ def ljspeech(root: Path) -> list[Utterance]:
 
 def vctk(root: Path) -> list[Utterance]:
     """`<speaker>/<utterance>` at `root` or below one of `VCTK_FOLDERS`, texts in `txt/<speaker>/` (VCTK 0.80, 0.92)."""
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder, so it is not laid out like VCTK; for a list of files use 'filelist'.")
     top = next((root / name for name in VCTK_FOLDERS if (root / name).is_dir()), root)
     utterances = []
     for folder in sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith(".")):
@@ -53,7 +55,7 @@ def vctk(root: Path) -> list[Utterance]:
             if path.stem.endswith("_mic2") and f"{name}_mic1" in stems:
                 continue
             written = root / "txt" / folder.name / f"{name}.txt"
-            text = written.read_text(encoding="utf-8-sig").strip() if written.is_file() else ""
+            text = written.read_text(encoding="utf-8-sig", errors="replace").strip() if written.is_file() else ""
             utterances.append(Utterance(path, f"{folder.name}/{name}", folder.name, text))
     if not utterances:
         raise DataError(f"{root} is not laid out like VCTK: looked for audio as {top / '<speaker>' / '<utterance>'}.")

@@ -5,21 +5,22 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from jaxvoice.data.npy import read_npy
 from jaxvoice.errors import MelError
 
 
 def read_mel(path: str | Path, num_mels: int | None = None) -> Float32[np.ndarray, "mels frames"]:
     """Read a `.npy` mel spectrogram of shape (mels, frames) or (1, mels, frames), as HiFi-GAN's fine-tuning takes it.
 
-    **Raises:** `MelError` if the file is missing or no array, has another shape or other than `num_mels` bands,
+    **Raises:** `MelError` if the file is missing no array or damaged, has another shape or other than `num_mels` bands,
     no frames, or NaN or infinity.
     """
     path = Path(path)
     try:
-        mel = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as failure:
+        mel = read_npy(path)
+    except (OSError, ValueError) as failure:
         raise MelError(f"{path} is missing or is not a .npy array ({failure}); save it with numpy.save.") from failure
-    if not isinstance(mel, np.ndarray) or not np.issubdtype(mel.dtype, np.floating):
+    if not np.issubdtype(mel.dtype, np.floating):
         raise MelError(f"{path} does not hold one array of floating point numbers; save it with numpy.save.")
     if mel.ndim == 3 and mel.shape[0] == 1:
         mel = mel[0]

@@ -60,5 +60,5 @@ def _count(fraction: float, total: int) -> int:
 
 def _position(seed: int, name: str) -> float:
     """A place in [0, 1) that depends on nothing but `seed` and `name`."""
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:6], "big") / 2**48

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,7 @@ def _fingerprint(corpus: Corpus, sample_rate: int) -> str:
     for utterance in corpus.utterances:
         for path in filter(None, (utterance.path, utterance.mel_path)):
             stat = path.stat()
-            digest.update(f"\n{path.resolve()}\t{stat.st_size}\t{stat.st_mtime_ns}".encode())
+            digest.update(os.fsencode(f"\n{path.resolve()}\t{stat.st_size}\t{stat.st_mtime_ns}"))
     return digest.hexdigest()[:24]
 
 

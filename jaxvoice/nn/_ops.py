@@ -17,7 +17,7 @@ from jaxvoice.nn._grouped import grouped_conv
 
 def few_positions(
     x_shape: tuple[int, ...],
-    kernel_shape: tuple[int, int, int],
+    kernel_shape: tuple[int, ...],
     *,
     stride: int = 1,
     padding: tuple[int, int] = (0, 0),
