@@ -12,8 +12,8 @@ from jaxvoice.errors import MelError
 def read_mel(path: str | Path, num_mels: int | None = None) -> Float32[np.ndarray, "mels frames"]:
     """Read a `.npy` mel spectrogram of shape (mels, frames) or (1, mels, frames), as HiFi-GAN's fine-tuning takes it.
 
-    **Raises:** `MelError` if the file is missing no array or damaged, has another shape or other than `num_mels` bands,
-    no frames, or NaN or infinity.
+    **Raises:** `MelError` if the file is missing, damaged or no array, has another shape or other than `num_mels`
+    bands, no frames, or NaN or infinity.
     """
     path = Path(path)
     try:

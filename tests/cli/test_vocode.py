@@ -200,3 +200,20 @@ def test_a_conditioned_model_needs_its_vector(tmp_path, files, capsys):
     assert run(capsys, *arguments, "--cond", tmp_path / "voice.npy") == (0, [])
     code, lines = run(capsys, *arguments, "--cond", tmp_path / "none.npy")
     assert code == 2 and "none.npy is missing" in lines[0]
+
+
+@pytest.mark.parametrize("kind", ["archive", "damaged archive", "text"])
+def test_a_conditioning_vector_that_is_none(kind, tmp_path, files, capsys):
+    config = small_config(cond_channels=3)
+    save_generator(tmp_path / "model", loud_generator(config), config)
+    voice = tmp_path / "voice.npy"
+    if kind == "text":
+        np.save(voice, np.array(["a", "b", "c"]))
+    else:
+        with voice.open("wb") as file:
+            np.savez(file, voice=np.ones(3, np.float32))
+    if kind == "damaged archive":
+        voice.write_bytes(voice.read_bytes()[:40])
+    model = tmp_path / "model"
+    code, lines = run(capsys, files("mel"), tmp_path / "out.wav", "--model", model, "--cond", voice)
+    assert code == 2 and len(lines) == 1 and "voice.npy is missing or is not a .npy array of numbers" in lines[0]
