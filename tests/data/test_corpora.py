@@ -124,3 +124,15 @@ def test_real_corpora(real_clips):
     vctk = find_corpus(real_clips / "vctk")
     assert vctk.kind == "vctk" and len(vctk) == 29
     assert set(vctk.speakers) == {path.name for path in (real_clips / "vctk").iterdir() if path.is_dir()}
+
+
+def test_vctk_texts_need_not_be_utf8(tmp_path):
+    touch(tmp_path, "wav48/p1/p1_001.wav", "txt/p1/p1_001.txt")
+    (tmp_path / "txt/p1/p1_001.txt").write_bytes("At the caf\u00e9.".encode("latin-1"))
+    assert find_corpus(tmp_path).utterances[0].text == "At the caf\ufffd."
+
+
+def test_a_list_is_not_laid_out_like_vctk(tmp_path):
+    (tmp_path / "list.txt").write_text("LJ1|text\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"list\.txt is not a folder.*'filelist'"):
+        find_corpus(tmp_path / "list.txt", "vctk")
