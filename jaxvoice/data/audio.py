@@ -96,7 +96,7 @@ def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioIn
     return samples, AudioInfo(rate, channels, len(samples), subtype)
 
 
-def _name(path: Path) -> str | bytes:
+def _name(path: Path) -> Any:
     """`path` as soundfile can open it: names on POSIX systems are bytes, which need not be text."""
     return str(path) if sys.platform == "win32" else os.fsencode(path)
 

@@ -1,8 +1,12 @@
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
 
-from jaxvoice.data import find_corpus, preflight
+from jaxvoice.data import audio_info, find_corpus, load_store, preflight, split
 from jaxvoice.errors import DataError
 
 REASONS = {
@@ -106,3 +110,34 @@ def test_real_clips_pass(real_clips):
     assert len(report.corpus) == 24 and not report.rejected and set(report.rates) == {22050}
     durations = [soundfile.info(utterance.path).duration for utterance in report.corpus.utterances]
     np.testing.assert_allclose(report.seconds, durations)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only here are file names any bytes")
+@pytest.mark.parametrize("suffix", [".wav", ".mp3"])
+def test_names_that_are_no_text_are_read_like_others(tmp_path, speech, suffix):
+    soundfile.write(tmp_path / f"good{suffix}", speech(), 22050)
+    odd = Path(f"{tmp_path}/\udcff\udcfe{suffix}")  # the bytes ff fe, as Python spells them
+    odd.write_bytes((tmp_path / f"good{suffix}").read_bytes())
+    report = preflight(find_corpus(tmp_path), 22050, 8192)
+    assert len(report.corpus) == 2 and not report.rejected
+    assert audio_info(odd) == audio_info(tmp_path / f"good{suffix}")
+    loaded = load_store(report.corpus, 22050, memory_limit=0, cache=tmp_path / "cache")
+    np.testing.assert_array_equal(loaded.clips[0], loaded.clips[1])
+    train, valid = split(report.corpus, 1, how="random")
+    assert len(train) == len(valid) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only here are file names any bytes")
+def test_a_damaged_file_with_such_a_name_is_one_of_the_rejected(tmp_path, speech):
+    soundfile.write(tmp_path / "good.wav", speech(), 22050)
+    Path(f"{tmp_path}/\udcff.wav").write_bytes(b"no audio" * 99)
+    report = preflight(find_corpus(tmp_path), 22050, 8192)
+    assert [item.utterance.id for item in report.rejected] == ["\udcff"] and "not audio" in report.rejected[0].reason
+
+
+def test_a_name_too_long_to_look_up_is_one_of_the_rejected(tmp_path, speech):
+    soundfile.write(tmp_path / "good.wav", speech(), 22050)
+    corpus = find_corpus(tmp_path)
+    long = replace(corpus.utterances[0], path=tmp_path / ("n" * 400 + ".wav"), id="long")
+    report = preflight(replace(corpus, utterances=(*corpus.utterances, long)), 22050, 8192)
+    assert [item.utterance.id for item in report.rejected] == ["long"]
