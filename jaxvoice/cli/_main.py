@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (by default the process's) and return its exit code.
 
     A `JaxvoiceError`, or an `OSError` such as a lack of permission, becomes one line on stderr and the code 2, unless
-    `--debug` asks for its traceback. Any other exception is a bug and keeps its traceback. Bad usage raises `SystemExit(2)`.
+    `--debug` asks for its traceback. Any other exception is a bug and keeps its traceback. Bad usage raises
+    `SystemExit(2)`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
@@ -58,8 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as failure:
         if verb.debug:
             raise
-        known = failure.filename is not None and failure.strerror
-        report("error", f"{os.fsdecode(failure.filename)}: {failure.strerror}" if known else failure)
+        name = failure.filename
+        if isinstance(name, bytes):
+            name = os.fsdecode(name)
+        report("error", failure if name is None else f"{name}: {failure.strerror}")
         return 2
     except KeyboardInterrupt:
         report("error", "interrupted.")

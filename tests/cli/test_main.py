@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -92,3 +93,41 @@ def test_demo_corpus_refuses_a_folder_in_use(tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("all of it", encoding="utf-8")
     assert main(["demo-corpus", str(tmp_path)]) == 2
     assert "is no demo corpus" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only here are file names any bytes")
+def test_names_that_are_no_text_are_printed_escaped(tmp_path):
+    import numpy as np
+
+    soundfile.write(tmp_path / "good.wav", 0.3 * np.sin(np.arange(22050) * 0.1), 22050)
+    Path(f"{tmp_path}/\udcff\udcfe.wav").touch()
+    found = command("preflight", str(tmp_path))
+    assert found.returncode == 0 and r"\udcff\udcfe.wav is empty" in found.stdout and not found.stderr
+    (tmp_path / "good.wav").unlink()
+    found = command("preflight", str(tmp_path))
+    assert found.returncode == 2 and r"\udcff\udcfe.wav is empty" in found.stderr and found.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (PermissionError(13, "Permission denied", "secret"), "secret: Permission denied"),
+        (PermissionError(13, "Permission denied", b"secret"), "secret: Permission denied"),
+        (OSError("the network is down"), "the network is down"),
+    ],
+)
+def test_errors_of_the_system_are_one_line(failure, said, tmp_path, capsys, monkeypatch):
+    def fail(*arguments):
+        raise failure
+
+    monkeypatch.setattr("jaxvoice.data.find_corpus", fail)
+    assert main(["preflight", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"jaxvoice: error: {said}\n"
+    with pytest.raises(OSError):
+        main(["preflight", str(tmp_path), "--debug"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="such a path does not exist there, without an error")
+def test_a_path_that_is_too_long(tmp_path):
+    found = command("preflight", str(tmp_path / ("n" * 400)))
+    assert found.returncode == 2 and found.stderr.count("\n") == 1 and "nnn: File name too long" in found.stderr
