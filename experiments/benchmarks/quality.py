@@ -1,0 +1,88 @@
+"""Distances between recordings and what vocoders make of them: mel L1, multi-resolution STFT, mel cepstrum, STOI, PESQ.
+
+    python -m experiments.benchmarks.quality --data LJSpeech-1.1 --model runs/hifigan --last 4 --griffin-lim
+
+Means over clips. STOI and PESQ appear where their packages are installed (`pip install 'jaxvoice[measures]'`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+
+from experiments.benchmarks import common
+from experiments.benchmarks.intelligibility import System, Waveform, griffin_lim, vocoder
+from jaxvoice import dsp
+from jaxvoice.data import Audio, Utterance, find_corpus, read_audio
+from jaxvoice.errors import MissingExtraError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to compare."""
+
+    data: Path
+    """A corpus of recordings at the models' sample rate."""
+    model: tuple[Path, ...] = ()
+    """Model folders or run folders to resynthesise with."""
+    last: int = 4
+    """Only the last so many clips, which training holds out."""
+    griffin_lim: bool = False
+    """Also judge Griffin-Lim (32 iterations) from the same mel, which learns nothing."""
+    kind: Literal["auto", "ljspeech", "vctk", "folder", "filelist"] = "auto"
+    """Layout of the corpus."""
+    json: Path | None = None
+    """File to write the results to."""
+
+
+def distances(recording: Waveform, copy: Waveform, mel: dsp.MelConfig) -> dict[str, float]:
+    """All measures of `copy` (samples,) beside `recording` (samples,), both at the rate of `mel`."""
+    stft = dsp.stft_distance(recording, copy)
+    found = {
+        "mel L1": float(dsp.mel_l1(recording, copy, mel)),
+        "spectral convergence": float(stft.spectral_convergence),
+        "log magnitude": float(stft.log_magnitude),
+        "MCD dB": float(dsp.mel_cepstral_distortion(recording, copy, mel)),
+    }
+    for name, measure in (("STOI", dsp.stoi), ("PESQ", dsp.pesq)):
+        try:
+            found[name] = measure(recording, copy, mel.sample_rate)
+        except MissingExtraError:
+            continue
+    return found
+
+
+def judge(system: System, clips: Sequence[Utterance], mel: dsp.MelConfig) -> list[dict[str, float]]:
+    """`distances` of every clip, over the length that recording and copy share, in whole frames."""
+    judged = []
+    for clip in clips:
+        audio: Audio = read_audio(clip.path, mel.sample_rate)
+        copy, _ = system(audio)
+        length = min(len(copy), len(audio.samples)) // mel.hop_length * mel.hop_length
+        judged.append(distances(audio.samples[:length], np.asarray(copy[:length], np.float32), mel))
+    return judged
+
+
+def main(options: Options) -> None:
+    """Run the benchmark."""
+    import jaxvoice
+
+    load = common.OtherLoad()
+    clips = find_corpus(options.data, options.kind).utterances[-options.last :]
+    systems: dict[str, tuple[System, dsp.MelConfig]] = {}
+    if options.griffin_lim:
+        systems["Griffin-Lim"] = (griffin_lim, dsp.MelConfig())
+    systems |= {str(path): (vocoder(path), jaxvoice.Vocoder.load(path).mel) for path in options.model}
+    rows: list[dict[str, Any]] = []
+    for name, (system, mel) in systems.items():
+        judged = judge(system, clips, mel)
+        means = {measure: float(np.mean([clip[measure] for clip in judged])) for measure in judged[0]}
+        rows.append({"system": name, "clips": len(clips), **means})
+    common.report("quality", options, common.limit_threads(None), rows, load=load, json_path=options.json)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
