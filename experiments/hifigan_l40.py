@@ -22,6 +22,7 @@ from typing import Annotated, Literal
 import jax
 import tyro
 
+from jaxvoice.cli.usage import one_line_usage
 from jaxvoice.data import Corpus, Loader, find_corpus, load_store, make_demo_corpus, preflight, split
 from jaxvoice.errors import CheckpointError, JaxvoiceError
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig, preset
@@ -103,8 +104,9 @@ def parse(argv: Sequence[str]) -> Experiment:
     if "--distributed" in argv:
         initialize_distributed()
     default = default_experiment(jax.default_backend(), name)
-    return tyro.cli(
-        Experiment, args=list(argv), default=default, prog="python -m experiments.hifigan_l40", description=__doc__
+    prog = "python -m experiments.hifigan_l40"
+    return one_line_usage(
+        lambda: tyro.cli(Experiment, args=list(argv), default=default, prog=prog, description=__doc__)
     )
 
 

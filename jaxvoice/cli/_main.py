@@ -11,6 +11,7 @@ from jaxvoice._version import __version__
 from jaxvoice.cli._report import report
 from jaxvoice.cli.demo_corpus import DemoCorpus
 from jaxvoice.cli.preflight import CheckCorpus
+from jaxvoice.cli.usage import one_line_usage
 from jaxvoice.cli.vocode import Vocode
 from jaxvoice.errors import JaxvoiceError
 
@@ -36,18 +37,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A `JaxvoiceError`, or an `OSError` such as a lack of permission, becomes one line on stderr and the code 2, unless
     `--debug` asks for its traceback. Any other exception is a bug and keeps its traceback. Bad usage raises
-    `SystemExit(2)`.
+    `SystemExit(2)` after one line.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
         print(f"jaxvoice {__version__}")
         return 0
-    verb: Verb = tyro.extras.subcommand_cli_from_dict(
-        {"vocode": Vocode, "preflight": CheckCorpus, "demo-corpus": DemoCorpus},
-        prog="jaxvoice",
-        description=_DESCRIPTION,
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff,),
+    verb: Verb = one_line_usage(
+        lambda: tyro.extras.subcommand_cli_from_dict(
+            {"vocode": Vocode, "preflight": CheckCorpus, "demo-corpus": DemoCorpus},
+            prog="jaxvoice",
+            description=_DESCRIPTION,
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
     )
     try:
         return verb.run()

@@ -18,7 +18,6 @@ from jaxvoice.errors import AudioError, DataError, MelError
 SILENCE = 10 ** (-70 / 20)  # peak, full scale at 1; about ten steps of 16-bit audio
 _COARSE = {"PCM_U8": "8 bit", "PCM_S8": "8 bit", "ULAW": "8 bit (mu-law)", "ALAW": "8 bit (A-law)"}
 _WIDTH = 80
-_MOST_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -158,11 +157,8 @@ def _remarks(audio: Audio, sample_rate: int, padded: bool) -> list[str]:
 
 def _reasons(rejected: Sequence[Rejected], corpus: Corpus) -> list[str]:
     prefix = f"{corpus.root}{os.sep}"  # the table names the root once, and paths that fit a line can be copied
-    reasons = [item.reason.replace(prefix, "") for item in rejected[:_MOST_SHOWN]]
-    shown = [line for reason in reasons for line in _wrapped("  - ", reason, 4)]
-    if len(rejected) > _MOST_SHOWN:
-        shown.append(f"  ... and {len(rejected) - _MOST_SHOWN} more")
-    return shown
+    reasons = [item.reason.replace(prefix, "") for item in rejected]
+    return [line for reason in reasons for line in _wrapped("  - ", reason, 4)]
 
 
 def _wrapped(head: str, text: str, indent: int) -> list[str]:

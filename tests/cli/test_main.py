@@ -1,5 +1,6 @@
 """The command as a whole: help, version, usage errors, and what it imports."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,9 @@ def test_help_of_each_verb(verb, words, capsys):
 def test_bad_usage_exits_with_two(arguments, capsys):
     with pytest.raises(SystemExit) as exit:
         main(arguments)
-    assert exit.value.code == 2 and capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert exit.value.code == 2 and told.startswith("jaxvoice: error: ") and "--help" in told
+    assert told.count("\n") == 1 and not re.search("[\u2500-\u257f]", told)
 
 
 def test_an_error_is_one_line_and_no_traceback(tmp_path):
