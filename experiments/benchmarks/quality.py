@@ -40,12 +40,15 @@ class Options:
 
 def distances(recording: Waveform, copy: Waveform, mel: dsp.MelConfig) -> dict[str, float]:
     """All measures of `copy` (samples,) beside `recording` (samples,), both at the rate of `mel`."""
-    stft = dsp.stft_distance(recording, copy)
+    from jax import numpy as jnp
+
+    truth, estimate = jnp.asarray(recording), jnp.asarray(copy)
+    stft = dsp.stft_distance(truth, estimate)
     found = {
-        "mel L1": float(dsp.mel_l1(recording, copy, mel)),
+        "mel L1": float(dsp.mel_l1(truth, estimate, mel)),
         "spectral convergence": float(stft.spectral_convergence),
         "log magnitude": float(stft.log_magnitude),
-        "MCD dB": float(dsp.mel_cepstral_distortion(recording, copy, mel)),
+        "MCD dB": float(dsp.mel_cepstral_distortion(truth, estimate, mel)),
     }
     for name, measure in (("STOI", dsp.stoi), ("PESQ", dsp.pesq)):
         try:
