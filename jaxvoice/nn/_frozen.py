@@ -1,6 +1,6 @@
 """Layers for inference alone: kernels stay as convolutions read them, so that no call moves them there."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -14,12 +14,15 @@ Model = TypeVar("Model")
 
 
 class FrozenConv1d(eqx.Module):
-    """What `freeze` makes of a `Conv1d`."""
+    """What `freeze` makes of a `Conv1d`; the same convolution, `(in_channels, time)` to `(out_channels, new_time)`."""
 
     kernel: Float[Array, "taps in_per_group out"]
     bias: Float[Array, " out"] | None
     in_channels: int = eqx.field(static=True)
-    options: dict[str, Any] = eqx.field(static=True)
+    stride: int = eqx.field(static=True)
+    padding: int = eqx.field(static=True)
+    dilation: int = eqx.field(static=True)
+    groups: int = eqx.field(static=True)
 
     @jax.named_scope("Conv1d")
     def __call__(self, x: Float[Array, "in time"]) -> Float[Array, "out new_time"]:
@@ -29,18 +32,28 @@ class FrozenConv1d(eqx.Module):
 
     def time_major(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
         """As `Conv1d.time_major`."""
-        return add_bias(conv1d_with(x, self.kernel.astype(x.dtype), **self.options), self.bias)
+        y = conv1d_with(
+            x,
+            self.kernel.astype(x.dtype),
+            stride=self.stride,
+            padding=(self.padding, self.padding),
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+        return add_bias(y, self.bias)
 
 
 class FrozenConvTranspose1d(eqx.Module):
-    """What `freeze` makes of a `ConvTranspose1d`."""
+    """What `freeze` makes of a `ConvTranspose1d`: its kernel cut into phases, `taps` long before that."""
 
     kernel: Float[Array, "taps_per_phase in_per_group phases_times_out"]
     bias: Float[Array, " out"] | None
     taps: int = eqx.field(static=True)
     stride: int = eqx.field(static=True)
     in_channels: int = eqx.field(static=True)
-    options: dict[str, Any] = eqx.field(static=True)
+    padding: int = eqx.field(static=True)
+    output_padding: int = eqx.field(static=True)
+    groups: int = eqx.field(static=True)
 
     @jax.named_scope("ConvTranspose1d")
     def __call__(self, x: Float[Array, "in time"]) -> Float[Array, "out new_time"]:
@@ -50,8 +63,16 @@ class FrozenConvTranspose1d(eqx.Module):
 
     def time_major(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
         """As `ConvTranspose1d.time_major`."""
-        kernel = self.kernel.astype(x.dtype)
-        return add_bias(conv_transpose1d_with(x, kernel, self.taps, stride=self.stride, **self.options), self.bias)
+        y = conv_transpose1d_with(
+            x,
+            self.kernel.astype(x.dtype),
+            self.taps,
+            stride=self.stride,
+            padding=self.padding,
+            output_padding=self.output_padding,
+            groups=self.groups,
+        )
+        return add_bias(y, self.bias)
 
 
 def freeze(model: Model) -> Model:
@@ -64,14 +85,27 @@ def freeze(model: Model) -> Model:
 
     def frozen(layer):
         if isinstance(layer, Conv1d):
-            options = {"stride": layer.stride, "padding": (layer.padding, layer.padding)}
-            options |= {"dilation": layer.dilation, "groups": layer.groups}
-            return FrozenConv1d(laid_out(layer.kernel()), layer.bias, layer.in_channels, options)
+            return FrozenConv1d(
+                laid_out(layer.kernel()),
+                layer.bias,
+                layer.in_channels,
+                stride=layer.stride,
+                padding=layer.padding,
+                dilation=layer.dilation,
+                groups=layer.groups,
+            )
         if isinstance(layer, ConvTranspose1d):
-            options = {"padding": layer.padding, "output_padding": layer.output_padding, "groups": layer.groups}
             kernel = layer.kernel()
-            ready = laid_out(phases_of(kernel, layer.stride, layer.groups))
-            return FrozenConvTranspose1d(ready, layer.bias, kernel.shape[-1], layer.stride, layer.in_channels, options)
+            return FrozenConvTranspose1d(
+                laid_out(phases_of(kernel, layer.stride, layer.groups)),
+                layer.bias,
+                kernel.shape[-1],
+                layer.stride,
+                layer.in_channels,
+                padding=layer.padding,
+                output_padding=layer.output_padding,
+                groups=layer.groups,
+            )
         return layer
 
     folded = fold_weight_norm(model)

@@ -98,7 +98,7 @@ def test_demo_corpus_refuses_a_folder_in_use(tmp_path, capsys):
     assert "is no demo corpus" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only here are file names any bytes")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse file names that are not text")
 def test_names_that_are_no_text_are_printed_escaped(tmp_path):
     import numpy as np
 
@@ -130,7 +130,9 @@ def test_errors_of_the_system_are_one_line(failure, said, tmp_path, capsys, monk
         main(["preflight", str(tmp_path), "--debug"])
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="such a path does not exist there, without an error")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows says of a path that long that it does not exist, which other tests cover"
+)
 def test_a_path_that_is_too_long(tmp_path):
     found = command("preflight", str(tmp_path / ("n" * 400)))
     assert found.returncode == 2 and found.stderr.count("\n") == 1 and "nnn: File name too long" in found.stderr

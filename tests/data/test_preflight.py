@@ -113,7 +113,7 @@ def test_real_clips_pass(real_clips):
     np.testing.assert_allclose(report.seconds, durations)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only here are file names any bytes")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse file names that are not text")
 @pytest.mark.parametrize("suffix", [".wav", ".mp3"])
 def test_names_that_are_no_text_are_read_like_others(tmp_path, speech, suffix):
     soundfile.write(tmp_path / f"good{suffix}", speech(), 22050)
@@ -128,7 +128,7 @@ def test_names_that_are_no_text_are_read_like_others(tmp_path, speech, suffix):
     assert len(train) == len(valid) == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only here are file names any bytes")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse file names that are not text")
 def test_a_damaged_file_with_such_a_name_is_one_of_the_rejected(tmp_path, speech):
     soundfile.write(tmp_path / "good.wav", speech(), 22050)
     Path(f"{tmp_path}/\udcff.wav").write_bytes(b"no audio" * 99)

@@ -47,7 +47,10 @@ def test_disagreement_ends_the_benchmark(ours: list[float], match: str) -> None:
         common.check_agreement("x", np.array(ours), np.array([100.0, 0.0]), 0.02)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"),
+    reason="the memory of other processes is read from /proc, which only Linux has",
+)
 def test_memory_is_that_of_the_process_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "from experiments.benchmarks import common\ncommon.print_memory(lambda: lambda: bytearray(b'x' * 2**26))\n"
     (tmp_path / "needs_64_mib.py").write_text(script, encoding="utf-8")

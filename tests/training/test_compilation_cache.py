@@ -15,7 +15,9 @@ def _restore_jax():
     jax.config.update("jax_compilation_cache_dir", before)
 
 
-posix = pytest.mark.skipif(os.name != "posix", reason="permissions")
+posix = pytest.mark.skipif(
+    os.name != "posix", reason="Windows has no permission bits: the user's folder is private there by its own rules"
+)
 
 
 @posix

@@ -30,7 +30,9 @@ def faults(argument: str) -> tuple[int, int]:
     return int(kept), int(count)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a setting of the GNU C library")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the setting is one of the GNU C library; elsewhere nothing is changed"
+)
 def test_freed_memory_is_used_again_without_new_pages():
     kept, count = faults("keep")
     if not kept:

@@ -17,7 +17,7 @@ from training import toy
 from training.toy import ToyLoader, losses, one_device, train
 
 OPTIONS = {"width": 16, "steps": 24, "validate_every": 7, "checkpoint_every": 3}
-posix = pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+posix = pytest.mark.skipif(os.name != "posix", reason="Windows cannot send SIGKILL")
 
 
 @pytest.fixture(scope="module")
