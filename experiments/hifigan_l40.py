@@ -6,7 +6,7 @@ On a GPU or TPU it trains HiFi-GAN V1 (`--preset` for others) in bfloat16 for at
 HiFi-GAN against small discriminators, for at most five minutes altogether. Without `--data` it makes a few minutes of
 English speech with espeak-ng (extra `demo`) and trains on that. The same command goes on with a run that was stopped.
 
-What to expect: on two shared CPU cores, 236 steps in 4.2 minutes and a validation mel L1 of 0.79 on the demo corpus:
+What to expect: on two shared CPU cores, 283 steps in 4.2 minutes and a validation mel L1 of 0.72 on the demo corpus:
 the mel shows phrases and vowels, but no harmonics yet. An hour on an L40 has not been measured. All measurements are in
 docs/results.md.
 """
