@@ -119,7 +119,7 @@ def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Ste
     from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
     from jaxvoice.training.compiled_step import compiler_options
 
-    task = HiFiGANTask(TrainingConfig(PRESETS[options.preset], precision=options.precision))
+    task = HiFiGANTask(TrainingConfig(PRESETS[options.preset], precision=options.precision), steps_per_epoch=100)
     state = task.init(key=jax.random.key(0)) if weights is None else state_with(task, weights)
     samples = noise(options.batch, options.segment)
     batch = Batch(samples, np.full(options.batch, 1 / 32768, np.float32))

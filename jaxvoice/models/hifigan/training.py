@@ -89,11 +89,11 @@ class HiFiGANTask:
     **Arguments:**
 
     - `config`: networks, losses, optimisers.
-    - `steps_per_epoch`: what "per epoch" means for the learning rates; needed unless both configs decay per steps.
+    - `steps_per_epoch`: what "per epoch" means for learning rates that decay so (`OptimizerConfig.decay_steps`).
     - `validation`: held-out clips; without them validation reports nothing.
     """
 
-    def __init__(self, config: TrainingConfig, *, steps_per_epoch: int = 1, validation: Store | None = None):
+    def __init__(self, config: TrainingConfig, *, steps_per_epoch: int, validation: Store | None = None):
         self.config = config
         self._optimize_generator = adamw(config.generator_optimizer, steps_per_epoch=steps_per_epoch)
         self._optimize_discriminators = adamw(config.discriminator_optimizer, steps_per_epoch=steps_per_epoch)
@@ -232,7 +232,8 @@ def read_run(run: Path) -> tuple[HiFiGANTask, HiFiGANState]:
     if table.get("task") != HiFiGANTask.__name__:
         raise CheckpointError(f"{run} is a run of {table.get('task')!r}, not of HiFi-GAN; give a run of HiFi-GAN.")
     try:
-        task = HiFiGANTask(from_dict(TrainingConfig, table.get("config", {})))
+        # Rates are not part of a state: to read one, any epoch will do.
+        task = HiFiGANTask(from_dict(TrainingConfig, table.get("config", {})), steps_per_epoch=1)
     except ConfigError as failure:
         raise CheckpointError(f"The configuration of {run} cannot be used: {failure}") from failure
     return task, read_state(run, task)

@@ -19,11 +19,11 @@ from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
 from jaxvoice.models.hifigan.weights import load_generator
-from jaxvoice.training.compiled_step import CompiledStep, Skeleton
 from jaxvoice.training.loop import LoopConfig, fit
 from jaxvoice.training.optimizers import OptimizerConfig
-from jaxvoice.training.parallel import data_mesh, on_one_device, replicate, shard_batch
+from jaxvoice.training.parallel import data_mesh
 from jaxvoice.weights import load_state, named_arrays
+from tests.models.hifigan.trainer import Trainer
 from tests.reference import golden
 
 DECAY = 5.0  # of weights; the release's 0.01 would not be seen in so few steps
@@ -57,33 +57,9 @@ def _share_programs(tmp_path_factory):
         jax.config.update(name, value)
 
 
-def one_device():
-    return data_mesh(jax.devices()[:1])
-
-
-class Trainer:
-    """A task with its compiled step, as `fit` compiles it."""
-
-    def __init__(self, config=CONFIG, mesh=None, **options):
-        self.task = HiFiGANTask(config, **options)
-        self.mesh = mesh or one_device()
-        self.skeleton = Skeleton(eqx.filter_eval_shape(self.task.init, key=jax.random.key(0)))
-        self.program = CompiledStep(self.task, self.skeleton, self.mesh)
-
-    def __call__(self, state, *batches):
-        """The state after every one of `batches`, and the metrics of each step."""
-        leaves, wish = replicate(self.skeleton.flatten(state), self.mesh), np.zeros(self.mesh.size, np.int32)
-        states, metrics = [], []
-        for batch in batches:
-            leaves, found, _ = self.program(leaves, shard_batch(batch, self.mesh), shard_batch(wish, self.mesh))
-            states.append(jax.tree.map(jnp.copy, self.skeleton.build(on_one_device(leaves))))
-            metrics.append({name: float(value) for name, value in found.items()})
-        return states, metrics
-
-
 @pytest.fixture(scope="module")
 def trainer():
-    return Trainer()
+    return Trainer(CONFIG)
 
 
 def torch_networks():
@@ -177,7 +153,7 @@ def test_learning_is_torchs():
 
 def test_eight_devices_step_as_one_does(start, stepped):
     assert jax.device_count() == 8
-    many_states, many = Trainer(mesh=data_mesh())(start, make_batch(0))
+    many_states, many = Trainer(CONFIG, data_mesh())(start, make_batch(0))
     states, metrics = stepped
     for name, value in metrics[0].items():
         assert many[0][name] == pytest.approx(value, rel=1e-5), name
@@ -240,7 +216,7 @@ def test_each_optimizer_heeds_its_own_settings(start, stepped):
 @pytest.mark.slow
 def test_given_mels_are_what_the_generator_reads(start, stepped):
     mel = torch_batch(make_batch(0))[0].numpy()
-    trainer = Trainer()
+    trainer = Trainer(CONFIG)
     _, same = trainer(start, make_batch(0, mel))
     np.testing.assert_allclose(our_losses(same), our_losses(stepped[1][:1]), rtol=1e-3)
     quiet = make_batch(0, mel - 1)
@@ -260,7 +236,7 @@ def make_store(lengths=(5000, 9001, 3000)):
 
 def test_validation_is_the_mel_distance_over_whole_utterances(start, stepped):
     store = make_store()
-    task = HiFiGANTask(CONFIG, validation=store)
+    task = HiFiGANTask(CONFIG, steps_per_epoch=1, validation=store)
     generator, expected = torch_networks()[0], []
     torch_hifigan.load_arrays(
         generator, {name: np.asarray(a) for name, a in named_arrays(stepped[0][0].average).items()}
@@ -283,7 +259,7 @@ def test_validation_is_the_mel_distance_over_whole_utterances(start, stepped):
         ("clip-1", (8960,)),
         ("clip-2", (2816,)),
     ]
-    assert not HiFiGANTask(CONFIG).validate(state).metrics
+    assert not HiFiGANTask(CONFIG, steps_per_epoch=1).validate(state).metrics
 
 
 @pytest.fixture
@@ -335,7 +311,7 @@ def train(run, start, steps):
     logging.getLogger("absl").setLevel(logging.ERROR)
     with Loader(store, batch_size=8, segment=2048, seed=1, crops_per_clip=6) as loader:
         task = HiFiGANTask(CONFIG, steps_per_epoch=loader.steps_per_epoch, validation=store)
-        return fit(task, loader, loop, run, begin=start and (lambda: start), mesh=one_device())
+        return fit(task, loader, loop, run, begin=start and (lambda: start), mesh=data_mesh(jax.devices()[:1]))
 
 
 def logged(run):
