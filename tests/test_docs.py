@@ -27,7 +27,7 @@ def quick_start() -> list[str]:
 def test_quick_start_is_two_commands():
     first, second = quick_start()
     assert first.endswith("python -m experiments.hifigan_l40") and "'.[demo]'" in first
-    assert second.endswith("python -m pytest") and "'.[dev]'" in second
+    assert second.endswith("python -m pytest -n 2") and "'.[dev]'" in second
     assert first.split()[3] != second.split()[3], "each makes an environment of its own"
 
 
