@@ -4,7 +4,7 @@ from typing import TypeVar
 
 import equinox as eqx
 import jax
-from jax import numpy as jnp
+from jax import lax, numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxvoice.nn._init import torch_uniform
@@ -15,12 +15,16 @@ Model = TypeVar("Model")
 
 def norm_over_all_but_first(v: Float[Array, "first *rest"]) -> Float[Array, "first *ones"]:
     """Euclidean norm over every axis but the first, which stays; the others become 1."""
-    return jnp.sqrt(jnp.sum(jnp.square(v), axis=tuple(range(1, v.ndim)), keepdims=True))
+    return jnp.sqrt(_squares(v))
+
+
+def _squares(v: Float[Array, "first *rest"]) -> Float[Array, "first *ones"]:
+    return jnp.sum(jnp.square(v), axis=tuple(range(1, v.ndim)), keepdims=True)
 
 
 def weight_norm(v: Float[Array, "first *rest"], g: Float[Array, "first *ones"]) -> Float[Array, "first *rest"]:
     """`g * v / ||v||`, norm over every axis but the first (torch.nn.utils.weight_norm with dim=0, no epsilon)."""
-    return v * (g / norm_over_all_but_first(v))
+    return v * (g * lax.rsqrt(_squares(v)))
 
 
 class AbstractConv(eqx.Module):
@@ -43,7 +47,7 @@ class AbstractConv(eqx.Module):
     def factors(self, dtype: jnp.dtype) -> tuple[Array, Array | None]:
         """A kernel in torch's layout and what to multiply it with, one number for each index of its first axis."""
         if self.weight_g is not None and self.weight_v is not None:
-            scale = self.weight_g / norm_over_all_but_first(self.weight_v)
+            scale = self.weight_g * lax.rsqrt(_squares(self.weight_v))
             return self.weight_v.astype(dtype), scale.reshape(-1).astype(dtype)
         return self.kernel(dtype), None
 

@@ -25,6 +25,12 @@ def test_all_finite_sees_one_bad_value_anywhere(bad):
     assert bool(all_finite(()))
 
 
+def test_all_finite_sees_what_cancels_and_every_number_format():
+    assert not bool(all_finite(jnp.array([jnp.inf, -jnp.inf, 1.0])))
+    assert not bool(all_finite(jnp.array([1.0, complex(0.0, jnp.nan)])))
+    assert bool(all_finite((jnp.array([1j, -1j]), jnp.full(100, 60000, jnp.float16), jnp.zeros(0))))
+
+
 def test_guarded_takes_the_new_state_or_keeps_every_part_of_the_old():
     step = jax.jit(guarded)
     old = toy(1.0, 0)
