@@ -23,6 +23,10 @@ class CheckCorpus:
     """Sample rate to train at, in Hz."""
     segment: int = 8192
     """Length of a training crop, in samples."""
+    num_mels: int = 80
+    """Mel bands wanted, where the corpus holds mels."""
+    hop_length: int = 256
+    """Samples from one frame to the next, where the corpus holds mels."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -34,5 +38,14 @@ class CheckCorpus:
         from jaxvoice.data import find_corpus, preflight
 
         found = find_corpus(self.path, self.corpus)
-        show(preflight(found, self.sample_rate, self.segment, progress=sys.stderr.isatty()))
+        show(
+            preflight(
+                found,
+                self.sample_rate,
+                self.segment,
+                hop_length=self.hop_length,
+                num_mels=self.num_mels,
+                progress=sys.stderr.isatty(),
+            )
+        )
         return 0

@@ -30,7 +30,10 @@ def is_audio(path: Path) -> bool:
 
 
 def ljspeech(root: Path) -> list[Utterance]:
-    """`metadata.csv` and `wavs/`, in the order of `metadata.csv` (LJSpeech 1.1)."""
+    """`metadata.csv` and `wavs/`, in the order of `metadata.csv` (LJSpeech 1.1).
+
+    **Raises:** `DataError` where one of the two is missing, or the listing is no UTF-8 text.
+    """
     listing, folder = root / "metadata.csv", root / "wavs"
     if not listing.is_file() or not folder.is_dir():
         raise DataError(f"{root} is not laid out like LJSpeech: looked for {listing} and the folder {folder}.")
@@ -43,7 +46,10 @@ def ljspeech(root: Path) -> list[Utterance]:
 
 
 def vctk(root: Path) -> list[Utterance]:
-    """`<speaker>/<utterance>` at `root` or below one of `VCTK_FOLDERS`, texts in `txt/<speaker>/` (VCTK 0.80, 0.92)."""
+    """`<speaker>/<utterance>` at `root` or below one of `VCTK_FOLDERS`, texts in `txt/<speaker>/` (VCTK 0.80, 0.92).
+
+    **Raises:** `DataError` where `root` is no folder, or has no audio in folders of speakers.
+    """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder, so it is not laid out like VCTK; for a list of files use 'filelist'.")
     top = next((root / name for name in VCTK_FOLDERS if (root / name).is_dir()), root)
@@ -63,7 +69,10 @@ def vctk(root: Path) -> list[Utterance]:
 
 
 def filelist(root: Path, audio_dir: Path | None) -> tuple[list[Utterance], frozenset[str]]:
-    """HiFi-GAN's lists: one `stem|...` per line. Returns the utterances and the ids that `validation.txt` holds out."""
+    """HiFi-GAN's lists: one `stem|...` per line. Returns the utterances and the ids that `validation.txt` holds out.
+
+    **Raises:** `DataError` where there is no list, it is empty or no UTF-8 text, or none of its first files is found.
+    """
     if root.is_file():
         return _listed(root, audio_dir), frozenset()
     training, validation = root / "training.txt", root / "validation.txt"
@@ -75,7 +84,10 @@ def filelist(root: Path, audio_dir: Path | None) -> tuple[list[Utterance], froze
 
 
 def pairs(root: Path, audio_dir: Path | None) -> list[Utterance]:
-    """Mel spectrograms with their audio, for fine-tuning, sorted by stem."""
+    """Mel spectrograms with their audio, for fine-tuning, sorted by stem.
+
+    **Raises:** `DataError` where there is no `.npy` file.
+    """
     mels = root / "mels" if (root / "mels").is_dir() else root
     paths = sorted(mels.glob("*.npy"))
     if not paths:
@@ -86,7 +98,10 @@ def pairs(root: Path, audio_dir: Path | None) -> list[Utterance]:
 
 
 def any_folder(root: Path) -> list[Utterance]:
-    """Every audio file below `root`, sorted by its path from there."""
+    """Every audio file below `root`, sorted by its path from there.
+
+    **Raises:** `DataError` where `root` is no folder, or has no audio that can be read.
+    """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; for a list of files use the kind 'filelist'.")
     everything = sorted(_walk(root), key=lambda path: path.relative_to(root).as_posix())
@@ -143,11 +158,16 @@ def _with_stem(folder: Path, name: str) -> Path:
     if Path(name).suffix.lower() in AUDIO_SUFFIXES:
         return folder / name
     options = [folder / f"{name}{suffix}" for suffix in AUDIO_SUFFIXES]
-    return next((path for path in options if path.is_file()), options[0])
+    return next((path for path in options if _is_file(path)), options[0])
 
 
 def _has_stem(folder: Path, name: str) -> bool:
-    return _with_stem(folder, name).is_file()
+    return _is_file(_with_stem(folder, name))
+
+
+def _is_file(path: Path) -> bool:
+    """As `path.is_file()`, and False where the system refuses the name (too long, say) instead of an error."""
+    return os.path.isfile(path)
 
 
 def _walk(root: Path) -> Iterator[Path]:

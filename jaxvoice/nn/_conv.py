@@ -55,7 +55,8 @@ def check_input(x: Array, rank: int, channels: int, layout: str) -> None:
 class Conv1d(AbstractConv):
     """One-dimensional convolution, as `torch.nn.Conv1d`; with `weight_norm=True`, under `torch.nn.utils.weight_norm`.
 
-    The kernel is `weight`, or `weight_g * weight_v / ||weight_v||` with the norm taken per output channel.
+    The kernel is `weight`, or `weight_g * weight_v / ||weight_v||` with the norm taken per output channel. With groups
+    and without dilation it has a reverse-mode derivative only on a CPU (`jax.grad`, not `jax.jvp`).
     """
 
     weight: Float[Array, "out in_per_group taps"] | None

@@ -1,3 +1,5 @@
+"""Random numbers that torch's layers begin with."""
+
 import functools as ft
 import math
 

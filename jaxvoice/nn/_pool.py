@@ -1,3 +1,5 @@
+"""Pooling over time."""
+
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 

@@ -47,6 +47,8 @@ class Checkpoints:
 
     Every process of a run opens it. The best is the one with the smallest `metric`. With `read_only` nothing in the
     folder changes, whatever is found there.
+
+    **Raises:** `CheckpointError` where `folder` is a file or cannot be opened.
     """
 
     def __init__(self, folder: Path, *, keep_last: int, metric: str, read_only: bool = False):

@@ -85,7 +85,10 @@ class CompiledStep:
         return program(leaves, batch, wish)
 
     def compile(self, leaves: list[Array], batch: PyTree, wish: Int[Array, " devices"]) -> jax.stages.Compiled:
-        """The program for batches shaped like `batch`; `seconds` grows by the time it took."""
+        """The program for batches shaped like `batch`; `seconds` grows by the time it took.
+
+        **Raises:** `TrainingError` if the step changes the structure of its state, a shape or a dtype.
+        """
         start = time.perf_counter()
         program = self._jitted.lower(leaves, batch, wish).compile(compiler_options())
         self.seconds += time.perf_counter() - start

@@ -223,20 +223,31 @@ class _Session:
     def _look_and_save(self, log: RunLog, stop: Stop | None, speed: "_Speed") -> None:
         config, began = self.config, time.monotonic()
         finished = stop in ("steps", "minutes")
-        report = None
-        if finished or (stop is None and config.validate_every and self.step % config.validate_every == 0):
-            report = self._validate(log)
-        if report is None and stop is None and self.step % config.checkpoint_every:
+        validating = finished or (stop is None and config.validate_every and self.step % config.validate_every == 0)
+        if not validating and stop is None and self.step % config.checkpoint_every:
             return
-        meta = {**provenance(self.task), "loader": self.position, "metrics": self.metrics, "best": self.best}
-        arrays = dict(zip(self.skeleton.names, self.leaves, strict=True))
-        score = None if report is None or not report.metrics else {config.best_metric: self.metrics[config.best_metric]}
-        self.store.save(self.step, arrays, meta, score)
+        report = None
+        if validating:
+            try:
+                report = self._validate(log)
+            except Exception:
+                if jax.process_count() == 1:  # saving waits for all processes, and others may not have failed
+                    self._save(None)
+                    self.store.wait()
+                raise
+        self._save(report)
         if report is not None:
             self.closing_seconds = time.monotonic() - began
         elif stop is not None and not self.folder.model.exists():
             self._save_model(self.skeleton.build(parallel.on_one_device(self.leaves)))
         speed.restart()
+
+    def _save(self, report: Report | None) -> None:
+        meta = {**provenance(self.task), "loader": self.position, "metrics": self.metrics, "best": self.best}
+        arrays = dict(zip(self.skeleton.names, self.leaves, strict=True))
+        best_metric = self.config.best_metric
+        score = None if report is None or not report.metrics else {best_metric: self.metrics[best_metric]}
+        self.store.save(self.step, arrays, meta, score)
 
     def _validate(self, log: RunLog) -> Report:
         state = self.skeleton.build(parallel.on_one_device(self.leaves))

@@ -51,7 +51,7 @@ def test_version_and_help():
     ("verb", "words"),
     [
         ("vocode", ["INPUT ... OUTPUT", "--model", "--subtype", "pcm16", "--cond", "--no-check", "--debug", "Hub id"]),
-        ("preflight", ["PATH", "--corpus", "ljspeech", "--sample-rate", "--segment", "--debug"]),
+        ("preflight", ["PATH", "--corpus", "ljspeech", "--sample-rate", "--segment", "--num-mels", "--hop-length", "--debug"]),
         ("demo-corpus", ["FOLDER", "--debug", "jaxvoice[demo]"]),
     ],
 )
@@ -90,6 +90,30 @@ def test_preflight_lists_what_cannot_be_used(tmp_path, capsys):
     assert main(["preflight", str(tmp_path)]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("jaxvoice: error: None of the 1 file(s)") and captured.err.count("\n") == 1
+
+
+def test_preflight_rejects_a_name_that_is_too_long(tmp_path, capsys):
+    import numpy as np
+
+    soundfile.write(tmp_path / "good.wav", 0.3 * np.sin(np.arange(22050) * 0.1), 22050)
+    (tmp_path / "list.txt").write_text(f"good|text\n{'n' * 400}|text\n", encoding="utf-8")
+    assert main(["preflight", str(tmp_path / "list.txt")]) == 0
+    out = capsys.readouterr().out
+    assert "usable files  1" in out and "nnn.wav" in out
+
+
+def test_preflight_checks_mels_of_other_sizes(tmp_path, capsys):
+    import numpy as np
+
+    (tmp_path / "mels").mkdir()
+    (tmp_path / "wavs").mkdir()
+    soundfile.write(tmp_path / "wavs" / "a.wav", 0.3 * np.sin(np.arange(24000) * 0.1), 24000)
+    np.save(tmp_path / "mels" / "a.npy", np.zeros((100, 80), np.float32))
+    options = ["--sample-rate", "24000", "--hop-length", "300"]
+    assert main(["preflight", str(tmp_path), *options, "--num-mels", "100"]) == 0
+    assert "usable files  1" in capsys.readouterr().out
+    assert main(["preflight", str(tmp_path), *options]) == 2
+    assert "80" in capsys.readouterr().err
 
 
 def test_demo_corpus_refuses_a_folder_in_use(tmp_path, capsys):

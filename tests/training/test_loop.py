@@ -295,6 +295,19 @@ def test_validation_must_give_the_deciding_metric(tmp_path):
         go(tmp_path / "run", best_metric="wer")
 
 
+def test_a_validation_that_fails_loses_no_step(tmp_path):
+    class Failing(ToyTask):
+        def validate(self, state):
+            raise TrainingError("The disk of the held-out clips is gone.")
+
+    Failing.__name__ = "ToyTask"
+    run = tmp_path / "run"
+    with pytest.raises(TrainingError, match="held-out clips"):
+        go(run, task=Failing(), validate_every=3, checkpoint_every=100)
+    assert steps_kept(run) == [3]
+    assert go(run, resume="must").step == 12
+
+
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"minutes": 0.0}, {"keep_last": 0}, {"validate_every": -1}])
 def test_impossible_settings_are_named(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):

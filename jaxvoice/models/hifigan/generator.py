@@ -170,7 +170,10 @@ class Generator(eqx.Module):
         cond: Float[Array, "*batch cond"] | None = None,
         length: Int[Array, "*batch"] | None = None,
     ) -> Float[Array, "*batch samples 1"]:
-        """The same for `(..., frames, mels)`, any batch axes in front."""
+        """The same for `(..., frames, mels)`, any batch axes in front.
+
+        **Raises:** `ShapeError` for a condition that is not `config.cond_channels` long, or missing, or unasked for.
+        """
         expected = self.config.cond_channels
         if (cond.shape[-1] if cond is not None else 0) != expected:
             raise ShapeError(
