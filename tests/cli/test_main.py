@@ -51,7 +51,7 @@ def test_version_and_help():
     ("verb", "words"),
     [
         ("vocode", ["INPUT ... OUTPUT", "--model", "--subtype", "pcm16", "--cond", "--no-check", "--debug", "Hub id"]),
-        ("preflight", ["PATH", "--corpus", "ljspeech", "--sample-rate", "--segment", "--num-mels", "--hop-length", "--debug"]),
+        ("preflight", ["PATH", "--corpus", "ljspeech", "--sample-rate", "--num-mels", "--hop-length", "--debug"]),
         ("demo-corpus", ["FOLDER", "--debug", "jaxvoice[demo]"]),
     ],
 )
