@@ -10,6 +10,7 @@ is the yardstick, so what counts is the ratio to it. Two to three seconds per cl
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,9 +98,9 @@ def griffin_lim(audio: Audio) -> tuple[Waveform, int]:
         y=audio.samples, sr=audio.sample_rate, n_fft=1024, hop_length=256, n_mels=80, fmax=8000, power=1.0
     )
     magnitude = librosa.feature.inverse.mel_to_stft(mel, sr=audio.sample_rate, n_fft=1024, fmax=8000, power=1.0)
-    return librosa.griffinlim(magnitude, n_fft=1024, hop_length=256, random_state=0).astype(
-        np.float32
-    ), audio.sample_rate
+    seeded: dict[str, Any] = {"random_state" if version("librosa").startswith("0.") else "rng": 0}
+    made = librosa.griffinlim(magnitude, n_fft=1024, hop_length=256, **seeded)
+    return made.astype(np.float32), audio.sample_rate
 
 
 def judge(system: System, clips: Sequence[Utterance]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from typing import Literal, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 Precision = Literal["float32", "bfloat16"]
 Tree = TypeVar("Tree")
@@ -23,7 +24,7 @@ def to_float32(tree: Tree) -> Tree:
     return _cast(tree, jnp.bfloat16, jnp.float32)
 
 
-def _cast(tree: Tree, source: type, target: type) -> Tree:
+def _cast(tree: Tree, source: DTypeLike, target: DTypeLike) -> Tree:
     def cast(leaf):
         return leaf.astype(target) if eqx.is_array(leaf) and leaf.dtype == source else leaf
 
