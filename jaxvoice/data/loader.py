@@ -131,6 +131,17 @@ class Loader:
         self._next = self._planned = LoaderState(epoch, index, seed)
         self._order: tuple[LoaderState, Int64[np.ndarray, " crops"]] | None = None
 
+    def describe(self) -> dict[str, int | bool]:
+        """What the batches are cut from and how; of two stores of as many clips and samples nothing differs here."""
+        return {
+            "clips": len(self._store),
+            "samples": sum(len(clip) for clip in self._store.clips),
+            "batch_size": self._batch,
+            "segment": self._segment,
+            "crops_per_clip": self._crops // len(self._store),
+            "shuffle": self._shuffle,
+        }
+
     def __iter__(self) -> Iterator[Batch]:
         return self
 

@@ -243,7 +243,8 @@ class _Session:
         speed.restart()
 
     def _save(self, report: Report | None) -> None:
-        meta = {**provenance(self.task), "loader": self.position, "metrics": self.metrics, "best": self.best}
+        meta = {**provenance(self.task), "data": self.loader.describe(), "loader": self.position}
+        meta |= {"metrics": self.metrics, "best": self.best}
         arrays = dict(zip(self.skeleton.names, self.leaves, strict=True))
         best_metric = self.config.best_metric
         score = None if report is None or not report.metrics else {best_metric: self.metrics[best_metric]}
@@ -293,6 +294,10 @@ class _Session:
         self.best, self.metrics = restored.meta["best"], restored.meta["metrics"]
         self.leaves = [restored.arrays[name] for name in self.skeleton.names]
         say(f"resuming after step {self.step}")
+        before, now = restored.meta.get("data", {}), self.loader.describe()
+        changed = [f"{name} {before[name]} -> {now.get(name)}" for name in before if before[name] != now.get(name)]
+        if changed:
+            say(f"the data are not those of the checkpoint ({', '.join(changed)}), so their order is another, too")
 
     def _next_batch(self) -> tuple[PyTree, Any, float]:
         """The next batch, already on its way to the devices, the loader's position after it, its seconds of audio."""

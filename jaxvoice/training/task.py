@@ -86,3 +86,7 @@ class Loader(Protocol):
     def restore(self, state: Any) -> None:
         """Go on with the batch that `state` (read back from JSON) names."""
         ...
+
+    def describe(self) -> dict[str, Any]:
+        """What batches are cut from and how, as JSON values: a run that goes on says what has changed."""
+        ...

@@ -95,6 +95,12 @@ def test_without_shuffling_clips_come_in_order():
     assert [clip_of(batch).tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7]] * 2
 
 
+def test_a_loader_tells_what_it_cuts():
+    loader = Loader(make_store([200, 30, 70]), batch_size=2, segment=16, crops_per_clip=4)
+    about = {"clips": 3, "samples": 300, "batch_size": 2, "segment": 16, "crops_per_clip": 4, "shuffle": True}
+    assert loader.describe() == about
+
+
 def test_several_crops_per_clip():
     loader = Loader(make_store([200] * 6), batch_size=4, segment=16, crops_per_clip=4)
     assert loader.steps_per_epoch == 6

@@ -207,6 +207,15 @@ def test_other_mels_and_other_tasks_are_refused(whole):
         go(whole, task=Another())
 
 
+def test_a_run_that_goes_on_with_other_data_says_so(tmp_path, capsys):
+    run = tmp_path / "run"
+    go(run, steps=4)
+    go(run, steps=6)
+    assert "data are not those" not in capsys.readouterr().out
+    go(run, steps=8, loader=ToyLoader(8))
+    assert "the data are not those of the checkpoint (batch_size 16 -> 8)" in capsys.readouterr().out
+
+
 def test_resume_must_and_never(whole, tmp_path):
     with pytest.raises(CheckpointError, match="no run to resume"):
         go(tmp_path / "none", resume="must")

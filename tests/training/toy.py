@@ -142,6 +142,9 @@ class ToyLoader:
     def restore(self, state):
         self.place, self.seed = state
 
+    def describe(self):
+        return {"batch_size": self.batch_size, "kind": "rows"}
+
 
 def train(run: Path, *, task=None, loader=None, mesh=None, begin=None, **loop) -> Result:
     """One session on the toy task that logs every step."""
