@@ -1,4 +1,4 @@
-"""Speed of the mel front end and of its gradient, jaxvoice beside torch (`torch.stft`).
+"""Speed and memory of the mel front end and of its gradient, jaxvoice beside torch (`torch.stft`).
 
     python -m experiments.benchmarks.mel --json mel.json
 
@@ -9,13 +9,16 @@ absolute mel difference to other audio, as in training; the target's mel is comp
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 from jaxtyping import Float32
 
 from experiments.benchmarks import common
+
+Engine = Literal["jaxvoice", "torch"]
+Work = Literal["forward", "gradient"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,24 @@ class Options:
     """Stop a comparison after this time, but not before three rounds."""
     threads: int | None = None
     """Processors for every engine; all by default."""
+    memory: bool = True
+    """Measure the memory of each engine in a process of its own."""
     json: Path | None = None
     """File to write the results to."""
+    memory_of: Engine | None = None
+    """Only print the memory that this engine needs for the first of `shapes`; the benchmark calls itself so."""
+    work: Work = "forward"
+    """What it then does."""
 
 
 Audio = Float32[np.ndarray, "batch samples"]
 Calls = dict[str, Callable[[], Any]]
+
+
+def noise(batch: int, samples: int) -> tuple[Audio, Audio]:
+    """Two batches of white noise."""
+    audio, target = 0.1 * np.random.default_rng(0).standard_normal((2, batch, samples))
+    return audio.astype(np.float32), target.astype(np.float32)
 
 
 def jaxvoice_calls(audio: Audio, target: Audio) -> Calls:
@@ -84,14 +99,17 @@ def torch_calls(audio: Audio, target: Audio) -> Calls:
 def main(options: Options) -> None:
     """Run the benchmark."""
     threads = common.limit_threads(options.threads)
+    if options.memory_of is not None:
+        calls = jaxvoice_calls if options.memory_of == "jaxvoice" else torch_calls
+        return common.print_memory(lambda: calls(*noise(*options.shapes[0]))[options.work])
+
     import torch
 
     load = common.OtherLoad()
     torch.set_num_threads(threads)
     rows = []
     for batch, samples in options.shapes:
-        rng = np.random.default_rng(0)
-        audio, target = (0.1 * rng.standard_normal((2, batch, samples))).astype(np.float32)
+        audio, target = noise(batch, samples)
         ours, theirs = jaxvoice_calls(audio, target), torch_calls(audio, target)
         for work in ours:
             # Signs of tiny mel differences flip with rounding, so single values of the gradient may differ.
@@ -117,6 +135,12 @@ def main(options: Options) -> None:
                 }
                 for engine, timing in timings.items()
             ]
+    if options.memory:
+        for row in rows:
+            arguments = ["--memory-of", row["engine"], "--work", row["work"], "--threads", str(threads)]
+            arguments += ["--shapes", str(row["batch"]), str(row["samples"])]
+            memory = common.memory_of("experiments.benchmarks.mel", arguments)
+            row |= {"MiB ready": memory["ready_mib"], "MiB peak": memory["peak_mib"]}
     common.report("mel front end, float32", options, threads, rows, load=load, json_path=options.json)
 
 
