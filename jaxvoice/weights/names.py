@@ -44,14 +44,15 @@ def count_parameters(model: Any) -> int:
 def load_state(model: Model, arrays: Mapping[str, Any], where: str = "the given weights") -> Model:
     """`model` with every array replaced by the one of its name, cast to the model's dtype.
 
-    **Raises:** `CheckpointError` listing missing names (`-`), unknown ones (`+`, with the nearest known name) and wrong
+    **Raises:** `CheckpointError` listing missing names (`-`), unknown ones (`+`, with the nearest name that is missing) and wrong
     shapes, if there is any; nothing is loaded in part.
     """
     known = named_arrays(model)
-    problems = [f"- {name} {tuple(known[name].shape)}" for name in known if name not in arrays]
+    missing = [name for name in known if name not in arrays]
+    problems = [f"- {name} {tuple(known[name].shape)}" for name in missing]
     for name, array in arrays.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            near = difflib.get_close_matches(name, missing or known, n=1, cutoff=0.8)
             problems.append(f"+ {name} {tuple(np.shape(array))}" + (f" (did you mean {near[0]}?)" if near else ""))
         elif np.shape(array) != known[name].shape:
             problems.append(f"! {name} has shape {tuple(np.shape(array))}, the model {tuple(known[name].shape)}")

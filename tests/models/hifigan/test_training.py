@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxvoice.data import Batch
-from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.training import TrainingConfig
 from jaxvoice.models.hifigan.weights import load_discriminators
 from jaxvoice.weights import load_state, named_arrays
@@ -14,16 +13,6 @@ from tests.models.hifigan.trainer import Trainer
 from tests.reference import golden
 
 COLUMNS = ("disc_period", "disc_scale", "adv_period", "adv_scale", "feature_period", "feature_scale")
-
-SMALL = TrainingConfig(
-    model=HiFiGANConfig(
-        generator=GeneratorConfig(
-            upsample_initial_channel=16, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1, 3),)
-        ),
-        discriminators=DiscriminatorConfig(periods=(2, 3), scales=2, width=0.02),
-        segment_size=2048,
-    )
-)
 
 
 def load(task, generator, mpd, msd):
