@@ -44,8 +44,8 @@ def count_parameters(model: Any) -> int:
 def load_state(model: Model, arrays: Mapping[str, Any], where: str = "the given weights") -> Model:
     """`model` with every array replaced by the one of its name, cast to the model's dtype.
 
-    **Raises:** `CheckpointError` listing missing names (`-`), unknown ones (`+`, with the nearest name that is missing) and wrong
-    shapes, if there is any; nothing is loaded in part.
+    **Raises:** `CheckpointError` listing missing names (`-`), unknown ones (`+`, with the nearest that is missing) and
+    wrong shapes, if there is any; nothing is loaded in part.
     """
     known = named_arrays(model)
     missing = [name for name in known if name not in arrays]
