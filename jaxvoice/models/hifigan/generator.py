@@ -199,6 +199,8 @@ class Generator(eqx.Module):
                     outputs.append(self.resblocks[j].time_major(x, mask))
             x = sum(outputs[1:], outputs[0]) * jnp.asarray(1 / kernels, x.dtype)
         with jax.named_scope("conv_post"):
+            # In half precision the waveform itself would be rounded: to 8 bits, in bfloat16.
+            x = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
             return jnp.tanh(self.conv_post.time_major(_leaky_relu(x, _FINAL_SLOPE, mask)))
 
 

@@ -241,6 +241,15 @@ def test_padding_never_changes_a_valid_sample(key):
     assert np.abs(generator(padded)[:, : 9 * 8] - generator(mel)).max() > 1e-4
 
 
+def test_half_precision_does_not_round_the_waveform(key):
+    generator = Generator(SMALL, key=key)
+    mel = jax.random.normal(key, (SMALL.num_mels, 12))
+    audio = generator(mel.astype(jnp.bfloat16))
+    assert audio.dtype == jnp.float32
+    assert np.mean(audio == audio.astype(jnp.bfloat16).astype(jnp.float32)) < 0.1
+    np.testing.assert_allclose(audio, generator(mel), atol=0.05 * np.abs(generator(mel)).max())
+
+
 def test_batch_of_padded_lengths_equals_single_utterances(key):
     config = dataclasses.replace(SMALL, cond_channels=3, cond_in_each_stage=True)
     generator = Generator(config, key=key)
@@ -275,7 +284,8 @@ def test_wrong_mel_is_refused(key):
             lambda: HiFiGANConfig(GeneratorConfig(upsample_rates=(8, 8, 2), upsample_kernel_sizes=(16, 16, 4))),
             "multiply to 128.*hop_length is 256.*128",
         ),
-        (lambda: GeneratorConfig(upsample_kernel_sizes=(16, 15, 4, 4)), "15 for the rate 8.*Use 16"),
+        (lambda: GeneratorConfig(upsample_kernel_sizes=(16, 15, 4, 4)), r"15 for the rate 8.*Use 16\."),
+        (lambda: GeneratorConfig(upsample_kernel_sizes=(16, 9, 4, 4)), r"9 for the rate 8.*Use 10 or 16\."),
         (lambda: GeneratorConfig(upsample_rates=(8, 8)), "same number of stages"),
         (lambda: GeneratorConfig(resblock_kernel_sizes=(3, 4, 5)), "must be odd"),
         (lambda: GeneratorConfig(upsample_initial_channel=100), "multiple of 16"),
