@@ -5,6 +5,7 @@ a JSON table: the CRC-32 of every array (Orbax itself does not notice a flipped 
 configuration, versions, best metric.
 """
 
+import errno
 import gc
 import math
 import shutil
@@ -24,7 +25,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.training.orbax_quiet import quiet_orbax
-from jaxvoice.training.parallel import barrier
+from jaxvoice.training.parallel import barrier, in_every_process
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,20 @@ class Checkpoints:
             return metrics[metric] if math.isfinite(metrics[metric]) else math.inf
 
         best = BestN(get_metric_fn=value, reverse=True, n=1, keep_checkpoints_without_metrics=False)
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
-            best_fn=value,  # without it Orbax writes no metrics, and the best would be forgotten over a restart
-            best_mode="min",
-            cleanup_tmp_directories=not read_only,
-            read_only=read_only,
-            create=not read_only,
-        )
         if self.folder.exists() and not self.folder.is_dir():
             raise CheckpointError(f"{self.folder} is a file, not a folder of checkpoints; choose another run folder.")
         self._quiet = ExitStack()
         try:
             with ExitStack() as stack:
                 stack.enter_context(quiet_orbax())
+                options = ocp.CheckpointManagerOptions(
+                    preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
+                    best_fn=value,  # without it Orbax writes no metrics, and the best would be forgotten over a restart
+                    best_mode="min",
+                    cleanup_tmp_directories=not read_only,
+                    read_only=read_only,
+                    create=not read_only,
+                )
                 self._manager = ocp.CheckpointManager(self.folder, options=options)
                 self._quiet = stack.pop_all()  # until __exit__
         except OSError as failure:
@@ -140,7 +141,8 @@ class Checkpoints:
         `abstract` gives the shape, dtype and sharding of every array; `accept` is shown each table and raises
         `CheckpointError` for one that must not be used.
 
-        **Raises:** `CheckpointError` when all are damaged, when `accept` does, or when arrays do not fit `abstract`.
+        **Raises:** `CheckpointError` when all are damaged, when `accept` does, when arrays do not fit `abstract`, when
+        one cannot be read for a reason that is no damage, or when processes read different ones.
         """
         damaged: dict[int, str] = {}
         for step in reversed(self.steps()):
@@ -148,10 +150,17 @@ class Checkpoints:
                 restored = self._read(step, abstract, accept)
             except CheckpointError:
                 raise
-            except Exception as failure:  # damage shows as JSON, key, attribute, type, value and bare errors
+            except Exception as failure:
+                if _may_pass(failure):
+                    raise CheckpointError(
+                        f"Checkpoint {step} in {self.folder} cannot be read now ({_first_line(failure)}), which is no "
+                        "sign of damage: nothing was changed. Free memory, or see to the disk, and try again."
+                    ) from failure
+                # Damage shows as JSON, key, attribute, type, value and bare errors.
                 damaged[step] = _first_line(failure)
                 restored = None
             if restored is not None:
+                self._agree_on(step)
                 if not self._read_only:
                     self._set_aside(list(damaged), say)
                 return restored
@@ -175,6 +184,14 @@ class Checkpoints:
         if broken:
             raise ValueError(f"{len(broken)} arrays are not what was saved, the first is {broken[0]}")
         return Restored(step, arrays, meta)
+
+    def _agree_on(self, step: int) -> None:
+        steps = in_every_process(step)
+        if len(set(steps)) > 1:
+            raise CheckpointError(
+                f"The processes read checkpoints of different steps from {self.folder} ({steps}, in their order): some "
+                "cannot read what others can. Nothing was changed; see to it that all reach the same files."
+            )
 
     def _set_aside(self, steps: list[int], say: Callable[[str], None]) -> None:
         """Move damaged checkpoints out of the way: their steps are about to be written again."""
@@ -215,6 +232,15 @@ def _check_arrays(where: str, stored: Mapping[str, Any], wanted: Mapping[str, ja
 def _first_line(failure: BaseException) -> str:
     text = str(failure).strip() or type(failure).__name__
     return text.splitlines()[0][:300]
+
+
+def _may_pass(failure: Exception) -> bool:
+    """Whether `failure` tells of this machine at this moment (memory, permission, a disk), not of the checkpoint."""
+    if isinstance(failure, MemoryError | jax.errors.JaxRuntimeError):
+        return True
+    if isinstance(failure, OSError):
+        return failure.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+    return any(code in str(failure) for code in ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE"))
 
 
 def _let_siblings_end() -> None:

@@ -95,6 +95,13 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def in_every_process(number: int) -> list[int]:
+    """`number` as each process has it, in their order; every process has to ask."""
+    if jax.process_count() == 1:
+        return [number]
+    return np.asarray(multihost_utils.process_allgather(np.int32(number))).tolist()
+
+
 def from_first_process(values: dict[str, float]) -> dict[str, float]:
     """`values` as process 0 has them, so that decisions based on them agree."""
     if jax.process_count() == 1:

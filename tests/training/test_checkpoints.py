@@ -1,5 +1,8 @@
+import errno
 import json
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -136,6 +139,43 @@ def test_damage_is_noticed_told_and_stepped_over(two, tmp_path, damage):
     assert (tmp_path / "damaged" / "20").is_dir()
     write(folder, {20: 0.3})
     assert read(folder).step == 20
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+        OSError(errno.EIO, "Input/output error"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        MemoryError(),
+    ],
+)
+def test_what_may_pass_is_no_damage(two, tmp_path, failure, monkeypatch):
+    folder = shutil.copytree(two, tmp_path / "run" / "checkpoints")
+
+    def fail(*arguments):
+        raise failure
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "_read", fail)
+        with pytest.raises(CheckpointError, match=r"Checkpoint 20 .* cannot be read now .*no sign of damage"):
+            read(folder)
+    assert not (tmp_path / "run" / "damaged").exists()
+    assert read(folder).step == 20
+
+
+def test_processes_must_have_read_the_same_step(two, tmp_path, monkeypatch):
+    folder = shutil.copytree(two, tmp_path / "run" / "checkpoints")
+    monkeypatch.setattr("jaxvoice.training.checkpoints.in_every_process", lambda step: [step, 10])
+    with pytest.raises(CheckpointError, match=r"different steps .*\[20, 10\]"):
+        read(folder)
+
+
+def test_reading_only_says_nothing(two):
+    code = "import sys, pathlib; from jaxvoice.training.checkpoints import Checkpoints as C\n"
+    code += "with C(pathlib.Path(sys.argv[1]), keep_last=1, metric='mel_l1', read_only=True): pass"
+    done = subprocess.run([sys.executable, "-c", code, str(two)], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_all_damaged_is_an_error_that_names_them(two, tmp_path):
