@@ -18,7 +18,7 @@ import tyro
 from jaxtyping import Int16
 
 from experiments.benchmarks import common
-from jaxvoice.training.host_memory import keep_freed_memory
+from jaxvoice.training.host_memory import keep_freed_memory, return_freed_memory
 
 Engine = Literal["jaxvoice", "torch", "torch thrifty"]
 ENGINES: tuple[Engine, ...] = ("jaxvoice", "torch", "torch thrifty")
@@ -131,6 +131,7 @@ def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Ste
 
     start = time.perf_counter()
     program = jax.jit(run, donate_argnums=0).lower(arrays, batch).compile(compiler_options())
+    return_freed_memory()
     seconds = time.perf_counter() - start
 
     def step() -> dict[str, float]:

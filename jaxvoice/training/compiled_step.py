@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, PyTree
 
 from jaxvoice.errors import TrainingError
 from jaxvoice.training.checkpoints import array_names
+from jaxvoice.training.host_memory import return_freed_memory
 from jaxvoice.training.parallel import replicated, sharded
 from jaxvoice.training.task import Task
 
@@ -91,6 +92,7 @@ class CompiledStep:
         """
         start = time.perf_counter()
         program = self._jitted.lower(leaves, batch, wish).compile(compiler_options())
+        return_freed_memory()
         self.seconds += time.perf_counter() - start
         return program
 

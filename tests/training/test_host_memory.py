@@ -10,7 +10,7 @@ pytest.importorskip("resource", reason="page faults are counted on Unix alone")
 PROGRAM = """
 import resource, sys
 import numpy as np
-from jaxvoice.training.host_memory import keep_freed_memory
+from jaxvoice.training.host_memory import keep_freed_memory, return_freed_memory
 
 kept = sys.argv[1] == "keep" and keep_freed_memory()
 
@@ -20,12 +20,14 @@ def touch():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 touch()
+if sys.argv[2:] == ["return"]:
+    return_freed_memory()
 print(int(kept), touch())
 """
 
 
-def faults(argument: str) -> tuple[int, int]:
-    result = subprocess.run([sys.executable, "-c", PROGRAM, argument], capture_output=True, text=True, check=True)
+def faults(*arguments: str) -> tuple[int, int]:
+    result = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=True)
     kept, count = result.stdout.split()
     return int(kept), int(count)
 
@@ -39,3 +41,5 @@ def test_freed_memory_is_used_again_without_new_pages():
         pytest.skip("another C library than GNU's")
     _, without = faults("leave")
     assert count < 16 < without
+    _, returned = faults("keep", "return")
+    assert returned > 16, "what was given back has to be asked for again"
