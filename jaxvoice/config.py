@@ -1,12 +1,14 @@
 """Configurations: frozen dataclasses with a JSON round trip that does not guess.
 
 A config class is a frozen dataclass whose fields are numbers, strings, booleans, `None`, paths, literals, tuples of
-these, or other config classes. It checks itself in `__post_init__`; its `ConfigError` says how to mend it.
+these, or other config classes. It checks itself in `__post_init__`, beginning with `check_types`; its `ConfigError`
+says how to mend it.
 """
 
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -17,10 +19,12 @@ from jaxvoice.errors import ConfigError
 
 Config = TypeVar("Config")
 
+_IN_WORDS = {int: "a whole number (int)", float: "a finite number (float)", str: "text (str)", bool: "True or False"}
+
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The fields of `config`, nested, as values that JSON can hold (tuples become lists, paths strings)."""
-    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    return {name: _plain(value) for name, value in _fields(config)}
 
 
 def _plain(value: Any) -> Any:
@@ -83,7 +87,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         raise ConfigError(f"{where} should be one of {', '.join(map(repr, args))}, got {value!r}.")
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{where} should be a list, got {value!r}.")
+            raise ConfigError(f"{where} should be a list (in Python a tuple), got {value!r}.")
         if len(args) == 2 and args[1] is Ellipsis:
             return tuple(_typed(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
         if len(value) != len(args):
@@ -95,21 +99,68 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return from_dict(hint, value, where)  # pyright: ignore[reportArgumentType]
     if hint is Path and isinstance(value, str | Path):
         return Path(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is not Any and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
-        raise ConfigError(f"{where} should be of type {hint.__name__}, got {value!r}.")
-    return value
+    return _plainly_typed(hint, value, where)
 
 
-def save_json(config: Any, path: Path) -> None:
-    """Write `config` to `path` as indented JSON."""
-    path.write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
+def _plainly_typed(hint: Any, value: Any, where: str) -> Any:
+    if hint is Any:
+        return value
+    fits = isinstance(value, (int, float) if hint is float else hint) and (hint is bool or not isinstance(value, bool))
+    try:
+        if fits and (hint is not float or math.isfinite(value)):
+            return float(value) if hint is float else value
+    except OverflowError:  # an integer beyond the largest float
+        pass
+    raise ConfigError(f"{where} should be {_IN_WORDS.get(hint, f'of type {hint.__name__}')}, got {value!r}.")
 
 
-def load_json(cls: type[Config], path: Path) -> Config:
-    """Read a `cls` from the JSON file at `path`; raises `ConfigError` naming the file and what is wrong in it."""
-    return from_dict(cls, read_json(path), where=str(path))
+def check_types(config: Any) -> None:
+    """Refuse fields of the wrong type, outside their `Literal`, or not finite; for a config's `__post_init__`.
+
+    Whole numbers pass where floats are wanted; lists do not pass as tuples, since a config must be hashable.
+
+    **Raises:** `ConfigError` naming class, field and value, and what is wanted.
+    """
+    hints = typing.get_type_hints(type(config))
+    for name, value in _fields(config):
+        where = f"{type(config).__name__}.{name}"
+        converted = _typed(hints[name], value, where)
+        if converted != value:
+            raise ConfigError(f"{where} should be {converted!r}, got {value!r}.")
+
+
+def check_positive(config: Any, *names: str, hint: str = "") -> None:
+    """Refuse numbers below or equal to 0 in the fields `names`, and empty tuples; `None` passes.
+
+    **Raises:** `ConfigError` naming class, field and value; `hint` tells more about what to give.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, tuple):
+            _refuse(config, name, "hold positive numbers, at least one in each tuple", hint, _all_positive(value))
+        else:
+            _refuse(config, name, "be positive", hint, value is None or value > 0)
+
+
+def check_not_negative(config: Any, *names: str, hint: str = "") -> None:
+    """Refuse numbers below 0 in the fields `names`; arguments and errors as for `check_positive`."""
+    for name in names:
+        value = getattr(config, name)
+        _refuse(config, name, "be at least 0", hint, value is None or value >= 0)
+
+
+def _all_positive(value: Any) -> bool:
+    return (len(value) > 0 and all(map(_all_positive, value))) if isinstance(value, tuple) else value > 0
+
+
+def _refuse(config: Any, name: str, wish: str, hint: str, fulfilled: bool) -> None:
+    if not fulfilled:
+        more = f"; {hint}" if hint else ""
+        raise ConfigError(f"{type(config).__name__}.{name} should {wish}{more}, got {getattr(config, name)!r}.")
+
+
+def _fields(config: Any) -> list[tuple[str, Any]]:
+    return [(field.name, getattr(config, field.name)) for field in dataclasses.fields(config)]
 
 
 def read_json(path: Path) -> Any:
@@ -125,10 +176,10 @@ def read_json(path: Path) -> Any:
 def differences(left: Any, right: Any, prefix: str = "") -> list[str]:
     """Lines `name: left value != right value` for every field in which two configs of one class differ."""
     lines = []
-    for field in dataclasses.fields(left):
-        a, b = getattr(left, field.name), getattr(right, field.name)
+    for name, a in _fields(left):
+        b = getattr(right, name)
         if dataclasses.is_dataclass(a) and type(a) is type(b):
-            lines += differences(a, b, f"{prefix}{field.name}.")
+            lines += differences(a, b, f"{prefix}{name}.")
         elif a != b:
-            lines.append(f"{prefix}{field.name}: {a!r} != {b!r}")
+            lines.append(f"{prefix}{name}: {a!r} != {b!r}")
     return lines

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxvoice.config import check_positive, check_types
 from jaxvoice.dsp.stft import frame_spectra, min_samples, num_frames
 from jaxvoice.errors import ConfigError
 
@@ -27,8 +28,8 @@ class MelConfig:
     XTTS's front ends are `MelConfig(mel_scale="htk", power=2.0, magnitude_floor=0.0, center=True)` with its `n_fft`,
     `win_length` and `hop_length`, divided by its `mel_stats` afterwards.
 
-    **Raises:** `ConfigError`, with the fix, for sizes or frequencies that contradict each other and for filters without
-    a bin.
+    **Raises:** `ConfigError`, with the fix, for values of the wrong type or range, sizes or frequencies that contradict
+    each other, and filters without a bin.
 
     jik876/hifi-gan `meldataset.py`.
     """
@@ -63,17 +64,8 @@ class MelConfig:
     """Pad half a transform at both ends instead of half of what it exceeds the hop by."""
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "n_fft", "hop_length", "win_length", "num_mels"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value <= 0:
-                raise ConfigError(f"MelConfig.{name} should be a positive whole number, got {value!r}.")
-        for name, known in (
-            ("mel_scale", ("slaney", "htk")),
-            ("mel_norm", ("slaney", "none")),
-            ("log", ("ln", "log10")),
-        ):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"MelConfig.{name} should be one of {known}, got {getattr(self, name)!r}.")
+        check_types(self)
+        check_positive(self, "sample_rate", "n_fft", "hop_length", "win_length", "num_mels")
         if self.n_fft % 2:
             raise ConfigError(f"MelConfig.n_fft={self.n_fft} is odd; use {self.n_fft + 1}.")
         if self.win_length > self.n_fft:

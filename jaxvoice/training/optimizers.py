@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+from jaxvoice.config import check_not_negative, check_positive, check_types
 from jaxvoice.errors import ConfigError
 
 Tree = TypeVar("Tree")
@@ -20,6 +21,8 @@ class OptimizerConfig:
 
     `decay_steps` is the number of updates after which the rate is multiplied by `decay`; `None` means one epoch.
     `warmup_steps` raises the rate linearly from 0 before the decay starts. `clip_norm` bounds the global gradient norm.
+
+    **Raises:** `ConfigError` for values of the wrong type or range, or not finite.
     """
 
     learning_rate: float = 2e-4
@@ -44,20 +47,15 @@ class OptimizerConfig:
     """Largest global norm of the gradient; None clips nothing."""
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.eps <= 0:
-            raise ConfigError(f"learning_rate (={self.learning_rate}) and eps (={self.eps}) should be above 0.")
+        check_types(self)
+        check_positive(self, "learning_rate", "eps")
+        check_positive(self, "decay_steps", hint="None decays once per epoch")
+        check_positive(self, "clip_norm", hint="None clips nothing")
+        check_not_negative(self, "weight_decay", "warmup_steps", hint="0 turns it off")
         if not (0 <= self.b1 < 1 and 0 <= self.b2 < 1):
             raise ConfigError(f"b1 (={self.b1}) and b2 (={self.b2}) should lie in [0, 1).")
-        if self.weight_decay < 0:
-            raise ConfigError(f"weight_decay (={self.weight_decay}) should be at least 0; 0 turns it off.")
         if not 0 < self.decay <= 1:
             raise ConfigError(f"decay (={self.decay}) should lie in (0, 1]; 1 keeps the rate constant.")
-        if self.decay_steps is not None and self.decay_steps < 1:
-            raise ConfigError(f"decay_steps (={self.decay_steps}) should be at least 1, or None for once per epoch.")
-        if self.warmup_steps < 0:
-            raise ConfigError(f"warmup_steps (={self.warmup_steps}) should be at least 0; 0 means no warm-up.")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ConfigError(f"clip_norm (={self.clip_norm}) should be above 0, or None for no clipping.")
 
 
 def learning_rate(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.Schedule:

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import sys
 from pathlib import Path
 
@@ -202,7 +203,10 @@ def test_bad_audio_is_refused(audio, message):
         ({"fmin": -1.0}, "between 0 and fmax"),
         ({"log_floor": 0.0}, "log_floor > 0"),
         ({"mel_scale": "HTK"}, "mel_scale.*'HTK'"),
-        ({"log": "db"}, "log should be one of"),
+        ({"log": "db"}, "log should be one of 'ln', 'log10', got 'db'"),
+        ({"fmax": math.nan}, "fmax should be a finite number.*nan"),
+        ({"power": math.inf}, "power should be a finite number.*inf"),
+        ({"center": 1}, "center should be True or False"),
     ],
 )
 def test_contradictions_are_refused(changes, message):

@@ -1,5 +1,6 @@
 """Against PyTorch's own AdamW, schedules and clipping."""
 
+import math
 from dataclasses import replace
 
 import jax
@@ -117,6 +118,15 @@ def test_ema_forgets_geometrically_and_copies_integers():
         {"weight_decay": -1.0},
         {"clip_norm": 0.0},
         {"warmup_steps": -1},
+        {"learning_rate": math.nan},
+        {"learning_rate": math.inf},
+        {"eps": math.nan},
+        {"b2": math.nan},
+        {"decay": math.nan},
+        {"weight_decay": math.inf},
+        {"clip_norm": math.nan},
+        {"schedule": "cosine"},
+        {"warmup_steps": 10.5},
     ],
 )
 def test_impossible_settings_are_named(wrong):

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from jaxvoice.config import check_not_negative, check_positive, check_types
 from jaxvoice.dsp.mel import MelConfig
 from jaxvoice.errors import ConfigError
 
@@ -16,7 +17,8 @@ class GeneratorConfig:
     `cond_channels` > 0 adds a vector (a speaker embedding, say) after `conv_pre`, and with `cond_in_each_stage` after
     every upsampling too (coqui-ai/TTS `hifigan_generator.py`, `xtts/hifigan_decoder.py`).
 
-    **Raises:** `ConfigError` if lists differ in length, `kernel - rate` is odd, or the channels cannot be halved.
+    **Raises:** `ConfigError` for values of the wrong type or range, or if lists differ in length, `kernel - rate` is
+    odd, or the channels cannot be halved.
     """
 
     num_mels: int = 80
@@ -45,33 +47,44 @@ class GeneratorConfig:
     """Bias in the last convolution."""
 
     def __post_init__(self) -> None:
+        check_types(self)
+        check_positive(self, "num_mels", "upsample_rates", "upsample_kernel_sizes", "upsample_initial_channel")
+        check_positive(self, "resblock_kernel_sizes", "resblock_dilation_sizes")
+        check_not_negative(self, "cond_channels", hint="0 means no conditioning vector")
+        self._check_upsampling()
+        self._check_resblocks()
+        if self.cond_in_each_stage and not self.cond_channels:
+            raise ConfigError("cond_in_each_stage needs cond_channels > 0; set the size of the conditioning vector.")
+
+    def _check_upsampling(self) -> None:
         rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
-        if len(rates) != len(kernels) or not rates:
+        if len(rates) != len(kernels):
             raise ConfigError(
-                f"upsample_rates {rates} and upsample_kernel_sizes {kernels} must name the same number of stages, at "
-                "least one; give each rate a kernel of twice its size."
+                f"upsample_rates {rates} and upsample_kernel_sizes {kernels} must name the same number of stages; give "
+                "each rate a kernel of twice its size."
             )
         for rate, kernel in zip(rates, kernels, strict=True):
             if kernel < rate or (kernel - rate) % 2:
+                nearest = max(kernel, rate) + (max(kernel, rate) - rate) % 2
                 raise ConfigError(
                     f"upsample_kernel_sizes has {kernel} for the rate {rate}; kernel - rate must be even and not "
-                    f"negative, or the output length is no multiple of the rate. Use {2 * rate}, or "
-                    f"{max(kernel, rate) + (max(kernel, rate) - rate) % 2}."
+                    "negative, or the output length is no multiple of the rate. Use "
+                    f"{' or '.join(map(str, sorted({2 * rate, nearest})))}."
                 )
-        if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes) or not self.resblock_kernel_sizes:
+        if self.upsample_initial_channel % 2 ** len(rates):
+            raise ConfigError(
+                f"upsample_initial_channel ({self.upsample_initial_channel}) is halved {len(rates)} times; use a "
+                f"multiple of {2 ** len(rates)}."
+            )
+
+    def _check_resblocks(self) -> None:
+        if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes):
             raise ConfigError(
                 f"resblock_kernel_sizes {self.resblock_kernel_sizes} needs one tuple of dilations each, got "
                 f"{self.resblock_dilation_sizes}."
             )
         if any(kernel % 2 == 0 for kernel in self.resblock_kernel_sizes):
             raise ConfigError(f"resblock_kernel_sizes {self.resblock_kernel_sizes} must be odd to keep the length.")
-        if self.upsample_initial_channel % 2 ** len(rates):
-            raise ConfigError(
-                f"upsample_initial_channel ({self.upsample_initial_channel}) is halved {len(rates)} times; use a "
-                f"multiple of {2 ** len(rates)}."
-            )
-        if self.cond_in_each_stage and not self.cond_channels:
-            raise ConfigError("cond_in_each_stage needs cond_channels > 0; set the size of the conditioning vector.")
 
     @property
     def hop_length(self) -> int:
@@ -102,7 +115,8 @@ class DiscriminatorConfig:
     `width` scales the channels of all of them: 1 is the release, and a small run can take 1/8. Channels are rounded to
     a multiple of 16, the number of groups.
 
-    **Raises:** `ConfigError` for no or repeated periods, no scale, or a width that is not positive.
+    **Raises:** `ConfigError` for values of the wrong type, no or repeated periods, no scale, or a width that is not
+    positive.
     """
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
@@ -113,12 +127,11 @@ class DiscriminatorConfig:
     """Channels as a multiple of the release's."""
 
     def __post_init__(self) -> None:
-        if len(set(self.periods)) != len(self.periods) or not self.periods or min(self.periods) < 1:
-            raise ConfigError(f"periods {self.periods} must be different and positive; primes overlap least.")
-        if self.scales < 1:
-            raise ConfigError(f"scales ({self.scales}) must be at least 1.")
-        if not self.width > 0:
-            raise ConfigError(f"width ({self.width}) must be positive; 1 is the released size.")
+        check_types(self)
+        check_positive(self, "periods", "scales")
+        check_positive(self, "width", hint="1 is the released size")
+        if len(set(self.periods)) != len(self.periods):
+            raise ConfigError(f"periods {self.periods} must be different; primes overlap least.")
 
     def channels(self, released: int) -> int:
         """The number of channels where the release has `released`."""
@@ -133,8 +146,8 @@ class HiFiGANConfig:
 
     `segment_size` is the number of samples of a training crop.
 
-    **Raises:** `ConfigError` if the upsampling rates do not multiply to the hop length, the numbers of mels differ, or
-    the segment is no multiple of the hop length.
+    **Raises:** `ConfigError` for values of the wrong type, or if the upsampling rates do not multiply to the hop
+    length, the numbers of mels differ, or the segment is no multiple of the hop length.
     """
 
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -147,6 +160,8 @@ class HiFiGANConfig:
     """Length of a training crop in samples."""
 
     def __post_init__(self) -> None:
+        check_types(self)
+        check_positive(self, "segment_size")
         hop, generator = self.mel.hop_length, self.generator
         if generator.hop_length != hop:
             raise ConfigError(

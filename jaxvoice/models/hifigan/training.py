@@ -11,7 +11,7 @@ import optax
 from jax import numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxvoice.config import from_dict, to_dict
+from jaxvoice.config import check_not_negative, check_types, from_dict, to_dict
 from jaxvoice.data import Batch, Store
 from jaxvoice.dsp.mel import MelConfig, log_mel
 from jaxvoice.errors import CheckpointError, ConfigError
@@ -33,7 +33,10 @@ from jaxvoice.weights import count_parameters
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the generator's losses (arXiv 2010.05646, section 2.3; the release writes the 2 into its loss)."""
+    """Weights of the generator's losses (arXiv 2010.05646, section 2.3; the release writes the 2 into its loss).
+
+    **Raises:** `ConfigError` for weights that are negative or not finite.
+    """
 
     adversarial: float = 1.0
     """Weight of the adversarial loss."""
@@ -41,6 +44,10 @@ class LossWeights:
     """Weight of the feature-matching loss."""
     mel: float = 45.0
     """Weight of the L1 distance of log-mel spectrograms."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_not_negative(self, "adversarial", "feature", "mel", hint="0 leaves the loss out")
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class TrainingConfig:
     `precision` is what the networks compute in; parameters, norms, mels and losses stay float32. `ema_decay` keeps a
     moving average of the generator's weights and validates and exports that; `None` keeps none.
 
-    **Raises:** `ConfigError` if `ema_decay` is not in [0, 1).
+    **Raises:** `ConfigError` for values of the wrong type, or if `ema_decay` is not in [0, 1).
     """
 
     model: HiFiGANConfig = field(default_factory=HiFiGANConfig)
@@ -67,6 +74,7 @@ class TrainingConfig:
     """Decay per step of the moving average of the generator's weights; None keeps no average."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ConfigError(f"ema_decay (={self.ema_decay}) should lie in [0, 1), or be None for no average.")
 

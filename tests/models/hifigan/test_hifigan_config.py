@@ -1,0 +1,56 @@
+"""Values that no HiFi-GAN can have; contradictions between values are in `test_networks.py`."""
+
+import math
+
+import pytest
+
+from jaxvoice.errors import ConfigError
+from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
+from jaxvoice.models.hifigan.training import LossWeights, TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("of", "wrong"),
+    [
+        (GeneratorConfig, {"num_mels": 0}),
+        (GeneratorConfig, {"resblock": "3"}),
+        (GeneratorConfig, {"resblock": 1}),
+        (GeneratorConfig, {"upsample_rates": ()}),
+        (GeneratorConfig, {"upsample_rates": (0, 8, 2, 2)}),
+        (GeneratorConfig, {"upsample_rates": (-8, -8, 2, 2)}),
+        (GeneratorConfig, {"upsample_rates": [8, 8, 2, 2]}),
+        (GeneratorConfig, {"upsample_kernel_sizes": (16, 16, 4, 0)}),
+        (GeneratorConfig, {"upsample_initial_channel": 0}),
+        (GeneratorConfig, {"upsample_initial_channel": -512}),
+        (GeneratorConfig, {"resblock_kernel_sizes": (3, 7, -11)}),
+        (GeneratorConfig, {"resblock_dilation_sizes": ((1, 3, 5), (1, 3, 0), (1, 3, 5))}),
+        (GeneratorConfig, {"resblock_dilation_sizes": ((1, 3, 5), (), (1, 3, 5))}),
+        (GeneratorConfig, {"cond_channels": -1}),
+        (GeneratorConfig, {"conv_post_bias": None}),
+        (DiscriminatorConfig, {"width": math.inf}),
+        (DiscriminatorConfig, {"width": 0.0}),
+        (DiscriminatorConfig, {"periods": (2, 0)}),
+        (DiscriminatorConfig, {"periods": ()}),
+        (DiscriminatorConfig, {"scales": 0}),
+        (HiFiGANConfig, {"segment_size": 0}),
+        (HiFiGANConfig, {"segment_size": -8192}),
+        (HiFiGANConfig, {"generator": {"num_mels": 80}}),
+        (LossWeights, {"mel": -1.0}),
+        (LossWeights, {"feature": math.nan}),
+        (LossWeights, {"adversarial": math.inf}),
+        (TrainingConfig, {"precision": "float16"}),
+        (TrainingConfig, {"ema_decay": math.nan}),
+        (TrainingConfig, {"ema_decay": 1.0}),
+    ],
+    ids=str,
+)
+def test_impossible_values_are_named(of, wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ConfigError) as failure:
+        of(**wrong)
+    assert name in str(failure.value) and str(value) in str(failure.value)
+
+
+def test_small_networks_are_possible():
+    assert DiscriminatorConfig(width=1 / 8).channels(1024) == 128
+    assert LossWeights(adversarial=0).adversarial == 0
