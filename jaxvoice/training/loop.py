@@ -13,8 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
-from jaxvoice.config import to_dict
-from jaxvoice.errors import CheckpointError, ConfigError, DataError, TrainingError
+from jaxvoice.config import check_not_negative, check_positive, check_types, to_dict
+from jaxvoice.errors import CheckpointError, DataError, TrainingError
 from jaxvoice.training import parallel
 from jaxvoice.training.checkpoints import Checkpoints, Restored
 from jaxvoice.training.compiled_step import CompiledStep, Skeleton
@@ -62,13 +62,10 @@ class LoopConfig:
     """Write TensorBoard events too."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "checkpoint_every", "log_every", "keep_last", "max_skipped_in_a_row"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} (={getattr(self, name)}) should be at least 1.")
-        if self.validate_every < 0:
-            raise ConfigError(f"validate_every (={self.validate_every}) should be at least 0; 0 validates at the end.")
-        if self.minutes is not None and self.minutes <= 0:
-            raise ConfigError(f"minutes (={self.minutes}) should be above 0, or None for no time budget.")
+        check_types(self)
+        check_positive(self, "steps", "checkpoint_every", "log_every", "keep_last", "max_skipped_in_a_row")
+        check_positive(self, "minutes", hint="None sets no time budget")
+        check_not_negative(self, "validate_every", hint="0 validates at the end")
 
 
 @dataclass(frozen=True)
