@@ -1,5 +1,7 @@
 """Audio files in and out: one channel, float32, at any sample rate."""
 
+import numbers
+import operator
 import os
 import sys
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ class AudioInfo:
 
     @property
     def seconds(self) -> float:
+        """Duration in seconds."""
         return self.frames / self.sample_rate
 
 
@@ -37,17 +40,20 @@ class Audio:
 
     @property
     def seconds(self) -> float:
+        """Duration in seconds."""
         return len(self.samples) / self.sample_rate
 
 
-def read_audio(path: str | Path, sample_rate: int | None = None) -> Audio:
+def read_audio(path: str | Path, sample_rate: float | None = None) -> Audio:
     """Read a WAV, FLAC, OGG or MP3 file: channels averaged to one, resampled to `sample_rate` (Hz) if given.
 
     Sixteen-bit samples come out as their integer over 32768, which no peak rule changes.
 
-    **Raises:** `AudioError` if the file is missing, empty, truncated, not audio, holds no samples, or NaN or infinity.
-    An MP3 file that does not state its length cannot be seen to be truncated.
+    **Raises:** `AudioError` if the file is missing, empty, truncated, not audio, holds no samples, or NaN or infinity,
+    or if `sample_rate` is no whole number from 1 up. An MP3 file that does not state its length cannot be seen to be
+    truncated.
     """
+    wanted = None if sample_rate is None else _whole_rate(sample_rate, f"{path} cannot be read at {sample_rate!r} Hz")
     path = _existing(path)
     samples, info = _decode(path)
     if info.frames == 0:
@@ -57,9 +63,9 @@ def read_audio(path: str | Path, sample_rate: int | None = None) -> Audio:
         bad = int(np.count_nonzero(~np.isfinite(mono)))
         raise AudioError(f"{path} holds NaN or infinity in {bad} of {len(mono)} samples; export it again.")
     mono = np.ascontiguousarray(mono, dtype=np.float32)
-    if sample_rate is not None and sample_rate != info.sample_rate:
-        mono = resample(mono, info.sample_rate, sample_rate)
-    return Audio(mono, sample_rate or info.sample_rate, info)
+    if wanted is not None and wanted != info.sample_rate:
+        mono = resample(mono, info.sample_rate, wanted)
+    return Audio(mono, wanted or info.sample_rate, info)
 
 
 def _existing(path: str | Path) -> Path:
@@ -119,18 +125,18 @@ def audio_info(path: str | Path) -> AudioInfo:
 
 
 def resample(
-    samples: Float[np.ndarray, " samples"], from_rate: int, to_rate: int
+    samples: Float[np.ndarray, " samples"], from_rate: float, to_rate: float
 ) -> Float32[np.ndarray, " resampled_samples"]:
     """Change the sample rate (Hz) with soxr's high quality filter, as `librosa.resample` does by default.
 
     The result has `ceil(samples * to_rate / from_rate)` samples.
 
-    **Raises:** `AudioError` for a rate below 1.
+    **Raises:** `AudioError` for a rate that is no whole number from 1 up.
     """
     import soxr
 
-    if from_rate < 1 or to_rate < 1:
-        raise AudioError(f"Cannot resample from {from_rate} Hz to {to_rate} Hz; both rates must be positive.")
+    problem = f"Cannot resample from {from_rate} Hz to {to_rate} Hz"
+    from_rate, to_rate = _whole_rate(from_rate, problem), _whole_rate(to_rate, problem)
     if from_rate == to_rate:
         return np.asarray(samples, dtype=np.float32)
     length = -(-len(samples) * to_rate // from_rate)
@@ -138,18 +144,30 @@ def resample(
     return np.pad(result[:length], (0, max(0, length - len(result))))
 
 
-def write_wav(path: str | Path, samples: Any, sample_rate: int, subtype: Literal["PCM_16", "FLOAT"] = "PCM_16") -> None:
+def _whole_rate(rate: Any, problem: str) -> int:
+    try:
+        whole = int(float(rate)) if isinstance(rate, numbers.Real) else operator.index(rate)
+    except (TypeError, ValueError, OverflowError):  # text, NaN, infinity
+        whole = 0
+    if whole < 1 or whole != rate:
+        raise AudioError(f"{problem}; give a sample rate that is a whole number from 1 up.")
+    return whole
+
+
+def write_wav(
+    path: str | Path, samples: Any, sample_rate: float, subtype: Literal["PCM_16", "FLOAT"] = "PCM_16"
+) -> None:
     """Write `samples` (samples,), full scale at 1, as a mono WAV file of 16-bit integers or 32-bit floats.
 
     Sixteen-bit samples are rounded and clipped to [-32768, 32767] instead of wrapping around. A file that was there
     before stays as it is unless the new one is complete.
 
-    **Raises:** `AudioError` for NaN, infinity, no samples, another `subtype`, or a path that cannot be written;
+    **Raises:** `AudioError` for NaN, infinity, no samples, another `subtype` or rate, or a path that cannot be written;
     `ShapeError` if `samples` is not one-dimensional.
     """
     import soundfile
 
-    path = Path(path)
+    path, rate = Path(path), _whole_rate(sample_rate, f"{path} cannot be written at {sample_rate!r} Hz")
     waveform = np.asarray(samples, dtype=np.float32)
     if waveform.ndim != 1:
         raise ShapeError(f"{path}: expected samples of shape (samples,), got {waveform.shape}; write one channel.")
@@ -167,7 +185,7 @@ def write_wav(path: str | Path, samples: Any, sample_rate: int, subtype: Literal
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as file:
-            soundfile.write(file, waveform, sample_rate, format="WAV", subtype=subtype)
+            soundfile.write(file, waveform, rate, format="WAV", subtype=subtype)
         partial.replace(path)
     except (OSError, soundfile.SoundFileError) as failure:
         reason = getattr(failure, "strerror", None) or failure

@@ -1,3 +1,4 @@
+import re
 import struct
 
 import librosa
@@ -6,6 +7,7 @@ import pytest
 import scipy.io.wavfile
 import scipy.signal
 import soundfile
+from jax import numpy as jnp
 
 from jaxvoice.data import read_audio, resample, write_wav
 from jaxvoice.errors import AudioError, ShapeError
@@ -63,9 +65,28 @@ def test_resampling_removes_what_the_new_rate_cannot_hold(speech):
     assert np.abs(result[200:-200]).max() < 1e-4
 
 
-def test_resampling_refuses_a_rate_of_zero(speech):
-    with pytest.raises(AudioError, match="22050 Hz to 0 Hz"):
-        resample(speech(), 22050, 0)
+@pytest.mark.parametrize("bad", [0, -1, 0.5, 44100.5, np.nan, np.inf, "44100", None, np.array([22050])])
+def test_impossible_rates_are_refused(speech, bad):
+    for rates in ((22050, bad), (bad, 22050)):
+        with pytest.raises(AudioError, match=re.escape(f"Cannot resample from {rates[0]} Hz to {rates[1]} Hz")):
+            resample(speech(), *rates)
+
+
+@pytest.mark.parametrize("rate", [44100.0, np.float32(44100), np.int64(44100), np.array(44100), jnp.asarray(44100)])
+def test_whole_rates_of_any_type(speech, rate, tmp_path):
+    np.testing.assert_array_equal(resample(speech(rate=44100), rate, 16000), resample(speech(rate=44100), 44100, 16000))
+    write_wav(tmp_path / "a.wav", speech(rate=44100), rate)
+    audio = read_audio(tmp_path / "a.wav", rate)
+    assert audio.sample_rate == 44100 and type(audio.sample_rate) is int and len(audio.samples) == len(speech(rate=44100))
+
+
+def test_files_refuse_an_impossible_rate(speech, tmp_path):
+    with pytest.raises(AudioError, match=r"a\.wav cannot be written at 22050.5 Hz"):
+        write_wav(tmp_path / "a.wav", speech(), 22050.5)
+    assert not (tmp_path / "a.wav").exists()
+    write_wav(tmp_path / "a.wav", speech(), 22050)
+    with pytest.raises(AudioError, match=r"a\.wav cannot be read at 0 Hz"):
+        read_audio(tmp_path / "a.wav", 0)
 
 
 @pytest.mark.parametrize(
