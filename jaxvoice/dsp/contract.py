@@ -2,6 +2,7 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -20,7 +21,8 @@ _PINNED = 1e-3
 def check_mel(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> list[str]:
     """Compare a mel spectrogram with the contract it should follow.
 
-    **Arguments:** `mel`, `(mels, frames)`; `config`, the contract of the model that is to read it.
+    **Arguments:** `mel`, `(mels, frames)` in any float type, bfloat16 included; `config`, the contract of the model
+    that is to read it.
 
     **Returns:** warnings: what looks unusual but may still be right, each one sentence.
 
@@ -44,7 +46,7 @@ def check_mel(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> list[
 
 
 def _check_shape(mel: np.ndarray, config: MelConfig) -> None:
-    if not np.issubdtype(mel.dtype, np.floating):
+    if not jnp.issubdtype(mel.dtype, jnp.floating):
         raise MelError(f"A mel should hold floats, got {mel.dtype}; save it as float32.")
     if mel.ndim != 2:
         raise MelError(

@@ -1,13 +1,16 @@
 """What users hand to a pipeline, looked at before anything is computed."""
 
+import inspect
+import warnings
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32
 
 from jaxvoice.dsp.contract import check_mel
 from jaxvoice.dsp.mel import MelConfig
-from jaxvoice.errors import AudioError, ShapeError
+from jaxvoice.errors import AudioError, JaxvoiceWarning, ShapeError
 
 
 def usable_mel(
@@ -17,12 +20,12 @@ def usable_mel(
 
     **Raises:** `MelError` as `check_mel` does.
     """
-    mel = judged = np.asarray(mel)
-    if not values and np.issubdtype(mel.dtype, np.floating):
+    mel = judged = _in_float32(mel)
+    if not values and mel.dtype == np.float32:
         # With finite values all at the floor, only shape, type and NaN are left to object to.
-        judged = np.where(np.isfinite(mel), np.asarray(config.floor, mel.dtype), mel)
-    warnings = check_mel(judged, config)
-    return mel.astype(np.float32, copy=False), warnings if values else []
+        judged = np.where(np.isfinite(mel), np.float32(config.floor), mel)
+    unusual = check_mel(judged, config)
+    return mel, unusual if values else []
 
 
 def usable_conditions(cond: Any, size: int, count: int) -> list[Float32[np.ndarray, " cond"] | None]:
@@ -48,10 +51,10 @@ def usable_conditions(cond: Any, size: int, count: int) -> list[Float32[np.ndarr
     return list(np.broadcast_to(vectors, (count, size)))
 
 
-def usable_audio(audio: Float[Any, " samples"]) -> Float[np.ndarray, " samples"]:
-    """`audio` as an array; raises `AudioError` for several channels, integers, NaN, or no samples."""
-    samples = np.asarray(audio)
-    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+def usable_audio(audio: Float[Any, " samples"]) -> Float32[np.ndarray, " samples"]:
+    """`audio` as float32; raises `AudioError` for several channels, integers, NaN, or no samples."""
+    samples = _in_float32(audio)
+    if samples.ndim != 1 or samples.dtype != np.float32:
         raise AudioError(
             f"Audio should be floats of shape (samples,) with full scale at 1, got {samples.dtype} of shape "
             f"{samples.shape}; average its channels, and divide 16-bit integers by 32768."
@@ -62,3 +65,20 @@ def usable_audio(audio: Float[Any, " samples"]) -> Float[np.ndarray, " samples"]
         bad = int(np.count_nonzero(~np.isfinite(samples)))
         raise AudioError(f"The audio holds NaN or infinity in {bad} of {len(samples)} samples; record it again.")
     return samples
+
+
+def warn_caller(message: str) -> None:
+    """Warn with `JaxvoiceWarning` at the line outside the package that the call came from."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "jaxvoice":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, JaxvoiceWarning, stacklevel=level)
+
+
+def _in_float32(values: Any) -> np.ndarray:
+    """`values` as an array, floats of any size (bfloat16 included) in float32; what is too large becomes infinite."""
+    array = np.asarray(values)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)

@@ -37,7 +37,8 @@ def _local(folder: Path) -> Path:
         return run.model
     if run.exists() and run.checkpoints.is_dir():
         raise CheckpointError(
-            f"The run in {folder} has no model yet; it is written at the first validation, so train on until then."
+            f"The run in {folder} has no model yet; it is written at the first validation with a finite "
+            "result; train on until then."
         )
     raise CheckpointError(
         f"{folder} is neither a model folder ({CONFIG_FILE} and {WEIGHTS_FILE}) nor a run folder with a model in it; "

@@ -1,6 +1,5 @@
 """Mel spectrograms or recordings to speech, of any length, in batches or as a stream."""
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -11,12 +10,12 @@ from jaxtyping import Float, Float32
 from jaxvoice.config import differences
 from jaxvoice.data.audio import resample
 from jaxvoice.dsp.mel import MelConfig
-from jaxvoice.errors import ConfigError, JaxvoiceWarning, MelError
+from jaxvoice.errors import ConfigError, MelError
 from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.nn import fold_weight_norm, freeze
-from jaxvoice.pipelines.checks import usable_audio, usable_conditions, usable_mel
+from jaxvoice.pipelines.checks import usable_audio, usable_conditions, usable_mel, warn_caller
 from jaxvoice.pipelines.decoding import decode
 from jaxvoice.pipelines.features import windowed_log_mel
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
@@ -143,7 +142,7 @@ class Vocoder:
         return audio
 
     def resynthesize(
-        self, audio: Float[Any, " samples"], rate: int, cond: Float[Any, " cond"] | None = None
+        self, audio: Float[Any, " samples"], rate: float, cond: Float[Any, " cond"] | None = None
     ) -> Waveform:
         """A recording made into a mel spectrogram and back: what the vocoder alone does to a voice.
 
@@ -153,13 +152,14 @@ class Vocoder:
         **Returns:** float32 waveform at `self.sample_rate`, as long as `audio` is at this rate:
         `ceil(samples * self.sample_rate / rate)` samples.
 
-        **Raises:** `AudioError` for several channels, integers, NaN, a rate below 1, or audio too short for a frame.
+        **Raises:** `AudioError` for several channels, integers, NaN, a rate that is no whole number from 1 up, or audio
+        too short for a frame.
         """
         samples = self._resampled(audio, rate)
         mel = windowed_log_mel(samples, self.mel, complete=True)
         return self._synthesize([mel], cond, check=False)[0][: len(samples)]
 
-    def log_mel(self, audio: Float[Any, " samples"], rate: int) -> Mel:
+    def log_mel(self, audio: Float[Any, " samples"], rate: float) -> Mel:
         """The log-mel spectrogram `(mels, frames)` of a recording, as `synthesize` reads it; arguments and errors as
         for `resynthesize`."""
         return windowed_log_mel(self._resampled(audio, rate), self.mel)
@@ -212,11 +212,11 @@ class Vocoder:
     def _checked(self, mel: Any, *, values: bool) -> Mel:
         usable, unusual = usable_mel(mel, self.mel, values=values)
         for line in unusual:
-            warnings.warn(line, JaxvoiceWarning, stacklevel=4)
+            warn_caller(line)
         return usable
 
     def _conditions(self, cond: Any, count: int) -> list[Vector | None]:
         return usable_conditions(cond, self.config.generator.cond_channels, count)
 
-    def _resampled(self, audio: Any, rate: int) -> Waveform:
+    def _resampled(self, audio: Any, rate: float) -> Waveform:
         return resample(usable_audio(audio), rate, self.sample_rate)

@@ -25,6 +25,7 @@ class Window:
 
     @property
     def frames(self) -> int:
+        """How many frames are read."""
         return self.stop - self.start
 
 

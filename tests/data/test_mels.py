@@ -45,6 +45,28 @@ def test_every_way_to_store_a_mel(tmp_path, array, version):
     np.testing.assert_array_equal(found, MEL)
 
 
+def test_half_precision_is_read_as_float32(tmp_path):
+    np.save(tmp_path / "mel.npy", MEL.astype(np.float16))
+    found = read_mel(tmp_path / "mel.npy", 80)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, MEL.astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((128, 9), r"has 128 bands .*expected 80; compute it with num_mels=80"),
+        ((9, 80), r"transposed.*\(9, 80\), expected \(80, frames\)"),
+        ((2, 80, 9), r"shape \(2, 80, 9\).*\(1, 80, frames\)"),
+        ((80,), r"shape \(80,\)"),
+    ],
+)
+def test_wrong_shapes(tmp_path, shape, said):
+    np.save(tmp_path / "mel.npy", np.zeros(shape, np.float32))
+    with pytest.raises(MelError, match=rf"mel\.npy .*{said}"):
+        read_mel(tmp_path / "mel.npy", 80)
+
+
 DAMAGED = {
     "zip": (zipped(), "not that of a .npy file"),
     "head of a zip": (b"PK\x03\x04" + bytes(64), "not that of a .npy file"),
@@ -57,6 +79,7 @@ DAMAGED = {
     "negative": (promising((80, -3)), "is truncated"),
     "text": (npy(np.array(["one", "two"])), "not real numbers"),
     "complex": (npy(MEL + 1j), "not real numbers"),
+    "bfloat16": (npy(MEL.astype(np.float16).view("V2")), "save it as float32"),
     "integers": (npy(MEL.astype(np.int16)), "floating point"),
 }
 

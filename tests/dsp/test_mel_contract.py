@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import soundfile
+from jax import numpy as jnp
 
 from jaxvoice.dsp import MelConfig, check_mel, log_mel
 from jaxvoice.errors import MelError
@@ -70,9 +71,14 @@ def test_its_own_convention_passes(speech):
     assert check_mel(np.asarray(log_mel(speech, deep)), deep) == []
 
 
-def test_silence_and_half_precision_pass(speech):
-    assert check_mel(np.full((80, 5), LN.floor, np.float32), LN) == []
-    assert check_mel(np.asarray(log_mel(speech, LN)).astype(np.float16), LN) == []
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16], ids=["float16", "bfloat16"])
+def test_silence_and_half_precision_pass(speech, dtype):
+    for mel in (log_mel(speech, LN), jnp.full((80, 5), LN.floor)):
+        assert check_mel(np.asarray(mel.astype(dtype)), LN) == []
+    with pytest.raises(MelError, match="decibels"):
+        check_mel(np.asarray(decibels(speech)).astype(dtype), LN)
+    with pytest.raises(MelError, match=r"1 values.*band 2 at frame 3"):
+        check_mel(np.asarray(log_mel(speech, LN).at[2, 3].set(jnp.nan).astype(dtype)), LN)
 
 
 def test_natural_logarithm_where_log10_is_expected(speech):

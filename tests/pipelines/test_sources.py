@@ -16,7 +16,7 @@ def test_folders_without_a_model(tmp_path):
     (tmp_path / "run" / "config.json").write_text("{}", encoding="utf-8")
     (tmp_path / "file").write_text("x", encoding="utf-8")
     for path, message in [
-        (tmp_path / "run", "no model yet.*first validation"),
+        (tmp_path / "run", "no model yet.*first validation with a finite"),
         (tmp_path, "neither a model folder"),
         (tmp_path / "file", "is a file"),
         (tmp_path / "nothing", "no folder"),

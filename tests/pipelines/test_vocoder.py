@@ -210,6 +210,57 @@ def test_mels_of_another_scale(vocoder):
     assert_same(np.concatenate(list(vocoder.stream([decibels], check=False))), audio)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16], ids=["float16", "bfloat16"])
+def test_half_precision_is_computed_in_float32(vocoder, dtype):
+    mel = jnp.asarray(mel_of(40)).astype(dtype)
+    expected = vocoder.synthesize(np.asarray(mel.astype(jnp.float32)))
+    for given in (mel, np.asarray(mel)):
+        assert_same(vocoder.synthesize(given), expected)
+        assert_same(vocoder.synthesize(given, check=False), expected)
+        assert_same(np.concatenate(list(vocoder.stream([given[:, :30], given[:, 30:]]))), expected)
+    assert_same(vocoder.synthesize(jnp.stack([mel, mel]))[1], expected)
+    audio = jnp.asarray(np.random.default_rng(0).normal(0, 0.1, 800), dtype)
+    assert_same(vocoder.resynthesize(audio, 8000), vocoder.resynthesize(audio.astype(jnp.float32), 8000))
+    with pytest.raises(MelError, match="band 1 at frame 2"):
+        vocoder.synthesize(mel.at[1, 2].set(jnp.nan), check=False)
+
+
+def test_what_float32_cannot_hold_is_infinite(vocoder):
+    with pytest.raises(MelError, match="infinite"):
+        vocoder.synthesize(np.full((8, 4), -1e300), check=False)
+
+
+def test_warnings_point_at_the_line_that_called(vocoder):
+    audio = np.random.default_rng(0).normal(0, 0.2, 8000).astype(np.float32)
+    audio[2000:5000] = 0
+    mel = vocoder.log_mel(audio, 8000)
+    mel = np.where(mel < -11, mel - 1, mel)
+    calls = [
+        lambda: vocoder.synthesize(mel),
+        lambda: vocoder.synthesize([mel, mel]),
+        lambda: vocoder.synthesize(mel[None]),
+        lambda: [len(chunk) for chunk in vocoder.stream([mel[:, :200], mel[:, 200:]])],
+        lambda: list(vocoder.stream([mel[:, 120:180]])),
+    ]
+    for call in calls:
+        with pytest.warns(JaxvoiceWarning) as caught:
+            call()
+        assert {(warning.filename, warning.lineno) for warning in caught} == {(__file__, call.__code__.co_firstlineno)}
+
+
+@pytest.mark.parametrize("rate", [8000.0, np.int64(8000), np.float32(8000)])
+def test_whole_rates_of_any_type(vocoder, rate):
+    audio = np.sin(np.arange(800) * 0.3).astype(np.float32) * 0.5
+    assert_same(vocoder.resynthesize(audio, rate), vocoder.resynthesize(audio, 8000))
+    assert vocoder.resynthesize(audio, 2 * rate).shape == (400,)
+
+
+@pytest.mark.parametrize("rate", ["8000", 8000.5, np.nan, None])
+def test_other_rates_are_refused(vocoder, rate):
+    with pytest.raises(AudioError, match=f"{rate} Hz.*whole number"):
+        vocoder.resynthesize(np.zeros(800, np.float32), rate)
+
+
 def test_long_features_equal_the_whole(vocoder):
     audio = np.random.default_rng(0).normal(0, 0.1, 16 * 2100 + 5).astype(np.float32)
     np.testing.assert_allclose(vocoder.log_mel(audio, 8000), np.asarray(log_mel(audio, vocoder.mel)), rtol=0, atol=2e-4)
