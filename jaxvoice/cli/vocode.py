@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from jaxvoice.cli._report import report
-from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError
+from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError, MelError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from jaxvoice.pipelines import Vocoder
+
+
+# Several inputs go into a folder, whatever its name; one that ends like these was hardly meant as a folder.
+_FILES = {".wav", ".flac", ".ogg", ".mp3", ".npy", ".npz"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Vocode:
 
         vocoder = Vocoder.load(self.model)
         cond = None if self.cond is None else _read_vector(self.cond)
-        if not self.paths[-1].suffix:
+        if self._into_folder():
             _make_folder(self.paths[-1])
         failed = 0
         # disable=None: no bar where stderr is no terminal.
@@ -72,6 +76,8 @@ class Vocode:
         from jaxvoice.data import read_audio, read_mel
         from jaxvoice.dsp import check_mel
 
+        if path.suffix.lower() == ".npz":
+            raise MelError(f"{path} is an archive of arrays; save the mel spectrogram alone with numpy.save, as .npy.")
         if path.suffix.lower() != ".npy":
             audio = read_audio(path)
             return vocoder.resynthesize(audio.samples, audio.sample_rate, cond)
@@ -79,6 +85,12 @@ class Vocode:
         for line in [] if self.no_check else check_mel(mel, vocoder.mel):
             report("warning", f"{path}: {line}")
         return vocoder.synthesize(mel, cond, check=False)
+
+    def _into_folder(self) -> bool:
+        *inputs, output = self.paths
+        if output.is_dir() or not output.suffix:
+            return True
+        return len(inputs) > 1 and output.suffix.lower() not in _FILES
 
     def outputs(self) -> dict[Path, Path]:
         """The file to write for each input.
@@ -89,10 +101,13 @@ class Vocode:
             given = f"only {self.paths[0]}" if self.paths else "no path"
             raise ConfigError(f"vocode got {given}; give at least one INPUT and then the OUTPUT.")
         *inputs, output = self.paths
-        if output.suffix and not output.is_dir() and (len(inputs) > 1 or output.suffix.lower() != ".wav"):
+        into_folder = self._into_folder()
+        if not into_folder and (len(inputs) > 1 or output.suffix.lower() != ".wav"):
             hint = "several inputs need a folder" if len(inputs) > 1 else "only WAV is written"
-            raise ConfigError(f"OUTPUT is {output}, but {hint}; name a .wav file for one input, or a folder.")
-        into_folder = output.is_dir() or not output.suffix
+            raise ConfigError(
+                f"OUTPUT is {output}, but {hint}; name a .wav file for one input, or a folder, and make the folder "
+                "first if its name looks like a file's."
+            )
         targets = {path: output / f"{path.stem}.wav" if into_folder else output for path in inputs}
         sources: dict[Path, Path] = {}
         for path, target in targets.items():

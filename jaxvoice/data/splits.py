@@ -49,7 +49,7 @@ def split(
     if not train:
         raise DataError(
             f"Holding out {len(valid)} of the {total} utterance(s) of {corpus.root} leaves none to train on; "
-            "hold out fewer or add audio."
+            "hold out fewer (--validation 0, in Python validation=0, holds out none) or add audio."
         )
     return replace(corpus, utterances=train), replace(corpus, utterances=valid)
 

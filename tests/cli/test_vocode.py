@@ -177,6 +177,23 @@ def test_contradictory_paths(files, model, tmp_path, capsys):
     assert code == 2 and "several inputs need a folder" in lines[0]
 
 
+def test_several_inputs_make_a_folder_of_any_name(files, model, tmp_path, capsys):
+    mel, recording, folder = files("mel"), files("speech"), tmp_path / "out.v1"
+    code, lines = run(capsys, mel, folder, "--model", model)
+    assert code == 2 and "only WAV is written" in lines[0] and "make the folder first" in lines[0]
+    assert run(capsys, mel, recording, folder, "--model", model)[0] == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["mel.wav", "speech.wav"]
+    (folder / "mel.wav").unlink()
+    assert run(capsys, mel, folder, "--model", model) == (0, [])
+    assert (folder / "mel.wav").exists()
+
+
+def test_an_archive_is_told_from_a_recording(files, model, tmp_path, capsys):
+    np.savez(tmp_path / "mels.npz", mel=np.load(files("mel")))
+    code, lines = run(capsys, tmp_path / "mels.npz", tmp_path / "out.wav", "--model", model)
+    assert code == 2 and len(lines) == 1 and "mels.npz is an archive of arrays" in lines[0] and ".npy" in lines[0]
+
+
 def test_a_model_that_is_none(files, tmp_path, capsys):
     code, lines = run(capsys, files("mel"), tmp_path / "new", "--model", tmp_path)
     assert code == 2 and len(lines) == 1 and "neither a model folder" in lines[0]

@@ -53,6 +53,13 @@ def test_the_corpus_own_split_is_the_default():
     assert len(split(corpus(100))[1]) == 5 and len(split(corpus(13_100))[1]) == 150
 
 
+def test_a_single_recording_can_be_trained_on():
+    with pytest.raises(DataError, match=r"Holding out 1 of the 1 .*--validation 0"):
+        split(corpus(1))
+    train, valid = split(corpus(1), 0)
+    assert (len(train), len(valid)) == (1, 0)
+
+
 @pytest.mark.parametrize("validation", [2, 5, -1, 1.0, -0.5])
 def test_impossible_splits(validation):
     with pytest.raises(DataError, match=r"none to train on|Cannot hold out"):
