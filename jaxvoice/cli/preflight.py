@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from jaxvoice.dsp import MelConfig
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,19 @@ class CheckCorpus:
         from jaxvoice.data import find_corpus, preflight
 
         found = find_corpus(self.path, self.corpus)
-        show(
-            preflight(
-                found,
-                self.sample_rate,
-                self.segment,
-                hop_length=self.hop_length,
-                num_mels=self.num_mels,
-                progress=sys.stderr.isatty(),
-            )
-        )
+        mel = self.mel() if found.kind == "pairs" else None
+        show(preflight(found, self.sample_rate, self.segment, mel=mel, progress=sys.stderr.isatty()))
         return 0
+
+    def mel(self) -> "MelConfig":
+        """HiFi-GAN's mel contract with the sizes given; four hops to a window suit every hop."""
+        from jaxvoice.dsp import MelConfig
+        from jaxvoice.errors import ConfigError
+
+        rate, hop = self.sample_rate, self.hop_length
+        if hop < 1:
+            raise ConfigError(f"--hop-length should be at least 1, got {hop}.")
+        if (rate, hop) == (22050, 256):
+            return MelConfig(num_mels=self.num_mels)
+        window = 4 * hop
+        return MelConfig(rate, window, hop, window, self.num_mels, fmax=None, center=True)

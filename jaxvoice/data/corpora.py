@@ -1,6 +1,7 @@
 """Find the utterances of a speech corpus on disk."""
 
 import os
+import stat
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,14 +49,13 @@ def find_corpus(root: str | Path, kind: Kind | Literal["auto"] = "auto", audio_d
 
     Audio that a list names and that is not there is listed all the same, so that the preflight reports it.
 
-    **Raises:** `DataError`, naming what was looked for, if nothing is found.
+    **Raises:** `DataError`, naming what was looked for, if nothing is found or `root` is no folder or file.
     """
-    root = Path(root).expanduser()
+    root = _home_expanded(root)
     if kind != "auto" and kind not in KINDS:
         raise DataError(f"Unknown kind of corpus {kind!r}; use 'auto' or one of {', '.join(KINDS)}.")
-    if not root.exists():
-        raise DataError(f"There is no corpus at {root}: no such file or folder; check the path.")
-    folder = None if audio_dir is None else Path(audio_dir).expanduser()
+    _check_root(root)
+    folder = None if audio_dir is None else _home_expanded(audio_dir)
     if folder is not None and not folder.is_dir():
         raise DataError(f"The folder of audio {folder} does not exist; check the path.")
     found = detect(root) if kind == "auto" else kind
@@ -80,6 +80,24 @@ def find_corpus(root: str | Path, kind: Kind | Literal["auto"] = "auto", audio_d
             "remove the repeated lines or files."
         )
     return Corpus(found, root, tuple(utterances), validation)
+
+
+def _home_expanded(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as failure:
+        raise DataError(f"{path} cannot be found: {failure} Check the path.") from failure
+
+
+def _check_root(root: Path) -> None:
+    try:
+        mode = root.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"There is no corpus at {root}: no such file or folder; check the path.") from None
+    except OSError as failure:
+        raise DataError(f"There is no corpus at {root}: {failure.strerror}; check the path.") from failure
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise DataError(f"There is no corpus at {root}: it is neither a folder nor a regular file; check the path.")
 
 
 def detect(root: Path) -> Kind:

@@ -5,6 +5,8 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +16,9 @@ from jaxvoice.data.layouts import Utterance
 from jaxvoice.data.mels import read_mel
 from jaxvoice.data.threads import map_in_threads
 from jaxvoice.errors import AudioError, DataError, MelError
+
+if TYPE_CHECKING:
+    from jaxvoice.dsp.mel import MelConfig
 
 SILENCE = 10 ** (-70 / 20)  # peak, full scale at 1; about ten steps of 16-bit audio
 _COARSE = {"PCM_U8": "8 bit", "PCM_S8": "8 bit", "ULAW": "8 bit (mu-law)", "ALAW": "8 bit (A-law)"}
@@ -70,8 +75,7 @@ def preflight(
     sample_rate: int,
     segment: int,
     *,
-    hop_length: int = 256,
-    num_mels: int = 80,
+    mel: "MelConfig | None" = None,
     shortest: float = 0.1,
     threads: int | None = None,
     progress: bool = False,
@@ -79,17 +83,18 @@ def preflight(
     """Decode every file of `corpus` once and sort out those that training at `sample_rate` (Hz) cannot use.
 
     Rejected are files that are missing, empty, truncated or no audio, hold no samples or NaN, are silent (no sample
-    further than -70 dBFS from the mean) or shorter than `shortest` seconds, and mels that do not fit: unreadable, with
-    other than `num_mels` bands, or with a length that differs from the audio's by more than 8 frames of `hop_length`
-    samples. Kept, with a note, are other sample rates, several channels, 8-bit audio, and clips shorter than `segment`
-    samples, which are padded with zeros at their end as in HiFi-GAN.
+    further than -70 dBFS from the mean) or shorter than `shortest` seconds, and given mels that do not follow the
+    contract `mel` (by default HiFi-GAN's): unreadable, with a length that differs from the audio's by more than 8
+    frames, or what `check_mel` refuses, such as another number of bands, decibels, or normalised values. Kept, with a
+    note, are other sample rates, several channels, 8-bit audio, mels that `check_mel` warns of, and clips shorter than
+    `segment` samples, which are padded with zeros at their end as in HiFi-GAN.
 
     **Raises:** `DataError`, with every reason, if no file is left.
     """
 
-    def look(utterance: Utterance) -> tuple[Audio, list[str]] | str:
+    def look(utterance: Utterance) -> tuple[Audio, dict[str, str]] | str:
         try:
-            return _look(utterance, sample_rate, segment, hop_length, num_mels, shortest)
+            return _look(utterance, sample_rate, segment, mel, shortest)
         except (AudioError, MelError) as failure:
             return str(failure)
 
@@ -98,6 +103,7 @@ def preflight(
     seconds: list[float] = []
     rates: Counter[int] = Counter()
     notes: Counter[str] = Counter()
+    wording: dict[str, str] = {}
     found = map_in_threads(look, corpus.utterances, threads, "checking audio" if progress else None)
     for utterance, result in zip(corpus.utterances, found, strict=True):
         if isinstance(result, str):
@@ -107,7 +113,7 @@ def preflight(
         kept.append(utterance)
         seconds.append(audio.seconds)
         rates[audio.sample_rate] += 1
-        notes.update(remarks)
+        notes.update(wording.setdefault(kind, remark) for kind, remark in remarks.items())
     if not kept:
         reasons = "\n".join(_reasons(rejected, corpus))
         raise DataError(f"None of the {len(rejected)} file(s) of {corpus.root} can be used:\n{reasons}")
@@ -116,8 +122,9 @@ def preflight(
 
 
 def _look(
-    utterance: Utterance, sample_rate: int, segment: int, hop_length: int, num_mels: int, shortest: float
-) -> tuple[Audio, list[str]]:
+    utterance: Utterance, sample_rate: int, segment: int, mel: "MelConfig | None", shortest: float
+) -> tuple[Audio, dict[str, str]]:
+    """The audio, and remarks by their kind: those of one kind are counted as one, worded as in the first file."""
     audio = read_audio(utterance.path)
     assert audio.source is not None
     loudest = float(np.abs(audio.samples - audio.samples.mean()).max())
@@ -129,14 +136,31 @@ def _look(
             f"{utterance.path} is too short: {audio.seconds:.3f} s, at least {shortest:g} s are needed; remove it."
         )
     length = -(-len(audio.samples) * sample_rate // audio.sample_rate)
-    if utterance.mel_path is not None:
-        frames = read_mel(utterance.mel_path, num_mels).shape[1]
-        if abs(frames - length / hop_length) > 8:
-            raise MelError(
-                f"{utterance.mel_path} has {frames} frames, but its audio is {length / hop_length:.1f} hops of "
-                f"{hop_length} samples long at {sample_rate} Hz; make the mel from this audio with this hop length."
-            )
-    return audio, _remarks(audio, sample_rate, length < segment)
+    remarks = {remark: remark for remark in _remarks(audio, sample_rate, length < segment)}
+    return audio, remarks | _mel_remarks(utterance.mel_path, length, sample_rate, mel)
+
+
+def _mel_remarks(path: Path | None, length: int, sample_rate: int, config: "MelConfig | None") -> dict[str, str]:
+    """What is unusual about the mel given beside `length` samples of audio; `MelError` where it cannot be right."""
+    if path is None:
+        return {}
+    # Here, so that corpora without mels are looked through without JAX.
+    from jaxvoice.dsp.contract import check_mel
+    from jaxvoice.dsp.mel import MelConfig
+
+    config = MelConfig() if config is None else config
+    mel, hop = read_mel(path), config.hop_length
+    try:
+        lines = check_mel(mel, config)
+    except MelError as failure:
+        raise MelError(f"{path}: {failure}") from failure
+    frames = mel.shape[1]
+    if abs(frames - length / hop) > 8:
+        raise MelError(
+            f"{path} has {frames} frames, but its audio is {length / hop:.1f} hops of {hop} samples long at "
+            f"{sample_rate} Hz; make the mel from this audio with this hop length."
+        )
+    return {line.partition("(")[0]: f"{line} (seen in {path.name})" for line in lines}
 
 
 def _remarks(audio: Audio, sample_rate: int, padded: bool) -> list[str]:

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -136,3 +138,17 @@ def test_a_list_is_not_laid_out_like_vctk(tmp_path):
     (tmp_path / "list.txt").write_text("LJ1|text\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"list\.txt is not a folder.*'filelist'"):
         find_corpus(tmp_path / "list.txt", "vctk")
+
+
+@pytest.mark.parametrize("kind", ["auto", "filelist", "folder"])
+def test_what_is_neither_folder_nor_file_is_no_corpus(kind):
+    with pytest.raises(DataError, match=r"neither a folder nor a regular file|no such file"):
+        find_corpus(os.devnull, kind)
+
+
+def test_names_that_the_system_refuses_are_no_corpus(tmp_path):
+    with pytest.raises(DataError, match=r"There is no corpus at .*nnn: .*check the path"):
+        find_corpus(tmp_path / ("n" * 400))
+    touch(tmp_path, "file")
+    with pytest.raises(DataError, match="no such file"):
+        find_corpus(tmp_path / "file" / "below")

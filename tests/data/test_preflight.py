@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from jaxvoice.data import audio_info, find_corpus, load_store, preflight, split
+from jaxvoice.dsp import MelConfig, log_mel
 from jaxvoice.errors import DataError
 
 REASONS = {
@@ -84,13 +85,69 @@ def test_missing_files_of_a_list_are_reported(tmp_path, speech):
     assert [item.utterance.id for item in report.rejected] == ["b"] and "is missing" in report.rejected[0].reason
 
 
+def phrases(rate: int = 22050) -> np.ndarray:
+    """A second of noise in bursts, with silence between."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal(rate).astype(np.float32)
+    return noise * (np.arange(rate) // (rate // 8) % 2)
+
+
+def write_pairs(folder: Path, mels: dict[str, np.ndarray]) -> None:
+    (folder / "mels").mkdir()
+    for name, mel in mels.items():
+        np.save(folder / "mels" / f"{name}.npy", mel.astype(np.float32))
+        soundfile.write(folder / f"{name}.wav", phrases(), 22050)
+
+
+SCALES = {
+    "decibels": (lambda mel: 20 / np.log(10) * mel, "decibels (values from -100.0"),
+    "log10": (lambda mel: mel / np.log(10), "base 10"),
+    "linear": (np.exp, "linear"),
+    "zero-one": (lambda mel: (mel - mel.min()) / np.ptp(mel), "[0, 1]"),
+    "symmetric": (lambda mel: 2 * (mel - mel.min()) / np.ptp(mel) - 1, "[-1, 1]"),
+    "four": (lambda mel: 8 * (mel - mel.min()) / np.ptp(mel) - 4, "[-4, 4]"),
+    "unit": (lambda mel: (mel - mel.mean()) / mel.std(), "unit variance"),
+}
+
+
+def test_mels_of_another_scale_are_rejected_with_what_was_seen(tmp_path):
+    mel = np.asarray(log_mel(phrases(), MelConfig()))
+    write_pairs(tmp_path, {"right": mel} | {name: rescale(mel) for name, (rescale, _) in SCALES.items()})
+    report = preflight(find_corpus(tmp_path), 22050, 8192, mel=MelConfig())
+    assert [utterance.id for utterance in report.corpus.utterances] == ["right"] and not report.notes
+    reasons = {item.utterance.id: item.reason for item in report.rejected}
+    assert set(reasons) == set(SCALES)
+    for name, (_, said) in SCALES.items():
+        assert said in reasons[name] and f"{name}.npy: The mel" in reasons[name]
+        assert "values from" in reasons[name] and "natural logarithm of mel magnitudes" in reasons[name]
+
+
+def test_unusual_mels_are_kept_and_counted_in_one_note(tmp_path):
+    mel = np.asarray(log_mel(phrases(), MelConfig()))
+    write_pairs(tmp_path, {"b_loud": np.maximum(mel, -5.5), "a_loud": np.maximum(mel, -4.5), "right": mel})
+    report = preflight(find_corpus(tmp_path), 22050, 8192, mel=MelConfig())
+    assert len(report.corpus) == 3 and not report.rejected
+    ((note, count),) = report.notes.items()
+    assert count == 2 and "hardly a quiet value (values from -4.50" in note and "a_loud.npy" in note
+
+
+def test_the_contract_decides_which_mels_fit(tmp_path):
+    config = MelConfig(num_mels=40, hop_length=200, log="log10")
+    write_pairs(tmp_path, {"a": np.asarray(log_mel(phrases(), config))})
+    assert len(preflight(find_corpus(tmp_path), 22050, 8192, mel=config).corpus) == 1
+    with pytest.raises(DataError, match="40 bands"):
+        preflight(find_corpus(tmp_path), 22050, 8192, mel=MelConfig())
+    with pytest.raises(DataError, match=r"110\s+frames"):
+        preflight(find_corpus(tmp_path), 22050, 8192, mel=replace(config, hop_length=256))
+
+
 def test_mels_are_checked_against_their_audio(tmp_path, speech):
     (tmp_path / "mels").mkdir()
+    mel = np.asarray(log_mel(phrases(), MelConfig()))
     mels = {
-        "good": np.zeros((80, 86)),
-        "batched": np.zeros((1, 80, 87)),
-        "transposed": np.zeros((86, 80)),
-        "longer": np.zeros((80, 120)),
+        "good": mel,
+        "batched": np.pad(mel, ((0, 0), (0, 1)), mode="edge")[None],
+        "transposed": mel.T,
+        "longer": np.pad(mel, ((0, 0), (0, 34)), mode="edge"),
         "nan": np.full((80, 86), np.nan),
         "frameless": np.zeros((80, 0)),
     }
