@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxvoice.data import Store
 from jaxvoice.dsp.mel import MelConfig, log_mel
+from jaxvoice.dsp.stft import as_audio
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.training.task import Report, Sample
 
@@ -28,8 +29,8 @@ class Validation:
             audio, frames = store.waveform(i), len(store.clips[i]) // mel.hop_length
             frames = frames if given is None else min(frames, given.shape[1])
             audio = audio[: frames * mel.hop_length]
-            inputs = np.asarray(log_mel(audio, mel)) if given is None else given
-            target = np.asarray(log_mel(audio, mel.full_band()))
+            inputs = _log_mel(audio, mel) if given is None else given
+            target = _log_mel(audio, mel.full_band())
             self._utterances.append((store.corpus.utterances[i].id, inputs[:, :frames], target[:, :frames]))
 
     def __call__(self, generator: Generator) -> Report:
@@ -40,11 +41,20 @@ class Validation:
             padded = jnp.asarray(np.pad(inputs, ((0, 0), (0, -frames % _BUCKET))))
             audio, mel = _copy(generator, padded, jnp.asarray(frames), self.mel)
             mel = np.asarray(mel)[:, :frames]
-            errors.append(float(np.abs(mel - target).mean()))
+            errors.append(float(np.abs(mel - target).mean(dtype=np.float64)))
             if len(samples) < self._samples:
                 audio = np.asarray(audio)[: frames * self.mel.hop_length]
                 samples.append(Sample(name, audio, self.mel.sample_rate, {"target": target, "generated": mel}))
         return Report({"mel_l1": float(np.mean(errors))}, samples)
+
+
+def _log_mel(audio: Float[np.ndarray, " samples"], config: MelConfig) -> Float[np.ndarray, "mels frames"]:
+    """What `log_mel` gives, compiled for few lengths."""
+    as_audio(jnp.asarray(audio), config.min_samples)
+    # With the reflection at the end made here, what is appended behind it changes no frame that is kept.
+    padded = np.pad(audio, (0, config.pad), mode="reflect")
+    padded = np.pad(padded, (0, -len(padded) % (_BUCKET * config.hop_length)))
+    return np.asarray(log_mel(padded, config))[:, : config.num_frames(len(audio))]
 
 
 @eqx.filter_jit
