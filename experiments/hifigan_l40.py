@@ -5,6 +5,7 @@
 On a GPU or TPU it trains HiFi-GAN V1 (`--preset` for others) in bfloat16 for at most 60 minutes; on a CPU, a small
 HiFi-GAN against small discriminators, for at most five minutes altogether. Without `--data` it makes a few minutes of
 English speech with espeak-ng (extra `demo`) and trains on that. The same command goes on with a run that was stopped.
+The minutes count from the start of the command: looking through the corpus and decoding it are part of them.
 
 What to expect: on two shared CPU cores, 283 steps in 4.2 minutes and a validation mel L1 of 0.72 on the demo corpus:
 the mel shows phrases and vowels, but no harmonics yet. An hour on an L40 has not been measured. All measurements are in
@@ -12,19 +13,24 @@ docs/results.md.
 """
 
 import functools as ft
+import math
+import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
 import tyro
 
+from jaxvoice.cli._report import show
+from jaxvoice.cli.running import run_command
 from jaxvoice.cli.usage import one_line_usage
+from jaxvoice.config import differences, read_json
 from jaxvoice.data import Corpus, Loader, find_corpus, load_store, make_demo_corpus, preflight, split
-from jaxvoice.errors import CheckpointError, JaxvoiceError
+from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig, preset
 from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig, read_run
 from jaxvoice.models.hifigan.weights import load_generator
@@ -33,6 +39,9 @@ from jaxvoice.training.host_memory import keep_freed_memory
 from jaxvoice.training.loop import LoopConfig, Result, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
+from jaxvoice.training.run_folder import RunFolder
+
+NAME = "hifigan_l40"
 
 CPU_MODEL = HiFiGANConfig(
     generator=GeneratorConfig(
@@ -46,6 +55,14 @@ CPU_MODEL = HiFiGANConfig(
     discriminators=DiscriminatorConfig(periods=(2, 3, 5), scales=1, width=1 / 8),
 )
 """V3 at half the width, judged by a few narrow discriminators: some hundred steps fit into a few CPU minutes."""
+
+
+@dataclass(frozen=True)
+class Loop(LoopConfig):
+    """How long to train, and how often to look, save and log, with the time counted from the start of the command."""
+
+    minutes: float | None = None
+    """Wall time in minutes from the start of the command, preflight and decoding included; None sets no limit."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +92,19 @@ class Experiment:
     debug: bool = False
     """Show the traceback of an error."""
     training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(default_factory=TrainingConfig)
-    loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
+    loop: Annotated[Loop, tyro.conf.arg(name="")] = field(default_factory=Loop)
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ConfigError(f"--workers should be at least 0, got {self.workers}; 0 cuts crops between the steps.")
+        if self.crops_per_clip < 1:
+            raise ConfigError(f"--crops-per-clip should be at least 1, got {self.crops_per_clip}.")
+        conditions = self.training.model.generator.cond_channels
+        if conditions != 0:
+            raise ConfigError(
+                f"--model.generator.cond-channels is {conditions}, but no corpus gives conditioning vectors to train "
+                "with; leave it at 0."
+            )
 
 
 def default_experiment(platform: str, preset_name: str | None) -> Experiment:
@@ -85,11 +114,11 @@ def default_experiment(platform: str, preset_name: str | None) -> Experiment:
         optimizer = OptimizerConfig(learning_rate=1e-3, decay=0.999, decay_steps=10)
         model = CPU_MODEL if preset_name is None else preset(preset_name)
         training = TrainingConfig(model, optimizer, optimizer)
-        loop = LoopConfig(minutes=4.0, validate_every=0, checkpoint_every=1000, log_every=20)
+        loop = Loop(minutes=4.0, validate_every=0, checkpoint_every=1000, log_every=20)
         return Experiment(preset=preset_name, batch_size=8, crops_per_clip=4, training=training, loop=loop)
     optimizer = OptimizerConfig(decay=0.999, decay_steps=1000)
     training = TrainingConfig(preset(preset_name or "v1"), optimizer, optimizer, precision="bfloat16", ema_decay=0.999)
-    loop = LoopConfig(minutes=60.0, validate_every=2000, checkpoint_every=5000, log_every=50)
+    loop = Loop(minutes=60.0, validate_every=2000, checkpoint_every=5000, log_every=50)
     return Experiment(preset=preset_name, batch_size=32, crops_per_clip=16, workers=4, training=training, loop=loop)
 
 
@@ -101,25 +130,68 @@ def parse(argv: Sequence[str]) -> Experiment:
             name = argv[i + 1]
         elif argument.startswith("--preset="):
             name = argument.removeprefix("--preset=")
+    if name == "None":  # as the help offers it
+        name = None
     if "--distributed" in argv:
         initialize_distributed()
     default = default_experiment(jax.default_backend(), name)
     prog = "python -m experiments.hifigan_l40"
     return one_line_usage(
-        lambda: tyro.cli(Experiment, args=list(argv), default=default, prog=prog, description=__doc__)
+        lambda: tyro.cli(Experiment, args=list(argv), default=default, prog=prog, description=__doc__),
+        name=NAME,
+        unnamed=("Experiment", "training", "loop"),
     )
+
+
+def check(experiment: Experiment) -> None:
+    """Refuse what cannot work on any corpus, before one is decoded.
+
+    **Raises:** `ConfigError` or `CheckpointError` for a batch size that the devices cannot share, a run folder that
+    cannot be made or that `--resume` does not allow, or nothing to begin with at `--init-from`.
+    """
+    check_batch_size(experiment.batch_size, data_mesh())
+    folder = RunFolder(experiment.run_dir)
+    folder.check(experiment.loop.resume)
+    check_writable(experiment.run_dir)
+    source = experiment.init_from
+    if source is None or folder.exists():
+        return
+    if not (source / "checkpoints").is_dir() and not (model_in(source) / "config.json").is_file():
+        raise CheckpointError(
+            f"--init-from {source} is neither a run folder with checkpoints nor a model folder; check the path."
+        )
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `CheckpointError` unless `folder` is there to write in, or can be made; makes nothing."""
+    whole = folder.absolute()
+    place = next((path for path in (whole, *whole.parents) if os.path.lexists(path)), whole)
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        why = "may not be written in" if place.is_dir() else "is no folder"
+        raise CheckpointError(f"The run folder {folder} cannot be written: {place} {why}; choose another --run-dir.")
+
+
+def model_in(source: Path) -> Path:
+    """The model folder of a run folder, or `source` itself."""
+    return source / "model" if (source / "model" / "config.json").is_file() else source
+
+
+def tell(text: str) -> None:
+    """Print `text`, from one process of several."""
+    if jax.process_index() == 0:
+        show(text)
 
 
 def find(experiment: Experiment) -> Corpus:
     """The corpus to train on, checked; prints what was found."""
     mel, segment = experiment.training.model.mel, experiment.training.model.segment_size
     if experiment.data is None:
-        print("No --data given: training on the demo corpus, English speech made by espeak-ng.")
+        tell("No --data given: training on the demo corpus, English speech made by espeak-ng.")
         corpus = make_demo_corpus()
     else:
         corpus = find_corpus(experiment.data, experiment.corpus)
-    checked = preflight(corpus, mel.sample_rate, segment, hop_length=mel.hop_length, num_mels=mel.num_mels)
-    print(checked.table())
+    checked = preflight(corpus, mel.sample_rate, segment, mel=mel, progress=jax.process_index() == 0)
+    tell(checked.table())
     return checked.corpus
 
 
@@ -135,33 +207,39 @@ def pretrained(task: HiFiGANTask, source: Path, seed: int) -> HiFiGANState:
         place, discriminators, vectors = f"step {int(state.counters.step)} of {source}", new.discriminators, new.vectors
         if config.discriminators == wanted.discriminators:
             discriminators, vectors = state.discriminators, state.vectors
-            print(f"beginning with generator and discriminators of {place}")
+            tell(f"beginning with generator and discriminators of {place}")
         else:
-            print(f"beginning with the generator of {place}; its discriminators have other sizes: new ones")
+            tell(f"beginning with the generator of {place}; its discriminators have other sizes: new ones")
     else:
-        folder = source / "model" if (source / "model" / "config.json").is_file() else source
-        generator, config = load_generator(folder)
+        generator, config = load_generator(model_in(source))
         discriminators, vectors = new.discriminators, new.vectors
-        print(f"beginning with the generator of {source} and new discriminators")
-    if (config.generator, config.mel) != (wanted.generator, wanted.mel):
+        tell(f"beginning with the generator of {source} and new discriminators")
+    lines = differences(config.generator, wanted.generator, "--model.generator.")
+    lines += differences(config.mel, wanted.mel, "--model.mel.")
+    if lines:
         raise CheckpointError(
-            f"{source} holds another network or mel contract than this run's: {config.generator}, {config.mel}; give "
-            "its --preset or sizes."
+            f"{source} holds another network or mel contract than this run's (stored != asked for): "
+            f"{'; '.join(lines)}. Give its --preset or sizes."
         )
     return task.state_of(generator, discriminators, vectors)
 
 
-def run(experiment: Experiment) -> Result:
-    """Train as `experiment` says and return how it ended."""
+def run(experiment: Experiment, started: float | None = None) -> Result:
+    """Train as `experiment` says and return how it ended; its minutes count from `started` (`time.monotonic()`)."""
+    started = time.monotonic() if started is None else started
     config, loop = experiment.training, experiment.loop
     mel = config.model.mel
-    check_batch_size(experiment.batch_size, data_mesh())
+    check(experiment)
     if jax.default_backend() == "cpu" and experiment.preset is None:
-        print("No GPU or TPU found: a small HiFi-GAN for a few minutes; it will be recognisable, not good.")
+        tell("No GPU or TPU found: a small HiFi-GAN for a few minutes; it will be recognisable, not good.")
     train, held_out = split(find(experiment), experiment.validation)
-    normalize = train.kind != "pairs"
-    store = load_store(train, mel.sample_rate, peak_normalize=normalize)
-    validation = load_store(held_out, mel.sample_rate, peak_normalize=normalize) if len(held_out) else None
+    load = ft.partial(
+        load_store,
+        sample_rate=mel.sample_rate,
+        peak_normalize=train.kind != "pairs",
+        progress=jax.process_index() == 0,
+    )
+    store, validation = load(train), load(held_out) if len(held_out) else None
     with Loader(
         store,
         batch_size=experiment.batch_size,
@@ -178,46 +256,71 @@ def run(experiment: Experiment) -> Result:
         begin = None
         if experiment.init_from is not None:
             begin = ft.partial(pretrained, task, experiment.init_from, loop.seed)
-        return fit(task, loader, loop, experiment.run_dir, begin=begin)
+        return fit(task, loader, remaining(loop, time.monotonic() - started), experiment.run_dir, begin=begin)
+
+
+def remaining(loop: Loop, spent: float) -> Loop:
+    """`loop` with `spent` seconds taken from its minutes; at least a second is left, enough for one step."""
+    return loop if loop.minutes is None else replace(loop, minutes=max(loop.minutes - spent / 60, 1 / 60))
 
 
 def summary(result: Result, experiment: Experiment, seconds: float) -> str:
     """The lines a run ends with: quality, speed, where to listen and look, what to type next."""
-    folder, model = result.folder, experiment.training.model
-    audio = result.steps_per_second * experiment.batch_size * model.segment_size / model.mel.sample_rate
-    quality = f"{result.metrics['mel_l1']:.4f}" if "mel_l1" in result.metrics else "none in this run so far"
+    folder = result.folder
     more = "the same command with a larger --steps" if result.stopped == "steps" else "the same command"
-    lines = [
-        f"step {result.step} after {seconds / 60:.1f} minutes (stopped by {result.stopped})",
-        f"validation mel L1  {quality}",
-        f"speed              {result.steps_per_second:.2f} steps/s, {audio:.1f} s of audio per second",
-        f"listen and look    {folder / 'samples'}; tensorboard --logdir {folder}",
-        f"the model          {folder / 'model'}",
-        f"next               jaxvoice vocode RECORDING.wav OUTPUT.wav --model {folder}",
-        f"train on           {more}; more time with --minutes",
-    ]
-    return "\n".join(lines)
+    samples = [f"{folder / 'samples'}"] if (folder / "samples").is_dir() else []
+    curves = [f"tensorboard --logdir {folder}"] if experiment.loop.tensorboard else []
+    rows = [("validation mel L1", quality(result)), ("speed", speed(result, experiment))]
+    rows += [("listen and look", "; ".join(samples + curves))] if samples + curves else []
+    if (folder / "model" / "config.json").is_file():
+        step = read_json(folder / "model" / "config.json").get("info", {}).get("step")
+        rows.append(("the model", f"{folder / 'model'}" + _of_step(step, result)))
+        rows.append(("next", f"jaxvoice vocode RECORDING.wav OUTPUT.wav --model {folder}"))
+    else:
+        rows.append(("the model", "none yet"))
+    rows.append(("train on", f"{more}; more time with --minutes"))
+    head = f"step {result.step} after {seconds / 60:.1f} minutes (stopped by {result.stopped})"
+    return "\n".join([head, *(f"{name:<19}{value}" for name, value in rows)])
+
+
+def quality(result: Result) -> str:
+    """The best validation so far in words, and the last one where it was worse."""
+    last = result.metrics.get("mel_l1")
+    if result.best is None:
+        return "none in this run so far" if last is None else "not finite so far"
+    best = result.best["value"]
+    found = f"{best:.4f}{_of_step(int(result.best['step']), result)}"
+    if last is None or last == best:
+        return found
+    return f"{found}, {last:.4f} at the last look" if math.isfinite(last) else f"{found}, not finite at the last look"
+
+
+def _of_step(step: int | None, result: Result) -> str:
+    return "" if step in (None, result.step) else f" (of step {step})"
+
+
+def speed(result: Result, experiment: Experiment) -> str:
+    """Steps and audio per second in words."""
+    if not result.steps_per_second > 0:
+        return "not measured in this session"
+    model = experiment.training.model
+    audio = result.steps_per_second * experiment.batch_size * model.segment_size / model.mel.sample_rate
+    return f"{result.steps_per_second:.3g} steps/s, {audio:.3g} s of audio per second"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the experiment; the exit code is 0, or 2 after an error told in one line."""
-    start = time.monotonic()
-    argv = sys.argv[1:] if argv is None else argv
-    try:
-        experiment = parse(argv)
+    started = time.monotonic()
+    arguments = sys.argv[1:] if argv is None else argv
+
+    def train() -> int:
+        experiment = parse(arguments)
         enable_compilation_cache()
-        result = run(experiment)
-    except JaxvoiceError as failure:
-        if "--debug" in argv:
-            raise
-        print(f"error: {failure}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    if jax.process_index() == 0:
-        print(summary(result, experiment, time.monotonic() - start))
-    return 0
+        result = run(experiment, started)
+        tell(summary(result, experiment, time.monotonic() - started))
+        return 0
+
+    return run_command(train, name=NAME, debug="--debug" in arguments)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ import sys
 from typing import Literal, TextIO
 
 
-def report(kind: Literal["error", "warning"], message: object) -> None:
-    """Print `jaxvoice: kind: message` to stderr as a single line, above a progress bar if there is one."""
+def report(kind: Literal["error", "warning"], message: object, name: str = "jaxvoice") -> None:
+    """Print `name: kind: message` to stderr as a single line, above a progress bar if there is one."""
     from tqdm import tqdm
 
-    line = f"jaxvoice: {kind}: {' '.join(str(message).split())}"
+    line = f"{name}: {kind}: {' '.join(str(message).split())}"
     tqdm.write(_printable(line, sys.stderr), file=sys.stderr)
 
 

@@ -10,6 +10,8 @@ import soundfile
 
 from jaxvoice import __version__
 from jaxvoice.cli import main
+from jaxvoice.cli.running import run_command
+from jaxvoice.errors import DataError
 
 
 def python(code: str) -> str:
@@ -108,7 +110,7 @@ def test_preflight_checks_mels_of_other_sizes(tmp_path, capsys):
     (tmp_path / "mels").mkdir()
     (tmp_path / "wavs").mkdir()
     soundfile.write(tmp_path / "wavs" / "a.wav", 0.3 * np.sin(np.arange(24000) * 0.1), 24000)
-    np.save(tmp_path / "mels" / "a.npy", np.zeros((100, 80), np.float32))
+    np.save(tmp_path / "mels" / "a.npy", np.random.default_rng(0).uniform(-11.5, 1, (100, 80)).astype(np.float32))
     options = ["--sample-rate", "24000", "--hop-length", "300"]
     assert main(["preflight", str(tmp_path), *options, "--num-mels", "100"]) == 0
     assert "usable files  1" in capsys.readouterr().out
@@ -160,3 +162,41 @@ def test_errors_of_the_system_are_one_line(failure, said, tmp_path, capsys, monk
 def test_a_path_that_is_too_long(tmp_path):
     found = command("preflight", str(tmp_path / ("n" * 400)))
     assert found.returncode == 2 and found.stderr.count("\n") == 1 and "nnn: File name too long" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "said"),
+    [
+        (DataError("no\n  corpus"), 2, "tool: error: no corpus\n"),
+        (IsADirectoryError(21, "Is a directory", "x"), 2, "tool: error: x: Is a directory\n"),
+        (KeyboardInterrupt(), 130, "tool: error: interrupted.\n"),
+    ],
+)
+def test_a_command_tells_errors_under_its_own_name(failure, code, said, capsys):
+    def fail() -> int:
+        raise failure
+
+    assert run_command(fail, name="tool") == code
+    assert capsys.readouterr().err == said
+    if isinstance(failure, Exception):
+        with pytest.raises(type(failure)):
+            run_command(fail, name="tool", debug=True)
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: 1 // 0, name="tool")
+
+
+def test_preflight_compares_mels_with_the_sizes_given(tmp_path, capsys):
+    import numpy as np
+
+    (tmp_path / "mels").mkdir()
+    tone = 0.3 * np.sin(np.arange(22050) * 0.1)
+    soundfile.write(tmp_path / "a.wav", tone, 22050)
+    decibels = np.random.default_rng(0).uniform(-100, 8, (80, 86)).astype(np.float32)
+    np.save(tmp_path / "mels" / "a.npy", decibels)
+    assert main(["preflight", str(tmp_path)]) == 2
+    assert "decibels (values from -" in capsys.readouterr().err
+    assert main(["preflight", str(tmp_path), "--hop-length", "0"]) == 2
+    assert "--hop-length should be at least 1, got 0" in capsys.readouterr().err
