@@ -129,12 +129,13 @@ class _Session:
     metrics: dict[str, float] = field(default_factory=dict)
     batch_size: int = 0
     skipped: int = 0
+    saved: int = -1
     closing_seconds: float = 0.0  # what a validation with its checkpoint last took: kept free at the end of a budget
 
     def run(self, begin: Callable[[], PyTree] | None) -> Result:
         key = jax.random.key(self.config.seed)
         begin = begin or (lambda: self.task.init(key=key))
-        resuming = self.folder.exists()
+        resuming = self.folder.has_progress()
         if resuming:
             check_same_config(self.task, self.folder.read_config(), str(self.folder.config))
             state = eqx.filter_eval_shape(self.task.init, key=key)
@@ -176,7 +177,7 @@ class _Session:
             try:
                 with Interrupts() as interrupts:
                     result = self._train(log, interrupts, upcoming)
-                store.wait()
+                    store.wait()
             finally:
                 log.close()
         self._say_how_to_go_on(result)
@@ -197,11 +198,16 @@ class _Session:
             self.step += 1
             if program.count > compiled:
                 say(f"compiled the training step in {program.seconds:.1f} s ({program.count} batch shape(s) so far)")
+                jax.block_until_ready(status)
                 speed.restart()
             else:
                 speed.count(audio_seconds)
-            upcoming = self._next_batch() if self.step < config.steps else None
             pending.append((self.step, status))
+            upcoming, lack = None, None
+            try:
+                upcoming = self._next_batch() if self.step < config.steps else None
+            except Exception as failure:
+                lack = failure
             heard = self._heed(pending, keep=ahead - 1)
             if self.step >= config.steps:
                 stop = "steps"
@@ -213,6 +219,9 @@ class _Session:
                 values = {name: float(value) for name, value in metrics.items()}
                 log.train(self.step, values, speed.measure())
                 self.store.check()
+            if lack is not None:
+                self._rescue()
+                raise lack
             self._look_and_save(log, stop, speed)
         self._heed(pending, keep=0)
         return self._result(stop, speed.overall(), program.seconds)
@@ -228,9 +237,7 @@ class _Session:
             try:
                 report = self._validate(log)
             except Exception:
-                if jax.process_count() == 1:  # saving waits for all processes, and others may not have failed
-                    self._save(None)
-                    self.store.wait()
+                self._rescue()
                 raise
         self._save(report)
         if report is not None:
@@ -239,13 +246,22 @@ class _Session:
             self._save_model(self.skeleton.build(parallel.on_one_device(self.leaves)))
         speed.restart()
 
+    def _rescue(self) -> None:
+        """Save what was learnt before an error ends the run; not among other processes, which may not have failed."""
+        if jax.process_count() == 1:
+            self._save(None)
+            self.store.wait()
+
     def _save(self, report: Report | None) -> None:
+        if self.step == self.saved:
+            return
         meta = {**provenance(self.task), "data": self.loader.describe(), "loader": self.position}
         meta |= {"metrics": self.metrics, "best": self.best}
         arrays = dict(zip(self.skeleton.names, self.leaves, strict=True))
         best_metric = self.config.best_metric
         score = None if report is None or not report.metrics else {best_metric: self.metrics[best_metric]}
         self.store.save(self.step, arrays, meta, score)
+        self.saved = self.step
 
     def _validate(self, log: RunLog) -> Report:
         state = self.skeleton.build(parallel.on_one_device(self.leaves))
@@ -328,9 +344,11 @@ class _Session:
             self.skipped, in_a_row, code = (int(number) for number in np.asarray(status.addressable_data(0)))
             wish = max(wish, code)
             if in_a_row >= self.config.max_skipped_in_a_row:
+                if in_a_row < step:
+                    self._save(None)  # every process comes here at the same step
                 self.store.wait()
                 steps = self.store.steps()
-                kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
+                kept = f"checkpoint {steps[-1]} holds what was before" if steps else "there is no checkpoint yet"
                 raise TrainingError(
                     f"Losses or gradients were not finite for {in_a_row} steps in a row (up to step {step}), so "
                     f"nothing was learnt in them; {kept}. Look for broken audio, then go on with --resume auto; or "

@@ -38,6 +38,11 @@ class RunFolder:
         """Whether a run was begun here."""
         return self.config.is_file()
 
+    def has_progress(self) -> bool:
+        """Whether there is anything to go on from or to lose; without, the folder may begin with other settings."""
+        checkpoints = self.checkpoints.is_dir() and any(path.name.isdigit() for path in self.checkpoints.iterdir())
+        return self.exists() and (checkpoints or self.model.exists())
+
     def check(self, resume: Resume) -> None:
         """Raise `CheckpointError` unless `resume` allows to work in this folder as it is; changes nothing."""
         if self.path.exists() and not self.path.is_dir():

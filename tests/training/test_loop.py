@@ -1,10 +1,12 @@
 import json
 import os
+import shutil
 import signal
 import threading
 import time
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from jaxvoice.errors import CheckpointError, ConfigError, DataError, TrainingError
 from jaxvoice.training.loop import LoopConfig
 from jaxvoice.training.optimizers import OptimizerConfig
+from jaxvoice.training.reading import read_state
 from jaxvoice.training.task import Report
 from training.toy import ToyConfig, ToyLoader, ToyMel, ToyTask, logged, losses, one_device, train
 
@@ -110,11 +113,17 @@ def test_bad_steps_are_skipped_and_leave_no_trace(tmp_path):
     assert np.isfinite(np.load(tmp_path / "run/model/weight.npy")).all()
 
 
-def test_too_many_bad_steps_stop_the_run_and_keep_the_checkpoint(tmp_path):
+def test_too_many_bad_steps_stop_the_run_and_save_what_was_before(tmp_path):
     poisoned = ToyLoader(poison=range(6, 100))
-    with pytest.raises(TrainingError, match=r"3 steps in a row \(up to step 8\).*step 4 is kept.*learning"):
+    with pytest.raises(TrainingError, match=r"3 steps in a row \(up to step 8\).*checkpoint 8 holds.*learning"):
         go(tmp_path / "run", loader=poisoned, steps=50, max_skipped_in_a_row=3, validate_every=0)
-    assert steps_kept(tmp_path / "run") == [4]
+    assert steps_kept(tmp_path / "run") == [4, 8]
+    go(tmp_path / "five", steps=5)
+    saved, expected = (read_state(tmp_path / name, ToyTask()) for name in ("run", "five"))
+    for ours, theirs in zip(
+        *(jax.tree.leaves(eqx.filter(s.student, eqx.is_array)) for s in (saved, expected)), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(TrainingError, match="no checkpoint yet"):
         go(tmp_path / "new", loader=ToyLoader(poison=(1, 2, 3)), max_skipped_in_a_row=3)
 
@@ -247,19 +256,36 @@ def test_no_folder_before_there_is_data(tmp_path):
         go(tmp_path / "run", loader=ToyLoader(last=3))
 
 
-def test_a_folder_made_but_never_saved_in_starts_anew(whole, tmp_path):
+def test_a_loader_that_fails_loses_no_step(whole, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(DataError):
         go(run, loader=ToyLoader(last=3))
+    assert steps_kept(run) == [3]
+    go(run, resume="must")
+    assert losses(run) == losses(whole)
+
+
+def leave_before_the_first_checkpoint(run, **options):
+    """What a kill in step 3 leaves."""
+    with pytest.raises(DataError):
+        go(run, loader=ToyLoader(last=3), **options)
+    shutil.rmtree(run / "checkpoints" / "3")
+
+
+def test_a_folder_made_but_never_saved_in_starts_anew(whole, tmp_path):
+    run = tmp_path / "run"
+    other = ToyTask(ToyConfig(width=7))
+    leave_before_the_first_checkpoint(run, task=other)
     go(run)
     assert losses(run) == losses(whole)
+    with pytest.raises(CheckpointError, match="width"):
+        go(run, task=other, steps=14)
 
 
 def test_given_weights_survive_a_kill_before_the_first_checkpoint(tmp_path):
     state = ToyTask().init(key=jax.random.key(77))
     go(tmp_path / "whole", begin=lambda: state)
-    with pytest.raises(DataError):
-        go(tmp_path / "run", loader=ToyLoader(last=3), begin=lambda: state)
+    leave_before_the_first_checkpoint(tmp_path / "run", begin=lambda: state)
     go(tmp_path / "run", begin=lambda: state)
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
