@@ -132,7 +132,7 @@ def test_wrong_values_end_in_one_line_before_anything_is_decoded(tmp_path, capsy
     monkeypatch.setattr(hifigan_l40, "find", lambda _: pytest.fail("the corpus was looked at"))
     run = tmp_path / "run"
     told = refused(capsys, "--data", str(tones), "--run-dir", str(run), *flags)
-    assert re.fullmatch(f"hifigan_l40: error: .*\n", told) and re.search(message, told)
+    assert re.fullmatch("hifigan_l40: error: .*\n", told) and re.search(message, told)
     assert not run.exists()
 
 
