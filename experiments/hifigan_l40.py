@@ -114,7 +114,7 @@ def default_experiment(platform: str, preset_name: str | None) -> Experiment:
         optimizer = OptimizerConfig(learning_rate=1e-3, decay=0.999, decay_steps=10)
         model = CPU_MODEL if preset_name is None else preset(preset_name)
         training = TrainingConfig(model, optimizer, optimizer)
-        loop = Loop(minutes=4.0, validate_every=0, checkpoint_every=1000, log_every=20)
+        loop = Loop(minutes=4.0, validate_every=0, checkpoint_every=100, log_every=20)
         return Experiment(preset=preset_name, batch_size=8, crops_per_clip=4, training=training, loop=loop)
     optimizer = OptimizerConfig(decay=0.999, decay_steps=1000)
     training = TrainingConfig(preset(preset_name or "v1"), optimizer, optimizer, precision="bfloat16", ema_decay=0.999)

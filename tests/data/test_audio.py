@@ -77,7 +77,9 @@ def test_whole_rates_of_any_type(speech, rate, tmp_path):
     np.testing.assert_array_equal(resample(speech(rate=44100), rate, 16000), resample(speech(rate=44100), 44100, 16000))
     write_wav(tmp_path / "a.wav", speech(rate=44100), rate)
     audio = read_audio(tmp_path / "a.wav", rate)
-    assert audio.sample_rate == 44100 and type(audio.sample_rate) is int and len(audio.samples) == len(speech(rate=44100))
+    assert (
+        audio.sample_rate == 44100 and type(audio.sample_rate) is int and len(audio.samples) == len(speech(rate=44100))
+    )
 
 
 def test_files_refuse_an_impossible_rate(speech, tmp_path):
