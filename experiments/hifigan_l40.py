@@ -7,9 +7,9 @@ HiFi-GAN against small discriminators, for at most five minutes altogether. With
 English speech with espeak-ng (extra `demo`) and trains on that. The same command goes on with a run that was stopped.
 The minutes count from the start of the command: looking through the corpus and decoding it are part of them.
 
-What to expect: on two shared CPU cores, 250 to 280 steps in 4.2 minutes and a validation mel L1 of 0.7 to 0.8 on the demo corpus:
-the mel shows phrases and vowels, but no harmonics yet. An hour on an L40 has not been measured. All measurements are in
-docs/results.md.
+What to expect: on two shared CPU cores, 250 to 280 steps in 4.2 minutes and a validation mel L1 of 0.7 to 0.8 on the
+demo corpus: the mel shows phrases and vowels, but no harmonics yet. An hour on an L40 has not been measured. All
+measurements are in docs/results.md.
 """
 
 import functools as ft
