@@ -1,6 +1,9 @@
 """Strictness for every test: no silent promotion, no warning, and several devices to be parallel on."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -10,6 +13,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Of several test processes, each gets its share of the cores: torch's threads wait busily for one another.
 PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // PROCESSES)))
+if PROCESSES > 1:
+    # librosa's compiled functions are cached beside it; two processes that write them at once leave files that crash.
+    os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxvoice-numba-")
+    atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
