@@ -58,7 +58,8 @@ def jaxvoice_calls(audio: Audio, target: Audio) -> Calls:
     import jax
     import jax.numpy as jnp
 
-    from jaxvoice.dsp.mel import MelConfig, log_mel
+    from jaxvoice.dsp.mel import log_mel
+    from jaxvoice.dsp.mel_config import MelConfig
 
     config = MelConfig().full_band()
 

@@ -18,7 +18,7 @@ from jaxvoice.data.threads import map_in_threads
 from jaxvoice.errors import AudioError, DataError, MelError
 
 if TYPE_CHECKING:
-    from jaxvoice.dsp.mel import MelConfig
+    from jaxvoice.dsp.mel_config import MelConfig
 
 SILENCE = 10 ** (-70 / 20)  # peak, full scale at 1; about ten steps of 16-bit audio
 _COARSE = {"PCM_U8": "8 bit", "PCM_S8": "8 bit", "ULAW": "8 bit (mu-law)", "ALAW": "8 bit (A-law)"}
@@ -146,7 +146,7 @@ def _mel_remarks(path: Path | None, length: int, sample_rate: int, config: "MelC
         return {}
     # Here, so that corpora without mels are looked through without JAX.
     from jaxvoice.dsp.contract import check_mel
-    from jaxvoice.dsp.mel import MelConfig
+    from jaxvoice.dsp.mel_config import MelConfig
 
     config = MelConfig() if config is None else config
     mel, hop = read_mel(path), config.hop_length

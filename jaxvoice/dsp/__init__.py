@@ -1,18 +1,38 @@
 """Signal processing: STFT, mel spectrograms and their contract, Griffin-Lim, measures of audio quality."""
 
-from jaxvoice.dsp.contract import check_mel as check_mel
-from jaxvoice.dsp.griffin_lim import (
-    griffin_lim as griffin_lim,
-    mel_to_audio as mel_to_audio,
-    mel_to_magnitude as mel_to_magnitude,
+from typing import TYPE_CHECKING
+
+from jaxvoice._lazy import lazily
+
+if TYPE_CHECKING:
+    from jaxvoice.dsp.contract import check_mel as check_mel
+    from jaxvoice.dsp.inversion import (
+        griffin_lim as griffin_lim,
+        mel_to_audio as mel_to_audio,
+        mel_to_magnitude as mel_to_magnitude,
+    )
+    from jaxvoice.dsp.listening import pesq as pesq, stoi as stoi
+    from jaxvoice.dsp.measures import (
+        STFTDistance as STFTDistance,
+        mel_cepstral_distortion as mel_cepstral_distortion,
+        mel_cepstrum as mel_cepstrum,
+        mel_l1 as mel_l1,
+        stft_distance as stft_distance,
+    )
+    from jaxvoice.dsp.mel import log_mel as log_mel
+    from jaxvoice.dsp.mel_config import MelConfig as MelConfig, mel_filterbank as mel_filterbank
+    from jaxvoice.dsp.transforms import istft as istft, stft as stft
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    globals(),
+    {
+        "contract": ("check_mel",),
+        "inversion": ("griffin_lim", "mel_to_audio", "mel_to_magnitude"),
+        "listening": ("pesq", "stoi"),
+        "measures": ("STFTDistance", "mel_cepstral_distortion", "mel_cepstrum", "mel_l1", "stft_distance"),
+        "mel": ("log_mel",),
+        "mel_config": ("MelConfig", "mel_filterbank"),
+        "transforms": ("istft", "stft"),
+    },
 )
-from jaxvoice.dsp.listening import pesq as pesq, stoi as stoi
-from jaxvoice.dsp.measures import (
-    STFTDistance as STFTDistance,
-    mel_cepstral_distortion as mel_cepstral_distortion,
-    mel_cepstrum as mel_cepstrum,
-    mel_l1 as mel_l1,
-    stft_distance as stft_distance,
-)
-from jaxvoice.dsp.mel import MelConfig as MelConfig, log_mel as log_mel, mel_filterbank as mel_filterbank
-from jaxvoice.dsp.stft import istft as istft, stft as stft

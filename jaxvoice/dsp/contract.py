@@ -1,13 +1,14 @@
 """Does a given mel spectrogram follow a model's mel contract? Judged from its numbers alone."""
 
+import dataclasses
 import math
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxvoice.dsp.mel import MelConfig, mel_filterbank
-from jaxvoice.dsp.stft import hann_window
+from jaxvoice.dsp.framing import hann_window
+from jaxvoice.dsp.mel_config import MelConfig, mel_filterbank
 from jaxvoice.errors import MelError
 
 # Speech under any contract has whole bands and pauses with less than this magnitude; louder minima point to another
@@ -39,10 +40,36 @@ def check_mel(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> list[
             f"The mel holds {int(bad.sum())} values that are NaN or infinite, the first in band {band} at frame "
             f"{frame}; make it again, or look for the logarithm of zero where it was made."
         )
-    hard, soft = _unlike(mel.astype(np.float64), config)
+    hard, soft = _unscaled_unlike(mel.astype(np.float64), config)
     if hard:
         raise MelError(f"{hard} {_expectation(config)}")
     return [f"{line} {_expectation(config)}" for line in soft]
+
+
+def _unscaled_unlike(mel: np.ndarray, config: MelConfig) -> tuple[str, list[str]]:
+    """`_unlike`, with the contract's own gain, offset and clipping undone first."""
+    plain = config.unscaled()
+    if config.clip is not None:
+        low, high = config.clip
+        if mel.min() < low - _PINNED or mel.max() > high + _PINNED:
+            return (
+                f"The mel holds values from {mel.min():.2f} to {mel.max():.2f}, the model's are clipped to {low:g} and "
+                f"{high:g}; it was made with another scaling.",
+                [],
+            )
+        # What the clipping hides is silence too: the floor lies where it begins.
+        base = math.e if config.log == "ln" else 10.0
+        lowest = (low - config.offset) / config.gain
+        plain = dataclasses.replace(plain, log_floor=max(plain.log_floor, base**lowest))
+    if plain == config:
+        return _unlike(mel, plain)
+    if config.floor < -1.5 and (mel.min() >= 0 or np.abs(mel).max() <= 1 + _PINNED):
+        # Also within the range of the contract, but speech in it has pauses near the floor.
+        kind = "linear or normalised to [0, 1]" if mel.min() >= 0 else "normalised to [-1, 1]"
+        return f"The mel looks {kind} (values from {mel.min():.2f} to {mel.max():.2f}).", []
+    hard, soft = _unlike((mel - config.offset) / config.gain, plain)
+    how = f"With the model's scaling undone, (value - {config.offset:g}) / {config.gain:g}: "
+    return (how + hard if hard else ""), [how + line for line in soft]
 
 
 def _check_shape(mel: np.ndarray, config: MelConfig) -> None:
@@ -123,13 +150,17 @@ def _loudest(config: MelConfig) -> float:
     """A bound on the log-mel of audio within [-1, 1]: every bin at the sum of the window."""
     magnitude = float(hann_window(config.win_length).sum()) ** config.power
     value = float(mel_filterbank(config).sum(axis=1).max()) * magnitude
-    return math.log(value) if config.log == "ln" else math.log10(value)
+    return config.scaled(math.log(value) if config.log == "ln" else math.log10(value))
 
 
 def _expectation(config: MelConfig) -> str:
     name = "natural logarithm" if config.log == "ln" else "logarithm to base 10"
     kind = {1.0: "magnitudes", 2.0: "powers"}.get(config.power, f"magnitudes to the power {config.power}")
+    scaling = "not normalised"
+    if config.unscaled() != config:
+        clipped = "" if config.clip is None else f", clipped to {config.clip[0]:g} and {config.clip[1]:g}"
+        scaling = f"times {config.gain:g} plus {config.offset:g}{clipped}"
     return (
-        f"The model expects the {name} of mel {kind}, not normalised: {config.floor:.2f} for silence, at most "
+        f"The model expects the {name} of mel {kind}, {scaling}: {config.floor:.2f} for silence, at most "
         f"{_loudest(config):.2f}."
     )

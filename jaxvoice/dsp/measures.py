@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxvoice.dsp.mel import MelConfig, log_mel
-from jaxvoice.dsp.stft import frame_spectra
+from jaxvoice.dsp.mel import log_mel
+from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.dsp.transforms import frame_spectra
 from jaxvoice.errors import ShapeError
 
 # n_fft, hop length and window length of Parallel WaveGAN's loss (kan-bayashi/ParallelWaveGAN, MultiResolutionSTFTLoss).

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from jaxvoice.dsp.contract import check_mel
-from jaxvoice.dsp.mel import MelConfig
+from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, JaxvoiceWarning, ShapeError
 
 

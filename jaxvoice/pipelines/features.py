@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
-from jaxvoice.dsp.mel import MelConfig, log_mel
+from jaxvoice.dsp.mel import log_mel
+from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError
 from jaxvoice.pipelines.windows import bucket, plan_windows
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32
 
 from jaxvoice.config import differences
 from jaxvoice.data.audio import resample
-from jaxvoice.dsp.mel import MelConfig
+from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError, MelError
 from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.models.hifigan.generator import Generator

@@ -33,15 +33,6 @@ def test_the_vocoder_brings_neither_torch_nor_librosa():
     assert python(f"import sys, jaxvoice; jaxvoice.Vocoder; print(sorted({heavy} & set(sys.modules)))") == "[]"
 
 
-def test_every_name_at_the_top_is_there():
-    import jaxvoice
-
-    for name in jaxvoice._HOMES:
-        assert getattr(jaxvoice, name).__name__ == name and name in dir(jaxvoice)
-    with pytest.raises(AttributeError, match="no attribute 'Vocodr'"):
-        _ = jaxvoice.Vocodr
-
-
 def test_version_and_help():
     assert command("--version").stdout == f"jaxvoice {__version__}\n"
     found = command("--help")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import librosa
 import numpy as np
 import pytest
 import scipy.signal
@@ -12,7 +13,7 @@ from jax.test_util import check_grads
 
 from jaxvoice.config import from_dict, to_dict
 from jaxvoice.dsp import MelConfig, log_mel, mel_filterbank
-from jaxvoice.dsp.stft import frame_spectra
+from jaxvoice.dsp.transforms import frame_spectra
 from jaxvoice.errors import ConfigError, ShapeError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "hifigan" / "mel.npz"
@@ -58,7 +59,9 @@ def test_golden_sees_centred_frames(golden):
 
 
 def test_golden_sees_a_symmetric_window(golden, monkeypatch):
-    monkeypatch.setattr(sys.modules["jaxvoice.dsp.stft"], "hann_window", lambda *_: np.hanning(1024).astype(np.float32))
+    monkeypatch.setattr(
+        sys.modules["jaxvoice.dsp.transforms"], "hann_window", lambda *_: np.hanning(1024).astype(np.float32)
+    )
     assert golden_error(golden, MelConfig(), log_mel.__wrapped__) > 1e-4
 
 
@@ -227,3 +230,53 @@ def test_round_trip_and_full_band():
     assert from_dict(MelConfig, to_dict(config)) == config
     assert config.full_band() == MelConfig(fmax=None)
     assert config.full_band().upper_frequency == 11025
+
+
+def coqui_decibels(audio, sample_rate=22050, preemphasis=0.98):
+    """coqui-ai/TTS's `melspectrogram` with its default settings, from librosa's and scipy's parts."""
+    emphasised = scipy.signal.lfilter([1, -preemphasis], [1], audio)
+    spectrum = np.abs(librosa.stft(emphasised, n_fft=1024, hop_length=256, win_length=1024, pad_mode="reflect"))
+    filters = librosa.filters.mel(sr=sample_rate, n_fft=1024, n_mels=80, fmin=50, fmax=7600)
+    decibels = 20 * np.log10(np.maximum(1e-5, filters @ spectrum)) - 20
+    return np.clip(8 * (decibels + 100) / 100 - 4, -4, 4)
+
+
+DECIBELS = MelConfig(
+    fmin=50.0,
+    fmax=7600.0,
+    magnitude_floor=0.0,
+    center=True,
+    preemphasis=0.98,
+    log="log10",
+    gain=1.6,
+    offset=2.4,
+    clip=(-4.0, 4.0),
+)
+
+
+def test_normalised_decibels_are_those_of_librosa(golden):
+    audio = golden["wav"][0] * np.linspace(0, 1, golden["wav"].shape[-1], dtype=np.float32) ** 16
+    wanted = coqui_decibels(audio)
+    assert wanted.min() == -4 and np.ptp(wanted) > 4
+    found = log_mel(audio, DECIBELS)
+    np.testing.assert_allclose(found, wanted, atol=2e-4)
+    assert DECIBELS.floor == -4
+    for changed in ({"preemphasis": 0.0}, {"offset": 2.5}, {"gain": 1.5}, {"clip": None}):
+        assert abs(log_mel(audio, dataclasses.replace(DECIBELS, **changed)) - wanted).max() > 0.05
+
+
+def test_scaling_stays_out_of_the_loss():
+    assert DECIBELS.full_band() == MelConfig(fmin=50.0, fmax=None, magnitude_floor=0.0, center=True, log="log10")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"gain": 0.0}, "gain > 0"),
+        ({"preemphasis": 1.0}, r"preemphasis in \[0, 1\)"),
+        ({"clip": (1.0, -1.0)}, "lowest value first"),
+    ],
+)
+def test_scaling_that_cannot_be(changed, said):
+    with pytest.raises(ConfigError, match=said):
+        MelConfig(**changed)

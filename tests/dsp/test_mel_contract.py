@@ -128,3 +128,20 @@ def test_real_clips(real_clips):
         for name, (make, _) in FOREIGN.items():
             with contextlib.suppress(MelError):
                 assert check_mel(make(audio), config), (clip, name)
+
+
+NORMALISED = dataclasses.replace(LOG10, gain=1.6, offset=2.4, clip=(-4.0, 4.0))
+
+
+def test_a_scaled_contract_knows_its_own(speech):
+    assert check_mel(normalised(speech, -4, 4).astype(np.float32), NORMALISED) == []
+    assert check_mel(np.asarray(log_mel(speech, NORMALISED)), NORMALISED) == []
+
+
+@pytest.mark.parametrize("name", [name for name in FOREIGN if name not in ("[-4, 4]", "standardised")])
+def test_a_scaled_contract_refuses_others(speech, name):
+    with pytest.raises(
+        MelError,
+        match=r"(another scaling|scaling undone|linear or|to \[-1, 1\]).*times 1.6 plus 2.4, clipped to -4 and 4",
+    ):
+        check_mel(FOREIGN[name][0](speech).astype(np.float32), NORMALISED)

@@ -8,7 +8,7 @@ import scipy.signal
 import torch
 
 from jaxvoice.dsp import istft, stft
-from jaxvoice.dsp.stft import hann_window, num_frames
+from jaxvoice.dsp.framing import hann_window, num_frames
 from jaxvoice.errors import ConfigError, ShapeError
 
 # HiFi-GAN's; a short window; a hop that does not divide the frame; both.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from jaxvoice.config import check_not_negative, check_positive, check_types
-from jaxvoice.dsp.mel import MelConfig
+from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 
 
@@ -141,10 +141,32 @@ class DiscriminatorConfig:
 
 
 @dataclass(frozen=True)
+class LatentConfig:
+    """What a generator reads that was trained inside a larger model: that model's latents, which no recording gives.
+
+    VITS samples them from its flow, XTTS takes them from its language model.
+
+    **Raises:** `ConfigError` for values of the wrong type, or not positive.
+    """
+
+    sample_rate: int
+    """Sample rate of the audio in Hz."""
+    hop_length: int
+    """Samples of audio for each frame of latents."""
+    channels: int
+    """Numbers in a frame."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_positive(self, "sample_rate", "hop_length", "channels")
+
+
+@dataclass(frozen=True)
 class HiFiGANConfig:
     """A vocoder: the mel spectrograms it reads, its generator, and the discriminators it trains against.
 
-    `segment_size` is the number of samples of a training crop.
+    `segment_size` is the number of samples of a training crop. A generator out of a larger model reads latents: its
+    `mel` is a `LatentConfig`.
 
     **Raises:** `ConfigError` for values of the wrong type, or if the upsampling rates do not multiply to the hop
     length, the numbers of mels differ, or the segment is no multiple of the hop length.
@@ -154,8 +176,8 @@ class HiFiGANConfig:
     """The network that makes audio."""
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     """The networks that judge it in training."""
-    mel: MelConfig = field(default_factory=MelConfig)
-    """The mel spectrograms that the generator reads."""
+    mel: MelConfig | LatentConfig = field(default_factory=MelConfig)
+    """The mel spectrograms that the generator reads, or the latents."""
     segment_size: int = 8192
     """Length of a training crop in samples."""
 
@@ -168,6 +190,13 @@ class HiFiGANConfig:
                 f"upsample_rates {generator.upsample_rates} multiply to {generator.hop_length}, but mel.hop_length is "
                 f"{hop}; set hop_length to {generator.hop_length}, or choose rates whose product is {hop}."
             )
+        if isinstance(self.mel, LatentConfig):
+            if generator.num_mels != self.mel.channels:
+                raise ConfigError(
+                    f"generator.num_mels ({generator.num_mels}) and mel.channels ({self.mel.channels}) must be equal; "
+                    "set both to the size of the latents."
+                )
+            return
         if generator.num_mels != self.mel.num_mels:
             raise ConfigError(
                 f"generator.num_mels ({generator.num_mels}) and mel.num_mels ({self.mel.num_mels}) must be equal; set "
@@ -179,6 +208,16 @@ class HiFiGANConfig:
                 f"segment_size ({self.segment_size}) must be a multiple of the hop length ({hop}) and at least n_fft "
                 f"({self.mel.n_fft}); use {nearest}."
             )
+
+    @property
+    def mel_contract(self) -> MelConfig:
+        """`mel`, which must be that of mel spectrograms; raises `ConfigError` where the generator reads latents."""
+        if isinstance(self.mel, LatentConfig):
+            raise ConfigError(
+                f"this generator reads latents of {self.mel.channels} numbers that a larger model makes, not mel "
+                "spectrograms: no recording can be turned into them, and it cannot be trained on recordings alone."
+            )
+        return self.mel
 
 
 _V2 = GeneratorConfig(upsample_initial_channel=128)

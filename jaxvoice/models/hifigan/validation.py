@@ -6,8 +6,9 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxvoice.data import Store
-from jaxvoice.dsp.mel import MelConfig, log_mel
-from jaxvoice.dsp.stft import as_audio
+from jaxvoice.dsp.mel import log_mel
+from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.dsp.transforms import as_audio
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.training.task import Report, Sample
 

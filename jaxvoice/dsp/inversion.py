@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
-from jaxvoice.dsp.mel import MelConfig, mel_filterbank
-from jaxvoice.dsp.stft import frame_spectra, min_samples, num_frames, overlap_add
+from jaxvoice.dsp.framing import min_samples, num_frames
+from jaxvoice.dsp.mel_config import MelConfig, mel_filterbank
+from jaxvoice.dsp.transforms import frame_spectra, overlap_add
 from jaxvoice.errors import ShapeError
 
 

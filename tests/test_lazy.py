@@ -1,0 +1,46 @@
+"""Packages that import their names when asked: type checkers see what there is, and nothing heavy comes along."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NOTHING = "nothing"
+PACKAGES = ["jaxvoice", "jaxvoice.dsp", "jaxvoice.models.hifigan", "jaxvoice.pipelines", "jaxvoice.weights"]
+
+
+def shown_to_type_checkers(package: str) -> dict[str, str]:
+    """Names imported below `if TYPE_CHECKING` in the package's file, with the module each comes from."""
+    tree = ast.parse(Path(importlib.import_module(package).__file__).read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    return {name.asname: node.module for node in block.body for name in node.names}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_names_are_those_of_their_homes(package):
+    module, names = importlib.import_module(package), shown_to_type_checkers(package)
+    assert names
+    for name, home in names.items():
+        assert getattr(module, name) is getattr(importlib.import_module(home), name)
+        assert name in dir(module)
+    homes = {submodule.rpartition(".")[2] for submodule in names.values()}
+    assert not homes & set(names), "a submodule of the same name would hide what it defines"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_an_unknown_name_is_no_attribute(package):
+    with pytest.raises(AttributeError, match=f"'{package}' has no attribute 'nothing'"):
+        getattr(importlib.import_module(package), NOTHING)
+
+
+def test_contracts_and_configurations_come_without_jax():
+    code = (
+        "import sys; from jaxvoice.dsp import MelConfig; from jaxvoice.models.hifigan import preset; "
+        "import jaxvoice.weights; MelConfig(), preset('v3'); "
+        "print({'jax', 'equinox', 'librosa', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
