@@ -1,0 +1,233 @@
+"""Names and defaults of the arguments of torch's operators, as its schemas have them, for reading code text."""
+
+import ast
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+# Of several overloads the first that fits the call counts. A line that begins with a space goes on from the one above.
+_TABLE = """
+_convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups, benchmark,
+    deterministic, cudnn_enabled, allow_tf32)
+_convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups, benchmark,
+    deterministic, cudnn_enabled)
+_convolution_mode(input, weight, bias, stride, padding, dilation, groups)
+convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
+conv1d(input, weight, bias=None, stride=[1], padding=[0], dilation=[1], groups=1)
+conv2d(input, weight, bias=None, stride=[1, 1], padding=[0, 0], dilation=[1, 1], groups=1)
+conv3d(input, weight, bias=None, stride=[1, 1, 1], padding=[0, 0, 0], dilation=[1, 1, 1], groups=1)
+conv_transpose1d(input, weight, bias=None, stride=[1], padding=[0], output_padding=[0], groups=1, dilation=[1])
+conv_transpose2d(input, weight, bias=None, stride=[1, 1], padding=[0, 0], output_padding=[0, 0], groups=1,
+    dilation=[1, 1])
+conv_transpose3d(input, weight, bias=None, stride=[1, 1, 1], padding=[0, 0, 0], output_padding=[0, 0, 0],
+    groups=1, dilation=[1, 1, 1])
+linear(input, weight, bias=None)
+bilinear(input1, input2, weight, bias=None)
+embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=False)
+batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled)
+instance_norm(input, weight, bias, running_mean, running_var, use_input_stats, momentum, eps, cudnn_enabled)
+layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-05, cudnn_enable=True)
+group_norm(input, num_groups, weight=None, bias=None, eps=1e-05, cudnn_enabled=True)
+rms_norm(input, normalized_shape, weight=None, eps=None)
+_weight_norm(v, g, dim=0)
+lstm(input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
+gru(input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
+rnn_tanh(input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
+rnn_relu(input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
+lstm_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None)
+gru_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None)
+rnn_tanh_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None)
+rnn_relu_cell(input, hx, w_ih, w_hh, b_ih=None, b_hh=None)
+prelu(input, weight)
+leaky_relu(input, negative_slope=0.01)
+leaky_relu_(input, negative_slope=0.01)
+elu(input, alpha=1, scale=1, input_scale=1)
+elu_(input, alpha=1, scale=1, input_scale=1)
+celu(input, alpha=1.0)
+gelu(input, *, approximate='none')
+softplus(input, beta=1, threshold=20)
+hardtanh(input, min_val=-1, max_val=1)
+hardtanh_(input, min_val=-1, max_val=1)
+threshold(input, threshold, value)
+threshold_(input, threshold, value)
+hardshrink(input, lambd=0.5)
+softshrink(input, lambd=0.5)
+glu(input, dim=-1)
+softmax(input, dim, dtype=None)
+log_softmax(input, dim, dtype=None)
+dropout(input, p, train)
+dropout_(input, p, train)
+feature_dropout(input, p, train)
+feature_dropout_(input, p, train)
+alpha_dropout(input, p, train)
+feature_alpha_dropout(input, p, train)
+avg_pool1d(input, kernel_size, stride=[], padding=[0], ceil_mode=False, count_include_pad=True)
+avg_pool2d(input, kernel_size, stride=[], padding=[0, 0], ceil_mode=False, count_include_pad=True,
+    divisor_override=None)
+avg_pool3d(input, kernel_size, stride=[], padding=[0, 0, 0], ceil_mode=False, count_include_pad=True,
+    divisor_override=None)
+max_pool1d(input, kernel_size, stride=[], padding=[0], dilation=[1], ceil_mode=False)
+max_pool2d(input, kernel_size, stride=[], padding=[0, 0], dilation=[1, 1], ceil_mode=False)
+max_pool3d(input, kernel_size, stride=[], padding=[0, 0, 0], dilation=[1, 1, 1], ceil_mode=False)
+max_pool1d_with_indices(input, kernel_size, stride=[], padding=[0], dilation=[1], ceil_mode=False)
+max_pool2d_with_indices(input, kernel_size, stride=[], padding=[0, 0], dilation=[1, 1], ceil_mode=False)
+adaptive_avg_pool1d(input, output_size)
+adaptive_avg_pool2d(input, output_size)
+adaptive_avg_pool3d(input, output_size)
+adaptive_max_pool1d(input, output_size)
+adaptive_max_pool2d(input, output_size)
+pad(input, pad, mode='constant', value=None)
+constant_pad_nd(input, pad, value=0)
+reflection_pad1d(input, padding)
+reflection_pad2d(input, padding)
+replication_pad1d(input, padding)
+replication_pad2d(input, padding)
+upsample_nearest1d(input, output_size, scale_factors)
+upsample_nearest2d(input, output_size, scale_factors)
+upsample_nearest3d(input, output_size, scale_factors)
+upsample_linear1d(input, output_size, align_corners, scale_factors)
+upsample_bilinear2d(input, output_size, align_corners, scale_factors)
+upsample_bicubic2d(input, output_size, align_corners, scale_factors)
+upsample_trilinear3d(input, output_size, align_corners, scale_factors)
+pixel_shuffle(input, upscale_factor)
+pixel_unshuffle(input, downscale_factor)
+flatten(input, start_dim=0, end_dim=-1)
+unflatten(input, dim, sizes)
+stft(input, n_fft, hop_length=None, win_length=None, window=None, normalized=False, onesided=None,
+    return_complex=None, align_to_window=None)
+stft(input, n_fft, hop_length=None, win_length=None, window=None, center=True, pad_mode='reflect',
+    normalized=False, onesided=None, return_complex=None, align_to_window=None)
+istft(input, n_fft, hop_length=None, win_length=None, window=None, center=True, normalized=False,
+    onesided=None, length=None, return_complex=False)
+scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None,
+    enable_gqa=False)
+mean(input, *, dtype=None)
+mean(input, dim, keepdim=False, *, dtype=None)
+sum(input, *, dtype=None)
+sum(input, dim, keepdim=False, *, dtype=None)
+amax(input, dim=[], keepdim=False)
+amin(input, dim=[], keepdim=False)
+argmax(input, dim=None, keepdim=False)
+argmin(input, dim=None, keepdim=False)
+norm(input, p=2)
+norm(input, p, dim, keepdim=False)
+linalg_vector_norm(input, ord=2, dim=None, keepdim=False, *, dtype=None)
+cumsum(input, dim, *, dtype=None)
+cat(tensors, dim=0)
+concat(tensors, dim=0)
+stack(tensors, dim=0)
+split(input, split_size, dim=0)
+chunk(input, chunks, dim=0)
+squeeze(input)
+squeeze(input, dim)
+unsqueeze(input, dim)
+transpose(input, dim0, dim1)
+permute(input, dims)
+view(input, size)
+reshape(input, shape)
+expand(input, size, *, implicit=False)
+repeat(input, repeats)
+repeat_interleave(input, repeats, dim=None, *, output_size=None)
+narrow(input, dim, start, length)
+roll(input, shifts, dims=[])
+flip(input, dims)
+select(input, dim, index)
+slice(input, dim=0, start=None, end=None, step=1)
+index_select(input, dim, index)
+gather(input, dim, index, *, sparse_grad=False)
+masked_fill(input, mask, value)
+masked_fill_(input, mask, value)
+clamp(input, min=None, max=None)
+clamp_min(input, min)
+clamp_max(input, max)
+triu(input, diagonal=0)
+tril(input, diagonal=0)
+contiguous(input, *, memory_format=0)
+size(input)
+size(input, dim)
+zeros(size, *, dtype=None, layout=None, device=None, pin_memory=None)
+ones(size, *, dtype=None, layout=None, device=None, pin_memory=None)
+full(size, fill_value, *, dtype=None, layout=None, device=None, pin_memory=None)
+randn(size, *, dtype=None, layout=None, device=None, pin_memory=None)
+rand(size, *, dtype=None, layout=None, device=None, pin_memory=None)
+zeros_like(input, *, dtype=None, layout=None, device=None, pin_memory=None, memory_format=None)
+ones_like(input, *, dtype=None, layout=None, device=None, pin_memory=None, memory_format=None)
+randn_like(input, *, dtype=None, layout=None, device=None, pin_memory=None, memory_format=None)
+arange(end, *, dtype=None, layout=None, device=None, pin_memory=None)
+arange(start, end, *, dtype=None, layout=None, device=None, pin_memory=None)
+arange(start, end, step=1, *, dtype=None, layout=None, device=None, pin_memory=None)
+linspace(start, end, steps, *, dtype=None, layout=None, device=None, pin_memory=None)
+add(input, other, *, alpha=1)
+sub(input, other, *, alpha=1)
+rsub(input, other, alpha=1)
+add_(input, other, *, alpha=1)
+sub_(input, other, *, alpha=1)
+mul(input, other)
+div(input, other)
+div(input, other, *, rounding_mode)
+pow(input, exponent)
+matmul(input, other)
+bmm(input, mat2)
+mm(input, mat2)
+baddbmm(input, batch1, batch2, *, beta=1, alpha=1)
+addmm(input, mat1, mat2, *, beta=1, alpha=1)
+einsum(equation, tensors, *, path=None)
+outer(input, vec2)
+sqrt(input)
+rsqrt(input)
+exp(input)
+log(input)
+tanh(input)
+sigmoid(input)
+relu(input)
+silu(input)
+neg(input)
+abs(input)
+sin(input)
+cos(input)
+detach(input)
+"""
+
+REQUIRED = object()
+"""Stands in a signature for an argument without default."""
+
+
+@lru_cache(maxsize=1)
+def signatures() -> Mapping[str, tuple[Mapping[str, Any], ...]]:
+    """For each operator its overloads: arguments by name, with their defaults or `REQUIRED`."""
+    table: dict[str, list[Mapping[str, Any]]] = {}
+    for line in _TABLE.replace("\n ", " ").split("\n"):
+        if line:
+            function = ast.parse(f"def {line}: pass").body[0]
+            assert isinstance(function, ast.FunctionDef)
+            table.setdefault(function.name, []).append(_arguments(function.args))
+    return {name: tuple(overloads) for name, overloads in table.items()}
+
+
+def _arguments(args: ast.arguments) -> dict[str, Any]:
+    found = {arg.arg: REQUIRED for arg in args.args}
+    for arg, default in zip(reversed(args.args), reversed(args.defaults), strict=False):
+        found[arg.arg] = ast.literal_eval(default)
+    for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        found[arg.arg] = REQUIRED if default is None else ast.literal_eval(default)
+    return found
+
+
+def bind(operator: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The arguments of a call by name, those left out not filled in; `None` where no known overload fits."""
+    for overload in signatures().get(operator, ()):
+        names = list(overload)
+        if len(args) > len(names) or not set(kwargs) <= set(names[len(args) :]):
+            continue
+        bound = {**dict(zip(names, args, strict=False)), **kwargs}
+        if all(name in bound or default is not REQUIRED for name, default in overload.items()):
+            return bound
+    return None
+
+
+def defaults(operator: str, names: Sequence[str]) -> Mapping[str, Any]:
+    """The defaults of the first overload of `operator` that has all of `names`; `REQUIRED` where there is none."""
+    for overload in signatures().get(operator, ()):
+        if set(names) <= set(overload):
+            return overload
+    return {}
