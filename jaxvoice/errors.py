@@ -33,6 +33,10 @@ class CheckpointError(JaxvoiceError):
     """A model folder or run folder is missing, damaged, or belongs to another configuration."""
 
 
+class RefusedError(CheckpointError):
+    """A weight file asks for something that reading never does, such as calling a function; it may be hostile."""
+
+
 class TrainingError(JaxvoiceError):
     """Training cannot go on, for example because losses stay non-finite."""
 

@@ -1,0 +1,72 @@
+"""What `BUILD` may do: keep a state beside a record, or finish a numpy array. No attribute of anything is set."""
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+
+from jaxvoice.errors import CheckpointError, RefusedError
+from jaxvoice.weights.reading import limits
+from jaxvoice.weights.reading.objects import Inline, Record, Table
+from jaxvoice.weights.reading.problems import shown
+
+_PLAIN = re.compile(r"[<>|=]?([biuf][1248]|f16|c8|c16|[SU][0-9]{1,6})")
+
+
+def build(target: Any, state: Any, what: str) -> None:
+    """Keep `state` for `target`; raises `RefusedError` for what is neither a record nor numpy's."""
+    if isinstance(target, Record):
+        if state is not target:  # dicts that are their own attributes come so
+            target.state = state
+    elif isinstance(target, Table):
+        target.extra = state
+    elif isinstance(target, Inline) and target.dtype is not None:
+        _finish_dtype(target, state, what)
+    elif isinstance(target, Inline):
+        _finish_array(target, state, what)
+    else:
+        raise RefusedError(f"{what} sets attributes of {shown(target)}; that is done to no object but records.")
+
+
+def plain_dtype(code: Any, what: str) -> np.dtype:
+    """The numpy type that the text `code` names; raises `RefusedError` unless it is one of numbers or text."""
+    if not isinstance(code, str) or not _PLAIN.fullmatch(code):
+        raise RefusedError(
+            f"{what} holds a numpy array of type {shown(code)}; only numbers and text are read, since objects would "
+            "have to be run."
+        )
+    return np.dtype(code)
+
+
+def inline_array(raw: Any, dtype: Any, shape: Any, order: Any, what: str) -> np.ndarray:
+    """A numpy array of bytes that lie in the pickle, its sizes checked."""
+    if isinstance(raw, str):
+        raw = raw.encode("latin-1", "replace")
+    if not isinstance(dtype, Inline) or dtype.dtype is None or not isinstance(raw, bytes | memoryview):
+        raise CheckpointError(f"{what} holds a numpy array without bytes or without a type; its writer is broken.")
+    fits = isinstance(shape, tuple) and len(shape) <= limits.RANK and all(type(n) is int and n >= 0 for n in shape)
+    if not fits or math.prod(shape) * dtype.dtype.itemsize != len(raw) or max(shape, default=0) > limits.ELEMENTS:
+        raise CheckpointError(
+            f"{what} holds a numpy array of shape {shown(shape)} in {len(raw)} bytes, which does not fit; "
+            "the file is damaged."
+        )
+    array = np.frombuffer(raw, dtype.dtype) if dtype.dtype.itemsize and raw else np.zeros(0, dtype.dtype)
+    return array.reshape(shape, order=order)
+
+
+def _finish_dtype(target: Inline, state: Any, what: str) -> None:
+    match state:
+        case (3 | 4, "<" | ">" | "|" | "=" as order, None, None, None, *_):
+            assert target.dtype is not None
+            target.dtype = target.dtype.newbyteorder("<" if order == "=" else order) if order != "|" else target.dtype
+        case _:
+            raise RefusedError(f"{what} holds a numpy type with fields; only plain numbers and text are read.")
+
+
+def _finish_array(target: Inline, state: Any, what: str) -> None:
+    match state:
+        case (1, shape, dtype, bool() | 0 | 1 as fortran, raw) if target.array is None:
+            target.array = inline_array(raw, dtype, shape, "F" if fortran else "C", what)
+        case _:
+            raise CheckpointError(f"{what} holds a numpy array in a form that is not known; save it as a tensor.")

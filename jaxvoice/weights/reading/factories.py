@@ -1,0 +1,319 @@
+"""The calls that a pickle may make, each by a function of ours that gives tensors' places or plain values."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from jaxvoice.errors import RefusedError
+from jaxvoice.weights.reading.building import inline_array, plain_dtype
+from jaxvoice.weights.reading.dtypes import UNTYPED, tensor_dtype
+from jaxvoice.weights.reading.objects import Global, Inline, Record, StorageRef, Table, TensorRef
+from jaxvoice.weights.reading.placing import place
+from jaxvoice.weights.reading.problems import shown
+
+
+class Reader(Protocol):
+    """What a factory may use of the unpickler that calls it."""
+
+    what: str
+
+    def charge(self, *, steps: int = 0, containers: int = 0, text: int = 0) -> None:
+        """Count work that is more than its opcode."""
+        ...
+
+    def call(self, function: Any, args: Any) -> Any:
+        """Make another of the allowed calls."""
+        ...
+
+    def instance(self, kind: Any, args: Any) -> Any:
+        """What stands for an instance of a class."""
+        ...
+
+    def new_set(self, values: Any) -> set[Any]:
+        """A set of values, each of which may be in one."""
+        ...
+
+    def key(self, value: Any) -> Any:
+        """The value, if it may be a key."""
+        ...
+
+
+class Unfit(Exception):
+    """The arguments of a call are not those that the function takes."""
+
+
+Factory = Callable[[Reader, tuple[Any, ...]], Any]
+
+
+# Tensors
+
+
+def _tensor(reader: Reader, args: tuple[Any, ...]) -> TensorRef:
+    match args:
+        case (storage, offset, shape, stride) | (storage, offset, shape, stride, _, _):
+            pass
+        case (storage, offset, shape, stride, _, _, metadata) if not metadata:
+            pass
+        case (storage, offset, shape, stride, _, _, _):
+            raise RefusedError(f"{reader.what} has a tensor with the conjugate or negative bit; save its `clone`.")
+        case _:
+            raise Unfit("rebuilds a tensor without storage, offset, shape and strides")
+    reader.charge(containers=1)
+    return place(storage, offset, shape, stride, len(args) > 4 and args[4], reader.what)
+
+
+def _tensor_with_dtype(reader: Reader, args: tuple[Any, ...]) -> TensorRef:
+    match args:
+        case (StorageRef() as storage, offset, shape, stride, requires_grad, _, dtype, *rest) if not any(rest):
+            pass
+        case _:
+            raise Unfit("rebuilds a tensor without storage, offset, shape, strides and type")
+    reader.charge(containers=2)
+    kind = tensor_dtype(dtype, reader.what)
+    if storage.dtype.itemsize != 1 or storage.numel % kind.itemsize:
+        raise Unfit(f"rebuilds a tensor of {kind} from a storage of {storage.numel} {storage.dtype}")
+    storage = StorageRef(storage.key, kind, storage.numel // kind.itemsize)
+    return place(storage, offset, shape, stride, requires_grad, reader.what)
+
+
+def _parameter(reader: Reader, args: tuple[Any, ...]) -> Any:
+    match args:
+        case (TensorRef() as ref, requires_grad, _) | (TensorRef() as ref, requires_grad, _, _):
+            reader.charge(containers=1)
+            return TensorRef(ref.storage, ref.offset, ref.shape, ref.stride, bool(requires_grad), True)
+        case _:
+            raise Unfit("rebuilds a parameter of what is not a tensor")
+
+
+def _tensor_of_type(reader: Reader, args: tuple[Any, ...]) -> Any:
+    match args:
+        case (Global() as function, _, tuple() as inner, _) if function.name in _REBUILDING:
+            return _REBUILDING[function.name](reader, inner)
+        case (Global() as function, *_):
+            return reader.call(Global(f"{function.name} by way of torch._tensor._rebuild_from_type_v2"), ())
+        case _:
+            raise Unfit("rebuilds a tensor by what is not a function")
+
+
+def _unsupported(what_it_is: str, remedy: str) -> Factory:
+    def refuse(reader: Reader, _: tuple[Any, ...]) -> Any:
+        raise RefusedError(f"{reader.what} has {what_it_is}, which cannot be read; {remedy}.")
+
+    return refuse
+
+
+_REBUILDING: dict[str, Factory] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_with_dtype,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+}
+
+# Containers and plain values
+
+
+def _copied(reader: Reader, args: tuple[Any, ...]) -> list[Any]:
+    match args:
+        case ():
+            values: Any = ()
+        case (list() | tuple() | set() | frozenset() as values,):
+            pass
+        case _:
+            raise Unfit("makes a list of what is not one")
+    reader.charge(steps=4 * len(values), containers=1)
+    return list(values)
+
+
+def _copied_dict(reader: Reader, args: tuple[Any, ...]) -> dict[Any, Any]:
+    match args:
+        case ():
+            return {}
+        case (dict() as values,):
+            reader.charge(steps=8 * len(values), containers=1)
+            return dict(values)
+        case (list() | tuple() as pairs,) if all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
+            reader.charge(steps=8 * len(pairs), containers=1)
+            return {reader.key(key): value for key, value in pairs}
+        case _:
+            raise Unfit("makes a dict of what is not one")
+
+
+def _table(reader: Reader, args: tuple[Any, ...]) -> Table:
+    reader.charge(containers=1)
+    return Table(_copied_dict(reader, args))
+
+
+def _default_dict(reader: Reader, args: tuple[Any, ...]) -> dict[Any, Any]:
+    reader.charge(containers=1)
+    return _copied_dict(reader, args[1:])
+
+
+def _bytes(reader: Reader, args: tuple[Any, ...]) -> bytes:
+    match args:
+        case ():
+            return b""
+        case (bytes() as raw,):
+            reader.charge(text=len(raw))
+            return raw
+        case (str() as text, "latin1" | "latin-1"):
+            reader.charge(text=len(text))
+            return text.encode("latin-1", "replace")
+        case _:
+            raise Unfit("makes bytes of what is neither bytes nor text")
+
+
+def _complex(_: Reader, args: tuple[Any, ...]) -> complex:
+    match args:
+        case (int() | float() as real, int() | float() as imaginary):
+            return complex(float(real), float(imaginary))
+        case _:
+            raise Unfit("makes a complex number of what are not numbers")
+
+
+def _device(_: Reader, args: tuple[Any, ...]) -> str:
+    match args:
+        case (str() as kind,) | (str() as kind, None):
+            return kind
+        case (str() as kind, int() as index):
+            return f"{kind}:{shown(index)}"
+        case _:
+            raise Unfit("names a device by what is not its kind and number")
+
+
+def _path(reader: Reader, args: tuple[Any, ...]) -> str:
+    if not all(isinstance(part, str) for part in args):
+        raise Unfit("makes a path of what is not text")
+    reader.charge(text=sum(map(len, args)))
+    first = args[0] if args else "."
+    return "/".join([first.rstrip("/\\") if len(args) > 1 else first, *args[1:]])
+
+
+def _record(name: str) -> Factory:
+    def make(reader: Reader, args: tuple[Any, ...]) -> Record:
+        reader.charge(containers=1)
+        return Record(name, args)
+
+    return make
+
+
+def _old_instance(reader: Reader, args: tuple[Any, ...]) -> Any:
+    match args:
+        case (Global() as kind, Global(name="builtins.object"), None):
+            return reader.instance(kind, ())
+        case (Global() as kind, Global(name="builtins.dict" | "builtins.list"), dict() | list() as items):
+            made = reader.instance(kind, ())
+            if isinstance(made, Record):
+                made.items = items
+            return made
+        case _:
+            raise Unfit("makes an instance of an unknown kind")
+
+
+# TorchScript
+
+
+def _typed_list(_: Reader, args: tuple[Any, ...]) -> list[Any]:
+    match args:
+        case (list() as values,):
+            return values
+        case _:
+            raise Unfit("makes a typed list of what is not one")
+
+
+def _tagged(_: Reader, args: tuple[Any, ...]) -> Any:
+    match args:
+        case (value, str()):
+            return value
+        case _:
+            raise Unfit("tags a value with what is not a type")
+
+
+# numpy
+
+
+def _numpy_dtype(reader: Reader, args: tuple[Any, ...]) -> Inline:
+    reader.charge(containers=1)
+    return Inline(dtype=plain_dtype(args[0] if args else None, reader.what))
+
+
+def _numpy_array(reader: Reader, args: tuple[Any, ...]) -> Inline:
+    match args:
+        case (Global(name="numpy.ndarray"), (0,), bytes() | str()):
+            reader.charge(containers=1)
+            return Inline()
+        case _:
+            raise Unfit("makes a numpy array in a form that is not known")
+
+
+def _numpy_scalar(reader: Reader, args: tuple[Any, ...]) -> Any:
+    match args:
+        case (dtype, raw):
+            return inline_array(raw, dtype, (), "C", reader.what).item()
+        case _:
+            raise Unfit("makes a numpy number of what is not its type and bytes")
+
+
+def _numpy_buffer(reader: Reader, args: tuple[Any, ...]) -> Inline:
+    match args:
+        case (raw, dtype, shape, "C" | "F" as order):
+            reader.charge(containers=1)
+            return Inline(array=inline_array(raw, dtype, shape, order, reader.what))
+        case _:
+            raise Unfit("makes a numpy array in a form that is not known")
+
+
+_DENSE = "save it as a dense tensor"
+FACTORIES: dict[str, Factory] = {
+    **_REBUILDING,
+    "torch._tensor._rebuild_from_type": _tensor_of_type,
+    "torch._tensor._rebuild_from_type_v2": _tensor_of_type,
+    "torch._utils._rebuild_sparse_tensor": _unsupported("a sparse tensor", _DENSE),
+    "torch._utils._rebuild_sparse_csr_tensor": _unsupported("a sparse tensor", _DENSE),
+    "torch._utils._rebuild_nested_tensor": _unsupported("a nested tensor", _DENSE),
+    "torch._utils._rebuild_qtensor": _unsupported("a quantised tensor", "save the model before quantisation"),
+    "torch._utils._rebuild_meta_tensor_no_storage": _unsupported("a tensor without values", "save the real weights"),
+    "torch._utils._rebuild_wrapper_subclass": _unsupported("a tensor subclass without storage", _DENSE),
+    "torch._utils._rebuild_device_tensor_from_numpy": _unsupported("a tensor of a device", "move it to the CPU first"),
+    "torch.storage._load_from_bytes": _unsupported("a file in a file", "save it again with torch.save"),
+    "torch.Size": lambda reader, args: tuple(_copied(reader, args)),
+    "torch.device": _device,
+    "torch.nn.backends.thnn._get_thnn_function_backend": _record("torch.nn.backends.thnn.THNNFunctionBackend"),
+    "torch.jit._pickle.build_intlist": _typed_list,
+    "torch.jit._pickle.build_doublelist": _typed_list,
+    "torch.jit._pickle.build_boollist": _typed_list,
+    "torch.jit._pickle.build_tensorlist": _typed_list,
+    "torch.jit._pickle.restore_type_tag": _tagged,
+    "collections.OrderedDict": _table,
+    "collections.Counter": _copied_dict,
+    "collections.defaultdict": _default_dict,
+    "collections.deque": lambda reader, args: _copied(reader, args[:1]),
+    "builtins.list": _copied,
+    "builtins.tuple": lambda reader, args: tuple(_copied(reader, args)),
+    "builtins.dict": _copied_dict,
+    "builtins.set": lambda reader, args: reader.new_set(_copied(reader, args)),
+    "builtins.frozenset": lambda reader, args: frozenset(reader.new_set(_copied(reader, args))),
+    "builtins.bytearray": _bytes,
+    "builtins.bytes": _bytes,
+    "builtins.complex": _complex,
+    "_codecs.encode": _bytes,
+    "copyreg._reconstructor": _old_instance,
+    "argparse.Namespace": _record("argparse.Namespace"),
+    "types.SimpleNamespace": _record("types.SimpleNamespace"),
+    "numpy.dtype": _numpy_dtype,
+    **{f"pathlib.{system}Path": _path for system in ("", "Pure", "Posix", "Windows", "PurePosix", "PureWindows")},
+    **{
+        f"datetime.{kind}": _record(f"datetime.{kind}")
+        for kind in ("date", "datetime", "time", "timedelta", "timezone")
+    },
+    **{f"numpy.{core}.multiarray._reconstruct": _numpy_array for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray.scalar": _numpy_scalar for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric._frombuffer": _numpy_buffer for core in ("core", "_core")},
+}
+"""Functions by the names under which files call them."""
+
+CLASSES: frozenset[str] = frozenset(
+    ("argparse.Namespace", "types.SimpleNamespace", "collections.OrderedDict", "collections.Counter", "builtins.dict")
+)
+"""Classes whose instances are made as by a call."""
+
+assert not FACTORIES.keys() & UNTYPED

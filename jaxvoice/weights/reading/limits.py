@@ -1,0 +1,66 @@
+"""Bounds on what a weight file may ask for. Real files stay far below; whatever passes one is refused.
+
+Together they keep the refusal of any file under about a second and 200 MB, however small the file is.
+"""
+
+# Pickles: a tensor takes about 40 steps, so this allows 40,000 tensors; a million steps take half a second.
+STEPS = 1_600_000
+# Lists, dicts, tensors and records: each takes 60 to 250 bytes of memory for two bytes of file.
+CONTAINERS = 300_000
+# Values waiting to be put somewhere: writers flush every 1000.
+STACK = 100_000
+# Values kept for later use: python's writer keeps every container and text.
+MEMO = 400_000
+# Bytes of text and of raw bytes in a pickle, copies counted; text can take four times its length in memory.
+TEXT = 32 * 2**20
+# Bytes of one name of a class or function, or of a number written as text.
+LINE = 1024
+# Bytes of one integer: the largest in real files are 128-bit seeds; decimal conversion is quadratic.
+INTEGER = 255
+# Keys that are tuples: their hashes can be made to collide on purpose, which makes tables quadratic.
+TUPLE_KEYS = 1500
+# Integer keys: beyond this size, python's hashes of them repeat.
+KEY = 2**60
+# Containers in containers: 30 nested modules are 90 deep when pickled whole.
+DEPTH = 200
+
+# Walking over what was read: a list that holds another ten times, and so on, has more places than the file has bytes.
+NODES = 400_000
+# Characters of one dotted name, and of all of them together.
+NAME = 2000
+NAMES = 16 * 2**20
+
+# Tensors: optimisers keep two per parameter, and large models have thousands.
+TENSORS = 60_000
+# Axes: torch uses five; eight leaves room.
+RANK = 8
+# Numbers of elements and positions: below the address space by far, so that products are harmless.
+ELEMENTS = 2**48
+# Bytes of one tensor whose elements lie on each other (expanded with stride 0) and so take more than the file has.
+EXPANDED = 16 * 2**20
+# All tensors together may be this many times as large as the file, since views of one storage may be many.
+VIEWS = 64
+
+# Zip: entries, bytes of pickles and code, and what a byte may unpack to (zeros reach 1000, weights and code 1 to 20).
+ENTRIES = 200_000
+PICKLE = 64 * 2**20
+CODE_FILE = 8 * 2**20
+CODE = 48 * 2**20
+RATIO = 100
+RATIO_SLACK = 2**20
+# Texts stored beside a TorchScript module by its author.
+EXTRA_FILES = 64
+EXTRA_FILE = 2**20
+
+# Tar: members, bytes of the configuration, extended headers.
+MEMBERS = 10_000
+CONFIG = 4 * 2**20
+TAR_HEADER = 64 * 2**10
+# What a byte of a gzipped tar may unpack to so far: weights reach 1.2, a stretch of zeros more.
+GZIP_RATIO = 8
+GZIP_SLACK = 32 * 2**20
+
+# Safetensors: bytes of the table of contents; 1000 tensors take 100 KB.
+SAFETENSORS_HEADER = 16 * 2**20
+# npz: bytes of an array's header; it is a short line of text.
+NPY_HEADER = 4096

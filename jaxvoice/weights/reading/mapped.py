@@ -1,0 +1,40 @@
+"""A file as one stretch of read-only memory."""
+
+import mmap
+from pathlib import Path
+from typing import BinaryIO
+
+from jaxvoice.errors import CheckpointError
+
+
+class Mapped:
+    """The bytes of a file, mapped into memory: nothing is read until it is looked at."""
+
+    def __init__(self, file: BinaryIO):
+        file.seek(0, 2)
+        if not file.tell():
+            raise CheckpointError("the file is empty; fetch or copy it again.")
+        try:
+            self._view: memoryview | None = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except (OSError, ValueError) as failure:
+            raise CheckpointError(f"the file cannot be mapped into memory ({failure}).") from failure
+
+    @classmethod
+    def open(cls, path: Path) -> "Mapped":
+        """Map the file at `path`; raises `CheckpointError` when it is missing, a folder or empty."""
+        try:
+            with path.open("rb") as file:
+                return cls(file)
+        except OSError as failure:
+            raise CheckpointError(f"cannot be opened ({failure.strerror or failure}); check the path.") from failure
+
+    @property
+    def view(self) -> memoryview:
+        """All bytes; raises `CheckpointError` after `close`."""
+        if self._view is None:
+            raise CheckpointError("the archive was closed; open it again, or read its tensors before that.")
+        return self._view
+
+    def close(self) -> None:
+        """Let go of the memory; arrays that look into it keep it as long as they live."""
+        self._view = None

@@ -1,0 +1,33 @@
+"""How readers complain: what was wrong, with the name of the file in front."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jaxvoice.errors import CheckpointError
+
+DAMAGED = "the file is damaged or cut short; fetch or copy it again"
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Put `path` in front of what a `CheckpointError` raised inside says."""
+    try:
+        yield
+    except CheckpointError as problem:
+        raise type(problem)(f"{path}: {problem}") from problem
+
+
+def shown(value: Any) -> str:
+    """A short text of any value of a file, for a message; never raises, whatever the value."""
+    if isinstance(value, bool | float | None):
+        return repr(value)
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**40 else f"a number of {value.bit_length()} bits"
+    if isinstance(value, str | bytes):
+        return ascii(value) if len(value) <= 100 else f"{value[:80]!a}... ({len(value)} long)"
+    if isinstance(value, tuple | list) and len(value) <= 10 and all(type(part) is int for part in value):
+        return f"({', '.join(map(shown, value))})"
+    name = getattr(value, "name", None) or getattr(value, "class_name", None)
+    return f"{type(value).__name__} {shown(name)}" if isinstance(name, str) else f"a {type(value).__name__}"
