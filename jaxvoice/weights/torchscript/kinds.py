@@ -1,9 +1,10 @@
 """Which layer of torch a call of an operator is, and its hyper-parameters under the names of torch's attributes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxvoice.weights.torchscript.following import Call, Normed, Padded, Ref, Stored, is_plain
+from jaxvoice.weights.torchscript.signatures import REQUIRED, defaults
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -74,7 +75,7 @@ def told_by(call: Call, shapes: Shapes, path: str) -> Told | None:
         return _norm(name, arguments, weight)
     if name in _TABLE:
         kinds, names = _TABLE[name]
-        return Told(kinds, {name: arguments[name] for name in names if name in arguments})
+        return Told(kinds, _with_defaults(name, names, arguments))
     if name.startswith(("avg_pool", "max_pool")):
         return _pool(name, arguments)
     if name.startswith("upsample_"):
@@ -94,6 +95,13 @@ def told_by(call: Call, shapes: Shapes, path: str) -> Told | None:
         case "prelu" if weight and len(weight) == 1:
             return Told(("PReLU",), {"num_parameters": weight[0]}, True)
     return None
+
+
+def _with_defaults(operator: str, names: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments `names`; what the text leaves out has torch's default."""
+    known = defaults(operator, names)
+    found = {name: arguments.get(name, _attribute(known.get(name, REQUIRED))) for name in names}
+    return {name: value for name, value in found.items() if value is not REQUIRED}
 
 
 def _attribute(value: Any) -> Any:
@@ -167,8 +175,14 @@ def _norm(name: str, arguments: dict[str, Any], weight: tuple[int, ...] | None) 
 
 
 def _pool(name: str, arguments: dict[str, Any]) -> Told:
-    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "count_include_pad", "divisor_override")
-    settings = {key: arguments[key] for key in names if key in arguments}
+    names = [
+        "kernel_size",
+        "stride",
+        "padding",
+        "ceil_mode",
+        *(["count_include_pad"] if name[0] == "a" else ["dilation"]),
+    ]
+    settings = _with_defaults(name, names, arguments)
     if "kernel_size" in settings:
         settings["stride"] = settings.get("stride") or settings["kernel_size"]
     kind = {"avg": "AvgPool", "max": "MaxPool"}[name[:3]]
