@@ -1,5 +1,6 @@
 """Optimisers as PyTorch has them, built from optax, and the moving average of weights."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -75,6 +76,18 @@ def learning_rate(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.Sch
         warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
         schedule = optax.join_schedules([warmup, schedule], [config.warmup_steps])
     return schedule
+
+
+def decays_to(rate: float, config: OptimizerConfig, *, steps_per_epoch: int) -> int:
+    """The number of updates after which `config`'s learning rate is nearest to `rate`: whole decays, or 0.
+
+    **Raises:** `ConfigError` as `learning_rate` does.
+    """
+    every = steps_per_epoch if config.decay_steps is None else config.decay_steps
+    learning_rate(config, steps_per_epoch=steps_per_epoch)
+    if config.schedule == "constant" or config.decay == 1 or not 0 < rate < config.learning_rate:
+        return config.warmup_steps
+    return config.warmup_steps + every * round(math.log(rate / config.learning_rate) / math.log(config.decay))
 
 
 def adamw(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.GradientTransformation:

@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxvoice.config import check_not_negative, check_types, from_dict, to_dict
 from jaxvoice.data import Batch, Store
 from jaxvoice.dsp.mel import log_mel
-from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.losses import discriminator_loss, feature_loss, generator_loss
 from jaxvoice.models.hifigan.config import HiFiGANConfig
@@ -100,18 +99,18 @@ class HiFiGANTask:
     - `config`: networks, losses, optimisers.
     - `steps_per_epoch`: what "per epoch" means for learning rates that decay so (`OptimizerConfig.decay_steps`).
     - `validation`: held-out clips; without them validation reports nothing.
+
+    **Raises:** `ConfigError` for a generator that reads latents, which recordings do not give.
     """
 
     def __init__(self, config: TrainingConfig, *, steps_per_epoch: int, validation: Store | None = None):
         self.config = config
+        self.mel = config.model.mel_contract
+        """The mel contract of what is trained."""
+        self.steps_per_epoch = steps_per_epoch
         self._optimize_generator = adamw(config.generator_optimizer, steps_per_epoch=steps_per_epoch)
         self._optimize_discriminators = adamw(config.discriminator_optimizer, steps_per_epoch=steps_per_epoch)
-        self._validation = None if validation is None else Validation(validation, config.model.mel)
-
-    @property
-    def mel(self) -> MelConfig:
-        """The mel contract of what is trained."""
-        return self.config.model.mel
+        self._validation = None if validation is None else Validation(validation, self.mel)
 
     def init(self, *, key: PRNGKeyArray) -> HiFiGANState:
         """Random networks and empty optimisers."""
@@ -138,11 +137,11 @@ class HiFiGANTask:
         As jik876/hifi-gan `train.py` orders it, with the same numbers, but the generator runs once for both turns and
         no gradient is computed that is thrown away.
         """
-        config, model = self.config, self.config.model
+        config = self.config
         audio = batch.audio.astype(jnp.float32) * batch.gain[:, None]
         frames_of = jax.vmap(log_mel, in_axes=(0, None))
-        mel = frames_of(audio, model.mel) if batch.mel is None else jnp.asarray(batch.mel)
-        target_mel = frames_of(audio, model.mel.full_band())
+        mel = frames_of(audio, self.mel) if batch.mel is None else jnp.asarray(batch.mel)
+        target_mel = frames_of(audio, self.mel.full_band())
 
         def generate(generator: Generator) -> Float[Array, "batch samples"]:
             inputs = mel.swapaxes(1, 2).astype(config.precision)
@@ -199,7 +198,7 @@ class HiFiGANTask:
         for name, r, f in zip(("period", "scale"), of_real, of_fake, strict=True):
             parts[f"adv_{name}"] = weights.adversarial * generator_loss([judgement.score for judgement in f])
             parts[f"feature_{name}"] = weights.feature * feature_loss(_features(r), _features(f))
-        mel = jax.vmap(log_mel, in_axes=(0, None))(fake, self.config.model.mel.full_band())
+        mel = jax.vmap(log_mel, in_axes=(0, None))(fake, self.mel.full_band())
         parts["mel_l1"] = jnp.mean(jnp.abs(target_mel - mel))
         total = sum(value for name, value in parts.items() if name != "mel_l1") + weights.mel * parts["mel_l1"]
         return total, parts

@@ -1,0 +1,34 @@
+"""`jaxvoice export`: a model folder as released weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from jaxvoice.cli._report import show
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the generator of a model folder as one file, in the layout that it was imported from.
+
+    Models that were trained here get the names of jik876/hifi-gan's g_ files. torch is not needed.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Model folder or run folder."""
+    to: Path
+    """File to write."""
+    format: Literal["torch", "safetensors", "npz"] = "torch"
+    """torch: what torch.load reads, nested as the original; the others hold the same names in one table."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def run(self) -> int:
+        """Export; returns the exit code."""
+        from jaxvoice.pipelines.exporting import export_model
+
+        tensors = export_model(self.folder, self.to, self.format)
+        show(f"{self.to}: {tensors} tensors")
+        return 0

@@ -1,0 +1,134 @@
+"""A released HiFi-GAN as a model folder holds it: which tensor becomes which, the configuration, where it is from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jaxvoice.models.hifigan.config import HiFiGANConfig
+from jaxvoice.models.hifigan.foreign_configs import claims_of
+from jaxvoice.models.hifigan.recognition import Recognised, choose_generator, recognise
+from jaxvoice.models.hifigan.tensor_names import generator_shapes
+from jaxvoice.models.hifigan.weights import BESIDE_THE_GENERATOR, GENERATOR_RULES, initial_value
+from jaxvoice.weights.archive import Archive
+from jaxvoice.weights.rules import Ignore, Plan, Spec, make_plan
+
+FLOAT = np.dtype(np.float32)
+_ORIGINS = {
+    "jik876": "jik876/hifi-gan",
+    "coqui": "coqui-ai/TTS, vocoder",
+    "XTTS": "coqui-ai/TTS, XTTS",
+    "VITS": "VITS",
+    "jaxvoice": "jaxvoice",
+}
+_UNKNOWN_LICENCE = "unknown: ask who trained them"
+_LICENCES = {"XTTS": "Coqui Public Model License (not commercial), if these are the weights released by coqui"}
+
+
+@dataclass(frozen=True)
+class GeneratorImport:
+    """What is going to be written."""
+
+    config: HiFiGANConfig
+    """Architecture and mel contract."""
+    plan: Plan
+    """Which tensor becomes which."""
+    version: str
+    """`V1`, `V2`, `V3`, or sizes in words."""
+    origin: str
+    """Whose layout and configuration it is."""
+    licence: str
+    """Licence of the weights, if it is known."""
+    layout: Mapping[str, Any] = field(default_factory=dict)
+    """What `export` needs to write the layout of the original again."""
+    assumed: tuple[str, ...] = ()
+    """What neither tensors nor configuration tell."""
+    decay: float | None = None
+    """Factor of the learning rates after each epoch, where the configuration tells."""
+    parameters: tuple[str, ...] = ()
+    """Names of the parameters in the file, without prefix, in its order, in which torch's optimisers number them."""
+
+
+def plan_generator(
+    archive: Archive,
+    *,
+    table: Mapping[str, Any] | None = None,
+    table_name: str = "the configuration",
+    part: str | None = None,
+    allow_missing: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+) -> GeneratorImport:
+    """How the generator in `archive` becomes ours.
+
+    **Arguments:** `table`, the content of a configuration file called `table_name`; `part`, which generator, by the
+    last components of its place; `allow_missing` and `ignore`, regular expressions of tensors that may be missing from
+    the file (our names) or are left out of it (its names).
+
+    **Raises:** `CheckpointError` or `ConfigError` if there is no generator, or several, or one that does not fit what
+    its configuration says; nothing is guessed that the report does not tell.
+    """
+    where = archive.source.path.name
+    specs = {name: Spec(info.shape, info.dtype) for name, info in archive.tensors.infos().items()}
+    prefix = choose_generator(specs, part, where)
+    if table is None and isinstance(archive.metadata.get("config"), Mapping):
+        table, table_name = archive.metadata["config"], f"the configuration in {where}"
+    claims = None if table is None else claims_of(table, table_name)
+    relative = {name.removeprefix(prefix): spec.shape for name, spec in specs.items() if name.startswith(prefix)}
+    found = recognise(relative, claims, released=_is_released(prefix), place=prefix, where=where)
+    targets = {name: Spec(shape, FLOAT) for name, shape in generator_shapes(found.config.generator).items()}
+    left_out = [Ignore(pattern, f"--ignore {pattern}") for pattern in ignore]
+    if part is not None:
+        inside = prefix.replace(".", r"\.")
+        left_out.append(Ignore(rf"(?!{inside}).*", f"outside {prefix.rstrip('.')}"))
+    advice = ""
+    if part is None and prefix and any(not name.startswith(prefix) for name in specs):
+        last = prefix.rstrip(".").split(".")[-1]
+        advice = f"Take the generator alone with --part {last}, or leave tensors out with --ignore REGEX"
+    plan = make_plan(
+        specs,
+        targets,
+        GENERATOR_RULES,
+        prefix=prefix,
+        ignore=[*left_out, *BESIDE_THE_GENERATOR],
+        allow_missing=allow_missing,
+        initial=initial_value,
+        where=where,
+        advice=advice,
+    )
+    kind = claims.kind if claims else ("jik876" if _is_released(prefix) else "XTTS")
+    return GeneratorImport(
+        found.config,
+        plan,
+        found.version,
+        _ORIGINS[kind],
+        _LICENCES.get(kind, _UNKNOWN_LICENCE),
+        _layout(archive, prefix, found, relative),
+        found.assumed,
+        claims.decay if claims else None,
+        tuple(name.removeprefix(prefix) for name in specs if name.startswith(prefix) and name not in plan.ignored),
+    )
+
+
+def _is_released(prefix: str) -> bool:
+    """Whether a generator stands where jik876's files have it; a bare state dict counts too."""
+    return prefix.replace("module.", "") in ("", "generator.")
+
+
+def _layout(archive: Archive, prefix: str, found: Recognised, relative: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables that the tensors lie in, what their names begin with, and how their norms are spelt."""
+    nesting, rest, table = [], prefix, getattr(archive, "content", None)
+    entries = _entries(table)
+    while key := next((key for key in entries if rest.startswith(f"{key}.") and _entries(entries[key])), None):
+        nesting.append(key)
+        rest, entries = rest.removeprefix(f"{key}."), _entries(entries[key])
+    layout: dict[str, Any] = {"nesting": nesting, "prefix": rest, "norms": found.spelling}
+    if any(name.startswith("cond.") for name in relative):
+        layout["cond_layer"] = "cond"
+    return layout
+
+
+def _entries(value: Any) -> dict[str, Any]:
+    """What a table of the file holds under text, be it a plain one or an instance that was never made."""
+    table = value if isinstance(value, Mapping) else getattr(value, "items", None)
+    return {key: entry for key, entry in table.items() if isinstance(key, str)} if isinstance(table, Mapping) else {}

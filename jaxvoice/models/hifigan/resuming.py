@@ -1,0 +1,158 @@
+"""Training a released HiFi-GAN on from where its authors stopped."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+from jax import numpy as jnp
+
+from jaxvoice.config import differences, from_dict
+from jaxvoice.errors import CheckpointError
+from jaxvoice.models.hifigan.config import HiFiGANConfig
+from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig
+from jaxvoice.models.hifigan.training_files import MOMENTS, TRAINING_FILE
+from jaxvoice.models.hifigan.weights import FAMILY, load_discriminators, load_generator
+from jaxvoice.training.optimizers import OptimizerConfig, decays_to
+from jaxvoice.training.state import Counters
+from jaxvoice.weights import load_state, read_model_folder
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the training in a model folder was."""
+
+    steps: int
+    """Batches seen."""
+    epoch: int
+    """Epochs finished."""
+    optimizers: dict[str, dict[str, Any]]
+    """Settings and updates of the optimisers of `generator` and `discriminators`."""
+    decay: float
+    """Factor of the learning rates after each epoch."""
+
+
+def continued_config(folder: Path) -> TrainingConfig:
+    """How the model in `folder` was trained: its sizes, optimisers, and the release's losses.
+
+    **Raises:** `CheckpointError` if `folder` is no model folder with a `training.safetensors`, as `jaxvoice import`
+    writes it from a `do_` file.
+    """
+    progress, _ = _read(folder, arrays=False)
+    data, _ = read_model_folder(folder, family=FAMILY)
+    model = from_dict(HiFiGANConfig, data, where=str(folder / "config.json"))
+    about = (progress.optimizers["generator"], progress.optimizers["discriminators"])
+    generator, discriminators = (_optimizer(one, progress.decay) for one in about)
+    return TrainingConfig(model, generator, discriminators)
+
+
+def continued_state(task: HiFiGANTask, folder: Path) -> HiFiGANState:
+    """The state of the training in `folder`, to be trained on by `task`.
+
+    Networks, spectral norm's vectors, AdamW's moments and number of updates, and the step are those of the file. So is
+    the learning rate, where it can be reached by whole decays of `task`'s own; otherwise it is the nearest.
+
+    **Raises:** `CheckpointError` if `folder` holds no training, or networks of other sizes than `task`'s.
+    """
+    generator, config = load_generator(folder)
+    wanted = task.config.model
+    lines = differences(config.generator, wanted.generator, "--model.generator.")
+    lines += differences(config.discriminators, wanted.discriminators, "--model.discriminators.")
+    lines += [] if config.mel == wanted.mel else [f"--model.mel: {config.mel} != {wanted.mel}"]
+    if lines:
+        raise CheckpointError(
+            f"{folder} holds another network or mel contract than this run's (stored != asked for): "
+            f"{'; '.join(lines)}. Leave these flags away."
+        )
+    progress, arrays = _read(folder)
+    mpd, msd = _below(arrays, "mpd."), _below(arrays, "msd.")
+    discriminators, vectors = load_discriminators(wanted.discriminators, mpd, msd)
+    state = task.state_of(generator, discriminators, vectors)
+    moments = {
+        name: [_below(arrays, f"{name}.{moment}.") for moment in MOMENTS] for name in ("generator", "discriminators")
+    }
+    counters = Counters(jnp.asarray(progress.steps, jnp.int32), state.counters.skipped, state.counters.skipped_in_a_row)
+    return eqx.tree_at(
+        lambda s: (s.counters, s.generator_optimizer, s.discriminator_optimizer),
+        state,
+        (
+            counters,
+            _with_moments(
+                state.generator_optimizer,
+                moments["generator"],
+                progress.optimizers["generator"],
+                task.config.generator_optimizer,
+                task.steps_per_epoch,
+            ),
+            _with_moments(
+                state.discriminator_optimizer,
+                moments["discriminators"],
+                progress.optimizers["discriminators"],
+                task.config.discriminator_optimizer,
+                task.steps_per_epoch,
+            ),
+        ),
+    )
+
+
+def _with_moments(
+    state: optax.OptState,
+    moments: list[dict[str, np.ndarray]],
+    about: dict[str, Any],
+    config: OptimizerConfig,
+    steps_per_epoch: int,
+) -> optax.OptState:
+    """`state` with AdamW's moments and counts put in."""
+    updates = decays_to(about["lr"], config, steps_per_epoch=steps_per_epoch)
+
+    def put(part):
+        if isinstance(part, optax.ScaleByAdamState):
+            mu, nu = (load_state(tree, arrays, "the moments") for tree, arrays in zip(part[1:], moments, strict=True))
+            return optax.ScaleByAdamState(jnp.asarray(about["updates"], jnp.int32), mu, nu)
+        if isinstance(part, optax.ScaleByScheduleState):
+            return optax.ScaleByScheduleState(jnp.asarray(updates, jnp.int32))
+        return part
+
+    kinds = (optax.ScaleByAdamState, optax.ScaleByScheduleState)
+    return jax.tree.map(put, state, is_leaf=lambda part: isinstance(part, kinds))
+
+
+def _optimizer(about: dict[str, Any], decay: float) -> OptimizerConfig:
+    return OptimizerConfig(
+        learning_rate=float(about.get("initial_lr", about["lr"])),
+        b1=float(about["betas"][0]),
+        b2=float(about["betas"][1]),
+        eps=float(about["eps"]),
+        weight_decay=float(about["weight_decay"]),
+        decay=decay,
+    )
+
+
+def _below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _read(folder: Path, *, arrays: bool = True) -> tuple[Progress, dict[str, np.ndarray]]:
+    """What `training.safetensors` says, and its arrays if they are asked for."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / TRAINING_FILE
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} holds no training to go on with ({TRAINING_FILE} is missing): import a generator together with "
+            "the do_ file of the same step, or begin with its weights alone (--init-from)."
+        )
+    try:
+        with safe_open(path, "numpy") as file:
+            about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+            found = {name: file.get_tensor(name) for name in file.keys()} if arrays else {}  # noqa: SIM118
+        optimizers = {name: about[name] for name in ("generator", "discriminators")}
+        # A file of step n is written after n + 1 batches.
+        progress = Progress(about["steps"] + 1, about["epoch"], optimizers, about["decay"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as failure:
+        raise CheckpointError(f"{path} is damaged or of another kind ({failure}); import it again.") from failure
+    return progress, found

@@ -1,0 +1,73 @@
+"""The page that an import leaves in the model folder: what became of every tensor."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jaxvoice.config import to_dict
+from jaxvoice.models.hifigan.config import HiFiGANConfig
+from jaxvoice.weights.archive import Archive
+
+
+class Line(NamedTuple):
+    """What became of one tensor."""
+
+    source: str
+    target: str
+    shape: str
+    dtype: str
+    remark: str
+
+
+def lines_of(archive: Archive, table: Sequence[tuple[str, str, str]]) -> list[Line]:
+    """The lines `source, target, remark` of a plan, with shapes and types as the file has them."""
+    lines = []
+    for source, target, remark in table:
+        infos = [archive.tensors.info(name) for name in source.split(" + ") if name]
+        shapes = " + ".join("x".join(map(str, info.shape)) or "()" for info in infos)
+        lines.append(Line(source, target, shapes, infos[0].dtype.name if infos else "", remark))
+    return lines
+
+
+def report_text(info: Mapping[str, Any], config: HiFiGANConfig, tables: Mapping[str, Sequence[Line]]) -> str:
+    """`report.md`: origin, what was assumed, left out and begun anew, the configuration, and the mapping table."""
+    parts = [f"# {info['source']}", ""]
+    parts += _table(
+        ("", ""),
+        [
+            ("origin", info["origin"]),
+            ("version", info["version"]),
+            ("format", info["format"]),
+            ("sha256", info["sha256"]),
+            ("licence of the weights", info["licence"]),
+            ("configuration", info["config"] or "none"),
+        ],
+    )
+    training = info.get("training")
+    if training:
+        about = {name: value for name, value in training.items() if not isinstance(value, Mapping)}
+        parts += ["## Training", "", *_table(("", ""), [(name, str(value)) for name, value in about.items()])]
+        for name in ("generator", "discriminators"):
+            settings = ", ".join(f"{key} {value}" for key, value in training[name].items())
+            parts += [f"Optimiser of the {name}: {settings}.", ""]
+    for title, lines in (("Assumed", info["assumed"]), ("Begun with initial values", info["missing"])):
+        if lines:
+            parts += [f"## {title}", "", *(f"- {line}" for line in lines), ""]
+    if info["ignored"]:
+        parts += ["## Left out", "", *_table(("tensor", "why"), list(info["ignored"].items()))]
+    parts += ["## Configuration", ""]
+    for name, value in to_dict(config).items():
+        fields = value if isinstance(value, Mapping) else {name: value}
+        parts += [f"- {name}: " + ", ".join(f"{key} {_plain(field)}" for key, field in fields.items())]
+    for file, lines in tables.items():
+        parts += ["", f"## Tensors of {file}", ""]
+        parts += _table(("source", "target", "shape", "type", "what was done"), lines)
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _plain(value: Any) -> str:
+    return str(value).replace("[", "(").replace("]", ")")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in (head, *rows)]
+    return [lines[0], "|" + " --- |" * len(head), *lines[1:], ""]

@@ -1,0 +1,172 @@
+"""What may happen to tensors on their way from one checkpoint to another: layouts, and the spellings of norms."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+Shape = tuple[int, ...]
+Norm = Literal["weight", "spectral"]
+
+SPELLINGS: dict[Norm, dict[str, tuple[str, ...]]] = {
+    "weight": {
+        "hooks": ("weight_g", "weight_v"),
+        "parametrizations": ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+        "folded": ("weight",),
+    },
+    "spectral": {
+        "hooks": ("weight_orig", "weight_u", "weight_v"),
+        "parametrizations": (
+            "parametrizations.weight.original",
+            "parametrizations.weight.0._u",
+            "parametrizations.weight.0._v",
+        ),
+    },
+}
+"""Names below a layer's by which torch keeps its normed weight: `torch.nn.utils.weight_norm` and `spectral_norm`
+("hooks"), those of `torch.nn.utils.parametrizations`, and a weight whose norm was removed ("folded")."""
+
+
+class Layout(Protocol):
+    """A rearrangement of a tensor's elements that can be undone."""
+
+    def apply(self, array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """The array rearranged; a view where numpy can give one."""
+        ...
+
+    def shape(self, shape: Shape) -> Shape | None:
+        """What becomes of a shape; `None` if the layout does not take it."""
+        ...
+
+    def inverse(self) -> "Layout":
+        """The layout that brings the elements back."""
+        ...
+
+
+@dataclass(frozen=True)
+class Transpose:
+    """Axes in another order, as `numpy.transpose` takes it."""
+
+    axes: tuple[int, ...]
+    """For each axis of the result, the one it was."""
+
+    def apply(self, array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """`array` with its axes in the new order."""
+        return array.transpose(self.axes)
+
+    def shape(self, shape: Shape) -> Shape | None:
+        """The sizes in the new order."""
+        return tuple(shape[axis] for axis in self.axes) if len(shape) == len(self.axes) else None
+
+    def inverse(self) -> "Transpose":
+        """The order that undoes this one."""
+        return Transpose(tuple(int(axis) for axis in np.argsort(self.axes)))
+
+    def __str__(self) -> str:
+        return f"axes {self.axes}"
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """The same elements in the same order under another shape; one size of each may be -1."""
+
+    before: tuple[int, ...]
+    """Shape that it takes."""
+    after: tuple[int, ...]
+    """Shape that it gives."""
+
+    def apply(self, array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """`array` under the new shape."""
+        return array.reshape(self.after)
+
+    def shape(self, shape: Shape) -> Shape | None:
+        """The new shape, its -1 filled in."""
+        fits = len(shape) == len(self.before)
+        if not fits or any(want not in (-1, size) for want, size in zip(self.before, shape, strict=True)):
+            return None
+        known = math.prod(size for size in self.after if size != -1)
+        rest = math.prod(shape) // known if known else 0
+        filled = tuple(rest if size == -1 else size for size in self.after)
+        return filled if math.prod(filled) == math.prod(shape) else None
+
+    def inverse(self) -> "Reshape":
+        """The way back."""
+        return Reshape(self.after, self.before)
+
+    def __str__(self) -> str:
+        return f"shape {self.before} to {self.after}"
+
+
+@dataclass(frozen=True)
+class AddAxis:
+    """A new axis of size 1."""
+
+    axis: int
+    """Where it stands in the result."""
+
+    def apply(self, array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """`array` with one more axis."""
+        return np.expand_dims(array, self.axis)
+
+    def shape(self, shape: Shape) -> Shape | None:
+        """The shape with a 1 more."""
+        return (*shape[: self.axis], 1, *shape[self.axis :]) if self.axis <= len(shape) else None
+
+    def inverse(self) -> "DropAxis":
+        """The way back."""
+        return DropAxis(self.axis)
+
+    def __str__(self) -> str:
+        return f"new axis {self.axis}"
+
+
+@dataclass(frozen=True)
+class DropAxis:
+    """An axis of size 1 left out."""
+
+    axis: int
+    """Which one."""
+
+    def apply(self, array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """`array` with one axis less."""
+        return np.squeeze(array, self.axis)
+
+    def shape(self, shape: Shape) -> Shape | None:
+        """The shape without that axis; `None` if its size is not 1."""
+        fits = self.axis < len(shape) and shape[self.axis] == 1
+        return (*shape[: self.axis], *shape[self.axis + 1 :]) if fits else None
+
+    def inverse(self) -> "AddAxis":
+        """The way back."""
+        return AddAxis(self.axis)
+
+    def __str__(self) -> str:
+        return f"without axis {self.axis}"
+
+
+def norm_of(v: Float[np.ndarray, "first *rest"]) -> Float[np.ndarray, "first *ones"]:
+    """Euclidean norm over every axis but the first, summed in double precision; the other axes become 1."""
+    flat = v.reshape(len(v), -1)
+    squares = np.einsum("ij,ij->i", flat, flat, dtype=np.float64, casting="unsafe")
+    return np.sqrt(squares).astype(v.dtype).reshape(-1, *(1 for _ in v.shape[1:]))
+
+
+def unfold(weight: Float[np.ndarray, "..."]) -> list[Float[np.ndarray, "..."]]:
+    """`[g, v]` that stand for `weight`: its norm, and itself."""
+    return [norm_of(weight), weight]
+
+
+def fold(g: Float[np.ndarray, "..."], v: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """`g * v / ||v||`; where `g` is the norm of `v` to the last bit, `v` itself, so that `unfold` is undone exactly."""
+    norm = norm_of(v)
+    if np.array_equal(norm, g):
+        return v
+    return (v * (g.astype(np.float64) / norm)).astype(v.dtype)
+
+
+def spelling_of(parts: Sequence[str], norm: Norm) -> str | None:
+    """How a layer with these tensors below it spells `norm`; `None` unless all that a spelling asks for is there."""
+    return next((name for name, names in SPELLINGS[norm].items() if set(names) <= set(parts)), None)

@@ -1,0 +1,322 @@
+"""Rules that turn the tensors of one checkpoint into those of another, both ways, with nothing dropped or mislaid.
+
+A family writes down `Rule`s; `make_plan` applies them to what a file holds and what the model wants, from names, shapes
+and types alone, and refuses unless every target is written once and every source is used, or ignored for a reason.
+Values are read only when the plan is carried out, tensor by tensor.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
+
+from jaxvoice.errors import CheckpointError
+from jaxvoice.weights.layouts import SPELLINGS, Layout, Norm, Shape, fold, spelling_of, unfold
+from jaxvoice.weights.misfits import Misfits
+
+Initial = Callable[[str, Shape, Callable[[str], np.ndarray]], np.ndarray]
+"""Values for a tensor that no source gives: of its name, its shape, and a way to read other targets."""
+
+_PLACE = re.compile(r"\{(\w+)(\*?)\}")
+
+
+class Spec(NamedTuple):
+    """Shape and type of a tensor."""
+
+    shape: Shape
+    dtype: np.dtype
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`source` becomes `target`.
+
+    Both are names with places: `{i}` stands for a number, `{path*}` for any text; both sides hold the same places.
+    With `norm` they name layers, and the normed weight below them is meant, in whichever spelling either side has.
+    """
+
+    source: str
+    """Name in the file, below the prefix."""
+    target: str
+    """Name in the model."""
+    layout: Layout | None = None
+    """What happens to the elements on the way."""
+    norm: Norm | None = None
+    """Which norm the layer's weight is under, if it is one."""
+
+    def reversed(self) -> "Rule":
+        """The rule for the way back."""
+        return Rule(self.target, self.source, None if self.layout is None else self.layout.inverse(), self.norm)
+
+    def match(self, name: str) -> tuple[str, str] | None:
+        """The target's name and, for a norm, which of its tensors `name` is; `None` if the rule is not about it."""
+        suffixes = [""]
+        if self.norm is not None:
+            suffixes = [f".{part}" for parts in SPELLINGS[self.norm].values() for part in parts]
+        for suffix in suffixes:
+            found = _pattern(self.source).fullmatch(name.removesuffix(suffix)) if name.endswith(suffix) else None
+            if found:
+                places = found.groupdict()
+                return _PLACE.sub(lambda place, places=places: places[place[1]], self.target), suffix.removeprefix(".")
+        return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _pattern(template: str) -> re.Pattern[str]:
+    parts, end = [], 0
+    for place in _PLACE.finditer(template):
+        parts += [re.escape(template[end : place.start()]), f"(?P<{place[1]}>{'.+' if place[2] else '[0-9]+'})"]
+        end = place.end()
+    return re.compile("".join(parts) + re.escape(template[end:]))
+
+
+@dataclass(frozen=True)
+class Ignore:
+    """Tensors that are left out on purpose."""
+
+    pattern: str
+    """Regular expression that finds their whole names, prefix included."""
+    reason: str
+    """Why they are not needed."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a plan: these tensors of the file become these of the model."""
+
+    sources: tuple[str, ...]
+    """Names in the file."""
+    targets: tuple[str, ...]
+    """Names in the model."""
+    does: Literal["keep", "fold", "unfold"]
+    """What happens beside the layout: nothing; g and v multiplied into a weight; a weight taken apart."""
+    layout: Layout | None
+    """What happens to the elements."""
+    dtypes: tuple[np.dtype, ...]
+    """Types that the targets want."""
+    remark: str = ""
+    """What was done, in words."""
+
+    def apply(self, arrays: list[Shaped[np.ndarray, "..."]]) -> list[Shaped[np.ndarray, "..."]]:
+        """The targets, from the sources' values."""
+        arrays = [array.astype(dtype, copy=False) for array, dtype in zip(arrays, self._before(), strict=True)]
+        if self.does == "fold":
+            arrays = [fold(*arrays)]
+        elif self.does == "unfold":
+            arrays = unfold(*arrays)
+        return arrays if self.layout is None else [self.layout.apply(array) for array in arrays]
+
+    def _before(self) -> tuple[np.dtype, ...]:
+        return (self.dtypes[0],) * len(self.sources) if self.does != "keep" else self.dtypes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done; `read` does it."""
+
+    rows: tuple[Row, ...]
+    """Which tensors become which."""
+    wanted: Mapping[str, Spec]
+    """Every target with its shape and type, in the order of the model."""
+    ignored: Mapping[str, str] = field(default_factory=dict)
+    """Tensors left out, and why."""
+    missing: tuple[str, ...] = ()
+    """Targets that no source gives and that were allowed to be missing."""
+    initial: Initial | None = None
+    """What gives values to `missing`."""
+
+    def read(self, tensors: Mapping[str, Shaped[np.ndarray, "..."]]) -> Iterator[tuple[str, np.ndarray]]:
+        """Names and values of the targets in the order of `wanted`, each made when it is asked for.
+
+        **Raises:** `CheckpointError` for values that are NaN or infinite.
+        """
+        of = {target: row for row in self.rows for target in row.targets}
+
+        def value(name: str) -> np.ndarray:
+            if name in of:
+                row = of[name]
+                return row.apply([_finite(tensors, source) for source in row.sources])[row.targets.index(name)]
+            assert self.initial is not None
+            return self.initial(name, self.wanted[name].shape, value).astype(self.wanted[name].dtype)
+
+        for name in self.wanted:
+            yield name, value(name)
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """Lines `source, target, remark`, one for each pair, in the order of the model."""
+        lines = {}
+        for row in self.rows:
+            pairs = len(row.sources) == len(row.targets)
+            for i, target in enumerate(row.targets):
+                lines[target] = (row.sources[i] if pairs else " + ".join(row.sources), target, row.remark)
+        new = {name: ("", name, "not in the file: initial values") for name in self.missing}
+        return [(lines | new)[name] for name in self.wanted]
+
+
+def _finite(tensors: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    array = tensors[name]
+    if not _all_finite(array):
+        bad = int(np.count_nonzero(~np.isfinite(array.astype(np.float32, copy=False))))
+        raise CheckpointError(
+            f"{name} holds {bad} values that are NaN or infinite, as a run that diverged leaves them; such weights "
+            "make no sound. Take an earlier checkpoint."
+        )
+    return array
+
+
+def _all_finite(array: np.ndarray) -> bool:
+    if array.dtype.kind in "iub":
+        return True
+    wide = array if array.dtype.itemsize >= 4 else array.astype(np.float32)
+    return bool(np.isfinite(wide).all())
+
+
+def make_plan(
+    sources: Mapping[str, Spec],
+    targets: Mapping[str, Spec],
+    rules: Iterable[Rule],
+    *,
+    prefix: str = "",
+    ignore: Iterable[Ignore] = (),
+    allow_missing: Iterable[str] = (),
+    initial: Initial | None = None,
+    where: str = "the file",
+    advice: str = "",
+) -> Plan:
+    """How `targets` are made of `sources`.
+
+    **Arguments:** shapes and types by name; `prefix`, what stands before the names that `rules` know; `ignore`, what
+    may be left out; `allow_missing`, regular expressions of whole target names that `initial` may fill in; `where` and
+    `advice`, what an error calls the file and says of it.
+
+    **Raises:** `CheckpointError` listing what is missing (`-`), unused (`+`) or of another shape or type (`!`), each
+    with the nearest name, if there is any; `ValueError` for `allow_missing` without `initial`.
+    """
+    allowed = [regex(pattern) for pattern in allow_missing]
+    if allowed and initial is None:
+        raise ValueError("allow_missing needs initial values")
+    rules, reasons = list(rules), [(regex(one.pattern), one.reason) for one in ignore]
+    groups: dict[tuple[Rule, str], dict[str, str]] = {}
+    ignored: dict[str, str] = {}
+    misfits = Misfits(where, sources, targets, prefix, advice)
+    for name in sources:
+        reason = next((reason for pattern, reason in reasons if pattern.fullmatch(name)), None)
+        found = None
+        if name.startswith(prefix) and reason is None:
+            short = name.removeprefix(prefix)
+            found = next(((rule, *hit) for rule in rules if (hit := rule.match(short))), None)
+        if found is not None:
+            rule, target, part = found
+            groups.setdefault((rule, target), {})[part] = name
+        elif reason is not None:
+            ignored[name] = reason
+        else:
+            misfits.unused(name)
+    rows: list[Row] = []
+    for (rule, target), found in groups.items():
+        rows += _rows(rule, target, found, sources, targets, misfits)
+    written: dict[str, Row] = {}
+    for row in rows:
+        for target in row.targets:
+            if target in written:
+                misfits.twice(target, written[target].sources, row.sources)
+            written[target] = row
+    missing = [name for name in targets if name not in written]
+    for name in missing:
+        if not any(pattern.fullmatch(name) for pattern in allowed):
+            misfits.missing(name)
+    misfits.refuse()
+    return Plan(tuple(rows), dict(targets), ignored, tuple(missing), initial)
+
+
+def regex(pattern: str) -> re.Pattern[str]:
+    """`pattern` compiled; raises `CheckpointError` if it is no regular expression."""
+    try:
+        return re.compile(pattern)
+    except re.error as failure:
+        raise CheckpointError(
+            f"{pattern!r} is no regular expression ({failure}); in one, write \\. for a dot and .* for any text."
+        ) from failure
+
+
+def _rows(rule, target, found, sources, targets, misfits) -> list[Row]:
+    """What one rule makes of the tensors it found for one target or layer."""
+    if rule.norm is None:
+        return _checked("keep", (found[""],), (target,), rule.layout, sources, targets, misfits)
+    spellings = SPELLINGS[rule.norm]
+    below = [name.removeprefix(f"{target}.") for name in targets if name.startswith(f"{target}.")]
+    wish, has = spelling_of(below, rule.norm), spelling_of(list(found), rule.norm)
+    if wish is None or has is None:
+        for part, name in found.items():
+            lacking = [other for other in next(s for s in spellings.values() if part in s) if other not in found]
+            misfits.unused(name, f"without {' and '.join(lacking)}" if has is None else "")
+        return []
+    for part in [part for part in found if part not in spellings[has]]:
+        misfits.unused(found[part], f"{found[spellings[has][0]]} stands for the same")
+    ours = tuple(f"{target}.{part}" for part in spellings[wish])
+    theirs = tuple(found[part] for part in spellings[has])
+    if len(ours) == len(theirs):
+        return [
+            row
+            for source, one in zip(theirs, ours, strict=True)
+            for row in _checked("keep", (source,), (one,), rule.layout, sources, targets, misfits)
+        ]
+    does = "fold" if len(ours) < len(theirs) else "unfold"
+    return _checked(does, theirs, ours, rule.layout, sources, targets, misfits)
+
+
+def _checked(does, names, ours, layout, sources, targets, misfits) -> list[Row]:
+    """The row, if its shapes and types fit; the misfit is noted if not."""
+    unknown = [name for name in ours if name not in targets]
+    if unknown:
+        for name in names:
+            misfits.unused(name)
+        return []
+    given = [sources[name] for name in names]
+    ones = tuple(1 for _ in given[-1].shape[1:])
+    shapes = {
+        "keep": [spec.shape for spec in given],
+        "fold": [given[-1].shape],
+        "unfold": [(*given[0].shape[:1], *ones), given[0].shape],
+    }[does]
+    if layout is not None:
+        shapes = [layout.shape(shape) for shape in shapes]
+    fits = True
+    if does == "fold" and given[0].shape != (*given[1].shape[:1], *ones):
+        misfits.shape(names[0], given[0].shape, names[1], (*given[1].shape[:1], *ones))
+        fits = False
+    for name, shape in zip(ours, shapes, strict=True):
+        source = names[ours.index(name)] if len(names) == len(ours) else names[-1]
+        if shape != targets[name].shape:
+            misfits.shape(source, sources[source].shape, name, targets[name].shape, layout)
+            fits = False
+    for name in names:
+        if not _castable(sources[name].dtype, targets[ours[0]].dtype):
+            misfits.dtype(name, sources[name].dtype, ours[0], targets[ours[0]].dtype)
+            fits = False
+    dtypes = tuple(targets[name].dtype for name in ours)
+    return [Row(names, ours, does, layout, dtypes, _remark(does, names, layout, given, dtypes))] if fits else []
+
+
+def _castable(source: np.dtype, target: np.dtype) -> bool:
+    def is_float(dtype: np.dtype) -> bool:
+        return dtype.kind == "f" or dtype.name == "bfloat16"
+
+    return source == target or (is_float(source) and is_float(target))
+
+
+def _remark(does: str, names: tuple[str, ...], layout, given: list[Spec], dtypes: tuple[np.dtype, ...]) -> str:
+    parts = []
+    if does == "fold":
+        parts.append("g * v / ||v||")
+    elif does == "unfold":
+        parts.append("norm was removed: g = ||weight||, v = weight")
+    if layout is not None:
+        parts.append(str(layout))
+    if given[0].dtype != dtypes[0]:
+        parts.append(f"{given[0].dtype.name} to {dtypes[0].name}")
+    return "; ".join(parts) or "as it is"
