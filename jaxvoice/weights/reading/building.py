@@ -11,7 +11,7 @@ from jaxvoice.weights.reading import limits
 from jaxvoice.weights.reading.objects import Inline, Record, Table
 from jaxvoice.weights.reading.problems import shown
 
-_PLAIN = re.compile(r"[<>|=]?([biuf][1248]|f16|c8|c16|[SU][0-9]{1,6})")
+_PLAIN = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c8|c16|[SU][0-9]{1,6})")
 
 
 def build(target: Any, state: Any, what: str) -> None:

@@ -21,7 +21,7 @@ INTEGER = 255
 TUPLE_KEYS = 1500
 # Integer keys: beyond this size, python's hashes of them repeat.
 KEY = 2**60
-# Containers in containers: 30 nested modules are 90 deep when pickled whole.
+# Containers in containers, and parts of a dotted name: 30 nested modules are 90 deep when pickled whole.
 DEPTH = 200
 
 # Walking over what was read: a list that holds another ten times, and so on, has more places than the file has bytes.
@@ -29,6 +29,8 @@ NODES = 400_000
 # Characters of one dotted name, and of all of them together.
 NAME = 2000
 NAMES = 16 * 2**20
+# Modules that the names imply together.
+TREE = 100_000
 
 # Tensors: optimisers keep two per parameter, and large models have thousands.
 TENSORS = 60_000
@@ -61,6 +63,6 @@ GZIP_RATIO = 8
 GZIP_SLACK = 32 * 2**20
 
 # Safetensors: bytes of the table of contents; 1000 tensors take 100 KB.
-SAFETENSORS_HEADER = 16 * 2**20
+SAFETENSORS_HEADER = 8 * 2**20
 # npz: bytes of an array's header; it is a short line of text.
 NPY_HEADER = 4096

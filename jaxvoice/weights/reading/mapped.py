@@ -2,9 +2,30 @@
 
 import mmap
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from jaxvoice.errors import CheckpointError
+
+
+class Bytes(Protocol):
+    """Where bytes can be looked at, as long as the archive is open."""
+
+    @property
+    def view(self) -> memoryview:
+        """The bytes, read-only; raises `CheckpointError` when the archive was closed."""
+        ...
+
+
+class Window:
+    """The part of `whole` from byte `start` to `stop`."""
+
+    def __init__(self, whole: Bytes, start: int, stop: int):
+        self._whole, self._place = whole, slice(start, stop)
+
+    @property
+    def view(self) -> memoryview:
+        """The bytes; raises `CheckpointError` when the archive was closed."""
+        return self._whole.view[self._place]
 
 
 class Mapped:

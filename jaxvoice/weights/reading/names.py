@@ -6,52 +6,19 @@ import sys
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg", "exceptions": "builtins"}
 
 # Modules that can run programs or change the interpreter, also where a name only passes through them.
-_DANGEROUS = frozenset(
-    [
-        "__builtin__",
-        "builtins",
-        "cPickle",
-        "code",
-        "codeop",
-        "commands",
-        "ctypes",
-        "importlib",
-        "nt",
-        "os",
-        "pickle",
-        "popen2",
-        "posix",
-        "pty",
-        "runpy",
-        "shutil",
-        "socket",
-        "subprocess",
-        "sys",
-        "webbrowser",
-    ]
-)
+_DANGEROUS = {
+    *("__builtin__", "builtins", "cPickle", "code", "codeop", "commands", "ctypes", "importlib", "nt", "os", "pickle"),
+    *("popen2", "posix", "pty", "runpy", "shutil", "socket", "subprocess", "sys", "webbrowser"),
+}
 _STANDARD = (
     sys.stdlib_module_names | _DANGEROUS | {"StringIO", "UserDict", "cStringIO", "dummy_thread", "thread", "urllib2"}
 )
 
 # Types of the standard library that may stand in a file as a value: as a key, as what a field should hold.
-_TYPES = [
-    "bool",
-    "bytearray",
-    "bytes",
-    "complex",
-    "dict",
-    "float",
-    "frozenset",
-    "int",
-    "list",
-    "object",
-    "set",
-    "slice",
-    "str",
-    "tuple",
-    "type",
-]
+_TYPES = (
+    *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "set", "slice"),
+    *("str", "tuple", "type"),
+)
 STANDARD_VALUES = frozenset(f"builtins.{name}" for name in _TYPES) | {"typing.Any", "typing.Dict", "typing.List"}
 
 

@@ -1,17 +1,31 @@
 """Opens weight files of any format, which is found out from their content."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.archive import Archive
-from jaxvoice.weights.reading.mapped import Mapped
-from jaxvoice.weights.reading.problems import naming
+from jaxvoice.weights.reading.archives import PickleArchive
+from jaxvoice.weights.reading.arrays import is_npz, is_safetensors, open_npz, open_safetensors
+from jaxvoice.weights.reading.legacy import is_legacy, open_legacy
+from jaxvoice.weights.reading.mapped import Bytes, Mapped
+from jaxvoice.weights.reading.nemo import open_nemo
+from jaxvoice.weights.reading.problems import naming, shown
+from jaxvoice.weights.reading.tars import gunzipped, is_tar, tar_members
 from jaxvoice.weights.reading.torch_zip import find_prefix, open_torch_zip
 from jaxvoice.weights.reading.zips import Zip
 
+_OTHERS = {
+    b"PK\x05\x06": "an empty zip file; fetch or save it again",
+    b"\x89HDF": "an HDF5 file (Keras, say); save the arrays with numpy.savez",
+    b"\x93NUMPY": "one array of numpy; put it into an npz file with numpy.savez, under a name",
+    b"GGUF": "a GGUF file; use the original weights",
+    b"version https://git-lfs": "a pointer of git-lfs, not the file itself; fetch that with `git lfs pull`",
+    b"\x80": "a pickle, but not of torch; save the model with torch.save",
+}
 
-def open_archive(path: str | Path, *, inert: Sequence[str] = ()) -> Archive:
+
+def open_archive(path: str | Path, *, inert: str | Sequence[str] = ()) -> Archive:
     """Read what a weight file holds, without torch and without running any of it.
 
     - `path`: a file of `torch.save` (zip, or legacy of before torch 1.6), `torch.jit.save`, NeMo, safetensors or
@@ -25,16 +39,60 @@ def open_archive(path: str | Path, *, inert: Sequence[str] = ()) -> Archive:
     path = Path(path)
     inert = (inert,) if isinstance(inert, str) else tuple(inert)
     with naming(path):
-        mapped = Mapped.open(path)
-        return _dispatch(mapped, path, inert)
+        return _open(Mapped.open(path), path, inert)
 
 
-def _dispatch(mapped: Mapped, path: Path, inert: Sequence[str]) -> Archive:
+def _open(mapped: Mapped, path: Path, inert: Sequence[str]) -> Archive:
     data = mapped.view
-    head = bytes(data[:16])
+    if bytes(data[:2]) == b"\x1f\x8b":
+        mapped = gunzipped(data)
+        data = mapped.view
+        if not is_tar(data):
+            raise CheckpointError("is gzipped but no tar file, so not one of NeMo; unpack it and give what is in it.")
+    if bytes(data[:4]) == b"PK\x03\x04":
+        archive = Zip(mapped)
+        if is_npz(archive):
+            return open_npz(archive, path, mapped.close)
+        return _open_torch(mapped, path, mapped.close, inert)
+    if is_tar(data):
+        return open_nemo(tar_members(mapped), path, mapped.close, inert, _open_torch)
+    if is_legacy(data):
+        return open_legacy(mapped, path, mapped.close, inert)
+    if is_safetensors(data):
+        return open_safetensors(mapped, path, mapped.close)
+    raise CheckpointError(f"is {_guess(bytes(data[:64]))}.")
+
+
+def _open_torch(file: Bytes, path: Path, close: Callable[[], None], inert: Sequence[str]) -> PickleArchive:
+    """A file of torch in either format."""
+    head = bytes(file.view[:64])
     if head.startswith(b"PK\x03\x04"):
-        archive = Zip(data)
+        archive = Zip(file)
         prefix = find_prefix(archive)
         if prefix is not None:
-            return open_torch_zip(archive, prefix, path, mapped.close, inert)
-    raise CheckpointError("is none of the formats that are read.")
+            return open_torch_zip(archive, prefix, path, close, inert)
+        some = ", ".join(shown(name) for name in list(archive)[:5])
+        mobile = any(name.endswith("bytecode.pkl") for name in archive)
+        raise CheckpointError(
+            "is a model for mobile devices; export it with torch.jit.save instead."
+            if mobile
+            else f"is a zip file without data.pkl, so not one of torch (it has {some}); if it holds a weight file, "
+            "unpack it and give that one."
+        )
+    if is_legacy(file.view):
+        return open_legacy(file, path, close, inert)
+    raise CheckpointError(f"is {_guess(head)}.")
+
+
+def _guess(head: bytes) -> str:
+    for start, what in _OTHERS.items():
+        if head.startswith(start):
+            return what
+    if head[4:8] == b"PTMF":
+        return "a model for mobile devices (FlatBuffers); export it with torch.jit.save instead"
+    if head.lstrip()[:5].lower() in (b"<!doc", b"<html"):
+        return "a web page, not a weight file; the download went wrong"
+    return (
+        f"none of the formats that are read (it starts with {shown(head[:8])}); these are files of torch.save, "
+        "torch.jit.save, NeMo, safetensors and numpy.savez"
+    )

@@ -12,7 +12,8 @@ def plain_record(record: Record) -> str | None:
     match record:
         case Record("datetime.datetime", (bytes() as raw, *_)) if len(raw) == 10:
             try:
-                return datetime(*_numbers(raw, 2, 1, 1, 1, 1, 1, 3)).isoformat()
+                year, month, day, hour, minute, second, micro = _numbers(raw, 2, 1, 1, 1, 1, 1, 3)
+                return datetime(year, month, day, hour, minute, second, micro).isoformat()
             except ValueError:
                 return None
         case Record("datetime.date", (bytes() as raw,)) if len(raw) == 4:

@@ -12,6 +12,7 @@ from jaxvoice.weights.reading import limits
 from jaxvoice.weights.reading.objects import Global, Inline, Record, StorageRef, TensorRef
 from jaxvoice.weights.reading.plain import omega_value, plain_record
 from jaxvoice.weights.reading.problems import shown
+from jaxvoice.weights.reading.trees import module_tree
 
 NOTHING = object()
 """Stands for a value that holds tensors only."""
@@ -39,13 +40,7 @@ class Found:
 
     def modules(self) -> Module:
         """The tree of modules."""
-        root = _Node()
-        for name in self.tensors:
-            root.at(name.split(".")[:-1])
-        for name, (class_name, attributes) in self.nodes.items():
-            node = root.at(name.split(".") if name else [])
-            node.class_name, node.attributes = class_name, attributes
-        return root.module()
+        return module_tree(self.tensors, self.nodes)
 
 
 def walk(content: Any, members: Members, what: str) -> Found:
@@ -146,7 +141,7 @@ class _Walker:
         part = key if isinstance(key, str) else str(key) if type(key) is int else _key_name(key)
         joined = f"{name}.{part}" if name else part
         self._names += len(joined)
-        if len(joined) > limits.NAME or self._names > limits.NAMES:
+        if len(joined) > limits.NAME or self._names > limits.NAMES or joined.count(".") > limits.DEPTH:
             raise self._refused(f"has names of more than {limits.NAME} characters, or too many, at {shown(joined)}")
         return joined
 
@@ -178,22 +173,6 @@ def _info(name: str, value: TensorRef | np.ndarray, kind: Kind) -> TensorInfo:
     return TensorInfo(value.shape, value.dtype, f"pickle/{name}", kind)
 
 
-@dataclass
-class _Node:
-    class_name: str | None = None
-    attributes: dict[str, Any] = field(default_factory=dict)
-    children: dict[str, "_Node"] = field(default_factory=dict)
-
-    def at(self, parts: list[str]) -> "_Node":
-        node = self
-        for part in parts:
-            node = node.children.setdefault(part, _Node())
-        return node
-
-    def module(self) -> Module:
-        return Module(self.class_name, {key: node.module() for key, node in self.children.items()}, self.attributes)
-
-
 def torch_members(record: Record) -> list[tuple[Any, Any, Kind | None]] | None:
     """The members of a pickled `nn.Module`, in the order of `state_dict`, without what torch keeps for itself."""
     state = record.state
@@ -216,9 +195,15 @@ def torch_members(record: Record) -> list[tuple[Any, Any, Kind | None]] | None:
     ]
 
 
+_OWN = frozenset(("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_backend"))
+_HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_backward_hook")
+
+
 def _plain(state: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
     for key, value in state.items():
-        internal = not isinstance(key, str) or key.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called"))
+        internal = not isinstance(key, str) or key.endswith(
+            ("_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_backward_hook")
+        )
         if not internal and key not in (
             "_parameters",
             "_buffers",

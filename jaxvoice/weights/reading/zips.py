@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.reading import limits
+from jaxvoice.weights.reading.mapped import Bytes
 from jaxvoice.weights.reading.problems import DAMAGED, shown
 
 _END, _LOCATOR, _END64, _ENTRY, _LOCAL = (
@@ -37,10 +38,10 @@ class Entry:
 
 
 class Zip:
-    """The entries of a zip file that lies in `data`; raises `CheckpointError` when anything about it is off."""
+    """The entries of a zip file; raises `CheckpointError` when anything about it is off."""
 
-    def __init__(self, data: memoryview):
-        self._data = data
+    def __init__(self, file: Bytes):
+        self._file, data = file, file.view
         self.entries: dict[str, Entry] = {}
         position, count, start = _directory(data)
         end = position
@@ -76,7 +77,7 @@ class Zip:
         entry = self._entry(name)
         if limit is not None and entry.size > limit:
             raise RefusedError(f"its entry {shown(name)} has {entry.size} bytes; at most {limit} are read.")
-        block = self._data[entry.start : entry.start + entry.packed]
+        block = self._file.view[entry.start : entry.start + entry.packed]
         return memoryview(_inflated(block, entry)).toreadonly() if entry.deflated else block
 
     def text(self, name: str, limit: int) -> str:
@@ -89,7 +90,7 @@ class Zip:
     def start(self, name: str, count: int) -> bytes:
         """The first `count` bytes of the entry, or all when it has fewer."""
         entry = self._entry(name)
-        block = self._data[entry.start : entry.start + entry.packed]
+        block = self._file.view[entry.start : entry.start + entry.packed]
         if not entry.deflated:
             return bytes(block[:count])
         try:
