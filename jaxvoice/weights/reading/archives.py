@@ -11,7 +11,7 @@ from jaxvoice.weights.archive import Archive, Source, Tensors
 from jaxvoice.weights.reading import limits
 from jaxvoice.weights.reading.objects import Record, TensorRef
 from jaxvoice.weights.reading.placing import view
-from jaxvoice.weights.reading.problems import naming
+from jaxvoice.weights.reading.problems import naming, shown
 from jaxvoice.weights.reading.walking import Found
 
 
@@ -94,8 +94,9 @@ class Storages:
             self._known[key] = (facts, make())
         before, storage = self._known[key]
         if before != facts:
+            was, says = (" of ".join(map(shown, reversed(side))) for side in (before, facts))
             raise RefusedError(
-                f"{self._what} refers to the storage {key!a} as {before[0]} and as {facts[0]}, or with two sizes."
+                f"{self._what} says that the storage {shown(key)} has {was} elements, and {says} elsewhere."
             )
         return storage
 

@@ -21,14 +21,14 @@ INTEGER = 255
 TUPLE_KEYS = 1500
 # Integer keys: beyond this size, python's hashes of them repeat.
 KEY = 2**60
-# Containers in containers, and parts of a dotted name: 30 nested modules are 90 deep when pickled whole.
-DEPTH = 200
+# Containers in containers, and parts of a dotted name: real modules nest 20 deep. The walk takes four frames for each.
+DEPTH = 100
 
 # Walking over what was read: a list that holds another ten times, and so on, has more places than the file has bytes.
-NODES = 400_000
+NODES = 200_000
 # Characters of one dotted name, and of all of them together.
 NAME = 2000
-NAMES = 16 * 2**20
+NAMES = 6 * 2**20
 # Modules that the names imply together.
 TREE = 100_000
 

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxvoice.errors import CheckpointError
 
 DAMAGED = "the file is damaged or cut short; fetch or copy it again"
@@ -29,5 +31,7 @@ def shown(value: Any) -> str:
         return ascii(value) if len(value) <= 100 else f"{value[:80]!a}... ({len(value)} long)"
     if isinstance(value, tuple | list) and len(value) <= 10 and all(type(part) is int for part in value):
         return f"({', '.join(map(shown, value))})"
+    if isinstance(value, np.dtype):
+        return str(value)
     name = getattr(value, "name", None) or getattr(value, "class_name", None)
     return f"{type(value).__name__} {shown(name)}" if isinstance(name, str) else f"a {type(value).__name__}"

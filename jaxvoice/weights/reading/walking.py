@@ -101,13 +101,15 @@ class _Walker:
         plain = {}
         for key, part in value.items():
             known = isinstance(key, str | int | float | None)
-            inside = self.visit(part, self._join(name, key), depth)
+            inside = self._below(part, name, key, depth)
             if inside is not NOTHING:
                 plain[key if known else key.name if isinstance(key, Global) else shown(key)] = inside
         return plain or NOTHING
 
     def _list(self, value: list[Any] | tuple[Any, ...], name: str, depth: int) -> Any:
-        parts = [self.visit(part, self._join(name, index), depth) for index, part in enumerate(value)]
+        parts = []
+        for index, part in enumerate(value):
+            parts.append(self._below(part, name, index, depth))
         if parts and all(part is NOTHING for part in parts):
             return NOTHING
         return [None if part is NOTHING else part for part in parts]
@@ -132,16 +134,22 @@ class _Walker:
         attributes: dict[str, Any] = {}
         self.found.nodes[name] = (record.class_name, attributes)
         for key, value, kind in members:
-            inside = self.visit(value, self._join(name, key), depth, kind)
+            inside = self._below(value, name, key, depth, kind)
             if inside is not NOTHING:
                 attributes[str(key)] = inside
         return NOTHING
+
+    def _below(self, value: Any, name: str, key: Any, depth: int, kind: Kind | None = None) -> Any:
+        """`visit`, with a name only for what can hold tensors."""
+        if value is None or isinstance(value, bool | int | float | str):
+            return self.visit(value, "", depth)
+        return self.visit(value, self._join(name, key), depth, kind)
 
     def _join(self, name: str, key: Any) -> str:
         part = key if isinstance(key, str) else str(key) if type(key) is int else _key_name(key)
         joined = f"{name}.{part}" if name else part
         self._names += len(joined)
-        if len(joined) > limits.NAME or self._names > limits.NAMES or joined.count(".") > limits.DEPTH:
+        if len(joined) > limits.NAME or self._names > limits.NAMES:
             raise self._refused(f"has names of more than {limits.NAME} characters, or too many, at {shown(joined)}")
         return joined
 
