@@ -32,6 +32,7 @@ from jaxvoice.config import differences, read_json
 from jaxvoice.data import Corpus, Loader, find_corpus, load_store, make_demo_corpus, preflight, split
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig, preset
+from jaxvoice.models.hifigan.resuming import continued_config, continued_state
 from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig, read_run
 from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.training.compilation_cache import enable_compilation_cache
@@ -79,6 +80,9 @@ class Experiment:
     """Released or larger sizes: v1, v2, v3, v1_16k, v1_24k, v1_44k, v1_48k. By default V1, on a CPU a small one."""
     init_from: Path | None = None
     """Run folder whose networks, or model folder whose generator, a new run begins with."""
+    continue_from: Path | None = None
+    """Model folder of `jaxvoice import` with training.safetensors: a new run goes on from that step, with the sizes and
+    optimisers stored there unless flags say otherwise."""
     validation: int | None = None
     """Clips to hold out, the last of the corpus; by default what the corpus says, else 5 %."""
     batch_size: int = 16
@@ -91,7 +95,9 @@ class Experiment:
     """Join the other hosts of this job before anything else (arguments from SLURM, Kubernetes or the TPU runtime)."""
     debug: bool = False
     """Show the traceback of an error."""
-    training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(default_factory=TrainingConfig)
+    training: Annotated[TrainingConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
+        default_factory=TrainingConfig
+    )
     loop: Annotated[Loop, tyro.conf.arg(name="")] = field(default_factory=Loop)
 
     def __post_init__(self) -> None:
@@ -99,6 +105,8 @@ class Experiment:
             raise ConfigError(f"--workers should be at least 0, got {self.workers}; 0 cuts crops between the steps.")
         if self.crops_per_clip < 1:
             raise ConfigError(f"--crops-per-clip should be at least 1, got {self.crops_per_clip}.")
+        if self.continue_from is not None and self.init_from is not None:
+            raise ConfigError("--continue-from goes on with a training, --init-from begins one; give one of them.")
         conditions = self.training.model.generator.cond_channels
         if conditions != 0:
             raise ConfigError(
@@ -107,8 +115,14 @@ class Experiment:
             )
 
 
-def default_experiment(platform: str, preset_name: str | None) -> Experiment:
-    """What runs without flags on a `platform` of JAX (`cpu`, `gpu`, `tpu`)."""
+def default_experiment(platform: str, preset_name: str | None, continued: Path | None = None) -> Experiment:
+    """What runs without flags on a `platform` of JAX (`cpu`, `gpu`, `tpu`), or with `--continue-from` alone.
+
+    **Raises:** `CheckpointError` or `ConfigError` if there is nothing to go on with in the folder `continued`.
+    """
+    if continued is not None:
+        loop = Loop(steps=5_000_000, validate_every=1000, checkpoint_every=5000, log_every=50)
+        return Experiment(continue_from=continued, training=continued_config(continued), loop=loop)
     if platform == "cpu":
         # Small corpora make short epochs, so the rate decays by steps; it is high because the steps are few.
         optimizer = OptimizerConfig(learning_rate=1e-3, decay=0.999, decay_steps=10)
@@ -124,23 +138,29 @@ def default_experiment(platform: str, preset_name: str | None) -> Experiment:
 
 def parse(argv: Sequence[str]) -> Experiment:
     """The experiment that the command line `argv` asks for, on this machine's devices."""
-    name = None
-    for i, argument in enumerate(argv):
-        if argument == "--preset" and i + 1 < len(argv):
-            name = argv[i + 1]
-        elif argument.startswith("--preset="):
-            name = argument.removeprefix("--preset=")
-    if name == "None":  # as the help offers it
-        name = None
+    name, continued = _value_of("--preset", argv), _value_of("--continue-from", argv)
+    if continued is not None and name is not None:
+        raise ConfigError("--continue-from takes the sizes that are stored; leave --preset away.")
     if "--distributed" in argv:
         initialize_distributed()
-    default = default_experiment(jax.default_backend(), name)
+    default = default_experiment(jax.default_backend(), name, None if continued is None else Path(continued))
     prog = "python -m experiments.hifigan_l40"
     return one_line_usage(
         lambda: tyro.cli(Experiment, args=list(argv), default=default, prog=prog, description=__doc__),
         name=NAME,
         unnamed=("Experiment", "training", "loop"),
     )
+
+
+def _value_of(flag: str, argv: Sequence[str]) -> str | None:
+    """The value of `flag` in `argv`, which is needed before the defaults of the others are known."""
+    found = None
+    for i, argument in enumerate(argv):
+        if argument == flag and i + 1 < len(argv):
+            found = argv[i + 1]
+        elif argument.startswith(f"{flag}="):
+            found = argument.removeprefix(f"{flag}=")
+    return None if found == "None" else found  # as the help offers it
 
 
 def check(experiment: Experiment) -> None:
@@ -184,7 +204,7 @@ def tell(text: str) -> None:
 
 def find(experiment: Experiment) -> Corpus:
     """The corpus to train on, checked; prints what was found."""
-    mel, segment = experiment.training.model.mel, experiment.training.model.segment_size
+    mel, segment = experiment.training.model.mel_contract, experiment.training.model.segment_size
     if experiment.data is None:
         tell("No --data given: training on the demo corpus, English speech made by espeak-ng.")
         corpus = make_demo_corpus()
@@ -215,7 +235,7 @@ def pretrained(task: HiFiGANTask, source: Path, seed: int) -> HiFiGANState:
         discriminators, vectors = new.discriminators, new.vectors
         tell(f"beginning with the generator of {source} and new discriminators")
     lines = differences(config.generator, wanted.generator, "--model.generator.")
-    lines += differences(config.mel, wanted.mel, "--model.mel.")
+    lines += differences(config.mel_contract, wanted.mel_contract, "--model.mel.")
     if lines:
         raise CheckpointError(
             f"{source} holds another network or mel contract than this run's (stored != asked for): "
@@ -228,9 +248,9 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
     """Train as `experiment` says and return how it ended; its minutes count from `started` (`time.monotonic()`)."""
     started = time.monotonic() if started is None else started
     config, loop = experiment.training, experiment.loop
-    mel = config.model.mel
+    mel = config.model.mel_contract
     check(experiment)
-    if jax.default_backend() == "cpu" and experiment.preset is None:
+    if jax.default_backend() == "cpu" and experiment.preset is None and experiment.continue_from is None:
         tell("No GPU or TPU found: a small HiFi-GAN for a few minutes; it will be recognisable, not good.")
     train, held_out = split(find(experiment), experiment.validation)
     load = ft.partial(
@@ -256,6 +276,8 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
         begin = None
         if experiment.init_from is not None:
             begin = ft.partial(pretrained, task, experiment.init_from, loop.seed)
+        elif experiment.continue_from is not None:
+            begin = ft.partial(continued_state, task, experiment.continue_from)
         return fit(task, loader, remaining(loop, time.monotonic() - started), experiment.run_dir, begin=begin)
 
 

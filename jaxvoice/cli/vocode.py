@@ -74,16 +74,17 @@ class Vocode:
     def vocode(self, vocoder: "Vocoder", path: Path, cond: "np.ndarray | None") -> "np.ndarray":
         """The audio made from one file."""
         from jaxvoice.data import read_audio, read_mel
-        from jaxvoice.dsp import check_mel
+        from jaxvoice.dsp import MelConfig, check_mel
 
         if path.suffix.lower() == ".npz":
             raise MelError(f"{path} is an archive of arrays; save the mel spectrogram alone with numpy.save, as .npy.")
         if path.suffix.lower() != ".npy":
             audio = read_audio(path)
             return vocoder.resynthesize(audio.samples, audio.sample_rate, cond)
-        mel = read_mel(path, vocoder.mel.num_mels)
-        for line in [] if self.no_check else check_mel(mel, vocoder.mel):
-            report("warning", f"{path}: {line}")
+        mel = read_mel(path, vocoder.channels)
+        if isinstance(vocoder.config.mel, MelConfig) and not self.no_check:
+            for line in check_mel(mel, vocoder.config.mel):
+                report("warning", f"{path}: {line}")
         return vocoder.synthesize(mel, cond, check=False)
 
     def _into_folder(self) -> bool:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32
 
 from jaxvoice.dsp.contract import check_mel
 from jaxvoice.dsp.mel_config import MelConfig
-from jaxvoice.errors import AudioError, JaxvoiceWarning, ShapeError
+from jaxvoice.errors import AudioError, JaxvoiceWarning, MelError, ShapeError
 
 
 def usable_mel(
@@ -26,6 +26,23 @@ def usable_mel(
         judged = np.where(np.isfinite(mel), np.float32(config.floor), mel)
     unusual = check_mel(judged, config)
     return mel, unusual if values else []
+
+
+def usable_latents(latents: Float[Any, "channels frames"], channels: int) -> Float32[np.ndarray, "channels frames"]:
+    """`latents` as float32; raises `MelError` for another shape or type, no frames, NaN or infinity.
+
+    Their scale is not judged: only the model that makes them knows it.
+    """
+    latents = _in_float32(latents)
+    if latents.dtype != np.float32 or latents.ndim != 2 or latents.shape[0] != channels or not latents.shape[1]:
+        transposed = "; it looks transposed" if latents.ndim == 2 and latents.shape[1] == channels else ""
+        raise MelError(
+            f"Latents should be floats of shape ({channels}, frames) with at least one frame, got {latents.dtype} of "
+            f"shape {latents.shape}{transposed}."
+        )
+    if not np.isfinite(latents).all():
+        raise MelError("The latents hold NaN or infinity; compute them again.")
+    return latents
 
 
 def usable_conditions(cond: Any, size: int, count: int) -> list[Float32[np.ndarray, " cond"] | None]:

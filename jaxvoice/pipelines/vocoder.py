@@ -11,11 +11,11 @@ from jaxvoice.config import differences
 from jaxvoice.data.audio import resample
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError, MelError
-from jaxvoice.models.hifigan.config import HiFiGANConfig
+from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.nn import fold_weight_norm, freeze
-from jaxvoice.pipelines.checks import usable_audio, usable_conditions, usable_mel, warn_caller
+from jaxvoice.pipelines.checks import usable_audio, usable_conditions, usable_latents, usable_mel, warn_caller
 from jaxvoice.pipelines.decoding import decode
 from jaxvoice.pipelines.features import windowed_log_mel
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
@@ -83,8 +83,18 @@ class Vocoder:
 
     @property
     def mel(self) -> MelConfig:
-        """How the mel spectrograms it reads are made."""
-        return self.config.mel
+        """How the mel spectrograms it reads are made; raises `ConfigError` for a generator that reads latents."""
+        return self.config.mel_contract
+
+    @property
+    def channels(self) -> int:
+        """Numbers in a frame of what it reads: mel bands, or the size of the latents."""
+        return self.config.generator.num_mels
+
+    @property
+    def hop_length(self) -> int:
+        """Samples it makes of a frame."""
+        return self.config.generator.hop_length
 
     @property
     def sample_rate(self) -> int:
@@ -102,7 +112,7 @@ class Vocoder:
     ) -> list[Waveform]: ...
 
     def synthesize(self, mel: Any, cond: Any = None, *, check: bool = True) -> Any:
-        """Audio from log-mel spectrograms that follow `self.mel`.
+        """Audio from log-mel spectrograms that follow `self.mel`, or from latents for a generator that reads these.
 
         **Arguments:**
 
@@ -130,13 +140,13 @@ class Vocoder:
     def _synthesize(self, mels: Sequence[Any], cond: Any, check: bool) -> list[Waveform]:
         arrays = [self._checked(mel, values=check) for mel in mels]
         conds = self._conditions(cond, len(arrays))
-        audio = [np.empty(mel.shape[1] * self.mel.hop_length, np.float32) for mel in arrays]
+        audio = [np.empty(mel.shape[1] * self.hop_length, np.float32) for mel in arrays]
         pieces = [
             (index, window)
             for index, mel in enumerate(arrays)
             for window in plan_windows(mel.shape[1], self.window, self.context)
         ]
-        hop = self.mel.hop_length
+        hop = self.hop_length
         for (index, window), samples in decode(self._frozen, arrays, pieces, conds, self.window):
             audio[index][window.keep_from * hop : window.keep_to * hop] = samples
         return audio
@@ -153,10 +163,10 @@ class Vocoder:
         `ceil(samples * self.sample_rate / rate)` samples.
 
         **Raises:** `AudioError` for several channels, integers, NaN, a rate that is no whole number from 1 up, or audio
-        too short for a frame.
+        too short for a frame; `ConfigError` for a generator that reads latents, which no recording gives.
         """
-        samples = self._resampled(audio, rate)
-        mel = windowed_log_mel(samples, self.mel, complete=True)
+        contract, samples = self.mel, self._resampled(audio, rate)
+        mel = windowed_log_mel(samples, contract, complete=True)
         return self._synthesize([mel], cond, check=False)[0][: len(samples)]
 
     def log_mel(self, audio: Float[Any, " samples"], rate: float) -> Mel:
@@ -180,7 +190,7 @@ class Vocoder:
         """
         conds = self._conditions(cond, 1)
         left, right = self.context
-        held = np.zeros((self.mel.num_mels, 0), np.float32)  # frames that still matter
+        held = np.zeros((self.channels, 0), np.float32)  # frames that still matter
         done = 0  # frames in `held` whose audio has been given
         judged: list[Mel] | None = [] if check else None
         for mel in mels:
@@ -210,7 +220,9 @@ class Vocoder:
         self._checked(np.concatenate(chunks, axis=1), values=True)
 
     def _checked(self, mel: Any, *, values: bool) -> Mel:
-        usable, unusual = usable_mel(mel, self.mel, values=values)
+        if isinstance(self.config.mel, LatentConfig):
+            return usable_latents(mel, self.channels)
+        usable, unusual = usable_mel(mel, self.config.mel, values=values)
         for line in unusual:
             warn_caller(line)
         return usable

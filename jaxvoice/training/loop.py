@@ -161,6 +161,7 @@ class _Session:
                     self._adopt(restored)
                 upcoming = self._next_batch() if self.step < config.steps else None
             if state is not None:
+                self.step = int(state.counters.step)  # a training begun elsewhere goes on counting
                 self.leaves = parallel.replicate(self.skeleton.flatten(state), self.mesh)
             del state
             if self.step >= config.steps:
