@@ -1,7 +1,6 @@
 """The tree of modules as rows of text, repeated blocks told once."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from jaxvoice.weights.archive import TensorInfo
 from jaxvoice.weights.describing import Part, fingerprint, main_weight
-from jaxvoice.weights.layout import printable, shortened
+from jaxvoice.weights.layout import printable
 from jaxvoice.weights.torchscript.following import is_plain
 from jaxvoice.weights.torchscript.layers import Layer
 from jaxvoice.weights.torchscript.showing import call_text, layer_text, value_text
@@ -224,24 +223,3 @@ def shape_text(shape: Sequence[int]) -> str:
 
 def _type(info: TensorInfo, dtype: np.dtype | None) -> str:
     return "" if info.dtype == dtype else f" {info.dtype}"
-
-
-def metadata_lines(metadata: Mapping[str, Any], most: int, columns: int) -> list[tuple[str, str]]:
-    """Names and values of what a file holds beside tensors, the shallow ones first, long lists and tables in short."""
-    found: list[tuple[str, str]] = []
-    pending: list[tuple[str, Any]] = [("", metadata)]
-    while pending:
-        name, value = pending.pop(0)
-        if isinstance(value, Mapping) and value and (len(value) <= 24 or not name):
-            pending += [(f"{name}.{key}" if name else str(key), below) for key, below in value.items()]
-        elif isinstance(value, Mapping):
-            found.append((printable(name), f"{len(value)} entries"))
-        else:
-            found.append((printable(name), shortened(value_text(value), columns)))
-    more = len(found) - most
-    return found if more <= 0 else [*found[:most], ("...", f"{more} more; --json lists them")]
-
-
-def number_text(value: float) -> str:
-    """A statistic in few digits."""
-    return "nan" if math.isnan(value) else f"{value:.3g}"

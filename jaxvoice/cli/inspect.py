@@ -1,0 +1,172 @@
+"""`jaxvoice inspect`: what is in a weight file, a model folder or a run folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+if TYPE_CHECKING:
+    from jaxvoice.weights.archive import Archive
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Show what is in a weight file: modules, classes, shapes, norms, hyper-parameters; nothing in it is ever run.
+
+    Understood are files of torch.save (state dicts, whole modules, Lightning), TorchScript, NeMo, safetensors, npz,
+    and jaxvoice's own model folders and run folders.
+    """
+
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """The file or folder."""
+    tensors: Annotated[str | None, tyro.conf.arg(metavar="REGEX")] = None
+    """List the tensors whose names match, with extremes, mean and standard deviation; '.' matches all."""
+    code: Annotated[str | None, tyro.conf.arg(metavar="MODULE")] = None
+    """Show what a module of a TorchScript file computes, in readable form; '.' is the whole model."""
+    json: bool = False
+    """Print everything as JSON."""
+    depth: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Levels of modules to show."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def run(self) -> int:
+        """Print it."""
+        import shutil
+
+        from jaxvoice.errors import ConfigError
+
+        if self.depth is not None and self.depth < 1:
+            raise ConfigError(f"--depth should be at least 1, got {self.depth}.")
+        if self.tensors is not None and self.code is not None:
+            raise ConfigError("--tensors and --code ask for different things; give one of them.")
+        columns = max(shutil.get_terminal_size((80, 24)).columns, 40)
+        values = self.folder(columns) if self.path.is_dir() else self.file(self.path, columns)
+        _print(values)
+        return 0
+
+    def file(self, path: Path, columns: int) -> "list[str] | dict[str, Any]":
+        """What to print of one file."""
+        from jaxvoice.weights.describing import describe
+        from jaxvoice.weights.plain import file_values, tensors_with_statistics
+        from jaxvoice.weights.reading import open_archive
+        from jaxvoice.weights.reports import file_lines, matching, tensor_lines
+
+        with open_archive(path) as archive:
+            if self.code is not None:
+                return self.shown_code(archive, columns)
+            if self.tensors is not None:
+                names = matching(archive, self.tensors)
+                if self.json:
+                    return {"tensors": tensors_with_statistics(archive, names)}
+                return tensor_lines(archive, names, columns)
+            about = describe(archive)
+            return file_values(about) if self.json else file_lines(about, columns, depth=self.depth)
+
+    def shown_code(self, archive: "Archive", columns: int) -> "list[str] | dict[str, Any]":
+        """The forward of a module."""
+        from jaxvoice.errors import ConfigError
+        from jaxvoice.weights.torchscript.readable import readable
+
+        if not hasattr(archive, "code"):
+            raise ConfigError(f"{archive.source.path} is a {archive.source.format} file; only TorchScript holds code.")
+        lines = readable(archive, (self.code or "").strip("."), width=columns)
+        return {"module": self.code, "code": lines} if self.json else lines
+
+    def folder(self, columns: int) -> "list[str] | dict[str, Any]":
+        """What to print of a model folder or run folder."""
+        from jaxvoice.pipelines.folders import kind_of_folder, model_about, run_about
+        from jaxvoice.weights.folder import WEIGHTS_FILE
+
+        path, lines = self.path, []
+        told: dict[str, Any] = {}
+        if kind_of_folder(path) == "run":
+            about = run_about(path)
+            told["run"] = about
+            lines += _run_lines(path, about, columns)
+            path = path / "model"
+            if not (path / WEIGHTS_FILE).is_file() and self.tensors is None and self.code is None:
+                return {"run": about} if self.json else [*lines, "", "The run has no model yet that can be read."]
+            lines += ["", "the best model so far"]
+        about = model_about(path)
+        inside = self.file(path / WEIGHTS_FILE, columns)
+        if isinstance(inside, dict):
+            return inside if self.tensors is not None else {**told, "model": about, **inside}
+        if self.tensors is not None:
+            return inside
+        return [*lines, *_model_lines(path, about, columns), "", *inside]
+
+
+def _print(values: "list[str] | dict[str, Any]") -> None:
+    from jaxvoice.cli._report import show
+
+    if isinstance(values, list):
+        show("\n".join(values))
+        return
+    import json
+
+    from jaxvoice.weights.plain import plain
+
+    show(json.dumps(plain(values), indent=2))
+
+
+def _model_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
+    from jaxvoice.weights.layout import table
+
+    config, info = _table(about.get("config")), _table(about.get("info"))
+    cells = [("model folder", str(path)), ("family", f"{about.get('family')}, by jaxvoice {about.get('jaxvoice')}")]
+    cells += [(name, _in_line(info[name])) for name in ("licence", "license", "origin", "source") if name in info]
+    cells += [
+        (name, _in_line(value))
+        for name, value in info.items()
+        if name not in ("licence", "license", "origin", "source")
+    ]
+    cells += [("mel contract" if name == "mel" else name, _in_line(value)) for name, value in config.items()]
+    return table(_safe(cells), columns)
+
+
+def _run_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
+    from jaxvoice.weights.layout import table
+
+    config, steps = about["config"], about["checkpoints"]
+    kept = f"step {steps[-1]:,}" + (f" (and {', '.join(f'{s:,}' for s in steps[:-1])})" if steps[1:] else "")
+    cells = [
+        ("run folder", str(path)),
+        ("task", str(about["task"])),
+        ("last checkpoint", kept if steps else "none yet"),
+    ]
+    if about["last_step"] is not None:
+        cells.append(("last logged step", f"{about['last_step']:,}"))
+    for name in ("best", "last"):
+        if about[name]:
+            line = dict(about[name])
+            cells.append((f"{name} validation", f"step {line.pop('step'):,}: {_in_line(line)}"))
+    for name, value in config.items():
+        if name not in ("task", "versions"):
+            cells.append(("mel contract" if name == "mel" else name, _in_line(value)))
+    cells.append(("versions", _in_line(_table(config.get("versions")))))
+    return table(_safe([cell for cell in cells if cell[1]]), columns)
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _in_line(value: Any) -> str:
+    """`rate 22050, mels 80`: a table in one line."""
+    from jaxvoice.weights.torchscript.showing import value_text
+
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{name} ({_in_line(below)})" if isinstance(below, Mapping) else f"{name} {_in_line(below)}"
+            for name, below in value.items()
+        )
+    return value if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else value_text(value)
+
+
+def _safe(cells: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    from jaxvoice.weights.layout import printable
+
+    return [(printable(name), printable(text)) for name, text in cells]

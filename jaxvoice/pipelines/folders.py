@@ -1,0 +1,88 @@
+"""What model folders and run folders say of themselves, read without jax."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxvoice.config import read_json
+from jaxvoice.errors import CheckpointError
+from jaxvoice.weights.folder import CONFIG_FILE, WEIGHTS_FILE
+
+FolderKind = Literal["model", "run"]
+
+
+def kind_of_folder(path: Path) -> FolderKind:
+    """Whether `path` is a model folder or a run folder; raises `CheckpointError` if it is neither."""
+    if (path / CONFIG_FILE).is_file():
+        if (path / WEIGHTS_FILE).is_file():
+            return "model"
+        if (path / "checkpoints").is_dir() or (path / "metrics.jsonl").is_file():
+            return "run"
+    raise CheckpointError(
+        f"{path} is neither a model folder ({CONFIG_FILE} and {WEIGHTS_FILE}) nor a run folder ({CONFIG_FILE} and "
+        "checkpoints/); give one of these, or a weight file."
+    )
+
+
+def model_about(path: Path) -> dict[str, Any]:
+    """The table in a model folder's `config.json`: family, configuration, what else is kept.
+
+    **Raises:** `ConfigError` if it is no JSON, `CheckpointError` if it is no table.
+    """
+    about = read_json(path / CONFIG_FILE)
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{path / CONFIG_FILE} should hold a table, got {type(about).__name__}; restore it.")
+    return about
+
+
+def run_about(path: Path) -> dict[str, Any]:
+    """How far a run is: `checkpoints` (steps), `best` and `last` validations, `last_step` that was logged, and the
+    table in its `config.json` as `config`.
+
+    **Raises:** `ConfigError` or `CheckpointError` if that table cannot be read.
+    """
+    config = model_about(path)
+    loop = config.get("loop")
+    metric = loop.get("best_metric", "mel_l1") if isinstance(loop, dict) else "mel_l1"
+    folder = path / "checkpoints"
+    steps = sorted(int(entry.name) for entry in folder.iterdir() if _is_step(entry)) if folder.is_dir() else []
+    validations, last_step = _metrics(path / "metrics.jsonl")
+    scored = [line for line in validations if _is_number(line.get(metric))]
+    return {
+        "task": config.get("task"),
+        "checkpoints": steps,
+        "last_step": last_step,
+        "metric": metric,
+        "best": min(scored, key=lambda line: line[metric], default=None),
+        "last": validations[-1] if validations else None,
+        "config": config,
+    }
+
+
+def _is_step(entry: Path) -> bool:
+    return entry.is_dir() and entry.name.isdecimal() and len(entry.name) < 19
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+
+
+def _metrics(path: Path) -> tuple[list[Mapping[str, Any]], int | None]:
+    """The validations in `metrics.jsonl`, and the last step in it; lines that are cut short are passed over."""
+    validations: list[Mapping[str, Any]] = []
+    last = None
+    if not path.is_file():
+        return validations, last
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for text in lines:
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                continue
+            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+                continue
+            last = line["step"]
+            if line.get("kind") == "validation":
+                validations.append({name: value for name, value in line.items() if name != "kind"})
+    return validations, last
