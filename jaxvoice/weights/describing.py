@@ -34,6 +34,8 @@ class Part:
     """Names of own tensors that lie in the same storage as another one listed before, and that one's full name."""
     children: Mapping[str, "Part"] = field(default_factory=dict)
     """Modules below by the next part of their names."""
+    own_parameters: int = 0
+    """How many numbers its own parameters hold; every tensor counts that is not known to be something else."""
 
     @property
     def norm(self) -> str:
@@ -43,9 +45,8 @@ class Part:
 
     @property
     def parameters(self) -> int:
-        """How many numbers its tensors and those below hold, those known to be buffers left out."""
-        own = sum(info.size for name, info in self.tensors.items() if not _is_buffer(name, info))
-        return own + sum(child.parameters for child in self.children.values())
+        """How many numbers its parameters and those below hold."""
+        return self.own_parameters + sum(child.parameters for child in self.children.values())
 
     def walk(self) -> Iterator["Part"]:
         """This part and all below, parents first."""
@@ -71,9 +72,9 @@ class Description:
         return Counter(str(info.dtype) for info in self.archive.tensors.infos().values())
 
     @property
-    def buffers(self) -> int:
-        """Numbers in tensors that are known to be buffers."""
-        return sum(info.size for name, info in self.archive.tensors.infos().items() if _is_buffer(name, info))
+    def others(self) -> int:
+        """Numbers in tensors that are known to be no parameters: buffers, constants."""
+        return sum(info.size for info in self.archive.tensors.infos().values()) - self.root.parameters
 
     @property
     def norms(self) -> Counter[str]:
@@ -105,7 +106,9 @@ def describe(archive: Archive) -> Description:
             path, _, leaf = name.partition(".parametrizations.")
             leaf = f"parametrizations.{leaf}" if leaf else name
         tree.at(path).tensors[leaf] = info
-    return Description(archive, tree.part("", layers, shares), problem)
+    # Where the file tells parameters from buffers, what is neither is a constant.
+    told = hasattr(archive, "code") or any(info.kind == "parameter" for info in archive.tensors.infos().values())
+    return Description(archive, tree.part("", layers, shares, told), problem)
 
 
 class _Tree:
@@ -122,10 +125,10 @@ class _Tree:
             place = place.below.setdefault(name, _Tree())
         return place
 
-    def part(self, path: str, layers: Mapping[str, Layer], shares: Mapping[str, str]) -> Part:
+    def part(self, path: str, layers: Mapping[str, Layer], shares: Mapping[str, str], told: bool) -> Part:
         stem = f"{path}." if path else ""
         children = {
-            name: below.part(stem + name, layers, shares)
+            name: below.part(stem + name, layers, shares, told)
             for name, below in self.below.items()
             # What torch builds around a norm is told as the norm.
             if not (name == "parametrizations" and any(leaf.startswith("parametrizations.") for leaf in self.tensors))
@@ -133,11 +136,12 @@ class _Tree:
         module = self.module or Module()
         name = original_name(module.class_name) if module.class_name else None
         mine = {leaf: shares[stem + leaf] for leaf in self.tensors if stem + leaf in shares}
-        return Part(path, name, layers.get(path), module.attributes, self.tensors, mine, children)
+        own = sum(info.size for leaf, info in self.tensors.items() if _is_parameter(leaf, info, told))
+        return Part(path, name, layers.get(path), module.attributes, self.tensors, mine, children, own)
 
 
-def _is_buffer(name: str, info: TensorInfo) -> bool:
-    return info.kind == "buffer" or name.rpartition(".")[2] in _STATISTICS
+def _is_parameter(name: str, info: TensorInfo, told: bool) -> bool:
+    return info.kind == "parameter" if told else info.kind != "buffer" and name not in _STATISTICS
 
 
 def _stems(tensors: Mapping[str, Any]) -> set[str]:

@@ -102,9 +102,14 @@ def wrapped_name(text: str, columns: int) -> list[str]:
 
 
 def _widths(wanted: list[int], total: int, flex: int) -> list[int]:
-    """Take from the widest column till all fit; `flex` counts half as wide as it is, and narrow ones give last."""
+    """Take from the widest column till all fit; `flex` and the first give later, columns that are narrow last."""
     room = total - 2 * (len(wanted) - 1)
+
+    def weight(i: int) -> tuple[bool, float]:
+        size = wanted[i]
+        later = (i == flex and size > 32) or (i == 0 and size <= 0.45 * total)
+        return size > 16, size / 2 if later else size
+
     while sum(wanted) > room and max(wanted) > 1:
-        sizes = [(size > 16, size / 2 if i == flex and size > 32 else size) for i, size in enumerate(wanted)]
-        wanted[sizes.index(max(sizes))] -= 1
+        wanted[max(range(len(wanted)), key=weight)] -= 1
     return wanted

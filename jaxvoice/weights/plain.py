@@ -24,7 +24,7 @@ def file_values(about: Description) -> dict[str, Any]:
         "totals": {
             "tensors": len(infos),
             "parameters": about.root.parameters,
-            "buffers": about.buffers,
+            "other_numbers": about.others,
             "bytes": sum(info.nbytes for info in infos.values()),
             "dtypes": dict(about.dtypes),
             "norms": dict(about.norms),

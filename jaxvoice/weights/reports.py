@@ -47,8 +47,8 @@ def heading(about: Description, columns: int) -> list[str]:
     noun = "tensor" if len(archive.tensors) == 1 else "tensors"
     kinds = ", ".join(f"{dtype} x {n:,}" if len(about.dtypes) > 1 else dtype for dtype, n in about.dtypes.most_common())
     totals = [f"{len(archive.tensors):,} {noun}", f"{about.root.parameters:,} parameters"]
-    if about.buffers:
-        totals.append(f"{about.buffers:,} numbers in buffers")
+    if about.others:
+        totals.append(f"{about.others:,} other numbers")
     totals.append(size_text(sum(info.nbytes for info in infos)) if count else "no numbers")
     details = [f"{printable(name)} {printable(str(value))}" for name, value in source.details.items()]
     cells = [
@@ -65,7 +65,8 @@ def heading(about: Description, columns: int) -> list[str]:
 def norms_text(about: Description) -> str:
     """Whether norms of weights are folded into them, for the archive as a whole."""
     if not about.norms:
-        return ""
+        weights = (info for name, info in about.archive.tensors.infos().items() if name.endswith("weight"))
+        return "none, or folded into the weights" if any(len(info.shape) > 1 for info in weights) else ""
     return ", ".join(f"{norm} on {n} layer{'s' * (n > 1)}" for norm, n in about.norms.most_common()) + ", not folded"
 
 
@@ -83,6 +84,8 @@ def metadata_cells(metadata: Mapping[str, Any], most: int | None, *, cut: int = 
     pending: list[tuple[str, Any]] = [(str(key), value) for key, value in metadata.items()]
     while pending:
         name, value = pending.pop(0)
+        if isinstance(value, (list, tuple)) and 0 < len(value) <= 4 and all(isinstance(one, Mapping) for one in value):
+            value = dict(enumerate(value))
         if isinstance(value, Mapping) and 0 < len(value) <= 24:
             pending += [(f"{name}.{key}", below) for key, below in value.items()]
         else:

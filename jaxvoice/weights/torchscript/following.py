@@ -289,7 +289,7 @@ class _Frame:
         before, around, result = dict(self.names), self.within, self.result
         said = condition.text if isinstance(condition, Computed) else short(test)
         if isinstance(condition, Stored):
-            said = f"{condition.path} (kept: {condition.value})"
+            said = f"{_below(condition.path, self.path)} (kept: {condition.value})"
         self.within = (*around, f"if {said}")
         self.block(body)
         after, first = self.names, self.result
@@ -477,6 +477,10 @@ def _cast(name: str, value: Any, text: str) -> Any:
     if isinstance(value, (bool, int, float)) and abs(value) < 2**63:
         return {"int": int, "float": float, "bool": bool}[name](value)
     return Computed(text)
+
+
+def _below(path: str, top: str) -> str:
+    return path[len(top) + 1 :] if top and path.startswith(f"{top}.") else path
 
 
 def _holds(value: Any, part: list[Any]) -> bool:

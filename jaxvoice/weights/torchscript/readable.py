@@ -14,7 +14,7 @@ from jaxvoice.weights.torchscript.following import Follower, dotted
 from jaxvoice.weights.torchscript.layers import plain_constants
 from jaxvoice.weights.torchscript.printing import statement_lines
 from jaxvoice.weights.torchscript.simplifying import Simplify
-from jaxvoice.weights.torchscript.tidying import chosen, join_names, put_in_place
+from jaxvoice.weights.torchscript.tidying import join_names, put_in_place
 
 
 def readable(archive: Any, module: str = "", *, width: int = 80) -> list[str]:
@@ -125,7 +125,7 @@ class _Reader:
                     case ast.Expr(value=ast.Call() as call):
                         made.append(_raised(call, simplify) or ast.Expr(simplify.visit(call)))
                     case ast.If(test=test, body=body, orelse=orelse):
-                        made.append(chosen(simplify.visit(test), kept(body), kept(orelse), self.width))
+                        made.append(ast.If(simplify.visit(test), kept(body), kept(orelse)))
                     case ast.For(target=target, iter=over, body=body):
                         made.append(ast.For(target, simplify.visit(over), kept(body), []))
                     case ast.While(test=test, body=body):

@@ -10,21 +10,21 @@ _NAMED = 60
 _DEEP = 5
 
 
-def chosen(test: ast.expr, body: list[ast.stmt], orelse: list[ast.stmt], width: int) -> ast.stmt:
+def chosen(whole: ast.If, room: int) -> ast.stmt:
     """An `if`, or `x = a and b`, `x = a or b`, `x = a if b else c` where that is all it does and it fits the line."""
-    whole = ast.If(test, body, orelse)
-    match body, orelse:
+    match whole.body, whole.orelse:
         case (
             [ast.Assign(targets=[ast.Name(id=name)], value=yes)],
             [ast.Assign(targets=[ast.Name(id=other)], value=no)],
         ) if name == other:
-            value = ast.IfExp(test, yes, no)
-            if isinstance(no, ast.Constant) and no.value is False:
-                value = ast.BoolOp(ast.And(), [test, yes])
-            elif isinstance(yes, ast.Constant) and yes.value is True:
-                value = ast.BoolOp(ast.Or(), [test, no])
+            value: ast.expr = ast.IfExp(whole.test, yes, no)
+            said = [one.value if isinstance(one, ast.Constant) else None for one in (yes, no)]
+            if said[1] is False:
+                value = whole.test if said[0] is True else ast.BoolOp(ast.And(), [whole.test, yes])
+            elif said[0] is True:
+                value = ast.BoolOp(ast.Or(), [whole.test, no])
             short = ast.Assign([ast.Name(name)], value, lineno=0)
-            return short if len(ast.unparse(short)) <= width - 16 else whole
+            return short if len(ast.unparse(short)) <= min(room, _NAMED + 8) else whole
     return whole
 
 
@@ -41,6 +41,9 @@ def put_in_place(body: list[ast.stmt], width: int) -> list[ast.stmt]:
             if isinstance(statement, ast.If):
                 statement.body = tidied(statement.body, indent + 4)
                 statement.orelse = tidied(statement.orelse, indent + 4)
+                statement = chosen(statement, width - indent)
+                if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                    counts[statement.targets[0].id] -= 1
             elif isinstance(statement, (ast.For, ast.While)):
                 statement.body = tidied(statement.body, indent + 4)
             while made and _joined(made[-1], statement, counts, width - indent):
