@@ -9,7 +9,13 @@ if TYPE_CHECKING:
     from jaxvoice.data import make_demo_corpus as make_demo_corpus, read_audio as read_audio, write_wav as write_wav
     from jaxvoice.dsp import MelConfig as MelConfig, log_mel as log_mel
     from jaxvoice.models.hifigan import Generator as Generator, HiFiGANConfig as HiFiGANConfig
-    from jaxvoice.pipelines import Vocoder as Vocoder
+    from jaxvoice.pipelines import (
+        Vocoder as Vocoder,
+        compare as compare,
+        export_model as export_model,
+        import_model as import_model,
+    )
+    from jaxvoice.weights import open_archive as open_archive
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -18,6 +24,7 @@ __getattr__, __dir__ = lazily(
         "data": ("make_demo_corpus", "read_audio", "write_wav"),
         "dsp": ("MelConfig", "log_mel"),
         "models.hifigan": ("Generator", "HiFiGANConfig"),
-        "pipelines": ("Vocoder",),
+        "pipelines": ("Vocoder", "compare", "export_model", "import_model"),
+        "weights": ("open_archive",),
     },
 )

@@ -7,7 +7,11 @@ from typing import Protocol
 import tyro
 
 from jaxvoice._version import __version__
+from jaxvoice.cli.compare import Compare
 from jaxvoice.cli.demo_corpus import DemoCorpus
+from jaxvoice.cli.export import Export
+from jaxvoice.cli.import_weights import Import
+from jaxvoice.cli.inspect import Inspect
 from jaxvoice.cli.preflight import CheckCorpus
 from jaxvoice.cli.running import run_command
 from jaxvoice.cli.usage import one_line_usage
@@ -16,7 +20,17 @@ from jaxvoice.cli.vocode import Vocode
 _DESCRIPTION = """Published speech systems in JAX and Equinox: train them, run them, take them apart.
 
 jaxvoice VERB --help explains a verb; jaxvoice --version prints the version.
-The exit code is 0, or 2 if anything failed."""
+The exit code is 0, or 2 if anything failed; that of compare is 1 if the models differ."""
+
+_VERBS = {
+    "vocode": Vocode,
+    "inspect": Inspect,
+    "import": Import,
+    "export": Export,
+    "compare": Compare,
+    "preflight": CheckCorpus,
+    "demo-corpus": DemoCorpus,
+}
 
 
 class Verb(Protocol):
@@ -41,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb: Verb = one_line_usage(
         lambda: tyro.extras.subcommand_cli_from_dict(
-            {"vocode": Vocode, "preflight": CheckCorpus, "demo-corpus": DemoCorpus},
+            _VERBS,
             prog="jaxvoice",
             description=_DESCRIPTION,
             args=arguments,

@@ -1,6 +1,7 @@
 """Running a command to its exit code: errors become one line."""
 
 import os
+import sys
 from collections.abc import Callable
 
 from jaxvoice.cli._report import report
@@ -14,7 +15,13 @@ def run_command(action: Callable[[], int], *, name: str = "jaxvoice", debug: boo
     unless `debug` asks for its traceback. Any other exception is a bug and keeps its traceback.
     """
     try:
-        return action()
+        code = action()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read the output, `head` say, has had enough of it. What is still buffered must not be tried again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except JaxvoiceError as failure:
         if debug:
             raise

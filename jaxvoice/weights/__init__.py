@@ -1,22 +1,40 @@
-"""Reading and writing weights: names, strict loading, safetensors, model folders. No knowledge of any model."""
+"""Reading and writing weights: files of any origin, names, rules, strict loading. No knowledge of any model."""
 
 from typing import TYPE_CHECKING
 
 from jaxvoice._lazy import lazily
 
 if TYPE_CHECKING:
+    from jaxvoice.weights.archive import (
+        Archive as Archive,
+        Module as Module,
+        Source as Source,
+        TensorInfo as TensorInfo,
+        Tensors as Tensors,
+    )
+    from jaxvoice.weights.comparing import compare_arrays as compare_arrays, distance as distance
     from jaxvoice.weights.folder import read_model_folder as read_model_folder, write_model_folder as write_model_folder
     from jaxvoice.weights.names import (
         count_parameters as count_parameters,
         load_state as load_state,
         named_arrays as named_arrays,
     )
+    from jaxvoice.weights.reading import (
+        PickleArchive as PickleArchive,
+        TorchScriptArchive as TorchScriptArchive,
+        open_archive as open_archive,
+    )
+    from jaxvoice.weights.torch_writing import write_torch as write_torch
 
 __getattr__, __dir__ = lazily(
     __name__,
     globals(),
     {
+        "archive": ("Archive", "Module", "Source", "TensorInfo", "Tensors"),
+        "comparing": ("compare_arrays", "distance"),
         "folder": ("read_model_folder", "write_model_folder"),
         "names": ("count_parameters", "load_state", "named_arrays"),
+        "reading": ("PickleArchive", "TorchScriptArchive", "open_archive"),
+        "torch_writing": ("write_torch",),
     },
 )

@@ -1,0 +1,209 @@
+"""Two models side by side: their weights, and layer by layer what they make of the same input."""
+
+import functools
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from jaxvoice.errors import CheckpointError, JaxvoiceError, ShapeError
+from jaxvoice.weights.archive import Archive
+from jaxvoice.weights.comparing import Difference, Distance, align, compare_arrays, distance
+from jaxvoice.weights.folder import WEIGHTS_FILE
+
+OUTPUT = "output"
+"""Name of what a model returns, among the outputs of its layers."""
+
+Outputs = Mapping[str, Shaped[np.ndarray, "..."]]
+Run = Callable[[Sequence[Shaped[np.ndarray, "..."]]], Outputs]
+
+_FRAMES = 16
+TOLERANCE = 1e-4
+"""Relative difference from which on two layers count as different: more than rounding makes of float32."""
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """One layer of two models."""
+
+    name: str
+    """Its path, without the prefixes that only one of them has."""
+    shape: tuple[int, ...]
+    """Shape of its output, leading axes of size 1 left out."""
+    distance: Distance
+    """How far apart the outputs are."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found."""
+
+    labels: tuple[str, str]
+    """What A and B are, in words."""
+    weights: list[Difference]
+    """Every weight of either."""
+    layers: list[LayerDifference] = field(default_factory=list)
+    """Every layer that ran in both, in the order of A, `output` last; empty where they were not run."""
+    tolerance: float = TOLERANCE
+    """Relative difference from which on layers count as different."""
+    remarks: tuple[str, ...] = ()
+    """Why the layers were not compared, or what they were given."""
+
+    @property
+    def diverging(self) -> LayerDifference | None:
+        """The first layer whose outputs differ by more than the tolerance."""
+        return next((layer for layer in self.layers if layer.distance.relative > self.tolerance), None)
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs: every weight is in both and within the tolerance, and so is every layer."""
+        weights = all(row.distance is not None and row.distance.relative <= self.tolerance for row in self.weights)
+        return weights and self.diverging is None
+
+
+def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, tolerance: float = TOLERANCE) -> Comparison:
+    """Compare two models: model folders, run folders, Hub ids, or weight files of any origin.
+
+    Weights are compared by name, with prefixes brought in line and norms of different spelling multiplied out. Where
+    both can run (a model of this library, a file that can be imported as one, a TorchScript archive), both get the
+    same input and every layer of the same path is compared.
+
+    **Arguments:** `inputs`, a `.npy` array or a `.npz` of several in the order of the models' arguments (a mel
+    spectrogram `(mels, frames)`, say); by default random ones, if A or B is a model whose inputs are known. To
+    TorchScript a batch axis is added where the file has none.
+
+    **Raises:** `CheckpointError` and `ConfigError` for models that cannot be read, `ShapeError` for inputs that cannot.
+    """
+    with ExitStack() as stack:
+        sides = [_Side(path, stack) for path in (a, b)]
+        weights = compare_arrays(sides[0].archive.tensors, sides[1].archive.tensors)
+        labels = (sides[0].label, sides[1].label)
+        layers, remarks = _layers(sides, inputs, tolerance)
+        return Comparison(labels, weights, layers, tolerance, remarks)
+
+
+def _layers(sides: list["_Side"], path: Path | None, tolerance: float) -> tuple[list[LayerDifference], tuple[str, ...]]:
+    runs = []
+    for name, side in zip("AB", sides, strict=True):
+        try:
+            runs.append(side.runner())
+        except JaxvoiceError as failure:
+            return [], (f"layers not compared: {name} cannot run ({failure})",)
+    if path is not None:
+        inputs, remark = _read_inputs(path), f"layers on the input in {path}"
+    else:
+        known = next((side.example for side in sides if side.example is not None), None)
+        if known is None:
+            return [], ("layers not compared: the inputs of A and B are not known; give some with --inputs.",)
+        inputs, remark = known, "layers on a random input of " + ", ".join(str(array.shape) for array in known)
+    found = [run(inputs) for run in runs]
+    prefixes = align(found[0], found[1])
+    layers, shapes = [], []
+    for whole, one in found[0].items():
+        other = found[1].get(whole if whole == OUTPUT else prefixes.b + whole.removeprefix(prefixes.a))
+        if other is None:
+            continue
+        one, other = _squeezed(one), _squeezed(other)
+        if one.shape != other.shape:
+            shapes.append(f"{whole} puts out {one.shape} in A and {other.shape} in B")
+            continue
+        layers.append(LayerDifference(whole.removeprefix(prefixes.a), one.shape, distance(one, other)))
+    return layers, (remark, *shapes[:3])
+
+
+def _squeezed(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """Without leading axes of size 1: a batch of one is that one."""
+    while array.ndim > 1 and array.shape[0] == 1:
+        array = array[0]
+    return array
+
+
+def _read_inputs(path: Path) -> list[Shaped[np.ndarray, "..."]]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in loaded.files]
+    except (OSError, ValueError, EOFError) as failure:
+        raise ShapeError(
+            f"{path} is missing or holds no arrays ({failure}); save them with numpy.save or numpy.savez."
+        ) from failure
+    return arrays
+
+
+class _Side:
+    """One of the two models."""
+
+    def __init__(self, path: str | Path, stack: ExitStack):
+        from jaxvoice.pipelines.sources import find_model_folder
+        from jaxvoice.weights.reading import open_archive
+
+        self._stack = stack
+        self.path, self.folder = Path(path).expanduser(), None
+        if not self.path.is_file():
+            self.folder = find_model_folder(path)
+        file = self.path if self.folder is None else self.folder / WEIGHTS_FILE
+        self.archive: Archive = stack.enter_context(open_archive(file))
+        self.label = f"{self.archive.source.format} {self.path}" if self.folder is None else f"model {path}"
+        self.example: list[np.ndarray] | None = None
+
+    def runner(self) -> Run:
+        """What runs this model; raises `JaxvoiceError` where it cannot run."""
+        from jaxvoice.weights.reading import TorchScriptArchive
+
+        if isinstance(self.archive, TorchScriptArchive):
+            return _torchscript(self.archive)
+        folder = self.folder
+        if folder is None:
+            from jaxvoice.pipelines.importing import import_model
+
+            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxvoice-"))) / "model"
+            import_model(self.path, folder)
+        return self._generator(folder)
+
+    def _generator(self, folder: Path) -> Run:
+        from jaxvoice.models.hifigan.weights import load_generator
+
+        generator, config = load_generator(folder)
+        random = np.random.default_rng(0)
+        # About where log-mel spectrograms lie; their details do not matter here.
+        mel = random.normal(-4, 2, (config.generator.num_mels, _FRAMES)).astype(np.float32)
+        cond = random.standard_normal(config.generator.cond_channels).astype(np.float32)
+        self.example = [mel, cond] if cond.size else [mel]
+
+        def run(inputs: Sequence[np.ndarray]) -> Outputs:
+            mel, *cond = (np.asarray(array, np.float32) for array in inputs)
+            result, outputs = _recorded()(generator, _squeezed(mel), *(array.reshape(-1) for array in cond))
+            return {**{name: np.asarray(output) for name, output in outputs.items()}, OUTPUT: np.asarray(result)}
+
+        return run
+
+
+@functools.cache
+def _recorded() -> Callable[..., Any]:
+    """A model's result and activations, compiled; models of one configuration share the program."""
+    import equinox as eqx
+
+    from jaxvoice.dissect import record
+
+    return eqx.filter_jit(lambda model, *inputs: record(model, lambda m: m(*inputs)))
+
+
+def _torchscript(archive: Any) -> Run:
+    import jax
+
+    from jaxvoice.weights.torchscript.interpreter import function
+
+    model = function(archive)
+
+    def run(inputs: Sequence[np.ndarray]) -> Outputs:
+        batched = [array[None] if array.ndim == 2 else array for array in inputs]
+        result, outputs = jax.jit(model.record)(model.weights, *batched)
+        if not isinstance(result, jax.Array):
+            raise CheckpointError(f"{archive.source.path} returns {type(result).__name__}, not one array.")
+        return {**{name: np.asarray(output) for name, output in outputs.items()}, OUTPUT: np.asarray(result)}
+
+    return run
