@@ -17,6 +17,8 @@ if PROCESSES > 1:
     # librosa's compiled functions are cached beside it; two processes that write them at once leave files that crash.
     os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxvoice-numba-")
     atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
+# Most of the time goes into compiling, almost half of that into LLVM's optimisations; they change rounding only.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
