@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.archive import Archive, Module, TensorInfo
 from jaxvoice.weights.torchscript.code import original_name
@@ -31,11 +33,12 @@ class Part:
     tensors: Mapping[str, TensorInfo] = field(default_factory=dict)
     """Its own tensors by name below it."""
     shares: Mapping[str, str] = field(default_factory=dict)
-    """Names of own tensors that lie in the same storage as another one listed before, and that one's full name."""
+    """Names of own tensors that are another one listed before, and that one's full name."""
     children: Mapping[str, "Part"] = field(default_factory=dict)
     """Modules below by the next part of their names."""
     own_parameters: int = 0
-    """How many numbers its own parameters hold; every tensor counts that is not known to be something else."""
+    """How many numbers its own parameters hold, those told before left out; every tensor counts that is not known to
+    be something else."""
 
     @property
     def norm(self) -> str:
@@ -63,6 +66,8 @@ class Description:
     """The file."""
     root: Part
     """Its modules."""
+    shares: Mapping[str, str] = field(default_factory=dict)
+    """Names of tensors that are another one's second name, and that one's."""
     problem: str = ""
     """Why its code text was not read, if it was not."""
 
@@ -74,7 +79,8 @@ class Description:
     @property
     def others(self) -> int:
         """Numbers in tensors that are known to be no parameters: buffers, constants."""
-        return sum(info.size for info in self.archive.tensors.infos().values()) - self.root.parameters
+        infos = self.archive.tensors.infos()
+        return sum(info.size for name, info in infos.items() if name not in self.shares) - self.root.parameters
 
     @property
     def norms(self) -> Counter[str]:
@@ -91,13 +97,10 @@ def describe(archive: Archive) -> Description:
             layers = read_layers(archive)
         except CheckpointError as failure:
             problem = str(failure)
-    owners: dict[tuple[str, tuple[int, ...]], str] = {}
-    shares: dict[str, str] = {}
-    for name, info in archive.tensors.infos().items():
-        first = owners.setdefault((info.storage, info.shape), name)
-        if first != name and info.size:
-            shares[name] = first
+    shares = _shared(archive)
     tree = _Tree()
+    for path in layers:  # in the order of their definition
+        tree.at(path)
     for path, module in archive.modules.walk():
         tree.at(path).module = module
     for name, info in archive.tensors.infos().items():
@@ -108,7 +111,28 @@ def describe(archive: Archive) -> Description:
         tree.at(path).tensors[leaf] = info
     # Where the file tells parameters from buffers, what is neither is a constant.
     told = hasattr(archive, "code") or any(info.kind == "parameter" for info in archive.tensors.infos().values())
-    return Description(archive, tree.part("", layers, shares, told), problem)
+    return Description(archive, tree.part("", layers, shares, told), shares, problem)
+
+
+def _shared(archive: Archive) -> dict[str, str]:
+    """Tensors that are another one listed before under a second name, and that one's name."""
+    alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    shares: dict[str, str] = {}
+    for name, info in archive.tensors.infos().items():
+        others = alike.setdefault((info.storage, info.shape), [])
+        if others and info.size:
+            # Parts of one storage may have one shape; only their places tell them apart.
+            here = archive.tensors[name]
+            same = next((other for other in others if _address(archive.tensors[other]) == _address(here)), None)
+            if same is not None:
+                shares[name] = same
+                continue
+        others.append(name)
+    return shares
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
 
 
 class _Tree:
@@ -130,13 +154,16 @@ class _Tree:
         children = {
             name: below.part(stem + name, layers, shares, told)
             for name, below in self.below.items()
-            # What torch builds around a norm is told as the norm.
+            # What torch builds around a norm is told as the norm; its list of a recurrent layer's weights, not at all.
             if not (name == "parametrizations" and any(leaf.startswith("parametrizations.") for leaf in self.tensors))
+            and not (name == "_flat_weights" and all(f"{stem}{name}.{leaf}" in shares for leaf in below.tensors))
         }
         module = self.module or Module()
         name = original_name(module.class_name) if module.class_name else None
         mine = {leaf: shares[stem + leaf] for leaf in self.tensors if stem + leaf in shares}
-        own = sum(info.size for leaf, info in self.tensors.items() if _is_parameter(leaf, info, told))
+        own = sum(
+            info.size for leaf, info in self.tensors.items() if leaf not in mine and _is_parameter(leaf, info, told)
+        )
         return Part(path, name, layers.get(path), module.attributes, self.tensors, mine, children, own)
 
 

@@ -1,5 +1,6 @@
 """Text in columns for a terminal: safe to print whatever a file calls its parts, and never wider than asked for."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -45,12 +46,22 @@ def wrapped(text: str, columns: int) -> list[str]:
         if width(lines[-1] + word.rstrip()) > columns and lines[-1]:
             lines.append("")
         while width(word.rstrip()) > columns:
-            cut = next(i for i in range(len(word), 0, -1) if width(word[:i]) <= columns or i == 1)
+            most = next(i for i in range(len(word), 0, -1) if width(word[:i]) <= columns or i == 1)
+            cut = _break(word, most)
             lines[-1] = word[:cut]
             word = word[cut:]
             lines.append("")
         lines[-1] += word
     return [line.rstrip() for line in lines]
+
+
+def _break(word: str, most: int) -> int:
+    """Where to break a word that is too long, at `most` at the latest."""
+    for marks in (r"[(\[]", r"[_/,=]|\.(?!\d)"):
+        places = [match.end() for match in re.finditer(marks, word[:most]) if match.end() > most // 3]
+        if places:
+            return places[-1]
+    return most
 
 
 def _words(text: str) -> list[str]:

@@ -49,6 +49,8 @@ def heading(about: Description, columns: int) -> list[str]:
     totals = [f"{len(archive.tensors):,} {noun}", f"{about.root.parameters:,} parameters"]
     if about.others:
         totals.append(f"{about.others:,} other numbers")
+    if about.shares:
+        totals.append(f"{len(about.shares):,} of them second names of others")
     totals.append(size_text(sum(info.nbytes for info in infos)) if count else "no numbers")
     details = [f"{printable(name)} {printable(str(value))}" for name, value in source.details.items()]
     cells = [

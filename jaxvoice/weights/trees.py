@@ -205,7 +205,7 @@ def _tensors(members: Sequence[Part], dtype: np.dtype | None) -> str:
     if known and part.layer and part.layer.kind in ("LSTM", "GRU", "RNN") and len(texts) > 2:
         texts = [*texts[:2], f"{len(texts)} in all"]
     others = [printable(other) for name, other in part.shares.items() if name == main or not main]
-    return ", ".join(texts + [f"storage of {other}" for other in others])
+    return ", ".join(texts + [f"is {other}" for other in others])
 
 
 def _implied(name: str, info: TensorInfo, part: Part, known: bool) -> bool:
