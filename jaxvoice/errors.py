@@ -37,6 +37,13 @@ class RefusedError(CheckpointError):
     """A weight file asks for something that reading never does, such as calling a function; it may be hostile."""
 
 
+class UnsupportedOperatorError(CheckpointError):
+    """A TorchScript archive calls an operator that its interpreter lacks, or uses one in a way it refuses.
+
+    The message names the operator, the module, the place in the archive's code, and how to add one.
+    """
+
+
 class TrainingError(JaxvoiceError):
     """Training cannot go on, for example because losses stay non-finite."""
 

@@ -42,7 +42,22 @@ _TOKEN = re.compile(
 _OPERATOR_WORDS = frozenset({"not", "and", "or", "is", "if", "else"})
 _SEPARATORS = frozenset({",", "=", ":"})
 _FORBIDDEN_WORDS = frozenset(
-    "lambda await async yield import from global nonlocal del try except finally with elif".split()
+    [
+        "lambda",
+        "await",
+        "async",
+        "yield",
+        "import",
+        "from",
+        "global",
+        "nonlocal",
+        "del",
+        "try",
+        "except",
+        "finally",
+        "with",
+        "elif",
+    ]
 )
 
 
@@ -240,7 +255,7 @@ def _function(file: str, node: ast.FunctionDef) -> ast.FunctionDef:
 
 def _class_code(file: str, name: str, node: ast.ClassDef) -> ClassCode:
     base = node.bases[0].id if len(node.bases) == 1 and isinstance(node.bases[0], ast.Name) else ""
-    if node.bases and base not in _KINDS or node.keywords or node.decorator_list:
+    if (node.bases and base not in _KINDS) or node.keywords or node.decorator_list:
         raise _refused(file, node.lineno, f"class {node.name} has an unknown base")
     made = ClassCode(name, _KINDS.get(base, "class"))
     names: dict[str, tuple[str, ...]] = {}

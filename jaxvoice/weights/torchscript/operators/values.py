@@ -1,0 +1,252 @@
+"""Operators on numbers, text, lists and tables: what the code computes beside tensors."""
+
+import math
+import re
+from typing import Any
+
+from jaxvoice.weights.torchscript.operators.registry import on_containers, on_tensors, on_values
+from jaxvoice.weights.torchscript.tensors import Refused, Tensor
+
+MAX_ITEMS = 2**20
+
+
+def _value(name: str, compute: Any) -> None:
+    on_values(f"torch.{name}")(compute)
+
+
+_value("add", lambda a, b: a + b)
+_value("sub", lambda a, b: a - b)
+_value("mul", lambda a, b: a * b)
+_value("div", lambda a, b: a / b)
+_value("floordiv", lambda a, b: a // b)
+_value("remainder", lambda a, b: a % b)
+_value("fmod", math.fmod)
+_value("neg", lambda a: -a)
+_value("eq", lambda a, b: a == b)
+_value("ne", lambda a, b: a != b)
+_value("lt", lambda a, b: a < b)
+_value("le", lambda a, b: a <= b)
+_value("gt", lambda a, b: a > b)
+_value("ge", lambda a, b: a >= b)
+_value("__and__", lambda a, b: a & b)
+_value("__or__", lambda a, b: a | b)
+_value("__xor__", lambda a, b: a ^ b)
+_value("__not__", lambda a: not a)
+_value("__lshift__", lambda a, b: a << min(b, 64))
+_value("__rshift__", lambda a, b: a >> b)
+_value("floor", math.floor)
+_value("ceil", math.ceil)
+_value("round", lambda a: float(round(a)))
+_value("sqrt", math.sqrt)
+_value("log1p", math.log1p)
+_value("log2", math.log2)
+_value("log10", math.log10)
+_value("exp", math.exp)
+_value("sin", math.sin)
+_value("cos", math.cos)
+_value("tan", math.tan)
+_value("tanh", math.tanh)
+_value("atan", math.atan)
+_value("atan2", math.atan2)
+_value("isnan", math.isnan)
+_value("isinf", math.isinf)
+_value("isfinite", math.isfinite)
+_value("gcd", math.gcd)
+_value("Int", lambda a: int(a))
+_value("Float", lambda a: float(a))
+_value("Bool", lambda a: bool(a))
+_value("device", lambda name, index=None: name)
+_value("get_device", lambda *_: -1)
+# What a script asks of the world it runs in. With gradients on, attention takes its general path.
+_value("is_grad_enabled", lambda: True)
+_value("is_autocast_enabled", lambda *_: False)
+_value("is_autocast_cpu_enabled", lambda *_: False)
+_value("is_scripting", lambda: True)
+_value("manual_seed", lambda seed: None)
+_value("warn", lambda *_, **__: None)
+on_values("ops.prim.abs", "torch.abs")(lambda a: abs(a))
+on_values("ops.prim.device")(lambda _: "cpu")
+
+
+@on_values("torch.pow")
+def _pow(base: Any, exponent: Any) -> Any:
+    if isinstance(base, int) and isinstance(exponent, int):
+        if abs(exponent) * max(1, abs(base).bit_length()) > 1000:
+            raise Refused(f"{base} ** {exponent} is out of range")
+        # Whole numbers too have a real power in torch.
+        return float(base) ** exponent
+    return math.pow(base, exponent)
+
+
+@on_values("torch.log")
+def _log(a: float, base: float | None = None) -> float:
+    return math.log(a) if base is None else math.log(a, base)
+
+
+@on_values("ops.prim.min", "torch.min")
+@on_containers("ops.prim.min")
+def _min(a: Any, *b: Any) -> Any:
+    return min(a, *b)
+
+
+@on_values("ops.prim.max", "torch.max")
+@on_containers("ops.prim.max")
+def _max(a: Any, *b: Any) -> Any:
+    return max(a, *b)
+
+
+@on_containers("torch.sum", "ops.prim.sum")
+def _sum(items: list[Any]) -> Any:
+    return sum(items)
+
+
+on_containers("torch.all")(lambda items: all(items))
+on_containers("torch.any")(lambda items: any(items))
+
+
+@on_tensors("torch.__is__")
+@on_values("torch.__is__")
+def _is(a: Any, b: Any) -> bool:
+    return a is b
+
+
+@on_tensors("torch.__isnot__")
+@on_values("torch.__isnot__")
+def _is_not(a: Any, b: Any) -> bool:
+    return a is not b
+
+
+on_containers("torch.__is__")(_is)
+on_containers("torch.__isnot__")(_is_not)
+
+
+@on_containers("torch.len")
+def _len(items: Any) -> int:
+    return len(items)
+
+
+on_containers("torch.eq")(lambda a, b: _plain(a) == _plain(b))
+on_containers("torch.ne")(lambda a, b: _plain(a) != _plain(b))
+on_containers("torch.lt")(lambda a, b: a < b)
+on_containers("torch.gt")(lambda a, b: a > b)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        raise Refused("lists of tensors are compared")
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+@on_containers("torch.add")
+def _join(a: Any, b: Any) -> Any:
+    return a + (list(b) if isinstance(a, list) else b)
+
+
+@on_containers("torch.add_")
+def _extend_in_place(a: list[Any], b: list[Any]) -> list[Any]:
+    a.extend(b)
+    return a
+
+
+@on_containers("torch.mul")
+def _repeat(items: Any, times: int) -> Any:
+    if len(items) * times > MAX_ITEMS:
+        raise Refused(f"a list of {len(items) * times} items")
+    return items * times
+
+
+@on_containers("torch.slice")
+def _slice(items: Any, start: int | None = None, end: int | None = None, step: int = 1) -> Any:
+    return items[start:end:step]
+
+
+on_containers("torch.__getitem__")(lambda items, at: items[at])
+on_containers("torch.__contains__")(lambda items, item: item in items)
+on_containers("torch.list")(lambda items: list(items))
+on_containers("torch.copy")(lambda items: items.copy())
+on_containers("torch.index")(lambda items, item: items.index(item))
+on_containers("torch.count")(lambda items, item: items.count(item))
+on_containers("torch.keys")(lambda table: list(table))
+on_containers("torch.values")(lambda table: list(table.values()))
+on_containers("torch.items")(lambda table: list(table.items()))
+on_containers("torch.get")(lambda table, key, default=None: table.get(key, default))
+on_containers("torch.sorted")(lambda items: sorted(items))
+
+
+@on_containers("torch._set_item")
+def _set_item(items: Any, at: Any, value: Any) -> Any:
+    items[at] = value
+    return items
+
+
+@on_containers("torch.append")
+def _append(items: list[Any], item: Any) -> list[Any]:
+    items.append(item)
+    return items
+
+
+@on_containers("torch.extend")
+def _extend(items: list[Any], more: list[Any]) -> None:
+    items.extend(more)
+
+
+@on_containers("torch.insert")
+def _insert(items: list[Any], at: int, item: Any) -> None:
+    items.insert(at, item)
+
+
+@on_containers("torch.pop")
+def _pop(items: Any, *at: Any) -> Any:
+    return items.pop(*at)
+
+
+@on_containers("torch.Delete")
+def _delete(items: Any, at: Any) -> None:
+    del items[at]
+
+
+@on_containers("torch.clear")
+def _clear(items: Any) -> None:
+    items.clear()
+
+
+@on_containers("torch.reverse")
+def _reverse(items: list[Any]) -> None:
+    items.reverse()
+
+
+@on_containers("torch.sort")
+def _sort(items: list[Any], reverse: bool = False) -> None:
+    items.sort(reverse=reverse)
+
+
+@on_containers("torch.update")
+def _update(table: dict[Any, Any], more: dict[Any, Any]) -> None:
+    table.update(more)
+
+
+@on_containers("torch.format")
+def _format(pattern: str, *values: Any) -> str:
+    # Not `str.format`, which would follow attributes that the file names.
+    left = iter(values)
+    return re.sub(r"\{\}", lambda _: str(next(left, "")), pattern)
+
+
+@on_containers("torch.percentFormat")
+def _percent_format(pattern: str, *values: Any) -> str:
+    left = iter(values)
+    return re.sub(r"%[-+ #0-9.]*[sdifgexXc%]", lambda m: "%" if m[0] == "%%" else str(next(left, "")), pattern)
+
+
+on_values("torch.str")(lambda a: str(a))
+on_containers("torch.str")(lambda a: str(a))
+on_containers("torch.join")(lambda text, items: text.join(items))
+on_containers("torch.lower")(lambda text: text.lower())
+on_containers("torch.upper")(lambda text: text.upper())
+on_containers("torch.startswith")(lambda text, part: text.startswith(part))
+on_containers("torch.endswith")(lambda text, part: text.endswith(part))
+on_containers("torch.split")(lambda text, *by: text.split(*by))
+on_containers("torch.strip")(lambda text, *what: text.strip(*what))
+on_containers("torch.replace")(lambda text, old, new: text.replace(old, new))
+on_values("ops.prim.type")(lambda device: str(device).partition(":")[0])
+on_values("ops.prim.index")(lambda device: None)

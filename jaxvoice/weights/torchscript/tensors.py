@@ -1,0 +1,160 @@
+"""Tensors that in-place operators may change, and views that see the change, over immutable arrays.
+
+A view knows how to read itself from what it views and how to write itself back. Where only torch's memory layout would
+tell whether two tensors share their elements (`reshape`, `contiguous`), both may be read, and as soon as one of them
+is changed the other is refused.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+from jaxtyping import Array, Shaped
+
+SMALL = 2**16
+"""Tensors of up to this many elements that depend on no input are computed while tracing, so that they may decide
+shapes."""
+
+Read = Callable[[Any], Any]
+Write = Callable[[Any, Any], Any]
+
+
+class Refused(Exception):
+    """What an operator is asked is more than it can do rightly; the evaluator adds the name and the place."""
+
+
+class Tensor:
+    """A tensor of the program that is interpreted."""
+
+    __slots__ = ("_array", "_base", "_frozen", "_maybe", "_read", "_seen", "_spoilt", "_version", "_write")
+
+    def __init__(self, array: Any, *, frozen: str | None = None):
+        """A tensor with elements of its own; `frozen` says why in-place operators must not touch it."""
+        self._array = array
+        self._base: Tensor | None = None
+        self._read: Read | None = None
+        self._write: Write | None = None
+        self._version = self._seen = 0
+        self._maybe: tuple[Tensor, int] | None = None
+        self._spoilt: str | None = None
+        self._frozen = frozen
+
+    def view(self, read: Read, write: Write | None) -> "Tensor":
+        """A tensor that shares elements with this one.
+
+        `read` makes its array from this one's; `write` makes this one's from itself and the view's new array.
+        """
+        made = Tensor(read(jnp.asarray(self.array)))
+        made._base, made._read, made._write = self, read, write
+        made._seen = self._root._version
+        return made
+
+    def perhaps_view(self, array: Any) -> "Tensor":
+        """A tensor that shares elements with this one or not, as torch's memory layout would decide."""
+        made = Tensor(array)
+        made._maybe = (self._root, self._root._version)
+        return made
+
+    @property
+    def _root(self) -> "Tensor":
+        root = self
+        while root._base is not None:
+            root = root._base
+        return root
+
+    @property
+    def array(self) -> Shaped[Array | np.ndarray, "..."]:
+        """The elements as they are now."""
+        self._check()
+        root = self._root
+        if self._base is not None and self._seen != root._version:
+            assert self._read is not None
+            self._array = self._read(jnp.asarray(self._base.array))
+            self._seen = root._version
+        return self._array
+
+    def _check(self) -> None:
+        root: Tensor | None = self._root
+        while root is not None:
+            if root._spoilt is not None:
+                raise Refused(root._spoilt)
+            if root._maybe is None:
+                return
+            other, version = root._maybe
+            if other._version != version:
+                raise Refused(
+                    "a tensor was changed in place, and another that torch may have let share its elements "
+                    "(by reshape, flatten or contiguous) is used afterwards"
+                )
+            root = other
+
+    def assign(self, array: Any) -> None:
+        """Change the elements in place: all views, and what this is a view of, see it."""
+        if tuple(array.shape) != self.shape:
+            raise Refused(f"an in-place operator would change the shape {self.shape} to {tuple(array.shape)}")
+        root = self._root
+        self._check()
+        if root._frozen is not None:
+            raise Refused(root._frozen)
+        self._set(array.astype(self.dtype))
+        root._version += 1
+        node: Tensor | None = self
+        while node is not None:
+            node._seen = root._version
+            node = node._base
+        while root._maybe is not None:
+            root = root._maybe[0]
+            root._spoilt = (
+                "a tensor was changed in place through another that torch may have let share its elements "
+                "(by reshape, flatten or contiguous), and is used afterwards"
+            )
+
+    def _set(self, array: Any) -> None:
+        if self._base is not None:
+            if self._write is None:
+                raise Refused("in-place changes of this kind of view are not supported")
+            self._base._set(self._write(jnp.asarray(self._base.array), array))
+        self._array = array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape."""
+        return tuple(self._array.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self._array.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the elements."""
+        return jax.dtypes.canonicalize_dtype(self._array.dtype)
+
+    @property
+    def known(self) -> bool:
+        """Whether the values are there while tracing, and few."""
+        root = self._root
+        return not isinstance(root._array, jax.core.Tracer) and math.prod(root.shape) <= SMALL
+
+    def __repr__(self) -> str:
+        return f"<tensor {self.dtype}{list(self.shape)}>"
+
+
+def number_of(tensor: Tensor, kind: type = int) -> Any:
+    """The single element of `tensor` as a Python number of `kind`.
+
+    Raises `Refused` where it depends on an input under `jax.jit`, `jax.grad` or `jax.vmap`.
+    """
+    array = tensor.array
+    if math.prod(array.shape) != 1:
+        raise Refused(f"a tensor of shape {tuple(array.shape)} is used as a number")
+    if isinstance(array, jax.core.Tracer):
+        raise Refused(
+            f"a value that depends on the inputs is used as a Python {kind.__name__}, which decides shapes or "
+            "branches; call the function without jax.jit, or pass what it depends on as a number and not as an array"
+        )
+    return kind(np.asarray(array).reshape(()).item())
