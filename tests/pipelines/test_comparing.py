@@ -1,0 +1,148 @@
+"""Two models side by side: what was changed is what is found, in whatever file the models lie."""
+
+import dataclasses
+import json
+import warnings
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from experiments.benchmarks import torch_hifigan
+from jaxvoice.cli import main
+from jaxvoice.errors import CheckpointError, ShapeError
+from jaxvoice.models.hifigan import Generator, GeneratorConfig, HiFiGANConfig
+from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.pipelines import compare
+from jaxvoice.weights import load_state, write_torch
+
+SIZES = {
+    "num_mels": 80,
+    "upsample_rates": (16, 16),
+    "upsample_kernel_sizes": (32, 32),
+    "upsample_initial_channel": 16,
+    "resblock_kernel_sizes": (3,),
+    "resblock_dilation_sizes": ((1, 3, 5),),
+}
+CONFIG = HiFiGANConfig(GeneratorConfig(**SIZES))
+CHANGED = "resblocks.0.convs2.1"
+
+
+@pytest.fixture(scope="module")
+def state():
+    torch.manual_seed(0)
+    return {name: t.detach().numpy().copy() for name, t in torch_hifigan.Generator(**SIZES).state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, state):
+    return model_folder(tmp_path_factory.mktemp("a") / "model", state)
+
+
+def model_folder(folder, state):
+    model = load_state(Generator(CONFIG.generator, key=jax.random.key(0)), state)
+    save_generator(folder, model, CONFIG)
+    return folder
+
+
+def changed(state, name=f"{CHANGED}.weight_g", factor=1.01):
+    return {**state, name: state[name] * np.float32(factor)}
+
+
+def traced(path, state):
+    module = torch_hifigan.Generator(**SIZES)
+    torch_hifigan.load_arrays(module, state)
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        torch.jit.save(torch.jit.trace(module.eval(), torch.zeros(1, 80, 16)), path)
+    return path
+
+
+def test_a_model_is_itself(folder, capsys):
+    found = compare(folder, folder)
+    assert found.same and found.diverging is None
+    assert {row.status for row in found.weights} == {"equal"}
+    assert found.layers[-1].name == "output" and len(found.layers) > 10
+    assert main(["compare", str(folder), str(folder)]) == 0
+    assert f"all {len(found.layers)} agree" in capsys.readouterr().out
+
+
+def test_the_first_layer_to_diverge_is_the_changed_one(folder, state, tmp_path, capsys):
+    other = model_folder(tmp_path / "other", changed(state))
+    found = compare(folder, other)
+    assert not found.same and found.diverging.name == CHANGED
+    (weight,) = [row for row in found.weights if row.status != "equal"]
+    assert weight.name == f"{CHANGED}.weight_g" and weight.distance.relative == pytest.approx(0.01 / 1.01, rel=1e-3)
+    before = [layer.name for layer in found.layers[: found.layers.index(found.diverging)]]
+    assert "ups.0" in before and "ups.1" not in before
+    assert main(["compare", str(folder), str(other)]) == 1
+    shown = capsys.readouterr().out
+    assert f"the first of {len(found.layers)} to diverge is {CHANGED}" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines()[3:])
+    assert main(["compare", str(folder), str(other), "--tolerance", "0.1"]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(folder), str(other), "--json"]) == 1
+    table = json.loads(capsys.readouterr().out)
+    assert table["first_diverging_layer"] == CHANGED and not table["same"]
+    assert len(table["weights"]) == len(state)
+
+
+def test_a_released_file_beside_its_folder(folder, state, tmp_path):
+    settings = {"sampling_rate": 22050, "n_fft": 1024, "hop_size": 256, "win_size": 1024, "num_mels": 80, "fmin": 0}
+    settings |= {name: SIZES[name] for name in SIZES} | {"fmax": 8000, "resblock": "1"}
+    (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    torch.save({"generator": {f"module.{k}": torch.from_numpy(v) for k, v in state.items()}}, tmp_path / "g_00000001")
+    found = compare(tmp_path / "g_00000001", folder)
+    assert found.same and len(found.weights) == len(state) and len(found.layers) > 10
+
+
+def test_an_archive_runs_beside_our_model(folder, state, tmp_path):
+    found = compare(traced(tmp_path / "same.pt", state), folder)
+    assert found.same, found
+    assert {"conv_pre", "ups.1", "resblocks.1.convs1.2", "output"} <= {layer.name for layer in found.layers}
+    found = compare(folder, traced(tmp_path / "other.pt", changed(state)))
+    assert found.diverging.name == CHANGED
+
+
+def test_inputs_from_a_file(folder, state, tmp_path):
+    other = model_folder(tmp_path / "other", changed(state, "ups.0.bias", 2.0))
+    np.save(tmp_path / "mel.npy", np.full((1, 80, 7), -5, np.float32))
+    found = compare(folder, other, inputs=tmp_path / "mel.npy")
+    assert found.diverging.name == "ups.0" and found.layers[-1].shape == (7 * 256,)
+    (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY nothing")
+    for name in ("bad.npy", "missing.npy"):
+        with pytest.raises(ShapeError, match=f"{name} is missing or holds no arrays"):
+            compare(folder, other, inputs=tmp_path / name)
+
+
+def test_what_cannot_run_is_compared_by_weights_alone(folder, tmp_path):
+    write_torch(tmp_path / "a.pt", {"layer": {"weight": np.ones(3, np.float32)}})
+    found = compare(tmp_path / "a.pt", tmp_path / "a.pt")
+    assert found.same and not found.layers and "A cannot run" in found.remarks[0]
+    found = compare(tmp_path / "a.pt", folder)
+    assert not found.same and {row.status for row in found.weights} == {"only A", "only B"}
+
+
+def test_two_archives_need_inputs(state, tmp_path):
+    path = traced(tmp_path / "a.pt", state)
+    assert "not known; give some with --inputs" in compare(path, path).remarks[0]
+    np.save(tmp_path / "mel.npy", np.full((80, 5), -5, np.float32))
+    found = compare(path, path, inputs=tmp_path / "mel.npy")
+    assert found.same and len(found.layers) > 10
+
+
+def test_another_shape_is_no_match(folder, state, tmp_path):
+    config = dataclasses.replace(CONFIG.generator, resblock_kernel_sizes=(5,))
+    save_generator(
+        tmp_path / "wide", Generator(config, key=jax.random.key(0)), dataclasses.replace(CONFIG, generator=config)
+    )
+    found = compare(folder, tmp_path / "wide")
+    assert not found.same
+    assert any(row.status == "shape" for row in found.weights)
+
+
+def test_there_is_nothing_to_compare(folder, tmp_path, capsys):
+    with pytest.raises(CheckpointError, match="no folder"):
+        compare(folder, tmp_path / "missing")
+    assert main(["compare", str(folder), str(tmp_path / "missing")]) == 2
+    assert "error" in capsys.readouterr().err
