@@ -338,8 +338,8 @@ class Unpickler:
         self._push(self.call(kind, tuple(self._to_mark())))
 
     def _obj(self) -> None:
-        kind, *args = self._to_mark()
-        self._push(self.call(kind, tuple(args)))
+        values = self._to_mark()
+        self._push(self.call(values[0], tuple(values[1:])))
 
     def _build(self) -> None:
         state = self._stack.pop()
