@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from jaxvoice.errors import CheckpointError, JaxvoiceError, ShapeError
-from jaxvoice.weights.archive import Archive
+from jaxvoice.weights.archive import Archive, Tensors
 from jaxvoice.weights.comparing import Difference, Distance, align, compare_arrays, distance
 from jaxvoice.weights.folder import WEIGHTS_FILE
 
@@ -81,7 +81,7 @@ def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, toleran
     """
     with ExitStack() as stack:
         sides = [_Side(path, stack) for path in (a, b)]
-        weights = compare_arrays(sides[0].archive.tensors, sides[1].archive.tensors)
+        weights = compare_arrays(sides[0].tensors(sides[1]), sides[1].tensors(sides[0]))
         labels = (sides[0].label, sides[1].label)
         layers, remarks = _layers(sides, inputs, tolerance)
         return Comparison(labels, weights, layers, tolerance, remarks)
@@ -149,6 +149,14 @@ class _Side:
         self.archive: Archive = stack.enter_context(open_archive(file))
         self.label = f"{self.archive.source.format} {self.path}" if self.folder is None else f"model {path}"
         self.example: list[np.ndarray] | None = None
+
+    def tensors(self, other: "_Side") -> Tensors:
+        """What to compare with `other`: all tensors, but the constants of a program only with another program's."""
+        tensors = self.archive.tensors
+        if self.archive.source.format == other.archive.source.format:
+            return tensors
+        weights = {name: info for name, info in tensors.infos().items() if not name.startswith("CONSTANTS.")}
+        return Tensors(weights, tensors.__getitem__)
 
     def runner(self) -> Run:
         """What runs this model; raises `JaxvoiceError` where it cannot run."""
