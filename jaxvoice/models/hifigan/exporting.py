@@ -39,4 +39,4 @@ def plan_export(
         for rule in GENERATOR_RULES
         if not rule.target.startswith("cond_layer") or rule.source.startswith(f"{cond}.") or rule.source == cond
     ]
-    return make_plan(given, wanted, rules, where=where)
+    return make_plan(given, wanted, rules, where=where, advice="Copy the model folder again")

@@ -11,7 +11,7 @@ from jaxtyping import Shaped
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.hifigan.config import DiscriminatorConfig
-from jaxvoice.models.hifigan.recognition import recognise_discriminators
+from jaxvoice.models.hifigan.sizes import recognise_discriminators
 from jaxvoice.models.hifigan.tensor_names import is_vector, period_shapes, scale_shapes
 from jaxvoice.models.hifigan.weights import DISCRIMINATOR_RULES, GENERATOR_RULES
 from jaxvoice.weights.archive import Archive

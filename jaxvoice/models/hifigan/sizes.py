@@ -1,0 +1,160 @@
+"""Sizes of HiFi-GAN's networks from the shapes of their tensors."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from jaxvoice.errors import CheckpointError
+from jaxvoice.models.hifigan.config import PRESETS, DiscriminatorConfig
+from jaxvoice.models.hifigan.tensor_names import Shapes
+from jaxvoice.weights.layouts import SPELLINGS, spelling_of
+
+_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
+
+
+class GeneratorSizes:
+    """Sizes of a generator from the shapes of its tensors; what is missing is guessed at, since the plan tells."""
+
+    def __init__(self, shapes: Shapes):
+        self.shapes = shapes
+        self.guessed: list[str] = []
+        self.stages = 1 + max(self._indices("ups"), default=0)
+        self.blocks = (1 + max(self._indices("resblocks"), default=0)) // self.stages
+        # V3's blocks have `convs`, others `convs1` and `convs2`.
+        self.resblock = "2" if any(re.fullmatch(r"resblocks\.\d+\.convs\..*", name) for name in shapes) else "1"
+
+    def _indices(self, place: str) -> set[int]:
+        return {int(found[1]) for name in self.shapes if (found := re.match(rf"{re.escape(place)}\.(\d+)\.", name))}
+
+    def _weight(self, layer: str) -> tuple[int, ...] | None:
+        names = [names[-1] for names in SPELLINGS["weight"].values()]
+        return next((self.shapes[f"{layer}.{name}"] for name in names if f"{layer}.{name}" in self.shapes), None)
+
+    def _spelling(self, layer: str) -> str | None:
+        below = [name.removeprefix(f"{layer}.") for name in self.shapes if name.startswith(f"{layer}.")]
+        parts = [part for names in SPELLINGS["weight"].values() for part in names]
+        half = next((s for s, names in SPELLINGS["weight"].items() if set(names) & set(below) & set(parts)), None)
+        return spelling_of(below, "weight") or half
+
+    def spelling(self) -> str:
+        """How the upsampling layers, which are always under weight norm, spell it."""
+        found = [self._spelling(f"ups.{i}") for i in range(self.stages)]
+        return next((spelling for spelling in found if spelling), "hooks")
+
+    def convolutions(self) -> tuple[int, ...]:
+        """How many (pairs of) convolutions each of the parallel blocks has."""
+        name = "convs" if self.resblock == "2" else "convs1"
+        return tuple(
+            1
+            + max(
+                (
+                    j
+                    for n in range(k, self.stages * self.blocks, self.blocks)
+                    for j in self._indices(f"resblocks.{n}.{name}")
+                ),
+                default=0,
+            )
+            for k in range(self.blocks)
+        )
+
+    def _guess(self, what: str, value: int) -> int:
+        self.guessed.append(f"{what} {value}: the tensors that would tell are missing")
+        return value
+
+    def _kernel(self, stage: int, said: Mapping[str, Any]) -> int:
+        weight = self._weight(f"ups.{stage}")
+        if weight and len(weight) == 3:
+            return weight[-1]
+        known = said.get("upsample_kernel_sizes", ())
+        return self._guess(f"kernel of ups.{stage}", known[stage] if stage < len(known) else 16)
+
+    def _initial(self, said: Mapping[str, Any]) -> int:
+        """Channels before the first upsampling: what most of the tensors around it say."""
+        up, pre = self._weight("ups.0"), self._weight("conv_pre")
+        bias, up_bias = self.shapes.get("conv_pre.bias"), self.shapes.get("ups.0.bias")
+        votes = [shape[0] for shape in (up, pre, bias) if shape] + ([2 * up_bias[0]] if up_bias else [])
+        if not votes:
+            return self._guess("upsample_initial_channel", said.get("upsample_initial_channel", 512))
+        return Counter(votes).most_common(1)[0][0]
+
+    def sizes(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """All fields of `GeneratorConfig` that shapes settle."""
+        ups = [self._kernel(i, said) for i in range(self.stages)]
+        pre, initial = self._weight("conv_pre"), self._initial(said)
+        if pre and len(pre) == 3 and pre[-1] == 7:
+            mels = pre[1] if pre[0] == initial else pre[0]
+        else:
+            mels = self._guess("num_mels", said.get("num_mels", 80))
+        kind = "convs" if self.resblock == "2" else "convs1"
+        kernels = []
+        for k in range(self.blocks):
+            blocks = range(k, self.stages * self.blocks, self.blocks)
+            found = (self._weight(f"resblocks.{n}.{kind}.{j}") for n in blocks for j in range(self.convolutions()[k]))
+            kernel = next((weight[-1] for weight in found if weight), None)
+            kernels.append(kernel or self._guess(f"kernel {k} of the residual blocks", 3))
+        folded = self.spelling() == "folded"
+        pre_norm, post_norm = (folded or self._spelling(one) != "folded" for one in ("conv_pre", "conv_post"))
+        # Where the norm stayed, the bias stayed in every known release: if it lacks, it was lost.
+        bias = "conv_post.bias" in self.shapes or (post_norm and said.get("conv_post_bias", True))
+        cond = self._weight("cond_layer") or self._weight("cond") or self._weight("conds.0") or (0, 0)
+        sizes = {
+            "num_mels": mels,
+            "resblock": self.resblock,
+            "upsample_kernel_sizes": tuple(ups),
+            "upsample_initial_channel": initial,
+            "resblock_kernel_sizes": tuple(kernels),
+            "cond_channels": cond[1],
+            "cond_in_each_stage": bool(self._indices("conds")),
+            "conv_pre_weight_norm": pre_norm,
+            "conv_post_weight_norm": post_norm,
+            "conv_post_bias": bias,
+        }
+        return sizes
+
+
+def halved_kernels(kernels: tuple[int, ...], where: str) -> tuple[int, ...]:
+    if any(kernel % 2 or kernel == 0 for kernel in kernels):
+        raise CheckpointError(
+            f"the upsampling kernels of {where} are {kernels}: their rates cannot be told as their halves; give the "
+            "configuration with --config."
+        )
+    return tuple(kernel // 2 for kernel in kernels)
+
+
+def released_dilations(
+    seen: Mapping[str, Any], convolutions: tuple[int, ...], where: str
+) -> tuple[tuple[int, ...], ...]:
+    if seen["resblock"] == "1" and set(convolutions) == {3}:
+        return ((1, 3, 5),) * len(convolutions)
+    third = PRESETS["v3"].generator
+    if seen["resblock"] == "2" and seen["resblock_kernel_sizes"] == third.resblock_kernel_sizes:
+        return third.resblock_dilation_sizes
+    raise CheckpointError(
+        f"{where} holds residual blocks {seen['resblock']} with kernels {seen['resblock_kernel_sizes']} and "
+        f"{convolutions} convolutions: no release has them, so their dilations are not known; give the configuration "
+        "with --config."
+    )
+
+
+def recognise_discriminators(shapes: Shapes) -> tuple[DiscriminatorConfig, tuple[str, ...]]:
+    """Sizes of the discriminators whose tensors are given as `mpd.discriminators...` and `msd.discriminators...`."""
+
+    def count(stack: str) -> int:
+        found = [re.match(rf"{stack}\.discriminators\.(\d+)\.", name) for name in shapes]
+        return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+    periods, scales = count("mpd"), count("msd")
+    if not 0 < periods <= len(_PRIMES) or not scales:
+        raise CheckpointError(f"{periods} period and {scales} scale discriminators are no HiFi-GAN's.")
+    last = max(
+        (
+            shape[1]
+            for name, shape in shapes.items()
+            if re.match(r"mpd\.discriminators\.0\.conv_post\.", name) and len(shape) == 4
+        ),
+        default=1024,
+    )
+    last = max(last, 16)
+    config = DiscriminatorConfig(periods=_PRIMES[:periods], scales=scales, width=last / 1024)
+    return config, (f"periods {config.periods}: those of the release, the smallest primes",)

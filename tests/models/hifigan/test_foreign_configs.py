@@ -1,0 +1,179 @@
+"""Configurations of other implementations, against their own arithmetic written out here."""
+
+import librosa
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from jaxvoice.dsp.mel import log_mel
+from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.errors import ConfigError
+from jaxvoice.models.hifigan.config import LatentConfig
+from jaxvoice.models.hifigan.foreign_configs import claims_of, coqui_mel, read_settings
+from tests.models.hifigan.released import CONFIG, COQUI_AUDIO, COQUI_CONFIG
+
+VITS = {
+    "model": "vits",
+    "audio": {"sample_rate": 16000, "hop_length": 256},
+    "model_args": {
+        "hidden_channels": 192,
+        "resblock_type_decoder": "2",
+        "upsample_rates_decoder": [8, 8, 4],
+        "upsample_kernel_sizes_decoder": [16, 16, 8],
+        "upsample_initial_channel_decoder": 256,
+        "resblock_kernel_sizes_decoder": [3, 5, 7],
+        "resblock_dilation_sizes_decoder": [[1, 2], [2, 6], [3, 12]],
+    },
+}
+
+
+def expected_mel(audio, settings):
+    """coqui's normalised mel, step by step with librosa."""
+    if settings.get("preemphasis"):
+        audio = np.append(audio[0], audio[1:] - settings["preemphasis"] * audio[:-1])
+    sizes = {name: settings[name] for name in ("hop_length", "win_length")}
+    spectrum = np.abs(librosa.stft(audio, n_fft=settings["fft_size"], pad_mode="reflect", **sizes))
+    filters = librosa.filters.mel(
+        sr=settings["sample_rate"],
+        n_fft=settings["fft_size"],
+        n_mels=settings["num_mels"],
+        fmin=settings["mel_fmin"],
+        fmax=settings["mel_fmax"],
+    )
+    log = {"np.log10": np.log10, "np.log": np.log}[settings["log_func"]]
+    level = settings["spec_gain"] * log(np.maximum(1e-5, filters @ spectrum))
+    if not settings["signal_norm"]:
+        return level
+    top, low = settings["max_norm"], settings["min_level_db"]
+    scaled = (level - settings["ref_level_db"] - low) / -low
+    bottom = -top if settings["symmetric_norm"] else 0
+    scaled = (top - bottom) * scaled + bottom
+    return np.clip(scaled, bottom, top) if settings["clip_norm"] else scaled
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"symmetric_norm": False, "max_norm": 1.0},
+        {"clip_norm": False},
+        {"signal_norm": False, "spec_gain": 1, "log_func": "np.log"},
+        {"preemphasis": 0.97, "mel_fmax": None, "min_level_db": -80, "ref_level_db": 0},
+    ],
+)
+def test_coquis_mels_are_what_their_settings_say(change):
+    settings = {**COQUI_AUDIO, **change}
+    contract, assumed = coqui_mel(settings)
+    audio = np.random.default_rng(0).normal(0, 0.1, 6000).astype(np.float32)
+    audio[2000:4000] *= 1e-4
+    expected = expected_mel(audio.astype(np.float64), settings)
+    np.testing.assert_allclose(log_mel(jnp.asarray(audio), contract), expected, atol=2e-3)
+    assert bool(assumed) == (not settings["clip_norm"] or not settings["signal_norm"])
+
+
+def test_coquis_default_is_the_documented_contract():
+    contract, assumed = coqui_mel({**COQUI_AUDIO, "mel_fmin": 0.0, "mel_fmax": None})
+    wanted = MelConfig(fmax=None, magnitude_floor=0.0, center=True, log="log10", gain=1.6, offset=2.4, clip=(-4.0, 4.0))
+    assert contract == wanted and assumed == ()
+
+
+def test_lengths_in_milliseconds_become_samples():
+    settings = {**COQUI_AUDIO, "hop_length": None, "frame_length_ms": 50.0, "frame_shift_ms": 12.5, "fft_size": 2048}
+    contract, _ = coqui_mel(settings)
+    assert (contract.win_length, contract.hop_length) == (1102, 275)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stats_path": "scale_stats.npy"}, "scale_stats.npy"),
+        ({"do_amp_to_db_mel": False}, "do_amp_to_db_mel"),
+        ({"stft_pad_mode": "constant"}, "stft_pad_mode"),
+        ({"log_func": "np.log2"}, r"np\.log2"),
+    ],
+)
+def test_what_no_mel_contract_can_say_is_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        coqui_mel({**COQUI_AUDIO, **change})
+
+
+def test_recordings_that_were_made_louder_are_told():
+    assert "do_sound_norm" in coqui_mel({**COQUI_AUDIO, "do_sound_norm": True})[1][0]
+
+
+def test_released_configuration():
+    claims = claims_of(CONFIG, "config.json")
+    assert claims.kind == "jik876" and claims.mel == MelConfig() and claims.decay == 0.99
+    assert claims.generator["resblock_dilation_sizes"] == ((1, 2), (2, 6), (3, 12))
+    other = claims_of({**CONFIG, "sampling_rate": 24000, "fmax": 12000, "fmin": 40, "fmax_for_loss": 9000}, "x")
+    assert other.mel == MelConfig(sample_rate=24000, fmax=12000.0, fmin=40.0) and "9000" in other.assumed[0]
+
+
+def test_coqui_vocoder_reads_two_dilations_of_the_second_block():
+    claims = claims_of(COQUI_CONFIG, "config.json")
+    assert claims.generator["resblock_dilation_sizes"] == ((1, 2), (2, 6), (3, 12))
+    assert claims.generator["upsample_rates"] == (8, 8, 4) and claims.segment_size == 8192
+
+
+def test_generators_of_larger_models_read_latents():
+    claims = claims_of(VITS, "x")
+    assert claims.mel == LatentConfig(16000, 256, 192) and claims.generator["num_mels"] == 192
+    xtts = claims_of(
+        {
+            "model": "xtts",
+            "model_args": {
+                "decoder_input_dim": 1024,
+                "output_sample_rate": 24000,
+                "output_hop_length": 256,
+                "d_vector_dim": 512,
+                "cond_d_vector_in_each_upsampling_layer": True,
+            },
+        },
+        "x",
+    )
+    assert xtts.mel == LatentConfig(24000, 256, 1024)
+    assert xtts.generator == {"num_mels": 1024, "cond_channels": 512, "cond_in_each_stage": True}
+    first = claims_of(
+        {
+            "data": {"sampling_rate": 22050},
+            "model": {
+                "inter_channels": 192,
+                "gin_channels": 256,
+                **{name: CONFIG[name] for name in CONFIG if name.startswith(("upsample", "resblock"))},
+            },
+        },
+        "x",
+    )
+    assert first.mel == LatentConfig(22050, 256, 192) and first.generator["cond_channels"] == 256
+
+
+def test_comments_are_allowed_and_text_is_left_alone(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{ // a comment\n "url": "http://x", /* more\n "b": 1 */ "c": "a \\" // b" }', encoding="utf-8")
+    assert read_settings(path) == {"url": "http://x", "c": 'a " // b'}
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '{"a": }', "nonsense", "[" * 100000])
+def test_files_that_hold_no_settings_are_refused(tmp_path, text):
+    path = tmp_path / "config.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        read_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"name": "something else"}, "no configuration of a HiFi-GAN"),
+        ({key: value for key, value in CONFIG.items() if key != "hop_size"}, "hop_size"),
+        ({**CONFIG, "hop_size": "256"}, "hop_length"),
+        ({**CONFIG, "fmax": 20000}, "Nyquist"),
+        ({**COQUI_CONFIG, "generator_model": "melgan_generator"}, "melgan_generator"),
+        ({**COQUI_CONFIG, "audio": {}}, "sample_rate"),
+        ({"family": "hifigan", "config": {"generator": {"nummels": 3}}}, "num_mels"),
+    ],
+)
+def test_configurations_that_cannot_be_used_say_why(table, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        claims_of(table, "some/config.json")
+    assert "some/config.json" in str(caught.value)

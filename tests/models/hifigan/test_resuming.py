@@ -1,0 +1,258 @@
+"""Training goes on from `g_` and `do_` files as torch's would: losses, weights, moments and learning rates."""
+
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+import torch
+
+from experiments.benchmarks.torch_hifigan import (
+    PRESETS,
+    Generator,
+    MultiPeriodDiscriminator,
+    MultiScaleDiscriminator,
+    arrays_of,
+)
+from experiments.benchmarks.torch_training import LogMel, Trainer as TorchTrainer
+from jaxvoice.config import to_dict
+from jaxvoice.data import Batch
+from jaxvoice.errors import CheckpointError
+from jaxvoice.models.hifigan.resuming import continued_config, continued_state
+from jaxvoice.models.hifigan.training import HiFiGANTask
+from jaxvoice.pipelines.importing import import_model
+from jaxvoice.training.optimizers import OptimizerConfig, decays_to, learning_rate
+from jaxvoice.weights import named_arrays
+from tests.models.hifigan.released import CONFIG, SMALL, under, write
+from tests.models.hifigan.trainer import Trainer
+
+COLUMNS = ("disc_period", "disc_scale", "adv_period", "adv_scale", "feature_period", "feature_scale")
+
+
+def torch_trainer(config=None, *, small=True):
+    torch.manual_seed(0)
+    judges = {"width": 1 / 16} if small else {}
+    mpd = MultiPeriodDiscriminator((2, 3), **judges) if small else MultiPeriodDiscriminator()
+    msd = MultiScaleDiscriminator(2 if small else 3, **judges)
+    return TorchTrainer(Generator(**(config or SMALL)), mpd, msd, lr_decay=0.99)
+
+
+def batches(count, examples=2):
+    noise, mel = torch.Generator().manual_seed(1), LogMel()
+    for _ in range(count):
+        audio = torch.rand((examples, 1, 8192), generator=noise) * 0.6 - 0.3
+        yield mel(audio[:, 0]), audio
+
+
+def save(trainer, folder, *, step, epoch, legacy=True, config=CONFIG):
+    """What the released script writes, older torch's counts of updates (numbers, not tensors) included."""
+    content = {name: getattr(trainer, name).state_dict() for name in ("mpd", "msd", "optim_g", "optim_d")}
+    if legacy:
+        for name in ("optim_g", "optim_d"):
+            states = content[name]["state"].items()
+            content[name]["state"] = {number: {**one, "step": int(one["step"])} for number, one in states}
+    write(folder / f"do_{step:08d}", {**content, "steps": step, "epoch": epoch}, legacy=legacy)
+    return write(folder / f"g_{step:08d}", {"generator": trainer.generator.state_dict()}, config, legacy=legacy)
+
+
+def compare(trainer, folder, upcoming, tolerance=1e-4):
+    """One step here and one in torch, from the same files."""
+    program = Trainer(continued_config(folder))
+    state = continued_state(program.task, folder)
+    for mel, audio in upcoming:
+        theirs = trainer.step(mel, audio)
+        batch = Batch(audio[:, 0].numpy(), np.ones(len(audio), np.float32), mel.numpy())
+        (state,), (metrics,) = program(state, batch)
+        for name in COLUMNS:
+            np.testing.assert_allclose(metrics[name], theirs[name].item(), rtol=tolerance, err_msg=name)
+        np.testing.assert_allclose(45 * metrics["mel_l1"], theirs["mel_times_45"].item(), rtol=tolerance)
+    networks = {
+        "generator": (trainer.generator, named_arrays(state.generator)),
+        "mpd": (trainer.mpd, named_arrays(state.discriminators.mpd)),
+        "msd": (trainer.msd, named_arrays(state.discriminators.msd) | named_arrays(state.vectors)),
+    }
+    for name, (theirs, ours) in networks.items():
+        expected = arrays_of(theirs)
+        assert ours.keys() == expected.keys()
+        for key, array in expected.items():
+            np.testing.assert_allclose(ours[key], array, atol=tolerance, err_msg=f"{name} {key}")
+    return state
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """Three steps of torch, an epoch's end after the second, and the model folder made of the files."""
+    trainer = torch_trainer()
+    upcoming = batches(4)
+    for number in range(3):
+        trainer.step(*next(upcoming))
+        if number == 1:
+            trainer.end_epoch()
+    source = save(trainer, tmp_path / "cp", step=2, epoch=1)
+    import_model(source, tmp_path / "model")
+    return trainer, tmp_path / "model", upcoming
+
+
+def adam_of(state):
+    (found,) = [part for part in jax.tree.leaves(state, is_leaf=_is_adam) if _is_adam(part)]
+    return found
+
+
+def _is_adam(part):
+    return isinstance(part, optax.ScaleByAdamState)
+
+
+def test_the_next_step_is_torchs(trained):
+    trainer, folder, upcoming = trained
+    state = compare(trainer, folder, upcoming)
+    assert int(state.counters.step) == 4
+
+
+def test_moments_counts_and_rates_are_torchs(trained):
+    trainer, folder, _ = trained
+    config = continued_config(folder)
+    task = HiFiGANTask(config, steps_per_epoch=50)
+    state = continued_state(task, folder)
+    assert int(state.counters.step) == 3
+    # The order that torch numbers parameters in, from its own modules.
+    for optimizer, mine, modules in (
+        (trainer.optim_g, state.generator_optimizer, [("", trainer.generator)]),
+        (trainer.optim_d, state.discriminator_optimizer, [("msd.", trainer.msd), ("mpd.", trainer.mpd)]),
+    ):
+        adam = adam_of(mine)
+        assert int(adam.count) == 3
+        names = [prefix + name for prefix, module in modules for name, _ in module.named_parameters()]
+        moments = optimizer.state_dict()["state"]
+        assert len(names) == len(moments)
+        for ours, kind in ((named_arrays(adam.mu), "exp_avg"), (named_arrays(adam.nu), "exp_avg_sq")):
+            for number, name in enumerate(names):
+                np.testing.assert_array_equal(ours[name], moments[number][kind].numpy(), err_msg=f"{kind} {name}")
+        counts = [part for part in jax.tree.leaves(mine, is_leaf=_is_count) if _is_count(part)]
+        rate = learning_rate(config.generator_optimizer, steps_per_epoch=50)(counts[0].count)
+        np.testing.assert_allclose(rate, optimizer.param_groups[0]["lr"], rtol=1e-6)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(2e-4 * 0.99)
+
+
+def _is_count(part):
+    return isinstance(part, optax.ScaleByScheduleState)
+
+
+def test_settings_come_from_the_files(trained, tmp_path):
+    _, folder, _ = trained
+    config = continued_config(folder)
+    assert config.generator_optimizer == OptimizerConfig(decay=0.99)
+    assert config.model.discriminators.periods == (2, 3) and config.model.discriminators.width == 1 / 16
+    about = json.loads((folder / "config.json").read_text(encoding="utf-8"))["info"]["training"]
+    assert (about["steps"], about["epoch"], about["generator"]["updates"]) == (2, 1, 3)
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    assert "| optim_d.state.0.exp_avg | discriminators.exp_avg.msd.discriminators.0.convs.0.bias |" in text
+
+
+@pytest.mark.parametrize("how", ["zip", "module", "other place"])
+def test_other_spellings_of_the_same_files(trained, tmp_path, how):
+    trainer, folder, _ = trained
+    source = save(trainer, tmp_path / how, step=2, epoch=1, legacy=False)
+    do = source.with_name("do_00000002")
+    training = None
+    if how == "module":
+        content = torch.load(do, weights_only=True)
+        write(do, {**content, **{name: under("module.", content[name]) for name in ("mpd", "msd")}})
+    elif how == "other place":
+        training = do.rename(tmp_path / "elsewhere")
+    import_model(source, tmp_path / "again", training=training)
+    same = [(path / "training.safetensors").read_bytes() for path in (folder, tmp_path / "again")]
+    assert same[0] == same[1]
+
+
+def test_rates_decay_by_the_number_of_epochs():
+    config = OptimizerConfig(decay=0.999)
+    rate = 2e-4 * 0.999**3100
+    count = decays_to(rate, config, steps_per_epoch=809)
+    assert count == 3100 * 809
+    np.testing.assert_allclose(learning_rate(config, steps_per_epoch=809)(count), rate, rtol=1e-4)
+    assert decays_to(1e-3, config, steps_per_epoch=809) == 0
+    assert decays_to(rate, OptimizerConfig(schedule="constant"), steps_per_epoch=809) == 0
+
+
+def test_other_networks_are_refused(trained):
+    _, folder, _ = trained
+    config = to_dict(continued_config(folder))
+    from jaxvoice.config import from_dict
+    from jaxvoice.models.hifigan.training import TrainingConfig
+
+    config["model"]["discriminators"]["scales"] = 3
+    task = HiFiGANTask(from_dict(TrainingConfig, config), steps_per_epoch=5)
+    with pytest.raises(CheckpointError, match=r"--model\.discriminators\.scales: 2 != 3"):
+        continued_state(task, folder)
+
+
+def test_folders_without_training_are_refused(trained, tmp_path):
+    _, folder, _ = trained
+    (folder / "training.safetensors").rename(folder / "moved")
+    with pytest.raises(CheckpointError, match="--init-from"):
+        continued_config(folder)
+    (folder / "training.safetensors").write_bytes((folder / "moved").read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match="damaged"):
+        continued_config(folder)
+
+
+def test_the_generator_alone_can_be_taken(trained, tmp_path):
+    report = import_model(tmp_path / "cp" / "g_00000002", tmp_path / "alone", training=False)
+    assert "training" not in report.info and not (tmp_path / "alone" / "training.safetensors").exists()
+
+
+def drop(table, *path):
+    for key in path[:-1]:
+        table = table[key]
+    del table[path[-1]]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda do: drop(do, "optim_g", "state", 3), r"optim_g\.state\.3\.step is missing"),
+        (lambda do: drop(do, "optim_g", "state", 3, "exp_avg"), r"lacks optim_g\.state\.3\.exp_avg"),
+        (lambda do: drop(do, "optim_d"), "no optim_d"),
+        (lambda do: drop(do, "epoch"), "does not tell 'epoch'"),
+        (lambda do: drop(do, "mpd", "discriminators.1.convs.2.bias"), r"- mpd\.discriminators\.1\.convs\.2\.bias"),
+        (lambda do: drop(do, "msd", "discriminators.0.convs.2.weight_u"), r"without weight_u"),
+        (lambda do: do["optim_g"]["param_groups"][0]["params"].pop(), "trains 68 parameters, but its network has 69"),
+        (lambda do: do["optim_g"]["state"][5].update(step=8), r"counts \[3, 8\] updates"),
+        (lambda do: do["optim_d"]["state"].update({0: do["optim_d"]["state"][1]}), r"! .*has shape"),
+        (lambda do: do.update(extra=torch.ones(2)), "no do_ file has: extra"),
+        (lambda do: do["mpd"].update({"discriminators.0.convs.0.bias": torch.full((16,), torch.nan)}), "NaN"),
+        (lambda do: do["optim_g"]["param_groups"][0].update(lr="fast"), "not a number"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_refused(trained, tmp_path, damage, message):
+    do = tmp_path / "cp" / "do_00000002"
+    content = torch.load(do, weights_only=True)
+    damage(content)
+    write(do, content)
+    with pytest.raises(CheckpointError, match=message):
+        import_model(tmp_path / "cp" / "g_00000002", tmp_path / "broken")
+    assert not (tmp_path / "broken").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"cp", "model"}
+
+
+def test_moments_of_a_generator_whose_norms_were_removed_are_refused(trained, tmp_path):
+    from tests.models.hifigan.released import folded
+
+    trainer, _, _ = trained
+    write(tmp_path / "cp" / "g_00000002", {"generator": folded(trainer.generator)})
+    with pytest.raises(CheckpointError, match="69 parameters, but its network has 46"):
+        import_model(tmp_path / "cp" / "g_00000002", tmp_path / "broken")
+
+
+@pytest.mark.slow
+def test_v1_goes_on_at_full_size(tmp_path):
+    trainer, upcoming = torch_trainer(PRESETS["v1"], small=False), batches(3, examples=1)
+    for _ in range(2):
+        trainer.step(*next(upcoming))
+    config = {**CONFIG, "resblock": "1", "upsample_initial_channel": 512}
+    config |= {"upsample_rates": (8, 8, 2, 2), "upsample_kernel_sizes": (16, 16, 4, 4)}
+    config |= {"resblock_kernel_sizes": (3, 7, 11), "resblock_dilation_sizes": ((1, 3, 5),) * 3}
+    source = save(trainer, tmp_path / "cp", step=1, epoch=0, legacy=False, config=config)
+    import_model(source, tmp_path / "model")
+    compare(trainer, tmp_path / "model", upcoming)

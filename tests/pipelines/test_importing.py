@@ -1,0 +1,380 @@
+"""Released files made by torch become model folders that sound the same; broken ones are refused and leave nothing."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from experiments.benchmarks.torch_hifigan import PRESETS, Generator, arrays_of
+from jaxvoice.dsp import MelConfig
+from jaxvoice.errors import CheckpointError, ConfigError, MelError
+from jaxvoice.models.hifigan.config import LatentConfig
+from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
+from jaxvoice.pipelines import Vocoder
+from jaxvoice.pipelines.importing import import_model
+from tests.models.hifigan import released
+from tests.models.hifigan.released import CONDITIONED, CONFIG, COQUI_CONFIG, generator, state, under, write
+
+
+def heard(folder, channels=80, cond=None):
+    """What the vocoder in `folder` makes of noise."""
+    frames = np.random.default_rng(0).normal(-5, 1, (channels, 9)).astype(np.float32)
+    return frames, Vocoder.load(folder).synthesize(frames, cond, check=False)
+
+
+@torch.no_grad()
+def reference(model: torch.nn.Module, frames, cond=None):
+    condition = () if cond is None else (torch.from_numpy(cond)[None, :, None],)
+    return model(torch.from_numpy(frames)[None], *condition)[0, 0].numpy()
+
+
+def check_sound(folder, model, channels=80, cond=None):
+    frames, ours = heard(folder, channels, cond)
+    theirs = reference(model, frames, cond)
+    assert np.abs(ours - theirs).max() < 1e-5 * max(1, np.abs(theirs).max())
+    assert np.abs(theirs).max() > 1e-3
+
+
+def about(folder):
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def to(tmp_path):
+    return tmp_path / "models" / "out"
+
+
+def refused(source, to, match, error=CheckpointError, **options):
+    """The import fails and leaves nothing behind."""
+    with pytest.raises(error, match=match) as caught:
+        import_model(source, to, **options)
+    assert not to.exists()
+    assert not to.parent.exists() or list(to.parent.iterdir()) == []
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    ["hooks", "parametrizations", "folded", "bare", "module", "half", "shuffled"],
+)
+def test_jik876_files_sound_as_in_torch(tmp_path, to, layout):
+    model = generator()
+    tensors = state(model)
+    if layout == "parametrizations":
+        tensors = released.spelt(tensors, layout)
+    elif layout == "folded":
+        tensors = released.folded(generator())
+    elif layout == "module":
+        tensors = under("module.", tensors)
+    elif layout == "half":
+        tensors = {name: tensor.half() for name, tensor in tensors.items()}
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    elif layout == "shuffled":
+        tensors = dict(sorted(tensors.items(), key=lambda pair: hash(pair[0][::-1])))
+    source = write(tmp_path / "g_00000010", tensors if layout == "bare" else {"generator": tensors}, CONFIG)
+    report = import_model(source, to)
+    check_sound(to, model)
+    info = about(to)["info"]
+    assert info["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert info["licence"].startswith("unknown") and info["origin"] == "jik876/hifi-gan"
+    assert report.tensors == 69 and info["assumed"] == []
+    text = (to / "report.md").read_text(encoding="utf-8")
+    assert info["sha256"] in text
+    assert ("norm was removed" in text) == (layout == "folded")
+    assert ("float16 to float32" in text) == (layout == "half")
+    assert {array.dtype for array in load_file(to / "model.safetensors").values()} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_released_sizes_are_recognised_without_a_configuration(tmp_path, to, name):
+    shapes = Generator(**PRESETS[name]).state_dict()
+    source = write(tmp_path / "g_02500000", {"generator": {n: torch.ones(t.shape) for n, t in shapes.items()}})
+    report = import_model(source, to)
+    assert report.version == name.upper()
+    assert about(to)["config"]["mel"]["fmax"] == 8000.0
+    assert [line.split(" ")[0] for line in report.info["assumed"]] == [
+        "upsample_rates",
+        "resblock_dilation_sizes",
+        "mel",
+    ]
+    assert "8000 Hz" in str(report)
+
+
+@pytest.mark.parametrize("layout", ["new", "old", "with its configuration inside"])
+def test_coqui_vocoders_bring_their_mel_in_decibels(tmp_path, to, layout):
+    model = generator()
+    tensors = released.spelt(state(model), "hooks" if layout == "old" else "parametrizations")
+    content = {"step": 7, "optimizer": [{"state": {0: {"exp_avg": torch.ones(2)}}}]}
+    if layout == "old":
+        content |= {"model": tensors, "model_disc": {"mpd.x": torch.ones(2)}}
+    else:
+        disc = {"model_d.mpd.discriminators.0.convs.0.bias": torch.ones(3)}
+        content |= {"model": under("model_g.", tensors) | disc}
+    inside = layout == "with its configuration inside"
+    if inside:
+        content["config"] = COQUI_CONFIG
+    source = write(tmp_path / "checkpoint_7.pth", content, None if inside else COQUI_CONFIG)
+    import_model(source, to)
+    check_sound(to, model)
+    mel = Vocoder.load(to).mel
+    assert mel == MelConfig(
+        fmin=50.0, fmax=7600.0, magnitude_floor=0.0, center=True, log="log10", gain=1.6, offset=2.4, clip=(-4.0, 4.0)
+    )
+    assert set(about(to)["info"]["ignored"].values()) == {
+        "state of an optimiser: only training needs it",
+        "discriminator: only training needs it",
+    }
+
+
+def test_coqui_files_without_configuration_are_refused(tmp_path, to):
+    source = write(tmp_path / "model.pth", {"model": under("model_g.", state(generator()))})
+    assert "--config" in refused(source, to, "mels differ from model to model")
+
+
+VITS = {
+    "model": "vits",
+    "audio": {"sample_rate": 16000, "hop_length": 256},
+    "model_args": {
+        "hidden_channels": 12,
+        "resblock_type_decoder": "2",
+        "upsample_rates_decoder": [8, 8, 4],
+        "upsample_kernel_sizes_decoder": [16, 16, 8],
+        "upsample_initial_channel_decoder": 16,
+        "resblock_kernel_sizes_decoder": [3, 5, 7],
+        "resblock_dilation_sizes_decoder": [[1, 2], [2, 6], [3, 12]],
+    },
+}
+
+
+@pytest.fixture
+def vits(tmp_path):
+    model = generator(**CONDITIONED)
+    decoder = under("waveform_decoder.", released.spelt(state(model), "parametrizations"))
+    others = {"text_encoder.emb.weight": torch.ones(3, 2), "flow.0.weight_g": torch.ones(2)}
+    return model, write(tmp_path / "model.pth", {"model": {**others, **decoder}}, VITS)
+
+
+def test_generators_inside_larger_models_read_latents(vits, to):
+    model, source = vits
+    report = import_model(source, to, part="waveform_decoder")
+    cond = np.linspace(-1, 1, 5).astype(np.float32)
+    check_sound(to, model, channels=12, cond=cond)
+    vocoder = Vocoder.load(to)
+    assert vocoder.config.mel == LatentConfig(16000, 256, 12) and vocoder.sample_rate == 16000
+    assert report.info["ignored"] == {
+        "model.text_encoder.emb.weight": "outside model.waveform_decoder",
+        "model.flow.0.weight_g": "outside model.waveform_decoder",
+    }
+    with pytest.raises(ConfigError, match="reads latents of 12 numbers"):
+        vocoder.resynthesize(np.zeros(4000, np.float32), 16000, cond)
+    with pytest.raises(ConfigError, match="reads latents"):
+        vocoder.log_mel(np.zeros(4000, np.float32), 16000)
+    with pytest.raises(MelError, match=r"\(12, frames\).*transposed"):
+        vocoder.synthesize(np.zeros((9, 12), np.float32), cond)
+    with pytest.raises(MelError, match="NaN"):
+        vocoder.synthesize(np.full((12, 3), np.nan, np.float32), cond)
+    latents = np.random.default_rng(1).normal(size=(12, 40)).astype(np.float32)
+    streamed = np.concatenate(list(vocoder.stream([latents[:, :7], latents[:, 7:]], cond)))
+    np.testing.assert_allclose(streamed, vocoder.synthesize(latents, cond), atol=1e-5)
+    with pytest.raises(ConfigError, match="cannot be trained"):
+        HiFiGANTask(TrainingConfig(vocoder.config), steps_per_epoch=1)
+
+
+def test_a_larger_model_needs_to_be_told_the_part(vits, to):
+    _, source = vits
+    message = refused(source, to, "Take the generator alone with --part waveform_decoder")
+    assert "+ model.text_encoder.emb.weight (3, 2)" in message
+    message = refused(source, to, "--part decoder names no generator", part="decoder")
+    assert message.endswith("what looks like a generator: model.waveform_decoder.")
+
+
+def test_xtts_decoders_are_known_by_their_place(tmp_path, to):
+    model = generator(**{**CONDITIONED, "num_mels": 1024}, cond_in_each_up_layer=True)
+    tensors = under("hifigan_decoder.waveform_decoder.", released.spelt(state(model), "parametrizations"))
+    source = write(tmp_path / "model.pth", {"model": {**tensors, "gpt.wte.weight": torch.ones(3)}})
+    report = import_model(source, to, part="waveform_decoder")
+    check_sound(to, model, channels=1024, cond=np.linspace(-1, 1, 5).astype(np.float32))
+    assert about(to)["config"]["mel"] == {"sample_rate": 24000, "hop_length": 256, "channels": 1024}
+    assert "24000 Hz" in report.info["assumed"][-1] and "Coqui Public Model" in report.info["licence"]
+
+
+def test_the_first_vits_calls_its_condition_otherwise(tmp_path, to):
+    model = generator(**CONDITIONED)
+    tensors = {name.replace("cond_layer", "cond"): tensor for name, tensor in state(model).items()}
+    settings = {
+        "data": {"sampling_rate": 22050, "hop_length": 256},
+        "model": {**{k: v for k, v in CONFIG.items() if k in released.SMALL}, "inter_channels": 12, "gin_channels": 5},
+    }
+    source = write(tmp_path / "G_10.pth", {"model": under("dec.", tensors), "iteration": 1}, settings)
+    import_model(source, to, part="dec")
+    check_sound(to, model, channels=12, cond=np.linspace(-1, 1, 5).astype(np.float32))
+
+
+def test_several_generators_are_listed(tmp_path, to):
+    tensors = state(generator())
+    source = write(tmp_path / "both.pth", {"generator": tensors, "average": {"net": state(generator(1))}}, CONFIG)
+    refused(source, to, "several generators: generator, average.net; choose one with --part")
+    import_model(source, to, part="net")
+    check_sound(to, generator(1))
+
+
+def changed(**how):
+    """A `g_` file's tensors, with one thing wrong."""
+    tensors = state(generator())
+    for key, value in how.items():
+        name = key.replace("__", ".")
+        if value is None:
+            del tensors[name]
+        elif isinstance(value, str):
+            tensors[value] = tensors.pop(name)
+        else:
+            tensors[name] = value(tensors.get(name))
+    return {"generator": tensors}
+
+
+@pytest.mark.parametrize("config", [CONFIG, None])
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (changed(conv_pre__bias=None), r"- conv_pre\.bias \(16,\)"),
+        (changed(conv_post__bias=None), r"- conv_post\.bias \(1,\)"),
+        (changed(ups__1__weight_g=None), r"- ups\.1\.weight_g"),
+        (changed(resblocks__5__convs__1__weight_v=None), r"- resblocks\.5\.convs\.1\.weight_v \(4, 4, 7\)"),
+        (changed(conv_pre__weight_v="conv_pre.weight_w"), r"\+ generator\.conv_pre\.weight_w .*did you mean conv_pre"),
+        (changed(conv_pre__bias="conv_pre.bais"), r"\+ generator\.conv_pre\.bais .*did you mean conv_pre\.bias"),
+        (
+            changed(ups__0__weight_v=lambda w: w.transpose(0, 1)),
+            r"! generator\.ups\.0\.weight_v has shape .*transposed",
+        ),
+        (changed(conv_pre__weight_v=lambda w: w.transpose(0, 1)), r"conv_pre\.weight_v has shape .*transposed"),
+        (changed(ups__2__extra=lambda _: torch.ones(2)), r"\+ generator\.ups\.2\.extra \(2,\)"),
+        (changed(conv_pre__bias=lambda b: b * torch.nan), r"generator\.conv_pre\.bias holds 16 values that are NaN"),
+        (changed(conv_pre__bias=lambda b: b.long()), r"conv_pre\.bias holds int64"),
+        (changed(conv_pre__weight=lambda _: torch.ones(16, 80, 7)), r"stands for the same"),
+        ({**changed(), "stray": torch.ones(2)}, r"\+ stray \(2,\)"),
+    ],
+)
+def test_whatever_is_wrong_is_named_and_nothing_is_left_behind(tmp_path, to, content, line, config):
+    refused(write(tmp_path / "g_00000001", content, config), to, line)
+
+
+def test_swapped_norm_and_direction_are_noticed(tmp_path, to):
+    tensors = state(generator())
+    tensors["conv_pre.weight_g"], tensors["conv_pre.weight_v"] = (
+        tensors["conv_pre.weight_v"],
+        tensors["conv_pre.weight_g"],
+    )
+    refused(
+        write(tmp_path / "g_1", {"generator": tensors}, CONFIG),
+        to,
+        r"! generator\.conv_pre\.weight_g has shape \(16, 80, 7\)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"upsample_initial_channel": 32}, "upsample_initial_channel: jik876 config says 32, the tensors 16"),
+        ({"resblock": "1"}, "resblock: jik876 config says '1', the tensors '2'"),
+        ({"resblock_kernel_sizes": (3, 7, 11)}, r"resblock_kernel_sizes: .*\(3, 7, 11\), the tensors \(3, 5, 7\)"),
+        ({"num_mels": 100}, "num_mels: jik876 config says 100, the tensors 80"),
+        ({"resblock_dilation_sizes": ((1, 2),)}, "resblock_dilation_sizes"),
+        ({"upsample_rates": (8, 8, 2)}, "multiply to 128"),
+        ({"upsample_rates": (8, 8)}, "upsample_rates"),
+    ],
+)
+def test_a_configuration_of_other_weights_is_refused(tmp_path, to, change, message):
+    source = write(tmp_path / "g_00000001", {"generator": state(generator())}, {**CONFIG, **change})
+    refused(source, to, message, ConfigError)
+
+
+def test_another_configuration_can_be_given(tmp_path, to):
+    source = write(tmp_path / "g_00000001", {"generator": state(generator())}, {**CONFIG, "num_mels": 3})
+    right = tmp_path / "right.json"
+    right.write_text(json.dumps({**CONFIG, "sampling_rate": 16000}), encoding="utf-8")
+    import_model(source, to, config=right)
+    assert Vocoder.load(to).sample_rate == 16000 and about(to)["info"]["config"] == "right.json"
+    with pytest.raises(ConfigError, match="nowhere"):
+        import_model(source, to.with_name("b"), config=tmp_path / "nowhere.json")
+
+
+def test_missing_and_unwanted_tensors_can_be_allowed(tmp_path, to):
+    content = {**changed(conv_pre__bias=None, ups__0__weight_g=None, ups__0__weight_v=None), "stray": torch.ones(2)}
+    source = write(tmp_path / "g_1", content, CONFIG)
+    options = {"allow_missing": [r"conv_pre\.bias", r"ups\.0\.weight_."], "ignore": ["stray"]}
+    report = import_model(source, to, **options)
+    assert report.info["missing"] == ["conv_pre.bias", "ups.0.weight_g", "ups.0.weight_v"]
+    assert report.info["ignored"] == {"stray": "--ignore stray"} and about(to)["info"]["missing"]
+    arrays = load_file(to / "model.safetensors")
+    assert 0 < np.abs(arrays["conv_pre.bias"]).max() <= 1 / np.sqrt(80 * 7)
+    v = arrays["ups.0.weight_v"]
+    np.testing.assert_allclose(
+        arrays["ups.0.weight_g"], np.linalg.norm(v.reshape(16, -1), axis=1)[:, None, None], rtol=1e-6
+    )
+    import_model(source, to.with_name("again"), **options)
+    np.testing.assert_array_equal(load_file(to.with_name("again") / "model.safetensors")["ups.0.weight_v"], v)
+    refused(source, to.with_name("x") / "y", r"- conv_pre\.bias", allow_missing=["bias"], ignore=["stray"])
+
+
+def test_files_without_a_generator_say_what_they_begin_with(tmp_path, to):
+    source = write(tmp_path / "x.pth", {"encoder": {"weight": torch.ones(2)}, "step": 3})
+    refused(source, to, "no HiFi-GAN generator.*1 tensors begin with encoder")
+    refused(tmp_path / "none.pth", to, "none.pth")
+
+
+def test_folders_in_use_are_left_alone(tmp_path, to):
+    source = write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG)
+    to.mkdir(parents=True)
+    import_model(source, to)
+    before = {path.name: path.read_bytes() for path in to.iterdir()}
+    assert before.keys() == {"config.json", "model.safetensors", "report.md"}
+    with pytest.raises(CheckpointError, match="not empty"):
+        import_model(source, to)
+    assert {path.name: path.read_bytes() for path in to.iterdir()} == before
+    with pytest.raises(CheckpointError, match="is a file"):
+        import_model(source, source)
+
+
+def test_the_report_names_every_tensor_once(tmp_path, to):
+    source = write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG)
+    import_model(source, to)
+    text = (to / "report.md").read_text(encoding="utf-8")
+    for name, tensor in state(generator()).items():
+        shape = "x".join(map(str, tensor.shape))
+        assert text.count(f"| generator.{name} | {name} | {shape} | float32 | as it is |") == 1
+
+
+def test_every_weight_is_the_files(tmp_path, to):
+    model = generator(**{**CONDITIONED, "num_mels": 80, "cond_channels": 0})
+    source = write(tmp_path / "g_1", {"generator": state(model)}, CONFIG)
+    import_model(source, to)
+    ours = load_file(to / "model.safetensors")
+    assert ours.keys() == arrays_of(model).keys()
+    for name, array in arrays_of(model).items():
+        np.testing.assert_array_equal(ours[name], array)
+
+
+def test_neither_jax_nor_torch_is_imported(tmp_path, to):
+    source = write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG)
+    code = (
+        "import sys; from jaxvoice.pipelines.importing import import_model; "
+        "from jaxvoice.pipelines.exporting import export_model; from pathlib import Path; "
+        f"import_model({str(source)!r}, {str(to)!r}); export_model({str(to)!r}, {str(tmp_path / 'e.pt')!r}); "
+        "print([m for m in ('jax', 'equinox', 'torch', 'scipy', 'librosa', 'optax', 'soundfile') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_configs_of_our_own_are_read_back(tmp_path, to):
+    source = write(tmp_path / "g_1", {"generator": state(generator())}, {**CONFIG, "sampling_rate": 16000})
+    import_model(source, to)
+    bare = write(tmp_path / "bare" / "x.pt", state(generator()))
+    import_model(bare, tmp_path / "second", config=to / "config.json")
+    first, second = (Vocoder.load(folder).config for folder in (to, tmp_path / "second"))
+    assert first == second and first.mel.sample_rate == 16000
