@@ -15,6 +15,7 @@ from jaxvoice.weights.torchscript.code import original_name
 from jaxvoice.weights.torchscript.following import Call, Normed, Ref, Stored, is_plain
 from jaxvoice.weights.torchscript.layers import Layer, read_layers
 
+_DEEPEST = 48
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -100,14 +101,19 @@ def describe(archive: Archive) -> Description:
     shares = _shared(archive)
     tree = _Tree()
     for path in layers:  # in the order of their definition
-        tree.at(path)
+        if path.count(".") < _DEEPEST:
+            tree.at(path)
     for path, module in archive.modules.walk():
-        tree.at(path).module = module
+        if path.count(".") < _DEEPEST:
+            tree.at(path).module = module
     for name, info in archive.tensors.infos().items():
         path, _, leaf = name.rpartition(".")
         if "parametrizations" in path.split("."):
             path, _, leaf = name.partition(".parametrizations.")
             leaf = f"parametrizations.{leaf}" if leaf else name
+        if path.count(".") >= _DEEPEST:
+            parts = name.split(".")
+            path, leaf = ".".join(parts[:_DEEPEST]), ".".join(parts[_DEEPEST:])
         tree.at(path).tensors[leaf] = info
     # Where the file tells parameters from buffers, what is neither is a constant.
     told = hasattr(archive, "code") or any(info.kind == "parameter" for info in archive.tensors.infos().values())
@@ -151,6 +157,9 @@ class _Tree:
 
     def part(self, path: str, layers: Mapping[str, Layer], shares: Mapping[str, str], told: bool) -> Part:
         stem = f"{path}." if path else ""
+        if all(name.isdecimal() and len(name) < 10 for name in self.below):
+            # Files that sort their names have 10 before 2.
+            self.below = dict(sorted(self.below.items(), key=lambda item: int(item[0])))
         children = {
             name: below.part(stem + name, layers, shares, told)
             for name, below in self.below.items()

@@ -13,8 +13,9 @@ from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.torchscript.code import ClassCode, Code, original_name
 from jaxvoice.weights.torchscript.signatures import bind
 
-MAX_STEPS = 2_000_000
+MAX_STEPS = 400_000
 MAX_DEPTH = 60
+MAX_LIST = 512
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ class Follower:
         method = owner.methods.get(name) if owner else None
         if method is None:
             return Computed(f"{path}.{name}()")
+        self.spend(sum(len(arg) if isinstance(arg, (list, tuple)) else 1 for arg in (*args, *kwargs.values())))
         key = (path, name, _key(args), _key(kwargs))
         if key not in self._results:
             self._results[key] = Computed("recursion")
@@ -159,8 +161,9 @@ class Follower:
             self._results[key] = _Frame(self, path, method, calls, depth=depth).run([Ref(path), *args], kwargs)
         return self._results[key]
 
-    def spend(self) -> None:
-        self._steps += 1
+    def spend(self, steps: int = 1) -> None:
+        """Count what following costs; raises `CheckpointError` where it is too much for any honest archive."""
+        self._steps += steps
         if self._steps > MAX_STEPS:
             raise CheckpointError(
                 f"the code of the archive takes more than {MAX_STEPS} steps to follow; it is refused."
@@ -280,6 +283,7 @@ class _Frame:
     def changed(self, value: Any) -> None:
         """A list is changed in place: under none of its names is it known any more."""
         if isinstance(value, list):
+            self.follower.spend(len(self.names))
             self.names.update({name: Computed(name) for name, known in self.names.items() if _holds(known, value)})
 
     def branch(self, test: ast.expr, body: list[ast.stmt], orelse: list[ast.stmt]) -> None:
@@ -298,8 +302,9 @@ class _Frame:
         self.within = around
         if _key([first]) != _key([self.result]):
             self.result = Computed("either")
+        self.follower.spend(len(after) // 8)
         for name in {*after, *self.names}:
-            if _key([after.get(name)]) != _key([self.names.get(name)]):
+            if after.get(name) is not self.names.get(name) and _key([after.get(name)]) != _key([self.names.get(name)]):
                 self.names[name] = Computed(name)
 
     def loop(self, said: str, over: Any, body: list[ast.stmt], target: ast.expr | None = None) -> None:
@@ -316,6 +321,7 @@ class _Frame:
         """What a loop assigns is known neither in it nor after it."""
         for statement in body:
             for node in ast.walk(statement):
+                self.follower.spend()
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                     self.names[node.id] = Computed(node.id)
                 elif isinstance(node, ast.Call) and (dotted(node.func) or "").rpartition(".")[2] in _CHANGES:
@@ -337,6 +343,11 @@ class _Frame:
                 return -value if isinstance(value, (int, float, complex)) else Computed(short(node))
             case ast.List(elts=elements) | ast.Tuple(elts=elements):
                 values = [self.value(element) for element in elements]
+                inside = [value for value in values if isinstance(value, (list, tuple))]
+                if len(values) + sum(map(len, inside)) > MAX_LIST or any(
+                    isinstance(value, (list, tuple)) for one in inside for value in one
+                ):
+                    return Computed("a long list")
                 return values if isinstance(node, ast.List) else tuple(values)
             case ast.Attribute():
                 return self.attribute(node)
@@ -444,8 +455,12 @@ def _special(name: str, bound: Mapping[str, Any], path: str) -> Any:
         v, dim = bound.get("v"), bound.get("dim", 0)
         if isinstance(v, Ref) and isinstance(dim, int):
             return Normed("weight norm", _owner(v.path), dim)
-    if name == "div" and isinstance(bound.get("input"), Ref) and bound["input"].path.endswith(("_orig", ".original")):
-        return Normed("spectral norm", _owner(bound["input"].path))
+    of = bound.get("input")
+    if isinstance(of, Ref) and of.path.endswith(("weight_orig", ".original")):
+        if name == "div":
+            return Normed("spectral norm", _owner(of.path))
+        if name in ("flatten", "contiguous"):
+            return of
     if name == "pad" or name.startswith(("constant_pad", "reflection_pad", "replication_pad")):
         amounts = bound.get("pad", bound.get("padding"))
         mode = bound.get("mode", {"r": "reflect", "c": "constant"}[name[0]] if name != "pad" else "constant")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.layout import printable, width as width_of, wrapped
 from jaxvoice.weights.torchscript.code import ClassCode, Code, original_name, parse_code
 from jaxvoice.weights.torchscript.following import Follower, dotted
@@ -15,6 +15,8 @@ from jaxvoice.weights.torchscript.layers import plain_constants
 from jaxvoice.weights.torchscript.printing import statement_lines
 from jaxvoice.weights.torchscript.simplifying import Simplify
 from jaxvoice.weights.torchscript.tidying import join_names, put_in_place
+
+_DEEPEST = 40
 
 
 def readable(archive: Any, module: str = "", *, width: int = 80) -> list[str]:
@@ -31,7 +33,10 @@ def readable(archive: Any, module: str = "", *, width: int = 80) -> list[str]:
         near = difflib.get_close_matches(module, follower.records, n=1, cutoff=0.3)
         hint = f"; did you mean {printable(near[0])!r}?" if near else ""
         raise ConfigError(f"there is no module {printable(module)!r} in the file{hint}")
-    return _Reader(archive, code, follower, width).module(module)
+    try:
+        return _Reader(archive, code, follower, width).module(module)
+    except RecursionError as failure:
+        raise CheckpointError("the code of the archive is nested too deep to be shown; it is refused.") from failure
 
 
 class _Reader:
@@ -219,7 +224,9 @@ def _ordered(node: ast.AST) -> Iterator[ast.AST]:
 
 def _is_member(node: ast.expr, written: set[str]) -> bool:
     """Whether `node` is `self.a.b[0]` of what the method does not assign to."""
-    while isinstance(node, (ast.Attribute, ast.Subscript)):
+    depth = 0
+    while isinstance(node, (ast.Attribute, ast.Subscript)) and depth < _DEEPEST:
+        depth += 1
         if isinstance(node, ast.Attribute) and node.attr in written:
             return False
         if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Constant):

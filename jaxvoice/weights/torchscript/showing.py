@@ -113,7 +113,7 @@ def call_text(call: Call) -> str:
     known = defaults(name, list(plain))
     plain = {**{key: value for key, value in known.items() if key in _FIRST and key not in values}, **plain}
     plain = {key: value for key, value in plain.items() if value is not REQUIRED}
-    if name.rstrip("_") in _OPERATORS:
+    if name.rstrip("_") in _OPERATORS and len(plain) < len(call.arguments):  # else of sizes, not of tensors
         factor = plain.get("other", plain.get("1", plain.get("exponent")))
         return f"{_OPERATORS[name.rstrip('_')]} {value_text(factor)}" if isinstance(factor, (int, float)) else ""
     if not name.startswith(_SHOWN):
