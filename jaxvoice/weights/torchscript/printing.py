@@ -2,7 +2,7 @@
 
 import ast
 
-from jaxvoice.weights.layout import printable, width as width_of
+from jaxvoice.weights.layout import printable, width as width_of, wrapped
 
 
 def statement_lines(statement: ast.stmt, indent: int, width: int) -> list[str]:
@@ -23,7 +23,13 @@ def statement_lines(statement: ast.stmt, indent: int, width: int) -> list[str]:
             return expression_lines(test, "while ", ":", indent, width) + _block(body, indent + 4, width)
         case ast.Assign(targets=[target], value=value):
             names = target.elts if isinstance(target, ast.Tuple) else [target]
-            return expression_lines(value, f"{', '.join(map(ast.unparse, names))} = ", "", indent, width)
+            before = ", ".join(map(ast.unparse, names)) + (
+                "," if isinstance(target, ast.Tuple) and len(names) == 1 else ""
+            )
+            if len(before) <= width // 2 or len(names) == 1:
+                return expression_lines(value, f"{before} = ", "", indent, width)
+            lines = [" " * (indent + 4) + line for line in wrapped(before, width - indent - 4)]
+            return [start + "(", *lines, *expression_lines(value, ") = ", "", indent, width)]
         case ast.Return(value=ast.expr() as value):
             return expression_lines(value, "return ", "", indent, width)
         case ast.Raise(exc=ast.expr() as value):

@@ -85,7 +85,8 @@ class _Reader:
         count = len(given.args) - len(given.defaults)
         for i, arg in enumerate(given.args):
             if i >= count and i:
-                yield ast.Name(f"{arg.arg}={ast.unparse(given.defaults[i - count])}")
+                default = ast.unparse(given.defaults[i - count])
+                yield ast.Name(f"{arg.arg}={default if len(default) < 24 else '...'}")
             elif i:
                 yield ast.Name(arg.arg)
 

@@ -163,7 +163,9 @@ class Simplify(ast.NodeTransformer):
 
 def _function_name(name: str) -> str:
     short = original_name(name)
-    return short.replace("torch.nn.functional.", "F.") if short.startswith("torch.nn.functional.") else short
+    if short.startswith("torch.nn.functional."):
+        return short.replace("torch.nn.functional.", "F.")
+    return ".".join(short.split(".")[-2:])
 
 
 def _member(of: ast.expr, name: str) -> ast.expr:
@@ -206,6 +208,8 @@ def operator_call(name: str, args: list[ast.expr], keywords: list[ast.keyword]) 
         indexed = _indexed(name, args)
         if indexed is not None:
             return indexed
+    if name == "to" and plain and len(args) > 1:
+        return _converted(args)
     bound = bind(name, args, {keyword.arg or "": keyword.value for keyword in keywords})
     if bound is not None and "has_biases" in bound and not isinstance(_literal(bound["has_biases"]), bool):
         bound = dict(zip(_PACKED, args, strict=False))
@@ -219,6 +223,18 @@ def operator_call(name: str, args: list[ast.expr], keywords: list[ast.keyword]) 
         name = f"conv{_rank(bound['stride'])}d"
     positional, named = _written(bound, known, bare=name in _BARE)
     return ast.Call(ast.Name(name), positional, named)
+
+
+def _converted(args: list[ast.expr]) -> ast.expr:
+    """`to(x, float32)`: types by name, without what says how to copy."""
+    kept: list[ast.expr] = []
+    for arg in args[1:]:
+        value = _literal(arg)
+        if isinstance(value, int) and not isinstance(value, bool):
+            kept.append(ast.Name(_DTYPES.get(value, str(value))))
+        elif not isinstance(value, bool) and value is not None and value != "cpu":
+            kept.append(arg)
+    return ast.Call(ast.Name("to"), [args[0], *kept], []) if kept else args[0]
 
 
 def _convolution(bound: dict[str, Any]) -> tuple[str, dict[str, Any], Mapping[str, Any]]:

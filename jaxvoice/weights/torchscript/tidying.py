@@ -165,7 +165,7 @@ def _depth(node: ast.AST) -> int:
 
 
 def join_names(body: list[ast.stmt], parameters: Sequence[str]) -> list[ast.stmt]:
-    """`body` with `x`, `x0`, `x1`, ... all called `x` where no two of them are needed at a time."""
+    """`body` with `x`, `x0`, `x1`, ... all called `x` where no two of them are needed at a time, `_12` etc. from 0."""
     spans = _spans(body, parameters)
     groups: dict[str, list[str]] = {}
     for name in sorted(spans, key=lambda name: spans[name]):
@@ -181,10 +181,17 @@ def join_names(body: list[ast.stmt], parameters: Sequence[str]) -> list[ast.stmt
             if name != stem and start >= end and start >= spans[stem][1]:
                 renamed[name] = stem
                 end = max(end, last)
+    numbers: dict[str, str] = {}
+    for name in spans:  # in the order in which they come up
+        if re.fullmatch(r"_\d+", name):
+            numbers[name] = f"_{len(numbers)}"
+    renamed |= numbers
+    seen: set[int] = set()
     for statement in body:
         for node in ast.walk(statement):
-            if isinstance(node, ast.Name) and node.id in renamed:
-                node.id = renamed[node.id]
+            if isinstance(node, ast.Name) and id(node) not in seen:
+                seen.add(id(node))  # one node may stand in several places
+                node.id = renamed.get(node.id, node.id)
     return _without_copies(body)
 
 

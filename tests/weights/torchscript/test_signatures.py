@@ -1,0 +1,35 @@
+"""Names and defaults of operators, against torch's own schemas."""
+
+import pytest
+import torch
+
+from jaxvoice.weights.torchscript.signatures import REQUIRED, bind, defaults, signatures
+
+
+@pytest.fixture(scope="module")
+def schemas():
+    found = {}
+    for schema in torch._C._jit_get_all_schemas():
+        if schema.name.startswith("aten::"):
+            found.setdefault(schema.name.removeprefix("aten::"), []).append(schema)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(signatures()))
+def test_signatures_are_torchs(schemas, name):
+    theirs = [
+        [(a.name, a.default_value if a.has_default_value() else REQUIRED) for a in schema.arguments]
+        for schema in schemas[name]
+    ]
+    for overload in signatures()[name]:
+        # torch's functions call the first argument `input`, its schemas `self`.
+        mine = list(overload.items())
+        assert mine in theirs or [("self", mine[0][1]), *mine[1:]] in theirs, (overload, theirs)
+
+
+def test_binding():
+    assert bind("avg_pool1d", ["x", [2]], {}) == {"input": "x", "kernel_size": [2]}
+    assert bind("mean", ["x", [1], True], {"dtype": None}) == {"input": "x", "dim": [1], "keepdim": True, "dtype": None}
+    assert bind("linear", ["x"], {}) is None and bind("linear", list("abcd"), {}) is None
+    assert bind("no_such_operator", ["x"], {}) is None
+    assert defaults("leaky_relu", ["input"])["negative_slope"] == 0.01
