@@ -52,7 +52,9 @@ def inline_array(raw: Any, dtype: Any, shape: Any, order: Any, what: str) -> np.
             "the file is damaged."
         )
     array = np.frombuffer(raw, dtype.dtype) if dtype.dtype.itemsize and raw else np.zeros(0, dtype.dtype)
-    return array.reshape(shape, order=order)
+    array = array.astype(array.dtype.newbyteorder("="), copy=not array.dtype.isnative).reshape(shape, order=order)
+    array.flags.writeable = False
+    return array
 
 
 def _finish_dtype(target: Inline, state: Any, what: str) -> None:

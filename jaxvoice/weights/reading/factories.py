@@ -262,6 +262,7 @@ def _numpy_buffer(reader: Reader, args: tuple[Any, ...]) -> Inline:
             raise Unfit("makes a numpy array in a form that is not known")
 
 
+_SYSTEMS = ("", "Pure", "Posix", "Windows", "PurePosix", "PureWindows")
 _DENSE = "save it as a dense tensor"
 FACTORIES: dict[str, Factory] = {
     **_REBUILDING,
@@ -300,7 +301,7 @@ FACTORIES: dict[str, Factory] = {
     "argparse.Namespace": _record("argparse.Namespace"),
     "types.SimpleNamespace": _record("types.SimpleNamespace"),
     "numpy.dtype": _numpy_dtype,
-    **{f"pathlib.{system}Path": _path for system in ("", "Pure", "Posix", "Windows", "PurePosix", "PureWindows")},
+    **{f"pathlib{inner}.{system}Path": _path for inner in ("", "._local") for system in _SYSTEMS},
     **{
         f"datetime.{kind}": _record(f"datetime.{kind}")
         for kind in ("date", "datetime", "time", "timedelta", "timezone")

@@ -44,6 +44,8 @@ class Mapped:
     def open(cls, path: Path) -> "Mapped":
         """Map the file at `path`; raises `CheckpointError` when it is missing, a folder or empty."""
         try:
+            if not path.is_file() and path.exists():  # a pipe would wait for ever
+                raise CheckpointError("is not a file; give the file with the weights itself.")
             with path.open("rb") as file:
                 return cls(file)
         except OSError as failure:

@@ -1,9 +1,10 @@
 """Opens weight files of any format, which is found out from their content."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jaxvoice.errors import CheckpointError
+from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.reading.archives import PickleArchive
 from jaxvoice.weights.reading.arrays import is_npz, is_safetensors, open_npz, open_safetensors
@@ -34,10 +35,16 @@ def open_archive(path: str | Path, *, inert: str | Sequence[str] = ()) -> Archiv
       calls one of them, a `Record` of the call is kept. Nothing is called either way.
 
     Tensors are read when asked for, mapped into memory where the format allows. Raises `CheckpointError` when the file
-    is missing, damaged or of another kind, and `RefusedError` when it asks for what reading never does.
+    is missing, damaged or of another kind, `RefusedError` when it asks for what reading never does, and `ConfigError`
+    when `inert` is no regular expression.
     """
     path = Path(path)
     inert = (inert,) if isinstance(inert, str) else tuple(inert)
+    for pattern in inert:
+        try:
+            re.compile(pattern)
+        except re.error as failure:
+            raise ConfigError(f"inert={pattern!r} is not a regular expression ({failure}).") from failure
     with naming(path):
         return _open(Mapped.open(path), path, inert)
 
@@ -72,6 +79,8 @@ def _open_torch(file: Bytes, path: Path, close: Callable[[], None], inert: Seque
         if prefix is not None:
             return open_torch_zip(archive, prefix, path, close, inert)
         some = ", ".join(shown(name) for name in list(archive)[:5])
+        if any(name.endswith("/model.json") for name in archive):
+            raise CheckpointError("is TorchScript of before torch 1.4; load it with torch.jit.load and save it again.")
         mobile = any(name.endswith("bytecode.pkl") for name in archive)
         raise CheckpointError(
             "is a model for mobile devices; export it with torch.jit.save instead."

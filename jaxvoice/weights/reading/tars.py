@@ -43,7 +43,7 @@ def _members(data: memoryview) -> Iterator[tuple[str, int, int]]:
         if not any(header):
             return
         kind, name, size = _header(header)
-        if "size" in given and given["size"].isdigit() and len(given["size"]) < 20:
+        if "size" in given and given["size"].isascii() and given["size"].isdigit() and len(given["size"]) < 20:
             size = int(given["size"])
         position += _BLOCK
         if size > len(data) - position:

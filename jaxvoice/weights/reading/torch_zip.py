@@ -127,10 +127,13 @@ def _declared(code: Mapping[str, str]) -> dict[str, dict[str, Kind]]:
 def _script_members(declared: Mapping[str, Mapping[str, Kind]]) -> Members:
     """What tells the members of a record from its class's declarations."""
 
-    def members(record: Record) -> list[tuple[Any, Any, Kind | None]]:
+    def members(record: Record) -> list[tuple[Any, Any, Kind | None]] | None:
+        if record.args:  # a tuple with names, or one of an enumeration
+            return None
         kinds = declared.get(record.class_name, {})
         if isinstance(record.state, dict):
-            return [(key, value, kinds.get(key)) for key, value in record.state.items()]
+            listed = ((key, value) for key, value in record.state.items() if key != "_is_full_backward_hook")
+            return [(key, value, kinds.get(key)) for key, value in listed]
         return [("state", record.state, None)]
 
     return members

@@ -176,9 +176,13 @@ class Unpickler:
 
     def call(self, function: Any, args: Any) -> Any:
         """What a call in the file stands for, if it is one of those that rebuild tensors and plain values."""
-        if not isinstance(function, Global) or not isinstance(args, tuple):
-            raise RefusedError(f"{self.what} calls {shown(function)}, which is not a function.")
-        name = function.name
+        name = function.name if isinstance(function, Global) else ""
+        if name.startswith("__torch__."):
+            # Tuples with names and members of enumerations in TorchScript; their classes exist only in the file.
+            self.charge(containers=1)
+            return Record(name, args if isinstance(args, tuple) else (args,))
+        if not name or not isinstance(args, tuple):
+            raise RefusedError(f"{self.what} calls {shown(function)}, which is not a function, or without arguments.")
         if name in FACTORIES:
             return FACTORIES[name](self, args)
         if not is_standard(name):

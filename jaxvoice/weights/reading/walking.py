@@ -122,13 +122,14 @@ class _Walker:
         if value is not None:
             return self.visit(value[0], name, depth)
         parts: dict[str, Any] = {}
-        for part in (record.state, record.items, record.args or None):
+        args = record.args[0] if len(record.args) == 1 else record.args or None
+        for part in (record.state, record.items, args):
             inside = NOTHING if part is None else self.visit(part, name, depth)
             if isinstance(inside, dict):
                 parts |= inside
             elif inside is not NOTHING:
                 parts["value"] = inside
-        return parts or NOTHING
+        return parts["value"] if parts.keys() == {"value"} else parts or NOTHING
 
     def _module(self, record: Record, members: list[tuple[Any, Any, Kind | None]], name: str, depth: int) -> Any:
         attributes: dict[str, Any] = {}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxvoice.errors import CheckpointError, RefusedError
+from jaxvoice.errors import CheckpointError, ConfigError, RefusedError
 from jaxvoice.weights.reading import Global, PickleArchive, Record, TorchScriptArchive, open_archive
 from tests.weights.reading.forge import (
     FLOATS,
@@ -261,5 +261,7 @@ def test_npz_as_numpy_reads_it(opened):
 def test_missing_files_and_folders(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be opened"):
         open_archive(tmp_path / "nowhere.pt")
-    with pytest.raises(CheckpointError, match="cannot be opened"):
+    with pytest.raises(CheckpointError, match="is not a file"):
         open_archive(tmp_path)
+    with pytest.raises(ConfigError, match="not a regular expression"):
+        open_archive(tmp_path, inert="(")
