@@ -34,20 +34,21 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 
 
 def test_outputs_are_stripped():
-    assert [path.name for path in NOTEBOOKS] == ["vocoder.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == ["archive.ipynb", "vocoder.ipynb"]
     for path in NOTEBOOKS:
         assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code_cells(path))
 
 
-def test_vocoder_runs_without_a_trained_model(tmp_path: Path):
+def executed(name: str, folder: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """What the notebook prints to stdout and stderr, and what it shows."""
     environment = {name: value for name, value in os.environ.items() if name != "JAXVOICE_MODEL"}
     environment["JAX_PLATFORMS"] = "cpu"
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
-        environment[name] = str(tmp_path / name)
-    target = tmp_path / "executed.ipynb"
-    command = [sys.executable, "-c", _EXECUTE, str(ROOT / "docs" / "notebooks" / "vocoder.ipynb"), str(target)]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, encoding="utf-8")
+    for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
+        environment[variable] = str(folder / variable)
+    target = folder / "executed.ipynb"
+    command = [sys.executable, "-c", _EXECUTE, str(ROOT / "docs" / "notebooks" / name), str(target)]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
 
     outputs = [output for cell in code_cells(target) for output in cell["outputs"]]
@@ -55,12 +56,24 @@ def test_vocoder_runs_without_a_trained_model(tmp_path: Path):
     for output in outputs:
         if output["output_type"] == "stream":
             streams[output["name"]] += "".join(output["text"])
-    shown = [output["data"] for output in outputs if output["output_type"] == "display_data"]
+    return streams, [output["data"] for output in outputs if output["output_type"] == "display_data"]
+
+
+def test_vocoder_runs_without_a_trained_model(tmp_path: Path):
+    streams, shown = executed("vocoder.ipynb", tmp_path)
     players = ["".join(data["text/html"]) for data in shown if "text/html" in data]
     assert "this model has random weights" in streams["stdout"]
     assert streams["stderr"] == ""
     assert sum("image/png" in data for data in shown) == 1  # the three mels
     assert len(players) == 3 and all("<audio" in player for player in players)
+
+
+def test_an_unknown_archive_is_understood_run_and_written_again(tmp_path: Path):
+    streams, shown = executed("archive.ipynb", tmp_path)
+    assert "DownBlockSpeaker: avg_pool1d(2)" in streams["stdout"] and "never called" in streams["stdout"]
+    assert "diverges first: convs.1.first_conv" in streams["stdout"]
+    assert streams["stderr"] == ""
+    assert sum("image/png" in data for data in shown) == 1
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
