@@ -17,10 +17,14 @@ import pytest
 from experiments import hifigan_l40
 from jaxvoice.data import read_audio, write_wav
 from jaxvoice.dsp import MelConfig, log_mel
+from jaxvoice.errors import CheckpointError
 from jaxvoice.models.hifigan import PRESETS, Generator, GeneratorConfig, HiFiGANConfig
+from jaxvoice.models.hifigan.resuming import continued_config, continued_state
 from jaxvoice.models.hifigan.training import HiFiGANTask, read_run
 from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.pipelines.importing import import_model
 from jaxvoice.training.loop import Result
+from tests.models.hifigan.test_resuming import batches, save, torch_trainer
 
 TINY = [
     *("--model.generator.upsample-initial-channel", "8"),
@@ -124,6 +128,8 @@ def refused(capsys, *flags: str) -> str:
         (["--model.generator.cond-channels", "4"], "error: --model.generator.cond-channels is 4.*leave it at 0"),
         (["--resume", "must"], "no run to resume"),
         (["--init-from", "nowhere"], "--init-from nowhere is neither"),
+        (["--continue-from", "nowhere"], "nowhere holds no training to go on with"),
+        (["--continue-from=nowhere", "--preset", "v2"], "leave --preset away"),
         (["--run-dir", "tones/tone0.wav/run"], "tone0.wav is no folder; choose another --run-dir"),
     ],
 )
@@ -197,6 +203,44 @@ def test_corpus_without_usable_audio_is_refused_with_the_reason(tmp_path, capsys
     told = refused(capsys, "--data", str(folder), "--run-dir", str(run))
     assert re.fullmatch(r"hifigan_l40: error: None of the 1 file\(s\).*silent.*\n", told)
     assert not run.exists()
+
+
+@pytest.fixture
+def imported(tmp_path) -> Path:
+    """A model folder made of a `g_` and a `do_` file."""
+    trainer = torch_trainer()
+    for batch in batches(2):
+        trainer.step(*batch)
+    import_model(save(trainer, tmp_path / "cp", step=1, epoch=0), tmp_path / "imported")
+    return tmp_path / "imported"
+
+
+def test_an_imported_training_is_continued(tmp_path, tones, imported, monkeypatch):
+    flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), "--validation", "1", "--batch-size", "8"]
+    flags += ["--crops-per-clip", "4"]
+    experiment = hifigan_l40.parse([*flags, "--continue-from", str(imported), "--steps", "3"])
+    assert experiment.training == continued_config(imported)
+    assert experiment.loop.minutes is None and experiment.loop.steps == 3
+    begun = []
+
+    def fit(task, loader, config, folder, *, begin):
+        begun.append((task, begin()))
+        return Result("steps", 2, {}, None, folder, 0.0, 0.0, 0.0, 0)
+
+    monkeypatch.setattr(hifigan_l40, "fit", fit)
+    hifigan_l40.run(experiment)
+    ((task, state),) = begun
+    assert int(state.counters.step) == 2
+    assert eqx.tree_equal(state, continued_state(task, imported))
+    with pytest.raises(CheckpointError, match=r"--model\.generator\.resblock: '1' != '2'"):
+        hifigan_l40.run(
+            hifigan_l40.parse([*flags, "--continue-from", str(imported), "--model.generator.resblock", "2"])
+        )
+
+
+def test_beginning_and_continuing_exclude_each_other(tmp_path, capsys, imported):
+    told = refused(capsys, "--continue-from", str(imported), "--init-from", str(imported))
+    assert re.search("give one of them", told)
 
 
 def test_generator_of_another_size_is_refused(tmp_path, capsys, tones):

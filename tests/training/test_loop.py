@@ -91,6 +91,16 @@ def test_given_weights_replace_the_first_ones_only(tmp_path):
     assert losses(tmp_path / "own") == losses(tmp_path / "plain")
 
 
+def test_a_training_begun_elsewhere_goes_on_counting(tmp_path):
+    state = ToyTask().init(key=jax.random.key(77))
+    state = eqx.tree_at(lambda s: s.counters.step, state, jax.numpy.asarray(5, jax.numpy.int32))
+    run = tmp_path / "run"
+    assert go(run, steps=7, log_every=1, begin=lambda: state).step == 7
+    assert list(losses(run)) == [6, 7]
+    assert go(run, steps=8, log_every=1).step == 8
+    assert list(losses(run)) == [6, 7, 8]
+
+
 def test_the_best_model_and_checkpoint_are_kept(tmp_path):
     run = tmp_path / "run"
     scores = (3.0, 1.0, 2.0, float("nan"), 5.0)
