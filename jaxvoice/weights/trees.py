@@ -36,12 +36,11 @@ class Row:
 
 
 def rows(root: Part, *, depth: int | None = None, dtype: np.dtype | None = None) -> list[Row]:
-    """The tree below `root`, `depth` levels of it; types of tensors are told where they are not `dtype`."""
+    """The tree below `root`, `depth` (at least 1) levels of it; types of tensors are told where they are not `dtype`."""
     made: list[Row] = []
     if root.tensors or root.class_name:
-        made.append(_row([root], root.path or "(top)", 0, dtype, cut=depth == 0))
-    if depth is None or depth > 0:
-        _below(root, len(made), depth, dtype, made)
+        made.append(_row([root], root.path or "(top)", 0, dtype, cut=False))
+    _below(root, len(made), depth, dtype, made)
     return made
 
 
@@ -67,10 +66,10 @@ def _below(part: Part, level: int, depth: int | None, dtype: np.dtype | None, ma
                 break
             name, members = f"{name}.{inner[0][0]}", inner[0][1]
             member = members[0]
-        cut = depth is not None and level + 1 > depth and bool(member.children)
+        cut = depth is not None and depth <= 1 and bool(member.children)
         made.append(_row(members, name, level, dtype, cut=cut))
         if not cut and not _ragged(members):
-            _below(member, level + 1, depth, dtype, made)
+            _below(member, level + 1, None if depth is None else depth - 1, dtype, made)
 
 
 def _attributes(part: Part) -> dict[str, Any]:

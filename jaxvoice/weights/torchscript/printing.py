@@ -84,6 +84,10 @@ def _hard(lines: list[str], width: int) -> list[str]:
             cut = len(line)
             while width_of(line[:cut]) > width - 1:
                 cut -= 1 + (width_of(line[:cut]) - width) // 4
+            # Between words if there is a place; a name must stay whole.
+            cut = max(
+                (i for i in range(cut // 2, cut + 1) if line[i - 1] in " .,(=[" and line[:i].strip()), default=cut
+            )
             made.append(line[:cut] + "\\")
             line = line[cut:]
         made.append(line)

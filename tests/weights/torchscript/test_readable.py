@@ -12,6 +12,7 @@ from torch.nn import functional
 from jaxvoice.errors import ConfigError
 from jaxvoice.weights.layout import width as width_of
 from jaxvoice.weights.reading import open_archive
+from jaxvoice.weights.torchscript.layers import read_layers
 from jaxvoice.weights.torchscript.readable import readable
 from tests.weights.torchscript.layer_models import (
     Many,
@@ -157,13 +158,13 @@ def test_every_method_of_many_archives_is_python_of_the_width_asked_for(tmp_path
     count = 0
     for path in paths:
         with open_archive(path) as archive:
-            for name, _ in archive.modules.walk():
+            for name in read_layers(archive):
                 for width in (80, 50):
                     lines = readable(archive, name, width=width)
                     assert all(width_of(line) <= width for line in lines), lines
                     ast.parse("\n".join(lines))
                     count += 1
-    assert count > 100
+    assert count > 70
 
 
 def test_unknown_module_names_the_nearest(tmp_path):
