@@ -36,7 +36,7 @@ class Row:
 
 
 def rows(root: Part, *, depth: int | None = None, dtype: np.dtype | None = None) -> list[Row]:
-    """The tree below `root`, `depth` (at least 1) levels of it; types of tensors are told where they are not `dtype`."""
+    """The tree below `root`, `depth` levels of it (at least 1); types of tensors are told if they are not `dtype`."""
     made: list[Row] = []
     if root.tensors or root.class_name:
         made.append(_row([root], root.path or "(top)", 0, dtype, cut=False))
