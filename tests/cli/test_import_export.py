@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from experiments.benchmarks.torch_hifigan import Generator
 from jaxvoice.cli import main
 from tests.models.hifigan import released
 from tests.models.hifigan.released import CONFIG, generator, state, write
@@ -158,3 +159,17 @@ def test_the_command_imports_neither_jax_nor_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 []"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
+def test_importing_takes_less_than_twice_the_file(tmp_path):
+    tensors = {name: torch.ones(tensor.shape) for name, tensor in Generator().state_dict().items()}
+    source = write(tmp_path / "g_02500000", {"generator": tensors})
+    code = (
+        "from pathlib import Path; from jaxvoice.cli import main; "
+        f"main(['import', {str(source)!r}, '--to', {str(tmp_path / 'm')!r}]); "
+        "print([line.split()[1] for line in Path('/proc/self/status').read_text().splitlines() if 'VmHWM' in line])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    (peak,) = json.loads(done.stdout.splitlines()[-1].replace("'", '"'))
+    assert int(peak) * 1024 < 2 * source.stat().st_size
