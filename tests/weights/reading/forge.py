@@ -157,6 +157,22 @@ def npy(header: str, blocks: bytes = FLOATS) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(raw)) + raw + blocks
 
 
+def patched(raw: bytes, at: bytes, offset: int, new: bytes) -> bytes:
+    """The file with `new` written over what follows, by `offset`, the first `at`."""
+    place = raw.index(at) + offset
+    return raw[:place] + new + raw[place + len(new) :]
+
+
+def entry_field(raw: bytes, entry: str, offset: int, new: bytes, *, local: bool = False) -> bytes:
+    """The file with a field changed in the description of a zip file's `entry`, at both places with `local`."""
+    place = raw.rindex(entry.encode())
+    raw = raw[: place - 46 + offset] + new + raw[place - 46 + offset + len(new) :]
+    if local:
+        place = raw.index(entry.encode())
+        raw = raw[: place - 30 + offset - 2] + new + raw[place - 30 + offset - 2 + len(new) :]
+    return raw
+
+
 SOUND_HEADER = b'{"weight":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}'
 SOUND_NPY = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"
 

@@ -107,6 +107,17 @@ def test_a_large_file_is_listed_without_being_read(tmp_path, write):
         assert archive.tensors.info("weight").nbytes == 2**31 and array[-1] == 7 and array[0] == 0
 
 
+def test_zip_files_with_wide_numbers(opened):
+    """As writers use them beyond 4 GB or 65,535 entries: the small numbers give way to wide ones."""
+    raw = torch_zip()
+    end = raw.index(b"PK\x05\x06")
+    *_, count, size, start, _ = struct.unpack_from("<4sHHHHIIH", raw, end)
+    second = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, start)
+    locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, end, 1)
+    last = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    np.testing.assert_array_equal(opened(raw[:end] + second + locator + last).tensors["weight"], WEIGHT)
+
+
 def test_names_and_plain_values(opened):
     value = table(
         {
@@ -182,7 +193,7 @@ def test_calls_can_be_kept_as_records(opened):
         assert isinstance(archive, PickleArchive)
         assert isinstance(archive.content["x"], Record) and archive.content["x"].args == (3,)
         assert archive.content["y"] == Global("my.Schedule")
-    with pytest.raises(RefusedError, match="os.system"):
+    with pytest.raises(RefusedError, match=r"os\.system"):
         opened(torch_zip(call("os.system", text("x"))), inert=".*")
 
 
