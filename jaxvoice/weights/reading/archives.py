@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from jaxvoice.errors import CheckpointError, RefusedError
-from jaxvoice.weights.archive import Archive, Source, Tensors
+from jaxvoice.weights.archive import Archive, Source, TensorInfo, Tensors
 from jaxvoice.weights.reading import limits
 from jaxvoice.weights.reading.objects import Record, TensorRef
 from jaxvoice.weights.reading.placing import view
@@ -35,13 +35,14 @@ class PickleArchive(Archive):
     ):
         self.content = content
         self._block, self._swap = block, swap
-        _check_views(found)
+        infos = found.infos()
+        _check_views(found, infos)
 
         def read(name: str) -> np.ndarray:
             value = found.tensors[name]
             return self.read(value) if isinstance(value, TensorRef) else value
 
-        super().__init__(Tensors(found.infos(), read), found.metadata, found.modules(), source, close)
+        super().__init__(Tensors(infos, read), found.metadata, found.modules(), source, close)
 
     def read(self, ref: TensorRef) -> Shaped[np.ndarray, "..."]:
         """The elements of a tensor of `content`, read-only; raises `CheckpointError` after `close`."""
@@ -101,11 +102,11 @@ class Storages:
         return storage
 
 
-def _check_views(found: Found) -> None:
+def _check_views(found: Found, infos: Mapping[str, TensorInfo]) -> None:
     """Raise `RefusedError` when tensors would take far more memory than the storages that they look into."""
     storages = {ref.storage.key: ref.storage for ref in found.tensors.values() if isinstance(ref, TensorRef)}
     there = sum(storage.numel * storage.dtype.itemsize for storage in storages.values())
-    claimed = sum(info.nbytes for info in found.infos().values())
+    claimed = sum(info.nbytes for info in infos.values())
     if claimed > limits.VIEWS * there + limits.EXPANDED:
         raise RefusedError(
             f"its tensors would take {claimed} bytes although the file has {there} bytes of elements; "

@@ -60,7 +60,7 @@ def _open(mapped: Mapped, path: Path, inert: Sequence[str]) -> Archive:
         archive = Zip(mapped)
         if is_npz(archive):
             return open_npz(archive, path, mapped.close)
-        return _open_torch(mapped, path, mapped.close, inert)
+        return _open_zip(archive, path, mapped.close, inert)
     if is_tar(data):
         return open_nemo(tar_members(mapped), path, mapped.close, inert, _open_torch)
     if is_legacy(data):
@@ -74,23 +74,26 @@ def _open_torch(file: Bytes, path: Path, close: Callable[[], None], inert: Seque
     """A file of torch in either format."""
     head = bytes(file.view[:64])
     if head.startswith(b"PK\x03\x04"):
-        archive = Zip(file)
-        prefix = find_prefix(archive)
-        if prefix is not None:
-            return open_torch_zip(archive, prefix, path, close, inert)
-        some = ", ".join(shown(name) for name in list(archive)[:5])
-        if any(name.endswith("/model.json") for name in archive):
-            raise CheckpointError("is TorchScript of before torch 1.4; load it with torch.jit.load and save it again.")
-        mobile = any(name.endswith("bytecode.pkl") for name in archive)
-        raise CheckpointError(
-            "is a model for mobile devices; export it with torch.jit.save instead."
-            if mobile
-            else f"is a zip file without data.pkl, so not one of torch (it has {some}); if it holds a weight file, "
-            "unpack it and give that one."
-        )
+        return _open_zip(Zip(file), path, close, inert)
     if is_legacy(file.view):
         return open_legacy(file, path, close, inert)
     raise CheckpointError(f"is {_guess(head)}.")
+
+
+def _open_zip(archive: Zip, path: Path, close: Callable[[], None], inert: Sequence[str]) -> PickleArchive:
+    prefix = find_prefix(archive)
+    if prefix is not None:
+        return open_torch_zip(archive, prefix, path, close, inert)
+    some = ", ".join(shown(name) for name in list(archive)[:5])
+    if any(name.endswith("/model.json") for name in archive):
+        raise CheckpointError("is TorchScript of before torch 1.4; load it with torch.jit.load and save it again.")
+    mobile = any(name.endswith("bytecode.pkl") for name in archive)
+    raise CheckpointError(
+        "is a model for mobile devices; export it with torch.jit.save instead."
+        if mobile
+        else f"is a zip file without data.pkl, so not one of torch (it has {some}); if it holds a weight file, "
+        "unpack it and give that one."
+    )
 
 
 def _guess(head: bytes) -> str:
