@@ -52,7 +52,8 @@ class Report:
         lines += [f"sha256   {self.info['sha256']}", f"licence  {self.info['licence']}"]
         lines += [f"assumed  {line}" for line in self.info["assumed"]]
         if self.info["ignored"]:
-            lines.append(f"left out {len(self.info['ignored'])} tensors (see {REPORT_FILE})")
+            count = len(self.info["ignored"])
+            lines.append(f"left out {count} tensor{'' if count == 1 else 's'} (see {REPORT_FILE})")
         if self.info["missing"]:
             lines.append(f"initial  {', '.join(self.info['missing'])}")
         if "training" in self.info:

@@ -215,6 +215,17 @@ def test_the_first_vits_calls_its_condition_otherwise(tmp_path, to):
     check_sound(to, model, channels=12, cond=np.linspace(-1, 1, 5).astype(np.float32))
 
 
+@pytest.mark.parametrize("inside", [{"project": "unlike any"}, {"model_args": {"decoder_input_dim": 7}}])
+def test_a_configuration_inside_the_file_counts_if_it_is_known(tmp_path, to, inside):
+    model = generator(**{**CONDITIONED, "num_mels": 1024})
+    tensors = under("waveform_decoder.", state(model))
+    source = write(tmp_path / "model.pth", {"config": inside, "model": tensors})
+    if "model_args" in inside:
+        refused(source, to, "num_mels: XTTS config says 7, the tensors 1024", ConfigError)
+    else:
+        assert "24000 Hz" in import_model(source, to).info["assumed"][-1]
+
+
 def test_several_generators_are_listed(tmp_path, to):
     tensors = state(generator())
     source = write(tmp_path / "both.pth", {"generator": tensors, "average": {"net": state(generator(1))}}, CONFIG)

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -63,31 +63,43 @@ def claims_of(table: Mapping[str, Any], where: str) -> Claims:
     **Raises:** `ConfigError` if it is none of the kinds known here, lacks what it should have, or says what a mel
     contract cannot express.
     """
+    read = _reader_of(table)
+    if read is None:
+        raise ConfigError(
+            f"{where} is no configuration of a HiFi-GAN that is known here: jik876's has upsample_rates and "
+            "sampling_rate, coqui's generator_model_params and audio, or model_args; give the right one with --config."
+        )
     try:
-        if table.get("family") == "hifigan":
-            return _ours(table, where)
-        if "generator_model_params" in table:
-            return _coqui_vocoder(table, where)
-        if isinstance(table.get("model_args"), Mapping):
-            return _coqui_model(table, where)
-        if "upsample_rates" in table and "sampling_rate" in table:
-            return _released(table)
-        if isinstance(table.get("model"), Mapping) and isinstance(table.get("data"), Mapping):
-            return _vits(table)
+        return read(table)
     except KeyError as failure:
         raise ConfigError(f"{where} lacks {failure}; restore it or give another --config.") from failure
     except (TypeError, ValueError) as failure:
         if isinstance(failure, ConfigError):
             raise ConfigError(f"{where}: {failure}") from failure
         raise ConfigError(f"{where} cannot be used ({failure}); restore it or give another --config.") from failure
-    raise ConfigError(
-        f"{where} is no configuration of a HiFi-GAN that is known here: jik876's has upsample_rates and sampling_rate, "
-        "coqui's generator_model_params and audio, or model_args; give the right one with --config."
-    )
 
 
-def _ours(table: Mapping[str, Any], where: str) -> Claims:
-    config = from_dict(HiFiGANConfig, table["config"], where)
+def is_known(table: Any) -> bool:
+    """Whether `claims_of` knows this kind of configuration."""
+    return isinstance(table, Mapping) and _reader_of(table) is not None
+
+
+def _reader_of(table: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Claims] | None:
+    if table.get("family") == "hifigan":
+        return _ours
+    if "generator_model_params" in table:
+        return _coqui_vocoder
+    if isinstance(table.get("model_args"), Mapping):
+        return _coqui_model
+    if "upsample_rates" in table and "sampling_rate" in table:
+        return _released
+    if isinstance(table.get("model"), Mapping) and isinstance(table.get("data"), Mapping):
+        return _vits
+    return None
+
+
+def _ours(table: Mapping[str, Any]) -> Claims:
+    config = from_dict(HiFiGANConfig, table["config"])
     return Claims("jaxvoice", dict(vars(config.generator)), config.mel, config.segment_size)
 
 
@@ -111,7 +123,7 @@ def _released(table: Mapping[str, Any]) -> Claims:
     return Claims("jik876", _trimmed(generator), mel, table.get("segment_size"), assumed, table.get("lr_decay"))
 
 
-def _coqui_vocoder(table: Mapping[str, Any], where: str) -> Claims:
+def _coqui_vocoder(table: Mapping[str, Any]) -> Claims:
     """coqui-ai/TTS `TTS/vocoder/configs/hifigan_config.py`."""
     model, params = table.get("generator_model", "hifigan_generator"), table["generator_model_params"]
     if model != "hifigan_generator":
@@ -127,7 +139,7 @@ def _coqui_vocoder(table: Mapping[str, Any], where: str) -> Claims:
     return Claims("coqui", _trimmed(generator), mel, table.get("seq_len"), assumed, decay)
 
 
-def _coqui_model(table: Mapping[str, Any], where: str) -> Claims:
+def _coqui_model(table: Mapping[str, Any]) -> Claims:
     """coqui-ai/TTS `vits_config.py` and `xtts_config.py`: the generator is a part of the model."""
     args = table["model_args"]
     if table.get("model") == "xtts" or "decoder_input_dim" in args:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxvoice.models.hifigan.config import HiFiGANConfig
-from jaxvoice.models.hifigan.foreign_configs import claims_of
+from jaxvoice.models.hifigan.foreign_configs import claims_of, is_known
 from jaxvoice.models.hifigan.recognition import Recognised, choose_generator, recognise
 from jaxvoice.models.hifigan.tensor_names import generator_shapes
 from jaxvoice.models.hifigan.weights import BESIDE_THE_GENERATOR, GENERATOR_RULES, initial_value
@@ -71,7 +71,7 @@ def plan_generator(
     where = archive.source.path.name
     specs = {name: Spec(info.shape, info.dtype) for name, info in archive.tensors.infos().items()}
     prefix = choose_generator(specs, part, where)
-    if table is None and isinstance(archive.metadata.get("config"), Mapping):
+    if table is None and is_known(archive.metadata.get("config")):
         table, table_name = archive.metadata["config"], f"the configuration in {where}"
     claims = None if table is None else claims_of(table, table_name)
     relative = {name.removeprefix(prefix): spec.shape for name, spec in specs.items() if name.startswith(prefix)}
