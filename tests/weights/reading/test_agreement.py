@@ -1,6 +1,8 @@
 """What is read equals what torch reads, bit by bit, for files made at random and by torch itself."""
 
+import enum
 import io
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -120,6 +122,50 @@ def test_constants_of_torchscript(tmp_path):
         assert isinstance(archive, TorchScriptArchive) and isinstance(archive.constants[0], TensorRef)
         check_same(archive, {"CONSTANTS.c0": table})
         assert archive.read(archive.constants[0]).tobytes() == table.numpy().tobytes()
+
+
+class Pair(NamedTuple):
+    """A tuple with names."""
+
+    count: int
+    values: torch.Tensor
+
+
+class Colour(enum.Enum):
+    """An enumeration."""
+
+    RED = 7
+
+
+class Holder(nn.Module):
+    """A module with attributes of every kind that TorchScript keeps."""
+
+    tables: dict[int, torch.Tensor]
+    rates: dict[str, int]
+    nothing: int | None
+
+    def __init__(self):
+        super().__init__()
+        self.tables, self.rates, self.nothing = {3: torch.randn(2)}, {"a": 1}, None
+        self.sizes, self.words, self.steps = [1, 2], ["x"], (1, "y", 2.5)
+        self.parts = [torch.randn(2), torch.randn(3)]
+        self.pair, self.colour, self.device = Pair(3, torch.randn(4)), Colour.RED, torch.device("cpu")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Use them, so that they are kept."""
+        x = x + self.tables[3] * self.rates["a"] + self.sizes[0] + len(self.words) + self.steps[0] + self.pair[0]
+        return x + self.parts[0] if self.colour is Colour.RED and self.nothing is None else x.to(self.device)
+
+
+def test_attributes_of_torchscript(tmp_path):
+    module = Holder()
+    torch.jit.script(module).save(tmp_path / "file")
+    with open_archive(tmp_path / "file") as archive:
+        tensors = {"tables.3": module.tables[3], "pair.1": module.pair.values}
+        check_same(archive, tensors | {f"parts.{index}": part for index, part in enumerate(module.parts)})
+        plain = {"rates": {"a": 1}, "nothing": None, "sizes": [1, 2], "words": ["x"], "steps": [1, "y", 2.5]}
+        plain |= {"pair": [3, None], "colour": 7, "device": "cpu", "training": True}
+        assert archive.modules.attributes == plain
 
 
 def test_a_whole_module_is_a_record_of_its_parts(tmp_path):
