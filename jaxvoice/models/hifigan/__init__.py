@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         DiscriminatorConfig as DiscriminatorConfig,
         GeneratorConfig as GeneratorConfig,
         HiFiGANConfig as HiFiGANConfig,
+        LatentConfig as LatentConfig,
         preset as preset,
     )
     from jaxvoice.models.hifigan.discriminators import (
@@ -26,7 +27,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     globals(),
     {
-        "config": ("PRESETS", "DiscriminatorConfig", "GeneratorConfig", "HiFiGANConfig", "preset"),
+        "config": ("PRESETS", "DiscriminatorConfig", "GeneratorConfig", "HiFiGANConfig", "LatentConfig", "preset"),
         "discriminators": (
             "Discriminators",
             "Judgement",

@@ -1,11 +1,14 @@
 """Values that no HiFi-GAN can have; contradictions between values are in `test_networks.py`."""
 
+import dataclasses
 import math
 
 import pytest
 
+from jaxvoice.config import from_dict, to_dict
+from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
+from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig, LatentConfig
 from jaxvoice.models.hifigan.training import LossWeights, TrainingConfig
 
 
@@ -54,3 +57,19 @@ def test_impossible_values_are_named(of, wrong):
 def test_small_networks_are_possible():
     assert DiscriminatorConfig(width=1 / 8).channels(1024) == 128
     assert LossWeights(adversarial=0).adversarial == 0
+
+
+def test_a_generator_out_of_a_larger_model_reads_latents():
+    config = HiFiGANConfig(GeneratorConfig(num_mels=192, cond_channels=256), mel=LatentConfig(24000, 256, 192))
+    assert from_dict(HiFiGANConfig, to_dict(config)) == config
+    with pytest.raises(ConfigError, match="latents of 192 numbers"):
+        config.mel_contract  # noqa: B018
+    assert HiFiGANConfig().mel_contract == MelConfig()
+    for latents, message in (
+        (LatentConfig(24000, 256, 80), r"num_mels \(192\) and mel\.channels \(80\)"),
+        (LatentConfig(24000, 300, 192), "multiply to 256"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            dataclasses.replace(config, mel=latents)
+    with pytest.raises(ConfigError, match=r"LatentConfig\.channels should be positive"):
+        LatentConfig(24000, 256, 0)
