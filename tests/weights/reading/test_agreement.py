@@ -2,6 +2,7 @@
 
 import enum
 import io
+import zipfile
 from typing import NamedTuple
 
 import numpy as np
@@ -216,8 +217,6 @@ def test_other_order_of_bytes(tmp_path):
 
 def _swapped(raw: bytes, content: dict[str, torch.Tensor], folder) -> bytes:
     """The file as a machine with the other order of bytes writes it."""
-    import zipfile
-
     (folder / "little").write_bytes(raw)
     with open_archive(folder / "little") as archive:
         types = {info.storage: info.dtype for info in archive.tensors.infos().values()}
