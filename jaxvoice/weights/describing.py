@@ -12,8 +12,8 @@ import numpy as np
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.archive import Archive, Module, TensorInfo
 from jaxvoice.weights.torchscript.code import original_name
-from jaxvoice.weights.torchscript.following import Call, Normed, Ref, Stored, is_plain
 from jaxvoice.weights.torchscript.layers import Layer, read_layers
+from jaxvoice.weights.torchscript.told_values import Call, Normed, Ref, Stored, is_plain
 
 _DEEPEST = 48
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

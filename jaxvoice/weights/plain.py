@@ -7,8 +7,8 @@ from typing import Any
 from jaxvoice.weights.archive import Archive, TensorInfo
 from jaxvoice.weights.describing import Description, Part
 from jaxvoice.weights.reports import statistics
-from jaxvoice.weights.torchscript.following import Call, Computed, Normed, Padded, Ref, Stored
 from jaxvoice.weights.torchscript.layers import Layer
+from jaxvoice.weights.torchscript.told_values import MAX_BITS, Call, Computed, Normed, Padded, Ref, Stored
 
 
 def file_values(about: Description) -> dict[str, Any]:
@@ -91,8 +91,10 @@ def _call(call: Call) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """`value` as JSON has it: numbers that are not finite and whatever else it lacks as text."""
     match value:
-        case bool() | int() | str() | None:
+        case bool() | str() | None:
             return value
+        case int():
+            return value if value.bit_length() <= MAX_BITS else f"a number of {value.bit_length():,} bits"
         case float():
             return value if math.isfinite(value) else str(value)
         case Mapping():

@@ -9,9 +9,9 @@ import numpy as np
 from jaxvoice.weights.archive import TensorInfo
 from jaxvoice.weights.describing import Part, fingerprint, main_weight
 from jaxvoice.weights.layout import printable
-from jaxvoice.weights.torchscript.following import is_plain
 from jaxvoice.weights.torchscript.layers import Layer
 from jaxvoice.weights.torchscript.showing import call_text, layer_text, value_text
+from jaxvoice.weights.torchscript.told_values import is_plain
 
 _CONTAINERS = ("ModuleList", "ModuleDict", "Sequential")
 # Tensors of torch's layers whose shapes follow from the weight's.

@@ -1,5 +1,6 @@
 """The tree of modules: totals, norms, repeated blocks; and that no difference is hidden."""
 
+import json
 import random
 import re
 from pathlib import Path
@@ -175,6 +176,16 @@ def test_metadata_in_short():
         ("config.big", "[0, 1, 2, 3, 4, 5, 6, 7, ... 99 in all]"),
     ]  # fmt: skip
     assert metadata_cells({str(i): i for i in range(9)}, 3)[-1] == ("...", "6 more; --json lists them all")
+
+
+def test_numbers_of_any_size():
+    metadata = {"small": -(2**70), "large": 1 << 100_000, "nan": float("nan"), "all": (1 << 50_000,)}
+    archive = archive_of({"a": zeros(1)}, metadata=metadata)
+    assert dict(metadata_cells(metadata, None))["large"] == "a number of 100,001 bits"
+    values = json.loads(json.dumps(file_values(describe(archive)), allow_nan=False))["metadata"]
+    assert values == {
+        "small": -(2**70), "large": "a number of 100,001 bits", "nan": "nan", "all": ["a number of 50,001 bits"],
+    }  # fmt: skip
 
 
 def test_statistics_are_numpys():

@@ -6,93 +6,35 @@ Values that the text spells are followed through assignments, calls and branches
 import ast
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.torchscript.code import ClassCode, Code, original_name
 from jaxvoice.weights.torchscript.signatures import bind
+from jaxvoice.weights.torchscript.told_values import (
+    Call,
+    Computed,
+    FunctionRef,
+    Normed,
+    Padded,
+    Ref,
+    Stored,
+    below,
+    cast,
+    dotted,
+    holds,
+    is_plain,
+    item_of,
+    joined,
+    key_of,
+    owner_of,
+    short,
+    told,
+)
 
 MAX_STEPS = 400_000
 MAX_DEPTH = 60
 MAX_LIST = 512
-
-
-@dataclass(frozen=True)
-class Computed:
-    """A value that depends on what the program is given."""
-
-    text: str = "?"
-    """Where it comes from, in short."""
-
-    def __repr__(self) -> str:
-        return f"<{self.text}>"
-
-
-@dataclass(frozen=True)
-class Ref:
-    """An attribute of the archive: a module, a tensor, or another value that is no plain one."""
-
-    path: str
-    """Its dotted name."""
-
-    def __repr__(self) -> str:
-        return self.path
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A plain value that is kept in the archive, as an attribute or a constant, rather than spelled in the text."""
-
-    path: str
-    """Its dotted name; `CONSTANTS.c0` is a constant."""
-    value: Any
-    """The value kept."""
-
-
-@dataclass(frozen=True)
-class Normed:
-    """A weight computed from the tensors that a norm keeps instead of it."""
-
-    norm: str
-    """`weight norm` or `spectral norm`."""
-    of: str
-    """Dotted name of the module whose weight it is."""
-    dim: int = 0
-    """The axis that weight norm keeps."""
-
-
-@dataclass(frozen=True)
-class Padded:
-    """The result of a padding, until it is used."""
-
-    amounts: tuple[int, ...]
-    """As in torch: before and after, last axis first."""
-    mode: str
-    """`reflect`, `replicate`, `circular` or `zeros`."""
-    by: str
-    """Dotted name of the module that pads."""
-
-
-@dataclass(frozen=True)
-class _Function:
-    name: str
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call that a method makes."""
-
-    kind: str
-    """`operator`, `module` or `function`."""
-    name: str
-    """Name of the operator (`conv1d`), or dotted name of the module called."""
-    method: str = ""
-    """For a module: `forward`, or `forward1` for a trace's second use."""
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Values by name of argument; by number where the operator is not known. Not of modules."""
-    within: tuple[str, ...] = ()
-    """Branches and loops around it: `if k > 1`, `else`, `for each of range(k)`."""
 
 
 class Follower:
@@ -120,7 +62,7 @@ class Follower:
             if id(record) in seen and path:
                 continue  # a module of two names: its inside is listed under the first
             seen[id(record)] = path
-            below = [(_joined(path, key), value) for key, value in record.state.items() if self.class_of(value)]
+            below = [(joined(path, key), value) for key, value in record.state.items() if self.class_of(value)]
             pending.extend(reversed(below))
 
     def class_of(self, value: Any) -> ClassCode | None:
@@ -153,7 +95,7 @@ class Follower:
         if method is None:
             return Computed(f"{path}.{name}()")
         self.spend(sum(len(arg) if isinstance(arg, (list, tuple)) else 1 for arg in (*args, *kwargs.values())))
-        key = (path, name, _key(args), _key(kwargs))
+        key = (path, name, key_of(args), key_of(kwargs))
         if key not in self._results:
             self._results[key] = Computed("recursion")
             calls: list[Call] = []
@@ -174,8 +116,8 @@ class Follower:
         record: Any = self.records.get(path)
         owner = self.class_of(record)
         if owner is None:
-            return Computed(_joined(path, name))
-        where = _joined(path, name)
+            return Computed(joined(path, name))
+        where = joined(path, name)
         if name in owner.constants:
             return owner.constants[name]
         if name not in record.state:
@@ -184,27 +126,6 @@ class Follower:
         if self.class_of(value) or hasattr(value, "shape"):
             return Ref(where)
         return Stored(where, value) if is_plain(value) else Ref(where)
-
-
-def is_plain(value: Any) -> bool:
-    """Whether `value` is a number, text, `None`, or a list of these."""
-    if isinstance(value, (list, tuple)):
-        return all(map(is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, complex, str))
-
-
-def _joined(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
-def _key(values: Any) -> Any:
-    if isinstance(values, Mapping):
-        return tuple((name, _key(value)) for name, value in values.items())
-    if isinstance(values, (list, tuple)):
-        return tuple(map(_key, values))
-    if isinstance(values, Computed):
-        return "?"
-    return type(values).__name__, repr(values)
 
 
 _QUIET = {
@@ -284,7 +205,7 @@ class _Frame:
         """A list is changed in place: under none of its names is it known any more."""
         if isinstance(value, list):
             self.follower.spend(len(self.names))
-            self.names.update({name: Computed(name) for name, known in self.names.items() if _holds(known, value)})
+            self.names.update({name: Computed(name) for name, known in self.names.items() if holds(known, value)})
 
     def branch(self, test: ast.expr, body: list[ast.stmt], orelse: list[ast.stmt]) -> None:
         condition = self.value(test)
@@ -293,18 +214,20 @@ class _Frame:
         before, around, result = dict(self.names), self.within, self.result
         said = condition.text if isinstance(condition, Computed) else short(test)
         if isinstance(condition, Stored):
-            said = f"{_below(condition.path, self.path)} (kept: {condition.value})"
+            said = f"{below(condition.path, self.path)} (kept: {condition.value})"
         self.within = (*around, f"if {said}")
         self.block(body)
         after, first = self.names, self.result
         self.names, self.result, self.within = before, result, (*around, f"if not {said}")
         self.block(orelse)
         self.within = around
-        if _key([first]) != _key([self.result]):
+        if key_of([first]) != key_of([self.result]):
             self.result = Computed("either")
         self.follower.spend(len(after) // 8)
         for name in {*after, *self.names}:
-            if after.get(name) is not self.names.get(name) and _key([after.get(name)]) != _key([self.names.get(name)]):
+            if after.get(name) is not self.names.get(name) and key_of([after.get(name)]) != key_of(
+                [self.names.get(name)]
+            ):
                 self.names[name] = Computed(name)
 
     def loop(self, said: str, over: Any, body: list[ast.stmt], target: ast.expr | None = None) -> None:
@@ -352,7 +275,7 @@ class _Frame:
             case ast.Attribute():
                 return self.attribute(node)
             case ast.Subscript(value=of, slice=index):
-                return _item(self.value(of), self.value(index), short(node))
+                return item_of(self.value(of), self.value(index), short(node))
             case ast.Call():
                 return self.call(node)
         for child in ast.iter_child_nodes(node):
@@ -363,7 +286,7 @@ class _Frame:
     def attribute(self, node: ast.Attribute) -> Any:
         name = dotted(node)
         if name and name.startswith("__torch__."):
-            return _Function(name)
+            return FunctionRef(name)
         if name and name.startswith("CONSTANTS.c") and name[11:].isdigit() and len(name) < 20:
             number = int(name[11:])
             value = self.follower.constants[number] if number < len(self.follower.constants) else None
@@ -386,7 +309,7 @@ class _Frame:
         args = [self.value(arg) for arg in node.args]
         kwargs = {keyword.arg or "": self.value(keyword.value) for keyword in node.keywords}
         if name in ("int", "float", "bool") and len(args) == 1:
-            return _cast(name, args[0], short(node))
+            return cast(name, args[0], short(node))
         if name and name.startswith(("torch.", "ops.")):
             return self.operator(name.rpartition(".")[2], args, kwargs, name)
         if isinstance(function, ast.Attribute) and not (name or "").startswith("__torch__."):
@@ -395,7 +318,7 @@ class _Frame:
                 return self.method(of.path, function.attr, args, kwargs)
             return Computed(short(node))
         target = self.value(function)
-        if isinstance(target, _Function):
+        if isinstance(target, FunctionRef):
             return self.function_call(target.name, args, kwargs)
         return Computed(short(node))
 
@@ -445,8 +368,8 @@ def _folded(name: str, args: list[Any]) -> Any:
     if name == "len" and len(args) == 1 and isinstance(args[0], (list, tuple)):
         return len(args[0])
     if name == "__getitem__" and len(args) == 2:
-        return _item(args[0], args[1], name)
-    return Computed(f"{name}({', '.join(_told(arg) for arg in args)})")
+        return item_of(args[0], args[1], name)
+    return Computed(f"{name}({', '.join(told(arg) for arg in args)})")
 
 
 def _special(name: str, bound: Mapping[str, Any], path: str) -> Any:
@@ -454,11 +377,11 @@ def _special(name: str, bound: Mapping[str, Any], path: str) -> Any:
     if name == "_weight_norm":
         v, dim = bound.get("v"), bound.get("dim", 0)
         if isinstance(v, Ref) and isinstance(dim, int):
-            return Normed("weight norm", _owner(v.path), dim)
+            return Normed("weight norm", owner_of(v.path), dim)
     of = bound.get("input")
     if isinstance(of, Ref) and of.path.endswith(("weight_orig", ".original")):
         if name == "div":
-            return Normed("spectral norm", _owner(of.path))
+            return Normed("spectral norm", owner_of(of.path))
         if name in ("flatten", "contiguous"):
             return of
     if name == "pad" or name.startswith(("constant_pad", "reflection_pad", "replication_pad")):
@@ -470,56 +393,3 @@ def _special(name: str, bound: Mapping[str, Any], path: str) -> Any:
         if isinstance(amounts, list) and all(isinstance(n, int) for n in amounts) and mode in _PAD_MODES and zero:
             return Padded(tuple(amounts), _PAD_MODES[mode], path)
     return Computed(f"{name}()")
-
-
-def _owner(weight: str) -> str:
-    """The module a norm's tensor belongs to: a parametrization belongs to the module that has it."""
-    parts = weight.split(".")[:-1]
-    return ".".join(parts[:-2] if "parametrizations" in parts[-2:-1] else parts)
-
-
-def _item(of: Any, index: Any, text: str) -> Any:
-    of = of.value if isinstance(of, Stored) else of
-    if isinstance(of, (list, tuple)) and isinstance(index, int) and -len(of) <= index < len(of):
-        return of[index]
-    return Computed(text)
-
-
-def _cast(name: str, value: Any, text: str) -> Any:
-    value = value.value if isinstance(value, Stored) else value
-    if name == "float" and value in ("inf", "-inf", "nan"):
-        return float(value)
-    if isinstance(value, (bool, int, float)) and abs(value) < 2**63:
-        return {"int": int, "float": float, "bool": bool}[name](value)
-    return Computed(text)
-
-
-def _below(path: str, top: str) -> str:
-    return path[len(top) + 1 :] if top and path.startswith(f"{top}.") else path
-
-
-def _holds(value: Any, part: list[Any]) -> bool:
-    return value is part or (isinstance(value, (list, tuple)) and any(_holds(item, part) for item in value))
-
-
-def _told(value: Any) -> str:
-    if isinstance(value, Computed):
-        return value.text
-    return repr(value.value if isinstance(value, Stored) else value)
-
-
-def dotted(node: ast.expr) -> str | None:
-    """`a.b.c` where `node` is that, else `None`."""
-    parts = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name):
-        return None
-    return ".".join([node.id, *reversed(parts)])
-
-
-def short(node: ast.expr) -> str:
-    """The text of an expression, cut where it is long."""
-    text = ast.unparse(node)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxvoice.weights.torchscript.following import Call, Normed, Padded, Ref, Stored, is_plain
 from jaxvoice.weights.torchscript.signatures import REQUIRED, defaults
+from jaxvoice.weights.torchscript.told_values import Call, Normed, Padded, Ref, Stored, is_plain
 
 Shapes = Mapping[str, tuple[int, ...]]
 

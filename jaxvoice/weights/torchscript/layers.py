@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxvoice.weights.torchscript.code import Code, original_name, parse_code
-from jaxvoice.weights.torchscript.following import Call, Follower, Normed, Ref, is_plain
+from jaxvoice.weights.torchscript.following import Follower
 from jaxvoice.weights.torchscript.kinds import Shapes, from_shapes, told_by
+from jaxvoice.weights.torchscript.told_values import Call, Normed, Ref, is_plain
 
 _SAME = {"NonDynamicallyQuantizableLinear": "Linear"}
 _NOT_ATTRIBUTES = {"training", "_is_full_backward_hook"}
@@ -26,8 +27,7 @@ class Layer:
     """`Conv1d`, `LSTM`, ...: the class's last name, or what a class of the authors turns out to be; else that class's
     name."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Hyper-parameters under the names of torch's attributes; a tuple of alternatives is never guessed between: see
-    `computed`."""
+    """Hyper-parameters under the names of torch's attributes; only what the text, shapes or attributes tell."""
     computed: tuple[str, ...] = ()
     """Hyper-parameters that the program computes, or that differ from use to use."""
     conflicts: tuple[str, ...] = ()

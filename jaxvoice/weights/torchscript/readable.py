@@ -10,11 +10,12 @@ from typing import Any
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.layout import printable, width as width_of, wrapped
 from jaxvoice.weights.torchscript.code import ClassCode, Code, original_name, parse_code
-from jaxvoice.weights.torchscript.following import Follower, dotted
+from jaxvoice.weights.torchscript.following import Follower
 from jaxvoice.weights.torchscript.layers import plain_constants
 from jaxvoice.weights.torchscript.printing import statement_lines
 from jaxvoice.weights.torchscript.simplifying import Simplify
-from jaxvoice.weights.torchscript.tidying import join_names, put_in_place
+from jaxvoice.weights.torchscript.tidying import is_too_long, join_names, put_in_place
+from jaxvoice.weights.torchscript.told_values import dotted
 
 _DEEPEST = 40
 
@@ -68,7 +69,8 @@ class _Reader:
         method = owner.methods[name]
         body = self._statements(path, method)
         names = [arg.arg for arg in method.args.args[1:]]
-        body = join_names(put_in_place(body, self.width), names)
+        if not is_too_long(body):
+            body = join_names(put_in_place(body, self.width), names)
         args = ["self", *map(ast.unparse, self._parameters(method))]
         header = f"def {name}({', '.join(args)}):"
         if width_of(header) > self.width:

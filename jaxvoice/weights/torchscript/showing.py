@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxvoice.weights.layout import printable
-from jaxvoice.weights.torchscript.following import Call, Normed, Ref, Stored, is_plain
 from jaxvoice.weights.torchscript.layers import Layer
 from jaxvoice.weights.torchscript.signatures import REQUIRED, defaults
+from jaxvoice.weights.torchscript.told_values import Call, Normed, Ref, Stored, is_plain
 
 # Told by the shapes that stand beside them.
 _SHAPES = {
@@ -86,7 +86,9 @@ def value_text(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return str(value)
     if isinstance(value, int):
-        return str(value) if abs(value) < 10**18 else f"{'-' if value < 0 else ''}max"
+        if value == 2**63 - 1:
+            return "max"  # what torch writes where there is no end
+        return str(value) if value.bit_length() <= 128 else f"a number of {value.bit_length():,} bits"
     if isinstance(value, float):
         text = repr(value)
         return str(value) if math.isnan(value) or math.isinf(value) else text

@@ -8,8 +8,8 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from jaxvoice.weights.torchscript.code import Code, literal, original_name
-from jaxvoice.weights.torchscript.following import dotted
 from jaxvoice.weights.torchscript.signatures import REQUIRED, bind, defaults
+from jaxvoice.weights.torchscript.told_values import dotted
 
 _BINARY: dict[str, type[ast.operator]] = {
     "add": ast.Add, "sub": ast.Sub, "mul": ast.Mult, "div": ast.Div, "matmul": ast.MatMult, "pow": ast.Pow,

@@ -10,6 +10,18 @@ _NAMED = 60
 _DEEP = 5
 
 
+def is_too_long(body: Sequence[ast.stmt]) -> bool:
+    """Whether a method is longer than any that a person would read; it is not tidied then."""
+    nodes = statements = 0
+    for top in body:
+        for node in ast.walk(top):
+            nodes += 1
+            statements += isinstance(node, ast.stmt)
+            if statements > _MOST_STATEMENTS or nodes > 40 * _MOST_STATEMENTS:
+                return True
+    return False
+
+
 def chosen(whole: ast.If, room: int) -> ast.stmt:
     """An `if`, or `x = a and b`, `x = a or b`, `x = a if b else c` where that is all it does and it fits the line."""
     match whole.body, whole.orelse:
@@ -30,10 +42,7 @@ def chosen(whole: ast.If, room: int) -> ast.stmt:
 
 def put_in_place(body: list[ast.stmt], width: int) -> list[ast.stmt]:
     """`body` with values of one use put where that is, as long as calls keep their order and lines their width."""
-    names = [node for statement in body for node in ast.walk(statement) if isinstance(node, ast.Name)]
-    if len(body) > _MOST_STATEMENTS or len(names) > 40 * _MOST_STATEMENTS:
-        return body
-    counts = Counter(node.id for node in names)
+    counts = Counter(node.id for statement in body for node in ast.walk(statement) if isinstance(node, ast.Name))
 
     def tidied(block: list[ast.stmt], indent: int) -> list[ast.stmt]:
         made: list[ast.stmt] = []

@@ -1,6 +1,8 @@
 """Hyper-parameters and calls read from code text, against the attributes and hooks of the modules they come from."""
 
+import contextlib
 import random
+import time
 import warnings
 
 import pytest
@@ -11,6 +13,7 @@ from torch.nn import functional
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.reading import open_archive
 from jaxvoice.weights.torchscript.layers import read_layers
+from jaxvoice.weights.torchscript.readable import readable
 from tests.weights.torchscript.layer_models import (
     Down,
     Many,
@@ -309,6 +312,36 @@ def test_code_that_calls_itself_ends(tmp_path):
 
     with pytest.raises(CheckpointError, match="deep"):
         layers_of(with_code(path, change, tmp_path / "other.pt"))
+
+
+@pytest.mark.parametrize("kind", ["wide", "loops", "branches", "lists", "chain"])
+def test_costly_code_ends_soon(tmp_path, kind):
+    path = traced(Many([nn.ReLU()]), [torch.randn(1, 2, 12)], path=tmp_path / "m.pt")
+    lines = {
+        "wide": ["a = " + "f(" * 40 + "[" + "1, " * 10_000 + "]" + ")" * 40],
+        "loops": ["  " * i + f"for i{i} in range(3):" for i in range(40)] + ["  " * 40 + "a = b"] * 4_000,
+        "branches": [f"a{i} = {i}" for i in range(4_000)] + ["if c:", "  d = e", "else:", "  d = f"] * 4_000,
+        "lists": ["a = [" + "1, " * 400 + "]"] + [f"_{i} = (self).g(a, {i}, )" for i in range(4_000)],
+        "chain": ["a0 = self"] + [f"a{i + 1} = a{i}.b" for i in range(6_000)],
+    }[kind]
+
+    def change(text):
+        if "class ReLU" not in text:
+            return text
+        body = "".join(f"    {line}\n" for line in lines)
+        return text + f"  def g(self, x: Tensor, n: int) -> Tensor:\n    return x\n  def h(self, b: Tensor):\n{body}"
+
+    other = with_code(path, change, tmp_path / "other.pt")
+    start = time.process_time()
+    for use in (layers_of, lambda path: text_of(path, "layers.0")):
+        with contextlib.suppress(CheckpointError):
+            use(other)
+    assert time.process_time() - start < 10
+
+
+def text_of(path, module):
+    with open_archive(path) as archive:
+        return readable(archive, module)
 
 
 def test_code_that_multiplies_itself_ends(tmp_path):
