@@ -32,7 +32,7 @@ from jaxvoice.config import differences, read_json
 from jaxvoice.data import Corpus, Loader, find_corpus, load_store, make_demo_corpus, preflight, split
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig, preset
-from jaxvoice.models.hifigan.resuming import continued_config, continued_state
+from jaxvoice.models.hifigan.resuming import continued_config, continued_state, trained_discriminators
 from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig, read_run
 from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.training.compilation_cache import enable_compilation_cache
@@ -79,7 +79,8 @@ class Experiment:
     preset: str | None = None
     """Released or larger sizes: v1, v2, v3, v1_16k, v1_24k, v1_44k, v1_48k. By default V1, on a CPU a small one."""
     init_from: Path | None = None
-    """Run folder whose networks, or model folder whose generator, a new run begins with."""
+    """Run folder whose networks, or model folder whose generator (and discriminators, where an import brought some), a
+    new run begins with."""
     continue_from: Path | None = None
     """Model folder of `jaxvoice import` with training.safetensors: a new run goes on from that step, with the sizes and
     optimisers stored there unless flags say otherwise."""
@@ -232,8 +233,9 @@ def pretrained(task: HiFiGANTask, source: Path, seed: int) -> HiFiGANState:
             tell(f"beginning with the generator of {place}; its discriminators have other sizes: new ones")
     else:
         generator, config = load_generator(model_in(source))
-        discriminators, vectors = new.discriminators, new.vectors
-        tell(f"beginning with the generator of {source} and new discriminators")
+        stored = trained_discriminators(model_in(source), wanted.discriminators)
+        discriminators, vectors = stored or (new.discriminators, new.vectors)
+        tell(f"beginning with the generator of {source} and {'its' if stored else 'new'} discriminators")
     lines = differences(config.generator, wanted.generator, "--model.generator.")
     lines += differences(config.mel_contract, wanted.mel_contract, "--model.mel.")
     if lines:

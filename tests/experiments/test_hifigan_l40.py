@@ -18,7 +18,7 @@ from experiments import hifigan_l40
 from jaxvoice.data import read_audio, write_wav
 from jaxvoice.dsp import MelConfig, log_mel
 from jaxvoice.errors import CheckpointError
-from jaxvoice.models.hifigan import PRESETS, Generator, GeneratorConfig, HiFiGANConfig
+from jaxvoice.models.hifigan import PRESETS, DiscriminatorConfig, Generator, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.resuming import continued_config, continued_state
 from jaxvoice.models.hifigan.training import HiFiGANTask, read_run
 from jaxvoice.models.hifigan.weights import save_generator
@@ -236,6 +236,20 @@ def test_an_imported_training_is_continued(tmp_path, tones, imported, monkeypatc
         hifigan_l40.run(
             hifigan_l40.parse([*flags, "--continue-from", str(imported), "--model.generator.resblock", "2"])
         )
+
+
+def test_a_new_run_begins_with_imported_discriminators_too(imported, capsys):
+    released = continued_state(HiFiGANTask(continued_config(imported), steps_per_epoch=1), imported)
+    task = HiFiGANTask(continued_config(imported), steps_per_epoch=1)
+    begun = hifigan_l40.pretrained(task, imported, seed=0)
+    assert "and its discriminators" in capsys.readouterr().out
+    for part in ("generator", "discriminators", "vectors"):
+        assert eqx.tree_equal(getattr(begun, part), getattr(released, part))
+    assert int(begun.counters.step) == 0
+    assert not eqx.tree_equal(begun.discriminator_optimizer, released.discriminator_optimizer)
+    narrow = replace(task.config, model=replace(task.config.model, discriminators=DiscriminatorConfig(width=1 / 8)))
+    begun = hifigan_l40.pretrained(HiFiGANTask(narrow, steps_per_epoch=1), imported, seed=0)
+    assert "and new discriminators" in capsys.readouterr().out
 
 
 def test_beginning_and_continuing_exclude_each_other(tmp_path, capsys, imported):

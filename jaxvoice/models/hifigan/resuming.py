@@ -13,7 +13,8 @@ from jax import numpy as jnp
 
 from jaxvoice.config import differences, from_dict
 from jaxvoice.errors import CheckpointError
-from jaxvoice.models.hifigan.config import HiFiGANConfig
+from jaxvoice.models.hifigan.config import DiscriminatorConfig, HiFiGANConfig
+from jaxvoice.models.hifigan.discriminators import Discriminators, ScalesVectors
 from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig
 from jaxvoice.models.hifigan.training_files import MOMENTS, TRAINING_FILE
 from jaxvoice.models.hifigan.weights import FAMILY, load_discriminators, load_generator
@@ -54,7 +55,8 @@ def continued_state(task: HiFiGANTask, folder: Path) -> HiFiGANState:
     """The state of the training in `folder`, to be trained on by `task`.
 
     Networks, spectral norm's vectors, AdamW's moments and number of updates, and the step are those of the file. So is
-    the learning rate, where it can be reached by whole decays of `task`'s own; otherwise it is the nearest.
+    the learning rate, where it can be reached by whole decays of `task`'s own; otherwise it is the nearest. (The
+    released script, when it resumes, lets its schedulers decay the stored rate once more.)
 
     **Raises:** `CheckpointError` if `folder` holds no training, or networks of other sizes than `task`'s.
     """
@@ -97,6 +99,22 @@ def continued_state(task: HiFiGANTask, folder: Path) -> HiFiGANState:
             ),
         ),
     )
+
+
+def trained_discriminators(folder: Path, config: DiscriminatorConfig) -> tuple[Discriminators, ScalesVectors] | None:
+    """The discriminators that a model folder keeps beside its generator, and their spectral-norm vectors.
+
+    `None` if it keeps none, or none of the sizes in `config`.
+
+    **Raises:** `CheckpointError` if they are damaged.
+    """
+    if not (folder / TRAINING_FILE).is_file():
+        return None
+    data, _ = read_model_folder(folder, family=FAMILY)
+    if from_dict(HiFiGANConfig, data, where=str(folder / "config.json")).discriminators != config:
+        return None
+    _, arrays = _read(folder)
+    return load_discriminators(config, _below(arrays, "mpd."), _below(arrays, "msd."))
 
 
 def _with_moments(
