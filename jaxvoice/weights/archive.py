@@ -148,17 +148,3 @@ class Archive:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.source.path} ({self.source.format}): {self.tensors!r}>"
-
-
-def modules_of_names(names: Mapping[str, Any] | list[str]) -> Module:
-    """The tree that dotted tensor names imply: `a.b.weight` means a module `a` with a child `b`; classes unknown."""
-    tree: dict[str, Any] = {}
-    for name in names:
-        place = tree
-        for part in name.split(".")[:-1]:
-            place = place.setdefault(part, {})
-    return _module(tree)
-
-
-def _module(tree: dict[str, Any]) -> Module:
-    return Module(children={key: _module(below) for key, below in tree.items()})

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxvoice.weights.archive import Archive, Module, Source, TensorInfo, Tensors, modules_of_names
+from jaxvoice.weights.archive import Archive, Module, Source, TensorInfo, Tensors
 from jaxvoice.weights.describing import describe, fingerprint
 from jaxvoice.weights.layout import width
 from jaxvoice.weights.plain import file_values
+from jaxvoice.weights.reading.trees import module_tree
 from jaxvoice.weights.reports import file_lines, matching, metadata_cells, statistics, tensor_lines
 from jaxvoice.weights.trees import rows
 
@@ -21,7 +22,7 @@ def archive_of(arrays, *, metadata=None, kinds=None, storages=None, modules=None
         name: TensorInfo(array.shape, array.dtype, (storages or {}).get(name, name), (kinds or {}).get(name, "tensor"))
         for name, array in arrays.items()
     }
-    tree = modules or modules_of_names(list(arrays))
+    tree = modules or module_tree(arrays)
     return Archive(Tensors(infos, arrays.__getitem__), metadata or {}, tree, Source(Path("m.pt"), "torch zip"))
 
 
