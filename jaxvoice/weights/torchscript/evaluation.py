@@ -340,6 +340,8 @@ class Evaluator:
             if isinstance(value, Tensor) and name != "str":
                 return self._as_number(value, _CASTS[name])
             return _CASTS[name](value)
+        if name == "sorted" and len(arguments) == 1:
+            return sorted(self._value(arguments[0], names))
         if name == "print":
             return None
         raise self._unknown(node)

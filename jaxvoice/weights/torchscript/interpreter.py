@@ -8,11 +8,11 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import PRNGKeyArray, Shaped
 
-from jaxvoice.errors import CheckpointError
+from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.weights.reading import TorchScriptArchive
 from jaxvoice.weights.torchscript.evaluation import Evaluator
 from jaxvoice.weights.torchscript.program import Instance, Instances, Program, Weights
-from jaxvoice.weights.torchscript.tensors import Tensor
+from jaxvoice.weights.torchscript.tensors import Refused, Tensor
 
 
 class Function:
@@ -78,10 +78,12 @@ class Function:
 
         evaluator = Evaluator(instances, key, note if outputs is not None else None)
         module = instances.value(self._program.record, self._program.path)
-        result = evaluator.method(
-            module, self._method, [_inside(value) for value in inputs], {k: _inside(v) for k, v in named.items()}
-        )
-        return _outside(result)
+        args, kwargs = [_inside(value) for value in inputs], {name: _inside(value) for name, value in named.items()}
+        try:
+            return _outside(evaluator.method(module, self._method, args, kwargs))
+        except Refused as reason:
+            place = f"{module.code.file}, line {module.code.methods[self._method].lineno}"
+            raise UnsupportedOperatorError(f"a result of {self._method} is refused: {reason} ({place}).") from reason
 
     def _check(self, weights: Weights) -> None:
         missing = [name for name in self.weights if name not in weights]

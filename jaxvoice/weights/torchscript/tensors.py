@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Shaped
 
 SMALL = 2**16
@@ -20,6 +21,11 @@ shapes."""
 
 Read = Callable[[Any], Any]
 Write = Callable[[Any, Any], Any]
+
+
+def traced(array: Any) -> bool:
+    """Whether the values of `array` are not there yet, since they depend on what JAX traces."""
+    return isinstance(array, Tracer)
 
 
 class Refused(Exception):
@@ -105,9 +111,10 @@ class Tensor:
         while node is not None:
             node._seen = root._version
             node = node._base
-        while root._maybe is not None:
-            root = root._maybe[0]
-            root._spoilt = (
+        others, root._maybe = root._maybe, None
+        while others is not None:
+            other, others = others[0], others[0]._maybe
+            other._spoilt = (
                 "a tensor was changed in place through another that torch may have let share its elements "
                 "(by reshape, flatten or contiguous), and is used afterwards"
             )
@@ -138,7 +145,7 @@ class Tensor:
     def known(self) -> bool:
         """Whether the values are there while tracing, and few."""
         root = self._root
-        return not isinstance(root._array, jax.core.Tracer) and math.prod(root.shape) <= SMALL
+        return not traced(root._array) and math.prod(root.shape) <= SMALL
 
     def __repr__(self) -> str:
         return f"<tensor {self.dtype}{list(self.shape)}>"
@@ -152,7 +159,7 @@ def number_of(tensor: Tensor, kind: type = int) -> Any:
     array = tensor.array
     if math.prod(array.shape) != 1:
         raise Refused(f"a tensor of shape {tuple(array.shape)} is used as a number")
-    if isinstance(array, jax.core.Tracer):
+    if traced(array):
         raise Refused(
             f"a value that depends on the inputs is used as a Python {kind.__name__}, which decides shapes or "
             "branches; call the function without jax.jit, or pass what it depends on as a number and not as an array"

@@ -135,12 +135,16 @@ def log_softmax(x: Array, dim: int, dtype: int | bool | None = None) -> Array:
     "torch.alpha_dropout",
     "torch.feature_dropout",
     "torch.feature_alpha_dropout",
-    "torch.dropout_",
-    "torch.alpha_dropout_",
-    "torch.feature_dropout_",
-    "torch.feature_alpha_dropout_",
 )
 def dropout(x: Tensor, p: float, train: bool) -> Tensor:
+    """The same elements, as they are without training; torch may or may not copy them."""
+    if train and p:
+        raise Refused("training mode; save the archive after eval()")
+    return x.perhaps_view(x.array)
+
+
+@on_tensors("torch.dropout_", "torch.alpha_dropout_", "torch.feature_dropout_", "torch.feature_alpha_dropout_")
+def dropout_(x: Tensor, p: float, train: bool) -> Tensor:
     """The same tensor, as it is without training."""
     if train and p:
         raise Refused("training mode; save the archive after eval()")

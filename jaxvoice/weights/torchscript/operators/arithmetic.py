@@ -113,6 +113,13 @@ def power(x: Any, exponent: Any) -> Array:
     return jnp.power(*operands(x, exponent))
 
 
+@register_operator("torch.float_power")
+def float_power(x: Any, exponent: Any) -> Array:
+    """x ** exponent in double precision, where 64 bits are on."""
+    dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
+    return jnp.power(*aligned(cast(x, dtype), cast(exponent, dtype)))
+
+
 @register_operator("torch.atan2", "torch.arctan2")
 def atan2(x: Any, other: Any) -> Array:
     """Angle of the point (other, x)."""

@@ -14,14 +14,14 @@ from jaxtyping import Array
 from jaxvoice.weights.torchscript.operators.arithmetic import cast
 from jaxvoice.weights.torchscript.operators.registry import register_operator
 from jaxvoice.weights.torchscript.operators.views import axis_of
-from jaxvoice.weights.torchscript.tensors import Refused
+from jaxvoice.weights.torchscript.tensors import Refused, traced
 
 
 def _checked(index: Array, length: int) -> Array:
     """An index of whole numbers; known values beyond the end are refused."""
     if jnp.issubdtype(index.dtype, jnp.floating):
         raise Refused(f"an index of {index.dtype}")
-    if not isinstance(index, jax.core.Tracer) and index.size:
+    if not traced(index) and index.size:
         values = np.asarray(index)
         if values.min() < -length or values.max() >= length:
             raise IndexError(f"an index from {values.min()} to {values.max()} of an axis with {length} elements")
@@ -35,7 +35,7 @@ def _whole(x: Array, indices: list[Array | None]) -> tuple[Any, ...]:
         if index is None:
             found.append(slice(None))
         elif index.dtype in (jnp.bool_, jnp.uint8):
-            if isinstance(index, jax.core.Tracer):
+            if traced(index):
                 raise Refused("a mask that depends on the inputs selects elements, so their number is not known")
             found.extend(np.nonzero(np.asarray(index)))
         else:
@@ -54,7 +54,7 @@ def index_put(x: Array, indices: list[Array | None], values: Array, accumulate: 
     """`x` with `x[indices] = values`, or with the values added."""
     values = cast(values, x.dtype)
     masks = [i for i in indices if i is not None and i.dtype in (jnp.bool_, jnp.uint8)]
-    if len(masks) == 1 and isinstance(masks[0], jax.core.Tracer) and len(indices) == 1 and not accumulate:
+    if len(masks) == 1 and traced(masks[0]) and len(indices) == 1 and not accumulate:
         mask = masks[0].astype(bool)
         if values.size != 1:
             raise Refused("several values go where a mask that depends on the inputs holds; how many is not known")
@@ -147,7 +147,7 @@ def index_fill(x: Array, dim: int, index: Array, value: Any) -> Array:
 @register_operator("torch.masked_select")
 def masked_select(x: Array, mask: Array) -> Array:
     """The elements where a mask of known values holds."""
-    if isinstance(mask, jax.core.Tracer):
+    if traced(mask):
         raise Refused("a mask that depends on the inputs selects elements, so their number is not known")
     shape = np.broadcast_shapes(x.shape, mask.shape)
     return jnp.broadcast_to(x, shape)[np.nonzero(np.broadcast_to(np.asarray(mask), shape))]
@@ -156,6 +156,6 @@ def masked_select(x: Array, mask: Array) -> Array:
 @register_operator("torch.nonzero")
 def nonzero(x: Array) -> Array:
     """Indices of the elements that are not zero, where the values are known."""
-    if isinstance(x, jax.core.Tracer):
+    if traced(x):
         raise Refused("it depends on the inputs how many elements are not zero")
     return jnp.argwhere(x)

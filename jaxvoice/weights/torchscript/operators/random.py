@@ -57,7 +57,7 @@ def randperm(n: int, *, dtype: int | None = None, key: PRNGKeyArray, **_: Any) -
 def normal(mean: Any, std: Any = 1.0, size: Any = None, *, key: PRNGKeyArray, **_: Any) -> Array:
     """Normal numbers of given means and deviations."""
     arrays = [a for a in (mean, std) if hasattr(a, "shape")]
-    shape = tuple(size) if size is not None else jnp.broadcast_shapes(*(a.shape for a in arrays))
+    shape: Any = tuple(size) if size is not None else jnp.broadcast_shapes(*(a.shape for a in arrays))
     dtype = arrays[0].dtype if arrays and is_inexact(arrays[0].dtype) else FLOAT
     return jax.random.normal(key, shape, dtype) * cast(std, dtype) + cast(mean, dtype)
 

@@ -7,7 +7,7 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxvoice.weights.torchscript.dtypes import default_int, dtype_of_code, is_complex, is_inexact
+from jaxvoice.weights.torchscript.dtypes import default_int, dtype_of_code, is_inexact
 from jaxvoice.weights.torchscript.operators.arithmetic import cast, maximum, minimum
 from jaxvoice.weights.torchscript.operators.registry import register_operator
 from jaxvoice.weights.torchscript.tensors import Refused
@@ -288,9 +288,23 @@ def cosine_similarity(x1: Array, x2: Array, dim: int = 1, eps: float = 1e-8) -> 
     return jnp.sum((a / lengths[0]) * (b / lengths[1]), dim)
 
 
-@register_operator("torch.is_all_true")
-def is_all_true(x: Array) -> Array:
-    """Whether all are true."""
-    if is_complex(x.dtype):
-        raise Refused("complex numbers")
-    return jnp.all(x)
+@register_operator("torch.pairwise_distance")
+def pairwise_distance(x1: Array, x2: Array, p: float = 2, eps: float = 1e-6, keepdim: bool = False) -> Array:
+    """Distance of vectors on the last axis."""
+    return vector_norm(x1 - x2 + cast(eps, x1.dtype), p, -1, keepdim)
+
+
+def _reduced(x: Array, reduction: int) -> Array:
+    return x if reduction == 0 else jnp.mean(x) if reduction == 1 else jnp.sum(x)
+
+
+@register_operator("torch.mse_loss")
+def mse_loss(x: Array, target: Array, reduction: int = 1) -> Array:
+    """Mean, sum or each of the squared differences."""
+    return _reduced(jnp.square(x - target), reduction)
+
+
+@register_operator("torch.l1_loss")
+def l1_loss(x: Array, target: Array, reduction: int = 1) -> Array:
+    """Mean, sum or each of the absolute differences."""
+    return _reduced(jnp.abs(x - target), reduction)

@@ -234,7 +234,7 @@ def _format(pattern: str, *values: Any) -> str:
 
 @on_containers("torch.percentFormat")
 def _percent_format(pattern: str, *values: Any) -> str:
-    left = iter(values)
+    left = iter(values[0] if len(values) == 1 and isinstance(values[0], tuple) else values)
     return re.sub(r"%[-+ #0-9.]*[sdifgexXc%]", lambda m: "%" if m[0] == "%%" else str(next(left, "")), pattern)
 
 
@@ -250,3 +250,15 @@ on_containers("torch.strip")(lambda text, *what: text.strip(*what))
 on_containers("torch.replace")(lambda text, old, new: text.replace(old, new))
 on_values("ops.prim.type")(lambda device: str(device).partition(":")[0])
 on_values("ops.prim.index")(lambda device: None)
+
+
+@on_values("torch.__range_length")
+def _range_length(low: int, high: int, step: int) -> int:
+    """How often a loop runs."""
+    return len(range(low, high, step))
+
+
+@on_values("torch.__derive_index")
+def _derive_index(index: int, start: int, step: int) -> int:
+    """The variable of a loop in its `index`-th round."""
+    return start + index * step

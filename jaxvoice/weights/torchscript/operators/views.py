@@ -220,11 +220,10 @@ def meshgrid(tensors: list[Tensor], *, indexing: str = "ij") -> list[Tensor]:
         expand(_shaped(tensor, [-1 if d == axis else 1 for d in range(len(shape))]), shape)
         for axis, tensor in enumerate(tensors)
     ]
-    grids = [transpose(grid, 0, 1) for grid in grids] if swap else grids
     return [grids[1], grids[0], *grids[2:]] if swap else grids
 
 
-@on_tensors("torch.split", "torch.split_with_sizes")
+@on_tensors("torch.split", "torch.split_with_sizes", "torch.unsafe_split", "torch.unsafe_split_with_sizes")
 def split(x: Tensor, sizes: Any, dim: int = 0) -> list[Tensor]:
     """Parts of an axis, of one length or of several."""
     length = x.shape[axis_of(dim, x.ndim)]
@@ -236,7 +235,7 @@ def split(x: Tensor, sizes: Any, dim: int = 0) -> list[Tensor]:
     return [slice_(x, dim, end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
-@on_tensors("torch.chunk")
+@on_tensors("torch.chunk", "torch.unsafe_chunk")
 def chunk(x: Tensor, chunks: int, dim: int = 0) -> list[Tensor]:
     """At most so many parts of an axis, all but the last of one length."""
     length = x.shape[axis_of(dim, x.ndim)]
@@ -301,7 +300,7 @@ def imag(x: Tensor) -> Tensor:
     return x.view(lambda a: a.imag, lambda a, new: lax.complex(a.real, new))
 
 
-@on_tensors("torch.conj")
+@on_tensors("torch.conj", "torch._conj")
 def conj(x: Tensor) -> Tensor:
     """Complex conjugates."""
     return x.view(jnp.conj, lambda _, new: jnp.conj(new)) if is_complex(x.dtype) else x

@@ -1,0 +1,127 @@
+"""Speed of a TorchScript archive: interpreted by jaxvoice under `jax.jit`, beside torch.jit on the same file.
+
+    python -m experiments.benchmarks.torchscript --json torchscript.json
+
+A HiFi-GAN generator is traced with its weight norm, saved, and read by both. Both get weights and mel as arguments and
+compute the norm in every call; torch.jit frozen, which folds it beforehand, is shown beside them. The engines take
+turns, precision is float32, and the outputs must agree to 1e-4. Takes about two minutes on two cores.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import tyro
+
+from experiments.benchmarks import common
+from experiments.benchmarks.inference import HOP, SAMPLE_RATE, noise_mel, torch_generator
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    preset: Literal["v1", "v2", "v3"] = "v1"
+    """Size of the generator."""
+    frames: tuple[int, ...] = (431,)
+    """Lengths of the utterances in mel frames of 11.6 ms."""
+    repeats: int = 10
+    """Rounds of each comparison."""
+    max_seconds: float = 90.0
+    """Stop a comparison after this time, but not before three rounds."""
+    threads: int | None = None
+    """Processors for every engine; all by default."""
+    json: Path | None = None
+    """File to write the results to."""
+
+
+def save_trace(preset: str, path: Path) -> None:
+    """Trace the generator of a preset, weight norm and all, and save it."""
+    import torch
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\..*deprecated", category=DeprecationWarning)
+        # A short example: the trace serves every length.
+        example = torch.from_numpy(noise_mel(1, 8))
+        torch.jit.save(torch.jit.trace(torch_generator(preset), example, check_trace=False), path)
+
+
+def jaxvoice_call(path: Path, mel: np.ndarray) -> Callable[[], Any]:
+    """The archive as a compiled JAX function of its weights and `mel`."""
+    import jax
+
+    from jaxvoice.weights.reading import TorchScriptArchive, open_archive
+    from jaxvoice.weights.torchscript import function
+
+    with open_archive(path) as archive:
+        run = function(cast(TorchScriptArchive, archive))
+    weights, array = jax.device_put(run.weights), jax.device_put(mel)
+    compiled = jax.jit(run).lower(weights, array).compile()
+    return lambda: jax.block_until_ready(compiled(weights, array))
+
+
+def torch_call(path: Path, mel: np.ndarray, *, frozen: bool) -> Callable[[], Any]:
+    """The archive as torch runs it."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\..*deprecated", category=DeprecationWarning)
+        module = torch.jit.load(path).eval()
+        module = torch.jit.freeze(module) if frozen else module
+    tensor = torch.from_numpy(mel)
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return module(tensor)
+
+    return run
+
+
+def measure(options: Options, path: Path, frames: int) -> list[dict[str, Any]]:
+    """Rows of a comparison, one per engine; speeds are relative to jaxvoice."""
+    mel = noise_mel(1, frames)
+    calls: dict[str, Callable[[], Any]] = {
+        "jaxvoice": jaxvoice_call(path, mel),
+        "torch.jit": torch_call(path, mel, frozen=False),
+        "torch.jit frozen": torch_call(path, mel, frozen=True),
+    }
+    outputs = {engine: np.asarray(call()) for engine, call in calls.items()}
+    timings = common.in_turns(calls, repeats=options.repeats, max_seconds=options.max_seconds, warm_up=2)
+    seconds = frames * HOP / SAMPLE_RATE
+    return [
+        {
+            "engine": engine,
+            "frames": frames,
+            "audio s": seconds,
+            "median s": timing.median,
+            "min s": timing.minimum,
+            "x real time": seconds / timing.median,
+            **common.speedups(timings["jaxvoice"], timing),
+            "rounds": len(timing.seconds),
+            "difference": common.check_agreement(engine, outputs[engine], outputs["torch.jit"], 1e-4),
+        }
+        for engine, timing in timings.items()
+    ]
+
+
+def main(options: Options) -> None:
+    """Run the benchmark."""
+    threads = common.limit_threads(options.threads)
+    import torch
+
+    load = common.OtherLoad()
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "generator.pt"
+        save_trace(options.preset, path)
+        rows = [row for frames in options.frames for row in measure(options, path, frames)]
+    name = f"TorchScript archive of HiFi-GAN {options.preset}, float32"
+    common.report(name, options, threads, rows, load=load, json_path=options.json)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

@@ -1,0 +1,82 @@
+"""Programs made with torch, and how its results are compared with the interpreter's."""
+
+import itertools
+import linecache
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+
+def values(seed: int, *shapes: Any) -> list[torch.Tensor]:
+    """A tensor for each shape; a tensor in the place of a shape is taken as it is."""
+    generator = torch.Generator().manual_seed(seed)
+    return [shape if isinstance(shape, torch.Tensor) else torch.randn(shape, generator=generator) for shape in shapes]
+
+
+def same(theirs: Any, ours: Any, tolerance: float = 1e-5) -> None:
+    """Assert that two results are equal, in structure, shapes, kinds of types, and numbers."""
+    if isinstance(theirs, torch.Tensor):
+        expected, found = theirs.detach().resolve_conj().numpy(), np.asarray(ours)
+        assert found.shape == expected.shape
+        assert found.dtype.kind == expected.dtype.kind
+        if found.dtype.kind in "fc":
+            scale = max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0)))
+            np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * scale)
+        else:
+            np.testing.assert_array_equal(found, expected)
+    elif isinstance(theirs, (list, tuple)):
+        assert len(theirs) == len(ours)
+        for one, other in zip(theirs, ours, strict=True):
+            same(one, other, tolerance)
+    elif isinstance(theirs, dict):
+        assert list(theirs) == list(ours)
+        for key in theirs:
+            same(theirs[key], ours[key], tolerance)
+    elif isinstance(theirs, float):
+        assert ours == pytest.approx(theirs, rel=tolerance, abs=tolerance)
+    else:
+        assert ours == theirs
+
+
+def inputs_of(tensors: Sequence[Any]) -> list[Any]:
+    """Torch tensors as numpy arrays that torch does not change."""
+    return [value.detach().numpy().copy() if isinstance(value, torch.Tensor) else value for value in tensors]
+
+
+_count = itertools.count()
+
+
+def scripted(source: str, arguments: str = "x") -> torch.jit.ScriptModule:
+    """A scripted module whose forward has the body `source`, or returns it."""
+    body = source if "\n" in source or source.startswith("return") else f"return {source}"
+    lines = "\n".join(f"        {line}" for line in body.strip("\n").split("\n"))
+    text = f"class Script(torch.nn.Module):\n    def forward(self, {arguments}):\n{lines}\n"
+    # torch.jit reads the source of what it compiles, so this must look like a file.
+    file = f"<script {next(_count)}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    scope: dict[str, Any] = {"torch": torch, "F": torch.nn.functional, "__name__": "scripts"}
+    scope |= {name: getattr(typing, name) for name in ("Any", "Dict", "List", "Optional", "Tuple")}
+    exec(compile(text, file, "exec"), scope)
+    return torch.jit.script(scope["Script"]().eval())
+
+
+def both(source: str, inputs: Sequence[torch.Tensor], *, kinds: str = "ts") -> list[Any]:
+    """The expression `source` of `x`, `y`, `z` scripted and traced."""
+    names = ["x", "y", "z", "w"][: len(inputs)]
+    made: list[Any] = []
+    if "s" in kinds:
+        made.append(scripted(source, ", ".join(names)))
+    if "t" in kinds:
+
+        class Expression(torch.nn.Module):
+            def forward(self, *args: torch.Tensor) -> Any:
+                scope = {"torch": torch, "F": torch.nn.functional, "inf": float("inf")}
+                return eval(source, scope, dict(zip(names, args, strict=True)))
+
+        with torch.no_grad():
+            made.append(torch.jit.trace(Expression(), tuple(v.clone() for v in inputs), check_trace=False))
+    return made
