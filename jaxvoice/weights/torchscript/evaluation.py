@@ -4,20 +4,18 @@ Only the statements and expressions that TorchScript writes are known; nothing e
 """
 
 import ast
-import difflib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
+from jaxvoice.errors import CheckpointError
+from jaxvoice.weights.torchscript.calling import Caller
 from jaxvoice.weights.torchscript.code import ClassCode, file_of, original_name
-from jaxvoice.weights.torchscript.operators import find_operator, operator_names
-from jaxvoice.weights.torchscript.operators.registry import IGNORED
+from jaxvoice.weights.torchscript.frames import EnumMember, Frame, FunctionRef, dotted, is_instance, shown
 from jaxvoice.weights.torchscript.program import Instance, Instances, NamedTuple
-from jaxvoice.weights.torchscript.tensors import Refused, Tensor, number_of
+from jaxvoice.weights.torchscript.tensors import Tensor
 
 MAX_STEPS = 5_000_000
 """Statements that one run may take; a loop that never ends is stopped."""
@@ -29,38 +27,7 @@ _NAMES = {"inf": math.inf, "nan": math.nan, "infj": complex(0, math.inf), "nanj"
 _CASTS: dict[str, type] = {"int": int, "float": float, "bool": bool, "complex": complex, "str": str}
 
 
-@dataclass(frozen=True)
-class FunctionRef:
-    """A free function of the code, by its qualified name."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class EnumMember:
-    """A member of an enum of the code."""
-
-    enum: str
-    name: str
-    value: Any
-
-
-@dataclass
-class Frame:
-    """One call that is under way."""
-
-    file: str
-    function: str
-    module: str
-    line: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.file}, line {self.line}, in {self.function}" + (
-            f", called for the module {self.module!r}" if self.module else ""
-        )
-
-
-class Evaluator:
+class Evaluator(Caller):
     """One run of a program."""
 
     def __init__(
@@ -71,8 +38,8 @@ class Evaluator:
     ):
         """`note` is told the path and the result of every call of a module's forward method."""
         self.instances, self.code = instances, instances.program.code
-        self._key, self._note = key, note
-        self._frames: list[Frame] = []
+        super().__init__(key)
+        self._note = note
         self._steps = MAX_STEPS
 
     # Calls
@@ -178,18 +145,18 @@ class Evaluator:
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
                 values = list(value) if isinstance(value, (list, tuple)) else None
                 if values is None or len(values) != len(parts):
-                    raise self._failure(f"{ast.unparse(target)} cannot be taken apart from {_shown(value)}")
+                    raise self._failure(f"{ast.unparse(target)} cannot be taken apart from {shown(value)}")
                 for part, item in zip(parts, values, strict=True):
                     self._assign(part, item, names)
             case ast.Attribute(value=owner, attr=name):
                 instance = self._value(owner, names)
                 if not isinstance(instance, Instance):
-                    raise self._failure(f"an attribute of {_shown(instance)} is set")
+                    raise self._failure(f"an attribute of {shown(instance)} is set")
                 instance.attributes[name] = value
             case ast.Subscript(value=owner, slice=at):
                 items = self._value(owner, names)
                 if not isinstance(items, (list, dict)):
-                    raise self._failure(f"an item of {_shown(items)} is set")
+                    raise self._failure(f"an item of {shown(items)} is set")
                 items[self._value(at, names)] = value
             case _:
                 raise self._unknown(target)
@@ -201,7 +168,7 @@ class Evaluator:
         items = self._value(source, names)
         if isinstance(items, (list, tuple)):
             return list(items)
-        raise self._failure(f"a loop runs over {_shown(items)}")
+        raise self._failure(f"a loop runs over {shown(items)}")
 
     def _whole(self, value: Any) -> int:
         return self._as_number(value, int) if isinstance(value, Tensor) else int(value)
@@ -254,11 +221,11 @@ class Evaluator:
             try:
                 return items[at]
             except (LookupError, TypeError) as failure:
-                raise self._failure(f"{_shown(items)} has no item {at!r}") from failure
-        raise self._failure(f"an item of {_shown(items)} is used")
+                raise self._failure(f"{shown(items)} has no item {at!r}") from failure
+        raise self._failure(f"an item of {shown(items)} is used")
 
     def _attribute(self, node: ast.Attribute, names: dict[str, Any]) -> Any:
-        path = _dotted(node)
+        path = dotted(node)
         if path is not None and path[0] not in names:
             if path[0] == "CONSTANTS" and len(path) == 2:
                 return self.instances.constant(path[1])
@@ -272,7 +239,7 @@ class Evaluator:
             return owner[owner.names.index(node.attr)]
         if isinstance(owner, EnumMember) and node.attr in ("name", "value"):
             return getattr(owner, node.attr)
-        raise self._failure(f"{_shown(owner)} has no attribute {node.attr!r}")
+        raise self._failure(f"{shown(owner)} has no attribute {node.attr!r}")
 
     def _global(self, name: str) -> Any:
         """What a qualified name stands for: a function, a class, or a member of an enum."""
@@ -295,7 +262,7 @@ class Evaluator:
         if any(isinstance(arg, ast.Starred) for arg in node.args) or any(word.arg is None for word in node.keywords):
             raise self._unknown(node)
         if isinstance(function, ast.Attribute):
-            path = _dotted(function)
+            path = dotted(function)
             if path is not None and path[0] in ("torch", "ops") and path[0] not in names:
                 return self._operator(".".join(path), *self._arguments(node, names))
             if function.attr == "__new__" and path is not None and path[0] == "__torch__":
@@ -313,7 +280,7 @@ class Evaluator:
             made = NamedTuple(args)
             made.names = tuple(target.fields)
             return made
-        raise self._failure(f"{_shown(target)} is called")
+        raise self._failure(f"{shown(target)} is called")
 
     def _arguments(self, node: ast.Call, names: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         args = [self._value(arg, names) for arg in node.args]
@@ -334,7 +301,7 @@ class Evaluator:
             if isinstance(owner, Instance) and isinstance(attribute, str):
                 return self.instances.attribute(owner, attribute)
         if name == "isinstance" and len(arguments) == 2:
-            return _is_instance(self._value(arguments[0], names), arguments[1])
+            return is_instance(self._value(arguments[0], names), arguments[1])
         if name in _CASTS and len(arguments) == 1:
             value = self._value(arguments[0], names)
             if isinstance(value, Tensor) and name != "str":
@@ -353,100 +320,3 @@ class Evaluator:
         if kind == "float" and not value.known:
             return value
         return self._as_number(value, _CASTS[kind]) if kind in _CASTS else value
-
-    def _as_number(self, value: Tensor, kind: type) -> Any:
-        try:
-            return number_of(value, kind)
-        except Refused as reason:
-            raise self._unsupported(kind.__name__, f"{reason}") from reason
-
-    def _operator(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        if name == "ops.prim.RaiseException":
-            self._raise(*args)
-        operator = find_operator(name, tuple(args))
-        if operator is None:
-            raise self._missing(name)
-        meant = {key: value for key, value in kwargs.items() if key not in IGNORED}
-        kwargs = kwargs if operator.accepts(tuple(args), kwargs) else meant
-        if not operator.accepts(tuple(args), kwargs):
-            given = ", ".join([*map(_shown, args), *(f"{key}={_shown(value)}" for key, value in kwargs.items())])
-            raise self._unsupported(name, f"this form of it, with ({given}), is not known")
-        try:
-            return operator(tuple(args), kwargs, self._new_key)
-        except Refused as reason:
-            raise self._unsupported(name, str(reason)) from reason
-        except CheckpointError:
-            raise
-        except Exception as failure:
-            failure.add_note(f"while the archive's code called {name}: {self._frames[-1]}")
-            raise
-
-    def _new_key(self) -> jax.Array:
-        if self._key is None:
-            raise Refused("it draws random numbers, so pass key=jax.random.key(0), say")
-        self._key, key = jax.random.split(self._key)
-        return key
-
-    # Errors
-
-    def _raise(self, message: Any = "", kind: Any = "") -> None:
-        kind = str(kind).removeprefix("builtins.")
-        raise CheckpointError(f"the archive's program raised {kind or 'an error'}: {message} ({self._frames[-1]}).")
-
-    def _failure(self, what: str) -> CheckpointError:
-        return CheckpointError(f"the archive's code cannot be run: {what} ({self._frames[-1]}).")
-
-    def _unknown(self, node: ast.AST) -> CheckpointError:
-        return self._failure(f"{ast.unparse(node)[:80]!r} is not part of TorchScript as it is known here")
-
-    def _unsupported(self, name: str, reason: str) -> UnsupportedOperatorError:
-        return UnsupportedOperatorError(f"{name} is refused: {reason} ({self._frames[-1]}).")
-
-    def _missing(self, name: str) -> UnsupportedOperatorError:
-        near = difflib.get_close_matches(name, operator_names(), n=1, cutoff=0.8)
-        hint = f" The nearest one known is {near[0]}." if near else ""
-        return UnsupportedOperatorError(
-            f"the operator {name} is not known ({self._frames[-1]}).{hint} Add it: decorate a function of JAX arrays "
-            f'with @jaxvoice.weights.torchscript.register_operator("{name}") before running the archive.'
-        )
-
-
-def _dotted(node: ast.expr) -> list[str] | None:
-    """The parts of a dotted name."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name):
-        return None
-    parts.append(node.id)
-    return parts[::-1]
-
-
-def _shown(value: Any) -> str:
-    """A value in few words."""
-    if isinstance(value, Instance):
-        return f"<{value.code.original_name}>"
-    if isinstance(value, (list, tuple, dict)) and len(value) > 4:
-        return f"<{type(value).__name__} of {len(value)}>"
-    return repr(value)[:60]
-
-
-def _is_instance(value: Any, kinds: ast.expr) -> bool:
-    """Whether a value is of one of the types that the code names."""
-    if isinstance(kinds, (ast.Tuple, ast.List)):
-        return any(_is_instance(value, kind) for kind in kinds.elts)
-    name = kinds.value if isinstance(kinds, ast.Subscript) else kinds
-    text = ast.unparse(name)
-    simple: dict[str, Any] = {
-        "Tensor": Tensor, "int": int, "float": float, "bool": bool, "str": str, "complex": complex,
-        "List": list, "list": list, "Dict": dict, "dict": dict, "Tuple": tuple, "tuple": tuple, "NoneType": type(None),
-    }  # fmt: skip
-    if text in ("Optional", "Union") and isinstance(kinds, ast.Subscript):
-        inner = kinds.slice.elts if isinstance(kinds.slice, ast.Tuple) else [kinds.slice]
-        return (text == "Optional" and value is None) or any(_is_instance(value, kind) for kind in inner)
-    if text in ("List", "list") and isinstance(kinds, ast.Subscript) and isinstance(value, list):
-        return all(_is_instance(item, kinds.slice) for item in value)
-    if text in simple:
-        return isinstance(value, simple[text]) and not (text == "int" and isinstance(value, bool))
-    return isinstance(value, Instance) and value.code.name == text

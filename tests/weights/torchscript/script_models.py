@@ -240,6 +240,20 @@ class Recurrent(nn.Module):
         return y, hidden + cell, last, self.cell(y[:, -1])
 
 
+class Normed(nn.Module):
+    """Convolutions under the norms whose weights a trace computes from other tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.old = weight_norm(nn.ConvTranspose1d(4, 3, 4, 2, padding=1))
+        self.new = nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 5, 3, padding="same"))
+        self.spectral = nn.utils.spectral_norm(nn.Conv1d(5, 5, 1))
+        self.spectral_new = nn.utils.parametrizations.spectral_norm(nn.Linear(5, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.spectral_new(self.spectral(self.new(self.old(x))).transpose(1, 2))
+
+
 def _randomised(module: nn.Module) -> nn.Module:
     """Statistics and norms that are not what they are at the start, so that mistakes show."""
     generator = torch.Generator().manual_seed(3)
@@ -268,6 +282,8 @@ def make(name: str) -> tuple[nn.Module, list[Tensor]]:
         return _randomised(made), values(1, (1, 6, 9))
     if name == "mel front end":
         return MelFrontEnd(), [values(1, (2, 4000))[0] * 0.1]
+    if name == "norms":
+        return _randomised(Normed()), values(1, (2, 4, 6))
     if name == "recurrent":
         return Recurrent(), values(1, (2, 9, 6))
     return nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).eval(), values(1, (2, 5, 8))

@@ -17,6 +17,7 @@ TRACED = [
     "hifigan v1 small",
     "mel front end",
     "recurrent",
+    "norms",
     "transformer",
 ]
 SCRIPTED = ["conformer", "mel front end", "recurrent"]

@@ -7,6 +7,8 @@ from jaxvoice.weights.torchscript.operators import (  # noqa: F401
     attention,
     convolution,
     creation,
+    elements,
+    functions,
     indexing,
     joining,
     linear,

@@ -1,4 +1,4 @@
-"""Arithmetic, comparisons and functions of each element, with torch's promotion of types."""
+"""Arithmetic and comparisons of elements, with torch's promotion of types."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
-from jaxvoice.weights.torchscript.dtypes import FLOAT, is_complex, is_inexact, result_type
+from jaxvoice.weights.torchscript.dtypes import FLOAT, is_inexact, result_type
 from jaxvoice.weights.torchscript.operators.registry import register_operator
 from jaxvoice.weights.torchscript.tensors import Refused
 
@@ -239,105 +239,3 @@ for _name, _compute in {
 
 register_operator("torch.bitwise_not")(lambda x: jnp.bitwise_not(x))
 register_operator("torch.logical_not")(lambda x: jnp.logical_not(x))
-
-
-def _trunc(x: Array) -> Array:
-    return x if not is_inexact(x.dtype) else jnp.trunc(x)
-
-
-# Functions that keep the type of whole numbers.
-for _name, _compute in {
-    "neg": jnp.negative,
-    "negative": jnp.negative,
-    "abs": jnp.abs,
-    "absolute": jnp.abs,
-    "sign": jnp.sign,
-    "sgn": jnp.sign,
-    "square": jnp.square,
-    "relu": jax.nn.relu,
-    "floor": lambda x: jnp.floor(x) if is_inexact(x.dtype) else x,
-    "ceil": lambda x: jnp.ceil(x) if is_inexact(x.dtype) else x,
-    "trunc": _trunc,
-    "fix": _trunc,
-    "frac": lambda x: x - _trunc(x),
-    "conj_physical": jnp.conj,
-}.items():
-    register_operator(f"torch.{_name}")(lambda x, _compute=_compute: _compute(x))
-
-
-@register_operator("torch.round")
-def round_(x: Array, *, decimals: int = 0) -> Array:
-    """The nearest whole number, the even one of two."""
-    if not is_inexact(x.dtype):
-        return x
-    factor = jnp.asarray(10.0**decimals, x.dtype)
-    return jnp.round(x * factor) / factor if decimals else jnp.round(x)
-
-
-# Functions that make floats of whole numbers.
-for _name, _compute in {
-    "sqrt": jnp.sqrt,
-    "rsqrt": lax.rsqrt,
-    "exp": jnp.exp,
-    "exp2": jnp.exp2,
-    "expm1": jnp.expm1,
-    "log": jnp.log,
-    "log2": jnp.log2,
-    "log10": jnp.log10,
-    "log1p": jnp.log1p,
-    "sin": jnp.sin,
-    "cos": jnp.cos,
-    "tan": jnp.tan,
-    "asin": jnp.arcsin,
-    "acos": jnp.arccos,
-    "atan": jnp.arctan,
-    "sinh": jnp.sinh,
-    "cosh": jnp.cosh,
-    "tanh": jnp.tanh,
-    "asinh": jnp.arcsinh,
-    "acosh": jnp.arccosh,
-    "atanh": jnp.arctanh,
-    "erf": lax.erf,
-    "erfc": lax.erfc,
-    "sigmoid": jax.nn.sigmoid,
-    "reciprocal": jnp.reciprocal,
-    "sinc": jnp.sinc,
-    "deg2rad": jnp.deg2rad,
-    "rad2deg": jnp.rad2deg,
-    "lgamma": lax.lgamma,
-    "digamma": lax.digamma,
-}.items():
-    register_operator(f"torch.{_name}", *([f"torch.arc{_name[1:]}"] if _name[:1] == "a" else []))(
-        lambda x, _compute=_compute: _compute(as_real(x))
-    )
-
-register_operator("torch.isnan")(lambda x: jnp.isnan(as_real(x)))
-register_operator("torch.isinf")(lambda x: jnp.isinf(as_real(x)))
-register_operator("torch.isfinite")(lambda x: jnp.isfinite(as_real(x)))
-register_operator("torch.angle")(lambda x: jnp.angle(as_real(x)))
-register_operator("torch.signbit")(lambda x: jnp.signbit(x) if is_inexact(x.dtype) else x < cast(0, x.dtype))
-
-
-@register_operator("torch.nan_to_num")
-def nan_to_num(x: Array, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Array:
-    """`x` with numbers in the place of NaN and infinity."""
-    return jnp.nan_to_num(x, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
-
-
-@register_operator("torch.complex")
-def complex_(real: Array, imag: Array) -> Array:
-    """Complex numbers from their two parts."""
-    return lax.complex(*jnp.broadcast_arrays(*operands(real, imag)))
-
-
-@register_operator("torch.polar")
-def polar(magnitude: Array, angle: Array) -> Array:
-    """Complex numbers from magnitude and angle."""
-    magnitude, angle = operands(magnitude, angle)
-    return lax.complex(*jnp.broadcast_arrays(magnitude * jnp.cos(angle), magnitude * jnp.sin(angle)))
-
-
-@register_operator("torch.is_complex")
-def is_complex_(x: Array) -> bool:
-    """Whether the elements are complex."""
-    return is_complex(x.dtype)
