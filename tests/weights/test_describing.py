@@ -160,7 +160,7 @@ def test_hostile_names_stay_within_their_line(columns):
     arrays = {
         "a\x1b[2J\r\n.b\u202e.weight": zeros(2),
         "x" * 300 + ".w": zeros(1),
-        ".".join("d" * 150): zeros(1),
+        ".".join("d" * 90): zeros(1),
         "": zeros(1),
     }
     archive = archive_of(arrays, metadata={"k\x1b]0;": "v\x07" * 200, "deep": {"e\n": [{"f\t": "\x9b"}]}})
