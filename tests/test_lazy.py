@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 NOTHING = "nothing"
-PACKAGES = ["jaxvoice", "jaxvoice.dsp", "jaxvoice.models.hifigan", "jaxvoice.pipelines", "jaxvoice.weights"]
+PACKAGES = [
+    "jaxvoice",
+    "jaxvoice.dissect",
+    "jaxvoice.dsp",
+    "jaxvoice.models.hifigan",
+    "jaxvoice.pipelines",
+    "jaxvoice.weights",
+    "jaxvoice.weights.torchscript",
+]
 
 
 def shown_to_type_checkers(package: str) -> dict[str, str]:

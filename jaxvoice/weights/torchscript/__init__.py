@@ -1,22 +1,25 @@
 """TorchScript archives understood: their code text parsed, never executed, and interpreted as JAX.
 
-`function` is imported when asked for, since it needs jax and nothing else here does.
+`function` and `register_operator` need jax; nothing else here does.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jaxvoice.weights.torchscript.code import ClassCode as ClassCode, Code as Code, parse_code as parse_code
+from jaxvoice._lazy import lazily
 
 if TYPE_CHECKING:
+    from jaxvoice.weights.torchscript.code import ClassCode as ClassCode, Code as Code, parse_code as parse_code
     from jaxvoice.weights.torchscript.interpreter import Function as Function, function as function
+    from jaxvoice.weights.torchscript.layers import Layer as Layer, read_layers as read_layers
     from jaxvoice.weights.torchscript.operators import register_operator as register_operator
 
-_LAZY = {"Function": "interpreter", "function": "interpreter", "register_operator": "operators"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+__getattr__, __dir__ = lazily(
+    __name__,
+    globals(),
+    {
+        "code": ("ClassCode", "Code", "parse_code"),
+        "interpreter": ("Function", "function"),
+        "layers": ("Layer", "read_layers"),
+        "operators": ("register_operator",),
+    },
+)
