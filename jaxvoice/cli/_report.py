@@ -9,12 +9,19 @@ def report(kind: Literal["error", "warning"], message: object, name: str = "jaxv
     from tqdm import tqdm
 
     line = f"{name}: {kind}: {' '.join(str(message).split())}"
-    tqdm.write(_printable(line, sys.stderr), file=sys.stderr)
+    tqdm.write(_printable(plain(line), sys.stderr), file=sys.stderr)
 
 
 def show(result: object) -> None:
-    """Print `result` to stdout; characters that it cannot take, as in names that are not text, are escaped."""
-    print(_printable(str(result), sys.stdout))
+    """Print `result` to stdout; characters that it cannot take, or that command a terminal, are escaped."""
+    print(_printable("\n".join(map(plain, str(result).split("\n"))), sys.stdout))
+
+
+def plain(text: str) -> str:
+    """`text` with line breaks, control and formatting characters escaped, which names in hostile files may hold."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _printable(text: str, stream: TextIO) -> str:

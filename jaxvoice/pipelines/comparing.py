@@ -101,9 +101,19 @@ def _layers(sides: list["_Side"], path: Path | None, tolerance: float) -> tuple[
         if known is None:
             return [], ("layers not compared: the inputs of A and B are not known; give some with --inputs.",)
         inputs, remark = known, "layers on a random input of " + ", ".join(str(array.shape) for array in known)
-    found = [run(inputs) for run in runs]
+    found = []
+    for side, run in zip(sides, runs, strict=True):
+        try:
+            found.append(run(inputs))
+        except (TypeError, ValueError) as failure:
+            shapes = ", ".join(str(array.shape) for array in inputs)
+            said = (str(failure).splitlines() or [""])[0][:200]
+            raise ShapeError(f"{side.label} cannot run on inputs of shape {shapes} ({said}); give others.") from failure
     prefixes = align(found[0], found[1])
     layers, shapes = [], []
+    for name, outputs in zip("AB", found, strict=True):
+        if not np.isfinite(outputs[OUTPUT]).all():
+            shapes.append(f"the output of {name} holds NaN or infinity")
     for whole, one in found[0].items():
         other = found[1].get(whole if whole == OUTPUT else prefixes.b + whole.removeprefix(prefixes.a))
         if other is None:
@@ -113,7 +123,7 @@ def _layers(sides: list["_Side"], path: Path | None, tolerance: float) -> tuple[
             shapes.append(f"{whole} puts out {one.shape} in A and {other.shape} in B")
             continue
         layers.append(LayerDifference(whole.removeprefix(prefixes.a), one.shape, distance(one, other)))
-    return layers, (remark, *shapes[:3])
+    return layers, (remark, *shapes[:4])
 
 
 def _squeezed(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
@@ -131,6 +141,11 @@ def _read_inputs(path: Path) -> list[Shaped[np.ndarray, "..."]]:
         raise ShapeError(
             f"{path} is missing or holds no arrays ({failure}); save them with numpy.save or numpy.savez."
         ) from failure
+    if not arrays:
+        raise ShapeError(f"{path} holds no arrays; save at least one with numpy.savez.")
+    for array in arrays:
+        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+            raise ShapeError(f"{path} holds {array.dtype} values that are no finite numbers; give others.")
     return arrays
 
 

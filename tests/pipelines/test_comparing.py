@@ -115,6 +115,31 @@ def test_inputs_from_a_file(folder, state, tmp_path):
             compare(folder, other, inputs=tmp_path / name)
 
 
+def test_inputs_that_no_model_takes(folder, state, tmp_path, capsys):
+    archive = traced(tmp_path / "a.pt", state)
+    np.savez(tmp_path / "empty.npz")
+    np.save(tmp_path / "text.npy", np.array(["mel"]))
+    np.save(tmp_path / "nan.npy", np.full((80, 4), np.nan, np.float32))
+    np.save(tmp_path / "deep.npy", np.zeros((1, 1, 80, 4, 2), np.float32))
+    said = {"empty.npz": "no arrays", "text.npy": "no finite numbers", "nan.npy": "no finite numbers"}
+    for name, message in {**said, "deep.npy": "cannot run on inputs of shape"}.items():
+        for a, b in ((folder, folder), (archive, archive)):
+            assert main(["compare", str(a), str(b), "--inputs", str(tmp_path / name)]) == 2
+            assert message in capsys.readouterr().err
+    assert main(["compare", str(folder), str(folder), "--tolerance", "nan"]) == 2
+    assert "--tolerance should be" in capsys.readouterr().err
+
+
+def test_names_do_not_command_the_terminal(tmp_path, capsys):
+    write_torch(tmp_path / "a.pt", {"a\x1b[31mRED\x07\x9b": np.ones(2, np.float32), "we\nird": np.ones(2, np.float32)})
+    write_torch(tmp_path / "b.pt", {"b": np.ones(2, np.float32)})
+    assert main(["compare", str(tmp_path / "a.pt"), str(tmp_path / "b.pt")]) == 1
+    assert main(["import", str(tmp_path / "a.pt"), "--to", str(tmp_path / "model")]) == 2
+    streams = capsys.readouterr()
+    assert "a\\x1b[31mRED\\x07\\x9b" in streams.out and "we\\nird" in streams.out and "RED" in streams.err
+    assert all(line.isprintable() for line in (streams.out + streams.err).splitlines())
+
+
 def test_what_cannot_run_is_compared_by_weights_alone(folder, tmp_path):
     write_torch(tmp_path / "a.pt", {"layer": {"weight": np.ones(3, np.float32)}})
     found = compare(tmp_path / "a.pt", tmp_path / "a.pt")

@@ -107,6 +107,9 @@ def test_prefixes_are_found_and_as_short_as_can_be():
         ([1.0], [0.0], 1.0, np.inf),
         ([3 + 4j], [0j + 1], abs(2 + 4j), abs(2 + 4j)),
         ([True, False], [True, True], 1.0, 1.0),
+        ([2**53], [2**53 + 1], 1.0, 2.0**-53),
+        ([0.0], [-0.0], 0.0, 0.0),
+        (np.float16([1.5]), np.float32([1.5]), 0.0, 0.0),
     ],
 )
 def test_distances(a, b, absolute, relative):
