@@ -1,7 +1,6 @@
 """Model folders: `config.json` (family, configuration, mel contract, origin) and `model.safetensors`."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ import numpy as np
 
 from jaxvoice._version import __version__
 from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.weights.replacing import replacing
+from jaxvoice.weights.streaming import write_safetensors
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
@@ -29,17 +30,14 @@ def write_model_folder(
 
     **Raises:** `CheckpointError` if the folder cannot be written.
     """
-    from safetensors.numpy import save_file
-
     about = {"family": family, "jaxvoice": __version__, "config": dict(config), "info": dict(info or {})}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / (WEIGHTS_FILE + ".part")
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part)
-        os.replace(part, folder / WEIGHTS_FILE)
-        part = folder / (CONFIG_FILE + ".part")
-        part.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        os.replace(part, folder / CONFIG_FILE)
+        given = {name: np.asarray(array) for name, array in arrays.items()}
+        specs = {name: (array.shape, array.dtype) for name, array in given.items()}
+        write_safetensors(folder / WEIGHTS_FILE, specs, given.items())
+        with replacing(folder / CONFIG_FILE) as file:
+            file.write((json.dumps(about, indent=2) + "\n").encode())
     except OSError as failure:
         raise CheckpointError(
             f"the model folder {folder} cannot be written ({failure}); free space or choose another."

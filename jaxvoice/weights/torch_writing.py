@@ -1,7 +1,6 @@
 """Files that `torch.load` reads, written without torch: the zip format of torch 1.6 and later, pickle protocol 2."""
 
 import io
-import os
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxvoice.errors import CheckpointError
+from jaxvoice.weights.replacing import replacing
 
 _STORAGES: dict[np.dtype, str] = {
     np.dtype(dtype): name
@@ -51,20 +51,14 @@ def write_torch(path: Path, content: Any) -> None:
     """
     pickle = _Pickle()
     pickle.file(content)
-    part = path.with_name(path.name + ".part")
-    try:
-        with zipfile.ZipFile(part, "w") as archive:
-            stem = path.name.partition(".")[0] or "archive"
-            _add(archive, f"{stem}/data.pkl", pickle.bytes.getvalue())
-            _add(archive, f"{stem}/byteorder", b"little")
-            for key, array in enumerate(pickle.arrays):
-                little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
-                _add(archive, f"{stem}/data/{key}", little.reshape(-1).view(np.uint8).data)
-            _add(archive, f"{stem}/version", b"3\n")
-        os.replace(part, path)
-    except OSError as failure:
-        part.unlink(missing_ok=True)
-        raise CheckpointError(f"{path} cannot be written ({failure}); free space or choose another place.") from failure
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        stem = path.name.partition(".")[0] or "archive"
+        _add(archive, f"{stem}/data.pkl", pickle.bytes.getvalue())
+        _add(archive, f"{stem}/byteorder", b"little")
+        for key, array in enumerate(pickle.arrays):
+            little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
+            _add(archive, f"{stem}/data/{key}", little.reshape(-1).view(np.uint8).data)
+        _add(archive, f"{stem}/version", b"3\n")
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:

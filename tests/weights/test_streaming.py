@@ -48,3 +48,7 @@ def test_what_was_not_announced_is_refused(tmp_path):
     strange = {"a": np.zeros(3, np.complex64)}
     with pytest.raises(CheckpointError, match="complex64"):
         write_safetensors(tmp_path / "x", specs(strange), strange.items())
+    strange = {"\ud800": np.zeros(3, np.float32)}
+    with pytest.raises(CheckpointError, match="no text"):
+        write_safetensors(tmp_path / "x", specs(strange), strange.items())
+    assert not list(tmp_path.iterdir())
