@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -19,7 +20,22 @@ from jaxvoice.errors import ConfigError
 
 Config = TypeVar("Config")
 
+# Far above what any configuration has, and little enough that whatever a file holds is refused at once.
+_MOST_BYTES, _MOST_ITEMS = 16 * 2**20, 256
 _IN_WORDS = {int: "a whole number (int)", float: "a finite number (float)", str: "text (str)", bool: "True or False"}
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = 12
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 4, 100, 60, 200
+
+
+def told(value: Any) -> str:
+    """`value` for a message: short whatever it is, and without characters that do not print."""
+    if isinstance(value, int) and abs(value) >= 10**60:
+        return f"a number of {value.bit_length()} bits"
+    text = _SHORT.repr(value)
+    return text if len(text) <= 400 else f"{text[:397]}..."
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -42,12 +58,12 @@ def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "config")
     the wrong type, each with its dotted place below `where`.
     """
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{where} should be a table of {cls.__name__} fields, got {data!r}.")
+        raise ConfigError(f"{where} should be a table of {cls.__name__} fields, got {told(data)}.")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
     hints = typing.get_type_hints(cls)
     for key in data:
         if key not in fields:
-            raise ConfigError(f"{where} has an unknown key {key!r}{_nearest(key, fields)}.")
+            raise ConfigError(f"{where} has an unknown key {told(key)}{_nearest(key, fields)}.")
     missing = [
         name
         for name, field in fields.items()
@@ -63,7 +79,7 @@ def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "config")
 
 
 def _nearest(key: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(key)[:100], known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(known)}"
 
 
@@ -84,14 +100,16 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     if origin is typing.Literal:
         if value in args:
             return value
-        raise ConfigError(f"{where} should be one of {', '.join(map(repr, args))}, got {value!r}.")
+        raise ConfigError(f"{where} should be one of {', '.join(map(repr, args))}, got {told(value)}.")
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{where} should be a list (in Python a tuple), got {value!r}.")
+            raise ConfigError(f"{where} should be a list (in Python a tuple), got {told(value)}.")
+        if len(value) > _MOST_ITEMS:
+            raise ConfigError(f"{where} should have at most {_MOST_ITEMS} items, got {len(value)}.")
         if len(args) == 2 and args[1] is Ellipsis:
             return tuple(_typed(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
         if len(value) != len(args):
-            raise ConfigError(f"{where} should have {len(args)} items, got {value!r}.")
+            raise ConfigError(f"{where} should have {len(args)} items, got {told(value)}.")
         return tuple(_typed(arg, item, f"{where}[{i}]") for i, (arg, item) in enumerate(zip(args, value, strict=True)))
     if dataclasses.is_dataclass(hint):
         if isinstance(value, hint):  # pyright: ignore[reportArgumentType]
@@ -111,7 +129,7 @@ def _plainly_typed(hint: Any, value: Any, where: str) -> Any:
             return float(value) if hint is float else value
     except OverflowError:  # an integer beyond the largest float
         pass
-    raise ConfigError(f"{where} should be {_IN_WORDS.get(hint, f'of type {hint.__name__}')}, got {value!r}.")
+    raise ConfigError(f"{where} should be {_IN_WORDS.get(hint, f'of type {hint.__name__}')}, got {told(value)}.")
 
 
 def check_types(config: Any) -> None:
@@ -126,7 +144,7 @@ def check_types(config: Any) -> None:
         where = f"{type(config).__name__}.{name}"
         converted = _typed(hints[name], value, where)
         if converted != value:
-            raise ConfigError(f"{where} should be {converted!r}, got {value!r}.")
+            raise ConfigError(f"{where} should be {told(converted)}, got {told(value)}.")
 
 
 def check_positive(config: Any, *names: str, hint: str = "") -> None:
@@ -156,7 +174,7 @@ def _all_positive(value: Any) -> bool:
 def _refuse(config: Any, name: str, wish: str, hint: str, fulfilled: bool) -> None:
     if not fulfilled:
         more = f"; {hint}" if hint else ""
-        raise ConfigError(f"{type(config).__name__}.{name} should {wish}{more}, got {getattr(config, name)!r}.")
+        raise ConfigError(f"{type(config).__name__}.{name} should {wish}{more}, got {told(getattr(config, name))}.")
 
 
 def _fields(config: Any) -> list[tuple[str, Any]]:
@@ -164,11 +182,36 @@ def _fields(config: Any) -> list[tuple[str, Any]]:
 
 
 def read_json(path: Path) -> Any:
-    """The content of the JSON file at `path`; raises `ConfigError` if it is missing or is no JSON."""
+    """The content of the JSON file at `path`; raises `ConfigError` if it is missing, no JSON, or too large."""
+    return parsed_json(path, read_text(path, _MOST_BYTES))
+
+
+def read_text(path: Path, most: int) -> str:
+    """The text in the file at `path`, with or without a byte order mark.
+
+    **Raises:** `ConfigError` if it is missing, no UTF-8, or larger than `most` bytes.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(most + 1)
     except OSError as failure:
         raise ConfigError(f"{path} cannot be read ({failure.strerror}); check the path.") from failure
+    if len(data) > most:
+        raise ConfigError(f"{path} is larger than {most:,} bytes, which no configuration is; give the right file.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as failure:
+        raise ConfigError(
+            f"{path} is not valid JSON, which is text in UTF-8 ({failure.reason}); restore it or write it again."
+        ) from failure
+
+
+def parsed_json(path: Path, text: str) -> Any:
+    """The JSON `text` of the file at `path`; raises `ConfigError` if it is none."""
+    try:
+        return json.loads(text)
+    except RecursionError as failure:
+        raise ConfigError(f"{path} is nested too deep; restore it or write it again.") from failure
     except ValueError as failure:
         raise ConfigError(f"{path} is not valid JSON ({failure}); restore it or write it again.") from failure
 

@@ -136,3 +136,29 @@ def test_files_that_are_no_json(tmp_path):
     for name, message in [("bad", "is not valid JSON"), ("bytes", "is not valid JSON"), ("gone", "cannot be read")]:
         with pytest.raises(ConfigError, match=rf"{name}\.json {message}"):
             read_json(tmp_path / f"{name}.json")
+
+
+def test_hostile_files_are_refused_at_once_and_in_a_few_words(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf{}")
+    assert read_json(path) == {}
+    for text, message in (("[" * 100_000, "nested too deep"), (" " * 2**24 + "{}", "larger than 16,777,216 bytes")):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError, match=message):
+            read_json(path)
+    deep = json.loads("[" * 900 + "]" * 900)
+    for value in (
+        deep,
+        "x" * 10**6,
+        [1] * 10**6,
+        {"a": deep},
+        [[10**4000] * 900] * 900,
+        10**4299,
+        "\x1b[31m\x07\ud800",
+    ):
+        for field_name in ("sizes", "inner", "kind", "name" * 10**5, "folder", "pair"):
+            if isinstance(value, str) and field_name == "folder":
+                continue
+            with pytest.raises(ConfigError) as caught:
+                from_dict(Outer, {"name": "a", field_name: value})
+            assert len(str(caught.value)) < 2000 and str(caught.value).isprintable()

@@ -40,7 +40,7 @@ def write_safetensors(
     end = 0
     for name, (shape, dtype) in specs.items():
         if not _is_text(name):
-            raise CheckpointError(f"{ascii(name)} is no text that safetensors files can hold; rename it.")
+            raise CheckpointError(f"{name!a} is no text that safetensors files can hold; rename it.")
         if dtype.name not in _NAMES:
             raise CheckpointError(f"{name} is of type {dtype.name}, which safetensors files cannot hold; cast it.")
         start, end = end, end + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

@@ -3,11 +3,15 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from jaxvoice.config import check_not_negative, check_positive, check_types
+from jaxvoice.config import check_not_negative, check_positive, check_types, told
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
+
+# Far above every network that was ever trained; what a damaged or hostile file asks for beyond is refused at once.
+_MOST_STAGES, _MOST_BLOCKS, _MOST_JUDGES, _LARGEST = 16, 32, 32, 10**6
+_LONGEST_SEGMENT, _HIGHEST_RATE = 2**28, 10**7
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,14 @@ class GeneratorConfig:
 
     def _check_upsampling(self) -> None:
         rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
+        if len(rates) > _MOST_STAGES:
+            raise ConfigError(f"upsample_rates has {len(rates)} stages; more than {_MOST_STAGES} have no use.")
+        _check_below(self, "upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes")
+        _check_below(self, "num_mels", "upsample_initial_channel", "cond_channels", "resblock_dilation_sizes")
         if len(rates) != len(kernels):
             raise ConfigError(
-                f"upsample_rates {rates} and upsample_kernel_sizes {kernels} must name the same number of stages; give "
-                "each rate a kernel of twice its size."
+                f"upsample_rates {told(rates)} and upsample_kernel_sizes {told(kernels)} must name the same number of "
+                "stages; give each rate a kernel of twice its size."
             )
         for rate, kernel in zip(rates, kernels, strict=True):
             if kernel < rate or (kernel - rate) % 2:
@@ -78,13 +86,21 @@ class GeneratorConfig:
             )
 
     def _check_resblocks(self) -> None:
+        blocks = [self.resblock_kernel_sizes, *self.resblock_dilation_sizes]
+        if max(map(len, blocks)) > _MOST_BLOCKS:
+            raise ConfigError(
+                f"resblock_kernel_sizes and resblock_dilation_sizes hold up to {max(map(len, blocks))} numbers; "
+                f"more than {_MOST_BLOCKS} have no use."
+            )
         if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes):
             raise ConfigError(
-                f"resblock_kernel_sizes {self.resblock_kernel_sizes} needs one tuple of dilations each, got "
-                f"{self.resblock_dilation_sizes}."
+                f"resblock_kernel_sizes {told(self.resblock_kernel_sizes)} needs one tuple of dilations each, got "
+                f"{told(self.resblock_dilation_sizes)}."
             )
         if any(kernel % 2 == 0 for kernel in self.resblock_kernel_sizes):
-            raise ConfigError(f"resblock_kernel_sizes {self.resblock_kernel_sizes} must be odd to keep the length.")
+            raise ConfigError(
+                f"resblock_kernel_sizes {told(self.resblock_kernel_sizes)} must be odd to keep the length."
+            )
 
     @property
     def hop_length(self) -> int:
@@ -130,8 +146,13 @@ class DiscriminatorConfig:
         check_types(self)
         check_positive(self, "periods", "scales")
         check_positive(self, "width", hint="1 is the released size")
+        _check_below(self, "periods", "width")
+        if max(len(self.periods), self.scales) > _MOST_JUDGES:
+            raise ConfigError(
+                f"{len(self.periods)} periods and {told(self.scales)} scales; more than {_MOST_JUDGES} have no use."
+            )
         if len(set(self.periods)) != len(self.periods):
-            raise ConfigError(f"periods {self.periods} must be different; primes overlap least.")
+            raise ConfigError(f"periods {told(self.periods)} must be different; primes overlap least.")
 
     def channels(self, released: int) -> int:
         """The number of channels where the release has `released`."""
@@ -159,6 +180,9 @@ class LatentConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_positive(self, "sample_rate", "hop_length", "channels")
+        _check_below(self, "hop_length", "channels")
+        if self.sample_rate > _HIGHEST_RATE:
+            raise ConfigError(f"LatentConfig.sample_rate is {told(self.sample_rate)}; audio has up to 192000 Hz.")
 
 
 @dataclass(frozen=True)
@@ -184,6 +208,8 @@ class HiFiGANConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_positive(self, "segment_size")
+        if self.segment_size > _LONGEST_SEGMENT:
+            raise ConfigError(f"segment_size is {told(self.segment_size)}; use at most {_LONGEST_SEGMENT} samples.")
         hop, generator = self.mel.hop_length, self.generator
         if generator.hop_length != hop:
             raise ConfigError(
@@ -218,6 +244,17 @@ class HiFiGANConfig:
                 "spectrograms: no recording can be turned into them, and it cannot be trained on recordings alone."
             )
         return self.mel
+
+
+def _check_below(config: GeneratorConfig | DiscriminatorConfig | LatentConfig, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if _largest(value) > _LARGEST:
+            raise ConfigError(f"{type(config).__name__}.{name} is {told(value)}; use numbers up to {_LARGEST}.")
+
+
+def _largest(value: Any) -> float:
+    return max(map(_largest, value), default=0) if isinstance(value, tuple) else value
 
 
 _V2 = GeneratorConfig(upsample_initial_channel=128)

@@ -73,3 +73,27 @@ def test_a_generator_out_of_a_larger_model_reads_latents():
             dataclasses.replace(config, mel=latents)
     with pytest.raises(ConfigError, match=r"LatentConfig\.channels should be positive"):
         LatentConfig(24000, 256, 0)
+
+
+@pytest.mark.parametrize(
+    ("of", "values"),
+    [
+        (GeneratorConfig, {"upsample_rates": (2,) * 900, "upsample_kernel_sizes": (4,) * 900}),
+        (GeneratorConfig, {"resblock_kernel_sizes": (3,) * 900, "resblock_dilation_sizes": ((1,) * 900,) * 900}),
+        (GeneratorConfig, {"upsample_rates": (8, 8, 2, 10**300)}),
+        (GeneratorConfig, {"resblock_dilation_sizes": ((1, 3, 5), (1, 3, 5), (1, 3, 10**400))}),
+        (GeneratorConfig, {"upsample_initial_channel": 2**60}),
+        (DiscriminatorConfig, {"scales": 10**9}),
+        (DiscriminatorConfig, {"width": 1e300}),
+        (LatentConfig, {"sample_rate": 10**400, "hop_length": 256, "channels": 80}),
+        (HiFiGANConfig, {"segment_size": 256 * 10**300}),
+        (MelConfig, {"n_fft": 2**50}),
+        (MelConfig, {"n_fft": 2**17, "num_mels": 1024}),
+        (MelConfig, {"hop_length": 10**400}),
+    ],
+    ids=str,
+)
+def test_sizes_that_nothing_could_hold_are_refused_in_a_few_words(of, values):
+    with pytest.raises(ConfigError) as failure:
+        of(**values)
+    assert len(str(failure.value)) < 400
