@@ -16,8 +16,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Its name is one that nothing has, so that no other file is written through a link that lies in wait.
 
-    **Raises:** `CheckpointError` if it cannot be written.
+    **Raises:** `CheckpointError` if it cannot be written, or if `path` is a folder or a device.
     """
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is a folder or a device, which no file may replace; name a file.")
     part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.part")
     try:
         try:

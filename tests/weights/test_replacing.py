@@ -59,3 +59,12 @@ def test_others_may_read_what_the_mask_allows(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("place", [os.devnull, "folder"])
+def test_folders_and_devices_are_not_replaced(tmp_path, place):
+    (tmp_path / "folder").mkdir()
+    before = os.stat(tmp_path / place).st_mode
+    with pytest.raises(CheckpointError, match="a folder or a device"), replacing(tmp_path / place):
+        pass
+    assert os.stat(tmp_path / place).st_mode == before
