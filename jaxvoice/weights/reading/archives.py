@@ -9,6 +9,7 @@ from jaxtyping import Shaped
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Archive, Source, TensorInfo, Tensors
 from jaxvoice.weights.reading import limits
+from jaxvoice.weights.reading.budget import Budget
 from jaxvoice.weights.reading.objects import Record, TensorRef
 from jaxvoice.weights.reading.placing import view
 from jaxvoice.weights.reading.problems import naming, shown
@@ -29,6 +30,7 @@ class PickleArchive(Archive):
         found: Found,
         source: Source,
         *,
+        budget: Budget,
         block: Callable[[str], memoryview],
         swap: bool = False,
         close: Callable[[], None] = lambda: None,
@@ -42,7 +44,7 @@ class PickleArchive(Archive):
             value = found.tensors[name]
             return self.read(value) if isinstance(value, TensorRef) else value
 
-        super().__init__(Tensors(infos, read), found.metadata, found.modules(), source, close)
+        super().__init__(Tensors(infos, read), found.metadata, found.modules(budget), source, close)
 
     def read(self, ref: TensorRef) -> Shaped[np.ndarray, "..."]:
         """The elements of a tensor of `content`, read-only; raises `CheckpointError` after `close`."""
@@ -82,16 +84,28 @@ class Texts(Mapping[str, str]):
         return len(self._names)
 
 
+_BESIDE = 200
+"""Bytes that are noted of a storage while a pickle is read."""
+
+
 class Storages:
     """The storages that a pickle refers to, each of one type and size."""
 
-    def __init__(self, what: str):
+    def __init__(self, what: str, budget: Budget):
         self._known: dict[str, Any] = {}
-        self._what = what
+        self._what, self._budget, self._given = what, budget, 0
+
+    def forget(self) -> None:
+        """Give back the memory of what was noted of them, when the pickle was read."""
+        self._known.clear()
+        self._budget.memory += self._given
+        self._given = 0
 
     def once(self, key: str, make: Callable[[], Any], *facts: Any) -> Any:
         """The storage `key`, made on first use; raises `RefusedError` when later uses say otherwise."""
         if key not in self._known:
+            self._given += _BESIDE
+            self._budget.charge(self._what, work=40, memory=400 + 4 * len(key))
             self._known[key] = (facts, make())
         before, storage = self._known[key]
         if before != facts:

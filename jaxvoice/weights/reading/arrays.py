@@ -1,8 +1,8 @@
 """Archives that are just named arrays: safetensors and npz."""
 
-import ast
 import json
 import math
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Archive, Source, TensorInfo, Tensors
 from jaxvoice.weights.reading import limits
+from jaxvoice.weights.reading.budget import Budget
 from jaxvoice.weights.reading.building import plain_dtype
 from jaxvoice.weights.reading.mapped import Bytes
 from jaxvoice.weights.reading.objects import StorageRef, TensorRef
@@ -31,12 +32,20 @@ _DTYPES: dict[str, Any] = {
 }  # fmt: skip
 
 
+# What stands before the elements of an npy file: a dict of three fields as Python writes it.
+_TEXT = r"(?:'[^'\\]*'|\"[^\"\\]*\")"
+_SHAPE = r"\((?:[0-9]{1,20}L?, ?)*(?:[0-9]{1,20}L?)?\)"
+_FIELD = re.compile(rf"['\"](descr|fortran_order|shape)['\"] *: *({_TEXT}|True|False|{_SHAPE})")
+_HEADER = re.compile(rf" *\{{ *{_FIELD.pattern}(?: *, *{_FIELD.pattern}){{2}} *,? *\}}[ \n]*")
+_RECORDS = re.compile(r"['\"]descr['\"] *: *[\[(]")
+
+
 def is_safetensors(data: memoryview) -> bool:
     """Whether `data` starts with the size of a header and a header."""
     return len(data) > 9 and struct.unpack_from("<Q", data)[0] < 2**40 and data[8] == ord("{")
 
 
-def open_safetensors(file: Bytes, path: Path, close: Callable[[], None]) -> Archive:
+def open_safetensors(file: Bytes, path: Path, close: Callable[[], None], budget: Budget) -> Archive:
     """Read the table of contents of a safetensors file; raises `CheckpointError`."""
     data = file.view
     (size,) = struct.unpack_from("<Q", data)
@@ -50,17 +59,22 @@ def open_safetensors(file: Bytes, path: Path, close: Callable[[], None]) -> Arch
         header = json.loads(bytes(data[8 : 8 + size]), object_pairs_hook=_once)
     except (SafetensorError, ValueError, RecursionError) as failure:
         raise CheckpointError(f"is not a sound safetensors file ({str(failure)[:200]}); {DAMAGED}.") from failure
-    metadata = header.pop("__metadata__", {})
+    metadata = header.pop("__metadata__", None) or {}
+    _check_count(len(header), budget)
     refs = {name: _place(name, entry) for name, entry in header.items()}
-    if len(refs) > limits.TENSORS:
-        raise RefusedError(f"has {len(refs)} tensors; at most {limits.TENSORS} are read.")
     places = {name: slice(*(8 + size + end for end in entry["data_offsets"])) for name, entry in header.items()}
 
     def read(name: str) -> np.ndarray:
         with naming(path):
             return view(refs[name], file.view[places[name]], swap=False)
 
-    return _archive(refs, read, metadata, Source(path, "safetensors"), close)
+    return _archive(refs, read, metadata, Source(path, "safetensors"), close, budget)
+
+
+def _check_count(tensors: int, budget: Budget) -> None:
+    if tensors > limits.TENSORS:
+        raise RefusedError(f"has {tensors} tensors; at most {limits.TENSORS} are read.")
+    budget.charge("its table of contents", work=60 * tensors, memory=1200 * tensors)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -93,9 +107,10 @@ def _archive(
     metadata: dict[str, Any],
     source: Source,
     close: Callable[[], None],
+    budget: Budget,
 ) -> Archive:
     infos = {name: TensorInfo(ref.shape, ref.storage.dtype, ref.storage.key) for name, ref in refs.items()}
-    return Archive(Tensors(infos, read), metadata, module_tree(refs), source, close)
+    return Archive(Tensors(infos, read), metadata, module_tree(refs, budget), source, close)
 
 
 def is_npz(archive: Zip) -> bool:
@@ -103,8 +118,9 @@ def is_npz(archive: Zip) -> bool:
     return bool(archive.entries) and all(name.endswith(".npy") for name in archive)
 
 
-def open_npz(archive: Zip, path: Path, close: Callable[[], None]) -> Archive:
+def open_npz(archive: Zip, path: Path, close: Callable[[], None], budget: Budget) -> Archive:
     """Read the headers of all arrays of an npz file; raises `CheckpointError`."""
+    _check_count(len(archive.entries), budget)
     refs, starts, swapped = {}, {}, set()
     for entry in archive:
         name = entry.removesuffix(".npy")
@@ -121,7 +137,7 @@ def open_npz(archive: Zip, path: Path, close: Callable[[], None]) -> Archive:
         with naming(path):
             return view(refs[name], archive.open(f"{name}.npy")[starts[name] :], swap=name in swapped)
 
-    return _archive(refs, read, {}, Source(path, "npz"), close)
+    return _archive(refs, read, {}, Source(path, "npz"), close, budget)
 
 
 def _npy_header(archive: Zip, entry: str, name: str) -> tuple[TensorRef, int, bool]:
@@ -136,17 +152,14 @@ def _npy_header(archive: Zip, entry: str, name: str) -> tuple[TensorRef, int, bo
         raise RefusedError(
             f"the header of its array {shown(name)} is cut short, or longer than {limits.NPY_HEADER} bytes."
         )
-    try:
-        header = ast.literal_eval(head[8 + width : start].decode("latin-1").strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as failure:
-        raise CheckpointError(f"the header of its array {shown(name)} cannot be understood; {DAMAGED}.") from failure
-    match header:
-        case {"descr": str() as descr, "fortran_order": bool() as fortran, "shape": tuple() as shape}:
-            pass
-        case _:
+    header = str(head[8 + width : start], "latin-1")
+    fields = {key: value for key, value in _FIELD.findall(header)} if _HEADER.fullmatch(header) else {}
+    if fields.keys() != {"descr", "fortran_order", "shape"}:
+        if _RECORDS.search(header):
             raise RefusedError(f"its array {shown(name)} is not of plain numbers; save each of its fields as an array.")
-    if not all(type(size) is int and size >= 0 for size in shape):
-        raise CheckpointError(f"its array {shown(name)} has the shape {shown(shape)}; {DAMAGED}.")
+        raise CheckpointError(f"the header of its array {shown(name)} cannot be understood; {DAMAGED}.")
+    descr, fortran = fields["descr"].strip("'\""), fields["fortran_order"] == "True"
+    shape = tuple(int(size) for size in re.findall(r"[0-9]+", fields["shape"]))
     dtype = plain_dtype(descr, f"its entry {shown(entry)}")
     if dtype.kind in "SU":
         raise RefusedError(f"its array {shown(name)} is of type {shown(descr)}; only numbers are read as weights.")

@@ -2,20 +2,33 @@
 
 import math
 import re
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.reading import limits
+from jaxvoice.weights.reading.budget import RECORD
 from jaxvoice.weights.reading.objects import Inline, Record, Table
 from jaxvoice.weights.reading.problems import shown
+
+
+class Charging(Protocol):
+    """Who pays for what is made."""
+
+    what: str
+
+    def charge(self, *, work: int = 0, memory: int = 0) -> None:
+        """Count what a value costs."""
+        ...
+
 
 _PLAIN = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c8|c16|[SU][0-9]{1,6})")
 
 
-def build(target: Any, state: Any, what: str) -> None:
+def build(target: Any, state: Any, reader: Charging) -> None:
     """Keep `state` for `target`; raises `RefusedError` for what is neither a record nor numpy's."""
+    what = reader.what
     if isinstance(target, Record):
         if state is not target:  # dicts that are their own attributes come so
             target.state = state
@@ -24,7 +37,7 @@ def build(target: Any, state: Any, what: str) -> None:
     elif isinstance(target, Inline) and target.dtype is not None:
         _finish_dtype(target, state, what)
     elif isinstance(target, Inline):
-        _finish_array(target, state, what)
+        _finish_array(target, state, reader)
     else:
         raise RefusedError(f"{what} sets attributes of {shown(target)}; that is done to no object but records.")
 
@@ -39,22 +52,38 @@ def plain_dtype(code: Any, what: str) -> np.dtype:
     return np.dtype(code)
 
 
-def inline_array(raw: Any, dtype: Any, shape: Any, order: Any, what: str) -> np.ndarray:
+def inline_array(raw: Any, dtype: Any, shape: Any, order: Any, reader: Charging) -> np.ndarray:
     """A numpy array of bytes that lie in the pickle, its sizes checked."""
+    what = reader.what
+    if not isinstance(dtype, Inline) or dtype.dtype is None or not isinstance(raw, bytes | str):
+        raise CheckpointError(f"{what} holds a numpy array without bytes or without a type; its writer is broken.")
+    # Two copies at most: of text as bytes, and of numbers in the other order of bytes.
+    reader.charge(work=30 + len(raw) // 1024, memory=2 * RECORD + 2 * len(raw))
     if isinstance(raw, str):
         raw = raw.encode("latin-1", "replace")
-    if not isinstance(dtype, Inline) or dtype.dtype is None or not isinstance(raw, bytes | memoryview):
-        raise CheckpointError(f"{what} holds a numpy array without bytes or without a type; its writer is broken.")
     fits = isinstance(shape, tuple) and len(shape) <= limits.RANK and all(type(n) is int and n >= 0 for n in shape)
-    if not fits or math.prod(shape) * dtype.dtype.itemsize != len(raw) or max(shape, default=0) > limits.ELEMENTS:
+    fits = fits and math.prod(max(n, 1) for n in shape) <= limits.ELEMENTS
+    if not fits or not dtype.dtype.itemsize or math.prod(shape) * dtype.dtype.itemsize != len(raw):
         raise CheckpointError(
-            f"{what} holds a numpy array of shape {shown(shape)} in {len(raw)} bytes, which does not fit; "
-            "the file is damaged."
+            f"{what} holds a numpy array of shape {shown(shape)} and type {dtype.dtype} in {len(raw)} bytes, which "
+            "does not fit; the file is damaged."
         )
-    array = np.frombuffer(raw, dtype.dtype) if dtype.dtype.itemsize and raw else np.zeros(0, dtype.dtype)
+    array = np.frombuffer(raw, dtype.dtype) if raw else np.zeros(0, dtype.dtype)
     array = array.astype(array.dtype.newbyteorder("="), copy=not array.dtype.isnative).reshape(shape, order=order)
     array.flags.writeable = False
     return array
+
+
+def inline_scalar(raw: Any, dtype: Any, reader: Charging) -> Any:
+    """A number or a text of numpy as a plain value."""
+    if isinstance(dtype, Inline) and dtype.dtype is not None and not dtype.dtype.itemsize:
+        return np.zeros((), dtype.dtype).item()  # an empty text
+    array = inline_array(raw, dtype, (), "C", reader)
+    if array.dtype.kind == "U":
+        points = array.reshape(1).view(np.uint32)
+        if points.max(initial=0) > 0x10FFFF:
+            raise CheckpointError(f"{reader.what} holds a text of numpy with characters that are none; it is damaged.")
+    return array.item()
 
 
 def _finish_dtype(target: Inline, state: Any, what: str) -> None:
@@ -66,9 +95,11 @@ def _finish_dtype(target: Inline, state: Any, what: str) -> None:
             raise RefusedError(f"{what} holds a numpy type with fields; only plain numbers and text are read.")
 
 
-def _finish_array(target: Inline, state: Any, what: str) -> None:
+def _finish_array(target: Inline, state: Any, reader: Charging) -> None:
     match state:
         case (1, shape, dtype, bool() | 0 | 1 as fortran, raw) if target.array is None:
-            target.array = inline_array(raw, dtype, shape, "F" if fortran else "C", what)
+            target.array = inline_array(raw, dtype, shape, "F" if fortran else "C", reader)
         case _:
-            raise CheckpointError(f"{what} holds a numpy array in a form that is not known; save it as a tensor.")
+            raise CheckpointError(
+                f"{reader.what} holds a numpy array in a form that is not known; save it as a tensor."
+            )

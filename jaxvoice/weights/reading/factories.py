@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from jaxvoice.errors import RefusedError
-from jaxvoice.weights.reading.building import inline_array, plain_dtype
+from jaxvoice.weights.reading.budget import CONTAINER, ITEM, RECORD
+from jaxvoice.weights.reading.building import inline_array, inline_scalar, plain_dtype
 from jaxvoice.weights.reading.dtypes import UNTYPED, tensor_dtype
 from jaxvoice.weights.reading.objects import Global, Inline, Record, StorageRef, Table, TensorRef
 from jaxvoice.weights.reading.placing import place
@@ -16,8 +17,8 @@ class Reader(Protocol):
 
     what: str
 
-    def charge(self, *, steps: int = 0, containers: int = 0, text: int = 0) -> None:
-        """Count work that is more than its opcode."""
+    def charge(self, *, work: int = 0, memory: int = 0) -> None:
+        """Count what a value costs beside its opcode."""
         ...
 
     def call(self, function: Any, args: Any) -> Any:
@@ -57,7 +58,7 @@ def _tensor(reader: Reader, args: tuple[Any, ...]) -> TensorRef:
             raise RefusedError(f"{reader.what} has a tensor with the conjugate or negative bit; save its `clone`.")
         case _:
             raise Unfit("rebuilds a tensor without storage, offset, shape and strides")
-    reader.charge(containers=1)
+    reader.charge(work=50, memory=CONTAINER)
     return place(storage, offset, shape, stride, len(args) > 4 and args[4], reader.what)
 
 
@@ -67,7 +68,7 @@ def _tensor_with_dtype(reader: Reader, args: tuple[Any, ...]) -> TensorRef:
             pass
         case _:
             raise Unfit("rebuilds a tensor without storage, offset, shape, strides and type")
-    reader.charge(containers=2)
+    reader.charge(work=60, memory=RECORD)
     kind = tensor_dtype(dtype, reader.what)
     if storage.dtype.itemsize != 1 or storage.numel % kind.itemsize:
         raise Unfit(f"rebuilds a tensor of {kind} from a storage of {storage.numel} {storage.dtype}")
@@ -78,7 +79,7 @@ def _tensor_with_dtype(reader: Reader, args: tuple[Any, ...]) -> TensorRef:
 def _parameter(reader: Reader, args: tuple[Any, ...]) -> Any:
     match args:
         case (TensorRef() as ref, requires_grad, _) | (TensorRef() as ref, requires_grad, _, _):
-            reader.charge(containers=1)
+            reader.charge(work=8, memory=RECORD)
             return TensorRef(ref.storage, ref.offset, ref.shape, ref.stride, bool(requires_grad), True)
         case _:
             raise Unfit("rebuilds a parameter of what is not a tensor")
@@ -112,6 +113,15 @@ _REBUILDING: dict[str, Factory] = {
 # Containers and plain values
 
 
+def _named(_: Reader, args: tuple[Any, ...]) -> str:
+    """What torch gives by its name: a layout."""
+    match args:
+        case (str() as name,):
+            return name
+        case _:
+            raise Unfit("names a layout by what is not text")
+
+
 def _copied(reader: Reader, args: tuple[Any, ...]) -> list[Any]:
     match args:
         case ():
@@ -120,31 +130,31 @@ def _copied(reader: Reader, args: tuple[Any, ...]) -> list[Any]:
             pass
         case _:
             raise Unfit("makes a list of what is not one")
-    reader.charge(steps=4 * len(values), containers=1)
+    reader.charge(work=2 + len(values) // 4, memory=CONTAINER + 16 * len(values))
     return list(values)
 
 
 def _copied_dict(reader: Reader, args: tuple[Any, ...]) -> dict[Any, Any]:
     match args:
         case ():
+            reader.charge(memory=CONTAINER)
             return {}
         case (dict() as values,):
-            reader.charge(steps=8 * len(values), containers=1)
+            reader.charge(work=2 + len(values), memory=CONTAINER + ITEM * len(values))
             return dict(values)
         case (list() | tuple() as pairs,) if all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
-            reader.charge(steps=8 * len(pairs), containers=1)
+            reader.charge(work=2 + 2 * len(pairs), memory=CONTAINER + ITEM * len(pairs))
             return {reader.key(key): value for key, value in pairs}
         case _:
             raise Unfit("makes a dict of what is not one")
 
 
 def _table(reader: Reader, args: tuple[Any, ...]) -> Table:
-    reader.charge(containers=1)
+    reader.charge(work=4, memory=CONTAINER)
     return Table(_copied_dict(reader, args))
 
 
 def _default_dict(reader: Reader, args: tuple[Any, ...]) -> dict[Any, Any]:
-    reader.charge(containers=1)
     return _copied_dict(reader, args[1:])
 
 
@@ -153,28 +163,32 @@ def _bytes(reader: Reader, args: tuple[Any, ...]) -> bytes:
         case ():
             return b""
         case (bytes() as raw,):
-            reader.charge(text=len(raw))
             return raw
         case (str() as text, "latin1" | "latin-1"):
-            reader.charge(text=len(text))
+            reader.charge(work=4 + len(text) // 1024, memory=2 * CONTAINER + len(text))
             return text.encode("latin-1", "replace")
         case _:
             raise Unfit("makes bytes of what is neither bytes nor text")
 
 
-def _complex(_: Reader, args: tuple[Any, ...]) -> complex:
+def _complex(reader: Reader, args: tuple[Any, ...]) -> complex:
     match args:
         case (int() | float() as real, int() | float() as imaginary):
-            return complex(float(real), float(imaginary))
+            reader.charge(memory=CONTAINER)
+            try:
+                return complex(float(real), float(imaginary))
+            except OverflowError as failure:
+                raise Unfit("makes a complex number of one that is too large") from failure
         case _:
             raise Unfit("makes a complex number of what are not numbers")
 
 
-def _device(_: Reader, args: tuple[Any, ...]) -> str:
+def _device(reader: Reader, args: tuple[Any, ...]) -> str:
     match args:
         case (str() as kind,) | (str() as kind, None):
             return kind
-        case (str() as kind, int() as index):
+        case (str() as kind, int() as index) if len(kind) < 40:
+            reader.charge(work=6, memory=RECORD)
             return f"{kind}:{shown(index)}"
         case _:
             raise Unfit("names a device by what is not its kind and number")
@@ -183,14 +197,15 @@ def _device(_: Reader, args: tuple[Any, ...]) -> str:
 def _path(reader: Reader, args: tuple[Any, ...]) -> str:
     if not all(isinstance(part, str) for part in args):
         raise Unfit("makes a path of what is not text")
-    reader.charge(text=sum(map(len, args)))
+    length = sum(map(len, args))
+    reader.charge(work=4 + length // 256, memory=CONTAINER + 8 * length)
     first = args[0] if args else "."
     return "/".join([first.rstrip("/\\") if len(args) > 1 else first, *args[1:]])
 
 
 def _record(name: str) -> Factory:
     def make(reader: Reader, args: tuple[Any, ...]) -> Record:
-        reader.charge(containers=1)
+        reader.charge(work=6, memory=RECORD)
         return Record(name, args)
 
     return make
@@ -204,6 +219,11 @@ def _old_instance(reader: Reader, args: tuple[Any, ...]) -> Any:
             made = reader.instance(kind, ())
             if isinstance(made, Record):
                 made.items = items
+                return made
+            if not isinstance(made, dict) or not isinstance(items, dict):
+                raise Unfit(f"makes an instance of {shown(kind)} with items that it cannot have")
+            reader.charge(work=2 + len(items), memory=ITEM * len(items))
+            made.update(items)
             return made
         case _:
             raise Unfit("makes an instance of an unknown kind")
@@ -232,14 +252,14 @@ def _tagged(_: Reader, args: tuple[Any, ...]) -> Any:
 
 
 def _numpy_dtype(reader: Reader, args: tuple[Any, ...]) -> Inline:
-    reader.charge(containers=1)
+    reader.charge(work=8, memory=2 * RECORD)
     return Inline(dtype=plain_dtype(args[0] if args else None, reader.what))
 
 
 def _numpy_array(reader: Reader, args: tuple[Any, ...]) -> Inline:
     match args:
         case (Global(name="numpy.ndarray"), (0,), bytes() | str()):
-            reader.charge(containers=1)
+            reader.charge(work=6, memory=RECORD)
             return Inline()
         case _:
             raise Unfit("makes a numpy array in a form that is not known")
@@ -248,7 +268,8 @@ def _numpy_array(reader: Reader, args: tuple[Any, ...]) -> Inline:
 def _numpy_scalar(reader: Reader, args: tuple[Any, ...]) -> Any:
     match args:
         case (dtype, raw):
-            return inline_array(raw, dtype, (), "C", reader.what).item()
+            reader.charge(work=20)
+            return inline_scalar(raw, dtype, reader)
         case _:
             raise Unfit("makes a numpy number of what is not its type and bytes")
 
@@ -256,8 +277,7 @@ def _numpy_scalar(reader: Reader, args: tuple[Any, ...]) -> Any:
 def _numpy_buffer(reader: Reader, args: tuple[Any, ...]) -> Inline:
     match args:
         case (raw, dtype, shape, "C" | "F" as order):
-            reader.charge(containers=1)
-            return Inline(array=inline_array(raw, dtype, shape, order, reader.what))
+            return Inline(array=inline_array(raw, dtype, shape, order, reader))
         case _:
             raise Unfit("makes a numpy array in a form that is not known")
 
@@ -276,6 +296,7 @@ FACTORIES: dict[str, Factory] = {
     "torch._utils._rebuild_wrapper_subclass": _unsupported("a tensor subclass without storage", _DENSE),
     "torch._utils._rebuild_device_tensor_from_numpy": _unsupported("a tensor of a device", "move it to the CPU first"),
     "torch.storage._load_from_bytes": _unsupported("a file in a file", "save it again with torch.save"),
+    "torch.serialization._get_layout": _named,
     "torch.Size": lambda reader, args: tuple(_copied(reader, args)),
     "torch.device": _device,
     "torch.nn.backends.thnn._get_thnn_function_backend": _record("torch.nn.backends.thnn.THNNFunctionBackend"),
@@ -300,6 +321,9 @@ FACTORIES: dict[str, Factory] = {
     "copyreg._reconstructor": _old_instance,
     "argparse.Namespace": _record("argparse.Namespace"),
     "types.SimpleNamespace": _record("types.SimpleNamespace"),
+    "decimal.Decimal": _record("decimal.Decimal"),
+    "fractions.Fraction": _record("fractions.Fraction"),
+    "uuid.UUID": _record("uuid.UUID"),
     "numpy.dtype": _numpy_dtype,
     **{f"pathlib{inner}.{system}Path": _path for inner in ("", "._local") for system in _SYSTEMS},
     **{
@@ -313,7 +337,10 @@ FACTORIES: dict[str, Factory] = {
 """Functions by the names under which files call them."""
 
 CLASSES: frozenset[str] = frozenset(
-    ("argparse.Namespace", "types.SimpleNamespace", "collections.OrderedDict", "collections.Counter", "builtins.dict")
+    (
+        *("argparse.Namespace", "types.SimpleNamespace", "collections.OrderedDict", "collections.Counter"),
+        *("builtins.dict", "uuid.UUID"),
+    )
 )
 """Classes whose instances are made as by a call."""
 

@@ -12,6 +12,7 @@ from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Source
 from jaxvoice.weights.reading import limits
 from jaxvoice.weights.reading.archives import PickleArchive, Storages, no_such_storage
+from jaxvoice.weights.reading.budget import RECORD, Budget
 from jaxvoice.weights.reading.dtypes import storage_dtype
 from jaxvoice.weights.reading.mapped import Bytes
 from jaxvoice.weights.reading.objects import StorageRef
@@ -36,14 +37,16 @@ def is_legacy(data: memoryview) -> bool:
     )
 
 
-def open_legacy(file: Bytes, path: Path, close: Callable[[], None], inert: Sequence[str]) -> PickleArchive:
+def open_legacy(
+    file: Bytes, path: Path, close: Callable[[], None], inert: Sequence[str], budget: Budget
+) -> PickleArchive:
     """Read the table of contents of a legacy file; raises `CheckpointError`."""
     data, position = file.view, 0
-    storages = _LegacyStorages()
+    storages = _LegacyStorages(budget)
 
     def pickled(what: str, persistent: Callable[[Any], Any] | None = None) -> Any:
         nonlocal position
-        reader = Unpickler(data, what=what, position=position, persistent=persistent, inert=inert)
+        reader = Unpickler(data, what=what, budget=budget, position=position, persistent=persistent, inert=inert)
         value = reader.load()
         position = reader.position
         return value
@@ -55,19 +58,24 @@ def open_legacy(file: Bytes, path: Path, close: Callable[[], None], inert: Seque
         raise CheckpointError(f"has version {shown(version)} of torch's legacy format; {_VERSION} is known.")
     pickled("its third pickle")
     content = pickled("its pickle", storages.storage)
+    storages.forget()
     keys = pickled("its list of storages")
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or len(set(keys)) != len(keys):
         raise CheckpointError(f"its list of storages is {shown(keys)}; {DAMAGED}.")
     blocks = _blocks(data, position, keys, storages.known)
     source = Source(path, "torch legacy", {"version": str(version), "byte order": "little"})
-    found = walk(content, torch_members, "its pickle")
-    return PickleArchive(content, found, source, block=lambda key: file.view[blocks[key]], close=close)
+    found = walk(content, torch_members, "its pickle", budget)
+    return PickleArchive(content, found, source, budget=budget, block=lambda key: file.view[blocks[key]], close=close)
 
 
 class _LegacyStorages:
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
         self.known: dict[str, StorageRef] = {}
-        self._storages = Storages("its pickle")
+        self._storages, self._budget = Storages("its pickle", budget), budget
+
+    def forget(self) -> None:
+        """Let go of what only the pickle needed."""
+        self._storages.forget()
 
     def storage(self, persistent_id: Any) -> Any:
         """The storage, or the part of one, that a persistent id means; source code of classes is passed over."""
@@ -86,6 +94,7 @@ class _LegacyStorages:
             case [] | [None]:
                 return storage
             case [(_, int() as offset, int() as count)] if offset >= 0 and count >= 0 and offset + count <= numel:
+                self._budget.charge("its pickle", work=8, memory=RECORD)
                 return StorageSlice(storage, offset, count)
             case _:
                 raise RefusedError(f"its storage {shown(key)} of {numel} elements has a part that reaches outside it.")

@@ -1,18 +1,21 @@
 """Bounds on what a weight file may ask for. Real files stay far below; whatever passes one is refused.
 
-Together they keep the refusal of any file under about a second and 200 MB, however small the file is.
+Together they keep the refusal of any file below 200 MB of memory, which includes the part of the file that was looked
+at, and of a file of up to 2 MB under a second. Each further megabyte may take a quarter of a second more, since it can
+hold more tensors; four and a half are the most. `Budget` counts.
 """
 
-# Pickles: a tensor takes about 40 steps, so this allows 40,000 tensors; a million steps take half a second.
-STEPS = 1_600_000
-# Lists, dicts, tensors and records: each takes 60 to 250 bytes of memory for two bytes of file.
-CONTAINERS = 300_000
+# Time, in opcodes of a pickle, which take about a fifth of a microsecond; what else takes time counts as several. A
+# tensor takes about 300: 30 opcodes, its place, its storage, its entry in the zip file, its names.
+WORK = 2_400_000
+# A little more than one more for each byte of the file, since no tensor takes less than 300 bytes of one.
+MOST_WORK = 23_000_000
+# Opcodes of all pickles of a file.
+STEPS = 2_200_000
+# Bytes of memory beside the elements: of everything that is kept, of pickles, of text.
+MEMORY = 184 * 2**20
 # Values waiting to be put somewhere: writers flush every 1000.
 STACK = 100_000
-# Values kept for later use: python's writer keeps every container and text.
-MEMO = 400_000
-# Bytes of text and of raw bytes in a pickle, copies counted; text can take four times its length in memory.
-TEXT = 32 * 2**20
 # Bytes of one name of a class or function, or of a number written as text.
 LINE = 1024
 # Bytes of one integer: the largest in real files are 128-bit seeds; decimal conversion is quadratic.
@@ -44,8 +47,8 @@ EXPANDED = 16 * 2**20
 VIEWS = 64
 
 # Zip: entries, bytes of pickles and code, and what a byte may unpack to (zeros reach 1000, weights and code 1 to 20).
-ENTRIES = 200_000
-PICKLE = 64 * 2**20
+ENTRIES = 100_000
+PICKLE = 48 * 2**20
 CODE_FILE = 8 * 2**20
 CODE = 48 * 2**20
 RATIO = 100

@@ -7,16 +7,22 @@ from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Source
 from jaxvoice.weights.reading import limits
 from jaxvoice.weights.reading.archives import PickleArchive
+from jaxvoice.weights.reading.budget import Budget
 from jaxvoice.weights.reading.mapped import Bytes, Window
 from jaxvoice.weights.reading.problems import DAMAGED, naming, shown
 
 CONFIG, WEIGHTS = "model_config.yaml", "model_weights.ckpt"
 
-Torch = Callable[[Bytes, Path, Callable[[], None], Sequence[str]], PickleArchive]
+Torch = Callable[[Bytes, Path, Callable[[], None], Sequence[str], Budget], PickleArchive]
 
 
 def open_nemo(
-    members: Mapping[str, Window], path: Path, close: Callable[[], None], inert: Sequence[str], torch: Torch
+    members: Mapping[str, Window],
+    path: Path,
+    close: Callable[[], None],
+    inert: Sequence[str],
+    budget: Budget,
+    torch: Torch,
 ) -> PickleArchive:
     """Read a NeMo file; `torch` reads the weights in it. Raises `CheckpointError`.
 
@@ -30,7 +36,7 @@ def open_nemo(
             "file, unpack it and give that one."
         )
     with naming(WEIGHTS):
-        archive = torch(members[WEIGHTS], path, close, inert)
+        archive = torch(members[WEIGHTS], path, close, inert, budget)
     details = {"weights": archive.source.format, **archive.source.details}
     archive.source = Source(path, "NeMo", details)
     beside = {"weights": archive.metadata} if archive.metadata else {}

@@ -14,7 +14,7 @@ class Global:
     """Dotted, `torch.float32` say."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Record:
     """An instance of a class that the file names; it was never made, and only what the file says of it is kept."""
 
@@ -31,7 +31,7 @@ class Record:
         return f"<record of {self.class_name}>"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class StorageRef:
     """A block of elements in the file, not read yet."""
 
@@ -43,7 +43,7 @@ class StorageRef:
     """Number of elements."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class TensorRef:
     """A tensor in the file, not read yet; its place in the storage was checked."""
 

@@ -8,6 +8,7 @@ from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.reading.archives import PickleArchive
 from jaxvoice.weights.reading.arrays import is_npz, is_safetensors, open_npz, open_safetensors
+from jaxvoice.weights.reading.budget import Budget
 from jaxvoice.weights.reading.legacy import is_legacy, open_legacy
 from jaxvoice.weights.reading.mapped import Bytes, Mapped
 from jaxvoice.weights.reading.nemo import open_nemo
@@ -56,34 +57,39 @@ def _open(mapped: Mapped, path: Path, inert: Sequence[str]) -> Archive:
         data = mapped.view
         if not is_tar(data):
             raise CheckpointError("is gzipped but no tar file, so not one of NeMo; unpack it and give what is in it.")
+    budget = Budget(len(data))
     if bytes(data[:4]) == b"PK\x03\x04":
-        archive = Zip(mapped)
+        archive = Zip(mapped, budget)
         if is_npz(archive):
-            return open_npz(archive, path, mapped.close)
-        return _open_zip(archive, path, mapped.close, inert)
+            return open_npz(archive, path, mapped.close, budget)
+        return _open_zip(archive, path, mapped.close, inert, budget)
     if is_tar(data):
-        return open_nemo(tar_members(mapped), path, mapped.close, inert, _open_torch)
+        return open_nemo(tar_members(mapped), path, mapped.close, inert, budget, _open_torch)
     if is_legacy(data):
-        return open_legacy(mapped, path, mapped.close, inert)
+        return open_legacy(mapped, path, mapped.close, inert, budget)
     if is_safetensors(data):
-        return open_safetensors(mapped, path, mapped.close)
+        return open_safetensors(mapped, path, mapped.close, budget)
     raise CheckpointError(f"is {_guess(bytes(data[:64]))}.")
 
 
-def _open_torch(file: Bytes, path: Path, close: Callable[[], None], inert: Sequence[str]) -> PickleArchive:
+def _open_torch(
+    file: Bytes, path: Path, close: Callable[[], None], inert: Sequence[str], budget: Budget
+) -> PickleArchive:
     """A file of torch in either format."""
     head = bytes(file.view[:64])
     if head.startswith(b"PK\x03\x04"):
-        return _open_zip(Zip(file), path, close, inert)
+        return _open_zip(Zip(file, budget), path, close, inert, budget)
     if is_legacy(file.view):
-        return open_legacy(file, path, close, inert)
+        return open_legacy(file, path, close, inert, budget)
     raise CheckpointError(f"is {_guess(head)}.")
 
 
-def _open_zip(archive: Zip, path: Path, close: Callable[[], None], inert: Sequence[str]) -> PickleArchive:
+def _open_zip(
+    archive: Zip, path: Path, close: Callable[[], None], inert: Sequence[str], budget: Budget
+) -> PickleArchive:
     prefix = find_prefix(archive)
     if prefix is not None:
-        return open_torch_zip(archive, prefix, path, close, inert)
+        return open_torch_zip(archive, prefix, path, close, inert, budget)
     some = ", ".join(shown(name) for name in list(archive)[:5])
     if any(name.endswith("/model.json") for name in archive):
         raise CheckpointError("is TorchScript of before torch 1.4; load it with torch.jit.load and save it again.")

@@ -13,13 +13,16 @@ from jaxvoice.weights.reading.objects import StorageRef, TensorRef
 from jaxvoice.weights.reading.problems import DAMAGED, shown
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class StorageSlice:
     """A part of a storage that an old file gives a tensor as a storage of its own."""
 
     storage: StorageRef
+    """The whole."""
     offset: int
+    """Its first element that belongs to the part."""
     numel: int
+    """Number of elements of the part."""
 
 
 def place(storage: Any, offset: Any, shape: Any, stride: Any, requires_grad: Any, what: str) -> TensorRef:
@@ -33,15 +36,16 @@ def place(storage: Any, offset: Any, shape: Any, stride: Any, requires_grad: Any
         raise RefusedError(f"{what} makes a tensor of {shown(storage)}, which is not a storage.")
     shape = tuple(shape) if isinstance(shape, list) else shape
     stride = tuple(stride) if isinstance(stride, list) else stride
-    if not _is_sizes(shape) or not _is_sizes(stride) or not _is_sizes((offset,)) or len(shape) != len(stride):
+    sound = type(offset) is int and 0 <= offset <= limits.ELEMENTS and _is_sizes(shape) and _is_sizes(stride)
+    if not sound or len(shape) != len(stride):
         raise RefusedError(
             f"{what} has a tensor of shape {shown(shape)}, strides {shown(stride)} and offset {shown(offset)}; "
             f"these are {limits.RANK} axes at most, none of the numbers negative."
         )
     size = math.prod(shape)
-    if size > limits.ELEMENTS or math.prod(max(n, 1) for n in shape) > limits.ELEMENTS:
+    if size > limits.ELEMENTS or (not size and math.prod([max(n, 1) for n in shape]) > limits.ELEMENTS):
         raise RefusedError(f"{what} has a tensor of shape {shown(shape)}, more than can be.")
-    last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+    last = offset + sum([(n - 1) * step for n, step in zip(shape, stride, strict=True)])
     if size and last >= room:
         raise RefusedError(
             f"{what} has a tensor of shape {shown(shape)}, strides {shown(stride)} and offset {shown(offset)} in a "
@@ -60,7 +64,7 @@ def _is_sizes(numbers: Any) -> bool:
     return (
         isinstance(numbers, tuple)
         and len(numbers) <= limits.RANK
-        and all(type(number) is int and 0 <= number <= limits.ELEMENTS for number in numbers)
+        and all([type(number) is int and 0 <= number <= limits.ELEMENTS for number in numbers])
     )
 
 

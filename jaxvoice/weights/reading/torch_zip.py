@@ -9,6 +9,7 @@ from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Kind, Source
 from jaxvoice.weights.reading import limits
 from jaxvoice.weights.reading.archives import PickleArchive, Storages, Texts, TorchScriptArchive, no_such_storage
+from jaxvoice.weights.reading.budget import Budget
 from jaxvoice.weights.reading.dtypes import storage_dtype
 from jaxvoice.weights.reading.objects import Record, StorageRef
 from jaxvoice.weights.reading.problems import DAMAGED, shown
@@ -26,7 +27,7 @@ def find_prefix(archive: Zip) -> str | None:
 
 
 def open_torch_zip(
-    archive: Zip, prefix: str, path: Path, close: Callable[[], None], inert: Sequence[str]
+    archive: Zip, prefix: str, path: Path, close: Callable[[], None], inert: Sequence[str], budget: Budget
 ) -> PickleArchive:
     """Read the table of contents of a torch file, or of a TorchScript one; raises `CheckpointError`."""
     details = _details(archive, prefix)
@@ -34,30 +35,33 @@ def open_torch_zip(
     if order not in ("little", "big"):
         raise CheckpointError(f"its order of bytes is {shown(order)}, which is neither little nor big.")
     code = {name.removeprefix(f"{prefix}code/"): name for name in archive if _is_code(name, prefix)}
-    content = _unpickle(archive, prefix, "data", inert)
+    content = _unpickle(archive, prefix, "data", inert, budget)
     closing = {"block": lambda key: archive.open(prefix + key), "swap": order == "big", "close": close}
+    closing["budget"] = budget
     if f"{prefix}constants.pkl" not in archive:
         if f"{prefix}bytecode.pkl" in archive:
             raise CheckpointError("is a model for mobile devices; export it with torch.jit.save instead.")
         source = Source(path, "torch zip", details)
-        return PickleArchive(content, walk(content, torch_members, "its data.pkl"), source, **closing)
+        return PickleArchive(content, walk(content, torch_members, "its data.pkl", budget), source, **closing)
     if not isinstance(content, Record):
         raise CheckpointError(f"is a TorchScript file whose data.pkl is {shown(content)}, not a module; {DAMAGED}.")
-    constants = _unpickle(archive, prefix, "constants", inert)
+    constants = _unpickle(archive, prefix, "constants", inert, budget)
     if not isinstance(constants, tuple):
         raise CheckpointError(f"is a TorchScript file whose constants.pkl is {shown(constants)}; {DAMAGED}.")
-    if sum(archive.size(name) for name in code.values()) > limits.CODE:
+    length = sum(archive.size(name) for name in code.values())
+    if length > limits.CODE:
         raise RefusedError(f"has more than {limits.CODE} bytes of code; no model needs so many.")
+    budget.charge("its code", work=length // 32)
     texts = Texts(code, lambda name: archive.text(name, limits.CODE_FILE))
-    found = walk(content, _script_members(_declared(texts)), "its data.pkl")
+    found = walk(content, _script_members(_declared(texts)), "its data.pkl", budget)
     if constants:
         named = {f"c{index}": value for index, value in enumerate(constants)}
-        more = walk({"CONSTANTS": named}, torch_members, "its constants.pkl")
+        more = walk({"CONSTANTS": named}, torch_members, "its constants.pkl", budget)
         if more.tensors.keys() & found.tensors.keys():
             raise RefusedError("has tensors called CONSTANTS beside its constants; rename that module.")
         found.tensors |= more.tensors
         found.kinds |= more.kinds
-    found.metadata = _extra(archive, prefix)
+    found.metadata = _extra(archive, prefix, budget)
     script = TorchScriptArchive(content, found, Source(path, "TorchScript", details), **closing)
     script.code, script.constants = texts, constants
     return script
@@ -78,10 +82,10 @@ def _details(archive: Zip, prefix: str) -> dict[str, str]:
     return details
 
 
-def _unpickle(archive: Zip, prefix: str, part: str, inert: Sequence[str]) -> Any:
+def _unpickle(archive: Zip, prefix: str, part: str, inert: Sequence[str], budget: Budget) -> Any:
     """The value of `<part>.pkl`, whose storages are the entries `<part>/...`."""
     what = f"its {part}.pkl"
-    storages = Storages(what)
+    storages = Storages(what, budget)
 
     def storage(persistent_id: Any) -> StorageRef:
         match persistent_id:
@@ -101,8 +105,11 @@ def _unpickle(archive: Zip, prefix: str, part: str, inert: Sequence[str]) -> Any
         return storages.once(key, make, dtype, numel)
 
     data = archive.open(f"{prefix}{part}.pkl", limits.PICKLE)
-    reader = Unpickler(data, what=what, persistent=storage, inert=inert)
+    # A packed pickle lies unpacked in memory as a whole; of one that is not, the part that was read.
+    counted = archive.unpacked(f"{prefix}{part}.pkl")
+    reader = Unpickler(data, what=what, budget=budget, counted=counted, persistent=storage, inert=inert)
     content = reader.load()
+    storages.forget()
     if reader.position != len(data):
         raise CheckpointError(f"{what} goes on after its end, for {len(data) - reader.position} bytes; {DAMAGED}.")
     return content
@@ -139,12 +146,14 @@ def _script_members(declared: Mapping[str, Mapping[str, Kind]]) -> Members:
     return members
 
 
-def _extra(archive: Zip, prefix: str) -> dict[str, Any]:
+def _extra(archive: Zip, prefix: str, budget: Budget) -> dict[str, Any]:
     """Texts that the author of the file put beside the module."""
     start = f"{prefix}extra/"
     names = [name for name in archive if name.startswith(start)][: limits.EXTRA_FILES]
     texts = {}
     for name in names:
         if archive.size(name) <= limits.EXTRA_FILE:
+            # Four bytes for each, should one character be wide.
+            budget.charge(f"the entry {shown(name)}", work=archive.size(name) // 64, memory=4 * archive.size(name))
             texts[name.removeprefix(start)] = str(archive.open(name), "utf-8", "replace")
     return {"extra": texts} if texts else {}

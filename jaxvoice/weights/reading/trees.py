@@ -7,10 +7,14 @@ from typing import Any
 from jaxvoice.errors import RefusedError
 from jaxvoice.weights.archive import Module
 from jaxvoice.weights.reading import limits
+from jaxvoice.weights.reading.budget import Budget
 from jaxvoice.weights.reading.problems import shown
 
+# Bytes of a module, of the node that it is made of, and of their tables.
+_MODULE = 500
 
-@dataclass
+
+@dataclass(slots=True)
 class _Node:
     class_name: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -20,21 +24,24 @@ class _Node:
         return Module(self.class_name, {key: node.module() for key, node in self.children.items()}, self.attributes)
 
 
-def module_tree(tensors: Iterable[str], known: Mapping[str, tuple[str, dict[str, Any]]] | None = None) -> Module:
+def module_tree(
+    tensors: Iterable[str], budget: Budget, known: Mapping[str, tuple[str, dict[str, Any]]] | None = None
+) -> Module:
     """The tree above tensors of these names; `known` gives class and attributes of modules by name.
 
     Raises `RefusedError` when it would be too deep or too large.
     """
-    root, count = _Node(), 0
+    root = _Node()
 
     def at(parts: list[str]) -> _Node:
-        nonlocal count
         node = root
+        budget.charge("the tree of its names", work=10 + 4 * len(parts))
         for part in parts:
             if part not in node.children:
                 node.children[part] = _Node()
-                count += 1
-                if count > limits.TREE or len(parts) > limits.DEPTH:
+                budget.modules -= 1
+                budget.charge("the tree of its names", work=30, memory=_MODULE)
+                if budget.modules < 0 or len(parts) > limits.DEPTH:
                     raise RefusedError(f"its names make a tree that is too large or too deep, at {shown(part)}.")
             node = node.children[part]
         return node

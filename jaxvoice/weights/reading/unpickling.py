@@ -11,21 +11,23 @@ from typing import Any
 
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.reading import limits
+from jaxvoice.weights.reading.budget import CONTAINER, ITEM, RECORD, Budget
 from jaxvoice.weights.reading.building import build
 from jaxvoice.weights.reading.factories import CLASSES, FACTORIES, Unfit
 from jaxvoice.weights.reading.names import STANDARD_VALUES, is_clean, is_standard, qualified
 from jaxvoice.weights.reading.objects import Global, Record
-from jaxvoice.weights.reading.problems import DAMAGED, shown
+from jaxvoice.weights.reading.problems import shown
+from jaxvoice.weights.reading.stream import Stream
 
-_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|[\\'\"nrt])")
-_ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
+_BLOCK = range(512)
 
 
-class Unpickler:
+class Unpickler(Stream):
     """Reads one pickle.
 
     - `data`: bytes that hold it, from `position` on; after `load`, `position` is where it ended.
     - `what`: what the pickle is, for messages.
+    - `budget`: what reading the file may still cost; `counted`: where the bytes end whose memory it knows of.
     - `persistent`: gives the storage for a persistent id; `None` refuses all.
     - `inert`: regular expressions; a class or function whose whole name fits one gives a `Record` when called.
     """
@@ -35,59 +37,54 @@ class Unpickler:
         data: memoryview,
         *,
         what: str,
+        budget: Budget,
         position: int = 0,
+        counted: int = 0,
         persistent: Callable[[Any], Any] | None = None,
         inert: Sequence[str] = (),
     ):
-        self.position, self.what = position, what
-        self._data, self._persistent, self._inert = data, persistent, inert
+        super().__init__(data, position, what, budget, max(position, counted))
+        self._persistent, self._inert = persistent, inert
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []
-        self._memo: dict[int, Any] = {}
+        self._memo: list[Any] = []
+        self._far: dict[int, Any] = {}
         self._globals: dict[str, Global] = {}
-        self._steps, self._containers, self._text = limits.STEPS, limits.CONTAINERS, limits.TEXT
-        self._tuple_keys = limits.TUPLE_KEYS
 
     def load(self) -> Any:
         """The value of the pickle; raises `CheckpointError` where it is damaged, or `RefusedError`."""
         data, operations = self._data, _OPERATIONS
         try:
-            while (code := data[self.position]) != 46:  # "." ends a pickle
-                self.position += 1
-                self._steps -= 1
-                if self._steps < 0:
-                    raise self._too_much("steps", limits.STEPS)
-                operations[code](self)
+            while True:
+                for _ in _BLOCK:
+                    code = data[self.position]
+                    if code == 46:  # "." ends a pickle
+                        return self._end()
+                    self.position += 1
+                    operations[code](self)
+                self.settle(len(_BLOCK))
                 if len(self._stack) > limits.STACK:
                     raise self._too_much("values waiting", limits.STACK)
-            self.position += 1
-            if len(self._stack) != 1 or self._below:
-                raise self._damaged("does not end with one value")
-            return self._stack.pop()
         except KeyError as failure:
             code = data[self.position - 1]
             if code in _OPERATIONS:
-                raise self._damaged("uses a value that was never kept") from failure
+                raise self.damaged("uses a value that was never kept") from failure
             raise self._unknown(code) from failure
         except (IndexError, struct.error) as failure:
             past = self.position >= len(data) or isinstance(failure, struct.error)
-            raise self._damaged("ends too early" if past else "takes values that are not there") from failure
+            raise self.damaged("ends too early" if past else "takes values that are not there") from failure
         except Unfit as failure:
-            raise self._damaged(str(failure)) from failure
+            raise self.damaged(str(failure)) from failure
 
-    # Budgets
-
-    def charge(self, *, steps: int = 0, containers: int = 0, text: int = 0) -> None:
-        """Count work that is more than its opcode: copies of lists, texts, containers."""
-        self._steps -= steps
-        self._containers -= containers
-        self._text -= text
-        if self._steps < 0:
-            raise self._too_much("steps", limits.STEPS)
-        if self._containers < 0:
-            raise self._too_much("lists, dicts and records", limits.CONTAINERS)
-        if self._text < 0:
-            raise self._too_much("bytes of text", limits.TEXT)
+    def _end(self) -> Any:
+        self.position += 1
+        self.settle(len(_BLOCK))
+        if len(self._stack) != 1 or self._below:
+            raise self.damaged("does not end with one value")
+        self._budget.memory += 8 * len(self._memo) + ITEM * len(self._far)
+        self._memo.clear()
+        self._far.clear()
+        return self._stack.pop()
 
     def key(self, value: Any) -> Any:
         """`value`, if it may be a key of a dict or be in a set."""
@@ -95,22 +92,19 @@ class Unpickler:
         if kind is int and abs(value) >= limits.KEY:
             raise RefusedError(f"{self.what} has {shown(value)} as a key; keys are names or small numbers.")
         if kind is tuple:
-            self._tuple_keys -= 1
-            if self._tuple_keys < 0 or len(value) > 16:
+            self._budget.tuple_keys -= 1
+            if self._budget.tuple_keys < 0 or len(value) > 16:
                 raise self._too_much("tuples as keys", limits.TUPLE_KEYS)
             for part in value:
                 if type(part) is tuple:
                     raise RefusedError(f"{self.what} has tuples in tuples as keys; weight files do not.")
                 self.key(part)
         elif kind in (list, dict, set, frozenset, complex) or isinstance(value, dict):
-            raise self._damaged(f"has {shown(value)} as a key")
+            raise self.damaged(f"has {shown(value)} as a key")
         return value
 
     def _too_much(self, what: str, bound: int) -> RefusedError:
         return RefusedError(f"{self.what} has more than {bound:,} {what}; no weight file needs so many.")
-
-    def _damaged(self, what: str) -> CheckpointError:
-        return CheckpointError(f"{self.what} {what} (before byte {self.position}); {DAMAGED}.")
 
     def _unknown(self, code: int) -> CheckpointError:
         if code in (0x82, 0x83, 0x84, 0x50, 0x97, 0x98):
@@ -118,49 +112,13 @@ class Unpickler:
                 f"{self.what} refers to something outside the file (opcode {code:#04x}), which is never followed; "
                 "save it again with torch.save."
             )
-        return self._damaged(f"has {code:#04x} where an opcode should be")
-
-    # Bytes
-
-    def _take(self, count: int) -> memoryview:
-        start = self.position
-        if count > len(self._data) - start:
-            raise self._damaged(f"claims {count} bytes where {max(0, len(self._data) - start)} are left")
-        self.position = start + count
-        return self._data[start : start + count]
-
-    def _number(self, form: struct.Struct) -> Any:
-        (value,) = form.unpack_from(self._data, self.position)
-        self.position += form.size
-        return value
-
-    def _line(self) -> str:
-        piece = bytes(self._data[self.position : self.position + limits.LINE])
-        end = piece.find(b"\n")
-        if end < 0:
-            raise self._damaged(f"has a line of more than {limits.LINE} bytes or without an end")
-        self.position += end + 1
-        return self._decoded(piece[:end])
-
-    def _decoded(self, piece: bytes | memoryview) -> str:
-        try:
-            return str(piece, "utf-8")
-        except UnicodeDecodeError as failure:
-            raise self._damaged("holds text that is not UTF-8") from failure
-
-    def _raw(self, form: struct.Struct) -> memoryview:
-        count = self._number(form)
-        if count < 0:
-            raise self._damaged(f"claims {count} bytes")
-        piece = self._take(count)
-        self.charge(text=count)
-        return piece
+        return self.damaged(f"has {code:#04x} where an opcode should be")
 
     # Names, calls, instances
 
     def _name(self, module: Any, name: Any) -> Global:
         if not isinstance(module, str) or not isinstance(name, str) or len(module) + len(name) > 2 * limits.LINE:
-            raise self._damaged("names a class by what is not text")
+            raise self.damaged("names a class by what is not text")
         if not is_clean(module, name):
             raise RefusedError(f"{self.what} names {shown(module)}, {shown(name)}; no class is called that.")
         full = qualified(module, name)
@@ -170,7 +128,7 @@ class Unpickler:
                     f"{self.what} names {shown(full)}, a part of Python that weights do not need; "
                     "the file may be hostile, do not load it with torch.load either."
                 )
-            self.charge(containers=1)
+            self.charge(work=40, memory=300 + 8 * len(full))
             self._globals[full] = Global(full)
         return self._globals[full]
 
@@ -179,7 +137,7 @@ class Unpickler:
         name = function.name if isinstance(function, Global) else ""
         if name.startswith("__torch__."):
             # Tuples with names and members of enumerations in TorchScript; their classes exist only in the file.
-            self.charge(containers=1)
+            self.charge(work=12, memory=RECORD)
             return Record(name, args if isinstance(args, tuple) else (args,))
         if not name or not isinstance(args, tuple):
             raise RefusedError(f"{self.what} calls {shown(function)}, which is not a function, or without arguments.")
@@ -187,7 +145,7 @@ class Unpickler:
             return FACTORIES[name](self, args)
         if not is_standard(name):
             if any(re.fullmatch(pattern, name) for pattern in self._inert):
-                self.charge(containers=1)
+                self.charge(work=8, memory=RECORD)
                 return Record(name, args)
             raise RefusedError(
                 f"{self.what} calls {shown(name)}, and nothing in a file is ever run; if you only want its tensors, "
@@ -203,18 +161,25 @@ class Unpickler:
             return self.call(kind, args)
         if is_standard(kind.name):
             raise RefusedError(f"{self.what} makes an instance of {shown(kind.name)}; weights do not need it.")
-        self.charge(containers=1)
+        self.charge(work=12, memory=RECORD)
         return Record(kind.name, args)
 
     # Opcodes
 
+    def _empty_list(self) -> None:
+        self._stack.append([])
+        self._pending += CONTAINER
+
+    def _empty_dict(self) -> None:
+        self._stack.append({})
+        self._pending += CONTAINER
+
     def _push(self, value: Any) -> None:
         self._stack.append(value)
 
-    def _byte(self) -> int:
-        value = self._data[self.position]
-        self.position += 1
-        return value
+    def _value(self, value: Any, memory: int) -> None:
+        self._stack.append(value)
+        self._pending += memory
 
     def _mark(self) -> None:
         if len(self._below) >= 1000:
@@ -228,46 +193,40 @@ class Unpickler:
         return values
 
     def _keep(self, index: int) -> None:
-        if index < 0:
-            raise self._damaged("keeps a value at a negative place")
-        self._memo[index] = self._stack[-1]
-        if len(self._memo) > limits.MEMO:
-            raise self._too_much("kept values", limits.MEMO)
+        memo = self._memo
+        if index == len(memo):  # as all writers number them
+            memo.append(self._stack[-1])
+        elif 0 <= index < len(memo):
+            memo[index] = self._stack[-1]
+        elif index < 0:
+            raise self.damaged("keeps a value at a negative place")
+        else:
+            self._pending += ITEM
+            self._far[index] = self._stack[-1]
 
-    def _integer(self, form: struct.Struct) -> int:
-        count = self._number(form)
-        if not 0 <= count <= limits.INTEGER:
-            raise RefusedError(f"{self.what} has an integer of {count} bytes; {limits.INTEGER} are allowed.")
-        return int.from_bytes(self._take(count), "little", signed=True)
+    def _kept(self, index: int) -> None:
+        self._stack.append(self._memo[index] if 0 <= index < len(self._memo) else self._far[index])
 
-    def _parsed(self, text: str, kind: Callable[[str], Any]) -> Any:
-        try:
-            return kind(text)
-        except ValueError as failure:
-            raise self._damaged(f"has {shown(text)} where a number should be") from failure
+    def _keep_near(self) -> None:
+        self._keep(self._data[self.position])
+        self.position += 1
 
-    def _bool_or_int(self) -> Any:
-        text = self._line()
-        return text == "01" if text in ("00", "01") else self._parsed(text, int)
+    def _keep_next(self) -> None:
+        (index,) = _U4.unpack_from(self._data, self.position)
+        self.position += 4
+        if index == len(self._memo):
+            self._memo.append(self._stack[-1])
+        else:
+            self._keep(index)
 
-    def _string(self, piece: bytes | memoryview) -> str | bytes:
-        try:
-            return str(piece, "ascii")
-        except UnicodeDecodeError:
-            return bytes(piece)
+    def _small(self) -> None:
+        self._stack.append(self._data[self.position])
+        self.position += 1
 
-    def _quoted(self) -> str:
-        text = self._line().strip()
-        if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
-            raise self._damaged("has a text without quotes")
-        return _ESCAPE.sub(lambda m: _ESCAPED.get(m[1], chr(int(m[1][1:], 16)) if len(m[1]) > 1 else m[1]), text[1:-1])
-
-    def _raw_unicode(self) -> str:
-        text = self._line()
-        try:
-            return text.encode("latin-1", "backslashreplace").decode("raw-unicode-escape")
-        except UnicodeDecodeError as failure:
-            raise self._damaged("has a text with a broken escape") from failure
+    def _kept_near(self) -> None:
+        index = self._data[self.position]
+        self.position += 1
+        self._stack.append(self._memo[index] if index < len(self._memo) else self._far[index])
 
     def _append(self, values: list[Any]) -> None:
         target = self._stack[-1]
@@ -277,6 +236,7 @@ class Unpickler:
             target = target.items
         if type(target) is not list:
             raise RefusedError(f"{self.what} appends to {shown(target)}, which is not a list.")
+        self._pending += 8 * len(values)
         target.extend(values)
 
     def _set_items(self, values: list[Any]) -> None:
@@ -287,22 +247,23 @@ class Unpickler:
             target = target.items
         if not isinstance(target, dict) or len(values) % 2:
             raise RefusedError(f"{self.what} puts items into {shown(target)}, which is not a dict.")
+        self._pending += 64 + ITEM * len(values) // 2
         for key, value in zip(values[::2], values[1::2], strict=True):
-            target[self.key(key)] = value
+            target[key if type(key) is str else self.key(key)] = value
 
     def _new_dict(self, values: list[Any]) -> dict[Any, Any]:
-        self.charge(containers=1)
+        self._pending += CONTAINER
         self._push({})
         self._set_items(values)
         return self._stack.pop()
 
     def _new_list(self, values: list[Any]) -> list[Any]:
-        self.charge(containers=1)
+        self._pending += CONTAINER + 2 * len(values)
         return values
 
     def new_set(self, values: Any) -> set[Any]:
         """A set of `values`, each of which may be in one."""
-        self.charge(containers=1, steps=len(values))
+        self.charge(work=8 + len(values), memory=248 + 150 * len(values))
         return {self.key(value) for value in values}
 
     def _add_items(self) -> None:
@@ -320,8 +281,14 @@ class Unpickler:
 
     def _tuple(self, count: int) -> None:
         if len(self._stack) < count:
-            raise self._damaged("takes values that are not there")
+            raise self.damaged("takes values that are not there")
+        self._pending += CONTAINER
         self._stack[-count:] = [tuple(self._stack[-count:])]
+
+    def _long_tuple(self) -> None:
+        values = self._to_mark()
+        self._pending += CONTAINER + 8 * len(values)
+        self._stack.append(tuple(values))
 
     def _persistent_id(self) -> None:
         if self._persistent is None:
@@ -329,6 +296,7 @@ class Unpickler:
         self._push(self._persistent(self._stack.pop()))
 
     def _reduce(self) -> None:
+        self._budget.work -= 12
         args = self._stack.pop()
         self._push(self.call(self._stack.pop(), args))
 
@@ -339,7 +307,7 @@ class Unpickler:
     def _new_object_with_names(self) -> None:
         names, args, kind = self._stack.pop(), self._stack.pop(), self._stack.pop()
         if not isinstance(args, tuple) or not isinstance(names, dict):
-            raise self._damaged("makes an instance with arguments that are none")
+            raise self.damaged("makes an instance with arguments that are none")
         self._push(self.instance(kind, (*args, names) if names else args))
 
     def _inst(self) -> None:
@@ -352,19 +320,20 @@ class Unpickler:
 
     def _build(self) -> None:
         state = self._stack.pop()
-        build(self._stack[-1], state, self.what)
+        self.charge(work=16, memory=RECORD)
+        build(self._stack[-1], state, self)
 
     def _stack_global(self) -> None:
         name = self._stack.pop()
         self._push(self._name(self._stack.pop(), name))
 
     def _memoize(self) -> None:
-        self._keep(len(self._memo))
+        self._keep(len(self._memo) + len(self._far))
 
     def _protocol(self) -> None:
         version = self._number(_U1)
         if version > 5:
-            raise self._damaged(f"is of pickle protocol {version}; 0 to 5 are known")
+            raise self.damaged(f"is of pickle protocol {version}; 0 to 5 are known")
 
 
 _U1, _U2, _I4, _U4, _U8 = (struct.Struct(form) for form in ("<B", "<H", "<i", "<I", "<Q"))
@@ -372,47 +341,47 @@ _F8 = struct.Struct(">d")
 
 _Operation = Callable[[Unpickler], None]
 _OPERATIONS: dict[int, _Operation] = {
-    ord("("): lambda r: r._mark(),
-    ord("0"): lambda r: r._pop(),
+    ord("("): Unpickler._mark,
+    ord("0"): Unpickler._pop,
     ord("1"): lambda r: _drop(r._to_mark()),
     ord("2"): lambda r: r._stack.append(r._stack[-1]),
-    ord("F"): lambda r: r._stack.append(r._parsed(r._line(), float)),
-    ord("G"): lambda r: r._stack.append(r._number(_F8)),
-    ord("I"): lambda r: r._stack.append(r._bool_or_int()),
-    ord("J"): lambda r: r._stack.append(r._number(_I4)),
-    ord("K"): lambda r: r._stack.append(r._byte()),
-    ord("L"): lambda r: r._stack.append(r._parsed(r._line().removesuffix("L"), int)),
-    ord("M"): lambda r: r._stack.append(r._number(_U2)),
+    ord("F"): lambda r: r._value(r._parsed(r._line(), float), 24),
+    ord("G"): lambda r: r._value(r._number(_F8), 24),
+    ord("I"): lambda r: r._value(r._bool_or_int(), 32),
+    ord("J"): lambda r: r._value(r._number(_I4), 32),
+    ord("K"): Unpickler._small,
+    ord("L"): lambda r: r._value(r._parsed(r._line().removesuffix("L"), int), 32),
+    ord("M"): lambda r: r._value(r._number(_U2), 32),
     ord("N"): lambda r: r._stack.append(None),
-    ord("Q"): lambda r: r._persistent_id(),
-    ord("R"): lambda r: r._reduce(),
+    ord("Q"): Unpickler._persistent_id,
+    ord("R"): Unpickler._reduce,
     ord("S"): lambda r: r._stack.append(r._quoted()),
-    ord("T"): lambda r: r._stack.append(r._string(r._raw(_I4))),
-    ord("U"): lambda r: r._stack.append(r._string(r._raw(_U1))),
+    ord("T"): lambda r: r._stack.append(r._string(_I4)),
+    ord("U"): lambda r: r._stack.append(r._string(_U1)),
     ord("V"): lambda r: r._stack.append(r._raw_unicode()),
-    ord("X"): lambda r: r._stack.append(r._decoded(r._raw(_U4))),
+    ord("X"): lambda r: r._stack.append(r._text(_U4)),
     ord("a"): lambda r: r._append([r._stack.pop()]),
     ord("b"): lambda r: r._build(),
     ord("c"): lambda r: r._stack.append(r._name(r._line(), r._line())),
     ord("d"): lambda r: r._push(r._new_dict(r._to_mark())),
-    ord("}"): lambda r: r._stack.append(r._new_dict([])),
+    ord("}"): Unpickler._empty_dict,
     ord("e"): lambda r: r._append(r._to_mark()),
-    ord("g"): lambda r: r._stack.append(r._memo[r._parsed(r._line(), int)]),
-    ord("h"): lambda r: r._stack.append(r._memo[r._byte()]),
+    ord("g"): lambda r: r._kept(r._parsed(r._line(), int)),
+    ord("h"): Unpickler._kept_near,
     ord("i"): lambda r: r._inst(),
-    ord("j"): lambda r: r._stack.append(r._memo[r._number(_U4)]),
+    ord("j"): lambda r: r._kept(r._number(_U4)),
     ord("l"): lambda r: r._push(r._new_list(r._to_mark())),
-    ord("]"): lambda r: r._stack.append(r._new_list([])),
+    ord("]"): Unpickler._empty_list,
     ord("o"): lambda r: r._obj(),
     ord("p"): lambda r: r._keep(r._parsed(r._line(), int)),
-    ord("q"): lambda r: r._keep(r._byte()),
-    ord("r"): lambda r: r._keep(r._number(_U4)),
+    ord("q"): Unpickler._keep_near,
+    ord("r"): Unpickler._keep_next,
     ord("s"): lambda r: r._set_items([r._stack.pop(-2), r._stack.pop()]),
-    ord("t"): lambda r: r._push(tuple(r._to_mark())),
+    ord("t"): Unpickler._long_tuple,
     ord(")"): lambda r: r._stack.append(()),
     ord("u"): lambda r: r._set_items(r._to_mark()),
-    ord("B"): lambda r: r._stack.append(bytes(r._raw(_U4))),
-    ord("C"): lambda r: r._stack.append(bytes(r._raw(_U1))),
+    ord("B"): lambda r: r._stack.append(r._raw(_U4)),
+    ord("C"): lambda r: r._stack.append(r._raw(_U1)),
     0x80: lambda r: r._protocol(),
     0x81: lambda r: r._new_object(),
     0x85: lambda r: r._tuple(1),
@@ -422,9 +391,9 @@ _OPERATIONS: dict[int, _Operation] = {
     0x89: lambda r: r._stack.append(False),
     0x8A: lambda r: r._stack.append(r._integer(_U1)),
     0x8B: lambda r: r._stack.append(r._integer(_I4)),
-    0x8C: lambda r: r._stack.append(r._decoded(r._raw(_U1))),
-    0x8D: lambda r: r._stack.append(r._decoded(r._raw(_U8))),
-    0x8E: lambda r: r._stack.append(bytes(r._raw(_U8))),
+    0x8C: lambda r: r._stack.append(r._text(_U1)),
+    0x8D: lambda r: r._stack.append(r._text(_U8)),
+    0x8E: lambda r: r._stack.append(r._raw(_U8)),
     0x8F: lambda r: r._stack.append(r.new_set(())),
     0x90: lambda r: r._add_items(),
     0x91: lambda r: r._push(frozenset(r.new_set(r._to_mark()))),
@@ -432,7 +401,7 @@ _OPERATIONS: dict[int, _Operation] = {
     0x93: lambda r: r._stack_global(),
     0x94: lambda r: r._memoize(),
     0x95: lambda r: _drop(r._number(_U8)),
-    0x96: lambda r: r._stack.append(bytes(r._raw(_U8))),
+    0x96: lambda r: r._stack.append(r._raw(_U8)),
 }
 
 

@@ -9,11 +9,13 @@ import numpy as np
 from jaxvoice.errors import RefusedError
 from jaxvoice.weights.archive import Kind, Module, TensorInfo
 from jaxvoice.weights.reading import limits
+from jaxvoice.weights.reading.budget import CONTAINER, ITEM, Budget
 from jaxvoice.weights.reading.objects import Global, Inline, Record, StorageRef, TensorRef
 from jaxvoice.weights.reading.plain import omega_value, plain_record
 from jaxvoice.weights.reading.problems import shown
 from jaxvoice.weights.reading.trees import module_tree
 
+_NAMELESS = (TensorRef, StorageRef, Inline, Record)
 NOTHING = object()
 """Stands for a value that holds tensors only."""
 
@@ -38,29 +40,28 @@ class Found:
         """Shapes, types, storages and kinds of all tensors."""
         return {name: _info(name, value, self.kinds[name]) for name, value in self.tensors.items()}
 
-    def modules(self) -> Module:
+    def modules(self, budget: Budget) -> Module:
         """The tree of modules."""
-        return module_tree(self.tensors, self.nodes)
+        return module_tree(self.tensors, budget, self.nodes)
 
 
-def walk(content: Any, members: Members, what: str) -> Found:
+def walk(content: Any, members: Members, what: str, budget: Budget) -> Found:
     """Name everything in `content`; raises `RefusedError` when it is endless, too deep, or names collide."""
-    walker = _Walker(members, what)
+    walker = _Walker(members, what, budget)
     plain = walker.visit(content, "", 0)
     walker.found.metadata = {} if plain is NOTHING else plain if isinstance(plain, dict) else {"value": plain}
     return walker.found
 
 
 class _Walker:
-    def __init__(self, members: Members, what: str):
-        self.found, self._members, self._what = Found(), members, what
+    def __init__(self, members: Members, what: str, budget: Budget):
+        self.found, self._members, self._what, self._budget = Found(), members, what, budget
         self._open: set[int] = set()
-        self._nodes = self._names = 0
 
     def visit(self, value: Any, name: str, depth: int, kind: Kind | None = None) -> Any:
         """The plain values in `value`, or `NOTHING`; its tensors and modules are noted under `name`."""
-        self._nodes += 1
-        if self._nodes > limits.NODES:
+        self._budget.nodes -= 1
+        if self._budget.nodes < 0:
             raise self._refused(f"has more than {limits.NODES:,} values when each is counted where it appears")
         if value is None or isinstance(value, bool | int | float | str | bytes | complex):
             return value
@@ -79,6 +80,7 @@ class _Walker:
             raise self._refused(f"has {shown(value)} that holds itself, at {shown(name)}")
         if depth >= limits.DEPTH:
             raise self._refused(f"nests values more than {limits.DEPTH} deep, at {shown(name[:200])}")
+        self._budget.charge(self._what, work=8, memory=CONTAINER)
         self._open.add(id(value))
         try:
             return self._inside(value, name, depth + 1)
@@ -99,15 +101,19 @@ class _Walker:
 
     def _dict(self, value: dict[Any, Any], name: str, depth: int) -> Any:
         plain = {}
-        for key, part in value.items():
+        self._budget.charge(self._what, work=4 * len(value), memory=ITEM * len(value))
+        for index, (key, part) in enumerate(value.items()):
+            # Optimisers keep their state by parameter; `state_dict` calls these by number.
+            key = index if isinstance(key, _NAMELESS) else key
             known = isinstance(key, str | int | float | None)
             inside = self._below(part, name, key, depth)
             if inside is not NOTHING:
-                plain[key if known else key.name if isinstance(key, Global) else shown(key)] = inside
+                plain[key if known else _key_name(key)] = inside
         return plain or NOTHING
 
     def _list(self, value: list[Any] | tuple[Any, ...], name: str, depth: int) -> Any:
         parts = []
+        self._budget.charge(self._what, work=4 * len(value), memory=8 * len(value))
         for index, part in enumerate(value):
             parts.append(self._below(part, name, index, depth))
         if parts and all(part is NOTHING for part in parts):
@@ -149,8 +155,8 @@ class _Walker:
     def _join(self, name: str, key: Any) -> str:
         part = key if isinstance(key, str) else str(key) if type(key) is int else _key_name(key)
         joined = f"{name}.{part}" if name else part
-        self._names += len(joined)
-        if len(joined) > limits.NAME or self._names > limits.NAMES:
+        self._budget.names -= len(joined)
+        if len(joined) > limits.NAME or self._budget.names < 0:
             raise self._refused(f"has names of more than {limits.NAME} characters, or too many, at {shown(joined)}")
         return joined
 
@@ -158,8 +164,11 @@ class _Walker:
         name = name or "tensor"
         if name in self.found.tensors:
             raise self._refused(f"has two tensors that are called {shown(name)}; rename one of them")
-        if len(self.found.tensors) >= limits.TENSORS:
+        self._budget.tensors -= 1
+        if self._budget.tensors < 0:
             raise self._refused(f"has more than {limits.TENSORS:,} tensors")
+        # Its place, kind and description by its name, and the module above it.
+        self._budget.charge(self._what, work=50, memory=350 + 2 * len(name))
         self.found.tensors[name], self.found.kinds[name] = value, kind
         return NOTHING
 
@@ -210,14 +219,5 @@ _HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_backward_hoo
 
 def _plain(state: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
     for key, value in state.items():
-        internal = not isinstance(key, str) or key.endswith(
-            ("_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_backward_hook")
-        )
-        if not internal and key not in (
-            "_parameters",
-            "_buffers",
-            "_modules",
-            "_non_persistent_buffers_set",
-            "_backend",
-        ):
+        if isinstance(key, str) and key not in _OWN and not key.endswith(_HOOKS):
             yield key, value

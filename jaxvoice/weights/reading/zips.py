@@ -12,16 +12,18 @@ from itertools import pairwise
 
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.reading import limits
+from jaxvoice.weights.reading.budget import Budget
 from jaxvoice.weights.reading.mapped import Bytes
 from jaxvoice.weights.reading.problems import DAMAGED, shown
 
 _END, _LOCATOR, _END64, _ENTRY, _LOCAL = (
     struct.Struct(f"<4s{fields}") for fields in ("HHHHIIH", "IQI", "QHHIIQQQQ", "HHHHHHIIIHHHHHII", "HHHHHIIIHH")
 )
+_WORK, _MEMORY = 40, 420
 _FULL2, _FULL4 = 0xFFFF, 0xFFFFFFFF
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One file in a zip file."""
 
@@ -40,8 +42,8 @@ class Entry:
 class Zip:
     """The entries of a zip file; raises `CheckpointError` when anything about it is off."""
 
-    def __init__(self, file: Bytes):
-        self._file, data = file, file.view
+    def __init__(self, file: Bytes, budget: Budget):
+        self._file, data, self._budget = file, file.view, budget
         self.entries: dict[str, Entry] = {}
         position, count, start = _directory(data)
         end = position
@@ -49,6 +51,7 @@ class Zip:
         spans: list[tuple[int, int]] = []
         for _ in range(count):
             entry, begin, position = _entry(data, position, end, start)
+            budget.charge("its table of contents", work=_WORK, memory=_MEMORY + 6 * len(entry.name))
             if entry.name.endswith("/") and not entry.size:
                 continue
             if entry.name in self.entries:
@@ -61,6 +64,7 @@ class Zip:
         for (_, stop), (begin, _) in pairwise(spans):
             if begin < stop:
                 raise RefusedError("two of its entries share bytes; no writer of weights does that.")
+        budget.memory += 128 * len(spans)
 
     def __contains__(self, name: str) -> bool:
         return name in self.entries
@@ -79,6 +83,14 @@ class Zip:
             raise RefusedError(f"its entry {shown(name)} has {entry.size} bytes; at most {limit} are read.")
         block = self._file.view[entry.start : entry.start + entry.packed]
         return memoryview(_inflated(block, entry)).toreadonly() if entry.deflated else block
+
+    def unpacked(self, name: str) -> int:
+        """Charge the memory of an entry that is packed; how many bytes these are."""
+        entry = self._entry(name)
+        if not entry.deflated:
+            return 0
+        self._budget.charge(f"its entry {shown(name)}", work=entry.size // 512, memory=entry.size)
+        return entry.size
 
     def text(self, name: str, limit: int) -> str:
         """The entry as text, at most `limit` bytes of it."""

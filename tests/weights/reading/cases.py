@@ -22,16 +22,18 @@ class Case:
     """A regular expression that the message fits."""
     read: bool = False
     """Whether opening may pass and reading the tensor `weight` is refused."""
+    costly: bool = False
+    """Whether it takes long to make or to refuse."""
 
 
 CASES: dict[str, Case] = {}
 """All of them by title; filled by the modules `hostile_...`."""
 
 
-def add(title: str, make: Callable[[], bytes], says: str, *, read: bool = False) -> None:
+def add(title: str, make: Callable[[], bytes], says: str, *, read: bool = False, costly: bool = False) -> None:
     """Note a hostile file."""
     assert title not in CASES
-    CASES[title] = Case(make, says, read)
+    CASES[title] = Case(make, says, read, costly)
 
 
 def add_pickle(title: str, value: Callable[[], bytes] | bytes, says: str) -> None:

@@ -172,8 +172,30 @@ _npz("a header cut short", lambda: npy(SOUND_NPY)[:40], "cut short|cannot be")
 _npz("no header", lambda: b"hello", "not an array")
 _npz("another version", lambda: b"\x93NUMPY\x09\x00" + npy(SOUND_NPY)[8:], "not an array")
 _npz("a huge shape", lambda: npy(SOUND_NPY.replace("(2, 3)", "(2, 1152921504606846976)")), "more than can be|has")
-_npz("a negative shape", lambda: npy(SOUND_NPY.replace("(2, 3)", "(-2, -3)")), "the shape")
-_npz("a shape of fractions", lambda: npy(SOUND_NPY.replace("(2, 3)", "(2.0, 3)")), "the shape")
+for _title, _old, _new in (
+    ("a negative shape", "(2, 3)", "(-2, -3)"),
+    ("a shape of fractions", "(2, 3)", "(2.0, 3)"),
+    ("an unfinished escape", "}", "'x': '\\d'}"),
+    ("a field twice", "'fortran_order': False", "'descr': '<f8'"),
+    ("another field", "'shape'", "'form'"),
+):
+    _npz(_title, lambda old=_old, new=_new: npy(SOUND_NPY.replace(old, new)), "cannot be understood")
+for _header in ("{[]: 1}", "{{}}", "-" * 4000 + "1", f"{{'a': {'9' * 400} + 1j}}", "{" + "'descr': 'f4', " * 250 + "}"):
+    _npz(f"a header {_header[:20]}", lambda header=_header: npy(header), "cannot be understood")
+_npz("a size of 3900 digits", lambda: npy(SOUND_NPY.replace("2", "9" * 3900)), "cannot be understood")
+_npz("a size of 20 digits", lambda: npy(SOUND_NPY.replace("2", "9" * 20)), "more than can be")
+add(
+    "npz: 61,000 arrays",
+    lambda: zipped({f"{i}.npy": b"" for i in range(61_000)}),
+    "at most 60000 are read",
+    costly=True,
+)
+add(
+    "a zip file of 101,000 entries",
+    lambda: zipped({f"{i}": b"" for i in range(101_000)}),
+    "100000 at most",
+    costly=True,
+)
 _npz("forty axes", lambda: npy(SOUND_NPY.replace("(2, 3)", f"(2, 3{', 1' * 40})")), "the shape|more than can be")
 _npz("elements missing", lambda: npy(SOUND_NPY)[:-1], "has 23 bytes")
 add("npz: an entry that unpacks to a gigabyte", lambda: _npz_bomb(), "would unpack")

@@ -41,9 +41,11 @@ add_pickle("steps", lambda: b"N0" * 2_000_000, "more than .* steps")
 add_pickle("stack", lambda: b"N" * 400_000, "values waiting")
 add_pickle("copies of the top of the stack", lambda: b"N" + b"2" * 400_000, "values waiting")
 add_pickle("marks", lambda: b"(" * 100_000, "open marks")
-add_pickle("memo", lambda: b"N" + b"".join(b"r" + struct.pack("<I", index) for index in range(500_000)), "kept values")
-add_pickle("lists", lambda: b"](" + (b"]" * 1000 + b"e(") * 400 + b"e", "lists, dicts and records")
-add_pickle("sets", lambda: b"](" + (b"\x8f" * 1000 + b"e(") * 400 + b"e", "lists, dicts and records")
+add_pickle(
+    "memo",
+    lambda: b"N" + b"".join(b"r" + struct.pack("<I", 2**32 - 1 - index) for index in range(1_500_000)),
+    "of memory|steps",
+)
 add_pickle(
     "copied lists",
     lambda: b"](" + b"N" * 50_000 + b"eq\x010(" + (name("builtins.list") + b"h\x01\x85R") * 1000 + b"l",
@@ -54,9 +56,9 @@ add_pickle(
     lambda: (
         text("a" * 2**20) + b"q\x010(" + (name("_codecs.encode") + b"h\x01" + text("latin1") + b"\x86R") * 500 + b"l"
     ),
-    "bytes of text",
+    "of memory",
 )
-add_pickle("much text", lambda: (text("a" * 2**24) + b"0") * 3, "bytes of text")
+add_pickle("much text", lambda: (text("a" * 2**24) + b"0") * 3, "at most 50331648 are read")
 add_pickle("text of 4 GB", b"X\xff\xff\xff\xffabc", "claims 4294967295 bytes")
 add_pickle("text of 2**62 bytes", b"\x8d" + struct.pack("<Q", 2**62) + b"abc", "claims")
 add_pickle("bytes of 2**62 bytes", b"\x8e" + struct.pack("<Q", 2**62) + b"abc", "claims")

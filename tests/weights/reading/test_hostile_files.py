@@ -20,7 +20,7 @@ SOUND = sound()
 
 
 def test_there_are_enough():
-    assert len(CASES) > 250
+    assert len(CASES) > 300
 
 
 def test_the_watch_notices():
@@ -30,7 +30,9 @@ def test_the_watch_notices():
     assert [event.split()[0] for event in seen] == ["os.listdir", "open"]
 
 
-@pytest.mark.parametrize("title", list(CASES))
+@pytest.mark.parametrize(
+    "title", [pytest.param(title, marks=[pytest.mark.slow] * case.costly) for title, case in CASES.items()]
+)
 def test_it_is_refused(title, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     case = CASES[title]
@@ -66,9 +68,11 @@ def test_the_sound_files_are_read(title, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured by /proc")
-def test_each_takes_a_second_and_200_mb_at_most(tmp_path):
+def test_each_takes_200_mb_and_a_second_at_most(tmp_path):
+    """A second for files of up to 2 MB, as `limits` says, and a quarter more for each further megabyte."""
     program = [sys.executable, "-m", "tests.weights.reading.measuring", str(tmp_path)]
     results = json.loads(subprocess.run(program, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     assert results.keys() == CASES.keys()
     for title, result in results.items():
-        assert result["seconds"] < 1 and result["grown"] < 200 * 2**20, (title, result)
+        allowed = min(4.5, 1 + max(0, result["size"] / 2**20 - 2) / 4)
+        assert result["seconds"] < allowed and result["grown"] < 200 * 2**20, (title, result)
