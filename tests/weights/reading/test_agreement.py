@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.reading import PickleArchive, Record, TensorRef, TorchScriptArchive, open_archive
 from tests.weights.reading.random_models import (
     DTYPES,
@@ -193,6 +194,42 @@ def test_new_types_in_legacy_files(tmp_path):
     save(content, tmp_path / "file", legacy=True, protocol=2)  # torch writes these, but does not load them again
     with open_archive(tmp_path / "file") as archive:
         check_same(archive, flat(content))
+
+
+def test_a_pickled_optimiser_is_named_as_its_state_dict(tmp_path):
+    block = Block(3, 0)
+    optimizer = torch.optim.Adam(block.parameters())
+    block(torch.randn(2, 3, 8)).sum().backward()
+    optimizer.step()
+    torch.save({"optimizer": optimizer}, tmp_path / "file")
+    with open_archive(tmp_path / "file") as archive:
+        states = flat(optimizer.state_dict()["state"], "optimizer.state")
+        assert states
+        check_same(archive, states, more=True)
+
+
+def test_sparse_tensors_are_refused_with_what_to_do(tmp_path):
+    torch.save({"w": torch.eye(3).to_sparse()}, tmp_path / "file")
+    with pytest.raises(CheckpointError, match="save it as a dense tensor"):
+        open_archive(tmp_path / "file")
+
+
+def test_as_many_tensors_as_large_checkpoints_have(tmp_path):
+    """A fifth of the most that is read, with every name and storage of its own; the file is as small as it can be."""
+    tensors = {f"model.layers.{index // 10}.part{index % 10}.weight": torch.zeros(1) for index in range(12_000)}
+    for legacy in (False, True):
+        save(tensors, tmp_path / "file", legacy=legacy, protocol=2)
+        with open_archive(tmp_path / "file") as archive:
+            assert archive.tensors.keys() == tensors.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("legacy", [False, True])
+def test_as_many_tensors_as_can_be(tmp_path, legacy):
+    tensors = {f"model.layers.{index // 10}.part{index % 10}.weight": torch.zeros(3) for index in range(60_000)}
+    save(tensors, tmp_path / "file", legacy=legacy, protocol=2)
+    with open_archive(tmp_path / "file") as archive:
+        assert archive.tensors.keys() == tensors.keys()
 
 
 def test_a_tensor_alone(tmp_path):

@@ -1,8 +1,10 @@
 """Every format gives the same kind of archive: names, plain values, mapped arrays, and clear errors."""
 
+import datetime
 import io
 import struct
 import sys
+import uuid
 
 import ml_dtypes
 import numpy as np
@@ -13,12 +15,15 @@ from jaxvoice.errors import CheckpointError, ConfigError, RefusedError
 from jaxvoice.weights.reading import Global, PickleArchive, Record, TorchScriptArchive, open_archive
 from tests.weights.reading.forge import (
     FLOATS,
+    SOUND_HEADER,
     call,
     many,
     name,
     nemo,
+    npy,
     number,
     numbers,
+    safetensors as forged_safetensors,
     script,
     sound,
     storage,
@@ -28,6 +33,7 @@ from tests.weights.reading.forge import (
     torch_legacy,
     torch_zip,
     whole,
+    zipped,
 )
 
 WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -155,6 +161,63 @@ def test_names_and_plain_values(opened):
     assert set(archive.modules.children) == {"model"} and set(archive.modules.children["model"].children) == {"a", "b"}
 
 
+def _zone(seconds: int, *more: bytes) -> bytes:
+    return call("datetime.timezone", call("datetime.timedelta", number(0), number(seconds), number(0)), *more)
+
+
+def test_exact_numbers_and_times_are_told_as_text(opened):
+    """As `pickle` writes what `str` and `isoformat` tell here."""
+    raw = b"C\x0a" + bytes([7, 228, 0x8A, 12, 1, 2, 3, 0, 0, 5])
+    identity = name("uuid.UUID") + b")\x81" + table({"int": number(2**127 + 5)}) + b"b"
+    value = table(
+        {
+            "rate": call("decimal.Decimal", text("0.0002")),
+            "part": call("fractions.Fraction", text("1/3")),
+            "other": call("fractions.Fraction", number(2), number(3)),
+            "run": identity,
+            "local": call("datetime.datetime", raw, _zone(7200)),
+            "utc": call("datetime.datetime", raw, _zone(0, text("UTC"))),
+            "elsewhere": call("datetime.datetime", raw, name("pytz.tzinfo.Zone") + b")\x81"),
+            "hour": call("datetime.time", b"C\x06" + bytes([1, 2, 3, 0, 0, 0])),
+            "took": call("datetime.timedelta", number(2), number(3), number(500_000)),
+            "never": call("datetime.timedelta", number(10**300), number(0), number(0)),
+            "layout": call("torch.serialization._get_layout", text("torch.strided")),
+        }
+    )
+    assert opened(torch_zip(value)).metadata == {
+        "rate": "0.0002",
+        "part": "1/3",
+        "other": "2/3",
+        "run": str(uuid.UUID(int=2**127 + 5)),
+        "local": "2020-10-12T01:02:03.000005+02:00",
+        "utc": "2020-10-12T01:02:03.000005+00:00",
+        "elsewhere": "2020-10-12T01:02:03.000005 (pytz.tzinfo.Zone)",
+        "hour": "01:02:03",
+        "took": str(datetime.timedelta(2, 3, 500_000)),
+        "never": [10**300, 0, 0],
+        "layout": "torch.strided",
+    }
+
+
+def test_items_of_an_old_style_table_are_kept(opened):
+    inner = table({"w": tensor()})
+    value = call("copyreg._reconstructor", name("collections.OrderedDict"), name("builtins.dict"), inner)
+    np.testing.assert_array_equal(opened(torch_zip(value)).tensors["w"], WEIGHT)
+
+
+def test_empty_values_of_numpy(opened):
+    scalar = call("numpy.core.multiarray.scalar", call("numpy.dtype", text("S0")), b"C\x00")
+    assert opened(torch_zip(table({"note": scalar}))).metadata == {"note": b""}
+
+
+def test_other_writers_of_npy_headers(opened):
+    for header in (
+        '{"shape": (2, 3), "descr": "<f4", "fortran_order": False}',
+        "{'descr':'<f4','fortran_order':False,'shape':(2L, 3L)}      \n",
+    ):
+        np.testing.assert_array_equal(opened(zipped({"w.npy": npy(header)})).tensors["w"], WEIGHT)
+
+
 def _numpy(code, raw, shape):
     dtype = call("numpy.dtype", text(code), b"\x89", b"\x88")
     dtype += many([number(3), text("<"), b"N", b"N", b"N", number(-1), number(-1), number(0)]) + b"b"
@@ -246,6 +309,8 @@ def test_safetensors_as_its_own_library_reads_it(opened):
     rng = np.random.default_rng(0)
     kinds = (np.float32, np.float16, np.float64, np.int64, np.uint8, np.bool_, np.uint16, ml_dtypes.bfloat16)
     arrays = {f"m.{i}.w": (10 * rng.normal(size=(i, 3))).astype(kind) for i, kind in enumerate(kinds)}
+    empty = forged_safetensors(SOUND_HEADER.replace(b"{", b'{"__metadata__":null,', 1))
+    assert opened(empty).metadata == {}
     archive = opened(safetensors.numpy.save(arrays, {"format": "pt"}))
     assert archive.metadata == {"format": "pt"} and set(archive.modules.children["m"].children) == set("01234567")
     for key, array in arrays.items():
