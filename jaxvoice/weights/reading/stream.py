@@ -1,5 +1,6 @@
 """The bytes of a pickle, taken one after the other, and what each costs."""
 
+import codecs
 import re
 import struct
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from jaxvoice.weights.reading.budget import Budget
 from jaxvoice.weights.reading.problems import DAMAGED, shown
 
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|[\\'\"nrt])")
+# Looked up here, since Python imports codecs when they are used first, which no file should bring about.
+_UNESCAPED = codecs.getdecoder("raw-unicode-escape")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -64,7 +67,7 @@ class Stream:
         if end < 0:
             raise self.damaged(f"has a line of more than {limits.LINE} bytes or without an end")
         self.position += end + 1
-        self._pending += 64 + 4 * end
+        self._pending += 128 + 4 * end
         return self._decoded(piece[:end])
 
     def _decoded(self, piece: bytes) -> str:
@@ -130,6 +133,6 @@ class Stream:
     def _raw_unicode(self) -> str:
         text = self._line()
         try:
-            return text.encode("latin-1", "backslashreplace").decode("raw-unicode-escape")
+            return _UNESCAPED(text.encode("latin-1", "backslashreplace"))[0]
         except UnicodeDecodeError as failure:
             raise self.damaged("has a text with a broken escape") from failure

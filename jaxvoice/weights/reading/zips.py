@@ -4,6 +4,7 @@ Stricter than zip readers are: the two descriptions of every entry must agree, a
 checksums are not looked at; torch can be told to leave them out. Source of the format: PKWARE's APPNOTE, 4.3.
 """
 
+import codecs
 import struct
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ _END, _LOCATOR, _END64, _ENTRY, _LOCAL = (
     struct.Struct(f"<4s{fields}") for fields in ("HHHHIIH", "IQI", "QHHIIQQQQ", "HHHHHHIIIHHHHHII", "HHHHHIIIHH")
 )
 _WORK, _MEMORY = 40, 420
+_OLD_NAME = codecs.getdecoder("cp437")
 _FULL2, _FULL4 = 0xFFFF, 0xFFFFFFFF
 
 
@@ -191,7 +193,7 @@ def _name(raw: bytes) -> str:
     try:
         name = raw.decode("utf-8")
     except UnicodeDecodeError:
-        name = raw.decode("cp437")
+        name = _OLD_NAME(raw)[0]
     parts = name.removesuffix("/").split("/")
     if not name.isprintable() or "\\" in name or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
         raise RefusedError(f"has an entry called {shown(name)}, which leads out of the file; names are plain paths.")
