@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 from jaxvoice.config import to_dict
 from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.weights.archive import Archive
+from jaxvoice.weights.layout import printable
+from jaxvoice.weights.rules import Change
 
 
 class Line(NamedTuple):
@@ -18,19 +20,20 @@ class Line(NamedTuple):
     remark: str
 
 
-def lines_of(archive: Archive, table: Sequence[tuple[str, str, str]]) -> list[Line]:
-    """The lines `source, target, remark` of a plan, with shapes and types as the file has them."""
+def lines_of(archive: Archive, table: Sequence[Change]) -> list[Line]:
+    """The lines of a plan's table, with shapes and types as the file has them."""
     lines = []
-    for source, target, remark in table:
-        infos = [archive.tensors.info(name) for name in source.split(" + ") if name]
+    for sources, target, remark in table:
+        infos = [archive.tensors.info(name) for name in sources]
         shapes = " + ".join("x".join(map(str, info.shape)) or "()" for info in infos)
-        lines.append(Line(source, target, shapes, infos[0].dtype.name if infos else "", remark))
+        types = " + ".join(dict.fromkeys(info.dtype.name for info in infos))
+        lines.append(Line(" + ".join(sources), target, shapes, types, remark))
     return lines
 
 
 def report_text(info: Mapping[str, Any], config: HiFiGANConfig, tables: Mapping[str, Sequence[Line]]) -> str:
     """`report.md`: origin, what was assumed, left out and begun anew, the configuration, and the mapping table."""
-    parts = [f"# {info['source']}", ""]
+    parts = [f"# {_cell(info['source'])}", ""]
     parts += _table(
         ("", ""),
         [
@@ -49,9 +52,13 @@ def report_text(info: Mapping[str, Any], config: HiFiGANConfig, tables: Mapping[
         for name in ("generator", "discriminators"):
             settings = ", ".join(f"{key} {value}" for key, value in training[name].items())
             parts += [f"Optimiser of the {name}: {settings}.", ""]
-    for title, lines in (("Assumed", info["assumed"]), ("Begun with initial values", info["missing"])):
+    for title, lines in (
+        ("Assumed", info["assumed"]),
+        ("Begun with initial values", info["missing"]),
+        ("An export will differ: it will write", info["differs"]),
+    ):
         if lines:
-            parts += [f"## {title}", "", *(f"- {line}" for line in lines), ""]
+            parts += [f"## {title}", "", *(f"- {_cell(line)}" for line in lines), ""]
     if info["ignored"]:
         parts += ["## Left out", "", *_table(("tensor", "why"), list(info["ignored"].items()))]
     parts += ["## Configuration", ""]
@@ -68,9 +75,10 @@ def _plain(value: Any) -> str:
     return str(value).replace("[", "(").replace("]", ")")
 
 
+def _cell(value: Any) -> str:
+    return printable(str(value)).replace("|", "\\|").replace("<", "&lt;")
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [
-        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
-        for row in (head, *rows)
-    ]
+    lines = ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in (head, *rows)]
     return [lines[0], "|" + " --- |" * len(head), *lines[1:], ""]

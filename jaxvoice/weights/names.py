@@ -1,6 +1,5 @@
 """Every array of a model by the dotted path of its attribute, which is its weight's name in released checkpoints."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -10,7 +9,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxvoice.errors import CheckpointError
+from jaxvoice.weights.misfits import Misfits
 
 Model = TypeVar("Model")
 
@@ -44,23 +43,20 @@ def count_parameters(model: Any) -> int:
 def load_state(model: Model, arrays: Mapping[str, Any], where: str = "the given weights") -> Model:
     """`model` with every array replaced by the one of its name, cast to the model's dtype.
 
-    **Raises:** `CheckpointError` listing missing names (`-`), unknown ones (`+`, with the nearest that is missing) and
-    wrong shapes, if there is any; nothing is loaded in part.
+    **Raises:** `CheckpointError` listing missing names (`-`), unused ones (`+`) and wrong shapes (`!`), the nearest
+    names beside them, if there is any; nothing is loaded in part.
     """
     known = named_arrays(model)
-    missing = [name for name in known if name not in arrays]
-    problems = [f"- {name} {tuple(known[name].shape)}" for name in missing]
-    for name, array in arrays.items():
+    given, wanted = ({name: (np.shape(array),) for name, array in some.items()} for some in (arrays, known))
+    misfits = Misfits(where, given, wanted, advice="Check that the configuration belongs to these weights")
+    for name in known:
+        if name not in arrays:
+            misfits.missing(name)
+    for name, (shape,) in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, missing or known, n=1, cutoff=0.8)
-            problems.append(f"+ {name} {tuple(np.shape(array))}" + (f" (did you mean {near[0]}?)" if near else ""))
-        elif np.shape(array) != known[name].shape:
-            problems.append(f"! {name} has shape {tuple(np.shape(array))}, the model {tuple(known[name].shape)}")
-    if problems:
-        shown = problems if len(problems) <= 12 else [*problems[:12], f"... and {len(problems) - 12} more"]
-        raise CheckpointError(
-            f"{where} do not fit the model (- missing, + unknown, ! wrong shape); check that the config belongs to "
-            "these weights:\n  " + "\n  ".join(shown)
-        )
+            misfits.unused(name)
+        elif shape != wanted[name][0]:
+            misfits.shape(name, shape, name, wanted[name][0])
+    misfits.refuse()
     names = iter(known)
     return jax.tree.map(lambda leaf: jnp.asarray(arrays[next(names)], leaf.dtype) if _is_weight(leaf) else leaf, model)

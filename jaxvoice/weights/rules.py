@@ -16,10 +16,13 @@ from jaxtyping import Shaped
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.layouts import SPELLINGS, Layout, Norm, Shape, fold, spelling_of, unfold
-from jaxvoice.weights.misfits import Misfits
+from jaxvoice.weights.misfits import Misfits, told
 
 Initial = Callable[[str, Shape, Callable[[str], np.ndarray]], np.ndarray]
 """Values for a tensor that no source gives: of its name, its shape, and a way to read other targets."""
+
+Does = Literal["keep", "fold", "unfold"]
+"""What becomes of weights on the way: nothing; g and v multiplied into a weight; a weight taken apart."""
 
 _PLACE = re.compile(r"\{(\w+)(\*?)\}")
 
@@ -92,8 +95,8 @@ class Row:
     """Names in the file."""
     targets: tuple[str, ...]
     """Names in the model."""
-    does: Literal["keep", "fold", "unfold"]
-    """What happens beside the layout: nothing; g and v multiplied into a weight; a weight taken apart."""
+    does: Does
+    """What happens beside the layout."""
     layout: Layout | None
     """What happens to the elements."""
     dtypes: tuple[np.dtype, ...]
@@ -103,15 +106,25 @@ class Row:
 
     def apply(self, arrays: list[Shaped[np.ndarray, "..."]]) -> list[Shaped[np.ndarray, "..."]]:
         """The targets, from the sources' values."""
-        arrays = [array.astype(dtype, copy=False) for array, dtype in zip(arrays, self._before(), strict=True)]
         if self.does == "fold":
-            arrays = [fold(*arrays)]
+            # In the precision of the sources, or a norm that was rounded would no longer be that of its weight.
+            wide = np.dtype(np.float64 if any(array.dtype == np.float64 for array in arrays) else np.float32)
+            arrays = [fold(*(array.astype(wide, copy=False) for array in arrays))]
         elif self.does == "unfold":
-            arrays = unfold(*arrays)
+            arrays = unfold(*(array.astype(self.dtypes[0], copy=False) for array in arrays))
+        arrays = [array.astype(dtype, copy=False) for array, dtype in zip(arrays, self.dtypes, strict=True)]
         return arrays if self.layout is None else [self.layout.apply(array) for array in arrays]
 
-    def _before(self) -> tuple[np.dtype, ...]:
-        return (self.dtypes[0],) * len(self.sources) if self.does != "keep" else self.dtypes
+
+class Change(NamedTuple):
+    """One line of a plan's table."""
+
+    sources: tuple[str, ...]
+    """Names in the file that the target is made of; none where it begins with initial values."""
+    target: str
+    """Name in the model."""
+    remark: str
+    """What was done, in words."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +142,12 @@ class Plan:
     initial: Initial | None = None
     """What gives values to `missing`."""
 
-    def read(self, tensors: Mapping[str, Shaped[np.ndarray, "..."]]) -> Iterator[tuple[str, np.ndarray]]:
+    def read(
+        self, tensors: Mapping[str, Shaped[np.ndarray, "..."]], called: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[str, np.ndarray]]:
         """Names and values of the targets in the order of `wanted`, each made when it is asked for.
+
+        **Arguments:** `called`, what errors call tensors where it is not their name.
 
         **Raises:** `CheckpointError` for values that are NaN or infinite.
         """
@@ -139,31 +156,32 @@ class Plan:
         def value(name: str) -> np.ndarray:
             if name in of:
                 row = of[name]
-                return row.apply([_finite(tensors, source) for source in row.sources])[row.targets.index(name)]
+                return row.apply([_finite(tensors, source, called or {}) for source in row.sources])[
+                    row.targets.index(name)
+                ]
             assert self.initial is not None
             return self.initial(name, self.wanted[name].shape, value).astype(self.wanted[name].dtype)
 
         for name in self.wanted:
             yield name, value(name)
 
-    def table(self) -> list[tuple[str, str, str]]:
-        """Lines `source, target, remark`, one for each pair, in the order of the model."""
-        lines = {}
+    def table(self) -> list[Change]:
+        """What became what, in the order of the model."""
+        lines = {name: Change((), name, "not in the file: initial values") for name in self.missing}
         for row in self.rows:
             pairs = len(row.sources) == len(row.targets)
             for i, target in enumerate(row.targets):
-                lines[target] = (row.sources[i] if pairs else " + ".join(row.sources), target, row.remark)
-        new = {name: ("", name, "not in the file: initial values") for name in self.missing}
-        return [(lines | new)[name] for name in self.wanted]
+                lines[target] = Change(row.sources[i : i + 1] if pairs else row.sources, target, row.remark)
+        return [lines[name] for name in self.wanted]
 
 
-def _finite(tensors: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+def _finite(tensors: Mapping[str, np.ndarray], name: str, called: Mapping[str, str]) -> np.ndarray:
     array = tensors[name]
     if not _all_finite(array):
         bad = int(np.count_nonzero(~np.isfinite(array.astype(np.float32, copy=False))))
         raise CheckpointError(
-            f"{name} holds {bad} values that are NaN or infinite, as a run that diverged leaves them; such weights "
-            "make no sound. Take an earlier checkpoint."
+            f"{told(called.get(name, name))} holds {bad} values that are NaN or infinite, as a run that diverged "
+            "leaves them; such weights make no sound. Take an earlier checkpoint."
         )
     return array
 
@@ -182,6 +200,7 @@ def make_plan(
     *,
     prefix: str = "",
     ignore: Iterable[Ignore] = (),
+    left_out: Mapping[str, str] | None = None,
     allow_missing: Iterable[str] = (),
     initial: Initial | None = None,
     where: str = "the file",
@@ -190,8 +209,8 @@ def make_plan(
     """How `targets` are made of `sources`.
 
     **Arguments:** shapes and types by name; `prefix`, what stands before the names that `rules` know; `ignore`, what
-    may be left out; `allow_missing`, regular expressions of whole target names that `initial` may fill in; `where` and
-    `advice`, what an error calls the file and says of it.
+    may be left out; `left_out`, the same by name, with reasons; `allow_missing`, regular expressions of whole target
+    names that `initial` may fill in; `where` and `advice`, what an error calls the file and says of it.
 
     **Raises:** `CheckpointError` listing what is missing (`-`), unused (`+`) or of another shape or type (`!`), each
     with the nearest name, if there is any; `ValueError` for `allow_missing` without `initial`.
@@ -202,9 +221,10 @@ def make_plan(
     rules, reasons = list(rules), [(regex(one.pattern), one.reason) for one in ignore]
     groups: dict[tuple[Rule, str], dict[str, str]] = {}
     ignored: dict[str, str] = {}
-    misfits = Misfits(where, sources, targets, prefix, advice)
+    misfits = Misfits(f"the tensors of {where}", sources, targets, prefix, advice)
+    left_out = left_out or {}
     for name in sources:
-        reason = next((reason for pattern, reason in reasons if pattern.fullmatch(name)), None)
+        reason = left_out.get(name) or next((reason for pattern, reason in reasons if pattern.fullmatch(name)), None)
         found = None
         if name.startswith(prefix) and reason is None:
             short = name.removeprefix(prefix)
@@ -217,8 +237,9 @@ def make_plan(
         else:
             misfits.unused(name)
     rows: list[Row] = []
+    sides = _Sides(sources, targets, misfits)
     for (rule, target), found in groups.items():
-        rows += _rows(rule, target, found, sources, targets, misfits)
+        rows += sides.rows(rule, target, found)
     written: dict[str, Row] = {}
     for row in rows:
         for target in row.targets:
@@ -234,72 +255,79 @@ def make_plan(
 
 
 def regex(pattern: str) -> re.Pattern[str]:
-    """`pattern` compiled; raises `CheckpointError` if it is no regular expression."""
+    """`pattern` compiled, its dot standing for any character; raises `CheckpointError` if it is none."""
     try:
-        return re.compile(pattern)
+        return re.compile(pattern, re.DOTALL)
     except re.error as failure:
         raise CheckpointError(
-            f"{pattern!r} is no regular expression ({failure}); in one, write \\. for a dot and .* for any text."
+            f"{told(repr(pattern))} is no regular expression ({failure}); in one, write \\. for a dot and .* for any "
+            "text."
         ) from failure
 
 
-def _rows(rule, target, found, sources, targets, misfits) -> list[Row]:
-    """What one rule makes of the tensors it found for one target or layer."""
-    if rule.norm is None:
-        return _checked("keep", (found[""],), (target,), rule.layout, sources, targets, misfits)
-    spellings = SPELLINGS[rule.norm]
-    below = [name.removeprefix(f"{target}.") for name in targets if name.startswith(f"{target}.")]
-    wish, has = spelling_of(below, rule.norm), spelling_of(list(found), rule.norm)
-    if wish is None or has is None:
-        for part, name in found.items():
-            lacking = [other for other in next(s for s in spellings.values() if part in s) if other not in found]
-            misfits.unused(name, f"without {' and '.join(lacking)}" if has is None else "")
-        return []
-    for part in [part for part in found if part not in spellings[has]]:
-        misfits.unused(found[part], f"{found[spellings[has][0]]} stands for the same")
-    ours = tuple(f"{target}.{part}" for part in spellings[wish])
-    theirs = tuple(found[part] for part in spellings[has])
-    if len(ours) == len(theirs):
-        return [
-            row
-            for source, one in zip(theirs, ours, strict=True)
-            for row in _checked("keep", (source,), (one,), rule.layout, sources, targets, misfits)
-        ]
-    does = "fold" if len(ours) < len(theirs) else "unfold"
-    return _checked(does, theirs, ours, rule.layout, sources, targets, misfits)
+class _Sides:
+    """What a file has and a model wants, while rules are applied to them."""
 
+    def __init__(self, sources: Mapping[str, Spec], targets: Mapping[str, Spec], misfits: Misfits):
+        self._sources, self._targets, self._misfits = sources, targets, misfits
+        # Names below each layer that may be those of a normed weight.
+        self._below: dict[str, list[str]] = {}
+        parts = sorted({part for spellings in SPELLINGS.values() for names in spellings.values() for part in names})
+        for name in targets:
+            for part in parts:
+                if name.endswith(f".{part}"):
+                    self._below.setdefault(name.removesuffix(f".{part}"), []).append(part)
 
-def _checked(does, names, ours, layout, sources, targets, misfits) -> list[Row]:
-    """The row, if its shapes and types fit; the misfit is noted if not."""
-    unknown = [name for name in ours if name not in targets]
-    if unknown:
+    def rows(self, rule: Rule, target: str, found: Mapping[str, str]) -> list[Row]:
+        """What one rule makes of the tensors it found for one target or layer."""
+        if rule.norm is None:
+            return self._checked("keep", (found[""],), (target,), rule.layout)
+        spellings = SPELLINGS[rule.norm]
+        wish, has = spelling_of(self._below.get(target, ()), rule.norm), spelling_of(list(found), rule.norm)
+        if wish is None or has is None:
+            for part, name in found.items():
+                lacking = [other for other in next(s for s in spellings.values() if part in s) if other not in found]
+                self._misfits.unused(name, f"without {' and '.join(lacking)}" if has is None else "")
+            return []
+        for part in [part for part in found if part not in spellings[has]]:
+            self._misfits.unused(found[part], f"{told(found[spellings[has][0]])} stands for the same")
+        ours = tuple(f"{target}.{part}" for part in spellings[wish])
+        theirs = tuple(found[part] for part in spellings[has])
+        if len(ours) == len(theirs):
+            pairs = zip(theirs, ours, strict=True)
+            return [row for source, one in pairs for row in self._checked("keep", (source,), (one,), rule.layout)]
+        return self._checked("fold" if len(ours) < len(theirs) else "unfold", theirs, ours, rule.layout)
+
+    def _checked(self, does: Does, names: tuple[str, ...], ours: tuple[str, ...], layout: Layout | None) -> list[Row]:
+        """The row, if its shapes and types fit; the misfit is noted if not."""
+        sources, targets, misfits = self._sources, self._targets, self._misfits
+        if any(name not in targets for name in ours):
+            for name in names:
+                misfits.unused(name)
+            return []
+        given = [sources[name] for name in names]
+        ones = tuple(1 for _ in given[-1].shape[1:])
+        kept: list[Shape] = {
+            "keep": [spec.shape for spec in given],
+            "fold": [given[-1].shape],
+            "unfold": [(*given[0].shape[:1], *ones), given[0].shape],
+        }[does]
+        shapes = [shape if layout is None else layout.shape(shape) for shape in kept]
+        fits = True
+        if does == "fold" and given[0].shape != (*given[1].shape[:1], *ones):
+            misfits.shape(names[0], given[0].shape, names[1], (*given[1].shape[:1], *ones))
+            fits = False
+        for name, shape in zip(ours, shapes, strict=True):
+            source = names[ours.index(name)] if len(names) == len(ours) else names[-1]
+            if shape != targets[name].shape:
+                misfits.shape(source, sources[source].shape, name, targets[name].shape, layout)
+                fits = False
         for name in names:
-            misfits.unused(name)
-        return []
-    given = [sources[name] for name in names]
-    ones = tuple(1 for _ in given[-1].shape[1:])
-    shapes = {
-        "keep": [spec.shape for spec in given],
-        "fold": [given[-1].shape],
-        "unfold": [(*given[0].shape[:1], *ones), given[0].shape],
-    }[does]
-    if layout is not None:
-        shapes = [layout.shape(shape) for shape in shapes]
-    fits = True
-    if does == "fold" and given[0].shape != (*given[1].shape[:1], *ones):
-        misfits.shape(names[0], given[0].shape, names[1], (*given[1].shape[:1], *ones))
-        fits = False
-    for name, shape in zip(ours, shapes, strict=True):
-        source = names[ours.index(name)] if len(names) == len(ours) else names[-1]
-        if shape != targets[name].shape:
-            misfits.shape(source, sources[source].shape, name, targets[name].shape, layout)
-            fits = False
-    for name in names:
-        if not _castable(sources[name].dtype, targets[ours[0]].dtype):
-            misfits.dtype(name, sources[name].dtype, ours[0], targets[ours[0]].dtype)
-            fits = False
-    dtypes = tuple(targets[name].dtype for name in ours)
-    return [Row(names, ours, does, layout, dtypes, _remark(does, names, layout, given, dtypes))] if fits else []
+            if not _castable(sources[name].dtype, targets[ours[0]].dtype):
+                misfits.dtype(name, sources[name].dtype, ours[0], targets[ours[0]].dtype)
+                fits = False
+        dtypes = tuple(targets[name].dtype for name in ours)
+        return [Row(names, ours, does, layout, dtypes, _remark(does, layout, given, dtypes))] if fits else []
 
 
 def _castable(source: np.dtype, target: np.dtype) -> bool:
@@ -309,7 +337,7 @@ def _castable(source: np.dtype, target: np.dtype) -> bool:
     return source == target or (is_float(source) and is_float(target))
 
 
-def _remark(does: str, names: tuple[str, ...], layout, given: list[Spec], dtypes: tuple[np.dtype, ...]) -> str:
+def _remark(does: Does, layout: Layout | None, given: list[Spec], dtypes: tuple[np.dtype, ...]) -> str:
     parts = []
     if does == "fold":
         parts.append("g * v / ||v||")

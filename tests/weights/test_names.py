@@ -60,8 +60,8 @@ def test_all_that_does_not_fit_is_listed(key):
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("the weights of x do not fit")
     assert sorted(line.strip() for line in lines[1:]) == [
-        "! head.weight has shape (3, 5, 1), the model (1, 5, 3)",
+        "! head.weight has shape (3, 5, 1), head.weight wants (1, 5, 3) (transposed?)",
         "+ convs.0.weight_q (5, 1, 1) (did you mean convs.0.weight_g?)",
         "+ stranger (2,)",
-        "- convs.0.weight_g (5, 1, 1)",
+        "- convs.0.weight_g (5, 1, 1) (the file has convs.0.weight_q?)",
     ]

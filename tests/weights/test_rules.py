@@ -218,7 +218,7 @@ def test_what_may_be_missing_gets_initial_values():
     found = dict(plan.read(HOOKS))["blocks.0.conv.bias"]
     assert found.dtype == FLOAT
     np.testing.assert_allclose(found, HOOKS["layers.0.weight_g"].sum())
-    assert ("", "blocks.0.conv.bias", "not in the file: initial values") in plan.table()
+    assert ((), "blocks.0.conv.bias", "not in the file: initial values") in plan.table()
     with pytest.raises(ValueError, match="initial"):
         make_plan(specs(HOOKS), TARGETS, CONV, allow_missing=["x"])
 
