@@ -3,23 +3,22 @@
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from jaxvoice.config import from_dict
+from jaxvoice.config import from_dict, parsed_json, read_text, told
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
+from jaxvoice.models.hifigan.coqui_mels import coqui_mel
+from jaxvoice.models.hifigan.settings import LONGEST_SEGMENT, Settings
 
-_COMMENTS = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
-_SIZES = {
-    "upsample_kernel_sizes": "upsample_kernel_sizes",
-    "upsample_initial_channel": "upsample_initial_channel",
-    "resblock_kernel_sizes": "resblock_kernel_sizes",
-    "resblock_dilation_sizes": "resblock_dilation_sizes",
-}
+# Strings are matched first, so that what looks like a comment in one is none; also those that never end, so that each
+# character is looked at once.
+_COMMENTS = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z))|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
+_MOST_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,11 @@ def read_settings(path: Path) -> dict[str, Any]:
 
     **Raises:** `ConfigError` if there is none.
     """
+    text = read_text(path, _MOST_BYTES)
     try:
-        text = path.read_text(encoding="utf-8")
-        table = json.loads(_COMMENTS.sub(lambda found: found[1] or " ", text))
-    except OSError as failure:
-        raise ConfigError(f"{path} cannot be read ({failure.strerror}); check the path.") from failure
-    except (ValueError, RecursionError) as failure:
-        raise ConfigError(f"{path} is not valid JSON ({failure}); restore it or give another --config.") from failure
+        table = json.loads(text)
+    except (ValueError, RecursionError):
+        table = parsed_json(path, _COMMENTS.sub(lambda found: found[1] or " ", text))
     if not isinstance(table, dict):
         raise ConfigError(f"{path} should hold a table of settings, got {type(table).__name__}.")
     return table
@@ -70,13 +67,9 @@ def claims_of(table: Mapping[str, Any], where: str) -> Claims:
             "sampling_rate, coqui's generator_model_params and audio, or model_args; give the right one with --config."
         )
     try:
-        return read(table)
-    except KeyError as failure:
-        raise ConfigError(f"{where} lacks {failure}; restore it or give another --config.") from failure
-    except (TypeError, ValueError) as failure:
-        if isinstance(failure, ConfigError):
-            raise ConfigError(f"{where}: {failure}") from failure
-        raise ConfigError(f"{where} cannot be used ({failure}); restore it or give another --config.") from failure
+        return read(Settings(table))
+    except ConfigError as failure:
+        raise ConfigError(f"{where}: {failure}") from failure
 
 
 def is_known(table: Any) -> bool:
@@ -84,7 +77,7 @@ def is_known(table: Any) -> bool:
     return isinstance(table, Mapping) and _reader_of(table) is not None
 
 
-def _reader_of(table: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Claims] | None:
+def _reader_of(table: Mapping[str, Any]) -> Callable[[Settings], Claims] | None:
     if table.get("family") == "hifigan":
         return _ours
     if "generator_model_params" in table:
@@ -98,149 +91,119 @@ def _reader_of(table: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Claims
     return None
 
 
-def _ours(table: Mapping[str, Any]) -> Claims:
-    config = from_dict(HiFiGANConfig, table["config"])
+def _ours(table: Settings) -> Claims:
+    config = from_dict(HiFiGANConfig, table.value("config"))
     return Claims("jaxvoice", dict(vars(config.generator)), config.mel, config.segment_size)
 
 
-def _released(table: Mapping[str, Any]) -> Claims:
+def _released(table: Settings) -> Claims:
     """jik876/hifi-gan `config_v1.json`."""
-    generator = {ours: _tuples(table[theirs]) for ours, theirs in _SIZES.items()}
-    generator |= {"upsample_rates": _tuples(table["upsample_rates"]), "resblock": str(table["resblock"])}
-    generator["num_mels"] = table.get("num_mels", 80)
+    generator = _sizes(table) | {"num_mels": table.whole("num_mels", 80)}
     mel = MelConfig(
-        sample_rate=table["sampling_rate"],
-        n_fft=table["n_fft"],
-        hop_length=table["hop_size"],
-        win_length=table["win_size"],
-        num_mels=table.get("num_mels", 80),
-        fmin=float(table.get("fmin") or 0),
-        fmax=None if table.get("fmax") is None else float(table["fmax"]),
+        sample_rate=table.whole("sampling_rate"),
+        n_fft=table.whole("n_fft"),
+        hop_length=table.whole("hop_size"),
+        win_length=table.whole("win_size"),
+        num_mels=generator["num_mels"],
+        fmin=table.number("fmin", 0.0),
+        fmax=table.number("fmax") if "fmax" in table else None,
     )
-    assumed = ()
-    if table.get("fmax_for_loss") is not None:
-        assumed = (f"training compares mels up to Nyquist, not to fmax_for_loss {table['fmax_for_loss']}",)
-    return Claims("jik876", _trimmed(generator), mel, table.get("segment_size"), assumed, table.get("lr_decay"))
-
-
-def _coqui_vocoder(table: Mapping[str, Any]) -> Claims:
-    """coqui-ai/TTS `TTS/vocoder/configs/hifigan_config.py`."""
-    model, params = table.get("generator_model", "hifigan_generator"), table["generator_model_params"]
-    if model != "hifigan_generator":
-        raise ConfigError(f"its generator_model is {model!r}, not 'hifigan_generator': another family of vocoders.")
-    generator = {ours: _tuples(params[theirs]) for ours, theirs in _SIZES.items() if theirs in params}
-    generator |= {"upsample_rates": _tuples(params["upsample_factors"]), "resblock": str(params["resblock_type"])}
-    for name in ("cond_channels", "conv_pre_weight_norm", "conv_post_weight_norm", "conv_post_bias"):
-        if name in params:
-            generator[name] = params[name]
-    mel, assumed = coqui_mel(table["audio"])
-    generator["num_mels"] = mel.num_mels
-    decay = (table.get("lr_scheduler_gen_params") or {}).get("gamma")
-    return Claims("coqui", _trimmed(generator), mel, table.get("seq_len"), assumed, decay)
-
-
-def _coqui_model(table: Mapping[str, Any]) -> Claims:
-    """coqui-ai/TTS `vits_config.py` and `xtts_config.py`: the generator is a part of the model."""
-    args = table["model_args"]
-    if table.get("model") == "xtts" or "decoder_input_dim" in args:
-        generator = {"num_mels": args.get("decoder_input_dim"), "cond_channels": args.get("d_vector_dim")}
-        generator["cond_in_each_stage"] = args.get("cond_d_vector_in_each_upsampling_layer")
-        rate = args.get("output_sample_rate", 24000)
-        latents = LatentConfig(rate, args.get("output_hop_length", 256), args.get("decoder_input_dim", 1024))
-        return Claims("XTTS", {k: v for k, v in generator.items() if v is not None}, latents)
-    generator = {f"{name}": args.get(f"{name}_decoder") for name in (*_SIZES, "upsample_rates")}
-    generator |= {"resblock": args.get("resblock_type_decoder"), "num_mels": args.get("hidden_channels")}
-    generator = {name: _tuples(value) for name, value in generator.items() if value is not None}
-    rates = generator.get("upsample_rates")
-    hop = math.prod(rates) if rates else table["audio"]["hop_length"]
-    latents = LatentConfig(table["audio"]["sample_rate"], hop, args.get("hidden_channels", 192))
-    return Claims("VITS", _trimmed(generator), latents)
-
-
-def _vits(table: Mapping[str, Any]) -> Claims:
-    """jaywalnut310/vits `configs/ljs_base.json`."""
-    model, data = table["model"], table["data"]
-    generator = {ours: _tuples(model[theirs]) for ours, theirs in _SIZES.items()}
-    generator |= {"upsample_rates": _tuples(model["upsample_rates"]), "resblock": str(model["resblock"])}
-    generator["num_mels"] = model["inter_channels"]
-    if model.get("gin_channels"):
-        generator["cond_channels"] = model["gin_channels"]
-    latents = LatentConfig(data["sampling_rate"], math.prod(model["upsample_rates"]), model["inter_channels"])
-    return Claims("VITS", _trimmed(generator), latents)
-
-
-def coqui_mel(audio: Mapping[str, Any]) -> tuple[MelConfig, tuple[str, ...]]:
-    """The mel contract that coqui's `audio` settings mean, and what had to be assumed.
-
-    A gain times the logarithm of mel amplitudes, minus `ref_level_db`, brought from [min_level_db, 0] to [0, max_norm]
-    or, if symmetric, to [-max_norm, max_norm], and clipped there. coqui-ai/TTS `TTS/utils/audio/processor.py`.
-
-    **Raises:** `ConfigError` for mean-variance normalisation, amplitudes without a logarithm, another padding.
-    """
-    if audio.get("stats_path") and audio.get("signal_norm", True):
-        raise ConfigError(
-            f"the mels are normalised with means and variances from {audio['stats_path']!r}, which a mel contract "
-            "cannot hold; there is no way around it but to normalise the mels yourself and import with a --config "
-            "whose signal_norm is false."
-        )
-    if not audio.get("do_amp_to_db_mel", True):
-        raise ConfigError("do_amp_to_db_mel is false: mels without a logarithm are not supported.")
-    if audio.get("stft_pad_mode", "reflect") != "reflect":
-        raise ConfigError(f"stft_pad_mode is {audio['stft_pad_mode']!r}; only 'reflect' is supported.")
-    logs: dict[str, Literal["ln", "log10"]] = {"np.log10": "log10", "np.log": "ln"}
-    log = logs.get(str(audio.get("log_func", "np.log10")))
-    if log is None:
-        raise ConfigError(f"log_func is {audio['log_func']!r}; known are np.log10 and np.log.")
-    gain, offset, clip = float(audio.get("spec_gain", 20)), 0.0, None
-    if audio.get("signal_norm", True):
-        low, top = float(audio.get("min_level_db", -100)), float(_or(audio.get("max_norm"), 1.0))
-        symmetric = bool(audio.get("symmetric_norm", True))
-        scale = (2 * top if symmetric else top) / -low
-        bottom = -top if symmetric else 0.0
-        gain, offset = gain * scale, scale * (-float(_or(audio.get("ref_level_db"), 0)) - low) + bottom
-        clip = (bottom, top) if audio.get("clip_norm", True) else None
-    rate, assumed = audio["sample_rate"], []
-    hop, win = audio.get("hop_length"), audio.get("win_length")
-    if hop is None:
-        win = int(audio["frame_length_ms"] / 1000 * rate)
-        hop = int(win / (audio["frame_length_ms"] / audio["frame_shift_ms"]))
-    mel = MelConfig(
-        sample_rate=rate,
-        n_fft=audio.get("fft_size", 1024),
-        hop_length=hop,
-        win_length=_or(win, audio.get("fft_size", 1024)),
-        num_mels=audio.get("num_mels", 80),
-        fmin=float(audio.get("mel_fmin") or 0),
-        fmax=None if audio.get("mel_fmax") is None else float(audio["mel_fmax"]),
-        magnitude_floor=0.0,
-        log=log,
-        center=True,
-        preemphasis=float(audio.get("preemphasis") or 0),
-        gain=round(gain, 12),
-        offset=round(offset, 12),
-        clip=clip,
-    )
-    if clip is None or mel.floor > clip[0]:
+    assumed = []
+    absent = [name for name in ("num_mels", "fmin", "fmax") if name not in set(table)]
+    if absent:
         assumed.append(
-            "amplitudes below 1e-5 count as 1e-5, as in older versions of coqui's TTS (newer ones take 1e-8)"
+            f"{', '.join(absent)}: not in the configuration; {mel.num_mels} bands from {mel.fmin:g} to "
+            f"{mel.upper_frequency:g} Hz"
         )
-    for name, what in (("do_sound_norm", "peak-normalised"), ("do_rms_norm", "normalised in loudness")):
-        if audio.get(name):
-            assumed.append(f"recordings were {what} before mels were made of them ({name}); do the same to yours")
-    return mel, tuple(assumed)
+    if "fmax_for_loss" in table:
+        value = told(table.value("fmax_for_loss"))
+        assumed.append(f"training compares mels up to Nyquist, not to fmax_for_loss {value}")
+    segment = table.whole("segment_size", high=LONGEST_SEGMENT) if "segment_size" in table else None
+    decay = table.number("lr_decay", above=0, most=1) if "lr_decay" in table else None
+    return Claims("jik876", generator, mel, segment, tuple(assumed), decay)
 
 
-def _or(value: Any, default: Any) -> Any:
-    return default if value is None else value
+def _coqui_vocoder(table: Settings) -> Claims:
+    """coqui-ai/TTS `TTS/vocoder/configs/hifigan_config.py`."""
+    model, params = table.word("generator_model", "hifigan_generator"), table.table("generator_model_params")
+    if model != "hifigan_generator":
+        raise ConfigError(f"its generator_model is {told(model)}, not 'hifigan_generator': another family of vocoders.")
+    generator = _sizes(params, rates="upsample_factors", block="resblock_type", optional=_LISTS)
+    if "cond_channels" in params:
+        generator["cond_channels"] = params.whole("cond_channels", low=0)
+    for name in ("conv_pre_weight_norm", "conv_post_weight_norm", "conv_post_bias"):
+        if name in params:
+            generator[name] = params.flag(name)
+    mel, assumed = coqui_mel(table.value("audio"))
+    generator["num_mels"] = mel.num_mels
+    schedule = table.tables("lr_scheduler_gen_params")
+    decay = schedule.number("gamma", above=0, most=1) if "gamma" in schedule else None
+    segment = table.whole("seq_len", high=LONGEST_SEGMENT) if "seq_len" in table else None
+    return Claims("coqui", generator, mel, segment, assumed, decay)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+def _coqui_model(table: Settings) -> Claims:
+    """coqui-ai/TTS `vits_config.py` and `xtts_config.py`: the generator is a part of the model."""
+    args = table.table("model_args")
+    if table.value("model") == "xtts" or "decoder_input_dim" in args:
+        generator = dict[str, Any]()
+        for ours, theirs in (("num_mels", "decoder_input_dim"), ("cond_channels", "d_vector_dim")):
+            if theirs in args:
+                generator[ours] = args.whole(theirs, low=0)
+        if "cond_d_vector_in_each_upsampling_layer" in args:
+            generator["cond_in_each_stage"] = args.flag("cond_d_vector_in_each_upsampling_layer")
+        rate, hop = args.whole("output_sample_rate", 24000), args.whole("output_hop_length", 256)
+        return Claims("XTTS", generator, LatentConfig(rate, hop, args.whole("decoder_input_dim", 1024)))
+    rates, block = "upsample_rates_decoder", "resblock_type_decoder"
+    generator = _sizes(args, rates, block, suffix="_decoder", optional=(*_LISTS, rates, block))
+    if "hidden_channels" in args:
+        generator["num_mels"] = args.whole("hidden_channels")
+    audio = table.table("audio")
+    hop = _product(generator["upsample_rates"]) if "upsample_rates" in generator else audio.whole("hop_length")
+    return Claims("VITS", generator, LatentConfig(audio.whole("sample_rate"), hop, args.whole("hidden_channels", 192)))
 
 
-def _trimmed(generator: dict[str, Any]) -> dict[str, Any]:
-    """The second kind of residual block reads two of the dilations it is given."""
-    dilations = generator.get("resblock_dilation_sizes")
-    if str(generator.get("resblock")) == "2" and dilations:
-        generator["resblock_dilation_sizes"] = tuple(sizes[:2] for sizes in dilations)
-    return generator
+def _vits(table: Settings) -> Claims:
+    """jaywalnut310/vits `configs/ljs_base.json`."""
+    model, data = table.table("model"), table.table("data")
+    channels = model.whole("inter_channels")
+    generator = _sizes(model)
+    generator["num_mels"] = channels
+    if model.value("gin_channels"):
+        generator["cond_channels"] = model.whole("gin_channels")
+    hop = _product(generator["upsample_rates"])
+    return Claims("VITS", generator, LatentConfig(data.whole("sampling_rate"), hop, channels))
+
+
+_LISTS = ("upsample_initial_channel", "upsample_kernel_sizes", "resblock_kernel_sizes", "resblock_dilation_sizes")
+
+
+def _sizes(
+    table: Settings,
+    rates: str = "upsample_rates",
+    block: str = "resblock",
+    *,
+    suffix: str = "",
+    optional: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Fields of `GeneratorConfig`; `rates` and `block` are what the table calls two of them."""
+    found: dict[str, Any] = {}
+    readers: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
+        ("upsample_rates", rates, table.sizes),
+        ("resblock", block, table.word),
+        ("upsample_initial_channel", f"upsample_initial_channel{suffix}", table.whole),
+        ("upsample_kernel_sizes", f"upsample_kernel_sizes{suffix}", table.sizes),
+        ("resblock_kernel_sizes", f"resblock_kernel_sizes{suffix}", table.sizes),
+        ("resblock_dilation_sizes", f"resblock_dilation_sizes{suffix}", table.rows),
+    )
+    for ours, theirs, read in readers:
+        if theirs in table or (ours not in optional and theirs not in optional):
+            found[ours] = read(theirs)
+    if found.get("resblock") == "2" and "resblock_dilation_sizes" in found:
+        # This kind of residual block reads two of the dilations it is given.
+        found["resblock_dilation_sizes"] = tuple(sizes[:2] for sizes in found["resblock_dilation_sizes"])
+    return found
+
+
+def _product(rates: Sequence[int]) -> int:
+    return min(math.prod(rates), 2**62)

@@ -1,15 +1,21 @@
 """Configurations of other implementations, against their own arithmetic written out here."""
 
+import json
+import math
+import time
+
 import librosa
 import numpy as np
 import pytest
 from jax import numpy as jnp
 
+from jaxvoice.config import to_dict
 from jaxvoice.dsp.mel import log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.hifigan.config import LatentConfig
-from jaxvoice.models.hifigan.foreign_configs import claims_of, coqui_mel, read_settings
+from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
+from jaxvoice.models.hifigan.coqui_mels import coqui_mel
+from jaxvoice.models.hifigan.foreign_configs import claims_of, read_settings
 from tests.models.hifigan.released import CONFIG, COQUI_AUDIO, COQUI_CONFIG
 
 VITS = {
@@ -166,7 +172,7 @@ def test_files_that_hold_no_settings_are_refused(tmp_path, text):
     [
         ({"name": "something else"}, "no configuration of a HiFi-GAN"),
         ({key: value for key, value in CONFIG.items() if key != "hop_size"}, "hop_size"),
-        ({**CONFIG, "hop_size": "256"}, "hop_length"),
+        ({**CONFIG, "hop_size": "256"}, "hop_size should be a whole number"),
         ({**CONFIG, "fmax": 20000}, "Nyquist"),
         ({**COQUI_CONFIG, "generator_model": "melgan_generator"}, "melgan_generator"),
         ({**COQUI_CONFIG, "audio": {}}, "sample_rate"),
@@ -177,3 +183,104 @@ def test_configurations_that_cannot_be_used_say_why(table, message):
     with pytest.raises(ConfigError, match=message) as caught:
         claims_of(table, "some/config.json")
     assert "some/config.json" in str(caught.value)
+
+
+HOSTILE = [
+    "8192", "\ud800\x1b[31m", -5, 0, 10**15, 10**400, math.nan, math.inf, True, [], [1], [[8], 8, 4], {}, {"a": "|"},
+    [8, 8, math.nan], [8, 8, 10**300], [2] * 10**5, [[1, 3]] * 10**5, 1e300, 2**50, "x" * 10**6, b"\x00", 1j, object(),
+]  # fmt: skip
+
+
+def every_entry(table):
+    """Places of all values in a nested table."""
+    for name, value in table.items():
+        yield (name,)
+        if isinstance(value, dict):
+            yield from ((name, *below) for below in every_entry(value))
+
+
+def changed(table, place, value):
+    name, *below = place
+    return {**table, name: changed(table[name], below, value) if below else value}
+
+
+OPTIONAL = {"segment_size": 8192, "lr_decay": 0.9, "fmax_for_loss": 3, "model": "vits"}
+COQUI_OPTIONAL = {"lr_scheduler_gen_params": {"gamma": 0.9}}
+LENGTHS = {"fft_size": 2048, "hop_length": None, "win_length": None, "frame_length_ms": 50, "frame_shift_ms": 12.5}
+ORIGINAL = {"data": {"sampling_rate": 22050}, "model": {**CONFIG, "inter_channels": 192, "gin_channels": 256}}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {**CONFIG, **OPTIONAL},
+        {**COQUI_CONFIG, **COQUI_OPTIONAL},
+        {**COQUI_CONFIG, "audio": {**COQUI_AUDIO, **LENGTHS, "do_rms_norm": True}},
+        VITS,
+        {"model": "xtts", "model_args": {"decoder_input_dim": 1024, "d_vector_dim": 512, "output_sample_rate": 24000}},
+        ORIGINAL,
+        {"family": "hifigan", "config": to_dict(HiFiGANConfig())},
+    ],
+    ids=["released", "coqui", "milliseconds", "vits", "xtts", "vits of jaywalnut310", "ours"],
+)
+def test_hostile_values_are_refused_at_once_or_taken_as_they_are(table):
+    claims_of(table, "x")
+    slowest = 0.0
+    for place in every_entry(table):
+        for value in HOSTILE:
+            started = time.perf_counter()
+            try:
+                claims = claims_of(changed(table, place, value), "x")
+                assert all(math.isfinite(number) for number in (claims.segment_size or 1, claims.decay or 1))
+                assert "".join(claims.assumed).isprintable() and len("".join(claims.assumed)) < 1000
+            except ConfigError as failure:
+                assert len(str(failure)) < 1500 and str(failure).isprintable()
+            slowest = max(slowest, time.perf_counter() - started)
+    assert slowest < 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"' + '\\"' * 60_000,
+        '"' + '\\"' * 60_000 + "\\",
+        '"/* "' * 50_000,
+        "/*" * 200_000,
+        "//" * 200_000,
+        "/* " * 100_000 + "*",
+        '{"a": "' + "x" * 2**20 + '"}',
+        '{"a": ' + "9" * 5000 + "}",
+    ],
+    ids=["quotes", "quotes and backslash", "strings", "comments", "slashes", "unclosed", "large", "digits"],
+)
+def test_hostile_files_are_refused_within_a_second(tmp_path, text):
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    started = time.perf_counter()
+    with pytest.raises(ConfigError, match=r"config\.json") as caught:
+        read_settings(tmp_path / "config.json")
+    assert time.perf_counter() - started < 1 and len(str(caught.value)) < 500
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path):
+    (tmp_path / "config.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"a": 1}).encode())
+    assert read_settings(tmp_path / "config.json") == {"a": 1}
+
+
+def test_what_coquis_settings_leave_out_is_coquis_default_and_told():
+    lacking = {name: value for name, value in COQUI_AUDIO.items() if name not in ("ref_level_db", "max_norm")}
+    contract, (line,) = coqui_mel(lacking)
+    assert contract == coqui_mel(COQUI_AUDIO)[0] and (contract.gain, contract.offset) == (1.6, 2.4)
+    assert line.endswith("leave out: ref_level_db 20, max_norm 4")
+    contract, (line,) = coqui_mel({"sample_rate": 22050, "hop_length": 256, "win_length": 1024})
+    assert contract == coqui_mel({**COQUI_AUDIO, "mel_fmin": 0.0, "mel_fmax": None})[0]
+    for name in COQUI_AUDIO.keys() - {"sample_rate", "hop_length", "win_length", "stats_path"}:
+        assert f"{name} " in line
+    assert coqui_mel({**COQUI_AUDIO, "num_mels": None})[1][0].endswith("leave out: num_mels 80")
+    # Nulls are what its processor makes of them.
+    assert coqui_mel({**COQUI_AUDIO, "ref_level_db": None, "max_norm": None})[0].clip == (-1.0, 1.0)
+
+
+def test_what_the_releases_settings_leave_out_is_told():
+    lacking = {name: value for name, value in CONFIG.items() if name not in ("fmax", "fmin")}
+    claims = claims_of(lacking, "x")
+    assert claims.assumed == ("fmin, fmax: not in the configuration; 80 bands from 0 to 11025 Hz",)

@@ -1,0 +1,99 @@
+"""The mel contract that coqui's audio settings mean."""
+
+import math
+from typing import Any, Literal
+
+from jaxvoice.config import told
+from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.errors import ConfigError
+from jaxvoice.models.hifigan.settings import Settings
+
+
+def coqui_mel(audio: Any) -> tuple[MelConfig, tuple[str, ...]]:
+    """The mel contract that coqui's `audio` settings mean, and what had to be assumed.
+
+    A gain times the logarithm of mel amplitudes, minus `ref_level_db`, brought from [min_level_db, 0] to [0, max_norm]
+    or, if symmetric, to [-max_norm, max_norm], and clipped there. coqui-ai/TTS `TTS/utils/audio/processor.py`; what the
+    settings leave out is what `TTS/config/shared_configs.py` has.
+
+    **Raises:** `ConfigError` for mean-variance normalisation, amplitudes without a logarithm, another padding, and
+    values that are none.
+    """
+    table = Settings(audio, "audio.")
+    if table.value("stats_path") and table.flag("signal_norm", True):
+        raise ConfigError(
+            f"the mels are normalised with means and variances from {told(table.value('stats_path'))}, which a mel "
+            "contract cannot hold; there is no way around it but to normalise the mels yourself and import with a "
+            "--config whose signal_norm is false."
+        )
+    if not table.flag("do_amp_to_db_mel", True):
+        raise ConfigError("do_amp_to_db_mel is false: mels without a logarithm are not supported.")
+    if table.word("stft_pad_mode", "reflect") != "reflect":
+        raise ConfigError(f"stft_pad_mode is {told(table.value('stft_pad_mode'))}; only 'reflect' is supported.")
+    logs: dict[str, Literal["ln", "log10"]] = {"np.log10": "log10", "np.log": "ln"}
+    log = logs.get(table.word("log_func", "np.log10"))
+    if log is None:
+        raise ConfigError(f"log_func is {told(table.value('log_func'))}; known are np.log10 and np.log.")
+    gain, offset, clip = table.number("spec_gain", 20.0, above=0), 0.0, None
+    normalised = table.flag("signal_norm", True)
+    if normalised:
+        # Absent and null mean different things there.
+        reference, top = (
+            table.number(name, null if name in set(table) else absent, above=above)
+            for name, absent, null, above in (("ref_level_db", 20.0, 0.0, -math.inf), ("max_norm", 4.0, 1.0, 0.0))
+        )
+        low = -table.number("min_level_db", -100.0)
+        if low <= 0:
+            raise ConfigError(f"audio.min_level_db should be below 0, got {told(table.value('min_level_db'))}.")
+        bottom = -top if table.flag("symmetric_norm", True) else 0.0
+        scale = (top - bottom) / low
+        gain, offset = gain * scale, scale * (low - reference) + bottom
+        clip = (bottom, top) if table.flag("clip_norm", True) else None
+    rate, assumed = table.whole("sample_rate"), _coqui_defaults(table, normalised)
+    n_fft = table.whole("fft_size", 1024)
+    if "hop_length" in table:
+        hop, win = table.whole("hop_length"), table.whole("win_length", n_fft)
+    else:
+        frame, shift = (table.number(name, above=1e-3, most=1e6) for name in ("frame_length_ms", "frame_shift_ms"))
+        win = int(frame / 1000 * rate)
+        hop = int(win / (frame / shift))
+    mel = MelConfig(
+        sample_rate=rate,
+        n_fft=n_fft,
+        hop_length=hop,
+        win_length=win,
+        num_mels=table.whole("num_mels", 80),
+        fmin=table.number("mel_fmin", 0.0),
+        fmax=table.number("mel_fmax") if "mel_fmax" in table else None,
+        magnitude_floor=0.0,
+        log=log,
+        center=True,
+        preemphasis=table.number("preemphasis", 0.0),
+        gain=round(gain, 12),
+        offset=round(offset, 12),
+        clip=clip,
+    )
+    if clip is None or mel.floor > clip[0]:
+        assumed.append(
+            "amplitudes below 1e-5 count as 1e-5, as in older versions of coqui's TTS (newer ones take 1e-8)"
+        )
+    for name, what in (("do_sound_norm", "peak-normalised"), ("do_rms_norm", "normalised in loudness")):
+        if table.flag(name, False):
+            assumed.append(f"recordings were {what} before mels were made of them ({name}); do the same to yours")
+    return mel, tuple(assumed)
+
+
+# What coqui's settings are where a configuration leaves them out.
+_DEFAULTS = {"fft_size": "1024", "num_mels": "80", "mel_fmin": "0", "mel_fmax": "half the rate", "preemphasis": "0"}
+_DEFAULTS |= {"log_func": "np.log10", "spec_gain": "20", "signal_norm": "true"}
+_NORM_DEFAULTS = {"ref_level_db": "20", "min_level_db": "-100", "max_norm": "4", "symmetric_norm": "true"}
+_NORM_DEFAULTS |= {"clip_norm": "true"}
+# Settings in which null means something.
+_NULLABLE = ("mel_fmin", "mel_fmax", "preemphasis", "ref_level_db", "max_norm")
+
+
+def _coqui_defaults(table: Settings, normalised: bool) -> list[str]:
+    there = {name for name in table if name in table or name in _NULLABLE}
+    known = _DEFAULTS | (_NORM_DEFAULTS if normalised else {})
+    absent = [f"{name} {value}" for name, value in known.items() if name not in there]
+    return [f"coqui's defaults for what its audio settings leave out: {', '.join(absent)}"] if absent else []
