@@ -56,6 +56,7 @@ class Report:
             lines.append(f"left out {count} tensor{'' if count == 1 else 's'} (see {REPORT_FILE})")
         if self.info["missing"]:
             lines.append(f"initial  {', '.join(self.info['missing'])}")
+        lines += [f"export   will write {line}" for line in self.info["differs"]]
         if "training" in self.info:
             lines.append(f"training {self.info['training']['source']}: {self.info['training']['steps']} steps")
         return "\n".join(lines)
@@ -143,7 +144,8 @@ def _info(archive: Archive, found: GeneratorImport, settings: Path | None) -> di
         "version": found.version,
         "licence": found.licence,
         "config": None if settings is None else settings.name,
-        "layout": dict(found.layout),
+        "layout": found.layout.table(),
+        "differs": list(found.differs),
         "assumed": list(found.assumed),
         "ignored": dict(found.plan.ignored),
         "missing": list(found.plan.missing),

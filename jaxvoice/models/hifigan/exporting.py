@@ -1,22 +1,20 @@
 """Our generator under the names of another implementation."""
 
 from collections.abc import Mapping
-from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from jaxvoice.models.hifigan.config import GeneratorConfig
+from jaxvoice.models.hifigan.file_layout import FileLayout
 from jaxvoice.models.hifigan.tensor_names import generator_shapes
 from jaxvoice.models.hifigan.weights import GENERATOR_RULES
 from jaxvoice.weights.layouts import SPELLINGS
 from jaxvoice.weights.rules import Plan, Spec, make_plan
 
-RELEASED_LAYOUT: dict[str, Any] = {"nesting": ["generator"], "prefix": "", "norms": "hooks"}
-"""That of jik876/hifi-gan's `g_` files."""
-
 
 def plan_export(
-    config: GeneratorConfig, layout: Mapping[str, Any], given: Mapping[str, Spec], where: str = "the model folder"
+    config: GeneratorConfig, layout: FileLayout, given: Mapping[str, Spec], where: str = "the model folder"
 ) -> Plan:
     """How a generator's arrays get the names of the implementation it came from; the import's rules, the other way.
 
@@ -24,19 +22,24 @@ def plan_export(
 
     **Raises:** `CheckpointError` if they are not those of `config`.
     """
-    specs = {name: Spec(shape, np.dtype(np.float32)) for name, shape in generator_shapes(config).items()}
-    cond, norms = layout.get("cond_layer", "cond_layer"), SPELLINGS["weight"][layout["norms"]]
+    cond = layout.cond_layer
     wanted: dict[str, Spec] = {}
-    for name, spec in specs.items():
-        layer, _, last = name.rpartition(".")
+    for ours, shape in generator_shapes(config).items():
+        layer, _, last = ours.rpartition(".")
+        norms = SPELLINGS["weight"][layout.norms_of.get(layer, layout.norms)]
         layer = cond if layer == "cond_layer" else layer
         if last == "weight_g" and len(norms) == 1:
             continue
         place = {"weight_g": norms[0], "weight_v": norms[-1]}.get(last, last)
-        wanted[f"{layer}.{place}"] = spec
+        name = f"{layer}.{place}"
+        wanted[name] = Spec(shape, _dtype(layout.dtypes.get(name, layout.dtype)))
     rules = [
         rule.reversed()
         for rule in GENERATOR_RULES
         if not rule.target.startswith("cond_layer") or rule.source.startswith(f"{cond}.") or rule.source == cond
     ]
     return make_plan(given, wanted, rules, where=where, advice="Copy the model folder again")
+
+
+def _dtype(name: str) -> np.dtype:
+    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)

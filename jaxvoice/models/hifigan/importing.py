@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from jaxvoice.models.hifigan.config import HiFiGANConfig
+from jaxvoice.models.hifigan.file_layout import FileLayout, layout_of
 from jaxvoice.models.hifigan.foreign_configs import claims_of, is_known
-from jaxvoice.models.hifigan.recognition import Recognised, choose_generator, recognise
+from jaxvoice.models.hifigan.recognition import choose_generator, recognise
 from jaxvoice.models.hifigan.tensor_names import generator_shapes
 from jaxvoice.models.hifigan.weights import BESIDE_THE_GENERATOR, GENERATOR_RULES, initial_value
-from jaxvoice.weights.archive import Archive
+from jaxvoice.weights.archive import Archive, TensorInfo
+from jaxvoice.weights.misfits import told
 from jaxvoice.weights.rules import Ignore, Plan, Spec, make_plan
 
 FLOAT = np.dtype(np.float32)
@@ -40,8 +42,10 @@ class GeneratorImport:
     """Whose layout and configuration it is."""
     licence: str
     """Licence of the weights, if it is known."""
-    layout: Mapping[str, Any] = field(default_factory=dict)
+    layout: FileLayout = field(default_factory=FileLayout)
     """What `export` needs to write the layout of the original again."""
+    differs: tuple[str, ...] = ()
+    """In what an export will differ from the original, in words."""
     assumed: tuple[str, ...] = ()
     """What neither tensors nor configuration tell."""
     decay: float | None = None
@@ -69,7 +73,8 @@ def plan_generator(
     its configuration says; nothing is guessed that the report does not tell.
     """
     where = archive.source.path.name
-    specs = {name: Spec(info.shape, info.dtype) for name, info in archive.tensors.infos().items()}
+    infos = archive.tensors.infos()
+    specs = {name: Spec(info.shape, info.dtype) for name, info in infos.items()}
     prefix = choose_generator(specs, part, where)
     if table is None and is_known(archive.metadata.get("config")):
         table, table_name = archive.metadata["config"], f"the configuration in {where}"
@@ -77,25 +82,27 @@ def plan_generator(
     relative = {name.removeprefix(prefix): spec.shape for name, spec in specs.items() if name.startswith(prefix)}
     found = recognise(relative, claims, released=_is_released(prefix), place=prefix, where=where)
     targets = {name: Spec(shape, FLOAT) for name, shape in generator_shapes(found.config.generator).items()}
-    left_out = [Ignore(pattern, f"--ignore {pattern}") for pattern in ignore]
+    left_out = _products(infos, prefix)
     if part is not None:
-        inside = prefix.replace(".", r"\.")
-        left_out.append(Ignore(rf"(?!{inside}).*", f"outside {prefix.rstrip('.')}"))
+        reason = f"outside {told(prefix.removesuffix('.'))}"
+        left_out |= {name: reason for name in specs if not name.startswith(prefix)}
     advice = ""
     if part is None and prefix and any(not name.startswith(prefix) for name in specs):
-        last = prefix.rstrip(".").split(".")[-1]
+        last = told(prefix.removesuffix(".").split(".")[-1])
         advice = f"Take the generator alone with --part {last}, or leave tensors out with --ignore REGEX"
     plan = make_plan(
         specs,
         targets,
         GENERATOR_RULES,
         prefix=prefix,
-        ignore=[*left_out, *BESIDE_THE_GENERATOR],
+        ignore=[*(Ignore(pattern, f"--ignore {pattern}") for pattern in ignore), *BESIDE_THE_GENERATOR],
+        left_out=left_out,
         allow_missing=allow_missing,
         initial=initial_value,
         where=where,
         advice=advice,
     )
+    layout, differs = layout_of(archive, prefix, plan)
     kind = claims.kind if claims else ("jik876" if _is_released(prefix) else "XTTS")
     return GeneratorImport(
         found.config,
@@ -103,7 +110,8 @@ def plan_generator(
         found.version,
         _ORIGINS[kind],
         _LICENCES.get(kind, _UNKNOWN_LICENCE),
-        _layout(archive, prefix, found, relative),
+        layout,
+        differs,
         found.assumed,
         claims.decay if claims else None,
         tuple(name.removeprefix(prefix) for name in specs if name.startswith(prefix) and name not in plan.ignored),
@@ -115,20 +123,13 @@ def _is_released(prefix: str) -> bool:
     return prefix.replace("module.", "") in ("", "generator.")
 
 
-def _layout(archive: Archive, prefix: str, found: Recognised, relative: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables that the tensors lie in, what their names begin with, and how their norms are spelt."""
-    nesting, rest, table = [], prefix, getattr(archive, "content", None)
-    entries = _entries(table)
-    while key := next((key for key in entries if rest.startswith(f"{key}.") and _entries(entries[key])), None):
-        nesting.append(key)
-        rest, entries = rest.removeprefix(f"{key}."), _entries(entries[key])
-    layout: dict[str, Any] = {"nesting": nesting, "prefix": rest, "norms": found.spelling}
-    if any(name.startswith("cond.") for name in relative):
-        layout["cond_layer"] = "cond"
-    return layout
-
-
-def _entries(value: Any) -> dict[str, Any]:
-    """What a table of the file holds under text, be it a plain one or an instance that was never made."""
-    table = value if isinstance(value, Mapping) else getattr(value, "items", None)
-    return {key: entry for key, entry in table.items() if isinstance(key, str)} if isinstance(table, Mapping) else {}
+def _products(infos: Mapping[str, TensorInfo], prefix: str) -> dict[str, str]:
+    """Weights that torch's older weight norm leaves beside `weight_g` and `weight_v` in a whole module, and why not."""
+    found = {}
+    for name in infos:
+        layer = name.removesuffix(".weight")
+        if layer != name and name.startswith(prefix) and infos[name].kind == "tensor":
+            parts = [infos.get(f"{layer}.{part}") for part in ("weight_g", "weight_v")]
+            if all(part is not None and part.kind == "parameter" for part in parts):
+                found[name] = "product of weight_g and weight_v, which torch keeps beside them"
+    return found

@@ -1,17 +1,18 @@
 """Finding out from names and shapes which HiFi-GAN a file holds, and where in it."""
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from jaxvoice.config import told
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan.config import PRESETS, GeneratorConfig, HiFiGANConfig, LatentConfig
 from jaxvoice.models.hifigan.foreign_configs import Claims
 from jaxvoice.models.hifigan.sizes import GeneratorSizes, halved_kernels, released_dilations
 from jaxvoice.models.hifigan.tensor_names import Shapes
+from jaxvoice.weights.misfits import told as name_told
 
-_FIRST = re.compile(r"((?:.*\.)?)conv_pre\..*")
+_OTHERS = ("ups", "resblocks", "conv_post")
 _MODELS = {"v1": "V1", "v2": "V2", "v3": "V3"}
 
 
@@ -23,21 +24,26 @@ class Recognised:
     """Its configuration."""
     version: str
     """`V1`, `V2`, `V3`, or the sizes in words."""
-    spelling: str
-    """How its weight norms are spelt: `hooks`, `parametrizations` or `folded`."""
     assumed: tuple[str, ...]
     """What neither the tensors nor a configuration tell."""
 
 
 def generators_in(names: Iterable[str]) -> list[str]:
     """What stands before the names of each generator among `names`: `""`, `generator.`, `model.waveform_decoder.`"""
-    names = list(names)
-    found = dict.fromkeys(match[1] for match in map(_FIRST.fullmatch, names) if match)
-
-    def has(prefix: str, part: str) -> bool:
-        return any(name.startswith(prefix + part) for name in names)
-
-    return [prefix for prefix in found if all(has(prefix, part) for part in ("ups.0.", "resblocks.0.", "conv_post."))]
+    split = [name.split(".") for name in names]
+    found: dict[str, set[str]] = {}
+    for parts in split:
+        # The last one counts: a larger model may have layers of that name around its vocoder.
+        last = next((i for i in range(len(parts) - 2, -1, -1) if parts[i] == "conv_pre"), None)
+        if last is not None:
+            found.setdefault(".".join([*parts[:last], ""]), set())
+    for parts in split:
+        for i, part in enumerate(parts[:-1]):
+            if part in _OTHERS and (part == "conv_post" or (parts[i + 1] == "0" and i + 2 < len(parts))):
+                has = found.get(".".join([*parts[:i], ""]))
+                if has is not None:
+                    has.add(part)
+    return [prefix for prefix, has in found.items() if len(has) == len(_OTHERS)]
 
 
 def choose_generator(names: Iterable[str], part: str | None, where: str) -> str:
@@ -49,22 +55,27 @@ def choose_generator(names: Iterable[str], part: str | None, where: str) -> str:
     prefixes = generators_in(names)
     if not prefixes:
         tops = sorted({name.split(".")[0] for name in names})
-        shown = ", ".join(tops[:8]) + (", ..." if len(tops) > 8 else "")
         raise CheckpointError(
             f"{where} holds no HiFi-GAN generator (conv_pre, ups, resblocks and conv_post): its {len(names)} tensors "
-            f"begin with {shown or 'nothing'}. See `jaxvoice inspect {where}`."
+            f"begin with {_some(tops) or 'nothing'}. See `jaxvoice inspect {where}`."
         )
-    parts = ", ".join(prefix.rstrip(".") or "(the whole file)" for prefix in prefixes)
+    parts = _some([prefix.removesuffix(".") or "(the whole file)" for prefix in prefixes])
     if part is not None:
         wanted = part.rstrip(".") + "."
         fits = [prefix for prefix in prefixes if prefix == wanted or prefix.endswith(f".{wanted}")]
         if len(fits) == 1:
             return fits[0]
         word = "several parts" if fits else "no generator"
-        raise CheckpointError(f"--part {part} names {word} of {where}; what looks like a generator: {parts}.")
+        raise CheckpointError(
+            f"--part {name_told(part)} names {word} of {where}; what looks like a generator: {parts}."
+        )
     if len(prefixes) > 1:
         raise CheckpointError(f"{where} holds several generators: {parts}; choose one with --part.")
     return prefixes[0]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(name_told(name, 60) for name in names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def recognise(shapes: Shapes, claims: Claims | None, *, released: bool, place: str, where: str) -> Recognised:
@@ -80,15 +91,15 @@ def recognise(shapes: Shapes, claims: Claims | None, *, released: bool, place: s
     said = dict(claims.generator) if claims else {}
     seen = tensors.sizes(said)
     contradictions = [
-        f"{name}: {claims.kind if claims else ''} config says {said[name]!r}, the tensors {value!r}"
+        f"{name}: {claims.kind if claims else ''} config says {told(said[name])}, the tensors {told(value)}"
         for name, value in seen.items()
         if name in said and said[name] != value
     ]
     dilations = said.get("resblock_dilation_sizes")
     if dilations is not None and tuple(map(len, dilations)) != tensors.convolutions():
         contradictions.append(
-            f"resblock_dilation_sizes: the config says {dilations!r}, the tensors have "
-            f"{tensors.convolutions()} convolutions in the blocks of a stage"
+            f"resblock_dilation_sizes: the config says {told(dilations)}, the tensors have "
+            f"{told(tensors.convolutions())} convolutions in the blocks of a stage"
         )
     if contradictions:
         raise ConfigError(
@@ -107,7 +118,7 @@ def recognise(shapes: Shapes, claims: Claims | None, *, released: bool, place: s
     name = next((word for key, word in _MODELS.items() if PRESETS[key].generator == generator), None)
     config = HiFiGANConfig(generator=generator, mel=mel, segment_size=_segment(claims, mel))
     version = name or f"{generator.upsample_initial_channel} channels, resblock {generator.resblock}"
-    return Recognised(config, version, tensors.spelling(), tuple(assumed))
+    return Recognised(config, version, tuple(assumed))
 
 
 def _mel(

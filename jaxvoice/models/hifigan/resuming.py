@@ -1,6 +1,7 @@
 """Training a released HiFi-GAN on from where its authors stopped."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from jax import numpy as jnp
 
 from jaxvoice.config import differences, from_dict
 from jaxvoice.errors import CheckpointError
+from jaxvoice.models.hifigan.adam_settings import adam_settings, count
 from jaxvoice.models.hifigan.config import DiscriminatorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.discriminators import Discriminators, ScalesVectors
 from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig
@@ -168,9 +170,14 @@ def _read(folder: Path, *, arrays: bool = True) -> tuple[Progress, dict[str, np.
         with safe_open(path, "numpy") as file:
             about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
             found = {name: file.get_tensor(name) for name in file.keys()} if arrays else {}  # noqa: SIM118
-        optimizers = {name: about[name] for name in ("generator", "discriminators")}
-        # A file of step n is written after n + 1 batches.
-        progress = Progress(about["steps"] + 1, about["epoch"], optimizers, about["decay"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as failure:
+    except (SafetensorError, OSError, ValueError, RecursionError) as failure:
         raise CheckpointError(f"{path} is damaged or of another kind ({failure}); import it again.") from failure
-    return progress, found
+    optimizers = {name: _adam(about.get(name), f"{path}: {name}") for name in ("generator", "discriminators")}
+    # A file of step n is written after n + 1 batches.
+    steps, epoch = (count(about.get(name), f"{path}: {name}") for name in ("steps", "epoch"))
+    return Progress(steps + 1, epoch, optimizers, about.get("decay", math.nan)), found
+
+
+def _adam(about: Any, where: str) -> dict[str, Any]:
+    settings = adam_settings(about, where)
+    return {**settings, "updates": count(about.get("updates"), f"{where}.updates")}

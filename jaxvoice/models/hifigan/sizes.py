@@ -2,15 +2,25 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from jaxvoice.config import told
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.hifigan.config import PRESETS, DiscriminatorConfig
 from jaxvoice.models.hifigan.tensor_names import Shapes
 from jaxvoice.weights.layouts import SPELLINGS, spelling_of
 
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
+# Networks have 4 stages of 3 blocks of 3 convolutions, and 3 scales.
+_STAGES, _BLOCKS, _CONVOLUTIONS, _SCALES, _WIDEST = 16, 32, 32, 16, 2**17
+
+
+# Layers are numbered from 0; numbers that no network reaches are none, and are told as left over.
+_LAYER = re.compile(r"(ups|conds|resblocks(?:\.[0-9]{1,3}\.convs[12]?)?)\.([0-9]{1,3})\..*", re.DOTALL)
+_JUDGE = re.compile(r"(mpd|msd)\.discriminators\.([0-9]{1,2})\..*", re.DOTALL)
+_WEIGHTS = tuple(names[-1] for names in SPELLINGS["weight"].values())
+_NORM_PARTS = tuple(part for names in SPELLINGS["weight"].values() for part in names)
 
 
 class GeneratorSizes:
@@ -19,28 +29,25 @@ class GeneratorSizes:
     def __init__(self, shapes: Shapes):
         self.shapes = shapes
         self.guessed: list[str] = []
-        self.stages = 1 + max(self._indices("ups"), default=0)
-        self.blocks = (1 + max(self._indices("resblocks"), default=0)) // self.stages
+        self._numbers: dict[str, set[int]] = {}
+        for place, number in _numbered(shapes):
+            self._numbers.setdefault(place, set()).add(number)
+        self.stages = 1 + max((i for i in self._indices("ups") if i < _STAGES), default=0)
+        blocks = 1 + max((n for n in self._indices("resblocks") if n < _BLOCKS * self.stages), default=0)
+        self.blocks = blocks // self.stages
         # V3's blocks have `convs`, others `convs1` and `convs2`.
-        self.resblock = "2" if any(re.fullmatch(r"resblocks\.\d+\.convs\..*", name) for name in shapes) else "1"
+        self.resblock = "2" if any(place.endswith(".convs") for place in self._numbers) else "1"
 
     def _indices(self, place: str) -> set[int]:
-        return {int(found[1]) for name in self.shapes if (found := re.match(rf"{re.escape(place)}\.(\d+)\.", name))}
+        return self._numbers.get(place, set())
 
     def _weight(self, layer: str) -> tuple[int, ...] | None:
-        names = [names[-1] for names in SPELLINGS["weight"].values()]
-        return next((self.shapes[f"{layer}.{name}"] for name in names if f"{layer}.{name}" in self.shapes), None)
+        return next((self.shapes[f"{layer}.{name}"] for name in _WEIGHTS if f"{layer}.{name}" in self.shapes), None)
 
     def _spelling(self, layer: str) -> str | None:
-        below = [name.removeprefix(f"{layer}.") for name in self.shapes if name.startswith(f"{layer}.")]
-        parts = [part for names in SPELLINGS["weight"].values() for part in names]
-        half = next((s for s, names in SPELLINGS["weight"].items() if set(names) & set(below) & set(parts)), None)
+        below = [part for part in _NORM_PARTS if f"{layer}.{part}" in self.shapes]
+        half = next((s for s, names in SPELLINGS["weight"].items() if set(names) & set(below)), None)
         return spelling_of(below, "weight") or half
-
-    def spelling(self) -> str:
-        """How the upsampling layers, which are always under weight norm, spell it."""
-        found = [self._spelling(f"ups.{i}") for i in range(self.stages)]
-        return next((spelling for spelling in found if spelling), "hooks")
 
     def convolutions(self) -> tuple[int, ...]:
         """How many (pairs of) convolutions each of the parallel blocks has."""
@@ -52,11 +59,17 @@ class GeneratorSizes:
                     j
                     for n in range(k, self.stages * self.blocks, self.blocks)
                     for j in self._indices(f"resblocks.{n}.{name}")
+                    if j < _CONVOLUTIONS
                 ),
                 default=0,
             )
             for k in range(self.blocks)
         )
+
+    def folded(self) -> bool:
+        """Whether the norms of the upsampling layers, which are always under one, were removed."""
+        found = (self._spelling(f"ups.{i}") for i in range(self.stages))
+        return next((spelling for spelling in found if spelling), "hooks") == "folded"
 
     def _guess(self, what: str, value: int) -> int:
         self.guessed.append(f"{what} {value}: the tensors that would tell are missing")
@@ -93,7 +106,7 @@ class GeneratorSizes:
             found = (self._weight(f"resblocks.{n}.{kind}.{j}") for n in blocks for j in range(self.convolutions()[k]))
             kernel = next((weight[-1] for weight in found if weight), None)
             kernels.append(kernel or self._guess(f"kernel {k} of the residual blocks", 3))
-        folded = self.spelling() == "folded"
+        folded = self.folded()
         pre_norm, post_norm = (folded or self._spelling(one) != "folded" for one in ("conv_pre", "conv_post"))
         # Where the norm stayed, the bias stayed in every known release: if it lacks, it was lost.
         bias = "conv_post.bias" in self.shapes or (post_norm and said.get("conv_post_bias", True))
@@ -113,11 +126,25 @@ class GeneratorSizes:
         return sizes
 
 
+def _numbered(names: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Places whose parts are numbered, with the numbers there are: `ups`, 0; `resblocks.3.convs1`, 2."""
+    for name in names:
+        found = _LAYER.fullmatch(name)
+        if found:
+            yield found[1], int(found[2])
+            if found[1] not in ("ups", "conds", "resblocks"):
+                yield "resblocks", int(found[1].split(".")[1])
+
+
 def halved_kernels(kernels: tuple[int, ...], where: str) -> tuple[int, ...]:
+    """The upsampling rates that `kernels` of twice their size belong to, as all releases have them.
+
+    **Raises:** `CheckpointError` for kernels that cannot be halved; `where` is what it calls the file.
+    """
     if any(kernel % 2 or kernel == 0 for kernel in kernels):
         raise CheckpointError(
-            f"the upsampling kernels of {where} are {kernels}: their rates cannot be told as their halves; give the "
-            "configuration with --config."
+            f"the upsampling kernels of {where} are {told(kernels)}: their rates cannot be told as their halves; give "
+            "the configuration with --config."
         )
     return tuple(kernel // 2 for kernel in kernels)
 
@@ -125,36 +152,48 @@ def halved_kernels(kernels: tuple[int, ...], where: str) -> tuple[int, ...]:
 def released_dilations(
     seen: Mapping[str, Any], convolutions: tuple[int, ...], where: str
 ) -> tuple[tuple[int, ...], ...]:
+    """The dilations that the release has for blocks of these sizes.
+
+    **Arguments:** `seen`, fields of `GeneratorConfig` that the tensors tell; `convolutions` in each of the parallel
+    blocks; `where`, what an error calls the file.
+
+    **Raises:** `CheckpointError` for blocks that no release has.
+    """
     if seen["resblock"] == "1" and set(convolutions) == {3}:
         return ((1, 3, 5),) * len(convolutions)
     third = PRESETS["v3"].generator
     if seen["resblock"] == "2" and seen["resblock_kernel_sizes"] == third.resblock_kernel_sizes:
         return third.resblock_dilation_sizes
     raise CheckpointError(
-        f"{where} holds residual blocks {seen['resblock']} with kernels {seen['resblock_kernel_sizes']} and "
-        f"{convolutions} convolutions: no release has them, so their dilations are not known; give the configuration "
-        "with --config."
+        f"{where} holds residual blocks {seen['resblock']} with kernels {told(seen['resblock_kernel_sizes'])} and "
+        f"{told(convolutions)} convolutions: no release has them, so their dilations are not known; give the "
+        "configuration with --config."
     )
 
 
-def recognise_discriminators(shapes: Shapes) -> tuple[DiscriminatorConfig, tuple[str, ...]]:
-    """Sizes of the discriminators whose tensors are given as `mpd.discriminators...` and `msd.discriminators...`."""
+def recognise_discriminators(shapes: Shapes, where: str) -> tuple[DiscriminatorConfig, tuple[str, ...]]:
+    """Sizes of the discriminators whose tensors are given as `mpd.discriminators...` and `msd.discriminators...`.
 
-    def count(stack: str) -> int:
-        found = [re.match(rf"{stack}\.discriminators\.(\d+)\.", name) for name in shapes]
-        return 1 + max((int(match[1]) for match in found if match), default=-1)
-
-    periods, scales = count("mpd"), count("msd")
-    if not 0 < periods <= len(_PRIMES) or not scales:
-        raise CheckpointError(f"{periods} period and {scales} scale discriminators are no HiFi-GAN's.")
-    last = max(
-        (
-            shape[1]
-            for name, shape in shapes.items()
-            if re.match(r"mpd\.discriminators\.0\.conv_post\.", name) and len(shape) == 4
-        ),
-        default=1024,
-    )
-    last = max(last, 16)
+    **Raises:** `CheckpointError` if there are none; `where` is what it calls the file.
+    """
+    found = [(match[1], int(match[2])) for name in shapes if (match := _JUDGE.fullmatch(name))]
+    periods = 1 + max((n for stack, n in found if stack == "mpd" and n < len(_PRIMES)), default=-1)
+    scales = 1 + max((n for stack, n in found if stack == "msd" and n < _SCALES), default=-1)
+    if not periods or not scales:
+        raise CheckpointError(
+            f"{where} holds {periods} period and {scales} scale discriminators, so it is no do_ file of a HiFi-GAN; "
+            "give the right one with --training, or leave it away with --no-training."
+        )
+    last = 1024
+    for part in _WEIGHTS:
+        shape = shapes.get(f"mpd.discriminators.0.conv_post.{part}", ())
+        if len(shape) == 4:
+            last = max(shape[1], 16)
+            break
+    if last > _WIDEST:
+        raise CheckpointError(
+            f"{where} holds a period discriminator of {last} channels, which no HiFi-GAN has; give the right file with "
+            "--training, or leave it away with --no-training."
+        )
     config = DiscriminatorConfig(periods=_PRIMES[:periods], scales=scales, width=last / 1024)
     return config, (f"periods {config.periods}: those of the release, the smallest primes",)

@@ -9,20 +9,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from jaxvoice.config import told
 from jaxvoice.errors import CheckpointError
+from jaxvoice.models.hifigan.adam_settings import adam_settings, count
 from jaxvoice.models.hifigan.config import DiscriminatorConfig
 from jaxvoice.models.hifigan.sizes import recognise_discriminators
 from jaxvoice.models.hifigan.tensor_names import is_vector, period_shapes, scale_shapes
 from jaxvoice.models.hifigan.weights import DISCRIMINATOR_RULES, GENERATOR_RULES
 from jaxvoice.weights.archive import Archive
-from jaxvoice.weights.rules import Plan, Rule, Spec, make_plan
+from jaxvoice.weights.misfits import told as name_told
+from jaxvoice.weights.rules import Change, Plan, Rule, Spec, make_plan
 
 TRAINING_FILE = "training.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 FLOAT = np.dtype(np.float32)
 _DECAY = 0.999  # jik876/hifi-gan config_v1.json: lr_decay
 _OPTIMIZERS = {"generator": "optim_g", "discriminators": "optim_d"}
-_SETTINGS = ("lr", "initial_lr", "betas", "eps", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class _Part:
     prefix: str
     names: Mapping[str, str]
     """What the file calls the tensors that the plan calls so."""
+    squares: bool = False
+    """Whether no number may be below 0."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,23 @@ class TrainingImport:
     def read(self, tensors: Mapping[str, Shaped[np.ndarray, "..."]]) -> Iterator[tuple[str, np.ndarray]]:
         """Names and values in the order of `specs`."""
         for part in self.parts:
-            for name, array in part.plan.read(Renamed(tensors, part.names)):
+            sources = {change.target: change.sources for change in part.plan.table()}
+            for name, array in part.plan.read(Renamed(tensors, part.names), part.names):
+                below = int(np.count_nonzero(array < 0)) if part.squares else 0
+                if below:
+                    raise CheckpointError(
+                        f"{part.names[sources[name][0]]} holds {below} means of squares that are below 0, so that the "
+                        "next step would be NaN; the file was damaged or edited."
+                    )
                 yield part.prefix + name, array
 
-    def table(self) -> list[tuple[str, str, str]]:
-        """Lines `source, target, remark`."""
-        lines = []
-        for part in self.parts:
-            for source, target, remark in part.plan.table():
-                lines.append((part.names.get(source, source), part.prefix + target, remark))
-        return lines
+    def table(self) -> list[Change]:
+        """What became what."""
+        return [
+            Change(tuple(part.names[source] for source in sources), part.prefix + target, remark)
+            for part in self.parts
+            for sources, target, remark in part.plan.table()
+        ]
 
 
 class Renamed(Mapping[str, np.ndarray]):
@@ -104,7 +115,7 @@ def plan_training(
     specs = {name: Spec(info.shape, info.dtype) for name, info in archive.tensors.infos().items()}
     inside = {name: _without_module(name) for name in specs if name.startswith(("mpd.", "msd."))}
     shapes = {short: specs[name].shape for name, short in inside.items()}
-    config, assumed = recognise_discriminators(shapes)
+    config, assumed = recognise_discriminators(shapes, where)
     wanted = {f"mpd.{name}": Spec(shape, FLOAT) for name, shape in period_shapes(config).items()}
     wanted |= {f"msd.{name}": Spec(shape, FLOAT) for name, shape in scale_shapes(config).items()}
     networks = make_plan(
@@ -121,7 +132,7 @@ def plan_training(
             {name: spec for name, spec in wanted.items() if not _is_buffer(name)},
         ),
     }
-    about: dict[str, Any] = {name: _number(archive.metadata, name, where) for name in ("steps", "epoch")}
+    about: dict[str, Any] = {name: _number(archive, name, where) for name in ("steps", "epoch")}
     about["decay"] = _DECAY if decay is None else decay
     if decay is None:
         assumed += (f"learning rates times {_DECAY} after each epoch: the release's (no config.json)",)
@@ -132,7 +143,7 @@ def plan_training(
         steps = {_steps(archive, place, number, where) for number in numbers}
         used |= {f"{place}.state.{number}.step" for number in numbers}
         if len(steps) != 1:
-            raise CheckpointError(f"{place} in {where} counts {sorted(steps)} updates; only one count is supported.")
+            raise CheckpointError(f"{place} in {where} counts {told(sorted(steps))} updates; only one is supported.")
         about[name] = {**settings, "updates": steps.pop()}
         for moment in MOMENTS:
             names = {new: f"{place}.state.{number}.{moment}" for new, number in zip(parameters, numbers, strict=True)}
@@ -141,7 +152,7 @@ def plan_training(
     strange = [name for name in specs if name not in used]
     if strange:
         raise CheckpointError(
-            f"{where} holds tensors that no do_ file has: {', '.join(strange[:5])}; leave it away with "
+            f"{where} holds tensors that no do_ file has: {', '.join(map(name_told, strange[:5]))}; leave it away with "
             "--no-training, or give the right one with --training."
         )
     return TrainingImport(config, about, assumed, tuple(parts))
@@ -169,13 +180,15 @@ def _moments(
         raise CheckpointError(
             f"{where} lacks {', '.join(lost[:3])} and {len(lost)} moments in all: it was cut or edited."
         )
-    plan = make_plan({new: specs[old] for new, old in names.items()}, targets, _parameters_only(rules), where=where)
+    given = {new: specs[old] for new, old in names.items()}
+    label = f"{where}, by the parameters that the moments {prefix.rstrip('.')} belong to,"
+    plan = make_plan(given, targets, _parameters_only(rules), where=label)
     if any(row.does != "keep" for row in plan.rows):
         raise CheckpointError(
             f"the norms of the generator were removed, so that the moments in {where} are of other parameters; import "
             "the generator as it was trained, or use --no-training."
         )
-    return _Part(plan, prefix, names)
+    return _Part(plan, prefix, names, squares=prefix.endswith("exp_avg_sq."))
 
 
 def _parameters_only(rules: Sequence[Rule]) -> list[Rule]:
@@ -190,39 +203,45 @@ def _parameters_only(rules: Sequence[Rule]) -> list[Rule]:
     return found
 
 
-def _group(archive: Archive, place: str, count: int, where: str) -> tuple[list[int], dict[str, Any]]:
+def _group(archive: Archive, place: str, parameters: int, where: str) -> tuple[list[int], dict[str, Any]]:
     """Numbers of the parameters in their order, and the settings, of an optimiser."""
-    try:
-        groups = archive.metadata[place]["param_groups"]
-        numbers = [number for group in groups for number in group["params"]]
-        settings = {name: groups[0][name] for name in _SETTINGS if name in groups[0]}
-    except (KeyError, TypeError, IndexError) as failure:
-        raise CheckpointError(f"{where} has no {place} with param_groups, as do_ files have.") from failure
-    if len(numbers) != count:
+    table = archive.metadata.get(place)
+    groups = table.get("param_groups") if isinstance(table, Mapping) else None
+    if not isinstance(groups, list | tuple) or not groups or not all(isinstance(one, Mapping) for one in groups):
+        raise CheckpointError(f"{where} has no {place} with param_groups, as do_ files have.")
+    numbers = []
+    for group in groups:
+        listed = group.get("params")
+        if not isinstance(listed, list | tuple) or not all(type(number) is int and number >= 0 for number in listed):
+            raise CheckpointError(f"{place} in {where} lists its parameters as {told(listed)}, not by their numbers.")
+        numbers += listed
+    if len(numbers) != parameters or len(set(numbers)) != parameters:
         raise CheckpointError(
-            f"{place} in {where} trains {len(numbers)} parameters, but its network has {count}: they do not "
+            f"{place} in {where} trains {len(set(numbers))} parameters, but its network has {parameters}: they do not "
             "belong together."
         )
-    for name, value in settings.items():
-        parts = value if isinstance(value, list | tuple) else [value]
-        if not all(isinstance(part, int | float) for part in parts):
-            raise CheckpointError(f"{place}.{name} in {where} is {value!r}, not a number.")
-    return numbers, settings
+    settings = [adam_settings(group, f"{where}: {place}.param_groups.{i}") for i, group in enumerate(groups)]
+    if any(other != settings[0] for other in settings):
+        raise CheckpointError(
+            f"{place} in {where} trains its parameters in {len(groups)} groups with different settings; only one "
+            "setting for all is supported. Leave it away with --no-training."
+        )
+    return numbers, settings[0]
 
 
 def _steps(archive: Archive, place: str, number: int, where: str) -> int:
     """Updates made: a tensor in newer files, a number in older ones."""
     name = f"{place}.state.{number}.step"
     if name in archive.tensors:
-        return int(archive.tensors[name])
-    states = archive.metadata[place].get("state", {})
-    state = states.get(number, states.get(str(number)))
-    if not isinstance(state, Mapping) or not isinstance(state.get("step"), int | float):
+        return count(archive.tensors[name], f"{where}: {name}")
+    states = archive.metadata[place].get("state")
+    state = states.get(number, states.get(str(number))) if isinstance(states, Mapping) else None
+    if not isinstance(state, Mapping) or "step" not in state:
         raise CheckpointError(f"{where} does not tell how many updates {place} made ({name} is missing).")
-    return int(state["step"])
+    return count(state["step"], f"{where}: {name}")
 
 
-def _number(table: Mapping[str, Any], name: str, where: str) -> int:
-    if not isinstance(table.get(name), int):
+def _number(archive: Archive, name: str, where: str) -> int:
+    if name not in archive.metadata:
         raise CheckpointError(f"{where} does not tell {name!r}, as do_ files do; it is another kind of file.")
-    return table[name]
+    return count(archive.metadata[name], f"{where}: {name}")

@@ -242,7 +242,10 @@ def drop(table, *path):
         (lambda do: do["optim_d"]["state"].update({0: do["optim_d"]["state"][1]}), r"! .*has shape"),
         (lambda do: do.update(extra=torch.ones(2)), "no do_ file has: extra"),
         (lambda do: do["mpd"].update({"discriminators.0.convs.0.bias": torch.full((16,), torch.nan)}), "NaN"),
-        (lambda do: do["optim_g"]["param_groups"][0].update(lr="fast"), "not a number"),
+        (
+            lambda do: do["optim_g"]["param_groups"][0].update(lr="fast"),
+            r"do_00000002: optim_g\.param_groups\.0\.lr is 'fast'; it should be a number above 0",
+        ),
     ],
 )
 def test_files_that_do_not_belong_together_are_refused(trained, tmp_path, damage, message):

@@ -1,0 +1,198 @@
+"""How a file of another implementation held its generator, so that `export` can write such a file again."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxvoice.config import told
+from jaxvoice.errors import ConfigError
+from jaxvoice.weights.archive import Archive
+from jaxvoice.weights.layouts import SPELLINGS
+from jaxvoice.weights.misfits import told as name_told
+from jaxvoice.weights.reading.objects import Record, TensorRef
+from jaxvoice.weights.rules import Plan
+
+Keys = tuple[str | int, ...]
+"""Keys of tables and places in lists."""
+TYPES = ("float32", "float16", "bfloat16", "float64")
+"""Types of weights that are kept."""
+_DEEPEST, _LONGEST_LIST, _LONGEST_NAME = 100, 1000, 4000
+_WHERE = "{where} has info.layout{name} {value}, which no import writes; restore it, or leave `layout` out."
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """Names, nesting, spelling of norms and types; the defaults are those of jik876/hifi-gan's `g_` files."""
+
+    nesting: Keys = ("generator",)
+    """Tables that the tensors lie in, outermost first: keys, or places in lists."""
+    prefix: str = ""
+    """What their names begin with in the innermost one."""
+    norms: str = "hooks"
+    """How weight norms are spelt: `hooks`, `parametrizations` or `folded`."""
+    norms_of: Mapping[str, str] = field(default_factory=dict)
+    """The same for layers that are spelt otherwise."""
+    dtype: str = "float32"
+    """Type of the elements."""
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    """The same for tensors, by their names below the prefix, that are of another."""
+    cond_layer: str = "cond_layer"
+    """What the layer is called that reads the condition."""
+
+    def table(self) -> dict[str, Any]:
+        """As JSON values, without what is empty."""
+        values = {**vars(self), "nesting": list(self.nesting)}
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items() if value}
+
+
+def read_layout(info: Any, where: str) -> FileLayout:
+    """The layout in the `info` of a model folder's `config.json`, called `where`; the default one if it has none.
+
+    **Raises:** `ConfigError` for anything that `FileLayout.table` did not write.
+    """
+    if not info:
+        return FileLayout()
+    if not isinstance(info, Mapping):
+        raise ConfigError(f"{where} has info {told(info)}, which should be a table; restore it.")
+    table = info.get("layout")
+    if not table:
+        return FileLayout()
+    if not isinstance(table, Mapping):
+        raise ConfigError(_WHERE.format(where=where, name="", value=told(table)))
+    spellings = SPELLINGS["weight"]
+    checks = {
+        "nesting": _is_nesting,
+        "prefix": _is_name,
+        "norms": lambda value: _is_name(value) and value in spellings,
+        "norms_of": lambda value: _is_choice(value, spellings),
+        "dtype": lambda value: _is_name(value) and value in TYPES,
+        "dtypes": lambda value: _is_choice(value, TYPES),
+        "cond_layer": lambda value: value in ("cond", "cond_layer"),
+    }
+    for name, value in table.items():
+        if name not in checks or not checks[name](value):
+            raise ConfigError(_WHERE.format(where=where, name=f".{name_told(str(name))}", value=told(value)))
+    # What is empty is left out: a file of no tables has no nesting.
+    values = {"nesting": (), **table}
+    return FileLayout(**{**values, "nesting": tuple(values["nesting"])})
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_NAME
+
+
+def _is_nesting(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= _DEEPEST
+        and all(_is_name(key) or (type(key) is int and 0 <= key < _LONGEST_LIST) for key in value)
+    )
+
+
+def _is_choice(value: Any, known: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(one, str) and one in known for one in value.values())
+
+
+def layout_of(archive: Archive, prefix: str, plan: Plan) -> tuple[FileLayout, tuple[str, ...]]:
+    """How `archive` holds the generator at `prefix`, and in words in what an export will differ from that."""
+    norms: dict[str, str] = {}
+    dtypes: dict[str, str] = {}
+    cond, differs, folded = "cond_layer", [], []
+    for row in plan.rows:
+        for source in row.sources:
+            name, info = source.removeprefix(prefix), archive.tensors.info(source)
+            dtypes[name] = info.dtype.name
+            if name.startswith("cond."):
+                cond = "cond"
+        if row.does == "fold":
+            folded.append(row.targets[0].removesuffix(".weight"))
+        elif row.targets[0].endswith((".weight_g", ".weight_v")):
+            norms[row.targets[0].rpartition(".")[0]] = _spelling(row.sources[0])
+    spelling, type_of = _most(norms.values(), "hooks"), _most(dtypes.values(), "float32")
+    names = [source for row in plan.rows for source in row.sources]
+    nesting, rest, losses = _nesting(archive, prefix, names)
+    differs += losses
+    if folded:
+        differs.append(f"{', '.join(folded)} without weight norm, as this library has these layers")
+    if "float64" in dtypes.values():
+        differs.append("float64 rounded to float32 and cast back")
+    layout = FileLayout(
+        nesting,
+        rest,
+        spelling,
+        {layer: one for layer, one in norms.items() if one != spelling},
+        type_of,
+        {name: one for name, one in dtypes.items() if one != type_of},
+        cond,
+    )
+    return layout, tuple(differs)
+
+
+def _spelling(name: str) -> str:
+    parts = {part: spelling for spelling, parts in SPELLINGS["weight"].items() for part in parts}
+    return next(spelling for part, spelling in parts.items() if name.endswith(f".{part}"))
+
+
+def _most(values: Any, default: str) -> str:
+    found = Counter(values).most_common(1)
+    return found[0][0] if found else default
+
+
+def _nesting(archive: Archive, prefix: str, names: list[str]) -> tuple[Keys, str, list[str]]:
+    """Keys of the tables that all of `names` lie in, what is left of `prefix` below them, and what cannot be kept."""
+    losses = []
+    if archive.source.format in ("TorchScript", "NeMo"):
+        losses.append(f"a state dict, not a {archive.source.format} archive")
+    content = getattr(archive, "content", None)
+    if content is None or archive.source.format == "TorchScript":
+        return (), prefix, losses
+    path = _path(content, names[0], prefix, set())
+    if path is None:
+        return (), prefix, [*losses, "one flat table of tensors"]
+    table, keys, rest = path
+    if isinstance(table, Record):
+        losses.append(f"a state dict where the file has a whole {name_told(table.class_name)}")
+    elif any(f"{rest}{name.removeprefix(prefix)}" not in table for name in names):
+        return (), prefix, [*losses, "one flat table of tensors"]
+    if any(type(key) is int for key in keys):
+        losses.append("lists with nothing else in them")
+    return keys, rest, losses
+
+
+def _path(value: Any, name: str, prefix: str, failed: set[tuple[int, int]]) -> tuple[Any, Keys, str] | None:
+    """The innermost table above the tensor `name`, keys that lead there, and what of `prefix` is left in it.
+
+    Keys may hold dots, so that several ways may begin with the same characters; `failed` keeps those that did not end.
+    """
+    if (id(value), len(name)) in failed:
+        return None
+    table = value.items if isinstance(value, Record) else value
+    if isinstance(value, Record) and not isinstance(table, Mapping):
+        # A module: its names are those of its state dict.
+        return value, (), prefix
+    if isinstance(table, Mapping) and name in table and _is_tensor(table[name]):
+        return table, (), prefix
+    for end in (i for i, char in enumerate(prefix) if char == "."):
+        child = _child(table, prefix[:end])
+        if child is None:
+            continue
+        key, below = child
+        found = _path(below, name[end + 1 :], prefix[end + 1 :], failed)
+        if found is not None:
+            return found[0], (key, *found[1]), found[2]
+    failed.add((id(value), len(name)))
+    return None
+
+
+def _child(table: Any, name: str) -> tuple[str | int, Any] | None:
+    """What `table` holds under a part of a dotted name: its key, or place in a list, and itself."""
+    if isinstance(table, Mapping) and name in table:
+        return name, table[name]
+    if isinstance(table, list | tuple) and name.isdecimal() and len(name) < 4 and int(name) < len(table):
+        return int(name), table[int(name)]
+    return None
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, TensorRef) or not isinstance(value, Mapping | list | tuple | str | Record)
