@@ -214,15 +214,6 @@ def test_sparse_tensors_are_refused_with_what_to_do(tmp_path):
         open_archive(tmp_path / "file")
 
 
-def test_as_many_tensors_as_large_checkpoints_have(tmp_path):
-    """A fifth of the most that is read, with every name and storage of its own; the file is as small as it can be."""
-    tensors = {f"model.layers.{index // 10}.part{index % 10}.weight": torch.zeros(1) for index in range(12_000)}
-    for legacy in (False, True):
-        save(tensors, tmp_path / "file", legacy=legacy, protocol=2)
-        with open_archive(tmp_path / "file") as archive:
-            assert archive.tensors.keys() == tensors.keys()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("legacy", [False, True])
 def test_as_many_tensors_as_can_be(tmp_path, legacy):
