@@ -117,7 +117,7 @@ class GeneratorSizes:
             "upsample_kernel_sizes": tuple(ups),
             "upsample_initial_channel": initial,
             "resblock_kernel_sizes": tuple(kernels),
-            "cond_channels": cond[1],
+            "cond_channels": cond[1] if len(cond) > 1 else self._guess("cond_channels", said.get("cond_channels", 0)),
             "cond_in_each_stage": bool(self._indices("conds")),
             "conv_pre_weight_norm": pre_norm,
             "conv_post_weight_norm": post_norm,

@@ -1,6 +1,7 @@
 """Training goes on from `g_` and `do_` files as torch's would: losses, weights, moments and learning rates."""
 
 import json
+import math
 import shutil
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import optax
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from experiments.benchmarks.torch_hifigan import (
     PRESETS,
@@ -20,7 +23,7 @@ from experiments.benchmarks.torch_hifigan import (
 from experiments.benchmarks.torch_training import LogMel, Trainer as TorchTrainer
 from jaxvoice.config import from_dict, to_dict
 from jaxvoice.data import Batch
-from jaxvoice.errors import CheckpointError
+from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan.resuming import continued_config, continued_state
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
 from jaxvoice.pipelines.importing import import_model
@@ -257,6 +260,85 @@ def test_files_that_do_not_belong_together_are_refused(trained, tmp_path, damage
         import_model(tmp_path / "cp" / "g_00000002", tmp_path / "broken")
     assert not (tmp_path / "broken").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"cp", "model"}
+
+
+def each(change, name="optim_g"):
+    """Change the state of every parameter."""
+    return lambda do: [state.update(change(state)) for state in do[name]["state"].values()]
+
+
+def group(**change):
+    return lambda do: do["optim_g"]["param_groups"][0].update(**change)
+
+
+def two_groups(do):
+    (first,) = do["optim_g"]["param_groups"]
+    numbers = first["params"]
+    do["optim_g"]["param_groups"] = [{**first, "params": numbers[:1]}, {**first, "lr": 9.0, "params": numbers[1:]}]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (two_groups, "optim_g in do_00000002 trains its parameters in 2 groups with different settings"),
+        (group(lr=math.nan), r"param_groups\.0\.lr is nan; it should be a number above 0"),
+        (group(lr=10**400), r"lr is a number of 1329 bits"),
+        (group(lr=torch.tensor(1e-4)), r"lr is missing"),
+        (group(initial_lr=-1.0), r"initial_lr is -1\.0"),
+        (group(betas=(0.8, 0.99, 0.1)), r"betas is \[0\.8, 0\.99, 0\.1\]"),
+        (group(betas=(0.8, 1.0)), "betas is"),
+        (group(eps=True), "eps is True"),
+        (group(weight_decay="\x1b[31m"), r"weight_decay is '.x1b"),
+        (group(amsgrad=True), "amsgrad is True"),
+        (group(params=[[0]] * 36), "lists its parameters as"),
+        (group(params=[0] * 36), "trains 1 parameters, but its network has 36"),
+        (group(params=None), "lists its parameters as None"),
+        (lambda do: do["optim_g"].update(param_groups={"a": 1}), "no optim_g with param_groups"),
+        (lambda do: do["optim_g"].update(state=[1, 2]), "does not tell how many updates optim_g made"),
+        (lambda do: do.update(steps=-3), "do_00000002: steps is -3; it should count steps"),
+        (lambda do: do.update(steps=True), "steps is True"),
+        (lambda do: do.update(steps=10**400), "steps is a number of 1329 bits"),
+        (lambda do: do.update(epoch=math.inf), "epoch is inf"),
+        (each(lambda state: {"step": -5}), r"optim_g\.state\.0\.step is -5"),
+        (each(lambda state: {"step": 10**400}), "step is a number of 1329 bits"),
+        (each(lambda state: {"step": torch.ones(2)}), r"step is a tensor of shape \(2,\)"),
+        (each(lambda state: {"step": torch.tensor(math.nan)}), "step is nan"),
+        (each(lambda state: {"step": torch.tensor(1j)}), "complex64"),
+        (each(lambda state: {"exp_avg": state["exp_avg"] * math.nan}), r"optim_g\.state\.0\.exp_avg holds 8 values"),
+        (
+            each(lambda state: {"exp_avg_sq": -state["exp_avg_sq"] - 1}, "optim_d"),
+            r"optim_d\.state\.\d+\.exp_avg_sq holds \d+ means of squares that are below 0",
+        ),
+        (
+            lambda do: do["msd"].update({"discriminators.99999999.convs.0.bias": torch.ones(1)}),
+            r"\+ msd\.discriminators\.99999999",
+        ),
+        (
+            lambda do: do["mpd"].update({"discriminators.0.conv_post.weight_v": torch.ones(1, 2**18, 1, 1)}),
+            "do_00000002 holds a period discriminator of 262144 channels",
+        ),
+        (
+            lambda do: [do[name].clear() for name in ("mpd", "msd")],
+            "do_00000002 holds 0 period and 0 scale discriminators.*--no-training",
+        ),
+    ],
+)
+def test_optimisers_that_make_no_sense_are_refused(trained, tmp_path, damage, message):
+    test_files_that_do_not_belong_together_are_refused(trained, tmp_path, damage, message)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("generator", {}), ("generator", 3), ("steps", -1), ("epoch", "x"), ("decay", None), ("decay", "x"), ("decay", 2)],
+)
+def test_hostile_training_files_are_refused(trained, name, value):
+    _, folder = trained
+    path = folder / "training.safetensors"
+    with safe_open(path, "numpy") as file:
+        metadata, arrays = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    save_file(arrays, path, {**metadata, name: json.dumps(value)})
+    with pytest.raises((CheckpointError, ConfigError), match=f"{name}|decay"):
+        continued_config(folder)
 
 
 def test_moments_of_a_generator_whose_norms_were_removed_are_refused(trained, tmp_path):

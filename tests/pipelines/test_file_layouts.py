@@ -1,0 +1,262 @@
+"""Exports write what the original was: types, spellings, lists; what they cannot is told by the import."""
+
+import json
+import time
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from experiments.benchmarks.torch_hifigan import fold_weight_norm
+from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.pipelines.exporting import export_model
+from jaxvoice.pipelines.importing import import_model
+from tests.models.hifigan import released
+from tests.models.hifigan.released import CONDITIONED, CONFIG, generator, state, under, write
+
+ONE = torch.ones(1)
+
+
+def cast(tensors, dtype, names=""):
+    return {name: tensor.to(dtype) if names in name else tensor for name, tensor in tensors.items()}
+
+
+def partly(tensors, folded=()):
+    """Upsampling layers in the newer spelling, `folded` ones without norm, the others in the older."""
+    new = released.spelt({name: tensor for name, tensor in tensors.items() if name.startswith("ups")}, "new")
+    old = {name: tensor for name, tensor in tensors.items() if not name.startswith(("ups", *folded))}
+    none = {name: tensor for name, tensor in released.folded(generator()).items() if name.startswith(tuple(folded))}
+    return old | new | none
+
+
+TENSORS = state(generator())
+FOLDED = released.folded(generator())
+SAME = {
+    "half": {"generator": cast(TENSORS, torch.float16)},
+    "brain": {"generator": cast(TENSORS, torch.bfloat16)},
+    "partly half": {"generator": cast(TENSORS, torch.float16, "resblocks")},
+    "half and brain": {"generator": cast(cast(TENSORS, torch.float16, "ups"), torch.bfloat16, "conv_p")},
+    "half without norms": {"generator": cast(FOLDED, torch.float16)},
+    "brain without norms": {"generator": cast(FOLDED, torch.bfloat16)},
+    "mixed spellings": {"generator": partly(TENSORS)},
+    "three spellings": {"generator": partly(TENSORS, ["resblocks.3", "resblocks.4.convs.1"])},
+    "mixed and half": {"generator": cast(partly(TENSORS), torch.float16, "original1")},
+    "list": {"models": [TENSORS]},
+    "list in lists": {"a": [[{"b": under("module.", TENSORS)}]]},
+    "dotted keys": {"a.b": {"c": TENSORS}},
+}
+
+
+def flat(value, path=""):
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if pairs is None:
+        yield path, value
+        return
+    for name, below in pairs:
+        yield from flat(below, f"{path}/{name}")
+
+
+def check_same(found, expected):
+    found, expected = dict(flat(found)), dict(flat(expected))
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor), name
+
+
+def back(source, tmp_path, format="torch", **options):
+    """The report of an import, and what its export holds."""
+    report = import_model(source, tmp_path / "model", **options)
+    export_model(tmp_path / "model", tmp_path / "back", format)
+    return report, torch.load(tmp_path / "back", weights_only=True) if format == "torch" else None
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_the_original_comes_back_with_types_spellings_and_lists(tmp_path, name):
+    report, found = back(write(tmp_path / "x.pt", SAME[name], CONFIG), tmp_path)
+    check_same(found, SAME[name])
+    assert report.info["differs"] == (["lists with nothing else in them"] if "list" in name else [])
+
+
+def test_places_in_lists_are_kept(tmp_path):
+    source = write(tmp_path / "x.pt", {"models": [{"x": ONE}, TENSORS]}, CONFIG)
+    report, found = back(source, tmp_path, part="1")
+    assert found["models"][0] is None and "export   will write lists with nothing else in them" in str(report)
+    check_same(found["models"][1], TENSORS)
+
+
+def test_doubles_come_back_as_rounded_and_it_is_told(tmp_path):
+    tensors = {name: tensor.double() * 1.1 for name, tensor in TENSORS.items()}
+    report, found = back(write(tmp_path / "x.pt", {"generator": tensors}, CONFIG), tmp_path)
+    assert report.info["differs"] == ["float64 rounded to float32 and cast back"]
+    assert "float64 rounded" in (tmp_path / "model" / "report.md").read_text(encoding="utf-8")
+    check_same(found, {"generator": {name: tensor.float().double() for name, tensor in tensors.items()}})
+
+
+@pytest.mark.parametrize("norms", ["hooks", "folded"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_whole_modules_come_back_as_state_dicts(tmp_path, norms, nested):
+    model = fold_weight_norm(generator()) if norms == "folded" else generator()
+    expected = state(model)
+    report, found = back(write(tmp_path / "x.pt", {"model": model} if nested else model, CONFIG), tmp_path)
+    (line,) = report.info["differs"]
+    assert line.startswith("a state dict where the file has a whole experiments.benchmarks.torch_hifigan.Generator")
+    check_same(found, {"model": expected} if nested else expected)
+
+
+def test_what_has_other_tables_comes_back_as_one(tmp_path):
+    tables: dict = {}
+    for name, tensor in TENSORS.items():
+        layer, _, last = name.rpartition(".")
+        tables.setdefault(layer, {})[last] = tensor
+    report, found = back(write(tmp_path / "x.pt", tables, CONFIG), tmp_path)
+    assert report.info["differs"] == ["one flat table of tensors"]
+    check_same(found, TENSORS)
+
+
+def test_norms_that_this_library_folds_are_told(tmp_path):
+    layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(5, 16, 1))
+    model = generator(**CONDITIONED)
+    tensors = {name: tensor for name, tensor in state(model).items() if not name.startswith("cond_layer")}
+    tensors |= {f"cond_layer.{name}": tensor.clone() for name, tensor in layer.state_dict().items()}
+    settings = {"model": "vits", "model_args": {}, "audio": {"sample_rate": 16000, "hop_length": 256}}
+    settings["model_args"] = {"hidden_channels": 12}
+    source = write(tmp_path / "x.pth", {"model": under("waveform_decoder.", tensors)}, settings)
+    report, found = back(source, tmp_path, part="waveform_decoder")
+    assert report.info["differs"] == ["cond_layer without weight norm, as this library has these layers"]
+    torch.testing.assert_close(found["model"]["waveform_decoder.cond_layer.weight"], layer.weight.detach())
+
+
+def test_bfloat16_is_float32_in_npz(tmp_path):
+    source = write(tmp_path / "x.pt", {"generator": cast(TENSORS, torch.bfloat16)}, CONFIG)
+    back(source, tmp_path, "npz")
+    found = np.load(tmp_path / "back")
+    assert {found[name].dtype for name in found} == {np.dtype(np.float32)}
+    for name, tensor in TENSORS.items():
+        np.testing.assert_array_equal(found[name], tensor.bfloat16().float())
+
+
+def test_bfloat16_stays_in_safetensors(tmp_path):
+    back(write(tmp_path / "x.pt", {"generator": cast(TENSORS, torch.bfloat16)}, CONFIG), tmp_path, "safetensors")
+    assert {array.dtype for array in load_file(tmp_path / "back").values()} == {np.dtype(ml_dtypes.bfloat16)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("model")
+    import_model(write(place / "g_1", {"generator": TENSORS}, CONFIG), place / "m")
+    return place / "m"
+
+
+def change(table, place, value):
+    name, *below = place
+    return {**table, name: change(table.get(name, {}), below, value) if below else value}
+
+
+LAYOUT, GENERATOR = ("info", "layout"), ("config", "generator")
+
+
+@pytest.mark.parametrize("format", ["torch", "safetensors", "npz"])
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("info",), "x"),
+        (("info",), [1]),
+        (LAYOUT, "x"),
+        (LAYOUT, [[1]]),
+        ((*LAYOUT, "norms"), "x"),
+        ((*LAYOUT, "norms"), ["hooks"]),
+        ((*LAYOUT, "norms_of"), {"ups.0": "x"}),
+        ((*LAYOUT, "norms_of"), {"ups.0": {}}),
+        ((*LAYOUT, "dtype"), "int64"),
+        ((*LAYOUT, "dtypes"), ["float16"]),
+        ((*LAYOUT, "prefix"), 5),
+        ((*LAYOUT, "prefix"), "x" * 10**6),
+        ((*LAYOUT, "nesting"), 5),
+        ((*LAYOUT, "nesting"), None),
+        ((*LAYOUT, "nesting"), [[1]]),
+        ((*LAYOUT, "nesting"), [10**9]),
+        ((*LAYOUT, "nesting"), [-1]),
+        ((*LAYOUT, "nesting"), [True]),
+        ((*LAYOUT, "nesting"), ["a"] * 5000),
+        ((*LAYOUT, "cond_layer"), 5),
+        ((*LAYOUT, "else"), 5),
+        ((*GENERATOR, "upsample_rates"), [2] * 10**6),
+        ((*GENERATOR, "resblock_dilation_sizes"), [[1] * 256] * 256),
+        (("config", "mel", "n_fft"), 2**50),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_hostile_model_folders_are_refused_at_once(folder, tmp_path, place, value, format):
+    target = tmp_path / "m"
+    target.mkdir()
+    (target / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    about = change(json.loads((folder / "config.json").read_text(encoding="utf-8")), place, value)
+    (target / "config.json").write_text(json.dumps(about), encoding="utf-8")
+    started = time.process_time()
+    with pytest.raises(ConfigError) as caught:
+        export_model(target, tmp_path / "out", format)
+    assert time.process_time() - started < 1 and len(str(caught.value)) < 1500
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 10**5, "[]", "{", '{"family": "hifigan", "config": ' + "[" * 900 + "]" * 900 + "}"]
+)
+def test_configurations_that_are_none_are_refused(folder, tmp_path, text):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    (tmp_path / "m" / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        export_model(tmp_path / "m", tmp_path / "out")
+
+
+def test_other_types_and_files_in_a_model_folder_are_refused(folder, tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_bytes((folder / "config.json").read_bytes())
+    arrays = load_file(folder / "model.safetensors")
+    for name, dtype in (("uint32", np.uint32), ("int64", np.int64), ("uint16", np.uint16)):
+        save_file(
+            {**arrays, "conv_pre.bias": arrays["conv_pre.bias"].astype(dtype)}, tmp_path / "m" / "model.safetensors"
+        )
+        with pytest.raises(CheckpointError, match=rf"conv_pre\.bias.*{name}|{name}|type"):
+            export_model(tmp_path / "m", tmp_path / "out")
+    torch.save(TENSORS, tmp_path / "m" / "model.safetensors")
+    with pytest.raises(CheckpointError, match="another format"):
+        export_model(tmp_path / "m", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_a_format_cannot_hold_are_refused(folder, tmp_path):
+    about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    text = json.dumps(change(about, (*LAYOUT, "prefix"), "a\ud800."))
+    (tmp_path / "m" / "config.json").write_text(text, encoding="utf-8")
+    for format in ("safetensors", "npz"):
+        with pytest.raises(CheckpointError, match=r"ud800.*hold"):
+            export_model(tmp_path / "m", tmp_path / "out", format)
+    assert not (tmp_path / "out").exists()
+
+
+def test_links_beside_the_target_are_left_alone(folder, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for format in ("torch", "safetensors", "npz"):
+        (tmp_path / f"{format}.part").symlink_to(victim)
+        export_model(folder, tmp_path / format, format)
+        assert victim.read_text() == "precious" and (tmp_path / f"{format}.part").is_symlink()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="exists"):
+        export_model(folder, tmp_path / "dangling")
+
+
+def test_folders_of_earlier_versions_are_read(folder, tmp_path):
+    about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    for layout in ({"nesting": ["generator"], "prefix": "", "norms": "hooks"}, None):
+        (tmp_path / "m" / "config.json").write_text(json.dumps(change(about, LAYOUT, layout)), encoding="utf-8")
+        export_model(tmp_path / "m", tmp_path / f"{layout is None}")
+        check_same(torch.load(tmp_path / f"{layout is None}", weights_only=True), {"generator": TENSORS})
