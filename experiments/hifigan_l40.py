@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import tyro
@@ -32,6 +32,7 @@ from jaxvoice.config import differences, read_json
 from jaxvoice.data import Corpus, Loader, find_corpus, load_store, make_demo_corpus, preflight, split
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig, preset
+from jaxvoice.models.hifigan.file_layout import kept_when_trained
 from jaxvoice.models.hifigan.resuming import continued_config, continued_state, trained_discriminators
 from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig, read_run
 from jaxvoice.models.hifigan.weights import load_generator
@@ -197,6 +198,19 @@ def model_in(source: Path) -> Path:
     return source / "model" if (source / "model" / "config.json").is_file() else source
 
 
+def kept_of(experiment: Experiment) -> dict[str, Any]:
+    """What the model folder of a run keeps of the model that the run begins with, or began with: licence and layout.
+
+    **Raises:** `ConfigError` if that model's `config.json` cannot be read.
+    """
+    for source in (experiment.init_from, experiment.continue_from, experiment.run_dir):
+        file = None if source is None else model_in(source) / "config.json"
+        if file is not None and file.is_file():
+            about = read_json(file)
+            return kept_when_trained(about.get("info") if isinstance(about, dict) else None, str(file))
+    return {}
+
+
 def tell(text: str) -> None:
     """Print `text`, from one process of several."""
     if jax.process_index() == 0:
@@ -274,7 +288,8 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
         process_count=jax.process_count(),
         mel_padding=mel.floor,
     ) as loader:
-        task = HiFiGANTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation)
+        kept = kept_of(experiment)
+        task = HiFiGANTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation, kept=kept)
         begin = None
         if experiment.init_from is not None:
             begin = ft.partial(pretrained, task, experiment.init_from, loop.seed)

@@ -2,6 +2,9 @@
 
 import json
 import time
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -9,8 +12,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from experiments import hifigan_l40
 from experiments.benchmarks.torch_hifigan import fold_weight_norm
 from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.models.hifigan.file_layout import kept_when_trained
+from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
+from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.importing import import_model
 from tests.models.hifigan import released
@@ -106,7 +113,7 @@ def test_whole_modules_come_back_as_state_dicts(tmp_path, norms, nested):
 
 
 def test_what_has_other_tables_comes_back_as_one(tmp_path):
-    tables: dict = {}
+    tables: dict[str, Any] = {}
     for name, tensor in TENSORS.items():
         layer, _, last = name.rpartition(".")
         tables.setdefault(layer, {})[last] = tensor
@@ -260,3 +267,28 @@ def test_folders_of_earlier_versions_are_read(folder, tmp_path):
         (tmp_path / "m" / "config.json").write_text(json.dumps(change(about, LAYOUT, layout)), encoding="utf-8")
         export_model(tmp_path / "m", tmp_path / f"{layout is None}")
         check_same(torch.load(tmp_path / f"{layout is None}", weights_only=True), {"generator": TENSORS})
+
+
+def test_a_model_that_was_trained_on_keeps_names_and_licence_but_not_precision(tmp_path):
+    half = {"a": {"module.b": ONE}, "net": under("module.", cast(partly(TENSORS), torch.float16))}
+    import_model(write(tmp_path / "x.pt", half, CONFIG), tmp_path / "model", part="net.module", ignore=["a.*"])
+    experiment = hifigan_l40.Experiment(init_from=tmp_path / "model", run_dir=tmp_path / "run")
+    kept = hifigan_l40.kept_of(experiment)
+    model, config = load_generator(tmp_path / "model")
+    task = HiFiGANTask(TrainingConfig(config), steps_per_epoch=1, kept=kept)
+    state_now: Any = SimpleNamespace(generator=model, average=None, counters=SimpleNamespace(step=7))
+    task.save_model(state_now, tmp_path / "run" / "model")
+    # A later session of the run may be started without --init-from.
+    assert hifigan_l40.kept_of(replace(experiment, init_from=None)) == kept
+    info = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))["info"]
+    assert info["step"] == 7 and info["licence"].startswith("unknown")
+    export_model(tmp_path / "run", tmp_path / "back")
+    expected = {name: tensor.float() for name, tensor in half["net"].items()}
+    check_same(torch.load(tmp_path / "back", weights_only=True), {"net": expected})
+
+
+def test_models_of_no_origin_keep_nothing(tmp_path):
+    assert hifigan_l40.kept_of(hifigan_l40.Experiment(run_dir=tmp_path)) == {}
+    assert kept_when_trained({"step": 3}, "x") == {} and kept_when_trained([1], "x") == {}
+    with pytest.raises(ConfigError, match=r"info\.layout\.norms"):
+        kept_when_trained({"layout": {"norms": "x"}}, "x")

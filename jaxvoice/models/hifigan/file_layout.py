@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaxvoice.config import told
@@ -76,6 +76,19 @@ def read_layout(info: Any, where: str) -> FileLayout:
     # What is empty is left out: a file of no tables has no nesting.
     values = {"nesting": (), **table}
     return FileLayout(**{**values, "nesting": tuple(values["nesting"])})
+
+
+def kept_when_trained(info: Any, where: str) -> dict[str, Any]:
+    """What a model that is trained on keeps of the `info` of the one it began with: licence, and layout in float32.
+
+    **Raises:** `ConfigError` as `read_layout` does.
+    """
+    if not isinstance(info, Mapping):
+        return {}
+    kept = {"licence": info["licence"]} if isinstance(info.get("licence"), str) else {}
+    if info.get("layout"):
+        kept["layout"] = replace(read_layout(info, where), dtype="float32", dtypes={}).table()
+    return kept
 
 
 def _is_name(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """How HiFi-GAN learns: its losses, its step, its two optimisers. The loop around it is `jaxvoice.training`'s."""
 
 import functools as ft
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,12 +100,20 @@ class HiFiGANTask:
     - `config`: networks, losses, optimisers.
     - `steps_per_epoch`: what "per epoch" means for learning rates that decay so (`OptimizerConfig.decay_steps`).
     - `validation`: held-out clips; without them validation reports nothing.
+    - `kept`: what model folders say beside the step, of the model that this one begins with: its licence, its layout.
 
     **Raises:** `ConfigError` for a generator that reads latents, which recordings do not give.
     """
 
-    def __init__(self, config: TrainingConfig, *, steps_per_epoch: int, validation: Store | None = None):
-        self.config = config
+    def __init__(
+        self,
+        config: TrainingConfig,
+        *,
+        steps_per_epoch: int,
+        validation: Store | None = None,
+        kept: Mapping[str, Any] | None = None,
+    ):
+        self.config, self._kept = config, dict(kept or {})
         self.mel = config.model.mel_contract
         """The mel contract of what is trained."""
         self.steps_per_epoch = steps_per_epoch
@@ -222,7 +231,7 @@ class HiFiGANTask:
     def save_model(self, state: HiFiGANState, folder: Path) -> None:
         """Write the generator (its average, if kept) as a model folder, weight norm kept for fine-tuning."""
         generator = state.generator if state.average is None else state.average
-        save_generator(folder, generator, self.config.model, info={"step": int(state.counters.step)})
+        save_generator(folder, generator, self.config.model, info={**self._kept, "step": int(state.counters.step)})
 
     def describe(self) -> dict[str, Any]:
         """Configuration and parameter counts."""
