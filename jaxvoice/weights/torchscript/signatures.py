@@ -83,12 +83,25 @@ reflection_pad2d(input, padding)
 replication_pad1d(input, padding)
 replication_pad2d(input, padding)
 upsample_nearest1d(input, output_size, scale_factors)
+upsample_nearest1d(input, output_size, scales=None)
+_upsample_nearest_exact1d(input, output_size, scale_factors)
+_upsample_nearest_exact1d(input, output_size, scales=None)
 upsample_nearest2d(input, output_size, scale_factors)
+upsample_nearest2d(input, output_size, scales_h=None, scales_w=None)
+_upsample_nearest_exact2d(input, output_size, scale_factors)
+_upsample_nearest_exact2d(input, output_size, scales_h=None, scales_w=None)
 upsample_nearest3d(input, output_size, scale_factors)
+upsample_nearest3d(input, output_size, scales_d=None, scales_h=None, scales_w=None)
+_upsample_nearest_exact3d(input, output_size, scale_factors)
+_upsample_nearest_exact3d(input, output_size, scales_d=None, scales_h=None, scales_w=None)
 upsample_linear1d(input, output_size, align_corners, scale_factors)
+upsample_linear1d(input, output_size, align_corners, scales=None)
 upsample_bilinear2d(input, output_size, align_corners, scale_factors)
+upsample_bilinear2d(input, output_size, align_corners, scales_h=None, scales_w=None)
 upsample_bicubic2d(input, output_size, align_corners, scale_factors)
+upsample_bicubic2d(input, output_size, align_corners, scales_h=None, scales_w=None)
 upsample_trilinear3d(input, output_size, align_corners, scale_factors)
+upsample_trilinear3d(input, output_size, align_corners, scales_d=None, scales_h=None, scales_w=None)
 pixel_shuffle(input, upscale_factor)
 pixel_unshuffle(input, downscale_factor)
 flatten(input, start_dim=0, end_dim=-1)
@@ -99,6 +112,11 @@ stft(input, n_fft, hop_length=None, win_length=None, window=None, center=True, p
     normalized=False, onesided=None, return_complex=None, align_to_window=None)
 istft(input, n_fft, hop_length=None, win_length=None, window=None, center=True, normalized=False,
     onesided=None, length=None, return_complex=False)
+_native_multi_head_attention(query, key, value, embed_dim, num_head, qkv_weight, qkv_bias, proj_weight, proj_bias,
+    mask=None, need_weights=True, average_attn_weights=True, mask_type=None)
+_transformer_encoder_layer_fwd(src, embed_dim, num_heads, qkv_weight, qkv_bias, proj_weight, proj_bias, use_gelu,
+    norm_first, eps, norm_weight_1, norm_bias_1, norm_weight_2, norm_bias_2, ffn_weight_1, ffn_bias_1, ffn_weight_2,
+    ffn_bias_2, mask=None, mask_type=None)
 scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None,
     enable_gqa=False)
 mean(input, *, dtype=None)
@@ -156,6 +174,19 @@ randn_like(input, *, dtype=None, layout=None, device=None, pin_memory=None, memo
 arange(end, *, dtype=None, layout=None, device=None, pin_memory=None)
 arange(start, end, *, dtype=None, layout=None, device=None, pin_memory=None)
 arange(start, end, step=1, *, dtype=None, layout=None, device=None, pin_memory=None)
+hann_window(window_length, *, dtype=None, layout=None, device=None, pin_memory=None)
+hann_window(window_length, periodic, *, dtype=None, layout=None, device=None, pin_memory=None)
+hamming_window(window_length, *, dtype=None, layout=None, device=None, pin_memory=None)
+hamming_window(window_length, periodic, *, dtype=None, layout=None, device=None, pin_memory=None)
+blackman_window(window_length, *, dtype=None, layout=None, device=None, pin_memory=None)
+blackman_window(window_length, periodic, *, dtype=None, layout=None, device=None, pin_memory=None)
+eye(n, *, dtype=None, layout=None, device=None, pin_memory=None)
+empty(size, *, dtype=None, layout=None, device=None, pin_memory=None, memory_format=None)
+tensor(data, *, dtype=None, device=None, requires_grad=False)
+std(input, unbiased=True)
+std(input, dim, unbiased=True, keepdim=False)
+var(input, unbiased=True)
+var(input, dim, unbiased=True, keepdim=False)
 linspace(start, end, steps, *, dtype=None, layout=None, device=None, pin_memory=None)
 add(input, other, *, alpha=1)
 sub(input, other, *, alpha=1)
@@ -165,6 +196,8 @@ sub_(input, other, *, alpha=1)
 mul(input, other)
 div(input, other)
 div(input, other, *, rounding_mode)
+div_(input, other)
+div_(input, other, *, rounding_mode)
 pow(input, exponent)
 matmul(input, other)
 bmm(input, mat2)
@@ -192,37 +225,60 @@ REQUIRED = object()
 """Stands in a signature for an argument without default."""
 
 
+class Signature(dict[str, Any]):
+    """The arguments of an overload by name, with their defaults or `REQUIRED`.
+
+    **Arguments:** `arguments`: these; `positional`: how many of them may be given without their names.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any], positional: int):
+        super().__init__(arguments)
+        self.positional = positional
+
+
 @lru_cache(maxsize=1)
-def signatures() -> Mapping[str, tuple[Mapping[str, Any], ...]]:
-    """For each operator its overloads: arguments by name, with their defaults or `REQUIRED`."""
-    table: dict[str, list[Mapping[str, Any]]] = {}
+def signatures() -> Mapping[str, tuple[Signature, ...]]:
+    """For each operator its overloads."""
+    table: dict[str, list[Signature]] = {}
     for line in _TABLE.replace("\n ", " ").split("\n"):
         if line:
             function = ast.parse(f"def {line}: pass").body[0]
             assert isinstance(function, ast.FunctionDef)
-            table.setdefault(function.name, []).append(_arguments(function.args))
+            table.setdefault(function.name, []).append(_signature(function.args))
     return {name: tuple(overloads) for name, overloads in table.items()}
 
 
-def _arguments(args: ast.arguments) -> dict[str, Any]:
+def _signature(args: ast.arguments) -> Signature:
     found = {arg.arg: REQUIRED for arg in args.args}
     for arg, default in zip(reversed(args.args), reversed(args.defaults), strict=False):
         found[arg.arg] = ast.literal_eval(default)
     for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
         found[arg.arg] = REQUIRED if default is None else ast.literal_eval(default)
-    return found
+    return Signature(found, len(args.args))
 
 
 def bind(operator: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
     """The arguments of a call by name, those left out not filled in; `None` where no known overload fits."""
     for overload in signatures().get(operator, ()):
         names = list(overload)
-        if len(args) > len(names) or not set(kwargs) <= set(names[len(args) :]):
+        if len(args) > overload.positional or not set(kwargs) <= set(names[len(args) :]):
             continue
         bound = {**dict(zip(names, args, strict=False)), **kwargs}
+        if not all(_fits(value, overload[name]) for name, value in bound.items()):
+            continue
         if all(name in bound or default is not REQUIRED for name, default in overload.items()):
             return bound
     return None
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Whether an argument may have this value, spelled or as a node, as far as its default tells its type."""
+    value = value.value if isinstance(value, ast.Constant) else value
+    if isinstance(value, (list, tuple, ast.List, ast.Tuple)):
+        return not isinstance(default, (int, float, str))
+    if isinstance(default, (bool, str)) and isinstance(value, (int, float, str)):
+        return type(value) is type(default)
+    return True
 
 
 def defaults(operator: str, names: Sequence[str]) -> Mapping[str, Any]:
