@@ -13,6 +13,7 @@ from jaxvoice.weights.torchscript.told_values import Call, Normed, Ref, Stored, 
 _SHAPES = {
     *("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels", "normalized_shape"),
     *("num_embeddings", "embedding_dim", "num_parameters", "input_size_", "affine_", "kernel_size"),
+    "embed_dim",
 }
 _DEFAULTS: dict[str, Any] = {
     "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros", "output_padding": 0, "bias": True,
@@ -20,14 +21,17 @@ _DEFAULTS: dict[str, Any] = {
     "batch_first": False, "ceil_mode": False, "count_include_pad": True, "divisor_override": None, "padding_idx": None,
     "align_corners": None, "size": None, "recompute_scale_factor": None, "return_indices": False, "approximate": "none",
     "scale_factor": None, "add_zero_attn": False, "nonlinearity": "tanh", "mode": "nearest",
+    "antialias": False, "add_bias_kv": False, "activation": "relu", "norm_first": False,
 }  # fmt: skip
 _FIRST = {"pad", "kernel_size", "negative_slope", "p", "output_size", "alpha", "upscale_factor", "downscale_factor"}
 _OPERATORS = {"mul": "*", "add": "+", "sub": "-", "div": "/", "pow": "**"}
+_DIVISIONS = {"None": "/", "'floor'": "//", "'trunc'": "/ (towards zero)"}
 _SHOWN = (
     *("leaky_relu", "elu", "softmax", "log_softmax", "dropout", "avg_pool", "max_pool", "adaptive", "pad", "clamp"),
-    *("upsample", "softplus", "gelu", "glu", "relu", "tanh", "sigmoid", "silu", "hardtanh", "conv", "linear", "stft"),
-    *("istft", "reflection_pad", "replication_pad", "constant_pad", "layer_norm", "batch_norm", "instance_norm"),
-    *("group_norm", "_convolution", "masked_fill", "einsum", "cumsum", "lstm", "gru", "rnn", "scaled_dot", "prelu"),
+    *("upsample", "_upsample", "interpolate", "softplus", "gelu", "glu", "relu", "tanh", "sigmoid", "silu", "linear"),
+    *("stft", "istft", "reflection_pad", "replication_pad", "constant_pad", "layer_norm", "batch_norm", "conv"),
+    *("instance_norm", "group_norm", "_convolution", "masked_fill", "einsum", "cumsum", "lstm", "gru", "rnn"),
+    *("scaled_dot", "prelu", "hardtanh"),
     *("fft", "unfold", "cat", "matmul", "bmm", "exp", "log", "sqrt", "sin", "cos", "mean", "std", "softsign", "norm"),
 )
 _TENSOR_ARGUMENTS = {
@@ -115,9 +119,13 @@ def call_text(call: Call) -> str:
     known = defaults(name, list(plain))
     plain = {**{key: value for key, value in known.items() if key in _FIRST and key not in values}, **plain}
     plain = {key: value for key, value in plain.items() if value is not REQUIRED}
-    if name.rstrip("_") in _OPERATORS and len(plain) < len(call.arguments):  # else of sizes, not of tensors
+    given = set(plain) & set(values)
+    if name.rstrip("_") in _OPERATORS and len(given) < len(call.arguments):  # else of sizes, not of tensors
         factor = plain.get("other", plain.get("1", plain.get("exponent")))
-        return f"{_OPERATORS[name.rstrip('_')]} {value_text(factor)}" if isinstance(factor, (int, float)) else ""
+        sign = _OPERATORS[name.rstrip("_")]
+        if "rounding_mode" in call.arguments:
+            sign = _DIVISIONS.get(value_text(call.arguments["rounding_mode"]), "")
+        return f"{sign} {value_text(factor)}" if isinstance(factor, (int, float)) and sign else ""
     if not name.startswith(_SHOWN):
         return ""
     shown = {key: value for key, value in plain.items() if key not in _TENSOR_ARGUMENTS and value != []}
