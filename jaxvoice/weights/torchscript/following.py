@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.torchscript.code import ClassCode, Code, original_name
+from jaxvoice.weights.torchscript.resizing import interpolates
 from jaxvoice.weights.torchscript.signatures import bind
 from jaxvoice.weights.torchscript.told_values import (
     Call,
@@ -158,6 +159,11 @@ class _Frame:
             )
 
     def run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        self.give(args, kwargs)
+        self.block(self.function.body)
+        return self.result
+
+    def give(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         given = self.function.args
         names = [arg.arg for arg in given.args]
         for name in names:
@@ -167,8 +173,6 @@ class _Frame:
                 self.names[name] = self.value(default)
         self.names.update(zip(names, args, strict=False))
         self.names.update({name: value for name, value in kwargs.items() if name in names})
-        self.block(self.function.body)
-        return self.result
 
     def block(self, statements: Sequence[ast.stmt]) -> None:
         for statement in statements:
@@ -190,6 +194,8 @@ class _Frame:
                     self.forget(body)
                     self.value(test)
                     self.loop(f"while {short(test)}", None, body)
+                case ast.With(body=body):
+                    self.block(body)
 
     def assign(self, target: ast.expr, value: Any) -> None:
         if isinstance(target, ast.Name):
@@ -338,7 +344,18 @@ class _Frame:
         function = self.follower.code.functions.get(name)
         if function is None:
             return Computed(f"{original_name(name)}()")
-        return _Frame(self.follower, self.path, function, self.calls, self.within, self.depth + 1).run(args, kwargs)
+        if original_name(name) != "torch.nn.functional.interpolate":
+            frame = _Frame(self.follower, self.path, function, self.calls, self.within, self.depth + 1)
+            return frame.run(args, kwargs)
+        inside: list[Call] = []
+        frame = _Frame(self.follower, self.path, function, inside, self.within, self.depth + 1)
+        frame.give(args, kwargs)
+        given = dict(frame.names)
+        frame.block(function.body)
+        self.calls += (
+            [Call("operator", "interpolate", "", given, self.within)] if interpolates(given, inside) else inside
+        )
+        return frame.result
 
     def operator(self, name: str, args: list[Any], kwargs: Mapping[str, Any], full: str) -> Any:
         if name in _CHANGES and args:
@@ -346,6 +363,7 @@ class _Frame:
             return Computed(name)
         if full.startswith("ops.prim.") or name in _QUIET:
             return _folded(name, args)
+        self.follower.spend(sum(len(arg) for arg in args if isinstance(arg, (list, tuple))) // 8)
         bound = bind(name, args, kwargs)
         if bound is None:
             bound = {**{str(i): arg for i, arg in enumerate(args)}, **kwargs}

@@ -78,7 +78,7 @@ def told_by(call: Call, shapes: Shapes, path: str) -> Told | None:
         return Told(kinds, _with_defaults(name, names, arguments))
     if name.startswith(("avg_pool", "max_pool")):
         return _pool(name, arguments)
-    if name.startswith("upsample_"):
+    if name.startswith(("upsample_", "_upsample_nearest_exact")) or name == "interpolate":
         return _upsample(name, arguments)
     if name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
         # Packed sequences take other arguments, among them no `batch_first`.
@@ -190,15 +190,15 @@ def _pool(name: str, arguments: dict[str, Any]) -> Told:
 
 
 def _upsample(name: str, arguments: dict[str, Any]) -> Told:
-    names = ("align_corners",)
-    settings: dict[str, Any] = {
-        "mode": name[len("upsample_") : -2],
-        **{k: arguments[k] for k in names if k in arguments},
-    }
-    if arguments.get("output_size") is not None:
-        settings["size"] = arguments["output_size"]
-    if arguments.get("scale_factors") is not None:
-        settings["scale_factor"] = arguments["scale_factors"]
+    mode = arguments.get("mode") if name == "interpolate" else name.removeprefix("_")[len("upsample_") : -2]
+    settings = {"mode": "nearest-exact" if mode == "nearest_exact" else mode}
+    if "align_corners" in arguments:
+        settings["align_corners"] = arguments["align_corners"]
+    # `interpolate` has the names of the attributes.
+    for names in (("size", "output_size"), ("scale_factor", "scale_factors")):
+        value = next((arguments[name] for name in names if arguments.get(name) is not None), None)
+        if value is not None:
+            settings[names[0]] = value
     return Told(("Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d"), settings)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jaxvoice.weights.torchscript.attention import FUSED, attention_settings, weights_of
 from jaxvoice.weights.torchscript.code import Code, original_name, parse_code
 from jaxvoice.weights.torchscript.following import Follower
 from jaxvoice.weights.torchscript.kinds import Shapes, from_shapes, told_by
@@ -80,6 +81,12 @@ def _by_owner(follower: Follower) -> tuple[dict[str, list[Call]], set[str]]:
     used: set[str] = set()
     for (path, _), ways in follower.calls.items():
         for call in (call for calls in ways for call in calls if call.kind == "operator"):
+            # Whoever has a tensor that is computed with is used.
+            owners = {weight.rpartition(".")[0] for weight in weights_of(call)} & set(follower.records)
+            used |= owners - {path}
+            if call.name in FUSED:  # in place of a layer and those below it
+                for below in owners - {path}:
+                    own.setdefault(below, []).append(call)
             weight = call.arguments.get("weight")
             owner = path
             if isinstance(weight, Ref):
@@ -111,6 +118,7 @@ def _layer(follower: Follower, path: str, calls: list[Call], shapes: Shapes, use
         found.append(told.settings)
         norm = _norm(call) or norm
     settings, computed = _merged(found)
+    methods = {name: tuple(ways[0]) for (of, name), ways in follower.calls.items() if of == path}
     attributes = {
         name: value for name, value in record.state.items() if is_plain(value) and name not in _NOT_ATTRIBUTES
     }
@@ -123,12 +131,14 @@ def _layer(follower: Follower, path: str, calls: list[Call], shapes: Shapes, use
             kept.pop("output_padding", None)
         if kept.get("mode") == kind:
             kept.pop("mode")
+        ways = [way for (of, _), ways in follower.calls.items() if of == path for way in ways]
+        inside = attention_settings(kind, path, calls, ways, shapes)
         conflicts = _fill(settings, kept, computed)
+        conflicts += _fill(inside, {name: kept[name] for name in inside if name in kept}, ())
         computed = tuple(name for name in computed if name not in settings)
-        settings = {**from_shapes(kind, path, settings, shapes), **settings}
+        settings = {**from_shapes(kind, path, settings, shapes), **settings, **inside}
     else:
         attributes.update(owner.constants)
-    methods = {name: tuple(ways[0]) for (of, name), ways in follower.calls.items() if of == path}
     return Layer(path, class_name, kind, settings, computed, conflicts, attributes, norm, methods, used)
 
 
