@@ -21,6 +21,9 @@ def statement_lines(statement: ast.stmt, indent: int, width: int) -> list[str]:
             return lines + _block(body, indent + 4, width)
         case ast.While(test=test, body=body):
             return expression_lines(test, "while ", ":", indent, width) + _block(body, indent + 4, width)
+        case ast.With(items=[ast.withitem(context_expr=over, optional_vars=given)], body=body):
+            after = f" as {ast.unparse(given)}:" if given else ":"
+            return expression_lines(over, "with ", after, indent, width) + _block(body, indent + 4, width)
         case ast.Assign(targets=[target], value=value):
             names = target.elts if isinstance(target, ast.Tuple) else [target]
             before = ", ".join(map(ast.unparse, names)) + (

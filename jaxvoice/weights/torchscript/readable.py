@@ -5,6 +5,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from jaxvoice.errors import CheckpointError, ConfigError
@@ -13,7 +14,7 @@ from jaxvoice.weights.torchscript.code import ClassCode, Code, original_name, pa
 from jaxvoice.weights.torchscript.following import Follower
 from jaxvoice.weights.torchscript.layers import plain_constants
 from jaxvoice.weights.torchscript.printing import statement_lines
-from jaxvoice.weights.torchscript.simplifying import Simplify
+from jaxvoice.weights.torchscript.simplifying import Simplify, is_grad_mode
 from jaxvoice.weights.torchscript.tidying import is_too_long, join_names, put_in_place
 from jaxvoice.weights.torchscript.told_values import dotted
 
@@ -106,24 +107,40 @@ class _Reader:
         taken = {*stores, *(arg.arg for arg in method.args.args)}
         simplify = Simplify(self.code, self.constants, aliases, lambda of, name: self._repeats(path, of, name), taken)
 
+        order = _Order(method)
+
         def kept(block: Sequence[ast.stmt]) -> list[ast.stmt]:
             made: list[ast.stmt] = []
-            for statement in block:
+            skipped = False
+            for statement, following in zip_longest(block, block[1:]):
+                skipped, skip = False, skipped
+                if skip:
+                    continue
                 match statement:
                     case ast.Assign(targets=[ast.Name(id=name)], value=value):
                         text = dotted(value) or ""
-                        new = simplify.visit(value)
+                        built = _built(statement, following)
+                        skipped = built is not None
+                        new = simplify.visit(value) if built is None else simplify.built(*built)
                         if stores[name] == 1 and _is_member(new, written):
                             aliases[name] = new
                         elif stores[name] == 1 and text.startswith("__torch__."):
                             aliases[name] = new
                             new.qualified = text  # type: ignore[attr-defined]
-                        elif stores[name] == 1 and isinstance(new, ast.Name) and stores[new.id] <= 1:
+                        elif stores[name] == 1 and (
+                            (isinstance(new, ast.Name) and order.stays(new.id, name, block))
+                            or (built is not None and is_grad_mode(built[0]))
+                        ):
                             aliases[name] = new
+                        elif isinstance(new, ast.Call) and re.fullmatch(r"_\d+", name) and name not in order.reads:
+                            made.append(ast.Expr(new))
                         elif dotted(getattr(value, "func", ast.Constant(0))) != "uninitialized":
                             if stores[name] == 1:
                                 simplify.note(name, new)
                             made.append(ast.Assign([ast.Name(name)], new))
+                    case ast.With(items=[item], body=body):
+                        item = ast.withitem(simplify.visit(item.context_expr), item.optional_vars)
+                        made.append(ast.With([item], kept(body)))
                     case ast.Assign(targets=[target], value=value):
                         made.append(ast.Assign([simplify.visit(target)], simplify.visit(value)))
                     case ast.AnnAssign(target=target, value=ast.expr() as value):
@@ -166,6 +183,66 @@ class _Reader:
 
     def _same_in(self, path: str) -> Any:
         return lambda child, name: self._same_as_forward(f"{path}.{child}" if path else child, name)
+
+
+_Place = tuple[int, int]
+
+
+class _Order:
+    """Where a method assigns and reads its names.
+
+    **Arguments:** `method`: the method, with the places of its text.
+    """
+
+    def __init__(self, method: ast.FunctionDef):
+        self.stores: dict[str, list[tuple[_Place, tuple[_Place, ...]]]] = {}
+        self.reads: dict[str, list[_Place]] = {}
+        self._see(method.body, ())
+
+    def _see(self, block: Sequence[ast.stmt], loops: tuple[_Place, ...]) -> None:
+        for statement in block:
+            inside = loops
+            if isinstance(statement, (ast.For, ast.While)):
+                inside = (*loops, (statement.lineno, statement.col_offset))
+            blocks = [getattr(statement, name, []) for name in ("body", "orelse")]
+            for part in ast.iter_child_nodes(statement):
+                for node in ast.walk(part) if not isinstance(part, ast.stmt) else ():
+                    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                        # A value is computed before its name is given to it.
+                        place = _end(statement) if not any(blocks) else (node.lineno, node.col_offset)
+                        self.stores.setdefault(node.id, []).append((place, inside))
+                    elif isinstance(node, ast.Name):
+                        self.reads.setdefault(node.id, []).append((node.lineno, node.col_offset))
+            for inner in blocks:
+                self._see(inner, inside)
+
+    def stays(self, value: str, name: str, block: Sequence[ast.stmt]) -> bool:
+        """Whether `value` is what `name`, which a statement of `block` sets to it, is wherever that is read."""
+        ((place, _),) = self.stores[name]
+        reads = self.reads.get(name, [place])
+        if min(reads) < place or max(reads) > _end(block[-1]):
+            return False
+        # In a loop that begins later, what follows may also come before.
+        changes = [
+            min((loop for loop in loops if loop > place), default=at) for at, loops in self.stores.get(value, [])
+        ]
+        return all(change <= place or change >= max(reads) for change in changes)
+
+
+def _end(statement: ast.stmt) -> _Place:
+    return statement.end_lineno or statement.lineno, statement.end_col_offset or statement.col_offset
+
+
+def _built(statement: ast.stmt, following: ast.stmt | None) -> tuple[str, ast.Call] | None:
+    """The class and the call of `__init__` where two statements make an object."""
+    match statement, following:
+        case (
+            ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=ast.Attribute(value=owner, attr="__new__"))),
+            ast.Assign(value=call) | ast.Expr(value=call),
+        ) if isinstance(call, ast.Call) and dotted(call.func) == f"{name}.__init__":
+            qualified = dotted(owner) or ""
+            return (qualified, call) if qualified.startswith("__torch__.") else None
+    return None
 
 
 def _shape_of(method: ast.FunctionDef, owner: ClassCode, same: Any) -> str:

@@ -67,6 +67,7 @@ _DTYPES = {
     0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 7: "float64",
     9: "complex64", 10: "complex128", 11: "bool", 15: "bfloat16",
 }  # fmt: skip
+_OF_LISTS = {"append", "extend", "insert", "pop", "clear", "remove", "reverse"}
 _END = 2**63 - 1
 
 
@@ -130,6 +131,14 @@ class Simplify(ast.NodeTransformer):
             return ast.Call(ast.Attribute(of, method), args, keywords)
         return ast.Call(self.visit(node.func), args, keywords)
 
+    def built(self, name: str, call: ast.Call) -> ast.Call:
+        """The object that class `name` makes when its `__init__` is called so."""
+        called = original_name(name).rpartition(".")[2] if is_grad_mode(name) else ""
+        keywords = [ast.keyword(keyword.arg, self.visit(keyword.value)) for keyword in call.keywords]
+        return ast.Call(
+            ast.Name(f"torch.{called}" if called else _function_name(name)), list(map(self.visit, call.args)), keywords
+        )
+
     def _is_count(self, node: ast.expr) -> bool:
         """Whether `node` is a whole number anyway: sizes, and sums and products of them."""
         match node:
@@ -159,6 +168,11 @@ class Simplify(ast.NodeTransformer):
             args, named = _written(given, known, bare=False)
             keywords = named + keywords
         return ast.Call(ast.Name(_function_name(name)), args, keywords)
+
+
+def is_grad_mode(name: str) -> bool:
+    """Whether a class is one of torch's that turn derivatives on or off."""
+    return original_name(name).startswith("torch.autograd.grad_mode.")
 
 
 def _function_name(name: str) -> str:
@@ -214,7 +228,11 @@ def operator_call(name: str, args: list[ast.expr], keywords: list[ast.keyword]) 
     if bound is not None and "has_biases" in bound and not isinstance(_literal(bound["has_biases"]), bool):
         bound = dict(zip(_PACKED, args, strict=False))
     if bound is None:
+        if name in _OF_LISTS and args:
+            return ast.Call(ast.Attribute(args[0], name), args[1:], keywords)
         return ast.Call(ast.Name(name), args, keywords)
+    if name == "div" and _literal(bound.get("rounding_mode", ast.Constant(None))) == "floor":
+        return ast.BinOp(bound["input"], ast.FloorDiv(), bound["other"])
     known = defaults(name, list(bound))
     if name == "_convolution":
         name, bound, known = _convolution(bound)
@@ -266,7 +284,7 @@ def _written(
             continue
         if name == "device" and value == "cpu":
             continue
-        if name == "dtype" and value in _DTYPES:
+        if name == "dtype" and isinstance(value, int) and value in _DTYPES:
             node = ast.Name(_DTYPES[value])
         if name in _SHORT and isinstance(value, list) and value and len(set(map(repr, value))) == 1:
             node = ast.Constant(value[0])

@@ -3,7 +3,7 @@
 import ast
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _MOST_STATEMENTS = 3000
 _NAMED = 60
@@ -53,7 +53,7 @@ def put_in_place(body: list[ast.stmt], width: int) -> list[ast.stmt]:
                 statement = chosen(statement, width - indent)
                 if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
                     counts[statement.targets[0].id] -= 1
-            elif isinstance(statement, (ast.For, ast.While)):
+            elif isinstance(statement, (ast.For, ast.While, ast.With)):
                 statement.body = tidied(statement.body, indent + 4)
             while made and _joined(made[-1], statement, counts, width - indent):
                 made.pop()
@@ -69,8 +69,16 @@ def _earlier(made: list[ast.stmt], counts: Counter[str], room: int) -> None:
     last = made[-1]
     for i in range(len(made) - 2, max(len(made) - 9, -1), -1):
         between = made[i + 1 : -1]
-        if _is_light(made[i]) and all(_is_light(one) for one in between) and _joined(made[i], last, counts, room):
+        if not (_is_light(made[i]) and all(_is_light(one) for one in between)):
+            continue
+        read = _names([made[i]])
+        changed = _names(target for one in between if isinstance(one, ast.Assign) for target in one.targets)
+        if not read & changed and _joined(made[i], last, counts, room):
             del made[i]
+
+
+def _names(nodes: Iterable[ast.AST]) -> set[str]:
+    return {part.id for node in nodes for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def _joined(first: ast.stmt, second: ast.stmt, counts: Counter[str], room: int) -> bool:
@@ -205,17 +213,32 @@ def join_names(body: list[ast.stmt], parameters: Sequence[str]) -> list[ast.stmt
 
 
 def _without_copies(body: list[ast.stmt]) -> list[ast.stmt]:
-    """`body` without `x = x`."""
+    """`body` without `x = x`, also where that is a part of a longer assignment."""
     made = []
     for statement in body:
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Name(id=other)) if name == other:
                 continue
+            case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)) if len(names) == len(values):
+                pairs = [(one, two) for one, two in zip(names, values, strict=True) if not _same_name(one, two)]
+                if len(pairs) > 1:
+                    statement.targets[0] = ast.Tuple([one for one, _ in pairs])
+                    statement.value = ast.Tuple([two for _, two in pairs])
+                elif pairs:
+                    statement = ast.Assign([pairs[0][0]], pairs[0][1], lineno=0)
+                else:
+                    continue
             case ast.If() | ast.For() | ast.While():
                 statement.body = _without_copies(statement.body)
                 statement.orelse = _without_copies(statement.orelse)
+            case ast.With():
+                statement.body = _without_copies(statement.body)
         made.append(statement)
     return made
+
+
+def _same_name(one: ast.expr, two: ast.expr) -> bool:
+    return isinstance(one, ast.Name) and isinstance(two, ast.Name) and one.id == two.id
 
 
 def _spans(body: Sequence[ast.stmt], parameters: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -248,6 +271,10 @@ def _spans(body: Sequence[ast.stmt], parameters: Sequence[str]) -> dict[str, tup
                     inside = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
                     for name in inside:
                         spans[name] = [min(spans[name][0], start), place]
+                case ast.With(items=items, body=inner):
+                    for item in items:
+                        see(item)
+                    block(inner)
                 case _:
                     see(statement)
 

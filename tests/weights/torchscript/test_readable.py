@@ -2,6 +2,8 @@
 
 import ast
 import random
+import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,7 +141,7 @@ def test_tidied_text_still_computes_the_same(tmp_path, seed):
     model = Sums(seed).eval()
     x, y = torch.randn(3), torch.randn(3)
     path = traced(model, x, y, path=tmp_path / "m.pt")
-    space = {"tanh": np.tanh}
+    space: dict[str, Any] = {"tanh": np.tanh}
     exec(text_of(path), space)  # text that this very test has made
     with open_archive(path) as archive:
         found = space["forward"](_Module(archive.tensors), x.numpy(), y.numpy())
@@ -180,3 +182,84 @@ def test_constants_are_told(tmp_path):
 
     text = text_of(traced(Constant(), torch.randn(2, 3), path=tmp_path / "m.pt"))
     assert "x * detach(to(CONSTANTS.c0, float32)) + 0.1" in text and "# CONSTANTS.c0: float32 3" in text
+
+
+class Axes(nn.Module):
+    def forward(self, x):
+        x = x.mean(1, keepdim=True) + x.sum(2, keepdim=True) - x.mean((0, 2))[0] + x.sum()
+        return torch.div(x, 2, rounding_mode="floor") * torch.arange(2, 5) + x.std(1, keepdim=True)
+
+
+@pytest.mark.parametrize("script", [False, True])
+def test_reductions_over_axes(tmp_path, script):
+    path = tmp_path / "m.pt"
+    model = Axes()
+    text = text_of(scripted(model, path) if script else traced(model, torch.randn(2, 4, 3), path=path))
+    for part in ("mean(x, dim=[1], keepdim=True)", "sum(x, dim=[2], keepdim=True)", "mean(x, dim=[0, 2])", "sum(x)"):
+        assert part in text, text
+    assert "// 2" in text and "arange(2, 5)" in text and "std(" in text and "dim=[1]" in text
+
+
+class Kept(nn.Module):
+    """What caches do: a list that grows, and a value that may be missing."""
+
+    def forward(self, x: torch.Tensor, past: list[torch.Tensor] | None = None) -> list[torch.Tensor]:
+        new: list[torch.Tensor] = []
+        window = torch.hann_window(8)
+        for i in range(2):
+            if past is not None:
+                x = x + past[i]
+            new.append(x * window * torch.tensor([0, 1]).sum())
+        return new
+
+
+def test_lists_and_windows(tmp_path):
+    text = text_of(scripted(Kept(), tmp_path / "m.pt"))
+    assert "    new.append(" in text and "append(new" not in text
+    assert "hann_window(8)" in text and "tensor([0, 1])" in text
+    assert "past = past" not in text and not re.search(r"(past\d*) = past\d*$", text, re.MULTILINE), text
+
+
+class Without(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.proj = nn.Linear(3, 4)
+
+    def forward(self, x):
+        with torch.no_grad():
+            y = self.proj(x) * 2
+            if bool(y.sum() > 0):
+                y = y + 1
+        return y + 1
+
+    @torch.jit.export
+    def encode(self, x):
+        with torch.no_grad(), torch.autograd.profiler.record_function("encode"):
+            return self.proj(x)
+
+
+def test_with(tmp_path):
+    path = scripted(Without(), tmp_path / "m.pt")
+    text = text_of(path)
+    assert "def forward(self, x):\n    with torch.no_grad():\n        y = self.proj(x) * 2\n" in text
+    assert "    return y + 1" in text
+    inner = "        _0 = profiler.record_function('encode', None)\n        with _0:\n            _1 = self.proj(x)\n"
+    assert "    with torch.no_grad():\n" + inner in text
+    with open_archive(path) as archive:
+        found = read_layers(archive)
+    assert found["proj"].used and found["proj"].settings["out_features"] == 4
+    assert [call.name for call in found[""].methods["encode"] if call.kind == "module"] == ["proj"]
+
+
+def test_names_are_not_taken_over_from_what_changes_later(tmp_path):
+    path = traced(Indexing(), torch.randn(1, 5, 4), torch.randn(2, 2), path=tmp_path / "m.pt")
+
+    def change(text):
+        head, found, _ = text.partition("y: Tensor) -> Tensor:\n")
+        lines = ["a = x", "b = torch.tanh(y)", "x = torch.sin(b)", "_0 = torch.add(a, x)", "return _0"]
+        return head + found + "".join(f"    {line}\n" for line in lines)
+
+    text = text_of(with_code(path, change, tmp_path / "other.pt"))
+    space: dict[str, Any] = {"tanh": np.tanh, "sin": np.sin}
+    exec(text, space)  # text that this very test has made
+    assert space["forward"](None, 2.0, 3.0) == 2.0 + np.sin(np.tanh(3.0)), text
