@@ -80,12 +80,13 @@ def _whole(value: Any) -> int | None:
 def _layer(path: str, calls: Sequence[Call], methods: Sequence[Sequence[Call]]) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
     for call in calls:
-        if call.name == "_transformer_encoder_layer_fwd":
+        if call.name == "_transformer_encoder_layer_fwd" and not call.within:
             gelu, first = call.arguments.get("use_gelu"), call.arguments.get("norm_first")
             if isinstance(gelu, bool) and isinstance(first, bool):
                 found.append({"activation": "gelu" if gelu else "relu", "norm_first": first})
     for method in methods:
-        order = [call.name for call in method if call.kind == "module"]
+        # What a script calls in a branch may not be what runs; scripts keep the attributes.
+        order = [call.name for call in method if call.kind == "module" and not call.within]
         norm, attention = joined(path, "norm1"), joined(path, "self_attn")
         if norm in order and attention in order:
             found.append({"norm_first": order.index(norm) < order.index(attention)})

@@ -111,3 +111,10 @@ def test_scripts_keep_the_attributes(tmp_path):
     layer = layers_of(scripted(Script(), tmp_path / "m.pt"))["mha"]
     assert layer.settings["num_heads"] == 4 and layer.settings["embed_dim"] == 8 and not layer.conflicts
     assert layer.settings["batch_first"] is True
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_scripted_encoder_layers_keep_the_attributes(tmp_path, norm_first):
+    model = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 12, norm_first=norm_first, batch_first=True))
+    layer = layers_of(scripted(model, tmp_path / "m.pt"))["0"]
+    assert layer.settings["norm_first"] is norm_first and not layer.conflicts
