@@ -12,6 +12,7 @@ from jaxvoice.weights.archive import Archive, Module, Source, TensorInfo, Tensor
 from jaxvoice.weights.describing import describe, fingerprint
 from jaxvoice.weights.layout import width
 from jaxvoice.weights.plain import file_values
+from jaxvoice.weights.reading.budget import Budget
 from jaxvoice.weights.reading.trees import module_tree
 from jaxvoice.weights.reports import file_lines, matching, metadata_cells, statistics, tensor_lines
 from jaxvoice.weights.trees import rows
@@ -22,7 +23,7 @@ def archive_of(arrays, *, metadata=None, kinds=None, storages=None, modules=None
         name: TensorInfo(array.shape, array.dtype, (storages or {}).get(name, name), (kinds or {}).get(name, "tensor"))
         for name, array in arrays.items()
     }
-    tree = modules or module_tree(arrays)
+    tree = modules or module_tree(arrays, Budget(0))
     return Archive(Tensors(infos, arrays.__getitem__), metadata or {}, tree, Source(Path("m.pt"), "torch zip"))
 
 
