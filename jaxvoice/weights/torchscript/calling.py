@@ -5,12 +5,19 @@ import difflib
 from typing import Any
 
 import jax
+from jax import lax
 
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
-from jaxvoice.weights.torchscript.frames import Frame, shown
+from jaxvoice.weights.torchscript.dtypes import is_inexact
+from jaxvoice.weights.torchscript.frames import Frame, Future, shown
 from jaxvoice.weights.torchscript.operators import find_operator, operator_names
-from jaxvoice.weights.torchscript.operators.registry import IGNORED
+from jaxvoice.weights.torchscript.operators.registry import IGNORED, tensors_in
 from jaxvoice.weights.torchscript.tensors import Refused, Tensor, number_of
+
+_ADD = (
+    "decorate a function of JAX arrays with "
+    '@jaxvoice.weights.torchscript.register_operator("{name}") before running the archive.'
+)
 
 
 class Caller:
@@ -19,6 +26,7 @@ class Caller:
     def __init__(self, key: jax.Array | None):
         self._key = key
         self._frames: list[Frame] = []
+        self._with_gradient = True
 
     def _as_number(self, value: Tensor, kind: type) -> Any:
         try:
@@ -29,23 +37,33 @@ class Caller:
     def _operator(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         if name == "ops.prim.RaiseException":
             self._raise(*args)
+        if name == "torch.wait" and len(args) == 1 and isinstance(args[0], Future):
+            return args[0].result
+        if name == "torch.is_grad_enabled":
+            return self._with_gradient
+        if name in ("torch.set_grad_enabled", "torch._set_grad_enabled") and len(args) == 1:
+            self._with_gradient = bool(args[0])
+            return None
         operator = find_operator(name, tuple(args))
         if operator is None:
-            raise self._missing(name)
+            raise self._missing(name, args)
         meant = {key: value for key, value in kwargs.items() if key not in IGNORED}
         kwargs = kwargs if operator.accepts(tuple(args), kwargs) else meant
         if not operator.accepts(tuple(args), kwargs):
             given = ", ".join([*map(shown, args), *(f"{key}={shown(value)}" for key, value in kwargs.items())])
             raise self._unsupported(name, f"this form of it, with ({given}), is not known")
         try:
-            return operator(tuple(args), kwargs, self._new_key)
+            result = operator(tuple(args), kwargs, self._new_key)
+            return result if self._with_gradient else _detached(result, args)
         except Refused as reason:
             raise self._unsupported(name, str(reason)) from reason
         except CheckpointError:
             raise
         except Exception as failure:
-            failure.add_note(f"while the archive's code called {name}: {self._frames[-1]}")
-            raise
+            given = ", ".join([*map(shown, args), *(f"{key}={shown(value)}" for key, value in kwargs.items())])
+            raise CheckpointError(
+                f"{name} cannot be computed of ({given}): {failure} ({self._frames[-1]})."
+            ) from failure
 
     def _new_key(self) -> jax.Array:
         if self._key is None:
@@ -68,10 +86,27 @@ class Caller:
     def _unsupported(self, name: str, reason: str) -> UnsupportedOperatorError:
         return UnsupportedOperatorError(f"{name} is refused: {reason} ({self._frames[-1]}).")
 
-    def _missing(self, name: str) -> UnsupportedOperatorError:
+    def _missing(self, name: str, args: list[Any]) -> UnsupportedOperatorError:
+        if args and isinstance(args[0], (dict, str)):
+            return self._unsupported(name, f"it is not known for {shown(args[0])}, and cannot be added")
+        if name in operator_names():
+            what = shown(args[0]) if args else "nothing"
+            return self._unsupported(name, f"it is known, but not for {what}; to add that, {_ADD.format(name=name)}")
+        # What an in-place operator does follows from the one that returns a new tensor.
+        if name.endswith("_") and not name.endswith("__") and find_operator(name[:-1], tuple(args)) is None:
+            name = name[:-1]
         near = difflib.get_close_matches(name, operator_names(), n=1, cutoff=0.8)
         hint = f" The nearest one known is {near[0]}." if near else ""
         return UnsupportedOperatorError(
-            f"the operator {name} is not known ({self._frames[-1]}).{hint} Add it: decorate a function of JAX arrays "
-            f'with @jaxvoice.weights.torchscript.register_operator("{name}") before running the archive.'
+            f"the operator {name} is not known ({self._frames[-1]}).{hint} Add it: {_ADD.format(name=name)}"
         )
+
+
+def _detached(result: Any, args: list[Any]) -> Any:
+    """What an operator returned, without a derivative; what it changed in place stays the same tensor."""
+    if isinstance(result, Tensor):
+        kept = not is_inexact(result.dtype) or any(result is tensor for tensor in tensors_in(args))
+        return result if kept else result.view(lax.stop_gradient, lambda _, new: new)
+    if type(result) in (list, tuple):
+        return type(result)(_detached(part, args) for part in result)
+    return result

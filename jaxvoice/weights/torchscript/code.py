@@ -55,7 +55,6 @@ _FORBIDDEN_WORDS = frozenset(
         "try",
         "except",
         "finally",
-        "with",
         "elif",
     ]
 )
@@ -250,7 +249,15 @@ def _harmless(node: ast.stmt) -> bool:
 def _function(file: str, node: ast.FunctionDef) -> ast.FunctionDef:
     if node.decorator_list and not all(isinstance(d, ast.Name) and d.id == "staticmethod" for d in node.decorator_list):
         raise _refused(file, node.lineno, f"{node.name} has a decorator")
+    for part in ast.walk(node):
+        if isinstance(part, ast.With) and not all(_is_context(item) for item in part.items):
+            raise _refused(file, part.lineno, f"'{ast.unparse(part).partition(chr(10))[0][:80]}' is not over a name")
     return node
+
+
+def _is_context(item: ast.withitem) -> bool:
+    """Whether a `with` is over a name, as TorchScript writes it."""
+    return isinstance(item.context_expr, ast.Name) and isinstance(item.optional_vars, ast.Name | None)
 
 
 def _class_code(file: str, name: str, node: ast.ClassDef) -> ClassCode:

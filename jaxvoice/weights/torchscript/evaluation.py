@@ -13,8 +13,8 @@ import jax
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.torchscript.calling import Caller
 from jaxvoice.weights.torchscript.code import ClassCode, file_of, original_name
-from jaxvoice.weights.torchscript.frames import EnumMember, Frame, FunctionRef, dotted, is_instance, shown
-from jaxvoice.weights.torchscript.program import Instance, Instances, NamedTuple
+from jaxvoice.weights.torchscript.frames import Closure, Frame, FunctionRef, Future, dotted, is_instance, shown
+from jaxvoice.weights.torchscript.program import EnumMember, Instance, Instances, NamedTuple
 from jaxvoice.weights.torchscript.tensors import Tensor
 
 MAX_STEPS = 5_000_000
@@ -51,24 +51,27 @@ class Evaluator(Caller):
             known = ", ".join(sorted(code.methods)) or "none; it was never called when the archive was made"
             raise CheckpointError(f"{code.original_name} at {instance.path!r} has no method {name!r}; it has {known}.")
         frame = Frame(code.file, f"{code.original_name}.{name}", instance.path)
-        result = self._call(code.methods[name], frame, [instance, *args], kwargs)
+        result = self._call(code.methods[name], frame, [instance, *args], kwargs, receiver=1)
         if self._note is not None and instance.is_module and name.startswith("forward") and len(self._frames):
             self._note(instance.path, result)
         return result
 
-    def _call(self, node: ast.FunctionDef, frame: Frame, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def _call(
+        self, node: ast.FunctionDef, frame: Frame, args: list[Any], kwargs: dict[str, Any], *, receiver: int = 0
+    ) -> Any:
+        """Run a function; `receiver` is 1 where its first argument is the object whose method it is."""
         if len(self._frames) >= MAX_CALLS:
             raise CheckpointError(f"calls in the archive's code nest more than {MAX_CALLS} deep at {frame}.")
         frame.line = node.lineno
         self._frames.append(frame)
         try:
-            names = self._bound(node, args, kwargs)
+            names = self._bound(node, args, kwargs, receiver)
             result = self._block(node.body, names)
         finally:
             self._frames.pop()
         return None if result is _NOTHING else result
 
-    def _bound(self, node: ast.FunctionDef, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _bound(self, node: ast.FunctionDef, args: list[Any], kwargs: dict[str, Any], receiver: int) -> dict[str, Any]:
         """Values of parameters by name."""
         given = node.args
         names = [parameter.arg for parameter in (*given.posonlyargs, *given.args)]
@@ -83,8 +86,8 @@ class Evaluator(Caller):
         missing = [name for name in names if name not in values and name not in defaults]
         if len(args) > len(names) or unknown or missing:
             raise CheckpointError(
-                f"{node.name} takes the arguments {', '.join(n for n in names if n != names[0] or n != 'self')}; "
-                f"it was given {len(args)} by position and {sorted(kwargs)} by name."
+                f"{node.name} takes the arguments {', '.join(names[receiver:]) or '(none)'}; "
+                f"it was given {len(args) - receiver} by position and {sorted(kwargs)} by name."
             )
         for name in names:
             if name not in values:
@@ -129,6 +132,10 @@ class Evaluator(Caller):
                     result = self._block(body, names)
                     if result is not _NOTHING:
                         return result
+            case ast.With(items=items, body=body):
+                return self._within(items, body, names)
+            case ast.FunctionDef(name=name):
+                names[name] = Closure(node, names)
             case ast.Assert(test=test, msg=message):
                 if not self._truth(self._value(test, names)):
                     self._raise(self._value(message, names) if message is not None else "assertion failed")
@@ -137,6 +144,20 @@ class Evaluator(Caller):
             case _:
                 raise self._unknown(node)
         return _NOTHING
+
+    def _within(self, items: list[ast.withitem], body: list[ast.stmt], names: dict[str, Any]) -> Any:
+        """Run statements between what an object's own methods do before and after."""
+        if not items:
+            return self._block(body, names)
+        context = self._value(items[0].context_expr, names)
+        if not isinstance(context, Instance) or not {"__enter__", "__exit__"} <= context.code.methods.keys():
+            raise self._failure(f"'with' over {shown(context)} is not known")
+        entered = self.method(context, "__enter__", [], {})
+        if items[0].optional_vars is not None:
+            self._assign(items[0].optional_vars, entered, names)
+        result = self._within(items[1:], body, names)
+        self.method(context, "__exit__", [None, None, None], {})
+        return result
 
     def _assign(self, target: ast.expr, value: Any, names: dict[str, Any]) -> None:
         match target:
@@ -311,6 +332,11 @@ class Evaluator(Caller):
             return sorted(self._value(arguments[0], names))
         if name == "print":
             return None
+        if name == "fork" and len(arguments) == 1:
+            forked = self._value(arguments[0], names)
+            if isinstance(forked, Closure):
+                result = self._block(forked.node.body, dict(forked.names))
+                return Future(None if result is _NOTHING else result)
         raise self._unknown(node)
 
     def _implicit(self, value: Tensor, kind: str) -> Any:

@@ -4,7 +4,8 @@ import ast
 from dataclasses import dataclass
 from typing import Any
 
-from jaxvoice.weights.torchscript.program import Instance
+from jaxvoice.weights.torchscript.code import original_name
+from jaxvoice.weights.torchscript.program import EnumMember, Instance
 from jaxvoice.weights.torchscript.tensors import Tensor
 
 
@@ -16,12 +17,18 @@ class FunctionRef:
 
 
 @dataclass(frozen=True)
-class EnumMember:
-    """A member of an enum of the code."""
+class Closure:
+    """A function inside a method, which `torch.jit.fork` runs, with what it sees."""
 
-    enum: str
-    name: str
-    value: Any
+    node: ast.FunctionDef
+    names: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Future:
+    """What `torch.jit.wait` gives for a forked call; it was run at once."""
+
+    result: Any
 
 
 @dataclass
@@ -55,6 +62,8 @@ def shown(value: Any) -> str:
     """A value in few words."""
     if isinstance(value, Instance):
         return f"<{value.code.original_name}>"
+    if isinstance(value, EnumMember):
+        return f"{original_name(value.enum)}.{value.name}"
     if isinstance(value, (list, tuple, dict)) and len(value) > 4:
         return f"<{type(value).__name__} of {len(value)}>"
     return repr(value)[:60]
@@ -77,4 +86,6 @@ def is_instance(value: Any, kinds: ast.expr) -> bool:
         return all(is_instance(item, kinds.slice) for item in value)
     if text in simple:
         return isinstance(value, simple[text]) and not (text == "int" and isinstance(value, bool))
+    if isinstance(value, EnumMember):
+        return value.enum == text
     return isinstance(value, Instance) and value.code.name == text

@@ -1,5 +1,6 @@
 """A method of a TorchScript archive as a pure JAX function: a released archive as its own oracle, without torch."""
 
+import ast
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,9 @@ from jaxtyping import PRNGKeyArray, Shaped
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.weights.reading import TorchScriptArchive
 from jaxvoice.weights.torchscript.evaluation import Evaluator
+from jaxvoice.weights.torchscript.frames import shown
 from jaxvoice.weights.torchscript.program import Instance, Instances, Program, Weights
-from jaxvoice.weights.torchscript.tensors import Refused, Tensor
+from jaxvoice.weights.torchscript.tensors import SMALL, Refused, Tensor, needs_64_bits
 
 
 class Function:
@@ -23,8 +25,8 @@ class Function:
     In-place changes of inputs and of the module's own tensors last until the call returns.
 
     - `weights`: the tensors below the module by their names in the archive, and its constants that are arrays of real
-      numbers (`CONSTANTS.c0`). A tensor of several names has one here. Whole numbers without axes belong to the
-      program, since they may decide shapes.
+      numbers (`CONSTANTS.c0`). A tensor of several names has one here. Tensors of whole numbers and of truth values
+      belong to the program, unless they hold more than 65536 elements, since they may decide shapes.
     """
 
     def __init__(self, program: Program, method: str):
@@ -79,6 +81,7 @@ class Function:
         evaluator = Evaluator(instances, key, note if outputs is not None else None)
         module = instances.value(self._program.record, self._program.path)
         args, kwargs = [_inside(value) for value in inputs], {name: _inside(value) for name, value in named.items()}
+        self._check_inputs(module.code.methods[self._method].args, args, kwargs)
         try:
             return _outside(evaluator.method(module, self._method, args, kwargs))
         except Refused as reason:
@@ -97,6 +100,14 @@ class Function:
             if names:
                 more = f" and {len(names) - 5} more" if len(names) > 5 else ""
                 raise CheckpointError(f"the weights {what}: {', '.join(names[:5])}{more}.")
+
+    def _check_inputs(self, given: ast.arguments, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """Refuse numbers and text where the method declares a tensor."""
+        declared = {one.arg: one.annotation for one in [*given.posonlyargs, *given.args][1:] + given.kwonlyargs}
+        for name, value in [*zip(declared, args, strict=False), *kwargs.items()]:
+            kind = declared.get(name)
+            if isinstance(kind, ast.Name) and kind.id == "Tensor" and not isinstance(value, Tensor):
+                raise CheckpointError(f"{name} of {self._method} is a tensor; pass an array and not {shown(value)}.")
 
     def __repr__(self) -> str:
         where = self._program.path or "the top module"
@@ -128,11 +139,27 @@ def function(archive: TorchScriptArchive, path: str = "", method: str = "forward
 
 def _inside(value: Any) -> Any:
     """An input as the program sees it."""
-    if isinstance(value, (jax.Array, np.ndarray, np.generic)):
-        return Tensor(jnp.asarray(value))
+    if isinstance(value, (np.ndarray, np.generic)):
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufcV":
+            raise CheckpointError(
+                f"arrays of {array.dtype} cannot be given to a program; pass numbers or truth values."
+            )
+        if needs_64_bits(array):
+            raise CheckpointError("an input holds whole numbers of 64 bits; set jax_enable_x64 to compute with them.")
+        # Whole numbers in numpy stay known under jax.jit, so that they may decide shapes.
+        few = array.dtype.kind in "biu" and array.size <= SMALL
+        return Tensor(array.astype(jax.dtypes.canonicalize_dtype(array.dtype)) if few else jnp.asarray(array))
+    if isinstance(value, jax.Array):
+        return Tensor(value)
     if isinstance(value, (list, tuple)):
         return type(value)(map(_inside, value)) if type(value) in (list, tuple) else tuple(map(_inside, value))
-    return {key: _inside(item) for key, item in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {key: _inside(item) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, int, float, complex, str)):
+        return value
+    what = type(value).__module__.partition(".")[0] + "." + type(value).__name__
+    raise CheckpointError(f"a {what} cannot be given to a program; pass arrays of numpy or JAX, numbers and text.")
 
 
 def _outside(value: Any) -> Any:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Shaped
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.reading import Global, Record, TensorRef, TorchScriptArchive
 from jaxvoice.weights.torchscript.code import ClassCode, Code, parse_code
-from jaxvoice.weights.torchscript.tensors import Tensor
+from jaxvoice.weights.torchscript.tensors import SMALL, Tensor, needs_64_bits
 
 Weights = Mapping[str, Shaped[Array | np.ndarray, "..."]]
 
@@ -34,6 +34,15 @@ class Instance:
     def is_module(self) -> bool:
         """Whether it is a module."""
         return self.code.kind == "module"
+
+
+@dataclass(frozen=True)
+class EnumMember:
+    """A member of an enum of the code."""
+
+    enum: str
+    name: str
+    value: Any
 
 
 class NamedTuple(tuple[Any, ...]):
@@ -58,6 +67,7 @@ class Program:
         self.refs: dict[tuple[Any, ...], TensorRef] = {}
         self.known: dict[tuple[Any, ...], np.ndarray] = {}
         self.shared: set[str] = set()
+        self.wide: set[str] = set()
         refs: dict[str, TensorRef] = {}
         self._collect(self.record, path, refs, set())
         for index, value in enumerate(archive.constants):
@@ -112,18 +122,30 @@ class Program:
                 self.known[identity] = np.array(self.archive.read(ref))
             else:
                 self.names[identity], self.refs[identity] = name, ref
+                # Under jax.jit, where values are not there, it would be too late to ask.
+                if ref.storage.dtype.kind in "iu" and needs_64_bits(np.asarray(self.archive.read(ref))):
+                    self.wide.add(name)
         self.shared = {key for key, identities in storages.items() if len(identities) > 1}
 
 
 def _is_static(ref: TensorRef, name: str) -> bool:
     """Whether a tensor belongs to the program rather than to its weights, since it may decide shapes and branches.
 
-    So do whole numbers without axes, and constants other than arrays of real numbers.
+    So do whole numbers and truth values, unless they are many, and constants other than arrays of real numbers.
     """
     whole = ref.storage.dtype.kind in "biu"
     if name.startswith("CONSTANTS."):
         return whole or not ref.shape
-    return whole and math.prod(ref.shape) == 1 and not ref.shape
+    return whole and math.prod(ref.shape) <= SMALL
+
+
+def _member(code: ClassCode, record: Record) -> EnumMember:
+    """The member of an enum that a file holds by its value."""
+    value = record.args[0] if record.args else None
+    for name, known in code.constants.items():
+        if type(known) is type(value) and known == value:
+            return EnumMember(code.name, name, value)
+    raise CheckpointError(f"the enum {code.original_name} of the archive has no member of the value {value!r}.")
 
 
 class Instances:
@@ -158,6 +180,10 @@ class Instances:
     def _instance(self, record: Record, path: str) -> Any:
         if record.class_name == "torch.device":
             return str(record.args[0]) if record.args else "cpu"
+        if record.class_name in self.program.code.classes:
+            code = self.program.code.classes[record.class_name]
+            if code.kind == "enum":
+                return _member(code, record)
         if id(record) not in self._made:
             state = record.state if isinstance(record.state, dict) else {}
             self._made[id(record)] = Instance(self.program.class_code(record.class_name), path, dict(state))
@@ -190,6 +216,10 @@ class Instances:
             if ref.storage.key in program.shared:
                 frozen = "a tensor of the archive is changed in place whose elements other tensors of it share"
             known = program.known.get(identity)
-            array = self._weights[program.names[identity]] if known is None else known
-            self._tensors[identity] = Tensor(array, frozen=frozen)
+            name = program.names.get(identity, "")
+            array = self._weights[name] if known is None else known
+            spoilt = None
+            if name in program.wide and not isinstance(array, np.ndarray) and array.dtype != np.int64:
+                spoilt = f"{name} holds whole numbers of 64 bits; set jax_enable_x64 to compute with them"
+            self._tensors[identity] = Tensor(array, frozen=frozen, spoilt=spoilt)
         return self._tensors[identity]

@@ -28,6 +28,14 @@ def traced(array: Any) -> bool:
     return isinstance(array, Tracer)
 
 
+def needs_64_bits(array: Any) -> bool:
+    """Whether whole numbers would not survive in 32 bits, while JAX has no wider ones."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu" or not array.size:
+        return False
+    kept = jax.dtypes.canonicalize_dtype(array.dtype)
+    return kept != array.dtype and (array.min() < np.iinfo(kept).min or array.max() > np.iinfo(kept).max)
+
+
 class Refused(Exception):
     """What an operator is asked is more than it can do rightly; the evaluator adds the name and the place."""
 
@@ -35,25 +43,30 @@ class Refused(Exception):
 class Tensor:
     """A tensor of the program that is interpreted."""
 
-    __slots__ = ("_array", "_base", "_frozen", "_maybe", "_read", "_seen", "_spoilt", "_version", "_write")
+    __slots__ = ("_array", "_base", "_frozen", "_maybe", "_read", "_seen", "_spoilt", "_version", "_viewed", "_write")
 
-    def __init__(self, array: Any, *, frozen: str | None = None):
-        """A tensor with elements of its own; `frozen` says why in-place operators must not touch it."""
+    def __init__(self, array: Any, *, frozen: str | None = None, spoilt: str | None = None):
+        """A tensor with elements of its own.
+
+        `frozen` says why in-place operators must not touch it, `spoilt` why its elements must not be used.
+        """
         self._array = array
         self._base: Tensor | None = None
         self._read: Read | None = None
         self._write: Write | None = None
         self._version = self._seen = 0
         self._maybe: tuple[Tensor, int] | None = None
-        self._spoilt: str | None = None
+        self._spoilt = spoilt
         self._frozen = frozen
+        self._viewed = False
 
     def view(self, read: Read, write: Write | None) -> "Tensor":
         """A tensor that shares elements with this one.
 
         `read` makes its array from this one's; `write` makes this one's from itself and the view's new array.
         """
-        made = Tensor(read(jnp.asarray(self.array)))
+        made = Tensor(read(self.values))
+        self._viewed = True
         made._base, made._read, made._write = self, read, write
         made._seen = self._root._version
         return made
@@ -61,8 +74,19 @@ class Tensor:
     def perhaps_view(self, array: Any) -> "Tensor":
         """A tensor that shares elements with this one or not, as torch's memory layout would decide."""
         made = Tensor(array)
+        self._viewed = self._root._viewed = True
         made._maybe = (self._root, self._root._version)
         return made
+
+    def restructure(self, read: Read, write: Write) -> None:
+        """Turn this very tensor into a view of what it was, of another shape."""
+        if self._viewed:
+            raise Refused("it changes the shape in place of a tensor that others view")
+        before = Tensor(self.values, frozen=self._frozen)
+        for slot in ("_base", "_maybe", "_read", "_seen", "_version", "_write"):
+            setattr(before, slot, getattr(self, slot))
+        self._base, self._read, self._write, self._maybe = before, read, write, None
+        self._array, self._seen = read(before.values), before._root._version
 
     @property
     def _root(self) -> "Tensor":
@@ -78,9 +102,21 @@ class Tensor:
         root = self._root
         if self._base is not None and self._seen != root._version:
             assert self._read is not None
-            self._array = self._read(jnp.asarray(self._base.array))
+            self._array = self._read(self._base.values)
             self._seen = root._version
         return self._array
+
+    @property
+    def values(self) -> jax.Array:
+        """The elements as JAX computes with them; refused where whole numbers would need 64 bits that are off."""
+        array = self.array
+        if needs_64_bits(array):
+            raise Refused("whole numbers of 64 bits; set jax_enable_x64 to compute with them")
+        if isinstance(array, np.ndarray):
+            # Under jax.jit too, so that operators may look at them.
+            with jax.ensure_compile_time_eval():
+                return jnp.asarray(array)
+        return jnp.asarray(array)
 
     def _check(self) -> None:
         root: Tensor | None = self._root
@@ -123,7 +159,7 @@ class Tensor:
         if self._base is not None:
             if self._write is None:
                 raise Refused("in-place changes of this kind of view are not supported")
-            self._base._set(self._write(jnp.asarray(self._base.array), array))
+            self._base._set(self._write(self._base.values, array))
         self._array = array
 
     @property

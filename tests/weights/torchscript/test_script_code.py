@@ -1,5 +1,6 @@
 """The parser of code text: what it finds, and what it refuses before Python's own parser sees it."""
 
+import ast
 import subprocess
 import sys
 import zipfile
@@ -85,6 +86,11 @@ class E:
     assert code.classes["__torch__.C"].constants == {"RED": 1} and "0" in code.classes["__torch__.A"].fields
 
 
+def test_a_with_over_a_name():
+    code = parse_code({"__torch__.py": "def f(x):\n  with x:\n    with x as y:\n      z = y\n  return z\n"})
+    assert isinstance(code.functions["__torch__.f"].body[0], ast.With)
+
+
 HOSTILE = {
     "dots": "class A(Module):\n  x : " + ".".join("a" * 100_000),
     "brackets": "def f(x):\n  return " + "(" * 100_000,
@@ -106,7 +112,9 @@ HOSTILE = {
     "lambda": "def f(x):\n  return (lambda: x)()",
     "generator": "def f(x):\n  yield x",
     "await": "async def f(x):\n  await x",
-    "with": "def f(x):\n  with x:\n    pass",
+    "with": "def f(x):\n  with open(x):\n    pass",
+    "with in a block": "def f(x):\n  if x:\n    with x.y as z:\n      pass",
+    "with into more": "def f(x):\n  with x as y.z:\n    pass",
     "try": "def f(x):\n  try:\n    pass\n  except: pass",
     "global": "def f(x):\n  global y",
     "f-string": "def f(x):\n  return f'{x}'",

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
-from jaxvoice.weights.torchscript.dtypes import FLOAT, is_inexact, result_type
+from jaxvoice.weights.torchscript.dtypes import FLOAT, default_int, dtype_of_code, is_inexact, result_type
 from jaxvoice.weights.torchscript.operators.registry import register_operator
-from jaxvoice.weights.torchscript.tensors import Refused
+from jaxvoice.weights.torchscript.tensors import Refused, traced
 
 
 def cast(value: Any, dtype: Any) -> Array:
@@ -36,6 +37,16 @@ def as_real(x: Array) -> Array:
     return x if is_inexact(x.dtype) else x.astype(FLOAT)
 
 
+def typed(x: Array, dtype: int | None) -> Array:
+    """`x` in the type that is asked."""
+    return x if dtype is None else x.astype(dtype_of_code(dtype))
+
+
+def summable(x: Array, dtype: int | None) -> Array:
+    """`x` in the type that is asked, or in torch's for sums: its widest whole numbers in the place of others."""
+    return typed(x, dtype) if dtype is not None or is_inexact(x.dtype) else x.astype(default_int())
+
+
 def scaled(x: Array, factor: Any) -> Array:
     """`x` times a number of its own type."""
     return x if isinstance(factor, (int, float)) and factor == 1 else x * cast(factor, x.dtype)
@@ -45,13 +56,22 @@ def scaled(x: Array, factor: Any) -> Array:
 def add(x: Any, other: Any, alpha: Any = 1) -> Array:
     """x + alpha * other."""
     a, b = operands(x, other)
+    _check_alpha(alpha, a.dtype)
     return a + scaled(b, alpha)
+
+
+def _check_alpha(alpha: Any, dtype: np.dtype) -> None:
+    if (isinstance(alpha, bool) and dtype != np.bool_) or (not isinstance(alpha, int) and not is_inexact(dtype)):
+        raise TypeError(f"a factor {alpha} for elements of {dtype}")
 
 
 @register_operator("torch.sub", "torch.subtract")
 def sub(x: Any, other: Any, alpha: Any = 1) -> Array:
     """x - alpha * other."""
+    if any(isinstance(value, bool) or getattr(value, "dtype", None) == np.bool_ for value in (x, other)):
+        raise TypeError("truth values are subtracted")
     a, b = operands(x, other)
+    _check_alpha(alpha, a.dtype)
     return a - scaled(b, alpha)
 
 
@@ -189,8 +209,12 @@ def addcdiv(x: Array, a: Array, b: Array, *, value: Any = 1) -> Array:
 
 
 @register_operator("torch.where")
-def where(condition: Array, x: Any, other: Any) -> Array:
-    """`x` where the condition holds, else `other`."""
+def where(condition: Array, x: Any = None, other: Any = None) -> Any:
+    """`x` where the condition holds, else `other`; with neither, the indices where it holds, if that is known."""
+    if x is None or other is None:
+        if traced(condition):
+            raise Refused("it depends on the inputs where the condition holds")
+        return [cast(places, default_int()) for places in np.nonzero(np.asarray(condition))]
     a, b = operands(x, other)
     condition, a, b = aligned(condition.astype(bool), a, b)
     return jnp.where(condition, a, b)
@@ -236,6 +260,20 @@ for _name, _compute in {
     "logical_xor": jnp.logical_xor,
 }.items():
     register_operator(f"torch.{_name}")(lambda x, other, _compute=_compute: _compute(*aligned(x, other)))
+
+
+def _shift(names: tuple[str, ...], compute: Callable[..., Array]) -> None:
+    @register_operator(*names)
+    def shift(x: Any, other: Any) -> Array:
+        """Whole numbers moved by so many bits."""
+        a, b = operands(x, other)
+        if is_inexact(a.dtype):
+            raise Refused(f"bits of {a.dtype}")
+        return compute(a, b)
+
+
+_shift(("torch.__lshift__", "torch.bitwise_left_shift"), jnp.left_shift)
+_shift(("torch.__rshift__", "torch.bitwise_right_shift"), jnp.right_shift)
 
 register_operator("torch.bitwise_not")(lambda x: jnp.bitwise_not(x))
 register_operator("torch.logical_not")(lambda x: jnp.logical_not(x))

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxvoice.weights.torchscript.dtypes import FLOAT, default_int, dtype_of_code, is_inexact
-from jaxvoice.weights.torchscript.operators.arithmetic import cast
-from jaxvoice.weights.torchscript.operators.registry import register_operator
+from jaxvoice.weights.torchscript.operators.arithmetic import aligned, cast
+from jaxvoice.weights.torchscript.operators.registry import on_tensors, register_operator
+from jaxvoice.weights.torchscript.tensors import Refused, Tensor
 
 
 def _dtype(code: int | None, default: Any) -> Any:
@@ -66,6 +68,80 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, key: PRNGKeyArray, **
 def bernoulli(x: Array, p: float | None = None, *, key: PRNGKeyArray, **_: Any) -> Array:
     """1 with the probability that each element, or `p`, says."""
     return jax.random.bernoulli(key, x if p is None else p, x.shape).astype(x.dtype)
+
+
+def _drawn(x: Tensor, new: Array) -> Tensor:
+    x.assign(new)
+    return x
+
+
+def _draws_into(x: Tensor) -> np.dtype:
+    """The type of random real numbers for `x`."""
+    if not is_inexact(x.dtype):
+        raise Refused(f"real random numbers in a tensor of {x.dtype}")
+    return x.dtype
+
+
+@on_tensors("torch.normal_")
+def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, *, key: PRNGKeyArray, **_: Any) -> Tensor:
+    """Normal numbers in the place of the elements."""
+    dtype = _draws_into(x)
+    return _drawn(x, jax.random.normal(key, x.shape, dtype) * cast(std, dtype) + cast(mean, dtype))
+
+
+@on_tensors("torch.log_normal_")
+def log_normal_(x: Tensor, mean: float = 1.0, std: float = 2.0, *, key: PRNGKeyArray, **_: Any) -> Tensor:
+    """Numbers whose logarithms are normal."""
+    dtype = _draws_into(x)
+    return _drawn(x, jnp.exp(jax.random.normal(key, x.shape, dtype) * cast(std, dtype) + cast(mean, dtype)))
+
+
+@on_tensors("torch.uniform_")
+def uniform_(x: Tensor, low: float = 0.0, high: float = 1.0, *, key: PRNGKeyArray, **_: Any) -> Tensor:
+    """Uniform numbers between two bounds."""
+    dtype = _draws_into(x)
+    return _drawn(x, jax.random.uniform(key, x.shape, dtype, cast(low, dtype), cast(high, dtype)))
+
+
+@on_tensors("torch.exponential_")
+def exponential_(x: Tensor, lambd: float = 1.0, *, key: PRNGKeyArray, **_: Any) -> Tensor:
+    """Numbers of the exponential distribution of a rate."""
+    dtype = _draws_into(x)
+    return _drawn(x, jax.random.exponential(key, x.shape, dtype) / cast(lambd, dtype))
+
+
+@on_tensors("torch.cauchy_")
+def cauchy_(x: Tensor, median: float = 0.0, sigma: float = 1.0, *, key: PRNGKeyArray, **_: Any) -> Tensor:
+    """Numbers of the Cauchy distribution."""
+    dtype = _draws_into(x)
+    return _drawn(x, jax.random.cauchy(key, x.shape, dtype) * cast(sigma, dtype) + cast(median, dtype))
+
+
+@on_tensors("torch.geometric_")
+def geometric_(x: Tensor, p: float, *, key: PRNGKeyArray, **_: Any) -> Tensor:
+    """How many trials it takes until one succeeds."""
+    draws = jax.random.geometric(key, cast(p, FLOAT), x.shape)
+    return _drawn(x, draws.astype(x.dtype))
+
+
+@on_tensors("torch.bernoulli_")
+def bernoulli_(x: Tensor, p: Any = 0.5, *, key: PRNGKeyArray, **_: Any) -> Tensor:
+    """1 with the probability `p`, or that of each element of it, else 0."""
+    chances = p.values.astype(FLOAT) if isinstance(p, Tensor) else cast(p, FLOAT)
+    return _drawn(x, jax.random.bernoulli(key, aligned(chances, x.values)[0], x.shape).astype(x.dtype))
+
+
+@on_tensors("torch.random_")
+def random_(x: Tensor, *bounds: int | None, key: PRNGKeyArray, **_: Any) -> Tensor:
+    """Whole numbers from a bound, 0 if none is given, to below another, or as many as the type holds."""
+    low, high = (0, None) if not bounds else (0, bounds[0]) if len(bounds) == 1 else bounds
+    # Real numbers hold as many whole ones as their mantissa has bits, one of which is implicit.
+    most = 2 ** (jnp.finfo(x.dtype).nmant + 1) + 1 if is_inexact(x.dtype) else int(jnp.iinfo(x.dtype).max)
+    if x.dtype == np.bool_:
+        raise Refused("whole random numbers in truth values")
+    wide = default_int()
+    top = min(most if high is None else high, int(jnp.iinfo(wide).max))
+    return _drawn(x, jax.random.randint(key, x.shape, low, top, wide).astype(x.dtype))
 
 
 @register_operator("torch.multinomial")

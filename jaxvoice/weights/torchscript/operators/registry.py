@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax import numpy as jnp
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.weights.torchscript.dtypes import is_inexact
@@ -71,6 +70,10 @@ def register_operator(*names: str, replace: bool = False) -> Callable[[Implement
     position and by torch's keywords, and returns an array or a tuple of them. A keyword-only parameter called `key`
     gets a random key.
 
+    The in-place form of an operator (`torch.erfinv_`) follows from it, unless it draws random numbers. A function
+    under a name that ends in `_` too returns the new elements, which the first argument then takes. What operators do
+    to numbers, text, lists and dicts alone is fixed; a function under a name of one of these is for tensors only.
+
     **Raises:** `ConfigError` for a name that is known already, without `replace`.
     """
     return _registering(names, on_tensors=False, replace=replace)
@@ -91,7 +94,8 @@ def _registering(
         for name in names:
             if name in _OPERATORS and not replace:
                 raise ConfigError(f"the operator {name} is known already; pass replace=True to put yours in its place.")
-            _OPERATORS[name] = Operator(name, implementation, on_tensors, signature, random)
+            made = Operator(name, implementation, on_tensors, signature, random)
+            _OPERATORS[name] = _changing(name, made) if _is_in_place(name) and not on_tensors else made
         return implementation
 
     return register
@@ -119,19 +123,29 @@ def _putting(table: dict[str, Operator], names: tuple[str, ...]) -> Callable[[Im
 def find_operator(name: str, args: tuple[Any, ...] = ()) -> Operator | None:
     """The operator called `name` for `args`.
 
-    In-place ones (`torch.add_`) follow from those that return a new tensor.
+    In-place ones (`torch.add_`) follow from those that return a new tensor and draw no random numbers: of those that
+    do, torch's two forms take different arguments.
     """
     if name in _ON_CONTAINERS and args and isinstance(args[0], (list, tuple, dict, str)):
         return _ON_CONTAINERS[name]
-    if name in _ON_VALUES and not _tensors_in(list(args)):
+    if name in _ON_VALUES and not tensors_in(list(args)):
         return _ON_VALUES[name]
     if name in _OPERATORS:
         return _OPERATORS[name]
-    if name.endswith("_") and not name.endswith("__"):
+    if _is_in_place(name):
         plain = _OPERATORS.get(name[:-1])
-        if plain is not None and not plain.on_tensors:
-            return Operator(name, ft.partial(_in_place, plain), True, plain.signature, plain.random)
+        if plain is not None and not plain.on_tensors and not plain.random:
+            return _changing(name, plain)
     return None
+
+
+def _is_in_place(name: str) -> bool:
+    return name.endswith("_") and not name.endswith("__")
+
+
+def _changing(name: str, plain: Operator) -> Operator:
+    """The operator whose first argument takes the elements that another returns."""
+    return Operator(name, ft.partial(_in_place, plain), True, plain.signature, plain.random)
 
 
 def operator_names() -> list[str]:
@@ -141,7 +155,7 @@ def operator_names() -> list[str]:
 
 def _in_place(plain: Operator, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     rest = arrays_of(list(args))
-    new = plain.call(jnp.asarray(x.array), *rest, **{name: arrays_of(value) for name, value in kwargs.items()})
+    new = plain.call(x.values, *rest, **{name: arrays_of(value) for name, value in kwargs.items()})
     if is_inexact(new.dtype) and not is_inexact(x.dtype):
         raise Refused(f"an in-place operator would put {new.dtype} into a tensor of {x.dtype}")
     x.assign(new)
@@ -150,12 +164,7 @@ def _in_place(plain: Operator, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 def as_array(tensor: Tensor) -> jax.Array:
     """The elements of `tensor`; raises `Refused` for whole numbers that would need 64 bits where these are off."""
-    array = tensor.array
-    if isinstance(array, np.ndarray) and array.dtype == np.int64 and tensor.dtype != np.int64 and array.size:
-        limits = np.iinfo(np.int32)
-        if array.min() < limits.min or array.max() > limits.max:
-            raise Refused("whole numbers of 64 bits; set jax_enable_x64 to compute with them")
-    return jnp.asarray(array)
+    return tensor.values
 
 
 def arrays_of(value: Any) -> Any:
@@ -178,16 +187,17 @@ def tensors_of(value: Any) -> Any:
     return value
 
 
-def _tensors_in(value: Any) -> list[Tensor]:
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors of `value`, in lists and tuples too."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, (list, tuple)):
-        return [tensor for item in value for tensor in _tensors_in(item)]
+        return [tensor for item in value for tensor in tensors_in(item)]
     return []
 
 
 def _context(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Operators on known values are computed at once, also while an outer function is traced."""
-    tensors = _tensors_in([*args, *kwargs.values()])
+    tensors = tensors_in([*args, *kwargs.values()])
     known = bool(tensors) and all(tensor.known for tensor in tensors)
     return jax.ensure_compile_time_eval() if known else nullcontext()

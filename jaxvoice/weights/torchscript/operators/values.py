@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from jaxvoice.weights.torchscript.operators.registry import on_containers, on_tensors, on_values
+from jaxvoice.weights.torchscript.program import EnumMember
 from jaxvoice.weights.torchscript.tensors import Refused, Tensor
 
 MAX_ITEMS = 2**20
@@ -22,8 +23,8 @@ _value("floordiv", lambda a, b: a // b)
 _value("remainder", lambda a, b: a % b)
 _value("fmod", math.fmod)
 _value("neg", lambda a: -a)
-_value("eq", lambda a, b: a == b)
-_value("ne", lambda a, b: a != b)
+_value("eq", lambda a, b: _plain(a) == _plain(b))
+_value("ne", lambda a, b: _plain(a) != _plain(b))
 _value("lt", lambda a, b: a < b)
 _value("le", lambda a, b: a <= b)
 _value("gt", lambda a, b: a > b)
@@ -57,8 +58,7 @@ _value("Float", lambda a: float(a))
 _value("Bool", lambda a: bool(a))
 _value("device", lambda name, index=None: name)
 _value("get_device", lambda *_: -1)
-# What a script asks of the world it runs in. With gradients on, attention takes its general path.
-_value("is_grad_enabled", lambda: True)
+# What a script asks of the world it runs in.
 _value("is_autocast_enabled", lambda *_: False)
 _value("is_autocast_cpu_enabled", lambda *_: False)
 _value("is_scripting", lambda: True)
@@ -132,9 +132,16 @@ on_containers("torch.gt")(lambda a, b: a > b)
 
 
 def _plain(value: Any) -> Any:
+    """A value that can be compared; whether objects and tensors are equal is not Python's to say."""
     if isinstance(value, Tensor):
         raise Refused("lists of tensors are compared")
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, int, float, complex, str, EnumMember)):
+        return value
+    raise Refused("objects are compared")
 
 
 @on_containers("torch.add")
@@ -155,22 +162,32 @@ def _repeat(items: Any, times: int) -> Any:
     return items * times
 
 
+@on_containers("torch.mul_")
+def _repeat_in_place(items: list[Any], times: int) -> list[Any]:
+    items[:] = _repeat(items, times)
+    return items
+
+
 @on_containers("torch.slice")
 def _slice(items: Any, start: int | None = None, end: int | None = None, step: int = 1) -> Any:
     return items[start:end:step]
 
 
 on_containers("torch.__getitem__")(lambda items, at: items[at])
-on_containers("torch.__contains__")(lambda items, item: item in items)
 on_containers("torch.list")(lambda items: list(items))
 on_containers("torch.copy")(lambda items: items.copy())
-on_containers("torch.index")(lambda items, item: items.index(item))
-on_containers("torch.count")(lambda items, item: items.count(item))
+on_containers("torch.index")(lambda items, item: _plain(items).index(_plain(item)))
+on_containers("torch.count")(lambda items, item: _plain(items).count(_plain(item)))
 on_containers("torch.keys")(lambda table: list(table))
 on_containers("torch.values")(lambda table: list(table.values()))
 on_containers("torch.items")(lambda table: list(table.items()))
 on_containers("torch.get")(lambda table, key, default=None: table.get(key, default))
 on_containers("torch.sorted")(lambda items: sorted(items))
+
+
+@on_containers("torch.__contains__")
+def _contains(items: Any, item: Any) -> bool:
+    return _plain(item) in (_plain(items) if isinstance(items, (list, tuple)) else items)
 
 
 @on_containers("torch._set_item")
@@ -198,6 +215,21 @@ def _insert(items: list[Any], at: int, item: Any) -> None:
 @on_containers("torch.pop")
 def _pop(items: Any, *at: Any) -> Any:
     return items.pop(*at)
+
+
+@on_containers("torch.remove")
+def _remove(items: list[Any], item: Any) -> None:
+    items.pop(_plain(items).index(_plain(item)))
+
+
+@on_containers("torch.popitem")
+def _popitem(table: dict[Any, Any]) -> Any:
+    return table.popitem()
+
+
+@on_containers("torch.setdefault")
+def _setdefault(table: dict[Any, Any], key: Any, default: Any) -> Any:
+    return table.setdefault(key, default)
 
 
 @on_containers("torch.Delete")
