@@ -44,6 +44,8 @@ AGREE = {
     "reshape then only it": "y = (x * 1).t().reshape(-1)\ny += 1\nreturn y",
     "scatter_": "y = x * 1\ny.scatter_(1, torch.tensor([[0], [1], [2]]), 8.0)\nreturn y",
     "expand read only": "y = x * 1\nv = y[:, :1].expand(3, 4)\ny += 1\nreturn v, y",
+    "axes in place": "y = x * 1\ny.unsqueeze_(0)\ny.add_(1)\ny.squeeze_()\ny[0] = 2.0\nreturn y",
+    "axes of a view in place": "y = x * 1\nv = y[:1]\nv.squeeze_(0)\nv.add_(1)\nreturn y, v",
     "dict": "y = x * 1\ntable = {'a': y}\ny.add_(1)\nreturn table['a']",
 }
 
@@ -82,7 +84,8 @@ REFUSED = {
     "chain": "y = x * 1\na = y.contiguous()\nb = a.t().reshape(-1)\ny += 1\nreturn b",
     "expanded": "y = x[:, :1].clone().expand(3, 4)\ny += 1\nreturn y",
     "windows": "y = x * 1\ny.unfold(1, 2, 1).zero_()\nreturn y",
-    "metadata": "y = x * 1\ny.unsqueeze_(0)\nreturn y",
+    "metadata": "y = x * 1\nv = y[0]\ny.unsqueeze_(0)\nreturn y, v",
+    "transposed": "y = x * 1\ny.t_()\nreturn y",
     "strides": "return x.as_strided([2], [1])",
     "type": "y = x * 1\nz = y.to(torch.float32)\nz += 1\nreturn y",
 }

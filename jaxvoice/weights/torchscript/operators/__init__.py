@@ -2,6 +2,7 @@
 
 from jaxvoice.weights.torchscript.operators import (  # noqa: F401
     activations,
+    algebra,
     arithmetic,
     assignment,
     attention,
@@ -12,6 +13,7 @@ from jaxvoice.weights.torchscript.operators import (  # noqa: F401
     indexing,
     joining,
     linear,
+    losses,
     normalization,
     padding,
     pooling,
@@ -19,6 +21,8 @@ from jaxvoice.weights.torchscript.operators import (  # noqa: F401
     recurrent,
     reductions,
     resampling,
+    searching,
+    sequences,
     spectral,
     values,
     views,

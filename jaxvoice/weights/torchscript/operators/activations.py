@@ -6,8 +6,7 @@ import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
-from jaxvoice.weights.torchscript.dtypes import dtype_of_code
-from jaxvoice.weights.torchscript.operators.arithmetic import cast
+from jaxvoice.weights.torchscript.operators.arithmetic import cast, typed
 from jaxvoice.weights.torchscript.operators.registry import on_tensors, register_operator
 from jaxvoice.weights.torchscript.tensors import Refused, Tensor
 
@@ -110,14 +109,10 @@ def glu(x: Array, dim: int = -1) -> Array:
     return a * jax.nn.sigmoid(b)
 
 
-def _typed(x: Array, dtype: int | None) -> Array:
-    return x if dtype is None else x.astype(dtype_of_code(dtype))
-
-
 @register_operator("torch.softmax", "torch._softmax")
 def softmax(x: Array, dim: int, dtype: int | bool | None = None) -> Array:
     """Softmax along an axis."""
-    x = _typed(x, None if isinstance(dtype, bool) else dtype)
+    x = typed(x, None if isinstance(dtype, bool) else dtype)
     # Not jax.nn.softmax's guard: a row of -inf is NaN, as it is in torch.
     top = lax.stop_gradient(jnp.max(x, dim, keepdims=True))
     y = jnp.exp(x - top)
@@ -127,7 +122,7 @@ def softmax(x: Array, dim: int, dtype: int | bool | None = None) -> Array:
 @register_operator("torch.log_softmax", "torch._log_softmax")
 def log_softmax(x: Array, dim: int, dtype: int | bool | None = None) -> Array:
     """Logarithm of the softmax along an axis."""
-    return jax.nn.log_softmax(_typed(x, None if isinstance(dtype, bool) else dtype), dim)
+    return jax.nn.log_softmax(typed(x, None if isinstance(dtype, bool) else dtype), dim)
 
 
 @on_tensors(

@@ -13,7 +13,7 @@ from jaxvoice.weights.torchscript.tensors import Refused, Tensor
 @on_tensors("torch.copy_")
 def copy_(x: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
     """Take over the elements of `source`, repeated where its axes have length 1."""
-    new = jnp.asarray(source.array) if isinstance(source, Tensor) else cast(source, x.dtype)
+    new = source.values if isinstance(source, Tensor) else cast(source, x.dtype)
     x.assign(jnp.broadcast_to(converted(new, x.dtype).reshape((1,) * (x.ndim - new.ndim) + new.shape), x.shape))
     return x
 
@@ -35,8 +35,8 @@ def masked_fill_(x: Tensor, mask: Tensor, value: Any) -> Tensor:
     """A value where the mask holds."""
     if mask.dtype != jnp.bool_:
         raise Refused(f"a mask of {mask.dtype}, not of truth values")
-    new = jnp.asarray(value.array) if isinstance(value, Tensor) else value
-    old, where = jnp.asarray(x.array), jnp.asarray(mask.array)
+    new = value.values if isinstance(value, Tensor) else value
+    old, where = x.values, mask.values
     x.assign(jnp.where(aligned(where, old)[0], cast(new, x.dtype), old))
     return x
 
@@ -48,8 +48,13 @@ def requires_grad_(x: Tensor, requires_grad: bool = True) -> Tensor:
 
 
 @on_tensors(
-    "torch.squeeze_", "torch.unsqueeze_", "torch.transpose_", "torch.t_", "torch.resize_", "torch.set_",
-    "torch.as_strided", "torch.as_strided_", "torch.swapaxes_", "torch.swapdims_", "torch.resize_as_",
+    "torch.transpose_", "torch.t_", "torch.resize_", "torch.set_", "torch.as_strided_", "torch.swapaxes_",
+    "torch.swapdims_", "torch.resize_as_",
 )  # fmt: skip
 def _restructure(*args: Any, **kwargs: Any) -> Tensor:
     raise Refused("it changes the shape or memory layout of a tensor in place")
+
+
+@on_tensors("torch.as_strided")
+def _as_strided(*args: Any, **kwargs: Any) -> Tensor:
+    raise Refused("it reads elements by their places in torch's memory; write it with unfold, slices or reshape")

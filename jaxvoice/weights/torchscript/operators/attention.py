@@ -34,6 +34,8 @@ def scaled_dot_product_attention(
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = jnp.matmul(query * cast(factor, query.dtype), key_.swapaxes(-1, -2))
     if is_causal:
+        if attn_mask is not None:
+            raise ValueError("a mask beside is_causal")
         attn_mask = jnp.tril(jnp.ones(scores.shape[-2:], bool))
     empty = None
     if attn_mask is not None:

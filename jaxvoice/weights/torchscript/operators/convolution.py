@@ -93,7 +93,11 @@ def convolution(
             raise Refused(f"padding {padding!r} of a transposed convolution")
         y = _convolve_transposed(x, weight, stride, each(padding, rank), each(output_padding, rank), dilation, groups)
     else:
-        y = _convolve(x, weight, stride, _edges(padding, weight.shape[2:], dilation), dilation, groups)
+        edges = _edges(padding, weight.shape[2:], dilation)
+        for length, taps, gap, edge in zip(x.shape[2:], weight.shape[2:], dilation, edges, strict=True):
+            if length + sum(edge) < gap * (taps - 1) + 1:
+                raise ValueError(f"a kernel that spans {gap * (taps - 1) + 1} elements on {length + sum(edge)}")
+        y = _convolve(x, weight, stride, edges, dilation, groups)
     if bias is not None:
         y = y + bias.astype(y.dtype).reshape((1, -1) + (1,) * rank)
     return y[0] if alone else y
@@ -155,6 +159,49 @@ def _convolution(
 ) -> Array:
     """What traces call for every convolution; the flags choose kernels on GPUs."""
     return convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
+
+
+def _windows(size: Any, taps: Any, dilation: Any, padding: Any, stride: Any) -> tuple[list[tuple[int, int]], list[int]]:
+    """Where each tap of the first window lies in a padded picture, and how many windows there are on each axis."""
+    counts = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, d, p, s in zip(size, taps, dilation, padding, stride, strict=True)
+    ]
+    if min(counts) < 1:
+        raise ValueError(f"windows of {list(taps)} on {list(size)} elements")
+    return [(i * dilation[0], j * dilation[1]) for i in range(taps[0]) for j in range(taps[1])], counts
+
+
+@register_operator("torch.im2col")
+def im2col(x: Array, kernel_size: Sizes, dilation: Sizes, padding: Sizes, stride: Sizes) -> Array:
+    """The windows of a picture as columns, `(batch, channels * taps, windows)`."""
+    taps, dilation, padding, stride = (each(value, 2) for value in (kernel_size, dilation, padding, stride))
+    alone = x.ndim == 3
+    x = x[None] if alone else x
+    starts, counts = _windows(x.shape[2:], taps, dilation, padding, stride)
+    padded = jnp.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
+    reach = [(n - 1) * s + 1 for n, s in zip(counts, stride, strict=True)]
+    parts = [padded[:, :, i : i + reach[0] : stride[0], j : j + reach[1] : stride[1]] for i, j in starts]
+    y = jnp.stack(parts, 2).reshape(x.shape[0], x.shape[1] * len(starts), -1)
+    return y[0] if alone else y
+
+
+@register_operator("torch.col2im")
+def col2im(x: Array, output_size: Sizes, kernel_size: Sizes, dilation: Sizes, padding: Sizes, stride: Sizes) -> Array:
+    """The picture whose windows are columns; where windows overlap they add."""
+    size, taps, dilation, padding, stride = (
+        each(value, 2) for value in (output_size, kernel_size, dilation, padding, stride)
+    )
+    alone = x.ndim == 2
+    x = x[None] if alone else x
+    starts, counts = _windows(size, taps, dilation, padding, stride)
+    parts = x.reshape(x.shape[0], -1, len(starts), *counts)
+    y = jnp.zeros((*parts.shape[:2], *(n + 2 * p for n, p in zip(size, padding, strict=True))), x.dtype)
+    reach = [(n - 1) * s + 1 for n, s in zip(counts, stride, strict=True)]
+    for part, (i, j) in enumerate(starts):
+        y = y.at[:, :, i : i + reach[0] : stride[0], j : j + reach[1] : stride[1]].add(parts[:, :, part])
+    y = y[:, :, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
+    return y[0] if alone else y
 
 
 @register_operator("torch._convolution_mode")

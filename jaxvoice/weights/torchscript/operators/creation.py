@@ -1,7 +1,7 @@
 """New tensors: of zeros, of numbers in a row, like others; and what a script asks of a tensor."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -27,7 +27,7 @@ def full_of(shape: Sequence[int], value: Any, dtype: Any) -> Tensor:
     shape = tuple(int(n) for n in shape)
     if isinstance(value, Tensor):
         if not value.known:
-            return Tensor(jnp.broadcast_to(jnp.asarray(value.array).reshape(()).astype(dtype), shape))
+            return Tensor(jnp.broadcast_to(value.values.reshape(()).astype(dtype), shape))
         value = np.asarray(value.array).reshape(()).item()
     maker = np.full if math.prod(shape) <= SMALL else jnp.full
     return Tensor(maker(shape, value, dtype))
@@ -235,6 +235,37 @@ def hamming_window(
 def blackman_window(window_length: int, periodic: bool = True, *, dtype: int | None = None, **_: Any) -> Tensor:
     """Blackman window."""
     return _window(window_length, periodic, (0.42, 0.5, 0.08), dtype)
+
+
+def _cut(window: Callable[[int], np.ndarray], length: int, periodic: bool, dtype: int | None) -> Tensor:
+    """A window that numpy knows; a periodic one is that of one more sample without the last."""
+    values = window(length + 1)[:-1] if periodic and length > 1 else window(length)
+    return Tensor(values.astype(_dtype(dtype, FLOAT)))
+
+
+@on_values("torch.kaiser_window")
+def kaiser_window(
+    window_length: int, periodic: bool = True, beta: float = 12.0, *, dtype: int | None = None, **_: Any
+) -> Tensor:
+    """Kaiser window."""
+    return _cut(lambda length: np.kaiser(length, beta), window_length, periodic, dtype)
+
+
+@on_values("torch.bartlett_window")
+def bartlett_window(window_length: int, periodic: bool = True, *, dtype: int | None = None, **_: Any) -> Tensor:
+    """Bartlett window."""
+    return _cut(np.bartlett, window_length, periodic, dtype)
+
+
+def _register_frequencies(name: str, compute: Callable[..., np.ndarray]) -> None:
+    @on_values(f"torch.fft_{name}")
+    def frequencies(n: int, d: float = 1.0, *, dtype: int | None = None, **_: Any) -> Tensor:
+        """Frequencies of the bins of a Fourier transform."""
+        return Tensor(compute(n, d).astype(_dtype(dtype, FLOAT)))
+
+
+_register_frequencies("fftfreq", np.fft.fftfreq)
+_register_frequencies("rfftfreq", np.fft.rfftfreq)
 
 
 @on_tensors("torch.size", "torch.sym_size")

@@ -55,11 +55,17 @@ def to(x: Tensor, *args: Any, dtype: int | None = None, copy: bool = False, **_:
     code = dtype if dtype is not None else kinds[0] if kinds else None
     wanted = dtype_of_code(code) if code is not None else like[0].dtype if like else x.dtype
     if copy or flags[1:] == [True]:
-        return Tensor(converted(jnp.asarray(x.array), wanted))
+        return Tensor(converted(x.values, wanted))
     if wanted == x.dtype:
         # Without 64 bits two types of torch may be one here, so that only torch would have made a copy.
-        return x if code is None and not like else x.perhaps_view(jnp.asarray(x.array))
-    return Tensor(converted(jnp.asarray(x.array), wanted))
+        return x if code is None and not like else x.perhaps_view(x.values)
+    return Tensor(converted(x.values, wanted))
+
+
+@on_tensors("torch.cpu", "torch.cuda")
+def on_device(x: Tensor, *device: Any, **_: Any) -> Tensor:
+    """The same tensor; devices mean nothing."""
+    return x
 
 
 def converted(array: Array, dtype: Any) -> Array:

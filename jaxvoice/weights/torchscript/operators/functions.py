@@ -1,5 +1,7 @@
 """Functions of each element."""
 
+from typing import Any
+
 import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array
@@ -74,6 +76,12 @@ for _name, _compute in {
     "rad2deg": jnp.rad2deg,
     "lgamma": lax.lgamma,
     "digamma": lax.digamma,
+    "erfinv": lax.erf_inv,
+    "i0": jax.scipy.special.i0,
+    "special_i0e": jax.scipy.special.i0e,
+    "special_i1": jax.scipy.special.i1,
+    "special_expit": jax.nn.sigmoid,
+    "special_erfinv": lax.erf_inv,
 }.items():
     register_operator(f"torch.{_name}", *([f"torch.arc{_name[1:]}"] if _name[:1] == "a" else []))(
         lambda x, _compute=_compute: _compute(as_real(x))
@@ -90,6 +98,48 @@ register_operator("torch.signbit")(lambda x: jnp.signbit(x) if is_inexact(x.dtyp
 def nan_to_num(x: Array, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Array:
     """`x` with numbers in the place of NaN and infinity."""
     return jnp.nan_to_num(x, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
+
+
+@register_operator("torch.logit", "torch.special_logit")
+def logit(x: Array, eps: float | None = None) -> Array:
+    """log(x / (1 - x)), of numbers at least `eps` from 0 and 1."""
+    x = as_real(x)
+    if eps is not None:
+        x = jnp.clip(x, cast(eps, x.dtype), cast(1 - eps, x.dtype))
+    return jnp.log(x / (1 - x))
+
+
+@register_operator("torch.xlogy", "torch.special_xlogy")
+def xlogy(x: Any, other: Any) -> Array:
+    """x * log(other), 0 where x is."""
+    a, b = operands(x, other, real=True)
+    none = (a == 0) & ~jnp.isnan(b)
+    return jnp.where(none, cast(0, a.dtype), a * jnp.log(jnp.where(none, cast(1, b.dtype), b)))
+
+
+@register_operator("torch.logaddexp")
+def logaddexp(x: Array, other: Array) -> Array:
+    """Logarithm of the sum of two exponentials."""
+    return jnp.logaddexp(*operands(x, other))
+
+
+@register_operator("torch.logaddexp2")
+def logaddexp2(x: Array, other: Array) -> Array:
+    """The same to base 2."""
+    return jnp.logaddexp2(*operands(x, other))
+
+
+@register_operator("torch.copysign")
+def copysign(x: Array, other: Any) -> Array:
+    """The magnitude of x with the sign of another."""
+    return jnp.copysign(*operands(x, other, real=True))
+
+
+@register_operator("torch.heaviside")
+def heaviside(x: Array, values: Array) -> Array:
+    """0 below 0, 1 above, and a value at 0."""
+    a, b = operands(x, values)
+    return jnp.where(a == 0, b, (a > 0).astype(a.dtype))
 
 
 @register_operator("torch.complex")

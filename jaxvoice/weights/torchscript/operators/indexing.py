@@ -11,6 +11,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array
 
+from jaxvoice.weights.torchscript.dtypes import is_inexact
 from jaxvoice.weights.torchscript.operators.arithmetic import cast
 from jaxvoice.weights.torchscript.operators.registry import register_operator
 from jaxvoice.weights.torchscript.operators.views import axis_of
@@ -81,6 +82,41 @@ def embedding(
     return jnp.take(weight, _checked(indices, weight.shape[0]), 0, mode="fill")
 
 
+@register_operator("torch.take")
+def take(x: Array, index: Array) -> Array:
+    """The elements that an index into all of them names."""
+    return jnp.take(x.reshape(-1), _checked(index, x.size), mode="fill")
+
+
+@register_operator("torch.embedding_bag")
+def embedding_bag(
+    weight: Array,
+    indices: Array,
+    offsets: Array,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Array | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> tuple[Array, None, None, None]:
+    """Sum, mean or largest of the rows of a table in each bag; what torch keeps for derivatives is left out."""
+    count = offsets.shape[0] - include_last_offset
+    bags = jnp.searchsorted(offsets[:count], jnp.arange(indices.shape[0], dtype=offsets.dtype), side="right") - 1
+    rows = jnp.take(weight, _checked(indices, weight.shape[0]), 0, mode="fill")
+    rows = rows if per_sample_weights is None else rows * per_sample_weights[:, None]
+    kept = jnp.ones(indices.shape, bool) if padding_idx is None else indices != padding_idx % weight.shape[0]
+    sizes = jnp.zeros(count, rows.dtype).at[bags].add(kept.astype(rows.dtype))[:, None]
+    if mode == 2:
+        low = jnp.full((count, rows.shape[1]), -jnp.inf, rows.dtype)
+        tops = low.at[bags].max(jnp.where(kept[:, None], rows, cast(-jnp.inf, rows.dtype)))
+        return jnp.where(sizes > 0, tops, cast(0, rows.dtype)), None, None, None
+    sums = (
+        jnp.zeros((count, rows.shape[1]), rows.dtype).at[bags].add(jnp.where(kept[:, None], rows, cast(0, rows.dtype)))
+    )
+    return sums if mode == 0 else sums / jnp.maximum(sizes, cast(1, sizes.dtype)), None, None, None
+
+
 @register_operator("torch.gather")
 def gather(x: Array, dim: int, index: Array, *, sparse_grad: bool = False) -> Array:
     """Along an axis, the element that an index of the result's shape names."""
@@ -122,6 +158,30 @@ def scatter(
 def scatter_add(x: Array, dim: int, index: Array, src: Array) -> Array:
     """`x` with elements of `src` added where an index along an axis says."""
     return x.at[_places(x, dim, index)].add(src[tuple(slice(0, n) for n in index.shape)])
+
+
+@register_operator("torch.scatter_reduce")
+def scatter_reduce(x: Array, dim: int, index: Array, src: Array, reduce: str, *, include_self: bool = True) -> Array:
+    """`x` reduced with the elements of `src` that an index along an axis sends to each place."""
+    places = _places(x, dim, index)
+    src = src[tuple(slice(0, n) for n in index.shape)]
+    hits = jnp.zeros(x.shape, jnp.int32).at[places].add(1)
+    kind = jnp.finfo if is_inexact(x.dtype) else jnp.iinfo
+    starts: dict[str, Any] = {"sum": 0, "mean": 0, "prod": 1}
+    if reduce in ("amax", "amin"):
+        infinite = -jnp.inf if reduce == "amax" else jnp.inf
+        edge = kind(x.dtype).min if reduce == "amax" else kind(x.dtype).max
+        starts[reduce] = infinite if is_inexact(x.dtype) else edge
+    if reduce not in starts:
+        raise Refused(f"reduction by {reduce!r}")
+    start = x if include_self else jnp.where(hits > 0, cast(starts[reduce], x.dtype), x)
+    at = start.at[places]
+    methods = {"sum": at.add, "mean": at.add, "prod": at.multiply, "amax": at.max, "amin": at.min}
+    y = methods[reduce](src)
+    if reduce != "mean":
+        return y
+    counts = cast(jnp.maximum(hits + int(include_self), 1), x.dtype)
+    return y / counts if is_inexact(x.dtype) else jnp.floor_divide(y, counts)
 
 
 @register_operator("torch.index_add")

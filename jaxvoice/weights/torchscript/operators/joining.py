@@ -8,6 +8,7 @@ from jax import numpy as jnp
 from jaxtyping import Array
 
 from jaxvoice.weights.torchscript.dtypes import result_type
+from jaxvoice.weights.torchscript.operators.arithmetic import summable
 from jaxvoice.weights.torchscript.operators.registry import on_tensors, register_operator
 from jaxvoice.weights.torchscript.operators.views import axis_of
 from jaxvoice.weights.torchscript.tensors import Refused, Tensor
@@ -43,7 +44,7 @@ def vstack(tensors: list[Array]) -> Array:
 @on_tensors("torch.clone")
 def clone(x: Tensor, *, memory_format: int | None = None) -> Tensor:
     """A copy."""
-    return Tensor(jnp.asarray(x.array))
+    return Tensor(x.values)
 
 
 @register_operator("torch.repeat", "torch.tile")
@@ -90,6 +91,58 @@ def pixel_shuffle(x: Array, upscale_factor: int) -> Array:
     return y.reshape(*batch, channels // r**2, height * r, width * r)
 
 
+@register_operator("torch.pixel_unshuffle")
+def pixel_unshuffle(x: Array, downscale_factor: int) -> Array:
+    """A grid turned into more channels of a coarser one."""
+    *batch, channels, height, width = x.shape
+    r = downscale_factor
+    y = jnp.moveaxis(x.reshape(*batch, channels, height // r, r, width // r, r), (-3, -1), (-4, -3))
+    return y.reshape(*batch, channels * r**2, height // r, width // r)
+
+
+@register_operator("torch.channel_shuffle")
+def channel_shuffle(x: Array, groups: int) -> Array:
+    """Channels, which are axis 1, taken from the groups in turn."""
+    parts = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
+    return parts.swapaxes(1, 2).reshape(x.shape)
+
+
+@register_operator("torch.diag")
+def diag(x: Array, diagonal: int = 0) -> Array:
+    """The diagonal of a matrix, or a matrix of a diagonal."""
+    return jnp.diag(x, diagonal)
+
+
+@register_operator("torch.rot90")
+def rot90(x: Array, k: int = 1, dims: Sequence[int] = (0, 1)) -> Array:
+    """Quarter turns in the plane of two axes."""
+    return jnp.rot90(x, k, tuple(dims))
+
+
+@register_operator("torch.fliplr")
+def fliplr(x: Array) -> Array:
+    """The second axis backwards."""
+    return jnp.flip(x, 1)
+
+
+@register_operator("torch.flipud")
+def flipud(x: Array) -> Array:
+    """The first axis backwards."""
+    return jnp.flip(x, 0)
+
+
+@register_operator("torch.column_stack")
+def column_stack(tensors: list[Array]) -> Array:
+    """Tensors beside each other, vectors as columns."""
+    return cat([part.reshape(-1, 1) if part.ndim < 2 else part for part in tensors], 1)
+
+
+@register_operator("torch.dstack")
+def dstack(tensors: list[Array]) -> Array:
+    """Tensors behind each other, along the third axis."""
+    return cat([jnp.atleast_3d(part) for part in tensors], 2)
+
+
 @register_operator("torch.diag_embed")
 def diag_embed(x: Array, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Array:
     """The last axis as the diagonal of new matrices."""
@@ -101,21 +154,13 @@ def diag_embed(x: Array, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Arr
 @register_operator("torch.cumsum")
 def cumsum(x: Array, dim: int, *, dtype: int | None = None) -> Array:
     """Sums up to each index of an axis."""
-    return jnp.cumsum(_wide(x, dtype), dim)
+    return jnp.cumsum(summable(x, dtype), dim)
 
 
 @register_operator("torch.cumprod")
 def cumprod(x: Array, dim: int, *, dtype: int | None = None) -> Array:
     """Products up to each index of an axis."""
-    return jnp.cumprod(_wide(x, dtype), dim)
-
-
-def _wide(x: Array, dtype: int | None) -> Array:
-    from jaxvoice.weights.torchscript.dtypes import default_int, dtype_of_code, is_inexact
-
-    if dtype is not None:
-        return x.astype(dtype_of_code(dtype))
-    return x if is_inexact(x.dtype) else x.astype(default_int())
+    return jnp.cumprod(summable(x, dtype), dim)
 
 
 @register_operator("torch.diff")

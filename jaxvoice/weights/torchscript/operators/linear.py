@@ -7,6 +7,7 @@ from jax import numpy as jnp
 from jaxtyping import Array
 
 from jaxvoice.weights.torchscript.operators.arithmetic import aligned, cast, scaled
+from jaxvoice.weights.torchscript.operators.reductions import vector_norm
 from jaxvoice.weights.torchscript.operators.registry import on_tensors, register_operator
 from jaxvoice.weights.torchscript.tensors import Refused, Tensor
 
@@ -27,7 +28,13 @@ def matmul(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b)
 
 
-@register_operator("torch.dot", "torch.vdot", "torch.inner")
+@register_operator("torch.inner")
+def inner(a: Array, b: Array) -> Array:
+    """Products of vectors on the last axes."""
+    return a * b if 0 in (a.ndim, b.ndim) else jnp.tensordot(a, b, (-1, -1))
+
+
+@register_operator("torch.dot", "torch.vdot")
 def dot(a: Array, b: Array) -> Array:
     """Product of vectors."""
     if a.ndim != 1 or jnp.issubdtype(a.dtype, jnp.complexfloating):
@@ -60,7 +67,7 @@ def einsum(equation: str, tensors: list[Tensor], *, path: Any = None) -> Tensor:
     """Sums of products over named axes."""
     if len(equation) > 200 or not set(equation) <= set(string.ascii_letters + ",.-> "):
         raise Refused(f"the equation {equation[:40]!r}")
-    y = jnp.einsum(equation, *(jnp.asarray(tensor.array) for tensor in tensors))
+    y = jnp.einsum(equation, *(tensor.values for tensor in tensors))
     # A lone tensor may only have its axes moved.
     return tensors[0].perhaps_view(y) if len(tensors) == 1 else Tensor(y)
 
@@ -74,10 +81,8 @@ def tensordot(a: Array, b: Array, dims_self: list[int], dims_other: list[int]) -
 @register_operator("torch.cdist")
 def cdist(x1: Array, x2: Array, p: float = 2.0, compute_mode: int | None = None) -> Array:
     """Distances of all pairs of rows."""
-    if p != 2:
-        raise Refused(f"distances of order {p}")
-    gap = x1[..., :, None, :] - x2[..., None, :, :]
-    return jnp.sqrt(jnp.sum(jnp.square(gap), -1))
+    x1, x2 = aligned(x1, x2)
+    return vector_norm(x1[..., :, None, :] - x2[..., None, :, :], p, -1, False)
 
 
 @register_operator("torch.bilinear")

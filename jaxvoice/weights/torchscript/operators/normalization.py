@@ -38,7 +38,10 @@ def batch_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Array:
-    """Batch norm with running statistics."""
+    """Batch norm with running statistics, or with those of the batch where none are kept."""
+    if running_mean is None and running_var is None:
+        axes = (0, *range(2, x.ndim))
+        return _affine(_standardised(x, axes, eps), _per_channel(weight, x), _per_channel(bias, x))
     if training or running_mean is None or running_var is None:
         raise Refused("batch norm in training mode; save the archive after eval()")
     scale = lax.rsqrt(running_var + cast(eps, running_var.dtype))

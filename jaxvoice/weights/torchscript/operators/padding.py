@@ -26,7 +26,7 @@ def constant_pad_nd(x: Array, pad: Sequence[int], value: Any = 0) -> Array:
 def _mirrored(x: Array, pad: Sequence[int], mode: str) -> Array:
     pairs = _pairs(x, pad)
     for length, (before, after) in zip(x.shape, pairs, strict=True):
-        limit = length - 1 if mode == "reflect" else length if mode == "wrap" else max(before, after, 0)
+        limit = length - 1 if mode == "reflect" else max(before, after, 0)
         if max(before, after) > limit:
             raise ValueError(f"{mode} padding of {before} and {after} of an axis with {length} elements")
     y = jnp.pad(x, [(max(0, a), max(0, b)) for a, b in pairs], mode=mode)
@@ -48,8 +48,14 @@ def replication_pad(x: Array, padding: Sequence[int]) -> Array:
 
 @register_operator("torch._pad_circular")
 def pad_circular(x: Array, pad: Sequence[int]) -> Array:
-    """Padding around the circle."""
-    return _mirrored(x, pad, "wrap")
+    """Padding around the circle; less than nothing cuts off first, and what is left goes around."""
+    pairs = _pairs(x, pad)
+    if any(max(pair) > length for length, pair in zip(x.shape, pairs, strict=True)):
+        raise ValueError(f"circular padding {list(pad)} of axes with {list(x.shape)} elements")
+    cut = lax.pad(x, cast(0, x.dtype), [(min(0, a), min(0, b), 0) for a, b in pairs])
+    if any(max(pair) > length for length, pair in zip(cut.shape, pairs, strict=True)):
+        raise Refused(f"circular padding {list(pad)} that is more than what it leaves")
+    return jnp.pad(cut, [(max(0, a), max(0, b)) for a, b in pairs], mode="wrap")
 
 
 @register_operator("torch.pad")
@@ -57,7 +63,9 @@ def pad_(x: Array, pad: Sequence[int], mode: str = "constant", value: Any = None
     """Padding in any mode."""
     if mode == "constant":
         return constant_pad_nd(x, pad, 0 if value is None else value)
-    modes = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+    if mode == "circular":
+        return pad_circular(x, pad)
+    modes = {"reflect": "reflect", "replicate": "edge"}
     if mode not in modes:
         raise Refused(f"padding mode {mode!r}")
     return _mirrored(x, pad, modes[mode])

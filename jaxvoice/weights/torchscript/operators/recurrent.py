@@ -4,23 +4,21 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
-from jaxvoice.weights.torchscript.operators.registry import register_operator
-from jaxvoice.weights.torchscript.tensors import Refused
+from jaxvoice.weights.torchscript.operators.linear import linear
+from jaxvoice.weights.torchscript.operators.registry import arrays_of, on_tensors, register_operator, tensors_of
+from jaxvoice.weights.torchscript.operators.sequences import known_sizes, places_of
+from jaxvoice.weights.torchscript.tensors import Refused, Tensor
 
 Cell = Callable[[Any, Array, Array, Array | None], Any]
 
 
-def _linear(x: Array, weight: Array, bias: Array | None) -> Array:
-    y = jnp.matmul(x, weight.T)
-    return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
-
-
 def _lstm_cell(state: tuple[Array, Array], inputs: Array, w_hh: Array, b_hh: Array | None) -> tuple[Array, Array]:
     hidden, cell = state
-    i, f, g, o = jnp.split(inputs + _linear(hidden, w_hh, b_hh), 4, -1)
+    i, f, g, o = jnp.split(inputs + linear(hidden, w_hh, b_hh), 4, -1)
     cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
 
@@ -28,7 +26,7 @@ def _lstm_cell(state: tuple[Array, Array], inputs: Array, w_hh: Array, b_hh: Arr
 def _gru_cell(state: tuple[Array], inputs: Array, w_hh: Array, b_hh: Array | None) -> tuple[Array]:
     (hidden,) = state
     r_in, z_in, n_in = jnp.split(inputs, 3, -1)
-    r_hid, z_hid, n_hid = jnp.split(_linear(hidden, w_hh, b_hh), 3, -1)
+    r_hid, z_hid, n_hid = jnp.split(linear(hidden, w_hh, b_hh), 3, -1)
     update = jax.nn.sigmoid(z_in + z_hid)
     new = jnp.tanh(n_in + jax.nn.sigmoid(r_in + r_hid) * n_hid)
     return (new + update * (hidden - new),)
@@ -36,7 +34,7 @@ def _gru_cell(state: tuple[Array], inputs: Array, w_hh: Array, b_hh: Array | Non
 
 def _plain_cell(activation: Callable[[Array], Array]) -> Cell:
     def cell(state: tuple[Array], inputs: Array, w_hh: Array, b_hh: Array | None) -> tuple[Array]:
-        return (activation(inputs + _linear(state[0], w_hh, b_hh)),)
+        return (activation(inputs + linear(state[0], w_hh, b_hh)),)
 
     return cell
 
@@ -49,17 +47,22 @@ _CELLS: dict[str, Cell] = {
 }
 
 
-def _direction(cell: Cell, x: Array, state: Any, weights: list[Any], reverse: bool) -> tuple[Array, Any]:
-    """One layer in one direction over `(time, batch, features)`."""
+def _direction(
+    cell: Cell, x: Array, state: Any, weights: list[Any], reverse: bool, counts: Array | None
+) -> tuple[Array, Any]:
+    """One layer in one direction over `(time, batch, features)`; the state stays where a step does not count."""
     w_ih, w_hh, b_ih, b_hh, w_hr = weights
 
-    def step(state: Any, inputs: Array) -> tuple[Any, Array]:
-        state = cell(state, inputs, w_hh, b_hh)
+    def step(state: Any, inputs: tuple[Array, Array | None]) -> tuple[Any, Array]:
+        new = cell(state, inputs[0], w_hh, b_hh)
         if w_hr is not None:
-            state = (jnp.matmul(state[0], w_hr.T), *state[1:])
-        return state, state[0]
+            new = (jnp.matmul(new[0], w_hr.T), *new[1:])
+        if inputs[1] is not None:
+            here = inputs[1][:, None]
+            new = tuple(jnp.where(here, a, b) for a, b in zip(new, state, strict=True))
+        return new, new[0]
 
-    state, outputs = lax.scan(step, state, _linear(x, w_ih, b_ih), reverse=reverse)
+    state, outputs = lax.scan(step, state, (linear(x, w_ih, b_ih), counts), reverse=reverse)
     return outputs, state
 
 
@@ -74,11 +77,10 @@ def _layers(
     train: bool,
     bidirectional: bool,
     batch_first: bool,
+    counts: Array | None = None,
 ) -> tuple[Array, ...]:
     if train and dropout:
         raise Refused("dropout in training mode; save the archive after eval()")
-    if x.ndim != 3 or not isinstance(has_biases, bool):
-        raise Refused("recurrent layers on packed sequences; run them on padded ones")
     x = x.swapaxes(0, 1) if batch_first else x
     directions = 2 if bidirectional else 1
     each = len(params) // (num_layers * directions)
@@ -91,7 +93,7 @@ def _layers(
             given = params[index * each : (index + 1) * each]
             biases = given[2:4] if has_biases else [None, None]
             weights = [*given[:2], *biases, given[-1] if projected else None]
-            y, end = _direction(_CELLS[kind], x, tuple(s[index] for s in states), weights, direction == 1)
+            y, end = _direction(_CELLS[kind], x, tuple(s[index] for s in states), weights, direction == 1, counts)
             outputs.append(y)
             ends.append(end)
         x = jnp.concatenate(outputs, -1) if directions == 2 else outputs[0]
@@ -99,24 +101,31 @@ def _layers(
     return (x.swapaxes(0, 1) if batch_first else x, *finals)
 
 
-@register_operator("torch.lstm")
-def lstm(x: Array, hx: Any, params: Any, *options: Any) -> tuple[Array, ...]:
-    """LSTM of several layers and directions: outputs, last hidden states, last cell states."""
-    if not isinstance(hx, list) or len(options) != 6:
-        raise Refused("recurrent layers on packed sequences; run them on padded ones")
-    return _layers("lstm", x, hx, params, *options)
-
-
 def _register(kind: str) -> None:
-    @register_operator(f"torch.{kind}")
-    def layers(x: Array, hx: Any, params: Any, *options: Any) -> tuple[Array, ...]:
-        """Recurrent layers in several directions: outputs, last hidden states."""
-        if not isinstance(params, list) or len(options) != 6:
-            raise Refused("recurrent layers on packed sequences; run them on padded ones")
-        return _layers(kind, x, [hx], params, *options)
+    @on_tensors(f"torch.{kind}")
+    def recurrent(x: Tensor, *args: Any) -> tuple[Tensor, ...]:
+        """Layers in one or two directions: outputs, then the last states; of padded batches or of packed steps."""
+        if isinstance(args[2], bool):
+            states, params, *options = arrays_of(list(args))
+            return tensors_of(_layers(kind, x.values, _listed(states), params, *options))
+        sizes = known_sizes(args[0], "lengths")
+        places = places_of(sizes)
+        counts = np.arange(sizes[0])[None] < sizes[:, None]
+        padded = jnp.zeros((*counts.shape, x.shape[-1]), x.dtype).at[places].set(x.values)
+        states, params, *options = arrays_of(list(args[1:]))
+        has_biases, layers, dropout, train, bidirectional = options
+        y, *ends = _layers(
+            kind, padded, _listed(states), params, has_biases, layers, dropout, train, bidirectional, False,
+            jnp.asarray(counts),
+        )  # fmt: skip
+        return tensors_of((y[places], *ends))
 
 
-for _kind in ("gru", "rnn_tanh", "rnn_relu"):
+def _listed(states: Any) -> list[Array]:
+    return states if isinstance(states, list) else [states]
+
+
+for _kind in _CELLS:
     _register(_kind)
 
 
@@ -125,7 +134,7 @@ def lstm_cell(
     x: Array, hx: list[Array], w_ih: Array, w_hh: Array, b_ih: Array | None = None, b_hh: Array | None = None
 ) -> tuple[Array, Array]:
     """One step of an LSTM."""
-    return _lstm_cell((hx[0], hx[1]), _linear(x, w_ih, b_ih), w_hh, b_hh)
+    return _lstm_cell((hx[0], hx[1]), linear(x, w_ih, b_ih), w_hh, b_hh)
 
 
 def _register_cell(kind: str) -> None:
@@ -134,13 +143,8 @@ def _register_cell(kind: str) -> None:
         x: Array, hx: Array, w_ih: Array, w_hh: Array, b_ih: Array | None = None, b_hh: Array | None = None
     ) -> Array:
         """One step of a recurrent layer."""
-        return _CELLS[kind]((hx,), _linear(x, w_ih, b_ih), w_hh, b_hh)[0]
+        return _CELLS[kind]((hx,), linear(x, w_ih, b_ih), w_hh, b_hh)[0]
 
 
 for _kind in ("gru", "rnn_tanh", "rnn_relu"):
     _register_cell(_kind)
-
-
-@register_operator("torch._pack_padded_sequence", "torch._pad_packed_sequence")
-def _pack(*args: Any) -> Array:
-    raise Refused("recurrent layers on packed sequences; run them on padded ones")

@@ -7,8 +7,8 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxvoice.weights.torchscript.dtypes import default_int, dtype_of_code, is_inexact
-from jaxvoice.weights.torchscript.operators.arithmetic import cast, maximum, minimum
+from jaxvoice.weights.torchscript.dtypes import default_int, is_inexact
+from jaxvoice.weights.torchscript.operators.arithmetic import as_real, cast, maximum, minimum, summable, typed
 from jaxvoice.weights.torchscript.operators.registry import register_operator
 from jaxvoice.weights.torchscript.tensors import Refused
 
@@ -20,31 +20,37 @@ def axes_of(dim: Axes) -> tuple[int, ...] | int | None:
     return (tuple(dim) or None) if isinstance(dim, (list, tuple)) else dim
 
 
-def _typed(x: Array, dtype: int | None) -> Array:
-    if dtype is not None:
-        return x.astype(dtype_of_code(dtype))
-    return x if is_inexact(x.dtype) else x.astype(default_int())
-
-
 @register_operator("torch.sum")
 def sum_(x: Array, dim: Axes = None, keepdim: bool = False, *, dtype: int | None = None) -> Array:
     """Sum over axes."""
-    return jnp.sum(_typed(x, dtype), axes_of(dim), keepdims=keepdim)
+    return jnp.sum(summable(x, dtype), axes_of(dim), keepdims=keepdim)
 
 
 @register_operator("torch.mean")
 def mean(x: Array, dim: Axes = None, keepdim: bool = False, *, dtype: int | None = None) -> Array:
     """Mean over axes."""
-    x = x if dtype is None else x.astype(dtype_of_code(dtype))
+    x = typed(x, dtype)
     if not is_inexact(x.dtype):
         raise Refused(f"the mean of {x.dtype}")
     return jnp.mean(x, axes_of(dim), keepdims=keepdim)
 
 
+@register_operator("torch.nansum")
+def nansum(x: Array, dim: Axes = None, keepdim: bool = False, *, dtype: int | None = None) -> Array:
+    """Sum over axes of what is not NaN."""
+    return jnp.nansum(summable(x, dtype), axes_of(dim), keepdims=keepdim)
+
+
+@register_operator("torch.nanmean")
+def nanmean(x: Array, dim: Axes = None, keepdim: bool = False, *, dtype: int | None = None) -> Array:
+    """Mean over axes of what is not NaN."""
+    return jnp.nanmean(typed(x, dtype), axes_of(dim), keepdims=keepdim)
+
+
 @register_operator("torch.prod")
 def prod(x: Array, dim: int | None = None, keepdim: bool = False, *, dtype: int | None = None) -> Array:
     """Product over an axis."""
-    return jnp.prod(_typed(x, dtype), dim, keepdims=keepdim)
+    return jnp.prod(summable(x, dtype), dim, keepdims=keepdim)
 
 
 def _spread(args: tuple[Any, ...], unbiased: bool) -> tuple[Axes, float, bool]:
@@ -175,13 +181,48 @@ def logsumexp(x: Array, dim: Axes, keepdim: bool = False) -> Array:
 
 @register_operator("torch.median")
 def median(x: Array, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The lower of the middle elements, with its index along an axis."""
+    """The lower of the middle elements, with its index along an axis; NaN where there is one."""
     if dim is None:
-        return jnp.sort(x.reshape(-1))[(x.size - 1) // 2]
-    at = (x.shape[dim] - 1) // 2
+        return median(x.reshape(-1), 0)[0]
+    return _in_order(x, (x.shape[dim] - 1) // 2, dim, keepdim)
+
+
+def _in_order(x: Array, rank: Any, dim: int, keepdim: bool) -> tuple[Array, Array]:
+    """The element of a rank on an axis, with its index; the first NaN where there is one."""
+    ranks = jnp.broadcast_to(
+        jnp.asarray(rank, jnp.int32), [1 if d == dim % x.ndim else n for d, n in enumerate(x.shape)]
+    )
+    if is_inexact(x.dtype):
+        # NaNs come last in order, the first of them after all numbers.
+        empty = jnp.isnan(x)
+        numbers = jnp.sum(~empty, dim, dtype=jnp.int32, keepdims=True)
+        ranks = jnp.where(jnp.any(empty, dim, keepdims=True), numbers, ranks)
     values, places = sort(x, dim)
-    pick = [jnp.take(array, jnp.asarray([at]), dim, mode="clip") for array in (values, places)]
+    pick = [jnp.take_along_axis(array, ranks, dim) for array in (values, places)]
+    value, place = (array if keepdim else array.squeeze(dim) for array in pick)
+    return value, place
+
+
+@register_operator("torch.nanmedian")
+def nanmedian(x: Array, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower of the middle elements that are not NaN, with its index along an axis."""
+    if dim is None:
+        return nanmedian(x.reshape(-1), 0)[0]
+    numbers = jnp.sum(~jnp.isnan(as_real(x)), dim, dtype=jnp.int32, keepdims=True)
+    values, places = sort(x, dim)
+    pick = [jnp.take_along_axis(a, jnp.maximum(numbers - 1, 0) // 2, dim) for a in (values, places)]
     return tuple(array if keepdim else array.squeeze(dim) for array in pick)
+
+
+@register_operator("torch.kthvalue")
+def kthvalue(x: Array, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Array, Array]:
+    """The k-th smallest of an axis, with its index."""
+    if not 1 <= k <= x.shape[dim]:
+        raise IndexError(f"element {k} of {x.shape[dim]} in order")
+    values, places = sort(x, dim)
+    pick = [jnp.take(array, jnp.asarray([k - 1]), dim, mode="clip") for array in (values, places)]
+    value, place = (array if keepdim else array.squeeze(dim) for array in pick)
+    return value, place
 
 
 @register_operator("torch.sort")
@@ -229,9 +270,7 @@ def norm(x: Array, p: Any = 2, dim: Axes = None, keepdim: bool = False, *, dtype
         if p != "fro":
             raise Refused(f"the norm {p!r}")
         p = 2
-    return vector_norm(
-        x if dtype is None else x.astype(dtype_of_code(dtype)), 2 if p is None else p, axes_of(dim), keepdim
-    )
+    return vector_norm(typed(x, dtype), 2 if p is None else p, axes_of(dim), keepdim)
 
 
 @register_operator("torch.linalg_vector_norm")
@@ -292,19 +331,3 @@ def cosine_similarity(x1: Array, x2: Array, dim: int = 1, eps: float = 1e-8) -> 
 def pairwise_distance(x1: Array, x2: Array, p: float = 2, eps: float = 1e-6, keepdim: bool = False) -> Array:
     """Distance of vectors on the last axis."""
     return vector_norm(x1 - x2 + cast(eps, x1.dtype), p, -1, keepdim)
-
-
-def _reduced(x: Array, reduction: int) -> Array:
-    return x if reduction == 0 else jnp.mean(x) if reduction == 1 else jnp.sum(x)
-
-
-@register_operator("torch.mse_loss")
-def mse_loss(x: Array, target: Array, reduction: int = 1) -> Array:
-    """Mean, sum or each of the squared differences."""
-    return _reduced(jnp.square(x - target), reduction)
-
-
-@register_operator("torch.l1_loss")
-def l1_loss(x: Array, target: Array, reduction: int = 1) -> Array:
-    """Mean, sum or each of the absolute differences."""
-    return _reduced(jnp.abs(x - target), reduction)

@@ -10,11 +10,14 @@ from jaxtyping import Array
 from jaxvoice.weights.torchscript.dtypes import is_complex
 from jaxvoice.weights.torchscript.operators.padding import pad_
 from jaxvoice.weights.torchscript.operators.registry import register_operator
-from jaxvoice.weights.torchscript.tensors import Refused
+from jaxvoice.weights.torchscript.tensors import Refused, traced
 
 
 def _window(window: Array | None, n_fft: int, length: int, dtype: Any) -> Array:
     """The window in the middle of `n_fft` samples."""
+    if not 0 < length <= n_fft or (window is not None and window.shape != (length,)):
+        given = "" if window is None else f" and a window of shape {window.shape}"
+        raise ValueError(f"win_length {length} with n_fft {n_fft}{given}")
     window = jnp.ones(length, dtype) if window is None else window
     left = (n_fft - length) // 2
     return jnp.pad(window, (left, n_fft - length - left))
@@ -42,6 +45,8 @@ def stft(
     x = x[None] if alone else x
     if options["center"]:
         x = pad_(x, [n_fft // 2, n_fft // 2], options["pad_mode"])
+    if hop < 1:
+        raise ValueError(f"hop_length {hop}")
     count = (x.shape[-1] - n_fft) // hop + 1
     if count < 1:
         raise ValueError(f"{x.shape[-1]} samples are fewer than n_fft {n_fft}")
@@ -89,6 +94,8 @@ def istft(
     hop, width = hop_length or n_fft // 4, win_length or n_fft
     alone = x.ndim == 2
     x = x[None] if alone else x
+    if not 0 < hop <= width or x.shape[1] != n_fft // 2 + 1:
+        raise ValueError(f"hop_length {hop} with win_length {width}, and {x.shape[1]} bins with n_fft {n_fft}")
     dtype = x.real.dtype
     if normalized:
         x = x * jnp.sqrt(jnp.asarray(n_fft, dtype)).astype(x.dtype)
@@ -104,7 +111,12 @@ def istft(
     envelope = summed(jnp.broadcast_to(jnp.square(shape)[None], (count, n_fft)))
     start = n_fft // 2 if center else 0
     end = start + length if length is not None else total - (n_fft // 2 if center else 0)
-    y = jax.vmap(summed)(frames)[:, start:end] / envelope[None, start:end]
+    envelope = envelope[start:end]
+    gaps = envelope < jnp.asarray(1e-11, dtype)
+    if not envelope.size or (not traced(gaps) and bool(np.any(np.asarray(gaps)))):
+        raise ValueError("the windows leave samples that none of them covers")
+    # Where the window comes with the inputs and nobody can look at it: never made-up samples.
+    y = jnp.where(gaps[None], jnp.asarray(jnp.nan, dtype), jax.vmap(summed)(frames)[:, start:end] / envelope[None])
     if length is not None:
         y = jnp.pad(y, ((0, 0), (0, max(0, length - y.shape[1]))))
     return y[0] if alone else y
@@ -119,3 +131,31 @@ def _register(name: str, compute: Any) -> None:
 
 for _name in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft"):
     _register(_name, getattr(jnp.fft, _name))
+
+
+def _register_several(name: str, compute: Any, over: list[int] | None) -> None:
+    @register_operator(f"torch.fft_{name}")
+    def transform(x: Array, s: list[int] | None = None, dim: Any = over, norm: str | None = None) -> Array:
+        """Fourier transform along several axes."""
+        axes = [dim] if isinstance(dim, int) else dim
+        if axes is None and s is not None:
+            axes = list(range(x.ndim - len(s), x.ndim))
+        if s is not None and axes is not None:
+            s = [x.shape[axis] if n == -1 else n for n, axis in zip(s, axes, strict=True)]
+        return compute(x, s, axes, norm)
+
+
+for _name in ("fft", "ifft", "rfft", "irfft"):
+    _register_several(f"{_name}2", getattr(jnp.fft, f"{_name}n"), [-2, -1])
+    _register_several(f"{_name}n", getattr(jnp.fft, f"{_name}n"), None)
+
+
+def _register_shift(name: str) -> None:
+    @register_operator(f"torch.fft_{name}")
+    def shift(x: Array, dim: Any = None) -> Array:
+        """Bins moved so that 0 is in the middle, or back."""
+        return getattr(jnp.fft, name)(x, dim if dim is None or isinstance(dim, int) else tuple(dim))
+
+
+_register_shift("fftshift")
+_register_shift("ifftshift")

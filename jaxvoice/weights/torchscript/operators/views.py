@@ -106,7 +106,7 @@ def reshape(x: Tensor, shape: Any) -> Tensor:
     shape = resolved(shape.shape if isinstance(shape, Tensor) else shape, math.prod(x.shape))
     if shape == x.shape:
         return _shaped(x, shape)
-    return _perhaps(x, jnp.asarray(x.array).reshape(shape))
+    return _perhaps(x, x.values.reshape(shape))
 
 
 @on_tensors("torch.flatten")
@@ -117,10 +117,34 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return x if first == last and x.ndim else reshape(x, shape)
 
 
+@on_tensors("torch.ravel")
+def ravel(x: Tensor) -> Tensor:
+    """All elements on one axis."""
+    return reshape(x, [-1])
+
+
+def _register_at_least(rank: int) -> None:
+    @on_tensors(f"torch.atleast_{rank}d")
+    def at_least(x: Any) -> Any:
+        """With so many axes, where there are fewer."""
+        if isinstance(x, list):
+            return [at_least(part) for part in x]
+        if x.ndim >= rank:
+            return x
+        if rank == 3 and x.ndim:
+            # Torch puts vectors in the middle and matrices in front.
+            return _shaped(x, (1, *x.shape, 1) if x.ndim == 1 else (*x.shape, 1))
+        return _shaped(x, (1,) * (rank - x.ndim) + x.shape)
+
+
+for _rank in (1, 2, 3):
+    _register_at_least(_rank)
+
+
 @on_tensors("torch.contiguous")
 def contiguous(x: Tensor, *, memory_format: int | None = None) -> Tensor:
     """The same tensor, or a copy."""
-    return _perhaps(x, jnp.asarray(x.array))
+    return _perhaps(x, x.values)
 
 
 @on_tensors("torch.permute")
@@ -183,6 +207,26 @@ def squeeze(x: Tensor, dim: Any = None) -> Tensor:
     dims = range(x.ndim) if dim is None else dim if isinstance(dim, (list, tuple)) else [dim]
     gone = {axis_of(d, x.ndim) for d in dims}
     return _shaped(x, [n for d, n in enumerate(x.shape) if d not in gone or n != 1])
+
+
+@on_tensors("torch.unsqueeze_")
+def unsqueeze_(x: Tensor, dim: int) -> Tensor:
+    """A new axis of length 1, in place."""
+    dim, old = axis_of(dim, x.ndim + 1), x.shape
+    shape = (*old[:dim], 1, *old[dim:])
+    x.restructure(lambda a: a.reshape(shape), lambda _, new: new.reshape(old))
+    return x
+
+
+@on_tensors("torch.squeeze_")
+def squeeze_(x: Tensor, dim: Any = None) -> Tensor:
+    """Without axes of length 1, in place."""
+    old = x.shape
+    dims = range(x.ndim) if dim is None else dim if isinstance(dim, (list, tuple)) else [dim]
+    gone = {axis_of(d, x.ndim) for d in dims}
+    shape = [n for d, n in enumerate(old) if d not in gone or n != 1]
+    x.restructure(lambda a: a.reshape(shape), lambda _, new: new.reshape(old))
+    return x
 
 
 @on_tensors("torch.expand", "torch.broadcast_to")
