@@ -68,4 +68,6 @@ def print_licence(folder: Path) -> None:
     info = about.get("info") if isinstance(about, dict) else None
     licence = info.get("licence", info.get("license")) if isinstance(info, dict) else None
     if licence:
-        print(f"Licence of the weights in {folder}: {licence}", file=sys.stderr)
+        # It comes from whoever made the folder: nothing in it may command the terminal.
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(licence)[:500])
+        print(f"Licence of the weights in {folder}: {text}", file=sys.stderr)

@@ -8,7 +8,7 @@ import pytest
 from jaxvoice.errors import CheckpointError, MissingExtraError
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines import Vocoder
-from jaxvoice.pipelines.sources import find_model_folder
+from jaxvoice.pipelines.sources import find_model_folder, print_licence
 
 
 def test_folders_without_a_model(tmp_path):
@@ -65,3 +65,9 @@ def test_a_mistyped_path_is_not_looked_for_on_the_hub(monkeypatch, tmp_path):
     (tmp_path / "runs").mkdir()
     with pytest.raises(CheckpointError, match="no folder"):
         find_model_folder("runs/fisrt")
+
+
+def test_a_licence_is_told_and_commands_no_terminal(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"info": {"licence": "CC BY\\u001b[2J\\n4.0"}}', encoding="utf-8")
+    print_licence(tmp_path)
+    assert capsys.readouterr().err.rstrip("\n").endswith(r"CC BY\x1b[2J\n4.0")
