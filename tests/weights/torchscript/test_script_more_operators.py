@@ -177,7 +177,7 @@ GROUPS: dict[str, tuple[list[object], list[str]]] = {
             "F.nll_loss(F.log_softmax(x, 1), y)",
             "F.cross_entropy(x, y.clamp(min=0), ignore_index=1)",
             "F.nll_loss(x, y, z.abs())",
-            "F.kl_div(x, w.softmax(1))",
+            "F.kl_div(x, w.softmax(1), reduction='none')",
             "F.kl_div(x, w, log_target=True, reduction='sum')",
             "F.kl_div(x, w.softmax(1), reduction='batchmean')",
             "F.binary_cross_entropy(x.sigmoid(), w.sigmoid())",

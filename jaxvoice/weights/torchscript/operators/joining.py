@@ -116,7 +116,7 @@ def diag(x: Array, diagonal: int = 0) -> Array:
 @register_operator("torch.rot90")
 def rot90(x: Array, k: int = 1, dims: Sequence[int] = (0, 1)) -> Array:
     """Quarter turns in the plane of two axes."""
-    return jnp.rot90(x, k, tuple(dims))
+    return jnp.rot90(x, k, (dims[0], dims[1]))
 
 
 @register_operator("torch.fliplr")

@@ -141,7 +141,7 @@ def random_(x: Tensor, *bounds: int | None, key: PRNGKeyArray, **_: Any) -> Tens
         raise Refused("whole random numbers in truth values")
     wide = default_int()
     top = min(most if high is None else high, int(jnp.iinfo(wide).max))
-    return _drawn(x, jax.random.randint(key, x.shape, low, top, wide).astype(x.dtype))
+    return _drawn(x, jax.random.randint(key, x.shape, low or 0, top, wide).astype(x.dtype))
 
 
 @register_operator("torch.multinomial")
