@@ -204,7 +204,13 @@ GROUPS: dict[str, tuple[list[object], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", GROUPS)
+# Compiling sorts and pictures takes most of a minute on a busy machine.
+SLOW = ("searching", "pictures")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in GROUPS]
+)
 def test_equals_torch(load, name):
     shapes, sources = GROUPS[name]
     inputs = values(0, *shapes)
