@@ -161,7 +161,7 @@ def test_the_command_imports_neither_jax_nor_torch(tmp_path):
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc, which only Linux has")
 def test_importing_takes_less_than_twice_the_file(tmp_path):
     tensors = {name: torch.ones(tensor.shape) for name, tensor in Generator().state_dict().items()}
     source = write(tmp_path / "g_02500000", {"generator": tensors})
