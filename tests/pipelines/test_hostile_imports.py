@@ -1,7 +1,5 @@
 """Weight files with hostile names are refused at once, in a few words, and leave nothing behind."""
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +9,7 @@ from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.pipelines.importing import import_model
 from tests.models.hifigan import released
 from tests.models.hifigan.released import CONFIG, generator, state, under, write
+from tests.work import counted_work
 
 ONE = torch.ones(1)
 
@@ -50,10 +49,9 @@ HOSTILE = {
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_names_are_refused_at_once(tmp_path, content, config):
     source = write(tmp_path / "in" / "g_00000001", content, config)
-    started = time.process_time()
-    with pytest.raises((CheckpointError, ConfigError)) as caught:
+    with counted_work() as work, pytest.raises((CheckpointError, ConfigError)) as caught:
         import_model(source, tmp_path / "out")
-    assert time.process_time() - started < 3  # a second, on a machine with nothing else to do
+    assert work.calls < 1_000_000
     message = str(caught.value)
     assert len(message) < 6000 and all(line.isprintable() for line in message.splitlines())
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
@@ -64,9 +62,9 @@ def test_parts_are_names_not_patterns(tmp_path, name):
     last = name.rpartition(".")[2]
     content = {name: state(generator()), "a" * 40: ONE, "other": {"conv_pre": ONE}}
     source = write(tmp_path / "x.pth", content, CONFIG)
-    started = time.process_time()
-    report = import_model(source, tmp_path / "out", part=last)
-    assert time.process_time() - started < 3
+    with counted_work() as work:
+        report = import_model(source, tmp_path / "out", part=last)
+    assert work.calls < 100_000
     assert report.tensors == 69 and report.info["ignored"].keys() == {"a" * 40, "other.conv_pre"}
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert all(line.isprintable() for line in text.splitlines())
