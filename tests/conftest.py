@@ -13,12 +13,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Of several test processes, each gets its share of the cores: torch's threads wait busily for one another.
 PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // PROCESSES)))
+os.environ.setdefault("NUMBA_OPT", "0")
 if PROCESSES > 1:
     # librosa's compiled functions are cached beside it; two processes that write them at once leave files that crash.
     os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxvoice-numba-")
     atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
-# Most of the time goes into compiling, almost half of that into LLVM's optimisations; they change rounding only.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Most of the time goes into compiling: LLVM's optimisations and the emitters of fused kernels take three quarters of
+# it, and change rounding only. An unknown flag ends the process, so the second is given where it was tried.
+_HASTE = ["--xla_backend_optimization_level=0"]
+if jax.__version_info__ < (0, 11):
+    _HASTE.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(_HASTE))
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -144,7 +144,8 @@ def test_mel_equals_released(name: str, fmax: float | None) -> None:
     close(LogMel(fmax=fmax)(torch.from_numpy(case["wav"])), case[name])
 
 
-@pytest.mark.parametrize(("thrifty", "steps"), [pytest.param(False, 2, marks=pytest.mark.slow), (True, 3)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("thrifty", "steps"), [(False, 2), (True, 3)])
 def test_training_equals_released(thrifty: bool, steps: int) -> None:
     case = golden.case("hifigan/training_v1")
     generator = load_arrays(released_generator(case.meta["config"]), case.state_dict("tensors", "generator"))

@@ -147,8 +147,8 @@ def test_learning_is_torchs():
     trainer = Trainer(config)
     ours = our_losses(trainer(state_like_torch(trainer.task), *batches)[1])
     np.testing.assert_allclose(ours, torch_losses(batches), rtol=0.01)
-    other = torch_losses(batches, weight_decay=0.0)
-    assert np.abs(ours / other - 1).max() > 0.03, "without weight decay the losses should go elsewhere"
+    other = torch_losses(batches[:8], weight_decay=0.0)
+    assert np.abs(ours[:8] / other - 1).max() > 0.03, "without weight decay the losses should go elsewhere"
 
 
 def test_eight_devices_step_as_one_does(start, stepped):
