@@ -47,7 +47,7 @@ def _is_array(leaf: Any) -> bool:
 def compiler_options() -> dict[str, Any]:
     """How steps are compiled: a CPU's time goes into library kernels, so LLVM's costlier passes only delay the start.
 
-    For HiFi-GAN V1 they take 11 of 46 seconds of compiling and gain no measurable speed. A level in `XLA_FLAGS` is kept.
+    For HiFi-GAN V1 they take 11 of 46 seconds of compiling and gain no measurable speed. A level in `XLA_FLAGS` stays.
     """
     option = "xla_backend_optimization_level"
     chosen = jax.default_backend() != "cpu" or option in os.environ.get("XLA_FLAGS", "")
