@@ -29,6 +29,10 @@ class MelError(JaxvoiceError, ValueError):
     """A mel spectrogram does not follow the mel contract of the model it is given to."""
 
 
+class TextError(JaxvoiceError, ValueError):
+    """A text cannot be spoken, or a phoneme is not one of the set; the message names the nearest codes."""
+
+
 class CheckpointError(JaxvoiceError):
     """A model folder or run folder is missing, damaged, or belongs to another configuration."""
 
