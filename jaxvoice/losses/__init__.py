@@ -5,3 +5,9 @@ from jaxvoice.losses.adversarial import (
     feature_loss as feature_loss,
     generator_loss as generator_loss,
 )
+from jaxvoice.losses.masked import (
+    duration_loss as duration_loss,
+    length_mask as length_mask,
+    masked_mean as masked_mean,
+    mel_loss as mel_loss,
+)

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from jaxvoice.config import check_not_negative, check_positive, check_types
 from jaxvoice.errors import ConfigError
@@ -18,10 +18,13 @@ Tree = TypeVar("Tree")
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with an exponentially decaying learning rate; the defaults are HiFi-GAN's (`train.py` of jik876/hifi-gan).
+    """AdamW with a schedule of its learning rate; the defaults are HiFi-GAN's (`train.py` of jik876/hifi-gan).
 
     `decay_steps` is the number of updates after which the rate is multiplied by `decay`; `None` means one epoch.
     `warmup_steps` raises the rate linearly from 0 before the decay starts. `clip_norm` bounds the global gradient norm.
+    With `schedule="noam"` the rate rises linearly over `warmup_steps` updates to `learning_rate` and falls with the
+    inverse square root of their number from there (arXiv 1706.03762, equation 3); `noam_peak` turns that equation's
+    width and factor into a rate. `decay` and `decay_steps` are not looked at then.
 
     **Raises:** `ConfigError` for values of the wrong type or range, or not finite.
     """
@@ -36,8 +39,8 @@ class OptimizerConfig:
     """What AdamW adds to the root of the mean of squared gradients."""
     weight_decay: float = 0.01
     """Decoupled weight decay, times the learning rate; 0 turns it off."""
-    schedule: Literal["exponential", "constant"] = "exponential"
-    """Learning rate over the steps: decaying, or constant."""
+    schedule: Literal["exponential", "constant", "noam"] = "exponential"
+    """Learning rate over the steps: decaying by a factor, constant, or noam: by the inverse square root."""
     decay: float = 0.999
     """Factor of the learning rate after every `decay_steps`."""
     decay_steps: int | None = None
@@ -57,6 +60,16 @@ class OptimizerConfig:
             raise ConfigError(f"b1 (={self.b1}) and b2 (={self.b2}) should lie in [0, 1).")
         if not 0 < self.decay <= 1:
             raise ConfigError(f"decay (={self.decay}) should lie in (0, 1]; 1 keeps the rate constant.")
+        if self.schedule == "noam" and self.warmup_steps == 0:
+            raise ConfigError("The schedule noam needs warmup_steps above 0; 4000 is usual.")
+
+
+def noam_peak(width: int, warmup_steps: int, *, factor: float = 1.0) -> float:
+    """The highest rate of factor * width^-0.5 * min(step^-0.5, step * warmup_steps^-1.5), reached after the warm-up.
+
+    `width` is the model's dimension. arXiv 1706.03762, equation 3.
+    """
+    return factor * (width * warmup_steps) ** -0.5
 
 
 def learning_rate(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.Schedule:
@@ -64,6 +77,8 @@ def learning_rate(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.Sch
 
     **Raises:** `ConfigError` when the decay is per epoch and `steps_per_epoch` is below 1.
     """
+    if config.schedule == "noam":
+        return _noam(config.learning_rate, config.warmup_steps)
     schedule = optax.constant_schedule(config.learning_rate)
     if config.schedule == "exponential":
         every = steps_per_epoch if config.decay_steps is None else config.decay_steps
@@ -78,6 +93,14 @@ def learning_rate(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.Sch
     return schedule
 
 
+def _noam(peak: float, warmup_steps: int) -> optax.Schedule:
+    def schedule(count: ArrayLike) -> Float[Array, ""]:
+        step = jnp.asarray(count, jnp.float32) + 1  # the first update is number 1: at 0 the rate would be 0
+        return peak * jnp.minimum(jnp.sqrt(warmup_steps / step), step / warmup_steps)
+
+    return schedule
+
+
 def decays_to(rate: float, config: OptimizerConfig, *, steps_per_epoch: int) -> int:
     """The number of updates after which `config`'s learning rate is nearest to `rate`: whole decays, or 0.
 
@@ -85,7 +108,11 @@ def decays_to(rate: float, config: OptimizerConfig, *, steps_per_epoch: int) -> 
     """
     every = steps_per_epoch if config.decay_steps is None else config.decay_steps
     learning_rate(config, steps_per_epoch=steps_per_epoch)
-    if config.schedule == "constant" or config.decay == 1 or not 0 < rate < config.learning_rate:
+    if not 0 < rate < config.learning_rate:
+        return config.warmup_steps
+    if config.schedule == "noam":
+        return round(config.warmup_steps * (config.learning_rate / rate) ** 2) - 1
+    if config.schedule == "constant" or config.decay == 1:
         return config.warmup_steps
     return config.warmup_steps + every * round(math.log(rate / config.learning_rate) / math.log(config.decay))
 

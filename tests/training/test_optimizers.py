@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from jaxvoice.errors import ConfigError
-from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update, learning_rate
+from jaxvoice.training.optimizers import OptimizerConfig, adamw, decays_to, ema_update, learning_rate, noam_peak
 
 STEPS, PER_EPOCH = 30, 4
 # Large rates and decays, so that a wrong formula shows within a few steps.
@@ -81,6 +81,20 @@ def test_equals_torch_adamw_with_exponential_decay_per_epoch(clip_norm):
 )
 def test_every_setting_matters(changed):
     assert distance(ours(replace(CONFIG, **changed)), theirs(CONFIG)) > 1e-5
+
+
+def test_noam_is_the_published_equation():
+    width, warmup = 256, 40
+    config = OptimizerConfig(learning_rate=noam_peak(width, warmup, factor=0.7), schedule="noam", warmup_steps=warmup)
+    schedule = learning_rate(config, steps_per_epoch=1)
+    steps = np.arange(1, 400)
+    expected = 0.7 * width**-0.5 * np.minimum(steps**-0.5, steps * warmup**-1.5)
+    np.testing.assert_allclose(jax.vmap(schedule)(jnp.arange(399)), expected, rtol=1e-5)
+    assert np.argmax(expected) == warmup - 1 and expected.max() == pytest.approx(config.learning_rate)
+    for made in (40, 41, 100, 398):
+        assert decays_to(float(schedule(jnp.asarray(made))), config, steps_per_epoch=1) == made
+    with pytest.raises(ConfigError, match="warmup_steps above 0"):
+        OptimizerConfig(schedule="noam")
 
 
 def test_defaults_are_the_reference_ones():
