@@ -156,6 +156,10 @@ class RunLog:
             imsave(folder / f"{name}.png", pixels)
             if self._events is not None:
                 self._events.picture(step, f"mels/{sample.name}", pixels)
+        for title, drawing in sample.drawings.items():
+            imsave(folder / f"{name}.{file_name(title)}.png", drawing)
+            if self._events is not None:
+                self._events.picture(step, f"{title}/{sample.name}", drawing)
 
     def _time_left(self, step: int, steps_per_second: float) -> float:
         by_steps = (self._steps - step) / max(steps_per_second, 1e-9)

@@ -6,20 +6,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 
 @dataclass(frozen=True)
 class Sample:
     """Something to listen to and look at: `audio` (samples,) in [-1, 1], and mel spectrograms (mels, frames) by name.
 
-    Given mels named `target` and `generated`, their difference is drawn as well.
+    Given mels named `target` and `generated`, their difference is drawn as well. `drawings` are finished pictures by
+    name, RGB in 0..255, such as those of `jaxvoice.training.pictures`.
     """
 
     name: str
     audio: Float[np.ndarray, " samples"]
     sample_rate: int
     pictures: Mapping[str, Float[np.ndarray, "mels frames"]] = field(default_factory=dict)
+    drawings: Mapping[str, UInt8[np.ndarray, "height width 3"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

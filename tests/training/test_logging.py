@@ -14,7 +14,7 @@ import soundfile
 from matplotlib.image import imread
 
 from jaxvoice.training.logging import RunLog, duration, flat_lines
-from jaxvoice.training.pictures import draw_mels
+from jaxvoice.training.pictures import draw_alignment, draw_durations, draw_mels
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.task import Report
 from training.toy import ToyTask, logged, one_device, train
@@ -78,6 +78,37 @@ def test_samples_can_be_heard_and_seen(run):
     assert rate == 8000
     np.testing.assert_allclose(audio, np.sin(np.arange(800) / 5), rtol=0, atol=1.5 / 32768)
     assert imread(run / "samples/step_00000008/clip.png").shape[2] in (3, 4)
+
+
+def test_drawings_are_kept_beside_the_mels(tmp_path):
+    weights = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)  # five frames of each of four phonemes
+    alignment = draw_alignment("a", weights, ["pau", "HH", "AH0", "L"])
+
+    class Drawing(ToyTask):
+        def validate(self, state):
+            report = super().validate(state)
+            drawn = [dataclasses.replace(sample, drawings={"alignment": alignment}) for sample in report.samples]
+            return Report(report.metrics, drawn)
+
+    Drawing.__name__ = "ToyTask"
+    run = tmp_path / "run"
+    train(run, task=Drawing(samples=True), mesh=one_device(), steps=1, validate_every=0, tensorboard=True)
+    kept = imread(run / "samples/step_00000001/clip.alignment.png")
+    np.testing.assert_array_equal(np.rint(255 * kept[..., :3]).astype(np.uint8), alignment)
+    assert (1, "alignment/clip", "image") in {(step, tag, kind) for step, tag, kind, _ in events(run)}
+
+
+def test_an_alignment_rises_and_bars_have_their_heights():
+    weights = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
+    drawn = draw_alignment("", weights, ["pau", "HH", "AH0", "L"]).astype(int)
+    left, right = drawn.shape[1] // 8, drawn.shape[1] // 2
+    bright = (drawn[..., 0] > 200) & (drawn[..., 1] > 200) & (drawn[..., 2] < 90)  # the yellow of weight 1
+    rows = [np.flatnonzero(bright[:, column : column + 20].any(1)).mean() for column in (left, right)]
+    assert rows[0] > rows[1] + drawn.shape[0] // 10, "later frames should belong to phonemes further up"
+    bars = draw_durations("", {"target": np.array([8.0, 2.0])}, ["AH0", "L"]).astype(int)
+    blue = (abs(bars - [31, 119, 180]).sum(2) < 30).sum(0)  # pixels of the first colour in each column
+    tall, low = blue[: blue.size // 2].max(), blue[blue.size // 2 : -150].max()
+    assert tall == pytest.approx(4 * low, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["p225/p225_001", "a:b*?", "..", "C:\\x"])
