@@ -39,8 +39,9 @@ def draw_alignment(
     title: str, weights: Float[np.ndarray, "frames phones"], phonemes: Sequence[str]
 ) -> UInt8[np.ndarray, "height width 3"]:
     """How much of each phoneme every frame is made of: frames to the right, phonemes upwards; RGB in 0..255."""
-    figure = Figure(figsize=(9, min(12.0, 1.5 + 0.16 * len(phonemes))), dpi=90)
-    figure.subplots_adjust(left=0.08, right=1.0, bottom=0.09, top=0.92)
+    height = min(12.0, 1.5 + 0.16 * len(phonemes))
+    figure = Figure(figsize=(9, height), dpi=90)
+    figure.subplots_adjust(left=0.08, right=1.0, bottom=0.5 / height, top=1 - 0.35 / height)
     axes = figure.add_subplot()
     shown = axes.imshow(weights.T, origin="lower", aspect="auto", cmap="viridis", vmin=0.0, vmax=1.0)
     axes.set(title=title, xlabel="frame", ylabel="phoneme")
