@@ -1,5 +1,6 @@
 """The demo corpus: a few minutes of synthetic English speech with exact phoneme timings, made offline on first use."""
 
+from jaxvoice.data.demo.composing import compose_sentences as compose_sentences
 from jaxvoice.data.demo.corpus import make_demo_corpus as make_demo_corpus
 from jaxvoice.data.demo.sentences import SENTENCES as SENTENCES
 from jaxvoice.data.demo.timings import (
