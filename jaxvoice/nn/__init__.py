@@ -1,7 +1,12 @@
-"""Layers that two or more models share: convolutions, weight norm, spectral norm."""
+"""Layers that two or more models share: convolutions and their norms, attention, recurrence, batch norm, dropout."""
 
+from jaxvoice.nn._attention import MultiHeadAttention as MultiHeadAttention, TransformerLayer as TransformerLayer
+from jaxvoice.nn._batch_norm import BatchNormState as BatchNormState, MaskedBatchNorm as MaskedBatchNorm
 from jaxvoice.nn._conv import Conv1d as Conv1d, Conv2d as Conv2d, ConvTranspose1d as ConvTranspose1d
+from jaxvoice.nn._dropout import dropout as dropout, subkeys as subkeys
 from jaxvoice.nn._frozen import freeze as freeze
+from jaxvoice.nn._linear import LayerNorm as LayerNorm, Linear as Linear
+from jaxvoice.nn._masks import length_mask as length_mask, masked as masked
 from jaxvoice.nn._norm import (
     SpectralConv1d as SpectralConv1d,
     SpectralVectors as SpectralVectors,
@@ -10,3 +15,4 @@ from jaxvoice.nn._norm import (
     weight_norm as weight_norm,
 )
 from jaxvoice.nn._pool import average_pool1d as average_pool1d
+from jaxvoice.nn._recurrent import LSTM as LSTM, LSTMShape as LSTMShape

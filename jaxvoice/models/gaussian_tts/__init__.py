@@ -1,0 +1,53 @@
+"""Phonemes to mel spectrogram with Gaussian upsampling, after Non-Attentive Tacotron (arXiv 2010.04301)."""
+
+from typing import TYPE_CHECKING
+
+from jaxvoice._lazy import lazily
+
+if TYPE_CHECKING:
+    from jaxvoice.models.gaussian_tts.acoustic import (
+        AcousticModel as AcousticModel,
+        BatchNormStates as BatchNormStates,
+        Decoded as Decoded,
+        GaussianTTS as GaussianTTS,
+    )
+    from jaxvoice.models.gaussian_tts.blocks import Block as Block, ConvRes as ConvRes
+    from jaxvoice.models.gaussian_tts.config import (
+        WAVEGLOW_MEL as WAVEGLOW_MEL,
+        DecoderConfig as DecoderConfig,
+        DurationConfig as DurationConfig,
+        EncoderConfig as EncoderConfig,
+        GaussianTTSConfig as GaussianTTSConfig,
+        Statistics as Statistics,
+        UpsamplingConfig as UpsamplingConfig,
+    )
+    from jaxvoice.models.gaussian_tts.durations import (
+        DurationModel as DurationModel,
+        from_normalised as from_normalised,
+        to_normalised as to_normalised,
+    )
+    from jaxvoice.models.gaussian_tts.upsampling import (
+        GaussianUpsampling as GaussianUpsampling,
+        block_causal as block_causal,
+        upsampling_weights as upsampling_weights,
+    )
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    globals(),
+    {
+        "acoustic": ("AcousticModel", "BatchNormStates", "Decoded", "GaussianTTS"),
+        "blocks": ("Block", "ConvRes"),
+        "config": (
+            "WAVEGLOW_MEL",
+            "DecoderConfig",
+            "DurationConfig",
+            "EncoderConfig",
+            "GaussianTTSConfig",
+            "Statistics",
+            "UpsamplingConfig",
+        ),
+        "durations": ("DurationModel", "from_normalised", "to_normalised"),
+        "upsampling": ("GaussianUpsampling", "block_causal", "upsampling_weights"),
+    },
+)

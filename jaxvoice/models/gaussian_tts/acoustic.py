@@ -1,0 +1,258 @@
+"""The acoustic model: phonemes and their durations to a mel spectrogram."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
+
+from jaxvoice.errors import ShapeError
+from jaxvoice.models.gaussian_tts.blocks import Block, ConvRes
+from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
+from jaxvoice.models.gaussian_tts.durations import DurationModel
+from jaxvoice.models.gaussian_tts.upsampling import GaussianUpsampling, block_causal
+from jaxvoice.nn import BatchNormState, Linear, length_mask, masked, subkeys
+
+_POSITION_DEVIATION = 0.02
+
+
+class BatchNormStates(eqx.Module):
+    """Running statistics of every batch norm, in the order of the blocks."""
+
+    encoder: list[BatchNormState]
+    decoder: list[BatchNormState]
+    postnet: list[BatchNormState]
+
+
+class Decoded(NamedTuple):
+    """What decoding gives: two normalised mel spectrograms, the weights of upsampling, and the state after it."""
+
+    first: Float[Array, "batch frames mels"]
+    """The decoder's mel spectrogram."""
+    second: Float[Array, "batch frames mels"]
+    """The same, corrected by the post-net: the one to listen to."""
+    weights: Float32[Array, "batch frames phones"]
+    """How much of each phoneme is in each frame."""
+    state: BatchNormStates
+    """The running statistics after this batch."""
+
+
+def _positions(table: Float[Array, "most dim"], x: Array, what: str, remedy: str) -> Float[Array, "1 time dim"]:
+    if x.shape[1] > table.shape[0]:
+        raise ShapeError(
+            f"{x.shape[1]} {what}, padding included, are more than the {table.shape[0]} positions this model has "
+            f"learned; split the text at a pause, or {remedy} when you make the model."
+        )
+    return table[None, : x.shape[1]].astype(x.dtype)
+
+
+class Encoder(eqx.Module):
+    """Phoneme ids to hidden states: embedding plus learned positions, then blocks."""
+
+    embedding: Float[Array, "ids dim"]
+    positions: Float[Array, "max_phones dim"]
+    blocks: list[Block]
+
+    def __init__(self, config: GaussianTTSConfig, *, key: PRNGKeyArray):
+        """Embeddings are drawn from N(0, 1), as torch does, that of padding is zero; positions from N(0, 0.02^2)."""
+        embedding_key, positions_key, key = jax.random.split(key, 3)
+        embedding = jax.random.normal(embedding_key, (len(config.codes) + 1, config.dim))
+        self.embedding = embedding.at[0].set(0.0)
+        self.positions = _POSITION_DEVIATION * jax.random.normal(positions_key, (config.encoder.max_phones, config.dim))
+        self.blocks = [
+            Block(config.dim, config.encoder, batch_norm_mask=config.batch_norm_mask, key=k)
+            for k in jax.random.split(key, config.encoder.layers)
+        ]
+
+    @jax.named_scope("Encoder")
+    def __call__(
+        self,
+        phonemes: Int[Array, "batch phones"],
+        mask: Bool[Array, "batch phones"],
+        states: list[BatchNormState],
+        *,
+        inference: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "batch phones dim"], list[BatchNormState]]:
+        """Hidden states, zero where `mask` is false, in the precision of the weights; ids beyond the table give NaN.
+
+        **Raises:** `ShapeError` for more phonemes than positions; `ConfigError` for dropout without `key`.
+        """
+        x = self.embedding.at[phonemes].get(mode="fill", fill_value=jnp.nan)
+        x = masked(x + _positions(self.positions, x, "phonemes", "raise encoder.max_phones"), mask)
+        return _through(self.blocks, x, mask, states, inference=inference, key=key)
+
+
+class Decoder(eqx.Module):
+    """Hidden states of frames, with learned positions of frames added, through blocks."""
+
+    positions: Float[Array, "max_frames dim"]
+    blocks: list[Block]
+
+    def __init__(self, config: GaussianTTSConfig, *, key: PRNGKeyArray):
+        positions_key, key = jax.random.split(key)
+        self.positions = _POSITION_DEVIATION * jax.random.normal(positions_key, (config.decoder.max_frames, config.dim))
+        self.blocks = [
+            Block(config.dim, config.decoder, batch_norm_mask=config.batch_norm_mask, key=k)
+            for k in jax.random.split(key, config.decoder.layers)
+        ]
+
+    @jax.named_scope("Decoder")
+    def __call__(
+        self,
+        x: Float[Array, "batch frames dim"],
+        mask: Bool[Array, "batch frames"],
+        states: list[BatchNormState],
+        *,
+        allowed: Bool[Array, "batch frames frames"] | None = None,
+        inference: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "batch frames dim"], list[BatchNormState]]:
+        """Keeps the shape; zero where `mask` is false; raises as `Encoder`."""
+        x = masked(x + _positions(self.positions, x, "frames", "raise decoder.max_frames"), mask)
+        return _through(self.blocks, x, mask, states, allowed=allowed, inference=inference, key=key)
+
+
+class PostNet(eqx.Module):
+    """Hidden states of the decoder to a correction of its mel spectrogram: convolutions without dropout."""
+
+    blocks: list[ConvRes]
+    linear: Linear
+
+    def __init__(self, config: GaussianTTSConfig, *, key: PRNGKeyArray):
+        """The last layer is zero, so that at first there is no correction."""
+        linear_key, key = jax.random.split(key)
+        self.blocks = [
+            ConvRes(config.dim, config.dim, config.decoder.kernel_size, batch_norm_mask=config.batch_norm_mask, key=k)
+            for k in jax.random.split(key, config.decoder.postnet_layers)
+        ]
+        linear = Linear(config.dim, config.mel.num_mels, key=linear_key)
+        self.linear = jax.tree.map(jnp.zeros_like, linear)
+
+    @jax.named_scope("PostNet")
+    def __call__(
+        self,
+        x: Float[Array, "batch frames dim"],
+        mask: Bool[Array, "batch frames"],
+        states: list[BatchNormState],
+        *,
+        inference: bool = False,
+    ) -> tuple[Float[Array, "batch frames mels"], list[BatchNormState]]:
+        """What to add to the decoder's mel spectrogram."""
+        x, states = _through(self.blocks, x, mask, states, inference=inference)
+        return self.linear(x), states
+
+
+def _through(blocks, x, mask, states, *, key: PRNGKeyArray | None = None, **options):
+    new_states = []
+    for block, state, block_key in zip(blocks, states, subkeys(key, len(blocks)), strict=True):
+        x, state = block(x, mask, state, key=block_key, **options)
+        new_states.append(state)
+    return x, new_states
+
+
+class AcousticModel(eqx.Module):
+    """Phonemes to mel spectrogram: encoder, Gaussian upsampling, decoder and post-net."""
+
+    encoder: Encoder
+    upsampling: GaussianUpsampling
+    decoder: Decoder
+    linear: Linear
+    postnet: PostNet
+    config: GaussianTTSConfig = eqx.field(static=True)
+
+    def __init__(self, config: GaussianTTSConfig, *, key: PRNGKeyArray):
+        encoder_key, upsampling_key, decoder_key, linear_key, postnet_key = jax.random.split(key, 5)
+        self.encoder = Encoder(config, key=encoder_key)
+        self.upsampling = GaussianUpsampling(config.dim, config.upsampling, key=upsampling_key)
+        self.decoder = Decoder(config, key=decoder_key)
+        self.linear = Linear(config.dim, config.mel.num_mels, key=linear_key)
+        self.postnet = PostNet(config, key=postnet_key)
+        self.config = config
+
+    def init_state(self) -> BatchNormStates:
+        """Running statistics before any batch."""
+        return BatchNormStates(
+            [block.conv.norm.init_state() for block in self.encoder.blocks],
+            [block.conv.norm.init_state() for block in self.decoder.blocks],
+            [block.norm.init_state() for block in self.postnet.blocks],
+        )
+
+    def encode(
+        self,
+        phonemes: Int[Array, "batch phones"],
+        phone_count: Int[Array, " batch"],
+        state: BatchNormStates,
+        *,
+        inference: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "batch phones dim"], BatchNormStates]:
+        """**Arguments:**
+
+        - `phonemes`: ids `(batch, phones)`, from 1 on; 0 in padding.
+        - `phone_count`: how many phonemes of each example count.
+        - `state`: running statistics; with `inference` they are used and stay as they are.
+
+        **Returns:** hidden states `(batch, phones, dim)`, zero in padding, and the new state.
+
+        **Raises:** `ShapeError` for more phonemes than positions; `ConfigError` for dropout without `key` unless
+        `inference`.
+        """
+        mask = length_mask(phone_count, phonemes.shape[1])
+        hidden, new = self.encoder(phonemes, mask, state.encoder, inference=inference, key=key)
+        return hidden, BatchNormStates(new, state.decoder, state.postnet)
+
+    def decode(
+        self,
+        hidden: Float[Array, "batch phones dim"],
+        durations: Float[Array, "batch phones"],
+        phone_count: Int[Array, " batch"],
+        frame_count: Int[Array, " batch"],
+        state: BatchNormStates,
+        *,
+        frames: int,
+        inference: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> Decoded:
+        """**Arguments:**
+
+        - `hidden`: what `encode` gave.
+        - `durations`: in frames, `(batch, phones)`, float32 whatever the precision of the network.
+        - `phone_count`, `frame_count`: how many phonemes and frames of each example count; durations add up to the
+            latter.
+        - `frames`: number of frames to make, padding included: a constant of the program.
+
+        **Returns:** normalised mel spectrograms `(batch, frames, mels)`, zero in padding; weights; the new state.
+
+        **Raises:** as `encode`, for frames.
+        """
+        mask = length_mask(frame_count, frames)
+        x, weights = self.upsampling(hidden, durations, phone_count, frame_count, frames=frames)
+        allowed = block_causal(durations, frames) if self.config.decoder.mask == "block_causal" else None
+        x, decoder = self.decoder(x, mask, state.decoder, allowed=allowed, inference=inference, key=key)
+        correction, postnet = self.postnet(x, mask, state.postnet, inference=inference)
+        first = masked(self.linear(x), mask)
+        second = first + masked(correction, mask)
+        return Decoded(first, second, weights, BatchNormStates(state.encoder, decoder, postnet))
+
+
+class GaussianTTS(eqx.Module):
+    """Everything that learns: the acoustic model, and the duration model that is trained after it."""
+
+    acoustic: AcousticModel
+    durations: DurationModel
+
+    def __init__(self, config: GaussianTTSConfig, *, key: PRNGKeyArray):
+        acoustic_key, durations_key = jax.random.split(key)
+        self.acoustic = AcousticModel(config, key=acoustic_key)
+        self.durations = DurationModel(config.dim, config.durations, key=durations_key)
+
+    @property
+    def config(self) -> GaussianTTSConfig:
+        """The configuration it was made from."""
+        return self.acoustic.config
+
+    def init_state(self) -> BatchNormStates:
+        """Running statistics before any batch."""
+        return self.acoustic.init_state()

@@ -1,0 +1,93 @@
+"""What encoder, decoder and post-net are built of, on batches `(batch, time, channels)`: batch norm needs them."""
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from jaxvoice.models.gaussian_tts.config import DecoderConfig, EncoderConfig
+from jaxvoice.nn import BatchNormState, Conv1d, Linear, MaskedBatchNorm, TransformerLayer, dropout, masked, subkeys
+
+
+class ConvRes(eqx.Module):
+    """Convolution, ReLU, batch norm and dropout, beside a convolution of one tap as shortcut."""
+
+    conv: Conv1d
+    norm: MaskedBatchNorm
+    shortcut: Conv1d
+    dropout: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 5,
+        *,
+        dropout: float = 0.0,
+        batch_norm_mask: bool = True,
+        key: PRNGKeyArray,
+    ):
+        conv_key, shortcut_key = jax.random.split(key)
+        self.conv = Conv1d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, key=conv_key)
+        self.norm = MaskedBatchNorm(out_channels, use_mask=batch_norm_mask)
+        self.shortcut = Conv1d(in_channels, out_channels, 1, key=shortcut_key)
+        self.dropout = dropout
+
+    @jax.named_scope("ConvRes")
+    def __call__(
+        self,
+        x: Float[Array, "batch time in"],
+        mask: Bool[Array, "batch time"],
+        state: BatchNormState,
+        *,
+        inference: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "batch time out"], BatchNormState]:
+        """The block's output, zero where `mask` is false, and the state after this batch.
+
+        **Raises:** `ConfigError` for dropout without `key` unless `inference`.
+        """
+        x = masked(x, mask)
+        y, state = self.norm(jax.nn.relu(self.conv.time_major(x)), mask, state, inference=inference)
+        y = dropout(y, self.dropout, inference=inference, key=key)
+        return masked(y + self.shortcut.time_major(x), mask), state
+
+
+class Block(eqx.Module):
+    """A transformer layer, then `ConvRes` (arXiv 1910.10352 with its convolution replaced).
+
+    With `attn_dim` in the config, a linear map widens to that before the layer, and `ConvRes` narrows again.
+    """
+
+    widen: Linear | None
+    attention: TransformerLayer
+    conv: ConvRes
+
+    def __init__(
+        self, dim: int, config: EncoderConfig | DecoderConfig, *, batch_norm_mask: bool = True, key: PRNGKeyArray
+    ):
+        widen_key, attention_key, conv_key = jax.random.split(key, 3)
+        width = dim if config.attn_dim is None else config.attn_dim
+        self.widen = None if config.attn_dim is None else Linear(dim, width, key=widen_key)
+        self.attention = TransformerLayer(
+            width, config.heads, config.feed_forward, dropout=config.dropout, norm=config.norm, key=attention_key
+        )
+        self.conv = ConvRes(
+            width, dim, config.kernel_size, dropout=config.dropout, batch_norm_mask=batch_norm_mask, key=conv_key
+        )
+
+    @jax.named_scope("Block")
+    def __call__(
+        self,
+        x: Float[Array, "batch time dim"],
+        mask: Bool[Array, "batch time"],
+        state: BatchNormState,
+        *,
+        allowed: Bool[Array, "batch time time"] | None = None,
+        inference: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "batch time dim"], BatchNormState]:
+        """As `ConvRes`; `allowed` limits attention as in `jaxvoice.nn.MultiHeadAttention`."""
+        attention_key, conv_key = subkeys(key, 2)
+        x = x if self.widen is None else self.widen(x)
+        x = self.attention(x, mask, allowed=allowed, inference=inference, key=attention_key)
+        return self.conv(x, mask, state, inference=inference, key=conv_key)

@@ -1,0 +1,71 @@
+"""The duration model: how many frames each phoneme lasts, from the encoder's hidden states."""
+
+import equinox as eqx
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
+
+from jaxvoice.errors import ConfigError
+from jaxvoice.models.gaussian_tts.config import DurationConfig, Statistics
+from jaxvoice.nn import LSTM, Linear, length_mask, masked, subkeys
+
+
+class DurationModel(eqx.Module):
+    """A bidirectional LSTM and a linear map to one number for each phoneme: its normalised log duration."""
+
+    lstm: LSTM
+    linear: Linear
+
+    def __init__(self, dim: int, config: DurationConfig, *, key: PRNGKeyArray):
+        lstm_key, linear_key = jax.random.split(key)
+        self.lstm = LSTM(
+            dim,
+            config.hidden,
+            num_layers=config.layers,
+            bidirectional=True,
+            dropout=config.dropout,
+            key=lstm_key,
+        )
+        self.linear = Linear(2 * config.hidden, 1, key=linear_key)
+
+    @jax.named_scope("DurationModel")
+    def __call__(
+        self,
+        hidden: Float[Array, "batch phones dim"],
+        phone_count: Int[Array, " batch"],
+        *,
+        inference: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "batch phones"]:
+        """Normalised log durations, zero in padding (`from_normalised` makes frames of them).
+
+        `hidden` comes from the encoder in inference mode; stop its gradient, so that the encoder learns nothing here.
+
+        **Raises:** `ConfigError` for dropout without `key` unless `inference`.
+        """
+        mask = length_mask(phone_count, hidden.shape[1])
+        y = self.lstm(masked(hidden, mask), mask, inference=inference, key=subkeys(key, 1)[0])
+        return masked(self.linear(y), mask)[..., 0]
+
+
+def to_normalised(durations: Float[Array, "*batch"], statistics: Statistics) -> Float32[Array, "*batch"]:
+    """`(ln(1 + d) - mean) / std` of durations in frames: what the duration model learns."""
+    return (jnp.log1p(durations.astype(jnp.float32)) - statistics.duration_mean) / statistics.duration_std
+
+
+def from_normalised(
+    normalised: Float[Array, "batch phones"],
+    phone_count: Int[Array, " batch"],
+    statistics: Statistics,
+    *,
+    speed: float = 1.0,
+) -> Float32[Array, "batch phones"]:
+    """Durations in whole frames, at least 1 for each phoneme and 0 in padding, `speed` times as fast.
+
+    **Raises:** `ConfigError` if `speed` is not positive.
+    """
+    if not speed > 0:
+        raise ConfigError(f"speed should be positive, 1 for the usual and 2 for twice as fast, got {speed}.")
+    logs = normalised.astype(jnp.float32) * statistics.duration_std + statistics.duration_mean
+    frames = jnp.round(jnp.expm1(logs) * (statistics.duration_scale / speed))
+    return jnp.where(length_mask(phone_count, normalised.shape[1]), jnp.maximum(frames, 1.0), 0.0)

@@ -1,0 +1,128 @@
+"""Gaussian upsampling: every frame is a mixture of phonemes, weighted by how near their centres are.
+
+Non-Attentive Tacotron (arXiv 2010.04301), section 3.1, with the density taken in the middle of frames, at t + 0.5, and
+by default one learned width for all.
+"""
+
+import math
+
+import equinox as eqx
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
+
+from jaxvoice.errors import ShapeError
+from jaxvoice.models.gaussian_tts.config import UpsamplingConfig
+from jaxvoice.nn import Linear, length_mask
+
+# No phoneme's density is narrower, in frames: squared distances over its square stay far within float32.
+_NARROWEST = 1e-3
+
+
+@jax.named_scope("upsampling_weights")
+def upsampling_weights(
+    durations: Float[Array, "batch phones"],
+    sigma: Float[Array, ""] | Float[Array, "batch phones"],
+    phone_count: Int[Array, " batch"],
+    frame_count: Int[Array, " batch"],
+    frames: int,
+) -> Float32[Array, "batch {frames} phones"]:
+    """How much of each phoneme there is in each frame.
+
+    With centres `c_i = d_i / 2 + sum_{j<i} d_j`, the weight of phoneme `i` in frame `t` is the normal density of
+    `t + 0.5` around `c_i`, `sigma_i` wide, divided by the sum over phonemes. Phonemes without a duration get none.
+
+    **Arguments:**
+
+    - `durations`: in frames, `(batch, phones)`; need not be whole. Cast to float32 at once, as is `sigma`: give them in
+        that precision.
+    - `sigma`: standard deviations in frames, one for all or one for each phoneme.
+    - `phone_count`, `frame_count`: how many phonemes and frames count, for each example.
+    - `frames`: number of frames to make; those from `frame_count` on are padding.
+
+    **Returns:** `(batch, frames, phones)`; rows sum to 1, and are zero in padding.
+
+    **Raises:** `ShapeError` if `sigma` is neither a number nor of the shape of `durations`.
+    """
+    if sigma.ndim and sigma.shape != durations.shape:
+        raise ShapeError(f"sigma should be one number or have the shape {durations.shape}, got {sigma.shape}.")
+    durations, sigma = durations.astype(jnp.float32), sigma.astype(jnp.float32)
+    valid = length_mask(phone_count, durations.shape[1]) & (durations > 0)
+    durations = jnp.where(valid, durations, 0.0)
+    # The reciprocal of a pad's sigma could be infinite, and its gradient not a number.
+    sigma = jnp.where(valid, jnp.broadcast_to(sigma.reshape(sigma.shape or (1, 1)), durations.shape), 1.0)
+    centres = jnp.cumsum(durations, axis=1) - durations / 2
+    times = (jnp.arange(frames, dtype=jnp.float32) + 0.5).reshape(1, -1, 1)
+    apart = (times - centres[:, None]) / sigma[:, None]
+    logits = -0.5 * jnp.square(apart) - jnp.log(sigma)[:, None]
+    weights = jax.nn.softmax(jnp.where(valid[:, None], logits, jnp.finfo(jnp.float32).min), axis=-1)
+    return jnp.where(length_mask(frame_count, frames)[..., None] & valid[:, None], weights, 0.0)
+
+
+def block_causal(durations: Float[Array, "batch phones"], frames: int) -> Bool[Array, "batch {frames} {frames}"]:
+    """Which frames (last axis) each frame (the axis before) may attend to: those of its own and earlier phonemes.
+
+    The phoneme of frame `t` is the number of phonemes that have ended at or before `t`; `durations` are in frames.
+    """
+    ends = jnp.cumsum(durations.astype(jnp.float32), axis=1)
+    times = jnp.arange(frames, dtype=jnp.float32).reshape(1, -1, 1)
+    phoneme = jnp.sum((ends[:, None] <= times).astype(jnp.int32), axis=-1)
+    return phoneme[:, None, :] <= phoneme[:, :, None]
+
+
+class GaussianUpsampling(eqx.Module):
+    """Hidden states of phonemes to hidden states of frames, with learned widths.
+
+    By `sigma_mode`: exp(`log_sigma`) frames for all ("global"), exp(`log_sigma`) times the duration ("proportional"),
+    or softplus of a linear map of hidden state and ln(1 + duration) ("predicted").
+    """
+
+    log_sigma: Float[Array, ""] | None
+    predictor: Linear | None
+    config: UpsamplingConfig = eqx.field(static=True)
+
+    def __init__(self, dim: int, config: UpsamplingConfig, *, key: PRNGKeyArray):
+        """Begins with `config.first_sigma` for every phoneme."""
+        self.config, self.log_sigma, self.predictor = config, None, None
+        if config.sigma_mode == "predicted":
+            # softplus(start) is first_sigma - _NARROWEST
+            start = math.log(math.expm1(max(config.first_sigma - _NARROWEST, _NARROWEST)))
+            self.predictor = eqx.tree_at(
+                lambda layer: (layer.weight, layer.bias),
+                Linear(dim + 1, 1, key=key),
+                (jnp.zeros((1, dim + 1)), jnp.full((1,), start)),
+            )
+        else:
+            self.log_sigma = jnp.full((), math.log(config.first_sigma))
+
+    def sigma(
+        self, hidden: Float[Array, "batch phones dim"], durations: Float[Array, "batch phones"]
+    ) -> Float32[Array, ""] | Float32[Array, "batch phones"]:
+        """Standard deviations in frames."""
+        durations = durations.astype(jnp.float32)
+        if self.predictor is not None:
+            # Durations of several hundred frames are exact in float32 only.
+            seen = jnp.concatenate([hidden.astype(jnp.float32), jnp.log1p(durations)[..., None]], axis=-1)
+            return jax.nn.softplus(self.predictor(seen)[..., 0]) + _NARROWEST
+        assert self.log_sigma is not None
+        factor = jnp.exp(self.log_sigma.astype(jnp.float32))
+        if self.config.sigma_mode == "proportional":
+            return jnp.maximum(factor * durations, _NARROWEST)
+        return jnp.maximum(factor, _NARROWEST)
+
+    @jax.named_scope("GaussianUpsampling")
+    def __call__(
+        self,
+        hidden: Float[Array, "batch phones dim"],
+        durations: Float[Array, "batch phones"],
+        phone_count: Int[Array, " batch"],
+        frame_count: Int[Array, " batch"],
+        *,
+        frames: int,
+    ) -> tuple[Float[Array, "batch {frames} dim"], Float32[Array, "batch {frames} phones"]]:
+        """Hidden states of `frames` frames, in `hidden.dtype`, and the weights they were mixed with, in float32.
+
+        Arguments as for `upsampling_weights`; `hidden` is `(batch, phones, dim)` and must be finite in padding too.
+        """
+        weights = upsampling_weights(durations, self.sigma(hidden, durations), phone_count, frame_count, frames)
+        return jnp.einsum("btn,bnd->btd", weights.astype(hidden.dtype), hidden), weights

@@ -1,0 +1,90 @@
+"""Batch norm over the positions of a padded batch that count, its running statistics passed in and handed back."""
+
+import equinox as eqx
+import jax
+from jax import lax, numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int32
+
+from jaxvoice.errors import ShapeError
+
+
+class BatchNormState(eqx.Module):
+    """What batch norm remembers from batch to batch, under torch's names."""
+
+    running_mean: Float32[Array, " channels"]
+    running_var: Float32[Array, " channels"]
+    num_batches_tracked: Int32[Array, ""]
+
+
+class MaskedBatchNorm(eqx.Module):
+    """Batch norm of a batch `(..., time, channels)`, whose statistics are those of its valid positions.
+
+    As `torch.nn.BatchNorm1d` (arXiv 1502.03167): normalised with the biased variance, while the running variance is
+    unbiased and moves by `momentum` towards that of each batch. Torch counts padding too: so does `use_mask=False`.
+    Computed in float32 whatever the precision of its input. On a batch that is split over devices under `jax.jit`, the
+    statistics are those of the whole batch.
+    """
+
+    weight: Float[Array, " channels"]
+    bias: Float[Array, " channels"]
+    eps: float = eqx.field(static=True)
+    momentum: float = eqx.field(static=True)
+    use_mask: bool = eqx.field(static=True)
+
+    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, use_mask: bool = True):
+        self.weight, self.bias = jnp.ones(channels), jnp.zeros(channels)
+        self.eps, self.momentum, self.use_mask = eps, momentum, use_mask
+
+    def init_state(self) -> BatchNormState:
+        """Mean 0 and variance 1, after no batch."""
+        zeros = jnp.zeros(self.weight.shape, jnp.float32)
+        return BatchNormState(zeros, jnp.ones(self.weight.shape, jnp.float32), jnp.zeros((), jnp.int32))
+
+    @jax.named_scope("MaskedBatchNorm")
+    def __call__(
+        self,
+        x: Float[Array, "*batch channels"],
+        mask: Bool[Array, "*batch"] | None,
+        state: BatchNormState,
+        *,
+        inference: bool = False,
+    ) -> tuple[Float[Array, "*batch channels"], BatchNormState]:
+        """**Arguments:**
+
+        - `x`: `(batch, time, channels)`, or any other axes in front of the last.
+        - `mask`: which positions count; `None` for all.
+        - `state`: used and handed back as it is with `inference`, else moved towards this batch. A batch without valid
+            positions leaves it as it is.
+
+        **Raises:** `ShapeError` for another number of channels.
+        """
+        if x.ndim < 2 or x.shape[-1] != self.weight.size:
+            raise ShapeError(f"expected an array (batch, ..., {self.weight.size}), got {x.shape}.")
+        y = x.astype(jnp.float32)
+        if inference:
+            mean, variance = state.running_mean, state.running_var
+        else:
+            mean, variance, state = self._statistics(y, mask if self.use_mask else None, state)
+        row = (1,) * (x.ndim - 1) + (-1,)
+        scale = self.weight.astype(jnp.float32) * lax.rsqrt(variance + self.eps)
+        y = (y - mean.reshape(row)) * scale.reshape(row) + self.bias.astype(jnp.float32).reshape(row)
+        return y.astype(x.dtype), state
+
+    def _statistics(self, y: Array, mask: Array | None, state: BatchNormState) -> tuple[Array, Array, BatchNormState]:
+        axes = tuple(range(y.ndim - 1))
+        zero = jnp.zeros((), y.dtype)
+        valid = jnp.ones((*y.shape[:-1], 1), bool) if mask is None else mask[..., None]
+        number = jnp.sum(valid.astype(jnp.float32))
+        mean = jnp.sum(jnp.where(valid, y, zero), axes) / jnp.maximum(number, 1)
+        apart = jnp.where(valid, y - mean.reshape((1,) * (y.ndim - 1) + (-1,)), zero)
+        squares = jnp.sum(jnp.square(apart), axes)
+        rate = self.momentum * jnp.minimum(number, 1)
+        # No gradient flows into what is remembered.
+        new_mean, new_squares = lax.stop_gradient((mean, squares))
+        unbiased = new_squares / jnp.maximum(number - 1, 1)
+        state = BatchNormState(
+            state.running_mean + rate * (new_mean - state.running_mean),
+            state.running_var + rate * (unbiased - state.running_var),
+            state.num_batches_tracked + jnp.minimum(number, 1).astype(jnp.int32),
+        )
+        return mean, squares / jnp.maximum(number, 1), state

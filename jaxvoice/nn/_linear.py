@@ -1,0 +1,54 @@
+"""Layers that work on the last axis: linear maps and layer norm, with torch's names, layouts and initial weights."""
+
+import equinox as eqx
+import jax
+from jax import lax, numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxvoice.nn._conv import add_bias
+from jaxvoice.nn._init import torch_uniform
+
+
+def linear(
+    x: Float[Array, "*batch in"], weight: Float[Array, "out in"], bias: Float[Array, " out"] | None = None
+) -> Float[Array, "*batch out"]:
+    """Torch's `linear`: `x @ weight.T + bias` over the last axis, computed in `x.dtype`."""
+    return add_bias(jnp.einsum("...i,oi->...o", x, weight.astype(x.dtype)), bias)
+
+
+class Linear(eqx.Module):
+    """A linear map of the last axis, as `torch.nn.Linear`."""
+
+    weight: Float[Array, "out in"]
+    bias: Float[Array, " out"]
+
+    def __init__(self, in_features: int, out_features: int, *, key: PRNGKeyArray):
+        """Draws from torch's default distribution, U(-b, b) with b = 1/sqrt(in_features)."""
+        weight_key, bias_key = jax.random.split(key)
+        self.weight = torch_uniform((out_features, in_features), in_features, key=weight_key)
+        self.bias = torch_uniform((out_features,), in_features, key=bias_key)
+
+    @jax.named_scope("Linear")
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
+        """Any axes in front; computes in `x.dtype`."""
+        return linear(x, self.weight, self.bias)
+
+
+class LayerNorm(eqx.Module):
+    """Layer norm over the last axis, as `torch.nn.LayerNorm` (arXiv 1607.06450); its statistics are float32."""
+
+    weight: Float[Array, " channels"]
+    bias: Float[Array, " channels"]
+    eps: float = eqx.field(static=True)
+
+    def __init__(self, channels: int, *, eps: float = 1e-5):
+        self.weight, self.bias, self.eps = jnp.ones(channels), jnp.zeros(channels), eps
+
+    @jax.named_scope("LayerNorm")
+    def __call__(self, x: Float[Array, "*batch channels"]) -> Float[Array, "*batch channels"]:
+        """Any axes in front; keeps `x.dtype`."""
+        y = x.astype(jnp.float32)
+        y = y - jnp.mean(y, -1, keepdims=True)
+        y = y * lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + self.eps)
+        scale = self.weight.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + (-1,))
+        return add_bias(y * scale, self.bias).astype(x.dtype)

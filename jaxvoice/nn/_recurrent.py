@@ -1,0 +1,145 @@
+"""Recurrent layers over padded sequences, with torch's names and layouts, on `(..., time, channels)`."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+from jax import lax, numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from jaxvoice.errors import ConfigError, ShapeError
+from jaxvoice.nn._dropout import dropout, subkeys
+from jaxvoice.nn._init import torch_uniform
+
+
+class LSTMShape(NamedTuple):
+    """Sizes of an `LSTM`, as torch calls them."""
+
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bidirectional: bool
+    dropout: float
+
+    def weights(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Name and shape of every array, in torch's order."""
+        gates, directions = 4 * self.hidden_size, 1 + self.bidirectional
+        for layer in range(self.num_layers):
+            inputs = self.hidden_size * directions if layer else self.input_size
+            for suffix in self.suffixes(layer):
+                yield f"weight_ih_{suffix}", (gates, inputs)
+                yield f"weight_hh_{suffix}", (gates, self.hidden_size)
+                yield f"bias_ih_{suffix}", (gates,)
+                yield f"bias_hh_{suffix}", (gates,)
+
+    def suffixes(self, layer: int) -> list[str]:
+        """How the names of a layer's weights end: forward, then backward."""
+        return [f"l{layer}", f"l{layer}_reverse"][: 1 + self.bidirectional]
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class LSTM:
+    """Long short-term memory of one or more layers, in one or both directions, as `torch.nn.LSTM` with `batch_first`.
+
+    An immutable pytree whose attributes are torch's: `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`,
+    `weight_ih_l0_reverse`, ... How many there are depends on the number of layers, so it is no `equinox.Module`, whose
+    fields are fixed; everything that works on pytrees takes it as one.
+    """
+
+    shape: LSTMShape
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:** as torch's; `dropout` is the rate between layers. Weights are drawn from torch's default
+        distribution, U(-b, b) with b = 1/sqrt(hidden_size).
+
+        **Raises:** `ConfigError` for sizes below 1.
+        """
+        if min(input_size, hidden_size, num_layers) < 1:
+            raise ConfigError(
+                f"input_size ({input_size}), hidden_size ({hidden_size}) and num_layers ({num_layers}) must be at "
+                "least 1."
+            )
+        shape = LSTMShape(input_size, hidden_size, num_layers, bidirectional, dropout)
+        names = list(shape.weights())
+        keys = jax.random.split(key, len(names))
+        vars(self)["shape"] = shape
+        vars(self).update(
+            {name: torch_uniform(size, hidden_size, key=k) for (name, size), k in zip(names, keys, strict=True)}
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"an LSTM cannot be changed; make another with equinox.tree_at, {name} replaced.")
+
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], LSTMShape]:
+        """Its arrays by name, and its sizes."""
+        return [(jax.tree_util.GetAttrKey(name), vars(self)[name]) for name, _ in self.shape.weights()], self.shape
+
+    @classmethod
+    def tree_unflatten(cls, shape: LSTMShape, arrays: Any) -> "LSTM":
+        """The `LSTM` of these sizes and arrays."""
+        new = object.__new__(cls)
+        vars(new)["shape"] = shape
+        vars(new).update({name: array for (name, _), array in zip(shape.weights(), arrays, strict=True)})
+        return new
+
+    @jax.named_scope("LSTM")
+    def __call__(
+        self,
+        x: Float[Array, "*batch time in"],
+        mask: Bool[Array, "*batch time"] | None = None,
+        *,
+        inference: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "*batch time directions_times_hidden"]:
+        """**Arguments:**
+
+        - `x`: `(..., time, input_size)`; its dtype is the precision of the products, cells are float32.
+        - `mask`: which positions count. The others leave the state as it is, so that outputs equal those of torch's
+            packed sequences; the outputs there are zero.
+
+        **Returns:** `(..., time, hidden_size)`, or twice as many channels: forward, then backward.
+
+        **Raises:** `ShapeError` for another `input_size`; `ConfigError` for dropout without `key` unless `inference`.
+        """
+        if x.ndim < 2 or x.shape[-1] != self.shape.input_size:
+            raise ShapeError(f"expected an array (..., time, {self.shape.input_size}), got {x.shape}.")
+        valid = jnp.ones(x.shape[:-1], bool) if mask is None else mask
+        for layer, layer_key in enumerate(subkeys(key, self.shape.num_layers)):
+            if layer:
+                x = dropout(x, self.shape.dropout, inference=inference, key=layer_key)
+            suffixes = self.shape.suffixes(layer)
+            x = jnp.concatenate([self._direction(x, valid, suffix) for suffix in suffixes], axis=-1)
+        return x
+
+    def _direction(self, x: Array, valid: Array, suffix: str) -> Array:
+        weight_ih, weight_hh, bias_ih, bias_hh = (
+            vars(self)[f"{name}_{suffix}"].astype(x.dtype) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        bias = (bias_ih + bias_hh).reshape((1,) * (x.ndim - 1) + (-1,))
+        # What does not wait for the state before is one product over all times.
+        driven = jnp.moveaxis(jnp.einsum("...i,oi->...o", x, weight_ih) + bias, -2, 0)
+        recurrent = weight_hh.T
+
+        def step(carry, now):
+            hidden, cell = carry
+            driven_now, valid_now = now
+            gates = (driven_now + hidden @ recurrent).astype(jnp.float32)
+            enter, keep, candidate, leave = jnp.split(gates, 4, axis=-1)
+            new_cell = jax.nn.sigmoid(keep) * cell + jax.nn.sigmoid(enter) * jnp.tanh(candidate)
+            new_hidden = (jax.nn.sigmoid(leave) * jnp.tanh(new_cell)).astype(hidden.dtype)
+            carry = jnp.where(valid_now, new_hidden, hidden), jnp.where(valid_now, new_cell, cell)
+            return carry, jnp.where(valid_now, new_hidden, jnp.zeros((), hidden.dtype))
+
+        at_rest = jnp.zeros((*x.shape[:-2], self.shape.hidden_size), x.dtype)
+        times = (driven, jnp.moveaxis(valid[..., None], -2, 0))
+        _, outputs = lax.scan(step, (at_rest, at_rest.astype(jnp.float32)), times, reverse=suffix.endswith("_reverse"))
+        return jnp.moveaxis(outputs, 0, -2)
