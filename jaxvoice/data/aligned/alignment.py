@@ -1,0 +1,115 @@
+"""Which phones an utterance holds and when: intervals with labels from any source, made into one seamless row."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from jaxvoice.errors import DataError, TextError
+from jaxvoice.text.phonemes import PAUSE
+
+TOLERANCE = 1e-3  # seconds: what rounding to milliseconds leaves between intervals
+
+
+class Misfit(DataError):
+    """An utterance that cannot be used; `kind` is what it is counted under."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+
+
+class Interval(NamedTuple):
+    """A label as it was written, and when it starts and ends, in seconds."""
+
+    label: str
+    start: float
+    end: float
+
+
+class Part(NamedTuple):
+    """A phone that a label stands for, and its share of the label's time; the shares of a label add up to 1."""
+
+    code: str
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """The phones of utterance `id` without gaps or overlaps: number i lasts from `boundaries[i]` to `[i + 1]` (s).
+
+    `boundaries` (phones + 1,) float64 begins at 0 and never falls.
+
+    **Raises:** `Misfit` (a `DataError`) where that does not hold.
+    """
+
+    id: str
+    phones: tuple[str, ...]
+    boundaries: Float64[np.ndarray, " boundaries"]
+
+    def __post_init__(self):
+        edges = self.boundaries
+        if not self.phones or edges.shape != (len(self.phones) + 1,):
+            raise Misfit("broken", f"{self.id} has {len(self.phones)} phones and boundaries of shape {edges.shape}.")
+        if not np.isfinite(edges).all() or edges[0] != 0 or (np.diff(edges) < 0).any():
+            raise Misfit("broken", f"{self.id} has boundaries that do not rise from 0: {edges[:5]}...; align it again.")
+
+    @property
+    def seconds(self) -> float:
+        """When the last phone ends."""
+        return float(self.boundaries[-1])
+
+
+def align(name: str, intervals: Sequence[Interval], parts: Callable[[str], Sequence[Part]]) -> Alignment:
+    """Make the alignment of utterance `name` from `intervals` in order of time.
+
+    `parts` says what phones a label stands for (no parts: the label belongs to the phone before it), and raises
+    `DataError` or `TextError` for a label that is none. Gaps and overlaps of at most a millisecond are closed at the
+    start of the later interval; so is a gap before the first. Adjacent pauses become one, and those that take no time
+    vanish.
+
+    **Raises:** `Misfit` for no phones, times that are not finite or run backwards, larger gaps and overlaps, and labels
+    that are no phones.
+    """
+    if not intervals:
+        raise Misfit("broken", f"{name} has no phones; align it again.")
+    _check(name, intervals)
+    edges = [0.0, *(after.start for after in intervals[1:]), intervals[-1].end]
+    phones: list[str] = []
+    starts: list[float] = []
+    for interval, (start, end) in zip(intervals, pairwise(edges), strict=True):
+        try:
+            found = parts(interval.label)
+        except (DataError, TextError) as failure:
+            raise Misfit("unknown phone", f"{name}, at {start:.3f} s: {failure}") from failure
+        passed = 0.0
+        for part in found:
+            silent = part.code == PAUSE
+            if not (silent and (end <= start or (phones and phones[-1] == PAUSE))):
+                phones.append(part.code)
+                starts.append(start + passed * (end - start))
+            passed += part.share
+    if not phones:
+        raise Misfit("broken", f"{name} has no phones; align it again.")
+    starts[0] = 0.0
+    boundaries = np.maximum.accumulate(np.array([*starts, edges[-1]], np.float64))
+    return Alignment(name, tuple(phones), boundaries)
+
+
+def _check(name: str, intervals: Sequence[Interval]) -> None:
+    again = "align it again or mend its file"
+    before = Interval("", 0.0, 0.0)
+    for interval in intervals:
+        label, start, end = interval
+        if not np.isfinite((start, end)).all() or end < start:
+            raise Misfit("broken", f"{name}: {label!r} lasts from {start:g} to {end:g} s; {again}.")
+        between = start - before.end
+        where = f"before {label!r} at {start:.3f} s"
+        if between > TOLERANCE + 1e-9:
+            raise Misfit("gap", f"{name} has a gap of {between:.3f} s {where}; write silence as 'pau', or {again}.")
+        if between < -TOLERANCE - 1e-9 or start < before.start:
+            raise Misfit("overlap", f"{name} has phones that overlap by {-between:.3f} s {where}; {again}.")
+        before = interval

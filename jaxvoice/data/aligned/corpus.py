@@ -1,0 +1,252 @@
+"""Find corpora whose phones are aligned with their audio."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from jaxvoice.data.aligned.alignment import Alignment, Interval, Misfit, align
+from jaxvoice.data.aligned.demo import demo_alignment
+from jaxvoice.data.aligned.filelist import Line, parse_line, read_filelist
+from jaxvoice.data.aligned.labels import read_labels
+from jaxvoice.data.aligned.lj_aligned import read_lj_aligned
+from jaxvoice.data.aligned.mapping import arpabet_parts
+from jaxvoice.data.aligned.report import RejectedUtterance, counted, table
+from jaxvoice.data.aligned.table import read_table
+from jaxvoice.data.aligned.textgrid import read_textgrid
+from jaxvoice.data.corpora import Corpus, find_corpus
+from jaxvoice.data.demo.timings import read_timings
+from jaxvoice.data.layouts import AUDIO_SUFFIXES, Utterance
+from jaxvoice.data.splits import split
+from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.errors import DataError
+from jaxvoice.text.phonemes import ALIGNED, PhoneSet
+
+AlignedKind = Literal["lj_aligned", "textgrid", "labels", "table", "filelist", "demo"]
+KINDS: tuple[AlignedKind, ...] = ("lj_aligned", "textgrid", "labels", "table", "filelist", "demo")
+WAVEGLOW_MEL = MelConfig(center=True, magnitude_floor=0.0)
+LJ_VALIDATION = 100
+_SUFFIXES: dict[str, str] = {"lj_aligned": ".json", "textgrid": ".TextGrid", "labels": ".lab", "table": ".csv"}
+
+
+@dataclass(frozen=True)
+class AlignedUtterance:
+    """One recording with its alignment; `audio` or `mel` are its files, `None` where there is none."""
+
+    id: str
+    alignment: Alignment
+    audio: Path | None = None
+    mel: Path | None = None
+    text: str = ""
+    speaker: str = ""
+
+
+@dataclass(frozen=True)
+class AlignedCorpus:
+    """The usable utterances under `root` in a fixed order, and those `rejected`.
+
+    `mel` is the contract that the files `utterances[i].mel` follow, `None` where the corpus brings no mels;
+    `validation_ids` are those the corpus itself holds out.
+    """
+
+    kind: AlignedKind
+    root: Path
+    phone_set: PhoneSet
+    utterances: tuple[AlignedUtterance, ...]
+    rejected: tuple[RejectedUtterance, ...] = ()
+    validation_ids: frozenset[str] = frozenset()
+    mel: MelConfig | None = None
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    @property
+    def seconds(self) -> float:
+        """Duration of all alignments."""
+        return sum(utterance.alignment.seconds for utterance in self.utterances)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many utterances were rejected for each kind of reason."""
+        return counted(self.rejected)
+
+    def table(self) -> str:
+        """The findings as lines of at most 80 characters."""
+        phones = [phone for utterance in self.utterances for phone in utterance.alignment.phones]
+        rows = [("corpus", f"{self.root} ({self.kind})"), ("usable", f"{len(self)} utterance(s)")]
+        rows.append(("duration", f"{self.seconds / 60:.1f} minutes"))
+        used, known = len(set(phones)), len(self.phone_set.codes)
+        rows.append(("phones", f"{len(phones)}, {used} of the {known} codes of {self.phone_set.name!r}"))
+        return table(rows, self.rejected, self.root, {})
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+class _Source(NamedTuple):
+    """An utterance whose alignment is yet to be read: its id, where from, and what else is known of it."""
+
+    id: str
+    path: Path
+    audio: Path | None
+    line: Line | None = None
+    text: str = ""
+    speaker: str = ""
+
+
+def find_aligned(
+    path: str | Path,
+    kind: AlignedKind | Literal["auto"] = "auto",
+    *,
+    audio_dir: str | Path | None = None,
+    phone_set: PhoneSet = ALIGNED,
+) -> AlignedCorpus:
+    """Read the alignments of the corpus at `path`, with phones of `phone_set`; no audio or mel is opened.
+
+    - `lj_aligned`: `<id>.json` and `<id>.mel.npy` (see `read_lj_aligned`); the first 100 are for validation, or of no
+      more than 200 the first twentieth.
+    - `textgrid`: `.TextGrid` files of Praat or the Montreal Forced Aligner, tier `phones`.
+    - `labels`: `.lab` files of HTK or HTS. `table`: CSV files with `phone,start_s,end_s`.
+    - `filelist`: a text file with lines `text|starts|durations|codes|wav`, times in frames of 256 samples at 22,050 Hz.
+    - `demo`: the demo corpus, timed to the sample.
+
+    Files may lie in folders below `path`; an id is the path from there without suffix. Audio of the same name, with or
+    without those folders, is looked for in `audio_dir`, else at `path` and in `wavs`, `wav` or `audio` in it or beside.
+    What cannot be used is left out, counted and told by `table()`.
+
+    **Raises:** `DataError` if `path` does not exist, holds no such files, or none of them can be used.
+    """
+    root = Path(path).expanduser()
+    if kind != "auto" and kind not in KINDS:
+        raise DataError(f"Unknown kind of aligned corpus {kind!r}; use 'auto' or one of {', '.join(KINDS)}.")
+    if not root.exists():
+        raise DataError(f"There is no aligned corpus at {root}: no such file or folder; check the path.")
+    folder = None if audio_dir is None else Path(audio_dir).expanduser()
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"The folder of audio {folder} does not exist; check the path.")
+    found = detect_aligned(root) if kind == "auto" else kind
+    sources = list(_sources(found, root, folder))
+    if not sources:
+        raise DataError(f"{root} was read as an aligned corpus of kind {found!r}, which holds no file; check the path.")
+    utterances: dict[str, AlignedUtterance] = {}
+    rejected: list[RejectedUtterance] = []
+    for source in sources:
+        try:
+            if source.id in utterances:
+                raise Misfit("repeated", f"{source.id} comes more than once; the first is used.")
+            utterances[source.id] = _read(found, source, phone_set)
+        except DataError as failure:
+            rejected.append(RejectedUtterance(source.id, getattr(failure, "kind", "broken"), str(failure)))
+    corpus = AlignedCorpus(found, root, phone_set, tuple(utterances.values()), tuple(rejected))
+    if not utterances:
+        raise DataError(f"None of the {len(rejected)} alignment(s) of {root} can be used:\n{corpus.table()}")
+    if found == "lj_aligned":
+        count = LJ_VALIDATION if len(corpus) > 2 * LJ_VALIDATION else max(1, len(corpus) // 20)
+        held_out = frozenset(utterance.id for utterance in corpus.utterances[:count])
+        return replace(corpus, validation_ids=held_out, mel=WAVEGLOW_MEL)
+    return corpus
+
+
+def detect_aligned(root: Path) -> AlignedKind:
+    """The kind of aligned corpus at `root`, judged by the names in it (see `find_aligned`).
+
+    **Raises:** `DataError` if there is none that is known.
+    """
+    if root.is_file():
+        return "filelist"
+    if (root / "timings").is_dir() and (root / "metadata.csv").is_file():
+        return "demo"
+    if next(root.rglob("*.mel.npy"), None) is not None:
+        return "lj_aligned"
+    for kind in ("textgrid", "labels", "table"):  # corpora for the aligner have transcripts in .lab files too
+        if next(_files(root, _SUFFIXES[kind]), None) is not None:
+            return kind
+    raise DataError(
+        f"No alignments in {root}: looked for .TextGrid, .lab, .csv, .mel.npy with .json, and timings/ with "
+        "metadata.csv, in all its folders; check the path."
+    )
+
+
+def split_aligned(
+    corpus: AlignedCorpus,
+    validation: int | float | None = None,
+    seed: int = 0,
+    how: Literal["last", "random"] = "last",
+) -> tuple[AlignedCorpus, AlignedCorpus]:
+    """Divide `corpus` into one for training and one for validation by the rules of `jaxvoice.data.split`.
+
+    With `validation=None` that is what the corpus holds out: of LJ-Speech-aligned the first 100 utterances.
+
+    **Raises:** `DataError` if nothing would be left to train on, or `validation` is negative.
+    """
+    plain = tuple(Utterance(corpus.root, utterance.id) for utterance in corpus.utterances)
+    sides = split(Corpus("folder", corpus.root, plain, corpus.validation_ids), validation, seed, how)
+    first, second = ({utterance.id for utterance in side.utterances} for side in sides)
+    return (
+        replace(corpus, utterances=tuple(item for item in corpus.utterances if item.id in first)),
+        replace(corpus, utterances=tuple(item for item in corpus.utterances if item.id in second)),
+    )
+
+
+def _sources(kind: AlignedKind, root: Path, audio_dir: Path | None) -> Iterator[_Source]:
+    if kind == "demo":
+        for utterance in find_corpus(root, "ljspeech", audio_dir).utterances:
+            path = root / "timings" / f"{utterance.id}.json"
+            audio = utterance.path if utterance.path.is_file() else None
+            yield _Source(utterance.id, path, audio, text=utterance.text, speaker=utterance.speaker)
+    elif kind == "filelist":
+        if not root.is_file():
+            raise DataError(f"{root} is not a file; give the list of utterances itself.")
+        for line in read_filelist(root):
+            name = line.audio.replace("\\", "/")
+            audio = _audio(Path(name), root.parent, audio_dir)
+            yield _Source(Path(name).stem or f"line {line.row}", root, audio, line, line.text)
+    else:
+        if not root.is_dir():
+            raise DataError(f"{root} is not a folder; give the folder of the {_SUFFIXES[kind]} files.")
+        for path in _files(root, _SUFFIXES[kind]):
+            inside = path.relative_to(root).with_suffix("")
+            yield _Source(inside.as_posix(), path, _audio(inside, root, audio_dir))
+
+
+def _read(kind: AlignedKind, source: _Source, phone_set: PhoneSet) -> AlignedUtterance:
+    name, path, text, mel = source.id, source.path, source.text, None
+    intervals: list[Interval]
+    match kind:
+        case "demo":
+            alignment = demo_alignment(read_timings(path), phone_set)
+            return AlignedUtterance(name, alignment, source.audio, None, text, source.speaker)
+        case "textgrid":
+            intervals = read_textgrid(path)
+        case "labels":
+            intervals = read_labels(path)
+        case "table":
+            intervals = read_table(path)
+        case "filelist":
+            assert source.line is not None
+            intervals = parse_line(source.line, path)
+        case _:
+            intervals, text = read_lj_aligned(path)
+            given = path.with_suffix(".mel.npy")
+            mel = given if given.is_file() else None
+    speaker = Path(name).parts[0] if len(Path(name).parts) > 1 else ""
+    return AlignedUtterance(name, align(name, intervals, arpabet_parts(phone_set)), source.audio, mel, text, speaker)
+
+
+def _files(root: Path, suffix: str) -> Iterator[Path]:
+    """The visible files below `root` with `suffix` in any case, sorted by their path from there."""
+    found = (path for path in root.rglob("*") if path.suffix.lower() == suffix.lower() and path.name != "metadata.csv")
+    inside = ((path.relative_to(root).as_posix(), path) for path in found)
+    yield from (path for name, path in sorted(inside) if not any(part.startswith(".") for part in name.split("/")))
+
+
+def _audio(inside: Path, root: Path, audio_dir: Path | None) -> Path | None:
+    """The audio file that has the name `inside`, with or without its folders."""
+    folders = [root, *(base / name for name in ("wavs", "wav", "audio") for base in (root, root.parent))]
+    for folder in folders if audio_dir is None else [audio_dir]:
+        for name in dict.fromkeys((inside, Path(inside.name))):
+            stem = name.with_suffix("") if name.suffix.lower() in AUDIO_SUFFIXES else name
+            options = (folder / f"{stem.as_posix()}{suffix}" for suffix in AUDIO_SUFFIXES)
+            if found := next((option for option in options if option.is_file()), None):
+                return found
+    return None
