@@ -1,0 +1,17 @@
+"""Text to phonemes, offline: normalising, dictionary, morphology, letter-to-sound, and the sets of phoneme codes."""
+
+from jaxvoice.text.front_end import (
+    Mode as Mode,
+    Pronunciation as Pronunciation,
+    Word as Word,
+    pronounce as pronounce,
+    text_to_phonemes as text_to_phonemes,
+)
+from jaxvoice.text.normalizing import normalize as normalize
+from jaxvoice.text.phonemes import (
+    ALIGNED as ALIGNED,
+    ARPABET as ARPABET,
+    PAUSE as PAUSE,
+    PhoneSet as PhoneSet,
+    to_aligned as to_aligned,
+)

@@ -1,0 +1,200 @@
+"""Figures in words: money, dates, times, measures and plain numbers inside a text."""
+
+import re
+
+from jaxvoice.text.abbreviations import MONTHS, UNITS, unit_words
+from jaxvoice.text.numbers import cardinal, decimal, digit_words, fraction, number, ordinal, plural, roman, year
+
+WHOLE = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
+AMOUNT = rf"(?:{WHOLE}(?:\.\d+)?|\.\d+)"
+START = r"(?<![\d.,])"  # a number is never entered half way: that would also cost quadratic time
+MONTH_NAMES = tuple(dict.fromkeys(MONTHS.values()))
+MONTH = "|".join(MONTH_NAMES)
+MONEY = {
+    "$": ("dollar", "dollars", "cent", "cents"),
+    "£": ("pound", "pounds", "penny", "pence"),
+    "€": ("euro", "euros", "cent", "cents"),
+    "¥": ("yen", "yen", "", ""),
+}
+SCALES = {"k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million"}
+SCALES |= {"bn": "billion", "B": "billion", "b": "billion", "tn": "trillion", "T": "trillion"}
+SCALES |= {word: word for word in ("hundred", "thousand", "million", "billion", "trillion")}
+KINGS = (
+    "Henry Edward George William James Charles Richard Louis Philip Philippe Francis Frederick Napoleon Elizabeth Mary"
+    " Catherine Peter Paul John Alexander Nicholas Ivan Pius Leo Gregory Benedict Clement Innocent Urban Boniface"
+    " Ferdinand Joseph Leopold Maximilian Otto Rudolf Albert Alfonso Christian Gustav Victor Umberto Robert David"
+    " Malcolm Edmund Harold Constantine Theodosius Ramses Ptolemy Julius Sixtus Felipe Juan Carlos"
+)
+PARTS = "Chapter Part Volume Vol Book Act Scene Section Article War Appendix Title Class Phase Type Mark Level Bowl"
+OF_KING = re.compile(rf"\b({'|'.join(KINGS.split())}) ((?:[IVX]{{2,}}|[VX])\b|I(?= *(?:$|[,.;:!?)]|'s|of\b)))")
+OF_PART = re.compile(rf"\b({'|'.join(PARTS.split())}) ([IVXLC]+)\b(?!')", re.IGNORECASE)
+CURRENCY = re.compile(
+    rf"(?:\bUS)?([$£€¥]) ?({AMOUNT})(?!\d)(?:-?(?: ({'|'.join(word for word in SCALES if len(word) > 3)})"
+    r"|(k|K|mn|m|M|bn|b|B|tn|T))\b)?"
+)
+CENTS = re.compile(rf"{START}({WHOLE}) ?¢")
+MINUS = re.compile(r"(?<![^\s(])-(?=[\d.$£€¥])")
+DATE_ISO = re.compile(r"(?<!\d)(\d{4})-(\d\d)-(\d\d)(?!\d)")
+DATE_SLASHED = re.compile(r"(?<![\d/])(\d\d?)/(\d\d?)/(\d{4}|\d\d)(?![\d/])")
+MONTH_DAY = re.compile(rf"\b({MONTH}) (\d\d?)(?:st|nd|rd|th)?\b(?![:./]\d)(,? \d{{4}}\b)?", re.IGNORECASE)
+DAY_MONTH = re.compile(
+    rf"(?:\b[Tt]he )?{START}(\d\d?)(?:st|nd|rd|th)? (?:of )?({MONTH})\b(,? \d{{4}}\b)?", re.IGNORECASE
+)
+TIME = re.compile(r"(?<![\d:])(\d\d?):(\d\d)(?::(\d\d))?(?![\d:])( ?[ap]\.?m\b\.?)?", re.IGNORECASE)
+HOUR = re.compile(r"(?<![\d:.,$])(\d\d?) ?([ap])\.?m\b\.?", re.IGNORECASE)
+PHONE = re.compile(r"(?<![\d-])(?:\(?(\d{3})\)?[- ])?(\d{3})-(\d{4})(?![\d-])")
+PERCENT = re.compile(rf"{START}({AMOUNT}) ?%")
+FEET = re.compile(r"(?<![\d'])(\d\d?)'(\d\d?)\"")
+FRACTION = re.compile(r"(?<![\d/.,])(?:(\d{1,9})[ -]+)?(\d{1,4})/(\d{1,4})(?![\d/])")
+ORDINAL = re.compile(rf"{START}({WHOLE})(?:st|nd|rd|th)\b", re.IGNORECASE)
+DECADE = re.compile(r"(?<!\d)'?(\d{4}|\d\d)'?s\b")
+YEARS = re.compile(r"(?<![\d-])(1\d{3}|20\d\d)-(\d{4}|\d\d)(?![\d-])")
+RANGE = re.compile(r"(?<=\d)(?: - |-)(?=[\d$£€])")
+RATIO = re.compile(r"(?<=\d):(?=\d)")
+UNIT = re.compile(
+    rf"{START}({AMOUNT})[ -]?({'|'.join(sorted(map(re.escape, UNITS), key=len, reverse=True))})(?![A-Za-z0-9'/])"
+)
+DOTTED = re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}")
+PLAIN = re.compile(AMOUNT)
+NUMERO = re.compile(r"#(?=\d)")
+SIMPLE_BOTTOMS = frozenset({*range(2, 11), 12, 16, 20, 25, 32, 50, 64, 100, 1000})
+
+
+def amount(figures: str) -> str:
+    """A whole or decimal number as written, commas and all."""
+    return decimal(figures.replace(",", ""))
+
+
+def _money(match: re.Match[str]) -> str:
+    one, many, small_one, small_many = MONEY[match[1]]
+    figures, scale = match[2].replace(",", ""), match[3] or match[4]
+    if scale:
+        return f"{amount(figures)} {SCALES[scale]} {many}"
+    whole, _, part = figures.partition(".")
+    if not part or len(part) != 2 or not small_one:
+        return f"{amount(figures)} {one if figures == '1' else many}"
+    cents = f"{cardinal(int(part))} {small_one if part == '01' else small_many}"
+    if part == "00" or whole.strip("0"):
+        of_whole = f"{number(whole or '0')} {one if whole == '1' else many}"
+        return of_whole if part == "00" else f"{of_whole} and {cents}"
+    return cents
+
+
+def _date(month: int, day: int, of_year: int, written: str) -> str:
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return written
+    return f"{MONTH_NAMES[month - 1]} {ordinal(day)}, {year(of_year)}"
+
+
+def _slashed(match: re.Match[str]) -> str:
+    of_year = int(match[3])
+    if len(match[3]) == 2:
+        of_year += 2000 if of_year < 50 else 1900
+    return _date(int(match[1]), int(match[2]), of_year, match[0])
+
+
+def _year_after(written: str | None) -> str:
+    return "" if written is None else f", {year(int(written.strip(' ,')))}"
+
+
+def _month_day(match: re.Match[str]) -> str:
+    if not 1 <= int(match[2]) <= 31:
+        return match[0]
+    return f"{match[1]} {ordinal(int(match[2]))}{_year_after(match[3])}"
+
+
+def _day_month(match: re.Match[str]) -> str:
+    # "5 May", but not "5 may seem few": a month is written with a capital.
+    if not 1 <= int(match[1]) <= 31 or (match[2][0].islower() and match[2] in ("may", "march")):
+        return match[0]
+    return f"the {ordinal(int(match[1]))} of {match[2]}{_year_after(match[3])}"
+
+
+def _half_of_day(written: str | None) -> str:
+    return "" if not written else " A M" if "a" in written.lower() else " P M"
+
+
+def _time(match: re.Match[str]) -> str:
+    hour, minute = int(match[1]), int(match[2])
+    if hour > 24 or minute > 59:
+        return match[0]
+    half = _half_of_day(match[4])
+    said = cardinal(hour)
+    if minute:
+        said += f" oh {cardinal(minute)}" if minute < 10 else f" {cardinal(minute)}"
+    elif not half:
+        said += " hundred" if hour == 0 or hour > 12 else " o'clock"
+    seconds = int(match[3] or 0)
+    return said + (f" and {cardinal(seconds)} second{'s' * (seconds != 1)}" if match[3] else "") + half + _stop(match)
+
+
+def _hour(match: re.Match[str]) -> str:
+    return f"{cardinal(int(match[1]))}{_half_of_day(match[2])}{_stop(match)}"
+
+
+def _stop(match: re.Match[str]) -> str:
+    # The full stop of "p.m." also ends the text.
+    return "." if match[0].endswith(".") and not match.string[match.end() :].strip() else ""
+
+
+def _fraction(match: re.Match[str]) -> str:
+    whole, top, bottom = match[1], int(match[2]), int(match[3])
+    if bottom not in SIMPLE_BOTTOMS or not 0 < top < bottom:
+        return match[0].replace("/", " ")
+    if not whole:
+        return fraction(top, bottom)
+    article = {2: "a half", 4: "a quarter"}.get(bottom) if top == 1 else None
+    return f"{cardinal(int(whole))} and {article or fraction(top, bottom)}"
+
+
+def _decade(match: re.Match[str]) -> str:
+    figures = int(match[1])
+    if len(match[1]) == 4:
+        return plural(year(figures))
+    return plural(cardinal(figures))
+
+
+def _plain(match: re.Match[str]) -> str:
+    figures = match[0]
+    if len(figures) == 4 and figures.isdigit() and figures[0] in "12":
+        return f" {year(int(figures))} "
+    return f" {amount(figures)} "
+
+
+def expand_numerals(text: str) -> str:
+    """Roman numerals after the names of rulers and of parts of books: `Henry VIII`, `Chapter IV`."""
+    text = OF_KING.sub(lambda match: f"{match[1]} the {ordinal(n)}" if (n := roman(match[2])) else match[0], text)
+    return OF_PART.sub(
+        lambda match: f"{match[1]} {cardinal(n)}" if match[2].isupper() and (n := roman(match[2])) else match[0], text
+    )
+
+
+def expand_figures(text: str) -> str:
+    """All figures of folded `text` in words; what surrounds them stays."""
+    text = MINUS.sub("minus ", text)
+    text = CURRENCY.sub(_money, text)
+    text = CENTS.sub(lambda match: f"{amount(match[1])} cent{'s' * (match[1] != '1')}", text)
+    text = DATE_ISO.sub(lambda match: _date(int(match[2]), int(match[3]), int(match[1]), match[0]), text)
+    text = DATE_SLASHED.sub(_slashed, text)
+    text = MONTH_DAY.sub(_month_day, text)
+    text = DAY_MONTH.sub(_day_month, text)
+    text = TIME.sub(_time, text)
+    text = HOUR.sub(_hour, text)
+    text = PHONE.sub(lambda match: ", ".join(digit_words(part) for part in match.groups() if part), text)
+    text = FEET.sub(lambda match: f"{cardinal(int(match[1]))} feet {cardinal(int(match[2]))} inches", text)
+    text = FRACTION.sub(_fraction, text)
+    text = YEARS.sub(_years, text)
+    text = RANGE.sub(" to ", text)
+    text = RATIO.sub(" to ", text)
+    text = PERCENT.sub(lambda match: f"{amount(match[1])} percent", text)
+    text = ORDINAL.sub(lambda match: ordinal(int(match[1].replace(",", "")[:36])), text)
+    text = DECADE.sub(_decade, text)
+    text = UNIT.sub(lambda match: f"{amount(match[1])} {unit_words(match[2], match[1] == '1')}", text)
+    text = NUMERO.sub("number ", text)
+    text = DOTTED.sub(lambda match: " point ".join(number(part) for part in match[0].split(".")), text)
+    return PLAIN.sub(_plain, text)
+
+
+def _years(match: re.Match[str]) -> str:
+    until = year(int(match[2])) if len(match[2]) == 4 else number(match[2])
+    return f"{year(int(match[1]))} to {until}"

@@ -1,0 +1,76 @@
+"""Any text in plain ASCII: quotes, dashes, accents and symbols; what English cannot say is refused."""
+
+# ruff: noqa: RUF001 - the characters that look alike are what this is about.
+
+import re
+import unicodedata
+
+from jaxvoice.errors import TextError
+
+QUOTES = dict.fromkeys("‘’‛′ʼʻ`´", "'") | dict.fromkeys("“”„‟″«»‹›", '"')
+DASHES = dict.fromkeys("—―⸺", " - ") | dict.fromkeys("‐‑‒–−﹣－", "-") | {"…": "...", "•": ", ", "·": " ", "؟": "?"}
+LETTERS = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "þ": "th", "ð": "th", "ı": "i", "ŋ": "ng"}
+SYMBOLS = {
+    "&": " and ",
+    "+": " plus ",
+    "=": " equals ",
+    "@": " at ",
+    "×": " times ",
+    "÷": " divided by ",
+    "§": " section ",
+    "©": " copyright ",
+    "®": " registered ",
+    "™": " trademark ",
+    "²": " squared ",
+    "³": " cubed ",
+    "~": " about ",
+    "<": " less than ",
+    ">": " greater than ",
+    "|": " ",
+    "\\": " ",
+    "*": " ",
+    "^": " ",
+    "¿": "",
+    "¡": "",
+}
+KEPT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 '\"-.,;:!?()[]{}$£€¥¢%°#/_")
+INVISIBLE = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff\u200e\u200f\ufe0e\ufe0f")
+TABLE = QUOTES | DASHES | LETTERS | SYMBOLS | {letter.upper(): plain.upper() for letter, plain in LETTERS.items()}
+TABLE |= {"ẞ": "SS", "⁄": "/", "∕": "/"}
+VULGAR = re.compile("[¼-¾⅐-⅞]")
+
+
+def fold(text: str) -> str:
+    """`text` with the characters of `KEPT` alone: accents dropped, quotes and dashes plain, symbols in words.
+
+    Raises:
+        TextError: a character has no English reading; the message names it, its place and its script.
+    """
+    # "1½" would otherwise turn into eleven halves.
+    text = VULGAR.sub(lambda match: f" {unicodedata.normalize('NFKD', match[0])} ", text)
+    text = re.sub(r"[^\S\n]*\n\s*\n\s*", " ; ", text.strip())
+    plain: list[str] = []
+    for place, character in enumerate(text):
+        if character in KEPT:
+            plain.append(character)
+        elif character.isspace():
+            plain.append(" ")
+        elif character not in INVISIBLE and not unicodedata.combining(character):
+            plain.append(_plain(character, place, text))
+    return "".join(plain)
+
+
+def _plain(character: str, place: int, text: str) -> str:
+    if character in TABLE:
+        return TABLE[character]
+    pieces = [TABLE.get(piece, piece) for piece in unicodedata.normalize("NFKD", character)]
+    folded = "".join(piece for piece in pieces if not unicodedata.combining(piece[:1] or " "))
+    if folded and all(piece in KEPT for piece in folded):
+        return folded
+    name = unicodedata.name(character, "without a name")
+    near = text[max(0, place - 12) : place + 13]
+    where = f"{character!r} (U+{ord(character):04X}, {name}) at character {place + 1} of the text, in {near!r}"
+    if character.isalpha():
+        script = name.split()[0].capitalize()
+        raise TextError(f"{where}, is a letter of another script ({script}); write it in Latin letters")
+    raise TextError(f"{where}, has no English reading; leave it out or write it in words")

@@ -1,0 +1,116 @@
+"""Numbers in English words, as Americans read them."""
+
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+    " eighteen nineteen"
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_GROUPS = (
+    "thousand million billion trillion quadrillion quintillion sextillion septillion octillion nonillion decillion"
+)
+ONES, TENS, GROUPS = _ONES.split(), _TENS.split(), _GROUPS.split()
+LONGEST = 3 * (len(GROUPS) + 1)
+"""Digits of the longest number that has a name; longer ones are read digit by digit."""
+
+IRREGULAR = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth"}
+IRREGULAR |= {"twelve": "twelfth"}
+FRACTIONS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
+
+
+def _below_thousand(number: int) -> str:
+    hundreds, rest = divmod(number, 100)
+    words = [f"{ONES[hundreds]} hundred"] if hundreds else []
+    if rest >= 20:
+        tens, ones = divmod(rest, 10)
+        words.append(TENS[tens - 2] + (f"-{ONES[ones]}" if ones else ""))
+    elif rest or not hundreds:
+        words.append(ONES[rest])
+    return " ".join(words)
+
+
+def digit_words(digits: str) -> str:
+    """The digits one by one: `007` is `zero zero seven`."""
+    return " ".join(ONES[int(digit)] for digit in digits)
+
+
+def cardinal(number: int) -> str:
+    """`1234` as `one thousand two hundred thirty-four`; digit by digit beyond 36 digits."""
+    if number < 0:
+        return f"minus {cardinal(-number)}"
+    if number >= 10**LONGEST:
+        return digit_words(str(number))
+    words: list[str] = []
+    rest, group = number, 0
+    while rest:
+        rest, part = divmod(rest, 1000)
+        if part:
+            words.insert(0, _below_thousand(part) + (f" {GROUPS[group - 1]}" if group else ""))
+        group += 1
+    return " ".join(words) or ONES[0]
+
+
+def ordinal(number: int) -> str:
+    """`21` as `twenty-first`."""
+    words = cardinal(number)
+    cut = max(words.rfind(" "), words.rfind("-")) + 1
+    last = words[cut:]
+    if last in IRREGULAR:
+        return words[:cut] + IRREGULAR[last]
+    return words[:cut] + (last[:-1] + "ieth" if last.endswith("y") else last + "th")
+
+
+def year(number: int) -> str:
+    """A year, or a number of four digits said like one: `1905` is `nineteen oh five`, `1900` `nineteen hundred`."""
+    century, rest = divmod(number, 100)
+    if not 1000 <= number <= 2099 or (century == 20 and rest < 10) or (century == 10 and rest < 10):
+        return cardinal(number)
+    if rest == 0:
+        return f"{cardinal(century)} hundred"
+    return f"{cardinal(century)} {f'oh {ONES[rest]}' if rest < 10 else cardinal(rest)}"
+
+
+def plural(words: str) -> str:
+    """The plural of a number in words: `eighties`, `nineteen hundreds`, `sixes`."""
+    if words.endswith("y"):
+        return words[:-1] + "ies"
+    return words + ("es" if words.endswith("x") else "s")
+
+
+def fraction(top: int, bottom: int) -> str:
+    """`3/4` as `three quarters`, `1/2` as `one half`, `5/8` as `five eighths`."""
+    one, many = FRACTIONS.get(bottom) or (ordinal(bottom), f"{ordinal(bottom)}s")
+    return f"{cardinal(top)} {one if top == 1 else many}"
+
+
+def decimal(digits: str) -> str:
+    """Digits with one decimal point: `3.14` is `three point one four`, `.5` is `point five`."""
+    whole, _, part = digits.partition(".")
+    return " ".join(filter(None, [whole and number(whole), "point" if part else "", digit_words(part)]))
+
+
+def number(digits: str) -> str:
+    """A whole number as written: leading zeros, as in `007`, are read out."""
+    if (len(digits) > 1 and digits[0] == "0") or len(digits) > LONGEST:
+        return digit_words(digits)
+    return cardinal(int(digits))
+
+
+ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
+
+
+def roman(numeral: str) -> int:
+    """The value of a Roman numeral below 400, in capitals; 0 where it is not one."""
+    total = 0
+    for here, after in zip(numeral, f"{numeral[1:]} ", strict=True):
+        value = ROMAN.get(here, 0)
+        total += -value if value < ROMAN.get(after, 0) else value
+    return total if total and to_roman(total) == numeral else 0
+
+
+def to_roman(value: int) -> str:
+    """The Roman numeral of a value from 1 to 399."""
+    hundreds, rest = divmod(value, 100)
+    tens, ones = divmod(rest, 10)
+    shapes = ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix")
+    steps = [(hundreds, "CDM"), (tens, "XLC"), (ones, "IVX")]
+    return "".join(shapes[n].translate(str.maketrans("ivx", letters)) for n, letters in steps)
