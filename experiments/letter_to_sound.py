@@ -4,7 +4,8 @@
 
 1. Letters are aligned with phones: a letter stands for zero, one or two phones, and expectation maximisation over all
    ways to split a word's phones among its letters learns which.
-2. N-grams of letter-phone pairs are counted, with Kneser-Ney counts in the lower orders; rare long ones are dropped.
+2. N-grams of letter-phone pairs are counted, with Kneser-Ney counts in the lower orders, and those that tell least are
+   pruned.
 3. One in twenty groups of words is held out for the measurement; words that begin with the same six letters are in one
    group, so that no held-out word has its plural among the words learnt from. The table written learns from all words.
 
@@ -189,7 +190,8 @@ def main(
     out: Path = Path("jaxvoice/text/data/letter_to_sound.gz"),
     test_words: int = 2000,
     align_words: int = 20000,
-    order: int = 6,
+    order: int = 5,
+    keep: int = 130000,
 ) -> None:
     """Learn, measure, write."""
     entries = [(word, phones) for word, phones in cmudict().items() if word.isalpha() and len(word) > 1]
@@ -197,13 +199,13 @@ def main(
     step = max(1, len(training) // align_words)
     table = learn_alignment(training[::step])
     print(f"{len(entries)} words, aligned on {len(training[::step])}")
-    model = learn(training, table, order)
+    model = prune(learn(training, table, order), keep)
     tests = [entry for entry in entries if held_out(entry[0])]
     tests = tests[:: max(1, len(tests) // test_words)]
     print(f"{len(model.counts)} n-grams of {len(model.pairs)} pairs; held out: {len(tests)} words")
     for name, value in measure(model, tests).items():
         print(f"  {name:30} {value:.3f}")
-    shipped = pack(learn(entries, table, order))
+    shipped = pack(prune(learn(entries, table, order), keep))
     out.write_bytes(shipped)
     print(f"{out}: {len(shipped) / 1e3:.0f} kB")
 

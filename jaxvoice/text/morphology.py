@@ -33,6 +33,11 @@ SUFFIXES: tuple[tuple[str, Phones], ...] = tuple(
         ("ward", "W ER0 D"),
         ("wise", "W AY2 Z"),
         ("some", "S AH0 M"),
+        ("man", "M AH0 N"),
+        ("men", "M EH0 N"),
+        ("ford", "F ER0 D"),
+        ("worth", "W ER0 TH"),
+        ("shire", "SH ER0"),
         ("y", "IY0"),
     )
 )
@@ -71,13 +76,20 @@ BRITISH: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"ogue(?=$|s$)", "og"),
         (r"ence(?=$|s$)", "ense"),
         (r"ll(?=ed$|ing$|er$|ers$|or$)", "l"),
-        (r"l(?=$|s$|ment$|ful$)", "ll"),
+        (r"l(?=$|s$|ment$)", "ll"),
+        (r"l(?=ful$|fully$)", "ll"),
         (r"ae|oe", "e"),
         (r"dgem(?=ent)", "dgm"),
         (r"xion(?=$|s$)", "ction"),
     )
 )
-SHORTEST_PART = 3  # letters of either part of a compound
+_SHORT_PARTS = (
+    "air all any arm ash bag bed bow box boy bus cab car cat cow cup cut day dog dry ear egg eye fly fox gas god gun"
+    " hat hen her hot ice key law leg lip man men mid net oak off oil out pie pig pin pot red sea sun tax tea tie toe top"
+    " war way web wet who why wig"
+)
+SHORT_PARTS = frozenset(_SHORT_PARTS.split())
+"""Words of three letters that compounds are made of; the dictionary holds many a name and abbreviation as short."""
 
 
 def add_s(phones: Phones) -> Phones:
@@ -101,6 +113,11 @@ def lighten(phones: Phones) -> Phones:
     return tuple(phone[:-1] + "2" if phone.endswith("1") else phone for phone in phones)
 
 
+def _join(first: Phones, second: Phones) -> Phones:
+    """Both, with a phone that ends the first and begins the second said once."""
+    return first + second[first[-1] == second[0] :]
+
+
 def _stems(stem: str, *, vowel_suffix: bool) -> Iterator[str]:
     """What a word may have been before its ending: `mak` was `make`, `runn` was `run`, `happi` was `happy`."""
     if len(stem) > 2 and vowel_suffix:
@@ -118,10 +135,7 @@ def _stems(stem: str, *, vowel_suffix: bool) -> Iterator[str]:
 
 
 def _inflected(word: str, look_up: LookUp) -> Phones | None:
-    """`word` as a plural, a possessive, or a past."""
-    for ending in ("'s", "s'", "'"):
-        if word.endswith(ending) and (phones := look_up(word.removesuffix(ending) + "s" * (ending == "s'"))):
-            return add_s(phones) if ending == "'s" else phones
+    """`word` as a plural or a past."""
     if word.endswith("s") and not word.endswith("ss"):
         stems = [word[:-1]]
         stems += [word[:-2]] if word.endswith("es") else []
@@ -147,33 +161,39 @@ def _derived(word: str, look_up: LookUp) -> Phones | None:
         stem = word.removesuffix(ending)
         if ending == "ly" and (phones := look_up(stem + "le")):
             return (*phones[:-2], *phones_of_ending) if phones[-2:] == ("AH0", "L") else (*phones, "IY0")
+        if ending == "or" and not stem.endswith("at"):
+            continue
         for candidate in _stems(stem, vowel_suffix=ending in VOWEL_SUFFIXES):
             if phones := look_up(candidate):
                 # "wholly" and "fully" have one L.
                 overlap = ending == "ly" and stem.endswith("l") and phones[-1] == "L"
                 return phones + phones_of_ending[overlap:]
+    if word.endswith("ation") and (phones := look_up(word.removesuffix("ion") + "e")) and phones[-1] == "T":
+        # "perpetration" from "perpetrate": its stress moves to the A.
+        return (*lighten(phones[:-2]), "EY1", "SH", "AH0", "N")
     for beginning, phones_of_beginning in PREFIXES:
         rest = word.removeprefix(beginning).removeprefix("-")
         if rest != word and len(rest) > 3 and (phones := look_up(rest)):
-            return phones_of_beginning + phones
+            return _join(phones_of_beginning, phones)
     return None
 
 
 def _compound(word: str, look_up: LookUp) -> Phones | None:
     """`word` as two words of the dictionary, the split nearest the middle first; the second is stressed less."""
     middle = len(word) / 2
-    cuts = range(SHORTEST_PART, len(word) - SHORTEST_PART + 1)
-    for cut in sorted(cuts, key=lambda cut: abs(cut - middle)):
-        first, second = word[:cut], word[cut:]
-        if (one := look_up(first)) and (two := look_up(second)):
-            return one + lighten(two)
+    for cut in sorted(range(3, len(word) - 2), key=lambda cut: abs(cut - middle)):
+        parts = word[:cut], word[cut:]
+        if any((len(part) == 3 and part not in SHORT_PARTS) or not VOWEL_LETTERS & set(part) for part in parts):
+            continue
+        if (one := look_up(parts[0])) and (two := look_up(parts[1])):
+            return _join(one, lighten(two))
     return None
 
 
 def build(word: str, look_up: LookUp) -> Phones | None:
     """ARPAbet phones of `word` (lower case) out of words that `look_up` knows; None where it is not built of any.
 
-    At most two steps are taken, as in `unspeakably's`: first the endings of grammar, then suffixes and prefixes, then
+    At most two steps are taken, as in `unspeakables`: first the endings of grammar, then suffixes and prefixes, then
     British for American spelling, then compounds.
     """
 

@@ -50,6 +50,9 @@ def pronounce_word(word: str) -> tuple[Phones, How]:
         return found, "dictionary"
     if word in ELIDED:
         return tuple(ELIDED[word].split()), "dictionary"
+    if word.endswith("'s") and len(word) > 2:
+        owner, how = pronounce_word(word.removesuffix("'s"))
+        return add_s(owner), "morphology" if how == "dictionary" else how
     for ending, phones in CLITICS:
         if word.endswith(ending) and (found := known.get(word.removesuffix(ending))):
             return found + phones, "morphology"
@@ -59,9 +62,8 @@ def pronounce_word(word: str) -> tuple[Phones, How]:
 
 
 def _guess(word: str) -> tuple[Phones, How]:
-    possessive = word.endswith("'s") and len(word) > 2
-    letters = re.sub("[^a-z]", "", word.removesuffix("'s"))
+    letters = re.sub("[^a-z]", "", word)
     # What has no vowel is an abbreviation, not a word.
-    guessed = english()(letters) if re.search("[aeiouy]", letters) and len(letters) > 1 else None
-    phones, how = (guessed, "letters") if guessed else (spell(letters), "spelled")
-    return (add_s(phones) if possessive else phones), how
+    if len(letters) > 1 and re.search("[aeiouy]", letters) and (phones := english()(letters)):
+        return phones, "letters"
+    return spell(letters), "spelled"
