@@ -12,6 +12,7 @@ from jaxvoice.errors import DataError, TextError
 from jaxvoice.text.phonemes import PAUSE
 
 TOLERANCE = 1e-3  # seconds: what rounding to milliseconds leaves between intervals
+_LONGEST = 1e6  # seconds: times beyond are damage, and would overflow counts of frames
 
 
 class Misfit(DataError):
@@ -54,7 +55,7 @@ class Alignment:
         edges = self.boundaries
         if not self.phones or edges.shape != (len(self.phones) + 1,):
             raise Misfit("broken", f"{self.id} has {len(self.phones)} phones and boundaries of shape {edges.shape}.")
-        if not np.isfinite(edges).all() or edges[0] != 0 or (np.diff(edges) < 0).any():
+        if not (edges[0] == 0 and edges[-1] < _LONGEST and (np.diff(edges) >= 0).all()):
             raise Misfit("broken", f"{self.id} has boundaries that do not rise from 0: {edges[:5]}...; align it again.")
 
     @property
@@ -84,7 +85,8 @@ def align(name: str, intervals: Sequence[Interval], parts: Callable[[str], Seque
         try:
             found = parts(interval.label)
         except (DataError, TextError) as failure:
-            raise Misfit("unknown phone", f"{name}, at {start:.3f} s: {failure}") from failure
+            reason = str(failure).replace(" (phoneme 1)", "")
+            raise Misfit("unknown phone", f"{name}, at {start:.3f} s: {reason}") from failure
         passed = 0.0
         for part in found:
             silent = part.code == PAUSE
@@ -104,7 +106,7 @@ def _check(name: str, intervals: Sequence[Interval]) -> None:
     before = Interval("", 0.0, 0.0)
     for interval in intervals:
         label, start, end = interval
-        if not np.isfinite((start, end)).all() or end < start:
+        if not start <= end < _LONGEST:
             raise Misfit("broken", f"{name}: {label!r} lasts from {start:g} to {end:g} s; {again}.")
         between = start - before.end
         where = f"before {label!r} at {start:.3f} s"

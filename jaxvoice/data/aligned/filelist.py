@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from jaxvoice.data.aligned.alignment import Interval, Misfit
 from jaxvoice.data.aligned.files import read_text
 
@@ -43,8 +45,8 @@ def parse_line(line: Line, path: Path, frame_seconds: float = HOP_SECONDS) -> li
     if len(line.fields) != 5:
         raise Misfit("broken", f"{where} has {len(line.fields)} fields instead of 5; mend the line.")
     try:
-        starts, lengths = ([int(item) for item in field.split()] for field in line.fields[1:3])
-    except ValueError as failure:
+        starts, lengths = (np.array(field.split(), np.int64).tolist() for field in line.fields[1:3])
+    except (ValueError, OverflowError) as failure:
         raise Misfit("broken", f"{where}: starts and durations should be whole frames ({failure}).") from failure
     codes = line.fields[3].split()
     if not len(starts) == len(lengths) == len(codes):

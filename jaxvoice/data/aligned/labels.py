@@ -37,7 +37,7 @@ def read_labels(path: str | Path) -> list[Interval]:
                 "broken",
                 f"{path} is no plain label file (line {row} is {line.strip()[:40]!r}); write one per utterance.",
             )
-        if len(fields) < 3 or not (fields[0].isdecimal() and fields[1].isdecimal()):
+        if len(fields) < 3 or not all(field.isdecimal() and len(field) < 20 for field in fields[:2]):
             raise Misfit(
                 "broken",
                 f"{path}, line {row}: expected 'start end label' in whole units of 100 ns, got {line.strip()[:40]!r}.",

@@ -30,7 +30,8 @@ class AlignedStore:
 
     `mels[i]` (mels, frames) float32, under the contract `mel`, not normalised; `phones[i]`, their `ids[i]` (phones,)
     int32 from 1 on, and `durations[i]` (phones,) int32, in frames, at least 1, which add up to `frames`.
-    `rejected` are those of the corpus and those that loading found; `notes` counts what is unusual but was kept.
+    A day of speech with 80 bands takes 2.2 GiB. `rejected` are those of the corpus and those that loading found;
+    `notes` counts what is unusual but was kept.
     """
 
     corpus: AlignedCorpus

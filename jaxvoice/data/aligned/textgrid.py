@@ -77,7 +77,10 @@ class _Reader:
         return number(self._next(what), self._path, what)
 
     def count(self, what: str) -> int:
-        return int(self.number(what))
+        found = self.number(what)
+        if not 0 <= found < 1e9:
+            raise Misfit("broken", f"{self._path}: {what} should be a count, got {found:g}; mend the file.")
+        return int(found)
 
     def flag(self) -> bool:
         return self._next("whether it has tiers") == "<exists>"

@@ -1,0 +1,263 @@
+"""Alignment files written by hand, one of each format, and what is wrong with broken ones."""
+
+import codecs
+import json
+
+import pytest
+
+from jaxvoice.data.aligned.alignment import Interval
+from jaxvoice.data.aligned.filelist import parse_line, read_filelist
+from jaxvoice.data.aligned.labels import read_labels
+from jaxvoice.data.aligned.lj_aligned import read_lj_aligned
+from jaxvoice.data.aligned.table import read_table
+from jaxvoice.data.aligned.textgrid import read_textgrid
+from jaxvoice.errors import DataError
+
+LONG = '''File type = "ooTextFile"
+Object class = "TextGrid"
+
+xmin = 0 
+xmax = 0.75 
+tiers? <exists> 
+size = 3 
+item []: 
+    item [1]:
+        class = "IntervalTier" 
+        name = "words" 
+        xmin = 0 
+        xmax = 0.75 
+        intervals: size = 2 
+        intervals [1]:
+            xmin = 0 
+            xmax = 0.5 
+            text = "he said ""3 <exists> 4""" 
+        intervals [2]:
+            xmin = 0.5 
+            xmax = 0.75 
+            text = "" 
+    item [2]:
+        class = "IntervalTier" 
+        name = "phones" 
+        xmin = 0 
+        xmax = 0.75 
+        intervals: size = 3 
+        intervals [1]:
+            xmin = 0 
+            xmax = 0.125 
+            text = "HH" 
+        intervals [2]:
+            xmin = 0.125 
+            xmax = 5e-1 
+            text = "IY1" 
+        intervals [3]:
+            xmin = 0.5 
+            xmax = 0.75 
+            text = "" 
+    item [3]:
+        class = "TextTier" 
+        name = "marks" 
+        xmin = 0 
+        xmax = 0.75 
+        points: size = 1 
+        points [1]:
+            number = 0.3 
+            mark = "Größe" 
+'''
+SHORT = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+0
+0.75
+<exists>
+1
+"IntervalTier"
+"phones"
+0
+0.75
+3
+0
+0.125
+"HH"
+0.125
+0.5
+"IY1"
+0.5
+0.75
+""
+"""
+PHONES = [Interval("HH", 0, 0.125), Interval("IY1", 0.125, 0.5), Interval("", 0.5, 0.75)]
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text, name="it.txt"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        LONG.encode(),
+        SHORT.encode(),
+        LONG.replace("\n", "\r\n").encode("utf-8-sig"),
+        codecs.BOM_UTF16_BE + LONG.encode("utf-16-be"),
+        codecs.BOM_UTF16_LE + SHORT.encode("utf-16-le"),
+        LONG.replace('"phones"', '"Ann - phones"').encode(),
+        SHORT.replace("0.125\n0.5\n", "0.125 ! where the vowel starts, 7 \n0.5\n").encode(),
+    ],
+    ids=["long", "short", "windows", "utf-16-be", "utf-16-le", "speaker", "comment"],
+)
+def test_textgrids_of_every_make(written, data):
+    assert read_textgrid(written(data)) == PHONES
+
+
+def test_another_tier_and_quotes_in_it(written):
+    assert read_textgrid(written(LONG), "words") == [
+        Interval('he said "3 <exists> 4"', 0, 0.5),
+        Interval("", 0.5, 0.75),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (LONG.replace('"phones"', '"segments"'), "has 0 interval tiers 'phones' .its tiers: 'words', 'segments', 'm"),
+        (LONG.replace('"words"', '"B - phones"'), "has 2 interval tiers"),
+        (LONG[:700], "ends before"),
+        (SHORT.replace("\n3\n", "\n30\n"), "ends before"),
+        (SHORT.replace("\n3\n", "\n1e999\n"), "the size of a tier should be a count, got inf"),
+        (SHORT.replace("\n3\n", "\n-3\n"), "should be a count, got -3"),
+        (SHORT.replace('"HH"', "0.1"), "should be text in quotes, got '0.1'"),
+        (SHORT.replace("0.125\n0.5", '0.125\n"late"'), "the times of an interval should be a number"),
+        (SHORT.replace("<exists>", "<absent>"), "has 0 interval tiers .*none"),
+        (LONG.replace("TextGrid", "Pitch", 1), "is no TextGrid"),
+        ("", "ends before the kind of file"),
+        (b"ooBinaryFile\x08TextGrid", "binary"),
+        ('"Praat chronological TextGrid text file"\n0 1', "chronological"),
+        (LONG.encode("latin-1"), "is not UTF-8 text"),
+        (codecs.BOM_UTF16_LE + b"a\x00b", "is not UTF-16 text"),
+    ],
+)
+def test_broken_textgrids(written, text, said):
+    with pytest.raises(DataError, match=said) as failure:
+        read_textgrid(written(text))
+    assert "\n" not in str(failure.value)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(DataError, match=r"none\.TextGrid cannot be read"):
+        read_textgrid(tmp_path / "none.TextGrid")
+
+
+def test_htk_labels(written):
+    path = written("0 1250000 hh 12.5 he\n\n1250000 5000000 iy1\n5000000 7500000 sil\n")
+    assert read_labels(path) == [Interval("hh", 0, 0.125), Interval("iy1", 0.125, 0.5), Interval("sil", 0.5, 0.75)]
+
+
+def test_full_context_labels_carry_stress(written):
+    path = written(
+        "0 1000000 x^x-pau+ax=b@x_x/A:0_0_0/B:x-x-x@x-x\n"
+        "1000000 2000000 x^pau-ax+b=aw@1_1/A:0_0_0/B:0-0-1@1-1\n"
+        "2000000 3000000 pau^ax-b+aw=t@1_3/A:0_0_1/B:1-1-3@1-1\n"
+        "3000000 4000000 ax^b-aw+t=pau@2_2/A:0_0_1/B:1-1-3@1-1\n"
+    )
+    assert [item.label for item in read_labels(path)] == ["pau", "ax", "b", "aw1"]
+
+
+def test_states_become_phones(written):
+    rows = [("a", 2), ("a", 3), ("a", 4), ("b", 2), ("b", 3), ("b", 2), ("b", 3)]
+    text = "".join(f"{i * 10**6} {(i + 1) * 10**6} x-{phone}+y[{state}]\n" for i, (phone, state) in enumerate(rows))
+    assert read_labels(written(text)) == [Interval("a", 0, 0.3), Interval("b", 0.3, 0.5), Interval("b", 0.5, 0.7)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0 1250000\n", "line 1: expected 'start end label'"),
+        ("0 100 a\n0.0 0.125 hh\n", "line 2: expected .* whole units of 100 ns, got '0.0 0.125 hh'"),
+        ("HE SAID IT\n", "line 1"),
+        ("0 " + "9" * 400 + " a\n", "line 1"),
+        ('#!MLF!#\n"*/a.lab"\n', "no plain label file"),
+        ("#\n0.1 125 hh\n", "no plain label file"),
+        ("0 100 a\n///\n0 100 b\n", "line 2"),
+        (" \n", "holds no labels"),
+    ],
+)
+def test_broken_labels(written, text, said):
+    with pytest.raises(DataError, match=said):
+        read_labels(written(text))
+
+
+def test_tables_in_any_order_of_columns(written):
+    first = written("phone,start_s,end_s\nHH,0,0.125\nIY1,0.125,0.5\n,0.5,0.75\n")
+    assert read_table(first) == PHONES
+    second = written("\ufeffend_s, word, start_s, phone\r\n0.125, he, 0, HH\r\n0.5, he, 0.125, IY1\r\n0.75,,0.5,\r\n")
+    assert read_table(second) == PHONES
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("phone,start,end\nHH,0,1\n", "lacks the column 'start_s'"),
+        ("", "lacks the column 'phone'"),
+        ("phone,start_s,end_s\nHH,0\n", "line 2: fewer values"),
+        ("phone,start_s,end_s\nHH,0,soon\n", "a time in line 2 should be a number, got 'soon'"),
+        ("phone,start_s,end_s\n", "holds no phones"),
+    ],
+)
+def test_broken_tables(written, text, said):
+    with pytest.raises(DataError, match=said):
+        read_table(written(text))
+
+
+def lj_json(phones, **more):
+    words = [{"phones": [{"phone": p, "onset": on, "duration": d} for p, on, d in word]} for word in phones]
+    return json.dumps({"ID": "LJ001-0001", "text": "He said.", "utterance": {"words": words}} | more)
+
+
+def test_lj_aligned_json(written):
+    path = written(lj_json([[("HH", 0, 125), ("IY1", 125, 375)], [("pau", 500, 250)]]))
+    assert read_lj_aligned(path) == ([*PHONES[:2], Interval("pau", 0.5, 0.75)], "He said.")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"ID": "LJ001-0001", "text": "He"}', "no 'utterance'"),
+        ('{"ID": "LJ0', "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("[1]", "no 'utterance'"),
+        (json.dumps({"utterance": {"words": [{"phones": [{"phone": "HH"}]}]}}), "onset"),
+        (json.dumps({"utterance": {"words": 3}}), "not made as expected"),
+        (json.dumps({"utterance": {"words": [{"phones": [{"phone": "HH", "onset": "x", "duration": 1}]}]}}), "'x'"),
+    ],
+)
+def test_broken_lj_aligned_json(written, text, said):
+    with pytest.raises(DataError, match=said):
+        read_lj_aligned(written(text))
+
+
+def test_lists_of_frames(written):
+    path = written("He said.|0 11|11 32|HH IY1|wavs/a.wav\n\nNo.|0|5|N OW1|wavs/b.wav\nbad line\n")
+    lines = read_filelist(path)
+    assert [(line.row, line.text, line.audio) for line in lines[:2]] == [
+        (1, "He said.", "wavs/a.wav"),
+        (3, "No.", "wavs/b.wav"),
+    ]
+    frame = 256 / 22050
+    assert parse_line(lines[0], path) == [Interval("HH", 0, 11 * frame), Interval("IY1", 11 * frame, 43 * frame)]
+    with pytest.raises(DataError, match="line 3 has 1 starts, 1 durations and 2 codes"):
+        parse_line(lines[1], path)
+    with pytest.raises(DataError, match="line 4 has 1 fields instead of 5"):
+        parse_line(lines[2], path)
+    with pytest.raises(DataError, match="whole frames"):
+        parse_line(read_filelist(written("No.|0 1.5|5 4|N OW1|b.wav"))[0], path)
+    for damage in ("9" * 30, "9" * 5000):
+        with pytest.raises(DataError, match="whole frames"):
+            parse_line(read_filelist(written(f"No.|0 {damage}|5 4|N OW1|b.wav"))[0], path)
+    with pytest.raises(DataError, match="no line of the form"):
+        read_filelist(written("stem|text\n"))

@@ -1,0 +1,236 @@
+"""Batches of whole utterances: few shapes, every utterance once, the same again, resumable, shared by processes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxvoice.data import LoaderState
+from jaxvoice.data.aligned import (
+    AlignedCorpus,
+    AlignedLoader,
+    AlignedStore,
+    AlignedUtterance,
+    Alignment,
+    Bucket,
+    batches_in_order,
+    choose_buckets,
+    collate,
+)
+from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.errors import ConfigError, DataError
+from jaxvoice.text.phonemes import ALIGNED
+
+MEL = MelConfig(num_mels=3, fmax=None)
+
+
+def make_store(count=50, seed=0, most=200):
+    """Utterance i has i + 1 in its whole mel, so that a batch tells what is in it."""
+    rng = np.random.default_rng(seed)
+    mels, ids, durations, utterances = [], [], [], []
+    for index in range(count):
+        lengths = rng.integers(1, 9, int(rng.integers(2, most // 8))).astype(np.int32)
+        mels.append(np.full((3, lengths.sum()), index + 1, np.float32))
+        ids.append(rng.integers(1, 55, len(lengths)).astype(np.int32))
+        durations.append(lengths)
+        utterances.append(AlignedUtterance(f"u{index}", Alignment(f"u{index}", ("T",), np.array([0.0, 1.0]))))
+    corpus = AlignedCorpus("table", Path(), ALIGNED, tuple(utterances))
+    return AlignedStore(corpus, MEL, mels, [("T",) * len(item) for item in ids], ids, durations)
+
+
+def who(batch):
+    return (batch.mel[:, 0, 0] - 1).astype(int).tolist()
+
+
+def take(loader, count):
+    return [next(loader) for _ in range(count)]
+
+
+def same(left, right):
+    assert len(left) == len(right)
+    for a, b in zip(left, right, strict=True):
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_array_equal(one, other)
+            assert one.dtype == other.dtype
+
+
+def test_a_batch_holds_utterances_and_zeros():
+    store = make_store()
+    batch = next(AlignedLoader(store, batch_size=4))
+    types = (np.int32, np.int32, np.float32, np.float32, np.int32)
+    assert tuple(array.dtype for array in batch) == tuple(map(np.dtype, types))
+    for row, index in enumerate(who(batch)):
+        phones, frames = len(store.ids[index]), store.mels[index].shape[1]
+        assert batch.phone_count[row] == phones and batch.frame_count[row] == frames
+        np.testing.assert_array_equal(batch.phonemes[row, :phones], store.ids[index])
+        np.testing.assert_array_equal(batch.durations[row, :phones], store.durations[index])
+        np.testing.assert_array_equal(batch.mel[row, :, :frames], store.mels[index])
+        assert not batch.phonemes[row, phones:].any() and not batch.durations[row, phones:].any()
+        assert not batch.mel[row, :, frames:].any()
+    np.testing.assert_array_equal(batch.durations.sum(1), batch.frame_count)
+
+
+def test_every_utterance_once_an_epoch_and_the_remainder_changes():
+    store = make_store(50)
+    loader = AlignedLoader(store, batch_size=4)
+    assert loader.steps_per_epoch == 12
+    left_out = []
+    for _ in range(30):
+        seen = sorted(index for batch in take(loader, 12) for index in who(batch))
+        assert len(set(seen)) == len(seen) == 48
+        left_out += sorted(set(range(50)) - set(seen))
+    assert len(set(left_out)) > 30  # 60 draws: not always the same
+
+
+def test_fewer_utterances_than_a_batch_repeat():
+    loader = AlignedLoader(make_store(3), batch_size=8)
+    assert loader.steps_per_epoch == 1
+    assert np.bincount(who(next(loader))).min() >= 2
+    assert loader.state() == LoaderState(1, 0, 0)
+
+
+def test_shapes_are_few_and_fit():
+    store = make_store(400)
+    loader = AlignedLoader(store, batch_size=8, pool=8)
+    batches = take(loader, loader.steps_per_epoch)
+    shapes = {(batch.mel.shape[2], batch.phonemes.shape[1]) for batch in batches}
+    assert shapes <= set(loader.buckets) and 1 < len(shapes) <= 4
+    assert all(len(batch.phone_count) == 8 for batch in batches)
+    for batch in batches:
+        smaller = [b for b in loader.buckets if b.frames < batch.mel.shape[2]]
+        assert not any(batch.frame_count.max() <= b.frames and batch.phone_count.max() <= b.phones for b in smaller)
+
+
+def test_sorting_within_pools_saves_padding():
+    store = make_store(400)
+
+    def used(pool):
+        loader = AlignedLoader(store, batch_size=8, pool=pool)
+        batches = take(loader, loader.steps_per_epoch)
+        return sum(int(b.frame_count.sum()) for b in batches) / sum(b.mel[:, 0].size for b in batches)
+
+    assert used(16) > 0.65 and used(1) < 0.5
+
+
+def test_batches_are_shuffled_not_sorted():
+    """Batches by rising length, the same every epoch, is the mistake to avoid."""
+    loader = AlignedLoader(make_store(400), batch_size=8)
+    first, second = ([batch.frame_count.max() for batch in take(loader, 50)] for _ in range(2))
+    assert first != second
+    for lengths in (first, second):
+        rising = np.mean(np.diff(lengths) >= 0)
+        assert 0.3 < rising < 0.7 and abs(np.corrcoef(np.arange(50), lengths)[0, 1]) < 0.5
+    groups = [
+        {frozenset(who(b)) for b in take(AlignedLoader(make_store(400), batch_size=8, seed=s), 50)} for s in (0, 1)
+    ]
+    assert len(groups[0] & groups[1]) < 5  # other companions too, not only another order
+
+
+def test_the_same_seed_gives_the_same_batches_and_another_does_not():
+    store = make_store()
+    same(take(AlignedLoader(store, batch_size=4), 30), take(AlignedLoader(store, batch_size=4), 30))
+    assert who(next(AlignedLoader(store, batch_size=4))) != who(next(AlignedLoader(store, batch_size=4, seed=1)))
+
+
+@pytest.mark.parametrize("stop", [0, 1, 11, 12, 13, 25])
+def test_going_on_equals_never_stopping(stop):
+    store = make_store()
+    whole = take(AlignedLoader(store, batch_size=4, seed=3), 30)
+    first = AlignedLoader(store, batch_size=4, seed=3)
+    take(first, stop)
+    kept = json.loads(json.dumps(first.state()))
+    second = AlignedLoader(store, batch_size=4, seed=8)
+    take(second, 2)
+    second.restore(LoaderState(*kept))
+    same(take(second, 30 - stop), whole[stop:])
+
+
+def test_restore_past_the_end_goes_to_the_next_epoch_and_refuses_negatives():
+    loader = AlignedLoader(make_store(), batch_size=4)
+    loader.restore(LoaderState(2, 12, 5))
+    assert loader.state() == LoaderState(3, 0, 5)
+    with pytest.raises(ConfigError, match="batch -1"):
+        loader.restore(LoaderState(0, -1, 0))
+
+
+def test_the_shares_of_processes_laid_end_to_end():
+    store = make_store()
+    whole = take(AlignedLoader(store, batch_size=6), 20)
+    parts = [take(AlignedLoader(store, batch_size=6, process_index=i, process_count=3), 20) for i in range(3)]
+    joined = [
+        type(batch)(*map(np.concatenate, zip(*shares, strict=True)))
+        for *shares, batch in zip(*parts, whole, strict=True)
+    ]
+    same(joined, whole)
+
+
+def test_without_shuffle_the_order_is_fixed():
+    loader = AlignedLoader(make_store(), batch_size=4, shuffle=False, pool=1)
+    first, second = ([who(batch) for batch in take(loader, 12)] for _ in range(2))
+    assert first == second and sorted(first[0]) == [0, 1, 2, 3] and sorted(first[11]) == [44, 45, 46, 47]
+
+
+def test_chosen_buckets_hold_everything():
+    store = make_store(100)
+    buckets = choose_buckets(store, 3, frame_multiple=16, phone_multiple=4)
+    assert len(buckets) == 3 and all(b.frames % 16 == 0 and b.phones % 4 == 0 for b in buckets)
+    for ids, mel in zip(store.ids, store.mels, strict=True):
+        assert any(len(ids) <= b.phones and mel.shape[1] <= b.frames for b in buckets)
+    counts = [sum(mel.shape[1] <= b.frames for mel in store.mels) for b in buckets]
+    assert counts[-1] == 100 and 33 <= counts[0] < 50 and 66 <= counts[1] < 85
+
+
+def test_given_buckets_are_used_and_checked():
+    store = make_store(20, most=64)
+    loader = AlignedLoader(store, batch_size=4, buckets=[(64, 10), (40, 4)])
+    assert loader.buckets == (Bucket(40, 4), Bucket(64, 10))
+    with pytest.raises(ConfigError, match=r"utterance\(s\), for example 'u\d+' .* exceed the largest bucket \(8, 10\)"):
+        AlignedLoader(store, batch_size=4, buckets=[(8, 10)])
+    with pytest.raises(ConfigError, match="fewer phones"):
+        AlignedLoader(store, batch_size=4, buckets=[(64, 10), (40, 12)])
+    with pytest.raises(ConfigError, match="of at least 1"):
+        AlignedLoader(store, batch_size=4, buckets=[(64, 0)])
+    with pytest.raises(ConfigError, match="does not fit in"):
+        collate(store, [0], Bucket(1, 1))
+
+
+def test_validation_sees_every_utterance_once():
+    store = make_store(50)
+    batches = list(batches_in_order(store, 8))
+    assert sorted(np.concatenate([rows for rows, _ in batches])) == list(range(50)) and len(batches) == 7
+    rows, last = batches[-1]
+    assert len(rows) == 2 and last.mel.shape[0] == 8 and not last.frame_count[2:].any() and not last.mel[2:].any()
+    assert who(last)[:2] == rows.tolist()
+
+
+def test_describe_is_json_and_close_ends():
+    store = make_store()
+    with AlignedLoader(store, batch_size=4) as loader:
+        described = json.loads(json.dumps(loader.describe()))
+        next(loader)
+    assert described["utterances"] == 50 and described["batch_size"] == 4 and described["frames"] == store.frames
+    assert described["buckets"] == [list(bucket) for bucket in loader.buckets]
+    with pytest.raises(DataError, match="closed"):
+        next(loader)
+    assert loader.state().index == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"batch_size": 0}, "batch_size should be at least 1"),
+        ({"batch_size": 4, "pool": 0}, "pool should"),
+        ({"batch_size": 4, "process_count": 3}, "cannot be shared by 3"),
+        ({"batch_size": 4, "process_index": 1}, "from 0 to 0"),
+    ],
+)
+def test_sizes_that_do_not_fit(arguments, said):
+    with pytest.raises(ConfigError, match=said):
+        AlignedLoader(make_store(5), **arguments)
+
+
+def test_an_empty_store():
+    empty = AlignedStore(AlignedCorpus("table", Path(), ALIGNED, ()), MEL, [], [], [], [])
+    with pytest.raises(DataError, match="no utterances"):
+        AlignedLoader(empty, batch_size=2)
