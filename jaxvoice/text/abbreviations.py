@@ -67,7 +67,7 @@ ALWAYS_SPELLED = frozenset({"US", "UK", "EU", "PM", "ID", "TV", "PC", "OK", "AI"
 
 LONGEST_SPELLED = 5  # letters of an acronym; a longer one that has a vowel is read as a word
 
-STREET = re.compile(r"\b([A-Z][a-z]+|\d(?:st|nd|rd|th)) (St|Dr)\b\.?(?= *$| *[,;:!?)]| [a-z])")
+STREET = re.compile(r"\b([A-Z][a-z]+|\d+(?:st|nd|rd|th)) (St|Dr)\b\.?(?= *$| *[,;:!?)]| [a-z])")
 NUMBERED = re.compile(r"\b(No|Nos|Vol|Ch|Fig|pp|p)\. ?(?=[\dIVXLC])")
 NUMBERED_WORDS = {"No": "number", "Nos": "numbers", "Vol": "volume", "Ch": "chapter", "Fig": "figure"}
 NUMBERED_WORDS |= {"pp": "pages", "p": "page"}

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from jaxvoice.errors import TextError
@@ -92,7 +93,7 @@ def pronounce(
     else:
         folded, held = _hold_customs(folded, given, customs)
         normal = expand(folded)
-        words = _paused(_default_words(normal, held, phone_set))
+        words = _linked(_paused(_default_words(normal, held, phone_set)), phone_set)
         normal = restore(normal, [word.text for word in held])
     words = tuple(words)
     if not any(word.codes for word in words):
@@ -178,6 +179,16 @@ def _paused(words: Iterator[Word]) -> list[Word]:
     if last != PAUSE:
         spoken.append(Word("", (PAUSE,), "punctuation"))
     return spoken
+
+
+def _linked(words: list[Word], phone_set: PhoneSet) -> list[Word]:
+    """The words with "the" as DH IY0 before a vowel."""
+    before_vowel = tuple(phone_set.spell(("DH", "IY0"))) if {"DH", "IY0"} <= set(phone_set.codes) else None
+    for place, (word, after) in enumerate(pairwise(words)):
+        follows = after.codes[0][:2] if after.codes else ""
+        if before_vowel and word.text == "the" and word.how == "dictionary" and follows in (*VOWELS, "EU"):
+            words[place] = Word(word.text, before_vowel, word.how)
+    return words
 
 
 def _compat_words(lowered: str, given: list[Word], customs: dict[str, Phones]) -> Iterator[Word]:

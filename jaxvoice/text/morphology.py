@@ -85,8 +85,8 @@ BRITISH: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 _SHORT_PARTS = (
     "air all any arm ash bag bed bow box boy bus cab car cat cow cup cut day dog dry ear egg eye fly fox gas god gun"
-    " hat hen her hot ice key law leg lip man men mid net oak off oil out pie pig pin pot red sea sun tax tea tie toe top"
-    " war way web wet who why wig"
+    " hat hen her hot ice key law leg lip man men mid net oak off oil out pie pig pin pot red sea sun tax tea tie toe"
+    " top war way web wet who why wig"
 )
 SHORT_PARTS = frozenset(_SHORT_PARTS.split())
 """Words of three letters that compounds are made of; the dictionary holds many a name and abbreviation as short."""

@@ -1,5 +1,7 @@
 """Numbers in English words, as Americans read them."""
 
+from itertools import pairwise
+
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
     " eighteen nineteen"
@@ -101,9 +103,9 @@ ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 def roman(numeral: str) -> int:
     """The value of a Roman numeral below 400, in capitals; 0 where it is not one."""
     total = 0
-    for here, after in zip(numeral, f"{numeral[1:]} ", strict=True):
-        value = ROMAN.get(here, 0)
-        total += -value if value < ROMAN.get(after, 0) else value
+    values = [ROMAN.get(letter, 0) for letter in numeral] + [0]
+    for value, after in pairwise(values):
+        total += -value if value < after else value
     return total if total and to_roman(total) == numeral else 0
 
 

@@ -54,7 +54,8 @@ class PhoneSet:
         bare = code.strip().upper().rstrip("0123456789")
         stand_in = {"ER": "EU", "EU": "ER", "SIL": "PAU", "SP": "PAU", "SPN": "PAU"}.get(bare, bare)
         same = [known for known in self.codes if known.upper().rstrip("012") in (bare, stand_in)]
-        alike = difflib.get_close_matches(code.upper(), self.codes, n=count, cutoff=0.3)
+        alike = difflib.get_close_matches(code.upper(), self.codes, n=len(self.codes), cutoff=0.3)
+        alike.sort(key=lambda known: known[0] != code[:1].upper())
         return tuple(dict.fromkeys([*same, *alike]))[:count]
 
     def check(self, codes: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
 """The pronunciation of one word: dictionary, morphology, letter-to-sound, and at last its letters one by one."""
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 from jaxvoice.text.dictionary import cmudict
@@ -11,6 +12,9 @@ How = Literal["custom", "dictionary", "morphology", "letters", "spelled", "given
 
 LONGEST_WORD = 40  # letters; what is longer is no word, and is spelled out
 ELIDED = {"o'clock": "AH0 K L AA1 K", "ma'am": "M AE1 M", "ne'er": "N EH1 R", "e'er": "EH1 R", "o'er": "AO1 R"}
+CONNECTED = {"was": "W AH0 Z"}
+"""Words said otherwise in a sentence than alone, as the dictionary has them."""
+
 CLITICS: tuple[tuple[str, Phones], ...] = (
     ("n't", ("AH0", "N", "T")),
     ("'ll", ("AH0", "L")),
@@ -21,6 +25,7 @@ CLITICS: tuple[tuple[str, Phones], ...] = (
 )
 
 
+@lru_cache(maxsize=64)
 def letter_name(letter: str) -> Phones:
     """ARPAbet phones of the name of a letter, such as B IY1."""
     phones = cmudict().get(f"{letter.lower()}.")
@@ -46,10 +51,10 @@ def pronounce_word(word: str) -> tuple[Phones, How]:
     if len(word) > LONGEST_WORD:
         return spell(word), "spelled"
     known = cmudict()
+    if irregular := CONNECTED.get(word) or ELIDED.get(word):
+        return tuple(irregular.split()), "dictionary"
     if found := known.get(word):
         return found, "dictionary"
-    if word in ELIDED:
-        return tuple(ELIDED[word].split()), "dictionary"
     if word.endswith("'s") and len(word) > 2:
         owner, how = pronounce_word(word.removesuffix("'s"))
         return add_s(owner), "morphology" if how == "dictionary" else how
