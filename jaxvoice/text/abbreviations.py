@@ -157,7 +157,7 @@ def expand_abbreviations(text: str, is_word: Callable[[str], bool], *, shouted: 
     text = TITLE.sub(lambda match: TITLES[match[1]], text)
     text = BARE_TITLE.sub(lambda match: TITLES[match[1]], text)
     text = OTHER.sub(_other, text)
-    text = DOTTED.sub(_dotted, text)
+    text = DOTTED.sub(_dotted, text.replace("Ph.D", "P.H.D"))
     text = INITIAL.sub(r"\1", text)
 
     def acronym(match: re.Match[str]) -> str:

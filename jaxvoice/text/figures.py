@@ -26,12 +26,16 @@ KINGS = (
     " Malcolm Edmund Harold Constantine Theodosius Ramses Ptolemy Julius Sixtus Felipe Juan Carlos"
 )
 PARTS = "Chapter Part Volume Vol Book Act Scene Section Article War Appendix Title Class Phase Type Mark Level Bowl"
-OF_KING = re.compile(rf"\b({'|'.join(KINGS.split())}) ((?:[IVX]{{2,}}|[VX])\b|I(?= *(?:$|[,.;:!?)]|'s|of\b)))")
+OF_KING = re.compile(
+    rf"\b(?:([A-Z][a-z]+) ([IVX]{{2,}})\b|({'|'.join(KINGS.split())}) ([VX]\b|I(?= *(?:$|[,.;:!?)]|'s|of\b))))"
+)
 OF_PART = re.compile(rf"\b({'|'.join(PARTS.split())}) ([IVXLC]+)\b(?!')", re.IGNORECASE)
 CURRENCY = re.compile(
     rf"(?:\bUS)?([$£€¥]) ?({AMOUNT})(?!\d)(?:-?(?: ({'|'.join(word for word in SCALES if len(word) > 3)})"
     r"|(k|K|mn|m|M|bn|b|B|tn|T))\b)?"
 )
+MONEY_RANGE = re.compile(rf"([$£€¥])({AMOUNT})-[$£€¥]?(?=\d)")
+TIME_RANGE = re.compile(r"(?<=[\dmM.])-(?=\d\d?:\d\d)")
 CENTS = re.compile(rf"{START}({WHOLE}) ?¢")
 MINUS = re.compile(r"(?<![^\s(])-(?=[\d.$£€¥])")
 DATE_ISO = re.compile(r"(?<!\d)(\d{4})-(\d\d)-(\d\d)(?!\d)")
@@ -163,21 +167,29 @@ def _plain(match: re.Match[str]) -> str:
 
 def expand_numerals(text: str) -> str:
     """Roman numerals after the names of rulers and of parts of books: `Henry VIII`, `Chapter IV`."""
-    text = OF_KING.sub(lambda match: f"{match[1]} the {ordinal(n)}" if (n := roman(match[2])) else match[0], text)
-    return OF_PART.sub(
-        lambda match: f"{match[1]} {cardinal(n)}" if match[2].isupper() and (n := roman(match[2])) else match[0], text
-    )
+
+    def of_part(match: re.Match[str]) -> str:
+        value = roman(match[2]) if match[2].isupper() else 0
+        return f"{match[1]} {cardinal(value)}" if value else match[0]
+
+    def of_king(match: re.Match[str]) -> str:
+        name, numeral = match[1] or match[3], match[2] or match[4]
+        return f"{name} the {ordinal(roman(numeral))}" if roman(numeral) else match[0]
+
+    return OF_KING.sub(of_king, OF_PART.sub(of_part, text))
 
 
 def expand_figures(text: str) -> str:
     """All figures of folded `text` in words; what surrounds them stays."""
     text = MINUS.sub("minus ", text)
+    text = MONEY_RANGE.sub(r"\2 to \1", text)
     text = CURRENCY.sub(_money, text)
     text = CENTS.sub(lambda match: f"{amount(match[1])} cent{'s' * (match[1] != '1')}", text)
     text = DATE_ISO.sub(lambda match: _date(int(match[2]), int(match[3]), int(match[1]), match[0]), text)
     text = DATE_SLASHED.sub(_slashed, text)
     text = MONTH_DAY.sub(_month_day, text)
     text = DAY_MONTH.sub(_day_month, text)
+    text = TIME_RANGE.sub(" to ", text)
     text = TIME.sub(_time, text)
     text = HOUR.sub(_hour, text)
     text = PHONE.sub(lambda match: ", ".join(digit_words(part) for part in match.groups() if part), text)

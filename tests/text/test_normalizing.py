@@ -66,6 +66,8 @@ CASES = {
     "£1.01": "one pound and one penny",
     "€100": "one hundred euros",
     "50¢": "fifty cents",
+    "$5-10": "five to ten dollars",
+    "£5–£10": "five to ten pounds",
     "-$5": "minus five dollars",
     # years and dates
     "in 1984": "in nineteen eighty-four",
@@ -94,6 +96,7 @@ CASES = {
     "3:05 p.m.": "three oh five P M.",
     "at 3:00": "at three o'clock",
     "at 10 a.m. sharp": "at ten A M sharp",
+    "9:00 a.m.–5:00 p.m. daily": "nine A M to five P M daily",
     "3pm": "three P M",
     "15:00": "fifteen hundred",
     "12:30:15": "twelve thirty and fifteen seconds",
@@ -123,6 +126,7 @@ CASES = {
     "pens, etc.": "pens, et cetera.",
     "i.e. this": "I E this",
     "J. Edgar Hoover": "J edgar hoover",
+    "a Ph.D. student": "a P H D student",
     "J.R.R. Tolkien": "J R R tolkien",
     "the U.S. army": "the U S army",
     "the FBI and the KVQ": "the fbi and the K V Q",
@@ -130,6 +134,10 @@ CASES = {
     "the US and us": "the U S and us",
     "two MPs": "two M P's",
     "Henry VIII": "henry the eighth",
+    "Nebuchadnezzar III": "nebuchadnezzar the third",
+    "27th George II": "twenty-seventh george the second",
+    "Part II and Part X": "part two and part ten",
+    "The IIII": "the I I I I",
     "Charles I.": "charles the first.",
     "World War II": "world war two",
     "Chapter IV": "chapter four",
@@ -190,7 +198,7 @@ def test_other_numbers_than_ascii_are_read():
 
 
 @pytest.mark.parametrize(
-    "piece", ["1", "1,", "1.", "1/", "1-", "1:", "$", "A.", "I", "'", "{} ".replace("{}", "a-"), "9 "]
+    "piece", ["1", "1,", "1.", "1/", "1-", "1:", "$", "$1-", "1:11-", "A.", "I", "'", "{} ".replace("{}", "a-"), "9 "]
 )
 def test_hostile_repetition_takes_linear_time(piece):
     """Ten thousand times the same: a pattern that goes back and forth would take minutes."""
