@@ -1,0 +1,80 @@
+"""The duration model against torch's LSTM on packed sequences, and frames from what it says."""
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+import torch
+from gaussian_small import filled
+from jax import numpy as jnp
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from jaxvoice.errors import ConfigError
+from jaxvoice.models.gaussian_tts import DurationConfig, DurationModel, Statistics, from_normalised, to_normalised
+from jaxvoice.weights.names import count_parameters, named_arrays
+
+COUNT = np.array([9, 4, 1], np.int32)
+
+
+def model_of(dim: int, config: DurationConfig) -> DurationModel:
+    return filled(eqx.filter_eval_shape(lambda: DurationModel(dim, config, key=jax.random.key(0))))
+
+
+@eqx.filter_jit
+def call(model, hidden, count, key=None, inference=False):
+    return model(hidden, count, key=key, inference=inference)
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(("hidden", "parameters"), [(256, 4_207_105), (128, 1_186_049), (512, 15_754_241)])
+def test_parameters_are_as_many_as_published(hidden, parameters):
+    model = eqx.filter_eval_shape(lambda: DurationModel(256, DurationConfig(hidden=hidden), key=jax.random.key(0)))
+    assert count_parameters(model) == parameters
+
+
+def test_three_layers_of_256_are_torchs_whatever_stands_in_padding():
+    model, x = model_of(256, DurationConfig()), draw(3, 9, 256)
+    lstm = torch.nn.LSTM(256, 256, 3, batch_first=True, bidirectional=True)
+    lstm.load_state_dict({name: torch.tensor(np.asarray(array)) for name, array in named_arrays(model.lstm).items()})
+    packed = lstm(pack_padded_sequence(torch.tensor(x), torch.tensor(COUNT), batch_first=True))[0]
+    weight, bias = (torch.tensor(np.asarray(array)) for array in (model.linear.weight, model.linear.bias))
+    expected = torch.nn.functional.linear(pad_packed_sequence(packed, batch_first=True)[0], weight, bias)[..., 0]
+    valid = np.arange(12) < COUNT[:, None]
+    longer = np.where(valid[..., None], np.pad(x, ((0, 0), (0, 3), (0, 0))), np.nan).astype(np.float32)
+    y = np.asarray(call(model, jnp.asarray(longer), jnp.asarray(COUNT), inference=True))
+    np.testing.assert_allclose(y[:, :9][valid[:, :9]], expected.detach().numpy()[valid[:, :9]], atol=1e-5)
+    assert y.shape == (3, 12) and not y[~valid].any()
+
+
+def test_one_phoneme_of_one_example_keeps_both_axes(key):
+    model = model_of(4, DurationConfig(hidden=3, layers=2, dropout=0.5))
+    x, count = jnp.asarray(draw(1, 1, 4)), jnp.asarray([1])
+    still = call(model, x, count, inference=True)
+    assert still.shape == (1, 1)
+    assert call(model, x, count, key=key) != still
+    with pytest.raises(ConfigError, match="give key="):
+        model(x, count)
+
+
+def test_normalised_durations_come_back_as_they_were():
+    statistics = Statistics(duration_mean=2.1, duration_std=0.5)
+    durations = np.array([[1, 3, 254], [7, 20, 0]], np.float32)
+    normalised = to_normalised(jnp.asarray(durations), statistics)
+    np.testing.assert_allclose(normalised[0, 1], (np.log(4) - 2.1) / 0.5, rtol=1e-5)
+    np.testing.assert_array_equal(from_normalised(normalised, jnp.asarray([3, 2]), statistics), durations)
+
+
+def test_every_phoneme_has_a_frame_and_speed_and_scale_divide_and_multiply():
+    normalised, count = jnp.asarray([[-9.0, 1.0, 2.0, 2.0]]), jnp.asarray([3])
+    exact = np.expm1(2.026 + 0.463 * np.array([1.0, 2.0]))
+    usual = np.asarray(from_normalised(normalised, count, Statistics()))[0]
+    np.testing.assert_array_equal(usual, [1, *np.round(exact), 0])
+    fast = np.asarray(from_normalised(normalised, count, Statistics(), speed=2.0))[0]
+    np.testing.assert_array_equal(fast, [1, *np.round(exact / 2), 0])
+    longer = np.asarray(from_normalised(normalised, count, Statistics(duration_scale=1.5)))[0]
+    np.testing.assert_array_equal(longer, [1, *np.round(exact * 1.5), 0])
+    with pytest.raises(ConfigError, match="speed should be positive"):
+        from_normalised(normalised, count, Statistics(), speed=0.0)

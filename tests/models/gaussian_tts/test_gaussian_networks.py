@@ -1,0 +1,267 @@
+"""The acoustic model: sizes, what padding and order may not change, and the mistakes it could make."""
+
+import dataclasses
+import re
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+from gaussian_small import CODES, SMALL, changed, filled, networks, padded
+from jax import numpy as jnp
+
+from jaxvoice.errors import ConfigError, ShapeError
+from jaxvoice.models.gaussian_tts import (
+    AcousticModel,
+    BatchNormStates,
+    Block,
+    ConvRes,
+    DecoderConfig,
+    EncoderConfig,
+    GaussianTTS,
+    GaussianTTSConfig,
+)
+from jaxvoice.training.precision import to_compute
+from jaxvoice.weights.names import count_parameters, named_arrays
+
+FRAMES = 48
+
+
+@eqx.filter_jit
+def run(model: AcousticModel, given, state: BatchNormStates, frames=FRAMES, inference=False, key=None):
+    hidden, state = model.encode(given.phonemes, given.phone_count, state, inference=inference, key=key)
+    counts = given.phone_count, given.frame_count
+    return hidden, model.decode(hidden, given.durations, *counts, state, frames=frames, inference=inference, key=key)
+
+
+def same(left, right, given, **tolerance) -> None:
+    """Valid phonemes and frames, and running statistics, agree."""
+    for mine, yours, counts in (
+        (left[0], right[0], given.phone_count),
+        (left[1].first, right[1].first, given.frame_count),
+        (left[1].second, right[1].second, given.frame_count),
+    ):
+        for a, b, count in zip(*map(np.asarray, (mine, yours, counts)), strict=True):
+            np.testing.assert_allclose(a[:count], b[:count], **tolerance)
+    for a, b in zip(jax.tree.leaves(left[1].state), jax.tree.leaves(right[1].state), strict=True):
+        np.testing.assert_allclose(a, b, **tolerance)
+
+
+@pytest.fixture(scope="module")
+def small() -> AcousticModel:
+    return networks().acoustic
+
+
+@pytest.fixture(scope="module")
+def trained(small):
+    """What training computes for the padded batch."""
+    return run(small, padded(), small.init_state())
+
+
+def full_size(**parts) -> GaussianTTS:
+    config = changed(GaussianTTSConfig(codes=tuple(f"P{i}" for i in range(54))), **parts)
+    return eqx.filter_eval_shape(GaussianTTS, config, key=jax.random.key(0))
+
+
+def test_parameters_are_as_many_as_published():
+    model = full_size(decoder={"max_frames": 1000}).acoustic
+    assert {count_parameters(block.attention) for block in model.encoder.blocks} == {789_760}
+    assert {count_parameters(block) for block in model.postnet.blocks} == {394_240}
+    assert count_parameters(model.decoder.blocks[2].conv) == 394_240
+    # Embedding of 54 codes and padding, 150 positions, three blocks.
+    assert count_parameters(model.encoder) == (55 + 150) * 256 + 3 * (789_760 + 394_240) == 3_604_480
+    decoder = sum(map(count_parameters, (model.decoder, model.linear, model.postnet)))
+    assert decoder == 1000 * 256 + 3 * (789_760 + 394_240) + 5 * 394_240 + 2 * 80 * 257 == 5_820_320
+    assert count_parameters(model) == 3_604_480 + 5_820_320 + 1
+
+
+def test_wide_attention_has_the_parameters_of_the_other_reading():
+    """A linear map 256 to 1024, a transformer layer there, a residual convolution 1024 to 256: 49 million in six."""
+    model = full_size(encoder={"attn_dim": 1024}, decoder={"attn_dim": 1024}).acoustic
+    sizes = [count_parameters(block) for block in (*model.encoder.blocks, *model.decoder.blocks)]
+    assert sum(sizes) == 48_832_512
+
+
+def test_the_decoder_has_positions_for_1024_frames_unless_told():
+    assert full_size().acoustic.decoder.positions.shape == (1024, 256)
+    assert full_size().acoustic.encoder.embedding.shape == (55, 256)
+
+
+@pytest.mark.parametrize(("phones", "frames"), [(17, FRAMES), (10, FRAMES + 29)])
+def test_padding_changes_nothing_valid_not_even_in_batch_statistics(small, trained, phones, frames):
+    given = padded(phones, garbage=True)
+    same(trained, run(small, given, small.init_state(), frames), padded(), atol=5e-5)
+
+
+def test_padding_does_change_torchs_batch_norm(small, trained):
+    """So the test above can see it; `batch_norm_mask=False` is how others train."""
+    model = networks(dataclasses.replace(SMALL, batch_norm_mask=False)).acoustic
+    with pytest.raises(AssertionError):
+        same(trained, run(model, padded(), model.init_state()), padded(), atol=1e-3)
+
+
+def test_a_forgotten_length_does_change_valid_frames(small, trained):
+    """Padding taken for phonemes is seen by attention, convolutions and statistics."""
+    given = padded(17, garbage=True)
+    counted = given._replace(phone_count=jnp.full(3, 17, jnp.int32))
+    hidden, _ = run(small, counted, small.init_state())
+    assert np.abs(np.asarray(hidden)[0, :10] - np.asarray(trained[0])[0, :10]).max() > 1e-2
+
+
+def test_the_order_of_the_batch_changes_nothing(small, trained):
+    order = np.array([2, 0, 1])
+    given = jax.tree.map(lambda array: jnp.asarray(np.asarray(array)[order]), padded())
+    hidden, decoded = run(small, given, small.init_state())
+    np.testing.assert_allclose(hidden, np.asarray(trained[0])[order], atol=5e-5)
+    np.testing.assert_allclose(decoded.second, np.asarray(trained[1].second)[order], atol=5e-5)
+    for a, b in zip(jax.tree.leaves(decoded.state), jax.tree.leaves(trained[1].state), strict=True):
+        np.testing.assert_allclose(a, b, atol=5e-5)
+
+
+def test_padding_comes_out_zero_and_one_phoneme_keeps_its_axes(trained):
+    given, (hidden, decoded) = padded(), trained
+    for output, counts in ((hidden, given.phone_count), (decoded.first, given.frame_count)):
+        for example, count in zip(np.asarray(output), counts, strict=True):
+            assert example[:count].any(axis=-1).all() and not example[count:].any()
+    assert decoded.second.shape == (3, FRAMES, 8) and decoded.weights.shape == (3, FRAMES, 10)
+
+
+def test_a_batch_of_one_example_of_one_phoneme_is_as_in_company(small):
+    given = padded()
+    _, together = run(small, given, small.init_state(), inference=True)
+    alone = jax.tree.map(lambda array: jnp.asarray(np.asarray(array)[2:, :1] if array.ndim > 1 else array[2:]), given)
+    hidden, decoded = run(small, alone, small.init_state(), int(given.frame_count[2]), inference=True)
+    assert hidden.shape == (1, 1, 16)
+    np.testing.assert_allclose(decoded.second[0], together.second[2, : decoded.second.shape[1]], atol=1e-5)
+
+
+def test_inference_uses_running_statistics_and_leaves_them(small, trained):
+    state = trained[1].state
+    hidden, decoded = run(small, padded(), state, inference=True)
+    for a, b in zip(jax.tree.leaves(decoded.state), jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.abs(np.asarray(hidden) - np.asarray(trained[0])).max() > 1e-2
+    assert all(int(norm.num_batches_tracked) == 1 for norm in (*state.encoder, *state.decoder, *state.postnet))
+
+
+def test_a_convolution_sees_nothing_of_padding():
+    block = filled(eqx.filter_eval_shape(lambda: ConvRes(4, 6, key=jax.random.key(0))))
+    call = eqx.filter_jit(lambda x, mask: block(x, mask, block.norm.init_state()))
+    x = np.random.default_rng(0).standard_normal((2, 9, 4)).astype(np.float32)
+    mask = jnp.asarray(np.arange(9) < np.array([[9], [5]]))
+    garbage = jnp.asarray(np.where(mask[..., None], x, np.nan))
+    (clean, state), (dirty, dirty_state) = call(jnp.asarray(x), mask), call(garbage, mask)
+    np.testing.assert_array_equal(clean, dirty)
+    assert all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(dirty_state)))
+    assert not np.asarray(clean)[1, 5:].any()
+    unmasked, _ = call(jnp.asarray(x), jnp.ones((2, 9), bool))
+    assert np.abs(np.asarray(unmasked) - np.asarray(clean))[1, :5].max() > 1e-2
+
+
+@pytest.mark.parametrize(("mask", "seen"), [("none", True), ("block_causal", False)])
+def test_frames_hear_later_phonemes_unless_the_decoder_is_block_causal(mask, seen):
+    """Convolutions still reach ahead, two frames each: six in a block and a post-net of two."""
+    model = networks(changed(decoder={"mask": mask})).acoustic
+    given = padded()
+    hidden, decoded = run(model, given, model.init_state(), inference=True)
+    start = int(np.asarray(given.durations)[0, :9].sum())
+
+    @eqx.filter_jit
+    def decode(hidden):
+        counts = given.phone_count, given.frame_count
+        return model.decode(hidden, given.durations, *counts, model.init_state(), frames=FRAMES, inference=True)
+
+    # Gaussian weights die out within a dozen frames, here at a phoneme's width before its start.
+    other = decode(hidden.at[0, 9].add(5.0)).second
+    change = np.abs(np.asarray(other) - np.asarray(decoded.second))[0]
+    early = change[: start - 16]
+    assert early.shape[0] > 8
+    assert (early.max() > 1e-3) == seen
+    assert change[start:].max() > 1e-2
+
+
+def test_the_encoder_is_never_causal():
+    model = networks(changed(decoder={"mask": "block_causal"})).acoustic
+    given = padded()
+    encode = eqx.filter_jit(lambda ids: model.encode(ids, given.phone_count, model.init_state(), inference=True)[0])
+    other = np.array(given.phonemes)
+    other[0, 9] = other[0, 9] % 12 + 1
+    change = np.asarray(encode(jnp.asarray(other))) - np.asarray(encode(given.phonemes))
+    # The convolution reaches two positions: only attention reaches the first.
+    assert np.abs(change[0, 0]).max() > 1e-4 and not change[1:].any()
+
+
+def test_a_new_model_has_no_correction_yet_and_learns_one(small, key):
+    @eqx.filter_jit
+    def begin(key):
+        model = AcousticModel(SMALL, key=key)
+        return model.encoder.embedding, (model.encoder.positions, model.decoder.positions), model.postnet.linear
+
+    embedding, positions, linear = begin(key)
+    assert not np.any(embedding[0]) and 0.8 < np.std(embedding[1:]) < 1.2
+    assert all(0.018 < np.std(table) < 0.022 for table in positions)
+    model, given = eqx.tree_at(lambda m: m.postnet.linear, small, linear), padded()
+
+    @eqx.filter_jit
+    @eqx.filter_grad(has_aux=True)
+    def gradients(model):
+        _, decoded = run(model, given, model.init_state())
+        return jnp.mean(jnp.square(decoded.second - 1.0)), decoded
+
+    gradient, decoded = gradients(model)
+    np.testing.assert_array_equal(decoded.first, decoded.second)
+    silent = {name for name, leaf in named_arrays(gradient).items() if not np.any(leaf)}
+    # Behind a layer of zeros nothing learns in the first step.
+    assert silent == {name for name in named_arrays(gradient) if name.startswith("postnet.blocks")}
+
+
+def test_dropout_needs_a_key_and_leaves_the_postnet_alone(key):
+    config = changed(encoder={"dropout": 0.15}, decoder={"dropout": 0.1})
+    model = networks(config).acoustic
+    first, again = (run(model, padded(), model.init_state(), key=k)[1] for k in (key, jax.random.key(7)))
+    assert np.abs(np.asarray(first.first) - np.asarray(again.first)).max() > 1e-3
+    assert {block.dropout for block in model.postnet.blocks} == {0.0}
+    with pytest.raises(ConfigError, match="give key="):
+        run(model, padded(), model.init_state())
+
+
+def test_bfloat16_keeps_softmax_norms_and_weights_in_float32(small):
+    given, state = padded(), small.init_state()
+    low = to_compute(small, "bfloat16")
+    _, decoded = run(low, given, state)
+    assert decoded.second.dtype == jnp.bfloat16 and decoded.weights.dtype == jnp.float32
+    assert {leaf.dtype for norm in decoded.state.decoder for leaf in (norm.running_mean, norm.running_var)} == {
+        jnp.dtype("float32")
+    }
+    exact = np.asarray(run(small, given, state)[1].first)
+    assert np.abs(np.asarray(decoded.first, np.float32) - exact).mean() < 0.05 * np.abs(exact).mean()
+    program = str(jax.make_jaxpr(lambda given, state: run(low, given, state))(given, state))
+    assert re.search(r"bf16\[[\d,]*\] = (conv|dot_general)", program)
+    assert not re.search(r"bf16\[[\d,]*\] = (exp|rsqrt|log|cumsum|div)\b", program)
+
+
+def test_sequences_beyond_the_positions_are_refused(small):
+    given = padded()
+    ids = jnp.ones((1, 25), jnp.int32)
+    with pytest.raises(ShapeError, match=r"25 phonemes.*24 positions.*raise encoder\.max_phones"):
+        small.encode(ids, jnp.asarray([3]), small.init_state(), inference=True)
+    with pytest.raises(ShapeError, match=r"97 frames.*96 positions.*raise decoder\.max_frames"):
+        run(small, given, small.init_state(), 97)
+
+
+def test_an_id_beyond_the_codes_is_seen(small):
+    given = padded()
+    ids = np.array(given.phonemes)
+    ids[0, 0] = len(CODES) + 1
+    strange = given._replace(phonemes=jnp.asarray(ids))
+    hidden, _ = run(small, strange, small.init_state(), inference=True)
+    assert np.isnan(np.asarray(hidden)[0]).any() and np.isfinite(np.asarray(hidden)[1]).all()
+
+
+@pytest.mark.parametrize("config", [EncoderConfig(attn_dim=24, norm="pre"), DecoderConfig(norm="none")])
+def test_blocks_of_other_widths_and_norms_keep_the_shape(config):
+    block = filled(eqx.filter_eval_shape(lambda: Block(16, config, key=jax.random.key(0))))
+    x, mask = jnp.ones((2, 5, 16)), jnp.ones((2, 5), bool)
+    y, _ = eqx.filter_jit(lambda x: block(x, mask, block.conv.norm.init_state(), inference=True))(x)
+    assert y.shape == x.shape and np.isfinite(y).all()
+    assert (block.widen is None) == (config.attn_dim is None)

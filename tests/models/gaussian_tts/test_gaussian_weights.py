@@ -1,0 +1,133 @@
+"""Model folders of the acoustic model: everything comes back, and what does not fit is refused."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from gaussian_small import CODES, SMALL, changed, filled, networks
+
+from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.models.gaussian_tts import Statistics
+from jaxvoice.models.gaussian_tts.weights import load_model, save_model
+from jaxvoice.weights.names import named_arrays
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder, model = tmp_path_factory.mktemp("model"), networks()
+    state = filled(model.init_state(), seed=3)
+    config = dataclasses.replace(SMALL, statistics=Statistics(mel_mean=-4.0, duration_scale=1.25))
+    save_model(folder, model, state, config, info={"licence": "CC0"})
+    return folder, model, state, config
+
+
+def copied(saved, tmp_path, **changes) -> None:
+    """The saved folder under `tmp_path`, entries of its config.json replaced."""
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((saved[0] / name).read_bytes())
+    about = json.loads((tmp_path / "config.json").read_text())
+    about.update({name: value for name, value in changes.items() if name in about})
+    about["config"].update({name: value for name, value in changes.items() if name in about["config"]})
+    (tmp_path / "config.json").write_text(json.dumps(about))
+
+
+def test_everything_comes_back_bit_for_bit(saved):
+    folder, model, state, config = saved
+    loaded, loaded_state, loaded_config = load_model(folder)
+    assert loaded_config == config and loaded_config.statistics.duration_scale == 1.25
+    assert loaded.acoustic.upsampling.config == model.acoustic.upsampling.config
+    for given, back in ((model, loaded), (state, loaded_state)):
+        assert list(named_arrays(given)) == list(named_arrays(back))
+        for a, b in zip(jax.tree.leaves(given), jax.tree.leaves(back), strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert a.dtype == b.dtype
+
+
+def test_the_file_tells_phonemes_in_order_and_names_weights_by_their_place(saved):
+    from safetensors.numpy import load_file
+
+    about = json.loads((saved[0] / "config.json").read_text())
+    assert about["family"] == "gaussian_tts" and about["info"] == {"licence": "CC0"}
+    assert about["config"]["codes"] == list(CODES) and about["config"]["mel"]["num_mels"] == 8
+    names = set(load_file(saved[0] / "model.safetensors"))
+    assert {
+        "acoustic.encoder.blocks.0.attention.self_attn.in_proj_weight",
+        "acoustic.decoder.blocks.0.conv.shortcut.bias",
+        "acoustic.upsampling.log_sigma",
+        "batch_norm.postnet.1.running_var",
+        "durations.lstm.weight_hh_l1_reverse",
+    } <= names
+
+
+def test_another_order_of_phonemes_is_another_configuration(saved, tmp_path):
+    copied(saved, tmp_path, codes=list(reversed(CODES)))
+    assert load_model(tmp_path)[2].codes == CODES[::-1]
+
+
+def test_what_is_no_model_folder_of_this_family_is_refused(saved, tmp_path):
+    with pytest.raises(CheckpointError, match="is no model folder"):
+        load_model(tmp_path)
+    copied(saved, tmp_path, family="hifigan")
+    with pytest.raises(CheckpointError, match="family 'hifigan', not 'gaussian_tts'"):
+        load_model(tmp_path)
+
+
+def test_weights_of_another_size_or_cut_short_are_refused(saved, tmp_path):
+    copied(saved, tmp_path, dim=32)
+    with pytest.raises(CheckpointError, match=r"! acoustic\.encoder\.embedding"):
+        load_model(tmp_path)
+    copied(saved, tmp_path, codes=[*CODES, "P99"])
+    with pytest.raises(CheckpointError, match="embedding"):
+        load_model(tmp_path)
+    copied(saved, tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="damaged or cut short"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("phone_sets", "x", "did you mean 'phone_set'"),
+        ("codes", [], "at least one phoneme"),
+        ("dim", "wide", r"dim should be a whole number"),
+        ("decoder", {"mask": "causal"}, "'none', 'block_causal'"),
+    ],
+)
+def test_configurations_that_make_no_model_are_refused(saved, tmp_path, field, value, message):
+    copied(saved, tmp_path)
+    about = json.loads((tmp_path / "config.json").read_text())
+    about["config"][field] = value
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    with pytest.raises(ConfigError, match=message):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda: changed(encoder={"kernel_size": 4}), r"EncoderConfig\.kernel_size must be odd"),
+        (lambda: changed(decoder={"heads": 3}), r"decoder\.heads \(3\) must divide dim \(16\); use 15"),
+        (lambda: changed(encoder={"attn_dim": 9}), r"encoder\.heads \(2\) must divide attn_dim \(9\)"),
+        (lambda: changed(decoder={"dropout": 1.0}), r"dropout should lie in \[0, 1\), got 1\.0"),
+        (lambda: changed(encoder={"max_phones": 10**9}), r"max_phones is 1000000000; use at most"),
+        (lambda: changed(durations={"layers": 65}), r"DurationConfig\.layers is 65; use at most 64"),
+        (lambda: changed(upsampling={"sigma_mode": "wide"}), "'global', 'proportional', 'predicted'"),
+        (lambda: changed(statistics={"mel_std": 0.0}), r"mel_std should be positive"),
+        (lambda: dataclasses.replace(SMALL, codes=("A", "B", "A")), r"each phoneme once, but \['A'\]"),
+        (lambda: dataclasses.replace(SMALL, codes=("A", "")), "none of them empty"),
+        (lambda: dataclasses.replace(SMALL, dim=10**6), r"GaussianTTSConfig\.dim is 1000000"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_with_the_remedy(change, message):
+    with pytest.raises(ConfigError, match=message):
+        change()
+
+
+def test_the_mel_contract_is_waveglows_unless_told():
+    config = dataclasses.replace(SMALL, mel=MelConfig())
+    assert config.mel != type(SMALL)(codes=CODES).mel == MelConfig(magnitude_floor=0.0, center=True)

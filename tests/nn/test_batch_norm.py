@@ -1,0 +1,136 @@
+"""Masked batch norm against torch's on the valid positions alone."""
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+import torch
+from jax import numpy as jnp
+
+from jaxvoice.errors import ShapeError
+from jaxvoice.nn import MaskedBatchNorm
+from jaxvoice.training.parallel import data_mesh, sharded
+
+CHANNELS = 6
+COUNT = np.array([9, 5, 1, 7])
+VALID = np.arange(9) < COUNT[:, None]
+
+
+def batch(seed: int) -> np.ndarray:
+    """Far from zero, where a variance from squares would be rounded away; other numbers in padding."""
+    x = 30 + np.random.default_rng(seed).standard_normal((4, 9, CHANNELS)) * np.arange(1, CHANNELS + 1)
+    return np.where(VALID[..., None], x, -500).astype(np.float32)
+
+
+def layers(**options) -> tuple[MaskedBatchNorm, torch.nn.BatchNorm1d]:
+    random = np.random.default_rng(9)
+    weight, bias = random.normal(1, 0.3, (2, CHANNELS)).astype(np.float32)
+    theirs = torch.nn.BatchNorm1d(CHANNELS)
+    theirs.load_state_dict({**theirs.state_dict(), "weight": torch.tensor(weight), "bias": torch.tensor(bias)})
+    ours = eqx.tree_at(lambda n: (n.weight, n.bias), MaskedBatchNorm(CHANNELS, **options), (weight, bias))
+    return jax.tree.map(jnp.asarray, ours), theirs
+
+
+@eqx.filter_jit
+def call(norm, x, mask, state, inference=False):
+    return norm(x, mask, state, inference=inference)
+
+
+def same_state(state, theirs: torch.nn.BatchNorm1d) -> None:
+    for name, buffer in theirs.named_buffers():
+        np.testing.assert_allclose(getattr(state, name), buffer, rtol=1e-5, err_msg=name)
+
+
+def test_training_and_inference_are_torchs_on_valid_positions():
+    ours, theirs = layers()
+    state = ours.init_state()
+    same_state(state, theirs)
+    for seed in range(3):
+        x = batch(seed)
+        y, state = call(ours, jnp.asarray(x), jnp.asarray(VALID), state)
+        expected = theirs(torch.tensor(x[VALID])).detach()
+        np.testing.assert_allclose(np.asarray(y)[VALID], expected, atol=1e-5)
+        same_state(state, theirs)
+    theirs.eval()
+    x = batch(7)
+    y, after = call(ours, jnp.asarray(x), jnp.asarray(VALID), state, inference=True)
+    np.testing.assert_allclose(np.asarray(y)[VALID], theirs(torch.tensor(x[VALID])).detach(), atol=1e-5)
+    assert all(map(np.array_equal, jax.tree.leaves(after), jax.tree.leaves(state)))
+
+
+def test_gradients_are_torchs():
+    ours, theirs = layers()
+    x, cotangent = batch(0), np.random.default_rng(3).standard_normal((4, 9, CHANNELS)).astype(np.float32)
+    torch_x = torch.tensor(x[VALID], requires_grad=True)
+    theirs(torch_x).backward(torch.tensor(cotangent[VALID]))
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def gradient(both):
+        norm, x = both
+        y, _ = norm(x, jnp.asarray(VALID), norm.init_state())
+        return jnp.sum(jnp.where(VALID[..., None], y, 0.0) * cotangent)
+
+    of_norm, of_x = gradient((ours, jnp.asarray(x)))
+    np.testing.assert_allclose(np.asarray(of_x)[VALID], torch_x.grad, atol=1e-5)
+    assert not np.asarray(of_x)[~VALID].any()
+    np.testing.assert_allclose(of_norm.weight, theirs.weight.grad, atol=2e-5)
+    np.testing.assert_allclose(of_norm.bias, theirs.bias.grad, atol=2e-5)
+
+
+def test_padding_counts_only_where_torchs_behaviour_is_asked_for():
+    x = batch(0)
+    masked, _ = layers()
+    like_torch, theirs = layers(use_mask=False)
+    state = masked.init_state()
+    y, of_all = call(like_torch, jnp.asarray(x), jnp.asarray(VALID), state)
+    expected = theirs(torch.tensor(x).mT).detach().mT
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    same_state(of_all, theirs)
+    _, of_valid = call(masked, jnp.asarray(x), jnp.asarray(VALID), state)
+    assert np.abs(of_valid.running_mean - of_all.running_mean).min() > 1
+    _, without_mask = call(masked, jnp.asarray(x), None, state)
+    np.testing.assert_allclose(without_mask.running_mean, of_all.running_mean, rtol=1e-6)
+
+
+def test_the_running_variance_is_unbiased_and_the_normalising_one_is_not():
+    norm = MaskedBatchNorm(1)
+    x = jnp.asarray([[[1.0], [5.0], [99.0]]])
+    y, state = call(norm, x, jnp.asarray([[True, True, False]]), norm.init_state())
+    np.testing.assert_allclose(y[0, :2, 0], [-1, 1], atol=1e-5)
+    np.testing.assert_allclose([state.running_mean[0], state.running_var[0]], [0.3, 0.9 + 0.1 * 8], rtol=1e-6)
+
+
+def test_statistics_are_float32_for_bfloat16():
+    ours, _ = layers()
+    x = jnp.asarray(batch(0)).astype(jnp.bfloat16)
+    y, state = call(ours, x, jnp.asarray(VALID), ours.init_state())
+    assert y.dtype == jnp.bfloat16 and state.running_var.dtype == jnp.float32
+    exact = np.asarray(x.astype(jnp.float32), np.float64)[VALID]
+    np.testing.assert_allclose(state.running_mean, 0.1 * exact.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(state.running_var, 0.9 + 0.1 * exact.var(0, ddof=1), rtol=1e-5)
+
+
+def test_a_batch_over_several_devices_has_the_statistics_of_all_of_it():
+    ours, _ = layers()
+    mesh, state = data_mesh(jax.devices()[:4]), ours.init_state()
+    x, mask = jnp.asarray(batch(0)), jnp.asarray(VALID)
+    spread = [jax.device_put(array, sharded(mesh)) for array in (x, mask)]
+    (y, after), (alone_y, alone) = call(ours, *spread, state), call(ours, x, mask, state)
+    assert len(y.sharding.device_set) == 4
+    np.testing.assert_allclose(y, alone_y, atol=1e-5)
+    np.testing.assert_allclose(after.running_var, alone.running_var, rtol=1e-5)
+    np.testing.assert_allclose(after.running_mean, alone.running_mean, rtol=1e-5)
+
+
+def test_a_batch_of_padding_teaches_nothing():
+    ours, _ = layers()
+    y, state = call(ours, jnp.asarray(batch(0)), jnp.zeros((4, 9), bool), ours.init_state())
+    assert np.isfinite(y).all()
+    assert all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(ours.init_state())))
+
+
+def test_wrong_channels_are_refused():
+    norm = MaskedBatchNorm(6)
+    with pytest.raises(ShapeError, match=r"\(batch, \.\.\., 6\), got \(2, 6, 9\)"):
+        norm(jnp.zeros((2, 6, 9)), None, norm.init_state())

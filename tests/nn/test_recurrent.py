@@ -1,0 +1,120 @@
+"""The LSTM against torch's on packed sequences, with the same weights."""
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+import torch
+from jax import numpy as jnp
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from jaxvoice.errors import ConfigError, ShapeError
+from jaxvoice.nn import LSTM
+from jaxvoice.training.precision import to_compute
+from jaxvoice.weights.names import load_state, named_arrays
+
+COUNT = np.array([11, 4, 1], np.int32)
+VALID = np.arange(11) < COUNT[:, None]
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def pair(
+    inputs: int, hidden: int, layers: int, bidirectional: bool, dropout: float = 0.0
+) -> tuple[LSTM, torch.nn.LSTM]:
+    """The same network here and in torch."""
+    torch.manual_seed(0)
+    theirs = torch.nn.LSTM(inputs, hidden, layers, batch_first=True, bidirectional=bidirectional)
+    skeleton = eqx.filter_eval_shape(
+        lambda: LSTM(
+            inputs, hidden, num_layers=layers, bidirectional=bidirectional, dropout=dropout, key=jax.random.key(0)
+        )
+    )
+    return load_state(skeleton, {name: array.numpy() for name, array in theirs.state_dict().items()}), theirs
+
+
+@eqx.filter_jit
+def call(lstm, x, mask=None, key=None, inference=False):
+    return lstm(x, mask, key=key, inference=inference)
+
+
+@pytest.mark.parametrize(("hidden", "layers", "bidirectional"), [(256, 3, True), (16, 2, False)])
+def test_padded_batches_are_torchs_packed_sequences(hidden, layers, bidirectional):
+    ours, theirs = pair(24, hidden, layers, bidirectional)
+    x = draw(3, 11, 24)
+    torch_x = torch.tensor(x, requires_grad=True)
+    packed = pack_padded_sequence(torch_x, torch.tensor(COUNT), batch_first=True)
+    expected, _ = pad_packed_sequence(theirs(packed)[0], batch_first=True)
+    cotangent = draw(*expected.shape, seed=1)
+    expected.backward(torch.tensor(cotangent))
+
+    @eqx.filter_jit
+    @eqx.filter_grad(has_aux=True)
+    def gradients(both):
+        lstm, x = both
+        y = lstm(x, jnp.asarray(VALID))
+        return jnp.sum(y * cotangent), y
+
+    # What stands in padding must not matter.
+    (of_lstm, of_x), y = gradients((ours, jnp.where(VALID[..., None], x, 1e4)))
+    np.testing.assert_allclose(y, expected.detach(), atol=1e-5)
+    np.testing.assert_allclose(of_x, torch_x.grad, atol=1e-5)
+    for name, parameter in theirs.named_parameters():
+        scale = max(1.0, float(parameter.grad.abs().max()))
+        np.testing.assert_allclose(named_arrays(of_lstm)[name], parameter.grad, atol=1e-5 * scale, err_msg=name)
+
+
+def test_without_the_mask_the_backward_direction_begins_in_padding():
+    ours, _ = pair(8, 8, 1, True)
+    x = jnp.asarray(draw(3, 11, 8))
+    masked, unmasked = (np.asarray(call(ours, x, mask)) for mask in (jnp.asarray(VALID), None))
+    np.testing.assert_allclose(masked[..., :8][VALID], unmasked[..., :8][VALID], atol=1e-6)
+    assert np.abs(masked[1, :4, 8:] - unmasked[1, :4, 8:]).max() > 1e-2
+    assert not masked[~VALID].any()
+
+
+def test_one_sequence_without_a_batch_axis():
+    ours, theirs = pair(8, 8, 1, True)
+    x = draw(5, 8)
+    np.testing.assert_allclose(call(ours, jnp.asarray(x)), theirs(torch.tensor(x))[0].detach(), atol=1e-6)
+
+
+def test_dropout_is_between_layers_only(key):
+    x = jnp.asarray(draw(2, 11, 8))
+    ours, theirs = pair(8, 8, 2, True, dropout=0.5)
+    still = call(ours, x, inference=True)
+    np.testing.assert_allclose(still, theirs(torch.tensor(np.asarray(x)))[0].detach(), atol=1e-6)
+    assert np.abs(call(ours, x, key=key) - still).max() > 1e-2
+    assert np.all(np.asarray(call(ours, x, key=key)) != 0), "the output itself is not dropped"
+    single, _ = pair(8, 8, 1, True, dropout=0.5)
+    np.testing.assert_array_equal(call(single, x, key=key), call(single, x, inference=True))
+    with pytest.raises(ConfigError, match="give key="):
+        ours(x)
+
+
+def test_bfloat16_comes_near_float32():
+    ours, _ = pair(8, 32, 1, True)
+    x = jnp.asarray(draw(2, 11, 8))
+    y = call(*to_compute((ours, x), "bfloat16"))
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(y.astype(jnp.float32), call(ours, x), atol=0.02)
+
+
+def test_an_lstm_is_an_immutable_pytree_that_begins_as_torchs(key):
+    lstm = eqx.filter_jit(lambda key: LSTM(6, 16, bidirectional=True, key=key))(key)
+    arrays = named_arrays(lstm)
+    assert list(arrays) == list(torch.nn.LSTM(6, 16, bidirectional=True).state_dict())
+    assert all(0.75 / 4 < np.abs(array).max() <= 1 / 4 for array in arrays.values())
+    zeroed = eqx.tree_at(lambda one: one.bias_hh_l0_reverse, lstm, jnp.zeros(64))
+    assert not np.any(zeroed.bias_hh_l0_reverse) and np.any(lstm.bias_hh_l0_reverse)
+    with pytest.raises(AttributeError, match="tree_at"):
+        lstm.weight_ih_l0 = jnp.zeros((64, 6))
+
+
+def test_wrong_sizes_are_refused(key):
+    with pytest.raises(ConfigError, match=r"num_layers \(0\)"):
+        LSTM(3, 4, num_layers=0, key=key)
+    with pytest.raises(ShapeError, match=r"\(\.\.\., time, 8\), got \(2, 5, 7\)"):
+        pair(8, 8, 1, True)[0](jnp.zeros((2, 5, 7)))
