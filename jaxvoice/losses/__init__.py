@@ -7,7 +7,6 @@ from jaxvoice.losses.adversarial import (
 )
 from jaxvoice.losses.masked import (
     duration_loss as duration_loss,
-    length_mask as length_mask,
     masked_mean as masked_mean,
     mel_loss as mel_loss,
 )

@@ -3,10 +3,7 @@
 from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-
-def length_mask(lengths: Int[Array, " batch"], size: int) -> Bool[Array, "batch size"]:
-    """Whether each of `size` places lies within its example's length."""
-    return jnp.arange(size, dtype=lengths.dtype)[None, :] < lengths[:, None]
+from jaxvoice.nn import length_mask
 
 
 def masked_mean(values: Float[Array, "*shape"], mask: Bool[Array, "*shape"]) -> Float[Array, ""]:

@@ -158,6 +158,8 @@ class Statistics:
     """Mean of all log-mel values."""
     mel_std: float = 2.0827525
     """Their standard deviation."""
+    mel_max: float = 3.08
+    """Highest value a mel may have: a little above the loudest of the corpus."""
     duration_mean: float = 2.026
     """Mean of ln(1 + duration in frames) over phonemes."""
     duration_std: float = 0.463

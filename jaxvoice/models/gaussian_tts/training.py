@@ -1,0 +1,274 @@
+"""How the acoustic model and, after it, the duration model learn. The loop around them is `jaxvoice.training`'s."""
+
+import functools as ft
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import optax
+from jax import numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from jaxvoice.config import check_not_negative, check_types, to_dict
+from jaxvoice.data.aligned import AlignedBatch
+from jaxvoice.errors import ConfigError
+from jaxvoice.losses import duration_loss, mel_loss
+from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates, GaussianTTS
+from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
+from jaxvoice.models.gaussian_tts.durations import DurationModel, to_normalised
+from jaxvoice.models.gaussian_tts.scaling import normalised_mel
+from jaxvoice.models.gaussian_tts.validation import Validation
+from jaxvoice.models.gaussian_tts.weights import save_model
+from jaxvoice.text.phonemes import ALIGNED
+from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update, learning_rate, noam_peak
+from jaxvoice.training.precision import Precision, to_compute
+from jaxvoice.training.state import Counters, all_finite, guarded
+from jaxvoice.training.task import Report
+from jaxvoice.weights import count_parameters
+
+
+def acoustic_optimizer(width: int = 256, warmup_steps: int = 4000, factor: float = 1.0) -> OptimizerConfig:
+    """Adam with the schedule of arXiv 1706.03762, gradients clipped to a norm of 1."""
+    return OptimizerConfig(
+        learning_rate=noam_peak(width, warmup_steps, factor=factor),
+        b1=0.9,
+        b2=0.98,
+        eps=1e-9,
+        weight_decay=0.0,
+        schedule="noam",
+        warmup_steps=warmup_steps,
+        clip_norm=1.0,
+    )
+
+
+def duration_optimizer(decay_steps: int = 100) -> OptimizerConfig:
+    """Adam, its rate falling from 1e-3 by 3 % every `decay_steps`, gradients clipped to a norm of 1."""
+    return OptimizerConfig(
+        learning_rate=1e-3,
+        b1=0.9,
+        b2=0.98,
+        eps=1e-9,
+        weight_decay=0.0,
+        decay=0.97,
+        decay_steps=decay_steps,
+        clip_norm=1.0,
+    )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A text-to-speech model and how it is trained, in two phases.
+
+    For `acoustic_steps` steps everything but the duration model learns, with the durations of the corpus. From then on
+    only the duration model learns, from features of an encoder that no longer changes.
+
+    `precision` is what the networks compute in; parameters, softmax, norms, Gaussian weights and losses stay float32.
+    `ema_decay` keeps a moving average of the acoustic model, which is what the duration model hears, what is validated
+    and what is saved; `None` keeps none.
+
+    **Raises:** `ConfigError` for values of the wrong type or range.
+    """
+
+    model: GaussianTTSConfig = field(default_factory=lambda: GaussianTTSConfig(ALIGNED.codes))
+    """What is trained."""
+    acoustic_steps: int = 30_000
+    """Steps of the first phase; all that come later train the duration model."""
+    acoustic_optimizer: OptimizerConfig = field(default_factory=acoustic_optimizer)
+    """How encoder, decoder and post-net are updated."""
+    duration_optimizer: OptimizerConfig = field(default_factory=duration_optimizer)
+    """How the duration model is updated."""
+    precision: Precision = "float32"
+    """What the networks compute in; parameters and losses stay float32."""
+    ema_decay: float | None = 0.999
+    """Decay per step of the moving average of the acoustic model; None keeps no average."""
+    dropout_seed: int = 0
+    """Seed of dropout; with the number of the step it decides which units are dropped."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_not_negative(self, "acoustic_steps", hint="0 trains the duration model from the start")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"ema_decay (={self.ema_decay}) should lie in [0, 1), or be None for no average.")
+
+
+class Acoustic(eqx.Module):
+    """The acoustic model with the running statistics of its batch norms."""
+
+    model: AcousticModel
+    norms: BatchNormStates
+
+
+class GaussianTTSState(eqx.Module):
+    """All that training changes."""
+
+    counters: Counters
+    acoustic: Acoustic
+    durations: DurationModel
+    acoustic_optimizer: optax.OptState
+    duration_optimizer: optax.OptState
+    average: Acoustic | None
+
+    @property
+    def best_acoustic(self) -> Acoustic:
+        """The acoustic model to use: the moving average where one is kept."""
+        return self.acoustic if self.average is None else self.average
+
+
+class GaussianTTSTask:
+    """Text to speech as `jaxvoice.training.loop.fit` trains it.
+
+    **Arguments:**
+
+    - `config`: networks and phases, with the statistics of the corpus in `config.model.statistics`.
+    - `steps_per_epoch`: what "per epoch" means for learning rates that decay so.
+    - `validation`: what judges the networks; without it validation reports nothing.
+    """
+
+    def __init__(self, config: TrainingConfig, *, steps_per_epoch: int, validation: Validation | None = None):
+        self.config = config
+        self.mel = config.model.mel
+        """The mel contract of what is trained."""
+        self._optimize_acoustic = adamw(config.acoustic_optimizer, steps_per_epoch=steps_per_epoch)
+        self._optimize_durations = adamw(config.duration_optimizer, steps_per_epoch=steps_per_epoch)
+        optimizers = config.acoustic_optimizer, config.duration_optimizer
+        self._rates = [learning_rate(optimizer, steps_per_epoch=steps_per_epoch) for optimizer in optimizers]
+        self._validation = validation
+
+    def init(self, *, key: PRNGKeyArray) -> GaussianTTSState:
+        """Random networks and empty optimisers."""
+        acoustic_key, durations_key = jax.random.split(key)
+        model = AcousticModel(self.config.model, key=acoustic_key)
+        acoustic = Acoustic(model, model.init_state())
+        model_config = self.config.model
+        durations = DurationModel(model_config.dim, model_config.durations, key=durations_key)
+        return GaussianTTSState(
+            Counters.zero(),
+            acoustic,
+            durations,
+            self._optimize_acoustic.init(eqx.filter(model, eqx.is_inexact_array)),
+            self._optimize_durations.init(eqx.filter(durations, eqx.is_inexact_array)),
+            None if self.config.ema_decay is None else acoustic,
+        )
+
+    def step(self, state: GaussianTTSState, batch: AlignedBatch) -> tuple[GaussianTTSState, dict[str, Array]]:
+        """One update of the acoustic model, or, after `acoustic_steps`, of the duration model; the rest is left alone.
+
+        Losses that a phase does not compute are NaN.
+        """
+        arrays, static = eqx.partition(state, eqx.is_array)
+
+        def phase(update, arrays):
+            new, finite, metrics = update(eqx.combine(arrays, static), batch)
+            return eqx.filter(new, eqx.is_array), finite, metrics
+
+        new, finite, metrics = jax.lax.cond(
+            state.counters.step < self.config.acoustic_steps,
+            ft.partial(phase, self._acoustic_step),
+            ft.partial(phase, self._duration_step),
+            arrays,
+        )
+        return guarded(finite, eqx.combine(new, static), state), metrics
+
+    def _acoustic_step(self, state, batch):
+        config, params = self.config, eqx.filter(state.acoustic.model, eqx.is_inexact_array)
+        target = normalised_mel(jnp.asarray(batch.mel), config.model.statistics)
+        encoder_key, decoder_key = jax.random.split(self._dropout_key(state))
+
+        @ft.partial(eqx.filter_value_and_grad, has_aux=True)
+        def loss_of(model: AcousticModel):
+            model = to_compute(model, config.precision)
+            hidden, norms = model.encode(batch.phonemes, batch.phone_count, state.acoustic.norms, key=encoder_key)
+            decoded = model.decode(
+                hidden,
+                batch.durations,
+                batch.phone_count,
+                batch.frame_count,
+                norms,
+                frames=target.shape[1],
+                key=decoder_key,
+            )
+            losses = [mel_loss(mel, target, batch.frame_count) for mel in (decoded.first, decoded.second)]
+            return losses[0] + losses[1], (losses, decoded.state)
+
+        (loss, (losses, norms)), gradient = loss_of(state.acoustic.model)
+        update, optimizer = self._optimize_acoustic.update(gradient, state.acoustic_optimizer, params)
+        acoustic = Acoustic(eqx.apply_updates(state.acoustic.model, update), norms)
+        average = state.average
+        if average is not None and config.ema_decay is not None:
+            average = ema_update(average, acoustic, decay=config.ema_decay, step=state.counters.step)
+        new = GaussianTTSState(state.counters, acoustic, state.durations, optimizer, state.duration_optimizer, average)
+        return new, all_finite((loss, gradient)), self._metrics(0, state, gradient, first=losses[0], second=losses[1])
+
+    def _duration_step(self, state, batch):
+        config, params = self.config, eqx.filter(state.durations, eqx.is_inexact_array)
+        acoustic, statistics = state.best_acoustic, config.model.statistics
+        hidden, _ = to_compute(acoustic.model, config.precision).encode(
+            batch.phonemes, batch.phone_count, acoustic.norms, inference=True
+        )
+        hidden = jax.lax.stop_gradient(hidden)
+        target = to_normalised(jnp.asarray(batch.durations), statistics)
+        key = self._dropout_key(state)
+
+        @eqx.filter_value_and_grad
+        def loss_of(durations: DurationModel):
+            model = to_compute(durations, config.precision)
+            predicted = model(hidden, batch.phone_count, key=key)
+            return duration_loss(predicted, target, batch.phone_count)
+
+        loss, gradient = loss_of(state.durations)
+        update, optimizer = self._optimize_durations.update(gradient, state.duration_optimizer, params)
+        durations = eqx.apply_updates(state.durations, update)
+        new = GaussianTTSState(
+            state.counters, state.acoustic, durations, state.acoustic_optimizer, optimizer, state.average
+        )
+        return new, all_finite((loss, gradient)), self._metrics(1, state, gradient, duration=loss)
+
+    def _dropout_key(self, state: GaussianTTSState) -> PRNGKeyArray:
+        return jax.random.fold_in(jax.random.key(self.config.dropout_seed), state.counters.step)
+
+    def audio_seconds(self, batch: AlignedBatch) -> float:
+        """Seconds of audio in `batch`, padding left out."""
+        return float(batch.frame_count.sum()) * self.mel.hop_length / self.mel.sample_rate
+
+    def validate(self, state: GaussianTTSState) -> Report:
+        """See `Validation`; the acoustic model is the moving average, where one is kept."""
+        if self._validation is None:
+            return Report({})
+        acoustic = state.best_acoustic
+        return self._validation(acoustic.model, acoustic.norms, state.durations)
+
+    def save_model(self, state: GaussianTTSState, folder: Path) -> None:
+        """Write the networks as a model folder, with the factor that makes predicted durations add up right."""
+        acoustic, model = state.best_acoustic, self.config.model
+        if self._validation is not None:
+            scale = self._validation.duration_scale(acoustic.model, acoustic.norms, state.durations)
+            model = replace(model, statistics=replace(model.statistics, duration_scale=scale))
+        networks = eqx.filter_eval_shape(GaussianTTS, model, key=jax.random.key(0))
+        networks = eqx.tree_at(lambda tts: (tts.acoustic, tts.durations), networks, (acoustic.model, state.durations))
+        save_model(folder, networks, acoustic.norms, model, info={"step": int(state.counters.step)})
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration and parameter counts."""
+        state = eqx.filter_eval_shape(self.init, key=jax.random.key(0))
+        parts = {
+            "encoder": state.acoustic.model.encoder,
+            "decoder": (state.acoustic.model.decoder, state.acoustic.model.linear, state.acoustic.model.postnet),
+            "durations": state.durations,
+        }
+        return {"config": to_dict(self.config), "parameters": {k: count_parameters(v) for k, v in parts.items()}}
+
+    def _metrics(self, phase: int, state: GaussianTTSState, gradient: PyTree, **losses: Array) -> dict[str, Array]:
+        step = state.counters.step - phase * self.config.acoustic_steps
+        values = {name: jnp.nan for name in ("first", "second", "duration")} | losses
+        values |= {
+            "gradient_norm": _norm(gradient),
+            "learning_rate": self._rates[phase](step),
+            "phase": phase,
+        }
+        return {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
+
+
+def _norm(tree: PyTree) -> Float[Array, ""]:
+    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)))
