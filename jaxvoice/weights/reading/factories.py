@@ -39,7 +39,7 @@ class Reader(Protocol):
 
 
 class Unfit(Exception):
-    """The arguments of a call are not those that the function takes."""
+    """The arguments of a call are not those that the function takes: what it would do with them, without a subject."""
 
 
 Factory = Callable[[Reader, tuple[Any, ...]], Any]
@@ -95,11 +95,11 @@ def _tensor_of_type(reader: Reader, args: tuple[Any, ...]) -> Any:
             raise Unfit("rebuilds a tensor by what is not a function")
 
 
-def _unsupported(what_it_is: str, remedy: str) -> Factory:
+def _unsupported(name: str, what_it_is: str, remedy: str) -> tuple[str, Factory]:
     def refuse(reader: Reader, _: tuple[Any, ...]) -> Any:
-        raise RefusedError(f"{reader.what} has {what_it_is}, which cannot be read; {remedy}.")
+        raise RefusedError(f"{reader.what} has {what_it_is}, which cannot be read ({name}); {remedy}.")
 
-    return refuse
+    return name, refuse
 
 
 _REBUILDING: dict[str, Factory] = {
@@ -284,18 +284,21 @@ def _numpy_buffer(reader: Reader, args: tuple[Any, ...]) -> Inline:
 
 _SYSTEMS = ("", "Pure", "Posix", "Windows", "PurePosix", "PureWindows")
 _DENSE = "save it as a dense tensor"
+_UNSUPPORTED = (
+    _unsupported("torch._utils._rebuild_sparse_tensor", "a sparse tensor", _DENSE),
+    _unsupported("torch._utils._rebuild_sparse_csr_tensor", "a sparse tensor", _DENSE),
+    _unsupported("torch._utils._rebuild_nested_tensor", "a nested tensor", _DENSE),
+    _unsupported("torch._utils._rebuild_qtensor", "a quantised tensor", "save the model before quantisation"),
+    _unsupported("torch._utils._rebuild_meta_tensor_no_storage", "a tensor without values", "save the real weights"),
+    _unsupported("torch._utils._rebuild_wrapper_subclass", "a tensor subclass without storage", _DENSE),
+    _unsupported("torch._utils._rebuild_device_tensor_from_numpy", "a tensor of a device", "move it to the CPU first"),
+    _unsupported("torch.storage._load_from_bytes", "a file in a file", "save it again with torch.save"),
+)
 FACTORIES: dict[str, Factory] = {
     **_REBUILDING,
     "torch._tensor._rebuild_from_type": _tensor_of_type,
     "torch._tensor._rebuild_from_type_v2": _tensor_of_type,
-    "torch._utils._rebuild_sparse_tensor": _unsupported("a sparse tensor", _DENSE),
-    "torch._utils._rebuild_sparse_csr_tensor": _unsupported("a sparse tensor", _DENSE),
-    "torch._utils._rebuild_nested_tensor": _unsupported("a nested tensor", _DENSE),
-    "torch._utils._rebuild_qtensor": _unsupported("a quantised tensor", "save the model before quantisation"),
-    "torch._utils._rebuild_meta_tensor_no_storage": _unsupported("a tensor without values", "save the real weights"),
-    "torch._utils._rebuild_wrapper_subclass": _unsupported("a tensor subclass without storage", _DENSE),
-    "torch._utils._rebuild_device_tensor_from_numpy": _unsupported("a tensor of a device", "move it to the CPU first"),
-    "torch.storage._load_from_bytes": _unsupported("a file in a file", "save it again with torch.save"),
+    **dict(_UNSUPPORTED),
     "torch.serialization._get_layout": _named,
     "torch.Size": lambda reader, args: tuple(_copied(reader, args)),
     "torch.device": _device,

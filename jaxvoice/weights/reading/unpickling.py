@@ -73,8 +73,6 @@ class Unpickler(Stream):
         except (IndexError, struct.error) as failure:
             past = self.position >= len(data) or isinstance(failure, struct.error)
             raise self.damaged("ends too early" if past else "takes values that are not there") from failure
-        except Unfit as failure:
-            raise self.damaged(str(failure)) from failure
 
     def _end(self) -> Any:
         self.position += 1
@@ -142,7 +140,10 @@ class Unpickler(Stream):
         if not name or not isinstance(args, tuple):
             raise RefusedError(f"{self.what} calls {shown(function)}, which is not a function, or without arguments.")
         if name in FACTORIES:
-            return FACTORIES[name](self, args)
+            try:
+                return FACTORIES[name](self, args)
+            except Unfit as failure:
+                raise self.damaged(f"calls {shown(name)}, which {failure}") from failure
         if not is_standard(name):
             if any(re.fullmatch(pattern, name) for pattern in self._inert):
                 self.charge(work=8, memory=RECORD)

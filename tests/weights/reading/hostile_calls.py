@@ -67,6 +67,20 @@ for _function in (
 ):
     add_pickle(f"call of {_function}", call(_function, RUN), "nothing in a file is ever run|file in a file")
 
+# Whatever the arguments are, the message names what was called.
+for _function, *_arguments in (
+    ("torch.storage._load_from_bytes", number(1)),
+    ("_codecs.encode", text("x"), text("zip")),
+    ("_codecs.encode", number(1)),
+    ("copyreg._reconstructor", number(1), number(2), number(3)),
+    ("copy_reg._reconstructor", name("torch.Tensor"), name("builtins.dict"), text("x")),
+    ("builtins.complex", text("x"), text("y")),
+    ("torch._utils._rebuild_tensor_v2", number(1)),
+    ("torch._utils._rebuild_sparse_tensor", number(1)),
+):
+    _says = _function.replace("copy_reg", "copyreg")
+    add_pickle(f"{len(_arguments)} odd arguments of {_function}", call(_function, *_arguments), _says)
+
 add_pickle("STACK_GLOBAL", text("os") + text("system") + b"\x93" + many([RUN]) + b"R", "os.system")
 add_pickle("STACK_GLOBAL through torch", text("torch") + text("os.system") + b"\x93" + many([RUN]) + b"R", "os.system")
 add_pickle(
