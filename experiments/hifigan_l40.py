@@ -14,18 +14,17 @@ measurements are in docs/results.md.
 
 import functools as ft
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
 import tyro
 
-from jaxvoice.cli._report import show
+from experiments.running import Loop, check_writable, remaining, tell
 from jaxvoice.cli.running import run_command
 from jaxvoice.cli.usage import one_line_usage
 from jaxvoice.config import differences, read_json
@@ -38,7 +37,7 @@ from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, Training
 from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.training.compilation_cache import enable_compilation_cache
 from jaxvoice.training.host_memory import keep_freed_memory
-from jaxvoice.training.loop import LoopConfig, Result, fit
+from jaxvoice.training.loop import Result, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
 from jaxvoice.training.run_folder import RunFolder
@@ -57,14 +56,6 @@ CPU_MODEL = HiFiGANConfig(
     discriminators=DiscriminatorConfig(periods=(2, 3, 5), scales=1, width=1 / 8),
 )
 """V3 at half the width, judged by a few narrow discriminators: some hundred steps fit into a few CPU minutes."""
-
-
-@dataclass(frozen=True)
-class Loop(LoopConfig):
-    """How long to train, and how often to look, save and log, with the time counted from the start of the command."""
-
-    minutes: float | None = None
-    """Wall time in minutes from the start of the command, preflight and decoding included; None sets no limit."""
 
 
 @dataclass(frozen=True)
@@ -184,15 +175,6 @@ def check(experiment: Experiment) -> None:
         )
 
 
-def check_writable(folder: Path) -> None:
-    """Raise `CheckpointError` unless `folder` is there to write in, or can be made; makes nothing."""
-    whole = folder.absolute()
-    place = next((path for path in (whole, *whole.parents) if os.path.lexists(path)), whole)
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        why = "may not be written in" if place.is_dir() else "is no folder"
-        raise CheckpointError(f"The run folder {folder} cannot be written: {place} {why}; choose another --run-dir.")
-
-
 def model_in(source: Path) -> Path:
     """The model folder of a run folder, or `source` itself."""
     return source / "model" if (source / "model" / "config.json").is_file() else source
@@ -209,12 +191,6 @@ def kept_of(experiment: Experiment) -> dict[str, Any]:
             about = read_json(file)
             return kept_when_trained(about.get("info") if isinstance(about, dict) else None, str(file))
     return {}
-
-
-def tell(text: str) -> None:
-    """Print `text`, from one process of several."""
-    if jax.process_index() == 0:
-        show(text)
 
 
 def find(experiment: Experiment) -> Corpus:
@@ -296,11 +272,6 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
         elif experiment.continue_from is not None:
             begin = ft.partial(continued_state, task, experiment.continue_from)
         return fit(task, loader, remaining(loop, time.monotonic() - started), experiment.run_dir, begin=begin)
-
-
-def remaining(loop: Loop, spent: float) -> Loop:
-    """`loop` with `spent` seconds taken from its minutes; at least a second is left, enough for one step."""
-    return loop if loop.minutes is None else replace(loop, minutes=max(loop.minutes - spent / 60, 1 / 60))
 
 
 def summary(result: Result, experiment: Experiment, seconds: float) -> str:
