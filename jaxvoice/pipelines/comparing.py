@@ -2,6 +2,8 @@
 
 import functools
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,6 +17,8 @@ from jaxvoice.errors import CheckpointError, JaxvoiceError, ShapeError
 from jaxvoice.weights.archive import Archive, Tensors
 from jaxvoice.weights.comparing import Difference, Distance, align, compare_arrays, distance
 from jaxvoice.weights.folder import WEIGHTS_FILE
+from jaxvoice.weights.layout import printable
+from jaxvoice.weights.misfits import told
 
 OUTPUT = "output"
 """Name of what a model returns, among the outputs of its layers."""
@@ -69,9 +73,10 @@ class Comparison:
 def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, tolerance: float = TOLERANCE) -> Comparison:
     """Compare two models: model folders, run folders, Hub ids, or weight files of any origin.
 
-    Weights are compared by name, with prefixes brought in line and norms of different spelling multiplied out. Where
-    both can run (a model of this library, a file that can be imported as one, a TorchScript archive), both get the
-    same input and every layer of the same path is compared.
+    Weights are compared by name, with prefixes brought in line and norms of different spelling multiplied out;
+    constants of a program's code count only where neither file has anything else. Where both can run (a model of this
+    library, a file that can be imported as one, a TorchScript archive), both get the same input and every layer of the
+    same path is compared.
 
     **Arguments:** `inputs`, a `.npy` array or a `.npz` of several in the order of the models' arguments (a mel
     spectrogram `(mels, frames)`, say); by default random ones, if A or B is a model whose inputs are known. To
@@ -81,10 +86,16 @@ def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, toleran
     """
     with ExitStack() as stack:
         sides = [_Side(path, stack) for path in (a, b)]
-        weights = compare_arrays(sides[0].tensors(sides[1]), sides[1].tensors(sides[0]))
+        weights = compare_arrays(*_weights(*(side.archive.tensors for side in sides)))
         labels = (sides[0].label, sides[1].label)
         layers, remarks = _layers(sides, inputs, tolerance)
         return Comparison(labels, weights, layers, tolerance, remarks)
+
+
+def _weights(a: Tensors, b: Tensors) -> tuple[Tensors, Tensors]:
+    """What to compare: the tensors but the constants of programs, or those where neither side has anything else."""
+    # Code that was traced has constants that the same code scripted has not; frozen code has weights as constants.
+    return (a.weights(), b.weights()) if a.weights() or b.weights() else (a, b)
 
 
 def _layers(sides: list["_Side"], path: Path | None, tolerance: float) -> tuple[list[LayerDifference], tuple[str, ...]]:
@@ -133,20 +144,35 @@ def _squeezed(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     return array
 
 
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error),
+    *(NotImplementedError, RuntimeError),  # packed in a way that Python does not know, or encrypted
+)
+
+
 def _read_inputs(path: Path) -> list[Shaped[np.ndarray, "..."]]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in loaded.files]
-    except (OSError, ValueError, EOFError) as failure:
+        # numpy leaves files open that it cannot read.
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            arrays = {"": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    except _UNREADABLE as failure:
+        said = (str(failure).splitlines() or [type(failure).__name__])[0][:200]
         raise ShapeError(
-            f"{path} is missing or holds no arrays ({failure}); save them with numpy.save or numpy.savez."
+            f"{path} is missing or holds no arrays of numbers ({printable(said)}); save them with numpy.save or "
+            "numpy.savez."
         ) from failure
     if not arrays:
         raise ShapeError(f"{path} holds no arrays; save at least one with numpy.savez.")
-    for array in arrays:
+    for name, array in arrays.items():
+        # numpy opens every zip file, and gives as bytes what is no array in it.
+        if not isinstance(array, np.ndarray):
+            raise ShapeError(
+                f"{path} holds {told(name)}, which is no array of numpy; save arrays with numpy.save or numpy.savez."
+            )
         if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
             raise ShapeError(f"{path} holds {array.dtype} values that are no finite numbers; give others.")
-    return arrays
+    return list(arrays.values())
 
 
 class _Side:
@@ -164,14 +190,6 @@ class _Side:
         self.archive: Archive = stack.enter_context(open_archive(file))
         self.label = f"{self.archive.source.format} {self.path}" if self.folder is None else f"model {path}"
         self.example: list[np.ndarray] | None = None
-
-    def tensors(self, other: "_Side") -> Tensors:
-        """What to compare with `other`: all tensors, but the constants of a program only with another program's."""
-        tensors = self.archive.tensors
-        if self.archive.source.format == other.archive.source.format:
-            return tensors
-        weights = {name: info for name, info in tensors.infos().items() if not name.startswith("CONSTANTS.")}
-        return Tensors(weights, tensors.__getitem__)
 
     def runner(self) -> Run:
         """What runs this model; raises `JaxvoiceError` where it cannot run."""

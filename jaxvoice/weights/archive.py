@@ -13,7 +13,7 @@ from jaxtyping import Shaped
 
 from jaxvoice.errors import CheckpointError
 
-Kind = Literal["parameter", "buffer", "tensor"]
+Kind = Literal["parameter", "buffer", "constant", "tensor"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TensorInfo:
     storage: str
     """Which block of the file holds the elements; tensors with the same one share them."""
     kind: Kind = "tensor"
-    """`parameter` or `buffer` where the file tells, else `tensor`."""
+    """`parameter` or `buffer` where the file tells; `constant` for what only a program's code uses; else `tensor`."""
 
     @property
     def size(self) -> int:
@@ -67,6 +67,11 @@ class Tensors(Mapping[str, np.ndarray]):
     def infos(self) -> dict[str, TensorInfo]:
         """`info` of every tensor."""
         return dict(self._infos)
+
+    def weights(self) -> "Tensors":
+        """All but the constants of a program (`CONSTANTS.c0` of TorchScript), which are no part of a state dict."""
+        kept = {name: info for name, info in self._infos.items() if info.kind != "constant"}
+        return Tensors(kept, self._read)
 
     def _check(self, name: str) -> None:
         if name not in self._infos:

@@ -9,6 +9,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array
 
+from jaxvoice.weights.archive import Tensors
 from jaxvoice.weights.misfits import Misfits
 
 Model = TypeVar("Model")
@@ -43,9 +44,13 @@ def count_parameters(model: Any) -> int:
 def load_state(model: Model, arrays: Mapping[str, Any], where: str = "the given weights") -> Model:
     """`model` with every array replaced by the one of its name, cast to the model's dtype.
 
+    Of the tensors of an archive, the constants of a program's code (`CONSTANTS.c0`) are left out: they are no weights.
+
     **Raises:** `CheckpointError` listing missing names (`-`), unused ones (`+`) and wrong shapes (`!`), the nearest
     names beside them, if there is any; nothing is loaded in part.
     """
+    if isinstance(arrays, Tensors):
+        arrays = arrays.weights()
     known = named_arrays(model)
     given, wanted = ({name: (np.shape(array),) for name, array in some.items()} for some in (arrays, known))
     misfits = Misfits(where, given, wanted, advice="Check that the configuration belongs to these weights")

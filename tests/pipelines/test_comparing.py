@@ -172,3 +172,45 @@ def test_there_is_nothing_to_compare(folder, tmp_path, capsys):
         compare(folder, tmp_path / "missing")
     assert main(["compare", str(folder), str(tmp_path / "missing")]) == 2
     assert "error" in capsys.readouterr().err
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv1d(3, 4, 3)
+
+    def forward(self, x):
+        return self.conv(x) / 3 + 1.5
+
+
+def test_constants_of_code_are_no_weights(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((3, 9), np.float32))
+    net = Scaled().eval()
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        torch.jit.script(net).save(tmp_path / "script.pt")
+        torch.jit.trace(net, torch.ones(1, 3, 9)).save(tmp_path / "trace.pt")
+        for bias in (1.5, 2.5):
+            net.conv.bias.data[:] = bias
+            torch.jit.freeze(torch.jit.script(net)).save(tmp_path / f"{bias}.pt")
+    found = compare(tmp_path / "script.pt", tmp_path / "trace.pt", inputs=tmp_path / "x.npy")
+    assert found.same and found.layers and {row.name for row in found.weights} == {"conv.weight", "conv.bias"}
+    # Frozen code keeps its weights among its constants; they are all there is to compare.
+    found = compare(tmp_path / "1.5.pt", tmp_path / "2.5.pt")
+    assert not found.same and {row.status for row in found.weights} == {"equal", "differs"}
+
+
+def test_files_that_hold_no_inputs(folder, tmp_path, capsys):
+    torch.save({"x": torch.ones(3)}, tmp_path / "torch.pt")
+    np.save(tmp_path / "object.npy", np.array([{}]), allow_pickle=True)
+    np.savez(tmp_path / "object.npz", a=np.array([{}]))
+    np.savez(tmp_path / "text.npz", a=np.array(["mel"]))
+    np.savez(tmp_path / "empty.npz")
+    (tmp_path / "zero.npy").write_bytes(b"")
+    whole = (tmp_path / "text.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    said = {"torch.pt": "no array of numpy", "text.npz": "no finite numbers", "empty.npz": "holds no arrays"}
+    for name in ("torch.pt", "object.npy", "object.npz", "text.npz", "empty.npz", "zero.npy", "cut.npz"):
+        assert main(["compare", str(folder), str(folder), "--inputs", str(tmp_path / name)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert name in line and said.get(name, "holds no arrays of numbers") in line

@@ -7,6 +7,7 @@ import pytest
 import torch
 from jax import numpy as jnp
 
+from jaxvoice import open_archive
 from jaxvoice.errors import CheckpointError
 from jaxvoice.nn import Conv1d
 from jaxvoice.weights import count_parameters, load_state, named_arrays
@@ -65,3 +66,29 @@ def test_all_that_does_not_fit_is_listed(key):
         "+ stranger (2,)",
         "- convs.0.weight_g (5, 1, 1) (the file has convs.0.weight_q?)",
     ]
+
+
+class Third(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.linear(x) / 3
+
+
+class Linear(eqx.Module):
+    linear: eqx.nn.Linear
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+def test_the_constants_of_traced_code_are_no_weights(tmp_path):
+    net = Third()
+    torch.jit.trace(net, torch.ones(3)).save(tmp_path / "model.pt")
+    model = Linear(eqx.nn.Linear(3, 3, key=jax.random.key(0)))
+    with open_archive(tmp_path / "model.pt") as archive:
+        assert archive.tensors["CONSTANTS.c0"] == 3
+        loaded = load_state(model, archive.tensors)
+        with pytest.raises(CheckpointError, match="CONSTANTS"):
+            load_state(model, dict(archive.tensors))
+    np.testing.assert_array_equal(loaded.linear.weight, net.linear.weight.detach().numpy())

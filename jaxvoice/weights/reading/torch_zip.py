@@ -60,7 +60,7 @@ def open_torch_zip(
         if more.tensors.keys() & found.tensors.keys():
             raise RefusedError("has tensors called CONSTANTS beside its constants; rename that module.")
         found.tensors |= more.tensors
-        found.kinds |= more.kinds
+        found.kinds |= dict.fromkeys(more.tensors, "constant")
     found.metadata = _extra(archive, prefix, budget)
     script = TorchScriptArchive(content, found, Source(path, "TorchScript", details), **closing)
     script.code, script.constants = texts, constants

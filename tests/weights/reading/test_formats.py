@@ -286,7 +286,8 @@ def test_script(opened):
     archive = opened(script(constants=many([tensor(), number(3)])))
     assert isinstance(archive, TorchScriptArchive)
     kinds = {key: info.kind for key, info in archive.tensors.infos().items()}
-    assert kinds == {"weight": "parameter", "mean": "buffer", "CONSTANTS.c0": "tensor"}
+    assert kinds == {"weight": "parameter", "mean": "buffer", "CONSTANTS.c0": "constant"}
+    assert set(archive.tensors.weights()) == {"weight", "mean"} and archive.tensors.weights()["mean"].size
     assert archive.modules.class_name == "__torch__.Net" and archive.modules.attributes == {"training": False}
     assert list(archive.code) == ["__torch__.py"] and "torch.mul" in archive.code["__torch__.py"]
     assert archive.constants[1] == 3 and archive.tensors.info("CONSTANTS.c0").storage == "constants/0"
