@@ -61,6 +61,13 @@ def report_text(info: Mapping[str, Any], config: HiFiGANConfig, tables: Mapping[
             parts += [f"## {title}", "", *(f"- {_cell(line)}" for line in lines), ""]
     if info["ignored"]:
         parts += ["## Left out", "", *_table(("tensor", "why"), list(info["ignored"].items()))]
+    given = [
+        (f"--{option.replace('_', '-')} {pattern}", ", ".join(names) or "nothing")
+        for option, patterns in info["patterns"].items()
+        for pattern, names in patterns.items()
+    ]
+    if given:
+        parts += ["## Patterns that were given", "", *_table(("pattern", "what went by it"), given)]
     parts += ["## Configuration", ""]
     for name, value in to_dict(config).items():
         fields = value if isinstance(value, Mapping) else {name: value}

@@ -23,6 +23,7 @@ from jaxvoice.models.hifigan.weights import FAMILY
 from jaxvoice.pipelines.import_report import Line, lines_of, report_text
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.folder import CONFIG_FILE, WEIGHTS_FILE
+from jaxvoice.weights.layout import printable
 from jaxvoice.weights.reading import open_archive
 from jaxvoice.weights.streaming import write_safetensors
 
@@ -45,7 +46,9 @@ class Report:
     parameters: int
     """Numbers in them."""
     info: Mapping[str, Any]
-    """What `config.json` keeps of the origin: sha256, licence, what was assumed and left out."""
+    """What `config.json` keeps of the origin: sha256, licence, what was assumed and left out, and by which patterns."""
+    hints: tuple[str, ...] = ()
+    """A sentence for each pattern of `ignore` and `allow_missing` that did nothing."""
 
     def __str__(self) -> str:
         lines = [f"{self.folder}: {self.family} {self.version}, {self.tensors} tensors, {self.parameters} parameters"]
@@ -56,6 +59,7 @@ class Report:
             lines.append(f"left out {count} tensor{'' if count == 1 else 's'} (see {REPORT_FILE})")
         if self.info["missing"]:
             lines.append(f"initial  {', '.join(self.info['missing'])}")
+        lines += [f"unused   {printable(line)}" for line in self.hints]
         lines += [f"export   will write {line}" for line in self.info["differs"]]
         if "training" in self.info:
             lines.append(f"training {self.info['training']['source']}: {self.info['training']['steps']} steps")
@@ -122,7 +126,7 @@ def import_model(
             text = report_text(info, config_of, tables)
             (folder / REPORT_FILE).write_text(text, encoding="utf-8")
     parameters = sum(int(np.prod(spec.shape)) for spec in found.plan.wanted.values())
-    return Report(to, FAMILY, found.version, len(found.plan.wanted), parameters, info)
+    return Report(to, FAMILY, found.version, len(found.plan.wanted), parameters, info, found.hints)
 
 
 def _import_training(
@@ -149,6 +153,7 @@ def _info(archive: Archive, found: GeneratorImport, settings: Path | None) -> di
         "assumed": list(found.assumed),
         "ignored": dict(found.plan.ignored),
         "missing": list(found.plan.missing),
+        "patterns": {option: dict(given) for option, given in found.patterns.items()},
     }
 
 

@@ -16,10 +16,11 @@ _SHOWN = 12
 _LONGEST = 160
 # Names that are looked at for one hint: hostile files have tens of thousands, and comparing is slow.
 _CANDIDATES, _COMPARED = 2000, 20
-_ADVICE = (
+ADVICE = (
     "Check that the configuration is theirs; --ignore REGEX leaves tensors of the file out, --allow-missing REGEX "
     "begins with initial values"
 )
+"""What to do where nothing better is known."""
 
 
 def told(name: str, longest: int = _LONGEST) -> str:
@@ -78,7 +79,7 @@ class Misfits:
         if len(lines) > _SHOWN:
             shown.append(f"... and {len(lines) - _SHOWN} more")
         raise CheckpointError(
-            f"{self._what} do not fit (- missing, + unused, ! wrong). {self._advice or _ADVICE}:\n  "
+            f"{self._what} do not fit (- missing, + unused, ! wrong). {self._advice or ADVICE}:\n  "
             + "\n  ".join(shown)
         )
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -389,3 +390,50 @@ def test_configs_of_our_own_are_read_back(tmp_path, to):
     import_model(bare, tmp_path / "second", config=to / "config.json")
     first, second = (Vocoder.load(folder).config for folder in (to, tmp_path / "second"))
     assert first == second and first.mel.sample_rate == 16000
+
+
+def test_traced_code_has_numbers_that_are_no_weights(tmp_path, to):
+    model = generator().eval()
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        torch.jit.trace(model, torch.zeros(1, 80, 9)).save(tmp_path / "model.pt")
+    report = import_model(tmp_path / "model.pt", to)
+    assert set(report.info["ignored"].values()) >= {"number in the archive's code"}
+    assert "CONSTANTS.c0" in report.info["ignored"]
+    assert "CONSTANTS.c0" in (to / "report.md").read_text(encoding="utf-8")
+    check_sound(to, model)
+
+
+def test_patterns_are_told_beside_what_they_did(tmp_path, to):
+    content = {"generator": changed(conv_pre__bias=None)["generator"], "stray": {"a": torch.ones(2)}}
+    source = write(tmp_path / "g_1", content, CONFIG)
+    options = {"ignore": [r"stray\..*", "pre.bias"], "allow_missing": [r"conv_pre\.bias", r"conv_post\.bias", "zz"]}
+    report = import_model(source, to, **options)
+    assert about(to)["info"]["patterns"] == {
+        "ignore": {r"stray\..*": ["stray.a"], "pre.bias": []},
+        "allow_missing": {r"conv_pre\.bias": ["conv_pre.bias"], r"conv_post\.bias": [], "zz": []},
+    }
+    said = [line for line in str(report).splitlines() if line.startswith("unused")]
+    assert len(said) == 3 and len(report.hints) == 3
+    assert "--ignore pre.bias matched nothing: patterns are matched against full names, such as generator." in said[0]
+    assert "--allow-missing zz matched nothing" in said[1] and "conv_pre.bias" in said[1]
+    assert r"--allow-missing conv_post\.bias was not needed" in said[2]
+    assert r"| --ignore stray\..* | stray.a |" in (to / "report.md").read_text(encoding="utf-8")
+    message = refused(
+        source,
+        to.with_name("x") / "y",
+        "--ignore stray matched nothing",
+        ignore=["stray"],
+        allow_missing=["conv_pre.*"],
+    )
+    assert "full names, such as stray.a. " in message and "+ stray.a (2,)" in message
+
+
+def test_the_size_of_latents_is_that_of_the_weights(vits, to):
+    model, source = vits
+    table = {**VITS, "model_args": {name: v for name, v in VITS["model_args"].items() if name != "hidden_channels"}}
+    source.with_name("config.json").write_text(json.dumps(table), encoding="utf-8")
+    report = import_model(source, to, part="waveform_decoder")
+    assert about(to)["config"]["mel"]["channels"] == about(to)["config"]["generator"]["num_mels"] == 12
+    assert any("latents of 12 numbers" in line for line in report.info["assumed"])
+    check_sound(to, model, channels=12, cond=np.linspace(-1, 1, 5).astype(np.float32))

@@ -13,7 +13,8 @@ from jaxvoice.models.hifigan.recognition import choose_generator, recognise
 from jaxvoice.models.hifigan.tensor_names import generator_shapes
 from jaxvoice.models.hifigan.weights import BESIDE_THE_GENERATOR, GENERATOR_RULES, initial_value
 from jaxvoice.weights.archive import Archive, TensorInfo
-from jaxvoice.weights.misfits import told
+from jaxvoice.weights.misfits import ADVICE, told
+from jaxvoice.weights.patterns import Matches, matches, unmatched
 from jaxvoice.weights.rules import Ignore, Plan, Spec, make_plan
 
 FLOAT = np.dtype(np.float32)
@@ -52,6 +53,10 @@ class GeneratorImport:
     """Factor of the learning rates after each epoch, where the configuration tells."""
     parameters: tuple[str, ...] = ()
     """Names of the parameters in the file, without prefix, in its order, in which torch's optimisers number them."""
+    patterns: Mapping[str, Matches] = field(default_factory=dict)
+    """By option, `ignore` and `allow_missing`: the patterns that were given, and the names that went by them."""
+    hints: tuple[str, ...] = ()
+    """A sentence for each pattern that did nothing."""
 
 
 def plan_generator(
@@ -86,8 +91,12 @@ def plan_generator(
     if part is not None:
         reason = f"outside {told(prefix.removesuffix('.'))}"
         left_out |= {name: reason for name in specs if not name.startswith(prefix)}
-    advice = ""
-    if part is None and prefix and any(not name.startswith(prefix) for name in specs):
+    constants = infos.keys() - archive.tensors.weights().keys()
+    left_out |= dict.fromkeys(constants, "number in the archive's code")
+    ignoring, allowing = matches(ignore, specs), matches(allow_missing, targets)
+    hints = unmatched("--ignore", ignoring, specs) + unmatched("--allow-missing", allowing, targets)
+    advice = ADVICE
+    if part is None and prefix and any(not name.startswith(prefix) for name in specs if name not in constants):
         last = told(prefix.removesuffix(".").split(".")[-1])
         advice = f"Take the generator alone with --part {last}, or leave tensors out with --ignore REGEX"
     plan = make_plan(
@@ -100,8 +109,14 @@ def plan_generator(
         allow_missing=allow_missing,
         initial=initial_value,
         where=where,
-        advice=advice,
+        advice=". ".join([*hints, advice]),
     )
+    begun = {pattern: [name for name in names if name in plan.missing] for pattern, names in allowing.items()}
+    hints += [
+        f"--allow-missing {told(pattern)} was not needed: the file has what it matches"
+        for pattern, names in allowing.items()
+        if names and not begun[pattern]
+    ]
     layout, differs = layout_of(archive, prefix, plan)
     kind = claims.kind if claims else ("jik876" if _is_released(prefix) else "XTTS")
     return GeneratorImport(
@@ -115,6 +130,8 @@ def plan_generator(
         found.assumed,
         claims.decay if claims else None,
         tuple(name.removeprefix(prefix) for name in specs if name.startswith(prefix) and name not in plan.ignored),
+        {"ignore": ignoring, "allow_missing": begun},
+        tuple(hints),
     )
 
 

@@ -1,7 +1,7 @@
 """Finding out from names and shapes which HiFi-GAN a file holds, and where in it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxvoice.config import told
 from jaxvoice.dsp.mel_config import MelConfig
@@ -89,7 +89,8 @@ def recognise(shapes: Shapes, claims: Claims | None, *, released: bool, place: s
     """
     tensors = GeneratorSizes(shapes)
     said = dict(claims.generator) if claims else {}
-    seen = tensors.sizes(said)
+    latent = claims.mel.channels if claims and isinstance(claims.mel, LatentConfig) else None
+    seen = tensors.sizes(said if latent is None else {"num_mels": latent, **said})
     contradictions = [
         f"{name}: {claims.kind if claims else ''} config says {told(said[name])}, the tensors {told(value)}"
         for name, value in seen.items()
@@ -125,6 +126,10 @@ def _mel(
     generator: GeneratorConfig, claims: Claims | None, released: bool, place: str, assumed: list[str], where: str
 ) -> MelConfig | LatentConfig:
     if claims is not None and claims.mel is not None:
+        size = generator.num_mels
+        if isinstance(claims.mel, LatentConfig) and "num_mels" not in claims.generator and claims.mel.channels != size:
+            assumed.append(f"latents of {size} numbers, as conv_pre reads them: not in the configuration")
+            return replace(claims.mel, channels=size)
         return claims.mel
     hop = generator.hop_length
     if place.endswith("waveform_decoder.") and (generator.num_mels, hop) == (1024, 256):
