@@ -162,6 +162,8 @@ def _npy_header(archive: Zip, entry: str, name: str) -> tuple[TensorRef, int, bo
     shape = tuple(int(size) for size in re.findall(r"[0-9]+", fields["shape"]))
     dtype = plain_dtype(descr, f"its entry {shown(entry)}")
     if dtype.kind in "SU":
-        raise RefusedError(f"its array {shown(name)} is of type {shown(descr)}; only numbers are read as weights.")
+        raise RefusedError(
+            f"its array {shown(name)} is of type {shown(descr)}; only numbers are read as weights, save it elsewhere."
+        )
     native = dtype.newbyteorder("=")
     return _whole(name, native, shape, fortran=fortran), start, dtype != native

@@ -62,4 +62,7 @@ def tensor_dtype(name: Any, what: str) -> np.dtype:
     """Type of the elements that `torch.<name>` means; raises `RefusedError`."""
     if isinstance(name, Global) and name.name in DTYPES:
         return DTYPES[name.name]
-    raise RefusedError(f"{what} has a tensor of type {shown(name)}, which numpy has no counterpart of.")
+    raise RefusedError(
+        f"{what} has a tensor of type {shown(name)}, which numpy has no counterpart of; save it as another type "
+        "(torch.float32, torch.complex64)."
+    )

@@ -67,6 +67,16 @@ for _function in (
 ):
     add_pickle(f"call of {_function}", call(_function, RUN), "nothing in a file is ever run|file in a file")
 
+add_pickle(
+    "a type that numpy lacks",
+    call(
+        "torch._utils._rebuild_tensor_v3",
+        *(storage(), number(0), many([]), many([]), b"\x89"),
+        *(call("collections.OrderedDict"), name("torch.complex32")),
+    ),
+    "torch.complex32.*save it as another type",
+)
+
 # Whatever the arguments are, the message names what was called.
 for _function, *_arguments in (
     ("torch.storage._load_from_bytes", number(1)),

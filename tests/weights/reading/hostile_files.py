@@ -163,7 +163,7 @@ def _npz(title: str, make: Callable[[], bytes], says: str) -> None:
 
 _npz("objects", lambda: npy(SOUND_NPY.replace("<f4", "|O"), whole(EVIL)), "objects")
 _npz("fields", lambda: npy(SOUND_NPY.replace("'<f4'", "[('a', '<f4')]")), "not of plain numbers")
-_npz("text", lambda: npy(SOUND_NPY.replace("<f4", "<U1")), "only numbers")
+_npz("text", lambda: npy(SOUND_NPY.replace("<f4", "<U1")), "only numbers.*save it elsewhere")
 _npz("code in the header", lambda: npy(f"{{'descr': open({MARKER!r}, 'w')}}"), "cannot be understood")
 _npz("brackets in the header", lambda: npy("(" * 3000), "cannot be understood")
 _npz("powers in the header", lambda: npy("{'descr': 9**9**9**9}"), "cannot be understood")
