@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jaxvoice.dsp import MelConfig as MelConfig, log_mel as log_mel
     from jaxvoice.models.hifigan import Generator as Generator, HiFiGANConfig as HiFiGANConfig
     from jaxvoice.pipelines import (
+        Synthesizer as Synthesizer,
         Vocoder as Vocoder,
         compare as compare,
         export_model as export_model,
@@ -24,7 +25,7 @@ __getattr__, __dir__ = lazily(
         "data": ("make_demo_corpus", "read_audio", "write_wav"),
         "dsp": ("MelConfig", "log_mel"),
         "models.hifigan": ("Generator", "HiFiGANConfig"),
-        "pipelines": ("Vocoder", "compare", "export_model", "import_model"),
+        "pipelines": ("Synthesizer", "Vocoder", "compare", "export_model", "import_model"),
         "weights": ("open_archive",),
     },
 )

@@ -1,4 +1,4 @@
-"""What a user calls: a vocoder that turns mel spectrograms or recordings into speech; weights in, out, side by side."""
+"""What a user calls: text to speech; a vocoder for mel spectrograms or recordings; weights in, out, side by side."""
 
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines.comparing import compare as compare
     from jaxvoice.pipelines.exporting import export_model as export_model
     from jaxvoice.pipelines.importing import import_model as import_model
+    from jaxvoice.pipelines.synthesizer import Speech as Speech, Synthesizer as Synthesizer
     from jaxvoice.pipelines.vocoder import Vocoder as Vocoder
 
 __getattr__, __dir__ = lazily(
@@ -17,6 +18,7 @@ __getattr__, __dir__ = lazily(
         "comparing": ("compare",),
         "exporting": ("export_model",),
         "importing": ("import_model",),
+        "synthesizer": ("Speech", "Synthesizer"),
         "vocoder": ("Vocoder",),
     },
 )

@@ -1,0 +1,265 @@
+"""Running a phoneme-to-mel model over lines of any length, many at once, with few compiled programs."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax import numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Int64
+
+from jaxvoice.errors import CheckpointError, ConfigError, TextError
+from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates, GaussianTTS
+from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
+from jaxvoice.models.gaussian_tts.scaling import to_mel
+from jaxvoice.pipelines.checks import warn_caller
+from jaxvoice.pipelines.splitting import Piece, split_at_pauses
+from jaxvoice.pipelines.windows import bucket
+from jaxvoice.text.phonemes import PAUSE
+
+# Shorter inputs are padded to these: they cost little, and need no programs of their own.
+_FEWEST_PHONES, _FEWEST_FRAMES = 32, 128
+
+Item = TypeVar("Item")
+Place = tuple[int, int, int]
+"""Number of a line, and the phonemes between which a piece of it lies."""
+
+
+class Line(NamedTuple):
+    """What is to be said."""
+
+    codes: tuple[str, ...]
+    """The phonemes."""
+    ids: Int32[np.ndarray, " phones"]
+    """Their numbers in the model."""
+    word_starts: Bool[np.ndarray, " phones"]
+    """With which of them a word begins."""
+    durations: Int64[np.ndarray, " phones"] | None
+    """How many frames each lasts, or None to have that predicted."""
+
+
+class Block(NamedTuple):
+    """The part of an alignment that is not zero for one piece of a line."""
+
+    frame: int
+    """First frame."""
+    phone: int
+    """First phoneme."""
+    weights: Float32[np.ndarray, "frames phones"]
+    """How much of each phoneme is in each frame."""
+
+
+class Spoken(NamedTuple):
+    """What the model makes of a line."""
+
+    mel: Float32[np.ndarray, "mels frames"]
+    """Log-mel spectrogram of the model's contract."""
+    durations: Int64[np.ndarray, " phones"]
+    """How many frames each phoneme lasts."""
+    blocks: tuple[Block, ...]
+    """The alignment, piece by piece."""
+
+
+class Acoustics:
+    """Phonemes to mel spectrograms and durations.
+
+    Lines that are longer than the positions that the model has learned are cut at pauses; of a pause between two pieces
+    the first half of the frames comes from the one before it and the rest from the one after it. Pieces are padded to a
+    few lengths and those of one length run together; neither changes the result by more than rounding.
+
+    **Arguments:** the networks, the running statistics of their batch norms, and their configuration; `max_phones` and
+    `max_frames`, the longest piece where it should be shorter than the positions.
+
+    **Raises:** `ConfigError` for pieces longer than the positions, or shorter than a phoneme.
+    """
+
+    def __init__(
+        self,
+        model: GaussianTTS,
+        norms: BatchNormStates,
+        config: GaussianTTSConfig,
+        *,
+        max_phones: int | None = None,
+        max_frames: int | None = None,
+    ):
+        self._model, self._norms, self._config = model, norms, config
+        self.max_phones = _limit("max_phones", max_phones, config.encoder.max_phones)
+        self.max_frames = _limit("max_frames", max_frames, config.decoder.max_frames)
+
+    def __call__(self, lines: Sequence[Line], *, speed: float = 1.0) -> list[Spoken]:
+        """What is said, for each of `lines`; `speed` divides the durations that are predicted.
+
+        **Raises:** `TextError` if a phoneme lasts longer than a piece can be; `CheckpointError` if the model predicts
+        no numbers. Warns with `JaxvoiceWarning` where a long line has no pause to be cut at.
+        """
+        coded: dict[Place, tuple[np.ndarray, np.ndarray]] = {}
+        self._encode(lines, _places([self._pieces(line, line.durations) for line in lines]), coded)
+        durations = [
+            self._predicted(number, line, coded, speed) if line.durations is None else line.durations
+            for number, line in enumerate(lines)
+        ]
+        pieces = [self._pieces(line, frames) for line, frames in zip(lines, durations, strict=True)]
+        self._encode(lines, [place for place in _places(pieces) if place not in coded], coded)
+        _warn_of_cuts(lines, pieces)
+        decoded = self._decode(_places(pieces), coded, durations)
+        return [
+            _joined(durations[number], [(piece, *decoded[number, piece.start, piece.stop]) for piece in of_line])
+            for number, of_line in enumerate(pieces)
+        ]
+
+    def _pieces(self, line: Line, durations: Int64[np.ndarray, " phones"] | None) -> list[Piece]:
+        frames = np.zeros(len(line.codes), np.int64) if durations is None else durations
+        longest = int(frames.argmax())
+        if frames[longest] > self.max_frames:
+            raise TextError(
+                f"{line.codes[longest]} (phoneme {longest + 1}) is to last {frames[longest]} frames, and the model "
+                f"says at most {self.max_frames} at once; give a shorter duration or a higher speed."
+            )
+        pauses = np.array([code == PAUSE for code in line.codes])
+        return split_at_pauses(
+            frames, pauses, line.word_starts, most_phones=self.max_phones, most_frames=self.max_frames
+        )
+
+    def _encode(
+        self, lines: Sequence[Line], places: Sequence[Place], coded: dict[Place, tuple[np.ndarray, np.ndarray]]
+    ) -> None:
+        """Add hidden states and normalised log durations of each of `places` to `coded`."""
+        sizes = {place: self._phone_bucket(place) for place in places}
+        for size, batch in _batches(sizes, lambda size: self.max_phones // size):
+            ids, counts = np.zeros((len(batch), size), np.int32), np.zeros(len(batch), np.int32)
+            for row, (number, start, stop) in enumerate(batch):
+                counts[row] = stop - start
+                ids[row, : stop - start] = lines[number].ids[start:stop]
+            hidden, logs = map(np.asarray, _encode(self._model, self._norms, jnp.asarray(ids), jnp.asarray(counts)))
+            for row, place in enumerate(batch):
+                coded[place] = hidden[row, : counts[row]], logs[row, : counts[row]]
+
+    def _predicted(
+        self, number: int, line: Line, coded: Mapping[Place, tuple[np.ndarray, np.ndarray]], speed: float
+    ) -> Int64[np.ndarray, " phones"]:
+        logs = np.zeros(len(line.codes))
+        for piece in self._pieces(line, None):
+            logs[piece.start + piece.shares : piece.stop] = coded[number, piece.start, piece.stop][1][piece.shares :]
+        statistics = self._config.statistics
+        with np.errstate(over="ignore"):
+            free = np.expm1(logs * statistics.duration_std + statistics.duration_mean)
+        if np.isnan(free).any():
+            raise CheckpointError("The model predicts durations that are no numbers; its weights are damaged.")
+        frames = np.rint(free * (statistics.duration_scale / speed))
+        return np.clip(frames, 1, 2**31).astype(np.int64)
+
+    def _decode(
+        self,
+        places: Sequence[Place],
+        coded: Mapping[Place, tuple[np.ndarray, np.ndarray]],
+        durations: Sequence[Int64[np.ndarray, " phones"]],
+    ) -> dict[Place, tuple[np.ndarray, np.ndarray]]:
+        """Mel spectrogram and weights of each of `places`."""
+        frames = {(number, start, stop): int(durations[number][start:stop].sum()) for number, start, stop in places}
+        sizes = {
+            place: (self._phone_bucket(place), bucket(max(frames[place], _FEWEST_FRAMES), self.max_frames))
+            for place in places
+        }
+        decoded: dict[Place, tuple[np.ndarray, np.ndarray]] = {}
+        for (phones, length), batch in _batches(sizes, lambda size: self.max_frames // size[1]):
+            hidden = np.zeros((len(batch), phones, self._config.dim), np.float32)
+            lengths, counts = np.zeros((len(batch), phones), np.float32), np.zeros((2, len(batch)), np.int32)
+            for row, (number, start, stop) in enumerate(batch):
+                hidden[row, : stop - start] = coded[number, start, stop][0]
+                lengths[row, : stop - start] = durations[number][start:stop]
+                counts[:, row] = stop - start, frames[number, start, stop]
+            spans, phone_count, frame_count = map(jnp.asarray, (lengths, *counts))
+            made = _decode(
+                self._model.acoustic, self._norms, jnp.asarray(hidden), spans, phone_count, frame_count, length
+            )
+            normalised, weights = map(np.asarray, made)
+            for row, place in enumerate(batch):
+                mel = to_mel(normalised[row, : frames[place]], self._config.statistics, self._config.mel)
+                decoded[place] = mel, weights[row, : frames[place], : place[2] - place[1]]
+        return decoded
+
+    def _phone_bucket(self, place: Place) -> int:
+        return bucket(max(place[2] - place[1], _FEWEST_PHONES), self.max_phones)
+
+
+@eqx.filter_jit
+def _encode(
+    model: GaussianTTS, norms: BatchNormStates, phonemes: Int[Array, "batch phones"], phone_count: Int[Array, " batch"]
+) -> tuple[Float[Array, "batch phones dim"], Float[Array, "batch phones"]]:
+    hidden, _ = model.acoustic.encode(phonemes, phone_count, norms, inference=True)
+    return hidden, model.durations(hidden, phone_count, inference=True)
+
+
+@eqx.filter_jit
+def _decode(
+    acoustic: AcousticModel,
+    norms: BatchNormStates,
+    hidden: Float[Array, "batch phones dim"],
+    durations: Float[Array, "batch phones"],
+    phone_count: Int[Array, " batch"],
+    frame_count: Int[Array, " batch"],
+    frames: int,
+) -> tuple[Float[Array, "batch {frames} mels"], Float[Array, "batch {frames} phones"]]:
+    decoded = acoustic.decode(hidden, durations, phone_count, frame_count, norms, frames=frames, inference=True)
+    return decoded.second, decoded.weights
+
+
+def _limit(name: str, wanted: int | None, learned: int) -> int:
+    if wanted is None:
+        return learned
+    if not 1 <= wanted <= learned:
+        raise ConfigError(f"{name} is {wanted}; give from 1 to the {learned} positions that the model has learned.")
+    return wanted
+
+
+def _places(pieces: Sequence[Sequence[Piece]]) -> list[Place]:
+    return [(number, piece.start, piece.stop) for number, of_line in enumerate(pieces) for piece in of_line]
+
+
+def _batches(sizes: Mapping[Place, Item], room: Callable[[Item], int]) -> Iterator[tuple[Item, list[Place]]]:
+    """Places of one size together, as many as are a power of two, so that few programs serve."""
+    groups: dict[Item, list[Place]] = defaultdict(list)
+    for place, size in sizes.items():
+        groups[size].append(place)
+    # A CPU gains little from more at a time, and its memory is everybody's.
+    factor = 1 if jax.default_backend() == "cpu" else 16
+    for size, group in groups.items():
+        while group:
+            most = max(1, min(len(group), factor * room(size)))
+            batch = group[: 1 << (most.bit_length() - 1)]
+            del group[: len(batch)]
+            yield size, batch
+
+
+def _warn_of_cuts(lines: Sequence[Line], pieces: Sequence[Sequence[Piece]]) -> None:
+    for line, of_line in zip(lines, pieces, strict=True):
+        cuts = [piece.start for piece in of_line[1:] if not piece.shares]
+        if cuts:
+            raw = " ".join(line.codes[max(0, cuts[0] - 4) : cuts[0]])
+            warn_caller(
+                f"The text is too long to be said at once and has no pause where one is needed; it is cut without one "
+                f"{len(cuts)} times, first after phoneme {cuts[0]} ({raw}). Put in commas or full stops."
+            )
+
+
+def _joined(durations: Int64[np.ndarray, " phones"], parts: Sequence[tuple[Piece, np.ndarray, np.ndarray]]) -> Spoken:
+    """The pieces of a line behind each other, every frame once."""
+    starts = np.concatenate([[0], np.cumsum(durations)])
+    mels, blocks = [], []
+    for number, (piece, mel, weights) in enumerate(parts):
+        offset = int(starts[piece.start])
+        first = offset + (_before_the_cut(durations[piece.start]) if piece.shares else 0)
+        last = int(starts[piece.stop])
+        if number + 1 < len(parts) and parts[number + 1][0].shares:
+            pause = durations[piece.stop - 1]
+            last -= int(pause) - _before_the_cut(pause)
+        mels.append(mel[:, first - offset : last - offset])
+        blocks.append(Block(first, piece.start, np.array(weights[first - offset : last - offset])))
+    return Spoken(np.concatenate(mels, axis=1), durations, tuple(blocks))
+
+
+def _before_the_cut(pause: int | np.integer) -> int:
+    """Frames of a pause between two pieces that the first of them gives."""
+    return (int(pause) + 1) // 2

@@ -1,0 +1,270 @@
+"""Text to speech: text or phonemes to audio, with mel spectrogram, durations and alignment at hand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from jaxvoice.errors import ConfigError, ShapeError, TextError
+from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates, GaussianTTS
+from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
+from jaxvoice.models.gaussian_tts.weights import load_model
+from jaxvoice.pipelines.acoustics import Acoustics, Block, Line
+from jaxvoice.pipelines.sources import find_model_folder, print_licence
+from jaxvoice.pipelines.voices import AnyVocoder, Voice
+from jaxvoice.text.front_end import CustomWords, Mode, pronounce
+from jaxvoice.text.phonemes import PhoneSet
+
+_SLOWEST, _FASTEST = 0.1, 10.0
+
+Phonemes = str | Sequence[str]
+Durations = Any
+"""Whole numbers of frames, one for each phoneme: a sequence or an array."""
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What was said, and what it was made from."""
+
+    audio: Float32[np.ndarray, " samples"]
+    """Waveform within [-1, 1]: `sum(durations)` times the hop length of the mel contract."""
+    sample_rate: int
+    """Its sample rate in Hz."""
+    mel: Float32[np.ndarray, "mels frames"]
+    """The log-mel spectrogram of the model's contract."""
+    phonemes: tuple[str, ...]
+    """The codes that were said."""
+    durations: Int64[np.ndarray, " phones"]
+    """How many frames each lasts."""
+    blocks: tuple[Block, ...] = field(repr=False)
+    """The alignment, one block for each piece that was said at once."""
+
+    @cached_property
+    def alignment(self) -> Float32[np.ndarray, "frames phones"]:
+        """How much of each phoneme is in each frame; rows sum to 1.
+
+        Made when asked for: for an hour of speech it does not fit into memory, and `blocks` does.
+        """
+        weights = np.zeros((self.mel.shape[1], len(self.phonemes)), np.float32)
+        for block in self.blocks:
+            frames, phones = block.weights.shape
+            weights[block.frame : block.frame + frames, block.phone : block.phone + phones] = block.weights
+        return weights
+
+
+class Synthesizer:
+    """A phoneme-to-mel model and a vocoder made convenient: text in, audio out, of any length, one or many.
+
+    `speak(text).audio[None]` is what `TextToSpeechSynthesizer.synthesize_from_text` of LJ-Speech-aligned's baselines
+    returns, of shape `(1, samples)`; `speak_phonemes(phonemes, durations).audio[None]` is what its
+    `synthesize_from_phonemes` does.
+
+    **Attributes:** `config`, the model's; `phone_set`, its phonemes; `voice`, what makes audio of mels; `acoustics`,
+    what makes mels of phonemes.
+    """
+
+    def __init__(
+        self,
+        model: GaussianTTS,
+        norms: BatchNormStates,
+        config: GaussianTTSConfig,
+        vocoder: AnyVocoder = None,
+        *,
+        max_phones: int | None = None,
+        max_frames: int | None = None,
+    ):
+        """**Arguments:**
+
+        - `model`, `norms`, `config`: the networks, the running statistics of their batch norms, the configuration, as
+            `load_model` gives them.
+        - `vocoder`: a `Vocoder`, the path or Hub id of one, any function from mel (mels, frames) to audio (samples,),
+            or `None` for Griffin-Lim; see `jaxvoice.pipelines.voices.Voice` for vocoders of another mel flavour.
+        - `max_phones`, `max_frames`: the longest piece to say at once, by default the positions that the model has
+            learned; give the longest utterance of its corpus where that is shorter.
+
+        **Raises:** `MelError` if the vocoder reads other mel spectrograms than the model makes; `ConfigError` for
+        limits beyond the positions; `CheckpointError` if there is no vocoder at the path.
+        """
+        self.config = config
+        self.phone_set = PhoneSet(config.phone_set, config.codes)
+        self.acoustics = Acoustics(model, norms, config, max_phones=max_phones, max_frames=max_frames)
+        self.voice = Voice(vocoder, config.mel)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        vocoder: AnyVocoder = None,
+        *,
+        max_phones: int | None = None,
+        max_frames: int | None = None,
+    ) -> "Synthesizer":
+        """The model at `path`: a model folder, a run folder (its best model), or a Hub id `owner/name` (extra `hub`).
+
+        The other arguments and errors are those of the class. Prints the licence of the weights to stderr where it is
+        known.
+
+        **Raises:** `CheckpointError`, `ConfigError` or `MissingExtraError` if there is no model, or a damaged one.
+        """
+        folder = find_model_folder(path)
+        model, norms, config = load_model(folder)
+        print_licence(folder)
+        return cls(model, norms, config, vocoder, max_phones=max_phones, max_frames=max_frames)
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of the audio it makes, in Hz."""
+        return self.config.mel.sample_rate
+
+    @property
+    def hop_length(self) -> int:
+        """Samples it makes of a frame."""
+        return self.config.mel.hop_length
+
+    @overload
+    def speak(
+        self,
+        text: str,
+        *,
+        speed: float = 1.0,
+        custom_words: CustomWords | None = None,
+        seed: int = 0,
+        mode: Mode = "default",
+    ) -> Speech: ...
+
+    @overload
+    def speak(
+        self,
+        text: Sequence[str],
+        *,
+        speed: float = 1.0,
+        custom_words: CustomWords | None = None,
+        seed: int = 0,
+        mode: Mode = "default",
+    ) -> list[Speech]: ...
+
+    def speak(
+        self,
+        text: str | Sequence[str],
+        *,
+        speed: float = 1.0,
+        custom_words: CustomWords | None = None,
+        seed: int = 0,
+        mode: Mode = "default",
+    ) -> Speech | list[Speech]:
+        """Say an English text, or each of several.
+
+        **Arguments:**
+
+        - `text`: of any length; long ones are cut at pauses. Phonemes can be written in braces: `{HH AH0 L OW1} you`.
+        - `speed`: 2 is twice as fast as usual; from 0.1 to 10.
+        - `custom_words`: words and their phonemes, which come before the dictionary.
+        - `seed`: of the phases that Griffin-Lim starts from; vocoders need none.
+        - `mode`: how text is read, see `jaxvoice.text.pronounce`.
+
+        **Returns:** a `Speech`, or a list of them.
+
+        **Raises:** `TextError` for a text with nothing to say, in another script, or with unknown phonemes;
+        `ConfigError` for a speed out of range. Warns with `JaxvoiceWarning` where a long text has no pause.
+        """
+        texts = [text] if isinstance(text, str) else list(text)
+        lines = [self._read(one, custom_words, mode) for one in texts]
+        said = self._say(lines, speed, seed)
+        return said[0] if isinstance(text, str) else said
+
+    @overload
+    def speak_phonemes(
+        self, phonemes: Phonemes, durations: Durations | None = None, *, speed: float = 1.0, seed: int = 0
+    ) -> Speech: ...
+
+    @overload
+    def speak_phonemes(
+        self,
+        phonemes: Sequence[Sequence[str]],
+        durations: Sequence[Durations | None] | None = None,
+        *,
+        speed: float = 1.0,
+        seed: int = 0,
+    ) -> list[Speech]: ...
+
+    def speak_phonemes(self, phonemes: Any, durations: Any = None, *, speed: float = 1.0, seed: int = 0) -> Any:
+        """Say phonemes, with durations of your own if you like.
+
+        **Arguments:**
+
+        - `phonemes`: codes of `phone_set`, as a sequence or in one string with spaces between; or a list of sequences.
+        - `durations`: frames for each phoneme, whole numbers from 1 on; `None` predicts them. For a list of sequences a
+            list, in which `None` may stand too.
+        - `speed`, `seed`: as for `speak`; `speed` is for durations that are predicted.
+
+        **Returns:** a `Speech`, or a list of them.
+
+        **Raises:** `TextError` for no phonemes, or unknown ones (the nearest are named), or one too long to be said;
+        `ShapeError` for durations that do not fit; `ConfigError` for a speed out of range, or with durations given.
+        """
+        if isinstance(phonemes, str):
+            phonemes = phonemes.split()
+        phonemes = list(phonemes)
+        if not phonemes or isinstance(phonemes[0], str):
+            return self._say([self._line(phonemes, durations)], speed, seed)[0]
+        given = [None] * len(phonemes) if durations is None else list(durations)
+        if len(given) != len(phonemes):
+            raise ShapeError(f"There are {len(phonemes)} sequences of phonemes and durations for {len(given)}.")
+        return self._say([self._line(*pair) for pair in zip(phonemes, given, strict=True)], speed, seed)
+
+    def _read(self, text: Any, custom_words: CustomWords | None, mode: Mode) -> Line:
+        if not isinstance(text, str):
+            raise TextError(f"A text should be a string, got {type(text).__name__}.")
+        said = pronounce(text, custom_words, mode=mode, phone_set=self.phone_set)
+        line = self._line(said.codes, None)
+        starts = np.cumsum([0, *(len(word.codes) for word in said.words)])
+        line.word_starts[starts[starts < len(line.codes)]] = True
+        return line
+
+    def _line(self, phonemes: Sequence[str], durations: Durations | None) -> Line:
+        codes = tuple(phonemes.split() if isinstance(phonemes, str) else phonemes)
+        if not codes:
+            raise TextError("There are no phonemes to say; give at least one.")
+        ids = np.array(self.phone_set.ids(codes), np.int32)
+        frames = None if durations is None else _usable_durations(durations, len(codes))
+        return Line(codes, ids, np.zeros(len(codes), bool), frames)
+
+    def _say(self, lines: Sequence[Line], speed: float, seed: int) -> list[Speech]:
+        _check_speed(speed)
+        if speed != 1 and any(line.durations is not None for line in lines):
+            raise ConfigError(f"speed is {speed}, but durations are given; leave one of them out.")
+        spoken = self.acoustics(lines, speed=speed)
+        audio = self.voice([one.mel for one in spoken], seed=seed)
+        return [
+            Speech(samples, self.sample_rate, one.mel, line.codes, one.durations, one.blocks)
+            for samples, one, line in zip(audio, spoken, lines, strict=True)
+        ]
+
+
+def _check_speed(speed: Any) -> None:
+    number = isinstance(speed, int | float | np.floating | np.integer) and not isinstance(speed, bool)
+    if not number or not _SLOWEST <= speed <= _FASTEST:
+        raise ConfigError(
+            f"speed should be a number from {_SLOWEST:g} to {_FASTEST:g}, 1 for the usual and 2 for twice as fast, got "
+            f"{speed!r}."
+        )
+
+
+def _usable_durations(durations: Any, phones: int) -> Int64[np.ndarray, " phones"]:
+    """`durations` as an array; raises `ShapeError` if they are not `phones` whole numbers from 1 on."""
+    try:
+        frames = np.asarray(durations)
+    except ValueError:  # sequences of different lengths
+        frames = np.asarray(durations, object)
+    if frames.shape != (phones,):
+        raise ShapeError(f"There are {phones} phonemes and durations of shape {frames.shape}; give one for each.")
+    if frames.dtype.kind not in "iu":
+        raise ShapeError(f"Durations should be whole numbers of frames, got {frames.dtype}; round them first.")
+    if frames.min() < 1:
+        place = int(frames.argmin())
+        raise ShapeError(f"Durations should be at least 1 frame; that of phoneme {place + 1} is {frames[place]}.")
+    return frames.astype(np.int64)

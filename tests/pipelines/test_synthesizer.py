@@ -1,0 +1,382 @@
+"""Text to speech against the networks run once without padding, with a tiny model of random weights."""
+
+import dataclasses
+import re
+from functools import cache
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+import jaxvoice
+from jaxvoice.dsp import MelConfig, log_mel
+from jaxvoice.errors import (
+    AudioError,
+    CheckpointError,
+    ConfigError,
+    JaxvoiceError,
+    JaxvoiceWarning,
+    MelError,
+    ShapeError,
+    TextError,
+)
+from jaxvoice.models.gaussian_tts import GaussianTTS, GaussianTTSConfig, Statistics, from_normalised
+from jaxvoice.models.gaussian_tts.weights import save_model
+from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.pipelines import Synthesizer, Vocoder, acoustics
+from jaxvoice.pipelines.voices import half_a_hop_later
+from jaxvoice.text import ALIGNED
+from tests.models.gaussian_tts.gaussian_small import changed, filled, networks
+from tests.pipelines.conftest import loud_generator, small_config
+
+MEL = small_config().mel
+HELLO = ["HH", "AH0", "L", "OW1", "pau"]
+LONGER = ["W", "EU1", "R", "L", "D", "Z", "AH0", "V", "S", "AW1", "N", "D", "pau"]
+
+
+@cache
+def trained() -> tuple[GaussianTTS, object, GaussianTTSConfig]:
+    """What `load_model` gives."""
+    config = dataclasses.replace(
+        changed(encoder={"max_phones": 64}, decoder={"max_frames": 256}),
+        codes=ALIGNED.codes,
+        mel=MEL,
+        statistics=Statistics(duration_mean=1.5, duration_std=3.0, duration_scale=1.1),
+    )
+    model = networks(config)
+    norms = jax.tree.map(lambda x: np.abs(np.asarray(x)) + np.asarray(0.5).astype(x.dtype), filled(model.init_state()))
+    return model, norms, config
+
+
+def hum(mel: np.ndarray) -> np.ndarray:
+    """A vocoder in which every sample tells its frame."""
+    return np.repeat(mel.mean(axis=0), MEL.hop_length).astype(np.float32) / 20
+
+
+def synthesizer(vocoder=hum, **limits) -> Synthesizer:
+    return Synthesizer(*trained(), vocoder, **limits)
+
+
+@pytest.fixture(scope="module")
+def voice() -> Synthesizer:
+    return synthesizer()
+
+
+@eqx.filter_jit
+def whole(model: GaussianTTS, norms, ids, counts, frames: int):
+    hidden, _ = model.acoustic.encode(ids, counts, norms, inference=True)
+    durations = from_normalised(model.durations(hidden, counts, inference=True), counts, model.config.statistics)
+    decoded = model.acoustic.decode(
+        hidden, durations, counts, jnp.full((1,), frames), norms, frames=frames, inference=True
+    )
+    return durations, decoded.second, decoded.weights
+
+
+def test_it_says_what_the_networks_say_without_padding(voice):
+    model, norms, config = trained()
+    found = voice.speak_phonemes(HELLO)
+    frames = int(found.durations.sum())
+    ids = jnp.asarray([ALIGNED.ids(HELLO)], jnp.int32)
+    durations, normalised, weights = map(np.asarray, whole(model, norms, ids, jnp.asarray([5]), frames))
+    assert len(set(found.durations)) > 1 and frames < 128, "unequal durations, and padding to leave out"
+    np.testing.assert_array_equal(found.durations, durations[0])
+    expected = np.clip(normalised[0].T * config.statistics.mel_std + config.statistics.mel_mean, MEL.floor, 3.08)
+    np.testing.assert_allclose(found.mel, expected, atol=3e-5)
+    assert found.mel.std() > 0.5
+    np.testing.assert_allclose(found.alignment, weights[0], atol=1e-6)
+    assert found.phonemes == tuple(HELLO) and found.sample_rate == 8000
+    np.testing.assert_array_equal(found.audio, hum(found.mel))
+
+
+@pytest.mark.parametrize("lost", ["phone_count", "frame_count"])
+def test_without_true_lengths_padding_would_be_heard(voice, monkeypatch, lost):
+    encode, decode = acoustics._encode, acoustics._decode
+    if lost == "phone_count":
+        monkeypatch.setattr(
+            acoustics, "_encode", lambda model, norms, ids, count: encode(model, norms, ids, 0 * count + ids.shape[1])
+        )
+    else:
+        monkeypatch.setattr(acoustics, "_decode", lambda *given: decode(*given[:5], 0 * given[5] + given[6], given[6]))
+    durations = [9, 3, 5, 12, 7]
+    wrong = voice.speak_phonemes(HELLO, durations).mel
+    monkeypatch.undo()
+    assert np.abs(wrong - voice.speak_phonemes(HELLO, durations).mel).max() > 1e-2
+
+
+def test_a_batch_equals_its_singles(voice):
+    lines = [HELLO, LONGER, ["AY1"], HELLO[:3], LONGER + HELLO]
+    for found, line in zip(voice.speak_phonemes(lines), lines, strict=True):
+        alone = voice.speak_phonemes(line)
+        np.testing.assert_array_equal(found.durations, alone.durations)
+        for name in ("mel", "audio", "alignment"):
+            np.testing.assert_allclose(getattr(found, name), getattr(alone, name), atol=1e-5)
+    mixed = voice.speak_phonemes([HELLO, HELLO], [None, [2, 3, 4, 5, 6]])
+    assert mixed[1].durations.tolist() == [2, 3, 4, 5, 6] and mixed[0].durations.tolist() != [2, 3, 4, 5, 6]
+
+
+def test_text_is_its_phonemes(voice):
+    text = voice.speak("Hello.")
+    assert text.phonemes == tuple(HELLO)
+    np.testing.assert_array_equal(text.mel, voice.speak_phonemes("HH AH0 L OW1 pau").mel)
+    several = voice.speak(["Hello.", "Jaxen {AY1}"], custom_words={"jaxen": "JH AE1 K S"})
+    assert several[1].phonemes == ("JH", "AE1", "K", "S", "AY1", "pau")
+    assert voice.speak("don't", mode="compat").phonemes != voice.speak("don't").phonemes
+    assert voice.speak([]) == []
+
+
+def test_speed_divides_the_durations_before_rounding(voice):
+    usual, fast, slow = (voice.speak_phonemes(LONGER, speed=speed).durations for speed in (1, 2, 0.5))
+    assert abs(fast - usual / 2).max() <= 0.75 and abs(slow - usual * 2).max() <= 1, "half a frame of rounding each"
+    assert fast.min() >= 1 and usual.sum() > 1.8 * fast.sum()
+
+
+def test_given_durations_are_obeyed(voice):
+    for durations in ([9, 3, 5, 12, 7], np.array([1, 1, 1, 1, 1], np.uint8)):
+        said = voice.speak_phonemes(HELLO, durations)
+        assert said.durations.tolist() == list(durations)
+        assert said.mel.shape == (8, sum(durations)) and len(said.audio) == sum(durations) * 16
+        np.testing.assert_allclose(said.alignment.sum(axis=1), 1, atol=1e-6)
+        middles = (np.cumsum(said.durations) - said.durations / 2).astype(int)
+        assert said.alignment[middles].argmax(axis=1).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_long_lines_are_cut_in_the_middle_of_a_pause():
+    """Said in pieces, a line is what its pieces are when said by themselves, each up to the middle of the pause."""
+    short, long = synthesizer(max_phones=16), HELLO + LONGER + HELLO
+    durations = [4, 3, 5, 6, 7, *range(2, 15), 3, 3, 4, 4, 5]
+    said = short.speak_phonemes(long, durations)
+    parts = [(0, 5), (4, 18), (17, 23)]
+    mels = [short.speak_phonemes(long[a:b], durations[a:b]).mel for a, b in parts]
+    first, second = durations[4], durations[17]
+    expected = [mels[0][:, : -(first // 2)], mels[1][:, (first + 1) // 2 : -(second // 2)], mels[2][:, second // 2 :]]
+    np.testing.assert_allclose(said.mel, np.concatenate(expected, axis=1), atol=1e-5)
+    assert [block.phone for block in said.blocks] == [0, 4, 17]
+    np.testing.assert_allclose(said.alignment.sum(axis=1), 1, atol=1e-6)
+    crossing = np.array([said.alignment[end - 1].argmax() for end in np.cumsum(durations)])
+    assert (np.abs(crossing - np.arange(len(long))) <= 1).all()
+
+
+def test_a_piece_with_too_many_frames_is_cut_too():
+    short = synthesizer(max_frames=150)
+    said = short.speak_phonemes(3 * HELLO, speed=0.4)
+    assert len(said.blocks) > 1 and said.durations.sum() > 150
+    expected = synthesizer().speak_phonemes(3 * HELLO, speed=0.4).durations
+    np.testing.assert_array_equal(said.durations, expected)
+
+
+def test_without_a_pause_the_cut_is_before_a_word_and_told():
+    with pytest.warns(JaxvoiceWarning, match=r"no pause where one is needed; it is cut .* 1 times.* commas"):
+        said = synthesizer(max_phones=16).speak("sound of a world of sounds again")
+    cut = said.blocks[1].phone
+    assert "".join(said.phonemes[:cut]) in {"SAW1NDAH1VAH0WEU1RLD", "SAW1NDAH1VAH0WEU1RLDAH1V"}
+    np.testing.assert_allclose(said.alignment.sum(axis=1), 1, atol=1e-6)
+
+
+def test_ten_thousand_words():
+    said = synthesizer().speak("Oh you. " * 5000, speed=10)
+    assert len(said.phonemes) == 20_000 and len(said.blocks) > 310
+    assert len(said.audio) == said.durations.sum() * 16 and np.isfinite(said.mel).all()
+    assert sum(block.weights.shape[0] for block in said.blocks) == said.mel.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "nothing to say"),
+        (" \n\t ", "nothing to say"),
+        ("... --- !?", "nothing to say"),
+        ("Привет", "П|Cyrillic|Привет"),
+        ("今日は", "今"),
+        ("ab\0cd ☃", r"☃|x00"),
+        ("say {HH QQ}", "QQ"),
+        ("{}", "no phonemes"),
+        (b"hello", "string"),
+    ],
+)
+def test_texts_that_cannot_be_said(voice, text, told):
+    if isinstance(text, str):
+        with pytest.raises(TextError, match=told):
+            voice.speak(text)
+    with pytest.raises(TextError, match=told):
+        voice.speak(["Hello.", text])
+
+
+@pytest.mark.parametrize(
+    ("phonemes", "durations", "error", "told"),
+    [
+        ([], None, TextError, "no phonemes"),
+        (" ", None, TextError, "no phonemes"),
+        ([HELLO, []], None, TextError, "no phonemes"),
+        (["HH", "AE2"], None, TextError, r"'AE2' \(phoneme 2\).*did you mean AE"),
+        (["<pad>"], None, TextError, "'<pad>'"),
+        (HELLO, [3, 3, 3, 3], ShapeError, r"5 phonemes and durations of shape \(4,\)"),
+        (HELLO, [], ShapeError, r"shape \(0,\)"),
+        (HELLO, [[3] * 5], ShapeError, r"shape \(1, 5\)"),
+        (HELLO, [3, [3, 3], 3, 3, 3], ShapeError, "whole numbers"),
+        (HELLO, [3, 3, 0, 3, 3], ShapeError, "phoneme 3 is 0"),
+        (HELLO, [3, 3, 3, 3, -1], ShapeError, "phoneme 5 is -1"),
+        (HELLO, [3.5] * 5, ShapeError, "whole numbers"),
+        (HELLO, [3, 3, np.nan, 3, 3], ShapeError, "whole numbers"),
+        (HELLO, [True] * 5, ShapeError, "whole numbers"),
+        (HELLO, [3, 3, 257, 3, 3], TextError, r"L \(phoneme 3\) is to last 257 frames.* at most 256"),
+        ([HELLO, HELLO], [[3] * 5], ShapeError, "2 sequences of phonemes and durations for 1"),
+    ],
+)
+def test_phonemes_and_durations_that_do_not_fit(voice, phonemes, durations, error, told):
+    with pytest.raises(error, match=told):
+        voice.speak_phonemes(phonemes, durations)
+
+
+@pytest.mark.parametrize("speed", [0, -1, 0.09, 11, float("nan"), float("inf"), "fast", None, True])
+def test_speeds_out_of_range(voice, speed):
+    with pytest.raises(ConfigError, match=r"speed should be a number from 0\.1 to 10"):
+        voice.speak("Hello.", speed=speed)
+
+
+def test_settings_that_contradict_each_other(voice):
+    with pytest.raises(ConfigError, match="durations are given"):
+        voice.speak_phonemes(HELLO, [3] * 5, speed=2)
+    with pytest.raises(ConfigError, match="max_phones is 65; give from 1 to the 64 positions"):
+        synthesizer(max_phones=65)
+    with pytest.raises(ConfigError, match="max_frames is 0"):
+        synthesizer(max_frames=0)
+    with pytest.raises(ConfigError, match="got int"):
+        synthesizer(vocoder=3)
+    with pytest.raises(TextError, match="no mode"):
+        voice.speak("Hello.", mode="strict")
+
+
+def test_damaged_weights_are_told():
+    model, norms, config = trained()
+    broken = eqx.tree_at(lambda tts: tts.durations.linear.bias, model, jnp.full((1,), jnp.nan))
+    with pytest.raises(CheckpointError, match="damaged"):
+        Synthesizer(broken, norms, config, hum).speak_phonemes(HELLO)
+
+
+def test_griffin_lim_makes_a_hop_for_each_frame(monkeypatch):
+    spoken, again, other = (synthesizer(None).speak_phonemes(HELLO, [3, 5, 7, 9, 4], seed=seed) for seed in (0, 0, 1))
+    assert spoken.audio.shape == (28 * 16,) and spoken.audio.dtype == np.float32 and np.abs(spoken.audio).max() > 0
+    np.testing.assert_array_equal(spoken.audio, again.audio)
+    assert np.abs(spoken.audio - other.audio).max() > 1e-6
+    monkeypatch.setattr("jaxvoice.pipelines.voices._WINDOW", 200)
+    sine = np.sin(2 * np.pi * 440 / 8000 * np.arange(16 * 500)).astype(np.float32)
+    mel = np.asarray(log_mel(sine, MEL))
+    (audio,) = synthesizer(None).voice([mel])
+    assert audio.shape == (500 * 16,)
+    # Windows of other phases fade into each other: the tone is never lost.
+    assert np.abs(np.asarray(log_mel(audio, MEL)) - mel).max(axis=0).mean() < 3
+    level = np.sqrt(np.square(audio[800:-800]).reshape(-1, 64).mean(axis=1))
+    assert level.min() > 0.2 * np.median(level)
+
+
+def test_audio_of_a_function_is_brought_to_length():
+    for made in (lambda mel: hum(mel)[None], lambda mel: hum(mel)[:-16], lambda mel: np.pad(hum(mel), (0, 64))):
+        said = synthesizer(made).speak_phonemes(HELLO, [3] * 5)
+        assert said.audio.shape == (240,) and said.audio.dtype == np.float32
+    for made, error in [
+        (lambda mel: mel, ShapeError),
+        (lambda mel: hum(mel)[:100], ShapeError),
+        (lambda mel: np.nan * hum(mel), AudioError),
+    ]:
+        with pytest.raises(error, match="The vocoder made audio"):
+            synthesizer(made).speak_phonemes(HELLO, [3] * 5)
+
+
+class Reads:
+    """A vocoder that says what it reads, and keeps what it is given."""
+
+    def __init__(self, mel: MelConfig):
+        self.mel = mel
+
+    def __call__(self, mel: np.ndarray) -> np.ndarray:
+        self.given = mel
+        return hum(mel)
+
+
+def of_flavour(vocoder, **changes) -> Synthesizer:
+    model, norms, config = trained()
+    return Synthesizer(model, norms, dataclasses.replace(config, mel=dataclasses.replace(MEL, **changes)), vocoder)
+
+
+def test_the_other_flavour_is_averaged_with_a_warning():
+    vocoder = Reads(MEL)
+    with pytest.warns(JaxvoiceWarning, match=r"another flavour.*magnitude_floor: 0.0 != 1e-09; center: True != False"):
+        waveglow = of_flavour(vocoder, center=True, magnitude_floor=0.0)
+    said = waveglow.speak_phonemes(HELLO, [3] * 5)
+    np.testing.assert_allclose(vocoder.given[:, :-1], (said.mel[:, :-1] + said.mel[:, 1:]) / 2, atol=1e-6)
+    np.testing.assert_array_equal(vocoder.given[:, -1], said.mel[:, -1])
+    assert said.audio.shape == (240,)
+
+
+def test_averaging_brings_one_flavour_closer_to_the_other():
+    random = np.random.default_rng(0)
+    envelope = np.repeat(random.uniform(0, 1, 80), 400) ** 3
+    audio = (0.3 * envelope * np.sin(np.cumsum(np.repeat(random.uniform(0.05, 1.5, 160), 200)))).astype(np.float32)
+    audio += random.normal(0, 1e-4, len(audio)).astype(np.float32)
+    hifigan = MelConfig(sample_rate=8000, n_fft=512, win_length=512, hop_length=128, num_mels=40, fmax=4000.0)
+    waveglow = dataclasses.replace(hifigan, center=True, magnitude_floor=0.0)
+    wanted, made = np.asarray(log_mel(audio, hifigan)), np.asarray(log_mel(audio, waveglow))
+    as_is = np.abs(made[:, : wanted.shape[1]] - wanted).mean()
+    averaged = np.abs(half_a_hop_later(made)[:, : wanted.shape[1]] - wanted).mean()
+    earlier = np.abs(half_a_hop_later(made[:, ::-1])[:, ::-1][:, : wanted.shape[1]] - wanted).mean()
+    assert averaged < 0.7 * as_is and earlier > as_is, "towards the frame after, not the one before"
+
+
+@pytest.mark.parametrize(
+    ("made", "reads", "told"),
+    [
+        ({}, {"center": True}, "center: False != True"),
+        ({}, {"fmax": 3000.0}, "fmax: 4000.0 != 3000.0"),
+        ({"center": True, "magnitude_floor": 0.0}, {"log": "log10"}, "log: 'ln' != 'log10'"),
+        ({}, {"sample_rate": 16000}, "sample_rate: 8000 != 16000"),
+    ],
+)
+def test_other_contracts_are_refused_with_what_differs(made, reads, told):
+    with pytest.raises(MelError, match=re.escape(told)):
+        of_flavour(Reads(dataclasses.replace(MEL, **reads)), **made)
+
+
+def test_another_magnitude_floor_changes_nothing():
+    vocoder = Reads(MEL)
+    said = of_flavour(vocoder, magnitude_floor=0.0).speak_phonemes(HELLO, [3] * 5)
+    np.testing.assert_array_equal(vocoder.given, said.mel)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    save_model(folder / "run" / "model", *trained(), info={"licence": "CC-BY"})
+    save_generator(folder / "vocoder", loud_generator(small_config()), small_config())
+    return folder
+
+
+def test_from_folders_to_a_voice(folders, capsys):
+    speech = jaxvoice.Synthesizer.load(folders / "run", folders / "vocoder")
+    assert "CC-BY" in capsys.readouterr().err
+    texts = ["Hello.", "Hello, world."]
+    batch = speech.speak(texts)
+    vocoder = Vocoder.load(folders / "vocoder")
+    for said, text in zip(batch, texts, strict=True):
+        alone = speech.speak(text)
+        np.testing.assert_allclose(said.audio, alone.audio, atol=1e-5)
+        assert alone.audio[None].shape == (1, said.durations.sum() * speech.hop_length)
+        np.testing.assert_allclose(alone.audio, vocoder.synthesize(alone.mel, check=False), atol=1e-6)
+        assert alone.audio.std() > 0.01
+    given = Synthesizer.load(folders / "run" / "model", vocoder)
+    np.testing.assert_allclose(given.speak(texts[0]).audio, batch[0].audio, atol=1e-5)
+    assert (speech.sample_rate, speech.phone_set.codes) == (8000, ALIGNED.codes)
+
+
+def test_folders_that_hold_something_else(folders):
+    for model, vocoder in [
+        (folders / "vocoder", None),
+        (folders / "run", folders / "run"),
+        (folders, None),
+        (folders / "nothing", None),
+        (folders / "run", folders / "nothing"),
+    ]:
+        with pytest.raises((CheckpointError, ConfigError)) as failure:
+            Synthesizer.load(model, vocoder)
+        assert isinstance(failure.value, JaxvoiceError) and str(folders) in str(failure.value)
