@@ -14,6 +14,7 @@ from jaxvoice.cli.import_weights import Import
 from jaxvoice.cli.inspect import Inspect
 from jaxvoice.cli.preflight import CheckCorpus
 from jaxvoice.cli.running import run_command
+from jaxvoice.cli.speak import Speak
 from jaxvoice.cli.usage import one_line_usage
 from jaxvoice.cli.vocode import Vocode
 
@@ -23,6 +24,7 @@ jaxvoice VERB --help explains a verb; jaxvoice --version prints the version.
 The exit code is 0, or 2 if anything failed; that of compare is 1 if the models differ."""
 
 _VERBS = {
+    "speak": Speak,
     "vocode": Vocode,
     "inspect": Inspect,
     "import": Import,

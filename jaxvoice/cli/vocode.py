@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from jaxvoice.cli._report import report
+from jaxvoice.cli.caching import use_compilation_cache
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError, MelError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Vocode:
         from tqdm import tqdm
 
         outputs = self.outputs()
-        _use_compilation_cache()
+        use_compilation_cache()
         from jaxvoice.data import write_wav
         from jaxvoice.pipelines import Vocoder
 
@@ -126,15 +127,6 @@ def _make_folder(folder: Path) -> None:
         raise AudioError(
             f"The folder {folder} cannot be made ({failure.strerror}); choose another OUTPUT."
         ) from failure
-
-
-def _use_compilation_cache() -> None:
-    from jaxvoice.training.compilation_cache import enable_compilation_cache
-
-    try:
-        enable_compilation_cache()
-    except ConfigError as failure:
-        report("warning", f"{failure} Going on without it.")
 
 
 def _read_vector(path: Path) -> "np.ndarray":

@@ -19,7 +19,7 @@ from tests.reference import golden
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch):
     """Keep compiled programs in memory only: other tests share this process."""
-    monkeypatch.setattr("jaxvoice.cli.vocode._use_compilation_cache", lambda: None)
+    monkeypatch.setattr("jaxvoice.cli.vocode.use_compilation_cache", lambda: None)
 
 
 def run(*arguments: object) -> int:

@@ -31,7 +31,7 @@ def vocoder(model) -> Vocoder:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     """Keep compiled programs in memory only: other tests share this process."""
-    monkeypatch.setattr("jaxvoice.cli.vocode._use_compilation_cache", lambda: None)
+    monkeypatch.setattr("jaxvoice.cli.vocode.use_compilation_cache", lambda: None)
 
 
 def speech(seconds: float = 0.4) -> np.ndarray:

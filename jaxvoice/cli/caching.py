@@ -1,0 +1,14 @@
+"""Programs that were compiled before are found again."""
+
+from jaxvoice.cli._report import report
+from jaxvoice.errors import ConfigError
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs on disk; where that cannot be, say so and go on."""
+    from jaxvoice.training.compilation_cache import enable_compilation_cache
+
+    try:
+        enable_compilation_cache()
+    except ConfigError as failure:
+        report("warning", f"{failure} Going on without it.")

@@ -1,0 +1,138 @@
+"""`jaxvoice speak` with a tiny model of random weights: what is written, what is said, and the exit code."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from matplotlib.image import imread
+
+from jaxvoice.cli import main
+from jaxvoice.errors import TextError
+from jaxvoice.models.gaussian_tts.weights import save_model
+from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.pipelines import Synthesizer
+from tests.pipelines.conftest import loud_generator, small_config
+from tests.pipelines.test_synthesizer import trained
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    save_model(folder / "tts", *trained())
+    save_generator(folder / "vocoder", loud_generator(small_config()), small_config())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def synthesizer(models) -> Synthesizer:
+    return Synthesizer.load(models / "tts", models / "vocoder")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch):
+    """Keep compiled programs in memory only: other tests share this process."""
+    monkeypatch.setattr("jaxvoice.cli.speak.use_compilation_cache", lambda: None)
+
+
+@pytest.fixture
+def speak(models, capsys):
+    def run(*arguments: object, vocoder: bool = True) -> tuple[int, list[str], list[str]]:
+        voice = ("--vocoder", models / "vocoder") if vocoder else ()
+        code = main(["speak", *map(str, (*arguments, "--model", models / "tts", *voice))])
+        said = capsys.readouterr()
+        return code, said.out.splitlines(), said.err.splitlines()
+
+    return run
+
+
+def heard(path: Path) -> np.ndarray:
+    samples, rate = soundfile.read(path, dtype="int16")
+    assert rate == 8000 and soundfile.info(path).subtype == "PCM_16"
+    return samples
+
+
+def assert_says(path: Path, audio: np.ndarray) -> None:
+    assert np.abs(heard(path) - np.rint(audio * 32768.0).clip(-32768, 32767)).max() <= 1
+
+
+def test_a_text_becomes_what_the_synthesizer_says(speak, synthesizer, tmp_path):
+    out = tmp_path / "out.wav"
+    code, told, complaints = speak("Hello.", out)
+    expected = synthesizer.speak("Hello.")
+    assert (code, complaints) == (0, []) and len(told) == 1
+    assert str(out) in told[0] and f"5 phonemes in {expected.mel.shape[1]} frames" in told[0]
+    assert_says(out, expected.audio)
+
+
+def test_a_file_may_hold_the_text(speak, synthesizer, tmp_path):
+    source, out = tmp_path / "text.txt", tmp_path / "out.wav"
+    source.write_text("\ufeffHello,\nworld.\n", encoding="utf-8")
+    for flag in ("-f", "--file"):
+        assert speak(flag, source, out, "--speed", "2")[0] == 0
+        assert_says(out, synthesizer.speak("Hello, world.", speed=2).audio)
+        out.unlink()
+
+
+def test_phonemes_and_seed(speak, synthesizer, tmp_path):
+    code, told, _ = speak("HH AH0 L OW1 pau", tmp_path / "out.wav", "--phonemes")
+    assert code == 0 and "5 phonemes" in told[0]
+    assert_says(tmp_path / "out.wav", synthesizer.speak("Hello.").audio)
+    for seed, name in enumerate(("a.wav", "b.wav")):
+        assert speak("Hello.", tmp_path / name, "--seed", seed, vocoder=False)[0] == 0
+    assert np.any(heard(tmp_path / "a.wav") != heard(tmp_path / "b.wav"))
+
+
+def test_a_picture(speak, tmp_path):
+    out, picture = tmp_path / "out.wav", tmp_path / "out.png"
+    code, told, complaints = speak("Hello, " * 50, out, "--plot", picture)
+    assert (code, complaints) == (0, []) and out.exists() and str(picture) in told[1]
+    height, width, _ = imread(picture).shape
+    assert height > 900 and 600 < width < 4000, "the beginning alone of what is long"
+
+
+def test_warnings_are_told(speak, tmp_path):
+    code, _, complaints = speak("hello " * 40, tmp_path / "out.wav")
+    assert code == 0 and len(complaints) == 1
+    assert complaints[0].startswith("jaxvoice: warning: ") and "no pause" in complaints[0]
+
+
+def test_what_cannot_be_said(speak, tmp_path):
+    text, latin, out = tmp_path / "text.txt", tmp_path / "latin.txt", tmp_path / "out.wav"
+    text.write_text("Hello.", encoding="utf-8")
+    latin.write_bytes(b"caf\xe9")
+    for arguments, told in [
+        (("", out), "nothing to say"),
+        (("HH AE2", out, "--phonemes"), "'AE2' (phoneme 2)"),
+        (("Hello.", out, "--speed", "0"), "speed should be"),
+        (("Hello.",), "speak got 1 words; give TEXT in quotes"),
+        (("Hello", "there.", out), "speak got 3 words"),
+        ((), "speak got 0 words"),
+        (("Hello.", out, "-f", text), "OUTPUT alone"),
+        (("Hello.", tmp_path / "out.mp3"), "name a .wav file"),
+        (("Hello.", tmp_path / "none" / "out.wav"), "folder that is missing"),
+        (("Hello.", out, "--plot", tmp_path / "out.jpg"), "name a .png file"),
+        (("Hello.", out, "--plot", tmp_path / "none" / "out.png"), "folder that is missing"),
+        ((out, "-f", tmp_path / "gone.txt"), "gone.txt cannot be read"),
+        ((out, "-f", latin), "no text in UTF-8"),
+        (("Hello.", out, "--vocoder", tmp_path), "neither a model folder"),
+    ]:
+        code, said, complaints = speak(*arguments, vocoder="--vocoder" not in arguments)
+        assert code == 2 and len(complaints) == 1 and not said, arguments
+        assert complaints[0].startswith("jaxvoice: error: ") and told in complaints[0]
+    assert not out.exists()
+
+
+def test_inputs_are_never_overwritten(speak, tmp_path):
+    for name, output in (("text.wav", "text.wav"), ("text.png", "out.wav")):
+        source = tmp_path / name
+        source.write_text("Hello.", encoding="utf-8")
+        plot = ("--plot", source) if output == "out.wav" else ()
+        code, _, complaints = speak("-f", source, tmp_path / output, *plot)
+        assert code == 2 and "would be overwritten" in complaints[0]
+        assert source.read_text(encoding="utf-8") == "Hello."
+
+
+def test_debug_keeps_the_traceback(speak, tmp_path):
+    with pytest.raises(TextError, match="nothing to say"):
+        speak("...", tmp_path / "out.wav", "--debug")
