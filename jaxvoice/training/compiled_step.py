@@ -1,5 +1,6 @@
 """A task's step as a compiled program over flat lists of arrays."""
 
+import functools as ft
 import os
 import time
 from typing import Any
@@ -55,14 +56,16 @@ def compiler_options() -> dict[str, Any]:
 
 
 class CompiledStep:
-    """`task.step` compiled once per batch shape, its state donated, replicated over `mesh`; batches are sharded."""
+    """`task.step` compiled once per batch shape and phase, its state donated, replicated over `mesh`; batches are
+    sharded."""
 
     def __init__(self, task: Task, skeleton: Skeleton, mesh: Mesh):
         self._programs: dict[Any, jax.stages.Compiled] = {}
         self.seconds = 0.0
 
-        def step(leaves: list[Array], batch: PyTree, wish: Int[Array, " devices"]):
-            state, metrics = task.step(skeleton.build(leaves), batch)
+        def step(phase: int | None, leaves: list[Array], batch: PyTree, wish: Int[Array, " devices"]):
+            options = {} if phase is None else {"phase": phase}
+            state, metrics = task.step(skeleton.build(leaves), batch, **options)
             after = skeleton.flatten(state)
             for name, old, new in zip(skeleton.names, leaves, after, strict=True):
                 if (old.shape, old.dtype) != (new.shape, new.dtype):
@@ -74,27 +77,34 @@ class CompiledStep:
             return after, metrics, jnp.stack([counters.skipped, counters.skipped_in_a_row, wish.max()])
 
         same, split = replicated(mesh), sharded(mesh)
-        self._jitted = jax.jit(
-            step, in_shardings=(same, split, split), out_shardings=(same, same, same), donate_argnums=0
+        self._jitted = ft.cache(
+            lambda phase: jax.jit(
+                ft.partial(step, phase),
+                in_shardings=(same, split, split),
+                out_shardings=(same, same, same),
+                donate_argnums=0,
+            )
         )
 
     def __call__(
-        self, leaves: list[Array], batch: PyTree, wish: Int[Array, " devices"]
+        self, leaves: list[Array], batch: PyTree, wish: Int[Array, " devices"], phase: int | None = None
     ) -> tuple[list[Array], dict[str, Array], Int[Array, "3"]]:
         """New state arrays, metrics, and (skipped, skipped in a row, largest wish to stop of any process)."""
-        program = self._programs.get(shape := self._shape(batch))
+        program = self._programs.get(kind := (phase, self._shape(batch)))
         if program is None:
-            program = self.compile(leaves, batch, wish)
-            self._programs[shape] = program
+            program = self.compile(leaves, batch, wish, phase)
+            self._programs[kind] = program
         return program(leaves, batch, wish)
 
-    def compile(self, leaves: list[Array], batch: PyTree, wish: Int[Array, " devices"]) -> jax.stages.Compiled:
+    def compile(
+        self, leaves: list[Array], batch: PyTree, wish: Int[Array, " devices"], phase: int | None = None
+    ) -> jax.stages.Compiled:
         """The program for batches shaped like `batch`; `seconds` grows by the time it took.
 
         **Raises:** `TrainingError` if the step changes the structure of its state, a shape or a dtype.
         """
         start = time.perf_counter()
-        program = self._jitted.lower(leaves, batch, wish).compile(compiler_options())
+        program = self._jitted(phase).lower(leaves, batch, wish).compile(compiler_options())
         return_freed_memory()
         self.seconds += time.perf_counter() - start
         return program

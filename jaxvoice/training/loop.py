@@ -22,7 +22,7 @@ from jaxvoice.training.interrupts import Interrupts
 from jaxvoice.training.logging import RunLog, duration, flat_lines, say, writing
 from jaxvoice.training.provenance import check_same_config, devices, provenance
 from jaxvoice.training.run_folder import Resume, RunFolder
-from jaxvoice.training.task import Loader, Report, Task
+from jaxvoice.training.task import Loader, PhasedTask, Report, Task
 
 Stop = Literal["steps", "minutes", "interrupted"]
 # Codes that processes send each other inside the step, the most urgent the largest.
@@ -195,10 +195,11 @@ class _Session:
         while stop is None:
             batch, self.position, audio_seconds = upcoming
             compiled = program.count
-            self.leaves, metrics, status = program(self.leaves, batch, self._wish(interrupts))
+            phase = self.task.phase_of(self.step) if isinstance(self.task, PhasedTask) else None
+            self.leaves, metrics, status = program(self.leaves, batch, self._wish(interrupts), phase)
             self.step += 1
             if program.count > compiled:
-                say(f"compiled the training step in {program.seconds:.1f} s ({program.count} batch shape(s) so far)")
+                say(f"compiled the training step in {program.seconds:.1f} s ({program.count} program(s) so far)")
                 jax.block_until_ready(status)
                 speed.restart()
             else:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
@@ -52,8 +52,7 @@ class Task(Protocol):
     def step(self, state: Any, batch: Any) -> tuple[Any, dict[str, Float[Array, ""]]]:
         """One update, a pure function of state and global batch; scalar metrics beside. End with `guarded`.
 
-        The loop jits it, donates the state and shards the batch. A family that trains in phases branches here on
-        `state.counters.step` (`jax.lax.cond`) and reports the phase as a metric.
+        The loop jits it, donates the state and shards the batch.
         """
         ...
 
@@ -71,6 +70,19 @@ class Task(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What to show at the start: configuration, parameter counts, sizes of the data."""
+        ...
+
+
+@runtime_checkable
+class PhasedTask(Protocol):
+    """A task that trains in phases: its `step` takes one more argument, `phase`, and is compiled for each.
+
+    A program for each phase, rather than `jax.lax.cond` in one: XLA's CPU programs run several times slower inside a
+    branch.
+    """
+
+    def phase_of(self, step: int) -> int:
+        """The phase of the update that follows `step` updates."""
         ...
 
 

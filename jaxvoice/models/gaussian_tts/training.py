@@ -152,24 +152,16 @@ class GaussianTTSTask:
             None if self.config.ema_decay is None else acoustic,
         )
 
-    def step(self, state: GaussianTTSState, batch: AlignedBatch) -> tuple[GaussianTTSState, dict[str, Array]]:
-        """One update of the acoustic model, or, after `acoustic_steps`, of the duration model; the rest is left alone.
+    def phase_of(self, step: int) -> int:
+        """0 while the acoustic model learns, for `acoustic_steps` steps; then 1, for the duration model."""
+        return int(step >= self.config.acoustic_steps)
 
-        Losses that a phase does not compute are NaN.
-        """
-        arrays, static = eqx.partition(state, eqx.is_array)
-
-        def phase(update, arrays):
-            new, finite, metrics = update(eqx.combine(arrays, static), batch)
-            return eqx.filter(new, eqx.is_array), finite, metrics
-
-        new, finite, metrics = jax.lax.cond(
-            state.counters.step < self.config.acoustic_steps,
-            ft.partial(phase, self._acoustic_step),
-            ft.partial(phase, self._duration_step),
-            arrays,
-        )
-        return guarded(finite, eqx.combine(new, static), state), metrics
+    def step(
+        self, state: GaussianTTSState, batch: AlignedBatch, phase: int = 0
+    ) -> tuple[GaussianTTSState, dict[str, Array]]:
+        """One update of the acoustic model (`phase` 0) or of the duration model (1); the rest is left alone."""
+        new, finite, metrics = (self._duration_step if phase else self._acoustic_step)(state, batch)
+        return guarded(finite, new, state), metrics
 
     def _acoustic_step(self, state, batch):
         config, params = self.config, eqx.filter(state.acoustic.model, eqx.is_inexact_array)
@@ -261,12 +253,7 @@ class GaussianTTSTask:
 
     def _metrics(self, phase: int, state: GaussianTTSState, gradient: PyTree, **losses: Array) -> dict[str, Array]:
         step = state.counters.step - phase * self.config.acoustic_steps
-        values = {name: jnp.nan for name in ("first", "second", "duration")} | losses
-        values |= {
-            "gradient_norm": _norm(gradient),
-            "learning_rate": self._rates[phase](step),
-            "phase": phase,
-        }
+        values = {**losses, "gradient_norm": _norm(gradient), "learning_rate": self._rates[phase](step)}
         return {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
 
 
