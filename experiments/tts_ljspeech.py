@@ -1,0 +1,282 @@
+"""Text to speech from an aligned corpus: phonemes to mel spectrograms, then the durations.
+
+    python -m experiments.tts_ljspeech [--data PATH] [--run-dir DIR] [--vocoder PATH] ...
+
+`--data` is a corpus with alignments: LJ-Speech-aligned, TextGrids of the Montreal Forced Aligner beside recordings,
+HTK or HTS labels, tables, a file list. Without it some minutes of English are spoken by espeak-ng, timed to the sample
+(extra `demo`). On a GPU or TPU the full model learns for 35,000 steps and the duration model for 4,000 more; on a CPU a
+small one for at most ten minutes altogether. At the end a sentence that is in no corpus is spoken with the best model,
+through `--vocoder` (a HiFi-GAN model or run folder of the same mel spectrograms) or Griffin-Lim. The same command goes
+on with a run that was stopped.
+
+Measurements are in docs/results.md.
+"""
+
+import functools as ft
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax
+import numpy as np
+import tyro
+
+from experiments.running import Loop, check_writable, remaining, tell
+from jaxvoice.cli.running import run_command
+from jaxvoice.cli.usage import one_line_usage
+from jaxvoice.data import make_demo_corpus
+from jaxvoice.data.aligned import (
+    AlignedCorpus,
+    AlignedLoader,
+    AlignedStore,
+    choose_buckets,
+    find_aligned,
+    load_aligned,
+    measure_statistics,
+    split_aligned,
+)
+from jaxvoice.data.demo import VOICES, compose_sentences
+from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.errors import ConfigError
+from jaxvoice.models.gaussian_tts import (
+    DecoderConfig,
+    DurationConfig,
+    EncoderConfig,
+    GaussianTTSConfig,
+    Statistics,
+)
+from jaxvoice.models.gaussian_tts.training import (
+    GaussianTTSTask,
+    TrainingConfig,
+    acoustic_optimizer,
+    duration_optimizer,
+)
+from jaxvoice.models.gaussian_tts.validation import Validation
+from jaxvoice.pipelines.vocoder import Vocoder
+from jaxvoice.text.phonemes import ALIGNED
+from jaxvoice.training.compilation_cache import enable_compilation_cache
+from jaxvoice.training.host_memory import keep_freed_memory
+from jaxvoice.training.loop import Result, fit
+from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
+from jaxvoice.training.run_folder import RunFolder
+
+NAME = "tts_ljspeech"
+UNSEEN = "The quick brown fox jumps over the lazy dog, and a wizard's job is to vex chumps."
+DEMO_SENTENCES, DEMO_SEED = 400, 0
+
+CPU_MODEL = GaussianTTSConfig(
+    ALIGNED.codes,
+    dim=128,
+    encoder=EncoderConfig(layers=2, heads=2, feed_forward=384, dropout=0.1, max_phones=160),
+    decoder=DecoderConfig(layers=2, heads=2, feed_forward=384, dropout=0.05, postnet_layers=2),
+    durations=DurationConfig(layers=1, hidden=64),
+    mel=MelConfig(),
+)
+"""Half as wide and two blocks deep: some hundred steps fit into a few CPU minutes."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Train a text-to-speech model; every setting is a flag."""
+
+    data: Path | None = None
+    """Aligned corpus to train on; without it, one spoken by espeak-ng."""
+    kind: Literal["auto", "lj_aligned", "textgrid", "labels", "table", "filelist", "demo"] = "auto"
+    """Format of the alignments, where it is not to be detected."""
+    audio_dir: Path | None = None
+    """Folder of the recordings, where they do not lie beside the alignments."""
+    run_dir: Path = Path("runs/tts_ljspeech")
+    """Where checkpoints, logs, samples and the best model go."""
+    vocoder: Path | None = None
+    """Model or run folder of a HiFi-GAN that samples are made with; Griffin-Lim without it."""
+    text: str = UNSEEN
+    """What is said at the end."""
+    validation: int | None = None
+    """Utterances to hold out, the last of the corpus; by default what the corpus says, else 5 %."""
+    batch_size: int = 32
+    """Utterances in a step, over all devices."""
+    buckets: int = 4
+    """How many shapes batches are padded to; each is compiled once."""
+    peak_normalize: bool = True
+    """Scale recordings to a peak of 0.95 before mels are computed, as HiFi-GAN was trained on them."""
+    distributed: bool = False
+    """Join the other hosts of this job before anything else (arguments from SLURM, Kubernetes or the TPU runtime)."""
+    debug: bool = False
+    """Show the traceback of an error."""
+    training: Annotated[TrainingConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
+        default_factory=TrainingConfig
+    )
+    loop: Annotated[Loop, tyro.conf.arg(name="")] = field(default_factory=Loop)
+
+    def __post_init__(self) -> None:
+        if self.buckets < 1:
+            raise ConfigError(f"--buckets should be at least 1, got {self.buckets}.")
+
+
+def default_experiment(platform: str) -> Experiment:
+    """What runs without flags on a `platform` of JAX (`cpu`, `gpu`, `tpu`)."""
+    if platform == "cpu":
+        training = TrainingConfig(
+            CPU_MODEL,
+            acoustic_steps=450,
+            acoustic_optimizer=replace(acoustic_optimizer(warmup_steps=60), learning_rate=3e-3),
+            duration_optimizer=replace(duration_optimizer(decay_steps=5), learning_rate=3e-3),
+            ema_decay=0.98,
+        )
+        loop = Loop(steps=600, minutes=9.0, validate_every=0, checkpoint_every=200, log_every=25, best_metric="score")
+        return Experiment(batch_size=16, buckets=1, training=training, loop=loop)
+    model = GaussianTTSConfig(ALIGNED.codes, encoder=EncoderConfig(max_phones=160))
+    training = TrainingConfig(model, acoustic_steps=35_000, precision="bfloat16")
+    loop = Loop(steps=39_000, validate_every=1000, checkpoint_every=5000, log_every=50, best_metric="score")
+    return Experiment(training=training, loop=loop)
+
+
+def parse(argv: Sequence[str]) -> Experiment:
+    """The experiment that the command line `argv` asks for, on this machine's devices."""
+    if "--distributed" in argv:
+        initialize_distributed()
+    default = default_experiment(jax.default_backend())
+    return one_line_usage(
+        lambda: tyro.cli(
+            Experiment, args=list(argv), default=default, prog=f"python -m experiments.{NAME}", description=__doc__
+        ),
+        name=NAME,
+        unnamed=("Experiment", "training", "loop"),
+    )
+
+
+def find(experiment: Experiment) -> AlignedCorpus:
+    """The corpus to train on; prints what was found."""
+    if experiment.data is None:
+        tell("No --data given: training on composed sentences, spoken by one voice of espeak-ng.")
+        corpus = find_aligned(
+            make_demo_corpus(None, compose_sentences(DEMO_SENTENCES, seed=DEMO_SEED), VOICES[:1]).root
+        )
+    else:
+        corpus = find_aligned(experiment.data, experiment.kind, audio_dir=experiment.audio_dir)
+    tell(corpus.table())
+    return corpus
+
+
+def with_statistics(config: TrainingConfig, store: AlignedStore) -> TrainingConfig:
+    """`config` with the phonemes and the mel contract of `store`, normalising by what is measured in it."""
+    found = measure_statistics(store)
+    loudest = max(float(mel.max()) for mel in store.mels)
+    statistics = Statistics(
+        mel_mean=found.mel_mean,
+        mel_std=found.mel_std,
+        mel_max=loudest + 1,
+        duration_mean=found.duration_mean,
+        duration_std=found.duration_std,
+    )
+    phone_set = store.corpus.phone_set
+    model = replace(config.model, codes=phone_set.codes, phone_set=phone_set.name, mel=store.mel, statistics=statistics)
+    return replace(config, model=model)
+
+
+def sounding(experiment: Experiment, mel: MelConfig):
+    """The vocoder of `experiment`, checked against the mel contract, or `None`."""
+    if experiment.vocoder is None:
+        return None
+    vocoder = Vocoder.load(experiment.vocoder)
+    if vocoder.mel != mel:
+        raise ConfigError(
+            f"--vocoder {experiment.vocoder} reads mel spectrograms of another contract ({vocoder.mel}) than those "
+            f"trained on ({mel}); give a vocoder of the same, or leave it away."
+        )
+    return vocoder
+
+
+def run(experiment: Experiment, started: float | None = None) -> Result:
+    """Train as `experiment` says and return how it ended; its minutes count from `started` (`time.monotonic()`)."""
+    started = time.monotonic() if started is None else started
+    config, loop = experiment.training, experiment.loop
+    check_batch_size(experiment.batch_size, data_mesh())
+    RunFolder(experiment.run_dir).check(loop.resume)
+    check_writable(experiment.run_dir)
+    corpus = find(experiment)
+    mel = corpus.mel or config.model.mel
+    vocoder = sounding(experiment, mel)
+    sides = split_aligned(corpus, experiment.validation)
+    load = ft.partial(
+        load_aligned,
+        mel=mel,
+        peak_normalize=experiment.peak_normalize and corpus.mel is None,
+        max_frames=config.model.decoder.max_frames,
+        max_phones=config.model.encoder.max_phones,
+        progress=jax.process_index() == 0,
+    )
+    store, held_out = load(sides[0]), load(sides[1]) if len(sides[1]) else None
+    tell(store.table())
+    config = with_statistics(config, store)
+    loader = AlignedLoader(
+        store,
+        batch_size=experiment.batch_size,
+        buckets=choose_buckets(store, experiment.buckets),
+        seed=loop.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    validation = None
+    if held_out is not None:
+        sound = None if vocoder is None else vocoder.synthesize
+        validation = Validation(held_out, config.model, vocoder=sound)
+    task = GaussianTTSTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation)
+    return fit(task, loader, remaining(loop, time.monotonic() - started), experiment.run_dir)
+
+
+def speak(experiment: Experiment, result: Result) -> Path | None:
+    """Say `experiment.text` with the best model; the file, or `None` where there is no model yet."""
+    from jaxvoice.pipelines.synthesizer import Synthesizer
+
+    from jaxvoice.data import write_wav
+
+    if not (result.folder / "model" / "config.json").is_file() or jax.process_index() != 0:
+        return None
+    speech = Synthesizer.load(result.folder, vocoder=experiment.vocoder).speak(experiment.text)
+    path = result.folder / "spoken.wav"
+    write_wav(path, np.asarray(speech.audio), speech.sample_rate)
+    return path
+
+
+def summary(result: Result, seconds: float, spoken: Path | None) -> str:
+    """The lines a run ends with: quality, where to listen and look, what to type next."""
+    folder = result.folder
+    head = f"step {result.step} after {seconds / 60:.1f} minutes (stopped by {result.stopped})"
+    rows = []
+    if result.metrics:
+        shown = {name: value for name, value in result.metrics.items() if math.isfinite(value)}
+        rows.append(("validation", ", ".join(f"{name} {value:.3g}" for name, value in shown.items())))
+    if result.steps_per_second > 0:
+        rows.append(("speed", f"{result.steps_per_second:.3g} steps/s"))
+    if (folder / "samples").is_dir():
+        rows.append(("listen and look", f"{folder / 'samples'}; tensorboard --logdir {folder}"))
+    if spoken is not None:
+        rows.append(("an unseen sentence", str(spoken)))
+        rows.append(("next", f'jaxvoice speak "Any text." OUTPUT.wav --model {folder}'))
+    rows.append(("train on", "the same command with larger --steps or --minutes"))
+    return "\n".join([head, *(f"{name:<20}{value}" for name, value in rows)])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the experiment; the exit code is 0, or 2 after an error told in one line."""
+    started = time.monotonic()
+    arguments = sys.argv[1:] if argv is None else argv
+
+    def train() -> int:
+        experiment = parse(arguments)
+        enable_compilation_cache()
+        result = run(experiment, started)
+        tell(summary(result, time.monotonic() - started, speak(experiment, result)))
+        return 0
+
+    return run_command(train, name=NAME, debug="--debug" in arguments)
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    sys.exit(main())
