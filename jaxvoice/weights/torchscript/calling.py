@@ -11,7 +11,7 @@ from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.weights.torchscript.dtypes import is_inexact
 from jaxvoice.weights.torchscript.frames import Frame, Future, shown
 from jaxvoice.weights.torchscript.operators import find_operator, operator_names
-from jaxvoice.weights.torchscript.operators.registry import IGNORED, tensors_in
+from jaxvoice.weights.torchscript.operators.registry import IGNORED, items_in, tensors_in
 from jaxvoice.weights.torchscript.tensors import Refused, Tensor, number_of
 
 _ADD = (
@@ -20,11 +20,27 @@ _ADD = (
 )
 
 
-class Caller:
-    """Calls operators, for the run that knows where it is."""
+STEPS_OF_TENSOR = 4
+"""What each tensor that an operator makes counts, beside 1 for the call: half a millisecond without `jax.jit`."""
+ITEMS_OF_STEP = 8
+"""How many items of lists, or letters of text, an operator is given for the price of one step."""
+# What takes no longer for a long list, or hardly.
+_AT_ONCE = {
+    f"torch.{name}"
+    for name in ("append", "len", "__getitem__", "_set_item", "get", "setdefault", "popitem", "__is__", "__isnot__")
+}
+_MOVING = {"torch.insert", "torch.pop", "torch.Delete"}
 
-    def __init__(self, key: jax.Array | None):
+
+class Caller:
+    """Calls operators, for the run that knows where it is.
+
+    `steps` is what the run may take.
+    """
+
+    def __init__(self, key: jax.Array | None, steps: int):
         self._key = key
+        self._left = self._most = steps
         self._frames: list[Frame] = []
         self._with_gradient = True
 
@@ -34,7 +50,29 @@ class Caller:
         except Refused as reason:
             raise self._unsupported(kind.__name__, f"{reason}") from reason
 
+    def _spend(self, steps: int) -> None:
+        """Count what is done; raises `CheckpointError` where it is too much."""
+        self._left -= steps
+        if self._left < 0:
+            at = f" ({self._frames[-1]})" if self._frames else ""
+            raise CheckpointError(
+                f"the archive's code takes more than {self._most:,} steps; longer loops are refused{at}."
+            )
+
+    def _spend_on(self, values: Any) -> None:
+        """Count what it takes to go through lists and text."""
+        most = (self._left + 1) * ITEMS_OF_STEP
+        self._spend(items_in(values, most) // ITEMS_OF_STEP)
+
     def _operator(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        self._spend(1)
+        if name in _AT_ONCE:
+            self._spend_on([key for key in args[1:2] if isinstance(key, tuple)])
+        else:
+            if name not in _MOVING:
+                self._spend_on([*args, *kwargs.values()])
+            elif args and isinstance(args[0], (list, str)):
+                self._spend(len(args[0]) // (8 * ITEMS_OF_STEP))
         if name == "ops.prim.RaiseException":
             self._raise(*args)
         if name == "torch.wait" and len(args) == 1 and isinstance(args[0], Future):
@@ -54,6 +92,10 @@ class Caller:
             raise self._unsupported(name, f"this form of it, with ({given}), is not known")
         try:
             result = operator(tuple(args), kwargs, self._new_key)
+            if isinstance(result, Tensor):
+                self._spend(STEPS_OF_TENSOR)
+            elif not operator.plain and isinstance(result, (list, tuple)):
+                self._spend(STEPS_OF_TENSOR * len(result))
             return result if self._with_gradient else _detached(result, args)
         except Refused as reason:
             raise self._unsupported(name, str(reason)) from reason
@@ -74,6 +116,7 @@ class Caller:
     # Errors
 
     def _raise(self, message: Any = "", kind: Any = "") -> None:
+        self._spend_on([message, kind])
         kind = str(kind).removeprefix("builtins.")
         raise CheckpointError(f"the archive's program raised {kind or 'an error'}: {message} ({self._frames[-1]}).")
 

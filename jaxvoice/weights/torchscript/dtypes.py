@@ -10,6 +10,7 @@ import jax
 import ml_dtypes
 import numpy as np
 from jax import numpy as jnp
+from jaxtyping import Array
 
 Number = bool | int | float | complex
 
@@ -86,6 +87,25 @@ def _combined(higher: np.dtype | None, lower: np.dtype | None) -> np.dtype | Non
     if is_float(higher):
         return (_promoted(higher, np.dtype(np.complex64))) if is_complex(lower) else higher
     return _promoted(higher, lower) if higher == np.bool_ or is_inexact(lower) else higher
+
+
+def converted(array: Array, dtype: Any) -> Array:
+    """`array` as `dtype`; of complex numbers only the real part where that is asked.
+
+    Real numbers become whole ones of 8 and 16 bits as in torch on x86: of 32 bits the upper ones are dropped, and NaN
+    and what 32 bits cannot hold are 0. Of 32 bits, NaN is the smallest number, and what is out of range the nearest
+    one: torch has the smallest for `int32`, and right numbers for `int64`, which without `jax_enable_x64` is `int32`.
+    """
+    if is_complex(array.dtype) and not is_complex(dtype):
+        array = array.real
+    dtype = np.dtype(dtype)
+    if not is_float(array.dtype) or dtype.kind not in "iu":
+        return array.astype(dtype)
+    if dtype.itemsize > 2:
+        return jnp.where(jnp.isnan(array), np.iinfo(dtype).min, array.astype(dtype)).astype(dtype)
+    # In the type of the array: 2**31 is beyond a float16, where nothing finite is.
+    kept = jnp.where(jnp.abs(array.astype(jnp.float32)) < 2.0**31, array, jnp.zeros_like(array))
+    return kept.astype(jnp.int32).astype(dtype)
 
 
 def type_of_number(value: Number) -> np.dtype:

@@ -17,8 +17,14 @@ from jaxvoice.weights.torchscript.frames import Closure, Frame, FunctionRef, Fut
 from jaxvoice.weights.torchscript.program import EnumMember, Instance, Instances, NamedTuple
 from jaxvoice.weights.torchscript.tensors import Tensor
 
-MAX_STEPS = 5_000_000
-"""Statements that one run may take; a loop that never ends is stopped."""
+MAX_STEPS = 600_000
+"""Steps that one run may take; a loop that never ends, or is longer, is stopped.
+
+A statement, a round of a loop and a call of an operator count 1 each, every tensor that an operator makes 4 more, and
+8 items of the lists it is given 1. A loop without end is stopped after about a second where it has plain statements,
+after some seconds where it computes with numbers, and after some 86,000 operators on tensors. A loop over 2000 frames
+with 30 operators each takes 362,000 steps; the traced code of a vocoder or a conformer some thousands.
+"""
 MAX_CALLS = 100
 """How deep calls may nest."""
 
@@ -38,9 +44,8 @@ class Evaluator(Caller):
     ):
         """`note` is told the path and the result of every call of a module's forward method."""
         self.instances, self.code = instances, instances.program.code
-        super().__init__(key)
+        super().__init__(key, MAX_STEPS)
         self._note = note
-        self._steps = MAX_STEPS
 
     # Calls
 
@@ -52,6 +57,8 @@ class Evaluator(Caller):
             raise CheckpointError(f"{code.original_name} at {instance.path!r} has no method {name!r}; it has {known}.")
         frame = Frame(code.file, f"{code.original_name}.{name}", instance.path)
         result = self._call(code.methods[name], frame, [instance, *args], kwargs, receiver=1)
+        if self._note is not None or not self._frames:  # who goes through what is returned
+            self._spend_on([result])
         if self._note is not None and instance.is_module and name.startswith("forward") and len(self._frames):
             self._note(instance.path, result)
         return result
@@ -99,10 +106,8 @@ class Evaluator(Caller):
     def _block(self, body: list[ast.stmt], names: dict[str, Any]) -> Any:
         """Run statements; the value returned, or `_NOTHING`."""
         for statement in body:
-            self._steps -= 1
-            if self._steps < 0:
-                raise CheckpointError(f"the archive's code takes more than {MAX_STEPS} steps; it is stopped.")
             self._frames[-1].line = statement.lineno
+            self._spend(1)
             result = self._statement(statement, names)
             if result is not _NOTHING:
                 return result
@@ -122,12 +127,14 @@ class Evaluator(Caller):
                 return self._block(body if self._truth(self._value(test, names)) else orelse, names)
             case ast.While(test=test, body=body, orelse=[]):
                 while self._truth(self._value(test, names)):
+                    self._spend(1)
                     result = self._block(body, names)
                     if result is not _NOTHING:
                         return result
                     self._frames[-1].line = node.lineno
             case ast.For(target=target, iter=source, body=body, orelse=[]):
                 for item in self._iterated(source, names):
+                    self._spend(1)
                     self._assign(target, item, names)
                     result = self._block(body, names)
                     if result is not _NOTHING:
@@ -178,7 +185,7 @@ class Evaluator(Caller):
                 items = self._value(owner, names)
                 if not isinstance(items, (list, dict)):
                     raise self._failure(f"an item of {shown(items)} is set")
-                items[self._value(at, names)] = value
+                items[self._key_of(self._value(at, names))] = value
             case _:
                 raise self._unknown(target)
 
@@ -221,7 +228,7 @@ class Evaluator(Caller):
                 return tuple(self._value(part, names) for part in parts)
             case ast.Dict(keys=keys, values=values) if None not in keys:
                 pairs = zip(keys, values, strict=True)
-                return {self._value(k, names): self._value(v, names) for k, v in pairs if k is not None}
+                return {self._key_of(self._value(k, names)): self._value(v, names) for k, v in pairs if k is not None}
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return -self._literal_number(operand, names)
             case ast.BinOp(op=ast.Add(), left=left, right=right):
@@ -236,8 +243,14 @@ class Evaluator(Caller):
             return value
         raise self._unknown(node)
 
+    def _key_of(self, at: Any) -> Any:
+        """An index or a key: no tuples, whose hash may take for ever where they hold each other."""
+        if isinstance(at, (list, tuple, dict)):
+            raise self._failure(f"{shown(at)} is used as a key")
+        return at
+
     def _item(self, items: Any, at: Any) -> Any:
-        at = self._as_number(at, int) if isinstance(at, Tensor) else at
+        at = self._key_of(self._as_number(at, int) if isinstance(at, Tensor) else at)
         if isinstance(items, (list, tuple, dict, str)):
             try:
                 return items[at]
@@ -322,14 +335,19 @@ class Evaluator(Caller):
             if isinstance(owner, Instance) and isinstance(attribute, str):
                 return self.instances.attribute(owner, attribute)
         if name == "isinstance" and len(arguments) == 2:
-            return is_instance(self._value(arguments[0], names), arguments[1])
+            value = self._value(arguments[0], names)
+            self._spend_on([value])
+            return is_instance(value, arguments[1])
         if name in _CASTS and len(arguments) == 1:
             value = self._value(arguments[0], names)
             if isinstance(value, Tensor) and name != "str":
                 return self._as_number(value, _CASTS[name])
+            self._spend_on([value])
             return _CASTS[name](value)
         if name == "sorted" and len(arguments) == 1:
-            return sorted(self._value(arguments[0], names))
+            items = self._value(arguments[0], names)
+            self._spend_on([items])
+            return sorted(items)
         if name == "print":
             return None
         if name == "fork" and len(arguments) == 1:

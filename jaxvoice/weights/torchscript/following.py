@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxvoice.errors import CheckpointError
+from jaxvoice.weights.layout import printable
 from jaxvoice.weights.torchscript.code import ClassCode, Code, original_name
 from jaxvoice.weights.torchscript.resizing import interpolates
 from jaxvoice.weights.torchscript.signatures import bind
@@ -43,6 +44,8 @@ class Follower:
 
     **Arguments:** `code`: the parsed code; `top`: the record of the top module; `constants`: `CONSTANTS.c0` and so on,
     plain values where they are.
+
+    **Raises:** `CheckpointError` if there is no code for the top module.
     """
 
     def __init__(self, code: Code, top: Any, constants: Sequence[Any] = ()):
@@ -52,6 +55,12 @@ class Follower:
         self.called: set[str] = set()
         self._results: dict[Any, Any] = {}
         self._steps = 0
+        if self.class_of(top) is None:
+            name = printable(str(getattr(top, "class_name", "its top module")))[:100]
+            raise CheckpointError(
+                f"the archive holds no code for {name}: its .py entries are missing or damaged, and nothing can be "
+                "told of its layers; jaxvoice.open_archive still reads its tensors."
+            )
         self._collect(top)
 
     def _collect(self, top: Any) -> None:

@@ -58,15 +58,22 @@ def dotted(node: ast.expr) -> list[str] | None:
     return parts[::-1]
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, depth: int = 0) -> str:
     """A value in few words."""
     if isinstance(value, Instance):
         return f"<{value.code.original_name}>"
     if isinstance(value, EnumMember):
         return f"{original_name(value.enum)}.{value.name}"
-    if isinstance(value, (list, tuple, dict)) and len(value) > 4:
-        return f"<{type(value).__name__} of {len(value)}>"
-    return repr(value)[:60]
+    if isinstance(value, (list, tuple, dict)):
+        if len(value) > 4 or depth == 2:
+            return f"<{type(value).__name__} of {len(value)}>"
+        left, right = ("[", "]") if isinstance(value, list) else ("{", "}") if isinstance(value, dict) else ("(", ")")
+        parts = [shown(part, depth + 1) for part in value]
+        if isinstance(value, dict):
+            parts = [f"{key}: {shown(part, depth + 1)}" for key, part in zip(parts, value.values(), strict=True)]
+        comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
+        return (left + ", ".join(parts) + comma + right)[:60]
+    return repr(value[:60] if isinstance(value, str) else value)[:60]
 
 
 def is_instance(value: Any, kinds: ast.expr) -> bool:

@@ -2,6 +2,7 @@
 
 import itertools
 import linecache
+import math
 import typing
 from collections.abc import Sequence
 from typing import Any
@@ -58,7 +59,7 @@ def scripted(source: str, arguments: str = "x") -> torch.jit.ScriptModule:
     # torch.jit reads the source of what it compiles, so this must look like a file.
     file = f"<script {next(_count)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    scope: dict[str, Any] = {"torch": torch, "F": torch.nn.functional, "__name__": "scripts"}
+    scope: dict[str, Any] = {"torch": torch, "math": math, "F": torch.nn.functional, "__name__": "scripts"}
     scope |= {name: getattr(typing, name) for name in ("Any", "Dict", "List", "Optional", "Tuple")}
     exec(compile(text, file, "exec"), scope)
     return torch.jit.script(scope["Script"]().eval())

@@ -3,6 +3,7 @@
 import contextlib
 import random
 import warnings
+import zipfile
 
 import pytest
 import torch
@@ -361,3 +362,16 @@ def test_code_that_multiplies_itself_ends(tmp_path):
 
     with pytest.raises(CheckpointError, match="steps"):
         layers_of(with_code(path, change, tmp_path / "other.pt"))
+
+
+def test_an_archive_without_its_code_is_refused_in_a_line(tmp_path):
+    path = scripted(nn.Linear(2, 3), tmp_path / "m.pt")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "bare.pt", "w") as new:
+        for entry in old.namelist():
+            if not entry.endswith(".py"):
+                new.writestr(entry, old.read(entry))
+    with open_archive(tmp_path / "bare.pt") as archive:
+        for told in (read_layers, readable):
+            with pytest.raises(CheckpointError, match=r"no code for .*Linear: its \.py entries are missing"):
+                told(archive)
+        assert sorted(archive.tensors) == ["bias", "weight"]

@@ -76,13 +76,13 @@ def hardtanh(x: Array, min_val: float = -1.0, max_val: float = 1.0) -> Array:
 @register_operator("torch.threshold")
 def threshold(x: Array, threshold: float, value: float) -> Array:
     """x where it is above a threshold, else a value."""
-    return jnp.where(x > threshold, x, cast(value, x.dtype))
+    return jnp.where(x <= threshold, cast(value, x.dtype), x)  # NaN stays
 
 
 @register_operator("torch.hardshrink")
 def hardshrink(x: Array, lambd: float = 0.5) -> Array:
     """x where its magnitude is above a bound, else 0."""
-    return jnp.where(jnp.abs(x) > lambd, x, cast(0, x.dtype))
+    return jnp.where(jnp.abs(x) <= lambd, cast(0, x.dtype), x)
 
 
 @register_operator("torch.softshrink")

@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
-from jaxvoice.weights.torchscript.dtypes import FLOAT, default_int, dtype_of_code, is_inexact, result_type
+from jaxvoice.weights.torchscript.dtypes import FLOAT, converted, default_int, dtype_of_code, is_inexact, result_type
 from jaxvoice.weights.torchscript.operators.registry import register_operator
 from jaxvoice.weights.torchscript.tensors import Refused, traced
 
@@ -39,7 +39,7 @@ def as_real(x: Array) -> Array:
 
 def typed(x: Array, dtype: int | None) -> Array:
     """`x` in the type that is asked."""
-    return x if dtype is None else x.astype(dtype_of_code(dtype))
+    return x if dtype is None else converted(x, dtype_of_code(dtype))
 
 
 def summable(x: Array, dtype: int | None) -> Array:
@@ -162,6 +162,18 @@ def maximum(x: Any, other: Any) -> Array:
 def minimum(x: Any, other: Any) -> Array:
     """The smaller of each pair."""
     return jnp.minimum(*operands(x, other))
+
+
+@register_operator("torch.fmax")
+def fmax(x: Array, other: Array) -> Array:
+    """The larger of each pair, the other one of a NaN."""
+    return jnp.fmax(*operands(x, other))
+
+
+@register_operator("torch.fmin")
+def fmin(x: Array, other: Array) -> Array:
+    """The smaller of each pair, the other one of a NaN."""
+    return jnp.fmin(*operands(x, other))
 
 
 @register_operator("torch.clamp", "torch.clip")

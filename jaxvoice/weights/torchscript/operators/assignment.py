@@ -4,8 +4,8 @@ from typing import Any
 
 from jax import numpy as jnp
 
+from jaxvoice.weights.torchscript.dtypes import converted
 from jaxvoice.weights.torchscript.operators.arithmetic import aligned, cast
-from jaxvoice.weights.torchscript.operators.elements import converted
 from jaxvoice.weights.torchscript.operators.registry import on_tensors
 from jaxvoice.weights.torchscript.tensors import Refused, Tensor
 

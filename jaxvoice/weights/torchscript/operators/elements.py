@@ -3,9 +3,8 @@
 from typing import Any
 
 from jax import lax, numpy as jnp
-from jaxtyping import Array
 
-from jaxvoice.weights.torchscript.dtypes import dtype_of_code, is_complex
+from jaxvoice.weights.torchscript.dtypes import converted, dtype_of_code, is_complex
 from jaxvoice.weights.torchscript.operators.registry import on_tensors
 from jaxvoice.weights.torchscript.tensors import Tensor
 
@@ -66,10 +65,3 @@ def to(x: Tensor, *args: Any, dtype: int | None = None, copy: bool = False, **_:
 def on_device(x: Tensor, *device: Any, **_: Any) -> Tensor:
     """The same tensor; devices mean nothing."""
     return x
-
-
-def converted(array: Array, dtype: Any) -> Array:
-    """`array` as `dtype`; of complex numbers only the real part where that is asked."""
-    if is_complex(array.dtype) and not is_complex(dtype):
-        array = array.real
-    return array.astype(dtype)

@@ -6,7 +6,7 @@ import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
-from jaxvoice.weights.torchscript.dtypes import is_complex, is_inexact
+from jaxvoice.weights.torchscript.dtypes import is_complex, is_float, is_inexact
 from jaxvoice.weights.torchscript.operators.arithmetic import as_real, cast, operands
 from jaxvoice.weights.torchscript.operators.registry import register_operator
 
@@ -15,14 +15,20 @@ def _trunc(x: Array) -> Array:
     return x if not is_inexact(x.dtype) else jnp.trunc(x)
 
 
+def _sign(x: Array) -> Array:
+    y = jnp.sign(x)
+    # Of NaN, torch has 0.
+    return jnp.where(jnp.isnan(x), jnp.zeros_like(y), y) if is_float(x.dtype) else y
+
+
 # Functions that keep the type of whole numbers.
 for _name, _compute in {
     "neg": jnp.negative,
     "negative": jnp.negative,
     "abs": jnp.abs,
     "absolute": jnp.abs,
-    "sign": jnp.sign,
-    "sgn": jnp.sign,
+    "sign": _sign,
+    "sgn": _sign,
     "square": jnp.square,
     "relu": jax.nn.relu,
     "floor": lambda x: jnp.floor(x) if is_inexact(x.dtype) else x,

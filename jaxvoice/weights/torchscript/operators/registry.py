@@ -2,7 +2,7 @@
 
 import functools as ft
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -32,6 +32,8 @@ class Operator:
     """What it accepts."""
     random: bool
     """Whether it wants a `key`."""
+    plain: bool = False
+    """Whether it computes with Python's values alone."""
 
     def accepts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether it can be called so; the overloads of torch that are left out cannot."""
@@ -44,6 +46,8 @@ class Operator:
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], new_key: NewKey) -> Any:
         if self.random:
             kwargs = kwargs | {"key": new_key()}
+        if self.plain:
+            return self.call(*args, **kwargs)
         with _context(args, kwargs):
             if self.on_tensors:
                 return self.call(*args, **kwargs)
@@ -114,7 +118,7 @@ def on_containers(*names: str) -> Callable[[Implementation], Implementation]:
 def _putting(table: dict[str, Operator], names: tuple[str, ...]) -> Callable[[Implementation], Implementation]:
     def register(implementation: Implementation) -> Implementation:
         for name in names:
-            table[name] = Operator(name, implementation, True, inspect.signature(implementation), False)
+            table[name] = Operator(name, implementation, True, inspect.signature(implementation), False, True)
         return implementation
 
     return register
@@ -185,6 +189,23 @@ def tensors_of(value: Any) -> Any:
     if isinstance(value, list):
         return [tensors_of(item) for item in value]
     return value
+
+
+def items_in(values: Iterable[Any], most: int) -> int:
+    """How many items the lists, tuples and dicts of `values` have, with those inside, each as often as it is there.
+
+    Text counts by its length. Counting ends above `most`, for lists in lists may hold far more than there is memory.
+    """
+    count, pending = 0, list(values)
+    while pending and count <= most:
+        value = pending.pop()
+        if isinstance(value, str):
+            count += len(value)
+        elif isinstance(value, (list, tuple, dict)):
+            count += len(value)
+            parts = [*value, *value.values()] if isinstance(value, dict) else value
+            pending += [part for part in parts if isinstance(part, (list, tuple, dict, str))]
+    return count
 
 
 def tensors_in(value: Any) -> list[Tensor]:

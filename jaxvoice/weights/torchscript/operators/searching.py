@@ -104,13 +104,31 @@ def histc(x: Array, bins: int = 100, min: float = 0, max: float = 0) -> Array:
     return jnp.zeros(bins, x.dtype).at[jnp.clip(places, 0, bins - 1)].add(inside.astype(x.dtype))
 
 
+def _at_nearest_rank(x: Array, q: Array, dim: int | None, *, skip: bool) -> Array:
+    """The quantile of the nearest rank, of two the even one; `skip` leaves NaN out."""
+    rows = jnp.sort(x.reshape(-1) if dim is None else jnp.moveaxis(x, dim, -1), -1)
+    last = rows.shape[-1] - 1
+    holes = jnp.sum(jnp.isnan(rows), -1, dtype=jnp.int32)  # NaN is sorted to the end
+    top = jnp.maximum(last - holes, 0) if skip else jnp.full_like(holes, last)
+    ranks = q.reshape(q.shape + (1,) * top.ndim) * top.astype(x.dtype).reshape((1,) * q.ndim + top.shape)
+    places = jnp.round(ranks).astype(jnp.int32)
+    if not skip:
+        places = jnp.where((holes > 0).reshape((1,) * q.ndim + top.shape), last, places)
+    wide = jnp.broadcast_to(rows.reshape((1,) * q.ndim + rows.shape), q.shape + rows.shape)
+    return jnp.take_along_axis(wide, places[..., None], -1)[..., 0]
+
+
 def _register_quantile(name: str, compute: Any) -> None:
     @register_operator(f"torch.{name}")
     def quantile(
         x: Array, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
     ) -> Array:
         """What so large a part of an axis lies below."""
-        y = compute(x, cast(q, x.dtype), axis=dim, method=interpolation)
+        part = cast(q, x.dtype)
+        if interpolation == "nearest":
+            y = _at_nearest_rank(x, part, dim, skip=name == "nanquantile")
+        else:
+            y = compute(x, part, axis=dim, method=interpolation)
         if not keepdim:
             return y
         shape = [1] * x.ndim if dim is None else [1 if d == dim % x.ndim else n for d, n in enumerate(x.shape)]

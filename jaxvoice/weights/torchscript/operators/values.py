@@ -4,24 +4,26 @@ import math
 import re
 from typing import Any
 
+import numpy as np
+
 from jaxvoice.weights.torchscript.operators.registry import on_containers, on_tensors, on_values
 from jaxvoice.weights.torchscript.program import EnumMember
 from jaxvoice.weights.torchscript.tensors import Refused, Tensor
 
 MAX_ITEMS = 2**20
+"""How many items a list or letters a text may have; no program that makes speech has more."""
 
 
 def _value(name: str, compute: Any) -> None:
     on_values(f"torch.{name}")(compute)
 
 
-_value("add", lambda a, b: a + b)
-_value("sub", lambda a, b: a - b)
-_value("mul", lambda a, b: a * b)
+_value("add", lambda a, b: _in_64_bits(a + b))
+_value("sub", lambda a, b: _in_64_bits(a - b))
+_value("mul", lambda a, b: _in_64_bits(a * b))
 _value("div", lambda a, b: a / b)
 _value("floordiv", lambda a, b: a // b)
 _value("remainder", lambda a, b: a % b)
-_value("fmod", math.fmod)
 _value("neg", lambda a: -a)
 _value("eq", lambda a, b: _plain(a) == _plain(b))
 _value("ne", lambda a, b: _plain(a) != _plain(b))
@@ -33,20 +35,13 @@ _value("__and__", lambda a, b: a & b)
 _value("__or__", lambda a, b: a | b)
 _value("__xor__", lambda a, b: a ^ b)
 _value("__not__", lambda a: not a)
-_value("__lshift__", lambda a, b: a << min(b, 64))
+_value("__lshift__", lambda a, b: _in_64_bits(a << min(b, 64)))
 _value("__rshift__", lambda a, b: a >> b)
 _value("floor", math.floor)
 _value("ceil", math.ceil)
 _value("round", lambda a: float(round(a)))
-_value("sqrt", math.sqrt)
-_value("log1p", math.log1p)
-_value("log2", math.log2)
-_value("log10", math.log10)
-_value("exp", math.exp)
-_value("sin", math.sin)
-_value("cos", math.cos)
-_value("tan", math.tan)
 _value("tanh", math.tanh)
+_value("asinh", math.asinh)
 _value("atan", math.atan)
 _value("atan2", math.atan2)
 _value("isnan", math.isnan)
@@ -68,6 +63,46 @@ on_values("ops.prim.abs", "torch.abs")(lambda a: abs(a))
 on_values("ops.prim.device")(lambda _: "cpu")
 
 
+def _in_64_bits(number: Any) -> Any:
+    """A number, refused where torch's whole numbers would overflow."""
+    if isinstance(number, int) and number.bit_length() > 63:
+        raise Refused("a whole number of more than 64 bits")
+    return number
+
+
+def _real(name: str, compute: Any, beyond: Any) -> None:
+    """A function of real numbers that is NaN or infinite where Python's has no value."""
+
+    @on_values(f"torch.{name}")
+    def function(*numbers: float) -> float:
+        try:
+            return compute(*numbers)
+        except (OverflowError, ValueError):
+            with np.errstate(all="ignore"):
+                return float(beyond(*map(float, numbers)))
+
+
+for _name, _compute, _beyond in (
+    ("sqrt", math.sqrt, np.sqrt),
+    ("log1p", math.log1p, np.log1p),
+    ("log2", math.log2, np.log2),
+    ("log10", math.log10, np.log10),
+    ("exp", math.exp, np.exp),
+    ("expm1", math.expm1, np.expm1),
+    ("sin", math.sin, np.sin),
+    ("cos", math.cos, np.cos),
+    ("tan", math.tan, np.tan),
+    ("asin", math.asin, np.arcsin),
+    ("acos", math.acos, np.arccos),
+    ("sinh", math.sinh, np.sinh),
+    ("cosh", math.cosh, np.cosh),
+    ("acosh", math.acosh, np.arccosh),
+    ("atanh", math.atanh, np.arctanh),
+    ("fmod", math.fmod, np.fmod),
+):
+    _real(_name, _compute, _beyond)
+
+
 @on_values("torch.pow")
 def _pow(base: Any, exponent: Any) -> Any:
     if isinstance(base, int) and isinstance(exponent, int):
@@ -75,12 +110,16 @@ def _pow(base: Any, exponent: Any) -> Any:
             raise Refused(f"{base} ** {exponent} is out of range")
         # Whole numbers too have a real power in torch.
         return float(base) ** exponent
-    return math.pow(base, exponent)
+    if base == 0 and exponent < 0:
+        raise Refused("0 to a negative power")  # so torch has it
+    with np.errstate(all="ignore"):
+        return float(np.power(float(base), float(exponent)))
 
 
 @on_values("torch.log")
 def _log(a: float, base: float | None = None) -> float:
-    return math.log(a) if base is None else math.log(a, base)
+    with np.errstate(all="ignore"):
+        return float(np.log(float(a)) if base is None else np.log(float(a)) / np.log(float(base)))
 
 
 @on_values("ops.prim.min", "torch.min")
@@ -144,21 +183,26 @@ def _plain(value: Any) -> Any:
     raise Refused("objects are compared")
 
 
+def _check_size(count: int, what: str = "a list of {} items") -> None:
+    if count > MAX_ITEMS:
+        raise Refused(what.format(f"{count:,}") + f", more than {MAX_ITEMS:,}")
+
+
 @on_containers("torch.add")
 def _join(a: Any, b: Any) -> Any:
+    _check_size(len(a) + len(b))
     return a + (list(b) if isinstance(a, list) else b)
 
 
 @on_containers("torch.add_")
 def _extend_in_place(a: list[Any], b: list[Any]) -> list[Any]:
-    a.extend(b)
+    _extend(a, b)
     return a
 
 
 @on_containers("torch.mul")
 def _repeat(items: Any, times: int) -> Any:
-    if len(items) * times > MAX_ITEMS:
-        raise Refused(f"a list of {len(items) * times} items")
+    _check_size(len(items) * times)
     return items * times
 
 
@@ -198,17 +242,20 @@ def _set_item(items: Any, at: Any, value: Any) -> Any:
 
 @on_containers("torch.append")
 def _append(items: list[Any], item: Any) -> list[Any]:
+    _check_size(len(items) + 1)
     items.append(item)
     return items
 
 
 @on_containers("torch.extend")
 def _extend(items: list[Any], more: list[Any]) -> None:
+    _check_size(len(items) + len(more))
     items.extend(more)
 
 
 @on_containers("torch.insert")
 def _insert(items: list[Any], at: int, item: Any) -> None:
+    _check_size(len(items) + 1)
     items.insert(at, item)
 
 
@@ -254,32 +301,47 @@ def _sort(items: list[Any], reverse: bool = False) -> None:
 
 @on_containers("torch.update")
 def _update(table: dict[Any, Any], more: dict[Any, Any]) -> None:
+    _check_size(len(table) + len(more))
     table.update(more)
 
 
 @on_containers("torch.format")
 def _format(pattern: str, *values: Any) -> str:
     # Not `str.format`, which would follow attributes that the file names.
-    left = iter(values)
-    return re.sub(r"\{\}", lambda _: str(next(left, "")), pattern)
+    texts = [str(value) for value in values]
+    _check_size(len(pattern) + sum(map(len, texts)), "a text of {} letters")
+    left = iter(texts)
+    return re.sub(r"\{\}", lambda _: next(left, ""), pattern)
 
 
 @on_containers("torch.percentFormat")
 def _percent_format(pattern: str, *values: Any) -> str:
-    left = iter(values[0] if len(values) == 1 and isinstance(values[0], tuple) else values)
-    return re.sub(r"%[-+ #0-9.]*[sdifgexXc%]", lambda m: "%" if m[0] == "%%" else str(next(left, "")), pattern)
+    texts = [str(value) for value in (values[0] if len(values) == 1 and isinstance(values[0], tuple) else values)]
+    _check_size(len(pattern) + sum(map(len, texts)), "a text of {} letters")
+    left = iter(texts)
+    return re.sub(r"%[-+ #0-9.]*[sdifgexXc%]", lambda m: "%" if m[0] == "%%" else next(left, ""), pattern)
+
+
+@on_containers("torch.join")
+def _join_text(text: str, items: list[str]) -> str:
+    _check_size(len(text) * len(items) + sum(map(len, items)), "a text of {} letters")
+    return text.join(items)
+
+
+@on_containers("torch.replace")
+def _replace(text: str, old: str, new: str) -> str:
+    _check_size(len(text) + text.count(old) * len(new), "a text of {} letters")
+    return text.replace(old, new)
 
 
 on_values("torch.str")(lambda a: str(a))
 on_containers("torch.str")(lambda a: str(a))
-on_containers("torch.join")(lambda text, items: text.join(items))
 on_containers("torch.lower")(lambda text: text.lower())
 on_containers("torch.upper")(lambda text: text.upper())
 on_containers("torch.startswith")(lambda text, part: text.startswith(part))
 on_containers("torch.endswith")(lambda text, part: text.endswith(part))
 on_containers("torch.split")(lambda text, *by: text.split(*by))
 on_containers("torch.strip")(lambda text, *what: text.strip(*what))
-on_containers("torch.replace")(lambda text, old, new: text.replace(old, new))
 on_values("ops.prim.type")(lambda device: str(device).partition(":")[0])
 on_values("ops.prim.index")(lambda device: None)
 
