@@ -231,9 +231,8 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
 
 def speak(experiment: Experiment, result: Result) -> Path | None:
     """Say `experiment.text` with the best model; the file, or `None` where there is no model yet."""
-    from jaxvoice.pipelines.synthesizer import Synthesizer
-
     from jaxvoice.data import write_wav
+    from jaxvoice.pipelines.synthesizer import Synthesizer
 
     if not (result.folder / "model" / "config.json").is_file() or jax.process_index() != 0:
         return None
