@@ -13,6 +13,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Of several test processes, each gets its share of the cores: torch's threads wait busily for one another.
 PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // PROCESSES)))
+if PROCESSES > 1 and hasattr(os, "sched_setaffinity"):
+    # XLA's threads wait busily too: two processes that both use all cores take more than twice as long.
+    cores, number = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    os.sched_setaffinity(0, cores[number::PROCESSES] or cores[number % len(cores) :][:1])
 os.environ.setdefault("NUMBA_OPT", "0")
 if PROCESSES > 1:
     # librosa's compiled functions are cached beside it; two processes that write them at once leave files that crash.
