@@ -122,12 +122,12 @@ def default_experiment(platform: str) -> Experiment:
     if platform == "cpu":
         training = TrainingConfig(
             CPU_MODEL,
-            acoustic_steps=450,
+            acoustic_steps=350,
             acoustic_optimizer=replace(acoustic_optimizer(warmup_steps=60), learning_rate=3e-3),
             duration_optimizer=replace(duration_optimizer(decay_steps=5), learning_rate=3e-3),
             ema_decay=0.98,
         )
-        loop = Loop(steps=600, minutes=9.0, validate_every=0, checkpoint_every=200, log_every=25, best_metric="score")
+        loop = Loop(steps=500, minutes=9.0, validate_every=0, checkpoint_every=200, log_every=25, best_metric="score")
         return Experiment(batch_size=16, buckets=1, training=training, loop=loop)
     model = GaussianTTSConfig(ALIGNED.codes, encoder=EncoderConfig(max_phones=160))
     training = TrainingConfig(model, acoustic_steps=35_000, precision="bfloat16")
