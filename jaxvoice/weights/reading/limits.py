@@ -7,7 +7,7 @@ hold more tensors; four and a half are the most. `Budget` counts.
 
 # Time, in opcodes of a pickle, which take about a fifth of a microsecond; what else takes time counts as several. A
 # tensor takes about 300: 30 opcodes, its place, its storage, its entry in the zip file, its names.
-WORK = 2_400_000
+WORK = 1_500_000
 # A little more than one more for each byte of the file, since no tensor takes less than 300 bytes of one.
 MOST_WORK = 23_000_000
 # Opcodes of all pickles of a file.

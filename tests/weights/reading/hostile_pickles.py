@@ -28,7 +28,7 @@ def _doubling(levels: int, make: Callable[[bytes], bytes]) -> bytes:
 
 
 add_pickle("lists in lists", lambda: b"]" * 90_000 + b"a" * 89_999, "deep")
-add_pickle("tuples in tuples", lambda: b")" + b"\x85" * 400_000, "deep")
+add_pickle("tuples in tuples", lambda: b")" + b"\x85" * 250_000, "deep")
 add_pickle("dicts in dicts", lambda: (b"}" + text("a")) * 45_000 + b"N" + b"s" * 45_000, "deep|names of more than")
 add_pickle("records in records", lambda: name("a.B") + b"q\x010" + b"h\x01)\x81" * 40_000 + b"b" * 39_999, "deep")
 add_pickle("tuples in tuples as a key", lambda: b"}" + b")" + b"\x85" * 90_000 + b"Ns", "tuples in tuples")
