@@ -9,7 +9,7 @@ small one for at most ten minutes altogether. At the end a sentence that is in n
 through `--vocoder` (a HiFi-GAN model or run folder of the same mel spectrograms) or Griffin-Lim. The same command goes
 on with a run that was stopped.
 
-Measurements are in docs/results.md.
+How long the defaults take and how good they get has not been measured yet.
 """
 
 import functools as ft

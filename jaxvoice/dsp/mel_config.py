@@ -204,3 +204,7 @@ def _mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
         return 700 * (10 ** (mel / 2595) - 1)
     above = _BREAK_HZ * np.exp((np.maximum(mel, _BREAK_MEL) - _BREAK_MEL) * _LOG_STEP)
     return np.where(mel < _BREAK_MEL, mel * _HZ_PER_MEL, above)
+
+
+WAVEGLOW_MEL = MelConfig(magnitude_floor=0.0, center=True)
+"""The mel spectrograms of LJ-Speech-aligned, NVIDIA's Tacotron 2 and WaveGlow."""

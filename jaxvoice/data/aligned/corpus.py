@@ -18,13 +18,12 @@ from jaxvoice.data.corpora import Corpus, find_corpus
 from jaxvoice.data.demo.timings import read_timings
 from jaxvoice.data.layouts import AUDIO_SUFFIXES, Utterance
 from jaxvoice.data.splits import split
-from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
 from jaxvoice.errors import DataError
 from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 
 AlignedKind = Literal["lj_aligned", "textgrid", "labels", "table", "filelist", "demo"]
 KINDS: tuple[AlignedKind, ...] = ("lj_aligned", "textgrid", "labels", "table", "filelist", "demo")
-WAVEGLOW_MEL = MelConfig(center=True, magnitude_floor=0.0)
 LJ_VALIDATION = 100
 _SUFFIXES: dict[str, str] = {"lj_aligned": ".json", "textgrid": ".TextGrid", "labels": ".lab", "table": ".csv"}
 

@@ -4,14 +4,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from jaxvoice.config import check_not_negative, check_positive, check_types, told
-from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
 from jaxvoice.errors import ConfigError
 
 # Far above every network of this kind; what a damaged or hostile file asks for beyond is refused at once.
 _MOST_LAYERS, _WIDEST, _LONGEST = 64, 16384, 2**17
-
-WAVEGLOW_MEL = MelConfig(magnitude_floor=0.0, center=True)
-"""The mel spectrograms of LJ-Speech-aligned, NVIDIA's Tacotron 2 and WaveGlow."""
 
 
 def _check_sizes(config: "EncoderConfig | DecoderConfig | DurationConfig", layers: tuple[str, ...], *widths: str):
