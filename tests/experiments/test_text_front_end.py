@@ -1,0 +1,56 @@
+"""Counting how words are found, on sentences whose words are known."""
+
+import json
+
+import pytest
+
+from experiments.benchmarks.text_front_end import Options, count, main, rows_of, texts_of
+from jaxvoice.data import write_wav
+
+# "unwholesomeness" is built of "wholesome"; nothing like "blorfing" is known; "xkcd" has no vowel.
+SENTENCE = "The blorfing cat's unwholesomeness, said xkcd."
+
+
+def test_every_word_is_counted_once_by_how_it_was_found() -> None:
+    counted = count([SENTENCE, "{HH AY1} cat, the cat"])
+    assert counted.words == {"dictionary": 6, "morphology": 1, "letters": 1, "spelled": 1}
+    ((word, how, phonemes), times), *others = counted.guessed.most_common()
+    assert (word, how, times) == ("blorfing", "letters", 1) and phonemes.split()[:2] == ["B", "L"]
+    assert [entry[0][:2] for entry in others] == [("xkcd", "spelled")]
+
+
+def test_texts_that_cannot_be_said_are_told_and_left_out() -> None:
+    counted = count(["a cat", "кот", "..."])
+    assert counted.words.total() == 2 and len(counted.refused) == 2
+    assert "кот" in counted.refused[0] and "nothing to say" in counted.refused[1]
+
+
+def test_shares_add_up() -> None:
+    *ways, resolved = rows_of(count([SENTENCE] * 3))
+    assert sum(row["share %"] for row in ways) == pytest.approx(100)
+    assert resolved["words"] == sum(row["words"] for row in ways if row["found"] != "spelled")
+    assert next(row for row in ways if row["found"] == "letters")["different words"] == 1
+
+
+def test_a_corpus_or_a_file_of_texts_is_read(tmp_path) -> None:
+    (tmp_path / "wavs").mkdir()
+    for name in ("a", "b"):
+        write_wav(tmp_path / "wavs" / f"{name}.wav", [0.0] * 64, 22050)
+    (tmp_path / "metadata.csv").write_text("a|Dr. No|Doctor No\nb|4 cats|four cats\n", encoding="utf-8")
+    wanted = ["Doctor No", "four cats"]
+    assert list(texts_of(Options(data=tmp_path))) == list(texts_of(Options(texts=tmp_path / "metadata.csv"))) == wanted
+    (tmp_path / "empty.txt").write_text("\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="has no texts"):
+        texts_of(Options(texts=tmp_path / "empty.txt"))
+    with pytest.raises(SystemExit, match="either --data"):
+        texts_of(Options())
+
+
+def test_the_report_lists_what_no_dictionary_holds(tmp_path, capsys) -> None:
+    (tmp_path / "texts.txt").write_text(f"{SENTENCE}\n", encoding="utf-8")
+    main(Options(texts=tmp_path / "texts.txt", list=1, json=tmp_path / "out.json"))
+    found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [row["words"] for row in found["rows"]] == [3, 1, 1, 1, 5] and found["words_per_second"] > 0
+    assert {entry["word"] for entry in found["guessed"]} == {"blorfing", "xkcd"}
+    out = capsys.readouterr().out
+    assert "blorfing" in out and "... and 1 more" in out
