@@ -1,7 +1,7 @@
 """How the words of a corpus get their pronunciation, and how many a second.
 
     python -m experiments.benchmarks.text_front_end --data LJSpeech-1.1
-    python -m experiments.benchmarks.text_front_end --texts metadata.csv
+    python -m experiments.benchmarks.text_front_end --texts LJSpeech-1.1/metadata.csv --field 2
 
 Words are counted by how they were found: in the dictionary, by morphology, by letter-to-sound, or spelled out; those of
 the last two are listed with what they became, since these are the ones to give to `custom_words`. The share that is not
@@ -33,7 +33,9 @@ class Options:
     data: Path | None = None
     """A corpus with texts: LJSpeech's layout, VCTK's, or a file list."""
     texts: Path | None = None
-    """Instead of a corpus: a file with one text in each line, behind the last `|` where there is one."""
+    """Instead of a corpus: a file with one text in each line; needs no recordings."""
+    field: int | None = None
+    """In which of the fields between `|` of each line the text is, from 1 on; by default the last."""
     kind: Literal["auto", "ljspeech", "vctk", "filelist"] = "auto"
     """Layout of the corpus."""
     mode: Literal["default", "compat"] = "default"
@@ -83,7 +85,11 @@ def texts_of(options: Options) -> Sequence[str]:
         raise SystemExit("Give either --data, a corpus, or --texts, a file with one text in each line.")
     if options.texts is not None:
         lines = options.texts.read_text(encoding="utf-8").splitlines()
-        texts = [line.rpartition("|")[2].strip() for line in lines]
+        place = -1 if options.field is None else options.field - 1
+        rows = [line.split("|") for line in lines if line.strip()]
+        if any(not -1 <= place < len(row) for row in rows):
+            raise SystemExit(f"{options.texts} has lines without a field {options.field}.")
+        texts = [row[place].strip() for row in rows]
     else:
         assert options.data is not None
         texts = [utterance.text or "" for utterance in find_corpus(options.data, options.kind).utterances]
