@@ -1,0 +1,397 @@
+"""Speed and memory of text to speech from phonemes to mel spectrogram, and of its training, jaxvoice beside torch.
+
+    python -m experiments.benchmarks.tts --json tts.json
+
+- `mel`: one utterance of 8 s, encoder, duration model and decoder. jaxvoice runs twice: as one program for just this
+    length, and through `Acoustics` as `Synthesizer` does, which pads to a few lengths and works in two programs. Both
+    engines predict durations, but go on with given ones, so that they make the same frames.
+- `acoustic step`, `duration step`: a training step of each phase, dropout included.
+- `upsampling`, `upsampling gradient`: Gaussian upsampling alone, for the largest batches.
+
+Same weights, float32, the engines take turns. Mel spectrograms and upsampled states must agree to 1e-4, gradients to
+1e-3. The losses of the first step must agree to 5 % only, since each engine drops other units (`tests/reference`
+compares them without dropout). Takes about four minutes on two cores.
+"""
+
+import functools as ft
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import tyro
+from jaxtyping import Float32
+
+from experiments.benchmarks import common
+from jaxvoice.data.aligned import AlignedBatch
+from jaxvoice.models.gaussian_tts.config import DecoderConfig, DurationConfig, EncoderConfig, GaussianTTSConfig
+from jaxvoice.text.phonemes import ALIGNED
+from jaxvoice.training.host_memory import keep_freed_memory
+
+Engine = Literal["jaxvoice", "jaxvoice Acoustics", "torch"]
+Work = Literal["mel", "acoustic step", "duration step", "upsampling", "upsampling gradient"]
+WORKS: tuple[Work, ...] = get_args(Work)
+TOLERANCES: Mapping[Work, float] = {
+    "mel": 1e-4,
+    "acoustic step": 5e-2,
+    "duration step": 5e-2,
+    "upsampling": 1e-4,
+    "upsampling gradient": 1e-3,
+}
+CONFIGS = {
+    "full": GaussianTTSConfig(ALIGNED.codes),
+    "small": GaussianTTSConfig(
+        ALIGNED.codes,
+        dim=32,
+        encoder=EncoderConfig(layers=1, heads=2, feed_forward=64),
+        decoder=DecoderConfig(layers=1, heads=2, feed_forward=64, postnet_layers=1),
+        durations=DurationConfig(layers=1, hidden=16),
+    ),
+}
+Call = Callable[[], Float32[np.ndarray, " numbers"]]
+"""Does the work once; returns the numbers that engines must agree on."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    works: tuple[Work, ...] = WORKS
+    """Which rows."""
+    size: Literal["full", "small"] = "full"
+    """Size of the networks; `small` is for trying the benchmark out."""
+    phones: int = 100
+    """Phonemes of the utterance."""
+    frames: int = 689
+    """Its mel frames of 11.6 ms."""
+    batch: int = 8
+    """Utterances in a training batch."""
+    batch_phones: int = 77
+    """Phonemes of the longest of them; the average of LJSpeech."""
+    batch_frames: int = 573
+    """Frames of the longest; the average of LJSpeech."""
+    upsampling: tuple[int, int, int] = (32, 137, 870)
+    """Batch, phonemes and frames of the upsampling."""
+    repeats: int = 15
+    """Rounds of each comparison."""
+    max_seconds: float = 40.0
+    """Stop a comparison after this time, but not before three rounds."""
+    memory: bool = True
+    """Measure the memory of each engine in a process of its own."""
+    threads: int | None = None
+    """Processors for every engine; all by default."""
+    json: Path | None = None
+    """File to write the results to."""
+    memory_of: Engine | None = None
+    """Only print the memory that this engine needs for the first of `works`; the benchmark calls itself so."""
+
+
+def speech_batch(
+    config: GaussianTTSConfig, batch: int, phones: int, frames: int, *, shortest: float = 0.8
+) -> AlignedBatch:
+    """A padded batch of utterances from `shortest` times `phones` and `frames` up to these; mels are noise."""
+    random = np.random.default_rng(0)
+    parts = np.linspace(shortest, 1, batch)
+    phone_count, frame_count = (np.rint(parts * most).astype(np.int32) for most in (phones, frames))
+    ids, durations = np.zeros((batch, phones), np.int32), np.zeros((batch, phones), np.float32)
+    mel = random.normal(-5.5, 2, (batch, config.mel.num_mels, frames)).astype(np.float32)
+    for row, (said, length) in enumerate(zip(phone_count, frame_count, strict=True)):
+        ids[row, :said] = random.integers(1, len(config.codes) + 1, said)
+        durations[row, :said] = np.diff(np.linspace(0, length, said + 1).astype(int))
+        mel[row, :, length:] = 0
+    return AlignedBatch(ids, phone_count, durations, mel, frame_count)
+
+
+def batch_of(options: Options, work: Work) -> AlignedBatch:
+    """What the engines are given for `work`."""
+    config = CONFIGS[options.size]
+    if work == "mel":
+        return speech_batch(config, 1, options.phones, options.frames, shortest=1)
+    if work.startswith("upsampling"):
+        return speech_batch(config, *options.upsampling)
+    return speech_batch(config, options.batch, options.batch_phones, options.batch_frames)
+
+
+def hidden_of(batch: AlignedBatch, dim: int) -> Float32[np.ndarray, "batch phones dim"]:
+    """Noise in the place of the encoder's states."""
+    return np.random.default_rng(1).standard_normal((*batch.phonemes.shape, dim)).astype(np.float32)
+
+
+def networks_with(config: GaussianTTSConfig, weights: Mapping[str, Any], statistics: Mapping[str, Any]) -> Any:
+    """jaxvoice's networks and `BatchNormStates` of these arrays, as `torch_gaussian_tts.arrays_of` names them."""
+    import equinox as eqx
+    import jax
+
+    from jaxvoice.models.gaussian_tts import GaussianTTS
+    from jaxvoice.weights import load_state
+
+    shapes = eqx.filter_eval_shape(GaussianTTS, config, key=jax.random.key(0))
+    norms = eqx.filter_eval_shape(lambda networks: networks.init_state(), shapes)
+    return load_state(shapes, weights), load_state(norms, statistics)
+
+
+def initial_networks(config: GaussianTTSConfig) -> Any:
+    """jaxvoice's own initial networks and running statistics."""
+    import equinox as eqx
+    import jax
+
+    from jaxvoice.models.gaussian_tts import GaussianTTS
+
+    networks = eqx.filter_jit(GaussianTTS)(config, key=jax.random.key(0))
+    return networks, networks.init_state()
+
+
+def jaxvoice_mel(networks: Any, norms: Any, batch: AlignedBatch) -> Call:
+    """Mel generation as one program."""
+    import equinox as eqx
+
+    from jaxvoice.models.gaussian_tts.scaling import to_mel
+
+    config, frames = networks.config, batch.mel.shape[2]
+
+    @eqx.filter_jit
+    def generate(networks, norms, batch):
+        hidden, _ = networks.acoustic.encode(batch.phonemes, batch.phone_count, norms, inference=True)
+        durations = networks.durations(hidden, batch.phone_count, inference=True)
+        counts = batch.phone_count, batch.frame_count
+        made = networks.acoustic.decode(hidden, batch.durations, *counts, norms, frames=frames, inference=True)
+        return made.second, durations
+
+    given = batch._replace(mel=None)
+
+    def call():
+        made, durations = map(np.asarray, generate(networks, norms, given))
+        return np.concatenate([to_mel(made[0], config.statistics, config.mel).ravel(), durations[0]])
+
+    return call
+
+
+def acoustics_mel(networks: Any, norms: Any, batch: AlignedBatch) -> Call:
+    """Mel generation as `Synthesizer` does it."""
+    from jaxvoice.pipelines.acoustics import Acoustics, Line
+
+    ids = batch.phonemes[0]
+    codes = tuple(networks.config.codes[number - 1] for number in ids)
+    line = Line(codes, ids, np.zeros(len(ids), bool), batch.durations[0].astype(np.int64))
+    acoustics = Acoustics(networks, norms, networks.config)
+    return lambda: acoustics([line])[0].mel.ravel()
+
+
+def torch_mel(networks: Any, config: GaussianTTSConfig, batch: AlignedBatch) -> Call:
+    """Mel generation in torch."""
+    import torch
+
+    from experiments.benchmarks.torch_gaussian_tts import Padding
+    from jaxvoice.models.gaussian_tts.scaling import to_mel
+
+    networks.eval()
+
+    def call():
+        with torch.inference_mode():
+            phones = Padding(torch.from_numpy(batch.phone_count), batch.phonemes.shape[1])
+            frames = Padding(torch.from_numpy(batch.frame_count), batch.mel.shape[2])
+            hidden = networks.acoustic.encode(torch.from_numpy(batch.phonemes), phones)
+            durations = networks.durations(hidden, phones)
+            _, made, _ = networks.acoustic.decode(hidden, torch.from_numpy(batch.durations), phones, frames)
+        return np.concatenate([to_mel(made[0].numpy(), config.statistics, config.mel).ravel(), durations[0].numpy()])
+
+    return call
+
+
+def jaxvoice_step(networks: Any, norms: Any, batch: AlignedBatch, phase: int) -> Call:
+    """A training step, compiled as `jaxvoice.training.loop` does."""
+    import equinox as eqx
+    import jax
+
+    from jaxvoice.models.gaussian_tts.training import Acoustic, GaussianTTSTask, TrainingConfig
+    from jaxvoice.training.compiled_step import compiler_options
+
+    task = GaussianTTSTask(TrainingConfig(networks.config), steps_per_epoch=100)
+    # Steps give up what they are given, and the two phases and the average must not share it.
+    acoustic, average = (jax.tree.map(np.array, Acoustic(networks.acoustic, norms)) for _ in range(2))
+    durations = jax.tree.map(np.array, networks.durations)
+    shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
+    # Optimisers begin with zeros.
+    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    state = eqx.tree_at(lambda s: (s.acoustic, s.average, s.durations), state, (acoustic, average, durations))
+    arrays, static = eqx.partition(state, eqx.is_array)
+
+    def run(arrays, batch):
+        state, metrics = task.step(eqx.combine(arrays, static), batch, phase)
+        return eqx.filter(state, eqx.is_array), metrics
+
+    arrays = jax.device_put(arrays)
+    program = jax.jit(run, donate_argnums=0).lower(arrays, batch).compile(compiler_options())
+    names = ("duration",) if phase else ("first", "second")
+
+    def call():
+        nonlocal arrays
+        arrays, metrics = program(arrays, batch)
+        jax.block_until_ready(arrays)
+        return np.array([metrics[name] for name in names], np.float32)
+
+    return call
+
+
+def torch_step(networks: Any, config: GaussianTTSConfig, batch: AlignedBatch, phase: int) -> Call:
+    """The same step in torch."""
+    import torch
+
+    from experiments.benchmarks.torch_gaussian_training import Batch, Trainer
+
+    trainer = Trainer(networks, statistics=config.statistics)
+    given = Batch(*map(torch.from_numpy, batch))
+
+    def call():
+        losses = (trainer.duration_step if phase else trainer.acoustic_step)(given)
+        return np.array([value for name, value in losses.items() if name != "gradient_norm"], np.float32)
+
+    return call
+
+
+def jaxvoice_upsampling(batch: AlignedBatch, dim: int, *, gradient: bool) -> Call:
+    """Upsampling of noise, or the gradient of the squares of what it gives, by hidden states and width."""
+    import jax
+    from jax import numpy as jnp
+
+    from jaxvoice.models.gaussian_tts import GaussianUpsampling
+    from jaxvoice.models.gaussian_tts.config import UpsamplingConfig
+
+    layer, frames = GaussianUpsampling(dim, UpsamplingConfig(), key=jax.random.key(0)), batch.mel.shape[2]
+    given = tuple(map(jnp.asarray, (batch.durations, batch.phone_count, batch.frame_count)))
+    hidden = jnp.asarray(hidden_of(batch, dim))
+    forward = jax.jit(lambda layer, hidden, given: layer(hidden, *given, frames=frames)[0])
+    backward = jax.jit(
+        jax.grad(lambda both, given: jnp.mean(jnp.square(both[0](both[1], *given, frames=frames)[0])), allow_int=True)
+    )
+    if not gradient:
+        return lambda: np.asarray(forward(layer, hidden, given)).ravel()
+
+    def call():
+        of_layer, of_hidden = backward((layer, hidden), given)
+        return np.append(np.asarray(of_hidden).ravel(), of_layer.log_sigma)
+
+    return call
+
+
+def torch_upsampling(batch: AlignedBatch, dim: int, *, gradient: bool) -> Call:
+    """The same in torch."""
+    import torch
+
+    from experiments.benchmarks.torch_gaussian_tts import Padding, Upsampling
+
+    layer, hidden = Upsampling(), torch.from_numpy(hidden_of(batch, dim))
+    durations, *counts = map(torch.from_numpy, (batch.durations, batch.phone_count, batch.frame_count))
+
+    def run(hidden):
+        paddings = (Padding(counts[0], hidden.shape[1]), Padding(counts[1], batch.mel.shape[2]))
+        return layer(hidden, durations, *paddings)[0]
+
+    def forward():
+        with torch.inference_mode():
+            return run(hidden).numpy().ravel()
+
+    def backward():
+        leaf = hidden.clone().requires_grad_()
+        layer.log_sigma.grad = None
+        run(leaf).square().mean().backward()
+        assert leaf.grad is not None and layer.log_sigma.grad is not None
+        return np.append(leaf.grad.numpy().ravel(), layer.log_sigma.grad.numpy())
+
+    return backward if gradient else forward
+
+
+def build(engine: Engine, work: Work, options: Options, arrays: tuple[Any, Any] | None = None) -> Call:
+    """A call of `engine` that does `work`, with the given weights and running statistics or its own initial ones."""
+    config, batch = CONFIGS[options.size], batch_of(options, work)
+    if work.startswith("upsampling"):
+        upsample = torch_upsampling if engine == "torch" else jaxvoice_upsampling
+        return upsample(batch, config.dim, gradient=work == "upsampling gradient")
+    phase = int(work == "duration step")
+    if engine == "torch":
+        import torch
+
+        from experiments.benchmarks.torch_gaussian_tts import GaussianTTS, load_arrays
+
+        torch.manual_seed(0)
+        networks = GaussianTTS(config) if arrays is None else load_arrays(GaussianTTS(config), *arrays)
+        return torch_mel(networks, config, batch) if work == "mel" else torch_step(networks, config, batch, phase)
+    networks, norms = initial_networks(config) if arrays is None else networks_with(config, *arrays)
+    if work == "mel":
+        return (jaxvoice_mel if engine == "jaxvoice" else acoustics_mel)(networks, norms, batch)
+    return jaxvoice_step(networks, norms, batch, phase)
+
+
+def measure(work: Work, options: Options, arrays: tuple[Any, Any]) -> list[dict[str, Any]]:
+    """Rows of a comparison, one per engine; speeds are relative to jaxvoice."""
+    engines: tuple[Engine, ...] = ("jaxvoice", "torch")
+    if work == "mel":
+        engines = get_args(Engine)
+    calls = {engine: build(engine, work, options, arrays) for engine in engines}
+    numbers = {engine: call() for engine, call in calls.items()}
+    differences = {}
+    for engine, mine in numbers.items():
+        # `Acoustics` keeps its predictions to itself: only mel spectrograms are compared then.
+        its = numbers["torch"][: len(mine)] if engine == "jaxvoice Acoustics" else numbers["torch"]
+        differences[engine] = common.check_agreement(f"{work}, {engine}", mine, its, TOLERANCES[work])
+    timings = common.in_turns(calls, repeats=options.repeats, max_seconds=options.max_seconds, warm_up=2)
+    batch = batch_of(options, work)
+    contract = CONFIGS[options.size].mel
+    seconds = float(batch.frame_count.sum()) * contract.hop_length / contract.sample_rate
+    return [
+        {
+            "work": work,
+            "engine": engine,
+            "batch": len(batch.phonemes),
+            "frames": batch.mel.shape[2],
+            "median ms": 1000 * timing.median,
+            "min ms": 1000 * timing.minimum,
+            "x real time": seconds / timing.median,
+            **common.speedups(timings["jaxvoice"], timing),
+            "rounds": len(timing.seconds),
+            "difference": differences[engine],
+        }
+        for engine, timing in timings.items()
+    ]
+
+
+def memory_rows(rows: list[dict[str, Any]], options: Options, threads: int) -> None:
+    """Add to each row the memory of its engine in a process of its own."""
+    for row in rows:
+        arguments = ["--memory-of", row["engine"], "--works", row["work"], "--threads", str(threads)]
+        for name in ("size", "phones", "frames", "batch", "batch_phones", "batch_frames"):
+            arguments += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+        arguments += ["--upsampling", *map(str, options.upsampling)]
+        memory = common.memory_of("experiments.benchmarks.tts", arguments)
+        row |= {"MiB ready": memory["ready_mib"], "MiB peak": memory["peak_mib"]}
+
+
+def main(options: Options) -> None:
+    """Run the benchmark."""
+    # As the experiments do; both engines have it.
+    keep_freed_memory()
+    threads = common.limit_threads(options.threads)
+    if options.memory_of is not None:
+        return common.print_memory(ft.partial(build, options.memory_of, options.works[0], options))
+
+    import torch
+
+    from experiments.benchmarks.torch_gaussian_tts import GaussianTTS, arrays_of
+
+    load = common.OtherLoad()
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    arrays = arrays_of(GaussianTTS(CONFIGS[options.size]))
+    rows = []
+    for work in options.works:
+        rows += measure(work, options, arrays)
+        print(common.table(rows[-2:]), flush=True)
+    if options.memory:
+        memory_rows(rows, options, threads)
+    name = f"text to speech, {options.size} size, float32"
+    common.report(name, replace(options), threads, rows, load=load, json_path=options.json)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
