@@ -162,8 +162,9 @@ def find(experiment: Experiment) -> AlignedCorpus:
     return corpus
 
 
-def with_statistics(config: TrainingConfig, store: AlignedStore) -> TrainingConfig:
-    """`config` with the phonemes and the mel contract of `store`, normalising by what is measured in it."""
+def with_statistics(config: TrainingConfig, store: AlignedStore, *, peak_normalize: bool) -> TrainingConfig:
+    """`config` with the phonemes and the mel contract of `store`, normalising by what is measured in it, and whether
+    `peak_normalize` was asked for when it was loaded."""
     found = measure_statistics(store)
     loudest = max(float(mel.max()) for mel in store.mels)
     statistics = Statistics(
@@ -174,7 +175,14 @@ def with_statistics(config: TrainingConfig, store: AlignedStore) -> TrainingConf
         duration_std=found.duration_std,
     )
     phone_set = store.corpus.phone_set
-    model = replace(config.model, codes=phone_set.codes, phone_set=phone_set.name, mel=store.mel, statistics=statistics)
+    model = replace(
+        config.model,
+        codes=phone_set.codes,
+        phone_set=phone_set.name,
+        mel=store.mel,
+        peak_normalize=peak_normalize,
+        statistics=statistics,
+    )
     return replace(config, model=model)
 
 
@@ -202,17 +210,18 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
     mel = corpus.mel or config.model.mel
     vocoder = sounding(experiment, mel)
     sides = split_aligned(corpus, experiment.validation)
+    peak_normalize = experiment.peak_normalize and corpus.mel is None
     load = ft.partial(
         load_aligned,
         mel=mel,
-        peak_normalize=experiment.peak_normalize and corpus.mel is None,
+        peak_normalize=peak_normalize,
         max_frames=config.model.decoder.max_frames,
         max_phones=config.model.encoder.max_phones,
         progress=jax.process_index() == 0,
     )
     store, held_out = load(sides[0]), load(sides[1]) if len(sides[1]) else None
     tell(store.table())
-    config = with_statistics(config, store)
+    config = with_statistics(config, store, peak_normalize=peak_normalize)
     loader = AlignedLoader(
         store,
         batch_size=experiment.batch_size,

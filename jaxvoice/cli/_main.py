@@ -15,6 +15,7 @@ from jaxvoice.cli.inspect import Inspect
 from jaxvoice.cli.preflight import CheckCorpus
 from jaxvoice.cli.running import run_command
 from jaxvoice.cli.speak import Speak
+from jaxvoice.cli.teacher_force import TeacherForce
 from jaxvoice.cli.usage import one_line_usage
 from jaxvoice.cli.vocode import Vocode
 
@@ -32,6 +33,7 @@ _VERBS = {
     "compare": Compare,
     "preflight": CheckCorpus,
     "demo-corpus": DemoCorpus,
+    "teacher-force": TeacherForce,
 }
 
 

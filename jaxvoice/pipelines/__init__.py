@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines.exporting import export_model as export_model
     from jaxvoice.pipelines.importing import import_model as import_model
     from jaxvoice.pipelines.synthesizer import Speech as Speech, Synthesizer as Synthesizer
+    from jaxvoice.pipelines.teacher_forcing import TeacherForced as TeacherForced, teacher_force as teacher_force
     from jaxvoice.pipelines.vocoder import Vocoder as Vocoder
 
 __getattr__, __dir__ = lazily(
@@ -19,6 +20,7 @@ __getattr__, __dir__ = lazily(
         "exporting": ("export_model",),
         "importing": ("import_model",),
         "synthesizer": ("Speech", "Synthesizer"),
+        "teacher_forcing": ("TeacherForced", "teacher_force"),
         "vocoder": ("Vocoder",),
     },
 )

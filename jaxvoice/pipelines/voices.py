@@ -57,13 +57,16 @@ class Voice:
 
         **Raises:** `ShapeError` or `AudioError` if a function gives something other than as much audio.
         """
-        if self._averages:
-            mels = [half_a_hop_later(mel) for mel in mels]
+        mels = [self.given(mel) for mel in mels]
         if isinstance(self.vocoder, Vocoder):
             return list(self.vocoder.synthesize(list(mels), check=False))
         if self.vocoder is None:
             return [_griffin_lim(mel, self._contract, seed) for mel in mels]
         return [self._fitted(self.vocoder(mel), mel) for mel in mels]
+
+    def given(self, mel: Mel) -> Mel:
+        """What the vocoder is given for `mel`: neighbouring frames averaged where it reads the other flavour."""
+        return half_a_hop_later(mel) if self._averages else mel
 
     def _fitted(self, audio: Any, mel: Mel) -> Waveform:
         samples, wanted = np.asarray(audio), mel.shape[1] * self._contract.hop_length

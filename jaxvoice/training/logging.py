@@ -62,7 +62,8 @@ def file_name(name: str) -> str:
 
     `p225/p225_001` becomes `p225%2Fp225_001`, as in addresses of the web.
     """
-    return quote(name, safe=" #$&'()+,;=@[]{}!")
+    # Names of files need not be text in UTF-8; what of them is none has a code of its own in Python.
+    return quote(name, safe=" #$&'()+,;=@[]{}!", errors="surrogatepass")
 
 
 class RunLog:

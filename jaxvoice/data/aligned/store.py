@@ -180,11 +180,20 @@ def _load(utterance: AlignedUtterance, corpus: AlignedCorpus, contract: MelConfi
         raise Misfit(
             "no audio", f"{utterance.id} has no audio{other}; give the folder of the audio, or the mel of the corpus."
         )
-    samples = read_audio(utterance.audio, contract.sample_rate).samples
+    return _Loaded(utterance_audio(utterance.audio, contract.sample_rate, peak_normalize=peak_normalize))
+
+
+def utterance_audio(path: Path, sample_rate: int, *, peak_normalize: bool) -> Float32[np.ndarray, " samples"]:
+    """The recording at `path` as mels are computed from it: resampled to `sample_rate` (Hz) and, with `peak_normalize`,
+    scaled to a peak of 0.95.
+
+    **Raises:** `AudioError` if it cannot be read, or is silent.
+    """
+    samples = read_audio(path, sample_rate).samples
     peak = float(np.abs(samples).max())
     if peak < SILENCE:
-        raise AudioError(f"{utterance.audio} is silent (its peak is {peak:.1e}); remove it or record it again.")
-    return _Loaded(samples * np.float32(PEAK / peak) if peak_normalize else samples)
+        raise AudioError(f"{path} is silent (its peak is {peak:.1e}); remove it or record it again.")
+    return samples * np.float32(PEAK / peak) if peak_normalize else samples
 
 
 def _given(path: Path, contract: MelConfig) -> _Loaded:

@@ -196,6 +196,8 @@ class GaussianTTSConfig:
     """Leave padding out of batch statistics; torch's batch norm counts it."""
     mel: MelConfig = WAVEGLOW_MEL
     """The mel spectrograms that the model makes."""
+    peak_normalize: bool = True
+    """Whether the recordings whose mels it learned from had been scaled to a peak of 0.95."""
     statistics: Statistics = field(default_factory=Statistics)
     """What mels and durations are normalised by."""
 

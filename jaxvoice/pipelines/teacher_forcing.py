@@ -1,0 +1,299 @@
+"""Mel spectrograms of an aligned corpus as a text-to-speech model makes them: what a vocoder is fine-tuned on.
+
+The model speaks every utterance with the durations of the corpus, so that each frame belongs to the same 256 samples of
+the recording (teacher forcing; arXiv 2010.05646, section 4.4).
+"""
+
+import hashlib
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import equinox as eqx
+import numpy as np
+from jax import numpy as jnp
+from jaxtyping import Array, Float, Float32, Int
+
+from jaxvoice.data.aligned.alignment import Misfit
+from jaxvoice.data.aligned.buckets import Bucket, batches_in_order, choose_buckets
+from jaxvoice.data.aligned.corpus import AlignedCorpus, AlignedKind, AlignedUtterance, find_aligned
+from jaxvoice.data.aligned.durations import MOST_FRAMES_OFF
+from jaxvoice.data.aligned.report import RejectedUtterance, counted, table
+from jaxvoice.data.aligned.store import AlignedStore, load_aligned, utterance_audio
+from jaxvoice.data.audio import write_wav
+from jaxvoice.data.folders import folder_in_the_making
+from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.errors import AudioError, CheckpointError, ConfigError, DataError
+from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
+from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
+from jaxvoice.models.gaussian_tts.scaling import to_mel
+from jaxvoice.models.gaussian_tts.weights import load_model
+from jaxvoice.pipelines.sources import find_model_folder, print_licence
+from jaxvoice.pipelines.vocoder import Vocoder
+from jaxvoice.pipelines.voices import Voice
+from jaxvoice.text.phonemes import PhoneSet
+from jaxvoice.training.logging import file_name
+
+_LONGEST_NAME = 120  # characters, far below what file systems take
+
+
+@dataclass(frozen=True)
+class TeacherForced:
+    """What was written into `folder`, and what was not."""
+
+    corpus: Path
+    """Where the utterances come from."""
+    folder: Path
+    """`mels/<id>.npy` and `wavs/<id>.wav`."""
+    utterances: int
+    """How many there are."""
+    seconds: float
+    """How long they are together."""
+    mel_l1: float
+    """Mean |log-mel of the model - log-mel of the recording|, in the units of the mel contract."""
+    rejected: tuple[RejectedUtterance, ...] = ()
+    """What could not be used, and why."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many utterances were rejected for each kind of reason."""
+        return counted(self.rejected)
+
+    def table(self) -> str:
+        """The findings as lines of at most 80 characters."""
+        rows = [("corpus", str(self.corpus)), ("pairs", f"{self.utterances} in {self.folder}")]
+        rows.append(("duration", f"{self.seconds / 60:.1f} minutes"))
+        rows.append(("mean L1", f"{self.mel_l1:.3f} between the mels made and those of the recordings"))
+        return table(rows, self.rejected, self.corpus, {})
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def next_command(self, vocoder: str | Path | None = None) -> str:
+        """The command that fine-tunes `vocoder` on what was written."""
+        begin = "RUN_OR_MODEL_OF_THE_VOCODER" if vocoder is None else shlex.quote(str(vocoder))
+        return (
+            f"python -m experiments.hifigan_l40 --data {shlex.quote(str(self.folder))} --corpus pairs "
+            f"--run-dir runs/fine_tuned --init-from {begin}"
+        )
+
+
+def teacher_force(
+    corpus: AlignedCorpus | str | Path,
+    output: str | Path,
+    model: str | Path,
+    *,
+    vocoder: Vocoder | str | Path | None = None,
+    kind: AlignedKind | Literal["auto"] = "auto",
+    audio_dir: str | Path | None = None,
+    batch_size: int = 8,
+    progress: bool = False,
+) -> TeacherForced:
+    """Let the model at `model` speak an aligned corpus with the corpus's own durations, and write the mels it makes
+    beside the recordings, as `find_corpus(output, "pairs")` reads them.
+
+    `output/mels/<id>.npy` is float32 (mels, frames); `output/wavs/<id>.wav` has `frames * hop_length` samples, scaled
+    to a peak of 0.95 where the model learned from such recordings. Ids become names of files with everything but
+    letters, digits, `-` and `_` escaped as in addresses of the web; ids that differ only in upper and lower case cannot
+    both be kept. The folder appears when all of it is written.
+
+    **Arguments:**
+
+    - `corpus`: its path, with `kind` and `audio_dir` for `find_aligned`, or what that gave.
+    - `output`: a folder that does not exist or is empty.
+    - `model`: a model folder, a run folder or a Hub id.
+    - `vocoder`: the vocoder to fine-tune, or its path: mels are written as `Synthesizer` would give them to it, frames
+        averaged where it reads HiFi-GAN's flavour and the model makes WaveGlow's. Without it as the model makes them.
+    - `batch_size`: utterances that are spoken at once.
+    - `progress`: show progress bars on stderr.
+
+    **Raises:** `ConfigError` if `output` holds something or is no folder; `DataError` if no utterance can be used, with
+    every kind of reason, or nothing can be written; `MelError` if the vocoder reads other mels than the model makes;
+    `CheckpointError` for models that are missing or damaged. Warns with `JaxvoiceWarning` where frames are averaged.
+    """
+    output = Path(output).expanduser()
+    _check_free(output)
+    if batch_size < 1:
+        raise ConfigError(f"batch_size should be at least 1, got {batch_size}.")
+    folder = find_model_folder(model)
+    networks, norms, config = load_model(folder)
+    print_licence(folder)
+    voice = Voice(vocoder, config.mel)
+    if not isinstance(corpus, AlignedCorpus):
+        phone_set = PhoneSet(config.phone_set, config.codes)
+        corpus = find_aligned(corpus, kind, audio_dir=audio_dir, phone_set=phone_set)
+    elif corpus.phone_set.codes != config.codes:
+        raise ConfigError(
+            f"The corpus was read with the phonemes of {corpus.phone_set.name!r}, and the model speaks those of "
+            f"{config.phone_set!r}; give the path of the corpus, or its phone set to find_aligned."
+        )
+    usable, names = _nameable(_audible(corpus))
+    store = load_aligned(
+        usable,
+        config.mel,
+        peak_normalize=config.peak_normalize,
+        max_frames=config.decoder.max_frames,
+        max_phones=config.encoder.max_phones,
+        progress=progress,
+    )
+    spoken = teacher_forced_mels(networks.acoustic, norms, config, store, batch_size=batch_size)
+    if progress:
+        from tqdm import tqdm
+
+        spoken = tqdm(spoken, "speaking", len(store), disable=None)
+    try:
+        with folder_in_the_making(output) as making:
+            found = _write(making, spoken, store, names, config, voice)
+            if output.is_dir():
+                output.rmdir()
+    except OSError as failure:
+        raise DataError(
+            f"{failure.filename or output} cannot be written ({failure.strerror or failure}); make room, or choose "
+            "another folder."
+        ) from failure
+    return replace(found, folder=output)
+
+
+def teacher_forced_mels(
+    acoustic: AcousticModel,
+    norms: BatchNormStates,
+    config: GaussianTTSConfig,
+    store: AlignedStore,
+    *,
+    batch_size: int = 8,
+) -> Iterator[tuple[int, Float32[np.ndarray, "mels frames"]]]:
+    """What `acoustic` makes of each utterance of `store` with its own durations: its number there, and the log-mel
+    spectrogram under `config.mel`. At most four programs are compiled; utterances come by rising length.
+
+    **Raises:** `CheckpointError` if the model makes no numbers; `ConfigError` for utterances longer than its positions.
+    """
+    limits = config.decoder.max_frames, config.encoder.max_phones
+    buckets = {Bucket(*map(min, bucket, limits)) for bucket in choose_buckets(store)}
+    for numbers, batch in batches_in_order(store, min(batch_size, len(store)), sorted(buckets)):
+        phonemes, phone_count, durations, _, frame_count = map(jnp.asarray, batch._replace(mel=batch.mel[:0]))
+        made = _spoken(acoustic, norms, phonemes, phone_count, durations, frame_count, batch.mel.shape[2])
+        for row, number in zip(np.asarray(made), map(int, numbers), strict=False):
+            mel = to_mel(row[: store.mels[number].shape[1]], config.statistics, config.mel)
+            if np.isnan(mel).any():
+                raise CheckpointError("The model makes mel spectrograms that hold NaN; its weights are damaged.")
+            yield number, mel
+
+
+@eqx.filter_jit
+def _spoken(
+    acoustic: AcousticModel,
+    norms: BatchNormStates,
+    phonemes: Int[Array, "batch phones"],
+    phone_count: Int[Array, " batch"],
+    durations: Float[Array, "batch phones"],
+    frame_count: Int[Array, " batch"],
+    frames: int,
+) -> Float[Array, "batch {frames} mels"]:
+    hidden, _ = acoustic.encode(phonemes, phone_count, norms, inference=True)
+    return acoustic.decode(hidden, durations, phone_count, frame_count, norms, frames=frames, inference=True).second
+
+
+def _check_free(output: Path) -> None:
+    if output.is_dir():
+        held = next(output.iterdir(), None)
+        if held is not None:
+            raise ConfigError(f"{output} already holds {held.name!r}; name a new folder, so that nothing is mixed.")
+    elif output.exists() or output.is_symlink():
+        raise ConfigError(f"{output} is no folder; name a new one.")
+
+
+def _audible(corpus: AlignedCorpus) -> AlignedCorpus:
+    """`corpus` with the utterances without a recording rejected; raises `DataError` if none has one."""
+    lacking = [utterance for utterance in corpus.utterances if utterance.audio is None]
+    if len(lacking) == len(corpus):
+        brought = "brings mel spectrograms but no" if corpus.mel is not None else "has no"
+        raise DataError(
+            f"{corpus.root} {brought} recordings for its {len(lacking)} alignment(s), and a vocoder learns from pairs "
+            "of both; give the folder of the recordings (audio_dir, --audio-dir)."
+        )
+    reasons = [
+        RejectedUtterance(item.id, "no audio", f"{item.id} has no recording; give the folder that it lies in.")
+        for item in lacking
+    ]
+    kept = tuple(utterance for utterance in corpus.utterances if utterance.audio is not None)
+    return replace(corpus, utterances=kept, rejected=(*corpus.rejected, *reasons))
+
+
+def _nameable(corpus: AlignedCorpus) -> tuple[AlignedCorpus, dict[str, str]]:
+    """`corpus` without utterances whose files would have the name of another's on some system; the names by id."""
+    taken: dict[str, str] = {}
+    kept: list[AlignedUtterance] = []
+    rejected = list(corpus.rejected)
+    for utterance in corpus.utterances:
+        name = pair_name(utterance.id)
+        first = taken.setdefault(name.lower(), utterance.id)
+        if first == utterance.id:
+            kept.append(utterance)
+            continue
+        reason = f"{utterance.id} would be written to the same file as {first} where case does not count; rename one."
+        rejected.append(RejectedUtterance(utterance.id, "file name", reason))
+    names = {utterance.id: pair_name(utterance.id) for utterance in kept}
+    return replace(corpus, utterances=tuple(kept), rejected=tuple(rejected)), names
+
+
+def pair_name(name: str) -> str:
+    """The name without suffix of the files of an utterance: no path, of characters that every system takes.
+
+    Dots are escaped too: what follows one would be read as a suffix. Very long names are cut and numbered.
+    """
+    plain = file_name(name).replace(".", "%2E")
+    if len(plain) <= _LONGEST_NAME:
+        return plain
+    return f"{plain[: _LONGEST_NAME - 17]}-{hashlib.sha256(plain.encode()).hexdigest()[:16]}"
+
+
+def _write(
+    folder: Path,
+    spoken: Iterable[tuple[int, Float32[np.ndarray, "mels frames"]]],
+    store: AlignedStore,
+    names: Mapping[str, str],
+    config: GaussianTTSConfig,
+    voice: Voice,
+) -> TeacherForced:
+    mels, wavs = folder / "mels", folder / "wavs"
+    mels.mkdir()
+    wavs.mkdir()
+    frames, distance, rejected = [], [], []
+    for number, mel in spoken:
+        utterance = store.corpus.utterances[number]
+        try:
+            samples = _fitting_audio(utterance, mel.shape[1], config.mel, config.peak_normalize)
+        except (AudioError, Misfit) as failure:
+            rejected.append(RejectedUtterance(utterance.id, getattr(failure, "kind", "audio"), str(failure)))
+            continue
+        # Beyond full scale, as resampling may leave it, 16 bits would clip.
+        subtype = "PCM_16" if np.abs(samples).max() <= 1 else "FLOAT"
+        write_wav(wavs / f"{names[utterance.id]}.wav", samples, config.mel.sample_rate, subtype)
+        np.save(mels / f"{names[utterance.id]}.npy", np.ascontiguousarray(voice.given(mel)))
+        frames.append(mel.shape[1])
+        distance.append(np.abs(mel - store.mels[number]).sum(dtype=np.float64))
+    rejected = (*store.rejected, *rejected)
+    if not frames:
+        reasons = table((), rejected, store.corpus.root, {})
+        raise DataError(f"None of the {len(rejected)} utterance(s) of {store.corpus.root} can be used:\n{reasons}")
+    seconds = sum(frames) * config.mel.hop_length / config.mel.sample_rate
+    mean = float(sum(distance) / (sum(frames) * config.mel.num_mels))
+    return TeacherForced(store.corpus.root, folder, len(frames), seconds, mean, rejected)
+
+
+def _fitting_audio(
+    utterance: AlignedUtterance, frames: int, contract: MelConfig, peak_normalize: bool
+) -> Float32[np.ndarray, " samples"]:
+    """The recording with `hop_length` samples for each of `frames`; raises `Misfit` if it is of another length."""
+    assert utterance.audio is not None
+    samples = utterance_audio(utterance.audio, contract.sample_rate, peak_normalize=peak_normalize)
+    wanted = frames * contract.hop_length
+    if abs(len(samples) - wanted) > (MOST_FRAMES_OFF + 1) * contract.hop_length:
+        raise Misfit(
+            "length",
+            f"{utterance.audio} lasts {len(samples) / contract.sample_rate:.3f} s, and the mel spectrogram of "
+            f"{utterance.id} {wanted / contract.sample_rate:.3f} s; give the recording that it was made from.",
+        )
+    return np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))

@@ -1,0 +1,85 @@
+"""`jaxvoice teacher-force`: what it writes, what it says, the command it names, and the exit code."""
+
+import shlex
+
+import numpy as np
+import pytest
+
+from experiments import hifigan_l40
+from jaxvoice.cli import main
+from jaxvoice.models.gaussian_tts.weights import save_model
+from jaxvoice.models.hifigan.weights import save_generator
+from tests.pipelines.aligned_small import PHONES, small_corpus, sound, write_corpus
+from tests.pipelines.conftest import loud_generator, small_config
+from tests.pipelines.test_synthesizer import trained
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("folders")
+    save_model(root / "tts", *trained())
+    save_generator(root / "voc oder", loud_generator(small_config()), small_config())
+    small_corpus(root / "corpus")
+    write_corpus(root / "mute", one=(PHONES["tiny"], None), two=(PHONES["short"], None))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch):
+    """Keep compiled programs in memory only: other tests share this process."""
+    monkeypatch.setattr("jaxvoice.cli.teacher_force.use_compilation_cache", lambda: None)
+
+
+@pytest.fixture
+def teacher_force(folders, capsys):
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main(["teacher-force", *map(str, arguments), "--model", str(folders / "tts")])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_pairs_and_the_command_that_trains_on_them(teacher_force, folders, tmp_path):
+    out = tmp_path / "my pairs"
+    write_corpus(folders / "corpus", silent=(PHONES["tiny"], np.zeros(800, np.float32)))
+    code, told, complaints = teacher_force(folders / "corpus", out, "--vocoder", folders / "voc oder")
+    assert code == 0 and complaints == ""
+    words = " ".join(told.split())
+    assert "pairs 3 in" in words and "mean L1 " in words and "rejected 1 audio: 1 - wavs/silent.wav is silent" in words
+    assert np.load(out / "mels" / "long.npy").shape == (8, 225) and len(list((out / "wavs").iterdir())) == 3
+    command = told.splitlines()[-1].removeprefix("next: ")
+    *_, module = python = shlex.split(command)[:3]
+    assert python == ["python", "-m", "experiments.hifigan_l40"] and module == hifigan_l40.__name__
+    experiment = hifigan_l40.parse(shlex.split(command)[3:])
+    assert (experiment.data, experiment.corpus, experiment.init_from) == (out, "pairs", folders / "voc oder")
+
+
+def test_without_a_vocoder_the_command_leaves_room_for_it(teacher_force, folders, tmp_path):
+    code, told, _ = teacher_force(folders / "corpus", tmp_path / "pairs", "--kind", "table", "--batch-size", 2)
+    assert code == 0 and "--init-from RUN_OR_MODEL_OF_THE_VOCODER" in told
+
+
+def test_recordings_may_lie_elsewhere(teacher_force, folders, tmp_path):
+    code, told, complaints = teacher_force(folders / "mute", tmp_path / "pairs")
+    assert code == 2 and not told and "has no recordings" in complaints and "--audio-dir" in complaints
+    sounds = tmp_path / "sounds"
+    write_corpus(sounds, one=(PHONES["tiny"], sound(0.1)))
+    code, told, _ = teacher_force(folders / "mute", tmp_path / "pairs", "--audio-dir", sounds / "wavs")
+    assert code == 0 and "no audio: 1" in told
+
+
+def test_errors_are_one_line_and_write_nothing(teacher_force, folders, tmp_path):
+    (tmp_path / "held").mkdir()
+    (tmp_path / "held" / "x").touch()
+    for arguments, told in [
+        ((folders / "corpus", tmp_path / "held"), "already holds 'x'"),
+        ((tmp_path / "none", tmp_path / "pairs"), "There is no aligned corpus"),
+        ((folders / "corpus", tmp_path / "pairs", "--kind", "labels"), "holds no file"),
+        ((folders / "corpus", tmp_path / "pairs", "--vocoder", tmp_path / "none"), "There is no folder"),
+        ((folders / "corpus", tmp_path / "pairs", "--batch-size", "0"), "batch_size should be at least 1"),
+    ]:
+        code, said, complaints = teacher_force(*arguments)
+        assert code == 2 and not said and complaints.count("\n") == 1, arguments
+        assert complaints.startswith("jaxvoice: error: ") and told in complaints
+    assert [path.name for path in tmp_path.iterdir()] == ["held"]

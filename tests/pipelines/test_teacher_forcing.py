@@ -1,0 +1,310 @@
+"""Teacher-forced pairs against the networks run once without padding, and against what fine-tuning reads."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import equinox as eqx
+import numpy as np
+import pytest
+import soundfile
+from jax import numpy as jnp
+
+from jaxvoice.data import Loader, find_corpus, load_store, preflight
+from jaxvoice.data.aligned import (
+    AlignedCorpus,
+    AlignedStore,
+    AlignedUtterance,
+    Alignment,
+    find_aligned,
+    load_aligned,
+)
+from jaxvoice.errors import CheckpointError, ConfigError, DataError, JaxvoiceWarning, MelError
+from jaxvoice.models.gaussian_tts import Statistics
+from jaxvoice.models.gaussian_tts.weights import load_model, save_model
+from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.pipelines import Synthesizer, teacher_force, teacher_forcing
+from jaxvoice.text import ALIGNED, ARPABET
+from tests.pipelines import test_synthesizer
+from tests.pipelines.aligned_small import HOP, PHONES, RATE, small_corpus, sound, write_corpus
+from tests.pipelines.conftest import loud_generator, small_config
+from tests.pipelines.test_synthesizer import MEL
+
+FRAMES = {"long": 225, "short": 118, "tiny": 50}
+
+
+def trained():
+    """Networks whose mels are no louder than audio can be."""
+    model, norms, config = test_synthesizer.trained()
+    return model, norms, dataclasses.replace(config, statistics=Statistics(mel_mean=-6.0, mel_std=1.5, mel_max=-1.5))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    model, norms, config = trained()
+    save_model(root / "scaled", model, norms, config)
+    save_model(root / "plain", model, norms, dataclasses.replace(config, peak_normalize=False))
+    centred = dataclasses.replace(config, mel=dataclasses.replace(MEL, center=True, magnitude_floor=0.0))
+    save_model(root / "centred", model, norms, centred)
+    save_generator(root / "vocoder", loud_generator(small_config()), small_config())
+    return root
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return small_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def made(models, corpus, tmp_path_factory):
+    return teacher_force(corpus, tmp_path_factory.mktemp("made") / "pairs", models / "scaled")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Networks that cost nothing, where it does not matter what they say."""
+
+    def spoken(acoustic, norms, phonemes, phone_count, durations, frame_count, frames):
+        return np.zeros((len(phonemes), frames, 8), np.float32)
+
+    monkeypatch.setattr(teacher_forcing, "_spoken", spoken)
+
+
+@eqx.filter_jit
+def alone(acoustic, norms, ids, durations, frames: int):
+    counts = jnp.full((1,), ids.shape[1], jnp.int32), jnp.full((1,), frames, jnp.int32)
+    hidden, _ = acoustic.encode(ids, counts[0], norms, inference=True)
+    return acoustic.decode(hidden, durations, *counts, norms, frames=frames, inference=True).second[0]
+
+
+def directly(store, number, *, longer=0) -> np.ndarray:
+    """The mel of an utterance, without padding; the first phone `longer`, the last shorter by as much."""
+    model, norms, config = trained()
+    durations = store.durations[number].astype(np.float32)
+    durations[0], durations[-1] = durations[0] + longer, durations[-1] - longer
+    ids = jnp.asarray(store.ids[number][None])
+    normalised = np.asarray(alone(model.acoustic, norms, ids, jnp.asarray(durations[None]), int(durations.sum())))
+    mel = normalised.T * config.statistics.mel_std + config.statistics.mel_mean
+    return np.clip(mel, store.mel.floor, config.statistics.mel_max)
+
+
+def test_mels_are_what_decoding_gives(made, corpus):
+    store = load_aligned(find_aligned(corpus), MEL, peak_normalize=True)
+    distance = []
+    for number, utterance in enumerate(store.corpus.utterances):
+        mel, expected = np.load(made.folder / "mels" / f"{utterance.id}.npy"), directly(store, number)
+        assert mel.dtype == np.float32 and mel.shape == (8, FRAMES[utterance.id])
+        np.testing.assert_allclose(mel, expected, atol=3e-5)
+        assert np.abs(directly(store, number, longer=2) - mel).max() > 1e-2, "other durations would be seen"
+        distance.append(np.abs(expected - store.mels[number]).ravel())
+    assert made.mel_l1 == pytest.approx(np.concatenate(distance).mean(), rel=1e-4)
+    assert made.utterances == 3 and made.seconds == pytest.approx(sum(FRAMES.values()) * HOP / RATE)
+
+
+def test_recordings_are_scaled_and_as_long_as_their_mels(made, models, corpus, tmp_path):
+    plain = teacher_force(corpus, tmp_path / "plain", models / "plain")
+    for name, frames in FRAMES.items():
+        source, _ = soundfile.read(corpus / "wavs" / f"{name}.wav", dtype="int16")
+        samples = {}
+        for folder in (made.folder, plain.folder):
+            file = folder / "wavs" / f"{name}.wav"
+            assert soundfile.info(file).samplerate == RATE and soundfile.info(file).subtype == "PCM_16"
+            samples[folder], _ = soundfile.read(file, dtype="int16")
+            assert len(samples[folder]) == frames * HOP and len(source) > frames * HOP
+        np.testing.assert_array_equal(samples[plain.folder], source[: frames * HOP])
+        scaled = source.astype(np.float64) * 0.95 * 32768 / np.abs(source.astype(int)).max()
+        assert np.abs(samples[made.folder] - scaled[: frames * HOP]).max() <= 0.51
+    assert plain.mel_l1 != pytest.approx(made.mel_l1, rel=1e-3), "the recordings' mels have another level"
+
+
+def test_fine_tuning_accepts_them(made):
+    found = find_corpus(made.folder, "pairs")
+    checked = preflight(found, RATE, 512, mel=MEL)
+    assert checked.rejected == () and len(checked.corpus) == 3
+    store = load_store(checked.corpus, RATE, peak_normalize=False)
+    with Loader(store, batch_size=3, segment=512, hop_length=HOP, workers=0) as loader:
+        batch = next(loader)
+    assert batch.mel is not None and batch.mel.shape == (3, 8, 32) and batch.audio.shape == (3, 512)
+    np.testing.assert_array_equal(batch.gain, np.float32(1 / 32768))
+    assert all(len(clip) == mel.shape[1] * HOP for clip, mel in zip(store.clips, store.mels or [], strict=True))
+
+
+def test_no_file_but_the_pairs(made):
+    assert {path.name for path in made.folder.iterdir()} == {"mels", "wavs"}
+    names = {path.relative_to(made.folder).as_posix() for path in made.folder.rglob("*") if path.is_file()}
+    assert names == {f"mels/{name}.npy" for name in FRAMES} | {f"wavs/{name}.wav" for name in FRAMES}
+
+
+def test_few_programs_for_many_lengths(models, monkeypatch):
+    _, _, config = load_model(models / "scaled")
+    store, shapes = store_of_lengths(40), set()
+
+    def watched(acoustic, norms, phonemes, *rest):
+        shapes.add((phonemes.shape, rest[-1]))
+        return np.zeros((len(phonemes), rest[-1], 8), np.float32)
+
+    monkeypatch.setattr(teacher_forcing, "_spoken", watched)
+    model, norms, _ = trained()
+    found = list(teacher_forcing.teacher_forced_mels(model.acoustic, norms, config, store, batch_size=3))
+    assert sorted(number for number, _ in found) == list(range(40)) and 1 < len(shapes) <= 4
+    assert all(mel.shape == store.mels[number].shape for number, mel in found)
+    assert max(frames for _, frames in shapes) <= 256 and max(shape[1] for shape, _ in shapes) <= 64
+
+
+def store_of_lengths(count: int) -> AlignedStore:
+    """A store of `count` utterances of all lengths up to the positions of the model."""
+    frames = np.linspace(5, 256, count).astype(int)
+    phones = np.minimum(frames // 4, 64)
+    silence = Alignment("silence", ("pau",), np.array([0.0, 1.0]))
+    utterances = tuple(AlignedUtterance(f"u{number}", silence) for number in range(count))
+    return AlignedStore(
+        AlignedCorpus("table", Path("nowhere"), ALIGNED, utterances),
+        MEL,
+        [np.zeros((8, length), np.float32) for length in frames],
+        [("T",) * number for number in phones],
+        [np.ones(number, np.int32) for number in phones],
+        [np.diff(np.arange(n + 1) * length // n).astype(np.int32) for n, length in zip(phones, frames, strict=True)],
+    )
+
+
+def test_what_is_left_out_is_counted_and_told(models, quick, tmp_path):
+    good, long = PHONES["short"], (("AH0", 0.3), ("L", 0.6))
+    root = write_corpus(
+        tmp_path / "corpus",
+        fine=(good, sound(0.236)),
+        mute=(good, None),
+        gap=((("W", 0.1), ("L", 0.15)), sound(0.15)),
+        unlike=(good, sound(0.5)),
+        long=(long, sound(0.6)),
+        silent=(good, np.zeros(1888, np.float32)),
+    )
+    gap = root / "gap.csv"
+    gap.write_text(gap.read_text().replace("L,0.1", "L,0.12"))
+    made = teacher_force(root, tmp_path / "pairs", models / "scaled")
+    assert made.utterances == 1
+    assert made.counts == {"no audio": 1, "gap": 1, "length": 1, "too long": 1, "audio": 1}
+    told = " ".join(str(made).split())
+    for part in (
+        "pairs 1 in",
+        "rejected 5",
+        "mute has no recording",
+        "gap of 0.020 s",
+        "300 frames, and 256",
+        "silent",
+    ):
+        assert part in told, part
+    assert max(map(len, str(made).splitlines())) <= 80
+
+
+def test_a_recording_that_fails_later_is_counted_too(models, corpus, quick, tmp_path, monkeypatch):
+    """Mels of the corpus need no audio until it is written: one of another length, or none, is noticed then."""
+    found = find_aligned(corpus)
+    store = load_aligned(found, MEL, peak_normalize=True)
+    broken, other = tmp_path / "broken.wav", tmp_path / "other.wav"
+    broken.write_bytes(b"RIFF")
+    soundfile.write(other, sound(0.3), RATE)
+    files = {"long": broken, "short": other}
+    utterances = tuple(dataclasses.replace(item, audio=files.get(item.id, item.audio)) for item in found.utterances)
+    given = dataclasses.replace(store, corpus=dataclasses.replace(found, utterances=utterances))
+    monkeypatch.setattr(teacher_forcing, "load_aligned", lambda *_, **__: given)
+    made = teacher_force(found, tmp_path / "pairs", models / "scaled")
+    assert made.utterances == 1 and made.counts == {"audio": 1, "length": 1}
+    assert "other.wav lasts 0.300 s, and the mel spectrogram of short 0.236 s" in " ".join(str(made).split())
+    assert [path.stem for path in (made.folder / "mels").iterdir()] == ["tiny"]
+
+
+def test_ids_that_are_paths_or_collide_stay_in_the_folder(models, corpus, quick, tmp_path):
+    found = find_aligned(corpus)
+    ids = ["../../evil", "/etc/evil", "..", ".hidden", "a/b", "a%2Fb", "clip.wav", "C:\\x", "ж" * 90, "x\0\n", "\udcff"]
+    ids += ["Clip", "clip", "CLIP"]
+    tiny = next(item for item in found.utterances if item.id == "tiny")
+    utterances = tuple(dataclasses.replace(tiny, id=name) for name in ids)
+    given = dataclasses.replace(found, utterances=utterances)
+    made = teacher_force(given, tmp_path / "deep" / "down" / "pairs", models / "scaled")
+    assert made.utterances == 12 and made.counts == {"file name": 2}
+    assert "clip would be written to the same file as Clip" in " ".join(str(made).split())
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+    assert [path.name for path in (tmp_path / "deep" / "down").iterdir()] == ["pairs"]
+    written = [path for path in made.folder.rglob("*") if path.is_file()]
+    assert len(written) == 24 and all(path.name.isascii() and len(path.name) < 130 for path in written)
+    checked = preflight(find_corpus(made.folder, "pairs"), RATE, 512, mel=MEL)
+    assert checked.rejected == () and len(checked.corpus) == 12, "each mel finds its recording again"
+
+
+def test_a_folder_that_holds_something_is_left_alone(models, corpus, quick, tmp_path):
+    (tmp_path / "held").mkdir()
+    (tmp_path / "held" / "notes.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match=r"already holds 'notes.txt'"):
+        teacher_force(corpus, tmp_path / "held", models / "scaled")
+    with pytest.raises(ConfigError, match="is no folder"):
+        teacher_force(corpus, tmp_path / "file", models / "scaled")
+    with pytest.raises(DataError, match="cannot be written"):
+        teacher_force(corpus, tmp_path / "file" / "pairs", models / "scaled")
+    (tmp_path / "empty").mkdir()
+    assert teacher_force(corpus, tmp_path / "empty", models / "scaled").folder == tmp_path / "empty"
+    with pytest.raises(ConfigError, match="already holds"):
+        teacher_force(corpus, tmp_path / "empty", models / "scaled")
+    assert (tmp_path / "held" / "notes.txt").read_text() == "mine"
+
+
+def test_nothing_is_left_of_what_failed(corpus, tmp_path):
+    model, norms, config = trained()
+    broken = eqx.tree_at(lambda tts: tts.acoustic.linear.bias, model, jnp.full((8,), jnp.nan))
+    save_model(tmp_path / "broken", broken, norms, config)
+    with pytest.raises(CheckpointError, match="damaged"):
+        teacher_force(corpus, tmp_path / "pairs", tmp_path / "broken")
+    assert [path.name for path in tmp_path.iterdir()] == ["broken"]
+
+
+def test_mels_without_recordings(models, corpus, tmp_path):
+    found = find_aligned(corpus)
+    mute = tuple(dataclasses.replace(item, audio=None, mel=corpus / f"{item.id}.mel.npy") for item in found.utterances)
+    brought = dataclasses.replace(found, utterances=mute, mel=MEL)
+    with pytest.raises(DataError, match=r"brings mel spectrograms but no recordings for its 3 .*--audio-dir"):
+        teacher_force(brought, tmp_path / "pairs", models / "scaled")
+    with pytest.raises(DataError, match="has no recordings"):
+        teacher_force(dataclasses.replace(brought, mel=None), tmp_path / "pairs", models / "scaled")
+
+
+def test_a_corpus_read_with_other_phonemes(models, corpus, tmp_path):
+    with pytest.raises(ConfigError, match=r"phonemes of 'arpabet'.*'aligned'"):
+        teacher_force(find_aligned(corpus, phone_set=ARPABET), tmp_path / "pairs", models / "scaled")
+    with pytest.raises(ConfigError, match="batch_size"):
+        teacher_force(corpus, tmp_path / "pairs", models / "scaled", batch_size=0)
+
+
+def test_mels_are_written_in_the_flavour_that_the_vocoder_reads(models, corpus, tmp_path):
+    """What a vocoder is fine-tuned on is what the synthesizer gives it later."""
+    own = teacher_force(corpus, tmp_path / "own", models / "centred")
+    with pytest.warns(JaxvoiceWarning, match="another flavour"):
+        read = teacher_force(corpus, tmp_path / "read", models / "centred", vocoder=models / "vocoder")
+    assert read.mel_l1 == own.mel_l1
+    for name, frames in FRAMES.items():
+        mel, given = (np.load(made.folder / "mels" / f"{name}.npy") for made in (own, read))
+        assert mel.shape == (8, frames + 1) == given.shape
+        np.testing.assert_allclose(given[:, :-1], (mel[:, 1:] + mel[:, :-1]) / 2, atol=1e-6)
+        samples, _ = soundfile.read(read.folder / "wavs" / f"{name}.wav")
+        source, _ = soundfile.read(corpus / "wavs" / f"{name}.wav")
+        assert len(samples) == (frames + 1) * HOP > len(source) and not samples[len(source) :].any()
+    with pytest.warns(JaxvoiceWarning):
+        voice = Synthesizer.load(models / "centred", models / "vocoder").voice
+    np.testing.assert_array_equal(voice.given(mel), given)
+    save_generator(tmp_path / "other", loud_generator(small_config()), other_mel())
+    with pytest.raises(MelError, match=r"fmax: 4000\.0 != 3000\.0"):
+        teacher_force(corpus, tmp_path / "none", models / "scaled", vocoder=tmp_path / "other")
+
+
+def other_mel():
+    return dataclasses.replace(small_config(), mel=dataclasses.replace(MEL, fmax=3000.0))
+
+
+def test_the_model_knows_how_its_recordings_were_scaled(models, tmp_path):
+    assert load_model(models / "scaled")[2].peak_normalize and not load_model(models / "plain")[2].peak_normalize
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((models / "plain" / name).read_bytes())
+    about = json.loads((tmp_path / "config.json").read_text())
+    assert about["config"].pop("peak_normalize") is False
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    assert load_model(tmp_path)[2].peak_normalize, "as the experiment does unless told"
