@@ -117,6 +117,7 @@ def _model_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str
 
     config, info = _table(about.get("config")), _table(about.get("info"))
     cells = [("model folder", str(path)), ("family", f"{about.get('family')}, by jaxvoice {about.get('jaxvoice')}")]
+    cells.append(("weights sha256", _checksum(path, about)))
     cells += [(name, _in_line(info[name])) for name in ("licence", "license", "origin", "source") if name in info]
     cells += [
         (name, _in_line(value))
@@ -125,6 +126,14 @@ def _model_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str
     ]
     cells += [("mel contract" if name == "mel" else name, _in_line(value)) for name, value in config.items()]
     return table(_safe(cells), columns)
+
+
+def _checksum(path: Path, about: Mapping[str, Any]) -> str:
+    """That of the file as it is, and whether `config.json` was written for another one."""
+    from jaxvoice.weights.folder import weights_sha256
+
+    found, stored = weights_sha256(path), about.get("sha256")
+    return found if stored in (None, found) else f"{found}; config.json was written beside others: {_in_line(stored)}"
 
 
 def _run_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:

@@ -3,19 +3,18 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from jaxvoice.cli._report import report, show
 from jaxvoice.cli.caching import use_compilation_cache
-from jaxvoice.errors import ConfigError, JaxvoiceWarning, TextError
+from jaxvoice.errors import ConfigError, JaxvoiceWarning
 
 if TYPE_CHECKING:
     from jaxvoice.pipelines import Synthesizer
     from jaxvoice.pipelines.synthesizer import Speech
 
-_MOST_BYTES = 16 * 2**20
 _PICTURED = 120  # phonemes: more cannot be told apart in a picture
 
 
@@ -42,6 +41,10 @@ class Speak:
     """The text is phoneme codes with spaces between, all of it."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
     """Draw mel spectrogram, alignment and durations into this file."""
+    custom_words: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Text file with a word and its phonemes on each line, which come before the dictionary."""
+    mode: Literal["default", "compat"] = "default"
+    """How the text is read; compat does as lj_speech.py of LJ-Speech-aligned."""
     seed: int = 0
     """Of the phases that Griffin-Lim starts from."""
     debug: bool = False
@@ -71,14 +74,23 @@ class Speak:
         """What `synthesizer` makes of the text or phonemes."""
         if self.phonemes:
             return synthesizer.speak_phonemes(text, speed=self.speed, seed=self.seed)
-        return synthesizer.speak(text, speed=self.speed, seed=self.seed)
+        from jaxvoice.text import read_custom_words
+
+        words = None if self.custom_words is None else read_custom_words(self.custom_words, synthesizer.phone_set)
+        return synthesizer.speak(text, speed=self.speed, custom_words=words, seed=self.seed, mode=self.mode)
 
     def text(self) -> str:
         """The text, from the command line or the file; raises `ConfigError` or `TextError` if there is not just one."""
         wanted = "OUTPUT alone, since -f names the text" if self.file is not None else "TEXT in quotes and then OUTPUT"
         if len(self.words) != (1 if self.file is not None else 2):
             raise ConfigError(f"speak got {len(self.words)} words; give {wanted}.")
-        return self.words[0] if self.file is None else _read(self.file)
+        if self.phonemes and (self.custom_words is not None or self.mode != "default"):
+            raise ConfigError("--phonemes says how all is said; leave --custom-words and --mode away.")
+        if self.file is None:
+            return self.words[0]
+        from jaxvoice.text.custom_words import read_text
+
+        return read_text(self.file)
 
     def output(self) -> Path:
         """The WAV file to write.
@@ -101,19 +113,6 @@ def _check_target(path: Path, suffix: str, name: str) -> None:
     if path.is_dir() or not path.parent.is_dir():
         trouble = "is a folder" if path.is_dir() else "lies in a folder that is missing"
         raise ConfigError(f"{path} {trouble}; choose another {name}.")
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise TextError(f"{path} is larger than {_MOST_BYTES:,} bytes; say it in parts.")
-        return data.decode("utf-8-sig")
-    except OSError as failure:
-        raise TextError(f"{path} cannot be read ({failure.strerror}); check the path.") from failure
-    except UnicodeDecodeError as failure:
-        raise TextError(f"{path} is no text in UTF-8 ({failure.reason}); save it as such.") from failure
 
 
 def _draw(said: "Speech", path: Path) -> None:

@@ -1,5 +1,6 @@
 """Running a phoneme-to-mel model over lines of any length, many at once, with few compiled programs."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -108,6 +109,20 @@ class Acoustics:
             _joined(durations[number], [(piece, *decoded[number, piece.start, piece.stop]) for piece in of_line])
             for number, of_line in enumerate(pieces)
         ]
+
+    def usual_sizes(self, most_frames: int) -> list[tuple[int, int]]:
+        """Numbers of phonemes and frames, one pair for each program that speech of up to `most_frames` frames runs
+        through if it is at most a third slower or faster than the corpus."""
+        statistics, sizes = self._config.statistics, {}
+        logs = statistics.duration_mean + statistics.duration_std**2 / 2  # the mean of what has normal logarithms
+        usual = max(1.0, math.expm1(min(logs, 20.0)) * statistics.duration_scale)
+        frames = 0
+        while frames < min(most_frames, self.max_frames):
+            frames = bucket(frames + 1, self.max_frames)
+            for tempo in (0.75, 1.0, 4 / 3):
+                phones = max(1, min(round(tempo * frames / usual), frames, self.max_phones))
+                sizes[self._phone_bucket((0, 0, phones)), frames] = phones, frames
+        return list(sizes.values())
 
     def _pieces(self, line: Line, durations: Int64[np.ndarray, " phones"] | None) -> list[Piece]:
         frames = np.zeros(len(line.codes), np.int64) if durations is None else durations

@@ -1,5 +1,6 @@
 """Text to speech: text or phonemes to audio, with mel spectrogram, durations and alignment at hand."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -215,6 +216,28 @@ class Synthesizer:
         if len(given) != len(phonemes):
             raise ShapeError(f"There are {len(phonemes)} sequences of phonemes and durations for {len(given)}.")
         return self._say([self._line(*pair) for pair in zip(phonemes, given, strict=True)], speed, seed)
+
+    def warm_up(self, *, longest: float | None = None, batch: int = 1) -> None:
+        """Compile beforehand what texts of usual length and tempo need, so that the first is not kept waiting.
+
+        Very short texts, tempos far from the usual, and pieces of long texts that are said at once on a GPU or TPU may
+        still compile a program of their own.
+
+        **Arguments:** `longest`, the longest speech to get ready for, in seconds; by default, and at most, what the
+        model says at once. `batch`, as many texts as `speak` is given at once.
+
+        **Raises:** `ConfigError` for numbers that are not positive.
+        """
+        seconds = self.acoustics.max_frames * self.hop_length / self.sample_rate if longest is None else longest
+        if not seconds > 0 or batch < 1:
+            raise ConfigError(f"longest and batch should be positive, got {longest} and {batch}.")
+        most = min(self.acoustics.max_frames, math.ceil(seconds * self.sample_rate / self.hop_length))
+        for phones, frames in self.acoustics.usual_sizes(most):
+            durations = np.diff(np.arange(phones + 1) * frames // phones)
+            line = Line(
+                (self.phone_set.codes[0],) * phones, np.ones(phones, np.int32), np.zeros(phones, bool), durations
+            )
+            self._say([line] * batch, 1.0, 0)
 
     def _read(self, text: Any, custom_words: CustomWords | None, mode: Mode) -> Line:
         if not isinstance(text, str):

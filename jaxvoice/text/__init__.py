@@ -1,5 +1,6 @@
 """Text to phonemes, offline: normalising, dictionary, morphology, letter-to-sound, and the sets of phoneme codes."""
 
+from jaxvoice.text.custom_words import read_custom_words as read_custom_words
 from jaxvoice.text.front_end import (
     Mode as Mode,
     Pronunciation as Pronunciation,

@@ -85,7 +85,7 @@ def pronounce(
         raise TextError(f"there is no mode {mode!r}; use 'default' or 'compat'")
     if mode == "compat" and phone_set.codes != ALIGNED.codes:
         raise TextError(f"compat mode speaks in the codes of 'aligned', not of {phone_set.name!r}; use mode='default'")
-    customs = _customs(custom_words or {}, phone_set)
+    customs = spell_custom_words(custom_words or {}, phone_set)
     kept, folded = hold_braces(fold(text))
     given = [Word(written, _given(written, phone_set), "given") for written in kept]
     if mode == "compat":
@@ -101,7 +101,12 @@ def pronounce(
     return Pronunciation(normal, words)
 
 
-def _customs(custom_words: CustomWords, phone_set: PhoneSet) -> dict[str, Phones]:
+def spell_custom_words(custom_words: CustomWords, phone_set: PhoneSet = ALIGNED) -> dict[str, Phones]:
+    """`custom_words` as `pronounce` uses them: words in small letters, phonemes in codes of `phone_set`.
+
+    Raises:
+        TextError: what should be a word is none, or its phonemes are none or unknown.
+    """
     customs: dict[str, Phones] = {}
     for word, codes in custom_words.items():
         key = fold(word).strip().lower()

@@ -1,5 +1,6 @@
 """Model folders: `config.json` (family, configuration, mel contract, origin) and `model.safetensors`."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,20 +29,37 @@ def write_model_folder(
     **Arguments:** `family` names the kind of model; `config` is its configuration as JSON values; `arrays` its weights
     by name; `info` anything worth keeping beside (origin, measures, licence).
 
+    `config.json` keeps the SHA-256 of the weights too, so that two copies can be told to be the same.
+
     **Raises:** `CheckpointError` if the folder cannot be written.
     """
-    about = {"family": family, "jaxvoice": __version__, "config": dict(config), "info": dict(info or {})}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         given = {name: np.asarray(array) for name, array in arrays.items()}
         specs = {name: (array.shape, array.dtype) for name, array in given.items()}
         write_safetensors(folder / WEIGHTS_FILE, specs, given.items())
+        about = {
+            "family": family,
+            "jaxvoice": __version__,
+            "sha256": weights_sha256(folder),
+            "config": dict(config),
+            "info": dict(info or {}),
+        }
         with replacing(folder / CONFIG_FILE) as file:
             file.write((json.dumps(about, indent=2) + "\n").encode())
     except OSError as failure:
         raise CheckpointError(
             f"the model folder {folder} cannot be written ({failure}); free space or choose another."
         ) from failure
+
+
+def weights_sha256(folder: Path) -> str:
+    """SHA-256 of the weights in a model folder, in hexadecimal digits; `config.json` keeps it as `sha256`.
+
+    **Raises:** `OSError` if they cannot be read.
+    """
+    with (folder / WEIGHTS_FILE).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_model_folder(folder: Path, *, family: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

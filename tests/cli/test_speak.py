@@ -83,6 +83,29 @@ def test_phonemes_and_seed(speak, synthesizer, tmp_path):
     assert np.any(heard(tmp_path / "a.wav") != heard(tmp_path / "b.wav"))
 
 
+def test_words_of_ones_own_and_the_other_mode(speak, synthesizer, tmp_path):
+    words, out = tmp_path / "words.txt", tmp_path / "out.wav"
+    words.write_text("# mine\nworld HH AH0 L OW1\n", encoding="utf-8")
+    assert speak("World.", out, "--custom-words", words)[0] == 0
+    assert_says(out, synthesizer.speak("Hello.").audio)
+    assert speak("don't", out, "--mode", "compat")[0] == 0
+    said = [synthesizer.speak("don't", mode=mode) for mode in ("compat", "default")]
+    assert_says(out, said[0].audio)
+    assert said[0].phonemes != said[1].phonemes
+    words.write_text("world HH AH0\n\nhello QQ\n", encoding="utf-8")
+    for arguments, told in [
+        (("--custom-words", words), "words.txt, line 3: custom word 'hello': 'QQ' (phoneme 1)"),
+        (("--custom-words", tmp_path / "none.txt"), "none.txt cannot be read"),
+        (("--custom-words", words, "--phonemes"), "leave --custom-words and --mode away"),
+        (("--mode", "compat", "--phonemes"), "leave --custom-words and --mode away"),
+    ]:
+        code, said, complaints = speak("Hello.", tmp_path / "none.wav", *arguments)
+        assert code == 2 and not said and len(complaints) == 1 and told in complaints[0]
+    with pytest.raises(SystemExit) as failure:
+        speak("Hello.", out, "--mode", "strict")
+    assert failure.value.code == 2
+
+
 def test_a_picture(speak, tmp_path):
     out, picture = tmp_path / "out.wav", tmp_path / "out.png"
     code, told, complaints = speak("Hello, " * 50, out, "--plot", picture)

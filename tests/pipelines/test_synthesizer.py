@@ -22,7 +22,7 @@ from jaxvoice.errors import (
     ShapeError,
     TextError,
 )
-from jaxvoice.models.gaussian_tts import GaussianTTS, GaussianTTSConfig, Statistics, from_normalised
+from jaxvoice.models.gaussian_tts import BatchNormStates, GaussianTTS, GaussianTTSConfig, Statistics, from_normalised
 from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines import Synthesizer, Vocoder, acoustics
@@ -31,13 +31,13 @@ from jaxvoice.text import ALIGNED
 from tests.models.gaussian_tts.gaussian_small import changed, filled, networks
 from tests.pipelines.conftest import loud_generator, small_config
 
-MEL = small_config().mel
+MEL = small_config().mel_contract
 HELLO = ["HH", "AH0", "L", "OW1", "pau"]
 LONGER = ["W", "EU1", "R", "L", "D", "Z", "AH0", "V", "S", "AW1", "N", "D", "pau"]
 
 
 @cache
-def trained() -> tuple[GaussianTTS, object, GaussianTTSConfig]:
+def trained() -> tuple[GaussianTTS, BatchNormStates, GaussianTTSConfig]:
     """What `load_model` gives."""
     config = dataclasses.replace(
         changed(encoder={"max_phones": 64}, decoder={"max_frames": 256}),
@@ -46,8 +46,12 @@ def trained() -> tuple[GaussianTTS, object, GaussianTTSConfig]:
         statistics=Statistics(duration_mean=1.5, duration_std=3.0, duration_scale=1.1),
     )
     model = networks(config)
-    norms = jax.tree.map(lambda x: np.abs(np.asarray(x)) + np.asarray(0.5).astype(x.dtype), filled(model.init_state()))
-    return model, norms, config
+    return model, filled_norms(model), config
+
+
+def filled_norms(model: GaussianTTS) -> BatchNormStates:
+    """Running statistics with positive variances."""
+    return jax.tree.map(lambda x: np.abs(np.asarray(x)) + np.asarray(0.5).astype(x.dtype), filled(model.init_state()))
 
 
 def hum(mel: np.ndarray) -> np.ndarray:
@@ -250,6 +254,68 @@ def test_phonemes_and_durations_that_do_not_fit(voice, phonemes, durations, erro
 def test_speeds_out_of_range(voice, speed):
     with pytest.raises(ConfigError, match=r"speed should be a number from 0\.1 to 10"):
         voice.speak("Hello.", speed=speed)
+
+
+@pytest.fixture
+def compiled():
+    """The programs compiled since, a name for each."""
+    names = []
+
+    def listen(event, *_, **__):
+        if event.endswith("backend_compile_duration"):
+            names.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_after_warming_up_nothing_is_compiled(compiled):
+    # Of sizes that no other test has compiled programs for, with durations that are all about as in the corpus.
+    config = dataclasses.replace(
+        changed(encoder={"max_phones": 40}, decoder={"max_frames": 150}),
+        codes=ALIGNED.codes,
+        mel=MEL,
+        statistics=Statistics(duration_mean=1.8, duration_std=0.2),
+    )
+    vocoder = Vocoder(loud_generator(small_config()), small_config(), window=40)
+    model = networks(config)
+    speech = Synthesizer(model, filled_norms(model), config, vocoder)
+    compiled.clear()
+    speech.warm_up(longest=0.2)
+    programs = len(compiled)
+    assert 5 < programs < 30
+    said = [speech.speak(text) for text in ("Hello.", "Hello, world.", "Hello, world of sounds.")]
+    assert len(compiled) == programs, "the first request waits for nothing"
+    assert len({len(one.audio) // 500 for one in said}) == 3
+    speech.warm_up(longest=0.2)
+    assert len(compiled) == programs
+
+
+def test_only_what_is_as_long_as_told_is_got_ready_for(monkeypatch):
+    said = []
+    speech = synthesizer()
+    monkeypatch.setattr(speech, "acoustics", Spy(speech.acoustics, said))
+    speech.warm_up(longest=0.2)
+    frames = [int(line.durations.sum()) for lines in said for line in lines]
+    assert frames and max(frames) == 128 and min(frames) >= 16, "0.2 s are 100 frames"
+    for settings in ({"longest": 0}, {"longest": -1.0}, {"longest": float("nan")}, {"batch": 0}):
+        with pytest.raises(ConfigError, match="should be positive"):
+            speech.warm_up(**settings)
+
+
+class Spy:
+    """`acoustics` that keeps what it is asked to say."""
+
+    def __init__(self, acoustics, said):
+        self._acoustics, self._said = acoustics, said
+
+    def __getattr__(self, name):
+        return getattr(self._acoustics, name)
+
+    def __call__(self, lines, **settings):
+        self._said.append(lines)
+        return self._acoustics(lines, **settings)
 
 
 def test_settings_that_contradict_each_other(voice):

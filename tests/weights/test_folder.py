@@ -1,5 +1,6 @@
 """Model folders, written and read."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights import read_model_folder, write_model_folder
+from jaxvoice.weights.folder import weights_sha256
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -19,6 +21,8 @@ def test_what_is_written_is_read(tmp_path):
         np.testing.assert_array_equal(read[name], array)
     about = json.loads((tmp_path / "m" / "config.json").read_text(encoding="utf-8"))
     assert about["info"] == {"licence": "MIT"} and about["family"] == "toy"
+    weights = (tmp_path / "m" / "model.safetensors").read_bytes()
+    assert about["sha256"] == hashlib.sha256(weights).hexdigest() == weights_sha256(tmp_path / "m")
     assert {path.name for path in (tmp_path / "m").iterdir()} == {"config.json", "model.safetensors"}
 
 
