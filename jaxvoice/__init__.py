@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jaxvoice.dsp import MelConfig as MelConfig, log_mel as log_mel
     from jaxvoice.models.hifigan import Generator as Generator, HiFiGANConfig as HiFiGANConfig
     from jaxvoice.pipelines import (
+        Aligner as Aligner,
         Synthesizer as Synthesizer,
         Vocoder as Vocoder,
         compare as compare,
@@ -25,7 +26,7 @@ __getattr__, __dir__ = lazily(
         "data": ("make_demo_corpus", "read_audio", "write_wav"),
         "dsp": ("MelConfig", "log_mel"),
         "models.hifigan": ("Generator", "HiFiGANConfig"),
-        "pipelines": ("Synthesizer", "Vocoder", "compare", "export_model", "import_model"),
+        "pipelines": ("Aligner", "Synthesizer", "Vocoder", "compare", "export_model", "import_model"),
         "weights": ("open_archive",),
     },
 )

@@ -7,6 +7,7 @@ from typing import Protocol
 import tyro
 
 from jaxvoice._version import __version__
+from jaxvoice.cli.align import Align
 from jaxvoice.cli.compare import Compare
 from jaxvoice.cli.demo_corpus import DemoCorpus
 from jaxvoice.cli.export import Export
@@ -27,6 +28,7 @@ The exit code is 0, or 2 if anything failed; that of compare is 1 if the models 
 _VERBS = {
     "speak": Speak,
     "vocode": Vocode,
+    "align": Align,
     "inspect": Inspect,
     "import": Import,
     "export": Export,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from jaxvoice._lazy import lazily
 
 if TYPE_CHECKING:
+    from jaxvoice.pipelines.aligner import Aligner as Aligner, ForcedAlignment as ForcedAlignment
     from jaxvoice.pipelines.comparing import compare as compare
     from jaxvoice.pipelines.exporting import export_model as export_model
     from jaxvoice.pipelines.importing import import_model as import_model
@@ -16,6 +17,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     globals(),
     {
+        "aligner": ("Aligner", "ForcedAlignment"),
         "comparing": ("compare",),
         "exporting": ("export_model",),
         "importing": ("import_model",),

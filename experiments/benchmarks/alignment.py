@@ -1,0 +1,125 @@
+"""Boundary errors of forced alignment with a trained text-to-speech model, where the true times are known.
+
+    python -m experiments.benchmarks.alignment --model runs/tts_ljspeech
+
+The recordings are composed sentences that espeak-ng speaks, timed to the sample (extra `demo`): the last of the corpus
+that `experiments.tts_ljspeech` trains on and holds out, in the model's own voice, and others in four other voices.
+`phonemes` rows are given the true phonemes, pauses included. `text` rows are given the text alone; of these, boundaries
+count where the phonemes on both sides are also those that espeak-ng said, whatever their stress.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from jaxtyping import Float64
+
+from experiments.benchmarks import common
+from experiments.tts_ljspeech import DEMO_SEED, DEMO_SENTENCES
+from jaxvoice.data import make_demo_corpus, read_audio
+from jaxvoice.data.aligned import AlignedUtterance, Alignment, find_aligned, split_aligned
+from jaxvoice.data.demo import VOICES, compose_sentences
+from jaxvoice.errors import JaxvoiceError
+from jaxvoice.pipelines import Aligner
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to align."""
+
+    model: str
+    """Model folder, run folder or Hub id of a text-to-speech model."""
+    sentences: int = 20
+    """How many in each voice."""
+    data: Path | None = None
+    """A corpus with alignments instead, whose last sentences are aligned."""
+    own_voice_only: bool = False
+    """Leave out the other voices."""
+    json: Path | None = None
+    """File to write the results to."""
+
+
+def boundary_errors(found: Alignment, true: Alignment) -> Float64[np.ndarray, " boundaries"]:
+    """Seconds by which boundaries inside the utterance are found too late, between phones that both alignments have.
+
+    Phones are matched in order, as many as can be; the stress of a vowel does not matter.
+    """
+    plain = [[phone.rstrip("012") for phone in one.phones] for one in (found, true)]
+    errors = []
+    for block in SequenceMatcher(None, *plain, autojunk=False).get_matching_blocks():
+        inside = np.arange(1, block.size)
+        errors.append(found.boundaries[block.a + inside] - true.boundaries[block.b + inside])
+    return np.concatenate(errors)
+
+
+def row(voice: str, given: str, errors: Sequence[np.ndarray], costs: Sequence[float], rejected: int) -> dict[str, Any]:
+    """What is told of the boundary errors (s) in one voice."""
+    every = 1000 * np.concatenate(errors)
+    size = np.abs(every)
+    return {
+        "voice": voice,
+        "given": given,
+        "sentences": len(costs),
+        "rejected": rejected,
+        "boundaries": len(every),
+        "median ms": float(np.median(size)),
+        "90 % ms": float(np.percentile(size, 90)),
+        "under 20 ms %": float(100 * (size < 20).mean()),
+        "bias ms": float(np.median(every)),
+        "cost": float(np.median(costs)),
+    }
+
+
+def judge(aligner: Aligner, voice: str, utterances: Sequence[AlignedUtterance]) -> list[dict[str, Any]]:
+    """The rows of one voice."""
+    rows = []
+    for given in ("phonemes", "text"):
+        errors, costs, rejected = [], [], 0
+        for utterance in utterances:
+            assert utterance.audio is not None
+            audio, true = read_audio(utterance.audio), utterance.alignment
+            try:
+                if given == "text":
+                    fit = aligner.align(audio.samples, audio.sample_rate, utterance.text, name=utterance.id)
+                else:
+                    fit = aligner.align_phonemes(audio.samples, audio.sample_rate, true.phones, name=utterance.id)
+            except JaxvoiceError as failure:
+                print(f"{voice}: {failure}")
+                rejected += 1
+                continue
+            errors.append(boundary_errors(fit.alignment, true))
+            costs.append(fit.cost)
+        if costs:
+            rows.append(row(voice, given, errors, costs, rejected))
+    return rows
+
+
+def voices(options: Options) -> Mapping[str, Sequence[AlignedUtterance]]:
+    """The sentences of each voice; none of them was trained on."""
+    if options.data is not None:
+        return {options.data.name: find_aligned(options.data).utterances[-options.sentences :]}
+    composed = compose_sentences(DEMO_SENTENCES + options.sentences, seed=DEMO_SEED)
+    own = find_aligned(make_demo_corpus(None, composed[:DEMO_SENTENCES], VOICES[:1]).root)
+    found = {VOICES[0].speaker: split_aligned(own)[1].utterances[-options.sentences :]}
+    for voice in VOICES[1:] if not options.own_voice_only else ():
+        corpus = make_demo_corpus(None, composed[DEMO_SENTENCES:], [voice])
+        found[voice.speaker] = find_aligned(corpus.root).utterances
+    return found
+
+
+def main(options: Options) -> None:
+    """Run the benchmark."""
+    load = common.OtherLoad()
+    aligner = Aligner(options.model)
+    rows = [row for voice, utterances in voices(options).items() for row in judge(aligner, voice, utterances)]
+    if not rows:
+        raise SystemExit("Nothing could be aligned.")
+    common.report("alignment", options, common.limit_threads(None), rows, load=load, json_path=options.json)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

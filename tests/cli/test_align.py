@@ -1,0 +1,131 @@
+"""`jaxvoice align` on a corpus with good and bad recordings: what is written, what is told, and the exit code."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxvoice.cli import main
+from jaxvoice.data.aligned import find_aligned, load_aligned
+from jaxvoice.data.audio import write_wav
+from jaxvoice.errors import ConfigError
+from jaxvoice.pipelines import Aligner, Synthesizer
+from tests.pipelines.talker import MEL, chatter, talker
+from tests.pipelines.test_aligner import FRAMES, HELLO, LINE, WORLD
+
+SPOKEN = "Hello, world and some more."
+GOOD = ["pau", *HELLO, "pau", *WORLD, *["AH0", "N", "D", "S", "AH1", "M", "M", "AO1", "R", "pau"]]
+
+
+@pytest.fixture(autouse=True)
+def fake_model(monkeypatch):
+    monkeypatch.setattr("jaxvoice.cli.align.use_compilation_cache", lambda: None)
+    monkeypatch.setattr(Synthesizer, "load", lambda path: talker())
+
+
+@pytest.fixture
+def align(capsys):
+    def run(*arguments: object) -> tuple[int, list[str], list[str]]:
+        code = main(["align", *map(str, arguments), "--model", "talker"])
+        told = capsys.readouterr()
+        return code, told.out.splitlines(), told.err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Path:
+    root = tmp_path / "corpus"
+    (root / "wavs").mkdir(parents=True)
+    frames = np.resize(FRAMES, len(GOOD)).clip(4)
+    frames[[0, 5, -1]] = 30
+    clips = {"one": chatter(GOOD, frames, noise=1e-4), "two": chatter([*HELLO, *WORLD], [9.0] * 9, noise=1e-4)}
+    clips |= {"silent": np.zeros(8000), "wordless": clips["two"], "foreign": clips["two"], "long": clips["two"]}
+    clips |= {"short": clips["one"]}
+    for name, samples in clips.items():
+        write_wav(root / "wavs" / f"{name}.wav", samples, MEL.sample_rate)
+    (root / "wavs" / "damaged.wav").write_bytes(b"RIFF")
+    texts = {"one": SPOKEN, "two": "Hello, world.", "silent": "Hello.", "wordless": "", "damaged": "Hello."}
+    texts |= {"foreign": "\u4f60\u597d", "long": "Hello, world. " * 20, "short": "Oh.", "missing": "Hello."}
+    lines = [f"{name}|{text}|{text}" for name, text in texts.items()]
+    (root / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+def test_a_corpus(align, corpus, tmp_path):
+    out = tmp_path / "out"
+    code, told, complaints = align(corpus, out)
+    assert code == 0 and not [line for line in complaints if "error" in line]
+    assert told[-1].startswith(f"{out}: 2 of 9 utterances aligned, 0.0 minutes; cost 0.")
+    text = "\n".join(told)
+    for kind in (
+        "rejected      7",
+        "audio: 3",
+        "no text: 1",
+        "text: 1",
+        "length: 1",
+        "too fast: 1",
+        "long has",
+        "short has",
+    ):
+        assert kind in text, kind
+    assert sorted(path.name for path in out.iterdir()) == ["one.TextGrid", "two.TextGrid"]
+    aligned = find_aligned(out, audio_dir=corpus / "wavs")
+    assert [utterance.alignment.phones for utterance in aligned.utterances] == [tuple(GOOD), (*HELLO, *WORLD)]
+    store = load_aligned(aligned, MEL, peak_normalize=True)
+    assert len(store) == 2 and not store.rejected
+    aligner = Aligner(talker())
+    for utterance, durations in zip(aligned.utterances, store.durations, strict=True):
+        samples = chatter([*HELLO, *WORLD], [9.0] * 9, noise=1e-4)
+        if utterance.id == "two":
+            expected = aligner.align(np.rint(samples * 32768) / 32768, 8000, "Hello, world.")
+            np.testing.assert_array_equal(durations, expected.durations)
+            assert np.abs(durations - 9).max() <= 2
+
+
+def test_what_fits_badly_is_left_out(align, corpus, tmp_path):
+    metadata = corpus / "metadata.csv"
+    metadata.write_text("one|Some more hellos, and a world.\ntwo|Hello, world.\n", encoding="utf-8")
+    assert align(corpus, tmp_path / "all")[1][-1].startswith(f"{tmp_path / 'all'}: 2 of 2")
+    code, told, _ = align(corpus, tmp_path / "good", "--max-cost", "0.45")
+    assert code == 0 and "cost: 1" in "\n".join(told) and "1 of 2" in told[-1] and "0.45 are allowed" in "\n".join(told)
+    assert [path.stem for path in (tmp_path / "good").iterdir()] == ["two"]
+
+
+def test_nothing_is_written_over_or_outside(align, corpus, tmp_path):
+    out = tmp_path / "out"
+    assert align(corpus, out)[0] == 0
+    written = (out / "one.TextGrid").read_bytes()
+    (out / "one.TextGrid").write_text("mine", encoding="utf-8")
+    code, told, complaints = align(corpus, out)
+    assert code == 2 and not told and "2 TextGrid(s) are there already" in complaints[0]
+    assert (out / "one.TextGrid").read_text(encoding="utf-8") == "mine"
+    assert align(corpus, out, "--overwrite")[0] == 0 and (out / "one.TextGrid").read_bytes() == written
+    (corpus / "metadata.csv").write_text("../one|Hello.\n", encoding="utf-8")
+    code, _, complaints = align(corpus, tmp_path / "other")
+    assert code == 2 and "would be written outside" in complaints[0] and not (tmp_path / "one.TextGrid").exists()
+
+
+def test_when_nothing_can_be_aligned(align, corpus, tmp_path):
+    (corpus / "metadata.csv").write_text("silent|Hello.\n", encoding="utf-8")
+    code, told, complaints = align(corpus, tmp_path / "out")
+    assert code == 2 and "audio: 1" in "\n".join(told)
+    assert complaints[-1].startswith("jaxvoice: error: None of the 1 utterance(s)")
+    assert align(tmp_path / "none", tmp_path / "out")[0] == 2
+    blocked = tmp_path / "file"
+    blocked.touch()
+    (corpus / "metadata.csv").write_text("two|Hello, world.\n", encoding="utf-8")
+    code, _, complaints = align(corpus, blocked / "out")
+    assert code == 2 and "choose another OUTPUT" in complaints[-1]
+    with pytest.raises(ConfigError, match="choose another OUTPUT"):
+        align(corpus, blocked / "out", "--debug")
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["align", "--help"])
+    out = capsys.readouterr().out
+    assert ended.value.code == 0
+    for word in ("CORPUS", "OUTPUT", "--model", "--max-cost", "--audio-dir", "--overwrite"):
+        assert word in out
+    assert len(LINE) == len(FRAMES)

@@ -1,0 +1,237 @@
+"""Forced alignment of recordings whose times are known exactly, and its parts against closed forms."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jaxvoice
+from jaxvoice.data.aligned import Misfit, durations_in_frames, find_aligned
+from jaxvoice.data.aligned.textgrid_writing import write_textgrid
+from jaxvoice.data.audio import resample, write_wav
+from jaxvoice.dsp import MelConfig, log_mel
+from jaxvoice.errors import AudioError, CheckpointError, DataError, TextError
+from jaxvoice.models.gaussian_tts.weights import save_model
+from jaxvoice.pipelines import Aligner, aligner as module
+from jaxvoice.pipelines.quiet import Row, quiet_frames, runs, silence_around, with_inner_pauses
+from jaxvoice.pipelines.warping import Warp, carried, features, whole_frames
+from jaxvoice.text import ALIGNED
+from tests.pipelines.talker import HOP, MEL, chatter, talker
+from tests.pipelines.test_synthesizer import trained
+
+HELLO = ["HH", "AH0", "L", "OW1"]
+WORLD = ["W", "EU1", "R", "L", "D"]
+LINE = ["pau", *HELLO, "pau", *WORLD, *["AH0", "N", "D", "S", "AH1", "M", "AO1", "R", "pau"]]
+FRAMES = 3 + np.random.default_rng(1).integers(0, 17, len(LINE)) + 0.0
+
+
+@pytest.fixture(scope="module")
+def aligner() -> Aligner:
+    return Aligner(talker())
+
+
+def assert_true(found, frames) -> None:
+    """Boundaries are those of a recording whose phonemes last `frames`, to two frames and most of them to one."""
+    errors = np.abs(found.alignment.boundaries * MEL.sample_rate / HOP - np.concatenate([[0], np.cumsum(frames)]))
+    assert errors.max() <= 2 and np.mean(errors <= 1) >= 0.8, errors
+
+
+def test_boundaries_are_found(aligner):
+    found = aligner.align_phonemes(chatter(LINE, FRAMES, noise=3e-3), MEL.sample_rate, LINE, name="one")
+    assert_true(found, FRAMES)
+    assert found.alignment.id == "one" and found.alignment.phones == tuple(LINE)
+    assert found.durations.min() >= 1 and found.durations.sum() == found.mel.shape[1] == FRAMES.sum()
+    np.testing.assert_allclose(np.diff(found.alignment.boundaries), found.durations * HOP / MEL.sample_rate)
+    spoken = np.array([code != "pau" for code in LINE])
+    usual = 6 + np.array(ALIGNED.ids(LINE)) % 5
+    assert found.speed == pytest.approx(usual[spoken].sum() / found.durations[spoken].sum())
+    assert found.mel.shape[0] == MEL.num_mels and found.cost < 0.6
+
+
+def test_another_voice_rate_and_loudness_change_little(aligner):
+    audio = 0.05 * chatter(LINE, FRAMES, pitch=1.06, noise=3e-3)
+    assert_true(aligner.align_phonemes(audio, MEL.sample_rate, " ".join(LINE)), FRAMES)
+    assert_true(aligner.align_phonemes(resample(audio, 8000, 16000), 16000, LINE), FRAMES)
+
+
+@pytest.mark.parametrize("damage", ["no warping", "late", "phoneme lost"])
+def test_what_turns_it_red(aligner, monkeypatch, damage):
+    good = module.warp
+
+    def bad(edges, spoken, recorded):
+        if damage == "no warping":
+            return Warp(edges * (recorded.shape[1] / spoken.shape[1]), 0.0)
+        edges, cost = good(edges, spoken, recorded)
+        return Warp(edges + 3 * (damage == "late"), cost)
+
+    monkeypatch.setattr(module, "warp", bad)
+    audio = chatter(LINE, FRAMES)
+    if damage == "phoneme lost":
+        audio = np.delete(audio, slice(round(FRAMES[:7].sum()) * HOP, round(FRAMES[:8].sum()) * HOP))
+    found = aligner.align_phonemes(audio, MEL.sample_rate, LINE)
+    with pytest.raises(AssertionError):
+        assert_true(found, FRAMES)
+
+
+def test_the_cost_tells_another_text(aligner):
+    audio = chatter(LINE, FRAMES, noise=3e-3)
+    right = aligner.align_phonemes(audio, MEL.sample_rate, LINE)
+    others = ["pau", *reversed(LINE[1:-1]), "pau"]
+    assert aligner.align_phonemes(audio, MEL.sample_rate, others).cost > 1.5 * right.cost
+
+
+def said(codes, frames: float = 9.0) -> np.ndarray:
+    return chatter(codes, [25.0 if code == "pau" else frames for code in codes], noise=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("Hello, world.", ["pau", *HELLO, "pau", *WORLD, "pau"]),
+        ("Hello, world.", [*HELLO, *WORLD]),
+        ("Hello, world.", ["pau", *HELLO, *WORLD, "pau"]),
+        ("Hello world", [*HELLO, "pau", *WORLD]),
+        ("Hello world", ["pau", *HELLO, *WORLD]),
+        ("Hello {pau AA1 pau pau} world!", [*HELLO, "pau", "AA1", "pau", *WORLD, "pau"]),
+    ],
+)
+def test_pauses_are_those_of_the_recording(aligner, text, codes):
+    found = aligner.align(said(codes), MEL.sample_rate, text)
+    assert found.alignment.phones == tuple(codes)
+    assert_true(found, [25.0 if code == "pau" else 9.0 for code in codes])
+
+
+def test_given_phonemes_are_kept(aligner):
+    codes = ["pau", *HELLO, "pau", *WORLD, "pau"]
+    found = aligner.align_phonemes(said([*HELLO, *WORLD]), MEL.sample_rate, codes)
+    assert found.alignment.phones == tuple(codes) and found.durations[[0, 5, -1]].max() <= 4
+
+
+def test_custom_words_and_stops(aligner):
+    found = aligner.align(said(["W", "EU1", "R"]), MEL.sample_rate, "blorf", custom_words={"blorf": "W ER1"})
+    assert found.alignment.phones == ("W", "EU1", "R")
+    # A silence of 80 ms before a stop is its closure, and before another phoneme a pause.
+    quiet = np.zeros(60, bool)
+    quiet[25:35] = True
+    for stop, expected in (("T", ("AA1", "T", "AA1")), ("M", ("AA1", "pau", "M", "AA1"))):
+        row = Row(("AA1", stop, "AA1"), np.array([True, True, False]))
+        row, durations = with_inner_pauses(row, np.array([27, 13, 20]), quiet, 125.0)
+        assert row.codes == expected and durations.sum() == 60
+    assert durations.tolist() == [25, 10, 5, 20]
+
+
+def test_a_network_and_a_folder(tmp_path):
+    networks: Any = trained()
+    save_model(tmp_path, *networks)
+    one = Aligner(tmp_path)
+    audio = np.random.default_rng(0).normal(0, 0.1, 960)
+    found = one.align(audio, 16000, "Hello, world.")
+    frames = log_mel(np.zeros(480, np.float32), one.mel).shape[1]
+    assert found.durations.sum() == frames == found.mel.shape[1] and found.durations.min() >= 1
+    assert jaxvoice.Aligner is Aligner and np.isfinite(found.cost)
+    with pytest.raises(CheckpointError):
+        Aligner(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("audio", "text", "error", "told"),
+    [
+        (np.zeros(8000), "Hello.", AudioError, "mine is silent"),
+        (np.zeros(0), "Hello.", AudioError, "no samples"),
+        (np.full(8000, np.nan), "Hello.", AudioError, "NaN"),
+        (np.ones(50), "Hello.", AudioError, "too short for a mel frame"),
+        (np.ones((2, 8000)), "Hello.", AudioError, "average its channels"),
+        (chatter(HELLO, [9] * 4), "", TextError, "nothing to say"),
+        (chatter(HELLO, [9] * 4), "\u4f60\u597d", TextError, "\u4f60"),
+        (chatter(HELLO, [9] * 4), "Hello, world. " * 9, Misfit, "more|phonemes in 36 frames"),
+        (chatter(HELLO, [9] * 4), "Hello, world, and more.", Misfit, "times the speed of the model"),
+        (chatter(HELLO, [40] * 4), "Hello.", Misfit, "times the speed of the model"),
+        (chatter(HELLO, [1001] * 4), "Hello.", Misfit, "4004 frames"),
+    ],
+)
+def test_what_cannot_be_aligned(aligner, audio, text, error, told):
+    with pytest.raises(error, match=told):
+        aligner.align(audio, MEL.sample_rate, text, name="mine")
+
+
+def test_phonemes_that_cannot_be_aligned(aligner):
+    for phonemes, told in (([], "no phonemes"), ("HH AE2", "AE1 or AE0|AE0 or AE1")):
+        with pytest.raises(TextError, match=told):
+            aligner.align_phonemes(said(HELLO), MEL.sample_rate, phonemes)
+
+
+def test_textgrids_are_read_back_to_the_same_durations(aligner, tmp_path):
+    found = aligner.align_phonemes(chatter(LINE, FRAMES), MEL.sample_rate, LINE, name="a.b/one.two")
+    (tmp_path / "grids" / "a.b").mkdir(parents=True)
+    (tmp_path / "audio").mkdir()
+    write_wav(tmp_path / "audio" / "one.two.wav", chatter(LINE, FRAMES), MEL.sample_rate)
+    path = tmp_path / "grids" / "a.b" / "one.two.TextGrid"
+    write_textgrid(path, found.alignment)
+    (utterance,) = find_aligned(tmp_path / "grids", audio_dir=tmp_path / "audio").utterances
+    assert utterance.id == "a.b/one.two" and utterance.audio == tmp_path / "audio" / "one.two.wav"
+    read = durations_in_frames(utterance.alignment, found.mel.shape[1], sample_rate=8000, hop_length=HOP)
+    assert read.phones == found.alignment.phones
+    np.testing.assert_array_equal(read.frames, found.durations)
+    later = replace(
+        found.alignment, boundaries=found.alignment.boundaries + HOP / 8000 * (np.arange(len(LINE) + 1) > 0)
+    )
+    write_textgrid(path, later)
+    (utterance,) = find_aligned(tmp_path / "grids").utterances
+    moved = durations_in_frames(utterance.alignment, found.mel.shape[1], sample_rate=8000, hop_length=HOP)
+    assert moved.frames.tolist() != found.durations.tolist()
+    with pytest.raises(DataError, match="cannot be written"):
+        write_textgrid(tmp_path / "none" / "one.TextGrid", found.alignment)
+
+
+def test_boundaries_along_known_paths():
+    edges = np.array([0, 2, 5, 10])
+    straight = np.stack([np.arange(10)] * 2, axis=1)
+    np.testing.assert_array_equal(carried(edges, straight, 10, 10), edges)
+    doubled = np.stack([np.arange(20) // 2, np.arange(20)], axis=1)
+    np.testing.assert_array_equal(carried(edges, doubled, 10, 20), 2 * edges)
+    halved = doubled[:, ::-1]  # of two spoken frames for one recorded, an odd boundary is in the middle of a frame
+    np.testing.assert_array_equal(carried(np.array([0, 2, 5, 20]), halved, 20, 10), [0, 1, 2.5, 10])
+    skipping = np.array([[0, 0], [2, 1], [4, 2], [5, 3]])  # what no frame of the path belongs to lies between
+    np.testing.assert_allclose(
+        carried(np.array([0, 1, 2, 3, 4, 6]), skipping, 6, 4), [0, 2 / 3, 5 / 4, 7 / 4, 7 / 3, 4]
+    )
+
+
+def test_every_phoneme_gets_a_frame():
+    assert whole_frames(np.array([0, 2.4, 5.6, 9]), 9).tolist() == [2, 4, 3]
+    assert whole_frames(np.array([0, 4.0, 4.1, 4.2, 9]), 9).tolist() == [4, 1, 1, 3]
+    assert whole_frames(np.array([0, 9, 9, 9.0]), 9).tolist() == [7, 1, 1]
+    assert whole_frames(np.array([0, 0, 0, 9.0]), 9).tolist() == [1, 1, 7]
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        phones = int(rng.integers(1, 9))
+        frames = int(rng.integers(phones, 20))
+        edges = np.concatenate([[0], np.sort(rng.uniform(0, frames, phones - 1)), [frames]])
+        durations = whole_frames(edges, frames)
+        assert durations.min() >= 1 and durations.sum() == frames and len(durations) == phones
+
+
+def test_features_do_not_depend_on_loudness_or_logarithm():
+    audio = chatter(LINE, FRAMES, noise=1e-2)
+    natural = np.asarray(log_mel(audio, MEL))
+    expected = features(natural, MEL)
+    np.testing.assert_allclose(features(natural - 1.5, MEL), expected, atol=1e-5)
+    other = replace(MEL, log="log10", gain=1.6, offset=2.4)
+    rescaled = 1.6 * natural.astype(np.float64) / math.log(10) + 2.4
+    np.testing.assert_allclose(features(rescaled, other), expected, atol=1e-5)
+    assert np.abs(features(natural, other) - expected).max() > 1e-2
+    np.testing.assert_array_equal(quiet_frames(rescaled, other), quiet_frames(natural, MEL))
+
+
+def test_silence():
+    codes = ["pau", *HELLO, "pau", *WORLD]
+    mel = np.asarray(log_mel(chatter(codes, [20.0] * 11, noise=1e-4), MEL))
+    quiet = quiet_frames(mel, MEL)
+    assert silence_around(quiet)[0] in (18, 19, 20) and silence_around(quiet)[1] == 0
+    (_, first), (start, stop) = runs(quiet)
+    assert abs(first - 20) <= 2 and abs(start - 100) <= 2 and abs(stop - 120) <= 2
+    assert not quiet_frames(np.asarray(log_mel(chatter(HELLO, [20.0] * 4), MEL)), MEL).any()
+    assert silence_around(np.ones(5, bool)) == (0, 0) and runs(np.zeros(5, bool)).shape == (0, 2)
+    assert isinstance(MEL, MelConfig)
