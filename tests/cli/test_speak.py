@@ -1,5 +1,6 @@
 """`jaxvoice speak` with a tiny model of random weights: what is written, what is said, and the exit code."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,11 @@ def test_what_cannot_be_said(speak, tmp_path):
     latin.write_bytes(b"caf\xe9")
     for arguments, told in [
         (("", out), "nothing to say"),
+        (("... !", out), "nothing to say"),
+        (("Привет.", out), "'П' (U+041F, CYRILLIC CAPITAL LETTER PE) at character 1 of the text"),
+        (("Hello 今日は.", out), "another script"),
+        (("A \u2603.", out), "SNOWMAN"),
+        (("say {HH QQ}", out), "in '{HH QQ}': 'QQ' (phoneme 2)"),
         (("HH AE2", out, "--phonemes"), "'AE2' (phoneme 2)"),
         (("Hello.", out, "--speed", "0"), "speed should be"),
         (("Hello.",), "speak got 1 words; give TEXT in quotes"),
@@ -144,6 +150,28 @@ def test_what_cannot_be_said(speak, tmp_path):
         assert code == 2 and len(complaints) == 1 and not said, arguments
         assert complaints[0].startswith("jaxvoice: error: ") and told in complaints[0]
     assert not out.exists()
+
+
+def test_a_vocoder_of_other_mels(models, capsys, tmp_path):
+    config = small_config()
+    told = {}
+    for name, changes in {"band": {"fmax": 3000.0}, "flavour": {"center": True}}.items():
+        mel = dataclasses.replace(config.mel_contract, **changes)
+        save_generator(tmp_path / name, loud_generator(config), dataclasses.replace(config, mel=mel))
+        arguments = ["Hello.", tmp_path / f"{name}.wav", "--model", models / "tts", "--vocoder", tmp_path / name]
+        assert main(["speak", *map(str, arguments)]) == 2
+        told[name] = capsys.readouterr().err
+        assert told[name].count("\n") == 1 and "other mel spectrograms than the model makes" in told[name]
+        assert not (tmp_path / f"{name}.wav").exists()
+    assert "fmax: 4000.0 != 3000.0" in told["band"] and "center: False != True" in told["flavour"]
+    model, norms, made = trained()
+    centred = dataclasses.replace(made, mel=dataclasses.replace(made.mel, center=True, magnitude_floor=0.0))
+    save_model(tmp_path / "centred", model, norms, centred)
+    out = tmp_path / "out.wav"
+    arguments = ["Hello.", out, "--model", tmp_path / "centred", "--vocoder", models / "vocoder"]
+    assert main(["speak", *map(str, arguments)]) == 0 and out.exists()
+    warned = capsys.readouterr().err
+    assert warned.startswith("jaxvoice: warning: ") and warned.count("\n") == 1 and "another flavour" in warned
 
 
 def test_inputs_are_never_overwritten(speak, tmp_path):
