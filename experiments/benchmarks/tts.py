@@ -146,9 +146,11 @@ def jaxvoice_mel(networks: Any, norms: Any, batch: AlignedBatch) -> Call:
     """Mel generation as one program."""
     import equinox as eqx
 
+    from jaxvoice import nn
     from jaxvoice.models.gaussian_tts.scaling import to_mel
 
     config, frames = networks.config, batch.mel.shape[2]
+    networks = eqx.filter_jit(nn.freeze)(networks)
 
     @eqx.filter_jit
     def generate(networks, norms, batch):

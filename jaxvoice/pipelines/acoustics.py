@@ -15,6 +15,7 @@ from jaxvoice.errors import CheckpointError, ConfigError, TextError
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates, GaussianTTS
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.scaling import to_mel
+from jaxvoice.nn import freeze
 from jaxvoice.pipelines.checks import warn_caller
 from jaxvoice.pipelines.splitting import Piece, split_at_pauses
 from jaxvoice.pipelines.windows import bucket
@@ -85,7 +86,7 @@ class Acoustics:
         max_phones: int | None = None,
         max_frames: int | None = None,
     ):
-        self._model, self._norms, self._config = model, norms, config
+        self._model, self._norms, self._config = _frozen(model), norms, config
         self.max_phones = _limit("max_phones", max_phones, config.encoder.max_phones)
         self.max_frames = _limit("max_frames", max_frames, config.decoder.max_frames)
 
@@ -197,6 +198,9 @@ class Acoustics:
 
     def _phone_bucket(self, place: Place) -> int:
         return bucket(max(place[2] - place[1], _FEWEST_PHONES), self.max_phones)
+
+
+_frozen = eqx.filter_jit(freeze)
 
 
 @eqx.filter_jit
