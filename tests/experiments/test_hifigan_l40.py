@@ -24,6 +24,8 @@ from jaxvoice.models.hifigan.training import HiFiGANTask, read_run
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines.importing import import_model
 from jaxvoice.training.loop import Result
+from tests.experiments import command_lines
+from tests.experiments.command_lines import flags_without_help
 from tests.models.hifigan.test_resuming import batches, save, torch_trainer
 
 TINY = [
@@ -90,31 +92,18 @@ def test_every_flag_has_help(capsys, monkeypatch):
     with pytest.raises(SystemExit) as end:
         hifigan_l40.parse(["--help"])
     assert end.value.code == 0
-    lines = [line.strip("│ \n") for line in capsys.readouterr().out.splitlines()]
-    flags = [i for i, line in enumerate(lines) if re.match(r"--?[a-z]", line)]
-    assert len(flags) > 60
+    shown = capsys.readouterr().out
     # The numbered flags of a tuple share the help of their heading.
+    lines = [line.strip("│ ") for line in shown.splitlines()]
     heading = next(i for i, line in enumerate(lines) if "resblock-dilation-sizes options" in line)
     assert any(re.match("[A-Z]", line) for line in lines[heading + 1 : heading + 4])
-    flags = [i for i in flags if not re.match(r"--model\.generator\.resblock-dilation-sizes\.\d", lines[i])]
-    bare = []
-    for i in flags:
-        # A long flag goes on with its negation on the next line; its help follows, or stands beside a short flag.
-        beside = re.split(r"\s{2,}", lines[i], maxsplit=1)
-        after = lines[i + 1] if i + 1 < len(lines) else ""
-        text = beside[1] if len(beside) > 1 else after
-        if not text or text.startswith("(default") or (text.startswith("-") and not lines[i].endswith(",")):
-            bare.append(lines[i])
-    assert bare == []
+    count, bare = flags_without_help(shown)
+    assert count > 60
+    assert [f for f in bare if not re.match(r"--model\.generator\.resblock-dilation-sizes\.\d", f)] == []
 
 
 def refused(capsys, *flags: str) -> str:
-    """What stands on stderr after the experiment ended with code 2."""
-    try:
-        assert hifigan_l40.main(flags) == 2
-    except SystemExit as end:  # tyro's own checks of single flags
-        assert end.code == 2
-    return capsys.readouterr().err
+    return command_lines.refused(capsys, hifigan_l40.main, *flags)
 
 
 @pytest.mark.parametrize(

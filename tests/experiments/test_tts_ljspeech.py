@@ -1,0 +1,165 @@
+"""The text-to-speech experiment: its flags, its refusals, and one run from recordings to a spoken sentence."""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from experiments import tts_ljspeech
+from jaxvoice.data import read_audio, write_wav
+from jaxvoice.data.aligned import find_aligned, load_aligned, measure_statistics
+from jaxvoice.models.gaussian_tts.weights import load_model
+from jaxvoice.models.hifigan import Generator, GeneratorConfig, HiFiGANConfig
+from jaxvoice.models.hifigan.weights import save_generator
+from tests.experiments import command_lines
+from tests.experiments.command_lines import flags_without_help
+
+RATE, SHORTEST = 22050, 2000
+TINY = [
+    *("--batch-size", "8", "--validation", "2", "--best-metric", "score", "--log-every", "1"),
+    *("--model.dim", "8", "--model.encoder.max-phones", "40", "--model.decoder.max-frames", "256"),
+    *("--model.encoder.layers", "1", "--model.encoder.feed-forward", "16", "--model.encoder.dropout", "0.1"),
+    *("--model.decoder.layers", "1", "--model.decoder.feed-forward", "16", "--model.decoder.postnet-layers", "1"),
+    *("--model.durations.hidden", "4", "--acoustic-steps", "4"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    before = jax.config.values["jax_compilation_cache_dir"]
+    monkeypatch.setenv("JAXVOICE_CACHE", str(tmp_path / "cache"))
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.fixture
+def tones(tmp_path) -> Path:
+    """Ten recordings of six tones each, with a table of when each sounds."""
+    random = np.random.default_rng(0)
+    for number in range(10):
+        phones = random.choice(["AA1", "B", "IY0", "S", "pau"], 6)
+        lengths = random.integers(SHORTEST, 2 * SHORTEST, 6)
+        pitches = {"AA1": 200, "B": 400, "IY0": 900, "S": 3000, "pau": 0}
+        samples = [
+            0.3 * np.sin(2 * np.pi * pitches[phone] * np.arange(length) / RATE)
+            for phone, length in zip(phones, lengths, strict=True)
+        ]
+        noise = 1e-3 * random.normal(size=lengths.sum())
+        folder = tmp_path / "tones"
+        folder.mkdir(exist_ok=True)
+        write_wav(folder / f"t{number}.wav", (np.concatenate(samples) + noise).astype(np.float32), RATE)
+        times = np.concatenate([[0], np.cumsum(lengths)]) / RATE
+        rows = [f"{p},{a:.6f},{b:.6f}" for p, a, b in zip(phones, times[:-1], times[1:], strict=True)]
+        (folder / f"t{number}.csv").write_text("\n".join(["phone,start_s,end_s", *rows]), encoding="utf-8")
+    return tmp_path / "tones"
+
+
+def refused(capsys, *flags: str) -> str:
+    return command_lines.refused(capsys, tts_ljspeech.main, *flags)
+
+
+def test_defaults_on_a_cpu_end_within_ten_minutes_after_both_phases():
+    experiment = tts_ljspeech.parse([])
+    assert experiment.training.model == tts_ljspeech.CPU_MODEL
+    assert experiment.loop.minutes is not None and experiment.loop.minutes < 10
+    assert experiment.training.acoustic_steps < experiment.loop.steps
+    assert experiment.loop.best_metric == "score"
+
+
+def test_defaults_on_a_gpu_are_the_full_model_and_35000_steps():
+    experiment = tts_ljspeech.default_experiment("gpu")
+    training, loop = experiment.training, experiment.loop
+    assert (training.model.dim, training.acoustic_steps, training.precision) == (256, 35_000, "bfloat16")
+    assert loop.steps > 35_000 and 13_000 % loop.validate_every == 0
+    assert training.acoustic_optimizer.schedule == "noam"
+
+
+def test_flags_reach_the_nested_configs():
+    flags = "--model.dim 64 --model.upsampling.sigma-mode predicted --duration-optimizer.decay 0.5 --buckets 3"
+    experiment = tts_ljspeech.parse(flags.split())
+    model = experiment.training.model
+    assert (model.dim, model.upsampling.sigma_mode, experiment.buckets) == (64, "predicted", 3)
+    assert experiment.training.duration_optimizer.decay == 0.5
+
+
+def test_every_flag_has_help(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        tts_ljspeech.parse(["--help"])
+    count, bare = flags_without_help(capsys.readouterr().out)
+    assert count > 60 and bare == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--kind", "mfa"], "mfa"),
+        (["--steps", "0"], "steps.*(at least 1|positive)"),
+        (["--buckets", "0"], "--buckets.*at least 1, got 0"),
+        (["--batch-size", "3"], "multiple of the number of devices"),
+        (["--acoustic-steps", "-1"], "acoustic_steps.*-1"),
+        (["--model.encoder.heads", "3"], "heads"),
+        (["--resume", "must"], "no run to resume"),
+    ],
+)
+def test_wrong_values_end_in_one_line_before_anything_is_read(tmp_path, capsys, tones, flags, message, monkeypatch):
+    monkeypatch.setattr(tts_ljspeech, "find", lambda _: pytest.fail("the corpus was looked at"))
+    told = refused(capsys, "--data", str(tones), "--run-dir", str(tmp_path / "run"), *flags)
+    assert re.search("error: ", told) and re.search(message, told)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_corpus_ends_in_one_line(tmp_path, capsys):
+    told = refused(capsys, "--data", str(tmp_path / "nowhere"), "--run-dir", str(tmp_path / "run"))
+    assert re.fullmatch("tts_ljspeech: error: .*nowhere.*\n", told)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_vocoder_of_other_mels_is_refused_before_training(tmp_path, capsys, tones):
+    block = {"resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1,),)}
+    other = HiFiGANConfig(
+        GeneratorConfig(upsample_initial_channel=16, **block), mel=tts_ljspeech.MelConfig(sample_rate=16000)
+    )
+    save_generator(tmp_path / "vocoder", Generator(other.generator, key=jax.random.key(0)), other)
+    flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), "--vocoder", str(tmp_path / "vocoder")]
+    told = refused(capsys, *flags, *TINY)
+    assert re.search("tts_ljspeech: error: --vocoder .*another contract.*sample_rate=16000", told)
+    assert not (tmp_path / "run").exists()
+
+
+def trained(tones: Path, run: Path, steps: int) -> dict[str, np.ndarray]:
+    """The weights of the model after `steps`."""
+    flags = ["--data", str(tones), "--run-dir", str(run), "--steps", str(steps), "--text", "Be a bee.", *TINY]
+    assert tts_ljspeech.main(flags) == 0
+    return load_file(run / "model" / "model.safetensors")
+
+
+def test_from_recordings_to_a_spoken_sentence_and_on_after_a_stop(tmp_path, tones, capsys):
+    whole = trained(tones, tmp_path / "whole", 6)
+    shown = capsys.readouterr().out
+    assert "usable" in shown and "step 6 after" in shown and "jaxvoice speak" in shown
+
+    # Stopped in the first phase: the same numbers, dropout and batches included.
+    trained(tones, tmp_path / "parts", 3)
+    parts = trained(tones, tmp_path / "parts", 6)
+    assert whole.keys() == parts.keys()
+    assert all(np.array_equal(whole[name], parts[name]) for name in whole)
+
+    for run in (tmp_path / "whole", tmp_path / "parts"):
+        spoken = read_audio(run / "spoken.wav")
+        assert spoken.sample_rate == RATE and np.isfinite(spoken.samples).all() and spoken.samples.any()
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    names = set().union(*rows)
+    assert {"first", "second", "duration", "score", "mel_l1", "mcd", "variance_ratio", "duration_median"} <= names
+    assert any((tmp_path / "whole" / "samples").rglob("*.alignment.png"))
+
+    _, _, config = load_model(tmp_path / "whole" / "model")
+    store = load_aligned(find_aligned(tones), config.mel, peak_normalize=True)
+    found = measure_statistics(store)
+    assert config.statistics.duration_mean == pytest.approx(found.duration_mean, abs=0.1)  # of the training side
+    assert config.statistics.mel_mean == pytest.approx(found.mel_mean, abs=0.5)
+    assert config.statistics.duration_scale != 1.0
