@@ -11,6 +11,7 @@ import soundfile
 from jaxvoice import __version__
 from jaxvoice.cli import main
 from jaxvoice.cli.running import run_command
+from jaxvoice.data.demo import VOICES, compose_sentences
 from jaxvoice.errors import DataError
 
 
@@ -107,6 +108,28 @@ def test_preflight_checks_mels_of_other_sizes(tmp_path, capsys):
     assert "usable files  1" in capsys.readouterr().out
     assert main(["preflight", str(tmp_path), *options]) == 2
     assert "80" in capsys.readouterr().err
+
+
+def test_demo_corpus_of_composed_sentences_by_one_voice(tmp_path, capsys):
+    pytest.importorskip("espeakng_loader", reason="the extra demo is not installed")
+    assert main(["demo-corpus", str(tmp_path / "corpus"), "--sentences", "3", "--voices", "1", "--seed", "5"]) == 0
+    assert "3 utterances by 1 speaker(s) in" in capsys.readouterr().out
+    lines = (tmp_path / "corpus" / "metadata.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split("|")[1] for line in lines] == compose_sentences(3, seed=5)
+    assert {line.split("|")[3] for line in lines} == {VOICES[0].speaker}
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--voices", "6"], "--voices is 6; give from 1 to 5"),
+        (["--seed", "1"], "say how many with --sentences"),
+        (["--sentences", "0"], "0 sentences cannot be composed"),
+    ],
+)
+def test_demo_corpus_refuses_what_cannot_be_spoken(tmp_path, capsys, flags, told):
+    assert main(["demo-corpus", str(tmp_path / "corpus"), *flags]) == 2
+    assert told in capsys.readouterr().err and not (tmp_path / "corpus").exists()
 
 
 def test_demo_corpus_refuses_a_folder_in_use(tmp_path, capsys):
