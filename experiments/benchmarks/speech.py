@@ -1,0 +1,141 @@
+"""Text to speech on sentences it never saw: durations, mel spectrograms, and how many words a recogniser mistakes.
+
+    pip install pocketsphinx
+    python -m experiments.benchmarks.speech --model runs/tts_ljspeech --vocoder runs/hifigan_demo
+
+Without `--data` the sentences are those that `experiments.tts_ljspeech` holds out of its demo corpus. Every sentence is
+said from its text, from its phonemes with the durations of the corpus, and resynthesised from the mel of the corpus,
+with Griffin-Lim and with each vocoder; the word error rate of the corpus's own audio is the yardstick.
+
+The recogniser is pocketsphinx with its own English acoustic model, which no one trained on these voices. It hears every
+sentence twice: with its own language model, and with bigrams of the other sentences of the corpus, since it makes many
+errors on synthetic voices otherwise.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from experiments.benchmarks import common
+from experiments.benchmarks.intelligibility import DECODER, Recogniser, Waveform, rows_of
+from experiments.benchmarks.language_model import bigram_arpa
+from experiments.benchmarks.word_errors import edits, words
+from experiments.tts_ljspeech import DEMO_SEED, DEMO_SENTENCES
+from jaxvoice.data import make_demo_corpus, read_audio
+from jaxvoice.data.aligned import AlignedStore, find_aligned, load_aligned, split_aligned
+from jaxvoice.data.demo import VOICES, compose_sentences
+from jaxvoice.models.gaussian_tts.weights import load_model
+from jaxvoice.pipelines import Synthesizer
+from jaxvoice.pipelines.sources import find_model_folder
+from jaxvoice.pipelines.synthesizer import Speech
+
+Sound = tuple[Waveform, int]
+"""Audio (samples,) with full scale at 1, and its sample rate in Hz."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to listen to."""
+
+    model: Path
+    """Text-to-speech model: model folder or run folder."""
+    vocoder: tuple[Path, ...] = ()
+    """HiFi-GAN models or run folders to make audio with, besides Griffin-Lim."""
+    data: Path | None = None
+    """Aligned corpus with texts; by default the demo corpus of `experiments.tts_ljspeech`."""
+    validation: int | None = None
+    """How many utterances training held out, the last of the corpus; by default as the experiment does."""
+    recognise: bool = True
+    """Also count word errors, some seconds a sentence and system."""
+    json: Path | None = None
+    """File to write the results to, with what was heard of every sentence."""
+
+
+def measures(free: Sequence[Speech], told: Sequence[Speech], store: AlignedStore) -> dict[str, float]:
+    """Errors of the durations of `free` in frames, and the mel L1 of `told`, which had those of the corpus."""
+    errors = np.concatenate([np.abs(one.durations - frames) for one, frames in zip(free, store.durations, strict=True)])
+    distances = [np.abs(one.mel - mel).mean() for one, mel in zip(told, store.mels, strict=True)]
+    return {
+        "sentences": len(store),
+        "phonemes": errors.size,
+        "duration error, median (frames)": float(np.median(errors)),
+        "mean": float(errors.mean()),
+        "within a frame %": 100 * float((errors <= 1).mean()),
+        "length %": 100 * sum(one.mel.shape[1] for one in free) / store.frames,
+        "mel L1": float(np.mean(distances)),
+    }
+
+
+def systems(options: Options, store: AlignedStore) -> tuple[dict[str, list[Sound]], dict[str, float]]:
+    """What is listened to, by name, a list of audio and sample rate each; and the measures of the model."""
+    texts = [utterance.text for utterance in store.corpus.utterances]
+    recordings = [read_audio(utterance.audio) for utterance in store.corpus.utterances if utterance.audio is not None]
+    heard = {"original": [(audio.samples, audio.sample_rate) for audio in recordings]}
+    found: dict[str, float] = {}
+    for vocoder in (None, *options.vocoder):
+        synthesizer = Synthesizer.load(options.model, vocoder)
+        name, rate = "Griffin-Lim" if vocoder is None else str(vocoder), synthesizer.sample_rate
+        told = synthesizer.speak_phonemes(list(store.phones), list(store.durations))
+        if vocoder is None:
+            found = measures(synthesizer.speak_phonemes(list(store.phones)), told, store)
+        made = {
+            "corpus mel": synthesizer.voice(list(store.mels)),
+            "corpus durations": [one.audio for one in told],
+            "text": [one.audio for one in synthesizer.speak(texts)],
+        }
+        heard |= {f"{given}, {name}": [(one, rate) for one in audio] for given, audio in made.items()}
+    return heard, found
+
+
+def judge(recogniser: Recogniser, sounds: Sequence[Sound], store: AlignedStore) -> list[dict[str, Any]]:
+    """What `recogniser` understands of each sentence, as `intelligibility.judge` tells it."""
+    judged = []
+    for utterance, sound in zip(store.corpus.utterances, sounds, strict=True):
+        expected, understood = words(utterance.text), recogniser(*sound)
+        errors = edits(expected, understood)
+        judged.append({"id": utterance.id, "errors": errors, "words": len(expected), "heard": " ".join(understood)})
+    return judged
+
+
+def recognisers(texts: Sequence[str]) -> dict[str, Recogniser]:
+    """pocketsphinx with its own language model, and with the bigrams of `texts`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bigrams.arpa"
+        path.write_text(bigram_arpa([words(text) for text in texts]), encoding="utf-8")
+        return {"its own": Recogniser(), "bigrams of the corpus": Recogniser({**DECODER, "lm": str(path)})}
+
+
+def main(options: Options) -> None:
+    """Run the benchmark."""
+    load = common.OtherLoad()
+    if options.data is None:
+        root = make_demo_corpus(None, compose_sentences(DEMO_SENTENCES, seed=DEMO_SEED), VOICES[:1]).root
+        corpus = find_aligned(root)
+    else:
+        corpus = find_aligned(options.data)
+    training, held_out = split_aligned(corpus, options.validation)
+    _, _, config = load_model(find_model_folder(options.model))
+    store = load_aligned(held_out, config.mel, peak_normalize=config.peak_normalize)
+    if any(not words(utterance.text) or utterance.audio is None for utterance in store.corpus.utterances):
+        raise SystemExit(f"{corpus.root} has utterances without text or audio; this benchmark needs both.")
+    heard, found = systems(options, store)
+    print(f"\n{common.table([found])}", flush=True)
+    judged: dict[str, Any] = {}
+    rows = []
+    if options.recognise:
+        for grammar, recogniser in recognisers([utterance.text for utterance in training.utterances]).items():
+            judged[grammar] = {name: judge(recogniser, sounds, store) for name, sounds in heard.items()}
+            rows += [{"language model": grammar, **row} for row in rows_of(judged[grammar])]
+    threads = common.limit_threads(None)
+    common.report(
+        "speech", options, threads, rows or [found], load=load, json_path=options.json, measures=found, judged=judged
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
