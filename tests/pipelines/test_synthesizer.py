@@ -256,68 +256,6 @@ def test_speeds_out_of_range(voice, speed):
         voice.speak("Hello.", speed=speed)
 
 
-@pytest.fixture
-def compiled():
-    """The programs compiled since, a name for each."""
-    names = []
-
-    def listen(event, *_, **__):
-        if event.endswith("backend_compile_duration"):
-            names.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield names
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def test_after_warming_up_nothing_is_compiled(compiled):
-    # Of sizes that no other test has compiled programs for, with durations that are all about as in the corpus.
-    config = dataclasses.replace(
-        changed(encoder={"max_phones": 40}, decoder={"max_frames": 150}),
-        codes=ALIGNED.codes,
-        mel=MEL,
-        statistics=Statistics(duration_mean=1.8, duration_std=0.2),
-    )
-    vocoder = Vocoder(loud_generator(small_config()), small_config(), window=40)
-    model = networks(config)
-    speech = Synthesizer(model, filled_norms(model), config, vocoder)
-    compiled.clear()
-    speech.warm_up(longest=0.2)
-    programs = len(compiled)
-    assert 5 < programs < 30
-    said = [speech.speak(text) for text in ("Hello.", "Hello, world.", "Hello, world of sounds.")]
-    assert len(compiled) == programs, "the first request waits for nothing"
-    assert len({len(one.audio) // 500 for one in said}) == 3
-    speech.warm_up(longest=0.2)
-    assert len(compiled) == programs
-
-
-def test_only_what_is_as_long_as_told_is_got_ready_for(monkeypatch):
-    said = []
-    speech = synthesizer()
-    monkeypatch.setattr(speech, "acoustics", Spy(speech.acoustics, said))
-    speech.warm_up(longest=0.2)
-    frames = [int(line.durations.sum()) for lines in said for line in lines]
-    assert frames and max(frames) == 128 and min(frames) >= 16, "0.2 s are 100 frames"
-    for settings in ({"longest": 0}, {"longest": -1.0}, {"longest": float("nan")}, {"batch": 0}):
-        with pytest.raises(ConfigError, match="should be positive"):
-            speech.warm_up(**settings)
-
-
-class Spy:
-    """`acoustics` that keeps what it is asked to say."""
-
-    def __init__(self, acoustics, said):
-        self._acoustics, self._said = acoustics, said
-
-    def __getattr__(self, name):
-        return getattr(self._acoustics, name)
-
-    def __call__(self, lines, **settings):
-        self._said.append(lines)
-        return self._acoustics(lines, **settings)
-
-
 def test_settings_that_contradict_each_other(voice):
     with pytest.raises(ConfigError, match="durations are given"):
         voice.speak_phonemes(HELLO, [3] * 5, speed=2)
