@@ -25,6 +25,7 @@ from jaxvoice.text.phonemes import PAUSE
 
 MOST_FRAMES = 4000
 """Longest recording, in frames: the time and memory of the search grow with its square."""
+_REVISIONS = 3
 _SLOWEST, _FASTEST = 1 / 3, 3.0
 
 
@@ -144,13 +145,14 @@ class Aligner:
         _check_speed(name, spoken / max(1, frames - sum(outside)), len(row.codes), frames / self._rate)
         wanted = _with_outer_silence(row, predicted, outside)
         durations, cost = self._warped(row, _filling(wanted, _outer_pauses(row), frames), recorded)
-        if free:
+        for _ in range(_REVISIONS if free else 0):
             better, found = with_inner_pauses(row, durations, quiet, self._rate)
-            if better.codes != row.codes:
-                row, pauses = better, _pauses(better)
-                _check_room(name, row, frames)
-                found[~pauses] = self._say(row, None)[1][~pauses]
-                durations, cost = self._warped(row, _filling(found, pauses, frames), recorded)
+            if better.codes == row.codes:
+                break
+            row, pauses = better, _pauses(better)
+            _check_room(name, row, frames)
+            found[~pauses] = self._say(row, None)[1][~pauses]
+            durations, cost = self._warped(row, _filling(found, pauses, frames), recorded)
         boundaries = np.concatenate([[0], np.cumsum(durations)]) / self._rate
         voiced = int(durations[~_pauses(row)].sum())
         return ForcedAlignment(Alignment(name, row.codes, boundaries), durations, cost, spoken / max(1, voiced), mel)

@@ -76,30 +76,56 @@ def with_inner_pauses(
     """
     slack, spans = round(_SLACK * rate), runs(quiet)
     edges = np.concatenate([[0], np.cumsum(durations)])
+    last = len(row.codes) - 1
+    found = {
+        place: _longest(spans, edges[place] - slack, edges[place + 1] + slack)
+        for place, code in enumerate(row.codes)
+        if code == PAUSE and 0 < place < last
+    }
+    dropped = {place for place, (_, length) in found.items() if length < _SHORTEST * rate}
+    taken = {begin for place, (begin, _) in found.items() if place not in dropped}
+    new = _new_pauses(row, edges, spans, taken, rate)
     codes: list[str] = []
     starts: list[bool] = []
     times: list[float] = []
     moved: float | None = None
     for place, code in enumerate(row.codes):
-        start, stop = edges[place : place + 2]
-        if code == PAUSE and 0 < place < len(row.codes) - 1:
-            if _longest(spans, start - slack, stop + slack)[1] < _SHORTEST * rate:
-                moved = (start + stop) / 2  # where the next phoneme begins
-                continue
-        elif row.word_starts[place] and codes and PAUSE not in (codes[-1], code):
-            least = _SHORTEST_AT_STOPS if {code, codes[-1]} & _STOPS else _SHORTEST_NEW
-            begin, length = _longest(spans, start - slack, start + slack)
-            if length >= least * rate:
-                codes.append(PAUSE)
-                starts.append(False)
-                times.append(begin)
-                moved = begin + length
+        if place in dropped:
+            moved = (edges[place] + edges[place + 1]) / 2  # where the next phoneme begins
+            continue
+        if place in new:
+            begin, length = new[place]
+            codes.append(PAUSE)
+            starts.append(False)
+            times.append(begin)
+            moved = begin + length
         codes.append(code)
         starts.append(bool(row.word_starts[place]))
-        times.append(start if moved is None else moved)
+        times.append(edges[place] if moved is None else moved)
         moved = None
     frames = int(edges[-1])
     return Row(tuple(codes), np.array(starts)), whole_frames(np.array([*times, frames], np.float64), frames)
+
+
+def _new_pauses(
+    row: Row, edges: Int64[np.ndarray, " edges"], spans: Int64[np.ndarray, "runs 2"], taken: set[int], rate: float
+) -> dict[int, tuple[int, int]]:
+    """First frame and length of the silence before each word that should get a pause.
+
+    Silence at the ends and that of the pauses that there are (which begins with the frames `taken`) gives none. Any
+    other gives one before every word that begins near it: of these, warping shows which is silent.
+    """
+    slack, found = round(_SLACK * rate), dict[int, tuple[int, int]]()
+    for place in range(1, len(row.codes)):
+        around = {row.codes[place - 1], row.codes[place]}
+        if not row.word_starts[place] or PAUSE in around:
+            continue
+        begin, length = _longest(spans, edges[place] - slack, edges[place] + slack)
+        least = _SHORTEST_AT_STOPS if around & _STOPS else _SHORTEST_NEW
+        if length < least * rate or begin in taken or begin == 0 or begin + length == edges[-1]:
+            continue
+        found[place] = begin, length
+    return found
 
 
 def _longest(spans: Int64[np.ndarray, "runs 2"], start: int, stop: int) -> tuple[int, int]:

@@ -122,6 +122,21 @@ def test_custom_words_and_stops(aligner):
     assert durations.tolist() == [25, 10, 5, 20]
 
 
+def test_a_silence_between_words_that_both_touch_makes_one_pause(aligner):
+    quiet = np.zeros(60, bool)
+    quiet[25:40] = True
+    words = Row(("AA1", "M", "AA1"), np.ones(3, bool))
+    row, _ = with_inner_pauses(words, np.array([26, 7, 27]), quiet, 125.0)
+    assert row.codes == ("AA1", "pau", "M", "pau", "AA1"), "which of them is silent shows later"
+    row, _ = with_inner_pauses(row, np.array([25, 15, 8, 1, 11]), quiet, 125.0)
+    assert row.codes == ("AA1", "pau", "M", "AA1")
+    row, durations = with_inner_pauses(row, np.array([25, 15, 8, 12]), quiet, 125.0)
+    assert row.codes == ("AA1", "pau", "M", "AA1") and durations.tolist() == [25, 15, 8, 12]
+    codes, frames = ["AA1", "M", "pau", "L", "D"], [30.0, 3.0, 24.0, 9.0, 9.0]
+    found = aligner.align(chatter(codes, frames, noise=1e-4), MEL.sample_rate, "{AA1 M} {L D}")
+    assert found.alignment.phones == tuple(codes)
+
+
 def test_a_network_and_a_folder(tmp_path):
     networks: Any = trained()
     save_model(tmp_path, *networks)
