@@ -32,11 +32,9 @@ from jaxvoice.data import make_demo_corpus
 from jaxvoice.data.aligned import (
     AlignedCorpus,
     AlignedLoader,
-    AlignedStore,
     choose_buckets,
     find_aligned,
     load_aligned,
-    measure_statistics,
     split_aligned,
 )
 from jaxvoice.data.demo import VOICES, compose_sentences
@@ -47,7 +45,7 @@ from jaxvoice.models.gaussian_tts import (
     DurationConfig,
     EncoderConfig,
     GaussianTTSConfig,
-    Statistics,
+    fitted,
 )
 from jaxvoice.models.gaussian_tts.training import (
     GaussianTTSTask,
@@ -162,30 +160,6 @@ def find(experiment: Experiment) -> AlignedCorpus:
     return corpus
 
 
-def with_statistics(config: TrainingConfig, store: AlignedStore, *, peak_normalize: bool) -> TrainingConfig:
-    """`config` with the phonemes and the mel contract of `store`, normalising by what is measured in it, and whether
-    `peak_normalize` was asked for when it was loaded."""
-    found = measure_statistics(store)
-    loudest = max(float(mel.max()) for mel in store.mels)
-    statistics = Statistics(
-        mel_mean=found.mel_mean,
-        mel_std=found.mel_std,
-        mel_max=loudest + 1,
-        duration_mean=found.duration_mean,
-        duration_std=found.duration_std,
-    )
-    phone_set = store.corpus.phone_set
-    model = replace(
-        config.model,
-        codes=phone_set.codes,
-        phone_set=phone_set.name,
-        mel=store.mel,
-        peak_normalize=peak_normalize,
-        statistics=statistics,
-    )
-    return replace(config, model=model)
-
-
 def sounding(experiment: Experiment, mel: MelConfig):
     """The vocoder of `experiment`, checked against the mel contract, or `None`."""
     if experiment.vocoder is None:
@@ -210,18 +184,17 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
     mel = corpus.mel or config.model.mel
     vocoder = sounding(experiment, mel)
     sides = split_aligned(corpus, experiment.validation)
-    peak_normalize = experiment.peak_normalize and corpus.mel is None
     load = ft.partial(
         load_aligned,
         mel=mel,
-        peak_normalize=peak_normalize,
+        peak_normalize=experiment.peak_normalize and corpus.mel is None,
         max_frames=config.model.decoder.max_frames,
         max_phones=config.model.encoder.max_phones,
         progress=jax.process_index() == 0,
     )
     store, held_out = load(sides[0]), load(sides[1]) if len(sides[1]) else None
     tell(store.table())
-    config = with_statistics(config, store, peak_normalize=peak_normalize)
+    config = replace(config, model=fitted(config.model, store))
     loader = AlignedLoader(
         store,
         batch_size=experiment.batch_size,

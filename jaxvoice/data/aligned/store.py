@@ -31,7 +31,7 @@ class AlignedStore:
     `mels[i]` (mels, frames) float32, under the contract `mel`, not normalised; `phones[i]`, their `ids[i]` (phones,)
     int32 from 1 on, and `durations[i]` (phones,) int32, in frames, at least 1, which add up to `frames`.
     A day of speech with 80 bands takes 2.2 GiB. `rejected` are those of the corpus and those that loading found;
-    `notes` counts what is unusual but was kept.
+    `notes` counts what is unusual but was kept. `peak_normalize`: whether recordings were scaled to a peak of 0.95.
     """
 
     corpus: AlignedCorpus
@@ -42,6 +42,7 @@ class AlignedStore:
     durations: Sequence[Int32[np.ndarray, " _"]]
     rejected: tuple[RejectedUtterance, ...] = ()
     notes: dict[str, int] = field(default_factory=dict)
+    peak_normalize: bool = False
 
     def __len__(self) -> int:
         return len(self.mels)
@@ -128,7 +129,7 @@ def load_aligned(
         except (AudioError, MelError) as failure:
             return RejectedUtterance(utterance.id, "audio" if isinstance(failure, AudioError) else "mel", str(failure))
 
-    store = AlignedStore(corpus, contract, [], [], [], [])
+    store = AlignedStore(corpus, contract, [], [], [], [], peak_normalize=peak_normalize)
     kept: list[AlignedUtterance] = []
     rejected: list[RejectedUtterance] = list(corpus.rejected)
     notes: Counter[str] = Counter()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Statistics as Statistics,
         UpsamplingConfig as UpsamplingConfig,
     )
+    from jaxvoice.models.gaussian_tts.corpus import fitted as fitted
     from jaxvoice.models.gaussian_tts.durations import (
         DurationModel as DurationModel,
         from_normalised as from_normalised,
@@ -47,6 +48,7 @@ __getattr__, __dir__ = lazily(
             "Statistics",
             "UpsamplingConfig",
         ),
+        "corpus": ("fitted",),
         "durations": ("DurationModel", "from_normalised", "to_normalised"),
         "upsampling": ("GaussianUpsampling", "block_causal", "upsampling_weights"),
     },
