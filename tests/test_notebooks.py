@@ -2,12 +2,25 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
+
+from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.models.gaussian_tts import (
+    DecoderConfig,
+    DurationConfig,
+    EncoderConfig,
+    GaussianTTS,
+    GaussianTTSConfig,
+)
+from jaxvoice.models.gaussian_tts.weights import save_model
+from jaxvoice.text.phonemes import ALIGNED
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
@@ -34,14 +47,15 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 
 
 def test_outputs_are_stripped():
-    assert [path.name for path in NOTEBOOKS] == ["archive.ipynb", "vocoder.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == ["archive.ipynb", "tts.ipynb", "vocoder.ipynb"]
     for path in NOTEBOOKS:
         assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code_cells(path))
 
 
-def executed(name: str, folder: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """What the notebook prints to stdout and stderr, and what it shows."""
-    environment = {name: value for name, value in os.environ.items() if name != "JAXVOICE_MODEL"}
+def executed(name: str, folder: Path, **variables: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """What the notebook prints to stdout and stderr, and what it shows, with environment `variables`."""
+    models = ("JAXVOICE_MODEL", "JAXVOICE_SPEECH")
+    environment = {name: value for name, value in os.environ.items() if name not in models} | variables
     environment["JAX_PLATFORMS"] = "cpu"
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
@@ -74,6 +88,29 @@ def test_an_unknown_archive_is_understood_run_and_written_again(tmp_path: Path):
     assert "diverges first: convs.1.first_conv" in streams["stdout"]
     assert streams["stderr"] == ""
     assert sum("image/png" in data for data in shown) == 1
+
+
+def test_a_sentence_is_spoken_drawn_and_drawn_out(tmp_path: Path):
+    blocks: dict[str, Any] = {"layers": 1, "heads": 2, "feed_forward": 16, "dropout": 0.0}
+    config = GaussianTTSConfig(
+        ALIGNED.codes,
+        dim=16,
+        encoder=EncoderConfig(**blocks),
+        decoder=DecoderConfig(**blocks, postnet_layers=1),
+        durations=DurationConfig(layers=1, hidden=8),
+        mel=MelConfig(),
+    )
+    model = GaussianTTS(config, key=jax.random.key(0))
+    save_model(tmp_path / "model", model, model.init_state(), config)
+    # Its own training, a minute long, is what the documentation is built with.
+    streams, shown = executed("tts.ipynb", tmp_path, JAXVOICE_SPEECH=str(tmp_path / "model"))
+    assert "twelve     dictionary   T W EH1 L V" in streams["stdout"]
+    assert "S EY1 JH AE1 K S V OY1 S pau" in streams["stdout"]
+    before, after = map(int, re.findall(r"AA1: (\d+) -> (\d+) frames", streams["stdout"])[0])
+    assert after == 4 * before
+    assert streams["stderr"] == ""
+    assert sum("image/png" in data for data in shown) == 2  # alignment with mel, weights
+    assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 3
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
