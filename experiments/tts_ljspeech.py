@@ -47,13 +47,16 @@ from jaxvoice.models.gaussian_tts import (
     GaussianTTSConfig,
     fitted,
 )
+from jaxvoice.models.gaussian_tts.beginning import pretrained
 from jaxvoice.models.gaussian_tts.training import (
+    GaussianTTSState,
     GaussianTTSTask,
     TrainingConfig,
     acoustic_optimizer,
     duration_optimizer,
 )
 from jaxvoice.models.gaussian_tts.validation import Validation
+from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.pipelines.vocoder import Vocoder
 from jaxvoice.text.phonemes import ALIGNED
 from jaxvoice.training.compilation_cache import enable_compilation_cache
@@ -91,6 +94,8 @@ class Experiment:
     """Where checkpoints, logs, samples and the best model go."""
     vocoder: Path | None = None
     """Model or run folder of a HiFi-GAN that samples are made with; Griffin-Lim without it."""
+    init_from: Path | None = None
+    """Run folder or model folder whose networks a new run begins with: of the same sizes, phonemes and mel contract."""
     text: str = UNSEEN
     """What is said at the end."""
     validation: int | None = None
@@ -178,8 +183,12 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
     started = time.monotonic() if started is None else started
     config, loop = experiment.training, experiment.loop
     check_batch_size(experiment.batch_size, data_mesh())
-    RunFolder(experiment.run_dir).check(loop.resume)
+    folder = RunFolder(experiment.run_dir)
+    folder.check(loop.resume)
     check_writable(experiment.run_dir)
+    # Looked at only when the run begins: it may be gone later.
+    wanted = None if folder.exists() else experiment.init_from
+    source = None if wanted is None else find_model_folder(wanted)
     corpus = find(experiment)
     mel = corpus.mel or config.model.mel
     vocoder = sounding(experiment, mel)
@@ -208,7 +217,14 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
         sound = None if vocoder is None else vocoder.synthesize
         validation = Validation(held_out, config.model, vocoder=sound)
     task = GaussianTTSTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation)
-    return fit(task, loader, remaining(loop, time.monotonic() - started), experiment.run_dir)
+    begin = None if source is None else ft.partial(begun, task, source)
+    return fit(task, loader, remaining(loop, time.monotonic() - started), experiment.run_dir, begin=begin)
+
+
+def begun(task: GaussianTTSTask, source: Path) -> GaussianTTSState:
+    """The state before the first step, around the networks in the model folder `source`."""
+    tell(f"beginning with the networks of {source}")
+    return task.state_of(*pretrained(source, task.config.model))
 
 
 def speak(experiment: Experiment, result: Result) -> Path | None:

@@ -2,8 +2,12 @@
 
 import json
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -12,9 +16,11 @@ from safetensors.numpy import load_file
 from experiments import tts_ljspeech
 from jaxvoice.data import read_audio, write_wav
 from jaxvoice.data.aligned import find_aligned, load_aligned, measure_statistics
-from jaxvoice.models.gaussian_tts.weights import load_model
+from jaxvoice.models.gaussian_tts import GaussianTTS, Statistics
+from jaxvoice.models.gaussian_tts.weights import load_model, save_model
 from jaxvoice.models.hifigan import Generator, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.training.loop import Result
 from tests.experiments import command_lines
 from tests.experiments.command_lines import flags_without_help
 
@@ -56,6 +62,12 @@ def tones(tmp_path) -> Path:
         rows = [f"{p},{a:.6f},{b:.6f}" for p, a, b in zip(phones, times[:-1], times[1:], strict=True)]
         (folder / f"t{number}.csv").write_text("\n".join(["phone,start_s,end_s", *rows]), encoding="utf-8")
     return tmp_path / "tones"
+
+
+def quickly(network: Callable[..., Any], config: Any) -> Any:
+    """A `network` of `config` whose weights are all one half: random ones take long to draw."""
+    skeleton = eqx.filter_eval_shape(network, config, key=jax.random.key(0))
+    return jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, leaf.dtype), skeleton)
 
 
 def refused(capsys, *flags: str) -> str:
@@ -104,6 +116,7 @@ def test_every_flag_has_help(capsys, monkeypatch):
         (["--acoustic-steps", "-1"], "acoustic_steps.*-1"),
         (["--model.encoder.heads", "3"], "heads"),
         (["--resume", "must"], "no run to resume"),
+        (["--init-from", "nowhere"], "nowhere"),
     ],
 )
 def test_wrong_values_end_in_one_line_before_anything_is_read(tmp_path, capsys, tones, flags, message, monkeypatch):
@@ -124,11 +137,31 @@ def test_a_vocoder_of_other_mels_is_refused_before_training(tmp_path, capsys, to
     other = HiFiGANConfig(
         GeneratorConfig(upsample_initial_channel=16, **block), mel=tts_ljspeech.MelConfig(sample_rate=16000)
     )
-    save_generator(tmp_path / "vocoder", Generator(other.generator, key=jax.random.key(0)), other)
+    save_generator(tmp_path / "vocoder", quickly(Generator, other.generator), other)
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), "--vocoder", str(tmp_path / "vocoder")]
     told = refused(capsys, *flags, *TINY)
     assert re.search("tts_ljspeech: error: --vocoder .*another contract.*sample_rate=16000", told)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_new_run_begins_with_the_networks_of_another(tmp_path, tones, monkeypatch):
+    begun = []
+
+    def fit(task, loader, config, folder, *, begin):
+        begun.append(begin())
+        return Result("steps", 0, {}, None, folder, 0.0, 0.0, 0.0, 0)
+
+    monkeypatch.setattr(tts_ljspeech, "fit", fit)
+    flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), *TINY]
+    experiment = tts_ljspeech.parse(flags)
+    config = replace(experiment.training.model, statistics=Statistics(mel_mean=-3.0))
+    model = quickly(GaussianTTS, config)
+    save_model(tmp_path / "model", model, model.init_state(), config)
+    tts_ljspeech.run(replace(experiment, init_from=tmp_path / "model"))
+    (state,) = begun
+    assert int(state.counters.step) == 0
+    assert np.array_equal(state.acoustic.model.encoder.embedding, model.acoustic.encoder.embedding)
+    assert state.acoustic.model.config.statistics.mel_mean != -3.0  # the corpus's own
 
 
 def trained(tones: Path, run: Path, steps: int) -> dict[str, np.ndarray]:

@@ -138,17 +138,18 @@ class GaussianTTSTask:
 
     def init(self, *, key: PRNGKeyArray) -> GaussianTTSState:
         """Random networks and empty optimisers."""
-        acoustic_key, durations_key = jax.random.split(key)
-        model = AcousticModel(self.config.model, key=acoustic_key)
-        acoustic = Acoustic(model, model.init_state())
-        model_config = self.config.model
-        durations = DurationModel(model_config.dim, model_config.durations, key=durations_key)
+        model = GaussianTTS(self.config.model, key=key)
+        return self.state_of(model, model.init_state())
+
+    def state_of(self, model: GaussianTTS, norms: BatchNormStates) -> GaussianTTSState:
+        """The state before the first step of training these networks on (pretrained ones, say)."""
+        acoustic = Acoustic(model.acoustic, norms)
         return GaussianTTSState(
             Counters.zero(),
             acoustic,
-            durations,
-            self._optimize_acoustic.init(eqx.filter(model, eqx.is_inexact_array)),
-            self._optimize_durations.init(eqx.filter(durations, eqx.is_inexact_array)),
+            model.durations,
+            self._optimize_acoustic.init(eqx.filter(model.acoustic, eqx.is_inexact_array)),
+            self._optimize_durations.init(eqx.filter(model.durations, eqx.is_inexact_array)),
             None if self.config.ema_decay is None else acoustic,
         )
 

@@ -1,0 +1,73 @@
+"""Networks that go on under the statistics of another corpus say the same as before."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+from gaussian_small import SMALL, Padded, changed, networks, padded
+
+from jaxvoice.errors import CheckpointError
+from jaxvoice.models.gaussian_tts import GaussianTTS, GaussianTTSConfig, Statistics, from_normalised
+from jaxvoice.models.gaussian_tts.beginning import pretrained
+from jaxvoice.models.gaussian_tts.scaling import to_mel
+from jaxvoice.models.gaussian_tts.weights import save_model
+
+OLD = Statistics(mel_mean=-5.5, mel_std=2.1, mel_max=20.0, duration_mean=2.0, duration_std=0.46)
+NEW = Statistics(mel_mean=-4.0, mel_std=3.2, mel_max=20.0, duration_mean=1.5, duration_std=0.3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder, model = tmp_path_factory.mktemp("model"), networks()
+    config = dataclasses.replace(SMALL, statistics=OLD)
+    save_model(folder, model, model.init_state(), config)
+    return folder
+
+
+@eqx.filter_jit
+def run(model: GaussianTTS, norms, batch: Padded) -> tuple[jax.Array, jax.Array, jax.Array]:
+    hidden, _ = model.acoustic.encode(batch.phonemes, batch.phone_count, norms, inference=True)
+    made = model.acoustic.decode(
+        hidden, batch.durations, batch.phone_count, batch.frame_count, norms, frames=40, inference=True
+    )
+    return made.first, made.second, model.durations(hidden, batch.phone_count, inference=True)
+
+
+def said(model: GaussianTTS, norms, config: GaussianTTSConfig, batch: Padded) -> tuple[np.ndarray, np.ndarray]:
+    """Both mels of the first example, and the durations of all."""
+    first, second, durations = run(model, norms, batch)
+    frames = int(batch.frame_count[0])
+    mels = [to_mel(np.asarray(mel[0, :frames]), config.statistics, config.mel) for mel in (first, second)]
+    return np.stack(mels), np.asarray(from_normalised(durations, batch.phone_count, config.statistics))
+
+
+def test_mels_and_durations_are_those_of_before(folder):
+    batch, before, after = padded(), *(dataclasses.replace(SMALL, statistics=s) for s in (OLD, NEW))
+    mels, durations = said(*pretrained(folder, before), before, batch)
+    model, norms = pretrained(folder, after)
+    assert model.config == after
+    again, durations_again = said(model, norms, after, batch)
+    np.testing.assert_allclose(again, mels, atol=2e-5)
+    np.testing.assert_array_equal(durations_again, durations)
+    assert np.isfinite(mels).all() and durations.max() > 1
+    # Under the new statistics, the weights as they were would say something else.
+    assert np.abs(said(*pretrained(folder, before), after, batch)[0] - mels).max() > 0.1
+
+
+def test_it_is_a_network_of_the_new_configuration(folder):
+    config = dataclasses.replace(SMALL, statistics=NEW)
+    model, _ = pretrained(folder, config)
+    assert jax.tree.structure(model) == jax.tree.structure(
+        eqx.filter_eval_shape(GaussianTTS, config, key=jax.random.key(0))
+    )
+
+
+def test_another_network_or_other_phonemes_are_refused_with_what_differs(folder):
+    wider = changed(encoder={"feed_forward": 64})
+    with pytest.raises(CheckpointError, match=r"--model\.encoder\.feed_forward: 32 != 64"):
+        pretrained(folder, wider)
+    with pytest.raises(CheckpointError, match=r"--model\.codes"):
+        pretrained(folder, dataclasses.replace(SMALL, codes=SMALL.codes[::-1]))
+    pretrained(folder, dataclasses.replace(SMALL, peak_normalize=False))
