@@ -9,7 +9,7 @@ small one for at most ten minutes altogether. At the end a sentence that is in n
 through `--vocoder` (a HiFi-GAN model or run folder of the same mel spectrograms) or Griffin-Lim. The same command goes
 on with a run that was stopped.
 
-How long the defaults take and how good they get has not been measured yet.
+Measured on two CPU cores: docs/results.md.
 """
 
 import functools as ft
@@ -28,6 +28,7 @@ import tyro
 from experiments.running import Loop, check_writable, remaining, tell
 from jaxvoice.cli.running import run_command
 from jaxvoice.cli.usage import one_line_usage
+from jaxvoice.config import from_dict
 from jaxvoice.data import make_demo_corpus
 from jaxvoice.data.aligned import (
     AlignedCorpus,
@@ -39,12 +40,14 @@ from jaxvoice.data.aligned import (
 )
 from jaxvoice.data.demo import VOICES, compose_sentences
 from jaxvoice.dsp.mel_config import MelConfig
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.gaussian_tts import (
+    WAVEGLOW_MEL,
     DecoderConfig,
     DurationConfig,
     EncoderConfig,
     GaussianTTSConfig,
+    Statistics,
     fitted,
 )
 from jaxvoice.models.gaussian_tts.beginning import pretrained
@@ -55,10 +58,11 @@ from jaxvoice.models.gaussian_tts.training import (
     acoustic_optimizer,
     duration_optimizer,
 )
-from jaxvoice.models.gaussian_tts.validation import Validation
+from jaxvoice.models.gaussian_tts.validation import Validation, VocoderFunction
 from jaxvoice.pipelines.sources import find_model_folder
-from jaxvoice.pipelines.vocoder import Vocoder
-from jaxvoice.text.phonemes import ALIGNED
+from jaxvoice.pipelines.voices import Voice
+from jaxvoice.text.front_end import pronounce
+from jaxvoice.text.phonemes import ALIGNED, ARPABET
 from jaxvoice.training.compilation_cache import enable_compilation_cache
 from jaxvoice.training.host_memory import keep_freed_memory
 from jaxvoice.training.loop import Result, fit
@@ -68,6 +72,11 @@ from jaxvoice.training.run_folder import RunFolder
 NAME = "tts_ljspeech"
 UNSEEN = "The quick brown fox jumps over the lazy dog, and a wizard's job is to vex chumps."
 DEMO_SENTENCES, DEMO_SEED = 400, 0
+
+FLAVOURS = {"hifigan": MelConfig(), "waveglow": WAVEGLOW_MEL}
+PHONE_SETS = {phone_set.name: phone_set for phone_set in (ALIGNED, ARPABET)}
+BEST_BY = ("score", "mel_l1", "mcd", "duration_error", "duration_median")
+"""Measures of the validation that are the better the smaller."""
 
 CPU_MODEL = GaussianTTSConfig(
     ALIGNED.codes,
@@ -92,6 +101,8 @@ class Experiment:
     """Folder of the recordings, where they do not lie beside the alignments."""
     run_dir: Path = Path("runs/tts_ljspeech")
     """Where checkpoints, logs, samples and the best model go."""
+    flavour: Literal["auto", "hifigan", "waveglow"] = "auto"
+    """Mels of HiFi-GAN's contract or of WaveGlow's; auto takes the corpus's own, else --model.mel."""
     vocoder: Path | None = None
     """Model or run folder of a HiFi-GAN that samples are made with; Griffin-Lim without it."""
     init_from: Path | None = None
@@ -113,11 +124,21 @@ class Experiment:
     training: Annotated[TrainingConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
         default_factory=TrainingConfig
     )
-    loop: Annotated[Loop, tyro.conf.arg(name="")] = field(default_factory=Loop)
+    loop: Annotated[Loop, tyro.conf.arg(name="")] = field(default_factory=lambda: Loop(best_metric="score"))
 
     def __post_init__(self) -> None:
         if self.buckets < 1:
             raise ConfigError(f"--buckets should be at least 1, got {self.buckets}.")
+        if self.loop.best_metric not in BEST_BY:
+            raise ConfigError(f"--best-metric is {self.loop.best_metric!r}; use one of {', '.join(BEST_BY)}.")
+        model = self.training.model
+        if model.phone_set not in PHONE_SETS:
+            raise ConfigError(f"--model.phone-set is {model.phone_set!r}; use one of {', '.join(PHONE_SETS)}.")
+        if model.statistics != Statistics() or model.codes != ALIGNED.codes:
+            raise ConfigError(
+                "--model.statistics and --model.codes come from the corpus; leave them out. The phonemes are those of "
+                f"--model.phone-set: {', '.join(PHONE_SETS)}."
+            )
 
 
 def default_experiment(platform: str) -> Experiment:
@@ -125,14 +146,14 @@ def default_experiment(platform: str) -> Experiment:
     if platform == "cpu":
         training = TrainingConfig(
             CPU_MODEL,
-            acoustic_steps=350,
+            acoustic_steps=300,
             acoustic_optimizer=replace(acoustic_optimizer(warmup_steps=60), learning_rate=3e-3),
             duration_optimizer=replace(duration_optimizer(decay_steps=5), learning_rate=3e-3),
             ema_decay=0.98,
         )
         loop = Loop(steps=500, minutes=9.0, validate_every=0, checkpoint_every=200, log_every=25, best_metric="score")
         return Experiment(batch_size=16, buckets=1, training=training, loop=loop)
-    model = GaussianTTSConfig(ALIGNED.codes, encoder=EncoderConfig(max_phones=160))
+    model = GaussianTTSConfig(ALIGNED.codes, encoder=EncoderConfig(max_phones=160), mel=MelConfig())
     training = TrainingConfig(model, acoustic_steps=35_000, precision="bfloat16")
     loop = Loop(steps=39_000, validate_every=1000, checkpoint_every=5000, log_every=50, best_metric="score")
     return Experiment(training=training, loop=loop)
@@ -154,28 +175,32 @@ def parse(argv: Sequence[str]) -> Experiment:
 
 def find(experiment: Experiment) -> AlignedCorpus:
     """The corpus to train on; prints what was found."""
+    phone_set = PHONE_SETS[experiment.training.model.phone_set]
     if experiment.data is None:
         tell("No --data given: training on composed sentences, spoken by one voice of espeak-ng.")
-        corpus = find_aligned(
-            make_demo_corpus(None, compose_sentences(DEMO_SENTENCES, seed=DEMO_SEED), VOICES[:1]).root
-        )
+        root = make_demo_corpus(None, compose_sentences(DEMO_SENTENCES, seed=DEMO_SEED), VOICES[:1]).root
+        corpus = find_aligned(root, phone_set=phone_set)
     else:
-        corpus = find_aligned(experiment.data, experiment.kind, audio_dir=experiment.audio_dir)
+        corpus = find_aligned(experiment.data, experiment.kind, audio_dir=experiment.audio_dir, phone_set=phone_set)
     tell(corpus.table())
     return corpus
 
 
-def sounding(experiment: Experiment, mel: MelConfig):
-    """The vocoder of `experiment`, checked against the mel contract, or `None`."""
+def contract(experiment: Experiment, corpus: AlignedCorpus) -> MelConfig:
+    """The mel contract to train with: the flavour that is asked for, else that of the corpus's own mels, else
+    `--model.mel`."""
+    return FLAVOURS.get(experiment.flavour) or corpus.mel or experiment.training.model.mel
+
+
+def sounding(experiment: Experiment, mel: MelConfig) -> VocoderFunction | None:
+    """The vocoder of `experiment` for mels of the contract `mel`, or `None`.
+
+    **Raises:** `MelError` if it reads mels of another contract.
+    """
     if experiment.vocoder is None:
         return None
-    vocoder = Vocoder.load(experiment.vocoder)
-    if vocoder.mel != mel:
-        raise ConfigError(
-            f"--vocoder {experiment.vocoder} reads mel spectrograms of another contract ({vocoder.mel}) than those "
-            f"trained on ({mel}); give a vocoder of the same, or leave it away."
-        )
-    return vocoder
+    voice = Voice(experiment.vocoder, mel)
+    return lambda spectrogram: voice([spectrogram])[0]
 
 
 def run(experiment: Experiment, started: float | None = None) -> Result:
@@ -186,17 +211,17 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
     folder = RunFolder(experiment.run_dir)
     folder.check(loop.resume)
     check_writable(experiment.run_dir)
-    # Looked at only when the run begins: it may be gone later.
-    wanted = None if folder.exists() else experiment.init_from
-    source = None if wanted is None else find_model_folder(wanted)
+    if experiment.init_from is not None and not folder.has_progress():
+        find_model_folder(experiment.init_from)  # before anything is decoded; later it may be gone
+    pronounce(experiment.text, phone_set=PHONE_SETS[config.model.phone_set])  # which is said at the end
     corpus = find(experiment)
-    mel = corpus.mel or config.model.mel
+    mel = contract(experiment, corpus)
     vocoder = sounding(experiment, mel)
     sides = split_aligned(corpus, experiment.validation)
     load = ft.partial(
         load_aligned,
         mel=mel,
-        peak_normalize=experiment.peak_normalize and corpus.mel is None,
+        peak_normalize=experiment.peak_normalize and corpus.mel != mel,
         max_frames=config.model.decoder.max_frames,
         max_phones=config.model.encoder.max_phones,
         progress=jax.process_index() == 0,
@@ -204,6 +229,8 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
     store, held_out = load(sides[0]), load(sides[1]) if len(sides[1]) else None
     tell(store.table())
     config = replace(config, model=fitted(config.model, store))
+    if folder.has_progress():
+        config = replace(config, model=replace(config.model, statistics=stored_statistics(folder)))
     loader = AlignedLoader(
         store,
         batch_size=experiment.batch_size,
@@ -214,17 +241,30 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
     )
     validation = None
     if held_out is not None:
-        sound = None if vocoder is None else vocoder.synthesize
-        validation = Validation(held_out, config.model, vocoder=sound)
+        validation = Validation(held_out, config.model, vocoder=vocoder)
     task = GaussianTTSTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation)
-    begin = None if source is None else ft.partial(begun, task, source)
+    begin = None if experiment.init_from is None else ft.partial(begun, task, experiment.init_from)
     return fit(task, loader, remaining(loop, time.monotonic() - started), experiment.run_dir, begin=begin)
 
 
 def begun(task: GaussianTTSTask, source: Path) -> GaussianTTSState:
-    """The state before the first step, around the networks in the model folder `source`."""
+    """The state before the first step, around the networks of the run or model folder `source`."""
     tell(f"beginning with the networks of {source}")
-    return task.state_of(*pretrained(source, task.config.model))
+    return task.state_of(*pretrained(find_model_folder(source), task.config.model))
+
+
+def stored_statistics(folder: RunFolder) -> Statistics:
+    """What a run normalises by: measured when it was begun, it stays, whatever the corpus has become.
+
+    **Raises:** `CheckpointError` if the folder holds another kind of run.
+    """
+    table = folder.read_config().get("config") or {}
+    try:
+        return from_dict(TrainingConfig, table, str(folder.config)).model.statistics
+    except ConfigError as failure:
+        raise CheckpointError(
+            f"{folder.path} holds another kind of run ({failure}); choose another --run-dir."
+        ) from failure
 
 
 def speak(experiment: Experiment, result: Result) -> Path | None:
@@ -240,11 +280,15 @@ def speak(experiment: Experiment, result: Result) -> Path | None:
     return path
 
 
-def summary(result: Result, seconds: float, spoken: Path | None) -> str:
+def summary(result: Result, experiment: Experiment, seconds: float, spoken: Path | None) -> str:
     """The lines a run ends with: quality, where to listen and look, what to type next."""
     folder = result.folder
     head = f"step {result.step} after {seconds / 60:.1f} minutes (stopped by {result.stopped})"
     rows = []
+    if result.step <= experiment.training.acoustic_steps:
+        rows.append(
+            ("not learnt yet", "how long phonemes last; the same command goes on, with more --minutes if need be")
+        )
     if result.metrics:
         shown = {name: value for name, value in result.metrics.items() if math.isfinite(value)}
         rows.append(("validation", ", ".join(f"{name} {value:.3g}" for name, value in shown.items())))
@@ -255,7 +299,10 @@ def summary(result: Result, seconds: float, spoken: Path | None) -> str:
     if spoken is not None:
         rows.append(("an unseen sentence", str(spoken)))
         rows.append(("next", f'jaxvoice speak "Any text." OUTPUT.wav --model {folder}'))
-    rows.append(("train on", "the same command with larger --steps or --minutes"))
+    if result.stopped == "steps":
+        rows.append(("train on", f"another --run-dir with --init-from {folder}; --steps here trains durations alone"))
+    else:
+        rows.append(("train on", "the same command"))
     return "\n".join([head, *(f"{name:<20}{value}" for name, value in rows)])
 
 
@@ -268,7 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         experiment = parse(arguments)
         enable_compilation_cache()
         result = run(experiment, started)
-        tell(summary(result, time.monotonic() - started, speak(experiment, result)))
+        tell(summary(result, experiment, time.monotonic() - started, speak(experiment, result)))
         return 0
 
     return run_command(train, name=NAME, debug="--debug" in arguments)

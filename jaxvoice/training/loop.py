@@ -1,5 +1,6 @@
 """The one training loop: any task, any number of devices and hosts, stopped and resumed at will."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -35,7 +36,7 @@ class LoopConfig:
 
     `minutes` is wall time of this session, compilation and the final validation included; sessions before a resume do
     not count, `steps` does over all sessions. `validate_every` 0 means only at the end. `best_metric` is the
-    validation metric whose smallest value marks the best checkpoint.
+    validation metric whose smallest value marks the best checkpoint; of a task with phases, within the last phase.
     """
 
     steps: int = 2_500_000
@@ -195,7 +196,7 @@ class _Session:
         while stop is None:
             batch, self.position, audio_seconds = upcoming
             compiled = program.count
-            phase = self.task.phase_of(self.step) if isinstance(self.task, PhasedTask) else None
+            phase = self._phase(self.step)
             self.leaves, metrics, status = program(self.leaves, batch, self._wish(interrupts), phase)
             self.step += 1
             if program.count > compiled:
@@ -261,7 +262,9 @@ class _Session:
         meta |= {"metrics": self.metrics, "best": self.best}
         arrays = dict(zip(self.skeleton.names, self.leaves, strict=True))
         best_metric = self.config.best_metric
-        score = None if report is None or not report.metrics else {best_metric: self.metrics[best_metric]}
+        score = None
+        if report is not None and report.metrics:
+            score = {best_metric: self._rank(self.step, self.metrics[best_metric])}
         self.store.save(self.step, arrays, meta, score)
         self.saved = self.step
 
@@ -281,10 +284,20 @@ class _Session:
         report = Report(self.metrics, found.samples)
         log.validation(self.step, report)
         value = self.metrics[self.config.best_metric]
-        if np.isfinite(value) and (self.best is None or value < self.best["value"]):
+        best = math.inf if self.best is None else self._rank(int(self.best["step"]), self.best["value"])
+        if np.isfinite(value) and self._rank(self.step, value) < best:
             self.best = {"step": self.step, "value": value}
             self._save_model(state)
         return report
+
+    def _phase(self, step: int) -> int | None:
+        """The phase of the update that follows `step` updates, `None` for tasks without phases."""
+        return self.task.phase_of(step) if isinstance(self.task, PhasedTask) else None
+
+    def _rank(self, step: int, value: float) -> float:
+        """The place of a model of `step` updates, the less the better: by its `value` among those of its last phase,
+        before all of earlier phases, in which parts of it had not been trained."""
+        return value - 1e6 * (self._phase(max(step - 1, 0)) or 0)
 
     def _save_model(self, state: PyTree) -> None:
         if jax.process_index() == 0:

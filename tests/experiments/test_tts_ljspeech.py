@@ -14,13 +14,17 @@ import pytest
 from safetensors.numpy import load_file
 
 from experiments import tts_ljspeech
+from jaxvoice.config import to_dict
 from jaxvoice.data import read_audio, write_wav
 from jaxvoice.data.aligned import find_aligned, load_aligned, measure_statistics
+from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
 from jaxvoice.models.gaussian_tts import GaussianTTS, Statistics
 from jaxvoice.models.gaussian_tts.weights import load_model, save_model
 from jaxvoice.models.hifigan import Generator, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.text.phonemes import ARPABET
 from jaxvoice.training.loop import Result
+from jaxvoice.training.run_folder import RunFolder
 from tests.experiments import command_lines
 from tests.experiments.command_lines import flags_without_help
 
@@ -117,6 +121,10 @@ def test_every_flag_has_help(capsys, monkeypatch):
         (["--model.encoder.heads", "3"], "heads"),
         (["--resume", "must"], "no run to resume"),
         (["--init-from", "nowhere"], "nowhere"),
+        (["--best-metric", "mel_l2"], "'mel_l2'; use one of score, mel_l1"),
+        (["--text", "\u4f60\u597d"], "\u4f60"),
+        (["--model.statistics.mel-mean", "7"], "come from the corpus; leave them out"),
+        (["--model.phone-set", "ipa"], "'ipa'; use one of aligned, arpabet"),
     ],
 )
 def test_wrong_values_end_in_one_line_before_anything_is_read(tmp_path, capsys, tones, flags, message, monkeypatch):
@@ -134,14 +142,55 @@ def test_a_missing_corpus_ends_in_one_line(tmp_path, capsys):
 
 def test_a_vocoder_of_other_mels_is_refused_before_training(tmp_path, capsys, tones):
     block = {"resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1,),)}
-    other = HiFiGANConfig(
-        GeneratorConfig(upsample_initial_channel=16, **block), mel=tts_ljspeech.MelConfig(sample_rate=16000)
-    )
+    other = HiFiGANConfig(GeneratorConfig(upsample_initial_channel=16, **block), mel=MelConfig(sample_rate=16000))
     save_generator(tmp_path / "vocoder", quickly(Generator, other.generator), other)
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), "--vocoder", str(tmp_path / "vocoder")]
     told = refused(capsys, *flags, *TINY)
-    assert re.search("tts_ljspeech: error: --vocoder .*another contract.*sample_rate=16000", told)
+    assert re.search("tts_ljspeech: error: .*sample_rate.*(16000.*22050|22050.*16000)", told)
     assert not (tmp_path / "run").exists()
+
+
+def test_flavour_and_phone_set_are_chosen_by_name(tmp_path, tones):
+    flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run")]
+    experiment = tts_ljspeech.parse([*flags, "--flavour", "waveglow", "--model.phone-set", "arpabet"])
+    corpus = tts_ljspeech.find(experiment)
+    assert corpus.phone_set == ARPABET
+    assert tts_ljspeech.contract(experiment, corpus) == WAVEGLOW_MEL
+    own = replace(corpus, mel=WAVEGLOW_MEL)
+    assert tts_ljspeech.contract(replace(experiment, flavour="auto"), own) == WAVEGLOW_MEL
+    assert tts_ljspeech.contract(replace(experiment, flavour="hifigan"), own) == MelConfig()
+    assert tts_ljspeech.default_experiment("gpu").training.model.mel == MelConfig()
+
+
+def test_a_run_goes_on_with_its_own_statistics_when_the_corpus_changes(tmp_path, tones, monkeypatch):
+    flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), *TINY]
+    tasks = []
+
+    def fit(task, loader, config, folder, *, begin):
+        tasks.append(task)
+        folder.mkdir(exist_ok=True)
+        RunFolder(folder).begin({"config": to_dict(task.config)})
+        (folder / "checkpoints" / "3").mkdir(parents=True, exist_ok=True)
+        return Result("steps", 3, {}, None, folder, 0.0, 0.0, 0.0, 0)
+
+    monkeypatch.setattr(tts_ljspeech, "fit", fit)
+    tts_ljspeech.run(tts_ljspeech.parse(flags))
+    (tones / "t0.wav").unlink()
+    tts_ljspeech.run(tts_ljspeech.parse(flags))
+    assert tasks[0].config == tasks[1].config
+    (tmp_path / "run" / "checkpoints" / "3").rmdir()  # nothing learnt: measured again
+    tts_ljspeech.run(tts_ljspeech.parse(flags))
+    assert tasks[2].config.model.statistics != tasks[0].config.model.statistics
+
+
+def test_a_run_that_learnt_no_durations_says_so(tmp_path):
+    experiment = tts_ljspeech.parse(["--acoustic-steps", "10"])
+    for step, told in ((10, True), (11, False)):
+        result = Result("minutes", step, {}, None, tmp_path, 0.0, 0.0, 0.0, 0)
+        shown = tts_ljspeech.summary(result, experiment, 60.0, None)
+        assert ("not learnt yet" in shown) == told and "train on            the same command" in shown
+    shown = tts_ljspeech.summary(replace(result, stopped="steps"), experiment, 60.0, None)
+    assert f"--init-from {tmp_path}" in shown
 
 
 def test_a_new_run_begins_with_the_networks_of_another(tmp_path, tones, monkeypatch):

@@ -114,6 +114,32 @@ def test_the_best_model_and_checkpoint_are_kept(tmp_path):
     assert go(run, task=task, steps=14, validate_every=2, checkpoint_every=100, keep_last=1).best["step"] == 14
 
 
+class PhasedToy(ToyTask):
+    """A second phase after six updates, which changes nothing that the first measures."""
+
+    def phase_of(self, step: int) -> int:
+        return int(step >= 6)
+
+    def step(self, state, batch, phase: int = 0):
+        new, metrics = super().step(state, batch)
+        return new, {**metrics, "phase": jax.numpy.asarray(phase, jax.numpy.float32)}
+
+
+def test_a_model_of_the_last_phase_is_better_than_any_before(tmp_path):
+    run = tmp_path / "run"
+    kept = {"validate_every": 2, "checkpoint_every": 100, "keep_last": 1}
+    scores = (3.0, 1.0, 2.0, 2.5, 2.2)  # after steps 2, 4, 6 | 8, 10
+    result = go(run, task=PhasedToy(scores=scores), steps=10, **kept)
+    assert result.best == {"step": 10, "value": 2.2}
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert {row["phase"] for row in rows if row["kind"] == "train" and row["step"] > 6} == {1.0}
+    # After a stop, too: 2.3 is worse than 2.2 and better than all of the first phase but one.
+    result = go(run, task=PhasedToy(scores=(2.3, 2.4)), steps=14, **kept)
+    assert result.best == {"step": 10, "value": 2.2} and steps_kept(run) == [10, 14]
+    go(tmp_path / "short", task=PhasedToy(), steps=10)
+    np.testing.assert_array_equal(np.load(run / "model/weight.npy"), np.load(tmp_path / "short/model/weight.npy"))
+
+
 def test_bad_steps_are_skipped_and_leave_no_trace(tmp_path):
     result = go(tmp_path / "run", loader=ToyLoader(poison=(3, 4)), steps=8, max_skipped_in_a_row=3)
     assert result.skipped == 2 and result.step == 8
