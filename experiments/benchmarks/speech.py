@@ -3,7 +3,8 @@
     pip install pocketsphinx
     python -m experiments.benchmarks.speech --model runs/tts_ljspeech --vocoder runs/hifigan_demo
 
-Without `--data` the sentences are those that `experiments.tts_ljspeech` holds out of its demo corpus. Every sentence is
+Without `--data` new sentences are composed, and spoken by the voice of the demo corpus of `experiments.tts_ljspeech`:
+they had no part in training, nor in choosing the model and the factor of its durations. Every sentence is
 said from its text, from its phonemes with the durations of the corpus, and resynthesised from the mel of the corpus,
 with Griffin-Lim and with each vocoder; the word error rate of the corpus's own audio is the yardstick.
 
@@ -48,9 +49,11 @@ class Options:
     vocoder: tuple[Path, ...] = ()
     """HiFi-GAN models or run folders to make audio with, besides Griffin-Lim."""
     data: Path | None = None
-    """Aligned corpus with texts; by default the demo corpus of `experiments.tts_ljspeech`."""
+    """Aligned corpus with texts, whose last utterances were held out of training; by default new demo sentences."""
     validation: int | None = None
-    """How many utterances training held out, the last of the corpus; by default as the experiment does."""
+    """How many utterances of `--data` were held out; by default as the experiment does."""
+    sentences: int = 40
+    """How many sentences to compose without `--data`."""
     recognise: bool = True
     """Also count word errors, about half a second a sentence and system."""
     usual_english: bool = False
@@ -131,21 +134,21 @@ def main(options: Options) -> None:
     """Run the benchmark."""
     load = common.OtherLoad()
     if options.data is None:
-        root = make_demo_corpus(None, compose_sentences(DEMO_SENTENCES, seed=DEMO_SEED), VOICES[:1]).root
-        corpus = find_aligned(root)
+        composed = compose_sentences(DEMO_SENTENCES + options.sentences, seed=DEMO_SEED)
+        held_out = find_aligned(make_demo_corpus(None, composed[DEMO_SENTENCES:], VOICES[:1]).root)
+        texts = composed[:DEMO_SENTENCES]
     else:
-        corpus = find_aligned(options.data)
-    training, held_out = split_aligned(corpus, options.validation)
+        training, held_out = split_aligned(find_aligned(options.data), options.validation)
+        texts = [utterance.text for utterance in training.utterances]
     _, _, config = load_model(find_model_folder(options.model))
     store = load_aligned(held_out, config.mel, peak_normalize=config.peak_normalize)
     if any(not words(utterance.text) or utterance.audio is None for utterance in store.corpus.utterances):
-        raise SystemExit(f"{corpus.root} has utterances without text or audio; this benchmark needs both.")
+        raise SystemExit(f"{held_out.root} has utterances without text or audio; this benchmark needs both.")
     heard, found = systems(options, store)
     rows = distances(heard, store)
     print(f"\n{common.table([found])}\n\n{common.table(rows)}", flush=True)
     judged: dict[str, Any] = {}
     if options.recognise:
-        texts = [utterance.text for utterance in training.utterances]
         for grammar, recogniser in recognisers(texts, options.usual_english).items():
             judged[grammar] = {name: judge(recogniser, sounds, store) for name, sounds in heard.items()}
             rows += [{"language model": grammar, **row} for row in rows_of(judged[grammar])]
