@@ -21,6 +21,7 @@ from pathlib import Path
 
 import tyro
 
+from experiments.benchmarks.word_errors import edits
 from jaxvoice.text.dictionary import cmudict
 from jaxvoice.text.letters import END, FIRST_SYMBOL, REST, START, LetterToSound, pack
 
@@ -149,16 +150,6 @@ def prune(model: LetterToSound, keep: int) -> LetterToSound:
     return LetterToSound(model.pairs, counts)
 
 
-def distance(a: Sequence[str], b: Sequence[str]) -> int:
-    """Phones to insert, delete or replace to make `a` into `b`."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        before, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
-    return row[-1]
-
-
 def measure(model: LetterToSound, entries: Sequence[Entry]) -> dict[str, float]:
     """Shares of words and phones right, with stress and without, and the seconds a word took."""
     words = bare_words = errors = bare_errors = total = 0
@@ -169,8 +160,8 @@ def measure(model: LetterToSound, entries: Sequence[Entry]) -> dict[str, float]:
         bare_truth = [phone.rstrip("012") for phone in truth]
         words += tuple(found) == tuple(truth)
         bare_words += bare == bare_truth
-        errors += distance(found, truth)
-        bare_errors += distance(bare, bare_truth)
+        errors += edits(truth, found)
+        bare_errors += edits(bare_truth, bare)
         total += len(truth)
     return {
         "words right": words / len(entries),

@@ -52,7 +52,8 @@ def words(text: str) -> list[str]:
 
 
 def edits(reference: Sequence[str], heard: Sequence[str]) -> int:
-    """The fewest insertions, deletions and substitutions that turn `reference` into `heard` (Levenshtein)."""
+    """The fewest insertions, deletions and substitutions that turn `reference` into `heard` (Levenshtein): of words, of
+    phonemes, of letters."""
     row = list(range(len(heard) + 1))
     for i, expected in enumerate(reference, 1):
         diagonal, row[0] = row[0], i

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from jaxvoice.cli._folders import make_folder
 from jaxvoice.cli._report import show
 from jaxvoice.cli.caching import use_compilation_cache
 from jaxvoice.errors import AudioError, ConfigError, DataError, TextError
@@ -66,7 +67,7 @@ class Align:
             try:
                 fit = self.align(aligner, utterance)
                 target = targets[utterance.id]
-                _make_folder(target.parent)
+                make_folder(target.parent)
             except (AudioError, DataError, TextError) as failure:
                 kind = "audio" if isinstance(failure, AudioError) else getattr(failure, "kind", "text")
                 rejected.append(RejectedUtterance(utterance.id, kind, _named(failure, utterance)))
@@ -124,12 +125,3 @@ def _named(failure: Exception, utterance: "Utterance") -> str:
     """What went wrong, with the name of the utterance."""
     told = str(failure)
     return told if utterance.id in told else f"{utterance.id}: {told}"
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as failure:
-        raise ConfigError(
-            f"The folder {folder} cannot be made ({failure.strerror}); choose another OUTPUT."
-        ) from failure

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from jaxvoice.cli._folders import make_folder
 from jaxvoice.cli._report import report
 from jaxvoice.cli.caching import use_compilation_cache
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError, MelError
@@ -56,7 +57,7 @@ class Vocode:
         vocoder = Vocoder.load(self.model)
         cond = None if self.cond is None else _read_vector(self.cond)
         if self._into_folder():
-            _make_folder(self.paths[-1])
+            make_folder(self.paths[-1])
         failed = 0
         # disable=None: no bar where stderr is no terminal.
         for path, target in tqdm(outputs.items(), unit="file", disable=True if len(outputs) == 1 else None):
@@ -118,15 +119,6 @@ class Vocode:
             if sources.setdefault(target, path) != path:
                 raise ConfigError(f"{sources[target]} and {path} would both become {target}; rename one of them.")
         return targets
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as failure:
-        raise AudioError(
-            f"The folder {folder} cannot be made ({failure.strerror}); choose another OUTPUT."
-        ) from failure
 
 
 def _read_vector(path: Path) -> "np.ndarray":

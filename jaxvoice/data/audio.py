@@ -4,15 +4,18 @@ import numbers
 import operator
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int16
 
 from jaxvoice.data.truncation import missing_bytes
 from jaxvoice.errors import AudioError, ShapeError
+
+_BLOCK = 1 << 16  # samples that are converted and written at once
 
 
 @dataclass(frozen=True)
@@ -168,24 +171,23 @@ def write_wav(
     import soundfile
 
     path, rate = Path(path), _whole_rate(sample_rate, f"{path} cannot be written at {sample_rate!r} Hz")
-    waveform = np.asarray(samples, dtype=np.float32)
+    waveform = np.asarray(samples)
     if waveform.ndim != 1:
         raise ShapeError(f"{path}: expected samples of shape (samples,), got {waveform.shape}; write one channel.")
     if waveform.size == 0:
         raise AudioError(f"{path}: there are no samples to write.")
-    if not np.isfinite(waveform).all():
-        bad = int(np.count_nonzero(~np.isfinite(waveform)))
+    bad = sum(int(np.count_nonzero(~np.isfinite(block))) for block in _blocks(waveform))
+    if bad:
         raise AudioError(f"{path}: {bad} of {waveform.size} samples are NaN or infinite; nothing was written.")
-    if subtype == "PCM_16":
-        waveform = np.clip(np.rint(waveform * np.float32(32768)), -32768, 32767).astype(np.int16)
-    elif subtype != "FLOAT":
+    if subtype not in ("PCM_16", "FLOAT"):
         raise AudioError(f"{path}: unknown sample format {subtype!r}; use 'PCM_16' or 'FLOAT'.")
     if path.is_dir():
         raise AudioError(f"{path} is a folder; give the name of a WAV file.")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with partial.open("wb") as file:
-            soundfile.write(file, waveform, rate, format="WAV", subtype=subtype)
+        with partial.open("wb") as file, soundfile.SoundFile(file, "w", rate, 1, subtype, format="WAV") as wav:
+            for block in _blocks(waveform):
+                wav.write(_rounded(block) if subtype == "PCM_16" else block)
         partial.replace(path)
     except (OSError, soundfile.SoundFileError) as failure:
         reason = getattr(failure, "strerror", None) or failure
@@ -194,3 +196,13 @@ def write_wav(
         ) from failure
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _blocks(waveform: np.ndarray) -> Iterator[Float32[np.ndarray, " samples"]]:
+    """`waveform` piece by piece as float32, so that nothing as long as all of it is made."""
+    for start in range(0, len(waveform), _BLOCK):
+        yield np.ascontiguousarray(waveform[start : start + _BLOCK], dtype=np.float32)
+
+
+def _rounded(block: Float32[np.ndarray, " samples"]) -> Int16[np.ndarray, " samples"]:
+    return np.clip(np.rint(block * np.float32(32768)), -32768, 32767).astype(np.int16)

@@ -1,13 +1,13 @@
 """Batches of random crops: made by threads, the same for the same seed, resumable at the very next batch."""
 
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int16, Int64
 
+from jaxvoice.data.resuming import LoaderState as LoaderState, ResumableLoader
 from jaxvoice.data.sampling import permutation, uniform
 from jaxvoice.data.store import Store
 from jaxvoice.errors import ConfigError, DataError
@@ -28,20 +28,12 @@ class Batch(NamedTuple):
     mel: Float32[np.ndarray, "batch mels frames"] | None = None
 
 
-class LoaderState(NamedTuple):
-    """Where a loader stands: the next batch is number `index` of `epoch`, under `seed`."""
-
-    epoch: int
-    index: int
-    seed: int
-
-
 class _Rows(NamedTuple):
     clips: Int64[np.ndarray, " batch"]
     places: Float64[np.ndarray, " batch"]
 
 
-class Loader:
+class Loader(ResumableLoader[Batch]):
     """An endless iterator of `Batch`es; close it, or use it as a context manager, to stop its threads.
 
     Every epoch takes `crops_per_clip` random crops of every clip of `store`, in a new random order (or always in order
@@ -78,19 +70,10 @@ class Loader:
         process_count: int = 1,
         mel_padding: float = LOG_MEL_OF_SILENCE,
     ):
-        sizes = {"batch_size": batch_size, "segment": segment, "hop_length": hop_length, "prefetch": prefetch}
-        sizes |= {"crops_per_clip": crops_per_clip, "process_count": process_count}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ConfigError(f"{name} should be at least 1, got {size}.")
+        sizes = {"segment": segment, "hop_length": hop_length, "prefetch": prefetch, "crops_per_clip": crops_per_clip}
+        super().__init__(batch_size=batch_size, process_index=process_index, process_count=process_count, sizes=sizes)
         if workers < 0:
             raise ConfigError(f"workers should be at least 0, got {workers}.")
-        if batch_size % process_count:
-            raise ConfigError(
-                f"batch_size {batch_size} cannot be shared by {process_count} processes; make it a multiple of them."
-            )
-        if not 0 <= process_index < process_count:
-            raise ConfigError(f"process_index should be from 0 to {process_count - 1}, got {process_index}.")
         if store.mels is not None and segment % hop_length:
             raise ConfigError(f"segment {segment} should be a multiple of hop_length {hop_length} to cut mels with it.")
         if len(store) == 0:
@@ -98,38 +81,17 @@ class Loader:
         self._store = store
         self._segment, self._hop, self._padding = segment, hop_length, mel_padding
         self._crops = len(store) * crops_per_clip
-        self._batch, self._shuffle = batch_size, shuffle
-        share = batch_size // process_count
-        self._share = slice(process_index * share, (process_index + 1) * share)
+        self._shuffle = shuffle
         self._starts = _number_of_starts(store, segment, hop_length)
         self._workers, self._prefetch = workers, prefetch
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: deque[Future[Batch]] = deque()
-        self._closed = False
         self.restore(LoaderState(0, 0, seed))
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches in an epoch."""
         return max(1, self._crops // self._batch)
-
-    def state(self) -> LoaderState:
-        """The place of the batch that comes next."""
-        return self._next
-
-    def restore(self, state: LoaderState) -> None:
-        """Go on with the batch that `state` names; past the end of an epoch, with the next epoch.
-
-        **Raises:** `ConfigError` for negative numbers.
-        """
-        epoch, index, seed = (int(number) for number in state)
-        if epoch < 0 or index < 0:
-            raise ConfigError(f"A loader cannot go to batch {index} of epoch {epoch}; both should be at least 0.")
-        if index >= self.steps_per_epoch:
-            epoch, index = epoch + 1, 0
-        self._drop_ahead()
-        self._next = self._planned = LoaderState(epoch, index, seed)
-        self._order: tuple[LoaderState, Int64[np.ndarray, " crops"]] | None = None
 
     def describe(self) -> dict[str, int | bool]:
         """What the batches are cut from and how; of two stores of as many clips and samples nothing differs here."""
@@ -142,12 +104,8 @@ class Loader:
             "shuffle": self._shuffle,
         }
 
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
     def __next__(self) -> Batch:
-        if self._closed:
-            raise DataError("This loader is closed; make a new one and restore its state.")
+        self._check_open()
         try:
             batch = self._take()
         except BaseException:
@@ -158,17 +116,16 @@ class Loader:
 
     def close(self) -> None:
         """Stop the threads; the state can still be read."""
-        self._closed = True
+        super().close()
         self._drop_ahead()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self.close()
+    def _begin(self, place: LoaderState) -> None:
+        self._drop_ahead()
+        self._planned = place
+        self._order: tuple[LoaderState, Int64[np.ndarray, " crops"]] | None = None
 
     def _take(self) -> Batch:
         if self._workers == 0:
@@ -182,11 +139,6 @@ class Loader:
     def _drop_ahead(self) -> None:
         while self._ahead:
             self._ahead.pop().cancel()
-
-    def _after(self, place: LoaderState) -> LoaderState:
-        if place.index + 1 < self.steps_per_epoch:
-            return place._replace(index=place.index + 1)
-        return place._replace(epoch=place.epoch + 1, index=0)
 
     def _plan(self) -> _Rows:
         """Which clips this process cuts for the next batch that is not planned yet, and where in them, in [0, 1)."""

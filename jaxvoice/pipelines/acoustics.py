@@ -9,11 +9,13 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64
 
 from jaxvoice.errors import CheckpointError, ConfigError, TextError
-from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates, GaussianTTS
+from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates, GaussianTTS
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
+from jaxvoice.models.gaussian_tts.durations import from_normalised, whole_frames
+from jaxvoice.models.gaussian_tts.inference import decode, encode
 from jaxvoice.models.gaussian_tts.scaling import to_mel
 from jaxvoice.nn import freeze
 from jaxvoice.pipelines.checks import warn_caller
@@ -105,10 +107,17 @@ class Acoustics:
         pieces = [self._pieces(line, frames) for line, frames in zip(lines, durations, strict=True)]
         self._encode(lines, [place for place in _places(pieces) if place not in coded], coded)
         _warn_of_cuts(lines, pieces)
-        decoded = self._decode(_places(pieces), coded, durations)
+        joints = [_Joint(frames, of_line) for frames, of_line in zip(durations, pieces, strict=True)]
+        mels = [np.empty((self._config.mel.num_mels, int(frames.sum())), np.float32) for frames in durations]
+        blocks: list[dict[int, Block]] = [{} for _ in lines]
+        # Each piece is put in place as soon as it is made: of an hour of speech there is room for one copy.
+        for (number, start, stop), mel, weights in self._decode(_places(pieces), coded, durations):
+            first, kept = joints[number].place(start, stop)
+            mels[number][:, first : first + kept.stop - kept.start] = mel[:, kept]
+            blocks[number][start] = Block(first, start, weights[kept].copy())
         return [
-            _joined(durations[number], [(piece, *decoded[number, piece.start, piece.stop]) for piece in of_line])
-            for number, of_line in enumerate(pieces)
+            Spoken(mel, frames, tuple(of_line[start] for start in sorted(of_line)))
+            for mel, frames, of_line in zip(mels, durations, blocks, strict=True)
         ]
 
     def usual_sizes(self, most_frames: int) -> list[tuple[int, int]]:
@@ -148,9 +157,13 @@ class Acoustics:
             for row, (number, start, stop) in enumerate(batch):
                 counts[row] = stop - start
                 ids[row, : stop - start] = lines[number].ids[start:stop]
-            hidden, logs = map(np.asarray, _encode(self._model, self._norms, jnp.asarray(ids), jnp.asarray(counts)))
+            made = encode(
+                self._model.acoustic, self._norms, self._model.durations, jnp.asarray(ids), jnp.asarray(counts)
+            )
+            hidden, logs = map(np.asarray, made)
             for row, place in enumerate(batch):
-                coded[place] = hidden[row, : counts[row]], logs[row, : counts[row]]
+                # Copies, since a view would keep the padding of the whole batch.
+                coded[place] = hidden[row, : counts[row]].copy(), logs[row, : counts[row]].copy()
 
     def _predicted(
         self, number: int, line: Line, coded: Mapping[Place, tuple[np.ndarray, np.ndarray]], speed: float
@@ -158,27 +171,23 @@ class Acoustics:
         logs = np.zeros(len(line.codes))
         for piece in self._pieces(line, None):
             logs[piece.start + piece.shares : piece.stop] = coded[number, piece.start, piece.stop][1][piece.shares :]
-        statistics = self._config.statistics
-        with np.errstate(over="ignore"):
-            free = np.expm1(logs * statistics.duration_std + statistics.duration_mean)
-        if np.isnan(free).any():
+        frames = from_normalised(logs, self._config.statistics, speed=speed)
+        if np.isnan(frames).any():
             raise CheckpointError("The model predicts durations that are no numbers; its weights are damaged.")
-        frames = np.rint(free * (statistics.duration_scale / speed))
-        return np.clip(frames, 1, 2**31).astype(np.int64)
+        return whole_frames(frames)
 
     def _decode(
         self,
         places: Sequence[Place],
         coded: Mapping[Place, tuple[np.ndarray, np.ndarray]],
         durations: Sequence[Int64[np.ndarray, " phones"]],
-    ) -> dict[Place, tuple[np.ndarray, np.ndarray]]:
-        """Mel spectrogram and weights of each of `places`."""
+    ) -> Iterator[tuple[Place, np.ndarray, np.ndarray]]:
+        """Each of `places`, its mel spectrogram (mels, frames) and its weights (frames, phones)."""
         frames = {(number, start, stop): int(durations[number][start:stop].sum()) for number, start, stop in places}
         sizes = {
             place: (self._phone_bucket(place), bucket(max(frames[place], _FEWEST_FRAMES), self.max_frames))
             for place in places
         }
-        decoded: dict[Place, tuple[np.ndarray, np.ndarray]] = {}
         for (phones, length), batch in _batches(sizes, lambda size: self.max_frames // size[1]):
             hidden = np.zeros((len(batch), phones, self._config.dim), np.float32)
             lengths, counts = np.zeros((len(batch), phones), np.float32), np.zeros((2, len(batch)), np.int32)
@@ -187,42 +196,19 @@ class Acoustics:
                 lengths[row, : stop - start] = durations[number][start:stop]
                 counts[:, row] = stop - start, frames[number, start, stop]
             spans, phone_count, frame_count = map(jnp.asarray, (lengths, *counts))
-            made = _decode(
+            made = decode(
                 self._model.acoustic, self._norms, jnp.asarray(hidden), spans, phone_count, frame_count, length
             )
             normalised, weights = map(np.asarray, made)
             for row, place in enumerate(batch):
                 mel = to_mel(normalised[row, : frames[place]], self._config.statistics, self._config.mel)
-                decoded[place] = mel, weights[row, : frames[place], : place[2] - place[1]]
-        return decoded
+                yield place, mel, weights[row, : frames[place], : place[2] - place[1]]
 
     def _phone_bucket(self, place: Place) -> int:
         return bucket(max(place[2] - place[1], _FEWEST_PHONES), self.max_phones)
 
 
 _frozen = eqx.filter_jit(freeze)
-
-
-@eqx.filter_jit
-def _encode(
-    model: GaussianTTS, norms: BatchNormStates, phonemes: Int[Array, "batch phones"], phone_count: Int[Array, " batch"]
-) -> tuple[Float[Array, "batch phones dim"], Float[Array, "batch phones"]]:
-    hidden, _ = model.acoustic.encode(phonemes, phone_count, norms, inference=True)
-    return hidden, model.durations(hidden, phone_count, inference=True)
-
-
-@eqx.filter_jit
-def _decode(
-    acoustic: AcousticModel,
-    norms: BatchNormStates,
-    hidden: Float[Array, "batch phones dim"],
-    durations: Float[Array, "batch phones"],
-    phone_count: Int[Array, " batch"],
-    frame_count: Int[Array, " batch"],
-    frames: int,
-) -> tuple[Float[Array, "batch {frames} mels"], Float[Array, "batch {frames} phones"]]:
-    decoded = acoustic.decode(hidden, durations, phone_count, frame_count, norms, frames=frames, inference=True)
-    return decoded.second, decoded.weights
 
 
 def _limit(name: str, wanted: int | None, learned: int) -> int:
@@ -263,20 +249,20 @@ def _warn_of_cuts(lines: Sequence[Line], pieces: Sequence[Sequence[Piece]]) -> N
             )
 
 
-def _joined(durations: Int64[np.ndarray, " phones"], parts: Sequence[tuple[Piece, np.ndarray, np.ndarray]]) -> Spoken:
-    """The pieces of a line behind each other, every frame once."""
-    starts = np.concatenate([[0], np.cumsum(durations)])
-    mels, blocks = [], []
-    for number, (piece, mel, weights) in enumerate(parts):
-        offset = int(starts[piece.start])
-        first = offset + (_before_the_cut(durations[piece.start]) if piece.shares else 0)
-        last = int(starts[piece.stop])
-        if number + 1 < len(parts) and parts[number + 1][0].shares:
-            pause = durations[piece.stop - 1]
-            last -= int(pause) - _before_the_cut(pause)
-        mels.append(mel[:, first - offset : last - offset])
-        blocks.append(Block(first, piece.start, np.array(weights[first - offset : last - offset])))
-    return Spoken(np.concatenate(mels, axis=1), durations, tuple(blocks))
+class _Joint:
+    """Where the pieces of a line go in it, so that every frame is there once."""
+
+    def __init__(self, durations: Int64[np.ndarray, " phones"], pieces: Sequence[Piece]):
+        self._durations, self._starts = durations, np.concatenate([[0], np.cumsum(durations)])
+        self._shared = {piece.start for piece in pieces if piece.shares}
+
+    def place(self, start: int, stop: int) -> tuple[int, slice]:
+        """The first frame of the line that the piece of phonemes `start` to `stop` gives, and which of its own."""
+        offset, last = int(self._starts[start]), int(self._starts[stop])
+        first = offset + (_before_the_cut(self._durations[start]) if start in self._shared else 0)
+        if stop - 1 in self._shared and stop - 1 != start:
+            last -= int(self._durations[stop - 1]) - _before_the_cut(self._durations[stop - 1])
+        return first, slice(first - offset, last - offset)
 
 
 def _before_the_cut(pause: int | np.integer) -> int:

@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import equinox as eqx
 import numpy as np
-from jax import numpy as jnp
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Float32
 
 from jaxvoice.data.aligned.alignment import Misfit
-from jaxvoice.data.aligned.buckets import Bucket, batches_in_order, choose_buckets
+from jaxvoice.data.aligned.buckets import batches_in_order
 from jaxvoice.data.aligned.corpus import AlignedCorpus, AlignedKind, AlignedUtterance, find_aligned
 from jaxvoice.data.aligned.durations import MOST_FRAMES_OFF
 from jaxvoice.data.aligned.report import RejectedUtterance, counted, table
@@ -28,6 +26,7 @@ from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, CheckpointError, ConfigError, DataError
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
+from jaxvoice.models.gaussian_tts.inference import speak_batch
 from jaxvoice.models.gaussian_tts.scaling import to_mel
 from jaxvoice.models.gaussian_tts.weights import load_model
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
@@ -52,7 +51,8 @@ class TeacherForced:
     seconds: float
     """How long they are together."""
     mel_l1: float
-    """Mean |log-mel of the model - log-mel of the recording|, in the units of the mel contract."""
+    """Mean |log-mel of the model - log-mel of the recording| over all frames of all utterances and all bands, in the
+    units of the mel contract."""
     rejected: tuple[RejectedUtterance, ...] = ()
     """What could not be used, and why."""
 
@@ -165,34 +165,23 @@ def teacher_forced_mels(
     batch_size: int = 8,
 ) -> Iterator[tuple[int, Float32[np.ndarray, "mels frames"]]]:
     """What `acoustic` makes of each utterance of `store` with its own durations: its number there, and the log-mel
-    spectrogram under `config.mel`. At most four programs are compiled; utterances come by rising length.
+    spectrogram under `config.mel`. Programs for at most four shapes are compiled; utterances come by rising length.
 
     **Raises:** `CheckpointError` if the model makes no numbers; `ConfigError` for utterances longer than its positions.
     """
-    limits = config.decoder.max_frames, config.encoder.max_phones
-    buckets = {Bucket(*map(min, bucket, limits)) for bucket in choose_buckets(store)}
-    for numbers, batch in batches_in_order(store, min(batch_size, len(store)), sorted(buckets)):
-        phonemes, phone_count, durations, _, frame_count = map(jnp.asarray, batch._replace(mel=batch.mel[:0]))
-        made = _spoken(acoustic, norms, phonemes, phone_count, durations, frame_count, batch.mel.shape[2])
-        for row, number in zip(np.asarray(made), map(int, numbers), strict=False):
+    batches = batches_in_order(
+        store,
+        min(batch_size, len(store)),
+        max_frames=config.decoder.max_frames,
+        max_phones=config.encoder.max_phones,
+    )
+    for numbers, batch in batches:
+        made = np.asarray(speak_batch(acoustic, norms, batch).normalised)
+        for row, number in zip(made, map(int, numbers), strict=False):
             mel = to_mel(row[: store.mels[number].shape[1]], config.statistics, config.mel)
             if np.isnan(mel).any():
                 raise CheckpointError("The model makes mel spectrograms that hold NaN; its weights are damaged.")
             yield number, mel
-
-
-@eqx.filter_jit
-def _spoken(
-    acoustic: AcousticModel,
-    norms: BatchNormStates,
-    phonemes: Int[Array, "batch phones"],
-    phone_count: Int[Array, " batch"],
-    durations: Float[Array, "batch phones"],
-    frame_count: Int[Array, " batch"],
-    frames: int,
-) -> Float[Array, "batch {frames} mels"]:
-    hidden, _ = acoustic.encode(phonemes, phone_count, norms, inference=True)
-    return acoustic.decode(hidden, durations, phone_count, frame_count, norms, frames=frames, inference=True).second
 
 
 def _check_free(output: Path) -> None:

@@ -25,7 +25,9 @@ _WINDOW, _STEP, _FADE = 1024, 256, 16
 
 
 class Voice:
-    """Mel spectrograms that follow `contract` to audio of exactly `frames * hop_length` samples.
+    """Mel spectrograms that follow `contract` to audio of exactly `frames * hop_length` samples within [-1, 1].
+
+    What a vocoder makes beyond is clipped.
 
     **Arguments:** `vocoder`: a `Vocoder`, or the path or Hub id of one; a function from mel (mels, frames) to audio
     (samples,) or (1, samples), whose attribute `mel`, if it is a `MelConfig`, says what it reads; `None` for
@@ -57,12 +59,11 @@ class Voice:
 
         **Raises:** `ShapeError` or `AudioError` if a function gives something other than as much audio.
         """
-        mels = [self.given(mel) for mel in mels]
         if isinstance(self.vocoder, Vocoder):
-            return list(self.vocoder.synthesize(list(mels), check=False))
+            return [_clipped(audio) for audio in self.vocoder.synthesize(list(map(self.given, mels)), check=False)]
         if self.vocoder is None:
-            return [_griffin_lim(mel, self._contract, seed) for mel in mels]
-        return [self._fitted(self.vocoder(mel), mel) for mel in mels]
+            return [_clipped(_griffin_lim(mel, self._contract, seed)) for mel in map(self.given, mels)]
+        return [self._fitted(self.vocoder(mel), mel) for mel in map(self.given, mels)]
 
     def given(self, mel: Mel) -> Mel:
         """What the vocoder is given for `mel`: neighbouring frames averaged where it reads the other flavour."""
@@ -77,15 +78,20 @@ class Voice:
                 f"The vocoder made audio of shape {samples.shape} from a mel of shape {mel.shape}; it should be "
                 f"({wanted},), {self._contract.hop_length} samples for each frame."
             )
-        samples = samples[:wanted].astype(np.float32)
-        if not np.isfinite(samples).all():
+        fitted = np.zeros(wanted, np.float32)
+        fitted[: len(samples)] = samples[:wanted]
+        # Unlike a flag for each sample, the extremes cost no memory, and tell as much.
+        if not (np.isfinite(fitted.min(initial=0)) and np.isfinite(fitted.max(initial=0))):
             raise AudioError("The vocoder made audio that holds NaN or infinity; check its weights.")
-        return np.pad(samples, (0, wanted - len(samples)))
+        return _clipped(fitted)
 
 
 def half_a_hop_later(mel: Mel) -> Mel:
     """The mean of the logarithms of frames `m` and `m + 1` for every `m`, the last frame as it is."""
-    return ((mel + np.concatenate([mel[:, 1:], mel[:, -1:]], axis=1)) * np.float32(0.5)).astype(np.float32)
+    later = np.array(mel, np.float32)
+    later[:, :-1] += mel[:, 1:]
+    later[:, :-1] *= np.float32(0.5)
+    return later
 
 
 def _must_average(made: MelConfig, read: MelConfig) -> bool:
@@ -105,6 +111,13 @@ def _must_average(made: MelConfig, read: MelConfig) -> bool:
         "Fine-tune the vocoder on the model's mels, or train both on one flavour."
     )
     return True
+
+
+def _clipped(audio: Waveform) -> Waveform:
+    """`audio` within [-1, 1]: the same array where it is there already, or can be written to."""
+    if audio.size and (audio.min() < -1 or audio.max() > 1):
+        return np.clip(audio, -1, 1, out=audio if audio.flags.writeable else None)
+    return audio
 
 
 def _griffin_lim(mel: Mel, contract: MelConfig, seed: int) -> Waveform:

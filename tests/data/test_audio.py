@@ -1,5 +1,6 @@
 import re
 import struct
+import tracemalloc
 
 import librosa
 import numpy as np
@@ -153,6 +154,26 @@ def test_written_floats_come_back_as_they_were(tmp_path, speech):
     np.testing.assert_array_equal(samples, 1.5 * speech())
 
 
+def test_long_audio_is_written_in_blocks(tmp_path):
+    """The file is the one that soundfile writes at once, and nothing as long as the audio is made."""
+    for samples in (1, 65535, 65536, 65537, 200_001):
+        audio = np.random.default_rng(samples).uniform(-1.1, 1.1, samples)
+        integers = np.clip(np.rint(audio.astype(np.float32) * 32768), -32768, 32767).astype(np.int16)
+        soundfile.write(tmp_path / "whole.wav", integers, 22050, "PCM_16")
+        write_wav(tmp_path / "blocks.wav", audio, 22050)
+        assert (tmp_path / "blocks.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
+        write_wav(tmp_path / "floats.wav", audio, 22050, "FLOAT")
+        np.testing.assert_array_equal(soundfile.read(tmp_path / "floats.wav", dtype="float32")[0], np.float32(audio))
+    audio = np.zeros(2_000_000, np.float32)
+    for subtype in ("PCM_16", "FLOAT"):
+        tracemalloc.start()
+        try:
+            write_wav(tmp_path / "long.wav", audio, 22050, subtype)
+            assert tracemalloc.get_traced_memory()[1] < audio.nbytes / 4
+        finally:
+            tracemalloc.stop()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_is_never_written(tmp_path, speech, bad):
     path = tmp_path / "clip.wav"
@@ -188,7 +209,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, speech, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(soundfile, "write", full)
+    monkeypatch.setattr(soundfile.SoundFile, "write", full)
     with pytest.raises(AudioError, match="No space left on device"):
         write_wav(path, speech(2.0), 22050)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

@@ -66,6 +66,11 @@ def test_edits_are_the_fewest(reference: str, heard: str, count: int) -> None:
     assert edits(reference.split(), heard.split()) == count
 
 
+def test_edits_of_letters() -> None:
+    assert edits("kitten", "sitting") == edits("sitting", "kitten") == 3
+    assert edits("", "abc") == 3 and edits("abc", "abc") == 0
+
+
 def test_interval_of_the_ratio_holds_the_ratio_and_narrows_with_clips() -> None:
     base, errors = [3, 1, 4, 2, 5, 3, 2, 4], [4, 1, 5, 2, 7, 3, 3, 4]
     low, high = ratio_interval(errors, base)

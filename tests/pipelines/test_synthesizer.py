@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import tracemalloc
 from functools import cache
 
 import equinox as eqx
@@ -22,7 +23,7 @@ from jaxvoice.errors import (
     ShapeError,
     TextError,
 )
-from jaxvoice.models.gaussian_tts import BatchNormStates, GaussianTTS, GaussianTTSConfig, Statistics, from_normalised
+from jaxvoice.models.gaussian_tts import BatchNormStates, GaussianTTS, GaussianTTSConfig, Statistics
 from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines import Synthesizer, Vocoder, acoustics
@@ -71,7 +72,9 @@ def voice() -> Synthesizer:
 @eqx.filter_jit
 def whole(model: GaussianTTS, norms, ids, counts, frames: int):
     hidden, _ = model.acoustic.encode(ids, counts, norms, inference=True)
-    durations = from_normalised(model.durations(hidden, counts, inference=True), counts, model.config.statistics)
+    statistics = model.config.statistics
+    logs = model.durations(hidden, counts, inference=True) * statistics.duration_std + statistics.duration_mean
+    durations = jnp.maximum(jnp.round((jnp.exp(logs) - 1) * statistics.duration_scale), 1.0)
     decoded = model.acoustic.decode(
         hidden, durations, counts, jnp.full((1,), frames), norms, frames=frames, inference=True
     )
@@ -96,13 +99,11 @@ def test_it_says_what_the_networks_say_without_padding(voice):
 
 @pytest.mark.parametrize("lost", ["phone_count", "frame_count"])
 def test_without_true_lengths_padding_would_be_heard(voice, monkeypatch, lost):
-    encode, decode = acoustics._encode, acoustics._decode
+    encode, decode = acoustics.encode, acoustics.decode
     if lost == "phone_count":
-        monkeypatch.setattr(
-            acoustics, "_encode", lambda model, norms, ids, count: encode(model, norms, ids, 0 * count + ids.shape[1])
-        )
+        monkeypatch.setattr(acoustics, "encode", lambda *given: encode(*given[:4], 0 * given[4] + given[3].shape[1]))
     else:
-        monkeypatch.setattr(acoustics, "_decode", lambda *given: decode(*given[:5], 0 * given[5] + given[6], given[6]))
+        monkeypatch.setattr(acoustics, "decode", lambda *given: decode(*given[:5], 0 * given[5] + given[6], given[6]))
     durations = [9, 3, 5, 12, 7]
     wrong = voice.speak_phonemes(HELLO, durations).mel
     monkeypatch.undo()
@@ -181,7 +182,7 @@ def test_without_a_pause_the_cut_is_before_a_word_and_told():
 def test_ten_thousand_words(monkeypatch):
     """Cut and joined in good time, with networks that cost nothing: every frame of the mel tells its phoneme."""
 
-    def encode(model, norms, ids, count):
+    def encode(acoustic, norms, durations, ids, count):
         return np.repeat(np.asarray(ids, np.float32)[..., None], 16, axis=-1), np.zeros(ids.shape, np.float32)
 
     def decode(acoustic, norms, hidden, durations, phone_count, frame_count, frames):
@@ -190,8 +191,8 @@ def test_ten_thousand_words(monkeypatch):
         weights = np.eye(ends.shape[1], dtype=np.float32)[owner]
         return weights @ np.asarray(hidden)[..., :8] / 54, weights
 
-    monkeypatch.setattr(acoustics, "_encode", encode)
-    monkeypatch.setattr(acoustics, "_decode", decode)
+    monkeypatch.setattr(acoustics, "encode", encode)
+    monkeypatch.setattr(acoustics, "decode", decode)
     said = synthesizer().speak("Oh you. " * 5000, speed=2)
     statistics = trained()[2].statistics
     assert len(said.phonemes) == 20_000 and len(said.blocks) > 310
@@ -200,6 +201,31 @@ def test_ten_thousand_words(monkeypatch):
     np.testing.assert_allclose((said.mel[0] - statistics.mel_mean) / statistics.mel_std * 54, ids, atol=1e-3)
     owners = np.concatenate([block.phone + block.weights.argmax(axis=1) for block in said.blocks])
     np.testing.assert_array_equal(owners, np.repeat(np.arange(20_000), said.durations))
+
+
+def test_memory_grows_with_the_speech_alone(monkeypatch):
+    """Of long speech there is one copy at a time, and nothing of the padding that pieces were made in."""
+
+    def decode(acoustic, norms, hidden, durations, phone_count, frame_count, frames):
+        return np.zeros((len(hidden), frames, 8), np.float32), np.zeros(
+            (len(hidden), frames, hidden.shape[1]), np.float32
+        )
+
+    monkeypatch.setattr(acoustics, "decode", decode)
+    made = synthesizer(lambda mel: np.zeros(mel.shape[1] * 16, np.float32))
+    frames = [5, 6, 7, 8, 9] * 2000
+    made.speak_phonemes(HELLO * 20, frames[:100])
+    tracemalloc.start()
+    try:
+        said = made.speak_phonemes(HELLO * 2000, frames)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    speech = said.audio.nbytes + said.mel.nbytes + sum(block.weights.nbytes for block in said.blocks)
+    assert len(said.blocks) > 250 and speech > 10e6
+    # The audio of the vocoder is copied; phonemes, hidden states and places take a little.
+    assert held < 1.2 * speech and peak < 1.2 * speech + said.audio.nbytes + 4e6
+    assert all(block.weights.base is None for block in said.blocks)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +308,7 @@ def test_griffin_lim_makes_a_hop_for_each_frame(monkeypatch):
     np.testing.assert_array_equal(spoken.audio, again.audio)
     assert np.abs(spoken.audio - other.audio).max() > 1e-6
     monkeypatch.setattr("jaxvoice.pipelines.voices._WINDOW", 200)
-    sine = np.sin(2 * np.pi * 440 / 8000 * np.arange(16 * 500)).astype(np.float32)
+    sine = (0.4 * np.sin(2 * np.pi * 440 / 8000 * np.arange(16 * 500))).astype(np.float32)
     mel = np.asarray(log_mel(sine, MEL))
     (audio,) = synthesizer(None).voice([mel])
     assert audio.shape == (500 * 16,)
@@ -303,6 +329,21 @@ def test_audio_of_a_function_is_brought_to_length():
     ]:
         with pytest.raises(error, match="The vocoder made audio"):
             synthesizer(made).speak_phonemes(HELLO, [3] * 5)
+
+
+def test_audio_is_clipped_to_full_scale(monkeypatch):
+    """Whatever makes it: a function (whose own array stays as it is), Griffin-Lim of mels that are too loud."""
+    own = np.linspace(-3, 3, 240).astype(np.float32)
+    said = synthesizer(lambda mel: own).speak_phonemes(HELLO, [3] * 5)
+    np.testing.assert_array_equal(said.audio, np.clip(own, -1, 1))
+    assert own[0] == -3
+    loud = np.full((8, 50), 3.0, np.float32)
+    (audio,) = synthesizer(None).voice([loud])
+    assert np.abs(audio).max() == 1 and audio.shape == (800,)
+    monkeypatch.setattr("jaxvoice.pipelines.voices._clipped", lambda audio: audio)
+    (beyond,) = synthesizer(None).voice([loud])
+    assert np.abs(beyond).max() > 1.5
+    np.testing.assert_array_equal(audio, np.clip(beyond, -1, 1))
 
 
 class Reads:

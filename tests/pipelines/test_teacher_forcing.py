@@ -12,6 +12,7 @@ from jax import numpy as jnp
 
 from jaxvoice.data import Loader, find_corpus, load_store, preflight
 from jaxvoice.data.aligned import (
+    AlignedBatch,
     AlignedCorpus,
     AlignedStore,
     AlignedUtterance,
@@ -21,6 +22,7 @@ from jaxvoice.data.aligned import (
 )
 from jaxvoice.errors import CheckpointError, ConfigError, DataError, JaxvoiceWarning, MelError
 from jaxvoice.models.gaussian_tts import Statistics
+from jaxvoice.models.gaussian_tts.inference import Spoken
 from jaxvoice.models.gaussian_tts.weights import load_model, save_model
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines import Synthesizer, teacher_force, teacher_forcing
@@ -65,10 +67,12 @@ def made(models, corpus, tmp_path_factory):
 def quick(monkeypatch):
     """Networks that cost nothing, where it does not matter what they say."""
 
-    def spoken(acoustic, norms, phonemes, phone_count, durations, frame_count, frames):
-        return np.zeros((len(phonemes), frames, 8), np.float32)
+    monkeypatch.setattr(teacher_forcing, "speak_batch", lambda acoustic, norms, batch: nothing(batch))
 
-    monkeypatch.setattr(teacher_forcing, "_spoken", spoken)
+
+def nothing(batch: AlignedBatch) -> Spoken:
+    zeros = np.zeros(batch.mel.swapaxes(1, 2).shape, np.float32)
+    return Spoken(zeros, zeros, None)  # pyright: ignore[reportArgumentType]
 
 
 @eqx.filter_jit
@@ -140,11 +144,11 @@ def test_few_programs_for_many_lengths(models, monkeypatch):
     _, _, config = load_model(models / "scaled")
     store, shapes = store_of_lengths(40), set()
 
-    def watched(acoustic, norms, phonemes, *rest):
-        shapes.add((phonemes.shape, rest[-1]))
-        return np.zeros((len(phonemes), rest[-1], 8), np.float32)
+    def watched(acoustic, norms, batch):
+        shapes.add((batch.phonemes.shape, batch.mel.shape[2]))
+        return nothing(batch)
 
-    monkeypatch.setattr(teacher_forcing, "_spoken", watched)
+    monkeypatch.setattr(teacher_forcing, "speak_batch", watched)
     model, norms, _ = trained()
     found = list(teacher_forcing.teacher_forced_mels(model.acoustic, norms, config, store, batch_size=3))
     assert sorted(number for number, _ in found) == list(range(40)) and 1 < len(shapes) <= 4

@@ -3,7 +3,7 @@
 import itertools
 import math
 
-from experiments.letter_to_sound import align, distance, held_out, learn, learn_alignment, prune
+from experiments.letter_to_sound import align, held_out, learn, learn_alignment, measure, prune
 
 ONSETS = {"p": "P", "t": "T", "s": "S", "sh": "SH", "x": "K S"}
 RHYMES = {"a": "AE1", "o": "OW1", "ap": "AE1 P", "ox": "OW1 K S"}
@@ -45,9 +45,12 @@ def test_pruning_keeps_probabilities():
         assert math.isclose(sum(small.probability(history, symbol) for symbol in symbols), 1, abs_tol=1e-9)
 
 
-def test_distance_counts_edits():
-    assert distance("kitten", "sitting") == 3
-    assert distance("", "abc") == 3 and distance("abc", "abc") == 0
+def test_words_and_phones_that_are_wrong_are_counted():
+    said = {"sa": ("S", "AE1"), "pa": ("P", "AE0"), "ta": ("SH", "AE1", "T")}
+    truth = [("sa", ("S", "AE1")), ("pa", ("P", "AE1")), ("ta", ("T", "AE1")), ("xo", ("K", "S", "OW1"))]
+    found = measure(said.get, truth)  # pyright: ignore[reportArgumentType]
+    assert found["words right"] == 1 / 4 and found["words right but for stress"] == 2 / 4
+    assert found["phones wrong"] == (1 + 2 + 3) / 9 and found["phones wrong but for stress"] == (2 + 3) / 9
 
 
 def test_plurals_are_held_out_with_their_words():

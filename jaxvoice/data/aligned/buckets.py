@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from jaxvoice.data.aligned.store import AlignedStore
-from jaxvoice.data.loader import LoaderState
+from jaxvoice.data.resuming import LoaderState, ResumableLoader
 from jaxvoice.data.sampling import permutation
 from jaxvoice.errors import ConfigError, DataError
 
@@ -37,23 +37,33 @@ class Bucket(NamedTuple):
 
 
 def choose_buckets(
-    store: AlignedStore, count: int = 4, *, frame_multiple: int = 32, phone_multiple: int = 8
+    store: AlignedStore,
+    count: int = 4,
+    *,
+    frame_multiple: int = 32,
+    phone_multiple: int = 8,
+    max_frames: int | None = None,
+    max_phones: int | None = None,
 ) -> tuple[Bucket, ...]:
     """At most `count` buckets that hold the utterances of `store`, about as many in each.
 
     The number of frames of each is rounded up to `frame_multiple`, and as many phones as any utterance of so many
-    frames has to `phone_multiple`.
+    frames has to `phone_multiple`; but no bucket exceeds `max_frames` and `max_phones`, the positions of a model.
 
-    **Raises:** `ConfigError` for numbers below 1, `DataError` for an empty store.
+    **Raises:** `ConfigError` for numbers below 1 or an utterance beyond the limits, `DataError` for an empty store.
     """
     for name, value in {"count": count, "frame_multiple": frame_multiple, "phone_multiple": phone_multiple}.items():
         if value < 1:
             raise ConfigError(f"{name} should be at least 1, got {value}.")
     frames, phones = _lengths(store)
+    _check_longest(store, "frames", frames, max_frames)
+    _check_longest(store, "phones", phones, max_phones)
     ordered = np.sort(frames)
     last = [-(-len(ordered) * (number + 1) // count) - 1 for number in range(count)]
-    edges = sorted({_rounded(int(ordered[index]), frame_multiple) for index in last})
-    return tuple(Bucket(edge, _rounded(int(phones[frames <= edge].max()), phone_multiple)) for edge in edges)
+    edges = sorted({_rounded(int(ordered[index]), frame_multiple, max_frames) for index in last})
+    most = [int(phones[frames <= edge].max()) for edge in edges]
+    rounded = [_rounded(number, phone_multiple, max_phones) for number in most]
+    return tuple(map(Bucket, edges, rounded))
 
 
 def collate(
@@ -85,14 +95,22 @@ def collate(
 
 
 def batches_in_order(
-    store: AlignedStore, batch_size: int, buckets: Sequence[tuple[int, int]] | None = None
+    store: AlignedStore,
+    batch_size: int,
+    buckets: Sequence[tuple[int, int]] | None = None,
+    *,
+    max_frames: int | None = None,
+    max_phones: int | None = None,
 ) -> Iterator[tuple[Int64[np.ndarray, " _"], AlignedBatch]]:
     """Every utterance of `store` once, by rising length, for validation: their numbers, and the batch they fill.
 
     All batches have `batch_size` rows; the rows of the last that no utterance is left for have no phones and no frames.
+    Without `buckets` they are chosen within `max_frames` and `max_phones`, the positions of a model.
 
-    **Raises:** `ConfigError` if an utterance does not fit in the largest bucket.
+    **Raises:** `ConfigError` if an utterance does not fit in the largest bucket, or exceeds the limits.
     """
+    if buckets is None:
+        buckets = choose_buckets(store, max_frames=max_frames, max_phones=max_phones)
     shapes, (frames, phones) = _checked(store, buckets), _lengths(store)
     order = np.lexsort((phones, frames))
     for start in range(0, len(order), batch_size):
@@ -100,7 +118,7 @@ def batches_in_order(
         yield rows, collate(store, rows, _smallest(shapes, frames[rows], phones[rows]), batch_size)
 
 
-class AlignedLoader:
+class AlignedLoader(ResumableLoader[AlignedBatch]):
     """An endless iterator of `AlignedBatch`es of `batch_size` whole utterances of `store`, made in the caller's thread.
 
     Every epoch puts the utterances in a new random order and leaves out those at its end that do not fill a batch, so
@@ -130,21 +148,12 @@ class AlignedLoader:
         process_index: int = 0,
         process_count: int = 1,
     ):
-        for name, size in {"batch_size": batch_size, "pool": pool, "process_count": process_count}.items():
-            if size < 1:
-                raise ConfigError(f"{name} should be at least 1, got {size}.")
-        if batch_size % process_count:
-            raise ConfigError(
-                f"batch_size {batch_size} cannot be shared by {process_count} processes; make it a multiple of them."
-            )
-        if not 0 <= process_index < process_count:
-            raise ConfigError(f"process_index should be from 0 to {process_count - 1}, got {process_index}.")
-        self._store, self._batch, self._pool, self._shuffle = store, batch_size, pool, shuffle
+        super().__init__(
+            batch_size=batch_size, process_index=process_index, process_count=process_count, sizes={"pool": pool}
+        )
+        self._store, self._pool, self._shuffle = store, pool, shuffle
         self._buckets = _checked(store, buckets)
         self._frames, self._phones = _lengths(store)
-        share = batch_size // process_count
-        self._share = slice(process_index * share, (process_index + 1) * share)
-        self._closed = False
         self.restore(LoaderState(0, 0, seed))
 
     @property
@@ -157,23 +166,6 @@ class AlignedLoader:
         """The shapes that batches can have, smallest first."""
         return self._buckets
 
-    def state(self) -> LoaderState:
-        """The place of the batch that comes next."""
-        return self._next
-
-    def restore(self, state: LoaderState) -> None:
-        """Go on with the batch that `state` names; past the end of an epoch, with the next epoch.
-
-        **Raises:** `ConfigError` for negative numbers.
-        """
-        epoch, index, seed = (int(number) for number in state)
-        if epoch < 0 or index < 0:
-            raise ConfigError(f"A loader cannot go to batch {index} of epoch {epoch}; both should be at least 0.")
-        if index >= self.steps_per_epoch:
-            epoch, index = epoch + 1, 0
-        self._next = LoaderState(epoch, index, seed)
-        self._plan: tuple[LoaderState, Int64[np.ndarray, "batches batch"]] | None = None
-
     def describe(self) -> dict[str, object]:
         """What the batches are made from and how; of two stores of as many utterances and frames nothing differs."""
         return {
@@ -185,12 +177,8 @@ class AlignedLoader:
             "shuffle": self._shuffle,
         }
 
-    def __iter__(self) -> Iterator[AlignedBatch]:
-        return self
-
     def __next__(self) -> AlignedBatch:
-        if self._closed:
-            raise DataError("This loader is closed; make a new one and restore its state.")
+        self._check_open()
         place = self._next
         start = place._replace(index=0)
         if self._plan is None or self._plan[0] != start:
@@ -198,19 +186,11 @@ class AlignedLoader:
         rows = self._plan[1][place.index]
         bucket = _smallest(self._buckets, self._frames[rows], self._phones[rows])
         batch = collate(self._store, rows[self._share], bucket)
-        ended = place.index + 1 == self.steps_per_epoch
-        self._next = LoaderState(place.epoch + ended, 0 if ended else place.index + 1, place.seed)
+        self._next = self._after(place)
         return batch
 
-    def close(self) -> None:
-        """Make no more batches; the state can still be read."""
-        self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self.close()
+    def _begin(self, place: LoaderState) -> None:
+        self._plan: tuple[LoaderState, Int64[np.ndarray, "batches batch"]] | None = None
 
     def _epoch(self, place: LoaderState) -> Int64[np.ndarray, "batches batch"]:
         """The utterances in each batch of the epoch of `place`."""
@@ -231,8 +211,21 @@ def _lengths(store: AlignedStore) -> tuple[Int64[np.ndarray, " utterances"], Int
     return frames, np.array([len(ids) for ids in store.ids], np.int64)
 
 
-def _rounded(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
+def _check_longest(
+    store: AlignedStore, what: str, lengths: Int64[np.ndarray, " utterances"], limit: int | None
+) -> None:
+    longest = int(lengths.argmax())
+    if limit is not None and lengths[longest] > limit:
+        raise ConfigError(
+            f"{store.corpus.utterances[longest].id} has {lengths[longest]} {what} and exceeds max_{what}={limit}; "
+            "leave such utterances out when loading."
+        )
+
+
+def _rounded(number: int, multiple: int, limit: int | None) -> int:
+    """`number` rounded up to a multiple, but to no more than `limit`."""
+    rounded = -(-number // multiple) * multiple
+    return rounded if limit is None else min(rounded, limit)
 
 
 def _checked(store: AlignedStore, buckets: Sequence[tuple[int, int]] | None) -> tuple[Bucket, ...]:

@@ -2,8 +2,9 @@
 
 import equinox as eqx
 import jax
+import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Float32, Float64, Int, Int64, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts.config import DurationConfig, Statistics
@@ -54,18 +55,21 @@ def to_normalised(durations: Float[Array, "*batch"], statistics: Statistics) -> 
 
 
 def from_normalised(
-    normalised: Float[Array, "batch phones"],
-    phone_count: Int[Array, " batch"],
-    statistics: Statistics,
-    *,
-    speed: float = 1.0,
-) -> Float32[Array, "batch phones"]:
-    """Durations in whole frames, at least 1 for each phoneme and 0 in padding, `speed` times as fast.
+    normalised: Float[np.ndarray, "*batch"], statistics: Statistics, *, speed: float = 1.0
+) -> Float64[np.ndarray, "*batch"]:
+    """Durations in frames, `speed` times as fast: neither rounded nor at least 1, and without meaning in padding.
+
+    What is too long for a number is infinite.
 
     **Raises:** `ConfigError` if `speed` is not positive.
     """
     if not speed > 0:
         raise ConfigError(f"speed should be positive, 1 for the usual and 2 for twice as fast, got {speed}.")
-    logs = normalised.astype(jnp.float32) * statistics.duration_std + statistics.duration_mean
-    frames = jnp.round(jnp.expm1(logs) * (statistics.duration_scale / speed))
-    return jnp.where(length_mask(phone_count, normalised.shape[1]), jnp.maximum(frames, 1.0), 0.0)
+    logs = np.asarray(normalised, np.float64) * statistics.duration_std + statistics.duration_mean
+    with np.errstate(over="ignore"):
+        return np.expm1(logs) * (statistics.duration_scale / speed)
+
+
+def whole_frames(frames: Float[np.ndarray, "*batch"]) -> Int64[np.ndarray, "*batch"]:
+    """Durations rounded to whole frames, from 1 to 2**31 of them."""
+    return np.clip(np.rint(frames), 1, 2**31).astype(np.int64)

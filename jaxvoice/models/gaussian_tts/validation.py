@@ -8,14 +8,15 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 
-from jaxvoice.data.aligned import AlignedBatch, AlignedStore, batches_in_order
+from jaxvoice.data.aligned import AlignedStore, batches_in_order
 from jaxvoice.dsp.inversion import mel_to_audio
 from jaxvoice.dsp.measures import mel_cepstrum
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
-from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig, Statistics
-from jaxvoice.models.gaussian_tts.durations import DurationModel
+from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
+from jaxvoice.models.gaussian_tts.durations import DurationModel, from_normalised
+from jaxvoice.models.gaussian_tts.inference import encode, speak_batch
 from jaxvoice.models.gaussian_tts.scaling import to_mel
 from jaxvoice.training.pictures import draw_alignment, draw_durations
 from jaxvoice.training.task import Report, Sample
@@ -30,8 +31,9 @@ VocoderFunction = Callable[[Mel], Float32[np.ndarray, " samples"]]
 class Validation:
     """Measures over held-out utterances, spoken with their own durations:
 
-    - `mel_l1`: mean |log-mel - target| over frames and bands, in the units of the mel contract;
-    - `mcd`: mel-cepstral distortion in decibels between the mels, 13 coefficients;
+    - `mel_l1`: mean |log-mel - target| over all frames of all utterances and all bands, in the units of the mel
+        contract, as `jaxvoice.pipelines.teacher_force` tells it;
+    - `mcd`: mel-cepstral distortion in decibels between the mels, 13 coefficients, its mean over the same frames;
     - `variance_ratio`: variance over time of each band against the target's, geometric mean over bands and utterances;
         below 1 the speech is blurred;
     - `duration_error`: mean |predicted - true| duration in frames, and `duration_median`, its median;
@@ -40,6 +42,8 @@ class Validation:
 
     **Arguments:** `store`; `config`; `samples`, how many utterances are kept to hear and see; `vocoder`, a function
     from mel (mels, frames) to audio, by default Griffin-Lim.
+
+    **Raises:** `ConfigError` for utterances longer than the positions of the networks.
     """
 
     def __init__(
@@ -53,46 +57,62 @@ class Validation:
     ):
         self._store, self._config, self._samples = store, config, samples
         self._vocoder = vocoder or _GriffinLim(config)
-        self._batches = list(batches_in_order(store, min(batch_size, len(store))))
+        self._unscaled = replace(config.statistics, duration_scale=1.0)
+        batches = batches_in_order(
+            store,
+            min(batch_size, len(store)),
+            max_frames=config.decoder.max_frames,
+            max_phones=config.encoder.max_phones,
+        )
+        self._batches = list(batches)
 
     def __call__(self, acoustic: AcousticModel, norms: BatchNormStates, durations: DurationModel) -> Report:
         """Judge these networks."""
         config, rows = self._config, []
-        statistics = replace(config.statistics, duration_scale=1.0)
         made: dict[int, tuple[Mel, np.ndarray, np.ndarray]] = {}
         true_frames, predicted_frames = [], []
         for numbers, batch in self._batches:
-            second, weights, logs = map(np.asarray, _spoken(acoustic, norms, durations, batch))
-            free = _unrounded(logs, statistics)
+            normalised, weights, logs = map(np.asarray, speak_batch(acoustic, norms, batch, durations))
+            free = from_normalised(logs, self._unscaled)
             for row, number in enumerate(numbers):
                 number = int(number)
                 target, ids = self._store.mels[number], self._store.ids[number]
-                mel = to_mel(second[row, : target.shape[1]], statistics, config.mel)
+                mel = to_mel(normalised[row, : target.shape[1]], config.statistics, config.mel)
                 rows.append(_measures(mel, target, config))
                 true_frames.append(self._store.durations[number].astype(np.float64))
                 predicted_frames.append(free[row, : len(ids)])
                 if number < self._samples:
                     shown = np.asarray(weights[row, : target.shape[1], : len(ids)])
                     made[number] = mel, shown, free[row, : len(ids)]
-        scale = sum(map(np.sum, true_frames)) / max(sum(map(np.sum, predicted_frames)), 1e-9)
-        errors = np.abs(np.concatenate(true_frames) - np.maximum(np.concatenate(predicted_frames) * scale, 1.0))
-        mel_l1, mcd, log_ratio = (float(np.mean(column)) for column in zip(*rows, strict=True))
+        true, predicted = np.concatenate(true_frames), np.concatenate(predicted_frames)
+        scale = _scale(true, predicted)
+        errors = np.abs(true - np.maximum(predicted * scale, 1.0))
+        frames = [batch.frame_count[row] for numbers, batch in self._batches for row in range(len(numbers))]
+        distances, distortions, log_ratios = zip(*rows, strict=True)
+        mel_l1, mcd = (float(np.average(column, weights=frames)) for column in (distances, distortions))
+        log_ratio = float(np.mean(log_ratios))
         ratio = math.exp(log_ratio)
         metrics = {"mel_l1": mel_l1, "mcd": mcd, "variance_ratio": ratio, "duration_error": float(errors.mean())}
         parts = {**metrics, "variance": abs(log_ratio)}
-        metrics |= {"duration_median": float(np.median(errors)), "duration_scale": float(scale)}
+        metrics |= {"duration_median": float(np.median(errors)), "duration_scale": scale}
         metrics["score"] = sum(weight * parts[name] for name, weight in _WEIGHTS.items())
-        return Report(metrics, [self._sample(number, *made[number], float(scale)) for number in sorted(made)])
+        return Report(metrics, [self._sample(number, *made[number], scale) for number in sorted(made)])
 
     def duration_scale(self, acoustic: AcousticModel, norms: BatchNormStates, durations: DurationModel) -> float:
-        """Sum of true durations over that of predicted ones; what predictions are to be multiplied by."""
-        true = predicted = 0.0
-        for numbers, batch in self._batches:
-            free = _unrounded(_spoken(acoustic, norms, durations, batch)[2], self._config.statistics)
-            mask = np.arange(free.shape[1]) < batch.phone_count[: len(numbers), None]
-            predicted += float(np.where(mask, free[: len(numbers)], 0).sum())
-            true += float(batch.durations[: len(numbers)].sum())
-        return true / max(predicted, 1e-9)
+        """Sum of true durations over that of predicted ones; what predictions are to be multiplied by.
+
+        Only the encoder and the duration model run.
+        """
+        true, predicted = [], []
+        for _, batch in self._batches:
+            phonemes, phone_count = jnp.asarray(batch.phonemes), jnp.asarray(batch.phone_count)
+            free = from_normalised(
+                np.asarray(encode(acoustic, norms, durations, phonemes, phone_count)[1]), self._unscaled
+            )
+            there = np.arange(free.shape[1]) < batch.phone_count[:, None]
+            predicted.append(free[there])
+            true.append(batch.durations[there].astype(np.float64))
+        return _scale(np.concatenate(true), np.concatenate(predicted))
 
     def _sample(self, number: int, mel: Mel, weights: np.ndarray, free: np.ndarray, scale: float) -> Sample:
         store, name = self._store, self._store.corpus.utterances[number].id
@@ -105,18 +125,9 @@ class Validation:
         return Sample(name, self._vocoder(mel), self._config.mel.sample_rate, pictures, drawings)
 
 
-@eqx.filter_jit
-def _spoken(acoustic: AcousticModel, norms: BatchNormStates, durations: DurationModel, batch: AlignedBatch):
-    arrays = [jnp.asarray(array) for array in batch]
-    phonemes, phone_count, frames, mel, frame_count = arrays
-    hidden, _ = acoustic.encode(phonemes, phone_count, norms, inference=True)
-    decoded = acoustic.decode(hidden, frames, phone_count, frame_count, norms, frames=mel.shape[2], inference=True)
-    return decoded.second, decoded.weights, durations(hidden, phone_count, inference=True)
-
-
-def _unrounded(logs, statistics: Statistics) -> np.ndarray:
-    """Durations in frames from normalised logarithms, before scaling and rounding."""
-    return np.expm1(np.asarray(logs, np.float64) * statistics.duration_std + statistics.duration_mean)
+def _scale(true: Float64[np.ndarray, " phones"], predicted: Float64[np.ndarray, " phones"]) -> float:
+    """What predicted durations are to be multiplied by to add up to the true ones."""
+    return float(true.sum() / max(predicted.sum(), 1e-9))
 
 
 def _measures(mel: Mel, target: Mel, config: GaussianTTSConfig) -> tuple[float, float, float]:

@@ -181,6 +181,25 @@ def test_chosen_buckets_hold_everything():
     assert counts[-1] == 100 and 33 <= counts[0] < 50 and 66 <= counts[1] < 85
 
 
+def test_buckets_stay_within_the_positions_of_a_model():
+    """147 phones are padded to 150 where no more positions are learned, and not to 152."""
+    store = make_store(20, most=64)
+    store.ids[3], store.durations[3] = np.ones(147, np.int32), np.full(147, 6, np.int32)
+    store.mels[3] = np.zeros((3, 882), np.float32)
+    assert choose_buckets(store, 1) == (Bucket(896, 152),)
+    assert choose_buckets(store, 1, max_frames=890, max_phones=150) == (Bucket(890, 150),)
+    assert choose_buckets(store, 1, max_frames=882, max_phones=147) == (Bucket(882, 147),)
+    wide, narrow = choose_buckets(store, 3), choose_buckets(store, 3, max_frames=890, max_phones=150)
+    assert narrow[:-1] == wide[:-1] and narrow[-1] == Bucket(890, 150)
+    shapes = {batch.phonemes.shape[1] for _, batch in batches_in_order(store, 4, max_frames=890, max_phones=150)}
+    assert max(shapes) == 150
+    AlignedLoader(store, batch_size=4, buckets=narrow)
+    with pytest.raises(ConfigError, match=r"u3 has 147 phones and exceeds max_phones=146"):
+        choose_buckets(store, max_phones=146)
+    with pytest.raises(ConfigError, match=r"u3 has 882 frames and exceeds max_frames=881"):
+        list(batches_in_order(store, 4, max_frames=881))
+
+
 def test_given_buckets_are_used_and_checked():
     store = make_store(20, most=64)
     loader = AlignedLoader(store, batch_size=4, buckets=[(64, 10), (40, 4)])

@@ -11,6 +11,7 @@ from gaussian_small import SMALL, Padded, changed, networks, padded
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.gaussian_tts import GaussianTTS, GaussianTTSConfig, Statistics, from_normalised
 from jaxvoice.models.gaussian_tts.beginning import pretrained
+from jaxvoice.models.gaussian_tts.durations import whole_frames
 from jaxvoice.models.gaussian_tts.scaling import to_mel
 from jaxvoice.models.gaussian_tts.weights import save_model
 
@@ -40,7 +41,8 @@ def said(model: GaussianTTS, norms, config: GaussianTTSConfig, batch: Padded) ->
     first, second, durations = run(model, norms, batch)
     frames = int(batch.frame_count[0])
     mels = [to_mel(np.asarray(mel[0, :frames]), config.statistics, config.mel) for mel in (first, second)]
-    return np.stack(mels), np.asarray(from_normalised(durations, batch.phone_count, config.statistics))
+    frames = whole_frames(from_normalised(np.asarray(durations), config.statistics))
+    return np.stack(mels), np.where(np.arange(frames.shape[1]) < np.asarray(batch.phone_count)[:, None], frames, 0)
 
 
 def test_mels_and_durations_are_those_of_before(folder):

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts import DurationConfig, DurationModel, Statistics, from_normalised, to_normalised
+from jaxvoice.models.gaussian_tts.durations import whole_frames
 from jaxvoice.weights.names import count_parameters, named_arrays
 
 COUNT = np.array([9, 4, 1], np.int32)
@@ -62,19 +63,23 @@ def test_one_phoneme_of_one_example_keeps_both_axes(key):
 def test_normalised_durations_come_back_as_they_were():
     statistics = Statistics(duration_mean=2.1, duration_std=0.5)
     durations = np.array([[1, 3, 254], [7, 20, 0]], np.float32)
-    normalised = to_normalised(jnp.asarray(durations), statistics)
+    normalised = np.asarray(to_normalised(jnp.asarray(durations), statistics))
     np.testing.assert_allclose(normalised[0, 1], (np.log(4) - 2.1) / 0.5, rtol=1e-5)
-    np.testing.assert_array_equal(from_normalised(normalised, jnp.asarray([3, 2]), statistics), durations)
+    np.testing.assert_allclose(from_normalised(normalised, statistics), durations, rtol=1e-5, atol=1e-5)
 
 
-def test_every_phoneme_has_a_frame_and_speed_and_scale_divide_and_multiply():
-    normalised, count = jnp.asarray([[-9.0, 1.0, 2.0, 2.0]]), jnp.asarray([3])
-    exact = np.expm1(2.026 + 0.463 * np.array([1.0, 2.0]))
-    usual = np.asarray(from_normalised(normalised, count, Statistics()))[0]
-    np.testing.assert_array_equal(usual, [1, *np.round(exact), 0])
-    fast = np.asarray(from_normalised(normalised, count, Statistics(), speed=2.0))[0]
-    np.testing.assert_array_equal(fast, [1, *np.round(exact / 2), 0])
-    longer = np.asarray(from_normalised(normalised, count, Statistics(duration_scale=1.5)))[0]
-    np.testing.assert_array_equal(longer, [1, *np.round(exact * 1.5), 0])
+def test_speed_divides_and_scale_multiplies():
+    normalised = np.array([[-9.0, 1.0, 2.0]], np.float32)
+    exact = np.exp(2.026 + 0.463 * np.array([[-9.0, 1.0, 2.0]])) - 1
+    np.testing.assert_allclose(from_normalised(normalised, Statistics()), exact, rtol=1e-12)
+    np.testing.assert_allclose(from_normalised(normalised, Statistics(), speed=2.0), exact / 2, rtol=1e-12)
+    longer = from_normalised(normalised, Statistics(duration_scale=1.5), speed=0.5)
+    np.testing.assert_allclose(longer, exact * 3, rtol=1e-12)
+    assert np.isinf(from_normalised(np.array([1e4], np.float32), Statistics())[0])
     with pytest.raises(ConfigError, match="speed should be positive"):
-        from_normalised(normalised, count, Statistics(), speed=0.0)
+        from_normalised(normalised, Statistics(), speed=0.0)
+
+
+def test_every_phoneme_lasts_whole_frames():
+    frames = whole_frames(np.array([-0.9, 0.2, 1.4, 1.6, 7.5, np.inf]))
+    assert frames.tolist() == [1, 1, 1, 2, 8, 2**31] and frames.dtype == np.int64

@@ -1,0 +1,70 @@
+"""The networks as they are used after training, each a compiled program for every shape of batch."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+from jax import numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxvoice.data.aligned import AlignedBatch
+from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
+from jaxvoice.models.gaussian_tts.durations import DurationModel
+
+
+class Spoken(NamedTuple):
+    """What the networks make of a batch."""
+
+    normalised: Float[Array, "batch frames mels"]
+    """The mel spectrogram to listen to; `to_mel` makes one of the contract of it."""
+    weights: Float[Array, "batch frames phones"]
+    """How much of each phoneme is in each frame."""
+    logs: Float[Array, "batch phones"] | None
+    """Normalised log durations that the duration model predicts, where one was given."""
+
+
+@eqx.filter_jit
+def encode(
+    acoustic: AcousticModel,
+    norms: BatchNormStates,
+    durations: DurationModel | None,
+    phonemes: Int[Array, "batch phones"],
+    phone_count: Int[Array, " batch"],
+) -> tuple[Float[Array, "batch phones dim"], Float[Array, "batch phones"] | None]:
+    """Hidden states of phonemes (0 in padding), and what `durations` makes of them: normalised log durations.
+
+    **Raises:** `ShapeError` for more phonemes, padding included, than positions.
+    """
+    hidden, _ = acoustic.encode(phonemes, phone_count, norms, inference=True)
+    return hidden, None if durations is None else durations(hidden, phone_count, inference=True)
+
+
+@eqx.filter_jit
+def decode(
+    acoustic: AcousticModel,
+    norms: BatchNormStates,
+    hidden: Float[Array, "batch phones dim"],
+    durations: Float[Array, "batch phones"],
+    phone_count: Int[Array, " batch"],
+    frame_count: Int[Array, " batch"],
+    frames: int,
+) -> tuple[Float[Array, "batch {frames} mels"], Float[Array, "batch {frames} phones"]]:
+    """The normalised mel spectrogram of phonemes that last `durations` frames, and the weights of upsampling.
+
+    **Raises:** `ShapeError` for more frames, padding included, than positions.
+    """
+    decoded = acoustic.decode(hidden, durations, phone_count, frame_count, norms, frames=frames, inference=True)
+    return decoded.second, decoded.weights
+
+
+def speak_batch(
+    acoustic: AcousticModel, norms: BatchNormStates, batch: AlignedBatch, durations: DurationModel | None = None
+) -> Spoken:
+    """`batch` as it is spoken with its own durations, and those that `durations` predicts; its mels are not looked at.
+
+    **Raises:** `ShapeError` for more phonemes or frames, padding included, than positions.
+    """
+    phonemes, phone_count, lasting = map(jnp.asarray, batch[:3])
+    hidden, logs = encode(acoustic, norms, durations, phonemes, phone_count)
+    frame_count = jnp.asarray(batch.frame_count)
+    normalised, weights = decode(acoustic, norms, hidden, lasting, phone_count, frame_count, batch.mel.shape[2])
+    return Spoken(normalised, weights, logs)
