@@ -14,9 +14,10 @@ from jaxvoice.data.aligned.mels import utterance_mel
 from jaxvoice.data.audio import resample
 from jaxvoice.data.preflight import SILENCE
 from jaxvoice.data.store import PEAK
-from jaxvoice.errors import AudioError, TextError
+from jaxvoice.errors import AudioError, ConfigError
 from jaxvoice.pipelines.acoustics import Line
 from jaxvoice.pipelines.checks import usable_audio
+from jaxvoice.pipelines.lines import usable_phonemes, usable_text
 from jaxvoice.pipelines.quiet import Row, quiet_frames, silence_around, with_inner_pauses, with_outer_pauses
 from jaxvoice.pipelines.synthesizer import Synthesizer
 from jaxvoice.pipelines.warping import features, warp, whole_frames
@@ -60,9 +61,13 @@ class Aligner:
     def __init__(self, synthesizer: Synthesizer | str | Path):
         """**Arguments:** `synthesizer`, or the model folder, run folder or Hub id of one.
 
-        **Raises:** what `Synthesizer.load` does if there is no model.
+        **Raises:** what `Synthesizer.load` does if there is no model; `ConfigError` for anything else.
         """
         loaded = Synthesizer.load(synthesizer) if isinstance(synthesizer, str | Path) else synthesizer
+        if not isinstance(loaded, Synthesizer):
+            raise ConfigError(
+                f"An aligner needs a Synthesizer, or the path or Hub id of one, got {type(loaded).__name__}."
+            )
         self._acoustics, self._peak_normalize = loaded.acoustics, loaded.config.peak_normalize
         self.mel, self.phone_set = loaded.config.mel, loaded.phone_set
 
@@ -85,9 +90,10 @@ class Aligner:
 
         **Raises:** `TextError` for a text that cannot be said; `AudioError` for audio that is silent, no audio, or
         shorter than a frame; `Misfit` (a `DataError`) for audio of more than 4,000 frames, more phonemes than frames,
-        and a text that would be said three times faster or slower than the model does.
+        and a text that would be said three times faster or slower than the model does; `CheckpointError` for a model
+        that makes no numbers.
         """
-        said = pronounce(text, custom_words, phone_set=self.phone_set)
+        said = pronounce(usable_text(text), custom_words, phone_set=self.phone_set)
         starts = np.cumsum([0, *(len(word.codes) for word in said.words)])
         repeated = [(code, after) == (PAUSE, PAUSE) for code, after in pairwise(said.codes)]
         places = np.flatnonzero(~np.array([False, *repeated]))
@@ -106,14 +112,12 @@ class Aligner:
     ) -> ForcedAlignment:
         """Align `audio`, at `sample_rate` (Hz), with just these phonemes, pauses included.
 
-        **Arguments:** `phonemes`, codes of `phone_set`, as a sequence or in one string with spaces between.
+        **Arguments:** `phonemes`, codes of `phone_set` or ARPAbet, as a sequence or in one string with spaces between;
+        ARPAbet is spelt in codes of the set.
 
         **Raises:** as `align`; `TextError` for no phonemes, or unknown ones (the nearest are named).
         """
-        codes = tuple(phonemes.split() if isinstance(phonemes, str) else phonemes)
-        if not codes:
-            raise TextError("There are no phonemes to align; give at least one.")
-        self.phone_set.check(codes)
+        codes = usable_phonemes(phonemes, self.phone_set)
         row = Row(codes, np.zeros(len(codes), bool))
         return self._align(self._mel(audio, sample_rate, name), row, name, free=False)
 

@@ -1,6 +1,7 @@
 """Text to speech: text or phonemes to audio, with mel spectrogram, durations and alignment at hand."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,14 +11,22 @@ from typing import Any, overload
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from jaxvoice.errors import ConfigError, ShapeError, TextError
+from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates, GaussianTTS
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.weights import load_model
 from jaxvoice.pipelines.acoustics import Acoustics, Block, Line
+from jaxvoice.pipelines.lines import (
+    durations_of_several,
+    several,
+    telling,
+    usable_durations,
+    usable_phonemes,
+    usable_text,
+)
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
 from jaxvoice.pipelines.voices import AnyVocoder, Voice
-from jaxvoice.text.front_end import CustomWords, Mode, pronounce
+from jaxvoice.text.front_end import CustomWords, Mode, pronounce, spell_custom_words
 from jaxvoice.text.phonemes import PhoneSet
 
 _SLOWEST, _FASTEST = 0.1, 10.0
@@ -111,6 +120,8 @@ class Synthesizer:
 
         **Raises:** `CheckpointError`, `ConfigError` or `MissingExtraError` if there is no model, or a damaged one.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise ConfigError(f"A model should be a path or a Hub id, got {type(path).__name__}.")
         folder = find_model_folder(path)
         model, norms, config = load_model(folder)
         print_licence(folder)
@@ -169,13 +180,16 @@ class Synthesizer:
 
         **Returns:** a `Speech`, or a list of them.
 
-        **Raises:** `TextError` for a text with nothing to say, in another script, or with unknown phonemes;
-        `ConfigError` for a speed out of range. Warns with `JaxvoiceWarning` where a long text has no pause.
+        **Raises:** `TextError` for a text with nothing to say, in another script, or with unknown phonemes, and for
+        what is no text; `ConfigError` for a speed or seed out of range; `CheckpointError` for a model that makes no
+        numbers. Warns with `JaxvoiceWarning` where a long text has no pause. Of several texts the message says which.
         """
-        texts = [text] if isinstance(text, str) else list(text)
-        lines = [self._read(one, custom_words, mode) for one in texts]
+        alone = isinstance(text, str)
+        texts = [text] if alone else several(text, "A text should be a string, or several in a list")
+        customs = spell_custom_words(custom_words or {}, self.phone_set)
+        lines = [self._read(one, customs, mode, "" if alone else f"text {n}") for n, one in enumerate(texts, 1)]
         said = self._say(lines, speed, seed)
-        return said[0] if isinstance(text, str) else said
+        return said[0] if alone else said
 
     @overload
     def speak_phonemes(
@@ -197,25 +211,26 @@ class Synthesizer:
 
         **Arguments:**
 
-        - `phonemes`: codes of `phone_set`, as a sequence or in one string with spaces between; or a list of sequences.
+        - `phonemes`: codes of `phone_set` or ARPAbet, as a sequence or in one string with spaces between; or a list of
+            sequences. ARPAbet is spelt in codes of the set, as in braces: of ER0 come EU0 and R.
         - `durations`: frames for each phoneme, whole numbers from 1 on; `None` predicts them. For a list of sequences a
             list, in which `None` may stand too.
         - `speed`, `seed`: as for `speak`; `speed` is for durations that are predicted.
 
         **Returns:** a `Speech`, or a list of them.
 
-        **Raises:** `TextError` for no phonemes, or unknown ones (the nearest are named), or one too long to be said;
-        `ShapeError` for durations that do not fit; `ConfigError` for a speed out of range, or with durations given.
+        **Raises:** `TextError` for no phonemes, or unknown ones (the nearest are named), or one too long to be said,
+        or, with durations given, one that is spelt with two codes; `ShapeError` for durations that do not fit;
+        `ConfigError` for a speed or seed out of range, or a speed with durations given; `CheckpointError` for a model
+        that makes no numbers. Of several sequences the message says which.
         """
         if isinstance(phonemes, str):
             phonemes = phonemes.split()
-        phonemes = list(phonemes)
+        phonemes = several(phonemes, "Phonemes should be codes in a sequence or a string, or a list of sequences")
         if not phonemes or isinstance(phonemes[0], str):
             return self._say([self._line(phonemes, durations)], speed, seed)[0]
-        given = [None] * len(phonemes) if durations is None else list(durations)
-        if len(given) != len(phonemes):
-            raise ShapeError(f"There are {len(phonemes)} sequences of phonemes and durations for {len(given)}.")
-        return self._say([self._line(*pair) for pair in zip(phonemes, given, strict=True)], speed, seed)
+        pairs = zip(phonemes, durations_of_several(durations, len(phonemes)), strict=True)
+        return self._say([self._line(*pair, f"sequence {n}") for n, pair in enumerate(pairs, 1)], speed, seed)
 
     def warm_up(self, *, longest: float | None = None, batch: int = 1) -> None:
         """Compile beforehand what texts of usual length and tempo need, so that the first is not kept waiting.
@@ -239,21 +254,19 @@ class Synthesizer:
             )
             self._say([line] * batch, 1.0, 0)
 
-    def _read(self, text: Any, custom_words: CustomWords | None, mode: Mode) -> Line:
-        if not isinstance(text, str):
-            raise TextError(f"A text should be a string, got {type(text).__name__}.")
-        said = pronounce(text, custom_words, mode=mode, phone_set=self.phone_set)
-        line = self._line(said.codes, None)
+    def _read(self, text: Any, custom_words: CustomWords, mode: Mode, name: str) -> Line:
+        with telling(name):
+            said = pronounce(usable_text(text), custom_words, mode=mode, phone_set=self.phone_set)
+        line = self._line(said.codes, None, name)
         starts = np.cumsum([0, *(len(word.codes) for word in said.words)])
         line.word_starts[starts[starts < len(line.codes)]] = True
         return line
 
-    def _line(self, phonemes: Sequence[str], durations: Durations | None) -> Line:
-        codes = tuple(phonemes.split() if isinstance(phonemes, str) else phonemes)
-        if not codes:
-            raise TextError("There are no phonemes to say; give at least one.")
+    def _line(self, phonemes: Any, durations: Durations | None, name: str = "") -> Line:
+        with telling(name):
+            codes = usable_phonemes(phonemes, self.phone_set, spell=durations is None)
+            frames = None if durations is None else usable_durations(durations, len(codes))
         ids = np.array(self.phone_set.ids(codes), np.int32)
-        frames = None if durations is None else _usable_durations(durations, len(codes))
         return Line(codes, ids, np.zeros(len(codes), bool), frames)
 
     def _say(self, lines: Sequence[Line], speed: float, seed: int) -> list[Speech]:
@@ -275,19 +288,3 @@ def _check_speed(speed: Any) -> None:
             f"speed should be a number from {_SLOWEST:g} to {_FASTEST:g}, 1 for the usual and 2 for twice as fast, got "
             f"{speed!r}."
         )
-
-
-def _usable_durations(durations: Any, phones: int) -> Int64[np.ndarray, " phones"]:
-    """`durations` as an array; raises `ShapeError` if they are not `phones` whole numbers from 1 on."""
-    try:
-        frames = np.asarray(durations)
-    except ValueError:  # sequences of different lengths
-        frames = np.asarray(durations, object)
-    if frames.shape != (phones,):
-        raise ShapeError(f"There are {phones} phonemes and durations of shape {frames.shape}; give one for each.")
-    if frames.dtype.kind not in "iu":
-        raise ShapeError(f"Durations should be whole numbers of frames, got {frames.dtype}; round them first.")
-    if frames.min() < 1:
-        place = int(frames.argmin())
-        raise ShapeError(f"Durations should be at least 1 frame; that of phoneme {place + 1} is {frames[place]}.")
-    return frames.astype(np.int64)

@@ -7,11 +7,14 @@ from jaxtyping import Float, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+_PANEL = 2.4  # inches: the height of each mel spectrogram
+
 
 def draw_mels(title: str, mels: Mapping[str, Float[np.ndarray, "mels frames"]]) -> UInt8[np.ndarray, "height width 3"]:
     """The mel spectrograms below each other, low bands at the bottom, on one colour scale; RGB in 0..255.
 
-    Given `target` and `generated`, generated minus target is added, over the frames that both have.
+    Given `target` and `generated`, generated minus target is added, over the frames that both have. The title stands
+    above all of them; of one alone it stands behind the name.
     """
     panels = dict(mels)
     low = min((float(mel.min()) for mel in panels.values()), default=0.0)
@@ -19,10 +22,14 @@ def draw_mels(title: str, mels: Mapping[str, Float[np.ndarray, "mels frames"]]) 
     if "target" in panels and "generated" in panels:
         frames = min(panels["target"].shape[1], panels["generated"].shape[1])
         panels["difference"] = panels["generated"][:, :frames] - panels["target"][:, :frames]
-    figure = Figure(figsize=(8, 2.4 * max(len(panels), 1)), dpi=90)
-    # Fixed margins: finding them by a layout engine takes longer than the drawing.
-    figure.subplots_adjust(left=0.08, right=1.0, bottom=0.07, top=0.9, hspace=0.35)
-    figure.suptitle(title)
+    count = max(len(panels), 1)
+    figure = Figure(figsize=(8, _PANEL * count), dpi=90)
+    if len(panels) == 1:
+        panels = {": ".join(filter(None, (name, title))): mel for name, mel in panels.items()}
+        _set_margins(figure)
+    else:
+        _set_margins(figure, above=0.75, panels=count)
+        figure.suptitle(title, y=1 - 0.12 / (_PANEL * count), va="top")
     for place, (name, mel) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(len(panels), 1, place)
         if name == "difference":
@@ -39,9 +46,8 @@ def draw_alignment(
     title: str, weights: Float[np.ndarray, "frames phones"], phonemes: Sequence[str]
 ) -> UInt8[np.ndarray, "height width 3"]:
     """How much of each phoneme every frame is made of: frames to the right, phonemes upwards; RGB in 0..255."""
-    height = min(12.0, 1.5 + 0.16 * len(phonemes))
-    figure = Figure(figsize=(9, height), dpi=90)
-    figure.subplots_adjust(left=0.08, right=1.0, bottom=0.5 / height, top=1 - 0.35 / height)
+    figure = Figure(figsize=(9, min(12.0, 1.5 + 0.16 * len(phonemes))), dpi=90)
+    _set_margins(figure)
     axes = figure.add_subplot()
     shown = axes.imshow(weights.T, origin="lower", aspect="auto", cmap="viridis", vmin=0.0, vmax=1.0)
     axes.set(title=title, xlabel="frame", ylabel="phoneme")
@@ -56,7 +62,7 @@ def draw_durations(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Durations in frames of the same phonemes, one bar beside the other for each name; RGB in 0..255."""
     figure = Figure(figsize=(max(6.0, 1.5 + 0.22 * len(phonemes)), 3.2), dpi=90)
-    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.24, top=0.9)
+    _set_margins(figure, right=0.12)
     axes = figure.add_subplot()
     places, width = np.arange(len(phonemes)), 0.8 / max(len(durations), 1)
     for number, (name, frames) in enumerate(durations.items()):
@@ -65,6 +71,20 @@ def draw_durations(
     axes.set_xticks(places, list(phonemes), rotation=90, fontsize=7)
     axes.legend()
     return _pixels(figure)
+
+
+def _set_margins(figure: Figure, *, above: float = 0.35, right: float = 0.0, panels: int = 1) -> None:
+    """Margins in inches, whatever the size: finding them by a layout engine takes longer than the drawing."""
+    width, height = figure.get_size_inches()
+    below, between = 0.5, 0.6
+    panel = (height - above - below - between * (panels - 1)) / panels
+    figure.subplots_adjust(
+        left=0.72 / width,
+        right=1 - right / width,
+        bottom=below / height,
+        top=1 - above / height,
+        hspace=between / panel,
+    )
 
 
 def _pixels(figure: Figure) -> UInt8[np.ndarray, "height width 3"]:

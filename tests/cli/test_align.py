@@ -83,6 +83,22 @@ def test_a_corpus(align, corpus, tmp_path):
             assert np.abs(durations - 9).max() <= 2
 
 
+def test_rejections_name_the_utterance_once(align, corpus, tmp_path):
+    """Also where the name is part of another word, of the path, or of the number of a phoneme."""
+    for name in ("text", "a", "wavs", "1"):
+        (corpus / "wavs" / f"{name}.wav").write_bytes((corpus / "wavs" / "two.wav").read_bytes())
+    (corpus / "wavs" / "riff.wav").write_bytes(b"RIFF")
+    texts = {"text": "...", "a": "{QQ}", "wavs": "\u4f60", "1": "{HH QQ}"}
+    texts |= {"riff": "Hello.", "long": "Hello, world. " * 20}
+    lines = [f"{name}|{text}" for name, text in [*texts.items(), ("two", "Hello, world.")]]
+    (corpus / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    code, told, _ = align(corpus, tmp_path / "out")
+    assert code == 0 and "rejected      6" in "\n".join(told)
+    for begin in ("text: the text '...'", "a: in '{QQ}'", "wavs: ", "1: in '{HH QQ}'", "riff: ", "long has "):
+        (line,) = [line.strip() for line in told if line.strip().startswith(f"- {begin}")]
+        assert not line.startswith(f"- {begin}{begin}")
+
+
 def test_what_fits_badly_is_left_out(align, corpus, tmp_path):
     metadata = corpus / "metadata.csv"
     metadata.write_text("one|Some more hellos, and a world.\ntwo|Hello, world.\n", encoding="utf-8")

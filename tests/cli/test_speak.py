@@ -132,7 +132,7 @@ def test_what_cannot_be_said(speak, tmp_path):
         (("Hello 今日は.", out), "another script"),
         (("A \u2603.", out), "SNOWMAN"),
         (("say {HH QQ}", out), "in '{HH QQ}': 'QQ' (phoneme 2)"),
-        (("HH AE2", out, "--phonemes"), "'AE2' (phoneme 2)"),
+        (("HH AE3", out, "--phonemes"), "'AE3' (phoneme 2)"),
         (("Hello.", out, "--speed", "0"), "speed should be"),
         (("Hello.",), "speak got 1 words; give TEXT in quotes"),
         (("Hello", "there.", out), "speak got 3 words"),

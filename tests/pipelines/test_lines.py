@@ -1,0 +1,108 @@
+"""What is given to text to speech in another shape than it should be, and ARPAbet that is not of the model's set."""
+
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from jaxvoice.errors import ConfigError, JaxvoiceError, ShapeError, TextError
+from jaxvoice.pipelines import Aligner, Synthesizer
+from jaxvoice.pipelines.lines import usable_phonemes
+from jaxvoice.text import ARPABET
+from tests.pipelines.talker import MEL, chatter, talker
+from tests.pipelines.test_synthesizer import synthesizer
+
+NOTHING: Any = None
+
+
+@pytest.fixture(scope="module")
+def voice() -> Synthesizer:
+    return synthesizer()
+
+
+@pytest.mark.parametrize(
+    ("written", "spelt"),
+    [
+        ("HH AH0 ER0 pau", "HH AH0 EU0 R pau"),
+        ("ER1 ER2 EU0 R", "EU1 R EU1 R EU0 R"),
+        ("AH2 AA0 AA2", "AH1 AA1 AA1"),
+    ],
+)
+def test_arpabet_is_spelt_as_in_braces(voice, written, spelt):
+    said = voice.speak_phonemes(written)
+    assert said.phonemes == tuple(spelt.split()) == voice.speak(f"{{{written}}}").phonemes[: len(spelt.split())]
+    np.testing.assert_array_equal(said.mel, voice.speak_phonemes(spelt.split()).mel)
+    assert usable_phonemes(written.replace("EU0 R", "ER0"), ARPABET) == tuple(written.replace("EU0 R", "ER0").split())
+
+
+def test_with_durations_each_code_is_one(voice):
+    assert voice.speak_phonemes("HH AA0 AH2", [3, 4, 5]).phonemes == ("HH", "AA1", "AH1")
+    for phonemes, durations in (("HH AH2 ER0", [3, 4, 5]), ("HH AH2 ER0", [3, 4, 5, 6])):
+        with pytest.raises(TextError, match=r"'ER0' \(phoneme 3\) is 2 phonemes .*; write EU0 R\.$"):
+            voice.speak_phonemes(phonemes, durations)
+
+
+def test_the_aligner_spells_too():
+    codes = ["HH", "EU1", "R"]
+    found = Aligner(talker()).align_phonemes(chatter(codes, [9] * 3), MEL.sample_rate, "HH ER1")
+    assert found.alignment.phones == tuple(codes)
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        (["Fine.", "\U0001f600"], "^text 2: .*\U0001f600"),
+        (["...", "Fine."], "^text 1: .*nothing to say"),
+        (["Fine.", "Oh {QQ}", "..."], r"^text 2: in '\{QQ\}'"),
+        (["Fine.", None], "^text 2: A text should be a string, got NoneType"),
+        (["Fine.", b"Fine."], "^text 2: A text should be a string, got bytes"),
+        (None, "^A text should be a string, or several in a list, got NoneType"),
+        (5, "^A text .* got int"),
+        (b"hi", "^A text .* got bytes"),
+        ("...", "^the text '...' has nothing to say"),
+    ],
+)
+def test_texts_name_the_one_that_is_wrong(voice, texts, told):
+    with pytest.raises(TextError, match=told):
+        voice.speak(texts)
+
+
+def test_custom_words_are_not_blamed_on_a_text(voice):
+    with pytest.raises(TextError, match=r"^custom word 'hello': 'QQ'"):
+        voice.speak(["Fine.", "Hello."], custom_words={"hello": "QQ"})
+
+
+@pytest.mark.parametrize(
+    ("phonemes", "durations", "error", "told"),
+    [
+        ([["HH"], ["HH"]], [[3], [3, 4]], ShapeError, r"^sequence 2: There are 1 phonemes and .* shape \(2,\)"),
+        ([["HH"], ["QQ"]], None, TextError, r"^sequence 2: 'QQ' \(phoneme 1\)"),
+        ([["HH"], []], None, TextError, "^sequence 2: There are no phonemes"),
+        ([["HH"], None], None, TextError, "^sequence 2: Phonemes should be codes, got NoneType"),
+        ([["HH"], ["ER0"]], [None, [5]], TextError, "^sequence 2: 'ER0' .* write EU0 R"),
+        ([["HH"], ["HH"]], 5, ShapeError, "should be a list with an item for each, got int"),
+        ([["HH"], ["HH"]], "35", ShapeError, "got str"),
+        (["HH", 5], None, TextError, "^Phonemes should be codes, got int as phoneme 2"),
+        (["HH", ["AH0"]], None, TextError, "^Phonemes should be codes, got list as phoneme 2"),
+        (["HH"], "3", ShapeError, r"^There are 1 phonemes and durations of shape \(\)"),
+        (None, None, TextError, "^Phonemes should be codes in a sequence or a string.* got NoneType"),
+        (5, None, TextError, "got int"),
+        (b"HH", None, TextError, "got bytes"),
+    ],
+)
+def test_phonemes_name_the_sequence_that_is_wrong(voice, phonemes, durations, error, told):
+    with pytest.raises(error, match=told):
+        voice.speak_phonemes(phonemes, durations)
+
+
+def test_other_things_than_models_and_texts():
+    audio = chatter(["HH"], [30])
+    for wrong, error in [
+        (lambda: Aligner(cast(Any, 5)), ConfigError),
+        (lambda: Synthesizer.load(NOTHING), ConfigError),
+        (lambda: Aligner(talker()).align(audio, MEL.sample_rate, NOTHING), TextError),
+        (lambda: Aligner(talker()).align_phonemes(audio, MEL.sample_rate, NOTHING), TextError),
+    ]:
+        with pytest.raises(error, match=r"got (NoneType|int)\.$") as failure:
+            wrong()
+        assert isinstance(failure.value, JaxvoiceError) and "\n" not in str(failure.value)
