@@ -122,6 +122,8 @@ class Align:
 
 
 def _named(failure: Exception, utterance: "Utterance") -> str:
-    """What went wrong, with the name of the utterance."""
+    """What went wrong, after the name of the utterance."""
     told = str(failure)
-    return told if utterance.id in told else f"{utterance.id}: {told}"
+    # What is wrong with a text never begins with the name, but may with a word that looks like it.
+    named = told.startswith(f"{utterance.id} ") and not isinstance(failure, TextError)
+    return told if named else f"{utterance.id}: {told}"

@@ -42,6 +42,8 @@ class Line(NamedTuple):
     """With which of them a word begins."""
     durations: Int64[np.ndarray, " phones"] | None
     """How many frames each lasts, or None to have that predicted."""
+    name: str = ""
+    """What messages call it, where it is one of several."""
 
 
 class Block(NamedTuple):
@@ -95,8 +97,8 @@ class Acoustics:
     def __call__(self, lines: Sequence[Line], *, speed: float = 1.0) -> list[Spoken]:
         """What is said, for each of `lines`; `speed` divides the durations that are predicted.
 
-        **Raises:** `TextError` if a phoneme lasts longer than a piece can be; `CheckpointError` if the model predicts
-        no numbers. Warns with `JaxvoiceWarning` where a long line has no pause to be cut at.
+        **Raises:** `TextError` if a phoneme lasts longer than a piece can be; `CheckpointError` if the model makes no
+        numbers. Warns with `JaxvoiceWarning` where a long line has no pause to be cut at.
         """
         coded: dict[Place, tuple[np.ndarray, np.ndarray]] = {}
         self._encode(lines, _places([self._pieces(line, line.durations) for line in lines]), coded)
@@ -139,8 +141,8 @@ class Acoustics:
         longest = int(frames.argmax())
         if frames[longest] > self.max_frames:
             raise TextError(
-                f"{line.codes[longest]} (phoneme {longest + 1}) is to last {frames[longest]} frames, and the model "
-                f"says at most {self.max_frames} at once; give a shorter duration or a higher speed."
+                f"{_called(line)}{line.codes[longest]} (phoneme {longest + 1}) is to last {frames[longest]} frames, "
+                f"and the model says at most {self.max_frames} at once; give a shorter duration or a higher speed."
             )
         pauses = np.array([code == PAUSE for code in line.codes])
         return split_at_pauses(
@@ -172,7 +174,7 @@ class Acoustics:
         for piece in self._pieces(line, None):
             logs[piece.start + piece.shares : piece.stop] = coded[number, piece.start, piece.stop][1][piece.shares :]
         frames = from_normalised(logs, self._config.statistics, speed=speed)
-        if np.isnan(frames).any():
+        if not np.isfinite(logs).all():
             raise CheckpointError("The model predicts durations that are no numbers; its weights are damaged.")
         return whole_frames(frames)
 
@@ -201,6 +203,9 @@ class Acoustics:
             )
             normalised, weights = map(np.asarray, made)
             for row, place in enumerate(batch):
+                # Before what mels can be limits it: infinity would become a mel that looks like any other.
+                if not np.isfinite(normalised[row, : frames[place]]).all():
+                    raise CheckpointError("The model makes mels that hold NaN or infinity; its weights are damaged.")
                 mel = to_mel(normalised[row, : frames[place]], self._config.statistics, self._config.mel)
                 yield place, mel, weights[row, : frames[place], : place[2] - place[1]]
 
@@ -217,6 +222,10 @@ def _limit(name: str, wanted: int | None, learned: int) -> int:
     if not 1 <= wanted <= learned:
         raise ConfigError(f"{name} is {wanted}; give from 1 to the {learned} positions that the model has learned.")
     return wanted
+
+
+def _called(line: Line) -> str:
+    return f"{line.name}: " if line.name else ""
 
 
 def _places(pieces: Sequence[Sequence[Piece]]) -> list[Place]:
@@ -244,8 +253,9 @@ def _warn_of_cuts(lines: Sequence[Line], pieces: Sequence[Sequence[Piece]]) -> N
         if cuts:
             raw = " ".join(line.codes[max(0, cuts[0] - 4) : cuts[0]])
             warn_caller(
-                f"The text is too long to be said at once and has no pause where one is needed; it is cut without one "
-                f"{len(cuts)} times, first after phoneme {cuts[0]} ({raw}). Put in commas or full stops."
+                f"{_called(line)}The text is too long to be said at once and has no pause where one is needed; it is "
+                f"cut without one {len(cuts)} times, first after phoneme {cuts[0]} ({raw}). Put in commas or full "
+                "stops."
             )
 
 

@@ -25,7 +25,7 @@ from jaxvoice.pipelines.lines import (
     usable_text,
 )
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
-from jaxvoice.pipelines.voices import AnyVocoder, Voice
+from jaxvoice.pipelines.voices import AnyVocoder, Voice, check_seed
 from jaxvoice.text.front_end import CustomWords, Mode, pronounce, spell_custom_words
 from jaxvoice.text.phonemes import PhoneSet
 
@@ -267,10 +267,11 @@ class Synthesizer:
             codes = usable_phonemes(phonemes, self.phone_set, spell=durations is None)
             frames = None if durations is None else usable_durations(durations, len(codes))
         ids = np.array(self.phone_set.ids(codes), np.int32)
-        return Line(codes, ids, np.zeros(len(codes), bool), frames)
+        return Line(codes, ids, np.zeros(len(codes), bool), frames, name)
 
     def _say(self, lines: Sequence[Line], speed: float, seed: int) -> list[Speech]:
         _check_speed(speed)
+        check_seed(seed)
         if speed != 1 and any(line.durations is not None for line in lines):
             raise ConfigError(f"speed is {speed}, but durations are given; leave one of them out.")
         spoken = self.acoustics(lines, speed=speed)

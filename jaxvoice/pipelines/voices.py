@@ -57,8 +57,12 @@ class Voice:
     def __call__(self, mels: Sequence[Mel], *, seed: int = 0) -> list[Waveform]:
         """Audio of each of `mels`; `seed` draws the phases that Griffin-Lim starts from.
 
-        **Raises:** `ShapeError` or `AudioError` if a function gives something other than as much audio.
+        **Raises:** `ShapeError` or `AudioError` if a function gives something other than as much audio; `AudioError` if
+        any vocoder makes no numbers; `MelError` for mels that hold none; `ConfigError` as `check_seed`.
         """
+        check_seed(seed)
+        if not all(_finite(mel) for mel in mels):
+            raise MelError("A mel spectrogram holds NaN or infinity; check the weights of the model that made it.")
         if isinstance(self.vocoder, Vocoder):
             return [_clipped(audio) for audio in self.vocoder.synthesize(list(map(self.given, mels)), check=False)]
         if self.vocoder is None:
@@ -80,10 +84,14 @@ class Voice:
             )
         fitted = np.zeros(wanted, np.float32)
         fitted[: len(samples)] = samples[:wanted]
-        # Unlike a flag for each sample, the extremes cost no memory, and tell as much.
-        if not (np.isfinite(fitted.min(initial=0)) and np.isfinite(fitted.max(initial=0))):
-            raise AudioError("The vocoder made audio that holds NaN or infinity; check its weights.")
         return _clipped(fitted)
+
+
+def check_seed(seed: Any) -> None:
+    """Nothing for a seed that random numbers can be drawn with; raises `ConfigError` for others."""
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not whole or not -(2**63) <= seed < 2**63:
+        raise ConfigError(f"seed should be a whole number from -2**63 to 2**63 - 1, got {seed!r}.")
 
 
 def half_a_hop_later(mel: Mel) -> Mel:
@@ -114,10 +122,18 @@ def _must_average(made: MelConfig, read: MelConfig) -> bool:
 
 
 def _clipped(audio: Waveform) -> Waveform:
-    """`audio` within [-1, 1]: the same array where it is there already, or can be written to."""
+    """`audio` within [-1, 1]: the same array where it is there already, or can be written to; raises `AudioError` if it
+    holds NaN or infinity."""
+    if not _finite(audio):
+        raise AudioError("The vocoder made audio that holds NaN or infinity; check its weights.")
     if audio.size and (audio.min() < -1 or audio.max() > 1):
         return np.clip(audio, -1, 1, out=audio if audio.flags.writeable else None)
     return audio
+
+
+def _finite(values: np.ndarray) -> bool:
+    # Unlike a flag for each value, the extremes cost no memory, and tell as much.
+    return bool(np.isfinite(values.min(initial=0)) and np.isfinite(values.max(initial=0)))
 
 
 def _griffin_lim(mel: Mel, contract: MelConfig, seed: int) -> Waveform:

@@ -134,6 +134,7 @@ def test_what_cannot_be_said(speak, tmp_path):
         (("say {HH QQ}", out), "in '{HH QQ}': 'QQ' (phoneme 2)"),
         (("HH AE3", out, "--phonemes"), "'AE3' (phoneme 2)"),
         (("Hello.", out, "--speed", "0"), "speed should be"),
+        (("Hello.", out, "--seed", "99999999999999999999999"), "seed should be a whole number"),
         (("Hello.",), "speak got 1 words; give TEXT in quotes"),
         (("Hello", "there.", out), "speak got 3 words"),
         ((), "speak got 0 words"),

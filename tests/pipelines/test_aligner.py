@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import equinox as eqx
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from jaxvoice.data.audio import resample, write_wav
 from jaxvoice.dsp import MelConfig, log_mel
 from jaxvoice.errors import AudioError, CheckpointError, DataError, TextError
 from jaxvoice.models.gaussian_tts.weights import save_model
-from jaxvoice.pipelines import Aligner, aligner as module
+from jaxvoice.pipelines import Aligner, Synthesizer, aligner as module
 from jaxvoice.pipelines.quiet import Row, quiet_frames, runs, silence_around, with_inner_pauses
 from jaxvoice.pipelines.warping import Warp, carried, features, whole_frames
 from jaxvoice.text import ALIGNED
@@ -148,6 +149,15 @@ def test_a_network_and_a_folder(tmp_path):
     assert jaxvoice.Aligner is Aligner and np.isfinite(found.cost)
     with pytest.raises(CheckpointError):
         Aligner(tmp_path / "none")
+
+
+def test_damaged_weights_are_told():
+    model, norms, config = trained()
+    bias = model.acoustic.postnet.linear.bias
+    broken = eqx.tree_at(lambda tts: tts.acoustic.postnet.linear.bias, model, np.full(bias.shape, np.nan, np.float32))
+    audio = np.random.default_rng(0).normal(0, 0.1, 960)
+    with pytest.raises(CheckpointError, match=r"its weights are damaged\.$"):
+        Aligner(Synthesizer(broken, norms, config)).align(audio, 16000, "Hello, world.")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from jaxvoice.errors import ConfigError, JaxvoiceError, ShapeError, TextError
+from jaxvoice.errors import ConfigError, JaxvoiceError, JaxvoiceWarning, ShapeError, TextError
 from jaxvoice.pipelines import Aligner, Synthesizer
 from jaxvoice.pipelines.lines import usable_phonemes
 from jaxvoice.text import ARPABET
@@ -65,6 +65,13 @@ def test_the_aligner_spells_too():
 def test_texts_name_the_one_that_is_wrong(voice, texts, told):
     with pytest.raises(TextError, match=told):
         voice.speak(texts)
+
+
+def test_what_only_the_networks_tell_names_the_one_too(voice):
+    with pytest.raises(TextError, match=r"^sequence 2: HH \(phoneme 1\) is to last 257 frames"):
+        voice.speak_phonemes([["HH"], ["HH"]], [[3], [257]])
+    with pytest.warns(JaxvoiceWarning, match="^text 2: The text is too long"):
+        synthesizer(max_phones=16).speak(["Fine.", "sound of a world of sounds again"])
 
 
 def test_custom_words_are_not_blamed_on_a_text(voice):

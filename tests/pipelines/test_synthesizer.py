@@ -256,7 +256,7 @@ def test_texts_that_cannot_be_said(voice, text, told):
         ([], None, TextError, "no phonemes"),
         (" ", None, TextError, "no phonemes"),
         ([HELLO, []], None, TextError, "no phonemes"),
-        (["HH", "AE2"], None, TextError, r"'AE2' \(phoneme 2\).*did you mean AE"),
+        (["HH", "AE3"], None, TextError, r"'AE3' \(phoneme 2\).*did you mean AE"),
         (["<pad>"], None, TextError, "'<pad>'"),
         (HELLO, [3, 3, 3, 3], ShapeError, r"5 phonemes and durations of shape \(4,\)"),
         (HELLO, [], ShapeError, r"shape \(0,\)"),
