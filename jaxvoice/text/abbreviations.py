@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Iterable
 
+from jaxvoice.text.numbers import cardinal, roman
+
 TITLES = {
     "Mr": "mister",
     "Mrs": "missus",
@@ -68,9 +70,12 @@ ALWAYS_SPELLED = frozenset({"US", "UK", "EU", "PM", "ID", "TV", "PC", "OK", "AI"
 LONGEST_SPELLED = 5  # letters of an acronym; a longer one that has a vowel is read as a word
 
 STREET = re.compile(r"\b([A-Z][a-z]+|\d+(?:st|nd|rd|th)) (St|Dr)\b\.?(?= *$| *[,;:!?)]| [a-z])")
-NUMBERED = re.compile(r"\b(No|Nos|Vol|Ch|Fig|pp|p)\. ?(?=[\dIVXLC])")
-NUMBERED_WORDS = {"No": "number", "Nos": "numbers", "Vol": "volume", "Ch": "chapter", "Fig": "figure"}
-NUMBERED_WORDS |= {"pp": "pages", "p": "page"}
+NUMBERED_WORDS = {"no": "number", "nos": "numbers", "vol": "volume", "vols": "volumes", "ch": "chapter"}
+NUMBERED_WORDS |= {"fig": "figure", "figs": "figures", "pp": "pages", "p": "page"}
+NUMBERED = re.compile(
+    rf"(?<!\b[Ss]ay )(?<!\bsaid )(?<!\bsays )\b((?i:{'|'.join(NUMBERED_WORDS)}))\."
+    r"(?: ?(?=\d)| ((?:[VX]|[IVXLC]{2,}|I(?= *(?:$|[,;:!?)]|\. *$|of\b)))\b(?!'[A-Za-z]|\.[A-Z])))"
+)
 DOTTED = re.compile(r"(?<![A-Za-z.])((?:[A-Za-z]\.){1,8}[A-Za-z])(\.?)(?![A-Za-z])")
 INITIAL = re.compile(r"\b([A-HJ-Z])\.(?= [A-Z][a-z.])")
 TITLE = re.compile(rf"\b({'|'.join(sorted(TITLES, key=len, reverse=True))})\.(?! *$)")
@@ -141,10 +146,14 @@ def spelled(letters: Iterable[str]) -> str:
     return " ".join(letter.upper() for letter in letters)
 
 
+def expand_numbered(text: str) -> str:
+    """`No.`, `Vol.`, `Ch.`, `Fig.` and `p.` of folded `text` in words before a figure or a Roman numeral, with it."""
+    return NUMBERED.sub(_numbered, text)
+
+
 def expand_before_figures(text: str) -> str:
-    """The abbreviations of folded `text` that are told by the figures beside them: `Nov. 22`, `No. 5`, `5th St.`."""
+    """The abbreviations of folded `text` that are told by the figures beside them: `Nov. 22`, `5th St.`."""
     text = STREET.sub(lambda match: f"{match[1]} {'street' if match[2] == 'St' else 'drive'}", text)
-    text = NUMBERED.sub(lambda match: f"{NUMBERED_WORDS[match[1]]} ", text)
     return MONTH.sub(lambda match: MONTHS[match[1]].capitalize(), text)
 
 
@@ -170,6 +179,15 @@ def expand_abbreviations(text: str, is_word: Callable[[str], bool], *, shouted: 
         return spelled(word) + ("'s" if ending else "")
 
     return CAPITALS.sub(acronym, text)
+
+
+def _numbered(match: re.Match[str]) -> str:
+    word, numeral = NUMBERED_WORDS[match[1].lower()], match[2]
+    if not numeral:
+        return f"{word} "
+    # Small letters are an abbreviation before figures alone: "she said no. Victor left".
+    value = roman(numeral) if match[1][0].isupper() or match[1] in ("p", "pp") else 0
+    return f"{word} {cardinal(value)}" if value else match[0]
 
 
 def _other(match: re.Match[str]) -> str:

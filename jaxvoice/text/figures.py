@@ -3,7 +3,7 @@
 import re
 
 from jaxvoice.text.abbreviations import MONTHS, UNITS, unit_words
-from jaxvoice.text.numbers import cardinal, decimal, digit_words, fraction, number, ordinal, plural, roman, year
+from jaxvoice.text.numbers import cardinal, decimal, digit_words, fraction, number, ordinal, plural, year
 
 WHOLE = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 AMOUNT = rf"(?:{WHOLE}(?:\.\d+)?|\.\d+)"
@@ -19,21 +19,15 @@ MONEY = {
 SCALES = {"k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million"}
 SCALES |= {"bn": "billion", "B": "billion", "b": "billion", "tn": "trillion", "T": "trillion"}
 SCALES |= {word: word for word in ("hundred", "thousand", "million", "billion", "trillion")}
-KINGS = (
-    "Henry Edward George William James Charles Richard Louis Philip Philippe Francis Frederick Napoleon Elizabeth Mary"
-    " Catherine Peter Paul John Alexander Nicholas Ivan Pius Leo Gregory Benedict Clement Innocent Urban Boniface"
-    " Ferdinand Joseph Leopold Maximilian Otto Rudolf Albert Alfonso Christian Gustav Victor Umberto Robert David"
-    " Malcolm Edmund Harold Constantine Theodosius Ramses Ptolemy Julius Sixtus Felipe Juan Carlos"
-)
-PARTS = "Chapter Part Volume Vol Book Act Scene Section Article War Appendix Title Class Phase Type Mark Level Bowl"
-OF_KING = re.compile(
-    rf"\b(?:([A-Z][a-z]+) ([IVX]{{2,}})\b|({'|'.join(KINGS.split())}) ([VX]\b|I(?= *(?:$|[,.;:!?)]|'s|of\b))))"
-)
-OF_PART = re.compile(rf"\b({'|'.join(PARTS.split())}) ([IVXLC]+)\b(?!')", re.IGNORECASE)
 CURRENCY = re.compile(
-    rf"(?:\bUS)?([$£€¥]) ?({AMOUNT})(?!\d)(?:-?(?: ({'|'.join(word for word in SCALES if len(word) > 3)})"
-    r"|(k|K|mn|m|M|bn|b|B|tn|T))\b)?"
+    rf"(?:\bUS)?(?P<sign>[$£€¥]) ?(?P<figures>{AMOUNT})(?!\d)"
+    rf"(?:(?:(?P<join>-? |-)(?P<scale>{'|'.join(word for word in SCALES if len(word) > 3)})"
+    r"|-?(?P<short>k|K|mn|m|M|bn|b|B|tn|T))\b)?(?P<noun>[ -](?:dollar|pound|euro|yen)s?\b)?"
 )
+AFTER = re.compile(r"(-?)\W?([a-z]*)")
+_NO_NOUN = "a an and as at by for from in into is of on or out per than that the to was were will with"
+NO_NOUN = frozenset(_NO_NOUN.split())
+"""Words before which "$20-billion" describes nothing: "$20-billion in aid", but "a $20-billion plan"."""
 MONEY_RANGE = re.compile(rf"([$£€¥])({AMOUNT})-[$£€¥]?(?=\d)")
 TIME_RANGE = re.compile(r"(?<=[\dmM.])-(?=\d\d?:\d\d)")
 CENTS = re.compile(rf"{START}({WHOLE}) ?¢")
@@ -46,9 +40,11 @@ DAY_MONTH = re.compile(
 )
 TIME = re.compile(r"(?<![\d:])(\d\d?):(\d\d)(?::(\d\d))?(?![\d:])( ?[ap]\.?m\b\.?)?", re.IGNORECASE)
 HOUR = re.compile(r"(?<![\d:.,$])(\d\d?) ?([ap])\.?m\b\.?", re.IGNORECASE)
-PHONE = re.compile(r"(?<![\d-])(?:\(?(\d{3})\)?[- ])?(\d{3})-(\d{4})(?![\d-])")
+PHONE = re.compile(r"(?<![\d-])(?:(?:(1)[- ])?\(?(\d{3})\)?[- ])?(\d{3})-(\d{4})(?![\d-])")
+PHONE_WORD = re.compile(r"(?<![\d-])1-([2-9])(00|\d\d)-(?=[A-Z][A-Za-z])")
 PERCENT = re.compile(rf"{START}({AMOUNT}) ?%")
-FEET = re.compile(r"(?<![\d'])(\d\d?)'(\d\d?)\"")
+FEET = re.compile(r"(?<![\d'])(\d\d?)' ?(\d\d?)\"")
+MEETING = re.compile(r"(?<![A-Za-z])[A-Za-z]+(?=\d)|[%¢](?=[A-Za-z])")
 FRACTION = re.compile(r"(?<![\d/.,])(?:(\d{1,9})[ -]+)?(\d{1,4})/(\d{1,4})(?![\d/])")
 ORDINAL = re.compile(rf"{START}({WHOLE})(?:st|nd|rd|th)\b", re.IGNORECASE)
 DECADE = re.compile(r"(?<!\d)'?(\d{4}|\d\d)'?s\b")
@@ -56,8 +52,9 @@ YEARS = re.compile(r"(?<![\d-])(1\d{3}|20\d\d)-(\d{4}|\d\d)(?![\d-])")
 RANGE = re.compile(r"(?<=\d)(?: - |-)(?=[\d$£€])")
 RATIO = re.compile(r"(?<=\d):(?=\d)")
 UNIT = re.compile(
-    rf"{START}({AMOUNT})[ -]?({'|'.join(sorted(map(re.escape, UNITS), key=len, reverse=True))})(?![A-Za-z0-9'/])"
+    rf"{START}({AMOUNT})([ -]?)({'|'.join(sorted(map(re.escape, UNITS), key=len, reverse=True))})(?![A-Za-z0-9'/])"
 )
+UNIT_STOP = re.compile(rf"({UNIT.pattern}(?<=[A-Za-z]))\.(?= +[a-z0-9(]|[,;:!?)-])")
 DOTTED = re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}")
 PLAIN = re.compile(AMOUNT)
 NUMERO = re.compile(r"#(?=\d)")
@@ -70,13 +67,22 @@ def amount(figures: str) -> str:
 
 
 def _money(match: re.Match[str]) -> str:
-    one, many, small_one, small_many = MONEY[match[1]]
-    figures, scale = match[2].replace(",", ""), match[3] or match[4]
+    named = match["noun"] or ""
+    if named and named[1:].removesuffix("s") != MONEY[match["sign"]][0]:
+        return _sum(match, describes=False) + named  # another currency than the sign's
+    after = AFTER.match(match.string, match.end())
+    joined = (match["join"] or " ")[0] == "-" and after and (after[1] or (after[2] and after[2] not in NO_NOUN))
+    return _sum(match, describes=bool(named.startswith("-") or (joined and not named)))
+
+
+def _sum(match: re.Match[str], *, describes: bool) -> str:
+    one, many, small_one, small_many = MONEY[match["sign"]]
+    figures, scale = match["figures"].replace(",", ""), match["scale"] or match["short"]
     if scale:
-        return f"{amount(figures)} {SCALES[scale]} {many}"
+        return f"{amount(figures)} {SCALES[scale]} {one if describes else many}"
     whole, _, part = figures.partition(".")
     if not part or len(part) != 2 or not small_one:
-        return f"{amount(figures)} {one if figures == '1' else many}"
+        return f"{amount(figures)} {one if figures == '1' or describes else many}"
     cents = f"{cardinal(int(part))} {small_one if part == '01' else small_many}"
     if part == "00" or whole.strip("0"):
         of_whole = f"{number(whole or '0')} {one if whole == '1' else many}"
@@ -165,23 +171,14 @@ def _plain(match: re.Match[str]) -> str:
     return f" {amount(figures)} "
 
 
-def expand_numerals(text: str) -> str:
-    """Roman numerals after the names of rulers and of parts of books: `Henry VIII`, `Chapter IV`."""
-
-    def of_part(match: re.Match[str]) -> str:
-        value = roman(match[2]) if match[2].isupper() else 0
-        return f"{match[1]} {cardinal(value)}" if value else match[0]
-
-    def of_king(match: re.Match[str]) -> str:
-        name, numeral = match[1] or match[3], match[2] or match[4]
-        return f"{name} the {ordinal(roman(numeral))}" if roman(numeral) else match[0]
-
-    return OF_KING.sub(of_king, OF_PART.sub(of_part, text))
+def drop_unit_stops(text: str) -> str:
+    """Folded `text` without the full stops of units that end no sentence: `5 ft. tall`."""
+    return UNIT_STOP.sub(r"\1", text)
 
 
 def expand_figures(text: str) -> str:
     """All figures of folded `text` in words; what surrounds them stays."""
-    text = MINUS.sub("minus ", text)
+    text = MINUS.sub("minus ", MEETING.sub(_apart, text))
     text = MONEY_RANGE.sub(r"\2 to \1", text)
     text = CURRENCY.sub(_money, text)
     text = CENTS.sub(lambda match: f"{amount(match[1])} cent{'s' * (match[1] != '1')}", text)
@@ -192,19 +189,42 @@ def expand_figures(text: str) -> str:
     text = TIME_RANGE.sub(" to ", text)
     text = TIME.sub(_time, text)
     text = HOUR.sub(_hour, text)
-    text = PHONE.sub(lambda match: ", ".join(digit_words(part) for part in match.groups() if part), text)
-    text = FEET.sub(lambda match: f"{cardinal(int(match[1]))} feet {cardinal(int(match[2]))} inches", text)
-    text = FRACTION.sub(_fraction, text)
+    text = PHONE_WORD.sub(lambda match: f"one {_exchange(match[1] + match[2])} ", text)
+    text = PHONE.sub(lambda match: ", ".join(_exchange(part) for part in match.groups() if part), text)
+    text = FEET.sub(_feet, text)
+    text = FRACTION.sub(lambda match: _fraction(match) + _space(match), text)
     text = YEARS.sub(_years, text)
     text = RANGE.sub(" to ", text)
     text = RATIO.sub(" to ", text)
     text = PERCENT.sub(lambda match: f"{amount(match[1])} percent", text)
     text = ORDINAL.sub(lambda match: ordinal(int(match[1].replace(",", "")[:36])), text)
     text = DECADE.sub(_decade, text)
-    text = UNIT.sub(lambda match: f"{amount(match[1])} {unit_words(match[2], match[1] == '1')}", text)
+    text = UNIT.sub(
+        lambda match: f"{amount(match[1])} {unit_words(match[3], match[1] == '1' or match[2] == '-')}", text
+    )
     text = NUMERO.sub("number ", text)
-    text = DOTTED.sub(lambda match: " point ".join(number(part) for part in match[0].split(".")), text)
+    text = DOTTED.sub(lambda match: " point ".join(map(number, match[0].split("."))) + _space(match), text)
     return PLAIN.sub(_plain, text)
+
+
+def _apart(match: re.Match[str]) -> str:
+    # A unit inside a name is none: "34V2".
+    within = match.string[max(0, match.start() - 1) : match.start()].isdigit() and match[0] in UNITS
+    return match[0] if within else f"{match[0]} "
+
+
+def _space(match: re.Match[str]) -> str:
+    return " " if match.string[match.end() : match.end() + 1].isalpha() else ""
+
+
+def _exchange(digits: str) -> str:
+    # "1-800" is said so; other parts of telephone numbers digit by digit.
+    return cardinal(int(digits)) if re.fullmatch("[89]00", digits) else digit_words(digits)
+
+
+def _feet(match: re.Match[str]) -> str:
+    feet, inches = int(match[1]), int(match[2])
+    return f"{cardinal(feet)} {'foot' if feet == 1 else 'feet'} {cardinal(inches)} inch{'es' * (inches != 1)}"
 
 
 def _years(match: re.Match[str]) -> str:

@@ -24,6 +24,11 @@ SYMBOLS = {
     "²": " squared ",
     "³": " cubed ",
     "~": " about ",
+    "≈": " about ",
+    "≠": " is not equal to ",
+    "±": " plus or minus ",
+    "√": " square root of ",
+    "№": "#",
     "<": " less than ",
     ">": " greater than ",
     "|": " ",
@@ -38,6 +43,10 @@ INVISIBLE = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff\u200e\u200f\ufe0e\uf
 TABLE = QUOTES | DASHES | LETTERS | SYMBOLS | {letter.upper(): plain.upper() for letter, plain in LETTERS.items()}
 TABLE |= {"ẞ": "SS", "⁄": "/", "∕": "/"}
 VULGAR = re.compile("[¼-¾⅐-⅞]")
+MINUS = re.compile(r"−(?=\s*[\d.$£€¥(√])")
+MICRO_UNITS = {"g": "gram", "m": "meter", "s": "second", "l": "liter", "L": "liter", "V": "volt", "A": "amp"}
+MICRO_UNITS |= {"W": "watt", "F": "farad", "H": "henry", "Hz": "hertz", "Pa": "pascal", "Sv": "sievert"}
+MICRO = re.compile(rf"((?<![\d.,])1\s*|-)?[µμ]({'|'.join(sorted(MICRO_UNITS, reverse=True))})(?![A-Za-z0-9])")
 
 
 def fold(text: str) -> str:
@@ -48,6 +57,7 @@ def fold(text: str) -> str:
     """
     # "1½" would otherwise turn into eleven halves.
     text = VULGAR.sub(lambda match: f" {unicodedata.normalize('NFKD', match[0])} ", text)
+    text = MICRO.sub(_micro, MINUS.sub(" minus ", text))
     text = re.sub(r"[^\S\n]*\n\s*\n\s*", " ; ", text.strip())
     plain: list[str] = []
     for place, character in enumerate(text):
@@ -58,6 +68,12 @@ def fold(text: str) -> str:
         elif character not in INVISIBLE and not unicodedata.combining(character):
             plain.append(_plain(character, place, text))
     return "".join(plain)
+
+
+def _micro(match: re.Match[str]) -> str:
+    unit = MICRO_UNITS[match[2]]
+    many = "" if match[1] or unit == "hertz" else "ies" if unit == "henry" else "s"
+    return f"{(match[1] or '').replace('-', ' ')} micro{unit.removesuffix('y') if many == 'ies' else unit}{many}"
 
 
 def _plain(character: str, place: int, text: str) -> str:

@@ -69,10 +69,12 @@ def pronounce(
     """The pronunciation of an English text, word by word.
 
     `default` mode normalises the text, keeps apostrophes inside words, pauses at punctuation (once where several marks
-    meet), and ends with one pause. `compat` mode does as the published `lj_speech.py` of LJ-Speech-aligned: nothing is
-    normalised, every run of the marks `!?.,-:;"'()` is a pause, also the apostrophe of "don't", ER becomes EH1, and no
-    pause is added at the end. Words outside the dictionary went through espeak there; here they take the same way as in
-    the default mode and then that code's mapping, in which every vowel of such a word is stressed.
+    meet), and ends with one pause. `compat` mode does as the published `lj_speech.py` of LJ-Speech-aligned: figures and
+    abbreviations are not written out, every run of the marks `!?.,-:;"'()` is a pause, also the apostrophe of "don't",
+    ER becomes EH1, and no pause is added at the end. Words outside the dictionary went through espeak there, figures,
+    symbols, letters with accents, curly quotes and long dashes among them. Here such quotes, dashes and letters are
+    first made plain as in the default mode, so that these marks are pauses; words take the same way as in that mode and
+    then that code's mapping, in which every vowel of such a word is stressed.
 
     `custom_words` maps words, in any case, to ARPAbet or to codes of `phone_set`, as a string or a sequence. In both
     modes phonemes can be written in braces inside the text, `{HH AH0 L OW1} world`; pauses among them are all kept.
@@ -85,7 +87,7 @@ def pronounce(
         raise TextError(f"there is no mode {mode!r}; use 'default' or 'compat'")
     if mode == "compat" and phone_set.codes != ALIGNED.codes:
         raise TextError(f"compat mode speaks in the codes of 'aligned', not of {phone_set.name!r}; use mode='default'")
-    customs = spell_custom_words(custom_words or {}, phone_set)
+    customs = spell_custom_words({} if custom_words is None else custom_words, phone_set)
     kept, folded = hold_braces(fold(text))
     given = [Word(written, _given(written, phone_set), "given") for written in kept]
     if mode == "compat":
@@ -105,10 +107,19 @@ def spell_custom_words(custom_words: CustomWords, phone_set: PhoneSet = ALIGNED)
     """`custom_words` as `pronounce` uses them: words in small letters, phonemes in codes of `phone_set`.
 
     Raises:
-        TextError: what should be a word is none, or its phonemes are none or unknown.
+        TextError: what should be a word is none, or its phonemes are none or unknown; or these are of another type.
     """
+    if not isinstance(custom_words, Mapping):
+        kind = type(custom_words).__name__
+        raise TextError(
+            f"custom_words should map each word to its phonemes, as {{'hello': 'HH AH0 L OW1'}}, not {kind}"
+        )
     customs: dict[str, Phones] = {}
     for word, codes in custom_words.items():
+        if not isinstance(word, str):
+            raise TextError(f"the custom word {word!r} is not text but {type(word).__name__}; give the word in letters")
+        if not isinstance(codes, Sequence) or not all(isinstance(code, str) for code in codes):
+            raise TextError(f"the custom word {word!r} has phonemes {codes!r}; give them as 'HH AH0' or ['HH', 'AH0']")
         key = fold(word).strip().lower()
         if not CANDIDATE.fullmatch(key):
             raise TextError(f"the custom word {word!r} is not one word of letters and digits; give one for each word")

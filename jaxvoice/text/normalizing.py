@@ -3,10 +3,11 @@
 import re
 
 from jaxvoice.errors import TextError
-from jaxvoice.text.abbreviations import expand_abbreviations, expand_before_figures
+from jaxvoice.text.abbreviations import expand_abbreviations, expand_before_figures, expand_numbered
 from jaxvoice.text.dictionary import cmudict
-from jaxvoice.text.figures import expand_figures, expand_numerals
+from jaxvoice.text.figures import drop_unit_stops, expand_figures
 from jaxvoice.text.folding import fold
+from jaxvoice.text.numerals import expand_numerals
 
 HELD = "\ue000"
 """Stands in a text for what must come through normalising as it is; `fold` refuses it in the caller's text."""
@@ -62,9 +63,9 @@ def restore(text: str, kept: list[str]) -> str:
 def expand(text: str) -> str:
     """Folded `text` in words; `HELD` comes through."""
     text = DOT.sub(" dot ", ADDRESS.sub("", text))
-    text = expand_numerals(text)
-    # A text all in capitals is shouted, not abbreviated: told before "3 a.m." becomes "three A M".
+    # A text all in capitals is shouted, not abbreviated: told before "WWII" and "3 a.m." become words.
     shouted = not re.search("[a-z]", text) and len(WORD.findall(text)) > 1
+    text = drop_unit_stops(expand_numerals(expand_numbered(text)))
     text = LONE_WORD.sub(lambda match: match[0].lower(), text)
     text = expand_figures(expand_before_figures(text))
     text = expand_abbreviations(text, lambda word: word in cmudict(), shouted=shouted)

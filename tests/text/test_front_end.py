@@ -108,6 +108,23 @@ class TestCustomWords:
         with pytest.raises(TextError, match=named):
             text_to_phonemes("x", {word: phones})
 
+    @pytest.mark.parametrize(
+        ("customs", "named"),
+        [
+            (["a"], "map each word to its phonemes.*not list"),
+            ("hello", "not str"),
+            ({"x": 5}, "'x' has phonemes 5"),
+            ({"x": None}, "'x' has phonemes None"),
+            ({"x": [["AH0"]]}, "give them as 'HH AH0' or"),
+            ({"x": b"AH0"}, "give them as"),
+            ({5: "AH0"}, "5 is not text but int"),
+        ],
+    )
+    def test_other_types_are_refused_in_one_line(self, customs, named):
+        with pytest.raises(TextError, match=named) as caught:
+            text_to_phonemes("x", customs)
+        assert "\n" not in str(caught.value)
+
 
 class TestCompatMode:
     """The published `text_to_phonemes`: its rules, with the CMU dictionary's entries looked up by hand."""
@@ -132,6 +149,10 @@ class TestCompatMode:
         assert codes("5", mode="compat") == "F AY1 V"
         unknown = text_to_phonemes("blorfingle", mode="compat")
         assert all(code[-1] == "1" for code in unknown if code[0] in "AEIOU")
+
+    def test_quotes_dashes_and_accents_are_made_plain_first(self):
+        assert codes("“word” — word…", mode="compat") == codes('"word" - word...', mode="compat")
+        assert codes("café", mode="compat") == codes("cafe", mode="compat")
 
     def test_it_speaks_aligned_codes_only(self):
         with pytest.raises(TextError, match="mode='default'"):

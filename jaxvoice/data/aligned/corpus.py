@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from jaxvoice.data.aligned.alignment import Alignment, Interval, Misfit, align
 from jaxvoice.data.aligned.demo import demo_alignment
-from jaxvoice.data.aligned.filelist import Line, parse_line, read_filelist
+from jaxvoice.data.aligned.filelist import AUDIO_FOLDERS, Line, is_filelist, parse_line, read_filelist, utterance_ids
 from jaxvoice.data.aligned.labels import read_labels
 from jaxvoice.data.aligned.lj_aligned import read_lj_aligned
 from jaxvoice.data.aligned.mapping import arpabet_parts
@@ -25,6 +25,7 @@ from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 AlignedKind = Literal["lj_aligned", "textgrid", "labels", "table", "filelist", "demo"]
 KINDS: tuple[AlignedKind, ...] = ("lj_aligned", "textgrid", "labels", "table", "filelist", "demo")
 LJ_VALIDATION = 100
+_MOST_LISTS = 100  # files that are opened to see whether they are lists
 _SUFFIXES: dict[str, str] = {"lj_aligned": ".json", "textgrid": ".TextGrid", "labels": ".lab", "table": ".csv"}
 
 
@@ -109,8 +110,10 @@ def find_aligned(
     - `filelist`: a text file with lines `text|starts|durations|codes|wav`, times in frames of 256 samples at 22,050 Hz.
     - `demo`: the demo corpus, timed to the sample.
 
-    Files may lie in folders below `path`; an id is the path from there without suffix. Audio of the same name, with or
-    without those folders, is looked for in `audio_dir`, else at `path` and in `wavs`, `wav` or `audio` in it or beside.
+    Files may lie in folders below `path`; an id is the path from there without suffix, or of a list, the path in it
+    without what all its lines begin with (see `utterance_ids`); the first folder in an id is the speaker. Audio of the
+    same name, with or without those folders, is looked for in `audio_dir`, else at `path` and in `wavs`, `wav` or
+    `audio` in it or beside.
     What cannot be used is left out, counted and told by `table()`.
 
     **Raises:** `DataError` if `path` does not exist, holds no such files, or none of them can be used.
@@ -162,8 +165,22 @@ def detect_aligned(root: Path) -> AlignedKind:
             return kind
     raise DataError(
         f"No alignments in {root}: looked for .TextGrid, .lab, .csv, .mel.npy with .json, and timings/ with "
-        "metadata.csv, in all its folders; check the path."
+        f"metadata.csv, in all its folders; {_way_out(root)}."
     )
+
+
+def _way_out(root: Path) -> str:
+    """What to do with the folder `root`, which holds no alignments."""
+    lists = sorted(path for path in root.glob("*") if path.suffix.lower() != ".npy" and path.is_file())
+    if found := next(filter(is_filelist, lists[:_MOST_LISTS]), None):
+        return f"the list {found.name} lies there: give its path, {found}"
+    if (root / "metadata.csv").is_file() or (_has(root, AUDIO_SUFFIXES) and _has(root, (".txt",))):
+        return "recordings and their texts are aligned by `jaxvoice align` (docs/aligning.md): do that first"
+    return "check the path"
+
+
+def _has(root: Path, suffixes: tuple[str, ...]) -> bool:
+    return any(path.suffix.lower() in suffixes for path in root.rglob("*"))
 
 
 def split_aligned(
@@ -196,16 +213,16 @@ def _sources(kind: AlignedKind, root: Path, audio_dir: Path | None) -> Iterator[
     elif kind == "filelist":
         if not root.is_file():
             raise DataError(f"{root} is not a file; give the list of utterances itself.")
-        for line in read_filelist(root):
-            name = line.audio.replace("\\", "/")
-            audio = _audio(Path(name), root.parent, audio_dir)
-            yield _Source(Path(name).stem or f"line {line.row}", root, audio, line, line.text)
+        lines = read_filelist(root)
+        for line, name in zip(lines, utterance_ids(lines), strict=True):
+            written = Path(line.audio.replace("\\", "/"))
+            yield _Source(name, root, _audio((written, Path(name)), root.parent, audio_dir), line, line.text)
     else:
         if not root.is_dir():
             raise DataError(f"{root} is not a folder; give the folder of the {_SUFFIXES[kind]} files.")
         for path in _files(root, _SUFFIXES[kind]):
             inside = path.relative_to(root).with_suffix("")
-            yield _Source(inside.as_posix(), path, _audio(inside, root, audio_dir))
+            yield _Source(inside.as_posix(), path, _audio((inside,), root, audio_dir))
 
 
 def _read(kind: AlignedKind, source: _Source, phone_set: PhoneSet) -> AlignedUtterance:
@@ -239,11 +256,11 @@ def _files(root: Path, suffix: str) -> Iterator[Path]:
     yield from (path for name, path in sorted(inside) if not any(part.startswith(".") for part in name.split("/")))
 
 
-def _audio(inside: Path, root: Path, audio_dir: Path | None) -> Path | None:
-    """The audio file that has the name `inside`, with or without its folders."""
-    folders = [root, *(base / name for name in ("wavs", "wav", "audio") for base in (root, root.parent))]
+def _audio(inside: tuple[Path, ...], root: Path, audio_dir: Path | None) -> Path | None:
+    """The audio file that has one of the names `inside`, with or without its folders."""
+    folders = [root, *(base / name for name in AUDIO_FOLDERS for base in (root, root.parent))]
     for folder in folders if audio_dir is None else [audio_dir]:
-        for name in dict.fromkeys((inside, Path(inside.name))):
+        for name in dict.fromkeys((*inside, Path(inside[-1].name))):
             stem = name.with_suffix("") if name.suffix.lower() in AUDIO_SUFFIXES else name
             options = (folder / f"{stem.as_posix()}{suffix}" for suffix in AUDIO_SUFFIXES)
             if found := next((option for option in options if option.is_file()), None):

@@ -1,13 +1,17 @@
 """Lists with one aligned utterance per line: `text|starts|durations|codes|wav`, times in spectrogram frames."""
 
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxvoice.data.aligned.alignment import Interval, Misfit
 from jaxvoice.data.aligned.files import read_text
+from jaxvoice.data.layouts import AUDIO_SUFFIXES
 
+AUDIO_FOLDERS = ("wavs", "wav", "audio")
+_LONGEST_LINE = 2**16  # characters of a line that are read to see whether a file is a list
 HOP_SECONDS = 256 / 22050
 
 
@@ -29,8 +33,70 @@ def read_filelist(path: str | Path) -> list[Line]:
     rows = enumerate(read_text(path).splitlines(), 1)
     lines = [Line(row, *_outer(line.split("|")), tuple(line.split("|"))) for row, line in rows if line.strip()]
     if not any(len(line.fields) == 5 for line in lines):
-        raise Misfit("broken", f"{path} has no line of the form 'text|starts|durations|codes|wav'; give such a list.")
+        raise Misfit(
+            "broken",
+            f"{path} has no line of the form 'text|starts|durations|codes|wav'; give such a list. "
+            "Recordings and their texts alone are aligned by `jaxvoice align` (docs/aligning.md).",
+        )
     return lines
+
+
+def is_filelist(path: Path) -> bool:
+    """Whether the file at `path` begins with a line of the form `text|starts|durations|codes|wav`."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            line = next((line for line in iter(lambda: file.readline(_LONGEST_LINE), "") if line.strip()), "")
+    except OSError:
+        return False
+    fields = line.strip().split("|")
+    counts = [len(field.split()) for field in fields[1:4]]
+    return len(fields) == 5 and counts[0] == counts[1] == counts[2] and not set(fields[1]) - set("0123456789 ")
+
+
+def utterance_ids(lines: Iterable[Line]) -> list[str]:
+    """The id of each of `lines`: the path of its audio without suffix, with `/` between folders, never outside them.
+
+    A first folder `wavs`, `wav` or `audio` is left out: `wavs/p225/001.wav` is `p225/001`. So are the folders up to
+    such a one that all relative paths share, and those that all absolute paths share. A line without audio has its
+    number for an id.
+    """
+    lines = list(lines)
+    found = [_parts(line.audio) for line in lines]
+    whole = [(absolute, parts) for line, (absolute, parts) in zip(lines, found, strict=True) if len(line.fields) == 5]
+    far = _shared([parts for absolute, parts in whole if absolute])
+    near = _shared([parts for absolute, parts in whole if not absolute])
+    near = near[: max((place for place, name in enumerate(near, 1) if name in AUDIO_FOLDERS), default=0)]
+    ids: list[str] = []
+    for line, (absolute, parts) in zip(lines, found, strict=True):
+        shared = far if absolute else near
+        inside = parts[len(shared) :] if parts[: len(shared)] == shared and len(parts) > len(shared) else parts
+        if len(inside) > 1 and inside[0] in AUDIO_FOLDERS:
+            inside = inside[1:]
+        ids.append("/".join(inside) or f"line {line.row}")
+    return ids
+
+
+def _parts(audio: str) -> tuple[bool, tuple[str, ...]]:
+    """Whether the path `audio`, of whatever system, is absolute, and its names, without `..` and the suffix."""
+    path = PureWindowsPath(audio)  # knows drives, and both kinds of slashes
+    names: list[str] = []
+    for name in path.parts[bool(path.anchor) :]:
+        if name != "..":
+            names.append(name)
+        elif names:
+            names.pop()
+    if names and PurePosixPath(names[-1]).suffix.lower() in AUDIO_SUFFIXES:
+        names[-1] = PurePosixPath(names[-1]).stem
+    return bool(path.anchor), tuple(names)
+
+
+def _shared(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """The folders that all `paths` begin with."""
+    if not paths:
+        return ()
+    first, last = min(path[:-1] for path in paths), max(path[:-1] for path in paths)
+    same = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
+    return first[:same] if same is not None else min(first, last, key=len)
 
 
 def parse_line(line: Line, path: Path, frame_seconds: float = HOP_SECONDS) -> list[Interval]:

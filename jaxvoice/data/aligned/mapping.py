@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 from jaxvoice.data.aligned.alignment import Part
+from jaxvoice.errors import TextError
 from jaxvoice.text.phonemes import PAUSE, VOWELS, PhoneSet
 
 SILENCES = frozenset(("", "_", "pau", "sil", "sp", "spn", "ssil", "<eps>"))
 # Of "er", written as a vowel and R: the ratio of their mean durations in LJ-Speech-aligned, 4.6 to 6.4 frames.
 VOWEL_OF_ER = 0.42
+_MODEL = "if these are IPA, align with ARPAbet: of the Montreal Forced Aligner's models, english_us_arpa"
 _REDUCED = {"AX": "AH0", "IX": "IH0", "AXR": "ER0"}
 
 
@@ -16,7 +18,8 @@ def arpabet_parts(phone_set: PhoneSet) -> Callable[[str], tuple[Part, ...]]:
 
     Upper or lower case. sil, sp, spn, nothing and the like are a pause; vowels without a stress are taken as stressed,
     the reduced ax, ix and axr as not. In a set without it, secondary stress is primary, and ER a vowel and R, which
-    share its time as 0.42 to 0.58. The function raises `TextError` for a label that is no phone.
+    share its time as 0.42 to 0.58. The function raises `TextError`, which quotes the label as it was written, for one
+    that is no phone, such as those of alignments in IPA.
     """
 
     def parts(label: str) -> tuple[Part, ...]:
@@ -25,7 +28,14 @@ def arpabet_parts(phone_set: PhoneSet) -> Callable[[str], tuple[Part, ...]]:
         if label.lower() in SILENCES:
             return (Part(PAUSE, 1.0),)
         code = label.upper()
-        return in_set(f"{code}1" if code in VOWELS else _REDUCED.get(code, code), phone_set)
+        code = f"{code}1" if code in VOWELS else _REDUCED.get(code, code)
+        if label.isascii():
+            try:
+                return in_set(code, phone_set)
+            except TextError as error:
+                told = str(error).replace(repr(code), repr(label), 1)
+                raise TextError(told if label.isupper() else f"{told} ({_MODEL})") from None
+        raise TextError(f"{label!r} (phoneme 1) is not in the phone set {phone_set.name!r}, nor in ARPAbet ({_MODEL})")
 
     return parts
 

@@ -201,6 +201,85 @@ def test_a_list_of_frames(tmp_path):
     assert store.durations[0].tolist() == [9, 12, 30] and store.counts["length"] == 1
 
 
+def listed(folder, *names):
+    """The corpus of a list in `folder` with one line for each of `names`."""
+    path = folder / "list.txt"
+    path.write_text("".join(f"Hi.|0 9|9 12|HH AY1|{name}\n" for name in names))
+    return find_aligned(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (("p225/001.wav", "p226/001.wav"), ("p225/001", "p226/001")),
+        (("wavs/p225/001.wav", "wavs/p226/001.wav"), ("p225/001", "p226/001")),
+        (("p225/wavs/001.wav", "p226/wavs/001.wav"), ("p225/wavs/001", "p226/wavs/001")),
+        (("C:\\x\\p225\\001.wav", "C:\\x\\p226\\001.flac"), ("p225/001", "p226/001")),
+        (("/data/x/wavs/a.wav", "/data/x/wavs/b.wav"), ("a", "b")),
+        (("LJ/wavs/a.wav", "LJ/wavs/b.wav"), ("a", "b")),
+        (("./p225/001.wav", "../../p226/x/../1.5"), ("p225/001", "p226/1.5")),
+        (("p225/001.wav",), ("p225/001",)),
+        (("",), ("line 1",)),
+    ],
+)
+def test_ids_of_a_list_keep_the_folders(tmp_path, names, ids):
+    corpus = listed(tmp_path, *names)
+    assert corpus.rejected == () and tuple(item.id for item in corpus.utterances) == ids
+    assert [item.speaker for item in corpus.utterances] == [name.split("/")[0] if "/" in name else "" for name in ids]
+
+
+def test_audio_of_a_list_is_that_of_the_speaker(tmp_path):
+    for speaker in ("p225", "p226"):
+        (tmp_path / speaker).mkdir()
+        (tmp_path / speaker / "001.wav").touch()
+    (tmp_path / "001.wav").touch()
+    for start in ("", "wavs/", "/elsewhere/"):  # found where the list lies, however its lines begin
+        corpus = listed(tmp_path, *(f"{start}{speaker}/001.wav" for speaker in ("p225", "p226")))
+        assert [item.audio for item in corpus.utterances] == [tmp_path / f"{name}/001.wav" for name in ("p225", "p226")]
+    assert listed(tmp_path, "p225/001.wav", "p225/001.wav").counts == {"repeated": 1}
+
+
+def test_a_folder_without_alignments_says_what_to_do(tmp_path):
+    def told():
+        with pytest.raises(DataError, match="No alignments in") as caught:
+            find_aligned(tmp_path)
+        return str(caught.value)
+
+    assert "check the path" in told()
+    (tmp_path / "wavs").mkdir()
+    (tmp_path / "wavs" / "a.WAV").touch()
+    assert "check the path" in told(), "no texts, nothing to align"
+    (tmp_path / "wavs" / "a.txt").write_text("Hi.")
+    assert "`jaxvoice align` (docs/aligning.md)" in told()
+    (tmp_path / "wavs" / "a.txt").unlink()
+    (tmp_path / "metadata.csv").write_text("a|Hi.|Hi.\n")
+    assert "`jaxvoice align` (docs/aligning.md)" in told()
+    (tmp_path / "binary.txt").write_bytes(bytes(range(256)))
+    (tmp_path / "five.txt").write_text("a|b|c|d|e\n")
+    assert "jaxvoice align" in told(), "five fields alone make no list of frames"
+    (tmp_path / "train.txt").write_text("\nHi.|0 9|9 12|HH AY1|a.wav\n")
+    assert "the list train.txt lies there" in told() and str(tmp_path / "train.txt") in told()
+    assert len(find_aligned(tmp_path / "train.txt")) == 1
+    with pytest.raises(DataError, match="jaxvoice align"):
+        find_aligned(tmp_path / "metadata.csv")
+
+
+@pytest.mark.parametrize(
+    ("label", "told", "hinted"),
+    [
+        ("ʃ", "'ʃ' is not in the phone set 'aligned'", True),
+        ("aj", "'aj' is not in the phone set 'aligned'; did you mean", True),
+        ("QQ", "'QQ' is not in the phone set 'aligned'; the codes are", False),
+    ],
+)
+def test_labels_are_told_as_they_were_written(corpus_of, label, told, hinted):
+    root = corpus_of(fine=(csv(), None))
+    (root / "other.csv").write_text(csv().replace("HH", label), encoding="utf-8")
+    (rejected,) = find_aligned(root).rejected
+    assert rejected.kind == "unknown phone" and told in rejected.reason
+    assert ("english_us_arpa" in rejected.reason) == hinted
+
+
 @pytest.fixture
 def lj_aligned(tmp_path):
     """Three utterances with mels in the corpus's own flavour, a broken one, and audio beside."""
