@@ -234,7 +234,12 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
     loader = AlignedLoader(
         store,
         batch_size=experiment.batch_size,
-        buckets=choose_buckets(store, experiment.buckets),
+        buckets=choose_buckets(
+            store,
+            experiment.buckets,
+            max_frames=config.model.decoder.max_frames,
+            max_phones=config.model.encoder.max_phones,
+        ),
         seed=loop.seed,
         process_index=jax.process_index(),
         process_count=jax.process_count(),

@@ -62,10 +62,14 @@ class Options:
     """File to write the results to, with what was heard of every sentence."""
 
 
+def mel_l1(made: Sequence[np.ndarray], mels: Sequence[np.ndarray]) -> float:
+    """Mean absolute difference over all frames and bands of spectrograms (mels, frames)."""
+    return float(np.mean(np.abs(np.concatenate(list(made), axis=1) - np.concatenate(list(mels), axis=1))))
+
+
 def measures(free: Sequence[Speech], told: Sequence[Speech], store: AlignedStore) -> dict[str, float]:
     """Errors of the durations of `free` in frames, and the mel L1 of `told`, which had those of the corpus."""
     errors = np.concatenate([np.abs(one.durations - frames) for one, frames in zip(free, store.durations, strict=True)])
-    distances = [np.abs(one.mel - mel).mean() for one, mel in zip(told, store.mels, strict=True)]
     return {
         "sentences": len(store),
         "phonemes": errors.size,
@@ -73,7 +77,7 @@ def measures(free: Sequence[Speech], told: Sequence[Speech], store: AlignedStore
         "mean": float(errors.mean()),
         "within a frame %": 100 * float((errors <= 1).mean()),
         "length %": 100 * sum(one.mel.shape[1] for one in free) / store.frames,
-        "mel L1": float(np.mean(distances)),
+        "mel L1": mel_l1([one.mel for one in told], store.mels),
     }
 
 
@@ -103,11 +107,8 @@ def distances(heard: Mapping[str, Sequence[Sound]], store: AlignedStore) -> list
     rows = []
     for name, sounds in heard.items():
         if name != "original" and not name.startswith("text"):
-            errors = [
-                np.abs(utterance_mel(np.asarray(sound[0]), store.mel) - mel).mean()
-                for sound, mel in zip(sounds, store.mels, strict=True)
-            ]
-            rows.append({"system": name, "mel L1 of the audio": float(np.mean(errors))})
+            again = [utterance_mel(np.asarray(sound[0]), store.mel) for sound in sounds]
+            rows.append({"system": name, "mel L1 of the audio": mel_l1(again, store.mels)})
     return rows
 
 
