@@ -2,6 +2,8 @@
 
 import equinox as eqx
 import jax
+from jax import numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError, ShapeError
@@ -16,8 +18,8 @@ def _weights(shape: tuple[int, ...], fan_in: int, weight_norm: bool, key: PRNGKe
     return (None, norm_over_all_but_first(weight), weight) if weight_norm else (weight, None, None)
 
 
-def _broadcast(bias: Array, y: Array) -> Array:
-    return bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+def _row(numbers: Array, rank: int, dtype: DTypeLike) -> Array:
+    return numbers.astype(dtype).reshape((1,) * (rank - 1) + (-1,))
 
 
 def _convolve(layer: "Conv1d | Conv2d", x: Array, **options) -> Array:
@@ -26,7 +28,7 @@ def _convolve(layer: "Conv1d | Conv2d", x: Array, **options) -> Array:
     weight = weight.reshape(weight.shape[:3])
     if scale is not None and few_positions(x.shape, weight.shape, **options):
         y = conv1d(x, weight, **options)
-        y = y * _broadcast(scale, y)
+        y = y * _row(scale, y.ndim, y.dtype)
     else:
         kernel = layer.kernel(x.dtype)
         y = conv1d(x, kernel.reshape(kernel.shape[:3]), **options)
@@ -34,8 +36,15 @@ def _convolve(layer: "Conv1d | Conv2d", x: Array, **options) -> Array:
 
 
 def add_bias(y: Float[Array, "*batch out"], bias: Float[Array, " out"] | None) -> Float[Array, "*batch out"]:
-    """`y` plus `bias` in the precision of `y`, or `y` where there is none."""
-    return y if bias is None else y + _broadcast(bias, y)
+    """`y` plus `bias`, of the dtype of `y`; or `y` where there is none.
+
+    Where `y` is narrower than float32, the sum is float32 before it is rounded: the gradient of the bias, which adds up
+    every position, then does so in float32. In bfloat16 a sum of thousands stands still long before its end.
+    """
+    if bias is None:
+        return y
+    wide = y.dtype if y.dtype.itemsize >= 4 else jnp.float32
+    return (y.astype(wide) + _row(bias, y.ndim, wide)).astype(y.dtype)
 
 
 def _check_channels(in_channels: int, out_channels: int, groups: int) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.nn._dropout import dropout, subkeys
 from jaxvoice.nn._init import torch_uniform
+from jaxvoice.nn._linear import linear
 
 
 class LSTMShape(NamedTuple):
@@ -122,12 +123,11 @@ class LSTM:
 
     def _direction(self, x: Array, valid: Array, suffix: str) -> Array:
         weight_ih, weight_hh, bias_ih, bias_hh = (
-            vars(self)[f"{name}_{suffix}"].astype(x.dtype) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            vars(self)[f"{name}_{suffix}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
-        bias = (bias_ih + bias_hh).reshape((1,) * (x.ndim - 1) + (-1,))
         # What does not wait for the state before is one product over all times.
-        driven = jnp.moveaxis(jnp.einsum("...i,oi->...o", x, weight_ih) + bias, -2, 0)
-        recurrent = weight_hh.T
+        driven = jnp.moveaxis(linear(x, weight_ih, bias_ih + bias_hh), -2, 0)
+        recurrent = weight_hh.astype(x.dtype).T
 
         def step(carry, now):
             hidden, cell = carry

@@ -8,7 +8,8 @@ import torch
 from jax import numpy as jnp
 
 from jaxvoice.errors import ConfigError, ShapeError
-from jaxvoice.nn import Conv1d, Conv2d, ConvTranspose1d, average_pool1d, freeze
+from jaxvoice.nn import Conv1d, Conv2d, ConvTranspose1d, Linear, average_pool1d, freeze
+from jaxvoice.training.precision import to_compute
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:
@@ -139,6 +140,37 @@ def test_bfloat16_computes_in_bfloat16_with_float32_parameters(key):
     assert y.dtype == jnp.bfloat16
     assert layer.weight_v.dtype == jnp.float32
     np.testing.assert_allclose(y.astype(jnp.float32), layer(x), atol=0.05)
+
+
+BIASED = {
+    "Linear": lambda key: (Linear(2, 3, key=key), lambda layer: layer),
+    "Conv1d": lambda key: (Conv1d(2, 3, 3, padding=1, key=key), lambda layer: layer.time_major),
+}
+
+
+@pytest.mark.parametrize("layer", BIASED)
+def test_bfloat16_adds_up_the_gradient_of_a_bias_in_float32(layer, key):
+    """Numbers much alike: in bfloat16 their sum stops far below what it should be."""
+    module, call = BIASED[layer](key)
+    upstream = jnp.asarray(0.01 * draw(32, 573, 3) + 0.3, jnp.bfloat16)
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def gradient(module, x, upstream):
+        low, x = to_compute((module, x), "bfloat16")
+        y = call(low)(x)
+        assert y.dtype == jnp.bfloat16
+        return jnp.sum((y * upstream).astype(jnp.float32))
+
+    expected = np.asarray(upstream, np.float64).sum((0, 1))
+    found = gradient(module, jnp.asarray(draw(32, 573, 2)), upstream)
+    assert found.bias.dtype == jnp.float32
+    np.testing.assert_allclose(found.bias, expected, rtol=0.01)
+
+
+def test_float32_biases_are_added_without_a_cast(key):
+    program = str(jax.make_jaxpr(Linear(2, 3, key=key))(jnp.zeros((4, 2))))
+    assert " add " in program and "convert_element_type" not in program
 
 
 def slow_convolutions(compiled_text: str) -> list[str]:

@@ -102,6 +102,23 @@ def test_bfloat16_comes_near_float32():
     np.testing.assert_allclose(y.astype(jnp.float32), call(ours, x), atol=0.02)
 
 
+def test_bfloat16_adds_up_gradients_of_biases_in_float32():
+    """With gates that barely move the gradient at each of thousands of positions is nearly the same number."""
+    ours, _ = pair(2, 2, 1, True)
+    ours = jax.tree.map(lambda leaf: 1e-3 * leaf, ours)
+    x, upstream = draw(400, 12, 2), np.ones((400, 12, 4), np.float32)
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def gradient(lstm, x, precision):
+        low, low_x = to_compute((lstm, x), precision)
+        return jnp.sum(low(low_x).astype(jnp.float32) * upstream)
+
+    exact, found = (named_arrays(gradient(ours, jnp.asarray(x), precision)) for precision in ("float32", "bfloat16"))
+    for name in ("bias_ih_l0", "bias_hh_l0_reverse"):
+        assert np.linalg.norm(found[name] - exact[name]) < 0.01 * np.linalg.norm(exact[name])
+
+
 def test_an_lstm_is_an_immutable_pytree_that_begins_as_torchs(key):
     lstm = eqx.filter_jit(lambda key: LSTM(6, 16, bidirectional=True, key=key))(key)
     arrays = named_arrays(lstm)
