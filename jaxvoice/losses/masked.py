@@ -1,9 +1,13 @@
 """Losses over the valid part of padded batches: sums over what is there, divided by how much is there."""
 
+from typing import Literal
+
 from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvoice.nn import length_mask
+
+DurationLoss = Literal["huber", "mse"]
 
 
 def masked_mean(values: Float[Array, "*shape"], mask: Bool[Array, "*shape"]) -> Float[Array, ""]:
@@ -30,12 +34,14 @@ def duration_loss(
     predicted: Float[Array, "batch phones"],
     target: Float[Array, "batch phones"],
     phone_count: Int[Array, " batch"],
+    *,
+    kind: DurationLoss = "huber",
 ) -> Float[Array, ""]:
-    """Mean over valid phonemes of the Huber distance with its bend at 1."""
+    """Mean over valid phonemes of the Huber distance with its bend at 1, or with `kind="mse"` of the squared one."""
     mask = length_mask(phone_count, target.shape[1])
     distance = jnp.abs(_distance(predicted, target, mask))
-    huber = jnp.where(distance < 1, 0.5 * jnp.square(distance), distance - 0.5)
-    return masked_mean(huber, mask)
+    squared = jnp.square(distance)
+    return masked_mean(squared if kind == "mse" else jnp.where(distance < 1, 0.5 * squared, distance - 0.5), mask)
 
 
 def _distance(predicted: Array, target: Array, mask: Array) -> Array:

@@ -1,5 +1,7 @@
 """Masked losses against torch's, computed example by example on what is not padding."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -24,8 +26,9 @@ def valid(arrays):
     [
         (mel_loss, MELS, lambda p, t: torch.nn.L1Loss()(p, t) + torch.nn.MSELoss()(p, t)),
         (duration_loss, PHONES, torch.nn.HuberLoss(delta=1.0)),
+        (partial(duration_loss, kind="mse"), PHONES, torch.nn.MSELoss()),
     ],
-    ids=["mels", "durations"],
+    ids=["mels", "durations", "squared"],
 )
 def test_equals_torch_on_what_is_no_padding(loss, arrays, theirs):
     expected = float(theirs(*valid(arrays)))

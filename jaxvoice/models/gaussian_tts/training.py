@@ -9,12 +9,13 @@ import equinox as eqx
 import jax
 import optax
 from jax import numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float32, Int32, PRNGKeyArray, PyTree
 
 from jaxvoice.config import check_not_negative, check_types, to_dict
 from jaxvoice.data.aligned import AlignedBatch
 from jaxvoice.errors import ConfigError
 from jaxvoice.losses import duration_loss, mel_loss
+from jaxvoice.losses.masked import DurationLoss
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates, GaussianTTS
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.durations import DurationModel, to_normalised
@@ -43,8 +44,12 @@ def acoustic_optimizer(width: int = 256, warmup_steps: int = 4000, factor: float
     )
 
 
-def duration_optimizer(decay_steps: int = 100) -> OptimizerConfig:
-    """Adam, its rate falling from 1e-3 by 3 % every `decay_steps`, gradients clipped to a norm of 1."""
+def duration_optimizer(decay_steps: int = 53) -> OptimizerConfig:
+    """Adam, its rate falling from 1e-3 by 3 % every `decay_steps`, gradients clipped to a norm of 1.
+
+    By the default it is a tenth after 4,000 steps. For another number of them, give `decay_steps` a 76th of it:
+    0.97^76 is 0.1.
+    """
     return OptimizerConfig(
         learning_rate=1e-3,
         b1=0.9,
@@ -64,7 +69,8 @@ class TrainingConfig:
     For `acoustic_steps` steps everything but the duration model learns, with the durations of the corpus. From then on
     only the duration model learns, from features of an encoder that no longer changes.
 
-    `precision` is what the networks compute in; parameters, softmax, norms, Gaussian weights and losses stay float32.
+    `precision` is what the networks compute in; parameters, softmax, norms, widths and weights of the Gaussians, and
+    losses stay float32.
     `ema_decay` keeps a moving average of the acoustic model, which is what the duration model hears, what is validated
     and what is saved; `None` keeps none.
 
@@ -79,6 +85,8 @@ class TrainingConfig:
     """How encoder, decoder and post-net are updated."""
     duration_optimizer: OptimizerConfig = field(default_factory=duration_optimizer)
     """How the duration model is updated."""
+    duration_loss: DurationLoss = "huber"
+    """Distance of normalised log durations: Huber with its bend at 1, or squared."""
     precision: Precision = "float32"
     """What the networks compute in; parameters and losses stay float32."""
     ema_decay: float | None = 0.999
@@ -171,7 +179,7 @@ class GaussianTTSTask:
 
         @ft.partial(eqx.filter_value_and_grad, has_aux=True)
         def loss_of(model: AcousticModel):
-            model = to_compute(model, config.precision)
+            model = _to_compute(model, config.precision)
             hidden, norms = model.encode(batch.phonemes, batch.phone_count, state.acoustic.norms, key=encoder_key)
             decoded = model.decode(
                 hidden,
@@ -183,21 +191,27 @@ class GaussianTTSTask:
                 key=decoder_key,
             )
             losses = [mel_loss(mel, target, batch.frame_count) for mel in (decoded.first, decoded.second)]
-            return losses[0] + losses[1], (losses, decoded.state)
+            watched = {
+                "first": losses[0],
+                "second": losses[1],
+                "sigma": model.upsampling.mean_sigma(hidden, batch.durations, batch.phone_count),
+                "batch_norm_mean": _largest_mean(decoded.state),
+            }
+            return losses[0] + losses[1], (watched, decoded.state)
 
-        (loss, (losses, norms)), gradient = loss_of(state.acoustic.model)
+        (loss, (watched, norms)), gradient = loss_of(state.acoustic.model)
         update, optimizer = self._optimize_acoustic.update(gradient, state.acoustic_optimizer, params)
         acoustic = Acoustic(eqx.apply_updates(state.acoustic.model, update), norms)
         average = state.average
         if average is not None and config.ema_decay is not None:
             average = ema_update(average, acoustic, decay=config.ema_decay, step=state.counters.step)
         new = GaussianTTSState(state.counters, acoustic, state.durations, optimizer, state.duration_optimizer, average)
-        return new, all_finite((loss, gradient)), self._metrics(0, state, gradient, first=losses[0], second=losses[1])
+        return new, all_finite((loss, gradient)), self._metrics(0, state.acoustic_optimizer, gradient, **watched)
 
     def _duration_step(self, state, batch):
         config, params = self.config, eqx.filter(state.durations, eqx.is_inexact_array)
         acoustic, statistics = state.best_acoustic, config.model.statistics
-        hidden, _ = to_compute(acoustic.model, config.precision).encode(
+        hidden, _ = _to_compute(acoustic.model, config.precision).encode(
             batch.phonemes, batch.phone_count, acoustic.norms, inference=True
         )
         hidden = jax.lax.stop_gradient(hidden)
@@ -208,7 +222,7 @@ class GaussianTTSTask:
         def loss_of(durations: DurationModel):
             model = to_compute(durations, config.precision)
             predicted = model(hidden, batch.phone_count, key=key)
-            return duration_loss(predicted, target, batch.phone_count)
+            return duration_loss(predicted, target, batch.phone_count, kind=config.duration_loss)
 
         loss, gradient = loss_of(state.durations)
         update, optimizer = self._optimize_durations.update(gradient, state.duration_optimizer, params)
@@ -216,7 +230,7 @@ class GaussianTTSTask:
         new = GaussianTTSState(
             state.counters, state.acoustic, durations, state.acoustic_optimizer, optimizer, state.average
         )
-        return new, all_finite((loss, gradient)), self._metrics(1, state, gradient, duration=loss)
+        return new, all_finite((loss, gradient)), self._metrics(1, state.duration_optimizer, gradient, duration=loss)
 
     def _dropout_key(self, state: GaussianTTSState) -> PRNGKeyArray:
         return jax.random.fold_in(jax.random.key(self.config.dropout_seed), state.counters.step)
@@ -252,11 +266,26 @@ class GaussianTTSTask:
         }
         return {"config": to_dict(self.config), "parameters": {k: count_parameters(v) for k, v in parts.items()}}
 
-    def _metrics(self, phase: int, state: GaussianTTSState, gradient: PyTree, **losses: Array) -> dict[str, Array]:
-        step = state.counters.step - phase * self.config.acoustic_steps
-        values = {**losses, "gradient_norm": _norm(gradient), "learning_rate": self._rates[phase](step)}
+    def _metrics(
+        self, phase: int, optimizer: optax.OptState, gradient: PyTree, **watched: Array
+    ) -> dict[str, Float32[Array, ""]]:
+        rate = self._rates[phase](_updates_made(optimizer))
+        values = {**watched, "gradient_norm": optax.tree_utils.tree_norm(gradient), "learning_rate": rate}
         return {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
 
 
-def _norm(tree: PyTree) -> Float[Array, ""]:
-    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)))
+def _to_compute(model: AcousticModel, precision: Precision) -> AcousticModel:
+    """`model` in `precision`, but what makes the widths of the Gaussians stays as it is."""
+    return eqx.tree_at(lambda tree: tree.upsampling, to_compute(model, precision), model.upsampling)
+
+
+def _largest_mean(norms: BatchNormStates) -> Float32[Array, ""]:
+    """The largest running mean of any channel, none of them negative after ReLU: one that runs away shows here."""
+    states = norms.encoder + norms.decoder + norms.postnet
+    return jnp.max(jnp.concatenate([state.running_mean for state in states]))
+
+
+def _updates_made(optimizer: optax.OptState) -> Int32[Array, ""]:
+    """The count its schedule goes by: skipped updates are not in it."""
+    nodes = jax.tree.leaves(optimizer, is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState))
+    return jnp.asarray(next(node.count for node in nodes if isinstance(node, optax.ScaleByScheduleState)))

@@ -12,6 +12,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 
 from jaxvoice.errors import ShapeError
+from jaxvoice.losses.masked import masked_mean
 from jaxvoice.models.gaussian_tts.config import UpsamplingConfig
 from jaxvoice.nn import Linear, length_mask
 
@@ -109,6 +110,16 @@ class GaussianUpsampling(eqx.Module):
         if self.config.sigma_mode == "proportional":
             return jnp.maximum(factor * durations, _NARROWEST)
         return jnp.maximum(factor, _NARROWEST)
+
+    def mean_sigma(
+        self,
+        hidden: Float[Array, "batch phones dim"],
+        durations: Float[Array, "batch phones"],
+        phone_count: Int[Array, " batch"],
+    ) -> Float32[Array, ""]:
+        """The mean of `sigma` over the phonemes that count, in frames: one number to watch."""
+        sigma = self.sigma(hidden, durations)
+        return masked_mean(sigma, length_mask(phone_count, durations.shape[1])) if sigma.ndim else sigma
 
     @jax.named_scope("GaussianUpsampling")
     def __call__(

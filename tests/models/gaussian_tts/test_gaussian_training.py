@@ -1,56 +1,56 @@
 """Two phases of training a few channels on made-up utterances."""
 
+import math
+import re
 from dataclasses import replace
-from itertools import pairwise
 
 import equinox as eqx
 import jax
 import numpy as np
 import pytest
+from gaussian_small import SMALL, changed, filled
+from jax import numpy as jnp
 
 from jaxvoice.data.aligned import AlignedBatch
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.gaussian_tts import (
-    DecoderConfig,
-    DurationConfig,
-    EncoderConfig,
-    GaussianTTSConfig,
-    Statistics,
+from jaxvoice.models.gaussian_tts import GaussianUpsampling, UpsamplingConfig
+from jaxvoice.models.gaussian_tts.training import (
+    GaussianTTSTask,
+    TrainingConfig,
+    acoustic_optimizer,
+    duration_optimizer,
 )
-from jaxvoice.models.gaussian_tts.training import GaussianTTSTask, TrainingConfig, acoustic_optimizer
 from jaxvoice.models.gaussian_tts.weights import load_model
-from jaxvoice.training.optimizers import OptimizerConfig
+from jaxvoice.nn import BatchNormState
+from jaxvoice.training.optimizers import OptimizerConfig, decays_to, learning_rate
 from jaxvoice.training.parallel import data_mesh, replicate, shard_batch
 
-CODES = ("pau", "AH0", "S", "T")
+RATE, DECAY = 3e-3, 0.99
 # A large rate and decay of weights, so that what should not change would be seen to; and an epsilon that keeps
 # gradients of rounding errors (those of the keys' biases are zero) from moving anything.
-OPTIMIZER = OptimizerConfig(learning_rate=3e-3, eps=1e-3, weight_decay=0.1, schedule="constant", clip_norm=1.0)
+OPTIMIZER = OptimizerConfig(RATE, eps=1e-3, weight_decay=0.1, decay=DECAY, decay_steps=1, clip_norm=1.0)
 CONFIG = TrainingConfig(
-    model=GaussianTTSConfig(
-        CODES,
+    model=replace(
+        changed(statistics={"mel_mean": -5.0, "mel_std": 2.0}, decoder={"postnet_layers": 1}, durations={"layers": 1}),
         dim=8,
-        encoder=EncoderConfig(layers=1, heads=2, feed_forward=16, dropout=0.1, max_phones=8),
-        decoder=DecoderConfig(layers=1, heads=2, feed_forward=16, dropout=0.1, max_frames=40, postnet_layers=1),
-        durations=DurationConfig(layers=1, hidden=8),
-        statistics=Statistics(mel_mean=-5.0, mel_std=2.0),
     ),
     acoustic_steps=2,
     acoustic_optimizer=OPTIMIZER,
     duration_optimizer=OPTIMIZER,
     ema_decay=0.9,
 )
+MELS, IDS = SMALL.mel.num_mels, len(SMALL.codes)
 
 
 def make_batch(rows=8, phones=6, frames=24, seed=0):
     """Each phoneme sounds like itself: a mel that can be learnt."""
     rng = np.random.default_rng(seed)
-    sounds = np.random.default_rng(7).normal(-5, 2, (len(CODES) + 1, 80)).astype(np.float32)
+    sounds = np.random.default_rng(7).normal(-5, 2, (IDS + 1, MELS)).astype(np.float32)
     ids, durations = np.zeros((rows, phones), np.int32), np.zeros((rows, phones), np.float32)
-    mel, counts, lengths = np.zeros((rows, 80, frames), np.float32), [], []
+    mel, counts, lengths = np.zeros((rows, MELS, frames), np.float32), [], []
     for row in range(rows):
         count = int(rng.integers(2, phones + 1))
-        ids[row, :count] = rng.integers(1, len(CODES) + 1, count)
+        ids[row, :count] = rng.integers(1, IDS + 1, count)
         durations[row, :count] = ids[row, :count] % 4 + 1
         spoken = np.repeat(sounds[ids[row, :count]], durations[row, :count].astype(int), axis=0)
         mel[row, :, : len(spoken)] = spoken.T
@@ -59,9 +59,27 @@ def make_batch(rows=8, phones=6, frames=24, seed=0):
     return AlignedBatch(ids, np.array(counts, np.int32), durations, mel, np.array(lengths, np.int32))
 
 
+def task_of(**changes):
+    return GaussianTTSTask(replace(CONFIG, **changes), steps_per_epoch=1)
+
+
+def beginning(task):
+    """A state of random weights, with nothing compiled to make it."""
+    shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
+    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    acoustic = eqx.tree_at(lambda one: one.model, state.acoustic, filled(shapes.acoustic.model))
+
+    def unit_variance(node):
+        return replace(node, running_var=node.running_var + np.float32(1)) if isinstance(node, BatchNormState) else node
+
+    acoustic = jax.tree.map(unit_variance, acoustic, is_leaf=lambda node: isinstance(node, BatchNormState))
+    parts = (acoustic, acoustic, filled(shapes.durations))
+    return jax.tree.map(jnp.asarray, eqx.tree_at(lambda s: (s.acoustic, s.average, s.durations), state, parts))
+
+
 @pytest.fixture(scope="module")
 def task():
-    return GaussianTTSTask(CONFIG, steps_per_epoch=1)
+    return task_of()
 
 
 @pytest.fixture(scope="module")
@@ -70,69 +88,89 @@ def step(task):
 
 
 @pytest.fixture(scope="module")
-def states(task, step):
-    """The state before the first of four steps, and after each."""
-    found = [eqx.filter_jit(task.init)(key=jax.random.key(0))]
+def run(task, step):
+    """The state before the first of four steps and after each, and what was logged in each."""
+    states, logged = [beginning(task)], []
     for seed in range(4):
-        found.append(step(found[-1], make_batch(seed=seed), task.phase_of(seed))[0])
-    return found
+        state, metrics = step(states[-1], make_batch(seed=seed), task.phase_of(seed))
+        states.append(state)
+        logged.append({name: float(value) for name, value in metrics.items()})
+    return states, logged
+
+
+def loss_of(task):
+    """Its step as a program of the loss only: no gradient is computed."""
+    return eqx.filter_jit(
+        lambda state, batch, phase: task.step(state, batch, phase)[1]["duration" if phase else "second"]
+    )
+
+
+def leaves_of(tree):
+    return jax.tree.leaves(eqx.filter(tree, eqx.is_array))
 
 
 def same(left, right):
     """Whether all arrays are equal bit for bit."""
-    arrays = [jax.tree.leaves(eqx.filter(side, eqx.is_array)) for side in (left, right)]
-    return all(np.array_equal(a, b) for a, b in zip(*arrays, strict=True))
+    return all(np.array_equal(a, b) for a, b in zip(leaves_of(left), leaves_of(right), strict=True))
 
 
 PARTS = ("acoustic", "average", "acoustic_optimizer", "durations", "duration_optimizer")
 
 
-def test_each_phase_changes_its_own_part_and_nothing_else(states):
-    first, second = PARTS[:3], PARTS[3:]
-    for (before, after), learning in zip(pairwise(states), (first, first, second, second), strict=True):
+def test_each_phase_changes_its_own_part_and_nothing_else(run):
+    states, (first, second) = run[0], (PARTS[:3], PARTS[3:])
+    for before, after, learning in zip(states, states[1:], (first, first, second, second), strict=False):
         for part in PARTS:
             kept = same(getattr(before, part), getattr(after, part))
             assert kept == (part not in learning), part
 
 
-def test_padding_changes_neither_losses_nor_weights():
-    config = replace(
-        CONFIG,
-        model=replace(
-            CONFIG.model,
-            encoder=replace(CONFIG.model.encoder, dropout=0.0),
-            decoder=replace(CONFIG.model.decoder, dropout=0.0),
-            durations=replace(CONFIG.model.durations, dropout=0.0),
-        ),
-    )
-    task = GaussianTTSTask(config, steps_per_epoch=1)
-    step = eqx.filter_jit(task.step)
-    short, long = make_batch(), make_batch(phones=6, frames=40)
-    long = AlignedBatch(
-        np.pad(short.phonemes, ((0, 0), (0, 2))),
-        short.phone_count,
-        np.pad(short.durations, ((0, 0), (0, 2))),
-        long.mel,
-        short.frame_count,
-    )
-    noisy = long.mel.copy()
-    for row, frames in enumerate(long.frame_count):
-        noisy[row, :, frames:] = 50.0
-    start = eqx.filter_jit(task.init)(key=jax.random.key(0))
-    results = [step(start, batch, 0) for batch in (short, long, long._replace(mel=noisy))]
-    for state, metrics in results[1:]:
-        for name in ("first", "second", "gradient_norm"):
-            assert float(metrics[name]) == pytest.approx(float(results[0][1][name]), rel=1e-5), name
-        pairs = zip(
-            jax.tree.leaves(eqx.filter(state.acoustic.norms, eqx.is_array)),
-            jax.tree.leaves(eqx.filter(results[0][0].acoustic.norms, eqx.is_array)),
-            strict=True,
-        )
-        assert all(np.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in pairs)
+def test_what_is_logged(run):
+    states, logged = run
+    assert set(logged[1]) == {"first", "second", "gradient_norm", "learning_rate", "sigma", "batch_norm_mean"}
+    width = math.exp(float(states[1].acoustic.model.upsampling.log_sigma))
+    assert logged[1]["sigma"] == pytest.approx(width, rel=1e-6) and abs(width - 1) > 1e-3
+    norms = states[2].acoustic.norms
+    means = [norm.running_mean for group in (norms.encoder, norms.decoder, norms.postnet) for norm in group]
+    assert logged[1]["batch_norm_mean"] == pytest.approx(max(float(mean.max()) for mean in means), rel=1e-6)
+    assert set(logged[3]) == {"duration", "gradient_norm", "learning_rate"}
+    for number, metrics in enumerate(logged):
+        assert metrics["learning_rate"] == pytest.approx(RATE * DECAY ** (number % 2), rel=1e-5)
 
 
-def test_it_learns(step, states):
-    state, losses = states[0], []
+def test_widths_that_differ_are_logged_as_their_mean():
+    upsampling = GaussianUpsampling(4, UpsamplingConfig("proportional", 0.5), key=jax.random.key(0))
+    durations = jnp.asarray([[2.0, 4.0, 0.0], [6.0, 9.0, 9.0]])
+    found = eqx.filter_jit(upsampling.mean_sigma)(jnp.zeros((2, 3, 4)), durations, jnp.asarray([2, 1]))
+    assert float(found) == pytest.approx(0.5 * (2 + 4 + 6) / 3)
+
+
+def test_padding_changes_neither_losses_nor_statistics(step, run):
+    """Four utterances twice are as good as once with four empty rows, whatever stands in padding."""
+    four = make_batch(rows=4)
+    twice = AlignedBatch(*(np.concatenate([a, a]) for a in four))
+    once = AlignedBatch(*(np.concatenate([a, np.zeros_like(a)]) for a in four))
+    unheard = np.arange(once.mel.shape[2]) >= once.frame_count[:, None]
+    unsaid = np.arange(once.phonemes.shape[1]) >= once.phone_count[:, None]
+    assert unheard[:4].any() and unsaid[:4].any()
+    noisy = once._replace(
+        mel=np.where(unheard[:, None], np.float32(50), once.mel),
+        phonemes=np.where(unsaid, np.int32(3), once.phonemes),
+        durations=np.where(unsaid, np.float32(5), once.durations),
+    )
+    for phase, losses in enumerate((("first", "second"), ("duration",))):
+        expected, metrics = step(run[0][2], twice, phase)
+        for batch in (once, noisy):
+            state, found = step(run[0][2], batch, phase)
+            for name in (*losses, "gradient_norm"):
+                assert float(found[name]) == pytest.approx(float(metrics[name]), rel=1e-4), name
+            norms = zip(leaves_of(state.acoustic.norms), leaves_of(expected.acoustic.norms), strict=True)
+            # Unbiased variances know how many positions they are of.
+            assert all(np.allclose(a, b, rtol=0.01, atol=1e-5) for a, b in norms)
+
+
+def test_it_learns(step, run):
+    state, losses = run[0][0], []
     batch = make_batch()
     for _ in range(60):
         state, metrics = step(state, batch, 0)
@@ -145,44 +183,112 @@ def test_it_learns(step, states):
     assert durations[-1] < 0.5 * durations[0]
 
 
-def test_eight_devices_learn_as_one_does(task, step, states):
-    mesh, batch = data_mesh(), make_batch()
-    start = states[0]
-    one, metrics = step(start, batch, 0)
-    arrays, static = eqx.partition(start, eqx.is_array)
+@pytest.mark.parametrize(("number", "part"), [(0, "acoustic"), (2, "durations")], ids=["acoustic", "durations"])
+def test_eight_devices_learn_as_one_does(task, run, number, part):
+    states, logged = run
+    mesh, phase = data_mesh(), task.phase_of(number)
+    arrays, static = eqx.partition(states[number], eqx.is_array)
     leaves, structure = jax.tree.flatten(arrays)
 
     @jax.jit
     def many_step(leaves, batch):
-        state, metrics = task.step(eqx.combine(jax.tree.unflatten(structure, leaves), static), batch, 0)
-        return jax.tree.leaves(eqx.filter(state, eqx.is_array)), metrics
+        state, metrics = task.step(eqx.combine(jax.tree.unflatten(structure, leaves), static), batch, phase)
+        return leaves_of(getattr(state, part)), metrics
 
-    many, found = many_step(replicate(leaves, mesh), shard_batch(batch, mesh))
-    for name in ("first", "second", "gradient_norm"):
-        assert float(found[name]) == pytest.approx(float(metrics[name]), rel=1e-5), name
-    for ours, theirs in zip(many, jax.tree.leaves(eqx.filter(one, eqx.is_array)), strict=True):
+    many, found = many_step(replicate(leaves, mesh), shard_batch(make_batch(seed=number), mesh))
+    for name, value in logged[number].items():
+        assert float(found[name]) == pytest.approx(value, rel=1e-5), name
+    for ours, theirs in zip(many, leaves_of(getattr(states[number + 1], part)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("phase", [0, 1])
+def test_each_step_drops_differently_and_the_same_when_repeated(phase):
+    dropping = changed(
+        CONFIG.model, encoder={"dropout": 0.1}, decoder={"dropout": 0.1}, durations={"dropout": 0.5, "layers": 2}
+    )
+    task = task_of(model=dropping)
+    loss, state, batch = loss_of(task), beginning(task), make_batch()
+
+    def at(number):
+        counted = eqx.tree_at(lambda s: s.counters.step, state, jnp.asarray(number, jnp.int32))
+        return float(loss(counted, batch, phase))
+
+    losses = [at(number) for number in (0, 1, 2)]
+    assert at(1) == losses[1] and len(set(losses)) == 3
+    assert max(losses) - min(losses) > 1e-3 * max(losses)
+
+
+def products(program: str) -> list[tuple[str, ...]]:
+    """The element types that each product of matrices or convolution of a lowered program takes."""
+    lines = [line for line in program.splitlines() if re.search(r"stablehlo\.(dot_general|convolution)", line)]
+    return [tuple(re.findall(r"tensor<(?:\d+x)*(\w+)>", line.split(" : ")[-1])[:2]) for line in lines]
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_bfloat16_comes_near_float32_and_leaves_it_where_promised(task, run, number):
+    states, logged = run
+    low, batch, phase = task_of(precision="bfloat16"), make_batch(seed=number), task.phase_of(number)
+    types = []
+
+    @eqx.filter_jit
+    def metrics_of(state, batch):  # no update is computed, but its types are known
+        after, metrics = low.step(state, batch, phase)
+        types.extend(leaf.dtype for leaf in leaves_of(after))
+        return metrics
+
+    lowered = metrics_of.lower(states[number], batch)
+    found = lowered.compile()(states[number], batch)
+    assert types == [leaf.dtype for leaf in leaves_of(states[number])]
+    for name, value in logged[number].items():
+        exact = name in ("sigma", "learning_rate")
+        assert float(found[name]) == pytest.approx(value, rel=1e-6 if exact else 0.03), name
+    losses = {"first", "second", "duration"} & set(found)
+    assert any(float(found[name]) != logged[number][name] for name in losses)
+    kinds = products(lowered.as_text())
+    wide = [kind for kind in kinds if kind != ("bf16", "bf16")]
+    assert len(kinds) > 20
+    assert len(wide) <= (0 if phase else 4), "only gradients through the softmax are float32"
+
+
 @pytest.mark.parametrize(("phase", "field"), [(0, "mel"), (1, "durations")])
-def test_batches_that_are_not_finite_change_only_the_counters(step, states, phase, field):
-    batch = make_batch()
+def test_batches_that_are_not_finite_change_only_the_counters(step, run, phase, field):
+    before, batch = run[0][2], make_batch()
     getattr(batch, field)[0, 0] = np.nan
-    after, _ = step(states[2], batch, phase)
-    assert all(same(getattr(after, part), getattr(states[2], part)) for part in PARTS)
+    after, _ = step(before, batch, phase)
+    assert all(same(getattr(after, part), getattr(before, part)) for part in PARTS)
     assert (int(after.counters.step), int(after.counters.skipped)) == (3, 1)
+    _, metrics = step(after, make_batch(), phase)
+    assert float(metrics["learning_rate"]) == pytest.approx(RATE * DECAY ** (0 if phase else 2), rel=1e-5)
 
 
-def test_a_saved_model_is_the_average(task, states, tmp_path):
-    task.save_model(states[4], tmp_path)
+def test_the_distance_of_durations_is_a_setting(run):
+    squared = loss_of(task_of(duration_loss="mse"))(run[0][2], make_batch(seed=2), 1)
+    # Twice Huber's within its bend, more beyond.
+    assert float(squared) > 2.1 * run[1][2]["duration"]
+
+
+def test_a_saved_model_is_the_average(task, run, tmp_path):
+    state = run[0][4]
+    task.save_model(state, tmp_path)
     model, norms, config = load_model(tmp_path)
-    assert same(model.acoustic, states[4].average.model) and same(norms, states[4].average.norms)
-    assert same(model.durations, states[4].durations) and config == CONFIG.model
+    assert same(model.acoustic, state.average.model) and same(norms, state.average.norms)
+    assert same(model.durations, state.durations) and config == CONFIG.model
+
+
+def test_rates_are_those_of_the_method():
+    assert acoustic_optimizer(256, 4000).learning_rate == pytest.approx(9.88e-4, rel=1e-3)
+    durations = learning_rate(duration_optimizer(), steps_per_epoch=1)
+    assert float(durations(0)) == pytest.approx(1e-3) and float(durations(3999)) == pytest.approx(1e-4, rel=0.03)
+    for steps in (500, 4000, 20_000):
+        optimizer = duration_optimizer(round(steps / 76))
+        assert decays_to(1e-4, optimizer, steps_per_epoch=1) == pytest.approx(steps, rel=0.1)
 
 
 def test_settings_are_checked():
-    assert acoustic_optimizer(256, 4000).learning_rate == pytest.approx(9.88e-4, rel=1e-3)
     with pytest.raises(ConfigError, match="ema_decay"):
         TrainingConfig(ema_decay=1.0)
     with pytest.raises(ConfigError, match="acoustic_steps"):
         TrainingConfig(acoustic_steps=-1)
+    with pytest.raises(ConfigError, match="duration_loss"):
+        TrainingConfig(duration_loss="l3")  # pyright: ignore[reportArgumentType]
