@@ -127,12 +127,12 @@ class LSTM:
         )
         # What does not wait for the state before is one product over all times.
         driven = jnp.moveaxis(linear(x, weight_ih, bias_ih + bias_hh), -2, 0)
-        recurrent = weight_hh.astype(x.dtype).T
+        recurrent = weight_hh.astype(x.dtype)
 
         def step(carry, now):
             hidden, cell = carry
             driven_now, valid_now = now
-            gates = (driven_now + hidden @ recurrent).astype(jnp.float32)
+            gates = (driven_now + jnp.einsum("...h,gh->...g", hidden, recurrent)).astype(jnp.float32)
             enter, keep, candidate, leave = jnp.split(gates, 4, axis=-1)
             new_cell = jax.nn.sigmoid(keep) * cell + jax.nn.sigmoid(enter) * jnp.tanh(candidate)
             new_hidden = (jax.nn.sigmoid(leave) * jnp.tanh(new_cell)).astype(hidden.dtype)
