@@ -37,6 +37,7 @@ def golden_batch(case):
     return Batch(audio, np.ones(len(audio), np.float32), case["mel"])
 
 
+@pytest.mark.slow
 def test_three_steps_equal_the_release(case):
     trainer = Trainer(TrainingConfig())
     state = load(trainer.task, *(case.state_dict("tensors", name) for name in ("generator", "mpd", "msd")))
