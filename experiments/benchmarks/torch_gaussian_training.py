@@ -51,7 +51,7 @@ class Trainer:
         eps: float = 1e-9,
         clip_norm: float = 1.0,
         warmup_steps: int = 4000,
-        decay_steps: int = 100,
+        decay_steps: int = 53,
         ema_decay: float = 0.999,
     ):
         self.acoustic, self.durations = networks.acoustic, networks.durations
