@@ -4,11 +4,11 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from jaxvoice.weights.streaming import write_safetensors
 
 REPORT_FILE = "report.md"
 _GENERATOR_FILE = re.compile(r"g_([0-9]+)")
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,9 @@ def import_model(
         with _new_folder(to) as folder:
             config_of = found.config
             tables = {source.name: lines_of(archive, found.plan.table())}
-            write_safetensors(folder / WEIGHTS_FILE, found.plan.wanted, found.plan.read(archive.tensors))
+            write_safetensors(
+                folder / WEIGHTS_FILE, found.plan.wanted, _frugally(archive, found.plan.read(archive.tensors))
+            )
             if beside:
                 trained, about = _import_training(Path(beside), archive, found, folder, tables)
                 config_of = HiFiGANConfig(
@@ -134,9 +138,17 @@ def _import_training(
 ) -> tuple[TrainingImport, dict[str, Any]]:
     with open_archive(path) as archive:
         trained = plan_training(archive, found.plan, found.parameters, decay=found.decay)
-        write_safetensors(folder / TRAINING_FILE, trained.specs, trained.read(archive.tensors), trained.metadata)
+        tensors = _frugally(archive, trained.read(archive.tensors))
+        write_safetensors(folder / TRAINING_FILE, trained.specs, tensors, trained.metadata)
         tables[path.name] = lines_of(archive, trained.table())
         return trained, {"source": path.name, "sha256": archive.source.sha256(), **trained.about}
+
+
+def _frugally(archive: Archive, tensors: Iterable[Item]) -> Iterator[Item]:
+    """`tensors`, after each of which the memory of what was read of the file is given back."""
+    for item in tensors:
+        yield item
+        archive.forget()
 
 
 def _info(archive: Archive, found: GeneratorImport, settings: Path | None) -> dict[str, Any]:

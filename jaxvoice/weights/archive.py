@@ -140,6 +140,16 @@ class Archive:
     ):
         self.tensors, self.metadata, self.modules, self.source = tensors, metadata, modules, source
         self._close = close
+        self._forget: Callable[[], None] = lambda: None
+
+    def forget_with(self, forget: Callable[[], None]) -> "Archive":
+        """This archive, whose `forget` will call `forget`."""
+        self._forget = forget
+        return self
+
+    def forget(self) -> None:
+        """Give back the memory of what was read of the file; arrays already read stay valid."""
+        self._forget()
 
     def close(self) -> None:
         """Let go of the file; arrays already read stay valid."""

@@ -162,7 +162,7 @@ def test_the_command_imports_neither_jax_nor_torch(tmp_path):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc, which only Linux has")
-def test_importing_takes_less_than_twice_the_file(tmp_path):
+def test_importing_takes_little_more_than_the_file(tmp_path):
     tensors = {name: torch.ones(tensor.shape) for name, tensor in Generator().state_dict().items()}
     source = write(tmp_path / "g_02500000", {"generator": tensors})
     code = (
@@ -172,4 +172,4 @@ def test_importing_takes_less_than_twice_the_file(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     (peak,) = json.loads(done.stdout.splitlines()[-1].replace("'", '"'))
-    assert int(peak) * 1024 < 2 * source.stat().st_size
+    assert int(peak) * 1024 < 1.5 * source.stat().st_size

@@ -36,7 +36,7 @@ class Mapped:
         if not file.tell():
             raise CheckpointError("the file is empty; fetch or copy it again.")
         try:
-            self._view: memoryview | None = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            self._map: mmap.mmap | None = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as failure:
             raise CheckpointError(f"the file cannot be mapped into memory ({failure}).") from failure
 
@@ -54,10 +54,16 @@ class Mapped:
     @property
     def view(self) -> memoryview:
         """All bytes; raises `CheckpointError` after `close`."""
-        if self._view is None:
+        if self._map is None:
             raise CheckpointError("the archive was closed; open it again, or read its tensors before that.")
-        return self._view
+        return memoryview(self._map)
+
+    def forget(self) -> None:
+        """Give back the memory of what was looked at, which is read again when it is looked at again; does nothing on
+        systems that cannot."""
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
     def close(self) -> None:
         """Let go of the memory; arrays that look into it keep it as long as they live."""
-        self._view = None
+        self._map = None

@@ -47,16 +47,22 @@ def open_archive(path: str | Path, *, inert: str | Sequence[str] = ()) -> Archiv
         except re.error as failure:
             raise ConfigError(f"inert={pattern!r} is not a regular expression ({failure}).") from failure
     with naming(path):
-        return _open(Mapped.open(path), path, inert)
+        mapped = _unpacked(Mapped.open(path))
+        return _open(mapped, path, inert).forget_with(mapped.forget)
 
 
-def _open(mapped: Mapped, path: Path, inert: Sequence[str]) -> Archive:
+def _unpacked(mapped: Mapped) -> Mapped:
     data = mapped.view
     if bytes(data[:2]) == b"\x1f\x8b":
         mapped = gunzipped(data)
         data = mapped.view
         if not is_tar(data):
             raise CheckpointError("is gzipped but no tar file, so not one of NeMo; unpack it and give what is in it.")
+    return mapped
+
+
+def _open(mapped: Mapped, path: Path, inert: Sequence[str]) -> Archive:
+    data = mapped.view
     budget = Budget(len(data))
     if bytes(data[:4]) == b"PK\x03\x04":
         archive = Zip(mapped, budget)
