@@ -246,7 +246,7 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
     )
     validation = None
     if held_out is not None:
-        validation = Validation(held_out, config.model, vocoder=vocoder)
+        validation = Validation(held_out, config.model, training=store, vocoder=vocoder)
     task = GaussianTTSTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation)
     begin = None if experiment.init_from is None else ft.partial(begun, task, experiment.init_from)
     return fit(task, loader, remaining(loop, time.monotonic() - started), experiment.run_dir, begin=begin)

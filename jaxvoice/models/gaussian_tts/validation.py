@@ -10,7 +10,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Float, Float32, Float64
 
-from jaxvoice.data.aligned import AlignedStore, batches_in_order
+from jaxvoice.data.aligned import AlignedBatch, AlignedStore, batches_in_order
 from jaxvoice.dsp.inversion import mel_to_audio
 from jaxvoice.dsp.measures import mel_cepstrum
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
@@ -21,6 +21,7 @@ from jaxvoice.models.gaussian_tts.scaling import to_mel
 from jaxvoice.training.pictures import draw_alignment, draw_durations
 from jaxvoice.training.task import Report, Sample
 
+_LEARNT = 2  # utterances of the training side to hear and see
 _BUCKET = 256  # frames: what is heard is padded to a multiple, so that few lengths are compiled
 _WEIGHTS = {"mel_l1": 1.0, "mcd": 0.1, "variance": 0.5, "duration_error": 0.05}
 
@@ -40,8 +41,9 @@ class Validation:
     - `duration_scale`: sum of true durations over that of predicted ones, `duration_error` and what is saved use it;
     - `score`: `mel_l1` + 0.1 `mcd` + 0.5 |ln `variance_ratio`| + 0.05 `duration_error`, which decides the best model.
 
-    **Arguments:** `store`; `config`; `samples`, how many utterances are kept to hear and see; `vocoder`, a function
-    from mel (mels, frames) to audio, by default Griffin-Lim.
+    **Arguments:** `store`; `config`; `samples`, how many utterances are kept to hear and see; `training`, what is
+    trained on, whose first utterances are heard and seen beside them under names that begin with `train-`, and not
+    measured; `vocoder`, a function from mel (mels, frames) to audio, by default Griffin-Lim.
 
     **Raises:** `ConfigError` for utterances longer than the positions of the networks.
     """
@@ -53,18 +55,21 @@ class Validation:
         *,
         batch_size: int = 16,
         samples: int = 3,
+        training: AlignedStore | None = None,
         vocoder: VocoderFunction | None = None,
     ):
         self._store, self._config, self._samples = store, config, samples
         self._vocoder = vocoder or _GriffinLim(config)
         self._unscaled = replace(config.statistics, duration_scale=1.0)
-        batches = batches_in_order(
-            store,
-            min(batch_size, len(store)),
-            max_frames=config.decoder.max_frames,
-            max_phones=config.encoder.max_phones,
+        self._batches = self._in_order(store, batch_size)
+        self._learnt = None if training is None else _first(training, _LEARNT)
+        self._learnt_batches = [] if self._learnt is None else self._in_order(self._learnt, batch_size)
+
+    def _in_order(self, store: AlignedStore, batch_size: int) -> list[tuple[np.ndarray, AlignedBatch]]:
+        most, config = min(batch_size, len(store)), self._config
+        return list(
+            batches_in_order(store, most, max_frames=config.decoder.max_frames, max_phones=config.encoder.max_phones)
         )
-        self._batches = list(batches)
 
     def __call__(self, acoustic: AcousticModel, norms: BatchNormStates, durations: DurationModel) -> Report:
         """Judge these networks."""
@@ -96,7 +101,24 @@ class Validation:
         parts = {**metrics, "variance": abs(log_ratio)}
         metrics |= {"duration_median": float(np.median(errors)), "duration_scale": scale}
         metrics["score"] = sum(weight * parts[name] for name, weight in _WEIGHTS.items())
-        return Report(metrics, [self._sample(number, *made[number], scale) for number in sorted(made)])
+        samples = [self._sample(self._store, number, *made[number], scale) for number in sorted(made)]
+        return Report(metrics, samples + self._learnt_samples(acoustic, norms, durations, scale))
+
+    def _learnt_samples(
+        self, acoustic: AcousticModel, norms: BatchNormStates, durations: DurationModel, scale: float
+    ) -> list[Sample]:
+        """What utterances that are trained on sound and look like: how far below them the held-out ones stay."""
+        samples = []
+        for numbers, batch in self._learnt_batches:
+            assert self._learnt is not None
+            normalised, weights, logs = map(np.asarray, speak_batch(acoustic, norms, batch, durations))
+            free = from_normalised(logs, self._unscaled)
+            for row, number in enumerate(map(int, numbers)):
+                frames, phones = self._learnt.mels[number].shape[1], len(self._learnt.ids[number])
+                mel = to_mel(normalised[row, :frames], self._config.statistics, self._config.mel)
+                shown = weights[row, :frames, :phones]
+                samples.append(self._sample(self._learnt, number, mel, shown, free[row, :phones], scale, "train-"))
+        return samples
 
     def duration_scale(self, acoustic: AcousticModel, norms: BatchNormStates, durations: DurationModel) -> float:
         """Sum of true durations over that of predicted ones; what predictions are to be multiplied by.
@@ -114,8 +136,17 @@ class Validation:
             true.append(batch.durations[there].astype(np.float64))
         return _scale(np.concatenate(true), np.concatenate(predicted))
 
-    def _sample(self, number: int, mel: Mel, weights: np.ndarray, free: np.ndarray, scale: float) -> Sample:
-        store, name = self._store, self._store.corpus.utterances[number].id
+    def _sample(
+        self,
+        store: AlignedStore,
+        number: int,
+        mel: Mel,
+        weights: np.ndarray,
+        free: np.ndarray,
+        scale: float,
+        prefix: str = "",
+    ) -> Sample:
+        name = prefix + store.corpus.utterances[number].id
         phones, true = store.phones[number], store.durations[number].astype(np.float64)
         drawings = {
             "alignment": draw_alignment(name, weights, phones),
@@ -123,6 +154,13 @@ class Validation:
         }
         pictures = {"target": store.mels[number], "generated": mel}
         return Sample(name, self._vocoder(mel), self._config.mel.sample_rate, pictures, drawings)
+
+
+def _first(store: AlignedStore, count: int) -> AlignedStore:
+    """The first `count` utterances of `store`."""
+    corpus = replace(store.corpus, utterances=store.corpus.utterances[:count])
+    parts = {name: getattr(store, name)[:count] for name in ("mels", "phones", "ids", "durations")}
+    return replace(store, corpus=corpus, **parts)
 
 
 def _scale(true: Float64[np.ndarray, " phones"], predicted: Float64[np.ndarray, " phones"]) -> float:

@@ -152,6 +152,17 @@ def test_samples_are_the_first_utterances_as_they_were_made(report):
         assert set(sample.drawings) == {"alignment", "durations"}
 
 
+def test_utterances_of_training_are_heard_and_not_measured(report, monkeypatch):
+    monkeypatch.setattr(validation, "speak_batch", spoken)
+    judge = Validation(STORE, CONFIG, batch_size=2, samples=1, training=STORE, vocoder=hum)
+    with_training = judge(None, None, None)  # pyright: ignore[reportArgumentType]
+    assert [sample.name for sample in with_training.samples] == ["u0", "train-u0", "train-u1"]
+    assert with_training.metrics == pytest.approx(report.metrics)
+    for number, sample in enumerate(with_training.samples[1:]):
+        np.testing.assert_allclose(sample.pictures["generated"], made(number), atol=1e-5)
+        np.testing.assert_array_equal(sample.pictures["target"], STORE.mels[number])
+
+
 def test_the_scale_that_is_saved_makes_durations_add_up(monkeypatch, tmp_path):
     """And to save it, nothing is decoded."""
 
