@@ -178,10 +178,10 @@ def teacher_forced_mels(
     for numbers, batch in batches:
         made = np.asarray(speak_batch(acoustic, norms, batch).normalised)
         for row, number in zip(made, map(int, numbers), strict=False):
-            mel = to_mel(row[: store.mels[number].shape[1]], config.statistics, config.mel)
-            if np.isnan(mel).any():
-                raise CheckpointError("The model makes mel spectrograms that hold NaN; its weights are damaged.")
-            yield number, mel
+            row = row[: store.mels[number].shape[1]]
+            if not np.isfinite(row).all():  # before what mels can be limits it
+                raise CheckpointError("The model makes mels that hold NaN or infinity; its weights are damaged.")
+            yield number, to_mel(row, config.statistics, config.mel)
 
 
 def _check_free(output: Path) -> None:

@@ -254,9 +254,10 @@ def test_a_folder_that_holds_something_is_left_alone(models, corpus, quick, tmp_
     assert (tmp_path / "held" / "notes.txt").read_text() == "mine"
 
 
-def test_nothing_is_left_of_what_failed(corpus, tmp_path):
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_nothing_is_left_of_what_failed(corpus, tmp_path, bad):
     model, norms, config = trained()
-    broken = eqx.tree_at(lambda tts: tts.acoustic.linear.bias, model, jnp.full((8,), jnp.nan))
+    broken = eqx.tree_at(lambda tts: tts.acoustic.linear.bias, model, jnp.full((8,), bad))
     save_model(tmp_path / "broken", broken, norms, config)
     with pytest.raises(CheckpointError, match="damaged"):
         teacher_force(corpus, tmp_path / "pairs", tmp_path / "broken")
