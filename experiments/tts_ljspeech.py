@@ -303,7 +303,8 @@ def summary(result: Result, experiment: Experiment, seconds: float, spoken: Path
         rows.append(("listen and look", f"{folder / 'samples'}; tensorboard --logdir {folder}"))
     if spoken is not None:
         rows.append(("an unseen sentence", str(spoken)))
-        rows.append(("next", f'jaxvoice speak "Any text." OUTPUT.wav --model {folder}'))
+        through = "" if experiment.vocoder is None else f" --vocoder {experiment.vocoder}"
+        rows.append(("next", f'jaxvoice speak "Any text." OUTPUT.wav --model {folder}{through}'))
     if result.stopped == "steps":
         rows.append(("train on", f"another --run-dir with --init-from {folder}; --steps here trains durations alone"))
     else:

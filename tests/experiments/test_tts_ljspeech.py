@@ -191,6 +191,9 @@ def test_a_run_that_learnt_no_durations_says_so(tmp_path):
         assert ("not learnt yet" in shown) == told and "train on            the same command" in shown
     shown = tts_ljspeech.summary(replace(result, stopped="steps"), experiment, 60.0, None)
     assert f"--init-from {tmp_path}" in shown
+    heard = replace(experiment, vocoder=tmp_path / "voice")
+    shown = tts_ljspeech.summary(result, heard, 60.0, tmp_path / "spoken.wav")
+    assert f"--model {tmp_path} --vocoder {tmp_path / 'voice'}" in shown
 
 
 def test_a_new_run_begins_with_the_networks_of_another(tmp_path, tones, monkeypatch):
