@@ -28,6 +28,8 @@ from tests.experiments import command_lines
 from tests.experiments.command_lines import flags_without_help
 from tests.models.hifigan.test_resuming import batches, save, torch_trainer
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TINY = [
     *("--model.generator.upsample-initial-channel", "8"),
     *(f"--model.generator.resblock-dilation-sizes.{i}=1" for i in range(3)),
@@ -36,14 +38,6 @@ TINY = [
     *("--model.segment-size", "2048"),
     *("--ema-decay", "0.9"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    before = jax.config.values["jax_compilation_cache_dir"]
-    monkeypatch.setenv("JAXVOICE_CACHE", str(tmp_path / "cache"))
-    yield
-    jax.config.update("jax_compilation_cache_dir", before)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from jaxvoice.training.run_folder import RunFolder
 from tests.experiments import command_lines
 from tests.experiments.command_lines import flags_without_help
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 RATE, SHORTEST = 22050, 2000
 TINY = [
     *("--batch-size", "8", "--validation", "2", "--best-metric", "score", "--log-every", "1"),
@@ -36,14 +37,6 @@ TINY = [
     *("--model.decoder.layers", "1", "--model.decoder.feed-forward", "16", "--model.decoder.postnet-layers", "1"),
     *("--model.durations.hidden", "4", "--acoustic-steps", "4"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    before = jax.config.values["jax_compilation_cache_dir"]
-    monkeypatch.setenv("JAXVOICE_CACHE", str(tmp_path / "cache"))
-    yield
-    jax.config.update("jax_compilation_cache_dir", before)
 
 
 @pytest.fixture
