@@ -83,8 +83,7 @@ def jaxvoice_call(preset: str, mel: Mel, weights: dict[str, Any] | None) -> Call
 
     @eqx.filter_jit
     def run(generator, mel):
-        # One utterance goes through the plain module, as it does in `Vocoder`.
-        return generator(mel[0]) if mel.shape[0] == 1 else jax.vmap(generator)(mel)[:, 0]
+        return generator(mel.swapaxes(1, 2))[..., 0]
 
     return lambda: jax.block_until_ready(run(generator, arrays))
 

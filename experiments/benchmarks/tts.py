@@ -154,11 +154,9 @@ def jaxvoice_mel(networks: Any, norms: Any, batch: AlignedBatch) -> Call:
 
     @eqx.filter_jit
     def generate(networks, norms, batch):
-        hidden, _ = networks.acoustic.encode(batch.phonemes, batch.phone_count, norms, inference=True)
-        durations = networks.durations(hidden, batch.phone_count, inference=True)
-        counts = batch.phone_count, batch.frame_count
-        made = networks.acoustic.decode(hidden, batch.durations, *counts, norms, frames=frames, inference=True)
-        return made.second, durations
+        counts = {"phone_count": batch.phone_count, "frame_count": batch.frame_count, "frames": frames}
+        decoded, durations = networks(batch.phonemes, batch.durations, norms, **counts)
+        return decoded.second, durations
 
     given = batch._replace(mel=None)
 

@@ -1,10 +1,15 @@
-"""See inside a model: what its layers put out."""
+"""See and change what happens inside a model: intermediate results by the dotted paths of its modules."""
 
 from typing import TYPE_CHECKING
 
 from jaxvoice._lazy import lazily
 
 if TYPE_CHECKING:
-    from jaxvoice.dissect.activations import record as record
+    from jaxvoice.dissect.named_results import (
+        NamedValue as NamedValue,
+        capture as capture,
+        named_values as named_values,
+        tag as tag,
+    )
 
-__getattr__, __dir__ = lazily(__name__, globals(), {"activations": ("record",)})
+__getattr__, __dir__ = lazily(__name__, globals(), {"named_results": ("NamedValue", "capture", "named_values", "tag")})

@@ -7,11 +7,12 @@ from jaxvoice.nn._dropout import dropout as dropout, subkeys as subkeys
 from jaxvoice.nn._frozen import freeze as freeze
 from jaxvoice.nn._linear import LayerNorm as LayerNorm, Linear as Linear
 from jaxvoice.nn._masks import length_mask as length_mask, masked as masked
+from jaxvoice.nn._module import Module as Module, operation as operation, submodules as submodules
 from jaxvoice.nn._norm import (
     SpectralConv1d as SpectralConv1d,
-    SpectralVectors as SpectralVectors,
+    SpectralNormState as SpectralNormState,
     fold_weight_norm as fold_weight_norm,
-    spectral_sigma as spectral_sigma,
+    spectral_norm as spectral_norm,
     weight_norm as weight_norm,
 )
 from jaxvoice.nn._pool import average_pool1d as average_pool1d

@@ -12,11 +12,12 @@ from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.nn._dropout import dropout, subkeys
 from jaxvoice.nn._init import torch_uniform
 from jaxvoice.nn._linear import LayerNorm, Linear, linear
+from jaxvoice.nn._module import Module
 
 NormPlace = Literal["post", "pre", "none"]
 
 
-class MultiHeadAttention(eqx.Module):
+class MultiHeadAttention(Module):
     """Self-attention of several heads, as `torch.nn.MultiheadAttention` with `batch_first` (arXiv 1706.03762, 3.2)."""
 
     in_proj_weight: Float[Array, "3*dim dim"]
@@ -39,12 +40,11 @@ class MultiHeadAttention(eqx.Module):
         self.out_proj = eqx.tree_at(lambda layer: layer.bias, out_proj, jnp.zeros(dim))
         self.heads, self.dropout = heads, dropout
 
-    @jax.named_scope("MultiHeadAttention")
     def __call__(
         self,
         x: Float[Array, "*batch time dim"],
-        mask: Bool[Array, "*batch time"] | None = None,
         *,
+        mask: Bool[Array, "*batch time"] | None = None,
         allowed: Bool[Array, "*batch time time"] | None = None,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
@@ -77,7 +77,7 @@ class MultiHeadAttention(eqx.Module):
         return self.out_proj(mixed.reshape(x.shape))
 
 
-class TransformerLayer(eqx.Module):
+class TransformerLayer(Module):
     """Self-attention and a feed-forward network, each with a shortcut around it, as `torch.nn.TransformerEncoderLayer`
     with ReLU.
 
@@ -116,12 +116,11 @@ class TransformerLayer(eqx.Module):
         self.norm2 = None if norm == "none" else LayerNorm(dim)
         self.norm, self.dropout = norm, dropout
 
-    @jax.named_scope("TransformerLayer")
     def __call__(
         self,
         x: Float[Array, "*batch time dim"],
-        mask: Bool[Array, "*batch time"] | None = None,
         *,
+        mask: Bool[Array, "*batch time"] | None = None,
         allowed: Bool[Array, "*batch time time"] | None = None,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
@@ -133,7 +132,7 @@ class TransformerLayer(eqx.Module):
             return dropout(y, self.dropout, inference=inference, key=keys[i])
 
         def attend(y):
-            return drop(self.self_attn(y, mask, allowed=allowed, inference=inference, key=keys[0]), 1)
+            return drop(self.self_attn(y, mask=mask, allowed=allowed, inference=inference, key=keys[0]), 1)
 
         def feed(y):
             return drop(self.linear2(drop(jax.nn.relu(self.linear1(y)), 2)), 3)

@@ -1,11 +1,11 @@
 """Batch norm over the positions of a padded batch that count, its running statistics passed in and handed back."""
 
 import equinox as eqx
-import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from jaxvoice.errors import ShapeError
+from jaxvoice.nn._module import Module
 
 
 class BatchNormState(eqx.Module):
@@ -16,7 +16,7 @@ class BatchNormState(eqx.Module):
     num_batches_tracked: Int32[Array, ""]
 
 
-class MaskedBatchNorm(eqx.Module):
+class MaskedBatchNorm(Module):
     """Batch norm of a batch `(..., time, channels)`, whose statistics are those of its valid positions.
 
     As `torch.nn.BatchNorm1d` (arXiv 1502.03167): normalised with the biased variance, while the running variance is
@@ -40,21 +40,20 @@ class MaskedBatchNorm(eqx.Module):
         zeros = jnp.zeros(self.weight.shape, jnp.float32)
         return BatchNormState(zeros, jnp.ones(self.weight.shape, jnp.float32), jnp.zeros((), jnp.int32))
 
-    @jax.named_scope("MaskedBatchNorm")
     def __call__(
         self,
         x: Float[Array, "*batch channels"],
-        mask: Bool[Array, "*batch"] | None,
         state: BatchNormState,
         *,
+        mask: Bool[Array, "*batch"] | None = None,
         inference: bool = False,
     ) -> tuple[Float[Array, "*batch channels"], BatchNormState]:
         """**Arguments:**
 
         - `x`: `(batch, time, channels)`, or any other axes in front of the last.
-        - `mask`: which positions count; `None` for all.
-        - `state`: used and handed back as it is with `inference`, else moved towards this batch. A batch without valid
+        - `state`: used and returned as it is with `inference`, else moved towards this batch. A batch without valid
             positions leaves it as it is.
+        - `mask`: which positions count; `None` for all.
 
         **Raises:** `ShapeError` for another number of channels.
         """

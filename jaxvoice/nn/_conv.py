@@ -6,10 +6,10 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxvoice.errors import ConfigError, ShapeError
+from jaxvoice.errors import ConfigError
 from jaxvoice.nn._init import torch_uniform
 from jaxvoice.nn._norm import AbstractConv, norm_over_all_but_first
-from jaxvoice.nn._ops import conv1d, conv_transpose1d, few_positions
+from jaxvoice.nn._ops import check_input, conv1d, conv_transpose1d, few_positions
 
 
 def _weights(shape: tuple[int, ...], fan_in: int, weight_norm: bool, key: PRNGKeyArray):
@@ -51,13 +51,6 @@ def _check_channels(in_channels: int, out_channels: int, groups: int) -> None:
     if in_channels % groups or out_channels % groups:
         raise ConfigError(
             f"in_channels ({in_channels}) and out_channels ({out_channels}) must be divisible by groups ({groups})."
-        )
-
-
-def check_input(x: Array, rank: int, channels: int, layout: str) -> None:
-    if x.ndim != rank or x.shape[0] != channels:
-        raise ShapeError(
-            f"expected an array of shape ({channels}, {layout}), got {x.shape}; use jax.vmap for a batch of examples."
         )
 
 
@@ -106,14 +99,12 @@ class Conv1d(AbstractConv):
         self.in_channels, self.stride, self.padding = in_channels, stride, padding
         self.dilation, self.groups = dilation, groups
 
-    @jax.named_scope("Conv1d")
-    def __call__(self, x: Float[Array, "in time"]) -> Float[Array, "out new_time"]:
-        """Convolve `x` of shape `(in_channels, time)`; raises `ShapeError` for another shape."""
-        check_input(x, 2, self.in_channels, "time")
-        return self.time_major(x.T).T
+    def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
+        """Convolve `x` of shape `(*batch, time, in_channels)` over time, in `x.dtype`.
 
-    def time_major(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
-        """The same for `(..., time, channels)`: what model code calls. Computes in `x.dtype`."""
+        **Raises:** `ShapeError` for another shape.
+        """
+        check_input(x, self.in_channels)
         padding = (self.padding, self.padding)
         return _convolve(self, x, stride=self.stride, padding=padding, dilation=self.dilation, groups=self.groups)
 
@@ -165,14 +156,12 @@ class ConvTranspose1d(AbstractConv):
         self.in_channels, self.stride, self.padding = in_channels, stride, padding
         self.output_padding, self.groups = output_padding, groups
 
-    @jax.named_scope("ConvTranspose1d")
-    def __call__(self, x: Float[Array, "in time"]) -> Float[Array, "out new_time"]:
-        """Upsample `x` of shape `(in_channels, time)`; raises `ShapeError` for another shape."""
-        check_input(x, 2, self.in_channels, "time")
-        return self.time_major(x.T).T
+    def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
+        """Upsample `x` of shape `(*batch, time, in_channels)` over time, in `x.dtype`.
 
-    def time_major(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
-        """The same for `(..., time, channels)`: what model code calls. Computes in `x.dtype`."""
+        **Raises:** `ShapeError` for another shape.
+        """
+        check_input(x, self.in_channels)
         y = conv_transpose1d(
             x,
             self.kernel(x.dtype),
@@ -185,7 +174,7 @@ class ConvTranspose1d(AbstractConv):
 
 
 class Conv2d(AbstractConv):
-    """Two-dimensional convolution over the height of `(channels, height, width)`, with kernels `(taps, 1)`.
+    """Two-dimensional convolution over the height of `(*batch, height, width, channels)`, with kernels `(taps, 1)`.
 
     It covers what period discriminators need: every column is convolved on its own, so the columns become a batch of
     one-dimensional convolutions, which are faster than a two-dimensional one with a kernel one wide.
@@ -227,12 +216,11 @@ class Conv2d(AbstractConv):
         self.bias = torch_uniform((out_channels,), fan_in, key=bias_key) if use_bias else None
         self.in_channels, self.stride, self.padding = in_channels, stride[0], padding[0]
 
-    @jax.named_scope("Conv2d")
-    def __call__(self, x: Float[Array, "in height width"]) -> Float[Array, "out new_height width"]:
-        """Convolve `x` of shape `(in_channels, height, width)`; raises `ShapeError` for another shape."""
-        check_input(x, 3, self.in_channels, "height, width")
-        return self.columns_major(x.transpose(2, 1, 0)).transpose(2, 1, 0)
+    def __call__(self, x: Float[Array, "*batch height width in"]) -> Float[Array, "*batch new_height width out"]:
+        """Convolve `x` of shape `(*batch, height, width, in_channels)` over its height, in `x.dtype`.
 
-    def columns_major(self, x: Float[Array, "*width height in"]) -> Float[Array, "*width new_height out"]:
-        """The same for `(..., width, height, channels)`: what model code calls."""
-        return _convolve(self, x, stride=self.stride, padding=(self.padding, self.padding))
+        **Raises:** `ShapeError` for another shape.
+        """
+        check_input(x, self.in_channels, "height, width")
+        y = _convolve(self, x.swapaxes(-3, -2), stride=self.stride, padding=(self.padding, self.padding))
+        return y.swapaxes(-3, -2)

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxvoice.nn._conv import add_bias
 from jaxvoice.nn._init import torch_uniform
+from jaxvoice.nn._module import Module
 
 
 def linear(
@@ -16,7 +17,7 @@ def linear(
     return add_bias(jnp.einsum("...i,oi->...o", x, weight.astype(x.dtype)), bias)
 
 
-class Linear(eqx.Module):
+class Linear(Module):
     """A linear map of the last axis, as `torch.nn.Linear`."""
 
     weight: Float[Array, "out in"]
@@ -28,13 +29,12 @@ class Linear(eqx.Module):
         self.weight = torch_uniform((out_features, in_features), in_features, key=weight_key)
         self.bias = torch_uniform((out_features,), in_features, key=bias_key)
 
-    @jax.named_scope("Linear")
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         """Any axes in front; computes in `x.dtype`."""
         return linear(x, self.weight, self.bias)
 
 
-class LayerNorm(eqx.Module):
+class LayerNorm(Module):
     """Layer norm over the last axis, as `torch.nn.LayerNorm` (arXiv 1607.06450); its statistics are float32."""
 
     weight: Float[Array, " channels"]
@@ -44,7 +44,6 @@ class LayerNorm(eqx.Module):
     def __init__(self, channels: int, *, eps: float = 1e-5):
         self.weight, self.bias, self.eps = jnp.ones(channels), jnp.zeros(channels), eps
 
-    @jax.named_scope("LayerNorm")
     def __call__(self, x: Float[Array, "*batch channels"]) -> Float[Array, "*batch channels"]:
         """Any axes in front; keeps `x.dtype`."""
         y = x.astype(jnp.float32)

@@ -8,7 +8,8 @@ from jax import lax, numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxvoice.nn._init import torch_uniform
-from jaxvoice.nn._ops import conv1d
+from jaxvoice.nn._module import Module
+from jaxvoice.nn._ops import check_input, conv1d
 
 Model = TypeVar("Model")
 
@@ -27,7 +28,7 @@ def weight_norm(v: Float[Array, "first *rest"], g: Float[Array, "first *ones"]) 
     return v * (g * lax.rsqrt(_squares(v)))
 
 
-class AbstractConv(eqx.Module):
+class AbstractConv(Module):
     """A layer whose kernel is either `weight`, or weight-normed `weight_g` and `weight_v`."""
 
     weight: eqx.AbstractVar[Array | None]
@@ -71,35 +72,39 @@ def fold_weight_norm(model: Model) -> Model:
     return jax.tree.map(fold, model, is_leaf=lambda node: isinstance(node, AbstractConv))
 
 
-class SpectralVectors(eqx.Module):
-    """The state of one spectrally normed layer: estimates of the kernel matrix's first singular vectors."""
+class SpectralNormState(eqx.Module):
+    """The state of one spectrally normed layer: estimates of the kernel matrix's first singular vectors.
 
-    weight_u: Float[Array, " out"]
-    weight_v: Float[Array, " in_times_taps"]
+    Axes in front belong to batch axes of the layer's input, whose examples then have estimates of their own.
+    """
+
+    weight_u: Float[Array, "*batch out"]
+    weight_v: Float[Array, "*batch in_times_taps"]
 
 
-def spectral_sigma(weight: Float[Array, "out in taps"], vectors: SpectralVectors) -> Float[Array, ""]:
+def spectral_norm(weight: Float[Array, "out in taps"], state: SpectralNormState) -> Float[Array, "*batch"]:
     """`u^T W v`, the estimate of the largest singular value of `weight` as an `(out, in * taps)` matrix.
 
-    The vectors count as constants when this is differentiated.
+    The vectors are constants when this is differentiated.
     """
-    u, v = jax.lax.stop_gradient((vectors.weight_u, vectors.weight_v))
-    return u @ (weight.reshape(weight.shape[0], -1) @ v)
+    matrix = weight.reshape(weight.shape[0], -1)
+    u, v = lax.stop_gradient((state.weight_u, state.weight_v))
+    return jnp.vectorize(lambda u, v: u @ (matrix @ v), signature="(m),(n)->()")(u, v)
 
 
 def _unit(x: Float[Array, " n"]) -> Float[Array, " n"]:
     return x / jnp.maximum(jnp.linalg.norm(x), 1e-12)
 
 
-class SpectralConv1d(eqx.Module):
+class SpectralConv1d(Module):
     """One-dimensional convolution under spectral norm, as `torch.nn.utils.spectral_norm(torch.nn.Conv1d(...))`.
 
-    The power iteration's vectors are state: make them with `vectors`, turn them by one iteration with `advance` (torch
-    does so in every forward pass in training mode), and pass the resulting `sigma` to the call.
+    The vectors of the power iteration are state: `init_state` draws them, and a call takes and returns them.
     """
 
     weight_orig: Float[Array, "out in_per_group taps"]
     bias: Float[Array, " out"]
+    in_channels: int = eqx.field(static=True)
     stride: int = eqx.field(static=True)
     padding: int = eqx.field(static=True)
     groups: int = eqx.field(static=True)
@@ -120,39 +125,42 @@ class SpectralConv1d(eqx.Module):
         fan_in = in_channels // groups * kernel_size
         self.weight_orig = torch_uniform((out_channels, in_channels // groups, kernel_size), fan_in, key=weight_key)
         self.bias = torch_uniform((out_channels,), fan_in, key=bias_key)
-        self.stride, self.padding, self.groups = stride, padding, groups
+        self.in_channels, self.stride, self.padding, self.groups = in_channels, stride, padding, groups
 
-    def vectors(self, *, key: PRNGKeyArray) -> SpectralVectors:
-        """Random unit vectors to begin with."""
+    def init_state(self, *, key: PRNGKeyArray) -> SpectralNormState:
+        """Random unit vectors."""
         u_key, v_key = jax.random.split(key)
         out = self.weight_orig.shape[0]
-        return SpectralVectors(
+        return SpectralNormState(
             _unit(jax.random.normal(u_key, (out,))), _unit(jax.random.normal(v_key, (self.weight_orig.size // out,)))
         )
 
-    def advance(self, vectors: SpectralVectors) -> SpectralVectors:
+    def power_iteration(self, state: SpectralNormState) -> SpectralNormState:
         """One power iteration: `v <- W^T u`, then `u <- W v`, each scaled to unit length."""
-        matrix = jax.lax.stop_gradient(self.weight_orig).reshape(self.weight_orig.shape[0], -1)
-        v = _unit(vectors.weight_u @ matrix)
-        return SpectralVectors(_unit(matrix @ v), v)
+        matrix = lax.stop_gradient(self.weight_orig).reshape(self.weight_orig.shape[0], -1)
 
-    def sigma(self, vectors: SpectralVectors) -> Float[Array, ""]:
-        """The kernel's spectral norm as estimated by `vectors`."""
-        return spectral_sigma(self.weight_orig, vectors)
+        def advance(u: Array) -> tuple[Array, Array]:
+            v = _unit(u @ matrix)
+            return _unit(matrix @ v), v
 
-    @jax.named_scope("SpectralConv1d")
-    def __call__(self, x: Float[Array, "in time"], sigma: Float[Array, ""]) -> Float[Array, "out new_time"]:
-        """Convolve `x` of shape `(in_channels, time)` with `weight_orig / sigma` and add the bias."""
-        return self.time_major(x.T, sigma).T
+        return SpectralNormState(*jnp.vectorize(advance, signature="(m)->(m),(n)")(state.weight_u))
 
-    def time_major(
-        self, x: Float[Array, "*batch time in"], sigma: Float[Array, "*batch"]
-    ) -> Float[Array, "*batch new_time out"]:
-        """The same for `(..., time, channels)`; `sigma` may have the batch axes of `x`.
+    def __call__(
+        self, x: Float[Array, "*batch time in"], state: SpectralNormState, *, inference: bool = False
+    ) -> tuple[Float[Array, "*batch new_time out"], SpectralNormState]:
+        """Convolve `x` of shape `(*batch, time, in_channels)` with `weight_orig` over its spectral norm.
 
-        The output is scaled instead of the kernel, so that examples of one batch may have different `sigma`.
+        **Arguments:** `state` is advanced by one power iteration before it is used, as torch does in training mode;
+        with `inference` it is used and returned as it is. Where its vectors have axes in front, these are the last
+        batch axes of `x`.
+
+        **Raises:** `ShapeError` for another number of channels.
         """
+        check_input(x, self.in_channels)
+        state = state if inference else self.power_iteration(state)
+        # The output is scaled instead of the kernel, so that the examples of a batch may have different norms.
+        scale = (1 / spectral_norm(self.weight_orig, state)).astype(x.dtype)
         padding = (self.padding, self.padding)
         y = conv1d(x, self.weight_orig.astype(x.dtype), stride=self.stride, padding=padding, groups=self.groups)
-        scale = (1 / sigma).astype(x.dtype).reshape(*sigma.shape, *(1,) * (y.ndim - sigma.ndim))
-        return y * scale + self.bias.astype(x.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+        y = y * scale.reshape(*(1,) * (y.ndim - scale.ndim - 2), *scale.shape, 1, 1)
+        return y + self.bias.astype(x.dtype).reshape((1,) * (y.ndim - 1) + (-1,)), state

@@ -11,8 +11,15 @@ import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxvoice.errors import ShapeError
 from jaxvoice.nn._columns import column_conv
 from jaxvoice.nn._grouped import grouped_conv
+
+
+def check_input(x: Array, channels: int, axes: str = "time") -> None:
+    """Raise `ShapeError` unless `x` is `(*batch, *axes, channels)`."""
+    if x.ndim < 2 + axes.count(",") or x.shape[-1] != channels:
+        raise ShapeError(f"expected an array of shape (*batch, {axes}, {channels}), channels last, got {x.shape}.")
 
 
 def few_positions(

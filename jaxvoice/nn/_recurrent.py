@@ -1,8 +1,11 @@
 """Recurrent layers over padded sequences, with torch's names and layouts, on `(..., time, channels)`."""
 
+import functools as ft
+import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
@@ -11,6 +14,7 @@ from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.nn._dropout import dropout, subkeys
 from jaxvoice.nn._init import torch_uniform
 from jaxvoice.nn._linear import linear
+from jaxvoice.nn._module import Module
 
 
 class LSTMShape(NamedTuple):
@@ -38,16 +42,18 @@ class LSTMShape(NamedTuple):
         return [f"l{layer}", f"l{layer}_reverse"][: 1 + self.bidirectional]
 
 
-@jax.tree_util.register_pytree_with_keys_class
-class LSTM:
+class LSTM(Module):
     """Long short-term memory of one or more layers, in one or both directions, as `torch.nn.LSTM` with `batch_first`.
 
-    An immutable pytree whose attributes are torch's: `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`,
-    `weight_ih_l0_reverse`, ... How many there are depends on the number of layers, so it is no `equinox.Module`, whose
-    fields are fixed; everything that works on pytrees takes it as one.
+    Its attributes are torch's: `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`, `weight_ih_l0_reverse`, ...
+    How many there are depends on the number of layers and directions, and the fields of an `equinox.Module` are those
+    of its class, so every such number has a subclass of its own.
     """
 
-    shape: LSTMShape
+    shape: LSTMShape = eqx.field(static=True)
+
+    def __new__(cls, *args: Any, num_layers: int = 1, bidirectional: bool = False, **kwargs: Any) -> "LSTM":
+        return super().__new__(_with_fields(cls, num_layers, bidirectional) if cls is LSTM else cls)
 
     def __init__(
         self,
@@ -69,35 +75,16 @@ class LSTM:
                 f"input_size ({input_size}), hidden_size ({hidden_size}) and num_layers ({num_layers}) must be at "
                 "least 1."
             )
-        shape = LSTMShape(input_size, hidden_size, num_layers, bidirectional, dropout)
-        names = list(shape.weights())
-        keys = jax.random.split(key, len(names))
-        vars(self)["shape"] = shape
-        vars(self).update(
-            {name: torch_uniform(size, hidden_size, key=k) for (name, size), k in zip(names, keys, strict=True)}
-        )
+        self.shape = LSTMShape(input_size, hidden_size, num_layers, bidirectional, dropout)
+        shapes = list(self.shape.weights())
+        for (name, shape), weight_key in zip(shapes, jax.random.split(key, len(shapes)), strict=True):
+            setattr(self, name, torch_uniform(shape, hidden_size, key=weight_key))
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"an LSTM cannot be changed; make another with equinox.tree_at, {name} replaced.")
-
-    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], LSTMShape]:
-        """Its arrays by name, and its sizes."""
-        return [(jax.tree_util.GetAttrKey(name), vars(self)[name]) for name, _ in self.shape.weights()], self.shape
-
-    @classmethod
-    def tree_unflatten(cls, shape: LSTMShape, arrays: Any) -> "LSTM":
-        """The `LSTM` of these sizes and arrays."""
-        new = object.__new__(cls)
-        vars(new)["shape"] = shape
-        vars(new).update({name: array for (name, _), array in zip(shape.weights(), arrays, strict=True)})
-        return new
-
-    @jax.named_scope("LSTM")
     def __call__(
         self,
         x: Float[Array, "*batch time in"],
-        mask: Bool[Array, "*batch time"] | None = None,
         *,
+        mask: Bool[Array, "*batch time"] | None = None,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "*batch time directions_times_hidden"]:
@@ -123,7 +110,7 @@ class LSTM:
 
     def _direction(self, x: Array, valid: Array, suffix: str) -> Array:
         weight_ih, weight_hh, bias_ih, bias_hh = (
-            vars(self)[f"{name}_{suffix}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            getattr(self, f"{name}_{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
         # What does not wait for the state before is one product over all times.
         driven = jnp.moveaxis(linear(x, weight_ih, bias_ih + bias_hh), -2, 0)
@@ -143,3 +130,11 @@ class LSTM:
         times = (driven, jnp.moveaxis(valid[..., None], -2, 0))
         _, outputs = lax.scan(step, (at_rest, at_rest.astype(jnp.float32)), times, reverse=suffix.endswith("_reverse"))
         return jnp.moveaxis(outputs, 0, -2)
+
+
+@ft.cache
+def _with_fields(cls: type[LSTM], num_layers: int, bidirectional: bool) -> type[LSTM]:
+    """The subclass of `cls` whose fields are the weights of so many layers."""
+    names = [name for name, _ in LSTMShape(1, 1, num_layers, bidirectional, 0.0).weights()]
+    namespace = {"__module__": cls.__module__, "__doc__": cls.__doc__, "__annotations__": dict.fromkeys(names, Array)}
+    return types.new_class(cls.__name__, (cls,), exec_body=lambda body: body.update(namespace))

@@ -217,20 +217,25 @@ class _Side:
 
         def run(inputs: Sequence[np.ndarray]) -> Outputs:
             mel, *cond = (np.asarray(array, np.float32) for array in inputs)
-            result, outputs = _recorded()(generator, _squeezed(mel), *(array.reshape(-1) for array in cond))
-            return {**{name: np.asarray(output) for name, output in outputs.items()}, OUTPUT: np.asarray(result)}
+            result, outputs = _captured()(generator, _squeezed(mel).T, *(array.reshape(-1) for array in cond))
+            return {name: _channels_first(output) for name, output in [*outputs.items(), (OUTPUT, result)]}
 
         return run
 
 
+def _channels_first(output: Any) -> Shaped[np.ndarray, "..."]:
+    """An output `(*batch, time, channels)` as archives have it."""
+    return np.asarray(output).swapaxes(-1, -2)
+
+
 @functools.cache
-def _recorded() -> Callable[..., Any]:
-    """A model's result and activations, compiled; models of one configuration share the program."""
+def _captured() -> Callable[..., Any]:
+    """A model's result and the results of its modules, compiled; models of one configuration share the program."""
     import equinox as eqx
 
-    from jaxvoice.dissect import record
+    from jaxvoice.dissect import capture, tag
 
-    return eqx.filter_jit(lambda model, *inputs: record(model, lambda m: m(*inputs)))
+    return eqx.filter_jit(lambda model, *inputs: capture(tag(model))(*inputs))
 
 
 def _torchscript(archive: Any) -> Run:

@@ -62,7 +62,4 @@ def _run(
     conds: Float[Array, "batch cond"] | None,
     lengths: Int[Array, " batch"],
 ) -> Float[Array, "batch samples"]:
-    if mels.shape[0] == 1:
-        cond = None if conds is None else jnp.squeeze(conds, 0)
-        return generator.time_major(jnp.squeeze(mels, 0), cond, jnp.squeeze(lengths, 0)).T
-    return jax.vmap(generator.time_major)(mels, conds, lengths)[..., 0]
+    return generator(mels, conds, length=lengths)[..., 0]

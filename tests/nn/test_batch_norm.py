@@ -33,7 +33,7 @@ def layers(**options) -> tuple[MaskedBatchNorm, torch.nn.BatchNorm1d]:
 
 @eqx.filter_jit
 def call(norm, x, mask, state, inference=False):
-    return norm(x, mask, state, inference=inference)
+    return norm(x, state, mask=mask, inference=inference)
 
 
 def same_state(state, theirs: torch.nn.BatchNorm1d) -> None:
@@ -68,7 +68,7 @@ def test_gradients_are_torchs():
     @eqx.filter_grad
     def gradient(both):
         norm, x = both
-        y, _ = norm(x, jnp.asarray(VALID), norm.init_state())
+        y, _ = norm(x, norm.init_state(), mask=jnp.asarray(VALID))
         return jnp.sum(jnp.where(VALID[..., None], y, 0.0) * cotangent)
 
     of_norm, of_x = gradient((ours, jnp.asarray(x)))
@@ -133,4 +133,4 @@ def test_a_batch_of_padding_teaches_nothing():
 def test_wrong_channels_are_refused():
     norm = MaskedBatchNorm(6)
     with pytest.raises(ShapeError, match=r"\(batch, \.\.\., 6\), got \(2, 6, 9\)"):
-        norm(jnp.zeros((2, 6, 9)), None, norm.init_state())
+        norm(jnp.zeros((2, 6, 9)), norm.init_state())

@@ -1,5 +1,7 @@
 """Convolutions against torch on the same weights, forward and gradient."""
 
+import re
+
 import equinox as eqx
 import jax
 import numpy as np
@@ -16,6 +18,14 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
+def channels_last(x):
+    return jnp.moveaxis(x, 1, -1)
+
+
+def channels_first(x):
+    return jnp.moveaxis(x, -1, 1)
+
+
 def same_as_torch(layer, reference, x, **tolerance):
     """Outputs and gradients (input, kernel, bias) of a batch agree."""
     torch_x = torch.tensor(x, requires_grad=True)
@@ -24,7 +34,7 @@ def same_as_torch(layer, reference, x, **tolerance):
     expected.backward(torch.tensor(cotangent))
 
     def loss(layer, x):
-        y = jax.vmap(layer)(x)
+        y = channels_first(layer(channels_last(x)))
         return jnp.sum(y * cotangent), y
 
     gradient = eqx.filter_jit(eqx.filter_value_and_grad(lambda pair: loss(*pair), has_aux=True))
@@ -70,14 +80,14 @@ def test_conv1d(channels, taps, stride, padding, dilation, groups, time, key):
 def test_grouped_conv_takes_a_batch_axis_or_a_vmap(key):
     """One gradient over a batch axis, per-example gradients under `vmap`, and kernels under `vmap` all agree."""
     layer, x = Conv1d(8, 16, 9, stride=2, padding=4, groups=4, key=key), jnp.asarray(draw(3, 21, 8))
-    gradient = eqx.filter_grad(lambda layer, x: jnp.sum(jnp.square(layer.time_major(x))))
+    gradient = eqx.filter_grad(lambda layer, x: jnp.sum(jnp.square(layer(x))))
     each = jnp.stack([gradient(layer, x_i).weight for x_i in x])
     np.testing.assert_allclose(jax.vmap(lambda x: gradient(layer, x).weight)(x), each, rtol=2e-5, atol=1e-5)
     np.testing.assert_allclose(gradient(layer, x).weight, each.sum(0), rtol=2e-5, atol=1e-5)
     kernels = jnp.stack([layer.weight, 2 * layer.weight])
     replace = lambda kernel: eqx.tree_at(lambda conv: conv.weight, layer, kernel)  # noqa: E731
-    together = jax.vmap(lambda kernel: replace(kernel).time_major(x))(kernels)
-    np.testing.assert_allclose(together[1], replace(kernels[1]).time_major(x), rtol=1e-5, atol=1e-6)
+    together = jax.vmap(lambda kernel: replace(kernel)(x))(kernels)
+    np.testing.assert_allclose(together[1], replace(kernels[1])(x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("taps", "stride"), [(1, 1), (1, 3), (4, 2), (4, 5), (7, 1), (7, 2), (7, 3), (16, 8)])
@@ -94,9 +104,8 @@ def test_conv_transpose1d_is_the_transpose_of_conv1d(key):
     down = Conv1d(3, 4, 7, stride=3, padding=2, use_bias=False, key=key)
     up = ConvTranspose1d(4, 3, 7, stride=3, padding=2, use_bias=False, key=key)
     up = eqx.tree_at(lambda layer: layer.weight, up, down.weight)
-    x = draw(3, 21)
-    down_jacobian = jax.jacobian(down)(x).reshape(4 * 7, 3 * 21)
-    up_jacobian = jax.jacobian(up)(draw(4, 7)).reshape(3 * 21, 4 * 7)
+    down_jacobian = jax.jacobian(down)(draw(21, 3)).reshape(7 * 4, 21 * 3)
+    up_jacobian = jax.jacobian(up)(draw(7, 4)).reshape(21 * 3, 7 * 4)
     np.testing.assert_allclose(up_jacobian, down_jacobian.T, atol=1e-6)
 
 
@@ -111,8 +120,8 @@ def test_conv2d(taps, stride, padding, key):
 def test_average_pool1d():
     x = draw(2, 3, 17)
     expected = torch.nn.AvgPool1d(4, 2, padding=2)(torch.tensor(x))
-    pooled = jax.vmap(lambda x: average_pool1d(x.T, window=4, stride=2, padding=2).T)(x)
-    np.testing.assert_allclose(pooled, expected, atol=1e-6)
+    pooled = average_pool1d(jnp.asarray(x).mT, window=4, stride=2, padding=2)
+    np.testing.assert_allclose(pooled.mT, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +144,7 @@ def test_initial_distribution_is_torchs(layer, reference, key):
 
 
 def test_bfloat16_computes_in_bfloat16_with_float32_parameters(key):
-    layer, x = Conv1d(8, 8, 5, padding=2, weight_norm=True, key=key), draw(8, 30)
+    layer, x = Conv1d(8, 8, 5, padding=2, weight_norm=True, key=key), draw(30, 8)
     y = layer(jnp.asarray(x, jnp.bfloat16))
     assert y.dtype == jnp.bfloat16
     assert layer.weight_v.dtype == jnp.float32
@@ -143,22 +152,22 @@ def test_bfloat16_computes_in_bfloat16_with_float32_parameters(key):
 
 
 BIASED = {
-    "Linear": lambda key: (Linear(2, 3, key=key), lambda layer: layer),
-    "Conv1d": lambda key: (Conv1d(2, 3, 3, padding=1, key=key), lambda layer: layer.time_major),
+    "Linear": lambda key: Linear(2, 3, key=key),
+    "Conv1d": lambda key: Conv1d(2, 3, 3, padding=1, key=key),
 }
 
 
 @pytest.mark.parametrize("layer", BIASED)
 def test_bfloat16_adds_up_the_gradient_of_a_bias_in_float32(layer, key):
     """Numbers much alike: in bfloat16 their sum stops far below what it should be."""
-    module, call = BIASED[layer](key)
+    module = BIASED[layer](key)
     upstream = jnp.asarray(0.01 * draw(32, 573, 3) + 0.3, jnp.bfloat16)
 
     @eqx.filter_jit
     @eqx.filter_grad
     def gradient(module, x, upstream):
         low, x = to_compute((module, x), "bfloat16")
-        y = call(low)(x)
+        y = low(x)
         assert y.dtype == jnp.bfloat16
         return jnp.sum((y * upstream).astype(jnp.float32))
 
@@ -181,10 +190,10 @@ def slow_convolutions(compiled_text: str) -> list[str]:
 def test_no_gradient_reaches_the_naive_convolution_loop(key):
     """XLA:CPU has an unoptimised loop for some convolutions; none of ours may be lowered to it."""
 
-    def compiled(layers, x):
+    def compiled(layers, x, call=lambda layer, x: layer(x)):
         def loss(layers, x):
             for layer in layers:
-                x = jax.vmap(layer)(x)
+                x = call(layer, x)
             return jnp.sum(jnp.square(x))
 
         return eqx.filter_jit(eqx.filter_grad(loss)).lower(layers, x).compile().compiled.as_text()
@@ -195,10 +204,10 @@ def test_no_gradient_reaches_the_naive_convolution_loop(key):
         Conv1d(20, 20, 3, padding=6, dilation=3, key=keys[1]),
         Conv1d(20, 40, 9, stride=2, padding=4, groups=4, key=keys[2]),
     ]
-    assert not slow_convolutions(compiled(layers, draw(2, 20, 50)))
+    assert not slow_convolutions(compiled(layers, draw(2, 50, 20)))
     # The guard sees what it looks for: Equinox's transposed convolution ends in that loop.
     theirs = [eqx.nn.ConvTranspose1d(20, 20, 8, stride=4, padding=2, key=keys[3])]
-    assert slow_convolutions(compiled(theirs, draw(2, 20, 50)))
+    assert slow_convolutions(compiled(theirs, draw(2, 20, 50), lambda layer, x: jax.vmap(layer)(x)))
 
 
 @pytest.mark.parametrize(
@@ -214,10 +223,31 @@ def test_impossible_layers_are_refused(make, message, key):
         make(key)
 
 
-@pytest.mark.parametrize("shape", [(3, 10), (2, 4, 10), (4,)])
+@pytest.mark.parametrize("shape", [(10, 3), (2, 4, 10), (4,)])
 def test_wrong_input_is_refused(shape, key):
-    with pytest.raises(ShapeError, match=r"\(4, time\).*jax.vmap"):
+    with pytest.raises(ShapeError, match=rf"\(\*batch, time, 4\), channels last, got {re.escape(str(shape))}"):
         Conv1d(4, 4, 3, key=key)(jnp.zeros(shape))
+
+
+def test_wrong_images_are_refused(key):
+    with pytest.raises(ShapeError, match=r"\(\*batch, height, width, 4\).*got \(9, 4\)"):
+        Conv2d(4, 4, (3, 1), key=key)(jnp.zeros((9, 4)))
+
+
+LAYERS = {
+    "Conv1d": lambda key: Conv1d(4, 6, 3, stride=2, padding=1, groups=2, weight_norm=True, key=key),
+    "ConvTranspose1d": lambda key: ConvTranspose1d(4, 6, 4, stride=2, padding=1, key=key),
+    "Conv2d": lambda key: Conv2d(4, 6, (3, 1), stride=(2, 1), padding=(1, 0), key=key),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_any_batch_axes_and_vmap_give_what_single_examples_give(name, key):
+    layer = LAYERS[name](key)
+    x = jnp.asarray(draw(2, 3, *(9, 5)[: 2 if name == "Conv2d" else 1], 4))
+    single = jnp.stack([jnp.stack([layer(example) for example in row]) for row in x])
+    for together in (layer(x), jax.vmap(jax.vmap(layer))(x), jax.vmap(layer)(x)):
+        np.testing.assert_allclose(together, single, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("weight_norm", [False, True])
@@ -247,11 +277,11 @@ def test_a_layer_with_more_channels_than_positions(taps, stride, padding, dilati
     @eqx.filter_grad
     def gradient(pair):
         layer, x = pair
-        return jnp.sum(layer.time_major(x) * cotangent.swapaxes(1, 2))
+        return jnp.sum(layer(x) * cotangent.swapaxes(1, 2))
 
     x = jnp.asarray(x.swapaxes(1, 2))
     of_layer, of_x = gradient((layer, x))
-    np.testing.assert_allclose(layer.time_major(x), expected.detach().mT, atol=3e-6)
+    np.testing.assert_allclose(layer(x), expected.detach().mT, atol=3e-6)
     np.testing.assert_allclose(of_x, torch_x.grad.mT, atol=1e-5)
     for name in ("weight_g", "weight_v", "bias") if weight_norm else ("weight", "bias"):
         theirs = getattr(reference, name).grad
@@ -270,10 +300,10 @@ FROZEN = [
 def test_freezing_changes_nothing_but_the_kernels_layout(layer):
     model = {"layer": layer, "other": jnp.ones(3)}
     frozen = freeze(model)
-    x = jnp.asarray(draw(8, 13))
+    x = jnp.asarray(draw(13, 8))
     assert not hasattr(frozen["layer"], "weight") and frozen["other"] is model["other"]
     np.testing.assert_allclose(frozen["layer"](x), layer(x), atol=1e-6)
-    with pytest.raises(ShapeError, match="8, time"):
-        frozen["layer"](x[:5])
+    with pytest.raises(ShapeError, match="time, 8"):
+        frozen["layer"](x[:, :5])
     batch = jnp.asarray(draw(2, 3, 13, 8))
-    np.testing.assert_allclose(frozen["layer"].time_major(batch), layer.time_major(batch), atol=1e-6)
+    np.testing.assert_allclose(frozen["layer"](batch), layer(batch), atol=1e-6)

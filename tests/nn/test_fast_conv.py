@@ -61,10 +61,10 @@ def test_freezing_takes_it_where_it_pays(channels, taps, options, chosen, key):
     @eqx.filter_jit
     def both(key, x):
         layer = Conv1d(channels, channels, taps, **options, key=key)
-        return layer(x[0]), freeze(layer)(x[0]), jax.vmap(freeze(layer).time_major)(x.mT)
+        return layer(x), freeze(layer)(x), jax.vmap(freeze(layer))(x)
 
-    plain, frozen, major = both(key, draw(1, channels, 23))
-    for y in (frozen, major[0].T):
+    plain, frozen, mapped = both(key, draw(1, 23, channels))
+    for y in (frozen, mapped):
         np.testing.assert_allclose(y, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
     layer = eqx.filter_eval_shape(Conv1d, channels, channels, taps, **options, key=key)
     assert isinstance(eqx.filter_eval_shape(freeze, layer), FastConv1d) == chosen
@@ -73,7 +73,7 @@ def test_freezing_takes_it_where_it_pays(channels, taps, options, chosen, key):
 def test_it_keeps_the_precision_it_is_given(key):
     @eqx.filter_jit
     def run(key, x):
-        return freeze(Conv1d(128, 128, 5, padding=2, key=key)).time_major(x)
+        return freeze(Conv1d(128, 128, 5, padding=2, key=key))(x)
 
     x = draw(2, 9, 128)
     low = run(key, jnp.asarray(x, jnp.bfloat16))

@@ -9,7 +9,15 @@ import pytest
 import torch
 from jax import numpy as jnp
 
-from jaxvoice.nn import Conv1d, Conv2d, ConvTranspose1d, SpectralConv1d, SpectralVectors, fold_weight_norm
+from jaxvoice.nn import (
+    Conv1d,
+    Conv2d,
+    ConvTranspose1d,
+    SpectralConv1d,
+    SpectralNormState,
+    fold_weight_norm,
+    spectral_norm as spectral_norm_of,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -50,8 +58,9 @@ def test_weight_norm(kind, key):
     x = draw(*shape)
     expected = reference(torch.tensor(x)[None])[0]
     expected.square().sum().backward()
-    np.testing.assert_allclose(layer(x), expected.detach(), atol=1e-5)
-    np.testing.assert_allclose(fold_weight_norm(layer)(x), expected.detach(), atol=1e-5)
+    x, expected = np.moveaxis(x, 0, -1), np.moveaxis(expected.detach().numpy(), 0, -1)
+    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+    np.testing.assert_allclose(fold_weight_norm(layer)(x), expected, atol=1e-5)
     gradient = eqx.filter_grad(lambda layer: jnp.sum(jnp.square(layer(x))))(layer)
     for name in ("weight_g", "weight_v", "bias"):
         theirs = getattr(reference, name).grad
@@ -82,30 +91,40 @@ def test_spectral_norm_over_three_training_passes(key):
         SpectralConv1d(8, 12, 5, stride=2, padding=2, groups=4, key=key),
         (to_jax(reference.weight_orig), to_jax(reference.bias)),
     )
-    vectors = SpectralVectors(to_jax(reference.weight_u), to_jax(reference.weight_v))
+    state = SpectralNormState(to_jax(reference.weight_u), to_jax(reference.weight_v))
     x = draw(8, 21)
     for _ in range(3):
-        expected = reference(torch.tensor(x)[None])[0]
-        vectors = layer.advance(vectors)
-        np.testing.assert_allclose(layer(x, layer.sigma(vectors)), expected.detach(), atol=1e-5)
-    np.testing.assert_allclose(vectors.weight_u, reference.weight_u, atol=1e-5)
+        expected, before = reference(torch.tensor(x)[None])[0], state
+        y, state = layer(x.T, state)
+        np.testing.assert_allclose(y, expected.detach().T, atol=1e-5)
+    np.testing.assert_allclose(state.weight_u, reference.weight_u, atol=1e-5)
     expected.square().sum().backward()
-    gradient = eqx.filter_grad(lambda layer: jnp.sum(jnp.square(layer(x, layer.sigma(vectors)))))(layer)
+    gradient = eqx.filter_grad(lambda layer: jnp.sum(jnp.square(layer(x.T, before)[0])))(layer)
     np.testing.assert_allclose(gradient.weight_orig, reference.weight_orig.grad, rtol=1e-4, atol=1e-4)
+    y, after = layer(x.T, state, inference=True)
+    np.testing.assert_allclose(y, reference.eval()(torch.tensor(x)[None])[0].detach().T, atol=1e-5)
+    assert after is state
 
 
 def test_spectral_norm_converges_to_the_largest_singular_value(key):
     layer = SpectralConv1d(6, 10, 3, key=key)
-    vectors = layer.vectors(key=key)
+    state = layer.init_state(key=key)
     for _ in range(200):
-        vectors = layer.advance(vectors)
+        state = layer.power_iteration(state)
     largest = np.linalg.svd(np.asarray(layer.weight_orig).reshape(10, -1), compute_uv=False)[0]
-    assert float(layer.sigma(vectors)) == pytest.approx(largest, rel=1e-4)
+    assert float(spectral_norm_of(layer.weight_orig, state)) == pytest.approx(largest, rel=1e-4)
 
 
-def test_examples_of_one_batch_may_have_their_own_sigma(key):
-    layer, x = SpectralConv1d(4, 4, 3, padding=1, key=key), draw(2, 4, 9)
-    sigmas = jnp.asarray([0.5, 2.0])
-    together = jax.vmap(layer)(x, sigmas)
-    for i in range(2):
-        np.testing.assert_allclose(together[i], layer(x[i], sigmas[i]), rtol=1e-6)
+@pytest.mark.parametrize("inference", [False, True])
+def test_examples_of_one_batch_may_have_their_own_state(inference, key):
+    layer, x = SpectralConv1d(4, 4, 3, padding=1, key=key), draw(3, 2, 9, 4)
+    states = [layer.power_iteration(layer.init_state(key=k)) for k in jax.random.split(key)]
+    pair = jax.tree.map(lambda *vectors: jnp.stack(vectors), *states)
+    together, after = layer(x, pair, inference=inference)
+    mapped, _ = jax.vmap(lambda x, state: layer(x, state, inference=inference), (1, 0), (1, 0))(x, pair)
+    np.testing.assert_allclose(mapped, together, rtol=1e-5, atol=1e-6)
+    for i, state in enumerate(states):
+        alone, new = layer(x[:, i], state, inference=inference)
+        np.testing.assert_allclose(together[:, i], alone, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(after.weight_u[i], new.weight_u, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(after.weight_v[i], new.weight_v, rtol=1e-5, atol=1e-6)

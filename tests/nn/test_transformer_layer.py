@@ -45,7 +45,7 @@ def torch_layer(layer: TransformerLayer, dim: int, heads: int, feed_forward: int
 
 @eqx.filter_jit
 def call(layer, x, mask=None, allowed=None):
-    return layer(x, mask, allowed=allowed)
+    return layer(x, mask=mask, allowed=allowed)
 
 
 @pytest.mark.parametrize("norm", ["post", "pre", "none"])
@@ -66,7 +66,9 @@ def test_a_layer_of_256_channels_is_torchs_and_so_are_its_gradients(norm):
     @eqx.filter_grad(has_aux=True)
     def gradients(pair):
         layer, x = pair
-        y = layer(x, jnp.asarray(VALID), allowed=None if allowed is None else jnp.broadcast_to(allowed, (3, 13, 13)))
+        y = layer(
+            x, mask=jnp.asarray(VALID), allowed=None if allowed is None else jnp.broadcast_to(allowed, (3, 13, 13))
+        )
         return jnp.sum(y * cotangent), y
 
     (of_layer, of_x), y = gradients((layer, jnp.asarray(x)))
@@ -96,7 +98,7 @@ def test_nothing_to_attend_to_is_finite_with_its_gradient():
     layer = layer_of(16, 2, 32)
     nothing = jnp.zeros((1, 5), bool)
     value, gradient = eqx.filter_jit(
-        eqx.filter_value_and_grad(lambda layer, x: jnp.sum(jnp.square(layer(x, nothing))))
+        eqx.filter_value_and_grad(lambda layer, x: jnp.sum(jnp.square(layer(x, mask=nothing))))
     )(layer, jnp.asarray(draw(1, 5, 16)))
     assert np.isfinite(value) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 

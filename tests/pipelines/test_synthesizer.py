@@ -71,13 +71,14 @@ def voice() -> Synthesizer:
 
 @eqx.filter_jit
 def whole(model: GaussianTTS, norms, ids, counts, frames: int):
-    hidden, _ = model.acoustic.encode(ids, counts, norms, inference=True)
+    hidden, _ = model.acoustic.encode(ids, norms, phone_count=counts, inference=True)
     statistics = model.config.statistics
-    logs = model.durations(hidden, counts, inference=True) * statistics.duration_std + statistics.duration_mean
-    durations = jnp.maximum(jnp.round((jnp.exp(logs) - 1) * statistics.duration_scale), 1.0)
-    decoded = model.acoustic.decode(
-        hidden, durations, counts, jnp.full((1,), frames), norms, frames=frames, inference=True
+    logs = (
+        model.durations(hidden, phone_count=counts, inference=True) * statistics.duration_std + statistics.duration_mean
     )
+    durations = jnp.maximum(jnp.round((jnp.exp(logs) - 1) * statistics.duration_scale), 1.0)
+    lengths = {"phone_count": counts, "frame_count": jnp.full((1,), frames), "frames": frames}
+    decoded = model.acoustic.decode(hidden, durations, norms, **lengths, inference=True)
     return durations, decoded.second, decoded.weights
 
 

@@ -77,9 +77,10 @@ def nothing(batch: AlignedBatch) -> Spoken:
 
 @eqx.filter_jit
 def alone(acoustic, norms, ids, durations, frames: int):
-    counts = jnp.full((1,), ids.shape[1], jnp.int32), jnp.full((1,), frames, jnp.int32)
-    hidden, _ = acoustic.encode(ids, counts[0], norms, inference=True)
-    return acoustic.decode(hidden, durations, *counts, norms, frames=frames, inference=True).second[0]
+    phone_count, frame_count = jnp.full((1,), ids.shape[1], jnp.int32), jnp.full((1,), frames, jnp.int32)
+    counts = {"phone_count": phone_count, "frame_count": frame_count, "frames": frames}
+    hidden, _ = acoustic.encode(ids, norms, phone_count=phone_count, inference=True)
+    return acoustic.decode(hidden, durations, norms, **counts, inference=True).second[0]
 
 
 def directly(store, number, *, longer=0) -> np.ndarray:

@@ -12,7 +12,7 @@ from jaxvoice.models.gaussian_tts.blocks import Block, ConvRes
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.durations import DurationModel
 from jaxvoice.models.gaussian_tts.upsampling import GaussianUpsampling, block_causal
-from jaxvoice.nn import BatchNormState, Linear, length_mask, masked, subkeys
+from jaxvoice.nn import BatchNormState, Linear, Module, length_mask, masked, operation, subkeys
 
 _POSITION_DEVIATION = 0.02
 
@@ -26,28 +26,31 @@ class BatchNormStates(eqx.Module):
 
 
 class Decoded(NamedTuple):
-    """What decoding gives: two normalised mel spectrograms, the weights of upsampling, and the state after it."""
+    """The output of the acoustic model: two normalised mel spectrograms, the weights of upsampling, and the state."""
 
-    first: Float[Array, "batch frames mels"]
+    hidden: Float[Array, "*batch phones dim"]
+    """Hidden states of the phonemes, zero in padding."""
+    first: Float[Array, "*batch frames mels"]
     """The decoder's mel spectrogram."""
-    second: Float[Array, "batch frames mels"]
+    second: Float[Array, "*batch frames mels"]
     """The same, corrected by the post-net: the one to listen to."""
-    weights: Float32[Array, "batch frames phones"]
+    weights: Float32[Array, "*batch frames phones"]
     """How much of each phoneme is in each frame."""
     state: BatchNormStates
     """The running statistics after this batch."""
 
 
-def _positions(table: Float[Array, "most dim"], x: Array, what: str, remedy: str) -> Float[Array, "1 time dim"]:
-    if x.shape[1] > table.shape[0]:
+def _positions(table: Float[Array, "most dim"], x: Array, what: str, remedy: str) -> Float[Array, "*ones time dim"]:
+    time = x.shape[-2]
+    if time > table.shape[0]:
         raise ShapeError(
-            f"{x.shape[1]} {what}, padding included, are more than the {table.shape[0]} positions this model has "
+            f"{time} {what}, padding included, are more than the {table.shape[0]} positions this model has "
             f"learned; split the text at a pause, or {remedy} when you make the model."
         )
-    return table[None, : x.shape[1]].astype(x.dtype)
+    return table[:time].astype(x.dtype).reshape(*(1,) * (x.ndim - 2), time, -1)
 
 
-class Encoder(eqx.Module):
+class Encoder(Module):
     """Phoneme ids to hidden states: embedding plus learned positions, then blocks."""
 
     embedding: Float[Array, "ids dim"]
@@ -65,26 +68,25 @@ class Encoder(eqx.Module):
             for k in jax.random.split(key, config.encoder.layers)
         ]
 
-    @jax.named_scope("Encoder")
     def __call__(
         self,
-        phonemes: Int[Array, "batch phones"],
-        mask: Bool[Array, "batch phones"],
+        phonemes: Int[Array, "*batch phones"],
         states: list[BatchNormState],
         *,
+        mask: Bool[Array, "*batch phones"] | None = None,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
-    ) -> tuple[Float[Array, "batch phones dim"], list[BatchNormState]]:
+    ) -> tuple[Float[Array, "*batch phones dim"], list[BatchNormState]]:
         """Hidden states, zero where `mask` is false, in the precision of the weights; ids beyond the table give NaN.
 
         **Raises:** `ShapeError` for more phonemes than positions; `ConfigError` for dropout without `key`.
         """
         x = self.embedding.at[phonemes].get(mode="fill", fill_value=jnp.nan)
         x = masked(x + _positions(self.positions, x, "phonemes", "raise encoder.max_phones"), mask)
-        return _through(self.blocks, x, mask, states, inference=inference, key=key)
+        return _apply_blocks(self.blocks, x, states, mask=mask, inference=inference, key=key)
 
 
-class Decoder(eqx.Module):
+class Decoder(Module):
     """Hidden states of frames, with learned positions of frames added, through blocks."""
 
     positions: Float[Array, "max_frames dim"]
@@ -98,23 +100,22 @@ class Decoder(eqx.Module):
             for k in jax.random.split(key, config.decoder.layers)
         ]
 
-    @jax.named_scope("Decoder")
     def __call__(
         self,
-        x: Float[Array, "batch frames dim"],
-        mask: Bool[Array, "batch frames"],
+        x: Float[Array, "*batch frames dim"],
         states: list[BatchNormState],
         *,
-        allowed: Bool[Array, "batch frames frames"] | None = None,
+        mask: Bool[Array, "*batch frames"] | None = None,
+        allowed: Bool[Array, "*batch frames frames"] | None = None,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
-    ) -> tuple[Float[Array, "batch frames dim"], list[BatchNormState]]:
+    ) -> tuple[Float[Array, "*batch frames dim"], list[BatchNormState]]:
         """Keeps the shape; zero where `mask` is false; raises as `Encoder`."""
         x = masked(x + _positions(self.positions, x, "frames", "raise decoder.max_frames"), mask)
-        return _through(self.blocks, x, mask, states, allowed=allowed, inference=inference, key=key)
+        return _apply_blocks(self.blocks, x, states, mask=mask, allowed=allowed, inference=inference, key=key)
 
 
-class PostNet(eqx.Module):
+class PostNet(Module):
     """Hidden states of the decoder to a correction of its mel spectrogram: convolutions without dropout."""
 
     blocks: list[ConvRes]
@@ -130,29 +131,28 @@ class PostNet(eqx.Module):
         linear = Linear(config.dim, config.mel.num_mels, key=linear_key)
         self.linear = jax.tree.map(jnp.zeros_like, linear)
 
-    @jax.named_scope("PostNet")
     def __call__(
         self,
-        x: Float[Array, "batch frames dim"],
-        mask: Bool[Array, "batch frames"],
+        x: Float[Array, "*batch frames dim"],
         states: list[BatchNormState],
         *,
+        mask: Bool[Array, "*batch frames"] | None = None,
         inference: bool = False,
-    ) -> tuple[Float[Array, "batch frames mels"], list[BatchNormState]]:
-        """What to add to the decoder's mel spectrogram."""
-        x, states = _through(self.blocks, x, mask, states, inference=inference)
+    ) -> tuple[Float[Array, "*batch frames mels"], list[BatchNormState]]:
+        """The correction to add to the decoder's mel spectrogram."""
+        x, states = _apply_blocks(self.blocks, x, states, mask=mask, inference=inference)
         return self.linear(x), states
 
 
-def _through(blocks, x, mask, states, *, key: PRNGKeyArray | None = None, **options):
+def _apply_blocks(blocks, x, states, *, key: PRNGKeyArray | None = None, **options):
     new_states = []
     for block, state, block_key in zip(blocks, states, subkeys(key, len(blocks)), strict=True):
-        x, state = block(x, mask, state, key=block_key, **options)
+        x, state = block(x, state, key=block_key, **options)
         new_states.append(state)
     return x, new_states
 
 
-class AcousticModel(eqx.Module):
+class AcousticModel(Module):
     """Phonemes to mel spectrogram: encoder, Gaussian upsampling, decoder and post-net."""
 
     encoder: Encoder
@@ -179,65 +179,86 @@ class AcousticModel(eqx.Module):
             [block.norm.init_state() for block in self.postnet.blocks],
         )
 
+    @operation
     def encode(
         self,
-        phonemes: Int[Array, "batch phones"],
-        phone_count: Int[Array, " batch"],
+        phonemes: Int[Array, "*batch phones"],
         state: BatchNormStates,
         *,
+        phone_count: Int[Array, "*batch"],
         inference: bool = False,
         key: PRNGKeyArray | None = None,
-    ) -> tuple[Float[Array, "batch phones dim"], BatchNormStates]:
+    ) -> tuple[Float[Array, "*batch phones dim"], BatchNormStates]:
         """**Arguments:**
 
-        - `phonemes`: ids `(batch, phones)`, from 1 on; 0 in padding.
-        - `phone_count`: how many phonemes of each example count.
+        - `phonemes`: ids `(*batch, phones)`, from 1 on; 0 in padding.
         - `state`: running statistics; with `inference` they are used and stay as they are.
+        - `phone_count`: how many phonemes of each example count.
 
-        **Returns:** hidden states `(batch, phones, dim)`, zero in padding, and the new state.
+        **Returns:** hidden states `(*batch, phones, dim)`, zero in padding, and the new state.
 
         **Raises:** `ShapeError` for more phonemes than positions; `ConfigError` for dropout without `key` unless
         `inference`.
         """
-        mask = length_mask(phone_count, phonemes.shape[1])
-        hidden, new = self.encoder(phonemes, mask, state.encoder, inference=inference, key=key)
+        mask = length_mask(phone_count, phonemes.shape[-1])
+        hidden, new = self.encoder(phonemes, state.encoder, mask=mask, inference=inference, key=key)
         return hidden, BatchNormStates(new, state.decoder, state.postnet)
 
+    @operation
     def decode(
         self,
-        hidden: Float[Array, "batch phones dim"],
-        durations: Float[Array, "batch phones"],
-        phone_count: Int[Array, " batch"],
-        frame_count: Int[Array, " batch"],
+        hidden: Float[Array, "*batch phones dim"],
+        durations: Float[Array, "*batch phones"],
         state: BatchNormStates,
         *,
+        phone_count: Int[Array, "*batch"],
+        frame_count: Int[Array, "*batch"],
         frames: int,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> Decoded:
         """**Arguments:**
 
-        - `hidden`: what `encode` gave.
-        - `durations`: in frames, `(batch, phones)`, float32 whatever the precision of the network.
+        - `hidden`: hidden states that `encode` returned.
+        - `durations`: in frames, `(*batch, phones)`, float32 whatever the precision of the network.
+        - `state`: running statistics; with `inference` they are used and stay as they are.
         - `phone_count`, `frame_count`: how many phonemes and frames of each example count; durations add up to the
             latter.
         - `frames`: number of frames to make, padding included: a constant of the program.
 
-        **Returns:** normalised mel spectrograms `(batch, frames, mels)`, zero in padding; weights; the new state.
+        **Returns:** normalised mel spectrograms `(*batch, frames, mels)`, zero in padding; weights; the new state.
 
         **Raises:** as `encode`, for frames.
         """
         mask = length_mask(frame_count, frames)
-        x, weights = self.upsampling(hidden, durations, phone_count, frame_count, frames=frames)
+        x, weights = self.upsampling(hidden, durations, phone_count=phone_count, frame_count=frame_count, frames=frames)
         allowed = block_causal(durations, frames) if self.config.decoder.mask == "block_causal" else None
-        x, decoder = self.decoder(x, mask, state.decoder, allowed=allowed, inference=inference, key=key)
-        correction, postnet = self.postnet(x, mask, state.postnet, inference=inference)
+        x, decoder = self.decoder(x, state.decoder, mask=mask, allowed=allowed, inference=inference, key=key)
+        correction, postnet = self.postnet(x, state.postnet, mask=mask, inference=inference)
         first = masked(self.linear(x), mask)
         second = first + masked(correction, mask)
-        return Decoded(first, second, weights, BatchNormStates(state.encoder, decoder, postnet))
+        return Decoded(hidden, first, second, weights, BatchNormStates(state.encoder, decoder, postnet))
+
+    def __call__(
+        self,
+        phonemes: Int[Array, "*batch phones"],
+        durations: Float[Array, "*batch phones"],
+        state: BatchNormStates,
+        *,
+        phone_count: Int[Array, "*batch"],
+        frame_count: Int[Array, "*batch"],
+        frames: int,
+        inference: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> Decoded:
+        """`encode`, then `decode`: arguments and errors as there."""
+        encoder_key, decoder_key = subkeys(key, 2)
+        hidden, state = self.encode(phonemes, state, phone_count=phone_count, inference=inference, key=encoder_key)
+        counts = {"phone_count": phone_count, "frame_count": frame_count, "frames": frames}
+        return self.decode(hidden, durations, state, **counts, inference=inference, key=decoder_key)
 
 
-class GaussianTTS(eqx.Module):
+class GaussianTTS(Module):
     """Everything that learns: the acoustic model, and the duration model that is trained after it."""
 
     acoustic: AcousticModel
@@ -256,3 +277,22 @@ class GaussianTTS(eqx.Module):
     def init_state(self) -> BatchNormStates:
         """Running statistics before any batch."""
         return self.acoustic.init_state()
+
+    def __call__(
+        self,
+        phonemes: Int[Array, "*batch phones"],
+        durations: Float[Array, "*batch phones"],
+        state: BatchNormStates,
+        *,
+        phone_count: Int[Array, "*batch"],
+        frame_count: Int[Array, "*batch"],
+        frames: int,
+    ) -> tuple[Decoded, Float[Array, "*batch phones"]]:
+        """The mel spectrogram of phonemes with given durations, and the normalised log durations predicted for them.
+
+        Both networks are used for inference: running statistics stay as they are, and nothing is dropped. Arguments
+        and errors as for `AcousticModel.encode` and `AcousticModel.decode`.
+        """
+        counts = {"phone_count": phone_count, "frame_count": frame_count, "frames": frames}
+        decoded = self.acoustic(phonemes, durations, state, **counts, inference=True)
+        return decoded, self.durations(decoded.hidden, phone_count=phone_count, inference=True)

@@ -1,14 +1,24 @@
-"""What encoder, decoder and post-net are built of, on batches `(batch, time, channels)`: batch norm needs them."""
+"""What encoder, decoder and post-net are built of, on arrays `(*batch, time, channels)`."""
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jaxvoice.models.gaussian_tts.config import DecoderConfig, EncoderConfig
-from jaxvoice.nn import BatchNormState, Conv1d, Linear, MaskedBatchNorm, TransformerLayer, dropout, masked, subkeys
+from jaxvoice.nn import (
+    BatchNormState,
+    Conv1d,
+    Linear,
+    MaskedBatchNorm,
+    Module,
+    TransformerLayer,
+    dropout,
+    masked,
+    subkeys,
+)
 
 
-class ConvRes(eqx.Module):
+class ConvRes(Module):
     """Convolution, ReLU, batch norm and dropout, beside a convolution of one tap as shortcut."""
 
     conv: Conv1d
@@ -32,27 +42,26 @@ class ConvRes(eqx.Module):
         self.shortcut = Conv1d(in_channels, out_channels, 1, key=shortcut_key)
         self.dropout = dropout
 
-    @jax.named_scope("ConvRes")
     def __call__(
         self,
-        x: Float[Array, "batch time in"],
-        mask: Bool[Array, "batch time"],
+        x: Float[Array, "*batch time in"],
         state: BatchNormState,
         *,
+        mask: Bool[Array, "*batch time"] | None = None,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
-    ) -> tuple[Float[Array, "batch time out"], BatchNormState]:
+    ) -> tuple[Float[Array, "*batch time out"], BatchNormState]:
         """The block's output, zero where `mask` is false, and the state after this batch.
 
         **Raises:** `ConfigError` for dropout without `key` unless `inference`.
         """
         x = masked(x, mask)
-        y, state = self.norm(jax.nn.relu(self.conv.time_major(x)), mask, state, inference=inference)
+        y, state = self.norm(jax.nn.relu(self.conv(x)), state, mask=mask, inference=inference)
         y = dropout(y, self.dropout, inference=inference, key=key)
-        return masked(y + self.shortcut.time_major(x), mask), state
+        return masked(y + self.shortcut(x), mask), state
 
 
-class Block(eqx.Module):
+class Block(Module):
     """A transformer layer, then `ConvRes` (arXiv 1910.10352 with its convolution replaced).
 
     With `attn_dim` in the config, a linear map widens to that before the layer, and `ConvRes` narrows again.
@@ -75,19 +84,18 @@ class Block(eqx.Module):
             width, dim, config.kernel_size, dropout=config.dropout, batch_norm_mask=batch_norm_mask, key=conv_key
         )
 
-    @jax.named_scope("Block")
     def __call__(
         self,
-        x: Float[Array, "batch time dim"],
-        mask: Bool[Array, "batch time"],
+        x: Float[Array, "*batch time dim"],
         state: BatchNormState,
         *,
-        allowed: Bool[Array, "batch time time"] | None = None,
+        mask: Bool[Array, "*batch time"] | None = None,
+        allowed: Bool[Array, "*batch time time"] | None = None,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
-    ) -> tuple[Float[Array, "batch time dim"], BatchNormState]:
+    ) -> tuple[Float[Array, "*batch time dim"], BatchNormState]:
         """As `ConvRes`; `allowed` limits attention as in `jaxvoice.nn.MultiHeadAttention`."""
         attention_key, conv_key = subkeys(key, 2)
         x = x if self.widen is None else self.widen(x)
-        x = self.attention(x, mask, allowed=allowed, inference=inference, key=attention_key)
-        return self.conv(x, mask, state, inference=inference, key=conv_key)
+        x = self.attention(x, mask=mask, allowed=allowed, inference=inference, key=attention_key)
+        return self.conv(x, state, mask=mask, inference=inference, key=conv_key)

@@ -1,6 +1,5 @@
 """The duration model: how many frames each phoneme lasts, from the encoder's hidden states."""
 
-import equinox as eqx
 import jax
 import numpy as np
 from jax import numpy as jnp
@@ -8,10 +7,10 @@ from jaxtyping import Array, Float, Float32, Float64, Int, Int64, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts.config import DurationConfig, Statistics
-from jaxvoice.nn import LSTM, Linear, length_mask, masked, subkeys
+from jaxvoice.nn import LSTM, Linear, Module, length_mask, masked, subkeys
 
 
-class DurationModel(eqx.Module):
+class DurationModel(Module):
     """A bidirectional LSTM and a linear map to one number for each phoneme: its normalised log duration."""
 
     lstm: LSTM
@@ -29,23 +28,22 @@ class DurationModel(eqx.Module):
         )
         self.linear = Linear(2 * config.hidden, 1, key=linear_key)
 
-    @jax.named_scope("DurationModel")
     def __call__(
         self,
-        hidden: Float[Array, "batch phones dim"],
-        phone_count: Int[Array, " batch"],
+        hidden: Float[Array, "*batch phones dim"],
         *,
+        phone_count: Int[Array, "*batch"],
         inference: bool = False,
         key: PRNGKeyArray | None = None,
-    ) -> Float[Array, "batch phones"]:
+    ) -> Float[Array, "*batch phones"]:
         """Normalised log durations, zero in padding (`from_normalised` makes frames of them).
 
         `hidden` comes from the encoder in inference mode; stop its gradient, so that the encoder learns nothing here.
 
         **Raises:** `ConfigError` for dropout without `key` unless `inference`.
         """
-        mask = length_mask(phone_count, hidden.shape[1])
-        y = self.lstm(masked(hidden, mask), mask, inference=inference, key=subkeys(key, 1)[0])
+        mask = length_mask(phone_count, hidden.shape[-2])
+        y = self.lstm(masked(hidden, mask), mask=mask, inference=inference, key=subkeys(key, 1)[0])
         return masked(self.linear(y), mask)[..., 0]
 
 

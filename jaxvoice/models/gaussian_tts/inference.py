@@ -34,8 +34,8 @@ def encode(
 
     **Raises:** `ShapeError` for more phonemes, padding included, than positions.
     """
-    hidden, _ = acoustic.encode(phonemes, phone_count, norms, inference=True)
-    return hidden, None if durations is None else durations(hidden, phone_count, inference=True)
+    hidden, _ = acoustic.encode(phonemes, norms, phone_count=phone_count, inference=True)
+    return hidden, None if durations is None else durations(hidden, phone_count=phone_count, inference=True)
 
 
 @eqx.filter_jit
@@ -52,7 +52,8 @@ def decode(
 
     **Raises:** `ShapeError` for more frames, padding included, than positions.
     """
-    decoded = acoustic.decode(hidden, durations, phone_count, frame_count, norms, frames=frames, inference=True)
+    counts = {"phone_count": phone_count, "frame_count": frame_count, "frames": frames}
+    decoded = acoustic.decode(hidden, durations, norms, **counts, inference=True)
     return decoded.second, decoded.weights
 
 

@@ -175,26 +175,25 @@ class GaussianTTSTask:
     def _acoustic_step(self, state, batch):
         config, params = self.config, eqx.filter(state.acoustic.model, eqx.is_inexact_array)
         target = normalised_mel(jnp.asarray(batch.mel), config.model.statistics)
-        encoder_key, decoder_key = jax.random.split(self._dropout_key(state))
+        key = self._dropout_key(state)
 
         @ft.partial(eqx.filter_value_and_grad, has_aux=True)
         def loss_of(model: AcousticModel):
             model = _to_compute(model, config.precision)
-            hidden, norms = model.encode(batch.phonemes, batch.phone_count, state.acoustic.norms, key=encoder_key)
-            decoded = model.decode(
-                hidden,
+            decoded = model(
+                batch.phonemes,
                 batch.durations,
-                batch.phone_count,
-                batch.frame_count,
-                norms,
+                state.acoustic.norms,
+                phone_count=batch.phone_count,
+                frame_count=batch.frame_count,
                 frames=target.shape[1],
-                key=decoder_key,
+                key=key,
             )
             losses = [mel_loss(mel, target, batch.frame_count) for mel in (decoded.first, decoded.second)]
             watched = {
                 "first": losses[0],
                 "second": losses[1],
-                "sigma": model.upsampling.mean_sigma(hidden, batch.durations, batch.phone_count),
+                "sigma": model.upsampling.mean_sigma(decoded.hidden, batch.durations, batch.phone_count),
                 "batch_norm_mean": _largest_mean(decoded.state),
             }
             return losses[0] + losses[1], (watched, decoded.state)
@@ -212,7 +211,7 @@ class GaussianTTSTask:
         config, params = self.config, eqx.filter(state.durations, eqx.is_inexact_array)
         acoustic, statistics = state.best_acoustic, config.model.statistics
         hidden, _ = _to_compute(acoustic.model, config.precision).encode(
-            batch.phonemes, batch.phone_count, acoustic.norms, inference=True
+            batch.phonemes, acoustic.norms, phone_count=batch.phone_count, inference=True
         )
         hidden = jax.lax.stop_gradient(hidden)
         target = to_normalised(jnp.asarray(batch.durations), statistics)
@@ -221,7 +220,7 @@ class GaussianTTSTask:
         @eqx.filter_value_and_grad
         def loss_of(durations: DurationModel):
             model = to_compute(durations, config.precision)
-            predicted = model(hidden, batch.phone_count, key=key)
+            predicted = model(hidden, phone_count=batch.phone_count, key=key)
             return duration_loss(predicted, target, batch.phone_count, kind=config.duration_loss)
 
         loss, gradient = loss_of(state.durations)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 from jaxvoice.errors import ShapeError
 from jaxvoice.losses.masked import masked_mean
 from jaxvoice.models.gaussian_tts.config import UpsamplingConfig
-from jaxvoice.nn import Linear, length_mask
+from jaxvoice.nn import Linear, Module, length_mask
 
 # No phoneme's density is narrower, in frames: squared distances over its square stay far within float32.
 _NARROWEST = 1e-3
@@ -22,12 +22,12 @@ _NARROWEST = 1e-3
 
 @jax.named_scope("upsampling_weights")
 def upsampling_weights(
-    durations: Float[Array, "batch phones"],
-    sigma: Float[Array, ""] | Float[Array, "batch phones"],
-    phone_count: Int[Array, " batch"],
-    frame_count: Int[Array, " batch"],
+    durations: Float[Array, "*batch phones"],
+    sigma: Float[Array, ""] | Float[Array, "*batch phones"],
+    phone_count: Int[Array, "*batch"],
+    frame_count: Int[Array, "*batch"],
     frames: int,
-) -> Float32[Array, "batch {frames} phones"]:
+) -> Float32[Array, "*batch {frames} phones"]:
     """How much of each phoneme there is in each frame.
 
     With centres `c_i = d_i / 2 + sum_{j<i} d_j`, the weight of phoneme `i` in frame `t` is the normal density of
@@ -35,43 +35,50 @@ def upsampling_weights(
 
     **Arguments:**
 
-    - `durations`: in frames, `(batch, phones)`; need not be whole. Cast to float32 at once, as is `sigma`: give them in
-        that precision.
+    - `durations`: in frames, `(*batch, phones)`; fractions are allowed. Durations and `sigma` are cast to float32 at
+        once: give them in that precision.
     - `sigma`: standard deviations in frames, one for all or one for each phoneme.
     - `phone_count`, `frame_count`: how many phonemes and frames count, for each example.
     - `frames`: number of frames to make; those from `frame_count` on are padding.
 
-    **Returns:** `(batch, frames, phones)`; rows sum to 1, and are zero in padding.
+    **Returns:** `(*batch, frames, phones)`; rows sum to 1, and are zero in padding.
 
     **Raises:** `ShapeError` if `sigma` is neither a number nor of the shape of `durations`.
     """
     if sigma.ndim and sigma.shape != durations.shape:
         raise ShapeError(f"sigma should be one number or have the shape {durations.shape}, got {sigma.shape}.")
     durations, sigma = durations.astype(jnp.float32), sigma.astype(jnp.float32)
-    valid = length_mask(phone_count, durations.shape[1]) & (durations > 0)
+    valid = length_mask(phone_count, durations.shape[-1]) & (durations > 0)
     durations = jnp.where(valid, durations, 0.0)
     # The reciprocal of a pad's sigma could be infinite, and its gradient not a number.
-    sigma = jnp.where(valid, jnp.broadcast_to(sigma.reshape(sigma.shape or (1, 1)), durations.shape), 1.0)
-    centres = jnp.cumsum(durations, axis=1) - durations / 2
-    times = (jnp.arange(frames, dtype=jnp.float32) + 0.5).reshape(1, -1, 1)
-    apart = (times - centres[:, None]) / sigma[:, None]
-    logits = -0.5 * jnp.square(apart) - jnp.log(sigma)[:, None]
-    weights = jax.nn.softmax(jnp.where(valid[:, None], logits, jnp.finfo(jnp.float32).min), axis=-1)
-    return jnp.where(length_mask(frame_count, frames)[..., None] & valid[:, None], weights, 0.0)
+    sigma = jnp.where(
+        valid, jnp.broadcast_to(sigma.reshape(sigma.shape or (1,) * durations.ndim), durations.shape), 1.0
+    )
+    centres = jnp.cumsum(durations, axis=-1) - durations / 2
+    apart = (_column(jnp.arange(frames, dtype=jnp.float32) + 0.5, durations) - centres[..., None, :]) / sigma[
+        ..., None, :
+    ]
+    logits = -0.5 * jnp.square(apart) - jnp.log(sigma)[..., None, :]
+    weights = jax.nn.softmax(jnp.where(valid[..., None, :], logits, jnp.finfo(jnp.float32).min), axis=-1)
+    return jnp.where(length_mask(frame_count, frames)[..., None] & valid[..., None, :], weights, 0.0)
 
 
-def block_causal(durations: Float[Array, "batch phones"], frames: int) -> Bool[Array, "batch {frames} {frames}"]:
+def _column(times: Float[Array, " frames"], durations: Float[Array, "*batch phones"]) -> Float[Array, "*ones frames 1"]:
+    return times.reshape(*(1,) * (durations.ndim - 1), -1, 1)
+
+
+def block_causal(durations: Float[Array, "*batch phones"], frames: int) -> Bool[Array, "*batch {frames} {frames}"]:
     """Which frames (last axis) each frame (the axis before) may attend to: those of its own and earlier phonemes.
 
     The phoneme of frame `t` is the number of phonemes that have ended at or before `t`; `durations` are in frames.
     """
-    ends = jnp.cumsum(durations.astype(jnp.float32), axis=1)
-    times = jnp.arange(frames, dtype=jnp.float32).reshape(1, -1, 1)
-    phoneme = jnp.sum((ends[:, None] <= times).astype(jnp.int32), axis=-1)
-    return phoneme[:, None, :] <= phoneme[:, :, None]
+    ends = jnp.cumsum(durations.astype(jnp.float32), axis=-1)
+    times = _column(jnp.arange(frames, dtype=jnp.float32), durations)
+    phoneme = jnp.sum((ends[..., None, :] <= times).astype(jnp.int32), axis=-1)
+    return phoneme[..., None, :] <= phoneme[..., :, None]
 
 
-class GaussianUpsampling(eqx.Module):
+class GaussianUpsampling(Module):
     """Hidden states of phonemes to hidden states of frames, with learned widths.
 
     By `sigma_mode`: exp(`log_sigma`) frames for all ("global"), exp(`log_sigma`) times the duration ("proportional"),
@@ -97,8 +104,8 @@ class GaussianUpsampling(eqx.Module):
             self.log_sigma = jnp.full((), math.log(config.first_sigma))
 
     def sigma(
-        self, hidden: Float[Array, "batch phones dim"], durations: Float[Array, "batch phones"]
-    ) -> Float32[Array, ""] | Float32[Array, "batch phones"]:
+        self, hidden: Float[Array, "*batch phones dim"], durations: Float[Array, "*batch phones"]
+    ) -> Float32[Array, ""] | Float32[Array, "*batch phones"]:
         """Standard deviations in frames."""
         durations = durations.astype(jnp.float32)
         if self.predictor is not None:
@@ -113,27 +120,26 @@ class GaussianUpsampling(eqx.Module):
 
     def mean_sigma(
         self,
-        hidden: Float[Array, "batch phones dim"],
-        durations: Float[Array, "batch phones"],
-        phone_count: Int[Array, " batch"],
+        hidden: Float[Array, "*batch phones dim"],
+        durations: Float[Array, "*batch phones"],
+        phone_count: Int[Array, "*batch"],
     ) -> Float32[Array, ""]:
         """The mean of `sigma` over the phonemes that count, in frames: one number to watch."""
         sigma = self.sigma(hidden, durations)
-        return masked_mean(sigma, length_mask(phone_count, durations.shape[1])) if sigma.ndim else sigma
+        return masked_mean(sigma, length_mask(phone_count, durations.shape[-1])) if sigma.ndim else sigma
 
-    @jax.named_scope("GaussianUpsampling")
     def __call__(
         self,
-        hidden: Float[Array, "batch phones dim"],
-        durations: Float[Array, "batch phones"],
-        phone_count: Int[Array, " batch"],
-        frame_count: Int[Array, " batch"],
+        hidden: Float[Array, "*batch phones dim"],
+        durations: Float[Array, "*batch phones"],
         *,
+        phone_count: Int[Array, "*batch"],
+        frame_count: Int[Array, "*batch"],
         frames: int,
-    ) -> tuple[Float[Array, "batch {frames} dim"], Float32[Array, "batch {frames} phones"]]:
+    ) -> tuple[Float[Array, "*batch {frames} dim"], Float32[Array, "*batch {frames} phones"]]:
         """Hidden states of `frames` frames, in `hidden.dtype`, and the weights they were mixed with, in float32.
 
-        Arguments as for `upsampling_weights`; `hidden` is `(batch, phones, dim)` and must be finite in padding too.
+        Arguments as for `upsampling_weights`; `hidden` is `(*batch, phones, dim)` and must be finite in padding too.
         """
         weights = upsampling_weights(durations, self.sigma(hidden, durations), phone_count, frame_count, frames)
-        return jnp.einsum("btn,bnd->btd", weights.astype(hidden.dtype), hidden), weights
+        return jnp.einsum("...tn,...nd->...td", weights.astype(hidden.dtype), hidden), weights

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
         preset as preset,
     )
     from jaxvoice.models.hifigan.discriminators import (
+        DiscriminatorOutput as DiscriminatorOutput,
         Discriminators as Discriminators,
-        Judgement as Judgement,
         MultiPeriodDiscriminator as MultiPeriodDiscriminator,
         MultiScaleDiscriminator as MultiScaleDiscriminator,
         PeriodDiscriminator as PeriodDiscriminator,
@@ -30,7 +30,7 @@ __getattr__, __dir__ = lazily(
         "config": ("PRESETS", "DiscriminatorConfig", "GeneratorConfig", "HiFiGANConfig", "LatentConfig", "preset"),
         "discriminators": (
             "Discriminators",
-            "Judgement",
+            "DiscriminatorOutput",
             "MultiPeriodDiscriminator",
             "MultiScaleDiscriminator",
             "PeriodDiscriminator",

@@ -1,4 +1,4 @@
-"""HiFi-GAN's critics: waveforms folded at several periods, and waveforms at several rates."""
+"""HiFi-GAN's discriminators: of waveforms folded at several periods, and of waveforms at several rates."""
 
 from typing import NamedTuple
 
@@ -7,28 +7,28 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.config import DiscriminatorConfig
-from jaxvoice.nn import Conv1d, Conv2d, SpectralConv1d, SpectralVectors, average_pool1d
+from jaxvoice.nn import Conv1d, Conv2d, Module, SpectralConv1d, SpectralNormState, average_pool1d
 
 _SLOPE = 0.1
 
 
-class Judgement(NamedTuple):
-    """What one discriminator says of each example: scores at several places, and the activations on the way.
+class DiscriminatorOutput(NamedTuple):
+    """The output of one discriminator: logits at several positions of each example, and all feature maps."""
 
-    From `time_major` methods: `score` `(batch, places)`, `features` channels-last. From `__call__`: one example, in
-    torch's order, `(places,)` and `(channels, time)` or `(channels, frames, period)`.
-    """
-
-    score: Float[Array, "*batch places"]
+    logits: Float[Array, "*batch positions"]
+    """Near 1 for real audio and near 0 for generated audio."""
     features: list[Float[Array, "..."]]
+    """The activations of every layer, the last one included: `(*batch, time, channels)`, or `(*batch, frames, period,
+    channels)` of folded waveforms."""
 
 
 def _leaky_relu(x: Array) -> Array:
     return jnp.where(x > 0, x, jnp.asarray(_SLOPE, x.dtype) * x)
 
 
-class PeriodDiscriminator(eqx.Module):
+class PeriodDiscriminator(Module):
     """Judges a waveform folded into columns that are `period` samples apart (arXiv 2010.05646, section 2.3).
 
     jik876/hifi-gan `models.py:DiscriminatorP`.
@@ -49,29 +49,43 @@ class PeriodDiscriminator(eqx.Module):
         ]
         self.conv_post = Conv2d(channels[-1], 1, (3, 1), padding=(1, 0), weight_norm=True, key=keys[5])
 
-    @jax.named_scope("PeriodDiscriminator")
-    def __call__(self, audio: Float[Array, "1 samples"]) -> Judgement:
-        """Judge `(1, samples)`; features have shape `(channels, frames, period)`."""
-        judgement = self.time_major(audio)
-        return Judgement(judgement.score[0], [f[0].transpose(2, 1, 0) for f in judgement.features])
+    def __call__(self, audio: Float[Array, "*batch samples 1"]) -> DiscriminatorOutput:
+        """**Arguments:** `audio` of shape `(*batch, samples, 1)`.
 
-    def time_major(self, audio: Float[Array, "batch samples"]) -> Judgement:
-        """Judge `(batch, samples)`; features have shape `(batch, period, frames, channels)`."""
-        batch, samples = audio.shape
+        **Raises:** `ShapeError` for another number of channels.
+        """
+        *batch, samples, channels = audio.shape
         missing = -samples % self.period
-        audio = jnp.pad(audio, ((0, 0), (0, missing)), mode="reflect") if missing else audio
-        x = audio.reshape(batch, -1, self.period).swapaxes(1, 2)[..., None]
+        if missing:
+            audio = jnp.pad(audio, (*[(0, 0)] * len(batch), (0, missing), (0, 0)), mode="reflect")
+        x = audio.reshape(*batch, -1, self.period, channels)
         features = []
-        for i, conv in enumerate(self.convs):
-            with jax.named_scope(f"convs.{i}"):
-                x = _leaky_relu(conv.columns_major(x))
-                features.append(x)
-        with jax.named_scope("conv_post"):
-            x = self.conv_post.columns_major(x)
-        return Judgement(x[..., 0].swapaxes(1, 2).reshape(batch, -1), [*features, x])
+        for conv in self.convs:
+            x = _leaky_relu(conv(x))
+            features.append(x)
+        x = self.conv_post(x)
+        return DiscriminatorOutput(x.reshape(*x.shape[:-3], -1), [*features, x])
 
 
-class ScaleDiscriminator(eqx.Module):
+class ScaleState(eqx.Module):
+    """Spectral-norm state of one scale discriminator, under the names of the release's buffers."""
+
+    convs: list[SpectralNormState]
+    conv_post: SpectralNormState
+
+    @property
+    def layers(self) -> list[SpectralNormState]:
+        """The states of all layers in order."""
+        return [*self.convs, self.conv_post]
+
+
+class MultiScaleState(eqx.Module):
+    """Spectral-norm state of the multi-scale discriminator: only its first discriminator has any."""
+
+    discriminators: list[ScaleState]
+
+
+class ScaleDiscriminator(Module):
     """Judges a waveform with strided grouped convolutions (arXiv 2010.05646, section 2.3; MelGAN, arXiv 1910.06711).
 
     The convolutions are weight-normed, or, with `spectral=True`, under spectral norm, which has state: see
@@ -102,43 +116,51 @@ class ScaleDiscriminator(eqx.Module):
         """All convolutions in order."""
         return [*self.convs, self.conv_post]
 
-    @jax.named_scope("ScaleDiscriminator")
-    def __call__(self, audio: Float[Array, "1 samples"], sigmas: list[Float[Array, ""]] | None = None) -> Judgement:
-        """Judge `(1, samples)`; features have shape `(channels, time)`."""
-        judgement = self.time_major(audio.T[None], sigmas)
-        return Judgement(judgement.score[0], [f[0].T for f in judgement.features])
+    def init_state(self, *, key: PRNGKeyArray) -> ScaleState | None:
+        """Random vectors of spectral norm; `None` for a discriminator under weight norm."""
+        layers = [layer for layer in self.layers if isinstance(layer, SpectralConv1d)]
+        if not layers:
+            return None
+        keys = jax.random.split(key, len(layers))
+        *convs, post = [layer.init_state(key=k) for layer, k in zip(layers, keys, strict=True)]
+        return ScaleState(convs, post)
 
-    def time_major(
-        self, audio: Float[Array, "batch samples 1"], sigmas: list[Float[Array, "..."]] | None = None
-    ) -> Judgement:
-        """Judge `(batch, samples, 1)`; features have shape `(batch, time, channels)`."""
-        x, features = audio, []
+    def power_iteration(self, state: ScaleState) -> ScaleState:
+        """One power iteration of every layer's vectors."""
+        layers = [layer for layer in self.layers if isinstance(layer, SpectralConv1d)]
+        *convs, post = [layer.power_iteration(s) for layer, s in zip(layers, state.layers, strict=True)]
+        return ScaleState(convs, post)
+
+    def __call__(
+        self, audio: Float[Array, "*batch samples 1"], state: ScaleState | None = None, *, inference: bool = False
+    ) -> tuple[DiscriminatorOutput, ScaleState | None]:
+        """**Arguments:**
+
+        - `audio`: `(*batch, samples, 1)`.
+        - `state`: of spectral norm, as `jaxvoice.nn.SpectralConv1d` takes it; `None` under weight norm.
+
+        **Raises:** `ConfigError` if `state` is missing or not expected.
+        """
+        if isinstance(self.conv_post, SpectralConv1d) == (state is None):
+            raise ConfigError(
+                "a scale discriminator takes the state of init_state under spectral norm, and no state under weight "
+                f"norm; got {type(state).__name__}."
+            )
+        x, features, states = audio, [], []
         for i, conv in enumerate(self.layers):
-            with jax.named_scope(f"convs.{i}" if i < len(self.convs) else "conv_post"):
-                if isinstance(conv, SpectralConv1d):
-                    assert sigmas is not None
-                    x = conv.time_major(x, sigmas[i])
-                else:
-                    x = conv.time_major(x)
-                x = _leaky_relu(x) if i < len(self.convs) else x
-                features.append(x)
-        return Judgement(x[..., 0], features)
+            if isinstance(conv, SpectralConv1d):
+                assert state is not None
+                x, layer_state = conv(x, state.layers[i], inference=inference)
+                states.append(layer_state)
+            else:
+                x = conv(x)
+            x = _leaky_relu(x) if i < len(self.convs) else x
+            features.append(x)
+        state = ScaleState(states[:-1], states[-1]) if states else None
+        return DiscriminatorOutput(x[..., 0], features), state
 
 
-class ScaleVectors(eqx.Module):
-    """Spectral-norm state of one scale discriminator, under the names of the release's buffers."""
-
-    convs: list[SpectralVectors]
-    conv_post: SpectralVectors
-
-
-class ScalesVectors(eqx.Module):
-    """Spectral-norm state of the multi-scale discriminator: only its first discriminator has any."""
-
-    discriminators: list[ScaleVectors]
-
-
-class MultiPeriodDiscriminator(eqx.Module):
+class MultiPeriodDiscriminator(Module):
     """One `PeriodDiscriminator` per period."""
 
     discriminators: list[PeriodDiscriminator]
@@ -147,25 +169,15 @@ class MultiPeriodDiscriminator(eqx.Module):
         keys = jax.random.split(key, len(config.periods))
         self.discriminators = [PeriodDiscriminator(p, config, key=k) for p, k in zip(config.periods, keys, strict=True)]
 
-    @jax.named_scope("MultiPeriodDiscriminator")
-    def __call__(self, audio: Float[Array, "1 samples"]) -> list[Judgement]:
-        """Judge `(1, samples)`, once per period."""
+    def __call__(self, audio: Float[Array, "*batch samples 1"]) -> list[DiscriminatorOutput]:
+        """The output of each period's discriminator for `audio` of shape `(*batch, samples, 1)`."""
         return [discriminator(audio) for discriminator in self.discriminators]
 
-    def time_major(self, audio: Float[Array, "batch samples"]) -> list[Judgement]:
-        """Judge `(batch, samples)`, once per period, channels last."""
-        judgements = []
-        for i, discriminator in enumerate(self.discriminators):
-            with jax.named_scope(f"mpd.discriminators.{i}"):
-                judgements.append(discriminator.time_major(audio))
-        return judgements
 
-
-class MultiScaleDiscriminator(eqx.Module):
+class MultiScaleDiscriminator(Module):
     """`ScaleDiscriminator`s on the waveform and on its successive averages over 4 samples at half the rate.
 
-    The first one is under spectral norm. Its vectors are state: `vectors` makes them, `advance` turns them by one power
-    iteration (torch: every forward pass in training mode), `sigmas` gives what a call needs.
+    The first one is under spectral norm, whose vectors are state.
     """
 
     discriminators: list[ScaleDiscriminator]
@@ -174,47 +186,39 @@ class MultiScaleDiscriminator(eqx.Module):
         keys = jax.random.split(key, config.scales)
         self.discriminators = [ScaleDiscriminator(config, spectral=i == 0, key=k) for i, k in enumerate(keys)]
 
-    def _spectral(self) -> list[SpectralConv1d]:
-        return [layer for layer in self.discriminators[0].layers if isinstance(layer, SpectralConv1d)]
+    def init_state(self, *, key: PRNGKeyArray) -> MultiScaleState:
+        """Random vectors."""
+        state = self.discriminators[0].init_state(key=key)
+        assert state is not None
+        return MultiScaleState([state])
 
-    def vectors(self, *, key: PRNGKeyArray) -> ScalesVectors:
-        """Random vectors to begin with."""
-        layers = self._spectral()
-        *convs, post = [
-            layer.vectors(key=k) for layer, k in zip(layers, jax.random.split(key, len(layers)), strict=True)
-        ]
-        return ScalesVectors([ScaleVectors(convs, post)])
+    def power_iteration(self, state: MultiScaleState) -> MultiScaleState:
+        """One power iteration of all vectors."""
+        return MultiScaleState([self.discriminators[0].power_iteration(state.discriminators[0])])
 
-    def advance(self, vectors: ScalesVectors) -> ScalesVectors:
-        """One power iteration of every vector."""
-        first = vectors.discriminators[0]
-        old = [*first.convs, first.conv_post]
-        *convs, post = [layer.advance(v) for layer, v in zip(self._spectral(), old, strict=True)]
-        return ScalesVectors([ScaleVectors(convs, post)])
+    def __call__(
+        self, audio: Float[Array, "*batch samples 1"], state: MultiScaleState, *, inference: bool = False
+    ) -> tuple[list[DiscriminatorOutput], MultiScaleState]:
+        """**Arguments:**
 
-    def sigmas(self, vectors: ScalesVectors) -> list[Float[Array, ""]]:
-        """Spectral norms of the first discriminator's kernels, in order."""
-        first = vectors.discriminators[0]
-        return [layer.sigma(v) for layer, v in zip(self._spectral(), [*first.convs, first.conv_post], strict=True)]
+        - `audio`: `(*batch, samples, 1)`.
+        - `state`: advanced by one power iteration before it is used, as the release does in every forward pass of
+            training; with `inference` it is used and returned as it is. Axes in front of its vectors are the last
+            batch axes of `audio`, so that real and generated audio can share a pass.
 
-    @jax.named_scope("MultiScaleDiscriminator")
-    def __call__(self, audio: Float[Array, "1 samples"], sigmas: list[Float[Array, ""]]) -> list[Judgement]:
-        """Judge `(1, samples)` at every scale; `sigmas` from the method of that name."""
-        judgements = self.time_major(audio, sigmas)
-        return [Judgement(j.score[0], [f[0].T for f in j.features]) for j in judgements]
-
-    def time_major(self, audio: Float[Array, "batch samples"], sigmas: list[Float[Array, "..."]]) -> list[Judgement]:
-        """Judge `(batch, samples)` at every scale, channels last; `sigmas` are scalars or one value an example."""
-        x, judgements = audio[..., None], []
-        for i, discriminator in enumerate(self.discriminators):
-            with jax.named_scope(f"msd.discriminators.{i}"):
-                x = x if i == 0 else average_pool1d(x, window=4, stride=2, padding=2)
-                judgements.append(discriminator.time_major(x, sigmas))
-        return judgements
+        **Returns:** the output at each scale, and the state.
+        """
+        x, outputs, states = audio, [], [*state.discriminators, *[None] * (len(self.discriminators) - 1)]
+        for i, (discriminator, scale_state) in enumerate(zip(self.discriminators, states, strict=True)):
+            x = average_pool1d(x, window=4, stride=2, padding=2) if i else x
+            output, states[i] = discriminator(x, scale_state, inference=inference)
+            outputs.append(output)
+        return outputs, MultiScaleState([scale_state for scale_state in states if scale_state is not None])
 
 
-class Discriminators(eqx.Module):
-    """Both critics, as they are trained together; paths below `mpd` and `msd` are the names in released `do_` files."""
+class Discriminators(Module):
+    """Both discriminators, as they are trained together; paths below `mpd` and `msd` are the names in released `do_`
+    files."""
 
     mpd: MultiPeriodDiscriminator
     msd: MultiScaleDiscriminator
@@ -223,3 +227,10 @@ class Discriminators(eqx.Module):
         mpd_key, msd_key = jax.random.split(key)
         self.mpd = MultiPeriodDiscriminator(config, key=mpd_key)
         self.msd = MultiScaleDiscriminator(config, key=msd_key)
+
+    def __call__(
+        self, audio: Float[Array, "*batch samples 1"], state: MultiScaleState, *, inference: bool = False
+    ) -> tuple[tuple[list[DiscriminatorOutput], list[DiscriminatorOutput]], MultiScaleState]:
+        """The outputs of `mpd` and of `msd`, and the state of `msd`; arguments as for `MultiScaleDiscriminator`."""
+        scale, state = self.msd(audio, state, inference=inference)
+        return (self.mpd(audio), scale), state

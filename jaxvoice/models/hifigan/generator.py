@@ -7,22 +7,19 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxvoice.errors import ShapeError
 from jaxvoice.models.hifigan.config import GeneratorConfig
-from jaxvoice.nn import Conv1d, ConvTranspose1d
+from jaxvoice.nn import Conv1d, ConvTranspose1d, Module, length_mask, masked
 
 _SLOPE = 0.1
 # The last activation of the released code has no slope argument, so it is torch's default.
 _FINAL_SLOPE = 0.01
 
-Mask = Bool[Array, "*batch time 1"] | None
 
-
-def _leaky_relu(x: Array, slope: float, mask: Mask) -> Array:
+def _leaky_relu(x: Array, slope: float, mask: Bool[Array, "*batch time"] | None) -> Array:
     """Leaky ReLU, and zero where `mask` is false: what the next convolution would see past the end of the signal."""
-    y = jnp.where(x > 0, x, jnp.asarray(slope, x.dtype) * x)
-    return y if mask is None else jnp.where(mask, y, jnp.zeros((), y.dtype))
+    return masked(jnp.where(x > 0, x, jnp.asarray(slope, x.dtype) * x), mask)
 
 
-class ResBlock1(eqx.Module):
+class ResBlock1(Module):
     """Residual block of V1 and V2: per dilation, a dilated and a plain convolution around which the input is added.
 
     jik876/hifi-gan `models.py:ResBlock1`.
@@ -36,22 +33,17 @@ class ResBlock1(eqx.Module):
         self.convs1 = [_same(channels, kernel_size, d, key=k) for d, k in zip(dilations, keys[::2], strict=True)]
         self.convs2 = [_same(channels, kernel_size, 1, key=k) for k in keys[1::2]]
 
-    @jax.named_scope("ResBlock1")
-    def __call__(self, x: Float[Array, "channels time"]) -> Float[Array, "channels time"]:
-        """Keeps the shape `(channels, time)`."""
-        return self.time_major(x.T).T
-
-    def time_major(
-        self, x: Float[Array, "*batch time channels"], mask: Mask = None
+    def __call__(
+        self, x: Float[Array, "*batch time channels"], *, mask: Bool[Array, "*batch time"] | None = None
     ) -> Float[Array, "*batch time channels"]:
-        """The same for `(..., time, channels)`, with nothing past the end that `mask` marks."""
+        """Keeps the shape `(*batch, time, channels)`; positions where `mask` is false count as zero."""
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
-            y = dilated.time_major(_leaky_relu(x, _SLOPE, mask))
-            x = x + plain.time_major(_leaky_relu(y, _SLOPE, mask))
+            y = dilated(_leaky_relu(x, _SLOPE, mask))
+            x = x + plain(_leaky_relu(y, _SLOPE, mask))
         return x
 
 
-class ResBlock2(eqx.Module):
+class ResBlock2(Module):
     """Residual block of V3: one dilated convolution per dilation. jik876/hifi-gan `models.py:ResBlock2`."""
 
     convs: list[Conv1d]
@@ -60,17 +52,12 @@ class ResBlock2(eqx.Module):
         keys = jax.random.split(key, len(dilations))
         self.convs = [_same(channels, kernel_size, d, key=k) for d, k in zip(dilations, keys, strict=True)]
 
-    @jax.named_scope("ResBlock2")
-    def __call__(self, x: Float[Array, "channels time"]) -> Float[Array, "channels time"]:
-        """Keeps the shape `(channels, time)`."""
-        return self.time_major(x.T).T
-
-    def time_major(
-        self, x: Float[Array, "*batch time channels"], mask: Mask = None
+    def __call__(
+        self, x: Float[Array, "*batch time channels"], *, mask: Bool[Array, "*batch time"] | None = None
     ) -> Float[Array, "*batch time channels"]:
-        """The same for `(..., time, channels)`, with nothing past the end that `mask` marks."""
+        """Keeps the shape `(*batch, time, channels)`; positions where `mask` is false count as zero."""
         for conv in self.convs:
-            x = x + conv.time_major(_leaky_relu(x, _SLOPE, mask))
+            x = x + conv(_leaky_relu(x, _SLOPE, mask))
         return x
 
 
@@ -80,7 +67,7 @@ def _same(channels: int, kernel_size: int, dilation: int, *, key: PRNGKeyArray) 
     return Conv1d(channels, channels, kernel_size, dilation=dilation, padding=padding, weight_norm=True, key=key)
 
 
-class Generator(eqx.Module):
+class Generator(Module):
     """Mel spectrogram to waveform, `config.hop_length` samples a frame (arXiv 2010.05646, section 2.2).
 
     Attribute paths are the weights' names in released `g_` files: `ups.0.weight_v`, `resblocks.3.convs1.0.bias`.
@@ -138,74 +125,52 @@ class Generator(eqx.Module):
             keys = jax.random.split(jax.random.fold_in(cond_key, 1), stages)
             self.conds = [Conv1d(config.cond_channels, c, 1, key=k) for c, k in zip(channels[1:], keys, strict=True)]
 
-    @jax.named_scope("Generator")
     def __call__(
-        self,
-        mel: Float[Array, "mels frames"],
-        cond: Float[Array, " cond"] | None = None,
-        *,
-        length: Int[Array, ""] | int | None = None,
-    ) -> Float[Array, "1 samples"]:
-        """**Arguments:**
-
-        - `mel`: log-mel spectrogram `(mels, frames)`; its dtype is the precision computed in.
-        - `cond`: conditioning vector `(cond_channels,)`, for configs that have one.
-        - `length`: number of frames that count; the rest is padding, and the samples made from the first `length`
-            frames are what those frames alone would give.
-
-        **Returns:** waveform `(1, frames * hop_length)` in [-1, 1].
-
-        **Raises:** `ShapeError` if `mel` or `cond` does not fit the config.
-        """
-        if mel.ndim != 2 or mel.shape[0] != self.config.num_mels or mel.shape[1] == 0:
-            raise ShapeError(
-                f"mel should have shape ({self.config.num_mels}, frames) with at least one frame, got {mel.shape}; use "
-                "jax.vmap for a batch."
-            )
-        return self.time_major(mel.T, cond, None if length is None else jnp.asarray(length)).T
-
-    def time_major(
         self,
         mel: Float[Array, "*batch frames mels"],
         cond: Float[Array, "*batch cond"] | None = None,
-        length: Int[Array, "*batch"] | None = None,
+        *,
+        length: Int[Array, "*batch"] | int | None = None,
     ) -> Float[Array, "*batch samples 1"]:
-        """The same for `(..., frames, mels)`, any batch axes in front.
+        """**Arguments:**
 
-        **Raises:** `ShapeError` for a condition that is not `config.cond_channels` long, or missing, or unasked for.
+        - `mel`: log-mel spectrogram `(*batch, frames, mels)`; its dtype is the precision computed in.
+        - `cond`: conditioning vector `(*batch, cond_channels)`, for configs that have one.
+        - `length`: number of frames that count; the rest is padding, and the samples made from the first `length`
+            frames are what those frames alone would give.
+
+        **Returns:** waveform `(*batch, frames * hop_length, 1)` in [-1, 1], at least float32.
+
+        **Raises:** `ShapeError` if `mel` or `cond` does not fit the config.
         """
-        expected = self.config.cond_channels
+        self._check_shapes(mel, cond)
+        frames, rate, kernels = mel.shape[-2], 1, len(self.config.resblock_kernel_sizes)
+        count = None if length is None else jnp.broadcast_to(jnp.asarray(length), mel.shape[:-2])
+        mask = None if count is None else length_mask(count, frames)
+        cond = None if cond is None else cond[..., None, :].astype(mel.dtype)
+        x = self.conv_pre(masked(mel, mask))
+        if self.cond_layer is not None and cond is not None:
+            x = x + self.cond_layer(cond)
+        for i, up in enumerate(self.ups):
+            x = up(_leaky_relu(x, _SLOPE, mask))
+            if self.conds is not None and cond is not None:
+                x = x + self.conds[i](cond)
+            rate *= up.stride
+            mask = None if count is None else length_mask(count * rate, frames * rate)
+            outputs = [block(x, mask=mask) for block in self.resblocks[i * kernels : (i + 1) * kernels]]
+            x = sum(outputs[1:], outputs[0]) * jnp.asarray(1 / kernels, x.dtype)
+        # In half precision the waveform itself would be rounded: to 8 bits, in bfloat16.
+        x = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+        return jnp.tanh(self.conv_post(_leaky_relu(x, _FINAL_SLOPE, mask)))
+
+    def _check_shapes(self, mel: Array, cond: Array | None) -> None:
+        mels, expected = self.config.num_mels, self.config.cond_channels
+        if mel.ndim < 2 or mel.shape[-1] != mels or mel.shape[-2] == 0:
+            raise ShapeError(
+                f"mel should have shape (*batch, frames, {mels}) with at least one frame, mels last, got {mel.shape}."
+            )
         if (cond.shape[-1] if cond is not None else 0) != expected:
             raise ShapeError(
                 f"this generator takes {f'a conditioning vector of {expected} values' if expected else 'no condition'}"
                 f", got {'none' if cond is None else cond.shape}."
             )
-        cond = None if cond is None else cond[..., None, :].astype(mel.dtype)
-        frames, rate, kernels = mel.shape[-2], 1, len(self.config.resblock_kernel_sizes)
-        mask = _valid(frames, length)
-        x = self.conv_pre.time_major(mel if mask is None else jnp.where(mask, mel, jnp.zeros((), mel.dtype)))
-        if self.cond_layer is not None and cond is not None:
-            x = x + self.cond_layer.time_major(cond)
-        for i, up in enumerate(self.ups):
-            with jax.named_scope(f"ups.{i}"):
-                x = up.time_major(_leaky_relu(x, _SLOPE, mask))
-            if self.conds is not None and cond is not None:
-                x = x + self.conds[i].time_major(cond)
-            rate *= up.stride
-            mask = None if length is None else _valid(frames * rate, length * rate)
-            outputs = []
-            for j in range(i * kernels, (i + 1) * kernels):
-                with jax.named_scope(f"resblocks.{j}"):
-                    outputs.append(self.resblocks[j].time_major(x, mask))
-            x = sum(outputs[1:], outputs[0]) * jnp.asarray(1 / kernels, x.dtype)
-        with jax.named_scope("conv_post"):
-            # In half precision the waveform itself would be rounded: to 8 bits, in bfloat16.
-            x = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
-            return jnp.tanh(self.conv_post.time_major(_leaky_relu(x, _FINAL_SLOPE, mask)))
-
-
-def _valid(time: int, length: Int[Array, "*batch"] | None) -> Mask:
-    if length is None:
-        return None
-    places = jnp.arange(time).reshape(*(1 for _ in length.shape), time)
-    return (places < length[..., None])[..., None]

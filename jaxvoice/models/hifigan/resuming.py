@@ -16,7 +16,7 @@ from jaxvoice.config import differences, from_dict
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.hifigan.adam_settings import adam_settings, count
 from jaxvoice.models.hifigan.config import DiscriminatorConfig, HiFiGANConfig
-from jaxvoice.models.hifigan.discriminators import Discriminators, ScalesVectors
+from jaxvoice.models.hifigan.discriminators import Discriminators, MultiScaleState
 from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig
 from jaxvoice.models.hifigan.training_files import MOMENTS, TRAINING_FILE
 from jaxvoice.models.hifigan.weights import FAMILY, load_discriminators, load_generator
@@ -103,7 +103,7 @@ def continued_state(task: HiFiGANTask, folder: Path) -> HiFiGANState:
     )
 
 
-def trained_discriminators(folder: Path, config: DiscriminatorConfig) -> tuple[Discriminators, ScalesVectors] | None:
+def trained_discriminators(folder: Path, config: DiscriminatorConfig) -> tuple[Discriminators, MultiScaleState] | None:
     """The discriminators that a model folder keeps beside its generator, and their spectral-norm vectors.
 
     `None` if it keeps none, or none of the sizes in `config`.

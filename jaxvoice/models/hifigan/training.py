@@ -18,7 +18,7 @@ from jaxvoice.dsp.mel import log_mel
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.losses import discriminator_loss, feature_loss, generator_loss
 from jaxvoice.models.hifigan.config import HiFiGANConfig
-from jaxvoice.models.hifigan.discriminators import Discriminators, Judgement, ScalesVectors
+from jaxvoice.models.hifigan.discriminators import DiscriminatorOutput, Discriminators, MultiScaleState
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.hifigan.validation import Validation
 from jaxvoice.models.hifigan.weights import save_generator
@@ -86,7 +86,7 @@ class HiFiGANState(eqx.Module):
     counters: Counters
     generator: Generator
     discriminators: Discriminators
-    vectors: ScalesVectors
+    vectors: MultiScaleState
     generator_optimizer: optax.OptState
     discriminator_optimizer: optax.OptState
     average: Generator | None
@@ -126,9 +126,9 @@ class HiFiGANTask:
         generator_key, discriminators_key, vectors_key = jax.random.split(key, 3)
         generator = Generator(self.config.model.generator, key=generator_key)
         discriminators = Discriminators(self.config.model.discriminators, key=discriminators_key)
-        return self.state_of(generator, discriminators, discriminators.msd.vectors(key=vectors_key))
+        return self.state_of(generator, discriminators, discriminators.msd.init_state(key=vectors_key))
 
-    def state_of(self, generator: Generator, discriminators: Discriminators, vectors: ScalesVectors) -> HiFiGANState:
+    def state_of(self, generator: Generator, discriminators: Discriminators, vectors: MultiScaleState) -> HiFiGANState:
         """The state before the first step of training these networks on (pretrained ones, say)."""
         return HiFiGANState(
             Counters.zero(),
@@ -154,21 +154,22 @@ class HiFiGANTask:
 
         def generate(generator: Generator) -> Float[Array, "batch samples"]:
             inputs = mel.swapaxes(1, 2).astype(config.precision)
-            return generator.time_major(inputs)[..., 0].astype(jnp.float32)
+            return generator(inputs)[..., 0].astype(jnp.float32)
 
         fake, pull_back = eqx.filter_vjp(generate, state.generator)
 
-        vectors = _Vectors(state.vectors)
+        vectors = _two_iterations(state.discriminators, state.vectors)
         (disc_total, disc_parts), disc_gradient = eqx.filter_value_and_grad(self._discriminator_loss, has_aux=True)(
-            state.discriminators, vectors.pair(state.discriminators), audio, jax.lax.stop_gradient(fake)
+            state.discriminators, vectors, audio, jax.lax.stop_gradient(fake)
         )
         update, disc_optimizer = self._optimize_discriminators.update(
             disc_gradient, state.discriminator_optimizer, eqx.filter(state.discriminators, eqx.is_inexact_array)
         )
         discriminators = eqx.apply_updates(state.discriminators, update)
 
+        vectors = _two_iterations(discriminators, vectors[1])
         (gen_total, gen_parts), fake_gradient = jax.value_and_grad(
-            ft.partial(self._generator_loss, discriminators, vectors.pair(discriminators), audio, target_mel),
+            ft.partial(self._generator_loss, discriminators, vectors, audio, target_mel),
             has_aux=True,
         )(fake)
         (gen_gradient,) = pull_back(fake_gradient)
@@ -181,40 +182,37 @@ class HiFiGANTask:
         if average is not None and config.ema_decay is not None:
             average = ema_update(average, generator, decay=config.ema_decay, step=state.counters.step)
         new = HiFiGANState(
-            state.counters, generator, discriminators, vectors.state, gen_optimizer, disc_optimizer, average
+            state.counters, generator, discriminators, vectors[1], gen_optimizer, disc_optimizer, average
         )
         finite = all_finite((disc_total, gen_total, disc_gradient, gen_gradient))
         metrics = {"generator": gen_total, "discriminator": disc_total, **gen_parts, **disc_parts}
         return guarded(finite, new, state), metrics
 
-    def _discriminator_loss(self, discriminators, vectors, real, fake):
-        # Real and generated audio go through together, side by side so that each device keeps its own examples.
-        both = jnp.stack([real, fake], 1).reshape(-1, real.shape[-1])
-        sigmas = zip(*(discriminators.msd.sigmas(v) for v in vectors), strict=True)
-        sigmas = [jnp.tile(jnp.stack(pair), real.shape[0]) for pair in sigmas]
-        period, scale = self._judge(discriminators, both, sigmas)
+    def _discriminator_loss(self, discriminators, states, real, fake):
+        # Real and generated audio share a pass, side by side so that each device keeps its own examples.
+        both = jnp.stack([real, fake], 1)
+        outputs, _ = self._discriminate(discriminators, both, jax.tree.map(lambda *pair: jnp.stack(pair), *states))
         losses = []
-        for judgements in (period, scale):
-            scores = [judgement.score for judgement in judgements]
-            losses.append(discriminator_loss([score[0::2] for score in scores], [score[1::2] for score in scores]))
+        for of_kind in outputs:
+            logits = [output.logits for output in of_kind]
+            losses.append(discriminator_loss([x[:, 0] for x in logits], [x[:, 1] for x in logits]))
         return losses[0] + losses[1], {"disc_period": losses[0], "disc_scale": losses[1]}
 
-    def _generator_loss(self, discriminators, vectors, real, target_mel, fake):
-        weights, sigmas = self.config.loss_weights, [discriminators.msd.sigmas(v) for v in vectors]
-        of_real = jax.lax.stop_gradient(self._judge(discriminators, real, sigmas[0]))
-        of_fake = self._judge(discriminators, fake, sigmas[1])
+    def _generator_loss(self, discriminators, states, real, target_mel, fake):
+        weights = self.config.loss_weights
+        of_real, _ = jax.lax.stop_gradient(self._discriminate(discriminators, real, states[0]))
+        of_fake, _ = self._discriminate(discriminators, fake, states[1])
         parts = {}
         for name, r, f in zip(("period", "scale"), of_real, of_fake, strict=True):
-            parts[f"adv_{name}"] = weights.adversarial * generator_loss([judgement.score for judgement in f])
+            parts[f"adv_{name}"] = weights.adversarial * generator_loss([output.logits for output in f])
             parts[f"feature_{name}"] = weights.feature * feature_loss(_features(r), _features(f))
         mel = jax.vmap(log_mel, in_axes=(0, None))(fake, self.mel.full_band())
         parts["mel_l1"] = jnp.mean(jnp.abs(target_mel - mel))
         total = sum(value for name, value in parts.items() if name != "mel_l1") + weights.mel * parts["mel_l1"]
         return total, parts
 
-    def _judge(self, discriminators, audio, sigmas) -> tuple[list[Judgement], list[Judgement]]:
-        audio = audio.astype(self.config.precision)
-        return discriminators.mpd.time_major(audio), discriminators.msd.time_major(audio, sigmas)
+    def _discriminate(self, discriminators: Discriminators, audio: Float[Array, "*batch samples"], state):
+        return discriminators(audio.astype(self.config.precision)[..., None], state, inference=True)
 
     def audio_seconds(self, batch: Batch) -> float:
         """Seconds of audio in `batch`."""
@@ -256,21 +254,14 @@ def read_run(run: Path) -> tuple[HiFiGANTask, HiFiGANState]:
     return task, read_state(run, task)
 
 
-class _Vectors:
-    """Spectral-norm vectors through one step: the release turns them once in each of its four forward passes."""
+def _two_iterations(discriminators: Discriminators, state: MultiScaleState) -> tuple[MultiScaleState, MultiScaleState]:
+    """The state after one power iteration and after two: for a pass over real and then over generated audio.
 
-    def __init__(self, state: ScalesVectors):
-        self.state = state
-
-    def pair(self, discriminators: Discriminators):
-        """Vectors for a pass over real audio and one over generated audio.
-
-        Sigmas are made of them inside the losses, where the gradient runs through the kernels.
-        """
-        first = discriminators.msd.advance(self.state)
-        self.state = discriminators.msd.advance(first)
-        return first, self.state
+    The release iterates once in each of the four forward passes of a step.
+    """
+    first = discriminators.msd.power_iteration(state)
+    return first, discriminators.msd.power_iteration(first)
 
 
-def _features(judgements: list[Judgement]) -> list[Array]:
-    return [feature for judgement in judgements for feature in judgement.features]
+def _features(outputs: list[DiscriminatorOutput]) -> list[Array]:
+    return [feature for output in outputs for feature in output.features]

@@ -63,7 +63,7 @@ def _copy(
     generator: Generator, mel: Float[Array, "mels frames"], frames: Int[Array, ""], config: MelConfig
 ) -> tuple[Float[Array, " samples"], Float[Array, "mels _"]]:
     """The generated audio and its full-band log-mel; both are right up to `frames` frames."""
-    audio = generator(mel, length=frames)[0]
+    audio = generator(mel.T, length=frames)[:, 0]
     samples, pad = frames * config.hop_length, -(-config.pad // config.hop_length) * config.hop_length
     # Reflected at its true end, as the log-mel of the unpadded signal is.
     place = jnp.arange(audio.shape[0] + pad)

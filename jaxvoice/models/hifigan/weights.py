@@ -19,7 +19,7 @@ from jaxvoice.weights.layouts import Norm, norm_of
 from jaxvoice.weights.rules import Ignore, Rule
 
 if TYPE_CHECKING:
-    from jaxvoice.models.hifigan.discriminators import Discriminators, ScalesVectors
+    from jaxvoice.models.hifigan.discriminators import Discriminators, MultiScaleState
     from jaxvoice.models.hifigan.generator import Generator
 
 FAMILY = "hifigan"
@@ -120,7 +120,7 @@ def load_generator(folder: Path) -> tuple["Generator", HiFiGANConfig]:
 
 def load_discriminators(
     config: DiscriminatorConfig, mpd: Arrays, msd: Arrays
-) -> tuple["Discriminators", "ScalesVectors"]:
+) -> tuple["Discriminators", "MultiScaleState"]:
     """Discriminators with the arrays of a released `do_` file (its `mpd` and `msd`), and their spectral-norm vectors.
 
     **Raises:** `CheckpointError` for arrays of other sizes, or too few or too many.
@@ -132,7 +132,7 @@ def load_discriminators(
     from jaxvoice.weights.names import load_state
 
     skeleton = eqx.filter_eval_shape(Discriminators, config, key=jax.random.key(0))
-    vectors = eqx.filter_eval_shape(lambda d: d.msd.vectors(key=jax.random.key(0)), skeleton)
+    vectors = eqx.filter_eval_shape(lambda d: d.msd.init_state(key=jax.random.key(0)), skeleton)
     weights = {name: array for name, array in msd.items() if not is_vector(name)}
     loaded = eqx.tree_at(
         lambda d: (d.mpd, d.msd), skeleton, (load_state(skeleton.mpd, mpd), load_state(skeleton.msd, weights))

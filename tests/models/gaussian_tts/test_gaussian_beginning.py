@@ -29,11 +29,10 @@ def folder(tmp_path_factory):
 
 @eqx.filter_jit
 def run(model: GaussianTTS, norms, batch: Padded) -> tuple[jax.Array, jax.Array, jax.Array]:
-    hidden, _ = model.acoustic.encode(batch.phonemes, batch.phone_count, norms, inference=True)
-    made = model.acoustic.decode(
-        hidden, batch.durations, batch.phone_count, batch.frame_count, norms, frames=40, inference=True
-    )
-    return made.first, made.second, model.durations(hidden, batch.phone_count, inference=True)
+    hidden, _ = model.acoustic.encode(batch.phonemes, norms, phone_count=batch.phone_count, inference=True)
+    counts = {"phone_count": batch.phone_count, "frame_count": batch.frame_count, "frames": 40}
+    made = model.acoustic.decode(hidden, batch.durations, norms, **counts, inference=True)
+    return made.first, made.second, model.durations(hidden, phone_count=batch.phone_count, inference=True)
 
 
 def said(model: GaussianTTS, norms, config: GaussianTTSConfig, batch: Padded) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ def model_of(dim: int, config: DurationConfig) -> DurationModel:
 
 @eqx.filter_jit
 def call(model, hidden, count, key=None, inference=False):
-    return model(hidden, count, key=key, inference=inference)
+    return model(hidden, phone_count=count, key=key, inference=inference)
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:
@@ -57,7 +57,7 @@ def test_one_phoneme_of_one_example_keeps_both_axes(key):
     assert still.shape == (1, 1)
     assert call(model, x, count, key=key) != still
     with pytest.raises(ConfigError, match="give key="):
-        model(x, count)
+        model(x, phone_count=count)
 
 
 def test_normalised_durations_come_back_as_they_were():

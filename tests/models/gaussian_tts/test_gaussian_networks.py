@@ -29,9 +29,9 @@ FRAMES = 48
 
 @eqx.filter_jit
 def run(model: AcousticModel, given, state: BatchNormStates, frames=FRAMES, inference=False, key=None):
-    hidden, state = model.encode(given.phonemes, given.phone_count, state, inference=inference, key=key)
-    counts = given.phone_count, given.frame_count
-    return hidden, model.decode(hidden, given.durations, *counts, state, frames=frames, inference=inference, key=key)
+    hidden, state = model.encode(given.phonemes, state, phone_count=given.phone_count, inference=inference, key=key)
+    counts = {"phone_count": given.phone_count, "frame_count": given.frame_count, "frames": frames}
+    return hidden, model.decode(hidden, given.durations, state, **counts, inference=inference, key=key)
 
 
 def same(left, right, given, **tolerance) -> None:
@@ -146,7 +146,7 @@ def test_inference_uses_running_statistics_and_leaves_them(small, trained):
 
 def test_a_convolution_sees_nothing_of_padding():
     block = filled(eqx.filter_eval_shape(lambda: ConvRes(4, 6, key=jax.random.key(0))))
-    call = eqx.filter_jit(lambda x, mask: block(x, mask, block.norm.init_state()))
+    call = eqx.filter_jit(lambda x, mask: block(x, block.norm.init_state(), mask=mask))
     x = np.random.default_rng(0).standard_normal((2, 9, 4)).astype(np.float32)
     mask = jnp.asarray(np.arange(9) < np.array([[9], [5]]))
     garbage = jnp.asarray(np.where(mask[..., None], x, np.nan))
@@ -168,8 +168,8 @@ def test_frames_hear_later_phonemes_unless_the_decoder_is_block_causal(mask, see
 
     @eqx.filter_jit
     def decode(hidden):
-        counts = given.phone_count, given.frame_count
-        return model.decode(hidden, given.durations, *counts, model.init_state(), frames=FRAMES, inference=True)
+        counts = {"phone_count": given.phone_count, "frame_count": given.frame_count, "frames": FRAMES}
+        return model.decode(hidden, given.durations, model.init_state(), **counts, inference=True)
 
     # Gaussian weights die out within a dozen frames, here at a phoneme's width before its start.
     other = decode(hidden.at[0, 9].add(5.0)).second
@@ -183,7 +183,9 @@ def test_frames_hear_later_phonemes_unless_the_decoder_is_block_causal(mask, see
 def test_the_encoder_is_never_causal():
     model = networks(changed(decoder={"mask": "block_causal"})).acoustic
     given = padded()
-    encode = eqx.filter_jit(lambda ids: model.encode(ids, given.phone_count, model.init_state(), inference=True)[0])
+    encode = eqx.filter_jit(
+        lambda ids: model.encode(ids, model.init_state(), phone_count=given.phone_count, inference=True)[0]
+    )
     other = np.array(given.phonemes)
     other[0, 9] = other[0, 9] % 12 + 1
     change = np.asarray(encode(jnp.asarray(other))) - np.asarray(encode(given.phonemes))
@@ -244,7 +246,7 @@ def test_sequences_beyond_the_positions_are_refused(small):
     given = padded()
     ids = jnp.ones((1, 25), jnp.int32)
     with pytest.raises(ShapeError, match=r"25 phonemes.*24 positions.*raise encoder\.max_phones"):
-        small.encode(ids, jnp.asarray([3]), small.init_state(), inference=True)
+        small.encode(ids, small.init_state(), phone_count=jnp.asarray([3]), inference=True)
     with pytest.raises(ShapeError, match=r"97 frames.*96 positions.*raise decoder\.max_frames"):
         run(small, given, small.init_state(), 97)
 
@@ -262,6 +264,6 @@ def test_an_id_beyond_the_codes_is_seen(small):
 def test_blocks_of_other_widths_and_norms_keep_the_shape(config):
     block = filled(eqx.filter_eval_shape(lambda: Block(16, config, key=jax.random.key(0))))
     x, mask = jnp.ones((2, 5, 16)), jnp.ones((2, 5), bool)
-    y, _ = eqx.filter_jit(lambda x: block(x, mask, block.conv.norm.init_state(), inference=True))(x)
+    y, _ = eqx.filter_jit(lambda x: block(x, block.conv.norm.init_state(), mask=mask, inference=True))(x)
     assert y.shape == x.shape and np.isfinite(y).all()
     assert (block.widen is None) == (config.attn_dim is None)

@@ -154,7 +154,7 @@ def small(mode, **options) -> GaussianUpsampling:
 
 @eqx.filter_jit
 def upsample(module, hidden, durations, phone_count, frame_count, frames):
-    return module(hidden, durations, phone_count, frame_count, frames=frames)
+    return module(hidden, durations, phone_count=phone_count, frame_count=frame_count, frames=frames)
 
 
 def test_one_width_for_all_shares_out_frames_and_widths_of_their_own_mend_it():
@@ -196,7 +196,7 @@ def test_frames_are_mixtures_and_all_that_is_learned_has_a_gradient(mode):
     @eqx.filter_grad(has_aux=True)
     def gradients(both):
         module, hidden = both
-        mixed, table = module(hidden, durations, *count, frames=18)
+        mixed, table = module(hidden, durations, phone_count=count[0], frame_count=count[1], frames=18)
         return jnp.sum(jnp.square(mixed)), (mixed, table)
 
     (of_module, of_hidden), (mixed, table) = gradients((small(mode), hidden))
@@ -226,8 +226,8 @@ def test_nothing_is_nan_where_a_width_is_tiny_or_there_is_no_phoneme():
     @eqx.filter_jit
     @eqx.filter_grad(has_aux=True)
     def gradient(module):
-        counts = jnp.asarray([5, 0]), jnp.asarray([17, 3])
-        mixed, table = module(jnp.ones((2, 5, 3)), jnp.asarray([WORKED, [0.0] * 5]), *counts, frames=17)
+        counts = {"phone_count": jnp.asarray([5, 0]), "frame_count": jnp.asarray([17, 3]), "frames": 17}
+        mixed, table = module(jnp.ones((2, 5, 3)), jnp.asarray([WORKED, [0.0] * 5]), **counts)
         return jnp.sum(mixed), table
 
     narrow = eqx.tree_at(lambda module: module.log_sigma, small("global"), jnp.asarray(-40.0))

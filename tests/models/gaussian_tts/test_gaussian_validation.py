@@ -184,10 +184,9 @@ def test_the_scale_that_is_saved_makes_durations_add_up(monkeypatch, tmp_path):
 
 @eqx.filter_jit
 def alone(model, norms, ids, durations, frames: int):
-    counts = jnp.full((1,), ids.shape[1], jnp.int32), jnp.full((1,), frames, jnp.int32)
-    hidden, _ = model.acoustic.encode(ids, counts[0], norms, inference=True)
-    decoded = model.acoustic.decode(hidden, durations, *counts, norms, frames=frames, inference=True)
-    return decoded.second[0], model.durations(hidden, counts[0], inference=True)[0]
+    phone_count, frame_count = jnp.full((1,), ids.shape[1], jnp.int32), jnp.full((1,), frames, jnp.int32)
+    decoded, logs = model(ids, durations, norms, phone_count=phone_count, frame_count=frame_count, frames=frames)
+    return decoded.second[0], logs[0]
 
 
 def test_networks_are_heard_up_to_their_last_position():

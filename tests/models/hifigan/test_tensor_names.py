@@ -53,7 +53,7 @@ def test_generator_names_come_in_torchs_order(config):
 )
 def test_discriminator_names_are_the_networks(config):
     network = eqx.filter_eval_shape(Discriminators, config, key=jax.random.key(0))
-    vectors = eqx.filter_eval_shape(lambda d: d.msd.vectors(key=jax.random.key(0)), network)
+    vectors = eqx.filter_eval_shape(lambda d: d.msd.init_state(key=jax.random.key(0)), network)
     shapes = {name: array.shape for name, array in named_arrays(network.msd).items()}
     shapes |= {name: array.shape for name, array in named_arrays(vectors).items()}
     assert scale_shapes(config) == shapes

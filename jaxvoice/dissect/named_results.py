@@ -1,0 +1,316 @@
+"""Capture or replace the intermediate results of any function that calls tagged modules.
+
+A function is traced to a jaxpr, and the jaxpr is interpreted: results that bear a name are returned beside the
+function's result, or replaced. Nothing stands in for a module, so a captured function can be compiled, batched and
+differentiated as any other.
+"""
+
+import difflib
+import functools as ft
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import equinox as eqx
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+from jaxtyping import Array, Shaped
+
+from jaxvoice.errors import ConfigError, ShapeError
+from jaxvoice.nn import Module
+
+Model = TypeVar("Model")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+# Ordered dictionaries keep their order under transformations; JAX sorts the keys of other dictionaries.
+Captured = OrderedDict[str, Shaped[Array, "..."]]
+Edit = Callable[[Shaped[Array, "..."]], Shaped[Array, "..."]]
+
+# Calls that are interpreted as if their body stood in their place. Every other primitive with a body is a loop, a
+# branch or a program of its own, whose values exist a varying number of times.
+_INLINED = (
+    *("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"),
+    *("custom_jvp_call", "custom_vjp_call"),
+)
+_NAME = re.compile(r"(?P<path>[^\[#]*)(?P<place>.*)", re.DOTALL)
+
+
+class NamedValue(NamedTuple):
+    """A named intermediate result of a function."""
+
+    name: str
+    """Its module's path; `path[0]`, `path[logits]`, ... where the module returns several arrays; `path#2` for the
+    module's second call."""
+    shape: tuple[int, ...]
+    """Its shape."""
+    dtype: jax.numpy.dtype
+    """Its type."""
+    in_loop: bool
+    """Whether it belongs to the body of a loop or branch: such values are listed, but cannot be captured."""
+
+
+def tag(model: Model, prefix: str = "") -> Model:
+    """A copy of `model`, any pytree, in which every `jaxvoice.nn.Module` knows its dotted path (`ups.0`).
+
+    The paths are part of the tree structure. Tag a model where its results are captured; keep the untagged model for
+    training, saving and loading.
+
+    **Arguments:** `prefix` is put in front of every path, and is the path of `model` itself. Without it, the result of
+    `model` has no name: it is what the function returns.
+    """
+    if isinstance(model, eqx.Module):
+        copy = object.__new__(type(model))
+        for name, value in vars(model).items():
+            object.__setattr__(copy, name, tag(value, _join(prefix, name)))
+        if isinstance(model, Module):
+            object.__setattr__(copy, "path", prefix or None)
+        return copy
+    if isinstance(model, dict):
+        return type(model)({name: tag(value, _join(prefix, name)) for name, value in model.items()})
+    if isinstance(model, tuple) and hasattr(model, "_fields"):
+        return type(model)(*(tag(getattr(model, name), _join(prefix, name)) for name in model._fields))  # pyright: ignore
+    if isinstance(model, list | tuple):
+        return type(model)(tag(value, _join(prefix, i)) for i, value in enumerate(model))
+    return model
+
+
+def _join(prefix: str, name: object) -> str:
+    return f"{prefix}.{name}" if prefix else str(name)
+
+
+def named_values(
+    function: Callable[Parameters, Any], *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> list[NamedValue]:
+    """Every named intermediate result of `function(*args, **kwargs)` in order; nothing is computed.
+
+    Arrays among the arguments may be `jax.ShapeDtypeStruct`.
+    """
+    arrays, rebuild = _split(args, kwargs)
+    program = jax.make_jaxpr(lambda *arrays: _arrays_of(_call(function, rebuild(arrays)))[0])(*arrays)
+    return list(_values(program.jaxpr))
+
+
+def capture(
+    function: Callable[Parameters, Result],
+    names: str | Iterable[str] | None = None,
+    *,
+    edit: Mapping[str, Edit] | None = None,
+) -> Callable[Parameters, tuple[Result, Captured]]:
+    """`function` with named intermediate results returned, and replaced where `edit` says so.
+
+    ```python
+    generator = dissect.tag(generator)
+    run = dissect.capture(generator, ["conv_pre", "resblocks.*"], edit={"ups.0": lambda x: 0.5 * x})
+    audio, captured = run(mel)
+    ```
+
+    The captured function works under `jax.jit`, `jax.vmap` and `jax.grad`; an edit changes gradients too. Called
+    outside of them, it computes bit for bit what `function` computes. A custom derivative whose body holds a captured
+    or edited value is replaced by the derivative of the body. Where `function` itself takes gradients, an edit changes
+    the values of its forward pass only: capture the function inside `jax.grad` instead.
+
+    **Arguments:**
+
+    - `function`: calls modules of a model that was given paths by `tag`, or `jax.ad_checkpoint.checkpoint_name`.
+    - `names`: which results to return, as `named_values` lists them; `*` stands for any characters, and a path without
+        `[...]` for all arrays of its call. `None` for all that can be captured.
+    - `edit`: by name or pattern, a function of the result that returns another of the same shape and dtype. Edited
+        results are returned, and used, as they are after the edit.
+
+    **Returns:** a function of the same arguments that returns the result of `function` and an ordered dictionary of
+    arrays by name, in the order in which they are computed.
+
+    **Raises:** when called, `ConfigError` for a name or pattern that matches nothing or only values in loop bodies,
+    `ShapeError` for an edit that returns another shape or dtype.
+    """
+    patterns = None if names is None else [names] if isinstance(names, str) else list(names)
+    edits = dict(edit or {})
+
+    @ft.wraps(function)
+    def captured(*args: Parameters.args, **kwargs: Parameters.kwargs) -> tuple[Result, Captured]:
+        arrays, rebuild = _split(args, kwargs)
+        assemble: list[Callable[[list[Array]], Result]] = []
+
+        def flat(*arrays: Array) -> list[Array]:
+            results, rebuild_result = _arrays_of(_call(function, rebuild(arrays)))
+            assemble.append(rebuild_result)
+            return results
+
+        program = jax.make_jaxpr(flat)(*arrays)
+        known = list(_values(program.jaxpr))
+        for pattern in [*(patterns or []), *edits]:
+            _check(pattern, known)
+        interpreter = _Interpreter(patterns, edits)
+        results = interpreter.run(program, arrays)
+        return assemble[-1](results), interpreter.captured
+
+    return captured
+
+
+def _call(function: Callable[..., Result], arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Result:
+    args, kwargs = arguments
+    return function(*args, **kwargs)
+
+
+def _is_array(leaf: Any) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def _split(args: Any, kwargs: Any) -> tuple[list[Array], Callable[[Iterable[Array]], Any]]:
+    """The arrays among the arguments, and a function that puts others in their place."""
+    return _arrays_of((args, kwargs))
+
+
+def _arrays_of(tree: Any) -> tuple[list[Array], Callable[[Iterable[Array]], Any]]:
+    leaves, structure = jax.tree.flatten(tree)
+    is_array = [_is_array(leaf) for leaf in leaves]
+    rest = [None if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
+
+    def rebuild(arrays: Iterable[Array]) -> Any:
+        following = iter(arrays)
+        return structure.unflatten([next(following) if a else leaf for leaf, a in zip(rest, is_array, strict=True)])
+
+    return [leaf for leaf, array in zip(leaves, is_array, strict=True) if array], rebuild
+
+
+def _body(equation: JaxprEqn) -> ClosedJaxpr | Jaxpr | None:
+    """What an inlined call calls."""
+    if equation.primitive.name not in _INLINED:
+        return None
+    return equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+
+
+def _open(body: ClosedJaxpr | Jaxpr) -> Jaxpr:
+    return body.jaxpr if isinstance(body, ClosedJaxpr) else body
+
+
+def _bodies(equation: JaxprEqn) -> Iterator[Jaxpr]:
+    for value in equation.params.values():
+        for one in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(one, ClosedJaxpr | Jaxpr):
+                yield _open(one)
+
+
+def _has_names(jaxpr: Jaxpr) -> bool:
+    return any(e.primitive.name == "name" or any(map(_has_names, _bodies(e))) for e in jaxpr.eqns)
+
+
+class _Names:
+    """Counts calls, so that every value gets a name of its own."""
+
+    def __init__(self) -> None:
+        self._calls: Counter[str] = Counter()
+
+    def next(self, name: str) -> str:
+        self._calls[name] += 1
+        path, place = _parts(name)
+        return f"{path}#{self._calls[name]}{place}" if self._calls[name] > 1 else name
+
+
+def _parts(name: str) -> tuple[str, str]:
+    found = _NAME.fullmatch(name)
+    assert found is not None
+    return found["path"], found["place"]
+
+
+def _values(jaxpr: Jaxpr, names: _Names | None = None, *, in_loop: bool = False) -> Iterator[NamedValue]:
+    names = _Names() if names is None else names
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "name":
+            aval = equation.outvars[0].aval
+            yield NamedValue(names.next(equation.params["name"]), aval.shape, aval.dtype, in_loop)  # pyright: ignore
+        elif (body := _body(equation)) is not None:
+            yield from _values(_open(body), names, in_loop=in_loop)
+        else:
+            for body in _bodies(equation):
+                yield from _values(body, names, in_loop=True)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Whether `pattern` is `name`, or the path and call of which `name` is one array."""
+    wanted = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+    return bool(wanted.fullmatch(name) or wanted.fullmatch(name.partition("[")[0]))
+
+
+def _check(pattern: str, known: list[NamedValue]) -> None:
+    found = [value for value in known if _matches(pattern, value.name)]
+    if not found:
+        names = list(dict.fromkeys(value.name.partition("[")[0] for value in known))
+        near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3)
+        hint = f"the nearest are {', '.join(near)}" if near else "none is similar"
+        raise ConfigError(
+            f"{pattern!r} matches none of the {len(names)} named results; {hint}. named_values lists all; a model has "
+            "names after dissect.tag(model)."
+        )
+    if all(value.in_loop for value in found):
+        raise ConfigError(
+            f"{pattern!r} names results inside a loop or branch, which cannot be captured or edited; capture the "
+            "function that is its body."
+        )
+
+
+class _Interpreter:
+    """Evaluates a jaxpr, and captures and edits what bears a name."""
+
+    def __init__(self, patterns: list[str] | None, edits: Mapping[str, Edit]):
+        self.captured: Captured = OrderedDict()
+        self._patterns, self._edits, self._names = patterns, edits, _Names()
+
+    def run(self, program: ClosedJaxpr, arguments: Iterable[Array]) -> list[Array]:
+        return self._evaluate(program.jaxpr, program.consts, arguments)
+
+    def _evaluate(self, jaxpr: Jaxpr, constants: Iterable[Any], arguments: Iterable[Any]) -> list[Any]:
+        values = dict(zip(jaxpr.constvars, constants, strict=True))
+        values.update(zip(jaxpr.invars, arguments, strict=True))
+
+        def read(atom: Any) -> Any:
+            return atom.val if isinstance(atom, Literal) else values[atom]
+
+        for equation in jaxpr.eqns:
+            inputs = [read(atom) for atom in equation.invars]
+            outputs = self._apply(equation, inputs, jaxpr)
+            values.update(zip(equation.outvars, outputs, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def _apply(self, equation: JaxprEqn, inputs: list[Any], jaxpr: Jaxpr) -> list[Any]:
+        if equation.primitive.name == "name":
+            return [self._named(equation.params["name"], inputs[0])]
+        body = _body(equation)
+        if body is not None and _has_names(_open(body)):
+            return self._evaluate(_open(body), body.consts if isinstance(body, ClosedJaxpr) else (), inputs)
+        for inner in _bodies(equation):
+            # Values of loop bodies count as calls, in the order in which they are listed.
+            for _ in _values(inner, self._names):
+                pass
+        # A program of this one equation: JAX evaluates it with its scope and context, whatever the primitive needs.
+        variables = [atom for atom in equation.invars if not isinstance(atom, Literal)]
+        program = jaxpr.replace(
+            constvars=(),
+            invars=variables,
+            outvars=equation.outvars,
+            eqns=[equation],
+            debug_info=jaxpr.debug_info.with_unknown_names(),
+        )
+        values = [value for value, atom in zip(inputs, equation.invars, strict=True) if not isinstance(atom, Literal)]
+        return jaxpr_as_fun(ClosedJaxpr(program, ()))(*values)
+
+    def _named(self, name: str, value: Array) -> Array:
+        name = self._names.next(name)
+        for pattern, edit in self._edits.items():
+            if _matches(pattern, name):
+                value = self._edited(name, value, edit)
+        if self._patterns is None or any(_matches(pattern, name) for pattern in self._patterns):
+            self.captured[name] = value
+        return value
+
+    @staticmethod
+    def _edited(name: str, value: Array, edit: Edit) -> Array:
+        new = jax.numpy.asarray(edit(value))
+        if new.shape != value.shape or new.dtype != value.dtype:
+            raise ShapeError(
+                f"the edit of {name!r} returns {new.dtype}{list(new.shape)} for {value.dtype}{list(value.shape)}; "
+                "return an array of the same shape and dtype."
+            )
+        return new

@@ -1,0 +1,117 @@
+"""The base class of every layer and network: an Equinox module whose results can bear a name."""
+
+import functools as ft
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import equinox as eqx
+import jax
+from jax.ad_checkpoint import checkpoint_name
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+Self = TypeVar("Self", bound="Module")
+
+
+class Module(eqx.Module):
+    """An `equinox.Module` that `jaxvoice.dissect` can see into.
+
+    A call puts its operations into a `jax.named_scope` with the module's attribute path, so that profiles show it.
+    Where `path` is set, every array that the call returns also passes through `jax.ad_checkpoint.checkpoint_name`,
+    which is the identity; `jaxvoice.dissect.capture` finds the array by this name. `path` belongs to the tree
+    structure: it is `None` in every model that is trained, saved or loaded, and `jaxvoice.dissect.tag` fills it in.
+
+    Subclasses define `__call__`. A method that is an operation of its own (`encode`, `decode`, `step`) is decorated
+    with `operation` and named `<path>.<method>`.
+    """
+
+    path: str | None = eqx.field(static=True, default=None, kw_only=True)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls):
+            cls.__call__ = _named(vars(cls)["__call__"], "")
+
+    def __check_init__(self) -> None:
+        # An __init__ that leaves `path` out would leave it out of the tree structure too, which then differs from
+        # that of a model whose path was removed.
+        if "path" not in vars(self):
+            object.__setattr__(self, "path", None)
+
+
+def operation(
+    method: Callable[Concatenate[Self, Parameters], Result],
+) -> Callable[Concatenate[Self, Parameters], Result]:
+    """Decorate a method of a `Module` that is an operation of its own: it gets a scope and a name as calls do."""
+    return _named(method, f".{method.__name__}")
+
+
+def submodules(module: Any) -> Iterator[tuple[str, "Module"]]:
+    """Every `Module` inside `module`, a pytree, with its dotted attribute path, parents first; not `module` itself."""
+    for name, value in _children(module):
+        if isinstance(value, Module):
+            yield name, value
+        for below, found in submodules(value):
+            yield f"{name}.{below}", found
+
+
+def _children(node: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, eqx.Module):
+        items = vars(node).items()
+    elif isinstance(node, dict):
+        items = node.items()
+    elif isinstance(node, list | tuple):
+        items = enumerate(node)
+    else:
+        return
+    for name, value in items:
+        if isinstance(value, eqx.Module | dict | list | tuple):
+            yield str(name), value
+
+
+def _named(
+    method: Callable[Concatenate[Self, Parameters], Result], suffix: str
+) -> Callable[Concatenate[Self, Parameters], Result]:
+    @ft.wraps(method)
+    def call(self: Self, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        with _scope(self, suffix):
+            result = method(self, *args, **kwargs)
+        return result if self.path is None else _with_names(result, self.path + suffix)
+
+    return call
+
+
+def _with_names(result: Result, name: str) -> Result:
+    """`result` with its arrays named: `name` for a single array, else `name` and the array's place in `result`."""
+
+    def named(place: tuple[Any, ...], leaf: Any) -> Any:
+        keys = (jax.tree_util.keystr((key,), simple=True) for key in place)
+        return checkpoint_name(leaf, name + "".join(f"[{key}]" for key in keys)) if eqx.is_array(leaf) else leaf
+
+    return jax.tree_util.tree_map_with_path(named, result)
+
+
+class _Calls(threading.local):
+    """The modules that are being called in this thread, innermost last."""
+
+    def __init__(self) -> None:
+        self.stack: list[Module] = []
+
+
+_calls = _Calls()
+
+
+@contextmanager
+def _scope(module: Module, suffix: str) -> Iterator[None]:
+    """The named scope of a call: the path below the module that makes the call, or the class where there is none."""
+    name = type(module).__name__
+    if _calls.stack:
+        name = next((path for path, found in submodules(_calls.stack[-1]) if found is module), name)
+    _calls.stack.append(module)
+    try:
+        with jax.named_scope(name + suffix):
+            yield
+    finally:
+        _calls.stack.pop()
