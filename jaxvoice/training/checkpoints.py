@@ -70,10 +70,11 @@ class Checkpoints:
                     preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
                     best_fn=value,  # without it Orbax writes no metrics, and the best would be forgotten over a restart
                     best_mode="min",
-                    cleanup_tmp_directories=not read_only,
                     read_only=read_only,
                     create=not read_only,
                 )
+                if not read_only:
+                    self._remove_unfinished()
                 self._manager = ocp.CheckpointManager(self.folder, options=options)
                 self._quiet = stack.pop_all()  # until __exit__
         except OSError as failure:
@@ -81,6 +82,12 @@ class Checkpoints:
                 f"The checkpoint folder {self.folder} cannot be opened ({failure}); check that it is a folder and can "
                 "be written, or choose another run folder."
             ) from failure
+
+    def _remove_unfinished(self) -> None:
+        """Delete what killed saves left; Orbax's own option does so in a thread that only the next save waits for."""
+        if jax.process_index() == 0:
+            for path in self.folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
+                shutil.rmtree(path)
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -207,10 +207,15 @@ def test_other_arrays_are_listed(two):
 
 def test_remains_of_a_killed_save_are_swept_away(two, tmp_path):
     folder = shutil.copytree(two, tmp_path / "checkpoints")
-    shutil.copytree(folder / "20", folder / "30.orbax-checkpoint-tmp")
-    (folder / "30.orbax-checkpoint-tmp" / "commit_success.txt").unlink(missing_ok=True)
+    for name in ("30.orbax-checkpoint-tmp", "40.orbax-checkpoint-tmp-1700000000000000"):  # of newer and older Orbax
+        shutil.copytree(folder / "20", folder / name)
+    with Checkpoints(folder, keep_last=2, metric="mel_l1", read_only=True) as checkpoints:
+        assert checkpoints.steps() == [10, 20]
+    assert len(list(folder.iterdir())) == 4
+    with store(folder) as checkpoints:
+        assert sorted(path.name for path in folder.iterdir()) == ["10", "20"]
+        assert checkpoints.steps() == [10, 20]
     assert read(folder).step == 20
-    assert sorted(path.name for path in folder.iterdir()) == ["10", "20"]
 
 
 @pytest.mark.parametrize("left", ["state", "metrics", "_CHECKPOINT_METADATA", "nothing"])
