@@ -32,6 +32,16 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+from jaxvoice.training.host_memory import return_freed_memory  # noqa: E402 - after the settings above
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_programs():
+    """Drop the compiled programs of a module with it: those of all modules together take six gigabytes."""
+    yield
+    jax.clear_caches()
+    return_freed_memory()
+
 
 @pytest.fixture
 def key() -> jax.Array:

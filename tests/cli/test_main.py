@@ -93,7 +93,7 @@ def test_preflight_rejects_a_name_that_is_too_long(tmp_path, capsys):
     (tmp_path / "list.txt").write_text(f"good|text\n{'n' * 400}|text\n", encoding="utf-8")
     assert main(["preflight", str(tmp_path / "list.txt")]) == 0
     out = capsys.readouterr().out
-    assert "usable files  1" in out and "nnn.wav" in out
+    assert "usable files  1" in out and "nnn.wav" in "".join(out.split())  # wherever its lines are broken
 
 
 def test_preflight_checks_mels_of_other_sizes(tmp_path, capsys):
