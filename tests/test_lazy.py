@@ -16,7 +16,7 @@ PACKAGES = [
     "jaxvoice.models.hifigan",
     "jaxvoice.pipelines",
     "jaxvoice.weights",
-    "jaxvoice.weights.torchscript",
+    "jaxvoice.torchscript",
 ]
 
 

@@ -54,8 +54,8 @@ def jaxvoice_call(path: Path, mel: np.ndarray) -> Callable[[], Any]:
     """The archive as a compiled JAX function of its weights and `mel`."""
     import jax
 
+    from jaxvoice.torchscript import function
     from jaxvoice.weights.reading import TorchScriptArchive, open_archive
-    from jaxvoice.weights.torchscript import function
 
     with open_archive(path) as archive:
         run = function(cast(TorchScriptArchive, archive))

@@ -49,10 +49,10 @@ class Inspect:
 
     def file(self, path: Path, columns: int) -> "list[str] | dict[str, Any]":
         """What to print of one file."""
-        from jaxvoice.weights.describing import describe
-        from jaxvoice.weights.plain import file_values, tensors_with_statistics
+        from jaxvoice.inspection.description import describe
+        from jaxvoice.inspection.json_values import file_values, tensors_with_statistics
+        from jaxvoice.inspection.reports import file_lines, matching, tensor_lines
         from jaxvoice.weights.reading import open_archive
-        from jaxvoice.weights.reports import file_lines, matching, tensor_lines
 
         with open_archive(path) as archive:
             if self.code is not None:
@@ -68,7 +68,7 @@ class Inspect:
     def shown_code(self, archive: "Archive", columns: int) -> "list[str] | dict[str, Any]":
         """The forward of a module."""
         from jaxvoice.errors import ConfigError
-        from jaxvoice.weights.torchscript.readable import readable
+        from jaxvoice.torchscript.readable import readable
 
         if not hasattr(archive, "code"):
             raise ConfigError(f"{archive.source.path} is a {archive.source.format} file; only TorchScript holds code.")
@@ -107,7 +107,7 @@ def _print(values: "list[str] | dict[str, Any]") -> None:
         return
     import json
 
-    from jaxvoice.weights.plain import plain
+    from jaxvoice.inspection.json_values import plain
 
     show(json.dumps(plain(values), indent=2))
 
@@ -165,7 +165,7 @@ def _table(value: Any) -> Mapping[str, Any]:
 
 def _in_line(value: Any) -> str:
     """`rate 22050, mels 80`: a table in one line."""
-    from jaxvoice.weights.torchscript.showing import value_text
+    from jaxvoice.torchscript.showing import value_text
 
     if isinstance(value, Mapping):
         return ", ".join(

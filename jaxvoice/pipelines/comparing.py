@@ -241,7 +241,7 @@ def _captured() -> Callable[..., Any]:
 def _torchscript(archive: Any) -> Run:
     import jax
 
-    from jaxvoice.weights.torchscript.interpreter import function
+    from jaxvoice.torchscript.interpreter import function
 
     model = function(archive)
 

@@ -16,7 +16,7 @@ from jaxvoice.cli.inspect import Inspect
 from jaxvoice.cli.running import run_command
 from jaxvoice.weights.folder import write_model_folder
 from jaxvoice.weights.layout import width
-from tests.weights.torchscript.layer_models import Mixed, Scaled, SpeakerEncoder, scripted, traced
+from tests.torchscript.layer_models import Mixed, Scaled, SpeakerEncoder, scripted, traced
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -204,7 +204,7 @@ def test_errors_are_one_line(files, capsys, name, options, message):
 
 
 def test_code_that_is_refused_leaves_the_tensors(files, tmp_path, capsys):
-    from tests.weights.torchscript.layer_models import with_code
+    from tests.torchscript.layer_models import with_code
 
     other = with_code(files / "speaker", lambda text: "import os\n" + text, tmp_path / "other")
     text = shown(capsys, other)

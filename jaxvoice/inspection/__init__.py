@@ -1,0 +1,1 @@
+"""What `jaxvoice inspect` shows: a weight file as a tree of modules with classes, shapes, norms and settings."""

@@ -1,0 +1,264 @@
+"""What is in a weight file: its modules as a tree of parts with classes, shapes, norms and hyper-parameters."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jaxvoice.errors import CheckpointError
+from jaxvoice.torchscript.code import original_name
+from jaxvoice.torchscript.layers import Layer, read_layers
+from jaxvoice.torchscript.told_values import Call, Normed, Ref, Stored, is_plain
+from jaxvoice.weights.archive import Archive, Module, TensorInfo
+
+_DEEPEST = 48
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module: what a file says of it, and the modules below it."""
+
+    path: str
+    """Dotted name; `""` for the whole."""
+    class_name: str | None = None
+    """Its Python class where the file tells."""
+    layer: Layer | None = None
+    """What the code text tells; only TorchScript has one."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values kept for it."""
+    tensors: Mapping[str, TensorInfo] = field(default_factory=dict)
+    """Its own tensors by name below it."""
+    shares: Mapping[str, str] = field(default_factory=dict)
+    """Names of own tensors that are another one listed before, and that one's full name."""
+    children: Mapping[str, "Part"] = field(default_factory=dict)
+    """Modules below by the next part of their names."""
+    own_parameters: int = 0
+    """How many numbers its own parameters hold, those told before left out; every tensor counts that is not known to
+    be something else."""
+
+    @property
+    def norm(self) -> str:
+        """`weight norm` or `spectral norm` where its weight is not folded, else `""`."""
+        norms = {_norm(stem, self.tensors) for stem in _stems(self.tensors)} - {""}
+        return ", ".join(sorted(norms))
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers its parameters and those below hold."""
+        return self.own_parameters + sum(child.parameters for child in self.children.values())
+
+    def walk(self) -> Iterator["Part"]:
+        """This part and all below, parents first."""
+        yield self
+        for child in self.children.values():
+            yield from child.walk()
+
+
+@dataclass(frozen=True)
+class Description:
+    """Everything `jaxvoice inspect` knows of a file."""
+
+    archive: Archive
+    """The file."""
+    root: Part
+    """Its modules."""
+    shares: Mapping[str, str] = field(default_factory=dict)
+    """Names of tensors that are another one's second name, and that one's."""
+    problem: str = ""
+    """Why its code text was not read, if it was not."""
+
+    @property
+    def dtypes(self) -> Counter[str]:
+        """How many tensors there are of each type."""
+        return Counter(str(info.dtype) for info in self.archive.tensors.infos().values())
+
+    @property
+    def others(self) -> int:
+        """Numbers in tensors that are known to be no parameters: buffers, constants."""
+        infos = self.archive.tensors.infos()
+        return sum(info.size for name, info in infos.items() if name not in self.shares) - self.root.parameters
+
+    @property
+    def norms(self) -> Counter[str]:
+        """How many modules have a norm that is not folded into the weight."""
+        return Counter(part.norm for part in self.root.walk() if part.norm)
+
+
+def describe(archive: Archive) -> Description:
+    """Look at all of `archive` but the values of its tensors."""
+    layers: dict[str, Layer] = {}
+    problem = ""
+    if hasattr(archive, "code"):
+        try:
+            layers = read_layers(archive)
+        except CheckpointError as failure:
+            problem = str(failure)
+    shares = _shared(archive)
+    tree = _Tree()
+    for path in layers:  # in the order of their definition
+        if path.count(".") < _DEEPEST:
+            tree.at(path)
+    for path, module in archive.modules.walk():
+        if path.count(".") < _DEEPEST:
+            tree.at(path).module = module
+    for name, info in archive.tensors.infos().items():
+        path, _, leaf = name.rpartition(".")
+        if "parametrizations" in path.split("."):
+            path, _, leaf = name.partition(".parametrizations.")
+            leaf = f"parametrizations.{leaf}" if leaf else name
+        if path.count(".") >= _DEEPEST:
+            parts = name.split(".")
+            path, leaf = ".".join(parts[:_DEEPEST]), ".".join(parts[_DEEPEST:])
+        tree.at(path).tensors[leaf] = info
+    # Where the file tells parameters from buffers, what is neither is a constant.
+    told = hasattr(archive, "code") or any(info.kind == "parameter" for info in archive.tensors.infos().values())
+    return Description(archive, tree.part("", layers, shares, told), shares, problem)
+
+
+def _shared(archive: Archive) -> dict[str, str]:
+    """Tensors that are another one listed before under a second name, and that one's name."""
+    alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    shares: dict[str, str] = {}
+    for name, info in archive.tensors.infos().items():
+        others = alike.setdefault((info.storage, info.shape), [])
+        if others and info.size:
+            # Parts of one storage may have one shape; only their places tell them apart.
+            here = archive.tensors[name]
+            same = next((other for other in others if _address(archive.tensors[other]) == _address(here)), None)
+            if same is not None:
+                shares[name] = same
+                continue
+        others.append(name)
+    return shares
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+class _Tree:
+    """A part in the making."""
+
+    def __init__(self) -> None:
+        self.module: Module | None = None
+        self.tensors: dict[str, TensorInfo] = {}
+        self.below: dict[str, _Tree] = {}
+
+    def at(self, path: str) -> "_Tree":
+        place = self
+        for name in path.split(".") if path else ():
+            place = place.below.setdefault(name, _Tree())
+        return place
+
+    def part(self, path: str, layers: Mapping[str, Layer], shares: Mapping[str, str], told: bool) -> Part:
+        stem = f"{path}." if path else ""
+        if all(name.isdecimal() and len(name) < 10 for name in self.below):
+            # Files that sort their names have 10 before 2.
+            self.below = dict(sorted(self.below.items(), key=lambda item: int(item[0])))
+        children = {
+            name: below.part(stem + name, layers, shares, told)
+            for name, below in self.below.items()
+            # What torch builds around a norm is told as the norm; its list of a recurrent layer's weights, not at all.
+            if not (name == "parametrizations" and any(leaf.startswith("parametrizations.") for leaf in self.tensors))
+            and not (name == "_flat_weights" and all(f"{stem}{name}.{leaf}" in shares for leaf in below.tensors))
+        }
+        module = self.module or Module()
+        name = original_name(module.class_name) if module.class_name else None
+        mine = {leaf: shares[stem + leaf] for leaf in self.tensors if stem + leaf in shares}
+        own = sum(
+            info.size for leaf, info in self.tensors.items() if leaf not in mine and _is_parameter(leaf, info, told)
+        )
+        return Part(path, name, layers.get(path), module.attributes, self.tensors, mine, children, own)
+
+
+def _is_parameter(name: str, info: TensorInfo, told: bool) -> bool:
+    return info.kind == "parameter" if told else info.kind != "buffer" and name not in _STATISTICS
+
+
+def _stems(tensors: Mapping[str, Any]) -> set[str]:
+    """Names of the weights that tensors stand for, as `weight` for `weight_g` and `weight_v`."""
+    found = set()
+    for name in tensors:
+        match = re.fullmatch(r"(.+)_(?:v|orig)|parametrizations\.(.+)\.original[01]?", name)
+        if match:
+            found.add(match[1] or match[2])
+    return found
+
+
+def _norm(stem: str, tensors: Mapping[str, TensorInfo]) -> str:
+    new = f"parametrizations.{stem}.original"
+    if f"{new}0" in tensors and f"{new}1" in tensors:
+        return "weight norm" + _axis(tensors[f"{new}0"])
+    if f"{stem}_orig" in tensors and f"{stem}_u" in tensors:
+        return "spectral norm"
+    if new in tensors and any(name.startswith(f"parametrizations.{stem}.0._u") for name in tensors):
+        return "spectral norm"
+    if f"{stem}_g" in tensors and f"{stem}_v" in tensors:
+        return "weight norm" + _axis(tensors[f"{stem}_g"])
+    return ""
+
+
+def _axis(gain: TensorInfo) -> str:
+    axes = [i for i, size in enumerate(gain.shape) if size != 1]
+    return f" (dim {axes[0]})" if axes and axes[0] else ""
+
+
+def main_weight(part: Part) -> str | None:
+    """The tensor whose shape says most of a module: its weight, under whatever name a norm keeps it."""
+    names = (
+        "weight",
+        "weight_orig",
+        "weight_v",
+        "parametrizations.weight.original1",
+        "parametrizations.weight.original",
+    )
+    return next((name for name in names if name in part.tensors), None)
+
+
+def fingerprint(part: Part, top: str | None = None) -> Any:
+    """Equal for two parts only if all that is told of them, and of what is below, is equal but for where they are."""
+    top = part.path if top is None else top
+    layer = part.layer
+    told = layer and (
+        layer.kind, repr(dict(layer.settings)), layer.computed, layer.conflicts, repr(dict(layer.attributes)),
+        layer.norm, layer.used, tuple((name, _calls(calls, top)) for name, calls in layer.methods.items()),
+    )  # fmt: skip
+    tensors = tuple((name, info.shape, str(info.dtype), info.kind) for name, info in part.tensors.items())
+    shares = tuple((name, _relative(other, top)) for name, other in part.shares.items())
+    below = tuple((name, fingerprint(child, top)) for name, child in part.children.items())
+    return part.class_name, told, repr(dict(part.attributes)), tensors, shares, below
+
+
+def _calls(calls: tuple[Call, ...], top: str) -> Any:
+    return tuple(
+        (call.kind, _relative(call.name, top), call.method, call.within,
+         tuple((name, _relative_value(value, top)) for name, value in call.arguments.items()))
+        for call in calls
+    )  # fmt: skip
+
+
+def _relative_value(value: Any, top: str) -> str:
+    if isinstance(value, Ref):
+        return _relative(value.path, top)
+    if isinstance(value, Normed):
+        return f"{value.norm} {_relative(value.of, top)} {value.dim}"
+    if isinstance(value, Stored):
+        return repr(value.value)
+    return repr(value) if is_plain(value) else "?"
+
+
+def _relative(path: str, top: str) -> str:
+    return path[len(top) :] if top and (path + ".").startswith(top + ".") else f"/{path}"
+
+
+def size_text(count: int) -> str:
+    """Bytes as a person says them: `55.8 MB`."""
+    if count < 1000:
+        return f"{count} bytes"
+    exponent = min(int(math.log10(count) / 3), 4)
+    return f"{count / 1000**exponent:.1f} {' kMGT'[exponent]}B"

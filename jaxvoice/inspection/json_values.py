@@ -1,0 +1,115 @@
+"""The description of a weight file as JSON values."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from jaxvoice.inspection.description import Description, Part
+from jaxvoice.inspection.reports import statistics
+from jaxvoice.torchscript.layers import Layer
+from jaxvoice.torchscript.told_values import MAX_BITS, Call, Computed, Normed, Padded, Ref, Stored
+from jaxvoice.weights.archive import Archive, TensorInfo
+
+
+def file_values(about: Description) -> dict[str, Any]:
+    """Source, totals, modules, tensors and metadata; nothing is collapsed or cut."""
+    archive = about.archive
+    infos = archive.tensors.infos()
+    return {
+        "source": {
+            "path": str(archive.source.path),
+            "format": archive.source.format,
+            "details": dict(archive.source.details),
+        },
+        "totals": {
+            "tensors": len(infos),
+            "parameters": about.root.parameters,
+            "other_numbers": about.others,
+            "bytes": sum(info.nbytes for info in infos.values()),
+            "dtypes": dict(about.dtypes),
+            "norms": dict(about.norms),
+        },
+        **({"problem": about.problem} if about.problem else {}),
+        "modules": [_module(part) for part in about.root.walk()],
+        "tensors": [tensor_values(name, info) for name, info in infos.items()],
+        "metadata": plain(archive.metadata),
+    }
+
+
+def tensor_values(name: str, info: TensorInfo) -> dict[str, Any]:
+    """What is known of a tensor without its values."""
+    about = {"shape": list(info.shape), "dtype": str(info.dtype), "kind": info.kind, "storage": info.storage}
+    return {"name": name, **about}
+
+
+def tensors_with_statistics(archive: Archive, names: list[str]) -> list[dict[str, Any]]:
+    """`tensor_values` of `names` with extremes, mean and standard deviation."""
+    found = []
+    for name in names:
+        told = statistics(archive.tensors[name])
+        values = plain(told._asdict()) if told else {}
+        found.append({**tensor_values(name, archive.tensors.info(name)), **values})
+    return found
+
+
+def _module(part: Part) -> dict[str, Any]:
+    values: dict[str, Any] = {"name": part.path, "class": part.class_name, "parameters": part.parameters}
+    if part.norm:
+        values["norm"] = part.norm
+    if part.shares:
+        values["shares"] = dict(part.shares)
+    if part.layer is None:
+        return {**values, "attributes": plain(part.attributes)}
+    return {**values, **layer_values(part.layer)}
+
+
+def layer_values(layer: Layer) -> dict[str, Any]:
+    """What the code text tells of a module."""
+    return {
+        "kind": layer.kind,
+        "settings": plain(layer.settings),
+        "computed": list(layer.computed),
+        "conflicts": list(layer.conflicts),
+        "attributes": plain(layer.attributes),
+        "norm": layer.norm,
+        "used": layer.used,
+        "calls": {name: [_call(call) for call in calls] for name, calls in layer.methods.items()},
+    }
+
+
+def _call(call: Call) -> dict[str, Any]:
+    values: dict[str, Any] = {call.kind: call.name}
+    if call.method:
+        values["method"] = call.method
+    if call.arguments:
+        values["arguments"] = {name: plain(value) for name, value in call.arguments.items()}
+    if call.within:
+        values["within"] = list(call.within)
+    return values
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON has it: numbers that are not finite and whatever else it lacks as text."""
+    match value:
+        case bool() | str() | None:
+            return value
+        case int():
+            return value if value.bit_length() <= MAX_BITS else f"a number of {value.bit_length():,} bits"
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case Mapping():
+            return {str(key): plain(below) for key, below in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(item) for item in value]
+        case Computed(text=text):
+            return {"computed": text}
+        case Ref(path=path):
+            return {"of": path}
+        case Stored(path=path, value=kept):
+            return {"kept": path, "value": plain(kept)}
+        case Normed(norm=norm, of=of, dim=dim):
+            return {"norm": norm, "of": of, "dim": dim}
+        case Padded(amounts=amounts, mode=mode):
+            return {"padded": list(amounts), "mode": mode}
+    name = getattr(value, "class_name", None) or getattr(value, "name", None)
+    return str(name) if name else str(value)

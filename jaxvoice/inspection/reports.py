@@ -1,0 +1,163 @@
+"""What `jaxvoice inspect` says of a weight file, in lines of text."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxvoice.errors import ConfigError
+from jaxvoice.inspection.description import Description, size_text
+from jaxvoice.inspection.trees import cut_rows, rows, shape_text
+from jaxvoice.torchscript.showing import value_text
+from jaxvoice.weights.archive import Archive
+from jaxvoice.weights.layout import printable, shortened, table, wrapped
+
+MOST_ROWS, MOST_METADATA = 400, 30
+_BLOCK = 2**22
+
+
+def file_lines(about: Description, columns: int, *, depth: int | None = None) -> list[str]:
+    """The file, its totals, the tree of its modules, and what it holds beside tensors."""
+    dtype = main_dtype(about)
+    if depth is None:
+        tree, cut = cut_rows(about.root, MOST_ROWS, dtype)
+    else:
+        tree, cut = rows(about.root, depth=depth, dtype=dtype), None
+    cells = [("  " * row.depth + row.name, row.layer, row.tensors, row.parameters) for row in tree]
+    header = ("module", "layer", "tensors", "parameters")
+    lines = [*heading(about, columns), "", *table(cells, columns, header=header, right=[3])]
+    if cut is not None:
+        lines += ["", *wrapped(f"The tree is deeper than is shown; --depth {cut + 1} shows more.", columns)]
+    metadata = metadata_cells(about.archive.metadata, MOST_METADATA)
+    if metadata:
+        lines += ["", "beside the tensors", *_indented(table(metadata, columns - 2))]
+    return lines
+
+
+def heading(about: Description, columns: int) -> list[str]:
+    """The file, its format and totals."""
+    archive, infos = about.archive, about.archive.tensors.infos().values()
+    source = archive.source
+    try:
+        size = size_text(source.path.stat().st_size)
+    except OSError:
+        size = "gone"
+    count = sum(info.size for info in infos)
+    noun = "tensor" if len(archive.tensors) == 1 else "tensors"
+    kinds = ", ".join(f"{dtype} x {n:,}" if len(about.dtypes) > 1 else dtype for dtype, n in about.dtypes.most_common())
+    totals = [f"{len(archive.tensors):,} {noun}", f"{about.root.parameters:,} parameters"]
+    if about.others:
+        totals.append(f"{about.others:,} other numbers")
+    if about.shares:
+        totals.append(f"{len(about.shares):,} of them second names of others")
+    totals.append(size_text(sum(info.nbytes for info in infos)) if count else "no numbers")
+    details = [f"{printable(name)} {printable(str(value))}" for name, value in source.details.items()]
+    cells = [
+        ("file", printable(str(source.path))),
+        ("format", ", ".join([source.format, size, *details])),
+        ("tensors", ", ".join(totals)),
+        ("types", kinds),
+        ("norms", norms_text(about)),
+        ("code", printable(about.problem)),
+    ]
+    return table([cell for cell in cells if cell[1]], columns)
+
+
+def norms_text(about: Description) -> str:
+    """Whether norms of weights are folded into them, for the archive as a whole."""
+    if not about.norms:
+        weights = (info for name, info in about.archive.tensors.infos().items() if name.endswith("weight"))
+        return "none, or folded into the weights" if any(len(info.shape) > 1 for info in weights) else ""
+    return ", ".join(f"{norm} on {n} layer{'s' * (n > 1)}" for norm, n in about.norms.most_common()) + ", not folded"
+
+
+def main_dtype(about: Description) -> np.dtype | None:
+    """The type that most numbers have; it is told once."""
+    totals: dict[np.dtype, int] = {}
+    for info in about.archive.tensors.infos().values():
+        totals[info.dtype] = totals.get(info.dtype, 0) + info.size
+    return max(totals, key=lambda dtype: totals[dtype]) if totals else None
+
+
+def metadata_cells(metadata: Mapping[str, Any], most: int | None, *, cut: int = 200) -> list[tuple[str, str]]:
+    """Names and values, the shallow ones first; tables of many entries and long lists in short."""
+    found: list[tuple[str, str]] = []
+    pending: list[tuple[str, Any]] = [(str(key), value) for key, value in metadata.items()]
+    while pending:
+        name, value = pending.pop(0)
+        if isinstance(value, (list, tuple)) and 0 < len(value) <= 4 and all(isinstance(one, Mapping) for one in value):
+            value = dict(enumerate(value))
+        if isinstance(value, Mapping) and 0 < len(value) <= 24:
+            pending += [(f"{name}.{key}", below) for key, below in value.items()]
+        else:
+            found.append((printable(name), shortened(value_text(value), cut)))
+    if most is None or len(found) <= most:
+        return found
+    return [*found[:most], ("...", f"{len(found) - most} more; --json lists them all")]
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return ["  " + line for line in lines]
+
+
+class Statistics(NamedTuple):
+    """Of the finite elements of a tensor; magnitudes where they are complex."""
+
+    min: float
+    max: float
+    mean: float
+    std: float
+    not_finite: int
+
+
+def statistics(array: np.ndarray) -> Statistics | None:
+    """Extremes, mean and standard deviation, in blocks so that large tensors need no copy; `None` without elements."""
+    flat = array.reshape(-1)
+    if not flat.size:
+        return None
+    count, low, high, mean, squares = 0, np.inf, -np.inf, 0.0, 0.0
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK]
+        block = (np.abs(block) if np.iscomplexobj(block) else block).astype(np.float64)
+        block = block[np.isfinite(block)]
+        if block.size:
+            low, high = min(low, float(block.min())), max(high, float(block.max()))
+            # Two groups' means and sums of squared distances make one (Chan, Golub, LeVeque 1979).
+            new = float(block.mean())
+            total, step = count + block.size, new - mean
+            squares += float(((block - new) ** 2).sum()) + step * step * count * block.size / total
+            mean, count = mean + step * block.size / total, total
+    if not count:
+        return Statistics(np.nan, np.nan, np.nan, np.nan, flat.size)
+    return Statistics(low, high, mean, (squares / count) ** 0.5, flat.size - count)
+
+
+def matching(archive: Archive, pattern: str) -> list[str]:
+    """Names of tensors in which the regular expression `pattern` is found; raises `ConfigError` if it is none."""
+    try:
+        wanted = re.compile(pattern)
+    except re.error as failure:
+        raise ConfigError(
+            f"--tensors {pattern!r} is no regular expression ({failure}); '.' finds every tensor."
+        ) from None
+    return [name for name in archive.tensors if wanted.search(name)]
+
+
+def tensor_lines(archive: Archive, names: list[str], columns: int) -> list[str]:
+    """A table of tensors, with what their values are like and which share their storage."""
+    header = ("tensor", "shape", "type", "min", "max", "mean", "std", "")
+    first: dict[str, str] = {}
+    for name, info in archive.tensors.infos().items():
+        first.setdefault(info.storage, name)
+    cells = []
+    for name in names:
+        info = archive.tensors.info(name)
+        told = statistics(archive.tensors[name])
+        numbers = [f"{value:.3g}" for value in told[:4]] if told else [""] * 4
+        notes = [f"storage of {printable(first[info.storage])}"] if first[info.storage] != name and told else []
+        notes += [f"{told.not_finite:,} not finite"] if told and told.not_finite else []
+        cells.append((printable(name), shape_text(info.shape), str(info.dtype), *numbers, ", ".join(notes)))
+    lines = table(cells, columns, header=header, right=[3, 4, 5, 6], flex=0)
+    total = sum(archive.tensors.info(name).size for name in names)
+    return [*lines, "", f"{len(names):,} of {len(archive.tensors):,} tensors, {total:,} numbers"]

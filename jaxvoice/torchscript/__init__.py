@@ -1,0 +1,25 @@
+"""TorchScript archives understood: their code text parsed, never executed, and interpreted as JAX.
+
+`function` and `register_operator` need jax; nothing else here does.
+"""
+
+from typing import TYPE_CHECKING
+
+from jaxvoice._lazy import lazily
+
+if TYPE_CHECKING:
+    from jaxvoice.torchscript.code import ClassCode as ClassCode, Code as Code, parse_code as parse_code
+    from jaxvoice.torchscript.interpreter import Function as Function, function as function
+    from jaxvoice.torchscript.layers import Layer as Layer, read_layers as read_layers
+    from jaxvoice.torchscript.operators import register_operator as register_operator
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    globals(),
+    {
+        "code": ("ClassCode", "Code", "parse_code"),
+        "interpreter": ("Function", "function"),
+        "layers": ("Layer", "read_layers"),
+        "operators": ("register_operator",),
+    },
+)

@@ -1,0 +1,98 @@
+"""What the calls of torch's attention and transformer layers tell of their hyper-parameters.
+
+Traces keep no attribute of them. What several calls tell must agree, else nothing is told.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jaxvoice.torchscript.told_values import Call, Ref, Stored, joined
+
+ATTENTION = "MultiheadAttention"
+_LAYERS = ("TransformerEncoderLayer", "TransformerDecoderLayer")
+FUSED = {"_native_multi_head_attention": "num_head", "_transformer_encoder_layer_fwd": "num_heads"}
+"""Operators that are a whole layer, and how they call the number of heads."""
+
+
+def attention_settings(
+    kind: str, path: str, calls: Sequence[Call], methods: Sequence[Sequence[Call]], shapes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Hyper-parameters under the names of torch's attributes; `activation` by the name of its function.
+
+    **Arguments:** `kind`, `path`: class and dotted name of the layer; `calls`: operators that compute with its weights;
+    `methods`: all calls of each of its methods; `shapes`: those of the archive's tensors by dotted name.
+    """
+    if kind == ATTENTION:
+        return _attention(path, calls, shapes)
+    if kind in _LAYERS:
+        return _layer(path, calls, methods)
+    if kind == "LayerNorm":  # both of a fused layer have the same
+        fused = {call.arguments["eps"] for call in calls if isinstance(call.arguments.get("eps"), float)}
+        return {"eps": fused.pop()} if len(fused) == 1 and any(call.name in FUSED for call in calls) else {}
+    return {}
+
+
+def weights_of(call: Call) -> Iterator[str]:
+    """Dotted names of the tensors that an operator is given."""
+    for value in call.arguments.values():
+        yield from (
+            one.path for one in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(one, Ref)
+        )
+
+
+def _attention(path: str, calls: Sequence[Call], shapes: Mapping[str, Any]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    output = shapes.get(joined(path, "out_proj.weight"), ())
+    width = output[0] if len(output) == 2 else None
+    if width:
+        settings["embed_dim"] = width
+        settings["bias"] = joined(path, "in_proj_bias") in shapes
+    heads = set(filter(None, map(_heads, calls)))
+    if len(heads) == 1 and all(n > 0 and (width is None or width % n == 0) for n in heads):
+        settings["num_heads"] = heads.pop()
+    # torch has the fused operators for such layers only, and elsewhere this axis order is what enters and leaves them.
+    if any(call.name in FUSED for call in calls) or sum(map(_swaps, calls)) >= 2:
+        settings["batch_first"] = True
+    return settings
+
+
+def _heads(call: Call) -> int | None:
+    """The number of heads where a call within attention spells it."""
+    if call.name in FUSED:
+        return _whole(call.arguments.get(FUSED[call.name]))
+    if call.name == "div" and call.arguments.get("rounding_mode") in ("trunc", "floor"):
+        return _whole(call.arguments.get("other"))  # width by heads
+    sizes = call.arguments.get("size") if call.name == "view" else None
+    if isinstance(sizes, list) and len(sizes) == 4 and sizes[1:3] != [1, 1]:  # (batch, heads, ...); masks have 1, 1
+        return _whole(sizes[1])
+    return None
+
+
+def _swaps(call: Call) -> bool:
+    return call.name == "transpose" and (call.arguments.get("dim0"), call.arguments.get("dim1")) == (1, 0)
+
+
+def _whole(value: Any) -> int | None:
+    value = value.value if isinstance(value, Stored) else value
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _layer(path: str, calls: Sequence[Call], methods: Sequence[Sequence[Call]]) -> dict[str, Any]:
+    found: list[dict[str, Any]] = []
+    for call in calls:
+        if call.name == "_transformer_encoder_layer_fwd" and not call.within:
+            gelu, first = call.arguments.get("use_gelu"), call.arguments.get("norm_first")
+            if isinstance(gelu, bool) and isinstance(first, bool):
+                found.append({"activation": "gelu" if gelu else "relu", "norm_first": first})
+    for method in methods:
+        # What a script calls in a branch may not be what runs; scripts keep the attributes.
+        order = [call.name for call in method if call.kind == "module" and not call.within]
+        norm, attention = joined(path, "norm1"), joined(path, "self_attn")
+        if norm in order and attention in order:
+            found.append({"norm_first": order.index(norm) < order.index(attention)})
+            between = {call.name for call in method if call.kind == "operator" and call.name in ("relu", "gelu")}
+            plain = all(set(call.arguments) <= {"input", "0"} for call in method if call.name in between)
+            if len(between) == 1 and plain:
+                found[-1]["activation"] = between.pop()
+    settings = {name: value for one in found for name, value in one.items()}
+    return {name: value for name, value in settings.items() if all(one.get(name, value) == value for one in found)}

@@ -1,0 +1,155 @@
+"""Calling operators from the code text, and what to say when that fails."""
+
+import ast
+import difflib
+from typing import Any
+
+import jax
+from jax import lax
+
+from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
+from jaxvoice.torchscript.dtypes import is_inexact
+from jaxvoice.torchscript.frames import Frame, Future, shown
+from jaxvoice.torchscript.operators import find_operator, operator_names
+from jaxvoice.torchscript.operators.registry import IGNORED, items_in, tensors_in
+from jaxvoice.torchscript.tensors import Refused, Tensor, number_of
+
+_ADD = (
+    "decorate a function of JAX arrays with "
+    '@jaxvoice.torchscript.register_operator("{name}") before running the archive.'
+)
+
+
+STEPS_OF_TENSOR = 4
+"""What each tensor that an operator makes counts, beside 1 for the call: half a millisecond without `jax.jit`."""
+ITEMS_OF_STEP = 8
+"""How many items of lists, or letters of text, an operator is given for the price of one step."""
+# What takes no longer for a long list, or hardly.
+_AT_ONCE = {
+    f"torch.{name}"
+    for name in ("append", "len", "__getitem__", "_set_item", "get", "setdefault", "popitem", "__is__", "__isnot__")
+}
+_MOVING = {"torch.insert", "torch.pop", "torch.Delete"}
+
+
+class Caller:
+    """Calls operators, for the run that knows where it is.
+
+    `steps` is what the run may take.
+    """
+
+    def __init__(self, key: jax.Array | None, steps: int):
+        self._key = key
+        self._left = self._most = steps
+        self._frames: list[Frame] = []
+        self._with_gradient = True
+
+    def _as_number(self, value: Tensor, kind: type) -> Any:
+        try:
+            return number_of(value, kind)
+        except Refused as reason:
+            raise self._unsupported(kind.__name__, f"{reason}") from reason
+
+    def _spend(self, steps: int) -> None:
+        """Count what is done; raises `CheckpointError` where it is too much."""
+        self._left -= steps
+        if self._left < 0:
+            at = f" ({self._frames[-1]})" if self._frames else ""
+            raise CheckpointError(
+                f"the archive's code takes more than {self._most:,} steps; longer loops are refused{at}."
+            )
+
+    def _spend_on(self, values: Any) -> None:
+        """Count what it takes to go through lists and text."""
+        most = (self._left + 1) * ITEMS_OF_STEP
+        self._spend(items_in(values, most) // ITEMS_OF_STEP)
+
+    def _operator(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        self._spend(1)
+        if name in _AT_ONCE:
+            self._spend_on([key for key in args[1:2] if isinstance(key, tuple)])
+        else:
+            if name not in _MOVING:
+                self._spend_on([*args, *kwargs.values()])
+            elif args and isinstance(args[0], (list, str)):
+                self._spend(len(args[0]) // (8 * ITEMS_OF_STEP))
+        if name == "ops.prim.RaiseException":
+            self._raise(*args)
+        if name == "torch.wait" and len(args) == 1 and isinstance(args[0], Future):
+            return args[0].result
+        if name == "torch.is_grad_enabled":
+            return self._with_gradient
+        if name in ("torch.set_grad_enabled", "torch._set_grad_enabled") and len(args) == 1:
+            self._with_gradient = bool(args[0])
+            return None
+        operator = find_operator(name, tuple(args))
+        if operator is None:
+            raise self._missing(name, args)
+        meant = {key: value for key, value in kwargs.items() if key not in IGNORED}
+        kwargs = kwargs if operator.accepts(tuple(args), kwargs) else meant
+        if not operator.accepts(tuple(args), kwargs):
+            given = ", ".join([*map(shown, args), *(f"{key}={shown(value)}" for key, value in kwargs.items())])
+            raise self._unsupported(name, f"this form of it, with ({given}), is not known")
+        try:
+            result = operator(tuple(args), kwargs, self._new_key)
+            if isinstance(result, Tensor):
+                self._spend(STEPS_OF_TENSOR)
+            elif not operator.plain and isinstance(result, (list, tuple)):
+                self._spend(STEPS_OF_TENSOR * len(result))
+            return result if self._with_gradient else _detached(result, args)
+        except Refused as reason:
+            raise self._unsupported(name, str(reason)) from reason
+        except CheckpointError:
+            raise
+        except Exception as failure:
+            given = ", ".join([*map(shown, args), *(f"{key}={shown(value)}" for key, value in kwargs.items())])
+            raise CheckpointError(
+                f"{name} cannot be computed of ({given}): {failure} ({self._frames[-1]})."
+            ) from failure
+
+    def _new_key(self) -> jax.Array:
+        if self._key is None:
+            raise Refused("it draws random numbers, so pass key=jax.random.key(0), say")
+        self._key, key = jax.random.split(self._key)
+        return key
+
+    # Errors
+
+    def _raise(self, message: Any = "", kind: Any = "") -> None:
+        self._spend_on([message, kind])
+        kind = str(kind).removeprefix("builtins.")
+        raise CheckpointError(f"the archive's program raised {kind or 'an error'}: {message} ({self._frames[-1]}).")
+
+    def _failure(self, what: str) -> CheckpointError:
+        return CheckpointError(f"the archive's code cannot be run: {what} ({self._frames[-1]}).")
+
+    def _unknown(self, node: ast.AST) -> CheckpointError:
+        return self._failure(f"{ast.unparse(node)[:80]!r} is not part of TorchScript as it is known here")
+
+    def _unsupported(self, name: str, reason: str) -> UnsupportedOperatorError:
+        return UnsupportedOperatorError(f"{name} is refused: {reason} ({self._frames[-1]}).")
+
+    def _missing(self, name: str, args: list[Any]) -> UnsupportedOperatorError:
+        if args and isinstance(args[0], (dict, str)):
+            return self._unsupported(name, f"it is not known for {shown(args[0])}, and cannot be added")
+        if name in operator_names():
+            what = shown(args[0]) if args else "nothing"
+            return self._unsupported(name, f"it is known, but not for {what}; to add that, {_ADD.format(name=name)}")
+        # What an in-place operator does follows from the one that returns a new tensor.
+        if name.endswith("_") and not name.endswith("__") and find_operator(name[:-1], tuple(args)) is None:
+            name = name[:-1]
+        near = difflib.get_close_matches(name, operator_names(), n=1, cutoff=0.8)
+        hint = f" The nearest one known is {near[0]}." if near else ""
+        return UnsupportedOperatorError(
+            f"the operator {name} is not known ({self._frames[-1]}).{hint} Add it: {_ADD.format(name=name)}"
+        )
+
+
+def _detached(result: Any, args: list[Any]) -> Any:
+    """What an operator returned, without a derivative; what it changed in place stays the same tensor."""
+    if isinstance(result, Tensor):
+        kept = not is_inexact(result.dtype) or any(result is tensor for tensor in tensors_in(args))
+        return result if kept else result.view(lax.stop_gradient, lambda _, new: new)
+    if type(result) in (list, tuple):
+        return type(result)(_detached(part, args) for part in result)
+    return result

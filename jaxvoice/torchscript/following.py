@@ -1,0 +1,422 @@
+"""Following a TorchScript program through its text: what calls what, with which values; nothing is executed.
+
+Values that the text spells are followed through assignments, calls and branches; everything else is `Computed`.
+"""
+
+import ast
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxvoice.errors import CheckpointError
+from jaxvoice.torchscript.code import ClassCode, Code, original_name
+from jaxvoice.torchscript.resizing import interpolates
+from jaxvoice.torchscript.signatures import bind
+from jaxvoice.torchscript.told_values import (
+    Call,
+    Computed,
+    FunctionRef,
+    Normed,
+    Padded,
+    Ref,
+    Stored,
+    below,
+    cast,
+    dotted,
+    holds,
+    is_plain,
+    item_of,
+    joined,
+    key_of,
+    owner_of,
+    short,
+    told,
+)
+from jaxvoice.weights.layout import printable
+
+MAX_STEPS = 400_000
+MAX_DEPTH = 60
+MAX_LIST = 512
+
+
+class Follower:
+    """Follows every method of the modules in an archive.
+
+    **Arguments:** `code`: the parsed code; `top`: the record of the top module; `constants`: `CONSTANTS.c0` and so on,
+    plain values where they are.
+
+    **Raises:** `CheckpointError` if there is no code for the top module.
+    """
+
+    def __init__(self, code: Code, top: Any, constants: Sequence[Any] = ()):
+        self.code, self.constants = code, constants
+        self.records: dict[str, Any] = {}
+        self.calls: dict[tuple[str, str], list[list[Call]]] = {}
+        self.called: set[str] = set()
+        self._results: dict[Any, Any] = {}
+        self._steps = 0
+        if self.class_of(top) is None:
+            name = printable(str(getattr(top, "class_name", "its top module")))[:100]
+            raise CheckpointError(
+                f"the archive holds no code for {name}: its .py entries are missing or damaged, and nothing can be "
+                "told of its layers; jaxvoice.open_archive still reads its tensors."
+            )
+        self._collect(top)
+
+    def _collect(self, top: Any) -> None:
+        seen: dict[int, str] = {}
+        pending = [("", top)]
+        while pending:
+            path, record = pending.pop()
+            self.records[path] = record
+            if id(record) in seen and path:
+                continue  # a module of two names: its inside is listed under the first
+            seen[id(record)] = path
+            below = [(joined(path, key), value) for key, value in record.state.items() if self.class_of(value)]
+            pending.extend(reversed(below))
+
+    def class_of(self, value: Any) -> ClassCode | None:
+        """The code of a record that is a module, else `None`."""
+        name, state = getattr(value, "class_name", None), getattr(value, "state", None)
+        found = self.code.classes.get(name) if isinstance(name, str) and isinstance(state, dict) else None
+        return found if found is not None and found.kind == "module" else None
+
+    def follow(self) -> None:
+        """Follow the top module's methods and all they call, then those that nothing calls.
+
+        `calls` then holds, by module and method, the list of calls for each way the method is used.
+
+        **Raises:** `CheckpointError` if that takes too long or nests too deep.
+        """
+        try:
+            for path, record in self.records.items():
+                methods = getattr(self.class_of(record), "methods", {})
+                for name in sorted(methods, key=lambda name: not name.startswith("forward")):
+                    # Private helpers are followed where they are called, with what they are given there.
+                    if (path, name) not in self.calls and (name.startswith("forward") or not name.startswith("_")):
+                        self.method(path, name, [], {})
+        except RecursionError as failure:
+            raise CheckpointError("the code of the archive is nested too deep to follow; it is refused.") from failure
+
+    def method(self, path: str, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], depth: int = 0) -> Any:
+        """What a method gives for these arguments; it is followed once for each kind of arguments."""
+        owner = self.class_of(self.records.get(path))
+        method = owner.methods.get(name) if owner else None
+        if method is None:
+            return Computed(f"{path}.{name}()")
+        self.spend(sum(len(arg) if isinstance(arg, (list, tuple)) else 1 for arg in (*args, *kwargs.values())))
+        key = (path, name, key_of(args), key_of(kwargs))
+        if key not in self._results:
+            self._results[key] = Computed("recursion")
+            calls: list[Call] = []
+            self.calls.setdefault((path, name), []).append(calls)
+            self._results[key] = _Frame(self, path, method, calls, depth=depth).run([Ref(path), *args], kwargs)
+        return self._results[key]
+
+    def spend(self, steps: int = 1) -> None:
+        """Count what following costs; raises `CheckpointError` where it is too much for any honest archive."""
+        self._steps += steps
+        if self._steps > MAX_STEPS:
+            raise CheckpointError(
+                f"the code of the archive takes more than {MAX_STEPS} steps to follow; it is refused."
+            )
+
+    def attribute(self, path: str, name: str) -> Any:
+        """What reading attribute `name` of the module at `path` gives."""
+        record: Any = self.records.get(path)
+        owner = self.class_of(record)
+        if owner is None:
+            return Computed(joined(path, name))
+        where = joined(path, name)
+        if name in owner.constants:
+            return owner.constants[name]
+        if name not in record.state:
+            return Computed(where)
+        value = record.state[name]
+        if self.class_of(value) or hasattr(value, "shape"):
+            return Ref(where)
+        return Stored(where, value) if is_plain(value) else Ref(where)
+
+
+_QUIET = {
+    *("size", "dim", "len", "format", "eq", "ne", "lt", "gt", "le", "ge", "__is__", "__isnot__", "__not__", "device"),
+    *("__contains__", "__getitem__", "warn", "is_floating_point", "dtype", "and", "or", "list", "floordiv"),
+}
+"""Operators of bookkeeping that no list of calls shows."""
+
+_CHANGES = {"append", "extend", "insert", "pop", "clear", "remove", "reverse", "sort", "_set_item", "Delete"}
+"""Operators that change a list in place."""
+
+_ORDER = {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge}
+_PAD_MODES = {"constant": "zeros", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
+
+
+class _Frame:
+    """One method or function being followed."""
+
+    def __init__(
+        self, follower: Follower, path: str, function: ast.FunctionDef, calls: list[Call],
+        within: tuple[str, ...] = (), depth: int = 0,
+    ):  # fmt: skip
+        self.follower, self.path, self.function, self.calls = follower, path, function, calls
+        self.within, self.depth = within, depth
+        self.names: dict[str, Any] = {}
+        self.result: Any = None
+        if depth > MAX_DEPTH:
+            raise CheckpointError(
+                f"functions of the archive call each other more than {MAX_DEPTH} deep; it is refused."
+            )
+
+    def run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        self.give(args, kwargs)
+        self.block(self.function.body)
+        return self.result
+
+    def give(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        given = self.function.args
+        names = [arg.arg for arg in given.args]
+        for name in names:
+            self.names[name] = Computed(name)
+        for name, default in zip(reversed(names), reversed(given.defaults), strict=False):
+            if self.depth:  # a method nobody is seen to call may be given anything
+                self.names[name] = self.value(default)
+        self.names.update(zip(names, args, strict=False))
+        self.names.update({name: value for name, value in kwargs.items() if name in names})
+
+    def block(self, statements: Sequence[ast.stmt]) -> None:
+        for statement in statements:
+            self.follower.spend()
+            match statement:
+                case ast.Assign(targets=[target], value=value):
+                    self.assign(target, self.value(value))
+                case ast.AnnAssign(target=target, value=ast.expr() as value):
+                    self.assign(target, self.value(value))
+                case ast.Return(value=value):
+                    self.result = None if value is None else self.value(value)
+                case ast.Expr(value=value):
+                    self.value(value)
+                case ast.If(test=test, body=body, orelse=orelse):
+                    self.branch(test, body, orelse)
+                case ast.For(target=target, iter=over, body=body):
+                    self.loop(f"for each of {short(over)}", self.value(over), body, target)
+                case ast.While(test=test, body=body):
+                    self.forget(body)
+                    self.value(test)
+                    self.loop(f"while {short(test)}", None, body)
+                case ast.With(body=body):
+                    self.block(body)
+
+    def assign(self, target: ast.expr, value: Any) -> None:
+        if isinstance(target, ast.Name):
+            self.names[target.id] = value
+        elif isinstance(target, ast.Tuple):
+            known = isinstance(value, (list, tuple)) and len(value) == len(target.elts)
+            for i, element in enumerate(target.elts):
+                self.assign(element, value[i] if known else Computed(short(element)))
+        elif isinstance(target, ast.Subscript):
+            self.changed(self.value(target.value))
+
+    def changed(self, value: Any) -> None:
+        """A list is changed in place: under none of its names is it known any more."""
+        if isinstance(value, list):
+            self.follower.spend(len(self.names))
+            self.names.update({name: Computed(name) for name, known in self.names.items() if holds(known, value)})
+
+    def branch(self, test: ast.expr, body: list[ast.stmt], orelse: list[ast.stmt]) -> None:
+        condition = self.value(test)
+        if isinstance(condition, bool):
+            return self.block(body if condition else orelse)
+        before, around, result = dict(self.names), self.within, self.result
+        said = condition.text if isinstance(condition, Computed) else short(test)
+        if isinstance(condition, Stored):
+            said = f"{below(condition.path, self.path)} (kept: {condition.value})"
+        self.within = (*around, f"if {said}")
+        self.block(body)
+        after, first = self.names, self.result
+        self.names, self.result, self.within = before, result, (*around, f"if not {said}")
+        self.block(orelse)
+        self.within = around
+        if key_of([first]) != key_of([self.result]):
+            self.result = Computed("either")
+        self.follower.spend(len(after) // 8)
+        for name in {*after, *self.names}:
+            if after.get(name) is not self.names.get(name) and key_of([after.get(name)]) != key_of(
+                [self.names.get(name)]
+            ):
+                self.names[name] = Computed(name)
+
+    def loop(self, said: str, over: Any, body: list[ast.stmt], target: ast.expr | None = None) -> None:
+        self.forget(body)
+        if target is not None:
+            self.assign(target, Computed(short(target)))
+        around = self.within
+        self.within = (*around, said)
+        self.block(body)
+        self.within = around
+        self.forget(body)
+
+    def forget(self, body: list[ast.stmt]) -> None:
+        """What a loop assigns is known neither in it nor after it."""
+        for statement in body:
+            for node in ast.walk(statement):
+                self.follower.spend()
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    self.names[node.id] = Computed(node.id)
+                elif isinstance(node, ast.Call) and (dotted(node.func) or "").rpartition(".")[2] in _CHANGES:
+                    for name in (arg.id for arg in node.args[:1] if isinstance(arg, ast.Name)):
+                        self.changed(self.names.get(name))
+                elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+                    self.changed(self.value(node.value))
+
+    def value(self, node: ast.expr) -> Any:
+        """What `node` stands for."""
+        self.follower.spend()
+        match node:
+            case ast.Constant(value=value):
+                return value
+            case ast.Name(id=name):
+                return self.names.get(name, Computed(name))
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                value = self.value(operand)
+                return -value if isinstance(value, (int, float, complex)) else Computed(short(node))
+            case ast.List(elts=elements) | ast.Tuple(elts=elements):
+                values = [self.value(element) for element in elements]
+                inside = [value for value in values if isinstance(value, (list, tuple))]
+                if len(values) + sum(map(len, inside)) > MAX_LIST or any(
+                    isinstance(value, (list, tuple)) for one in inside for value in one
+                ):
+                    return Computed("a long list")
+                return values if isinstance(node, ast.List) else tuple(values)
+            case ast.Attribute():
+                return self.attribute(node)
+            case ast.Subscript(value=of, slice=index):
+                return item_of(self.value(of), self.value(index), short(node))
+            case ast.Call():
+                return self.call(node)
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                self.value(child)
+        return Computed(short(node))
+
+    def attribute(self, node: ast.Attribute) -> Any:
+        name = dotted(node)
+        if name and name.startswith("__torch__."):
+            return FunctionRef(name)
+        if name and name.startswith("CONSTANTS.c") and name[11:].isdigit() and len(name) < 20:
+            number = int(name[11:])
+            value = self.follower.constants[number] if number < len(self.follower.constants) else None
+            return Stored(name, value) if value is not None and is_plain(value) else Ref(name)
+        of = self.value(node.value)
+        if isinstance(of, Ref):
+            return self.follower.attribute(of.path, node.attr)
+        return Computed(short(node))
+
+    def call(self, node: ast.Call) -> Any:
+        function = node.func
+        name = dotted(function)
+        if name == "getattr" and len(node.args) == 2 and isinstance(node.args[1], ast.Constant):
+            of = self.value(node.args[0])
+            return self.follower.attribute(of.path, str(node.args[1].value)) if isinstance(of, Ref) else Computed()
+        if name in ("annotate", "unchecked_cast") and len(node.args) == 2:
+            return self.value(node.args[1])
+        if name == "uninitialized":
+            return Computed(name)
+        args = [self.value(arg) for arg in node.args]
+        kwargs = {keyword.arg or "": self.value(keyword.value) for keyword in node.keywords}
+        if name in ("int", "float", "bool") and len(args) == 1:
+            return cast(name, args[0], short(node))
+        if name and name.startswith(("torch.", "ops.")):
+            return self.operator(name.rpartition(".")[2], args, kwargs, name)
+        if isinstance(function, ast.Attribute) and not (name or "").startswith("__torch__."):
+            of = self.value(function.value)
+            if isinstance(of, Ref) and of.path in self.follower.records:
+                return self.method(of.path, function.attr, args, kwargs)
+            return Computed(short(node))
+        target = self.value(function)
+        if isinstance(target, FunctionRef):
+            return self.function_call(target.name, args, kwargs)
+        return Computed(short(node))
+
+    def method(self, path: str, name: str, args: list[Any], kwargs: Mapping[str, Any]) -> Any:
+        if path == self.path:  # a helper of its own: what it does is part of what this method does
+            owner = self.follower.class_of(self.follower.records[path])
+            helper = owner.methods.get(name) if owner else None
+            if helper is None:
+                return Computed(f"{name}()")
+            frame = _Frame(self.follower, path, helper, self.calls, self.within, self.depth + 1)
+            return frame.run([Ref(path), *args], kwargs)
+        self.calls.append(Call("module", path, name, {}, self.within))
+        self.follower.called.add(path)
+        return self.follower.method(path, name, args, kwargs, self.depth + 1)
+
+    def function_call(self, name: str, args: list[Any], kwargs: Mapping[str, Any]) -> Any:
+        function = self.follower.code.functions.get(name)
+        if function is None:
+            return Computed(f"{original_name(name)}()")
+        if original_name(name) != "torch.nn.functional.interpolate":
+            frame = _Frame(self.follower, self.path, function, self.calls, self.within, self.depth + 1)
+            return frame.run(args, kwargs)
+        inside: list[Call] = []
+        frame = _Frame(self.follower, self.path, function, inside, self.within, self.depth + 1)
+        frame.give(args, kwargs)
+        given = dict(frame.names)
+        frame.block(function.body)
+        self.calls += (
+            [Call("operator", "interpolate", "", given, self.within)] if interpolates(given, inside) else inside
+        )
+        return frame.result
+
+    def operator(self, name: str, args: list[Any], kwargs: Mapping[str, Any], full: str) -> Any:
+        if name in _CHANGES and args:
+            self.changed(args[0])
+            return Computed(name)
+        if full.startswith("ops.prim.") or name in _QUIET:
+            return _folded(name, args)
+        self.follower.spend(sum(len(arg) for arg in args if isinstance(arg, (list, tuple))) // 8)
+        bound = bind(name, args, kwargs)
+        if bound is None:
+            bound = {**{str(i): arg for i, arg in enumerate(args)}, **kwargs}
+        self.calls.append(Call("operator", name, "", bound, self.within))
+        return _special(name, bound, self.path)
+
+
+def _folded(name: str, args: list[Any]) -> Any:
+    """Results of comparisons of values that the text spells."""
+    plain = all(is_plain(arg) for arg in args)
+    absent = [arg is None for arg in args]
+    if name in ("__is__", "__isnot__") and len(args) == 2 and absent[1] and (plain or isinstance(args[0], Ref)):
+        return absent[0] == (name == "__is__")
+    if name == "__not__" and len(args) == 1 and isinstance(args[0], bool):
+        return not args[0]
+    if name in ("eq", "ne") and len(args) == 2 and plain:
+        return (args[0] == args[1]) == (name == "eq")
+    if name in _ORDER and len(args) == 2 and all(isinstance(arg, (int, float)) for arg in args):
+        return _ORDER[name](args[0], args[1])
+    if name == "len" and len(args) == 1 and isinstance(args[0], (list, tuple)):
+        return len(args[0])
+    if name == "__getitem__" and len(args) == 2:
+        return item_of(args[0], args[1], name)
+    return Computed(f"{name}({', '.join(told(arg) for arg in args)})")
+
+
+def _special(name: str, bound: Mapping[str, Any], path: str) -> Any:
+    """The result of an operator whose result is of interest to the next: norms of weights, and padding."""
+    if name == "_weight_norm":
+        v, dim = bound.get("v"), bound.get("dim", 0)
+        if isinstance(v, Ref) and isinstance(dim, int):
+            return Normed("weight norm", owner_of(v.path), dim)
+    of = bound.get("input")
+    if isinstance(of, Ref) and of.path.endswith(("weight_orig", ".original")):
+        if name == "div":
+            return Normed("spectral norm", owner_of(of.path))
+        if name in ("flatten", "contiguous"):
+            return of
+    if name == "pad" or name.startswith(("constant_pad", "reflection_pad", "replication_pad")):
+        amounts = bound.get("pad", bound.get("padding"))
+        mode = bound.get("mode", {"r": "reflect", "c": "constant"}[name[0]] if name != "pad" else "constant")
+        mode = "replicate" if name.startswith("replication") else mode
+        amounts = amounts.value if isinstance(amounts, Stored) else amounts
+        zero = bound.get("value") in (None, 0)
+        if isinstance(amounts, list) and all(isinstance(n, int) for n in amounts) and mode in _PAD_MODES and zero:
+            return Padded(tuple(amounts), _PAD_MODES[mode], path)
+    return Computed(f"{name}()")

@@ -1,0 +1,98 @@
+"""Where a run is, and small questions about syntax trees and values."""
+
+import ast
+from dataclasses import dataclass
+from typing import Any
+
+from jaxvoice.torchscript.code import original_name
+from jaxvoice.torchscript.program import EnumMember, Instance
+from jaxvoice.torchscript.tensors import Tensor
+
+
+@dataclass(frozen=True)
+class FunctionRef:
+    """A free function of the code, by its qualified name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Closure:
+    """A function inside a method, which `torch.jit.fork` runs, with what it sees."""
+
+    node: ast.FunctionDef
+    names: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Future:
+    """What `torch.jit.wait` gives for a forked call; it was run at once."""
+
+    result: Any
+
+
+@dataclass
+class Frame:
+    """One call that is under way."""
+
+    file: str
+    function: str
+    module: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}, in {self.function}" + (
+            f", called for the module {self.module!r}" if self.module else ""
+        )
+
+
+def dotted(node: ast.expr) -> list[str] | None:
+    """The parts of a dotted name."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return None
+    parts.append(node.id)
+    return parts[::-1]
+
+
+def shown(value: Any, depth: int = 0) -> str:
+    """A value in few words."""
+    if isinstance(value, Instance):
+        return f"<{value.code.original_name}>"
+    if isinstance(value, EnumMember):
+        return f"{original_name(value.enum)}.{value.name}"
+    if isinstance(value, (list, tuple, dict)):
+        if len(value) > 4 or depth == 2:
+            return f"<{type(value).__name__} of {len(value)}>"
+        left, right = ("[", "]") if isinstance(value, list) else ("{", "}") if isinstance(value, dict) else ("(", ")")
+        parts = [shown(part, depth + 1) for part in value]
+        if isinstance(value, dict):
+            parts = [f"{key}: {shown(part, depth + 1)}" for key, part in zip(parts, value.values(), strict=True)]
+        comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
+        return (left + ", ".join(parts) + comma + right)[:60]
+    return repr(value[:60] if isinstance(value, str) else value)[:60]
+
+
+def is_instance(value: Any, kinds: ast.expr) -> bool:
+    """Whether a value is of one of the types that the code names."""
+    if isinstance(kinds, (ast.Tuple, ast.List)):
+        return any(is_instance(value, kind) for kind in kinds.elts)
+    name = kinds.value if isinstance(kinds, ast.Subscript) else kinds
+    text = ast.unparse(name)
+    simple: dict[str, Any] = {
+        "Tensor": Tensor, "int": int, "float": float, "bool": bool, "str": str, "complex": complex,
+        "List": list, "list": list, "Dict": dict, "dict": dict, "Tuple": tuple, "tuple": tuple, "NoneType": type(None),
+    }  # fmt: skip
+    if text in ("Optional", "Union") and isinstance(kinds, ast.Subscript):
+        inner = kinds.slice.elts if isinstance(kinds.slice, ast.Tuple) else [kinds.slice]
+        return (text == "Optional" and value is None) or any(is_instance(value, kind) for kind in inner)
+    if text in ("List", "list") and isinstance(kinds, ast.Subscript) and isinstance(value, list):
+        return all(is_instance(item, kinds.slice) for item in value)
+    if text in simple:
+        return isinstance(value, simple[text]) and not (text == "int" and isinstance(value, bool))
+    if isinstance(value, EnumMember):
+        return value.enum == text
+    return isinstance(value, Instance) and value.code.name == text

@@ -1,0 +1,35 @@
+"""The operators of TorchScript in JAX, one file for each theme, and the table that finds them."""
+
+from jaxvoice.torchscript.operators import (  # noqa: F401
+    activations,
+    algebra,
+    arithmetic,
+    assignment,
+    attention,
+    convolution,
+    creation,
+    elements,
+    functions,
+    indexing,
+    joining,
+    linear,
+    losses,
+    normalization,
+    padding,
+    pooling,
+    random,
+    recurrent,
+    reductions,
+    resampling,
+    searching,
+    sequences,
+    spectral,
+    values,
+    views,
+)
+from jaxvoice.torchscript.operators.registry import (
+    Operator as Operator,
+    find_operator as find_operator,
+    operator_names as operator_names,
+    register_operator as register_operator,
+)

@@ -1,0 +1,146 @@
+"""Activation functions."""
+
+from typing import Any
+
+import jax
+from jax import lax, numpy as jnp
+from jaxtyping import Array
+
+from jaxvoice.torchscript.operators.arithmetic import cast, typed
+from jaxvoice.torchscript.operators.registry import on_tensors, register_operator
+from jaxvoice.torchscript.tensors import Refused, Tensor
+
+
+@register_operator("torch.leaky_relu")
+def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
+    """x, times a slope where negative."""
+    return jnp.where(x > 0, x, x * cast(negative_slope, x.dtype))
+
+
+@register_operator("torch.rrelu")
+def rrelu(x: Array, lower: float = 0.125, upper: float = 1 / 3, training: bool = False, generator: Any = None) -> Array:
+    """Leaky ReLU with the mean of two slopes."""
+    if training:
+        raise Refused("training mode; save the archive after eval()")
+    return leaky_relu(x, (lower + upper) / 2)
+
+
+@register_operator("torch.prelu")
+def prelu(x: Array, weight: Array) -> Array:
+    """Leaky ReLU with a slope for each channel, which are axis 1."""
+    if weight.size > 1:
+        weight = weight.reshape((1, -1) + (1,) * (x.ndim - 2)) if x.ndim > 1 else weight
+    else:
+        weight = weight.reshape(())
+    return jnp.where(x > 0, x, x * weight)
+
+
+@register_operator("torch.elu")
+def elu(x: Array, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Array:
+    """Exponential linear unit."""
+    negative = jnp.expm1(jnp.minimum(x, cast(0, x.dtype)) * cast(input_scale, x.dtype)) * cast(alpha, x.dtype)
+    return jnp.where(x > 0, x, negative) * cast(scale, x.dtype)
+
+
+@register_operator("torch.celu")
+def celu(x: Array, alpha: float = 1.0) -> Array:
+    """Elu that is smooth for every alpha."""
+    return elu(x, alpha, 1.0, 1.0 / alpha)
+
+
+@register_operator("torch.selu")
+def selu(x: Array) -> Array:
+    """Elu with the constants of self-normalising networks."""
+    return elu(x, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946)
+
+
+@register_operator("torch.gelu")
+def gelu(x: Array, *, approximate: str = "none") -> Array:
+    """x times the normal distribution function of x, or its approximation with tanh."""
+    return jax.nn.gelu(x, approximate=approximate == "tanh")
+
+
+@register_operator("torch.softplus")
+def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
+    """log(1 + exp(beta x)) / beta, and x where beta x is above the threshold."""
+    z = x * cast(beta, x.dtype)
+    return jnp.where(z > threshold, x, jax.nn.softplus(jnp.minimum(z, cast(threshold, x.dtype))) / cast(beta, x.dtype))
+
+
+@register_operator("torch.hardtanh")
+def hardtanh(x: Array, min_val: float = -1.0, max_val: float = 1.0) -> Array:
+    """Elements between two bounds."""
+    return jnp.clip(x, cast(min_val, x.dtype), cast(max_val, x.dtype))
+
+
+@register_operator("torch.threshold")
+def threshold(x: Array, threshold: float, value: float) -> Array:
+    """x where it is above a threshold, else a value."""
+    return jnp.where(x <= threshold, cast(value, x.dtype), x)  # NaN stays
+
+
+@register_operator("torch.hardshrink")
+def hardshrink(x: Array, lambd: float = 0.5) -> Array:
+    """x where its magnitude is above a bound, else 0."""
+    return jnp.where(jnp.abs(x) <= lambd, cast(0, x.dtype), x)
+
+
+@register_operator("torch.softshrink")
+def softshrink(x: Array, lambd: float = 0.5) -> Array:
+    """x moved towards 0 by a bound."""
+    return jnp.sign(x) * jnp.maximum(jnp.abs(x) - cast(lambd, x.dtype), cast(0, x.dtype))
+
+
+for _name, _compute in {
+    "relu6": jax.nn.relu6,
+    "silu": jax.nn.silu,
+    "mish": lambda x: x * jnp.tanh(jax.nn.softplus(x)),
+    "hardsigmoid": lambda x: jax.nn.relu6(x + cast(3, x.dtype)) / cast(6, x.dtype),
+    "hardswish": lambda x: x * (jax.nn.relu6(x + cast(3, x.dtype)) / cast(6, x.dtype)),
+    "log_sigmoid": jax.nn.log_sigmoid,
+}.items():
+    register_operator(f"torch.{_name}")(lambda x, _compute=_compute: _compute(x))
+
+
+@register_operator("torch.glu")
+def glu(x: Array, dim: int = -1) -> Array:
+    """The first half of an axis times the sigmoid of the second."""
+    a, b = jnp.split(x, 2, dim)
+    return a * jax.nn.sigmoid(b)
+
+
+@register_operator("torch.softmax", "torch._softmax")
+def softmax(x: Array, dim: int, dtype: int | bool | None = None) -> Array:
+    """Softmax along an axis."""
+    x = typed(x, None if isinstance(dtype, bool) else dtype)
+    # Not jax.nn.softmax's guard: a row of -inf is NaN, as it is in torch.
+    top = lax.stop_gradient(jnp.max(x, dim, keepdims=True))
+    y = jnp.exp(x - top)
+    return y / jnp.sum(y, dim, keepdims=True)
+
+
+@register_operator("torch.log_softmax", "torch._log_softmax")
+def log_softmax(x: Array, dim: int, dtype: int | bool | None = None) -> Array:
+    """Logarithm of the softmax along an axis."""
+    return jax.nn.log_softmax(typed(x, None if isinstance(dtype, bool) else dtype), dim)
+
+
+@on_tensors(
+    "torch.dropout",
+    "torch.alpha_dropout",
+    "torch.feature_dropout",
+    "torch.feature_alpha_dropout",
+)
+def dropout(x: Tensor, p: float, train: bool) -> Tensor:
+    """The same elements, as they are without training; torch may or may not copy them."""
+    if train and p:
+        raise Refused("training mode; save the archive after eval()")
+    return x.perhaps_view(x.array)
+
+
+@on_tensors("torch.dropout_", "torch.alpha_dropout_", "torch.feature_dropout_", "torch.feature_alpha_dropout_")
+def dropout_(x: Tensor, p: float, train: bool) -> Tensor:
+    """The same tensor, as it is without training."""
+    if train and p:
+        raise Refused("training mode; save the archive after eval()")
+    return x

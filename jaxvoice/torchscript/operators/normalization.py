@@ -1,0 +1,122 @@
+"""Normalisation by mean and variance, in evaluation mode."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from jax import lax, numpy as jnp
+from jaxtyping import Array
+
+from jaxvoice.torchscript.operators.arithmetic import cast
+from jaxvoice.torchscript.operators.registry import register_operator
+from jaxvoice.torchscript.tensors import Refused
+
+
+def _standardised(x: Array, axes: Any, eps: float) -> Array:
+    centred = x - jnp.mean(x, axes, keepdims=True)
+    return centred * lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + cast(eps, x.dtype))
+
+
+def _per_channel(values: Array | None, x: Array) -> Array | None:
+    return None if values is None else values.reshape((1, -1) + (1,) * (x.ndim - 2))
+
+
+def _affine(x: Array, weight: Array | None, bias: Array | None) -> Array:
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+
+@register_operator("torch.batch_norm")
+def batch_norm(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Array:
+    """Batch norm with running statistics, or with those of the batch where none are kept."""
+    if running_mean is None and running_var is None:
+        axes = (0, *range(2, x.ndim))
+        return _affine(_standardised(x, axes, eps), _per_channel(weight, x), _per_channel(bias, x))
+    if training or running_mean is None or running_var is None:
+        raise Refused("batch norm in training mode; save the archive after eval()")
+    scale = lax.rsqrt(running_var + cast(eps, running_var.dtype))
+    scale = scale if weight is None else scale * weight
+    shift = -running_mean * scale
+    shift = shift if bias is None else shift + bias
+    return _affine(x, _per_channel(scale, x), _per_channel(shift, x))
+
+
+@register_operator("torch.instance_norm")
+def instance_norm(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Array:
+    """Norm over the axes of each channel of each example."""
+    if not use_input_stats:
+        return batch_norm(x, weight, bias, running_mean, running_var, False, momentum, eps, cudnn_enabled)
+    if running_mean is not None:
+        raise Refused("instance norm that would update its running statistics; save the archive after eval()")
+    return _affine(_standardised(x, tuple(range(2, x.ndim)), eps), _per_channel(weight, x), _per_channel(bias, x))
+
+
+def _over_last(x: Array, values: Array | None) -> Array | None:
+    return None if values is None else values.reshape((1,) * (x.ndim - values.ndim) + values.shape)
+
+
+@register_operator("torch.layer_norm")
+def layer_norm(
+    x: Array,
+    normalized_shape: Sequence[int],
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Array:
+    """Norm over the last axes."""
+    axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
+    return _affine(_standardised(x, axes, eps), _over_last(x, weight), _over_last(x, bias))
+
+
+@register_operator("torch.native_layer_norm")
+def native_layer_norm(
+    x: Array, normalized_shape: Sequence[int], weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    """The same with the mean and the inverse of the deviation."""
+    axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
+    inverse = lax.rsqrt(jnp.var(x, axes, keepdims=True) + cast(eps, x.dtype))
+    return layer_norm(x, normalized_shape, weight, bias, eps), jnp.mean(x, axes, keepdims=True), inverse
+
+
+@register_operator("torch.rms_norm")
+def rms_norm(x: Array, normalized_shape: Sequence[int], weight: Array | None = None, eps: float | None = None) -> Array:
+    """Division by the root mean square over the last axes."""
+    axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
+    floor = cast(float(jnp.finfo(x.dtype).eps) if eps is None else eps, x.dtype)
+    return _affine(x * lax.rsqrt(jnp.mean(jnp.square(x), axes, keepdims=True) + floor), _over_last(x, weight), None)
+
+
+@register_operator("torch.group_norm")
+def group_norm(
+    x: Array,
+    num_groups: int,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Array:
+    """Norm over groups of channels."""
+    size = math.prod(x.shape[1:]) // num_groups
+    y = _standardised(x.reshape(x.shape[0], num_groups, size), 2, eps).reshape(x.shape)
+    return _affine(y, _per_channel(weight, x), _per_channel(bias, x))

@@ -1,0 +1,133 @@
+"""Pooling over one or two axes."""
+
+import math
+from typing import Any
+
+import numpy as np
+from jax import lax, numpy as jnp
+from jaxtyping import Array
+
+from jaxvoice.torchscript.operators.convolution import Sizes, each
+from jaxvoice.torchscript.operators.registry import register_operator
+from jaxvoice.torchscript.tensors import Refused
+
+
+class _Windows:
+    """Where windows lie on the last axes of `x`."""
+
+    def __init__(self, x: Array, rank: int, size: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, ceil: bool):
+        self.size, self.padding, self.dilation = each(size, rank), each(padding, rank), each(dilation, rank)
+        self.stride = self.size if stride == [] or stride is None else each(stride, rank)
+        self.outer = x.ndim - rank
+        self.after = []
+        for n, k, s, p, d in zip(
+            x.shape[self.outer :], self.size, self.stride, self.padding, self.dilation, strict=True
+        ):
+            if p > k // 2:
+                raise Refused(f"padding {p} is more than half the window {k}")
+            free = n + 2 * p - d * (k - 1) - 1
+            count = (-(-free // s) if ceil else free // s) + 1
+            # With ceil_mode the last window must still begin inside the input or its left padding.
+            count -= ceil and (count - 1) * s >= n + p
+            self.after.append((count - 1) * s + d * (k - 1) + 1 - n - p)
+
+    def reduce(self, x: Array, initial: Any, compute: Any) -> Array:
+        """One value of every window."""
+        ones = (1,) * self.outer
+        edges = [(0, 0)] * self.outer + [(p, max(0, a)) for p, a in zip(self.padding, self.after, strict=True)]
+        return lax.reduce_window(
+            x, initial, compute, ones + self.size, ones + self.stride, edges, window_dilation=ones + self.dilation
+        )
+
+    def counted(self, x: Array, counts: bool) -> np.ndarray | Array:
+        """How many elements each window covers; padding given by the user counts or not, that of ceil_mode never."""
+        shape = x.shape[self.outer :]
+        here = jnp.ones(shape, x.dtype)
+        if counts:
+            here = jnp.pad(here, [(p, p) for p in self.padding], constant_values=1)
+        after = [max(0, a - p * counts) for a, p in zip(self.after, self.padding, strict=True)]
+        edges = [(0 if counts else p, a) for p, a in zip(self.padding, after, strict=True)]
+        return lax.reduce_window(here, 0.0, lax.add, self.size, self.stride, edges)
+
+
+def _avg_pool(x: Array, rank: int, *args: Any, counts: bool, divisor: int | None) -> Array:
+    windows = _Windows(x, rank, *args)
+    if (
+        windows.size == windows.stride
+        and divisor is None
+        and not (any(windows.padding) or any(a > 0 for a in windows.after))
+    ):
+        # Windows side by side: a mean over a new axis, much faster than a window that slides.
+        for axis, size in zip(range(windows.outer, x.ndim), windows.size, strict=True):
+            x = lax.slice_in_dim(x, 0, x.shape[axis] // size * size, axis=axis)
+            x = jnp.mean(x.reshape(*x.shape[:axis], -1, size, *x.shape[axis + 1 :]), axis + 1)
+        return x
+    total = windows.reduce(x, 0.0, lax.add)
+    if divisor is not None:
+        return total / jnp.asarray(divisor, x.dtype)
+    if not any(windows.padding) and all(a <= 0 for a in windows.after):
+        return total / jnp.asarray(math.prod(windows.size), x.dtype)
+    count = windows.counted(x, counts)
+    return total / count.reshape((1,) * windows.outer + count.shape)
+
+
+def _register_rank(rank: int) -> None:
+    @register_operator(f"torch.avg_pool{rank}d")
+    def avg_pool(
+        x: Array,
+        kernel_size: Sizes,
+        stride: Any = (),
+        padding: Sizes = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> Array:
+        """Mean of windows."""
+        return _avg_pool(
+            x, rank, kernel_size, list(stride) if not isinstance(stride, int) else stride, padding, 1, ceil_mode,
+            counts=count_include_pad, divisor=divisor_override,
+        )  # fmt: skip
+
+    @register_operator(f"torch.max_pool{rank}d")
+    def max_pool(
+        x: Array,
+        kernel_size: Sizes,
+        stride: Any = (),
+        padding: Sizes = 0,
+        dilation: Sizes = 1,
+        ceil_mode: bool = False,
+    ) -> Array:
+        """Largest of windows."""
+        stride = list(stride) if not isinstance(stride, int) else stride
+        windows = _Windows(x, rank, kernel_size, stride, padding, dilation, ceil_mode)
+        return windows.reduce(x, -jnp.inf, lax.max)
+
+    @register_operator(f"torch.adaptive_avg_pool{rank}d")
+    def adaptive_avg_pool(x: Array, output_size: Any) -> Array:
+        """Means of so many windows of nearly one length, which cover the axes."""
+        return _adaptive(x, rank, output_size, jnp.mean)
+
+    @register_operator(f"torch.adaptive_max_pool{rank}d")
+    def adaptive_max_pool(x: Array, output_size: Any) -> tuple[Array, None]:
+        """Largest of so many windows of nearly one length; their indices are left out."""
+        return _adaptive(x, rank, output_size, jnp.max), None
+
+
+def _adaptive(x: Array, rank: int, output_size: Any, compute: Any) -> Array:
+    sizes = each(output_size, rank)
+    for axis, count in zip(range(x.ndim - rank, x.ndim), sizes, strict=True):
+        length = x.shape[axis]
+        if count is None or count == length:
+            continue
+        if length % count == 0:
+            x = compute(x.reshape(*x.shape[:axis], count, length // count, *x.shape[axis + 1 :]), axis + 1)
+            continue
+        bounds = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
+        x = jnp.concatenate(
+            [compute(lax.slice_in_dim(x, a, b, axis=axis), axis, keepdims=True) for a, b in bounds], axis
+        )
+    return x
+
+
+for _rank in (1, 2, 3):
+    _register_rank(_rank)

@@ -1,0 +1,224 @@
+"""The table of operators: how code text finds the JAX function that does what an operator of torch does."""
+
+import functools as ft
+import inspect
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from jaxvoice.errors import ConfigError
+from jaxvoice.torchscript.dtypes import is_inexact
+from jaxvoice.torchscript.tensors import Refused, Tensor
+
+Implementation = TypeVar("Implementation", bound=Callable[..., Any])
+NewKey = Callable[[], jax.Array]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator of the code text."""
+
+    name: str
+    """As the code text calls it, `torch.add` or `ops.prim.dtype`."""
+    call: Callable[..., Any]
+    """What computes it."""
+    on_tensors: bool
+    """Whether it is given `Tensor`s, for it makes or follows views, and not arrays."""
+    signature: inspect.Signature
+    """What it accepts."""
+    random: bool
+    """Whether it wants a `key`."""
+    plain: bool = False
+    """Whether it computes with Python's values alone."""
+
+    def accepts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether it can be called so; the overloads of torch that are left out cannot."""
+        try:
+            self.signature.bind(*args, **kwargs, **({"key": None} if self.random else {}))
+        except TypeError:
+            return False
+        return True
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], new_key: NewKey) -> Any:
+        if self.random:
+            kwargs = kwargs | {"key": new_key()}
+        if self.plain:
+            return self.call(*args, **kwargs)
+        with _context(args, kwargs):
+            if self.on_tensors:
+                return self.call(*args, **kwargs)
+            args, kwargs = arrays_of(list(args)), {name: arrays_of(value) for name, value in kwargs.items()}
+            return tensors_of(self.call(*args, **kwargs))
+
+
+_OPERATORS: dict[str, Operator] = {}
+_ON_VALUES: dict[str, Operator] = {}
+_ON_CONTAINERS: dict[str, Operator] = {}
+# What each device or layout argument is called; they mean nothing here.
+IGNORED = frozenset({"device", "layout", "pin_memory", "memory_format", "non_blocking", "generator"})
+
+
+def register_operator(*names: str, replace: bool = False) -> Callable[[Implementation], Implementation]:
+    """Teach the interpreter an operator: a decorator for the JAX function that computes it.
+
+        @register_operator("ops.mylib.gate")
+        def gate(x, slope=0.5):
+            return jnp.where(x > 0, x, slope * x)
+
+    **Arguments:** `names` as the code text has them (`torch.erfinv`, `ops.mylib.gate`); `replace` to put it in the
+    place of one that is known. The function gets arrays for tensors, in lists too, and Python values for all else, by
+    position and by torch's keywords, and returns an array or a tuple of them. A keyword-only parameter called `key`
+    gets a random key.
+
+    The in-place form of an operator (`torch.erfinv_`) follows from it, unless it draws random numbers. A function
+    under a name that ends in `_` too returns the new elements, which the first argument then takes. What operators do
+    to numbers, text, lists and dicts alone is fixed; a function under a name of one of these is for tensors only.
+
+    **Raises:** `ConfigError` for a name that is known already, without `replace`.
+    """
+    return _registering(names, on_tensors=False, replace=replace)
+
+
+def on_tensors(*names: str) -> Callable[[Implementation], Implementation]:
+    """The same for an operator that is given `Tensor`s and returns them: views, and what changes its arguments."""
+    return _registering(names, on_tensors=True, replace=False)
+
+
+def _registering(
+    names: tuple[str, ...], *, on_tensors: bool, replace: bool
+) -> Callable[[Implementation], Implementation]:
+    def register(implementation: Implementation) -> Implementation:
+        signature = inspect.signature(implementation)
+        parameter = signature.parameters.get("key")
+        random = parameter is not None and parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        for name in names:
+            if name in _OPERATORS and not replace:
+                raise ConfigError(f"the operator {name} is known already; pass replace=True to put yours in its place.")
+            made = Operator(name, implementation, on_tensors, signature, random)
+            _OPERATORS[name] = _changing(name, made) if _is_in_place(name) and not on_tensors else made
+        return implementation
+
+    return register
+
+
+def on_values(*names: str) -> Callable[[Implementation], Implementation]:
+    """The same for what an operator does to numbers and text alone, beside what it does to tensors."""
+    return _putting(_ON_VALUES, names)
+
+
+def on_containers(*names: str) -> Callable[[Implementation], Implementation]:
+    """The same for what an operator does where its first argument is a list, a tuple, a dict or text."""
+    return _putting(_ON_CONTAINERS, names)
+
+
+def _putting(table: dict[str, Operator], names: tuple[str, ...]) -> Callable[[Implementation], Implementation]:
+    def register(implementation: Implementation) -> Implementation:
+        for name in names:
+            table[name] = Operator(name, implementation, True, inspect.signature(implementation), False, True)
+        return implementation
+
+    return register
+
+
+def find_operator(name: str, args: tuple[Any, ...] = ()) -> Operator | None:
+    """The operator called `name` for `args`.
+
+    In-place ones (`torch.add_`) follow from those that return a new tensor and draw no random numbers: of those that
+    do, torch's two forms take different arguments.
+    """
+    if name in _ON_CONTAINERS and args and isinstance(args[0], (list, tuple, dict, str)):
+        return _ON_CONTAINERS[name]
+    if name in _ON_VALUES and not tensors_in(list(args)):
+        return _ON_VALUES[name]
+    if name in _OPERATORS:
+        return _OPERATORS[name]
+    if _is_in_place(name):
+        plain = _OPERATORS.get(name[:-1])
+        if plain is not None and not plain.on_tensors and not plain.random:
+            return _changing(name, plain)
+    return None
+
+
+def _is_in_place(name: str) -> bool:
+    return name.endswith("_") and not name.endswith("__")
+
+
+def _changing(name: str, plain: Operator) -> Operator:
+    """The operator whose first argument takes the elements that another returns."""
+    return Operator(name, ft.partial(_in_place, plain), True, plain.signature, plain.random)
+
+
+def operator_names() -> list[str]:
+    """Names of all operators that are known, sorted."""
+    return sorted(_OPERATORS | _ON_VALUES | _ON_CONTAINERS)
+
+
+def _in_place(plain: Operator, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    rest = arrays_of(list(args))
+    new = plain.call(x.values, *rest, **{name: arrays_of(value) for name, value in kwargs.items()})
+    if is_inexact(new.dtype) and not is_inexact(x.dtype):
+        raise Refused(f"an in-place operator would put {new.dtype} into a tensor of {x.dtype}")
+    x.assign(new)
+    return x
+
+
+def as_array(tensor: Tensor) -> jax.Array:
+    """The elements of `tensor`; raises `Refused` for whole numbers that would need 64 bits where these are off."""
+    return tensor.values
+
+
+def arrays_of(value: Any) -> Any:
+    """`value` with arrays in the place of tensors, in lists and tuples too."""
+    if isinstance(value, Tensor):
+        return as_array(value)
+    if isinstance(value, (list, tuple)):
+        return [arrays_of(item) for item in value]
+    return value
+
+
+def tensors_of(value: Any) -> Any:
+    """`value` with new tensors in the place of arrays, in lists and tuples too."""
+    if isinstance(value, (jax.Array, np.ndarray)):
+        return Tensor(value)
+    if isinstance(value, tuple):
+        return tuple(tensors_of(item) for item in value)
+    if isinstance(value, list):
+        return [tensors_of(item) for item in value]
+    return value
+
+
+def items_in(values: Iterable[Any], most: int) -> int:
+    """How many items the lists, tuples and dicts of `values` have, with those inside, each as often as it is there.
+
+    Text counts by its length. Counting ends above `most`, for lists in lists may hold far more than there is memory.
+    """
+    count, pending = 0, list(values)
+    while pending and count <= most:
+        value = pending.pop()
+        if isinstance(value, str):
+            count += len(value)
+        elif isinstance(value, (list, tuple, dict)):
+            count += len(value)
+            parts = [*value, *value.values()] if isinstance(value, dict) else value
+            pending += [part for part in parts if isinstance(part, (list, tuple, dict, str))]
+    return count
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors of `value`, in lists and tuples too."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [tensor for item in value for tensor in tensors_in(item)]
+    return []
+
+
+def _context(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Operators on known values are computed at once, also while an outer function is traced."""
+    tensors = tensors_in([*args, *kwargs.values()])
+    known = bool(tensors) and all(tensor.known for tensor in tensors)
+    return jax.ensure_compile_time_eval() if known else nullcontext()

@@ -1,0 +1,161 @@
+"""Fourier transforms, and those of short windows."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+from jaxtyping import Array
+
+from jaxvoice.torchscript.dtypes import is_complex
+from jaxvoice.torchscript.operators.padding import pad_
+from jaxvoice.torchscript.operators.registry import register_operator
+from jaxvoice.torchscript.tensors import Refused, traced
+
+
+def _window(window: Array | None, n_fft: int, length: int, dtype: Any) -> Array:
+    """The window in the middle of `n_fft` samples."""
+    if not 0 < length <= n_fft or (window is not None and window.shape != (length,)):
+        given = "" if window is None else f" and a window of shape {window.shape}"
+        raise ValueError(f"win_length {length} with n_fft {n_fft}{given}")
+    window = jnp.ones(length, dtype) if window is None else window
+    left = (n_fft - length) // 2
+    return jnp.pad(window, (left, n_fft - length - left))
+
+
+@register_operator("torch.stft")
+def stft(
+    x: Array,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: Array | None = None,
+    *rest: Any,
+    **named: Any,
+) -> Array:
+    """Short-time Fourier transform of `(batch, samples)` or `(samples,)`, in both of torch's forms."""
+    centred = len(rest) > 1 and isinstance(rest[1], str)
+    names = ["center", "pad_mode"] * centred + ["normalized", "onesided", "return_complex", "align_to_window"]
+    options = {"center": False, "pad_mode": "reflect", "normalized": False, "onesided": None, "return_complex": None}
+    options |= dict(zip(names, rest, strict=False)) | named
+    if options.get("align_to_window"):
+        raise Refused("align_to_window")
+    hop, length = hop_length or n_fft // 4, win_length or n_fft
+    alone = x.ndim == 1
+    x = x[None] if alone else x
+    if options["center"]:
+        x = pad_(x, [n_fft // 2, n_fft // 2], options["pad_mode"])
+    if hop < 1:
+        raise ValueError(f"hop_length {hop}")
+    count = (x.shape[-1] - n_fft) // hop + 1
+    if count < 1:
+        raise ValueError(f"{x.shape[-1]} samples are fewer than n_fft {n_fft}")
+    frames = _frames(x, n_fft, hop, count)
+    if is_complex(frames.dtype) and options["onesided"]:
+        raise Refused("a one-sided transform of complex samples")
+    onesided = not is_complex(frames.dtype) if options["onesided"] is None else options["onesided"]
+    frames = frames * _window(window, n_fft, length, x.dtype)[None, None]
+    y = (jnp.fft.rfft if onesided else jnp.fft.fft)(frames).swapaxes(-1, -2)
+    if options["normalized"]:
+        y = y / jnp.sqrt(jnp.asarray(n_fft, jnp.float32)).astype(y.dtype)
+    y = y[0] if alone else y
+    if not options["return_complex"]:
+        return jnp.stack([y.real, y.imag], -1)
+    return y
+
+
+def _frames(x: Array, n_fft: int, hop: int, count: int) -> Array:
+    """Overlapping windows of `(batch, samples)` as `(batch, count, n_fft)`."""
+    if n_fft % hop == 0:
+        # Blocks of one hop side by side are slices, which are cheaper than reading every sample by its index.
+        parts = n_fft // hop
+        blocks = x[:, : (count + parts - 1) * hop].reshape(x.shape[0], -1, hop)
+        return jnp.concatenate([blocks[:, part : part + count] for part in range(parts)], -1)
+    index = np.arange(count)[:, None] * hop + np.arange(n_fft)[None]
+    return jnp.take(x, jnp.asarray(index.astype(np.int32)), -1, mode="clip")
+
+
+@register_operator("torch.istft")
+def istft(
+    x: Array,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: Array | None = None,
+    center: bool = True,
+    normalized: bool = False,
+    onesided: bool | None = None,
+    length: int | None = None,
+    return_complex: bool = False,
+) -> Array:
+    """The samples whose short-time Fourier transform comes closest to `x`."""
+    if return_complex or onesided is False or not is_complex(x.dtype):
+        raise Refused("an inverse transform to complex samples, or from two sides, or from real numbers")
+    hop, width = hop_length or n_fft // 4, win_length or n_fft
+    alone = x.ndim == 2
+    x = x[None] if alone else x
+    if not 0 < hop <= width or x.shape[1] != n_fft // 2 + 1:
+        raise ValueError(f"hop_length {hop} with win_length {width}, and {x.shape[1]} bins with n_fft {n_fft}")
+    dtype = x.real.dtype
+    if normalized:
+        x = x * jnp.sqrt(jnp.asarray(n_fft, dtype)).astype(x.dtype)
+    shape = _window(window, n_fft, width, dtype)
+    frames = jnp.fft.irfft(x.swapaxes(-1, -2), n_fft) * shape[None, None]
+    count = frames.shape[1]
+    total = n_fft + hop * (count - 1)
+    index = jnp.asarray((np.arange(count)[:, None] * hop + np.arange(n_fft)[None]).astype(np.int32))
+
+    def summed(parts: Array) -> Array:
+        return jnp.zeros(total, dtype).at[index].add(parts)
+
+    envelope = summed(jnp.broadcast_to(jnp.square(shape)[None], (count, n_fft)))
+    start = n_fft // 2 if center else 0
+    end = start + length if length is not None else total - (n_fft // 2 if center else 0)
+    envelope = envelope[start:end]
+    gaps = envelope < jnp.asarray(1e-11, dtype)
+    if not envelope.size or (not traced(gaps) and bool(np.any(np.asarray(gaps)))):
+        raise ValueError("the windows leave samples that none of them covers")
+    # Where the window comes with the inputs and nobody can look at it: never made-up samples.
+    y = jnp.where(gaps[None], jnp.asarray(jnp.nan, dtype), jax.vmap(summed)(frames)[:, start:end] / envelope[None])
+    if length is not None:
+        y = jnp.pad(y, ((0, 0), (0, max(0, length - y.shape[1]))))
+    return y[0] if alone else y
+
+
+def _register(name: str, compute: Any) -> None:
+    @register_operator(f"torch.fft_{name}")
+    def transform(x: Array, n: int | None = None, dim: int = -1, norm: str | None = None) -> Array:
+        """Fourier transform along an axis."""
+        return compute(x, n, dim, norm)
+
+
+for _name in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft"):
+    _register(_name, getattr(jnp.fft, _name))
+
+
+def _register_several(name: str, compute: Any, over: list[int] | None) -> None:
+    @register_operator(f"torch.fft_{name}")
+    def transform(x: Array, s: list[int] | None = None, dim: Any = over, norm: str | None = None) -> Array:
+        """Fourier transform along several axes."""
+        axes = [dim] if isinstance(dim, int) else dim
+        if axes is None and s is not None:
+            axes = list(range(x.ndim - len(s), x.ndim))
+        if s is not None and axes is not None:
+            s = [x.shape[axis] if n == -1 else n for n, axis in zip(s, axes, strict=True)]
+        return compute(x, s, axes, norm)
+
+
+for _name in ("fft", "ifft", "rfft", "irfft"):
+    _register_several(f"{_name}2", getattr(jnp.fft, f"{_name}n"), [-2, -1])
+    _register_several(f"{_name}n", getattr(jnp.fft, f"{_name}n"), None)
+
+
+def _register_shift(name: str) -> None:
+    @register_operator(f"torch.fft_{name}")
+    def shift(x: Array, dim: Any = None) -> Array:
+        """Bins moved so that 0 is in the middle, or back."""
+        return getattr(jnp.fft, name)(x, dim if dim is None or isinstance(dim, int) else tuple(dim))
+
+
+_register_shift("fftshift")
+_register_shift("ifftshift")

@@ -1,0 +1,225 @@
+"""What an archive's program is made of: instances of its classes, its weights by name, its constants."""
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Shaped
+
+from jaxvoice.errors import CheckpointError
+from jaxvoice.torchscript.code import ClassCode, Code, parse_code
+from jaxvoice.torchscript.tensors import SMALL, Tensor, needs_64_bits
+from jaxvoice.weights.reading import Global, Record, TensorRef, TorchScriptArchive
+
+Weights = Mapping[str, Shaped[Array | np.ndarray, "..."]]
+
+
+@dataclass(eq=False)
+class Instance:
+    """A module or another instance of a class, in one run of the program."""
+
+    code: ClassCode
+    """Its class."""
+    path: str = ""
+    """Dotted name of a module."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """Attributes as the archive has them, until they are used."""
+    attributes: dict[str, Any] = field(default_factory=dict)
+    """Attributes in use, or set by the program."""
+
+    @property
+    def is_module(self) -> bool:
+        """Whether it is a module."""
+        return self.code.kind == "module"
+
+
+@dataclass(frozen=True)
+class EnumMember:
+    """A member of an enum of the code."""
+
+    enum: str
+    name: str
+    value: Any
+
+
+class NamedTuple(tuple[Any, ...]):
+    """A tuple whose parts have names too."""
+
+    names: tuple[str, ...]
+
+
+def _identity(ref: TensorRef) -> tuple[Any, ...]:
+    return ref.storage.key, ref.offset, ref.shape, ref.stride
+
+
+class Program:
+    """The code of an archive and the module it is run from. Immutable; every run has its own instances."""
+
+    def __init__(self, archive: TorchScriptArchive, path: str):
+        self.code: Code = parse_code(archive.code)
+        self.archive = archive
+        self.record = self._find(archive.content, path)
+        self.path = path
+        self.names: dict[tuple[Any, ...], str] = {}
+        self.refs: dict[tuple[Any, ...], TensorRef] = {}
+        self.known: dict[tuple[Any, ...], np.ndarray] = {}
+        self.shared: set[str] = set()
+        self.wide: set[str] = set()
+        refs: dict[str, TensorRef] = {}
+        self._collect(self.record, path, refs, set())
+        for index, value in enumerate(archive.constants):
+            if isinstance(value, TensorRef):
+                refs[f"CONSTANTS.c{index}"] = value
+        self._name(refs)
+
+    def class_code(self, name: str) -> ClassCode:
+        """The class of this qualified name; raises `CheckpointError` where the code lacks it."""
+        if name not in self.code.classes:
+            raise CheckpointError(f"the code of the archive has no class {name}; the archive is damaged.")
+        return self.code.classes[name]
+
+    def _find(self, top: Record, path: str) -> Record:
+        record, done = top, []
+        for part in path.split(".") if path else []:
+            state = record.state if isinstance(record.state, dict) else {}
+            children = [key for key, value in state.items() if isinstance(value, Record)]
+            if part not in children:
+                near = difflib.get_close_matches(part, children, n=3, cutoff=0.4) or children[:8]
+                where = ".".join(done) or "the top module"
+                raise CheckpointError(
+                    f"no module is called {path!r}: {where} has no {part!r}; it has {', '.join(near) or 'no modules'}."
+                )
+            record = state[part]
+            done.append(part)
+        return record
+
+    def _collect(self, value: Any, path: str, refs: dict[str, TensorRef], seen: set[int]) -> None:
+        """Every tensor below `value` by its dotted name."""
+        if isinstance(value, TensorRef):
+            refs.setdefault(path, value)
+        elif isinstance(value, (Record, dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            state = value.state if isinstance(value, Record) else value
+            items = state.items() if isinstance(state, dict) else enumerate(state or ())
+            for key, part in items:
+                self._collect(part, f"{path}.{key}" if path else str(key), refs, seen)
+
+    def _name(self, refs: dict[str, TensorRef]) -> None:
+        """Give every tensor one name: a parameter's or buffer's where it has several."""
+        infos = self.archive.tensors.infos()
+        storages: dict[str, set[tuple[Any, ...]]] = {}
+        kinds = {name: infos[name].kind if name in infos else "tensor" for name in refs}
+        for name in sorted(refs, key=lambda name: kinds[name] == "tensor"):
+            ref = refs[name]
+            identity = _identity(ref)
+            storages.setdefault(ref.storage.key, set()).add(identity)
+            if identity in self.names or identity in self.known:
+                continue
+            if _is_static(ref, name):
+                self.known[identity] = np.array(self.archive.read(ref))
+            else:
+                self.names[identity], self.refs[identity] = name, ref
+                # Under jax.jit, where values are not there, it would be too late to ask.
+                if ref.storage.dtype.kind in "iu" and needs_64_bits(np.asarray(self.archive.read(ref))):
+                    self.wide.add(name)
+        self.shared = {key for key, identities in storages.items() if len(identities) > 1}
+
+
+def _is_static(ref: TensorRef, name: str) -> bool:
+    """Whether a tensor belongs to the program rather than to its weights, since it may decide shapes and branches.
+
+    So do whole numbers and truth values, unless they are many, and constants other than arrays of real numbers.
+    """
+    whole = ref.storage.dtype.kind in "biu"
+    if name.startswith("CONSTANTS."):
+        return whole or not ref.shape
+    return whole and math.prod(ref.shape) <= SMALL
+
+
+def _member(code: ClassCode, record: Record) -> EnumMember:
+    """The member of an enum that a file holds by its value."""
+    value = record.args[0] if record.args else None
+    for name, known in code.constants.items():
+        if type(known) is type(value) and known == value:
+            return EnumMember(code.name, name, value)
+    raise CheckpointError(f"the enum {code.original_name} of the archive has no member of the value {value!r}.")
+
+
+class Instances:
+    """The instances, tensors and constants of one run."""
+
+    def __init__(self, program: Program, weights: Weights):
+        self.program, self._weights = program, weights
+        self._made: dict[int, Instance] = {}
+        self._tensors: dict[tuple[Any, ...], Tensor] = {}
+        self._lists: dict[int, Any] = {}
+
+    def value(self, value: Any, path: str) -> Any:
+        """A value of the archive as the program sees it."""
+        if isinstance(value, TensorRef):
+            return self._tensor(value)
+        if isinstance(value, Record):
+            return self._instance(value, path)
+        if isinstance(value, Global):
+            return value.name
+        if isinstance(value, (list, tuple, dict)):
+            if id(value) not in self._lists:
+                self._lists[id(value)] = self._collection(value, path)
+            return self._lists[id(value)]
+        return value
+
+    def _collection(self, value: Any, path: str) -> Any:
+        if isinstance(value, dict):
+            return {key: self.value(part, f"{path}.{key}") for key, part in value.items()}
+        parts = [self.value(part, f"{path}.{index}") for index, part in enumerate(value)]
+        return parts if isinstance(value, list) else tuple(parts)
+
+    def _instance(self, record: Record, path: str) -> Any:
+        if record.class_name == "torch.device":
+            return str(record.args[0]) if record.args else "cpu"
+        if record.class_name in self.program.code.classes:
+            code = self.program.code.classes[record.class_name]
+            if code.kind == "enum":
+                return _member(code, record)
+        if id(record) not in self._made:
+            state = record.state if isinstance(record.state, dict) else {}
+            self._made[id(record)] = Instance(self.program.class_code(record.class_name), path, dict(state))
+        return self._made[id(record)]
+
+    def attribute(self, instance: Instance, name: str) -> Any:
+        """An attribute of an instance; raises `CheckpointError` where it has none of this name."""
+        if name not in instance.attributes:
+            if name in instance.state:
+                path = f"{instance.path}.{name}" if instance.path else name
+                instance.attributes[name] = self.value(instance.state[name], path)
+            elif name in instance.code.constants:
+                instance.attributes[name] = instance.code.constants[name]
+            else:
+                raise CheckpointError(f"{instance.code.original_name} has no attribute {name!r}.")
+        return instance.attributes[name]
+
+    def constant(self, name: str) -> Any:
+        """`CONSTANTS.c0` and so on."""
+        index = int(name[1:]) if name[:1] == "c" and name[1:].isdecimal() else -1
+        if not 0 <= index < len(self.program.archive.constants):
+            raise CheckpointError(f"the archive has no constant {name!r}; it is damaged.")
+        return self.value(self.program.archive.constants[index], f"CONSTANTS.{name}")
+
+    def _tensor(self, ref: TensorRef) -> Tensor:
+        identity = _identity(ref)
+        if identity not in self._tensors:
+            program = self.program
+            frozen = None
+            if ref.storage.key in program.shared:
+                frozen = "a tensor of the archive is changed in place whose elements other tensors of it share"
+            known = program.known.get(identity)
+            name = program.names.get(identity, "")
+            array = self._weights[name] if known is None else known
+            spoilt = None
+            if name in program.wide and not isinstance(array, np.ndarray) and array.dtype != np.int64:
+                spoilt = f"{name} holds whole numbers of 64 bits; set jax_enable_x64 to compute with them"
+            self._tensors[identity] = Tensor(array, frozen=frozen, spoilt=spoilt)
+        return self._tensors[identity]

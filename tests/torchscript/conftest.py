@@ -1,0 +1,62 @@
+"""Programs made with torch, and what torch and the interpreter make of them."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+import torch
+
+from jaxvoice.torchscript import Function, function
+from jaxvoice.weights.reading import open_archive
+from tests.torchscript.script_agreement import inputs_of, same
+
+
+@pytest.fixture(autouse=True)
+def _jit_is_deprecated():
+    """torch warns at every use of what these tests are about."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\..*", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        yield
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Function]:
+    """Save a torch module or script and return its interpreted method."""
+    count = iter(range(1000))
+
+    def loaded(module: Any, path: str = "", method: str = "forward") -> Function:
+        file = tmp_path / f"module{next(count)}.pt"
+        torch.jit.save(module, file)
+        with open_archive(file) as archive:
+            return function(archive, path, method)  # type: ignore[arg-type]
+
+    return loaded
+
+
+@pytest.fixture
+def trace() -> Callable[..., Any]:
+    """Trace a torch module in evaluation mode."""
+
+    def traced(module: torch.nn.Module, *inputs: Any) -> Any:
+        with torch.no_grad():
+            return torch.jit.trace(module.eval(), inputs, check_trace=False)
+
+    return traced
+
+
+@pytest.fixture
+def agree(load: Callable[..., Function]) -> Callable[..., Function]:
+    """Assert that torch and the interpreter agree on a script or trace, under `jax.jit` where asked."""
+
+    def check(module: Any, *tensors: Any, jit: bool = False, tolerance: float = 1e-5, **named: Any) -> Function:
+        run = load(module)
+        ours = (jax.jit(run) if jit else run)(run.weights, *inputs_of(tensors), **named)
+        with torch.no_grad():
+            same(module(*(t.clone() if isinstance(t, torch.Tensor) else t for t in tensors)), ours, tolerance)
+        return run
+
+    return check

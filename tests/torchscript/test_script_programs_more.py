@@ -1,0 +1,224 @@
+"""Programs with enums, contexts, forked calls, packed sequences and buffers beside torch, and how wrong use is told."""
+
+import enum
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
+from jaxvoice.torchscript import register_operator
+from tests.torchscript.script_agreement import inputs_of, same, scripted, values
+
+
+class Mode(enum.Enum):
+    PLAIN = 1
+    DOUBLE = 2
+
+
+class Settings:
+    def __init__(self, factor: int):
+        self.factor = factor
+
+
+class Programs(nn.Module):
+    """What scripts hold beside tensors."""
+
+    mask: torch.Tensor
+    order: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mode, self.layer, self.norm = Mode.DOUBLE, nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)
+        self.register_buffer("mask", torch.tensor([True, False, True]))
+        self.register_buffer("order", torch.tensor([2, 0]))
+
+    @torch.jit.export
+    def unused(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return x + 1
+
+    def forward(this, x: torch.Tensor):
+        modes = [Mode.PLAIN, Mode.DOUBLE]
+        y = x * 2 if this.mode == Mode.DOUBLE else x
+        forked = torch.jit.fork(this.layer, y)
+        with torch.no_grad():
+            z = y * 3
+            on = torch.is_grad_enabled()
+        names = [1, 2, 3]
+        names.remove(2)
+        table = {"a": 1}
+        more = table.setdefault("b", 4) + table.setdefault("a", 9)
+        w = x.clone()
+        w.unsqueeze_(0).mul_(2)
+        w.squeeze_(0)
+        return (
+            y, z, on, torch.is_grad_enabled(), torch.jit.wait(forked), this.mode.value, this.mode.name,
+            modes[0] == this.mode, this.mode != Mode.PLAIN, names, table, more, w,
+            this.norm(x), x[this.mask], x[this.order], x.t()[:, this.mask].sum(),
+        )  # fmt: skip
+
+
+def test_equals_torch(load):
+    module = torch.jit.script(Programs().eval())
+    (x,) = values(0, (3, 4))
+    run, theirs = load(module), module(x)
+    assert set(run.weights) == {"layer.weight", "layer.bias", "norm.weight", "norm.bias"}
+    same(theirs, run(run.weights, x.numpy()))
+    # Under jax.jit, what is no array may not come back.
+    arrays = jax.jit(lambda weights, x: [part for part in run(weights, x) if isinstance(part, jax.Array)])
+    same([part for part in theirs if isinstance(part, torch.Tensor)], arrays(run.weights, x.numpy()))
+    unused = load(module, method="unused")
+    np.testing.assert_array_equal(unused(unused.weights, x.numpy()), x.numpy() + 1)
+
+
+def test_no_derivative_without_grad(load):
+    run = load(
+        scripted("with torch.no_grad():\n    y = x * 3\nz = x.view(-1) * 2\nreturn (y * x + z.view(2, 2)).sum()")
+    )
+    (x,) = values(0, (2, 2))
+    y = x.clone().requires_grad_()
+    (theirs,) = torch.autograd.grad(((y.detach() * 3) * y + y * 2).sum(), y)
+    np.testing.assert_allclose(jax.grad(lambda x: run({}, x))(x.numpy()), theirs, rtol=1e-6)
+
+
+def test_objects_are_not_compared(load):
+    class Comparing(nn.Module):
+        def forward(self, x: torch.Tensor):
+            return x, [x, x].index(x)
+
+    run = load(torch.jit.script(Comparing()))
+    with pytest.raises(UnsupportedOperatorError, match="compared"):
+        run({}, np.ones(2, np.float32))
+
+
+class Packed(nn.Module):
+    def __init__(self, kind: type[nn.Module], **options: Any) -> None:
+        super().__init__()
+        self.rnn = kind(4, 3, batch_first=True, bidirectional=True, **options)
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor):
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        y, last = self.rnn(packed)
+        padded, counts = pad_packed_sequence(y, batch_first=True, padding_value=0.5)
+        return padded, counts, last
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_packed_sequences(load, trace, kind, compiled):
+    torch.manual_seed(0)
+    model, lengths = Packed(kind, num_layers=2), torch.tensor([3, 6, 1])
+    (x,) = values(0, (3, 6, 4))
+    for module in (torch.jit.script(model.eval()), trace(model, x, lengths)):
+        run = load(module)
+        if compiled:
+            ours = jax.jit(lambda weights, x, run=run: run(weights, x, lengths.numpy()))(run.weights, x.numpy())
+        else:
+            ours = run(run.weights, *inputs_of([x, lengths]))
+        with torch.no_grad():
+            same(module(x, lengths), ours)
+    with pytest.raises(UnsupportedOperatorError, match=r"jax\.jit"):
+        jax.jit(run)(run.weights, *inputs_of([x, lengths]))
+
+
+@pytest.mark.parametrize(("count", "matched"), [(3, "64 bits"), (70000, "numbers holds whole numbers of 64 bits")])
+def test_whole_numbers_of_64_bits_are_refused_under_jit_too(load, count, matched):
+    class Wide(nn.Module):
+        numbers: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("numbers", torch.full((count,), 2**40))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.numbers[:1] * 2 + x
+
+    run = load(torch.jit.script(Wide()))
+    for call in (run, jax.jit(run)):
+        with pytest.raises(UnsupportedOperatorError, match="64 bits"):
+            call(run.weights, np.ones(1, np.float32))
+    with pytest.raises(UnsupportedOperatorError, match=matched):
+        jax.jit(run)(run.weights, np.ones(1, np.float32))
+    with pytest.raises(CheckpointError, match="64 bits"):
+        run(run.weights, np.array([2**40]))
+
+
+def test_operators_added_for_in_place_names(load):
+    run = load(scripted("y = x.clone()\ny.sinc_().erfc_()\ny.mvlgamma_(1)\nreturn y"))
+    x = np.linspace(0.5, 0.9, 3, dtype=np.float32)
+    with pytest.raises(UnsupportedOperatorError, match=r'register_operator\("torch.mvlgamma"\)'):
+        run({}, x)
+    register_operator("torch.mvlgamma_")(lambda x, p: x * 0 + p)
+    np.testing.assert_array_equal(run({}, x), np.ones(3))
+    register_operator("torch.mvlgamma_", replace=True)(lambda x, p: jax.lax.lgamma(x))
+    same(scripted("return x.sinc().erfc().mvlgamma(1)")(torch.from_numpy(x)), run({}, x), 1e-4)
+
+
+def test_text_methods_cannot_be_added(load):
+    run = load(scripted("return x, str(x.size(0)).title()"))
+    with pytest.raises(UnsupportedOperatorError, match=r"torch\.title is refused.*cannot be added"):
+        run({}, np.ones(2, np.float32))
+
+
+RAISE = {
+    "kernel": ("F.conv1d(x[:1, :11].view(1, 1, 11), torch.ones(1, 1, 12))", "spans 12 elements on 11"),
+    "kernel with gaps": ("F.conv1d(x[:1].view(1, 1, 16), torch.ones(1, 1, 9), dilation=2)", "spans 17"),
+    "istft without overlap": (
+        "torch.istft(torch.complex(x[:9], x[:9]), 16, 4, 16, torch.hann_window(16), center=False)", "covers",
+    ),
+    "istft beyond the end": (
+        "torch.istft(torch.complex(x[:9], x[:9]), 16, 4, 11, torch.hann_window(11), length=70)", "covers",
+    ),
+    "istft hop": ("torch.istft(torch.complex(x[:9], x[:9]), 16, 20, 16, torch.hann_window(16))", "hop_length 20"),
+    "window": ("torch.stft(x, 16, 4, 12, torch.hann_window(11), return_complex=True)", "win_length 12"),
+    "truth subtracted": ("(x > 0) - (x > 1)", "subtracted"),
+    "factor": ("torch.add(x.int(), x.int(), alpha=0.5)", "factor"),
+    "circle": ("F.pad(x, [17, 0], mode='circular')", "circular"),
+    "mask beside is_causal": (
+        "F.scaled_dot_product_attention(x, x, x, torch.zeros(16, 16), is_causal=True)", "is_causal",
+    ),
+    "width": ("F.linear(x, torch.ones(3, 5))", r"torch\.linear cannot be computed of .*line \d+"),
+    "source": ("x.masked_scatter(torch.ones(16, 16) > 0, torch.ones(3))", "more often"),
+}  # fmt: skip
+
+
+def test_what_torch_refuses_is_refused(load):
+    (x,) = values(0, (16, 16))
+    for name, (source, message) in RAISE.items():
+        module = scripted(source)
+        with pytest.raises(RuntimeError):
+            module(x)
+        with pytest.raises(CheckpointError, match=message):
+            load(module)({}, x.numpy())
+            pytest.fail(name)
+
+
+def test_windows_that_nobody_can_look_at_give_nan_and_no_made_up_samples(load):
+    run = load(scripted("torch.istft(torch.complex(x, x), 16, 4, 16, y, center=False)", "x, y"))
+    y = np.asarray(jax.jit(run)({}, np.ones((9, 5), np.float32), torch.hann_window(16).numpy()))
+    assert np.isnan(y[0]) and np.isfinite(y[1:]).all()
+
+
+def test_inputs_that_do_not_fit(load):
+    class Two(nn.Module):
+        def forward(this, x: torch.Tensor, n: int = 1) -> torch.Tensor:
+            return x + n
+
+    run = load(torch.jit.script(Two()))
+    x = np.ones(2, np.float32)
+    for inputs, message in (
+        ((), r"takes the arguments x, n; it was given 0"),
+        ((x, 1, 2), r"takes the arguments x, n; it was given 3"),
+        ((3,), "x of forward is a tensor; pass an array and not 3"),
+        (("text",), "x of forward is a tensor"),
+        ((torch.ones(2),), r"torch\.Tensor cannot be given"),
+        ((np.array(["a"]),), "cannot be given"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            run({}, *inputs)
+    np.testing.assert_array_equal(run({}, x, n=2), [3, 3])
