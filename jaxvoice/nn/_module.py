@@ -9,6 +9,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import equinox as eqx
 import jax
 from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import AxisType, NamedSharding
+
+from jaxvoice.errors import ConfigError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -76,6 +79,8 @@ def _named(
 ) -> Callable[Concatenate[Self, Parameters], Result]:
     @ft.wraps(method)
     def call(self: Self, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        if not _calls.stack:
+            _check_sharding(args)
         with _scope(self, suffix):
             result = method(self, *args, **kwargs)
         return result if self.path is None else _with_names(result, self.path + suffix)
@@ -91,6 +96,25 @@ def _with_names(result: Result, name: str) -> Result:
         return checkpoint_name(leaf, name + "".join(f"[{key}]" for key in keys)) if eqx.is_array(leaf) else leaf
 
     return jax.tree_util.tree_map_with_path(named, result)
+
+
+def _check_sharding(args: tuple[Any, ...]) -> None:
+    """Raise `ConfigError` for an array that is split over an axis of explicit sharding.
+
+    There every product and convolution has to be told the sharding of its result, for gradients too.
+    """
+    for x in args:
+        sharding = jax.typeof(x).sharding if eqx.is_array(x) else None
+        if not isinstance(sharding, NamedSharding):
+            continue
+        kinds = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_types, strict=True))
+        for axis in jax.tree.leaves(tuple(sharding.spec)):
+            if kinds.get(axis) == AxisType.Explicit:
+                raise ConfigError(
+                    f"an array {x.shape} is split over the mesh axis {axis!r}, whose sharding is explicit; make the "
+                    "mesh with jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,)), one AxisType for each "
+                    "axis, or with jaxvoice.training.parallel.data_mesh()."
+                )
 
 
 class _Calls(threading.local):

@@ -97,7 +97,8 @@ def fit(
 
     `begin` makes the state that a run begins with (pretrained weights) in place of `task.init`; it is not called where
     a checkpoint is there to go on from.
-    `mesh` is over all devices unless given. The folder is made only once the loader has given a batch.
+    `mesh` has one axis, `data`, and is over all devices unless given. The folder is made only once the loader has
+    given a batch.
 
     On one kind of machine a resumed run repeats an uninterrupted one bit for bit; on GPUs this needs deterministic
     kernels (`XLA_FLAGS=--xla_gpu_deterministic_ops=true`).

@@ -41,14 +41,19 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
+def auto_mesh(mesh: Mesh) -> Mesh:
+    """`mesh` with automatic axes. `jax.make_mesh` makes explicit ones, which need the sharding of every result."""
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The sharding of state: every device holds all of it."""
-    return NamedSharding(mesh, PartitionSpec())
+    return NamedSharding(auto_mesh(mesh), PartitionSpec())
 
 
 def sharded(mesh: Mesh) -> NamedSharding:
     """The sharding of batches: the first axis is split over the devices."""
-    return NamedSharding(mesh, PartitionSpec(AXIS))
+    return NamedSharding(auto_mesh(mesh), PartitionSpec(AXIS))
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

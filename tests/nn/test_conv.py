@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from jax import numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.nn import Conv1d, Conv2d, ConvTranspose1d, Linear, average_pool1d, freeze
+from jaxvoice.training.parallel import data_mesh
 from jaxvoice.training.precision import to_compute
 
 
@@ -239,6 +241,19 @@ LAYERS = {
     "ConvTranspose1d": lambda key: ConvTranspose1d(4, 6, 4, stride=2, padding=1, key=key),
     "Conv2d": lambda key: Conv2d(4, 6, (3, 1), stride=(2, 1), padding=(1, 0), key=key),
 }
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_explicit_sharding_is_refused_and_automatic_sharding_works(name, key):
+    layer = LAYERS[name](key)
+    x = jnp.asarray(draw(8, *(9, 5)[: 2 if name == "Conv2d" else 1], 4))
+    call = eqx.filter_jit(lambda layer, x: layer(x))
+    explicit = jax.device_put(x, NamedSharding(jax.make_mesh((8,), ("data",)), PartitionSpec("data")))
+    for run in (layer, lambda x: call(layer, x), jax.grad(lambda x: jnp.sum(layer(x)))):
+        with pytest.raises(ConfigError, match=r"mesh axis 'data', whose sharding is explicit.*AxisType.Auto"):
+            run(explicit)
+    split = jax.device_put(x, NamedSharding(data_mesh(), PartitionSpec("data")))
+    np.testing.assert_allclose(call(layer, split), layer(x), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", LAYERS)
