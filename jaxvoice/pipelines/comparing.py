@@ -217,7 +217,9 @@ class _Side:
 
         def run(inputs: Sequence[np.ndarray]) -> Outputs:
             mel, *cond = (np.asarray(array, np.float32) for array in inputs)
-            result, outputs = _captured()(generator, _squeezed(mel).T, *(array.reshape(-1) for array in cond))
+            result, outputs = _captured()(
+                generator, _squeezed(mel).swapaxes(-1, -2), *(array.reshape(-1) for array in cond)
+            )
             return {name: _channels_first(output) for name, output in [*outputs.items(), (OUTPUT, result)]}
 
         return run
