@@ -27,7 +27,7 @@ import tyro
 from experiments.running import Loop, check_writable, remaining, tell
 from jaxvoice.cli.running import run_command
 from jaxvoice.cli.usage import one_line_usage
-from jaxvoice.config import differences, read_json
+from jaxvoice.config import differences
 from jaxvoice.data import Corpus, Loader, find_corpus, load_store, make_demo_corpus, preflight, split
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig, preset
@@ -41,6 +41,7 @@ from jaxvoice.training.loop import Result, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
 from jaxvoice.training.run_folder import RunFolder
+from jaxvoice.weights.folder import read_about
 
 NAME = "hifigan_l40"
 
@@ -183,13 +184,12 @@ def model_in(source: Path) -> Path:
 def kept_of(experiment: Experiment) -> dict[str, Any]:
     """What the model folder of a run keeps of the model that the run begins with, or began with: licence and layout.
 
-    **Raises:** `ConfigError` if that model's `config.json` cannot be read.
+    **Raises:** `ConfigError` or `CheckpointError` if that model's `config.json` cannot be read.
     """
     for source in (experiment.init_from, experiment.continue_from, experiment.run_dir):
         file = None if source is None else model_in(source) / "config.json"
         if file is not None and file.is_file():
-            about = read_json(file)
-            return kept_when_trained(about.get("info") if isinstance(about, dict) else None, str(file))
+            return kept_when_trained(read_about(file.parent).table.get("info"), str(file))
     return {}
 
 
@@ -283,7 +283,7 @@ def summary(result: Result, experiment: Experiment, seconds: float) -> str:
     rows = [("validation mel L1", quality(result)), ("speed", speed(result, experiment))]
     rows += [("listen and look", "; ".join(samples + curves))] if samples + curves else []
     if (folder / "model" / "config.json").is_file():
-        step = read_json(folder / "model" / "config.json").get("info", {}).get("step")
+        step = read_about(folder / "model").table.get("info", {}).get("step")
         rows.append(("the model", f"{folder / 'model'}" + _of_step(step, result)))
         rows.append(("next", f"jaxvoice vocode RECORDING.wav OUTPUT.wav --model {folder}"))
     else:

@@ -77,8 +77,8 @@ class Inspect:
 
     def folder(self, columns: int) -> "list[str] | dict[str, Any]":
         """What to print of a model folder or run folder."""
-        from jaxvoice.pipelines.folders import kind_of_folder, model_about, run_about
-        from jaxvoice.weights.folder import WEIGHTS_FILE
+        from jaxvoice.pipelines.folders import kind_of_folder, run_about
+        from jaxvoice.weights.folder import WEIGHTS_FILE, read_about
 
         path, lines = self.path, []
         told: dict[str, Any] = {}
@@ -90,7 +90,7 @@ class Inspect:
             if not (path / WEIGHTS_FILE).is_file() and self.tensors is None and self.code is None:
                 return {"run": about} if self.json else [*lines, "", "The run has no model yet that can be read."]
             lines += ["", "the best model so far"]
-        about = model_about(path)
+        about = read_about(path).table
         inside = self.file(path / WEIGHTS_FILE, columns)
         if isinstance(inside, dict):
             return inside if self.tensors is not None else {**told, "model": about, **inside}
@@ -153,7 +153,7 @@ def _run_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
             line = dict(about[name])
             cells.append((f"{name} validation", f"step {line.pop('step'):,}: {_in_line(line)}"))
     for name, value in config.items():
-        if name not in ("task", "versions"):
+        if name not in ("task", "versions", "schema"):
             cells.append(("mel contract" if name == "mel" else name, _in_line(value)))
     cells.append(("versions", _in_line(_table(config.get("versions")))))
     return table(_safe([cell for cell in cells if cell[1]]), columns)

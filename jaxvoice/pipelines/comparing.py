@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from jaxvoice.errors import CheckpointError, JaxvoiceError, ShapeError
 from jaxvoice.weights.archive import Archive, Tensors
 from jaxvoice.weights.comparing import Difference, Distance, align, compare_arrays, distance
-from jaxvoice.weights.folder import WEIGHTS_FILE
+from jaxvoice.weights.folder import CONFIG_FILE, WEIGHTS_FILE, read_about
 from jaxvoice.weights.layout import printable
 from jaxvoice.weights.misfits import told
 
@@ -188,6 +188,8 @@ class _Side:
             self.folder = find_model_folder(path)
         file = self.path if self.folder is None else self.folder / WEIGHTS_FILE
         self.archive: Archive = stack.enter_context(open_archive(file))
+        if self.folder is not None and (self.folder / CONFIG_FILE).is_file():
+            self.archive.tensors = read_about(self.folder).renamed(self.archive.tensors)
         self.label = f"{self.archive.source.format} {self.path}" if self.folder is None else f"model {path}"
         self.example: list[np.ndarray] | None = None
 

@@ -1,22 +1,24 @@
 """A model folder as released weights; without jax."""
 
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from jaxvoice.config import from_dict, read_json
+from jaxvoice.config import from_dict
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.models.hifigan.exporting import plan_export
 from jaxvoice.models.hifigan.file_layout import FileLayout, read_layout
 from jaxvoice.models.hifigan.weights import FAMILY
-from jaxvoice.weights.folder import CONFIG_FILE, WEIGHTS_FILE
+from jaxvoice.weights.folder import CONFIG_FILE, WEIGHTS_FILE, read_about
 from jaxvoice.weights.reading import open_archive
 from jaxvoice.weights.replacing import replacing
 from jaxvoice.weights.rules import Plan, Spec
+from jaxvoice.weights.schemas import export_mark
 from jaxvoice.weights.streaming import write_safetensors
 from jaxvoice.weights.torch_writing import write_torch
 
@@ -28,7 +30,8 @@ def export_model(folder: str | Path, to: str | Path, format: Format = "torch") -
 
     A model that was not imported gets the layout of jik876/hifi-gan's `g_` files. `torch` writes what `torch.load`
     reads, nested as the original was; `safetensors` and `npz` hold the same names in one flat table, and npz holds
-    bfloat16 as float32. In what an export differs from the original, the import told.
+    bfloat16 as float32. In what an export differs from the original, the import told. The number of the export's
+    schema stands where other programs do not look: in an entry of the zip file, the metadata, the zip file's comment.
 
     **Returns:** the number of tensors written.
 
@@ -43,21 +46,23 @@ def export_model(folder: str | Path, to: str | Path, format: Format = "torch") -
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise CheckpointError(f"{folder} is no model folder: it should hold {CONFIG_FILE} and {WEIGHTS_FILE}.")
-    about = read_json(folder / CONFIG_FILE)
-    if not isinstance(about, dict) or about.get("family") != FAMILY:
+    migrated = read_about(folder)
+    about = migrated.table
+    if about.get("family") != FAMILY:
         raise ConfigError(f"{folder / CONFIG_FILE} describes no model of the family {FAMILY}, the only one to export.")
     config = from_dict(HiFiGANConfig, about.get("config", {}), str(folder / CONFIG_FILE))
     layout = read_layout(about.get("info"), str(folder / CONFIG_FILE))
     with open_archive(weights) as archive:
         if archive.source.format != "safetensors":
             raise CheckpointError(f"{weights} is a file of another format ({archive.source.format}); copy it again.")
-        specs = {name: Spec(info.shape, info.dtype) for name, info in archive.tensors.infos().items()}
+        tensors = migrated.renamed(archive.tensors)
+        specs = {name: Spec(info.shape, info.dtype) for name, info in tensors.infos().items()}
         plan = plan_export(config.generator, layout, specs, str(weights))
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
         except OSError as failure:
             raise CheckpointError(f"{to} cannot be written ({failure}); choose another place.") from failure
-        _write(to, format, layout, plan, archive.tensors)
+        _write(to, format, layout, plan, tensors)
     return len(plan.wanted)
 
 
@@ -65,7 +70,7 @@ def _write(to: Path, format: Format, layout: FileLayout, plan: Plan, arrays: Map
     prefix = layout.prefix
     if format == "safetensors":
         specs = {prefix + name: spec for name, spec in plan.wanted.items()}
-        write_safetensors(to, specs, ((prefix + name, array) for name, array in plan.read(arrays)))
+        write_safetensors(to, specs, ((prefix + name, array) for name, array in plan.read(arrays)), export_mark())
         return
     tensors = {prefix + name: array for name, array in plan.read(arrays)}
     if format == "npz":
@@ -74,7 +79,7 @@ def _write(to: Path, format: Format, layout: FileLayout, plan: Plan, arrays: Map
     content: Any = tensors
     for key in reversed(layout.nesting):
         content = {key: content} if isinstance(key, str) else [*[None] * key, content]
-    write_torch(to, content)
+    write_torch(to, content, entries=export_mark())
 
 
 def _write_npz(to: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -85,5 +90,9 @@ def _write_npz(to: Path, tensors: Mapping[str, np.ndarray]) -> None:
     known = {
         name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array for name, array in tensors.items()
     }
-    with replacing(to) as file:
-        np.savez(file, **known)  # pyright: ignore[reportArgumentType]
+    with replacing(to) as file, zipfile.ZipFile(file, "w") as archive:
+        # Another array would be a weight to whoever reads them all; nobody looks at the comment of a zip file.
+        archive.comment = " ".join(f"{name}={number}" for name, number in export_mark().items()).encode()
+        for name, array in known.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)

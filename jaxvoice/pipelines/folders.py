@@ -8,6 +8,7 @@ from typing import Any, Literal
 from jaxvoice.config import read_json
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.folder import CONFIG_FILE, WEIGHTS_FILE
+from jaxvoice.weights.schemas import migrate
 
 FolderKind = Literal["model", "run"]
 
@@ -25,24 +26,16 @@ def kind_of_folder(path: Path) -> FolderKind:
     )
 
 
-def model_about(path: Path) -> dict[str, Any]:
-    """The table in a model folder's `config.json`: family, configuration, what else is kept.
-
-    **Raises:** `ConfigError` if it is no JSON, `CheckpointError` if it is no table.
-    """
-    about = read_json(path / CONFIG_FILE)
-    if not isinstance(about, dict):
-        raise CheckpointError(f"{path / CONFIG_FILE} should hold a table, got {type(about).__name__}; restore it.")
-    return about
-
-
 def run_about(path: Path) -> dict[str, Any]:
     """How far a run is: `checkpoints` (steps), `best` and `last` validations, `last_step` that was logged, and the
     table in its `config.json` as `config`.
 
-    **Raises:** `ConfigError` or `CheckpointError` if that table cannot be read.
+    **Raises:** `ConfigError` or `CheckpointError` if that table cannot be read, or has a newer schema.
     """
-    config = model_about(path)
+    config = read_json(path / CONFIG_FILE)
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path / CONFIG_FILE} should hold a table, got {type(config).__name__}; restore it.")
+    config = migrate("run", config, str(path / CONFIG_FILE)).table
     loop = config.get("loop")
     metric = loop.get("best_metric", "mel_l1") if isinstance(loop, dict) else "mel_l1"
     folder = path / "checkpoints"

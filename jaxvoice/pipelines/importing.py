@@ -1,6 +1,5 @@
 """Released weights as a model folder; without jax."""
 
-import json
 import re
 import shutil
 import tempfile
@@ -12,7 +11,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxvoice._version import __version__
 from jaxvoice.config import to_dict
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.hifigan.config import HiFiGANConfig
@@ -22,9 +20,10 @@ from jaxvoice.models.hifigan.training_files import TRAINING_FILE, TrainingImport
 from jaxvoice.models.hifigan.weights import FAMILY
 from jaxvoice.pipelines.import_report import Line, lines_of, report_text
 from jaxvoice.weights.archive import Archive
-from jaxvoice.weights.folder import CONFIG_FILE, WEIGHTS_FILE
+from jaxvoice.weights.folder import WEIGHTS_FILE, write_about
 from jaxvoice.weights.layout import printable
 from jaxvoice.weights.reading import open_archive
+from jaxvoice.weights.schemas import migrate_export
 from jaxvoice.weights.streaming import write_safetensors
 
 REPORT_FILE = "report.md"
@@ -102,6 +101,7 @@ def import_model(
     settings = _settings_beside(source) if config is None else Path(config)
     table = None if settings is None else read_settings(settings)
     with open_archive(source) as archive:
+        archive.tensors = migrate_export(archive.metadata, str(source)).renamed(archive.tensors)
         found = plan_generator(
             archive,
             table=table,
@@ -125,8 +125,7 @@ def import_model(
                 )
                 info["training"] = about
                 info["assumed"] += trained.assumed
-            about = {"family": FAMILY, "jaxvoice": __version__, "config": to_dict(config_of), "info": info}
-            (folder / CONFIG_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            write_about(folder, family=FAMILY, config=to_dict(config_of), info=info)
             text = report_text(info, config_of, tables)
             (folder / REPORT_FILE).write_text(text, encoding="utf-8")
     parameters = sum(int(np.prod(spec.shape)) for spec in found.plan.wanted.values())

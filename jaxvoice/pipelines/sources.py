@@ -5,10 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jaxvoice.config import read_json
 from jaxvoice.errors import CheckpointError, MissingExtraError
 from jaxvoice.training.run_folder import RunFolder
-from jaxvoice.weights.folder import CONFIG_FILE, WEIGHTS_FILE
+from jaxvoice.weights.folder import CONFIG_FILE, WEIGHTS_FILE, read_about
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -64,8 +63,7 @@ def _download(name: str) -> Path:
 
 def print_licence(folder: Path) -> None:
     """Say on stderr under which licence the weights in `folder` are, if `config.json` knows."""
-    about: Any = read_json(folder / CONFIG_FILE)
-    info = about.get("info") if isinstance(about, dict) else None
+    info: Any = read_about(folder).table.get("info")
     licence = info.get("licence", info.get("license")) if isinstance(info, dict) else None
     if licence:
         # It comes from whoever made the folder: nothing in it may command the terminal.

@@ -1,8 +1,8 @@
 """Checkpoints of a run: written in the background, complete or not there at all, and proven on reading.
 
 Orbax's `CheckpointManager` does the writing; this file is all that knows it. Beside the arrays each checkpoint holds
-a JSON table: the CRC-32 of every array (Orbax itself does not notice a flipped bit), position of the loader,
-configuration, versions, best metric.
+a JSON table: the number of its schema, the CRC-32 of every array (Orbax itself does not notice a flipped bit),
+position of the loader, configuration, versions, best metric.
 """
 
 import errno
@@ -26,6 +26,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from jaxvoice.errors import CheckpointError
 from jaxvoice.training.orbax_quiet import quiet_orbax
 from jaxvoice.training.parallel import barrier, in_every_process
+from jaxvoice.weights.schemas import migrate, numbered
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ class Checkpoints:
 
         **Raises:** `CheckpointError` when this or an earlier checkpoint could not be written.
         """
-        table = {**meta, "step": step, "arrays": {name: _fingerprint(array) for name, array in arrays.items()}}
+        fingerprints = {name: _fingerprint(array) for name, array in arrays.items()}
+        table = numbered("run", {**meta, "step": step, "arrays": fingerprints})
         args = ocp.args.Composite(state=ocp.args.StandardSave(dict(arrays)), meta=ocp.args.JsonSave(table))
         self._attempt(lambda: self._manager.save(step, args=args, metrics=metrics, force=True))
 
@@ -146,10 +148,11 @@ class Checkpoints:
         """The newest intact checkpoint, or `None` where there is none yet; damaged newer ones are moved aside.
 
         `abstract` gives the shape, dtype and sharding of every array; `accept` is shown each table and raises
-        `CheckpointError` for one that must not be used.
+        `CheckpointError` for one that must not be used. Checkpoints of older schemas come in the current one.
 
         **Raises:** `CheckpointError` when all are damaged, when `accept` does, when arrays do not fit `abstract`, when
-        one cannot be read for a reason that is no damage, or when processes read different ones.
+        the schema is newer than this version reads, when a checkpoint cannot be read for a reason that is no damage, or
+        when processes read different ones.
         """
         damaged: dict[int, str] = {}
         for step in reversed(self.steps()):
@@ -182,11 +185,16 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, abstract: Mapping[str, jax.ShapeDtypeStruct], accept) -> Restored:
-        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        where = f"Checkpoint {step} in {self.folder}"
+        stored = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        migrated = migrate("run", stored, where)
+        names = migrated.tensors(stored["arrays"])
+        meta = {**migrated.table, "arrays": {name: stored["arrays"][old] for name, old in names.items()}}
         accept(meta)
-        _check_arrays(f"Checkpoint {step} in {self.folder}", meta["arrays"], abstract)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(dict(abstract)))
-        arrays = self._manager.restore(step, args=args)["state"]
+        _check_arrays(where, meta["arrays"], abstract)
+        args = ocp.args.StandardRestore({names[name]: struct for name, struct in abstract.items()})
+        found = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+        arrays = {name: found[names[name]] for name in abstract}
         broken = [name for name, array in arrays.items() if _fingerprint(array) != meta["arrays"][name]]
         if broken:
             raise ValueError(f"{len(broken)} arrays are not what was saved, the first is {broken[0]}")

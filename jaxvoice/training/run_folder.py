@@ -1,6 +1,6 @@
 """The layout of a run folder, and whether it may be begun, resumed, or must be left alone.
 
-config.json      what is trained and how, with versions
+config.json      what is trained and how, with versions and the number of the folder's schema
 checkpoints/     everything needed to go on
 model/           the best model so far, for using
 metrics.jsonl    one line per logged step and per validation
@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from jaxvoice.config import read_json
 from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.weights.schemas import migrate, numbered
 
 Resume = Literal["auto", "must", "never"]
 
@@ -67,20 +68,20 @@ class RunFolder:
         return sorted(entry.name for entry in self.path.iterdir() if not entry.name.endswith(".tmp"))
 
     def read_config(self) -> dict[str, Any]:
-        """The table in `config.json`; raises `CheckpointError` when it cannot be read."""
+        """The table in `config.json`, in the current schema; raises `CheckpointError` when it cannot be read."""
         try:
             table = read_json(self.config)
         except ConfigError as failure:
             raise CheckpointError(str(failure)) from failure
         if not isinstance(table, dict):
             raise CheckpointError(f"{self.config} should hold a table, got {table!r}; choose another --run-dir.")
-        return table
+        return migrate("run", table, str(self.config)).table
 
     def begin(self, table: Mapping[str, Any]) -> None:
         """Make the folder, or refresh its `config.json`; raises `CheckpointError` where it cannot be written."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.config, json.dumps(table, indent=2) + "\n")
+            write_atomically(self.config, json.dumps(numbered("run", table), indent=2) + "\n")
         except OSError as failure:
             raise CheckpointError(
                 f"The run folder {self.path} cannot be written ({failure.strerror}); choose another --run-dir."

@@ -73,6 +73,11 @@ class Tensors(Mapping[str, np.ndarray]):
         kept = {name: info for name, info in self._infos.items() if info.kind != "constant"}
         return Tensors(kept, self._read)
 
+    def renamed(self, names: Mapping[str, str]) -> "Tensors":
+        """Those of `names`, which gives for each new name the one that the tensor has here."""
+        infos = {new: self.info(old) for new, old in names.items()}
+        return Tensors(infos, lambda name: self._read(names[name]))
+
     def _check(self, name: str) -> None:
         if name not in self._infos:
             near = difflib.get_close_matches(name, self._infos, n=1)

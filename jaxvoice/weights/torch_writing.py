@@ -37,12 +37,12 @@ _ALIGNMENT = 64
 _LARGE, _LARGE_FIELD = zipfile.ZIP64_LIMIT / 1.05, 20
 
 
-def write_torch(path: Path, content: Any) -> None:
+def write_torch(path: Path, content: Any, *, entries: Mapping[str, str] | None = None) -> None:
     """Write `content` for `torch.load`, with `weights_only=True` or without; the file appears whole or not at all.
 
     **Arguments:** `content`, nested tables (`dict`), lists and tuples of numpy arrays, text, numbers, booleans and
     `None`. Arrays become tensors; one array at two places becomes two tensors that share memory. The same content
-    gives the same bytes.
+    gives the same bytes. `entries` are further texts by name, entries of the zip file which `torch.load` passes over.
 
     **Raises:** `CheckpointError` for a value or a type of array that torch's format has no place for, or if the file
     cannot be written.
@@ -59,6 +59,8 @@ def write_torch(path: Path, content: Any) -> None:
             little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
             _add(archive, f"{stem}/data/{key}", little.reshape(-1).view(np.uint8).data)
         _add(archive, f"{stem}/version", b"3\n")
+        for name, text in (entries or {}).items():
+            _add(archive, f"{stem}/{name}", text.encode())
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:

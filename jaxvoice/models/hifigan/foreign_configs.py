@@ -14,6 +14,7 @@ from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
 from jaxvoice.models.hifigan.coqui_mels import coqui_mel
 from jaxvoice.models.hifigan.settings import LONGEST_SEGMENT, Settings
+from jaxvoice.weights.schemas import migrate
 
 # Strings are matched first, so that what looks like a comment in one is none; also those that never end, so that each
 # character is looked at once.
@@ -66,6 +67,8 @@ def claims_of(table: Mapping[str, Any], where: str) -> Claims:
             f"{where} is no configuration of a HiFi-GAN that is known here: jik876's has upsample_rates and "
             "sampling_rate, coqui's generator_model_params and audio, or model_args; give the right one with --config."
         )
+    if read is _ours:
+        table = migrate("model folder", table, where).table
     try:
         return read(Settings(table))
     except ConfigError as failure:

@@ -23,6 +23,7 @@ from jaxvoice.models.hifigan.weights import FAMILY, load_discriminators, load_ge
 from jaxvoice.training.optimizers import OptimizerConfig, decays_to
 from jaxvoice.training.state import Counters
 from jaxvoice.weights import load_state, read_model_folder
+from jaxvoice.weights.folder import read_about
 
 
 @dataclass(frozen=True)
@@ -166,10 +167,12 @@ def _read(folder: Path, *, arrays: bool = True) -> tuple[Progress, dict[str, np.
             f"{folder} holds no training to go on with ({TRAINING_FILE} is missing): import a generator together with "
             "the do_ file of the same step, or begin with its weights alone (--init-from)."
         )
+    migrated = read_about(folder) if arrays else None
     try:
         with safe_open(path, "numpy") as file:
             about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-            found = {name: file.get_tensor(name) for name in file.keys()} if arrays else {}  # noqa: SIM118
+            names = {} if migrated is None else migrated.training_tensors(file.keys())
+            found = {name: file.get_tensor(stored) for name, stored in names.items()}
     except (SafetensorError, OSError, ValueError, RecursionError) as failure:
         raise CheckpointError(f"{path} is damaged or of another kind ({failure}); import it again.") from failure
     optimizers = {name: _adam(about.get(name), f"{path}: {name}") for name in ("generator", "discriminators")}

@@ -23,6 +23,7 @@ from jaxvoice.weights.reading.placing import view
 from jaxvoice.weights.reading.problems import DAMAGED, naming, shown
 from jaxvoice.weights.reading.trees import module_tree
 from jaxvoice.weights.reading.zips import Zip
+from jaxvoice.weights.schemas import EXPORT_KEY
 
 _DTYPES: dict[str, Any] = {
     "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16, "U32": np.uint32,
@@ -137,7 +138,9 @@ def open_npz(archive: Zip, path: Path, close: Callable[[], None], budget: Budget
         with naming(path):
             return view(refs[name], archive.open(f"{name}.npy")[starts[name] :], swap=name in swapped)
 
-    return _archive(refs, read, {}, Source(path, "npz"), close, budget)
+    pairs = (word.partition("=") for word in archive.comment.decode("ascii", "replace").split())
+    metadata = {name: value for name, _, value in pairs if name == EXPORT_KEY}
+    return _archive(refs, read, metadata, Source(path, "npz"), close, budget)
 
 
 def _npy_header(archive: Zip, entry: str, name: str) -> tuple[TensorRef, int, bool]:

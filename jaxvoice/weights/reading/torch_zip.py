@@ -16,6 +16,7 @@ from jaxvoice.weights.reading.problems import DAMAGED, shown
 from jaxvoice.weights.reading.unpickling import Unpickler
 from jaxvoice.weights.reading.walking import Members, torch_members, walk
 from jaxvoice.weights.reading.zips import Zip
+from jaxvoice.weights.schemas import EXPORT_KEY
 
 
 def find_prefix(archive: Zip) -> str | None:
@@ -41,8 +42,10 @@ def open_torch_zip(
     if f"{prefix}constants.pkl" not in archive:
         if f"{prefix}bytecode.pkl" in archive:
             raise CheckpointError("is a model for mobile devices; export it with torch.jit.save instead.")
-        source = Source(path, "torch zip", details)
-        return PickleArchive(content, walk(content, torch_members, "its data.pkl", budget), source, **closing)
+        found = walk(content, torch_members, "its data.pkl", budget)
+        if prefix + EXPORT_KEY in archive:
+            found.metadata[EXPORT_KEY] = archive.text(prefix + EXPORT_KEY, 100).strip()
+        return PickleArchive(content, found, Source(path, "torch zip", details), **closing)
     if not isinstance(content, Record):
         raise CheckpointError(f"is a TorchScript file whose data.pkl is {shown(content)}, not a module; {DAMAGED}.")
     constants = _unpickle(archive, prefix, "constants", inert, budget)

@@ -68,6 +68,12 @@ class Zip:
                 raise RefusedError("two of its entries share bytes; no writer of weights does that.")
         budget.memory += 128 * len(spans)
 
+    @property
+    def comment(self) -> bytes:
+        """The text at the end of the file, which belongs to no entry; mostly empty."""
+        tail = bytes(self._file.view[-(_END.size + _FULL2) :])
+        return tail[tail.rfind(b"PK\x05\x06") + _END.size :]
+
     def __contains__(self, name: str) -> bool:
         return name in self.entries
 

@@ -1,0 +1,181 @@
+"""Schema numbers of model folders, run folders and exports, and how files of older schemas become those of today.
+
+`config.json` of a model folder or run folder, and the table in each checkpoint of a run, hold the number of their
+schema under `schema`. Version 0.1 wrote none, which counts as 0. `MIGRATIONS` lists, for each kind of file, the step
+from every schema to the next; readers apply all that are missing, and refuse numbers beyond the last. Files on disk
+stay as they are until they are written again.
+
+To change what is written: append a `Migration`, and write the new form.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from jaxvoice._version import __version__
+from jaxvoice.config import told
+from jaxvoice.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from jaxvoice.weights.archive import Tensors
+
+Kind = Literal["model folder", "run", "export"]
+Table = Mapping[str, Any]
+"""What a JSON file holds: a model folder's `family`, `config` and `info`; a run's `task`, `config` and `mel`."""
+Rename = Callable[[str, Table], str]
+"""The new name of a tensor, given its name and the table, both of the older schema."""
+
+KEY = "schema"
+EXPORT_KEY = "jaxvoice_export_schema"
+"""Under which an export holds its number: an entry of the zip file of torch, and metadata of safetensors."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """How the files of one schema become those of the next: pure functions, by default without effect."""
+
+    change: str
+    """What changed, in words."""
+    table: Callable[[Table], Table] = lambda table: table
+    """The new table of the old one, which it leaves alone."""
+    tensor: Rename = lambda name, table: name
+    """Renames tensors: those of `model.safetensors`, the leaves of a run's checkpoints, those of an export."""
+    training_tensor: Rename = lambda name, table: name
+    """Renames tensors of a model folder's `training.safetensors`."""
+
+
+MIGRATIONS: dict[Kind, tuple[Migration, ...]] = {
+    "model folder": (Migration("config.json holds the number of its schema"),),
+    "run": (Migration("config.json and the tables of checkpoints hold the number of their schema"),),
+    "export": (Migration("exports hold the number of their schema"),),
+}
+"""For each kind of file, the steps from schema 0 to 1, from 1 to 2, and so on."""
+
+
+def current_schema(kind: Kind) -> int:
+    """The number of the schema in which files of this `kind` are written."""
+    return len(MIGRATIONS[kind])
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """What a file holds, in the current schema."""
+
+    table: dict[str, Any]
+    """Its table."""
+    schema: int
+    """The number that the file has."""
+    steps: tuple[tuple[Migration, Table], ...] = ()
+    """What was applied, each with the table before it."""
+
+    def tensors(self, stored: Iterable[str]) -> dict[str, str]:
+        """By the current name of each tensor, its name in the file; in the order of `stored`.
+
+        **Raises:** `CheckpointError` if two tensors would get the same name.
+        """
+        return self._names(stored, [(step.tensor, table) for step, table in self.steps])
+
+    def renamed(self, tensors: "Tensors") -> "Tensors":
+        """The tensors of an archive under their current names."""
+        return tensors.renamed(self.tensors(tensors)) if self.steps else tensors
+
+    def training_tensors(self, stored: Iterable[str]) -> dict[str, str]:
+        """The same for `training.safetensors`."""
+        return self._names(stored, [(step.training_tensor, table) for step, table in self.steps])
+
+    def _names(self, stored: Iterable[str], renames: list[tuple[Rename, Table]]) -> dict[str, str]:
+        names: dict[str, str] = {}
+        for old in stored:
+            new = old
+            for rename, table in renames:
+                new = rename(new, table)
+            if new in names:
+                raise CheckpointError(
+                    f"The tensors {told(names[new])} and {told(old)} of schema {self.schema} would both be called "
+                    f"{told(new)} now; the file holds tensors that jaxvoice does not write."
+                )
+            names[new] = old
+        return names
+
+
+def migrate(kind: Kind, table: Table, where: str) -> Migrated:
+    """The table of a file called `where` in the current schema, and how its tensors are called there.
+
+    **Raises:** `CheckpointError` for a file of a newer schema than this version reads, or a number that is none.
+    """
+    found = table.get(KEY, 0)
+    known = current_schema(kind)
+    if type(found) is not int or found < 0:
+        raise CheckpointError(
+            f"{where} has the schema {told(found)}, which should be a whole number from 0 to {known}; restore the file."
+        )
+    if found > known:
+        raise CheckpointError(
+            f"{where} has the schema {told(found)}, and jaxvoice {__version__} reads schemas up to {known}: a newer "
+            "version wrote it. Please update jaxvoice."
+        )
+    steps: list[tuple[Migration, Table]] = []
+    for step in MIGRATIONS[kind][found:]:
+        steps.append((step, table))
+        table = step.table(table)
+    return Migrated({**table, KEY: known}, found, tuple(steps))
+
+
+def migrate_export(metadata: Mapping[str, Any], where: str) -> Migrated:
+    """How the tensors of the export `where` are called now, given the `metadata` of its archive.
+
+    A file without a number is no export, or one of version 0.1: both have the names of other implementations, which
+    are read as they are.
+
+    **Raises:** `CheckpointError` as `migrate` does.
+    """
+    number = metadata.get(EXPORT_KEY)
+    if number is None:
+        return Migrated({}, 0)
+    text = str(number)
+    return migrate("export", {KEY: int(text) if text.isascii() and text.isdecimal() else number}, where)
+
+
+def numbered(kind: Kind, table: Table) -> dict[str, Any]:
+    """`table` with the number of the current schema of its `kind`, to be written."""
+    return {**table, KEY: current_schema(kind)}
+
+
+def export_mark() -> dict[str, str]:
+    """What an export holds beside its tensors: the number of the current schema under `EXPORT_KEY`."""
+    return {EXPORT_KEY: str(current_schema("export"))}
+
+
+def move_keys(table: Table, paths: Mapping[str, str]) -> dict[str, Any]:
+    """A copy of `table` whose values at the dotted `paths` stand at others; paths that it lacks are passed over.
+
+    `move_keys(table, {"config.generator.num_mels": "config.generator.in_channels"})` renames a key;
+    `{"info.layout": "info.export.layout"}` moves one into a table that is made if needed.
+    """
+    copy = _copy(table)
+    for old, new in paths.items():
+        *above, last = old.split(".")
+        holder = copy
+        for key in above:
+            holder = holder.get(key)
+            if not isinstance(holder, dict):
+                break
+        if not isinstance(holder, dict) or last not in holder:
+            continue
+        *above, name = new.split(".")
+        target = copy
+        for key in above:
+            target = target.setdefault(key, {})
+        if target is holder:  # the order of the keys stays
+            items = [(name if key == last else key, value) for key, value in holder.items()]
+            holder.clear()
+            holder.update(items)
+        else:
+            target[name] = holder.pop(last)
+    return copy
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list | tuple) else value
