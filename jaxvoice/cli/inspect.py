@@ -24,7 +24,7 @@ class Inspect:
     tensors: Annotated[str | None, tyro.conf.arg(metavar="REGEX")] = None
     """List the tensors whose names match, with extremes, mean and standard deviation; '.' matches all."""
     code: Annotated[str | None, tyro.conf.arg(metavar="MODULE")] = None
-    """Show what a module of a TorchScript file computes, in readable form; '.' is the whole model."""
+    """Show the code of a module of a TorchScript file with its children and constants; '.' is the whole model."""
     json: bool = False
     """Print everything as JSON."""
     depth: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -66,14 +66,17 @@ class Inspect:
             return file_values(about) if self.json else file_lines(about, columns, depth=self.depth)
 
     def shown_code(self, archive: "Archive", columns: int) -> "list[str] | dict[str, Any]":
-        """The forward of a module."""
+        """The code of a module."""
         from jaxvoice.errors import ConfigError
-        from jaxvoice.torchscript.readable import readable
+        from jaxvoice.torchscript import module_code
+        from jaxvoice.weights.layout import wrapped_name
 
         if not hasattr(archive, "code"):
             raise ConfigError(f"{archive.source.path} is a {archive.source.format} file; only TorchScript holds code.")
-        lines = readable(archive, (self.code or "").strip("."), width=columns)
-        return {"module": self.code, "code": lines} if self.json else lines
+        lines = module_code(archive, (self.code or "").strip("."), width=columns)
+        if self.json:
+            return {"module": self.code, "code": lines}
+        return [part for line in lines for part in wrapped_name(line, columns)]
 
     def folder(self, columns: int) -> "list[str] | dict[str, Any]":
         """What to print of a model folder or run folder."""
@@ -165,7 +168,7 @@ def _table(value: Any) -> Mapping[str, Any]:
 
 def _in_line(value: Any) -> str:
     """`rate 22050, mels 80`: a table in one line."""
-    from jaxvoice.torchscript.showing import value_text
+    from jaxvoice.inspection.layer_text import value_text
 
     if isinstance(value, Mapping):
         return ", ".join(

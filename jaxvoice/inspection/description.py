@@ -12,7 +12,7 @@ import numpy as np
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.code import original_name
 from jaxvoice.torchscript.layers import Layer, read_layers
-from jaxvoice.torchscript.told_values import Call, Normed, Ref, Stored, is_plain
+from jaxvoice.torchscript.symbolic_values import Call, Normed, Ref, Stored, is_plain
 from jaxvoice.weights.archive import Archive, Module, TensorInfo
 
 _DEEPEST = 48

@@ -7,7 +7,7 @@ from typing import Any
 from jaxvoice.inspection.description import Description, Part
 from jaxvoice.inspection.reports import statistics
 from jaxvoice.torchscript.layers import Layer
-from jaxvoice.torchscript.told_values import MAX_BITS, Call, Computed, Normed, Padded, Ref, Stored
+from jaxvoice.torchscript.symbolic_values import MAX_BITS, Call, Computed, Normed, Padded, Ref, Stored
 from jaxvoice.weights.archive import Archive, TensorInfo
 
 

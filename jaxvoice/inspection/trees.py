@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from jaxvoice.inspection.description import Part, fingerprint, main_weight
+from jaxvoice.inspection.layer_text import call_text, layer_text, value_text
 from jaxvoice.torchscript.layers import Layer
-from jaxvoice.torchscript.showing import call_text, layer_text, value_text
-from jaxvoice.torchscript.told_values import is_plain
+from jaxvoice.torchscript.symbolic_values import is_plain
 from jaxvoice.weights.archive import TensorInfo
 from jaxvoice.weights.layout import printable
 

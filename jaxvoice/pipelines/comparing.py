@@ -245,7 +245,7 @@ def _captured() -> Callable[..., Any]:
 def _torchscript(archive: Any) -> Run:
     import jax
 
-    from jaxvoice.torchscript.interpreter import function
+    from jaxvoice.torchscript.functions import function
 
     model = function(archive)
 

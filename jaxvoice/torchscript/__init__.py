@@ -9,17 +9,19 @@ from jaxvoice._lazy import lazily
 
 if TYPE_CHECKING:
     from jaxvoice.torchscript.code import ClassCode as ClassCode, Code as Code, parse_code as parse_code
-    from jaxvoice.torchscript.interpreter import Function as Function, function as function
+    from jaxvoice.torchscript.functions import Function as Function, function as function
     from jaxvoice.torchscript.layers import Layer as Layer, read_layers as read_layers
     from jaxvoice.torchscript.operators import register_operator as register_operator
+    from jaxvoice.torchscript.printer import module_code as module_code
 
 __getattr__, __dir__ = lazily(
     __name__,
     globals(),
     {
         "code": ("ClassCode", "Code", "parse_code"),
-        "interpreter": ("Function", "function"),
+        "functions": ("Function", "function"),
         "layers": ("Layer", "read_layers"),
+        "printer": ("module_code",),
         "operators": ("register_operator",),
     },
 )

@@ -6,7 +6,7 @@ Traces keep no attribute of them. What several calls tell must agree, else nothi
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxvoice.torchscript.told_values import Call, Ref, Stored, joined
+from jaxvoice.torchscript.symbolic_values import Call, Ref, Stored, joined
 
 ATTENTION = "MultiheadAttention"
 _LAYERS = ("TransformerEncoderLayer", "TransformerDecoderLayer")

@@ -1,178 +1,366 @@
-"""A method of a TorchScript archive as a pure JAX function: a released archive as its own oracle, without torch."""
+"""Running the code text of an archive: an interpreter of its syntax trees, whose operators are JAX functions.
+
+Only the statements and expressions that TorchScript writes are known; nothing else of Python is within reach.
+"""
 
 import ast
-from collections.abc import Mapping
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
-from jax import numpy as jnp
-from jaxtyping import PRNGKeyArray, Shaped
 
-from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
-from jaxvoice.torchscript.evaluation import Evaluator
-from jaxvoice.torchscript.frames import shown
-from jaxvoice.torchscript.program import Instance, Instances, Program, Weights
-from jaxvoice.torchscript.tensors import SMALL, Refused, Tensor, needs_64_bits
-from jaxvoice.weights.reading import TorchScriptArchive
+from jaxvoice.errors import CheckpointError
+from jaxvoice.torchscript.code import ClassCode, file_of, original_name
+from jaxvoice.torchscript.frames import Closure, Frame, FunctionRef, Future, dotted, is_instance, shown
+from jaxvoice.torchscript.operator_calls import OperatorCalls
+from jaxvoice.torchscript.program import EnumMember, Instance, Instances, NamedTuple
+from jaxvoice.torchscript.tensors import Tensor
+
+MAX_STEPS = 600_000
+"""Steps that one run may take; a loop that never ends, or is longer, is stopped.
+
+A statement, a round of a loop and a call of an operator count 1 each, every tensor that an operator makes 4 more, and
+8 items of the lists it is given 1. A loop without end is stopped after about a second where it has plain statements,
+after some seconds where it computes with numbers, and after some 86,000 operators on tensors. A loop over 2000 frames
+with 30 operators each takes 362,000 steps; the traced code of a vocoder or a conformer some thousands.
+"""
+MAX_CALLS = 100
+"""How deep calls may nest."""
+
+_NOTHING = object()
+_NAMES = {"inf": math.inf, "nan": math.nan, "infj": complex(0, math.inf), "nanj": complex(0, math.nan)}
+_CASTS: dict[str, type] = {"int": int, "float": float, "bool": bool, "complex": complex, "str": str}
 
 
-class Function:
-    """A method of a module of an archive, as a pure function of weights and inputs.
+class Interpreter(OperatorCalls):
+    """One run of a program."""
 
-    It can be given to `jax.jit`, `jax.grad` and `jax.vmap`. Arrays have torch's layouts, batch axis included. What
-    shapes and branches depend on must be Python values: under `jax.jit` pass them by `static_argnames` or a closure.
-    In-place changes of inputs and of the module's own tensors last until the call returns. Loops of more than 600,000
-    steps (statements, and operators, which count up to 5) are refused: some 2000 frames of 30 operators are 362,000.
-
-    - `weights`: the tensors below the module by their names in the archive, and its constants that are arrays of real
-      numbers (`CONSTANTS.c0`). A tensor of several names has one here. Tensors of whole numbers and of truth values
-      belong to the program, unless they hold more than 65536 elements, since they may decide shapes.
-    """
-
-    def __init__(self, program: Program, method: str):
-        """Made by `function`."""
-        self._program, self._method = program, method
-        archive = program.archive
-        self.weights: dict[str, Shaped[np.ndarray, ...]] = {}
-        for identity, name in sorted(program.names.items(), key=lambda item: item[1]):
-            self.weights[name] = archive.read(program.refs[identity])
-
-    def __call__(self, weights: Weights, *inputs: Any, key: PRNGKeyArray | None = None, **named: Any) -> Any:
-        """Run the method.
-
-        **Arguments:** `weights` under the names of the attribute `weights`; `inputs` and `named` as the method takes
-        them: arrays, numbers, text, and lists, tuples and dicts of these; `key` for programs that draw random numbers.
-
-        **Returns:** what the method returns: arrays for tensors; lists, tuples and dicts of them.
-
-        **Raises:** `CheckpointError` for weights or inputs that do not fit, and for errors that the program raises;
-        `UnsupportedOperatorError`, one of these, for operators that are not there.
-        """
-        return self._run(weights, inputs, named, key, None)
-
-    def record(
-        self, weights: Weights, *inputs: Any, key: PRNGKeyArray | None = None, **named: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        """The same, and what each call of a module below returned, in the order in which the calls ended.
-
-        They are named by the path of the module in the archive; `path#2` is a module's second call.
-        """
-        outputs: dict[str, Any] = {}
-        result = self._run(weights, inputs, named, key, outputs)
-        return result, outputs
-
-    def _run(
+    def __init__(
         self,
-        weights: Weights,
-        inputs: tuple[Any, ...],
-        named: Mapping[str, Any],
-        key: PRNGKeyArray | None,
-        outputs: dict[str, Any] | None,
+        instances: Instances,
+        key: jax.Array | None,
+        note: Callable[[str, Any], None] | None = None,
+    ):
+        """`note` is told the path and the result of every call of a module's forward method."""
+        self.instances, self.code = instances, instances.program.code
+        super().__init__(key, MAX_STEPS)
+        self._note = note
+
+    # Calls
+
+    def method(self, instance: Instance, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a method of an instance."""
+        code = instance.code
+        if name not in code.methods:
+            known = ", ".join(sorted(code.methods)) or "none; it was never called when the archive was made"
+            raise CheckpointError(f"{code.original_name} at {instance.path!r} has no method {name!r}; it has {known}.")
+        frame = Frame(code.file, f"{code.original_name}.{name}", instance.path)
+        result = self._call(code.methods[name], frame, [instance, *args], kwargs, receiver=1)
+        if self._note is not None or not self._frames:  # who goes through what is returned
+            self._spend_on([result])
+        if self._note is not None and instance.is_module and name.startswith("forward") and len(self._frames):
+            self._note(instance.path, result)
+        return result
+
+    def _call(
+        self, node: ast.FunctionDef, frame: Frame, args: list[Any], kwargs: dict[str, Any], *, receiver: int = 0
     ) -> Any:
-        self._check(weights)
-        instances = Instances(self._program, weights)
-        calls: dict[str, int] = {}
-
-        def note(path: str, result: Any) -> None:
-            calls[path] = calls.get(path, 0) + 1
-            assert outputs is not None
-            outputs[path if calls[path] == 1 else f"{path}#{calls[path]}"] = _outside(result)
-
-        evaluator = Evaluator(instances, key, note if outputs is not None else None)
-        module = instances.value(self._program.record, self._program.path)
-        args, kwargs = [_inside(value) for value in inputs], {name: _inside(value) for name, value in named.items()}
-        self._check_inputs(module.code.methods[self._method].args, args, kwargs)
+        """Run a function; `receiver` is 1 where its first argument is the object whose method it is."""
+        if len(self._frames) >= MAX_CALLS:
+            raise CheckpointError(f"calls in the archive's code nest more than {MAX_CALLS} deep at {frame}.")
+        frame.line = node.lineno
+        self._frames.append(frame)
         try:
-            return _outside(evaluator.method(module, self._method, args, kwargs))
-        except Refused as reason:
-            place = f"{module.code.file}, line {module.code.methods[self._method].lineno}"
-            raise UnsupportedOperatorError(f"a result of {self._method} is refused: {reason} ({place}).") from reason
+            names = self._bound(node, args, kwargs, receiver)
+            result = self._block(node.body, names)
+        finally:
+            self._frames.pop()
+        return None if result is _NOTHING else result
 
-    def _check(self, weights: Weights) -> None:
-        missing = [name for name in self.weights if name not in weights]
-        unknown = [name for name in weights if name not in self.weights]
-        wrong = [
-            f"{name} {tuple(np.shape(weights[name]))}, not {array.shape}"
-            for name, array in self.weights.items()
-            if name in weights and tuple(np.shape(weights[name])) != array.shape
-        ]
-        for what, names in (("lack", missing), ("have unknown names", unknown), ("have shapes that do not fit", wrong)):
-            if names:
-                more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-                raise CheckpointError(f"the weights {what}: {', '.join(names[:5])}{more}.")
-
-    def _check_inputs(self, given: ast.arguments, args: list[Any], kwargs: dict[str, Any]) -> None:
-        """Refuse numbers and text where the method declares a tensor."""
-        declared = {one.arg: one.annotation for one in [*given.posonlyargs, *given.args][1:] + given.kwonlyargs}
-        for name, value in [*zip(declared, args, strict=False), *kwargs.items()]:
-            kind = declared.get(name)
-            if isinstance(kind, ast.Name) and kind.id == "Tensor" and not isinstance(value, Tensor):
-                raise CheckpointError(f"{name} of {self._method} is a tensor; pass an array and not {shown(value)}.")
-
-    def __repr__(self) -> str:
-        where = self._program.path or "the top module"
-        return f"<{self._method} of {where} in {self._program.archive.source.path}, {len(self.weights)} weights>"
-
-
-def function(archive: TorchScriptArchive, path: str = "", method: str = "forward") -> Function:
-    """A method of the module at `path` in a TorchScript archive, as a pure JAX function that interprets its code.
-
-        with open_archive("model.pt") as archive:
-            encode = function(archive, "encoder")
-        y = jax.jit(encode)(encode.weights, x)
-
-    **Arguments:** `path`: dotted name of a module in the archive, empty for the top one; `method`: one of its methods,
-    such as `forward`, or `forward1` for what a trace recorded as its second call.
-
-    **Raises:** `CheckpointError` if the archive has no such module or method, or its code is refused.
-    """
-    if not isinstance(archive, TorchScriptArchive):
-        raise CheckpointError(f"{archive.source.path} is a {archive.source.format} file; it holds no code to run.")
-    program = Program(archive, path)
-    methods = program.class_code(program.record.class_name).methods
-    if method not in methods:
-        where = f"the module {path!r}" if path else "the top module"
-        known = f"it has {', '.join(methods)}" if methods else "it has none, since it was not called when it was traced"
-        raise CheckpointError(f"{where} has no method {method!r}; {known}.")
-    return Function(program, method)
-
-
-def _inside(value: Any) -> Any:
-    """An input as the program sees it."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        array = np.asarray(value)
-        if array.dtype.kind not in "biufcV":
+    def _bound(self, node: ast.FunctionDef, args: list[Any], kwargs: dict[str, Any], receiver: int) -> dict[str, Any]:
+        """Values of parameters by name."""
+        given = node.args
+        names = [parameter.arg for parameter in (*given.posonlyargs, *given.args)]
+        values = dict(zip(names, args, strict=False))
+        defaults = dict(zip(names[len(names) - len(given.defaults) :], given.defaults, strict=True))
+        for parameter, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
+            names.append(parameter.arg)
+            if default is not None:
+                defaults[parameter.arg] = default
+        unknown = [name for name in kwargs if name not in names or name in values]
+        values |= kwargs
+        missing = [name for name in names if name not in values and name not in defaults]
+        if len(args) > len(names) or unknown or missing:
             raise CheckpointError(
-                f"arrays of {array.dtype} cannot be given to a program; pass numbers or truth values."
+                f"{node.name} takes the arguments {', '.join(names[receiver:]) or '(none)'}; "
+                f"it was given {len(args) - receiver} by position and {sorted(kwargs)} by name."
             )
-        if needs_64_bits(array):
-            raise CheckpointError("an input holds whole numbers of 64 bits; set jax_enable_x64 to compute with them.")
-        # Whole numbers in numpy stay known under jax.jit, so that they may decide shapes.
-        few = array.dtype.kind in "biu" and array.size <= SMALL
-        return Tensor(array.astype(jax.dtypes.canonicalize_dtype(array.dtype)) if few else jnp.asarray(array))
-    if isinstance(value, jax.Array):
-        return Tensor(value)
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_inside, value)) if type(value) in (list, tuple) else tuple(map(_inside, value))
-    if isinstance(value, dict):
-        return {key: _inside(item) for key, item in value.items()}
-    if value is None or isinstance(value, (bool, int, float, complex, str)):
-        return value
-    what = type(value).__module__.partition(".")[0] + "." + type(value).__name__
-    raise CheckpointError(f"a {what} cannot be given to a program; pass arrays of numpy or JAX, numbers and text.")
+        for name in names:
+            if name not in values:
+                values[name] = self._value(defaults[name], {})
+        return values
 
+    # Statements
 
-def _outside(value: Any) -> Any:
-    """A result as the caller sees it."""
-    if isinstance(value, Tensor):
-        return jnp.asarray(value.array)
-    if isinstance(value, list):
-        return [_outside(item) for item in value]
-    if isinstance(value, tuple):
-        return tuple(_outside(item) for item in value)
-    if isinstance(value, dict):
-        return {key: _outside(item) for key, item in value.items()}
-    if isinstance(value, Instance):
-        raise CheckpointError(f"the method returns an object of {value.code.original_name}, which JAX cannot hold.")
-    return value
+    def _block(self, body: list[ast.stmt], names: dict[str, Any]) -> Any:
+        """Run statements; the value returned, or `_NOTHING`."""
+        for statement in body:
+            self._frames[-1].line = statement.lineno
+            self._spend(1)
+            result = self._statement(statement, names)
+            if result is not _NOTHING:
+                return result
+        return _NOTHING
+
+    def _statement(self, node: ast.stmt, names: dict[str, Any]) -> Any:
+        match node:
+            case ast.Assign(targets=[target], value=value):
+                self._assign(target, self._value(value, names), names)
+            case ast.AnnAssign(target=target, value=value) if value is not None:
+                self._assign(target, self._value(value, names), names)
+            case ast.Expr(value=value):
+                self._value(value, names)
+            case ast.Return(value=value):
+                return None if value is None else self._value(value, names)
+            case ast.If(test=test, body=body, orelse=orelse):
+                return self._block(body if self._truth(self._value(test, names)) else orelse, names)
+            case ast.While(test=test, body=body, orelse=[]):
+                while self._truth(self._value(test, names)):
+                    self._spend(1)
+                    result = self._block(body, names)
+                    if result is not _NOTHING:
+                        return result
+                    self._frames[-1].line = node.lineno
+            case ast.For(target=target, iter=source, body=body, orelse=[]):
+                for item in self._iterated(source, names):
+                    self._spend(1)
+                    self._assign(target, item, names)
+                    result = self._block(body, names)
+                    if result is not _NOTHING:
+                        return result
+            case ast.With(items=items, body=body):
+                return self._within(items, body, names)
+            case ast.FunctionDef(name=name):
+                names[name] = Closure(node, names)
+            case ast.Assert(test=test, msg=message):
+                if not self._truth(self._value(test, names)):
+                    self._raise(self._value(message, names) if message is not None else "assertion failed")
+            case ast.Pass():
+                pass
+            case _:
+                raise self._unknown(node)
+        return _NOTHING
+
+    def _within(self, items: list[ast.withitem], body: list[ast.stmt], names: dict[str, Any]) -> Any:
+        """Run statements between what an object's own methods do before and after."""
+        if not items:
+            return self._block(body, names)
+        context = self._value(items[0].context_expr, names)
+        if not isinstance(context, Instance) or not {"__enter__", "__exit__"} <= context.code.methods.keys():
+            raise self._failure(f"'with' over {shown(context)} is not known")
+        entered = self.method(context, "__enter__", [], {})
+        if items[0].optional_vars is not None:
+            self._assign(items[0].optional_vars, entered, names)
+        result = self._within(items[1:], body, names)
+        self.method(context, "__exit__", [None, None, None], {})
+        return result
+
+    def _assign(self, target: ast.expr, value: Any, names: dict[str, Any]) -> None:
+        match target:
+            case ast.Name(id=name):
+                names[name] = value
+            case ast.Tuple(elts=parts) | ast.List(elts=parts):
+                values = list(value) if isinstance(value, (list, tuple)) else None
+                if values is None or len(values) != len(parts):
+                    raise self._failure(f"{ast.unparse(target)} cannot be taken apart from {shown(value)}")
+                for part, item in zip(parts, values, strict=True):
+                    self._assign(part, item, names)
+            case ast.Attribute(value=owner, attr=name):
+                instance = self._value(owner, names)
+                if not isinstance(instance, Instance):
+                    raise self._failure(f"an attribute of {shown(instance)} is set")
+                instance.attributes[name] = value
+            case ast.Subscript(value=owner, slice=at):
+                items = self._value(owner, names)
+                if not isinstance(items, (list, dict)):
+                    raise self._failure(f"an item of {shown(items)} is set")
+                items[self._key_of(self._value(at, names))] = value
+            case _:
+                raise self._unknown(target)
+
+    def _iterated(self, source: ast.expr, names: dict[str, Any]) -> Any:
+        match source:
+            case ast.Call(func=ast.Name(id="range"), args=bounds, keywords=[]):
+                return range(*(self._whole(self._value(bound, names)) for bound in bounds))
+        items = self._value(source, names)
+        if isinstance(items, (list, tuple)):
+            return list(items)
+        raise self._failure(f"a loop runs over {shown(items)}")
+
+    def _whole(self, value: Any) -> int:
+        return self._as_number(value, int) if isinstance(value, Tensor) else int(value)
+
+    def _truth(self, value: Any) -> bool:
+        return self._as_number(value, bool) if isinstance(value, Tensor) else bool(value)
+
+    # Expressions
+
+    def _value(self, node: ast.expr, names: dict[str, Any]) -> Any:
+        match node:
+            case ast.Name(id=name):
+                if name in names:
+                    return names[name]
+                if name in _NAMES:
+                    return _NAMES[name]
+                raise self._failure(f"{name!r} has no value")
+            case ast.Constant(value=value):
+                return value
+            case ast.Call():
+                return self._called(node, names)
+            case ast.Attribute():
+                return self._attribute(node, names)
+            case ast.Subscript(value=owner, slice=at):
+                return self._item(self._value(owner, names), self._value(at, names))
+            case ast.List(elts=parts):
+                return [self._value(part, names) for part in parts]
+            case ast.Tuple(elts=parts):
+                return tuple(self._value(part, names) for part in parts)
+            case ast.Dict(keys=keys, values=values) if None not in keys:
+                pairs = zip(keys, values, strict=True)
+                return {self._key_of(self._value(k, names)): self._value(v, names) for k, v in pairs if k is not None}
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return -self._literal_number(operand, names)
+            case ast.BinOp(op=ast.Add(), left=left, right=right):
+                return self._literal_number(left, names) + self._literal_number(right, names)
+            case ast.BinOp(op=ast.Sub(), left=left, right=right):
+                return self._literal_number(left, names) - self._literal_number(right, names)
+        raise self._unknown(node)
+
+    def _literal_number(self, node: ast.expr, names: dict[str, Any]) -> Any:
+        value = self._value(node, names)
+        if isinstance(value, (int, float, complex)):
+            return value
+        raise self._unknown(node)
+
+    def _key_of(self, at: Any) -> Any:
+        """An index or a key: no tuples, whose hash may take for ever where they hold each other."""
+        if isinstance(at, (list, tuple, dict)):
+            raise self._failure(f"{shown(at)} is used as a key")
+        return at
+
+    def _item(self, items: Any, at: Any) -> Any:
+        at = self._key_of(self._as_number(at, int) if isinstance(at, Tensor) else at)
+        if isinstance(items, (list, tuple, dict, str)):
+            try:
+                return items[at]
+            except (LookupError, TypeError) as failure:
+                raise self._failure(f"{shown(items)} has no item {at!r}") from failure
+        raise self._failure(f"an item of {shown(items)} is used")
+
+    def _attribute(self, node: ast.Attribute, names: dict[str, Any]) -> Any:
+        path = dotted(node)
+        if path is not None and path[0] not in names:
+            if path[0] == "CONSTANTS" and len(path) == 2:
+                return self.instances.constant(path[1])
+            if path[0] == "__torch__":
+                return self._global(".".join(path))
+            raise self._failure(f"{'.'.join(path)} has no value")
+        owner = self._value(node.value, names)
+        if isinstance(owner, Instance):
+            return self.instances.attribute(owner, node.attr)
+        if isinstance(owner, NamedTuple) and node.attr in owner.names:
+            return owner[owner.names.index(node.attr)]
+        if isinstance(owner, EnumMember) and node.attr in ("name", "value"):
+            return getattr(owner, node.attr)
+        raise self._failure(f"{shown(owner)} has no attribute {node.attr!r}")
+
+    def _global(self, name: str) -> Any:
+        """What a qualified name stands for: a function, a class, or a member of an enum."""
+        if name in self.code.functions:
+            return FunctionRef(name)
+        if name in self.code.classes:
+            return self.code.classes[name]
+        enum, _, member = name.rpartition(".")
+        found = self.code.classes.get(enum)
+        if found is not None and found.kind == "enum" and member in found.constants:
+            return EnumMember(enum, member, found.constants[member])
+        raise self._failure(f"{name} is not in the code of the archive")
+
+    # Calls in expressions
+
+    def _called(self, node: ast.Call, names: dict[str, Any]) -> Any:
+        function = node.func
+        if isinstance(function, ast.Name) and function.id not in names:
+            return self._special(function.id, node, names)
+        if any(isinstance(arg, ast.Starred) for arg in node.args) or any(word.arg is None for word in node.keywords):
+            raise self._unknown(node)
+        if isinstance(function, ast.Attribute):
+            path = dotted(function)
+            if path is not None and path[0] in ("torch", "ops") and path[0] not in names:
+                return self._operator(".".join(path), *self._arguments(node, names))
+            if function.attr == "__new__" and path is not None and path[0] == "__torch__":
+                return Instance(self.instances.program.class_code(".".join(path[:-1])))
+            if path is None or path[0] in names:
+                owner = self._value(function.value, names)
+                if isinstance(owner, Instance) and function.attr not in owner.attributes:
+                    return self.method(owner, function.attr, *self._arguments(node, names))
+        target = self._value(function, names)
+        args, kwargs = self._arguments(node, names)
+        if isinstance(target, FunctionRef):
+            frame = Frame(file_of(target.name), original_name(target.name), self._frames[-1].module)
+            return self._call(self.code.functions[target.name], frame, args, kwargs)
+        if isinstance(target, ClassCode) and target.kind == "namedtuple" and not kwargs:
+            made = NamedTuple(args)
+            made.names = tuple(target.fields)
+            return made
+        raise self._failure(f"{shown(target)} is called")
+
+    def _arguments(self, node: ast.Call, names: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        args = [self._value(arg, names) for arg in node.args]
+        return args, {str(word.arg): self._value(word.value, names) for word in node.keywords}
+
+    def _special(self, name: str, node: ast.Call, names: dict[str, Any]) -> Any:
+        """What looks like a function of Python's in the code text."""
+        arguments = node.args
+        if name in ("annotate", "unchecked_cast") and len(arguments) == 2:
+            value = self._value(arguments[1], names)
+            if name == "annotate" and isinstance(value, Tensor) and isinstance(arguments[0], ast.Name):
+                return self._implicit(value, arguments[0].id)
+            return value
+        if name == "uninitialized":
+            return None
+        if name == "getattr" and len(arguments) == 2:
+            owner, attribute = (self._value(argument, names) for argument in arguments)
+            if isinstance(owner, Instance) and isinstance(attribute, str):
+                return self.instances.attribute(owner, attribute)
+        if name == "isinstance" and len(arguments) == 2:
+            value = self._value(arguments[0], names)
+            self._spend_on([value])
+            return is_instance(value, arguments[1])
+        if name in _CASTS and len(arguments) == 1:
+            value = self._value(arguments[0], names)
+            if isinstance(value, Tensor) and name != "str":
+                return self._as_number(value, _CASTS[name])
+            self._spend_on([value])
+            return _CASTS[name](value)
+        if name == "sorted" and len(arguments) == 1:
+            items = self._value(arguments[0], names)
+            self._spend_on([items])
+            return sorted(items)
+        if name == "print":
+            return None
+        if name == "fork" and len(arguments) == 1:
+            forked = self._value(arguments[0], names)
+            if isinstance(forked, Closure):
+                result = self._block(forked.node.body, dict(forked.names))
+                return Future(None if result is _NOTHING else result)
+        raise self._unknown(node)
+
+    def _implicit(self, value: Tensor, kind: str) -> Any:
+        """A tensor where a number is wanted: a number where its value is known, else itself."""
+        if kind == "number":
+            return self._operator("torch.item", [value], {}) if value.known else value
+        if kind == "float" and not value.known:
+            return value
+        return self._as_number(value, _CASTS[kind]) if kind in _CASTS else value

@@ -7,9 +7,9 @@ from typing import Any
 
 from jaxvoice.torchscript.attention import FUSED, attention_settings, weights_of
 from jaxvoice.torchscript.code import Code, original_name, parse_code
-from jaxvoice.torchscript.following import Follower
-from jaxvoice.torchscript.kinds import Shapes, from_shapes, told_by
-from jaxvoice.torchscript.told_values import Call, Normed, Ref, is_plain
+from jaxvoice.torchscript.layer_inference import Shapes, from_shapes, infer
+from jaxvoice.torchscript.symbolic_interpreter import SymbolicInterpreter
+from jaxvoice.torchscript.symbolic_values import Call, Normed, Ref, is_plain
 
 _SAME = {"NonDynamicallyQuantizableLinear": "Linear"}
 _NOT_ATTRIBUTES = {"training", "_is_full_backward_hook"}
@@ -51,16 +51,16 @@ def read_layers(archive: Any, code: Code | None = None) -> dict[str, Layer]:
     **Raises:** `CheckpointError` for code text that is refused.
     """
     code = parse_code(archive.code) if code is None else code
-    follower = Follower(code, archive.content, plain_constants(archive))
-    follower.follow()
+    symbolic = SymbolicInterpreter(code, archive.content, plain_constants(archive))
+    symbolic.follow()
     shapes = {name: info.shape for name, info in archive.tensors.infos().items()}
-    own, used = _by_owner(follower)
-    for path in [*used, *follower.called]:
+    own, used = _by_owner(symbolic)
+    for path in [*used, *symbolic.called]:
         while path:  # what holds a module that is used is used
             used.add(path)
             path = path.rpartition(".")[0]
     return {
-        path: _layer(follower, path, own.get(path, []), shapes, path in used or not path) for path in follower.records
+        path: _layer(symbolic, path, own.get(path, []), shapes, path in used or not path) for path in symbolic.records
     }
 
 
@@ -75,14 +75,14 @@ def plain_constants(archive: Any) -> list[Any]:
     return values
 
 
-def _by_owner(follower: Follower) -> tuple[dict[str, list[Call]], set[str]]:
+def _by_owner(symbolic: SymbolicInterpreter) -> tuple[dict[str, list[Call]], set[str]]:
     """Operator calls by the module they are of: the one whose weight they take, else the one that makes them."""
     own: dict[str, list[Call]] = {}
     used: set[str] = set()
-    for (path, _), ways in follower.calls.items():
+    for (path, _), ways in symbolic.calls.items():
         for call in (call for calls in ways for call in calls if call.kind == "operator"):
             # Whoever has a tensor that is computed with is used.
-            owners = {weight.rpartition(".")[0] for weight in weights_of(call)} & set(follower.records)
+            owners = {weight.rpartition(".")[0] for weight in weights_of(call)} & set(symbolic.records)
             used |= owners - {path}
             if call.name in FUSED:  # in place of a layer and those below it
                 for below in owners - {path}:
@@ -93,15 +93,15 @@ def _by_owner(follower: Follower) -> tuple[dict[str, list[Call]], set[str]]:
                 owner = weight.path.rpartition(".")[0]
             elif isinstance(weight, Normed):
                 owner = weight.of
-            if owner != path and owner in follower.records:
+            if owner != path and owner in symbolic.records:
                 used.add(owner)
             own.setdefault(owner, []).append(call)
     return own, used
 
 
-def _layer(follower: Follower, path: str, calls: list[Call], shapes: Shapes, used: bool) -> Layer:
-    record = follower.records[path]
-    owner = follower.class_of(record)
+def _layer(symbolic: SymbolicInterpreter, path: str, calls: list[Call], shapes: Shapes, used: bool) -> Layer:
+    record = symbolic.records[path]
+    owner = symbolic.class_of(record)
     assert owner is not None
     class_name = original_name(owner.name)
     kind = class_name.rpartition(".")[2]
@@ -110,15 +110,15 @@ def _layer(follower: Follower, path: str, calls: list[Call], shapes: Shapes, use
     found: list[dict[str, Any]] = []
     norm = ""
     for call in calls:
-        told = told_by(call, shapes, path)
+        inferred = infer(call, shapes, path)
         # A class of the authors is a layer of torch only if it computes with a weight of its own as that layer does.
-        if told is None or (kind not in told.kinds if of_torch else not told.weighted):
+        if inferred is None or (kind not in inferred.kinds if of_torch else not inferred.weighted):
             continue
-        kind = kind if of_torch else told.kinds[0]
-        found.append(told.settings)
+        kind = kind if of_torch else inferred.kinds[0]
+        found.append(inferred.settings)
         norm = _norm(call) or norm
     settings, computed = _merged(found)
-    methods = {name: tuple(ways[0]) for (of, name), ways in follower.calls.items() if of == path}
+    methods = {name: tuple(ways[0]) for (of, name), ways in symbolic.calls.items() if of == path}
     attributes = {
         name: value for name, value in record.state.items() if is_plain(value) and name not in _NOT_ATTRIBUTES
     }
@@ -131,7 +131,7 @@ def _layer(follower: Follower, path: str, calls: list[Call], shapes: Shapes, use
             kept.pop("output_padding", None)
         if kept.get("mode") == kind:
             kept.pop("mode")
-        ways = [way for (of, _), ways in follower.calls.items() if of == path for way in ways]
+        ways = [way for (of, _), ways in symbolic.calls.items() if of == path for way in ways]
         inside = attention_settings(kind, path, calls, ways, shapes)
         conflicts = _fill(settings, kept, computed)
         conflicts += _fill(inside, {name: kept[name] for name in inside if name in kept}, ())

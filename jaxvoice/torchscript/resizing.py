@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxvoice.torchscript.told_values import Call, Stored, is_plain
+from jaxvoice.torchscript.symbolic_values import Call, Stored, is_plain
 
 _NAMES = ("input", "size", "scale_factor", "mode", "align_corners")
 _AREA = "adaptive_avg_pool"

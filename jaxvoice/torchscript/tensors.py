@@ -37,7 +37,7 @@ def needs_64_bits(array: Any) -> bool:
 
 
 class Refused(Exception):
-    """What an operator is asked is more than it can do rightly; the evaluator adds the name and the place."""
+    """What an operator is asked is more than it can do rightly; the interpreter adds the name and the place."""
 
 
 class Tensor:

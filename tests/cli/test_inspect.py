@@ -130,8 +130,8 @@ def test_a_trace_tells_strides_and_padding(files, capsys):
 
 def test_code(files, capsys):
     text = shown(capsys, files / "speaker", code="convs.0")
-    assert "self.first_conv(" in text and "avg_pool1d" in text
-    assert "self.convs[0](self.pre_conv(x))" in shown(capsys, files / "speaker", code=".")
+    assert "first_conv = self.first_conv" in text and "# convs.0.first_conv: Conv1d" in text
+    assert "torch.avg_pool1d(" in text and "(pre_conv).forward(x, )" in shown(capsys, files / "speaker", code=".")
     assert json.loads(shown(capsys, files / "speaker", code=".", json=True))["code"][0].startswith("# (top)")
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.layers import read_layers
-from jaxvoice.torchscript.readable import readable
+from jaxvoice.torchscript.printer import module_code
 from jaxvoice.weights.reading import open_archive
 from tests.torchscript.layer_models import (
     Down,
@@ -343,7 +343,7 @@ def test_costly_code_ends_soon(tmp_path, kind):
 
 def text_of(path, module):
     with open_archive(path) as archive:
-        return readable(archive, module)
+        return module_code(archive, module)
 
 
 def test_code_that_multiplies_itself_ends(tmp_path):
@@ -371,7 +371,7 @@ def test_an_archive_without_its_code_is_refused_in_a_line(tmp_path):
             if not entry.endswith(".py"):
                 new.writestr(entry, old.read(entry))
     with open_archive(tmp_path / "bare.pt") as archive:
-        for told in (read_layers, readable):
+        for read in (read_layers, module_code):
             with pytest.raises(CheckpointError, match=r"no code for .*Linear: its \.py entries are missing"):
-                told(archive)
+                read(archive)
         assert sorted(archive.tensors) == ["bias", "weight"]

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from jaxvoice.inspection.layer_text import call_text
 from jaxvoice.torchscript.layers import read_layers
-from jaxvoice.torchscript.showing import call_text
 from jaxvoice.weights.reading import open_archive
 from tests.torchscript.layer_models import scripted, traced, with_code
 

@@ -8,7 +8,7 @@ import torch
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript import function
-from jaxvoice.torchscript.evaluation import MAX_STEPS
+from jaxvoice.torchscript.interpreter import MAX_STEPS
 from jaxvoice.weights.reading import open_archive
 from tests.torchscript.layer_models import with_code
 from tests.torchscript.script_agreement import same, scripted
@@ -71,7 +71,7 @@ def test_what_grows_without_end_is_refused(run_code, name):
 @pytest.fixture(autouse=True)
 def _fewer_steps(monkeypatch):
     """A tenth of the steps takes a tenth of the time."""
-    monkeypatch.setattr("jaxvoice.torchscript.evaluation.MAX_STEPS", MAX_STEPS // 10)
+    monkeypatch.setattr("jaxvoice.torchscript.interpreter.MAX_STEPS", MAX_STEPS // 10)
 
 
 ENDLESS = {
@@ -86,9 +86,9 @@ ENDLESS = {
 @pytest.mark.parametrize("name", ENDLESS)
 def test_loops_without_end_are_stopped(run_code, name, monkeypatch):
     if name == "statements":
-        monkeypatch.setattr("jaxvoice.torchscript.evaluation.MAX_STEPS", MAX_STEPS)
+        monkeypatch.setattr("jaxvoice.torchscript.interpreter.MAX_STEPS", MAX_STEPS)
     if name == "tensors":
-        monkeypatch.setattr("jaxvoice.torchscript.evaluation.MAX_STEPS", MAX_STEPS // 100)
+        monkeypatch.setattr("jaxvoice.torchscript.interpreter.MAX_STEPS", MAX_STEPS // 100)
     start = time.process_time()
     with pytest.raises(CheckpointError, match=r"more than [\d,]+ steps; longer loops are refused"):
         run_code(ENDLESS[name])
@@ -97,7 +97,7 @@ def test_loops_without_end_are_stopped(run_code, name, monkeypatch):
 
 def test_a_loop_over_thousands_of_frames_is_run(run_code, monkeypatch):
     # A hundredth of 2000 frames at a hundredth of the limit: what one costs does not depend on how many there are.
-    monkeypatch.setattr("jaxvoice.torchscript.evaluation.MAX_STEPS", MAX_STEPS // 100)
+    monkeypatch.setattr("jaxvoice.torchscript.interpreter.MAX_STEPS", MAX_STEPS // 100)
     operators = "\n".join(["  y = torch.add(y, 1)"] * 30)
     run_code(f"rows = [x]\ny = x\nfor i in range(20):\n{operators}\n  _1 = torch.append(rows, y)\nz = torch.cat(rows)")
 

@@ -203,7 +203,7 @@ def test_the_programs_own_errors_are_told(load):
 
 
 def test_a_loop_without_end_is_stopped(load, monkeypatch):
-    monkeypatch.setattr("jaxvoice.torchscript.evaluation.MAX_STEPS", 1000)
+    monkeypatch.setattr("jaxvoice.torchscript.interpreter.MAX_STEPS", 1000)
     run = load(scripted("n = 0\nwhile n >= 0:\n    n += 1\nreturn x + n"))
     with pytest.raises(CheckpointError, match="steps"):
         run({}, np.ones(1, np.float32))

@@ -143,7 +143,7 @@ def cast(name: str, value: Any, text: str) -> Any:
     return Computed(text)
 
 
-def told(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value in a few words."""
     if isinstance(value, Computed):
         return value.text

@@ -12,7 +12,7 @@ from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.code import ClassCode, Code, original_name
 from jaxvoice.torchscript.resizing import interpolates
 from jaxvoice.torchscript.signatures import bind
-from jaxvoice.torchscript.told_values import (
+from jaxvoice.torchscript.symbolic_values import (
     Call,
     Computed,
     FunctionRef,
@@ -23,6 +23,7 @@ from jaxvoice.torchscript.told_values import (
     below,
     cast,
     dotted,
+    format_value,
     holds,
     is_plain,
     item_of,
@@ -30,7 +31,6 @@ from jaxvoice.torchscript.told_values import (
     key_of,
     owner_of,
     short,
-    told,
 )
 from jaxvoice.weights.layout import printable
 
@@ -39,7 +39,7 @@ MAX_DEPTH = 60
 MAX_LIST = 512
 
 
-class Follower:
+class SymbolicInterpreter:
     """Follows every method of the modules in an archive.
 
     **Arguments:** `code`: the parsed code; `top`: the record of the top module; `constants`: `CONSTANTS.c0` and so on,
@@ -155,10 +155,10 @@ class _Frame:
     """One method or function being followed."""
 
     def __init__(
-        self, follower: Follower, path: str, function: ast.FunctionDef, calls: list[Call],
+        self, symbolic: SymbolicInterpreter, path: str, function: ast.FunctionDef, calls: list[Call],
         within: tuple[str, ...] = (), depth: int = 0,
     ):  # fmt: skip
-        self.follower, self.path, self.function, self.calls = follower, path, function, calls
+        self.symbolic, self.path, self.function, self.calls = symbolic, path, function, calls
         self.within, self.depth = within, depth
         self.names: dict[str, Any] = {}
         self.result: Any = None
@@ -185,7 +185,7 @@ class _Frame:
 
     def block(self, statements: Sequence[ast.stmt]) -> None:
         for statement in statements:
-            self.follower.spend()
+            self.symbolic.spend()
             match statement:
                 case ast.Assign(targets=[target], value=value):
                     self.assign(target, self.value(value))
@@ -219,7 +219,7 @@ class _Frame:
     def changed(self, value: Any) -> None:
         """A list is changed in place: under none of its names is it known any more."""
         if isinstance(value, list):
-            self.follower.spend(len(self.names))
+            self.symbolic.spend(len(self.names))
             self.names.update({name: Computed(name) for name, known in self.names.items() if holds(known, value)})
 
     def branch(self, test: ast.expr, body: list[ast.stmt], orelse: list[ast.stmt]) -> None:
@@ -238,7 +238,7 @@ class _Frame:
         self.within = around
         if key_of([first]) != key_of([self.result]):
             self.result = Computed("either")
-        self.follower.spend(len(after) // 8)
+        self.symbolic.spend(len(after) // 8)
         for name in {*after, *self.names}:
             if after.get(name) is not self.names.get(name) and key_of([after.get(name)]) != key_of(
                 [self.names.get(name)]
@@ -259,7 +259,7 @@ class _Frame:
         """What a loop assigns is known neither in it nor after it."""
         for statement in body:
             for node in ast.walk(statement):
-                self.follower.spend()
+                self.symbolic.spend()
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                     self.names[node.id] = Computed(node.id)
                 elif isinstance(node, ast.Call) and (dotted(node.func) or "").rpartition(".")[2] in _CHANGES:
@@ -270,7 +270,7 @@ class _Frame:
 
     def value(self, node: ast.expr) -> Any:
         """What `node` stands for."""
-        self.follower.spend()
+        self.symbolic.spend()
         match node:
             case ast.Constant(value=value):
                 return value
@@ -304,11 +304,11 @@ class _Frame:
             return FunctionRef(name)
         if name and name.startswith("CONSTANTS.c") and name[11:].isdigit() and len(name) < 20:
             number = int(name[11:])
-            value = self.follower.constants[number] if number < len(self.follower.constants) else None
+            value = self.symbolic.constants[number] if number < len(self.symbolic.constants) else None
             return Stored(name, value) if value is not None and is_plain(value) else Ref(name)
         of = self.value(node.value)
         if isinstance(of, Ref):
-            return self.follower.attribute(of.path, node.attr)
+            return self.symbolic.attribute(of.path, node.attr)
         return Computed(short(node))
 
     def call(self, node: ast.Call) -> Any:
@@ -316,7 +316,7 @@ class _Frame:
         name = dotted(function)
         if name == "getattr" and len(node.args) == 2 and isinstance(node.args[1], ast.Constant):
             of = self.value(node.args[0])
-            return self.follower.attribute(of.path, str(node.args[1].value)) if isinstance(of, Ref) else Computed()
+            return self.symbolic.attribute(of.path, str(node.args[1].value)) if isinstance(of, Ref) else Computed()
         if name in ("annotate", "unchecked_cast") and len(node.args) == 2:
             return self.value(node.args[1])
         if name == "uninitialized":
@@ -329,7 +329,7 @@ class _Frame:
             return self.operator(name.rpartition(".")[2], args, kwargs, name)
         if isinstance(function, ast.Attribute) and not (name or "").startswith("__torch__."):
             of = self.value(function.value)
-            if isinstance(of, Ref) and of.path in self.follower.records:
+            if isinstance(of, Ref) and of.path in self.symbolic.records:
                 return self.method(of.path, function.attr, args, kwargs)
             return Computed(short(node))
         target = self.value(function)
@@ -339,25 +339,25 @@ class _Frame:
 
     def method(self, path: str, name: str, args: list[Any], kwargs: Mapping[str, Any]) -> Any:
         if path == self.path:  # a helper of its own: what it does is part of what this method does
-            owner = self.follower.class_of(self.follower.records[path])
+            owner = self.symbolic.class_of(self.symbolic.records[path])
             helper = owner.methods.get(name) if owner else None
             if helper is None:
                 return Computed(f"{name}()")
-            frame = _Frame(self.follower, path, helper, self.calls, self.within, self.depth + 1)
+            frame = _Frame(self.symbolic, path, helper, self.calls, self.within, self.depth + 1)
             return frame.run([Ref(path), *args], kwargs)
         self.calls.append(Call("module", path, name, {}, self.within))
-        self.follower.called.add(path)
-        return self.follower.method(path, name, args, kwargs, self.depth + 1)
+        self.symbolic.called.add(path)
+        return self.symbolic.method(path, name, args, kwargs, self.depth + 1)
 
     def function_call(self, name: str, args: list[Any], kwargs: Mapping[str, Any]) -> Any:
-        function = self.follower.code.functions.get(name)
+        function = self.symbolic.code.functions.get(name)
         if function is None:
             return Computed(f"{original_name(name)}()")
         if original_name(name) != "torch.nn.functional.interpolate":
-            frame = _Frame(self.follower, self.path, function, self.calls, self.within, self.depth + 1)
+            frame = _Frame(self.symbolic, self.path, function, self.calls, self.within, self.depth + 1)
             return frame.run(args, kwargs)
         inside: list[Call] = []
-        frame = _Frame(self.follower, self.path, function, inside, self.within, self.depth + 1)
+        frame = _Frame(self.symbolic, self.path, function, inside, self.within, self.depth + 1)
         frame.give(args, kwargs)
         given = dict(frame.names)
         frame.block(function.body)
@@ -372,7 +372,7 @@ class _Frame:
             return Computed(name)
         if full.startswith("ops.prim.") or name in _QUIET:
             return _folded(name, args)
-        self.follower.spend(sum(len(arg) for arg in args if isinstance(arg, (list, tuple))) // 8)
+        self.symbolic.spend(sum(len(arg) for arg in args if isinstance(arg, (list, tuple))) // 8)
         bound = bind(name, args, kwargs)
         if bound is None:
             bound = {**{str(i): arg for i, arg in enumerate(args)}, **kwargs}
@@ -396,7 +396,7 @@ def _folded(name: str, args: list[Any]) -> Any:
         return len(args[0])
     if name == "__getitem__" and len(args) == 2:
         return item_of(args[0], args[1], name)
-    return Computed(f"{name}({', '.join(told(arg) for arg in args)})")
+    return Computed(f"{name}({', '.join(format_value(arg) for arg in args)})")
 
 
 def _special(name: str, bound: Mapping[str, Any], path: str) -> Any:

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxvoice.torchscript.signatures import REQUIRED, defaults
-from jaxvoice.torchscript.told_values import Call, Normed, Padded, Ref, Stored, is_plain
+from jaxvoice.torchscript.symbolic_values import Call, Normed, Padded, Ref, Stored, is_plain
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-class Told(NamedTuple):
-    """What one call tells."""
+class Inferred(NamedTuple):
+    """What one call says of the layer that makes it."""
 
     kinds: tuple[str, ...]
     """Classes of `torch.nn` that make such a call."""
@@ -61,7 +61,7 @@ _NORMS = {
 _PADS = {"reflect": "Reflection", "replicate": "Replication", "circular": "Circular"}
 
 
-def told_by(call: Call, shapes: Shapes, path: str) -> Told | None:
+def infer(call: Call, shapes: Shapes, path: str) -> Inferred | None:
     """What a call made by the module at `path` tells; `None` for operators that are no layers.
 
     `shapes` are those of the archive's tensors by dotted name.
@@ -75,7 +75,7 @@ def told_by(call: Call, shapes: Shapes, path: str) -> Told | None:
         return _norm(name, arguments, weight)
     if name in _TABLE:
         kinds, names = _TABLE[name]
-        return Told(kinds, _with_defaults(name, names, arguments))
+        return Inferred(kinds, _with_defaults(name, names, arguments))
     if name.startswith(("avg_pool", "max_pool")):
         return _pool(name, arguments)
     if name.startswith(("upsample_", "_upsample_nearest_exact")) or name == "interpolate":
@@ -87,13 +87,15 @@ def told_by(call: Call, shapes: Shapes, path: str) -> Told | None:
         return _pad(name, arguments)
     match name:
         case "linear" if weight and len(weight) == 2:
-            return Told(("Linear",), {"in_features": weight[1], "out_features": weight[0], **_bias(arguments)}, True)
+            return Inferred(
+                ("Linear",), {"in_features": weight[1], "out_features": weight[0], **_bias(arguments)}, True
+            )
         case "embedding" if weight and len(weight) == 2:
             index = arguments.get("padding_idx", -1)
             sizes = {"num_embeddings": weight[0], "embedding_dim": weight[1]}
-            return Told(("Embedding",), {**sizes, "padding_idx": None if index == -1 else index}, True)
+            return Inferred(("Embedding",), {**sizes, "padding_idx": None if index == -1 else index}, True)
         case "prelu" if weight and len(weight) == 1:
-            return Told(("PReLU",), {"num_parameters": weight[0]}, True)
+            return Inferred(("PReLU",), {"num_parameters": weight[0]}, True)
     return None
 
 
@@ -127,7 +129,7 @@ def _bias(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {"bias": bias is not None} if bias is None or isinstance(bias, Ref) else {}
 
 
-def _convolution(name: str, arguments: dict[str, Any], weight: tuple[int, ...] | None, path: str) -> Told | None:
+def _convolution(name: str, arguments: dict[str, Any], weight: tuple[int, ...] | None, path: str) -> Inferred | None:
     if weight is None or len(weight) < 3:
         return None
     rank = len(weight) - 2
@@ -155,10 +157,10 @@ def _convolution(name: str, arguments: dict[str, Any], weight: tuple[int, ...] |
     }
     if transposed:
         settings["output_padding"] = arguments.get("output_padding", (0,) * rank)
-    return Told((f"Conv{'Transpose' if transposed else ''}{rank}d",), settings, True)
+    return Inferred((f"Conv{'Transpose' if transposed else ''}{rank}d",), settings, True)
 
 
-def _norm(name: str, arguments: dict[str, Any], weight: tuple[int, ...] | None) -> Told:
+def _norm(name: str, arguments: dict[str, Any], weight: tuple[int, ...] | None) -> Inferred:
     settings = {
         key: arguments[key] for key in ("normalized_shape", "num_groups", "eps", "momentum") if key in arguments
     }
@@ -171,10 +173,10 @@ def _norm(name: str, arguments: dict[str, Any], weight: tuple[int, ...] | None) 
         settings["elementwise_affine" if name in ("layer_norm", "rms_norm") else "affine"] = given is not None
     if name in ("batch_norm", "instance_norm") and (mean is None or isinstance(mean, Ref)):
         settings["track_running_stats"] = mean is not None
-    return Told(_NORMS[name], settings)
+    return Inferred(_NORMS[name], settings)
 
 
-def _pool(name: str, arguments: dict[str, Any]) -> Told:
+def _pool(name: str, arguments: dict[str, Any]) -> Inferred:
     names = [
         "kernel_size",
         "stride",
@@ -186,10 +188,10 @@ def _pool(name: str, arguments: dict[str, Any]) -> Told:
     if "kernel_size" in settings:
         settings["stride"] = settings.get("stride") or settings["kernel_size"]
     kind = {"avg": "AvgPool", "max": "MaxPool"}[name[:3]]
-    return Told((kind + name.removesuffix("_with_indices")[-2:],), settings)
+    return Inferred((kind + name.removesuffix("_with_indices")[-2:],), settings)
 
 
-def _upsample(name: str, arguments: dict[str, Any]) -> Told:
+def _upsample(name: str, arguments: dict[str, Any]) -> Inferred:
     mode = arguments.get("mode") if name == "interpolate" else name.removeprefix("_")[len("upsample_") : -2]
     settings = {"mode": "nearest-exact" if mode == "nearest_exact" else mode}
     if "align_corners" in arguments:
@@ -199,19 +201,19 @@ def _upsample(name: str, arguments: dict[str, Any]) -> Told:
         value = next((arguments[name] for name in names if arguments.get(name) is not None), None)
         if value is not None:
             settings[names[0]] = value
-    return Told(("Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d"), settings)
+    return Inferred(("Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d"), settings)
 
 
-def _recurrent(name: str, arguments: dict[str, Any]) -> Told:
+def _recurrent(name: str, arguments: dict[str, Any]) -> Inferred:
     names = ("num_layers", "batch_first", "dropout", "bidirectional")
     settings = {key: arguments[key] for key in names if key in arguments}
     settings["bias"] = arguments.get("has_biases")
     if name.startswith("rnn"):
         settings["nonlinearity"] = name[4:]
-    return Told(({"lstm": "LSTM", "gru": "GRU"}.get(name, "RNN"),), settings)
+    return Inferred(({"lstm": "LSTM", "gru": "GRU"}.get(name, "RNN"),), settings)
 
 
-def _pad(name: str, arguments: dict[str, Any]) -> Told:
+def _pad(name: str, arguments: dict[str, Any]) -> Inferred:
     mode = arguments.get("mode", "constant")
     if name != "pad":
         mode = {"constant": "constant", "reflection": "reflect", "replication": "replicate"}.get(name.split("_")[0], "")
@@ -220,7 +222,7 @@ def _pad(name: str, arguments: dict[str, Any]) -> Told:
     settings = {"padding": amounts}
     if mode == "constant" and arguments.get("value") is not None:
         settings["value"] = arguments["value"]
-    return Told(kinds, settings)
+    return Inferred(kinds, settings)
 
 
 def from_shapes(kind: str, path: str, settings: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:

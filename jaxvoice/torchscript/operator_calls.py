@@ -32,7 +32,7 @@ _AT_ONCE = {
 _MOVING = {"torch.insert", "torch.pop", "torch.Delete"}
 
 
-class Caller:
+class OperatorCalls:
     """Calls operators, for the run that knows where it is.
 
     `steps` is what the run may take.

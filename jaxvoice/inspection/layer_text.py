@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxvoice.torchscript.layers import Layer
 from jaxvoice.torchscript.signatures import REQUIRED, defaults
-from jaxvoice.torchscript.told_values import Call, Normed, Ref, Stored, is_plain
+from jaxvoice.torchscript.symbolic_values import Call, Normed, Ref, Stored, is_plain
 from jaxvoice.weights.layout import printable
 
 # Told by the shapes that stand beside them.

@@ -1,0 +1,201 @@
+"""The methods of a TorchScript module as the archive's own text, with what its names stand for beside it."""
+
+import ast
+import difflib
+import math
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from jaxvoice.errors import ConfigError
+from jaxvoice.torchscript.code import ClassCode, original_name, parse_code
+from jaxvoice.torchscript.layers import plain_constants
+from jaxvoice.torchscript.symbolic_interpreter import SymbolicInterpreter
+from jaxvoice.torchscript.symbolic_values import Ref, Stored, dotted, is_plain, joined
+from jaxvoice.weights.layout import printable, shortened, width as width_of, wrapped
+
+_LONGEST_VALUE = 60
+
+
+def module_code(archive: Any, module: str = "", *, width: int = 80) -> list[str]:
+    """The code of the module of that dotted name in a TorchScript archive (`""` for the whole model), as lines.
+
+    The lines are the archive's own, but for the original names of classes, the numbers that constants stand for, and
+    real numbers in as few digits as they have. Comments give the path and the class of each child, the shape of each
+    tensor and the value of each attribute that a line reads; they are at most `width` wide. Nothing of the archive is
+    run.
+
+    **Raises:** `ConfigError` for an unknown module, with the nearest name; `CheckpointError` for code that is refused.
+    """
+    code = parse_code(archive.code)
+    symbolic = SymbolicInterpreter(code, archive.content, plain_constants(archive))
+    if module not in symbolic.records:
+        near = difflib.get_close_matches(module, symbolic.records, n=1, cutoff=0.3)
+        hint = f"; did you mean {printable(near[0])!r}?" if near else ""
+        raise ConfigError(f"there is no module {printable(module)!r} in the file{hint}")
+    owner = symbolic.class_of(symbolic.records[module])
+    assert owner is not None
+    lines = _comment_lines(f"{module or '(top)'}: {owner.original_name}", width)
+    children = [name for name in symbolic.records[module].state if joined(module, name) in symbolic.records]
+    for name in children:
+        about = f"#   {joined(module, name)}: {_Printer.class_name(symbolic, joined(module, name))}"
+        lines.append(shortened(printable(about), width))
+    if not owner.methods:
+        return lines + _comment_lines("This module is never called, so the archive holds no code for it.", width)
+    source = archive.code[owner.file].split("\n")
+    texts = {
+        name: _numbered("\n".join(source[method.lineno - 1 : method.end_lineno]), method)
+        for name, method in owner.methods.items()
+    }
+    # A trace writes a module's second use as `forward1`.
+    repeated = [name for name in texts if re.fullmatch(r"forward\d+", name) and texts[name] == texts.get("forward")]
+    for name, method in owner.methods.items():
+        if name not in repeated:
+            lines += ["", *_Printer(archive, symbolic, module, method, source, width).lines()]
+    if repeated:
+        lines += ["", *_comment_lines(f"The same code as forward: {', '.join(repeated)}.", width)]
+    return lines
+
+
+def _comment_lines(text: str, width: int) -> list[str]:
+    return [f"# {line}" for line in wrapped(printable(text), width - 2)]
+
+
+def _numbered(text: str, method: ast.FunctionDef) -> str:
+    """The text of a method with its variables numbered by their order, and `forward` for `forward1`."""
+    variables = {node.id for node in ast.walk(method) if isinstance(node, ast.Name) and _is_store(node)}
+    numbers: dict[str, int] = dict.fromkeys([arg.arg for arg in method.args.args] + sorted(variables), -1)
+    order = iter(range(len(numbers)))
+
+    def number(match: re.Match[str]) -> str:
+        word = match.group()
+        if word in numbers and numbers[word] < 0:
+            numbers[word] = next(order)
+        return f"v{numbers[word]}" if word in numbers else re.sub(r"^forward\d+$", "forward", word)
+
+    # What follows a dot is an attribute.
+    return re.sub(r"(?<![.\w])\w+|(?<=\.)forward\d+", number, text)
+
+
+class _Printer:
+    """Prints one method of the module at `path`."""
+
+    def __init__(
+        self, archive: Any, symbolic: SymbolicInterpreter, path: str, method: ast.FunctionDef, source: list[str],
+        width: int,
+    ):  # fmt: skip
+        self.archive, self.symbolic, self.path, self.width = archive, symbolic, path, width
+        self.method, self.source = method, source
+        stores = Counter(node.id for node in ast.walk(method) if isinstance(node, ast.Name) and _is_store(node))
+        self.aliases: dict[str, Any] = {method.args.args[0].arg: Ref(path)} if method.args.args else {}
+        # Names are assigned before they are read, and children have one name each.
+        for node in ast.walk(method):
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if stores[name] == 1:
+                    found = self.resolve(value)
+                    if isinstance(found, Ref) and found.path in symbolic.records:
+                        self.aliases[name] = found
+
+    @staticmethod
+    def class_name(symbolic: SymbolicInterpreter, path: str) -> str:
+        """The last part of the name of a module's class."""
+        owner: ClassCode | None = symbolic.class_of(symbolic.records[path])
+        return owner.original_name.rpartition(".")[2] if owner else ""
+
+    def lines(self) -> list[str]:
+        """The lines of the method."""
+        replaced: dict[int, list[tuple[int, int, str]]] = {}
+        comments: dict[int, dict[str, None]] = {}
+        for node in self._expressions(self.method):
+            name = dotted(node) or ""
+            value = self.resolve(node)
+            if isinstance(node, ast.Constant):
+                new = repr(node.value)
+            elif name.startswith("__torch__."):
+                new = original_name(name)
+            elif name.startswith("CONSTANTS.") and isinstance(value, Stored):
+                new = repr(value.value)
+            else:
+                text = self.comment(node, value)
+                if text:
+                    comments.setdefault(node.lineno, {})[text] = None
+                continue
+            replaced.setdefault(node.lineno, []).append((node.col_offset, node.end_col_offset or 0, new))
+        made: list[str] = []
+        for number in range(self.method.lineno, (self.method.end_lineno or 0) + 1):
+            # Python counts bytes in lines of code.
+            line = self.source[number - 1].rstrip().encode()
+            for start, end, new in sorted(replaced.get(number, []), reverse=True):
+                line = line[:start] + new.encode() + line[end:]
+            made += self._with_comment(printable(line.decode()), ", ".join(comments.get(number, {})))
+        return textwrap.dedent("\n".join(made)).split("\n")
+
+    def _with_comment(self, line: str, comment: str) -> list[str]:
+        """A line with its comment at the end, or before it where that is too wide."""
+        if not comment:
+            return [line]
+        if width_of(line) + width_of(comment) + 4 <= self.width:
+            return [f"{line}  # {comment}"]
+        indent = " " * (len(line) - len(line.lstrip(" ")))
+        return [f"{indent}{part}" for part in _comment_lines(comment, self.width - len(indent))] + [line]
+
+    def _expressions(self, node: ast.AST) -> Iterator[ast.expr]:
+        """The expressions that are replaced or explained: names of classes, what the archive keeps, real numbers."""
+        for child in ast.iter_child_nodes(node):
+            match child:
+                case ast.Constant(value=float(value)) if math.isfinite(value):
+                    yield child  # of 17 digits, where fewer give the same number
+                case ast.Attribute() if (dotted(child) or "").startswith("__torch__."):
+                    yield child
+                case ast.Attribute(ctx=ast.Load()) | ast.Call() if self.resolve(child) is not None:
+                    yield child
+                case _:
+                    yield from self._expressions(child)
+
+    def resolve(self, node: ast.AST) -> Any:
+        """A `Ref`, `Stored` or plain value where the archive has what `node` reads, else `None`."""
+        match node:
+            case ast.Name(id=name):
+                return self.aliases.get(name)
+            case ast.Attribute(value=ast.Name(id="CONSTANTS"), attr=name) if name[1:].isdecimal() and len(name) < 9:
+                constants, number = self.symbolic.constants, int(name[1:])
+                value = constants[number] if number < len(constants) else None
+                return Ref(f"CONSTANTS.{name}") if value is None else Stored(f"CONSTANTS.{name}", value)
+            case ast.Attribute(value=of, attr=name):
+                owner = self.resolve(of)
+                return self._attribute(owner, name) if isinstance(owner, Ref) else None
+            case ast.Call(args=[of, ast.Constant(value=str() as name)]) if _is_getattr(node):
+                owner = self.resolve(of)
+                return self._attribute(owner, name) if isinstance(owner, Ref) else None
+        return None
+
+    def _attribute(self, owner: Ref, name: str) -> Any:
+        found = self.symbolic.attribute(owner.path, name)
+        if isinstance(found, Ref):
+            return found
+        value = found.value if isinstance(found, Stored) else found
+        return Stored(joined(owner.path, name), value) if is_plain(value) else None
+
+    def comment(self, node: ast.expr, value: Any) -> str:
+        """What an expression stands for: the class of a module, the shape of a tensor, or a plain value."""
+        if isinstance(value, Stored):
+            return printable(f"{value.path} = {shortened(repr(value.value), _LONGEST_VALUE)}")
+        if not isinstance(value, Ref):
+            return ""
+        if value.path in self.symbolic.records:
+            return printable(f"{value.path}: {self.class_name(self.symbolic, value.path)}")
+        infos = self.archive.tensors.infos()
+        if value.path not in infos:
+            return ""
+        info = infos[value.path]
+        return printable(f"{value.path}: {info.dtype} {tuple(info.shape)}")
+
+
+def _is_store(node: ast.Name | ast.Attribute) -> bool:
+    return isinstance(node.ctx, ast.Store)
+
+
+def _is_getattr(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr"
