@@ -1,6 +1,6 @@
 """TorchScript archives understood: their code text parsed, never executed, and interpreted as JAX.
 
-`function` and `register_operator` need jax; nothing else here does.
+`function`, `State` and `register_operator` need jax; nothing else here does.
 """
 
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jaxvoice.torchscript.layers import Layer as Layer, read_layers as read_layers
     from jaxvoice.torchscript.operators import register_operator as register_operator
     from jaxvoice.torchscript.printer import module_code as module_code
+    from jaxvoice.torchscript.state import State as State
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -22,6 +23,7 @@ __getattr__, __dir__ = lazily(
         "functions": ("Function", "function"),
         "layers": ("Layer", "read_layers"),
         "printer": ("module_code",),
+        "state": ("State",),
         "operators": ("register_operator",),
     },
 )

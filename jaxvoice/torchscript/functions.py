@@ -1,19 +1,19 @@
 """A method of a TorchScript archive as a pure JAX function: a released archive as its own oracle, without torch."""
 
 import ast
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
-from jax import numpy as jnp
 from jaxtyping import PRNGKeyArray, Shaped
 
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.torchscript.frames import shown
 from jaxvoice.torchscript.interpreter import Interpreter
-from jaxvoice.torchscript.program import Instance, Instances, Program, Weights
-from jaxvoice.torchscript.tensors import SMALL, Refused, Tensor, needs_64_bits
+from jaxvoice.torchscript.program import Instances, Program, Weights
+from jaxvoice.torchscript.state import State, from_program, slots_of, state_of, to_program
+from jaxvoice.torchscript.tensors import Refused, Tensor
 from jaxvoice.weights.reading import TorchScriptArchive
 
 
@@ -22,7 +22,8 @@ class Function:
 
     It can be given to `jax.jit`, `jax.grad` and `jax.vmap`. Arrays have torch's layouts, batch axis included. What
     shapes and branches depend on must be Python values: under `jax.jit` pass them by `static_argnames` or a closure.
-    In-place changes of inputs and of the module's own tensors last until the call returns. Loops of more than 600,000
+    In-place changes of inputs last until the call returns; so do changes of the module's own tensors and attributes,
+    unless it is called by `step`, which returns them. Loops of more than 600,000
     steps (statements, and operators, which count up to 5) are refused: some 2000 frames of 30 operators are 362,000.
 
     - `weights`: the tensors below the module by their names in the archive, and its constants that are arrays of real
@@ -49,7 +50,38 @@ class Function:
         **Raises:** `CheckpointError` for weights or inputs that do not fit, and for errors that the program raises;
         `UnsupportedOperatorError`, one of these, for operators that are not there.
         """
-        return self._run(weights, inputs, named, key, None)
+        return self._run(weights, inputs, named, key, None, {})[0]
+
+    def step(
+        self, weights: Weights, state: Mapping[str, Any], /, *inputs: Any, key: PRNGKeyArray | None = None, **named: Any
+    ) -> tuple[Any, State]:
+        """Run the method of a module that keeps something from call to call, such as caches and recurrent states.
+
+            state = State()
+            for chunk in chunks:
+                out, state = stream.step(stream.weights, state, chunk)
+
+        **Arguments:** `state` as the last call returned it, of this or another method of the archive; `State()` is
+        the state of the archive itself.
+
+        **Returns:** what the method returns, and the state after it: `state` with every buffer and attribute that the
+        call changed. It takes the place of weights of the same names.
+
+        **Raises:** as a call does, and `CheckpointError` for names of a state that the archive lacks, and for
+        attributes that hold objects.
+        """
+        slots = slots_of(state if isinstance(state, State) else State(state))
+        result, instances = self._run(weights, inputs, named, key, None, slots)
+        return result, state_of(instances.changed_slots())
+
+    def init_state(self, *inputs: Any, key: PRNGKeyArray | None = None, **named: Any) -> State:
+        """The archive's own values of all that a step with these inputs changes: where `jax.lax.scan` may begin.
+
+        The method is run once. Loops need a state of one structure: where the archive holds None or an empty tensor
+        until the first call, take the state that this call returns.
+        """
+        _, state = self.step(self.weights, State(), *inputs, key=key, **named)
+        return state_of(Instances(self._program, self.weights).slots(state))
 
     def record(
         self, weights: Weights, *inputs: Any, key: PRNGKeyArray | None = None, **named: Any
@@ -59,8 +91,7 @@ class Function:
         They are named by the path of the module in the archive; `path#2` is a module's second call.
         """
         outputs: dict[str, Any] = {}
-        result = self._run(weights, inputs, named, key, outputs)
-        return result, outputs
+        return self._run(weights, inputs, named, key, outputs, {})[0], outputs
 
     def _run(
         self,
@@ -69,22 +100,27 @@ class Function:
         named: Mapping[str, Any],
         key: PRNGKeyArray | None,
         outputs: dict[str, Any] | None,
-    ) -> Any:
+        slots: Mapping[str, Any],
+    ) -> tuple[Any, Instances]:
         self._check(weights)
-        instances = Instances(self._program, weights)
+        self._check_state(slots)
+        instances = Instances(self._program, weights, slots)
         calls: dict[str, int] = {}
 
         def note(path: str, result: Any) -> None:
             calls[path] = calls.get(path, 0) + 1
             assert outputs is not None
-            outputs[path if calls[path] == 1 else f"{path}#{calls[path]}"] = _outside(result)
+            outputs[path if calls[path] == 1 else f"{path}#{calls[path]}"] = from_program(result)
 
         interpreter = Interpreter(instances, key, note if outputs is not None else None)
         module = instances.value(self._program.record, self._program.path)
-        args, kwargs = [_inside(value) for value in inputs], {name: _inside(value) for name, value in named.items()}
+        args, kwargs = (
+            [to_program(value) for value in inputs],
+            {name: to_program(value) for name, value in named.items()},
+        )
         self._check_inputs(module.code.methods[self._method].args, args, kwargs)
         try:
-            return _outside(interpreter.method(module, self._method, args, kwargs))
+            return from_program(interpreter.method(module, self._method, args, kwargs)), instances
         except Refused as reason:
             place = f"{module.code.file}, line {module.code.methods[self._method].lineno}"
             raise UnsupportedOperatorError(f"a result of {self._method} is refused: {reason} ({place}).") from reason
@@ -101,6 +137,17 @@ class Function:
             if names:
                 more = f" and {len(names) - 5} more" if len(names) > 5 else ""
                 raise CheckpointError(f"the weights {what}: {', '.join(names[:5])}{more}.")
+
+    def _check_state(self, slots: Mapping[str, Any]) -> None:
+        for name, value in slots.items():
+            if name not in self._program.slots:
+                near = difflib.get_close_matches(name, self._program.slots, n=1, cutoff=0.6)
+                hint = f"; did you mean {near[0]}?" if near else "."
+                raise CheckpointError(f"the state has {name}, which {self} does not{hint}")
+            record, attribute = self._program.slots[name]
+            kind = self._program.class_code(record.class_name).fields.get(attribute)
+            if isinstance(kind, ast.Name) and kind.id == "Tensor" and not isinstance(value, Tensor):
+                raise CheckpointError(f"{name} of the state is a tensor; pass an array and not {shown(value)}.")
 
     def _check_inputs(self, given: ast.arguments, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Refuse numbers and text where the method declares a tensor."""
@@ -136,43 +183,3 @@ def function(archive: TorchScriptArchive, path: str = "", method: str = "forward
         known = f"it has {', '.join(methods)}" if methods else "it has none, since it was not called when it was traced"
         raise CheckpointError(f"{where} has no method {method!r}; {known}.")
     return Function(program, method)
-
-
-def _inside(value: Any) -> Any:
-    """An input as the program sees it."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        array = np.asarray(value)
-        if array.dtype.kind not in "biufcV":
-            raise CheckpointError(
-                f"arrays of {array.dtype} cannot be given to a program; pass numbers or truth values."
-            )
-        if needs_64_bits(array):
-            raise CheckpointError("an input holds whole numbers of 64 bits; set jax_enable_x64 to compute with them.")
-        # Whole numbers in numpy stay known under jax.jit, so that they may decide shapes.
-        few = array.dtype.kind in "biu" and array.size <= SMALL
-        return Tensor(array.astype(jax.dtypes.canonicalize_dtype(array.dtype)) if few else jnp.asarray(array))
-    if isinstance(value, jax.Array):
-        return Tensor(value)
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_inside, value)) if type(value) in (list, tuple) else tuple(map(_inside, value))
-    if isinstance(value, dict):
-        return {key: _inside(item) for key, item in value.items()}
-    if value is None or isinstance(value, (bool, int, float, complex, str)):
-        return value
-    what = type(value).__module__.partition(".")[0] + "." + type(value).__name__
-    raise CheckpointError(f"a {what} cannot be given to a program; pass arrays of numpy or JAX, numbers and text.")
-
-
-def _outside(value: Any) -> Any:
-    """A result as the caller sees it."""
-    if isinstance(value, Tensor):
-        return jnp.asarray(value.array)
-    if isinstance(value, list):
-        return [_outside(item) for item in value]
-    if isinstance(value, tuple):
-        return tuple(_outside(item) for item in value)
-    if isinstance(value, dict):
-        return {key: _outside(item) for key, item in value.items()}
-    if isinstance(value, Instance):
-        raise CheckpointError(f"the method returns an object of {value.code.original_name}, which JAX cannot hold.")
-    return value

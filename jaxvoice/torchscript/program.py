@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,8 +68,14 @@ class Program:
         self.known: dict[tuple[Any, ...], np.ndarray] = {}
         self.shared: set[str] = set()
         self.wide: set[str] = set()
+        self.paths: dict[int, str] = {}
+        """Dotted names of modules and other objects."""
+        self.slots: dict[str, tuple[Record, str]] = {}
+        """Their attributes by dotted name: the record and the attribute's own name."""
+        self.holders: dict[Any, list[str]] = {}
+        """Dotted names of the attributes that hold a tensor or a list."""
         refs: dict[str, TensorRef] = {}
-        self._collect(self.record, path, refs, set())
+        self._collect(self.record, path, refs, "")
         for index, value in enumerate(archive.constants):
             if isinstance(value, TensorRef):
                 refs[f"CONSTANTS.c{index}"] = value
@@ -96,16 +102,27 @@ class Program:
             done.append(part)
         return record
 
-    def _collect(self, value: Any, path: str, refs: dict[str, TensorRef], seen: set[int]) -> None:
-        """Every tensor below `value` by its dotted name."""
+    def _collect(self, value: Any, path: str, refs: dict[str, TensorRef], slot: str) -> None:
+        """Every tensor, object and attribute below `value`, which the attribute `slot` holds, by its dotted name."""
         if isinstance(value, TensorRef):
             refs.setdefault(path, value)
-        elif isinstance(value, (Record, dict, list, tuple)) and id(value) not in seen:
-            seen.add(id(value))
-            state = value.state if isinstance(value, Record) else value
-            items = state.items() if isinstance(state, dict) else enumerate(state or ())
-            for key, part in items:
-                self._collect(part, f"{path}.{key}" if path else str(key), refs, seen)
+            self.holders.setdefault(_identity(value), []).append(slot)
+        elif isinstance(value, Record):
+            if id(value) in self.paths:
+                return
+            self.paths[id(value)] = path
+            code = self.code.classes.get(value.class_name)
+            for key, part in value.state.items() if isinstance(value.state, dict) else ():
+                name = f"{path}.{key}" if path else str(key)
+                if code is not None and code.kind in ("module", "class"):
+                    self.slots[name] = (value, str(key))
+                self._collect(part, name, refs, name)
+        elif isinstance(value, (dict, list, tuple)):
+            holders = self.holders.setdefault(id(value), [])
+            holders.append(slot)
+            if len(holders) == 1:
+                for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+                    self._collect(part, f"{path}.{key}" if path else str(key), refs, slot)
 
     def _name(self, refs: dict[str, TensorRef]) -> None:
         """Give every tensor one name: a parameter's or buffer's where it has several."""
@@ -139,6 +156,15 @@ def _is_static(ref: TensorRef, name: str) -> bool:
     return whole and math.prod(ref.shape) <= SMALL
 
 
+def tensors_within(value: Any) -> Iterator[Tensor]:
+    """The tensors of a value, in lists, tuples and dicts too."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from tensors_within(item)
+
+
 def _member(code: ClassCode, record: Record) -> EnumMember:
     """The member of an enum that a file holds by its value."""
     value = record.args[0] if record.args else None
@@ -149,10 +175,14 @@ def _member(code: ClassCode, record: Record) -> EnumMember:
 
 
 class Instances:
-    """The instances, tensors and constants of one run."""
+    """The instances, tensors and constants of one run.
 
-    def __init__(self, program: Program, weights: Weights):
+    **Arguments:** `given`: values of attributes, by dotted name, in place of the archive's.
+    """
+
+    def __init__(self, program: Program, weights: Weights, given: Mapping[str, Any] | None = None):
         self.program, self._weights = program, weights
+        self._given = given or {}
         self._made: dict[int, Instance] = {}
         self._tensors: dict[tuple[Any, ...], Tensor] = {}
         self._lists: dict[int, Any] = {}
@@ -186,20 +216,63 @@ class Instances:
                 return _member(code, record)
         if id(record) not in self._made:
             state = record.state if isinstance(record.state, dict) else {}
+            path = self.program.paths.get(id(record), path)  # the first of several
             self._made[id(record)] = Instance(self.program.class_code(record.class_name), path, dict(state))
         return self._made[id(record)]
 
     def attribute(self, instance: Instance, name: str) -> Any:
         """An attribute of an instance; raises `CheckpointError` where it has none of this name."""
         if name not in instance.attributes:
-            if name in instance.state:
-                path = f"{instance.path}.{name}" if instance.path else name
+            path = f"{instance.path}.{name}" if instance.path else name
+            if name in instance.state and path in self._given:
+                instance.attributes[name] = self._given[path]
+            elif name in instance.state:
                 instance.attributes[name] = self.value(instance.state[name], path)
             elif name in instance.code.constants:
                 instance.attributes[name] = instance.code.constants[name]
             else:
                 raise CheckpointError(f"{instance.code.original_name} has no attribute {name!r}.")
         return instance.attributes[name]
+
+    def slots(self, names: Collection[str]) -> dict[str, Any]:
+        """The values of attributes, by dotted name in the order of the archive."""
+        found = {}
+        for slot, (record, name) in self.program.slots.items():
+            if slot in names:
+                instance = self._instance(record, slot.rpartition(".")[0])
+                found[slot] = self.attribute(instance, name)
+        return found
+
+    def changed_slots(self) -> dict[str, Any]:
+        """Attributes that the run has changed, or was given in place of the archive's, by dotted name.
+
+        With them go those whose tensors share elements with one of these.
+        """
+        names = set(self._given)
+        for slot, (record, name) in self.program.slots.items():
+            made = self._made.get(id(record))
+            if made is not None and name in made.attributes and slot not in names:
+                raw = record.state[name]
+                if not self._is_kept(raw, made.attributes[name], slot):
+                    names |= {slot, *self.program.holders.get(id(raw), ())}
+        storages = {id(tensor.storage) for value in self.slots(names).values() for tensor in tensors_within(value)}
+        for identity, tensor in self._tensors.items():
+            if tensor.changed or id(tensor.storage) in storages:
+                names |= set(self.program.holders.get(identity, ()))
+        return self.slots(names)
+
+    def _is_kept(self, raw: Any, value: Any, path: str) -> bool:
+        """Whether a value is still what the archive holds."""
+        original = self.value(raw, path)
+        if isinstance(original, Tensor):
+            return value is original and not original.changed
+        if value is original and isinstance(original, dict):
+            return raw.keys() == original.keys() and all(self._is_kept(raw[key], original[key], path) for key in raw)
+        if value is original and isinstance(original, (list, tuple)):
+            pairs = zip(raw, original, strict=False)
+            return len(raw) == len(original) and all(self._is_kept(*pair, path) for pair in pairs)
+        plain = (bool, int, float, complex, str, EnumMember, type(None))
+        return value is original or (isinstance(value, plain) and type(value) is type(original) and value == original)
 
     def constant(self, name: str) -> Any:
         """`CONSTANTS.c0` and so on."""

@@ -78,6 +78,10 @@ class Tensor:
         made._maybe = (self._root, self._root._version)
         return made
 
+    def freeze(self, reason: str) -> None:
+        """Refuse in-place operators from now on."""
+        self._root._frozen = reason
+
     def restructure(self, read: Read, write: Write) -> None:
         """Turn this very tensor into a view of what it was, of another shape."""
         if self._viewed:
@@ -94,6 +98,19 @@ class Tensor:
         while root._base is not None:
             root = root._base
         return root
+
+    @property
+    def storage(self) -> "Tensor":
+        """The tensor that this one shares its elements with, or may share them with; equal for all that do."""
+        root = self._root
+        while root._maybe is not None:
+            root = root._maybe[0]._root
+        return root
+
+    @property
+    def changed(self) -> bool:
+        """Whether its elements or its shape were changed in place; not of views."""
+        return self._version > 0 or self._base is not None
 
     @property
     def array(self) -> Shaped[Array | np.ndarray, "..."]:
