@@ -2,7 +2,7 @@
 
 from jaxvoice.nn._attention import MultiHeadAttention as MultiHeadAttention, TransformerLayer as TransformerLayer
 from jaxvoice.nn._batch_norm import BatchNormState as BatchNormState, MaskedBatchNorm as MaskedBatchNorm
-from jaxvoice.nn._conv import Conv1d as Conv1d, Conv2d as Conv2d, ConvTranspose1d as ConvTranspose1d
+from jaxvoice.nn._conv import ColumnConv as ColumnConv, Conv1d as Conv1d, ConvTranspose1d as ConvTranspose1d
 from jaxvoice.nn._dropout import dropout as dropout, subkeys as subkeys
 from jaxvoice.nn._frozen import freeze as freeze
 from jaxvoice.nn._linear import LayerNorm as LayerNorm, Linear as Linear

@@ -22,7 +22,7 @@ def _row(numbers: Array, rank: int, dtype: DTypeLike) -> Array:
     return numbers.astype(dtype).reshape((1,) * (rank - 1) + (-1,))
 
 
-def _convolve(layer: "Conv1d | Conv2d", x: Array, **options) -> Array:
+def _convolve(layer: "Conv1d | ColumnConv", x: Array, **options) -> Array:
     """`layer`'s kernel, which is one-dimensional but for a trailing 1, on `(..., time, channels)`, and its bias."""
     weight, scale = layer.factors(x.dtype)
     weight = weight.reshape(weight.shape[:3])
@@ -173,11 +173,12 @@ class ConvTranspose1d(AbstractConv):
         return add_bias(y, self.bias)
 
 
-class Conv2d(AbstractConv):
-    """Two-dimensional convolution over the height of `(*batch, height, width, channels)`, with kernels `(taps, 1)`.
+class ColumnConv(AbstractConv):
+    """Convolution with the kernels `(taps, 1)` of a `torch.nn.Conv2d`, whose layout its weights have.
 
-    It covers what period discriminators need: every column is convolved on its own, so the columns become a batch of
-    one-dimensional convolutions, which are faster than a two-dimensional one with a kernel one wide.
+    Such a kernel convolves every column of `(height, width)` on its own, so the columns are a batch axis here: what
+    torch has as `(batch, channels, height, width)` is `(batch, width, height, channels)`. A two-dimensional convolution
+    with a kernel one wide is slower, and moving the columns to the front at every layer is, too.
     """
 
     weight: Float[Array, "out in taps 1"] | None
@@ -192,35 +193,26 @@ class Conv2d(AbstractConv):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: tuple[int, int],
+        kernel_size: int,
         *,
-        stride: tuple[int, int] = (1, 1),
-        padding: tuple[int, int] = (0, 0),
+        stride: int = 1,
+        padding: int = 0,
         use_bias: bool = True,
         weight_norm: bool = False,
         key: PRNGKeyArray,
     ):
-        """**Arguments:** as torch's, with `kernel_size[1] == stride[1] == 1` and `padding[1] == 0`.
-
-        **Raises:** `ConfigError` for a kernel, stride or padding across the width.
-        """
-        if (kernel_size[1], stride[1], padding[1]) != (1, 1, 0):
-            raise ConfigError(
-                f"Conv2d covers kernels one wide: kernel_size {kernel_size}, stride {stride}, padding {padding} should "
-                "end in 1, 1 and 0; use equinox.nn.Conv2d for other kernels."
-            )
+        """**Arguments:** as those of `torch.nn.Conv2d` along the height, whose initial distribution is used too."""
         weight_key, bias_key = jax.random.split(key)
-        shape = (out_channels, in_channels, *kernel_size)
-        fan_in = in_channels * kernel_size[0]
+        shape = (out_channels, in_channels, kernel_size, 1)
+        fan_in = in_channels * kernel_size
         self.weight, self.weight_g, self.weight_v = _weights(shape, fan_in, weight_norm, weight_key)
         self.bias = torch_uniform((out_channels,), fan_in, key=bias_key) if use_bias else None
-        self.in_channels, self.stride, self.padding = in_channels, stride[0], padding[0]
+        self.in_channels, self.stride, self.padding = in_channels, stride, padding
 
-    def __call__(self, x: Float[Array, "*batch height width in"]) -> Float[Array, "*batch new_height width out"]:
-        """Convolve `x` of shape `(*batch, height, width, in_channels)` over its height, in `x.dtype`.
+    def __call__(self, x: Float[Array, "*batch height in"]) -> Float[Array, "*batch new_height out"]:
+        """Convolve `x` of shape `(*batch, height, in_channels)` over its height, in `x.dtype`.
 
         **Raises:** `ShapeError` for another shape.
         """
-        check_input(x, self.in_channels, "height, width")
-        y = _convolve(self, x.swapaxes(-3, -2), stride=self.stride, padding=(self.padding, self.padding))
-        return y.swapaxes(-3, -2)
+        check_input(x, self.in_channels, "height")
+        return _convolve(self, x, stride=self.stride, padding=(self.padding, self.padding))

@@ -17,8 +17,8 @@ from jaxvoice.nn._grouped import grouped_conv
 
 
 def check_input(x: Array, channels: int, axes: str = "time") -> None:
-    """Raise `ShapeError` unless `x` is `(*batch, *axes, channels)`."""
-    if x.ndim < 2 + axes.count(",") or x.shape[-1] != channels:
+    """Raise `ShapeError` unless `x` is `(*batch, axes, channels)`."""
+    if x.ndim < 2 or x.shape[-1] != channels:
         raise ShapeError(f"expected an array of shape (*batch, {axes}, {channels}), channels last, got {x.shape}.")
 
 

@@ -91,7 +91,7 @@ def test_every_module_of_both_discriminators_has_a_name():
     values = dissect.named_values(lambda model, *given: dissect.tag(model)(*given), model, audio, state)
     assert calls(value.name for value in values) == paths(model)
     shapes = {value.name: value.shape for value in values}
-    assert shapes["mpd.discriminators.1.convs.0"] == (1, 456, 3, 32)
+    assert shapes["mpd.discriminators.1.convs.0"] == (1, 3, 456, 32)
     assert shapes["msd.discriminators.0.convs.1[0]"] == (1, 2048, 128)
     assert shapes["msd.discriminators.2[0][logits]"] == (1, 17)
 

@@ -10,8 +10,8 @@ import torch
 from jax import numpy as jnp
 
 from jaxvoice.nn import (
+    ColumnConv,
     Conv1d,
-    Conv2d,
     ConvTranspose1d,
     SpectralConv1d,
     SpectralNormState,
@@ -35,8 +35,8 @@ LAYERS = {
         lambda: torch.nn.ConvTranspose1d(4, 6, 5, stride=3),
         (4, 20),
     ),
-    "Conv2d": (
-        lambda key: Conv2d(4, 6, (5, 1), weight_norm=True, key=key),
+    "ColumnConv": (
+        lambda key: ColumnConv(4, 6, 5, weight_norm=True, key=key),
         lambda: torch.nn.Conv2d(4, 6, (5, 1)),
         (4, 20, 3),
     ),
@@ -58,7 +58,7 @@ def test_weight_norm(kind, key):
     x = draw(*shape)
     expected = reference(torch.tensor(x)[None])[0]
     expected.square().sum().backward()
-    x, expected = np.moveaxis(x, 0, -1), np.moveaxis(expected.detach().numpy(), 0, -1)
+    x, expected = x.swapaxes(0, -1), expected.detach().numpy().swapaxes(0, -1)
     np.testing.assert_allclose(layer(x), expected, atol=1e-5)
     np.testing.assert_allclose(fold_weight_norm(layer)(x), expected, atol=1e-5)
     gradient = eqx.filter_grad(lambda layer: jnp.sum(jnp.square(layer(x))))(layer)

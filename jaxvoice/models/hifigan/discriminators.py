@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.config import DiscriminatorConfig
-from jaxvoice.nn import Conv1d, Conv2d, Module, SpectralConv1d, SpectralNormState, average_pool1d
+from jaxvoice.nn import ColumnConv, Conv1d, Module, SpectralConv1d, SpectralNormState, average_pool1d
 
 _SLOPE = 0.1
 
@@ -20,7 +20,7 @@ class DiscriminatorOutput(NamedTuple):
     logits: Float[Array, "*batch positions"]
     """Near 1 for real audio and near 0 for generated audio."""
     features: list[Float[Array, "..."]]
-    """The activations of every layer, the last one included: `(*batch, time, channels)`, or `(*batch, frames, period,
+    """The activations of every layer, the last one included: `(*batch, time, channels)`, or `(*batch, period, frames,
     channels)` of folded waveforms."""
 
 
@@ -34,8 +34,8 @@ class PeriodDiscriminator(Module):
     jik876/hifi-gan `models.py:DiscriminatorP`.
     """
 
-    convs: list[Conv2d]
-    conv_post: Conv2d
+    convs: list[ColumnConv]
+    conv_post: ColumnConv
     period: int = eqx.field(static=True)
 
     def __init__(self, period: int, config: DiscriminatorConfig, *, key: PRNGKeyArray):
@@ -44,10 +44,10 @@ class PeriodDiscriminator(Module):
         strides = (3, 3, 3, 3, 1)
         self.period = period
         self.convs = [
-            Conv2d(channels[i], channels[i + 1], (5, 1), stride=(s, 1), padding=(2, 0), weight_norm=True, key=keys[i])
+            ColumnConv(channels[i], channels[i + 1], 5, stride=s, padding=2, weight_norm=True, key=keys[i])
             for i, s in enumerate(strides)
         ]
-        self.conv_post = Conv2d(channels[-1], 1, (3, 1), padding=(1, 0), weight_norm=True, key=keys[5])
+        self.conv_post = ColumnConv(channels[-1], 1, 3, padding=1, weight_norm=True, key=keys[5])
 
     def __call__(self, audio: Float[Array, "*batch samples 1"]) -> DiscriminatorOutput:
         """**Arguments:** `audio` of shape `(*batch, samples, 1)`.
@@ -58,13 +58,13 @@ class PeriodDiscriminator(Module):
         missing = -samples % self.period
         if missing:
             audio = jnp.pad(audio, (*[(0, 0)] * len(batch), (0, missing), (0, 0)), mode="reflect")
-        x = audio.reshape(*batch, -1, self.period, channels)
+        x = audio.reshape(*batch, -1, self.period, channels).swapaxes(-3, -2)
         features = []
         for conv in self.convs:
             x = _leaky_relu(conv(x))
             features.append(x)
         x = self.conv_post(x)
-        return DiscriminatorOutput(x.reshape(*x.shape[:-3], -1), [*features, x])
+        return DiscriminatorOutput(x[..., 0].swapaxes(-1, -2).reshape(*batch, -1), [*features, x])
 
 
 class ScaleState(eqx.Module):
