@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxvoice.models.hifigan import PRESETS
+from jaxvoice.models.hifigan import PRESETS, GeneratorConfig
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -71,6 +71,26 @@ def test_example_of_a_configuration_runs():
     found: dict = {}
     exec(blocks((ROOT / "docs" / "sample_rates.md").read_text(encoding="utf-8"), "python")[0], found)
     assert found["config"].mel.hop_length == 320
+
+
+def test_example_of_intermediate_results_runs(capsys):
+    page = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
+    construction, capture = (block for block in blocks(page, "python") if "generator" in block)
+    assert 'preset("v1").generator' in construction
+    small = GeneratorConfig(upsample_initial_channel=16, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1,),))
+    found: dict = {"small": small}
+    exec(construction.replace('preset("v1").generator', "small"), found)
+    exec(capture, found)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        "ups.0 (192, 8)",
+        "resblocks.0 (192, 8)",
+        "ups.1 (1536, 4)",
+        "ups.2 (3072, 2)",
+        "ups.3 (6144, 1)",
+    ]
+    assert found["audio"].shape == (6144, 1) and found["batch"].shape == (1, 6144, 1)
+    assert abs(found["audio"] - found["without_first_block"]).max() > 0
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
