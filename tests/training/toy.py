@@ -178,12 +178,16 @@ def main() -> None:
     """`toy.py '{"run": ..., ...}'`: options below, the rest goes to `train`."""
     options = json.loads(sys.argv[1])
     run = Path(options.pop("run"))
-    jax.config.update("jax_num_cpu_devices", options.pop("devices", 1))
     processes, process = options.pop("processes", 1), options.pop("process", 0)
+    # XLA has a thread for each core or device, whichever are more, and splits sums among them: to repeat a session of
+    # the process that runs the tests bit for bit on any number of cores takes as many devices as that has.
+    jax.config.update("jax_num_cpu_devices", options.pop("devices", 8))
     if processes > 1:
         from jaxvoice.training.parallel import initialize_distributed
 
         initialize_distributed(f"127.0.0.1:{options.pop('port')}", processes, process)
+    else:
+        options["mesh"] = one_device()
     kill_at, kill_while_saving = options.pop("kill_at", None), options.pop("kill_while_saving", None)
     signal_at, wait = options.pop("signal_at", None), options.pop("step_seconds", 0.0)
     task = ToyTask(ToyConfig(width=options.pop("width", 16)))
