@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,25 @@ from jaxvoice.training.parallel import initialize_distributed
 from training.toy import ToyTask, logged, losses, train
 
 
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of loopback that no other program is given meanwhile, where a program that asks for it may share it."""
+    with socket.socket() as held:
+        if hasattr(socket, "SO_REUSEPORT"):  # as the coordinator of `jax.distributed` does
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        if not hasattr(socket, "SO_REUSEPORT"):
+            held.close()
+        yield port
+
+
 def two_processes(run, cache, **options):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with reserved_port() as port:
+        return _two_processes(run, cache, port, **options)
+
+
+def _two_processes(run, cache, port, **options):
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]),
         "JAX_PLATFORMS": "cpu",
