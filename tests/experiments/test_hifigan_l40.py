@@ -344,6 +344,7 @@ def test_summary_without_tensorboard_does_not_recommend_it(tmp_path):
     assert "tensorboard" not in told and str(tmp_path / "samples") in told
 
 
+@pytest.mark.usefixtures("one_device")
 def test_tones_are_learnt_from_and_the_run_goes_on(tmp_path, capsys, tones):
     run = tmp_path / "run"
     flags = ["--data", str(tones), "--run-dir", str(run), "--validation", "1", "--log-every", "1", *TINY]

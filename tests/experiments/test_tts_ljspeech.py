@@ -216,6 +216,7 @@ def trained(tones: Path, run: Path, steps: int) -> dict[str, np.ndarray]:
     return load_file(run / "model" / "model.safetensors")
 
 
+@pytest.mark.usefixtures("one_device")
 def test_from_recordings_to_a_spoken_sentence_and_on_after_a_stop(tmp_path, tones, capsys):
     whole = trained(tones, tmp_path / "whole", 6)
     shown = capsys.readouterr().out

@@ -69,11 +69,13 @@ def test_swapped_dilations_do_not_equal_the_release(case, generator_v1):
     assert largest_error(run(broken, case["mel"]), case["wav"]) > 1e-3
 
 
+@pytest.mark.slow
 def test_other_final_slope_does_not_equal_the_release(case, generator_v1, monkeypatch):
     monkeypatch.setattr(generator_module, "_FINAL_SLOPE", 0.1)
     assert largest_error(run(generator_v1, case["mel"]), case["wav"]) > 1e-3
 
 
+@pytest.mark.slow
 def test_norm_over_the_wrong_axis_does_not_equal_the_release(case, generator_v1, monkeypatch):
     def over_outputs(layer, dtype=None):
         norm = jnp.sqrt(jnp.sum(jnp.square(layer.weight_v), axis=(0, 2), keepdims=True))
@@ -196,6 +198,7 @@ def test_discriminators_equal_the_release(released):
                 assert largest_error(golden.digest(channels_first), digest) < 1e-5
 
 
+@pytest.mark.slow
 def test_zero_padded_periods_do_not_equal_the_release(released, monkeypatch):
     case, discriminators, state = released
     pad = jnp.pad
@@ -204,6 +207,7 @@ def test_zero_padded_periods_do_not_equal_the_release(released, monkeypatch):
     assert largest_error(logits, case["mpd_1_score_real"]) > 1e-4
 
 
+@pytest.mark.slow
 def test_unpadded_pooling_does_not_equal_the_release(released, monkeypatch):
     from jaxvoice.models.hifigan import discriminators as module
 
@@ -245,6 +249,7 @@ def test_padding_never_changes_a_valid_sample(key):
     assert np.abs(generator(padded)[: 9 * 8] - generator(mel)).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_half_precision_does_not_round_the_waveform(key):
     generator = Generator(SMALL, key=key)
     mel = jax.random.normal(key, (12, SMALL.num_mels))
