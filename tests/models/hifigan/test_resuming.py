@@ -125,6 +125,7 @@ def _is_adam(part):
     return isinstance(part, optax.ScaleByAdamState)
 
 
+@pytest.mark.slow
 def test_the_next_step_is_torchs(tmp_path):
     trainer, upcoming = torch_trainer(), batches(3)
     for _ in range(2):

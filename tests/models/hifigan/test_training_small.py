@@ -141,7 +141,7 @@ def largest_change(before, after):
 
 
 def test_learning_is_torchs(trainer, start):
-    batches = [make_batch(seed % 3) for seed in range(20)]  # of the first epoch, whose rate is constant
+    batches = [make_batch(seed % 3) for seed in range(10)]  # of the first epoch, whose rate is constant
     ours = our_losses(trainer(start, *batches)[1])
     np.testing.assert_allclose(ours, torch_losses(batches), rtol=0.01)
     other = torch_losses(batches[:8], weight_decay=0.0)
