@@ -85,7 +85,7 @@ def test_weight_norm_starts_as_the_plain_kernel_and_folds_away(kind, key):
 @pytest.mark.filterwarnings("ignore:.*spectral_norm.*:FutureWarning")
 def test_spectral_norm_over_three_training_passes(key):
     reference = spectral_norm(torch.nn.Conv1d(8, 12, 5, stride=2, padding=2, groups=4))
-    to_jax = lambda tensor: jnp.asarray(tensor.detach().numpy())  # noqa: E731
+    to_jax = lambda tensor: jnp.array(tensor.detach().numpy())  # noqa: E731 - a copy: torch changes vectors in place
     layer = eqx.tree_at(
         lambda conv: (conv.weight_orig, conv.bias),
         SpectralConv1d(8, 12, 5, stride=2, padding=2, groups=4, key=key),
