@@ -34,13 +34,33 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from jaxvoice.training.host_memory import return_freed_memory  # noqa: E402 - after the settings above
 
+MEMORY = 2 * 2**30
+"""Bytes of this process above which compiled programs are dropped within a module too."""
 
-@pytest.fixture(scope="module", autouse=True)
-def _forget_compiled_programs():
-    """Drop the compiled programs of a module with it: those of all modules together take six gigabytes."""
-    yield
+
+def _forget_compiled_programs() -> None:
     jax.clear_caches()
     return_freed_memory()
+
+
+def _memory() -> int:
+    """Bytes of this process; 0 where the system has no file that says so."""
+    file = Path("/proc/self/statm")
+    return int(file.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") if file.exists() else 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_of_a_module():
+    """Drop the compiled programs of a module with it: those of all modules together take six gigabytes."""
+    yield
+    _forget_compiled_programs()
+
+
+@pytest.fixture(autouse=True)
+def _large_programs():
+    yield
+    if _memory() > MEMORY:
+        _forget_compiled_programs()
 
 
 @pytest.fixture
