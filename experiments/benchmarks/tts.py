@@ -261,10 +261,13 @@ def jaxvoice_upsampling(batch: AlignedBatch, dim: int, *, gradient: bool) -> Cal
     layer, frames = GaussianUpsampling(dim, UpsamplingConfig(), key=jax.random.key(0)), batch.mel.shape[2]
     given = tuple(map(jnp.asarray, (batch.durations, batch.phone_count, batch.frame_count)))
     hidden = jnp.asarray(hidden_of(batch, dim))
-    forward = jax.jit(lambda layer, hidden, given: layer(hidden, *given, frames=frames)[0])
-    backward = jax.jit(
-        jax.grad(lambda both, given: jnp.mean(jnp.square(both[0](both[1], *given, frames=frames)[0])), allow_int=True)
-    )
+
+    def upsample(layer, hidden, given):
+        durations, phone_count, frame_count = given
+        return layer(hidden, durations, phone_count=phone_count, frame_count=frame_count, frames=frames)[0]
+
+    forward = jax.jit(upsample)
+    backward = jax.jit(jax.grad(lambda both, given: jnp.mean(jnp.square(upsample(*both, given))), allow_int=True))
     if not gradient:
         return lambda: np.asarray(forward(layer, hidden, given)).ravel()
 
