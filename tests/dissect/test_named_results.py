@@ -13,7 +13,14 @@ from jax import lax, numpy as jnp
 from experiments.benchmarks import torch_hifigan
 from jaxvoice import dissect
 from jaxvoice.errors import ConfigError, ShapeError
-from jaxvoice.models.gaussian_tts import DecoderConfig, DurationConfig, EncoderConfig, GaussianTTS, GaussianTTSConfig
+from jaxvoice.models.gaussian_tts import (
+    DecoderConfig,
+    DurationConfig,
+    EncoderConfig,
+    GaussianTTS,
+    GaussianTTSConfig,
+    UpsamplingConfig,
+)
 from jaxvoice.models.hifigan import DiscriminatorConfig, Discriminators, Generator, GeneratorConfig
 from jaxvoice.nn import Linear, Module, freeze, operation, submodules
 from jaxvoice.weights import load_state
@@ -96,17 +103,16 @@ def test_every_module_of_both_discriminators_has_a_name():
     assert shapes["msd.discriminators.2[0][logits]"] == (1, 17)
 
 
-@pytest.mark.parametrize("sigma_mode", ["global", "predicted"])
-def test_every_module_of_gaussian_tts_has_a_name(sigma_mode):
+def test_every_module_of_gaussian_tts_has_a_name():
     config = GaussianTTSConfig(
         codes=("A", "B"),
         dim=8,
-        encoder=EncoderConfig(layers=2, heads=2, feed_forward=8, attn_dim=12),
+        encoder=EncoderConfig(layers=1, heads=2, feed_forward=8, attn_dim=12),
         decoder=DecoderConfig(layers=1, heads=2, feed_forward=8, postnet_layers=1),
-        durations=DurationConfig(layers=2, hidden=4),
+        upsampling=UpsamplingConfig("predicted"),
+        durations=DurationConfig(layers=1, hidden=4),
     )
-    upsampling = dataclasses.replace(config.upsampling, sigma_mode=sigma_mode)
-    model = GaussianTTS(dataclasses.replace(config, upsampling=upsampling), key=jax.random.key(0))
+    model = GaussianTTS(config, key=jax.random.key(0))
     counts = {"phone_count": jnp.asarray([3]), "frame_count": jnp.asarray([6]), "frames": 6}
     arguments = jnp.asarray([[1, 2, 1]]), jnp.asarray([[2.0, 3.0, 1.0]]), model.init_state()
     plain = model(*arguments, **counts)

@@ -79,10 +79,9 @@ def test_inference_is_the_same(ours, padded) -> None:
 
     @eqx.filter_jit
     def infer(networks, norms, batch):
-        counts, frames = (batch.phone_count, batch.frame_count), batch.mel.shape[2]
-        hidden, _ = networks.acoustic.encode(batch.phonemes, batch.phone_count, norms, inference=True)
-        made = networks.acoustic.decode(hidden, batch.durations, *counts, norms, frames=frames, inference=True)
-        return hidden, networks.durations(hidden, batch.phone_count, inference=True), made[:3]
+        counts = {"phone_count": batch.phone_count, "frame_count": batch.frame_count, "frames": batch.mel.shape[2]}
+        decoded, durations = networks(batch.phonemes, batch.durations, norms, **counts)
+        return decoded.hidden, durations, (decoded.first, decoded.second, decoded.weights)
 
     mine, norms = ours
     hidden, durations, made = infer(mine, norms, batch)
