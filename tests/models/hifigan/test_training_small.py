@@ -140,6 +140,7 @@ def largest_change(before, after):
     return max(np.abs(a - b).max() for a, b in zip(arrays_in(before), arrays_in(after), strict=True))
 
 
+@pytest.mark.slow
 def test_learning_is_torchs(trainer, start):
     batches = [make_batch(seed % 3) for seed in range(10)]  # of the first epoch, whose rate is constant
     ours = our_losses(trainer(start, *batches)[1])
