@@ -193,15 +193,14 @@ def _bodies(equation: JaxprEqn) -> Iterator[Jaxpr]:
                 yield _open(one)
 
 
-def _has_names(jaxpr: Jaxpr) -> bool:
-    return any(e.primitive.name == "name" or any(map(_has_names, _bodies(e))) for e in jaxpr.eqns)
-
-
 class _Names:
     """Counts calls, so that every value gets a name of its own."""
 
-    def __init__(self) -> None:
-        self._calls: Counter[str] = Counter()
+    def __init__(self, calls: Mapping[str, int] | None = None) -> None:
+        self._calls: Counter[str] = Counter(calls)
+
+    def copy(self) -> "_Names":
+        return _Names(self._calls)
 
     def next(self, name: str) -> str:
         self._calls[name] += 1
@@ -278,12 +277,12 @@ class _Interpreter:
         if equation.primitive.name == "name":
             return [self._named(equation.params["name"], inputs[0])]
         body = _body(equation)
-        if body is not None and _has_names(_open(body)):
+        names_after = self._names.copy()
+        inside = [value for inner in _bodies(equation) for value in _values(inner, names_after)]
+        if body is not None and any(self._selects(value.name) for value in inside):
             return self._evaluate(_open(body), body.consts if isinstance(body, ClosedJaxpr) else (), inputs)
-        for inner in _bodies(equation):
-            # Values of loop bodies count as calls, in the order in which they are listed.
-            for _ in _values(inner, self._names):
-                pass
+        # Calls inside are counted, in the order in which they are listed.
+        self._names = names_after
         # A program of this one equation: JAX evaluates it with its scope and context, whatever the primitive needs.
         variables = [atom for atom in equation.invars if not isinstance(atom, Literal)]
         program = jaxpr.replace(
@@ -296,12 +295,18 @@ class _Interpreter:
         values = [value for value, atom in zip(inputs, equation.invars, strict=True) if not isinstance(atom, Literal)]
         return jaxpr_as_fun(ClosedJaxpr(program, ()))(*values)
 
+    def _captures(self, name: str) -> bool:
+        return self._patterns is None or any(_matches(pattern, name) for pattern in self._patterns)
+
+    def _selects(self, name: str) -> bool:
+        return self._captures(name) or any(_matches(pattern, name) for pattern in self._edits)
+
     def _named(self, name: str, value: Array) -> Array:
         name = self._names.next(name)
         for pattern, edit in self._edits.items():
             if _matches(pattern, name):
                 value = self._edited(name, value, edit)
-        if self._patterns is None or any(_matches(pattern, name) for pattern in self._patterns):
+        if self._captures(name):
             self.captured[name] = value
         return value
 

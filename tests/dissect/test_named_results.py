@@ -232,11 +232,16 @@ def test_names_are_found_inside_calls(pair):
         np.testing.assert_allclose(result, pair.layers["a"][0](x), atol=1e-6)
 
 
-def test_custom_derivatives_without_names_are_kept(pair):
+def test_custom_derivatives_are_kept_unless_something_inside_is_captured(pair):
     (layer,), x = dissect.tag(pair).layers["a"], jnp.ones(3)
-    run = dissect.capture(lambda x: layer(scaled_gradient(x)))
-    gradient = jax.grad(lambda x: jnp.sum(run(x)[0]))(x)
-    np.testing.assert_allclose(gradient, 7 * layer.weight.sum(0), rtol=1e-6)
+    through_vjp = jax.custom_vjp(lambda x: layer(x))
+    through_vjp.defvjp(lambda x: (through_vjp(x), None), lambda _, upstream: (7 * upstream,))
+    function = lambda x: layer(through_vjp(scaled_gradient(x)))  # noqa: E731
+    for names, inner in (("layers.a.0#2", 7 * np.eye(3)), ("layers.a.0", layer.weight)):
+        run = dissect.capture(function, names)
+        gradient = jax.grad(lambda x, run=run: jnp.sum(run(x)[0]))(x)
+        np.testing.assert_allclose(gradient, 7 * (layer.weight @ inner).sum(0), rtol=1e-6)
+        assert list(run(x)[1]) == [names]
 
 
 def test_loop_bodies_are_listed_and_not_addressed(pair):
