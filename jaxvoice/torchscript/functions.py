@@ -12,6 +12,7 @@ from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.torchscript.frames import shown
 from jaxvoice.torchscript.interpreter import Interpreter
 from jaxvoice.torchscript.program import Instances, Program, Weights
+from jaxvoice.torchscript.required_operators import required_operators
 from jaxvoice.torchscript.state import State, from_program, slots_of, state_of, to_program
 from jaxvoice.torchscript.tensors import Refused, Tensor
 from jaxvoice.weights.reading import TorchScriptArchive
@@ -23,8 +24,9 @@ class Function:
     It can be given to `jax.jit`, `jax.grad` and `jax.vmap`. Arrays have torch's layouts, batch axis included. What
     shapes and branches depend on must be Python values: under `jax.jit` pass them by `static_argnames` or a closure.
     In-place changes of inputs last until the call returns; so do changes of the module's own tensors and attributes,
-    unless it is called by `step`, which returns them. Loops of more than 600,000
-    steps (statements, and operators, which count up to 5) are refused: some 2000 frames of 30 operators are 362,000.
+    unless it is called by `step`, which returns them. Loops of more than 600,000 steps are refused before they are run
+    (statements are steps, and operators up to five): some 2000 frames of 30 operators are 362,000. Under `jax.jit` the
+    loops of a program may add 20,000 operators to what is compiled.
 
     - `weights`: the tensors below the module by their names in the archive, and its constants that are arrays of real
       numbers (`CONSTANTS.c0`). A tensor of several names has one here. Tensors of whole numbers and of truth values
@@ -35,6 +37,8 @@ class Function:
         """Made by `function`."""
         self._program, self._method = program, method
         archive = program.archive
+        owner = program.class_code(program.record.class_name)
+        self._required = dict(required_operators(program.code, owner, program.path, method)).items()
         self.weights: dict[str, Shaped[np.ndarray, ...]] = {}
         for identity, name in sorted(program.names.items(), key=lambda item: item[1]):
             self.weights[name] = archive.read(program.refs[identity])
@@ -114,6 +118,8 @@ class Function:
 
         interpreter = Interpreter(instances, key, note if outputs is not None else None)
         module = instances.value(self._program.record, self._program.path)
+        for name, place in self._required:
+            interpreter.require(name, place)
         args, kwargs = (
             [to_program(value) for value in inputs],
             {name: to_program(value) for name, value in named.items()},

@@ -15,10 +15,10 @@ from jaxvoice.torchscript.code import ClassCode, file_of, original_name
 from jaxvoice.torchscript.frames import Closure, Frame, FunctionRef, Future, dotted, is_instance, shown
 from jaxvoice.torchscript.operator_calls import OperatorCalls
 from jaxvoice.torchscript.program import EnumMember, Instance, Instances, NamedTuple
-from jaxvoice.torchscript.tensors import Tensor
+from jaxvoice.torchscript.tensors import Refused, Tensor
 
 MAX_STEPS = 600_000
-"""Steps that one run may take; a loop that never ends, or is longer, is stopped.
+"""Steps that one run may take; a longer loop is refused, one that never ends is stopped.
 
 A statement, a round of a loop and a call of an operator count 1 each, every tensor that an operator makes 4 more, and
 8 items of the lists it is given 1. A loop without end is stopped after about a second where it has plain statements,
@@ -74,6 +74,10 @@ class Interpreter(OperatorCalls):
         try:
             names = self._bound(node, args, kwargs, receiver)
             result = self._block(node.body, names)
+        except Refused as reason:
+            raise self._failure(str(reason)) from reason
+        except (ArithmeticError, LookupError, TypeError, ValueError) as failure:
+            raise self._failure(f"{failure} ({type(failure).__name__})") from failure
         finally:
             self._frames.pop()
         return None if result is _NOTHING else result
@@ -125,20 +129,10 @@ class Interpreter(OperatorCalls):
                 return None if value is None else self._value(value, names)
             case ast.If(test=test, body=body, orelse=orelse):
                 return self._block(body if self._truth(self._value(test, names)) else orelse, names)
-            case ast.While(test=test, body=body, orelse=[]):
-                while self._truth(self._value(test, names)):
-                    self._spend(1)
-                    result = self._block(body, names)
-                    if result is not _NOTHING:
-                        return result
-                    self._frames[-1].line = node.lineno
-            case ast.For(target=target, iter=source, body=body, orelse=[]):
-                for item in self._iterated(source, names):
-                    self._spend(1)
-                    self._assign(target, item, names)
-                    result = self._block(body, names)
-                    if result is not _NOTHING:
-                        return result
+            case ast.While(orelse=[]):
+                return self._while(node, names)
+            case ast.For(orelse=[]):
+                return self._for(node, names)
             case ast.With(items=items, body=body):
                 return self._within(items, body, names)
             case ast.FunctionDef(name=name):
@@ -150,6 +144,35 @@ class Interpreter(OperatorCalls):
                 pass
             case _:
                 raise self._unknown(node)
+        return _NOTHING
+
+    def _while(self, node: ast.While, names: dict[str, Any]) -> Any:
+        with self._in_loop():
+            while self._truth(self._value(node.test, names)):
+                self._spend(1)
+                result = self._block(node.body, names)
+                if result is not _NOTHING:
+                    return result
+                self._frames[-1].line = node.lineno
+        return _NOTHING
+
+    def _for(self, node: ast.For, names: dict[str, Any]) -> Any:
+        items = self._iterated(node.iter, names)
+        returns = any(isinstance(part, ast.Return) for part in ast.walk(node))
+        cost = (1 + len(node.body), 0)
+        with self._in_loop():
+            for number, item in enumerate(items):
+                if number in (0, 2) and not returns:
+                    # Of the first round it is known how many statements it has; the second one is like the others.
+                    self._foresee(len(items), len(items) - number, cost)
+                before = self._cost
+                self._spend(1)
+                self._assign(node.target, item, names)
+                result = self._block(node.body, names)
+                if result is not _NOTHING:
+                    return result
+                self._frames[-1].line = node.lineno
+                cost = (self._cost[0] - before[0], self._cost[1] - before[1])
         return _NOTHING
 
     def _within(self, items: list[ast.withitem], body: list[ast.stmt], names: dict[str, Any]) -> Any:

@@ -2,6 +2,8 @@
 
 import ast
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -12,7 +14,7 @@ from jaxvoice.torchscript.dtypes import is_inexact
 from jaxvoice.torchscript.frames import Frame, Future, shown
 from jaxvoice.torchscript.operators import find_operator, operator_names
 from jaxvoice.torchscript.operators.registry import IGNORED, items_in, tensors_in
-from jaxvoice.torchscript.tensors import Refused, Tensor, number_of
+from jaxvoice.torchscript.tensors import Refused, Tensor, number_of, traced
 
 _ADD = (
     "decorate a function of JAX arrays with "
@@ -22,12 +24,22 @@ _ADD = (
 
 STEPS_OF_TENSOR = 4
 """What each tensor that an operator makes counts, beside 1 for the call: half a millisecond without `jax.jit`."""
+MAX_UNROLLED = 20_000
+"""How many operators loops may add to what JAX traces.
+
+Of a recurrent cell, XLA compiles 8,500 operators in 11 s on a CPU, 17,000 in 30 s with 1.8 GB of memory, and 34,000 in
+more than 7 minutes.
+"""
 ITEMS_OF_STEP = 8
 """How many items of lists, or letters of text, an operator is given for the price of one step."""
 # What takes no longer for a long list, or hardly.
 _AT_ONCE = {
     f"torch.{name}"
     for name in ("append", "len", "__getitem__", "_set_item", "get", "setdefault", "popitem", "__is__", "__isnot__")
+}
+_OF_THE_RUN = {
+    *("ops.prim.RaiseException", "torch.wait", "torch.is_grad_enabled"),
+    *("torch.set_grad_enabled", "torch._set_grad_enabled"),
 }
 _MOVING = {"torch.insert", "torch.pop", "torch.Delete"}
 
@@ -43,6 +55,7 @@ class OperatorCalls:
         self._left = self._most = steps
         self._frames: list[Frame] = []
         self._with_gradient = True
+        self._loops = self._unrolled = 0
 
     def _as_number(self, value: Tensor, kind: type) -> Any:
         try:
@@ -59,10 +72,53 @@ class OperatorCalls:
                 f"the archive's code takes more than {self._most:,} steps; longer loops are refused{at}."
             )
 
+    @contextmanager
+    def _in_loop(self) -> Iterator[None]:
+        self._loops += 1
+        try:
+            yield
+        finally:
+            self._loops -= 1
+
+    @property
+    def _cost(self) -> tuple[int, int]:
+        """Steps taken, and operators that loops have added to what JAX traces."""
+        return self._most - self._left, self._unrolled
+
+    def _foresee(self, rounds: int, left: int, cost: tuple[int, int]) -> None:
+        """Refuse a loop of so many rounds where those that are left would take too much, at `cost` each."""
+        steps, unrolled = cost[0] * left, self._unrolled + cost[1] * left
+        if steps > self._left:
+            raise CheckpointError(
+                f"a loop of {rounds:,} rounds takes more than {self._most:,} steps; longer loops are refused "
+                f"({self._frames[-1]})."
+            )
+        if unrolled > MAX_UNROLLED:
+            raise self._too_long(f"a loop of {rounds:,} rounds becomes about {unrolled:,}")
+
+    def _unroll(self) -> None:
+        """Count an operator that a loop adds to what JAX traces."""
+        self._unrolled += 1
+        if self._unrolled > MAX_UNROLLED:
+            raise self._too_long(f"loops become more than {MAX_UNROLLED:,}")
+
+    def _too_long(self, what: str) -> CheckpointError:
+        return CheckpointError(
+            f"{what} operators under jax.jit, which XLA would compile for minutes; the most is {MAX_UNROLLED:,}. Call "
+            f"the function without jax.jit or with a shorter input ({self._frames[-1]})."
+        )
+
     def _spend_on(self, values: Any) -> None:
         """Count what it takes to go through lists and text."""
         most = (self._left + 1) * ITEMS_OF_STEP
         self._spend(items_in(values, most) // ITEMS_OF_STEP)
+
+    def require(self, name: str, place: Frame) -> None:
+        """Raise `UnsupportedOperatorError` for an operator that is not known, before anything is run."""
+        known = operator_names()
+        if name not in known and name.removesuffix("_") not in known and name not in _OF_THE_RUN:
+            self._frames.append(place)
+            raise self._missing(name, [])
 
     def _operator(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         self._spend(1)
@@ -92,10 +148,11 @@ class OperatorCalls:
             raise self._unsupported(name, f"this form of it, with ({given}), is not known")
         try:
             result = operator(tuple(args), kwargs, self._new_key)
-            if isinstance(result, Tensor):
-                self._spend(STEPS_OF_TENSOR)
-            elif not operator.plain and isinstance(result, (list, tuple)):
-                self._spend(STEPS_OF_TENSOR * len(result))
+            if isinstance(result, Tensor) or (not operator.plain and isinstance(result, (list, tuple))):
+                made = tensors_in(result)
+                self._spend(STEPS_OF_TENSOR * len(made))
+                if self._loops and any(traced(tensor._array) for tensor in made):
+                    self._unroll()
             return result if self._with_gradient else _detached(result, args)
         except Refused as reason:
             raise self._unsupported(name, str(reason)) from reason

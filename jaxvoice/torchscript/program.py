@@ -11,7 +11,7 @@ from jaxtyping import Array, Shaped
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.code import ClassCode, Code, parse_code
-from jaxvoice.torchscript.tensors import SMALL, Tensor, needs_64_bits
+from jaxvoice.torchscript.tensors import SMALL, Refused, Tensor, needs_64_bits
 from jaxvoice.weights.reading import Global, Record, TensorRef, TorchScriptArchive
 
 Weights = Mapping[str, Shaped[Array | np.ndarray, "..."]]
@@ -221,7 +221,7 @@ class Instances:
         return self._made[id(record)]
 
     def attribute(self, instance: Instance, name: str) -> Any:
-        """An attribute of an instance; raises `CheckpointError` where it has none of this name."""
+        """An attribute of an instance; raises `Refused` where it has none of this name."""
         if name not in instance.attributes:
             path = f"{instance.path}.{name}" if instance.path else name
             if name in instance.state and path in self._given:
@@ -231,7 +231,7 @@ class Instances:
             elif name in instance.code.constants:
                 instance.attributes[name] = instance.code.constants[name]
             else:
-                raise CheckpointError(f"{instance.code.original_name} has no attribute {name!r}.")
+                raise Refused(f"{instance.code.original_name} has no attribute {name!r}")
         return instance.attributes[name]
 
     def slots(self, names: Collection[str]) -> dict[str, Any]:
@@ -275,10 +275,10 @@ class Instances:
         return value is original or (isinstance(value, plain) and type(value) is type(original) and value == original)
 
     def constant(self, name: str) -> Any:
-        """`CONSTANTS.c0` and so on."""
+        """`CONSTANTS.c0` and so on; raises `Refused` where there is none."""
         index = int(name[1:]) if name[:1] == "c" and name[1:].isdecimal() else -1
         if not 0 <= index < len(self.program.archive.constants):
-            raise CheckpointError(f"the archive has no constant {name!r}; it is damaged.")
+            raise Refused(f"the archive has no constant {name!r}; it is damaged")
         return self.value(self.program.archive.constants[index], f"CONSTANTS.{name}")
 
     def _tensor(self, ref: TensorRef) -> Tensor:

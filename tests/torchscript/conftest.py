@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 import torch
 
 from jaxvoice.torchscript import Function, function
+from jaxvoice.torchscript.operators import Operator
 from jaxvoice.weights.reading import open_archive
-from tests.torchscript.script_agreement import inputs_of, same
+from tests.torchscript.layer_models import with_code
+from tests.torchscript.script_agreement import inputs_of, same, scripted
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +63,35 @@ def agree(load: Callable[..., Function]) -> Callable[..., Function]:
         return run
 
     return check
+
+
+@pytest.fixture
+def run_code(tmp_path: Path) -> Callable[[str], Any]:
+    """Run a forward method of these lines, which need not be what torch would write."""
+
+    def run(body: str) -> Any:
+        made, changed = tmp_path / "made.pt", tmp_path / "changed.pt"
+        torch.jit.save(scripted("return x"), made)
+        lines = "".join(f"    {line}\n" for line in f"{body}\nreturn x".split("\n"))
+
+        def change(text: str) -> str:
+            return text[: text.index("    return x")] + lines
+
+        with open_archive(with_code(made, change, changed)) as archive:
+            return function(archive)({}, np.ones(1, np.float32))  # type: ignore[arg-type]
+
+    return run
+
+
+@pytest.fixture
+def operators(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the operators that are run."""
+    names: list[str] = []
+    call = Operator.__call__
+
+    def counted(self: Operator, *args: Any) -> Any:
+        names.append(self.name)
+        return call(self, *args)
+
+    monkeypatch.setattr(Operator, "__call__", counted)
+    return names

@@ -2,36 +2,16 @@
 
 import time
 
+import jax
 import numpy as np
 import pytest
 import torch
 
 from jaxvoice.errors import CheckpointError
-from jaxvoice.torchscript import function
 from jaxvoice.torchscript.interpreter import MAX_STEPS
-from jaxvoice.weights.reading import open_archive
-from tests.torchscript.layer_models import with_code
 from tests.torchscript.script_agreement import same, scripted
 
 ONE = np.ones(1, np.float32)
-
-
-@pytest.fixture
-def run_code(tmp_path):
-    """Run a forward method of these lines, which need not be what torch would write."""
-
-    def run(body):
-        made, changed = tmp_path / "made.pt", tmp_path / "changed.pt"
-        torch.jit.save(scripted("return x"), made)
-        lines = "".join(f"    {line}\n" for line in f"{body}\nreturn x".split("\n"))
-
-        def change(text):
-            return text[: text.index("    return x")] + lines
-
-        with open_archive(with_code(made, change, changed)) as archive:
-            return function(archive)({}, ONE)  # type: ignore[arg-type]
-
-    return run
 
 
 GROWING = {
@@ -93,6 +73,38 @@ def test_loops_without_end_are_stopped(run_code, name, monkeypatch):
     with pytest.raises(CheckpointError, match=r"more than [\d,]+ steps; longer loops are refused"):
         run_code(ENDLESS[name])
     assert time.process_time() - start < 20
+
+
+def test_long_loops_are_refused_before_they_are_run(run_code, operators):
+    message = r"a loop of {} rounds takes more than .* steps; longer loops are refused \(__torch__/.*\.py, line \d+"
+    # By the number of statements at once, by their cost after two rounds.
+    for rounds, most in (("100,000", 0), ("10,000", 2)):
+        operators.clear()
+        with pytest.raises(CheckpointError, match=message.format(rounds)):
+            run_code(f"y = x\nfor i in range({rounds.replace(',', '')}):\n  y = torch.add(y, 1)")
+        assert len(operators) == most
+
+
+RECURRENT = "for t in range(x.size(0)):\n    h = torch.tanh(x[t] + h)\nreturn h"
+COUNTED = "t = 0\nwhile t < x.size(0):\n    h = torch.tanh(x[t] + h)\n    t += 1\nreturn h"
+
+
+@pytest.mark.parametrize("source", [RECURRENT, COUNTED])
+def test_loops_that_jax_would_trace_for_long(load, operators, monkeypatch, source):
+    monkeypatch.setattr("jaxvoice.torchscript.operator_calls.MAX_UNROLLED", 60)
+    module = scripted(source, "x, h")
+    run, h = load(module), np.zeros(2, np.float32)
+    short, long = (np.random.default_rng(0).standard_normal((n, 2)).astype(np.float32) for n in (20, 21))
+    with torch.no_grad():
+        theirs = [module(torch.from_numpy(x), torch.from_numpy(h)) for x in (short, long)]
+    same(theirs[0], jax.jit(run)({}, short, h), 1e-5)
+    same(theirs[1], run({}, long, h), 1e-5)
+    operators.clear()
+    with pytest.raises(CheckpointError, match=r"under jax\.jit.* shorter input \(__torch__/.*\.py, line \d+") as caught:
+        jax.jit(run)({}, long, h)
+    if source == RECURRENT:
+        assert "a loop of 21 rounds becomes about 63 operators" in str(caught.value)
+        assert operators.count("torch.tanh") == 2
 
 
 def test_a_loop_over_thousands_of_frames_is_run(run_code, monkeypatch):

@@ -1,0 +1,71 @@
+"""Errors of programs name their operator and their place in the archive's code."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
+from tests.torchscript.script_agreement import scripted
+
+PLACE = r"\(__torch__/.*\.py, line \d+, in scripts\.Script\.forward\)"
+
+FAILING = {
+    "operator": ("y = torch.matmul(x, torch.ones([2]))", "torch.matmul cannot be computed of"),
+    "form of an operator": ("y = torch.relu(x, 1, 2, 3)", r"torch\.relu is refused: this form of it"),
+    "name": ("y = nothing", "'nothing' has no value"),
+    "attribute": ("y = self.nothing", "has no attribute 'nothing'"),
+    "constant": ("y = CONSTANTS.c99", "has no constant 'c99'"),
+    "number": ('y = int("x")', "invalid literal.*ValueError"),
+    "item": ("y = [0]\ny[5] = 1", "IndexError"),
+    "order": ('y = sorted([1, "a"])', "TypeError"),
+    "range": ("for i in range(1, 2, 0):\n  pass", "ValueError"),
+    "statement": ("y = [i for i in x]", "not part of TorchScript as it is known here"),
+    "branch": ("if torch.gt(torch.len(x), 0):\n  y = torch.no_such(x)", r"the operator torch\.no_such is not known"),
+    "raised": ('ops.prim.RaiseException("no", "builtins.ValueError")', "raised ValueError: no"),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_errors_name_their_place(run_code, name):
+    source, message = FAILING[name]
+    with pytest.raises(CheckpointError, match=f"{message}.*{PLACE}"):
+        run_code(source)
+
+
+class Inner(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.special.bessel_y1(x)
+
+
+class Outer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(3, 3), Inner()])
+        self.encoder = nn.Sequential(nn.Linear(3, 3))
+
+    def forward(self, x: torch.Tensor, more: bool = False) -> torch.Tensor:
+        x = self.encoder(x)
+        if more:
+            x = torch.special.bessel_y0(x)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize("script", [False, True])
+def test_a_missing_operator_is_found_before_anything_is_run(load, trace, operators, script):
+    x = torch.ones(2, 3)
+    run = load(torch.jit.script(Outer().eval()) if script else trace(Outer(), x))
+    with pytest.raises(UnsupportedOperatorError) as caught:
+        run(run.weights, x.numpy())
+    for part in ("torch.special_bessel_y1", ".py, line ", "Inner.forward", "for the module 'layers.1'"):
+        assert part in str(caught.value)
+    assert operators == []
+
+
+def test_operators_in_branches_are_not_required(load):
+    run = load(scripted("if x.size(0) > 2:\n    x = torch.special.bessel_y0(x)\nelse:\n    x = x + 1\nreturn x"))
+    np.testing.assert_array_equal(run({}, np.ones(2, np.float32)), [2, 2])
+    with pytest.raises(UnsupportedOperatorError, match=f"special_bessel_y0.*{PLACE}"):
+        run({}, np.ones(3, np.float32))
