@@ -16,21 +16,6 @@ class FunctionRef:
     name: str
 
 
-@dataclass(frozen=True)
-class Closure:
-    """A function inside a method, which `torch.jit.fork` runs, with what it sees."""
-
-    node: ast.FunctionDef
-    names: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Future:
-    """What `torch.jit.wait` gives for a forked call; it was run at once."""
-
-    result: Any
-
-
 @dataclass
 class Frame:
     """One call that is under way."""

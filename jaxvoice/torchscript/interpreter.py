@@ -12,7 +12,7 @@ import jax
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.code import ClassCode, file_of, original_name
-from jaxvoice.torchscript.frames import Closure, Frame, FunctionRef, Future, dotted, is_instance, shown
+from jaxvoice.torchscript.frames import Frame, FunctionRef, dotted, is_instance, shown
 from jaxvoice.torchscript.operator_calls import OperatorCalls
 from jaxvoice.torchscript.program import EnumMember, Instance, Instances, NamedTuple
 from jaxvoice.torchscript.tensors import Refused, Tensor
@@ -135,8 +135,6 @@ class Interpreter(OperatorCalls):
                 return self._for(node, names)
             case ast.With(items=items, body=body):
                 return self._within(items, body, names)
-            case ast.FunctionDef(name=name):
-                names[name] = Closure(node, names)
             case ast.Assert(test=test, msg=message):
                 if not self._truth(self._value(test, names)):
                     self._raise(self._value(message, names) if message is not None else "assertion failed")
@@ -373,11 +371,6 @@ class Interpreter(OperatorCalls):
             return sorted(items)
         if name == "print":
             return None
-        if name == "fork" and len(arguments) == 1:
-            forked = self._value(arguments[0], names)
-            if isinstance(forked, Closure):
-                result = self._block(forked.node.body, dict(forked.names))
-                return Future(None if result is _NOTHING else result)
         raise self._unknown(node)
 
     def _implicit(self, value: Tensor, kind: str) -> Any:

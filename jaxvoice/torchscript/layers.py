@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxvoice.torchscript.attention import FUSED, attention_settings, weights_of
 from jaxvoice.torchscript.code import Code, original_name, parse_code
+from jaxvoice.torchscript.compound_layers import FUSED, attention_settings, weights_of
 from jaxvoice.torchscript.layer_inference import Shapes, from_shapes, infer
 from jaxvoice.torchscript.symbolic_interpreter import SymbolicInterpreter
 from jaxvoice.torchscript.symbolic_values import Call, Normed, Ref, is_plain

@@ -11,7 +11,7 @@ from jax import lax
 
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.torchscript.dtypes import is_inexact
-from jaxvoice.torchscript.frames import Frame, Future, shown
+from jaxvoice.torchscript.frames import Frame, shown
 from jaxvoice.torchscript.operators import find_operator, operator_names
 from jaxvoice.torchscript.operators.registry import IGNORED, items_in, tensors_in
 from jaxvoice.torchscript.tensors import Refused, Tensor, number_of, traced
@@ -38,7 +38,7 @@ _AT_ONCE = {
     for name in ("append", "len", "__getitem__", "_set_item", "get", "setdefault", "popitem", "__is__", "__isnot__")
 }
 _OF_THE_RUN = {
-    *("ops.prim.RaiseException", "torch.wait", "torch.is_grad_enabled"),
+    *("ops.prim.RaiseException", "torch.is_grad_enabled"),
     *("torch.set_grad_enabled", "torch._set_grad_enabled"),
 }
 _MOVING = {"torch.insert", "torch.pop", "torch.Delete"}
@@ -131,8 +131,6 @@ class OperatorCalls:
                 self._spend(len(args[0]) // (8 * ITEMS_OF_STEP))
         if name == "ops.prim.RaiseException":
             self._raise(*args)
-        if name == "torch.wait" and len(args) == 1 and isinstance(args[0], Future):
-            return args[0].result
         if name == "torch.is_grad_enabled":
             return self._with_gradient
         if name in ("torch.set_grad_enabled", "torch._set_grad_enabled") and len(args) == 1:

@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.code import ClassCode, Code, original_name
-from jaxvoice.torchscript.resizing import interpolates
+from jaxvoice.torchscript.compound_layers import interpolates
 from jaxvoice.torchscript.signatures import bind
 from jaxvoice.torchscript.symbolic_values import (
     Call,

@@ -1,4 +1,4 @@
-"""Programs with enums, contexts, forked calls, packed sequences and buffers beside torch, and how wrong use is told."""
+"""Programs with enums, contexts, packed sequences and buffers beside torch, and how wrong use is told."""
 
 import enum
 from typing import Any
@@ -45,7 +45,6 @@ class Programs(nn.Module):
     def forward(this, x: torch.Tensor):
         modes = [Mode.PLAIN, Mode.DOUBLE]
         y = x * 2 if this.mode == Mode.DOUBLE else x
-        forked = torch.jit.fork(this.layer, y)
         with torch.no_grad():
             z = y * 3
             on = torch.is_grad_enabled()
@@ -57,7 +56,7 @@ class Programs(nn.Module):
         w.unsqueeze_(0).mul_(2)
         w.squeeze_(0)
         return (
-            y, z, on, torch.is_grad_enabled(), torch.jit.wait(forked), this.mode.value, this.mode.name,
+            y, z, on, torch.is_grad_enabled(), this.layer(y), this.mode.value, this.mode.name,
             modes[0] == this.mode, this.mode != Mode.PLAIN, names, table, more, w,
             this.norm(x), x[this.mask], x[this.order], x.t()[:, this.mask].sum(),
         )  # fmt: skip

@@ -1,12 +1,12 @@
-"""What the calls of torch's attention and transformer layers tell of their hyper-parameters.
+"""Layers that torch computes by several operators: attention, transformer layers, and `interpolate`.
 
-Traces keep no attribute of them. What several calls tell must agree, else nothing is told.
+Traces keep no attributes of them. Hyper-parameters on which the calls disagree are left out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxvoice.torchscript.symbolic_values import Call, Ref, Stored, joined
+from jaxvoice.torchscript.symbolic_values import Call, Ref, Stored, is_plain, joined
 
 ATTENTION = "MultiheadAttention"
 _LAYERS = ("TransformerEncoderLayer", "TransformerDecoderLayer")
@@ -96,3 +96,37 @@ def _layer(path: str, calls: Sequence[Call], methods: Sequence[Sequence[Call]]) 
                 found[-1]["activation"] = between.pop()
     settings = {name: value for one in found for name, value in one.items()}
     return {name: value for name, value in settings.items() if all(one.get(name, value) == value for one in found)}
+
+
+_INTERPOLATE = ("input", "size", "scale_factor", "mode", "align_corners")
+_AREA = "adaptive_avg_pool"
+_RESIZED = {"output_size": "size", "scale_factors": "scale_factor", "align_corners": "align_corners"}
+
+
+def interpolates(given: Mapping[str, Any], calls: Sequence[Call]) -> bool:
+    """Whether a function that has the name of `interpolate` and makes these calls does what its arguments say.
+
+    **Arguments:** `given`: its arguments by name; `calls`: what its text calls in any of its branches.
+    """
+    if not set(_INTERPOLATE) <= set(given):
+        return False
+    plain = {name: value.value if isinstance(value, Stored) else value for name, value in given.items()}
+    mode = plain["mode"]
+    stem = {"area": _AREA, "nearest-exact": "_upsample_nearest_exact"}.get(repr(mode)[1:-1], f"upsample_{mode}")
+    resizes = [call for call in calls if "upsample" in call.name or call.name.startswith(_AREA)]
+    by_name = not isinstance(mode, str) or all(call.name.lstrip("_").startswith(stem.lstrip("_")) for call in resizes)
+    return bool(resizes) and by_name and all(_agrees(call, plain) for call in resizes)
+
+
+def _agrees(call: Call, plain: Mapping[str, Any]) -> bool:
+    """Whether what the text spells in a call is what the function was given."""
+    for inner, outer in _RESIZED.items():
+        found, asked = call.arguments.get(inner), plain[outer]
+        found = found.value if isinstance(found, Stored) else found
+        if found is None or not is_plain(found) or (inner == "align_corners" and found is False and asked is None):
+            continue
+        numbers = found if isinstance(found, (list, tuple)) else [found]
+        wanted = list(asked) if isinstance(asked, (list, tuple)) else [asked] * len(numbers)
+        if list(numbers) != wanted:
+            return False
+    return True
