@@ -25,8 +25,8 @@ class Function:
     shapes and branches depend on must be Python values: under `jax.jit` pass them by `static_argnames` or a closure.
     In-place changes of inputs last until the call returns; so do changes of the module's own tensors and attributes,
     unless it is called by `step`, which returns them. Loops of more than 600,000 steps are refused before they are run
-    (statements are steps, and operators up to five): some 2000 frames of 30 operators are 362,000. Under `jax.jit` the
-    loops of a program may add 20,000 operators to what is compiled.
+    (statements are steps, and operators up to five): some 2000 frames of 30 operators are 362,000. Under `jax.jit`,
+    loops of more than 4,000 operators become `jax.lax.scan`; where they cannot, those of more than 20,000 are refused.
 
     - `weights`: the tensors below the module by their names in the archive, and its constants that are arrays of real
       numbers (`CONSTANTS.c0`). A tensor of several names has one here. Tensors of whole numbers and of truth values

@@ -11,10 +11,12 @@ from typing import Any
 import jax
 
 from jaxvoice.errors import CheckpointError
+from jaxvoice.torchscript import scanned_loops
 from jaxvoice.torchscript.code import ClassCode, file_of, original_name
 from jaxvoice.torchscript.frames import Frame, FunctionRef, dotted, is_instance, shown
 from jaxvoice.torchscript.operator_calls import OperatorCalls
 from jaxvoice.torchscript.program import EnumMember, Instance, Instances, NamedTuple
+from jaxvoice.torchscript.scanned_loops import Index, scan
 from jaxvoice.torchscript.tensors import Refused, Tensor
 
 MAX_STEPS = 600_000
@@ -162,7 +164,9 @@ class Interpreter(OperatorCalls):
             for number, item in enumerate(items):
                 if number in (0, 2) and not returns:
                     # Of the first round it is known how many statements it has; the second one is like the others.
-                    self._foresee(len(items), len(items) - number, cost)
+                    left = len(items) - number
+                    if self._foresee(len(items), left, cost) and self._scan(node, items, number, names, cost[1] * left):
+                        return _NOTHING
                 before = self._cost
                 self._spend(1)
                 self._assign(node.target, item, names)
@@ -172,6 +176,19 @@ class Interpreter(OperatorCalls):
                 self._frames[-1].line = node.lineno
                 cost = (self._cost[0] - before[0], self._cost[1] - before[1])
         return _NOTHING
+
+    def _scan(self, node: ast.For, items: Any, first: int, names: dict[str, Any], unrolled: int) -> bool:
+        """Run the rounds of a loop from number `first` on as `jax.lax.scan`, if that can be, or if unrolling cannot."""
+        try:
+            scan(self, node, items, first, names)
+            return True
+        except (Refused, CheckpointError, TypeError, ValueError) as reason:
+            if self._may_unroll(unrolled):
+                return False
+            why = str(reason).split("\n")[0].rstrip(".")
+            raise self._too_long(
+                f"a loop of {len(items):,} rounds becomes about {unrolled:,}", f"It cannot be a jax.lax.scan: {why}. "
+            ) from reason
 
     def _within(self, items: list[ast.withitem], body: list[ast.stmt], names: dict[str, Any]) -> Any:
         """Run statements between what an object's own methods do before and after."""
@@ -271,6 +288,8 @@ class Interpreter(OperatorCalls):
         return at
 
     def _item(self, items: Any, at: Any) -> Any:
+        if isinstance(at, Index) and isinstance(items, (list, tuple)):
+            return scanned_loops.item(items, at)
         at = self._key_of(self._as_number(at, int) if isinstance(at, Tensor) else at)
         if isinstance(items, (list, tuple, dict, str)):
             try:

@@ -10,10 +10,12 @@ import jax
 from jax import lax
 
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
+from jaxvoice.torchscript import scanned_loops
 from jaxvoice.torchscript.dtypes import is_inexact
 from jaxvoice.torchscript.frames import Frame, shown
 from jaxvoice.torchscript.operators import find_operator, operator_names
 from jaxvoice.torchscript.operators.registry import IGNORED, items_in, tensors_in
+from jaxvoice.torchscript.scanned_loops import Index
 from jaxvoice.torchscript.tensors import Refused, Tensor, number_of, traced
 
 _ADD = (
@@ -24,11 +26,13 @@ _ADD = (
 
 STEPS_OF_TENSOR = 4
 """What each tensor that an operator makes counts, beside 1 for the call: half a millisecond without `jax.jit`."""
+SCAN_FROM = 4_000
+"""Loops that would add more operators than this to what JAX traces become `jax.lax.scan` where they can."""
 MAX_UNROLLED = 20_000
-"""How many operators loops may add to what JAX traces.
+"""How many operators loops may add to what JAX traces where they cannot.
 
-Of a recurrent cell, XLA compiles 8,500 operators in 11 s on a CPU, 17,000 in 30 s with 1.8 GB of memory, and 34,000 in
-more than 7 minutes.
+Of a recurrent cell, XLA compiles 4,000 operators in 5 s on a CPU, 8,500 in 11 s, 17,000 in 30 s with 1.8 GB of memory,
+and 34,000 in more than 7 minutes.
 """
 ITEMS_OF_STEP = 8
 """How many items of lists, or letters of text, an operator is given for the price of one step."""
@@ -56,6 +60,8 @@ class OperatorCalls:
         self._frames: list[Frame] = []
         self._with_gradient = True
         self._loops = self._unrolled = 0
+        self.rows: dict[int, tuple[Tensor, jax.Array, int]] = {}
+        """Tensors that a scanned loop has appended to a list: each with all of them, and its number."""
 
     def _as_number(self, value: Tensor, kind: type) -> Any:
         try:
@@ -85,16 +91,22 @@ class OperatorCalls:
         """Steps taken, and operators that loops have added to what JAX traces."""
         return self._most - self._left, self._unrolled
 
-    def _foresee(self, rounds: int, left: int, cost: tuple[int, int]) -> None:
-        """Refuse a loop of so many rounds where those that are left would take too much, at `cost` each."""
-        steps, unrolled = cost[0] * left, self._unrolled + cost[1] * left
-        if steps > self._left:
+    def _foresee(self, rounds: int, left: int, cost: tuple[int, int]) -> bool:
+        """Whether the rounds that are left of a loop should not be unrolled, at `cost` each.
+
+        A loop of so many rounds is refused where they would take too many steps.
+        """
+        steps, unrolled = cost[0] * left, cost[1] * left
+        long = unrolled > SCAN_FROM or (unrolled > 0 and not self._may_unroll(unrolled))
+        if steps > self._left and not long:
             raise CheckpointError(
                 f"a loop of {rounds:,} rounds takes more than {self._most:,} steps; longer loops are refused "
                 f"({self._frames[-1]})."
             )
-        if unrolled > MAX_UNROLLED:
-            raise self._too_long(f"a loop of {rounds:,} rounds becomes about {unrolled:,}")
+        return long
+
+    def _may_unroll(self, operators: int) -> bool:
+        return self._unrolled + operators <= MAX_UNROLLED
 
     def _unroll(self) -> None:
         """Count an operator that a loop adds to what JAX traces."""
@@ -102,10 +114,10 @@ class OperatorCalls:
         if self._unrolled > MAX_UNROLLED:
             raise self._too_long(f"loops become more than {MAX_UNROLLED:,}")
 
-    def _too_long(self, what: str) -> CheckpointError:
+    def _too_long(self, what: str, why: str = "") -> CheckpointError:
         return CheckpointError(
-            f"{what} operators under jax.jit, which XLA would compile for minutes; the most is {MAX_UNROLLED:,}. Call "
-            f"the function without jax.jit or with a shorter input ({self._frames[-1]})."
+            f"{what} operators under jax.jit, which XLA would compile for minutes; the most is {MAX_UNROLLED:,}. {why}"
+            f"Call the function without jax.jit or with a shorter input ({self._frames[-1]})."
         )
 
     def _spend_on(self, values: Any) -> None:
@@ -136,6 +148,8 @@ class OperatorCalls:
         if name in ("torch.set_grad_enabled", "torch._set_grad_enabled") and len(args) == 1:
             self._with_gradient = bool(args[0])
             return None
+        if any(isinstance(arg, Index) for arg in args) and name in scanned_loops.OPERATORS:
+            return self._indexed(name, args)
         operator = find_operator(name, tuple(args))
         if operator is None:
             raise self._missing(name, args)
@@ -144,6 +158,13 @@ class OperatorCalls:
         if not operator.accepts(tuple(args), kwargs):
             given = ", ".join([*map(shown, args), *(f"{key}={shown(value)}" for key, value in kwargs.items())])
             raise self._unsupported(name, f"this form of it, with ({given}), is not known")
+        if not operator.plain:
+            args = [Tensor(arg.array) if isinstance(arg, Index) else arg for arg in args]
+            if name in ("torch.stack", "torch.cat") and self.rows and args and isinstance(args[0], list) and args[0]:
+                dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+                found = scanned_loops.joined(self.rows, args[0], dim, stack=name == "torch.stack")
+                if found is not None:
+                    return found
         try:
             result = operator(tuple(args), kwargs, self._new_key)
             if isinstance(result, Tensor) or (not operator.plain and isinstance(result, (list, tuple))):
@@ -161,6 +182,12 @@ class OperatorCalls:
             raise CheckpointError(
                 f"{name} cannot be computed of ({given}): {failure} ({self._frames[-1]})."
             ) from failure
+
+    def _indexed(self, name: str, args: list[Any]) -> Any:
+        try:
+            return scanned_loops.OPERATORS[name](*args)
+        except Refused as reason:
+            raise self._unsupported(name, str(reason)) from reason
 
     def _new_key(self) -> jax.Array:
         if self._key is None:

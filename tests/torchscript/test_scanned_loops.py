@@ -1,0 +1,200 @@
+"""Long loops under `jax.jit` as `jax.lax.scan`, beside torch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
+from jaxvoice.torchscript import State
+from tests.torchscript.script_agreement import same, scripted
+
+ROUNDS = 12
+
+
+@pytest.fixture(autouse=True)
+def _short_loops_are_long(monkeypatch):
+    monkeypatch.setattr("jaxvoice.torchscript.operator_calls.SCAN_FROM", 1)
+
+
+START = "h = torch.zeros([3])\nrows: List[torch.Tensor] = []\n"
+
+FOR = "for t in range(x.size(0)):\n"
+
+PROGRAMS = {
+    "recurrent": FOR + "    h = torch.tanh(x[t] + h)\n    rows.append(h)\nreturn torch.stack(rows), h",
+    "stack at the end": FOR + "    rows.append(x[t] * t)\nreturn torch.stack(rows, -1), rows[3]",
+    "cat": (
+        FOR + "    h = h + x[t]\n    rows.append(h[None] * 2)\n"
+        "return torch.cat(rows), torch.cat(rows, 1), torch.cat(rows, dim=-1), len(rows)"
+    ),
+    "two lists": (
+        f"more = [x[0], x[1] * 2]\n{FOR}    rows.append(x[t] + 1)\n    rows.append(x[t] + 2)\n"
+        "    more.append(rows[0] * x[t])\nreturn torch.stack(rows), torch.stack(more), torch.cat(more)"
+    ),
+    "written in place": (
+        f"y = torch.zeros_like(x)\n{FOR}    h = (h + x[t]) * 0.5\n    y[t] = h\n    y[t, 1:] += 1\nreturn y"
+    ),
+    "overlap and add": (
+        f"y = torch.zeros([2, 2 * x.size(0) + 2])\nw = torch.arange(4)\n{FOR}"
+        "    y[:, t * 2:t * 2 + 4] += x[t, 0] * w\nreturn y"
+    ),
+    "frames": (
+        "for t in range(2, x.size(0)):\n    rows.append(x[t - 2:t + 1].mean(0) + x[t - 1:t].sum(0))\n"
+        "return torch.stack(rows)"
+    ),
+    "backwards": (
+        "for t in range(x.size(0) - 1, -1, -1):\n    h = h * 0.9 + x[t] - x[x.size(0) - 1 - t]\n    rows.append(h)\n"
+        "return torch.stack(rows), h"
+    ),
+    "steps": "for t in range(1, x.size(0), 3):\n    h = h * 0.9 + x[t] * t\nreturn h",
+    "from the end": FOR + "    h = h * 0.9 + x[-1 - t]\nreturn h",
+    "over a list": "for row in torch.unbind(x):\n    h = torch.sin(h + row)\nreturn h",
+    "list by index": (
+        "items = torch.unbind(x * 2)\nfor t in range(len(items)):\n    h = torch.sin(h + items[t])\nreturn h"
+    ),
+    "counter": f"n = 3\n{FOR}    h = h + x[n - 3 - t * 2] * x[t]\n    n += 2\nreturn h, torch.zeros([n])",
+    "temporaries": f"y, n = h, 0\n{FOR}    y = x[t] * 2\n    n = t * 3 + 1\nreturn y, n, torch.ones([n])",
+    "pairs": f"p = (h, h + 1)\n{FOR}    p = (p[1] * 0.5, p[0] + x[t])\nreturn p",
+    "nested": (
+        FOR + "    for i in range(3):\n        h = torch.sin(h + x[t, i])\n    rows.append(h)\nreturn torch.stack(rows)"
+    ),
+    "scanned in scanned": (FOR + "    for u in range(x.size(0)):\n        h = torch.sin(h + x[t] * x[u])\nreturn h"),
+    "minimum": f"m = x[0]\n{FOR}    m = torch.min(m, x[t])\nreturn m",
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_equals_torch(load, monkeypatch, name):
+    scans = []
+    scan = jax.lax.scan
+    monkeypatch.setattr("jaxvoice.torchscript.scanned_loops.lax.scan", lambda *args: scans.append(0) or scan(*args))
+    module = scripted(START + PROGRAMS[name])
+    run = load(module)
+    x = torch.randn(ROUNDS, 3, generator=torch.Generator().manual_seed(0))
+    same(module(x), jax.jit(run)({}, x.numpy()))
+    assert scans
+
+
+REFUSED = {
+    "branch": ("if t > 5:\n    h = h + 1\nh = h + x[t]", "decides a branch or a shape"),
+    "shape": ("h = h + x[:t + 1].sum(0)", "length of a slice differs"),
+    "growing": ("h = torch.cat([h, x[t]])", "carry"),
+    "number": ("g = g * 0.5\nh = h * g + x[t]", "g is .* in one round and .* in the next"),
+    "power": ("n = n * 2\nh = h * n + x[t]", "n is .* in one round and .* round .* in the next"),
+    "kind": ("rows = [x[t]]\nh = h + rows[0]", r"rows\d* is \[.* in one round"),
+    "item": ("rows[0] = h\nh = h + x[t]", "changes the items of a list"),
+    "in place": ("k = h\nh = h + x[t]\nk += 1", "comes out of a loop is changed in place"),
+    "view": ("h = h + last + x[t]\ny[t] = h\nlast = y[t]", "view of a tensor that a loop changes"),
+    "views in a list": ("y[t] = x[t]\nrows.append(y[t])", "view of a tensor that a loop changes"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_loops_are_refused(load, monkeypatch, name):
+    monkeypatch.setattr("jaxvoice.torchscript.operator_calls.MAX_UNROLLED", 15)
+    source, message = REFUSED[name]
+    body = "".join(f"    {line}\n" for line in source.split("\n"))
+    start = "g, n, k, last = 1.0, 1, h, h\ny = torch.zeros_like(x)\nrows.append(h)\n"
+    module = scripted(f"{START}{start}{FOR}{body}return h, y, rows, n, g, last, k")
+    run, x = load(module), torch.randn(ROUNDS, 3, generator=torch.Generator().manual_seed(0))
+    reason = rf"It cannot be a jax\.lax\.scan: (?s:.)*{message}(?s:.)*shorter input \(__torch__"
+    with pytest.raises(CheckpointError, match=reason):
+        jax.jit(run)({}, x.numpy())
+    # Without jax.jit it is run as it is.
+    same(module(x), run({}, x.numpy()))
+
+
+def test_a_loop_that_cannot_be_scanned_is_unrolled(load):
+    source = FOR + "    if t > 5:\n        h = h + 1\n    y[t] = h\n    rows.append(h + x[t])\n"
+    module = scripted(f"{START}y = torch.zeros_like(x)\n{source}return h, y, rows")
+    run, x = load(module), torch.randn(ROUNDS, 3, generator=torch.Generator().manual_seed(0))
+    same(module(x), jax.jit(run)({}, x.numpy()))
+
+
+def test_what_comes_out_is_not_changed_in_place(load):
+    module = scripted(f"{START}for t in range(x.size(0)):\n    h = h + x[t]\nh += 1\nreturn h")
+    run = load(module)
+    with pytest.raises(UnsupportedOperatorError, match=r"comes out of a loop is changed in place.*line \d+"):
+        jax.jit(run)({}, np.ones((ROUNDS, 3), np.float32))
+
+
+class Cells(nn.Module):
+    """Recurrent cells of torch, attributes and buffers that change in every round."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.gru = nn.LSTMCell(3, 4), nn.GRUCell(4, 2)
+        self.register_buffer("sum", torch.zeros(2))
+        self.register_buffer("rounds", torch.zeros((), dtype=torch.int64))
+        self.hidden = torch.zeros(1, 2)
+        self.count = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = (torch.zeros(1, 4), torch.zeros(1, 4))
+        rows: list[torch.Tensor] = []
+        for t in range(x.size(0)):
+            state = self.lstm(x[t : t + 1], state)
+            self.hidden = self.gru(state[0], self.hidden)
+            self.sum += self.hidden[0]
+            self.rounds += 1
+            self.count += 1
+            rows.append(self.hidden * self.sum)
+        return torch.cat(rows)
+
+
+def test_modules_with_state(load):
+    torch.manual_seed(0)
+    module = torch.jit.script(Cells())
+    run, state = load(module), State()
+    step = jax.jit(run.step)
+    for seed in range(2):
+        x = torch.randn(ROUNDS, 3, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            theirs = module(x)
+        ours, state = step(run.weights, state, x.numpy())
+        same(theirs, ours)
+        for name in ("hidden", "sum", "rounds", "count"):
+            same(module._c.getattr(name), state[name])
+    assert state["count"] == 2 * ROUNDS and set(state) == {"hidden", "sum", "rounds", "count"}
+
+
+def test_derivatives(load):
+    torch.manual_seed(0)
+    module = scripted(
+        "h = torch.zeros([4])\ny = torch.zeros([12, 4])\nfor t in range(x.size(0)):\n    h = torch.tanh(x[t] @ w + h)\n"
+        "    y[t] = h * h\nreturn y",
+        "x, w",
+    )
+    run, x = load(module), torch.randn(ROUNDS, 3)
+    w = torch.randn(3, 4, requires_grad=True)
+    module(x, w).sum().backward()
+    found = jax.jit(jax.grad(lambda w: run({}, x.numpy(), w).sum()))(w.detach().numpy())
+    np.testing.assert_allclose(found, w.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_random_numbers_are_those_of_the_unrolled_loop(load, key):
+    run = load(scripted(f"{START}for t in range(x.size(0)):\n    h = h + torch.randn([3]) * x[t]\nreturn h"))
+    x = np.random.default_rng(0).standard_normal((ROUNDS, 3)).astype(np.float32)
+    scanned = jax.jit(run)({}, x, key=key)
+    np.testing.assert_allclose(scanned, run({}, x, key=key), rtol=1e-5, atol=1e-6)
+
+
+def test_outputs_of_modules_are_recorded_from_unrolled_loops(load, monkeypatch):
+    run, x = load(torch.jit.script(Cells())), jnp.ones((ROUNDS, 3))
+    _, outputs = jax.jit(run.record)(run.weights, x)
+    assert f"gru#{ROUNDS}" in outputs
+    monkeypatch.setattr("jaxvoice.torchscript.operator_calls.MAX_UNROLLED", 30)
+    with pytest.raises(CheckpointError, match="outputs of modules are recorded"):
+        jax.jit(run.record)(run.weights, x)
+
+
+def test_thousands_of_rounds(load, monkeypatch):
+    monkeypatch.undo()
+    module = torch.jit.script(Cells())
+    run, x = load(module), torch.randn(3000, 3)
+    with torch.no_grad():
+        theirs = module(x)
+    same(theirs, jax.jit(run)(run.weights, x.numpy()), 1e-4)
