@@ -86,7 +86,7 @@ class _Printer:
         self, archive: Any, symbolic: SymbolicInterpreter, path: str, method: ast.FunctionDef, source: list[str],
         width: int,
     ):  # fmt: skip
-        self.archive, self.symbolic, self.path, self.width = archive, symbolic, path, width
+        self.symbolic, self.width, self.infos = symbolic, width, archive.tensors.infos()
         self.method, self.source = method, source
         stores = Counter(node.id for node in ast.walk(method) if isinstance(node, ast.Name) and _is_store(node))
         self.aliases: dict[str, Any] = {method.args.args[0].arg: Ref(path)} if method.args.args else {}
@@ -186,11 +186,8 @@ class _Printer:
             return ""
         if value.path in self.symbolic.records:
             return printable(f"{value.path}: {self.class_name(self.symbolic, value.path)}")
-        infos = self.archive.tensors.infos()
-        if value.path not in infos:
-            return ""
-        info = infos[value.path]
-        return printable(f"{value.path}: {info.dtype} {tuple(info.shape)}")
+        info = self.infos.get(value.path)
+        return "" if info is None else printable(f"{value.path}: {info.dtype} {tuple(info.shape)}")
 
 
 def _is_store(node: ast.Name | ast.Attribute) -> bool:

@@ -86,6 +86,7 @@ REFUSED = {
     "power": ("n = n * 2\nh = h * n + x[t]", "n is .* in one round and .* round .* in the next"),
     "kind": ("rows = [x[t]]\nh = h + rows[0]", r"rows\d* is \[.* in one round"),
     "item": ("rows[0] = h\nh = h + x[t]", "changes the items of a list"),
+    "negative": ("h = h + x[t - 3]", "elements -1 to 8 of an axis of size 12"),
     "in place": ("k = h\nh = h + x[t]\nk += 1", "comes out of a loop is changed in place"),
     "view": ("h = h + last + x[t]\ny[t] = h\nlast = y[t]", "view of a tensor that a loop changes"),
     "views in a list": ("y[t] = x[t]\nrows.append(y[t])", "view of a tensor that a loop changes"),

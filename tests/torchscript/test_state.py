@@ -237,18 +237,47 @@ class Shared(nn.Module):
         self.part2.yours.mul_(2)
         return self.mine + x + self.last
 
+    @torch.jit.export
+    def one(self, x: torch.Tensor) -> torch.Tensor:
+        self.mine.sub_(x)
+        return x
+
+    @torch.jit.export
+    def swap(self, x: torch.Tensor) -> torch.Tensor:
+        old = self.mine
+        self.mine = x * 2
+        old.add_(x)
+        return x
+
 
 def test_one_tensor_of_several_names(load):
     module = torch.jit.script(Shared())
-    run, other = load(module), load(module, method="other")
+    run, other, one = load(module), load(module, method="other"), load(module, method="one")
     state = State()
     x = torch.tensor([1.0, 2.0, 3.0])
-    for call, method in ((run, module.forward), (other, module.other), (run, module.forward), (other, module.other)):
+    # The first call reads one name only.
+    for call, method in (
+        (one, module.one),
+        (run, module.forward),
+        (other, module.other),
+        (run, module.forward),
+        (other, module.other),
+    ):
         theirs = method(x)
         ours, state = jax.jit(call.step)(call.weights, state, x.numpy())
         same(theirs, ours)
         check(module, state)
     assert [set(group) for group in state.same] == [{"mine", "part.yours", "part2.yours", "last"}]
+
+
+def test_a_tensor_that_is_changed_after_its_name_was_given_away(load):
+    module = torch.jit.script(Shared())
+    swap, run = load(module, method="swap"), load(module)
+    x = torch.tensor([1.0, 2.0, 3.0])
+    module.swap(x)
+    _, state = swap.step(swap.weights, State(), x.numpy())
+    check(module, state)
+    same(module(x), run.step(run.weights, state, x.numpy())[0])
 
 
 class Views(nn.Module):
