@@ -19,12 +19,12 @@ def required_operators(code: Code, owner: ClassCode, path: str, method: str) -> 
     pending: list[tuple[_Module | None, ast.FunctionDef, Frame]] = [
         ((owner, path), owner.methods[method], Frame(owner.file, f"{owner.original_name}.{method}", path))
     ]
-    seen: set[tuple[int, str]] = set()
+    seen: set[int] = set()  # one module of a class is enough, and a class may have attributes of its own kind
     while pending:
         module, function, frame = pending.pop()
-        if (id(function), frame.module) in seen:
+        if id(function) in seen:
             continue
-        seen.add((id(function), frame.module))
+        seen.add(id(function))
         names: dict[str, _Module | None] = {function.args.args[0].arg: module} if function.args.args else {}
         for statement in function.body:
             match statement:

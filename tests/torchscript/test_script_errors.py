@@ -6,6 +6,9 @@ import torch
 from torch import nn
 
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
+from jaxvoice.torchscript import function
+from jaxvoice.weights.reading import open_archive
+from tests.torchscript.layer_models import with_code
 from tests.torchscript.script_agreement import scripted
 
 PLACE = r"\(__torch__/.*\.py, line \d+, in scripts\.Script\.forward\)"
@@ -62,6 +65,26 @@ def test_a_missing_operator_is_found_before_anything_is_run(load, trace, operato
     for part in ("torch.special_bessel_y1", ".py, line ", "Inner.forward", "for the module 'layers.1'"):
         assert part in str(caught.value)
     assert operators == []
+
+
+def test_a_class_that_has_attributes_of_its_own_kind(tmp_path):
+    made, changed = tmp_path / "made.pt", tmp_path / "changed.pt"
+    torch.jit.save(torch.jit.script(nn.Sequential(Inner())), made)
+
+    def change(text):
+        head, found, tail = text.partition("class Sequential(Module):\n")
+        if not found:
+            return text
+        kind = "__torch__.torch.nn.modules.container.Sequential"
+        body = "\n".join(f"    _{name} = (self.{name}).forward(input, )" for name in "ab")
+        tail = tail.replace("-> Tensor:\n", f"-> Tensor:\n{body}\n")
+        return f"{head}{found}  a : {kind}\n  b : {kind}\n{tail}"
+
+    torch.jit.load(made)
+    with open_archive(with_code(made, change, changed)) as archive:
+        run = function(archive)  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedOperatorError, match="special_bessel_y1"):
+        run(run.weights, np.ones(2, np.float32))
 
 
 def test_operators_in_branches_are_not_required(load):
