@@ -157,12 +157,15 @@ def _is_static(ref: TensorRef, name: str) -> bool:
 
 
 def tensors_within(value: Any) -> Iterator[Tensor]:
-    """The tensors of a value, in lists, tuples and dicts too."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from tensors_within(item)
+    """The tensors of a value, in lists, tuples and dicts too; a list that is there several times is read once."""
+    pending, seen = [value], set()
+    while pending:
+        one = pending.pop()
+        if isinstance(one, Tensor):
+            yield one
+        elif isinstance(one, (list, tuple, dict)) and id(one) not in seen:
+            seen.add(id(one))
+            pending.extend(one.values() if isinstance(one, dict) else one)
 
 
 def _member(code: ClassCode, record: Record) -> EnumMember:
@@ -249,6 +252,7 @@ class Instances:
         With them go those whose tensors share elements with one of these.
         """
         names = set(self._given)
+        self._kept: dict[int, bool] = {}
         for slot, (record, name) in self.program.slots.items():
             made = self._made.get(id(record))
             if made is not None and name in made.attributes and slot not in names:
@@ -266,11 +270,13 @@ class Instances:
         original = self.value(raw, path)
         if isinstance(original, Tensor):
             return value is original and not original.changed
-        if value is original and isinstance(original, dict):
-            return raw.keys() == original.keys() and all(self._is_kept(raw[key], original[key], path) for key in raw)
-        if value is original and isinstance(original, (list, tuple)):
-            pairs = zip(raw, original, strict=False)
-            return len(raw) == len(original) and all(self._is_kept(*pair, path) for pair in pairs)
+        if value is original and isinstance(original, (list, tuple, dict)):
+            if id(raw) not in self._kept:
+                self._kept[id(raw)] = True  # lists may hold each other
+                keys, now = (list(one) if isinstance(one, dict) else list(range(len(one))) for one in (raw, original))
+                kept = keys == now and all(self._is_kept(raw[key], original[key], path) for key in keys)
+                self._kept[id(raw)] = kept
+            return self._kept[id(raw)]
         plain = (bool, int, float, complex, str, EnumMember, type(None))
         return value is original or (isinstance(value, plain) and type(value) is type(original) and value == original)
 

@@ -8,9 +8,12 @@ import numpy as np
 from jax import numpy as jnp
 
 from jaxvoice.errors import CheckpointError
+from jaxvoice.torchscript.operators.registry import items_in
 from jaxvoice.torchscript.program import EnumMember, Instance, NamedTuple, tensors_within
 from jaxvoice.torchscript.tensors import SMALL, Tensor, needs_64_bits
 
+MAX_ITEMS = 1_000_000
+"""How many items the lists of a state may have, and letters its text."""
 _STATIC = (bool, int, float, complex, str, EnumMember)
 
 
@@ -141,8 +144,10 @@ def from_program(value: Any, what: str = "the method returns") -> Any:
 def state_of(slots: Mapping[str, Any]) -> State:
     """The state of these attributes, by dotted name, as the program has them.
 
-    **Raises:** `CheckpointError` where an attribute holds what a state cannot hold.
+    **Raises:** `CheckpointError` where attributes hold what a state cannot hold, or too much.
     """
+    if items_in(slots.values(), MAX_ITEMS) > MAX_ITEMS:
+        raise CheckpointError(f"the method gives its attributes more than {MAX_ITEMS:,} items, which no state holds.")
     same: dict[int, list[str]] = {}
     holders: dict[int, set[Any]] = {}
     for name, value in slots.items():

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
-from jaxvoice.torchscript import State
+from jaxvoice.torchscript import State, function
+from jaxvoice.weights.reading import open_archive
+from tests.torchscript.layer_models import with_code
 from tests.torchscript.script_agreement import same
 
 
@@ -412,6 +414,31 @@ def test_states_that_do_not_fit(load):
             run.step(run.weights, state, x)
     with pytest.raises(CheckpointError, match=r"torch\.cat cannot be computed"):
         run.step(run.weights, {"cache": np.zeros((1, 3, 6), np.float32)}, x)
+
+
+class Nested(nn.Module):
+    items: list[list[int]]
+
+    def __init__(self):
+        super().__init__()
+        self.items = [[0]]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def test_a_state_that_would_grow_without_end(tmp_path):
+    made, changed = tmp_path / "made.pt", tmp_path / "changed.pt"
+    torch.jit.save(torch.jit.script(Nested()), made)
+    lines = ["q = self.items", *["q = [q, q]"] * 60, "self.items = q", "return x"]
+
+    def change(text):
+        return text.replace("    return x", "\n".join(f"    {line}" for line in lines))
+
+    with open_archive(with_code(made, change, changed)) as archive:
+        run = function(archive)  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="more than 1,000,000 items"):
+        run.step({}, State(), np.ones(1, np.float32))
 
 
 def test_pytree():
