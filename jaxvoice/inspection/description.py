@@ -21,14 +21,14 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True)
 class Part:
-    """A module: what a file says of it, and the modules below it."""
+    """A module of a file, and the modules below it."""
 
     path: str
     """Dotted name; `""` for the whole."""
     class_name: str | None = None
-    """Its Python class where the file tells."""
+    """Its Python class, where the file holds it."""
     layer: Layer | None = None
-    """What the code text tells; only TorchScript has one."""
+    """Its description from code; only TorchScript has code."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Plain values kept for it."""
     tensors: Mapping[str, TensorInfo] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Part:
     children: Mapping[str, "Part"] = field(default_factory=dict)
     """Modules below by the next part of their names."""
     own_parameters: int = 0
-    """How many numbers its own parameters hold, those told before left out; every tensor counts that is not known to
+    """How many numbers its own parameters hold, those listed before left out; every tensor counts that is not known to
     be something else."""
 
     @property
@@ -115,9 +115,11 @@ def describe(archive: Archive) -> Description:
             parts = name.split(".")
             path, leaf = ".".join(parts[:_DEEPEST]), ".".join(parts[_DEEPEST:])
         tree.at(path).tensors[leaf] = info
-    # Where the file tells parameters from buffers, what is neither is a constant.
-    told = hasattr(archive, "code") or any(info.kind == "parameter" for info in archive.tensors.infos().values())
-    return Description(archive, tree.part("", layers, shares, told), shares, problem)
+    # Where the file distinguishes parameters and buffers, what is neither is a constant.
+    distinguished = hasattr(archive, "code") or any(
+        info.kind == "parameter" for info in archive.tensors.infos().values()
+    )
+    return Description(archive, tree.part("", layers, shares, distinguished), shares, problem)
 
 
 def _shared(archive: Archive) -> dict[str, str]:
@@ -155,15 +157,15 @@ class _Tree:
             place = place.below.setdefault(name, _Tree())
         return place
 
-    def part(self, path: str, layers: Mapping[str, Layer], shares: Mapping[str, str], told: bool) -> Part:
+    def part(self, path: str, layers: Mapping[str, Layer], shares: Mapping[str, str], distinguished: bool) -> Part:
         stem = f"{path}." if path else ""
         if all(name.isdecimal() and len(name) < 10 for name in self.below):
             # Files that sort their names have 10 before 2.
             self.below = dict(sorted(self.below.items(), key=lambda item: int(item[0])))
         children = {
-            name: below.part(stem + name, layers, shares, told)
+            name: below.part(stem + name, layers, shares, distinguished)
             for name, below in self.below.items()
-            # What torch builds around a norm is told as the norm; its list of a recurrent layer's weights, not at all.
+            # What torch builds around a norm is the norm; its list of a recurrent layer's weights is left out.
             if not (name == "parametrizations" and any(leaf.startswith("parametrizations.") for leaf in self.tensors))
             and not (name == "_flat_weights" and all(f"{stem}{name}.{leaf}" in shares for leaf in below.tensors))
         }
@@ -171,13 +173,15 @@ class _Tree:
         name = original_name(module.class_name) if module.class_name else None
         mine = {leaf: shares[stem + leaf] for leaf in self.tensors if stem + leaf in shares}
         own = sum(
-            info.size for leaf, info in self.tensors.items() if leaf not in mine and _is_parameter(leaf, info, told)
+            info.size
+            for leaf, info in self.tensors.items()
+            if leaf not in mine and _is_parameter(leaf, info, distinguished)
         )
         return Part(path, name, layers.get(path), module.attributes, self.tensors, mine, children, own)
 
 
-def _is_parameter(name: str, info: TensorInfo, told: bool) -> bool:
-    return info.kind == "parameter" if told else info.kind != "buffer" and name not in _STATISTICS
+def _is_parameter(name: str, info: TensorInfo, distinguished: bool) -> bool:
+    return info.kind == "parameter" if distinguished else info.kind != "buffer" and name not in _STATISTICS
 
 
 def _stems(tensors: Mapping[str, Any]) -> set[str]:
@@ -209,7 +213,7 @@ def _axis(gain: TensorInfo) -> str:
 
 
 def main_weight(part: Part) -> str | None:
-    """The tensor whose shape says most of a module: its weight, under whatever name a norm keeps it."""
+    """The tensor whose shape describes a module best: its weight, under whatever name a norm keeps it."""
     names = (
         "weight",
         "weight_orig",
@@ -221,17 +225,17 @@ def main_weight(part: Part) -> str | None:
 
 
 def fingerprint(part: Part, top: str | None = None) -> Any:
-    """Equal for two parts only if all that is told of them, and of what is below, is equal but for where they are."""
+    """Equal for two parts only if their descriptions, and those of what is below, are equal but for their places."""
     top = part.path if top is None else top
     layer = part.layer
-    told = layer and (
+    described = layer and (
         layer.kind, repr(dict(layer.settings)), layer.computed, layer.conflicts, repr(dict(layer.attributes)),
         layer.norm, layer.used, tuple((name, _calls(calls, top)) for name, calls in layer.methods.items()),
     )  # fmt: skip
     tensors = tuple((name, info.shape, str(info.dtype), info.kind) for name, info in part.tensors.items())
     shares = tuple((name, _relative(other, top)) for name, other in part.shares.items())
     below = tuple((name, fingerprint(child, top)) for name, child in part.children.items())
-    return part.class_name, told, repr(dict(part.attributes)), tensors, shares, below
+    return part.class_name, described, repr(dict(part.attributes)), tensors, shares, below
 
 
 def _calls(calls: tuple[Call, ...], top: str) -> Any:

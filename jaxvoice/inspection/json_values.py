@@ -46,8 +46,8 @@ def tensors_with_statistics(archive: Archive, names: list[str]) -> list[dict[str
     """`tensor_values` of `names` with extremes, mean and standard deviation."""
     found = []
     for name in names:
-        told = statistics(archive.tensors[name])
-        values = plain(told._asdict()) if told else {}
+        numbers = statistics(archive.tensors[name])
+        values = plain(numbers._asdict()) if numbers else {}
         found.append({**tensor_values(name, archive.tensors.info(name)), **values})
     return found
 
@@ -64,7 +64,7 @@ def _module(part: Part) -> dict[str, Any]:
 
 
 def layer_values(layer: Layer) -> dict[str, Any]:
-    """What the code text tells of a module."""
+    """The description of a module from its code."""
     return {
         "kind": layer.kind,
         "settings": plain(layer.settings),

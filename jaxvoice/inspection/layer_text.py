@@ -41,11 +41,11 @@ _TENSOR_ARGUMENTS = {
 
 
 def layer_text(layer: Layer, varied: Mapping[str, list[Any]] | None = None) -> str:
-    """`Conv1d(stride=2, padding=1)`: class and hyper-parameters; what the weight's shape tells is left out.
+    """`Conv1d(stride=2, padding=1)`: class and hyper-parameters; what the weight's shape shows is left out.
 
-    `varied` are the values of several layers that are told as one.
+    `varied` are the values of several layers that share a row.
     """
-    # Without a weight beside it, as in pooling, the kernel is told.
+    # Without a weight beside it, as in pooling, the kernel is shown.
     weighted = "in_channels" in layer.settings or "out_channels" in layer.settings or "bias" in layer.settings
     hidden = _SHAPES - (set() if weighted else {"kernel_size"})
     parts = []
@@ -109,7 +109,7 @@ def value_text(value: Any) -> str:
 
 
 def call_text(call: Call) -> str:
-    """`leaky_relu(0.1)`, or `""` for an operator that only moves numbers about or has nothing to tell."""
+    """`leaky_relu(0.1)`, or `""` for an operator that only moves numbers about or has no settings to show."""
     if call.kind != "operator":
         return ""
     name = call.name

@@ -1,4 +1,4 @@
-"""What `jaxvoice inspect` says of a weight file, in lines of text."""
+"""What `jaxvoice inspect` prints of a weight file, in lines of text."""
 
 import re
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ def norms_text(about: Description) -> str:
 
 
 def main_dtype(about: Description) -> np.dtype | None:
-    """The type that most numbers have; it is told once."""
+    """The type that most numbers have; it is shown once."""
     totals: dict[np.dtype, int] = {}
     for info in about.archive.tensors.infos().values():
         totals[info.dtype] = totals.get(info.dtype, 0) + info.size
@@ -153,10 +153,10 @@ def tensor_lines(archive: Archive, names: list[str], columns: int) -> list[str]:
     cells = []
     for name in names:
         info = archive.tensors.info(name)
-        told = statistics(archive.tensors[name])
-        numbers = [f"{value:.3g}" for value in told[:4]] if told else [""] * 4
-        notes = [f"storage of {printable(first[info.storage])}"] if first[info.storage] != name and told else []
-        notes += [f"{told.not_finite:,} not finite"] if told and told.not_finite else []
+        found = statistics(archive.tensors[name])
+        numbers = [f"{value:.3g}" for value in found[:4]] if found else [""] * 4
+        notes = [f"storage of {printable(first[info.storage])}"] if first[info.storage] != name and found else []
+        notes += [f"{found.not_finite:,} not finite"] if found and found.not_finite else []
         cells.append((printable(name), shape_text(info.shape), str(info.dtype), *numbers, ", ".join(notes)))
     lines = table(cells, columns, header=header, right=[3, 4, 5, 6], flex=0)
     total = sum(archive.tensors.info(name).size for name in names)

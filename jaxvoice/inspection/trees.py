@@ -1,4 +1,4 @@
-"""The tree of modules as rows of text, repeated blocks told once."""
+"""The tree of modules as rows of text, repeated blocks shown once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Row:
     depth: int
     """How deep it is."""
     layer: str
-    """Class, hyper-parameters, norm, what else is told."""
+    """Class, hyper-parameters, norm, and what else is shown."""
     tensors: str
     """Shapes."""
     parameters: str
@@ -36,7 +36,7 @@ class Row:
 
 
 def rows(root: Part, *, depth: int | None = None, dtype: np.dtype | None = None) -> list[Row]:
-    """The tree below `root`, `depth` levels of it (at least 1); types of tensors are told if they are not `dtype`."""
+    """The tree below `root`, `depth` levels of it (at least 1); types of tensors are shown if they are not `dtype`."""
     made: list[Row] = []
     if root.tensors or root.class_name:
         made.append(_row([root], root.path or "(top)", 0, dtype, cut=False))
@@ -120,9 +120,9 @@ def _varied(members: Sequence[Part]) -> dict[str, list[Any]]:
     layers = [member.layer for member in members]
     if len(members) < 2 or any(layer is None or member.children for layer, member in zip(layers, members, strict=True)):
         return {}
-    told: list[Layer] = [layer for layer in layers if layer is not None]
-    first = told[0]
-    for layer, member in zip(told, members, strict=True):
+    described: list[Layer] = [layer for layer in layers if layer is not None]
+    first = described[0]
+    for layer, member in zip(described, members, strict=True):
         same = (layer.kind, layer.class_name, tuple(layer.settings), layer.computed, layer.conflicts, layer.norm)
         if same != (first.kind, first.class_name, tuple(first.settings), first.computed, first.conflicts, first.norm):
             return {}
@@ -135,9 +135,9 @@ def _varied(members: Sequence[Part]) -> dict[str, list[Any]]:
         }:
             return {}
     differing = {
-        name: [layer.settings[name] for layer in told]
+        name: [layer.settings[name] for layer in described]
         for name in first.settings
-        if any(layer.settings[name] != first.settings[name] for layer in told)
+        if any(layer.settings[name] != first.settings[name] for layer in described)
     }
     return differing if len(differing) <= 3 else {}
 
@@ -208,7 +208,7 @@ def _tensors(members: Sequence[Part], dtype: np.dtype | None) -> str:
 
 
 def _implied(name: str, info: TensorInfo, part: Part, known: bool) -> bool:
-    """Whether the weight's shape, the class and the norm tell all of a tensor."""
+    """Whether the weight's shape, the class and the norm show all of a tensor."""
     weight = main_weight(part)
     like = weight is not None and info.dtype in (part.tensors[weight].dtype, np.dtype(np.int64))
     kept = name in ("weight_g", "weight_v", "weight_u") or name.startswith("parametrizations.weight.")

@@ -44,7 +44,7 @@ class Interpreter(OperatorCalls):
         key: jax.Array | None,
         note: Callable[[str, Any], None] | None = None,
     ):
-        """`note` is told the path and the result of every call of a module's forward method."""
+        """`note` is called with the path and the result of every call of a module's forward method."""
         self.instances, self.code = instances, instances.program.code
         super().__init__(key, MAX_STEPS)
         self._note = note

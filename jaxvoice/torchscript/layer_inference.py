@@ -10,7 +10,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Inferred(NamedTuple):
-    """What one call says of the layer that makes it."""
+    """The layer that one call is inferred to be."""
 
     kinds: tuple[str, ...]
     """Classes of `torch.nn` that make such a call."""
@@ -62,7 +62,7 @@ _PADS = {"reflect": "Reflection", "replicate": "Replication", "circular": "Circu
 
 
 def infer(call: Call, shapes: Shapes, path: str) -> Inferred | None:
-    """What a call made by the module at `path` tells; `None` for operators that are no layers.
+    """The layer of a call made by the module at `path`; `None` for operators that are no layers.
 
     `shapes` are those of the archive's tensors by dotted name.
     """
@@ -226,7 +226,7 @@ def _pad(name: str, arguments: dict[str, Any]) -> Inferred:
 
 
 def from_shapes(kind: str, path: str, settings: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
-    """What the shapes of a layer's own tensors tell, where no call does: a module that is never called has no text."""
+    """Hyper-parameters from the shapes of a layer's own tensors, for modules that are never called and have no code."""
     stem = f"{path}." if path else ""
 
     def shape(*names: str) -> tuple[int, ...] | None:

@@ -1,4 +1,4 @@
-"""What the code text of a TorchScript archive tells of each module: its kind, hyper-parameters, and what it calls."""
+"""Layers of a TorchScript archive, read from its code: their kind, hyper-parameters and calls."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _NOT_SETTINGS = {"inplace", "sparse", "scale_grad_by_freq", "norm_type", "max_no
 
 @dataclass(frozen=True)
 class Layer:
-    """A module of a TorchScript archive, as its code text and the shapes of its tensors tell it."""
+    """A module of a TorchScript archive, described from its code and the shapes of its tensors."""
 
     path: str
     """Dotted name; `""` for the top module."""
@@ -28,7 +28,7 @@ class Layer:
     """`Conv1d`, `LSTM`, ...: the class's last name, or what a class of the authors turns out to be; else that class's
     name."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Hyper-parameters under the names of torch's attributes; only what the text, shapes or attributes tell."""
+    """Hyper-parameters under the names of torch's attributes; only what code, shapes or attributes hold."""
     computed: tuple[str, ...] = ()
     """Hyper-parameters that the program computes, or that differ from use to use."""
     conflicts: tuple[str, ...] = ()

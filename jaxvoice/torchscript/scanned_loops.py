@@ -54,6 +54,7 @@ class Index:
         raise Refused("the number of a round decides a branch or a shape")
 
     __bool__ = __int__ = __index__ = __float__ = __eq__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse  # type: ignore[assignment]
+    __str__ = __format__ = _refuse
     __floordiv__ = __mod__ = __truediv__ = __pow__ = __abs__ = __hash__ = _refuse  # type: ignore[assignment]
 
     def __repr__(self) -> str:

@@ -191,7 +191,7 @@ def bind(operator: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[
 
 
 def _fits(value: Any, default: Any) -> bool:
-    """Whether an argument may have this value, spelled or as a node, as far as its default tells its type."""
+    """Whether an argument may have this value, spelled or as a node, judged by the type of its default."""
     value = value.value if isinstance(value, ast.Constant) else value
     if isinstance(value, (list, tuple, ast.List, ast.Tuple)):
         return not isinstance(default, (int, float, str))

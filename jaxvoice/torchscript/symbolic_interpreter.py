@@ -58,8 +58,8 @@ class SymbolicInterpreter:
         if self.class_of(top) is None:
             name = printable(str(getattr(top, "class_name", "its top module")))[:100]
             raise CheckpointError(
-                f"the archive holds no code for {name}: its .py entries are missing or damaged, and nothing can be "
-                "told of its layers; jaxvoice.open_archive still reads its tensors."
+                f"the archive holds no code for {name}: its .py entries are missing or damaged, so that its layers "
+                "cannot be described; jaxvoice.open_archive still reads its tensors."
             )
         self._collect(top)
 

@@ -1,4 +1,4 @@
-"""What a program's text tells of a value: the value itself, where it is kept, or that it is computed."""
+"""Values of a program that is interpreted symbolically: known, kept in the archive, or computed."""
 
 import ast
 from collections.abc import Mapping
