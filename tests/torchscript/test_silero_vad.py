@@ -63,3 +63,14 @@ def test_another_rate_begins_anew(archive):
         ours, state = vad.step(vad.weights, state, chunk, rate)
         with torch.no_grad():
             np.testing.assert_allclose(ours, theirs(torch.from_numpy(chunk), rate), atol=1e-6)
+
+
+def test_a_whole_recording_is_scanned(archive):
+    theirs = torch.jit.load(archive)._model
+    with open_archive(archive) as opened:
+        speech = function(opened, "_model", "audio_forward")
+    audio = (0.1 * np.random.default_rng(2).standard_normal((1, 512 * 200))).astype(np.float32)
+    found = jax.jit(speech)(speech.weights, audio)
+    assert "scan" in str(jax.make_jaxpr(speech)(speech.weights, audio))
+    with torch.no_grad():
+        np.testing.assert_allclose(found, theirs.audio_forward(torch.from_numpy(audio)), atol=1e-5)
