@@ -267,7 +267,9 @@ def jaxvoice_upsampling(batch: AlignedBatch, dim: int, *, gradient: bool) -> Cal
         return layer(hidden, durations, phone_count=phone_count, frame_count=frame_count, frames=frames)[0]
 
     forward = jax.jit(upsample)
-    backward = jax.jit(jax.grad(lambda both, given: jnp.mean(jnp.square(upsample(*both, given))), allow_int=True))
+    backward = jax.jit(
+        jax.grad(lambda both, given: jnp.mean(jnp.square(upsample(both[0], both[1], given))), allow_int=True)
+    )
     if not gradient:
         return lambda: np.asarray(forward(layer, hidden, given)).ravel()
 
