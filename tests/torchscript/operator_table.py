@@ -60,12 +60,18 @@ def spelling(schema: str) -> str:
 
 
 SYNTAX = frozenset(
-    {"torch.Float", "torch.Int", "torch.Bool", "torch.is_grad_enabled", "ops.prim.RaiseException"}
-    | {"ops.prim.unchecked_cast", "torch.IntImplicit", "torch.ScalarImplicit"}
+    {"torch.Float", "torch.Int", "torch.Bool", "torch.__getitem__", "torch.is_grad_enabled"}
+    | {"ops.prim.RaiseException", "ops.prim.unchecked_cast", "torch.IntImplicit", "torch.ScalarImplicit"}
 )
 """What the interpreter itself does."""
-NOT_RUN = frozenset({"torch._upsample_lanczos2d_aa"})
-"""What only branches of torch's own functions call that nobody takes for speech."""
+NOT_RUN = frozenset(
+    f"torch.{name}"
+    for name in (
+        "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "_upsample_lanczos2d_aa", "_upsample_nearest_exact3d",
+        "adaptive_avg_pool3d", "upsample_bicubic2d", "upsample_nearest3d", "upsample_trilinear3d",
+    )
+)  # fmt: skip
+"""Operators for pictures and volumes that scripts of `interpolate` and `normalize` call in branches for them."""
 
 
 def saved_and_loaded(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:

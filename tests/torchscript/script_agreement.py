@@ -4,7 +4,7 @@ import itertools
 import linecache
 import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,9 +53,16 @@ _count = itertools.count()
 
 def scripted(source: str, arguments: str = "x") -> torch.jit.ScriptModule:
     """A scripted module whose forward has the body `source`, or returns it."""
-    body = source if "\n" in source or source.startswith("return") else f"return {source}"
-    lines = "\n".join(f"        {line}" for line in body.strip("\n").split("\n"))
-    text = f"class Script(torch.nn.Module):\n    def forward(self, {arguments}):\n{lines}\n"
+    return scripted_methods({"forward": source}, arguments)
+
+
+def scripted_methods(sources: Mapping[str, str], arguments: str = "x") -> torch.jit.ScriptModule:
+    """A scripted module whose methods have these bodies, or return these expressions."""
+    text = "class Script(torch.nn.Module):\n"
+    for name, source in sources.items():
+        body = source if "\n" in source or source.startswith("return") else f"return {source}"
+        lines = "\n".join(f"        {line}" for line in body.strip("\n").split("\n"))
+        text += f"    @torch.jit.export\n    def {name}(self, {arguments}):\n{lines}\n"
     # torch.jit reads the source of what it compiles, so this must look like a file.
     file = f"<script {next(_count)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
@@ -65,19 +72,15 @@ def scripted(source: str, arguments: str = "x") -> torch.jit.ScriptModule:
     return torch.jit.script(scope["Script"]().eval())
 
 
-def both(source: str, inputs: Sequence[torch.Tensor], *, kinds: str = "ts") -> list[Any]:
-    """The expression `source` of `x`, `y`, `z` scripted and traced."""
-    names = ["x", "y", "z", "w"][: len(inputs)]
-    made: list[Any] = []
-    if "s" in kinds:
-        made.append(scripted(source, ", ".join(names)))
-    if "t" in kinds:
+def made_of(source: str, inputs: Mapping[str, torch.Tensor], kind: str) -> torch.jit.ScriptModule:
+    """A module that computes the expression `source` of its inputs: scripted, or traced if `kind` is `t`."""
+    if kind == "s":
+        return scripted(source, ", ".join(inputs))
 
-        class Expression(torch.nn.Module):
-            def forward(self, *args: torch.Tensor) -> Any:
-                scope = {"torch": torch, "F": torch.nn.functional, "inf": float("inf")}
-                return eval(source, scope, dict(zip(names, args, strict=True)))
+    class Expression(torch.nn.Module):
+        def forward(self, *args: torch.Tensor) -> Any:
+            scope = {"torch": torch, "F": torch.nn.functional, "inf": float("inf")}
+            return eval(source, scope | dict(zip(inputs, args, strict=True)))
 
-        with torch.no_grad():
-            made.append(torch.jit.trace(Expression(), tuple(v.clone() for v in inputs), check_trace=False))
-    return made
+    with torch.no_grad():
+        return torch.jit.trace(Expression(), tuple(v.clone() for v in inputs.values()), check_trace=False)

@@ -12,6 +12,7 @@ from torch.nn import functional
 from experiments.benchmarks import torch_hifigan
 from jaxvoice.dsp.mel import mel_filterbank
 from jaxvoice.dsp.mel_config import MelConfig
+from tests.torchscript import archive_layers, rave_networks
 from tests.torchscript.script_agreement import values
 
 
@@ -222,22 +223,26 @@ class MelFrontEnd(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """Recurrent layers of every kind, in both directions."""
+    """Recurrent layers and cells of every kind, in both directions."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lstm = nn.LSTM(6, 5, 2, batch_first=True, bidirectional=True)
         self.gru = nn.GRU(10, 4, 2, bidirectional=True)
-        self.rnn = nn.RNN(8, 3, batch_first=True)
+        self.rnn, self.relu = nn.RNN(8, 3, batch_first=True), nn.RNN(3, 3, nonlinearity="relu", batch_first=True)
         self.projected = nn.LSTM(3, 4, proj_size=2, batch_first=True)
-        self.cell = nn.GRUCell(2, 2)
+        self.gru_cell, self.lstm_cell = nn.GRUCell(2, 2), nn.LSTMCell(2, 2)
+        self.rnn_cell, self.relu_cell = nn.RNNCell(2, 2), nn.RNNCell(2, 2, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         y, (hidden, cell) = self.lstm(x)
         y, last = self.gru(y.transpose(0, 1))
         y, _ = self.rnn(y.transpose(0, 1))
+        y, _ = self.relu(y)
         y, _ = self.projected(y)
-        return y, hidden + cell, last, self.cell(y[:, -1])
+        step = self.gru_cell(y[:, -1])
+        step, other = self.lstm_cell(step, (step, step))
+        return y, hidden + cell, last, self.relu_cell(self.rnn_cell(step, other))
 
 
 class Normed(nn.Module):
@@ -285,5 +290,19 @@ def make(name: str) -> tuple[nn.Module, list[Tensor]]:
     if name == "norms":
         return _randomised(Normed()), values(1, (2, 4, 6))
     if name == "recurrent":
-        return Recurrent(), values(1, (2, 9, 6))
+        return _randomised(Recurrent()), values(1, (2, 9, 6))
+    if name == "rave encoder":
+        return rave_networks.EncoderV2(4, 8, 4).eval(), values(1, (2, 4, 32))
+    if name == "rave decoder":
+        return rave_networks.GeneratorV2(4, 8, 4).eval(), values(1, (2, 4, 8))
+    if name == "rave codes":
+        return rave_networks.ResidualQuantizer(4), values(1, (2, 4, 6))
+    if name == "rave bands":
+        return rave_networks.Pqmf(), values(1, (2, 1, 64))
+    if name == "cepstrum":
+        return archive_layers.Cepstrum(), values(1, (2, 64))
+    if name == "spectrogram":
+        return archive_layers.RealSpectrogram(), values(1, (2, 64))
+    if name == "masks":
+        return archive_layers.Masks(), [*values(1, (2, 5, 8)), torch.tensor([3, 5])]
     return nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).eval(), values(1, (2, 5, 8))

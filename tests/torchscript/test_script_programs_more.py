@@ -148,14 +148,14 @@ def test_whole_numbers_of_64_bits_are_refused_under_jit_too(load, count, matched
 
 
 def test_operators_added_for_in_place_names(load):
-    run = load(scripted("y = x.clone()\ny.sinc_().erfc_()\ny.mvlgamma_(1)\nreturn y"))
+    run = load(scripted("y = x.clone()\ny.exp_().neg_()\ny.mvlgamma_(1)\nreturn y"))
     x = np.linspace(0.5, 0.9, 3, dtype=np.float32)
     with pytest.raises(UnsupportedOperatorError, match=r'register_operator\("torch.mvlgamma"\)'):
         run({}, x)
     register_operator("torch.mvlgamma_")(lambda x, p: x * 0 + p)
     np.testing.assert_array_equal(run({}, x), np.ones(3))
     register_operator("torch.mvlgamma_", replace=True)(lambda x, p: jax.lax.lgamma(x))
-    same(scripted("return x.sinc().erfc().mvlgamma(1)")(torch.from_numpy(x)), run({}, x), 1e-4)
+    same(scripted("return x.exp().neg().mvlgamma(1)")(torch.from_numpy(x)), run({}, x), 1e-4)
 
 
 def test_text_methods_cannot_be_added(load):
@@ -182,7 +182,6 @@ RAISE = {
         "F.scaled_dot_product_attention(x, x, x, torch.zeros(16, 16), is_causal=True)", "is_causal",
     ),
     "width": ("F.linear(x, torch.ones(3, 5))", r"torch\.linear cannot be computed of .*line \d+"),
-    "source": ("x.masked_scatter(torch.ones(16, 16) > 0, torch.ones(3))", "more often"),
 }  # fmt: skip
 
 

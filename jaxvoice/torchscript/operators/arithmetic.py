@@ -1,16 +1,14 @@
 """Arithmetic and comparisons of elements, with torch's promotion of types."""
 
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
 from jaxvoice.torchscript.dtypes import FLOAT, converted, default_int, dtype_of_code, is_inexact, result_type
 from jaxvoice.torchscript.operators.registry import register_operator
-from jaxvoice.torchscript.tensors import Refused, traced
+from jaxvoice.torchscript.tensors import Refused
 
 
 def cast(value: Any, dtype: Any) -> Array:
@@ -19,13 +17,13 @@ def cast(value: Any, dtype: Any) -> Array:
 
 
 def aligned(*arrays: Array) -> list[Array]:
-    """Arrays with as many axes as the one with most; scalars stay."""
+    """Arrays with as many axes as the one with most; scalars are returned as they are."""
     rank = max(array.ndim for array in arrays)
     return [a if a.ndim in (0, rank) else a.reshape((1,) * (rank - a.ndim) + a.shape) for a in arrays]
 
 
 def operands(*values: Any, real: bool = False) -> list[Array]:
-    """Numbers and arrays of one type, torch's result type, that broadcast; `real` turns whole numbers into floats."""
+    """Numbers and arrays in torch's result type, with axes that broadcast; `real` makes floats of whole numbers."""
     dtype = result_type(*values)
     if real and not is_inexact(dtype):
         dtype = FLOAT
@@ -38,18 +36,23 @@ def as_real(x: Array) -> Array:
 
 
 def typed(x: Array, dtype: int | None) -> Array:
-    """`x` in the type that is asked."""
+    """`x` in the type of torch's number `dtype`, if there is one."""
     return x if dtype is None else converted(x, dtype_of_code(dtype))
 
 
 def summable(x: Array, dtype: int | None) -> Array:
-    """`x` in the type that is asked, or in torch's for sums: its widest whole numbers in the place of others."""
+    """`x` in the type of its sums: that of `dtype`, else torch's widest for whole numbers and truth values."""
     return typed(x, dtype) if dtype is not None or is_inexact(x.dtype) else x.astype(default_int())
 
 
 def scaled(x: Array, factor: Any) -> Array:
-    """`x` times a number of its own type."""
+    """`x` times a number in the type of `x`."""
     return x if isinstance(factor, (int, float)) and factor == 1 else x * cast(factor, x.dtype)
+
+
+def _check_alpha(alpha: Any, dtype: np.dtype) -> None:
+    if (isinstance(alpha, bool) and dtype != np.bool_) or (not isinstance(alpha, int) and not is_inexact(dtype)):
+        raise TypeError(f"a factor {alpha} for elements of {dtype}")
 
 
 @register_operator("torch.add")
@@ -60,12 +63,7 @@ def add(x: Any, other: Any, alpha: Any = 1) -> Array:
     return a + scaled(b, alpha)
 
 
-def _check_alpha(alpha: Any, dtype: np.dtype) -> None:
-    if (isinstance(alpha, bool) and dtype != np.bool_) or (not isinstance(alpha, int) and not is_inexact(dtype)):
-        raise TypeError(f"a factor {alpha} for elements of {dtype}")
-
-
-@register_operator("torch.sub", "torch.subtract")
+@register_operator("torch.sub")
 def sub(x: Any, other: Any, alpha: Any = 1) -> Array:
     """x - alpha * other."""
     if any(isinstance(value, bool) or getattr(value, "dtype", None) == np.bool_ for value in (x, other)):
@@ -81,16 +79,16 @@ def rsub(x: Any, other: Any, alpha: Any = 1) -> Array:
     return sub(other, x, alpha)
 
 
-@register_operator("torch.mul", "torch.multiply")
+@register_operator("torch.mul")
 def mul(x: Any, other: Any) -> Array:
     """Product of the elements."""
     a, b = operands(x, other)
     return a * b
 
 
-@register_operator("torch.div", "torch.divide", "torch.true_divide")
+@register_operator("torch.div")
 def div(x: Any, other: Any, rounding_mode: str | None = None) -> Array:
-    """Quotient of the elements, rounded down or towards zero where asked."""
+    """Quotient of the elements, rounded down (`floor`) or towards zero (`trunc`)."""
     if rounding_mode is None:
         a, b = operands(x, other, real=True)
         return a / b
@@ -104,18 +102,6 @@ def div(x: Any, other: Any, rounding_mode: str | None = None) -> Array:
 def floor_divide(x: Any, other: Any) -> Array:
     """Quotient rounded down."""
     return div(x, other, "floor")
-
-
-@register_operator("torch.remainder")
-def remainder(x: Any, other: Any) -> Array:
-    """Remainder with the sign of the divisor."""
-    return jnp.remainder(*operands(x, other))
-
-
-@register_operator("torch.fmod")
-def fmod(x: Any, other: Any) -> Array:
-    """Remainder with the sign of the dividend."""
-    return jnp.fmod(*operands(x, other))
 
 
 @register_operator("torch.pow")
@@ -133,50 +119,7 @@ def power(x: Any, exponent: Any) -> Array:
     return jnp.power(*operands(x, exponent))
 
 
-@register_operator("torch.float_power")
-def float_power(x: Any, exponent: Any) -> Array:
-    """x ** exponent in double precision, where 64 bits are on."""
-    dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
-    return jnp.power(*aligned(cast(x, dtype), cast(exponent, dtype)))
-
-
-@register_operator("torch.atan2", "torch.arctan2")
-def atan2(x: Any, other: Any) -> Array:
-    """Angle of the point (other, x)."""
-    return jnp.arctan2(*operands(x, other, real=True))
-
-
-@register_operator("torch.hypot")
-def hypot(x: Any, other: Any) -> Array:
-    """Length of the vector (x, other)."""
-    return jnp.hypot(*operands(x, other, real=True))
-
-
-@register_operator("torch.maximum")
-def maximum(x: Any, other: Any) -> Array:
-    """The larger of each pair."""
-    return jnp.maximum(*operands(x, other))
-
-
-@register_operator("torch.minimum")
-def minimum(x: Any, other: Any) -> Array:
-    """The smaller of each pair."""
-    return jnp.minimum(*operands(x, other))
-
-
-@register_operator("torch.fmax")
-def fmax(x: Array, other: Array) -> Array:
-    """The larger of each pair, the other one of a NaN."""
-    return jnp.fmax(*operands(x, other))
-
-
-@register_operator("torch.fmin")
-def fmin(x: Array, other: Array) -> Array:
-    """The smaller of each pair, the other one of a NaN."""
-    return jnp.fmin(*operands(x, other))
-
-
-@register_operator("torch.clamp", "torch.clip")
+@register_operator("torch.clamp")
 def clamp(x: Array, min: Any = None, max: Any = None) -> Array:
     """Elements between two bounds."""
     bounds = [bound for bound in (min, max) if bound is not None]
@@ -199,34 +142,9 @@ def clamp_max(x: Array, max: Any) -> Array:
     return clamp(x, None, max)
 
 
-@register_operator("torch.lerp")
-def lerp(x: Array, end: Array, weight: Any) -> Array:
-    """x + weight * (end - x)."""
-    a, b, w = operands(x, end, weight)
-    return a + w * (b - a)
-
-
-@register_operator("torch.addcmul")
-def addcmul(x: Array, a: Array, b: Array, *, value: Any = 1) -> Array:
-    """x + value * a * b."""
-    x, a, b = operands(x, a, b)
-    return x + scaled(a * b, value)
-
-
-@register_operator("torch.addcdiv")
-def addcdiv(x: Array, a: Array, b: Array, *, value: Any = 1) -> Array:
-    """x + value * a / b."""
-    x, a, b = operands(x, a, b, real=True)
-    return x + scaled(a / b, value)
-
-
 @register_operator("torch.where")
-def where(condition: Array, x: Any = None, other: Any = None) -> Any:
-    """`x` where the condition holds, else `other`; with neither, the indices where it holds, if that is known."""
-    if x is None or other is None:
-        if traced(condition):
-            raise Refused("it depends on the inputs where the condition holds")
-        return [cast(places, default_int()) for places in np.nonzero(np.asarray(condition))]
+def where(condition: Array, x: Any, other: Any) -> Array:
+    """`x` where the condition holds, else `other`."""
     a, b = operands(x, other)
     condition, a, b = aligned(condition.astype(bool), a, b)
     return jnp.where(condition, a, b)
@@ -241,22 +159,16 @@ def masked_fill(x: Array, mask: Array, value: Any) -> Array:
     return jnp.where(mask, cast(value, x.dtype), x)
 
 
-def _comparison(name: str, compute: Callable[..., Array]) -> None:
-    register_operator(f"torch.{name}")(lambda x, other: compute(*operands(x, other)))
-
-
 for _name, _compute in {
+    "remainder": jnp.remainder,
+    "maximum": jnp.maximum,
+    "minimum": jnp.minimum,
     "eq": jnp.equal,
     "ne": jnp.not_equal,
-    "not_equal": jnp.not_equal,
     "lt": jnp.less,
-    "less": jnp.less,
     "le": jnp.less_equal,
-    "less_equal": jnp.less_equal,
     "gt": jnp.greater,
-    "greater": jnp.greater,
     "ge": jnp.greater_equal,
-    "greater_equal": jnp.greater_equal,
     "__and__": jnp.bitwise_and,
     "__or__": jnp.bitwise_or,
     "__xor__": jnp.bitwise_xor,
@@ -264,7 +176,7 @@ for _name, _compute in {
     "bitwise_or": jnp.bitwise_or,
     "bitwise_xor": jnp.bitwise_xor,
 }.items():
-    _comparison(_name, _compute)
+    register_operator(f"torch.{_name}")(lambda x, other, _compute=_compute: _compute(*operands(x, other)))
 
 for _name, _compute in {
     "logical_and": jnp.logical_and,
@@ -273,19 +185,6 @@ for _name, _compute in {
 }.items():
     register_operator(f"torch.{_name}")(lambda x, other, _compute=_compute: _compute(*aligned(x, other)))
 
-
-def _shift(names: tuple[str, ...], compute: Callable[..., Array]) -> None:
-    @register_operator(*names)
-    def shift(x: Any, other: Any) -> Array:
-        """Whole numbers moved by so many bits."""
-        a, b = operands(x, other)
-        if is_inexact(a.dtype):
-            raise Refused(f"bits of {a.dtype}")
-        return compute(a, b)
-
-
-_shift(("torch.__lshift__", "torch.bitwise_left_shift"), jnp.left_shift)
-_shift(("torch.__rshift__", "torch.bitwise_right_shift"), jnp.right_shift)
-
 register_operator("torch.bitwise_not")(lambda x: jnp.bitwise_not(x))
 register_operator("torch.logical_not")(lambda x: jnp.logical_not(x))
+register_operator("torch.atan2")(lambda x, other: jnp.arctan2(*operands(x, other, real=True)))

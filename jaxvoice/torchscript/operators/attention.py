@@ -1,17 +1,68 @@
-"""Attention, also in the fused forms that traces of torch's own layers call."""
+"""Matrix products and attention, also in the fused forms that traces of torch's own layers call."""
 
 import math
+import string
 from typing import Any
 
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxvoice.torchscript.operators.activations import gelu, softmax
-from jaxvoice.torchscript.operators.arithmetic import aligned, cast
-from jaxvoice.torchscript.operators.linear import linear
+from jaxvoice.torchscript.operators.arithmetic import aligned, cast, scaled
+from jaxvoice.torchscript.operators.elementwise import gelu, refuse_training, softmax
 from jaxvoice.torchscript.operators.normalization import layer_norm
-from jaxvoice.torchscript.operators.registry import register_operator
-from jaxvoice.torchscript.tensors import Refused
+from jaxvoice.torchscript.operators.registry import on_tensors, register_operator
+from jaxvoice.torchscript.tensors import Refused, Tensor
+
+
+@register_operator("torch.linear")
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """x @ weight.T + bias."""
+    y = jnp.matmul(x, weight.T) if weight.ndim == 2 else jnp.matmul(x, weight)
+    return y if bias is None else jnp.add(*aligned(y, bias))
+
+
+@register_operator("torch.matmul", "torch.mm", "torch.bmm", "torch.mv")
+def matmul(a: Array, b: Array) -> Array:
+    """Product of matrices, of matrices and vectors, or of batches of them."""
+    batch = max(a.ndim, b.ndim)
+    if min(a.ndim, b.ndim) > 1:
+        a, b = (m.reshape((1,) * (batch - m.ndim) + m.shape) for m in (a, b))
+    return jnp.matmul(a, b)
+
+
+@register_operator("torch.dot", "torch.vdot")
+def dot(a: Array, b: Array) -> Array:
+    """Product of real vectors."""
+    if a.ndim != 1 or jnp.issubdtype(a.dtype, jnp.complexfloating):
+        raise Refused("a product of vectors that are not real")
+    return jnp.dot(a, b)
+
+
+@register_operator("torch.outer")
+def outer(a: Array, b: Array) -> Array:
+    """Products of all pairs of elements of two vectors."""
+    return a[:, None] * b[None]
+
+
+@register_operator("torch.addmm", "torch.baddbmm")
+def addmm(x: Array, a: Array, b: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    """beta * x + alpha * a @ b."""
+    product = scaled(jnp.matmul(a, b), alpha)
+    # With beta 0 NaN of x does not reach the result in torch.
+    return product if beta == 0 else jnp.add(*aligned(scaled(x, beta), product))
+
+
+@on_tensors("torch.einsum")
+def einsum(equation: str, tensors: list[Tensor], *, path: Any = None) -> Tensor:
+    """Sums of products over named axes."""
+    if len(equation) > 200 or not set(equation) <= set(string.ascii_letters + ",.-> "):
+        raise Refused(f"the equation {equation[:40]!r}")
+    y = jnp.einsum(equation, *(tensor.values for tensor in tensors))
+    # The result for a single tensor may share its elements in torch.
+    return tensors[0].perhaps_view(y) if len(tensors) == 1 else Tensor(y)
+
+
+# Attention
 
 
 @register_operator("torch.scaled_dot_product_attention")
@@ -27,8 +78,7 @@ def scaled_dot_product_attention(
     enable_gqa: bool = False,
 ) -> Array:
     """softmax(query key^T / sqrt(width) + mask) value; a mask of truth values keeps where true."""
-    if dropout_p:
-        raise Refused("dropout in training mode; save the archive after eval()")
+    refuse_training(dropout_p, "dropout in training mode")
     if enable_gqa:
         key_, value = (jnp.repeat(x, query.shape[-3] // x.shape[-3], -3) for x in (key_, value))
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
@@ -48,7 +98,7 @@ def scaled_dot_product_attention(
             empty = jnp.all(jnp.isneginf(scores), -1, keepdims=True)
     if empty is None:
         return jnp.matmul(softmax(scores, -1), value)
-    # A query that may look nowhere gets 0 from torch, not NaN.
+    # The result of a query that is masked everywhere is 0 in torch, not NaN.
     weights = softmax(jnp.where(empty, cast(0, scores.dtype), scores), -1)
     return jnp.matmul(jnp.where(empty, cast(0, scores.dtype), weights), value)
 

@@ -1,4 +1,4 @@
-"""Convolutions, by the kernels that `jaxvoice.nn` picks for one axis of time."""
+"""Convolutions over one axis, with the kernels of `jaxvoice.nn`, or two; and padding."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ from jax import lax, numpy as jnp
 from jaxtyping import Array
 
 from jaxvoice.nn._ops import conv1d as conv_over_time, conv_transpose1d as conv_transpose_over_time
+from jaxvoice.torchscript.operators.arithmetic import cast
 from jaxvoice.torchscript.operators.registry import register_operator
 from jaxvoice.torchscript.tensors import Refused
 
@@ -14,13 +15,13 @@ Sizes = int | Sequence[int]
 
 
 def each(value: Sizes, rank: int) -> tuple[int, ...]:
-    """One number for every axis of space."""
+    """One number for each of `rank` axes."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * rank if len(values) == 1 else values
 
 
 def _dimension_numbers(rank: int, kernel: str) -> Any:
-    space = "DHW"[3 - rank :]
+    space = "HW"[2 - rank :]
     return (f"N{space}C", kernel.replace("*", space), f"N{space}C")
 
 
@@ -115,7 +116,7 @@ def _edges(padding: Sizes | str, taps: Sequence[int], dilation: Sequence[int]) -
     return tuple((p, p) for p in each(padding, len(taps)))
 
 
-@register_operator("torch.conv1d", "torch.conv2d", "torch.conv3d")
+@register_operator("torch.conv1d", "torch.conv2d")
 def conv(
     x: Array,
     weight: Array,
@@ -125,11 +126,11 @@ def conv(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> Array:
-    """Convolution over one, two or three axes."""
+    """Convolution over one or two axes."""
     return convolution(x, weight, bias, stride, padding, dilation, False, 0, groups)
 
 
-@register_operator("torch.conv_transpose1d", "torch.conv_transpose2d", "torch.conv_transpose3d")
+@register_operator("torch.conv_transpose1d", "torch.conv_transpose2d")
 def conv_transpose(
     x: Array,
     weight: Array,
@@ -140,11 +141,11 @@ def conv_transpose(
     groups: int = 1,
     dilation: Sizes = 1,
 ) -> Array:
-    """Transposed convolution over one, two or three axes."""
+    """Transposed convolution over one or two axes."""
     return convolution(x, weight, bias, stride, padding, dilation, True, output_padding, groups)
 
 
-@register_operator("torch._convolution", "torch.convolution", "torch._convolution_nogroup")
+@register_operator("torch._convolution", "torch.convolution")
 def _convolution(
     x: Array,
     weight: Array,
@@ -157,56 +158,75 @@ def _convolution(
     groups: int,
     *flags: bool,
 ) -> Array:
-    """What traces call for every convolution; the flags choose kernels on GPUs."""
+    """Any convolution, as traces call it; the flags choose kernels on GPUs."""
     return convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
-
-
-def _windows(size: Any, taps: Any, dilation: Any, padding: Any, stride: Any) -> tuple[list[tuple[int, int]], list[int]]:
-    """Where each tap of the first window lies in a padded picture, and how many windows there are on each axis."""
-    counts = [
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, d, p, s in zip(size, taps, dilation, padding, stride, strict=True)
-    ]
-    if min(counts) < 1:
-        raise ValueError(f"windows of {list(taps)} on {list(size)} elements")
-    return [(i * dilation[0], j * dilation[1]) for i in range(taps[0]) for j in range(taps[1])], counts
-
-
-@register_operator("torch.im2col")
-def im2col(x: Array, kernel_size: Sizes, dilation: Sizes, padding: Sizes, stride: Sizes) -> Array:
-    """The windows of a picture as columns, `(batch, channels * taps, windows)`."""
-    taps, dilation, padding, stride = (each(value, 2) for value in (kernel_size, dilation, padding, stride))
-    alone = x.ndim == 3
-    x = x[None] if alone else x
-    starts, counts = _windows(x.shape[2:], taps, dilation, padding, stride)
-    padded = jnp.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
-    reach = [(n - 1) * s + 1 for n, s in zip(counts, stride, strict=True)]
-    parts = [padded[:, :, i : i + reach[0] : stride[0], j : j + reach[1] : stride[1]] for i, j in starts]
-    y = jnp.stack(parts, 2).reshape(x.shape[0], x.shape[1] * len(starts), -1)
-    return y[0] if alone else y
-
-
-@register_operator("torch.col2im")
-def col2im(x: Array, output_size: Sizes, kernel_size: Sizes, dilation: Sizes, padding: Sizes, stride: Sizes) -> Array:
-    """The picture whose windows are columns; where windows overlap they add."""
-    size, taps, dilation, padding, stride = (
-        each(value, 2) for value in (output_size, kernel_size, dilation, padding, stride)
-    )
-    alone = x.ndim == 2
-    x = x[None] if alone else x
-    starts, counts = _windows(size, taps, dilation, padding, stride)
-    parts = x.reshape(x.shape[0], -1, len(starts), *counts)
-    y = jnp.zeros((*parts.shape[:2], *(n + 2 * p for n, p in zip(size, padding, strict=True))), x.dtype)
-    reach = [(n - 1) * s + 1 for n, s in zip(counts, stride, strict=True)]
-    for part, (i, j) in enumerate(starts):
-        y = y.at[:, :, i : i + reach[0] : stride[0], j : j + reach[1] : stride[1]].add(parts[:, :, part])
-    y = y[:, :, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
-    return y[0] if alone else y
 
 
 @register_operator("torch._convolution_mode")
 def _convolution_mode(
     x: Array, weight: Array, bias: Array | None, stride: Sizes, padding: str, dilation: Sizes, groups: int
 ) -> Array:
-    """What traces call for padding that is given in words."""
+    """A convolution whose padding is a word, as traces call it."""
     return convolution(x, weight, bias, stride, padding, dilation, False, 0, groups)
+
+
+# Padding
+
+
+def _pairs(x: Array, pad: Sequence[int]) -> list[tuple[int, int]]:
+    """Before and after each axis; torch lists the last axis first."""
+    given = list(zip(pad[::2], pad[1::2], strict=True))[::-1]
+    return [(0, 0)] * (x.ndim - len(given)) + given
+
+
+@register_operator("torch.constant_pad_nd")
+def constant_pad_nd(x: Array, pad: Sequence[int], value: Any = 0) -> Array:
+    """Padding with a value; negative numbers remove elements."""
+    return lax.pad(x, cast(value, x.dtype), [(before, after, 0) for before, after in _pairs(x, pad)])
+
+
+def _mirrored(x: Array, pad: Sequence[int], mode: str) -> Array:
+    pairs = _pairs(x, pad)
+    for length, (before, after) in zip(x.shape, pairs, strict=True):
+        limit = length - 1 if mode == "reflect" else max(before, after, 0)
+        if max(before, after) > limit:
+            raise ValueError(f"{mode} padding of {before} and {after} of an axis with {length} elements")
+    y = jnp.pad(x, [(max(0, a), max(0, b)) for a, b in pairs], mode=mode)
+    cuts = [(min(0, a), min(0, b), 0) for a, b in pairs]
+    return lax.pad(y, cast(0, y.dtype), cuts) if any(a or b for a, b, _ in cuts) else y
+
+
+@register_operator("torch.reflection_pad1d", "torch.reflection_pad2d")
+def reflection_pad(x: Array, padding: Sequence[int]) -> Array:
+    """Padding by reflection, the edge itself once."""
+    return _mirrored(x, padding, "reflect")
+
+
+@register_operator("torch.replication_pad1d", "torch.replication_pad2d")
+def replication_pad(x: Array, padding: Sequence[int]) -> Array:
+    """Padding by repeating the edge."""
+    return _mirrored(x, padding, "edge")
+
+
+@register_operator("torch._pad_circular")
+def pad_circular(x: Array, pad: Sequence[int]) -> Array:
+    """Padding by the elements of the other end."""
+    pairs = _pairs(x, pad)
+    if min(pad, default=0) < 0:
+        raise Refused(f"circular padding {list(pad)} that removes elements")
+    if any(max(pair) > length for length, pair in zip(x.shape, pairs, strict=True)):
+        raise ValueError(f"circular padding {list(pad)} of axes with {list(x.shape)} elements")
+    return jnp.pad(x, pairs, mode="wrap")
+
+
+@register_operator("torch.pad")
+def pad(x: Array, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Array:
+    """Padding in any mode."""
+    if mode == "constant":
+        return constant_pad_nd(x, pad, 0 if value is None else value)
+    if mode == "circular":
+        return pad_circular(x, pad)
+    modes = {"reflect": "reflect", "replicate": "edge"}
+    if mode not in modes:
+        raise Refused(f"padding mode {mode!r}")
+    return _mirrored(x, pad, modes[mode])

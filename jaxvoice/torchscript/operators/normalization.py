@@ -1,4 +1,4 @@
-"""Normalisation by mean and variance, in evaluation mode."""
+"""Normalization by mean and variance, in evaluation mode."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from jax import lax, numpy as jnp
 from jaxtyping import Array
 
 from jaxvoice.torchscript.operators.arithmetic import cast
+from jaxvoice.torchscript.operators.elementwise import refuse_training
 from jaxvoice.torchscript.operators.registry import register_operator
-from jaxvoice.torchscript.tensors import Refused
 
 
 def _standardised(x: Array, axes: Any, eps: float) -> Array:
@@ -42,8 +42,8 @@ def batch_norm(
     if running_mean is None and running_var is None:
         axes = (0, *range(2, x.ndim))
         return _affine(_standardised(x, axes, eps), _per_channel(weight, x), _per_channel(bias, x))
-    if training or running_mean is None or running_var is None:
-        raise Refused("batch norm in training mode; save the archive after eval()")
+    refuse_training(training or running_mean is None or running_var is None, "batch norm in training mode")
+    assert running_mean is not None and running_var is not None
     scale = lax.rsqrt(running_var + cast(eps, running_var.dtype))
     scale = scale if weight is None else scale * weight
     shift = -running_mean * scale
@@ -66,8 +66,7 @@ def instance_norm(
     """Norm over the axes of each channel of each example."""
     if not use_input_stats:
         return batch_norm(x, weight, bias, running_mean, running_var, False, momentum, eps, cudnn_enabled)
-    if running_mean is not None:
-        raise Refused("instance norm that would update its running statistics; save the archive after eval()")
+    refuse_training(running_mean is not None, "instance norm that would update its running statistics")
     return _affine(_standardised(x, tuple(range(2, x.ndim)), eps), _per_channel(weight, x), _per_channel(bias, x))
 
 
@@ -87,16 +86,6 @@ def layer_norm(
     """Norm over the last axes."""
     axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
     return _affine(_standardised(x, axes, eps), _over_last(x, weight), _over_last(x, bias))
-
-
-@register_operator("torch.native_layer_norm")
-def native_layer_norm(
-    x: Array, normalized_shape: Sequence[int], weight: Array | None, bias: Array | None, eps: float
-) -> tuple[Array, Array, Array]:
-    """The same with the mean and the inverse of the deviation."""
-    axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
-    inverse = lax.rsqrt(jnp.var(x, axes, keepdims=True) + cast(eps, x.dtype))
-    return layer_norm(x, normalized_shape, weight, bias, eps), jnp.mean(x, axes, keepdims=True), inverse
 
 
 @register_operator("torch.rms_norm")

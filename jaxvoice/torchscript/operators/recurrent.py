@@ -1,4 +1,8 @@
-"""Recurrent layers and cells, on padded batches."""
+"""Recurrent layers and cells, on padded batches and packed sequences.
+
+A packed sequence holds the steps of several lengths without padding, those of one time after another. Its number of
+steps depends on the lengths, which must be known.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,22 +12,25 @@ import numpy as np
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
-from jaxvoice.torchscript.operators.linear import linear
+from jaxvoice.torchscript.dtypes import default_int
+from jaxvoice.torchscript.operators.arithmetic import cast
+from jaxvoice.torchscript.operators.attention import linear
+from jaxvoice.torchscript.operators.elementwise import refuse_training
 from jaxvoice.torchscript.operators.registry import arrays_of, on_tensors, register_operator, tensors_of
-from jaxvoice.torchscript.operators.sequences import known_sizes, places_of
 from jaxvoice.torchscript.tensors import Refused, Tensor
 
-Cell = Callable[[Any, Array, Array, Array | None], Any]
+State = tuple[Array, ...]
+Cell = Callable[[State, Array, Array, Array | None], State]
 
 
-def _lstm_cell(state: tuple[Array, Array], inputs: Array, w_hh: Array, b_hh: Array | None) -> tuple[Array, Array]:
+def _lstm(state: State, inputs: Array, w_hh: Array, b_hh: Array | None) -> State:
     hidden, cell = state
     i, f, g, o = jnp.split(inputs + linear(hidden, w_hh, b_hh), 4, -1)
     cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
 
 
-def _gru_cell(state: tuple[Array], inputs: Array, w_hh: Array, b_hh: Array | None) -> tuple[Array]:
+def _gru(state: State, inputs: Array, w_hh: Array, b_hh: Array | None) -> State:
     (hidden,) = state
     r_in, z_in, n_in = jnp.split(inputs, 3, -1)
     r_hid, z_hid, n_hid = jnp.split(linear(hidden, w_hh, b_hh), 3, -1)
@@ -32,28 +39,24 @@ def _gru_cell(state: tuple[Array], inputs: Array, w_hh: Array, b_hh: Array | Non
     return (new + update * (hidden - new),)
 
 
-def _plain_cell(activation: Callable[[Array], Array]) -> Cell:
-    def cell(state: tuple[Array], inputs: Array, w_hh: Array, b_hh: Array | None) -> tuple[Array]:
-        return (activation(inputs + linear(state[0], w_hh, b_hh)),)
+def _plain(activation: Callable[[Array], Array]) -> Cell:
+    def cell(state: State, inputs: Array, w_hh: Array, b_hh: Array | None) -> State:
+        (hidden,) = state
+        return (activation(inputs + linear(hidden, w_hh, b_hh)),)
 
     return cell
 
 
-_CELLS: dict[str, Cell] = {
-    "lstm": _lstm_cell,
-    "gru": _gru_cell,
-    "rnn_tanh": _plain_cell(jnp.tanh),
-    "rnn_relu": _plain_cell(jax.nn.relu),
-}
+_CELLS: dict[str, Cell] = {"lstm": _lstm, "gru": _gru, "rnn_tanh": _plain(jnp.tanh), "rnn_relu": _plain(jax.nn.relu)}
 
 
 def _direction(
-    cell: Cell, x: Array, state: Any, weights: list[Any], reverse: bool, counts: Array | None
-) -> tuple[Array, Any]:
-    """One layer in one direction over `(time, batch, features)`; the state stays where a step does not count."""
+    cell: Cell, x: Array, state: State, weights: list[Any], reverse: bool, valid: Array | None
+) -> tuple[Array, State]:
+    """One layer in one direction over `(time, batch, features)`; steps that are not valid keep the state."""
     w_ih, w_hh, b_ih, b_hh, w_hr = weights
 
-    def step(state: Any, inputs: tuple[Array, Array | None]) -> tuple[Any, Array]:
+    def step(state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Array]:
         new = cell(state, inputs[0], w_hh, b_hh)
         if w_hr is not None:
             new = (jnp.matmul(new[0], w_hr.T), *new[1:])
@@ -62,12 +65,12 @@ def _direction(
             new = tuple(jnp.where(here, a, b) for a, b in zip(new, state, strict=True))
         return new, new[0]
 
-    state, outputs = lax.scan(step, state, (linear(x, w_ih, b_ih), counts), reverse=reverse)
+    state, outputs = lax.scan(step, state, (linear(x, w_ih, b_ih), valid), reverse=reverse)
     return outputs, state
 
 
 def _layers(
-    kind: str,
+    cell: Cell,
     x: Array,
     states: list[Array],
     params: list[Array],
@@ -76,16 +79,16 @@ def _layers(
     dropout: float,
     train: bool,
     bidirectional: bool,
-    batch_first: bool,
-    counts: Array | None = None,
+    batch_first: bool = False,
+    valid: Array | None = None,
 ) -> tuple[Array, ...]:
-    if train and dropout:
-        raise Refused("dropout in training mode; save the archive after eval()")
+    """Outputs of the last layer, and the last state of each layer and direction."""
+    refuse_training(train and dropout, "dropout in training mode")
     x = x.swapaxes(0, 1) if batch_first else x
     directions = 2 if bidirectional else 1
     each = len(params) // (num_layers * directions)
     projected = each - 2 - 2 * has_biases
-    ends: list[Any] = []
+    ends: list[State] = []
     for layer in range(num_layers):
         outputs = []
         for direction in range(directions):
@@ -93,7 +96,7 @@ def _layers(
             given = params[index * each : (index + 1) * each]
             biases = given[2:4] if has_biases else [None, None]
             weights = [*given[:2], *biases, given[-1] if projected else None]
-            y, end = _direction(_CELLS[kind], x, tuple(s[index] for s in states), weights, direction == 1, counts)
+            y, end = _direction(cell, x, tuple(s[index] for s in states), weights, direction == 1, valid)
             outputs.append(y)
             ends.append(end)
         x = jnp.concatenate(outputs, -1) if directions == 2 else outputs[0]
@@ -101,50 +104,81 @@ def _layers(
     return (x.swapaxes(0, 1) if batch_first else x, *finals)
 
 
-def _register(kind: str) -> None:
+def _register_layers(kind: str, cell: Cell) -> None:
     @on_tensors(f"torch.{kind}")
     def recurrent(x: Tensor, *args: Any) -> tuple[Tensor, ...]:
-        """Layers in one or two directions: outputs, then the last states; of padded batches or of packed steps."""
+        """Layers in one or two directions: outputs, then the last states."""
         if isinstance(args[2], bool):
             states, params, *options = arrays_of(list(args))
-            return tensors_of(_layers(kind, x.values, _listed(states), params, *options))
-        sizes = known_sizes(args[0], "lengths")
-        places = places_of(sizes)
-        counts = np.arange(sizes[0])[None] < sizes[:, None]
-        padded = jnp.zeros((*counts.shape, x.shape[-1]), x.dtype).at[places].set(x.values)
+            return tensors_of(_layers(cell, x.values, _as_list(states), params, *options))
+        # The overload for packed sequences has their sizes in front.
+        sizes = _known_lengths(args[0])
+        places = _places(sizes)
+        valid = np.arange(sizes[0])[None] < sizes[:, None]
+        padded = jnp.zeros((*valid.shape, x.shape[-1]), x.dtype).at[places].set(x.values)
         states, params, *options = arrays_of(list(args[1:]))
-        has_biases, layers, dropout, train, bidirectional = options
-        y, *ends = _layers(
-            kind, padded, _listed(states), params, has_biases, layers, dropout, train, bidirectional, False,
-            jnp.asarray(counts),
-        )  # fmt: skip
+        y, *ends = _layers(cell, padded, _as_list(states), params, *options, valid=jnp.asarray(valid))
         return tensors_of((y[places], *ends))
 
+    @register_operator(f"torch.{kind}_cell")
+    def one_step(
+        x: Array, hx: Any, w_ih: Array, w_hh: Array, b_ih: Array | None = None, b_hh: Array | None = None
+    ) -> Any:
+        """One step of a layer."""
+        state = cell(tuple(_as_list(hx)), linear(x, w_ih, b_ih), w_hh, b_hh)
+        return state[0] if len(state) == 1 else state
 
-def _listed(states: Any) -> list[Array]:
+
+def _as_list(states: Any) -> list[Array]:
     return states if isinstance(states, list) else [states]
 
 
-for _kind in _CELLS:
-    _register(_kind)
+for _kind, _cell in _CELLS.items():
+    _register_layers(_kind, _cell)
 
 
-@register_operator("torch.lstm_cell")
-def lstm_cell(
-    x: Array, hx: list[Array], w_ih: Array, w_hh: Array, b_ih: Array | None = None, b_hh: Array | None = None
-) -> tuple[Array, Array]:
-    """One step of an LSTM."""
-    return _lstm_cell((hx[0], hx[1]), linear(x, w_ih, b_ih), w_hh, b_hh)
+# Packed sequences
 
 
-def _register_cell(kind: str) -> None:
-    @register_operator(f"torch.{kind}_cell")
-    def cell(
-        x: Array, hx: Array, w_ih: Array, w_hh: Array, b_ih: Array | None = None, b_hh: Array | None = None
-    ) -> Array:
-        """One step of a recurrent layer."""
-        return _CELLS[kind]((hx,), linear(x, w_ih, b_ih), w_hh, b_hh)[0]
+def _known_lengths(lengths: Tensor) -> np.ndarray:
+    if not lengths.known:
+        raise Refused(
+            "the lengths of packed sequences decide shapes; call the function without jax.jit, or give it the lengths "
+            "as an array of numpy that it does not trace"
+        )
+    return np.asarray(lengths.array).astype(np.int64)
 
 
-for _kind in ("gru", "rnn_tanh", "rnn_relu"):
-    _register_cell(_kind)
+def _places(batch_sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Time and row of every packed step."""
+    times = np.repeat(np.arange(len(batch_sizes)), batch_sizes)
+    rows = np.concatenate([np.arange(size) for size in batch_sizes]) if len(batch_sizes) else np.zeros(0, np.int64)
+    return times.astype(np.int32), rows.astype(np.int32)
+
+
+@on_tensors("torch._pack_padded_sequence")
+def pack_padded_sequence(x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
+    """The valid steps of a padded batch whose lengths do not rise, and the number of them at each time."""
+    counts = _known_lengths(lengths)
+    padded = x.values.swapaxes(0, 1) if batch_first else x.values
+    if counts.shape != (padded.shape[1],) or not len(counts) or counts.min() < 1 or counts.max() > padded.shape[0]:
+        raise ValueError(f"lengths {counts.tolist()} of a batch of {padded.shape[1]} with {padded.shape[0]} steps")
+    if np.any(np.diff(counts) > 0):
+        raise ValueError(f"lengths {counts.tolist()} that rise")
+    sizes = (counts[None] > np.arange(counts.max())[:, None]).sum(1)
+    return Tensor(padded[_places(sizes)]), Tensor(sizes.astype(default_int()))
+
+
+@on_tensors("torch._pad_packed_sequence")
+def pad_packed_sequence(
+    data: Tensor, batch_sizes: Tensor, batch_first: bool, padding_value: Any, total_length: int
+) -> tuple[Tensor, Tensor]:
+    """The padded batch of packed steps, and its lengths."""
+    sizes = _known_lengths(batch_sizes)
+    if 0 < total_length < len(sizes):
+        raise ValueError(f"total_length {total_length} of sequences of {len(sizes)} steps")
+    steps = total_length if total_length > 0 else len(sizes)
+    shape = (steps, int(sizes[0]), *data.shape[1:])
+    padded = jnp.full(shape, cast(padding_value, data.dtype)).at[_places(sizes)].set(data.values)
+    lengths = (sizes[:, None] > np.arange(sizes[0])[None]).sum(0).astype(default_int())
+    return Tensor(padded.swapaxes(0, 1) if batch_first else padded), Tensor(lengths)

@@ -1,4 +1,4 @@
-"""The table of operators: how code text finds the JAX function that does what an operator of torch does."""
+"""The table of operators: from the name that the text of an archive writes to the JAX function that computes it."""
 
 import functools as ft
 import inspect
@@ -16,27 +16,29 @@ from jaxvoice.torchscript.tensors import Refused, Tensor
 
 Implementation = TypeVar("Implementation", bound=Callable[..., Any])
 NewKey = Callable[[], jax.Array]
+IGNORED = frozenset({"device", "layout", "pin_memory", "memory_format", "non_blocking", "generator"})
+"""Keywords of devices and memory layouts, which have no meaning in JAX."""
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator of the code text."""
+    """An operator of the code text."""
 
     name: str
     """As the code text calls it, `torch.add` or `ops.prim.dtype`."""
     call: Callable[..., Any]
-    """What computes it."""
+    """The function that computes it."""
     on_tensors: bool
-    """Whether it is given `Tensor`s, for it makes or follows views, and not arrays."""
+    """Whether the function takes `Tensor`s, because it makes views or changes elements, and not arrays."""
     signature: inspect.Signature
-    """What it accepts."""
+    """The arguments that the function accepts."""
     random: bool
-    """Whether it wants a `key`."""
+    """Whether the function takes a `key`."""
     plain: bool = False
-    """Whether it computes with Python's values alone."""
+    """Whether the function computes with Python's values alone."""
 
     def accepts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether it can be called so; the overloads of torch that are left out cannot."""
+        """Whether the function takes these arguments; it may not implement every overload of torch."""
         try:
             self.signature.bind(*args, **kwargs, **({"key": None} if self.random else {}))
         except TypeError:
@@ -48,7 +50,10 @@ class Operator:
             kwargs = kwargs | {"key": new_key()}
         if self.plain:
             return self.call(*args, **kwargs)
-        with _context(args, kwargs):
+        tensors = tensors_in([*args, *kwargs.values()])
+        # Operators on known values are computed at once, also while an outer function is traced.
+        known = bool(tensors) and all(tensor.known for tensor in tensors)
+        with jax.ensure_compile_time_eval() if known else nullcontext():
             if self.on_tensors:
                 return self.call(*args, **kwargs)
             args, kwargs = arrays_of(list(args)), {name: arrays_of(value) for name, value in kwargs.items()}
@@ -58,25 +63,22 @@ class Operator:
 _OPERATORS: dict[str, Operator] = {}
 _ON_VALUES: dict[str, Operator] = {}
 _ON_CONTAINERS: dict[str, Operator] = {}
-# What each device or layout argument is called; they mean nothing here.
-IGNORED = frozenset({"device", "layout", "pin_memory", "memory_format", "non_blocking", "generator"})
 
 
 def register_operator(*names: str, replace: bool = False) -> Callable[[Implementation], Implementation]:
-    """Teach the interpreter an operator: a decorator for the JAX function that computes it.
+    """Add an operator to the interpreter: a decorator for the JAX function that computes it.
 
         @register_operator("ops.mylib.gate")
         def gate(x, slope=0.5):
             return jnp.where(x > 0, x, slope * x)
 
-    **Arguments:** `names` as the code text has them (`torch.erfinv`, `ops.mylib.gate`); `replace` to put it in the
-    place of one that is known. The function gets arrays for tensors, in lists too, and Python values for all else, by
-    position and by torch's keywords, and returns an array or a tuple of them. A keyword-only parameter called `key`
-    gets a random key.
+    **Arguments:** `names` as the code text has them (`torch.erfinv`, `ops.mylib.gate`); `replace` to register a name
+    again. The function takes arrays for tensors, in lists too, and Python values for all else, by position and by
+    torch's keywords, and returns an array or a tuple of arrays. A keyword-only parameter `key` takes a random key.
 
-    The in-place form of an operator (`torch.erfinv_`) follows from it, unless it draws random numbers. A function
-    under a name that ends in `_` too returns the new elements, which the first argument then takes. What operators do
-    to numbers, text, lists and dicts alone is fixed; a function under a name of one of these is for tensors only.
+    The in-place form (`torch.erfinv_`) follows from the operator, unless it draws random numbers. A function under a
+    name that ends in `_` returns the new elements of its first argument. The operators on numbers, text, lists and
+    dicts cannot be replaced; a function under a name of one of these is for tensors only.
 
     **Raises:** `ConfigError` for a name that is known already, without `replace`.
     """
@@ -84,7 +86,7 @@ def register_operator(*names: str, replace: bool = False) -> Callable[[Implement
 
 
 def on_tensors(*names: str) -> Callable[[Implementation], Implementation]:
-    """The same for an operator that is given `Tensor`s and returns them: views, and what changes its arguments."""
+    """The same for a function that takes and returns `Tensor`s: views, and what changes its arguments."""
     return _registering(names, on_tensors=True, replace=False)
 
 
@@ -97,25 +99,25 @@ def _registering(
         random = parameter is not None and parameter.kind is inspect.Parameter.KEYWORD_ONLY
         for name in names:
             if name in _OPERATORS and not replace:
-                raise ConfigError(f"the operator {name} is known already; pass replace=True to put yours in its place.")
+                raise ConfigError(f"the operator {name} is known already; pass replace=True to replace it.")
             made = Operator(name, implementation, on_tensors, signature, random)
-            _OPERATORS[name] = _changing(name, made) if _is_in_place(name) and not on_tensors else made
+            _OPERATORS[name] = _in_place(name, made) if _is_in_place(name) and not on_tensors else made
         return implementation
 
     return register
 
 
 def on_values(*names: str) -> Callable[[Implementation], Implementation]:
-    """The same for what an operator does to numbers and text alone, beside what it does to tensors."""
-    return _putting(_ON_VALUES, names)
+    """A decorator for what operators compute where none of their arguments is a tensor."""
+    return _adding(_ON_VALUES, names)
 
 
 def on_containers(*names: str) -> Callable[[Implementation], Implementation]:
-    """The same for what an operator does where its first argument is a list, a tuple, a dict or text."""
-    return _putting(_ON_CONTAINERS, names)
+    """A decorator for what operators compute where their first argument is a list, a tuple, a dict or text."""
+    return _adding(_ON_CONTAINERS, names)
 
 
-def _putting(table: dict[str, Operator], names: tuple[str, ...]) -> Callable[[Implementation], Implementation]:
+def _adding(table: dict[str, Operator], names: tuple[str, ...]) -> Callable[[Implementation], Implementation]:
     def register(implementation: Implementation) -> Implementation:
         for name in names:
             table[name] = Operator(name, implementation, True, inspect.signature(implementation), False, True)
@@ -125,10 +127,10 @@ def _putting(table: dict[str, Operator], names: tuple[str, ...]) -> Callable[[Im
 
 
 def find_operator(name: str, args: tuple[Any, ...] = ()) -> Operator | None:
-    """The operator called `name` for `args`.
+    """The operator called `name` for `args`, or None.
 
-    In-place ones (`torch.add_`) follow from those that return a new tensor and draw no random numbers: of those that
-    do, torch's two forms take different arguments.
+    In-place operators (`torch.add_`) follow from those that return a new tensor, except random ones, whose two forms
+    take different arguments in torch.
     """
     if name in _ON_CONTAINERS and args and isinstance(args[0], (list, tuple, dict, str)):
         return _ON_CONTAINERS[name]
@@ -139,25 +141,25 @@ def find_operator(name: str, args: tuple[Any, ...] = ()) -> Operator | None:
     if _is_in_place(name):
         plain = _OPERATORS.get(name[:-1])
         if plain is not None and not plain.on_tensors and not plain.random:
-            return _changing(name, plain)
+            return _in_place(name, plain)
     return None
+
+
+def operator_names() -> list[str]:
+    """Names of all operators, sorted, without the in-place ones that follow from others."""
+    return sorted(_OPERATORS | _ON_VALUES | _ON_CONTAINERS)
 
 
 def _is_in_place(name: str) -> bool:
     return name.endswith("_") and not name.endswith("__")
 
 
-def _changing(name: str, plain: Operator) -> Operator:
-    """The operator whose first argument takes the elements that another returns."""
-    return Operator(name, ft.partial(_in_place, plain), True, plain.signature, plain.random)
+def _in_place(name: str, plain: Operator) -> Operator:
+    """The operator that writes the result of `plain` into its first argument."""
+    return Operator(name, ft.partial(_assign, plain), True, plain.signature, plain.random)
 
 
-def operator_names() -> list[str]:
-    """Names of all operators that are known, sorted."""
-    return sorted(_OPERATORS | _ON_VALUES | _ON_CONTAINERS)
-
-
-def _in_place(plain: Operator, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _assign(plain: Operator, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     rest = arrays_of(list(args))
     new = plain.call(x.values, *rest, **{name: arrays_of(value) for name, value in kwargs.items()})
     if is_inexact(new.dtype) and not is_inexact(x.dtype):
@@ -166,15 +168,10 @@ def _in_place(plain: Operator, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return x
 
 
-def as_array(tensor: Tensor) -> jax.Array:
-    """The elements of `tensor`; raises `Refused` for whole numbers that would need 64 bits where these are off."""
-    return tensor.values
-
-
 def arrays_of(value: Any) -> Any:
     """`value` with arrays in the place of tensors, in lists and tuples too."""
     if isinstance(value, Tensor):
-        return as_array(value)
+        return value.values
     if isinstance(value, (list, tuple)):
         return [arrays_of(item) for item in value]
     return value
@@ -184,28 +181,9 @@ def tensors_of(value: Any) -> Any:
     """`value` with new tensors in the place of arrays, in lists and tuples too."""
     if isinstance(value, (jax.Array, np.ndarray)):
         return Tensor(value)
-    if isinstance(value, tuple):
-        return tuple(tensors_of(item) for item in value)
     if isinstance(value, list):
         return [tensors_of(item) for item in value]
-    return value
-
-
-def items_in(values: Iterable[Any], most: int) -> int:
-    """How many items the lists, tuples and dicts of `values` have, with those inside, each as often as it is there.
-
-    Text counts by its length. Counting ends above `most`, for lists in lists may hold far more than there is memory.
-    """
-    count, pending = 0, list(values)
-    while pending and count <= most:
-        value = pending.pop()
-        if isinstance(value, str):
-            count += len(value)
-        elif isinstance(value, (list, tuple, dict)):
-            count += len(value)
-            parts = [*value, *value.values()] if isinstance(value, dict) else value
-            pending += [part for part in parts if isinstance(part, (list, tuple, dict, str))]
-    return count
+    return tuple(tensors_of(item) for item in value) if isinstance(value, tuple) else value
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -217,8 +195,18 @@ def tensors_in(value: Any) -> list[Tensor]:
     return []
 
 
-def _context(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Operators on known values are computed at once, also while an outer function is traced."""
-    tensors = tensors_in([*args, *kwargs.values()])
-    known = bool(tensors) and all(tensor.known for tensor in tensors)
-    return jax.ensure_compile_time_eval() if known else nullcontext()
+def items_in(values: Iterable[Any], most: int) -> int:
+    """The number of items of the lists, tuples and dicts of `values`, nested ones included; text counts its length.
+
+    Counting ends above `most`, because nested lists may share their items and hold more of them than fit in memory.
+    """
+    count, pending = 0, list(values)
+    while pending and count <= most:
+        value = pending.pop()
+        if isinstance(value, str):
+            count += len(value)
+        elif isinstance(value, (list, tuple, dict)):
+            count += len(value)
+            parts = [*value, *value.values()] if isinstance(value, dict) else value
+            pending += [part for part in parts if isinstance(part, (list, tuple, dict, str))]
+    return count

@@ -1,4 +1,4 @@
-"""Fourier transforms, and those of short windows."""
+"""Fourier transforms, also short-time ones."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from jax import numpy as jnp
 from jaxtyping import Array
 
 from jaxvoice.torchscript.dtypes import is_complex
-from jaxvoice.torchscript.operators.padding import pad_
+from jaxvoice.torchscript.operators.convolution import pad
 from jaxvoice.torchscript.operators.registry import register_operator
 from jaxvoice.torchscript.tensors import Refused, traced
 
@@ -44,7 +44,7 @@ def stft(
     alone = x.ndim == 1
     x = x[None] if alone else x
     if options["center"]:
-        x = pad_(x, [n_fft // 2, n_fft // 2], options["pad_mode"])
+        x = pad(x, [n_fft // 2, n_fft // 2], options["pad_mode"])
     if hop < 1:
         raise ValueError(f"hop_length {hop}")
     count = (x.shape[-1] - n_fft) // hop + 1
@@ -115,7 +115,7 @@ def istft(
     gaps = envelope < jnp.asarray(1e-11, dtype)
     if not envelope.size or (not traced(gaps) and bool(np.any(np.asarray(gaps)))):
         raise ValueError("the windows leave samples that none of them covers")
-    # Where the window comes with the inputs and nobody can look at it: never made-up samples.
+    # NaN where no window covers a sample; under jax.jit the window may be unknown until the program runs.
     y = jnp.where(gaps[None], jnp.asarray(jnp.nan, dtype), jax.vmap(summed)(frames)[:, start:end] / envelope[None])
     if length is not None:
         y = jnp.pad(y, ((0, 0), (0, max(0, length - y.shape[1]))))
@@ -129,33 +129,5 @@ def _register(name: str, compute: Any) -> None:
         return compute(x, n, dim, norm)
 
 
-for _name in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft"):
-    _register(_name, getattr(jnp.fft, _name))
-
-
-def _register_several(name: str, compute: Any, over: list[int] | None) -> None:
-    @register_operator(f"torch.fft_{name}")
-    def transform(x: Array, s: list[int] | None = None, dim: Any = over, norm: str | None = None) -> Array:
-        """Fourier transform along several axes."""
-        axes = [dim] if isinstance(dim, int) else dim
-        if axes is None and s is not None:
-            axes = list(range(x.ndim - len(s), x.ndim))
-        if s is not None and axes is not None:
-            s = [x.shape[axis] if n == -1 else n for n, axis in zip(s, axes, strict=True)]
-        return compute(x, s, axes, norm)
-
-
 for _name in ("fft", "ifft", "rfft", "irfft"):
-    _register_several(f"{_name}2", getattr(jnp.fft, f"{_name}n"), [-2, -1])
-    _register_several(f"{_name}n", getattr(jnp.fft, f"{_name}n"), None)
-
-
-def _register_shift(name: str) -> None:
-    @register_operator(f"torch.fft_{name}")
-    def shift(x: Array, dim: Any = None) -> Array:
-        """Bins moved so that 0 is in the middle, or back."""
-        return getattr(jnp.fft, name)(x, dim if dim is None or isinstance(dim, int) else tuple(dim))
-
-
-_register_shift("fftshift")
-_register_shift("ifftshift")
+    _register(_name, getattr(jnp.fft, _name))

@@ -1,4 +1,4 @@
-"""Operators on numbers, text, lists and tables: what the code computes beside tensors."""
+"""Operators on numbers, text, lists and dicts."""
 
 import math
 import re
@@ -11,96 +11,87 @@ from jaxvoice.torchscript.program import EnumMember
 from jaxvoice.torchscript.tensors import Refused, Tensor
 
 MAX_ITEMS = 2**20
-"""How many items a list or letters a text may have; no program that makes speech has more."""
+"""The largest number of items of a list, and of letters of a text; no program that makes speech has more."""
 
 
-def _value(name: str, compute: Any) -> None:
-    on_values(f"torch.{name}")(compute)
-
-
-_value("add", lambda a, b: _in_64_bits(a + b))
-_value("sub", lambda a, b: _in_64_bits(a - b))
-_value("mul", lambda a, b: _in_64_bits(a * b))
-_value("div", lambda a, b: a / b)
-_value("floordiv", lambda a, b: a // b)
-_value("remainder", lambda a, b: a % b)
-_value("neg", lambda a: -a)
-_value("eq", lambda a, b: _plain(a) == _plain(b))
-_value("ne", lambda a, b: _plain(a) != _plain(b))
-_value("lt", lambda a, b: a < b)
-_value("le", lambda a, b: a <= b)
-_value("gt", lambda a, b: a > b)
-_value("ge", lambda a, b: a >= b)
-_value("__and__", lambda a, b: a & b)
-_value("__or__", lambda a, b: a | b)
-_value("__xor__", lambda a, b: a ^ b)
-_value("__not__", lambda a: not a)
-_value("__lshift__", lambda a, b: _in_64_bits(a << min(b, 64)))
-_value("__rshift__", lambda a, b: a >> b)
-_value("floor", math.floor)
-_value("ceil", math.ceil)
-_value("round", lambda a: float(round(a)))
-_value("tanh", math.tanh)
-_value("asinh", math.asinh)
-_value("atan", math.atan)
-_value("atan2", math.atan2)
-_value("isnan", math.isnan)
-_value("isinf", math.isinf)
-_value("isfinite", math.isfinite)
-_value("gcd", math.gcd)
-_value("Int", lambda a: int(a))
-_value("Float", lambda a: float(a))
-_value("Bool", lambda a: bool(a))
-_value("device", lambda name, index=None: name)
-_value("get_device", lambda *_: -1)
-# What a script asks of the world it runs in.
-_value("is_autocast_enabled", lambda *_: False)
-_value("is_autocast_cpu_enabled", lambda *_: False)
-_value("is_scripting", lambda: True)
-_value("manual_seed", lambda seed: None)
-_value("warn", lambda *_, **__: None)
-on_values("ops.prim.abs", "torch.abs")(lambda a: abs(a))
-on_values("ops.prim.device")(lambda _: "cpu")
-
-
-def _in_64_bits(number: Any) -> Any:
+def _within_64_bits(number: Any) -> Any:
     """A number, refused where torch's whole numbers would overflow."""
     if isinstance(number, int) and number.bit_length() > 63:
         raise Refused("a whole number of more than 64 bits")
     return number
 
 
-def _real(name: str, compute: Any, beyond: Any) -> None:
-    """A function of real numbers that is NaN or infinite where Python's has no value."""
+def _comparable(value: Any) -> Any:
+    """A value that Python may compare; comparing tensors and objects of the program is refused."""
+    if isinstance(value, Tensor):
+        raise Refused("lists of tensors are compared")
+    if isinstance(value, (list, tuple)):
+        return [_comparable(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _comparable(item) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, int, float, complex, str, EnumMember)):
+        return value
+    raise Refused("objects are compared")
 
+
+def _check_size(count: int, what: str = "a list of {} items") -> None:
+    if count > MAX_ITEMS:
+        raise Refused(what.format(f"{count:,}") + f", more than {MAX_ITEMS:,}")
+
+
+def _check_text(count: int) -> None:
+    _check_size(count, "a text of {} letters")
+
+
+# Numbers
+
+for _name, _compute in {
+    "torch.add": lambda a, b: _within_64_bits(a + b),
+    "torch.sub": lambda a, b: _within_64_bits(a - b),
+    "torch.mul": lambda a, b: _within_64_bits(a * b),
+    "torch.div": lambda a, b: a / b,
+    "torch.floordiv": lambda a, b: a // b,
+    "torch.remainder": lambda a, b: a % b,
+    "torch.neg": lambda a: -a,
+    "torch.eq": lambda a, b: _comparable(a) == _comparable(b),
+    "torch.ne": lambda a, b: _comparable(a) != _comparable(b),
+    "torch.lt": lambda a, b: a < b,
+    "torch.le": lambda a, b: a <= b,
+    "torch.gt": lambda a, b: a > b,
+    "torch.ge": lambda a, b: a >= b,
+    "torch.__and__": lambda a, b: a & b,
+    "torch.__or__": lambda a, b: a | b,
+    "torch.__not__": lambda a: not a,
+    "torch.floor": lambda a: math.floor(a),
+    "torch.ceil": lambda a: math.ceil(a),
+    "torch.round": lambda a: float(round(a)),
+    "torch.isnan": lambda a: math.isnan(a),
+    "torch.isinf": lambda a: math.isinf(a),
+    "ops.prim.abs": lambda a: abs(a),
+    "torch.abs": lambda a: abs(a),
+    # The length of a loop, and its variable in a round.
+    "torch.__range_length": lambda low, high, step: len(range(low, high, step)),
+    "torch.__derive_index": lambda index, start, step: start + index * step,
+    # Questions about the device and the mode.
+    "torch.device": lambda name, index=None: name,
+    "ops.prim.device": lambda _: "cpu",
+    "ops.prim.type": lambda device: str(device).partition(":")[0],
+    "torch.is_autocast_enabled": lambda *_: False,
+    "torch.warn": lambda *_, **__: None,
+}.items():
+    on_values(_name)(_compute)
+
+
+def _register_real(name: str, compute: Any) -> None:
     @on_values(f"torch.{name}")
-    def function(*numbers: float) -> float:
-        try:
-            return compute(*numbers)
-        except (OverflowError, ValueError):
-            with np.errstate(all="ignore"):
-                return float(beyond(*map(float, numbers)))
+    def function(number: float) -> float:
+        """A function of a real number, NaN or infinite where Python's raises."""
+        with np.errstate(all="ignore"):
+            return float(compute(float(number)))
 
 
-for _name, _compute, _beyond in (
-    ("sqrt", math.sqrt, np.sqrt),
-    ("log1p", math.log1p, np.log1p),
-    ("log2", math.log2, np.log2),
-    ("log10", math.log10, np.log10),
-    ("exp", math.exp, np.exp),
-    ("expm1", math.expm1, np.expm1),
-    ("sin", math.sin, np.sin),
-    ("cos", math.cos, np.cos),
-    ("tan", math.tan, np.tan),
-    ("asin", math.asin, np.arcsin),
-    ("acos", math.acos, np.arccos),
-    ("sinh", math.sinh, np.sinh),
-    ("cosh", math.cosh, np.cosh),
-    ("acosh", math.acosh, np.arccosh),
-    ("atanh", math.atanh, np.arctanh),
-    ("fmod", math.fmod, np.fmod),
-):
-    _real(_name, _compute, _beyond)
+for _name in ("sqrt", "exp", "log10", "sin", "cos", "tanh"):
+    _register_real(_name, getattr(np, _name))
 
 
 @on_values("torch.pow")
@@ -108,10 +99,9 @@ def _pow(base: Any, exponent: Any) -> Any:
     if isinstance(base, int) and isinstance(exponent, int):
         if abs(exponent) * max(1, abs(base).bit_length()) > 1000:
             raise Refused(f"{base} ** {exponent} is out of range")
-        # Whole numbers too have a real power in torch.
-        return float(base) ** exponent
+        return float(base) ** exponent  # in torch, powers of whole numbers are real
     if base == 0 and exponent < 0:
-        raise Refused("0 to a negative power")  # so torch has it
+        raise Refused("0 to a negative power")
     with np.errstate(all="ignore"):
         return float(np.power(float(base), float(exponent)))
 
@@ -134,58 +124,54 @@ def _max(a: Any, *b: Any) -> Any:
     return max(a, *b)
 
 
-@on_containers("torch.sum", "ops.prim.sum")
-def _sum(items: list[Any]) -> Any:
-    return sum(items)
-
-
-on_containers("torch.all")(lambda items: all(items))
-on_containers("torch.any")(lambda items: any(items))
-
-
 @on_tensors("torch.__is__")
 @on_values("torch.__is__")
+@on_containers("torch.__is__")
 def _is(a: Any, b: Any) -> bool:
     return a is b
 
 
 @on_tensors("torch.__isnot__")
 @on_values("torch.__isnot__")
+@on_containers("torch.__isnot__")
 def _is_not(a: Any, b: Any) -> bool:
     return a is not b
 
 
-on_containers("torch.__is__")(_is)
-on_containers("torch.__isnot__")(_is_not)
+# Lists, dicts and text
 
-
-@on_containers("torch.len")
-def _len(items: Any) -> int:
-    return len(items)
-
-
-on_containers("torch.eq")(lambda a, b: _plain(a) == _plain(b))
-on_containers("torch.ne")(lambda a, b: _plain(a) != _plain(b))
-on_containers("torch.lt")(lambda a, b: a < b)
-on_containers("torch.gt")(lambda a, b: a > b)
-
-
-def _plain(value: Any) -> Any:
-    """A value that can be compared; whether objects and tensors are equal is not Python's to say."""
-    if isinstance(value, Tensor):
-        raise Refused("lists of tensors are compared")
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if value is None or isinstance(value, (bool, int, float, complex, str, EnumMember)):
-        return value
-    raise Refused("objects are compared")
-
-
-def _check_size(count: int, what: str = "a list of {} items") -> None:
-    if count > MAX_ITEMS:
-        raise Refused(what.format(f"{count:,}") + f", more than {MAX_ITEMS:,}")
+for _name, _compute in {
+    "len": lambda items: len(items),
+    "sum": lambda items: sum(items),
+    "all": lambda items: all(items),
+    "any": lambda items: any(items),
+    "eq": lambda a, b: _comparable(a) == _comparable(b),
+    "ne": lambda a, b: _comparable(a) != _comparable(b),
+    "lt": lambda a, b: a < b,
+    "gt": lambda a, b: a > b,
+    "slice": lambda items, start=None, end=None, step=1: items[start:end:step],
+    "list": lambda items: list(items),
+    "copy": lambda items: items.copy(),
+    "index": lambda items, item: _comparable(items).index(_comparable(item)),
+    "count": lambda items, item: _comparable(items).count(_comparable(item)),
+    "pop": lambda items, *at: items.pop(*at),
+    "clear": lambda items: items.clear(),
+    "reverse": lambda items: items.reverse(),
+    "sort": lambda items, reverse=False: items.sort(reverse=reverse),
+    "keys": lambda table: list(table),
+    "values": lambda table: list(table.values()),
+    "items": lambda table: list(table.items()),
+    "get": lambda table, key, default=None: table.get(key, default),
+    "setdefault": lambda table, key, default: table.setdefault(key, default),
+    "popitem": lambda table: table.popitem(),
+    "lower": lambda text: text.lower(),
+    "upper": lambda text: text.upper(),
+    "startswith": lambda text, part: text.startswith(part),
+    "endswith": lambda text, part: text.endswith(part),
+    "split": lambda text, *by: text.split(*by),
+    "strip": lambda text, *what: text.strip(*what),
+}.items():
+    on_containers(f"torch.{_name}")(_compute)
 
 
 @on_containers("torch.add")
@@ -212,32 +198,25 @@ def _repeat_in_place(items: list[Any], times: int) -> list[Any]:
     return items
 
 
-@on_containers("torch.slice")
-def _slice(items: Any, start: int | None = None, end: int | None = None, step: int = 1) -> Any:
-    return items[start:end:step]
-
-
-on_containers("torch.__getitem__")(lambda items, at: items[at])
-on_containers("torch.list")(lambda items: list(items))
-on_containers("torch.copy")(lambda items: items.copy())
-on_containers("torch.index")(lambda items, item: _plain(items).index(_plain(item)))
-on_containers("torch.count")(lambda items, item: _plain(items).count(_plain(item)))
-on_containers("torch.keys")(lambda table: list(table))
-on_containers("torch.values")(lambda table: list(table.values()))
-on_containers("torch.items")(lambda table: list(table.items()))
-on_containers("torch.get")(lambda table, key, default=None: table.get(key, default))
-on_containers("torch.sorted")(lambda items: sorted(items))
-
-
 @on_containers("torch.__contains__")
 def _contains(items: Any, item: Any) -> bool:
-    return _plain(item) in (_plain(items) if isinstance(items, (list, tuple)) else items)
+    return _comparable(item) in (_comparable(items) if isinstance(items, (list, tuple)) else items)
+
+
+@on_containers("torch.remove")
+def _remove(items: list[Any], item: Any) -> None:
+    del items[_comparable(items).index(_comparable(item))]
 
 
 @on_containers("torch._set_item")
 def _set_item(items: Any, at: Any, value: Any) -> Any:
     items[at] = value
     return items
+
+
+@on_containers("torch.Delete")
+def _delete(items: Any, at: Any) -> None:
+    del items[at]
 
 
 @on_containers("torch.append")
@@ -259,46 +238,6 @@ def _insert(items: list[Any], at: int, item: Any) -> None:
     items.insert(at, item)
 
 
-@on_containers("torch.pop")
-def _pop(items: Any, *at: Any) -> Any:
-    return items.pop(*at)
-
-
-@on_containers("torch.remove")
-def _remove(items: list[Any], item: Any) -> None:
-    items.pop(_plain(items).index(_plain(item)))
-
-
-@on_containers("torch.popitem")
-def _popitem(table: dict[Any, Any]) -> Any:
-    return table.popitem()
-
-
-@on_containers("torch.setdefault")
-def _setdefault(table: dict[Any, Any], key: Any, default: Any) -> Any:
-    return table.setdefault(key, default)
-
-
-@on_containers("torch.Delete")
-def _delete(items: Any, at: Any) -> None:
-    del items[at]
-
-
-@on_containers("torch.clear")
-def _clear(items: Any) -> None:
-    items.clear()
-
-
-@on_containers("torch.reverse")
-def _reverse(items: list[Any]) -> None:
-    items.reverse()
-
-
-@on_containers("torch.sort")
-def _sort(items: list[Any], reverse: bool = False) -> None:
-    items.sort(reverse=reverse)
-
-
 @on_containers("torch.update")
 def _update(table: dict[Any, Any], more: dict[Any, Any]) -> None:
     _check_size(len(table) + len(more))
@@ -309,7 +248,7 @@ def _update(table: dict[Any, Any], more: dict[Any, Any]) -> None:
 def _format(pattern: str, *values: Any) -> str:
     # Not `str.format`, which would follow attributes that the file names.
     texts = [str(value) for value in values]
-    _check_size(len(pattern) + sum(map(len, texts)), "a text of {} letters")
+    _check_text(len(pattern) + sum(map(len, texts)))
     left = iter(texts)
     return re.sub(r"\{\}", lambda _: next(left, ""), pattern)
 
@@ -317,42 +256,18 @@ def _format(pattern: str, *values: Any) -> str:
 @on_containers("torch.percentFormat")
 def _percent_format(pattern: str, *values: Any) -> str:
     texts = [str(value) for value in (values[0] if len(values) == 1 and isinstance(values[0], tuple) else values)]
-    _check_size(len(pattern) + sum(map(len, texts)), "a text of {} letters")
+    _check_text(len(pattern) + sum(map(len, texts)))
     left = iter(texts)
     return re.sub(r"%[-+ #0-9.]*[sdifgexXc%]", lambda m: "%" if m[0] == "%%" else next(left, ""), pattern)
 
 
 @on_containers("torch.join")
 def _join_text(text: str, items: list[str]) -> str:
-    _check_size(len(text) * len(items) + sum(map(len, items)), "a text of {} letters")
+    _check_text(len(text) * len(items) + sum(map(len, items)))
     return text.join(items)
 
 
 @on_containers("torch.replace")
 def _replace(text: str, old: str, new: str) -> str:
-    _check_size(len(text) + text.count(old) * len(new), "a text of {} letters")
+    _check_text(len(text) + text.count(old) * len(new))
     return text.replace(old, new)
-
-
-on_values("torch.str")(lambda a: str(a))
-on_containers("torch.str")(lambda a: str(a))
-on_containers("torch.lower")(lambda text: text.lower())
-on_containers("torch.upper")(lambda text: text.upper())
-on_containers("torch.startswith")(lambda text, part: text.startswith(part))
-on_containers("torch.endswith")(lambda text, part: text.endswith(part))
-on_containers("torch.split")(lambda text, *by: text.split(*by))
-on_containers("torch.strip")(lambda text, *what: text.strip(*what))
-on_values("ops.prim.type")(lambda device: str(device).partition(":")[0])
-on_values("ops.prim.index")(lambda device: None)
-
-
-@on_values("torch.__range_length")
-def _range_length(low: int, high: int, step: int) -> int:
-    """How often a loop runs."""
-    return len(range(low, high, step))
-
-
-@on_values("torch.__derive_index")
-def _derive_index(index: int, start: int, step: int) -> int:
-    """The variable of a loop in its `index`-th round."""
-    return start + index * step

@@ -1,4 +1,4 @@
-"""Activation functions."""
+"""Functions of each element: mathematical functions and activation functions."""
 
 from typing import Any
 
@@ -6,9 +6,88 @@ import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
-from jaxvoice.torchscript.operators.arithmetic import cast, typed
+from jaxvoice.torchscript.dtypes import is_float, is_inexact
+from jaxvoice.torchscript.operators.arithmetic import as_real, cast, operands, typed
 from jaxvoice.torchscript.operators.registry import on_tensors, register_operator
 from jaxvoice.torchscript.tensors import Refused, Tensor
+
+
+def refuse_training(active: Any, what: str = "training mode") -> None:
+    """Raise `Refused` if `active`, the rate of dropout in training for example, is true."""
+    if active:
+        raise Refused(f"{what}; save the archive after eval()")
+
+
+def _sign(x: Array) -> Array:
+    y = jnp.sign(x)
+    # The sign of NaN is 0 in torch.
+    return jnp.where(jnp.isnan(x), jnp.zeros_like(y), y) if is_float(x.dtype) else y
+
+
+# Functions that keep whole numbers.
+for _name, _compute in {
+    "neg": jnp.negative,
+    "abs": jnp.abs,
+    "sign": _sign,
+    "square": jnp.square,
+    "relu": jax.nn.relu,
+    "floor": lambda x: jnp.floor(x) if is_inexact(x.dtype) else x,
+    "ceil": lambda x: jnp.ceil(x) if is_inexact(x.dtype) else x,
+    "trunc": lambda x: jnp.trunc(x) if is_inexact(x.dtype) else x,
+}.items():
+    register_operator(f"torch.{_name}")(lambda x, _compute=_compute: _compute(x))
+
+# Functions that make floats of whole numbers.
+for _name, _compute in {
+    "sqrt": jnp.sqrt,
+    "rsqrt": lax.rsqrt,
+    "reciprocal": jnp.reciprocal,
+    "exp": jnp.exp,
+    "expm1": jnp.expm1,
+    "log": jnp.log,
+    "log2": jnp.log2,
+    "log10": jnp.log10,
+    "log1p": jnp.log1p,
+    "sin": jnp.sin,
+    "cos": jnp.cos,
+    "tan": jnp.tan,
+    "asin": jnp.arcsin,
+    "acos": jnp.arccos,
+    "atan": jnp.arctan,
+    "tanh": jnp.tanh,
+    "erf": lax.erf,
+    "sigmoid": jax.nn.sigmoid,
+    "angle": jnp.angle,
+    "isnan": jnp.isnan,
+    "isinf": jnp.isinf,
+    "isfinite": jnp.isfinite,
+}.items():
+    register_operator(f"torch.{_name}")(lambda x, _compute=_compute: _compute(as_real(x)))
+
+
+@register_operator("torch.round")
+def round_(x: Array, *, decimals: int = 0) -> Array:
+    """The nearest whole number, the even one of two."""
+    if not is_inexact(x.dtype):
+        return x
+    factor = jnp.asarray(10.0**decimals, x.dtype)
+    return jnp.round(x * factor) / factor if decimals else jnp.round(x)
+
+
+@register_operator("torch.complex")
+def complex_(real: Array, imag: Array) -> Array:
+    """Complex numbers from their two parts."""
+    return lax.complex(*jnp.broadcast_arrays(*operands(real, imag)))
+
+
+@register_operator("torch.polar")
+def polar(magnitude: Array, angle: Array) -> Array:
+    """Complex numbers from magnitude and angle."""
+    magnitude, angle = operands(magnitude, angle)
+    return lax.complex(*jnp.broadcast_arrays(magnitude * jnp.cos(angle), magnitude * jnp.sin(angle)))
+
+
+# Activation functions
 
 
 @register_operator("torch.leaky_relu")
@@ -17,17 +96,9 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
     return jnp.where(x > 0, x, x * cast(negative_slope, x.dtype))
 
 
-@register_operator("torch.rrelu")
-def rrelu(x: Array, lower: float = 0.125, upper: float = 1 / 3, training: bool = False, generator: Any = None) -> Array:
-    """Leaky ReLU with the mean of two slopes."""
-    if training:
-        raise Refused("training mode; save the archive after eval()")
-    return leaky_relu(x, (lower + upper) / 2)
-
-
 @register_operator("torch.prelu")
 def prelu(x: Array, weight: Array) -> Array:
-    """Leaky ReLU with a slope for each channel, which are axis 1."""
+    """Leaky ReLU with a slope for each channel, on axis 1."""
     if weight.size > 1:
         weight = weight.reshape((1, -1) + (1,) * (x.ndim - 2)) if x.ndim > 1 else weight
     else:
@@ -44,13 +115,13 @@ def elu(x: Array, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1
 
 @register_operator("torch.celu")
 def celu(x: Array, alpha: float = 1.0) -> Array:
-    """Elu that is smooth for every alpha."""
+    """Exponential linear unit that is smooth for every alpha."""
     return elu(x, alpha, 1.0, 1.0 / alpha)
 
 
 @register_operator("torch.selu")
 def selu(x: Array) -> Array:
-    """Elu with the constants of self-normalising networks."""
+    """Exponential linear unit with the constants of self-normalising networks."""
     return elu(x, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946)
 
 
@@ -109,38 +180,33 @@ def glu(x: Array, dim: int = -1) -> Array:
     return a * jax.nn.sigmoid(b)
 
 
-@register_operator("torch.softmax", "torch._softmax")
-def softmax(x: Array, dim: int, dtype: int | bool | None = None) -> Array:
-    """Softmax along an axis."""
-    x = typed(x, None if isinstance(dtype, bool) else dtype)
-    # Not jax.nn.softmax's guard: a row of -inf is NaN, as it is in torch.
+@register_operator("torch.softmax")
+def softmax(x: Array, dim: int, dtype: int | None = None) -> Array:
+    """Softmax along an axis; a row of minus infinity becomes NaN, as in torch."""
+    x = typed(x, dtype)
     top = lax.stop_gradient(jnp.max(x, dim, keepdims=True))
     y = jnp.exp(x - top)
     return y / jnp.sum(y, dim, keepdims=True)
 
 
-@register_operator("torch.log_softmax", "torch._log_softmax")
-def log_softmax(x: Array, dim: int, dtype: int | bool | None = None) -> Array:
+@register_operator("torch.log_softmax")
+def log_softmax(x: Array, dim: int, dtype: int | None = None) -> Array:
     """Logarithm of the softmax along an axis."""
-    return jax.nn.log_softmax(typed(x, None if isinstance(dtype, bool) else dtype), dim)
+    return jax.nn.log_softmax(typed(x, dtype), dim)
 
 
-@on_tensors(
-    "torch.dropout",
-    "torch.alpha_dropout",
-    "torch.feature_dropout",
-    "torch.feature_alpha_dropout",
-)
+_DROPOUTS = ("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout")
+
+
+@on_tensors(*(f"torch.{name}" for name in _DROPOUTS))
 def dropout(x: Tensor, p: float, train: bool) -> Tensor:
-    """The same elements, as they are without training; torch may or may not copy them."""
-    if train and p:
-        raise Refused("training mode; save the archive after eval()")
+    """The same elements, in evaluation mode; torch may or may not copy them."""
+    refuse_training(train and p)
     return x.perhaps_view(x.array)
 
 
-@on_tensors("torch.dropout_", "torch.alpha_dropout_", "torch.feature_dropout_", "torch.feature_alpha_dropout_")
+@on_tensors(*(f"torch.{name}_" for name in _DROPOUTS))
 def dropout_(x: Tensor, p: float, train: bool) -> Tensor:
-    """The same tensor, as it is without training."""
-    if train and p:
-        raise Refused("training mode; save the archive after eval()")
+    """The same tensor, in evaluation mode."""
+    refuse_training(train and p)
     return x
