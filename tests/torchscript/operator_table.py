@@ -105,22 +105,15 @@ def _collected(name: str, entries: Iterable[layers.Entry]) -> dict[str, set[str]
 
 
 def _hifigan() -> list[layers.Entry]:
-    small = {"num_mels": 6, "upsample_initial_channel": 32}
-    kernels: dict[str, Any] = {"resblock_kernel_sizes": (3, 5, 7)}
-    versions: list[dict[str, Any]] = [
-        {},
-        {"upsample_initial_channel": 16},
-        kernels | {
-            "resblock": "2", "upsample_rates": (8, 8, 4), "upsample_kernel_sizes": (16, 16, 8),
-            "resblock_dilation_sizes": ((1, 2), (2, 6), (3, 12)),
-        },
-    ]  # fmt: skip
-    made: list[layers.Entry] = []
-    for version in versions:
-        generator = torch_hifigan.Generator(**small | version)
-        made.append((generator, ((1, 6, 5),), "t"))
-    folded = torch_hifigan.fold_weight_norm(torch_hifigan.Generator(**small))
-    return [*made, (folded, ((1, 6, 5),), "t")]
+    """Generators with the residual blocks of V1 and V2 and those of V3, with weight norm and without, of two stages."""
+    stages = {"num_mels": 6, "upsample_initial_channel": 16, "upsample_rates": (4, 2), "upsample_kernel_sizes": (8, 4)}
+    third = {"resblock": "2", "resblock_kernel_sizes": (3, 5, 7), "resblock_dilation_sizes": ((1, 2), (2, 6), (3, 12))}
+    generators = [
+        torch_hifigan.Generator(**stages),
+        torch_hifigan.Generator(**stages | third),
+        torch_hifigan.fold_weight_norm(torch_hifigan.Generator(**stages)),
+    ]
+    return [(generator, ((1, 6, 5),), "t") for generator in generators]
 
 
 class PitchEncoder(nn.Module):

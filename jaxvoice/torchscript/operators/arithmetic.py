@@ -73,17 +73,7 @@ def sub(x: Any, other: Any, alpha: Any = 1) -> Array:
     return a - scaled(b, alpha)
 
 
-@register_operator("torch.rsub")
-def rsub(x: Any, other: Any, alpha: Any = 1) -> Array:
-    """other - alpha * x."""
-    return sub(other, x, alpha)
-
-
-@register_operator("torch.mul")
-def mul(x: Any, other: Any) -> Array:
-    """Product of the elements."""
-    a, b = operands(x, other)
-    return a * b
+register_operator("torch.rsub")(lambda x, other, alpha=1: sub(other, x, alpha))
 
 
 @register_operator("torch.div")
@@ -98,10 +88,7 @@ def div(x: Any, other: Any, rounding_mode: str | None = None) -> Array:
     return jnp.trunc(a / b) if is_inexact(a.dtype) else lax.div(*jnp.broadcast_arrays(a, b))
 
 
-@register_operator("torch.floor_divide", "torch.floordiv")
-def floor_divide(x: Any, other: Any) -> Array:
-    """Quotient rounded down."""
-    return div(x, other, "floor")
+register_operator("torch.floor_divide", "torch.floordiv")(lambda x, other: div(x, other, "floor"))
 
 
 @register_operator("torch.pow")
@@ -130,16 +117,8 @@ def clamp(x: Array, min: Any = None, max: Any = None) -> Array:
     return y if max is None else jnp.minimum(*aligned(y, cast(max, dtype)))
 
 
-@register_operator("torch.clamp_min")
-def clamp_min(x: Array, min: Any) -> Array:
-    """Elements not below a bound."""
-    return clamp(x, min)
-
-
-@register_operator("torch.clamp_max")
-def clamp_max(x: Array, max: Any) -> Array:
-    """Elements not above a bound."""
-    return clamp(x, None, max)
+register_operator("torch.clamp_min")(lambda x, min: clamp(x, min))
+register_operator("torch.clamp_max")(lambda x, max: clamp(x, None, max))
 
 
 @register_operator("torch.where")
@@ -160,6 +139,7 @@ def masked_fill(x: Array, mask: Array, value: Any) -> Array:
 
 
 for _name, _compute in {
+    "mul": jnp.multiply,
     "remainder": jnp.remainder,
     "maximum": jnp.maximum,
     "minimum": jnp.minimum,

@@ -90,6 +90,12 @@ def polar(magnitude: Array, angle: Array) -> Array:
 # Activation functions
 
 
+@register_operator("torch.hardtanh")
+def hardtanh(x: Array, min_val: float = -1.0, max_val: float = 1.0) -> Array:
+    """Elements between two bounds."""
+    return jnp.clip(x, cast(min_val, x.dtype), cast(max_val, x.dtype))
+
+
 @register_operator("torch.leaky_relu")
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
     """x, times a slope where negative."""
@@ -113,16 +119,8 @@ def elu(x: Array, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1
     return jnp.where(x > 0, x, negative) * cast(scale, x.dtype)
 
 
-@register_operator("torch.celu")
-def celu(x: Array, alpha: float = 1.0) -> Array:
-    """Exponential linear unit that is smooth for every alpha."""
-    return elu(x, alpha, 1.0, 1.0 / alpha)
-
-
-@register_operator("torch.selu")
-def selu(x: Array) -> Array:
-    """Exponential linear unit with the constants of self-normalising networks."""
-    return elu(x, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946)
+register_operator("torch.celu")(lambda x, alpha=1.0: elu(x, alpha, 1.0, 1.0 / alpha))
+register_operator("torch.selu")(lambda x: elu(x, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946))
 
 
 @register_operator("torch.gelu")
@@ -136,12 +134,6 @@ def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
     """log(1 + exp(beta x)) / beta, and x where beta x is above the threshold."""
     z = x * cast(beta, x.dtype)
     return jnp.where(z > threshold, x, jax.nn.softplus(jnp.minimum(z, cast(threshold, x.dtype))) / cast(beta, x.dtype))
-
-
-@register_operator("torch.hardtanh")
-def hardtanh(x: Array, min_val: float = -1.0, max_val: float = 1.0) -> Array:
-    """Elements between two bounds."""
-    return jnp.clip(x, cast(min_val, x.dtype), cast(max_val, x.dtype))
 
 
 @register_operator("torch.threshold")

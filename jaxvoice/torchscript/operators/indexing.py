@@ -4,7 +4,6 @@ An index beyond the end, which torch refuses, reads NaN (the smallest number of 
 JAX cannot look at an index while it traces.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -34,12 +33,6 @@ def stack(tensors: list[Array], dim: int = 0) -> Array:
     return jnp.stack([part.astype(dtype) for part in tensors], axis_of(dim, tensors[0].ndim + 1))
 
 
-@register_operator("torch.repeat", "torch.tile")
-def repeat(x: Array, repeats: Sequence[int]) -> Array:
-    """The whole tensor repeated along each axis."""
-    return jnp.tile(x, tuple(repeats))
-
-
 @register_operator("torch.repeat_interleave")
 def repeat_interleave(x: Array, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Array:
     """Each index of an axis repeated; how often must be known, or `output_size` given."""
@@ -61,12 +54,6 @@ def roll(x: Array, shifts: Any, dims: Any = ()) -> Array:
     return jnp.roll(x, shifts, dims) if dims else jnp.roll(x.reshape(-1), shifts[0]).reshape(x.shape)
 
 
-@register_operator("torch.flip")
-def flip(x: Array, dims: Sequence[int]) -> Array:
-    """Axes backwards."""
-    return jnp.flip(x, tuple(dims))
-
-
 @register_operator("torch.pixel_shuffle")
 def pixel_shuffle(x: Array, upscale_factor: int) -> Array:
     """Channels turned into a finer grid."""
@@ -76,16 +63,10 @@ def pixel_shuffle(x: Array, upscale_factor: int) -> Array:
     return y.reshape(*batch, channels // r**2, height * r, width * r)
 
 
-@register_operator("torch.tril")
-def tril(x: Array, diagonal: int = 0) -> Array:
-    """Zeros above a diagonal."""
-    return jnp.tril(x, diagonal)
-
-
-@register_operator("torch.triu")
-def triu(x: Array, diagonal: int = 0) -> Array:
-    """Zeros below a diagonal."""
-    return jnp.triu(x, diagonal)
+register_operator("torch.tril")(lambda x, diagonal=0: jnp.tril(x, diagonal))
+register_operator("torch.triu")(lambda x, diagonal=0: jnp.triu(x, diagonal))
+register_operator("torch.repeat", "torch.tile")(lambda x, repeats: jnp.tile(x, tuple(repeats)))
+register_operator("torch.flip")(lambda x, dims: jnp.flip(x, tuple(dims)))
 
 
 # Indices that are tensors

@@ -47,8 +47,6 @@ def item(x: Tensor) -> Any:
     return number_of(x, kind)
 
 
-
-
 # Properties
 
 

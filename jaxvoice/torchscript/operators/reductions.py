@@ -21,25 +21,30 @@ def _axes(dim: Axes) -> tuple[int, ...] | int | None:
     return (tuple(dim) or None) if isinstance(dim, (list, tuple)) else dim
 
 
-@register_operator("torch.sum")
-def sum_(x: Array, dim: Axes = None, keepdim: bool = False, *, dtype: int | None = None) -> Array:
-    """Sum over axes."""
-    return jnp.sum(summable(x, dtype), _axes(dim), keepdims=keepdim)
+def _register_reduction(name: str, reduce: Callable[..., Array], prepare: Callable[[Array, int | None], Array]) -> None:
+    @register_operator(f"torch.{name}")
+    def reduction(x: Array, dim: Axes = None, keepdim: bool = False, *, dtype: int | None = None) -> Array:
+        return reduce(prepare(x, dtype), _axes(dim), keepdims=keepdim)
 
 
-@register_operator("torch.mean")
-def mean(x: Array, dim: Axes = None, keepdim: bool = False, *, dtype: int | None = None) -> Array:
-    """Mean over axes."""
+def _inexact(x: Array, dtype: int | None) -> Array:
     x = typed(x, dtype)
     if not is_inexact(x.dtype):
         raise Refused(f"the mean of {x.dtype}")
-    return jnp.mean(x, _axes(dim), keepdims=keepdim)
+    return x
 
 
-@register_operator("torch.prod")
-def prod(x: Array, dim: int | None = None, keepdim: bool = False, *, dtype: int | None = None) -> Array:
-    """Product over an axis."""
-    return jnp.prod(summable(x, dtype), dim, keepdims=keepdim)
+for _name, _reduce, _prepare in (
+    ("sum", jnp.sum, summable),
+    ("prod", jnp.prod, summable),
+    ("mean", jnp.mean, _inexact),
+    ("amax", jnp.max, typed),
+    ("amin", jnp.min, typed),
+    ("all", jnp.all, typed),
+    ("any", jnp.any, typed),
+    ("logsumexp", jax.nn.logsumexp, typed),
+):
+    _register_reduction(_name, _reduce, _prepare)
 
 
 @register_operator("torch.cumsum")
@@ -83,66 +88,30 @@ def std(x: Array, *args: Any, **kwargs: Any) -> Array:
     return jnp.sqrt(var(x, *args, **kwargs))
 
 
-@register_operator("torch.argmax")
-def argmax(x: Array, dim: int | None = None, keepdim: bool = False) -> Array:
-    """Index of the largest; the first of several."""
-    return jnp.argmax(x, dim, keepdims=keepdim).astype(default_int())
+def _register_extreme(name: str, extreme: Callable[..., Array], of_pairs: Callable[..., Array], place: Any) -> None:
+    @register_operator(f"torch.arg{name}")
+    def index(x: Array, dim: int | None = None, keepdim: bool = False) -> Array:
+        """Index of the extreme; the first of several."""
+        return place(x, dim, keepdims=keepdim).astype(default_int())
 
-
-@register_operator("torch.argmin")
-def argmin(x: Array, dim: int | None = None, keepdim: bool = False) -> Array:
-    """Index of the smallest; the first of several."""
-    return jnp.argmin(x, dim, keepdims=keepdim).astype(default_int())
-
-
-def _register_extreme(name: str, whole: Callable[..., Array], of_pairs: Callable[..., Array], index: Any) -> None:
     @register_operator(f"torch.{name}")
-    def extreme(x: Array, dim: Any = None, keepdim: bool = False) -> Any:
+    def extreme_and_index(x: Array, dim: Any = None, keepdim: bool = False) -> Any:
         """The extreme of all; or of an axis, with its index; or of each pair."""
         if hasattr(dim, "shape"):
             return of_pairs(*operands(x, dim))
-        return whole(x) if dim is None else (whole(x, dim, keepdims=keepdim), index(x, dim, keepdim))
-
-    @register_operator(f"torch.a{name}")
-    def extreme_over_axes(x: Array, dim: Axes = None, keepdim: bool = False) -> Array:
-        """The extreme over axes."""
-        return whole(x, _axes(dim), keepdims=keepdim)
+        return extreme(x) if dim is None else (extreme(x, dim, keepdims=keepdim), index(x, dim, keepdim))
 
 
-_register_extreme("max", jnp.max, jnp.maximum, argmax)
-_register_extreme("min", jnp.min, jnp.minimum, argmin)
-
-
-@register_operator("torch.all")
-def all_(x: Array, dim: Axes = None, keepdim: bool = False) -> Array:
-    """Whether all are true."""
-    return jnp.all(x, _axes(dim), keepdims=keepdim)
-
-
-@register_operator("torch.any")
-def any_(x: Array, dim: Axes = None, keepdim: bool = False) -> Array:
-    """Whether one is true."""
-    return jnp.any(x, _axes(dim), keepdims=keepdim)
-
-
-@register_operator("torch.logsumexp")
-def logsumexp(x: Array, dim: Axes, keepdim: bool = False) -> Array:
-    """Logarithm of the sum of exponentials."""
-    return jax.nn.logsumexp(x, _axes(dim), keepdims=keepdim)
-
-
-@register_operator("torch.argsort")
-def argsort(x: Array, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Array:
-    """Indices that put an axis in order."""
-    return jnp.argsort(x, dim, descending=descending, stable=True).astype(default_int())
+_register_extreme("max", jnp.max, jnp.maximum, jnp.argmax)
+_register_extreme("min", jnp.min, jnp.minimum, jnp.argmin)
 
 
 @register_operator("torch.sort")
 def sort(x: Array, *args: Any, stable: bool = False, dim: int = -1, descending: bool = False) -> tuple[Array, Array]:
-    """An axis in order, with the indices of its elements."""
+    """An axis in order, with the indices of its elements; equal elements keep their order."""
     given: tuple[Any, ...] = (dim, descending)
     dim, descending = (*args, *given[len(args) :])
-    places = argsort(x, dim, descending)
+    places = jnp.argsort(x, dim, descending=descending, stable=True).astype(default_int())
     return jnp.take_along_axis(x, places, dim), places
 
 

@@ -133,10 +133,7 @@ def view(x: Tensor, shape: Any, *more: Any) -> Tensor:
     return _shaped(x, shape)
 
 
-@on_tensors("torch.view_as")
-def view_as(x: Tensor, other: Tensor) -> Tensor:
-    """The shape of another tensor."""
-    return _shaped(x, other.shape)
+on_tensors("torch.view_as")(lambda x, other: _shaped(x, other.shape))
 
 
 @on_tensors("torch.reshape", "torch.reshape_as")
@@ -208,10 +205,7 @@ def expand(x: Tensor, size: Sequence[int], *, implicit: bool = False) -> Tensor:
     return x.view(lambda a: jnp.broadcast_to(a.reshape(ones), shape), None)
 
 
-@on_tensors("torch.expand_as")
-def expand_as(x: Tensor, other: Tensor) -> Tensor:
-    """Repeated without a copy to the shape of another tensor."""
-    return expand(x, other.shape)
+on_tensors("torch.expand_as")(lambda x, other: expand(x, other.shape))
 
 
 # The order of axes
@@ -239,16 +233,8 @@ def t(x: Tensor) -> Tensor:
     return transpose(x, 0, 1) if x.ndim == 2 else _moved(x, range(x.ndim))
 
 
-@on_tensors("torch.numpy_T")
-def numpy_t(x: Tensor) -> Tensor:
-    """All axes in reverse order."""
-    return _moved(x, range(x.ndim)[::-1])
-
-
-@on_tensors("torch.mT")
-def m_t(x: Tensor) -> Tensor:
-    """The last two axes swapped."""
-    return transpose(x, -1, -2)
+on_tensors("torch.numpy_T")(lambda x: _moved(x, range(x.ndim)[::-1]))
+on_tensors("torch.mT")(lambda x: transpose(x, -1, -2))
 
 
 @on_tensors("torch.movedim")
