@@ -137,7 +137,8 @@ GROUPS: dict[str, Group] = {
         [
             *(f"F.conv1d(x, w, b, {options})" for options in
               ("1", "2", "1, 1", "3, 2", "1, 2, 2", "2, 3, 3", "1, 'same'", "1, 'valid'", "1, 'same', 3")),
-            "F.conv1d(x, w)", "F.conv1d(x, g, None, 2, 1, 1, 2)", "F.conv1d(x, d, None, 1, 1, 2, 4)",
+            "F.conv1d(x, w)", "F.conv1d(x, w[:, :, :2], b, 1, 'same')", "F.conv1d(x, g, None, 2, 1, 1, 2)",
+            "F.conv1d(x, d, None, 1, 1, 2, 4)",
             "F.conv1d(x[0], w)",
             *(f"F.conv_transpose1d(x, t, c, {options})" for options in
               ("1", "2", "2, 1", "3, 1, 1", "2, 0, 1", "5", "2, 1, 0, 1, 2", "3, 2, 1, 1, 2")),
@@ -156,7 +157,7 @@ GROUPS: dict[str, Group] = {
         [
             *(f"F.avg_pool1d(x, {options})" for options in
               ("2", "3, 2, 1", "4, 3, 2", "3, 1, 1, False, False", "4, 3, 1, True", "4, 3, 1, True, False",
-              "2, 2, 0, True")),
+              "2, 2, 0, True", "2, 3, 1, True")),
             *(f"F.max_pool1d(x, {options})" for options in ("2", "3, 2", "3, 2, 1", "3, 1, 1, 2", "2, 2, 0, 1, True")),
             "F.avg_pool2d(p, 2)", "F.avg_pool2d(p, [3, 2], [2, 1], [1, 0])", "F.avg_pool2d(p, 2, 2, 0, False, True, 3)",
             "F.max_pool2d(p, 3, 2, 1)", *(f"F.adaptive_avg_pool1d(x, {n})" for n in (1, 3, 4, 15)),

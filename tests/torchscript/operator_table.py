@@ -63,7 +63,7 @@ SYNTAX = frozenset(
     {"torch.Float", "torch.Int", "torch.Bool", "torch.__getitem__", "torch.is_grad_enabled"}
     | {"ops.prim.RaiseException", "ops.prim.unchecked_cast", "torch.IntImplicit", "torch.ScalarImplicit"}
 )
-"""What the interpreter itself does."""
+"""Operators that the interpreter itself implements."""
 NOT_RUN = frozenset(
     f"torch.{name}"
     for name in (
@@ -192,7 +192,7 @@ def from_torch() -> Sources:
 
 @contextmanager
 def _modules(stubs: Mapping[str, Any]) -> Iterator[None]:
-    """Modules that an import finds, as long as it lasts."""
+    """Put modules into `sys.modules` within a with statement."""
     before = dict(sys.modules)
     sys.modules.update(stubs)
     try:
@@ -204,7 +204,7 @@ def _modules(stubs: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _package(name: str, folder: Path, **attributes: Any) -> types.ModuleType:
-    """A package of which only the files that are asked for are run."""
+    """An empty package whose submodules are found in a folder."""
     package = types.ModuleType(name)
     package.__path__ = [str(folder)]
     vars(package).update(attributes)
@@ -241,16 +241,16 @@ def _torchfcpe(folder: Path) -> list[layers.Entry]:
     ]
 
 
-def from_wheels(folder: Path, work: Path) -> Sources:
-    """The archives in wheels, and traces of networks whose code is in wheels, which are unpacked below `work`.
+def wheels_in(folder: Path) -> dict[str, Path]:
+    """The newest wheel of each package of `WHEELS` in a folder."""
+    files = sorted(folder.glob("*.whl"))
+    return {name: file for name in WHEELS for file in files if file.name.lower().startswith(f"{name.lower()}-")}
 
-    Raises `FileNotFoundError` where a wheel is missing.
-    """
+
+def from_wheels(folder: Path, work: Path) -> Sources:
+    """The archives in wheels, and traces of networks whose code is in wheels, which are unpacked below `work`."""
     found: dict[str, set[str]] = {}
-    for name in WHEELS:
-        wheel = next(iter(sorted(folder.glob(f"{name}-*.whl"))), None)
-        if wheel is None:
-            raise FileNotFoundError(f"{folder} has no wheel of {name}; pip download --no-deps {name} fetches it.")
+    for name, wheel in wheels_in(folder).items():
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(work / name)
     with warnings.catch_warnings():

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 MOST = 4
-"""How many rows of a batch the caches hold."""
+"""The largest batch that the caches hold."""
 
 
 class CachedPadding(nn.Module):
-    """What came last, in front of what comes next."""
+    """Left padding with the end of the previous chunk."""
 
     def __init__(self, channels: int, padding: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class CachedPadding(nn.Module):
 
 
 class CachedConv1d(nn.Module):
-    """A convolution whose padding is the past."""
+    """A convolution that pads with the end of the previous chunk."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class CachedConv1d(nn.Module):
 
 
 class CachedConvTranspose1d(nn.Module):
-    """A transposed convolution that adds what its last result left over."""
+    """A transposed convolution that keeps the overlap with the next chunk."""
 
     def __init__(self, inputs: int, outputs: int, rate: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Snake(nn.Module):
 
 
 class Residual(nn.Module):
-    """Activations and convolutions beside an identity that waits as long as they take."""
+    """Convolutions and a skip connection that is delayed by their latency."""
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Residual(nn.Module):
 
 
 class AdaptiveNormalization(nn.Module):
-    """AdaIN with statistics of source and target in buffers, which learn while their flags are set."""
+    """AdaIN with statistics of source and target in buffers, updated while their flags are set."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ def reversed_half(x: Tensor) -> Tensor:
 
 
 class Pqmf(nn.Module):
-    """Analysis and synthesis of bands: by cached convolutions, or by blocks of one sample of each band."""
+    """Analysis and synthesis in bands by cached convolutions; `forward` is the polyphase analysis."""
 
     def __init__(self, bands: int = 4, taps: int = 16) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ def mod_sigmoid(x: Tensor) -> Tensor:
 
 
 class NoiseGenerator(nn.Module):
-    """Noise filtered by bands whose amplitudes a network says."""
+    """Filtered noise: a network predicts the amplitude of each band."""
 
     def __init__(self, width: int, bands: int, noise_bands: int = 5, rate: int = 16) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ class NoiseGenerator(nn.Module):
 
 
 class GeneratorV1(nn.Module):
-    """Waveform, loudness and noise from one trunk; the noise only where its flag is set."""
+    """Waveform and loudness from shared features, and noise if its flag is set."""
 
     warmed_up: Tensor
 
@@ -238,7 +238,7 @@ class GeneratorV1(nn.Module):
 
 
 class GeneratorV2(nn.Module):
-    """A recurrent layer, then upsampling with caches; one half of the last channels gates the other."""
+    """A recurrent layer and cached upsampling; one half of the last channels modulates the other."""
 
     def __init__(self, latent: int, width: int, bands: int) -> None:
         super().__init__()
@@ -257,7 +257,7 @@ class GeneratorV2(nn.Module):
 
 
 class ResidualQuantizer(nn.Module):
-    """Each codebook quantises what the ones before left."""
+    """Each codebook quantizes the residual of the ones before."""
 
     def __init__(self, latent: int, codes: int = 8, layers: int = 2) -> None:
         super().__init__()
@@ -299,7 +299,7 @@ def angles_to_vector(angles: Tensor) -> Tensor:
 
 
 class Export(nn.Module):
-    """What an export of RAVE answers to: samples to a few latent dimensions, most important first, and back."""
+    """The methods of a RAVE export: audio to the first principal components of the latents, and back."""
 
     latent_pca: Tensor
     latent_mean: Tensor

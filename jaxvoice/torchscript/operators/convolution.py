@@ -20,57 +20,37 @@ def each(value: Sizes, rank: int) -> tuple[int, ...]:
     return values * rank if len(values) == 1 else values
 
 
-def _dimension_numbers(rank: int, kernel: str) -> Any:
-    space = "HW"[2 - rank :]
-    return (f"N{space}C", kernel.replace("*", space), f"N{space}C")
+def _general(
+    x: Array, kernel: Array, stride: Any, edges: Any, dilation: Any, groups: int, spacing: Any = None
+) -> Array:
+    """XLA's convolution of `(batch, ..., channels)`; `spacing` puts zeros between the elements of `x`."""
+    axes = "HW"[4 - kernel.ndim :]
+    return lax.conv_general_dilated(
+        x, jnp.moveaxis(kernel, (0, 1), (-1, -2)), stride, edges, lhs_dilation=spacing, rhs_dilation=dilation,
+        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"), feature_group_count=groups,
+    )  # fmt: skip
 
 
-def _convolve(x: Array, kernel: Array, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
-    """A convolution of `(batch, channels, ...)`; `padding` is a pair for each axis."""
-    rank = kernel.ndim - 2
-    x = jnp.moveaxis(x, 1, -1)
-    if rank == 1:
-        y = conv_over_time(x, kernel, stride=stride[0], padding=padding[0], dilation=dilation[0], groups=groups)
-    else:
-        y = lax.conv_general_dilated(
-            x,
-            jnp.moveaxis(kernel, (0, 1), (-1, -2)),
-            stride,
-            padding,
-            rhs_dilation=dilation,
-            dimension_numbers=_dimension_numbers(rank, "*IO"),
-            feature_group_count=groups,
-        )
-    return jnp.moveaxis(y, -1, 1)
+def _convolve(x: Array, kernel: Array, stride: Any, edges: Any, dilation: Any, groups: int) -> Array:
+    if kernel.ndim > 3:
+        return _general(x, kernel, stride, edges, dilation, groups)
+    return conv_over_time(x, kernel, stride=stride[0], padding=edges[0], dilation=dilation[0], groups=groups)
 
 
 def _convolve_transposed(
     x: Array, kernel: Array, stride: Any, padding: Any, output_padding: Any, dilation: Any, groups: int
 ) -> Array:
-    rank = kernel.ndim - 2
-    x = jnp.moveaxis(x, 1, -1)
-    if rank == 1 and dilation == (1,):
-        y = conv_transpose_over_time(
+    if dilation == (1,):
+        return conv_transpose_over_time(
             x, kernel, stride=stride[0], padding=padding[0], output_padding=output_padding[0], groups=groups
         )
-        return jnp.moveaxis(y, -1, 1)
     inputs, out, *taps = kernel.shape
     # As a convolution of the input with zeros between its elements: taps backwards, channels swapped in each group.
     kernel = jnp.flip(kernel, tuple(range(2, kernel.ndim))).reshape(groups, inputs // groups, out, *taps)
     kernel = kernel.swapaxes(1, 2).reshape(groups * out, inputs // groups, *taps)
     reach = [d * (k - 1) for d, k in zip(dilation, taps, strict=True)]
     edges = [(r - p, r - p + o) for r, p, o in zip(reach, padding, output_padding, strict=True)]
-    y = lax.conv_general_dilated(
-        x,
-        jnp.moveaxis(kernel, (0, 1), (-1, -2)),
-        (1,) * rank,
-        edges,
-        lhs_dilation=stride,
-        rhs_dilation=dilation,
-        dimension_numbers=_dimension_numbers(rank, "*IO"),
-        feature_group_count=groups,
-    )
-    return jnp.moveaxis(y, -1, 1)
+    return _general(x, kernel, (1,) * len(taps), edges, dilation, groups, stride)
 
 
 def convolution(
@@ -84,23 +64,24 @@ def convolution(
     output_padding: Sizes,
     groups: int,
 ) -> Array:
-    """Torch's convolution of `(batch, channels, ...)` or `(channels, ...)`, plain or transposed."""
+    """A convolution of `(batch, channels, ...)` or `(channels, ...)`, plain or transposed."""
     rank = weight.ndim - 2
     stride, dilation = each(stride, rank), each(dilation, rank)
     alone = x.ndim == rank + 1
-    x = x[None] if alone else x
+    x = jnp.moveaxis(x[None] if alone else x, 1, -1)
     if transposed:
         if isinstance(padding, str):
             raise Refused(f"padding {padding!r} of a transposed convolution")
         y = _convolve_transposed(x, weight, stride, each(padding, rank), each(output_padding, rank), dilation, groups)
     else:
         edges = _edges(padding, weight.shape[2:], dilation)
-        for length, taps, gap, edge in zip(x.shape[2:], weight.shape[2:], dilation, edges, strict=True):
+        for length, taps, gap, edge in zip(x.shape[1:-1], weight.shape[2:], dilation, edges, strict=True):
             if length + sum(edge) < gap * (taps - 1) + 1:
                 raise ValueError(f"a kernel that spans {gap * (taps - 1) + 1} elements on {length + sum(edge)}")
         y = _convolve(x, weight, stride, edges, dilation, groups)
     if bias is not None:
-        y = y + bias.astype(y.dtype).reshape((1, -1) + (1,) * rank)
+        y = y + bias.astype(y.dtype).reshape((1,) * (rank + 1) + (-1,))
+    y = jnp.moveaxis(y, -1, 1)
     return y[0] if alone else y
 
 
@@ -146,24 +127,13 @@ def conv_transpose(
 
 
 @register_operator("torch._convolution", "torch.convolution")
-def _convolution(
-    x: Array,
-    weight: Array,
-    bias: Array | None,
-    stride: Sizes,
-    padding: Sizes,
-    dilation: Sizes,
-    transposed: bool,
-    output_padding: Sizes,
-    groups: int,
-    *flags: bool,
-) -> Array:
-    """Any convolution, as traces call it; the flags choose kernels on GPUs."""
-    return convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
+def any_convolution(x: Array, *args: Any) -> Array:
+    """A convolution as traces call it; the flags after the nine first arguments choose kernels on GPUs."""
+    return convolution(x, *args[:8])
 
 
 @register_operator("torch._convolution_mode")
-def _convolution_mode(
+def convolution_with_mode(
     x: Array, weight: Array, bias: Array | None, stride: Sizes, padding: str, dilation: Sizes, groups: int
 ) -> Array:
     """A convolution whose padding is a word, as traces call it."""
@@ -196,16 +166,11 @@ def _mirrored(x: Array, pad: Sequence[int], mode: str) -> Array:
     return lax.pad(y, cast(0, y.dtype), cuts) if any(a or b for a, b, _ in cuts) else y
 
 
-@register_operator("torch.reflection_pad1d", "torch.reflection_pad2d")
-def reflection_pad(x: Array, padding: Sequence[int]) -> Array:
-    """Padding by reflection, the edge itself once."""
-    return _mirrored(x, padding, "reflect")
-
-
-@register_operator("torch.replication_pad1d", "torch.replication_pad2d")
-def replication_pad(x: Array, padding: Sequence[int]) -> Array:
-    """Padding by repeating the edge."""
-    return _mirrored(x, padding, "edge")
+_KINDS = {"reflect": ("reflection_pad", "reflect"), "replicate": ("replication_pad", "edge")}
+for _operator, _mode in _KINDS.values():
+    register_operator(f"torch.{_operator}1d", f"torch.{_operator}2d")(
+        lambda x, padding, _mode=_mode: _mirrored(x, padding, _mode)
+    )
 
 
 @register_operator("torch._pad_circular")
@@ -226,7 +191,6 @@ def pad(x: Array, pad: Sequence[int], mode: str = "constant", value: Any = None)
         return constant_pad_nd(x, pad, 0 if value is None else value)
     if mode == "circular":
         return pad_circular(x, pad)
-    modes = {"reflect": "reflect", "replicate": "edge"}
-    if mode not in modes:
+    if mode not in _KINDS:
         raise Refused(f"padding mode {mode!r}")
-    return _mirrored(x, pad, modes[mode])
+    return _mirrored(x, pad, _KINDS[mode][1])

@@ -35,7 +35,7 @@ def stack(tensors: list[Array], dim: int = 0) -> Array:
 
 @register_operator("torch.repeat_interleave")
 def repeat_interleave(x: Array, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Array:
-    """Each index of an axis repeated; how often must be known, or `output_size` given."""
+    """Each index of an axis repeated; the numbers must be known unless `output_size` is given."""
     if dim is None:
         x, dim = x.reshape(-1), 0
     if isinstance(repeats, int):

@@ -18,7 +18,7 @@ class _Windows:
 
     def __init__(self, x: Array, rank: int, size: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, ceil: bool):
         self.size, self.padding, self.dilation = each(size, rank), each(padding, rank), each(dilation, rank)
-        self.stride = self.size if stride == [] or stride is None else each(stride, rank)
+        self.stride = each(stride, rank) if isinstance(stride, int) or stride else self.size
         self.outer = x.ndim - rank
         self.after = []
         for n, k, s, p, d in zip(
@@ -51,8 +51,7 @@ class _Windows:
         return lax.reduce_window(here, 0.0, lax.add, self.size, self.stride, edges)
 
 
-def _avg_pool(x: Array, rank: int, *args: Any, counts: bool, divisor: int | None) -> Array:
-    windows = _Windows(x, rank, *args)
+def _avg_pool(x: Array, windows: _Windows, counts: bool, divisor: int | None) -> Array:
     if (
         windows.size == windows.stride
         and divisor is None
@@ -84,10 +83,8 @@ def _register_pooling(rank: int) -> None:
         divisor_override: int | None = None,
     ) -> Array:
         """Mean of windows."""
-        return _avg_pool(
-            x, rank, kernel_size, list(stride) if not isinstance(stride, int) else stride, padding, 1, ceil_mode,
-            counts=count_include_pad, divisor=divisor_override,
-        )  # fmt: skip
+        windows = _Windows(x, rank, kernel_size, stride, padding, 1, ceil_mode)
+        return _avg_pool(x, windows, count_include_pad, divisor_override)
 
     @register_operator(f"torch.max_pool{rank}d")
     def max_pool(
@@ -99,18 +96,17 @@ def _register_pooling(rank: int) -> None:
         ceil_mode: bool = False,
     ) -> Array:
         """Largest of windows."""
-        stride = list(stride) if not isinstance(stride, int) else stride
         windows = _Windows(x, rank, kernel_size, stride, padding, dilation, ceil_mode)
         return windows.reduce(x, -jnp.inf, lax.max)
 
     @register_operator(f"torch.adaptive_avg_pool{rank}d")
     def adaptive_avg_pool(x: Array, output_size: Any) -> Array:
-        """Means of so many windows of nearly one length, which cover the axes."""
+        """Means of `output_size` windows of nearly equal length."""
         return _adaptive(x, rank, output_size, jnp.mean)
 
     @register_operator(f"torch.adaptive_max_pool{rank}d")
     def adaptive_max_pool(x: Array, output_size: Any) -> tuple[Array, None]:
-        """Largest of so many windows of nearly one length; their indices are left out."""
+        """Largest of `output_size` windows of nearly equal length; without their indices."""
         return _adaptive(x, rank, output_size, jnp.max), None
 
 
