@@ -13,6 +13,8 @@ from jaxvoice.torchscript.operators import operator_names
 from tests.torchscript.operator_programs import GROUPS, VALUES
 from tests.torchscript.script_agreement import inputs_of, made_of, same, scripted, values
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+
 # Programs of a few elements run once, so that what XLA optimises takes longer than it saves.
 compiled = ft.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -36,7 +38,6 @@ def program(name, kind):
     return list(inputs.values()), sources, made_of(f"({', '.join(f'({one},)' for one in sources)})", inputs, kind)
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("kind", ["t", "s"])
 @pytest.mark.parametrize("name", GROUPS)
 def test_equals_torch(load, name, kind):
