@@ -82,25 +82,30 @@ def saved_and_loaded(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     return torch.jit.load(file)
 
 
-def _tensors(shapes: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple(torch.randn(shape) if isinstance(shape, tuple) else shape for shape in shapes)
-
-
 Sources = Mapping[str, set[str]]
 """Names of archives, such as `silero_vad(s)`, and their operators."""
 
 
-def _collected(name: str, entries: Iterable[layers.Entry]) -> dict[str, set[str]]:
-    """The operators of modules, those of traces apart from those of scripts."""
-    found: dict[str, set[str]] = {}
+def archives_of(entries: Iterable[layers.Entry]) -> list[tuple[str, torch.jit.ScriptModule, tuple[Any, ...]]]:
+    """Traces (`t`) and scripts (`s`) of modules, with inputs."""
+    made: list[tuple[str, torch.jit.ScriptModule, tuple[Any, ...]]] = []
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         for module, shapes, kinds in entries:
             module = module.eval()
             for kind in kinds:
-                inputs = _tensors(shapes)
-                made = torch.jit.trace(module, inputs, check_trace=False) if kind == "t" else torch.jit.script(module)
-                found.setdefault(f"{name}({kind})", set()).update(operators_of(saved_and_loaded(made)))
+                inputs = tuple(torch.randn(shape) if isinstance(shape, tuple) else shape for shape in shapes)
+                traced = kind == "t"
+                found = torch.jit.trace(module, inputs, check_trace=False) if traced else torch.jit.script(module)
+                made.append((kind, found, inputs))
+    return made
+
+
+def _collected(name: str, entries: Iterable[layers.Entry]) -> dict[str, set[str]]:
+    """The operators of modules, those of traces apart from those of scripts."""
+    found: dict[str, set[str]] = {}
+    for kind, module, _ in archives_of(entries):
+        found.setdefault(f"{name}({kind})", set()).update(operators_of(saved_and_loaded(module)))
     return found
 
 

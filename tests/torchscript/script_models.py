@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from experiments.benchmarks import torch_hifigan
 from jaxvoice.dsp.mel import mel_filterbank
 from jaxvoice.dsp.mel_config import MelConfig
-from tests.torchscript import archive_layers, rave_networks
 from tests.torchscript.script_agreement import values
 
 
@@ -280,29 +278,9 @@ def make(name: str) -> tuple[nn.Module, list[Tensor]]:
         return _randomised(ConformerEncoder(16, width=8, heads=2, layers=2)), values(1, (2, 16, 21))
     if name == "conditional hifigan":
         return _randomised(ConditionalGenerator(6, 5, 16, (4, 2))), values(1, (2, 6, 7), (2, 5, 1))
-    if name == "hifigan v1 small":
-        made = torch_hifigan.Generator(
-            num_mels=6, upsample_initial_channel=32, upsample_rates=(4, 2), upsample_kernel_sizes=(8, 4)
-        )
-        return _randomised(made), values(1, (1, 6, 9))
     if name == "mel front end":
         return MelFrontEnd(), [values(1, (2, 4000))[0] * 0.1]
     if name == "norms":
         return _randomised(Normed()), values(1, (2, 4, 6))
-    if name == "recurrent":
-        return _randomised(Recurrent()), values(1, (2, 9, 6))
-    if name == "rave encoder":
-        return rave_networks.EncoderV2(4, 8, 4).eval(), values(1, (2, 4, 32))
-    if name == "rave decoder":
-        return rave_networks.GeneratorV2(4, 8, 4).eval(), values(1, (2, 4, 8))
-    if name == "rave codes":
-        return rave_networks.ResidualQuantizer(4), values(1, (2, 4, 6))
-    if name == "rave bands":
-        return rave_networks.Pqmf(), values(1, (2, 1, 64))
-    if name == "cepstrum":
-        return archive_layers.Cepstrum(), values(1, (2, 64))
-    if name == "spectrogram":
-        return archive_layers.RealSpectrogram(), values(1, (2, 64))
-    if name == "masks":
-        return archive_layers.Masks(), [*values(1, (2, 5, 8)), torch.tensor([3, 5])]
-    return nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).eval(), values(1, (2, 5, 8))
+    assert name == "recurrent"
+    return _randomised(Recurrent()), values(1, (2, 9, 6))

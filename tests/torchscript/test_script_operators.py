@@ -84,7 +84,9 @@ ELSEWHERE = {
         f"torch.{name}" for name in ("rand", "randn", "rand_like", "randn_like", "normal_", "uniform_")
     },
     "test_script_models": {
-        *(f"torch.{kind}{cell}" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu") for cell in ("", "_cell")),
+        f"torch.{kind}{cell}" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu") for cell in ("", "_cell")
+    },
+    "test_operators_in_archives": {
         *("torch._native_multi_head_attention", "torch._transformer_encoder_layer_fwd", "torch.is_autocast_enabled"),
     },
     "test_script_programs_more": {"torch._pack_padded_sequence", "torch._pad_packed_sequence"},
