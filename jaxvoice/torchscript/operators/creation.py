@@ -37,27 +37,16 @@ def _dtype(code: int | None, default: Any) -> Any:
     return default if code is None else dtype_of_code(code)
 
 
-def _natural(value: Any) -> Any:
-    return value.dtype if isinstance(value, Tensor) else type_of_number(value)
-
-
 @on_values("torch.full")
 @on_tensors("torch.full")
 def full(size: Sequence[int], fill_value: Any, *, dtype: int | None = None, **_: Any) -> Tensor:
     """One value."""
-    return _full(size, fill_value, _dtype(dtype, _natural(fill_value)))
+    natural = fill_value.dtype if isinstance(fill_value, Tensor) else type_of_number(fill_value)
+    return _full(size, fill_value, _dtype(dtype, natural))
 
 
-@on_tensors("torch.full_like")
-def full_like(x: Tensor, fill_value: Any, *, dtype: int | None = None, **_: Any) -> Tensor:
-    """One value in the shape of another tensor."""
-    return _full(x.shape, fill_value, _dtype(dtype, x.dtype))
-
-
-@on_tensors("torch.new_full")
-def new_full(x: Tensor, size: Sequence[int], fill_value: Any, *, dtype: int | None = None, **_: Any) -> Tensor:
-    """One value of the type of another tensor."""
-    return _full(size, fill_value, _dtype(dtype, x.dtype))
+on_tensors("torch.full_like")(lambda x, value, *, dtype=None, **_: _full(x.shape, value, _dtype(dtype, x.dtype)))
+on_tensors("torch.new_full")(lambda x, size, value, *, dtype=None, **_: _full(size, value, _dtype(dtype, x.dtype)))
 
 
 def _register_filled(name: str, value: int) -> None:
@@ -135,7 +124,7 @@ def linspace(start: float, end: float, steps: int = 100, *, dtype: int | None = 
 @on_values("torch.eye")
 def eye(n: int, m: int | None = None, *, dtype: int | None = None, **_: Any) -> Tensor:
     """Ones on the diagonal."""
-    return Tensor(np.eye(n, m if isinstance(m, int) else n, dtype=_dtype(dtype, FLOAT)))
+    return Tensor(np.eye(n, m, dtype=_dtype(dtype, FLOAT)))
 
 
 def _register_window(name: str, first: float) -> None:

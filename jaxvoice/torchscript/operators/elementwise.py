@@ -90,12 +90,6 @@ def polar(magnitude: Array, angle: Array) -> Array:
 # Activation functions
 
 
-@register_operator("torch.hardtanh")
-def hardtanh(x: Array, min_val: float = -1.0, max_val: float = 1.0) -> Array:
-    """Elements between two bounds."""
-    return jnp.clip(x, cast(min_val, x.dtype), cast(max_val, x.dtype))
-
-
 @register_operator("torch.leaky_relu")
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
     """x, times a slope where negative."""
@@ -136,24 +130,6 @@ def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
     return jnp.where(z > threshold, x, jax.nn.softplus(jnp.minimum(z, cast(threshold, x.dtype))) / cast(beta, x.dtype))
 
 
-@register_operator("torch.threshold")
-def threshold(x: Array, threshold: float, value: float) -> Array:
-    """x where it is above a threshold, else a value."""
-    return jnp.where(x <= threshold, cast(value, x.dtype), x)  # NaN stays
-
-
-@register_operator("torch.hardshrink")
-def hardshrink(x: Array, lambd: float = 0.5) -> Array:
-    """x where its magnitude is above a bound, else 0."""
-    return jnp.where(jnp.abs(x) <= lambd, cast(0, x.dtype), x)
-
-
-@register_operator("torch.softshrink")
-def softshrink(x: Array, lambd: float = 0.5) -> Array:
-    """x moved towards 0 by a bound."""
-    return jnp.sign(x) * jnp.maximum(jnp.abs(x) - cast(lambd, x.dtype), cast(0, x.dtype))
-
-
 for _name, _compute in {
     "relu6": jax.nn.relu6,
     "silu": jax.nn.silu,
@@ -163,6 +139,14 @@ for _name, _compute in {
     "log_sigmoid": jax.nn.log_sigmoid,
 }.items():
     register_operator(f"torch.{_name}")(lambda x, _compute=_compute: _compute(x))
+
+for _name, _compute in {
+    "hardtanh": lambda x, min_val=-1.0, max_val=1.0: jnp.clip(x, cast(min_val, x.dtype), cast(max_val, x.dtype)),
+    "threshold": lambda x, threshold, value: jnp.where(x <= threshold, cast(value, x.dtype), x),
+    "hardshrink": lambda x, lambd=0.5: jnp.where(jnp.abs(x) <= lambd, cast(0, x.dtype), x),
+    "softshrink": lambda x, lambd=0.5: jnp.sign(x) * jnp.maximum(jnp.abs(x) - cast(lambd, x.dtype), cast(0, x.dtype)),
+}.items():
+    register_operator(f"torch.{_name}")(_compute)
 
 
 @register_operator("torch.glu")

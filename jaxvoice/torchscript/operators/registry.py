@@ -107,23 +107,22 @@ def _registering(
     return register
 
 
-def on_values(*names: str) -> Callable[[Implementation], Implementation]:
-    """A decorator for what operators compute where none of their arguments is a tensor."""
-    return _adding(_ON_VALUES, names)
+def _adding(table: dict[str, Operator]) -> Callable[..., Callable[[Implementation], Implementation]]:
+    def register(*names: str) -> Callable[[Implementation], Implementation]:
+        def add(implementation: Implementation) -> Implementation:
+            for name in names:
+                table[name] = Operator(name, implementation, True, inspect.signature(implementation), False, True)
+            return implementation
 
-
-def on_containers(*names: str) -> Callable[[Implementation], Implementation]:
-    """A decorator for what operators compute where their first argument is a list, a tuple, a dict or text."""
-    return _adding(_ON_CONTAINERS, names)
-
-
-def _adding(table: dict[str, Operator], names: tuple[str, ...]) -> Callable[[Implementation], Implementation]:
-    def register(implementation: Implementation) -> Implementation:
-        for name in names:
-            table[name] = Operator(name, implementation, True, inspect.signature(implementation), False, True)
-        return implementation
+        return add
 
     return register
+
+
+on_values = _adding(_ON_VALUES)
+"""A decorator for what operators compute where none of their arguments is a tensor."""
+on_containers = _adding(_ON_CONTAINERS)
+"""A decorator for what operators compute where their first argument is a list, a tuple, a dict or text."""
 
 
 def find_operator(name: str, args: tuple[Any, ...] = ()) -> Operator | None:

@@ -151,10 +151,7 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return x if first == last and x.ndim else reshape(x, shape)
 
 
-@on_tensors("torch.contiguous")
-def contiguous(x: Tensor, *, memory_format: int | None = None) -> Tensor:
-    """The same tensor, or a copy."""
-    return x.perhaps_view(x.values)
+on_tensors("torch.contiguous")(lambda x, *, memory_format=None: x.perhaps_view(x.values))
 
 
 @on_tensors("torch.unsqueeze")
@@ -251,37 +248,28 @@ def movedim(x: Tensor, source: Any, destination: Any) -> Tensor:
 # Parts of complex numbers, and elements without a derivative
 
 
-@on_tensors("torch.view_as_real")
-def view_as_real(x: Tensor) -> Tensor:
-    """Real and imaginary part as a last axis."""
-    return x.view(lambda a: jnp.stack([a.real, a.imag], -1), lambda _, new: lax.complex(new[..., 0], new[..., 1]))
+def _register_view(names: tuple[str, ...], read: Any, write: Any, only_complex: bool = False) -> None:
+    @on_tensors(*names)
+    def viewed(x: Tensor) -> Tensor:
+        return x if only_complex and not is_complex(x.dtype) else x.view(read, write)
 
 
-@on_tensors("torch.view_as_complex")
-def view_as_complex(x: Tensor) -> Tensor:
-    """Complex numbers from a last axis of real and imaginary part."""
-    return x.view(lambda a: lax.complex(a[..., 0], a[..., 1]), lambda _, new: jnp.stack([new.real, new.imag], -1))
-
-
-@on_tensors("torch.real")
-def real(x: Tensor) -> Tensor:
-    """Real parts."""
-    return x.view(lambda a: a.real, lambda a, new: lax.complex(new, a.imag)) if is_complex(x.dtype) else x
-
-
-@on_tensors("torch.imag")
-def imag(x: Tensor) -> Tensor:
-    """Imaginary parts."""
-    return x.view(lambda a: a.imag, lambda a, new: lax.complex(a.real, new))
-
-
-@on_tensors("torch.conj", "torch._conj")
-def conj(x: Tensor) -> Tensor:
-    """Complex conjugates."""
-    return x.view(jnp.conj, lambda _, new: jnp.conj(new)) if is_complex(x.dtype) else x
-
-
-@on_tensors("torch.detach", "ops.prim.data", "torch.resolve_conj")
-def detach(x: Tensor) -> Tensor:
-    """The same elements, without a derivative where torch has none."""
-    return x.view(lax.stop_gradient, lambda _, new: new)
+for _names, _read, _write, _only_complex in (
+    (
+        ("torch.view_as_real",),
+        lambda a: jnp.stack([a.real, a.imag], -1),
+        lambda _, new: lax.complex(new[..., 0], new[..., 1]),
+        False,
+    ),
+    (
+        ("torch.view_as_complex",),
+        lambda a: lax.complex(a[..., 0], a[..., 1]),
+        lambda _, new: jnp.stack([new.real, new.imag], -1),
+        False,
+    ),
+    (("torch.real",), lambda a: a.real, lambda a, new: lax.complex(new, a.imag), True),
+    (("torch.imag",), lambda a: a.imag, lambda a, new: lax.complex(a.real, new), False),
+    (("torch.conj", "torch._conj"), jnp.conj, lambda _, new: jnp.conj(new), True),
+    (("torch.detach", "ops.prim.data", "torch.resolve_conj"), lax.stop_gradient, lambda _, new: new, False),
+):
+    _register_view(_names, _read, _write, _only_complex)
