@@ -59,6 +59,17 @@ class PackedRecurrent(nn.Module):
         return pad_packed_sequence(y, batch_first=True)[0]
 
 
+class Padded(nn.Module):
+    """A transformer layer whose keys are masked where a sequence is padded, and a causal one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x: Tensor, padded: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer(x, src_key_padding_mask=padded), self.layer(x, src_mask=later)
+
+
 class MelSpectrogram(nn.Module):
     """The mel spectrogram of torchaudio's transforms: any axes in front, magnitudes to a power, a filterbank."""
 
@@ -239,6 +250,7 @@ ATTENTION: list[Entry] = [
     (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (ROWS,), BOTH),
     (nn.TransformerEncoderLayer(8, 2, 16, norm_first=True, activation="gelu"), (ROWS,), TRACED),
     (nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2), (ROWS,), TRACED),
+    (Padded(), (ROWS, torch.arange(5) >= torch.tensor([[3], [5]]), torch.ones(5, 5).triu(1) > 0), BOTH),
     (nn.TransformerDecoderLayer(8, 2, 16, batch_first=True), (ROWS, ROWS), TRACED),
     (Calls(functional.scaled_dot_product_attention), (ROWS, ROWS, ROWS), TRACED),
     (Calls(lambda q, k: torch.einsum("btc,bsc->bts", q, k)), (ROWS, ROWS), TRACED),

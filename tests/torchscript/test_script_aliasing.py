@@ -42,6 +42,9 @@ AGREE = {
     "complex parts": (
         "y = torch.complex(x, x)\nv = torch.view_as_real(y)\nv[..., 1] = 3.0\nreturn torch.view_as_real(y)"
     ),
+    "real and imaginary part": (
+        "y = torch.complex(x, x)\nv = torch.imag(y)\nv.add_(1)\ntorch.real(y).mul_(2)\nreturn torch.view_as_real(y), v"
+    ),
     "reshape read only": "y = x.reshape(-1) + x.contiguous().sum()\nreturn y",
     "reshape then only it": "y = (x * 1).t().reshape(-1)\ny += 1\nreturn y",
     "scatter_": "y = x * 1\ny.scatter_(1, torch.tensor([[0], [1], [2]]), 8.0)\nreturn y",

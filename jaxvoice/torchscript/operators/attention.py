@@ -126,10 +126,8 @@ def native_multi_head_attention(
     q, k, v = (_heads(linear(x, w, b), num_head) for x, w, b in parts)
     scores = jnp.matmul(q * cast(1 / math.sqrt(q.shape[-1]), q.dtype), k.swapaxes(-1, -2))
     if mask is not None:
-        if mask.dtype != jnp.bool_:
-            raise Refused("a mask that is added, in the fused form of attention")
-        if mask_type == 1:
-            mask = mask[:, None, None, :]
+        # torch's fused form masks where a mask that would be added is not 0, whatever its value.
+        mask = mask.astype(bool)[:, None, None, :] if mask_type == 1 else mask.astype(bool)
         mask, scores = aligned(mask, scores)
         scores = jnp.where(mask, cast(-jnp.inf, scores.dtype), scores)
     weights = softmax(scores, -1)
