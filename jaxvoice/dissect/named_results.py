@@ -1,19 +1,20 @@
 """Capture or replace the intermediate results of any function that calls tagged modules.
 
-A function is traced to a jaxpr, and the jaxpr is interpreted: results that bear a name are returned beside the
-function's result, or replaced. Nothing stands in for a module, so a captured function can be compiled, batched and
-differentiated as any other.
+A function is traced to a jaxpr, and the jaxpr is interpreted: named results are returned beside the function's result,
+or replaced. Modules are not wrapped, so a captured function can be compiled, batched and differentiated as any other.
 """
 
 import difflib
 import functools as ft
 import re
+import types
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
+from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 from jaxtyping import Array, Shaped
 
@@ -55,11 +56,18 @@ def tag(model: Model, prefix: str = "") -> Model:
     """A copy of `model`, any pytree, in which every `jaxvoice.nn.Module` knows its dotted path (`ups.0`).
 
     The paths are part of the tree structure. Tag a model where its results are captured; keep the untagged model for
-    training, saving and loading.
+    training, saving and loading. Modules are found in fields of Equinox modules, dictionaries, lists, tuples, partial
+    functions and bound methods.
 
     **Arguments:** `prefix` is put in front of every path, and is the path of `model` itself. Without it, the result of
     `model` has no name: it is what the function returns.
     """
+    if isinstance(model, types.MethodType) or type(model).__name__ == "BoundMethod":
+        return getattr(tag(model.__self__, prefix), model.__name__)  # pyright: ignore
+    if isinstance(model, ft.partial):
+        keywords = {name: tag(value, _join(prefix, name)) for name, value in model.keywords.items()}
+        args = (tag(value, _join(prefix, i)) for i, value in enumerate(model.args))
+        return type(model)(tag(model.func, prefix), *args, **keywords)
     if isinstance(model, eqx.Module):
         copy = object.__new__(type(model))
         for name, value in vars(model).items():
@@ -68,7 +76,9 @@ def tag(model: Model, prefix: str = "") -> Model:
             object.__setattr__(copy, "path", prefix or None)
         return copy
     if isinstance(model, dict):
-        return type(model)({name: tag(value, _join(prefix, name)) for name, value in model.items()})
+        table = model.copy()
+        table.update({name: tag(value, _join(prefix, name)) for name, value in model.items()})
+        return table  # pyright: ignore
     if isinstance(model, tuple) and hasattr(model, "_fields"):
         return type(model)(*(tag(getattr(model, name), _join(prefix, name)) for name in model._fields))  # pyright: ignore
     if isinstance(model, list | tuple):
@@ -106,10 +116,16 @@ def capture(
     audio, captured = run(mel)
     ```
 
-    The captured function works under `jax.jit`, `jax.vmap` and `jax.grad`; an edit changes gradients too. Called
-    outside of them, it computes bit for bit what `function` computes. A custom derivative whose body holds a captured
-    or edited value is replaced by the derivative of the body. Where `function` itself takes gradients, an edit changes
-    the values of its forward pass only: capture the function inside `jax.grad` instead.
+    The captured function works under `jax.jit`, `jax.vmap` and `jax.grad`; an edit changes gradients too. Outside of
+    them, it returns bit for bit what `function` returns. There are four limits:
+
+    - The function is traced, so Python control flow in it cannot depend on values of arrays.
+    - Calls of `jax.jit`, `jax.checkpoint` and custom derivatives inside the function that hold a captured or edited
+        result are evaluated operation by operation: results may differ by rounding, nothing is rematerialised, and the
+        derivative is that of the body. Other calls stay as they are.
+    - Where the function takes gradients itself, an edit changes the values of its forward pass only. Capture the
+        function inside `jax.grad` instead.
+    - Results inside loops and branches cannot be captured or edited.
 
     **Arguments:**
 
@@ -122,13 +138,13 @@ def capture(
     **Returns:** a function of the same arguments that returns the result of `function` and an ordered dictionary of
     arrays by name, in the order in which they are computed.
 
-    **Raises:** when called, `ConfigError` for a name or pattern that matches nothing or only values in loop bodies,
-    `ShapeError` for an edit that returns another shape or dtype.
+    **Raises:** when called, `ConfigError` for a name or pattern that matches nothing or only results in loops, and for
+    an edit that matches any result in a loop; `ShapeError` for an edit that returns another shape or dtype.
     """
     patterns = None if names is None else [names] if isinstance(names, str) else list(names)
     edits = dict(edit or {})
 
-    @ft.wraps(function)
+    @ft.wraps(function, updated=())
     def captured(*args: Parameters.args, **kwargs: Parameters.kwargs) -> tuple[Result, Captured]:
         arrays, rebuild = _split(args, kwargs)
         assemble: list[Callable[[list[Array]], Result]] = []
@@ -140,8 +156,10 @@ def capture(
 
         program = jax.make_jaxpr(flat)(*arrays)
         known = list(_values(program.jaxpr))
-        for pattern in [*(patterns or []), *edits]:
-            _check(pattern, known)
+        for pattern in patterns or []:
+            _check(pattern, known, every=False)
+        for pattern in edits:
+            _check(pattern, known, every=True)
         interpreter = _Interpreter(patterns, edits)
         results = interpreter.run(program, arrays)
         return assemble[-1](results), interpreter.captured
@@ -193,6 +211,11 @@ def _bodies(equation: JaxprEqn) -> Iterator[Jaxpr]:
                 yield _open(one)
 
 
+def _as_array(value: Any, atom: Any) -> Array:
+    """`value` as an array of JAX: constants of a jaxpr are numbers and arrays of other kinds."""
+    return value if eqx.is_array(value) else jax.numpy.asarray(value, atom.aval.dtype)
+
+
 class _Names:
     """Counts calls, so that every value gets a name of its own."""
 
@@ -233,7 +256,8 @@ def _matches(pattern: str, name: str) -> bool:
     return bool(wanted.fullmatch(name) or wanted.fullmatch(name.partition("[")[0]))
 
 
-def _check(pattern: str, known: list[NamedValue]) -> None:
+def _check(pattern: str, known: list[NamedValue], *, every: bool) -> None:
+    """Raise `ConfigError` unless `pattern` matches results outside of loops, and with `every`, no others."""
     found = [value for value in known if _matches(pattern, value.name)]
     if not found:
         names = list(dict.fromkeys(value.name.partition("[")[0] for value in known))
@@ -243,22 +267,24 @@ def _check(pattern: str, known: list[NamedValue]) -> None:
             f"{pattern!r} matches none of the {len(names)} named results; {hint}. named_values lists all; a model has "
             "names after dissect.tag(model)."
         )
-    if all(value.in_loop for value in found):
+    looped = [value.name for value in found if value.in_loop]
+    if len(looped) == len(found) or (every and looped):
         raise ConfigError(
-            f"{pattern!r} names results inside a loop or branch, which cannot be captured or edited; capture the "
-            "function that is its body."
+            f"{pattern!r} matches {looped[0]!r}, a result inside a loop, branch or shard_map, which cannot be captured "
+            "or edited; give other names, or capture the function that is its body."
         )
 
 
 class _Interpreter:
-    """Evaluates a jaxpr, and captures and edits what bears a name."""
+    """Evaluates a jaxpr, and captures and edits named results."""
 
     def __init__(self, patterns: list[str] | None, edits: Mapping[str, Edit]):
         self.captured: Captured = OrderedDict()
         self._patterns, self._edits, self._names = patterns, edits, _Names()
 
     def run(self, program: ClosedJaxpr, arguments: Iterable[Array]) -> list[Array]:
-        return self._evaluate(program.jaxpr, program.consts, arguments)
+        results = self._evaluate(program.jaxpr, program.consts, arguments)
+        return [_as_array(result, atom) for result, atom in zip(results, program.jaxpr.outvars, strict=True)]
 
     def _evaluate(self, jaxpr: Jaxpr, constants: Iterable[Any], arguments: Iterable[Any]) -> list[Any]:
         values = dict(zip(jaxpr.constvars, constants, strict=True))
@@ -275,7 +301,7 @@ class _Interpreter:
 
     def _apply(self, equation: JaxprEqn, inputs: list[Any], jaxpr: Jaxpr) -> list[Any]:
         if equation.primitive.name == "name":
-            return [self._named(equation.params["name"], inputs[0])]
+            return [self._named(equation.params["name"], _as_array(inputs[0], equation.invars[0]))]
         body = _body(equation)
         names_after = self._names.copy()
         inside = [value for inner in _bodies(equation) for value in _values(inner, names_after)]
@@ -301,18 +327,22 @@ class _Interpreter:
     def _selects(self, name: str) -> bool:
         return self._captures(name) or any(_matches(pattern, name) for pattern in self._edits)
 
-    def _named(self, name: str, value: Array) -> Array:
-        name = self._names.next(name)
+    def _named(self, original: str, value: Array) -> Array:
+        name = self._names.next(original)
         for pattern, edit in self._edits.items():
             if _matches(pattern, name):
                 value = self._edited(name, value, edit)
         if self._captures(name):
             self.captured[name] = value
-        return value
+        # The name stays, for another capture around this one and for policies of jax.checkpoint.
+        return checkpoint_name(value, original)
 
     @staticmethod
     def _edited(name: str, value: Array, edit: Edit) -> Array:
-        new = jax.numpy.asarray(edit(value))
+        new = edit(value)
+        if not eqx.is_array_like(new):
+            raise ShapeError(f"the edit of {name!r} returns {type(new).__name__}; return an array.")
+        new = jax.numpy.asarray(new)
         if new.shape != value.shape or new.dtype != value.dtype:
             raise ShapeError(
                 f"the edit of {name!r} returns {new.dtype}{list(new.shape)} for {value.dtype}{list(value.shape)}; "

@@ -1,10 +1,10 @@
-"""The base class of every layer and network: an Equinox module whose results can bear a name."""
+"""The base class of every layer and network: an Equinox module whose results can be named."""
 
 import functools as ft
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
@@ -19,7 +19,7 @@ Self = TypeVar("Self", bound="Module")
 
 
 class Module(eqx.Module):
-    """An `equinox.Module` that `jaxvoice.dissect` can see into.
+    """An `equinox.Module` whose results `jaxvoice.dissect` can capture.
 
     A call puts its operations into a `jax.named_scope` with the module's attribute path, so that profiles show it.
     Where `path` is set, every array that the call returns also passes through `jax.ad_checkpoint.checkpoint_name`,
@@ -80,7 +80,9 @@ def _named(
     @ft.wraps(method)
     def call(self: Self, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         if not _calls.stack:
-            _check_sharding(args)
+            _check_sharding((self, args, kwargs))
+        elif _calls.stack[-1].module is self and _calls.stack[-1].suffix == suffix:
+            return method(self, *args, **kwargs)  # the method of a base class, called by the one that overrides it
         with _scope(self, suffix):
             result = method(self, *args, **kwargs)
         return result if self.path is None else _with_names(result, self.path + suffix)
@@ -98,12 +100,12 @@ def _with_names(result: Result, name: str) -> Result:
     return jax.tree_util.tree_map_with_path(named, result)
 
 
-def _check_sharding(args: tuple[Any, ...]) -> None:
-    """Raise `ConfigError` for an array that is split over an axis of explicit sharding.
+def _check_sharding(tree: Any) -> None:
+    """Raise `ConfigError` for an array in `tree` that is split over an axis of explicit sharding.
 
-    There every product and convolution has to be told the sharding of its result, for gradients too.
+    JAX requires an explicit output sharding for every product and convolution there, those of gradients included.
     """
-    for x in args:
+    for x in jax.tree.leaves(tree):
         sharding = jax.typeof(x).sharding if eqx.is_array(x) else None
         if not isinstance(sharding, NamedSharding):
             continue
@@ -117,11 +119,16 @@ def _check_sharding(args: tuple[Any, ...]) -> None:
                 )
 
 
+class _Call(NamedTuple):
+    module: "Module"
+    suffix: str
+
+
 class _Calls(threading.local):
-    """The modules that are being called in this thread, innermost last."""
+    """The calls in progress in this thread, innermost last."""
 
     def __init__(self) -> None:
-        self.stack: list[Module] = []
+        self.stack: list[_Call] = []
 
 
 _calls = _Calls()
@@ -129,13 +136,21 @@ _calls = _Calls()
 
 @contextmanager
 def _scope(module: Module, suffix: str) -> Iterator[None]:
-    """The named scope of a call: the path below the module that makes the call, or the class where there is none."""
-    name = type(module).__name__
+    """The named scope of a call: the path of the module below the one that makes the call.
+
+    Transformations such as `eqx.filter_jit` and `jax.lax.scan` call a copy of the module that the caller does not
+    hold. Its scope is its path if it is tagged, otherwise its class, as for a module that no module calls.
+    """
+    name = (module.path or type(module).__name__) + suffix
     if _calls.stack:
-        name = next((path for path, found in submodules(_calls.stack[-1]) if found is module), name)
-    _calls.stack.append(module)
+        caller = _calls.stack[-1].module
+        if caller is module:
+            name = suffix.removeprefix(".")
+        else:
+            name = next((path + suffix for path, found in submodules(caller) if found is module), name)
+    _calls.stack.append(_Call(module, suffix))
     try:
-        with jax.named_scope(name + suffix):
+        with jax.named_scope(name or type(module).__name__):
             yield
     finally:
         _calls.stack.pop()

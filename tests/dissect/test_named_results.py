@@ -1,6 +1,8 @@
 """Captured and edited results against torch's hooks on the same weights, plain calls and closed forms."""
 
+import collections
 import dataclasses
+import functools
 import re
 
 import equinox as eqx
@@ -22,7 +24,7 @@ from jaxvoice.models.gaussian_tts import (
     UpsamplingConfig,
 )
 from jaxvoice.models.hifigan import DiscriminatorConfig, Discriminators, Generator, GeneratorConfig
-from jaxvoice.nn import Linear, Module, freeze, operation, submodules
+from jaxvoice.nn import Conv1d, Linear, Module, freeze, operation, submodules
 from jaxvoice.weights import load_state
 
 SIZES = {
@@ -261,9 +263,63 @@ def test_loop_bodies_are_listed_and_not_addressed(pair):
     np.testing.assert_array_equal(result, run(x))
     assert list(captured) == ["layers.a.0#3"]
     np.testing.assert_array_equal(captured["layers.a.0#3"], result)
-    for names, edit in (("layers.a.0", {}), ([], {"layers.a.0#2": jnp.zeros_like})):
-        with pytest.raises(ConfigError, match=r"inside a loop or branch.*capture the function that is its body"):
+    for names, edit in (("layers.a.0", {}), ([], {"layers.a.0#2": jnp.zeros_like}), ([], {"layers*": jnp.zeros_like})):
+        with pytest.raises(ConfigError, match=r"a result inside a loop, branch or.*capture the function that is its"):
             dissect.capture(run, names, edit=edit)(x)
+
+
+def test_a_capture_can_be_captured(pair):
+    tagged, x = dissect.tag(pair), jnp.ones(3)
+    inner = dissect.capture(tagged, "layers.a.0", edit={"layers.a.0": lambda x: 2 * x})
+    (_, of_inner), of_outer = dissect.capture(inner, "layers.a.0*")(x)
+    assert list(of_outer) == ["layers.a.0", "layers.a.0#2"] and list(of_inner) == ["layers.a.0"]
+    np.testing.assert_array_equal(of_inner["layers.a.0"], 2 * pair.layers["a"][0](x))
+    np.testing.assert_array_equal(of_outer["layers.a.0"], of_inner["layers.a.0"])
+
+    def body(carry, _):
+        result, captured = dissect.capture(tagged, "layers.a.0#2")(carry)
+        return result[0], captured["layers.a.0#2"]
+
+    last, every = lax.scan(body, x, length=3)
+    np.testing.assert_array_equal(every[-1], last)
+
+
+class Constant(Module):
+    def __call__(self, x):
+        return jnp.asarray(2.0), jnp.ones(2), jnp.arange(3), x
+
+
+def test_constants_come_back_as_arrays():
+    plain = Constant()(1)
+    result, captured = dissect.capture(dissect.tag({"constant": Constant()})["constant"])(1)
+    for found, expected in zip([*result, *captured.values()], [*plain, *plain[:3]], strict=True):
+        assert type(found) is type(expected)
+        np.testing.assert_array_equal(found, expected)
+        assert getattr(found, "dtype", None) == getattr(expected, "dtype", None)
+
+
+class Doubled(Linear):
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
+def test_a_call_of_the_base_class_has_no_name_of_its_own(key):
+    layer = Doubled(3, 3, key=key)
+    result, captured = dissect.capture(dissect.tag({"a": layer})["a"])(jnp.ones(3))
+    assert list(captured) == ["a"]
+    np.testing.assert_array_equal(captured["a"], result)
+
+
+def test_modules_are_tagged_wherever_they_are(pair):
+    table = collections.defaultdict(list, a=[pair])
+    assert dissect.tag(table)["a"][0].plain is not None and dissect.tag(table)["a"][0].path == "a.0"
+    assert isinstance(dissect.tag(table), collections.defaultdict) and pair.path is None
+    x = jnp.ones(3)
+    for function in (functools.partial(pair, scale=2.0), jax.tree_util.Partial(pair, scale=2.0), pair.step):
+        assert "net.layers.a.0" in dissect.capture(dissect.tag(function, "net"))(x)[1]
+    named = dissect.tag(freeze({"conv": Conv1d(2, 2, 3, key=jax.random.key(0))}))
+    assert named["conv"].path == "conv"
+    assert freeze(dissect.tag({"conv": Conv1d(2, 2, 3, key=jax.random.key(0))}))["conv"].path == "conv"
 
 
 def test_unknown_names_and_wrong_edits_are_refused(generator, mel):
@@ -275,6 +331,8 @@ def test_unknown_names_and_wrong_edits_are_refused(generator, mel):
     for edit in (lambda x: x[..., :1], lambda x: x.astype(jnp.bfloat16)):
         with pytest.raises(ShapeError, match=r"edit of 'conv_pre' returns .* for float32\[2, 7, 16\]"):
             dissect.capture(tagged, edit={"conv_pre": edit})(mel)
+    with pytest.raises(ShapeError, match="edit of 'conv_pre' returns NoneType"):
+        dissect.capture(tagged, edit={"conv_pre": lambda x: None})(mel)
 
 
 def test_tagging_leaves_the_model_and_its_program_as_they_are(generator, mel):
@@ -287,6 +345,27 @@ def test_tagging_leaves_the_model_and_its_program_as_they_are(generator, mel):
     assert "name" not in {equation.primitive.name for equation in jax.make_jaxpr(generator)(mel).jaxpr.eqns}
     texts = {eqx.filter_jit(lambda model, mel: model(mel)).lower(m, mel).as_text() for m in (generator, tagged)}
     assert len(texts) == 1
+
+
+def scopes_of(function, *args) -> str:
+    return jax.jit(function).lower(*args).as_text(debug_info=True)
+
+
+def test_scopes_of_operations_and_of_copies_follow_the_paths(pair):
+    class Caller(Module):
+        inner: Pair
+
+        @operation
+        def run(self, x):
+            return self.inner.step(x), eqx.filter_jit(self.inner)(x)[0]
+
+        def __call__(self, x):
+            return self.run(x)
+
+    text = scopes_of(lambda model, x: model(x), Caller(pair), jnp.ones(3))
+    assert "Caller/run/inner.step/layers.a.0/" in text and "Caller/run/jit" in text
+    text = scopes_of(lambda model, x: dissect.tag(model)(x), Caller(pair), jnp.ones(3))
+    assert "inner/layers.a.0/" in text
 
 
 def test_profiles_show_the_paths_of_modules(generator, mel):

@@ -242,6 +242,12 @@ def test_explicit_sharding_is_refused_and_automatic_sharding_works(name, key):
     x = jnp.asarray(draw(8, 9, 4))
     call = eqx.filter_jit(lambda layer, x: layer(x))
     explicit = jax.device_put(x, NamedSharding(jax.make_mesh((8,), ("data",)), PartitionSpec("data")))
+    wide = eqx.tree_at(lambda layer: layer.bias, layer, jnp.zeros(8))
+    split_bias = jax.device_put(wide.bias, NamedSharding(jax.make_mesh((8,), ("data",)), PartitionSpec("data")))
+    with pytest.raises(ConfigError, match=r"an array \(8,\) is split over the mesh axis 'data'"):
+        eqx.tree_at(lambda layer: layer.bias, wide, split_bias)(x)
+    with pytest.raises(ConfigError, match="mesh axis 'data', whose sharding is explicit"):
+        layer(x=explicit)
     for run in (layer, lambda x: call(layer, x), jax.grad(lambda x: jnp.sum(layer(x)))):
         with pytest.raises(ConfigError, match=r"mesh axis 'data', whose sharding is explicit.*AxisType.Auto"):
             run(explicit)
