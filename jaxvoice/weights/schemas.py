@@ -101,7 +101,8 @@ class Migrated:
 def migrate(kind: Kind, table: Table, where: str) -> Migrated:
     """The table of a file called `where` in the current schema, and how its tensors are called there.
 
-    **Raises:** `CheckpointError` for a file of a newer schema than this version reads, or a number that is none.
+    **Raises:** `CheckpointError` for a file of a newer schema than this version reads, or a value that is not a schema
+    number.
     """
     found = table.get(KEY, 0)
     known = current_schema(kind)
@@ -133,7 +134,9 @@ def migrate_export(metadata: Mapping[str, Any], where: str) -> Migrated:
     if number is None:
         return Migrated({}, 0)
     text = str(number)
-    return migrate("export", {KEY: int(text) if text.isascii() and text.isdecimal() else number}, where)
+    # `int` raises ValueError for thousands of digits, and no schema number has more than nine.
+    plain = text.isascii() and text.isdecimal() and len(text) <= 9
+    return migrate("export", {KEY: int(text) if plain else number}, where)
 
 
 def numbered(kind: Kind, table: Table) -> dict[str, Any]:
@@ -147,10 +150,13 @@ def export_mark() -> dict[str, str]:
 
 
 def move_keys(table: Table, paths: Mapping[str, str]) -> dict[str, Any]:
-    """A copy of `table` whose values at the dotted `paths` stand at others; paths that it lacks are passed over.
+    """A copy of `table` in which the values at the dotted `paths` stand at new ones. Paths not in `table` are skipped.
 
     `move_keys(table, {"config.generator.num_mels": "config.generator.in_channels"})` renames a key;
     `{"info.layout": "info.export.layout"}` moves one into a table that is made if needed.
+
+    **Raises:** `CheckpointError` if the new path exists already, leads through a value that is no table, or lies below
+    the old one.
     """
     copy = _copy(table)
     for old, new in paths.items():
@@ -162,10 +168,11 @@ def move_keys(table: Table, paths: Mapping[str, str]) -> dict[str, Any]:
                 break
         if not isinstance(holder, dict) or last not in holder:
             continue
-        *above, name = new.split(".")
-        target = copy
-        for key in above:
-            target = target.setdefault(key, {})
+        if f"{new}.".startswith(f"{old}."):
+            raise CheckpointError(
+                f"The key {told(old)} cannot move to {told(new)}, which is the key itself or below it."
+            )
+        target, name = _parent(copy, new, old)
         if target is holder:  # the order of the keys stays
             items = [(name if key == last else key, value) for key, value in holder.items()]
             holder.clear()
@@ -173,6 +180,21 @@ def move_keys(table: Table, paths: Mapping[str, str]) -> dict[str, Any]:
         else:
             target[name] = holder.pop(last)
     return copy
+
+
+def _parent(table: dict[str, Any], path: str, moved: str) -> tuple[dict[str, Any], str]:
+    """The table that will hold the dotted `path`, made if needed, and the last key; `path` must be free."""
+    *above, name = path.split(".")
+    for count, key in enumerate(above, 1):
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise CheckpointError(
+                f"The key {told(moved)} cannot move to {told(path)}: {told('.'.join(above[:count]))} is "
+                f"{told(table)}, not a table."
+            )
+    if name in table:
+        raise CheckpointError(f"The key {told(moved)} cannot move to {told(path)}, which exists already.")
+    return table, name
 
 
 def _copy(value: Any) -> Any:

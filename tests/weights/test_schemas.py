@@ -26,7 +26,7 @@ from jaxvoice.training.parallel import data_mesh, replicate, replicated
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights import named_arrays, open_archive, read_model_folder, write_model_folder, write_torch
 from jaxvoice.weights.folder import read_about
-from jaxvoice.weights.schemas import MIGRATIONS, Migration, current_schema, migrate, move_keys
+from jaxvoice.weights.schemas import MIGRATIONS, Migration, current_schema, migrate, migrate_export, move_keys
 from tests.pipelines.conftest import loud_generator, small_config
 
 KINDS = ("model folder", "run", "export")
@@ -66,6 +66,25 @@ def test_keys_are_moved():
     assert list(moved["config"]) == ["a", "in_channels", "b"]
     moved["config"]["in_channels"].append(9)
     assert json.dumps(table) == before
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        ("b", "'a' cannot move to 'b', which exists already"),
+        ("t.b", r"'a' cannot move to 't\.b', which exists already"),
+        ("b.c", r"'a' cannot move to 'b\.c': 'b' is 2, not a table"),
+        ("t.b.c", r"'a' cannot move to 't\.b\.c': 't\.b' is 3, not a table"),
+        ("a.c", r"'a' cannot move to 'a\.c', which is the key itself or below it"),
+        ("a", "'a' cannot move to 'a', which is the key itself or below it"),
+    ],
+)
+def test_keys_are_not_moved_where_a_value_would_be_lost(new, message):
+    table = {"a": {"x": 1}, "b": 2, "t": {"b": 3}}
+    with pytest.raises(CheckpointError, match=message):
+        move_keys(table, {"a": new})
+    assert table == {"a": {"x": 1}, "b": 2, "t": {"b": 3}}
+    assert move_keys(table, {"a": "aa"}) == {"aa": {"x": 1}, "b": 2, "t": {"b": 3}}, "a longer name is not below"
 
 
 def test_migrations_are_applied_in_order_from_the_schema_of_the_file(monkeypatch):
@@ -370,3 +389,18 @@ def test_files_without_a_number_are_not_migrated_as_exports(model, tmp_path, mon
     save_file(load_file(model / "model.safetensors"), tmp_path / "released")
     append(monkeypatch, "export", Migration("names", tensor=lambda name, table: f"x.{name}"))
     import_model(tmp_path / "released", tmp_path / "again")
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "1" * 10, "-1", "1.0", "", "\u0663"])
+def test_exports_with_a_value_that_is_not_a_schema_number_are_refused(number, tmp_path):
+    save_file({"w": np.zeros(2, np.float32)}, tmp_path / "file", {"jaxvoice_export_schema": number})
+    with (
+        open_archive(tmp_path / "file") as archive,
+        pytest.raises(CheckpointError, match=r"here has the schema .*, which should be a whole number from 0"),
+    ):
+        migrate_export(archive.metadata, "here")
+
+
+def test_exports_with_nine_digits_are_of_a_newer_schema():
+    with pytest.raises(CheckpointError, match=r"the schema 999999999, and jaxvoice"):
+        migrate_export({"jaxvoice_export_schema": "9" * 9}, "here")
