@@ -160,7 +160,7 @@ class Generator(nn.Module):
         return torch.tanh(self.conv_post(functional.leaky_relu(x, 0.01)))
 
 
-Judgement = tuple[Float[Tensor, "batch positions"], list[Tensor]]
+DiscriminatorOutput = tuple[Float[Tensor, "batch positions"], list[Tensor]]
 """Scores of one discriminator, and its feature maps from the first layer to the scores."""
 
 
@@ -182,10 +182,10 @@ class PeriodDiscriminator(nn.Module):
         )
         self.conv_post = weight_norm(nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0)))
 
-    def forward(self, audio: Float[Tensor, "batch 1 samples"]) -> Judgement:
+    def forward(self, audio: Float[Tensor, "batch 1 samples"]) -> DiscriminatorOutput:
         audio = functional.pad(audio, (0, -audio.shape[-1] % self.period), "reflect")
         x = audio.unflatten(-1, (-1, self.period))
-        return _judge(self.convs, self.conv_post, x)
+        return _discriminate(self.convs, self.conv_post, x)
 
 
 class ScaleDiscriminator(nn.Module):
@@ -202,11 +202,11 @@ class ScaleDiscriminator(nn.Module):
         )
         self.conv_post = norm(nn.Conv1d(widths[-1], 1, 3, padding=1))
 
-    def forward(self, audio: Float[Tensor, "batch 1 samples"]) -> Judgement:
-        return _judge(self.convs, self.conv_post, audio)
+    def forward(self, audio: Float[Tensor, "batch 1 samples"]) -> DiscriminatorOutput:
+        return _discriminate(self.convs, self.conv_post, audio)
 
 
-def _judge(convs: nn.ModuleList, last: nn.Module, x: Tensor) -> Judgement:
+def _discriminate(convs: nn.ModuleList, last: nn.Module, x: Tensor) -> DiscriminatorOutput:
     features = []
     for conv in convs:
         x = functional.leaky_relu(conv(x), 0.1)
@@ -222,7 +222,7 @@ class MultiPeriodDiscriminator(nn.Module):
         super().__init__()
         self.discriminators = nn.ModuleList(PeriodDiscriminator(period, width=width) for period in periods)
 
-    def forward(self, audio: Float[Tensor, "batch 1 samples"]) -> list[Judgement]:
+    def forward(self, audio: Float[Tensor, "batch 1 samples"]) -> list[DiscriminatorOutput]:
         return [discriminator(audio) for discriminator in self.discriminators]
 
 
@@ -238,10 +238,10 @@ class MultiScaleDiscriminator(nn.Module):
             ScaleDiscriminator(spectral=scale == 0, width=width) for scale in range(scales)
         )
 
-    def forward(self, audio: Float[Tensor, "batch 1 samples"]) -> list[Judgement]:
-        judgements = []
+    def forward(self, audio: Float[Tensor, "batch 1 samples"]) -> list[DiscriminatorOutput]:
+        outputs = []
         for scale, discriminator in enumerate(self.discriminators):
             if scale:
                 audio = functional.avg_pool1d(audio, 4, 2, padding=2)
-            judgements.append(cast(Judgement, discriminator(audio)))
-        return judgements
+            outputs.append(cast(DiscriminatorOutput, discriminator(audio)))
+        return outputs

@@ -13,7 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from experiments.benchmarks.torch_hifigan import Generator, Judgement, MultiPeriodDiscriminator, MultiScaleDiscriminator
+from experiments.benchmarks.torch_hifigan import (
+    DiscriminatorOutput,
+    Generator,
+    MultiPeriodDiscriminator,
+    MultiScaleDiscriminator,
+)
 
 
 class LogMel(nn.Module):
@@ -49,17 +54,17 @@ class LogMel(nn.Module):
         return torch.log(torch.clamp(self.filterbank @ magnitude, min=1e-5))
 
 
-def discriminator_loss(real: Iterable[Judgement], fake: Iterable[Judgement]) -> Float[Tensor, ""]:
+def discriminator_loss(real: Iterable[DiscriminatorOutput], fake: Iterable[DiscriminatorOutput]) -> Float[Tensor, ""]:
     """Least squares: real to one, generated to zero; summed over discriminators."""
     return _total(((1 - r) ** 2).mean() + (f**2).mean() for (r, _), (f, _) in zip(real, fake, strict=True))
 
 
-def generator_loss(fake: Iterable[Judgement]) -> Float[Tensor, ""]:
+def generator_loss(fake: Iterable[DiscriminatorOutput]) -> Float[Tensor, ""]:
     """Least squares: generated to one; summed over discriminators."""
     return _total(((1 - f) ** 2).mean() for f, _ in fake)
 
 
-def feature_loss(real: Iterable[Judgement], fake: Iterable[Judgement]) -> Float[Tensor, ""]:
+def feature_loss(real: Iterable[DiscriminatorOutput], fake: Iterable[DiscriminatorOutput]) -> Float[Tensor, ""]:
     """Twice the sum, over all feature maps, of the mean absolute difference."""
     pairs = zip(real, fake, strict=True)
     return 2 * _total((a - b).abs().mean() for (_, r), (_, f) in pairs for a, b in zip(r, f, strict=True))
@@ -94,9 +99,9 @@ class Trainer:
         self.device = next(generator.parameters()).device
         self.loss_mel = (loss_mel or LogMel(fmax=None)).to(self.device)
         self.autocast, self.thrifty = autocast, thrifty
-        judges = chain(msd.parameters(), mpd.parameters())
+        parameters = chain(msd.parameters(), mpd.parameters())
         self.optim_g = torch.optim.AdamW(generator.parameters(), learning_rate, betas, weight_decay=weight_decay)
-        self.optim_d = torch.optim.AdamW(judges, learning_rate, betas, weight_decay=weight_decay)
+        self.optim_d = torch.optim.AdamW(parameters, learning_rate, betas, weight_decay=weight_decay)
         self.schedules = [
             torch.optim.lr_scheduler.ExponentialLR(optimiser, lr_decay) for optimiser in (self.optim_g, self.optim_d)
         ]

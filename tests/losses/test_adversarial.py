@@ -17,7 +17,7 @@ def arrays(seed, dtype=np.float32):
     return [rng.standard_normal(shape).astype(dtype) for shape in SHAPES]
 
 
-def judgements(features):
+def outputs(features):
     """Each array as the only feature map, and so the scores, of a discriminator of its own."""
     return [(torch.from_numpy(x), [torch.from_numpy(x)]) for x in features]
 
@@ -42,7 +42,7 @@ def test_losses_of_the_released_scores(case, kind, count):
 
 def test_losses_equal_torch():
     real, fake = arrays(0), arrays(1)
-    r, f = judgements(real), judgements(fake)
+    r, f = outputs(real), outputs(fake)
     ours = discriminator_loss(on_jax(real), on_jax(fake))
     assert float(ours) == pytest.approx(float(torch_training.discriminator_loss(r, f)), rel=1e-6)
     assert float(generator_loss(on_jax(fake))) == pytest.approx(float(torch_training.generator_loss(f)), rel=1e-6)

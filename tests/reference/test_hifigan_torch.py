@@ -6,8 +6,8 @@ import torch
 
 from experiments.benchmarks.torch_hifigan import (
     PRESETS,
+    DiscriminatorOutput,
     Generator,
-    Judgement,
     MultiPeriodDiscriminator,
     MultiScaleDiscriminator,
     arrays_of,
@@ -123,16 +123,18 @@ def test_condition_enters_every_stage() -> None:
 def test_discriminators_equal_released(stack: str) -> None:
     case = golden.case("hifigan/discriminators")
     model = load_arrays(STACKS[stack](), case.state_dict(stack)).eval()
-    judgements: dict[str, list[Judgement]] = {side: model(torch.from_numpy(case[side])) for side in ("real", "fake")}
+    outputs: dict[str, list[DiscriminatorOutput]] = {
+        side: model(torch.from_numpy(case[side])) for side in ("real", "fake")
+    }
     maps = 0
-    for side, judged in judgements.items():
-        for index, (scores, features) in enumerate(judged):
+    for side, side_outputs in outputs.items():
+        for index, (scores, features) in enumerate(side_outputs):
             close(scores, case[f"{stack}_{index}_score_{side}"])
             for layer, feature in enumerate(features):
                 close(golden.digest(feature.numpy()), case[f"{stack}_{index}_fmap_{layer}_{side}_digest"])
                 maps += 1
     assert maps == {"mpd": 2 * 30, "msd": 2 * 24}[stack]
-    real, fake = judgements["real"], judgements["fake"]
+    real, fake = outputs["real"], outputs["fake"]
     close(discriminator_loss(real, fake), case[f"{stack}_discriminator_loss"])
     close(generator_loss(fake), case[f"{stack}_generator_loss"])
     close(feature_loss(real, fake), case[f"{stack}_feature_loss"])

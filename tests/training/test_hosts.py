@@ -69,7 +69,7 @@ def check_against_one_process(run, alone):
     train(alone, task=ToyTask(), **OPTIONS)
     assert sorted(losses(run)) == list(range(1, 11))
     for number, line in logged(alone).items():
-        for name in ("student", "critic"):
+        for name in ("student", "error_model"):
             assert logged(run)[number][name] == pytest.approx(line[name], rel=1e-5)
     metric = logged(run, "validation")[10]["mel_l1"]
     assert metric == pytest.approx(logged(alone, "validation")[10]["mel_l1"], rel=1e-4)

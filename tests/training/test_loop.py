@@ -67,7 +67,7 @@ def test_resuming_drops_what_was_logged_after_the_checkpoint(whole, tmp_path):
     run = tmp_path / "run"
     go(run, steps=6)
     with (run / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 7, "kind": "train", "student": 0.0, "critic": 0.0}\n{"step": 8, "kind": "tr')
+        file.write('{"step": 7, "kind": "train", "student": 0.0, "error_model": 0.0}\n{"step": 8, "kind": "tr')
     go(run)
     assert losses(run) == losses(whole)
 

@@ -39,7 +39,7 @@ class ToyConfig:
 
 class ToyState(eqx.Module):
     student: eqx.nn.MLP
-    critic: eqx.nn.Linear
+    error_model: eqx.nn.Linear
     average: eqx.nn.MLP
     optimizers: tuple
     counters: Counters
@@ -57,10 +57,10 @@ class ToyTask:
     def init(self, *, key):
         first, second, rest = jax.random.split(key, 3)
         student = eqx.nn.MLP(4, 1, self.config.width, 1, key=first)
-        critic = eqx.nn.Linear(4, 1, key=second)
+        error_model = eqx.nn.Linear(4, 1, key=second)
         optimizer = adamw(self.config.optimizer, steps_per_epoch=10)
-        states = tuple(optimizer.init(eqx.filter(net, eqx.is_inexact_array)) for net in (student, critic))
-        return ToyState(student, critic, student, states, Counters.zero(), rest)
+        states = tuple(optimizer.init(eqx.filter(net, eqx.is_inexact_array)) for net in (student, error_model))
+        return ToyState(student, error_model, student, states, Counters.zero(), rest)
 
     def step(self, state, batch):
         optimizer = adamw(self.config.optimizer, steps_per_epoch=10)
@@ -70,23 +70,23 @@ class ToyTask:
         def student_loss(student):
             return jnp.mean((jax.vmap(student)(batch["x"])[:, 0] - batch["y"] - noise) ** 2)
 
-        def critic_loss(critic, student):
+        def error_model_loss(error_model, student):
             error = jnp.abs(jax.vmap(student)(batch["x"])[:, 0] - batch["y"])
-            return jnp.mean((jax.vmap(critic)(batch["x"])[:, 0] - error) ** 2)
+            return jnp.mean((jax.vmap(error_model)(batch["x"])[:, 0] - error) ** 2)
 
         def update(net, gradient, opt_state):
             params = eqx.filter(net, eqx.is_inexact_array)
             updates, opt_state = optimizer.update(gradient, opt_state, params)
             return eqx.apply_updates(net, updates), opt_state
 
-        loss_c, grad_c = eqx.filter_value_and_grad(critic_loss)(state.critic, state.student)
-        critic, opt_c = update(state.critic, grad_c, state.optimizers[1])
+        loss_e, grad_e = eqx.filter_value_and_grad(error_model_loss)(state.error_model, state.student)
+        error_model, opt_e = update(state.error_model, grad_e, state.optimizers[1])
         loss_s, grad_s = eqx.filter_value_and_grad(student_loss)(state.student)
         student, opt_s = update(state.student, grad_s, state.optimizers[0])
         average = ema_update(state.average, student, decay=0.9)
-        new = ToyState(student, critic, average, (opt_s, opt_c), state.counters, key)
-        finite = all_finite((loss_s, loss_c, grad_s, grad_c))
-        return guarded(finite, new, state), {"student": loss_s, "critic": loss_c}
+        new = ToyState(student, error_model, average, (opt_s, opt_e), state.counters, key)
+        finite = all_finite((loss_s, loss_e, grad_s, grad_e))
+        return guarded(finite, new, state), {"student": loss_s, "error_model": loss_e}
 
     def audio_seconds(self, batch):
         return len(batch["y"]) * 0.5
@@ -171,7 +171,7 @@ def logged(run: Path, kind: str = "train") -> dict[int, dict]:
 
 def losses(run: Path) -> dict[int, tuple[str, str]]:
     """Both losses of every logged step, as exact hexadecimal."""
-    return {step: (line["student"].hex(), line["critic"].hex()) for step, line in logged(run).items()}
+    return {step: (line["student"].hex(), line["error_model"].hex()) for step, line in logged(run).items()}
 
 
 def main() -> None:
