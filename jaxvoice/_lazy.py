@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 
@@ -10,7 +11,8 @@ def lazily(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` of `package`, whose `globals()` are `names`.
 
-    `homes` says for each module, named from the package on, which of its names the package shows.
+    `homes` maps each module, named from the package on, to the names that the package takes from it. `__dir__` lists
+    these, submodules and names with two underscores; not what the package's file imports to define them.
     """
     home_of = {name: f"{package}.{module}" for module, shown in homes.items() for name in shown}
 
@@ -21,4 +23,8 @@ def lazily(
         names[name] = found
         return found
 
-    return get, lambda: sorted({*names, *home_of})
+    def listed() -> list[str]:
+        own = {name for name, value in names.items() if name.startswith("__") or isinstance(value, ModuleType)}
+        return sorted({*own, *home_of})
+
+    return get, listed

@@ -11,8 +11,10 @@ import pytest
 NOTHING = "nothing"
 PACKAGES = [
     "jaxvoice",
+    "jaxvoice.data.aligned",
     "jaxvoice.dissect",
     "jaxvoice.dsp",
+    "jaxvoice.models.gaussian_tts",
     "jaxvoice.models.hifigan",
     "jaxvoice.pipelines",
     "jaxvoice.weights",
@@ -36,6 +38,15 @@ def test_names_are_those_of_their_homes(package):
         assert name in dir(module)
     homes = {submodule.rpartition(".")[2] for submodule in names.values()}
     assert not homes & set(names), "a submodule of the same name would hide what it defines"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_only_public_names_and_submodules_are_listed(package):
+    module = importlib.import_module(package)
+    listed = {name for name in dir(module) if not name.startswith("_")}
+    submodules = {path.stem for path in Path(module.__file__).parent.iterdir()}
+    assert shown_to_type_checkers(package).keys() <= listed
+    assert listed <= shown_to_type_checkers(package).keys() | submodules
 
 
 @pytest.mark.parametrize("package", PACKAGES)
