@@ -1,17 +1,36 @@
 """README and documentation against the code: commands, links, presets, examples."""
 
 import ast
+import importlib
+import inspect
+import pkgutil
 import re
 import textwrap
 from pathlib import Path
 
 import pytest
 
+import jaxvoice
 from jaxvoice.models.hifigan import PRESETS, GeneratorConfig
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
+ENTRIES = [
+    entry
+    for page in PAGES
+    for entry in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+]
+COMMAND_LINE = "jaxvoice.cli"
+OPERATORS = "jaxvoice.torchscript.operators"  # `register_operator`, which users call, is a name of jaxvoice.torchscript
+PACKAGES = [
+    "jaxvoice",
+    *(
+        found.name
+        for found in pkgutil.walk_packages(jaxvoice.__path__, "jaxvoice.")
+        if found.ispkg and found.name not in (COMMAND_LINE, OPERATORS)
+    ),
+]
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -105,3 +124,34 @@ def test_every_page_is_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     names = [path.relative_to(ROOT / "docs").as_posix() for path in PAGES]
     assert [name for name in names if f": {name}\n" not in navigation] == []
+
+
+def documented(entry: str) -> object:
+    """The object that an entry of an API page names; of a module and a function of one name it is the module."""
+    try:
+        return importlib.import_module(entry)
+    except ModuleNotFoundError:
+        module, _, name = entry.rpartition(".")
+        return getattr(importlib.import_module(module), name)
+
+
+def public_names(package: str) -> dict[str, object]:
+    """What the file of `package` imports for its users, as `from ... import name as name`, by full name."""
+    module = importlib.import_module(package)
+    imports = [node for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.ImportFrom)]
+    names = {alias.name for node in imports for alias in node.names if alias.name == alias.asname}
+    return {f"{package}.{name}": getattr(module, name) for name in names if not name.startswith("_")}
+
+
+def test_every_entry_of_the_api_pages_exists():
+    assert len(ENTRIES) > 150
+    for entry in ENTRIES:
+        assert documented(entry) is not None, entry
+    assert sorted({entry for entry in ENTRIES if ENTRIES.count(entry) > 1}) == []
+
+
+def test_every_public_name_is_on_an_api_page():
+    shown = [documented(entry) for entry in ENTRIES]
+    names = {name: found for package in PACKAGES for name, found in public_names(package).items()}
+    assert len(names) > 150
+    assert sorted(name for name, found in names.items() if not any(found is other for other in shown)) == []

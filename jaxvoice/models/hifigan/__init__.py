@@ -18,8 +18,10 @@ if TYPE_CHECKING:
         Discriminators as Discriminators,
         MultiPeriodDiscriminator as MultiPeriodDiscriminator,
         MultiScaleDiscriminator as MultiScaleDiscriminator,
+        MultiScaleState as MultiScaleState,
         PeriodDiscriminator as PeriodDiscriminator,
         ScaleDiscriminator as ScaleDiscriminator,
+        ScaleState as ScaleState,
     )
     from jaxvoice.models.hifigan.generator import Generator as Generator, ResBlock1 as ResBlock1, ResBlock2 as ResBlock2
 
@@ -33,8 +35,10 @@ __getattr__, __dir__ = lazily(
             "DiscriminatorOutput",
             "MultiPeriodDiscriminator",
             "MultiScaleDiscriminator",
+            "MultiScaleState",
             "PeriodDiscriminator",
             "ScaleDiscriminator",
+            "ScaleState",
         ),
         "generator": ("Generator", "ResBlock1", "ResBlock2"),
     },
