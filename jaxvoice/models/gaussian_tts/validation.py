@@ -33,7 +33,7 @@ class Validation:
     """Measures over held-out utterances, spoken with their own durations:
 
     - `mel_l1`: mean |log-mel - target| over all frames of all utterances and all bands, in the units of the mel
-        contract, as `jaxvoice.pipelines.teacher_force` tells it;
+        contract, as `jaxvoice.pipelines.teacher_force` reports it;
     - `mcd`: mel-cepstral distortion in decibels between the mels, 13 coefficients, its mean over the same frames;
     - `variance_ratio`: variance over time of each band against the target's, geometric mean over bands and utterances;
         below 1 the speech is blurred;

@@ -31,7 +31,7 @@ class Claims:
     generator: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `GeneratorConfig`."""
     mel: MelConfig | LatentConfig | None = None
-    """What the generator reads, where the file tells."""
+    """What the generator reads, where the file states it."""
     segment_size: int | None = None
     """Samples of a training crop."""
     assumed: tuple[str, ...] = ()

@@ -48,9 +48,9 @@ class GeneratorImport:
     differs: tuple[str, ...] = ()
     """In what an export will differ from the original, in words."""
     assumed: tuple[str, ...] = ()
-    """What neither tensors nor configuration tell."""
+    """What neither tensors nor configuration determine."""
     decay: float | None = None
-    """Factor of the learning rates after each epoch, where the configuration tells."""
+    """Factor of the learning rates after each epoch, where the configuration states it."""
     parameters: tuple[str, ...] = ()
     """Names of the parameters in the file, without prefix, in its order, in which torch's optimisers number them."""
     patterns: Mapping[str, Matches] = field(default_factory=dict)
@@ -75,7 +75,7 @@ def plan_generator(
     the file (our names) or are left out of it (its names).
 
     **Raises:** `CheckpointError` or `ConfigError` if there is no generator, or several, or one that does not fit what
-    its configuration says; nothing is guessed that the report does not tell.
+    its configuration says; the report states every guess.
     """
     where = archive.source.path.name
     infos = archive.tensors.infos()

@@ -25,7 +25,7 @@ class Recognised:
     version: str
     """`V1`, `V2`, `V3`, or the sizes in words."""
     assumed: tuple[str, ...]
-    """What neither the tensors nor a configuration tell."""
+    """What neither the tensors nor a configuration determine."""
 
 
 def generators_in(names: Iterable[str]) -> list[str]:
@@ -84,8 +84,8 @@ def recognise(shapes: Shapes, claims: Claims | None, *, released: bool, place: s
     **Arguments:** `shapes` by names without prefix; `claims`, what a configuration says; `released`, whether it lies
     where the files of jik876/hifi-gan have theirs; `place`, its prefix; `where` for messages.
 
-    **Raises:** `ConfigError` if the configuration contradicts the tensors; `CheckpointError` if the tensors do not tell
-    enough and there is no configuration.
+    **Raises:** `ConfigError` if the configuration contradicts the tensors; `CheckpointError` if the tensors do not
+    determine the generator and there is no configuration.
     """
     tensors = GeneratorSizes(shapes)
     said = dict(claims.generator) if claims else {}
@@ -137,7 +137,7 @@ def _mel(
         return LatentConfig(24000, hop, generator.num_mels)
     if not released:
         raise CheckpointError(
-            f"{where} does not tell what its generator reads, and mels differ from model to model; give its "
+            f"{where} does not say what its generator reads, and mels differ from model to model; give its "
             "configuration, the config.json that came with it, with --config."
         )
     if (generator.num_mels, hop) != (80, 256):

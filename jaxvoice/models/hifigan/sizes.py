@@ -24,7 +24,10 @@ _NORM_PARTS = tuple(part for names in SPELLINGS["weight"].values() for part in n
 
 
 class GeneratorSizes:
-    """Sizes of a generator from the shapes of its tensors; what is missing is guessed at, since the plan tells."""
+    """Sizes of a generator from the shapes of its tensors.
+
+    Sizes that the tensors do not determine are guessed, and listed in `guessed`.
+    """
 
     def __init__(self, shapes: Shapes):
         self.shapes = shapes
@@ -72,7 +75,7 @@ class GeneratorSizes:
         return next((spelling for spelling in found if spelling), "hooks") == "folded"
 
     def _guess(self, what: str, value: int) -> int:
-        self.guessed.append(f"{what} {value}: the tensors that would tell are missing")
+        self.guessed.append(f"{what} {value}: the tensors that determine it are missing")
         return value
 
     def _kernel(self, stage: int, said: Mapping[str, Any]) -> int:
@@ -154,8 +157,8 @@ def released_dilations(
 ) -> tuple[tuple[int, ...], ...]:
     """The dilations that the release has for blocks of these sizes.
 
-    **Arguments:** `seen`, fields of `GeneratorConfig` that the tensors tell; `convolutions` in each of the parallel
-    blocks; `where`, what an error calls the file.
+    **Arguments:** `seen`, fields of `GeneratorConfig` that the tensors determine; `convolutions` in each of the
+    parallel blocks; `where`, what an error calls the file.
 
     **Raises:** `CheckpointError` for blocks that no release has.
     """

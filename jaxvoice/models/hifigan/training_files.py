@@ -48,7 +48,7 @@ class TrainingImport:
     about: Mapping[str, Any]
     """Steps, epochs, and each optimiser's settings and updates."""
     assumed: tuple[str, ...]
-    """What the tensors do not tell."""
+    """What the tensors do not determine."""
     parts: tuple[_Part, ...]
     """What becomes what."""
 
@@ -237,11 +237,11 @@ def _steps(archive: Archive, place: str, number: int, where: str) -> int:
     states = archive.metadata[place].get("state")
     state = states.get(number, states.get(str(number))) if isinstance(states, Mapping) else None
     if not isinstance(state, Mapping) or "step" not in state:
-        raise CheckpointError(f"{where} does not tell how many updates {place} made ({name} is missing).")
+        raise CheckpointError(f"{where} does not say how many updates {place} made ({name} is missing).")
     return count(state["step"], f"{where}: {name}")
 
 
 def _number(archive: Archive, name: str, where: str) -> int:
     if name not in archive.metadata:
-        raise CheckpointError(f"{where} does not tell {name!r}, as do_ files do; it is another kind of file.")
+        raise CheckpointError(f"{where} does not contain {name!r}, as do_ files do; it is another kind of file.")
     return count(archive.metadata[name], f"{where}: {name}")
