@@ -111,7 +111,7 @@ def test_migrations_are_applied_in_order_from_the_schema_of_the_file(monkeypatch
 
 
 @pytest.mark.parametrize("schema", [-1, 1.0, "1", True, None, [1]])
-def test_numbers_that_are_none_are_refused(schema):
+def test_values_that_are_not_schema_numbers_are_refused(schema):
     with pytest.raises(CheckpointError, match=r"here has the schema .*, which should be a whole number from 0"):
         migrate("run", {"schema": schema}, "here")
 

@@ -10,7 +10,7 @@ from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 
 # Far above every network that was ever trained; what a damaged or hostile file asks for beyond is refused at once.
-_MOST_STAGES, _MOST_BLOCKS, _MOST_JUDGES, _LARGEST = 16, 32, 32, 10**6
+_MOST_STAGES, _MOST_BLOCKS, _MOST_DISCRIMINATORS, _LARGEST = 16, 32, 32, 10**6
 _LONGEST_SEGMENT, _HIGHEST_RATE = 2**28, 10**7
 
 
@@ -147,9 +147,10 @@ class DiscriminatorConfig:
         check_positive(self, "periods", "scales")
         check_positive(self, "width", hint="1 is the released size")
         _check_below(self, "periods", "width")
-        if max(len(self.periods), self.scales) > _MOST_JUDGES:
+        if max(len(self.periods), self.scales) > _MOST_DISCRIMINATORS:
             raise ConfigError(
-                f"{len(self.periods)} periods and {told(self.scales)} scales; more than {_MOST_JUDGES} have no use."
+                f"{len(self.periods)} periods and {told(self.scales)} scales; more than {_MOST_DISCRIMINATORS} have "
+                "no use."
             )
         if len(set(self.periods)) != len(self.periods):
             raise ConfigError(f"periods {told(self.periods)} must be different; primes overlap least.")

@@ -18,7 +18,7 @@ _STAGES, _BLOCKS, _CONVOLUTIONS, _SCALES, _WIDEST = 16, 32, 32, 16, 2**17
 
 # Layers are numbered from 0; numbers that no network reaches are none, and are told as left over.
 _LAYER = re.compile(r"(ups|conds|resblocks(?:\.[0-9]{1,3}\.convs[12]?)?)\.([0-9]{1,3})\..*", re.DOTALL)
-_JUDGE = re.compile(r"(mpd|msd)\.discriminators\.([0-9]{1,2})\..*", re.DOTALL)
+_DISCRIMINATOR = re.compile(r"(mpd|msd)\.discriminators\.([0-9]{1,2})\..*", re.DOTALL)
 _WEIGHTS = tuple(names[-1] for names in SPELLINGS["weight"].values())
 _NORM_PARTS = tuple(part for names in SPELLINGS["weight"].values() for part in names)
 
@@ -179,7 +179,7 @@ def recognise_discriminators(shapes: Shapes, where: str) -> tuple[DiscriminatorC
 
     **Raises:** `CheckpointError` if there are none; `where` is what it calls the file.
     """
-    found = [(match[1], int(match[2])) for name in shapes if (match := _JUDGE.fullmatch(name))]
+    found = [(match[1], int(match[2])) for name in shapes if (match := _DISCRIMINATOR.fullmatch(name))]
     periods = 1 + max((n for stack, n in found if stack == "mpd" and n < len(_PRIMES)), default=-1)
     scales = 1 + max((n for stack, n in found if stack == "msd" and n < _SCALES), default=-1)
     if not periods or not scales:
