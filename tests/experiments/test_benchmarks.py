@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.benchmarks import common
+from experiments.benchmarks import common, versions
 
 
 def test_calls_take_turns_so_that_none_is_always_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,3 +92,20 @@ def test_report_is_written_with_machine_and_options(tmp_path: Path, capsys: pyte
     assert written["machine"]["threads"] == 2 and "jax" in written["machine"]["versions"]
     assert written["options"] == {"json": str(path)} and written["more"] == [1]
     assert "| 1.50 |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_checkouts_are_timed_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = Path(__file__).parents[2]
+    small = ["--work", "vocode", "--preset", "v2", "--frames", "8", "--rounds", "3"]
+    versions.main([str(root), *small, "--json", str(tmp_path / "times.json")])
+    (row,) = json.loads((tmp_path / "times.json").read_text(encoding="utf-8"))["rows"]
+    assert row["work"] == "vocode" and 0 < row["this min s"] <= row["this median s"]
+    assert "this / other (min)" in capsys.readouterr().out
+
+
+def test_folders_and_work_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="holds no jaxvoice package; give the root folder of a checkout"):
+        versions.main([str(tmp_path)])
+    with pytest.raises(SystemExit, match="'inference' is unknown; the kinds of work are vocode and train step"):
+        versions.main([str(tmp_path), "--work", "inference"])
