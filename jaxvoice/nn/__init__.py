@@ -3,10 +3,9 @@
 from jaxvoice.nn._attention import MultiHeadAttention as MultiHeadAttention, TransformerLayer as TransformerLayer
 from jaxvoice.nn._batch_norm import BatchNormState as BatchNormState, MaskedBatchNorm as MaskedBatchNorm
 from jaxvoice.nn._conv import ColumnConv as ColumnConv, Conv1d as Conv1d, ConvTranspose1d as ConvTranspose1d
-from jaxvoice.nn._dropout import dropout as dropout, subkeys as subkeys
 from jaxvoice.nn._frozen import freeze as freeze
+from jaxvoice.nn._inputs import length_mask as length_mask, masked as masked
 from jaxvoice.nn._linear import LayerNorm as LayerNorm, Linear as Linear
-from jaxvoice.nn._masks import length_mask as length_mask, masked as masked
 from jaxvoice.nn._module import Module as Module, operation as operation, submodules as submodules
 from jaxvoice.nn._norm import (
     SpectralConv1d as SpectralConv1d,
@@ -15,5 +14,6 @@ from jaxvoice.nn._norm import (
     spectral_norm as spectral_norm,
     weight_norm as weight_norm,
 )
-from jaxvoice.nn._pool import average_pool1d as average_pool1d
+from jaxvoice.nn._ops import average_pool1d as average_pool1d
+from jaxvoice.nn._random import dropout as dropout, subkeys as subkeys
 from jaxvoice.nn._recurrent import LSTM as LSTM, LSTMShape as LSTMShape

@@ -1,18 +1,18 @@
 """Self-attention and the transformer layer around it, with torch's names and layouts, on `(..., time, channels)`."""
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import equinox as eqx
 import jax
 from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from jaxvoice.errors import ConfigError, ShapeError
-from jaxvoice.nn._dropout import dropout, subkeys
-from jaxvoice.nn._init import torch_uniform
+from jaxvoice.errors import ConfigError
+from jaxvoice.nn._inputs import check_input, check_mask, check_rate
 from jaxvoice.nn._linear import LayerNorm, Linear, linear
 from jaxvoice.nn._module import Module
+from jaxvoice.nn._random import dropout, subkeys, torch_uniform
 
 NormPlace = Literal["post", "pre", "none"]
 
@@ -27,10 +27,12 @@ class MultiHeadAttention(Module):
     dropout: float = eqx.field(static=True)
 
     def __init__(self, dim: int, heads: int, *, dropout: float = 0.0, key: PRNGKeyArray):
-        """Packed projections are Xavier-uniform, biases zero, as torch begins; `dropout` acts on the probabilities.
+        """Packed projections are Xavier-uniform and biases zero, as torch initialises them; `dropout` acts on the
+        probabilities.
 
-        **Raises:** `ConfigError` if `heads` does not divide `dim`.
+        **Raises:** `ConfigError` if `heads` does not divide `dim`, or for `dropout` outside [0, 1).
         """
+        check_rate(dropout)
         if heads < 1 or dim % heads:
             raise ConfigError(f"dim ({dim}) must be a multiple of heads ({heads}).")
         in_key, out_key = jax.random.split(key)
@@ -55,15 +57,18 @@ class MultiHeadAttention(Module):
         - `mask`: which positions may be attended to; the rest is padding.
         - `allowed`: which position (last axis) each position (the axis before) may attend to, for causal attention.
 
-        A position that may attend to nothing gets some finite output.
+        Where `mask` and `allowed` leave a position nothing to attend to, its output is finite but arbitrary.
 
-        **Raises:** `ShapeError` for another `dim`; `ConfigError` for dropout without `key` unless `inference`.
+        **Raises:** `ShapeError` for another `dim`, or masks that do not fit `x`; `ConfigError` for dropout without
+        `key` unless `inference`.
         """
-        if x.ndim < 2 or x.shape[-1] != self.in_proj_weight.shape[1]:
-            raise ShapeError(f"expected an array (..., time, {self.in_proj_weight.shape[1]}), got {x.shape}.")
+        dim = self.in_proj_weight.shape[1]
+        check_input(x, dim, "time")
+        check_mask(mask, x.shape[:-1])
+        check_mask(allowed, (*x.shape[:-1], x.shape[-2]), "allowed")
         packed = linear(x, self.in_proj_weight, self.in_proj_bias)
-        # Heads before time: the products of a CPU then read every head in one piece.
-        packed = jnp.moveaxis(packed.reshape(*x.shape[:-1], 3 * self.heads, -1), -2, -3)
+        # Heads before time, so that each head is contiguous in memory, which is faster on CPUs.
+        packed = jnp.moveaxis(packed.reshape(*x.shape[:-1], 3 * self.heads, dim // self.heads), -2, -3)
         query, keys, values = jnp.split(packed, 3, axis=-3)
         logits = jnp.einsum("...qd,...kd->...qk", query, keys, preferred_element_type=jnp.float32)
         logits = logits * (1 / math.sqrt(query.shape[-1]))
@@ -78,11 +83,11 @@ class MultiHeadAttention(Module):
 
 
 class TransformerLayer(Module):
-    """Self-attention and a feed-forward network, each with a shortcut around it, as `torch.nn.TransformerEncoderLayer`
+    """Self-attention and a feed-forward network, each with a residual connection, as `torch.nn.TransformerEncoderLayer`
     with ReLU.
 
-    Norms stand after each sum (`norm="post"`, arXiv 1706.03762), before each branch (`"pre"`, arXiv 2002.04745; there
-    is none after the last sum), or nowhere (`"none"`).
+    Layer norm follows each residual sum (`norm="post"`, arXiv 1706.03762), precedes each branch (`"pre"`, arXiv
+    2002.04745, without a norm after the last sum), or is left out (`"none"`).
     """
 
     self_attn: MultiHeadAttention
@@ -106,8 +111,11 @@ class TransformerLayer(Module):
         """**Arguments:** channels `dim`, `heads` that divide them, channels `feed_forward` between the two linear maps,
         and the rate of `dropout` on attention probabilities, inside the feed-forward network and on both branches.
 
-        **Raises:** `ConfigError` if `heads` does not divide `dim`.
+        **Raises:** `ConfigError` if `heads` does not divide `dim`, for `dropout` outside [0, 1), sizes below 1, or
+        another `norm`.
         """
+        if norm not in get_args(NormPlace):
+            raise ConfigError(f"norm ({norm!r}) must be one of {', '.join(map(repr, get_args(NormPlace)))}.")
         attention_key, key1, key2 = jax.random.split(key, 3)
         self.self_attn = MultiHeadAttention(dim, heads, dropout=dropout, key=attention_key)
         self.linear1 = Linear(dim, feed_forward, key=key1)

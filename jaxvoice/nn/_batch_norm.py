@@ -1,15 +1,15 @@
-"""Batch norm over the positions of a padded batch that count, its running statistics passed in and handed back."""
+"""Batch norm over the valid positions of a padded batch; running statistics are an argument and a result."""
 
 import equinox as eqx
 from jax import lax, numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
-from jaxvoice.errors import ShapeError
+from jaxvoice.nn._inputs import check_at_least, check_input, check_mask
 from jaxvoice.nn._module import Module
 
 
 class BatchNormState(eqx.Module):
-    """What batch norm remembers from batch to batch, under torch's names."""
+    """Running statistics of a `MaskedBatchNorm`, named as in torch."""
 
     running_mean: Float32[Array, " channels"]
     running_var: Float32[Array, " channels"]
@@ -20,7 +20,8 @@ class MaskedBatchNorm(Module):
     """Batch norm of a batch `(..., time, channels)`, whose statistics are those of its valid positions.
 
     As `torch.nn.BatchNorm1d` (arXiv 1502.03167): normalised with the biased variance, while the running variance is
-    unbiased and moves by `momentum` towards that of each batch. Torch counts padding too: so does `use_mask=False`.
+    unbiased and moves by `momentum` towards that of each batch. With `use_mask=False` padding counts too, as in
+    torch.
     Computed in float32 whatever the precision of its input. On a batch that is split over devices under `jax.jit`, the
     statistics are those of the whole batch.
     """
@@ -32,11 +33,12 @@ class MaskedBatchNorm(Module):
     use_mask: bool = eqx.field(static=True)
 
     def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, use_mask: bool = True):
+        check_at_least(1, channels=channels)
         self.weight, self.bias = jnp.ones(channels), jnp.zeros(channels)
         self.eps, self.momentum, self.use_mask = eps, momentum, use_mask
 
     def init_state(self) -> BatchNormState:
-        """Mean 0 and variance 1, after no batch."""
+        """Mean 0, variance 1 and no batches."""
         zeros = jnp.zeros(self.weight.shape, jnp.float32)
         return BatchNormState(zeros, jnp.ones(self.weight.shape, jnp.float32), jnp.zeros((), jnp.int32))
 
@@ -50,15 +52,15 @@ class MaskedBatchNorm(Module):
     ) -> tuple[Float[Array, "*batch channels"], BatchNormState]:
         """**Arguments:**
 
-        - `x`: `(batch, time, channels)`, or any other axes in front of the last.
+        - `x`: `(batch, time, channels)`, or with other batch axes.
         - `state`: used and returned as it is with `inference`, else moved towards this batch. A batch without valid
             positions leaves it as it is.
-        - `mask`: which positions count; `None` for all.
+        - `mask`: true at valid positions; `None` for all.
 
-        **Raises:** `ShapeError` for another number of channels.
+        **Raises:** `ShapeError` for another number of channels, or a mask that does not fit `x`.
         """
-        if x.ndim < 2 or x.shape[-1] != self.weight.size:
-            raise ShapeError(f"expected an array (batch, ..., {self.weight.size}), got {x.shape}.")
+        check_input(x, self.weight.size, "time")
+        check_mask(mask, x.shape[:-1])
         y = x.astype(jnp.float32)
         if inference:
             mean, variance = state.running_mean, state.running_var
@@ -75,10 +77,10 @@ class MaskedBatchNorm(Module):
         valid = jnp.ones((*y.shape[:-1], 1), bool) if mask is None else mask[..., None]
         number = jnp.sum(valid.astype(jnp.float32))
         mean = jnp.sum(jnp.where(valid, y, zero), axes) / jnp.maximum(number, 1)
-        apart = jnp.where(valid, y - mean.reshape((1,) * (y.ndim - 1) + (-1,)), zero)
-        squares = jnp.sum(jnp.square(apart), axes)
+        centred = jnp.where(valid, y - mean.reshape((1,) * (y.ndim - 1) + (-1,)), zero)
+        squares = jnp.sum(jnp.square(centred), axes)
         rate = self.momentum * jnp.minimum(number, 1)
-        # No gradient flows into what is remembered.
+        # The running statistics carry no gradient.
         new_mean, new_squares = lax.stop_gradient((mean, squares))
         unbiased = new_squares / jnp.maximum(number - 1, 1)
         state = BatchNormState(

@@ -1,5 +1,7 @@
 """Convolutions whose weights have torch's names and layouts, with optional weight norm."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 from jax import numpy as jnp
@@ -7,13 +9,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError
-from jaxvoice.nn._init import torch_uniform
+from jaxvoice.nn._inputs import check_at_least, check_channels, check_input
 from jaxvoice.nn._norm import AbstractConv, norm_over_all_but_first
-from jaxvoice.nn._ops import check_input, conv1d, conv_transpose1d, few_positions
+from jaxvoice.nn._ops import conv1d, conv_transpose1d, few_positions
+from jaxvoice.nn._random import torch_uniform
 
 
 def _weights(shape: tuple[int, ...], fan_in: int, weight_norm: bool, key: PRNGKeyArray):
-    """`(weight, weight_g, weight_v)` as torch initialises them: either the first is there, or the other two."""
+    """`(weight, weight_g, weight_v)` as torch initialises them: either `weight` alone, or `weight_g` and `weight_v`."""
     weight = torch_uniform(shape, fan_in, key=key)
     return (None, norm_over_all_but_first(weight), weight) if weight_norm else (weight, None, None)
 
@@ -39,19 +42,12 @@ def add_bias(y: Float[Array, "*batch out"], bias: Float[Array, " out"] | None) -
     """`y` plus `bias`, of the dtype of `y`; or `y` where there is none.
 
     Where `y` is narrower than float32, the sum is float32 before it is rounded: the gradient of the bias, which adds up
-    every position, then does so in float32. In bfloat16 a sum of thousands stands still long before its end.
+    every position, then does so in float32. A bfloat16 sum of thousands of terms stops growing long before the last.
     """
     if bias is None:
         return y
     wide = y.dtype if y.dtype.itemsize >= 4 else jnp.float32
     return (y.astype(wide) + _row(bias, y.ndim, wide)).astype(y.dtype)
-
-
-def _check_channels(in_channels: int, out_channels: int, groups: int) -> None:
-    if in_channels % groups or out_channels % groups:
-        raise ConfigError(
-            f"in_channels ({in_channels}) and out_channels ({out_channels}) must be divisible by groups ({groups})."
-        )
 
 
 class Conv1d(AbstractConv):
@@ -88,9 +84,13 @@ class Conv1d(AbstractConv):
         """**Arguments:** as torch's; `padding` zeros go to both sides; `key` draws weights and bias from torch's
         default distribution, U(-b, b) with b = 1/sqrt(in_channels / groups * kernel_size).
 
-        **Raises:** `ConfigError` if `groups` divides not both channel counts.
+        **Raises:** `ConfigError` unless `groups` divides both channel counts, or for sizes below 1 or negative
+        padding.
         """
-        _check_channels(in_channels, out_channels, groups)
+        check_at_least(1, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
+        check_at_least(1, stride=stride, dilation=dilation, groups=groups)
+        check_at_least(0, padding=padding)
+        check_channels(in_channels, out_channels, groups)
         weight_key, bias_key = jax.random.split(key)
         shape = (out_channels, in_channels // groups, kernel_size)
         fan_in = in_channels // groups * kernel_size
@@ -102,9 +102,9 @@ class Conv1d(AbstractConv):
     def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
         """Convolve `x` of shape `(*batch, time, in_channels)` over time, in `x.dtype`.
 
-        **Raises:** `ShapeError` for another shape.
+        **Raises:** `ShapeError` for another number of channels, or an input too short for one output position.
         """
-        check_input(x, self.in_channels)
+        check_input(x, self.in_channels, "time")
         padding = (self.padding, self.padding)
         return _convolve(self, x, stride=self.stride, padding=padding, dilation=self.dilation, groups=self.groups)
 
@@ -143,10 +143,14 @@ class ConvTranspose1d(AbstractConv):
         """**Arguments:** as torch's: the output has `(time - 1) * stride - 2 * padding + kernel_size + output_padding`
         samples. Weights and bias are drawn from U(-b, b) with b = 1/sqrt(out_channels / groups * kernel_size).
 
-        **Raises:** `ConfigError` if `groups` divides not both channel counts, or `output_padding >= stride`.
+        **Raises:** `ConfigError` unless `groups` divides both channel counts and `output_padding` is below `stride`, or
+        for sizes below 1 or negative padding.
         """
-        _check_channels(in_channels, out_channels, groups)
-        if output_padding >= max(stride, 1):
+        check_at_least(1, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
+        check_at_least(1, stride=stride, groups=groups)
+        check_at_least(0, padding=padding, output_padding=output_padding)
+        check_channels(in_channels, out_channels, groups)
+        if output_padding >= stride:
             raise ConfigError(f"output_padding ({output_padding}) must be smaller than stride ({stride}).")
         weight_key, bias_key = jax.random.split(key)
         shape = (in_channels, out_channels // groups, kernel_size)
@@ -159,9 +163,9 @@ class ConvTranspose1d(AbstractConv):
     def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
         """Upsample `x` of shape `(*batch, time, in_channels)` over time, in `x.dtype`.
 
-        **Raises:** `ShapeError` for another shape.
+        **Raises:** `ShapeError` for another number of channels, or an input too short for one output position.
         """
-        check_input(x, self.in_channels)
+        check_input(x, self.in_channels, "time")
         y = conv_transpose1d(
             x,
             self.kernel(x.dtype),
@@ -180,6 +184,8 @@ class ColumnConv(AbstractConv):
     torch has as `(batch, channels, height, width)` is `(batch, width, height, channels)`. A two-dimensional convolution
     with a kernel one wide is slower, and moving the columns to the front at every layer is, too.
     """
+
+    kernel_rank: ClassVar[int] = 4
 
     weight: Float[Array, "out in taps 1"] | None
     weight_g: Float[Array, "out 1 1 1"] | None
@@ -201,7 +207,12 @@ class ColumnConv(AbstractConv):
         weight_norm: bool = False,
         key: PRNGKeyArray,
     ):
-        """**Arguments:** as those of `torch.nn.Conv2d` along the height, whose initial distribution is used too."""
+        """**Arguments:** as those of `torch.nn.Conv2d` along the height, whose initial distribution is used too.
+
+        **Raises:** `ConfigError` for sizes below 1 or negative padding.
+        """
+        check_at_least(1, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride)
+        check_at_least(0, padding=padding)
         weight_key, bias_key = jax.random.split(key)
         shape = (out_channels, in_channels, kernel_size, 1)
         fan_in = in_channels * kernel_size
@@ -212,7 +223,7 @@ class ColumnConv(AbstractConv):
     def __call__(self, x: Float[Array, "*batch height in"]) -> Float[Array, "*batch new_height out"]:
         """Convolve `x` of shape `(*batch, height, in_channels)` over its height, in `x.dtype`.
 
-        **Raises:** `ShapeError` for another shape.
+        **Raises:** `ShapeError` for another number of channels, or an input too short for one output position.
         """
         check_input(x, self.in_channels, "height")
         return _convolve(self, x, stride=self.stride, padding=(self.padding, self.padding))

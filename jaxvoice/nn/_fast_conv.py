@@ -1,8 +1,8 @@
 """Convolutions of five taps with fewer multiplications: Winograd's minimal filtering (arXiv 1509.09308) over time.
 
 Four outputs take 8 products of channels instead of 20. On a CPU, 256 channels and some hundred frames take 2.5 times
-less time than by XLA's convolution, and the result is as near to the exact one to within a factor of two or so (3e-6 of
-the largest value). The kernel is transformed beforehand, so this is for inference.
+less time than with XLA's convolution. Its rounding error is at most about twice that of XLA's convolution (3e-6 of the
+largest value). The kernel is transformed beforehand, so this is for inference.
 """
 
 from fractions import Fraction
@@ -15,14 +15,14 @@ from jaxtyping import Array, Float, Float64
 
 TAPS, _OUTPUTS = 5, 4
 _PRODUCTS = TAPS + _OUTPUTS - 1
-# Where the polynomials of input and kernel are multiplied, besides infinity: of few bits, for little rounding.
+# Interpolation points, besides infinity; small powers of two keep rounding low.
 _POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(2), Fraction(-2), Fraction(1, 2), Fraction(-1, 2))
-# With fewer channels the sums before and after the products cost more than is saved.
+# With fewer channels, the sums before and after the products cost more than the products saved.
 _FEWEST_CHANNELS = 128
 
 
 def pays(kernel_shape: tuple[int, ...], *, stride: int, dilation: int, groups: int) -> bool:
-    """Whether `fast_conv` computes such a layer and is faster; `kernel_shape` is torch's (out, in, taps)."""
+    """Whether `fast_conv` supports such a layer and is faster; `kernel_shape` is torch's (out, in, taps)."""
     return (
         (kernel_shape[2], stride, dilation, groups) == (TAPS, 1, 1, 1)
         and min(kernel_shape[:2]) >= _FEWEST_CHANNELS
@@ -32,14 +32,14 @@ def pays(kernel_shape: tuple[int, ...], *, stride: int, dilation: int, groups: i
 
 @lru_cache(maxsize=1)
 def _matrices() -> tuple[Float64[np.ndarray, "8 5"], Float64[np.ndarray, "8 8"], Float64[np.ndarray, "4 8"]]:
-    """What kernel, input and products are multiplied with (`G`, `B^T` and `A^T` of the paper)."""
+    """The transforms of kernel, input and products (`G`, `B^T` and `A^T` of the paper)."""
 
     def evaluation(degree: int) -> np.ndarray:
         at_points = [[float(point**power) for power in range(degree)] for point in _POINTS]
         return np.array([*at_points, [0.0] * (degree - 1) + [1.0]])
 
     kernels, inputs = evaluation(TAPS), np.linalg.inv(evaluation(_PRODUCTS)).T
-    # Rows of the first in units of their sums, for numbers of about one size.
+    # Each row of the kernel transform is divided by its sum of magnitudes, which keeps all values of similar size.
     scale = np.abs(kernels).sum(1, keepdims=True)
     inputs = inputs * scale
     inputs[np.abs(inputs) < 1e-12] = 0
@@ -47,7 +47,7 @@ def _matrices() -> tuple[Float64[np.ndarray, "8 5"], Float64[np.ndarray, "8 8"],
 
 
 def transformed(kernel: Float[Array, "out in 5"]) -> Float[Array, "8 in out"]:
-    """The kernel, in torch's layout, as `fast_conv` reads it."""
+    """A kernel in torch's layout, in the form that `fast_conv` reads."""
     return jnp.einsum("pk,oik->pio", jnp.asarray(_matrices()[0], kernel.dtype), kernel, precision="highest")
 
 
@@ -61,11 +61,11 @@ def fast_conv(
     behind = _OUTPUTS * (tiles + 1) - time - padding[0]
     padded = jnp.pad(x.astype(jnp.float32), ((0, 0), (padding[0], behind), (0, 0)))
     steps = padded.reshape(batch, tiles + 1, _OUTPUTS, channels)
-    # Eight inputs reach into the next tile.
+    # The eight inputs of a tile include the first four of the next.
     reads = [steps[:, :-1, step] for step in range(_OUTPUTS)] + [steps[:, 1:, step] for step in range(TAPS - 1)]
     products = [jnp.einsum("bti,io->bto", _mix(row, reads), part) for row, part in zip(inputs, kernel, strict=True)]
     y = jnp.stack([_mix(row, products) for row in outputs], axis=2)
-    return y.reshape(batch, tiles * _OUTPUTS, -1)[:, :frames].astype(x.dtype)
+    return y.reshape(batch, tiles * _OUTPUTS, y.shape[-1])[:, :frames].astype(x.dtype)
 
 
 def _mix(weights: Float64[np.ndarray, "8"], arrays: list[Array]) -> Array:

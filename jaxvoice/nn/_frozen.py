@@ -1,5 +1,6 @@
-"""Layers for inference alone: kernels stay as convolutions read them, so that no call moves them there."""
+"""Inference-only layers that store kernels in the layout XLA's convolutions read, so that no call transposes them."""
 
+import math
 from typing import TypeVar
 
 import equinox as eqx
@@ -7,16 +8,17 @@ import jax
 from jaxtyping import Array, Float
 
 from jaxvoice.nn._conv import Conv1d, ConvTranspose1d, add_bias
-from jaxvoice.nn._fast_conv import fast_conv, pays, transformed
+from jaxvoice.nn._fast_conv import TAPS, fast_conv, pays, transformed
+from jaxvoice.nn._inputs import check_input
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._norm import fold_weight_norm
-from jaxvoice.nn._ops import check_input, conv1d_with, conv_transpose1d_with, laid_out, phases_of
+from jaxvoice.nn._ops import check_time, conv1d_with, conv_transpose1d_with, laid_out, phases_of
 
 Model = TypeVar("Model")
 
 
 class FrozenConv1d(Module):
-    """What `freeze` makes of a `Conv1d`: the same convolution, called the same way."""
+    """The inference form of `Conv1d`."""
 
     kernel: Float[Array, "taps in_per_group out"]
     bias: Float[Array, " out"] | None
@@ -28,7 +30,7 @@ class FrozenConv1d(Module):
 
     def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
         """As `Conv1d`."""
-        check_input(x, self.in_channels)
+        check_input(x, self.in_channels, "time")
         y = conv1d_with(
             x,
             self.kernel.astype(x.dtype),
@@ -41,7 +43,7 @@ class FrozenConv1d(Module):
 
 
 class FastConv1d(Module):
-    """What `freeze` makes of a `Conv1d` that minimal filtering is faster for; the same convolution but for rounding."""
+    """The inference form of a `Conv1d` that minimal filtering computes faster; results differ by rounding."""
 
     kernel: Float[Array, "products in out"]
     bias: Float[Array, " out"] | None
@@ -49,13 +51,14 @@ class FastConv1d(Module):
 
     def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
         """As `Conv1d`, but computed in float32 and returned in `x.dtype`."""
-        check_input(x, self.kernel.shape[1])
-        y = fast_conv(x.reshape(-1, *x.shape[-2:]), self.kernel, (self.padding, self.padding))
+        check_input(x, self.kernel.shape[1], "time")
+        check_time(x.shape[-2], TAPS - 2 * self.padding, "a convolution")
+        y = fast_conv(x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:]), self.kernel, (self.padding, self.padding))
         return add_bias(y.reshape(*x.shape[:-2], *y.shape[1:]), self.bias)
 
 
 class FrozenConvTranspose1d(Module):
-    """What `freeze` makes of a `ConvTranspose1d`: its kernel cut into phases, `taps` long before that."""
+    """The inference form of `ConvTranspose1d`: a kernel of `taps` taps, split into phases."""
 
     kernel: Float[Array, "taps_per_phase in_per_group phases_times_out"]
     bias: Float[Array, " out"] | None
@@ -68,7 +71,7 @@ class FrozenConvTranspose1d(Module):
 
     def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
         """As `ConvTranspose1d`."""
-        check_input(x, self.in_channels)
+        check_input(x, self.in_channels, "time")
         y = conv_transpose1d_with(
             x,
             self.kernel.astype(x.dtype),
@@ -82,12 +85,14 @@ class FrozenConvTranspose1d(Module):
 
 
 def freeze(model: Model) -> Model:
-    """`model` for inference: weight norm folded, and kernels rearranged as convolutions read them.
+    """`model` for inference: weight norm folded, and kernels stored in the layout XLA's convolutions read.
 
-    A call computes the same (but for rounding, where a kernel of five taps is transformed) and saves moving every
-    kernel first, which matters for short inputs. `Conv1d` and `ConvTranspose1d` become layers that are called the same
+    Outputs stay the same, except for rounding where a kernel of five taps is transformed. No call transposes kernels,
+    which saves time for short inputs. `Conv1d` and `ConvTranspose1d` become layers that are called the same
     way and whose weights no longer have torch's names and layouts: keep the model itself to inspect, train or save.
     Attribute paths of layers stay.
+
+    **Raises:** `ConfigError` for layers that `equinox.filter_vmap` stacked; use `eqx.filter_vmap(freeze)`.
     """
 
     def frozen(layer):

@@ -6,8 +6,9 @@ from jax import lax, numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxvoice.nn._conv import add_bias
-from jaxvoice.nn._init import torch_uniform
+from jaxvoice.nn._inputs import check_at_least, check_input
 from jaxvoice.nn._module import Module
+from jaxvoice.nn._random import torch_uniform
 
 
 def linear(
@@ -24,13 +25,21 @@ class Linear(Module):
     bias: Float[Array, " out"]
 
     def __init__(self, in_features: int, out_features: int, *, key: PRNGKeyArray):
-        """Draws from torch's default distribution, U(-b, b) with b = 1/sqrt(in_features)."""
+        """Draws from torch's default distribution, U(-b, b) with b = 1/sqrt(in_features).
+
+        **Raises:** `ConfigError` for sizes below 1.
+        """
+        check_at_least(1, in_features=in_features, out_features=out_features)
         weight_key, bias_key = jax.random.split(key)
         self.weight = torch_uniform((out_features, in_features), in_features, key=weight_key)
         self.bias = torch_uniform((out_features,), in_features, key=bias_key)
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
-        """Any axes in front; computes in `x.dtype`."""
+        """`x` has any number of batch axes; computes in `x.dtype`.
+
+        **Raises:** `ShapeError` for another number of channels.
+        """
+        check_input(x, self.weight.shape[1])
         return linear(x, self.weight, self.bias)
 
 
@@ -42,10 +51,15 @@ class LayerNorm(Module):
     eps: float = eqx.field(static=True)
 
     def __init__(self, channels: int, *, eps: float = 1e-5):
+        check_at_least(1, channels=channels)
         self.weight, self.bias, self.eps = jnp.ones(channels), jnp.zeros(channels), eps
 
     def __call__(self, x: Float[Array, "*batch channels"]) -> Float[Array, "*batch channels"]:
-        """Any axes in front; keeps `x.dtype`."""
+        """`x` has any number of batch axes; keeps `x.dtype`.
+
+        **Raises:** `ShapeError` for another number of channels.
+        """
+        check_input(x, self.weight.shape[0])
         y = x.astype(jnp.float32)
         y = y - jnp.mean(y, -1, keepdims=True)
         y = y * lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + self.eps)

@@ -1,15 +1,17 @@
 """Weight norm (arXiv 1602.07868) and spectral norm (arXiv 1802.05957), as torch.nn.utils applies them."""
 
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import equinox as eqx
 import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxvoice.nn._init import torch_uniform
+from jaxvoice.errors import ConfigError, ShapeError
+from jaxvoice.nn._inputs import check_at_least, check_channels, check_input
 from jaxvoice.nn._module import Module
-from jaxvoice.nn._ops import check_input, conv1d
+from jaxvoice.nn._ops import conv1d
+from jaxvoice.nn._random import torch_uniform
 
 Model = TypeVar("Model")
 
@@ -29,7 +31,13 @@ def weight_norm(v: Float[Array, "first *rest"], g: Float[Array, "first *ones"]) 
 
 
 class AbstractConv(Module):
-    """A layer whose kernel is either `weight`, or weight-normed `weight_g` and `weight_v`."""
+    """A layer whose kernel is either `weight`, or weight-normed `weight_g` and `weight_v`.
+
+    `kernel_rank` is the number of axes of the kernel. Layers that `equinox.filter_vmap` stacked have one more, and
+    their methods raise `ConfigError` outside `equinox.filter_vmap`.
+    """
+
+    kernel_rank: ClassVar[int] = 3
 
     weight: eqx.AbstractVar[Array | None]
     weight_g: eqx.AbstractVar[Array | None]
@@ -38,6 +46,7 @@ class AbstractConv(Module):
 
     def kernel(self, dtype: jnp.dtype | None = None) -> Array:
         """The kernel in torch's layout, norm applied in the precision of the parameters, then cast to `dtype`."""
+        self._check_rank()
         if self.weight_g is not None and self.weight_v is not None:
             kernel = weight_norm(self.weight_v, self.weight_g)
         else:
@@ -46,17 +55,29 @@ class AbstractConv(Module):
         return kernel if dtype is None else kernel.astype(dtype)
 
     def factors(self, dtype: jnp.dtype) -> tuple[Array, Array | None]:
-        """A kernel in torch's layout and what to multiply it with, one number for each index of its first axis."""
+        """A kernel in torch's layout, and its scale for each index of the first axis, or `None` without weight norm."""
+        self._check_rank()
         if self.weight_g is not None and self.weight_v is not None:
             scale = self.weight_g * lax.rsqrt(_squares(self.weight_v))
             return self.weight_v.astype(dtype), scale.reshape(-1).astype(dtype)
         return self.kernel(dtype), None
+
+    def _check_rank(self) -> None:
+        weight = self.weight if self.weight_v is None else self.weight_v
+        if weight is not None and weight.ndim != self.kernel_rank:
+            raise ConfigError(
+                f"the kernel of this {type(self).__name__} has shape {weight.shape}, not {self.kernel_rank} axes; map "
+                "functions over stacked layers: use eqx.filter_vmap(fold_weight_norm), eqx.filter_vmap(freeze), or "
+                "eqx.filter_vmap of a function that calls the layer."
+            )
 
 
 def fold_weight_norm(model: Model) -> Model:
     """`model` with every weight-normed layer's `weight_g` and `weight_v` replaced by the `weight` they stand for.
 
     The outputs stay the same; inference saves the norms. Layers without weight norm are left as they are.
+
+    **Raises:** `ConfigError` for layers that `equinox.filter_vmap` stacked; use `eqx.filter_vmap(fold_weight_norm)`.
     """
 
     def fold(layer):
@@ -120,7 +141,15 @@ class SpectralConv1d(Module):
         groups: int = 1,
         key: PRNGKeyArray,
     ):
-        """**Arguments:** as torch's; weights and bias drawn from torch's default distribution."""
+        """**Arguments:** as torch's; weights and bias drawn from torch's default distribution.
+
+        **Raises:** `ConfigError` unless `groups` divides both channel counts, or for sizes below 1 or negative
+        padding.
+        """
+        check_at_least(1, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
+        check_at_least(1, stride=stride, groups=groups)
+        check_at_least(0, padding=padding)
+        check_channels(in_channels, out_channels, groups)
         weight_key, bias_key = jax.random.split(key)
         fan_in = in_channels // groups * kernel_size
         self.weight_orig = torch_uniform((out_channels, in_channels // groups, kernel_size), fan_in, key=weight_key)
@@ -154,9 +183,13 @@ class SpectralConv1d(Module):
         with `inference` it is used and returned as it is. Where its vectors have axes in front, these are the last
         batch axes of `x`.
 
-        **Raises:** `ShapeError` for another number of channels.
+        **Raises:** `ShapeError` for another number of channels, an input too short for one output position, or batch
+        axes of `state` that `x` does not have.
         """
-        check_input(x, self.in_channels)
+        check_input(x, self.in_channels, "time")
+        batch = state.weight_u.shape[:-1]
+        if batch != x.shape[max(0, x.ndim - 2 - len(batch)) : -2]:
+            raise ShapeError(f"the batch axes of state {batch} must be the last batch axes of the input {x.shape}.")
         state = state if inference else self.power_iteration(state)
         # The output is scaled instead of the kernel, so that the examples of a batch may have different norms.
         scale = (1 / spectral_norm(self.weight_orig, state)).astype(x.dtype)

@@ -12,14 +12,26 @@ from jax import lax, numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvoice.errors import ShapeError
-from jaxvoice.nn._columns import column_conv
-from jaxvoice.nn._grouped import grouped_conv
+from jaxvoice.nn._inputs import check_at_least
+from jaxvoice.nn._kernels import column_conv, grouped_conv
 
 
-def check_input(x: Array, channels: int, axes: str = "time") -> None:
-    """Raise `ShapeError` unless `x` is `(*batch, axes, channels)`."""
-    if x.ndim < 2 or x.shape[-1] != channels:
-        raise ShapeError(f"expected an array of shape (*batch, {axes}, {channels}), channels last, got {x.shape}.")
+def check_time(time: int, least: int, operation: str) -> None:
+    """Raise `ShapeError` if an input of `time` positions is shorter than `least` or empty."""
+    if time < max(least, 1):
+        raise ShapeError(
+            f"an input of {time} positions leaves no output of {operation}; give at least {max(least, 1)}."
+        )
+
+
+def _reach(taps: int, dilation: int) -> int:
+    """Number of input positions that one output position depends on."""
+    return dilation * (taps - 1) + 1
+
+
+def _flat(x: Float[Array, "*batch time channels"]) -> Float[Array, "flat_batch time channels"]:
+    """`x` with one batch axis, which may have size 0."""
+    return x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
 
 
 def few_positions(
@@ -33,11 +45,11 @@ def few_positions(
 ) -> bool:
     """Whether `conv1d` would be one matrix product: on a CPU, for fewer positions in the output than channels.
 
-    A weight norm is then better applied to the output, which is smaller than the kernel. Axes of a `jax.vmap` are not
-    seen: many examples under it may be judged few.
+    A weight norm is then better applied to the output, which is smaller than the kernel. Axes of `jax.vmap` are not
+    counted.
     """
     out, _, taps = kernel_shape
-    frames = (x_shape[-2] + sum(padding) - dilation * (taps - 1) - 1) // stride + 1
+    frames = (x_shape[-2] + sum(padding) - _reach(taps, dilation)) // stride + 1
     positions = math.prod(x_shape[:-2]) * frames
     return groups == 1 and 0 < positions <= out and jax.default_backend() == "cpu"
 
@@ -56,8 +68,12 @@ def conv1d(
     dilation: int = 1,
     groups: int = 1,
 ) -> Float[Array, "*batch new_time out"]:
-    """Torch's `conv1d`: cross-correlate `x`, padded with zeros by `padding` on the left and right, with `kernel`."""
-    flat = x.reshape(-1, *x.shape[-2:])
+    """Torch's `conv1d`: cross-correlate `x`, padded with zeros by `padding` on the left and right, with `kernel`.
+
+    **Raises:** `ShapeError` for an input too short for one output position.
+    """
+    check_time(x.shape[-2], _reach(kernel.shape[-1], dilation) - sum(padding), "a convolution")
+    flat = _flat(x)
     if few_positions(x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups):
         y = column_conv(flat, kernel, stride, padding, dilation)
     elif groups > 1 and dilation == 1:
@@ -78,8 +94,9 @@ def conv1d_with(
     groups: int = 1,
 ) -> Float[Array, "*batch new_time out"]:
     """`conv1d` with a kernel that is `laid_out` already."""
-    flat = x.reshape(-1, *x.shape[-2:])
-    flat, padding = _padded(flat, padding, dilation * (kernel.shape[0] - 1) + 1)
+    reach = _reach(kernel.shape[0], dilation)
+    check_time(x.shape[-2], reach - sum(padding), "a convolution")
+    flat, padding = _padded(_flat(x), padding, reach)
     y = lax.conv_general_dilated(
         flat,
         kernel,
@@ -93,9 +110,9 @@ def conv1d_with(
 
 
 def _padded(x, padding, reach):
-    """`x` and what is still to pad: all of it, but where the output would be longer than `x`.
+    """`x` and the padding left to the convolution: all of it, unless the output would be longer than `x`.
 
-    There the weight gradient would end in XLA's naive loop for CPUs.
+    XLA lowers the weight gradient of such a convolution to a slow loop on CPUs, so `x` is padded beforehand.
     """
     if sum(padding) < reach:
         return x, padding
@@ -131,6 +148,7 @@ def conv_transpose1d(
     no multiplication with inserted zeros, and gradients that XLA handles well.
     """
     taps, phases = kernel.shape[-1], phases_of(kernel, stride, groups)
+    _check_transposed(x.shape[-2], taps, stride, padding, output_padding)
     y = conv1d(_with_edges(x, phases.shape[-1]), phases, groups=groups)
     return _interleaved(y, x.shape[-2], taps, stride, padding, output_padding, groups)
 
@@ -146,8 +164,15 @@ def conv_transpose1d_with(
     groups: int = 1,
 ) -> Float[Array, "*batch new_time out"]:
     """`conv_transpose1d` with the phases of a kernel of `taps` taps, `laid_out` already."""
+    _check_transposed(x.shape[-2], taps, stride, padding, output_padding)
     y = conv1d_with(_with_edges(x, kernel.shape[0]), kernel, groups=groups)
     return _interleaved(y, x.shape[-2], taps, stride, padding, output_padding, groups)
+
+
+def _check_transposed(time, taps, stride, padding, output_padding):
+    # The shortest input has (time - 1) * stride + taps + output_padding - 2 * padding of at least 1.
+    missing = 1 + 2 * padding - taps - output_padding
+    check_time(time, 1 + -(-missing // stride), "a transposed convolution")
 
 
 def _with_edges(x, per_phase):
@@ -156,9 +181,33 @@ def _with_edges(x, per_phase):
 
 def _interleaved(y, time, taps, stride, padding, output_padding, groups):
     batch = y.shape[:-2]
-    y = y.reshape(math.prod(batch), y.shape[-2], groups, stride, -1).swapaxes(2, 3)
-    y = y.reshape(y.shape[0], -1, groups * y.shape[-1])
+    frames, out_per_group = y.shape[-2], y.shape[-1] // (groups * stride)
+    y = y.reshape(math.prod(batch), frames, groups, stride, out_per_group).swapaxes(2, 3)
+    y = y.reshape(y.shape[0], frames * stride, groups * out_per_group)
     length = (time - 1) * stride - 2 * padding + taps + output_padding
     missing = max(0, padding + length - y.shape[1])
     y = jnp.pad(y, ((0, 0), (0, missing), (0, 0)))[:, padding : padding + length]
     return y.reshape(*batch, *y.shape[1:])
+
+
+def average_pool1d(
+    x: Float[Array, "*batch time channels"], *, window: int, stride: int, padding: int
+) -> Float[Array, "*batch new_time channels"]:
+    """Mean over `window` samples every `stride`, padding counted too, as torch's `AvgPool1d` does by default.
+
+    **Arguments:** `x` of shape `(..., time, channels)`.
+
+    **Returns:** shape `(..., (time + 2 * padding - window) // stride + 1, channels)`.
+
+    **Raises:** `ShapeError` for an input too short for one output position, or without channels; `ConfigError` for
+    `window` or `stride` below 1, or negative `padding`.
+    """
+    check_at_least(1, window=window, stride=stride)
+    check_at_least(0, padding=padding)
+    if x.ndim < 2:
+        raise ShapeError(f"expected an array of shape (*batch, time, channels), got {x.shape}.")
+    check_time(x.shape[-2], window - 2 * padding, "a pooling")
+    x = jnp.pad(x, ((0, 0),) * (x.ndim - 2) + ((padding, padding), (0, 0)))
+    length = (x.shape[-2] - window) // stride + 1
+    taps = [x[..., i : i + (length - 1) * stride + 1 : stride, :] for i in range(window)]
+    return sum(taps[1:], taps[0]) * jnp.asarray(1 / window, x.dtype)

@@ -10,11 +10,11 @@ import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from jaxvoice.errors import ConfigError, ShapeError
-from jaxvoice.nn._dropout import dropout, subkeys
-from jaxvoice.nn._init import torch_uniform
+from jaxvoice.errors import ConfigError
+from jaxvoice.nn._inputs import check_input, check_mask, check_rate
 from jaxvoice.nn._linear import linear
 from jaxvoice.nn._module import Module
+from jaxvoice.nn._random import dropout, subkeys, torch_uniform
 
 
 class LSTMShape(NamedTuple):
@@ -46,14 +46,12 @@ class LSTM(Module):
     """Long short-term memory of one or more layers, in one or both directions, as `torch.nn.LSTM` with `batch_first`.
 
     Its attributes are torch's: `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`, `weight_ih_l0_reverse`, ...
-    How many there are depends on the number of layers and directions, and the fields of an `equinox.Module` are those
-    of its class, so every such number has a subclass of its own.
+    The fields of an `equinox.Module` are those of its class, and their number depends on the layers and directions:
+    `LSTM(...)` returns an instance of a subclass generated for each number of layers and directions. Subclasses of
+    `LSTM` work the same way.
     """
 
     shape: LSTMShape = eqx.field(static=True)
-
-    def __new__(cls, *args: Any, num_layers: int = 1, bidirectional: bool = False, **kwargs: Any) -> "LSTM":
-        return super().__new__(_with_fields(cls, num_layers, bidirectional) if cls is LSTM else cls)
 
     def __init__(
         self,
@@ -68,17 +66,25 @@ class LSTM(Module):
         """**Arguments:** as torch's; `dropout` is the rate between layers. Weights are drawn from torch's default
         distribution, U(-b, b) with b = 1/sqrt(hidden_size).
 
-        **Raises:** `ConfigError` for sizes below 1.
+        **Raises:** `ConfigError` for sizes below 1, or `dropout` outside [0, 1).
         """
         if min(input_size, hidden_size, num_layers) < 1:
             raise ConfigError(
                 f"input_size ({input_size}), hidden_size ({hidden_size}) and num_layers ({num_layers}) must be at "
                 "least 1."
             )
+        check_rate(dropout)
+        # Equinox lets __init__ assign only fields of the class.
+        object.__setattr__(self, "__class__", _with_fields(_declared_class(self), num_layers, bidirectional))
         self.shape = LSTMShape(input_size, hidden_size, num_layers, bidirectional, dropout)
         shapes = list(self.shape.weights())
         for (name, shape), weight_key in zip(shapes, jax.random.split(key, len(shapes)), strict=True):
             setattr(self, name, torch_uniform(shape, hidden_size, key=weight_key))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Generated classes cannot be imported by name; pickle and copy make them anew.
+        arguments = (_declared_class(self), self.shape.num_layers, self.shape.bidirectional)
+        return _without_weights, arguments, dict(vars(self))
 
     def __call__(
         self,
@@ -91,15 +97,16 @@ class LSTM(Module):
         """**Arguments:**
 
         - `x`: `(..., time, input_size)`; its dtype is the precision of the products, cells are float32.
-        - `mask`: which positions count. The others leave the state as it is, so that outputs equal those of torch's
+        - `mask`: true at valid positions. The others leave the state as it is, so that outputs equal those of torch's
             packed sequences; the outputs there are zero.
 
         **Returns:** `(..., time, hidden_size)`, or twice as many channels: forward, then backward.
 
-        **Raises:** `ShapeError` for another `input_size`; `ConfigError` for dropout without `key` unless `inference`.
+        **Raises:** `ShapeError` for another `input_size`, or a mask that does not fit `x`; `ConfigError` for dropout
+        without `key` unless `inference`.
         """
-        if x.ndim < 2 or x.shape[-1] != self.shape.input_size:
-            raise ShapeError(f"expected an array (..., time, {self.shape.input_size}), got {x.shape}.")
+        check_input(x, self.shape.input_size, "time")
+        check_mask(mask, x.shape[:-1])
         valid = jnp.ones(x.shape[:-1], bool) if mask is None else mask
         for layer, layer_key in enumerate(subkeys(key, self.shape.num_layers)):
             if layer:
@@ -112,29 +119,45 @@ class LSTM(Module):
         weight_ih, weight_hh, bias_ih, bias_hh = (
             getattr(self, f"{name}_{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
-        # What does not wait for the state before is one product over all times.
-        driven = jnp.moveaxis(linear(x, weight_ih, bias_ih + bias_hh), -2, 0)
+        # The input projection does not depend on the state: one product for all time steps.
+        projected = jnp.moveaxis(linear(x, weight_ih, bias_ih + bias_hh), -2, 0)
         recurrent = weight_hh.astype(x.dtype)
 
         def step(carry, now):
             hidden, cell = carry
-            driven_now, valid_now = now
-            gates = (driven_now + jnp.einsum("...h,gh->...g", hidden, recurrent)).astype(jnp.float32)
-            enter, keep, candidate, leave = jnp.split(gates, 4, axis=-1)
-            new_cell = jax.nn.sigmoid(keep) * cell + jax.nn.sigmoid(enter) * jnp.tanh(candidate)
-            new_hidden = (jax.nn.sigmoid(leave) * jnp.tanh(new_cell)).astype(hidden.dtype)
+            projected_now, valid_now = now
+            gates = (projected_now + jnp.einsum("...h,gh->...g", hidden, recurrent)).astype(jnp.float32)
+            input_gate, forget_gate, candidate, output_gate = jnp.split(gates, 4, axis=-1)
+            new_cell = jax.nn.sigmoid(forget_gate) * cell + jax.nn.sigmoid(input_gate) * jnp.tanh(candidate)
+            new_hidden = (jax.nn.sigmoid(output_gate) * jnp.tanh(new_cell)).astype(hidden.dtype)
             carry = jnp.where(valid_now, new_hidden, hidden), jnp.where(valid_now, new_cell, cell)
             return carry, jnp.where(valid_now, new_hidden, jnp.zeros((), hidden.dtype))
 
-        at_rest = jnp.zeros((*x.shape[:-2], self.shape.hidden_size), x.dtype)
-        times = (driven, jnp.moveaxis(valid[..., None], -2, 0))
-        _, outputs = lax.scan(step, (at_rest, at_rest.astype(jnp.float32)), times, reverse=suffix.endswith("_reverse"))
+        zeros = jnp.zeros((*x.shape[:-2], self.shape.hidden_size), x.dtype)
+        times = (projected, jnp.moveaxis(valid[..., None], -2, 0))
+        _, outputs = lax.scan(step, (zeros, zeros.astype(jnp.float32)), times, reverse=suffix.endswith("_reverse"))
         return jnp.moveaxis(outputs, 0, -2)
 
 
 @ft.cache
 def _with_fields(cls: type[LSTM], num_layers: int, bidirectional: bool) -> type[LSTM]:
-    """The subclass of `cls` whose fields are the weights of so many layers."""
+    """The subclass of `cls` whose fields are the weights of `num_layers` layers."""
     names = [name for name, _ in LSTMShape(1, 1, num_layers, bidirectional, 0.0).weights()]
-    namespace = {"__module__": cls.__module__, "__doc__": cls.__doc__, "__annotations__": dict.fromkeys(names, Array)}
+    namespace = {
+        "_generated": True,
+        "__module__": cls.__module__,
+        "__doc__": cls.__doc__,
+        "__annotations__": dict.fromkeys(names, Array),
+    }
     return types.new_class(cls.__name__, (cls,), exec_body=lambda body: body.update(namespace))
+
+
+def _declared_class(lstm: LSTM) -> type[LSTM]:
+    """The class of `lstm`, or for a generated class the one it was generated from."""
+    cls = type(lstm)
+    return cls.__bases__[0] if "_generated" in vars(cls) else cls
+
+
+def _without_weights(cls: type[LSTM], num_layers: int, bidirectional: bool) -> LSTM:
+    """An instance without attributes, which pickle and copy fill in."""
+    return object.__new__(_with_fields(cls, num_layers, bidirectional))

@@ -132,5 +132,5 @@ def test_a_batch_of_padding_teaches_nothing():
 
 def test_wrong_channels_are_refused():
     norm = MaskedBatchNorm(6)
-    with pytest.raises(ShapeError, match=r"\(batch, \.\.\., 6\), got \(2, 6, 9\)"):
+    with pytest.raises(ShapeError, match=r"\(\*batch, time, 6\), channels last, got \(2, 6, 9\)"):
         norm(jnp.zeros((2, 6, 9)), norm.init_state())

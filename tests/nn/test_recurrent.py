@@ -133,5 +133,5 @@ def test_an_lstm_is_an_immutable_pytree_that_begins_as_torchs(key):
 def test_wrong_sizes_are_refused(key):
     with pytest.raises(ConfigError, match=r"num_layers \(0\)"):
         LSTM(3, 4, num_layers=0, key=key)
-    with pytest.raises(ShapeError, match=r"\(\.\.\., time, 8\), got \(2, 5, 7\)"):
+    with pytest.raises(ShapeError, match=r"\(\*batch, time, 8\), channels last, got \(2, 5, 7\)"):
         pair(8, 8, 1, True)[0](jnp.zeros((2, 5, 7)))

@@ -152,7 +152,7 @@ def test_weights_begin_as_torchs(key):
 def test_wrong_sizes_are_refused(key):
     with pytest.raises(ConfigError, match=r"dim \(16\) must be a multiple of heads \(3\)"):
         MultiHeadAttention(16, 3, key=key)
-    with pytest.raises(ShapeError, match=r"\(\.\.\., time, 16\), got \(5, 8\)"):
+    with pytest.raises(ShapeError, match=r"\(\*batch, time, 16\), channels last, got \(5, 8\)"):
         layer_of(16, 2, 32).self_attn(jnp.zeros((5, 8)))
 
 

@@ -1,15 +1,37 @@
-"""Grouped convolution with a derivative of its own.
-
-XLA's CPU backend lowers the gradients of strided grouped convolutions to loops ten times slower than the forward pass.
-Here the input gradient is a stride-1 grouped convolution to all phases of the input at once, and the weight gradient
-one small batched matrix product per tap. Other platforms take XLA's own derivative.
-"""
+"""Convolutions for CPUs that avoid slow loops and transposes of XLA: matrix products, and grouped convolutions."""
 
 import functools as ft
 
 import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array, Float
+
+
+def column_conv(
+    x: Float[Array, "batch time in"],
+    kernel: Float[Array, "out in taps"],
+    stride: int,
+    padding: tuple[int, int],
+    dilation: int,
+) -> Float[Array, "batch new_time out"]:
+    """`jaxvoice.nn._ops.conv1d` without groups, as one matrix product (im2col).
+
+    XLA's CPU convolutions need kernels as `(tap, in, out)`. For the discriminators' last layers, transposing five
+    million weights and their gradient costs more than the convolution of a small batch. Here the kernel stays in place
+    and the activations are rearranged.
+    """
+    (batch, time, channels), (out, _, taps) = x.shape, kernel.shape
+    reach = dilation * (taps - 1) + 1
+    frames = (time + sum(padding) - reach) // stride + 1
+    # Splitting time into (frame, phase) turns the strided reads of every tap into plain slices.
+    blocks = frames + (reach - 1) // stride
+    x = jnp.pad(x, ((0, 0), (padding[0], max(0, blocks * stride - time - padding[0])), (0, 0)))
+    x = x[:, : blocks * stride].reshape(batch, blocks, stride, channels)
+    reads = [divmod(tap * dilation, stride) for tap in range(taps)]
+    columns = jnp.stack([lax.slice_in_dim(x[:, :, phase], at, at + frames, axis=1) for at, phase in reads], -1)
+    columns = columns.reshape(batch * frames, channels * taps)
+    y = lax.dot_general(columns, kernel.reshape(out, channels * taps), (((1,), (1,)), ((), ())))
+    return y.reshape(batch, frames, out)
 
 
 def grouped_conv(
@@ -19,9 +41,13 @@ def grouped_conv(
     padding: tuple[int, int],
     groups: int,
 ) -> Float[Array, "batch new_time out"]:
-    """`jaxvoice.nn._ops.conv1d` without dilation, for `groups` > 1.
+    """`jaxvoice.nn._ops.conv1d` without dilation, for `groups` > 1, with a derivative of its own on CPUs.
 
-    The batch is an axis of its own, not a `jax.vmap`, which would make one kernel gradient an example and add them up.
+    XLA's CPU backend lowers the gradients of strided grouped convolutions to loops ten times slower than the forward
+    pass. Here the input gradient is a grouped convolution of stride 1 that computes all phases of the input, and the
+    weight gradient one batched matrix product per tap. On other platforms XLA differentiates the convolution.
+
+    The batch is an explicit axis: under `jax.vmap`, each example would get a kernel gradient of its own.
     """
     convolve = _conv if jax.default_backend() == "cpu" else _forward
     return convolve(x, kernel, stride, padding, groups)
@@ -43,7 +69,7 @@ def _forward(x, kernel, stride, padding, groups):
     )
 
 
-def _remember(x, kernel, stride, padding, groups):
+def _forward_with_residuals(x, kernel, stride, padding, groups):
     return _forward(x, kernel, stride, padding, groups), (x, kernel)
 
 
@@ -54,7 +80,7 @@ def _backward(stride, padding, groups, residuals, dy):
     )
 
 
-_conv.defvjp(_remember, _backward)
+_conv.defvjp(_forward_with_residuals, _backward)
 
 
 def _input_gradient(dy, kernel, time, stride, padding, groups):
@@ -64,8 +90,9 @@ def _input_gradient(dy, kernel, time, stride, padding, groups):
     kernel = kernel.reshape(groups, out // groups, per_group, phases, stride)
     kernel = jnp.flip(kernel, 3).transpose(0, 4, 2, 1, 3).reshape(groups * stride * per_group, out // groups, phases)
     dx = _forward(dy, kernel, 1, (phases - 1, phases - 1), groups)
-    batch = dx.shape[0]
-    dx = dx.reshape(batch, -1, groups, stride, per_group).swapaxes(2, 3).reshape(batch, -1, groups * per_group)
+    batch, frames, _ = dx.shape
+    dx = dx.reshape(batch, frames, groups, stride, per_group).swapaxes(2, 3)
+    dx = dx.reshape(batch, frames * stride, groups * per_group)
     missing = max(0, padding[0] + time - dx.shape[1])
     return jnp.pad(dx, ((0, 0), (0, missing), (0, 0)))[:, padding[0] : padding[0] + time]
 
@@ -78,11 +105,13 @@ def _kernel_gradient(dy, x, shape, stride, padding, groups):
     blocks = frames + -(-taps // stride)
     x = jnp.pad(x, ((0, 0), (0, max(0, blocks * stride - x.shape[1])), (0, 0)))[:, : blocks * stride]
     x = x.reshape(batch, blocks, stride, groups, per_group).transpose(2, 3, 4, 0, 1)
-    dy = dy.reshape(batch, frames, groups, out // groups).transpose(2, 3, 0, 1).reshape(groups, out // groups, -1)
+    dy = dy.reshape(batch, frames, groups, out // groups).transpose(2, 3, 0, 1)
+    dy = dy.reshape(groups, out // groups, batch * frames)
 
     def of_tap(tap):
         read = lax.dynamic_index_in_dim(x, tap % stride, 0, keepdims=False)
-        read = lax.dynamic_slice_in_dim(read, tap // stride, frames, axis=-1).reshape(groups, per_group, -1)
+        read = lax.dynamic_slice_in_dim(read, tap // stride, frames, axis=-1)
+        read = read.reshape(groups, per_group, batch * frames)
         return lax.dot_general(dy, read, (((2,), (2,)), ((0,), (0,))))
 
     # A loop over taps: unrolled, a training step of HiFi-GAN would take minutes to compile.

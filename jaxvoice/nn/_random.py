@@ -1,0 +1,58 @@
+"""Random numbers of layers: torch's default initialisation, dropout, and the keys of the parts of a layer."""
+
+import functools as ft
+import math
+
+import jax
+from jax import lax, numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxvoice.errors import ConfigError
+from jaxvoice.nn._inputs import check_rate
+
+_STEPS = 2**16
+
+
+def torch_uniform(shape: tuple[int, ...], fan_in: int, *, key: PRNGKeyArray) -> Float[Array, "..."]:
+    """torch's default initialisation of weights and biases: uniform in [-b, b) with b = 1/sqrt(fan_in)."""
+    size = math.prod(shape)
+    # Sizes are rounded up to powers of two, since every size is a program that takes 0.25 s to compile.
+    numbers = _draw(key, max(1024, 2 ** math.ceil(math.log2(size))))
+    return (numbers[:size] * (1 / math.sqrt(fan_in))).reshape(shape)
+
+
+@ft.partial(jax.jit, static_argnums=1)
+def _draw(key: PRNGKeyArray, size: int) -> Float[Array, " size"]:
+    return jax.random.uniform(key, (size,), minval=-1, maxval=1)
+
+
+def dropout(
+    x: Float[Array, "*shape"], rate: float, *, inference: bool, key: PRNGKeyArray | None
+) -> Float[Array, "*shape"]:
+    """Dropout that draws 16 random bits per element: each is zero with probability `rate`, or divided by `1 - rate`.
+
+    With `inference`, or a rate of 0, the result is `x`. Rates are rounded to 1/65536.
+
+    **Raises:** `ConfigError` for a rate outside [0, 1), or if elements are to be dropped and `key` is `None`.
+    """
+    check_rate(rate)
+    dropped = min(round(rate * _STEPS), _STEPS - 1)
+    if inference or not dropped:
+        return x
+    if key is None:
+        raise ConfigError(f"dropout of {rate} draws random numbers; give key=, or inference=True to drop nothing.")
+    scaled = x * jnp.asarray(_STEPS / (_STEPS - dropped), x.dtype)
+    return jnp.where(_bits(x.shape, key) >= jnp.uint16(dropped), scaled, jnp.zeros((), x.dtype))
+
+
+def _bits(shape: tuple[int, ...], key: PRNGKeyArray) -> Array:
+    """16 random bits per element, two elements from each 32-bit draw: the draws are the cost of dropout."""
+    *front, last = shape
+    half = math.ceil(last / 2)
+    pairs = lax.bitcast_convert_type(jax.random.bits(key, (*front, half)), jnp.uint16)
+    return pairs.reshape(*front, 2 * half)[..., :last]
+
+
+def subkeys(key: PRNGKeyArray | None, number: int) -> list[PRNGKeyArray | None]:
+    """`number` keys split from `key`, or `number` times `None` for no key."""
+    return [None] * number if key is None else list(jax.random.split(key, number))
