@@ -160,7 +160,11 @@ class Acoustics:
                 counts[row] = stop - start
                 ids[row, : stop - start] = lines[number].ids[start:stop]
             made = encode(
-                self._model.acoustic, self._norms, self._model.durations, jnp.asarray(ids), jnp.asarray(counts)
+                self._model.acoustic,
+                self._norms,
+                self._model.durations,
+                jnp.asarray(ids),
+                phone_count=jnp.asarray(counts),
             )
             hidden, logs = map(np.asarray, made)
             for row, place in enumerate(batch):
@@ -199,7 +203,13 @@ class Acoustics:
                 counts[:, row] = stop - start, frames[number, start, stop]
             spans, phone_count, frame_count = map(jnp.asarray, (lengths, *counts))
             made = decode(
-                self._model.acoustic, self._norms, jnp.asarray(hidden), spans, phone_count, frame_count, length
+                self._model.acoustic,
+                self._norms,
+                jnp.asarray(hidden),
+                spans,
+                phone_count=phone_count,
+                frame_count=frame_count,
+                frames=length,
             )
             normalised, weights = map(np.asarray, made)
             for row, place in enumerate(batch):

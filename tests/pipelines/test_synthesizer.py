@@ -102,9 +102,13 @@ def test_it_says_what_the_networks_say_without_padding(voice):
 def test_without_true_lengths_padding_would_be_heard(voice, monkeypatch, lost):
     encode, decode = acoustics.encode, acoustics.decode
     if lost == "phone_count":
-        monkeypatch.setattr(acoustics, "encode", lambda *given: encode(*given[:4], 0 * given[4] + given[3].shape[1]))
+        monkeypatch.setattr(acoustics, "encode", lambda *given, **_: encode(*given, phone_count=given[3].shape[1]))
     else:
-        monkeypatch.setattr(acoustics, "decode", lambda *given: decode(*given[:5], 0 * given[5] + given[6], given[6]))
+        monkeypatch.setattr(
+            acoustics,
+            "decode",
+            lambda *given, frames, **counts: decode(*given, **{**counts, "frame_count": frames}, frames=frames),
+        )
     durations = [9, 3, 5, 12, 7]
     wrong = voice.speak_phonemes(HELLO, durations).mel
     monkeypatch.undo()
@@ -183,10 +187,10 @@ def test_without_a_pause_the_cut_is_before_a_word_and_told():
 def test_ten_thousand_words(monkeypatch):
     """Cut and joined in good time, with networks that cost nothing: every frame of the mel tells its phoneme."""
 
-    def encode(acoustic, norms, durations, ids, count):
+    def encode(acoustic, norms, durations, ids, *, phone_count):
         return np.repeat(np.asarray(ids, np.float32)[..., None], 16, axis=-1), np.zeros(ids.shape, np.float32)
 
-    def decode(acoustic, norms, hidden, durations, phone_count, frame_count, frames):
+    def decode(acoustic, norms, hidden, durations, *, phone_count, frame_count, frames):
         ends = np.cumsum(np.asarray(durations), axis=1)
         owner = (ends[:, None] <= np.arange(frames)[:, None]).sum(-1).clip(max=ends.shape[1] - 1)
         weights = np.eye(ends.shape[1], dtype=np.float32)[owner]
@@ -207,7 +211,7 @@ def test_ten_thousand_words(monkeypatch):
 def test_memory_grows_with_the_speech_alone(monkeypatch):
     """Of long speech there is one copy at a time, and nothing of the padding that pieces were made in."""
 
-    def decode(acoustic, norms, hidden, durations, phone_count, frame_count, frames):
+    def decode(acoustic, norms, hidden, durations, *, phone_count, frame_count, frames):
         return np.zeros((len(hidden), frames, 8), np.float32), np.zeros(
             (len(hidden), frames, hidden.shape[1]), np.float32
         )

@@ -26,16 +26,16 @@ class BatchNormStates(eqx.Module):
 
 
 class Decoded(NamedTuple):
-    """The output of the acoustic model: two normalised mel spectrograms, the weights of upsampling, and the state."""
+    """The output of the acoustic model: two mel spectrograms, the weights of upsampling, and the new statistics."""
 
     hidden: Float[Array, "*batch phones dim"]
     """Hidden states of the phonemes, zero in padding."""
     first: Float[Array, "*batch frames mels"]
     """The decoder's mel spectrogram."""
     second: Float[Array, "*batch frames mels"]
-    """The same, corrected by the post-net: the one to listen to."""
+    """The same, corrected by the post-net: the model's result."""
     weights: Float32[Array, "*batch frames phones"]
-    """How much of each phoneme is in each frame."""
+    """The weight of each phoneme in each frame."""
     state: BatchNormStates
     """The running statistics after this batch."""
 
@@ -47,7 +47,7 @@ def _positions(table: Float[Array, "most dim"], x: Array, what: str, remedy: str
             f"{time} {what}, padding included, are more than the {table.shape[0]} positions this model has "
             f"learned; split the text at a pause, or {remedy} when you make the model."
         )
-    return table[:time].astype(x.dtype).reshape(*(1,) * (x.ndim - 2), time, -1)
+    return table[(*(None,) * (x.ndim - 2), slice(time))].astype(x.dtype)
 
 
 class Encoder(Module):
@@ -58,7 +58,7 @@ class Encoder(Module):
     blocks: list[Block]
 
     def __init__(self, config: GaussianTTSConfig, *, key: PRNGKeyArray):
-        """Embeddings are drawn from N(0, 1), as torch does, that of padding is zero; positions from N(0, 0.02^2)."""
+        """Embeddings are drawn from N(0, 1) as in torch, positions from N(0, 0.02^2); that of padding is zero."""
         embedding_key, positions_key, key = jax.random.split(key, 3)
         embedding = jax.random.normal(embedding_key, (len(config.codes) + 1, config.dim))
         self.embedding = embedding.at[0].set(0.0)
@@ -185,22 +185,22 @@ class AcousticModel(Module):
         phonemes: Int[Array, "*batch phones"],
         state: BatchNormStates,
         *,
-        phone_count: Int[Array, "*batch"],
+        phone_count: Int[Array, "*batch"] | int,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "*batch phones dim"], BatchNormStates]:
         """**Arguments:**
 
         - `phonemes`: ids `(*batch, phones)`, from 1 on; 0 in padding.
-        - `state`: running statistics; with `inference` they are used and stay as they are.
-        - `phone_count`: how many phonemes of each example count.
+        - `state`: running statistics; with `inference` they are used and returned unchanged.
+        - `phone_count`: number of valid phonemes of each example, or one number for all.
 
         **Returns:** hidden states `(*batch, phones, dim)`, zero in padding, and the new state.
 
         **Raises:** `ShapeError` for more phonemes than positions; `ConfigError` for dropout without `key` unless
         `inference`.
         """
-        mask = length_mask(phone_count, phonemes.shape[-1])
+        mask = length_mask(phone_count, phonemes.shape[-1], batch=phonemes.shape[:-1])
         hidden, new = self.encoder(phonemes, state.encoder, mask=mask, inference=inference, key=key)
         return hidden, BatchNormStates(new, state.decoder, state.postnet)
 
@@ -211,8 +211,8 @@ class AcousticModel(Module):
         durations: Float[Array, "*batch phones"],
         state: BatchNormStates,
         *,
-        phone_count: Int[Array, "*batch"],
-        frame_count: Int[Array, "*batch"],
+        phone_count: Int[Array, "*batch"] | int,
+        frame_count: Int[Array, "*batch"] | int,
         frames: int,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
@@ -221,16 +221,16 @@ class AcousticModel(Module):
 
         - `hidden`: hidden states that `encode` returned.
         - `durations`: in frames, `(*batch, phones)`, float32 whatever the precision of the network.
-        - `state`: running statistics; with `inference` they are used and stay as they are.
-        - `phone_count`, `frame_count`: how many phonemes and frames of each example count; durations add up to the
-            latter.
-        - `frames`: number of frames to make, padding included: a constant of the program.
+        - `state`: running statistics; with `inference` they are used and returned unchanged.
+        - `phone_count`, `frame_count`: number of valid phonemes and frames of each example, or one number for all;
+            the durations of an example add up to its frames.
+        - `frames`: number of frames of the result, padding included; a constant of the compiled program.
 
         **Returns:** normalised mel spectrograms `(*batch, frames, mels)`, zero in padding; weights; the new state.
 
         **Raises:** as `encode`, for frames.
         """
-        mask = length_mask(frame_count, frames)
+        mask = length_mask(frame_count, frames, batch=durations.shape[:-1])
         x, weights = self.upsampling(hidden, durations, phone_count=phone_count, frame_count=frame_count, frames=frames)
         allowed = block_causal(durations, frames) if self.config.decoder.mask == "block_causal" else None
         x, decoder = self.decoder(x, state.decoder, mask=mask, allowed=allowed, inference=inference, key=key)
@@ -245,8 +245,8 @@ class AcousticModel(Module):
         durations: Float[Array, "*batch phones"],
         state: BatchNormStates,
         *,
-        phone_count: Int[Array, "*batch"],
-        frame_count: Int[Array, "*batch"],
+        phone_count: Int[Array, "*batch"] | int,
+        frame_count: Int[Array, "*batch"] | int,
         frames: int,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
@@ -259,7 +259,7 @@ class AcousticModel(Module):
 
 
 class GaussianTTS(Module):
-    """Everything that learns: the acoustic model, and the duration model that is trained after it."""
+    """The acoustic model, and the duration model that is trained after it."""
 
     acoustic: AcousticModel
     durations: DurationModel
@@ -271,7 +271,7 @@ class GaussianTTS(Module):
 
     @property
     def config(self) -> GaussianTTSConfig:
-        """The configuration it was made from."""
+        """The configuration of the networks."""
         return self.acoustic.config
 
     def init_state(self) -> BatchNormStates:
@@ -284,13 +284,13 @@ class GaussianTTS(Module):
         durations: Float[Array, "*batch phones"],
         state: BatchNormStates,
         *,
-        phone_count: Int[Array, "*batch"],
-        frame_count: Int[Array, "*batch"],
+        phone_count: Int[Array, "*batch"] | int,
+        frame_count: Int[Array, "*batch"] | int,
         frames: int,
     ) -> tuple[Decoded, Float[Array, "*batch phones"]]:
         """The mel spectrogram of phonemes with given durations, and the normalised log durations predicted for them.
 
-        Both networks are used for inference: running statistics stay as they are, and nothing is dropped. Arguments
+        Both networks run in inference mode: running statistics stay as they are, and there is no dropout. Arguments
         and errors as for `AcousticModel.encode` and `AcousticModel.decode`.
         """
         counts = {"phone_count": phone_count, "frame_count": frame_count, "frames": frames}

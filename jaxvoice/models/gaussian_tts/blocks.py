@@ -1,4 +1,4 @@
-"""What encoder, decoder and post-net are built of, on arrays `(*batch, time, channels)`."""
+"""The blocks of encoder, decoder and post-net, on arrays `(*batch, time, channels)`."""
 
 import equinox as eqx
 import jax
@@ -19,7 +19,7 @@ from jaxvoice.nn import (
 
 
 class ConvRes(Module):
-    """Convolution, ReLU, batch norm and dropout, beside a convolution of one tap as shortcut."""
+    """Convolution, ReLU, batch norm and dropout, plus a convolution of one tap as shortcut."""
 
     conv: Conv1d
     norm: MaskedBatchNorm
@@ -64,7 +64,8 @@ class ConvRes(Module):
 class Block(Module):
     """A transformer layer, then `ConvRes` (arXiv 1910.10352 with its convolution replaced).
 
-    With `attn_dim` in the config, a linear map widens to that before the layer, and `ConvRes` narrows again.
+    With `attn_dim` in the config, a linear map changes the width to `attn_dim` before the transformer layer, and
+    `ConvRes` changes it back to `dim`.
     """
 
     widen: Linear | None

@@ -1,4 +1,4 @@
-"""The duration model: how many frames each phoneme lasts, from the encoder's hidden states."""
+"""The duration model: durations of phonemes in frames, predicted from the encoder's hidden states."""
 
 import jax
 import numpy as np
@@ -32,32 +32,32 @@ class DurationModel(Module):
         self,
         hidden: Float[Array, "*batch phones dim"],
         *,
-        phone_count: Int[Array, "*batch"],
+        phone_count: Int[Array, "*batch"] | int,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "*batch phones"]:
-        """Normalised log durations, zero in padding (`from_normalised` makes frames of them).
+        """Normalised log durations, zero in padding (`from_normalised` converts them to frames).
 
-        `hidden` comes from the encoder in inference mode; stop its gradient, so that the encoder learns nothing here.
+        `hidden` comes from the encoder in inference mode; stop its gradient, so that the encoder is not trained.
 
         **Raises:** `ConfigError` for dropout without `key` unless `inference`.
         """
-        mask = length_mask(phone_count, hidden.shape[-2])
+        mask = length_mask(phone_count, hidden.shape[-2], batch=hidden.shape[:-2])
         y = self.lstm(masked(hidden, mask), mask=mask, inference=inference, key=subkeys(key, 1)[0])
         return masked(self.linear(y), mask)[..., 0]
 
 
 def to_normalised(durations: Float[Array, "*batch"], statistics: Statistics) -> Float32[Array, "*batch"]:
-    """`(ln(1 + d) - mean) / std` of durations in frames: what the duration model learns."""
+    """`(ln(1 + d) - mean) / std` of durations in frames: the targets of the duration model."""
     return (jnp.log1p(durations.astype(jnp.float32)) - statistics.duration_mean) / statistics.duration_std
 
 
 def from_normalised(
     normalised: Float[np.ndarray, "*batch"], statistics: Statistics, *, speed: float = 1.0
 ) -> Float64[np.ndarray, "*batch"]:
-    """Durations in frames, `speed` times as fast: neither rounded nor at least 1, and without meaning in padding.
+    """Durations in frames at `speed` times the usual speed; neither rounded nor clipped to 1; undefined in padding.
 
-    What is too long for a number is infinite.
+    Durations that overflow float64 are `inf`.
 
     **Raises:** `ConfigError` if `speed` is not positive.
     """
@@ -69,5 +69,5 @@ def from_normalised(
 
 
 def whole_frames(frames: Float[np.ndarray, "*batch"]) -> Int64[np.ndarray, "*batch"]:
-    """Durations rounded to whole frames, from 1 to 2**31 of them."""
+    """Durations rounded to whole frames and clipped to the range from 1 to 2**31."""
     return np.clip(np.rint(frames), 1, 2**31).astype(np.int64)

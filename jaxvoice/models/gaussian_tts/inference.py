@@ -1,4 +1,4 @@
-"""The networks as they are used after training, each a compiled program for every shape of batch."""
+"""Inference with the trained networks, compiled once for every shape of batch."""
 
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ from jaxvoice.models.gaussian_tts.durations import DurationModel
 
 
 class Spoken(NamedTuple):
-    """What the networks make of a batch."""
+    """The networks' results for a batch."""
 
     normalised: Float[Array, "batch frames mels"]
-    """The mel spectrogram to listen to; `to_mel` makes one of the contract of it."""
+    """The normalised mel spectrogram of the post-net; `to_mel` converts it to the mel contract."""
     weights: Float[Array, "batch frames phones"]
-    """How much of each phoneme is in each frame."""
+    """The weight of each phoneme in each frame."""
     logs: Float[Array, "batch phones"] | None
     """Normalised log durations that the duration model predicts, where one was given."""
 
@@ -28,9 +28,10 @@ def encode(
     norms: BatchNormStates,
     durations: DurationModel | None,
     phonemes: Int[Array, "batch phones"],
+    *,
     phone_count: Int[Array, " batch"],
 ) -> tuple[Float[Array, "batch phones dim"], Float[Array, "batch phones"] | None]:
-    """Hidden states of phonemes (0 in padding), and what `durations` makes of them: normalised log durations.
+    """Hidden states of phonemes (0 in padding), and the normalised log durations that `durations` predicts from them.
 
     **Raises:** `ShapeError` for more phonemes, padding included, than positions.
     """
@@ -44,6 +45,7 @@ def decode(
     norms: BatchNormStates,
     hidden: Float[Array, "batch phones dim"],
     durations: Float[Array, "batch phones"],
+    *,
     phone_count: Int[Array, " batch"],
     frame_count: Int[Array, " batch"],
     frames: int,
@@ -60,12 +62,12 @@ def decode(
 def speak_batch(
     acoustic: AcousticModel, norms: BatchNormStates, batch: AlignedBatch, durations: DurationModel | None = None
 ) -> Spoken:
-    """`batch` as it is spoken with its own durations, and those that `durations` predicts; its mels are not looked at.
+    """`batch` synthesised with its own durations, and the durations that `durations` predicts; its mels are not read.
 
     **Raises:** `ShapeError` for more phonemes or frames, padding included, than positions.
     """
     phonemes, phone_count, lasting = map(jnp.asarray, batch[:3])
-    hidden, logs = encode(acoustic, norms, durations, phonemes, phone_count)
-    frame_count = jnp.asarray(batch.frame_count)
-    normalised, weights = decode(acoustic, norms, hidden, lasting, phone_count, frame_count, batch.mel.shape[2])
+    hidden, logs = encode(acoustic, norms, durations, phonemes, phone_count=phone_count)
+    counts = {"phone_count": phone_count, "frame_count": jnp.asarray(batch.frame_count), "frames": batch.mel.shape[2]}
+    normalised, weights = decode(acoustic, norms, hidden, lasting, **counts)
     return Spoken(normalised, weights, logs)

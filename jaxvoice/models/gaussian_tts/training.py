@@ -1,4 +1,4 @@
-"""How the acoustic model and, after it, the duration model learn. The loop around them is `jaxvoice.training`'s."""
+"""Training of the acoustic model and then of the duration model; `jaxvoice.training` runs the loop."""
 
 import functools as ft
 from dataclasses import dataclass, field, replace
@@ -47,8 +47,8 @@ def acoustic_optimizer(width: int = 256, warmup_steps: int = 4000, factor: float
 def duration_optimizer(decay_steps: int = 53) -> OptimizerConfig:
     """Adam, its rate falling from 1e-3 by 3 % every `decay_steps`, gradients clipped to a norm of 1.
 
-    By the default it is a tenth after 4,000 steps. For another number of them, give `decay_steps` a 76th of it:
-    0.97^76 is 0.1.
+    With the default the rate is a tenth after 4,000 steps. For another number of steps, set `decay_steps` to a 76th of
+    it: 0.97^76 is 0.1.
     """
     return OptimizerConfig(
         learning_rate=1e-3,
@@ -69,30 +69,30 @@ class TrainingConfig:
     For `acoustic_steps` steps everything but the duration model learns, with the durations of the corpus. From then on
     only the duration model learns, from features of an encoder that no longer changes.
 
-    `precision` is what the networks compute in; parameters, softmax, norms, widths and weights of the Gaussians, and
-    losses stay float32.
-    `ema_decay` keeps a moving average of the acoustic model, which is what the duration model hears, what is validated
-    and what is saved; `None` keeps none.
+    `precision` is that of the networks' computation; parameters, softmax, norms, widths and weights of the
+    Gaussians, and losses stay float32.
+    `ema_decay` keeps a moving average of the acoustic model, which the duration model receives as input and which is
+    validated and saved; `None` keeps none.
 
     **Raises:** `ConfigError` for values of the wrong type or range.
     """
 
     model: GaussianTTSConfig = field(default_factory=lambda: GaussianTTSConfig(ALIGNED.codes))
-    """What is trained."""
+    """The networks."""
     acoustic_steps: int = 30_000
-    """Steps of the first phase; all that come later train the duration model."""
+    """Steps of the first phase; later steps train the duration model."""
     acoustic_optimizer: OptimizerConfig = field(default_factory=acoustic_optimizer)
-    """How encoder, decoder and post-net are updated."""
+    """Optimiser of encoder, upsampling, decoder and post-net."""
     duration_optimizer: OptimizerConfig = field(default_factory=duration_optimizer)
-    """How the duration model is updated."""
+    """Optimiser of the duration model."""
     duration_loss: DurationLoss = "huber"
     """Distance of normalised log durations: Huber with its bend at 1, or squared."""
     precision: Precision = "float32"
-    """What the networks compute in; parameters and losses stay float32."""
+    """Precision of the networks' computation; parameters and losses stay float32."""
     ema_decay: float | None = 0.999
     """Decay per step of the moving average of the acoustic model; None keeps no average."""
     dropout_seed: int = 0
-    """Seed of dropout; with the number of the step it decides which units are dropped."""
+    """Seed of dropout; keys are a function of it and of the step."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -109,7 +109,7 @@ class Acoustic(eqx.Module):
 
 
 class GaussianTTSState(eqx.Module):
-    """All that training changes."""
+    """Everything that a training step updates."""
 
     counters: Counters
     acoustic: Acoustic
@@ -130,14 +130,14 @@ class GaussianTTSTask:
     **Arguments:**
 
     - `config`: networks and phases, with the statistics of the corpus in `config.model.statistics`.
-    - `steps_per_epoch`: what "per epoch" means for learning rates that decay so.
-    - `validation`: what judges the networks; without it validation reports nothing.
+    - `steps_per_epoch`: number of steps after which a learning rate that decays by epochs does so.
+    - `validation`: evaluates the networks; without it, validation reports nothing.
     """
 
     def __init__(self, config: TrainingConfig, *, steps_per_epoch: int, validation: Validation | None = None):
         self.config = config
         self.mel = config.model.mel
-        """The mel contract of what is trained."""
+        """The mel contract of the model."""
         self._optimize_acoustic = adamw(config.acoustic_optimizer, steps_per_epoch=steps_per_epoch)
         self._optimize_durations = adamw(config.duration_optimizer, steps_per_epoch=steps_per_epoch)
         optimizers = config.acoustic_optimizer, config.duration_optimizer
@@ -150,7 +150,7 @@ class GaussianTTSTask:
         return self.state_of(model, model.init_state())
 
     def state_of(self, model: GaussianTTS, norms: BatchNormStates) -> GaussianTTSState:
-        """The state before the first step of training these networks on (pretrained ones, say)."""
+        """The state before the first step, for given networks, such as pretrained ones."""
         acoustic = Acoustic(model.acoustic, norms)
         return GaussianTTSState(
             Counters.zero(),
@@ -168,7 +168,7 @@ class GaussianTTSTask:
     def step(
         self, state: GaussianTTSState, batch: AlignedBatch, phase: int = 0
     ) -> tuple[GaussianTTSState, dict[str, Array]]:
-        """One update of the acoustic model (`phase` 0) or of the duration model (1); the rest is left alone."""
+        """One update of the acoustic model (`phase` 0) or of the duration model (1); the other stays as it is."""
         new, finite, metrics = (self._duration_step if phase else self._acoustic_step)(state, batch)
         return guarded(finite, new, state), metrics
 
@@ -193,7 +193,7 @@ class GaussianTTSTask:
             watched = {
                 "first": losses[0],
                 "second": losses[1],
-                "sigma": model.upsampling.mean_sigma(decoded.hidden, batch.durations, batch.phone_count),
+                "sigma": model.upsampling.mean_sigma(decoded.hidden, batch.durations, phone_count=batch.phone_count),
                 "batch_norm_mean": _largest_mean(decoded.state),
             }
             return losses[0] + losses[1], (watched, decoded.state)
@@ -246,7 +246,7 @@ class GaussianTTSTask:
         return self._validation(acoustic.model, acoustic.norms, state.durations)
 
     def save_model(self, state: GaussianTTSState, folder: Path) -> None:
-        """Write the networks as a model folder, with the factor that makes predicted durations add up right."""
+        """Write the networks as a model folder, with the factor that scales predicted durations to true ones."""
         acoustic, model = state.best_acoustic, self.config.model
         if self._validation is not None:
             scale = self._validation.duration_scale(acoustic.model, acoustic.norms, state.durations)
@@ -274,17 +274,17 @@ class GaussianTTSTask:
 
 
 def _to_compute(model: AcousticModel, precision: Precision) -> AcousticModel:
-    """`model` in `precision`, but what makes the widths of the Gaussians stays as it is."""
+    """`model` in `precision`, except for the upsampling, which stays float32."""
     return eqx.tree_at(lambda tree: tree.upsampling, to_compute(model, precision), model.upsampling)
 
 
 def _largest_mean(norms: BatchNormStates) -> Float32[Array, ""]:
-    """The largest running mean of any channel, none of them negative after ReLU: one that runs away shows here."""
+    """The largest running mean of any channel (none is negative after ReLU): reveals a diverging channel."""
     states = norms.encoder + norms.decoder + norms.postnet
     return jnp.max(jnp.concatenate([state.running_mean for state in states]))
 
 
 def _updates_made(optimizer: optax.OptState) -> Int32[Array, ""]:
-    """The count its schedule goes by: skipped updates are not in it."""
+    """The count that the schedule depends on; it excludes skipped updates."""
     nodes = jax.tree.leaves(optimizer, is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState))
     return jnp.asarray(next(node.count for node in nodes if isinstance(node, optax.ScaleByScheduleState)))

@@ -1,4 +1,4 @@
-"""Gaussian upsampling: every frame is a mixture of phonemes, weighted by how near their centres are.
+"""Gaussian upsampling: every frame is a mixture of phonemes, weighted by normal densities around their centres.
 
 Non-Attentive Tacotron (arXiv 2010.04301), section 3.1, with the density taken in the middle of frames, at t + 0.5, and
 by default one learned width for all.
@@ -14,9 +14,9 @@ from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 from jaxvoice.errors import ShapeError
 from jaxvoice.losses.masked import masked_mean
 from jaxvoice.models.gaussian_tts.config import UpsamplingConfig
-from jaxvoice.nn import Linear, Module, length_mask
+from jaxvoice.nn import Linear, Module, length_mask, operation
 
-# No phoneme's density is narrower, in frames: squared distances over its square stay far within float32.
+# The smallest standard deviation in frames: squared distances divided by its square stay finite in float32.
 _NARROWEST = 1e-3
 
 
@@ -24,22 +24,23 @@ _NARROWEST = 1e-3
 def upsampling_weights(
     durations: Float[Array, "*batch phones"],
     sigma: Float[Array, ""] | Float[Array, "*batch phones"],
-    phone_count: Int[Array, "*batch"],
-    frame_count: Int[Array, "*batch"],
+    *,
+    phone_count: Int[Array, "*batch"] | int,
+    frame_count: Int[Array, "*batch"] | int,
     frames: int,
 ) -> Float32[Array, "*batch {frames} phones"]:
-    """How much of each phoneme there is in each frame.
+    """The weight of each phoneme in each frame.
 
     With centres `c_i = d_i / 2 + sum_{j<i} d_j`, the weight of phoneme `i` in frame `t` is the normal density of
     `t + 0.5` around `c_i`, `sigma_i` wide, divided by the sum over phonemes. Phonemes without a duration get none.
 
     **Arguments:**
 
-    - `durations`: in frames, `(*batch, phones)`; fractions are allowed. Durations and `sigma` are cast to float32 at
-        once: give them in that precision.
+    - `durations`: in frames, `(*batch, phones)`; fractions are allowed. Durations and `sigma` are cast to float32;
+        pass them in that precision.
     - `sigma`: standard deviations in frames, one for all or one for each phoneme.
-    - `phone_count`, `frame_count`: how many phonemes and frames count, for each example.
-    - `frames`: number of frames to make; those from `frame_count` on are padding.
+    - `phone_count`, `frame_count`: number of valid phonemes and frames of each example, or one number for all.
+    - `frames`: number of frames of the result; those from `frame_count` on are padding.
 
     **Returns:** `(*batch, frames, phones)`; rows sum to 1, and are zero in padding.
 
@@ -48,19 +49,20 @@ def upsampling_weights(
     if sigma.ndim and sigma.shape != durations.shape:
         raise ShapeError(f"sigma should be one number or have the shape {durations.shape}, got {sigma.shape}.")
     durations, sigma = durations.astype(jnp.float32), sigma.astype(jnp.float32)
-    valid = length_mask(phone_count, durations.shape[-1]) & (durations > 0)
+    batch = durations.shape[:-1]
+    valid = length_mask(phone_count, durations.shape[-1], batch=batch) & (durations > 0)
     durations = jnp.where(valid, durations, 0.0)
-    # The reciprocal of a pad's sigma could be infinite, and its gradient not a number.
+    # In padding, the reciprocal of sigma could be infinite and its gradient NaN.
     sigma = jnp.where(
         valid, jnp.broadcast_to(sigma.reshape(sigma.shape or (1,) * durations.ndim), durations.shape), 1.0
     )
     centres = jnp.cumsum(durations, axis=-1) - durations / 2
-    apart = (_column(jnp.arange(frames, dtype=jnp.float32) + 0.5, durations) - centres[..., None, :]) / sigma[
+    distances = (_column(jnp.arange(frames, dtype=jnp.float32) + 0.5, durations) - centres[..., None, :]) / sigma[
         ..., None, :
     ]
-    logits = -0.5 * jnp.square(apart) - jnp.log(sigma)[..., None, :]
+    logits = -0.5 * jnp.square(distances) - jnp.log(sigma)[..., None, :]
     weights = jax.nn.softmax(jnp.where(valid[..., None, :], logits, jnp.finfo(jnp.float32).min), axis=-1)
-    return jnp.where(length_mask(frame_count, frames)[..., None] & valid[..., None, :], weights, 0.0)
+    return jnp.where(length_mask(frame_count, frames, batch=batch)[..., None] & valid[..., None, :], weights, 0.0)
 
 
 def _column(times: Float[Array, " frames"], durations: Float[Array, "*batch phones"]) -> Float[Array, "*ones frames 1"]:
@@ -90,7 +92,7 @@ class GaussianUpsampling(Module):
     config: UpsamplingConfig = eqx.field(static=True)
 
     def __init__(self, dim: int, config: UpsamplingConfig, *, key: PRNGKeyArray):
-        """Begins with `config.first_sigma` for every phoneme."""
+        """The initial standard deviation is `config.first_sigma` for every phoneme."""
         self.config, self.log_sigma, self.predictor = config, None, None
         if config.sigma_mode == "predicted":
             # softplus(start) is first_sigma - _NARROWEST
@@ -103,6 +105,7 @@ class GaussianUpsampling(Module):
         else:
             self.log_sigma = jnp.full((), math.log(config.first_sigma))
 
+    @operation
     def sigma(
         self, hidden: Float[Array, "*batch phones dim"], durations: Float[Array, "*batch phones"]
     ) -> Float32[Array, ""] | Float32[Array, "*batch phones"]:
@@ -110,8 +113,8 @@ class GaussianUpsampling(Module):
         durations = durations.astype(jnp.float32)
         if self.predictor is not None:
             # Durations of several hundred frames are exact in float32 only.
-            seen = jnp.concatenate([hidden.astype(jnp.float32), jnp.log1p(durations)[..., None]], axis=-1)
-            return jax.nn.softplus(self.predictor(seen)[..., 0]) + _NARROWEST
+            features = jnp.concatenate([hidden.astype(jnp.float32), jnp.log1p(durations)[..., None]], axis=-1)
+            return jax.nn.softplus(self.predictor(features)[..., 0]) + _NARROWEST
         assert self.log_sigma is not None
         factor = jnp.exp(self.log_sigma.astype(jnp.float32))
         if self.config.sigma_mode == "proportional":
@@ -122,24 +125,30 @@ class GaussianUpsampling(Module):
         self,
         hidden: Float[Array, "*batch phones dim"],
         durations: Float[Array, "*batch phones"],
-        phone_count: Int[Array, "*batch"],
+        *,
+        phone_count: Int[Array, "*batch"] | int,
     ) -> Float32[Array, ""]:
-        """The mean of `sigma` over the phonemes that count, in frames: one number to watch."""
+        """The mean of `sigma` over valid phonemes, in frames."""
         sigma = self.sigma(hidden, durations)
-        return masked_mean(sigma, length_mask(phone_count, durations.shape[-1])) if sigma.ndim else sigma
+        return (
+            masked_mean(sigma, length_mask(phone_count, durations.shape[-1], batch=durations.shape[:-1]))
+            if sigma.ndim
+            else sigma
+        )
 
     def __call__(
         self,
         hidden: Float[Array, "*batch phones dim"],
         durations: Float[Array, "*batch phones"],
         *,
-        phone_count: Int[Array, "*batch"],
-        frame_count: Int[Array, "*batch"],
+        phone_count: Int[Array, "*batch"] | int,
+        frame_count: Int[Array, "*batch"] | int,
         frames: int,
     ) -> tuple[Float[Array, "*batch {frames} dim"], Float32[Array, "*batch {frames} phones"]]:
-        """Hidden states of `frames` frames, in `hidden.dtype`, and the weights they were mixed with, in float32.
+        """Hidden states of `frames` frames, in `hidden.dtype`, and the weights of the phonemes, in float32.
 
         Arguments as for `upsampling_weights`; `hidden` is `(*batch, phones, dim)` and must be finite in padding too.
         """
-        weights = upsampling_weights(durations, self.sigma(hidden, durations), phone_count, frame_count, frames)
+        counts = {"phone_count": phone_count, "frame_count": frame_count, "frames": frames}
+        weights = upsampling_weights(durations, self.sigma(hidden, durations), **counts)
         return jnp.einsum("...tn,...nd->...td", weights.astype(hidden.dtype), hidden), weights

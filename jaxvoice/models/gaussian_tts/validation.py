@@ -129,7 +129,7 @@ class Validation:
         for _, batch in self._batches:
             phonemes, phone_count = jnp.asarray(batch.phonemes), jnp.asarray(batch.phone_count)
             free = from_normalised(
-                np.asarray(encode(acoustic, norms, durations, phonemes, phone_count)[1]), self._unscaled
+                np.asarray(encode(acoustic, norms, durations, phonemes, phone_count=phone_count)[1]), self._unscaled
             )
             there = np.arange(free.shape[1]) < batch.phone_count[:, None]
             predicted.append(free[there])

@@ -1,5 +1,6 @@
 """HiFi-GAN's discriminators: of waveforms folded at several periods, and of waveforms at several rates."""
 
+import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -10,6 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.config import DiscriminatorConfig
 from jaxvoice.nn import ColumnConv, Conv1d, Module, SpectralConv1d, SpectralNormState, average_pool1d
+from jaxvoice.nn._inputs import check_input
+from jaxvoice.nn._ops import check_time
 
 _SLOPE = 0.1
 
@@ -29,7 +32,7 @@ def _leaky_relu(x: Array) -> Array:
 
 
 class PeriodDiscriminator(Module):
-    """Judges a waveform folded into columns that are `period` samples apart (arXiv 2010.05646, section 2.3).
+    """Discriminates waveforms folded into columns that are `period` samples apart (arXiv 2010.05646, section 2.3).
 
     jik876/hifi-gan `models.py:DiscriminatorP`.
     """
@@ -52,19 +55,23 @@ class PeriodDiscriminator(Module):
     def __call__(self, audio: Float[Array, "*batch samples 1"]) -> DiscriminatorOutput:
         """**Arguments:** `audio` of shape `(*batch, samples, 1)`.
 
-        **Raises:** `ShapeError` for another number of channels.
+        **Raises:** `ShapeError` for another number of channels, or no samples.
         """
+        check_input(audio, 1, "samples")
         *batch, samples, channels = audio.shape
+        check_time(samples, 1, "a discriminator")
         missing = -samples % self.period
         if missing:
             audio = jnp.pad(audio, (*[(0, 0)] * len(batch), (0, missing), (0, 0)), mode="reflect")
-        x = audio.reshape(*batch, -1, self.period, channels).swapaxes(-3, -2)
+        frames = (samples + missing) // self.period
+        x = audio.reshape(*batch, frames, self.period, channels).swapaxes(-3, -2)
         features = []
         for conv in self.convs:
             x = _leaky_relu(conv(x))
             features.append(x)
         x = self.conv_post(x)
-        return DiscriminatorOutput(x[..., 0].swapaxes(-1, -2).reshape(*batch, -1), [*features, x])
+        logits = x[..., 0].swapaxes(-1, -2)
+        return DiscriminatorOutput(logits.reshape(*batch, math.prod(logits.shape[-2:])), [*features, x])
 
 
 class ScaleState(eqx.Module):
@@ -86,7 +93,7 @@ class MultiScaleState(eqx.Module):
 
 
 class ScaleDiscriminator(Module):
-    """Judges a waveform with strided grouped convolutions (arXiv 2010.05646, section 2.3; MelGAN, arXiv 1910.06711).
+    """Discriminates waveforms with strided grouped convolutions (arXiv 2010.05646, 2.3; MelGAN, arXiv 1910.06711).
 
     The convolutions are weight-normed, or, with `spectral=True`, under spectral norm, which has state: see
     `MultiScaleDiscriminator`. jik876/hifi-gan `models.py:DiscriminatorS`.

@@ -7,20 +7,28 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxvoice.errors import ShapeError
 from jaxvoice.models.hifigan.config import GeneratorConfig
-from jaxvoice.nn import Conv1d, ConvTranspose1d, Module, length_mask, masked
+from jaxvoice.nn import Conv1d, ConvTranspose1d, Module, length_mask
 
 _SLOPE = 0.1
 # The last activation of the released code has no slope argument, so it is torch's default.
 _FINAL_SLOPE = 0.01
 
 
-def _leaky_relu(x: Array, slope: float, mask: Bool[Array, "*batch time"] | None) -> Array:
-    """Leaky ReLU, and zero where `mask` is false: what the next convolution would see past the end of the signal."""
-    return masked(jnp.where(x > 0, x, jnp.asarray(slope, x.dtype) * x), mask)
+# With a channel axis of size 1: a mask without it would be broadcast in every block again.
+Mask = Bool[Array, "*batch time 1"] | None
+
+
+def _leaky_relu(x: Array, slope: float, mask: Mask) -> Array:
+    """Leaky ReLU, and zero where `mask` is false, as the next convolution pads the end of the valid signal."""
+    return _zero_unless(mask, jnp.where(x > 0, x, jnp.asarray(slope, x.dtype) * x))
+
+
+def _zero_unless(mask: Mask, x: Array) -> Array:
+    return x if mask is None else jnp.where(mask, x, jnp.zeros((), x.dtype))
 
 
 class ResBlock1(Module):
-    """Residual block of V1 and V2: per dilation, a dilated and a plain convolution around which the input is added.
+    """Residual block of V1 and V2: for each dilation, a dilated and a plain convolution, and a residual sum.
 
     jik876/hifi-gan `models.py:ResBlock1`.
     """
@@ -34,9 +42,9 @@ class ResBlock1(Module):
         self.convs2 = [_same(channels, kernel_size, 1, key=k) for k in keys[1::2]]
 
     def __call__(
-        self, x: Float[Array, "*batch time channels"], *, mask: Bool[Array, "*batch time"] | None = None
+        self, x: Float[Array, "*batch time channels"], *, mask: Mask = None
     ) -> Float[Array, "*batch time channels"]:
-        """Keeps the shape `(*batch, time, channels)`; positions where `mask` is false count as zero."""
+        """Keeps the shape `(*batch, time, channels)`; positions where `mask` `(*batch, time, 1)` is false are zero."""
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
             y = dilated(_leaky_relu(x, _SLOPE, mask))
             x = x + plain(_leaky_relu(y, _SLOPE, mask))
@@ -53,9 +61,9 @@ class ResBlock2(Module):
         self.convs = [_same(channels, kernel_size, d, key=k) for d, k in zip(dilations, keys, strict=True)]
 
     def __call__(
-        self, x: Float[Array, "*batch time channels"], *, mask: Bool[Array, "*batch time"] | None = None
+        self, x: Float[Array, "*batch time channels"], *, mask: Mask = None
     ) -> Float[Array, "*batch time channels"]:
-        """Keeps the shape `(*batch, time, channels)`; positions where `mask` is false count as zero."""
+        """Keeps the shape `(*batch, time, channels)`; positions where `mask` `(*batch, time, 1)` is false are zero."""
         for conv in self.convs:
             x = x + conv(_leaky_relu(x, _SLOPE, mask))
         return x
@@ -83,7 +91,7 @@ class Generator(Module):
     config: GeneratorConfig = eqx.field(static=True)
 
     def __init__(self, config: GeneratorConfig, *, key: PRNGKeyArray):
-        """Random weights as torch draws them: the release's own N(0, 0.01) is undone by weight norm."""
+        """torch's default initialisation; weight norm overrides the release's N(0, 0.01)."""
         pre_key, ups_key, blocks_key, post_key, cond_key = jax.random.split(key, 5)
         initial, stages = config.upsample_initial_channel, len(config.upsample_rates)
         channels = [initial // 2**i for i in range(stages + 1)]
@@ -134,21 +142,21 @@ class Generator(Module):
     ) -> Float[Array, "*batch samples 1"]:
         """**Arguments:**
 
-        - `mel`: log-mel spectrogram `(*batch, frames, mels)`; its dtype is the precision computed in.
+        - `mel`: log-mel spectrogram `(*batch, frames, mels)`; its dtype is the precision of the computation.
         - `cond`: conditioning vector `(*batch, cond_channels)`, for configs that have one.
-        - `length`: number of frames that count; the rest is padding, and the samples made from the first `length`
-            frames are what those frames alone would give.
+        - `length`: number of valid frames; the rest is padding. The samples of the valid frames equal those that the
+            valid frames alone would give.
 
         **Returns:** waveform `(*batch, frames * hop_length, 1)` in [-1, 1], at least float32.
 
-        **Raises:** `ShapeError` if `mel` or `cond` does not fit the config.
+        **Raises:** `ShapeError` if `mel` or `cond` does not fit the config, or `cond` or `length` the batch of `mel`.
         """
         self._check_shapes(mel, cond)
         frames, rate, kernels = mel.shape[-2], 1, len(self.config.resblock_kernel_sizes)
-        count = None if length is None else jnp.broadcast_to(jnp.asarray(length), mel.shape[:-2])
-        mask = None if count is None else length_mask(count, frames)
+        length = None if length is None else jnp.asarray(length)
+        mask = _valid(length, frames, mel.shape[:-2])
         cond = None if cond is None else cond[..., None, :].astype(mel.dtype)
-        x = self.conv_pre(masked(mel, mask))
+        x = self.conv_pre(_zero_unless(mask, mel))
         if self.cond_layer is not None and cond is not None:
             x = x + self.cond_layer(cond)
         for i, up in enumerate(self.ups):
@@ -156,10 +164,10 @@ class Generator(Module):
             if self.conds is not None and cond is not None:
                 x = x + self.conds[i](cond)
             rate *= up.stride
-            mask = None if count is None else length_mask(count * rate, frames * rate)
+            mask = _valid(None if length is None else length * rate, frames * rate, mel.shape[:-2])
             outputs = [block(x, mask=mask) for block in self.resblocks[i * kernels : (i + 1) * kernels]]
             x = sum(outputs[1:], outputs[0]) * jnp.asarray(1 / kernels, x.dtype)
-        # In half precision the waveform itself would be rounded: to 8 bits, in bfloat16.
+        # In half precision the waveform would be rounded, in bfloat16 to 8 bits.
         x = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
         return jnp.tanh(self.conv_post(_leaky_relu(x, _FINAL_SLOPE, mask)))
 
@@ -174,3 +182,14 @@ class Generator(Module):
                 f"this generator takes {f'a conditioning vector of {expected} values' if expected else 'no condition'}"
                 f", got {'none' if cond is None else cond.shape}."
             )
+        batch = mel.shape[:-2]
+        if cond is not None and (
+            cond.ndim != len(batch) + 1 or any(n not in (1, m) for n, m in zip(cond.shape, batch, strict=False))
+        ):
+            raise ShapeError(
+                f"cond should have shape {(*batch, expected)}, one vector for each example of mel, got {cond.shape}."
+            )
+
+
+def _valid(length: Array | None, time: int, batch: tuple[int, ...]) -> Mask:
+    return None if length is None else length_mask(length, time, batch=batch)[..., None]

@@ -1,4 +1,4 @@
-"""How HiFi-GAN learns: its losses, its step, its two optimisers. The loop around it is `jaxvoice.training`'s."""
+"""The losses, the training step and the two optimisers of HiFi-GAN; `jaxvoice.training` runs the loop."""
 
 import functools as ft
 from collections.abc import Mapping
@@ -53,24 +53,24 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A HiFi-GAN and how it is trained; the defaults are the release's.
+    """The networks of a HiFi-GAN and their training; the defaults are the release's.
 
-    `precision` is what the networks compute in; parameters, norms, mels and losses stay float32. `ema_decay` keeps a
-    moving average of the generator's weights and validates and exports that; `None` keeps none.
+    `precision` is that of the networks' computation; parameters, norms, mels and losses stay float32. `ema_decay`
+    keeps a moving average of the generator's weights and validates and exports that; `None` keeps none.
 
     **Raises:** `ConfigError` for values of the wrong type, or if `ema_decay` is not in [0, 1).
     """
 
     model: HiFiGANConfig = field(default_factory=HiFiGANConfig)
-    """What is trained."""
+    """The networks."""
     generator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """How the generator's weights are updated."""
+    """Optimiser of the generator."""
     discriminator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """How the discriminators' weights are updated."""
+    """Optimiser of the discriminators."""
     loss_weights: LossWeights = field(default_factory=LossWeights)
     """Weights of the generator's losses."""
     precision: Precision = "float32"
-    """What the networks compute in; parameters, mels and losses stay float32."""
+    """Precision of the networks' computation; parameters, mels and losses stay float32."""
     ema_decay: float | None = None
     """Decay per step of the moving average of the generator's weights; None keeps no average."""
 
@@ -81,7 +81,7 @@ class TrainingConfig:
 
 
 class HiFiGANState(eqx.Module):
-    """All that training changes."""
+    """Everything that a training step updates."""
 
     counters: Counters
     generator: Generator
@@ -98,11 +98,12 @@ class HiFiGANTask:
     **Arguments:**
 
     - `config`: networks, losses, optimisers.
-    - `steps_per_epoch`: what "per epoch" means for learning rates that decay so (`OptimizerConfig.decay_steps`).
+    - `steps_per_epoch`: number of steps after which a learning rate that decays by epochs does so
+        (`OptimizerConfig.decay_steps`).
     - `validation`: held-out clips; without them validation reports nothing.
-    - `kept`: what model folders say beside the step, of the model that this one begins with: its licence, its layout.
+    - `kept`: metadata of the initial model to copy into model folders, such as its licence.
 
-    **Raises:** `ConfigError` for a generator that reads latents, which recordings do not give.
+    **Raises:** `ConfigError` for a generator of latents, which cannot be computed from recordings.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class HiFiGANTask:
     ):
         self.config, self._kept = config, dict(kept or {})
         self.mel = config.model.mel_contract
-        """The mel contract of what is trained."""
+        """The mel contract of the generator."""
         self.steps_per_epoch = steps_per_epoch
         self._optimize_generator = adamw(config.generator_optimizer, steps_per_epoch=steps_per_epoch)
         self._optimize_discriminators = adamw(config.discriminator_optimizer, steps_per_epoch=steps_per_epoch)
@@ -129,7 +130,7 @@ class HiFiGANTask:
         return self.state_of(generator, discriminators, discriminators.msd.init_state(key=vectors_key))
 
     def state_of(self, generator: Generator, discriminators: Discriminators, vectors: MultiScaleState) -> HiFiGANState:
-        """The state before the first step of training these networks on (pretrained ones, say)."""
+        """The state before the first step, for given networks, such as pretrained ones."""
         return HiFiGANState(
             Counters.zero(),
             generator,
@@ -143,8 +144,8 @@ class HiFiGANTask:
     def step(self, state: HiFiGANState, batch: Batch) -> tuple[HiFiGANState, dict[str, Float[Array, ""]]]:
         """One update of the discriminators and then, against the updated ones, of the generator.
 
-        As jik876/hifi-gan `train.py` orders it, with the same numbers, but the generator runs once for both turns and
-        no gradient is computed that is thrown away.
+        As jik876/hifi-gan `train.py` orders it, with the same numbers, but the generator runs once for both updates,
+        and unused gradients are not computed.
         """
         config = self.config
         audio = batch.audio.astype(jnp.float32) * batch.gain[:, None]
@@ -212,6 +213,7 @@ class HiFiGANTask:
         return total, parts
 
     def _discriminate(self, discriminators: Discriminators, audio: Float[Array, "*batch samples"], state):
+        # `_two_iterations` has advanced the state already: with inference=True a pass uses it and leaves it as it is.
         return discriminators(audio.astype(self.config.precision)[..., None], state, inference=True)
 
     def audio_seconds(self, batch: Batch) -> float:
@@ -239,15 +241,15 @@ class HiFiGANTask:
 
 
 def read_run(run: Path) -> tuple[HiFiGANTask, HiFiGANState]:
-    """What a run folder trains, and its newest state; nothing in the folder changes.
+    """The task of a run folder and its newest state; the folder is only read.
 
-    **Raises:** `CheckpointError` if it is no run of HiFi-GAN, or has no intact checkpoint.
+    **Raises:** `CheckpointError` if it is not a run of HiFi-GAN, or has no intact checkpoint.
     """
     table = RunFolder(run).read_config()
     if table.get("task") != HiFiGANTask.__name__:
         raise CheckpointError(f"{run} is a run of {table.get('task')!r}, not of HiFi-GAN; give a run of HiFi-GAN.")
     try:
-        # Rates are not part of a state: to read one, any epoch will do.
+        # Learning rates are not part of the state, so any number of steps per epoch reads it.
         task = HiFiGANTask(from_dict(TrainingConfig, table.get("config", {})), steps_per_epoch=1)
     except ConfigError as failure:
         raise CheckpointError(f"The configuration of {run} cannot be used: {failure}") from failure

@@ -141,7 +141,7 @@ def test_what_is_logged(run):
 def test_widths_that_differ_are_logged_as_their_mean():
     upsampling = GaussianUpsampling(4, UpsamplingConfig("proportional", 0.5), key=jax.random.key(0))
     durations = jnp.asarray([[2.0, 4.0, 0.0], [6.0, 9.0, 9.0]])
-    found = eqx.filter_jit(upsampling.mean_sigma)(jnp.zeros((2, 3, 4)), durations, jnp.asarray([2, 1]))
+    found = eqx.filter_jit(upsampling.mean_sigma)(jnp.zeros((2, 3, 4)), durations, phone_count=jnp.asarray([2, 1]))
     assert float(found) == pytest.approx(0.5 * (2 + 4 + 6) / 3)
 
 

@@ -20,9 +20,10 @@ def weights(durations, sigma=1.0, *, phone_count=None, frame_count=None, frames=
     durations = np.atleast_2d(np.asarray(durations, np.float32))
     total = np.floor(durations.sum(1) + 1e-3).astype(np.int32)
     phone_count = np.full(len(durations), durations.shape[1]) if phone_count is None else phone_count
-    given = (np.asarray(array, np.int32) for array in (phone_count, total if frame_count is None else frame_count))
+    counts = {"phone_count": phone_count, "frame_count": total if frame_count is None else frame_count}
+    counts = {name: np.asarray(count, np.int32) for name, count in counts.items()}
     sigma = jnp.asarray(np.asarray(sigma, np.float32))
-    return np.asarray(weights_of(jnp.asarray(durations), sigma, *given, frames or int(total.max())))
+    return np.asarray(weights_of(jnp.asarray(durations), sigma, **counts, frames=frames or int(total.max())))
 
 
 def by_definition(durations, sigmas, frames) -> np.ndarray:
@@ -139,7 +140,11 @@ def test_derivatives_are_torchs(each):
     @eqx.filter_grad(has_aux=True)
     def gradient(sigma):
         table = upsampling_weights(
-            jnp.asarray(durations), sigma, jnp.asarray(phone_count), jnp.asarray(frame_count), frames
+            jnp.asarray(durations),
+            sigma,
+            phone_count=jnp.asarray(phone_count),
+            frame_count=jnp.asarray(frame_count),
+            frames=frames,
         )
         return jnp.sum(table * cotangent), table
 
@@ -261,4 +266,4 @@ def test_block_causal_frames_see_their_own_and_earlier_phonemes():
 
 def test_a_width_for_other_phonemes_is_refused():
     with pytest.raises(ShapeError, match=r"shape \(1, 5\), got \(4,\)"):
-        upsampling_weights(jnp.asarray([WORKED]), jnp.ones(4), jnp.asarray([5]), jnp.asarray([17]), 17)
+        upsampling_weights(jnp.asarray([WORKED]), jnp.ones(4), phone_count=5, frame_count=17, frames=17)

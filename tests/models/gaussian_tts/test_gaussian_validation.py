@@ -166,7 +166,7 @@ def test_utterances_of_training_are_heard_and_not_measured(report, monkeypatch):
 def test_the_scale_that_is_saved_makes_durations_add_up(monkeypatch, tmp_path):
     """And to save it, nothing is decoded."""
 
-    def encode(acoustic, norms, durations, phonemes, phone_count):
+    def encode(acoustic, norms, durations, phonemes, *, phone_count):
         return None, log_durations(phonemes, phone_count)
 
     monkeypatch.setattr(validation, "encode", encode)
