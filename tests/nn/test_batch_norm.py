@@ -123,6 +123,18 @@ def test_a_batch_over_several_devices_has_the_statistics_of_all_of_it():
     np.testing.assert_allclose(after.running_mean, alone.running_mean, rtol=1e-5)
 
 
+def test_running_statistics_carry_no_gradient():
+    ours, _ = layers()
+
+    @eqx.filter_jit
+    @jax.grad
+    def gradient(x):
+        _, state = ours(x, ours.init_state(), mask=jnp.asarray(VALID))
+        return jnp.sum(state.running_mean**2) + jnp.sum(state.running_var**2)
+
+    assert not np.any(gradient(jnp.asarray(batch(0))))
+
+
 def test_a_batch_of_padding_teaches_nothing():
     ours, _ = layers()
     y, state = call(ours, jnp.asarray(batch(0)), jnp.zeros((4, 9), bool), ours.init_state())

@@ -92,6 +92,17 @@ def test_grouped_conv_takes_a_batch_axis_or_a_vmap(key):
     np.testing.assert_allclose(together[1], replace(kernels[1])(x), rtol=1e-5, atol=1e-6)
 
 
+def test_the_weight_gradient_of_a_grouped_conv_is_one_product_per_tap_over_the_whole_batch(key):
+    """On CPUs: a loop over 9 taps whose product sums over batch and time together. XLA's own would be a convolution."""
+    layer, x = Conv1d(8, 16, 9, stride=2, padding=4, groups=4, key=key), jnp.asarray(draw(3, 21, 8))
+    of_kernel = lambda kernel: jnp.sum(jnp.square(eqx.tree_at(lambda conv: conv.weight, layer, kernel)(x)))  # noqa: E731
+    program = str(jax.make_jaxpr(jax.grad(of_kernel))(layer.weight))
+    loops = re.findall(r"\blength=(\d+)", program)
+    products = re.findall(r"f32\[([\d,]+)\] = dot_general\[", program)
+    assert loops == ["9"] and products == ["4,4,2"], "groups, outputs and inputs of one group"
+    assert program.count("conv_general_dilated[") == 2, "the forward pass and the input gradient"
+
+
 @pytest.mark.parametrize(("taps", "stride"), [(1, 1), (1, 3), (4, 2), (4, 5), (7, 1), (7, 2), (7, 3), (16, 8)])
 @pytest.mark.parametrize(("padding", "groups"), [(0, 1), (2, 1), (1, 2)])
 def test_conv_transpose1d(taps, stride, padding, groups, key):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from jax import numpy as jnp
 
+from jaxvoice.errors import ConfigError
 from jaxvoice.nn import (
     ColumnConv,
     Conv1d,
@@ -16,6 +17,7 @@ from jaxvoice.nn import (
     SpectralConv1d,
     SpectralNormState,
     fold_weight_norm,
+    freeze,
     spectral_norm as spectral_norm_of,
 )
 
@@ -128,3 +130,40 @@ def test_examples_of_one_batch_may_have_their_own_state(inference, key):
         np.testing.assert_allclose(together[:, i], alone, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(after.weight_u[i], new.weight_u, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(after.weight_v[i], new.weight_v, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.filterwarnings("ignore:.*spectral_norm.*:FutureWarning")
+def test_the_vectors_of_spectral_norm_are_constants(inference, key):
+    """Neither the vectors of a call nor those of its result carry a gradient, as in torch."""
+    layer, x = SpectralConv1d(4, 6, 3, key=key), jnp.asarray(draw(9, 4))
+    state = layer.init_state(key=key)
+    of_state = eqx.filter_grad(lambda state: jnp.sum(jnp.square(layer(x, state, inference=inference)[0])))(state)
+    assert not np.any(of_state.weight_u) and not np.any(of_state.weight_v)
+    of_norm = eqx.filter_grad(lambda state: spectral_norm_of(layer.weight_orig, state))(state)
+    assert not np.any(of_norm.weight_u) and not np.any(of_norm.weight_v)
+    of_kernel = eqx.filter_grad(lambda layer: jnp.sum(layer.power_iteration(state).weight_u ** 3))(layer)
+    assert not np.any(of_kernel.weight_orig)
+
+
+STACKED = {
+    **{name: make for name, (make, _, _) in LAYERS.items()},
+    "without weight norm": lambda key: Conv1d(4, 6, 5, key=key),
+}
+
+
+@pytest.mark.parametrize("kind", STACKED)
+@pytest.mark.parametrize("transform", [fold_weight_norm, freeze])
+def test_stacked_layers_are_folded_and_frozen_under_vmap_alone(kind, transform, key):
+    layers = eqx.filter_vmap(STACKED[kind])(jax.random.split(key, 3))
+    if layers.weight_g is not None:
+        # Away from its initial value, at which weight norm over the wrong axes could be right by chance.
+        scale = jnp.arange(1.0, 4.0).reshape(3, *(1,) * (layers.weight_g.ndim - 1))
+        layers = eqx.tree_at(lambda conv: conv.weight_g, layers, layers.weight_g * scale)
+    call, x = eqx.filter_vmap(lambda layer, x: layer(x), in_axes=(0, None)), jnp.asarray(draw(11, 4))
+    np.testing.assert_allclose(call(eqx.filter_vmap(transform)(layers), x), call(layers, x), atol=1e-5)
+    if transform is fold_weight_norm and layers.weight_g is None:
+        assert eqx.tree_equal(fold_weight_norm(layers), layers)
+        return
+    with pytest.raises(ConfigError, match=r"has shape \(3, .*eqx\.filter_vmap\(fold_weight_norm\)"):
+        transform({"layers": [layers]})

@@ -1,5 +1,8 @@
 """The LSTM against torch's on packed sequences, with the same weights."""
 
+import copy
+import pickle
+
 import equinox as eqx
 import jax
 import numpy as np
@@ -135,3 +138,43 @@ def test_wrong_sizes_are_refused(key):
         LSTM(3, 4, num_layers=0, key=key)
     with pytest.raises(ShapeError, match=r"\(\*batch, time, 8\), channels last, got \(2, 5, 7\)"):
         pair(8, 8, 1, True)[0](jnp.zeros((2, 5, 7)))
+
+
+class Renamed(LSTM):
+    """A subclass that adds nothing."""
+
+
+class Scaled(LSTM):
+    """A subclass with a field and arguments of its own."""
+
+    scale: jax.Array
+
+    def __init__(self, scale: float, *, key: jax.Array):
+        super().__init__(3, 4, num_layers=2, bidirectional=True, key=key)
+        self.scale = jnp.asarray(scale)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda key: LSTM(3, 4, num_layers=2, bidirectional=True, key=key),
+        lambda key: Renamed(3, 4, bidirectional=True, key=key),
+        lambda key: Scaled(2.0, key=key),
+    ],
+)
+def test_an_lstm_and_its_subclasses_can_be_pickled_and_copied(make, key):
+    lstm, x = make(key), jnp.asarray(draw(5, 3))
+    for other in (pickle.loads(pickle.dumps(lstm)), copy.deepcopy(lstm), copy.copy(lstm)):
+        assert type(other) is type(lstm) and eqx.tree_equal(other, lstm)
+        np.testing.assert_array_equal(call(other, x), call(lstm, x))
+        with pytest.raises(AttributeError, match="cannot assign"):
+            other.weight_ih_l0 = jnp.zeros((16, 3))
+
+
+def test_subclasses_compute_what_the_lstm_computes(key):
+    x = jnp.asarray(draw(5, 3))
+    plain = LSTM(3, 4, num_layers=2, bidirectional=True, key=key)
+    scaled = Scaled(2.0, key=key)
+    assert isinstance(scaled, Scaled) and float(scaled.scale) == 2
+    np.testing.assert_array_equal(call(scaled, x), call(plain, x))
+    np.testing.assert_array_equal(call(Renamed(3, 4, num_layers=2, bidirectional=True, key=key), x), call(plain, x))

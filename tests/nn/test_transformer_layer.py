@@ -94,6 +94,15 @@ def test_keys_in_padding_are_not_seen_unless_the_mask_is_forgotten():
     assert np.abs(unmasked[0] - unmasked[1])[VALID].max() > 1e-2
 
 
+def test_padding_is_not_seen_where_allowed_is_given_too():
+    layer, x = layer_of(16, 2, 32), draw(3, 13, 16)
+    other = np.where(VALID[..., None], x, 1e3 * draw(3, 13, 16, seed=5))
+    everything = jnp.ones((3, 13, 13), bool)
+    kept, changed = (np.asarray(call(layer, jnp.asarray(y), jnp.asarray(VALID), everything)) for y in (x, other))
+    np.testing.assert_array_equal(kept[VALID], changed[VALID])
+    np.testing.assert_allclose(kept, call(layer, jnp.asarray(x), jnp.asarray(VALID)), atol=1e-6)
+
+
 def test_nothing_to_attend_to_is_finite_with_its_gradient():
     layer = layer_of(16, 2, 32)
     nothing = jnp.zeros((1, 5), bool)

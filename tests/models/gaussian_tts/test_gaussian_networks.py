@@ -108,6 +108,53 @@ def test_a_forgotten_length_does_change_valid_frames(small, trained):
     assert np.abs(np.asarray(hidden)[0, :10] - np.asarray(trained[0])[0, :10]).max() > 1e-2
 
 
+def test_an_id_beyond_the_codes_in_padding_does_not_propagate(small, trained):
+    """Its embedding is NaN, which a weight of zero in attention would not remove."""
+    given = padded(17)
+    valid = np.arange(17) < np.asarray(given.phone_count)[:, None]
+    beyond = given._replace(phonemes=jnp.asarray(np.where(valid, given.phonemes, 99).astype(np.int32)))
+    same(trained, run(small, beyond, small.init_state()), padded(), atol=5e-5)
+
+
+def test_one_number_of_phonemes_serves_a_whole_batch(small):
+    given = padded()
+    same_counts = {"phone_count": jnp.full(3, 9), "frame_count": jnp.full(3, 40)}
+    call = lambda **counts: small(  # noqa: E731
+        given.phonemes, given.durations, small.init_state(), **counts, frames=FRAMES, inference=True
+    )
+    expected, found = call(**same_counts), call(phone_count=9, frame_count=40)
+    np.testing.assert_array_equal(found.second, expected.second)
+    assert np.any(expected.second[:, :40]) and not np.any(expected.second[:, 40:])
+
+
+def test_networks_take_batches_of_size_0():
+    model = networks()
+    empty = jax.tree.map(lambda array: jnp.asarray(array)[:0], padded())
+    counts = {"phone_count": empty.phone_count, "frame_count": empty.frame_count, "frames": FRAMES}
+    call = eqx.filter_jit(lambda model, *given: model(*given, **counts))
+    decoded, durations = call(model, empty.phonemes, empty.durations, model.init_state())
+    assert decoded.second.shape == (0, FRAMES, 8) and durations.shape == (0, 10)
+
+
+def test_encoder_and_decoder_drop_with_keys_of_their_own(key):
+    """The keys that a call hands to `encode` and `decode` are the two halves of its own."""
+    parts = {"encoder": {"dropout": 0.5}, "decoder": {"dropout": 0.5}}
+    model, given = networks(changed(**parts)).acoustic, padded()
+    counts = {"phone_count": given.phone_count, "frame_count": given.frame_count, "frames": FRAMES}
+    state = model.init_state()
+
+    @eqx.filter_jit
+    def in_parts(encoder_key, decoder_key):
+        hidden, new = model.encode(given.phonemes, state, phone_count=given.phone_count, key=encoder_key)
+        return model.decode(hidden, given.durations, new, **counts, key=decoder_key)
+
+    together = eqx.filter_jit(lambda key: model(given.phonemes, given.durations, state, **counts, key=key))(key)
+    first, second = jax.random.split(key)
+    np.testing.assert_allclose(together.second, in_parts(first, second).second, atol=1e-5)
+    assert np.abs(together.second - in_parts(first, first).second).max() > 1e-2
+    assert np.abs(together.second - in_parts(second, second).second).max() > 1e-2
+
+
 def test_the_order_of_the_batch_changes_nothing(small, trained):
     order = np.array([2, 0, 1])
     given = jax.tree.map(lambda array: jnp.asarray(np.asarray(array)[order]), padded())

@@ -1,6 +1,7 @@
 """The networks against golden numbers of the released implementation, and against closed forms."""
 
 import dataclasses
+import re
 
 import equinox as eqx
 import jax
@@ -228,6 +229,60 @@ def test_swapped_weights_do_not_equal_the_release(released):
     assert largest_error(logits, case["mpd_0_score_real"]) > 1e-3
 
 
+TINY = DiscriminatorConfig(periods=(2, 3), scales=2, width=0.0625)
+
+
+@eqx.filter_jit
+def judge(discriminators, audio, state, inference=False):
+    return discriminators(audio, state, inference=inference)
+
+
+def test_a_call_of_the_discriminators_returns_the_state_after_one_power_iteration(key):
+    discriminators = Discriminators(TINY, key=key)
+    state, audio = discriminators.msd.init_state(key=key), jax.random.normal(key, (2, 300, 1))
+    advanced = discriminators.msd.power_iteration(state)
+    outputs, after = judge(discriminators, audio, state)
+    kept = judge(discriminators, audio, state, inference=True)[1]
+    for new, expected, before, same in zip(*map(jax.tree.leaves, (after, advanced, state, kept)), strict=True):
+        np.testing.assert_allclose(new, expected, atol=1e-5)
+        np.testing.assert_array_equal(same, before)
+    moved = jax.tree.map(lambda new, before: float(jnp.abs(new - before).max()), after, state)
+    assert all(layer.weight_v > 1e-2 for layer in moved.discriminators[0].layers)
+    used = judge(discriminators, audio, advanced, inference=True)[0]
+    for ours, theirs in zip(jax.tree.leaves(outputs), jax.tree.leaves(used), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_networks_take_batches_of_size_0(key):
+    discriminators = Discriminators(TINY, key=key)
+    state = discriminators.msd.init_state(key=key)
+    full, _ = judge(discriminators, jnp.ones((2, 300, 1)), state)
+    empty, _ = judge(discriminators, jnp.ones((0, 300, 1)), state)
+    for ours, theirs in zip(jax.tree.leaves(empty), jax.tree.leaves(full), strict=True):
+        assert ours.shape == (0, *theirs.shape[1:])
+    generator = Generator(dataclasses.replace(SMALL, cond_channels=3), key=key)
+    audio = eqx.filter_jit(generator)(jnp.ones((0, 9, 8)), jnp.ones((0, 3)), length=jnp.ones(0, jnp.int32))
+    assert audio.shape == (0, 72, 1)
+
+
+@pytest.mark.parametrize("shape", [(300,), (300, 2), (2, 0, 1)])
+def test_wrong_audio_is_refused(shape, key):
+    discriminators = Discriminators(TINY, key=key)
+    with pytest.raises(ShapeError, match=r"channels last, got|at least 1"):
+        discriminators.mpd(jnp.ones(shape))
+    with pytest.raises(ShapeError, match=r"channels last, got|at least 1"):
+        discriminators.msd(jnp.ones(shape), discriminators.msd.init_state(key=key))
+
+
+def test_the_mask_of_lengths_is_broadcast_once(key):
+    """As many selections as masked activations, and one mask a stage: no block computes a mask of its own."""
+    generator = Generator(SMALL, key=key)
+    program = str(
+        jax.make_jaxpr(lambda mel, length: generator(mel, length=length))(jnp.ones((2, 9, 8)), jnp.ones(2, int))
+    )
+    assert len(re.findall(r"bool\[2,\d+,1\] = broadcast_in_dim", program)) == 3
+
+
 @pytest.mark.parametrize("config", [SMALL, dataclasses.replace(SMALL, resblock="2"), PRESETS["v3"].generator])
 def test_receptive_field_is_exact(config, key):
     """The samples of one frame depend on exactly the frames that the config says (seen from the gradient)."""
@@ -284,6 +339,13 @@ def test_wrong_mel_is_refused(key):
             generator(jnp.zeros(shape))
     with pytest.raises(ShapeError, match="takes no condition"):
         generator(jnp.zeros((4, 8)), jnp.zeros(3))
+    conditioned = Generator(dataclasses.replace(SMALL, cond_channels=3), key=key)
+    for shape in [(3,), (4, 3), (1, 2, 3)]:
+        with pytest.raises(ShapeError, match=r"cond should have shape \(2, 3\)"):
+            conditioned(jnp.zeros((2, 4, 8)), jnp.zeros(shape))
+    assert conditioned(jnp.zeros((2, 4, 8)), jnp.zeros((1, 3))).shape == (2, 32, 1)
+    with pytest.raises(ShapeError, match=r"batch shape \(2,\), got \(3,\)"):
+        generator(jnp.zeros((2, 4, 8)), length=jnp.ones(3, jnp.int32))
 
 
 @pytest.mark.parametrize(
