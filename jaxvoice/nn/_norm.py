@@ -96,7 +96,7 @@ def fold_weight_norm(model: Model) -> Model:
 class SpectralNormState(eqx.Module):
     """The state of one spectrally normed layer: estimates of the kernel matrix's first singular vectors.
 
-    Axes in front belong to batch axes of the layer's input, whose examples then have estimates of their own.
+    Batch axes are the last batch axes of the layer's input, whose examples then have estimates of their own.
     """
 
     weight_u: Float[Array, "*batch out"]
@@ -180,7 +180,7 @@ class SpectralConv1d(Module):
         """Convolve `x` of shape `(*batch, time, in_channels)` with `weight_orig` over its spectral norm.
 
         **Arguments:** `state` is advanced by one power iteration before it is used, as torch does in training mode;
-        with `inference` it is used and returned as it is. Where its vectors have axes in front, these are the last
+        with `inference` it is used and returned as it is. Where its vectors have batch axes, these are the last
         batch axes of `x`.
 
         **Raises:** `ShapeError` for another number of channels, an input too short for one output position, or batch

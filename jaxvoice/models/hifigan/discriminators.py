@@ -210,7 +210,7 @@ class MultiScaleDiscriminator(Module):
 
         - `audio`: `(*batch, samples, 1)`.
         - `state`: advanced by one power iteration before it is used, as the release does in every forward pass of
-            training; with `inference` it is used and returned as it is. Axes in front of its vectors are the last
+            training; with `inference` it is used and returned as it is. Batch axes of its vectors are the last
             batch axes of `audio`, so that real and generated audio can share a pass.
 
         **Returns:** the output at each scale, and the state.
