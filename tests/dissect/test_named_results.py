@@ -119,7 +119,8 @@ def test_every_module_of_gaussian_tts_has_a_name():
     arguments = jnp.asarray([[1, 2, 1]]), jnp.asarray([[2.0, 3.0, 1.0]]), model.init_state()
     plain = model(*arguments, **counts)
     found, captured = dissect.capture(dissect.tag(model))(*arguments, **counts)
-    assert calls(captured) == paths(model) | {"acoustic.encode", "acoustic.decode"}
+    operations = {"acoustic.encode", "acoustic.decode", "acoustic.upsampling.sigma"}
+    assert calls(captured) == paths(model) | operations
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(plain), strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(captured["acoustic[second]"], plain[0].second)
