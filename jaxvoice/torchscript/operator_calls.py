@@ -149,7 +149,7 @@ class OperatorCalls:
             self._with_gradient = bool(args[0])
             return None
         if any(isinstance(arg, Index) for arg in args) and name in scanned_loops.OPERATORS:
-            return self._indexed(name, args)
+            return self._indexed(name, args, kwargs)
         operator = find_operator(name, tuple(args))
         if operator is None:
             raise self._missing(name, args)
@@ -183,9 +183,9 @@ class OperatorCalls:
                 f"{name} cannot be computed of ({given}): {failure} ({self._frames[-1]})."
             ) from failure
 
-    def _indexed(self, name: str, args: list[Any]) -> Any:
+    def _indexed(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         try:
-            return scanned_loops.OPERATORS[name](*args)
+            return scanned_loops.OPERATORS[name](*args, **kwargs)
         except Refused as reason:
             raise self._unsupported(name, str(reason)) from reason
 

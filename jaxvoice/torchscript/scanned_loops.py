@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from jax import lax, numpy as jnp
 
-from jaxvoice.torchscript.dtypes import default_int
+from jaxvoice.errors import CheckpointError
+from jaxvoice.torchscript.dtypes import default_int, dtype_of_code
 from jaxvoice.torchscript.frames import shown
 from jaxvoice.torchscript.program import Instance
 from jaxvoice.torchscript.tensors import Refused, Tensor
@@ -91,6 +92,11 @@ def slice_(x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: in
     length = end - start if isinstance(start, Index) and end is not None else None
     if type(length) is not int or length < 1 or step != 1:
         raise Refused("the length of a slice differs from round to round")
+    if start.rounds is not None:
+        places = [edge.at(number) for edge in (start, end) for number in (start.rounds[0], start.rounds[-1])]
+        if min(places) < 0 <= max(places):
+            # Places below 0 count from the end of the axis, so that x[-1:0] has no elements.
+            raise Refused(f"a slice begins or ends at {min(places)} to {max(places)}, of which only some are negative")
     first = start.start(x.shape[dim], length)
     return x.view(
         lambda a: lax.dynamic_slice_in_dim(a, first, length, dim),
@@ -109,7 +115,15 @@ def _stacked(items: Sequence[Any]) -> jax.Array:
     return jnp.stack([one.values for one in items])
 
 
-OPERATORS: dict[str, Callable[..., Any]] = {"torch.select": select, "torch.slice": slice_, "torch.__getitem__": item}
+def tensor(index: Index, *, dtype: int | None = None, **_: Any) -> Tensor:
+    """`torch.tensor` of an index."""
+    return Tensor(jnp.asarray(index.array, default_int() if dtype is None else dtype_of_code(dtype)))
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    **{"torch.select": select, "torch.slice": slice_, "torch.__getitem__": item},
+    **dict.fromkeys(("torch.tensor", "torch.as_tensor", "torch.scalar_tensor", "ops.prim.NumToTensor"), tensor),
+}
 """What operators do with an `Index`; others take it as a tensor."""
 
 
@@ -197,6 +211,8 @@ class _Snapshot:
         for i, (value, before) in enumerate(self.lists):
             same = len(value) >= len(before) and all(one is other for one, other in zip(value, before, strict=False))
             if isinstance(value, list) and same:
+                if not all(isinstance(one, Tensor) for one in value[len(before) :]):
+                    raise Refused("something other than a tensor is appended to a list")
                 found += [(i, value[len(before) :])] if len(value) > len(before) else []
             elif isinstance(value, list) or value != before:
                 raise Refused("a round changes the items of a list")

@@ -49,6 +49,13 @@ PROGRAMS = {
         "for t in range(x.size(0) - 1, -1, -1):\n    h = h * 0.9 + x[t] - x[x.size(0) - 1 - t]\n    rows.append(h)\n"
         "return torch.stack(rows), h"
     ),
+    "slices from the end": (
+        "n = x.size(0)\nfor t in range(n - 1):\n    h = h * 0.9 + x[t - n:t - n + 1].sum(0)\nreturn h"
+    ),
+    "index as tensor": (
+        f"{FOR}    h = torch.tanh(h + x[t]) * torch.tensor(t)\n    rows.append(torch.tensor(t, dtype=torch.float32))\n"
+        "return h, torch.stack(rows)"
+    ),
     "steps": "for t in range(1, x.size(0), 3):\n    h = h * 0.9 + x[t] * t\nreturn h",
     "from the end": FOR + "    h = h * 0.9 + x[-1 - t]\nreturn h",
     "over a list": "for row in torch.unbind(x):\n    h = torch.sin(h + row)\nreturn h",
@@ -89,6 +96,13 @@ REFUSED = {
     "negative": ("h = h + x[t - 3]", "elements -1 to 8 of an axis of size 12"),
     "in place": ("k = h\nh = h + x[t]\nk += 1", "comes out of a loop is changed in place"),
     "view": ("h = h + last + x[t]\ny[t] = h\nlast = y[t]", "view of a tensor that a loop changes"),
+    "slice that ends at 0": (
+        "h = h + x[t - x.size(0):t - x.size(0) + 1].sum(0)",
+        "a slice begins or ends at -10 to 0, of which only some are negative",
+    ),
+    "appended numbers": ("numbers.append(t)\nh = h + x[t]", "something other than a tensor is appended"),
+    "appended constants": ("numbers.append(3)\nh = h + x[t]", "something other than a tensor is appended"),
+    "appended tuples": ("h = h + x[t]\npairs.append((h, h * 2))", "something other than a tensor is appended"),
     "views in a list": ("y[t] = x[t]\nrows.append(y[t])", "view of a tensor that a loop changes"),
 }
 
@@ -99,7 +113,8 @@ def test_other_loops_are_refused(load, monkeypatch, name):
     source, message = REFUSED[name]
     body = "".join(f"    {line}\n" for line in source.split("\n"))
     start = "g, n, k, last = 1.0, 1, h, h\ny = torch.zeros_like(x)\nrows.append(h)\n"
-    module = scripted(f"{START}{start}{FOR}{body}return h, y, rows, n, g, last, k")
+    start += "numbers: List[int] = []\npairs: List[Tuple[torch.Tensor, torch.Tensor]] = []\n"
+    module = scripted(f"{START}{start}{FOR}{body}return h, y, rows, n, g, last, k, numbers, pairs")
     run, x = load(module), torch.randn(ROUNDS, 3, generator=torch.Generator().manual_seed(0))
     reason = rf"It cannot be a jax\.lax\.scan: (?s:.)*{message}(?s:.)*shorter input \(__torch__"
     with pytest.raises(CheckpointError, match=reason):

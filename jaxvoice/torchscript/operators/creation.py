@@ -71,6 +71,8 @@ for _name, _value in (("zeros", 0), ("empty", 0), ("ones", 1)):
 def tensor(data: Any, *, dtype: int | None = None, **_: Any) -> Tensor:
     """A tensor of a number or of nested lists of numbers."""
     array = np.asarray(data)
+    if array.dtype.kind == "O":
+        raise Refused("a tensor is made of a list that holds other values than numbers, or the index of a loop")
     natural = FLOAT if array.dtype.kind == "f" else default_int() if array.dtype.kind == "i" else array.dtype
     wanted = np.dtype(_dtype(dtype, np.complex64 if natural.kind == "c" else natural))
     if wanted.kind in "iu" and array.size:
