@@ -11,10 +11,10 @@ from jaxtyping import PRNGKeyArray, Shaped
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.torchscript.frames import shown
 from jaxvoice.torchscript.interpreter import Interpreter
-from jaxvoice.torchscript.program import Instances, Program, Weights
+from jaxvoice.torchscript.program import Instances, Program, Weights, tensors_within
 from jaxvoice.torchscript.required_operators import required_operators
 from jaxvoice.torchscript.state import State, from_program, slots_of, state_of, to_program
-from jaxvoice.torchscript.tensors import Refused, Tensor
+from jaxvoice.torchscript.tensors import Refused, Tensor, traced
 from jaxvoice.weights.reading import TorchScriptArchive
 
 
@@ -25,8 +25,10 @@ class Function:
     shapes and branches depend on must be Python values: under `jax.jit` pass them by `static_argnames` or a closure.
     In-place changes of inputs last until the call returns; so do changes of the module's own tensors and attributes,
     unless it is called by `step`, which returns them. Loops of more than 600,000 steps are refused before they are run
-    (statements are steps, and operators up to five): some 2000 frames of 30 operators are 362,000. Under `jax.jit`,
-    loops of more than 4,000 operators become `jax.lax.scan`; where they cannot, those of more than 20,000 are refused.
+    (statements are steps, and operators up to five): 2000 frames with 30 operators each take 362,000 steps. Under
+    `jax.jit`, `for` loops of more than 4,000 operators become `jax.lax.scan`, which may execute 100 million operators;
+    where they cannot, those of more than 20,000 are refused. `while` loops are never scanned: they are run iteration by
+    iteration, and stopped when they exceed a limit.
 
     - `weights`: the tensors below the module by their names in the archive, and its constants that are arrays of real
       numbers (`CONSTANTS.c0`). A tensor of several names has one here. Tensors of whole numbers and of truth values
@@ -66,7 +68,8 @@ class Function:
                 out, state = stream.step(stream.weights, state, chunk)
 
         **Arguments:** `state` as the last call returned it, of this or another method of the archive; `State()` is
-        the state of the archive itself.
+        the state of the archive itself. Batch normalization in training mode, which would change its running
+        statistics, is refused.
 
         **Returns:** what the method returns, and the state after it: `state` with every buffer and attribute that the
         call changed. It takes the place of weights of the same names.
@@ -116,14 +119,13 @@ class Function:
             assert outputs is not None
             outputs[path if calls[path] == 1 else f"{path}#{calls[path]}"] = from_program(result)
 
-        interpreter = Interpreter(instances, key, note if outputs is not None else None)
+        args, kwargs = [to_program(value) for value in inputs], {name: to_program(one) for name, one in named.items()}
+        given = [tensor.array for tensor in tensors_within([*args, *kwargs.values(), *slots.values()])]
+        is_traced = any(map(traced, [key, *weights.values(), *given]))
+        interpreter = Interpreter(instances, key, note if outputs is not None else None, is_traced=is_traced)
         module = instances.value(self._program.record, self._program.path)
         for name, place in self._required:
             interpreter.require(name, place)
-        args, kwargs = (
-            [to_program(value) for value in inputs],
-            {name: to_program(value) for name, value in named.items()},
-        )
         self._check_inputs(module.code.methods[self._method].args, args, kwargs)
         try:
             return from_program(interpreter.method(module, self._method, args, kwargs)), instances
@@ -177,6 +179,9 @@ def function(archive: TorchScriptArchive, path: str = "", method: str = "forward
 
     **Arguments:** `path`: dotted name of a module in the archive, empty for the top one; `method`: one of its methods,
     such as `forward`, or `forward1` for what a trace recorded as its second call.
+
+    `while` loops never become `jax.lax.scan`: they are traced iteration by iteration and stopped at the limits that
+    `Function` states.
 
     **Raises:** `CheckpointError` if the archive has no such module or method, or its code is refused.
     """

@@ -16,7 +16,7 @@ from jaxvoice.torchscript.code import ClassCode, file_of, original_name
 from jaxvoice.torchscript.frames import Frame, FunctionRef, dotted, is_instance, shown
 from jaxvoice.torchscript.operator_calls import OperatorCalls
 from jaxvoice.torchscript.program import EnumMember, Instance, Instances, NamedTuple
-from jaxvoice.torchscript.scanned_loops import Index, scan
+from jaxvoice.torchscript.scanned_loops import Index, ScanTooLong, scan
 from jaxvoice.torchscript.tensors import Refused, Tensor
 
 MAX_STEPS = 600_000
@@ -43,11 +43,16 @@ class Interpreter(OperatorCalls):
         instances: Instances,
         key: jax.Array | None,
         note: Callable[[str, Any], None] | None = None,
+        *,
+        is_traced: bool = False,
     ):
-        """`note` is called with the path and the result of every call of a module's forward method."""
+        """`note` is called with the path and the result of every call of a module's forward method.
+
+        `is_traced`: whether JAX traces weights or inputs, so that loops may become `jax.lax.scan`.
+        """
         self.instances, self.code = instances, instances.program.code
         super().__init__(key, MAX_STEPS)
-        self._note = note
+        self._note, self.is_traced = note, is_traced
 
     # Calls
 
@@ -165,7 +170,9 @@ class Interpreter(OperatorCalls):
                 if number in (0, 2) and not returns:
                     # Of the first round it is known how many statements it has; the second one is like the others.
                     left = len(items) - number
-                    if self._foresee(len(items), left, cost) and self._scan(node, items, number, names, cost[1] * left):
+                    # Before the first round it is not known whether it adds to what JAX traces.
+                    long = self._foresee(len(items), left, cost, may_scan=number == 0 and self.is_traced)
+                    if long and self._scan(node, items, number, names, cost[1] * left):
                         return _NOTHING
                 before = self._cost
                 self._spend(1)
@@ -182,6 +189,8 @@ class Interpreter(OperatorCalls):
         try:
             scan(self, node, items, first, names)
             return True
+        except ScanTooLong:
+            raise
         except (Refused, CheckpointError, TypeError, ValueError) as reason:
             if self._may_unroll(unrolled):
                 return False

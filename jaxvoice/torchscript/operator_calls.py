@@ -15,7 +15,7 @@ from jaxvoice.torchscript.dtypes import is_inexact
 from jaxvoice.torchscript.frames import Frame, shown
 from jaxvoice.torchscript.operators import find_operator, operator_names
 from jaxvoice.torchscript.operators.registry import IGNORED, items_in, tensors_in
-from jaxvoice.torchscript.scanned_loops import Index
+from jaxvoice.torchscript.scanned_loops import Index, ScanTooLong
 from jaxvoice.torchscript.tensors import Refused, Tensor, number_of, traced
 
 _ADD = (
@@ -33,6 +33,13 @@ MAX_UNROLLED = 20_000
 
 Of a recurrent cell, XLA compiles 4,000 operators in 5 s on a CPU, 8,500 in 11 s, 17,000 in 30 s with 1.8 GB of memory,
 and 34,000 in more than 7 minutes.
+"""
+MAX_SCANNED = 100_000_000
+"""How many operators the `jax.lax.scan`s of a run may execute: iterations times operators, nested loops multiplied.
+
+A scan is traced in the same time for any number of iterations, so that only this stops nested loops that would run for
+years. On a CPU an operator of a scan takes a microsecond or more, so this many take minutes. Ten seconds of audio at
+22050 Hz, sample by sample at 100 operators each, are 22 million.
 """
 ITEMS_OF_STEP = 8
 """How many items of lists, or letters of text, an operator is given for the price of one step."""
@@ -54,12 +61,15 @@ class OperatorCalls:
     `steps` is what the run may take.
     """
 
+    steps_of_row = 1 + STEPS_OF_TENSOR
+    """What a tensor counts that a scan appends to a list: one operator takes it from the array of all."""
+
     def __init__(self, key: jax.Array | None, steps: int):
         self._key = key
         self._left = self._most = steps
         self._frames: list[Frame] = []
         self._with_gradient = True
-        self._loops = self._unrolled = 0
+        self._loops = self._unrolled = self._executed = 0
         self.rows: dict[int, tuple[Tensor, jax.Array, int]] = {}
         """Tensors that a scanned loop has appended to a list: each with all of them, and its number."""
 
@@ -91,14 +101,14 @@ class OperatorCalls:
         """Steps taken, and operators that loops have added to what JAX traces."""
         return self._most - self._left, self._unrolled
 
-    def _foresee(self, rounds: int, left: int, cost: tuple[int, int]) -> bool:
+    def _foresee(self, rounds: int, left: int, cost: tuple[int, int], *, may_scan: bool) -> bool:
         """Whether the rounds that are left of a loop should not be unrolled, at `cost` each.
 
-        A loop of so many rounds is refused where they would take too many steps.
+        A loop of so many rounds is refused where they would take too many steps, unless it may become a scan.
         """
         steps, unrolled = cost[0] * left, cost[1] * left
         long = unrolled > SCAN_FROM or (unrolled > 0 and not self._may_unroll(unrolled))
-        if steps > self._left and not long:
+        if steps > self._left and not long and not may_scan:
             raise CheckpointError(
                 f"a loop of {rounds:,} rounds takes more than {self._most:,} steps; longer loops are refused "
                 f"({self._frames[-1]})."
@@ -108,9 +118,27 @@ class OperatorCalls:
     def _may_unroll(self, operators: int) -> bool:
         return self._unrolled + operators <= MAX_UNROLLED
 
+    def _check_scanned(self, iterations: int, operators: int, rows: int, before: tuple[int, int]) -> None:
+        """Raise `ScanTooLong` where a scan would execute too many operators, or append too many tensors to lists.
+
+        `operators` and `rows` are those of one iteration; `before` is what the run had executed, and the steps that
+        were left, when the loop began.
+        """
+        if before[0] + iterations * max(operators, 1) > MAX_SCANNED:
+            raise ScanTooLong(
+                f"loops of {iterations:,} iterations execute more than {MAX_SCANNED:,} operators; longer ones are "
+                f"refused ({self._frames[-1]})."
+            )
+        if iterations * rows * self.steps_of_row > before[1]:
+            raise ScanTooLong(
+                f"a loop of {iterations:,} iterations that appends to lists takes more than {self._most:,} steps; "
+                f"longer loops are refused ({self._frames[-1]})."
+            )
+
     def _unroll(self) -> None:
         """Count an operator that a loop adds to what JAX traces."""
         self._unrolled += 1
+        self._executed += 1
         if self._unrolled > MAX_UNROLLED:
             raise self._too_long(f"loops become more than {MAX_UNROLLED:,}")
 

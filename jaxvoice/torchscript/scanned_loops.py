@@ -18,6 +18,10 @@ _SCANNED = "a tensor that comes out of a loop is changed in place, which may sha
 _VIEWED = "a view of a tensor that a loop changes is used after its round"
 
 
+class ScanTooLong(CheckpointError):
+    """A scan would take too long, so that the loop must not be unrolled either."""
+
+
 class Index:
     """A whole number that is `scale * round + offset` in every round of a scanned loop."""
 
@@ -135,7 +139,9 @@ class _Snapshot:
         self.cells: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
         self.lists: list[tuple[list[Any] | dict[Any, Any], Any]] = []
         self.tensors: list[tuple[Tensor, dict[str, Any]]] = []
-        self.counts = {name: getattr(run, name) for name in ("_key", "_left", "_unrolled", "_with_gradient")}
+        self.counts = {
+            name: getattr(run, name) for name in ("_key", "_left", "_unrolled", "_executed", "_with_gradient")
+        }
         instances = run.instances
         self.made = [(table, dict(table)) for table in (instances._made, instances._tensors, instances._lists)]
         self._seen: set[int] = set()
@@ -227,6 +233,8 @@ def scan(run: Any, node: ast.For, items: Sequence[Any], first: int, names: dict[
     if run._note is not None:
         raise Refused("the outputs of modules are recorded")
     rounds = range(first, len(items))
+    before = (run._executed, run._left)
+    run._check_scanned(len(rounds), 1, 0, before)
     xs = {"round": jnp.arange(first, len(items), dtype=default_int())}
     if not isinstance(items, range):
         xs["item"] = _stacked(items[first:])
@@ -268,6 +276,8 @@ def scan(run: Any, node: ast.For, items: Sequence[Any], first: int, names: dict[
         changed = {id(snapshot.tensors[i][0].storage) for i in plan["tensors"]}
         if any(id(one.storage) in changed for _, new in added for one in new if isinstance(one, Tensor)):
             raise Refused(_VIEWED)
+        plan["executed"] = run._executed - before[0]
+        run._check_scanned(len(rounds), plan["executed"], sum(len(new) for _, new in added), before)
         return _carried(snapshot, plan, after=True), [[one.values for one in new] for _, new in added]
 
     try:
@@ -279,6 +289,8 @@ def scan(run: Any, node: ast.For, items: Sequence[Any], first: int, names: dict[
         last, rows = lax.scan(body, start, xs)
     finally:
         snapshot.restore()
+    run._executed += len(rounds) * plan["executed"]
+    run._spend(len(rounds) * run.steps_of_row * sum(number for _, number in plan["lists"]))
     _place(snapshot, plan, last, lambda step, offset: step * len(items) + offset)
     for (i, _), arrays in zip(plan["lists"], rows, strict=True):
         for number in range(len(rounds)):

@@ -66,10 +66,10 @@ def agree(load: Callable[..., Function]) -> Callable[..., Function]:
 
 
 @pytest.fixture
-def run_code(tmp_path: Path) -> Callable[[str], Any]:
+def run_code(tmp_path: Path) -> Callable[..., Any]:
     """Run a forward method of these lines, which need not be what torch would write."""
 
-    def run(body: str) -> Any:
+    def run(body: str, *, jit: bool = False) -> Any:
         made, changed = tmp_path / "made.pt", tmp_path / "changed.pt"
         torch.jit.save(scripted("return x"), made)
         lines = "".join(f"    {line}\n" for line in f"{body}\nreturn x".split("\n"))
@@ -78,7 +78,8 @@ def run_code(tmp_path: Path) -> Callable[[str], Any]:
             return text[: text.index("    return x")] + lines
 
         with open_archive(with_code(made, change, changed)) as archive:
-            return function(archive)({}, np.ones(1, np.float32))  # type: ignore[arg-type]
+            method = function(archive)  # type: ignore[arg-type]
+        return (jax.jit(method) if jit else method)({}, np.ones(1, np.float32))
 
     return run
 
