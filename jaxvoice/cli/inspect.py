@@ -69,14 +69,13 @@ class Inspect:
         """The code of a module."""
         from jaxvoice.errors import ConfigError
         from jaxvoice.torchscript import module_code
-        from jaxvoice.weights.layout import wrapped_name
 
         if not hasattr(archive, "code"):
             raise ConfigError(f"{archive.source.path} is a {archive.source.format} file; only TorchScript holds code.")
         lines = module_code(archive, (self.code or "").strip("."), width=columns)
         if self.json:
             return {"module": self.code, "code": lines}
-        return [part for line in lines for part in wrapped_name(line, columns)]
+        return lines  # comments fit the columns; a line of code that is broken would be other code
 
     def folder(self, columns: int) -> "list[str] | dict[str, Any]":
         """What to print of a model folder or run folder."""
@@ -84,10 +83,10 @@ class Inspect:
         from jaxvoice.weights.folder import WEIGHTS_FILE, read_about
 
         path, lines = self.path, []
-        told: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         if kind_of_folder(path) == "run":
             about = run_about(path)
-            told["run"] = about
+            values["run"] = about
             lines += _run_lines(path, about, columns)
             path = path / "model"
             if not (path / WEIGHTS_FILE).is_file() and self.tensors is None and self.code is None:
@@ -96,7 +95,7 @@ class Inspect:
         about = read_about(path).table
         inside = self.file(path / WEIGHTS_FILE, columns)
         if isinstance(inside, dict):
-            return inside if self.tensors is not None else {**told, "model": about, **inside}
+            return inside if self.tensors is not None else {**values, "model": about, **inside}
         if self.tensors is not None:
             return inside
         return [*lines, *_model_lines(path, about, columns), "", *inside]

@@ -3,7 +3,7 @@
 import ast
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -107,6 +107,16 @@ def original_name(name: str) -> str:
 def file_of(name: str) -> str:
     """The file that holds the class or function of this qualified name: `__torch__/pkg/mod.py`."""
     return name.rpartition(".")[0].replace(".", "/") + ".py"
+
+
+def assigned_attributes(functions: Iterable[ast.FunctionDef]) -> set[str]:
+    """Names of the attributes, of any object, that functions assign."""
+    return {
+        node.attr
+        for function in functions
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    }
 
 
 def parse_code(files: Mapping[str, str]) -> Code:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jax import numpy as jnp
 from jaxtyping import PRNGKeyArray, Shaped
 
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
@@ -15,7 +16,7 @@ from jaxvoice.torchscript.program import Instances, Program, Weights, tensors_wi
 from jaxvoice.torchscript.required_operators import required_operators
 from jaxvoice.torchscript.state import State, from_program, slots_of, state_of, to_program
 from jaxvoice.torchscript.tensors import Refused, Tensor, traced
-from jaxvoice.weights.reading import TorchScriptArchive
+from jaxvoice.weights.reading import TensorRef, TorchScriptArchive
 
 
 class Function:
@@ -74,9 +75,15 @@ class Function:
         **Returns:** what the method returns, and the state after it: `state` with every buffer and attribute that the
         call changed. It takes the place of weights of the same names.
 
-        **Raises:** as a call does, and `CheckpointError` for names of a state that the archive lacks, and for
-        attributes that hold objects.
+        **Raises:** as a call does, and `CheckpointError` for names of a state that the archive lacks, for tensors of
+        another kind of elements (real, whole, complex numbers, truth values), for tensors of another shape where the
+        code changes them in place only and they are not empty, and for attributes that hold objects.
         """
+        if not isinstance(state, Mapping):
+            what = type(state).__name__
+            raise CheckpointError(
+                f"the state is the second argument of step, before the inputs; got a {what}. Pass State() first."
+            )
         slots = slots_of(state if isinstance(state, State) else State(state))
         result, instances = self._run(weights, inputs, named, key, None, slots)
         return result, state_of(instances.changed_slots())
@@ -156,6 +163,20 @@ class Function:
             kind = self._program.class_code(record.class_name).fields.get(attribute)
             if isinstance(kind, ast.Name) and kind.id == "Tensor" and not isinstance(value, Tensor):
                 raise CheckpointError(f"{name} of the state is a tensor; pass an array and not {shown(value)}.")
+            original = record.state[attribute]
+            if isinstance(original, TensorRef) and isinstance(value, Tensor):
+                self._check_tensor(name, value, original, is_assigned=attribute in self._program.assigned)
+
+    def _check_tensor(self, name: str, value: Tensor, original: TensorRef, *, is_assigned: bool) -> None:
+        """Compare a tensor of a state with the archive's, of which another shape may take the place if assigned."""
+        if _kind_of(value.dtype) != _kind_of(original.storage.dtype):
+            raise CheckpointError(
+                f"{name} of the state is a tensor of {original.storage.dtype} in the archive; got {value.dtype}."
+            )
+        if not is_assigned and 0 not in original.shape and value.shape != tuple(original.shape):
+            raise CheckpointError(
+                f"{name} of the state has the shape {tuple(original.shape)} in the archive; got {value.shape}."
+            )
 
     def _check_inputs(self, given: ast.arguments, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Refuse numbers and text where the method declares a tensor."""
@@ -168,6 +189,14 @@ class Function:
     def __repr__(self) -> str:
         where = self._program.path or "the top module"
         return f"<{self._method} of {where} in {self._program.archive.source.path}, {len(self.weights)} weights>"
+
+
+def _kind_of(dtype: Any) -> str:
+    return next(
+        kind
+        for kind in ("bool_", "integer", "floating", "inexact", "generic")
+        if jnp.issubdtype(dtype, getattr(jnp, kind))
+    )
 
 
 def function(archive: TorchScriptArchive, path: str = "", method: str = "forward") -> Function:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxvoice.errors import ConfigError
-from jaxvoice.torchscript.code import ClassCode, original_name, parse_code
+from jaxvoice.torchscript.code import ClassCode, assigned_attributes, original_name, parse_code
 from jaxvoice.torchscript.layers import plain_constants
 from jaxvoice.torchscript.symbolic_interpreter import SymbolicInterpreter
 from jaxvoice.torchscript.symbolic_values import Ref, Stored, dotted, is_plain, joined
@@ -24,8 +24,8 @@ def module_code(archive: Any, module: str = "", *, width: int = 80) -> list[str]
 
     The lines are the archive's own, but for the original names of classes, the numbers that constants stand for, and
     real numbers in as few digits as they have. Comments give the path and the class of each child, the shape of each
-    tensor and the value of each attribute that a line reads; they are at most `width` wide. Nothing of the archive is
-    run.
+    tensor and the value of each attribute that a line reads ("initially", where a method of the class assigns it); they
+    are at most `width` wide. Nothing of the archive is run.
 
     **Raises:** `ConfigError` for an unknown module, with the nearest name; `CheckpointError` for code that is refused.
     """
@@ -178,10 +178,20 @@ class _Printer:
         value = found.value if isinstance(found, Stored) else found
         return Stored(joined(owner.path, name), value) if is_plain(value) else None
 
+    def _is_assigned(self, value: Stored) -> bool:
+        """Whether a method of its class assigns an attribute, which then has other values than the archive's."""
+        owner, _, name = value.path.rpartition(".")
+        record = self.symbolic.records.get(owner)
+        code = self.symbolic.class_of(record) if record is not None else None
+        return code is not None and name in assigned_attributes(code.methods.values())
+
     def comment(self, node: ast.expr, value: Any) -> str:
         """What an expression stands for: the class of a module, the shape of a tensor, or a plain value."""
         if isinstance(value, Stored):
-            return printable(f"{value.path} = {shortened(repr(value.value), _LONGEST_VALUE)}")
+            text = shortened(repr(value.value), _LONGEST_VALUE)
+            return printable(
+                f"{value.path}: initially {text}" if self._is_assigned(value) else f"{value.path} = {text}"
+            )
         if not isinstance(value, Ref):
             return ""
         if value.path in self.symbolic.records:

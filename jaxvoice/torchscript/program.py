@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Shaped
 
 from jaxvoice.errors import CheckpointError
-from jaxvoice.torchscript.code import ClassCode, Code, parse_code
+from jaxvoice.torchscript.code import ClassCode, Code, assigned_attributes, parse_code
 from jaxvoice.torchscript.tensors import SMALL, Refused, Tensor, needs_64_bits
 from jaxvoice.weights.reading import Global, Record, TensorRef, TorchScriptArchive
 
@@ -68,6 +68,10 @@ class Program:
         self.known: dict[tuple[Any, ...], np.ndarray] = {}
         self.shared: set[str] = set()
         self.wide: set[str] = set()
+        functions = [*self.code.functions.values()]
+        functions += [method for code in self.code.classes.values() for method in code.methods.values()]
+        self.assigned = assigned_attributes(functions)
+        """Names of attributes that the code assigns, so that a tensor of another shape may take their place."""
         self.paths: dict[int, str] = {}
         """Dotted names of modules and other objects."""
         self.slots: dict[str, tuple[Record, str]] = {}

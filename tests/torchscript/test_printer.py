@@ -186,6 +186,34 @@ def test_constants(tmp_path):
     assert 'torch.to(0.5, torch.device("cpu"), 6)' in text and "CONSTANTS.c1" not in text
 
 
+class Counter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls, self.rate = 0, 16000
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.calls * self.rate
+
+    @torch.jit.export
+    def count(self):
+        self.calls += 1
+
+
+def test_attributes_that_methods_assign(tmp_path):
+    text = text_of(scripted(Counter(), tmp_path / "m.pt"))
+    assert "self.calls  # calls: initially 0\n" in text and "self.rate  # rate = 16000\n" in text
+    assert "calls = 0" not in text
+
+
+def test_names_that_are_assigned_twice_are_not_resolved(speaker, tmp_path):
+    def change(text):
+        line = "    second_conv = self.second_conv\n"
+        return text.replace(line, f"{line}    second_conv = self.first_conv\n    w = second_conv.weight_v\n")
+
+    text = text_of(with_code(speaker[1], change, tmp_path / "other.pt"), "convs.2", width=200)
+    assert "  w = second_conv.weight_v\n" in text
+
+
 def test_a_module_that_is_never_called(tmp_path):
     class Part(nn.Module):
         def __init__(self):

@@ -416,6 +416,59 @@ def test_states_that_do_not_fit(load):
         run.step(run.weights, {"cache": np.zeros((1, 3, 6), np.float32)}, x)
 
 
+class Padding(nn.Module):
+    """A buffer that is written in place only, so that its shape and its dtype stay."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("cache", torch.zeros(1, 2, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([self.cache, x], 2)
+        self.cache.copy_(x[:, :, -3:])
+        return x
+
+
+def test_tensors_of_a_state_have_the_shapes_and_dtypes_of_the_archive(load):
+    run, x = load(torch.jit.script(Padding())), CHUNKS[0].numpy()
+    for shape in ((1, 2, 5), (2, 2, 3), (2, 3)):
+        with pytest.raises(CheckpointError, match=r"cache of the state has the shape \(1, 2, 3\).*got \("):
+            run.step(run.weights, {"cache": np.zeros(shape, np.float32)}, x)
+    for dtype in (np.int32, bool, np.complex64):
+        with pytest.raises(CheckpointError, match=r"cache of the state is a tensor of float32.*got"):
+            run.step(run.weights, {"cache": np.zeros((1, 2, 3), dtype)}, x)
+    _, state = run.step(run.weights, {"cache": jnp.ones((1, 2, 3), jnp.bfloat16)}, x)
+    assert state["cache"].dtype == jnp.bfloat16
+
+
+def test_a_state_is_needed(load):
+    run = load(torch.jit.script(CachedConv(True)))
+    with pytest.raises(CheckpointError, match=r"state is the second argument of step.*got a ndarray.*State\(\)"):
+        run.step(run.weights, CHUNKS[0].numpy())
+
+
+class Empty(nn.Module):
+    """A cache that is empty until the first call, and one that is assigned and takes the batch size of the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("empty", torch.zeros(0))
+        self.register_buffer("assigned", torch.zeros(1, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.assigned = self.assigned + x
+        return self.assigned + self.empty.sum()
+
+
+def test_states_of_other_shapes_than_the_archive(load):
+    run = load(torch.jit.script(Empty()))
+    x = np.ones((3, 2), np.float32)
+    _, state = run.step({**run.weights}, {"empty": np.ones(4, np.float32)}, x)
+    assert state["assigned"].shape == (3, 2)
+    y, _ = run.step(run.weights, state, x)
+    np.testing.assert_array_equal(y, np.full((3, 2), 6))
+
+
 class Nested(nn.Module):
     items: list[list[int]]
 
