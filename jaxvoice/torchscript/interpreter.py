@@ -218,6 +218,7 @@ class Interpreter(OperatorCalls):
             case ast.Name(id=name):
                 names[name] = value
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
+                self._check_read(value)
                 values = list(value) if isinstance(value, (list, tuple)) else None
                 if values is None or len(values) != len(parts):
                     raise self._failure(f"{ast.unparse(target)} cannot be taken apart from {shown(value)}")
@@ -241,6 +242,7 @@ class Interpreter(OperatorCalls):
             case ast.Call(func=ast.Name(id="range"), args=bounds, keywords=[]):
                 return range(*(self._whole(self._value(bound, names)) for bound in bounds))
         items = self._value(source, names)
+        self._check_read(items)
         if isinstance(items, (list, tuple)):
             return list(items)
         raise self._failure(f"a loop runs over {shown(items)}")
@@ -249,6 +251,7 @@ class Interpreter(OperatorCalls):
         return self._as_number(value, int) if isinstance(value, Tensor) else int(value)
 
     def _truth(self, value: Any) -> bool:
+        self._check_read(value)
         return self._as_number(value, bool) if isinstance(value, Tensor) else bool(value)
 
     # Expressions
@@ -297,6 +300,7 @@ class Interpreter(OperatorCalls):
         return at
 
     def _item(self, items: Any, at: Any) -> Any:
+        self._check_read(items, at)
         if isinstance(at, Index) and isinstance(items, (list, tuple)):
             return scanned_loops.item(items, at)
         at = self._key_of(self._as_number(at, int) if isinstance(at, Tensor) else at)
@@ -385,16 +389,19 @@ class Interpreter(OperatorCalls):
                 return self.instances.attribute(owner, attribute)
         if name == "isinstance" and len(arguments) == 2:
             value = self._value(arguments[0], names)
+            self._check_read(value)
             self._spend_on([value])
             return is_instance(value, arguments[1])
         if name in _CASTS and len(arguments) == 1:
             value = self._value(arguments[0], names)
             if isinstance(value, Tensor) and name != "str":
                 return self._as_number(value, _CASTS[name])
+            self._check_read(value)
             self._spend_on([value])
             return _CASTS[name](value)
         if name == "sorted" and len(arguments) == 1:
             items = self._value(arguments[0], names)
+            self._check_read(items)
             self._spend_on([items])
             return sorted(items)
         if name == "print":

@@ -70,8 +70,35 @@ class OperatorCalls:
         self._frames: list[Frame] = []
         self._with_gradient = True
         self._loops = self._unrolled = self._executed = 0
+        self.growing: dict[int, tuple[int, ...]] = {}
+        """Lists that scans append to while they are traced, by identity: their lengths before each of these loops."""
         self.rows: dict[int, tuple[Tensor, jax.Array, int]] = {}
         """Tensors that a scanned loop has appended to a list: each with all of them, and its number."""
+
+    def _check_read(self, value: Any, index: Any = None) -> None:
+        """Raise `Refused` where a list is read whose items are not known while a scan is traced.
+
+        In every iteration, a list that a scan appends to holds what was there before the loop and what the same
+        iteration has appended. Of these, items may be read by an index from the beginning or from the end.
+        """
+        for length in self.growing.get(id(value), ()):
+            first = -(len(value) - length) if type(index) is int and index < 0 else 0
+            if type(index) is not int or not first <= index < length:
+                raise Refused("a list that the loop appends to is read")
+
+    def _check_lists(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """The same for the lists that an operator is given."""
+        if name in ("torch.__is__", "torch.__isnot__"):
+            return
+        if name == "torch.__getitem__" and len(args) == 2:
+            self._check_read(*args)
+        pending, seen = [*args[name in ("torch.append", "torch.__getitem__") :], *kwargs.values()], set()
+        while pending:
+            value = pending.pop()
+            if isinstance(value, (list, tuple, dict)) and id(value) not in seen:
+                seen.add(id(value))
+                self._check_read(value)
+                pending += value.values() if isinstance(value, dict) else value
 
     def _as_number(self, value: Tensor, kind: type) -> Any:
         try:
@@ -162,6 +189,11 @@ class OperatorCalls:
 
     def _operator(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         self._spend(1)
+        if self.growing:
+            try:
+                self._check_lists(name, args, kwargs)
+            except Refused as reason:
+                raise self._unsupported(name, str(reason)) from reason
         if name in _AT_ONCE:
             self._spend_on([key for key in args[1:2] if isinstance(key, tuple)])
         else:

@@ -94,10 +94,13 @@ def select(x: Tensor, dim: int, index: Index) -> Tensor:
 def slice_(x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Tensor:
     """`torch.slice` of a fixed length, from a place that differs from round to round: a view."""
     length = end - start if isinstance(start, Index) and end is not None else None
-    if type(length) is not int or length < 1 or step != 1:
+    if type(length) is not int or length < 1:
         raise Refused("the length of a slice differs from round to round")
+    if step != 1:
+        raise Refused(f"a slice from a place that differs from round to round has the step {step}")
     if start.rounds is not None:
-        places = [edge.at(number) for edge in (start, end) for number in (start.rounds[0], start.rounds[-1])]
+        first, last = start.at(start.rounds[0]), start.at(start.rounds[-1])
+        places = (first, last, first + length, last + length)
         if min(places) < 0 <= max(places):
             # Places below 0 count from the end of the axis, so that x[-1:0] has no elements.
             raise Refused(f"a slice begins or ends at {min(places)} to {max(places)}, of which only some are negative")
@@ -233,7 +236,7 @@ def scan(run: Any, node: ast.For, items: Sequence[Any], first: int, names: dict[
     if run._note is not None:
         raise Refused("the outputs of modules are recorded")
     rounds = range(first, len(items))
-    before = (run._executed, run._left)
+    before, growing = (run._executed, run._left), run.growing
     run._check_scanned(len(rounds), 1, 0, before)
     xs = {"round": jnp.arange(first, len(items), dtype=default_int())}
     if not isinstance(items, range):
@@ -269,7 +272,10 @@ def scan(run: Any, node: ast.For, items: Sequence[Any], first: int, names: dict[
     def body(carry: Any, x: dict[str, Any]) -> tuple[Any, Any]:
         snapshot.restore()
         _place(snapshot, plan, carry, lambda step, offset: Index(x["round"], rounds, step, offset))
+        lists = [snapshot.lists[i][0] for i, _ in plan["lists"]]
+        run.growing = growing | {id(one): (*growing.get(id(one), ()), len(one)) for one in lists}
         round_(x)
+        run.growing = growing
         added = snapshot.grown_lists()
         if [(i, len(one)) for i, one in added] != plan["lists"] or snapshot.changed_tensors() != plan["tensors"]:
             raise Refused("rounds change different lists or tensors")
@@ -288,6 +294,7 @@ def scan(run: Any, node: ast.For, items: Sequence[Any], first: int, names: dict[
         start = _carried(snapshot, plan, after=False)
         last, rows = lax.scan(body, start, xs)
     finally:
+        run.growing = growing
         snapshot.restore()
     run._executed += len(rounds) * plan["executed"]
     run._spend(len(rounds) * run.steps_of_row * sum(number for _, number in plan["lists"]))

@@ -1,5 +1,7 @@
 """Long loops under `jax.jit` as `jax.lax.scan`, beside torch."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,8 @@ from torch import nn
 
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.torchscript import State
+from jaxvoice.torchscript.scanned_loops import _carried
+from jaxvoice.torchscript.tensors import Refused
 from tests.torchscript.script_agreement import same, scripted
 
 ROUNDS = 12
@@ -56,6 +60,10 @@ PROGRAMS = {
         f"{FOR}    h = torch.tanh(h + x[t]) * torch.tensor(t)\n    rows.append(torch.tensor(t, dtype=torch.float32))\n"
         "return h, torch.stack(rows)"
     ),
+    "items of a list that grows": (
+        f"rows.append(x[0])\n{FOR}    rows.append(x[t] + rows[0])\n    h = h * 0.5 + rows[-1]\n"
+        "return torch.stack(rows), h"
+    ),
     "steps": "for t in range(1, x.size(0), 3):\n    h = h * 0.9 + x[t] * t\nreturn h",
     "from the end": FOR + "    h = h * 0.9 + x[-1 - t]\nreturn h",
     "over a list": "for row in torch.unbind(x):\n    h = torch.sin(h + row)\nreturn h",
@@ -96,6 +104,17 @@ REFUSED = {
     "negative": ("h = h + x[t - 3]", "elements -1 to 8 of an axis of size 12"),
     "in place": ("k = h\nh = h + x[t]\nk += 1", "comes out of a loop is changed in place"),
     "view": ("h = h + last + x[t]\ny[t] = h\nlast = y[t]", "view of a tensor that a loop changes"),
+    "view in a tuple": ("h = h + p[0] + x[t]\ny[t] = h\np = (y[t], h)", r"p\d* is .* in one"),
+    "step": ("h = h + x[t:t + 1:2].sum(0)", "has the step 2"),
+    "uneven counter": ("n = n + t - 1\nh = h + x[t]", "n does not grow by the same number"),
+    "axis added in place": ("z.unsqueeze_(0)\nh = h + x[t] + z.sum()", "changes the shape of a tensor in place"),
+    "length": ("rows.append(x[t])\nh = h + x[t] * len(rows)", "list that the loop appends to is read"),
+    "item of the iteration before": (
+        "h = h + rows[-1]\nrows.append(h + x[t])",
+        "list that the loop appends to is read",
+    ),
+    "item of an iteration": ("rows.append(x[t])\nh = h + rows[t]", "list that the loop appends to is read"),
+    "list that grows": ("rows.append(x[t])\nh = h + torch.stack(rows).sum(0)", "list that the loop appends to is read"),
     "slice that ends at 0": (
         "h = h + x[t - x.size(0):t - x.size(0) + 1].sum(0)",
         "a slice begins or ends at -10 to 0, of which only some are negative",
@@ -112,9 +131,9 @@ def test_other_loops_are_refused(load, monkeypatch, name):
     monkeypatch.setattr("jaxvoice.torchscript.operator_calls.MAX_UNROLLED", 15)
     source, message = REFUSED[name]
     body = "".join(f"    {line}\n" for line in source.split("\n"))
-    start = "g, n, k, last = 1.0, 1, h, h\ny = torch.zeros_like(x)\nrows.append(h)\n"
+    start = "g, n, k, last, p, z = 1.0, 1, h, h, (h, h), x[:3].clone()\ny = torch.zeros_like(x)\nrows.append(h)\n"
     start += "numbers: List[int] = []\npairs: List[Tuple[torch.Tensor, torch.Tensor]] = []\n"
-    module = scripted(f"{START}{start}{FOR}{body}return h, y, rows, n, g, last, k, numbers, pairs")
+    module = scripted(f"{START}{start}{FOR}{body}return h, y, rows, n, g, last, k, numbers, pairs, p")
     run, x = load(module), torch.randn(ROUNDS, 3, generator=torch.Generator().manual_seed(0))
     reason = rf"It cannot be a jax\.lax\.scan: (?s:.)*{message}(?s:.)*shorter input \(__torch__"
     with pytest.raises(CheckpointError, match=reason):
@@ -214,3 +233,17 @@ def test_thousands_of_rounds(load, monkeypatch):
     with torch.no_grad():
         theirs = module(x)
     same(theirs, jax.jit(run)(run.weights, x.numpy()), 1e-4)
+
+
+def test_a_loop_that_switches_gradients_is_refused(run_code, monkeypatch):
+    monkeypatch.setattr("jaxvoice.torchscript.operator_calls.MAX_UNROLLED", 15)
+    switch = "torch.set_grad_enabled(torch.__not__(torch.is_grad_enabled()))"
+    with pytest.raises(CheckpointError, match="switches gradients on or off"):
+        run_code(f"y = x\nfor i in range(20):\n  y = torch.add(y, 1)\n  _1 = {switch}\nreturn y", jit=True)
+
+
+def test_values_that_stay_are_checked_in_every_iteration():
+    run = SimpleNamespace(_key=None)
+    snapshot = SimpleNamespace(cells=[({"g": 2.0}, {"g": 1.0})], tensors=[], run=run)
+    with pytest.raises(Refused, match="g changes"):
+        _carried(snapshot, {"cells": [(0, "g", "same")], "tensors": []}, after=True)  # type: ignore[arg-type]

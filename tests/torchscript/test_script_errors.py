@@ -92,3 +92,35 @@ def test_operators_in_branches_are_not_required(load):
     np.testing.assert_array_equal(run({}, np.ones(2, np.float32)), [2, 2])
     with pytest.raises(UnsupportedOperatorError, match=f"special_bessel_y0.*{PLACE}"):
         run({}, np.ones(3, np.float32))
+
+
+def helper(x: torch.Tensor) -> torch.Tensor:
+    return torch.special.bessel_y1(x)
+
+
+class Calling(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return helper(x + 1)
+
+
+def test_operators_of_free_functions_are_required(load, operators):
+    run = load(torch.jit.script(Calling()))
+    with pytest.raises(UnsupportedOperatorError, match=r"special_bessel_y1.*\.py, line \d+, in .*helper"):
+        run({}, np.ones(2, np.float32))
+    assert operators == []
+
+
+def test_operators_after_a_return_or_an_error_are_not_required(run_code):
+    missing = "y = torch.no_such(x)"
+    np.testing.assert_array_equal(run_code(f"if torch.gt(torch.len(x), 0):\n  return x\n{missing}"), [1])
+    with pytest.raises(CheckpointError, match="raised ValueError: no"):
+        run_code(f'ops.prim.RaiseException("no", "builtins.ValueError")\n{missing}')
+
+
+@pytest.mark.parametrize("value", [3, 1.5, "text", None])
+def test_other_values_where_a_tensor_is_declared(load, value):
+    run = load(scripted("x + 1"))
+    with pytest.raises(CheckpointError, match=r"x of forward is a tensor; pass an array and not "):
+        run({}, value)
+    with pytest.raises(CheckpointError, match=r"x of forward is a tensor; pass an array and not "):
+        run({}, x=value)

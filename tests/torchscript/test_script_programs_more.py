@@ -1,7 +1,7 @@
 """Programs with enums, contexts, packed sequences and buffers beside torch, and how wrong use is told."""
 
 import enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -220,3 +220,21 @@ def test_inputs_that_do_not_fit(load):
         with pytest.raises(CheckpointError, match=message):
             run({}, *inputs)
     np.testing.assert_array_equal(run({}, x, n=2), [3, 3])
+
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+class Pairs(nn.Module):
+    def made(self, x: torch.Tensor) -> Pair:
+        return Pair(x, x * 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pair = self.made(x)
+        return pair.first - pair.second * 2
+
+
+def test_named_tuples(agree):
+    agree(torch.jit.script(Pairs()), torch.tensor([1.0, 2.0]))

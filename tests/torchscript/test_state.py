@@ -505,3 +505,51 @@ def test_pytree():
         assert jax.tree.structure(state | {"n": value}) != structure
     assert jax.tree.structure(state | {"n": 1}) == structure and hash(structure) is not None
     assert (state | {"a": jnp.zeros(2)}).same == () and operator.length_hint(state) == 3
+
+
+class OneList(nn.Module):
+    """Two attributes that are one list, changed under one of its names."""
+
+    mine: list[torch.Tensor]
+    yours: list[torch.Tensor]
+
+    def __init__(self):
+        super().__init__()
+        self.mine, self.yours = [torch.zeros(2)], []
+
+    @torch.jit.export
+    def tie(self):
+        self.yours = self.mine
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.mine.append(x)
+        return x
+
+
+def test_attributes_that_are_one_list(load):
+    module = torch.jit.script(OneList())
+    module.tie()
+    run = load(module)
+    with pytest.raises(CheckpointError, match=r"gives (mine the list of yours|yours the list of mine), which a state"):
+        run.step(run.weights, State(), np.ones(2, np.float32))
+
+
+class Number(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.number = 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.number
+
+
+@pytest.mark.parametrize("value", [True, 1.0])
+def test_numbers_of_other_types_are_changes(tmp_path, value):
+    made, changed = tmp_path / "made.pt", tmp_path / "changed.pt"
+    torch.jit.save(torch.jit.script(Number()), made)
+    with open_archive(
+        with_code(made, lambda text: text.replace("    number", f"    self.number = {value}\n    number", 1), changed)
+    ) as archive:
+        run = function(archive)  # type: ignore[arg-type]
+    _, state = run.step({}, State(), np.ones(1, np.float32))
+    assert type(state["number"]) is type(value)
