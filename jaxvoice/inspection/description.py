@@ -1,4 +1,4 @@
-"""What is in a weight file: its modules as a tree of parts with classes, shapes, norms and hyper-parameters."""
+"""The contents of a weight file: its modules as a tree of parts with classes, shapes, norms and hyper-parameters."""
 
 import math
 import re
@@ -90,7 +90,7 @@ class Description:
 
 
 def describe(archive: Archive) -> Description:
-    """Look at all of `archive` but the values of its tensors."""
+    """Describe an archive without reading tensor values."""
     layers: dict[str, Layer] = {}
     problem = ""
     if hasattr(archive, "code"):
@@ -261,7 +261,7 @@ def _relative(path: str, top: str) -> str:
 
 
 def size_text(count: int) -> str:
-    """Bytes as a person says them: `55.8 MB`."""
+    """A number of bytes as readable text: `55.8 MB`."""
     if count < 1000:
         return f"{count} bytes"
     exponent = min(int(math.log10(count) / 3), 4)

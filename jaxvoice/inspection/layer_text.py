@@ -9,7 +9,7 @@ from jaxvoice.torchscript.signatures import REQUIRED, defaults
 from jaxvoice.torchscript.symbolic_values import Call, Normed, Ref, Stored, is_plain
 from jaxvoice.weights.layout import printable
 
-# Told by the shapes that stand beside them.
+# Shown by the shapes printed beside them.
 _SHAPES = {
     *("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels", "normalized_shape"),
     *("num_embeddings", "embedding_dim", "num_parameters", "input_size_", "affine_", "kernel_size"),
@@ -109,7 +109,7 @@ def value_text(value: Any) -> str:
 
 
 def call_text(call: Call) -> str:
-    """`leaky_relu(0.1)`, or `""` for an operator that only moves numbers about or has no settings to show."""
+    """`leaky_relu(0.1)`, or `""` for an operator that only rearranges elements or has no settings to show."""
     if call.kind != "operator":
         return ""
     name = call.name

@@ -184,10 +184,10 @@ def _layer(members: Sequence[Part]) -> str:
     text = layer_text(part.layer, _varied(members))
     # What a class of the authors computes itself belongs to its line; torch's own classes are known by their names.
     if not part.layer.class_name.startswith("torch.nn."):
-        said = [call_text(call) for calls in part.layer.methods.values() for call in calls]
-        said = list(dict.fromkeys(one for one in said if one))
-        if said:
-            text += ": " + ", ".join(said)
+        calls_text = [call_text(call) for calls in part.layer.methods.values() for call in calls]
+        calls_text = list(dict.fromkeys(one for one in calls_text if one))
+        if calls_text:
+            text += ": " + ", ".join(calls_text)
     return text
 
 

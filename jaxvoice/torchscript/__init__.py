@@ -1,4 +1,4 @@
-"""TorchScript archives understood: their code text parsed, never executed, and interpreted as JAX.
+"""Read TorchScript archives: parse their code without executing it, and run it as JAX functions.
 
 `function`, `State` and `register_operator` need jax; nothing else here does.
 """

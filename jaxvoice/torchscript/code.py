@@ -62,7 +62,7 @@ _FORBIDDEN_WORDS = frozenset(
 
 @dataclass(frozen=True)
 class ClassCode:
-    """What the code text says of one class."""
+    """The definition of one class in the archive's code."""
 
     name: str
     """Its qualified name, as records have it: `__torch__.torch.nn.modules.conv.___torch_mangle_3.Conv1d`."""
@@ -99,7 +99,7 @@ class Code:
 
 
 def original_name(name: str) -> str:
-    """A qualified name without `__torch__` and without the parts that tell copies of a class apart."""
+    """A qualified name without `__torch__` and without the parts that distinguish copies of a class."""
     parts = [part for part in name.split(".") if not _MANGLE.fullmatch(part)]
     return ".".join(parts[1:] if parts[:1] == ["__torch__"] else parts)
 
@@ -194,7 +194,7 @@ class _Budget:
         self.characters, self.tokens = MAX_CHARACTERS, MAX_TOKENS
 
     def spend(self, file: str, text: str) -> None:
-        """Look through `text` word by word, so that Python's parser only sees what it can bear."""
+        """Read `text`, so that Python's parser never gets text that is too large or too deeply nested."""
         self.characters -= len(text)
         if self.characters < 0:
             raise _refused(file, None, f"the files hold more than {MAX_CHARACTERS} characters")

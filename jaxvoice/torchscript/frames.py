@@ -1,4 +1,4 @@
-"""Where a run is, and small questions about syntax trees and values."""
+"""The call stack of a run, and helpers for syntax trees and values."""
 
 import ast
 from dataclasses import dataclass

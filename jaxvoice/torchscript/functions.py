@@ -1,4 +1,4 @@
-"""A method of a TorchScript archive as a pure JAX function: a released archive as its own oracle, without torch."""
+"""A method of a TorchScript archive as a pure JAX function, so that an archive serves as its own reference."""
 
 import ast
 import difflib
@@ -55,7 +55,7 @@ class Function:
         **Returns:** what the method returns: arrays for tensors; lists, tuples and dicts of them.
 
         **Raises:** `CheckpointError` for weights or inputs that do not fit, and for errors that the program raises;
-        `UnsupportedOperatorError`, one of these, for operators that are not there.
+        `UnsupportedOperatorError`, one of these, for operators that are not implemented.
         """
         return self._run(weights, inputs, named, key, None, {})[0]
 
@@ -100,7 +100,7 @@ class Function:
     def record(
         self, weights: Weights, *inputs: Any, key: PRNGKeyArray | None = None, **named: Any
     ) -> tuple[Any, dict[str, Any]]:
-        """The same, and what each call of a module below returned, in the order in which the calls ended.
+        """Run the method and also return the output of every submodule call, in the order in which the calls ended.
 
         They are named by the path of the module in the archive; `path#2` is a module's second call.
         """

@@ -22,10 +22,10 @@ from jaxvoice.torchscript.tensors import Refused, Tensor
 MAX_STEPS = 600_000
 """Steps that one run may take; a longer loop is refused, one that never ends is stopped.
 
-A statement, a round of a loop and a call of an operator count 1 each, every tensor that an operator makes 4 more, and
-8 items of the lists it is given 1. A loop without end is stopped after about a second where it has plain statements,
-after some seconds where it computes with numbers, and after some 86,000 operators on tensors. A loop over 2000 frames
-with 30 operators each takes 362,000 steps; the traced code of a vocoder or a conformer some thousands.
+A statement, an iteration of a loop and a call of an operator count 1 each, every tensor that an operator makes 4 more,
+and 8 items of the lists it is given 1. A loop without end is stopped after about a second where it has plain
+statements, after some seconds where it computes with numbers, and after some 86,000 operators on tensors. A loop over
+2000 frames with 30 operators each takes 362,000 steps; the traced code of a vocoder or a conformer some thousands.
 """
 MAX_CALLS = 100
 """How deep calls may nest."""
@@ -65,7 +65,7 @@ class Interpreter(OperatorCalls):
         frame = Frame(code.file, f"{code.original_name}.{name}", instance.path)
         result = self._call(code.methods[name], frame, [instance, *args], kwargs, receiver=1)
         if self._note is not None or not self._frames:  # who goes through what is returned
-            self._spend_on([result])
+            self._count_items([result])
         if self._note is not None and instance.is_module and name.startswith("forward") and len(self._frames):
             self._note(instance.path, result)
         return result
@@ -168,10 +168,10 @@ class Interpreter(OperatorCalls):
         with self._in_loop():
             for number, item in enumerate(items):
                 if number in (0, 2) and not returns:
-                    # Of the first round it is known how many statements it has; the second one is like the others.
+                    # The first iteration has these statements at least; the second one is like the others.
                     left = len(items) - number
-                    # Before the first round it is not known whether it adds to what JAX traces.
-                    long = self._foresee(len(items), left, cost, may_scan=number == 0 and self.is_traced)
+                    # Before the first iteration nothing shows whether JAX traces what it computes.
+                    long = self._check_loop(len(items), left, cost, may_scan=number == 0 and self.is_traced)
                     if long and self._scan(node, items, number, names, cost[1] * left):
                         return _NOTHING
                 before = self._cost
@@ -185,7 +185,7 @@ class Interpreter(OperatorCalls):
         return _NOTHING
 
     def _scan(self, node: ast.For, items: Any, first: int, names: dict[str, Any], unrolled: int) -> bool:
-        """Run the rounds of a loop from number `first` on as `jax.lax.scan`, if that can be, or if unrolling cannot."""
+        """Run a loop from iteration `first` on as `jax.lax.scan`; raise an error if it cannot be that or unrolled."""
         try:
             scan(self, node, items, first, names)
             return True
@@ -196,7 +196,8 @@ class Interpreter(OperatorCalls):
                 return False
             why = str(reason).split("\n")[0].rstrip(".")
             raise self._too_long(
-                f"a loop of {len(items):,} rounds becomes about {unrolled:,}", f"It cannot be a jax.lax.scan: {why}. "
+                f"a loop of {len(items):,} iterations becomes about {unrolled:,}",
+                f"It cannot be a jax.lax.scan: {why}. ",
             ) from reason
 
     def _within(self, items: list[ast.withitem], body: list[ast.stmt], names: dict[str, Any]) -> Any:
@@ -390,19 +391,19 @@ class Interpreter(OperatorCalls):
         if name == "isinstance" and len(arguments) == 2:
             value = self._value(arguments[0], names)
             self._check_read(value)
-            self._spend_on([value])
+            self._count_items([value])
             return is_instance(value, arguments[1])
         if name in _CASTS and len(arguments) == 1:
             value = self._value(arguments[0], names)
             if isinstance(value, Tensor) and name != "str":
                 return self._as_number(value, _CASTS[name])
             self._check_read(value)
-            self._spend_on([value])
+            self._count_items([value])
             return _CASTS[name](value)
         if name == "sorted" and len(arguments) == 1:
             items = self._value(arguments[0], names)
             self._check_read(items)
-            self._spend_on([items])
+            self._count_items([items])
             return sorted(items)
         if name == "print":
             return None

@@ -32,7 +32,7 @@ class Layer:
     computed: tuple[str, ...] = ()
     """Hyper-parameters that the program computes, or that differ from use to use."""
     conflicts: tuple[str, ...] = ()
-    """Where an attribute says one thing and the call another; the call is what `settings` has."""
+    """Hyper-parameters whose attribute and call disagree; `settings` has the value of the call."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Other plain attributes and constants that the archive keeps for it."""
     norm: str = ""

@@ -44,15 +44,15 @@ years. On a CPU an operator of a scan takes a microsecond or more, so this many 
 ITEMS_OF_STEP = 8
 """How many items of lists, or letters of text, an operator is given for the price of one step."""
 # What takes no longer for a long list, or hardly.
-_AT_ONCE = {
+_CONSTANT_TIME = {
     f"torch.{name}"
     for name in ("append", "len", "__getitem__", "_set_item", "get", "setdefault", "popitem", "__is__", "__isnot__")
 }
-_OF_THE_RUN = {
+_RUN_STATE_OPERATORS = {
     *("ops.prim.RaiseException", "torch.is_grad_enabled"),
     *("torch.set_grad_enabled", "torch._set_grad_enabled"),
 }
-_MOVING = {"torch.insert", "torch.pop", "torch.Delete"}
+_LIST_SHIFTS = {"torch.insert", "torch.pop", "torch.Delete"}
 
 
 class OperatorCalls:
@@ -128,16 +128,16 @@ class OperatorCalls:
         """Steps taken, and operators that loops have added to what JAX traces."""
         return self._most - self._left, self._unrolled
 
-    def _foresee(self, rounds: int, left: int, cost: tuple[int, int], *, may_scan: bool) -> bool:
-        """Whether the rounds that are left of a loop should not be unrolled, at `cost` each.
+    def _check_loop(self, iterations: int, left: int, cost: tuple[int, int], *, may_scan: bool) -> bool:
+        """Whether the iterations that are left of a loop should not be unrolled, at `cost` each.
 
-        A loop of so many rounds is refused where they would take too many steps, unless it may become a scan.
+        A loop of so many iterations is refused where they would take too many steps, unless it may become a scan.
         """
         steps, unrolled = cost[0] * left, cost[1] * left
         long = unrolled > SCAN_FROM or (unrolled > 0 and not self._may_unroll(unrolled))
         if steps > self._left and not long and not may_scan:
             raise CheckpointError(
-                f"a loop of {rounds:,} rounds takes more than {self._most:,} steps; longer loops are refused "
+                f"a loop of {iterations:,} iterations takes more than {self._most:,} steps; longer loops are refused "
                 f"({self._frames[-1]})."
             )
         return long
@@ -175,7 +175,7 @@ class OperatorCalls:
             f"Call the function without jax.jit or with a shorter input ({self._frames[-1]})."
         )
 
-    def _spend_on(self, values: Any) -> None:
+    def _count_items(self, values: Any) -> None:
         """Count what it takes to go through lists and text."""
         most = (self._left + 1) * ITEMS_OF_STEP
         self._spend(items_in(values, most) // ITEMS_OF_STEP)
@@ -183,7 +183,7 @@ class OperatorCalls:
     def require(self, name: str, place: Frame) -> None:
         """Raise `UnsupportedOperatorError` for an operator that is not known, before anything is run."""
         known = operator_names()
-        if name not in known and name.removesuffix("_") not in known and name not in _OF_THE_RUN:
+        if name not in known and name.removesuffix("_") not in known and name not in _RUN_STATE_OPERATORS:
             self._frames.append(place)
             raise self._missing(name, [])
 
@@ -194,11 +194,11 @@ class OperatorCalls:
                 self._check_lists(name, args, kwargs)
             except Refused as reason:
                 raise self._unsupported(name, str(reason)) from reason
-        if name in _AT_ONCE:
-            self._spend_on([key for key in args[1:2] if isinstance(key, tuple)])
+        if name in _CONSTANT_TIME:
+            self._count_items([key for key in args[1:2] if isinstance(key, tuple)])
         else:
-            if name not in _MOVING:
-                self._spend_on([*args, *kwargs.values()])
+            if name not in _LIST_SHIFTS:
+                self._count_items([*args, *kwargs.values()])
             elif args and isinstance(args[0], (list, str)):
                 self._spend(len(args[0]) // (8 * ITEMS_OF_STEP))
         if name == "ops.prim.RaiseException":
@@ -217,7 +217,7 @@ class OperatorCalls:
         kwargs = kwargs if operator.accepts(tuple(args), kwargs) else meant
         if not operator.accepts(tuple(args), kwargs):
             given = ", ".join([*map(shown, args), *(f"{key}={shown(value)}" for key, value in kwargs.items())])
-            raise self._unsupported(name, f"this form of it, with ({given}), is not known")
+            raise self._unsupported(name, f"this form of it, with ({given}), is not implemented")
         if not operator.plain:
             args = [Tensor(arg.array) if isinstance(arg, Index) else arg for arg in args]
             if name in ("torch.stack", "torch.cat") and self.rows and args and isinstance(args[0], list) and args[0]:
@@ -251,14 +251,14 @@ class OperatorCalls:
 
     def _new_key(self) -> jax.Array:
         if self._key is None:
-            raise Refused("it draws random numbers, so pass key=jax.random.key(0), say")
+            raise Refused("it draws random numbers; pass a key, for example key=jax.random.key(0)")
         self._key, key = jax.random.split(self._key)
         return key
 
     # Errors
 
     def _raise(self, message: Any = "", kind: Any = "") -> None:
-        self._spend_on([message, kind])
+        self._count_items([message, kind])
         kind = str(kind).removeprefix("builtins.")
         raise CheckpointError(f"the archive's program raised {kind or 'an error'}: {message} ({self._frames[-1]}).")
 
@@ -266,24 +266,24 @@ class OperatorCalls:
         return CheckpointError(f"the archive's code cannot be run: {what} ({self._frames[-1]}).")
 
     def _unknown(self, node: ast.AST) -> CheckpointError:
-        return self._failure(f"{ast.unparse(node)[:80]!r} is not part of TorchScript as it is known here")
+        return self._failure(f"{ast.unparse(node)[:80]!r} is not TorchScript syntax that jaxvoice supports")
 
     def _unsupported(self, name: str, reason: str) -> UnsupportedOperatorError:
         return UnsupportedOperatorError(f"{name} is refused: {reason} ({self._frames[-1]}).")
 
     def _missing(self, name: str, args: list[Any]) -> UnsupportedOperatorError:
         if args and isinstance(args[0], (dict, str)):
-            return self._unsupported(name, f"it is not known for {shown(args[0])}, and cannot be added")
+            return self._unsupported(name, f"it is not implemented for {shown(args[0])}, and cannot be added")
         if name in operator_names():
             what = shown(args[0]) if args else "nothing"
-            return self._unsupported(name, f"it is known, but not for {what}; to add that, {_ADD.format(name=name)}")
+            return self._unsupported(name, f"it is not implemented for {what}. To add it, {_ADD.format(name=name)}")
         # What an in-place operator does follows from the one that returns a new tensor.
         if name.endswith("_") and not name.endswith("__") and find_operator(name[:-1], tuple(args)) is None:
             name = name[:-1]
         near = difflib.get_close_matches(name, operator_names(), n=1, cutoff=0.8)
-        hint = f" The nearest one known is {near[0]}." if near else ""
+        hint = f" The nearest one implemented is {near[0]}." if near else ""
         return UnsupportedOperatorError(
-            f"the operator {name} is not known ({self._frames[-1]}).{hint} Add it: {_ADD.format(name=name)}"
+            f"the operator {name} is not implemented ({self._frames[-1]}).{hint} To add it, {_ADD.format(name=name)}"
         )
 
 

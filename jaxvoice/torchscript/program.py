@@ -143,7 +143,7 @@ class Program:
                 self.known[identity] = np.array(self.archive.read(ref))
             else:
                 self.names[identity], self.refs[identity] = name, ref
-                # Under jax.jit, where values are not there, it would be too late to ask.
+                # Under jax.jit the values cannot be checked.
                 if ref.storage.dtype.kind in "iu" and needs_64_bits(np.asarray(self.archive.read(ref))):
                     self.wide.add(name)
         self.shared = {key for key, identities in storages.items() if len(identities) > 1}
@@ -301,8 +301,8 @@ class Instances:
             known = program.known.get(identity)
             name = program.names.get(identity, "")
             array = self._weights[name] if known is None else known
-            spoilt = None
+            invalid_reason = None
             if name in program.wide and not isinstance(array, np.ndarray) and array.dtype != np.int64:
-                spoilt = f"{name} holds whole numbers of 64 bits; set jax_enable_x64 to compute with them"
-            self._tensors[identity] = Tensor(array, frozen=frozen, spoilt=spoilt)
+                invalid_reason = f"{name} holds whole numbers of 64 bits; set jax_enable_x64 to compute with them"
+            self._tensors[identity] = Tensor(array, frozen=frozen, invalid_reason=invalid_reason)
         return self._tensors[identity]

@@ -1,4 +1,4 @@
-"""Loops of a program as `jax.lax.scan`, where each round does the same to values of fixed shapes."""
+"""Loops of a program as `jax.lax.scan`, where each iteration does the same to values of fixed shapes."""
 
 import ast
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from jaxvoice.torchscript.program import Instance
 from jaxvoice.torchscript.tensors import Refused, Tensor
 
 _SCANNED = "a tensor that comes out of a loop is changed in place, which may share its elements with another"
-_VIEWED = "a view of a tensor that a loop changes is used after its round"
+_VIEWED = "a view of a tensor that a loop changes is used after its iteration"
 
 
 class ScanTooLong(CheckpointError):
@@ -23,21 +23,21 @@ class ScanTooLong(CheckpointError):
 
 
 class Index:
-    """A whole number that is `scale * round + offset` in every round of a scanned loop."""
+    """A whole number that is `scale * iteration + offset` in every iteration of a scanned loop."""
 
-    def __init__(self, round_: Any, rounds: range | None, scale: int = 1, offset: int = 0):
-        """`rounds`: numbers of the rounds; None for places in axes that are not checked."""
-        self.round, self.rounds, self.scale, self.offset = round_, rounds, scale, offset
+    def __init__(self, iteration: Any, iterations: range | None, scale: int = 1, offset: int = 0):
+        """`iterations`: numbers of the iterations; None for places in axes that are not checked."""
+        self.iteration, self.iterations, self.scale, self.offset = iteration, iterations, scale, offset
 
     def _made(self, scale: int, offset: int) -> "Index | int":
-        return Index(self.round, self.rounds, scale, offset) if scale else offset
+        return Index(self.iteration, self.iterations, scale, offset) if scale else offset
 
     def at(self, number: int) -> int:
-        """Its value in the round of this number."""
+        """Its value in the iteration of this number."""
         return self.scale * number + self.offset
 
     def __add__(self, other: Any) -> "Index | int":
-        if isinstance(other, Index) and other.round is self.round:
+        if isinstance(other, Index) and other.iteration is self.iteration:
             return self._made(self.scale + other.scale, self.offset + other.offset)
         return self._made(self.scale, self.offset + other) if type(other) is int else self._refuse()
 
@@ -56,34 +56,34 @@ class Index:
     __radd__, __rmul__ = __add__, __mul__
 
     def _refuse(self, *_: Any) -> Any:
-        raise Refused("the number of a round decides a branch or a shape")
+        raise Refused("the number of an iteration decides a branch or a shape")
 
     __bool__ = __int__ = __index__ = __float__ = __eq__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse  # type: ignore[assignment]
     __str__ = __format__ = _refuse
     __floordiv__ = __mod__ = __truediv__ = __pow__ = __abs__ = __hash__ = _refuse  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"{self.scale} * round + {self.offset}"
+        return f"{self.scale} * iteration + {self.offset}"
 
     @property
     def array(self) -> jax.Array:
         """Its value as JAX has it."""
-        return self.round * self.scale + self.offset
+        return self.iteration * self.scale + self.offset
 
     def start(self, size: int, length: int = 1) -> jax.Array:
         """Where `length` elements of an axis begin; refused where they are not all within its `size`."""
-        if self.rounds is None:
+        if self.iterations is None:
             return self.array
-        ends = (self.at(self.rounds[0]), self.at(self.rounds[-1]))
+        ends = (self.at(self.iterations[0]), self.at(self.iterations[-1]))
         if max(ends) < 0:
-            return Index(self.round, self.rounds, self.scale, self.offset + size).start(size, length)
+            return Index(self.iteration, self.iterations, self.scale, self.offset + size).start(size, length)
         if min(ends) < 0 or max(ends) + length > size:
             raise Refused(f"elements {min(ends)} to {max(ends) + length - 1} of an axis of size {size} are used")
         return self.array
 
 
 def select(x: Tensor, dim: int, index: Index) -> Tensor:
-    """`torch.select` at an index that differs from round to round: a view."""
+    """`torch.select` at an index that differs from iteration to iteration: a view."""
     start = index.start(x.shape[dim])
     return x.view(
         lambda a: lax.dynamic_index_in_dim(a, start, dim, keepdims=False),
@@ -92,14 +92,14 @@ def select(x: Tensor, dim: int, index: Index) -> Tensor:
 
 
 def slice_(x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Tensor:
-    """`torch.slice` of a fixed length, from a place that differs from round to round: a view."""
+    """`torch.slice` of a fixed length, from a place that differs from iteration to iteration: a view."""
     length = end - start if isinstance(start, Index) and end is not None else None
     if type(length) is not int or length < 1:
-        raise Refused("the length of a slice differs from round to round")
+        raise Refused("the length of a slice differs from iteration to iteration")
     if step != 1:
-        raise Refused(f"a slice from a place that differs from round to round has the step {step}")
-    if start.rounds is not None:
-        first, last = start.at(start.rounds[0]), start.at(start.rounds[-1])
+        raise Refused(f"a slice from a place that differs from iteration to iteration has the step {step}")
+    if start.iterations is not None:
+        first, last = start.at(start.iterations[0]), start.at(start.iterations[-1])
         places = (first, last, first + length, last + length)
         if min(places) < 0 <= max(places):
             # Places below 0 count from the end of the axis, so that x[-1:0] has no elements.
@@ -112,7 +112,7 @@ def slice_(x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: in
 
 
 def item(items: Sequence[Any], index: Index) -> Tensor:
-    """An item of a list at an index that differs from round to round."""
+    """An item of a list at an index that differs from iteration to iteration."""
     return Tensor(lax.dynamic_index_in_dim(_stacked(items), index.start(len(items)), keepdims=False), frozen=_SCANNED)
 
 
@@ -135,7 +135,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 
 
 class _Snapshot:
-    """All that a round may change: local names, attributes, lists, and the elements of tensors."""
+    """All that an iteration may change: local names, attributes, lists, and the elements of tensors."""
 
     def __init__(self, run: Any, names: dict[str, Any], targets: set[str]):
         self.run, self.targets = run, targets
@@ -162,7 +162,7 @@ class _Snapshot:
         self._seen.add(id(value))
         if isinstance(value, Tensor):
             self.tensors.append((value, {slot: getattr(value, slot) for slot in Tensor.__slots__}))
-            return [value._base, value._maybe and value._maybe[0]]
+            return [value._base, value._possible_base and value._possible_base[0]]
         if isinstance(value, Instance):
             self._cell(value.attributes)
             return list(value.attributes.values())
@@ -190,15 +190,15 @@ class _Snapshot:
         for i, (table, before) in enumerate(self.cells):
             for key, value in table.items():
                 if i == 0 and key in self.targets:
-                    continue  # set at the beginning of every round
+                    continue  # set at the beginning of every iteration
                 if key in before and value is not before[key]:
                     found.append((i, key))
                 elif key not in before and i == 0:
-                    raise Refused(f"{key} is new in a round")
+                    raise Refused(f"{key} is new in an iteration")
         return found
 
     def grows(self, table: int, key: Any, first: int = 0) -> tuple[int, int] | None:
-        """The step and the offset of a whole number that grew in round `first`; None for other values."""
+        """The step and the offset of a whole number that grew in iteration `first`; None for other values."""
         before, after = self.cells[table][1][key], self.cells[table][0][key]
         if type(before) is not int or type(after) is not int or before == after:
             return None
@@ -207,8 +207,8 @@ class _Snapshot:
     def changed_tensors(self) -> list[int]:
         """Tensors of elements of their own that were changed in place, by their number."""
         for tensor, slots in self.tensors:
-            if tensor._base is not slots["_base"] or tensor._spoilt is not slots["_spoilt"]:
-                raise Refused("a round changes the shape of a tensor in place, or what may share its elements")
+            if tensor._base is not slots["_base"] or tensor._invalid_reason is not slots["_invalid_reason"]:
+                raise Refused("an iteration changes the shape of a tensor in place, or what may share its elements")
         return [
             i for i, (tensor, slots) in enumerate(self.tensors)
             if tensor._base is None and tensor._version != slots["_version"]
@@ -224,43 +224,43 @@ class _Snapshot:
                     raise Refused("something other than a tensor is appended to a list")
                 found += [(i, value[len(before) :])] if len(value) > len(before) else []
             elif isinstance(value, list) or value != before:
-                raise Refused("a round changes the items of a list")
+                raise Refused("an iteration changes the items of a list")
         return found
 
 
 def scan(run: Any, node: ast.For, items: Sequence[Any], first: int, names: dict[str, Any]) -> None:
-    """Run the rounds of a loop from number `first` on by `lax.scan`.
+    """Run the iterations of a loop from number `first` on by `lax.scan`.
 
     **Raises:** `Refused` or another error where that cannot be; everything is then as before.
     """
     if run._note is not None:
         raise Refused("the outputs of modules are recorded")
-    rounds = range(first, len(items))
+    iterations = range(first, len(items))
     before, growing = (run._executed, run._left), run.growing
-    run._check_scanned(len(rounds), 1, 0, before)
-    xs = {"round": jnp.arange(first, len(items), dtype=default_int())}
+    run._check_scanned(len(iterations), 1, 0, before)
+    xs = {"iteration": jnp.arange(first, len(items), dtype=default_int())}
     if not isinstance(items, range):
         xs["item"] = _stacked(items[first:])
     targets = {part.id for part in ast.walk(node.target) if isinstance(part, ast.Name)}
     snapshot = _Snapshot(run, names, targets)
     plan: dict[str, Any] = {"growing": []}
 
-    def round_(x: dict[str, Any], rounds: range | None = rounds) -> None:
+    def run_iteration(x: dict[str, Any], iterations: range | None = iterations) -> None:
         value: Any = Tensor(x["item"], frozen=_SCANNED) if "item" in x else None
         if isinstance(items, range):
-            value = Index(x["round"], rounds, items.step, items.start)
+            value = Index(x["iteration"], iterations, items.step, items.start)
         run._assign(node.target, value, names)
         run._block(node.body, names)
 
     def explore(x: dict[str, Any]) -> None:
         snapshot.restore()
         for table, key, (step, offset) in plan["growing"]:
-            snapshot.cells[table][0][key] = Index(x["round"], None, step, offset)
-        round_(x, None)
+            snapshot.cells[table][0][key] = Index(x["iteration"], None, step, offset)
+        run_iteration(x, None)
         plan["tensors"] = snapshot.changed_tensors()
         plan["lists"] = [(i, len(added)) for i, added in snapshot.grown_lists()]
         if run._with_gradient != snapshot.counts["_with_gradient"]:
-            raise Refused("a round switches gradients on or off")
+            raise Refused("an iteration switches gradients on or off")
         changed = {id(snapshot.tensors[i][0]) for i in plan["tensors"]}
         cells = snapshot.changed_cells()
         if plan["growing"] or not any(snapshot.grows(*cell) for cell in cells):
@@ -271,19 +271,19 @@ def scan(run: Any, node: ast.For, items: Sequence[Any], first: int, names: dict[
 
     def body(carry: Any, x: dict[str, Any]) -> tuple[Any, Any]:
         snapshot.restore()
-        _place(snapshot, plan, carry, lambda step, offset: Index(x["round"], rounds, step, offset))
+        _place(snapshot, plan, carry, lambda step, offset: Index(x["iteration"], iterations, step, offset))
         lists = [snapshot.lists[i][0] for i, _ in plan["lists"]]
         run.growing = growing | {id(one): (*growing.get(id(one), ()), len(one)) for one in lists}
-        round_(x)
+        run_iteration(x)
         run.growing = growing
         added = snapshot.grown_lists()
         if [(i, len(one)) for i, one in added] != plan["lists"] or snapshot.changed_tensors() != plan["tensors"]:
-            raise Refused("rounds change different lists or tensors")
+            raise Refused("iterations change different lists or tensors")
         changed = {id(snapshot.tensors[i][0].storage) for i in plan["tensors"]}
         if any(id(one.storage) in changed for _, new in added for one in new if isinstance(one, Tensor)):
             raise Refused(_VIEWED)
         plan["executed"] = run._executed - before[0]
-        run._check_scanned(len(rounds), plan["executed"], sum(len(new) for _, new in added), before)
+        run._check_scanned(len(iterations), plan["executed"], sum(len(new) for _, new in added), before)
         return _carried(snapshot, plan, after=True), [[one.values for one in new] for _, new in added]
 
     try:
@@ -296,11 +296,11 @@ def scan(run: Any, node: ast.For, items: Sequence[Any], first: int, names: dict[
     finally:
         run.growing = growing
         snapshot.restore()
-    run._executed += len(rounds) * plan["executed"]
-    run._spend(len(rounds) * run.steps_of_row * sum(number for _, number in plan["lists"]))
+    run._executed += len(iterations) * plan["executed"]
+    run._spend(len(iterations) * run.steps_of_row * sum(number for _, number in plan["lists"]))
     _place(snapshot, plan, last, lambda step, offset: step * len(items) + offset)
     for (i, _), arrays in zip(plan["lists"], rows, strict=True):
-        for number in range(len(rounds)):
+        for number in range(len(iterations)):
             made = [Tensor(lax.index_in_dim(array, number, keepdims=False), frozen=_SCANNED) for array in arrays]
             if len(arrays) == 1:
                 run.rows[id(made[0])] = (made[0], arrays[0], number)
@@ -309,7 +309,7 @@ def scan(run: Any, node: ast.For, items: Sequence[Any], first: int, names: dict[
 
 
 def _kind(snapshot: _Snapshot, table: int, key: Any, changed: set[int], first: int) -> Any:
-    """How a value goes from round to round: `array`, `view`, `same`, or the step and offset of a whole number."""
+    """How iterations pass a value on: `array`, `view`, `same`, or the step and offset of a whole number."""
     before, after = snapshot.cells[table][1][key], snapshot.cells[table][0][key]
     if isinstance(before, Tensor) and isinstance(after, Tensor):
         return "view" if id(after.storage) in changed else "array"
@@ -322,11 +322,11 @@ def _kind(snapshot: _Snapshot, table: int, key: Any, changed: set[int], first: i
     plain = (bool, int, float, str, type(None))
     if type(before) is type(after) and isinstance(before, plain) and before == after:
         return "same"
-    raise Refused(f"{key} is {shown(before)} in one round and {shown(after)} in the next")
+    raise Refused(f"{key} is {shown(before)} in one iteration and {shown(after)} in the next")
 
 
 def _carried(snapshot: _Snapshot, plan: dict[str, Any], *, after: bool) -> Any:
-    """The arrays that go from round to round, as they are now: before the first, or after one."""
+    """The arrays that go from iteration to iteration, as they are now: before the first, or after one."""
     cells = []
     for table, key, kind in plan["cells"]:
         value = snapshot.cells[table][0][key]
@@ -334,14 +334,14 @@ def _carried(snapshot: _Snapshot, plan: dict[str, Any], *, after: bool) -> Any:
             cells.append([one.values for one in value] if isinstance(value, tuple) else value.values)
         elif isinstance(kind, tuple) and after:
             if not isinstance(value, Index) or (value.scale, value.offset - value.scale) != kind:
-                raise Refused(f"{key} does not grow by the same number in every round")
+                raise Refused(f"{key} does not grow by the same number in every iteration")
         elif kind == "same" and value != snapshot.cells[table][1][key]:
             raise Refused(f"{key} changes")
     return cells, [snapshot.tensors[i][0].values for i in plan["tensors"]], snapshot.run._key
 
 
 def _place(snapshot: _Snapshot, plan: dict[str, Any], carry: Any, index: Callable[[int, int], Any]) -> None:
-    """Put the values that come from the round before where the program looks for them."""
+    """Put the values that come from the iteration before where the program looks for them."""
     cells, tensors, key = carry
     arrays = iter(cells)
     for table, name, kind in plan["cells"]:
@@ -351,7 +351,7 @@ def _place(snapshot: _Snapshot, plan: dict[str, Any], carry: Any, index: Callabl
             made = tuple(Tensor(one, frozen=_SCANNED) for one in (new if isinstance(new, list) else [new]))
             value = made if isinstance(new, list) else made[0]
         elif kind == "view":
-            value = Tensor(np.zeros(value.shape, value.dtype), spoilt=_VIEWED)
+            value = Tensor(np.zeros(value.shape, value.dtype), invalid_reason=_VIEWED)
         snapshot.cells[table][0][name] = value
     for i, array in zip(plan["tensors"], tensors, strict=True):
         tensor = snapshot.tensors[i][0]

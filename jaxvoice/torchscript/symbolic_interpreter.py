@@ -227,13 +227,13 @@ class _Frame:
         if isinstance(condition, bool):
             return self.block(body if condition else orelse)
         before, around, result = dict(self.names), self.within, self.result
-        said = condition.text if isinstance(condition, Computed) else short(test)
+        condition_text = condition.text if isinstance(condition, Computed) else short(test)
         if isinstance(condition, Stored):
-            said = f"{below(condition.path, self.path)} (kept: {condition.value})"
-        self.within = (*around, f"if {said}")
+            condition_text = f"{below(condition.path, self.path)} (kept: {condition.value})"
+        self.within = (*around, f"if {condition_text}")
         self.block(body)
         after, first = self.names, self.result
-        self.names, self.result, self.within = before, result, (*around, f"if not {said}")
+        self.names, self.result, self.within = before, result, (*around, f"if not {condition_text}")
         self.block(orelse)
         self.within = around
         if key_of([first]) != key_of([self.result]):
@@ -245,12 +245,12 @@ class _Frame:
             ):
                 self.names[name] = Computed(name)
 
-    def loop(self, said: str, over: Any, body: list[ast.stmt], target: ast.expr | None = None) -> None:
+    def loop(self, condition_text: str, over: Any, body: list[ast.stmt], target: ast.expr | None = None) -> None:
         self.forget(body)
         if target is not None:
             self.assign(target, Computed(short(target)))
         around = self.within
-        self.within = (*around, said)
+        self.within = (*around, condition_text)
         self.block(body)
         self.within = around
         self.forget(body)

@@ -1,8 +1,8 @@
 """Tensors that in-place operators may change, and views that see the change, over immutable arrays.
 
-A view knows how to read itself from what it views and how to write itself back. Where only torch's memory layout would
-tell whether two tensors share their elements (`reshape`, `contiguous`), both may be read, and as soon as one of them
-is changed the other is refused.
+A view knows how to read itself from what it views and how to write itself back. Where it depends on torch's
+memory layout whether two tensors share their elements (`reshape`, `contiguous`), both may be read, and as soon as one
+of them is changed the other is refused.
 """
 
 import math
@@ -24,7 +24,7 @@ Write = Callable[[Any, Any], Any]
 
 
 def traced(array: Any) -> bool:
-    """Whether the values of `array` are not there yet, since they depend on what JAX traces."""
+    """Whether the values of `array` are unknown because JAX is tracing them."""
     return isinstance(array, Tracer)
 
 
@@ -37,26 +37,37 @@ def needs_64_bits(array: Any) -> bool:
 
 
 class Refused(Exception):
-    """What an operator is asked is more than it can do rightly; the interpreter adds the name and the place."""
+    """An operator cannot compute this correctly. The interpreter adds its name and the place."""
 
 
 class Tensor:
     """A tensor of the program that is interpreted."""
 
-    __slots__ = ("_array", "_base", "_frozen", "_maybe", "_read", "_seen", "_spoilt", "_version", "_viewed", "_write")
+    __slots__ = (
+        "_array",
+        "_base",
+        "_frozen",
+        "_invalid_reason",
+        "_possible_base",
+        "_read",
+        "_seen",
+        "_version",
+        "_viewed",
+        "_write",
+    )
 
-    def __init__(self, array: Any, *, frozen: str | None = None, spoilt: str | None = None):
+    def __init__(self, array: Any, *, frozen: str | None = None, invalid_reason: str | None = None):
         """A tensor with elements of its own.
 
-        `frozen` says why in-place operators must not touch it, `spoilt` why its elements must not be used.
+        `frozen` says why in-place operators must not touch it, `invalid_reason` why its elements must not be used.
         """
         self._array = array
         self._base: Tensor | None = None
         self._read: Read | None = None
         self._write: Write | None = None
         self._version = self._seen = 0
-        self._maybe: tuple[Tensor, int] | None = None
-        self._spoilt = spoilt
+        self._possible_base: tuple[Tensor, int] | None = None
+        self._invalid_reason = invalid_reason
         self._frozen = frozen
         self._viewed = False
 
@@ -71,11 +82,11 @@ class Tensor:
         made._seen = self._root._version
         return made
 
-    def perhaps_view(self, array: Any) -> "Tensor":
+    def possible_view(self, array: Any) -> "Tensor":
         """A tensor that shares elements with this one or not, as torch's memory layout would decide."""
         made = Tensor(array)
         self._viewed = self._root._viewed = True
-        made._maybe = (self._root, self._root._version)
+        made._possible_base = (self._root, self._root._version)
         return made
 
     def freeze(self, reason: str) -> None:
@@ -87,9 +98,9 @@ class Tensor:
         if self._viewed:
             raise Refused("it changes the shape in place of a tensor that others view")
         before = Tensor(self.values, frozen=self._frozen)
-        for slot in ("_base", "_maybe", "_read", "_seen", "_version", "_write"):
+        for slot in ("_base", "_possible_base", "_read", "_seen", "_version", "_write"):
             setattr(before, slot, getattr(self, slot))
-        self._base, self._read, self._write, self._maybe = before, read, write, None
+        self._base, self._read, self._write, self._possible_base = before, read, write, None
         self._array, self._seen = read(before.values), before._root._version
 
     @property
@@ -103,8 +114,8 @@ class Tensor:
     def storage(self) -> "Tensor":
         """The tensor that this one shares its elements with, or may share them with; equal for all that do."""
         root = self._root
-        while root._maybe is not None:
-            root = root._maybe[0]._root
+        while root._possible_base is not None:
+            root = root._possible_base[0]._root
         return root
 
     @property
@@ -138,11 +149,11 @@ class Tensor:
     def _check(self) -> None:
         root: Tensor | None = self._root
         while root is not None:
-            if root._spoilt is not None:
-                raise Refused(root._spoilt)
-            if root._maybe is None:
+            if root._invalid_reason is not None:
+                raise Refused(root._invalid_reason)
+            if root._possible_base is None:
                 return
-            other, version = root._maybe
+            other, version = root._possible_base
             if other._version != version:
                 raise Refused(
                     "a tensor was changed in place, and another that torch may have let share its elements "
@@ -164,10 +175,10 @@ class Tensor:
         while node is not None:
             node._seen = root._version
             node = node._base
-        others, root._maybe = root._maybe, None
+        others, root._possible_base = root._possible_base, None
         while others is not None:
-            other, others = others[0], others[0]._maybe
-            other._spoilt = (
+            other, others = others[0], others[0]._possible_base
+            other._invalid_reason = (
                 "a tensor was changed in place through another that torch may have let share its elements "
                 "(by reshape, flatten or contiguous), and is used afterwards"
             )

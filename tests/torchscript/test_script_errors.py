@@ -23,8 +23,11 @@ FAILING = {
     "item": ("y = [0]\ny[5] = 1", "IndexError"),
     "order": ('y = sorted([1, "a"])', "TypeError"),
     "range": ("for i in range(1, 2, 0):\n  pass", "ValueError"),
-    "statement": ("y = [i for i in x]", "not part of TorchScript as it is known here"),
-    "branch": ("if torch.gt(torch.len(x), 0):\n  y = torch.no_such(x)", r"the operator torch\.no_such is not known"),
+    "statement": ("y = [i for i in x]", "not TorchScript syntax that jaxvoice supports"),
+    "branch": (
+        "if torch.gt(torch.len(x), 0):\n  y = torch.no_such(x)",
+        r"the operator torch\.no_such is not implemented",
+    ),
     "raised": ('ops.prim.RaiseException("no", "builtins.ValueError")', "raised ValueError: no"),
 }
 

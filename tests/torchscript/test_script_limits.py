@@ -82,7 +82,7 @@ def test_loops_without_end_are_stopped(run_code, calls, name, monkeypatch):
 
 
 def test_long_loops_are_refused_before_they_are_run(run_code, operators):
-    message = r"a loop of {} rounds takes more than .* steps; longer loops are refused \(__torch__/.*\.py, line \d+"
+    message = r"a loop of {} iterations takes more than .* steps; longer loops are refused \(__torch__/.*\.py, line \d+"
     # By the number of statements at once, by their cost after two rounds.
     for rounds, most in (("100,000", 0), ("10,000", 2)):
         operators.clear()
@@ -110,7 +110,7 @@ def test_loops_that_jax_would_trace_for_long(load, operators, monkeypatch, sourc
     with pytest.raises(CheckpointError, match=r"under jax\.jit.* shorter input \(__torch__/.*\.py, line \d+") as caught:
         jax.jit(run)({}, long, h)
     if source == RECURRENT:
-        assert "a loop of 21 rounds becomes about 57 operators" in str(caught.value)
+        assert "a loop of 21 iterations becomes about 57 operators" in str(caught.value)
         assert "It cannot be a jax.lax.scan: " in str(caught.value) and operators.count("torch.tanh") == 2
 
 

@@ -56,7 +56,7 @@ def einsum(equation: str, tensors: list[Tensor], *, path: Any = None) -> Tensor:
         raise Refused(f"the equation {equation[:40]!r}")
     y = jnp.einsum(equation, *(tensor.values for tensor in tensors))
     # The result for a single tensor may share its elements in torch.
-    return tensors[0].perhaps_view(y) if len(tensors) == 1 else Tensor(y)
+    return tensors[0].possible_view(y) if len(tensors) == 1 else Tensor(y)
 
 
 # Attention

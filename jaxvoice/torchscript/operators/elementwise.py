@@ -178,7 +178,7 @@ _DROPOUTS = ("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropo
 def dropout(x: Tensor, p: float, train: bool) -> Tensor:
     """The same elements, in evaluation mode; torch may or may not copy them."""
     refuse_training(train and p)
-    return x.perhaps_view(x.array)
+    return x.possible_view(x.array)
 
 
 @on_tensors(*(f"torch.{name}_" for name in _DROPOUTS))

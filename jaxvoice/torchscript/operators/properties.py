@@ -25,7 +25,7 @@ def to(x: Tensor, *args: Any, dtype: int | None = None, copy: bool = False, **_:
     if copy or flags[1:] == [True] or wanted != x.dtype:
         return Tensor(converted(x.values, wanted))
     # Without 64 bits two types of torch may be one here, so that only torch would have made a copy.
-    return x if code is None and not like else x.perhaps_view(x.values)
+    return x if code is None and not like else x.possible_view(x.values)
 
 
 @on_tensors("torch.cpu", "torch.cuda", "torch.requires_grad_")

@@ -140,7 +140,7 @@ on_tensors("torch.view_as")(lambda x, other: _shaped(x, other.shape))
 def reshape(x: Tensor, shape: Any) -> Tensor:
     """Another shape of the same elements, or of a copy."""
     shape = resolved(shape.shape if isinstance(shape, Tensor) else shape, math.prod(x.shape))
-    return _shaped(x, shape) if shape == x.shape else x.perhaps_view(x.values.reshape(shape))
+    return _shaped(x, shape) if shape == x.shape else x.possible_view(x.values.reshape(shape))
 
 
 @on_tensors("torch.flatten")
@@ -151,7 +151,7 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return x if first == last and x.ndim else reshape(x, shape)
 
 
-on_tensors("torch.contiguous")(lambda x, *, memory_format=None: x.perhaps_view(x.values))
+on_tensors("torch.contiguous")(lambda x, *, memory_format=None: x.possible_view(x.values))
 
 
 @on_tensors("torch.unsqueeze")
