@@ -71,7 +71,7 @@ class Padded(nn.Module):
 
 
 class MelSpectrogram(nn.Module):
-    """The mel spectrogram of torchaudio's transforms: any axes in front, magnitudes to a power, a filterbank."""
+    """A mel spectrogram written like torchaudio's: any axes in front, magnitudes to a power, a filterbank."""
 
     def __init__(self, n_fft: int = 16, hop: int = 4, mels: int = 5, power: float = 2.0, normalized: bool = False):
         super().__init__()

@@ -178,7 +178,7 @@ SOURCES: dict[str, Callable[[], list[layers.Entry]]] = {
     "torch.nn pooling, padding, resizing": lambda: layers.POOLING,
     "torch.nn recurrent layers": lambda: layers.RECURRENT,
     "torch.nn attention": lambda: layers.ATTENTION,
-    "torchaudio": lambda: layers.FRONT_ENDS,
+    "mel front ends": lambda: layers.FRONT_ENDS,
 }
 
 
