@@ -11,7 +11,9 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
-from jaxvoice.torchscript import register_operator
+from jaxvoice.torchscript import function, register_operator
+from jaxvoice.weights.reading import open_archive
+from tests.torchscript.layer_models import with_code
 from tests.torchscript.script_agreement import inputs_of, same, scripted, values
 
 
@@ -238,3 +240,17 @@ class Pairs(nn.Module):
 
 def test_named_tuples(agree):
     agree(torch.jit.script(Pairs()), torch.tensor([1.0, 2.0]))
+
+
+def test_parts_of_named_tuples_by_name(tmp_path):
+    made, changed = tmp_path / "made.pt", tmp_path / "changed.pt"
+    torch.jit.save(torch.jit.script(Pairs()), made)
+
+    def change(text):
+        return text.replace("(pair)[0]", "(pair).first").replace("(pair)[1]", "(pair).second")
+
+    with_code(made, change, changed)
+    with open_archive(changed) as archive:
+        run = function(archive)  # type: ignore[arg-type]
+    x = torch.tensor([1.0, 2.0])
+    same(torch.jit.load(changed)(x), run({}, x.numpy()))
