@@ -33,10 +33,9 @@ GROUPS: dict[str, Group] = {
             *(f"torch.{name}({a}, {b})" for name in ("add", "sub", "mul", "div", "maximum", "minimum", "eq", "lt")
               for a, b in ("xy", "xn", "nk", "xc", "nc", "ci", "xr")),
             *(f"torch.{name}(x, y)" for name in ("ne", "le", "gt", "ge")),
-            *(f"torch.{name}(n, k)" for name in ("remainder", "floor_divide", "bitwise_and", "bitwise_or",
-            "bitwise_xor")),
-            *(f"torch.{name}(x, p)" for name in ("remainder", "floor_divide", "atan2", "logical_xor")),
-            *(f"torch.{name}(m, o)" for name in ("logical_and", "logical_or", "logical_xor", "bitwise_and", "add",
+            *(f"torch.{name}(n, k)" for name in ("remainder", "floor_divide", "bitwise_and", "bitwise_or")),
+            *(f"torch.{name}(x, p)" for name in ("remainder", "floor_divide", "atan2")),
+            *(f"torch.{name}(m, o)" for name in ("logical_and", "logical_or", "bitwise_and", "add",
             "mul")),
             *(f"{a} {op} {b}" for op in "+-*/" for a in "xn" for b in ("2", "2.5")),
             *(f"{b} {op} {a}" for op in "+-*" for a in "xn" for b in ("2", "2.5")),
@@ -49,7 +48,7 @@ GROUPS: dict[str, Group] = {
             "torch.clamp(n, min=0)", "torch.clamp(n, 0.5, 2.5)", "torch.clamp(x, y, p)", "torch.clamp_min(x, 0.2)",
             "torch.clamp_max(n, 1)", "torch.where(x > 0, x, y)", "torch.where(x > 0, x, 0.0)", "torch.where(m, n, 1)",
             "torch.where(m, 1.0, 0.0)", "torch.where(x > 0, x, r)", "t:x.masked_fill(m, -inf)", "n.masked_fill(m, 3)",
-            "x.masked_fill(m, c)", "r.masked_fill(m, 1.0)", "~m & o", "m | o", "m ^ o", "~n", "torch.logical_not(x)",
+            "x.masked_fill(m, c)", "r.masked_fill(m, 1.0)", "~m & o", "m | o", "~n", "torch.logical_not(x)",
             "torch.logical_not(m)",
         ],
     ),
@@ -66,11 +65,11 @@ GROUPS: dict[str, Group] = {
         {"x": FLOAT, "p": POSITIVE, "u": UNIT, "n": WHOLE, "m": MASK, "z": COMPLEX},
         [
             *(f"torch.{name}(x)" for name in (
-                "abs", "neg", "sign", "square", "floor", "ceil", "trunc", "round", "exp", "expm1", "sin", "cos", "tan",
+                "abs", "neg", "sign", "square", "floor", "ceil", "trunc", "round", "exp", "sin", "cos",
                 "tanh", "atan", "erf", "sigmoid", "isnan", "isinf", "isfinite", "reciprocal", "relu",
             )),
             *(f"torch.{name}(p)" for name in ("sqrt", "rsqrt", "log", "log2", "log10", "log1p")),
-            *(f"torch.{name}(u)" for name in ("asin", "acos", "arcsin")),
+            *(f"torch.{name}(u)" for name in ("acos",)),
             *(f"torch.{name}(n)" for name in (
                 "abs", "neg", "sign", "sin", "exp", "sigmoid", "tanh", "floor", "ceil", "trunc", "reciprocal", "relu",
                 "round", "square", "isnan",
@@ -187,9 +186,9 @@ GROUPS: dict[str, Group] = {
     "spectra": (
         {"x": AUDIO, "s": (2, 40), "w": torch.hann_window(8)},
         [
-            "torch.fft.rfft(x)", "torch.fft.fft(x)", "torch.fft.irfft(torch.fft.rfft(x))",
+            "torch.fft.rfft(x)", "torch.fft.irfft(torch.fft.rfft(x))",
             "torch.fft.irfft(torch.fft.rfft(x, norm='ortho'), n=15, norm='ortho')",
-            "torch.fft.ifft(torch.fft.fft(x, dim=1), dim=1)",
+            "torch.fft.rfft(x, dim=1)",
             *(f"torch.stft(s, {options}, return_complex=True)" for options in
               ("8, 2, 8, w", "8, 3, 8, w, center=False", "16, 4, 8, w", "8, 2, 8, w, normalized=True",
                "8, 2, 8, w, onesided=False", "8, 2, 8, w, pad_mode='constant'")),
@@ -222,7 +221,7 @@ GROUPS: dict[str, Group] = {
             "F.normalize(x, p=1.0, dim=2)",
             *(f"d.{call}" for call in (
                 "max(1)", "min(2, keepdim=True)", "sort()", "sort(1)", "sort(-1, descending=True)",
-                "sort(stable=True, dim=1)", "topk(2)", "topk(2, 1, False)",
+                "sort(stable=True, dim=1)",
             )),
         ],
     ),
@@ -242,9 +241,9 @@ GROUPS: dict[str, Group] = {
                 "narrow(1, -2, 2)", "select(1, 2)", "unflatten(2, (2, 2))", "movedim(0, 2)", "movedim([0, 1], [2, 0])",
                 "swapaxes(0, 1)", "sum(1, keepdim=True).expand_as(x)", "split(2, 1)", "split([1, 2], 1)",
                 "split_with_sizes([1, 2], 1)", "chunk(2, 1)", "chunk(3, 2)", "chunk(5, 1)", "unbind(1)",
-                "unsafe_split(2, 1)", "unsafe_split_with_sizes([1, 2], 1)", "unsafe_chunk(2, 1)",
+                "unsafe_chunk(2, 1)",
             )),
-            "t:x.mT", "s.t()", "s[0].t()", "s.T",
+            "s.t()", "s[0].t()",
         ],
     ),
     "indices": (
@@ -262,7 +261,7 @@ GROUPS: dict[str, Group] = {
             "x[:, [1, 0], [3, 2]]", "x[[0, 1], :, [2, 0]]", "x[:, :, [-1, 0]]", "a[i[:3]]", "a[:, i]",
             "a.index_select(1, i)", "a[i[None] % 3]", "a[i[:3], i[1:]]", "a.gather(1, p)", "a.gather(0, p[:2])",
             "a.scatter(1, p[:, :1], 5.0)", "a.scatter(0, p[:1], a + 1)", "a.scatter(1, p[:, :1], a)",
-            "a.scatter_add(0, p, a)", "a.index_put([i[:2]], c)", "a.index_put([i[::3]], c, accumulate=True)",
+            "a.index_put([i[:2]], c)", "a.index_put([i[::3]], c, accumulate=True)",
             "a.index_put([m], torch.tensor(2.0))", "F.embedding(p, a)",
         ],
     ),
@@ -276,7 +275,7 @@ GROUPS: dict[str, Group] = {
                 "arange(5, 0, -2)", "linspace(0, 1, 5)", "linspace(-1, 1, 1)", "eye(3)", "eye(2, 4)",
                 "tensor([1, 2, 3])", "tensor([[1.5, 2.0]])", "tensor(3)", "tensor(True)", "as_tensor([1, 2])",
                 "scalar_tensor(2.0)", "hann_window(8)", "hann_window(7, periodic=False)", "hann_window(1)",
-                "hamming_window(6)", "arange(x.size(1))", "zeros(x.size(0), 2)", "arange(70000)", "zeros(300, 300)",
+                "arange(x.size(1))", "zeros(x.size(0), 2)", "arange(70000)", "zeros(300, 300)",
                 "zeros(x.shape[0] * 2, 1)", "ones_like(x)[0].sum()",
                 "arange(x.size(1))[None, :] < torch.tensor([1, 2])[:, None]",
             )),

@@ -151,17 +151,14 @@ for _name, _compute in {
     "ge": jnp.greater_equal,
     "__and__": jnp.bitwise_and,
     "__or__": jnp.bitwise_or,
-    "__xor__": jnp.bitwise_xor,
     "bitwise_and": jnp.bitwise_and,
     "bitwise_or": jnp.bitwise_or,
-    "bitwise_xor": jnp.bitwise_xor,
 }.items():
     register_operator(f"torch.{_name}")(lambda x, other, _compute=_compute: _compute(*operands(x, other)))
 
 for _name, _compute in {
     "logical_and": jnp.logical_and,
     "logical_or": jnp.logical_or,
-    "logical_xor": jnp.logical_xor,
 }.items():
     register_operator(f"torch.{_name}")(lambda x, other, _compute=_compute: _compute(*aligned(x, other)))
 

@@ -139,7 +139,6 @@ def _register_window(name: str, first: float) -> None:
 
 
 _register_window("hann_window", 0.5)
-_register_window("hamming_window", 0.54)
 
 
 # Random numbers, from a key. They follow torch's distributions and cannot equal its numbers.

@@ -159,9 +159,3 @@ def scatter(x: Array, dim: int, index: Array, src: Any = None, *, value: Any = N
     if hasattr(src, "shape") and src.ndim:
         src = src[tuple(slice(0, n) for n in index.shape)]
     return x.at[_places(x, dim, index)].set(cast(src, x.dtype))
-
-
-@register_operator("torch.scatter_add")
-def scatter_add(x: Array, dim: int, index: Array, src: Array) -> Array:
-    """`x` with elements of `src` added at the places of an axis that an index names."""
-    return x.at[_places(x, dim, index)].add(src[tuple(slice(0, n) for n in index.shape)])

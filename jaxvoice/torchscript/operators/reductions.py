@@ -115,14 +115,6 @@ def sort(x: Array, *args: Any, stable: bool = False, dim: int = -1, descending: 
     return jnp.take_along_axis(x, places, dim), places
 
 
-@register_operator("torch.topk")
-def topk(x: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Array, Array]:
-    """The largest or smallest elements of an axis, in order, with their indices."""
-    values, places = sort(x, dim, largest)
-    take = jnp.arange(k)
-    return jnp.take(values, take, dim, mode="clip"), jnp.take(places, take, dim, mode="clip")
-
-
 # Norms
 
 

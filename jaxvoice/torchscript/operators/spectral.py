@@ -129,5 +129,5 @@ def _register(name: str, compute: Any) -> None:
         return compute(x, n, dim, norm)
 
 
-for _name in ("fft", "ifft", "rfft", "irfft"):
+for _name in ("rfft", "irfft"):
     _register(_name, getattr(jnp.fft, _name))

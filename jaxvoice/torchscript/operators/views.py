@@ -81,7 +81,7 @@ def narrow(x: Tensor, dim: int, start: Any, length: int) -> Tensor:
     return slice_(x, dim, start, start + length)
 
 
-@on_tensors("torch.split", "torch.split_with_sizes", "torch.unsafe_split", "torch.unsafe_split_with_sizes")
+@on_tensors("torch.split", "torch.split_with_sizes")
 def split(x: Tensor, sizes: Any, dim: int = 0) -> list[Tensor]:
     """Parts of an axis, of one length or of several."""
     length = x.shape[axis_of(dim, x.ndim)]
@@ -228,10 +228,6 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
 def t(x: Tensor) -> Tensor:
     """A matrix with its axes swapped."""
     return transpose(x, 0, 1) if x.ndim == 2 else _moved(x, range(x.ndim))
-
-
-on_tensors("torch.numpy_T")(lambda x: _moved(x, range(x.ndim)[::-1]))
-on_tensors("torch.mT")(lambda x: transpose(x, -1, -2))
 
 
 @on_tensors("torch.movedim")
