@@ -9,13 +9,6 @@ from jaxvoice.torchscript.program import EnumMember, Instance
 from jaxvoice.torchscript.tensors import Tensor
 
 
-@dataclass(frozen=True)
-class FunctionRef:
-    """A free function of the code, by its qualified name."""
-
-    name: str
-
-
 @dataclass
 class Frame:
     """One call that is under way."""

@@ -13,10 +13,11 @@ import jax
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript import scanned_loops
 from jaxvoice.torchscript.code import ClassCode, file_of, original_name
-from jaxvoice.torchscript.frames import Frame, FunctionRef, dotted, is_instance, shown
+from jaxvoice.torchscript.frames import Frame, dotted, is_instance, shown
 from jaxvoice.torchscript.operator_calls import OperatorCalls
 from jaxvoice.torchscript.program import EnumMember, Instance, Instances, NamedTuple
 from jaxvoice.torchscript.scanned_loops import Index, ScanTooLong, scan
+from jaxvoice.torchscript.symbolic_values import FunctionRef
 from jaxvoice.torchscript.tensors import Refused, Tensor
 
 MAX_STEPS = 600_000

@@ -34,7 +34,7 @@ from jaxvoice.torchscript.symbolic_values import (
 )
 from jaxvoice.weights.layout import printable
 
-MAX_STEPS = 400_000
+MAX_SYMBOLIC_STEPS = 400_000
 MAX_DEPTH = 60
 MAX_LIST = 512
 
@@ -116,9 +116,9 @@ class SymbolicInterpreter:
     def spend(self, steps: int = 1) -> None:
         """Count what following costs; raises `CheckpointError` where it is too much for any honest archive."""
         self._steps += steps
-        if self._steps > MAX_STEPS:
+        if self._steps > MAX_SYMBOLIC_STEPS:
             raise CheckpointError(
-                f"the code of the archive takes more than {MAX_STEPS} steps to follow; it is refused."
+                f"the code of the archive takes more than {MAX_SYMBOLIC_STEPS} steps to follow; it is refused."
             )
 
     def attribute(self, path: str, name: str) -> Any:
