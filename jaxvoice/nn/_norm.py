@@ -1,5 +1,6 @@
 """Weight norm (arXiv 1602.07868) and spectral norm (arXiv 1802.05957), as torch.nn.utils applies them."""
 
+import math
 from typing import ClassVar, TypeVar
 
 import equinox as eqx
@@ -110,7 +111,13 @@ def spectral_norm(weight: Float[Array, "out in taps"], state: SpectralNormState)
     """
     matrix = weight.reshape(weight.shape[0], -1)
     u, v = lax.stop_gradient((state.weight_u, state.weight_v))
-    return jnp.vectorize(lambda u, v: u @ (matrix @ v), signature="(m),(n)->()")(u, v)
+    if u.ndim == 1:
+        return u @ (matrix @ v)
+    # One product of matrix and vector for each: XLA's product with a few vectors moves the matrix first on CPUs.
+    number = math.prod(u.shape[:-1])
+    pairs = zip(u.reshape(number, u.shape[-1]), v.reshape(number, v.shape[-1]), strict=True)
+    norms = [u @ (matrix @ v) for u, v in pairs]
+    return jnp.stack(norms).reshape(u.shape[:-1]) if norms else jnp.zeros(u.shape[:-1], weight.dtype)
 
 
 def _unit(x: Float[Array, " n"]) -> Float[Array, " n"]:
