@@ -94,8 +94,12 @@ ELSEWHERE = {
 """Operators that other modules test."""
 
 
+# As they are before any test: another one registers an operator of its own.
+KNOWN = frozenset(operator_names())
+
+
 def test_every_operator_is_in_a_program(tmp_path):
     modules = [program(name, kind)[2] for name in GROUPS for kind in "st"]
     modules += [scripted(body, "x, n: int, r: float") for body in VALUES.values()]
     called = set().union(*(called_in(module, tmp_path / "module.pt") for module in modules))
-    assert set(operator_names()) - called == set().union(*ELSEWHERE.values())
+    assert KNOWN - called == set().union(*ELSEWHERE.values())
