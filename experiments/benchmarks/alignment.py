@@ -57,7 +57,7 @@ def boundary_errors(found: Alignment, true: Alignment) -> Float64[np.ndarray, " 
 
 
 def row(voice: str, given: str, errors: Sequence[np.ndarray], costs: Sequence[float], rejected: int) -> dict[str, Any]:
-    """What is told of the boundary errors (s) in one voice."""
+    """Statistics of the boundary errors, in seconds, of one voice."""
     every = 1000 * np.concatenate(errors)
     size = np.abs(every)
     return {

@@ -70,8 +70,8 @@ def mel_l1(made: Sequence[np.ndarray], mels: Sequence[np.ndarray]) -> float:
     return float(np.mean(np.abs(np.concatenate(list(made), axis=1) - np.concatenate(list(mels), axis=1))))
 
 
-def measures(free: Sequence[Speech], told: Sequence[Speech], store: AlignedStore) -> dict[str, float]:
-    """Errors of the durations of `free` in frames, and the mel L1 of `told`, which had those of the corpus."""
+def measures(free: Sequence[Speech], forced: Sequence[Speech], store: AlignedStore) -> dict[str, float]:
+    """Errors of the durations of `free` in frames, and the mel L1 of `forced`, which was given those of the corpus."""
     errors = np.concatenate([np.abs(one.durations - frames) for one, frames in zip(free, store.durations, strict=True)])
     return {
         "sentences": len(store),
@@ -80,7 +80,7 @@ def measures(free: Sequence[Speech], told: Sequence[Speech], store: AlignedStore
         "mean": float(errors.mean()),
         "within a frame %": 100 * float((errors <= 1).mean()),
         "length %": 100 * sum(one.mel.shape[1] for one in free) / store.frames,
-        "mel L1": mel_l1([one.mel for one in told], store.mels),
+        "mel L1": mel_l1([one.mel for one in forced], store.mels),
     }
 
 
@@ -93,12 +93,12 @@ def systems(options: Options, store: AlignedStore) -> tuple[dict[str, list[Sound
     for vocoder in (None, *options.vocoder):
         synthesizer = Synthesizer.load(options.model, vocoder)
         name, rate = "Griffin-Lim" if vocoder is None else str(vocoder), synthesizer.sample_rate
-        told = synthesizer.speak_phonemes(list(store.phones), list(store.durations))
+        forced = synthesizer.speak_phonemes(list(store.phones), list(store.durations))
         if vocoder is None:
-            found = measures(synthesizer.speak_phonemes(list(store.phones)), told, store)
+            found = measures(synthesizer.speak_phonemes(list(store.phones)), forced, store)
         made = {
             "corpus mel": synthesizer.voice(list(store.mels)),
-            "corpus durations": [one.audio for one in told],
+            "corpus durations": [one.audio for one in forced],
             "text": [one.audio for one in synthesizer.speak(texts)],
         }
         heard |= {f"{given}, {name}": [(one, rate) for one in audio] for given, audio in made.items()}

@@ -146,7 +146,7 @@ def _squeezed(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
 
 _UNREADABLE = (
     *(OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error),
-    *(NotImplementedError, RuntimeError),  # packed in a way that Python does not know, or encrypted
+    *(NotImplementedError, RuntimeError),  # zipfile raises these for unknown compression methods and encryption
 )
 
 
