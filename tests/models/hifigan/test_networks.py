@@ -256,8 +256,8 @@ def test_a_call_of_the_discriminators_returns_the_state_after_one_power_iteratio
 def test_networks_take_batches_of_size_0(key):
     discriminators = Discriminators(TINY, key=key)
     state = discriminators.msd.init_state(key=key)
-    full, _ = judge(discriminators, jnp.ones((2, 300, 1)), state)
-    empty, _ = judge(discriminators, jnp.ones((0, 300, 1)), state)
+    full, _ = eqx.filter_eval_shape(discriminators, jnp.ones((2, 300, 1)), state)
+    empty, _ = eqx.filter_eval_shape(discriminators, jnp.ones((0, 300, 1)), state)
     for ours, theirs in zip(jax.tree.leaves(empty), jax.tree.leaves(full), strict=True):
         assert ours.shape == (0, *theirs.shape[1:])
     generator = Generator(dataclasses.replace(SMALL, cond_channels=3), key=key)
@@ -296,12 +296,18 @@ def test_receptive_field_is_exact(config, key):
     assert (seen[0], seen[-1]) == (middle - left, middle + right)
 
 
+@eqx.filter_jit
+def call(generator, mel, cond=None, *, length=None):
+    return generator(mel, cond, length=length)
+
+
 def test_padding_never_changes_a_valid_sample(key):
     generator = Generator(SMALL, key=key)
     mel = jax.random.normal(key, (9, 8))
     padded = jnp.pad(mel, ((0, 20), (0, 0)), constant_values=7.0)
-    np.testing.assert_allclose(generator(padded, length=9)[: 9 * 8], generator(mel), atol=1e-6)
-    assert np.abs(generator(padded)[: 9 * 8] - generator(mel)).max() > 1e-4
+    alone = call(generator, mel)
+    np.testing.assert_allclose(call(generator, padded, length=jnp.asarray(9))[: 9 * 8], alone, atol=1e-6)
+    assert np.abs(call(generator, padded)[: 9 * 8] - alone).max() > 1e-4
 
 
 @pytest.mark.slow
@@ -319,10 +325,10 @@ def test_batch_of_padded_lengths_equals_single_utterances(key):
     generator = Generator(config, key=key)
     mel, cond = jax.random.normal(key, (2, 9, 8)), jax.random.normal(key, (2, 3))
     lengths = jnp.asarray([9, 4])
-    together = generator(mel, cond, length=lengths)
+    together = call(generator, mel, cond, length=lengths)
     assert together.shape == (2, 72, 1)
     for i, length in enumerate([9, 4]):
-        alone = generator(mel[i, :length], cond[i])
+        alone = call(generator, mel[i, :length], cond[i])
         np.testing.assert_allclose(together[i, : length * 8], alone, atol=1e-6)
 
 
