@@ -30,8 +30,9 @@ def export_model(folder: str | Path, to: str | Path, format: Format = "torch") -
 
     A model that was not imported gets the layout of jik876/hifi-gan's `g_` files. `torch` writes what `torch.load`
     reads, nested as the original was; `safetensors` and `npz` hold the same names in one flat table, and npz holds
-    bfloat16 as float32. In what an export differs from the original, the import told. The number of the export's
-    schema stands where other programs do not look: in an entry of the zip file, the metadata, the zip file's comment.
+    bfloat16 as float32. In what an export differs from the original, the import told. The schema
+    number is stored where other programs ignore it: an entry of torch's zip file, the metadata of safetensors, the
+    comment of an npz file.
 
     **Returns:** the number of tensors written.
 
@@ -91,7 +92,7 @@ def _write_npz(to: Path, tensors: Mapping[str, np.ndarray]) -> None:
         name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array for name, array in tensors.items()
     }
     with replacing(to) as file, zipfile.ZipFile(file, "w") as archive:
-        # Another array would be a weight to whoever reads them all; nobody looks at the comment of a zip file.
+        # A further array would be read as a weight; readers of npz files ignore the comment of the zip file.
         archive.comment = " ".join(f"{name}={number}" for name, number in export_mark().items()).encode()
         for name, array in known.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:

@@ -89,6 +89,8 @@ class Checkpoints:
         if jax.process_index() == 0:
             for path in self.folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
                 shutil.rmtree(path)
+        # No process reads the folder before this is done.
+        barrier("unfinished checkpoints")
 
     def __enter__(self) -> "Checkpoints":
         return self
