@@ -194,6 +194,15 @@ def test_a_signal_saves_and_says_how_to_go_on(whole, tmp_path, capfd, number):
     assert losses(run) == losses(whole)
 
 
+@pytest.fixture
+def interrupts_raise():
+    """Python's own handler of SIGINT, which a process does not install if its shell made it ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts_raise")
 def test_a_second_interrupt_stops_at_once(tmp_path):
     class Twice(Interrupting):
         def audio_seconds(self, batch):
