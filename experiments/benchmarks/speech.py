@@ -29,8 +29,8 @@ from experiments.benchmarks.word_errors import edits, words
 from experiments.tts_ljspeech import DEMO_SEED, DEMO_SENTENCES
 from jaxvoice.data import make_demo_corpus, read_audio
 from jaxvoice.data.aligned import AlignedStore, find_aligned, load_aligned, split_aligned
-from jaxvoice.data.aligned.mels import utterance_mel
 from jaxvoice.data.demo import VOICES, compose_sentences
+from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.models.gaussian_tts.weights import load_model
 from jaxvoice.pipelines import Synthesizer
 from jaxvoice.pipelines.sources import find_model_folder
@@ -110,7 +110,7 @@ def distances(heard: Mapping[str, Sequence[Sound]], store: AlignedStore) -> list
     rows = []
     for name, sounds in heard.items():
         if name != "original" and not name.startswith("text"):
-            again = [utterance_mel(np.asarray(sound[0]), store.mel) for sound in sounds]
+            again = [bucketed_log_mel(np.asarray(sound[0]), store.mel) for sound in sounds]
             rows.append({"system": name, "mel L1 of the audio": mel_l1(again, store.mels)})
     return rows
 

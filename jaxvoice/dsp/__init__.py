@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         mel_l1 as mel_l1,
         stft_distance as stft_distance,
     )
-    from jaxvoice.dsp.mel import log_mel as log_mel
+    from jaxvoice.dsp.mel import bucketed_log_mel as bucketed_log_mel, log_mel as log_mel
     from jaxvoice.dsp.mel_config import MelConfig as MelConfig, mel_filterbank as mel_filterbank
     from jaxvoice.dsp.transforms import istft as istft, stft as stft
 
@@ -31,7 +31,7 @@ __getattr__, __dir__ = lazily(
         "inversion": ("griffin_lim", "mel_to_audio", "mel_to_magnitude"),
         "listening": ("pesq", "stoi"),
         "measures": ("STFTDistance", "mel_cepstral_distortion", "mel_cepstrum", "mel_l1", "stft_distance"),
-        "mel": ("log_mel",),
+        "mel": ("bucketed_log_mel", "log_mel"),
         "mel_config": ("MelConfig", "mel_filterbank"),
         "transforms": ("istft", "stft"),
     },

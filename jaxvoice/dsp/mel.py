@@ -1,23 +1,28 @@
-"""The log-mel front end."""
+"""The log-mel front end: exact for one length, and with few compiled programs for recordings of all lengths."""
 
+import dataclasses
 import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 from jaxvoice.dsp.mel_config import MelConfig, mel_filterbank
-from jaxvoice.dsp.transforms import as_audio, frame_spectra
+from jaxvoice.dsp.transforms import as_audio, check_audio, frame_spectra
+from jaxvoice.errors import AudioError
+
+_SMALLEST = 64  # hops of the shortest compiled program
 
 
 @functools.partial(jax.jit, static_argnames="config")
 @jax.named_scope("log_mel")
 def log_mel(audio: Float[Array, " samples"], config: MelConfig) -> Float[Array, "mels frames"]:
-    """Log-mel spectrogram of one channel of audio, float32 throughout whatever float type comes in.
+    """Log-mel spectrogram of one channel of audio, computed in float32 for every float type but float64.
 
-    Safe under `jit`, `vmap` and `grad`, at digital silence too. `config.num_frames(samples)` frames.
+    The function is compiled once for each length; see `bucketed_log_mel` for recordings. It can be used under `jit`,
+    `vmap` and `grad`, also on digital silence. The result has `config.num_frames(samples)` frames.
 
     **Raises:** `ShapeError` if `audio` is not `(samples,)` of floats or shorter than `config.min_samples`.
 
@@ -46,6 +51,60 @@ def log_mel(audio: Float[Array, " samples"], config: MelConfig) -> Float[Array, 
     if (config.gain, config.offset) != (1, 0):
         mel = config.gain * mel + config.offset
     return mel if config.clip is None else jnp.clip(mel, *config.clip)
+
+
+def bucketed_log_mel(
+    audio: Float[np.ndarray, " samples"], config: MelConfig, *, complete: bool = False, window: int = 1024
+) -> Float32[np.ndarray, "mels frames"]:
+    """The result of `log_mel` for a recording of any length, with few compiled programs and bounded memory.
+
+    Recordings are padded to 64, 96, 128, 192, ... hops. Those of more than `window` hops are computed in overlapping
+    windows. Neither changes the result by more than rounding: padding starts after the reflection at the end, and
+    pre-emphasis is applied before it.
+
+    **Arguments:** `audio`, `(samples,)` at `config.sample_rate`, computed in float32; `complete`: append silence until
+    the last samples fill a hop; `window`, in hops.
+
+    **Raises:** `ShapeError` if `audio` is not one channel of floats; `AudioError` if it is shorter than
+    `config.min_samples`.
+    """
+    audio = np.asarray(audio)
+    check_audio(audio.shape, audio.dtype)
+    if len(audio) < config.min_samples:
+        raise AudioError(
+            f"The audio is too short: {len(audio)} samples at {config.sample_rate} Hz, and one mel frame needs "
+            f"{config.min_samples}; give at least {config.min_samples / config.sample_rate:.3f} s."
+        )
+    hop = config.hop_length
+    audio = audio.astype(np.float32)
+    if complete:
+        audio = np.pad(audio, (0, -len(audio) % hop))
+    frames = config.num_frames(len(audio))
+    if config.preemphasis:
+        audio = audio - np.float32(config.preemphasis) * np.pad(audio[:-1], (1, 0))
+        config = dataclasses.replace(config, preemphasis=0.0)
+    audio = np.pad(audio, (0, config.pad), mode="reflect")
+    context = -(-config.pad // hop)  # frames at either end of a window that read what lies outside
+    window = max(window, 4 * context, _SMALLEST)
+    hops = -(-len(audio) // hop)
+    size = min(_rounded_up(hops), window)
+    mel = np.empty((config.num_mels, frames), np.float32)
+    start = done = 0
+    while done < frames:
+        piece = audio[start * hop : (start + size) * hop]
+        found = np.asarray(log_mel(np.pad(piece, (0, size * hop - len(piece))), config))
+        end = frames if start + size >= hops else start + size - context
+        mel[:, done:end] = found[:, done - start : end - start]
+        start, done = end - context, end
+    return mel
+
+
+def _rounded_up(hops: int) -> int:
+    """The smallest of 64, 96, 128, 192, ... that is at least `hops`."""
+    size = _SMALLEST
+    while size < hops:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
+    return size
 
 
 def _root(energy: Float[Array, "frames bins"], power: float) -> Float[Array, "frames bins"]:

@@ -122,19 +122,24 @@ def overlap_add(
 def as_audio(audio: Float[Array, " samples"], at_least: int) -> Float[Array, " samples"]:
     """`audio` as float32 (float64 stays); `ShapeError` unless it is one channel of `at_least` floats."""
     audio = jnp.asarray(audio)
-    if audio.ndim != 1:
-        raise ShapeError(
-            f"audio should be one channel of shape (samples,), got {audio.shape}; "
-            "mix channels down, and use jax.vmap for a batch."
-        )
-    if not jnp.issubdtype(audio.dtype, jnp.floating):
-        raise ShapeError(f"audio should be floats in [-1, 1], got {audio.dtype}; divide int16 samples by 32768.")
+    check_audio(audio.shape, audio.dtype)
     if audio.shape[0] < at_least:
         raise ShapeError(
             f"audio of {audio.shape[0]} samples is too short: this frame size and reflect padding need at least "
             f"{at_least}; leave the clip out or append silence."
         )
     return audio if audio.dtype == jnp.float64 else audio.astype(jnp.float32)
+
+
+def check_audio(shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise `ShapeError` unless `shape` and `dtype` are those of one channel of floats."""
+    if len(shape) != 1:
+        raise ShapeError(
+            f"audio should be one channel of shape (samples,), got {shape}; "
+            "mix channels down, and use jax.vmap for a batch."
+        )
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ShapeError(f"audio should be floats in [-1, 1], got {dtype}; divide int16 samples by 32768.")
 
 
 def _frame(audio: Float[Array, " samples"], length: int, hop_length: int) -> Float[Array, "frames length"]:

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
 from jaxvoice.data.aligned.alignment import Alignment, Misfit
-from jaxvoice.data.aligned.mels import utterance_mel
 from jaxvoice.data.audio import resample
 from jaxvoice.data.preflight import SILENCE
 from jaxvoice.data.store import PEAK
+from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.errors import AudioError, ConfigError
 from jaxvoice.pipelines.acoustics import Line
 from jaxvoice.pipelines.checks import usable_audio
@@ -136,7 +136,7 @@ class Aligner:
         peak = float(np.abs(samples).max())
         if peak < SILENCE:
             raise AudioError(f"{name} is silent (its peak is {peak:.1e}); remove it or record it again.")
-        return utterance_mel(samples * np.float32(PEAK / peak) if self._peak_normalize else samples, self.mel)
+        return bucketed_log_mel(samples * np.float32(PEAK / peak) if self._peak_normalize else samples, self.mel)
 
     def _align(self, mel: Float32[np.ndarray, "mels frames"], row: Row, name: str, *, free: bool) -> ForcedAlignment:
         """Align `mel` with `row`; `free` says whether pauses may come and go."""

@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32
 
 from jaxvoice.config import differences
 from jaxvoice.data.audio import resample
+from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError, MelError
 from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
@@ -17,7 +18,6 @@ from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.nn import fold_weight_norm, freeze
 from jaxvoice.pipelines.checks import usable_audio, usable_conditions, usable_latents, usable_mel, warn_caller
 from jaxvoice.pipelines.decoding import decode
-from jaxvoice.pipelines.features import windowed_log_mel
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
 from jaxvoice.pipelines.windows import plan_windows
 
@@ -166,13 +166,13 @@ class Vocoder:
         too short for a frame; `ConfigError` for a generator that reads latents, which no recording gives.
         """
         contract, samples = self.mel, self._resampled(audio, rate)
-        mel = windowed_log_mel(samples, contract, complete=True)
+        mel = bucketed_log_mel(samples, contract, complete=True)
         return self._synthesize([mel], cond, check=False)[0][: len(samples)]
 
     def log_mel(self, audio: Float[Any, " samples"], rate: float) -> Mel:
         """The log-mel spectrogram `(mels, frames)` of a recording, as `synthesize` reads it; arguments and errors as
         for `resynthesize`."""
-        return windowed_log_mel(self._resampled(audio, rate), self.mel)
+        return bucketed_log_mel(self._resampled(audio, rate), self.mel)
 
     def stream(
         self, mels: Iterable[Float[Any, "mels frames"]], cond: Float[Any, " cond"] | None = None, *, check: bool = True

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxvoice.data.aligned.mels import utterance_mel
 from jaxvoice.dsp import MelConfig
+from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.pipelines import Synthesizer
 from jaxvoice.pipelines.acoustics import Spoken
 from jaxvoice.text import ALIGNED
@@ -36,7 +36,7 @@ class _Acoustics:
     def _said(self, line) -> Spoken:
         usual = 6 + line.ids % 5
         durations = usual.astype(np.int64) if line.durations is None else line.durations
-        mel = utterance_mel(chatter(line.codes, durations), MEL)
+        mel = bucketed_log_mel(chatter(line.codes, durations), MEL)
         assert mel.shape[1] == durations.sum()
         return Spoken(mel, durations, ())
 

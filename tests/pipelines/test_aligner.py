@@ -166,7 +166,7 @@ def test_damaged_weights_are_told():
         (np.zeros(8000), "Hello.", AudioError, "mine is silent"),
         (np.zeros(0), "Hello.", AudioError, "no samples"),
         (np.full(8000, np.nan), "Hello.", AudioError, "NaN"),
-        (np.ones(50), "Hello.", AudioError, "too short for a mel frame"),
+        (np.ones(50), "Hello.", AudioError, "too short.*one mel frame"),
         (np.ones((2, 8000)), "Hello.", AudioError, "average its channels"),
         (chatter(HELLO, [9] * 4), "", TextError, "nothing to say"),
         (chatter(HELLO, [9] * 4), "\u4f60\u597d", TextError, "\u4f60"),

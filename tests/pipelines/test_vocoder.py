@@ -1,5 +1,7 @@
 """The vocoder against its own generator run once over the whole input, which is the definition of right."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import numpy as np
@@ -264,6 +266,14 @@ def test_other_rates_are_refused(vocoder, rate):
 def test_long_features_equal_the_whole(vocoder):
     audio = np.random.default_rng(0).normal(0, 0.1, 16 * 2100 + 5).astype(np.float32)
     np.testing.assert_allclose(vocoder.log_mel(audio, 8000), np.asarray(log_mel(audio, vocoder.mel)), rtol=0, atol=2e-4)
+
+
+def test_pre_emphasised_features_are_right_to_the_last_frame(config):
+    config = dataclasses.replace(config, mel=dataclasses.replace(config.mel, preemphasis=0.98))
+    vocoder = Vocoder(loud_generator(config), config, window=WINDOW)
+    audio = np.random.default_rng(0).normal(0, 0.1, 16 * 50 + 5).astype(np.float32)
+    expected = np.asarray(log_mel(audio, config.mel))
+    np.testing.assert_allclose(vocoder.log_mel(audio, 8000), expected, rtol=0, atol=2e-4)
 
 
 def test_contradictions(generator, config):

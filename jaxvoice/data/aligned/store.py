@@ -12,7 +12,6 @@ from jaxtyping import Float32, Int32
 from jaxvoice.data.aligned.alignment import Misfit
 from jaxvoice.data.aligned.corpus import AlignedCorpus, AlignedUtterance
 from jaxvoice.data.aligned.durations import durations_in_frames
-from jaxvoice.data.aligned.mels import utterance_mel
 from jaxvoice.data.aligned.report import RejectedUtterance, counted, table
 from jaxvoice.data.audio import read_audio
 from jaxvoice.data.mels import read_mel
@@ -20,6 +19,7 @@ from jaxvoice.data.preflight import SILENCE
 from jaxvoice.data.store import PEAK
 from jaxvoice.data.threads import map_in_threads
 from jaxvoice.dsp.contract import check_mel
+from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, DataError, MelError
 
@@ -140,7 +140,7 @@ def load_aligned(
             rejected.append(loaded)
             continue
         try:
-            computed = loaded.sound if loaded.sound.ndim == 2 else utterance_mel(loaded.sound, contract)
+            computed = loaded.sound if loaded.sound.ndim == 2 else bucketed_log_mel(loaded.sound, contract)
             lasting = durations_in_frames(
                 utterance.alignment,
                 computed.shape[1],

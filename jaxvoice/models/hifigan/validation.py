@@ -6,9 +6,8 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxvoice.data import Store
-from jaxvoice.dsp.mel import log_mel
+from jaxvoice.dsp.mel import bucketed_log_mel, log_mel
 from jaxvoice.dsp.mel_config import MelConfig
-from jaxvoice.dsp.transforms import as_audio
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.training.task import Report, Sample
 
@@ -30,8 +29,8 @@ class Validation:
             audio, frames = store.waveform(i), len(store.clips[i]) // mel.hop_length
             frames = frames if given is None else min(frames, given.shape[1])
             audio = audio[: frames * mel.hop_length]
-            inputs = _log_mel(audio, mel) if given is None else given
-            target = _log_mel(audio, mel.full_band())
+            inputs = bucketed_log_mel(audio, mel) if given is None else given
+            target = bucketed_log_mel(audio, mel.full_band())
             self._utterances.append((store.corpus.utterances[i].id, inputs[:, :frames], target[:, :frames]))
 
     def __call__(self, generator: Generator) -> Report:
@@ -47,15 +46,6 @@ class Validation:
                 audio = np.asarray(audio)[: frames * self.mel.hop_length]
                 samples.append(Sample(name, audio, self.mel.sample_rate, {"target": target, "generated": mel}))
         return Report({"mel_l1": float(np.mean(errors))}, samples)
-
-
-def _log_mel(audio: Float[np.ndarray, " samples"], config: MelConfig) -> Float[np.ndarray, "mels frames"]:
-    """What `log_mel` gives, compiled for few lengths."""
-    as_audio(jnp.asarray(audio), config.min_samples)
-    # With the reflection at the end made here, what is appended behind it changes no frame that is kept.
-    padded = np.pad(audio, (0, config.pad), mode="reflect")
-    padded = np.pad(padded, (0, -len(padded) % (_BUCKET * config.hop_length)))
-    return np.asarray(log_mel(padded, config))[:, : config.num_frames(len(audio))]
 
 
 @eqx.filter_jit

@@ -1,5 +1,6 @@
 """Judging a generator over whole utterances: the numbers of single utterances from programs for few lengths."""
 
+import dataclasses
 from pathlib import Path
 
 import equinox as eqx
@@ -10,8 +11,8 @@ from jax import numpy as jnp
 
 from jaxvoice.data import Corpus, Store, Utterance
 from jaxvoice.dsp import MelConfig, log_mel
-from jaxvoice.errors import ShapeError
-from jaxvoice.models.hifigan import Generator, GeneratorConfig, validation
+from jaxvoice.errors import AudioError
+from jaxvoice.models.hifigan import Generator, GeneratorConfig
 from jaxvoice.models.hifigan.validation import Validation
 
 MEL = MelConfig()
@@ -41,7 +42,7 @@ def shapes(monkeypatch):
             seen.add((len(audio), config))
         return log_mel(audio, config)
 
-    monkeypatch.setattr(validation, "log_mel", watched)
+    monkeypatch.setattr("jaxvoice.dsp.mel.log_mel", watched)
     return seen
 
 
@@ -82,7 +83,7 @@ def test_padding_the_recordings_changes_nothing(generator):
 def test_many_lengths_are_few_programs(shapes):
     Validation(make_store(), MEL)
     assert len({length // 256 for length in LENGTHS}) == 6
-    assert len({length for length, _ in shapes}) == 2 and len(shapes) == 4
+    assert len({length for length, _ in shapes}) == 3 and len(shapes) == 6
 
 
 def test_given_mels_decide_the_length(generator):
@@ -92,6 +93,14 @@ def test_given_mels_decide_the_length(generator):
     assert Validation(store, MEL)(generator).metrics["mel_l1"] == pytest.approx(expected, abs=1e-5)
 
 
+def test_pre_emphasised_mels_are_right_to_the_last_frame(generator):
+    config = dataclasses.replace(MEL, preemphasis=0.98)
+    store = make_store((3000, 9001))
+    for index, (_, inputs, _) in enumerate(Validation(store, config)._utterances):
+        audio = store.waveform(index)[: len(store.clips[index]) // 256 * 256]
+        np.testing.assert_allclose(inputs, np.asarray(log_mel(audio, config)), atol=1e-4)
+
+
 def test_audio_too_short_for_a_frame_is_refused():
-    with pytest.raises(ShapeError, match="too short"):
+    with pytest.raises(AudioError, match="too short"):
         Validation(make_store((300,)), MEL)
