@@ -126,7 +126,7 @@ def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Ste
     arrays, static = eqx.partition(state, eqx.is_array)
 
     def run(arrays: Any, batch: Batch) -> tuple[Any, dict[str, jax.Array]]:
-        state, metrics = task.step(eqx.combine(arrays, static), batch)
+        state, metrics = task.step(eqx.combine(arrays, static), batch, key=jax.random.key(0), phase=0)
         return eqx.filter(state, eqx.is_array), metrics
 
     start = time.perf_counter()

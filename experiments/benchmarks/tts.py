@@ -218,7 +218,7 @@ def jaxvoice_step(networks: Any, norms: Any, batch: AlignedBatch, phase: int) ->
     arrays, static = eqx.partition(state, eqx.is_array)
 
     def run(arrays, batch):
-        state, metrics = task.step(eqx.combine(arrays, static), batch, phase)
+        state, metrics = task.step(eqx.combine(arrays, static), batch, key=jax.random.key(0), phase=phase)
         return eqx.filter(state, eqx.is_array), metrics
 
     arrays = jax.device_put(arrays)

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from jaxvoice.errors import TrainingError
 from jaxvoice.training.checkpoints import array_names
@@ -55,17 +55,26 @@ def compiler_options() -> dict[str, Any]:
     return {} if chosen else {option: 1}
 
 
-class CompiledStep:
-    """`task.step` compiled once per batch shape and phase, its state donated, replicated over `mesh`; batches are
-    sharded."""
+def step_key(seed: int, step: Int[Array, ""] | int) -> PRNGKeyArray:
+    """The random key of the step that follows `step` steps, in a run of this seed."""
+    # `jax.random.split` counts from 0 as well: without the first number, steps would repeat keys that `init` used.
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**32 - 1), step)
 
-    def __init__(self, task: Task, skeleton: Skeleton, mesh: Mesh):
+
+class CompiledStep:
+    """`task.step`, compiled once per batch shape and phase. The state is donated and replicated over `mesh`; batches
+    are sharded.
+
+    The key of a step is a function of `seed` and of the state's number of steps, see `step_key`.
+    """
+
+    def __init__(self, task: Task, skeleton: Skeleton, mesh: Mesh, *, seed: int = 0):
         self._programs: dict[Any, jax.stages.Compiled] = {}
         self.seconds = 0.0
 
-        def step(phase: int | None, leaves: list[Array], batch: PyTree, wish: Int[Array, " devices"]):
-            options = {} if phase is None else {"phase": phase}
-            state, metrics = task.step(skeleton.build(leaves), batch, **options)
+        def step(phase: int, leaves: list[Array], batch: PyTree, stop_codes: Int[Array, " devices"]):
+            state = skeleton.build(leaves)
+            state, metrics = task.step(state, batch, key=step_key(seed, state.counters.step), phase=phase)
             after = skeleton.flatten(state)
             for name, old, new in zip(skeleton.names, leaves, after, strict=True):
                 if (old.shape, old.dtype) != (new.shape, new.dtype):
@@ -74,7 +83,7 @@ class CompiledStep:
                         f"{new.dtype}{list(new.shape)}; a step must keep shapes and dtypes."
                     )
             counters = state.counters
-            return after, metrics, jnp.stack([counters.skipped, counters.skipped_in_a_row, wish.max()])
+            return after, metrics, jnp.stack([counters.skipped, counters.skipped_in_a_row, stop_codes.max()])
 
         same, split = replicated(mesh), sharded(mesh)
         self._jitted = ft.cache(
@@ -87,24 +96,24 @@ class CompiledStep:
         )
 
     def __call__(
-        self, leaves: list[Array], batch: PyTree, wish: Int[Array, " devices"], phase: int | None = None
+        self, leaves: list[Array], batch: PyTree, stop_codes: Int[Array, " devices"], phase: int = 0
     ) -> tuple[list[Array], dict[str, Array], Int[Array, "3"]]:
-        """New state arrays, metrics, and (skipped, skipped in a row, largest wish to stop of any process)."""
+        """New state arrays, metrics, and the status (updates skipped, skipped in a row, largest stop code)."""
         program = self._programs.get(kind := (phase, self._shape(batch)))
         if program is None:
-            program = self.compile(leaves, batch, wish, phase)
+            program = self.compile(leaves, batch, stop_codes, phase)
             self._programs[kind] = program
-        return program(leaves, batch, wish)
+        return program(leaves, batch, stop_codes)
 
     def compile(
-        self, leaves: list[Array], batch: PyTree, wish: Int[Array, " devices"], phase: int | None = None
+        self, leaves: list[Array], batch: PyTree, stop_codes: Int[Array, " devices"], phase: int = 0
     ) -> jax.stages.Compiled:
         """The program for batches shaped like `batch`; `seconds` grows by the time it took.
 
         **Raises:** `TrainingError` if the step changes the structure of its state, a shape or a dtype.
         """
         start = time.perf_counter()
-        program = self._jitted(phase).lower(leaves, batch, wish).compile(compiler_options())
+        program = self._jitted(phase).lower(leaves, batch, stop_codes).compile(compiler_options())
         return_freed_memory()
         self.seconds += time.perf_counter() - start
         return program

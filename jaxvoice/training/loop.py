@@ -23,7 +23,7 @@ from jaxvoice.training.interrupts import Interrupts
 from jaxvoice.training.logging import RunLog, duration, flat_lines, say, writing
 from jaxvoice.training.provenance import check_same_config, devices, provenance
 from jaxvoice.training.run_folder import Resume, RunFolder
-from jaxvoice.training.task import Loader, PhasedTask, Report, Task
+from jaxvoice.training.task import Loader, Report, Task
 
 Stop = Literal["steps", "minutes", "interrupted"]
 # Codes that processes send each other inside the step, the most urgent the largest.
@@ -58,7 +58,7 @@ class LoopConfig:
     max_skipped_in_a_row: int = 20
     """Steps with losses or gradients that are not finite, in a row, before training gives up."""
     seed: int = 1234
-    """Seed of the weights and of the crops."""
+    """Seed of the initial weights, of the crops and of random numbers within steps, such as dropout."""
     tensorboard: bool = True
     """Write TensorBoard events too."""
 
@@ -188,7 +188,7 @@ class _Session:
 
     def _train(self, log: RunLog, interrupts: Interrupts, upcoming: Any) -> Result:
         config = self.config
-        program = CompiledStep(self.task, self.skeleton, self.mesh)
+        program = CompiledStep(self.task, self.skeleton, self.mesh, seed=config.seed)
         # Waiting for an older step keeps a GPU's queue filled; a CPU computes in the threads that would run ahead.
         ahead = 1 if jax.default_backend() == "cpu" else 2
         pending: deque[tuple[int, Array]] = deque()
@@ -197,7 +197,7 @@ class _Session:
         while stop is None:
             batch, self.position, audio_seconds = upcoming
             compiled = program.count
-            phase = self._phase(self.step)
+            phase = self.task.phase_of(self.step)
             self.leaves, metrics, status = program(self.leaves, batch, self._wish(interrupts), phase)
             self.step += 1
             if program.count > compiled:
@@ -291,14 +291,10 @@ class _Session:
             self._save_model(state)
         return report
 
-    def _phase(self, step: int) -> int | None:
-        """The phase of the update that follows `step` updates, `None` for tasks without phases."""
-        return self.task.phase_of(step) if isinstance(self.task, PhasedTask) else None
-
     def _rank(self, step: int, value: float) -> float:
         """The place of a model of `step` updates, the less the better: by its `value` among those of its last phase,
         before all of earlier phases, in which parts of it had not been trained."""
-        return value - 1e6 * (self._phase(max(step - 1, 0)) or 0)
+        return value - 1e6 * self.task.phase_of(max(step - 1, 0))
 
     def _save_model(self, state: PyTree) -> None:
         if jax.process_index() == 0:

@@ -1,9 +1,10 @@
-"""How a model family tells the loop what to train: one task object, and the loader that feeds it."""
+"""The interface between a model family and the training loop: a task, and the loader of its batches."""
 
+import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
@@ -32,58 +33,59 @@ class Report:
     samples: list[Sample] = field(default_factory=list)
 
 
-class Task(Protocol):
-    """All that is particular to a model family's training."""
+class Task(abc.ABC):
+    """The part of training that is specific to a model family; `jaxvoice.training.loop.fit` does the rest."""
 
-    @property
-    def config(self) -> Any:
-        """Frozen dataclass of everything that must not change when a run is resumed (networks, losses, mel)."""
-        ...
+    config: Any
+    """Frozen dataclass of everything that must not change when a run is resumed (networks, losses, mel)."""
+    mel: Any
+    """The `MelConfig` of the training data, saved in every checkpoint, or `None`."""
 
-    @property
-    def mel(self) -> Any:
-        """The `MelConfig` of what is trained, kept in every checkpoint, or `None`."""
-        ...
-
+    @abc.abstractmethod
     def init(self, *, key: PRNGKeyArray) -> Any:
-        """The state before the first step: a pytree whose arrays are all it learns, with `counters: Counters`."""
-        ...
+        """The state before the first step: a pytree with the field `counters: Counters`.
 
-    def step(self, state: Any, batch: Any) -> tuple[Any, dict[str, Float[Array, ""]]]:
-        """One update, a pure function of state and global batch; scalar metrics beside. End with `guarded`.
-
-        The loop jits it, donates the state and shards the batch.
+        Its arrays are what steps change and checkpoints hold.
         """
-        ...
 
-    def audio_seconds(self, batch: Any) -> float:
-        """Seconds of audio in this process's `batch` (host arrays), for the speed shown."""
-        ...
+    @abc.abstractmethod
+    def step(self, state: Any, batch: Any, *, key: PRNGKeyArray, phase: int) -> tuple[Any, dict[str, Float[Array, ""]]]:
+        """One update: the new state, which `guarded` returns, and scalar metrics.
 
-    def validate(self, state: Any) -> Report:
-        """Judge `state` on held-out data. It holds one-device arrays and belongs to the loop: keep no part of it."""
-        ...
+        A pure function, which the loop compiles once per phase and shape of the batch. The loop donates the state and
+        shards the batch over the devices.
 
-    def save_model(self, state: Any, folder: Path) -> None:
-        """Write the model folder (`config.json`, `model.safetensors`) into `folder`, which exists and is empty."""
-        ...
+        **Arguments:**
 
-    def describe(self) -> dict[str, Any]:
-        """What to show at the start: configuration, parameter counts, sizes of the data."""
-        ...
-
-
-@runtime_checkable
-class PhasedTask(Protocol):
-    """A task that trains in phases: its `step` takes one more argument, `phase`, and is compiled for each.
-
-    A program for each phase, rather than `jax.lax.cond` in one: XLA's CPU programs run several times slower inside a
-    branch.
-    """
+        - `state`: as `init` or an earlier step returned it.
+        - `batch`: the global batch.
+        - `key`: random key, a function of the loop's seed and of the number of steps before this one.
+        - `phase`: the value of `phase_of` for this step.
+        """
 
     def phase_of(self, step: int) -> int:
-        """The phase of the update that follows `step` updates."""
-        ...
+        """The phase of the update that follows `step` updates: 0, 1, ...; by default, there is one phase, 0.
+
+        Each phase is a program of its own: inside a branch of `jax.lax.cond`, XLA's CPU programs are several times
+        slower. The best model of a run is one of the last phase that was reached.
+        """
+        return 0
+
+    @abc.abstractmethod
+    def audio_seconds(self, batch: Any) -> float:
+        """Seconds of audio in this process's `batch` (host arrays), for the logged speed."""
+
+    @abc.abstractmethod
+    def validate(self, state: Any) -> Report:
+        """Evaluate `state` on held-out data. Its arrays are on one device, and are donated to the next step."""
+
+    @abc.abstractmethod
+    def save_model(self, state: Any, folder: Path) -> None:
+        """Write the model folder (`config.json`, `model.safetensors`) into `folder`, which exists and is empty."""
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """The lines that a session prints at its start: configuration, parameter counts, sizes of the data."""
 
 
 class Loader(Protocol):

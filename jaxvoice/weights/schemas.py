@@ -44,9 +44,19 @@ class Migration:
     """Renames tensors of a model folder's `training.safetensors`."""
 
 
+def _without_dropout_seed(table: Table) -> Table:
+    config = table.get("config")
+    if not isinstance(config, Mapping) or "dropout_seed" not in config:
+        return table
+    return {**table, "config": {key: value for key, value in config.items() if key != "dropout_seed"}}
+
+
 MIGRATIONS: dict[Kind, tuple[Migration, ...]] = {
     "model folder": (Migration("config.json holds the number of its schema"),),
-    "run": (Migration("config.json and the tables of checkpoints hold the number of their schema"),),
+    "run": (
+        Migration("config.json and the tables of checkpoints hold the number of their schema"),
+        Migration("the loop's seed is also that of dropout", _without_dropout_seed),
+    ),
     "export": (Migration("exports hold the number of their schema"),),
 }
 """For each kind of file, the steps from schema 0 to 1, from 1 to 2, and so on."""

@@ -4,7 +4,6 @@ import shutil
 import signal
 import threading
 import time
-from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -120,8 +119,8 @@ class PhasedToy(ToyTask):
     def phase_of(self, step: int) -> int:
         return int(step >= 6)
 
-    def step(self, state, batch, phase: int = 0):
-        new, metrics = super().step(state, batch)
+    def step(self, state, batch, *, key, phase):
+        new, metrics = super().step(state, batch, key=key, phase=phase)
         return new, {**metrics, "phase": jax.numpy.asarray(phase, jax.numpy.float32)}
 
 
@@ -364,11 +363,12 @@ def test_metrics_that_cannot_be_written_stop_the_run(tmp_path):
 
 def test_steps_that_change_shape_or_dtype_or_structure_are_refused(tmp_path):
     class Growing(ToyTask):
-        def step(self, state, batch):
-            state, metrics = super().step(state, batch)
-            return replace(state, key=jax.random.split(state.key)), metrics
+        def step(self, state, batch, *, key, phase):
+            state, metrics = super().step(state, batch, key=key, phase=phase)
+            bias = jax.numpy.concatenate([state.error_model.bias] * 2)
+            return eqx.tree_at(lambda s: s.error_model.bias, state, bias), metrics
 
-    with pytest.raises(TrainingError, match=r"turned key from key<fry>\[\] into key<fry>\[2\]"):
+    with pytest.raises(TrainingError, match=r"turned error_model\.bias from float32\[1\] into float32\[2\]"):
         go(tmp_path / "run", task=Growing())
 
 

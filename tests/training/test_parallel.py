@@ -15,9 +15,9 @@ def steps_on(mesh, count=3):
     state = task.init(key=jax.random.key(1))
     skeleton = Skeleton(state)
     leaves = replicate(skeleton.flatten(state), mesh)
-    program, wish = CompiledStep(task, skeleton, mesh), shard_batch(np.zeros(mesh.size, np.int32), mesh)
+    program, codes = CompiledStep(task, skeleton, mesh), shard_batch(np.zeros(mesh.size, np.int32), mesh)
     for _ in range(count):
-        leaves, metrics, _ = program(leaves, shard_batch(next(loader), mesh), wish)
+        leaves, metrics, _ = program(leaves, shard_batch(next(loader), mesh), codes)
     assert {leaf.sharding.num_devices for leaf in leaves} == {mesh.size}
     numbers = [leaf for leaf in on_one_device(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return [np.asarray(x) for x in numbers], {name: float(value) for name, value in metrics.items()}

@@ -20,7 +20,7 @@ import numpy as np
 from jaxvoice.training.loop import LoopConfig, Result, fit
 from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update
 from jaxvoice.training.state import Counters, all_finite, guarded
-from jaxvoice.training.task import Report, Sample
+from jaxvoice.training.task import Report, Sample, Task
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,10 @@ class ToyState(eqx.Module):
     average: eqx.nn.MLP
     optimizers: tuple
     counters: Counters
-    key: jax.Array
 
 
 @dataclass
-class ToyTask:
+class ToyTask(Task):
     config: ToyConfig = ToyConfig()
     mel: ToyMel = ToyMel()
     validation_seconds: float = 0.0
@@ -55,17 +54,16 @@ class ToyTask:
     scores: tuple[float, ...] = ()  # what successive validations report instead of the truth
 
     def init(self, *, key):
-        first, second, rest = jax.random.split(key, 3)
+        first, second = jax.random.split(key)
         student = eqx.nn.MLP(4, 1, self.config.width, 1, key=first)
         error_model = eqx.nn.Linear(4, 1, key=second)
         optimizer = adamw(self.config.optimizer, steps_per_epoch=10)
         states = tuple(optimizer.init(eqx.filter(net, eqx.is_inexact_array)) for net in (student, error_model))
-        return ToyState(student, error_model, student, states, Counters.zero(), rest)
+        return ToyState(student, error_model, student, states, Counters.zero())
 
-    def step(self, state, batch):
+    def step(self, state, batch, *, key, phase):
         optimizer = adamw(self.config.optimizer, steps_per_epoch=10)
-        key, noise_key = jax.random.split(state.key)
-        noise = 0.01 * jax.random.normal(noise_key, batch["y"].shape)
+        noise = 0.01 * jax.random.normal(key, batch["y"].shape)
 
         def student_loss(student):
             return jnp.mean((jax.vmap(student)(batch["x"])[:, 0] - batch["y"] - noise) ** 2)
@@ -84,7 +82,7 @@ class ToyTask:
         loss_s, grad_s = eqx.filter_value_and_grad(student_loss)(state.student)
         student, opt_s = update(state.student, grad_s, state.optimizers[0])
         average = ema_update(state.average, student, decay=0.9)
-        new = ToyState(student, error_model, average, (opt_s, opt_e), state.counters, key)
+        new = ToyState(student, error_model, average, (opt_s, opt_e), state.counters)
         finite = all_finite((loss_s, loss_e, grad_s, grad_e))
         return guarded(finite, new, state), {"student": loss_s, "error_model": loss_e}
 

@@ -26,7 +26,7 @@ from jaxvoice.text.phonemes import ALIGNED
 from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update, learning_rate, noam_peak
 from jaxvoice.training.precision import Precision, to_compute
 from jaxvoice.training.state import Counters, all_finite, guarded
-from jaxvoice.training.task import Report
+from jaxvoice.training.task import Report, Task
 from jaxvoice.weights import count_parameters
 
 
@@ -91,8 +91,6 @@ class TrainingConfig:
     """Precision of the networks' computation; parameters and losses stay float32."""
     ema_decay: float | None = 0.999
     """Decay per step of the moving average of the acoustic model; None keeps no average."""
-    dropout_seed: int = 0
-    """Seed of dropout; keys are a function of it and of the step."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -124,7 +122,7 @@ class GaussianTTSState(eqx.Module):
         return self.acoustic if self.average is None else self.average
 
 
-class GaussianTTSTask:
+class GaussianTTSTask(Task):
     """Text to speech as `jaxvoice.training.loop.fit` trains it.
 
     **Arguments:**
@@ -166,16 +164,15 @@ class GaussianTTSTask:
         return int(step >= self.config.acoustic_steps)
 
     def step(
-        self, state: GaussianTTSState, batch: AlignedBatch, phase: int = 0
+        self, state: GaussianTTSState, batch: AlignedBatch, *, key: PRNGKeyArray, phase: int
     ) -> tuple[GaussianTTSState, dict[str, Array]]:
-        """One update of the acoustic model (`phase` 0) or of the duration model (1); the other stays as it is."""
-        new, finite, metrics = (self._duration_step if phase else self._acoustic_step)(state, batch)
+        """One update of the acoustic model (`phase` 0) or of the duration model (1); the other does not change."""
+        new, finite, metrics = (self._duration_step if phase else self._acoustic_step)(state, batch, key)
         return guarded(finite, new, state), metrics
 
-    def _acoustic_step(self, state, batch):
+    def _acoustic_step(self, state: GaussianTTSState, batch: AlignedBatch, key: PRNGKeyArray):
         config, params = self.config, eqx.filter(state.acoustic.model, eqx.is_inexact_array)
         target = normalised_mel(jnp.asarray(batch.mel), config.model.statistics)
-        key = self._dropout_key(state)
 
         @ft.partial(eqx.filter_value_and_grad, has_aux=True)
         def loss_of(model: AcousticModel):
@@ -207,7 +204,7 @@ class GaussianTTSTask:
         new = GaussianTTSState(state.counters, acoustic, state.durations, optimizer, state.duration_optimizer, average)
         return new, all_finite((loss, gradient)), self._metrics(0, state.acoustic_optimizer, gradient, **watched)
 
-    def _duration_step(self, state, batch):
+    def _duration_step(self, state: GaussianTTSState, batch: AlignedBatch, key: PRNGKeyArray):
         config, params = self.config, eqx.filter(state.durations, eqx.is_inexact_array)
         acoustic, statistics = state.best_acoustic, config.model.statistics
         hidden, _ = _to_compute(acoustic.model, config.precision).encode(
@@ -215,7 +212,6 @@ class GaussianTTSTask:
         )
         hidden = jax.lax.stop_gradient(hidden)
         target = to_normalised(jnp.asarray(batch.durations), statistics)
-        key = self._dropout_key(state)
 
         @eqx.filter_value_and_grad
         def loss_of(durations: DurationModel):
@@ -230,9 +226,6 @@ class GaussianTTSTask:
             state.counters, state.acoustic, durations, state.acoustic_optimizer, optimizer, state.average
         )
         return new, all_finite((loss, gradient)), self._metrics(1, state.duration_optimizer, gradient, duration=loss)
-
-    def _dropout_key(self, state: GaussianTTSState) -> PRNGKeyArray:
-        return jax.random.fold_in(jax.random.key(self.config.dropout_seed), state.counters.step)
 
     def audio_seconds(self, batch: AlignedBatch) -> float:
         """Seconds of audio in `batch`, padding left out."""

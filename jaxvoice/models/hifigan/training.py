@@ -28,7 +28,7 @@ from jaxvoice.training.precision import Precision
 from jaxvoice.training.reading import read_state
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.state import Counters, all_finite, guarded
-from jaxvoice.training.task import Report
+from jaxvoice.training.task import Report, Task
 from jaxvoice.weights import count_parameters
 
 
@@ -92,7 +92,7 @@ class HiFiGANState(eqx.Module):
     average: Generator | None
 
 
-class HiFiGANTask:
+class HiFiGANTask(Task):
     """HiFi-GAN as `jaxvoice.training.loop.fit` trains it.
 
     **Arguments:**
@@ -141,7 +141,9 @@ class HiFiGANTask:
             None if self.config.ema_decay is None else generator,
         )
 
-    def step(self, state: HiFiGANState, batch: Batch) -> tuple[HiFiGANState, dict[str, Float[Array, ""]]]:
+    def step(
+        self, state: HiFiGANState, batch: Batch, *, key: PRNGKeyArray, phase: int
+    ) -> tuple[HiFiGANState, dict[str, Float[Array, ""]]]:
         """One update of the discriminators and then, against the updated ones, of the generator.
 
         As jik876/hifi-gan `train.py` orders it, with the same numbers, but the generator runs once for both updates,

@@ -21,10 +21,10 @@ class Trainer:
 
     def __call__(self, state, *batches):
         """The state after every one of `batches`, and the metrics of each step."""
-        leaves, wish = replicate(self.skeleton.flatten(state), self.mesh), np.zeros(self.mesh.size, np.int32)
+        leaves, codes = replicate(self.skeleton.flatten(state), self.mesh), np.zeros(self.mesh.size, np.int32)
         states, metrics = [], []
         for batch in batches:
-            leaves, found, _ = self.program(leaves, shard_batch(batch, self.mesh), shard_batch(wish, self.mesh))
+            leaves, found, _ = self.program(leaves, shard_batch(batch, self.mesh), shard_batch(codes, self.mesh))
             states.append(jax.tree.map(jnp.copy, self.skeleton.build(on_one_device(leaves))))
             metrics.append({name: float(value) for name, value in found.items()})
         return states, metrics
