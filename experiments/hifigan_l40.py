@@ -41,7 +41,7 @@ from jaxvoice.training.loop import Result, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
 from jaxvoice.training.run_folder import RunFolder
-from jaxvoice.weights.folder import read_about
+from jaxvoice.weights.model_folder import read_about
 
 NAME = "hifigan_l40"
 

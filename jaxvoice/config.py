@@ -30,7 +30,7 @@ _SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = 12
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 4, 100, 60, 200
 
 
-def told(value: Any) -> str:
+def format_value(value: Any) -> str:
     """`value` for a message: short whatever it is, and without characters that do not print."""
     if isinstance(value, int) and abs(value) >= 10**60:
         return f"a number of {value.bit_length()} bits"
@@ -58,12 +58,12 @@ def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "config")
     the wrong type, each with its dotted place below `where`.
     """
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{where} should be a table of {cls.__name__} fields, got {told(data)}.")
+        raise ConfigError(f"{where} should be a table of {cls.__name__} fields, got {format_value(data)}.")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
     hints = typing.get_type_hints(cls)
     for key in data:
         if key not in fields:
-            raise ConfigError(f"{where} has an unknown key {told(key)}{_nearest(key, fields)}.")
+            raise ConfigError(f"{where} has an unknown key {format_value(key)}{_nearest(key, fields)}.")
     missing = [
         name
         for name, field in fields.items()
@@ -100,16 +100,16 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     if origin is typing.Literal:
         if value in args:
             return value
-        raise ConfigError(f"{where} should be one of {', '.join(map(repr, args))}, got {told(value)}.")
+        raise ConfigError(f"{where} should be one of {', '.join(map(repr, args))}, got {format_value(value)}.")
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{where} should be a list (in Python a tuple), got {told(value)}.")
+            raise ConfigError(f"{where} should be a list (in Python a tuple), got {format_value(value)}.")
         if len(value) > _MOST_ITEMS:
             raise ConfigError(f"{where} should have at most {_MOST_ITEMS} items, got {len(value)}.")
         if len(args) == 2 and args[1] is Ellipsis:
             return tuple(_typed(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
         if len(value) != len(args):
-            raise ConfigError(f"{where} should have {len(args)} items, got {told(value)}.")
+            raise ConfigError(f"{where} should have {len(args)} items, got {format_value(value)}.")
         return tuple(_typed(arg, item, f"{where}[{i}]") for i, (arg, item) in enumerate(zip(args, value, strict=True)))
     if dataclasses.is_dataclass(hint):
         if isinstance(value, hint):  # pyright: ignore[reportArgumentType]
@@ -129,7 +129,9 @@ def _plainly_typed(hint: Any, value: Any, where: str) -> Any:
             return float(value) if hint is float else value
     except OverflowError:  # an integer beyond the largest float
         pass
-    raise ConfigError(f"{where} should be {_IN_WORDS.get(hint, f'of type {hint.__name__}')}, got {told(value)}.")
+    raise ConfigError(
+        f"{where} should be {_IN_WORDS.get(hint, f'of type {hint.__name__}')}, got {format_value(value)}."
+    )
 
 
 def check_types(config: Any) -> None:
@@ -144,7 +146,7 @@ def check_types(config: Any) -> None:
         where = f"{type(config).__name__}.{name}"
         converted = _typed(hints[name], value, where)
         if converted != value:
-            raise ConfigError(f"{where} should be {told(converted)}, got {told(value)}.")
+            raise ConfigError(f"{where} should be {format_value(converted)}, got {format_value(value)}.")
 
 
 def check_positive(config: Any, *names: str, hint: str = "") -> None:
@@ -174,7 +176,9 @@ def _all_positive(value: Any) -> bool:
 def _refuse(config: Any, name: str, wish: str, hint: str, fulfilled: bool) -> None:
     if not fulfilled:
         more = f"; {hint}" if hint else ""
-        raise ConfigError(f"{type(config).__name__}.{name} should {wish}{more}, got {told(getattr(config, name))}.")
+        raise ConfigError(
+            f"{type(config).__name__}.{name} should {wish}{more}, got {format_value(getattr(config, name))}."
+        )
 
 
 def _fields(config: Any) -> list[tuple[str, Any]]:

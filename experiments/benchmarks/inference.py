@@ -73,7 +73,7 @@ def jaxvoice_call(preset: str, mel: Mel, weights: dict[str, Any] | None) -> Call
 
     from jaxvoice import nn
     from jaxvoice.models.hifigan import PRESETS, Generator
-    from jaxvoice.weights.names import load_state
+    from jaxvoice.weights.array_names import load_state
 
     generator = Generator(PRESETS[preset].generator, key=jax.random.key(0))
     if weights is not None:

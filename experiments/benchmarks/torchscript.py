@@ -55,7 +55,7 @@ def jaxvoice_call(path: Path, mel: np.ndarray) -> Callable[[], Any]:
     import jax
 
     from jaxvoice.torchscript import function
-    from jaxvoice.weights.reading import TorchScriptArchive, open_archive
+    from jaxvoice.weights.formats import TorchScriptArchive, open_archive
 
     with open_archive(path) as archive:
         run = function(cast(TorchScriptArchive, archive))

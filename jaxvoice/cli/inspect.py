@@ -52,7 +52,7 @@ class Inspect:
         from jaxvoice.inspection.description import describe
         from jaxvoice.inspection.json_values import file_values, tensors_with_statistics
         from jaxvoice.inspection.reports import file_lines, matching, tensor_lines
-        from jaxvoice.weights.reading import open_archive
+        from jaxvoice.weights.formats import open_archive
 
         with open_archive(path) as archive:
             if self.code is not None:
@@ -80,7 +80,7 @@ class Inspect:
     def folder(self, columns: int) -> "list[str] | dict[str, Any]":
         """What to print of a model folder or run folder."""
         from jaxvoice.pipelines.folders import kind_of_folder, run_about
-        from jaxvoice.weights.folder import WEIGHTS_FILE, read_about
+        from jaxvoice.weights.model_folder import WEIGHTS_FILE, read_about
 
         path, lines = self.path, []
         values: dict[str, Any] = {}
@@ -115,7 +115,7 @@ def _print(values: "list[str] | dict[str, Any]") -> None:
 
 
 def _model_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
-    from jaxvoice.weights.layout import table
+    from jaxvoice.weights.text_tables import table
 
     config, info = _table(about.get("config")), _table(about.get("info"))
     cells = [("model folder", str(path)), ("family", f"{about.get('family')}, by jaxvoice {about.get('jaxvoice')}")]
@@ -132,14 +132,14 @@ def _model_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str
 
 def _checksum(path: Path, about: Mapping[str, Any]) -> str:
     """That of the file as it is, and whether `config.json` was written for another one."""
-    from jaxvoice.weights.folder import weights_sha256
+    from jaxvoice.weights.model_folder import weights_sha256
 
     found, stored = weights_sha256(path), about.get("sha256")
     return found if stored in (None, found) else f"{found}; config.json was written beside others: {_in_line(stored)}"
 
 
 def _run_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
-    from jaxvoice.weights.layout import table
+    from jaxvoice.weights.text_tables import table
 
     config, steps = about["config"], about["checkpoints"]
     kept = f"step {steps[-1]:,}" + (f" (and {', '.join(f'{s:,}' for s in steps[:-1])})" if steps[1:] else "")
@@ -178,6 +178,6 @@ def _in_line(value: Any) -> str:
 
 
 def _safe(cells: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    from jaxvoice.weights.layout import printable
+    from jaxvoice.weights.text_tables import printable
 
     return [(printable(name), printable(text)) for name, text in cells]

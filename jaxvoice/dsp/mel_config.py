@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from jaxvoice.config import check_positive, check_types, told
+from jaxvoice.config import check_positive, check_types, format_value
 from jaxvoice.dsp.framing import min_samples, num_frames
 from jaxvoice.errors import ConfigError
 
@@ -80,7 +80,7 @@ class MelConfig:
         check_positive(self, "sample_rate", "n_fft", "hop_length", "win_length", "num_mels")
         for name, most in _LARGEST.items():
             if getattr(self, name) > most:
-                raise ConfigError(f"MelConfig.{name} is {told(getattr(self, name))}; use at most {most}.")
+                raise ConfigError(f"MelConfig.{name} is {format_value(getattr(self, name))}; use at most {most}.")
         if self.n_fft * self.num_mels > _LARGEST_FILTERBANK:
             raise ConfigError(
                 f"MelConfig.n_fft={self.n_fft} times num_mels={self.num_mels} makes too large a filterbank; use "
@@ -90,13 +90,13 @@ class MelConfig:
             raise ConfigError(f"MelConfig.n_fft={self.n_fft} is odd; use {self.n_fft + 1}.")
         if self.win_length > self.n_fft:
             raise ConfigError(
-                f"MelConfig.win_length={told(self.win_length)} does not fit in n_fft={self.n_fft}; raise n_fft to at "
-                f"least {told(self.win_length)} or shorten the window."
+                f"MelConfig.win_length={format_value(self.win_length)} does not fit in n_fft={self.n_fft}; raise "
+                f"n_fft to at least {format_value(self.win_length)} or shorten the window."
             )
         if self.hop_length > self.win_length:
             raise ConfigError(
-                f"MelConfig.hop_length={told(self.hop_length)} exceeds win_length={self.win_length}, so samples "
-                "between frames would be lost; use a quarter of win_length."
+                f"MelConfig.hop_length={format_value(self.hop_length)} exceeds win_length={self.win_length}, so "
+                "samples between frames would be lost; use a quarter of win_length."
             )
         if not self.center and (self.n_fft - self.hop_length) % 2:
             raise ConfigError(
@@ -106,12 +106,13 @@ class MelConfig:
         nyquist = self.sample_rate / 2
         if self.fmax is not None and self.fmax > nyquist:
             raise ConfigError(
-                f"MelConfig.fmax={told(self.fmax)} Hz lies above Nyquist ({nyquist} Hz at "
+                f"MelConfig.fmax={format_value(self.fmax)} Hz lies above Nyquist ({nyquist} Hz at "
                 f"sample_rate={self.sample_rate}); use fmax=None for the full band."
             )
         if not 0 <= self.fmin < self.upper_frequency:
             raise ConfigError(
-                f"MelConfig.fmin={told(self.fmin)} Hz should lie between 0 and fmax={told(self.upper_frequency)} Hz."
+                f"MelConfig.fmin={format_value(self.fmin)} Hz should lie between 0 and "
+                f"fmax={format_value(self.upper_frequency)} Hz."
             )
         if not (self.power > 0 and self.magnitude_floor >= 0 and self.log_floor > 0):
             raise ConfigError(

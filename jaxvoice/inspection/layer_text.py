@@ -7,7 +7,7 @@ from typing import Any
 from jaxvoice.torchscript.layers import Layer
 from jaxvoice.torchscript.signatures import REQUIRED, defaults
 from jaxvoice.torchscript.symbolic_values import Call, Normed, Ref, Stored, is_plain
-from jaxvoice.weights.layout import printable
+from jaxvoice.weights.text_tables import printable
 
 # Shown by the shapes printed beside them.
 _SHAPES = {

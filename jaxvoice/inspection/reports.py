@@ -9,9 +9,9 @@ import numpy as np
 from jaxvoice.errors import ConfigError
 from jaxvoice.inspection.description import Description, size_text
 from jaxvoice.inspection.layer_text import value_text
-from jaxvoice.inspection.trees import cut_rows, rows, shape_text
+from jaxvoice.inspection.tree_rows import cut_rows, rows, shape_text
 from jaxvoice.weights.archive import Archive
-from jaxvoice.weights.layout import printable, shortened, table, wrapped
+from jaxvoice.weights.text_tables import printable, shortened, table, wrapped
 
 MOST_ROWS, MOST_METADATA = 400, 30
 _BLOCK = 2**22

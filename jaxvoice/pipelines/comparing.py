@@ -15,10 +15,10 @@ from jaxtyping import Shaped
 
 from jaxvoice.errors import CheckpointError, JaxvoiceError, ShapeError
 from jaxvoice.weights.archive import Archive, Tensors
-from jaxvoice.weights.comparing import Difference, Distance, align, compare_arrays, distance
-from jaxvoice.weights.folder import CONFIG_FILE, WEIGHTS_FILE, read_about
-from jaxvoice.weights.layout import printable
-from jaxvoice.weights.misfits import told
+from jaxvoice.weights.distances import Difference, Distance, align, compare_arrays, distance
+from jaxvoice.weights.mismatches import format_name
+from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
+from jaxvoice.weights.text_tables import printable
 
 OUTPUT = "output"
 """Name of what a model returns, among the outputs of its layers."""
@@ -168,7 +168,8 @@ def _read_inputs(path: Path) -> list[Shaped[np.ndarray, "..."]]:
         # numpy opens every zip file, and gives as bytes what is no array in it.
         if not isinstance(array, np.ndarray):
             raise ShapeError(
-                f"{path} holds {told(name)}, which is no array of numpy; save arrays with numpy.save or numpy.savez."
+                f"{path} holds {format_name(name)}, which is no array of numpy; save arrays with numpy.save or "
+                "numpy.savez."
             )
         if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
             raise ShapeError(f"{path} holds {array.dtype} values that are no finite numbers; give others.")
@@ -180,7 +181,7 @@ class _Side:
 
     def __init__(self, path: str | Path, stack: ExitStack):
         from jaxvoice.pipelines.sources import find_model_folder
-        from jaxvoice.weights.reading import open_archive
+        from jaxvoice.weights.formats import open_archive
 
         self._stack = stack
         self.path, self.folder = Path(path).expanduser(), None
@@ -195,7 +196,7 @@ class _Side:
 
     def runner(self) -> Run:
         """What runs this model; raises `JaxvoiceError` where it cannot run."""
-        from jaxvoice.weights.reading import TorchScriptArchive
+        from jaxvoice.weights.formats import TorchScriptArchive
 
         if isinstance(self.archive, TorchScriptArchive):
             return _torchscript(self.archive)

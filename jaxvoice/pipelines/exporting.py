@@ -14,12 +14,12 @@ from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.models.hifigan.exporting import plan_export
 from jaxvoice.models.hifigan.file_layout import FileLayout, read_layout
 from jaxvoice.models.hifigan.weights import FAMILY
-from jaxvoice.weights.folder import CONFIG_FILE, WEIGHTS_FILE, read_about
-from jaxvoice.weights.reading import open_archive
-from jaxvoice.weights.replacing import replacing
+from jaxvoice.weights.atomic_write import atomic_write
+from jaxvoice.weights.formats import open_archive
+from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
 from jaxvoice.weights.rules import Plan, Spec
+from jaxvoice.weights.safetensors_writing import write_safetensors
 from jaxvoice.weights.schemas import export_mark
-from jaxvoice.weights.streaming import write_safetensors
 from jaxvoice.weights.torch_writing import write_torch
 
 Format = Literal["torch", "safetensors", "npz"]
@@ -91,7 +91,7 @@ def _write_npz(to: Path, tensors: Mapping[str, np.ndarray]) -> None:
     known = {
         name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array for name, array in tensors.items()
     }
-    with replacing(to) as file, zipfile.ZipFile(file, "w") as archive:
+    with atomic_write(to) as file, zipfile.ZipFile(file, "w") as archive:
         # A further array would be read as a weight; readers of npz files ignore the comment of the zip file.
         archive.comment = " ".join(f"{name}={number}" for name, number in export_mark().items()).encode()
         for name, array in known.items():

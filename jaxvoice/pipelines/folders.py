@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from jaxvoice.config import read_json
 from jaxvoice.errors import CheckpointError
-from jaxvoice.weights.folder import CONFIG_FILE, WEIGHTS_FILE
+from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from jaxvoice.weights.schemas import migrate
 
 FolderKind = Literal["model", "run"]

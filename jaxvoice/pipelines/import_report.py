@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from jaxvoice.config import to_dict
 from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.weights.archive import Archive
-from jaxvoice.weights.layout import printable
 from jaxvoice.weights.rules import Change
+from jaxvoice.weights.text_tables import printable
 
 
 class Line(NamedTuple):

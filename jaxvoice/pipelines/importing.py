@@ -20,11 +20,11 @@ from jaxvoice.models.hifigan.training_files import TRAINING_FILE, TrainingImport
 from jaxvoice.models.hifigan.weights import FAMILY
 from jaxvoice.pipelines.import_report import Line, lines_of, report_text
 from jaxvoice.weights.archive import Archive
-from jaxvoice.weights.folder import WEIGHTS_FILE, write_about
-from jaxvoice.weights.layout import printable
-from jaxvoice.weights.reading import open_archive
+from jaxvoice.weights.formats import open_archive
+from jaxvoice.weights.model_folder import WEIGHTS_FILE, write_about
+from jaxvoice.weights.safetensors_writing import write_safetensors
 from jaxvoice.weights.schemas import migrate_export
-from jaxvoice.weights.streaming import write_safetensors
+from jaxvoice.weights.text_tables import printable
 
 REPORT_FILE = "report.md"
 _GENERATOR_FILE = re.compile(r"g_([0-9]+)")

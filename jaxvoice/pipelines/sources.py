@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxvoice.errors import CheckpointError, MissingExtraError
 from jaxvoice.training.run_folder import RunFolder
-from jaxvoice.weights.folder import CONFIG_FILE, WEIGHTS_FILE, read_about
+from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

@@ -16,7 +16,7 @@ from jaxvoice.torchscript.program import Instances, Program, Weights, tensors_wi
 from jaxvoice.torchscript.required_operators import required_operators
 from jaxvoice.torchscript.state import State, from_program, slots_of, state_of, to_program
 from jaxvoice.torchscript.tensors import Refused, Tensor, traced
-from jaxvoice.weights.reading import TensorRef, TorchScriptArchive
+from jaxvoice.weights.formats import TensorRef, TorchScriptArchive
 
 
 class Function:

@@ -14,7 +14,7 @@ from jaxvoice.torchscript.code import ClassCode, assigned_attributes, original_n
 from jaxvoice.torchscript.layers import plain_constants
 from jaxvoice.torchscript.symbolic_interpreter import SymbolicInterpreter
 from jaxvoice.torchscript.symbolic_values import Ref, Stored, dotted, is_plain, joined
-from jaxvoice.weights.layout import printable, shortened, width as width_of, wrapped
+from jaxvoice.weights.text_tables import printable, shortened, width as width_of, wrapped
 
 _LONGEST_VALUE = 60
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Shaped
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.code import ClassCode, Code, assigned_attributes, parse_code
 from jaxvoice.torchscript.tensors import SMALL, Refused, Tensor, needs_64_bits
-from jaxvoice.weights.reading import Global, Record, TensorRef, TorchScriptArchive
+from jaxvoice.weights.formats import Global, Record, TensorRef, TorchScriptArchive
 
 Weights = Mapping[str, Shaped[Array | np.ndarray, "..."]]
 

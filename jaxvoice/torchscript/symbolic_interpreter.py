@@ -32,7 +32,7 @@ from jaxvoice.torchscript.symbolic_values import (
     owner_of,
     short,
 )
-from jaxvoice.weights.layout import printable
+from jaxvoice.weights.text_tables import printable
 
 MAX_SYMBOLIC_STEPS = 400_000
 MAX_DEPTH = 60

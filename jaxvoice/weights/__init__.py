@@ -12,17 +12,20 @@ if TYPE_CHECKING:
         TensorInfo as TensorInfo,
         Tensors as Tensors,
     )
-    from jaxvoice.weights.comparing import compare_arrays as compare_arrays, distance as distance
-    from jaxvoice.weights.folder import read_model_folder as read_model_folder, write_model_folder as write_model_folder
-    from jaxvoice.weights.names import (
+    from jaxvoice.weights.array_names import (
         count_parameters as count_parameters,
         load_state as load_state,
         named_arrays as named_arrays,
     )
-    from jaxvoice.weights.reading import (
+    from jaxvoice.weights.distances import compare_arrays as compare_arrays, distance as distance
+    from jaxvoice.weights.formats import (
         PickleArchive as PickleArchive,
         TorchScriptArchive as TorchScriptArchive,
         open_archive as open_archive,
+    )
+    from jaxvoice.weights.model_folder import (
+        read_model_folder as read_model_folder,
+        write_model_folder as write_model_folder,
     )
     from jaxvoice.weights.torch_writing import write_torch as write_torch
 
@@ -31,10 +34,10 @@ __getattr__, __dir__ = lazily(
     globals(),
     {
         "archive": ("Archive", "Module", "Source", "TensorInfo", "Tensors"),
-        "comparing": ("compare_arrays", "distance"),
-        "folder": ("read_model_folder", "write_model_folder"),
-        "names": ("count_parameters", "load_state", "named_arrays"),
-        "reading": ("PickleArchive", "TorchScriptArchive", "open_archive"),
+        "distances": ("compare_arrays", "distance"),
+        "model_folder": ("read_model_folder", "write_model_folder"),
+        "array_names": ("count_parameters", "load_state", "named_arrays"),
+        "formats": ("PickleArchive", "TorchScriptArchive", "open_archive"),
         "torch_writing": ("write_torch",),
     },
 )

@@ -7,7 +7,7 @@ Values are read only when the plan is carried out, tensor by tensor.
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from jaxvoice.errors import CheckpointError
-from jaxvoice.weights.layouts import SPELLINGS, Layout, Norm, Shape, fold, spelling_of, unfold
-from jaxvoice.weights.misfits import Misfits, told
+from jaxvoice.weights.mismatches import Mismatches, format_name
+from jaxvoice.weights.tensor_layouts import SPELLINGS, Layout, Norm, Shape, fold, spelling_of, unfold
 
 Initial = Callable[[str, Shape, Callable[[str], np.ndarray]], np.ndarray]
 """Values for a tensor that no source gives: of its name, its shape, and a way to read other targets."""
@@ -180,8 +180,8 @@ def _finite(tensors: Mapping[str, np.ndarray], name: str, called: Mapping[str, s
     if not _all_finite(array):
         bad = int(np.count_nonzero(~np.isfinite(array.astype(np.float32, copy=False))))
         raise CheckpointError(
-            f"{told(called.get(name, name))} holds {bad} values that are NaN or infinite, as a run that diverged "
-            "leaves them; such weights make no sound. Take an earlier checkpoint."
+            f"{format_name(called.get(name, name))} holds {bad} values that are NaN or infinite, as a run that "
+            "diverged leaves them; such weights make no sound. Take an earlier checkpoint."
         )
     return array
 
@@ -221,7 +221,7 @@ def make_plan(
     rules, reasons = list(rules), [(regex(one.pattern), one.reason) for one in ignore]
     groups: dict[tuple[Rule, str], dict[str, str]] = {}
     ignored: dict[str, str] = {}
-    misfits = Misfits(f"the tensors of {where}", sources, targets, prefix, advice)
+    mismatches = Mismatches(f"the tensors of {where}", sources, targets, prefix, advice)
     left_out = left_out or {}
     for name in sources:
         reason = left_out.get(name) or next((reason for pattern, reason in reasons if pattern.fullmatch(name)), None)
@@ -235,22 +235,22 @@ def make_plan(
         elif reason is not None:
             ignored[name] = reason
         else:
-            misfits.unused(name)
+            mismatches.unused(name)
     rows: list[Row] = []
-    sides = _Sides(sources, targets, misfits)
+    sides = _Sides(sources, targets, mismatches)
     for (rule, target), found in groups.items():
         rows += sides.rows(rule, target, found)
     written: dict[str, Row] = {}
     for row in rows:
         for target in row.targets:
             if target in written:
-                misfits.twice(target, written[target].sources, row.sources)
+                mismatches.twice(target, written[target].sources, row.sources)
             written[target] = row
     missing = [name for name in targets if name not in written]
     for name in missing:
         if not any(pattern.fullmatch(name) for pattern in allowed):
-            misfits.missing(name)
-    misfits.refuse()
+            mismatches.missing(name)
+    mismatches.refuse()
     return Plan(tuple(rows), dict(targets), ignored, tuple(missing), initial)
 
 
@@ -260,16 +260,16 @@ def regex(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern, re.DOTALL)
     except re.error as failure:
         raise CheckpointError(
-            f"{told(repr(pattern))} is no regular expression ({failure}); in one, write \\. for a dot and .* for any "
-            "text."
+            f"{format_name(repr(pattern))} is no regular expression ({failure}); in one, write \\. for a dot and .* "
+            "for any text."
         ) from failure
 
 
 class _Sides:
     """What a file has and a model wants, while rules are applied to them."""
 
-    def __init__(self, sources: Mapping[str, Spec], targets: Mapping[str, Spec], misfits: Misfits):
-        self._sources, self._targets, self._misfits = sources, targets, misfits
+    def __init__(self, sources: Mapping[str, Spec], targets: Mapping[str, Spec], mismatches: Mismatches):
+        self._sources, self._targets, self._mismatches = sources, targets, mismatches
         # Names below each layer that may be those of a normed weight.
         self._below: dict[str, list[str]] = {}
         parts = sorted({part for spellings in SPELLINGS.values() for names in spellings.values() for part in names})
@@ -287,10 +287,10 @@ class _Sides:
         if wish is None or has is None:
             for part, name in found.items():
                 lacking = [other for other in next(s for s in spellings.values() if part in s) if other not in found]
-                self._misfits.unused(name, f"without {' and '.join(lacking)}" if has is None else "")
+                self._mismatches.unused(name, f"without {' and '.join(lacking)}" if has is None else "")
             return []
         for part in [part for part in found if part not in spellings[has]]:
-            self._misfits.unused(found[part], f"{told(found[spellings[has][0]])} stands for the same")
+            self._mismatches.unused(found[part], f"{format_name(found[spellings[has][0]])} stands for the same")
         ours = tuple(f"{target}.{part}" for part in spellings[wish])
         theirs = tuple(found[part] for part in spellings[has])
         if len(ours) == len(theirs):
@@ -300,10 +300,10 @@ class _Sides:
 
     def _checked(self, does: Does, names: tuple[str, ...], ours: tuple[str, ...], layout: Layout | None) -> list[Row]:
         """The row, if its shapes and types fit; the misfit is noted if not."""
-        sources, targets, misfits = self._sources, self._targets, self._misfits
+        sources, targets, mismatches = self._sources, self._targets, self._mismatches
         if any(name not in targets for name in ours):
             for name in names:
-                misfits.unused(name)
+                mismatches.unused(name)
             return []
         given = [sources[name] for name in names]
         ones = tuple(1 for _ in given[-1].shape[1:])
@@ -315,16 +315,16 @@ class _Sides:
         shapes = [shape if layout is None else layout.shape(shape) for shape in kept]
         fits = True
         if does == "fold" and given[0].shape != (*given[1].shape[:1], *ones):
-            misfits.shape(names[0], given[0].shape, names[1], (*given[1].shape[:1], *ones))
+            mismatches.shape(names[0], given[0].shape, names[1], (*given[1].shape[:1], *ones))
             fits = False
         for name, shape in zip(ours, shapes, strict=True):
             source = names[ours.index(name)] if len(names) == len(ours) else names[-1]
             if shape != targets[name].shape:
-                misfits.shape(source, sources[source].shape, name, targets[name].shape, layout)
+                mismatches.shape(source, sources[source].shape, name, targets[name].shape, layout)
                 fits = False
         for name in names:
             if not _castable(sources[name].dtype, targets[ours[0]].dtype):
-                misfits.dtype(name, sources[name].dtype, ours[0], targets[ours[0]].dtype)
+                mismatches.dtype(name, sources[name].dtype, ours[0], targets[ours[0]].dtype)
                 fits = False
         dtypes = tuple(targets[name].dtype for name in ours)
         return [Row(names, ours, does, layout, dtypes, _remark(does, layout, given, dtypes))] if fits else []
@@ -348,3 +348,25 @@ def _remark(does: Does, layout: Layout | None, given: list[Spec], dtypes: tuple[
     if given[0].dtype != dtypes[0]:
         parts.append(f"{given[0].dtype.name} to {dtypes[0].name}")
     return "; ".join(parts) or "as it is"
+
+
+Matches = Mapping[str, Sequence[str]]
+"""By pattern, the names that it matches as a whole."""
+
+
+def matches(patterns: Iterable[str], names: Iterable[str]) -> Matches:
+    """Which of `names` each pattern matches as a whole; raises `CheckpointError` for what is no regular expression."""
+    names = list(names)
+    return {one: [name for name in names if found.fullmatch(name)] for one in patterns for found in [regex(one)]}
+
+
+def unmatched(option: str, found: Matches, names: Iterable[str]) -> list[str]:
+    """A sentence for each pattern that matched none of `names`, with one of them that may have been meant."""
+    names, sentences = list(names), []
+    for pattern in (pattern for pattern, hits in found.items() if not hits):
+        meant = next((name for name in names if regex(pattern).search(name)), names[0] if names else None)
+        such = "" if meant is None else f", such as {format_name(meant)}"
+        sentences.append(
+            f"{option} {format_name(pattern)} matched nothing: patterns are matched against full names{such}"
+        )
+    return sentences

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from jaxvoice._version import __version__
-from jaxvoice.config import told
+from jaxvoice.config import format_value
 from jaxvoice.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ class Migrated:
                 new = rename(new, table)
             if new in names:
                 raise CheckpointError(
-                    f"The tensors {told(names[new])} and {told(old)} of schema {self.schema} would both be called "
-                    f"{told(new)} now; the file holds tensors that jaxvoice does not write."
+                    f"The tensors {format_value(names[new])} and {format_value(old)} of schema {self.schema} would "
+                    f"both be called {format_value(new)} now; the file holds tensors that jaxvoice does not write."
                 )
             names[new] = old
         return names
@@ -118,12 +118,13 @@ def migrate(kind: Kind, table: Table, where: str) -> Migrated:
     known = current_schema(kind)
     if type(found) is not int or found < 0:
         raise CheckpointError(
-            f"{where} has the schema {told(found)}, which should be a whole number from 0 to {known}; restore the file."
+            f"{where} has the schema {format_value(found)}, which should be a whole number from 0 to {known}; restore "
+            "the file."
         )
     if found > known:
         raise CheckpointError(
-            f"{where} has the schema {told(found)}, and jaxvoice {__version__} reads schemas up to {known}: a newer "
-            "version wrote it. Please update jaxvoice."
+            f"{where} has the schema {format_value(found)}, and jaxvoice {__version__} reads schemas up to {known}: a "
+            "newer version wrote it. Please update jaxvoice."
         )
     steps: list[tuple[Migration, Table]] = []
     for step in MIGRATIONS[kind][found:]:
@@ -180,7 +181,7 @@ def move_keys(table: Table, paths: Mapping[str, str]) -> dict[str, Any]:
             continue
         if f"{new}.".startswith(f"{old}."):
             raise CheckpointError(
-                f"The key {told(old)} cannot move to {told(new)}, which is the key itself or below it."
+                f"The key {format_value(old)} cannot move to {format_value(new)}, which is the key itself or below it."
             )
         target, name = _parent(copy, new, old)
         if target is holder:  # the order of the keys stays
@@ -199,11 +200,13 @@ def _parent(table: dict[str, Any], path: str, moved: str) -> tuple[dict[str, Any
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
             raise CheckpointError(
-                f"The key {told(moved)} cannot move to {told(path)}: {told('.'.join(above[:count]))} is "
-                f"{told(table)}, not a table."
+                f"The key {format_value(moved)} cannot move to {format_value(path)}: "
+                f"{format_value('.'.join(above[:count]))} is {format_value(table)}, not a table."
             )
     if name in table:
-        raise CheckpointError(f"The key {told(moved)} cannot move to {told(path)}, which exists already.")
+        raise CheckpointError(
+            f"The key {format_value(moved)} cannot move to {format_value(path)}, which exists already."
+        )
     return table, name
 
 

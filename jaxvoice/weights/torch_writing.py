@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxvoice.errors import CheckpointError
-from jaxvoice.weights.replacing import replacing
+from jaxvoice.weights.atomic_write import atomic_write
 
 _STORAGES: dict[np.dtype, str] = {
     np.dtype(dtype): name
@@ -51,7 +51,7 @@ def write_torch(path: Path, content: Any, *, entries: Mapping[str, str] | None =
     """
     pickle = _Pickle()
     pickle.file(content)
-    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
         stem = path.name.partition(".")[0] or "archive"
         _add(archive, f"{stem}/data.pkl", pickle.bytes.getvalue())
         _add(archive, f"{stem}/byteorder", b"little")

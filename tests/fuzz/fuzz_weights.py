@@ -27,10 +27,10 @@ try:
     import atheris
 except ImportError:  # the inputs can be looked at without it
     atheris = None
-with atheris.instrument_imports(include=["jaxvoice.weights.reading"]) if atheris else nullcontext():
+with atheris.instrument_imports(include=["jaxvoice.weights.formats"]) if atheris else nullcontext():
     from jaxvoice.errors import CheckpointError
-    from jaxvoice.weights.reading import TorchScriptArchive, open_archive
-from tests.weights.reading.forge import (
+    from jaxvoice.weights.formats import TorchScriptArchive, open_archive
+from tests.weights.formats.forge import (
     CODE,
     FLOATS,
     SOUND_HEADER,

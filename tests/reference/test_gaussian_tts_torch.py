@@ -20,7 +20,7 @@ from jaxvoice.models.gaussian_tts.config import (
 )
 from jaxvoice.models.gaussian_tts.training import Acoustic, GaussianTTSTask, TrainingConfig
 from jaxvoice.training.optimizers import OptimizerConfig
-from jaxvoice.weights.names import named_arrays
+from jaxvoice.weights.array_names import named_arrays
 
 CONFIG = GaussianTTSConfig(
     codes=tuple(f"P{i}" for i in range(9)),

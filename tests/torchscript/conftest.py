@@ -12,7 +12,7 @@ import torch
 
 from jaxvoice.torchscript import Function, function
 from jaxvoice.torchscript.operators import Operator
-from jaxvoice.weights.reading import open_archive
+from jaxvoice.weights.formats import open_archive
 from tests.torchscript.layer_models import with_code
 from tests.torchscript.script_agreement import inputs_of, same, scripted
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from jaxvoice.torchscript.layers import read_layers
-from jaxvoice.weights.reading import open_archive
+from jaxvoice.weights.formats import open_archive
 from tests.torchscript.layer_models import scripted, traced, with_code
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

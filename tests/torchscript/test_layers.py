@@ -13,7 +13,7 @@ from torch.nn import functional
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.layers import read_layers
 from jaxvoice.torchscript.printer import module_code
-from jaxvoice.weights.reading import open_archive
+from jaxvoice.weights.formats import open_archive
 from tests.torchscript.layer_models import (
     Down,
     Many,

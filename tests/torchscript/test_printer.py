@@ -10,8 +10,8 @@ from torch import nn
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.torchscript import module_code, parse_code, read_layers
-from jaxvoice.weights.layout import width as width_of
-from jaxvoice.weights.reading import open_archive
+from jaxvoice.weights.formats import open_archive
+from jaxvoice.weights.text_tables import width as width_of
 from tests.torchscript.layer_models import (
     Many,
     Mixed,

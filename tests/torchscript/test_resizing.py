@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from jaxvoice.inspection.layer_text import call_text
 from jaxvoice.torchscript.layers import read_layers
-from jaxvoice.weights.reading import open_archive
+from jaxvoice.weights.formats import open_archive
 from tests.torchscript.layer_models import scripted, traced, with_code
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.torchscript import function, register_operator
-from jaxvoice.weights.reading import open_archive
+from jaxvoice.weights.formats import open_archive
 from tests.torchscript.layer_models import with_code
 from tests.torchscript.script_agreement import inputs_of, same, scripted, values
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jaxvoice.torchscript import State, function
-from jaxvoice.weights.reading import open_archive
+from jaxvoice.weights.formats import open_archive
 
 FOLDER = os.environ.get("JAXVOICE_WHEELS")
 SAMPLES = {16000: 512, 8000: 256}

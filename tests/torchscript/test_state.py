@@ -13,7 +13,7 @@ from torch import nn
 
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.torchscript import State, function
-from jaxvoice.weights.reading import open_archive
+from jaxvoice.weights.formats import open_archive
 from tests.torchscript.layer_models import with_code
 from tests.torchscript.script_agreement import same
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from jaxvoice.weights.comparing import Alignment, align, compare_arrays, distance
+from jaxvoice.weights.distances import Alignment, align, compare_arrays, distance
 
 
 def layers(norm=lambda layer: layer):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from jaxvoice.errors import CheckpointError
-from jaxvoice.weights.layouts import AddAxis, DropAxis, Reshape, Transpose, fold, norm_of, unfold
 from jaxvoice.weights.rules import Ignore, Rule, Spec, make_plan
+from jaxvoice.weights.tensor_layouts import AddAxis, DropAxis, Reshape, Transpose, fold, norm_of, unfold
 
 FLOAT = np.dtype(np.float32)
 CONV = (Rule("layers.{i}", "blocks.{i}.conv", norm="weight"), Rule("layers.{i}.bias", "blocks.{i}.conv.bias"))

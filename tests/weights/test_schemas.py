@@ -25,7 +25,7 @@ from jaxvoice.training.checkpoints import Checkpoints
 from jaxvoice.training.parallel import data_mesh, replicate, replicated
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights import named_arrays, open_archive, read_model_folder, write_model_folder, write_torch
-from jaxvoice.weights.folder import read_about
+from jaxvoice.weights.model_folder import read_about
 from jaxvoice.weights.schemas import MIGRATIONS, Migration, current_schema, migrate, migrate_export, move_keys
 from tests.pipelines.conftest import loud_generator, small_config
 

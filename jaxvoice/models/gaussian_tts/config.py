@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jaxvoice.config import check_not_negative, check_positive, check_types, told
+from jaxvoice.config import check_not_negative, check_positive, check_types, format_value
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
 from jaxvoice.errors import ConfigError
 
@@ -18,23 +18,26 @@ def _check_sizes(config: "EncoderConfig | DecoderConfig | DurationConfig", layer
         for name in names:
             value = getattr(config, name)
             if value is not None and value > most:
-                raise ConfigError(f"{type(config).__name__}.{name} is {told(value)}; use at most {most}.")
+                raise ConfigError(f"{type(config).__name__}.{name} is {format_value(value)}; use at most {most}.")
     if not 0 <= config.dropout < 1:
-        raise ConfigError(f"{type(config).__name__}.dropout should lie in [0, 1), got {told(config.dropout)}.")
+        raise ConfigError(f"{type(config).__name__}.dropout should lie in [0, 1), got {format_value(config.dropout)}.")
 
 
 def _check_odd(config: "EncoderConfig | DecoderConfig", *names: str) -> None:
     for name in names:
         if getattr(config, name) % 2 == 0:
             raise ConfigError(
-                f"{type(config).__name__}.{name} must be odd to keep the length, got {told(getattr(config, name))}."
+                f"{type(config).__name__}.{name} must be odd to keep the length, got "
+                f"{format_value(getattr(config, name))}."
             )
 
 
 def _check_positions(config: "EncoderConfig | DecoderConfig", name: str) -> None:
     check_positive(config, name)
     if getattr(config, name) > _LONGEST:
-        raise ConfigError(f"{type(config).__name__}.{name} is {told(getattr(config, name))}; use at most {_LONGEST}.")
+        raise ConfigError(
+            f"{type(config).__name__}.{name} is {format_value(getattr(config, name))}; use at most {_LONGEST}."
+        )
 
 
 @dataclass(frozen=True)
@@ -205,12 +208,16 @@ class GaussianTTSConfig:
         check_types(self)
         check_positive(self, "dim")
         if self.dim > _WIDEST:
-            raise ConfigError(f"GaussianTTSConfig.dim is {told(self.dim)}; use at most {_WIDEST}.")
+            raise ConfigError(f"GaussianTTSConfig.dim is {format_value(self.dim)}; use at most {_WIDEST}.")
         if not self.codes or not all(self.codes):
-            raise ConfigError(f"codes should name at least one phoneme and none of them empty, got {told(self.codes)}.")
+            raise ConfigError(
+                f"codes should name at least one phoneme and none of them empty, got {format_value(self.codes)}."
+            )
         repeated = sorted({code for code in self.codes if self.codes.count(code) > 1})
         if repeated:
-            raise ConfigError(f"codes should name each phoneme once, but {told(repeated)} come again; remove them.")
+            raise ConfigError(
+                f"codes should name each phoneme once, but {format_value(repeated)} come again; remove them."
+            )
         for name, part in (("encoder", self.encoder), ("decoder", self.decoder)):
             width = self.dim if part.attn_dim is None else part.attn_dim
             if width % part.heads:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxvoice.config import from_dict, to_dict
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
-from jaxvoice.weights.folder import read_model_folder, write_model_folder
+from jaxvoice.weights.model_folder import read_model_folder, write_model_folder
 
 if TYPE_CHECKING:
     from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates, GaussianTTS
@@ -34,7 +34,7 @@ def save_model(
 
     **Raises:** `CheckpointError` if the folder cannot be written.
     """
-    from jaxvoice.weights.names import named_arrays
+    from jaxvoice.weights.array_names import named_arrays
 
     arrays = named_arrays(_named(model, state))
     write_model_folder(folder, family=FAMILY, config=to_dict(config), arrays=arrays, info=info)
@@ -49,7 +49,7 @@ def load_model(folder: Path) -> tuple["GaussianTTS", "BatchNormStates", Gaussian
     import jax
 
     from jaxvoice.models.gaussian_tts.acoustic import GaussianTTS
-    from jaxvoice.weights.names import load_state
+    from jaxvoice.weights.array_names import load_state
 
     data, arrays = read_model_folder(folder, family=FAMILY)
     config = from_dict(GaussianTTSConfig, data, where=str(folder / "config.json"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvoice.config import told
+from jaxvoice.config import format_value
 from jaxvoice.errors import CheckpointError
 
 _MOST = 2**31 - 2  # counts are 32-bit integers, and one is added
@@ -20,7 +20,7 @@ def adam_settings(table: Any, where: str) -> dict[str, Any]:
     """
     if not isinstance(table, Mapping):
         raise CheckpointError(
-            f"{where} should be a table of AdamW's settings, got {told(table)}; it was cut or edited."
+            f"{where} should be a table of AdamW's settings, got {format_value(table)}; it was cut or edited."
         )
     checks: dict[str, tuple[Callable[[Any], bool], str]] = {
         "lr": (lambda value: _is_number(value) and value > 0, "a number above 0"),
@@ -34,12 +34,14 @@ def adam_settings(table: Any, where: str) -> dict[str, Any]:
         if name == "initial_lr" and name not in table:
             continue
         if name not in table or not fits(table[name]):
-            got = f"is {told(table[name])}" if name in table else "is missing"
+            got = f"is {format_value(table[name])}" if name in table else "is missing"
             raise CheckpointError(f"{where}.{name} {got}; it should be {wish}, as AdamW of do_ files has it.")
         found[name] = list(table[name]) if name == "betas" else table[name]
     for name in ("amsgrad", "maximize"):
         if table.get(name):
-            raise CheckpointError(f"{where}.{name} is {told(table[name])}; this variant of AdamW is not supported.")
+            raise CheckpointError(
+                f"{where}.{name} is {format_value(table[name])}; this variant of AdamW is not supported."
+            )
     return found
 
 
@@ -52,7 +54,11 @@ def count(value: Any, name: str) -> int:
         value = value.reshape(()).item()
     if _is_number(value) and 0 <= value <= _MOST and value == int(value):
         return int(value)
-    shown = f"a tensor of shape {value.shape} and type {value.dtype}" if isinstance(value, np.ndarray) else told(value)
+    shown = (
+        f"a tensor of shape {value.shape} and type {value.dtype}"
+        if isinstance(value, np.ndarray)
+        else format_value(value)
+    )
     raise CheckpointError(f"{name} is {shown}; it should count steps, from 0 to {_MOST}.")
 
 

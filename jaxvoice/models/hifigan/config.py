@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from jaxvoice.config import check_not_negative, check_positive, check_types, told
+from jaxvoice.config import check_not_negative, check_positive, check_types, format_value
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 
@@ -68,8 +68,8 @@ class GeneratorConfig:
         _check_below(self, "num_mels", "upsample_initial_channel", "cond_channels", "resblock_dilation_sizes")
         if len(rates) != len(kernels):
             raise ConfigError(
-                f"upsample_rates {told(rates)} and upsample_kernel_sizes {told(kernels)} must name the same number of "
-                "stages; give each rate a kernel of twice its size."
+                f"upsample_rates {format_value(rates)} and upsample_kernel_sizes {format_value(kernels)} must name "
+                "the same number of stages; give each rate a kernel of twice its size."
             )
         for rate, kernel in zip(rates, kernels, strict=True):
             if kernel < rate or (kernel - rate) % 2:
@@ -94,12 +94,12 @@ class GeneratorConfig:
             )
         if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes):
             raise ConfigError(
-                f"resblock_kernel_sizes {told(self.resblock_kernel_sizes)} needs one tuple of dilations each, got "
-                f"{told(self.resblock_dilation_sizes)}."
+                f"resblock_kernel_sizes {format_value(self.resblock_kernel_sizes)} needs one tuple of dilations each, "
+                f"got {format_value(self.resblock_dilation_sizes)}."
             )
         if any(kernel % 2 == 0 for kernel in self.resblock_kernel_sizes):
             raise ConfigError(
-                f"resblock_kernel_sizes {told(self.resblock_kernel_sizes)} must be odd to keep the length."
+                f"resblock_kernel_sizes {format_value(self.resblock_kernel_sizes)} must be odd to keep the length."
             )
 
     @property
@@ -149,11 +149,11 @@ class DiscriminatorConfig:
         _check_below(self, "periods", "width")
         if max(len(self.periods), self.scales) > _MOST_DISCRIMINATORS:
             raise ConfigError(
-                f"{len(self.periods)} periods and {told(self.scales)} scales; more than {_MOST_DISCRIMINATORS} have "
-                "no use."
+                f"{len(self.periods)} periods and {format_value(self.scales)} scales; more than "
+                f"{_MOST_DISCRIMINATORS} have no use."
             )
         if len(set(self.periods)) != len(self.periods):
-            raise ConfigError(f"periods {told(self.periods)} must be different; primes overlap least.")
+            raise ConfigError(f"periods {format_value(self.periods)} must be different; primes overlap least.")
 
     def channels(self, released: int) -> int:
         """The number of channels where the release has `released`."""
@@ -183,7 +183,9 @@ class LatentConfig:
         check_positive(self, "sample_rate", "hop_length", "channels")
         _check_below(self, "hop_length", "channels")
         if self.sample_rate > _HIGHEST_RATE:
-            raise ConfigError(f"LatentConfig.sample_rate is {told(self.sample_rate)}; audio has up to 192000 Hz.")
+            raise ConfigError(
+                f"LatentConfig.sample_rate is {format_value(self.sample_rate)}; audio has up to 192000 Hz."
+            )
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,9 @@ class HiFiGANConfig:
         check_types(self)
         check_positive(self, "segment_size")
         if self.segment_size > _LONGEST_SEGMENT:
-            raise ConfigError(f"segment_size is {told(self.segment_size)}; use at most {_LONGEST_SEGMENT} samples.")
+            raise ConfigError(
+                f"segment_size is {format_value(self.segment_size)}; use at most {_LONGEST_SEGMENT} samples."
+            )
         hop, generator = self.mel.hop_length, self.generator
         if generator.hop_length != hop:
             raise ConfigError(
@@ -251,7 +255,7 @@ def _check_below(config: GeneratorConfig | DiscriminatorConfig | LatentConfig, *
     for name in names:
         value = getattr(config, name)
         if _largest(value) > _LARGEST:
-            raise ConfigError(f"{type(config).__name__}.{name} is {told(value)}; use numbers up to {_LARGEST}.")
+            raise ConfigError(f"{type(config).__name__}.{name} is {format_value(value)}; use numbers up to {_LARGEST}.")
 
 
 def _largest(value: Any) -> float:

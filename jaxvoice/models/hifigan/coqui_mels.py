@@ -3,7 +3,7 @@
 import math
 from typing import Any, Literal
 
-from jaxvoice.config import told
+from jaxvoice.config import format_value
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.settings import Settings
@@ -22,18 +22,20 @@ def coqui_mel(audio: Any) -> tuple[MelConfig, tuple[str, ...]]:
     table = Settings(audio, "audio.")
     if table.value("stats_path") and table.flag("signal_norm", True):
         raise ConfigError(
-            f"the mels are normalised with means and variances from {told(table.value('stats_path'))}, which a mel "
-            "contract cannot hold; there is no way around it but to normalise the mels yourself and import with a "
-            "--config whose signal_norm is false."
+            f"the mels are normalised with means and variances from {format_value(table.value('stats_path'))}, which "
+            "a mel contract cannot hold; there is no way around it but to normalise the mels yourself and import with "
+            "a --config whose signal_norm is false."
         )
     if not table.flag("do_amp_to_db_mel", True):
         raise ConfigError("do_amp_to_db_mel is false: mels without a logarithm are not supported.")
     if table.word("stft_pad_mode", "reflect") != "reflect":
-        raise ConfigError(f"stft_pad_mode is {told(table.value('stft_pad_mode'))}; only 'reflect' is supported.")
+        raise ConfigError(
+            f"stft_pad_mode is {format_value(table.value('stft_pad_mode'))}; only 'reflect' is supported."
+        )
     logs: dict[str, Literal["ln", "log10"]] = {"np.log10": "log10", "np.log": "ln"}
     log = logs.get(table.word("log_func", "np.log10"))
     if log is None:
-        raise ConfigError(f"log_func is {told(table.value('log_func'))}; known are np.log10 and np.log.")
+        raise ConfigError(f"log_func is {format_value(table.value('log_func'))}; known are np.log10 and np.log.")
     gain, offset, clip = table.number("spec_gain", 20.0, above=0), 0.0, None
     normalised = table.flag("signal_norm", True)
     if normalised:
@@ -44,7 +46,7 @@ def coqui_mel(audio: Any) -> tuple[MelConfig, tuple[str, ...]]:
         )
         low = -table.number("min_level_db", -100.0)
         if low <= 0:
-            raise ConfigError(f"audio.min_level_db should be below 0, got {told(table.value('min_level_db'))}.")
+            raise ConfigError(f"audio.min_level_db should be below 0, got {format_value(table.value('min_level_db'))}.")
         bottom = -top if table.flag("symmetric_norm", True) else 0.0
         scale = (top - bottom) / low
         gain, offset = gain * scale, scale * (low - reference) + bottom

@@ -9,8 +9,8 @@ from jaxvoice.models.hifigan.config import GeneratorConfig
 from jaxvoice.models.hifigan.file_layout import FileLayout
 from jaxvoice.models.hifigan.tensor_names import generator_shapes
 from jaxvoice.models.hifigan.weights import GENERATOR_RULES
-from jaxvoice.weights.layouts import SPELLINGS
 from jaxvoice.weights.rules import Plan, Spec, make_plan
+from jaxvoice.weights.tensor_layouts import SPELLINGS
 
 
 def plan_export(

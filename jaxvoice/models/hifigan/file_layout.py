@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jaxvoice.config import told
+from jaxvoice.config import format_value
 from jaxvoice.errors import ConfigError
 from jaxvoice.weights.archive import Archive
-from jaxvoice.weights.layouts import SPELLINGS
-from jaxvoice.weights.misfits import told as name_told
-from jaxvoice.weights.reading.objects import Record, TensorRef
+from jaxvoice.weights.formats.pickle_objects import Record, TensorRef
+from jaxvoice.weights.mismatches import format_name
 from jaxvoice.weights.rules import Plan
+from jaxvoice.weights.tensor_layouts import SPELLINGS
 
 Keys = tuple[str | int, ...]
 """Keys of tables and places in lists."""
@@ -54,12 +54,12 @@ def read_layout(info: Any, where: str) -> FileLayout:
     if not info:
         return FileLayout()
     if not isinstance(info, Mapping):
-        raise ConfigError(f"{where} has info {told(info)}, which should be a table; restore it.")
+        raise ConfigError(f"{where} has info {format_value(info)}, which should be a table; restore it.")
     table = info.get("layout")
     if not table:
         return FileLayout()
     if not isinstance(table, Mapping):
-        raise ConfigError(_WHERE.format(where=where, name="", value=told(table)))
+        raise ConfigError(_WHERE.format(where=where, name="", value=format_value(table)))
     spellings = SPELLINGS["weight"]
     checks = {
         "nesting": _is_nesting,
@@ -72,7 +72,7 @@ def read_layout(info: Any, where: str) -> FileLayout:
     }
     for name, value in table.items():
         if name not in checks or not checks[name](value):
-            raise ConfigError(_WHERE.format(where=where, name=f".{name_told(str(name))}", value=told(value)))
+            raise ConfigError(_WHERE.format(where=where, name=f".{format_name(str(name))}", value=format_value(value)))
     # What is empty is left out: a file of no tables has no nesting.
     values = {"nesting": (), **table}
     return FileLayout(**{**values, "nesting": tuple(values["nesting"])})
@@ -165,7 +165,7 @@ def _nesting(archive: Archive, prefix: str, names: list[str]) -> tuple[Keys, str
         return (), prefix, [*losses, "one flat table of tensors"]
     table, keys, rest = path
     if isinstance(table, Record):
-        losses.append(f"a state dict where the file has a whole {name_told(table.class_name)}")
+        losses.append(f"a state dict where the file has a whole {format_name(table.class_name)}")
     elif any(f"{rest}{name.removeprefix(prefix)}" not in table for name in names):
         return (), prefix, [*losses, "one flat table of tensors"]
     if any(type(key) is int for key in keys):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxvoice.config import from_dict, parsed_json, read_text, told
+from jaxvoice.config import format_value, from_dict, parsed_json, read_text
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
@@ -119,7 +119,7 @@ def _released(table: Settings) -> Claims:
             f"{mel.upper_frequency:g} Hz"
         )
     if "fmax_for_loss" in table:
-        value = told(table.value("fmax_for_loss"))
+        value = format_value(table.value("fmax_for_loss"))
         assumed.append(f"training compares mels up to Nyquist, not to fmax_for_loss {value}")
     segment = table.whole("segment_size", high=LONGEST_SEGMENT) if "segment_size" in table else None
     decay = table.number("lr_decay", above=0, most=1) if "lr_decay" in table else None
@@ -130,7 +130,9 @@ def _coqui_vocoder(table: Settings) -> Claims:
     """coqui-ai/TTS `TTS/vocoder/configs/hifigan_config.py`."""
     model, params = table.word("generator_model", "hifigan_generator"), table.table("generator_model_params")
     if model != "hifigan_generator":
-        raise ConfigError(f"its generator_model is {told(model)}, not 'hifigan_generator': another family of vocoders.")
+        raise ConfigError(
+            f"its generator_model is {format_value(model)}, not 'hifigan_generator': another family of vocoders."
+        )
     generator = _sizes(params, rates="upsample_factors", block="resblock_type", optional=_LISTS)
     if "cond_channels" in params:
         generator["cond_channels"] = params.whole("cond_channels", low=0)

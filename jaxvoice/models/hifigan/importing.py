@@ -13,9 +13,8 @@ from jaxvoice.models.hifigan.recognition import choose_generator, recognise
 from jaxvoice.models.hifigan.tensor_names import generator_shapes
 from jaxvoice.models.hifigan.weights import BESIDE_THE_GENERATOR, GENERATOR_RULES, initial_value
 from jaxvoice.weights.archive import Archive, TensorInfo
-from jaxvoice.weights.misfits import ADVICE, told
-from jaxvoice.weights.patterns import Matches, matches, unmatched
-from jaxvoice.weights.rules import Ignore, Plan, Spec, make_plan
+from jaxvoice.weights.mismatches import ADVICE, format_name
+from jaxvoice.weights.rules import Ignore, Matches, Plan, Spec, make_plan, matches, unmatched
 
 FLOAT = np.dtype(np.float32)
 _ORIGINS = {
@@ -89,7 +88,7 @@ def plan_generator(
     targets = {name: Spec(shape, FLOAT) for name, shape in generator_shapes(found.config.generator).items()}
     left_out = _products(infos, prefix)
     if part is not None:
-        reason = f"outside {told(prefix.removesuffix('.'))}"
+        reason = f"outside {format_name(prefix.removesuffix('.'))}"
         left_out |= {name: reason for name in specs if not name.startswith(prefix)}
     constants = infos.keys() - archive.tensors.weights().keys()
     left_out |= dict.fromkeys(constants, "number in the archive's code")
@@ -97,7 +96,7 @@ def plan_generator(
     hints = unmatched("--ignore", ignoring, specs) + unmatched("--allow-missing", allowing, targets)
     advice = ADVICE
     if part is None and prefix and any(not name.startswith(prefix) for name in specs if name not in constants):
-        last = told(prefix.removesuffix(".").split(".")[-1])
+        last = format_name(prefix.removesuffix(".").split(".")[-1])
         advice = f"Take the generator alone with --part {last}, or leave tensors out with --ignore REGEX"
     plan = make_plan(
         specs,
@@ -113,7 +112,7 @@ def plan_generator(
     )
     begun = {pattern: [name for name in names if name in plan.missing] for pattern, names in allowing.items()}
     hints += [
-        f"--allow-missing {told(pattern)} was not needed: the file has what it matches"
+        f"--allow-missing {format_name(pattern)} was not needed: the file has what it matches"
         for pattern, names in allowing.items()
         if names and not begun[pattern]
     ]

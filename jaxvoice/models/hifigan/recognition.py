@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from jaxvoice.config import told
+from jaxvoice.config import format_value
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan.config import PRESETS, GeneratorConfig, HiFiGANConfig, LatentConfig
 from jaxvoice.models.hifigan.foreign_configs import Claims
 from jaxvoice.models.hifigan.sizes import GeneratorSizes, halved_kernels, released_dilations
 from jaxvoice.models.hifigan.tensor_names import Shapes
-from jaxvoice.weights.misfits import told as name_told
+from jaxvoice.weights.mismatches import format_name
 
 _OTHERS = ("ups", "resblocks", "conv_post")
 _MODELS = {"v1": "V1", "v2": "V2", "v3": "V3"}
@@ -67,7 +67,7 @@ def choose_generator(names: Iterable[str], part: str | None, where: str) -> str:
             return fits[0]
         word = "several parts" if fits else "no generator"
         raise CheckpointError(
-            f"--part {name_told(part)} names {word} of {where}; what looks like a generator: {parts}."
+            f"--part {format_name(part)} names {word} of {where}; what looks like a generator: {parts}."
         )
     if len(prefixes) > 1:
         raise CheckpointError(f"{where} holds several generators: {parts}; choose one with --part.")
@@ -75,7 +75,7 @@ def choose_generator(names: Iterable[str], part: str | None, where: str) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(name_told(name, 60) for name in names[:8]) + (", ..." if len(names) > 8 else "")
+    return ", ".join(format_name(name, 60) for name in names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def recognise(shapes: Shapes, claims: Claims | None, *, released: bool, place: str, where: str) -> Recognised:
@@ -92,15 +92,16 @@ def recognise(shapes: Shapes, claims: Claims | None, *, released: bool, place: s
     latent = claims.mel.channels if claims and isinstance(claims.mel, LatentConfig) else None
     seen = tensors.sizes(said if latent is None else {"num_mels": latent, **said})
     contradictions = [
-        f"{name}: {claims.kind if claims else ''} config says {told(said[name])}, the tensors {told(value)}"
+        f"{name}: {claims.kind if claims else ''} config says {format_value(said[name])}, the tensors "
+        f"{format_value(value)}"
         for name, value in seen.items()
         if name in said and said[name] != value
     ]
     dilations = said.get("resblock_dilation_sizes")
     if dilations is not None and tuple(map(len, dilations)) != tensors.convolutions():
         contradictions.append(
-            f"resblock_dilation_sizes: the config says {told(dilations)}, the tensors have "
-            f"{told(tensors.convolutions())} convolutions in the blocks of a stage"
+            f"resblock_dilation_sizes: the config says {format_value(dilations)}, the tensors have "
+            f"{format_value(tensors.convolutions())} convolutions in the blocks of a stage"
         )
     if contradictions:
         raise ConfigError(

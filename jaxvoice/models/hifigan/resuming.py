@@ -23,7 +23,7 @@ from jaxvoice.models.hifigan.weights import FAMILY, load_discriminators, load_ge
 from jaxvoice.training.optimizers import OptimizerConfig, decays_to
 from jaxvoice.training.state import Counters
 from jaxvoice.weights import load_state, read_model_folder
-from jaxvoice.weights.folder import read_about
+from jaxvoice.weights.model_folder import read_about
 
 
 @dataclass(frozen=True)

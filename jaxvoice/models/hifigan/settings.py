@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxvoice.config import told
+from jaxvoice.config import format_value
 from jaxvoice.errors import ConfigError
 
 # Far above the lengths of all lists in configurations.
@@ -22,7 +22,7 @@ class Settings:
 
     def __init__(self, table: Any, place: str = ""):
         if not isinstance(table, Mapping):
-            raise ConfigError(f"{place.rstrip('.') or 'it'} should be a table of settings, got {told(table)}.")
+            raise ConfigError(f"{place.rstrip('.') or 'it'} should be a table of settings, got {format_value(table)}.")
         self._table, self._place = table, place
 
     def __contains__(self, name: str) -> bool:
@@ -104,4 +104,4 @@ class Settings:
         return value
 
     def _wrong(self, name: str, what: str, value: Any) -> ConfigError:
-        return ConfigError(f"{self._place}{name} should be {what}, got {told(value)}.")
+        return ConfigError(f"{self._place}{name} should be {what}, got {format_value(value)}.")

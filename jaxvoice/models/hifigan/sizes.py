@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from jaxvoice.config import told
+from jaxvoice.config import format_value
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.hifigan.config import PRESETS, DiscriminatorConfig
 from jaxvoice.models.hifigan.tensor_names import Shapes
-from jaxvoice.weights.layouts import SPELLINGS, spelling_of
+from jaxvoice.weights.tensor_layouts import SPELLINGS, spelling_of
 
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
 # Networks have 4 stages of 3 blocks of 3 convolutions, and 3 scales.
@@ -146,8 +146,8 @@ def halved_kernels(kernels: tuple[int, ...], where: str) -> tuple[int, ...]:
     """
     if any(kernel % 2 or kernel == 0 for kernel in kernels):
         raise CheckpointError(
-            f"the upsampling kernels of {where} are {told(kernels)}: their rates cannot be told as their halves; give "
-            "the configuration with --config."
+            f"the upsampling kernels of {where} are {format_value(kernels)}: their rates cannot be told as their "
+            "halves; give the configuration with --config."
         )
     return tuple(kernel // 2 for kernel in kernels)
 
@@ -168,9 +168,9 @@ def released_dilations(
     if seen["resblock"] == "2" and seen["resblock_kernel_sizes"] == third.resblock_kernel_sizes:
         return third.resblock_dilation_sizes
     raise CheckpointError(
-        f"{where} holds residual blocks {seen['resblock']} with kernels {told(seen['resblock_kernel_sizes'])} and "
-        f"{told(convolutions)} convolutions: no release has them, so their dilations are not known; give the "
-        "configuration with --config."
+        f"{where} holds residual blocks {seen['resblock']} with kernels {format_value(seen['resblock_kernel_sizes'])} "
+        f"and {format_value(convolutions)} convolutions: no release has them, so their dilations are not known; give "
+        "the configuration with --config."
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxvoice.config import told
+from jaxvoice.config import format_value
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.hifigan.adam_settings import adam_settings, count
 from jaxvoice.models.hifigan.config import DiscriminatorConfig
@@ -17,7 +17,7 @@ from jaxvoice.models.hifigan.sizes import recognise_discriminators
 from jaxvoice.models.hifigan.tensor_names import is_vector, period_shapes, scale_shapes
 from jaxvoice.models.hifigan.weights import DISCRIMINATOR_RULES, GENERATOR_RULES
 from jaxvoice.weights.archive import Archive
-from jaxvoice.weights.misfits import told as name_told
+from jaxvoice.weights.mismatches import format_name
 from jaxvoice.weights.rules import Change, Plan, Rule, Spec, make_plan
 
 TRAINING_FILE = "training.safetensors"
@@ -143,7 +143,9 @@ def plan_training(
         steps = {_steps(archive, place, number, where) for number in numbers}
         used |= {f"{place}.state.{number}.step" for number in numbers}
         if len(steps) != 1:
-            raise CheckpointError(f"{place} in {where} counts {told(sorted(steps))} updates; only one is supported.")
+            raise CheckpointError(
+                f"{place} in {where} counts {format_value(sorted(steps))} updates; only one is supported."
+            )
         about[name] = {**settings, "updates": steps.pop()}
         for moment in MOMENTS:
             names = {new: f"{place}.state.{number}.{moment}" for new, number in zip(parameters, numbers, strict=True)}
@@ -152,8 +154,8 @@ def plan_training(
     strange = [name for name in specs if name not in used]
     if strange:
         raise CheckpointError(
-            f"{where} holds tensors that no do_ file has: {', '.join(map(name_told, strange[:5]))}; leave it away with "
-            "--no-training, or give the right one with --training."
+            f"{where} holds tensors that no do_ file has: {', '.join(map(format_name, strange[:5]))}; leave it "
+            "away with --no-training, or give the right one with --training."
         )
     return TrainingImport(config, about, assumed, tuple(parts))
 
@@ -213,7 +215,9 @@ def _group(archive: Archive, place: str, parameters: int, where: str) -> tuple[l
     for group in groups:
         listed = group.get("params")
         if not isinstance(listed, list | tuple) or not all(type(number) is int and number >= 0 for number in listed):
-            raise CheckpointError(f"{place} in {where} lists its parameters as {told(listed)}, not by their numbers.")
+            raise CheckpointError(
+                f"{place} in {where} lists its parameters as {format_value(listed)}, not by their numbers."
+            )
         numbers += listed
     if len(numbers) != parameters or len(set(numbers)) != parameters:
         raise CheckpointError(

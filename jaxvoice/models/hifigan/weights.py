@@ -14,9 +14,9 @@ from jaxtyping import Shaped
 from jaxvoice.config import from_dict, to_dict
 from jaxvoice.models.hifigan.config import DiscriminatorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.tensor_names import is_vector
-from jaxvoice.weights.folder import read_model_folder, write_model_folder
-from jaxvoice.weights.layouts import Norm, norm_of
+from jaxvoice.weights.model_folder import read_model_folder, write_model_folder
 from jaxvoice.weights.rules import Ignore, Rule
+from jaxvoice.weights.tensor_layouts import Norm, norm_of
 
 if TYPE_CHECKING:
     from jaxvoice.models.hifigan.discriminators import Discriminators, MultiScaleState
@@ -96,7 +96,7 @@ def save_generator(
     folder: Path, generator: "Generator", config: HiFiGANConfig, *, info: Mapping[str, Any] | None = None
 ) -> None:
     """Write a model folder with the generator's weights and the whole configuration, its mel contract included."""
-    from jaxvoice.weights.names import named_arrays
+    from jaxvoice.weights.array_names import named_arrays
 
     write_model_folder(folder, family=FAMILY, config=to_dict(config), arrays=named_arrays(generator), info=info)
 
@@ -110,7 +110,7 @@ def load_generator(folder: Path) -> tuple["Generator", HiFiGANConfig]:
     import jax
 
     from jaxvoice.models.hifigan.generator import Generator
-    from jaxvoice.weights.names import load_state
+    from jaxvoice.weights.array_names import load_state
 
     data, arrays = read_model_folder(folder, family=FAMILY)
     config = from_dict(HiFiGANConfig, data, where=str(folder / "config.json"))
@@ -129,7 +129,7 @@ def load_discriminators(
     import jax
 
     from jaxvoice.models.hifigan.discriminators import Discriminators
-    from jaxvoice.weights.names import load_state
+    from jaxvoice.weights.array_names import load_state
 
     skeleton = eqx.filter_eval_shape(Discriminators, config, key=jax.random.key(0))
     vectors = eqx.filter_eval_shape(lambda d: d.msd.init_state(key=jax.random.key(0)), skeleton)

@@ -16,7 +16,7 @@ from jaxvoice.models.gaussian_tts import (
     GaussianTTS,
     GaussianTTSConfig,
 )
-from jaxvoice.weights.names import load_state, named_arrays
+from jaxvoice.weights.array_names import load_state, named_arrays
 
 CODES = tuple(f"P{i}" for i in range(12))
 SMALL = GaussianTTSConfig(

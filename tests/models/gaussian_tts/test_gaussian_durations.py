@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts import DurationConfig, DurationModel, Statistics, from_normalised, to_normalised
 from jaxvoice.models.gaussian_tts.durations import whole_frames
-from jaxvoice.weights.names import count_parameters, named_arrays
+from jaxvoice.weights.array_names import count_parameters, named_arrays
 
 COUNT = np.array([9, 4, 1], np.int32)
 

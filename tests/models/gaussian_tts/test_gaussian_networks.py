@@ -22,7 +22,7 @@ from jaxvoice.models.gaussian_tts import (
     GaussianTTSConfig,
 )
 from jaxvoice.training.precision import to_compute
-from jaxvoice.weights.names import count_parameters, named_arrays
+from jaxvoice.weights.array_names import count_parameters, named_arrays
 
 FRAMES = 48
 

@@ -12,7 +12,7 @@ from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.gaussian_tts import Statistics
 from jaxvoice.models.gaussian_tts.weights import load_model, save_model
-from jaxvoice.weights.names import named_arrays
+from jaxvoice.weights.array_names import named_arrays
 
 
 @pytest.fixture(scope="module")

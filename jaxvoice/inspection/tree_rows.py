@@ -1,0 +1,224 @@
+"""The tree of modules as rows of text, repeated blocks shown once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxvoice.inspection.description import Part, fingerprint, main_weight
+from jaxvoice.inspection.layer_text import call_text, layer_text, value_text
+from jaxvoice.torchscript.layers import Layer
+from jaxvoice.torchscript.symbolic_values import is_plain
+from jaxvoice.weights.archive import TensorInfo
+from jaxvoice.weights.text_tables import printable
+
+_CONTAINERS = ("ModuleList", "ModuleDict", "Sequential")
+# Tensors of torch's layers whose shapes follow from the weight's.
+_IMPLIED = ("bias", "weight_g", "weight_u", "running_mean", "running_var", "num_batches_tracked")
+_RAGGED = 12
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the tree."""
+
+    name: str
+    """Name below the row above that is less deep."""
+    depth: int
+    """How deep it is."""
+    layer: str
+    """Class, hyper-parameters, norm, and what else is shown."""
+    tensors: str
+    """Shapes."""
+    parameters: str
+    """How many."""
+
+
+def rows(root: Part, *, depth: int | None = None, dtype: np.dtype | None = None) -> list[Row]:
+    """The tree below `root`, `depth` levels of it (at least 1); types of tensors are shown if they are not `dtype`."""
+    made: list[Row] = []
+    if root.tensors or root.class_name:
+        made.append(_row([root], root.path or "(top)", 0, dtype, cut=False))
+    _below(root, len(made), depth, dtype, made)
+    return made
+
+
+def cut_rows(root: Part, most: int, dtype: np.dtype | None) -> tuple[list[Row], int | None]:
+    """All rows if they are at most `most`, else those of the greatest depth that keeps to it, and that depth."""
+    every = rows(root, dtype=dtype)
+    if len(every) <= most:
+        return every, None
+    for depth in range(max(row.depth for row in every), 1, -1):
+        some = rows(root, depth=depth, dtype=dtype)
+        if len(some) <= most:
+            return some, depth
+    return rows(root, depth=1, dtype=dtype), 1
+
+
+def _below(part: Part, level: int, depth: int | None, dtype: np.dtype | None, made: list[Row]) -> None:
+    for names, members in _groups(part):
+        member, name = members[0], names
+        # A name with nothing but one line below it shares that line.
+        while not member.tensors and member.class_name in (None, *_containers(member)) and len(members) == 1:
+            inner = _groups(member)
+            if len(inner) != 1 or _attributes(member):
+                break
+            name, members = f"{name}.{inner[0][0]}", inner[0][1]
+            member = members[0]
+        cut = depth is not None and depth <= 1 and bool(member.children)
+        made.append(_row(members, name, level, dtype, cut=cut))
+        if not cut and not _ragged(members):
+            _below(member, level + 1, None if depth is None else depth - 1, dtype, made)
+
+
+def _attributes(part: Part) -> dict[str, Any]:
+    """Plain values that a module keeps, but for those that every module has."""
+    return {name: v for name, v in part.attributes.items() if is_plain(v) and name != "training" and name[:1] != "_"}
+
+
+def _containers(part: Part) -> tuple[str, ...]:
+    name = part.class_name or ""
+    return (name,) if name.rpartition(".")[2] in _CONTAINERS and not (part.layer and part.layer.methods) else ()
+
+
+def _groups(part: Part) -> list[tuple[str, list[Part]]]:
+    """Children by rows: numbered ones in a row that are alike share one."""
+    numbered = [child for name, child in part.children.items() if name.isdecimal()]
+    if len(numbered) > _RAGGED and len(numbered) == len(part.children) and _only_differ_in_shape(numbered):
+        return [(_range(numbered), numbered)]
+    groups: list[tuple[str, list[Part]]] = []
+    for name, child in part.children.items():
+        if groups and name.isdecimal() and _next_to(groups[-1][1], name) and _alike(groups[-1][1], child):
+            groups[-1][1].append(child)
+        else:
+            groups.append((name, [child]))
+    return [(_range(members) if len(members) > 1 else name, members) for name, members in groups]
+
+
+def _range(members: Sequence[Part]) -> str:
+    first, last = (member.path.rpartition(".")[2] for member in (members[0], members[-1]))
+    return f"{first}-{last}"
+
+
+def _next_to(members: Sequence[Part], name: str) -> bool:
+    before = members[-1].path.rpartition(".")[2]
+    return before.isdecimal() and len(name) < 9 and len(before) < 9 and int(name) == int(before) + 1
+
+
+def _alike(members: Sequence[Part], child: Part) -> bool:
+    """Equal; or layers of one kind with other numbers, few enough to be listed all."""
+    if fingerprint(members[-1]) == fingerprint(child) and not _varied(members):
+        return True
+    if len(members) > 1 and not _varied(members):
+        return False
+    return len(members) < 6 and bool(_varied([*members, child]))
+
+
+def _varied(members: Sequence[Part]) -> dict[str, list[Any]]:
+    """The settings that differ between layers that differ in nothing else; empty where there are none."""
+    layers = [member.layer for member in members]
+    if len(members) < 2 or any(layer is None or member.children for layer, member in zip(layers, members, strict=True)):
+        return {}
+    described: list[Layer] = [layer for layer in layers if layer is not None]
+    first = described[0]
+    for layer, member in zip(described, members, strict=True):
+        same = (layer.kind, layer.class_name, tuple(layer.settings), layer.computed, layer.conflicts, layer.norm)
+        if same != (first.kind, first.class_name, tuple(first.settings), first.computed, first.conflicts, first.norm):
+            return {}
+        if (layer.used, repr(layer.attributes)) != (first.used, repr(first.attributes)) or member.shares:
+            return {}
+        if not layer.class_name.startswith("torch.nn.") or list(layer.methods) != list(first.methods):
+            return {}
+        if {n: (i.shape, i.dtype, i.kind) for n, i in member.tensors.items()} != {
+            n: (i.shape, i.dtype, i.kind) for n, i in members[0].tensors.items()
+        }:
+            return {}
+    differing = {
+        name: [layer.settings[name] for layer in described]
+        for name in first.settings
+        if any(layer.settings[name] != first.settings[name] for layer in described)
+    }
+    return differing if len(differing) <= 3 else {}
+
+
+def _only_differ_in_shape(members: Sequence[Part]) -> bool:
+    """Whether many nameless entries, an optimiser's, hold tensors of the same names in different shapes."""
+    if any(member.children or member.class_name or not member.tensors for member in members):
+        return False
+    return len({tuple(member.tensors) for member in members}) == 1 and "weight" not in members[0].tensors
+
+
+def _ragged(members: Sequence[Part]) -> bool:
+    return len({fingerprint(member) for member in members}) > 1 and not _varied(members)
+
+
+def _row(members: Sequence[Part], name: str, level: int, dtype: np.dtype | None, cut: bool) -> Row:
+    part = members[0]
+    notes = [_layer(members)]
+    norm = part.norm or (part.layer.norm if part.layer else "")
+    notes.append(norm)
+    if part.layer and not part.layer.used:
+        notes.append("never called")
+    if part.layer:
+        notes += [f"! {conflict}" for conflict in part.layer.conflicts]
+    if cut:
+        below = sum(1 for child in part.walk()) - 1
+        notes.append(f"({below} modules below)")
+    layer = ", ".join(printable(note) for note in notes if note)
+    if _ragged(members):
+        names = ", ".join(printable(leaf) for leaf in part.tensors)
+        count = sum(member.parameters for member in members)
+        return Row(printable(name), level, f"{len(members)} entries of different shapes", names, f"{count:,}")
+    count = f"{part.parameters:,}" if part.parameters else ""
+    times = f"{len(members)} x " if len(members) > 1 and count else ""
+    return Row(printable(name), level, layer, _tensors(members, dtype), times + count)
+
+
+def _layer(members: Sequence[Part]) -> str:
+    part = members[0]
+    if part.layer is None:
+        named = part.class_name.rpartition(".")[2] if part.class_name else ""
+        shown = [f"{name}={value_text(value)}" for name, value in _attributes(part).items() if part.class_name]
+        return named + (f"({', '.join(shown)})" if shown else "")
+    text = layer_text(part.layer, _varied(members))
+    # What a class of the authors computes itself belongs to its line; torch's own classes are known by their names.
+    if not part.layer.class_name.startswith("torch.nn."):
+        calls_text = [call_text(call) for calls in part.layer.methods.values() for call in calls]
+        calls_text = list(dict.fromkeys(one for one in calls_text if one))
+        if calls_text:
+            text += ": " + ", ".join(calls_text)
+    return text
+
+
+def _tensors(members: Sequence[Part], dtype: np.dtype | None) -> str:
+    part = members[0]
+    main = main_weight(part)
+    known = part.layer is not None and part.layer.class_name.startswith("torch.nn.")
+    texts = []
+    for name, info in part.tensors.items():
+        if name == main:
+            texts.insert(0, shape_text(info.shape) + _type(info, dtype))
+        elif not (main and _implied(name, info, part, known)):
+            texts.append(f"{printable(name)} {shape_text(info.shape)}{_type(info, dtype)}")
+    if known and part.layer and part.layer.kind in ("LSTM", "GRU", "RNN") and len(texts) > 2:
+        texts = [*texts[:2], f"{len(texts)} in all"]
+    others = [printable(other) for name, other in part.shares.items() if name == main or not main]
+    return ", ".join(texts + [f"is {other}" for other in others])
+
+
+def _implied(name: str, info: TensorInfo, part: Part, known: bool) -> bool:
+    """Whether the weight's shape, the class and the norm show all of a tensor."""
+    weight = main_weight(part)
+    like = weight is not None and info.dtype in (part.tensors[weight].dtype, np.dtype(np.int64))
+    kept = name in ("weight_g", "weight_v", "weight_u") or name.startswith("parametrizations.weight.")
+    return like and ((known and name in _IMPLIED) or (bool(part.norm) and kept))
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """`512x80x7`; `1 number` for a scalar."""
+    return "x".join(map(str, shape)) if shape else "scalar"
+
+
+def _type(info: TensorInfo, dtype: np.dtype | None) -> str:
+    return "" if info.dtype == dtype else f" {info.dtype}"

@@ -1,0 +1,204 @@
+"""How two sets of named arrays differ: prefixes brought in line, norms that are spelt differently multiplied out."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
+
+from jaxvoice.weights.tensor_layouts import SPELLINGS, Norm, fold
+
+Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
+
+# Of the prefixes that names could have, only so many are tried, those of the most names first.
+_MOST_PREFIXES, _DEEPEST_PREFIX = 24, 4
+
+
+class Distance(NamedTuple):
+    """How far two arrays of one shape are apart."""
+
+    absolute: float
+    """Largest absolute difference."""
+    relative: float
+    """The same as a part of the largest magnitude in the second array; infinite if that is 0."""
+    equal: bool
+    """Whether they are of one type and the same to the last bit."""
+
+
+def distance(a: Shaped[np.ndarray, "..."], b: Shaped[np.ndarray, "..."]) -> Distance:
+    """How far `a` is from `b`; arrays of numbers of one shape. NaN in one of them only counts as infinitely far."""
+    a, b = np.asarray(a), np.asarray(b)
+    if a.dtype == b.dtype and a.tobytes() == b.tobytes():
+        return Distance(0.0, 0.0, True)
+    kind = np.complex128 if np.iscomplexobj(a) or np.iscomplexobj(b) else np.float64
+    one, two = a.astype(kind), b.astype(kind)
+    with np.errstate(invalid="ignore", over="ignore"):
+        gaps = np.where((one == two) | (np.isnan(one) & np.isnan(two)), 0, np.abs(one - two))
+    if a.dtype == b.dtype and a.dtype.kind in "iu":
+        gaps = np.maximum(gaps, a != b)  # whole numbers beyond what a float can tell apart
+    absolute = float(np.where(np.isnan(gaps), np.inf, gaps).max(initial=0.0))
+    scale = float(np.nanmax(np.abs(np.where(np.isfinite(two), two, np.nan)), initial=0.0))
+    relative = absolute / scale if scale else float("inf") if absolute else 0.0
+    return Distance(absolute, relative, False)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One weight of two models."""
+
+    name: str
+    """Its name, without the prefixes that only one of them has."""
+    status: Literal["equal", "differs", "shape", "only A", "only B"]
+    """Same values; other values; another shape; in one of them only."""
+    shapes: tuple[tuple[int, ...] | None, tuple[int, ...] | None]
+    """Shapes in A and B."""
+    distance: Distance | None = None
+    """How far apart, where the shapes are the same."""
+    remark: str = ""
+    """What was done to be able to compare."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What stands before the names in A and B that otherwise are the same."""
+
+    a: str
+    b: str
+
+
+def align(a: Iterable[str], b: Iterable[str]) -> Alignment:
+    """The prefixes (`""` or ending in a dot) under which A and B have the most names in common, the shortest such."""
+    names_a, names_b = list(a), list(b)
+    best, most = Alignment("", ""), -1
+    of_b = {prefix: _below(prefix, names_b) for prefix in _prefixes(names_b)}
+    for prefix_a in _prefixes(names_a):
+        below_a = _below(prefix_a, names_a)
+        for prefix_b, below_b in of_b.items():
+            common = len(below_a & below_b)
+            shorter = len(prefix_a + prefix_b) < len(best.a + best.b)
+            if common > most or (common == most and shorter):
+                best, most = Alignment(prefix_a, prefix_b), common
+    return best
+
+
+def _below(prefix: str, names: Iterable[str]) -> set[str]:
+    return {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+
+
+def _prefixes(names: list[str]) -> list[str]:
+    counts: Counter[str] = Counter()
+    for name in names:
+        parts = name.split(".")
+        counts.update(".".join(parts[:depth]) + "." for depth in range(1, min(len(parts), _DEEPEST_PREFIX + 1)))
+    return ["", *(prefix for prefix, _ in counts.most_common(_MOST_PREFIXES))]
+
+
+def compare_arrays(a: Arrays, b: Arrays) -> list[Difference]:
+    """Every weight of A and B: in A's order those in both or in A only, then those in B only.
+
+    Prefixes are brought in line (`align`). A layer whose norm is spelt differently in A and B, or folded in one of
+    them, is compared by the weight it stands for. Values are read one weight at a time.
+    """
+    prefixes = align(_in_canonical_spelling(a), _in_canonical_spelling(b))
+    names_a, outside_a = _without(prefixes.a, a)
+    names_b, outside_b = _without(prefixes.b, b)
+    layers = _normed_differently(names_a, names_b)
+    units_a, units_b = _units(names_a, layers), _units(names_b, layers)
+    rows = []
+    for name, unit in units_a.items():
+        if name not in units_b:
+            rows += [_only("only A", whole, a) for whole in unit.names]
+            continue
+        values = unit.read(a), units_b[name].read(b)
+        rows.append(_difference(name, *values, "" if unit.norm is None else "norms multiplied out"))
+    rows += [_only("only A", name, a) for name in outside_a]
+    rows += [_only("only B", whole, b) for name, unit in units_b.items() if name not in units_a for whole in unit.names]
+    return rows + [_only("only B", name, b) for name in outside_b]
+
+
+class _Unit(NamedTuple):
+    """Arrays that are compared as one."""
+
+    names: tuple[str, ...]
+    norm: Norm | None
+
+    def read(self, arrays: Arrays) -> np.ndarray:
+        """The array, or the weight that a normed layer computes with."""
+        values = [arrays[name] for name in self.names]
+        if len(values) == 1:
+            return values[0]
+        if self.norm == "weight":
+            return fold(*values)
+        weight, u, v = (value.astype(np.float64) for value in values)
+        return (weight / (u @ weight.reshape(len(weight), -1) @ v)).astype(values[0].dtype)
+
+
+def _without(prefix: str, names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Whole names by what follows `prefix`, and the names that do not begin with it."""
+    names = list(names)
+    inside = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
+    return inside, [name for name in names if not name.startswith(prefix)]
+
+
+def _units(names: Mapping[str, str], layers: Mapping[str, Norm]) -> dict[str, _Unit]:
+    """What to compare, by name: each array, but the parts of the weights of `layers` together."""
+    parts = {layer: _spelt(names, layer, norm) or () for layer, norm in layers.items()}
+    layer_of = {f"{layer}.{part}": layer for layer in layers for part in parts[layer]}
+    units = {}
+    for name, whole in names.items():
+        layer = layer_of.get(name)
+        if layer is None:
+            units[name] = _Unit((whole,), None)
+        else:
+            units[f"{layer}.weight"] = _Unit(tuple(names[f"{layer}.{part}"] for part in parts[layer]), layers[layer])
+    return units
+
+
+def _only(status: Literal["only A", "only B"], name: str, arrays: Arrays) -> Difference:
+    shape = tuple(np.shape(arrays[name]))
+    return Difference(name, status, (shape, None) if status == "only A" else (None, shape))
+
+
+def _difference(name: str, one: np.ndarray, two: np.ndarray, remark: str = "") -> Difference:
+    shapes = (one.shape, two.shape)
+    if one.shape != two.shape:
+        return Difference(name, "shape", shapes, None, remark)
+    found = distance(one, two)
+    return Difference(name, "equal" if found.equal else "differs", shapes, found, remark)
+
+
+def _in_canonical_spelling(names: Iterable[str]) -> list[str]:
+    """Names with every part of a normed weight called `weight`, so that prefixes are found across spellings."""
+    parts = {part for spellings in SPELLINGS.values() for names in spellings.values() for part in names}
+    found = []
+    for name in names:
+        part = next((part for part in parts if name.endswith(f".{part}")), None)
+        found.append(name if part is None else f"{name.removesuffix(part)}weight")
+    return list(dict.fromkeys(found))
+
+
+def _normed_differently(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, Norm]:
+    """Layers under a norm in A or B that is spelt in two ways."""
+    found: dict[str, Norm] = {}
+    for norm, spellings in SPELLINGS.items():
+        first = {parts[0] for parts in spellings.values() if parts != ("weight",)}
+        layers = dict.fromkeys(
+            name.removesuffix(f".{part}")
+            for names in (a, b)
+            for name in names
+            for part in first
+            if name.endswith(f".{part}")
+        )
+        for layer in layers:
+            ways = _spelt(a, layer, norm), _spelt(b, layer, norm)
+            if None not in ways and ways[0] != ways[1]:
+                found[layer] = norm
+    return found
+
+
+def _spelt(names: Mapping[str, str], layer: str, norm: Norm) -> tuple[str, ...] | None:
+    """The names below `layer` of the parts of its weight; `None` where it has no whole one."""
+    ways = (*SPELLINGS[norm].values(), ("weight",))
+    return next((parts for parts in ways if all(f"{layer}.{part}" in names for part in parts)), None)

@@ -1,0 +1,392 @@
+"""The calls that a pickle may make, each by a function of ours that gives tensors' places or plain values."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from jaxvoice.errors import RefusedError
+from jaxvoice.weights.formats.error_messages import shown
+from jaxvoice.weights.formats.inline_arrays import inline_array, inline_scalar, plain_dtype
+from jaxvoice.weights.formats.limits import CONTAINER, ITEM, RECORD
+from jaxvoice.weights.formats.pickle_objects import Global, Inline, Record, StorageRef, Table, TensorRef
+from jaxvoice.weights.formats.strided_views import place
+from jaxvoice.weights.formats.torch_dtypes import UNTYPED, tensor_dtype
+
+
+class Reader(Protocol):
+    """What a factory may use of the unpickler that calls it."""
+
+    what: str
+
+    def charge(self, *, work: int = 0, memory: int = 0) -> None:
+        """Count what a value costs beside its opcode."""
+        ...
+
+    def call(self, function: Any, args: Any) -> Any:
+        """Make another of the allowed calls."""
+        ...
+
+    def instance(self, kind: Any, args: Any) -> Any:
+        """What stands for an instance of a class."""
+        ...
+
+    def new_set(self, values: Any) -> set[Any]:
+        """A set of values, each of which may be in one."""
+        ...
+
+    def key(self, value: Any) -> Any:
+        """The value, if it may be a key."""
+        ...
+
+
+class Unfit(Exception):
+    """The arguments of a call are not those that the function takes: what it would do with them, without a subject."""
+
+
+Factory = Callable[[Reader, tuple[Any, ...]], Any]
+
+
+# Tensors
+
+
+def _tensor(reader: Reader, args: tuple[Any, ...]) -> TensorRef:
+    match args:
+        case (storage, offset, shape, stride) | (storage, offset, shape, stride, _, _):
+            pass
+        case (storage, offset, shape, stride, _, _, metadata) if not metadata:
+            pass
+        case (storage, offset, shape, stride, _, _, _):
+            raise RefusedError(f"{reader.what} has a tensor with the conjugate or negative bit; save its `clone`.")
+        case _:
+            raise Unfit("rebuilds a tensor without storage, offset, shape and strides")
+    reader.charge(work=50, memory=CONTAINER)
+    return place(storage, offset, shape, stride, len(args) > 4 and args[4], reader.what)
+
+
+def _tensor_with_dtype(reader: Reader, args: tuple[Any, ...]) -> TensorRef:
+    match args:
+        case (StorageRef() as storage, offset, shape, stride, requires_grad, _, dtype, *rest) if not any(rest):
+            pass
+        case _:
+            raise Unfit("rebuilds a tensor without storage, offset, shape, strides and type")
+    reader.charge(work=60, memory=RECORD)
+    kind = tensor_dtype(dtype, reader.what)
+    if storage.dtype.itemsize != 1 or storage.numel % kind.itemsize:
+        raise Unfit(f"rebuilds a tensor of {kind} from a storage of {storage.numel} {storage.dtype}")
+    storage = StorageRef(storage.key, kind, storage.numel // kind.itemsize)
+    return place(storage, offset, shape, stride, requires_grad, reader.what)
+
+
+def _parameter(reader: Reader, args: tuple[Any, ...]) -> Any:
+    match args:
+        case (TensorRef() as ref, requires_grad, _) | (TensorRef() as ref, requires_grad, _, _):
+            reader.charge(work=8, memory=RECORD)
+            return TensorRef(ref.storage, ref.offset, ref.shape, ref.stride, bool(requires_grad), True)
+        case _:
+            raise Unfit("rebuilds a parameter of what is not a tensor")
+
+
+def _tensor_of_type(reader: Reader, args: tuple[Any, ...]) -> Any:
+    match args:
+        case (Global() as function, _, tuple() as inner, _) if function.name in _REBUILDING:
+            return _REBUILDING[function.name](reader, inner)
+        case (Global() as function, *_):
+            return reader.call(Global(f"{function.name} by way of torch._tensor._rebuild_from_type_v2"), ())
+        case _:
+            raise Unfit("rebuilds a tensor by what is not a function")
+
+
+def _unsupported(name: str, what_it_is: str, remedy: str) -> tuple[str, Factory]:
+    def refuse(reader: Reader, _: tuple[Any, ...]) -> Any:
+        raise RefusedError(f"{reader.what} has {what_it_is}, which cannot be read ({name}); {remedy}.")
+
+    return name, refuse
+
+
+_REBUILDING: dict[str, Factory] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_with_dtype,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+}
+
+# Containers and plain values
+
+
+def _named(_: Reader, args: tuple[Any, ...]) -> str:
+    """What torch gives by its name: a layout."""
+    match args:
+        case (str() as name,):
+            return name
+        case _:
+            raise Unfit("names a layout by what is not text")
+
+
+def _copied(reader: Reader, args: tuple[Any, ...]) -> list[Any]:
+    match args:
+        case ():
+            values: Any = ()
+        case (list() | tuple() | set() | frozenset() as values,):
+            pass
+        case _:
+            raise Unfit("makes a list of what is not one")
+    reader.charge(work=2 + len(values) // 4, memory=CONTAINER + 16 * len(values))
+    return list(values)
+
+
+def _copied_dict(reader: Reader, args: tuple[Any, ...]) -> dict[Any, Any]:
+    match args:
+        case ():
+            reader.charge(memory=CONTAINER)
+            return {}
+        case (dict() as values,):
+            reader.charge(work=2 + len(values), memory=CONTAINER + ITEM * len(values))
+            return dict(values)
+        case (list() | tuple() as pairs,) if all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
+            reader.charge(work=2 + 2 * len(pairs), memory=CONTAINER + ITEM * len(pairs))
+            return {reader.key(key): value for key, value in pairs}
+        case _:
+            raise Unfit("makes a dict of what is not one")
+
+
+def _table(reader: Reader, args: tuple[Any, ...]) -> Table:
+    reader.charge(work=4, memory=CONTAINER)
+    return Table(_copied_dict(reader, args))
+
+
+def _default_dict(reader: Reader, args: tuple[Any, ...]) -> dict[Any, Any]:
+    return _copied_dict(reader, args[1:])
+
+
+def _bytes(reader: Reader, args: tuple[Any, ...]) -> bytes:
+    match args:
+        case ():
+            return b""
+        case (bytes() as raw,):
+            return raw
+        case (str() as text, "latin1" | "latin-1"):
+            reader.charge(work=4 + len(text) // 1024, memory=2 * CONTAINER + len(text))
+            return text.encode("latin-1", "replace")
+        case _:
+            raise Unfit("makes bytes of what is neither bytes nor text")
+
+
+def _complex(reader: Reader, args: tuple[Any, ...]) -> complex:
+    match args:
+        case (int() | float() as real, int() | float() as imaginary):
+            reader.charge(memory=CONTAINER)
+            try:
+                return complex(float(real), float(imaginary))
+            except OverflowError as failure:
+                raise Unfit("makes a complex number of one that is too large") from failure
+        case _:
+            raise Unfit("makes a complex number of what are not numbers")
+
+
+def _device(reader: Reader, args: tuple[Any, ...]) -> str:
+    match args:
+        case (str() as kind,) | (str() as kind, None):
+            return kind
+        case (str() as kind, int() as index) if len(kind) < 40:
+            reader.charge(work=6, memory=RECORD)
+            return f"{kind}:{shown(index)}"
+        case _:
+            raise Unfit("names a device by what is not its kind and number")
+
+
+def _path(reader: Reader, args: tuple[Any, ...]) -> str:
+    if not all(isinstance(part, str) for part in args):
+        raise Unfit("makes a path of what is not text")
+    length = sum(map(len, args))
+    reader.charge(work=4 + length // 256, memory=CONTAINER + 8 * length)
+    first = args[0] if args else "."
+    return "/".join([first.rstrip("/\\") if len(args) > 1 else first, *args[1:]])
+
+
+def _record(name: str) -> Factory:
+    def make(reader: Reader, args: tuple[Any, ...]) -> Record:
+        reader.charge(work=6, memory=RECORD)
+        return Record(name, args)
+
+    return make
+
+
+def _old_instance(reader: Reader, args: tuple[Any, ...]) -> Any:
+    match args:
+        case (Global() as kind, Global(name="builtins.object"), None):
+            return reader.instance(kind, ())
+        case (Global() as kind, Global(name="builtins.dict" | "builtins.list"), dict() | list() as items):
+            made = reader.instance(kind, ())
+            if isinstance(made, Record):
+                made.items = items
+                return made
+            if not isinstance(made, dict) or not isinstance(items, dict):
+                raise Unfit(f"makes an instance of {shown(kind)} with items that it cannot have")
+            reader.charge(work=2 + len(items), memory=ITEM * len(items))
+            made.update(items)
+            return made
+        case _:
+            raise Unfit("makes an instance of an unknown kind")
+
+
+# TorchScript
+
+
+def _typed_list(_: Reader, args: tuple[Any, ...]) -> list[Any]:
+    match args:
+        case (list() as values,):
+            return values
+        case _:
+            raise Unfit("makes a typed list of what is not one")
+
+
+def _tagged(_: Reader, args: tuple[Any, ...]) -> Any:
+    match args:
+        case (value, str()):
+            return value
+        case _:
+            raise Unfit("tags a value with what is not a type")
+
+
+# numpy
+
+
+def _numpy_dtype(reader: Reader, args: tuple[Any, ...]) -> Inline:
+    reader.charge(work=8, memory=2 * RECORD)
+    return Inline(dtype=plain_dtype(args[0] if args else None, reader.what))
+
+
+def _numpy_array(reader: Reader, args: tuple[Any, ...]) -> Inline:
+    match args:
+        case (Global(name="numpy.ndarray"), (0,), bytes() | str()):
+            reader.charge(work=6, memory=RECORD)
+            return Inline()
+        case _:
+            raise Unfit("makes a numpy array in a form that is not known")
+
+
+def _numpy_scalar(reader: Reader, args: tuple[Any, ...]) -> Any:
+    match args:
+        case (dtype, raw):
+            reader.charge(work=20)
+            return inline_scalar(raw, dtype, reader)
+        case _:
+            raise Unfit("makes a numpy number of what is not its type and bytes")
+
+
+def _numpy_buffer(reader: Reader, args: tuple[Any, ...]) -> Inline:
+    match args:
+        case (raw, dtype, shape, "C" | "F" as order):
+            return Inline(array=inline_array(raw, dtype, shape, order, reader))
+        case _:
+            raise Unfit("makes a numpy array in a form that is not known")
+
+
+_SYSTEMS = ("", "Pure", "Posix", "Windows", "PurePosix", "PureWindows")
+_DENSE = "save it as a dense tensor"
+_UNSUPPORTED = (
+    _unsupported("torch._utils._rebuild_sparse_tensor", "a sparse tensor", _DENSE),
+    _unsupported("torch._utils._rebuild_sparse_csr_tensor", "a sparse tensor", _DENSE),
+    _unsupported("torch._utils._rebuild_nested_tensor", "a nested tensor", _DENSE),
+    _unsupported("torch._utils._rebuild_qtensor", "a quantised tensor", "save the model before quantisation"),
+    _unsupported("torch._utils._rebuild_meta_tensor_no_storage", "a tensor without values", "save the real weights"),
+    _unsupported("torch._utils._rebuild_wrapper_subclass", "a tensor subclass without storage", _DENSE),
+    _unsupported("torch._utils._rebuild_device_tensor_from_numpy", "a tensor of a device", "move it to the CPU first"),
+    _unsupported("torch.storage._load_from_bytes", "a file in a file", "save it again with torch.save"),
+)
+FACTORIES: dict[str, Factory] = {
+    **_REBUILDING,
+    "torch._tensor._rebuild_from_type": _tensor_of_type,
+    "torch._tensor._rebuild_from_type_v2": _tensor_of_type,
+    **dict(_UNSUPPORTED),
+    "torch.serialization._get_layout": _named,
+    "torch.Size": lambda reader, args: tuple(_copied(reader, args)),
+    "torch.device": _device,
+    "torch.nn.backends.thnn._get_thnn_function_backend": _record("torch.nn.backends.thnn.THNNFunctionBackend"),
+    "torch.jit._pickle.build_intlist": _typed_list,
+    "torch.jit._pickle.build_doublelist": _typed_list,
+    "torch.jit._pickle.build_boollist": _typed_list,
+    "torch.jit._pickle.build_tensorlist": _typed_list,
+    "torch.jit._pickle.restore_type_tag": _tagged,
+    "collections.OrderedDict": _table,
+    "collections.Counter": _copied_dict,
+    "collections.defaultdict": _default_dict,
+    "collections.deque": lambda reader, args: _copied(reader, args[:1]),
+    "builtins.list": _copied,
+    "builtins.tuple": lambda reader, args: tuple(_copied(reader, args)),
+    "builtins.dict": _copied_dict,
+    "builtins.set": lambda reader, args: reader.new_set(_copied(reader, args)),
+    "builtins.frozenset": lambda reader, args: frozenset(reader.new_set(_copied(reader, args))),
+    "builtins.bytearray": _bytes,
+    "builtins.bytes": _bytes,
+    "builtins.complex": _complex,
+    "_codecs.encode": _bytes,
+    "copyreg._reconstructor": _old_instance,
+    "argparse.Namespace": _record("argparse.Namespace"),
+    "types.SimpleNamespace": _record("types.SimpleNamespace"),
+    "decimal.Decimal": _record("decimal.Decimal"),
+    "fractions.Fraction": _record("fractions.Fraction"),
+    "uuid.UUID": _record("uuid.UUID"),
+    "numpy.dtype": _numpy_dtype,
+    **{f"pathlib{inner}.{system}Path": _path for inner in ("", "._local") for system in _SYSTEMS},
+    **{
+        f"datetime.{kind}": _record(f"datetime.{kind}")
+        for kind in ("date", "datetime", "time", "timedelta", "timezone")
+    },
+    **{f"numpy.{core}.multiarray._reconstruct": _numpy_array for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray.scalar": _numpy_scalar for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric._frombuffer": _numpy_buffer for core in ("core", "_core")},
+}
+"""Functions by the names under which files call them."""
+
+CLASSES: frozenset[str] = frozenset(
+    (
+        *("argparse.Namespace", "types.SimpleNamespace", "collections.OrderedDict", "collections.Counter"),
+        *("builtins.dict", "uuid.UUID"),
+    )
+)
+"""Classes whose instances are made as by a call."""
+
+assert not FACTORIES.keys() & UNTYPED
+
+
+# Modules of Python 2 under today's names: pickles up to protocol 2 spell them the old way.
+_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg", "exceptions": "builtins"}
+
+# Modules that can run programs or change the interpreter, also where a name only passes through them.
+_DANGEROUS = {
+    *("__builtin__", "builtins", "cPickle", "code", "codeop", "commands", "ctypes", "importlib", "nt", "os", "pickle"),
+    *("popen2", "posix", "pty", "runpy", "shutil", "socket", "subprocess", "sys", "webbrowser"),
+}
+_STANDARD = (
+    sys.stdlib_module_names | _DANGEROUS | {"StringIO", "UserDict", "cStringIO", "dummy_thread", "thread", "urllib2"}
+)
+
+# Types of the standard library that may stand in a file as a value: as a key, as what a field should hold.
+_TYPES = (
+    *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "set", "slice"),
+    *("str", "tuple", "type"),
+)
+STANDARD_VALUES = frozenset(f"builtins.{name}" for name in _TYPES) | {"typing.Any", "typing.Dict", "typing.List"}
+
+
+def qualified(module: str, name: str) -> str:
+    """One dotted name in today's spelling from what a file says."""
+    return f"{_PYTHON_2.get(module, module)}.{name}"
+
+
+def is_clean(module: str, name: str) -> bool:
+    """Whether both are dotted names as classes have; no empty parts, blanks or unprintable characters."""
+    text = f"{module}.{name}"
+    return text.isprintable() and " " not in text and all(text.split("."))
+
+
+def is_standard(name: str) -> bool:
+    """Whether a dotted name lies in Python's own library, in that of an earlier Python, or leads through it."""
+    module, *rest = name.split(".")
+    return module in _STANDARD or any(part in _DANGEROUS for part in rest) or any(map(_is_inner, rest[:-1]))
+
+
+def _is_inner(part: str) -> bool:
+    return part.startswith("__") and part.endswith("__")

@@ -1,0 +1,54 @@
+"""The tree of modules that dotted names imply."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxvoice.errors import RefusedError
+from jaxvoice.weights.archive import Module
+from jaxvoice.weights.formats import limits
+from jaxvoice.weights.formats.error_messages import shown
+from jaxvoice.weights.formats.limits import Budget
+
+# Bytes of a module, of the node that it is made of, and of their tables.
+_MODULE = 500
+
+
+@dataclass(slots=True)
+class _Node:
+    class_name: str | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+    children: dict[str, "_Node"] = field(default_factory=dict)
+
+    def module(self) -> Module:
+        return Module(self.class_name, {key: node.module() for key, node in self.children.items()}, self.attributes)
+
+
+def module_tree(
+    tensors: Iterable[str], budget: Budget, known: Mapping[str, tuple[str, dict[str, Any]]] | None = None
+) -> Module:
+    """The tree above tensors of these names; `known` gives class and attributes of modules by name.
+
+    Raises `RefusedError` when it would be too deep or too large.
+    """
+    root = _Node()
+
+    def at(parts: list[str]) -> _Node:
+        node = root
+        budget.charge("the tree of its names", work=10 + 4 * len(parts))
+        for part in parts:
+            if part not in node.children:
+                node.children[part] = _Node()
+                budget.modules -= 1
+                budget.charge("the tree of its names", work=30, memory=_MODULE)
+                if budget.modules < 0 or len(parts) > limits.DEPTH:
+                    raise RefusedError(f"its names make a tree that is too large or too deep, at {shown(part)}.")
+            node = node.children[part]
+        return node
+
+    for name in tensors:
+        at(name.split(".")[:-1])
+    for name, (class_name, attributes) in (known or {}).items():
+        node = at(name.split(".") if name else [])
+        node.class_name, node.attributes = class_name, attributes
+    return root.module()

@@ -1,0 +1,138 @@
+"""The bytes of a pickle, taken one after the other, and what each costs."""
+
+import codecs
+import re
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from jaxvoice.errors import CheckpointError, RefusedError
+from jaxvoice.weights.formats import limits
+from jaxvoice.weights.formats.error_messages import DAMAGED, shown
+from jaxvoice.weights.formats.limits import Budget
+
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|[\\'\"nrt])")
+# Looked up here, since Python imports codecs when they are used first, which no file should bring about.
+_UNESCAPED = codecs.getdecoder("raw-unicode-escape")
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+class Stream:
+    """Bytes from `position` on, which moves; `counted` is the position up to which their memory was charged already."""
+
+    def __init__(self, data: memoryview, position: int, what: str, budget: Budget, counted: int):
+        self.position, self.what = position, what
+        self._data, self._budget, self._counted = data, budget, counted
+        self._start = position
+        self._pending = 0
+
+    def charge(self, *, work: int = 0, memory: int = 0) -> None:
+        """Count what a value costs beside its opcode; raises `RefusedError` when too much was asked for."""
+        self._budget.charge(self.what, work=work, memory=memory)
+
+    def settle(self, steps: int) -> None:
+        """Charge what came together in `steps` opcodes; each may have left a reference in a list.
+
+        What takes memory takes time too, when it is made and when Python looks for what can be thrown away.
+        """
+        consumed = max(0, self.position - self._counted)
+        self._counted += consumed
+        self._budget.steps -= steps
+        if self._budget.steps < 0:
+            raise RefusedError(f"{self.what} has more than {limits.STEPS:,} steps; no weight file needs so many.")
+        self.charge(work=steps + self._pending // 24, memory=8 * steps + self._pending + consumed)
+        self._pending = 0
+        if self.position - self._start > limits.PICKLE:
+            raise RefusedError(f"{self.what} has more than {limits.PICKLE:,} bytes; no weight file needs so many.")
+
+    def damaged(self, what: str) -> CheckpointError:
+        """What to raise for bytes that no writer makes."""
+        return CheckpointError(f"{self.what} {what} (before byte {self.position}); {DAMAGED}.")
+
+    def _take(self, count: int) -> memoryview:
+        start = self.position
+        if count > len(self._data) - start:
+            raise self.damaged(f"claims {count} bytes where {max(0, len(self._data) - start)} are left")
+        self.position = start + count
+        return self._data[start : start + count]
+
+    def _number(self, form: struct.Struct) -> Any:
+        (value,) = form.unpack_from(self._data, self.position)
+        self.position += form.size
+        return value
+
+    def _line(self) -> str:
+        piece = bytes(self._data[self.position : self.position + limits.LINE])
+        end = piece.find(b"\n")
+        if end < 0:
+            raise self.damaged(f"has a line of more than {limits.LINE} bytes or without an end")
+        self.position += end + 1
+        self._pending += 128 + 4 * end
+        return self._decoded(piece[:end])
+
+    def _decoded(self, piece: bytes) -> str:
+        try:
+            return str(piece, "utf-8")
+        except UnicodeDecodeError as failure:
+            raise self.damaged("holds text that is not UTF-8") from failure
+
+    def _raw(self, form: struct.Struct) -> bytes:
+        """Bytes after their number."""
+        count = self._number(form)
+        if count < 0:
+            raise self.damaged(f"claims {count} bytes")
+        piece = self._take(count)
+        self._pending += 64 + count
+        if count > 256:
+            self.charge(work=count // 4096, memory=count)
+        return bytes(piece)
+
+    def _text(self, form: struct.Struct) -> str:
+        """Text after its number of bytes; where one character is wide, all take four bytes, twice while it is made."""
+        (count,) = form.unpack_from(self._data, self.position)
+        start = self.position + form.size
+        if count <= 256 and start + count <= len(self._data):  # as names are
+            self.position = start + count
+            raw = bytes(self._data[start : start + count])
+            self._pending += 64 + (count if raw.isascii() else 6 * count)
+            return self._decoded(raw)
+        raw = self._raw(form)
+        if len(raw) > 256 and not raw.isascii():
+            self.charge(work=len(raw) // 1024, memory=6 * len(raw))
+        elif not raw.isascii():
+            self._pending += 6 * len(raw)
+        return self._decoded(raw)
+
+    def _integer(self, form: struct.Struct) -> int:
+        count = self._number(form)
+        if not 0 <= count <= limits.INTEGER:
+            raise RefusedError(f"{self.what} has an integer of {count} bytes; {limits.INTEGER} are allowed.")
+        self._pending += 32 + 2 * count
+        return int.from_bytes(self._take(count), "little", signed=True)
+
+    def _parsed(self, text: str, kind: Callable[[str], Any]) -> Any:
+        try:
+            return kind(text)
+        except ValueError as failure:
+            raise self.damaged(f"has {shown(text)} where a number should be") from failure
+
+    def _bool_or_int(self) -> Any:
+        text = self._line()
+        return text == "01" if text in ("00", "01") else self._parsed(text, int)
+
+    def _string(self, form: struct.Struct) -> str | bytes:
+        raw = self._raw(form)
+        return str(raw, "ascii") if raw.isascii() else raw
+
+    def _quoted(self) -> str:
+        text = self._line().strip()
+        if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
+            raise self.damaged("has a text without quotes")
+        return _ESCAPE.sub(lambda m: _ESCAPED.get(m[1], chr(int(m[1][1:], 16)) if len(m[1]) > 1 else m[1]), text[1:-1])
+
+    def _raw_unicode(self) -> str:
+        text = self._line()
+        try:
+            return _UNESCAPED(text.encode("latin-1", "backslashreplace"))[0]
+        except UnicodeDecodeError as failure:
+            raise self.damaged("has a text with a broken escape") from failure

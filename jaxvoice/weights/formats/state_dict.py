@@ -1,0 +1,223 @@
+"""From what a pickle holds to named tensors, a tree of modules, and the plain values between them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jaxvoice.errors import RefusedError
+from jaxvoice.weights.archive import Kind, Module, TensorInfo
+from jaxvoice.weights.formats import limits
+from jaxvoice.weights.formats.error_messages import shown
+from jaxvoice.weights.formats.limits import CONTAINER, ITEM, Budget
+from jaxvoice.weights.formats.module_tree import module_tree
+from jaxvoice.weights.formats.pickle_objects import Global, Inline, Record, StorageRef, TensorRef
+from jaxvoice.weights.formats.plain_values import omega_value, plain_record
+
+_NAMELESS = (TensorRef, StorageRef, Inline, Record)
+NOTHING = object()
+"""Stands for a value that holds tensors only."""
+
+Members = Callable[[Record], "list[tuple[Any, Any, Kind | None]] | None"]
+"""What a record has as a module: names, values, kinds; `None` when it is no module."""
+
+
+@dataclass
+class Found:
+    """What was found in an archive."""
+
+    tensors: dict[str, TensorRef | np.ndarray] = field(default_factory=dict)
+    """Places of tensors, or arrays that lay in the pickle, by dotted name."""
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    """What each of them is."""
+    metadata: Any = None
+    """The plain values beside them, nested as in the file."""
+    nodes: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    """Class and plain attributes of modules by dotted name, where the file knows them."""
+
+    def infos(self) -> dict[str, TensorInfo]:
+        """Shapes, types, storages and kinds of all tensors."""
+        return {name: _info(name, value, self.kinds[name]) for name, value in self.tensors.items()}
+
+    def modules(self, budget: Budget) -> Module:
+        """The tree of modules."""
+        return module_tree(self.tensors, budget, self.nodes)
+
+
+def walk(content: Any, members: Members, what: str, budget: Budget) -> Found:
+    """Name everything in `content`; raises `RefusedError` when it is endless, too deep, or names collide."""
+    walker = _Walker(members, what, budget)
+    plain = walker.visit(content, "", 0)
+    walker.found.metadata = {} if plain is NOTHING else plain if isinstance(plain, dict) else {"value": plain}
+    return walker.found
+
+
+class _Walker:
+    def __init__(self, members: Members, what: str, budget: Budget):
+        self.found, self._members, self._what, self._budget = Found(), members, what, budget
+        self._open: set[int] = set()
+
+    def visit(self, value: Any, name: str, depth: int, kind: Kind | None = None) -> Any:
+        """The plain values in `value`, or `NOTHING`; its tensors and modules are noted under `name`."""
+        self._budget.nodes -= 1
+        if self._budget.nodes < 0:
+            raise self._refused(f"has more than {limits.NODES:,} values when each is counted where it appears")
+        if value is None or isinstance(value, bool | int | float | str | bytes | complex):
+            return value
+        if isinstance(value, TensorRef):
+            return self._tensor(name, value, kind or ("parameter" if value.parameter else "tensor"))
+        if isinstance(value, Inline):
+            return str(value.dtype) if value.array is None else self._array(name, value.array)
+        if isinstance(value, Global):
+            return value.name
+        if isinstance(value, StorageRef):
+            flat = TensorRef(value, 0, (value.numel,), (1,))
+            return self._tensor(name, flat, "tensor")
+        if id(value) in self._open:
+            if isinstance(value, Record):
+                return NOTHING
+            raise self._refused(f"has {shown(value)} that holds itself, at {shown(name)}")
+        if depth >= limits.DEPTH:
+            raise self._refused(f"nests values more than {limits.DEPTH} deep, at {shown(name[:200])}")
+        self._budget.charge(self._what, work=8, memory=CONTAINER)
+        self._open.add(id(value))
+        try:
+            return self._inside(value, name, depth + 1)
+        finally:
+            self._open.discard(id(value))
+
+    def _inside(self, value: Any, name: str, depth: int) -> Any:
+        if isinstance(value, dict):
+            return self._dict(value, name, depth)
+        if isinstance(value, list | tuple):
+            return self._list(value, name, depth)
+        if isinstance(value, set | frozenset):
+            return [self.visit(part, name, depth) for part in value]
+        if isinstance(value, Record):
+            members = self._members(value)
+            return self._record(value, name, depth) if members is None else self._module(value, members, name, depth)
+        return shown(value)
+
+    def _dict(self, value: dict[Any, Any], name: str, depth: int) -> Any:
+        plain = {}
+        self._budget.charge(self._what, work=4 * len(value), memory=ITEM * len(value))
+        for index, (key, part) in enumerate(value.items()):
+            # Optimisers keep their state by parameter; `state_dict` calls these by number.
+            key = index if isinstance(key, _NAMELESS) else key
+            known = isinstance(key, str | int | float | None)
+            inside = self._below(part, name, key, depth)
+            if inside is not NOTHING:
+                plain[key if known else _key_name(key)] = inside
+        return plain or NOTHING
+
+    def _list(self, value: list[Any] | tuple[Any, ...], name: str, depth: int) -> Any:
+        parts = []
+        self._budget.charge(self._what, work=4 * len(value), memory=8 * len(value))
+        for index, part in enumerate(value):
+            parts.append(self._below(part, name, index, depth))
+        if parts and all(part is NOTHING for part in parts):
+            return NOTHING
+        return [None if part is NOTHING else part for part in parts]
+
+    def _record(self, record: Record, name: str, depth: int) -> Any:
+        simple = plain_record(record)
+        if simple is not None:
+            return simple
+        value = omega_value(record)
+        if value is not None:
+            return self.visit(value[0], name, depth)
+        parts: dict[str, Any] = {}
+        args = record.args[0] if len(record.args) == 1 else record.args or None
+        for part in (record.state, record.items, args):
+            inside = NOTHING if part is None else self.visit(part, name, depth)
+            if isinstance(inside, dict):
+                parts |= inside
+            elif inside is not NOTHING:
+                parts["value"] = inside
+        return parts["value"] if parts.keys() == {"value"} else parts or NOTHING
+
+    def _module(self, record: Record, members: list[tuple[Any, Any, Kind | None]], name: str, depth: int) -> Any:
+        attributes: dict[str, Any] = {}
+        self.found.nodes[name] = (record.class_name, attributes)
+        for key, value, kind in members:
+            inside = self._below(value, name, key, depth, kind)
+            if inside is not NOTHING:
+                attributes[str(key)] = inside
+        return NOTHING
+
+    def _below(self, value: Any, name: str, key: Any, depth: int, kind: Kind | None = None) -> Any:
+        """`visit`, with a name only for what can hold tensors."""
+        if value is None or isinstance(value, bool | int | float | str):
+            return self.visit(value, "", depth)
+        return self.visit(value, self._join(name, key), depth, kind)
+
+    def _join(self, name: str, key: Any) -> str:
+        part = key if isinstance(key, str) else str(key) if type(key) is int else _key_name(key)
+        joined = f"{name}.{part}" if name else part
+        self._budget.names -= len(joined)
+        if len(joined) > limits.NAME or self._budget.names < 0:
+            raise self._refused(f"has names of more than {limits.NAME} characters, or too many, at {shown(joined)}")
+        return joined
+
+    def _tensor(self, name: str, value: TensorRef | np.ndarray, kind: Kind) -> Any:
+        name = name or "tensor"
+        if name in self.found.tensors:
+            raise self._refused(f"has two tensors that are called {shown(name)}; rename one of them")
+        self._budget.tensors -= 1
+        if self._budget.tensors < 0:
+            raise self._refused(f"has more than {limits.TENSORS:,} tensors")
+        # Its place, kind and description by its name, and the module above it.
+        self._budget.charge(self._what, work=50, memory=350 + 2 * len(name))
+        self.found.tensors[name], self.found.kinds[name] = value, kind
+        return NOTHING
+
+    def _array(self, name: str, array: np.ndarray) -> Any:
+        if array.dtype.kind in "SU":
+            return shown(array.tolist()) if array.ndim == 0 else f"an array of {array.size} texts"
+        return self._tensor(name, array, "tensor")
+
+    def _refused(self, what: str) -> RefusedError:
+        return RefusedError(f"{self._what} {what}.")
+
+
+def _key_name(key: Any) -> str:
+    return key.name if isinstance(key, Global) else shown(key)
+
+
+def _info(name: str, value: TensorRef | np.ndarray, kind: Kind) -> TensorInfo:
+    if isinstance(value, TensorRef):
+        return TensorInfo(value.shape, value.storage.dtype, value.storage.key, kind)
+    return TensorInfo(value.shape, value.dtype, f"pickle/{name}", kind)
+
+
+def torch_members(record: Record) -> list[tuple[Any, Any, Kind | None]] | None:
+    """The members of a pickled `nn.Module`, in the order of `state_dict`, without what torch keeps for itself."""
+    state = record.state
+    if not isinstance(state, dict):
+        return None
+    own, buffers, below = (state.get(name) for name in ("_parameters", "_buffers", "_modules"))
+    if not (isinstance(own, dict) and isinstance(buffers, dict) and isinstance(below, dict)):
+        return None
+    passing = state.get("_non_persistent_buffers_set")
+    passing = passing if isinstance(passing, set | list) else ()
+    return [
+        *((key, value, "parameter") for key, value in own.items() if value is not None),
+        *(
+            (key, value, "tensor" if key in passing else "buffer")
+            for key, value in buffers.items()
+            if value is not None
+        ),
+        *((key, value, None) for key, value in below.items() if value is not None),
+        *((key, value, None) for key, value in _plain(state)),
+    ]
+
+
+_OWN = frozenset(("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_backend"))
+_HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_backward_hook")
+
+
+def _plain(state: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    for key, value in state.items():
+        if isinstance(key, str) and key not in _OWN and not key.endswith(_HOOKS):
+            yield key, value

@@ -1,0 +1,162 @@
+"""Files of `torch.save` since torch 1.6 and of `torch.jit.save`: a zip file with pickles and one entry per storage."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxvoice.errors import CheckpointError, RefusedError
+from jaxvoice.weights.archive import Kind, Source
+from jaxvoice.weights.formats import limits
+from jaxvoice.weights.formats.error_messages import DAMAGED, shown
+from jaxvoice.weights.formats.limits import Budget
+from jaxvoice.weights.formats.pickle_archives import PickleArchive, Storages, Texts, TorchScriptArchive, no_such_storage
+from jaxvoice.weights.formats.pickle_objects import Record, StorageRef
+from jaxvoice.weights.formats.state_dict import Members, torch_members, walk
+from jaxvoice.weights.formats.torch_dtypes import storage_dtype
+from jaxvoice.weights.formats.unpickler import Unpickler
+from jaxvoice.weights.formats.zip_files import Zip
+from jaxvoice.weights.schemas import EXPORT_KEY
+
+
+def find_prefix(archive: Zip) -> str | None:
+    """The folder of the one `data.pkl`, with a slash at its end; `None` when there is none."""
+    pickles = [name for name in archive if name == "data.pkl" or name.endswith("/data.pkl")]
+    if len(pickles) > 1:
+        raise RefusedError(f"has {len(pickles)} entries called data.pkl; readers would not agree which one counts.")
+    return pickles[0].removesuffix("data.pkl") if pickles else None
+
+
+def open_torch_zip(
+    archive: Zip, prefix: str, path: Path, close: Callable[[], None], inert: Sequence[str], budget: Budget
+) -> PickleArchive:
+    """Read the table of contents of a torch file, or of a TorchScript one; raises `CheckpointError`."""
+    details = _details(archive, prefix)
+    order = details.get("byte order", "little")
+    if order not in ("little", "big"):
+        raise CheckpointError(f"its order of bytes is {shown(order)}, which is neither little nor big.")
+    code = {name.removeprefix(f"{prefix}code/"): name for name in archive if _is_code(name, prefix)}
+    content = _unpickle(archive, prefix, "data", inert, budget)
+    closing = {"block": lambda key: archive.open(prefix + key), "swap": order == "big", "close": close}
+    closing["budget"] = budget
+    if f"{prefix}constants.pkl" not in archive:
+        if f"{prefix}bytecode.pkl" in archive:
+            raise CheckpointError("is a model for mobile devices; export it with torch.jit.save instead.")
+        found = walk(content, torch_members, "its data.pkl", budget)
+        if prefix + EXPORT_KEY in archive:
+            found.metadata[EXPORT_KEY] = archive.text(prefix + EXPORT_KEY, 100).strip()
+        return PickleArchive(content, found, Source(path, "torch zip", details), **closing)
+    if not isinstance(content, Record):
+        raise CheckpointError(f"is a TorchScript file whose data.pkl is {shown(content)}, not a module; {DAMAGED}.")
+    constants = _unpickle(archive, prefix, "constants", inert, budget)
+    if not isinstance(constants, tuple):
+        raise CheckpointError(f"is a TorchScript file whose constants.pkl is {shown(constants)}; {DAMAGED}.")
+    length = sum(archive.size(name) for name in code.values())
+    if length > limits.CODE:
+        raise RefusedError(f"has more than {limits.CODE} bytes of code; no model needs so many.")
+    budget.charge("its code", work=length // 32)
+    texts = Texts(code, lambda name: archive.text(name, limits.CODE_FILE))
+    found = walk(content, _script_members(_declared(texts)), "its data.pkl", budget)
+    if constants:
+        named = {f"c{index}": value for index, value in enumerate(constants)}
+        more = walk({"CONSTANTS": named}, torch_members, "its constants.pkl", budget)
+        if more.tensors.keys() & found.tensors.keys():
+            raise RefusedError("has tensors called CONSTANTS beside its constants; rename that module.")
+        found.tensors |= more.tensors
+        found.kinds |= dict.fromkeys(more.tensors, "constant")
+    found.metadata = _extra(archive, prefix, budget)
+    script = TorchScriptArchive(content, found, Source(path, "TorchScript", details), **closing)
+    script.code, script.constants = texts, constants
+    return script
+
+
+def _is_code(name: str, prefix: str) -> bool:
+    return name.startswith(f"{prefix}code/") and name.endswith(".py")
+
+
+def _details(archive: Zip, prefix: str) -> dict[str, str]:
+    """What the entries for it say of version and order of bytes."""
+    places = {"version": ("version", ".data/version"), "byte order": ("byteorder",)}
+    details = {}
+    for key, names in places.items():
+        for name in names:
+            if prefix + name in archive:
+                details[key] = archive.text(prefix + name, 100).strip()
+    return details
+
+
+def _unpickle(archive: Zip, prefix: str, part: str, inert: Sequence[str], budget: Budget) -> Any:
+    """The value of `<part>.pkl`, whose storages are the entries `<part>/...`."""
+    what = f"its {part}.pkl"
+    storages = Storages(what, budget)
+
+    def storage(persistent_id: Any) -> StorageRef:
+        match persistent_id:
+            case ("storage", kind, str() as key, str() | None, int() as numel):
+                dtype = storage_dtype(kind, what)
+            case _:
+                raise no_such_storage(persistent_id)
+
+        def make() -> StorageRef:
+            if not 0 <= numel <= limits.ELEMENTS or archive.size(f"{prefix}{part}/{key}") != numel * dtype.itemsize:
+                raise CheckpointError(
+                    f"{what} says that the storage {shown(key)} has {shown(numel)} elements of {dtype}, but its entry "
+                    f"has {archive.size(f'{prefix}{part}/{key}')} bytes; {DAMAGED}."
+                )
+            return StorageRef(f"{part}/{key}", dtype, numel)
+
+        return storages.once(key, make, dtype, numel)
+
+    data = archive.open(f"{prefix}{part}.pkl", limits.PICKLE)
+    # A packed pickle lies unpacked in memory as a whole; of one that is not, the part that was read.
+    counted = archive.unpacked(f"{prefix}{part}.pkl")
+    reader = Unpickler(data, what=what, budget=budget, counted=counted, persistent=storage, inert=inert)
+    content = reader.load()
+    storages.forget()
+    if reader.position != len(data):
+        raise CheckpointError(f"{what} goes on after its end, for {len(data) - reader.position} bytes; {DAMAGED}.")
+    return content
+
+
+_CLASS = re.compile(r"^class ([\w]{1,200})\(Module\):\n((?:  __\w{1,100}__ = [^\n]{0,200000}\n){0,10})", re.MULTILINE)
+_DECLARED = re.compile(r"^  __(parameters|buffers)__ = \[([^\n]*)\]", re.MULTILINE)
+
+
+def _declared(code: Mapping[str, str]) -> dict[str, dict[str, Kind]]:
+    """By class: which names its code declares as parameters and buffers."""
+    kinds: dict[str, dict[str, Kind]] = {}
+    for file, text in code.items():
+        package = file.removesuffix(".py").replace("/", ".")
+        for name, lines in _CLASS.findall(text):
+            own = kinds.setdefault(f"{package}.{name}", {})
+            for kind, names in _DECLARED.findall(lines):
+                own |= dict.fromkeys(re.findall(r'"([^"]*)"', names), "parameter" if kind == "parameters" else "buffer")
+    return kinds
+
+
+def _script_members(declared: Mapping[str, Mapping[str, Kind]]) -> Members:
+    """What tells the members of a record from its class's declarations."""
+
+    def members(record: Record) -> list[tuple[Any, Any, Kind | None]] | None:
+        if record.args:  # a tuple with names, or one of an enumeration
+            return None
+        kinds = declared.get(record.class_name, {})
+        if isinstance(record.state, dict):
+            listed = ((key, value) for key, value in record.state.items() if key != "_is_full_backward_hook")
+            return [(key, value, kinds.get(key)) for key, value in listed]
+        return [("state", record.state, None)]
+
+    return members
+
+
+def _extra(archive: Zip, prefix: str, budget: Budget) -> dict[str, Any]:
+    """Texts that the author of the file put beside the module."""
+    start = f"{prefix}extra/"
+    names = [name for name in archive if name.startswith(start)][: limits.EXTRA_FILES]
+    texts = {}
+    for name in names:
+        if archive.size(name) <= limits.EXTRA_FILE:
+            # Four bytes for each, should one character be wide.
+            budget.charge(f"the entry {shown(name)}", work=archive.size(name) // 64, memory=4 * archive.size(name))
+            texts[name.removeprefix(start)] = str(archive.open(name), "utf-8", "replace")
+    return {"extra": texts} if texts else {}

@@ -1,0 +1,122 @@
+"""What does not fit between a file and a model, told in one error."""
+
+import difflib
+import heapq
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxvoice.errors import CheckpointError
+from jaxvoice.weights.tensor_layouts import Layout, Shape
+from jaxvoice.weights.text_tables import printable
+
+_SHOWN = 12
+_LONGEST = 160
+# Names that are looked at for one hint: hostile files have tens of thousands, and comparing is slow.
+_CANDIDATES, _COMPARED = 2000, 20
+ADVICE = (
+    "Check that the configuration is theirs; --ignore REGEX leaves tensors of the file out, --allow-missing REGEX "
+    "begins with initial values"
+)
+"""What to do where nothing better is known."""
+
+
+def format_name(name: str, longest: int = _LONGEST) -> str:
+    """`name` of a file for a message: on one line, printable, and cut where it is long."""
+    return printable(name) if len(name) <= longest else f"{printable(name[: longest - 3])}..."
+
+
+class Mismatches:
+    """Collects them; `refuse` raises if there is any.
+
+    **Arguments:** `what`, the tensors that do not fit, in words; `sources` and `targets`, specifications by name, the
+    shape first; `prefix`, what stands before names in the file; `advice`, what to do.
+    """
+
+    def __init__(
+        self, what: str, sources: Mapping[str, Any], targets: Mapping[str, Any], prefix: str = "", advice: str = ""
+    ):
+        self._what, self._sources, self._targets = what, sources, targets
+        self._prefix, self._advice = prefix, advice
+        self._lines: list[tuple[str, str, str]] = []
+        self._there: set[str] = set()  # targets that the file has, in another shape or type
+
+    def unused(self, name: str, why: str = "") -> None:
+        """`name` of the file is used by no rule."""
+        self._lines.append(("+", name, why))
+
+    def missing(self, name: str) -> None:
+        """`name` of the model is given by no tensor of the file."""
+        self._lines.append(("-", name, ""))
+
+    def twice(self, target: str, first: Sequence[str], second: Sequence[str]) -> None:
+        """Two tensors stand for one."""
+        self._lines.append(("!", target, f"would be written by {_sum(first)} and by {_sum(second)}"))
+
+    def shape(self, name: str, shape: Shape, target: str, wanted: Shape, layout: Layout | None = None) -> None:
+        """`name` has a shape that does not become the wanted one."""
+        self._there.add(target)
+        how = "" if layout is None else f" (after {layout})"
+        transposed = " (transposed?)" if shape != wanted and sorted(shape) == sorted(wanted) else ""
+        self._lines.append(("!", name, f"has shape {shape}, {format_name(target)} wants {wanted}{how}{transposed}"))
+
+    def dtype(self, name: str, dtype: np.dtype, target: str, wanted: np.dtype) -> None:
+        """`name` holds numbers that cannot become the wanted ones."""
+        self._there.add(target)
+        self._lines.append(("!", name, f"holds {dtype.name}, {format_name(target)} wants {wanted.name}"))
+
+    def refuse(self) -> None:
+        """**Raises:** `CheckpointError` if anything was noted."""
+        if not self._lines:
+            return
+        lines = [line for line in self._lines if line[0] != "-" or line[1] not in self._there]
+        lines.sort(key=lambda line: "!-+".index(line[0]))
+        missing = [name for mark, name, _ in self._lines if mark == "-"]
+        unused = [name for mark, name, _ in self._lines if mark == "+"]
+        shown = [self._line(*line, missing, unused) for line in lines[:_SHOWN]]
+        if len(lines) > _SHOWN:
+            shown.append(f"... and {len(lines) - _SHOWN} more")
+        raise CheckpointError(
+            f"{self._what} do not fit (- missing, + unused, ! wrong). {self._advice or ADVICE}:\n  "
+            + "\n  ".join(shown)
+        )
+
+    def _line(self, mark: str, name: str, text: str, missing: Sequence[str], unused: Sequence[str]) -> str:
+        if mark == "-":
+            prefix = self._prefix
+            near = _nearest(name, (one.removeprefix(prefix) for one in unused if one.startswith(prefix)))
+            return (
+                f"- {format_name(name)} {tuple(self._targets[name][0])}{_hint('the file has', near and prefix + near)}"
+            )
+        if mark == "+":
+            hint = f" ({text})" if text else _hint("did you mean", _nearest(name.removeprefix(self._prefix), missing))
+            return f"+ {format_name(name)} {tuple(self._sources[name][0])}{hint}"
+        return f"! {format_name(name)} {text}"
+
+
+def _sum(names: Sequence[str]) -> str:
+    return " + ".join(map(format_name, names))
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    if len(name) > _LONGEST:
+        return None
+    some = (one for one in itertools.islice(known, _CANDIDATES) if len(one) <= _LONGEST)
+    close = heapq.nlargest(_COMPARED, some, key=lambda one: _shared(name, one))
+    found = difflib.get_close_matches(name, close, n=1, cutoff=0.8)
+    return found[0] if found else None
+
+
+def _shared(first: str, second: str) -> int:
+    """Characters that both begin and end with."""
+
+    def alike(pairs: Iterable[tuple[str, str]]) -> int:
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    return alike(zip(first, second, strict=False)) + alike(zip(reversed(first), reversed(second), strict=False))
+
+
+def _hint(words: str, near: str | None) -> str:
+    return f" ({words} {format_name(near)}?)" if near else ""

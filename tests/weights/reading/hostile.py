@@ -1,8 +1,0 @@
-"""Weight files that mean harm or are broken on purpose, by title."""
-
-from tests.weights.reading import hostile_budgets, hostile_calls, hostile_files, hostile_pickles, hostile_zips
-from tests.weights.reading.cases import CASES, MARKER, Case
-
-_FILLING = (hostile_budgets, hostile_calls, hostile_files, hostile_pickles, hostile_zips)
-
-__all__ = ["CASES", "MARKER", "Case"]

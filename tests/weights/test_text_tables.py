@@ -1,0 +1,57 @@
+"""Text in columns: nothing wider than asked for, nothing that a terminal would obey, nothing lost."""
+
+import random
+import re
+
+import pytest
+
+from jaxvoice.weights.text_tables import printable, shortened, table, width, wrapped
+
+
+def test_what_does_not_print_is_escaped():
+    assert printable("a\x1b[31mb\nc\x07\u202e\u200b\ud800\x85") == ("a\\x1b[31mb\\nc\\x07\\u202e\\u200b\\ud800\\x85")
+    assert printable("Größe 音") == "Größe 音"
+    assert printable("e" + "\u0301" * 3) == "e" + "\\u0301" * 3
+
+
+def test_width():
+    assert width("abc") == 3 and width("音声") == 4
+    assert shortened("abcdefgh", 6) == "abc..." and shortened("abc", 3) == "abc"
+
+
+@pytest.mark.parametrize("columns", [8, 13, 30, 79])
+def test_wrapping_keeps_all_and_the_width(columns):
+    rng = random.Random(columns)
+    for _ in range(200):
+        text = " ".join("".join(rng.choice("ab(_.音,)[]=") for _ in range(rng.randint(1, 30))) for _ in range(6))
+        lines = wrapped(text, columns)
+        assert all(width(line) <= columns for line in lines), lines
+        assert re.sub(r"\s", "", "".join(lines)) == re.sub(r"\s", "", text)
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_tables_keep_all_and_the_width(columns):
+    rng = random.Random(columns)
+    for _ in range(50):
+        rows = [
+            [" " * rng.randint(0, 8) + "".join(rng.choice("abc_.") for _ in range(rng.randint(1, 40))),
+             ", ".join("x" * rng.randint(1, 20) for _ in range(rng.randint(0, 8))),
+             "", str(rng.randint(0, 10**9))]
+            for _ in range(5)
+        ]  # fmt: skip
+        lines = table(rows, columns, header=("name", "what", "none", "number"), right=[3])
+        assert all(width(line) <= columns for line in lines), lines
+        letters = sorted(re.sub(r"[\s-]", "", "".join(lines)))
+        assert letters == sorted(re.sub(r"[\s-]", "", "".join(map("".join, rows)) + "namewhatnumber"))
+
+
+def test_columns_are_aligned_and_empty_ones_left_out():
+    assert table([["a", "", "1"], ["  bc", "", "234"]], 80, header=("n", "x", "m"), right=[2]) == [
+        "n       m", "----  ---", "a       1", "  bc  234",
+    ]  # fmt: skip
+    assert table([], 80) == []
+
+
+def test_names_keep_their_indent_when_they_are_wrapped():
+    lines = table([["    norm_feed_forward1", "LayerNorm " * 6]], 30)
+    assert lines[0].startswith("    norm_") and lines[1].startswith("    forward1")
