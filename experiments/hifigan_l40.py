@@ -214,17 +214,18 @@ def pretrained(task: HiFiGANTask, source: Path, seed: int) -> HiFiGANState:
     wanted, new = task.config.model, task.init(key=jax.random.key(seed))
     if (source / "checkpoints").is_dir():
         trained, state = read_run(source)
-        generator, config = state.generator if state.average is None else state.average, trained.config.model
-        place, discriminators, vectors = f"step {int(state.counters.step)} of {source}", new.discriminators, new.vectors
+        generator, config = state.generator.eval_model, trained.config.model
+        place = f"step {int(state.counters.step)} of {source}"
+        discriminators, vectors = new.discriminators.model, new.discriminators.model_state
         if config.discriminators == wanted.discriminators:
-            discriminators, vectors = state.discriminators, state.vectors
+            discriminators, vectors = state.discriminators.model, state.discriminators.model_state
             tell(f"beginning with generator and discriminators of {place}")
         else:
             tell(f"beginning with the generator of {place}; its discriminators have other sizes: new ones")
     else:
         generator, config = load_generator(model_in(source))
         stored = trained_discriminators(model_in(source), wanted.discriminators)
-        discriminators, vectors = stored or (new.discriminators, new.vectors)
+        discriminators, vectors = stored or (new.discriminators.model, new.discriminators.model_state)
         tell(f"beginning with the generator of {source} and {'its' if stored else 'new'} discriminators")
     lines = differences(config.generator, wanted.generator, "--model.generator.")
     lines += differences(config.mel_contract, wanted.mel_contract, "--model.mel.")

@@ -106,7 +106,7 @@ def state_with(task: Any, weights: dict[str, Any]) -> Any:
 
     shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
     judges = load_discriminators(task.config.model.discriminators, weights["mpd"], weights["msd"])
-    return task.state_of(load_state(shapes.generator, weights["generator"]), *judges)
+    return task.state_of(load_state(shapes.generator.model, weights["generator"]), *judges)
 
 
 def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Step, float]:

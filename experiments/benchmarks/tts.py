@@ -204,17 +204,25 @@ def jaxvoice_step(networks: Any, norms: Any, batch: AlignedBatch, phase: int) ->
     import equinox as eqx
     import jax
 
-    from jaxvoice.models.gaussian_tts.training import Acoustic, GaussianTTSTask, TrainingConfig
+    from jaxvoice.models.gaussian_tts.training import GaussianTTSTask, TrainingConfig
     from jaxvoice.training.compiled_step import compiler_options
 
     task = GaussianTTSTask(TrainingConfig(networks.config), steps_per_epoch=100)
     # Steps give up what they are given, and the two phases and the average must not share it.
-    acoustic, average = (jax.tree.map(np.array, Acoustic(networks.acoustic, norms)) for _ in range(2))
+    copies = [jax.tree.map(np.array, (networks.acoustic, norms)) for _ in range(2)]
     durations = jax.tree.map(np.array, networks.durations)
     shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
     # Optimisers begin with zeros.
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    state = eqx.tree_at(lambda s: (s.acoustic, s.average, s.durations), state, (acoustic, average, durations))
+    state = eqx.tree_at(
+        lambda s: (
+            (s.acoustic.model, s.acoustic.model_state),
+            (s.acoustic.average, s.acoustic.average_state),
+            s.durations.model,
+        ),
+        state,
+        (*copies, durations),
+    )
     arrays, static = eqx.partition(state, eqx.is_array)
 
     def run(arrays, batch):

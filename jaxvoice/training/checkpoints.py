@@ -6,6 +6,7 @@ position of the loader, configuration, versions, best metric.
 """
 
 import errno
+import functools as ft
 import gc
 import math
 import shutil
@@ -20,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from jaxvoice.errors import CheckpointError
@@ -38,17 +39,11 @@ class Restored:
     meta: dict[str, Any]
 
 
-def array_names(tree: PyTree) -> list[str]:
-    """The attribute path of every leaf of `tree`, such as `generator.ups.0.weight_v`, in flattening order."""
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
-    return [jax.tree_util.keystr(path, simple=True, separator=".") for path in paths]
-
-
 class Checkpoints:
     """The checkpoints in `folder`, of which the last `keep_last` and the best are kept; use it as a context manager.
 
-    Every process of a run opens it. The best is the one with the smallest `metric`. With `read_only` nothing in the
-    folder changes, whatever is found there.
+    Every process of a run opens it. The best is the one with the smallest `metric` among those of the last phase. With
+    `read_only` nothing in the folder changes, whatever is found there.
 
     **Raises:** `CheckpointError` where `folder` is a file or cannot be opened.
     """
@@ -57,10 +52,9 @@ class Checkpoints:
         self.folder = folder.absolute()
         self._read_only = read_only
 
-        def value(metrics: Mapping[str, float]) -> float:
-            return metrics[metric] if math.isfinite(metrics[metric]) else math.inf
-
-        best = BestN(get_metric_fn=value, reverse=True, n=1, keep_checkpoints_without_metrics=False)
+        # Orbax sorts by what this returns; its annotation allows numbers only.
+        rank: Any = ft.partial(_rank, metric=metric)
+        best = BestN(get_metric_fn=rank, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         if self.folder.exists() and not self.folder.is_dir():
             raise CheckpointError(f"{self.folder} is a file, not a folder of checkpoints; choose another run folder.")
         self._quiet = ExitStack()
@@ -69,7 +63,7 @@ class Checkpoints:
                 stack.enter_context(quiet_orbax())
                 options = ocp.CheckpointManagerOptions(
                     preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
-                    best_fn=value,  # without it Orbax writes no metrics, and the best would be forgotten over a restart
+                    best_fn=rank,  # without it Orbax writes no metrics, and the best would be forgotten over a restart
                     best_mode="min",
                     read_only=read_only,
                     create=not read_only,
@@ -114,6 +108,8 @@ class Checkpoints:
 
     def save(self, step: int, arrays: Mapping[str, Array], meta: Mapping[str, Any], metrics: dict[str, float] | None):
         """Begin to write a checkpoint; on return `arrays` may be donated. A failure may show at a later call.
+
+        `metrics` are those of a validation at this step: the class's `metric`, and the `phase` of the step.
 
         **Raises:** `CheckpointError` when this or an earlier checkpoint could not be written.
         """
@@ -222,6 +218,17 @@ class Checkpoints:
             say(f"Moved {len(steps)} damaged checkpoint(s) to {aside}.")
         barrier("damaged checkpoints are out of the way")
         self._manager.reload()
+
+
+def _rank(metrics: Mapping[str, float], *, metric: str) -> tuple[float, float]:
+    """What checkpoints are sorted by; the best has the smallest rank."""
+    value, phase = metrics[metric], metrics.get("phase")
+    if not math.isfinite(value):
+        return math.inf, math.inf
+    if phase is None:  # Version 0.1 subtracted a million for each phase.
+        phase = max(round(-value / 1e6), 0)
+        value += 1e6 * phase
+    return -phase, value
 
 
 def _fingerprint(array: Array) -> list[Any]:

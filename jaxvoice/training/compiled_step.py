@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from jaxvoice.errors import TrainingError
-from jaxvoice.training.checkpoints import array_names
 from jaxvoice.training.host_memory import return_freed_memory
 from jaxvoice.training.parallel import replicated, sharded
+from jaxvoice.training.state import array_names
 from jaxvoice.training.task import Task
 
 

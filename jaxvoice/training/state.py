@@ -52,6 +52,12 @@ def _real(leaf: Inexact[Array, "*shape"]) -> Float32[Array, "*shape"]:
     return (jnp.abs(leaf) if jnp.iscomplexobj(leaf) else leaf).astype(jnp.float32)
 
 
+def array_names(tree: PyTree) -> list[str]:
+    """The attribute path of every leaf of `tree`, such as `generator.ups.0.weight_v`, in flattening order."""
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    return [jax.tree_util.keystr(path, simple=True, separator=".") for path in paths]
+
+
 def guarded(finite: Bool[Array, ""], new: AnyState, old: AnyState) -> AnyState:
     """The state after a step: `new` where `finite`, else `old` untouched, with the counters moved on either way.
 

@@ -51,11 +51,39 @@ def _without_dropout_seed(table: Table) -> Table:
     return {**table, "config": {key: value for key, value in config.items() if key != "dropout_seed"}}
 
 
+_LEARNERS = {
+    "HiFiGANTask": {
+        "generator": "generator.model",
+        "generator_optimizer": "generator.optimizer_state",
+        "average": "generator.average",
+        "discriminators": "discriminators.model",
+        "discriminator_optimizer": "discriminators.optimizer_state",
+        "vectors": "discriminators.model_state",
+    },
+    "GaussianTTSTask": {
+        "acoustic.norms": "acoustic.model_state",
+        "acoustic_optimizer": "acoustic.optimizer_state",
+        "average.model": "acoustic.average",
+        "average.norms": "acoustic.average_state",
+        "durations": "durations.model",
+        "duration_optimizer": "durations.optimizer_state",
+    },
+}
+
+
+def _learner_path(name: str, table: Table) -> str:
+    for old, new in _LEARNERS.get(table.get("task", ""), {}).items():
+        if name.startswith(f"{old}."):
+            return new + name.removeprefix(old)
+    return name
+
+
 MIGRATIONS: dict[Kind, tuple[Migration, ...]] = {
     "model folder": (Migration("config.json holds the number of its schema"),),
     "run": (
         Migration("config.json and the tables of checkpoints hold the number of their schema"),
         Migration("the loop's seed is also that of dropout", _without_dropout_seed),
+        Migration("networks, optimiser states and averages belong to learners", tensor=_learner_path),
     ),
     "export": (Migration("exports hold the number of their schema"),),
 }

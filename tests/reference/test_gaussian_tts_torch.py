@@ -18,7 +18,7 @@ from jaxvoice.models.gaussian_tts.config import (
     GaussianTTSConfig,
     Statistics,
 )
-from jaxvoice.models.gaussian_tts.training import Acoustic, GaussianTTSTask, TrainingConfig
+from jaxvoice.models.gaussian_tts.training import GaussianTTSTask, TrainingConfig
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.weights.array_names import named_arrays
 
@@ -102,9 +102,14 @@ def test_training_is_the_same(ours, phase) -> None:
     task, batch = GaussianTTSTask(TRAINING, steps_per_epoch=1), batch_of(padded=True)
     shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    acoustic = Acoustic(ours[0].acoustic, ours[1])
-    state = eqx.tree_at(lambda s: (s.acoustic, s.average, s.durations), state, (acoustic, acoustic, ours[0].durations))
-    step = eqx.filter_jit(task.step)
+    acoustic, norms = ours[0].acoustic, ours[1]
+
+    def places(state):
+        learner = state.acoustic
+        return (learner.model, learner.average, learner.model_state, learner.average_state, state.durations.model)
+
+    state = eqx.tree_at(places, state, (acoustic, acoustic, norms, norms, ours[0].durations))
+    step = eqx.filter_jit(lambda state, batch, phase: task.step(state, batch, key=jax.random.key(0), phase=phase))
     networks = torch_networks()
     trainer = Trainer(networks, statistics=CONFIG.statistics, ema_decay=0.3, **OPTIONS)
     for _ in range(3):
@@ -114,19 +119,19 @@ def test_training_is_the_same(ours, phase) -> None:
             assert float(metrics[name]) == pytest.approx(value, rel=1e-4), name
     averaged = torch_networks()
     averaged.acoustic.load_state_dict(trainer.average, strict=False)
-    assert state.average is not None
+    assert state.acoustic.average is not None
     before = arrays_of(torch_networks())[0]
     for mine, its in (
-        ({"acoustic": state.acoustic.model, "durations": state.durations}, networks),
-        ({"acoustic": state.average.model}, averaged),
+        ({"acoustic": state.acoustic.model, "durations": state.durations.model}, networks),
+        ({"acoustic": state.acoustic.average}, averaged),
     ):
         after, found = arrays_of(its)[0], named_arrays(mine)
         assert found.keys() <= after.keys()
         for name, array in found.items():
             assert np.any(after[name] != before[name]) == name.startswith("durations" if phase else "acoustic"), name
             np.testing.assert_allclose(array, after[name], rtol=0, atol=2e-6, err_msg=name)
-    for mine, its in ((state.acoustic, networks), (state.average, averaged)):
-        for name, array in named_arrays(mine.norms).items():
+    for mine, its in ((state.acoustic.model_state, networks), (state.acoustic.average_state, averaged)):
+        for name, array in named_arrays(mine).items():
             if "num" not in name or its is networks:
                 np.testing.assert_allclose(array, arrays_of(its)[1][name], rtol=1e-5, atol=1e-6, err_msg=name)
 

@@ -1,5 +1,4 @@
 import errno
-import json
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxvoice.errors import CheckpointError
-from jaxvoice.training.checkpoints import Checkpoints, array_names
+from jaxvoice.training.checkpoints import Checkpoints
 from jaxvoice.training.parallel import data_mesh, replicate, replicated
 
 
@@ -257,7 +256,16 @@ def test_full_disk_stops_with_the_reason_and_older_checkpoints_stay(two, tmp_pat
     assert read(folder).step == 20
 
 
-def test_names_are_attribute_paths():
-    tree = {"net": [jnp.ones(1), {"weight_v": jnp.ones(2)}], "n": jnp.ones(3)}
-    assert array_names(tree) == ["n", "net.0", "net.1.weight_v"]
-    json.dumps(array_names(tree))
+def test_the_best_is_one_of_the_last_phase(tmp_path):
+    """Version 0.1 wrote no phase, and subtracted a million from the metric for each."""
+    folder = tmp_path / "checkpoints"
+    metrics = [{"mel_l1": 0.1}, {"mel_l1": 0.5 - 1e6}, {"mel_l1": 0.6, "phase": 1}, {"mel_l1": 0.2, "phase": 0}]
+    with Checkpoints(folder, keep_last=1, metric="mel_l1") as checkpoints:
+        for step, found in enumerate(metrics, start=1):
+            checkpoints.save(step, arrays(step), {}, found)
+            checkpoints.wait()
+        assert checkpoints.steps() == [2, 4]
+        checkpoints.save(5, arrays(5), {}, {"mel_l1": 0.4, "phase": 1})
+        checkpoints.save(6, arrays(6), {}, {"mel_l1": float("nan"), "phase": 2})
+        checkpoints.wait()
+        assert checkpoints.steps() == [5, 6]

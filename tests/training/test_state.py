@@ -1,10 +1,12 @@
+import json
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvoice.training.state import Counters, State, all_finite, guarded
+from jaxvoice.training.state import Counters, State, all_finite, array_names, guarded
 
 
 class Toy(eqx.Module):
@@ -51,3 +53,9 @@ def test_counters_tell_skipped_updates_apart():
         seen.append((int(counters.step), int(counters.skipped), int(counters.skipped_in_a_row)))
     assert seen == [(1, 0, 0), (2, 1, 1), (3, 2, 2), (4, 2, 0), (5, 3, 1)]
     assert all(leaf.dtype == jnp.int32 for leaf in jax.tree.leaves(state.counters))
+
+
+def test_names_are_attribute_paths():
+    tree = {"net": [jnp.ones(1), {"weight_v": jnp.ones(2)}], "n": jnp.ones(3)}
+    assert array_names(tree) == ["n", "net.0", "net.1.weight_v"]
+    json.dumps(array_names(tree))

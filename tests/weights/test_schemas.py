@@ -230,7 +230,7 @@ def test_a_config_json_of_ours_beside_weights_is_migrated(old_folder, monkeypatc
 def test_tensors_of_an_imported_training_are_renamed(tmp_path, monkeypatch):
     stored = Path(__file__).parents[1] / "fixtures" / "v0_1" / "exports" / "jik876" / "model"
     task = HiFiGANTask(continued_config(stored), steps_per_epoch=1)
-    expected = named_arrays(continued_state(task, stored).discriminators)
+    expected = named_arrays(continued_state(task, stored).discriminators.model)
     renamed = tmp_path / "model"
     renamed.mkdir()
     for name in ("config.json", "model.safetensors"):
@@ -241,7 +241,7 @@ def test_tensors_of_an_imported_training_are_renamed(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError):
         continued_state(task, renamed)
     append(monkeypatch, "model folder", renaming())
-    found = named_arrays(continued_state(task, renamed).discriminators)
+    found = named_arrays(continued_state(task, renamed).discriminators.model)
     assert found.keys() == expected.keys()
     assert all(np.array_equal(found[name], array) for name, array in expected.items())
 

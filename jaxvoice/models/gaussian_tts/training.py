@@ -7,13 +7,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import optax
 from jax import numpy as jnp
-from jaxtyping import Array, Float32, Int32, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float32, PRNGKeyArray
 
 from jaxvoice.config import check_not_negative, check_types, to_dict
 from jaxvoice.data.aligned import AlignedBatch
-from jaxvoice.errors import ConfigError
 from jaxvoice.losses import duration_loss, mel_loss
 from jaxvoice.losses.masked import DurationLoss
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates, GaussianTTS
@@ -23,7 +21,8 @@ from jaxvoice.models.gaussian_tts.scaling import normalised_mel
 from jaxvoice.models.gaussian_tts.validation import Validation
 from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.text.phonemes import ALIGNED
-from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update, learning_rate, noam_peak
+from jaxvoice.training.learner import Learner, check_ema_decay
+from jaxvoice.training.optimizers import OptimizerConfig, noam_peak
 from jaxvoice.training.precision import Precision, to_compute
 from jaxvoice.training.state import Counters, all_finite, guarded
 from jaxvoice.training.task import Report, Task
@@ -95,31 +94,16 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_not_negative(self, "acoustic_steps", hint="0 trains the duration model from the start")
-        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"ema_decay (={self.ema_decay}) should lie in [0, 1), or be None for no average.")
-
-
-class Acoustic(eqx.Module):
-    """The acoustic model with the running statistics of its batch norms."""
-
-    model: AcousticModel
-    norms: BatchNormStates
+        check_ema_decay(self.ema_decay)
 
 
 class GaussianTTSState(eqx.Module):
     """Everything that a training step updates."""
 
     counters: Counters
-    acoustic: Acoustic
-    durations: DurationModel
-    acoustic_optimizer: optax.OptState
-    duration_optimizer: optax.OptState
-    average: Acoustic | None
-
-    @property
-    def best_acoustic(self) -> Acoustic:
-        """The acoustic model to use: the moving average where one is kept."""
-        return self.acoustic if self.average is None else self.average
+    acoustic: Learner[AcousticModel]
+    """`model_state` holds the running statistics of the batch norms."""
+    durations: Learner[DurationModel]
 
 
 class GaussianTTSTask(Task):
@@ -136,10 +120,7 @@ class GaussianTTSTask(Task):
         self.config = config
         self.mel = config.model.mel
         """The mel contract of the model."""
-        self._optimize_acoustic = adamw(config.acoustic_optimizer, steps_per_epoch=steps_per_epoch)
-        self._optimize_durations = adamw(config.duration_optimizer, steps_per_epoch=steps_per_epoch)
-        optimizers = config.acoustic_optimizer, config.duration_optimizer
-        self._rates = [learning_rate(optimizer, steps_per_epoch=steps_per_epoch) for optimizer in optimizers]
+        self.steps_per_epoch = steps_per_epoch
         self._validation = validation
 
     def init(self, *, key: PRNGKeyArray) -> GaussianTTSState:
@@ -149,14 +130,12 @@ class GaussianTTSTask(Task):
 
     def state_of(self, model: GaussianTTS, norms: BatchNormStates) -> GaussianTTSState:
         """The state before the first step, for given networks, such as pretrained ones."""
-        acoustic = Acoustic(model.acoustic, norms)
+        config = self.config
+        create = ft.partial(Learner.create, steps_per_epoch=self.steps_per_epoch)
         return GaussianTTSState(
             Counters.zero(),
-            acoustic,
-            model.durations,
-            self._optimize_acoustic.init(eqx.filter(model.acoustic, eqx.is_inexact_array)),
-            self._optimize_durations.init(eqx.filter(model.durations, eqx.is_inexact_array)),
-            None if self.config.ema_decay is None else acoustic,
+            create(model.acoustic, config.acoustic_optimizer, model_state=norms, ema_decay=config.ema_decay),
+            create(model.durations, config.duration_optimizer),
         )
 
     def phase_of(self, step: int) -> int:
@@ -170,17 +149,17 @@ class GaussianTTSTask(Task):
         new, finite, metrics = (self._duration_step if phase else self._acoustic_step)(state, batch, key)
         return guarded(finite, new, state), metrics
 
-    def _acoustic_step(self, state: GaussianTTSState, batch: AlignedBatch, key: PRNGKeyArray):
-        config, params = self.config, eqx.filter(state.acoustic.model, eqx.is_inexact_array)
-        target = normalised_mel(jnp.asarray(batch.mel), config.model.statistics)
+    def _acoustic_step(self, state: GaussianTTSState, batch: Any, key: PRNGKeyArray):
+        precision, learner = self.config.precision, state.acoustic
+        target = normalised_mel(jnp.asarray(batch.mel), self.config.model.statistics)
 
         @ft.partial(eqx.filter_value_and_grad, has_aux=True)
-        def loss_of(model: AcousticModel):
-            model = _to_compute(model, config.precision)
+        def loss_of(params: AcousticModel):
+            model = _to_compute(learner.combine(params), precision)
             decoded = model(
                 batch.phonemes,
                 batch.durations,
-                state.acoustic.norms,
+                learner.model_state,
                 phone_count=batch.phone_count,
                 frame_count=batch.frame_count,
                 frames=target.shape[1],
@@ -195,75 +174,60 @@ class GaussianTTSTask(Task):
             }
             return losses[0] + losses[1], (watched, decoded.state)
 
-        (loss, (watched, norms)), gradient = loss_of(state.acoustic.model)
-        update, optimizer = self._optimize_acoustic.update(gradient, state.acoustic_optimizer, params)
-        acoustic = Acoustic(eqx.apply_updates(state.acoustic.model, update), norms)
-        average = state.average
-        if average is not None and config.ema_decay is not None:
-            average = ema_update(average, acoustic, decay=config.ema_decay, step=state.counters.step)
-        new = GaussianTTSState(state.counters, acoustic, state.durations, optimizer, state.duration_optimizer, average)
-        return new, all_finite((loss, gradient)), self._metrics(0, state.acoustic_optimizer, gradient, **watched)
+        (loss, (watched, norms)), gradient = loss_of(learner.params)
+        metrics = {name: jnp.asarray(value, jnp.float32) for name, value in watched.items()}
+        new = replace(state, acoustic=learner.update(gradient, model_state=norms))
+        return new, all_finite((loss, gradient)), {**metrics, **learner.metrics(gradient)}
 
-    def _duration_step(self, state: GaussianTTSState, batch: AlignedBatch, key: PRNGKeyArray):
-        config, params = self.config, eqx.filter(state.durations, eqx.is_inexact_array)
-        acoustic, statistics = state.best_acoustic, config.model.statistics
-        hidden, _ = _to_compute(acoustic.model, config.precision).encode(
-            batch.phonemes, acoustic.norms, phone_count=batch.phone_count, inference=True
+    def _duration_step(self, state: GaussianTTSState, batch: Any, key: PRNGKeyArray):
+        config, learner = self.config, state.durations
+        hidden, _ = _to_compute(state.acoustic.eval_model, config.precision).encode(
+            batch.phonemes, state.acoustic.eval_state, phone_count=batch.phone_count, inference=True
         )
         hidden = jax.lax.stop_gradient(hidden)
-        target = to_normalised(jnp.asarray(batch.durations), statistics)
+        target = to_normalised(jnp.asarray(batch.durations), config.model.statistics)
 
         @eqx.filter_value_and_grad
-        def loss_of(durations: DurationModel):
-            model = to_compute(durations, config.precision)
+        def loss_of(params: DurationModel):
+            model = to_compute(learner.combine(params), config.precision)
             predicted = model(hidden, phone_count=batch.phone_count, key=key)
             return duration_loss(predicted, target, batch.phone_count, kind=config.duration_loss)
 
-        loss, gradient = loss_of(state.durations)
-        update, optimizer = self._optimize_durations.update(gradient, state.duration_optimizer, params)
-        durations = eqx.apply_updates(state.durations, update)
-        new = GaussianTTSState(
-            state.counters, state.acoustic, durations, state.acoustic_optimizer, optimizer, state.average
-        )
-        return new, all_finite((loss, gradient)), self._metrics(1, state.duration_optimizer, gradient, duration=loss)
+        loss, gradient = loss_of(learner.params)
+        new = replace(state, durations=learner.update(gradient))
+        return new, all_finite((loss, gradient)), {"duration": loss, **learner.metrics(gradient)}
 
     def audio_seconds(self, batch: AlignedBatch) -> float:
         """Seconds of audio in `batch`, padding left out."""
         return float(batch.frame_count.sum()) * self.mel.hop_length / self.mel.sample_rate
 
     def validate(self, state: GaussianTTSState) -> Report:
-        """See `Validation`; the acoustic model is the moving average, where one is kept."""
+        """See `Validation`; the acoustic model is the moving average, if one is kept."""
         if self._validation is None:
             return Report({})
-        acoustic = state.best_acoustic
-        return self._validation(acoustic.model, acoustic.norms, state.durations)
+        return self._validation(state.acoustic.eval_model, state.acoustic.eval_state, state.durations.eval_model)
 
     def save_model(self, state: GaussianTTSState, folder: Path) -> None:
         """Write the networks as a model folder, with the factor that scales predicted durations to true ones."""
-        acoustic, model = state.best_acoustic, self.config.model
+        acoustic, norms, durations = state.acoustic.eval_model, state.acoustic.eval_state, state.durations.eval_model
+        model = self.config.model
         if self._validation is not None:
-            scale = self._validation.duration_scale(acoustic.model, acoustic.norms, state.durations)
+            scale = self._validation.duration_scale(acoustic, norms, durations)
             model = replace(model, statistics=replace(model.statistics, duration_scale=scale))
         networks = eqx.filter_eval_shape(GaussianTTS, model, key=jax.random.key(0))
-        networks = eqx.tree_at(lambda tts: (tts.acoustic, tts.durations), networks, (acoustic.model, state.durations))
-        save_model(folder, networks, acoustic.norms, model, info={"step": int(state.counters.step)})
+        networks = eqx.tree_at(lambda tts: (tts.acoustic, tts.durations), networks, (acoustic, durations))
+        save_model(folder, networks, norms, model, info={"step": int(state.counters.step)})
 
     def describe(self) -> dict[str, Any]:
         """Configuration and parameter counts."""
         state = eqx.filter_eval_shape(self.init, key=jax.random.key(0))
+        acoustic = state.acoustic.model
         parts = {
-            "encoder": state.acoustic.model.encoder,
-            "decoder": (state.acoustic.model.decoder, state.acoustic.model.linear, state.acoustic.model.postnet),
-            "durations": state.durations,
+            "encoder": acoustic.encoder,
+            "decoder": (acoustic.decoder, acoustic.linear, acoustic.postnet),
+            "durations": state.durations.model,
         }
         return {"config": to_dict(self.config), "parameters": {k: count_parameters(v) for k, v in parts.items()}}
-
-    def _metrics(
-        self, phase: int, optimizer: optax.OptState, gradient: PyTree, **watched: Array
-    ) -> dict[str, Float32[Array, ""]]:
-        rate = self._rates[phase](_updates_made(optimizer))
-        values = {**watched, "gradient_norm": optax.tree_utils.tree_norm(gradient), "learning_rate": rate}
-        return {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
 
 
 def _to_compute(model: AcousticModel, precision: Precision) -> AcousticModel:
@@ -275,9 +239,3 @@ def _largest_mean(norms: BatchNormStates) -> Float32[Array, ""]:
     """The largest running mean of any channel (none is negative after ReLU): reveals a diverging channel."""
     states = norms.encoder + norms.decoder + norms.postnet
     return jnp.max(jnp.concatenate([state.running_mean for state in states]))
-
-
-def _updates_made(optimizer: optax.OptState) -> Int32[Array, ""]:
-    """The count that the schedule depends on; it excludes skipped updates."""
-    nodes = jax.tree.leaves(optimizer, is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState))
-    return jnp.asarray(next(node.count for node in nodes if isinstance(node, optax.ScaleByScheduleState)))

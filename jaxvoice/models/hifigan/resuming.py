@@ -82,19 +82,19 @@ def continued_state(task: HiFiGANTask, folder: Path) -> HiFiGANState:
     }
     counters = Counters(jnp.asarray(progress.steps, jnp.int32), state.counters.skipped, state.counters.skipped_in_a_row)
     return eqx.tree_at(
-        lambda s: (s.counters, s.generator_optimizer, s.discriminator_optimizer),
+        lambda s: (s.counters, s.generator.optimizer_state, s.discriminators.optimizer_state),
         state,
         (
             counters,
             _with_moments(
-                state.generator_optimizer,
+                state.generator.optimizer_state,
                 moments["generator"],
                 progress.optimizers["generator"],
                 task.config.generator_optimizer,
                 task.steps_per_epoch,
             ),
             _with_moments(
-                state.discriminator_optimizer,
+                state.discriminators.optimizer_state,
                 moments["discriminators"],
                 progress.optimizers["discriminators"],
                 task.config.discriminator_optimizer,

@@ -8,7 +8,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import optax
 from jax import numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -23,11 +22,13 @@ from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.hifigan.validation import Validation
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.nn import fold_weight_norm
-from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update
+from jaxvoice.training.adversarial import adversarial_step
+from jaxvoice.training.learner import Learner, check_ema_decay
+from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.precision import Precision
 from jaxvoice.training.reading import read_state
 from jaxvoice.training.run_folder import RunFolder
-from jaxvoice.training.state import Counters, all_finite, guarded
+from jaxvoice.training.state import Counters, guarded
 from jaxvoice.training.task import Report, Task
 from jaxvoice.weights import count_parameters
 
@@ -58,7 +59,8 @@ class TrainingConfig:
     `precision` is that of the networks' computation; parameters, norms, mels and losses stay float32. `ema_decay`
     keeps a moving average of the generator's weights and validates and exports that; `None` keeps none.
 
-    **Raises:** `ConfigError` for values of the wrong type, or if `ema_decay` is not in [0, 1).
+    **Raises:** `ConfigError` for values of the wrong type, if `ema_decay` is not in [0, 1), or for negative
+    `reconstruction_steps`.
     """
 
     model: HiFiGANConfig = field(default_factory=HiFiGANConfig)
@@ -73,23 +75,22 @@ class TrainingConfig:
     """Precision of the networks' computation; parameters, mels and losses stay float32."""
     ema_decay: float | None = None
     """Decay per step of the moving average of the generator's weights; None keeps no average."""
+    reconstruction_steps: int = 0
+    """Steps at the start that train the generator on its mel loss alone, without discriminators."""
 
     def __post_init__(self) -> None:
         check_types(self)
-        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"ema_decay (={self.ema_decay}) should lie in [0, 1), or be None for no average.")
+        check_ema_decay(self.ema_decay)
+        check_not_negative(self, "reconstruction_steps", hint="0 trains with discriminators from the start")
 
 
 class HiFiGANState(eqx.Module):
     """Everything that a training step updates."""
 
     counters: Counters
-    generator: Generator
-    discriminators: Discriminators
-    vectors: MultiScaleState
-    generator_optimizer: optax.OptState
-    discriminator_optimizer: optax.OptState
-    average: Generator | None
+    generator: Learner[Generator]
+    discriminators: Learner[Discriminators]
+    """`model_state` holds the vectors of spectral norm."""
 
 
 class HiFiGANTask(Task):
@@ -118,8 +119,6 @@ class HiFiGANTask(Task):
         self.mel = config.model.mel_contract
         """The mel contract of the generator."""
         self.steps_per_epoch = steps_per_epoch
-        self._optimize_generator = adamw(config.generator_optimizer, steps_per_epoch=steps_per_epoch)
-        self._optimize_discriminators = adamw(config.discriminator_optimizer, steps_per_epoch=steps_per_epoch)
         self._validation = None if validation is None else Validation(validation, self.mel)
 
     def init(self, *, key: PRNGKeyArray) -> HiFiGANState:
@@ -131,88 +130,66 @@ class HiFiGANTask(Task):
 
     def state_of(self, generator: Generator, discriminators: Discriminators, vectors: MultiScaleState) -> HiFiGANState:
         """The state before the first step, for given networks, such as pretrained ones."""
+        config, epoch = self.config, self.steps_per_epoch
         return HiFiGANState(
             Counters.zero(),
-            generator,
-            discriminators,
-            vectors,
-            self._optimize_generator.init(eqx.filter(generator, eqx.is_inexact_array)),
-            self._optimize_discriminators.init(eqx.filter(discriminators, eqx.is_inexact_array)),
-            None if self.config.ema_decay is None else generator,
+            Learner.create(generator, config.generator_optimizer, steps_per_epoch=epoch, ema_decay=config.ema_decay),
+            Learner.create(discriminators, config.discriminator_optimizer, steps_per_epoch=epoch, model_state=vectors),
         )
+
+    def phase_of(self, step: int) -> int:
+        """1 after the steps without discriminators, if there are such steps; else 0."""
+        return int(0 < self.config.reconstruction_steps <= step)
 
     def step(
         self, state: HiFiGANState, batch: Batch, *, key: PRNGKeyArray, phase: int
     ) -> tuple[HiFiGANState, dict[str, Float[Array, ""]]]:
         """One update of the discriminators and then, against the updated ones, of the generator.
 
-        As jik876/hifi-gan `train.py` orders it, with the same numbers, but the generator runs once for both updates,
-        and unused gradients are not computed.
+        The order and the numbers are those of jik876/hifi-gan `train.py`.
         """
-        config = self.config
         audio = batch.audio.astype(jnp.float32) * batch.gain[:, None]
         frames_of = jax.vmap(log_mel, in_axes=(0, None))
         mel = frames_of(audio, self.mel) if batch.mel is None else jnp.asarray(batch.mel)
         target_mel = frames_of(audio, self.mel.full_band())
 
-        def generate(generator: Generator) -> Float[Array, "batch samples"]:
-            inputs = mel.swapaxes(1, 2).astype(config.precision)
-            return generator(inputs)[..., 0].astype(jnp.float32)
+        def generate(generator: Generator) -> tuple[Float[Array, "batch samples"], None]:
+            inputs = mel.swapaxes(1, 2).astype(self.config.precision)
+            return generator(inputs)[..., 0].astype(jnp.float32), None
 
-        fake, pull_back = eqx.filter_vjp(generate, state.generator)
-
-        vectors = _two_iterations(state.discriminators, state.vectors)
-        (disc_total, disc_parts), disc_gradient = eqx.filter_value_and_grad(self._discriminator_loss, has_aux=True)(
-            state.discriminators, vectors, audio, jax.lax.stop_gradient(fake)
+        after = adversarial_step(
+            state.generator,
+            state.discriminators,
+            generate=generate,
+            discriminator_loss=ft.partial(self._discriminator_loss, audio),
+            generator_loss=ft.partial(self._generator_loss, audio, target_mel),
+            adversarial=phase == 1 or self.config.reconstruction_steps == 0,
         )
-        update, disc_optimizer = self._optimize_discriminators.update(
-            disc_gradient, state.discriminator_optimizer, eqx.filter(state.discriminators, eqx.is_inexact_array)
-        )
-        discriminators = eqx.apply_updates(state.discriminators, update)
+        new = HiFiGANState(state.counters, after.generator, after.discriminators)
+        return guarded(after.finite, new, state), after.metrics
 
-        vectors = _two_iterations(discriminators, vectors[1])
-        (gen_total, gen_parts), fake_gradient = jax.value_and_grad(
-            ft.partial(self._generator_loss, discriminators, vectors, audio, target_mel),
-            has_aux=True,
-        )(fake)
-        (gen_gradient,) = pull_back(fake_gradient)
-        update, gen_optimizer = self._optimize_generator.update(
-            gen_gradient, state.generator_optimizer, eqx.filter(state.generator, eqx.is_inexact_array)
-        )
-        generator = eqx.apply_updates(state.generator, update)
-
-        average = state.average
-        if average is not None and config.ema_decay is not None:
-            average = ema_update(average, generator, decay=config.ema_decay, step=state.counters.step)
-        new = HiFiGANState(
-            state.counters, generator, discriminators, vectors[1], gen_optimizer, disc_optimizer, average
-        )
-        finite = all_finite((disc_total, gen_total, disc_gradient, gen_gradient))
-        metrics = {"generator": gen_total, "discriminator": disc_total, **gen_parts, **disc_parts}
-        return guarded(finite, new, state), metrics
-
-    def _discriminator_loss(self, discriminators, states, real, fake):
+    def _discriminator_loss(self, real, discriminators, state, fake):
         # Real and generated audio share a pass, side by side so that each device keeps its own examples.
-        both = jnp.stack([real, fake], 1)
+        both, states = jnp.stack([real, fake], 1), _two_iterations(discriminators, state)
         outputs, _ = self._discriminate(discriminators, both, jax.tree.map(lambda *pair: jnp.stack(pair), *states))
         losses = []
         for of_kind in outputs:
             logits = [output.logits for output in of_kind]
             losses.append(discriminator_loss([x[:, 0] for x in logits], [x[:, 1] for x in logits]))
-        return losses[0] + losses[1], {"disc_period": losses[0], "disc_scale": losses[1]}
+        return losses[0] + losses[1], {"disc_period": losses[0], "disc_scale": losses[1]}, states[1]
 
-    def _generator_loss(self, discriminators, states, real, target_mel, fake):
-        weights = self.config.loss_weights
-        of_real, _ = jax.lax.stop_gradient(self._discriminate(discriminators, real, states[0]))
-        of_fake, _ = self._discriminate(discriminators, fake, states[1])
-        parts = {}
-        for name, r, f in zip(("period", "scale"), of_real, of_fake, strict=True):
-            parts[f"adv_{name}"] = weights.adversarial * generator_loss([output.logits for output in f])
-            parts[f"feature_{name}"] = weights.feature * feature_loss(_features(r), _features(f))
+    def _generator_loss(self, real, target_mel, discriminators, state, fake):
+        weights, parts = self.config.loss_weights, {}
+        if discriminators is not None:
+            first, state = _two_iterations(discriminators, state)
+            of_real, _ = jax.lax.stop_gradient(self._discriminate(discriminators, real, first))
+            of_fake, _ = self._discriminate(discriminators, fake, state)
+            for name, r, f in zip(("period", "scale"), of_real, of_fake, strict=True):
+                parts[f"adv_{name}"] = weights.adversarial * generator_loss([output.logits for output in f])
+                parts[f"feature_{name}"] = weights.feature * feature_loss(_features(r), _features(f))
         mel = jax.vmap(log_mel, in_axes=(0, None))(fake, self.mel.full_band())
-        parts["mel_l1"] = jnp.mean(jnp.abs(target_mel - mel))
-        total = sum(value for name, value in parts.items() if name != "mel_l1") + weights.mel * parts["mel_l1"]
-        return total, parts
+        mel_l1 = jnp.mean(jnp.abs(target_mel - mel))
+        return sum(parts.values()) + weights.mel * mel_l1, {**parts, "mel_l1": mel_l1}, state
 
     def _discriminate(self, discriminators: Discriminators, audio: Float[Array, "*batch samples"], state):
         # `_two_iterations` has advanced the state already: with inference=True a pass uses it and leaves it as it is.
@@ -223,8 +200,8 @@ class HiFiGANTask(Task):
         return batch.audio.size / self.mel.sample_rate
 
     def generator(self, state: HiFiGANState) -> Generator:
-        """The generator to use: the moving average where one is kept, weight norm folded."""
-        return fold_weight_norm(state.generator if state.average is None else state.average)
+        """The generator to use: the moving average if one is kept, with weight norm folded."""
+        return fold_weight_norm(state.generator.eval_model)
 
     def validate(self, state: HiFiGANState) -> Report:
         """Mel L1 over whole held-out utterances, as the release's validation curve defines it, and samples."""
@@ -232,13 +209,14 @@ class HiFiGANTask(Task):
 
     def save_model(self, state: HiFiGANState, folder: Path) -> None:
         """Write the generator (its average, if kept) as a model folder, weight norm kept for fine-tuning."""
-        generator = state.generator if state.average is None else state.average
-        save_generator(folder, generator, self.config.model, info={**self._kept, "step": int(state.counters.step)})
+        info = {**self._kept, "step": int(state.counters.step)}
+        save_generator(folder, state.generator.eval_model, self.config.model, info=info)
 
     def describe(self) -> dict[str, Any]:
         """Configuration and parameter counts."""
         state = eqx.filter_eval_shape(self.init, key=jax.random.key(0))
-        parts = {"generator": state.generator, "mpd": state.discriminators.mpd, "msd": state.discriminators.msd}
+        networks = state.discriminators.model
+        parts = {"generator": state.generator.model, "mpd": networks.mpd, "msd": networks.msd}
         return {"config": to_dict(self.config), "parameters": {k: count_parameters(v) for k, v in parts.items()}}
 
 

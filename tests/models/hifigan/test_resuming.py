@@ -82,9 +82,12 @@ def compare(trainer, folder, upcoming, tolerance=1e-4):
             np.testing.assert_allclose(metrics[name], theirs[name].item(), rtol=tolerance, err_msg=name)
         np.testing.assert_allclose(45 * metrics["mel_l1"], theirs["mel_times_45"].item(), rtol=tolerance)
     networks = {
-        "generator": (trainer.generator, named_arrays(state.generator)),
-        "mpd": (trainer.mpd, named_arrays(state.discriminators.mpd)),
-        "msd": (trainer.msd, named_arrays(state.discriminators.msd) | named_arrays(state.vectors)),
+        "generator": (trainer.generator, named_arrays(state.generator.model)),
+        "mpd": (trainer.mpd, named_arrays(state.discriminators.model.mpd)),
+        "msd": (
+            trainer.msd,
+            named_arrays(state.discriminators.model.msd) | named_arrays(state.discriminators.model_state),
+        ),
     }
     for name, (theirs, ours) in networks.items():
         expected = arrays_of(theirs)
@@ -144,8 +147,8 @@ def test_moments_counts_and_rates_are_torchs(trained):
     assert int(state.counters.step) == 3
     # The order that torch numbers parameters in, from its own modules.
     for optimizer, mine, modules in (
-        (trainer.optim_g, state.generator_optimizer, [("", trainer.generator)]),
-        (trainer.optim_d, state.discriminator_optimizer, [("msd.", trainer.msd), ("mpd.", trainer.mpd)]),
+        (trainer.optim_g, state.generator.optimizer_state, [("", trainer.generator)]),
+        (trainer.optim_d, state.discriminators.optimizer_state, [("msd.", trainer.msd), ("mpd.", trainer.mpd)]),
     ):
         adam = adam_of(mine)
         assert int(adam.count) == 3

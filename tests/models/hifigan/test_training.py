@@ -19,7 +19,7 @@ def load(task, generator, mpd, msd):
     """The task's state before its first step, with these weights."""
     shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
     judges = load_discriminators(task.config.model.discriminators, mpd, msd)
-    return task.state_of(load_state(shapes.generator, generator), *judges)
+    return task.state_of(load_state(shapes.generator.model, generator), *judges)
 
 
 def losses(metrics) -> np.ndarray:
@@ -45,9 +45,12 @@ def test_three_steps_equal_the_release(case):
         (state,), (metrics,) = trainer(state, golden_batch(case))
         np.testing.assert_allclose(losses(metrics), expected, rtol=tolerance)
     trained = {
-        "generator": named_arrays(state.generator),
-        "mpd": named_arrays(state.discriminators.mpd),
-        "msd": {**named_arrays(state.discriminators.msd), **named_arrays(state.vectors)},
+        "generator": named_arrays(state.generator.model),
+        "mpd": named_arrays(state.discriminators.model.mpd),
+        "msd": {
+            **named_arrays(state.discriminators.model.msd),
+            **named_arrays(state.discriminators.model_state),
+        },
     }
     for place, expected in case.arrays.items():
         if "/" in place:

@@ -1,6 +1,7 @@
 """A HiFi-GAN of a few channels, trained on noise: against torch, over devices, and through files."""
 
 import dataclasses
+import functools as ft
 import json
 import logging
 from pathlib import Path
@@ -87,14 +88,14 @@ def state_like_torch(task):
     shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
     discriminators = eqx.tree_at(
         lambda d: (d.mpd, d.msd),
-        shapes.discriminators,
+        shapes.discriminators.model,
         (
-            load_state(shapes.discriminators.mpd, mpd),
-            load_state(shapes.discriminators.msd, {n: a for n, a in msd.items() if not is_vector(n)}),
+            load_state(shapes.discriminators.model.mpd, mpd),
+            load_state(shapes.discriminators.model.msd, {n: a for n, a in msd.items() if not is_vector(n)}),
         ),
     )
-    vectors = load_state(shapes.vectors, {n: a for n, a in msd.items() if is_vector(n)})
-    return task.state_of(load_state(shapes.generator, generator), discriminators, vectors)
+    vectors = load_state(shapes.discriminators.model_state, {n: a for n, a in msd.items() if is_vector(n)})
+    return task.state_of(load_state(shapes.generator.model, generator), discriminators, vectors)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +158,9 @@ def test_eight_devices_step_as_one_does(start, stepped):
     for name, value in metrics[0].items():
         assert many[0][name] == pytest.approx(value, rel=1e-5), name
     rate = OPTIMIZER.learning_rate
-    for before, one, eight in zip(*(arrays_in(s.generator) for s in (start, states[0], many_states[0])), strict=True):
+    for before, one, eight in zip(
+        *(arrays_in(s.generator.model) for s in (start, states[0], many_states[0])), strict=True
+    ):
         assert np.abs(one - before).max() > 0.1 * rate
         np.testing.assert_allclose(eight, one, atol=1e-5)
 
@@ -175,13 +178,13 @@ def test_nonfinite_batches_change_nothing_but_the_counters(trainer, start, stepp
 
 
 def test_average_follows_the_generator(start, stepped):
-    average = arrays_in(start.generator)
+    average = arrays_in(start.generator.model)
     for count, state in enumerate(stepped[0]):
         keep = min(0.9, (1 + count) / (10 + count))
-        average = [keep * a + (1 - keep) * b for a, b in zip(average, arrays_in(state.generator), strict=True)]
-        for ours, expected in zip(arrays_in(state.average), average, strict=True):
+        average = [keep * a + (1 - keep) * b for a, b in zip(average, arrays_in(state.generator.model), strict=True)]
+        for ours, expected in zip(arrays_in(state.generator.average), average, strict=True):
             np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-7)
-    assert largest_change(state.average, state.generator) > 1e-5
+    assert largest_change(state.generator.average, state.generator.model) > 1e-5
 
 
 @pytest.mark.slow
@@ -203,13 +206,13 @@ def test_each_optimizer_heeds_its_own_settings(start, stepped):
         discriminator_optimizer=dataclasses.replace(plain, decay=0.5, decay_steps=1),
     )
     trainer = Trainer(config)
-    start = trainer.task.state_of(start.generator, start.discriminators, start.vectors)
+    start = trainer.task.state_of(start.generator.model, start.discriminators.model, start.discriminators.model_state)
     (first, second), _ = trainer(start, make_batch(0), make_batch(0))
     rate = OPTIMIZER.learning_rate
-    assert largest_change(start.generator, first.generator) < 0.05 * rate
-    assert largest_change(start.generator, stepped[0][0].generator) > 0.9 * rate
-    assert largest_change(start.discriminators, first.discriminators) == pytest.approx(rate, rel=0.05)
-    assert largest_change(first.discriminators, second.discriminators) == pytest.approx(rate / 2, rel=0.1)
+    assert largest_change(start.generator.model, first.generator.model) < 0.05 * rate
+    assert largest_change(start.generator.model, stepped[0][0].generator.model) > 0.9 * rate
+    assert largest_change(start.discriminators.model, first.discriminators.model) == pytest.approx(rate, rel=0.05)
+    assert largest_change(first.discriminators.model, second.discriminators.model) == pytest.approx(rate / 2, rel=0.1)
 
 
 @pytest.mark.slow
@@ -225,6 +228,20 @@ def test_given_mels_are_what_the_generator_reads(start, stepped):
     assert abs(found[0, -1] / our_losses(same)[0, -1] - 1) > 1e-3
 
 
+def test_first_steps_may_do_without_discriminators(start):
+    trainer = Trainer(dataclasses.replace(CONFIG, reconstruction_steps=2))
+    assert [trainer.task.phase_of(step) for step in (0, 1, 2, 9)] == [0, 0, 1, 1]
+    assert Trainer(CONFIG).task.phase_of(9) == 0
+    (state,), (metrics,) = trainer(start, make_batch(0))
+    assert set(metrics) == {"generator", "mel_l1"}
+    assert metrics["generator"] == pytest.approx(45 * metrics["mel_l1"], rel=1e-6)
+    for ours, before in zip(arrays_in(state.discriminators), arrays_in(start.discriminators), strict=True):
+        np.testing.assert_array_equal(ours, before)
+    assert largest_change(start.generator.model, state.generator.model) > 0.5 * OPTIMIZER.learning_rate
+    with pytest.raises(ConfigError, match="reconstruction_steps"):
+        TrainingConfig(reconstruction_steps=-1)
+
+
 def make_store(lengths=(5000, 9001, 3000)):
     rng = np.random.default_rng(0)
     clips = [np.rint(8000 * np.sin(np.cumsum(rng.uniform(0, 0.5, n)))).astype(np.int16) for n in lengths]
@@ -238,7 +255,7 @@ def test_validation_is_the_mel_distance_over_whole_utterances(start, stepped):
     task = HiFiGANTask(CONFIG, steps_per_epoch=1, validation=store)
     generator, expected = torch_networks()[0], []
     torch_hifigan.load_arrays(
-        generator, {name: np.asarray(a) for name, a in named_arrays(stepped[0][0].average).items()}
+        generator, {name: np.asarray(a) for name, a in named_arrays(stepped[0][0].generator.average).items()}
     )
     narrow, full = torch_training.LogMel(), torch_training.LogMel(fmax=None)
     for i in range(len(store)):
@@ -249,7 +266,8 @@ def test_validation_is_the_mel_distance_over_whole_utterances(start, stepped):
             assert copy.shape == audio.shape
             expected.append(float((full(audio) - full(copy)).abs().mean()))
     # The average is judged, so that nothing of the generator itself may matter.
-    state = eqx.tree_at(lambda s: s.generator, stepped[0][0], replace_fn=lambda g: jax.tree.map(jnp.zeros_like, g))
+    zeros = ft.partial(jax.tree.map, jnp.zeros_like)
+    state = eqx.tree_at(lambda s: s.generator.model, stepped[0][0], replace_fn=zeros)
     report = task.validate(state)
     assert report.metrics["mel_l1"] == pytest.approx(np.mean(expected), abs=1e-5)
     assert task.validate(start).metrics["mel_l1"] != pytest.approx(np.mean(expected), abs=1e-4)
@@ -270,7 +288,7 @@ def saved(trainer, stepped, tmp_path):
 def test_saved_models_load_bit_equal(saved, stepped):
     generator, config = load_generator(saved)
     assert config == CONFIG.model
-    expected = named_arrays(stepped[0][0].average)
+    expected = named_arrays(stepped[0][0].generator.average)
     found = named_arrays(generator)
     assert found.keys() == expected.keys()
     for name, array in found.items():

@@ -1,0 +1,176 @@
+"""Learners: a network together with its optimiser and the moving average of its weights."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float32, Int32, PyTree
+
+from jaxvoice.errors import ConfigError
+from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update, learning_rate
+from jaxvoice.training.state import array_names
+
+Model = TypeVar("Model")
+
+
+def check_ema_decay(decay: float | None) -> None:
+    """Raise `ConfigError` unless `decay` lies in [0, 1) or is `None`."""
+    if decay is not None and not 0 <= decay < 1:
+        raise ConfigError(f"ema_decay (={decay}) should lie in [0, 1), or be None for no average.")
+
+
+class Learner(eqx.Module, Generic[Model]):
+    """A model with the state of its optimiser and, if `ema_decay` is given, the moving average of its weights.
+
+    A learner is part of a task's state. `Learner.create` makes one, and `update` returns the learner after a step. Loss
+    functions take `params`, the trained arrays, and rebuild the model with `combine`, so that no gradient of a frozen
+    part is computed:
+
+    ```python
+    loss, gradient = eqx.filter_value_and_grad(lambda params: loss_of(learner.combine(params)))(learner.params)
+    learner = learner.update(gradient)
+    ```
+
+    Parts under the paths in `frozen` never change: they are not in `params`, optimiser state or weight decay, and
+    `update` keeps their part of `model_state`.
+    """
+
+    model: Model
+    """The networks."""
+    model_state: PyTree
+    """The state that calls of the model take and return, such as the running statistics of batch norm; or `None`."""
+    optimizer_state: optax.OptState
+    """State of the optimiser of `params`."""
+    average: Model | None
+    """Moving average of `model`."""
+    average_state: PyTree
+    """Moving average of `model_state`."""
+    optimizer: OptimizerConfig = eqx.field(static=True)
+    """Settings of the optimiser."""
+    steps_per_epoch: int = eqx.field(static=True)
+    """Updates in an epoch, for learning rates that decay by epochs."""
+    ema_decay: float | None = eqx.field(static=True)
+    """Decay per update of the moving average; `None` keeps no average."""
+    frozen: tuple[str, ...] = eqx.field(static=True)
+    """Dotted paths below `model` (and `model_state`) that do not change."""
+
+    @classmethod
+    def create(
+        cls,
+        model: Model,
+        optimizer: OptimizerConfig,
+        *,
+        steps_per_epoch: int,
+        model_state: PyTree = None,
+        ema_decay: float | None = None,
+        frozen: Sequence[str] = (),
+    ) -> "Learner[Model]":
+        """The learner before its first update; the moving average begins at the model itself.
+
+        **Raises:** `ConfigError` if a path in `frozen` names no array of `model`, or `ema_decay` is not in [0, 1).
+        """
+        check_ema_decay(ema_decay)
+        names = array_names(eqx.filter(model, eqx.is_array))
+        for path in frozen:
+            if not any(_is_below(name, path) for name in names):
+                paths = {".".join(name.split(".")[: i + 1]) for name in names for i in range(name.count(".") + 1)}
+                near = difflib.get_close_matches(path, sorted(paths), n=1, cutoff=0.0)
+                raise ConfigError(
+                    f"frozen contains {path!r}, but {type(model).__name__} has no array with this path or below it"
+                    + (f"; did you mean {near[0]!r}?" if near else ".")
+                )
+        average = None if ema_decay is None else model
+        average_state = None if ema_decay is None else model_state
+        learner = cls(
+            model, model_state, (), average, average_state, optimizer, steps_per_epoch, ema_decay, tuple(frozen)
+        )
+        return replace(learner, optimizer_state=learner._transformation().init(learner.params))
+
+    @property
+    def params(self) -> PyTree:
+        """The model with `None` in place of all leaves that are not trained: frozen parts and integer arrays."""
+        return self._trained(self.model)
+
+    def combine(self, params: PyTree) -> Model:
+        """The model with `params` in place of its trained arrays."""
+        return eqx.combine(params, self.model)
+
+    def update(self, gradient: PyTree, *, model_state: PyTree = None) -> "Learner[Model]":
+        """The learner after one update by `gradient`, which has the structure of `params` or of the model.
+
+        `model_state` replaces the model's state, frozen parts excluded; `None` keeps it.
+        """
+        params = self.params
+        gradient = jax.tree.map(
+            lambda param, part: None if param is None else part, params, gradient, is_leaf=lambda leaf: leaf is None
+        )
+        updates, optimizer_state = self._transformation().update(gradient, self.optimizer_state, params)
+        new = replace(self, model=eqx.apply_updates(self.model, updates), optimizer_state=optimizer_state)
+        new = new if model_state is None else new.with_state(model_state)
+        if self.ema_decay is None:
+            return new
+        return replace(
+            new,
+            average=self._averaged(self.average, new.model),
+            average_state=self._averaged(self.average_state, new.model_state),
+        )
+
+    def with_state(self, model_state: PyTree) -> "Learner[Model]":
+        """The learner with another `model_state`, whose frozen parts stay as they were."""
+        return replace(self, model_state=eqx.combine(self._unfrozen(model_state), self.model_state))
+
+    def _averaged(self, average: Any, new: Any) -> Any:
+        assert self.ema_decay is not None
+        mixed = ema_update(self._trained(average), self._trained(new), decay=self.ema_decay, step=self.updates)
+        # A weighted mean of two equal numbers is rounded: arrays that do not change are taken over instead.
+        return eqx.combine(mixed, new)
+
+    @property
+    def eval_model(self) -> Model:
+        """The model to validate and to save: the moving average, if one is kept."""
+        return self.model if self.average is None else self.average
+
+    @property
+    def eval_state(self) -> PyTree:
+        """The state that belongs to `eval_model`."""
+        return self.model_state if self.average is None else self.average_state
+
+    @property
+    def updates(self) -> Int32[Array, ""]:
+        """The number of updates so far, on which the learning rate depends. Skipped updates do not count."""
+        is_count = lambda node: isinstance(node, optax.ScaleByScheduleState)  # noqa: E731
+        nodes = jax.tree.leaves(self.optimizer_state, is_leaf=is_count)
+        return jnp.asarray(next(node.count for node in nodes if is_count(node)))
+
+    def metrics(self, gradient: PyTree) -> dict[str, Float32[Array, ""]]:
+        """`gradient_norm`, and the `learning_rate` of the update by `gradient`, for the log."""
+        schedule = learning_rate(self.optimizer, steps_per_epoch=self.steps_per_epoch)
+        values = {"gradient_norm": optax.tree_utils.tree_norm(gradient), "learning_rate": schedule(self.updates)}
+        return {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
+
+    def _transformation(self) -> optax.GradientTransformation:
+        return adamw(self.optimizer, steps_per_epoch=self.steps_per_epoch)
+
+    def _trained(self, tree: Any) -> Any:
+        """`tree` with `None` in place of frozen leaves and of those that are no floating-point arrays."""
+        return eqx.filter(self._unfrozen(tree), eqx.is_inexact_array)
+
+    def _unfrozen(self, tree: Any) -> Any:
+        """`tree` with `None` in place of frozen leaves."""
+        if not self.frozen:
+            return tree
+
+        def keep(path: Any, leaf: Any) -> Any:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            return None if any(_is_below(name, frozen) for frozen in self.frozen) else leaf
+
+        return jax.tree_util.tree_map_with_path(keep, tree)
+
+
+def _is_below(name: str, path: str) -> bool:
+    return name == path or name.startswith(f"{path}.")

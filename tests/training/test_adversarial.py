@@ -1,0 +1,129 @@
+"""The adversarial step against gradients written out, on networks of one number."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from jaxvoice.training.adversarial import adversarial_step
+from jaxvoice.training.learner import Learner
+from jaxvoice.training.optimizers import OptimizerConfig, adamw
+
+OPTIMIZER = OptimizerConfig(learning_rate=0.05, schedule="constant", eps=1e-3)
+REAL = jnp.asarray([1.0, 2.0, -1.0])
+NOISE = jnp.asarray([0.3, -0.2, 0.9])
+CONDITION = jnp.asarray(0.4)
+
+
+class Gain(eqx.Module):
+    gain: jax.Array
+    frozen: jax.Array
+
+
+class Outputs(NamedTuple):
+    audio: jax.Array
+    divergence: jax.Array
+    start: jax.Array
+
+
+def learners(**options):
+    generator, discriminators = Gain(jnp.asarray(0.5), jnp.asarray(2.0)), Gain(jnp.asarray(0.8), jnp.asarray(1.0))
+    return (
+        Learner.create(
+            generator, OPTIMIZER, steps_per_epoch=1, model_state=jnp.asarray(0.0), frozen=("frozen",), **options
+        ),
+        Learner.create(discriminators, OPTIMIZER, steps_per_epoch=1, model_state=jnp.asarray(1.0), frozen=("frozen",)),
+    )
+
+
+def generate(generator):
+    audio = generator.gain * generator.frozen * NOISE + CONDITION
+    return Outputs(audio, jnp.square(generator.gain - 1), jnp.asarray([0, 1], jnp.int32)), jnp.asarray(7.0)
+
+
+def discriminator_loss(model, state, outputs):
+    loss = jnp.mean((1 - model.gain * REAL) ** 2) + jnp.mean((model.gain * outputs.audio) ** 2) * state
+    return loss, {"disc": loss}, state + 1
+
+
+def generator_loss(model, state, outputs):
+    parts = {"mel": jnp.mean(jnp.abs(outputs.audio - REAL)), "divergence": outputs.divergence}
+    if model is not None:
+        assert outputs.start.dtype == jnp.int32
+        parts["adv"] = jnp.mean((1 - model.gain * outputs.audio) ** 2) * state
+        state = state * 10
+    return sum(parts.values()), parts, state
+
+
+def functions():
+    return {"generate": generate, "discriminator_loss": discriminator_loss, "generator_loss": generator_loss}
+
+
+def step(generator, discriminators, **options):
+    return eqx.filter_jit(lambda g, d: adversarial_step(g, d, **functions(), **options))(generator, discriminators)
+
+
+def first_update(gradient, value):
+    optimizer = adamw(OPTIMIZER, steps_per_epoch=1)
+    return float(value + optimizer.update(gradient, optimizer.init(value), value)[0])
+
+
+def test_discriminators_learn_first_and_the_generator_against_the_updated_ones():
+    generator, discriminators = learners()
+    after = step(generator, discriminators)
+    audio = np.asarray(generate(generator.model)[0].audio)
+    judge = lambda gain: jnp.mean((1 - gain * REAL) ** 2) + jnp.mean((gain * audio) ** 2)  # noqa: E731
+    loss, gradient = jax.value_and_grad(judge)(jnp.asarray(0.8))
+    updated = first_update(gradient, jnp.asarray(0.8))
+    assert float(after.metrics["discriminator"]) == pytest.approx(float(loss), rel=1e-6)
+    assert float(after.discriminators.model.gain) == pytest.approx(updated, rel=1e-6)
+
+    def whole(gain):
+        audio = gain * 2.0 * NOISE + CONDITION
+        adversarial = jnp.mean((1 - updated * audio) ** 2) * 2.0  # the state that the discriminators' loss returned
+        return jnp.mean(jnp.abs(audio - REAL)) + (gain - 1) ** 2 + adversarial
+
+    loss, gradient = jax.value_and_grad(whole)(jnp.asarray(0.5))
+    assert float(after.metrics["generator"]) == pytest.approx(float(loss), rel=1e-6)
+    assert float(after.generator.model.gain) == pytest.approx(first_update(gradient, jnp.asarray(0.5)), rel=1e-6)
+    assert set(after.metrics) == {"generator", "discriminator", "mel", "divergence", "adv", "disc"}
+
+
+def test_states_pass_through_and_frozen_parts_stay():
+    after = step(*learners())
+    assert float(after.generator.model_state) == 7.0
+    assert float(after.discriminators.model_state) == 20.0
+    assert float(after.generator.model.frozen) == 2.0 and float(after.discriminators.model.frozen) == 1.0
+
+
+def test_steps_without_discriminators_leave_them_alone():
+    generator, discriminators = learners()
+    after = step(generator, discriminators, adversarial=False)
+    assert eqx.tree_equal(after.discriminators, discriminators)
+    assert set(after.metrics) == {"generator", "mel", "divergence"}
+    whole = lambda gain: jnp.mean(jnp.abs(gain * 2.0 * NOISE + CONDITION - REAL)) + (gain - 1) ** 2  # noqa: E731
+    expected = first_update(jax.grad(whole)(jnp.asarray(0.5)), jnp.asarray(0.5))
+    assert float(after.generator.model.gain) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("broken", ["real", "divergence"])
+def test_losses_of_either_side_that_are_not_finite_show(broken, monkeypatch):
+    module = {"real": "REAL", "divergence": "NOISE"}[broken]
+    assert bool(step(*learners()).finite)
+    monkeypatch.setitem(globals(), module, jnp.asarray([jnp.nan, 1.0, 1.0]))
+    assert not bool(step(*learners()).finite)
+
+
+def test_the_generator_runs_once():
+    calls = []
+
+    def counted(generator):
+        calls.append(1)
+        return generate(generator)
+
+    generator, discriminators = learners()
+    adversarial_step(generator, discriminators, **functions() | {"generate": counted})
+    assert len(calls) == 1

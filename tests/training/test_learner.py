@@ -1,0 +1,140 @@
+"""Learners: updates against optax alone, frozen parts, moving averages, the count of updates."""
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+import pytest
+from jax import numpy as jnp
+
+from jaxvoice.errors import ConfigError
+from jaxvoice.training.learner import Learner
+from jaxvoice.training.optimizers import OptimizerConfig
+from jaxvoice.training.state import array_names
+
+OPTIMIZER = OptimizerConfig(learning_rate=0.1, weight_decay=0.3, decay=0.5, decay_steps=2, warmup_steps=1)
+
+
+class Layer(eqx.Module):
+    weight: jax.Array
+    index: jax.Array
+
+    def __call__(self, x):
+        return self.weight * x
+
+
+class Network(eqx.Module):
+    encoder: Layer
+    decoder: Layer
+    name: str = eqx.field(static=True)
+
+    def __call__(self, x):
+        return self.decoder(self.encoder(x))
+
+
+class Means(eqx.Module):
+    encoder: jax.Array
+    decoder: jax.Array
+    count: jax.Array
+
+
+def network():
+    layers = [Layer(jnp.asarray([w, 2 * w]), jnp.asarray(3, jnp.int32)) for w in (1.5, -0.7)]
+    return Network(*layers, "network")
+
+
+def means(value=0.0):
+    return Means(jnp.full(2, value), jnp.full(2, value), jnp.asarray(int(value), jnp.int32))
+
+
+def learner(**options):
+    return Learner.create(network(), OPTIMIZER, steps_per_epoch=1, **options)
+
+
+def gradient_of(learner, x=2.0):
+    return eqx.filter_grad(lambda params: jnp.sum(learner.combine(params)(jnp.asarray(x)) ** 2))(learner.params)
+
+
+def test_updates_are_those_of_optax():
+    mine, params = learner(), (network().encoder.weight, network().decoder.weight)
+    rates = [0.0, 0.1, 0.1, 0.05]
+    optimizer = optax.inject_hyperparams(optax.adamw, static_args=("b1", "b2", "eps"))(
+        0.0, b1=0.8, b2=0.99, eps=1e-8, weight_decay=0.3
+    )
+    state = optimizer.init(params)
+    for number, rate in enumerate(rates):
+        gradient = gradient_of(mine)
+        logged = mine.metrics(gradient)
+        assert float(logged["learning_rate"]) == pytest.approx(rate)
+        assert int(mine.updates) == number
+        theirs = jax.grad(lambda params: jnp.sum((params[1] * params[0] * 2.0) ** 2))(params)
+        assert float(logged["gradient_norm"]) == pytest.approx(float(optax.tree_utils.tree_norm(theirs)), rel=1e-6)
+        state.hyperparams["learning_rate"] = jnp.asarray(rate)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimizer.update(theirs, state, params)
+        params = optax.apply_updates(params, updates)
+        mine = mine.update(gradient)
+    np.testing.assert_allclose(mine.model.encoder.weight, params[0], rtol=1e-6)
+    np.testing.assert_allclose(mine.model.decoder.weight, params[1], rtol=1e-6)
+    assert mine.average is None and mine.eval_model is mine.model
+
+
+def test_frozen_parts_do_not_change_and_are_not_in_the_optimizer():
+    mine = learner(frozen=("encoder",), ema_decay=0.9, model_state=means())
+    assert mine.params.encoder.weight is None and mine.params.decoder.weight is not None
+    assert not any("encoder" in name for name in array_names(mine.optimizer_state))
+    assert any("decoder" in name for name in array_names(mine.optimizer_state))
+    before, whole = mine, eqx.filter_grad(lambda model: jnp.sum(model(jnp.asarray(2.0))))(mine.model)
+    for value in (1.0, 2.0):
+        # The gradient of the whole model serves, too.
+        mine = mine.update(whole, model_state=means(value))
+    for part, kept in (("encoder", True), ("decoder", False)):
+        for first, last in (
+            (getattr(before.model, part).weight, getattr(mine.model, part).weight),
+            (getattr(before.average, part).weight, getattr(mine.average, part).weight),
+            (getattr(before.model_state, part), getattr(mine.model_state, part)),
+            (getattr(before.average_state, part), getattr(mine.average_state, part)),
+        ):
+            assert np.array_equal(first, last) == kept, part
+    assert int(mine.model_state.count) == 2
+
+
+def test_an_average_of_weights_that_stay_is_exact():
+    """Weighted means round: 0.9 x + 0.1 x differs from x in the last bit for most x."""
+    values = jnp.asarray(np.random.default_rng(0).normal(size=1000), jnp.float32)
+    network = Network(Layer(values, jnp.asarray(0, jnp.int32)), Layer(values, jnp.asarray(0, jnp.int32)), "n")
+    mine = Learner.create(network, OPTIMIZER, steps_per_epoch=1, ema_decay=0.9, frozen=("encoder.weight",))
+    after = mine.update(mine.params)
+    assert np.array_equal(after.average.encoder.weight, values)
+
+
+def test_the_average_follows_the_weights_and_the_state():
+    mine = learner(ema_decay=0.2, model_state=means())
+    average, state = np.asarray(mine.model.decoder.weight), 0.0
+    for number in range(4):
+        mine = mine.update(gradient_of(mine), model_state=means(number + 1.0))
+        keep = min(0.2, (1 + number) / (10 + number))
+        average = keep * average + (1 - keep) * np.asarray(mine.model.decoder.weight)
+        state = keep * state + (1 - keep) * (number + 1.0)
+    np.testing.assert_allclose(mine.eval_model.decoder.weight, average, rtol=1e-5)
+    np.testing.assert_allclose(mine.eval_state.encoder, np.full(2, state), rtol=1e-5)
+    assert int(mine.eval_state.count) == 4 and int(mine.eval_model.encoder.index) == 3
+
+
+def test_without_a_new_state_the_old_one_stays():
+    mine = learner(model_state=means(2.0))
+    assert eqx.tree_equal(mine.update(gradient_of(mine)).model_state, means(2.0))
+    assert eqx.tree_equal(mine.with_state(means(3.0)).model_state, means(3.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"frozen": ("decodr",)}, r"frozen contains 'decodr', but Network has no array.*did you mean 'decoder'\?"),
+        ({"frozen": ("enc",)}, "'enc'"),
+        ({"ema_decay": 1.0}, r"ema_decay \(=1.0\) should lie in \[0, 1\)"),
+    ],
+)
+def test_impossible_settings_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        learner(**options)
