@@ -265,7 +265,7 @@ class _Session:
         best_metric = self.config.best_metric
         score = None
         if report is not None and report.metrics:
-            score = {best_metric: self._rank(self.step, self.metrics[best_metric])}
+            score = {best_metric: self.metrics[best_metric], "phase": self._last_phase}
         self.store.save(self.step, arrays, meta, score)
         self.saved = self.step
 
@@ -284,17 +284,17 @@ class _Session:
         self.metrics = parallel.from_first_process({name: float(value) for name, value in found.metrics.items()})
         report = Report(self.metrics, found.samples)
         log.validation(self.step, report)
-        value = self.metrics[self.config.best_metric]
-        best = math.inf if self.best is None else self._rank(int(self.best["step"]), self.best["value"])
-        if np.isfinite(value) and self._rank(self.step, value) < best:
-            self.best = {"step": self.step, "value": value}
+        value, phase = self.metrics[self.config.best_metric], self._last_phase
+        # In earlier phases, parts of the model were not trained yet.
+        if math.isfinite(value) and (self.best is None or (-phase, value) < (-self.best["phase"], self.best["value"])):
+            self.best = {"step": self.step, "value": value, "phase": phase}
             self._save_model(state)
         return report
 
-    def _rank(self, step: int, value: float) -> float:
-        """The place of a model of `step` updates, the less the better: by its `value` among those of its last phase,
-        before all of earlier phases, in which parts of it had not been trained."""
-        return value - 1e6 * self.task.phase_of(max(step - 1, 0))
+    @property
+    def _last_phase(self) -> int:
+        """The phase of the last step."""
+        return self.task.phase_of(max(self.step - 1, 0))
 
     def _save_model(self, state: PyTree) -> None:
         if jax.process_index() == 0:
@@ -317,6 +317,8 @@ class _Session:
         self.step, self.position = restored.step, restored.meta["loader"]
         self.loader.restore(self.position)
         self.best, self.metrics = restored.meta["best"], restored.meta["metrics"]
+        if self.best is not None and "phase" not in self.best:  # written by version 0.1
+            self.best = {**self.best, "phase": self.task.phase_of(max(int(self.best["step"]) - 1, 0))}
         self.leaves = [restored.arrays[name] for name in self.skeleton.names]
         say(f"resuming after step {self.step}")
         before, now = restored.meta.get("data", {}), self.loader.describe()

@@ -105,7 +105,7 @@ def test_the_best_model_and_checkpoint_are_kept(tmp_path):
     scores = (3.0, 1.0, 2.0, float("nan"), 5.0)
     result = go(run, task=ToyTask(scores=scores), steps=10, validate_every=2, checkpoint_every=100, keep_last=1)
     assert steps_kept(run) == [4, 10]
-    assert result.best == {"step": 4, "value": 1.0}
+    assert result.best == {"step": 4, "value": 1.0, "phase": 0}
     assert logged(run, "validation")[8]["mel_l1"] is None
     go(tmp_path / "short", steps=4)
     np.testing.assert_array_equal(np.load(run / "model/weight.npy"), np.load(tmp_path / "short/model/weight.npy"))
@@ -129,12 +129,12 @@ def test_a_model_of_the_last_phase_is_better_than_any_before(tmp_path):
     kept = {"validate_every": 2, "checkpoint_every": 100, "keep_last": 1}
     scores = (3.0, 1.0, 2.0, 2.5, 2.2)  # after steps 2, 4, 6 | 8, 10
     result = go(run, task=PhasedToy(scores=scores), steps=10, **kept)
-    assert result.best == {"step": 10, "value": 2.2}
+    assert result.best == {"step": 10, "value": 2.2, "phase": 1}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {row["phase"] for row in rows if row["kind"] == "train" and row["step"] > 6} == {1.0}
     # After a stop, too: 2.3 is worse than 2.2 and better than all of the first phase but one.
     result = go(run, task=PhasedToy(scores=(2.3, 2.4)), steps=14, **kept)
-    assert result.best == {"step": 10, "value": 2.2} and steps_kept(run) == [10, 14]
+    assert result.best == {"step": 10, "value": 2.2, "phase": 1} and steps_kept(run) == [10, 14]
     go(tmp_path / "short", task=PhasedToy(), steps=10)
     np.testing.assert_array_equal(np.load(run / "model/weight.npy"), np.load(tmp_path / "short/model/weight.npy"))
 
