@@ -25,9 +25,8 @@ import jax
 import tyro
 
 from experiments.running import Loop, check_writable, remaining, tell
-from jaxvoice.cli.running import run_command
-from jaxvoice.cli.usage import one_line_usage
 from jaxvoice.config import differences
+from jaxvoice.console import one_line_usage, run_command
 from jaxvoice.data import Corpus, Loader, find_corpus, load_store, make_demo_corpus, preflight, split
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig, preset

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from jaxvoice.cli._report import show
+from jaxvoice.console import print_text
 from jaxvoice.errors import CheckpointError
 from jaxvoice.training.loop import LoopConfig
 
@@ -31,7 +31,7 @@ def check_writable(folder: Path) -> None:
 def tell(text: str) -> None:
     """Print `text`, from one process of several."""
     if jax.process_index() == 0:
-        show(text)
+        print_text(text)
 
 
 def remaining(loop: Loop, spent: float) -> Loop:

@@ -26,9 +26,8 @@ import numpy as np
 import tyro
 
 from experiments.running import Loop, check_writable, remaining, tell
-from jaxvoice.cli.running import run_command
-from jaxvoice.cli.usage import one_line_usage
 from jaxvoice.config import from_dict
+from jaxvoice.console import one_line_usage, run_command
 from jaxvoice.data import make_demo_corpus
 from jaxvoice.data.aligned import (
     AlignedCorpus,

@@ -14,11 +14,10 @@ from jaxvoice.cli.export import Export
 from jaxvoice.cli.import_weights import Import
 from jaxvoice.cli.inspect import Inspect
 from jaxvoice.cli.preflight import CheckCorpus
-from jaxvoice.cli.running import run_command
 from jaxvoice.cli.speak import Speak
 from jaxvoice.cli.teacher_force import TeacherForce
-from jaxvoice.cli.usage import one_line_usage
 from jaxvoice.cli.vocode import Vocode
+from jaxvoice.console import one_line_usage, run_command
 
 _DESCRIPTION = """Published speech systems in JAX and Equinox: train them, run them, take them apart.
 
@@ -53,7 +52,7 @@ class Verb(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (by default the process's) and return its exit code.
 
-    Errors are told as `run_command` says; bad usage raises `SystemExit(2)` after one line.
+    `run_command` prints errors; an error of usage raises `SystemExit(2)` after one line.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from jaxvoice.cli._folders import make_folder
-from jaxvoice.cli._report import show
 from jaxvoice.cli.caching import use_compilation_cache
+from jaxvoice.console import print_text
 from jaxvoice.errors import AudioError, ConfigError, DataError, TextError
 
 if TYPE_CHECKING:
@@ -76,11 +76,11 @@ class Align:
             costs[utterance.id] = fit.cost
             seconds += fit.alignment.seconds
         if rejected:
-            show(table((), rejected, found.root, {}))
+            print_text(table((), rejected, found.root, {}))
         if not costs:
             raise DataError(f"None of the {len(rejected)} utterance(s) of {self.path} could be aligned.")
         worst = max(costs, key=lambda name: costs[name])
-        show(
+        print_text(
             f"{self.output}: {len(costs)} of {len(found)} utterances aligned, {seconds / 60:.1f} minutes; cost "
             f"{statistics.median(costs.values()):.2f} (median), {costs[worst]:.2f} (worst, {worst})"
         )

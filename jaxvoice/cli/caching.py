@@ -1,6 +1,6 @@
 """Programs that were compiled before are found again."""
 
-from jaxvoice.cli._report import report
+from jaxvoice.console import print_message
 from jaxvoice.errors import ConfigError
 
 
@@ -11,4 +11,4 @@ def use_compilation_cache() -> None:
     try:
         enable_compilation_cache()
     except ConfigError as failure:
-        report("warning", f"{failure} Going on without it.")
+        print_message("warning", f"{failure} Going on without it.")

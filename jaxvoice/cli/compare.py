@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from jaxvoice.cli._report import plain, show
+from jaxvoice.console import print_text, printable
 from jaxvoice.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ class Compare:
         if not 0 <= self.tolerance < math.inf:
             raise ConfigError(f"--tolerance should be a finite number, at least 0, got {self.tolerance}.")
         found = compare(self.a, self.b, inputs=self.inputs, tolerance=self.tolerance)
-        show(json.dumps(_plain(found), indent=2) if self.json else "\n".join(self._lines(found)))
+        print_text(json.dumps(_plain(found), indent=2) if self.json else "\n".join(self._lines(found)))
         return 0 if found.same else 1
 
     def _lines(self, found: "Comparison") -> list[str]:
         width = shutil.get_terminal_size().columns
-        lines = [f"{side}  {plain(label)}" for side, label in zip("AB", found.labels, strict=True)] + [""]
+        lines = [f"{side}  {printable(label)}" for side, label in zip("AB", found.labels, strict=True)] + [""]
         lines += [_cut(line, width) for line in self._weights(found)]
         lines += ["", *self._layers(found)]
         return lines
@@ -72,20 +72,20 @@ class Compare:
         rows = [row for row in found.weights if self.all or not _close(row, self.tolerance)]
         shown = rows if self.all else rows[:_SHOWN]
         if shown:
-            size = max(6, *(len(plain(row.name)) for row in shown))
+            size = max(6, *(len(printable(row.name)) for row in shown))
             lines.append(f"  {'weight':<{size}}  {'shape':<16}  {'max |A-B|':>9}  relative")
         for row in shown:
             shape = " / ".join("x".join(map(str, one)) or "1" for one in dict.fromkeys(row.shapes) if one is not None)
             what = _WORDS.get(row.status, "")
             if row.distance is not None:
                 what = f"{row.distance.absolute:9.1e}  {row.distance.relative:8.1e}  {row.remark}".rstrip()
-            lines.append(f"  {plain(row.name):<{size}}  {shape:<16}  {what}")
+            lines.append(f"  {printable(row.name):<{size}}  {shape:<16}  {what}")
         if len(rows) > len(shown):
             lines.append(f"  ... and {len(rows) - len(shown)} more; see them with --all")
         return lines
 
     def _layers(self, found: "Comparison") -> list[str]:
-        lines = [plain(remark) for remark in found.remarks]
+        lines = [printable(remark) for remark in found.remarks]
         if not found.layers:
             return lines
         first = found.diverging
@@ -93,11 +93,11 @@ class Compare:
             largest = max(layer.distance.relative for layer in found.layers)
             lines.append(f"layers   all {len(found.layers)} agree, the largest relative difference is {largest:.1e}")
         else:
-            lines.append(f"layers   the first of {len(found.layers)} to diverge is {plain(first.name)}")
+            lines.append(f"layers   the first of {len(found.layers)} to diverge is {printable(first.name)}")
         at = len(found.layers) - 1 if first is None else found.layers.index(first)
         shown = found.layers if self.all else [*found.layers[max(0, at - 2) : at + 3], found.layers[-1]]
         shown = list(dict.fromkeys(shown))
-        size = max(5, *(len(plain(layer.name)) for layer in shown))
+        size = max(5, *(len(printable(layer.name)) for layer in shown))
         lines.append(f"  {'layer':<{size}}  {'shape':<16}  {'max |A-B|':>9}  relative")
         for layer in shown:
             shape = "x".join(map(str, layer.shape)) or "1"

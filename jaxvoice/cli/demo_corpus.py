@@ -29,7 +29,7 @@ class DemoCorpus:
 
     def run(self) -> int:
         """Make it and print where it is."""
-        from jaxvoice.cli._report import show
+        from jaxvoice.console import print_text
         from jaxvoice.data import make_demo_corpus
         from jaxvoice.data.demo import VOICES, compose_sentences
 
@@ -39,5 +39,5 @@ class DemoCorpus:
             raise ConfigError(f"--seed {self.seed} is for composed sentences; say how many with --sentences.")
         composed = None if self.sentences is None else compose_sentences(self.sentences, seed=self.seed)
         corpus = make_demo_corpus(self.folder, composed, VOICES[: self.voices])
-        show(f"{len(corpus)} utterances by {len(corpus.speakers)} speaker(s) in {corpus.root}")
+        print_text(f"{len(corpus)} utterances by {len(corpus.speakers)} speaker(s) in {corpus.root}")
         return 0

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxvoice.cli._report import show
+from jaxvoice.console import print_text
 
 
 @dataclass(frozen=True)
@@ -30,5 +30,5 @@ class Export:
         from jaxvoice.pipelines.exporting import export_model
 
         tensors = export_model(self.folder, self.to, self.format)
-        show(f"{self.to}: {tensors} tensors")
+        print_text(f"{self.to}: {tensors} tensors")
         return 0

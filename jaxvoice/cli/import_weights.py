@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxvoice.cli._report import show
+from jaxvoice.console import print_text
 
 
 @dataclass(frozen=True)
@@ -50,5 +50,5 @@ class Import:
             ignore=self.ignore,
             training=False if self.no_training else self.training,
         )
-        show(report)
+        print_text(report)
         return 0

@@ -102,16 +102,16 @@ class Inspect:
 
 
 def _print(values: "list[str] | dict[str, Any]") -> None:
-    from jaxvoice.cli._report import show
+    from jaxvoice.console import print_text
 
     if isinstance(values, list):
-        show("\n".join(values))
+        print_text("\n".join(values))
         return
     import json
 
     from jaxvoice.inspection.json_values import plain
 
-    show(json.dumps(plain(values), indent=2))
+    print_text(json.dumps(plain(values), indent=2))
 
 
 def _model_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:

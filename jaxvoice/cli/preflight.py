@@ -37,12 +37,12 @@ class CheckCorpus:
         """Print the findings."""
         import sys
 
-        from jaxvoice.cli._report import show
+        from jaxvoice.console import print_text
         from jaxvoice.data import find_corpus, preflight
 
         found = find_corpus(self.path, self.corpus)
         mel = self.mel() if found.kind == "pairs" else None
-        show(preflight(found, self.sample_rate, self.segment, mel=mel, progress=sys.stderr.isatty()))
+        print_text(preflight(found, self.sample_rate, self.segment, mel=mel, progress=sys.stderr.isatty()))
         return 0
 
     def mel(self) -> "MelConfig":

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from jaxvoice.cli._report import report, show
 from jaxvoice.cli.caching import use_compilation_cache
+from jaxvoice.console import print_message, print_text
 from jaxvoice.errors import ConfigError, JaxvoiceWarning
 
 if TYPE_CHECKING:
@@ -61,13 +61,13 @@ class Speak:
             warnings.simplefilter("always", JaxvoiceWarning)
             said = self.say(Synthesizer.load(self.model, self.vocoder), text)
         for warning in caught:
-            report("warning", warning.message)
+            print_message("warning", warning.message)
         write_wav(output, said.audio, said.sample_rate)
         seconds, frames = len(said.audio) / said.sample_rate, said.mel.shape[1]
-        show(f"{output}: {seconds:.2f} s of speech from {len(said.phonemes)} phonemes in {frames} frames")
+        print_text(f"{output}: {seconds:.2f} s of speech from {len(said.phonemes)} phonemes in {frames} frames")
         if self.plot is not None:
             _draw(said, self.plot)
-            show(f"{self.plot}: mel spectrogram, alignment and durations")
+            print_text(f"{self.plot}: mel spectrogram, alignment and durations")
         return 0
 
     def say(self, synthesizer: "Synthesizer", text: str) -> "Speech":

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxvoice.cli._report import report, show
 from jaxvoice.cli.caching import use_compilation_cache
+from jaxvoice.console import print_message, print_text
 from jaxvoice.errors import JaxvoiceWarning
 
 
@@ -57,7 +57,7 @@ class TeacherForce:
                 progress=sys.stderr.isatty(),
             )
         for warning in caught:
-            report("warning", warning.message)
-        show(made)
-        show(f"next: {made.next_command(self.vocoder)}")
+            print_message("warning", warning.message)
+        print_text(made)
+        print_text(f"next: {made.next_command(self.vocoder)}")
         return 0

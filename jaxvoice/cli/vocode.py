@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from jaxvoice.cli._folders import make_folder
-from jaxvoice.cli._report import report
 from jaxvoice.cli.caching import use_compilation_cache
+from jaxvoice.console import print_message
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError, MelError
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ class Vocode:
                 if self.debug:
                     raise
                 failed += 1
-                report("error", failure if str(path) in str(failure) else f"{path}: {failure}")
+                print_message("error", failure if str(path) in str(failure) else f"{path}: {failure}")
         if failed and len(outputs) > 1:
-            report("error", f"{failed} of {len(outputs)} files failed; the others are in {self.paths[-1]}.")
+            print_message("error", f"{failed} of {len(outputs)} files failed; the others are in {self.paths[-1]}.")
         return 2 if failed else 0
 
     def vocode(self, vocoder: "Vocoder", path: Path, cond: "np.ndarray | None") -> "np.ndarray":
@@ -86,7 +86,7 @@ class Vocode:
         mel = read_mel(path, vocoder.channels)
         if isinstance(vocoder.config.mel, MelConfig) and not self.no_check:
             for line in check_mel(mel, vocoder.config.mel):
-                report("warning", f"{path}: {line}")
+                print_message("warning", f"{path}: {line}")
         return vocoder.synthesize(mel, cond, check=False)
 
     def _into_folder(self) -> bool:

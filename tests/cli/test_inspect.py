@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from experiments.benchmarks.torch_hifigan import Generator
 from jaxvoice.cli.inspect import Inspect
-from jaxvoice.cli.running import run_command
+from jaxvoice.console import run_command
 from jaxvoice.weights.model_folder import write_model_folder
 from jaxvoice.weights.text_tables import width
 from tests.torchscript.layer_models import Mixed, Scaled, SpeakerEncoder, scripted, traced

@@ -10,7 +10,7 @@ import soundfile
 
 from jaxvoice import __version__
 from jaxvoice.cli import main
-from jaxvoice.cli.running import run_command
+from jaxvoice.console import run_command
 from jaxvoice.data.demo import VOICES, compose_sentences
 from jaxvoice.errors import DataError
 

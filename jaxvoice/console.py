@@ -1,0 +1,100 @@
+"""Command lines: their output, and their errors as one line on stderr."""
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Literal, TextIO, TypeVar
+
+from jaxvoice.errors import JaxvoiceError
+
+Parsed = TypeVar("Parsed")
+_BOX = re.compile(r"[\u2500-\u257f]+|(?<!\S)-{3,}(?!\S)")
+_FIELD = re.compile(r"Value error\s+Error parsing (?:--)?([^\s:]+):")
+
+
+def print_text(text: object) -> None:
+    """Print `text` to stdout. Characters that stdout cannot encode or that control a terminal are escaped."""
+    print(_encodable("\n".join(map(printable, str(text).split("\n"))), sys.stdout))
+
+
+def print_message(kind: Literal["error", "warning"], message: object, name: str = "jaxvoice") -> None:
+    """Print `name: kind: message` to stderr as a single line, above a progress bar if there is one."""
+    from tqdm import tqdm
+
+    line = f"{name}: {kind}: {' '.join(str(message).split())}"
+    tqdm.write(_encodable(printable(line), sys.stderr), file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """`text` with line breaks, control and formatting characters escaped. Names in untrusted files may contain them."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def one_line_usage(parse: Callable[[], Parsed], *, name: str = "jaxvoice", unnamed: Sequence[str] = ()) -> Parsed:
+    """The value of `parse`, a call of tyro, whose boxed error message becomes one line `name: error: ...` on stderr.
+
+    `unnamed` are the names that are part of no flag: the class that is parsed, and fields with
+    `tyro.conf.arg(name="")`.
+
+    **Raises:** `SystemExit(2)` after an error, `SystemExit(0)` after `--help`.
+    """
+    stderr = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(stderr):
+            return parse()
+    except SystemExit as end:
+        if stderr.getvalue().strip():
+            print_message("error", _usage_error(stderr.getvalue(), unnamed), name)
+        raise SystemExit(end.code) from None
+
+
+def _usage_error(message: str, unnamed: Sequence[str]) -> str:
+    """tyro's message without its box, and with flags in place of fields."""
+
+    def flag(found: re.Match[str]) -> str:
+        names = [name for i, name in enumerate(found[1].split(".")) if i or name not in unnamed]
+        return f"--{'.'.join(names)}:" if names else ""
+
+    return _FIELD.sub(flag, " ".join(_BOX.sub(" ", message).split())).strip()
+
+
+def run_command(action: Callable[[], int], *, name: str = "jaxvoice", debug: bool = False) -> int:
+    """The exit code that `action` returns; 2 after an error, 130 after Ctrl-C.
+
+    A `JaxvoiceError`, or an `OSError` such as a missing permission, becomes one line `name: error: ...` on stderr; with
+    `debug`, it keeps its traceback. Any other exception is a bug and keeps its traceback.
+    """
+    try:
+        code = action()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader of the output, such as `head`, has closed it. Buffered output must not be written again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except JaxvoiceError as failure:
+        if debug:
+            raise
+        print_message("error", failure, name)
+        return 2
+    except OSError as failure:
+        if debug:
+            raise
+        place = failure.filename
+        if isinstance(place, bytes):
+            place = os.fsdecode(place)
+        print_message("error", failure if place is None else f"{place}: {failure.strerror}", name)
+        return 2
+    except KeyboardInterrupt:
+        print_message("error", "interrupted.", name)
+        return 130
