@@ -47,7 +47,7 @@ class MultiHeadAttention(Module):
         x: Float[Array, "*batch time dim"],
         *,
         mask: Bool[Array, "*batch time"] | None = None,
-        allowed: Bool[Array, "*batch time time"] | None = None,
+        attention_mask: Bool[Array, "*batch time time"] | None = None,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "*batch time dim"]:
@@ -55,9 +55,10 @@ class MultiHeadAttention(Module):
 
         - `x`: `(..., time, dim)`; its dtype is the precision of the products, while the softmax is float32.
         - `mask`: which positions may be attended to; the rest is padding.
-        - `allowed`: which position (last axis) each position (the axis before) may attend to, for causal attention.
+        - `attention_mask`: which positions (last axis) each position (the axis before) may attend to, for causal
+            attention.
 
-        Where `mask` and `allowed` leave a position nothing to attend to, its output is finite but arbitrary.
+        Where `mask` and `attention_mask` leave a position nothing to attend to, its output is finite but arbitrary.
 
         **Raises:** `ShapeError` for another `dim`, or masks that do not fit `x`; `ConfigError` for dropout without
         `key` unless `inference`.
@@ -65,7 +66,7 @@ class MultiHeadAttention(Module):
         dim = self.in_proj_weight.shape[1]
         check_input(x, dim, "time")
         check_mask(mask, x.shape[:-1])
-        check_mask(allowed, (*x.shape[:-1], x.shape[-2]), "allowed")
+        check_mask(attention_mask, (*x.shape[:-1], x.shape[-2]), "attention_mask")
         packed = linear(x, self.in_proj_weight, self.in_proj_bias)
         # Heads before time, so that each head is contiguous in memory, which is faster on CPUs.
         packed = jnp.moveaxis(packed.reshape(*x.shape[:-1], 3 * self.heads, dim // self.heads), -2, -3)
@@ -73,9 +74,9 @@ class MultiHeadAttention(Module):
         logits = jnp.einsum("...qd,...kd->...qk", query, keys, preferred_element_type=jnp.float32)
         logits = logits * (1 / math.sqrt(query.shape[-1]))
         if mask is not None:
-            allowed = mask[..., None, :] if allowed is None else mask[..., None, :] & allowed
-        if allowed is not None:
-            logits = jnp.where(allowed[..., None, :, :], logits, jnp.finfo(jnp.float32).min)
+            attention_mask = mask[..., None, :] if attention_mask is None else mask[..., None, :] & attention_mask
+        if attention_mask is not None:
+            logits = jnp.where(attention_mask[..., None, :, :], logits, jnp.finfo(jnp.float32).min)
         probabilities = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
         probabilities = dropout(probabilities, self.dropout, inference=inference, key=key)
         mixed = jnp.moveaxis(jnp.einsum("...qk,...kd->...qd", probabilities, values), -3, -2)
@@ -129,7 +130,7 @@ class TransformerLayer(Module):
         x: Float[Array, "*batch time dim"],
         *,
         mask: Bool[Array, "*batch time"] | None = None,
-        allowed: Bool[Array, "*batch time time"] | None = None,
+        attention_mask: Bool[Array, "*batch time time"] | None = None,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "*batch time dim"]:
@@ -140,7 +141,9 @@ class TransformerLayer(Module):
             return dropout(y, self.dropout, inference=inference, key=keys[i])
 
         def attend(y):
-            return drop(self.self_attn(y, mask=mask, allowed=allowed, inference=inference, key=keys[0]), 1)
+            return drop(
+                self.self_attn(y, mask=mask, attention_mask=attention_mask, inference=inference, key=keys[0]), 1
+            )
 
         def feed(y):
             return drop(self.linear2(drop(jax.nn.relu(self.linear1(y)), 2)), 3)

@@ -8,11 +8,11 @@ import jax
 from jaxtyping import Array, Float
 
 from jaxvoice.nn._conv import Conv1d, ConvTranspose1d, add_bias
-from jaxvoice.nn._fast_conv import TAPS, fast_conv, pays, transformed
 from jaxvoice.nn._inputs import check_input
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._norm import fold_weight_norm
-from jaxvoice.nn._ops import check_time, conv1d_with, conv_transpose1d_with, laid_out, phases_of
+from jaxvoice.nn._ops import check_time, conv1d_with, conv_transpose1d_with, polyphase_kernel, to_xla_layout
+from jaxvoice.nn._winograd import TAPS, is_faster, transform_kernel, winograd_conv1d
 
 Model = TypeVar("Model")
 
@@ -42,7 +42,7 @@ class FrozenConv1d(Module):
         return add_bias(y, self.bias)
 
 
-class FastConv1d(Module):
+class WinogradConv1d(Module):
     """The inference form of a `Conv1d` that minimal filtering computes faster; results differ by rounding."""
 
     kernel: Float[Array, "products in out"]
@@ -53,7 +53,9 @@ class FastConv1d(Module):
         """As `Conv1d`, but computed in float32 and returned in `x.dtype`."""
         check_input(x, self.kernel.shape[1], "time")
         check_time(x.shape[-2], TAPS - 2 * self.padding, "a convolution")
-        y = fast_conv(x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:]), self.kernel, (self.padding, self.padding))
+        y = winograd_conv1d(
+            x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:]), self.kernel, (self.padding, self.padding)
+        )
         return add_bias(y.reshape(*x.shape[:-2], *y.shape[1:]), self.bias)
 
 
@@ -98,10 +100,10 @@ def freeze(model: Model) -> Model:
     def frozen(layer):
         if isinstance(layer, Conv1d):
             kernel = layer.kernel()
-            if pays(kernel.shape, stride=layer.stride, dilation=layer.dilation, groups=layer.groups):
-                return FastConv1d(transformed(kernel), layer.bias, layer.padding, path=layer.path)
+            if is_faster(kernel.shape, stride=layer.stride, dilation=layer.dilation, groups=layer.groups):
+                return WinogradConv1d(transform_kernel(kernel), layer.bias, layer.padding, path=layer.path)
             return FrozenConv1d(
-                laid_out(kernel),
+                to_xla_layout(kernel),
                 layer.bias,
                 layer.in_channels,
                 path=layer.path,
@@ -113,7 +115,7 @@ def freeze(model: Model) -> Model:
         if isinstance(layer, ConvTranspose1d):
             kernel = layer.kernel()
             return FrozenConvTranspose1d(
-                laid_out(phases_of(kernel, layer.stride, layer.groups)),
+                to_xla_layout(polyphase_kernel(kernel, layer.stride, layer.groups)),
                 layer.bias,
                 kernel.shape[-1],
                 layer.stride,

@@ -54,7 +54,7 @@ def few_positions(
     return groups == 1 and 0 < positions <= out and jax.default_backend() == "cpu"
 
 
-def laid_out(kernel: Float[Array, "out in_per_group taps"]) -> Float[Array, "taps in_per_group out"]:
+def to_xla_layout(kernel: Float[Array, "out in_per_group taps"]) -> Float[Array, "taps in_per_group out"]:
     """A kernel in torch's layout as convolutions read it."""
     return kernel.transpose(2, 1, 0)
 
@@ -80,7 +80,7 @@ def conv1d(
         flat, padding = _padded(flat, padding, kernel.shape[-1])
         y = grouped_conv(flat, kernel, stride, padding, groups)
     else:
-        return conv1d_with(x, laid_out(kernel), stride=stride, padding=padding, dilation=dilation, groups=groups)
+        return conv1d_with(x, to_xla_layout(kernel), stride=stride, padding=padding, dilation=dilation, groups=groups)
     return y.reshape(*x.shape[:-2], *y.shape[1:])
 
 
@@ -93,7 +93,7 @@ def conv1d_with(
     dilation: int = 1,
     groups: int = 1,
 ) -> Float[Array, "*batch new_time out"]:
-    """`conv1d` with a kernel that is `laid_out` already."""
+    """`conv1d` with a kernel in the layout of `to_xla_layout`."""
     reach = _reach(kernel.shape[0], dilation)
     check_time(x.shape[-2], reach - sum(padding), "a convolution")
     flat, padding = _padded(_flat(x), padding, reach)
@@ -119,7 +119,7 @@ def _padded(x, padding, reach):
     return jnp.pad(x, ((0, 0), padding, (0, 0))), (0, 0)
 
 
-def phases_of(
+def polyphase_kernel(
     kernel: Float[Array, "in out_per_group taps"], stride: int, groups: int
 ) -> Float[Array, "groups_times_phases_times_out in_per_group taps_per_phase"]:
     """The kernel, in torch's layout, of the convolution that makes all `stride` phases of a transposed one's output."""
@@ -147,7 +147,7 @@ def conv_transpose1d(
     of `ceil(taps / stride)` taps and a plain convolution computes `stride * out` channels, which are then interleaved:
     no multiplication with inserted zeros, and gradients that XLA handles well.
     """
-    taps, phases = kernel.shape[-1], phases_of(kernel, stride, groups)
+    taps, phases = kernel.shape[-1], polyphase_kernel(kernel, stride, groups)
     _check_transposed(x.shape[-2], taps, stride, padding, output_padding)
     y = conv1d(_with_edges(x, phases.shape[-1]), phases, groups=groups)
     return _interleaved(y, x.shape[-2], taps, stride, padding, output_padding, groups)
@@ -163,7 +163,7 @@ def conv_transpose1d_with(
     output_padding: int = 0,
     groups: int = 1,
 ) -> Float[Array, "*batch new_time out"]:
-    """`conv_transpose1d` with the phases of a kernel of `taps` taps, `laid_out` already."""
+    """`conv_transpose1d` with the phases of a kernel of `taps` taps, in the layout of `to_xla_layout`."""
     _check_transposed(x.shape[-2], taps, stride, padding, output_padding)
     y = conv1d_with(_with_edges(x, kernel.shape[0]), kernel, groups=groups)
     return _interleaved(y, x.shape[-2], taps, stride, padding, output_padding, groups)

@@ -8,7 +8,7 @@ from jaxvoice.text.front_end import (
     pronounce as pronounce,
     text_to_phonemes as text_to_phonemes,
 )
-from jaxvoice.text.normalizing import normalize as normalize
+from jaxvoice.text.normalization import normalize as normalize
 from jaxvoice.text.phonemes import (
     ALIGNED as ALIGNED,
     ARPABET as ARPABET,

@@ -151,8 +151,8 @@ def expand_numbered(text: str) -> str:
     return NUMBERED.sub(_numbered, text)
 
 
-def expand_before_figures(text: str) -> str:
-    """The abbreviations of folded `text` that are told by the figures beside them: `Nov. 22`, `5th St.`."""
+def expand_before_numbers(text: str) -> str:
+    """The abbreviations of folded `text` that are recognised by the number beside them: `Nov. 22`, `5th St.`."""
     text = STREET.sub(lambda match: f"{match[1]} {'street' if match[2] == 'St' else 'drive'}", text)
     return MONTH.sub(lambda match: MONTHS[match[1]].capitalize(), text)
 
@@ -185,7 +185,7 @@ def _numbered(match: re.Match[str]) -> str:
     word, numeral = NUMBERED_WORDS[match[1].lower()], match[2]
     if not numeral:
         return f"{word} "
-    # Small letters are an abbreviation before figures alone: "she said no. Victor left".
+    # Small letters are an abbreviation before a number alone: "she said no. Victor left".
     value = roman(numeral) if match[1][0].isupper() or match[1] in ("p", "pp") else 0
     return f"{word} {cardinal(value)}" if value else match[0]
 

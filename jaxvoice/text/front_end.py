@@ -9,7 +9,7 @@ from typing import Literal
 from jaxvoice.errors import TextError
 from jaxvoice.text.folding import fold
 from jaxvoice.text.morphology import Phones, add_s
-from jaxvoice.text.normalizing import HELD, expand, hold_braces, restore
+from jaxvoice.text.normalization import HELD, expand, hold_braces, restore
 from jaxvoice.text.phonemes import ALIGNED, PAUSE, VOWELS, PhoneSet
 from jaxvoice.text.words import How, pronounce_word
 

@@ -106,8 +106,8 @@ def test_an_input_without_output_is_refused_with_the_shortest_length(name):
             r"mask should have shape \(2, 5\), .* got \(5, 2\)",
         ),
         (
-            lambda: MultiHeadAttention(4, 2, key=KEY)(jnp.ones((2, 5, 4)), allowed=jnp.ones((5, 5), bool)),
-            r"allowed should have shape \(2, 5, 5\), .* got \(5, 5\)",
+            lambda: MultiHeadAttention(4, 2, key=KEY)(jnp.ones((2, 5, 4)), attention_mask=jnp.ones((5, 5), bool)),
+            r"attention_mask should have shape \(2, 5, 5\), .* got \(5, 5\)",
         ),
         (
             lambda: MaskedBatchNorm(4)(
@@ -176,7 +176,7 @@ def test_a_batch_of_size_0_gives_a_result_of_size_0(name):
     assert gradient.shape == (0, 8, 4)
 
 
-def test_the_fast_convolution_takes_a_batch_of_size_0():
+def test_winograd_convolutions_take_a_batch_of_size_0():
     frozen = freeze(Conv1d(128, 128, 5, padding=2, key=KEY))
     assert frozen(jnp.ones((0, 9, 128))).shape == (0, 9, 128)
 

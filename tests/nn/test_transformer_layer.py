@@ -44,19 +44,19 @@ def torch_layer(layer: TransformerLayer, dim: int, heads: int, feed_forward: int
 
 
 @eqx.filter_jit
-def call(layer, x, mask=None, allowed=None):
-    return layer(x, mask=mask, allowed=allowed)
+def call(layer, x, mask=None, attention_mask=None):
+    return layer(x, mask=mask, attention_mask=attention_mask)
 
 
 @pytest.mark.parametrize("norm", ["post", "pre", "none"])
 def test_a_layer_of_256_channels_is_torchs_and_so_are_its_gradients(norm):
     layer, x = layer_of(256, 4, 1024, norm=norm), draw(3, 13, 256)
-    allowed = np.tril(np.ones((13, 13), bool)) if norm == "pre" else None
+    attention_mask = np.tril(np.ones((13, 13), bool)) if norm == "pre" else None
     reference = torch_layer(layer, 256, 4, 1024)
     torch_x = torch.tensor(x, requires_grad=True)
     expected = reference(
         torch_x,
-        src_mask=None if allowed is None else torch.tensor(~allowed),
+        src_mask=None if attention_mask is None else torch.tensor(~attention_mask),
         src_key_padding_mask=torch.tensor(~VALID),
     )
     cotangent = draw(3, 13, 256, seed=2) * VALID[..., None]
@@ -67,7 +67,9 @@ def test_a_layer_of_256_channels_is_torchs_and_so_are_its_gradients(norm):
     def gradients(pair):
         layer, x = pair
         y = layer(
-            x, mask=jnp.asarray(VALID), allowed=None if allowed is None else jnp.broadcast_to(allowed, (3, 13, 13))
+            x,
+            mask=jnp.asarray(VALID),
+            attention_mask=None if attention_mask is None else jnp.broadcast_to(attention_mask, (3, 13, 13)),
         )
         return jnp.sum(y * cotangent), y
 

@@ -106,13 +106,15 @@ class Decoder(Module):
         states: list[BatchNormState],
         *,
         mask: Bool[Array, "*batch frames"] | None = None,
-        allowed: Bool[Array, "*batch frames frames"] | None = None,
+        attention_mask: Bool[Array, "*batch frames frames"] | None = None,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "*batch frames dim"], list[BatchNormState]]:
         """Keeps the shape; zero where `mask` is false; raises as `Encoder`."""
         x = masked(x + _positions(self.positions, x, "frames", "raise decoder.max_frames"), mask)
-        return _apply_blocks(self.blocks, x, states, mask=mask, allowed=allowed, inference=inference, key=key)
+        return _apply_blocks(
+            self.blocks, x, states, mask=mask, attention_mask=attention_mask, inference=inference, key=key
+        )
 
 
 class PostNet(Module):
@@ -232,8 +234,10 @@ class AcousticModel(Module):
         """
         mask = length_mask(frame_count, frames, batch=durations.shape[:-1])
         x, weights = self.upsampling(hidden, durations, phone_count=phone_count, frame_count=frame_count, frames=frames)
-        allowed = block_causal(durations, frames) if self.config.decoder.mask == "block_causal" else None
-        x, decoder = self.decoder(x, state.decoder, mask=mask, allowed=allowed, inference=inference, key=key)
+        attention_mask = block_causal(durations, frames) if self.config.decoder.mask == "block_causal" else None
+        x, decoder = self.decoder(
+            x, state.decoder, mask=mask, attention_mask=attention_mask, inference=inference, key=key
+        )
         correction, postnet = self.postnet(x, state.postnet, mask=mask, inference=inference)
         first = masked(self.linear(x), mask)
         second = first + masked(correction, mask)

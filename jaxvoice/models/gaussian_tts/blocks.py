@@ -91,12 +91,12 @@ class Block(Module):
         state: BatchNormState,
         *,
         mask: Bool[Array, "*batch time"] | None = None,
-        allowed: Bool[Array, "*batch time time"] | None = None,
+        attention_mask: Bool[Array, "*batch time time"] | None = None,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "*batch time dim"], BatchNormState]:
-        """As `ConvRes`; `allowed` limits attention as in `jaxvoice.nn.MultiHeadAttention`."""
+        """As `ConvRes`; `attention_mask` limits attention as in `jaxvoice.nn.MultiHeadAttention`."""
         attention_key, conv_key = subkeys(key, 2)
         x = x if self.widen is None else self.widen(x)
-        x = self.attention(x, mask=mask, allowed=allowed, inference=inference, key=attention_key)
+        x = self.attention(x, mask=mask, attention_mask=attention_mask, inference=inference, key=attention_key)
         return self.conv(x, state, mask=mask, inference=inference, key=conv_key)

@@ -3,10 +3,10 @@
 import re
 
 from jaxvoice.errors import TextError
-from jaxvoice.text.abbreviations import expand_abbreviations, expand_before_figures, expand_numbered
+from jaxvoice.text.abbreviations import expand_abbreviations, expand_before_numbers, expand_numbered
 from jaxvoice.text.dictionary import cmudict
-from jaxvoice.text.figures import drop_unit_stops, expand_figures
 from jaxvoice.text.folding import fold
+from jaxvoice.text.number_expansion import drop_unit_stops, expand_numbers
 from jaxvoice.text.numerals import expand_numerals
 
 HELD = "\ue000"
@@ -67,7 +67,7 @@ def expand(text: str) -> str:
     shouted = not re.search("[a-z]", text) and len(WORD.findall(text)) > 1
     text = drop_unit_stops(expand_numerals(expand_numbered(text)))
     text = LONE_WORD.sub(lambda match: match[0].lower(), text)
-    text = expand_figures(expand_before_figures(text))
+    text = expand_numbers(expand_before_numbers(text))
     text = expand_abbreviations(text, lambda word: word in cmudict(), shouted=shouted)
     for symbol, words in SYMBOLS.items():
         text = text.replace(symbol, words)

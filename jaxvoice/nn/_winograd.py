@@ -21,8 +21,8 @@ _POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(2), Fraction(-2), Fr
 _FEWEST_CHANNELS = 128
 
 
-def pays(kernel_shape: tuple[int, ...], *, stride: int, dilation: int, groups: int) -> bool:
-    """Whether `fast_conv` supports such a layer and is faster; `kernel_shape` is torch's (out, in, taps)."""
+def is_faster(kernel_shape: tuple[int, ...], *, stride: int, dilation: int, groups: int) -> bool:
+    """Whether `winograd_conv1d` supports such a layer and is faster; `kernel_shape` is torch's (out, in, taps)."""
     return (
         (kernel_shape[2], stride, dilation, groups) == (TAPS, 1, 1, 1)
         and min(kernel_shape[:2]) >= _FEWEST_CHANNELS
@@ -46,15 +46,15 @@ def _matrices() -> tuple[Float64[np.ndarray, "8 5"], Float64[np.ndarray, "8 8"],
     return kernels / scale, inputs, evaluation(_OUTPUTS).T
 
 
-def transformed(kernel: Float[Array, "out in 5"]) -> Float[Array, "8 in out"]:
-    """A kernel in torch's layout, in the form that `fast_conv` reads."""
+def transform_kernel(kernel: Float[Array, "out in 5"]) -> Float[Array, "8 in out"]:
+    """A kernel in torch's layout, as `winograd_conv1d` reads it."""
     return jnp.einsum("pk,oik->pio", jnp.asarray(_matrices()[0], kernel.dtype), kernel, precision="highest")
 
 
-def fast_conv(
+def winograd_conv1d(
     x: Float[Array, "batch time in"], kernel: Float[Array, "8 in out"], padding: tuple[int, int]
 ) -> Float[Array, "batch new_time out"]:
-    """`jaxvoice.nn._ops.conv1d` of five taps with a `transformed` kernel, in float32 whatever `x` is."""
+    """`jaxvoice.nn._ops.conv1d` of five taps with a kernel of `transform_kernel`, in float32 whatever `x` is."""
     (batch, time, channels), (_, inputs, outputs) = x.shape, _matrices()
     frames = time + sum(padding) - TAPS + 1
     tiles = -(-frames // _OUTPUTS)

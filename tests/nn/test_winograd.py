@@ -8,10 +8,10 @@ import torch
 from jax import numpy as jnp
 
 from jaxvoice.nn import Conv1d, freeze
-from jaxvoice.nn._fast_conv import fast_conv, transformed
-from jaxvoice.nn._frozen import FastConv1d
+from jaxvoice.nn._frozen import WinogradConv1d
+from jaxvoice.nn._winograd import transform_kernel, winograd_conv1d
 
-fast = jax.jit(lambda x, kernel, padding: fast_conv(x, transformed(kernel), padding), static_argnums=2)
+fast = jax.jit(lambda x, kernel, padding: winograd_conv1d(x, transform_kernel(kernel), padding), static_argnums=2)
 
 
 def draw(*shape: int) -> np.ndarray:
@@ -67,7 +67,7 @@ def test_freezing_takes_it_where_it_pays(channels, taps, options, chosen, key):
     for y in (frozen, mapped):
         np.testing.assert_allclose(y, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
     layer = eqx.filter_eval_shape(Conv1d, channels, channels, taps, **options, key=key)
-    assert isinstance(eqx.filter_eval_shape(freeze, layer), FastConv1d) == chosen
+    assert isinstance(eqx.filter_eval_shape(freeze, layer), WinogradConv1d) == chosen
 
 
 def test_it_keeps_the_precision_it_is_given(key):

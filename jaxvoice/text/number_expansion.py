@@ -20,7 +20,7 @@ SCALES = {"k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn"
 SCALES |= {"bn": "billion", "B": "billion", "b": "billion", "tn": "trillion", "T": "trillion"}
 SCALES |= {word: word for word in ("hundred", "thousand", "million", "billion", "trillion")}
 CURRENCY = re.compile(
-    rf"(?:\bUS)?(?P<sign>[$£€¥]) ?(?P<figures>{AMOUNT})(?!\d)"
+    rf"(?:\bUS)?(?P<sign>[$£€¥]) ?(?P<digits>{AMOUNT})(?!\d)"
     rf"(?:(?:(?P<join>-? |-)(?P<scale>{'|'.join(word for word in SCALES if len(word) > 3)})"
     r"|-?(?P<short>k|K|mn|m|M|bn|b|B|tn|T))\b)?(?P<noun>[ -](?:dollar|pound|euro|yen)s?\b)?"
 )
@@ -61,9 +61,9 @@ NUMERO = re.compile(r"#(?=\d)")
 SIMPLE_BOTTOMS = frozenset({*range(2, 11), 12, 16, 20, 25, 32, 50, 64, 100, 1000})
 
 
-def amount(figures: str) -> str:
+def amount(digits: str) -> str:
     """A whole or decimal number as written, commas and all."""
-    return decimal(figures.replace(",", ""))
+    return decimal(digits.replace(",", ""))
 
 
 def _money(match: re.Match[str]) -> str:
@@ -77,12 +77,12 @@ def _money(match: re.Match[str]) -> str:
 
 def _sum(match: re.Match[str], *, describes: bool) -> str:
     one, many, small_one, small_many = MONEY[match["sign"]]
-    figures, scale = match["figures"].replace(",", ""), match["scale"] or match["short"]
+    digits, scale = match["digits"].replace(",", ""), match["scale"] or match["short"]
     if scale:
-        return f"{amount(figures)} {SCALES[scale]} {one if describes else many}"
-    whole, _, part = figures.partition(".")
+        return f"{amount(digits)} {SCALES[scale]} {one if describes else many}"
+    whole, _, part = digits.partition(".")
     if not part or len(part) != 2 or not small_one:
-        return f"{amount(figures)} {one if figures == '1' or describes else many}"
+        return f"{amount(digits)} {one if digits == '1' or describes else many}"
     cents = f"{cardinal(int(part))} {small_one if part == '01' else small_many}"
     if part == "00" or whole.strip("0"):
         of_whole = f"{number(whole or '0')} {one if whole == '1' else many}"
@@ -158,17 +158,17 @@ def _fraction(match: re.Match[str]) -> str:
 
 
 def _decade(match: re.Match[str]) -> str:
-    figures = int(match[1])
+    digits = int(match[1])
     if len(match[1]) == 4:
-        return plural(year(figures))
-    return plural(cardinal(figures))
+        return plural(year(digits))
+    return plural(cardinal(digits))
 
 
 def _plain(match: re.Match[str]) -> str:
-    figures = match[0]
-    if len(figures) == 4 and figures.isdigit() and figures[0] in "12":
-        return f" {year(int(figures))} "
-    return f" {amount(figures)} "
+    digits = match[0]
+    if len(digits) == 4 and digits.isdigit() and digits[0] in "12":
+        return f" {year(int(digits))} "
+    return f" {amount(digits)} "
 
 
 def drop_unit_stops(text: str) -> str:
@@ -176,8 +176,8 @@ def drop_unit_stops(text: str) -> str:
     return UNIT_STOP.sub(r"\1", text)
 
 
-def expand_figures(text: str) -> str:
-    """All figures of folded `text` in words; what surrounds them stays."""
+def expand_numbers(text: str) -> str:
+    """All digits of folded `text` in words; what surrounds them stays."""
     text = MINUS.sub("minus ", MEETING.sub(_apart, text))
     text = MONEY_RANGE.sub(r"\2 to \1", text)
     text = CURRENCY.sub(_money, text)
