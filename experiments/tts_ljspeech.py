@@ -58,8 +58,8 @@ from jaxvoice.models.gaussian_tts.training import (
     duration_optimizer,
 )
 from jaxvoice.models.gaussian_tts.validation import Validation, VocoderFunction
+from jaxvoice.pipelines.mel_to_audio import MelToAudio
 from jaxvoice.pipelines.sources import find_model_folder
-from jaxvoice.pipelines.voices import Voice
 from jaxvoice.text.front_end import pronounce
 from jaxvoice.text.phonemes import ALIGNED, ARPABET
 from jaxvoice.training.compilation_cache import enable_compilation_cache
@@ -198,8 +198,8 @@ def sounding(experiment: Experiment, mel: MelConfig) -> VocoderFunction | None:
     """
     if experiment.vocoder is None:
         return None
-    voice = Voice(experiment.vocoder, mel)
-    return lambda spectrogram: voice([spectrogram])[0]
+    mel_to_audio = MelToAudio(experiment.vocoder, mel)
+    return lambda spectrogram: mel_to_audio([spectrogram])[0]
 
 
 def run(experiment: Experiment, started: float | None = None) -> Result:

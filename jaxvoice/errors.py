@@ -4,6 +4,9 @@ Every message says what is wrong, the offending value and what to do about it. T
 and exits with code 2, as it does for an `OSError`; any other exception is a bug and keeps its traceback.
 """
 
+import inspect
+import warnings
+
 
 class JaxvoiceError(Exception):
     """Base of every error that jaxvoice raises on purpose."""
@@ -58,3 +61,11 @@ class MissingExtraError(JaxvoiceError, ImportError):
 
 class JaxvoiceWarning(UserWarning):
     """What is done may not be what was meant; the message says what was seen."""
+
+
+def warn_caller(message: str) -> None:
+    """Issue a `JaxvoiceWarning` that points to the line outside the package from which it was called."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "jaxvoice":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, JaxvoiceWarning, stacklevel=level)

@@ -97,7 +97,7 @@ def systems(options: Options, store: AlignedStore) -> tuple[dict[str, list[Sound
         if vocoder is None:
             found = measures(synthesizer.speak_phonemes(list(store.phones)), forced, store)
         made = {
-            "corpus mel": synthesizer.voice(list(store.mels)),
+            "corpus mel": synthesizer.mel_to_audio(list(store.mels)),
             "corpus durations": [one.audio for one in forced],
             "text": [one.audio for one in synthesizer.speak(texts)],
         }

@@ -3,8 +3,8 @@
     python -m experiments.benchmarks.tts --json tts.json
 
 - `mel`: one utterance of 8 s, encoder, duration model and decoder. jaxvoice runs twice: as one program for just this
-    length, and through `Acoustics` as `Synthesizer` does, which pads to a few lengths and works in two programs. Both
-    engines predict durations, but go on with given ones, so that they make the same frames.
+    length, and through `AcousticInference` as `Synthesizer` does, which pads to a few lengths and works in two
+    programs. Both engines predict durations, but go on with given ones, so that they make the same frames.
 - `acoustic step`, `duration step`: a training step of each phase, dropout included.
 - `upsampling`, `upsampling gradient`: Gaussian upsampling alone, for the largest batches.
 
@@ -29,7 +29,7 @@ from jaxvoice.models.gaussian_tts.config import DecoderConfig, DurationConfig, E
 from jaxvoice.text.phonemes import ALIGNED
 from jaxvoice.training.host_memory import keep_freed_memory
 
-Engine = Literal["jaxvoice", "jaxvoice Acoustics", "torch"]
+Engine = Literal["jaxvoice", "jaxvoice AcousticInference", "torch"]
 Work = Literal["mel", "acoustic step", "duration step", "upsampling", "upsampling gradient"]
 WORKS: tuple[Work, ...] = get_args(Work)
 TOLERANCES: Mapping[Work, float] = {
@@ -169,13 +169,13 @@ def jaxvoice_mel(networks: Any, norms: Any, batch: AlignedBatch) -> Call:
 
 def acoustics_mel(networks: Any, norms: Any, batch: AlignedBatch) -> Call:
     """Mel generation as `Synthesizer` does it."""
-    from jaxvoice.pipelines.acoustics import Acoustics, Line
+    from jaxvoice.models.gaussian_tts.acoustic_inference import AcousticInference, PhonemeInput
 
     ids = batch.phonemes[0]
     codes = tuple(networks.config.codes[number - 1] for number in ids)
-    line = Line(codes, ids, np.zeros(len(ids), bool), batch.durations[0].astype(np.int64))
-    acoustics = Acoustics(networks, norms, networks.config)
-    return lambda: acoustics([line])[0].mel.ravel()
+    line = PhonemeInput(codes, ids, np.zeros(len(ids), bool), batch.durations[0].astype(np.int64))
+    inference = AcousticInference(networks, norms, networks.config)
+    return lambda: inference([line])[0].mel.ravel()
 
 
 def torch_mel(networks: Any, config: GaussianTTSConfig, batch: AlignedBatch) -> Call:
@@ -345,8 +345,8 @@ def measure(work: Work, options: Options, arrays: tuple[Any, Any]) -> list[dict[
     numbers = {engine: call() for engine, call in calls.items()}
     differences = {}
     for engine, mine in numbers.items():
-        # `Acoustics` keeps its predictions to itself: only mel spectrograms are compared then.
-        its = numbers["torch"][: len(mine)] if engine == "jaxvoice Acoustics" else numbers["torch"]
+        # `AcousticInference` keeps its predictions to itself: only mel spectrograms are compared then.
+        its = numbers["torch"][: len(mine)] if engine == "jaxvoice AcousticInference" else numbers["torch"]
         differences[engine] = common.check_agreement(f"{work}, {engine}", mine, its, TOLERANCES[work])
     timings = common.in_turns(calls, repeats=options.repeats, max_seconds=options.max_seconds, warm_up=2)
     batch = batch_of(options, work)

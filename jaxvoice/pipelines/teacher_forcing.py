@@ -6,7 +6,7 @@ the recording (teacher forcing; arXiv 2010.05646, section 4.4).
 
 import hashlib
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxvoice.data.aligned.alignment import Misfit
-from jaxvoice.data.aligned.buckets import batches_in_order
 from jaxvoice.data.aligned.corpus import AlignedCorpus, AlignedKind, AlignedUtterance, find_aligned
 from jaxvoice.data.aligned.durations import MOST_FRAMES_OFF
 from jaxvoice.data.aligned.report import RejectedUtterance, counted, table
@@ -23,15 +22,13 @@ from jaxvoice.data.aligned.store import AlignedStore, load_aligned, utterance_au
 from jaxvoice.data.audio import write_wav
 from jaxvoice.data.folders import folder_in_the_making
 from jaxvoice.dsp.mel_config import MelConfig
-from jaxvoice.errors import AudioError, CheckpointError, ConfigError, DataError
-from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
+from jaxvoice.errors import AudioError, ConfigError, DataError
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
-from jaxvoice.models.gaussian_tts.inference import speak_batch
-from jaxvoice.models.gaussian_tts.scaling import to_mel
+from jaxvoice.models.gaussian_tts.inference import teacher_forced_mels
 from jaxvoice.models.gaussian_tts.weights import load_model
+from jaxvoice.pipelines.mel_to_audio import MelToAudio
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
 from jaxvoice.pipelines.vocoder import Vocoder
-from jaxvoice.pipelines.voices import Voice
 from jaxvoice.text.phonemes import PhoneSet
 from jaxvoice.training.logging import file_name
 
@@ -106,7 +103,7 @@ def teacher_force(
     - `model`: a model folder, a run folder or a Hub id.
     - `vocoder`: the vocoder to fine-tune, or its path: mels are written as `Synthesizer` would give them to it, frames
         averaged where it reads HiFi-GAN's flavour and the model makes WaveGlow's. Without it as the model makes them.
-    - `batch_size`: utterances that are spoken at once.
+    - `batch_size`: utterances that are synthesized at once.
     - `progress`: show progress bars on stderr.
 
     **Raises:** `ConfigError` if `output` holds something or is no folder; `DataError` if no utterance can be used, with
@@ -120,7 +117,7 @@ def teacher_force(
     folder = find_model_folder(model)
     networks, norms, config = load_model(folder)
     print_licence(folder)
-    voice = Voice(vocoder, config.mel)
+    mel_to_audio = MelToAudio(vocoder, config.mel)
     if not isinstance(corpus, AlignedCorpus):
         phone_set = PhoneSet(config.phone_set, config.codes)
         corpus = find_aligned(corpus, kind, audio_dir=audio_dir, phone_set=phone_set)
@@ -138,14 +135,14 @@ def teacher_force(
         max_phones=config.encoder.max_phones,
         progress=progress,
     )
-    spoken = teacher_forced_mels(networks.acoustic, norms, config, store, batch_size=batch_size)
+    synthesized = teacher_forced_mels(networks.acoustic, norms, config, store, batch_size=batch_size)
     if progress:
         from tqdm import tqdm
 
-        spoken = tqdm(spoken, "speaking", len(store), disable=None)
+        synthesized = tqdm(synthesized, "speaking", len(store), disable=None)
     try:
         with folder_in_the_making(output) as making:
-            found = _write(making, spoken, store, names, config, voice)
+            found = _write(making, synthesized, store, names, config, mel_to_audio)
             if output.is_dir():
                 output.rmdir()
     except OSError as failure:
@@ -154,34 +151,6 @@ def teacher_force(
             "another folder."
         ) from failure
     return replace(found, folder=output)
-
-
-def teacher_forced_mels(
-    acoustic: AcousticModel,
-    norms: BatchNormStates,
-    config: GaussianTTSConfig,
-    store: AlignedStore,
-    *,
-    batch_size: int = 8,
-) -> Iterator[tuple[int, Float32[np.ndarray, "mels frames"]]]:
-    """What `acoustic` makes of each utterance of `store` with its own durations: its number there, and the log-mel
-    spectrogram under `config.mel`. Programs for at most four shapes are compiled; utterances come by rising length.
-
-    **Raises:** `CheckpointError` if the model makes no numbers; `ConfigError` for utterances longer than its positions.
-    """
-    batches = batches_in_order(
-        store,
-        min(batch_size, len(store)),
-        max_frames=config.decoder.max_frames,
-        max_phones=config.encoder.max_phones,
-    )
-    for numbers, batch in batches:
-        made = np.asarray(speak_batch(acoustic, norms, batch).normalised)
-        for row, number in zip(made, map(int, numbers), strict=False):
-            row = row[: store.mels[number].shape[1]]
-            if not np.isfinite(row).all():  # before what mels can be limits it
-                raise CheckpointError("The model makes mels that hold NaN or infinity; its weights are damaged.")
-            yield number, to_mel(row, config.statistics, config.mel)
 
 
 def _check_free(output: Path) -> None:
@@ -240,17 +209,17 @@ def pair_name(name: str) -> str:
 
 def _write(
     folder: Path,
-    spoken: Iterable[tuple[int, Float32[np.ndarray, "mels frames"]]],
+    synthesized: Iterable[tuple[int, Float32[np.ndarray, "mels frames"]]],
     store: AlignedStore,
     names: Mapping[str, str],
     config: GaussianTTSConfig,
-    voice: Voice,
+    mel_to_audio: MelToAudio,
 ) -> TeacherForced:
     mels, wavs = folder / "mels", folder / "wavs"
     mels.mkdir()
     wavs.mkdir()
     frames, distance, rejected = [], [], []
-    for number, mel in spoken:
+    for number, mel in synthesized:
         utterance = store.corpus.utterances[number]
         try:
             samples = _fitting_audio(utterance, mel.shape[1], config.mel, config.peak_normalize)
@@ -260,7 +229,7 @@ def _write(
         # Beyond full scale, as resampling may leave it, 16 bits would clip.
         subtype = "PCM_16" if np.abs(samples).max() <= 1 else "FLOAT"
         write_wav(wavs / f"{names[utterance.id]}.wav", samples, config.mel.sample_rate, subtype)
-        np.save(mels / f"{names[utterance.id]}.npy", np.ascontiguousarray(voice.given(mel)))
+        np.save(mels / f"{names[utterance.id]}.npy", np.ascontiguousarray(mel_to_audio.vocoder_input(mel)))
         frames.append(mel.shape[1])
         distance.append(np.abs(mel - store.mels[number]).sum(dtype=np.float64))
     rejected = (*store.rejected, *rejected)

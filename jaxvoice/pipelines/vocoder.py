@@ -1,53 +1,58 @@
-"""Mel spectrograms or recordings to speech, of any length, in batches or as a stream."""
+"""Mel spectrograms to speech, of any length, in batches or as a stream."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+import equinox as eqx
+import jax
 import numpy as np
-from jaxtyping import Float, Float32
+from jax import numpy as jnp
+from jaxtyping import Array, Float, Float32, Int
 
 from jaxvoice.config import differences
 from jaxvoice.data.audio import resample
+from jaxvoice.dsp.chunking import Window, bucket_size, plan_windows
 from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.dsp.mel_config import MelConfig
-from jaxvoice.errors import ConfigError, MelError
+from jaxvoice.errors import ConfigError, MelError, warn_caller
 from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.nn import fold_weight_norm, freeze
-from jaxvoice.pipelines.checks import usable_audio, usable_conditions, usable_latents, usable_mel, warn_caller
-from jaxvoice.pipelines.decoding import decode
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
-from jaxvoice.pipelines.windows import plan_windows
+from jaxvoice.pipelines.validation import validate_audio, validate_conditions, validate_latents, validate_mel
 
 Mel = Float[np.ndarray, "mels frames"]
 Waveform = Float32[np.ndarray, " samples"]
 Vector = Float[np.ndarray, " cond"]
+Piece = tuple[int, Window]
+"""A window of the mel with this index."""
 
-_JUDGED_FRAMES = 86  # a second of HiFi-GAN's frames: enough to tell a scale, soon enough to stop a stream
+_CHECKED_FRAMES = 86  # one second of HiFi-GAN's frames, enough to recognise a wrong scale early in a stream
 
 
 class Vocoder:
-    """A HiFi-GAN generator made convenient: numpy in, numpy out, any length, few compilations, bounded memory.
+    """A HiFi-GAN generator for numpy arrays of any length, with few compiled programs and bounded memory.
 
-    Inputs are padded to a few lengths, which the generator masks, and long ones are decoded in windows of `window`
-    frames that overlap by exactly the receptive field; neither changes the result by more than rounding.
+    Inputs are padded to few lengths, and the generator masks the padding. Long inputs are decoded in windows of
+    `window` frames that overlap by the receptive field. Neither changes the result by more than rounding.
 
-    **Attributes:** `generator` (weight norm folded), `config`, `window`, `context` (the receptive field to the left and
-    to the right of a frame, in frames).
+    **Attributes:** `generator` (with weight norm folded), `config`, `window`, `context` (the receptive field to the
+    left and to the right of a frame, in frames).
     """
 
     def __init__(self, generator: Generator, config: HiFiGANConfig, *, window: int = 512):
-        """**Arguments:** the generator and its configuration; `window`, the frames decoded at once, which memory
-        grows with.
+        """**Arguments:** `generator` and its configuration `config`; `window`, the number of frames decoded at once.
+        Memory grows with the window.
 
-        **Raises:** `ConfigError` if the generator was made from another configuration, or the window does not exceed
-        the receptive field.
+        **Raises:** `ConfigError` if `generator` has another configuration than `config`, or if the window does not
+        exceed the receptive field.
         """
         unlike = differences(generator.config, config.generator)
         if unlike:
-            raise ConfigError(f"The generator was made from another configuration: {'; '.join(unlike)}.")
+            raise ConfigError(f"The generator has another configuration: {'; '.join(unlike)}.")
         self.generator = generator
         self.config = config
         self.window = window
@@ -55,25 +60,30 @@ class Vocoder:
         if window <= sum(self.context):
             raise ConfigError(
                 f"window ({window}) must exceed the receptive field of {self.context[0]} + {self.context[1]} frames; "
-                "use several times as much."
+                "use several times this number."
             )
 
     @classmethod
     def load(cls, path: str | Path, *, window: int = 512) -> "Vocoder":
-        """The vocoder at `path`: a model folder, a run folder (its best model), or a Hub id `owner/name` (extra `hub`).
+        """Load the vocoder at `path`: a model folder, a run folder (its best model), or a Hub id `owner/name`.
 
-        Prints the licence of the weights to stderr where it is known.
+        The licence of the weights is printed to stderr if it is known.
 
-        **Raises:** `CheckpointError`, `ConfigError` or `MissingExtraError` if there is no model, or a damaged one.
+        **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model; `MissingExtraError` for a Hub id
+        without the extra `hub`.
         """
         folder = find_model_folder(path)
         generator, config = load_generator(folder)
         print_licence(folder)
         return cls(generator, config, window=window)
 
+    def __repr__(self) -> str:
+        channels = "latents" if isinstance(self.config.mel, LatentConfig) else "mels"
+        return f"Vocoder({self.sample_rate} Hz, {self.channels} {channels}, hop {self.hop_length})"
+
     @property
     def generator(self) -> Generator:
-        """The generator, weight norm folded; set another one of the same configuration to hear it instead."""
+        """The generator with weight norm folded. It can be replaced by one of the same configuration."""
         return self._generator
 
     @generator.setter
@@ -83,22 +93,22 @@ class Vocoder:
 
     @property
     def mel(self) -> MelConfig:
-        """How the mel spectrograms it reads are made; raises `ConfigError` for a generator that reads latents."""
+        """The mel contract of the input; raises `ConfigError` for a generator that reads latents."""
         return self.config.mel_contract
 
     @property
     def channels(self) -> int:
-        """Numbers in a frame of what it reads: mel bands, or the size of the latents."""
+        """Channels of the input: the number of mel bands or the size of the latents."""
         return self.config.generator.num_mels
 
     @property
     def hop_length(self) -> int:
-        """Samples it makes of a frame."""
+        """Samples of audio per frame."""
         return self.config.generator.hop_length
 
     @property
     def sample_rate(self) -> int:
-        """Sample rate of the audio it makes, in Hz."""
+        """Sample rate of the audio in Hz."""
         return self.config.mel.sample_rate
 
     @overload
@@ -112,33 +122,32 @@ class Vocoder:
     ) -> list[Waveform]: ...
 
     def synthesize(self, mel: Any, cond: Any = None, *, check: bool = True) -> Any:
-        """Audio from log-mel spectrograms that follow `self.mel`, or from latents for a generator that reads these.
+        """Audio of log-mel spectrograms under the contract `self.mel`, or of latents if the generator reads these.
 
         **Arguments:**
 
         - `mel`: `(mels, frames)`; or a batch, `(batch, mels, frames)` or a list of `(mels, frames)` of any lengths.
-        - `cond`: conditioning vector `(cond_channels,)` for generators that have one; for a batch also one per mel,
+        - `cond`: conditioning vector `(cond_channels,)`, if the generator has one; for a batch also one per mel,
             `(batch, cond_channels)`.
-        - `check`: judge the values too, not only the shape; switch it off for mels that look foreign and are not.
+        - `check`: check the scale of the values, not only the shape. Pass False for unusual mels that are correct.
 
         **Returns:** float32 waveform `(frames * hop_length,)` within [-1, 1]; for an array `(batch, mels, frames)` one
         of shape `(batch, samples)`, for a list a list.
 
         **Raises:** `MelError` for a wrong shape or number of bands, no frames, NaN, or values of another scale;
-        `ShapeError` for a conditioning vector that does not fit. Warns with `JaxvoiceWarning` of values that are
-        unusual.
+        `ShapeError` for a conditioning vector of another shape. Warns with `JaxvoiceWarning` about unusual values.
         """
         if not isinstance(mel, list | tuple):
             mel = np.asarray(mel)
             if mel.ndim != 3:
                 return self._synthesize([mel], cond, check)[0]
             if len(mel) == 0:
-                raise MelError(f"The batch of shape {mel.shape} holds no mel; give at least one.")
+                raise MelError(f"The batch of shape {mel.shape} contains no mel; give at least one.")
             return np.stack(self._synthesize(list(mel), cond, check))
         return self._synthesize(mel, cond, check)
 
     def _synthesize(self, mels: Sequence[Any], cond: Any, check: bool) -> list[Waveform]:
-        arrays = [self._checked(mel, values=check) for mel in mels]
+        arrays = [self._validated(mel, values=check) for mel in mels]
         conds = self._conditions(cond, len(arrays))
         audio = [np.empty(mel.shape[1] * self.hop_length, np.float32) for mel in arrays]
         pieces = [
@@ -147,88 +156,140 @@ class Vocoder:
             for window in plan_windows(mel.shape[1], self.window, self.context)
         ]
         hop = self.hop_length
-        for (index, window), samples in decode(self._frozen, arrays, pieces, conds, self.window):
+        for (index, window), samples in _decode(self._frozen, arrays, pieces, conds, self.window):
             audio[index][window.keep_from * hop : window.keep_to * hop] = samples
         return audio
 
     def resynthesize(
         self, audio: Float[Any, " samples"], rate: float, cond: Float[Any, " cond"] | None = None
     ) -> Waveform:
-        """A recording made into a mel spectrogram and back: what the vocoder alone does to a voice.
+        """Convert a recording to a mel spectrogram and back, which shows the error of the vocoder alone.
 
         **Arguments:** `audio` (samples,), one channel of floats with full scale at 1; `rate`, its sample rate in Hz;
         `cond` as for `synthesize`.
 
-        **Returns:** float32 waveform at `self.sample_rate`, as long as `audio` is at this rate:
-        `ceil(samples * self.sample_rate / rate)` samples.
+        **Returns:** float32 waveform at `self.sample_rate` with `ceil(samples * self.sample_rate / rate)` samples.
 
-        **Raises:** `AudioError` for several channels, integers, NaN, a rate that is no whole number from 1 up, or audio
-        too short for a frame; `ConfigError` for a generator that reads latents, which no recording gives.
+        **Raises:** `AudioError` for several channels, integers, NaN, a rate that is not a positive whole number, or
+        audio too short for a frame; `ConfigError` for a generator that reads latents.
         """
         contract, samples = self.mel, self._resampled(audio, rate)
         mel = bucketed_log_mel(samples, contract, complete=True)
         return self._synthesize([mel], cond, check=False)[0][: len(samples)]
 
     def log_mel(self, audio: Float[Any, " samples"], rate: float) -> Mel:
-        """The log-mel spectrogram `(mels, frames)` of a recording, as `synthesize` reads it; arguments and errors as
-        for `resynthesize`."""
+        """The log-mel spectrogram `(mels, frames)` of a recording under the contract `self.mel`.
+
+        Arguments and errors are those of `resynthesize`.
+        """
         return bucketed_log_mel(self._resampled(audio, rate), self.mel)
 
     def stream(
         self, mels: Iterable[Float[Any, "mels frames"]], cond: Float[Any, " cond"] | None = None, *, check: bool = True
     ) -> Iterator[Waveform]:
-        """Audio while mel spectrograms arrive; all chunks together equal `synthesize` of all mels together.
+        """Audio of a stream of mel spectrograms. Its chunks concatenate to the result of `synthesize` for all mels.
 
-        **Arguments:** `mels`, chunks `(mels, frames)` of one utterance, each of any number of frames from one up;
-        `cond` and `check` as for `synthesize`.
+        **Arguments:** `mels`, chunks `(mels, frames)` of one utterance, each of at least one frame; `cond` and `check`
+        as for `synthesize`.
 
         **Returns:** an iterator over float32 waveforms. The latency is the receptive field to the right,
-        `self.context[1]` frames: samples come out once that many frames behind them are known, the rest at the end.
-        Chunks of few frames cost more, since `sum(self.context)` frames around each are decoded again.
+        `self.context[1]` frames. The last samples follow when `mels` ends. Small chunks cost more, since
+        `sum(self.context)` frames around each chunk are decoded again.
 
-        **Raises:** `MelError` and `ShapeError` as `synthesize`; the scale is judged once a second of frames is there.
+        **Raises:** `MelError` and `ShapeError` as `synthesize`; the scale is checked after one second of frames.
         """
         conds = self._conditions(cond, 1)
         left, right = self.context
-        held = np.zeros((self.channels, 0), np.float32)  # frames that still matter
-        done = 0  # frames in `held` whose audio has been given
-        judged: list[Mel] | None = [] if check else None
+        held = np.zeros((self.channels, 0), np.float32)  # frames that later samples depend on
+        done = 0  # frames in `held` whose audio was yielded
+        unchecked: list[Mel] | None = [] if check else None
         for mel in mels:
-            chunk = self._checked(mel, values=False)
-            if judged is not None:
-                judged.append(chunk)
-                if sum(part.shape[1] for part in judged) >= _JUDGED_FRAMES:
-                    judged = self._judge(judged)
+            chunk = self._validated(mel, values=False)
+            if unchecked is not None:
+                unchecked.append(chunk)
+                if sum(part.shape[1] for part in unchecked) >= _CHECKED_FRAMES:
+                    unchecked = self._check_scale(unchecked)
             held = np.concatenate([held, chunk], axis=1)
             ready = held.shape[1] - right
             if ready > done:
                 yield self._span(held, (done, ready), conds)
                 dropped = max(0, ready - left)
                 held, done = held[:, dropped:], ready - dropped
-        if judged:
-            self._judge(judged)
+        if unchecked:
+            self._check_scale(unchecked)
         if held.shape[1] > done:
             yield self._span(held, (done, held.shape[1]), conds)
 
     def _span(self, mel: Mel, wanted: tuple[int, int], conds: list[Vector | None]) -> Waveform:
         pieces = [(0, window) for window in plan_windows(mel.shape[1], self.window, self.context, wanted)]
-        parts = decode(self._frozen, [mel], pieces, conds, self.window)
+        parts = _decode(self._frozen, [mel], pieces, conds, self.window)
         found = {window.keep_from: samples for (_, window), samples in parts}
         return np.concatenate([found[start] for start in sorted(found)])
 
-    def _judge(self, chunks: list[Mel]) -> None:
-        self._checked(np.concatenate(chunks, axis=1), values=True)
+    def _check_scale(self, chunks: list[Mel]) -> None:
+        self._validated(np.concatenate(chunks, axis=1), values=True)
 
-    def _checked(self, mel: Any, *, values: bool) -> Mel:
+    def _validated(self, mel: Any, *, values: bool) -> Mel:
         if isinstance(self.config.mel, LatentConfig):
-            return usable_latents(mel, self.channels)
-        usable, unusual = usable_mel(mel, self.config.mel, values=values)
+            return validate_latents(mel, self.channels)
+        usable, unusual = validate_mel(mel, self.config.mel, values=values)
         for line in unusual:
             warn_caller(line)
         return usable
 
     def _conditions(self, cond: Any, count: int) -> list[Vector | None]:
-        return usable_conditions(cond, self.config.generator.cond_channels, count)
+        return validate_conditions(cond, self.config.generator.cond_channels, count)
 
     def _resampled(self, audio: Any, rate: float) -> Waveform:
-        return resample(usable_audio(audio), rate, self.sample_rate)
+        return resample(validate_audio(audio), rate, self.sample_rate)
+
+
+def _decode(
+    generator: Generator,
+    mels: Sequence[Float[np.ndarray, "mels frames"]],
+    pieces: Sequence[Piece],
+    conds: Sequence[Float[np.ndarray, " cond"] | None],
+    largest: int,
+) -> Iterator[tuple[Piece, Float32[np.ndarray, " samples"]]]:
+    """The samples that each of `pieces` keeps, in no particular order.
+
+    Windows are padded to few lengths, and windows of one length are decoded as a batch.
+
+    **Arguments:** `mels` and their conditioning vectors `conds`, in float32; `largest`, the frames of the longest
+    window.
+    """
+    hop, num_mels, sizes = generator.config.hop_length, generator.config.num_mels, defaultdict(list)
+    for piece in pieces:
+        sizes[bucket_size(piece[1].frames, largest)].append(piece)
+    for size, group in sizes.items():
+        while group:
+            batch = group[: _batch_size(size, len(group), largest)]
+            del group[: len(batch)]
+            padded = np.zeros((len(batch), size, num_mels), np.float32)
+            for row, (index, window) in zip(padded, batch, strict=True):
+                row[: window.frames] = mels[index][:, window.start : window.stop].T
+            lengths = jnp.asarray([window.frames for _, window in batch], jnp.int32)
+            vectors = [cond for cond in (conds[index] for index, _ in batch) if cond is not None]
+            stacked = jnp.asarray(np.stack(vectors)) if vectors else None
+            audio = np.asarray(_run(generator, jnp.asarray(padded), stacked, lengths))
+            for row, (index, window) in zip(audio, batch, strict=True):
+                first, last = window.keep_from - window.start, window.keep_to - window.start
+                yield (index, window), row[first * hop : last * hop]
+
+
+def _batch_size(size: int, waiting: int, largest: int) -> int:
+    """Number of inputs of `size` frames to decode at once: a power of two, which keeps the number of programs small."""
+    # Larger batches gain nothing on a CPU and take more memory.
+    room = largest if jax.default_backend() == "cpu" else 8 * largest
+    most = max(1, min(waiting, room // size))
+    return 1 << (most.bit_length() - 1)
+
+
+@eqx.filter_jit
+def _run(
+    generator: Generator,
+    mels: Float[Array, "batch frames mels"],
+    conds: Float[Array, "batch cond"] | None,
+    lengths: Int[Array, " batch"],
+) -> Float[Array, "batch samples"]:
+    return generator(mels, conds, length=lengths)[..., 0]

@@ -177,7 +177,7 @@ def drop_unit_stops(text: str) -> str:
 
 
 def expand_numbers(text: str) -> str:
-    """All digits of folded `text` in words; what surrounds them stays."""
+    """Folded `text` with all numbers in words."""
     text = MINUS.sub("minus ", MEETING.sub(_apart, text))
     text = MONEY_RANGE.sub(r"\2 to \1", text)
     text = CURRENCY.sub(_money, text)

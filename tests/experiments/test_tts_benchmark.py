@@ -36,7 +36,7 @@ def test_rows_are_measured(tmp_path, monkeypatch) -> None:
     tts.main(replace(SMALL, works=works, json=tmp_path / "tts.json"))
     rows = json.loads((tmp_path / "tts.json").read_text(encoding="utf-8"))["rows"]
     assert {row["work"] for row in rows} == set(works)
-    assert [row["engine"] for row in rows[:3]] == ["jaxvoice", "jaxvoice Acoustics", "torch"]
+    assert [row["engine"] for row in rows[:3]] == ["jaxvoice", "jaxvoice AcousticInference", "torch"]
     assert all(row["median ms"] > 0 and row["x real time"] > 0 for row in rows)
     exact = {row["difference"] for row in rows if row["engine"] == "jaxvoice" and "step" not in row["work"]}
     assert 0 < max(exact) < 1e-4

@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxvoice.dsp import MelConfig
 from jaxvoice.dsp.mel import bucketed_log_mel
+from jaxvoice.models.gaussian_tts.acoustic_inference import SynthesizedMel
 from jaxvoice.pipelines import Synthesizer
-from jaxvoice.pipelines.acoustics import Spoken
 from jaxvoice.text import ALIGNED
 
 MEL = MelConfig(sample_rate=8000, n_fft=256, win_length=256, hop_length=64, num_mels=20, fmax=4000.0)
@@ -27,24 +27,24 @@ def chatter(codes, frames, *, pitch: float = 1.0, noise: float = 0.0, seed: int 
     return (audio + noise * np.random.default_rng(seed).normal(size=len(audio))).astype(np.float32)
 
 
-class _Acoustics:
+class _Inference:
     max_frames = 400
 
     def __call__(self, lines):
         return [self._said(line) for line in lines]
 
-    def _said(self, line) -> Spoken:
+    def _said(self, line) -> SynthesizedMel:
         usual = 6 + line.ids % 5
         durations = usual.astype(np.int64) if line.durations is None else line.durations
         mel = bucketed_log_mel(chatter(line.codes, durations), MEL)
         assert mel.shape[1] == durations.sum()
-        return Spoken(mel, durations, ())
+        return SynthesizedMel(mel, durations, ())
 
 
 class _Talker(Synthesizer):
     def __init__(self) -> None:
-        fake: Any = SimpleNamespace(acoustics=_Acoustics(), config=SimpleNamespace(mel=MEL, peak_normalize=True))
-        self.acoustics, self.config, self.phone_set = fake.acoustics, fake.config, ALIGNED
+        fake: Any = SimpleNamespace(inference=_Inference(), config=SimpleNamespace(mel=MEL, peak_normalize=True))
+        self.acoustic_inference, self.config, self.phone_set = fake.inference, fake.config, ALIGNED
 
 
 def talker() -> Synthesizer:

@@ -13,11 +13,13 @@ from jaxvoice.data.aligned import Misfit, durations_in_frames, find_aligned
 from jaxvoice.data.aligned.textgrid_writing import write_textgrid
 from jaxvoice.data.audio import resample, write_wav
 from jaxvoice.dsp import MelConfig, log_mel
+from jaxvoice.dsp.dtw import WarpedBoundaries, dtw_features, durations_between, map_boundaries
+from jaxvoice.dsp.silence import outer_silence, silent_frames, true_runs
 from jaxvoice.errors import AudioError, CheckpointError, DataError, TextError
+from jaxvoice.models.gaussian_tts import forced_alignment as module
+from jaxvoice.models.gaussian_tts.forced_alignment import PhonemeSequence, adjust_inner_pauses
 from jaxvoice.models.gaussian_tts.weights import save_model
-from jaxvoice.pipelines import Aligner, Synthesizer, aligner as module
-from jaxvoice.pipelines.quiet import Row, quiet_frames, runs, silence_around, with_inner_pauses
-from jaxvoice.pipelines.warping import Warp, carried, features, whole_frames
+from jaxvoice.pipelines import Aligner, Synthesizer
 from jaxvoice.text import ALIGNED
 from tests.pipelines.talker import HOP, MEL, chatter, talker
 from tests.pipelines.test_synthesizer import trained
@@ -59,15 +61,15 @@ def test_another_voice_rate_and_loudness_change_little(aligner):
 
 @pytest.mark.parametrize("damage", ["no warping", "late", "phoneme lost"])
 def test_what_turns_it_red(aligner, monkeypatch, damage):
-    good = module.warp
+    good = module.warp_boundaries
 
     def bad(edges, spoken, recorded):
         if damage == "no warping":
-            return Warp(edges * (recorded.shape[1] / spoken.shape[1]), 0.0)
+            return WarpedBoundaries(edges * (recorded.shape[1] / spoken.shape[1]), 0.0)
         edges, cost = good(edges, spoken, recorded)
-        return Warp(edges + 3 * (damage == "late"), cost)
+        return WarpedBoundaries(edges + 3 * (damage == "late"), cost)
 
-    monkeypatch.setattr(module, "warp", bad)
+    monkeypatch.setattr(module, "warp_boundaries", bad)
     audio = chatter(LINE, FRAMES)
     if damage == "phoneme lost":
         audio = np.delete(audio, slice(round(FRAMES[:7].sum()) * HOP, round(FRAMES[:8].sum()) * HOP))
@@ -117,8 +119,8 @@ def test_custom_words_and_stops(aligner):
     quiet = np.zeros(60, bool)
     quiet[25:35] = True
     for stop, expected in (("T", ("AA1", "T", "AA1")), ("M", ("AA1", "pau", "M", "AA1"))):
-        row = Row(("AA1", stop, "AA1"), np.array([True, True, False]))
-        row, durations = with_inner_pauses(row, np.array([27, 13, 20]), quiet, 125.0)
+        row = PhonemeSequence(("AA1", stop, "AA1"), np.array([True, True, False]))
+        row, durations = adjust_inner_pauses(row, np.array([27, 13, 20]), quiet, 125.0)
         assert row.codes == expected and durations.sum() == 60
     assert durations.tolist() == [25, 10, 5, 20]
 
@@ -126,12 +128,12 @@ def test_custom_words_and_stops(aligner):
 def test_a_silence_between_words_that_both_touch_makes_one_pause(aligner):
     quiet = np.zeros(60, bool)
     quiet[25:40] = True
-    words = Row(("AA1", "M", "AA1"), np.ones(3, bool))
-    row, _ = with_inner_pauses(words, np.array([26, 7, 27]), quiet, 125.0)
+    words = PhonemeSequence(("AA1", "M", "AA1"), np.ones(3, bool))
+    row, _ = adjust_inner_pauses(words, np.array([26, 7, 27]), quiet, 125.0)
     assert row.codes == ("AA1", "pau", "M", "pau", "AA1"), "which of them is silent shows later"
-    row, _ = with_inner_pauses(row, np.array([25, 15, 8, 1, 11]), quiet, 125.0)
+    row, _ = adjust_inner_pauses(row, np.array([25, 15, 8, 1, 11]), quiet, 125.0)
     assert row.codes == ("AA1", "pau", "M", "AA1")
-    row, durations = with_inner_pauses(row, np.array([25, 15, 8, 12]), quiet, 125.0)
+    row, durations = adjust_inner_pauses(row, np.array([25, 15, 8, 12]), quiet, 125.0)
     assert row.codes == ("AA1", "pau", "M", "AA1") and durations.tolist() == [25, 15, 8, 12]
     codes, frames = ["AA1", "M", "pau", "L", "D"], [30.0, 3.0, 24.0, 9.0, 9.0]
     found = aligner.align(chatter(codes, frames, noise=1e-4), MEL.sample_rate, "{AA1 M} {L D}")
@@ -170,7 +172,7 @@ def test_damaged_weights_are_told():
         (np.ones((2, 8000)), "Hello.", AudioError, "average its channels"),
         (chatter(HELLO, [9] * 4), "", TextError, "nothing to say"),
         (chatter(HELLO, [9] * 4), "\u4f60\u597d", TextError, "\u4f60"),
-        (chatter(HELLO, [9] * 4), "Hello, world. " * 9, Misfit, "more|phonemes in 36 frames"),
+        (chatter(HELLO, [9] * 4), "Hello, world. " * 9, Misfit, "phonemes in 36 frames"),
         (chatter(HELLO, [9] * 4), "Hello, world, and more.", Misfit, "times the speed of the model"),
         (chatter(HELLO, [40] * 4), "Hello.", Misfit, "times the speed of the model"),
         (chatter(HELLO, [1001] * 4), "Hello.", Misfit, "4004 frames"),
@@ -213,50 +215,50 @@ def test_textgrids_are_read_back_to_the_same_durations(aligner, tmp_path):
 def test_boundaries_along_known_paths():
     edges = np.array([0, 2, 5, 10])
     straight = np.stack([np.arange(10)] * 2, axis=1)
-    np.testing.assert_array_equal(carried(edges, straight, 10, 10), edges)
+    np.testing.assert_array_equal(map_boundaries(edges, straight, 10, 10), edges)
     doubled = np.stack([np.arange(20) // 2, np.arange(20)], axis=1)
-    np.testing.assert_array_equal(carried(edges, doubled, 10, 20), 2 * edges)
+    np.testing.assert_array_equal(map_boundaries(edges, doubled, 10, 20), 2 * edges)
     halved = doubled[:, ::-1]  # of two spoken frames for one recorded, an odd boundary is in the middle of a frame
-    np.testing.assert_array_equal(carried(np.array([0, 2, 5, 20]), halved, 20, 10), [0, 1, 2.5, 10])
+    np.testing.assert_array_equal(map_boundaries(np.array([0, 2, 5, 20]), halved, 20, 10), [0, 1, 2.5, 10])
     skipping = np.array([[0, 0], [2, 1], [4, 2], [5, 3]])  # what no frame of the path belongs to lies between
     np.testing.assert_allclose(
-        carried(np.array([0, 1, 2, 3, 4, 6]), skipping, 6, 4), [0, 2 / 3, 5 / 4, 7 / 4, 7 / 3, 4]
+        map_boundaries(np.array([0, 1, 2, 3, 4, 6]), skipping, 6, 4), [0, 2 / 3, 5 / 4, 7 / 4, 7 / 3, 4]
     )
 
 
 def test_every_phoneme_gets_a_frame():
-    assert whole_frames(np.array([0, 2.4, 5.6, 9]), 9).tolist() == [2, 4, 3]
-    assert whole_frames(np.array([0, 4.0, 4.1, 4.2, 9]), 9).tolist() == [4, 1, 1, 3]
-    assert whole_frames(np.array([0, 9, 9, 9.0]), 9).tolist() == [7, 1, 1]
-    assert whole_frames(np.array([0, 0, 0, 9.0]), 9).tolist() == [1, 1, 7]
+    assert durations_between(np.array([0, 2.4, 5.6, 9]), 9).tolist() == [2, 4, 3]
+    assert durations_between(np.array([0, 4.0, 4.1, 4.2, 9]), 9).tolist() == [4, 1, 1, 3]
+    assert durations_between(np.array([0, 9, 9, 9.0]), 9).tolist() == [7, 1, 1]
+    assert durations_between(np.array([0, 0, 0, 9.0]), 9).tolist() == [1, 1, 7]
     rng = np.random.default_rng(0)
     for _ in range(200):
         phones = int(rng.integers(1, 9))
         frames = int(rng.integers(phones, 20))
         edges = np.concatenate([[0], np.sort(rng.uniform(0, frames, phones - 1)), [frames]])
-        durations = whole_frames(edges, frames)
+        durations = durations_between(edges, frames)
         assert durations.min() >= 1 and durations.sum() == frames and len(durations) == phones
 
 
 def test_features_do_not_depend_on_loudness_or_logarithm():
     audio = chatter(LINE, FRAMES, noise=1e-2)
     natural = np.asarray(log_mel(audio, MEL))
-    expected = features(natural, MEL)
-    np.testing.assert_allclose(features(natural - 1.5, MEL), expected, atol=1e-5)
+    expected = dtw_features(natural, MEL)
+    np.testing.assert_allclose(dtw_features(natural - 1.5, MEL), expected, atol=1e-5)
     other = replace(MEL, log="log10", gain=1.6, offset=2.4)
     rescaled = 1.6 * natural.astype(np.float64) / math.log(10) + 2.4
-    np.testing.assert_allclose(features(rescaled, other), expected, atol=1e-5)
-    assert np.abs(features(natural, other) - expected).max() > 1e-2
-    np.testing.assert_array_equal(quiet_frames(rescaled, other), quiet_frames(natural, MEL))
+    np.testing.assert_allclose(dtw_features(rescaled, other), expected, atol=1e-5)
+    assert np.abs(dtw_features(natural, other) - expected).max() > 1e-2
+    np.testing.assert_array_equal(silent_frames(rescaled, other), silent_frames(natural, MEL))
 
 
 def test_silence():
     codes = ["pau", *HELLO, "pau", *WORLD]
     mel = np.asarray(log_mel(chatter(codes, [20.0] * 11, noise=1e-4), MEL))
-    quiet = quiet_frames(mel, MEL)
-    assert silence_around(quiet)[0] in (18, 19, 20) and silence_around(quiet)[1] == 0
-    (_, first), (start, stop) = runs(quiet)
+    quiet = silent_frames(mel, MEL)
+    assert outer_silence(quiet)[0] in (18, 19, 20) and outer_silence(quiet)[1] == 0
+    (_, first), (start, stop) = true_runs(quiet)
     assert abs(first - 20) <= 2 and abs(start - 100) <= 2 and abs(stop - 120) <= 2
-    assert not quiet_frames(np.asarray(log_mel(chatter(HELLO, [20.0] * 4), MEL)), MEL).any()
-    assert silence_around(np.ones(5, bool)) == (0, 0) and runs(np.zeros(5, bool)).shape == (0, 2)
+    assert not silent_frames(np.asarray(log_mel(chatter(HELLO, [20.0] * 4), MEL)), MEL).any()
+    assert outer_silence(np.ones(5, bool)) == (0, 0) and true_runs(np.zeros(5, bool)).shape == (0, 2)
     assert isinstance(MEL, MelConfig)

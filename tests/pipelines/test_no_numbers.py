@@ -33,14 +33,14 @@ def test_vocoders_give_and_take_numbers_only(monkeypatch):
     mels[1][3, 299] = np.nan
     for vocoder in (hum, None):
         with pytest.raises(MelError, match="NaN or infinity"):
-            synthesizer(vocoder).voice(mels)
+            synthesizer(vocoder).mel_to_audio(mels)
     generator = loud_generator(small_config())
     damaged = eqx.tree_at(lambda one: one.conv_post.bias, generator, jnp.full((1,), jnp.nan))
     with pytest.raises(AudioError, match="NaN or infinity"):
-        synthesizer(Vocoder(damaged, small_config())).voice(mels[:1])
-    monkeypatch.setattr("jaxvoice.pipelines.voices._inverted", lambda mel, *_: np.full(mel.shape[1] * 16, np.inf))
+        synthesizer(Vocoder(damaged, small_config())).mel_to_audio(mels[:1])
+    monkeypatch.setattr("jaxvoice.pipelines.mel_to_audio._inverted", lambda mel, *_: np.full(mel.shape[1] * 16, np.inf))
     with pytest.raises(AudioError, match="NaN or infinity"):
-        synthesizer(None).voice(mels[:1])
+        synthesizer(None).mel_to_audio(mels[:1])
 
 
 @pytest.mark.parametrize("seed", [99999999999999999999999, -(2**63) - 1, 2**63, "a", 1.5, None, True])

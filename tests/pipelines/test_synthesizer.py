@@ -23,11 +23,11 @@ from jaxvoice.errors import (
     ShapeError,
     TextError,
 )
-from jaxvoice.models.gaussian_tts import BatchNormStates, GaussianTTS, GaussianTTSConfig, Statistics
+from jaxvoice.models.gaussian_tts import BatchNormStates, GaussianTTS, GaussianTTSConfig, Statistics, acoustic_inference
 from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.models.hifigan.weights import save_generator
-from jaxvoice.pipelines import Synthesizer, Vocoder, acoustics
-from jaxvoice.pipelines.voices import half_a_hop_later
+from jaxvoice.pipelines import Synthesizer, Vocoder
+from jaxvoice.pipelines.mel_to_audio import shift_half_hop
 from jaxvoice.text import ALIGNED
 from tests.models.gaussian_tts.gaussian_small import changed, filled, networks
 from tests.pipelines.conftest import loud_generator, small_config
@@ -100,12 +100,14 @@ def test_it_says_what_the_networks_say_without_padding(voice):
 
 @pytest.mark.parametrize("lost", ["phone_count", "frame_count"])
 def test_without_true_lengths_padding_would_be_heard(voice, monkeypatch, lost):
-    encode, decode = acoustics.encode, acoustics.decode
+    encode, decode = acoustic_inference.encode, acoustic_inference.decode
     if lost == "phone_count":
-        monkeypatch.setattr(acoustics, "encode", lambda *given, **_: encode(*given, phone_count=given[3].shape[1]))
+        monkeypatch.setattr(
+            acoustic_inference, "encode", lambda *given, **_: encode(*given, phone_count=given[3].shape[1])
+        )
     else:
         monkeypatch.setattr(
-            acoustics,
+            acoustic_inference,
             "decode",
             lambda *given, frames, **counts: decode(*given, **{**counts, "frame_count": frames}, frames=frames),
         )
@@ -177,7 +179,7 @@ def test_a_piece_with_too_many_frames_is_cut_too():
 
 
 def test_without_a_pause_the_cut_is_before_a_word_and_told():
-    with pytest.warns(JaxvoiceWarning, match=r"no pause where one is needed; it is cut .* 1 times.* commas"):
+    with pytest.warns(JaxvoiceWarning, match=r"too few pauses; it is split .* 1 times.* commas"):
         said = synthesizer(max_phones=16).speak("sound of a world of sounds again")
     cut = said.blocks[1].phone
     assert "".join(said.phonemes[:cut]) in {"SAW1NDAH1VAH0WEU1RLD", "SAW1NDAH1VAH0WEU1RLDAH1V"}
@@ -196,8 +198,8 @@ def test_ten_thousand_words(monkeypatch):
         weights = np.eye(ends.shape[1], dtype=np.float32)[owner]
         return weights @ np.asarray(hidden)[..., :8] / 54, weights
 
-    monkeypatch.setattr(acoustics, "encode", encode)
-    monkeypatch.setattr(acoustics, "decode", decode)
+    monkeypatch.setattr(acoustic_inference, "encode", encode)
+    monkeypatch.setattr(acoustic_inference, "decode", decode)
     said = synthesizer().speak("Oh you. " * 5000, speed=2)
     statistics = trained()[2].statistics
     assert len(said.phonemes) == 20_000 and len(said.blocks) > 310
@@ -216,7 +218,7 @@ def test_memory_grows_with_the_speech_alone(monkeypatch):
             (len(hidden), frames, hidden.shape[1]), np.float32
         )
 
-    monkeypatch.setattr(acoustics, "decode", decode)
+    monkeypatch.setattr(acoustic_inference, "decode", decode)
     made = synthesizer(lambda mel: np.zeros(mel.shape[1] * 16, np.float32))
     frames = [5, 6, 7, 8, 9] * 2000
     made.speak_phonemes(HELLO * 20, frames[:100])
@@ -272,7 +274,7 @@ def test_texts_that_cannot_be_said(voice, text, told):
         (HELLO, [3.5] * 5, ShapeError, "whole numbers"),
         (HELLO, [3, 3, np.nan, 3, 3], ShapeError, "whole numbers"),
         (HELLO, [True] * 5, ShapeError, "whole numbers"),
-        (HELLO, [3, 3, 257, 3, 3], TextError, r"L \(phoneme 3\) is to last 257 frames.* at most 256"),
+        (HELLO, [3, 3, 257, 3, 3], TextError, r"L \(phoneme 3\) has a duration of 257 frames.* supports 256"),
         ([HELLO, HELLO], [[3] * 5], ShapeError, "2 sequences of phonemes and durations for 1"),
     ],
 )
@@ -290,7 +292,7 @@ def test_speeds_out_of_range(voice, speed):
 def test_settings_that_contradict_each_other(voice):
     with pytest.raises(ConfigError, match="durations are given"):
         voice.speak_phonemes(HELLO, [3] * 5, speed=2)
-    with pytest.raises(ConfigError, match="max_phones is 65; give from 1 to the 64 positions"):
+    with pytest.raises(ConfigError, match="max_phones is 65; use 1 to 64, the number of positions"):
         synthesizer(max_phones=65)
     with pytest.raises(ConfigError, match="max_frames is 0"):
         synthesizer(max_frames=0)
@@ -312,10 +314,10 @@ def test_griffin_lim_makes_a_hop_for_each_frame(monkeypatch):
     assert spoken.audio.shape == (28 * 16,) and spoken.audio.dtype == np.float32 and np.abs(spoken.audio).max() > 0
     np.testing.assert_array_equal(spoken.audio, again.audio)
     assert np.abs(spoken.audio - other.audio).max() > 1e-6
-    monkeypatch.setattr("jaxvoice.pipelines.voices._WINDOW", 200)
+    monkeypatch.setattr("jaxvoice.pipelines.mel_to_audio._WINDOW", 200)
     sine = (0.4 * np.sin(2 * np.pi * 440 / 8000 * np.arange(16 * 500))).astype(np.float32)
     mel = np.asarray(log_mel(sine, MEL))
-    (audio,) = synthesizer(None).voice([mel])
+    (audio,) = synthesizer(None).mel_to_audio([mel])
     assert audio.shape == (500 * 16,)
     # Windows of other phases fade into each other: the tone is never lost.
     assert np.abs(np.asarray(log_mel(audio, MEL)) - mel).max(axis=0).mean() < 3
@@ -332,7 +334,7 @@ def test_audio_of_a_function_is_brought_to_length():
         (lambda mel: hum(mel)[:100], ShapeError),
         (lambda mel: np.nan * hum(mel), AudioError),
     ]:
-        with pytest.raises(error, match="The vocoder made audio"):
+        with pytest.raises(error, match="The vocoder returned audio"):
             synthesizer(made).speak_phonemes(HELLO, [3] * 5)
 
 
@@ -343,10 +345,10 @@ def test_audio_is_clipped_to_full_scale(monkeypatch):
     np.testing.assert_array_equal(said.audio, np.clip(own, -1, 1))
     assert own[0] == -3
     loud = np.full((8, 50), 3.0, np.float32)
-    (audio,) = synthesizer(None).voice([loud])
+    (audio,) = synthesizer(None).mel_to_audio([loud])
     assert np.abs(audio).max() == 1 and audio.shape == (800,)
-    monkeypatch.setattr("jaxvoice.pipelines.voices._clipped", lambda audio: audio)
-    (beyond,) = synthesizer(None).voice([loud])
+    monkeypatch.setattr("jaxvoice.pipelines.mel_to_audio._clipped", lambda audio: audio)
+    (beyond,) = synthesizer(None).mel_to_audio([loud])
     assert np.abs(beyond).max() > 1.5
     np.testing.assert_array_equal(audio, np.clip(beyond, -1, 1))
 
@@ -369,7 +371,7 @@ def of_flavour(vocoder, **changes) -> Synthesizer:
 
 def test_the_other_flavour_is_averaged_with_a_warning():
     vocoder = Reads(MEL)
-    with pytest.warns(JaxvoiceWarning, match=r"another flavour.*magnitude_floor: 0.0 != 1e-09; center: True != False"):
+    with pytest.warns(JaxvoiceWarning, match=r"half a hop later.*magnitude_floor: 0.0 != 1e-09; center: True != False"):
         waveglow = of_flavour(vocoder, center=True, magnitude_floor=0.0)
     said = waveglow.speak_phonemes(HELLO, [3] * 5)
     np.testing.assert_allclose(vocoder.given[:, :-1], (said.mel[:, :-1] + said.mel[:, 1:]) / 2, atol=1e-6)
@@ -386,8 +388,8 @@ def test_averaging_brings_one_flavour_closer_to_the_other():
     waveglow = dataclasses.replace(hifigan, center=True, magnitude_floor=0.0)
     wanted, made = np.asarray(log_mel(audio, hifigan)), np.asarray(log_mel(audio, waveglow))
     as_is = np.abs(made[:, : wanted.shape[1]] - wanted).mean()
-    averaged = np.abs(half_a_hop_later(made)[:, : wanted.shape[1]] - wanted).mean()
-    earlier = np.abs(half_a_hop_later(made[:, ::-1])[:, ::-1][:, : wanted.shape[1]] - wanted).mean()
+    averaged = np.abs(shift_half_hop(made)[:, : wanted.shape[1]] - wanted).mean()
+    earlier = np.abs(shift_half_hop(made[:, ::-1])[:, ::-1][:, : wanted.shape[1]] - wanted).mean()
     assert averaged < 0.7 * as_is and earlier > as_is, "towards the frame after, not the one before"
 
 

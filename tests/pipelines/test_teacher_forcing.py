@@ -21,8 +21,8 @@ from jaxvoice.data.aligned import (
     load_aligned,
 )
 from jaxvoice.errors import CheckpointError, ConfigError, DataError, JaxvoiceWarning, MelError
-from jaxvoice.models.gaussian_tts import Statistics
-from jaxvoice.models.gaussian_tts.inference import Spoken
+from jaxvoice.models.gaussian_tts import Statistics, inference
+from jaxvoice.models.gaussian_tts.inference import BatchResult
 from jaxvoice.models.gaussian_tts.weights import load_model, save_model
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines import Synthesizer, teacher_force, teacher_forcing
@@ -67,12 +67,12 @@ def made(models, corpus, tmp_path_factory):
 def quick(monkeypatch):
     """Networks that cost nothing, where it does not matter what they say."""
 
-    monkeypatch.setattr(teacher_forcing, "speak_batch", lambda acoustic, norms, batch: nothing(batch))
+    monkeypatch.setattr(inference, "synthesize_batch", lambda acoustic, norms, batch: nothing(batch))
 
 
-def nothing(batch: AlignedBatch) -> Spoken:
+def nothing(batch: AlignedBatch) -> BatchResult:
     zeros = np.zeros(batch.mel.swapaxes(1, 2).shape, np.float32)
-    return Spoken(zeros, zeros, None)  # pyright: ignore[reportArgumentType]
+    return BatchResult(zeros, zeros, None)  # pyright: ignore[reportArgumentType]
 
 
 @eqx.filter_jit
@@ -149,9 +149,9 @@ def test_few_programs_for_many_lengths(models, monkeypatch):
         shapes.add((batch.phonemes.shape, batch.mel.shape[2]))
         return nothing(batch)
 
-    monkeypatch.setattr(teacher_forcing, "speak_batch", watched)
+    monkeypatch.setattr(inference, "synthesize_batch", watched)
     model, norms, _ = trained()
-    found = list(teacher_forcing.teacher_forced_mels(model.acoustic, norms, config, store, batch_size=3))
+    found = list(inference.teacher_forced_mels(model.acoustic, norms, config, store, batch_size=3))
     assert sorted(number for number, _ in found) == list(range(40)) and 1 < len(shapes) <= 4
     assert all(mel.shape == store.mels[number].shape for number, mel in found)
     assert max(frames for _, frames in shapes) <= 256 and max(shape[1] for shape, _ in shapes) <= 64
@@ -285,7 +285,7 @@ def test_a_corpus_read_with_other_phonemes(models, corpus, tmp_path):
 def test_mels_are_written_in_the_flavour_that_the_vocoder_reads(models, corpus, tmp_path):
     """What a vocoder is fine-tuned on is what the synthesizer gives it later."""
     own = teacher_force(corpus, tmp_path / "own", models / "centred")
-    with pytest.warns(JaxvoiceWarning, match="another flavour"):
+    with pytest.warns(JaxvoiceWarning, match="half a hop later"):
         read = teacher_force(corpus, tmp_path / "read", models / "centred", vocoder=models / "vocoder")
     assert read.mel_l1 == own.mel_l1
     for name, frames in FRAMES.items():
@@ -296,8 +296,8 @@ def test_mels_are_written_in_the_flavour_that_the_vocoder_reads(models, corpus, 
         source, _ = soundfile.read(corpus / "wavs" / f"{name}.wav")
         assert len(samples) == (frames + 1) * HOP > len(source) and not samples[len(source) :].any()
     with pytest.warns(JaxvoiceWarning):
-        voice = Synthesizer.load(models / "centred", models / "vocoder").voice
-    np.testing.assert_array_equal(voice.given(mel), given)
+        voice = Synthesizer.load(models / "centred", models / "vocoder").mel_to_audio
+    np.testing.assert_array_equal(voice.vocoder_input(mel), given)
     save_generator(tmp_path / "other", loud_generator(small_config()), other_mel())
     with pytest.raises(MelError, match=r"fmax: 4000\.0 != 3000\.0"):
         teacher_force(corpus, tmp_path / "none", models / "scaled", vocoder=tmp_path / "other")

@@ -182,7 +182,7 @@ def test_bad_audio(vocoder):
         (np.zeros((10, 8), np.float32), "transposed"),
         (np.zeros(8, np.float32), r"got \(8,\)"),
         (np.zeros((8, 10), np.int32), "int32"),
-        (np.zeros((0, 8, 10), np.float32), "holds no mel"),
+        (np.zeros((0, 8, 10), np.float32), "contains no mel"),
     ],
 )
 def test_bad_mels(vocoder, mel, message, check):

@@ -53,7 +53,7 @@ def test_after_warming_up_nothing_is_compiled(compiled):
 def test_only_what_is_as_long_as_told_is_got_ready_for(monkeypatch):
     said = []
     speech = synthesizer()
-    monkeypatch.setattr(speech, "acoustics", Spy(speech.acoustics, said))
+    monkeypatch.setattr(speech, "acoustic_inference", Spy(speech.acoustic_inference, said))
     speech.warm_up(longest=0.2)
     frames = [int(line.durations.sum()) for lines in said for line in lines]
     assert frames and max(frames) == 128 and min(frames) >= 16, "0.2 s are 100 frames"
@@ -63,14 +63,14 @@ def test_only_what_is_as_long_as_told_is_got_ready_for(monkeypatch):
 
 
 class Spy:
-    """`acoustics` that keeps what it is asked to say."""
+    """`acoustic_inference` that keeps what it is asked to say."""
 
-    def __init__(self, acoustics, said):
-        self._acoustics, self._said = acoustics, said
+    def __init__(self, acoustic_inference, said):
+        self._inference, self._said = acoustic_inference, said
 
     def __getattr__(self, name):
-        return getattr(self._acoustics, name)
+        return getattr(self._inference, name)
 
     def __call__(self, lines, **settings):
         self._said.append(lines)
-        return self._acoustics(lines, **settings)
+        return self._inference(lines, **settings)

@@ -1,18 +1,25 @@
 """Inference with the trained networks, compiled once for every shape of batch."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import equinox as eqx
+import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Float32, Int
 
 from jaxvoice.data.aligned import AlignedBatch
+from jaxvoice.data.aligned.buckets import batches_in_order
+from jaxvoice.data.aligned.store import AlignedStore
+from jaxvoice.errors import CheckpointError
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
+from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.durations import DurationModel
+from jaxvoice.models.gaussian_tts.scaling import to_mel
 
 
-class Spoken(NamedTuple):
-    """The networks' results for a batch."""
+class BatchResult(NamedTuple):
+    """The result of the networks for a batch."""
 
     normalised: Float[Array, "batch frames mels"]
     """The normalised mel spectrogram of the post-net; `to_mel` converts it to the mel contract."""
@@ -59,10 +66,10 @@ def decode(
     return decoded.second, decoded.weights
 
 
-def speak_batch(
+def synthesize_batch(
     acoustic: AcousticModel, norms: BatchNormStates, batch: AlignedBatch, durations: DurationModel | None = None
-) -> Spoken:
-    """`batch` synthesised with its own durations, and the durations that `durations` predicts; its mels are not read.
+) -> BatchResult:
+    """Synthesise `batch` with its own durations, and predict durations with `durations`. Its mels are not read.
 
     **Raises:** `ShapeError` for more phonemes or frames, padding included, than positions.
     """
@@ -70,4 +77,34 @@ def speak_batch(
     hidden, logs = encode(acoustic, norms, durations, phonemes, phone_count=phone_count)
     counts = {"phone_count": phone_count, "frame_count": jnp.asarray(batch.frame_count), "frames": batch.mel.shape[2]}
     normalised, weights = decode(acoustic, norms, hidden, lasting, **counts)
-    return Spoken(normalised, weights, logs)
+    return BatchResult(normalised, weights, logs)
+
+
+def teacher_forced_mels(
+    acoustic: AcousticModel,
+    norms: BatchNormStates,
+    config: GaussianTTSConfig,
+    store: AlignedStore,
+    *,
+    batch_size: int = 8,
+) -> Iterator[tuple[int, Float32[np.ndarray, "mels frames"]]]:
+    """The number of each utterance of `store`, and the log-mel spectrogram that `acoustic` computes with its durations.
+
+    Mels follow `config.mel`. At most four shapes are compiled, and utterances are in order of length.
+
+    **Raises:** `CheckpointError` if the model returns NaN or infinity; `ConfigError` for utterances longer than its
+    positions.
+    """
+    batches = batches_in_order(
+        store,
+        min(batch_size, len(store)),
+        max_frames=config.decoder.max_frames,
+        max_phones=config.encoder.max_phones,
+    )
+    for numbers, batch in batches:
+        made = np.asarray(synthesize_batch(acoustic, norms, batch).normalised)
+        for row, number in zip(made, map(int, numbers), strict=False):
+            row = row[: store.mels[number].shape[1]]
+            if not np.isfinite(row).all():  # before clipping
+                raise CheckpointError("The model returns mels with NaN or infinity; its weights are damaged.")
+            yield number, to_mel(row, config.statistics, config.mel)

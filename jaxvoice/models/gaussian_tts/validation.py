@@ -16,7 +16,7 @@ from jaxvoice.dsp.measures import mel_cepstrum
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.durations import DurationModel, from_normalised
-from jaxvoice.models.gaussian_tts.inference import encode, speak_batch
+from jaxvoice.models.gaussian_tts.inference import encode, synthesize_batch
 from jaxvoice.models.gaussian_tts.scaling import to_mel
 from jaxvoice.training.pictures import draw_alignment, draw_durations
 from jaxvoice.training.task import Report, Sample
@@ -77,7 +77,7 @@ class Validation:
         made: dict[int, tuple[Mel, np.ndarray, np.ndarray]] = {}
         true_frames, predicted_frames = [], []
         for numbers, batch in self._batches:
-            normalised, weights, logs = map(np.asarray, speak_batch(acoustic, norms, batch, durations))
+            normalised, weights, logs = map(np.asarray, synthesize_batch(acoustic, norms, batch, durations))
             free = from_normalised(logs, self._unscaled)
             for row, number in enumerate(numbers):
                 number = int(number)
@@ -111,7 +111,7 @@ class Validation:
         samples = []
         for numbers, batch in self._learnt_batches:
             assert self._learnt is not None
-            normalised, weights, logs = map(np.asarray, speak_batch(acoustic, norms, batch, durations))
+            normalised, weights, logs = map(np.asarray, synthesize_batch(acoustic, norms, batch, durations))
             free = from_normalised(logs, self._unscaled)
             for row, number in enumerate(map(int, numbers)):
                 frames, phones = self._learnt.mels[number].shape[1], len(self._learnt.ids[number])

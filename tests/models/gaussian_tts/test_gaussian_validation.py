@@ -15,7 +15,7 @@ from jaxvoice.data.aligned import AlignedCorpus, AlignedStore, AlignedUtterance,
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts import Statistics, from_normalised, validation
-from jaxvoice.models.gaussian_tts.inference import Spoken
+from jaxvoice.models.gaussian_tts.inference import BatchResult
 from jaxvoice.models.gaussian_tts.training import GaussianTTSTask, TrainingConfig
 from jaxvoice.models.gaussian_tts.validation import Validation
 from jaxvoice.models.gaussian_tts.weights import load_model
@@ -71,14 +71,14 @@ def log_durations(phonemes, phone_count) -> np.ndarray:
     return logs
 
 
-def spoken(acoustic, norms, batch, durations) -> Spoken:
+def spoken(acoustic, norms, batch, durations) -> BatchResult:
     """What the networks would say, with nonsense in padding."""
     frames = np.full((len(batch.mel), batch.mel.shape[2], BANDS), 9.0, np.float32)
     for row, number in enumerate(numbers_of(batch.phone_count)):
         mel = made(number)
         frames[row, : mel.shape[1]] = (mel.T + 5) / 2
     weights = np.full((*frames.shape[:2], batch.phonemes.shape[1]), 0.1, np.float32)
-    return Spoken(frames, weights, log_durations(batch.phonemes, batch.phone_count))  # pyright: ignore[reportArgumentType]
+    return BatchResult(frames, weights, log_durations(batch.phonemes, batch.phone_count))  # pyright: ignore[reportArgumentType]
 
 
 def hum(mel: np.ndarray) -> np.ndarray:
@@ -88,7 +88,7 @@ def hum(mel: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module", params=[1, 2, 16])
 def report(request):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation, "speak_batch", spoken)
+        patch.setattr(validation, "synthesize_batch", spoken)
         judge = Validation(STORE, CONFIG, batch_size=request.param, samples=2, vocoder=hum)
         return judge(None, None, None)  # pyright: ignore[reportArgumentType]
 
@@ -135,7 +135,7 @@ def test_rougher_speech_is_no_better_than_blurred(monkeypatch):
     """A ratio of 4 costs what one of 1/4 does."""
     shared = {}
     for factor in (0.5, 2.0):
-        monkeypatch.setattr(validation, "speak_batch", spoken)
+        monkeypatch.setattr(validation, "synthesize_batch", spoken)
         monkeypatch.setitem(globals(), "WIDTHS", np.full(3, factor))
         found = Validation(STORE, CONFIG, samples=0)(None, None, None).metrics  # pyright: ignore[reportArgumentType]
         assert found["variance_ratio"] == pytest.approx(factor**2, rel=1e-4)
@@ -153,7 +153,7 @@ def test_samples_are_the_first_utterances_as_they_were_made(report):
 
 
 def test_utterances_of_training_are_heard_and_not_measured(report, monkeypatch):
-    monkeypatch.setattr(validation, "speak_batch", spoken)
+    monkeypatch.setattr(validation, "synthesize_batch", spoken)
     judge = Validation(STORE, CONFIG, batch_size=2, samples=1, training=STORE, vocoder=hum)
     with_training = judge(None, None, None)  # pyright: ignore[reportArgumentType]
     assert [sample.name for sample in with_training.samples] == ["u0", "train-u0", "train-u1"]
@@ -170,7 +170,7 @@ def test_the_scale_that_is_saved_makes_durations_add_up(monkeypatch, tmp_path):
         return None, log_durations(phonemes, phone_count)
 
     monkeypatch.setattr(validation, "encode", encode)
-    monkeypatch.setattr(validation, "speak_batch", None)
+    monkeypatch.setattr(validation, "synthesize_batch", None)
     judge = Validation(STORE, CONFIG, batch_size=2)
     task = GaussianTTSTask(TrainingConfig(CONFIG), steps_per_epoch=1, validation=judge)
     model = networks(CONFIG)

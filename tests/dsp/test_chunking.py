@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from jaxvoice.pipelines.windows import bucket, plan_windows
+from jaxvoice.dsp.chunking import bucket_size, plan_windows
 
 
 @pytest.mark.parametrize(("size", "context"), [(16, (3, 4)), (16, (0, 0)), (9, (4, 4)), (9, (5, 3))])
@@ -36,7 +36,7 @@ def test_a_part_of_a_signal():
 
 
 def test_buckets_are_few_and_not_much_too_long():
-    sizes = {bucket(frames, 512) for frames in range(1, 513)}
+    sizes = {bucket_size(frames, 512) for frames in range(1, 513)}
     assert sorted(sizes) == [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512]
-    assert all(frames <= bucket(frames, 512) <= max(16, 1.5 * frames) for frames in range(1, 513))
-    assert bucket(40, 41) == 41
+    assert all(frames <= bucket_size(frames, 512) <= max(16, 1.5 * frames) for frames in range(1, 513))
+    assert bucket_size(40, 41) == 41

@@ -1,4 +1,4 @@
-"""What is given to text to speech in another shape than it should be, and ARPAbet that is not of the model's set."""
+"""Arguments of text to speech of the wrong type or shape, and ARPAbet codes that are not of the model's set."""
 
 from typing import Any, cast
 
@@ -7,7 +7,7 @@ import pytest
 
 from jaxvoice.errors import ConfigError, JaxvoiceError, JaxvoiceWarning, ShapeError, TextError
 from jaxvoice.pipelines import Aligner, Synthesizer
-from jaxvoice.pipelines.lines import usable_phonemes
+from jaxvoice.pipelines.validation import validate_phonemes
 from jaxvoice.text import ARPABET
 from tests.pipelines.talker import MEL, chatter, talker
 from tests.pipelines.test_synthesizer import synthesizer
@@ -32,7 +32,7 @@ def test_arpabet_is_spelt_as_in_braces(voice, written, spelt):
     said = voice.speak_phonemes(written)
     assert said.phonemes == tuple(spelt.split()) == voice.speak(f"{{{written}}}").phonemes[: len(spelt.split())]
     np.testing.assert_array_equal(said.mel, voice.speak_phonemes(spelt.split()).mel)
-    assert usable_phonemes(written.replace("EU0 R", "ER0"), ARPABET) == tuple(written.replace("EU0 R", "ER0").split())
+    assert validate_phonemes(written.replace("EU0 R", "ER0"), ARPABET) == tuple(written.replace("EU0 R", "ER0").split())
 
 
 def test_with_durations_each_code_is_one(voice):
@@ -68,9 +68,9 @@ def test_texts_name_the_one_that_is_wrong(voice, texts, told):
 
 
 def test_what_only_the_networks_tell_names_the_one_too(voice):
-    with pytest.raises(TextError, match=r"^sequence 2: HH \(phoneme 1\) is to last 257 frames"):
+    with pytest.raises(TextError, match=r"^sequence 2: HH \(phoneme 1\) has a duration of 257 frames"):
         voice.speak_phonemes([["HH"], ["HH"]], [[3], [257]])
-    with pytest.warns(JaxvoiceWarning, match="^text 2: The text is too long"):
+    with pytest.warns(JaxvoiceWarning, match="^text 2: The text exceeds"):
         synthesizer(max_phones=16).speak(["Fine.", "sound of a world of sounds again"])
 
 

@@ -1,11 +1,11 @@
-"""Cutting long signals into windows of one size, and sizes that few programs can serve.
+"""Windows of long signals, and bucket sizes that keep the number of compiled programs small.
 
      start                                                    stop
        |- left context -|---------- kept ----------|- right context -|
                                             |- left context -|---------- kept ---------- ...
 
-A frame's result is exact if the whole receptive field around it is in the window, or if what is missing lies past the
-end of the signal. So neighbours overlap by both contexts, and only the first and the last window keep their outer edge.
+The result of a frame is exact if its receptive field lies in the window or reaches past the end of the signal. Adjacent
+windows therefore overlap by both contexts, and only the first and the last window keep their outer edge.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _SMALLEST = 16
 
 @dataclass(frozen=True)
 class Window:
-    """Frames `start` to `stop` are read; the results of `keep_from` to `keep_to`, counted alike, are kept."""
+    """A window reads the frames from `start` to `stop`, and its results from `keep_from` to `keep_to` are kept."""
 
     start: int
     stop: int
@@ -25,7 +25,7 @@ class Window:
 
     @property
     def frames(self) -> int:
-        """How many frames are read."""
+        """Number of frames read."""
         return self.stop - self.start
 
 
@@ -49,7 +49,7 @@ def plan_windows(
         position = keep_to
 
 
-def bucket(frames: int, largest: int) -> int:
+def bucket_size(frames: int, largest: int) -> int:
     """The smallest of 16, 24, 32, 48, 64, 96, ... and `largest` that holds `frames`."""
     size = _SMALLEST
     while size < frames:

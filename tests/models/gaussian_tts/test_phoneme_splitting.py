@@ -1,9 +1,9 @@
-"""Cutting lines of phonemes: nothing is lost, no piece is too long, and cuts are made at pauses where there are any."""
+"""Splitting of phonemes: no phoneme is lost, no piece is too long, and pieces end at pauses where there are any."""
 
 import numpy as np
 import pytest
 
-from jaxvoice.pipelines.splitting import Piece, split_at_pauses
+from jaxvoice.models.gaussian_tts.acoustic_inference import Piece, split_at_pauses
 
 
 def split(pattern: str, frames: list[int] | None = None, *, phones: int = 99, most: int = 10**6) -> list[Piece]:

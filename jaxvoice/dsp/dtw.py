@@ -1,0 +1,102 @@
+"""Dynamic time warping of mel spectrograms: features, the boundaries it maps, and durations in whole frames."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+
+from jaxvoice.dsp.mel_config import MelConfig
+
+# Decibels below the loudest frames. Lower values are noise in one recording and zeros in another.
+_RANGE = 60.0
+# The steps of the path, in source and target frames.
+_STEPS = np.array([[1, 1], [1, 0], [0, 1]])
+
+
+class WarpedBoundaries(NamedTuple):
+    """Boundaries in the target, and how well source and target match."""
+
+    edges: Float64[np.ndarray, " edges"]
+    """Boundaries in frames of the target, not rounded."""
+    cost: float
+    """Mean distance of the paired frames."""
+
+
+def natural_log_mel(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> Float64[np.ndarray, "mels frames"]:
+    """Natural logarithms of mel magnitudes, for any logarithm, power and scale of the contract `config`."""
+    factor = (1.0 if config.log == "ln" else math.log(10)) / config.power
+    return (mel.astype(np.float64) - config.offset) * (factor / config.gain)
+
+
+def dtw_features(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> Float64[np.ndarray, "features frames"]:
+    """Features by which the frames of two voices are compared: log-mels and their slopes, standardised.
+
+    Each row has zero mean and unit variance over the utterance, which removes most of the influence of voice,
+    microphone and loudness. Values more than 60 dB below the loudest frames are clipped. On recordings of five voices
+    with known times, these features gave smaller errors than cepstra, and than steps or weights that favour the
+    diagonal.
+    """
+    logs = natural_log_mel(mel, config)
+    logs = np.maximum(logs, np.percentile(logs.max(axis=0), 95) - _RANGE / 20 * math.log(10))
+    bands = _standardize(logs)
+    wide = np.pad(bands, ((0, 0), (1, 1)), mode="edge")
+    slopes = _standardize(wide[:, 2:] - wide[:, :-2])
+    return np.concatenate([bands, slopes]) / math.sqrt(2 * len(bands))
+
+
+def warp_boundaries(
+    edges: Int64[np.ndarray, " edges"],
+    source: Float[np.ndarray, "features source_frames"],
+    target: Float[np.ndarray, "features target_frames"],
+) -> WarpedBoundaries:
+    """Map `edges`, boundaries between frames of `source`, to `target` by dynamic time warping.
+
+    **Returns:** boundaries that never decrease. They start at 0 and end with the last frame of `target` if `edges`
+    start at 0 and end with the last frame of `source`.
+
+    Source: Malfrere and Dutoit 1997, "High-quality speech synthesis for phonetic speech segmentation".
+    """
+    from librosa.sequence import dtw
+
+    squares = (source**2).sum(0)[:, None] + (target**2).sum(0)[None] - 2 * source.T @ target
+    distances = np.sqrt(np.maximum(squares, 0))
+    _, path = dtw(C=distances, step_sizes_sigma=_STEPS, backtrack=True)
+    path = path[::-1]
+    cost = float(distances[path[:, 0], path[:, 1]].mean())
+    return WarpedBoundaries(map_boundaries(edges, path, source.shape[1], target.shape[1]), cost)
+
+
+def map_boundaries(
+    edges: Int64[np.ndarray, " edges"],
+    path: Int64[np.ndarray, "steps 2"],
+    source_frames: int,
+    target_frames: int,
+) -> Float64[np.ndarray, " edges"]:
+    """`edges` of the source in frames of the target, along the pairs of frames `path`.
+
+    A boundary is mapped to the middle between the last target frame that is paired with the source frame before it and
+    the first that is paired with the source frame after it.
+    """
+    rows, first = np.unique(path[:, 0], return_index=True)
+    low, high = path[first, 1], path[np.append(first[1:], len(path)) - 1, 1] + 1
+    at = (rows[:-1] + 1 + rows[1:]) / 2
+    to = (high[:-1] + low[1:]) / 2
+    return np.interp(edges, [0.0, *at, source_frames], [0.0, *to, target_frames])
+
+
+def durations_between(edges: Float[np.ndarray, " edges"], frames: int) -> Int64[np.ndarray, " intervals"]:
+    """Durations in whole frames of the intervals between `edges`: at least 1 each, and `frames` in total.
+
+    The boundaries are as near to `edges` as that allows. There must not be more intervals than `frames`.
+    """
+    order = np.arange(len(edges))
+    shifted = np.maximum.accumulate(np.rint(edges).astype(np.int64) - order)
+    shifted = np.clip(shifted, 0, frames - order[-1])
+    shifted[0], shifted[-1] = 0, frames - order[-1]
+    return np.diff(shifted + order)
+
+
+def _standardize(rows: Float64[np.ndarray, "rows frames"]) -> Float64[np.ndarray, "rows frames"]:
+    spread = rows.std(axis=1, keepdims=True)
+    return (rows - rows.mean(axis=1, keepdims=True)) / np.maximum(spread, 1e-8)

@@ -1,0 +1,349 @@
+"""Inference with a phoneme-to-mel model for inputs of any length, in batches, with few compiled programs."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax import numpy as jnp
+from jaxtyping import Bool, Float32, Int, Int32, Int64
+
+from jaxvoice.dsp.chunking import bucket_size
+from jaxvoice.errors import CheckpointError, ConfigError, TextError, warn_caller
+from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates, GaussianTTS
+from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
+from jaxvoice.models.gaussian_tts.durations import from_normalised, whole_frames
+from jaxvoice.models.gaussian_tts.inference import decode, encode
+from jaxvoice.models.gaussian_tts.scaling import to_mel
+from jaxvoice.nn import freeze
+from jaxvoice.text.phonemes import PAUSE
+
+# Shorter inputs are padded to these lengths, which are cheap, and so need no programs of their own.
+_FEWEST_PHONES, _FEWEST_FRAMES = 32, 128
+
+Item = TypeVar("Item")
+Segment = tuple[int, int, int]
+"""Number of an input, and its first and last phoneme (exclusive)."""
+
+
+class PhonemeInput(NamedTuple):
+    """One input of the model."""
+
+    codes: tuple[str, ...]
+    """The phonemes."""
+    ids: Int32[np.ndarray, " phones"]
+    """Their ids in the model."""
+    word_starts: Bool[np.ndarray, " phones"]
+    """Which of them begin a word."""
+    durations: Int64[np.ndarray, " phones"] | None
+    """Duration of each in frames; None predicts them."""
+    name: str = ""
+    """Name of the input in errors and warnings."""
+
+
+class AlignmentBlock(NamedTuple):
+    """The part of an alignment that is not zero for one piece of an input."""
+
+    frame: int
+    """First frame."""
+    phone: int
+    """First phoneme."""
+    weights: Float32[np.ndarray, "frames phones"]
+    """Weight of each phoneme in each frame."""
+
+
+class SynthesizedMel(NamedTuple):
+    """The result for one input."""
+
+    mel: Float32[np.ndarray, "mels frames"]
+    """Log-mel spectrogram under the model's contract."""
+    durations: Int64[np.ndarray, " phones"]
+    """Duration of each phoneme in frames."""
+    blocks: tuple[AlignmentBlock, ...]
+    """The alignment, one block for each piece."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The phonemes of an input from `start` to `stop`. With `shares`, the first is also in the previous piece."""
+
+    start: int
+    stop: int
+    shares: bool = False
+
+    @property
+    def phones(self) -> int:
+        """Number of phonemes."""
+        return self.stop - self.start
+
+
+def split_at_pauses(
+    frames: Int[np.ndarray, " phones"],
+    pauses: Bool[np.ndarray, " phones"],
+    word_starts: Bool[np.ndarray, " phones"],
+    *,
+    most_phones: int,
+    most_frames: int,
+) -> list[Piece]:
+    """Split phonemes into pieces of at most `most_phones` phonemes and `most_frames` frames, each as long as possible.
+
+        pau HH AH0 L OW1 pau W EU1 R L D pau
+        |---- piece -------|
+                         |----- piece ------|    both pieces contain the pause between them
+
+    A piece ends with a pause, with which the next one starts. If there is none within reach, it ends before a word, or
+    at any phoneme if no word starts within reach; the next piece then shares nothing with it.
+
+    **Arguments:** `frames`, the duration of each phoneme, at most `most_frames`; `pauses`, which phonemes are pauses;
+    `word_starts`, which begin a word.
+    """
+    count, times = len(frames), np.concatenate([[0], np.cumsum(frames)])
+    pieces: list[Piece] = []
+    start, shares = 0, False
+    while True:
+        reached = int(np.searchsorted(times, times[start] + most_frames, side="right")) - 1
+        stop = min(count, start + most_phones, reached)
+        if stop == count:
+            return [*pieces, Piece(start, stop, shares)]
+        pause = _last(pauses, start + 1, stop)
+        if pause is not None:
+            pieces.append(Piece(start, pause + 1, shares))
+            start, shares = pause, True
+            continue
+        word = _last(word_starts, start + 1 + shares, stop + 1)
+        stop = stop if word is None else word
+        pieces.append(Piece(start, stop, shares))
+        start, shares = stop, False
+
+
+def _last(flags: Bool[np.ndarray, " phones"], start: int, stop: int) -> int | None:
+    found = np.flatnonzero(flags[start:stop])
+    return start + int(found[-1]) if found.size else None
+
+
+class AcousticInference:
+    """Computes mel spectrograms and durations of phonemes.
+
+    Inputs longer than the positions that the model has learned are split at pauses. The first half of the frames of
+    such a pause comes from the piece before it and the rest from the piece after it. Pieces are padded to few lengths,
+    and pieces of one length are computed as a batch. Neither changes the result by more than rounding.
+
+    **Arguments:** `model`, `norms` and `config`: the networks, the running statistics of their batch norms, and their
+    configuration; `max_phones` and `max_frames`, the longest piece, by default the number of positions.
+
+    **Raises:** `ConfigError` if `max_phones` or `max_frames` is below 1 or above the number of positions.
+    """
+
+    def __init__(
+        self,
+        model: GaussianTTS,
+        norms: BatchNormStates,
+        config: GaussianTTSConfig,
+        *,
+        max_phones: int | None = None,
+        max_frames: int | None = None,
+    ):
+        self._model, self._norms, self._config = _freeze(model), norms, config
+        self.max_phones = _limit("max_phones", max_phones, config.encoder.max_phones)
+        self.max_frames = _limit("max_frames", max_frames, config.decoder.max_frames)
+
+    def __call__(self, inputs: Sequence[PhonemeInput], *, speed: float = 1.0) -> list[SynthesizedMel]:
+        """The result for each of `inputs`; `speed` divides predicted durations.
+
+        **Raises:** `TextError` if a phoneme is longer than the longest piece; `CheckpointError` if the model returns
+        NaN or infinity. Warns with `JaxvoiceWarning` if a long input has no pause to split at.
+        """
+        encoded: dict[Segment, tuple[np.ndarray, np.ndarray]] = {}
+        self._encode(inputs, _segments([self._pieces(item, item.durations) for item in inputs]), encoded)
+        durations = [
+            self._predicted(number, item, encoded, speed) if item.durations is None else item.durations
+            for number, item in enumerate(inputs)
+        ]
+        pieces = [self._pieces(item, frames) for item, frames in zip(inputs, durations, strict=True)]
+        self._encode(inputs, [segment for segment in _segments(pieces) if segment not in encoded], encoded)
+        _warn_about_splits(inputs, pieces)
+        joins = [_Joins(frames, of_item) for frames, of_item in zip(durations, pieces, strict=True)]
+        mels = [np.empty((self._config.mel.num_mels, int(frames.sum())), np.float32) for frames in durations]
+        blocks: list[dict[int, AlignmentBlock]] = [{} for _ in inputs]
+        # Each piece is copied into the result at once, so that long speech needs memory for one copy only.
+        for (number, start, stop), mel, weights in self._decode(_segments(pieces), encoded, durations):
+            first, kept = joins[number].place(start, stop)
+            mels[number][:, first : first + kept.stop - kept.start] = mel[:, kept]
+            blocks[number][start] = AlignmentBlock(first, start, weights[kept].copy())
+        return [
+            SynthesizedMel(mel, frames, tuple(of_item[start] for start in sorted(of_item)))
+            for mel, frames, of_item in zip(mels, durations, blocks, strict=True)
+        ]
+
+    def usual_sizes(self, most_frames: int) -> list[tuple[int, int]]:
+        """Numbers of phonemes and frames, one pair for each program that speech of up to `most_frames` frames needs if
+        it is at most a third slower or faster than the corpus."""
+        statistics, sizes = self._config.statistics, {}
+        logs = statistics.duration_mean + statistics.duration_std**2 / 2  # mean of a log-normal distribution
+        usual = max(1.0, math.expm1(min(logs, 20.0)) * statistics.duration_scale)
+        frames = 0
+        while frames < min(most_frames, self.max_frames):
+            frames = bucket_size(frames + 1, self.max_frames)
+            for tempo in (0.75, 1.0, 4 / 3):
+                phones = max(1, min(round(tempo * frames / usual), frames, self.max_phones))
+                sizes[self._phone_bucket((0, 0, phones)), frames] = phones, frames
+        return list(sizes.values())
+
+    def _pieces(self, item: PhonemeInput, durations: Int64[np.ndarray, " phones"] | None) -> list[Piece]:
+        frames = np.zeros(len(item.codes), np.int64) if durations is None else durations
+        longest = int(frames.argmax())
+        if frames[longest] > self.max_frames:
+            raise TextError(
+                f"{_prefix(item)}{item.codes[longest]} (phoneme {longest + 1}) has a duration of {frames[longest]} "
+                f"frames, and the model supports {self.max_frames}; give a shorter duration or a higher speed."
+            )
+        pauses = np.array([code == PAUSE for code in item.codes])
+        return split_at_pauses(
+            frames, pauses, item.word_starts, most_phones=self.max_phones, most_frames=self.max_frames
+        )
+
+    def _encode(
+        self,
+        inputs: Sequence[PhonemeInput],
+        segments: Sequence[Segment],
+        encoded: dict[Segment, tuple[np.ndarray, np.ndarray]],
+    ) -> None:
+        """Add hidden states and normalised log durations of each of `segments` to `encoded`."""
+        sizes = {segment: self._phone_bucket(segment) for segment in segments}
+        for size, batch in _batches(sizes, lambda size: self.max_phones // size):
+            ids, counts = np.zeros((len(batch), size), np.int32), np.zeros(len(batch), np.int32)
+            for row, (number, start, stop) in enumerate(batch):
+                counts[row] = stop - start
+                ids[row, : stop - start] = inputs[number].ids[start:stop]
+            made = encode(
+                self._model.acoustic,
+                self._norms,
+                self._model.durations,
+                jnp.asarray(ids),
+                phone_count=jnp.asarray(counts),
+            )
+            hidden, logs = map(np.asarray, made)
+            for row, segment in enumerate(batch):
+                # Copies, since a view would keep the padding of the whole batch.
+                encoded[segment] = hidden[row, : counts[row]].copy(), logs[row, : counts[row]].copy()
+
+    def _predicted(
+        self, number: int, item: PhonemeInput, encoded: Mapping[Segment, tuple[np.ndarray, np.ndarray]], speed: float
+    ) -> Int64[np.ndarray, " phones"]:
+        logs = np.zeros(len(item.codes))
+        for piece in self._pieces(item, None):
+            logs[piece.start + piece.shares : piece.stop] = encoded[number, piece.start, piece.stop][1][piece.shares :]
+        frames = from_normalised(logs, self._config.statistics, speed=speed)
+        if not np.isfinite(logs).all():
+            raise CheckpointError("The model predicts durations that are NaN or infinite; its weights are damaged.")
+        return whole_frames(frames)
+
+    def _decode(
+        self,
+        segments: Sequence[Segment],
+        encoded: Mapping[Segment, tuple[np.ndarray, np.ndarray]],
+        durations: Sequence[Int64[np.ndarray, " phones"]],
+    ) -> Iterator[tuple[Segment, np.ndarray, np.ndarray]]:
+        """Each of `segments`, its mel spectrogram (mels, frames) and its weights (frames, phones)."""
+        frames = {(number, start, stop): int(durations[number][start:stop].sum()) for number, start, stop in segments}
+        sizes = {
+            segment: (self._phone_bucket(segment), bucket_size(max(frames[segment], _FEWEST_FRAMES), self.max_frames))
+            for segment in segments
+        }
+        for (phones, length), batch in _batches(sizes, lambda size: self.max_frames // size[1]):
+            hidden = np.zeros((len(batch), phones, self._config.dim), np.float32)
+            lengths, counts = np.zeros((len(batch), phones), np.float32), np.zeros((2, len(batch)), np.int32)
+            for row, (number, start, stop) in enumerate(batch):
+                hidden[row, : stop - start] = encoded[number, start, stop][0]
+                lengths[row, : stop - start] = durations[number][start:stop]
+                counts[:, row] = stop - start, frames[number, start, stop]
+            spans, phone_count, frame_count = map(jnp.asarray, (lengths, *counts))
+            made = decode(
+                self._model.acoustic,
+                self._norms,
+                jnp.asarray(hidden),
+                spans,
+                phone_count=phone_count,
+                frame_count=frame_count,
+                frames=length,
+            )
+            normalised, weights = map(np.asarray, made)
+            for row, segment in enumerate(batch):
+                # Before clipping, which would turn infinity into a plausible mel.
+                if not np.isfinite(normalised[row, : frames[segment]]).all():
+                    raise CheckpointError("The model returns mels with NaN or infinity; its weights are damaged.")
+                mel = to_mel(normalised[row, : frames[segment]], self._config.statistics, self._config.mel)
+                yield segment, mel, weights[row, : frames[segment], : segment[2] - segment[1]]
+
+    def _phone_bucket(self, segment: Segment) -> int:
+        return bucket_size(max(segment[2] - segment[1], _FEWEST_PHONES), self.max_phones)
+
+
+_freeze = eqx.filter_jit(freeze)
+
+
+def _limit(name: str, wanted: int | None, learned: int) -> int:
+    if wanted is None:
+        return learned
+    if not 1 <= wanted <= learned:
+        raise ConfigError(f"{name} is {wanted}; use 1 to {learned}, the number of positions of the model.")
+    return wanted
+
+
+def _prefix(item: PhonemeInput) -> str:
+    return f"{item.name}: " if item.name else ""
+
+
+def _segments(pieces: Sequence[Sequence[Piece]]) -> list[Segment]:
+    return [(number, piece.start, piece.stop) for number, of_item in enumerate(pieces) for piece in of_item]
+
+
+def _batches(sizes: Mapping[Segment, Item], room: Callable[[Item], int]) -> Iterator[tuple[Item, list[Segment]]]:
+    """Batches of segments of one size. Batch sizes are powers of two, which keeps the number of programs small."""
+    groups: dict[Item, list[Segment]] = defaultdict(list)
+    for segment, size in sizes.items():
+        groups[size].append(segment)
+    # Larger batches gain little on a CPU and take more memory.
+    factor = 1 if jax.default_backend() == "cpu" else 16
+    for size, group in groups.items():
+        while group:
+            most = max(1, min(len(group), factor * room(size)))
+            batch = group[: 1 << (most.bit_length() - 1)]
+            del group[: len(batch)]
+            yield size, batch
+
+
+def _warn_about_splits(inputs: Sequence[PhonemeInput], pieces: Sequence[Sequence[Piece]]) -> None:
+    for item, of_item in zip(inputs, pieces, strict=True):
+        cuts = [piece.start for piece in of_item[1:] if not piece.shares]
+        if cuts:
+            raw = " ".join(item.codes[max(0, cuts[0] - 4) : cuts[0]])
+            warn_caller(
+                f"{_prefix(item)}The text exceeds the model's positions and has too few pauses; it is split between "
+                f"words {len(cuts)} times, first after phoneme {cuts[0]} ({raw}). Add commas or full stops."
+            )
+
+
+class _Joins:
+    """The places of pieces in the result of their input, such that each frame is written once."""
+
+    def __init__(self, durations: Int64[np.ndarray, " phones"], pieces: Sequence[Piece]):
+        self._durations, self._starts = durations, np.concatenate([[0], np.cumsum(durations)])
+        self._shared = {piece.start for piece in pieces if piece.shares}
+
+    def place(self, start: int, stop: int) -> tuple[int, slice]:
+        """First frame of the result that the piece from `start` to `stop` provides, and its frames to copy there."""
+        offset, last = int(self._starts[start]), int(self._starts[stop])
+        first = offset + (_frames_before_split(self._durations[start]) if start in self._shared else 0)
+        if stop - 1 in self._shared and stop - 1 != start:
+            last -= int(self._durations[stop - 1]) - _frames_before_split(self._durations[stop - 1])
+        return first, slice(first - offset, last - offset)
+
+
+def _frames_before_split(pause: int | np.integer) -> int:
+    """Frames of a shared pause that come from the piece before it."""
+    return (int(pause) + 1) // 2
