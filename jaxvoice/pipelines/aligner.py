@@ -19,8 +19,8 @@ from jaxvoice.models.gaussian_tts.forced_alignment import (
     ForcedAlignment as ForcedAlignment,
     PhonemeSequence,
 )
+from jaxvoice.pipelines.argument_checks import validate_audio, validate_phonemes, validate_text
 from jaxvoice.pipelines.synthesizer import Synthesizer
-from jaxvoice.pipelines.validation import validate_audio, validate_phonemes, validate_text
 from jaxvoice.text.front_end import CustomWords, pronounce
 from jaxvoice.text.phonemes import PAUSE
 

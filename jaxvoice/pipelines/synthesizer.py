@@ -16,9 +16,7 @@ from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates, GaussianTTS
 from jaxvoice.models.gaussian_tts.acoustic_inference import AcousticInference, AlignmentBlock, PhonemeInput
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.weights import load_model
-from jaxvoice.pipelines.mel_to_audio import AnyVocoder, MelToAudio, check_seed
-from jaxvoice.pipelines.sources import find_model_folder, print_licence
-from jaxvoice.pipelines.validation import (
+from jaxvoice.pipelines.argument_checks import (
     as_list,
     durations_per_sequence,
     error_context,
@@ -26,6 +24,8 @@ from jaxvoice.pipelines.validation import (
     validate_phonemes,
     validate_text,
 )
+from jaxvoice.pipelines.mel_to_audio import AnyVocoder, MelToAudio, check_seed
+from jaxvoice.pipelines.sources import find_model_folder, print_licence
 from jaxvoice.text.front_end import CustomWords, Mode, pronounce, spell_custom_words
 from jaxvoice.text.phonemes import PhoneSet
 

@@ -21,8 +21,8 @@ from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.nn import fold_weight_norm, freeze
+from jaxvoice.pipelines.argument_checks import validate_audio, validate_conditions, validate_latents, validate_mel
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
-from jaxvoice.pipelines.validation import validate_audio, validate_conditions, validate_latents, validate_mel
 
 Mel = Float[np.ndarray, "mels frames"]
 Waveform = Float32[np.ndarray, " samples"]

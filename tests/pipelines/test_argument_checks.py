@@ -7,7 +7,7 @@ import pytest
 
 from jaxvoice.errors import ConfigError, JaxvoiceError, JaxvoiceWarning, ShapeError, TextError
 from jaxvoice.pipelines import Aligner, Synthesizer
-from jaxvoice.pipelines.validation import validate_phonemes
+from jaxvoice.pipelines.argument_checks import validate_phonemes
 from jaxvoice.text import ARPABET
 from tests.pipelines.talker import MEL, chatter, talker
 from tests.pipelines.test_synthesizer import synthesizer
