@@ -30,7 +30,6 @@ from jaxvoice.console import one_line_usage, run_command
 from jaxvoice.data import Corpus, Loader, find_corpus, load_store, make_demo_corpus, preflight, split
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig, preset
-from jaxvoice.models.hifigan.file_layout import kept_when_trained
 from jaxvoice.models.hifigan.resuming import continued_config, continued_state, trained_discriminators
 from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig, read_run
 from jaxvoice.models.hifigan.weights import load_generator
@@ -40,6 +39,7 @@ from jaxvoice.training.loop import Result, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
 from jaxvoice.training.run_folder import RunFolder
+from jaxvoice.weights.file_layout import kept_when_trained
 from jaxvoice.weights.model_folder import read_about
 
 NAME = "hifigan_l40"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         compare as compare,
         export_model as export_model,
         import_model as import_model,
+        load as load,
     )
     from jaxvoice.weights import open_archive as open_archive
 
@@ -26,7 +27,7 @@ __getattr__, __dir__ = lazily(
         "data": ("make_demo_corpus", "read_audio", "write_wav"),
         "dsp": ("MelConfig", "log_mel"),
         "models.hifigan": ("Generator", "HiFiGANConfig"),
-        "pipelines": ("Aligner", "Synthesizer", "Vocoder", "compare", "export_model", "import_model"),
+        "pipelines": ("Aligner", "Synthesizer", "Vocoder", "compare", "export_model", "import_model", "load"),
         "weights": ("open_archive",),
     },
 )

@@ -11,9 +11,9 @@ from jaxvoice.console import print_text
 
 @dataclass(frozen=True)
 class Export:
-    """Write the generator of a model folder as one file, in the layout that it was imported from.
+    """Write the weights of a model folder as one file, in the layout that they were imported from.
 
-    Models that were trained here get the names of jik876/hifi-gan's g_ files. torch is not needed.
+    Models that were trained here get the export layout of their family. torch is not needed.
     """
 
     folder: Annotated[Path, tyro.conf.Positional]

@@ -11,25 +11,27 @@ from jaxvoice.console import print_text
 
 @dataclass(frozen=True)
 class Import:
-    """Turn a released weight file into a model folder; nothing in it is run, and torch is not needed.
+    """Turn a released checkpoint into a model folder; nothing in it is run, and torch is not needed.
 
-    What it holds is found out from names and shapes, and from the config.json beside it. Known are HiFi-GAN V1, V2, V3
-    and others of jik876/hifi-gan (g_ files, with their do_ files), coqui's HiFi-GAN vocoders, and the generators inside
-    VITS and XTTS models (--part waveform_decoder). The folder gets a report.md with what became of every tensor.
+    The model is recognised by the names and shapes of its tensors, and by the config.json beside it. If no family, or
+    more than one, recognises the file, the error lists what each looks for. A part of a larger model is imported with
+    --part. The folder gets a report.md with what became of every tensor.
     """
 
     source: Annotated[Path, tyro.conf.Positional]
-    """Weight file: torch (zip or legacy), TorchScript, NeMo, safetensors, npz."""
+    """Weight file (torch, zip or legacy, TorchScript, NeMo, safetensors, npz), or the folder of a checkpoint."""
     to: Path
     """Folder to make."""
+    family: str | None = None
+    """The only family to ask; by default all are asked, and one must recognise the file."""
     config: Path | None = None
     """Configuration that came with the weights; by default config.json beside them."""
     part: str | None = None
-    """Which generator of a larger model: the last components of its name."""
+    """The part of a larger model to take: the last components of its name."""
     training: Path | None = None
-    """File of discriminators and optimisers; by default do_N beside g_N."""
+    """File of the training state; by default the one beside the weights (do_N beside g_N)."""
     no_training: bool = False
-    """Take the generator alone."""
+    """Leave out the training state."""
     allow_missing: tuple[str, ...] = ()
     """Regular expressions of our names that begin with initial values if the file lacks them."""
     ignore: tuple[str, ...] = ()
@@ -44,6 +46,7 @@ class Import:
         report = import_model(
             self.source,
             self.to,
+            family=self.family,
             config=self.config,
             part=self.part,
             allow_missing=self.allow_missing,

@@ -17,7 +17,7 @@ class TeacherForce:
     """Speak an aligned corpus with its own durations, and write the mels beside the recordings.
 
     OUTPUT/mels/ID.npy and OUTPUT/wavs/ID.wav are what a vocoder is fine-tuned on, so that it makes up for what the
-    mels of the model lack: python -m experiments.hifigan_l40 --data OUTPUT --corpus pairs.
+    mels of the model lack: its experiment takes them with --data OUTPUT --corpus pairs.
     """
 
     corpus: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CORPUS")]

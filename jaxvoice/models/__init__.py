@@ -1,1 +1,25 @@
-"""Model families; each has a config, its networks, how it learns, and how released weights map onto it."""
+"""Model families: a package for each, with its config, networks, training and checkpoint layouts.
+
+`FAMILIES` lists the `Family` of each package, and is made when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxvoice.models.family import Family
+
+    FAMILIES: tuple[Family, ...]
+
+_PACKAGES = (
+    "hifigan",
+    "gaussian_tts",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name != "FAMILIES":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = tuple(importlib.import_module(f"{__name__}.{package}").FAMILY for package in _PACKAGES)
+    globals()[name] = found
+    return found

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines.comparing import compare as compare
     from jaxvoice.pipelines.exporting import export_model as export_model
     from jaxvoice.pipelines.importing import import_model as import_model
+    from jaxvoice.pipelines.sources import load as load
     from jaxvoice.pipelines.synthesizer import Speech as Speech, Synthesizer as Synthesizer
     from jaxvoice.pipelines.teacher_forcing import TeacherForced as TeacherForced, teacher_force as teacher_force
     from jaxvoice.pipelines.vocoder import Vocoder as Vocoder
@@ -21,6 +22,7 @@ __getattr__, __dir__ = lazily(
         "comparing": ("compare",),
         "exporting": ("export_model",),
         "importing": ("import_model",),
+        "sources": ("load",),
         "synthesizer": ("Speech", "Synthesizer"),
         "teacher_forcing": ("TeacherForced", "teacher_force"),
         "vocoder": ("Vocoder",),

@@ -26,7 +26,6 @@ OUTPUT = "output"
 Outputs = Mapping[str, Shaped[np.ndarray, "..."]]
 Run = Callable[[Sequence[Shaped[np.ndarray, "..."]]], Outputs]
 
-_FRAMES = 16
 TOLERANCE = 1e-4
 """Relative difference from which on two layers count as different: more than rounding makes of float32."""
 
@@ -206,31 +205,42 @@ class _Side:
 
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxvoice-"))) / "model"
             import_model(self.path, folder)
-        return self._generator(folder)
+        return self._network(folder)
 
-    def _generator(self, folder: Path) -> Run:
-        from jaxvoice.models.hifigan.weights import load_generator
+    def _network(self, folder: Path) -> Run:
+        import jax
 
-        generator, config = load_generator(folder)
-        random = np.random.default_rng(0)
-        # About where log-mel spectrograms lie; their details do not matter here.
-        mel = random.normal(-4, 2, (config.generator.num_mels, _FRAMES)).astype(np.float32)
-        cond = random.standard_normal(config.generator.cond_channels).astype(np.float32)
-        self.example = [mel, cond] if cond.size else [mel]
+        from jaxvoice.models.family import find_family
+
+        family = find_family(folder)
+        network, config = family.load_network(folder)
+        example = family.example_inputs(config, key=jax.random.key(0))
+        self.example = [_channels_first(array) for array in example]
 
         def run(inputs: Sequence[np.ndarray]) -> Outputs:
-            mel, *cond = (np.asarray(array, np.float32) for array in inputs)
-            result, outputs = _captured()(
-                generator, _squeezed(mel).swapaxes(-1, -2), *(array.reshape(-1) for array in cond)
-            )
+            if len(inputs) != len(example):
+                raise ValueError(f"{len(inputs)} arrays for the {len(example)} arguments of {family.name}")
+            arguments = [_argument(array, wanted) for array, wanted in zip(inputs, example, strict=True)]
+            result, outputs = _captured()(network, *arguments)
             return {name: _channels_first(output) for name, output in [*outputs.items(), (OUTPUT, result)]}
 
         return run
 
 
+def _argument(array: Shaped[np.ndarray, "..."], example: Any) -> Any:
+    """An array of a file as the argument of a network that has `example` there: channels last, without a batch of 1."""
+    if isinstance(example, int):
+        return int(np.asarray(array).reshape(()))
+    array = np.asarray(array, example.dtype)
+    if example.ndim < 2:
+        return array.reshape(-1)
+    return _squeezed(array).swapaxes(-1, -2)
+
+
 def _channels_first(output: Any) -> Shaped[np.ndarray, "..."]:
-    """An output `(*batch, time, channels)` as archives have it."""
-    return np.asarray(output).swapaxes(-1, -2)
+    """An array `(*batch, time, channels)` as archives and files have it; plain numbers and vectors as they are."""
+    array = np.asarray(output)
+    return array.swapaxes(-1, -2) if array.ndim > 1 else array
 
 
 @functools.cache

@@ -10,11 +10,9 @@ import numpy as np
 
 from jaxvoice.config import from_dict
 from jaxvoice.errors import CheckpointError, ConfigError
-from jaxvoice.models.hifigan.config import HiFiGANConfig
-from jaxvoice.models.hifigan.exporting import plan_export
-from jaxvoice.models.hifigan.file_layout import FileLayout, read_layout
-from jaxvoice.models.hifigan.weights import FAMILY
+from jaxvoice.models.family import find_family, list_families
 from jaxvoice.weights.atomic_write import atomic_write
+from jaxvoice.weights.file_layout import FileLayout, read_layout
 from jaxvoice.weights.formats import open_archive
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
 from jaxvoice.weights.rules import Plan, Spec
@@ -26,13 +24,12 @@ Format = Literal["torch", "safetensors", "npz"]
 
 
 def export_model(folder: str | Path, to: str | Path, format: Format = "torch") -> int:
-    """Write the generator in a model folder as one file, under the names and in the layout that it came in.
+    """Write the weights in a model folder as one file, under the names and in the layout that they came in.
 
-    A model that was not imported gets the layout of jik876/hifi-gan's `g_` files. `torch` writes what `torch.load`
-    reads, nested as the original was; `safetensors` and `npz` hold the same names in one flat table, and npz holds
-    bfloat16 as float32. In what an export differs from the original, the import told. The schema
-    number is stored where other programs ignore it: an entry of torch's zip file, the metadata of safetensors, the
-    comment of an npz file.
+    A model that was not imported gets the export layout of its family. `torch` writes what `torch.load` reads, nested
+    as the original was; `safetensors` and `npz` hold the same names in one flat table, and npz holds bfloat16 as
+    float32. The import states how an export will differ from the original. The schema number is stored where other
+    programs ignore it: an entry of torch's zip file, the metadata of safetensors, the comment of an npz file.
 
     **Returns:** the number of tensors written.
 
@@ -49,16 +46,22 @@ def export_model(folder: str | Path, to: str | Path, format: Format = "torch") -
         raise CheckpointError(f"{folder} is no model folder: it should hold {CONFIG_FILE} and {WEIGHTS_FILE}.")
     migrated = read_about(folder)
     about = migrated.table
-    if about.get("family") != FAMILY:
-        raise ConfigError(f"{folder / CONFIG_FILE} describes no model of the family {FAMILY}, the only one to export.")
-    config = from_dict(HiFiGANConfig, about.get("config", {}), str(folder / CONFIG_FILE))
-    layout = read_layout(about.get("info"), str(folder / CONFIG_FILE))
+    family = find_family(folder)
+    exporter = next((layout for layout in family.layouts if layout.exports), None)
+    if exporter is None:
+        known = [one.name for one in list_families() if any(layout.exports for layout in one.layouts)]
+        raise ConfigError(
+            f"{folder / CONFIG_FILE} describes a model of the family {family.name}, which has no layout to "
+            f"export to; families that have one are {', '.join(known)}."
+        )
+    config = from_dict(family.config, about.get("config", {}), str(folder / CONFIG_FILE))
+    layout = read_layout(about.get("info"), str(folder / CONFIG_FILE)) or exporter.export_layout
     with open_archive(weights) as archive:
         if archive.source.format != "safetensors":
             raise CheckpointError(f"{weights} is a file of another format ({archive.source.format}); copy it again.")
         tensors = migrated.renamed(archive.tensors)
         specs = {name: Spec(info.shape, info.dtype) for name, info in tensors.infos().items()}
-        plan = plan_export(config.generator, layout, specs, str(weights))
+        plan = exporter.plan_export(config, layout, specs, str(weights))
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
         except OSError as failure:

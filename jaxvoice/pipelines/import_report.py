@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxvoice.config import to_dict
-from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.rules import Change
 from jaxvoice.weights.text_tables import printable
 
 
-class Line(NamedTuple):
+class TensorLine(NamedTuple):
     """What became of one tensor."""
 
     source: str
@@ -20,18 +19,18 @@ class Line(NamedTuple):
     remark: str
 
 
-def lines_of(archive: Archive, table: Sequence[Change]) -> list[Line]:
+def tensor_lines(archive: Archive, table: Sequence[Change]) -> list[TensorLine]:
     """The lines of a plan's table, with shapes and types as the file has them."""
     lines = []
     for sources, target, remark in table:
         infos = [archive.tensors.info(name) for name in sources]
         shapes = " + ".join("x".join(map(str, info.shape)) or "()" for info in infos)
         types = " + ".join(dict.fromkeys(info.dtype.name for info in infos))
-        lines.append(Line(" + ".join(sources), target, shapes, types, remark))
+        lines.append(TensorLine(" + ".join(sources), target, shapes, types, remark))
     return lines
 
 
-def report_text(info: Mapping[str, Any], config: HiFiGANConfig, tables: Mapping[str, Sequence[Line]]) -> str:
+def report_text(info: Mapping[str, Any], config: Any, tables: Mapping[str, Sequence[TensorLine]]) -> str:
     """`report.md`: origin, what was assumed, left out and begun anew, the configuration, and the mapping table."""
     parts = [f"# {_cell(info['source'])}", ""]
     parts += _table(
@@ -49,8 +48,10 @@ def report_text(info: Mapping[str, Any], config: HiFiGANConfig, tables: Mapping[
     if training:
         about = {name: value for name, value in training.items() if not isinstance(value, Mapping)}
         parts += ["## Training", "", *_table(("", ""), [(name, str(value)) for name, value in about.items()])]
-        for name in ("generator", "discriminators"):
-            settings = ", ".join(f"{key} {value}" for key, value in training[name].items())
+        for name, optimizer in training.items():
+            if not isinstance(optimizer, Mapping):
+                continue
+            settings = ", ".join(f"{key} {value}" for key, value in optimizer.items())
             parts += [f"Optimiser of the {name}: {settings}.", ""]
     for title, lines in (
         ("Assumed", info["assumed"]),

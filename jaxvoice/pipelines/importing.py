@@ -1,6 +1,5 @@
 """Released weights as a model folder; without jax."""
 
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,27 +12,26 @@ import numpy as np
 
 from jaxvoice.config import to_dict
 from jaxvoice.errors import CheckpointError
-from jaxvoice.models.hifigan.config import HiFiGANConfig
-from jaxvoice.models.hifigan.foreign_configs import read_settings
-from jaxvoice.models.hifigan.importing import GeneratorImport, plan_generator
-from jaxvoice.models.hifigan.training_files import TRAINING_FILE, TrainingImport, plan_training
-from jaxvoice.models.hifigan.weights import FAMILY
-from jaxvoice.pipelines.import_report import Line, lines_of, report_text
+from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, ImportOptions, ImportPlan
+from jaxvoice.models.family import list_families, recognise_checkpoint
+from jaxvoice.pipelines.import_report import TensorLine, report_text, tensor_lines
 from jaxvoice.weights.archive import Archive
+from jaxvoice.weights.atomic_write import atomic_write
+from jaxvoice.weights.foreign_settings import read_settings
 from jaxvoice.weights.formats import open_archive
 from jaxvoice.weights.model_folder import WEIGHTS_FILE, write_about
 from jaxvoice.weights.safetensors_writing import write_safetensors
 from jaxvoice.weights.schemas import migrate_export
 from jaxvoice.weights.text_tables import printable
+from jaxvoice.weights.training_files import TRAINING_FILE, TrainingPlan
 
 REPORT_FILE = "report.md"
-_GENERATOR_FILE = re.compile(r"g_([0-9]+)")
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Report:
+class ImportSummary:
     """What an import did."""
 
     folder: Path
@@ -71,75 +69,88 @@ def import_model(
     source: str | Path,
     to: str | Path,
     *,
+    family: str | None = None,
     config: str | Path | None = None,
     part: str | None = None,
     allow_missing: Sequence[str] = (),
     ignore: Sequence[str] = (),
     training: str | Path | bool | None = None,
-) -> Report:
-    """Turn a released weight file into the model folder `to`.
+) -> ImportSummary:
+    """Turn a released checkpoint into the model folder `to`.
+
+    Every family of `jaxvoice.models.FAMILIES` is asked whether it recognises the checkpoint; exactly one must.
 
     **Arguments:**
 
-    - `source`: the weight file, in any format that `open_archive` reads.
+    - `source`: the weight file, in any format that `open_archive` reads, or the folder of a checkpoint that consists of
+      several files.
     - `to`: folder to make; it may exist if it is empty.
+    - `family`: the name of the only family to ask.
     - `config`: the configuration that came with the weights; by default `config.json` beside them, if there is one.
     - `part`: which part of a larger model, by the last components of its name: `waveform_decoder`.
     - `allow_missing`: regular expressions of our names that begin with initial values if the file lacks them.
     - `ignore`: regular expressions of the file's names that are left out.
-    - `training`: the file of discriminators and optimisers; by default `do_N` beside `g_N`, if there is one; `False`
-        for none.
+    - `training`: the file of the training state; by default the one beside the weights, if the layout has such files
+      (`do_N` beside `g_N`) and there is one; `False` for none.
 
-    **Returns:** what was found. `to` then holds `model.safetensors`, `config.json`, `report.md`, and
-    `training.safetensors` where there was training to import.
+    **Returns:** what was found. `to` then holds `model.safetensors`, `config.json`, `report.md`, further files of the
+    family, and `training.safetensors` where there was training to import.
 
-    **Raises:** `CheckpointError` or `ConfigError` if the file is none that is known, or does not fit what its
-    configuration says, or holds NaN, or the folder is in use; nothing is left behind then.
+    **Raises:** `CheckpointError` or `ConfigError` if no family or more than one recognises the file, or it does not fit
+    what its configuration says, or holds NaN, or the folder is in use; nothing is left behind then.
     """
-    source, to = Path(source), Path(to)
+    source, to = _weight_file(Path(source)), Path(to)
     _check_target(to)
     settings = _settings_beside(source) if config is None else Path(config)
     table = None if settings is None else read_settings(settings)
     with open_archive(source) as archive:
         archive.tensors = migrate_export(archive.metadata, str(source)).renamed(archive.tensors)
-        found = plan_generator(
-            archive,
-            table=table,
-            table_name=str(settings),
-            part=part,
-            allow_missing=allow_missing,
-            ignore=ignore,
-        )
+        checkpoint = Checkpoint(archive, table, settings)
+        kind, layout = recognise_checkpoint(checkpoint, family)
+        found = layout.plan_import(checkpoint, ImportOptions(part, allow_missing, ignore))
         info = _info(archive, found, settings)
-        beside = _training_beside(source) if training in (None, True) else training
+        beside = layout.training_file(source) if training in (None, True) else training
         with _new_folder(to) as folder:
-            config_of = found.config
-            tables = {source.name: lines_of(archive, found.plan.table())}
-            write_safetensors(
-                folder / WEIGHTS_FILE, found.plan.wanted, _frugally(archive, found.plan.read(archive.tensors))
-            )
+            model_config = found.config
+            tables = {one.source.path.name: tensor_lines(one, plan.table()) for one, plan in found.parts}
+            write_safetensors(folder / WEIGHTS_FILE, found.wanted, _read(found))
+            for name, content in found.side_files.items():
+                with atomic_write(folder / name) as file:
+                    file.write(content)
             if beside:
-                trained, about = _import_training(Path(beside), archive, found, folder, tables)
-                config_of = HiFiGANConfig(
-                    config_of.generator, trained.discriminators, config_of.mel, config_of.segment_size
-                )
+                trained, about = _import_training(Path(beside), layout, found, folder, tables)
+                model_config = trained.config
                 info["training"] = about
                 info["assumed"] += trained.assumed
-            write_about(folder, family=FAMILY, config=to_dict(config_of), info=info)
-            text = report_text(info, config_of, tables)
+            write_about(folder, family=kind.name, config=to_dict(model_config), info=info)
+            text = report_text(info, model_config, tables)
             (folder / REPORT_FILE).write_text(text, encoding="utf-8")
-    parameters = sum(int(np.prod(spec.shape)) for spec in found.plan.wanted.values())
-    return Report(to, FAMILY, found.version, len(found.plan.wanted), parameters, info, found.hints)
+    parameters = sum(int(np.prod(spec.shape)) for spec in found.wanted.values())
+    return ImportSummary(to, kind.name, found.version, len(found.wanted), parameters, info, found.hints)
+
+
+def _weight_file(source: Path) -> Path:
+    """`source`, or the weight file in it if it is the folder of a checkpoint."""
+    if not source.is_dir():
+        return source
+    files = {layout.main_file(source) for one in list_families() for layout in one.layouts}
+    found = [file for file in files if file is not None]
+    return found[0] if len(found) == 1 else source
+
+
+def _read(found: ImportPlan) -> Iterator[tuple[str, np.ndarray]]:
+    for archive, plan in found.parts:
+        yield from _frugally(archive, plan.read(archive.tensors))
 
 
 def _import_training(
-    path: Path, generator: Archive, found: GeneratorImport, folder: Path, tables: dict[str, list[Line]]
-) -> tuple[TrainingImport, dict[str, Any]]:
+    path: Path, layout: CheckpointLayout, found: ImportPlan, folder: Path, tables: dict[str, list[TensorLine]]
+) -> tuple[TrainingPlan, dict[str, Any]]:
     with open_archive(path) as archive:
-        trained = plan_training(archive, found.plan, found.parameters, decay=found.decay)
+        trained = layout.plan_training(archive, found)
         tensors = _frugally(archive, trained.read(archive.tensors))
         write_safetensors(folder / TRAINING_FILE, trained.specs, tensors, trained.metadata)
-        tables[path.name] = lines_of(archive, trained.table())
+        tables[path.name] = tensor_lines(archive, trained.table())
         return trained, {"source": path.name, "sha256": archive.source.sha256(), **trained.about}
 
 
@@ -150,7 +161,8 @@ def _frugally(archive: Archive, tensors: Iterable[Item]) -> Iterator[Item]:
         archive.forget()
 
 
-def _info(archive: Archive, found: GeneratorImport, settings: Path | None) -> dict[str, Any]:
+def _info(archive: Archive, found: ImportPlan, settings: Path | None) -> dict[str, Any]:
+    ignored = {name: reason for _, plan in found.parts for name, reason in plan.ignored.items()}
     return {
         "source": archive.source.path.name,
         "format": archive.source.format,
@@ -159,11 +171,11 @@ def _info(archive: Archive, found: GeneratorImport, settings: Path | None) -> di
         "version": found.version,
         "licence": found.licence,
         "config": None if settings is None else settings.name,
-        "layout": found.layout.table(),
+        "layout": {} if found.layout is None else found.layout.table(),
         "differs": list(found.differs),
         "assumed": list(found.assumed),
-        "ignored": dict(found.plan.ignored),
-        "missing": list(found.plan.missing),
+        "ignored": ignored,
+        "missing": [name for _, plan in found.parts for name in plan.missing],
         "patterns": {option: dict(given) for option, given in found.patterns.items()},
     }
 
@@ -171,12 +183,6 @@ def _info(archive: Archive, found: GeneratorImport, settings: Path | None) -> di
 def _settings_beside(source: Path) -> Path | None:
     path = source.parent / "config.json"
     return path if path.is_file() else None
-
-
-def _training_beside(source: Path) -> Path | None:
-    found = _GENERATOR_FILE.fullmatch(source.name)
-    path = source.with_name(f"do_{found[1]}") if found else None
-    return path if path is not None and path.is_file() else None
 
 
 def _check_target(to: Path) -> None:

@@ -6,10 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from jaxvoice.errors import CheckpointError, MissingExtraError
+from jaxvoice.models.family import find_family
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def load(path: str | Path, **options: Any) -> Any:
+    """The pipeline for the model at `path`: a `Vocoder` for a vocoder, a `Synthesizer` for text to speech.
+
+    **Arguments:** `path`, a model folder, a run folder (its best model), or a Hub id `owner/name` (extra `hub`);
+    `options`, those of the pipeline's own `load`.
+
+    **Raises:** `CheckpointError`, `ConfigError` or `MissingExtraError` if there is no model, a damaged one, or one of
+    an unknown family.
+    """
+    return find_family(find_model_folder(path)).load_pipeline(path, **options)
 
 
 def find_model_folder(source: str | Path) -> Path:

@@ -78,8 +78,22 @@ def _learner_path(name: str, table: Table) -> str:
     return name
 
 
+def _with_aliases(table: Table) -> Table:
+    """`info.layout.cond_layer`, the name in the original of one layer, becomes an entry of `info.layout.aliases`."""
+    info = table.get("info")
+    layout = info.get("layout") if isinstance(info, Mapping) else None
+    if not isinstance(layout, Mapping) or layout.get("cond_layer") not in ("cond", "cond_layer"):
+        return table
+    kept = {key: value for key, value in layout.items() if key != "cond_layer"}
+    renamed = {"aliases": {"cond_layer": "cond"}} if layout["cond_layer"] == "cond" else {}
+    return {**table, "info": {**info, "layout": kept | renamed}} if isinstance(info, Mapping) else table
+
+
 MIGRATIONS: dict[Kind, tuple[Migration, ...]] = {
-    "model folder": (Migration("config.json holds the number of its schema"),),
+    "model folder": (
+        Migration("config.json holds the number of its schema"),
+        Migration("the names of layers in the original are entries of info.layout.aliases", _with_aliases),
+    ),
     "run": (
         Migration("config.json and the tables of checkpoints hold the number of their schema"),
         Migration("the loop's seed is also that of dropout", _without_dropout_seed),

@@ -14,11 +14,11 @@ from safetensors.numpy import load_file, save_file
 from experiments import hifigan_l40
 from experiments.benchmarks.torch_hifigan import fold_weight_norm
 from jaxvoice.errors import CheckpointError, ConfigError
-from jaxvoice.models.hifigan.file_layout import kept_when_trained
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
 from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.importing import import_model
+from jaxvoice.weights.file_layout import kept_when_trained
 from tests.models.hifigan import released
 from tests.models.hifigan.released import CONDITIONED, CONFIG, generator, state, under, write
 from tests.work import counted_work
@@ -187,7 +187,7 @@ LAYOUT, GENERATOR = ("info", "layout"), ("config", "generator")
         ((*LAYOUT, "nesting"), [-1]),
         ((*LAYOUT, "nesting"), [True]),
         ((*LAYOUT, "nesting"), ["a"] * 5000),
-        ((*LAYOUT, "cond_layer"), 5),
+        ((*LAYOUT, "aliases"), {"cond_layer": 5}),
         ((*LAYOUT, "else"), 5),
         ((*GENERATOR, "upsample_rates"), [2] * 10**6),
         ((*GENERATOR, "resblock_dilation_sizes"), [[1] * 256] * 256),

@@ -188,7 +188,7 @@ def test_generators_inside_larger_models_read_latents(vits, to):
 
 def test_a_larger_model_needs_to_be_told_the_part(vits, to):
     _, source = vits
-    message = refused(source, to, "Take the generator alone with --part waveform_decoder")
+    message = refused(source, to, "Take this part alone with --part waveform_decoder")
     assert "+ model.text_encoder.emb.weight (3, 2)" in message
     message = refused(source, to, "--part decoder names no generator", part="decoder")
     assert message.endswith("what looks like a generator: model.waveform_decoder.")
@@ -335,7 +335,11 @@ def test_missing_and_unwanted_tensors_can_be_allowed(tmp_path, to):
 
 def test_files_without_a_generator_say_what_they_begin_with(tmp_path, to):
     source = write(tmp_path / "x.pth", {"encoder": {"weight": torch.ones(2)}, "step": 3})
-    refused(source, to, "no HiFi-GAN generator.*1 tensors begin with encoder")
+    refused(
+        source,
+        to,
+        "x.pth is not a checkpoint of a known family: its 1 tensors begin with encoder.*looks for a generator",
+    )
     refused(tmp_path / "none.pth", to, "none.pth")
 
 

@@ -13,7 +13,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from jaxvoice.errors import CheckpointError
-from jaxvoice.models.hifigan.importing import plan_generator
+from jaxvoice.models.checkpoint_layout import Checkpoint, ImportOptions
+from jaxvoice.models.hifigan.family import HiFiGANLayout
 from jaxvoice.models.hifigan.resuming import continued_config, continued_state
 from jaxvoice.models.hifigan.training import HiFiGANTask
 from jaxvoice.models.hifigan.weights import load_generator, save_generator
@@ -179,7 +180,7 @@ def renaming() -> Migration:
 def old_folder(tmp_path):
     """A model folder as it would have been before `renaming`, and one of today."""
     config = small_config()
-    layout = {"nesting": ["model"], "prefix": "dec.", "norms": "hooks", "dtype": "float32", "cond_layer": "cond_layer"}
+    layout = {"nesting": ["model"], "prefix": "dec.", "norms": "hooks", "dtype": "float32"}
     save_generator(tmp_path / "new", loud_generator(config), config, info={"layout": layout})
     table = json.loads((tmp_path / "new" / "config.json").read_text(encoding="utf-8"))
     arrays = load_file(tmp_path / "new" / "model.safetensors")
@@ -224,7 +225,8 @@ def test_a_config_json_of_ours_beside_weights_is_migrated(old_folder, monkeypatc
     append(monkeypatch, "model folder", renaming())
     table = json.loads((old / "config.json").read_text(encoding="utf-8"))
     with open_archive(new / "model.safetensors") as archive:
-        assert plan_generator(archive, table=table).config == small_config()
+        found = HiFiGANLayout().plan_import(Checkpoint(archive, table), ImportOptions())
+    assert found.config == small_config()
 
 
 def test_tensors_of_an_imported_training_are_renamed(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         BatchNormStates as BatchNormStates,
         Decoded as Decoded,
         GaussianTTS as GaussianTTS,
+        InferenceModel as InferenceModel,
     )
     from jaxvoice.models.gaussian_tts.blocks import Block as Block, ConvRes as ConvRes
     from jaxvoice.models.gaussian_tts.config import (
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
         block_causal as block_causal,
         upsampling_weights as upsampling_weights,
     )
+    from jaxvoice.models.gaussian_tts.weights import FAMILY as FAMILY
 
 __getattr__, __dir__ = lazily(
     __name__,
     globals(),
     {
-        "acoustic": ("AcousticModel", "BatchNormStates", "Decoded", "GaussianTTS"),
+        "acoustic": ("AcousticModel", "BatchNormStates", "Decoded", "GaussianTTS", "InferenceModel"),
         "blocks": ("Block", "ConvRes"),
         "config": (
             "WAVEGLOW_MEL",
@@ -51,5 +53,6 @@ __getattr__, __dir__ = lazily(
         "corpus": ("fitted",),
         "durations": ("DurationModel", "from_normalised", "to_normalised"),
         "upsampling": ("GaussianUpsampling", "block_causal", "upsampling_weights"),
+        "weights": ("FAMILY",),
     },
 )

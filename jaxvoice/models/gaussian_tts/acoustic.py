@@ -300,3 +300,34 @@ class GaussianTTS(Module):
         counts = {"phone_count": phone_count, "frame_count": frame_count, "frames": frames}
         decoded = self.acoustic(phonemes, durations, state, **counts, inference=True)
         return decoded, self.durations(decoded.hidden, phone_count=phone_count, inference=True)
+
+
+class InferenceModel(Module):
+    """The trained networks and the running statistics of their batch norms: what a model folder holds."""
+
+    acoustic: AcousticModel
+    batch_norm: BatchNormStates
+    durations: DurationModel
+
+    def __init__(self, config: GaussianTTSConfig, *, key: PRNGKeyArray):
+        """Random networks, and statistics before any batch."""
+        networks = GaussianTTS(config, key=key)
+        self.acoustic, self.durations = networks.acoustic, networks.durations
+        self.batch_norm = networks.init_state()
+
+    def __call__(
+        self, phonemes: Int[Array, "*batch phones"], durations: Float[Array, "*batch phones"], frames: int
+    ) -> Float[Array, "*batch {frames} mels"]:
+        """The normalised mel spectrogram of phonemes that last `durations` frames, which add up to `frames`.
+
+        **Raises:** `ShapeError` for more phonemes or frames than positions.
+        """
+        return self.acoustic(
+            phonemes,
+            durations,
+            self.batch_norm,
+            phone_count=phonemes.shape[-1],
+            frame_count=frames,
+            frames=frames,
+            inference=True,
+        ).second

@@ -1,17 +1,21 @@
-"""How the acoustic and the duration model are kept in model folders. Nothing here needs jax until they are."""
+"""Model folders of the acoustic and the duration model, and what the library knows about them: `FAMILY`.
+
+Nothing here imports jax before networks are loaded or saved.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxvoice.config import from_dict, to_dict
+from jaxvoice.config import to_dict
+from jaxvoice.models.family import Family
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
-from jaxvoice.weights.model_folder import read_model_folder, write_model_folder
+from jaxvoice.weights.model_folder import write_model_folder
 
 if TYPE_CHECKING:
     from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates, GaussianTTS
 
-FAMILY = "gaussian_tts"
+NAME = "gaussian_tts"
 
 
 def _named(model: "GaussianTTS", state: "BatchNormStates") -> dict[str, Any]:
@@ -37,7 +41,7 @@ def save_model(
     from jaxvoice.weights.array_names import named_arrays
 
     arrays = named_arrays(_named(model, state))
-    write_model_folder(folder, family=FAMILY, config=to_dict(config), arrays=arrays, info=info)
+    write_model_folder(folder, family=NAME, config=to_dict(config), arrays=arrays, info=info)
 
 
 def load_model(folder: Path) -> tuple["GaussianTTS", "BatchNormStates", GaussianTTSConfig]:
@@ -49,14 +53,36 @@ def load_model(folder: Path) -> tuple["GaussianTTS", "BatchNormStates", Gaussian
     import jax
 
     from jaxvoice.models.gaussian_tts.acoustic import GaussianTTS
-    from jaxvoice.weights.array_names import load_state
 
-    data, arrays = read_model_folder(folder, family=FAMILY)
-    config = from_dict(GaussianTTSConfig, data, where=str(folder / "config.json"))
+    loaded, config = FAMILY.load_network(folder)
     skeleton = eqx.filter_eval_shape(GaussianTTS, config, key=jax.random.key(0))
-    state = eqx.filter_eval_shape(lambda model: model.init_state(), skeleton)
-    loaded = load_state(_named(skeleton, state), arrays, where=f"the weights in {folder}")
     model = eqx.tree_at(
-        lambda networks: (networks.acoustic, networks.durations), skeleton, (loaded["acoustic"], loaded["durations"])
+        lambda networks: (networks.acoustic, networks.durations), skeleton, (loaded.acoustic, loaded.durations)
     )
-    return model, loaded["batch_norm"], config
+    return model, loaded.batch_norm, config
+
+
+def _build(config: GaussianTTSConfig, *, key: Any) -> Any:
+    from jaxvoice.models.gaussian_tts.acoustic import InferenceModel
+
+    return InferenceModel(config, key=key)
+
+
+def _example_inputs(config: GaussianTTSConfig, *, key: Any) -> tuple[Any, ...]:
+    """Ids of a few phonemes, their durations in frames, and the sum of these."""
+    import jax
+    from jax import numpy as jnp
+
+    phones, frames = 6, 4
+    ids = jax.random.randint(key, (phones,), 1, len(config.codes) + 1)
+    return ids, jnp.full((phones,), float(frames)), phones * frames
+
+
+FAMILY = Family(
+    name=NAME,
+    config=GaussianTTSConfig,
+    build=_build,
+    example_inputs=_example_inputs,
+    pipeline="jaxvoice.pipelines:Synthesizer",
+    task="GaussianTTSTask",
+)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ScaleDiscriminator as ScaleDiscriminator,
         ScaleState as ScaleState,
     )
+    from jaxvoice.models.hifigan.family import FAMILY as FAMILY
     from jaxvoice.models.hifigan.generator import Generator as Generator, ResBlock1 as ResBlock1, ResBlock2 as ResBlock2
 
 __getattr__, __dir__ = lazily(
@@ -40,6 +41,7 @@ __getattr__, __dir__ = lazily(
             "ScaleDiscriminator",
             "ScaleState",
         ),
+        "family": ("FAMILY",),
         "generator": ("Generator", "ResBlock1", "ResBlock2"),
     },
 )

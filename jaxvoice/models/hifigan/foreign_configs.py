@@ -1,29 +1,21 @@
 """What configuration files of other implementations say about a HiFi-GAN, in our terms."""
 
-import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from jaxvoice.config import format_value, from_dict, parsed_json, read_text
+from jaxvoice.config import format_value, from_dict
+from jaxvoice.dsp.coqui_mels import coqui_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
-from jaxvoice.models.hifigan.coqui_mels import coqui_mel
-from jaxvoice.models.hifigan.settings import LONGEST_SEGMENT, Settings
+from jaxvoice.weights.foreign_settings import LONGEST_SEGMENT, Settings
 from jaxvoice.weights.schemas import migrate
-
-# Strings are matched first, so that what looks like a comment in one is none; also those that never end, so that each
-# character is looked at once.
-_COMMENTS = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z))|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
-_MOST_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Claims:
+class ForeignConfig:
     """What a configuration file settles."""
 
     kind: str
@@ -40,22 +32,7 @@ class Claims:
     """Factor of the learning rates after each epoch."""
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The table in the JSON file at `path`; comments, as older coqui files have them, are allowed.
-
-    **Raises:** `ConfigError` if there is none.
-    """
-    text = read_text(path, _MOST_BYTES)
-    try:
-        table = json.loads(text)
-    except (ValueError, RecursionError):
-        table = parsed_json(path, _COMMENTS.sub(lambda found: found[1] or " ", text))
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path} should hold a table of settings, got {type(table).__name__}.")
-    return table
-
-
-def claims_of(table: Mapping[str, Any], where: str) -> Claims:
+def read_foreign_config(table: Mapping[str, Any], where: str) -> ForeignConfig:
     """What `table`, the content of the configuration `where`, settles.
 
     **Raises:** `ConfigError` if it is none of the kinds known here, lacks what it should have, or says what a mel
@@ -76,11 +53,11 @@ def claims_of(table: Mapping[str, Any], where: str) -> Claims:
 
 
 def is_known(table: Any) -> bool:
-    """Whether `claims_of` knows this kind of configuration."""
+    """Whether `read_foreign_config` knows this kind of configuration."""
     return isinstance(table, Mapping) and _reader_of(table) is not None
 
 
-def _reader_of(table: Mapping[str, Any]) -> Callable[[Settings], Claims] | None:
+def _reader_of(table: Mapping[str, Any]) -> Callable[[Settings], ForeignConfig] | None:
     if table.get("family") == "hifigan":
         return _ours
     if "generator_model_params" in table:
@@ -94,12 +71,12 @@ def _reader_of(table: Mapping[str, Any]) -> Callable[[Settings], Claims] | None:
     return None
 
 
-def _ours(table: Settings) -> Claims:
+def _ours(table: Settings) -> ForeignConfig:
     config = from_dict(HiFiGANConfig, table.value("config"))
-    return Claims("jaxvoice", dict(vars(config.generator)), config.mel, config.segment_size)
+    return ForeignConfig("jaxvoice", dict(vars(config.generator)), config.mel, config.segment_size)
 
 
-def _released(table: Settings) -> Claims:
+def _released(table: Settings) -> ForeignConfig:
     """jik876/hifi-gan `config_v1.json`."""
     generator = _sizes(table) | {"num_mels": table.whole("num_mels", 80)}
     mel = MelConfig(
@@ -123,10 +100,10 @@ def _released(table: Settings) -> Claims:
         assumed.append(f"training compares mels up to Nyquist, not to fmax_for_loss {value}")
     segment = table.whole("segment_size", high=LONGEST_SEGMENT) if "segment_size" in table else None
     decay = table.number("lr_decay", above=0, most=1) if "lr_decay" in table else None
-    return Claims("jik876", generator, mel, segment, tuple(assumed), decay)
+    return ForeignConfig("jik876", generator, mel, segment, tuple(assumed), decay)
 
 
-def _coqui_vocoder(table: Settings) -> Claims:
+def _coqui_vocoder(table: Settings) -> ForeignConfig:
     """coqui-ai/TTS `TTS/vocoder/configs/hifigan_config.py`."""
     model, params = table.word("generator_model", "hifigan_generator"), table.table("generator_model_params")
     if model != "hifigan_generator":
@@ -144,10 +121,10 @@ def _coqui_vocoder(table: Settings) -> Claims:
     schedule = table.tables("lr_scheduler_gen_params")
     decay = schedule.number("gamma", above=0, most=1) if "gamma" in schedule else None
     segment = table.whole("seq_len", high=LONGEST_SEGMENT) if "seq_len" in table else None
-    return Claims("coqui", generator, mel, segment, assumed, decay)
+    return ForeignConfig("coqui", generator, mel, segment, assumed, decay)
 
 
-def _coqui_model(table: Settings) -> Claims:
+def _coqui_model(table: Settings) -> ForeignConfig:
     """coqui-ai/TTS `vits_config.py` and `xtts_config.py`: the generator is a part of the model."""
     args = table.table("model_args")
     if table.value("model") == "xtts" or "decoder_input_dim" in args:
@@ -158,17 +135,19 @@ def _coqui_model(table: Settings) -> Claims:
         if "cond_d_vector_in_each_upsampling_layer" in args:
             generator["cond_in_each_stage"] = args.flag("cond_d_vector_in_each_upsampling_layer")
         rate, hop = args.whole("output_sample_rate", 24000), args.whole("output_hop_length", 256)
-        return Claims("XTTS", generator, LatentConfig(rate, hop, args.whole("decoder_input_dim", 1024)))
+        return ForeignConfig("XTTS", generator, LatentConfig(rate, hop, args.whole("decoder_input_dim", 1024)))
     rates, block = "upsample_rates_decoder", "resblock_type_decoder"
     generator = _sizes(args, rates, block, suffix="_decoder", optional=(*_LISTS, rates, block))
     if "hidden_channels" in args:
         generator["num_mels"] = args.whole("hidden_channels")
     audio = table.table("audio")
     hop = _product(generator["upsample_rates"]) if "upsample_rates" in generator else audio.whole("hop_length")
-    return Claims("VITS", generator, LatentConfig(audio.whole("sample_rate"), hop, args.whole("hidden_channels", 192)))
+    return ForeignConfig(
+        "VITS", generator, LatentConfig(audio.whole("sample_rate"), hop, args.whole("hidden_channels", 192))
+    )
 
 
-def _vits(table: Settings) -> Claims:
+def _vits(table: Settings) -> ForeignConfig:
     """jaywalnut310/vits `configs/ljs_base.json`."""
     model, data = table.table("model"), table.table("data")
     channels = model.whole("inter_channels")
@@ -177,7 +156,7 @@ def _vits(table: Settings) -> Claims:
     if model.value("gin_channels"):
         generator["cond_channels"] = model.whole("gin_channels")
     hop = _product(generator["upsample_rates"])
-    return Claims("VITS", generator, LatentConfig(data.whole("sampling_rate"), hop, channels))
+    return ForeignConfig("VITS", generator, LatentConfig(data.whole("sampling_rate"), hop, channels))
 
 
 _LISTS = ("upsample_initial_channel", "upsample_kernel_sizes", "resblock_kernel_sizes", "resblock_dilation_sizes")

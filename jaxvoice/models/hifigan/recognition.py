@@ -1,16 +1,19 @@
 """Finding out from names and shapes which HiFi-GAN a file holds, and where in it."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jaxvoice.config import format_value
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
-from jaxvoice.models.hifigan.config import PRESETS, GeneratorConfig, HiFiGANConfig, LatentConfig
-from jaxvoice.models.hifigan.foreign_configs import Claims
-from jaxvoice.models.hifigan.sizes import GeneratorSizes, halved_kernels, released_dilations
-from jaxvoice.models.hifigan.tensor_names import Shapes
+from jaxvoice.models.hifigan.config import PRESETS, DiscriminatorConfig, GeneratorConfig, HiFiGANConfig, LatentConfig
+from jaxvoice.models.hifigan.foreign_configs import ForeignConfig
+from jaxvoice.models.hifigan.weights import Shapes
 from jaxvoice.weights.mismatches import format_name
+from jaxvoice.weights.tensor_layouts import SPELLINGS, spelling_of
 
 _OTHERS = ("ups", "resblocks", "conv_post")
 _MODELS = {"v1": "V1", "v2": "V2", "v3": "V3"}
@@ -78,7 +81,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(format_name(name, 60) for name in names[:8]) + (", ..." if len(names) > 8 else "")
 
 
-def recognise(shapes: Shapes, claims: Claims | None, *, released: bool, place: str, where: str) -> Recognised:
+def recognise(shapes: Shapes, claims: ForeignConfig | None, *, released: bool, place: str, where: str) -> Recognised:
     """What the generator with these tensors is.
 
     **Arguments:** `shapes` by names without prefix; `claims`, what a configuration says; `released`, whether it lies
@@ -124,7 +127,7 @@ def recognise(shapes: Shapes, claims: Claims | None, *, released: bool, place: s
 
 
 def _mel(
-    generator: GeneratorConfig, claims: Claims | None, released: bool, place: str, assumed: list[str], where: str
+    generator: GeneratorConfig, claims: ForeignConfig | None, released: bool, place: str, assumed: list[str], where: str
 ) -> MelConfig | LatentConfig:
     if claims is not None and claims.mel is not None:
         size = generator.num_mels
@@ -150,8 +153,199 @@ def _mel(
     return MelConfig()
 
 
-def _segment(claims: Claims | None, mel: MelConfig | LatentConfig) -> int:
+def _segment(claims: ForeignConfig | None, mel: MelConfig | LatentConfig) -> int:
     """Samples of a training crop: what the configuration says where it is possible, else about the release's 8192."""
     size, hop = (None if claims is None else claims.segment_size) or 8192, mel.hop_length
     shortest = mel.n_fft if isinstance(mel, MelConfig) else 1
     return max(-(-shortest // hop), round(size / hop)) * hop
+
+
+_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
+# Networks have 4 stages of 3 blocks of 3 convolutions, and 3 scales.
+_STAGES, _BLOCKS, _CONVOLUTIONS, _SCALES, _WIDEST = 16, 32, 32, 16, 2**17
+
+
+# Layers are numbered from 0; numbers that no network reaches are none, and are told as left over.
+_LAYER = re.compile(r"(ups|conds|resblocks(?:\.[0-9]{1,3}\.convs[12]?)?)\.([0-9]{1,3})\..*", re.DOTALL)
+_DISCRIMINATOR = re.compile(r"(mpd|msd)\.discriminators\.([0-9]{1,2})\..*", re.DOTALL)
+_WEIGHTS = tuple(names[-1] for names in SPELLINGS["weight"].values())
+_NORM_PARTS = tuple(part for names in SPELLINGS["weight"].values() for part in names)
+
+
+class GeneratorSizes:
+    """Sizes of a generator from the shapes of its tensors.
+
+    Sizes that the tensors do not determine are guessed, and listed in `guessed`.
+    """
+
+    def __init__(self, shapes: Shapes):
+        self.shapes = shapes
+        self.guessed: list[str] = []
+        self._numbers: dict[str, set[int]] = {}
+        for place, number in _numbered(shapes):
+            self._numbers.setdefault(place, set()).add(number)
+        self.stages = 1 + max((i for i in self._indices("ups") if i < _STAGES), default=0)
+        blocks = 1 + max((n for n in self._indices("resblocks") if n < _BLOCKS * self.stages), default=0)
+        self.blocks = blocks // self.stages
+        # V3's blocks have `convs`, others `convs1` and `convs2`.
+        self.resblock = "2" if any(place.endswith(".convs") for place in self._numbers) else "1"
+
+    def _indices(self, place: str) -> set[int]:
+        return self._numbers.get(place, set())
+
+    def _weight(self, layer: str) -> tuple[int, ...] | None:
+        return next((self.shapes[f"{layer}.{name}"] for name in _WEIGHTS if f"{layer}.{name}" in self.shapes), None)
+
+    def _spelling(self, layer: str) -> str | None:
+        below = [part for part in _NORM_PARTS if f"{layer}.{part}" in self.shapes]
+        half = next((s for s, names in SPELLINGS["weight"].items() if set(names) & set(below)), None)
+        return spelling_of(below, "weight") or half
+
+    def convolutions(self) -> tuple[int, ...]:
+        """How many (pairs of) convolutions each of the parallel blocks has."""
+        name = "convs" if self.resblock == "2" else "convs1"
+        return tuple(
+            1
+            + max(
+                (
+                    j
+                    for n in range(k, self.stages * self.blocks, self.blocks)
+                    for j in self._indices(f"resblocks.{n}.{name}")
+                    if j < _CONVOLUTIONS
+                ),
+                default=0,
+            )
+            for k in range(self.blocks)
+        )
+
+    def folded(self) -> bool:
+        """Whether the norms of the upsampling layers, which are always under one, were removed."""
+        found = (self._spelling(f"ups.{i}") for i in range(self.stages))
+        return next((spelling for spelling in found if spelling), "hooks") == "folded"
+
+    def _guess(self, what: str, value: int) -> int:
+        self.guessed.append(f"{what} {value}: the tensors that determine it are missing")
+        return value
+
+    def _kernel(self, stage: int, said: Mapping[str, Any]) -> int:
+        weight = self._weight(f"ups.{stage}")
+        if weight and len(weight) == 3:
+            return weight[-1]
+        known = said.get("upsample_kernel_sizes", ())
+        return self._guess(f"kernel of ups.{stage}", known[stage] if stage < len(known) else 16)
+
+    def _initial(self, said: Mapping[str, Any]) -> int:
+        """Channels before the first upsampling: what most of the tensors around it say."""
+        up, pre = self._weight("ups.0"), self._weight("conv_pre")
+        bias, up_bias = self.shapes.get("conv_pre.bias"), self.shapes.get("ups.0.bias")
+        votes = [shape[0] for shape in (up, pre, bias) if shape] + ([2 * up_bias[0]] if up_bias else [])
+        if not votes:
+            return self._guess("upsample_initial_channel", said.get("upsample_initial_channel", 512))
+        return Counter(votes).most_common(1)[0][0]
+
+    def sizes(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """All fields of `GeneratorConfig` that shapes settle."""
+        ups = [self._kernel(i, said) for i in range(self.stages)]
+        pre, initial = self._weight("conv_pre"), self._initial(said)
+        if pre and len(pre) == 3 and pre[-1] == 7:
+            mels = pre[1] if pre[0] == initial else pre[0]
+        else:
+            mels = self._guess("num_mels", said.get("num_mels", 80))
+        kind = "convs" if self.resblock == "2" else "convs1"
+        kernels = []
+        for k in range(self.blocks):
+            blocks = range(k, self.stages * self.blocks, self.blocks)
+            found = (self._weight(f"resblocks.{n}.{kind}.{j}") for n in blocks for j in range(self.convolutions()[k]))
+            kernel = next((weight[-1] for weight in found if weight), None)
+            kernels.append(kernel or self._guess(f"kernel {k} of the residual blocks", 3))
+        folded = self.folded()
+        pre_norm, post_norm = (folded or self._spelling(one) != "folded" for one in ("conv_pre", "conv_post"))
+        # Where the norm stayed, the bias stayed in every known release: if it lacks, it was lost.
+        bias = "conv_post.bias" in self.shapes or (post_norm and said.get("conv_post_bias", True))
+        cond = self._weight("cond_layer") or self._weight("cond") or self._weight("conds.0") or (0, 0)
+        sizes = {
+            "num_mels": mels,
+            "resblock": self.resblock,
+            "upsample_kernel_sizes": tuple(ups),
+            "upsample_initial_channel": initial,
+            "resblock_kernel_sizes": tuple(kernels),
+            "cond_channels": cond[1] if len(cond) > 1 else self._guess("cond_channels", said.get("cond_channels", 0)),
+            "cond_in_each_stage": bool(self._indices("conds")),
+            "conv_pre_weight_norm": pre_norm,
+            "conv_post_weight_norm": post_norm,
+            "conv_post_bias": bias,
+        }
+        return sizes
+
+
+def _numbered(names: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Places whose parts are numbered, with the numbers there are: `ups`, 0; `resblocks.3.convs1`, 2."""
+    for name in names:
+        found = _LAYER.fullmatch(name)
+        if found:
+            yield found[1], int(found[2])
+            if found[1] not in ("ups", "conds", "resblocks"):
+                yield "resblocks", int(found[1].split(".")[1])
+
+
+def halved_kernels(kernels: tuple[int, ...], where: str) -> tuple[int, ...]:
+    """The upsampling rates that `kernels` of twice their size belong to, as all releases have them.
+
+    **Raises:** `CheckpointError` for kernels that cannot be halved; `where` is what it calls the file.
+    """
+    if any(kernel % 2 or kernel == 0 for kernel in kernels):
+        raise CheckpointError(
+            f"the upsampling kernels of {where} are {format_value(kernels)}: their rates cannot be told as their "
+            "halves; give the configuration with --config."
+        )
+    return tuple(kernel // 2 for kernel in kernels)
+
+
+def released_dilations(
+    seen: Mapping[str, Any], convolutions: tuple[int, ...], where: str
+) -> tuple[tuple[int, ...], ...]:
+    """The dilations that the release has for blocks of these sizes.
+
+    **Arguments:** `seen`, fields of `GeneratorConfig` that the tensors determine; `convolutions` in each of the
+    parallel blocks; `where`, what an error calls the file.
+
+    **Raises:** `CheckpointError` for blocks that no release has.
+    """
+    if seen["resblock"] == "1" and set(convolutions) == {3}:
+        return ((1, 3, 5),) * len(convolutions)
+    third = PRESETS["v3"].generator
+    if seen["resblock"] == "2" and seen["resblock_kernel_sizes"] == third.resblock_kernel_sizes:
+        return third.resblock_dilation_sizes
+    raise CheckpointError(
+        f"{where} holds residual blocks {seen['resblock']} with kernels {format_value(seen['resblock_kernel_sizes'])} "
+        f"and {format_value(convolutions)} convolutions: no release has them, so their dilations are not known; give "
+        "the configuration with --config."
+    )
+
+
+def recognise_discriminators(shapes: Shapes, where: str) -> tuple[DiscriminatorConfig, tuple[str, ...]]:
+    """Sizes of the discriminators whose tensors are given as `mpd.discriminators...` and `msd.discriminators...`.
+
+    **Raises:** `CheckpointError` if there are none; `where` is what it calls the file.
+    """
+    found = [(match[1], int(match[2])) for name in shapes if (match := _DISCRIMINATOR.fullmatch(name))]
+    periods = 1 + max((n for stack, n in found if stack == "mpd" and n < len(_PRIMES)), default=-1)
+    scales = 1 + max((n for stack, n in found if stack == "msd" and n < _SCALES), default=-1)
+    if not periods or not scales:
+        raise CheckpointError(
+            f"{where} holds {periods} period and {scales} scale discriminators, so it is no do_ file of a HiFi-GAN; "
+            "give the right one with --training, or leave it away with --no-training."
+        )
+    last = 1024
+    for part in _WEIGHTS:
+        shape = shapes.get(f"mpd.discriminators.0.conv_post.{part}", ())
+        if len(shape) == 4:
+            last = max(shape[1], 16)
+            break
+    if last > _WIDEST:
+        raise CheckpointError(
+            f"{where} holds a period discriminator of {last} channels, which no HiFi-GAN has; give the right file with "
+            "--training, or leave it away with --no-training."
+        )
+    config = DiscriminatorConfig(periods=_PRIMES[:periods], scales=scales, width=last / 1024)
+    return config, (f"periods {config.periods}: those of the release, the smallest primes",)

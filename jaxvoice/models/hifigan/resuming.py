@@ -1,6 +1,5 @@
 """Training a released HiFi-GAN on from where its authors stopped."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +13,15 @@ from jax import numpy as jnp
 
 from jaxvoice.config import differences, from_dict
 from jaxvoice.errors import CheckpointError
-from jaxvoice.models.hifigan.adam_settings import adam_settings, count
 from jaxvoice.models.hifigan.config import DiscriminatorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.discriminators import Discriminators, MultiScaleState
 from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig
-from jaxvoice.models.hifigan.training_files import MOMENTS, TRAINING_FILE
-from jaxvoice.models.hifigan.weights import FAMILY, load_discriminators, load_generator
+from jaxvoice.models.hifigan.weights import NAME, load_discriminators, load_generator
 from jaxvoice.training.optimizers import OptimizerConfig, decays_to
 from jaxvoice.training.state import Counters
 from jaxvoice.weights import load_state, read_model_folder
-from jaxvoice.weights.model_folder import read_about
+from jaxvoice.weights.torch_optimizers import adam_settings, count
+from jaxvoice.weights.training_files import MOMENTS, TRAINING_FILE, arrays_below, read_training_file
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def continued_config(folder: Path) -> TrainingConfig:
     writes it from a `do_` file.
     """
     progress, _ = _read(folder, arrays=False)
-    data, _ = read_model_folder(folder, family=FAMILY)
+    data, _ = read_model_folder(folder, family=NAME)
     model = from_dict(HiFiGANConfig, data, where=str(folder / "config.json"))
     about = (progress.optimizers["generator"], progress.optimizers["discriminators"])
     generator, discriminators = (_optimizer(one, progress.decay) for one in about)
@@ -74,11 +72,12 @@ def continued_state(task: HiFiGANTask, folder: Path) -> HiFiGANState:
             f"{'; '.join(lines)}. Leave these flags away."
         )
     progress, arrays = _read(folder)
-    mpd, msd = _below(arrays, "mpd."), _below(arrays, "msd.")
+    mpd, msd = arrays_below(arrays, "mpd."), arrays_below(arrays, "msd.")
     discriminators, vectors = load_discriminators(wanted.discriminators, mpd, msd)
     state = task.state_of(generator, discriminators, vectors)
     moments = {
-        name: [_below(arrays, f"{name}.{moment}.") for moment in MOMENTS] for name in ("generator", "discriminators")
+        name: [arrays_below(arrays, f"{name}.{moment}.") for moment in MOMENTS]
+        for name in ("generator", "discriminators")
     }
     counters = Counters(jnp.asarray(progress.steps, jnp.int32), state.counters.skipped, state.counters.skipped_in_a_row)
     return eqx.tree_at(
@@ -113,11 +112,11 @@ def trained_discriminators(folder: Path, config: DiscriminatorConfig) -> tuple[D
     """
     if not (folder / TRAINING_FILE).is_file():
         return None
-    data, _ = read_model_folder(folder, family=FAMILY)
+    data, _ = read_model_folder(folder, family=NAME)
     if from_dict(HiFiGANConfig, data, where=str(folder / "config.json")).discriminators != config:
         return None
     _, arrays = _read(folder)
-    return load_discriminators(config, _below(arrays, "mpd."), _below(arrays, "msd."))
+    return load_discriminators(config, arrays_below(arrays, "mpd."), arrays_below(arrays, "msd."))
 
 
 def _with_moments(
@@ -153,28 +152,10 @@ def _optimizer(about: dict[str, Any], decay: float) -> OptimizerConfig:
     )
 
 
-def _below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
 def _read(folder: Path, *, arrays: bool = True) -> tuple[Progress, dict[str, np.ndarray]]:
     """What `training.safetensors` says, and its arrays if they are asked for."""
-    from safetensors import SafetensorError, safe_open
-
+    about, found = read_training_file(folder, arrays=arrays)
     path = folder / TRAINING_FILE
-    if not path.is_file():
-        raise CheckpointError(
-            f"{folder} holds no training to go on with ({TRAINING_FILE} is missing): import a generator together with "
-            "the do_ file of the same step, or begin with its weights alone (--init-from)."
-        )
-    migrated = read_about(folder) if arrays else None
-    try:
-        with safe_open(path, "numpy") as file:
-            about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-            names = {} if migrated is None else migrated.training_tensors(file.keys())
-            found = {name: file.get_tensor(stored) for name, stored in names.items()}
-    except (SafetensorError, OSError, ValueError, RecursionError) as failure:
-        raise CheckpointError(f"{path} is damaged or of another kind ({failure}); import it again.") from failure
     optimizers = {name: _adam(about.get(name), f"{path}: {name}") for name in ("generator", "discriminators")}
     # A file of step n is written after n + 1 batches.
     steps, epoch = (count(about.get(name), f"{path}: {name}") for name in ("steps", "epoch"))

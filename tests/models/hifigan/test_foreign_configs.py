@@ -9,12 +9,13 @@ import pytest
 from jax import numpy as jnp
 
 from jaxvoice.config import to_dict
+from jaxvoice.dsp.coqui_mels import coqui_mel
 from jaxvoice.dsp.mel import log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
-from jaxvoice.models.hifigan.coqui_mels import coqui_mel
-from jaxvoice.models.hifigan.foreign_configs import claims_of, read_settings
+from jaxvoice.models.hifigan.foreign_configs import read_foreign_config
+from jaxvoice.weights.foreign_settings import read_settings
 from tests.models.hifigan.released import CONFIG, COQUI_AUDIO, COQUI_CONFIG
 
 VITS = {
@@ -107,23 +108,25 @@ def test_recordings_that_were_made_louder_are_told():
 
 
 def test_released_configuration():
-    claims = claims_of(CONFIG, "config.json")
+    claims = read_foreign_config(CONFIG, "config.json")
     assert claims.kind == "jik876" and claims.mel == MelConfig() and claims.decay == 0.99
     assert claims.generator["resblock_dilation_sizes"] == ((1, 2), (2, 6), (3, 12))
-    other = claims_of({**CONFIG, "sampling_rate": 24000, "fmax": 12000, "fmin": 40, "fmax_for_loss": 9000}, "x")
+    other = read_foreign_config(
+        {**CONFIG, "sampling_rate": 24000, "fmax": 12000, "fmin": 40, "fmax_for_loss": 9000}, "x"
+    )
     assert other.mel == MelConfig(sample_rate=24000, fmax=12000.0, fmin=40.0) and "9000" in other.assumed[0]
 
 
 def test_coqui_vocoder_reads_two_dilations_of_the_second_block():
-    claims = claims_of(COQUI_CONFIG, "config.json")
+    claims = read_foreign_config(COQUI_CONFIG, "config.json")
     assert claims.generator["resblock_dilation_sizes"] == ((1, 2), (2, 6), (3, 12))
     assert claims.generator["upsample_rates"] == (8, 8, 4) and claims.segment_size == 8192
 
 
 def test_generators_of_larger_models_read_latents():
-    claims = claims_of(VITS, "x")
+    claims = read_foreign_config(VITS, "x")
     assert claims.mel == LatentConfig(16000, 256, 192) and claims.generator["num_mels"] == 192
-    xtts = claims_of(
+    xtts = read_foreign_config(
         {
             "model": "xtts",
             "model_args": {
@@ -138,7 +141,7 @@ def test_generators_of_larger_models_read_latents():
     )
     assert xtts.mel == LatentConfig(24000, 256, 1024)
     assert xtts.generator == {"num_mels": 1024, "cond_channels": 512, "cond_in_each_stage": True}
-    first = claims_of(
+    first = read_foreign_config(
         {
             "data": {"sampling_rate": 22050},
             "model": {
@@ -180,7 +183,7 @@ def test_files_that_hold_no_settings_are_refused(tmp_path, text):
 )
 def test_configurations_that_cannot_be_used_say_why(table, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        claims_of(table, "some/config.json")
+        read_foreign_config(table, "some/config.json")
     assert "some/config.json" in str(caught.value)
 
 
@@ -223,11 +226,11 @@ ORIGINAL = {"data": {"sampling_rate": 22050}, "model": {**CONFIG, "inter_channel
     ids=["released", "coqui", "milliseconds", "vits", "xtts", "vits of jaywalnut310", "ours"],
 )
 def test_hostile_values_are_refused_or_taken_as_they_are(table):
-    claims_of(table, "x")
+    read_foreign_config(table, "x")
     for place in every_entry(table):
         for value in HOSTILE:
             try:
-                claims = claims_of(changed(table, place, value), "x")
+                claims = read_foreign_config(changed(table, place, value), "x")
                 assert all(math.isfinite(number) for number in (claims.segment_size or 1, claims.decay or 1))
                 assert "".join(claims.assumed).isprintable() and len("".join(claims.assumed)) < 1000
             except ConfigError as failure:
@@ -276,5 +279,5 @@ def test_what_coquis_settings_leave_out_is_coquis_default_and_told():
 
 def test_what_the_releases_settings_leave_out_is_told():
     lacking = {name: value for name, value in CONFIG.items() if name not in ("fmax", "fmin")}
-    claims = claims_of(lacking, "x")
+    claims = read_foreign_config(lacking, "x")
     assert claims.assumed == ("fmin, fmax: not in the configuration; 80 bands from 0 to 11025 Hz",)

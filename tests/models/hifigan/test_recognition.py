@@ -6,10 +6,9 @@ import pytest
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.hifigan.config import PRESETS, DiscriminatorConfig, GeneratorConfig
-from jaxvoice.models.hifigan.foreign_configs import Claims
-from jaxvoice.models.hifigan.recognition import choose_generator, generators_in, recognise
-from jaxvoice.models.hifigan.sizes import recognise_discriminators
-from jaxvoice.models.hifigan.tensor_names import generator_shapes, period_shapes, scale_shapes
+from jaxvoice.models.hifigan.foreign_configs import ForeignConfig
+from jaxvoice.models.hifigan.recognition import choose_generator, generators_in, recognise, recognise_discriminators
+from jaxvoice.models.hifigan.weights import generator_shapes, period_shapes, scale_shapes
 
 NAMES = list(generator_shapes(PRESETS["v3"].generator))
 
@@ -64,7 +63,7 @@ def test_a_configuration_settles_what_shapes_leave_open():
     config = PRESETS["v1_16k"]
     odd = GeneratorConfig(upsample_rates=(4, 4, 4, 4), upsample_kernel_sizes=(16, 16, 4, 4))
     said = {"upsample_rates": (4, 4, 4, 4), "resblock_dilation_sizes": odd.resblock_dilation_sizes}
-    recognised = found(odd, Claims("jik876", said, config.mel, segment_size=1000))
+    recognised = found(odd, ForeignConfig("jik876", said, config.mel, segment_size=1000))
     assert recognised.config.generator == odd and recognised.config.mel == config.mel and recognised.assumed == ()
     assert recognised.config.segment_size == 1024, "a whole number of frames, and a transform long"
 

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from jaxvoice.models.hifigan import PRESETS, DiscriminatorConfig, Discriminators, Generator, GeneratorConfig
-from jaxvoice.models.hifigan.tensor_names import generator_shapes, is_vector, period_shapes, scale_shapes
+from jaxvoice.models.hifigan.weights import generator_shapes, is_vector, period_shapes, scale_shapes
 from jaxvoice.weights import named_arrays
 from tests.models.hifigan import released
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from jaxvoice.config import format_value
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.hifigan.settings import Settings
+from jaxvoice.weights.foreign_settings import Settings
 
 
 def coqui_mel(audio: Any) -> tuple[MelConfig, tuple[str, ...]]:

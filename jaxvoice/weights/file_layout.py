@@ -1,17 +1,20 @@
-"""How a file of another implementation held its generator, so that `export` can write such a file again."""
+"""How a file of another implementation holds the tensors of a model, so that `export` can write such a file again."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import ml_dtypes
+import numpy as np
 
 from jaxvoice.config import format_value
 from jaxvoice.errors import ConfigError
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.formats.pickle_objects import Record, TensorRef
 from jaxvoice.weights.mismatches import format_name
-from jaxvoice.weights.rules import Plan
-from jaxvoice.weights.tensor_layouts import SPELLINGS
+from jaxvoice.weights.rules import Plan, Rule, Spec, make_plan
+from jaxvoice.weights.tensor_layouts import SPELLINGS, Shape
 
 Keys = tuple[str | int, ...]
 """Keys of tables and places in lists."""
@@ -23,9 +26,9 @@ _WHERE = "{where} has info.layout{name} {value}, which no import writes; restore
 
 @dataclass(frozen=True)
 class FileLayout:
-    """Names, nesting, spelling of norms and types; the defaults are those of jik876/hifi-gan's `g_` files."""
+    """Names, nesting, spelling of norms and types."""
 
-    nesting: Keys = ("generator",)
+    nesting: Keys = ()
     """Tables that the tensors lie in, outermost first: keys, or places in lists."""
     prefix: str = ""
     """What their names begin with in the innermost one."""
@@ -37,8 +40,8 @@ class FileLayout:
     """Type of the elements."""
     dtypes: Mapping[str, str] = field(default_factory=dict)
     """The same for tensors, by their names below the prefix, that are of another."""
-    cond_layer: str = "cond_layer"
-    """What the layer is called that reads the condition."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """The names in the file of layers that have another name in the model, by that name."""
 
     def table(self) -> dict[str, Any]:
         """As JSON values, without what is empty."""
@@ -46,18 +49,18 @@ class FileLayout:
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items() if value}
 
 
-def read_layout(info: Any, where: str) -> FileLayout:
-    """The layout in the `info` of a model folder's `config.json`, called `where`; the default one if it has none.
+def read_layout(info: Any, where: str) -> FileLayout | None:
+    """The layout in the `info` of a model folder's `config.json`, called `where`; `None` if it has none.
 
     **Raises:** `ConfigError` for anything that `FileLayout.table` did not write.
     """
     if not info:
-        return FileLayout()
+        return None
     if not isinstance(info, Mapping):
         raise ConfigError(f"{where} has info {format_value(info)}, which should be a table; restore it.")
     table = info.get("layout")
     if not table:
-        return FileLayout()
+        return None
     if not isinstance(table, Mapping):
         raise ConfigError(_WHERE.format(where=where, name="", value=format_value(table)))
     spellings = SPELLINGS["weight"]
@@ -68,14 +71,12 @@ def read_layout(info: Any, where: str) -> FileLayout:
         "norms_of": lambda value: _is_choice(value, spellings),
         "dtype": lambda value: _is_name(value) and value in TYPES,
         "dtypes": lambda value: _is_choice(value, TYPES),
-        "cond_layer": lambda value: value in ("cond", "cond_layer"),
+        "aliases": lambda value: isinstance(value, Mapping) and all(map(_is_name, (*value, *value.values()))),
     }
     for name, value in table.items():
         if name not in checks or not checks[name](value):
             raise ConfigError(_WHERE.format(where=where, name=f".{format_name(str(name))}", value=format_value(value)))
-    # What is empty is left out: a file of no tables has no nesting.
-    values = {"nesting": (), **table}
-    return FileLayout(**{**values, "nesting": tuple(values["nesting"])})
+    return FileLayout(**{**table, "nesting": tuple(table.get("nesting", ()))})
 
 
 def kept_when_trained(info: Any, where: str) -> dict[str, Any]:
@@ -86,8 +87,9 @@ def kept_when_trained(info: Any, where: str) -> dict[str, Any]:
     if not isinstance(info, Mapping):
         return {}
     kept = {"licence": info["licence"]} if isinstance(info.get("licence"), str) else {}
-    if info.get("layout"):
-        kept["layout"] = replace(read_layout(info, where), dtype="float32", dtypes={}).table()
+    layout = read_layout(info, where)
+    if layout is not None:
+        kept["layout"] = replace(layout, dtype="float32", dtypes={}).table()
     return kept
 
 
@@ -107,17 +109,19 @@ def _is_choice(value: Any, known: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(one, str) and one in known for one in value.values())
 
 
-def layout_of(archive: Archive, prefix: str, plan: Plan) -> tuple[FileLayout, tuple[str, ...]]:
-    """How `archive` holds the generator at `prefix`, and in words in what an export will differ from that."""
+def measure_layout(archive: Archive, prefix: str, plan: Plan) -> tuple[FileLayout, tuple[str, ...]]:
+    """The layout of the model at `prefix` of `archive`, and the differences of an export from it, in words."""
     norms: dict[str, str] = {}
     dtypes: dict[str, str] = {}
-    cond, differs, folded = "cond_layer", [], []
+    aliases: dict[str, str] = {}
+    differs, folded = [], []
     for row in plan.rows:
         for source in row.sources:
             name, info = source.removeprefix(prefix), archive.tensors.info(source)
             dtypes[name] = info.dtype.name
-            if name.startswith("cond."):
-                cond = "cond"
+            layers = _layer_of(row.targets[0]), _layer_of(name)
+            if layers[0] != layers[1]:
+                aliases[layers[0]] = layers[1]
         if row.does == "fold":
             folded.append(row.targets[0].removesuffix(".weight"))
         elif row.targets[0].endswith((".weight_g", ".weight_v")):
@@ -137,9 +141,56 @@ def layout_of(archive: Archive, prefix: str, plan: Plan) -> tuple[FileLayout, tu
         {layer: one for layer, one in norms.items() if one != spelling},
         type_of,
         {name: one for name, one in dtypes.items() if one != type_of},
-        cond,
+        aliases,
     )
     return layout, tuple(differs)
+
+
+def plan_export(
+    shapes: Mapping[str, Shape],
+    rules: Sequence[Rule],
+    layout: FileLayout,
+    given: Mapping[str, Spec],
+    where: str = "the model folder",
+) -> Plan:
+    """How the arrays of a model get the names of the implementation it came from: the rules of the import, reversed.
+
+    **Arguments:** `shapes` of the model's arrays by name; `layout` as an import measured it; `given`, shape and type of
+    the arrays in `where`.
+
+    **Raises:** `CheckpointError` if those are not the arrays of the model.
+    """
+    wanted: dict[str, Spec] = {}
+    for ours, shape in shapes.items():
+        layer, _, last = ours.rpartition(".")
+        norms = SPELLINGS["weight"][layout.norms_of.get(layer, layout.norms)]
+        if last == "weight_g" and len(norms) == 1:
+            continue
+        place = {"weight_g": norms[0], "weight_v": norms[-1]}.get(last, last)
+        name = f"{layout.aliases.get(layer, layer)}.{place}"
+        wanted[name] = Spec(shape, _dtype(layout.dtypes.get(name, layout.dtype)))
+    layers = {_layer_of(name) for name in wanted}
+    reversed_rules = [rule for rule in (rule.reversed() for rule in rules) if _gives(rule, shapes, layers)]
+    return make_plan(given, wanted, reversed_rules, where=where, advice="Copy the model folder again")
+
+
+def _gives(rule: Rule, names: Iterable[str], layers: set[str]) -> bool:
+    """Whether all that `rule` makes of `names` belongs to `layers`; of rules for one layer, only one does."""
+    hits = (rule.match(name) for name in names)
+    return all(hit is None or (hit[0] if rule.norm else _layer_of(hit[0])) in layers for hit in hits)
+
+
+def _layer_of(name: str) -> str:
+    """The name of a tensor's layer: without the tensor's own, whatever norm it is part of."""
+    for parts in SPELLINGS.values():
+        for part in (part for spelling in parts.values() for part in spelling):
+            if name.endswith(f".{part}"):
+                return name.removesuffix(f".{part}")
+    return name.rpartition(".")[0]
+
+
+def _dtype(name: str) -> np.dtype:
+    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
 
 
 def _spelling(name: str) -> str:

@@ -1,16 +1,39 @@
-"""Tables of other implementations' configurations, read entry by entry: whatever stands there, it is checked first."""
+"""Configuration files of other implementations: read as JSON with comments, and checked entry by entry."""
 
+import json
 import math
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from jaxvoice.config import format_value
+from jaxvoice.config import format_value, parsed_json, read_text
 from jaxvoice.errors import ConfigError
 
 # Far above the lengths of all lists in configurations.
 _MOST_ITEMS = 64
 LONGEST_SEGMENT = 2**28
 """Samples of a training crop that no configuration asks for."""
+
+# Strings are matched first, so that what looks like a comment in one is none; also those that never end, so that each
+# character is looked at once.
+_COMMENTS = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z))|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
+_MOST_BYTES = 2**20
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The table in the JSON file at `path`; comments, as older coqui files have them, are allowed.
+
+    **Raises:** `ConfigError` if there is none.
+    """
+    text = read_text(path, _MOST_BYTES)
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError):
+        table = parsed_json(path, _COMMENTS.sub(lambda found: found[1] or " ", text))
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path} should hold a table of settings, got {type(table).__name__}.")
+    return table
 
 
 class Settings:

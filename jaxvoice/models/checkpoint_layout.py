@@ -1,0 +1,225 @@
+"""How released checkpoints become model folders, and model folders become files of other implementations again.
+
+A family describes each layout of released checkpoints with a subclass of `CheckpointLayout`. Import and export need no
+jax, so nothing here imports it.
+"""
+
+import abc
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.weights.archive import Archive
+from jaxvoice.weights.file_layout import FileLayout, measure_layout
+from jaxvoice.weights.mismatches import ADVICE, format_name
+from jaxvoice.weights.rules import Ignore, Initial, Matches, Plan, Rule, Spec, make_plan, matches, unmatched
+from jaxvoice.weights.tensor_layouts import Shape
+from jaxvoice.weights.training_files import TrainingPlan
+
+FLOAT = np.dtype(np.float32)
+UNKNOWN_LICENCE = "unknown: ask who trained them"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A released checkpoint: the opened weight file, and the configuration that came with it."""
+
+    archive: Archive
+    """The weight file."""
+    config: Mapping[str, Any] | None = None
+    """The table in the configuration file; `None` if there is no such file."""
+    config_path: Path | None = None
+    """The configuration file."""
+
+    @property
+    def name(self) -> str:
+        """The name of the weight file, for messages."""
+        return self.archive.source.path.name
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the weight file, where further files of the checkpoint are."""
+        return self.archive.source.path.parent
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What the user chose."""
+
+    part: str | None = None
+    """The part of a larger model to take, by the last components of its name."""
+    allow_missing: Sequence[str] = ()
+    """Regular expressions of names in the model that get initial values if the file lacks them."""
+    ignore: Sequence[str] = ()
+    """Regular expressions of names in the file to leave out."""
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """What an import will write."""
+
+    config: Any
+    """The configuration of the family."""
+    parts: tuple[tuple[Archive, Plan], ...]
+    """The weight files, and which of their tensors become which of the model."""
+    version: str
+    """The released model it is, `V1` say, or its sizes in words."""
+    origin: str
+    """The implementation that wrote the checkpoint."""
+    licence: str = UNKNOWN_LICENCE
+    """Licence of the weights, if it is known."""
+    layout: FileLayout | None = None
+    """The names and nesting of the tensors in the file, for exports; `None` if the layout cannot be exported."""
+    differs: tuple[str, ...] = ()
+    """The differences between an export and the original, in words."""
+    assumed: tuple[str, ...] = ()
+    """What neither the tensors nor the configuration determine."""
+    patterns: Mapping[str, Matches] = field(default_factory=dict)
+    """By option (`ignore`, `allow_missing`), the given patterns and the names that each one affected."""
+    hints: tuple[str, ...] = ()
+    """A sentence for each pattern that had no effect."""
+    side_files: Mapping[str, bytes] = field(default_factory=dict)
+    """Further files for the model folder, by name, such as a vocabulary or a table of speakers."""
+
+    @property
+    def wanted(self) -> dict[str, Spec]:
+        """Shape and type of every tensor to write."""
+        return {name: spec for _, plan in self.parts for name, spec in plan.wanted.items()}
+
+
+class CheckpointLayout(abc.ABC):
+    """One kind of released checkpoint: how it is recognised, imported and, if it can be, exported."""
+
+    name: str
+    """The implementation that writes such checkpoints."""
+    looks_for: str
+    """What a checkpoint must hold to be recognised, in words, for errors."""
+    exports: bool = False
+    """Whether `plan_export` is defined."""
+    export_layout: FileLayout = FileLayout()
+    """The names and nesting in exports of models that were not imported."""
+
+    @abc.abstractmethod
+    def recognises(self, checkpoint: Checkpoint) -> bool:
+        """Whether the checkpoint has this layout, by names, shapes and configuration; values are not read."""
+
+    @abc.abstractmethod
+    def plan_import(self, checkpoint: Checkpoint, options: ImportOptions) -> ImportPlan:
+        """The tensors, the configuration and the origin to write.
+
+        **Raises:** `CheckpointError` or `ConfigError` if the tensors and the configuration contradict each other, or do
+        not determine the model.
+        """
+
+    def main_file(self, folder: Path) -> Path | None:
+        """The weight file of a checkpoint that is a folder of several files; `None` if `folder` holds none."""
+        return None
+
+    def training_file(self, path: Path) -> Path | None:
+        """The file beside the weight file `path` that holds its training state; `None` if there is none."""
+        return None
+
+    def plan_training(self, archive: Archive, imported: ImportPlan) -> TrainingPlan:
+        """What becomes of the training state in `archive`, which belongs to the checkpoint of `imported`.
+
+        **Raises:** `CheckpointError` if the layout has no training state, or for one that does not fit.
+        """
+        raise CheckpointError(f"Checkpoints of {self.name} have no training state to import; leave out --training.")
+
+    def plan_export(self, config: Any, layout: FileLayout, given: Mapping[str, Spec], where: str) -> Plan:
+        """Which tensors of a model folder become which of a file of this layout.
+
+        **Arguments:** `config`, the configuration of the model; `layout`, as the import measured it, or
+        `export_layout`; `given`, shape and type of the tensors in the file `where`.
+
+        **Raises:** `ConfigError` if the layout cannot be exported; `CheckpointError` for tensors of another model.
+        """
+        raise ConfigError(f"The layout of {self.name} can be imported only.")
+
+
+@dataclass(frozen=True)
+class PlannedWeights:
+    """A plan for the tensors of one weight file, and what the options did."""
+
+    plan: Plan
+    """Which tensors become which."""
+    layout: FileLayout
+    """The names and nesting in the file."""
+    differs: tuple[str, ...]
+    """The differences between an export and the original, in words."""
+    patterns: Mapping[str, Matches]
+    """As in `ImportPlan`."""
+    hints: tuple[str, ...]
+    """As in `ImportPlan`."""
+
+
+def plan_weights(
+    archive: Archive,
+    shapes: Mapping[str, Shape],
+    rules: Sequence[Rule],
+    options: ImportOptions,
+    *,
+    prefix: str = "",
+    ignore: Iterable[Ignore] = (),
+    initial: Initial | None = None,
+) -> PlannedWeights:
+    """A plan by which the tensors below `prefix` become a model with arrays of these `shapes`, in float32.
+
+    Constants of a program's code are left out, and so are the products that torch keeps beside `weight_g` and
+    `weight_v`. If `options` choose a part of the file, the tensors outside it are left out too.
+
+    **Arguments:** `ignore`, further tensors to leave out; `initial`, the values of tensors that may be missing.
+
+    **Raises:** `CheckpointError` as `make_plan` does.
+    """
+    infos = archive.tensors.infos()
+    specs = {name: Spec(info.shape, info.dtype) for name, info in infos.items()}
+    targets = {name: Spec(shape, FLOAT) for name, shape in shapes.items()}
+    constants = infos.keys() - archive.tensors.weights().keys()
+    left_out = _products(archive, prefix)
+    if options.part is not None:
+        reason = f"outside {format_name(prefix.removesuffix('.'))}"
+        left_out |= {name: reason for name in specs if not name.startswith(prefix)}
+    left_out |= dict.fromkeys(constants, "number in the archive's code")
+    ignoring, allowing = matches(options.ignore, specs), matches(options.allow_missing, targets)
+    hints = unmatched("--ignore", ignoring, specs) + unmatched("--allow-missing", allowing, targets)
+    advice = ADVICE
+    if options.part is None and prefix and any(not name.startswith(prefix) for name in specs if name not in constants):
+        last = format_name(prefix.removesuffix(".").split(".")[-1])
+        advice = f"Take this part alone with --part {last}, or leave tensors out with --ignore REGEX"
+    plan = make_plan(
+        specs,
+        targets,
+        rules,
+        prefix=prefix,
+        ignore=[*(Ignore(pattern, f"--ignore {pattern}") for pattern in options.ignore), *ignore],
+        left_out=left_out,
+        allow_missing=options.allow_missing,
+        initial=initial,
+        where=archive.source.path.name,
+        advice=". ".join([*hints, advice]),
+    )
+    begun = {pattern: [name for name in names if name in plan.missing] for pattern, names in allowing.items()}
+    hints += [
+        f"--allow-missing {format_name(pattern)} was not needed: the file has what it matches"
+        for pattern, names in allowing.items()
+        if names and not begun[pattern]
+    ]
+    layout, differs = measure_layout(archive, prefix, plan)
+    return PlannedWeights(plan, layout, differs, {"ignore": ignoring, "allow_missing": begun}, tuple(hints))
+
+
+def _products(archive: Archive, prefix: str) -> dict[str, str]:
+    """Weights that torch's older weight norm leaves beside `weight_g` and `weight_v` in a whole module, and why not."""
+    infos, found = archive.tensors.infos(), {}
+    for name in infos:
+        layer = name.removesuffix(".weight")
+        if layer != name and name.startswith(prefix) and infos[name].kind == "tensor":
+            parts = [infos.get(f"{layer}.{part}") for part in ("weight_g", "weight_v")]
+            if all(part is not None and part.kind == "parameter" for part in parts):
+                found[name] = "product of weight_g and weight_v, which torch keeps beside them"
+    return found

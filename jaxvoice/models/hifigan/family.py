@@ -1,0 +1,227 @@
+"""What the library knows about HiFi-GAN: its `Family`, and the layout of its released checkpoints."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jaxvoice.config import format_value
+from jaxvoice.errors import CheckpointError
+from jaxvoice.models.checkpoint_layout import (
+    FLOAT,
+    UNKNOWN_LICENCE,
+    Checkpoint,
+    CheckpointLayout,
+    ImportOptions,
+    ImportPlan,
+    plan_weights,
+)
+from jaxvoice.models.family import Family
+from jaxvoice.models.hifigan.config import HiFiGANConfig
+from jaxvoice.models.hifigan.foreign_configs import is_known, read_foreign_config
+from jaxvoice.models.hifigan.recognition import choose_generator, generators_in, recognise, recognise_discriminators
+from jaxvoice.models.hifigan.weights import (
+    BESIDE_THE_GENERATOR,
+    DISCRIMINATOR_RULES,
+    GENERATOR_RULES,
+    NAME,
+    generator_shapes,
+    initial_value,
+    is_vector,
+    period_shapes,
+    scale_shapes,
+)
+from jaxvoice.weights.archive import Archive
+from jaxvoice.weights.file_layout import FileLayout, plan_export
+from jaxvoice.weights.mismatches import format_name
+from jaxvoice.weights.rules import Plan, Spec, make_plan
+from jaxvoice.weights.torch_optimizers import metadata_count, optimizer_group, optimizer_updates
+from jaxvoice.weights.training_files import MOMENTS, TrainingPart, TrainingPlan, plan_moments
+
+_GENERATOR_FILE = re.compile(r"g_([0-9]+)")
+_DECAY = 0.999  # jik876/hifi-gan config_v1.json: lr_decay
+_OPTIMIZERS = {"generator": "optim_g", "discriminators": "optim_d"}
+_ORIGINS = {
+    "jik876": "jik876/hifi-gan",
+    "coqui": "coqui-ai/TTS, vocoder",
+    "XTTS": "coqui-ai/TTS, XTTS",
+    "VITS": "VITS",
+    "jaxvoice": "jaxvoice",
+}
+_LICENCES = {"XTTS": "Coqui Public Model License (not commercial), if these are the weights released by coqui"}
+
+
+@dataclass(frozen=True)
+class GeneratorImport(ImportPlan):
+    """The import of a generator, with what the import of its training state needs."""
+
+    decay: float | None = None
+    """Factor of the learning rates after each epoch, where the configuration states it."""
+    parameters: tuple[str, ...] = ()
+    """Names of the parameters in the file, without prefix, in its order, in which torch's optimisers number them."""
+
+
+class HiFiGANLayout(CheckpointLayout):
+    """Generators of jik876/hifi-gan (`g_` files, with the training state in `do_` files), coqui, VITS and XTTS."""
+
+    name = "jik876/hifi-gan, coqui-ai/TTS, VITS"
+    looks_for = "a generator: tensors below conv_pre, ups, resblocks and conv_post"
+    exports = True
+    export_layout = FileLayout(nesting=("generator",))
+
+    def recognises(self, checkpoint: Checkpoint) -> bool:
+        """Whether there is a generator, below any prefix."""
+        return bool(generators_in(checkpoint.archive.tensors))
+
+    def plan_import(self, checkpoint: Checkpoint, options: ImportOptions) -> GeneratorImport:
+        """The generator, with its sizes and mel contract.
+
+        **Raises:** `CheckpointError` or `ConfigError` if there are several generators, or one that does not fit what
+        its configuration says; the report states every guess.
+        """
+        archive, where = checkpoint.archive, checkpoint.name
+        infos = archive.tensors.infos()
+        prefix = choose_generator(infos, options.part, where)
+        table, table_name = checkpoint.config, str(checkpoint.config_path or "the configuration")
+        if table is None and is_known(archive.metadata.get("config")):
+            table, table_name = archive.metadata["config"], f"the configuration in {where}"
+        foreign = None if table is None else read_foreign_config(table, table_name)
+        shapes = {name.removeprefix(prefix): info.shape for name, info in infos.items() if name.startswith(prefix)}
+        found = recognise(shapes, foreign, released=_is_released(prefix), place=prefix, where=where)
+        weights = plan_weights(
+            archive,
+            generator_shapes(found.config.generator),
+            GENERATOR_RULES,
+            options,
+            prefix=prefix,
+            ignore=BESIDE_THE_GENERATOR,
+            initial=initial_value,
+        )
+        kind = foreign.kind if foreign else ("jik876" if _is_released(prefix) else "XTTS")
+        ignored = weights.plan.ignored
+        return GeneratorImport(
+            config=found.config,
+            parts=((archive, weights.plan),),
+            version=found.version,
+            origin=_ORIGINS[kind],
+            licence=_LICENCES.get(kind, UNKNOWN_LICENCE),
+            layout=weights.layout,
+            differs=weights.differs,
+            assumed=found.assumed,
+            patterns=weights.patterns,
+            hints=weights.hints,
+            decay=foreign.decay if foreign else None,
+            parameters=tuple(
+                name.removeprefix(prefix) for name in infos if name.startswith(prefix) and name not in ignored
+            ),
+        )
+
+    def training_file(self, path: Path) -> Path | None:
+        """`do_N` beside `g_N`."""
+        found = _GENERATOR_FILE.fullmatch(path.name)
+        beside = path.with_name(f"do_{found[1]}") if found else None
+        return beside if beside is not None and beside.is_file() else None
+
+    def plan_training(self, archive: Archive, imported: ImportPlan) -> TrainingPlan:
+        """The discriminators and optimisers in `archive`, a `do_` file.
+
+        **Raises:** `CheckpointError` if networks and optimisers do not belong together.
+        """
+        assert isinstance(imported, GeneratorImport)
+        where = archive.source.path.name
+        specs = {name: Spec(info.shape, info.dtype) for name, info in archive.tensors.infos().items()}
+        inside = {name: _without_module(name) for name in specs if name.startswith(("mpd.", "msd."))}
+        shapes = {short: specs[name].shape for name, short in inside.items()}
+        config, assumed = recognise_discriminators(shapes, where)
+        wanted = {f"mpd.{name}": Spec(shape, FLOAT) for name, shape in period_shapes(config).items()}
+        wanted |= {f"msd.{name}": Spec(shape, FLOAT) for name, shape in scale_shapes(config).items()}
+        networks = make_plan(
+            {short: specs[name] for name, short in inside.items()}, wanted, DISCRIMINATOR_RULES, where=where
+        )
+        originals = {short: name for name, short in inside.items()}
+        parts = [TrainingPart(networks, "", originals)]
+        # torch chains the scale discriminators' parameters before the period discriminators'.
+        ours = {
+            "generator": (imported.parameters, GENERATOR_RULES, imported.wanted),
+            "discriminators": (
+                [n for stack in ("msd.", "mpd.") for n in originals if n.startswith(stack) and not _is_buffer(n)],
+                DISCRIMINATOR_RULES,
+                {name: spec for name, spec in wanted.items() if not _is_buffer(name)},
+            ),
+        }
+        about: dict[str, Any] = {name: metadata_count(archive, name, where) for name in ("steps", "epoch")}
+        about["decay"] = _DECAY if imported.decay is None else imported.decay
+        if imported.decay is None:
+            assumed += (f"learning rates times {_DECAY} after each epoch: the release's (no config.json)",)
+        used = set(inside)
+        for name, (parameters, rules, targets) in ours.items():
+            place = _OPTIMIZERS[name]
+            numbers, settings = optimizer_group(archive, place, len(parameters), where)
+            steps = {optimizer_updates(archive, place, number, where) for number in numbers}
+            used |= {f"{place}.state.{number}.step" for number in numbers}
+            if len(steps) != 1:
+                raise CheckpointError(
+                    f"{place} in {where} counts {format_value(sorted(steps))} updates; only one is supported."
+                )
+            about[name] = {**settings, "updates": steps.pop()}
+            for moment in MOMENTS:
+                names = {
+                    new: f"{place}.state.{number}.{moment}" for new, number in zip(parameters, numbers, strict=True)
+                }
+                used |= set(names.values())
+                parts.append(plan_moments(names, specs, targets, rules, f"{name}.{moment}.", where))
+        strange = [name for name in specs if name not in used]
+        if strange:
+            raise CheckpointError(
+                f"{where} holds tensors that no do_ file has: {', '.join(map(format_name, strange[:5]))}; leave it "
+                "away with --no-training, or give the right one with --training."
+            )
+        return TrainingPlan(replace(imported.config, discriminators=config), about, assumed, tuple(parts))
+
+    def plan_export(self, config: HiFiGANConfig, layout: FileLayout, given: Mapping[str, Spec], where: str) -> Plan:
+        """The generator under the names that it came with; by default those of jik876's `g_` files.
+
+        **Raises:** `CheckpointError` for tensors that are not those of `config`.
+        """
+        return plan_export(generator_shapes(config.generator), GENERATOR_RULES, layout, given, where)
+
+
+def _is_released(prefix: str) -> bool:
+    """Whether a generator stands where jik876's files have it; a bare state dict counts too."""
+    return prefix.replace("module.", "") in ("", "generator.")
+
+
+def _without_module(name: str) -> str:
+    return re.sub(r"^(m[ps]d)\.module\.", r"\1.", name)
+
+
+def _is_buffer(name: str) -> bool:
+    return name.startswith("msd.") and is_vector(name.removeprefix("msd."))
+
+
+def _build(config: HiFiGANConfig, *, key: Any) -> Any:
+    from jaxvoice.models.hifigan.generator import Generator
+
+    return Generator(config.generator, key=key)
+
+
+def _example_inputs(config: HiFiGANConfig, *, key: Any) -> tuple[Any, ...]:
+    """A mel spectrogram, about where log-mels lie, or latents; and a conditioning vector for models that take one."""
+    import jax
+
+    mel_key, cond_key = jax.random.split(key)
+    generator = config.generator
+    mel = 2 * jax.random.normal(mel_key, (16, generator.num_mels)) - 4
+    return (mel, jax.random.normal(cond_key, (generator.cond_channels,))) if generator.cond_channels else (mel,)
+
+
+FAMILY = Family(
+    name=NAME,
+    config=HiFiGANConfig,
+    build=_build,
+    example_inputs=_example_inputs,
+    pipeline="jaxvoice.pipelines:Vocoder",
+    task="HiFiGANTask",
+    layouts=(HiFiGANLayout(),),
+)

@@ -1,0 +1,133 @@
+"""States of torch's AdamW in checkpoints, checked before training continues from them."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxvoice.config import format_value
+from jaxvoice.errors import CheckpointError
+from jaxvoice.weights.archive import Archive
+
+_MOST = 2**31 - 2  # counts are 32-bit integers, and one is added
+
+
+def adam_settings(table: Any, where: str) -> dict[str, Any]:
+    """`lr`, `betas`, `eps`, `weight_decay` and, where it is there, `initial_lr` of an optimiser called `where`.
+
+    **Raises:** `CheckpointError` for one that is missing, of another kind, or out of its range, and for variants of the
+    algorithm that are not supported.
+    """
+    if not isinstance(table, Mapping):
+        raise CheckpointError(
+            f"{where} should be a table of AdamW's settings, got {format_value(table)}; it was cut or edited."
+        )
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "lr": (lambda value: _is_number(value) and value > 0, "a number above 0"),
+        "initial_lr": (lambda value: _is_number(value) and value > 0, "a number above 0"),
+        "betas": (_is_betas, "two numbers from 0 to below 1"),
+        "eps": (lambda value: _is_number(value) and value > 0, "a number above 0"),
+        "weight_decay": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
+    }
+    found = {}
+    for name, (fits, wish) in checks.items():
+        if name == "initial_lr" and name not in table:
+            continue
+        if name not in table or not fits(table[name]):
+            got = f"is {format_value(table[name])}" if name in table else "is missing"
+            raise CheckpointError(f"{where}.{name} {got}; it should be {wish}, as AdamW of do_ files has it.")
+        found[name] = list(table[name]) if name == "betas" else table[name]
+    for name in ("amsgrad", "maximize"):
+        if table.get(name):
+            raise CheckpointError(
+                f"{where}.{name} is {format_value(table[name])}; this variant of AdamW is not supported."
+            )
+    return found
+
+
+def count(value: Any, name: str) -> int:
+    """A number of steps that a file calls `name`: a number, or a tensor of one.
+
+    **Raises:** `CheckpointError` for anything that does not count.
+    """
+    if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "iuf":
+        value = value.reshape(()).item()
+    if _is_number(value) and 0 <= value <= _MOST and value == int(value):
+        return int(value)
+    shown = (
+        f"a tensor of shape {value.shape} and type {value.dtype}"
+        if isinstance(value, np.ndarray)
+        else format_value(value)
+    )
+    raise CheckpointError(f"{name} is {shown}; it should count steps, from 0 to {_MOST}.")
+
+
+def optimizer_group(archive: Archive, place: str, parameters: int, where: str) -> tuple[list[int], dict[str, Any]]:
+    """The numbers of the parameters in their order, and the settings, of the optimiser at `place` of the file `where`.
+
+    **Arguments:** `parameters`, how many the network has.
+
+    **Raises:** `CheckpointError` for another number of parameters, groups of different settings, or an optimiser that
+    is no AdamW.
+    """
+    table = archive.metadata.get(place)
+    groups = table.get("param_groups") if isinstance(table, Mapping) else None
+    if not isinstance(groups, list | tuple) or not groups or not all(isinstance(one, Mapping) for one in groups):
+        raise CheckpointError(f"{where} has no {place} with param_groups, as do_ files have.")
+    numbers = []
+    for group in groups:
+        listed = group.get("params")
+        if not isinstance(listed, list | tuple) or not all(type(number) is int and number >= 0 for number in listed):
+            raise CheckpointError(
+                f"{place} in {where} lists its parameters as {format_value(listed)}, not by their numbers."
+            )
+        numbers += listed
+    if len(numbers) != parameters or len(set(numbers)) != parameters:
+        raise CheckpointError(
+            f"{place} in {where} trains {len(set(numbers))} parameters, but its network has {parameters}: they do not "
+            "belong together."
+        )
+    settings = [adam_settings(group, f"{where}: {place}.param_groups.{i}") for i, group in enumerate(groups)]
+    if any(other != settings[0] for other in settings):
+        raise CheckpointError(
+            f"{place} in {where} trains its parameters in {len(groups)} groups with different settings; only one "
+            "setting for all is supported. Leave it away with --no-training."
+        )
+    return numbers, settings[0]
+
+
+def optimizer_updates(archive: Archive, place: str, number: int, where: str) -> int:
+    """The updates of parameter `number` by the optimiser at `place`: a tensor in newer files, a number in older ones.
+
+    **Raises:** `CheckpointError` if the file `where` does not state them.
+    """
+    name = f"{place}.state.{number}.step"
+    if name in archive.tensors:
+        return count(archive.tensors[name], f"{where}: {name}")
+    states = archive.metadata[place].get("state")
+    state = states.get(number, states.get(str(number))) if isinstance(states, Mapping) else None
+    if not isinstance(state, Mapping) or "step" not in state:
+        raise CheckpointError(f"{where} does not say how many updates {place} made ({name} is missing).")
+    return count(state["step"], f"{where}: {name}")
+
+
+def metadata_count(archive: Archive, name: str, where: str) -> int:
+    """The number of steps that the file `where` holds as `name`; raises `CheckpointError` if it holds none."""
+    if name not in archive.metadata:
+        raise CheckpointError(f"{where} does not contain {name!r}, as do_ files do; it is another kind of file.")
+    return count(archive.metadata[name], f"{where}: {name}")
+
+
+def _is_number(value: Any) -> bool:
+    if type(value) not in (int, float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond the largest float
+        return False
+
+
+def _is_betas(value: Any) -> bool:
+    pair = isinstance(value, list | tuple) and len(value) == 2
+    return pair and all(_is_number(one) and 0 <= one < 1 for one in value)

@@ -1,0 +1,147 @@
+"""Training state in model folders: `training.safetensors`, and how that of other implementations becomes one."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxvoice.errors import CheckpointError
+from jaxvoice.weights.archive import Tensors
+from jaxvoice.weights.model_folder import read_about
+from jaxvoice.weights.rules import Change, Plan, Rule, Spec, make_plan
+
+TRAINING_FILE = "training.safetensors"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""torch's names of AdamW's moments."""
+
+
+@dataclass(frozen=True)
+class TrainingPart:
+    """Tensors of a file that become tensors of `training.safetensors` under a common prefix."""
+
+    plan: Plan
+    prefix: str
+    names: Mapping[str, str]
+    """What the file calls the tensors that the plan calls so."""
+    squares: bool = False
+    """Whether no number may be below 0."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What is going to be written into `training.safetensors`."""
+
+    config: Any
+    """The configuration of the model, with sizes that only its training state determines."""
+    about: Mapping[str, Any]
+    """Steps, epochs, and each optimiser's settings and updates."""
+    assumed: tuple[str, ...]
+    """What the tensors do not determine."""
+    parts: tuple[TrainingPart, ...]
+    """What becomes what."""
+
+    @property
+    def specs(self) -> dict[str, Spec]:
+        """Shape and type of every tensor to write."""
+        return {part.prefix + name: spec for part in self.parts for name, spec in part.plan.wanted.items()}
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """`about` as text, for the header of the file."""
+        return {name: json.dumps(value) for name, value in self.about.items()}
+
+    def read(self, tensors: Tensors) -> Iterator[tuple[str, np.ndarray]]:
+        """Names and values in the order of `specs`."""
+        for part in self.parts:
+            sources = {change.target: change.sources for change in part.plan.table()}
+            for name, array in part.plan.read(tensors.renamed(part.names), part.names):
+                below = int(np.count_nonzero(array < 0)) if part.squares else 0
+                if below:
+                    raise CheckpointError(
+                        f"{part.names[sources[name][0]]} holds {below} means of squares that are below 0, so that the "
+                        "next step would be NaN; the file was damaged or edited."
+                    )
+                yield part.prefix + name, array
+
+    def table(self) -> list[Change]:
+        """What became what."""
+        return [
+            Change(tuple(part.names[source] for source in sources), part.prefix + target, remark)
+            for part in self.parts
+            for sources, target, remark in part.plan.table()
+        ]
+
+
+def plan_moments(
+    names: Mapping[str, str],
+    specs: Mapping[str, Spec],
+    targets: Mapping[str, Spec],
+    rules: Sequence[Rule],
+    prefix: str,
+    where: str,
+) -> TrainingPart:
+    """The moments of an optimiser, by the rules of the parameters that they belong to.
+
+    **Arguments:** `names`, the moments by the names of their parameters; `specs`, shapes and types of all tensors of
+    the file `where`; `targets`, those of the parameters; `prefix`, which the moments get in `training.safetensors`,
+    ending in the kind of moments.
+
+    **Raises:** `CheckpointError` if moments are missing, or belong to parameters of other shapes.
+    """
+    lost = [name for name in names.values() if name not in specs]
+    if lost:
+        raise CheckpointError(
+            f"{where} lacks {', '.join(lost[:3])} and {len(lost)} moments in all: it was cut or edited."
+        )
+    given = {new: specs[old] for new, old in names.items()}
+    label = f"{where}, by the parameters that the moments {prefix.rstrip('.')} belong to,"
+    plan = make_plan(given, targets, _parameters_only(rules), where=label)
+    if any(row.does != "keep" for row in plan.rows):
+        raise CheckpointError(
+            f"the norms of the model were removed, so that the moments in {where} are of other parameters; import the "
+            "model as it was trained, or use --no-training."
+        )
+    return TrainingPart(plan, prefix, names, squares=prefix.endswith("exp_avg_sq."))
+
+
+def _parameters_only(rules: Sequence[Rule]) -> list[Rule]:
+    """`rules`, with the kernel under spectral norm alone: its vectors have no moments."""
+    found = []
+    for rule in rules:
+        if rule.norm == "spectral":
+            found.append(Rule(f"{rule.source}.weight_orig", f"{rule.target}.weight_orig"))
+            found.append(Rule(f"{rule.source}.parametrizations.weight.original", f"{rule.target}.weight_orig"))
+        else:
+            found.append(rule)
+    return found
+
+
+def read_training_file(folder: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The table in the header of a model folder's `training.safetensors`, and, if `arrays`, its tensors by name.
+
+    **Raises:** `CheckpointError` if there is no such file, or a damaged one.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / TRAINING_FILE
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} holds no training to go on with ({TRAINING_FILE} is missing): import a checkpoint together with "
+            "its training state, or begin with its weights alone (--init-from)."
+        )
+    migrated = read_about(folder) if arrays else None
+    try:
+        with safe_open(path, "numpy") as file:
+            about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+            names = {} if migrated is None else migrated.training_tensors(file.keys())
+            return about, {name: file.get_tensor(stored) for name, stored in names.items()}
+    except (SafetensorError, OSError, ValueError, RecursionError) as failure:
+        raise CheckpointError(f"{path} is damaged or of another kind ({failure}); import it again.") from failure
+
+
+def arrays_below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `prefix`, under the names that follow it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,168 @@
+"""The list of families: nothing above it names one, and whatever is listed can be loaded, imported and compared."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+
+import jaxvoice
+from jaxvoice import models
+from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.models.family import find_family
+from jaxvoice.models.gaussian_tts import InferenceModel
+from jaxvoice.models.gaussian_tts.weights import save_model
+from jaxvoice.models.hifigan import Generator, GeneratorConfig, HiFiGANConfig
+from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.pipelines import Synthesizer, Vocoder, compare, export_model, import_model, load
+from jaxvoice.weights import named_arrays, write_torch
+from tests.models.gaussian_tts.gaussian_small import SMALL, networks
+
+SMALL_VOCODER = HiFiGANConfig(
+    GeneratorConfig(
+        upsample_rates=(16, 16),
+        upsample_kernel_sizes=(32, 32),
+        upsample_initial_channel=16,
+        resblock_kernel_sizes=(3,),
+        resblock_dilation_sizes=((1, 3, 5),),
+    )
+)
+CONFIGS = {"hifigan": SMALL_VOCODER, "gaussian_tts": SMALL}
+PIPELINES = {"hifigan": Vocoder, "gaussian_tts": Synthesizer}
+PACKAGE = Path(jaxvoice.__file__).parent
+FREE_OF_NAMES = [
+    *sorted((PACKAGE / "cli").glob("*.py")),
+    *(PACKAGE / "pipelines" / f"{name}.py" for name in ("importing", "exporting", "comparing", "import_report")),
+    *(PACKAGE / "pipelines" / f"{name}.py" for name in ("folders", "sources")),
+    PACKAGE / "models" / "family.py",
+    PACKAGE / "models" / "checkpoint_layout.py",
+]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A model folder of each family."""
+    place = tmp_path_factory.mktemp("models")
+    save_generator(place / "hifigan", Generator(SMALL_VOCODER.generator, key=jax.random.key(0)), SMALL_VOCODER)
+    model = networks()
+    save_model(place / "gaussian_tts", model, model.init_state(), SMALL)
+    return {name: place / name for name in CONFIGS}
+
+
+def test_every_family_is_tested():
+    assert {family.name for family in models.FAMILIES} == CONFIGS.keys() == PIPELINES.keys()
+
+
+@pytest.mark.parametrize("file", FREE_OF_NAMES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_no_family_is_named_above_the_list(file):
+    names = [family.name for family in models.FAMILIES]
+    assert not re.findall("|".join(names), file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("family", models.FAMILIES, ids=lambda family: family.name)
+def test_networks_run_on_their_example_inputs(family):
+    config = CONFIGS[family.name]
+    assert isinstance(config, family.config)
+    network = eqx.filter_eval_shape(family.build, config, key=jax.random.key(0))
+    inputs = family.example_inputs(config, key=jax.random.key(0))
+    output = eqx.filter_eval_shape(network, *inputs)
+    assert output.ndim == 2 and output.dtype == np.float32
+
+
+@pytest.mark.parametrize("family", models.FAMILIES, ids=lambda family: family.name)
+def test_model_folders_hold_the_arrays_of_the_network(family, folders):
+    folder = folders[family.name]
+    assert find_family(folder) is family
+    network, config = family.load_network(folder)
+    assert config == CONFIGS[family.name]
+    built = eqx.filter_eval_shape(family.build, config, key=jax.random.key(0))
+    with jaxvoice.open_archive(folder / "model.safetensors") as archive:
+        assert set(archive.tensors) == set(named_arrays(built)) == set(named_arrays(network))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_load_gives_the_pipeline_of_the_family(name, folders, tmp_path):
+    assert isinstance(load(folders[name]), PIPELINES[name])
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.json").write_text("{}", encoding="utf-8")
+    (run / "model").symlink_to(folders[name])
+    assert isinstance(jaxvoice.load(run), PIPELINES[name])
+
+
+def test_options_go_to_the_pipeline(folders):
+    assert load(folders["hifigan"], window=300).window == 300
+
+
+def test_unknown_families_are_refused(folders, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((folders["hifigan"] / name).read_bytes())
+    about = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**about, "family": "nothing"}), encoding="utf-8")
+    for use in (load, lambda path: export_model(path, tmp_path / "x.pth")):
+        with pytest.raises(ConfigError, match="family 'nothing'; known families are hifigan, gaussian_tts"):
+            use(tmp_path)
+
+
+def test_text_to_speech_is_compared_layer_by_layer(folders, tmp_path):
+    same = compare(folders["gaussian_tts"], folders["gaussian_tts"])
+    assert same.same and len(same.layers) > 10 and same.layers[-1].name == "output"
+    model = networks()
+    changed = eqx.tree_at(lambda m: m.acoustic.decoder.positions, model, replace_fn=lambda x: x + 0.1)
+    save_model(tmp_path / "changed", changed, model.init_state(), SMALL)
+    found = compare(folders["gaussian_tts"], tmp_path / "changed")
+    (weight,) = [row.name for row in found.weights if row.status == "differs"]
+    assert weight == "acoustic.decoder.positions"
+    assert found.diverging is not None and found.diverging.name.startswith("acoustic.decoder")
+
+
+def test_the_inference_model_ignores_nothing_it_is_given():
+    model = InferenceModel(SMALL, key=jax.random.key(0))
+    ids, durations, frames = models.FAMILIES[1].example_inputs(SMALL, key=jax.random.key(1))
+    output = model(ids, durations, frames)
+    assert output.shape == (frames, SMALL.mel.num_mels)
+    assert not np.array_equal(output, model(ids[::-1], durations, frames))
+
+
+def test_text_to_speech_has_no_layout_to_export_to(folders, tmp_path):
+    with pytest.raises(ConfigError, match=r"gaussian_tts, which has no layout to export to.* are hifigan"):
+        export_model(folders["gaussian_tts"], tmp_path / "x.pth")
+
+
+def released(folder):
+    arrays = named_arrays(Generator(SMALL_VOCODER.generator, key=jax.random.key(0)))
+    write_torch(folder / "g_00000001", {"generator": {name: np.asarray(a) for name, a in arrays.items()}})
+    return folder / "g_00000001"
+
+
+def test_a_file_that_two_families_recognise(tmp_path, monkeypatch):
+    hifigan = models.FAMILIES[0]
+    other = dataclasses.replace(hifigan, name="other")
+    monkeypatch.setattr(models, "FAMILIES", (*models.FAMILIES, other))
+    source = released(tmp_path)
+    config = tmp_path / "our.json"
+    save_generator(tmp_path / "m", Generator(SMALL_VOCODER.generator, key=jax.random.key(0)), SMALL_VOCODER)
+    config.write_bytes((tmp_path / "m" / "config.json").read_bytes())
+    with pytest.raises(CheckpointError, match=r"recognised by several layouts\. hifigan .*; other .*--family"):
+        import_model(source, tmp_path / "to", config=config)
+    assert import_model(source, tmp_path / "to", config=config, family="other").family == "other"
+    with pytest.raises(CheckpointError, match=r"No family 'gaussian_tts' imports checkpoints.* are hifigan, other"):
+        import_model(source, tmp_path / "again", config=config, family="gaussian_tts")
+
+
+def test_listing_and_recognising_need_no_jax(tmp_path):
+    source = released(tmp_path)
+    code = (
+        "import sys; from jaxvoice import models, open_archive; from jaxvoice.models.family import "
+        "recognise_checkpoint; from jaxvoice.models.checkpoint_layout import Checkpoint; "
+        f"family, layout = recognise_checkpoint(Checkpoint(open_archive({str(source)!r}))); "
+        "print([one.name for one in models.FAMILIES], family.name, {'jax', 'equinox', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['hifigan', 'gaussian_tts'] hifigan set()"
