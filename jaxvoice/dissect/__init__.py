@@ -1,4 +1,4 @@
-"""See and change what happens inside a model: intermediate results by the dotted paths of its modules."""
+"""Capture and edit intermediate results of a model by the dotted paths of its modules."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,8 @@
 """Capture or replace the intermediate results of any function that calls tagged modules.
 
-A function is traced to a jaxpr, and the jaxpr is interpreted: named results are returned beside the function's result,
-or replaced. Modules are not wrapped, so a captured function can be compiled, batched and differentiated as any other.
+The function is traced to a jaxpr, and the jaxpr is interpreted. Named results are returned beside the function's
+result, or replaced. Modules are not wrapped, so a captured function can be compiled, batched and differentiated as any
+other function.
 """
 
 import difflib
@@ -29,38 +30,38 @@ Result = TypeVar("Result")
 Captured = OrderedDict[str, Shaped[Array, "..."]]
 Edit = Callable[[Shaped[Array, "..."]], Shaped[Array, "..."]]
 
-# Calls that are interpreted as if their body stood in their place. Every other primitive with a body is a loop, a
-# branch or a program of its own, whose values exist a varying number of times.
+# Calls whose body is interpreted in place of the call. Every other primitive with a body is a loop, a branch or a
+# separate program, whose values are computed a varying number of times.
 _INLINED = (
     *("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"),
     *("custom_jvp_call", "custom_vjp_call"),
 )
-_NAME = re.compile(r"(?P<path>[^\[#]*)(?P<place>.*)", re.DOTALL)
+_NAME = re.compile(r"(?P<path>[^\[#]*)(?P<suffix>.*)", re.DOTALL)
 
 
 class NamedValue(NamedTuple):
     """A named intermediate result of a function."""
 
     name: str
-    """Its module's path; `path[0]`, `path[logits]`, ... where the module returns several arrays; `path#2` for the
-    module's second call."""
+    """The path of its module. If the module returns several arrays: `path[0]`, `path[logits]`, ... The module's second
+    call is `path#2`."""
     shape: tuple[int, ...]
     """Its shape."""
     dtype: jax.numpy.dtype
-    """Its type."""
+    """Its dtype."""
     in_loop: bool
-    """Whether it belongs to the body of a loop or branch: such values are listed, but cannot be captured."""
+    """Whether it is computed in the body of a loop or branch. Such values are listed, but cannot be captured."""
 
 
 def tag(model: Model, prefix: str = "") -> Model:
-    """A copy of `model`, any pytree, in which every `jaxvoice.nn.Module` knows its dotted path (`ups.0`).
+    """A copy of the pytree `model` in which `path` of every `jaxvoice.nn.Module` is its dotted path (`ups.0`).
 
-    The paths are part of the tree structure. Tag a model where its results are captured; keep the untagged model for
+    Paths are part of the tree structure. Tag a model where its results are captured, and use the untagged model for
     training, saving and loading. Modules are found in fields of Equinox modules, dictionaries, lists, tuples, partial
     functions and bound methods.
 
-    **Arguments:** `prefix` is put in front of every path, and is the path of `model` itself. Without it, the result of
-    `model` has no name: it is what the function returns.
+    **Arguments:** `prefix` is prepended to every path, and is the path of `model` itself. Without a prefix, the result
+    of `model` has no name, since it is the result of the captured function.
     """
     if isinstance(model, types.MethodType) or type(model).__name__ == "BoundMethod":
         return getattr(tag(model.__self__, prefix), model.__name__)  # pyright: ignore
@@ -93,13 +94,13 @@ def _join(prefix: str, name: object) -> str:
 def named_values(
     function: Callable[Parameters, Any], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> list[NamedValue]:
-    """Every named intermediate result of `function(*args, **kwargs)` in order; nothing is computed.
+    """List every named intermediate result of `function(*args, **kwargs)` in order, without computing it.
 
     Arrays among the arguments may be `jax.ShapeDtypeStruct`.
     """
-    arrays, rebuild = _split(args, kwargs)
+    arrays, rebuild = _arrays_of((args, kwargs))
     program = jax.make_jaxpr(lambda *arrays: _arrays_of(_call(function, rebuild(arrays)))[0])(*arrays)
-    return list(_values(program.jaxpr))
+    return list(_list_values(program.jaxpr))
 
 
 def capture(
@@ -108,7 +109,7 @@ def capture(
     *,
     edit: Mapping[str, Edit] | None = None,
 ) -> Callable[Parameters, tuple[Result, Captured]]:
-    """`function` with named intermediate results returned, and replaced where `edit` says so.
+    """A function that returns named intermediate results beside the result of `function`, and applies edits.
 
     ```python
     generator = dissect.tag(generator)
@@ -116,37 +117,38 @@ def capture(
     audio, captured = run(mel)
     ```
 
-    The captured function works under `jax.jit`, `jax.vmap` and `jax.grad`; an edit changes gradients too. Outside of
-    them, it returns bit for bit what `function` returns. There are four limits:
+    The captured function works under `jax.jit`, `jax.vmap` and `jax.grad`; an edit changes gradients too. Without these
+    transformations, it returns bit for bit what `function` returns. There are four limits:
 
-    - The function is traced, so Python control flow in it cannot depend on values of arrays.
-    - Calls of `jax.jit`, `jax.checkpoint` and custom derivatives inside the function that hold a captured or edited
-        result are evaluated operation by operation: results may differ by rounding, nothing is rematerialised, and the
-        derivative is that of the body. Other calls stay as they are.
-    - Where the function takes gradients itself, an edit changes the values of its forward pass only. Capture the
+    - The function is traced, so its Python control flow cannot depend on values of arrays.
+    - Calls of `jax.jit`, `jax.checkpoint` and custom derivatives inside the function are evaluated operation by
+        operation if they contain a captured or edited result. Their results may then differ by rounding, nothing is
+        rematerialised, and the derivative is that of the body. Other calls are not changed.
+    - If the function itself computes gradients, an edit changes only the values of its forward pass. Capture the
         function inside `jax.grad` instead.
     - Results inside loops and branches cannot be captured or edited.
 
     **Arguments:**
 
-    - `function`: calls modules of a model that was given paths by `tag`, or `jax.ad_checkpoint.checkpoint_name`.
-    - `names`: which results to return, as `named_values` lists them; `*` stands for any characters, and a path without
-        `[...]` for all arrays of its call. `None` for all that can be captured.
-    - `edit`: by name or pattern, a function of the result that returns another of the same shape and dtype. Edited
-        results are returned, and used, as they are after the edit.
+    - `function`: calls modules of a tagged model, or `jax.ad_checkpoint.checkpoint_name`.
+    - `names`: the results to return, by the names that `named_values` lists. `*` matches any characters, and a path
+        without `[...]` matches all arrays of its call. `None` returns every result that can be captured.
+    - `edit`: maps a name or pattern to a function of the result, which returns an array of the same shape and dtype.
+        This array replaces the result in the computation and among the returned results.
 
     **Returns:** a function of the same arguments that returns the result of `function` and an ordered dictionary of
     arrays by name, in the order in which they are computed.
 
-    **Raises:** when called, `ConfigError` for a name or pattern that matches nothing or only results in loops, and for
-    an edit that matches any result in a loop; `ShapeError` for an edit that returns another shape or dtype.
+    **Raises:** the returned function raises `ConfigError` for a name or pattern that matches no result or only results
+    in loops, and for an edit that matches any result in a loop; `ShapeError` for an edit that returns another shape or
+    dtype.
     """
     patterns = None if names is None else [names] if isinstance(names, str) else list(names)
     edits = dict(edit or {})
 
     @ft.wraps(function, updated=())
     def captured(*args: Parameters.args, **kwargs: Parameters.kwargs) -> tuple[Result, Captured]:
-        arrays, rebuild = _split(args, kwargs)
+        arrays, rebuild = _arrays_of((args, kwargs))
         assemble: list[Callable[[list[Array]], Result]] = []
 
         def flat(*arrays: Array) -> list[Array]:
@@ -155,11 +157,11 @@ def capture(
             return results
 
         program = jax.make_jaxpr(flat)(*arrays)
-        known = list(_values(program.jaxpr))
+        listed = list(_list_values(program.jaxpr))
         for pattern in patterns or []:
-            _check(pattern, known, every=False)
+            _check_pattern(pattern, listed, every=False)
         for pattern in edits:
-            _check(pattern, known, every=True)
+            _check_pattern(pattern, listed, every=True)
         interpreter = _Interpreter(patterns, edits)
         results = interpreter.run(program, arrays)
         return assemble[-1](results), interpreter.captured
@@ -176,102 +178,98 @@ def _is_array(leaf: Any) -> bool:
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def _split(args: Any, kwargs: Any) -> tuple[list[Array], Callable[[Iterable[Array]], Any]]:
-    """The arrays among the arguments, and a function that puts others in their place."""
-    return _arrays_of((args, kwargs))
-
-
 def _arrays_of(tree: Any) -> tuple[list[Array], Callable[[Iterable[Array]], Any]]:
+    """The arrays among the leaves of `tree`, and a function that rebuilds the tree with other arrays."""
     leaves, structure = jax.tree.flatten(tree)
     is_array = [_is_array(leaf) for leaf in leaves]
     rest = [None if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
 
     def rebuild(arrays: Iterable[Array]) -> Any:
-        following = iter(arrays)
-        return structure.unflatten([next(following) if a else leaf for leaf, a in zip(rest, is_array, strict=True)])
+        remaining = iter(arrays)
+        return structure.unflatten([next(remaining) if a else leaf for leaf, a in zip(rest, is_array, strict=True)])
 
     return [leaf for leaf, array in zip(leaves, is_array, strict=True) if array], rebuild
 
 
 def _body(equation: JaxprEqn) -> ClosedJaxpr | Jaxpr | None:
-    """What an inlined call calls."""
+    """The body of an inlined call, or None for other equations."""
     if equation.primitive.name not in _INLINED:
         return None
     return equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
 
 
-def _open(body: ClosedJaxpr | Jaxpr) -> Jaxpr:
+def _as_jaxpr(body: ClosedJaxpr | Jaxpr) -> Jaxpr:
     return body.jaxpr if isinstance(body, ClosedJaxpr) else body
 
 
 def _bodies(equation: JaxprEqn) -> Iterator[Jaxpr]:
     for value in equation.params.values():
-        for one in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(one, ClosedJaxpr | Jaxpr):
-                yield _open(one)
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, ClosedJaxpr | Jaxpr):
+                yield _as_jaxpr(item)
 
 
 def _as_array(value: Any, atom: Any) -> Array:
-    """`value` as an array of JAX: constants of a jaxpr are numbers and arrays of other kinds."""
+    """`value` as a JAX array; constants of a jaxpr may be Python numbers or NumPy arrays."""
     return value if eqx.is_array(value) else jax.numpy.asarray(value, atom.aval.dtype)
 
 
-class _Names:
-    """Counts calls, so that every value gets a name of its own."""
+class _NameCounter:
+    """Counts the calls of each module, so that every value has a unique name."""
 
     def __init__(self, calls: Mapping[str, int] | None = None) -> None:
         self._calls: Counter[str] = Counter(calls)
 
-    def copy(self) -> "_Names":
-        return _Names(self._calls)
+    def copy(self) -> "_NameCounter":
+        return _NameCounter(self._calls)
 
     def next(self, name: str) -> str:
         self._calls[name] += 1
-        path, place = _parts(name)
-        return f"{path}#{self._calls[name]}{place}" if self._calls[name] > 1 else name
+        path, suffix = _split_name(name)
+        return f"{path}#{self._calls[name]}{suffix}" if self._calls[name] > 1 else name
 
 
-def _parts(name: str) -> tuple[str, str]:
+def _split_name(name: str) -> tuple[str, str]:
     found = _NAME.fullmatch(name)
     assert found is not None
-    return found["path"], found["place"]
+    return found["path"], found["suffix"]
 
 
-def _values(jaxpr: Jaxpr, names: _Names | None = None, *, in_loop: bool = False) -> Iterator[NamedValue]:
-    names = _Names() if names is None else names
+def _list_values(jaxpr: Jaxpr, names: _NameCounter | None = None, *, in_loop: bool = False) -> Iterator[NamedValue]:
+    names = _NameCounter() if names is None else names
     for equation in jaxpr.eqns:
         if equation.primitive.name == "name":
             aval = equation.outvars[0].aval
             yield NamedValue(names.next(equation.params["name"]), aval.shape, aval.dtype, in_loop)  # pyright: ignore
         elif (body := _body(equation)) is not None:
-            yield from _values(_open(body), names, in_loop=in_loop)
+            yield from _list_values(_as_jaxpr(body), names, in_loop=in_loop)
         else:
             for body in _bodies(equation):
-                yield from _values(body, names, in_loop=True)
+                yield from _list_values(body, names, in_loop=True)
 
 
 def _matches(pattern: str, name: str) -> bool:
-    """Whether `pattern` is `name`, or the path and call of which `name` is one array."""
-    wanted = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
-    return bool(wanted.fullmatch(name) or wanted.fullmatch(name.partition("[")[0]))
+    """Whether `pattern` matches `name`, or `name` without `[...]`."""
+    regex = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+    return bool(regex.fullmatch(name) or regex.fullmatch(name.partition("[")[0]))
 
 
-def _check(pattern: str, known: list[NamedValue], *, every: bool) -> None:
-    """Raise `ConfigError` unless `pattern` matches results outside of loops, and with `every`, no others."""
-    found = [value for value in known if _matches(pattern, value.name)]
+def _check_pattern(pattern: str, listed: list[NamedValue], *, every: bool) -> None:
+    """Raise `ConfigError` unless `pattern` matches a result outside loops; with `every`, all matches must be such."""
+    found = [value for value in listed if _matches(pattern, value.name)]
     if not found:
-        names = list(dict.fromkeys(value.name.partition("[")[0] for value in known))
+        names = list(dict.fromkeys(value.name.partition("[")[0] for value in listed))
         near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3)
         hint = f"the nearest are {', '.join(near)}" if near else "none is similar"
         raise ConfigError(
-            f"{pattern!r} matches none of the {len(names)} named results; {hint}. named_values lists all; a model has "
-            "names after dissect.tag(model)."
+            f"{pattern!r} matches none of the {len(names)} named results; {hint}. named_values lists all names; a "
+            "model has names after dissect.tag(model)."
         )
     looped = [value.name for value in found if value.in_loop]
     if len(looped) == len(found) or (every and looped):
         raise ConfigError(
             f"{pattern!r} matches {looped[0]!r}, a result inside a loop, branch or shard_map, which cannot be captured "
-            "or edited; give other names, or capture the function that is its body."
+            "or edited; use other names, or capture the function that is the body of the loop."
         )
 
 
@@ -280,7 +278,7 @@ class _Interpreter:
 
     def __init__(self, patterns: list[str] | None, edits: Mapping[str, Edit]):
         self.captured: Captured = OrderedDict()
-        self._patterns, self._edits, self._names = patterns, edits, _Names()
+        self._patterns, self._edits, self._names = patterns, edits, _NameCounter()
 
     def run(self, program: ClosedJaxpr, arguments: Iterable[Array]) -> list[Array]:
         results = self._evaluate(program.jaxpr, program.consts, arguments)
@@ -304,12 +302,12 @@ class _Interpreter:
             return [self._named(equation.params["name"], _as_array(inputs[0], equation.invars[0]))]
         body = _body(equation)
         names_after = self._names.copy()
-        inside = [value for inner in _bodies(equation) for value in _values(inner, names_after)]
+        inside = [value for inner in _bodies(equation) for value in _list_values(inner, names_after)]
         if body is not None and any(self._selects(value.name) for value in inside):
-            return self._evaluate(_open(body), body.consts if isinstance(body, ClosedJaxpr) else (), inputs)
-        # Calls inside are counted, in the order in which they are listed.
+            return self._evaluate(_as_jaxpr(body), body.consts if isinstance(body, ClosedJaxpr) else (), inputs)
+        # Calls inside the body are counted in the order in which they are listed.
         self._names = names_after
-        # A program of this one equation: JAX evaluates it with its scope and context, whatever the primitive needs.
+        # A program of this equation alone, which JAX evaluates with the scope and context that the primitive needs.
         variables = [atom for atom in equation.invars if not isinstance(atom, Literal)]
         program = jaxpr.replace(
             constvars=(),
@@ -334,7 +332,7 @@ class _Interpreter:
                 value = self._edited(name, value, edit)
         if self._captures(name):
             self.captured[name] = value
-        # The name stays, for another capture around this one and for policies of jax.checkpoint.
+        # The name is kept for an enclosing capture and for policies of jax.checkpoint.
         return checkpoint_name(value, original)
 
     @staticmethod

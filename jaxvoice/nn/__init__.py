@@ -1,4 +1,4 @@
-"""Layers that two or more models share: convolutions and their norms, attention, recurrence, batch norm, dropout."""
+"""Layers that two or more models share: convolutions and their norms, attention, LSTM, batch norm, dropout."""
 
 from jaxvoice.nn._attention import MultiHeadAttention as MultiHeadAttention, TransformerLayer as TransformerLayer
 from jaxvoice.nn._batch_norm import BatchNormState as BatchNormState, MaskedBatchNorm as MaskedBatchNorm

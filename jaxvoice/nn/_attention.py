@@ -1,4 +1,4 @@
-"""Self-attention and the transformer layer around it, with torch's names and layouts, on `(..., time, channels)`."""
+"""Self-attention and the transformer layer, with torch's names and layouts, on `(..., time, channels)`."""
 
 import math
 from typing import Literal, get_args
@@ -14,11 +14,11 @@ from jaxvoice.nn._linear import LayerNorm, Linear, linear
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._random import dropout, subkeys, torch_uniform
 
-NormPlace = Literal["post", "pre", "none"]
+NormPosition = Literal["post", "pre", "none"]
 
 
 class MultiHeadAttention(Module):
-    """Self-attention of several heads, as `torch.nn.MultiheadAttention` with `batch_first` (arXiv 1706.03762, 3.2)."""
+    """Multi-head self-attention, as `torch.nn.MultiheadAttention` with `batch_first` (arXiv 1706.03762, 3.2)."""
 
     in_proj_weight: Float[Array, "3*dim dim"]
     in_proj_bias: Float[Array, " 3*dim"]
@@ -27,8 +27,9 @@ class MultiHeadAttention(Module):
     dropout: float = eqx.field(static=True)
 
     def __init__(self, dim: int, heads: int, *, dropout: float = 0.0, key: PRNGKeyArray):
-        """Packed projections are Xavier-uniform and biases zero, as torch initialises them; `dropout` acts on the
-        probabilities.
+        """Initialise as torch does: packed projections are Xavier-uniform, biases are zero.
+
+        **Arguments:** channels `dim`, number of `heads`, and the rate of `dropout` on the attention probabilities.
 
         **Raises:** `ConfigError` if `heads` does not divide `dim`, or for `dropout` outside [0, 1).
         """
@@ -53,15 +54,15 @@ class MultiHeadAttention(Module):
     ) -> Float[Array, "*batch time dim"]:
         """**Arguments:**
 
-        - `x`: `(..., time, dim)`; its dtype is the precision of the products, while the softmax is float32.
-        - `mask`: which positions may be attended to; the rest is padding.
-        - `attention_mask`: which positions (last axis) each position (the axis before) may attend to, for causal
-            attention.
+        - `x`: `(..., time, dim)`; products are computed in its dtype, the softmax in float32.
+        - `mask`: true at valid positions, false at padding. Padding is not attended to.
+        - `attention_mask`: true where the query position (second to last axis) may attend to the key position (last
+            axis), for example for causal attention.
 
-        Where `mask` and `attention_mask` leave a position nothing to attend to, its output is finite but arbitrary.
+        A position that the masks allow to attend to nothing has a finite but arbitrary output.
 
-        **Raises:** `ShapeError` for another `dim`, or masks that do not fit `x`; `ConfigError` for dropout without
-        `key` unless `inference`.
+        **Raises:** `ShapeError` for another `dim`, or masks whose shape does not match `x`; `ConfigError` for dropout
+        without `key` unless `inference`.
         """
         dim = self.in_proj_weight.shape[1]
         check_input(x, dim, "time")
@@ -79,8 +80,8 @@ class MultiHeadAttention(Module):
             logits = jnp.where(attention_mask[..., None, :, :], logits, jnp.finfo(jnp.float32).min)
         probabilities = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
         probabilities = dropout(probabilities, self.dropout, inference=inference, key=key)
-        mixed = jnp.moveaxis(jnp.einsum("...qk,...kd->...qd", probabilities, values), -3, -2)
-        return self.out_proj(mixed.reshape(x.shape))
+        attended = jnp.moveaxis(jnp.einsum("...qk,...kd->...qd", probabilities, values), -3, -2)
+        return self.out_proj(attended.reshape(x.shape))
 
 
 class TransformerLayer(Module):
@@ -96,7 +97,7 @@ class TransformerLayer(Module):
     linear2: Linear
     norm1: LayerNorm | None
     norm2: LayerNorm | None
-    norm: NormPlace = eqx.field(static=True)
+    norm: NormPosition = eqx.field(static=True)
     dropout: float = eqx.field(static=True)
 
     def __init__(
@@ -106,17 +107,17 @@ class TransformerLayer(Module):
         feed_forward: int,
         *,
         dropout: float = 0.0,
-        norm: NormPlace = "post",
+        norm: NormPosition = "post",
         key: PRNGKeyArray,
     ):
-        """**Arguments:** channels `dim`, `heads` that divide them, channels `feed_forward` between the two linear maps,
+        """**Arguments:** `dim` channels, `heads` that divide them, `feed_forward` channels between the two linear maps,
         and the rate of `dropout` on attention probabilities, inside the feed-forward network and on both branches.
 
         **Raises:** `ConfigError` if `heads` does not divide `dim`, for `dropout` outside [0, 1), sizes below 1, or
         another `norm`.
         """
-        if norm not in get_args(NormPlace):
-            raise ConfigError(f"norm ({norm!r}) must be one of {', '.join(map(repr, get_args(NormPlace)))}.")
+        if norm not in get_args(NormPosition):
+            raise ConfigError(f"norm ({norm!r}) must be one of {', '.join(map(repr, get_args(NormPosition)))}.")
         attention_key, key1, key2 = jax.random.split(key, 3)
         self.self_attn = MultiHeadAttention(dim, heads, dropout=dropout, key=attention_key)
         self.linear1 = Linear(dim, feed_forward, key=key1)
@@ -134,7 +135,7 @@ class TransformerLayer(Module):
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "*batch time dim"]:
-        """Keeps the shape; arguments and errors as for `MultiHeadAttention`."""
+        """The output has the shape of `x`. Arguments and errors are those of `MultiHeadAttention`."""
         keys = subkeys(key, 4)
 
         def drop(y, i):

@@ -19,11 +19,10 @@ class BatchNormState(eqx.Module):
 class MaskedBatchNorm(Module):
     """Batch norm of a batch `(..., time, channels)`, whose statistics are those of its valid positions.
 
-    As `torch.nn.BatchNorm1d` (arXiv 1502.03167): normalised with the biased variance, while the running variance is
-    unbiased and moves by `momentum` towards that of each batch. With `use_mask=False` padding counts too, as in
-    torch.
-    Computed in float32 whatever the precision of its input. On a batch that is split over devices under `jax.jit`, the
-    statistics are those of the whole batch.
+    The layer follows `torch.nn.BatchNorm1d` (arXiv 1502.03167): it normalises with the biased variance, and moves the
+    running variance by `momentum` towards the unbiased variance of each batch. With `use_mask=False`, padding is part
+    of the statistics, as in torch. The layer computes in float32 for every input dtype. If a batch is split over
+    devices under `jax.jit`, the statistics are those of the whole batch.
     """
 
     weight: Float[Array, " channels"]
@@ -38,7 +37,7 @@ class MaskedBatchNorm(Module):
         self.eps, self.momentum, self.use_mask = eps, momentum, use_mask
 
     def init_state(self) -> BatchNormState:
-        """Mean 0, variance 1 and no batches."""
+        """The initial state: mean 0, variance 1, and a batch count of 0."""
         zeros = jnp.zeros(self.weight.shape, jnp.float32)
         return BatchNormState(zeros, jnp.ones(self.weight.shape, jnp.float32), jnp.zeros((), jnp.int32))
 
@@ -53,11 +52,11 @@ class MaskedBatchNorm(Module):
         """**Arguments:**
 
         - `x`: `(batch, time, channels)`, or with other batch axes.
-        - `state`: used and returned as it is with `inference`, else moved towards this batch. A batch without valid
-            positions leaves it as it is.
-        - `mask`: true at valid positions; `None` for all.
+        - `state`: running statistics. With `inference` they normalise `x` and are returned unchanged. Otherwise they
+            are moved towards the statistics of this batch; a batch without valid positions does not change them.
+        - `mask`: true at valid positions; `None` if all positions are valid.
 
-        **Raises:** `ShapeError` for another number of channels, or a mask that does not fit `x`.
+        **Raises:** `ShapeError` for another count of channels, or a mask whose shape does not match `x`.
         """
         check_input(x, self.weight.size, "time")
         check_mask(mask, x.shape[:-1])
@@ -66,26 +65,27 @@ class MaskedBatchNorm(Module):
             mean, variance = state.running_mean, state.running_var
         else:
             mean, variance, state = self._statistics(y, mask if self.use_mask else None, state)
-        row = (1,) * (x.ndim - 1) + (-1,)
+        row_shape = (1,) * (x.ndim - 1) + (-1,)
         scale = self.weight.astype(jnp.float32) * lax.rsqrt(variance + self.eps)
-        y = (y - mean.reshape(row)) * scale.reshape(row) + self.bias.astype(jnp.float32).reshape(row)
+        y = (y - mean.reshape(row_shape)) * scale.reshape(row_shape)
+        y = y + self.bias.astype(jnp.float32).reshape(row_shape)
         return y.astype(x.dtype), state
 
     def _statistics(self, y: Array, mask: Array | None, state: BatchNormState) -> tuple[Array, Array, BatchNormState]:
         axes = tuple(range(y.ndim - 1))
         zero = jnp.zeros((), y.dtype)
         valid = jnp.ones((*y.shape[:-1], 1), bool) if mask is None else mask[..., None]
-        number = jnp.sum(valid.astype(jnp.float32))
-        mean = jnp.sum(jnp.where(valid, y, zero), axes) / jnp.maximum(number, 1)
+        count = jnp.sum(valid.astype(jnp.float32))
+        mean = jnp.sum(jnp.where(valid, y, zero), axes) / jnp.maximum(count, 1)
         centred = jnp.where(valid, y - mean.reshape((1,) * (y.ndim - 1) + (-1,)), zero)
         squares = jnp.sum(jnp.square(centred), axes)
-        rate = self.momentum * jnp.minimum(number, 1)
+        rate = self.momentum * jnp.minimum(count, 1)
         # The running statistics carry no gradient.
         new_mean, new_squares = lax.stop_gradient((mean, squares))
-        unbiased = new_squares / jnp.maximum(number - 1, 1)
+        unbiased = new_squares / jnp.maximum(count - 1, 1)
         state = BatchNormState(
             state.running_mean + rate * (new_mean - state.running_mean),
             state.running_var + rate * (unbiased - state.running_var),
-            state.num_batches_tracked + jnp.minimum(number, 1).astype(jnp.int32),
+            state.num_batches_tracked + jnp.minimum(count, 1).astype(jnp.int32),
         )
-        return mean, squares / jnp.maximum(number, 1), state
+        return mean, squares / jnp.maximum(count, 1), state

@@ -26,7 +26,7 @@ def _row(numbers: Array, rank: int, dtype: DTypeLike) -> Array:
 
 
 def _convolve(layer: "Conv1d | ColumnConv", x: Array, **options) -> Array:
-    """`layer`'s kernel, which is one-dimensional but for a trailing 1, on `(..., time, channels)`, and its bias."""
+    """Apply kernel and bias of `layer` to `x` of shape `(..., time, channels)`. Kernels of rank 4 have a trailing 1."""
     weight, scale = layer.factors(x.dtype)
     weight = weight.reshape(weight.shape[:3])
     if scale is not None and few_positions(x.shape, weight.shape, **options):
@@ -39,22 +39,23 @@ def _convolve(layer: "Conv1d | ColumnConv", x: Array, **options) -> Array:
 
 
 def add_bias(y: Float[Array, "*batch out"], bias: Float[Array, " out"] | None) -> Float[Array, "*batch out"]:
-    """`y` plus `bias`, of the dtype of `y`; or `y` where there is none.
+    """`y + bias` in the dtype of `y`; `y` itself if `bias` is `None`.
 
-    Where `y` is narrower than float32, the sum is float32 before it is rounded: the gradient of the bias, which adds up
-    every position, then does so in float32. A bfloat16 sum of thousands of terms stops growing long before the last.
+    If `y` is narrower than float32, the sum is computed in float32 and rounded afterwards. The gradient of the bias is
+    a sum over all positions, and is then computed in float32 too. In bfloat16, a sum of thousands of terms stops
+    growing before all terms are added.
     """
     if bias is None:
         return y
-    wide = y.dtype if y.dtype.itemsize >= 4 else jnp.float32
-    return (y.astype(wide) + _row(bias, y.ndim, wide)).astype(y.dtype)
+    sum_dtype = y.dtype if y.dtype.itemsize >= 4 else jnp.float32
+    return (y.astype(sum_dtype) + _row(bias, y.ndim, sum_dtype)).astype(y.dtype)
 
 
 class Conv1d(AbstractConv):
-    """One-dimensional convolution, as `torch.nn.Conv1d`; with `weight_norm=True`, under `torch.nn.utils.weight_norm`.
+    """One-dimensional convolution, as `torch.nn.Conv1d`, with optional weight norm (`torch.nn.utils.weight_norm`).
 
-    The kernel is `weight`, or `weight_g * weight_v / ||weight_v||` with the norm taken per output channel. With groups
-    and without dilation it has a reverse-mode derivative only on a CPU (`jax.grad`, not `jax.jvp`).
+    The kernel is `weight`, or `weight_g * weight_v / ||weight_v||` with one norm per output channel. On a CPU, a
+    grouped convolution without dilation supports reverse-mode differentiation only (`jax.grad`, not `jax.jvp`).
     """
 
     weight: Float[Array, "out in_per_group taps"] | None
@@ -81,8 +82,9 @@ class Conv1d(AbstractConv):
         weight_norm: bool = False,
         key: PRNGKeyArray,
     ):
-        """**Arguments:** as torch's; `padding` zeros go to both sides; `key` draws weights and bias from torch's
-        default distribution, U(-b, b) with b = 1/sqrt(in_channels / groups * kernel_size).
+        """**Arguments:** as in torch. `padding` is the number of zeros added on each side. Weights and bias are
+        drawn with `key` from torch's default distribution, U(-b, b) with b = 1/sqrt(in_channels / groups *
+        kernel_size).
 
         **Raises:** `ConfigError` unless `groups` divides both channel counts, or for sizes below 1 or negative
         padding.
@@ -110,10 +112,10 @@ class Conv1d(AbstractConv):
 
 
 class ConvTranspose1d(AbstractConv):
-    """One-dimensional transposed convolution, as `torch.nn.ConvTranspose1d`, weights kept as torch has them.
+    """One-dimensional transposed convolution, as `torch.nn.ConvTranspose1d`, with weights in torch's layout.
 
-    With `weight_norm=True` the norm is taken per *input* channel, axis 0 of torch's layout, as
-    `torch.nn.utils.weight_norm` does.
+    With `weight_norm=True` there is one norm per *input* channel, axis 0 of torch's layout, as in
+    `torch.nn.utils.weight_norm`.
     """
 
     weight: Float[Array, "in out_per_group taps"] | None
@@ -140,7 +142,7 @@ class ConvTranspose1d(AbstractConv):
         weight_norm: bool = False,
         key: PRNGKeyArray,
     ):
-        """**Arguments:** as torch's: the output has `(time - 1) * stride - 2 * padding + kernel_size + output_padding`
+        """**Arguments:** as in torch. The output has `(time - 1) * stride - 2 * padding + kernel_size + output_padding`
         samples. Weights and bias are drawn from U(-b, b) with b = 1/sqrt(out_channels / groups * kernel_size).
 
         **Raises:** `ConfigError` unless `groups` divides both channel counts and `output_padding` is below `stride`, or
@@ -178,11 +180,12 @@ class ConvTranspose1d(AbstractConv):
 
 
 class ColumnConv(AbstractConv):
-    """Convolution with the kernels `(taps, 1)` of a `torch.nn.Conv2d`, whose layout its weights have.
+    """A `torch.nn.Conv2d` with kernels of shape `(taps, 1)`; the weights have torch's two-dimensional layout.
 
-    Such a kernel convolves every column of `(height, width)` on its own, so the columns are a batch axis here: what
-    torch has as `(batch, channels, height, width)` is `(batch, width, height, channels)`. A two-dimensional convolution
-    with a kernel one wide is slower, and moving the columns to the front at every layer is, too.
+    Such a kernel convolves each column of a `(height, width)` input separately. The layer therefore takes columns as a
+    batch axis: torch's input `(batch, channels, height, width)` is passed as `(batch, width, height, channels)`. This
+    is faster than a two-dimensional convolution whose kernel has width 1, and than moving the columns to the front in
+    every layer.
     """
 
     kernel_rank: ClassVar[int] = 4
@@ -207,7 +210,7 @@ class ColumnConv(AbstractConv):
         weight_norm: bool = False,
         key: PRNGKeyArray,
     ):
-        """**Arguments:** as those of `torch.nn.Conv2d` along the height, whose initial distribution is used too.
+        """**Arguments:** as those of `torch.nn.Conv2d` along the height. The initial distribution is torch's too.
 
         **Raises:** `ConfigError` for sizes below 1 or negative padding.
         """

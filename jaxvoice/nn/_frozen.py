@@ -1,4 +1,4 @@
-"""Inference-only layers that store kernels in the layout XLA's convolutions read, so that no call transposes them."""
+"""Inference-only layers. They store kernels in the layout of XLA's convolutions, so that no call transposes them."""
 
 import math
 from typing import TypeVar
@@ -11,7 +11,7 @@ from jaxvoice.nn._conv import Conv1d, ConvTranspose1d, add_bias
 from jaxvoice.nn._inputs import check_input
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._norm import fold_weight_norm
-from jaxvoice.nn._ops import check_time, conv1d_with, conv_transpose1d_with, polyphase_kernel, to_xla_layout
+from jaxvoice.nn._ops import check_time, conv1d_xla, conv_transpose1d_xla, polyphase_kernel, to_xla_layout
 from jaxvoice.nn._winograd import TAPS, is_faster, transform_kernel, winograd_conv1d
 
 Model = TypeVar("Model")
@@ -29,9 +29,9 @@ class FrozenConv1d(Module):
     groups: int = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
-        """As `Conv1d`."""
+        """Compute the output of the `Conv1d`."""
         check_input(x, self.in_channels, "time")
-        y = conv1d_with(
+        y = conv1d_xla(
             x,
             self.kernel.astype(x.dtype),
             stride=self.stride,
@@ -43,14 +43,14 @@ class FrozenConv1d(Module):
 
 
 class WinogradConv1d(Module):
-    """The inference form of a `Conv1d` that minimal filtering computes faster; results differ by rounding."""
+    """The inference form of a `Conv1d` that Winograd's algorithm computes faster; results differ by rounding."""
 
     kernel: Float[Array, "products in out"]
     bias: Float[Array, " out"] | None
     padding: int = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
-        """As `Conv1d`, but computed in float32 and returned in `x.dtype`."""
+        """Compute the output of the `Conv1d` in float32, and return it in `x.dtype`."""
         check_input(x, self.kernel.shape[1], "time")
         check_time(x.shape[-2], TAPS - 2 * self.padding, "a convolution")
         y = winograd_conv1d(
@@ -72,9 +72,9 @@ class FrozenConvTranspose1d(Module):
     groups: int = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
-        """As `ConvTranspose1d`."""
+        """Compute the output of the `ConvTranspose1d`."""
         check_input(x, self.in_channels, "time")
-        y = conv_transpose1d_with(
+        y = conv_transpose1d_xla(
             x,
             self.kernel.astype(x.dtype),
             self.taps,
@@ -87,14 +87,14 @@ class FrozenConvTranspose1d(Module):
 
 
 def freeze(model: Model) -> Model:
-    """`model` for inference: weight norm folded, and kernels stored in the layout XLA's convolutions read.
+    """`model` for inference: weight norm is folded, and kernels are stored in the layout of XLA's convolutions.
 
-    Outputs stay the same, except for rounding where a kernel of five taps is transformed. No call transposes kernels,
-    which saves time for short inputs. `Conv1d` and `ConvTranspose1d` become layers that are called the same
-    way and whose weights no longer have torch's names and layouts: keep the model itself to inspect, train or save.
-    Attribute paths of layers stay.
+    No call transposes kernels, which saves time for short inputs. The outputs are the same; only kernels of five taps,
+    to which Winograd's algorithm is applied, change the rounding. `Conv1d` and `ConvTranspose1d` are replaced by
+    layers that are called the same way and have the same attribute paths. Their weights do not have torch's names and
+    layouts: keep the original model to inspect, train or save it.
 
-    **Raises:** `ConfigError` for layers that `equinox.filter_vmap` stacked; use `eqx.filter_vmap(freeze)`.
+    **Raises:** `ConfigError` for layers stacked by `equinox.filter_vmap`; use `eqx.filter_vmap(freeze)`.
     """
 
     def frozen(layer):

@@ -1,4 +1,4 @@
-"""Checks of shapes and options, and masks of padded batches."""
+"""Checks of shapes and options; masks of padded batches."""
 
 from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -16,7 +16,7 @@ def check_input(x: Array, channels: int, *axes: str) -> None:
 def check_mask(mask: Array | None, shape: tuple[int, ...], name: str = "mask") -> None:
     """Raise `ShapeError` unless `mask` is `None` or has `shape`."""
     if mask is not None and mask.shape != shape:
-        raise ShapeError(f"{name} should have shape {shape}, to fit the input, got {mask.shape}.")
+        raise ShapeError(f"{name} must have shape {shape}, the shape of the input, got {mask.shape}.")
 
 
 def check_at_least(least: int, **options: int) -> None:
@@ -37,15 +37,15 @@ def check_channels(in_channels: int, out_channels: int, groups: int) -> None:
 def check_rate(dropout: float) -> None:
     """Raise `ConfigError` unless `dropout` is a rate in [0, 1)."""
     if not 0 <= dropout < 1:
-        raise ConfigError(f"dropout ({dropout}) must lie in [0, 1); 0 drops nothing.")
+        raise ConfigError(f"dropout ({dropout}) must be in [0, 1); use 0 for no dropout.")
 
 
 def length_mask(
     count: Int[Array, "*batch"] | int, length: int, *, batch: tuple[int, ...] | None = None
 ) -> Bool[Array, "*batch {length}"]:
-    """True at the first `count` of `length` positions, for each example.
+    """A mask that is true at the first `count` of `length` positions, for each example.
 
-    **Arguments:** `batch` is the shape of the batch axes; `count` is broadcast to it. `None` stands for the shape of
+    **Arguments:** `batch` is the shape of the batch axes, to which `count` is broadcast; by default the shape of
     `count`.
 
     **Raises:** `ShapeError` if `count` cannot be broadcast to `batch`.
@@ -55,16 +55,16 @@ def length_mask(
         if count.ndim > len(batch) or any(
             n not in (1, m) for n, m in zip(count.shape[::-1], batch[::-1], strict=False)
         ):
-            raise ShapeError(f"lengths should be one number or have the batch shape {batch}, got {count.shape}.")
+            raise ShapeError(f"lengths must be one number or have the batch shape {batch}, got {count.shape}.")
         count = jnp.broadcast_to(count, batch)
-    places = jnp.arange(length, dtype=count.dtype).reshape(*(1 for _ in count.shape), length)
-    return places < count[..., None]
+    positions = jnp.arange(length, dtype=count.dtype).reshape(*(1 for _ in count.shape), length)
+    return positions < count[..., None]
 
 
 def masked(
     x: Float[Array, "*batch time channels"], mask: Bool[Array, "*batch time"] | None
 ) -> Float[Array, "*batch time channels"]:
-    """`x`, and zero where `mask` is false. Selects rather than multiplies, so that NaN in padding does not propagate.
+    """`x` with zeros where `mask` is false. NaN in padding does not propagate: values are selected, not multiplied.
 
     **Raises:** `ShapeError` unless `mask` has the shape of `x` without the channels.
     """

@@ -1,4 +1,4 @@
-"""Convolutions for CPUs that avoid slow loops and transposes of XLA: matrix products, and grouped convolutions."""
+"""Convolutions for CPUs that avoid slow loops and transposes in XLA: im2col products and grouped convolutions."""
 
 import functools as ft
 
@@ -16,19 +16,20 @@ def column_conv(
 ) -> Float[Array, "batch new_time out"]:
     """`jaxvoice.nn._ops.conv1d` without groups, as one matrix product (im2col).
 
-    XLA's CPU convolutions need kernels as `(tap, in, out)`. For the discriminators' last layers, transposing five
-    million weights and their gradient costs more than the convolution of a small batch. Here the kernel stays in place
-    and the activations are rearranged.
+    XLA's CPU convolutions need kernels as `(tap, in, out)`. For the last layers of the discriminators, transposing
+    five million weights and their gradient takes longer than the convolution of a small batch. This function keeps the
+    layout of the kernel and rearranges the activations instead.
     """
     (batch, time, channels), (out, _, taps) = x.shape, kernel.shape
-    reach = dilation * (taps - 1) + 1
-    frames = (time + sum(padding) - reach) // stride + 1
+    span = dilation * (taps - 1) + 1
+    frames = (time + sum(padding) - span) // stride + 1
     # Splitting time into (frame, phase) turns the strided reads of every tap into plain slices.
-    blocks = frames + (reach - 1) // stride
+    blocks = frames + (span - 1) // stride
     x = jnp.pad(x, ((0, 0), (padding[0], max(0, blocks * stride - time - padding[0])), (0, 0)))
     x = x[:, : blocks * stride].reshape(batch, blocks, stride, channels)
     reads = [divmod(tap * dilation, stride) for tap in range(taps)]
-    columns = jnp.stack([lax.slice_in_dim(x[:, :, phase], at, at + frames, axis=1) for at, phase in reads], -1)
+    slices = [lax.slice_in_dim(x[:, :, phase], start, start + frames, axis=1) for start, phase in reads]
+    columns = jnp.stack(slices, -1)
     columns = columns.reshape(batch * frames, channels * taps)
     y = lax.dot_general(columns, kernel.reshape(out, channels * taps), (((1,), (1,)), ((), ())))
     return y.reshape(batch, frames, out)
@@ -44,17 +45,18 @@ def grouped_conv(
     """`jaxvoice.nn._ops.conv1d` without dilation, for `groups` > 1, with a derivative of its own on CPUs.
 
     XLA's CPU backend lowers the gradients of strided grouped convolutions to loops ten times slower than the forward
-    pass. Here the input gradient is a grouped convolution of stride 1 that computes all phases of the input, and the
-    weight gradient one batched matrix product per tap. On other platforms XLA differentiates the convolution.
+    pass. This derivative computes the input gradient as one grouped convolution of stride 1 for all phases of the
+    input, and the weight gradient as one batched matrix product per tap. On other platforms, XLA differentiates the
+    convolution.
 
-    The batch is an explicit axis: under `jax.vmap`, each example would get a kernel gradient of its own.
+    The batch is an explicit axis. Under `jax.vmap`, a separate kernel gradient would be computed for each example.
     """
-    convolve = _conv if jax.default_backend() == "cpu" else _forward
+    convolve = _conv_with_vjp if jax.default_backend() == "cpu" else _forward
     return convolve(x, kernel, stride, padding, groups)
 
 
 @ft.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _conv(x, kernel, stride, padding, groups):
+def _conv_with_vjp(x, kernel, stride, padding, groups):
     return _forward(x, kernel, stride, padding, groups)
 
 
@@ -80,7 +82,7 @@ def _backward(stride, padding, groups, residuals, dy):
     )
 
 
-_conv.defvjp(_forward_with_residuals, _backward)
+_conv_with_vjp.defvjp(_forward_with_residuals, _backward)
 
 
 def _input_gradient(dy, kernel, time, stride, padding, groups):
@@ -108,12 +110,12 @@ def _kernel_gradient(dy, x, shape, stride, padding, groups):
     dy = dy.reshape(batch, frames, groups, out // groups).transpose(2, 3, 0, 1)
     dy = dy.reshape(groups, out // groups, batch * frames)
 
-    def of_tap(tap):
+    def gradient_of_tap(tap):
         read = lax.dynamic_index_in_dim(x, tap % stride, 0, keepdims=False)
         read = lax.dynamic_slice_in_dim(read, tap // stride, frames, axis=-1)
         read = read.reshape(groups, per_group, batch * frames)
         return lax.dot_general(dy, read, (((2,), (2,)), ((0,), (0,))))
 
-    # A loop over taps: unrolled, a training step of HiFi-GAN would take minutes to compile.
-    gradients = lax.map(of_tap, jnp.arange(taps))
+    # A loop, because a training step of HiFi-GAN with unrolled taps takes minutes to compile.
+    gradients = lax.map(gradient_of_tap, jnp.arange(taps))
     return gradients.reshape(taps, out, per_group).transpose(1, 2, 0)

@@ -1,4 +1,4 @@
-"""Layers that work on the last axis: linear maps and layer norm, with torch's names, layouts and initial weights."""
+"""Layers over the last axis: linear maps and layer norm, with torch's names, layouts and initial weights."""
 
 import equinox as eqx
 import jax
@@ -14,7 +14,7 @@ from jaxvoice.nn._random import torch_uniform
 def linear(
     x: Float[Array, "*batch in"], weight: Float[Array, "out in"], bias: Float[Array, " out"] | None = None
 ) -> Float[Array, "*batch out"]:
-    """Torch's `linear`: `x @ weight.T + bias` over the last axis, computed in `x.dtype`."""
+    """torch's `linear`: `x @ weight.T + bias` over the last axis, computed in `x.dtype`."""
     return add_bias(jnp.einsum("...i,oi->...o", x, weight.astype(x.dtype)), bias)
 
 
@@ -25,7 +25,7 @@ class Linear(Module):
     bias: Float[Array, " out"]
 
     def __init__(self, in_features: int, out_features: int, *, key: PRNGKeyArray):
-        """Draws from torch's default distribution, U(-b, b) with b = 1/sqrt(in_features).
+        """Draw weights and bias from torch's default distribution, U(-b, b) with b = 1/sqrt(in_features).
 
         **Raises:** `ConfigError` for sizes below 1.
         """
@@ -35,7 +35,7 @@ class Linear(Module):
         self.bias = torch_uniform((out_features,), in_features, key=bias_key)
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
-        """`x` has any number of batch axes; computes in `x.dtype`.
+        """Apply the map to `x`, which may have any number of batch axes, in `x.dtype`.
 
         **Raises:** `ShapeError` for another number of channels.
         """
@@ -44,7 +44,7 @@ class Linear(Module):
 
 
 class LayerNorm(Module):
-    """Layer norm over the last axis, as `torch.nn.LayerNorm` (arXiv 1607.06450); its statistics are float32."""
+    """Layer norm over the last axis, as `torch.nn.LayerNorm` (arXiv 1607.06450); statistics are computed in float32."""
 
     weight: Float[Array, " channels"]
     bias: Float[Array, " channels"]
@@ -55,7 +55,7 @@ class LayerNorm(Module):
         self.weight, self.bias, self.eps = jnp.ones(channels), jnp.zeros(channels), eps
 
     def __call__(self, x: Float[Array, "*batch channels"]) -> Float[Array, "*batch channels"]:
-        """`x` has any number of batch axes; keeps `x.dtype`.
+        """Normalise `x`, which may have any number of batch axes; the output has the dtype of `x`.
 
         **Raises:** `ShapeError` for another number of channels.
         """

@@ -21,13 +21,13 @@ Self = TypeVar("Self", bound="Module")
 class Module(eqx.Module):
     """An `equinox.Module` whose results `jaxvoice.dissect` can capture.
 
-    A call puts its operations into a `jax.named_scope` with the module's attribute path, so that profiles show it.
-    Where `path` is set, every array that the call returns also passes through `jax.ad_checkpoint.checkpoint_name`,
-    which is the identity; `jaxvoice.dissect.capture` finds the array by this name. `path` belongs to the tree
-    structure: it is `None` in every model that is trained, saved or loaded, and `jaxvoice.dissect.tag` fills it in.
+    A call runs in a `jax.named_scope` with the module's attribute path, which profiles show. If `path` is set, every
+    array that the call returns also passes through `jax.ad_checkpoint.checkpoint_name`, which is the identity;
+    `jaxvoice.dissect.capture` finds the array by this name. `path` is part of the tree structure. It is `None` in every
+    model that is trained, saved or loaded; `jaxvoice.dissect.tag` sets it in a copy.
 
-    Subclasses define `__call__`. A method that is an operation of its own (`encode`, `decode`, `step`) is decorated
-    with `operation` and named `<path>.<method>`.
+    Subclasses define `__call__`. Other methods that map inputs to outputs (`encode`, `decode`, `step`) are decorated
+    with `operation`; their results are named `<path>.<method>`.
     """
 
     path: str | None = eqx.field(static=True, default=None, kw_only=True)
@@ -38,8 +38,8 @@ class Module(eqx.Module):
             cls.__call__ = _named(vars(cls)["__call__"], "")
 
     def __check_init__(self) -> None:
-        # An __init__ that leaves `path` out would leave it out of the tree structure too, which then differs from
-        # that of a model whose path was removed.
+        # If `__init__` does not set `path`, the tree structure lacks it, and differs from that of a model whose path
+        # was set and removed.
         if "path" not in vars(self):
             object.__setattr__(self, "path", None)
 
@@ -47,17 +47,20 @@ class Module(eqx.Module):
 def operation(
     method: Callable[Concatenate[Self, Parameters], Result],
 ) -> Callable[Concatenate[Self, Parameters], Result]:
-    """Decorate a method of a `Module` that is an operation of its own: it gets a scope and a name as calls do."""
+    """Decorate a method of a `Module` so that its operations have a scope and its results a name, as those of calls."""
     return _named(method, f".{method.__name__}")
 
 
 def submodules(module: Any) -> Iterator[tuple[str, "Module"]]:
-    """Every `Module` inside `module`, a pytree, with its dotted attribute path, parents first; not `module` itself."""
+    """Yield every `Module` inside the pytree `module` with its dotted attribute path, parents first.
+
+    `module` itself is not included.
+    """
     for name, value in _children(module):
         if isinstance(value, Module):
             yield name, value
-        for below, found in submodules(value):
-            yield f"{name}.{below}", found
+        for path, submodule in submodules(value):
+            yield f"{name}.{path}", submodule
 
 
 def _children(node: Any) -> Iterator[tuple[str, Any]]:
@@ -82,7 +85,7 @@ def _named(
         if not _calls.stack:
             _check_sharding((self, args, kwargs))
         elif _calls.stack[-1].module is self and _calls.stack[-1].suffix == suffix:
-            return method(self, *args, **kwargs)  # the method of a base class, called by the one that overrides it
+            return method(self, *args, **kwargs)  # a method of a base class, called by the method that overrides it
         with _scope(self, suffix):
             result = method(self, *args, **kwargs)
         return result if self.path is None else _with_names(result, self.path + suffix)
@@ -91,10 +94,10 @@ def _named(
 
 
 def _with_names(result: Result, name: str) -> Result:
-    """`result` with its arrays named: `name` for a single array, else `name` and the array's place in `result`."""
+    """`result` with its arrays named: `name` for a single array, otherwise `name` and the array's path in `result`."""
 
-    def named(place: tuple[Any, ...], leaf: Any) -> Any:
-        keys = (jax.tree_util.keystr((key,), simple=True) for key in place)
+    def named(path: tuple[Any, ...], leaf: Any) -> Any:
+        keys = (jax.tree_util.keystr((key,), simple=True) for key in path)
         return checkpoint_name(leaf, name + "".join(f"[{key}]" for key in keys)) if eqx.is_array(leaf) else leaf
 
     return jax.tree_util.tree_map_with_path(named, result)
@@ -103,18 +106,18 @@ def _with_names(result: Result, name: str) -> Result:
 def _check_sharding(tree: Any) -> None:
     """Raise `ConfigError` for an array in `tree` that is split over an axis of explicit sharding.
 
-    JAX requires an explicit output sharding for every product and convolution there, those of gradients included.
+    With explicit sharding, JAX requires an output sharding for every product and convolution, also in gradients.
     """
     for x in jax.tree.leaves(tree):
         sharding = jax.typeof(x).sharding if eqx.is_array(x) else None
         if not isinstance(sharding, NamedSharding):
             continue
-        kinds = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_types, strict=True))
+        axis_types = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_types, strict=True))
         for axis in jax.tree.leaves(tuple(sharding.spec)):
-            if kinds.get(axis) == AxisType.Explicit:
+            if axis_types.get(axis) == AxisType.Explicit:
                 raise ConfigError(
-                    f"an array {x.shape} is split over the mesh axis {axis!r}, whose sharding is explicit; make the "
-                    "mesh with jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,)), one AxisType for each "
+                    f"an array {x.shape} is split over the mesh axis {axis!r}, whose sharding is explicit; create "
+                    "the mesh with jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,)), one AxisType for each "
                     "axis, or with jaxvoice.training.parallel.data_mesh()."
                 )
 
@@ -136,10 +139,11 @@ _calls = _Calls()
 
 @contextmanager
 def _scope(module: Module, suffix: str) -> Iterator[None]:
-    """The named scope of a call: the path of the module below the one that makes the call.
+    """The named scope of a call: the path of the called module relative to the calling module.
 
-    Transformations such as `eqx.filter_jit` and `jax.lax.scan` call a copy of the module that the caller does not
-    hold. Its scope is its path if it is tagged, otherwise its class, as for a module that no module calls.
+    Transformations such as `eqx.filter_jit` and `jax.lax.scan` call a copy of the module, which is not an attribute of
+    the caller. The scope of such a copy, and of a module that no other module calls, is its path if it is tagged,
+    otherwise its class.
     """
     name = (module.path or type(module).__name__) + suffix
     if _calls.stack:

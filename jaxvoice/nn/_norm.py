@@ -18,7 +18,7 @@ Model = TypeVar("Model")
 
 
 def norm_over_all_but_first(v: Float[Array, "first *rest"]) -> Float[Array, "first *ones"]:
-    """Euclidean norm over every axis but the first, which stays; the others become 1."""
+    """Euclidean norm over all axes except the first; the reduced axes have size 1."""
     return jnp.sqrt(_squares(v))
 
 
@@ -27,15 +27,15 @@ def _squares(v: Float[Array, "first *rest"]) -> Float[Array, "first *ones"]:
 
 
 def weight_norm(v: Float[Array, "first *rest"], g: Float[Array, "first *ones"]) -> Float[Array, "first *rest"]:
-    """`g * v / ||v||`, norm over every axis but the first (torch.nn.utils.weight_norm with dim=0, no epsilon)."""
+    """`g * v / ||v||`, norm over all axes except the first (torch.nn.utils.weight_norm with dim=0, no epsilon)."""
     return v * (g * lax.rsqrt(_squares(v)))
 
 
 class AbstractConv(Module):
-    """A layer whose kernel is either `weight`, or weight-normed `weight_g` and `weight_v`.
+    """A layer whose kernel is either `weight`, or is computed from `weight_g` and `weight_v` by weight norm.
 
-    `kernel_rank` is the number of axes of the kernel. Layers that `equinox.filter_vmap` stacked have one more, and
-    their methods raise `ConfigError` outside `equinox.filter_vmap`.
+    `kernel_rank` is the number of axes of the kernel. Kernels stacked by `equinox.filter_vmap` have one axis more;
+    methods of such a layer raise `ConfigError` outside `equinox.filter_vmap`.
     """
 
     kernel_rank: ClassVar[int] = 3
@@ -46,7 +46,7 @@ class AbstractConv(Module):
     bias: eqx.AbstractVar[Array | None]
 
     def kernel(self, dtype: jnp.dtype | None = None) -> Array:
-        """The kernel in torch's layout, norm applied in the precision of the parameters, then cast to `dtype`."""
+        """The kernel in torch's layout, cast to `dtype`. The norm is computed in the precision of the parameters."""
         self._check_rank()
         if self.weight_g is not None and self.weight_v is not None:
             kernel = weight_norm(self.weight_v, self.weight_g)
@@ -56,7 +56,7 @@ class AbstractConv(Module):
         return kernel if dtype is None else kernel.astype(dtype)
 
     def factors(self, dtype: jnp.dtype) -> tuple[Array, Array | None]:
-        """A kernel in torch's layout, and its scale for each index of the first axis, or `None` without weight norm."""
+        """The unscaled kernel in torch's layout and a scale for each index of axis 0 (`None` without weight norm)."""
         self._check_rank()
         if self.weight_g is not None and self.weight_v is not None:
             scale = self.weight_g * lax.rsqrt(_squares(self.weight_v))
@@ -67,18 +67,18 @@ class AbstractConv(Module):
         weight = self.weight if self.weight_v is None else self.weight_v
         if weight is not None and weight.ndim != self.kernel_rank:
             raise ConfigError(
-                f"the kernel of this {type(self).__name__} has shape {weight.shape}, not {self.kernel_rank} axes; map "
-                "functions over stacked layers: use eqx.filter_vmap(fold_weight_norm), eqx.filter_vmap(freeze), or "
+                f"the kernel of this {type(self).__name__} has shape {weight.shape}, not {self.kernel_rank} axes. Map "
+                "functions over stacked layers with eqx.filter_vmap(fold_weight_norm), eqx.filter_vmap(freeze), or "
                 "eqx.filter_vmap of a function that calls the layer."
             )
 
 
 def fold_weight_norm(model: Model) -> Model:
-    """`model` with every weight-normed layer's `weight_g` and `weight_v` replaced by the `weight` they stand for.
+    """`model` with `weight_g` and `weight_v` of every weight-normed layer replaced by `weight`, the kernel.
 
-    The outputs stay the same; inference saves the norms. Layers without weight norm are left as they are.
+    Outputs stay the same, and inference does not compute norms. Layers without weight norm are not changed.
 
-    **Raises:** `ConfigError` for layers that `equinox.filter_vmap` stacked; use `eqx.filter_vmap(fold_weight_norm)`.
+    **Raises:** `ConfigError` for layers stacked by `equinox.filter_vmap`; use `eqx.filter_vmap(fold_weight_norm)`.
     """
 
     def fold(layer):
@@ -95,9 +95,10 @@ def fold_weight_norm(model: Model) -> Model:
 
 
 class SpectralNormState(eqx.Module):
-    """The state of one spectrally normed layer: estimates of the kernel matrix's first singular vectors.
+    """The state of a layer with spectral norm: estimates of the first left and right singular vectors of its kernel.
 
-    Batch axes are the last batch axes of the layer's input, whose examples then have estimates of their own.
+    The vectors may have batch axes, which correspond to the last batch axes of the layer's input. Each of these
+    examples then has its own estimates.
     """
 
     weight_u: Float[Array, "*batch out"]
@@ -107,13 +108,13 @@ class SpectralNormState(eqx.Module):
 def spectral_norm(weight: Float[Array, "out in taps"], state: SpectralNormState) -> Float[Array, "*batch"]:
     """`u^T W v`, the estimate of the largest singular value of `weight` as an `(out, in * taps)` matrix.
 
-    The vectors are constants when this is differentiated.
+    The vectors are treated as constants in differentiation.
     """
     matrix = weight.reshape(weight.shape[0], -1)
     u, v = lax.stop_gradient((state.weight_u, state.weight_v))
     if u.ndim == 1:
         return u @ (matrix @ v)
-    # One product of matrix and vector for each: XLA's product with a few vectors moves the matrix first on CPUs.
+    # One matrix-vector product per state: on CPUs, XLA transposes the matrix before a product with several vectors.
     number = math.prod(u.shape[:-1])
     pairs = zip(u.reshape(number, u.shape[-1]), v.reshape(number, v.shape[-1]), strict=True)
     norms = [u @ (matrix @ v) for u, v in pairs]
@@ -148,7 +149,7 @@ class SpectralConv1d(Module):
         groups: int = 1,
         key: PRNGKeyArray,
     ):
-        """**Arguments:** as torch's; weights and bias drawn from torch's default distribution.
+        """**Arguments:** as in torch. Weights and bias are drawn from torch's default distribution.
 
         **Raises:** `ConfigError` unless `groups` divides both channel counts, or for sizes below 1 or negative
         padding.
@@ -164,7 +165,7 @@ class SpectralConv1d(Module):
         self.in_channels, self.stride, self.padding, self.groups = in_channels, stride, padding, groups
 
     def init_state(self, *, key: PRNGKeyArray) -> SpectralNormState:
-        """Random unit vectors."""
+        """The initial state: random unit vectors."""
         u_key, v_key = jax.random.split(key)
         out = self.weight_orig.shape[0]
         return SpectralNormState(
@@ -184,11 +185,10 @@ class SpectralConv1d(Module):
     def __call__(
         self, x: Float[Array, "*batch time in"], state: SpectralNormState, *, inference: bool = False
     ) -> tuple[Float[Array, "*batch new_time out"], SpectralNormState]:
-        """Convolve `x` of shape `(*batch, time, in_channels)` with `weight_orig` over its spectral norm.
+        """Convolve `x` of shape `(*batch, time, in_channels)` with `weight_orig` divided by its spectral norm.
 
-        **Arguments:** `state` is advanced by one power iteration before it is used, as torch does in training mode;
-        with `inference` it is used and returned as it is. Where its vectors have batch axes, these are the last
-        batch axes of `x`.
+        **Arguments:** `state` is advanced by one power iteration before it is used, as in torch's training mode. With
+        `inference`, it is used and returned unchanged. Batch axes of its vectors must be the last batch axes of `x`.
 
         **Raises:** `ShapeError` for another number of channels, an input too short for one output position, or batch
         axes of `state` that `x` does not have.
@@ -198,7 +198,7 @@ class SpectralConv1d(Module):
         if batch != x.shape[max(0, x.ndim - 2 - len(batch)) : -2]:
             raise ShapeError(f"the batch axes of state {batch} must be the last batch axes of the input {x.shape}.")
         state = state if inference else self.power_iteration(state)
-        # The output is scaled instead of the kernel, so that the examples of a batch may have different norms.
+        # The output is scaled instead of the kernel, so that examples of a batch can have different norms.
         scale = (1 / spectral_norm(self.weight_orig, state)).astype(x.dtype)
         padding = (self.padding, self.padding)
         y = conv1d(x, self.weight_orig.astype(x.dtype), stride=self.stride, padding=padding, groups=self.groups)

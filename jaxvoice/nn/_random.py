@@ -1,4 +1,4 @@
-"""Random numbers of layers: torch's default initialisation, dropout, and the keys of the parts of a layer."""
+"""Random numbers of layers: torch's default initialisation, dropout, and split keys."""
 
 import functools as ft
 import math
@@ -16,7 +16,7 @@ _STEPS = 2**16
 def torch_uniform(shape: tuple[int, ...], fan_in: int, *, key: PRNGKeyArray) -> Float[Array, "..."]:
     """torch's default initialisation of weights and biases: uniform in [-b, b) with b = 1/sqrt(fan_in)."""
     size = math.prod(shape)
-    # Sizes are rounded up to powers of two, since every size is a program that takes 0.25 s to compile.
+    # Sizes are rounded up to powers of two, because each size is a program of its own that compiles in 0.25 s.
     numbers = _draw(key, max(1024, 2 ** math.ceil(math.log2(size))))
     return (numbers[:size] * (1 / math.sqrt(fan_in))).reshape(shape)
 
@@ -29,24 +29,27 @@ def _draw(key: PRNGKeyArray, size: int) -> Float[Array, " size"]:
 def dropout(
     x: Float[Array, "*shape"], rate: float, *, inference: bool, key: PRNGKeyArray | None
 ) -> Float[Array, "*shape"]:
-    """Dropout that draws 16 random bits per element: each is zero with probability `rate`, or divided by `1 - rate`.
+    """Dropout with 16 random bits per element: an element becomes zero with probability `rate`.
 
-    With `inference`, or a rate of 0, the result is `x`. Rates are rounded to 1/65536.
+    The other elements are divided by `1 - rate`. `rate` is rounded to a multiple of 1/65536. With `inference` or a rate
+    of 0, the result is `x`.
 
-    **Raises:** `ConfigError` for a rate outside [0, 1), or if elements are to be dropped and `key` is `None`.
+    **Raises:** `ConfigError` for a rate outside [0, 1), or if random numbers are needed and `key` is `None`.
     """
     check_rate(rate)
     dropped = min(round(rate * _STEPS), _STEPS - 1)
     if inference or not dropped:
         return x
     if key is None:
-        raise ConfigError(f"dropout of {rate} draws random numbers; give key=, or inference=True to drop nothing.")
+        raise ConfigError(
+            f"dropout with rate {rate} draws random numbers; pass key=..., or inference=True for no dropout."
+        )
     scaled = x * jnp.asarray(_STEPS / (_STEPS - dropped), x.dtype)
     return jnp.where(_bits(x.shape, key) >= jnp.uint16(dropped), scaled, jnp.zeros((), x.dtype))
 
 
 def _bits(shape: tuple[int, ...], key: PRNGKeyArray) -> Array:
-    """16 random bits per element, two elements from each 32-bit draw: the draws are the cost of dropout."""
+    """16 random bits per element. Each 32-bit draw serves two elements, since drawing dominates the time of dropout."""
     *front, last = shape
     half = math.ceil(last / 2)
     pairs = lax.bitcast_convert_type(jax.random.bits(key, (*front, half)), jnp.uint16)
@@ -54,5 +57,5 @@ def _bits(shape: tuple[int, ...], key: PRNGKeyArray) -> Array:
 
 
 def subkeys(key: PRNGKeyArray | None, number: int) -> list[PRNGKeyArray | None]:
-    """`number` keys split from `key`, or `number` times `None` for no key."""
+    """`number` keys split from `key`; a list of `None` if `key` is `None`."""
     return [None] * number if key is None else list(jax.random.split(key, number))

@@ -18,7 +18,7 @@ from jaxvoice.nn._random import dropout, subkeys, torch_uniform
 
 
 class LSTMShape(NamedTuple):
-    """Sizes of an `LSTM`, as torch calls them."""
+    """Sizes of an `LSTM`, named as in torch."""
 
     input_size: int
     hidden_size: int
@@ -27,7 +27,7 @@ class LSTMShape(NamedTuple):
     dropout: float
 
     def weights(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Name and shape of every array, in torch's order."""
+        """Yield name and shape of every array, in torch's order."""
         gates, directions = 4 * self.hidden_size, 1 + self.bidirectional
         for layer in range(self.num_layers):
             inputs = self.hidden_size * directions if layer else self.input_size
@@ -38,17 +38,17 @@ class LSTMShape(NamedTuple):
                 yield f"bias_hh_{suffix}", (gates,)
 
     def suffixes(self, layer: int) -> list[str]:
-        """How the names of a layer's weights end: forward, then backward."""
+        """The suffixes of the names of a layer's weights: forward, then backward."""
         return [f"l{layer}", f"l{layer}_reverse"][: 1 + self.bidirectional]
 
 
 class LSTM(Module):
     """Long short-term memory of one or more layers, in one or both directions, as `torch.nn.LSTM` with `batch_first`.
 
-    Its attributes are torch's: `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`, `weight_ih_l0_reverse`, ...
-    The fields of an `equinox.Module` are those of its class, and their number depends on the layers and directions:
-    `LSTM(...)` returns an instance of a subclass generated for each number of layers and directions. Subclasses of
-    `LSTM` work the same way.
+    Weights have torch's names: `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`, `weight_ih_l0_reverse`, ...
+    Their number depends on the layers and directions, but an Equinox module has the fields that its class declares.
+    `LSTM(...)` therefore returns an instance of a subclass that is generated for each number of layers and directions.
+    Subclasses of `LSTM` are treated the same way.
     """
 
     shape: LSTMShape = eqx.field(static=True)
@@ -63,7 +63,7 @@ class LSTM(Module):
         dropout: float = 0.0,
         key: PRNGKeyArray,
     ):
-        """**Arguments:** as torch's; `dropout` is the rate between layers. Weights are drawn from torch's default
+        """**Arguments:** as in torch. `dropout` is the rate between layers. Weights are drawn from torch's default
         distribution, U(-b, b) with b = 1/sqrt(hidden_size).
 
         **Raises:** `ConfigError` for sizes below 1, or `dropout` outside [0, 1).
@@ -82,7 +82,7 @@ class LSTM(Module):
             setattr(self, name, torch_uniform(shape, hidden_size, key=weight_key))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Generated classes cannot be imported by name; pickle and copy make them anew.
+        # Generated classes cannot be imported by name; pickle and copy generate them again.
         arguments = (_declared_class(self), self.shape.num_layers, self.shape.bidirectional)
         return _without_weights, arguments, dict(vars(self))
 
@@ -96,14 +96,15 @@ class LSTM(Module):
     ) -> Float[Array, "*batch time directions_times_hidden"]:
         """**Arguments:**
 
-        - `x`: `(..., time, input_size)`; its dtype is the precision of the products, cells are float32.
-        - `mask`: true at valid positions. The others leave the state as it is, so that outputs equal those of torch's
-            packed sequences; the outputs there are zero.
+        - `x`: `(..., time, input_size)`; products are computed in its dtype, cell states in float32.
+        - `mask`: true at valid positions. Padding does not change the state, and outputs at padding are zero. Outputs
+            at valid positions equal those of torch's packed sequences.
 
-        **Returns:** `(..., time, hidden_size)`, or twice as many channels: forward, then backward.
+        **Returns:** an array `(..., time, hidden_size)`. If the layer is bidirectional, it has `2 * hidden_size`
+        channels: forward, then backward.
 
-        **Raises:** `ShapeError` for another `input_size`, or a mask that does not fit `x`; `ConfigError` for dropout
-        without `key` unless `inference`.
+        **Raises:** `ShapeError` for another `input_size`, or a mask whose shape does not match `x`; `ConfigError` for
+        dropout without `key` unless `inference`.
         """
         check_input(x, self.shape.input_size, "time")
         check_mask(mask, x.shape[:-1])
@@ -153,11 +154,11 @@ def _with_fields(cls: type[LSTM], num_layers: int, bidirectional: bool) -> type[
 
 
 def _declared_class(lstm: LSTM) -> type[LSTM]:
-    """The class of `lstm`, or for a generated class the one it was generated from."""
+    """The class of `lstm`; if that class is generated, its declared base class."""
     cls = type(lstm)
     return cls.__bases__[0] if "_generated" in vars(cls) else cls
 
 
 def _without_weights(cls: type[LSTM], num_layers: int, bidirectional: bool) -> LSTM:
-    """An instance without attributes, which pickle and copy fill in."""
+    """An instance without attributes, which pickle and copy then set."""
     return object.__new__(_with_fields(cls, num_layers, bidirectional))

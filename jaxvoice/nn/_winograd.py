@@ -1,8 +1,8 @@
 """Convolutions of five taps with fewer multiplications: Winograd's minimal filtering (arXiv 1509.09308) over time.
 
-Four outputs take 8 products of channels instead of 20. On a CPU, 256 channels and some hundred frames take 2.5 times
-less time than with XLA's convolution. Its rounding error is at most about twice that of XLA's convolution (3e-6 of the
-largest value). The kernel is transformed beforehand, so this is for inference.
+Four outputs need 8 products per pair of channels instead of 20. With 256 channels and some hundred frames, this is 2.5
+times faster on a CPU than XLA's convolution. The rounding error is at most about twice that of XLA's convolution (3e-6
+of the largest value). The kernel is transformed in advance, so the algorithm is meant for inference.
 """
 
 from fractions import Fraction
@@ -15,24 +15,24 @@ from jaxtyping import Array, Float, Float64
 
 TAPS, _OUTPUTS = 5, 4
 _PRODUCTS = TAPS + _OUTPUTS - 1
-# Interpolation points, besides infinity; small powers of two keep rounding low.
+# Interpolation points, besides infinity. Small powers of two keep rounding errors low.
 _POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(2), Fraction(-2), Fraction(1, 2), Fraction(-1, 2))
-# With fewer channels, the sums before and after the products cost more than the products saved.
-_FEWEST_CHANNELS = 128
+# With fewer channels, the additions before and after the products take longer than the products they save.
+_MIN_CHANNELS = 128
 
 
 def is_faster(kernel_shape: tuple[int, ...], *, stride: int, dilation: int, groups: int) -> bool:
-    """Whether `winograd_conv1d` supports such a layer and is faster; `kernel_shape` is torch's (out, in, taps)."""
+    """Whether `winograd_conv1d` supports a layer and is faster; `kernel_shape` is torch's (out, in, taps)."""
     return (
         (kernel_shape[2], stride, dilation, groups) == (TAPS, 1, 1, 1)
-        and min(kernel_shape[:2]) >= _FEWEST_CHANNELS
+        and min(kernel_shape[:2]) >= _MIN_CHANNELS
         and jax.default_backend() == "cpu"
     )
 
 
 @lru_cache(maxsize=1)
 def _matrices() -> tuple[Float64[np.ndarray, "8 5"], Float64[np.ndarray, "8 8"], Float64[np.ndarray, "4 8"]]:
-    """The transforms of kernel, input and products (`G`, `B^T` and `A^T` of the paper)."""
+    """The transforms of the kernel, the input and the products: `G`, `B^T` and `A^T` in the paper."""
 
     def evaluation(degree: int) -> np.ndarray:
         at_points = [[float(point**power) for power in range(degree)] for point in _POINTS]
@@ -47,27 +47,30 @@ def _matrices() -> tuple[Float64[np.ndarray, "8 5"], Float64[np.ndarray, "8 8"],
 
 
 def transform_kernel(kernel: Float[Array, "out in 5"]) -> Float[Array, "8 in out"]:
-    """A kernel in torch's layout, as `winograd_conv1d` reads it."""
+    """Transform a kernel in torch's layout for `winograd_conv1d`."""
     return jnp.einsum("pk,oik->pio", jnp.asarray(_matrices()[0], kernel.dtype), kernel, precision="highest")
 
 
 def winograd_conv1d(
     x: Float[Array, "batch time in"], kernel: Float[Array, "8 in out"], padding: tuple[int, int]
 ) -> Float[Array, "batch new_time out"]:
-    """`jaxvoice.nn._ops.conv1d` of five taps with a kernel of `transform_kernel`, in float32 whatever `x` is."""
+    """`jaxvoice.nn._ops.conv1d` of five taps with a transformed kernel; computed in float32, returned in `x.dtype`."""
     (batch, time, channels), (_, inputs, outputs) = x.shape, _matrices()
     frames = time + sum(padding) - TAPS + 1
     tiles = -(-frames // _OUTPUTS)
-    behind = _OUTPUTS * (tiles + 1) - time - padding[0]
-    padded = jnp.pad(x.astype(jnp.float32), ((0, 0), (padding[0], behind), (0, 0)))
-    steps = padded.reshape(batch, tiles + 1, _OUTPUTS, channels)
-    # The eight inputs of a tile include the first four of the next.
-    reads = [steps[:, :-1, step] for step in range(_OUTPUTS)] + [steps[:, 1:, step] for step in range(TAPS - 1)]
-    products = [jnp.einsum("bti,io->bto", _mix(row, reads), part) for row, part in zip(inputs, kernel, strict=True)]
-    y = jnp.stack([_mix(row, products) for row in outputs], axis=2)
+    right_padding = _OUTPUTS * (tiles + 1) - time - padding[0]
+    padded = jnp.pad(x.astype(jnp.float32), ((0, 0), (padding[0], right_padding), (0, 0)))
+    quadruples = padded.reshape(batch, tiles + 1, _OUTPUTS, channels)
+    # The last four of a tile's eight inputs are the first four of the next tile.
+    tile_inputs = [quadruples[:, :-1, i] for i in range(_OUTPUTS)] + [quadruples[:, 1:, i] for i in range(TAPS - 1)]
+    products = [
+        jnp.einsum("bti,io->bto", _weighted_sum(row, tile_inputs), matrix)
+        for row, matrix in zip(inputs, kernel, strict=True)
+    ]
+    y = jnp.stack([_weighted_sum(row, products) for row in outputs], axis=2)
     return y.reshape(batch, tiles * _OUTPUTS, y.shape[-1])[:, :frames].astype(x.dtype)
 
 
-def _mix(weights: Float64[np.ndarray, "8"], arrays: list[Array]) -> Array:
+def _weighted_sum(weights: Float64[np.ndarray, "8"], arrays: list[Array]) -> Array:
     terms = [float(weight) * array for weight, array in zip(weights, arrays, strict=True) if weight]
     return sum(terms[1:], start=terms[0])

@@ -1,4 +1,4 @@
-"""Captured and edited results against torch's hooks on the same weights, plain calls and closed forms."""
+"""Captured and edited results against torch's hooks on the same weights, untagged calls and closed forms."""
 
 import collections
 import dataclasses
@@ -53,7 +53,7 @@ def paths(model) -> set[str]:
 
 
 def calls(names) -> set[str]:
-    """The paths of named results, without the places of arrays in a call's result."""
+    """The paths of named results, without the indices of arrays in a call's result."""
     return {name.partition("[")[0] for name in names}
 
 
@@ -61,7 +61,7 @@ def squares(model):
     return lambda mel: jnp.sum(jnp.square(model(mel)))
 
 
-def test_layers_return_what_torchs_hooks_see(mel):
+def test_captured_results_equal_those_of_torchs_hooks(mel):
     torch.manual_seed(0)
     theirs = torch_hifigan.Generator(**SIZES)
     ours = load_state(
@@ -129,7 +129,7 @@ def test_every_module_of_gaussian_tts_has_a_name():
     assert captured["durations.lstm"].shape == (1, 3, 8)
 
 
-def test_a_captured_call_is_the_plain_one(generator, mel):
+def test_a_captured_call_equals_the_uncaptured_call(generator, mel):
     plain, tagged = generator(mel), dissect.tag(generator)
     found, captured = dissect.capture(tagged)(mel)
     np.testing.assert_array_equal(found, plain)
@@ -157,8 +157,8 @@ def test_gradients_pass_through_a_capture(generator, mel):
     np.testing.assert_allclose(captured["ups.1"], dissect.capture(dissect.tag(generator))(mel)[1]["ups.1"], atol=1e-6)
 
 
-def test_an_edit_acts_as_changed_weights_do(generator, mel):
-    """Doubling the output of a layer is doubling its weights, for results and gradients."""
+def test_an_edit_equals_a_change_of_weights(generator, mel):
+    """Doubling the output of a layer equals doubling its weights, for results and gradients."""
     doubled = eqx.tree_at(lambda g: (g.ups[0].weight_g, g.ups[0].bias), generator, replace_fn=lambda array: 2 * array)
     run = dissect.capture(dissect.tag(generator), "ups.0", edit={"ups.0": lambda x: 2 * x})
     audio, captured = run(mel)
@@ -170,7 +170,7 @@ def test_an_edit_acts_as_changed_weights_do(generator, mel):
 
 
 class Pair(Module):
-    """Calls one layer twice, returns a tuple, and has an operation of its own."""
+    """A module that calls one layer twice, returns a tuple, and has a second operation."""
 
     layers: dict[str, list[Linear]]
     plain: eqx.nn.Linear
@@ -247,7 +247,7 @@ def test_custom_derivatives_are_kept_unless_something_inside_is_captured(pair):
         assert list(run(x)[1]) == [names]
 
 
-def test_loop_bodies_are_listed_and_not_addressed(pair):
+def test_results_in_loops_are_listed_and_cannot_be_captured(pair):
     (layer,), x = dissect.tag(pair).layers["a"], jnp.ones(3)
 
     def run(x):
@@ -265,7 +265,7 @@ def test_loop_bodies_are_listed_and_not_addressed(pair):
     assert list(captured) == ["layers.a.0#3"]
     np.testing.assert_array_equal(captured["layers.a.0#3"], result)
     for names, edit in (("layers.a.0", {}), ([], {"layers.a.0#2": jnp.zeros_like}), ([], {"layers*": jnp.zeros_like})):
-        with pytest.raises(ConfigError, match=r"a result inside a loop, branch or.*capture the function that is its"):
+        with pytest.raises(ConfigError, match=r"a result inside a loop, branch or.*capture the function that"):
             dissect.capture(run, names, edit=edit)(x)
 
 
@@ -290,7 +290,7 @@ class Constant(Module):
         return jnp.asarray(2.0), jnp.ones(2), jnp.arange(3), x
 
 
-def test_constants_come_back_as_arrays():
+def test_constants_are_returned_as_arrays():
     plain = Constant()(1)
     result, captured = dissect.capture(dissect.tag({"constant": Constant()})["constant"])(1)
     for found, expected in zip([*result, *captured.values()], [*plain, *plain[:3]], strict=True):
@@ -311,7 +311,7 @@ def test_a_call_of_the_base_class_has_no_name_of_its_own(key):
     np.testing.assert_array_equal(captured["a"], result)
 
 
-def test_modules_are_tagged_wherever_they_are(pair):
+def test_modules_in_all_containers_are_tagged(pair):
     table = collections.defaultdict(list, a=[pair])
     assert dissect.tag(table)["a"][0].plain is not None and dissect.tag(table)["a"][0].path == "a.0"
     assert isinstance(dissect.tag(table), collections.defaultdict) and pair.path is None
@@ -323,7 +323,7 @@ def test_modules_are_tagged_wherever_they_are(pair):
     assert freeze(dissect.tag({"conv": Conv1d(2, 2, 3, key=jax.random.key(0))}))["conv"].path == "conv"
 
 
-def test_unknown_names_and_wrong_edits_are_refused(generator, mel):
+def test_unknown_names_and_wrong_edits_raise_an_error(generator, mel):
     tagged = dissect.tag(generator)
     with pytest.raises(ConfigError, match=r"'ups.7' matches none of the 24 named results; the nearest are ups\."):
         dissect.capture(tagged, "ups.7")(mel)
@@ -336,7 +336,7 @@ def test_unknown_names_and_wrong_edits_are_refused(generator, mel):
         dissect.capture(tagged, edit={"conv_pre": lambda x: None})(mel)
 
 
-def test_tagging_leaves_the_model_and_its_program_as_they_are(generator, mel):
+def test_tagging_changes_neither_the_model_nor_its_program(generator, mel):
     tagged = dissect.tag({"generator": generator})["generator"]
     assert isinstance(tagged, Generator) and isinstance(tagged.ups[0], type(generator.ups[0]))
     assert tagged.path == "generator" and tagged.ups[1].path == "generator.ups.1"

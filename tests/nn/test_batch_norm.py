@@ -1,4 +1,4 @@
-"""Masked batch norm against torch's on the valid positions alone."""
+"""Masked batch norm against torch's batch norm of the valid positions alone."""
 
 import equinox as eqx
 import jax
@@ -17,7 +17,7 @@ VALID = np.arange(9) < COUNT[:, None]
 
 
 def batch(seed: int) -> np.ndarray:
-    """Far from zero, where a variance from squares would be rounded away; other numbers in padding."""
+    """Inputs far from zero, where a variance computed from squares loses its digits, with other values in padding."""
     x = 30 + np.random.default_rng(seed).standard_normal((4, 9, CHANNELS)) * np.arange(1, CHANNELS + 1)
     return np.where(VALID[..., None], x, -500).astype(np.float32)
 
@@ -41,7 +41,7 @@ def same_state(state, theirs: torch.nn.BatchNorm1d) -> None:
         np.testing.assert_allclose(getattr(state, name), buffer, rtol=1e-5, err_msg=name)
 
 
-def test_training_and_inference_are_torchs_on_valid_positions():
+def test_training_and_inference_equal_torch_on_valid_positions():
     ours, theirs = layers()
     state = ours.init_state()
     same_state(state, theirs)
@@ -58,7 +58,7 @@ def test_training_and_inference_are_torchs_on_valid_positions():
     assert all(map(np.array_equal, jax.tree.leaves(after), jax.tree.leaves(state)))
 
 
-def test_gradients_are_torchs():
+def test_gradients_equal_torch():
     ours, theirs = layers()
     x, cotangent = batch(0), np.random.default_rng(3).standard_normal((4, 9, CHANNELS)).astype(np.float32)
     torch_x = torch.tensor(x[VALID], requires_grad=True)
@@ -78,7 +78,7 @@ def test_gradients_are_torchs():
     np.testing.assert_allclose(of_norm.bias, theirs.bias.grad, atol=2e-5)
 
 
-def test_padding_counts_only_where_torchs_behaviour_is_asked_for():
+def test_use_mask_false_includes_padding_as_torch_does():
     x = batch(0)
     masked, _ = layers()
     like_torch, theirs = layers(use_mask=False)
@@ -93,7 +93,7 @@ def test_padding_counts_only_where_torchs_behaviour_is_asked_for():
     np.testing.assert_allclose(without_mask.running_mean, of_all.running_mean, rtol=1e-6)
 
 
-def test_the_running_variance_is_unbiased_and_the_normalising_one_is_not():
+def test_running_variance_is_unbiased_and_normalising_variance_biased():
     norm = MaskedBatchNorm(1)
     x = jnp.asarray([[[1.0], [5.0], [99.0]]])
     y, state = call(norm, x, jnp.asarray([[True, True, False]]), norm.init_state())
@@ -111,7 +111,7 @@ def test_statistics_are_float32_for_bfloat16():
     np.testing.assert_allclose(state.running_var, 0.9 + 0.1 * exact.var(0, ddof=1), rtol=1e-5)
 
 
-def test_a_batch_over_several_devices_has_the_statistics_of_all_of_it():
+def test_statistics_of_a_batch_on_several_devices_are_global():
     ours, _ = layers()
     mesh, state = data_mesh(jax.devices()[:4]), ours.init_state()
     x, mask = jnp.asarray(batch(0)), jnp.asarray(VALID)
@@ -135,7 +135,7 @@ def test_running_statistics_carry_no_gradient():
     assert not np.any(gradient(jnp.asarray(batch(0))))
 
 
-def test_a_batch_of_padding_teaches_nothing():
+def test_a_batch_of_padding_does_not_change_the_state():
     ours, _ = layers()
     y, state = call(ours, jnp.asarray(batch(0)), jnp.zeros((4, 9), bool), ours.init_state())
     assert np.isfinite(y).all()

@@ -29,7 +29,7 @@ def channels_first(x):
 
 
 def same_as_torch(layer, reference, x, **tolerance):
-    """Outputs and gradients (input, kernel, bias) of a batch agree."""
+    """Assert that outputs and gradients (input, kernel, bias) of a batch agree."""
     torch_x = torch.tensor(x, requires_grad=True)
     expected = reference(torch_x)
     cotangent = draw(*expected.shape, seed=1)
@@ -79,8 +79,8 @@ def test_conv1d(channels, taps, stride, padding, dilation, groups, time, key):
     same_as_torch(layer, reference, draw(3, channels[0], time))
 
 
-def test_grouped_conv_takes_a_batch_axis_or_a_vmap(key):
-    """One gradient over a batch axis, per-example gradients under `vmap`, and kernels under `vmap` all agree."""
+def test_grouped_conv_with_a_batch_axis_and_under_vmap(key):
+    """Gradients over a batch axis, per-example gradients under `vmap`, and kernels under `vmap` agree."""
     layer, x = Conv1d(8, 16, 9, stride=2, padding=4, groups=4, key=key), jnp.asarray(draw(3, 21, 8))
     gradient = eqx.filter_grad(lambda layer, x: jnp.sum(jnp.square(layer(x))))
     each = jnp.stack([gradient(layer, x_i).weight for x_i in x])
@@ -93,7 +93,7 @@ def test_grouped_conv_takes_a_batch_axis_or_a_vmap(key):
 
 
 def test_the_weight_gradient_of_a_grouped_conv_is_one_product_per_tap_over_the_whole_batch(key):
-    """On CPUs: a loop over 9 taps whose product sums over batch and time together. XLA's own would be a convolution."""
+    """On CPUs: a loop over 9 taps, whose product sums over batch and time. XLA's derivative is a convolution."""
     layer, x = Conv1d(8, 16, 9, stride=2, padding=4, groups=4, key=key), jnp.asarray(draw(3, 21, 8))
     of_kernel = lambda kernel: jnp.sum(jnp.square(eqx.tree_at(lambda conv: conv.weight, layer, kernel)(x)))  # noqa: E731
     program = str(jax.make_jaxpr(jax.grad(of_kernel))(layer.weight))
@@ -144,8 +144,8 @@ def test_average_pool1d():
         (lambda key: ColumnConv(64, 512, 5, key=key), lambda: torch.nn.Conv2d(64, 512, (5, 1))),
     ],
 )
-def test_initial_distribution_is_torchs(layer, reference, key):
-    """Uniform with torch's bound: the largest of many draws comes close to it and none passes it."""
+def test_initial_distribution_equals_torch(layer, reference, key):
+    """Weights are uniform with torch's bound: the largest of many draws is close to the bound, and none exceeds it."""
     torch.manual_seed(0)
     layer, reference = layer(key), reference()
     for ours, theirs in [(layer.weight, reference.weight), (layer.bias, reference.bias)]:
@@ -170,8 +170,8 @@ BIASED = {
 
 
 @pytest.mark.parametrize("layer", BIASED)
-def test_bfloat16_adds_up_the_gradient_of_a_bias_in_float32(layer, key):
-    """Numbers much alike: in bfloat16 their sum stops far below what it should be."""
+def test_bias_gradients_of_bfloat16_are_summed_in_float32(layer, key):
+    """The terms are nearly equal; in bfloat16 their sum stops growing far below its true value."""
     module = BIASED[layer](key)
     upstream = jnp.asarray(0.01 * draw(32, 573, 3) + 0.3, jnp.bfloat16)
 
@@ -199,8 +199,8 @@ def slow_convolutions(compiled_text: str) -> list[str]:
     return [line for line in compiled_text.splitlines() if " convolution(" in line and any(m in line for m in marks)]
 
 
-def test_no_gradient_reaches_the_naive_convolution_loop(key):
-    """XLA:CPU has an unoptimised loop for some convolutions; none of ours may be lowered to it."""
+def test_no_gradient_is_lowered_to_the_naive_convolution_loop(key):
+    """XLA:CPU has an unoptimised loop for some convolutions; no layer may be lowered to it."""
 
     def compiled(layers, x, call=lambda layer, x: layer(x)):
         def loss(layers, x):
@@ -217,7 +217,7 @@ def test_no_gradient_reaches_the_naive_convolution_loop(key):
         Conv1d(20, 40, 9, stride=2, padding=4, groups=4, key=keys[2]),
     ]
     assert not slow_convolutions(compiled(layers, draw(2, 50, 20)))
-    # The guard sees what it looks for: Equinox's transposed convolution ends in that loop.
+    # The check detects the loop: Equinox's transposed convolution is lowered to it.
     theirs = [eqx.nn.ConvTranspose1d(20, 20, 8, stride=4, padding=2, key=keys[3])]
     assert slow_convolutions(compiled(theirs, draw(2, 20, 50), lambda layer, x: jax.vmap(layer)(x)))
 
@@ -229,13 +229,13 @@ def test_no_gradient_reaches_the_naive_convolution_loop(key):
         (lambda key: ConvTranspose1d(4, 4, 5, stride=2, output_padding=2, key=key), r"output_padding \(2\)"),
     ],
 )
-def test_impossible_layers_are_refused(make, message, key):
+def test_invalid_options_raise_an_error(make, message, key):
     with pytest.raises(ConfigError, match=message):
         make(key)
 
 
 @pytest.mark.parametrize("shape", [(10, 3), (2, 4, 10), (4,)])
-def test_wrong_input_is_refused(shape, key):
+def test_input_of_another_shape_raises_an_error(shape, key):
     with pytest.raises(ShapeError, match=rf"\(\*batch, time, 4\), channels last, got {re.escape(str(shape))}"):
         Conv1d(4, 4, 3, key=key)(jnp.zeros(shape))
 
@@ -248,7 +248,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_explicit_sharding_is_refused_and_automatic_sharding_works(name, key):
+def test_explicit_sharding_raises_an_error_and_automatic_sharding_works(name, key):
     layer = LAYERS[name](key)
     x = jnp.asarray(draw(8, 9, 4))
     call = eqx.filter_jit(lambda layer, x: layer(x))
@@ -267,7 +267,7 @@ def test_explicit_sharding_is_refused_and_automatic_sharding_works(name, key):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_any_batch_axes_and_vmap_give_what_single_examples_give(name, key):
+def test_batch_axes_and_vmap_equal_single_examples(name, key):
     layer = LAYERS[name](key)
     x = jnp.asarray(draw(2, 3, 9, 4))
     single = jnp.stack([jnp.stack([layer(example) for example in row]) for row in x])
@@ -281,7 +281,7 @@ def test_any_batch_axes_and_vmap_give_what_single_examples_give(name, key):
 )
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 def test_a_layer_with_more_channels_than_positions(taps, stride, padding, dilation, weight_norm, key):
-    """Convolved by a matrix product on CPUs; three examples of eleven samples have fewer than 96 positions."""
+    """On CPUs, this is one matrix product: three examples of eleven samples have fewer than 96 positions."""
     options = {"stride": stride, "padding": padding, "dilation": dilation}
     reference = torch.nn.Conv1d(6, 96, taps, **options)
     layer = with_weights_of(Conv1d(6, 96, taps, **options, key=key), reference)
@@ -322,7 +322,7 @@ FROZEN = [
 
 
 @pytest.mark.parametrize("layer", FROZEN, ids=lambda layer: f"{type(layer).__name__} groups={layer.groups}")
-def test_freezing_changes_nothing_but_the_kernels_layout(layer):
+def test_freezing_only_changes_the_layout_of_kernels(layer):
     model = {"layer": layer, "other": jnp.ones(3)}
     frozen = freeze(model)
     x = jnp.asarray(draw(13, 8))

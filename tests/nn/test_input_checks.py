@@ -1,4 +1,4 @@
-"""Inputs and options that do not fit are refused; batches of size 0 are not."""
+"""Errors for invalid inputs and options; batches of size 0 are valid."""
 
 import math
 
@@ -53,7 +53,7 @@ KEY = jax.random.key(0)
         (lambda: Linear(3, 0, key=KEY), r"out_features \(0\)"),
         (lambda: LayerNorm(0), r"channels \(0\)"),
         (lambda: MaskedBatchNorm(0), r"channels \(0\)"),
-        (lambda: MultiHeadAttention(4, 2, dropout=1.0, key=KEY), r"dropout \(1\.0\) must lie in \[0, 1\)"),
+        (lambda: MultiHeadAttention(4, 2, dropout=1.0, key=KEY), r"dropout \(1\.0\) must be in \[0, 1\)"),
         (lambda: TransformerLayer(4, 2, 8, dropout=-0.1, key=KEY), r"dropout \(-0\.1\)"),
         (lambda: TransformerLayer(4, 2, 8, norm="foo", key=KEY), "norm .'foo'. must be one of 'post', 'pre', 'none'"),
         (lambda: LSTM(3, 4, num_layers=2, dropout=1.5, key=KEY), r"dropout \(1\.5\)"),
@@ -62,7 +62,7 @@ KEY = jax.random.key(0)
         (lambda: average_pool1d(jnp.ones((9, 2)), window=2, stride=1, padding=-1), r"padding \(-1\)"),
     ],
 )
-def test_impossible_options_are_refused(make, message):
+def test_invalid_options_raise_an_error(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
 
@@ -83,12 +83,12 @@ SHORTEST = {
 
 
 @pytest.mark.parametrize("name", SHORTEST)
-def test_an_input_without_output_is_refused_with_the_shortest_length(name):
+def test_error_for_too_short_input_states_the_shortest_length(name):
     layer, least = SHORTEST[name]
     channels = 128 if name == "fast" else 4
     assert layer(jnp.ones((2, least, channels))).shape[1] >= 1
     for time in (least - 1, 0):
-        with pytest.raises(ShapeError, match=rf"an input of {time} positions .* at least {least}\."):
+        with pytest.raises(ShapeError, match=rf"an input of {time} positions .* the shortest has {least} positions\."):
             layer(jnp.ones((2, time, channels)))
 
 
@@ -103,17 +103,17 @@ def test_an_input_without_output_is_refused_with_the_shortest_length(name):
         (lambda: LSTM(3, 4, key=KEY)(jnp.ones((2, 5, 3)), mask=jnp.ones((1, 5), bool)), r"\(2, 5\), .* got \(1, 5\)"),
         (
             lambda: MultiHeadAttention(4, 2, key=KEY)(jnp.ones((2, 5, 4)), mask=jnp.ones((5, 2), bool)),
-            r"mask should have shape \(2, 5\), .* got \(5, 2\)",
+            r"mask must have shape \(2, 5\), .* got \(5, 2\)",
         ),
         (
             lambda: MultiHeadAttention(4, 2, key=KEY)(jnp.ones((2, 5, 4)), attention_mask=jnp.ones((5, 5), bool)),
-            r"attention_mask should have shape \(2, 5, 5\), .* got \(5, 5\)",
+            r"attention_mask must have shape \(2, 5, 5\), .* got \(5, 5\)",
         ),
         (
             lambda: MaskedBatchNorm(4)(
                 jnp.ones((2, 5, 4)), MaskedBatchNorm(4).init_state(), mask=jnp.ones((2, 1), bool)
             ),
-            r"mask should have shape \(2, 5\), .* got \(2, 1\)",
+            r"mask must have shape \(2, 5\), .* got \(2, 1\)",
         ),
         (lambda: masked(jnp.ones((2, 5, 4)), jnp.ones((2, 4), bool)), r"\(2, 5\), .* got \(2, 4\)"),
         (lambda: length_mask(jnp.asarray([1, 2]), 5, batch=(3,)), r"batch shape \(3,\), got \(2,\)"),
@@ -124,12 +124,12 @@ def test_an_input_without_output_is_refused_with_the_shortest_length(name):
         ),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(call, message):
+def test_arrays_of_other_shapes_raise_an_error(call, message):
     with pytest.raises(ShapeError, match=message):
         call()
 
 
-def test_state_of_batch_axes_that_the_input_lacks_is_refused():
+def test_error_for_a_state_with_batch_axes_that_the_input_lacks():
     layer = SpectralConv1d(4, 4, 3, key=KEY)
     pair = jax.tree.map(lambda vector: jnp.stack([vector, vector]), layer.init_state(key=KEY))
     assert layer(jnp.ones((3, 2, 9, 4)), pair)[0].shape == (3, 2, 7, 4)
@@ -138,7 +138,7 @@ def test_state_of_batch_axes_that_the_input_lacks_is_refused():
             layer(jnp.ones(shape), pair)
 
 
-def test_a_mask_of_lengths_takes_numbers_and_broadcasts_to_a_batch():
+def test_length_mask_accepts_numbers_and_broadcasts_to_a_batch():
     np.testing.assert_array_equal(length_mask(2, 3), [True, True, False])
     np.testing.assert_array_equal(length_mask(2, 3, batch=(2,)), [[True, True, False]] * 2)
     np.testing.assert_array_equal(length_mask(jnp.asarray([[1], [3]]), 3, batch=(2, 1))[:, 0], [[1, 0, 0], [1, 1, 1]])
@@ -166,7 +166,7 @@ EMPTY = {
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_a_batch_of_size_0_gives_a_result_of_size_0(name):
+def test_a_batch_of_size_0_has_a_result_of_size_0(name):
     layer = EMPTY[name]
     call = eqx.filter_jit(lambda x: layer(x))
     full = call(jnp.ones((2, 3, 8, 4)))
@@ -176,7 +176,7 @@ def test_a_batch_of_size_0_gives_a_result_of_size_0(name):
     assert gradient.shape == (0, 8, 4)
 
 
-def test_winograd_convolutions_take_a_batch_of_size_0():
+def test_winograd_convolutions_accept_a_batch_of_size_0():
     frozen = freeze(Conv1d(128, 128, 5, padding=2, key=KEY))
     assert frozen(jnp.ones((0, 9, 128))).shape == (0, 9, 128)
 

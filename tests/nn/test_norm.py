@@ -67,7 +67,7 @@ def test_weight_norm(kind, key):
     for name in ("weight_g", "weight_v", "bias"):
         theirs = getattr(reference, name).grad
         np.testing.assert_allclose(getattr(gradient, name), theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
-    # The norm makes the direction's length irrelevant: its gradient is orthogonal to it, and g really learns.
+    # The kernel does not depend on the length of v, so the gradient of v is orthogonal to v; that of g is not zero.
     v, g = np.asarray(layer.weight_v), np.asarray(gradient.weight_v)
     inner = np.sum(v * g, axis=tuple(range(1, v.ndim)))
     np.testing.assert_allclose(inner, 0, atol=1e-4 * np.linalg.norm(v) * np.linalg.norm(g))
@@ -75,7 +75,7 @@ def test_weight_norm(kind, key):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_weight_norm_starts_as_the_plain_kernel_and_folds_away(kind, key):
+def test_initial_and_folded_weight_norm_equal_the_plain_kernel(kind, key):
     make, _, _ = LAYERS[kind]
     layer = make(key)
     np.testing.assert_allclose(layer.kernel(), layer.weight_v, rtol=1e-6)
@@ -118,7 +118,7 @@ def test_spectral_norm_converges_to_the_largest_singular_value(key):
 
 
 @pytest.mark.parametrize("inference", [False, True])
-def test_examples_of_one_batch_may_have_their_own_state(inference, key):
+def test_examples_of_one_batch_can_have_different_states(inference, key):
     layer, x = SpectralConv1d(4, 4, 3, padding=1, key=key), draw(3, 2, 9, 4)
     states = [layer.power_iteration(layer.init_state(key=k)) for k in jax.random.split(key)]
     pair = jax.tree.map(lambda *vectors: jnp.stack(vectors), *states)
@@ -135,7 +135,7 @@ def test_examples_of_one_batch_may_have_their_own_state(inference, key):
 @pytest.mark.parametrize("inference", [False, True])
 @pytest.mark.filterwarnings("ignore:.*spectral_norm.*:FutureWarning")
 def test_the_vectors_of_spectral_norm_are_constants(inference, key):
-    """Neither the vectors of a call nor those of its result carry a gradient, as in torch."""
+    """Neither the vectors passed to a call nor those it returns have a gradient, as in torch."""
     layer, x = SpectralConv1d(4, 6, 3, key=key), jnp.asarray(draw(9, 4))
     state = layer.init_state(key=key)
     of_state = eqx.filter_grad(lambda state: jnp.sum(jnp.square(layer(x, state, inference=inference)[0])))(state)
@@ -154,10 +154,10 @@ STACKED = {
 
 @pytest.mark.parametrize("kind", STACKED)
 @pytest.mark.parametrize("transform", [fold_weight_norm, freeze])
-def test_stacked_layers_are_folded_and_frozen_under_vmap_alone(kind, transform, key):
+def test_stacked_layers_are_folded_and_frozen_only_under_vmap(kind, transform, key):
     layers = eqx.filter_vmap(STACKED[kind])(jax.random.split(key, 3))
     if layers.weight_g is not None:
-        # Away from its initial value, at which weight norm over the wrong axes could be right by chance.
+        # Changed from its initial value, at which weight norm over wrong axes would be correct by chance.
         scale = jnp.arange(1.0, 4.0).reshape(3, *(1,) * (layers.weight_g.ndim - 1))
         layers = eqx.tree_at(lambda conv: conv.weight_g, layers, layers.weight_g * scale)
     call, x = eqx.filter_vmap(lambda layer, x: layer(x), in_axes=(0, None)), jnp.asarray(draw(11, 4))

@@ -1,4 +1,4 @@
-"""The LSTM against torch's on packed sequences, with the same weights."""
+"""The LSTM against torch's LSTM on packed sequences, with the same weights."""
 
 import copy
 import pickle
@@ -27,7 +27,7 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
 def pair(
     inputs: int, hidden: int, layers: int, bidirectional: bool, dropout: float = 0.0
 ) -> tuple[LSTM, torch.nn.LSTM]:
-    """The same network here and in torch."""
+    """The same network in jaxvoice and in torch."""
     torch.manual_seed(0)
     theirs = torch.nn.LSTM(inputs, hidden, layers, batch_first=True, bidirectional=bidirectional)
     skeleton = eqx.filter_eval_shape(
@@ -44,7 +44,7 @@ def call(lstm, x, mask=None, key=None, inference=False):
 
 
 @pytest.mark.parametrize(("hidden", "layers", "bidirectional"), [(256, 3, True), (16, 2, False)])
-def test_padded_batches_are_torchs_packed_sequences(hidden, layers, bidirectional):
+def test_padded_batches_equal_torchs_packed_sequences(hidden, layers, bidirectional):
     ours, theirs = pair(24, hidden, layers, bidirectional)
     x = draw(3, 11, 24)
     torch_x = torch.tensor(x, requires_grad=True)
@@ -60,7 +60,7 @@ def test_padded_batches_are_torchs_packed_sequences(hidden, layers, bidirectiona
         y = lstm(x, mask=jnp.asarray(VALID))
         return jnp.sum(y * cotangent), y
 
-    # What stands in padding must not matter.
+    # Values in padding must not change the outputs.
     (of_lstm, of_x), y = gradients((ours, jnp.where(VALID[..., None], x, 1e4)))
     np.testing.assert_allclose(y, expected.detach(), atol=1e-5)
     np.testing.assert_allclose(of_x, torch_x.grad, atol=1e-5)
@@ -69,7 +69,7 @@ def test_padded_batches_are_torchs_packed_sequences(hidden, layers, bidirectiona
         np.testing.assert_allclose(named_arrays(of_lstm)[name], parameter.grad, atol=1e-5 * scale, err_msg=name)
 
 
-def test_without_the_mask_the_backward_direction_begins_in_padding():
+def test_without_the_mask_the_backward_direction_starts_in_padding():
     ours, _ = pair(8, 8, 1, True)
     x = jnp.asarray(draw(3, 11, 8))
     masked, unmasked = (np.asarray(call(ours, x, mask)) for mask in (jnp.asarray(VALID), None))
@@ -93,11 +93,11 @@ def test_dropout_is_between_layers_only(key):
     assert np.all(np.asarray(call(ours, x, key=key)) != 0), "the output itself is not dropped"
     single, _ = pair(8, 8, 1, True, dropout=0.5)
     np.testing.assert_array_equal(call(single, x, key=key), call(single, x, inference=True))
-    with pytest.raises(ConfigError, match="give key="):
+    with pytest.raises(ConfigError, match="pass key="):
         ours(x)
 
 
-def test_bfloat16_comes_near_float32():
+def test_bfloat16_is_close_to_float32():
     ours, _ = pair(8, 32, 1, True)
     x = jnp.asarray(draw(2, 11, 8))
     y = call(*to_compute((ours, x), "bfloat16"))
@@ -105,8 +105,8 @@ def test_bfloat16_comes_near_float32():
     np.testing.assert_allclose(y.astype(jnp.float32), call(ours, x), atol=0.02)
 
 
-def test_bfloat16_adds_up_gradients_of_biases_in_float32():
-    """With gates that barely move the gradient at each of thousands of positions is nearly the same number."""
+def test_bias_gradients_of_bfloat16_are_summed_in_float32():
+    """If gates hardly change, the gradients at thousands of positions are nearly equal numbers."""
     ours, _ = pair(2, 2, 1, True)
     ours = jax.tree.map(lambda leaf: 1e-3 * leaf, ours)
     x, upstream = draw(400, 12, 2), np.ones((400, 12, 4), np.float32)
@@ -122,7 +122,7 @@ def test_bfloat16_adds_up_gradients_of_biases_in_float32():
         assert np.linalg.norm(found[name] - exact[name]) < 0.01 * np.linalg.norm(exact[name])
 
 
-def test_an_lstm_is_an_immutable_pytree_that_begins_as_torchs(key):
+def test_an_lstm_is_an_immutable_pytree_with_torchs_initial_distribution(key):
     lstm = eqx.filter_jit(lambda key: LSTM(6, 16, bidirectional=True, key=key))(key)
     arrays = named_arrays(lstm)
     assert list(arrays) == list(torch.nn.LSTM(6, 16, bidirectional=True).state_dict())
@@ -133,7 +133,7 @@ def test_an_lstm_is_an_immutable_pytree_that_begins_as_torchs(key):
         lstm.weight_ih_l0 = jnp.zeros((64, 6))
 
 
-def test_wrong_sizes_are_refused(key):
+def test_wrong_sizes_raise_an_error(key):
     with pytest.raises(ConfigError, match=r"num_layers \(0\)"):
         LSTM(3, 4, num_layers=0, key=key)
     with pytest.raises(ShapeError, match=r"\(\*batch, time, 8\), channels last, got \(2, 5, 7\)"):
@@ -141,7 +141,7 @@ def test_wrong_sizes_are_refused(key):
 
 
 class Renamed(LSTM):
-    """A subclass that adds nothing."""
+    """A subclass without fields or methods of its own."""
 
 
 class Scaled(LSTM):

@@ -1,4 +1,4 @@
-"""The transformer layer against torch's on the same weights; what padding, masks and dropout do."""
+"""The transformer layer against torch's on the same weights; padding, masks and dropout."""
 
 import re
 
@@ -23,7 +23,7 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def layer_of(*sizes, **options) -> TransformerLayer:
-    """A layer of small random weights, biases and norms too."""
+    """A layer with small random weights, including those of biases and norms."""
     skeleton = eqx.filter_eval_shape(lambda: TransformerLayer(*sizes, key=jax.random.key(0), **options))
     random = np.random.default_rng(1)
     arrays = {
@@ -49,7 +49,7 @@ def call(layer, x, mask=None, attention_mask=None):
 
 
 @pytest.mark.parametrize("norm", ["post", "pre", "none"])
-def test_a_layer_of_256_channels_is_torchs_and_so_are_its_gradients(norm):
+def test_outputs_and_gradients_of_256_channels_equal_torch(norm):
     layer, x = layer_of(256, 4, 1024, norm=norm), draw(3, 13, 256)
     attention_mask = np.tril(np.ones((13, 13), bool)) if norm == "pre" else None
     reference = torch_layer(layer, 256, 4, 1024)
@@ -87,7 +87,7 @@ def test_a_layer_has_as_many_parameters_as_published():
     assert set(named_arrays(layer)) == set(torch.nn.TransformerEncoderLayer(256, 4, 1024).state_dict())
 
 
-def test_keys_in_padding_are_not_seen_unless_the_mask_is_forgotten():
+def test_padding_is_attended_to_only_without_a_mask():
     layer, x = layer_of(16, 2, 32), draw(3, 13, 16)
     other = np.where(VALID[..., None], x, 1e3 * draw(3, 13, 16, seed=5))
     kept, changed = (np.asarray(call(layer, jnp.asarray(y), jnp.asarray(VALID))) for y in (x, other))
@@ -96,7 +96,7 @@ def test_keys_in_padding_are_not_seen_unless_the_mask_is_forgotten():
     assert np.abs(unmasked[0] - unmasked[1])[VALID].max() > 1e-2
 
 
-def test_padding_is_not_seen_where_allowed_is_given_too():
+def test_mask_and_attention_mask_are_combined():
     layer, x = layer_of(16, 2, 32), draw(3, 13, 16)
     other = np.where(VALID[..., None], x, 1e3 * draw(3, 13, 16, seed=5))
     everything = jnp.ones((3, 13, 13), bool)
@@ -105,7 +105,7 @@ def test_padding_is_not_seen_where_allowed_is_given_too():
     np.testing.assert_allclose(kept, call(layer, jnp.asarray(x), jnp.asarray(VALID)), atol=1e-6)
 
 
-def test_nothing_to_attend_to_is_finite_with_its_gradient():
+def test_a_position_with_nothing_to_attend_to_is_finite():
     layer = layer_of(16, 2, 32)
     nothing = jnp.zeros((1, 5), bool)
     value, gradient = eqx.filter_jit(
@@ -125,7 +125,7 @@ def test_bfloat16_keeps_softmax_and_norms_in_float32():
     assert not re.search(r"bf16\[[\d,]*\] = (exp|rsqrt|div)\b", program)
 
 
-def test_dropout_drops_its_share_and_scales_the_rest(key):
+def test_dropout_rate_and_scale(key):
     x = jnp.ones((3, 41, 101))
     apply = eqx.filter_jit(dropout)
     y = np.asarray(apply(x, 0.15, inference=False, key=key))
@@ -136,21 +136,21 @@ def test_dropout_drops_its_share_and_scales_the_rest(key):
     assert abs(along) < 0.05, "two numbers share a draw"
     assert (y != np.asarray(apply(x, 0.15, inference=False, key=jax.random.key(1)))).any()
     assert dropout(x, 0.15, inference=True, key=None) is x and dropout(x, 0.0, inference=False, key=None) is x
-    with pytest.raises(ConfigError, match=r"dropout of 0\.15.*inference=True"):
+    with pytest.raises(ConfigError, match=r"dropout with rate 0\.15.*inference=True"):
         dropout(x, 0.15, inference=False, key=None)
 
 
-def test_training_drops_on_both_branches_and_inference_on_none(key):
+def test_dropout_is_on_both_branches_in_training_only(key):
     layer, x = layer_of(16, 2, 32, dropout=0.5), jnp.asarray(draw(2, 7, 16))
     run = eqx.filter_jit(lambda layer, x, key, inference: layer(x, inference=inference, key=key))
     still = run(layer, x, None, True)
     np.testing.assert_array_equal(still, call(layer_of(16, 2, 32), x))
     assert np.abs(run(layer, x, key, False) - still).min() > 0
-    with pytest.raises(ConfigError, match="give key="):
+    with pytest.raises(ConfigError, match="pass key="):
         layer(x)
 
 
-def test_weights_begin_as_torchs(key):
+def test_initial_weights_have_torchs_distribution(key):
     layer = eqx.filter_jit(lambda key: TransformerLayer(64, 4, 128, key=key))(key)
     attention = layer.self_attn
     bound = (6 / (64 + 3 * 64)) ** 0.5
@@ -160,14 +160,14 @@ def test_weights_begin_as_torchs(key):
     assert layer.norm1 is not None and np.all(layer.norm1.weight == 1)
 
 
-def test_wrong_sizes_are_refused(key):
+def test_wrong_sizes_raise_an_error(key):
     with pytest.raises(ConfigError, match=r"dim \(16\) must be a multiple of heads \(3\)"):
         MultiHeadAttention(16, 3, key=key)
     with pytest.raises(ShapeError, match=r"\(\*batch, time, 16\), channels last, got \(5, 8\)"):
         layer_of(16, 2, 32).self_attn(jnp.zeros((5, 8)))
 
 
-def test_linear_and_layer_norm_take_any_axes_in_front():
+def test_linear_and_layer_norm_accept_any_batch_axes():
     x = draw(2, 3, 8)
     linear = Linear(8, 5, key=jax.random.key(0))
     expected = x.astype(np.float64) @ np.asarray(linear.weight, np.float64).T + np.asarray(linear.bias, np.float64)

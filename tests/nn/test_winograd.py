@@ -1,4 +1,4 @@
-"""Convolutions with fewer multiplications against torch's in double precision, and where they are taken."""
+"""Winograd convolutions against torch's in double precision, and the layers for which they are used."""
 
 import equinox as eqx
 import jax
@@ -26,7 +26,7 @@ def exact(x: np.ndarray, kernel: np.ndarray, padding: tuple[int, int]) -> np.nda
 @pytest.mark.parametrize(
     ("time", "padding"), [(1, (2, 2)), (4, (2, 2)), (5, (0, 0)), (6, (4, 0)), (19, (2, 2)), (21, (0, 3))]
 )
-def test_it_is_the_convolution_at_every_length(time, padding):
+def test_equals_the_convolution_at_every_length(time, padding):
     x, kernel = draw(2, time, 3), draw(4, 3, 5)
     expected = exact(x, kernel, padding)
     y = fast(x, kernel, padding)
@@ -34,13 +34,13 @@ def test_it_is_the_convolution_at_every_length(time, padding):
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_rounding_stays_small_with_many_channels():
+def test_rounding_error_is_small_with_many_channels():
     x, kernel = draw(1, 120, 256), draw(256, 256, 5) / 36
     expected = exact(x, kernel, (2, 2))
     assert np.abs(np.asarray(fast(x, kernel, (2, 2))) - expected).max() < 1e-5 * np.abs(expected).max()
 
 
-def test_another_order_of_taps_would_be_seen():
+def test_the_comparison_detects_another_order_of_taps():
     x, kernel = draw(1, 20, 3), draw(3, 3, 5)
     assert np.abs(np.asarray(fast(x, kernel[..., ::-1].copy(), (2, 2))) - exact(x, kernel, (2, 2))).max() > 0.1
 
@@ -57,7 +57,7 @@ def test_another_order_of_taps_would_be_seen():
         (128, 5, {"groups": 2}, False),
     ],
 )
-def test_freezing_takes_it_where_it_pays(channels, taps, options, chosen, key):
+def test_freeze_uses_winograd_where_it_is_faster(channels, taps, options, chosen, key):
     @eqx.filter_jit
     def both(key, x):
         layer = Conv1d(channels, channels, taps, **options, key=key)
@@ -70,7 +70,7 @@ def test_freezing_takes_it_where_it_pays(channels, taps, options, chosen, key):
     assert isinstance(eqx.filter_eval_shape(freeze, layer), WinogradConv1d) == chosen
 
 
-def test_it_keeps_the_precision_it_is_given(key):
+def test_output_has_the_dtype_of_the_input(key):
     @eqx.filter_jit
     def run(key, x):
         return freeze(Conv1d(128, 128, 5, padding=2, key=key))(x)
