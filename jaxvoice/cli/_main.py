@@ -1,4 +1,4 @@
-"""Choosing the verb."""
+"""The command `jaxvoice` and its verbs."""
 
 import sys
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from jaxvoice.cli.teacher_force import TeacherForce
 from jaxvoice.cli.vocode import Vocode
 from jaxvoice.console import one_line_usage, run_command
 
-_DESCRIPTION = """Published speech systems in JAX and Equinox: train them, run them, take them apart.
+_DESCRIPTION = """Published speech systems in JAX and Equinox: training, inference, and tools to inspect models.
 
 jaxvoice VERB --help explains a verb; jaxvoice --version prints the version.
-The exit code is 0, or 2 if anything failed; that of compare is 1 if the models differ."""
+The exit code is 0, or 2 after an error; compare returns 1 if the models differ."""
 
 _VERBS = {
     "speak": Speak,
@@ -39,20 +39,20 @@ _VERBS = {
 
 
 class Verb(Protocol):
-    """A parsed verb: its options, and what it does."""
+    """A parsed verb with its options."""
 
     @property
     def debug(self) -> bool: ...
 
     def run(self) -> int:
-        """Do it; returns the exit code."""
+        """Run the verb; returns the exit code."""
         ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (by default the process's) and return its exit code.
 
-    `run_command` prints errors; an error of usage raises `SystemExit(2)` after one line.
+    Errors are printed on one line. A usage error raises `SystemExit(2)`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:

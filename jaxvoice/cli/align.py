@@ -1,4 +1,4 @@
-"""`jaxvoice align`: when each phoneme of recordings is heard, for training text to speech on them."""
+"""`jaxvoice align`: the times of phonemes in recordings, for training text to speech."""
 
 import statistics
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from jaxvoice.cli._folders import make_folder
-from jaxvoice.cli.caching import use_compilation_cache
+from jaxvoice.cli._setup import make_folder, use_compilation_cache
 from jaxvoice.console import print_text
 from jaxvoice.errors import AudioError, ConfigError, DataError, TextError
 
@@ -22,26 +21,26 @@ _SUFFIX = ".TextGrid"
 
 @dataclass(frozen=True)
 class Align:
-    """Align the recordings of CORPUS with their texts: one Praat TextGrid for each, in the folder OUTPUT.
+    """Align the recordings of CORPUS with their texts and write one Praat TextGrid per recording to the folder OUTPUT.
 
-    Understood are the layouts that come with texts: LJSpeech's, VCTK's, and file lists with lines id|text. What cannot
-    be aligned is left out, counted and told.
+    CORPUS is laid out like LJSpeech or VCTK, or is a file list with lines id|text. Recordings that cannot be aligned
+    are skipped, counted and listed.
     """
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CORPUS")]
     """The corpus: a folder, or a file list."""
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
-    """Folder for the TextGrids, which is made if needed."""
+    """Folder of the TextGrids; it is created if necessary."""
     model: str
     """Text-to-speech model: model folder, run folder, or Hub id (owner/name)."""
     corpus: Literal["auto", "ljspeech", "vctk", "filelist"] = "auto"
-    """Kind of corpus, where it should not be detected."""
+    """Kind of the corpus; auto detects it."""
     audio_dir: Path | None = None
-    """Folder of the audio of a file list, where it is not beside it."""
+    """Folder of the audio of a file list; by default the folder of the list."""
     max_cost: float | None = None
-    """Leave out what fits worse than this; see the costs that are told."""
+    """Skip alignments with a higher cost; the command prints the costs."""
     overwrite: bool = False
-    """Write over TextGrids that OUTPUT already holds."""
+    """Overwrite existing TextGrids."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -62,7 +61,7 @@ class Align:
         rejected: list[RejectedUtterance] = []
         costs: dict[str, float] = {}
         seconds = 0.0
-        # disable=None: no bar where stderr is no terminal.
+        # disable=None: no bar unless stderr is a terminal.
         for utterance in tqdm(found.utterances, unit="file", disable=None):
             try:
                 fit = self.align(aligner, utterance)
@@ -70,7 +69,7 @@ class Align:
                 make_folder(target.parent)
             except (AudioError, DataError, TextError) as failure:
                 kind = "audio" if isinstance(failure, AudioError) else getattr(failure, "kind", "text")
-                rejected.append(RejectedUtterance(utterance.id, kind, _named(failure, utterance)))
+                rejected.append(RejectedUtterance(utterance.id, kind, _with_name(failure, utterance)))
                 continue
             write_textgrid(target, fit.alignment)
             costs[utterance.id] = fit.cost
@@ -87,7 +86,7 @@ class Align:
         return 0
 
     def align(self, aligner: "Aligner", utterance: "Utterance") -> "ForcedAlignment":
-        """The alignment of one utterance; raises `Misfit`, `TextError` or `AudioError` for what is to be left out."""
+        """The alignment of one utterance; raises `Misfit`, `TextError` or `AudioError` if it must be skipped."""
         from jaxvoice.data import read_audio
         from jaxvoice.data.aligned import Misfit
 
@@ -98,14 +97,14 @@ class Align:
         if self.max_cost is not None and fit.cost > self.max_cost:
             raise Misfit(
                 "cost",
-                f"{utterance.id} fits at a cost of {fit.cost:.2f} ({self.max_cost:g} are allowed); check its text.",
+                f"{utterance.id} has a cost of {fit.cost:.2f} (--max-cost is {self.max_cost:g}); check its text.",
             )
         return fit
 
     def targets(self, utterances: "tuple[Utterance, ...]") -> dict[str, Path]:
         """The file to write for each id.
 
-        **Raises:** `ConfigError` if one would be outside OUTPUT, or is there already and shall not be written over.
+        **Raises:** `ConfigError` if a file would be outside OUTPUT, or exists and --overwrite is not given.
         """
         targets = {utterance.id: self.output / f"{utterance.id}{_SUFFIX}" for utterance in utterances}
         root = self.output.resolve()
@@ -115,15 +114,14 @@ class Align:
         there = [target for target in targets.values() if target.exists()]
         if there and not self.overwrite:
             raise ConfigError(
-                f"{len(there)} TextGrid(s) are there already, for example {there[0]}; choose another OUTPUT, or give "
-                "--overwrite."
+                f"{len(there)} TextGrid(s) exist, for example {there[0]}; choose another OUTPUT or give --overwrite."
             )
         return targets
 
 
-def _named(failure: Exception, utterance: "Utterance") -> str:
-    """What went wrong, after the name of the utterance."""
-    told = str(failure)
-    # What is wrong with a text never begins with the name, but may with a word that looks like it.
-    named = told.startswith(f"{utterance.id} ") and not isinstance(failure, TextError)
-    return told if named else f"{utterance.id}: {told}"
+def _with_name(failure: Exception, utterance: "Utterance") -> str:
+    """The message of `failure` with the name of the utterance in front."""
+    message = str(failure)
+    # A TextError never begins with the name, but may begin with a word that equals it.
+    named = message.startswith(f"{utterance.id} ") and not isinstance(failure, TextError)
+    return message if named else f"{utterance.id}: {message}"

@@ -1,4 +1,4 @@
-"""`jaxvoice preflight`: look at every file of a corpus before training."""
+"""`jaxvoice preflight`: check every file of a corpus before training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckCorpus:
-    """Decode every file of a corpus and list hours, sample rates, and each file that cannot be used with its reason.
+    """Decode every file of a corpus; print hours and sample rates, and list rejected files with the reason.
 
-    Understood are LJSpeech's layout, <speaker>/<utterance> as in VCTK, file lists, mels with their audio, and any
-    folder of audio.
+    The corpus is laid out like LJSpeech or VCTK, or is a file list, a folder of mels with their audio, or any folder
+    of audio.
     """
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
     """The corpus: a folder, or a file list."""
     corpus: Literal["auto", "ljspeech", "vctk", "folder", "filelist", "pairs"] = "auto"
-    """Kind of corpus, where it should not be detected."""
+    """Kind of the corpus; auto detects it."""
     sample_rate: int = 22050
-    """Sample rate to train at, in Hz."""
+    """Sample rate of the training in Hz."""
     segment: int = 8192
-    """Length of a training crop, in samples."""
+    """Length of a training crop in samples."""
     num_mels: int = 80
-    """Mel bands wanted, where the corpus holds mels."""
+    """Number of mel bands, if the corpus contains mels."""
     hop_length: int = 256
-    """Samples from one frame to the next, where the corpus holds mels."""
+    """Hop length of the mels in samples, if the corpus contains mels."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -46,7 +46,7 @@ class CheckCorpus:
         return 0
 
     def mel(self) -> "MelConfig":
-        """HiFi-GAN's mel contract with the sizes given; four hops to a window suit every hop."""
+        """HiFi-GAN's mel contract with these sizes; other rates or hops use windows of four hops."""
         from jaxvoice.dsp import MelConfig
         from jaxvoice.errors import ConfigError
 

@@ -1,4 +1,4 @@
-"""`jaxvoice teacher-force`: mel spectrograms of a corpus, as a model makes them, to fine-tune a vocoder on."""
+"""`jaxvoice teacher-force`: predicted mel spectrograms of a corpus, for fine-tuning a vocoder."""
 
 import warnings
 from dataclasses import dataclass
@@ -7,33 +7,33 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxvoice.cli.caching import use_compilation_cache
+from jaxvoice.cli._setup import use_compilation_cache
 from jaxvoice.console import print_message, print_text
 from jaxvoice.errors import JaxvoiceWarning
 
 
 @dataclass(frozen=True)
 class TeacherForce:
-    """Speak an aligned corpus with its own durations, and write the mels beside the recordings.
+    """Predict the mels of an aligned corpus with its own durations, and write them with the recordings.
 
-    OUTPUT/mels/ID.npy and OUTPUT/wavs/ID.wav are what a vocoder is fine-tuned on, so that it makes up for what the
-    mels of the model lack: its experiment takes them with --data OUTPUT --corpus pairs.
+    A vocoder that is fine-tuned on OUTPUT/mels/ID.npy and OUTPUT/wavs/ID.wav compensates for errors of the model's
+    mels; its experiment reads them with --data OUTPUT --corpus pairs.
     """
 
     corpus: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CORPUS")]
-    """The corpus that the model was trained on: alignments and recordings."""
+    """Corpus that the model was trained on: alignments and recordings."""
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
-    """Folder to make."""
+    """Folder to create."""
     model: str
     """Text-to-speech model: model folder, run folder, or Hub id (owner/name)."""
     vocoder: str | None = None
-    """The vocoder to fine-tune, as above; mels are written in the flavour that it reads."""
+    """Vocoder to fine-tune: model folder, run folder, or Hub id; mels are written as it reads them."""
     kind: Literal["auto", "lj_aligned", "textgrid", "labels", "table", "filelist", "demo"] = "auto"
-    """Format of the alignments, where it is not to be detected."""
+    """Format of the alignments; auto detects it."""
     audio_dir: Path | None = None
-    """Folder of the recordings, where they do not lie beside the alignments."""
+    """Folder of the recordings; by default the folder of the alignments."""
     batch_size: int = 8
-    """Utterances that are spoken at once; more need more memory."""
+    """Utterances per batch; larger batches need more memory."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -46,7 +46,7 @@ class TeacherForce:
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", JaxvoiceWarning)
-            made = teacher_force(
+            result = teacher_force(
                 self.corpus,
                 self.output,
                 self.model,
@@ -58,6 +58,6 @@ class TeacherForce:
             )
         for warning in caught:
             print_message("warning", warning.message)
-        print_text(made)
-        print_text(f"next: {made.next_command(self.vocoder)}")
+        print_text(result)
+        print_text(f"next: {result.next_command(self.vocoder)}")
         return 0

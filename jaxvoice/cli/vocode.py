@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from jaxvoice.cli._folders import make_folder
-from jaxvoice.cli.caching import use_compilation_cache
+from jaxvoice.cli._setup import make_folder, use_compilation_cache
 from jaxvoice.console import print_message
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError, MelError
 
@@ -17,33 +16,33 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines import Vocoder
 
 
-# Several inputs go into a folder, whatever its name; one that ends like these was hardly meant as a folder.
+# Several inputs are written to a folder of any name, except one with these suffixes, which is probably a mistake.
 _FILES = {".wav", ".flac", ".ogg", ".mp3", ".npy", ".npz"}
 
 
 @dataclass(frozen=True)
 class Vocode:
-    """Turn recordings or .npy mel spectrograms of shape (mels, frames) or (1, mels, frames) into WAV files.
+    """Convert recordings or .npy mel spectrograms of shape (mels, frames) or (1, mels, frames) to WAV files.
 
-    One INPUT goes to the file OUTPUT.wav or into the folder OUTPUT; several go into the folder OUTPUT under their own
-    names. A file that cannot be used is reported, the others are done all the same, and the exit code is then 2.
+    One INPUT is written to the file OUTPUT.wav or to the folder OUTPUT. Several are written to the folder OUTPUT under
+    their own names. If a file fails, its error is printed, the others are converted, and the exit code is 2.
     """
 
-    # One list, because a positional argument after a list of them would not survive options at the end.
+    # One list, since argparse does not support options after a list and a further positional argument.
     paths: Annotated[
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT ... OUTPUT", help_behavior_hint="")
     ]
-    """WAV, FLAC, OGG or MP3 files and .npy mel spectrograms; last, a .wav file or a folder, which is made if needed."""
+    """WAV, FLAC, OGG or MP3 files and .npy mel spectrograms; last, a .wav file, or a folder, created if necessary."""
     model: str
     """Model folder, run folder, or Hub id (owner/name)."""
     subtype: Literal["pcm16", "float"] = "pcm16"
-    """16-bit integers or 32-bit floats in the WAV file."""
+    """Samples of the WAV file: 16-bit integers or 32-bit floats."""
     cond: Path | None = None
     """.npy conditioning vector, for models that take one."""
     no_check: bool = False
-    """Take mels as they are, even if their values look like another scale than the model's."""
+    """Accept mels whose values look like another scale than the model's."""
     debug: bool = False
-    """Show the traceback of an error, and stop there."""
+    """Stop at the first error and show its traceback."""
 
     def run(self) -> int:
         """Vocode every input; returns 2 if one failed, else 0."""
@@ -59,7 +58,7 @@ class Vocode:
         if self._into_folder():
             make_folder(self.paths[-1])
         failed = 0
-        # disable=None: no bar where stderr is no terminal.
+        # disable=None: no bar unless stderr is a terminal.
         for path, target in tqdm(outputs.items(), unit="file", disable=True if len(outputs) == 1 else None):
             try:
                 samples = self.vocode(vocoder, path, cond)
@@ -74,12 +73,12 @@ class Vocode:
         return 2 if failed else 0
 
     def vocode(self, vocoder: "Vocoder", path: Path, cond: "np.ndarray | None") -> "np.ndarray":
-        """The audio made from one file."""
+        """The audio of one file."""
         from jaxvoice.data import read_audio, read_mel
         from jaxvoice.dsp import MelConfig, check_mel
 
         if path.suffix.lower() == ".npz":
-            raise MelError(f"{path} is an archive of arrays; save the mel spectrogram alone with numpy.save, as .npy.")
+            raise MelError(f"{path} is an archive of arrays; save the mel spectrogram with numpy.save as a .npy file.")
         if path.suffix.lower() != ".npy":
             audio = read_audio(path)
             return vocoder.resynthesize(audio.samples, audio.sample_rate, cond)
@@ -98,7 +97,7 @@ class Vocode:
     def outputs(self) -> dict[Path, Path]:
         """The file to write for each input.
 
-        **Raises:** `ConfigError` or `AudioError` if inputs and output contradict each other or would be overwritten.
+        **Raises:** `ConfigError` if inputs and output do not match; `AudioError` if an input would be overwritten.
         """
         if len(self.paths) < 2:
             given = f"only {self.paths[0]}" if self.paths else "no path"
@@ -106,16 +105,16 @@ class Vocode:
         *inputs, output = self.paths
         into_folder = self._into_folder()
         if not into_folder and (len(inputs) > 1 or output.suffix.lower() != ".wav"):
-            hint = "several inputs need a folder" if len(inputs) > 1 else "only WAV is written"
+            hint = "several inputs need a folder" if len(inputs) > 1 else "only WAV is supported"
             raise ConfigError(
-                f"OUTPUT is {output}, but {hint}; name a .wav file for one input, or a folder, and make the folder "
-                "first if its name looks like a file's."
+                f"OUTPUT is {output}, but {hint}. Give a .wav file for one input, or a folder; create the folder first "
+                "if its name has a suffix."
             )
         targets = {path: output / f"{path.stem}.wav" if into_folder else output for path in inputs}
         sources: dict[Path, Path] = {}
         for path, target in targets.items():
             if path.resolve() == target.resolve():
-                raise AudioError(f"{path} would be overwritten with what is made of it; choose another OUTPUT.")
+                raise AudioError(f"The output would overwrite the input {path}; choose another OUTPUT.")
             if sources.setdefault(target, path) != path:
                 raise ConfigError(f"{sources[target]} and {path} would both become {target}; rename one of them.")
         return targets

@@ -104,7 +104,7 @@ def test_what_fits_badly_is_left_out(align, corpus, tmp_path):
     metadata.write_text("one|Some more hellos, and a world.\ntwo|Hello, world.\n", encoding="utf-8")
     assert align(corpus, tmp_path / "all")[1][-1].startswith(f"{tmp_path / 'all'}: 2 of 2")
     code, told, _ = align(corpus, tmp_path / "good", "--max-cost", "0.45")
-    assert code == 0 and "cost: 1" in "\n".join(told) and "1 of 2" in told[-1] and "0.45 are allowed" in "\n".join(told)
+    assert code == 0 and "cost: 1" in "\n".join(told) and "1 of 2" in told[-1] and "--max-cost is 0.45" in "\n".join(told)
     assert [path.stem for path in (tmp_path / "good").iterdir()] == ["two"]
 
 
@@ -114,7 +114,7 @@ def test_nothing_is_written_over_or_outside(align, corpus, tmp_path):
     written = (out / "one.TextGrid").read_bytes()
     (out / "one.TextGrid").write_text("mine", encoding="utf-8")
     code, told, complaints = align(corpus, out)
-    assert code == 2 and not told and "2 TextGrid(s) are there already" in complaints[0]
+    assert code == 2 and not told and "2 TextGrid(s) exist" in complaints[0]
     assert (out / "one.TextGrid").read_text(encoding="utf-8") == "mine"
     assert align(corpus, out, "--overwrite")[0] == 0 and (out / "one.TextGrid").read_bytes() == written
     (corpus / "metadata.csv").write_text("../one|Hello.\n", encoding="utf-8")

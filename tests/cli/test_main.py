@@ -122,8 +122,8 @@ def test_demo_corpus_of_composed_sentences_by_one_voice(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--voices", "6"], "--voices is 6; give from 1 to 5"),
-        (["--seed", "1"], "say how many with --sentences"),
+        (["--voices", "6"], "--voices is 6; use 1 to 5"),
+        (["--seed", "1"], "add --sentences"),
         (["--sentences", "0"], "0 sentences cannot be composed"),
     ],
 )

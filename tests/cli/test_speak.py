@@ -97,8 +97,8 @@ def test_words_of_ones_own_and_the_other_mode(speak, synthesizer, tmp_path):
     for arguments, told in [
         (("--custom-words", words), "words.txt, line 3: custom word 'hello': 'QQ' (phoneme 1)"),
         (("--custom-words", tmp_path / "none.txt"), "none.txt cannot be read"),
-        (("--custom-words", words, "--phonemes"), "leave --custom-words and --mode away"),
-        (("--mode", "compat", "--phonemes"), "leave --custom-words and --mode away"),
+        (("--custom-words", words, "--phonemes"), "cannot be combined with --custom-words"),
+        (("--mode", "compat", "--phonemes"), "cannot be combined with --custom-words"),
     ]:
         code, said, complaints = speak("Hello.", tmp_path / "none.wav", *arguments)
         assert code == 2 and not said and len(complaints) == 1 and told in complaints[0]
@@ -135,14 +135,14 @@ def test_what_cannot_be_said(speak, tmp_path):
         (("HH AE3", out, "--phonemes"), "'AE3' (phoneme 2)"),
         (("Hello.", out, "--speed", "0"), "speed should be"),
         (("Hello.", out, "--seed", "99999999999999999999999"), "seed should be a whole number"),
-        (("Hello.",), "speak got 1 words; give TEXT in quotes"),
-        (("Hello", "there.", out), "speak got 3 words"),
-        ((), "speak got 0 words"),
-        (("Hello.", out, "-f", text), "OUTPUT alone"),
+        (("Hello.",), "speak got 1 arguments; give TEXT in quotes"),
+        (("Hello", "there.", out), "speak got 3 arguments"),
+        ((), "speak got 0 arguments"),
+        (("Hello.", out, "-f", text), "only OUTPUT"),
         (("Hello.", tmp_path / "out.mp3"), "name a .wav file"),
-        (("Hello.", tmp_path / "none" / "out.wav"), "folder that is missing"),
+        (("Hello.", tmp_path / "none" / "out.wav"), "folder that does not exist"),
         (("Hello.", out, "--plot", tmp_path / "out.jpg"), "name a .png file"),
-        (("Hello.", out, "--plot", tmp_path / "none" / "out.png"), "folder that is missing"),
+        (("Hello.", out, "--plot", tmp_path / "none" / "out.png"), "folder that does not exist"),
         ((out, "-f", tmp_path / "gone.txt"), "gone.txt cannot be read"),
         ((out, "-f", latin), "no text in UTF-8"),
         (("Hello.", out, "--vocoder", tmp_path), "neither a model folder"),
@@ -181,7 +181,7 @@ def test_inputs_are_never_overwritten(speak, tmp_path):
         source.write_text("Hello.", encoding="utf-8")
         plot = ("--plot", source) if output == "out.wav" else ()
         code, _, complaints = speak("-f", source, tmp_path / output, *plot)
-        assert code == 2 and "would be overwritten" in complaints[0]
+        assert code == 2 and "would overwrite" in complaints[0]
         assert source.read_text(encoding="utf-8") == "Hello."
 
 

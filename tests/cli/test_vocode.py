@@ -149,9 +149,9 @@ def test_an_output_that_cannot_be_written(files, model, tmp_path, capsys):
     (tmp_path / "file").write_text("keep me", encoding="utf-8")
     for output, said in [
         (tmp_path / "nowhere" / "out.wav", "cannot be written"),
-        (tmp_path / "file" / "below", "cannot be made"),
-        (tmp_path / "file", "cannot be made"),
-        (tmp_path / "out.mp3", "only WAV is written"),
+        (tmp_path / "file" / "below", "cannot be created"),
+        (tmp_path / "file", "cannot be created"),
+        (tmp_path / "out.mp3", "only WAV is supported"),
     ]:
         code, lines = run(capsys, files("mel"), output, "--model", model)
         assert code == 2 and len(lines) == 1 and said in lines[0] and str(output) in lines[0]
@@ -163,7 +163,7 @@ def test_nothing_is_overwritten_by_accident(files, model, tmp_path, capsys):
     before = recording.read_bytes()
     for output in (recording, tmp_path):
         code, lines = run(capsys, recording, output, "--model", model)
-        assert code == 2 and "would be overwritten" in lines[0]
+        assert code == 2 and "would overwrite" in lines[0]
     (tmp_path / "other").mkdir()
     code, lines = run(capsys, recording, tmp_path / "other" / "speech.wav", tmp_path / "out", "--model", model)
     assert code == 2 and "would both become" in lines[0]
@@ -180,7 +180,7 @@ def test_contradictory_paths(files, model, tmp_path, capsys):
 def test_several_inputs_make_a_folder_of_any_name(files, model, tmp_path, capsys):
     mel, recording, folder = files("mel"), files("speech"), tmp_path / "out.v1"
     code, lines = run(capsys, mel, folder, "--model", model)
-    assert code == 2 and "only WAV is written" in lines[0] and "make the folder first" in lines[0]
+    assert code == 2 and "only WAV is supported" in lines[0] and "create the folder first" in lines[0]
     assert run(capsys, mel, recording, folder, "--model", model)[0] == 0
     assert sorted(path.name for path in folder.iterdir()) == ["mel.wav", "speech.wav"]
     (folder / "mel.wav").unlink()
