@@ -141,7 +141,7 @@ class Checkpoints:
         self,
         abstract: Mapping[str, jax.ShapeDtypeStruct],
         accept: Callable[[Mapping[str, Any]], None],
-        say: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
     ) -> Restored | None:
         """The newest intact checkpoint, or `None` where there is none yet; damaged newer ones are moved aside.
 
@@ -170,10 +170,10 @@ class Checkpoints:
             if restored is not None:
                 self._agree_on(step)
                 if not self._read_only:
-                    self._set_aside(list(damaged), say)
+                    self._set_aside(list(damaged), log)
                 return restored
             _let_siblings_end()
-            say(f"Checkpoint {step} in {self.folder} is damaged ({damaged[step]}); trying the one before.")
+            log(f"Checkpoint {step} in {self.folder} is damaged ({damaged[step]}); trying the one before.")
         if damaged:
             found = "; ".join(f"{step}: {why}" for step, why in damaged.items())
             raise CheckpointError(
@@ -206,7 +206,7 @@ class Checkpoints:
                 "cannot read what others can. Nothing was changed; see to it that all reach the same files."
             )
 
-    def _set_aside(self, steps: list[int], say: Callable[[str], None]) -> None:
+    def _set_aside(self, steps: list[int], log: Callable[[str], None]) -> None:
         """Move damaged checkpoints out of the way: their steps are about to be written again."""
         barrier("all processes have read the checkpoints")
         if steps and jax.process_index() == 0:
@@ -215,7 +215,7 @@ class Checkpoints:
             for step in steps:
                 shutil.rmtree(aside / str(step), ignore_errors=True)
                 (self.folder / str(step)).rename(aside / str(step))
-            say(f"Moved {len(steps)} damaged checkpoint(s) to {aside}.")
+            log(f"Moved {len(steps)} damaged checkpoint(s) to {aside}.")
         barrier("damaged checkpoints are out of the way")
         self._manager.reload()
 

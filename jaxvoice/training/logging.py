@@ -14,16 +14,18 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from jaxvoice.console import print_text
 from jaxvoice.errors import CheckpointError
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.task import Report, Sample
 
 
-def say(text: str) -> None:
-    """Print a line from process 0, above a progress bar if there is one."""
+def print_once(text: object) -> None:
+    """Print `text` to stdout in process 0, above a progress bar if there is one; control characters are escaped."""
     if jax.process_index() == 0:
-        tqdm.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        with tqdm.external_write_mode(file=sys.stdout):
+            print_text(text)
+            sys.stdout.flush()
 
 
 def flat_lines(table: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -109,7 +111,9 @@ class RunLog:
         """Log what a validation found and write its samples to `samples/step_.../`."""
         if not self._active:
             return
-        say(f"validation at step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in report.metrics.items()))
+        print_once(
+            f"validation at step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in report.metrics.items())
+        )
         with writing(self._folder.path):
             self._line({"step": step, "kind": "validation", **report.metrics})
             self._scalars(step, {f"validation/{name}": value for name, value in report.metrics.items()})

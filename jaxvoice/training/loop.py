@@ -20,23 +20,22 @@ from jaxvoice.training import parallel
 from jaxvoice.training.checkpoints import Checkpoints, Restored
 from jaxvoice.training.compiled_step import CompiledStep, Skeleton
 from jaxvoice.training.interrupts import Interrupts
-from jaxvoice.training.logging import RunLog, duration, flat_lines, say, writing
+from jaxvoice.training.logging import RunLog, duration, flat_lines, print_once, writing
 from jaxvoice.training.provenance import check_same_config, devices, provenance
 from jaxvoice.training.run_folder import Resume, RunFolder
 from jaxvoice.training.task import Loader, Report, Task
 
 Stop = Literal["steps", "minutes", "interrupted"]
-# Codes that processes send each other inside the step, the most urgent the largest.
-_WISHES: tuple[Stop | None, ...] = (None, "minutes", "interrupted")
+# Codes by which processes ask each other inside the step to stop; the most urgent is the largest.
+_STOP_CODES: tuple[Stop | None, ...] = (None, "minutes", "interrupted")
 
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long to train, and how often to look, save and log. All of it may change from one session to the next.
+    """How long to train, and how often to validate, save and log. Every value may change from session to session.
 
-    `minutes` is wall time of this session, compilation and the final validation included; sessions before a resume do
-    not count, `steps` does over all sessions. `validate_every` 0 means only at the end. `best_metric` is the
-    validation metric whose smallest value marks the best checkpoint; of a task with phases, within the last phase.
+    `minutes` is the wall time of this session, compilation and the last validation included. `steps` counts over all
+    sessions of the run. The best checkpoint is the one with the smallest `best_metric` in the last phase of the task.
     """
 
     steps: int = 2_500_000
@@ -44,7 +43,7 @@ class LoopConfig:
     minutes: float | None = None
     """Wall time of this session in minutes; None sets no limit."""
     resume: Resume = "auto"
-    """auto: go on with a run if there is one; must: only go on; never: only begin."""
+    """auto: resume the run if there is one; must: fail without a run; never: fail if there is a run."""
     validate_every: int = 1000
     """Steps between validations; 0 validates only at the end."""
     checkpoint_every: int = 5000
@@ -71,7 +70,10 @@ class LoopConfig:
 
 @dataclass(frozen=True)
 class Result:
-    """How a session ended: why it stopped, after which step in all, and what it reached."""
+    """The result of a session: why it stopped, the number of steps of the run, and metrics.
+
+    `metrics` are those of the last validation; `best` has the keys `step`, `value` and `phase`.
+    """
 
     stopped: Stop
     step: int
@@ -90,33 +92,38 @@ def fit(
     config: LoopConfig,
     run: Path,
     *,
-    begin: Callable[[], PyTree] | None = None,
+    initial_state: Callable[[], PyTree] | None = None,
     mesh: Mesh | None = None,
 ) -> Result:
-    """Train `task` on `loader` in the run folder `run`, going on where an earlier session stopped.
+    """Train `task` on `loader` in the run folder `run`, or resume the run in it.
 
-    `begin` makes the state that a run begins with (pretrained weights) in place of `task.init`; it is not called where
-    a checkpoint is there to go on from.
-    `mesh` has one axis, `data`, and is over all devices unless given. The folder is made only once the loader has
-    given a batch.
+    On one kind of machine, a resumed run repeats an uninterrupted one bit for bit. GPUs need deterministic kernels for
+    this (`XLA_FLAGS=--xla_gpu_deterministic_ops=true`).
 
-    On one kind of machine a resumed run repeats an uninterrupted one bit for bit; on GPUs this needs deterministic
-    kernels (`XLA_FLAGS=--xla_gpu_deterministic_ops=true`).
+    **Arguments:**
 
-    **Raises:** `ConfigError` for a batch size that does not fit the devices; `CheckpointError` when the folder is no
-    run, of another configuration, damaged, or cannot be written; `TrainingError` when updates stay non-finite;
-    `DataError` when the loader runs dry.
+    - `task`: the networks, losses and validation of a model family.
+    - `loader`: its batches.
+    - `config`: limits and intervals.
+    - `run`: the run folder. It is made after the loader has given its first batch.
+    - `initial_state`: makes the state before the first step, for example with pretrained weights; by default
+        `task.init`. It is not called if the run has a checkpoint.
+    - `mesh`: devices, with the axis `data`; by default all devices.
+
+    **Raises:** `ConfigError` for a batch size that the devices cannot share; `CheckpointError` if the folder is no run
+    folder, has another configuration, is damaged, or cannot be written; `TrainingError` if updates stay non-finite;
+    `DataError` if the loader ends.
     """
     mesh = parallel.data_mesh() if mesh is None else mesh
     folder = RunFolder(run)
     folder.check(config.resume)
     session = _Session(task, loader, config, folder, mesh, time.monotonic())
-    return session.run(begin)
+    return session.run(initial_state)
 
 
 @dataclass
 class _Session:
-    """One sitting of a run. Host-side bookkeeping lives here; all that is learnt lives in `leaves`."""
+    """One session of a run. `leaves` are the arrays of the task's state; the other fields are on the host."""
 
     task: Task
     loader: Loader
@@ -132,23 +139,23 @@ class _Session:
     batch_size: int = 0
     skipped: int = 0
     saved: int = -1
-    closing_seconds: float = 0.0  # what a validation with its checkpoint last took: kept free at the end of a budget
+    closing_seconds: float = 0.0  # duration of the last validation and checkpoint, reserved at the end of a time budget
 
-    def run(self, begin: Callable[[], PyTree] | None) -> Result:
+    def run(self, initial_state: Callable[[], PyTree] | None) -> Result:
         key = jax.random.key(self.config.seed)
-        begin = begin or (lambda: self.task.init(key=key))
+        initial_state = initial_state or (lambda: self.task.init(key=key))
         resuming = self.folder.has_progress()
         if resuming:
             check_same_config(self.task, self.folder.read_config(), str(self.folder.config))
             state = eqx.filter_eval_shape(self.task.init, key=key)
         else:
-            state = begin()
+            state = initial_state()
         self.skeleton = Skeleton(state)
         upcoming = None if resuming else self._next_batch()
-        parallel.barrier("every process has looked at the run folder")
+        parallel.barrier("every process has read the run folder")
         if jax.process_index() == 0:
             self.folder.begin({**provenance(self.task), "loop": to_dict(self.config)})
-        parallel.barrier("the run folder is there")
+        parallel.barrier("the run folder exists")
         config = self.config
         with Checkpoints(self.folder.checkpoints, keep_last=config.keep_last, metric=config.best_metric) as store:
             self.store = store
@@ -157,19 +164,19 @@ class _Session:
                 if restored is None:
                     if config.resume == "must":
                         raise CheckpointError(f"{self.folder.path} holds no complete checkpoint; use --resume auto.")
-                    state = begin()
+                    state = initial_state()
                 else:
                     state = None
                     self._adopt(restored)
                 upcoming = self._next_batch() if self.step < config.steps else None
             if state is not None:
-                self.step = int(state.counters.step)  # a training begun elsewhere goes on counting
+                self.step = int(state.counters.step)  # above 0 for a training that is continued from elsewhere
                 self.leaves = parallel.replicate(self.skeleton.flatten(state), self.mesh)
             del state
             if self.step >= config.steps:
-                say(f"{self.folder.path} is already trained for {self.step} steps; raise --steps to go on.")
+                print_once(f"{self.folder.path} is already trained for {self.step} steps; raise --steps to go on.")
                 return self._result("steps", 0.0, 0.0)
-            self._introduce()
+            self._print_settings()
             log = RunLog(
                 self.folder,
                 step=self.step,
@@ -183,7 +190,7 @@ class _Session:
                     store.wait()
             finally:
                 log.close()
-        self._say_how_to_go_on(result)
+        self._print_end(result)
         return result
 
     def _train(self, log: RunLog, interrupts: Interrupts, upcoming: Any) -> Result:
@@ -198,39 +205,39 @@ class _Session:
             batch, self.position, audio_seconds = upcoming
             compiled = program.count
             phase = self.task.phase_of(self.step)
-            self.leaves, metrics, status = program(self.leaves, batch, self._wish(interrupts), phase)
+            self.leaves, metrics, status = program(self.leaves, batch, self._stop_codes(interrupts), phase)
             self.step += 1
             if program.count > compiled:
-                say(f"compiled the training step in {program.seconds:.1f} s ({program.count} program(s) so far)")
+                print_once(f"compiled the training step in {program.seconds:.1f} s ({program.count} program(s) so far)")
                 jax.block_until_ready(status)
                 speed.restart()
             else:
                 speed.count(audio_seconds)
             pending.append((self.step, status))
-            upcoming, lack = None, None
+            upcoming, loader_failure = None, None
             try:
                 upcoming = self._next_batch() if self.step < config.steps else None
             except Exception as failure:
-                lack = failure
-            heard = self._heed(pending, keep=ahead - 1)
+                loader_failure = failure
+            requested = self._drain_status(pending, keep=ahead - 1)
             if self.step >= config.steps:
                 stop = "steps"
             elif jax.process_count() == 1:
-                stop = self._local_wish(interrupts)
+                stop = self._local_stop(interrupts)
             else:
-                stop = heard
+                stop = requested
             if self.step % config.log_every == 0 or stop is not None:
                 values = {name: float(value) for name, value in metrics.items()}
                 log.train(self.step, values, speed.measure())
                 self.store.check()
-            if lack is not None:
-                self._rescue()
-                raise lack
-            self._look_and_save(log, stop, speed)
-        self._heed(pending, keep=0)
+            if loader_failure is not None:
+                self._save_progress()
+                raise loader_failure
+            self._validate_and_save(log, stop, speed)
+        self._drain_status(pending, keep=0)
         return self._result(stop, speed.overall(), program.seconds)
 
-    def _look_and_save(self, log: RunLog, stop: Stop | None, speed: "_Speed") -> None:
+    def _validate_and_save(self, log: RunLog, stop: Stop | None, speed: "_Speed") -> None:
         config, began = self.config, time.monotonic()
         finished = stop in ("steps", "minutes")
         validating = finished or (stop is None and config.validate_every and self.step % config.validate_every == 0)
@@ -241,7 +248,7 @@ class _Session:
             try:
                 report = self._validate(log)
             except Exception:
-                self._rescue()
+                self._save_progress()
                 raise
         self._save(report)
         if report is not None:
@@ -250,8 +257,8 @@ class _Session:
             self._save_model(self.skeleton.build(parallel.on_one_device(self.leaves)))
         speed.restart()
 
-    def _rescue(self) -> None:
-        """Save what was learnt before an error ends the run; not among other processes, which may not have failed."""
+    def _save_progress(self) -> None:
+        """Save a checkpoint before an error ends the run. With several processes, the others may not have failed."""
         if jax.process_count() == 1:
             self._save(None)
             self.store.wait()
@@ -273,7 +280,7 @@ class _Session:
         state = self.skeleton.build(parallel.on_one_device(self.leaves))
         found = self.task.validate(state)
         if not found.metrics:
-            # Nothing was held out: there is no best model, so the newest is the one to use.
+            # Without held-out data there is no best model: save the newest.
             self._save_model(state)
             return found
         if self.config.best_metric not in found.metrics:
@@ -310,7 +317,7 @@ class _Session:
         return self.store.restore(
             dict(zip(self.skeleton.names, structs, strict=True)),
             accept=lambda meta: check_same_config(self.task, meta, where),
-            say=say,
+            log=print_once,
         )
 
     def _adopt(self, restored: Restored) -> None:
@@ -320,14 +327,14 @@ class _Session:
         if self.best is not None and "phase" not in self.best:  # written by version 0.1
             self.best = {**self.best, "phase": self.task.phase_of(max(int(self.best["step"]) - 1, 0))}
         self.leaves = [restored.arrays[name] for name in self.skeleton.names]
-        say(f"resuming after step {self.step}")
+        print_once(f"resuming after step {self.step}")
         before, now = restored.meta.get("data", {}), self.loader.describe()
         changed = [f"{name} {before[name]} -> {now.get(name)}" for name in before if before[name] != now.get(name)]
         if changed:
-            say(f"the data are not those of the checkpoint ({', '.join(changed)}), so their order is another, too")
+            print_once(f"the data are not those of the checkpoint ({', '.join(changed)}), so their order changes, too")
 
     def _next_batch(self) -> tuple[PyTree, Any, float]:
-        """The next batch, already on its way to the devices, the loader's position after it, its seconds of audio."""
+        """The next batch on the devices, the loader's position after it, and its seconds of audio."""
         try:
             batch = next(self.loader)
         except StopIteration:
@@ -339,43 +346,46 @@ class _Session:
         seconds = self.task.audio_seconds(batch) * jax.process_count()
         return parallel.shard_batch(batch, self.mesh), self.loader.state(), seconds
 
-    def _local_wish(self, interrupts: Interrupts) -> Stop | None:
+    def _local_stop(self, interrupts: Interrupts) -> Stop | None:
         if interrupts.requested:
             return "interrupted"
         spent = time.monotonic() - self.start + self.closing_seconds
         return "minutes" if self.config.minutes is not None and spent >= 60 * self.config.minutes else None
 
-    def _wish(self, interrupts: Interrupts) -> Array:
-        """This process's wish to stop, as data of the step: all processes learn of it at the same step."""
-        code = 0 if jax.process_count() == 1 else _WISHES.index(self._local_wish(interrupts))
+    def _stop_codes(self, interrupts: Interrupts) -> Array:
+        """This process's stop code, as data of the step, so that all processes stop at the same step."""
+        code = 0 if jax.process_count() == 1 else _STOP_CODES.index(self._local_stop(interrupts))
         return parallel.shard_batch(np.full(len(self.mesh.local_devices), code, np.int32), self.mesh)
 
-    def _heed(self, pending: deque[tuple[int, Array]], *, keep: int) -> Stop | None:
-        """Wait for all but the newest `keep` steps; the wish to stop they carried, unless they went wrong."""
-        wish = 0
+    def _drain_status(self, pending: deque[tuple[int, Array]], *, keep: int) -> Stop | None:
+        """Wait for all but the newest `keep` steps, and return the most urgent of their stop codes.
+
+        **Raises:** `TrainingError` after too many skipped updates in a row.
+        """
+        stop_code = 0
         while len(pending) > keep:
             step, status = pending.popleft()
             self.skipped, in_a_row, code = (int(number) for number in np.asarray(status.addressable_data(0)))
-            wish = max(wish, code)
+            stop_code = max(stop_code, code)
             if in_a_row >= self.config.max_skipped_in_a_row:
                 if in_a_row < step:
                     self._save(None)  # every process comes here at the same step
                 self.store.wait()
                 steps = self.store.steps()
-                kept = f"checkpoint {steps[-1]} holds what was before" if steps else "there is no checkpoint yet"
+                kept = f"checkpoint {steps[-1]} holds the state before them" if steps else "there is no checkpoint yet"
                 raise TrainingError(
                     f"Losses or gradients were not finite for {in_a_row} steps in a row (up to step {step}), so "
-                    f"nothing was learnt in them; {kept}. Look for broken audio, then go on with --resume auto; or "
-                    f"begin another run with a lower learning rate, clip_norm, or precision float32 and --init-from "
-                    f"{self.folder.path}."
+                    f"they were skipped; {kept}. Look for broken audio and resume with --resume auto, or start "
+                    f"another run with --init-from {self.folder.path} and a lower learning rate, clip_norm, or "
+                    "precision float32."
                 )
-        return _WISHES[wish]
+        return _STOP_CODES[stop_code]
 
-    def _introduce(self) -> None:
+    def _print_settings(self) -> None:
         about = provenance(self.task)
         lines = [f"run folder: {self.folder.path}", f"devices: {devices()}", f"batch size: {self.batch_size}"]
         lines += flat_lines(about["versions"]) + flat_lines(self.task.describe()) + flat_lines(to_dict(self.config))
-        say("\n".join(lines))
+        print_once("\n".join(lines))
 
     def _result(self, stop: Stop, steps_per_second: float, compile_seconds: float) -> Result:
         return Result(
@@ -390,20 +400,20 @@ class _Session:
             skipped=self.skipped,
         )
 
-    def _say_how_to_go_on(self, result: Result) -> None:
+    def _print_end(self, result: Result) -> None:
         done = f"step {result.step} of {self.config.steps} after {duration(result.seconds)}"
         if result.skipped:
             done += f", {result.skipped} updates skipped as not finite"
-        say(
+        print_once(
             {"steps": "finished", "minutes": "time is up", "interrupted": "interrupted and saved"}[result.stopped]
             + f": {done}"
         )
         if result.stopped != "steps":
-            say(f"to go on, give the same command again (--run-dir {self.folder.path} --resume auto)")
+            print_once(f"to go on, give the same command again (--run-dir {self.folder.path} --resume auto)")
 
 
 class _Speed:
-    """Steps and audio per second of training alone: compiling, validating and saving do not count."""
+    """Steps and seconds of audio per second of training, without compilation, validation and checkpoints."""
 
     def __init__(self) -> None:
         self._steps, self._audio, self._seconds = 0, 0.0, 0.0
@@ -415,12 +425,12 @@ class _Speed:
         self._audio += audio_seconds
 
     def restart(self) -> None:
-        """Leave out the time since the last measure or restart, and the steps in it."""
+        """Discard the time and the steps since the last measurement or restart."""
         self._steps, self._audio = 0, 0.0
         self._since = time.perf_counter()
 
     def measure(self) -> dict[str, float]:
-        """Speeds since the last measure or restart; nothing where no step was counted."""
+        """Speeds since the last measurement or restart; empty if no step was counted."""
         if not self._steps:
             return {}
         seconds = max(time.perf_counter() - self._since, 1e-9)
@@ -430,5 +440,5 @@ class _Speed:
         return found
 
     def overall(self) -> float:
-        """Steps per second over all measured stretches."""
+        """Steps per second over all measurements."""
         return self._all_steps / self._all_seconds if self._all_steps else 0.0

@@ -114,6 +114,12 @@ class RunFolder:
         fresh.rmdir()
 
 
+def model_folder(folder: Path) -> Path:
+    """The model folder inside a run folder that has one, or `folder` itself."""
+    inside = RunFolder(folder).model
+    return inside if (inside / "config.json").is_file() else folder
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` to `path` such that it holds either the old or the new content, never a part."""
     part = path.with_name(path.name + ".tmp")

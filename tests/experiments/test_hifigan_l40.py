@@ -14,13 +14,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import hifigan_l40
+from experiments import common, hifigan_l40
 from jaxvoice.data import read_audio, write_wav
 from jaxvoice.dsp import MelConfig, log_mel
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.hifigan import PRESETS, DiscriminatorConfig, Generator, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.resuming import continued_config, continued_state
 from jaxvoice.models.hifigan.training import HiFiGANTask, read_run
+from jaxvoice.models.hifigan.warm_start import initial_state
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines.importing import import_model
 from jaxvoice.training.loop import Result
@@ -53,16 +54,27 @@ def tones(tmp_path) -> Path:
 
 def test_defaults_on_a_cpu_are_small_and_short():
     experiment = hifigan_l40.parse([])
-    assert experiment.training.model == hifigan_l40.CPU_MODEL
+    assert experiment.training.model == hifigan_l40.TINY
     assert experiment.training.precision == "float32"
     assert experiment.loop.minutes is not None and experiment.loop.minutes < 5
 
 
-def test_defaults_on_a_gpu_are_v1_for_an_hour():
-    experiment = hifigan_l40.default_experiment("gpu", None)
+def test_defaults_on_a_gpu_are_v1_for_an_hour(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    experiment = hifigan_l40.parse([])
+    assert experiment.preset == "v1"
     assert experiment.training.model == PRESETS["v1"]
     assert (experiment.training.precision, experiment.loop.minutes) == ("bfloat16", 60)
-    assert hifigan_l40.default_experiment("gpu", "v2").training.model == PRESETS["v2"]
+    assert hifigan_l40.parse(["--preset", "v2"]).training.model == PRESETS["v2"]
+
+
+@pytest.mark.parametrize("preset", ["tiny", "v1", "v3"])
+def test_a_preset_is_the_same_on_every_machine(preset, monkeypatch):
+    experiments = []
+    for backend in ("cpu", "gpu", "tpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        experiments.append(hifigan_l40.parse(["--preset", preset]))
+    assert experiments[0] == experiments[1] == experiments[2] == hifigan_l40.default_experiment(preset)
 
 
 @pytest.mark.parametrize("flags", [["--preset", "v3"], ["--preset=v3"]])
@@ -118,7 +130,7 @@ def refused(capsys, *flags: str) -> str:
 )
 def test_wrong_values_end_in_one_line_before_anything_is_decoded(tmp_path, capsys, tones, flags, message, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(hifigan_l40, "find", lambda _: pytest.fail("the corpus was looked at"))
+    monkeypatch.setattr(common, "find_recordings", lambda *_: pytest.fail("the corpus was read"))
     run = tmp_path / "run"
     told = refused(capsys, "--data", str(tones), "--run-dir", str(run), *flags)
     assert re.fullmatch("hifigan_l40: error: .*\n", told) and re.search(message, told)
@@ -133,7 +145,7 @@ def test_contradicting_sizes_are_told_with_the_remedy(tmp_path, capsys, tones):
 
 
 def test_a_folder_that_may_not_be_written_is_refused_first(tmp_path, capsys, tones, monkeypatch):
-    monkeypatch.setattr(hifigan_l40, "find", lambda _: pytest.fail("the corpus was looked at"))
+    monkeypatch.setattr(common, "find_recordings", lambda *_: pytest.fail("the corpus was read"))
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
     told = refused(capsys, "--data", str(tones), "--run-dir", str(tmp_path / "a" / "b"))
     assert re.fullmatch(f"hifigan_l40: error: .*{re.escape(str(tmp_path))} may not be written in.*\n", told)
@@ -168,7 +180,7 @@ def test_errors_of_the_system_are_one_line_and_bugs_keep_their_traceback(tmp_pat
     def fail(*arguments):
         raise failure
 
-    monkeypatch.setattr(hifigan_l40, "find_corpus", fail)
+    monkeypatch.setattr(common, "find_corpus", fail)
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run")]
     failure = PermissionError(13, "Permission denied", "secret")
     assert refused(capsys, *flags) == "hifigan_l40: error: secret: Permission denied\n"
@@ -206,8 +218,8 @@ def test_an_imported_training_is_continued(tmp_path, tones, imported, monkeypatc
     assert experiment.loop.minutes is None and experiment.loop.steps == 3
     begun = []
 
-    def fit(task, loader, config, folder, *, begin):
-        begun.append((task, begin()))
+    def fit(task, loader, config, folder, *, initial_state):
+        begun.append((task, initial_state()))
         return Result("steps", 2, {}, None, folder, 0.0, 0.0, 0.0, 0)
 
     monkeypatch.setattr(hifigan_l40, "fit", fit)
@@ -224,7 +236,7 @@ def test_an_imported_training_is_continued(tmp_path, tones, imported, monkeypatc
 def test_a_new_run_begins_with_imported_discriminators_too(imported, capsys):
     released = continued_state(HiFiGANTask(continued_config(imported), steps_per_epoch=1), imported)
     task = HiFiGANTask(continued_config(imported), steps_per_epoch=1)
-    begun = hifigan_l40.pretrained(task, imported, seed=0)
+    begun = initial_state(task, imported, seed=0)
     assert "and its discriminators" in capsys.readouterr().out
     assert eqx.tree_equal(begun.generator.model, released.generator.model)
     assert eqx.tree_equal(begun.discriminators.model, released.discriminators.model)
@@ -232,7 +244,7 @@ def test_a_new_run_begins_with_imported_discriminators_too(imported, capsys):
     assert int(begun.counters.step) == 0
     assert not eqx.tree_equal(begun.discriminators.optimizer_state, released.discriminators.optimizer_state)
     narrow = replace(task.config, model=replace(task.config.model, discriminators=DiscriminatorConfig(width=1 / 8)))
-    begun = hifigan_l40.pretrained(HiFiGANTask(narrow, steps_per_epoch=1), imported, seed=0)
+    begun = initial_state(HiFiGANTask(narrow, steps_per_epoch=1), imported, seed=0)
     assert "and new discriminators" in capsys.readouterr().out
 
 
@@ -280,7 +292,7 @@ def test_decoding_shows_its_progress_and_counts_as_time(tmp_path, tones, monkeyp
 
 
 def test_without_a_time_budget_none_is_spent():
-    assert hifigan_l40.remaining(hifigan_l40.Loop(minutes=None), 100.0).minutes is None
+    assert common.remaining(common.Loop(minutes=None), 100.0).minutes is None
 
 
 def test_minutes_say_what_they_count(capsys):
@@ -331,7 +343,7 @@ def test_summary_names_the_step_of_an_older_validation(tmp_path):
     write_model(tmp_path, 6)
     found = {"metrics": {"mel_l1": 4.5}, "best": {"step": 6, "value": 4.25}}
     told = summary(tmp_path, **found, stopped="interrupted", steps_per_second=0.003)
-    assert re.search(r"mel L1 +4\.2500 \(of step 6\), 4\.5000 at the last look\n", told)
+    assert re.search(r"mel L1 +4\.2500 \(of step 6\), 4\.5000 at the last validation\n", told)
     assert re.search(r"the model .*model \(of step 6\)\n", told) and f"--model {tmp_path}\n" in told
     assert "0.003 steps/s" in told and f"tensorboard --logdir {tmp_path}" in told
     now = summary(tmp_path, metrics={"mel_l1": 4.25}, best={"step": 6, "value": 4.25}, step=6)
@@ -371,12 +383,12 @@ def test_tones_are_learnt_from_and_the_run_goes_on(tmp_path, capsys, tones):
     _, first_run = read_run(run)
     experiment = hifigan_l40.parse([*again, "--init-from", str(run)])
     task = HiFiGANTask(experiment.training, steps_per_epoch=1)
-    begun = hifigan_l40.pretrained(task, run, seed=0)
+    begun = initial_state(task, run, seed=0)
     assert eqx.tree_equal(begun.generator.model, first_run.generator.average)
     assert eqx.tree_equal(begun.discriminators.model, first_run.discriminators.model)
     assert eqx.tree_equal(begun.discriminators.model_state, first_run.discriminators.model_state)
     assert int(begun.counters.step) == 0
     capsys.readouterr()
-    of_model = hifigan_l40.pretrained(task, run / "model", seed=0)
+    of_model = initial_state(task, run / "model", seed=0)
     assert "new discriminators" in capsys.readouterr().out
     assert not eqx.tree_equal(of_model.discriminators.model, first_run.discriminators.model)

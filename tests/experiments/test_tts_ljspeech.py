@@ -73,18 +73,29 @@ def refused(capsys, *flags: str) -> str:
 
 def test_defaults_on_a_cpu_end_within_ten_minutes_after_both_phases():
     experiment = tts_ljspeech.parse([])
-    assert experiment.training.model == tts_ljspeech.CPU_MODEL
+    assert experiment.training.model == tts_ljspeech.TINY
     assert experiment.loop.minutes is not None and experiment.loop.minutes < 10
     assert experiment.training.acoustic_steps < experiment.loop.steps
     assert experiment.loop.best_metric == "score"
 
 
-def test_defaults_on_a_gpu_are_the_full_model_and_35000_steps():
-    experiment = tts_ljspeech.default_experiment("gpu")
+def test_defaults_on_a_gpu_are_the_full_model_and_35000_steps(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    experiment = tts_ljspeech.parse([])
+    assert experiment.preset == "full"
     training, loop = experiment.training, experiment.loop
     assert (training.model.dim, training.acoustic_steps, training.precision) == (256, 35_000, "bfloat16")
     assert loop.steps > 35_000 and 13_000 % loop.validate_every == 0
     assert training.acoustic_optimizer.schedule == "noam"
+
+
+@pytest.mark.parametrize("preset", ["tiny", "full"])
+def test_a_preset_is_the_same_on_every_machine(preset, monkeypatch):
+    experiments = []
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        experiments.append(tts_ljspeech.parse(["--preset", preset]))
+    assert experiments[0] == experiments[1] == tts_ljspeech.default_experiment(preset)
 
 
 def test_flags_reach_the_nested_configs():
@@ -107,6 +118,7 @@ def test_every_flag_has_help(capsys, monkeypatch):
     ("flags", "message"),
     [
         (["--kind", "mfa"], "mfa"),
+        (["--preset", "large"], "--preset is 'large'; use one of tiny, full"),
         (["--steps", "0"], "steps.*(at least 1|positive)"),
         (["--buckets", "0"], "--buckets.*at least 1, got 0"),
         (["--batch-size", "3"], "multiple of the number of devices"),
@@ -152,14 +164,14 @@ def test_flavour_and_phone_set_are_chosen_by_name(tmp_path, tones):
     own = replace(corpus, mel=WAVEGLOW_MEL)
     assert tts_ljspeech.contract(replace(experiment, flavour="auto"), own) == WAVEGLOW_MEL
     assert tts_ljspeech.contract(replace(experiment, flavour="hifigan"), own) == MelConfig()
-    assert tts_ljspeech.default_experiment("gpu").training.model.mel == MelConfig()
+    assert tts_ljspeech.default_experiment("full").training.model.mel == MelConfig()
 
 
 def test_a_run_goes_on_with_its_own_statistics_when_the_corpus_changes(tmp_path, tones, monkeypatch):
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), *TINY]
     tasks = []
 
-    def fit(task, loader, config, folder, *, begin):
+    def fit(task, loader, config, folder, *, initial_state):
         tasks.append(task)
         folder.mkdir(exist_ok=True)
         RunFolder(folder).begin({"config": to_dict(task.config)})
@@ -181,7 +193,7 @@ def test_a_run_that_learnt_no_durations_says_so(tmp_path):
     for step, told in ((10, True), (11, False)):
         result = Result("minutes", step, {}, None, tmp_path, 0.0, 0.0, 0.0, 0)
         shown = tts_ljspeech.summary(result, experiment, 60.0, None)
-        assert ("not learnt yet" in shown) == told and "train on            the same command" in shown
+        assert ("not trained yet" in shown) == told and "train on            the same command" in shown
     shown = tts_ljspeech.summary(replace(result, stopped="steps"), experiment, 60.0, None)
     assert f"--init-from {tmp_path}" in shown
     heard = replace(experiment, vocoder=tmp_path / "voice")
@@ -192,8 +204,8 @@ def test_a_run_that_learnt_no_durations_says_so(tmp_path):
 def test_a_new_run_begins_with_the_networks_of_another(tmp_path, tones, monkeypatch):
     begun = []
 
-    def fit(task, loader, config, folder, *, begin):
-        begun.append(begin())
+    def fit(task, loader, config, folder, *, initial_state):
+        begun.append(initial_state())
         return Result("steps", 0, {}, None, folder, 0.0, 0.0, 0.0, 0)
 
     monkeypatch.setattr(tts_ljspeech, "fit", fit)

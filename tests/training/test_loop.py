@@ -82,10 +82,10 @@ def test_finished_runs_stay_as_they_are(tmp_path, capsys):
 def test_given_weights_replace_the_first_ones_only(tmp_path):
     task = ToyTask()
     state = task.init(key=jax.random.key(77))
-    go(tmp_path / "given", steps=2, begin=lambda: state)
+    go(tmp_path / "given", steps=2, initial_state=lambda: state)
     go(tmp_path / "own", steps=2)
     assert losses(tmp_path / "given")[1] != losses(tmp_path / "own")[1]
-    go(tmp_path / "own", steps=3, begin=lambda: state)
+    go(tmp_path / "own", steps=3, initial_state=lambda: state)
     go(tmp_path / "plain", steps=3)
     assert losses(tmp_path / "own") == losses(tmp_path / "plain")
 
@@ -94,7 +94,7 @@ def test_a_training_begun_elsewhere_goes_on_counting(tmp_path):
     state = ToyTask().init(key=jax.random.key(77))
     state = eqx.tree_at(lambda s: s.counters.step, state, jax.numpy.asarray(5, jax.numpy.int32))
     run = tmp_path / "run"
-    assert go(run, steps=7, log_every=1, begin=lambda: state).step == 7
+    assert go(run, steps=7, log_every=1, initial_state=lambda: state).step == 7
     assert list(losses(run)) == [6, 7]
     assert go(run, steps=8, log_every=1).step == 8
     assert list(losses(run)) == [6, 7, 8]
@@ -150,7 +150,9 @@ def test_bad_steps_are_skipped_and_leave_no_trace(tmp_path):
 
 def test_too_many_bad_steps_stop_the_run_and_save_what_was_before(tmp_path):
     poisoned = ToyLoader(poison=range(6, 100))
-    with pytest.raises(TrainingError, match=r"3 steps in a row \(up to step 8\).*checkpoint 8 holds.*learning"):
+    with pytest.raises(
+        TrainingError, match=r"3 steps in a row \(up to step 8\).*checkpoint 8 holds.*--init-from.*learning"
+    ):
         go(tmp_path / "run", loader=poisoned, steps=50, max_skipped_in_a_row=3, validate_every=0)
     assert steps_kept(tmp_path / "run") == [4, 8]
     go(tmp_path / "five", steps=5)
@@ -330,9 +332,9 @@ def test_a_folder_made_but_never_saved_in_starts_anew(whole, tmp_path):
 
 def test_given_weights_survive_a_kill_before_the_first_checkpoint(tmp_path):
     state = ToyTask().init(key=jax.random.key(77))
-    go(tmp_path / "whole", begin=lambda: state)
-    leave_before_the_first_checkpoint(tmp_path / "run", begin=lambda: state)
-    go(tmp_path / "run", begin=lambda: state)
+    go(tmp_path / "whole", initial_state=lambda: state)
+    leave_before_the_first_checkpoint(tmp_path / "run", initial_state=lambda: state)
+    go(tmp_path / "run", initial_state=lambda: state)
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
 

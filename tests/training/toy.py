@@ -144,11 +144,11 @@ class ToyLoader:
         return {"batch_size": self.batch_size, "kind": "rows"}
 
 
-def train(run: Path, *, task=None, loader=None, mesh=None, begin=None, **loop) -> Result:
+def train(run: Path, *, task=None, loader=None, mesh=None, initial_state=None, **loop) -> Result:
     """One session on the toy task that logs every step."""
     defaults = {"steps": 12, "log_every": 1, "checkpoint_every": 4, "validate_every": 6, "tensorboard": False}
     config = LoopConfig(**{**defaults, **loop})
-    return fit(task or ToyTask(), loader or ToyLoader(), config, run, mesh=mesh, begin=begin)
+    return fit(task or ToyTask(), loader or ToyLoader(), config, run, mesh=mesh, initial_state=initial_state)
 
 
 def one_device():

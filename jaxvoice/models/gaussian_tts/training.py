@@ -10,12 +10,13 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array, Float32, PRNGKeyArray
 
-from jaxvoice.config import check_not_negative, check_types, to_dict
+from jaxvoice.config import check_not_negative, check_types, from_dict, to_dict
 from jaxvoice.data.aligned import AlignedBatch
+from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.losses import duration_loss, mel_loss
 from jaxvoice.losses.masked import DurationLoss
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates, GaussianTTS
-from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
+from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig, Statistics
 from jaxvoice.models.gaussian_tts.durations import DurationModel, to_normalised
 from jaxvoice.models.gaussian_tts.scaling import normalised_mel
 from jaxvoice.models.gaussian_tts.validation import Validation
@@ -24,6 +25,7 @@ from jaxvoice.text.phonemes import ALIGNED
 from jaxvoice.training.learner import Learner, check_ema_decay
 from jaxvoice.training.optimizers import OptimizerConfig, noam_peak
 from jaxvoice.training.precision import Precision, to_compute
+from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.state import Counters, all_finite, guarded
 from jaxvoice.training.task import Report, Task
 from jaxvoice.weights import count_parameters
@@ -228,6 +230,20 @@ class GaussianTTSTask(Task):
             "durations": state.durations.model,
         }
         return {"config": to_dict(self.config), "parameters": {k: count_parameters(v) for k, v in parts.items()}}
+
+
+def stored_statistics(folder: RunFolder) -> Statistics:
+    """The statistics that a run normalises by. They are those of the corpus at its start, even if the corpus changed.
+
+    **Raises:** `CheckpointError` if `folder` holds no run of text to speech.
+    """
+    table = folder.read_config().get("config") or {}
+    try:
+        return from_dict(TrainingConfig, table, str(folder.config)).model.statistics
+    except ConfigError as failure:
+        raise CheckpointError(
+            f"{folder.path} holds another kind of run ({failure}); choose another --run-dir."
+        ) from failure
 
 
 def _to_compute(model: AcousticModel, precision: Precision) -> AcousticModel:

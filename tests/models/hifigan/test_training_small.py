@@ -328,7 +328,7 @@ def train(run, start, steps):
     logging.getLogger("absl").setLevel(logging.ERROR)
     with Loader(store, batch_size=8, segment=2048, seed=1, crops_per_clip=6) as loader:
         task = HiFiGANTask(CONFIG, steps_per_epoch=loader.steps_per_epoch, validation=store)
-        return fit(task, loader, loop, run, begin=start and (lambda: start), mesh=data_mesh(jax.devices()[:1]))
+        return fit(task, loader, loop, run, initial_state=start and (lambda: start), mesh=data_mesh(jax.devices()[:1]))
 
 
 def logged(run):

@@ -1,4 +1,4 @@
-"""Beginning to train with networks that were trained on another corpus."""
+"""New runs of text to speech that start with networks trained on another corpus."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,18 @@ from jaxvoice.config import differences
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates, GaussianTTS
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig, Statistics
+from jaxvoice.models.gaussian_tts.training import GaussianTTSState, GaussianTTSTask
 from jaxvoice.models.gaussian_tts.weights import load_model
+from jaxvoice.training.logging import print_once
+
+
+def initial_state(task: GaussianTTSTask, folder: Path) -> GaussianTTSState:
+    """The state before the first step, with the networks of the model folder `folder`; prints where they come from.
+
+    **Raises:** `CheckpointError` as `pretrained` does.
+    """
+    print_once(f"beginning with the networks of {folder}")
+    return task.state_of(*pretrained(folder, task.config.model))
 
 
 def pretrained(folder: Path, config: GaussianTTSConfig) -> tuple[GaussianTTS, BatchNormStates]:

@@ -10,9 +10,9 @@ from gaussian_small import SMALL, Padded, changed, networks, padded
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.gaussian_tts import GaussianTTS, GaussianTTSConfig, Statistics, from_normalised
-from jaxvoice.models.gaussian_tts.beginning import pretrained
 from jaxvoice.models.gaussian_tts.durations import whole_frames
 from jaxvoice.models.gaussian_tts.scaling import to_mel
+from jaxvoice.models.gaussian_tts.warm_start import pretrained
 from jaxvoice.models.gaussian_tts.weights import save_model
 
 OLD = Statistics(mel_mean=-5.5, mel_std=2.1, mel_max=20.0, duration_mean=2.0, duration_std=0.46)
