@@ -104,7 +104,8 @@ def test_what_fits_badly_is_left_out(align, corpus, tmp_path):
     metadata.write_text("one|Some more hellos, and a world.\ntwo|Hello, world.\n", encoding="utf-8")
     assert align(corpus, tmp_path / "all")[1][-1].startswith(f"{tmp_path / 'all'}: 2 of 2")
     code, told, _ = align(corpus, tmp_path / "good", "--max-cost", "0.45")
-    assert code == 0 and "cost: 1" in "\n".join(told) and "1 of 2" in told[-1] and "--max-cost is 0.45" in "\n".join(told)
+    text = "\n".join(told)
+    assert code == 0 and "cost: 1" in text and "1 of 2" in told[-1] and "--max-cost is 0.45" in text
     assert [path.stem for path in (tmp_path / "good").iterdir()] == ["two"]
 
 
