@@ -25,7 +25,7 @@ import tyro
 
 from experiments import common
 from experiments.common import Loop
-from jaxvoice.data import Loader
+from jaxvoice.data import Loader, RandomCrops
 from jaxvoice.errors import ConfigError
 from jaxvoice.models import hifigan
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
@@ -130,17 +130,20 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
         print_once("Preset tiny: a small HiFi-GAN for a few minutes; its speech will be recognisable, not good.")
     corpus = common.find_recordings(experiment, experiment.corpus, mel, segment)
     store, validation = common.load_recordings(corpus, experiment.validation, mel)
-    with Loader(
-        store,
-        batch_size=experiment.batch_size,
-        segment=segment,
-        seed=loop.seed,
+    sampler = RandomCrops(
+        experiment.batch_size,
+        segment,
         hop_length=mel.hop_length,
         crops_per_clip=experiment.crops_per_clip,
+        mel_padding=mel.floor,
+    )
+    with Loader(
+        store,
+        sampler,
+        seed=loop.seed,
         workers=experiment.workers,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        mel_padding=mel.floor,
     ) as loader:
         kept = kept_info(experiment.init_from, experiment.continue_from, folder)
         task = HiFiGANTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation, kept=kept)

@@ -26,14 +26,16 @@ import tyro
 
 from experiments import common
 from experiments.common import Loop
-from jaxvoice.data import make_demo_corpus, write_wav
-from jaxvoice.data.aligned import (
-    AlignedCorpus,
-    AlignedLoader,
+from jaxvoice.data import (
+    Corpus,
+    LengthBuckets,
+    Loader,
     choose_buckets,
     find_aligned,
     load_aligned,
-    split_aligned,
+    make_demo_corpus,
+    split,
+    write_wav,
 )
 from jaxvoice.data.demo import VOICES, compose_sentences
 from jaxvoice.dsp.mel_config import MelConfig
@@ -144,7 +146,7 @@ def parse(argv: Sequence[str]) -> Experiment:
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
 
 
-def find(experiment: Experiment) -> AlignedCorpus:
+def find(experiment: Experiment) -> Corpus:
     """The corpus to train on; prints a table of it."""
     phone_set = PHONE_SETS[experiment.training.model.phone_set]
     if experiment.data is None:
@@ -157,7 +159,7 @@ def find(experiment: Experiment) -> AlignedCorpus:
     return corpus
 
 
-def contract(experiment: Experiment, corpus: AlignedCorpus) -> MelConfig:
+def contract(experiment: Experiment, corpus: Corpus) -> MelConfig:
     """The mel contract: that of `--flavour`, else that of the corpus's own mels, else `--model.mel`."""
     return FLAVOURS.get(experiment.flavour) or corpus.mel or experiment.training.model.mel
 
@@ -180,7 +182,7 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
     corpus = find(experiment)
     mel = contract(experiment, corpus)
     vocoder = vocoder_for(experiment, mel)
-    sides = split_aligned(corpus, experiment.validation)
+    sides = split(corpus, experiment.validation)
     peak_normalize = experiment.peak_normalize and corpus.mel != mel
     load = ft.partial(load_aligned, mel=mel, peak_normalize=peak_normalize, progress=jax.process_index() == 0, **sizes)
     store, held_out = load(sides[0]), load(sides[1]) if len(sides[1]) else None
@@ -188,11 +190,11 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
     config = replace(config, model=fitted(config.model, store))
     if folder.has_progress():
         config = replace(config, model=replace(config.model, statistics=stored_statistics(folder)))
-    loader = AlignedLoader(
+    loader = Loader(
         store,
-        batch_size=experiment.batch_size,
-        buckets=choose_buckets(store, experiment.buckets, **sizes),
+        LengthBuckets(experiment.batch_size, choose_buckets(store, experiment.buckets, **sizes)),
         seed=loop.seed,
+        workers=0,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )

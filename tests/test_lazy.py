@@ -11,7 +11,7 @@ import pytest
 NOTHING = "nothing"
 PACKAGES = [
     "jaxvoice",
-    "jaxvoice.data.aligned",
+    "jaxvoice.data",
     "jaxvoice.dissect",
     "jaxvoice.dsp",
     "jaxvoice.models.gaussian_tts",

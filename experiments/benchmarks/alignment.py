@@ -20,8 +20,7 @@ from jaxtyping import Float64
 
 from experiments.benchmarks import common
 from experiments.tts_ljspeech import DEMO_SEED, DEMO_SENTENCES
-from jaxvoice.data import make_demo_corpus, read_audio
-from jaxvoice.data.aligned import AlignedUtterance, Alignment, find_aligned, split_aligned
+from jaxvoice.data import Alignment, Utterance, find_aligned, make_demo_corpus, read_audio, split
 from jaxvoice.data.demo import VOICES, compose_sentences
 from jaxvoice.errors import JaxvoiceError
 from jaxvoice.pipelines import Aligner
@@ -74,13 +73,13 @@ def row(voice: str, given: str, errors: Sequence[np.ndarray], costs: Sequence[fl
     }
 
 
-def judge(aligner: Aligner, voice: str, utterances: Sequence[AlignedUtterance]) -> list[dict[str, Any]]:
+def judge(aligner: Aligner, voice: str, utterances: Sequence[Utterance]) -> list[dict[str, Any]]:
     """The rows of one voice."""
     rows = []
     for given in ("phonemes", "text"):
         errors, costs, rejected = [], [], 0
         for utterance in utterances:
-            assert utterance.audio is not None
+            assert utterance.audio is not None and utterance.alignment is not None
             audio, true = read_audio(utterance.audio), utterance.alignment
             try:
                 if given == "text":
@@ -98,13 +97,13 @@ def judge(aligner: Aligner, voice: str, utterances: Sequence[AlignedUtterance]) 
     return rows
 
 
-def voices(options: Options) -> Mapping[str, Sequence[AlignedUtterance]]:
+def voices(options: Options) -> Mapping[str, Sequence[Utterance]]:
     """The sentences of each voice; none of them was trained on."""
     if options.data is not None:
         return {options.data.name: find_aligned(options.data).utterances[-options.sentences :]}
     composed = compose_sentences(DEMO_SENTENCES + options.sentences, seed=DEMO_SEED)
     own = find_aligned(make_demo_corpus(None, composed[:DEMO_SENTENCES], VOICES[:1]).root)
-    found = {VOICES[0].speaker: split_aligned(own)[1].utterances[-options.sentences :]}
+    found = {VOICES[0].speaker: split(own)[1].utterances[-options.sentences :]}
     for voice in VOICES[1:] if not options.own_voice_only else ():
         corpus = make_demo_corpus(None, composed[DEMO_SENTENCES:], [voice])
         found[voice.speaker] = find_aligned(corpus.root).utterances

@@ -109,7 +109,8 @@ def judge(system: System, clips: Sequence[Utterance]) -> list[dict[str, Any]]:
     judged = []
     for clip in clips:
         expected = words(clip.text)
-        heard = recogniser(*system(read_audio(clip.path)))
+        assert clip.audio is not None
+        heard = recogniser(*system(read_audio(clip.audio)))
         errors = edits(expected, heard)
         judged.append({"id": clip.id, "errors": errors, "words": len(expected), "heard": " ".join(heard)})
     return judged

@@ -13,7 +13,7 @@ from pathlib import Path
 import tyro
 
 from experiments.benchmarks import common
-from jaxvoice.data import Loader, Store, find_corpus, load_store
+from jaxvoice.data import Loader, RandomCrops, Store, find_corpus, load_store
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Options:
 
 def batches_per_second(store: Store, batch: int, segment: int, workers: int, seconds: float) -> float:
     """Batches drawn per second by a caller that does nothing else, after the first twenty."""
-    with Loader(store, batch_size=batch, segment=segment, workers=workers) as loader:
+    with Loader(store, RandomCrops(batch, segment), workers=workers) as loader:
         for _ in range(20):
             next(loader)
         start, drawn = time.perf_counter(), 0

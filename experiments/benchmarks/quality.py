@@ -62,7 +62,8 @@ def judge(system: System, clips: Sequence[Utterance], mel: dsp.MelConfig) -> lis
     """`distances` of every clip, over the length that recording and copy share, in whole frames."""
     judged = []
     for clip in clips:
-        audio: Audio = read_audio(clip.path, mel.sample_rate)
+        assert clip.audio is not None
+        audio: Audio = read_audio(clip.audio, mel.sample_rate)
         copy, _ = system(audio)
         length = min(len(copy), len(audio.samples)) // mel.hop_length * mel.hop_length
         judged.append(distances(audio.samples[:length], np.asarray(copy[:length], np.float32), mel))

@@ -14,7 +14,7 @@ digital silence, over which it stumbles, and every other system would be underst
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,7 @@ from experiments.benchmarks.intelligibility import DECODER, Recogniser, Waveform
 from experiments.benchmarks.language_model import bigram_arpa
 from experiments.benchmarks.word_errors import edits, words
 from experiments.tts_ljspeech import DEMO_SEED, DEMO_SENTENCES
-from jaxvoice.data import make_demo_corpus, read_audio
-from jaxvoice.data.aligned import AlignedStore, find_aligned, load_aligned, split_aligned
+from jaxvoice.data import Store, find_aligned, load_aligned, make_demo_corpus, read_audio, split
 from jaxvoice.data.demo import VOICES, compose_sentences
 from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.models.gaussian_tts.weights import load_model
@@ -65,14 +64,16 @@ class Options:
     """File to write the results to, with what was heard of every sentence."""
 
 
-def mel_l1(made: Sequence[np.ndarray], mels: Sequence[np.ndarray]) -> float:
+def mel_l1(made: Sequence[np.ndarray], mels: Iterable[np.ndarray]) -> float:
     """Mean absolute difference over all frames and bands of spectrograms (mels, frames)."""
     return float(np.mean(np.abs(np.concatenate(list(made), axis=1) - np.concatenate(list(mels), axis=1))))
 
 
-def measures(free: Sequence[Speech], forced: Sequence[Speech], store: AlignedStore) -> dict[str, float]:
+def measures(free: Sequence[Speech], forced: Sequence[Speech], store: Store) -> dict[str, float]:
     """Errors of the durations of `free` in frames, and the mel L1 of `forced`, which was given those of the corpus."""
-    errors = np.concatenate([np.abs(one.durations - frames) for one, frames in zip(free, store.durations, strict=True)])
+    errors = np.concatenate(
+        [np.abs(one.durations - frames) for one, frames in zip(free, store["durations"], strict=True)]
+    )
     return {
         "sentences": len(store),
         "phonemes": errors.size,
@@ -80,11 +81,11 @@ def measures(free: Sequence[Speech], forced: Sequence[Speech], store: AlignedSto
         "mean": float(errors.mean()),
         "within a frame %": 100 * float((errors <= 1).mean()),
         "length %": 100 * sum(one.mel.shape[1] for one in free) / store.frames,
-        "mel L1": mel_l1([one.mel for one in forced], store.mels),
+        "mel L1": mel_l1([one.mel for one in forced], store["mel"]),
     }
 
 
-def systems(options: Options, store: AlignedStore) -> tuple[dict[str, list[Sound]], dict[str, float]]:
+def systems(options: Options, store: Store) -> tuple[dict[str, list[Sound]], dict[str, float]]:
     """What is listened to, by name, a list of audio and sample rate each; and the measures of the model."""
     texts = [utterance.text for utterance in store.corpus.utterances]
     recordings = [read_audio(utterance.audio) for utterance in store.corpus.utterances if utterance.audio is not None]
@@ -93,11 +94,12 @@ def systems(options: Options, store: AlignedStore) -> tuple[dict[str, list[Sound
     for vocoder in (None, *options.vocoder):
         synthesizer = Synthesizer.load(options.model, vocoder)
         name, rate = "Griffin-Lim" if vocoder is None else str(vocoder), synthesizer.sample_rate
-        forced = synthesizer.speak_phonemes(list(store.phones), list(store.durations))
+        phones = [store.phones(index) for index in range(len(store))]
+        forced = synthesizer.speak_phonemes(phones, list(store["durations"]))
         if vocoder is None:
-            found = measures(synthesizer.speak_phonemes(list(store.phones)), forced, store)
+            found = measures(synthesizer.speak_phonemes(phones), forced, store)
         made = {
-            "corpus mel": synthesizer.mel_to_audio(list(store.mels)),
+            "corpus mel": synthesizer.mel_to_audio(list(store["mel"])),
             "corpus durations": [one.audio for one in forced],
             "text": [one.audio for one in synthesizer.speak(texts)],
         }
@@ -105,17 +107,18 @@ def systems(options: Options, store: AlignedStore) -> tuple[dict[str, list[Sound
     return heard, found
 
 
-def distances(heard: Mapping[str, Sequence[Sound]], store: AlignedStore) -> list[dict[str, Any]]:
+def distances(heard: Mapping[str, Sequence[Sound]], store: Store) -> list[dict[str, Any]]:
     """The mel L1 of the audio of every system that had the corpus's durations, beside the recordings' mels."""
     rows = []
+    assert store.mel is not None
     for name, sounds in heard.items():
         if name != "original" and not name.startswith("text"):
             again = [bucketed_log_mel(np.asarray(sound[0]), store.mel) for sound in sounds]
-            rows.append({"system": name, "mel L1 of the audio": mel_l1(again, store.mels)})
+            rows.append({"system": name, "mel L1 of the audio": mel_l1(again, store["mel"])})
     return rows
 
 
-def judge(recogniser: Recogniser, sounds: Sequence[Sound], store: AlignedStore) -> list[dict[str, Any]]:
+def judge(recogniser: Recogniser, sounds: Sequence[Sound], store: Store) -> list[dict[str, Any]]:
     """What `recogniser` understands of each sentence, as `intelligibility.judge` tells it."""
     judged, random = [], np.random.default_rng(0)
     for utterance, (samples, rate) in zip(store.corpus.utterances, sounds, strict=True):
@@ -143,7 +146,7 @@ def main(options: Options) -> None:
         held_out = find_aligned(make_demo_corpus(None, composed[DEMO_SENTENCES:], VOICES[:1]).root)
         texts = composed[:DEMO_SENTENCES]
     else:
-        training, held_out = split_aligned(find_aligned(options.data), options.validation)
+        training, held_out = split(find_aligned(options.data), options.validation)
         texts = [utterance.text for utterance in training.utterances]
     _, _, config = load_model(find_model_folder(options.model))
     store = load_aligned(held_out, config.mel, peak_normalize=config.peak_normalize)

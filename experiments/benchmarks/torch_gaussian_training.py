@@ -16,7 +16,7 @@ from jaxvoice.models.gaussian_tts.config import Statistics
 
 
 class Batch(NamedTuple):
-    """A padded batch, as `jaxvoice.data.aligned.AlignedBatch`."""
+    """A padded batch, as `jaxvoice.data.UtteranceBatch`."""
 
     phonemes: Int[Tensor, "batch phones"]
     phone_count: Int[Tensor, " batch"]

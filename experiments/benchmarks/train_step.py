@@ -114,7 +114,7 @@ def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Ste
     import equinox as eqx
     import jax
 
-    from jaxvoice.data import Batch
+    from jaxvoice.data import CropBatch
     from jaxvoice.models.hifigan import PRESETS
     from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
     from jaxvoice.training.compiled_step import compiler_options
@@ -122,10 +122,10 @@ def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Ste
     task = HiFiGANTask(TrainingConfig(PRESETS[options.preset], precision=options.precision), steps_per_epoch=100)
     state = task.init(key=jax.random.key(0)) if weights is None else state_with(task, weights)
     samples = noise(options.batch, options.segment)
-    batch = Batch(samples, np.full(options.batch, 1 / 32768, np.float32))
+    batch = CropBatch(samples, np.full(options.batch, 1 / 32768, np.float32))
     arrays, static = eqx.partition(state, eqx.is_array)
 
-    def run(arrays: Any, batch: Batch) -> tuple[Any, dict[str, jax.Array]]:
+    def run(arrays: Any, batch: CropBatch) -> tuple[Any, dict[str, jax.Array]]:
         state, metrics = task.step(eqx.combine(arrays, static), batch, key=jax.random.key(0), phase=0)
         return eqx.filter(state, eqx.is_array), metrics
 

@@ -24,7 +24,7 @@ import tyro
 from jaxtyping import Float32
 
 from experiments.benchmarks import common
-from jaxvoice.data.aligned import AlignedBatch
+from jaxvoice.data.batches import UtteranceBatch
 from jaxvoice.models.gaussian_tts.config import DecoderConfig, DurationConfig, EncoderConfig, GaussianTTSConfig
 from jaxvoice.text.phonemes import ALIGNED
 from jaxvoice.training.host_memory import keep_freed_memory
@@ -89,7 +89,7 @@ class Options:
 
 def speech_batch(
     config: GaussianTTSConfig, batch: int, phones: int, frames: int, *, shortest: float = 0.8
-) -> AlignedBatch:
+) -> UtteranceBatch:
     """A padded batch of utterances from `shortest` times `phones` and `frames` up to these; mels are noise."""
     random = np.random.default_rng(0)
     parts = np.linspace(shortest, 1, batch)
@@ -100,10 +100,10 @@ def speech_batch(
         ids[row, :said] = random.integers(1, len(config.codes) + 1, said)
         durations[row, :said] = np.diff(np.linspace(0, length, said + 1).astype(int))
         mel[row, :, length:] = 0
-    return AlignedBatch(ids, phone_count, durations, mel, frame_count)
+    return UtteranceBatch(ids, phone_count, durations, mel, frame_count)
 
 
-def batch_of(options: Options, work: Work) -> AlignedBatch:
+def batch_of(options: Options, work: Work) -> UtteranceBatch:
     """What the engines are given for `work`."""
     config = CONFIGS[options.size]
     if work == "mel":
@@ -113,7 +113,7 @@ def batch_of(options: Options, work: Work) -> AlignedBatch:
     return speech_batch(config, options.batch, options.batch_phones, options.batch_frames)
 
 
-def hidden_of(batch: AlignedBatch, dim: int) -> Float32[np.ndarray, "batch phones dim"]:
+def hidden_of(batch: UtteranceBatch, dim: int) -> Float32[np.ndarray, "batch phones dim"]:
     """Noise in the place of the encoder's states."""
     return np.random.default_rng(1).standard_normal((*batch.phonemes.shape, dim)).astype(np.float32)
 
@@ -142,7 +142,7 @@ def initial_networks(config: GaussianTTSConfig) -> Any:
     return networks, networks.init_state()
 
 
-def jaxvoice_mel(networks: Any, norms: Any, batch: AlignedBatch) -> Call:
+def jaxvoice_mel(networks: Any, norms: Any, batch: UtteranceBatch) -> Call:
     """Mel generation as one program."""
     import equinox as eqx
 
@@ -167,7 +167,7 @@ def jaxvoice_mel(networks: Any, norms: Any, batch: AlignedBatch) -> Call:
     return call
 
 
-def acoustics_mel(networks: Any, norms: Any, batch: AlignedBatch) -> Call:
+def acoustics_mel(networks: Any, norms: Any, batch: UtteranceBatch) -> Call:
     """Mel generation as `Synthesizer` does it."""
     from jaxvoice.models.gaussian_tts.acoustic_inference import AcousticInference, PhonemeInput
 
@@ -178,7 +178,7 @@ def acoustics_mel(networks: Any, norms: Any, batch: AlignedBatch) -> Call:
     return lambda: inference([line])[0].mel.ravel()
 
 
-def torch_mel(networks: Any, config: GaussianTTSConfig, batch: AlignedBatch) -> Call:
+def torch_mel(networks: Any, config: GaussianTTSConfig, batch: UtteranceBatch) -> Call:
     """Mel generation in torch."""
     import torch
 
@@ -199,7 +199,7 @@ def torch_mel(networks: Any, config: GaussianTTSConfig, batch: AlignedBatch) -> 
     return call
 
 
-def jaxvoice_step(networks: Any, norms: Any, batch: AlignedBatch, phase: int) -> Call:
+def jaxvoice_step(networks: Any, norms: Any, batch: UtteranceBatch, phase: int) -> Call:
     """A training step, compiled as `jaxvoice.training.loop` does."""
     import equinox as eqx
     import jax
@@ -242,7 +242,7 @@ def jaxvoice_step(networks: Any, norms: Any, batch: AlignedBatch, phase: int) ->
     return call
 
 
-def torch_step(networks: Any, config: GaussianTTSConfig, batch: AlignedBatch, phase: int) -> Call:
+def torch_step(networks: Any, config: GaussianTTSConfig, batch: UtteranceBatch, phase: int) -> Call:
     """The same step in torch."""
     import torch
 
@@ -258,7 +258,7 @@ def torch_step(networks: Any, config: GaussianTTSConfig, batch: AlignedBatch, ph
     return call
 
 
-def jaxvoice_upsampling(batch: AlignedBatch, dim: int, *, gradient: bool) -> Call:
+def jaxvoice_upsampling(batch: UtteranceBatch, dim: int, *, gradient: bool) -> Call:
     """Upsampling of noise, or the gradient of the squares of what it gives, by hidden states and width."""
     import jax
     from jax import numpy as jnp
@@ -288,7 +288,7 @@ def jaxvoice_upsampling(batch: AlignedBatch, dim: int, *, gradient: bool) -> Cal
     return call
 
 
-def torch_upsampling(batch: AlignedBatch, dim: int, *, gradient: bool) -> Call:
+def torch_upsampling(batch: UtteranceBatch, dim: int, *, gradient: bool) -> Call:
     """The same in torch."""
     import torch
 

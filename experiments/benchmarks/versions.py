@@ -133,14 +133,15 @@ def _train_step(preset: str, batch: int) -> Callable[[], Any]:
     import equinox as eqx
     import jax
 
-    from jaxvoice.data.loader import Batch
+    from jaxvoice import data
     from jaxvoice.models import hifigan
     from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
 
     task = HiFiGANTask(TrainingConfig(model=hifigan.preset(preset)), steps_per_epoch=1000)
     state = task.init(key=jax.random.key(0))
     audio = np.random.default_rng(0).integers(-3000, 3000, (batch, task.config.model.segment_size), np.int16)
-    given = Batch(audio, np.full(batch, 1 / 32768, np.float32))
+    make_batch = getattr(data, "CropBatch", None) or data.Batch  # version 0.1's name
+    given = make_batch(audio, np.full(batch, 1 / 32768, np.float32))
     # Version 0.1's step takes neither key nor phase.
     keywords = {"key": jax.random.key(0), "phase": 0} if hasattr(task, "phase_of") else {}
     step = eqx.filter_jit(lambda state, batch: task.step(state, batch, **keywords))

@@ -49,8 +49,8 @@ class Align:
         from tqdm import tqdm
 
         from jaxvoice.data import find_corpus
-        from jaxvoice.data.aligned.report import RejectedUtterance, table
-        from jaxvoice.data.aligned.textgrid_writing import write_textgrid
+        from jaxvoice.data.alignments.textgrid import write_textgrid
+        from jaxvoice.data.utterances import RejectedUtterance, report_table
 
         found = find_corpus(self.path, self.corpus, self.audio_dir)
         targets = self.targets(found.utterances)
@@ -75,7 +75,7 @@ class Align:
             costs[utterance.id] = fit.cost
             seconds += fit.alignment.seconds
         if rejected:
-            print_text(table((), rejected, found.root, {}))
+            print_text(report_table((), rejected, found.root))
         if not costs:
             raise DataError(f"None of the {len(rejected)} utterance(s) of {self.path} could be aligned.")
         worst = max(costs, key=lambda name: costs[name])
@@ -86,16 +86,16 @@ class Align:
         return 0
 
     def align(self, aligner: "Aligner", utterance: "Utterance") -> "ForcedAlignment":
-        """The alignment of one utterance; raises `Misfit`, `TextError` or `AudioError` if it must be skipped."""
-        from jaxvoice.data import read_audio
-        from jaxvoice.data.aligned import Misfit
+        """The alignment of one utterance; raises `AlignmentError`, `TextError` or `AudioError` if it is skipped."""
+        from jaxvoice.data import AlignmentError, read_audio
+        from jaxvoice.data.store import audio_of
 
         if not utterance.text.strip():
-            raise Misfit("no text", f"{utterance.id} has no text.")
-        audio = read_audio(utterance.path)
+            raise AlignmentError("no text", f"{utterance.id} has no text.")
+        audio = read_audio(audio_of(utterance))
         fit = aligner.align(audio.samples, audio.sample_rate, utterance.text, name=utterance.id)
         if self.max_cost is not None and fit.cost > self.max_cost:
-            raise Misfit(
+            raise AlignmentError(
                 "cost",
                 f"{utterance.id} has a cost of {fit.cost:.2f} (--max-cost is {self.max_cost:g}); check its text.",
             )

@@ -121,7 +121,7 @@ class Vocode:
 
 
 def _read_vector(path: Path) -> "np.ndarray":
-    from jaxvoice.data.npy import read_npy
+    from jaxvoice.data.mel_files import read_npy
 
     try:
         return read_npy(path).reshape(-1)

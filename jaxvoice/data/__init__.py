@@ -1,19 +1,85 @@
-"""From audio files to batches: reading, corpora, preflight, crops, the demo corpus."""
+"""From files to batches: audio, corpora and alignments, preflight, stores, samplers, the loader, a demo corpus."""
 
-from jaxvoice.data.audio import (
-    Audio as Audio,
-    AudioInfo as AudioInfo,
-    audio_info as audio_info,
-    read_audio as read_audio,
-    resample as resample,
-    write_wav as write_wav,
+from typing import TYPE_CHECKING
+
+from jaxvoice._lazy import lazily
+
+if TYPE_CHECKING:
+    from jaxvoice.data.aligned import (
+        CorpusStatistics as CorpusStatistics,
+        load_aligned as load_aligned,
+        measure_statistics as measure_statistics,
+    )
+    from jaxvoice.data.alignments.alignment import (
+        Alignment as Alignment,
+        AlignmentError as AlignmentError,
+        Interval as Interval,
+    )
+    from jaxvoice.data.alignments.corpora import find_aligned as find_aligned
+    from jaxvoice.data.alignments.durations import Durations as Durations, durations_in_frames as durations_in_frames
+    from jaxvoice.data.alignments.phone_mapping import demo_alignment as demo_alignment
+    from jaxvoice.data.alignments.textgrid import read_textgrid as read_textgrid, write_textgrid as write_textgrid
+    from jaxvoice.data.audio import (
+        Audio as Audio,
+        AudioInfo as AudioInfo,
+        audio_info as audio_info,
+        read_audio as read_audio,
+        resample as resample,
+        write_wav as write_wav,
+    )
+    from jaxvoice.data.batches import (
+        Bucket as Bucket,
+        CropBatch as CropBatch,
+        Selection as Selection,
+        UtteranceBatch as UtteranceBatch,
+        collate_crops as collate_crops,
+        collate_utterances as collate_utterances,
+    )
+    from jaxvoice.data.buckets import batches_in_order as batches_in_order, choose_buckets as choose_buckets
+    from jaxvoice.data.corpora import find_corpus as find_corpus
+    from jaxvoice.data.corpus_check import Preflight as Preflight, preflight as preflight
+    from jaxvoice.data.demo.corpus import Voice as Voice, make_demo_corpus as make_demo_corpus
+    from jaxvoice.data.folders import cache_folder as cache_folder
+    from jaxvoice.data.loader import Loader as Loader
+    from jaxvoice.data.mel_files import read_mel as read_mel
+    from jaxvoice.data.samplers import (
+        LengthBuckets as LengthBuckets,
+        LoaderState as LoaderState,
+        Plan as Plan,
+        RandomCrops as RandomCrops,
+        Sampler as Sampler,
+        SpeakerBalanced as SpeakerBalanced,
+    )
+    from jaxvoice.data.splits import split as split
+    from jaxvoice.data.store import Store as Store, load_store as load_store
+    from jaxvoice.data.utterances import (
+        Corpus as Corpus,
+        RejectedUtterance as RejectedUtterance,
+        Utterance as Utterance,
+    )
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    globals(),
+    {
+        "aligned": ("CorpusStatistics", "load_aligned", "measure_statistics"),
+        "alignments.alignment": ("Alignment", "AlignmentError", "Interval"),
+        "alignments.corpora": ("find_aligned",),
+        "alignments.durations": ("Durations", "durations_in_frames"),
+        "alignments.phone_mapping": ("demo_alignment",),
+        "alignments.textgrid": ("read_textgrid", "write_textgrid"),
+        "audio": ("Audio", "AudioInfo", "audio_info", "read_audio", "resample", "write_wav"),
+        "batches": ("Bucket", "CropBatch", "Selection", "UtteranceBatch", "collate_crops", "collate_utterances"),
+        "buckets": ("batches_in_order", "choose_buckets"),
+        "corpora": ("find_corpus",),
+        "demo.corpus": ("Voice", "make_demo_corpus"),
+        "folders": ("cache_folder",),
+        "loader": ("Loader",),
+        "mel_files": ("read_mel",),
+        "corpus_check": ("Preflight", "preflight"),
+        "samplers": ("LengthBuckets", "LoaderState", "Plan", "RandomCrops", "Sampler", "SpeakerBalanced"),
+        "splits": ("split",),
+        "store": ("Store", "load_store"),
+        "utterances": ("Corpus", "RejectedUtterance", "Utterance"),
+    },
 )
-from jaxvoice.data.corpora import Corpus as Corpus, find_corpus as find_corpus
-from jaxvoice.data.demo import Voice as Voice, make_demo_corpus as make_demo_corpus
-from jaxvoice.data.folders import cache_folder as cache_folder
-from jaxvoice.data.layouts import Utterance as Utterance
-from jaxvoice.data.loader import Batch as Batch, Loader as Loader, LoaderState as LoaderState
-from jaxvoice.data.mels import read_mel as read_mel
-from jaxvoice.data.preflight import Preflight as Preflight, Rejected as Rejected, preflight as preflight
-from jaxvoice.data.splits import split as split
-from jaxvoice.data.store import Store as Store, load_store as load_store

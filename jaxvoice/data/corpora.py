@@ -1,55 +1,35 @@
-"""Find the utterances of a speech corpus on disk."""
+"""Find corpora of recordings on disk; `find_aligned` finds those with alignments."""
 
 import os
 import stat
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from jaxvoice.data import layouts
-from jaxvoice.data.layouts import Utterance
+from jaxvoice.data.utterances import Corpus
 from jaxvoice.errors import DataError
 
-Kind = Literal["ljspeech", "vctk", "folder", "filelist", "pairs"]
-KINDS: tuple[Kind, ...] = ("ljspeech", "vctk", "folder", "filelist", "pairs")
+RecordedKind = Literal["ljspeech", "vctk", "folder", "filelist", "pairs"]
+KINDS: tuple[RecordedKind, ...] = ("ljspeech", "vctk", "folder", "filelist", "pairs")
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """The utterances found under `root`, in a fixed order, and how they were laid out.
-
-    `validation_ids` are those the corpus itself holds out (a `validation.txt`); empty where it does not say.
-    """
-
-    kind: Kind
-    root: Path
-    utterances: tuple[Utterance, ...]
-    validation_ids: frozenset[str] = frozenset()
-
-    def __len__(self) -> int:
-        return len(self.utterances)
-
-    @property
-    def speakers(self) -> tuple[str, ...]:
-        """The names of the speakers, sorted; empty where the layout does not tell speakers apart."""
-        return tuple(sorted({utterance.speaker for utterance in self.utterances} - {""}))
-
-
-def find_corpus(root: str | Path, kind: Kind | Literal["auto"] = "auto", audio_dir: str | Path | None = None) -> Corpus:
-    """List the utterances of the corpus at `root`; no audio is opened.
+def find_corpus(
+    root: str | Path, kind: RecordedKind | Literal["auto"] = "auto", audio_dir: str | Path | None = None
+) -> Corpus:
+    """List the utterances of the corpus of recordings at `root`; no audio is opened.
 
     - `ljspeech`: `metadata.csv` (`id|text|normalised text`, and a speaker as fourth field if there is one) and `wavs/`.
-    - `vctk`: `<speaker>/<utterance>`, also below `wav48_silence_trimmed/` or `wav48/` with texts in `txt/`; of two
-      microphones the first.
+    - `vctk`: `<speaker>/<utterance>`, also below `wav48_silence_trimmed/` or `wav48/` with texts in `txt/`; the
+      first of two microphones.
     - `filelist`: a text file, one utterance per line, the file's stem before the first `|`, its audio in `audio_dir`,
       else in `wavs/` beside the list or beside the list itself; or a folder with `training.txt` and `validation.txt`.
     - `pairs`: `mels/*.npy` and audio of the same stem in `audio_dir`, else in `wavs/`, `audio/` or `root`.
-    - `folder`: every audio file below `root`; the first folder on the way is taken as the speaker.
+    - `folder`: every audio file below `root`; the first folder in its path is the speaker.
 
-    Audio that a list names and that is not there is listed all the same, so that the preflight reports it.
+    Missing audio that a list names is listed too, so that the preflight reports it.
 
-    **Raises:** `DataError`, naming what was looked for, if nothing is found or `root` is no folder or file.
+    **Raises:** `DataError`, with the names that were looked for, if nothing is found or `root` does not exist.
     """
     root = _home_expanded(root)
     if kind != "auto" and kind not in KINDS:
@@ -79,7 +59,7 @@ def find_corpus(root: str | Path, kind: Kind | Literal["auto"] = "auto", audio_d
             f"{root} lists {len(repeated)} utterance(s) more than once, for example {repeated[0]!r}; "
             "remove the repeated lines or files."
         )
-    return Corpus(found, root, tuple(utterances), validation)
+    return Corpus(found, root, tuple(utterances), validation_ids=validation)
 
 
 def _home_expanded(path: str | Path) -> Path:
@@ -100,8 +80,8 @@ def _check_root(root: Path) -> None:
         raise DataError(f"There is no corpus at {root}: it is neither a folder nor a regular file; check the path.")
 
 
-def detect(root: Path) -> Kind:
-    """The kind of corpus at `root`, judged by the names in it (see `find_corpus`)."""
+def detect(root: Path) -> RecordedKind:
+    """The kind of corpus at `root`, by the names in it (see `find_corpus`)."""
     if root.is_file():
         return "filelist"
     mels = root / "mels"

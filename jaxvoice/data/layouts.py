@@ -1,27 +1,16 @@
-"""How speech corpora are laid out on disk: one function per layout, each from a folder to its utterances."""
+"""Layouts of corpora of recordings: one function for each, from a folder to its utterances."""
 
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from jaxvoice.data.utterances import Utterance
 from jaxvoice.errors import DataError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 VCTK_FOLDERS = ("wav48_silence_trimmed", "wav48")
 _UNREADABLE_SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp", ".sph")
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One recording: its file, an id unique in its corpus, and speaker, text and mel spectrogram where known."""
-
-    path: Path
-    id: str
-    speaker: str = ""
-    text: str = ""
-    mel_path: Path | None = None
 
 
 def is_audio(path: Path) -> bool:
@@ -32,7 +21,7 @@ def is_audio(path: Path) -> bool:
 def ljspeech(root: Path) -> list[Utterance]:
     """`metadata.csv` and `wavs/`, in the order of `metadata.csv` (LJSpeech 1.1).
 
-    **Raises:** `DataError` where one of the two is missing, or the listing is no UTF-8 text.
+    **Raises:** `DataError` if one of the two is missing, or the listing is not UTF-8 text.
     """
     listing, folder = root / "metadata.csv", root / "wavs"
     if not listing.is_file() or not folder.is_dir():
@@ -41,14 +30,14 @@ def ljspeech(root: Path) -> list[Utterance]:
     for fields in _rows(listing):
         text = next((field for field in reversed(fields[1:3]) if field), "")
         speaker = fields[3] if len(fields) > 3 else ""
-        utterances.append(Utterance(_with_stem(folder, fields[0]), _without_suffix(fields[0]), speaker, text))
+        utterances.append(Utterance(_without_suffix(fields[0]), _with_stem(folder, fields[0]), text, speaker))
     return utterances
 
 
 def vctk(root: Path) -> list[Utterance]:
     """`<speaker>/<utterance>` at `root` or below one of `VCTK_FOLDERS`, texts in `txt/<speaker>/` (VCTK 0.80, 0.92).
 
-    **Raises:** `DataError` where `root` is no folder, or has no audio in folders of speakers.
+    **Raises:** `DataError` if `root` is not a folder, or has no audio in folders of speakers.
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder, so it is not laid out like VCTK; for a list of files use 'filelist'.")
@@ -62,7 +51,7 @@ def vctk(root: Path) -> list[Utterance]:
                 continue
             written = root / "txt" / folder.name / f"{name}.txt"
             text = written.read_text(encoding="utf-8-sig", errors="replace").strip() if written.is_file() else ""
-            utterances.append(Utterance(path, f"{folder.name}/{name}", folder.name, text))
+            utterances.append(Utterance(f"{folder.name}/{name}", path, text, folder.name))
     if not utterances:
         raise DataError(f"{root} is not laid out like VCTK: looked for audio as {top / '<speaker>' / '<utterance>'}.")
     return utterances
@@ -71,7 +60,7 @@ def vctk(root: Path) -> list[Utterance]:
 def filelist(root: Path, audio_dir: Path | None) -> tuple[list[Utterance], frozenset[str]]:
     """HiFi-GAN's lists: one `stem|...` per line. Returns the utterances and the ids that `validation.txt` holds out.
 
-    **Raises:** `DataError` where there is no list, it is empty or no UTF-8 text, or none of its first files is found.
+    **Raises:** `DataError` if there is no list, it is empty or not UTF-8 text, or none of its first files is found.
     """
     if root.is_file():
         return _listed(root, audio_dir), frozenset()
@@ -86,7 +75,7 @@ def filelist(root: Path, audio_dir: Path | None) -> tuple[list[Utterance], froze
 def pairs(root: Path, audio_dir: Path | None) -> list[Utterance]:
     """Mel spectrograms with their audio, for fine-tuning, sorted by stem.
 
-    **Raises:** `DataError` where there is no `.npy` file.
+    **Raises:** `DataError` if there is no `.npy` file.
     """
     mels = root / "mels" if (root / "mels").is_dir() else root
     paths = sorted(mels.glob("*.npy"))
@@ -94,13 +83,13 @@ def pairs(root: Path, audio_dir: Path | None) -> list[Utterance]:
         raise DataError(f"{root} has no mel spectrograms: looked for {root / 'mels' / '*.npy'} and {root / '*.npy'}.")
     options = [audio_dir] if audio_dir else [root / "wavs", root / "audio", root]
     folder = next((option for option in options if _has_stem(option, paths[0].stem)), options[0])
-    return [Utterance(_with_stem(folder, path.stem), path.stem, mel_path=path) for path in paths]
+    return [Utterance(path.stem, _with_stem(folder, path.stem), mel=path) for path in paths]
 
 
 def any_folder(root: Path) -> list[Utterance]:
     """Every audio file below `root`, sorted by its path from there.
 
-    **Raises:** `DataError` where `root` is no folder, or has no audio that can be read.
+    **Raises:** `DataError` if `root` is not a folder, or has no audio that can be read.
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; for a list of files use the kind 'filelist'.")
@@ -118,7 +107,7 @@ def any_folder(root: Path) -> list[Utterance]:
     for path, inside in zip(paths, relative, strict=True):
         name = inside.with_suffix("").as_posix()
         speaker = inside.parts[0] if len(inside.parts) > 1 and len(speakers) > 1 else ""
-        utterances.append(Utterance(path, name if names[name] == 1 else inside.as_posix(), speaker))
+        utterances.append(Utterance(name if names[name] == 1 else inside.as_posix(), path, speaker=speaker))
     return utterances
 
 
@@ -132,8 +121,7 @@ def _listed(listing: Path, audio_dir: Path | None) -> list[Utterance]:
         looked = " and ".join(str(_with_stem(option, rows[0][0])) for option in options)
         raise DataError(f"{listing} names audio that is not there: looked for {looked}. Give the folder of the audio.")
     return [
-        Utterance(_with_stem(folder, row[0]), _without_suffix(row[0]), text=row[1] if len(row) > 1 else "")
-        for row in rows
+        Utterance(_without_suffix(row[0]), _with_stem(folder, row[0]), row[1] if len(row) > 1 else "") for row in rows
     ]
 
 
@@ -154,7 +142,7 @@ def _without_suffix(name: str) -> str:
 
 
 def _with_stem(folder: Path, name: str) -> Path:
-    """The audio file `name` (with or without suffix) in `folder`; as a WAV file where there is none."""
+    """The audio file `name` (with or without suffix) in `folder`; the path of a WAV file if there is none."""
     if Path(name).suffix.lower() in AUDIO_SUFFIXES:
         return folder / name
     options = [folder / f"{name}{suffix}" for suffix in AUDIO_SUFFIXES]
@@ -166,12 +154,12 @@ def _has_stem(folder: Path, name: str) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    """As `path.is_file()`, and False where the system refuses the name (too long, say) instead of an error."""
+    """`path.is_file()`, but False instead of an error for a name that the system refuses, such as one too long."""
     return os.path.isfile(path)
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Every file below `root`, through links too, but never twice through the same folder."""
+    """Every visible file below `root`, through links too, with every folder visited once."""
     seen = set()
     for folder, inner, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)

@@ -1,183 +1,144 @@
-"""Batches of random crops: made by threads, the same for the same seed, resumable at the very next batch."""
+"""The loader of batches: in background threads, the same for the same seed, resumable at the very next batch."""
 
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, Generic, Self, TypeVar
 
-import numpy as np
-from jaxtyping import Float32, Float64, Int16, Int64
-
-from jaxvoice.data.resuming import LoaderState as LoaderState, ResumableLoader
-from jaxvoice.data.sampling import permutation, uniform
+from jaxvoice.data.batches import Selection
+from jaxvoice.data.samplers import LoaderState as LoaderState, Sampler
 from jaxvoice.data.store import Store
 from jaxvoice.errors import ConfigError, DataError
 
-LOG_MEL_OF_SILENCE = float(np.log(1e-5))
-_ORDER, _CROP = 0, 1  # separate streams of random numbers
+BatchType = TypeVar("BatchType")
 
 
-class Batch(NamedTuple):
-    """Crops for one training step.
+class Loader(Generic[BatchType]):
+    """An endless iterator of the batches of `store` that `sampler` selects; also a context manager, which closes it.
 
-    `audio` (batch, segment) int16; `gain` (batch,) is what one integer step of each crop is worth, so that
-    `audio * gain` has full scale at 1; `mel` (batch, mels, frames), only where the corpus gives mel spectrograms.
-    """
+    Batches are functions of (seed, epoch, place in the epoch) alone. They do not depend on `workers`, the number of
+    threads that make them (0 makes them in the caller's thread), nor on `prefetch`, the number of batches made ahead.
+    `close` stops the threads.
 
-    audio: Int16[np.ndarray, "batch segment"]
-    gain: Float32[np.ndarray, " batch"]
-    mel: Float32[np.ndarray, "batch mels frames"] | None = None
+    Of several processes, number `process_index` of `process_count` makes its share of every global batch. The shares
+    laid end to end are the batch that one process alone would make, and all have the same shape.
 
+    **Arguments:** `collate` makes a batch of the store and a selection of rows, by default in the sampler's way.
 
-class _Rows(NamedTuple):
-    clips: Int64[np.ndarray, " batch"]
-    places: Float64[np.ndarray, " batch"]
-
-
-class Loader(ResumableLoader[Batch]):
-    """An endless iterator of `Batch`es; close it, or use it as a context manager, to stop its threads.
-
-    Every epoch takes `crops_per_clip` random crops of every clip of `store`, in a new random order (or always in order
-    without `shuffle`), and drops the remainder that does not fill a batch. With fewer crops than `batch_size`, an epoch
-    is one batch in which clips repeat, each time with another crop. Order and crops are functions of (seed, epoch,
-    place in the epoch) alone: they do not depend on `workers` (0 makes batches in the caller's thread) or `prefetch`,
-    the number of batches made ahead.
-
-    Clips shorter than `segment` are padded with zeros at the end. Where the store has mels, crops start at a frame:
-    `mel[:, i : i + segment / hop_length]` and `audio[i * hop_length : i * hop_length + segment]`, i uniform over all
-    frames at which both fit; mels that are too short are padded with `mel_padding`, the log-mel of silence.
-
-    Of several processes, number `process_index` of `process_count` makes its share of every global batch of
-    `batch_size`: the shares laid end to end are what one process alone would make.
-
-    Source: HiFi-GAN, `meldataset.py`, except that its data order does not change between epochs on a single device.
-
-    **Raises:** `ConfigError` for sizes that do not fit together, `DataError` for an empty store.
+    **Raises:** `ConfigError` for sizes that do not fit together; the errors of the sampler for the store.
     """
 
     def __init__(
         self,
         store: Store,
+        sampler: Sampler[BatchType],
         *,
-        batch_size: int,
-        segment: int,
+        collate: Callable[[Store, Selection], BatchType] | None = None,
         seed: int = 0,
-        hop_length: int = 256,
-        crops_per_clip: int = 1,
-        shuffle: bool = True,
         workers: int = 2,
         prefetch: int = 8,
         process_index: int = 0,
         process_count: int = 1,
-        mel_padding: float = LOG_MEL_OF_SILENCE,
     ):
-        sizes = {"segment": segment, "hop_length": hop_length, "prefetch": prefetch, "crops_per_clip": crops_per_clip}
-        super().__init__(batch_size=batch_size, process_index=process_index, process_count=process_count, sizes=sizes)
+        batch_size = sampler.batch_size
+        for name, size in {"prefetch": prefetch, "process_count": process_count}.items():
+            if size < 1:
+                raise ConfigError(f"{name} should be at least 1, got {size}.")
         if workers < 0:
             raise ConfigError(f"workers should be at least 0, got {workers}.")
-        if store.mels is not None and segment % hop_length:
-            raise ConfigError(f"segment {segment} should be a multiple of hop_length {hop_length} to cut mels with it.")
-        if len(store) == 0:
-            raise DataError("The store holds no clips; there is nothing to load.")
-        self._store = store
-        self._segment, self._hop, self._padding = segment, hop_length, mel_padding
-        self._crops = len(store) * crops_per_clip
-        self._shuffle = shuffle
-        self._starts = _number_of_starts(store, segment, hop_length)
+        if batch_size % process_count:
+            raise ConfigError(
+                f"batch_size {batch_size} cannot be shared by {process_count} processes; make it a multiple of them."
+            )
+        if not 0 <= process_index < process_count:
+            raise ConfigError(f"process_index should be from 0 to {process_count - 1}, got {process_index}.")
+        share = batch_size // process_count
+        self._share = slice(process_index * share, (process_index + 1) * share)
+        self._store, self._plan = store, sampler.plan(store)
+        self._collate = collate or self._plan.collate
         self._workers, self._prefetch = workers, prefetch
         self._pool: ThreadPoolExecutor | None = None
-        self._ahead: deque[Future[Batch]] = deque()
+        self._ahead: deque[Future[BatchType]] = deque()
+        self._closed = False
         self.restore(LoaderState(0, 0, seed))
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches in an epoch."""
-        return max(1, self._crops // self._batch)
+        return self._plan.steps_per_epoch
 
-    def describe(self) -> dict[str, int | bool]:
-        """What the batches are cut from and how; of two stores of as many clips and samples nothing differs here."""
-        return {
-            "clips": len(self._store),
-            "samples": sum(len(clip) for clip in self._store.clips),
-            "batch_size": self._batch,
-            "segment": self._segment,
-            "crops_per_clip": self._crops // len(self._store),
-            "shuffle": self._shuffle,
-        }
+    def describe(self) -> dict[str, Any]:
+        """The sizes of the store and of the batches, as JSON values.
 
-    def __next__(self) -> Batch:
-        self._check_open()
-        try:
-            batch = self._take()
-        except BaseException:
-            self.restore(self._next)  # an interrupted or failed batch is the one to go on with
-            raise
-        self._next = self._after(self._next)
-        return batch
+        Stores with the same number of utterances and of samples or frames have the same description.
+        """
+        return dict(self._plan.description)
+
+    def state(self) -> LoaderState:
+        """The place of the next batch."""
+        return self._next
+
+    def restore(self, state: LoaderState) -> None:
+        """Continue with the batch at `state`; past the end of an epoch, with the next epoch.
+
+        **Raises:** `ConfigError` for negative numbers.
+        """
+        epoch, index, seed = (int(number) for number in state)
+        if epoch < 0 or index < 0:
+            raise ConfigError(f"A loader cannot go to batch {index} of epoch {epoch}; both should be at least 0.")
+        if index >= self.steps_per_epoch:
+            epoch, index = epoch + 1, 0
+        self._drop_ahead()
+        self._next = self._planned = LoaderState(epoch, index, seed)
 
     def close(self) -> None:
-        """Stop the threads; the state can still be read."""
-        super().close()
+        """Stop the threads and make no more batches; the state can still be read."""
+        self._closed = True
         self._drop_ahead()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
 
-    def _begin(self, place: LoaderState) -> None:
-        self._drop_ahead()
-        self._planned = place
-        self._order: tuple[LoaderState, Int64[np.ndarray, " crops"]] | None = None
+    def __iter__(self) -> Self:
+        return self
 
-    def _take(self) -> Batch:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def __next__(self) -> BatchType:
+        if self._closed:
+            raise DataError("This loader is closed; make a new one and restore its state.")
+        try:
+            batch = self._take()
+        except BaseException:
+            self.restore(self._next)  # an interrupted or failed batch is the next one
+            raise
+        self._next = self._after(self._next)
+        return batch
+
+    def _take(self) -> BatchType:
         if self._workers == 0:
-            return self._make(self._plan())
+            return self._collate(self._store, self._select())
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="jaxvoice-loader")
         while len(self._ahead) < self._prefetch:
-            self._ahead.append(self._pool.submit(self._make, self._plan()))
+            self._ahead.append(self._pool.submit(self._collate, self._store, self._select()))
         return self._ahead.popleft().result()
+
+    def _select(self) -> Selection:
+        """This process's rows of the first batch that is not planned yet."""
+        place = self._planned
+        self._planned = self._after(place)
+        return self._plan.select(place).part(self._share)
 
     def _drop_ahead(self) -> None:
         while self._ahead:
             self._ahead.pop().cancel()
 
-    def _plan(self) -> _Rows:
-        """Which clips this process cuts for the next batch that is not planned yet, and where in them, in [0, 1)."""
-        place = self._planned
-        self._planned = self._after(place)
-        start = place._replace(index=0)
-        if self._order is None or self._order[0] != start:
-            if self._shuffle:
-                order = permutation(self._crops, place.seed, _ORDER, place.epoch)
-            else:
-                order = np.arange(self._crops)
-            self._order = start, order
-        rows = place.index * self._batch + np.arange(self._batch)[self._share]
-        clips = self._order[1][rows % self._crops] % len(self._store)
-        return _Rows(clips, uniform(place.seed, _CROP, place.epoch, rows))
-
-    def _make(self, rows: _Rows) -> Batch:
-        store, segment = self._store, self._segment
-        starts = (rows.places * self._starts[rows.clips]).astype(np.int64)
-        audio = np.empty((len(starts), segment), np.int16)
-        mel = None
-        if store.mels is not None:
-            frames = segment // self._hop
-            mel = np.full((len(starts), store.mels[0].shape[0], frames), self._padding, np.float32)
-            for row, clip, start in zip(mel, rows.clips, starts, strict=True):
-                crop = store.mels[clip][:, start : start + frames]
-                row[:, : crop.shape[1]] = crop
-            starts = starts * self._hop
-        for row, clip, start in zip(audio, rows.clips, starts, strict=True):
-            crop = store.clips[clip][start : start + segment]
-            row[: len(crop)] = crop
-            row[len(crop) :] = 0
-        return Batch(audio, store.gains[rows.clips], mel)
-
-
-def _number_of_starts(store: Store, segment: int, hop_length: int) -> Int64[np.ndarray, " clips"]:
-    """At how many samples (of clips alone) or frames (of pairs) of each clip a crop can start; at least 1."""
-    lengths = np.array([len(clip) for clip in store.clips], dtype=np.int64)
-    if store.mels is None:
-        return np.maximum(1, lengths - segment + 1)
-    frames = np.array([mel.shape[1] for mel in store.mels], dtype=np.int64)
-    return np.maximum(1, np.minimum(frames, lengths // hop_length) - segment // hop_length + 1)
+    def _after(self, place: LoaderState) -> LoaderState:
+        if place.index + 1 < self.steps_per_epoch:
+            return place._replace(index=place.index + 1)
+        return place._replace(epoch=place.epoch + 1, index=0)

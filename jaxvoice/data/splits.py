@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import replace
 from typing import Literal
 
-from jaxvoice.data.corpora import Corpus
+from jaxvoice.data.utterances import Corpus
 from jaxvoice.errors import DataError
 
 

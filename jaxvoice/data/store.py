@@ -1,63 +1,152 @@
-"""The audio of a corpus as 16-bit integers, in memory or memory-mapped, ready to be cut into crops."""
+"""The data of a corpus in columns, in memory or memory-mapped."""
 
 import hashlib
 import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Int16
+from jaxtyping import Float, Float32, Int16, Int64
 
 from jaxvoice.data.audio import audio_info, read_audio
-from jaxvoice.data.corpora import Corpus
 from jaxvoice.data.folders import cache_folder, folder_in_the_making, remove_folder
-from jaxvoice.data.layouts import Utterance
-from jaxvoice.data.mels import read_mel
+from jaxvoice.data.mel_files import read_mel
 from jaxvoice.data.threads import map_in_threads
-from jaxvoice.errors import DataError
+from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, report_table
+from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.errors import AudioError, DataError
 
 PEAK = 0.95  # HiFi-GAN, meldataset.py: librosa.util.normalize(audio) * 0.95
 _VERSION = 1
-_INDEX, _AUDIO, _MELS = "index.json", "audio.i16", "mels.f32"
+_INDEX = "index.json"
 _log = logging.getLogger(__name__)
 
+Column = Sequence[np.ndarray] | np.ndarray
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Store:
-    """Clips (samples,) int16 at `sample_rate` (Hz), with `gains` (clips,): what one integer step of each is worth.
+    """The data of `corpus` in columns by name: row i of every column belongs to `corpus.utterances[i]`.
 
-    `clips[i] * gains[i]` is the waveform, full scale at 1. `mels[i]` (mels, frames) are the given mel spectrograms,
-    where the corpus consists of pairs. `folder` is where the clips are memory-mapped from, `None` if in memory.
+    A column is a sequence with one array for each utterance, whose last axis is time and differs in length, or one
+    array `(utterances, ...)`. The library uses these names:
+
+    - `audio`: `(samples,)` int16 at `sample_rate` (Hz), and `gain`: `(utterances,)` float32, the value of one integer
+      step, so that `audio * gain` is the waveform with full scale at 1.
+    - `mel`: `(mels, frames)` float32 under the contract `mel`, or, where that is `None`, as the corpus gives it.
+    - `phonemes`: `(phones,)` int32, numbers of the codes of `corpus.phone_set` from 1 on, and `durations`: `(phones,)`
+      int32, in frames, at least 1, which add up to the frames of `mel`.
+
+    Others, such as F0, features, tokens or embeddings of speakers, are added with `with_columns`.
+
+    `folder` is where columns are memory-mapped from, `None` for a store in memory. `notes` counts the utterances that
+    are unusual in some way. `peak_normalize` states whether recordings were scaled to a peak of 0.95.
+
+    **Raises:** `DataError` if a column does not have one row for each utterance.
     """
 
     corpus: Corpus
+    columns: Mapping[str, Column]
     sample_rate: int
-    clips: Sequence[Int16[np.ndarray, " _"]]
-    gains: Float32[np.ndarray, " clips"]
-    mels: Sequence[Float32[np.ndarray, "mels _"]] | None = None
+    mel: MelConfig | None = None
     folder: Path | None = None
+    notes: Mapping[str, int] = field(default_factory=dict)
+    peak_normalize: bool = False
+
+    def __post_init__(self) -> None:
+        for name, column in self.columns.items():
+            if len(column) != len(self.corpus):
+                raise DataError(
+                    f"The column {name!r} has {len(column)} rows, and the corpus {len(self.corpus)} utterances; give "
+                    "one row for each utterance."
+                )
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.corpus)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns
+
+    def __getitem__(self, name: str) -> Column:
+        if name not in self.columns:
+            have = ", ".join(map(repr, self.columns)) or "none"
+            raise DataError(f"The store has no column {name!r} (its columns: {have}); load it, or add it.")
+        return self.columns[name]
+
+    def lengths(self, name: str) -> Int64[np.ndarray, " utterances"]:
+        """The length of the last axis of each row of the column `name`."""
+        return np.array([row.shape[-1] for row in self[name]], np.int64)
 
     def waveform(self, index: int) -> Float32[np.ndarray, " samples"]:
-        """The whole clip `index` as it is trained on, full scale at 1."""
-        return self.clips[index].astype(np.float32) * self.gains[index]
+        """The whole recording of utterance `index`, full scale at 1."""
+        return self["audio"][index].astype(np.float32) * self["gain"][index]
+
+    def phones(self, index: int) -> tuple[str, ...]:
+        """The codes of the phonemes of utterance `index`.
+
+        **Raises:** `DataError` for a corpus without a phone set.
+        """
+        if self.corpus.phone_set is None:
+            raise DataError(f"The corpus {self.corpus.root} has no phone set; read it with find_aligned.")
+        codes = self.corpus.phone_set.codes
+        return tuple(codes[number - 1] for number in self["phonemes"][index])
+
+    def with_columns(self, **columns: Column) -> "Store":
+        """This store with more columns; those of the same names are replaced.
+
+        **Raises:** `DataError` if a column does not have one row for each utterance.
+        """
+        return replace(self, columns={**self.columns, **columns})
+
+    def subset(self, indices: Iterable[int]) -> "Store":
+        """The store of the utterances `indices`, in this order, without a copy of their data."""
+        indices = list(indices)
+        corpus = replace(self.corpus, utterances=tuple(self.corpus.utterances[index] for index in indices))
+        columns = {
+            name: column[indices] if isinstance(column, np.ndarray) else [column[index] for index in indices]
+            for name, column in self.columns.items()
+        }
+        return replace(self, corpus=corpus, columns=columns)
+
+    @property
+    def frames(self) -> int:
+        """Number of mel frames of all utterances."""
+        return int(self.lengths("mel").sum())
 
     @property
     def seconds(self) -> float:
-        return sum(len(clip) for clip in self.clips) / self.sample_rate
+        """Duration of all recordings, or of all mels where the store has no audio, in seconds."""
+        if "audio" in self or self.mel is None:
+            return int(self.lengths("audio").sum()) / self.sample_rate
+        return self.frames * self.mel.hop_length / self.mel.sample_rate
 
+    @property
+    def rejected(self) -> tuple[RejectedUtterance, ...]:
+        """The utterances that finding the corpus, checking it and loading it rejected."""
+        return self.corpus.rejected
 
-class _Clip(NamedTuple):
-    samples: Int16[np.ndarray, " samples"]
-    step: float
-    mel: Float32[np.ndarray, "mels frames"] | None
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of rejected utterances for each kind of reason."""
+        return self.corpus.counts
+
+    def table(self) -> str:
+        """The store and the rejected utterances in lines of at most 80 characters."""
+        rows = [("corpus", f"{self.corpus.root} ({self.corpus.kind})"), ("usable", f"{len(self)} utterance(s)")]
+        rows.append(("duration", f"{self.seconds / 60:.1f} minutes"))
+        if "phonemes" in self:
+            phones = self.lengths("phonemes")
+            rows.append(("phones", f"{phones.sum()}"))
+            rows.append(("longest", f"{self.lengths('mel').max()} frames, {phones.max()} phones"))
+        return report_table(rows, self.rejected, self.corpus.root, self.notes)
+
+    def __str__(self) -> str:
+        return self.table()
 
 
 def load_store(
@@ -70,53 +159,46 @@ def load_store(
     threads: int | None = None,
     progress: bool = False,
 ) -> Store:
-    """Decode and resample every clip of `corpus` to 16 bit at `sample_rate` (Hz).
+    """Decode all recordings of `corpus` to the columns `audio` and `gain`, and given mels to the column `mel`.
 
-    With `peak_normalize` the gains bring every clip's peak to 0.95, as HiFi-GAN does before it crops; without, clips
-    keep their level, as it does when fine-tuning on given mels. Up to `memory_limit` bytes stay in memory. Larger
-    corpora go once to a folder below `cache` (by default the user's cache folder) and are memory-mapped; the folder
-    is found again as long as the files' names, sizes, times and the rate are the same.
+    Recordings are resampled to `sample_rate` (Hz). With `peak_normalize`, gains scale every recording to a peak of
+    0.95, as HiFi-GAN does before it crops. Without it, recordings keep their level, as in HiFi-GAN's fine-tuning on
+    given mels.
+
+    Up to `memory_limit` bytes stay in memory. Larger corpora are written once to a folder below `cache` (by default the
+    user's cache folder) and are memory-mapped. The folder is found again as long as the names, sizes and times of the
+    files and the sample rate are the same.
 
     **Raises:** `AudioError` or `MelError` for a file that the preflight would reject, `DataError` if `corpus` is empty
     or the cache cannot be written.
     """
     if not corpus.utterances:
         raise DataError(f"The corpus {corpus.root} has no utterances; there is nothing to load.")
-    paired = [utterance for utterance in corpus.utterances if utterance.mel_path is not None]
+    paired = [utterance for utterance in corpus.utterances if utterance.mel is not None]
     if paired and len(paired) < len(corpus):
         raise DataError(f"Only {len(paired)} of the {len(corpus)} utterances of {corpus.root} have a mel spectrogram.")
-    if _expected_bytes(corpus, sample_rate) <= memory_limit:
-        clips = list(_clips(corpus, sample_rate, threads, progress))
-        mels = [clip.mel for clip in clips if clip.mel is not None]
-        samples = [clip.samples for clip in clips]
-        gains = _gains((_peak(clip) for clip in samples), (clip.step for clip in clips), peak_normalize)
-        return Store(corpus, sample_rate, samples, gains, mels if paired else None)
-    folder = Path(cache).expanduser() if cache is not None else cache_folder("corpora")
-    folder = folder / _fingerprint(corpus, sample_rate)
-    index = _read_index(folder)
-    if index is None:
-        if folder.exists():
-            _log.warning("%s is damaged; making it again", folder)
-            remove_folder(folder)
-        try:
-            with folder_in_the_making(folder) as making:
-                _write(making, _clips(corpus, sample_rate, threads, progress))
-        except OSError as failure:
-            needed = _expected_bytes(corpus, sample_rate) / 2**30
-            raise DataError(
-                f"The audio cache {folder} ({needed:.1f} GiB) cannot be written ({failure.strerror}); "
-                "choose another folder for it or raise the memory limit."
-            ) from failure
-        index = _read_index(folder)
-        if index is None:
-            raise DataError(f"The audio cache {folder} was damaged while it was written; delete it and try again.")
-    return _mapped(corpus, sample_rate, folder, index, peak_normalize)
+    needed = _expected_bytes(corpus, sample_rate)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        title = "loading audio" if progress else None
+        return map_in_threads(lambda item: _decode(item, sample_rate), corpus.utterances, threads, title)
+
+    folder = None
+    if needed <= memory_limit:
+        columns = _in_memory(rows())
+    else:
+        folder = Path(cache).expanduser() if cache is not None else cache_folder("corpora")
+        folder = folder / _fingerprint(corpus, sample_rate)
+        columns = _cached(folder, rows, needed)
+    gain = _gains(columns.pop("peak"), columns.pop("step"), peak_normalize)
+    columns = {"audio": columns["audio"], "gain": gain, **columns}
+    return Store(corpus, columns, sample_rate, corpus.mel, folder, peak_normalize=peak_normalize)
 
 
 def to_int16(samples: Float[np.ndarray, " samples"]) -> tuple[Int16[np.ndarray, " samples"], float]:
-    """Round to 16 bit; returns the integers and what one of their steps is worth.
+    """Round to 16 bit; returns the integers and the value of one of their steps.
 
-    That is 1/32768, or more for samples beyond full scale, which are scaled down rather than clipped.
+    This value is 1/32768, or more for samples beyond full scale, which are scaled down rather than clipped.
     """
     top, bottom = float(samples.max(initial=0.0)), float(samples.min(initial=0.0))
     if round(top * 32768) <= 32767 and round(bottom * 32768) >= -32768:
@@ -125,79 +207,128 @@ def to_int16(samples: Float[np.ndarray, " samples"]) -> tuple[Int16[np.ndarray, 
     return np.rint(samples * np.float32(32767 / peak)).astype(np.int16), peak / 32767
 
 
-def _decode(utterance: Utterance, sample_rate: int) -> _Clip:
-    samples, step = to_int16(read_audio(utterance.path, sample_rate).samples)
-    return _Clip(samples, step, None if utterance.mel_path is None else read_mel(utterance.mel_path))
+def audio_of(utterance: Utterance) -> Path:
+    """The recording of `utterance`; raises `AudioError` if it has none."""
+    if utterance.audio is None:
+        raise AudioError(f"{utterance.id} has no recording; give the folder of the audio.")
+    return utterance.audio
 
 
-def _clips(corpus: Corpus, sample_rate: int, threads: int | None, progress: bool) -> Iterable[_Clip]:
-    title = "loading audio" if progress else None
-    return map_in_threads(lambda utterance: _decode(utterance, sample_rate), corpus.utterances, threads, title)
+def _decode(utterance: Utterance, sample_rate: int) -> dict[str, Any]:
+    samples, step = to_int16(read_audio(audio_of(utterance), sample_rate).samples)
+    peak = max(int(samples.max(initial=0)), -int(samples.min(initial=0)))
+    row = {"audio": samples, "peak": np.int32(peak), "step": np.float64(step)}
+    return row if utterance.mel is None else {**row, "mel": read_mel(utterance.mel)}
 
 
-def _peak(samples: Int16[np.ndarray, " samples"]) -> int:
-    return max(int(samples.max(initial=0)), -int(samples.min(initial=0)))
-
-
-def _gains(peaks: Iterable[int], steps: Iterable[float], peak_normalize: bool) -> Float32[np.ndarray, " clips"]:
-    pairs = zip(peaks, steps, strict=True)
+def _gains(peaks: Column, steps: Column, peak_normalize: bool) -> Float32[np.ndarray, " utterances"]:
+    pairs = zip(np.asarray(peaks).tolist(), np.asarray(steps).tolist(), strict=True)
     return np.array([PEAK / peak if peak_normalize and peak else step for peak, step in pairs], dtype=np.float32)
 
 
 def _expected_bytes(corpus: Corpus, sample_rate: int) -> int:
     total = 0
     for utterance in corpus.utterances:
-        total += math.ceil(2 * sample_rate * audio_info(utterance.path).seconds)
-        if utterance.mel_path is not None:
-            total += utterance.mel_path.stat().st_size
+        total += math.ceil(2 * sample_rate * audio_info(audio_of(utterance)).seconds)
+        if utterance.mel is not None:
+            total += utterance.mel.stat().st_size
     return total
 
 
 def _fingerprint(corpus: Corpus, sample_rate: int) -> str:
     digest = hashlib.sha256(f"{_VERSION} {sample_rate}".encode())
     for utterance in corpus.utterances:
-        for path in filter(None, (utterance.path, utterance.mel_path)):
+        for path in filter(None, (utterance.audio, utterance.mel)):
             stat = path.stat()
             digest.update(os.fsencode(f"\n{path.resolve()}\t{stat.st_size}\t{stat.st_mtime_ns}"))
     return digest.hexdigest()[:24]
 
 
-def _write(folder: Path, clips: Iterable[_Clip]) -> None:
-    index: dict[str, Any] = {"lengths": [], "peaks": [], "steps": [], "frames": [], "num_mels": 0}
-    with (folder / _AUDIO).open("wb") as audio, (folder / _MELS).open("wb") as mels:
-        for clip in clips:
-            audio.write(clip.samples.tobytes())
-            index["lengths"].append(len(clip.samples))
-            index["peaks"].append(_peak(clip.samples))
-            index["steps"].append(clip.step)
-            if clip.mel is not None:
-                mels.write(clip.mel.tobytes())
-                index["num_mels"], frames = clip.mel.shape
-                index["frames"].append(frames)
-    (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
+def _in_memory(rows: Iterable[Mapping[str, np.ndarray]]) -> dict[str, Column]:
+    columns: dict[str, list[np.ndarray]] = {}
+    for row in rows:
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    return dict(columns)
 
 
-def _read_index(folder: Path) -> dict[str, Any] | None:
-    """The index of a whole cache folder; `None` if there is none, or files do not have the sizes it says."""
+def _cached(folder: Path, rows: Callable[[], Iterable[Mapping[str, np.ndarray]]], needed: int) -> dict[str, Column]:
+    """The columns in `folder`, which are written from `rows` if they are missing or damaged."""
+    columns = read_columns(folder)
+    if columns is not None:
+        return columns
+    if folder.exists():
+        _log.warning("%s is damaged; making it again", folder)
+        remove_folder(folder)
+    try:
+        with folder_in_the_making(folder) as making:
+            write_columns(making, rows())
+    except OSError as failure:
+        raise DataError(
+            f"The audio cache {folder} ({needed / 2**30:.1f} GiB) cannot be written ({failure.strerror}); "
+            "choose another folder for it or raise the memory limit."
+        ) from failure
+    columns = read_columns(folder)
+    if columns is None:
+        raise DataError(f"The audio cache {folder} was damaged while it was written; delete it and try again.")
+    return columns
+
+
+def write_columns(folder: Path, rows: Iterable[Mapping[str, np.ndarray]]) -> None:
+    """Write `rows`, each a table of arrays by column, to one file for each column and an index.
+
+    Only one row is in memory at a time. All rows have the same columns, and all arrays of a column the same type.
+    """
+    index: dict[str, Any] = {}
+    files: dict[str, Any] = {}
+    try:
+        for row in rows:
+            for name, value in row.items():
+                value = np.asarray(value)
+                if name not in files:
+                    files[name] = (folder / f"{name}.bin").open("wb")
+                    index[name] = {"file": f"{name}.bin", "dtype": value.dtype.name, "shapes": []}
+                files[name].write(value.tobytes())
+                index[name]["shapes"].append(value.shape)
+    finally:
+        for file in files.values():
+            file.close()
+    (folder / _INDEX).write_text(json.dumps({"columns": index}), encoding="utf-8")
+
+
+def read_columns(folder: Path) -> dict[str, Column] | None:
+    """Map the columns that `write_columns` wrote; `None` if the folder is missing, or a file has another size."""
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        whole = (folder / _AUDIO).stat().st_size == 2 * sum(index["lengths"])
-        whole &= (folder / _MELS).stat().st_size == 4 * index["num_mels"] * sum(index["frames"])
+        if "columns" not in index:
+            return _read_first_format(folder, index)
+        columns = {}
+        for name, entry in index["columns"].items():
+            shapes = [tuple(shape) for shape in entry["shapes"]]
+            columns[name] = _mapped(folder / entry["file"], np.dtype(entry["dtype"]), shapes)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return index if whole else None
+    return columns
 
 
-def _mapped(corpus: Corpus, sample_rate: int, folder: Path, index: dict[str, Any], peak_normalize: bool) -> Store:
-    clips = _views(folder / _AUDIO, np.int16, [(length,) for length in index["lengths"]])
-    gains = _gains(index["peaks"], index["steps"], peak_normalize)
+def _read_first_format(folder: Path, index: Mapping[str, Any]) -> dict[str, Column]:
+    """The columns of a folder that version 0.1.0 wrote."""
+    audio = _mapped(folder / "audio.i16", np.dtype(np.int16), [(length,) for length in index["lengths"]])
+    columns: dict[str, Column] = {"audio": audio, "peak": np.array(index["peaks"]), "step": np.array(index["steps"])}
     shapes = [(index["num_mels"], frames) for frames in index["frames"]]
-    return Store(corpus, sample_rate, clips, gains, _views(folder / _MELS, np.float32, shapes) or None, folder)
+    mels = _mapped(folder / "mels.f32", np.dtype(np.float32), shapes)
+    return {**columns, "mel": mels} if shapes else columns
 
 
-def _views(path: Path, dtype: type, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-    if not shapes:
-        return []
+def _mapped(path: Path, dtype: np.dtype, shapes: Sequence[tuple[int, ...]]) -> Column:
+    """Views of the arrays in the file at `path`, one after another; raises `ValueError` for another size."""
+    sizes = [math.prod(shape) for shape in shapes]
+    if path.stat().st_size != dtype.itemsize * sum(sizes):
+        raise ValueError(f"{path} has another size than the index says")
+    if not sum(sizes):
+        return [np.empty(shape, dtype) for shape in shapes]
     whole = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    return [part.reshape(shape) for part, shape in zip(np.split(whole, ends[:-1]), shapes, strict=True)]
+    if len(set(shapes)) == 1:
+        return whole.reshape(len(shapes), *shapes[0])
+    parts = np.split(whole, np.cumsum(sizes)[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32
 
-from jaxvoice.data.aligned.alignment import Misfit
-from jaxvoice.data.audio import resample
-from jaxvoice.data.preflight import SILENCE
+from jaxvoice.data.alignments.alignment import AlignmentError
+from jaxvoice.data.audio import SILENCE, resample
 from jaxvoice.data.store import PEAK
 from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.errors import AudioError, ConfigError
@@ -74,8 +73,8 @@ class Aligner:
         alignment.
 
         **Raises:** `TextError` for a text that cannot be pronounced; `AudioError` for audio that is silent, empty or
-        shorter than a frame; `Misfit` (a `DataError`) for audio of more than 4,000 frames, more phonemes than frames,
-        and a speed outside 1/3 to 3 times the model's; `CheckpointError` if the model returns NaN or infinity.
+        shorter than a frame; `AlignmentError` (a `DataError`) for audio of more than 4,000 frames, more phonemes than
+        frames, and a speed outside 1/3 to 3 times the model's; `CheckpointError` if the model returns NaN or infinity.
         """
         said = pronounce(validate_text(text), custom_words, phone_set=self.phone_set)
         starts = np.cumsum([0, *(len(word.codes) for word in said.words)])
@@ -107,7 +106,7 @@ class Aligner:
     def _mel(self, audio: Any, sample_rate: float, name: str) -> Float32[np.ndarray, "mels frames"]:
         samples = resample(validate_audio(audio), sample_rate, self.mel.sample_rate)
         if (frames := len(samples) // self.mel.hop_length) > MOST_FRAMES:
-            raise Misfit(
+            raise AlignmentError(
                 "too long",
                 f"{name} lasts {len(samples) / self.mel.sample_rate:.0f} s ({frames} frames); alignment supports "
                 f"{MOST_FRAMES} frames. Cut the recording at pauses.",

@@ -6,6 +6,7 @@ the recording (teacher forcing; arXiv 2010.05646, section 4.4).
 
 import hashlib
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +15,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32
 
-from jaxvoice.data.aligned.alignment import Misfit
-from jaxvoice.data.aligned.corpus import AlignedCorpus, AlignedKind, AlignedUtterance, find_aligned
-from jaxvoice.data.aligned.durations import MOST_FRAMES_OFF
-from jaxvoice.data.aligned.report import RejectedUtterance, counted, table
-from jaxvoice.data.aligned.store import AlignedStore, load_aligned, utterance_audio
+from jaxvoice.data.aligned import load_aligned, utterance_audio
+from jaxvoice.data.alignments.alignment import AlignmentError
+from jaxvoice.data.alignments.corpora import AlignedKind, find_aligned
+from jaxvoice.data.alignments.durations import MOST_FRAMES_OFF
 from jaxvoice.data.audio import write_wav
 from jaxvoice.data.folders import folder_in_the_making
+from jaxvoice.data.store import Store
+from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, report_table
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, ConfigError, DataError
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
@@ -56,14 +58,14 @@ class TeacherForced:
     @property
     def counts(self) -> dict[str, int]:
         """How many utterances were rejected for each kind of reason."""
-        return counted(self.rejected)
+        return dict(Counter(item.kind for item in self.rejected))
 
     def table(self) -> str:
         """The findings as lines of at most 80 characters."""
         rows = [("corpus", str(self.corpus)), ("pairs", f"{self.utterances} in {self.folder}")]
         rows.append(("duration", f"{self.seconds / 60:.1f} minutes"))
         rows.append(("mean L1", f"{self.mel_l1:.3f} between the mels made and those of the recordings"))
-        return table(rows, self.rejected, self.corpus, {})
+        return report_table(rows, self.rejected, self.corpus)
 
     def __str__(self) -> str:
         return self.table()
@@ -78,7 +80,7 @@ class TeacherForced:
 
 
 def teacher_force(
-    corpus: AlignedCorpus | str | Path,
+    corpus: Corpus | str | Path,
     output: str | Path,
     model: str | Path,
     *,
@@ -118,9 +120,11 @@ def teacher_force(
     networks, norms, config = load_model(folder)
     print_licence(folder)
     mel_to_audio = MelToAudio(vocoder, config.mel)
-    if not isinstance(corpus, AlignedCorpus):
+    if not isinstance(corpus, Corpus):
         phone_set = PhoneSet(config.phone_set, config.codes)
         corpus = find_aligned(corpus, kind, audio_dir=audio_dir, phone_set=phone_set)
+    elif corpus.phone_set is None:
+        raise DataError(f"The corpus {corpus.root} ({corpus.kind}) has no alignments; read it with find_aligned.")
     elif corpus.phone_set.codes != config.codes:
         raise ConfigError(
             f"The corpus was read with the phonemes of {corpus.phone_set.name!r}, and the model speaks those of "
@@ -162,7 +166,7 @@ def _check_free(output: Path) -> None:
         raise ConfigError(f"{output} is no folder; name a new one.")
 
 
-def _audible(corpus: AlignedCorpus) -> AlignedCorpus:
+def _audible(corpus: Corpus) -> Corpus:
     """`corpus` with the utterances without a recording rejected; raises `DataError` if none has one."""
     lacking = [utterance for utterance in corpus.utterances if utterance.audio is None]
     if len(lacking) == len(corpus):
@@ -179,10 +183,10 @@ def _audible(corpus: AlignedCorpus) -> AlignedCorpus:
     return replace(corpus, utterances=kept, rejected=(*corpus.rejected, *reasons))
 
 
-def _nameable(corpus: AlignedCorpus) -> tuple[AlignedCorpus, dict[str, str]]:
+def _nameable(corpus: Corpus) -> tuple[Corpus, dict[str, str]]:
     """`corpus` without utterances whose files would have the name of another's on some system; the names by id."""
     taken: dict[str, str] = {}
-    kept: list[AlignedUtterance] = []
+    kept: list[Utterance] = []
     rejected = list(corpus.rejected)
     for utterance in corpus.utterances:
         name = pair_name(utterance.id)
@@ -210,7 +214,7 @@ def pair_name(name: str) -> str:
 def _write(
     folder: Path,
     synthesized: Iterable[tuple[int, Float32[np.ndarray, "mels frames"]]],
-    store: AlignedStore,
+    store: Store,
     names: Mapping[str, str],
     config: GaussianTTSConfig,
     mel_to_audio: MelToAudio,
@@ -223,7 +227,7 @@ def _write(
         utterance = store.corpus.utterances[number]
         try:
             samples = _fitting_audio(utterance, mel.shape[1], config.mel, config.peak_normalize)
-        except (AudioError, Misfit) as failure:
+        except (AudioError, AlignmentError) as failure:
             rejected.append(RejectedUtterance(utterance.id, getattr(failure, "kind", "audio"), str(failure)))
             continue
         # Beyond full scale, as resampling may leave it, 16 bits would clip.
@@ -231,10 +235,10 @@ def _write(
         write_wav(wavs / f"{names[utterance.id]}.wav", samples, config.mel.sample_rate, subtype)
         np.save(mels / f"{names[utterance.id]}.npy", np.ascontiguousarray(mel_to_audio.vocoder_input(mel)))
         frames.append(mel.shape[1])
-        distance.append(np.abs(mel - store.mels[number]).sum(dtype=np.float64))
+        distance.append(np.abs(mel - store["mel"][number]).sum(dtype=np.float64))
     rejected = (*store.rejected, *rejected)
     if not frames:
-        reasons = table((), rejected, store.corpus.root, {})
+        reasons = report_table((), rejected, store.corpus.root)
         raise DataError(f"None of the {len(rejected)} utterance(s) of {store.corpus.root} can be used:\n{reasons}")
     seconds = sum(frames) * config.mel.hop_length / config.mel.sample_rate
     mean = float(sum(distance) / (sum(frames) * config.mel.num_mels))
@@ -242,14 +246,14 @@ def _write(
 
 
 def _fitting_audio(
-    utterance: AlignedUtterance, frames: int, contract: MelConfig, peak_normalize: bool
+    utterance: Utterance, frames: int, contract: MelConfig, peak_normalize: bool
 ) -> Float32[np.ndarray, " samples"]:
-    """The recording with `hop_length` samples for each of `frames`; raises `Misfit` if it is of another length."""
+    """The recording with `hop_length` samples for each of `frames`; raises `AlignmentError` for another length."""
     assert utterance.audio is not None
     samples = utterance_audio(utterance.audio, contract.sample_rate, peak_normalize=peak_normalize)
     wanted = frames * contract.hop_length
     if abs(len(samples) - wanted) > (MOST_FRAMES_OFF + 1) * contract.hop_length:
-        raise Misfit(
+        raise AlignmentError(
             "length",
             f"{utterance.audio} lasts {len(samples) / contract.sample_rate:.3f} s, and the mel spectrogram of "
             f"{utterance.id} {wanted / contract.sample_rate:.3f} s; give the recording that it was made from.",

@@ -89,7 +89,7 @@ class Task(abc.ABC):
 
 
 class Loader(Protocol):
-    """An endless, deterministic supply of batches that goes on from any place; `jaxvoice.data.loader.Loader` is one."""
+    """An endless, deterministic supply of batches that goes on from any place; `jaxvoice.data.Loader` is one."""
 
     def __next__(self) -> Any:
         """This process's share of the next batch: a pytree of numpy arrays, batch axis first."""

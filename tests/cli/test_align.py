@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxvoice.cli import main
-from jaxvoice.data.aligned import find_aligned, load_aligned
+from jaxvoice.data import find_aligned, load_aligned
 from jaxvoice.data.audio import write_wav
 from jaxvoice.errors import ConfigError
 from jaxvoice.pipelines import Aligner, Synthesizer
@@ -75,7 +75,7 @@ def test_a_corpus(align, corpus, tmp_path):
     store = load_aligned(aligned, MEL, peak_normalize=True)
     assert len(store) == 2 and not store.rejected
     aligner = Aligner(talker())
-    for utterance, durations in zip(aligned.utterances, store.durations, strict=True):
+    for utterance, durations in zip(aligned.utterances, store["durations"], strict=True):
         samples = chatter([*HELLO, *WORLD], [9.0] * 9, noise=1e-4)
         if utterance.id == "two":
             expected = aligner.align(np.rint(samples * 32768) / 32768, 8000, "Hello, world.")

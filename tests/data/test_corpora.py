@@ -25,7 +25,7 @@ def test_ljspeech(tmp_path):
     corpus = find_corpus(tmp_path)
     assert corpus.kind == "ljspeech" and ids(corpus) == ["b", "a", "c"]
     assert [utterance.text for utterance in corpus.utterances] == ["Doctor Who", "only this", "x"]
-    assert [utterance.path.name for utterance in corpus.utterances] == ["b.wav", "a.flac", "c.wav"]
+    assert [utterance.audio.name for utterance in corpus.utterances] == ["b.wav", "a.flac", "c.wav"]
     assert corpus.speakers == ("someone",)
 
 
@@ -74,7 +74,7 @@ def test_file_lists_as_released(tmp_path):
     elsewhere = tmp_path / "list.txt"
     elsewhere.write_text("LJ1.wav|text\n", encoding="utf-8")
     found = find_corpus(elsewhere, audio_dir=lists / "wavs")
-    assert ids(found) == ["LJ1"] and found.utterances[0].path == lists / "wavs" / "LJ1.wav"
+    assert ids(found) == ["LJ1"] and found.utterances[0].audio == lists / "wavs" / "LJ1.wav"
     with pytest.raises(DataError, match=r"looked for .*wavs.*LJ1\.wav and"):
         find_corpus(elsewhere)
 
@@ -86,10 +86,10 @@ def test_pairs(tmp_path):
         np.save(tmp_path / "mels" / f"{name}.npy", np.zeros((80, 4), np.float32))
     corpus = find_corpus(tmp_path)
     assert corpus.kind == "pairs" and ids(corpus) == ["a", "b"]
-    assert [utterance.path.name for utterance in corpus.utterances] == ["a.wav", "b.flac"]
-    assert [utterance.mel_path.name for utterance in corpus.utterances if utterance.mel_path] == ["a.npy", "b.npy"]
+    assert [utterance.audio.name for utterance in corpus.utterances] == ["a.wav", "b.flac"]
+    assert [utterance.mel.name for utterance in corpus.utterances if utterance.mel] == ["a.npy", "b.npy"]
     apart = find_corpus(tmp_path / "mels", "pairs", audio_dir=tmp_path / "audio")
-    assert [utterance.path for utterance in apart.utterances] == [utterance.path for utterance in corpus.utterances]
+    assert [utterance.audio for utterance in apart.utterances] == [utterance.audio for utterance in corpus.utterances]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_missing_root_and_repeated_ids(tmp_path):
 
 def test_real_corpora(real_clips):
     lj = find_corpus(real_clips / "LJSpeech-1.1")
-    assert lj.kind == "ljspeech" and len(lj) == 24 and all(utterance.path.is_file() for utterance in lj.utterances)
+    assert lj.kind == "ljspeech" and len(lj) == 24 and all(utterance.audio.is_file() for utterance in lj.utterances)
     assert lj.utterances[1].text == "in being comparatively modern."
     vctk = find_corpus(real_clips / "vctk")
     assert vctk.kind == "vctk" and len(vctk) == 29

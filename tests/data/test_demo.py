@@ -34,7 +34,7 @@ def timings(corpus):
 
 
 def samples(utterance):
-    return soundfile.read(utterance.path, dtype="int16")[0]
+    return soundfile.read(utterance.audio, dtype="int16")[0]
 
 
 def contents(folder):
@@ -42,7 +42,7 @@ def contents(folder):
 
 
 def test_a_few_minutes_by_several_voices(corpus):
-    infos = [soundfile.info(utterance.path) for utterance in corpus.utterances]
+    infos = [soundfile.info(utterance.audio) for utterance in corpus.utterances]
     assert corpus.kind == "ljspeech" and len(corpus) == 100 and len(corpus.speakers) == 5
     assert {(info.samplerate, info.channels, info.subtype) for info in infos} == {(22050, 1, "PCM_16")}
     assert 4 * 60 < sum(info.duration for info in infos) < 8 * 60
@@ -64,7 +64,7 @@ def test_timings_are_monotone_and_inside_the_audio(corpus, timings):
     for utterance in corpus.utterances:
         item = timings[utterance.id]
         onsets = [phoneme.onset for phoneme in item.phonemes]
-        assert item.samples == soundfile.info(utterance.path).frames and item.sample_rate == 22050
+        assert item.samples == soundfile.info(utterance.audio).frames and item.sample_rate == 22050
         assert onsets[0] == 0 and onsets == sorted(onsets) and onsets[-1] < item.samples
         assert item.phonemes[-1].pause and len([p for p in item.phonemes if not p.pause]) >= 10
         silence = samples(utterance)[onsets[-1] + 100 :]

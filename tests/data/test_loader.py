@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxvoice.data import Corpus, Loader, LoaderState, Store, find_corpus, load_store
-from jaxvoice.data.sampling import permutation, random_bits
+from jaxvoice.data import Corpus, Loader, LoaderState, RandomCrops, Store, Utterance, find_corpus, load_store
+from jaxvoice.data.samplers import permutation, random_bits
 from jaxvoice.errors import ConfigError, DataError
 
 HOP = 4
@@ -18,7 +18,19 @@ def make_store(lengths, mel_frames=None):
     if mel_frames is not None:
         mels = [np.broadcast_to((500 * i + np.arange(n)).astype(np.float32), (3, n)) for i, n in enumerate(mel_frames)]
     gains = np.arange(1, len(clips) + 1, dtype=np.float32)
-    return Store(Corpus("folder", Path(), ()), 22050, clips, gains, mels)
+    return store_of(clips, gains, mels)
+
+
+def store_of(clips, gains, mels=None):
+    utterances = tuple(Utterance(f"u{index}") for index in range(len(clips)))
+    columns = {"audio": clips, "gain": gains} | ({} if mels is None else {"mel": mels})
+    return Store(Corpus("folder", Path(), utterances), columns, 22050)
+
+
+def loader_of(store, *, seed=0, workers=2, prefetch=8, process_index=0, process_count=1, **sizes):
+    """A loader of random crops of `sizes`."""
+    share = {"process_index": process_index, "process_count": process_count}
+    return Loader(store, RandomCrops(**sizes), seed=seed, workers=workers, prefetch=prefetch, **share)
 
 
 def take(loader, count):
@@ -56,14 +68,14 @@ def test_permutations_are_permutations_and_differ():
 @pytest.mark.parametrize("workers", [0, 2, 5])
 def test_workers_and_prefetch_do_not_change_batches(workers):
     store = make_store(range(20, 60))
-    one = take(Loader(store, batch_size=4, segment=16, seed=3, workers=1, prefetch=1), 25)
-    same(one, take(Loader(store, batch_size=4, segment=16, seed=3, workers=workers, prefetch=7), 25))
-    other = take(Loader(store, batch_size=4, segment=16, seed=4, workers=workers), 1)
+    one = take(loader_of(store, batch_size=4, segment=16, seed=3, workers=1, prefetch=1), 25)
+    same(one, take(loader_of(store, batch_size=4, segment=16, seed=3, workers=workers, prefetch=7), 25))
+    other = take(loader_of(store, batch_size=4, segment=16, seed=4, workers=workers), 1)
     assert not np.array_equal(one[0].audio, other[0].audio)
 
 
 def test_crops_are_pieces_of_their_clip():
-    for batch in take(Loader(make_store(range(30, 70)), batch_size=8, segment=16), 10):
+    for batch in take(loader_of(make_store(range(30, 70)), batch_size=8, segment=16), 10):
         assert batch.audio.dtype == np.int16 and batch.audio.shape == (8, 16) and batch.mel is None
         starts = batch.audio[:, 0] - 500 * clip_of(batch)
         np.testing.assert_array_equal(batch.audio, batch.audio[:, :1] + np.arange(16))
@@ -72,7 +84,7 @@ def test_crops_are_pieces_of_their_clip():
 
 def test_every_start_is_as_likely():
     store = make_store([23] * 8)  # eight starts: 0 to 7
-    batches = take(Loader(store, batch_size=8, segment=16, workers=0), 1000)
+    batches = take(loader_of(store, batch_size=8, segment=16, workers=0), 1000)
     starts = np.concatenate([batch.audio[:, 0] - 500 * clip_of(batch) for batch in batches])
     counts = np.bincount(starts, minlength=8)
     assert len(counts) == 8 and ((counts - 1000) ** 2 / 1000).sum() < 24.3  # chi squared, 7 degrees, p = 0.001
@@ -80,7 +92,7 @@ def test_every_start_is_as_likely():
 
 def test_an_epoch_takes_every_clip_once_in_a_new_order():
     store = make_store([30] * 22)
-    loader = Loader(store, batch_size=4, segment=16, seed=1)
+    loader = loader_of(store, batch_size=4, segment=16, seed=1)
     assert loader.steps_per_epoch == 5
     batches = take(loader, 15)
     epochs = [np.concatenate([clip_of(batch) for batch in batches[5 * e : 5 * e + 5]]) for e in range(3)]
@@ -91,18 +103,18 @@ def test_an_epoch_takes_every_clip_once_in_a_new_order():
 
 
 def test_without_shuffling_clips_come_in_order():
-    batches = take(Loader(make_store([30] * 8), batch_size=4, segment=16, shuffle=False), 4)
+    batches = take(loader_of(make_store([30] * 8), batch_size=4, segment=16, shuffle=False), 4)
     assert [clip_of(batch).tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7]] * 2
 
 
-def test_a_loader_tells_what_it_cuts():
-    loader = Loader(make_store([200, 30, 70]), batch_size=2, segment=16, crops_per_clip=4)
+def test_a_loader_describes_its_crops():
+    loader = loader_of(make_store([200, 30, 70]), batch_size=2, segment=16, crops_per_clip=4)
     about = {"clips": 3, "samples": 300, "batch_size": 2, "segment": 16, "crops_per_clip": 4, "shuffle": True}
     assert loader.describe() == about
 
 
 def test_several_crops_per_clip():
-    loader = Loader(make_store([200] * 6), batch_size=4, segment=16, crops_per_clip=4)
+    loader = loader_of(make_store([200] * 6), batch_size=4, segment=16, crops_per_clip=4)
     assert loader.steps_per_epoch == 6
     batches = take(loader, 6)
     np.testing.assert_array_equal(np.bincount(np.concatenate([clip_of(batch) for batch in batches])), 4)
@@ -111,7 +123,7 @@ def test_several_crops_per_clip():
 
 
 def test_fewer_clips_than_a_batch_fill_it_with_other_crops():
-    loader = Loader(make_store([400] * 3), batch_size=8, segment=16)
+    loader = loader_of(make_store([400] * 3), batch_size=8, segment=16)
     assert loader.steps_per_epoch == 1
     first, second = take(loader, 2)
     assert sorted(np.bincount(clip_of(first))) == [2, 3, 3]
@@ -120,7 +132,7 @@ def test_fewer_clips_than_a_batch_fill_it_with_other_crops():
 
 
 def test_short_clips_are_padded_at_the_end():
-    (batch,) = take(Loader(make_store([10, 16]), batch_size=2, segment=16, shuffle=False), 1)
+    (batch,) = take(loader_of(make_store([10, 16]), batch_size=2, segment=16, shuffle=False), 1)
     np.testing.assert_array_equal(batch.audio[0], [*range(10), 0, 0, 0, 0, 0, 0])
     np.testing.assert_array_equal(batch.audio[1], 500 + np.arange(16))
 
@@ -129,19 +141,19 @@ def test_short_clips_are_padded_at_the_end():
 def test_resuming_goes_on_with_the_next_batch(stop):
     store = make_store(range(20, 45))
     arguments = {"batch_size": 4, "segment": 16, "seed": 9}
-    whole = take(Loader(store, **arguments), 20)
-    first = Loader(store, workers=3, **arguments)
+    whole = take(loader_of(store, **arguments), 20)
+    first = loader_of(store, workers=3, **arguments)
     same(whole[:stop], take(first, stop))
     state = first.state()
     assert state == LoaderState(stop // 6, stop % 6, 9)
-    second = Loader(store, **(arguments | {"seed": 0}), workers=1)
+    second = loader_of(store, **(arguments | {"seed": 0}), workers=1)
     next(second)
     second.restore(LoaderState(*state))
     same(whole[stop:], take(second, 20 - stop))
 
 
 def test_a_place_past_the_end_is_the_next_epoch():
-    with Loader(make_store([30] * 8), batch_size=4, segment=16) as loader:
+    with loader_of(make_store([30] * 8), batch_size=4, segment=16) as loader:
         loader.restore(LoaderState(3, 2, 0))
         assert loader.state() == LoaderState(4, 0, 0)
         with pytest.raises(ConfigError, match="batch -1"):
@@ -153,8 +165,8 @@ def test_a_place_past_the_end_is_the_next_epoch():
 def test_shares_of_processes_make_the_global_batch(count, clips):
     store = make_store(range(40, 40 + clips))
     arguments = {"batch_size": 8, "segment": 16, "seed": 5}
-    whole = take(Loader(store, **arguments), 12)
-    loaders = [Loader(store, process_index=i, process_count=count, workers=1, **arguments) for i in range(count)]
+    whole = take(loader_of(store, **arguments), 12)
+    loaders = [loader_of(store, process_index=i, process_count=count, workers=1, **arguments) for i in range(count)]
     shares = [take(loader, 12) for loader in loaders]
     for step, batch in enumerate(whole):
         parts = [share[step] for share in shares]
@@ -167,7 +179,7 @@ def test_crops_of_pairs_are_aligned():
     frames = [8, 20, 30, 41]
     store = make_store([HOP * 8 + 1, HOP * 20, HOP * 25 + 3, HOP * 60], frames)
     starts = {clip: set() for clip in range(4)}
-    for batch in take(Loader(store, batch_size=4, segment=8 * HOP, hop_length=HOP), 500):
+    for batch in take(loader_of(store, batch_size=4, segment=8 * HOP, hop_length=HOP), 500):
         assert batch.mel is not None and batch.mel.shape == (4, 3, 8) and batch.mel.dtype == np.float32
         for clip, audio, mel in zip(clip_of(batch), batch.audio, batch.mel, strict=True):
             start = int(mel[0, 0]) - 500 * clip
@@ -180,7 +192,7 @@ def test_crops_of_pairs_are_aligned():
 
 def test_mels_shorter_than_a_segment_are_padded_with_silence():
     store = make_store([HOP * 5, HOP * 30], [5, 6])
-    (batch,) = take(Loader(store, batch_size=2, segment=8 * HOP, hop_length=HOP, shuffle=False), 1)
+    (batch,) = take(loader_of(store, batch_size=2, segment=8 * HOP, hop_length=HOP, shuffle=False), 1)
     assert batch.mel is not None
     np.testing.assert_array_equal(batch.mel[0, :, :5], np.broadcast_to(np.arange(5), (3, 5)))
     np.testing.assert_allclose(batch.mel[0, :, 5:], np.log(1e-5), rtol=1e-6)
@@ -189,7 +201,7 @@ def test_mels_shorter_than_a_segment_are_padded_with_silence():
 
 
 class Fragile(list):
-    """Clips of which one cannot be read until it is mended."""
+    """Clips of which one cannot be read until it is repaired."""
 
     broken = True
 
@@ -202,11 +214,10 @@ class Fragile(list):
 @pytest.mark.parametrize("workers", [0, 3])
 def test_an_error_in_a_worker_reaches_the_caller_and_loses_no_batch(workers):
     whole = make_store([30] * 8)
-    expected = take(Loader(whole, batch_size=2, segment=16, shuffle=False), 4)
-    clips = Fragile(whole.clips)
-    with Loader(
-        Store(whole.corpus, 22050, clips, whole.gains), batch_size=2, segment=16, shuffle=False, workers=workers
-    ) as loader:
+    expected = take(loader_of(whole, batch_size=2, segment=16, shuffle=False), 4)
+    clips = Fragile(whole["audio"])
+    store = whole.with_columns(audio=clips)
+    with loader_of(store, batch_size=2, segment=16, shuffle=False, workers=workers) as loader:
         same(expected[:2], [next(loader), next(loader)])
         for _ in range(2):
             with pytest.raises(OSError, match="disk is gone"):
@@ -218,7 +229,7 @@ def test_an_error_in_a_worker_reaches_the_caller_and_loses_no_batch(workers):
 
 def test_closing_ends_the_threads():
     before = threading.active_count()
-    with Loader(make_store([30] * 8), batch_size=4, segment=16, workers=4, prefetch=16) as loader:
+    with loader_of(make_store([30] * 8), batch_size=4, segment=16, workers=4, prefetch=16) as loader:
         next(loader)
         assert threading.active_count() > before
     assert threading.active_count() == before
@@ -241,12 +252,12 @@ def test_closing_ends_the_threads():
 )
 def test_sizes_that_do_not_fit(arguments, said):
     with pytest.raises(ConfigError, match=said):
-        Loader(make_store([40] * 4, [10] * 4), **({"batch_size": 4, "segment": 16} | arguments))
+        loader_of(make_store([40] * 4, [10] * 4), **({"batch_size": 4, "segment": 16} | arguments))
 
 
 def test_real_clips_are_cut(real_clips):
     store = load_store(find_corpus(real_clips / "LJSpeech-1.1"), 22050)
-    batches = take(Loader(store, batch_size=8, segment=8192, seed=1), 9)
+    batches = take(loader_of(store, batch_size=8, segment=8192, seed=1), 9)
     for batch in batches:
         assert batch.audio.shape == (8, 8192) and len(set(batch.gain.tolist())) > 1
         assert np.abs(batch.audio * batch.gain[:, None]).max() <= 0.95 + 1e-6

@@ -8,8 +8,8 @@ from jaxvoice.errors import DataError
 
 
 def corpus(count, held_out=()):
-    utterances = tuple(Utterance(Path(f"{i}.wav"), f"u{i:04d}") for i in range(count))
-    return Corpus("folder", Path("somewhere"), utterances, frozenset(held_out))
+    utterances = tuple(Utterance(f"u{i:04d}", Path(f"{i}.wav")) for i in range(count))
+    return Corpus("folder", Path("somewhere"), utterances, validation_ids=frozenset(held_out))
 
 
 def ids(part):

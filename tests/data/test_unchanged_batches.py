@@ -11,8 +11,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxvoice.data import Loader, LoaderState, find_corpus, load_store
-from jaxvoice.data.aligned import AlignedLoader, batches_in_order, find_aligned, load_aligned
+from jaxvoice.data import (
+    LengthBuckets,
+    Loader,
+    LoaderState,
+    RandomCrops,
+    Store,
+    batches_in_order,
+    find_aligned,
+    find_corpus,
+    load_aligned,
+    load_store,
+)
 from tests.fixtures.synthetic import noise
 
 RATE = 22050
@@ -82,6 +92,13 @@ def take(loader: Any, count: int, state: LoaderState | None = None) -> list[Any]
         return list(itertools.islice(loader, count))
 
 
+def make_loader(store: Store, sampler: type, options: dict[str, Any], workers: int) -> Loader[Any]:
+    """A loader from options of the sampler and of the loader."""
+    own = {name: value for name, value in options.items() if name in ("seed", "process_index", "process_count")}
+    rest = {name: value for name, value in options.items() if name not in own}
+    return Loader(store, sampler(**rest), workers=workers, **own)
+
+
 CROPS = {
     "audio": ("clips", {"batch_size": 4, "segment": 1024, "seed": 7}, None, "72ac17aa22d280c6"),
     "unshuffled": ("clips", {"batch_size": 4, "segment": 1024, "shuffle": False}, None, "d3452fb850f02e40"),
@@ -126,13 +143,16 @@ def test_crops(name, mapped, folders, tmp_path):
     limit = {"memory_limit": 0, "cache": tmp_path} if mapped else {}
     store = load_store(corpus, RATE, peak_normalize=kind == "clips", **limit)
     for workers in (0, 2):
-        assert digest(take(Loader(store, workers=workers, **options), 25, state)) == expected
+        loader = make_loader(store, RandomCrops, options, workers)
+        assert digest(take(loader, 25, state)) == expected
 
 
 @pytest.mark.parametrize("name", UTTERANCES)
 def test_utterances(name, aligned):
     options, state, expected = UTTERANCES[name]
-    assert digest(take(AlignedLoader(aligned, **options), 25, state)) == expected
+    for workers in (0, 2):
+        loader = make_loader(aligned, LengthBuckets, options, workers)
+        assert digest(take(loader, 25, state)) == expected
 
 
 def test_utterances_in_order(aligned):

@@ -15,8 +15,7 @@ from safetensors.numpy import load_file
 
 from experiments import tts_ljspeech
 from jaxvoice.config import to_dict
-from jaxvoice.data import read_audio, write_wav
-from jaxvoice.data.aligned import find_aligned, load_aligned, measure_statistics
+from jaxvoice.data import find_aligned, load_aligned, measure_statistics, read_audio, write_wav
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
 from jaxvoice.models.gaussian_tts import GaussianTTS, Statistics
 from jaxvoice.models.gaussian_tts.weights import load_model, save_model

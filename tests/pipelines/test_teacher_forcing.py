@@ -10,15 +10,18 @@ import pytest
 import soundfile
 from jax import numpy as jnp
 
-from jaxvoice.data import Loader, find_corpus, load_store, preflight
-from jaxvoice.data.aligned import (
-    AlignedBatch,
-    AlignedCorpus,
-    AlignedStore,
-    AlignedUtterance,
-    Alignment,
+from jaxvoice.data import (
+    Corpus,
+    Loader,
+    RandomCrops,
+    Store,
+    Utterance,
+    UtteranceBatch,
     find_aligned,
+    find_corpus,
     load_aligned,
+    load_store,
+    preflight,
 )
 from jaxvoice.errors import CheckpointError, ConfigError, DataError, JaxvoiceWarning, MelError
 from jaxvoice.models.gaussian_tts import Statistics, inference
@@ -70,7 +73,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(inference, "synthesize_batch", lambda acoustic, norms, batch: nothing(batch))
 
 
-def nothing(batch: AlignedBatch) -> BatchResult:
+def nothing(batch: UtteranceBatch) -> BatchResult:
     zeros = np.zeros(batch.mel.swapaxes(1, 2).shape, np.float32)
     return BatchResult(zeros, zeros, None)  # pyright: ignore[reportArgumentType]
 
@@ -86,9 +89,9 @@ def alone(acoustic, norms, ids, durations, frames: int):
 def directly(store, number, *, longer=0) -> np.ndarray:
     """The mel of an utterance, without padding; the first phone `longer`, the last shorter by as much."""
     model, norms, config = trained()
-    durations = store.durations[number].astype(np.float32)
+    durations = store["durations"][number].astype(np.float32)
     durations[0], durations[-1] = durations[0] + longer, durations[-1] - longer
-    ids = jnp.asarray(store.ids[number][None])
+    ids = jnp.asarray(store["phonemes"][number][None])
     normalised = np.asarray(alone(model.acoustic, norms, ids, jnp.asarray(durations[None]), int(durations.sum())))
     mel = normalised.T * config.statistics.mel_std + config.statistics.mel_mean
     return np.clip(mel, store.mel.floor, config.statistics.mel_max)
@@ -102,7 +105,7 @@ def test_mels_are_what_decoding_gives(made, corpus):
         assert mel.dtype == np.float32 and mel.shape == (8, FRAMES[utterance.id])
         np.testing.assert_allclose(mel, expected, atol=3e-5)
         assert np.abs(directly(store, number, longer=2) - mel).max() > 1e-2, "other durations would be seen"
-        distance.append(np.abs(expected - store.mels[number]).ravel())
+        distance.append(np.abs(expected - store["mel"][number]).ravel())
     assert made.mel_l1 == pytest.approx(np.concatenate(distance).mean(), rel=1e-4)
     assert made.utterances == 3 and made.seconds == pytest.approx(sum(FRAMES.values()) * HOP / RATE)
 
@@ -128,11 +131,11 @@ def test_fine_tuning_accepts_them(made):
     checked = preflight(found, RATE, 512, mel=MEL)
     assert checked.rejected == () and len(checked.corpus) == 3
     store = load_store(checked.corpus, RATE, peak_normalize=False)
-    with Loader(store, batch_size=3, segment=512, hop_length=HOP, workers=0) as loader:
+    with Loader(store, RandomCrops(3, 512, HOP), workers=0) as loader:
         batch = next(loader)
     assert batch.mel is not None and batch.mel.shape == (3, 8, 32) and batch.audio.shape == (3, 512)
     np.testing.assert_array_equal(batch.gain, np.float32(1 / 32768))
-    assert all(len(clip) == mel.shape[1] * HOP for clip, mel in zip(store.clips, store.mels or [], strict=True))
+    assert all(len(clip) == mel.shape[1] * HOP for clip, mel in zip(store["audio"], store["mel"], strict=True))
 
 
 def test_no_file_but_the_pairs(made):
@@ -153,24 +156,22 @@ def test_few_programs_for_many_lengths(models, monkeypatch):
     model, norms, _ = trained()
     found = list(inference.teacher_forced_mels(model.acoustic, norms, config, store, batch_size=3))
     assert sorted(number for number, _ in found) == list(range(40)) and 1 < len(shapes) <= 4
-    assert all(mel.shape == store.mels[number].shape for number, mel in found)
+    assert all(mel.shape == store["mel"][number].shape for number, mel in found)
     assert max(frames for _, frames in shapes) <= 256 and max(shape[1] for shape, _ in shapes) <= 64
 
 
-def store_of_lengths(count: int) -> AlignedStore:
+def store_of_lengths(count: int) -> Store:
     """A store of `count` utterances of all lengths up to the positions of the model."""
     frames = np.linspace(5, 256, count).astype(int)
     phones = np.minimum(frames // 4, 64)
-    silence = Alignment("silence", ("pau",), np.array([0.0, 1.0]))
-    utterances = tuple(AlignedUtterance(f"u{number}", silence) for number in range(count))
-    return AlignedStore(
-        AlignedCorpus("table", Path("nowhere"), ALIGNED, utterances),
-        MEL,
-        [np.zeros((8, length), np.float32) for length in frames],
-        [("T",) * number for number in phones],
-        [np.ones(number, np.int32) for number in phones],
-        [np.diff(np.arange(n + 1) * length // n).astype(np.int32) for n, length in zip(phones, frames, strict=True)],
-    )
+    utterances = tuple(Utterance(f"u{number}") for number in range(count))
+    pairs = zip(phones, frames, strict=True)
+    columns = {
+        "mel": [np.zeros((8, length), np.float32) for length in frames],
+        "phonemes": [np.ones(number, np.int32) for number in phones],
+        "durations": [np.diff(np.arange(n + 1) * length // n).astype(np.int32) for n, length in pairs],
+    }
+    return Store(Corpus("table", Path("nowhere"), utterances, phone_set=ALIGNED), columns, RATE, MEL)
 
 
 def test_what_is_left_out_is_counted_and_told(models, quick, tmp_path):

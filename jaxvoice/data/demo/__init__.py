@@ -1,8 +1,7 @@
 """The demo corpus: a few minutes of synthetic English speech with exact phoneme timings, made offline on first use."""
 
-from jaxvoice.data.demo.composing import compose_sentences as compose_sentences
-from jaxvoice.data.demo.corpus import make_demo_corpus as make_demo_corpus
-from jaxvoice.data.demo.sentences import SENTENCES as SENTENCES
+from jaxvoice.data.demo.corpus import VOICES as VOICES, Voice as Voice, make_demo_corpus as make_demo_corpus
+from jaxvoice.data.demo.sentences import SENTENCES as SENTENCES, compose_sentences as compose_sentences
 from jaxvoice.data.demo.timings import (
     Phoneme as Phoneme,
     Timings as Timings,
@@ -10,4 +9,3 @@ from jaxvoice.data.demo.timings import (
     read_timings as read_timings,
     repair as repair,
 )
-from jaxvoice.data.demo.voices import VOICES as VOICES, Voice as Voice

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
-from jaxvoice.data.aligned.alignment import Alignment, Misfit
+from jaxvoice.data.alignments.alignment import Alignment, AlignmentError
 from jaxvoice.dsp.dtw import dtw_features, durations_between, warp_boundaries
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.dsp.silence import outer_silence, silent_frames, true_runs
@@ -77,7 +77,7 @@ class ForcedAligner:
         **Arguments:** `name`, the id of the alignment, also used in errors; `adjust_pauses`: insert a pause where the
         recording is silent between words or at an end, and remove the pauses at which it is not silent.
 
-        **Raises:** `Misfit` for more phonemes than frames, and for a speed outside 1/3 to 3 times the model's.
+        **Raises:** `AlignmentError` for more phonemes than frames, and for a speed outside 1/3 to 3 times the model's.
         """
         silent = silent_frames(mel, self._config)
         if adjust_pauses:
@@ -253,7 +253,7 @@ def _scale_to(
 
 def _check_room(name: str, phonemes: PhonemeSequence, frames: int) -> None:
     if len(phonemes.codes) > frames:
-        raise Misfit(
+        raise AlignmentError(
             "too fast",
             f"{name} has {len(phonemes.codes)} phonemes in {frames} frames. Check that the text is that of the audio.",
         )
@@ -261,7 +261,7 @@ def _check_room(name: str, phonemes: PhonemeSequence, frames: int) -> None:
 
 def _check_speed(name: str, speed: float, phones: int, seconds: float) -> None:
     if not _SLOWEST <= speed <= _FASTEST:
-        raise Misfit(
+        raise AlignmentError(
             "length",
             f"{name} has {phones} phonemes in {seconds:.2f} s of audio, {speed:.2g} times the speed of the model. "
             f"Alignment supports {_SLOWEST:.2g} to {_FASTEST:g} times. Check that the text is that of the audio.",

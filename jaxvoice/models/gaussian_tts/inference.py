@@ -8,9 +8,9 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 
-from jaxvoice.data.aligned import AlignedBatch
-from jaxvoice.data.aligned.buckets import batches_in_order
-from jaxvoice.data.aligned.store import AlignedStore
+from jaxvoice.data.batches import UtteranceBatch
+from jaxvoice.data.buckets import batches_in_order
+from jaxvoice.data.store import Store
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
@@ -67,7 +67,7 @@ def decode(
 
 
 def synthesize_batch(
-    acoustic: AcousticModel, norms: BatchNormStates, batch: AlignedBatch, durations: DurationModel | None = None
+    acoustic: AcousticModel, norms: BatchNormStates, batch: UtteranceBatch, durations: DurationModel | None = None
 ) -> BatchResult:
     """Synthesise `batch` with its own durations, and predict durations with `durations`. Its mels are not read.
 
@@ -84,7 +84,7 @@ def teacher_forced_mels(
     acoustic: AcousticModel,
     norms: BatchNormStates,
     config: GaussianTTSConfig,
-    store: AlignedStore,
+    store: Store,
     *,
     batch_size: int = 8,
 ) -> Iterator[tuple[int, Float32[np.ndarray, "mels frames"]]]:
@@ -104,7 +104,7 @@ def teacher_forced_mels(
     for numbers, batch in batches:
         made = np.asarray(synthesize_batch(acoustic, norms, batch).normalised)
         for row, number in zip(made, map(int, numbers), strict=False):
-            row = row[: store.mels[number].shape[1]]
+            row = row[: store["mel"][number].shape[1]]
             if not np.isfinite(row).all():  # before clipping
                 raise CheckpointError("The model returns mels with NaN or infinity; its weights are damaged.")
             yield number, to_mel(row, config.statistics, config.mel)

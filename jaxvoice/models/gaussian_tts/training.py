@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float32, PRNGKeyArray
 
 from jaxvoice.config import check_not_negative, check_types, from_dict, to_dict
-from jaxvoice.data.aligned import AlignedBatch
+from jaxvoice.data.batches import UtteranceBatch
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.losses import duration_loss, mel_loss
 from jaxvoice.losses.masked import DurationLoss
@@ -145,7 +145,7 @@ class GaussianTTSTask(Task):
         return int(step >= self.config.acoustic_steps)
 
     def step(
-        self, state: GaussianTTSState, batch: AlignedBatch, *, key: PRNGKeyArray, phase: int
+        self, state: GaussianTTSState, batch: UtteranceBatch, *, key: PRNGKeyArray, phase: int
     ) -> tuple[GaussianTTSState, dict[str, Array]]:
         """One update of the acoustic model (`phase` 0) or of the duration model (1); the other does not change."""
         new, finite, metrics = (self._duration_step if phase else self._acoustic_step)(state, batch, key)
@@ -199,7 +199,7 @@ class GaussianTTSTask(Task):
         new = replace(state, durations=learner.update(gradient))
         return new, all_finite((loss, gradient)), {"duration": loss, **learner.metrics(gradient)}
 
-    def audio_seconds(self, batch: AlignedBatch) -> float:
+    def audio_seconds(self, batch: UtteranceBatch) -> float:
         """Seconds of audio in `batch`, padding left out."""
         return float(batch.frame_count.sum()) * self.mel.hop_length / self.mel.sample_rate
 

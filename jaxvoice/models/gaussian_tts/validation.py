@@ -10,7 +10,9 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Float, Float32, Float64
 
-from jaxvoice.data.aligned import AlignedBatch, AlignedStore, batches_in_order
+from jaxvoice.data.batches import UtteranceBatch
+from jaxvoice.data.buckets import batches_in_order
+from jaxvoice.data.store import Store
 from jaxvoice.dsp.inversion import mel_to_audio
 from jaxvoice.dsp.measures import mel_cepstrum
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
@@ -50,22 +52,22 @@ class Validation:
 
     def __init__(
         self,
-        store: AlignedStore,
+        store: Store,
         config: GaussianTTSConfig,
         *,
         batch_size: int = 16,
         samples: int = 3,
-        training: AlignedStore | None = None,
+        training: Store | None = None,
         vocoder: VocoderFunction | None = None,
     ):
         self._store, self._config, self._samples = store, config, samples
         self._vocoder = vocoder or _GriffinLim(config)
         self._unscaled = replace(config.statistics, duration_scale=1.0)
         self._batches = self._in_order(store, batch_size)
-        self._learnt = None if training is None else _first(training, _LEARNT)
+        self._learnt = None if training is None else training.subset(range(min(_LEARNT, len(training))))
         self._learnt_batches = [] if self._learnt is None else self._in_order(self._learnt, batch_size)
 
-    def _in_order(self, store: AlignedStore, batch_size: int) -> list[tuple[np.ndarray, AlignedBatch]]:
+    def _in_order(self, store: Store, batch_size: int) -> list[tuple[np.ndarray, UtteranceBatch]]:
         most, config = min(batch_size, len(store)), self._config
         return list(
             batches_in_order(store, most, max_frames=config.decoder.max_frames, max_phones=config.encoder.max_phones)
@@ -81,10 +83,10 @@ class Validation:
             free = from_normalised(logs, self._unscaled)
             for row, number in enumerate(numbers):
                 number = int(number)
-                target, ids = self._store.mels[number], self._store.ids[number]
+                target, ids = self._store["mel"][number], self._store["phonemes"][number]
                 mel = to_mel(normalised[row, : target.shape[1]], config.statistics, config.mel)
                 rows.append(_measures(mel, target, config))
-                true_frames.append(self._store.durations[number].astype(np.float64))
+                true_frames.append(self._store["durations"][number].astype(np.float64))
                 predicted_frames.append(free[row, : len(ids)])
                 if number < self._samples:
                     shown = np.asarray(weights[row, : target.shape[1], : len(ids)])
@@ -114,7 +116,7 @@ class Validation:
             normalised, weights, logs = map(np.asarray, synthesize_batch(acoustic, norms, batch, durations))
             free = from_normalised(logs, self._unscaled)
             for row, number in enumerate(map(int, numbers)):
-                frames, phones = self._learnt.mels[number].shape[1], len(self._learnt.ids[number])
+                frames, phones = self._learnt["mel"][number].shape[1], len(self._learnt["phonemes"][number])
                 mel = to_mel(normalised[row, :frames], self._config.statistics, self._config.mel)
                 shown = weights[row, :frames, :phones]
                 samples.append(self._sample(self._learnt, number, mel, shown, free[row, :phones], scale, "train-"))
@@ -138,7 +140,7 @@ class Validation:
 
     def _sample(
         self,
-        store: AlignedStore,
+        store: Store,
         number: int,
         mel: Mel,
         weights: np.ndarray,
@@ -147,20 +149,13 @@ class Validation:
         prefix: str = "",
     ) -> Sample:
         name = prefix + store.corpus.utterances[number].id
-        phones, true = store.phones[number], store.durations[number].astype(np.float64)
+        phones, true = store.phones(number), store["durations"][number].astype(np.float64)
         drawings = {
             "alignment": draw_alignment(name, weights, phones),
             "durations": draw_durations(name, {"target": true, "predicted": np.maximum(free * scale, 1.0)}, phones),
         }
-        pictures = {"target": store.mels[number], "generated": mel}
+        pictures = {"target": store["mel"][number], "generated": mel}
         return Sample(name, self._vocoder(mel), self._config.mel.sample_rate, pictures, drawings)
-
-
-def _first(store: AlignedStore, count: int) -> AlignedStore:
-    """The first `count` utterances of `store`."""
-    corpus = replace(store.corpus, utterances=store.corpus.utterances[:count])
-    parts = {name: getattr(store, name)[:count] for name in ("mels", "phones", "ids", "durations")}
-    return replace(store, corpus=corpus, **parts)
 
 
 def _scale(true: Float64[np.ndarray, " phones"], predicted: Float64[np.ndarray, " phones"]) -> float:

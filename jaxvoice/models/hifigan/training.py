@@ -12,7 +12,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxvoice.config import check_not_negative, check_types, from_dict, to_dict
-from jaxvoice.data import Batch, Store
+from jaxvoice.data import CropBatch, Store
 from jaxvoice.dsp.mel import log_mel
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.losses import discriminator_loss, feature_loss, generator_loss
@@ -142,7 +142,7 @@ class HiFiGANTask(Task):
         return int(0 < self.config.reconstruction_steps <= step)
 
     def step(
-        self, state: HiFiGANState, batch: Batch, *, key: PRNGKeyArray, phase: int
+        self, state: HiFiGANState, batch: CropBatch, *, key: PRNGKeyArray, phase: int
     ) -> tuple[HiFiGANState, dict[str, Float[Array, ""]]]:
         """One update of the discriminators and then, against the updated ones, of the generator.
 
@@ -195,7 +195,7 @@ class HiFiGANTask(Task):
         # `_two_iterations` has advanced the state already: with inference=True a pass uses it and leaves it as it is.
         return discriminators(audio.astype(self.config.precision)[..., None], state, inference=True)
 
-    def audio_seconds(self, batch: Batch) -> float:
+    def audio_seconds(self, batch: CropBatch) -> float:
         """Seconds of audio in `batch`."""
         return batch.audio.size / self.mel.sample_rate
 

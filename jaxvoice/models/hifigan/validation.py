@@ -25,8 +25,8 @@ class Validation:
         self.mel, self._samples = mel, samples
         self._utterances = []
         for i in range(len(store)):
-            given = None if store.mels is None else store.mels[i]
-            audio, frames = store.waveform(i), len(store.clips[i]) // mel.hop_length
+            given = store["mel"][i] if "mel" in store else None
+            audio, frames = store.waveform(i), len(store["audio"][i]) // mel.hop_length
             frames = frames if given is None else min(frames, given.shape[1])
             audio = audio[: frames * mel.hop_length]
             inputs = bucketed_log_mel(audio, mel) if given is None else given

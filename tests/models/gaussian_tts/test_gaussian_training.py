@@ -11,7 +11,7 @@ import pytest
 from gaussian_small import SMALL, changed, filled
 from jax import numpy as jnp
 
-from jaxvoice.data.aligned import AlignedBatch
+from jaxvoice.data import UtteranceBatch
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts import GaussianUpsampling, UpsamplingConfig
 from jaxvoice.models.gaussian_tts.training import (
@@ -57,7 +57,7 @@ def make_batch(rows=8, phones=6, frames=24, seed=0):
         mel[row, :, : len(spoken)] = spoken.T
         counts.append(count)
         lengths.append(len(spoken))
-    return AlignedBatch(ids, np.array(counts, np.int32), durations, mel, np.array(lengths, np.int32))
+    return UtteranceBatch(ids, np.array(counts, np.int32), durations, mel, np.array(lengths, np.int32))
 
 
 def task_of(**changes):
@@ -162,8 +162,8 @@ def test_widths_that_differ_are_logged_as_their_mean():
 def test_padding_changes_neither_losses_nor_statistics(step, run):
     """Four utterances twice are as good as once with four empty rows, whatever stands in padding."""
     four = make_batch(rows=4)
-    twice = AlignedBatch(*(np.concatenate([a, a]) for a in four))
-    once = AlignedBatch(*(np.concatenate([a, np.zeros_like(a)]) for a in four))
+    twice = UtteranceBatch(*(np.concatenate([a, a]) for a in four))
+    once = UtteranceBatch(*(np.concatenate([a, np.zeros_like(a)]) for a in four))
     unheard = np.arange(once.mel.shape[2]) >= once.frame_count[:, None]
     unsaid = np.arange(once.phonemes.shape[1]) >= once.phone_count[:, None]
     assert unheard[:4].any() and unsaid[:4].any()

@@ -11,7 +11,7 @@ import scipy.fft
 from gaussian_small import CODES, changed, networks
 from jax import numpy as jnp
 
-from jaxvoice.data.aligned import AlignedCorpus, AlignedStore, AlignedUtterance, Alignment
+from jaxvoice.data import Corpus, Store, Utterance
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts import Statistics, from_normalised, validation
@@ -33,17 +33,16 @@ CONFIG = dataclasses.replace(
 )
 
 
-def store_of(durations) -> AlignedStore:
-    rng, silence = np.random.default_rng(1), Alignment("silence", ("pau",), np.array([0.0, 1.0]))
-    utterances = tuple(AlignedUtterance(f"u{number}", silence) for number in range(len(durations)))
-    return AlignedStore(
-        AlignedCorpus("table", Path("nowhere"), PhoneSet("small", CODES), utterances),
-        MEL,
-        [rng.uniform(-7, -3, (BANDS, d.sum())).astype(np.float32) for d in durations],
-        [("P1",) * len(d) for d in durations],
-        [rng.integers(1, 13, len(d)).astype(np.int32) for d in durations],
-        [d.astype(np.int32) for d in durations],
-    )
+def store_of(durations) -> Store:
+    rng = np.random.default_rng(1)
+    utterances = tuple(Utterance(f"u{number}") for number in range(len(durations)))
+    corpus = Corpus("table", Path("nowhere"), utterances, phone_set=PhoneSet("small", CODES))
+    columns = {
+        "mel": [rng.uniform(-7, -3, (BANDS, d.sum())).astype(np.float32) for d in durations],
+        "phonemes": [rng.integers(1, 13, len(d)).astype(np.int32) for d in durations],
+        "durations": [d.astype(np.int32) for d in durations],
+    }
+    return Store(corpus, columns, MEL.sample_rate, MEL)
 
 
 STORE = store_of(TRUE)
@@ -53,7 +52,7 @@ OFFSETS = np.array([0.3, -0.2, 0.05])
 
 def made(number: int) -> np.ndarray:
     """The target with other spreads and levels: each utterance is worse than another in something."""
-    target = STORE.mels[number].astype(np.float64)
+    target = STORE["mel"][number].astype(np.float64)
     middle = target.mean(axis=1, keepdims=True)
     return middle + WIDTHS[number] * (target - middle) + OFFSETS[number] * np.cos(np.arange(BANDS))[:, None]
 
@@ -94,7 +93,7 @@ def report(request):
 
 
 def test_mel_l1_is_the_mean_over_all_frames(report):
-    distances = [np.abs(made(number) - mel) for number, mel in enumerate(STORE.mels)]
+    distances = [np.abs(made(number) - mel) for number, mel in enumerate(STORE["mel"])]
     every = np.concatenate(distances, axis=1).mean()
     assert report.metrics["mel_l1"] == pytest.approx(every, rel=1e-5)
     assert abs(every - np.mean([d.mean() for d in distances])) > 0.02, "another meaning would be seen"
@@ -102,7 +101,7 @@ def test_mel_l1_is_the_mean_over_all_frames(report):
 
 def test_mel_cepstral_distortion_is_scipys_cosine_transform(report):
     distances = []
-    for number, mel in enumerate(STORE.mels):
+    for number, mel in enumerate(STORE["mel"]):
         left, right = (
             scipy.fft.dct(np.asarray(m, np.float64), axis=0)[1:14] / (2 * BANDS) for m in (mel, made(number))
         )
@@ -147,7 +146,7 @@ def test_samples_are_the_first_utterances_as_they_were_made(report):
     assert [sample.name for sample in report.samples] == ["u0", "u1"]
     for number, sample in enumerate(report.samples):
         np.testing.assert_allclose(sample.pictures["generated"], made(number), atol=1e-5)
-        np.testing.assert_array_equal(sample.pictures["target"], STORE.mels[number])
+        np.testing.assert_array_equal(sample.pictures["target"], STORE["mel"][number])
         np.testing.assert_array_equal(sample.audio, hum(sample.pictures["generated"]))
         assert set(sample.drawings) == {"alignment", "durations"}
 
@@ -160,7 +159,7 @@ def test_utterances_of_training_are_heard_and_not_measured(report, monkeypatch):
     assert with_training.metrics == pytest.approx(report.metrics)
     for number, sample in enumerate(with_training.samples[1:]):
         np.testing.assert_allclose(sample.pictures["generated"], made(number), atol=1e-5)
-        np.testing.assert_array_equal(sample.pictures["target"], STORE.mels[number])
+        np.testing.assert_array_equal(sample.pictures["target"], STORE["mel"][number])
 
 
 def test_the_scale_that_is_saved_makes_durations_add_up(monkeypatch, tmp_path):
@@ -197,7 +196,7 @@ def test_networks_are_heard_up_to_their_last_position():
     judge = Validation(store, CONFIG, batch_size=2, samples=0)
     found = judge(model.acoustic, norms, model.durations).metrics
     distances, predicted = [], 0.0
-    for mel, ids, frames in zip(store.mels, store.ids, durations, strict=True):
+    for mel, ids, frames in zip(store["mel"], store["phonemes"], durations, strict=True):
         given = jnp.asarray(ids[None]), jnp.asarray(frames[None], jnp.float32)
         normalised, logs = map(np.asarray, alone(model, norms, *given, int(frames.sum())))
         distances.append(np.abs(np.clip(normalised.T * 2.0 - 5.0, MEL.floor, 3.08) - mel))

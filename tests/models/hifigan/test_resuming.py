@@ -22,7 +22,7 @@ from experiments.benchmarks.torch_hifigan import (
 )
 from experiments.benchmarks.torch_training import LogMel, Trainer as TorchTrainer
 from jaxvoice.config import from_dict, to_dict
-from jaxvoice.data import Batch
+from jaxvoice.data import CropBatch
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan.resuming import continued_config, continued_state
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
@@ -76,7 +76,7 @@ def compare(trainer, folder, upcoming, tolerance=1e-4):
     state = continued_state(program.task, folder)
     for mel, audio in upcoming:
         theirs = trainer.step(mel, audio)
-        batch = Batch(audio[:, 0].numpy(), np.ones(len(audio), np.float32), mel.numpy())
+        batch = CropBatch(audio[:, 0].numpy(), np.ones(len(audio), np.float32), mel.numpy())
         (state,), (metrics,) = program(state, batch)
         for name in COLUMNS:
             np.testing.assert_allclose(metrics[name], theirs[name].item(), rtol=tolerance, err_msg=name)

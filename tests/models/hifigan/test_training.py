@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvoice.data import Batch
+from jaxvoice.data import CropBatch
 from jaxvoice.models.hifigan.training import TrainingConfig
 from jaxvoice.models.hifigan.weights import load_discriminators
 from jaxvoice.weights import load_state, named_arrays
@@ -34,7 +34,7 @@ def case():
 def golden_batch(case):
     """The case's audio is float, a batch's is int16 times a gain: kept exact by widening the integers."""
     audio = case["audio"][:, 0]
-    return Batch(audio, np.ones(len(audio), np.float32), case["mel"])
+    return CropBatch(audio, np.ones(len(audio), np.float32), case["mel"])
 
 
 @pytest.mark.slow

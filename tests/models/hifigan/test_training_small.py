@@ -14,8 +14,7 @@ import torch
 from jax import numpy as jnp
 
 from experiments.benchmarks import torch_hifigan, torch_training
-from jaxvoice.data import Batch, Corpus, Loader, Store
-from jaxvoice.data.layouts import Utterance
+from jaxvoice.data import Corpus, CropBatch, Loader, RandomCrops, Store, Utterance
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
@@ -107,7 +106,7 @@ def make_batch(seed, mel=None):
     rng = np.random.default_rng(seed)
     audio = np.cumsum(rng.standard_normal((8, CONFIG.model.segment_size)), axis=1)
     audio = np.rint(20000 * audio / np.abs(audio).max(axis=1, keepdims=True)).astype(np.int16)
-    return Batch(audio, (rng.uniform(0.5, 1.5, 8) / 32768).astype(np.float32), mel)
+    return CropBatch(audio, (rng.uniform(0.5, 1.5, 8) / 32768).astype(np.float32), mel)
 
 
 def torch_batch(batch):
@@ -245,9 +244,9 @@ def test_first_steps_may_do_without_discriminators(start):
 def make_store(lengths=(5000, 9001, 3000)):
     rng = np.random.default_rng(0)
     clips = [np.rint(8000 * np.sin(np.cumsum(rng.uniform(0, 0.5, n)))).astype(np.int16) for n in lengths]
-    utterances = tuple(Utterance(Path(f"{i}.wav"), f"clip-{i}") for i in range(len(clips)))
+    utterances = tuple(Utterance(f"clip-{i}", Path(f"{i}.wav")) for i in range(len(clips)))
     gains = np.array([1 / 32768 + 1e-6 * i for i in range(len(clips))], np.float32)
-    return Store(Corpus("folder", Path(), utterances), 22050, clips, gains)
+    return Store(Corpus("folder", Path(), utterances), {"audio": clips, "gain": gains}, 22050)
 
 
 def test_validation_is_the_mel_distance_over_whole_utterances(start, stepped):
@@ -326,7 +325,7 @@ def test_damaged_models_are_named(saved, tmp_path):
 def train(run, start, steps):
     store, loop = make_store(), LoopConfig(steps=steps, validate_every=2, log_every=1, seed=3, tensorboard=False)
     logging.getLogger("absl").setLevel(logging.ERROR)
-    with Loader(store, batch_size=8, segment=2048, seed=1, crops_per_clip=6) as loader:
+    with Loader(store, RandomCrops(8, 2048, crops_per_clip=6), seed=1) as loader:
         task = HiFiGANTask(CONFIG, steps_per_epoch=loader.steps_per_epoch, validation=store)
         return fit(task, loader, loop, run, initial_state=start and (lambda: start), mesh=data_mesh(jax.devices()[:1]))
 

@@ -22,8 +22,10 @@ LENGTHS = (3000, 5000, 9001, 20000, 65536, 65537, 70000)
 def make_store(lengths=LENGTHS, mels=None) -> Store:
     rng = np.random.default_rng(0)
     clips = [np.rint(8000 * np.sin(np.cumsum(rng.uniform(0, 0.5, n)))).astype(np.int16) for n in lengths]
-    utterances = tuple(Utterance(Path(f"{i}.wav"), f"clip-{i}") for i in range(len(clips)))
-    return Store(Corpus("folder", Path(), utterances), 22050, clips, np.full(len(clips), 1 / 32768, np.float32), mels)
+    utterances = tuple(Utterance(f"clip-{i}", Path(f"{i}.wav")) for i in range(len(clips)))
+    columns = {"audio": clips, "gain": np.full(len(clips), 1 / 32768, np.float32)}
+    columns |= {} if mels is None else {"mel": mels}
+    return Store(Corpus("folder", Path(), utterances), columns, 22050)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def unpadded(generator: Generator, store: Store, index: int, frames: int, given=
 def test_numbers_are_those_of_each_utterance_alone(generator):
     # Silence in the copy is at the logarithm's floor, where the rounding of the generator shows most.
     store = make_store((3000, 9001, 66000))
-    expected = np.mean([unpadded(generator, store, i, len(store.clips[i]) // 256) for i in range(len(store))])
+    expected = np.mean([unpadded(generator, store, i, len(store["audio"][i]) // 256) for i in range(len(store))])
     assert Validation(store, MEL)(generator).metrics["mel_l1"] == pytest.approx(expected, abs=1e-5)
 
 
@@ -72,7 +74,7 @@ def test_padding_the_recordings_changes_nothing(generator):
     store = make_store((3000, 9001, 66000))
     report, expected = Validation(store, MEL)(generator), []
     for i, sample in enumerate(report.samples):
-        whole = store.waveform(i)[: len(store.clips[i]) // 256 * 256]
+        whole = store.waveform(i)[: len(store["audio"][i]) // 256 * 256]
         target = np.asarray(log_mel(whole, MEL.full_band()))
         assert sample.pictures["target"].shape == target.shape
         np.testing.assert_allclose(sample.pictures["target"], target, atol=1e-5)
@@ -97,7 +99,7 @@ def test_pre_emphasised_mels_are_right_to_the_last_frame(generator):
     config = dataclasses.replace(MEL, preemphasis=0.98)
     store = make_store((3000, 9001))
     for index, (_, inputs, _) in enumerate(Validation(store, config)._utterances):
-        audio = store.waveform(index)[: len(store.clips[index]) // 256 * 256]
+        audio = store.waveform(index)[: len(store["audio"][index]) // 256 * 256]
         np.testing.assert_allclose(inputs, np.asarray(log_mel(audio, config)), atol=1e-4)
 
 

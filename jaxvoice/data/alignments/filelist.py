@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxvoice.data.aligned.alignment import Interval, Misfit
-from jaxvoice.data.aligned.files import read_text
+from jaxvoice.data.alignments.alignment import AlignmentError, Interval
+from jaxvoice.data.alignments.text_files import read_text
 from jaxvoice.data.layouts import AUDIO_SUFFIXES
 
 AUDIO_FOLDERS = ("wavs", "wav", "audio")
-_LONGEST_LINE = 2**16  # characters of a line that are read to see whether a file is a list
+_LONGEST_LINE = 2**16  # characters of a line that are read to detect a list
 HOP_SECONDS = 256 / 22050
 
 
-class Line(NamedTuple):
-    """A line of a list: its number from 1 on, the text, the name of the audio file, and the line itself."""
+class ListedUtterance(NamedTuple):
+    """A line of a list: its number from 1 on, the text, the name of the audio file, and all fields."""
 
     row: int
     text: str
@@ -24,16 +24,16 @@ class Line(NamedTuple):
     fields: tuple[str, ...]
 
 
-def read_filelist(path: str | Path) -> list[Line]:
+def read_filelist(path: str | Path) -> list[ListedUtterance]:
     """The lines of the list at `path`, in order; empty ones are skipped.
 
-    **Raises:** `Misfit` (a `DataError`) if the file cannot be read, is empty, or has no line of five fields.
+    **Raises:** `AlignmentError` (a `DataError`) if the file cannot be read, is empty, or has no line of five fields.
     """
     path = Path(path)
     rows = enumerate(read_text(path).splitlines(), 1)
-    lines = [Line(row, *_outer(line.split("|")), tuple(line.split("|"))) for row, line in rows if line.strip()]
+    lines = [_listed(row, line.split("|")) for row, line in rows if line.strip()]
     if not any(len(line.fields) == 5 for line in lines):
-        raise Misfit(
+        raise AlignmentError(
             "broken",
             f"{path} has no line of the form 'text|starts|durations|codes|wav'; give such a list. "
             "Recordings and their texts alone are aligned by `jaxvoice align` (docs/aligning.md).",
@@ -53,12 +53,12 @@ def is_filelist(path: Path) -> bool:
     return len(fields) == 5 and counts[0] == counts[1] == counts[2] and not set(fields[1]) - set("0123456789 ")
 
 
-def utterance_ids(lines: Iterable[Line]) -> list[str]:
+def utterance_ids(lines: Iterable[ListedUtterance]) -> list[str]:
     """The id of each of `lines`: the path of its audio without suffix, with `/` between folders, never outside them.
 
-    A first folder `wavs`, `wav` or `audio` is left out: `wavs/p225/001.wav` is `p225/001`. So are the folders up to
-    such a one that all relative paths share, and those that all absolute paths share. A line without audio has its
-    number for an id.
+    A first folder `wavs`, `wav` or `audio` is removed: `wavs/p225/001.wav` becomes `p225/001`. So are the folders up to
+    such a folder that all relative paths share, and those that all absolute paths share. The id of a line without audio
+    is its number.
     """
     lines = list(lines)
     found = [_parts(line.audio) for line in lines]
@@ -99,26 +99,28 @@ def _shared(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
     return first[:same] if same is not None else min(first, last, key=len)
 
 
-def parse_line(line: Line, path: Path, frame_seconds: float = HOP_SECONDS) -> list[Interval]:
+def parse_line(line: ListedUtterance, path: Path, frame_seconds: float = HOP_SECONDS) -> list[Interval]:
     """The intervals of `line`; a frame lasts `frame_seconds` (256 samples at 22,050 Hz).
 
-    **Raises:** `Misfit` (a `DataError`) if it does not have five fields, or as many starts as durations and codes, or
-    if a start or duration is no whole number.
+    **Raises:** `AlignmentError` (a `DataError`) if the line does not have five fields, or the numbers of starts,
+    durations and codes differ, or a start or duration is not a whole number.
 
     Source: ivanvovk/durian-pytorch `data.py`.
     """
     where = f"{path}, line {line.row}"
     if len(line.fields) != 5:
-        raise Misfit("broken", f"{where} has {len(line.fields)} fields instead of 5; mend the line.")
+        raise AlignmentError("broken", f"{where} has {len(line.fields)} fields instead of 5; correct the line.")
     try:
         starts, lengths = (np.array(field.split(), np.int64).tolist() for field in line.fields[1:3])
     except (ValueError, OverflowError) as failure:
-        raise Misfit("broken", f"{where}: starts and durations should be whole frames ({failure}).") from failure
+        raise AlignmentError(
+            "broken", f"{where}: starts and durations should be whole frames ({failure})."
+        ) from failure
     codes = line.fields[3].split()
     if not len(starts) == len(lengths) == len(codes):
-        raise Misfit(
+        raise AlignmentError(
             "broken",
-            f"{where} has {len(starts)} starts, {len(lengths)} durations and {len(codes)} codes; mend the line.",
+            f"{where} has {len(starts)} starts, {len(lengths)} durations and {len(codes)} codes; correct the line.",
         )
     return [
         Interval(code, start * frame_seconds, (start + length) * frame_seconds)
@@ -126,5 +128,5 @@ def parse_line(line: Line, path: Path, frame_seconds: float = HOP_SECONDS) -> li
     ]
 
 
-def _outer(fields: list[str]) -> tuple[str, str]:
-    return fields[0].strip(), fields[-1].strip()
+def _listed(row: int, fields: list[str]) -> ListedUtterance:
+    return ListedUtterance(row, fields[0].strip(), fields[-1].strip(), tuple(fields))

@@ -1,13 +1,16 @@
-"""Praat TextGrids, as the Montreal Forced Aligner writes them."""
+"""Praat TextGrids, as the Montreal Forced Aligner writes them: reading and writing."""
 
+import os
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
-from jaxvoice.data.aligned.alignment import Interval, Misfit
-from jaxvoice.data.aligned.files import number, read_text
+from jaxvoice.data.alignments.alignment import Alignment, AlignmentError, Interval
+from jaxvoice.data.alignments.text_files import parse_number, read_text
+from jaxvoice.errors import DataError
 
-# Praat reads text files by their free-standing strings, numbers and flags; all else (names, `=`, `[1]:`) is for humans.
+# Praat reads only the free-standing strings, numbers and flags of a text file, not names, `=` or `[1]:`.
 _TOKEN = re.compile(r'"[^"]*(?:""[^"]*)*"|<[a-z]+>|![^\n]*|[^\s"]+')
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
@@ -17,20 +20,20 @@ def read_textgrid(path: str | Path, tier: str = "phones") -> list[Interval]:
 
     Long and short format; UTF-8, or UTF-16 with a byte order mark.
 
-    **Raises:** `Misfit` (a `DataError`) if the file cannot be read, is no TextGrid in text format, ends early, or has
-    no such tier or several.
+    **Raises:** `AlignmentError` (a `DataError`) if the file cannot be read, is not a TextGrid in text format, ends
+    early, or has no such tier or several.
 
     Source: the Praat manual, "TextGrid file formats".
     """
     path = Path(path)
     text = read_text(path)
     if text.startswith("ooBinaryFile") or '"Praat chronological TextGrid' in text[:200]:
-        raise Misfit(
+        raise AlignmentError(
             "broken", f"{path} is a binary or chronological TextGrid; save it as a (short) text file in Praat."
         )
     reader = _Reader(path, text)
     if reader.text("the kind of file") != "ooTextFile" or reader.text("the kind of object") != "TextGrid":
-        raise Misfit("broken", f"{path} is no TextGrid: it does not begin with 'ooTextFile' and 'TextGrid'.")
+        raise AlignmentError("broken", f"{path} is no TextGrid: it does not begin with 'ooTextFile' and 'TextGrid'.")
     reader.span("its times")
     tiers: dict[str, list[Interval] | None] = {}
     found = []
@@ -43,8 +46,39 @@ def read_textgrid(path: str | Path, tier: str = "phones") -> list[Interval]:
             found.append(items)
     if len(found) != 1:
         names = ", ".join(map(repr, tiers)) or "none"
-        raise Misfit("broken", f"{path} has {len(found)} interval tiers {tier!r} (its tiers: {names}); it needs one.")
+        raise AlignmentError(
+            "broken", f"{path} has {len(found)} interval tiers {tier!r} (its tiers: {names}); it needs one."
+        )
     return found[0]
+
+
+def write_textgrid(path: str | Path, alignment: Alignment, tier: str = "phones") -> None:
+    """Write `alignment` as the interval tier `tier` of a TextGrid in long text format, times to the microsecond.
+
+    An existing file is replaced only when the new one is complete.
+
+    **Raises:** `DataError` if the file cannot be written.
+
+    Source: the Praat manual, "TextGrid file formats".
+    """
+    path = Path(path)
+    end, count = f"{alignment.seconds:.6f}", len(alignment.phones)
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end}"]
+    lines += ["tiers? <exists>", "size = 1", "item []:", "    item [1]:", '        class = "IntervalTier"']
+    lines += [f"        name = {_quoted(tier)}", "        xmin = 0", f"        xmax = {end}"]
+    lines.append(f"        intervals: size = {count}")
+    spans = pairwise(alignment.boundaries)
+    for number, (phone, (start, stop)) in enumerate(zip(alignment.phones, spans, strict=True), 1):
+        lines += [f"        intervals [{number}]:", f"            xmin = {start:.6f}", f"            xmax = {stop:.6f}"]
+        lines.append(f"            text = {_quoted(phone)}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+        partial.replace(path)
+    except OSError as failure:
+        raise DataError(f"{path} cannot be written ({failure.strerror}); check its folder and its space.") from failure
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class _Reader:
@@ -64,22 +98,24 @@ class _Reader:
     def _next(self, what: str) -> str:
         token = next(self._tokens, None)
         if token is None:
-            raise Misfit("broken", f"{self._path} ends before {what}; copy or export it again.")
+            raise AlignmentError("broken", f"{self._path} ends before {what}; copy or export it again.")
         return token
 
     def text(self, what: str) -> str:
         token = self._next(what)
         if token[0] != '"':
-            raise Misfit("broken", f"{self._path}: {what} should be text in quotes, got {token[:40]!r}; mend the file.")
+            raise AlignmentError(
+                "broken", f"{self._path}: {what} should be text in quotes, got {token[:40]!r}; correct the file."
+            )
         return token[1:-1].replace('""', '"')
 
     def number(self, what: str) -> float:
-        return number(self._next(what), self._path, what)
+        return parse_number(self._next(what), self._path, what)
 
     def count(self, what: str) -> int:
         found = self.number(what)
         if not 0 <= found < 1e9:
-            raise Misfit("broken", f"{self._path}: {what} should be a count, got {found:g}; mend the file.")
+            raise AlignmentError("broken", f"{self._path}: {what} should be a count, got {found:g}; correct the file.")
         return int(found)
 
     def flag(self) -> bool:
@@ -94,3 +130,7 @@ class _Reader:
         else:
             start = end = self.number("the time of a point")
         return Interval(self.text("the text of an interval"), start, end)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'

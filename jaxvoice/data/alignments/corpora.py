@@ -1,24 +1,27 @@
 """Find corpora whose phones are aligned with their audio."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from jaxvoice.data.aligned.alignment import Alignment, Interval, Misfit, align
-from jaxvoice.data.aligned.demo import demo_alignment
-from jaxvoice.data.aligned.filelist import AUDIO_FOLDERS, Line, is_filelist, parse_line, read_filelist, utterance_ids
-from jaxvoice.data.aligned.labels import read_labels
-from jaxvoice.data.aligned.lj_aligned import read_lj_aligned
-from jaxvoice.data.aligned.mapping import arpabet_parts
-from jaxvoice.data.aligned.report import RejectedUtterance, counted, table
-from jaxvoice.data.aligned.table import read_table
-from jaxvoice.data.aligned.textgrid import read_textgrid
-from jaxvoice.data.corpora import Corpus, find_corpus
+from jaxvoice.data.alignments.alignment import AlignmentError, Interval, align
+from jaxvoice.data.alignments.filelist import (
+    AUDIO_FOLDERS,
+    ListedUtterance,
+    is_filelist,
+    parse_line,
+    read_filelist,
+    utterance_ids,
+)
+from jaxvoice.data.alignments.phone_mapping import arpabet_parts, demo_alignment
+from jaxvoice.data.alignments.text_files import read_labels, read_lj_aligned, read_table
+from jaxvoice.data.alignments.textgrid import read_textgrid
+from jaxvoice.data.corpora import find_corpus
 from jaxvoice.data.demo.timings import read_timings
-from jaxvoice.data.layouts import AUDIO_SUFFIXES, Utterance
-from jaxvoice.data.splits import split
-from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
+from jaxvoice.data.layouts import AUDIO_SUFFIXES
+from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance
+from jaxvoice.dsp.mel_config import WAVEGLOW_MEL
 from jaxvoice.errors import DataError
 from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 
@@ -29,67 +32,13 @@ _MOST_LISTS = 100  # files that are opened to see whether they are lists
 _SUFFIXES: dict[str, str] = {"lj_aligned": ".json", "textgrid": ".TextGrid", "labels": ".lab", "table": ".csv"}
 
 
-@dataclass(frozen=True)
-class AlignedUtterance:
-    """One recording with its alignment; `audio` or `mel` are its files, `None` where there is none."""
-
-    id: str
-    alignment: Alignment
-    audio: Path | None = None
-    mel: Path | None = None
-    text: str = ""
-    speaker: str = ""
-
-
-@dataclass(frozen=True)
-class AlignedCorpus:
-    """The usable utterances under `root` in a fixed order, and those `rejected`.
-
-    `mel` is the contract that the files `utterances[i].mel` follow, `None` where the corpus brings no mels;
-    `validation_ids` are those the corpus itself holds out.
-    """
-
-    kind: AlignedKind
-    root: Path
-    phone_set: PhoneSet
-    utterances: tuple[AlignedUtterance, ...]
-    rejected: tuple[RejectedUtterance, ...] = ()
-    validation_ids: frozenset[str] = frozenset()
-    mel: MelConfig | None = None
-
-    def __len__(self) -> int:
-        return len(self.utterances)
-
-    @property
-    def seconds(self) -> float:
-        """Duration of all alignments."""
-        return sum(utterance.alignment.seconds for utterance in self.utterances)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many utterances were rejected for each kind of reason."""
-        return counted(self.rejected)
-
-    def table(self) -> str:
-        """The findings as lines of at most 80 characters."""
-        phones = [phone for utterance in self.utterances for phone in utterance.alignment.phones]
-        rows = [("corpus", f"{self.root} ({self.kind})"), ("usable", f"{len(self)} utterance(s)")]
-        rows.append(("duration", f"{self.seconds / 60:.1f} minutes"))
-        used, known = len(set(phones)), len(self.phone_set.codes)
-        rows.append(("phones", f"{len(phones)}, {used} of the {known} codes of {self.phone_set.name!r}"))
-        return table(rows, self.rejected, self.root, {})
-
-    def __str__(self) -> str:
-        return self.table()
-
-
 class _Source(NamedTuple):
     """An utterance whose alignment is yet to be read: its id, where from, and what else is known of it."""
 
     id: str
     path: Path
     audio: Path | None
-    line: Line | None = None
+    line: ListedUtterance | None = None
     text: str = ""
     speaker: str = ""
 
@@ -100,7 +49,7 @@ def find_aligned(
     *,
     audio_dir: str | Path | None = None,
     phone_set: PhoneSet = ALIGNED,
-) -> AlignedCorpus:
+) -> Corpus:
     """Read the alignments of the corpus at `path`, with phones of `phone_set`; no audio or mel is opened.
 
     - `lj_aligned`: `<id>.json` and `<id>.mel.npy` (see `read_lj_aligned`); the first 100 are for validation, or of no
@@ -114,7 +63,7 @@ def find_aligned(
     without what all its lines begin with (see `utterance_ids`); the first folder in an id is the speaker. Audio of the
     same name, with or without those folders, is looked for in `audio_dir`, else at `path` and in `wavs`, `wav` or
     `audio` in it or beside.
-    What cannot be used is left out, counted and told by `table()`.
+    Unusable utterances are left out and are the corpus's `rejected`; `table()` counts them.
 
     **Raises:** `DataError` if `path` does not exist, holds no such files, or none of them can be used.
     """
@@ -130,16 +79,16 @@ def find_aligned(
     sources = list(_sources(found, root, folder))
     if not sources:
         raise DataError(f"{root} was read as an aligned corpus of kind {found!r}, which holds no file; check the path.")
-    utterances: dict[str, AlignedUtterance] = {}
+    utterances: dict[str, Utterance] = {}
     rejected: list[RejectedUtterance] = []
     for source in sources:
         try:
             if source.id in utterances:
-                raise Misfit("repeated", f"{source.id} comes more than once; the first is used.")
+                raise AlignmentError("repeated", f"{source.id} comes more than once; the first is used.")
             utterances[source.id] = _read(found, source, phone_set)
         except DataError as failure:
             rejected.append(RejectedUtterance(source.id, getattr(failure, "kind", "broken"), str(failure)))
-    corpus = AlignedCorpus(found, root, phone_set, tuple(utterances.values()), tuple(rejected))
+    corpus = Corpus(found, root, tuple(utterances.values()), tuple(rejected), phone_set=phone_set)
     if not utterances:
         raise DataError(f"None of the {len(rejected)} alignment(s) of {root} can be used:\n{corpus.table()}")
     if found == "lj_aligned":
@@ -183,32 +132,11 @@ def _has(root: Path, suffixes: tuple[str, ...]) -> bool:
     return any(path.suffix.lower() in suffixes for path in root.rglob("*"))
 
 
-def split_aligned(
-    corpus: AlignedCorpus,
-    validation: int | float | None = None,
-    seed: int = 0,
-    how: Literal["last", "random"] = "last",
-) -> tuple[AlignedCorpus, AlignedCorpus]:
-    """Divide `corpus` into one for training and one for validation by the rules of `jaxvoice.data.split`.
-
-    With `validation=None` that is what the corpus holds out: of LJ-Speech-aligned the first 100 utterances.
-
-    **Raises:** `DataError` if nothing would be left to train on, or `validation` is negative.
-    """
-    plain = tuple(Utterance(corpus.root, utterance.id) for utterance in corpus.utterances)
-    sides = split(Corpus("folder", corpus.root, plain, corpus.validation_ids), validation, seed, how)
-    first, second = ({utterance.id for utterance in side.utterances} for side in sides)
-    return (
-        replace(corpus, utterances=tuple(item for item in corpus.utterances if item.id in first)),
-        replace(corpus, utterances=tuple(item for item in corpus.utterances if item.id in second)),
-    )
-
-
 def _sources(kind: AlignedKind, root: Path, audio_dir: Path | None) -> Iterator[_Source]:
     if kind == "demo":
         for utterance in find_corpus(root, "ljspeech", audio_dir).utterances:
             path = root / "timings" / f"{utterance.id}.json"
-            audio = utterance.path if utterance.path.is_file() else None
+            audio = utterance.audio if utterance.audio is not None and utterance.audio.is_file() else None
             yield _Source(utterance.id, path, audio, text=utterance.text, speaker=utterance.speaker)
     elif kind == "filelist":
         if not root.is_file():
@@ -225,13 +153,13 @@ def _sources(kind: AlignedKind, root: Path, audio_dir: Path | None) -> Iterator[
             yield _Source(inside.as_posix(), path, _audio((inside,), root, audio_dir))
 
 
-def _read(kind: AlignedKind, source: _Source, phone_set: PhoneSet) -> AlignedUtterance:
+def _read(kind: AlignedKind, source: _Source, phone_set: PhoneSet) -> Utterance:
     name, path, text, mel = source.id, source.path, source.text, None
     intervals: list[Interval]
     match kind:
         case "demo":
             alignment = demo_alignment(read_timings(path), phone_set)
-            return AlignedUtterance(name, alignment, source.audio, None, text, source.speaker)
+            return Utterance(name, source.audio, text, source.speaker, alignment=alignment)
         case "textgrid":
             intervals = read_textgrid(path)
         case "labels":
@@ -246,7 +174,8 @@ def _read(kind: AlignedKind, source: _Source, phone_set: PhoneSet) -> AlignedUtt
             given = path.with_suffix(".mel.npy")
             mel = given if given.is_file() else None
     speaker = Path(name).parts[0] if len(Path(name).parts) > 1 else ""
-    return AlignedUtterance(name, align(name, intervals, arpabet_parts(phone_set)), source.audio, mel, text, speaker)
+    alignment = align(name, intervals, arpabet_parts(phone_set))
+    return Utterance(name, source.audio, text, speaker, alignment=alignment, mel=mel)
 
 
 def _files(root: Path, suffix: str) -> Iterator[Path]:

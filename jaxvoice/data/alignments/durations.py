@@ -5,14 +5,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from jaxvoice.data.aligned.alignment import Alignment, Misfit
+from jaxvoice.data.alignments.alignment import Alignment, AlignmentError
 from jaxvoice.text.phonemes import PAUSE
 
 MOST_FRAMES_OFF = 8
 
 
 class Durations(NamedTuple):
-    """The phones of an utterance and how many frames each lasts, at least 1."""
+    """The phones of an utterance and the number of frames of each, at least 1."""
 
     phones: tuple[str, ...]
     frames: Int64[np.ndarray, " phones"]
@@ -21,18 +21,18 @@ class Durations(NamedTuple):
 def durations_in_frames(alignment: Alignment, frames: int, *, sample_rate: int, hop_length: int) -> Durations:
     """Durations of `alignment` in frames of `hop_length` samples at `sample_rate` (Hz) that add up to `frames`.
 
-    Boundaries are rounded to the nearest frame, not durations, so errors do not add up. A pause of no frames is left
-    out; any other phone of none takes one from a neighbour: the longer of the two nearest that have more than one. Then
-    the sum is made to be `frames`, the length of the mel: missing frames go to the last phone; surplus ones are taken
-    from the last phones, none of which loses its last.
+    Boundaries are rounded to the nearest frame, not durations, so errors do not add up. A pause of no frames is
+    removed. Any other phone of no frames takes one from the nearest phone that has more than one, of two as near from
+    the longer. Then the sum is made `frames`, the length of the mel: missing frames are added to the last phone, and
+    surplus frames are taken from the last phones, each of which keeps one.
 
-    **Raises:** `Misfit` (a `DataError`) if the alignment is more than 8 frames shorter or longer than the mel, or there
-    are more phones than frames.
+    **Raises:** `AlignmentError` (a `DataError`) if the alignment is more than 8 frames shorter or longer than the mel,
+    or there are more phones than frames.
     """
     edges = np.rint(alignment.boundaries * (sample_rate / hop_length)).astype(np.int64)
     missing = frames - int(edges[-1])
     if abs(missing) > MOST_FRAMES_OFF:
-        raise Misfit(
+        raise AlignmentError(
             "length",
             f"{alignment.id} is aligned up to {alignment.seconds:.3f} s ({edges[-1]} frames), and its audio has "
             f"{frames} frames, {frames * hop_length / sample_rate:.3f} s; they may differ by {MOST_FRAMES_OFF} frames.",
@@ -41,7 +41,9 @@ def durations_in_frames(alignment: Alignment, frames: int, *, sample_rate: int, 
     kept = [(phone, int(length)) for phone, length in pairs if length or phone != PAUSE]
     phones, lengths = tuple(phone for phone, _ in kept), np.array([length for _, length in kept], np.int64)
     if not phones or len(phones) > min(frames, int(lengths.sum())):
-        raise Misfit("too fast", f"{alignment.id} has {len(phones)} phones in {frames} frames; use a shorter hop.")
+        raise AlignmentError(
+            "too fast", f"{alignment.id} has {len(phones)} phones in {frames} frames; use a shorter hop."
+        )
     for index in np.flatnonzero(lengths == 0):
         lengths[_lender(lengths, int(index))] -= 1
         lengths[index] = 1
@@ -56,7 +58,7 @@ def durations_in_frames(alignment: Alignment, frames: int, *, sample_rate: int, 
 
 
 def _lender(lengths: Int64[np.ndarray, " phones"], index: int) -> int:
-    """The nearest phone of more than one frame, of two as near the longer; there is one where frames suffice."""
+    """The nearest phone of more than one frame, of two as near the longer; one exists where frames suffice."""
     able = np.flatnonzero(lengths > 1)
     distance = np.abs(able - index)
     nearest = able[distance == distance.min()]

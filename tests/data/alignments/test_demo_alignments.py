@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxvoice.data import make_demo_corpus
-from jaxvoice.data.aligned import WAVEGLOW_MEL, find_aligned, load_aligned
+from jaxvoice.data import find_aligned, load_aligned, make_demo_corpus
 from jaxvoice.data.demo import durations_in_frames, read_timings
-from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
 
 if importlib.util.find_spec("espeakng_loader") is None:
     pytest.skip("the extra 'demo' is not installed", allow_module_level=True)
@@ -45,16 +44,16 @@ def test_durations_are_the_exact_timings_to_half_a_frame(root, corpus, store):
     for index, item in enumerate(corpus.utterances):
         timings = read_timings(root / "timings" / f"{item.id}.json")
         onsets = {phoneme.onset for phoneme in timings.phonemes}
-        ends = np.cumsum(store.durations[index])
+        ends = np.cumsum(store["durations"][index])
         samples = item.alignment.boundaries * 22050
-        assert ends[-1] == timings.samples // 256 == store.mels[index].shape[1]
+        assert ends[-1] == timings.samples // 256 == store["mel"][index].shape[1]
         # Boundaries of the alignment are onsets, or divide one phoneme; frames follow them to half a frame.
         whole = [edge for edge in samples[:-1] if round(edge) in onsets and abs(edge - round(edge)) < 1e-6]
         assert len(whole) >= 0.8 * len(onsets)
-        assert len(store.phones[index]) == len(samples) - 1
+        assert len(store.phones(index)) == len(samples) - 1
         off = np.abs(ends[:-1] * 256 - samples[1:-1])
         # Further off, but by a frame at most, only where a phone too short for a frame was given one.
-        lengths = store.durations[index]
+        lengths = store["durations"][index]
         near_short = (np.minimum(lengths[:-1], lengths[1:]) == 1) | (np.diff(samples)[:-1] < 128)
         assert off.max() < 129 + 256 and near_short[off > 128.5].all() and (off > 128.5).mean() < 0.1
 
@@ -67,14 +66,15 @@ def test_as_many_frames_as_the_demo_corpus_counts_itself(root, corpus, store):
         expected = [
             (consonants[name], int(count)) for name, count in zip(names, frames, strict=True) if name in consonants
         ]
-        pairs = zip(store.phones[index], store.durations[index].tolist(), strict=True)
+        pairs = zip(store.phones(index), store["durations"][index].tolist(), strict=True)
         assert [pair for pair in pairs if pair[0] in consonants.values()] == expected and len(expected) > 2
 
 
 def test_frames_of_a_hiss_sound_like_one(store):
     """The mel itself tells hisses from vowels: more above 4 kHz than below 1 kHz, at the frames the durations name."""
     tilt = {"hiss": [], "vowel": []}
-    for mel, phones, lengths in zip(store.mels, store.phones, store.durations, strict=True):
+    for index, (mel, lengths) in enumerate(zip(store["mel"], store["durations"], strict=True)):
+        phones = store.phones(index)
         owner = np.repeat(np.arange(len(phones)), lengths)
         for number, phone in enumerate(phones):
             kind = "hiss" if phone in ("S", "SH") else "vowel" if phone in ("IY1", "OW1", "AA1", "IH1", "AE1") else None
@@ -87,7 +87,7 @@ def test_frames_of_a_hiss_sound_like_one(store):
 
 def test_the_other_flavour_has_a_frame_more(corpus, store):
     other = load_aligned(corpus, WAVEGLOW_MEL)
-    for plain, centred, lengths in zip(store.mels, other.mels, other.durations, strict=True):
+    for plain, centred, lengths in zip(store["mel"], other["mel"], other["durations"], strict=True):
         assert centred.shape[1] == plain.shape[1] + 1 == lengths.sum()
     assert store.mel == MelConfig() and other.mel == WAVEGLOW_MEL
 

@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxvoice.data.aligned import (
-    WAVEGLOW_MEL,
-    AlignedStore,
-    find_aligned,
-    load_aligned,
-    measure_statistics,
-    split_aligned,
-)
+from jaxvoice.data import Store, find_aligned, load_aligned, measure_statistics, split
 from jaxvoice.dsp import bucketed_log_mel
-from jaxvoice.dsp.mel_config import MelConfig, mel_filterbank
+from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig, mel_filterbank
 from jaxvoice.errors import AudioError, DataError
 from jaxvoice.text.phonemes import ALIGNED, ARPABET
 
@@ -88,14 +81,14 @@ def test_a_corpus_from_files_to_frames(corpus_of):
     store = load_aligned(corpus)
     assert store.mel == MelConfig() and len(store) == 2 and store.counts == {}
     # Boundaries in frames: 8.61, 17.23, 25.84, 34.45, 60.29, and 17640 // 256 = 68.
-    assert store.durations[0].tolist() == [9, 8, 9, 8, 26, 8] and store.durations[0].dtype == np.int32
-    assert store.phones[0] == ("pau", "HH", "AH0", "L", "OW1", "pau")
-    assert [ALIGNED.codes[number - 1] for number in store.ids[0]] == list(store.phones[0])
+    assert store["durations"][0].tolist() == [9, 8, 9, 8, 26, 8] and store["durations"][0].dtype == np.int32
+    assert store.phones(0) == ("pau", "HH", "AH0", "L", "OW1", "pau")
+    assert [ALIGNED.codes[number - 1] for number in store["phonemes"][0]] == list(store.phones(0))
     np.testing.assert_allclose(
-        store.mels[1], reference_mel(soundfile.read(root / "wavs" / "b.wav")[0], False, 1e-9), atol=2e-4
+        store["mel"][1], reference_mel(soundfile.read(root / "wavs" / "b.wav")[0], False, 1e-9), atol=2e-4
     )
     centred = load_aligned(corpus, WAVEGLOW_MEL)
-    assert centred.mels[0].shape[1] == 69 and centred.durations[0].tolist() == [9, 8, 9, 8, 26, 9]
+    assert centred["mel"][0].shape[1] == 69 and centred["durations"][0].tolist() == [9, 8, 9, 8, 26, 9]
     assert store.frames == 136 and abs(store.seconds - 136 * HOP / RATE) < 1e-9
 
 
@@ -121,7 +114,7 @@ def test_what_cannot_be_used_is_counted_and_told(corpus_of):
     corpus = find_aligned(root)
     assert corpus.counts == {"gap": 2, "overlap": 1, "unknown phone": 1, "broken": 1} and len(corpus) == 8
     store = load_aligned(corpus, max_frames=200)
-    assert [item.id for item in store.corpus.utterances] == ["fine"] and len(store.mels) == 1
+    assert [item.id for item in store.corpus.utterances] == ["fine"] and len(store["mel"]) == 1
     more = {"length": 2, "no audio": 1, "audio": 2, "too fast": 1, "too long": 1}
     assert store.counts == corpus.counts | more
     lines = str(store).splitlines()
@@ -166,7 +159,7 @@ def test_textgrids_in_folders_of_speakers_and_audio_elsewhere(tmp_path):
     assert corpus.kind == "textgrid" and [item.id for item in corpus.utterances] == ["ann/one", "bob/one"]
     assert [item.speaker for item in corpus.utterances] == ["ann", "bob"]
     assert corpus.utterances[1].audio == tmp_path / "sound" / "bob" / "one.flac"
-    assert load_aligned(corpus).durations[0].tolist() == [9, 10, 15]  # 0.1, 0.226, 0.4 s: 8.61, 19.47, 34.45
+    assert load_aligned(corpus)["durations"][0].tolist() == [9, 10, 15]  # 0.1, 0.226, 0.4 s: 8.61, 19.47, 34.45
     kept = find_aligned(tmp_path / "grids", phone_set=ARPABET)
     assert kept.utterances[0].alignment.phones == ("pau", "ER1") and kept.utterances[0].audio is None
 
@@ -193,7 +186,7 @@ def test_a_list_of_frames(tmp_path):
     assert corpus.kind == "filelist" and [item.text for item in corpus.utterances] == ["Hi.", "Hi."]
     assert corpus.counts == {"broken": 1, "repeated": 1}
     store = load_aligned(corpus)
-    assert store.durations[0].tolist() == [9, 12, 30] and store.counts["length"] == 1
+    assert store["durations"][0].tolist() == [9, 12, 30] and store.counts["length"] == 1
 
 
 def listed(folder, *names):
@@ -295,8 +288,8 @@ def test_lj_aligned_brings_its_mels(lj_aligned):
     corpus = find_aligned(lj_aligned)
     assert corpus.kind == "lj_aligned" and corpus.mel == WAVEGLOW_MEL and corpus.counts == {"no alignment": 1}
     store = load_aligned(corpus)
-    assert store.mel == WAVEGLOW_MEL and store.durations[0].tolist() == [7, 37]  # 44 = 1 + 11025 // 256 frames
-    np.testing.assert_array_equal(store.mels[0], np.load(lj_aligned / "LJ001-0000.mel.npy"))
+    assert store.mel == WAVEGLOW_MEL and store["durations"][0].tolist() == [7, 37]  # 44 = 1 + 11025 // 256 frames
+    np.testing.assert_array_equal(store["mel"][0], np.load(lj_aligned / "LJ001-0000.mel.npy"))
     assert store.corpus.utterances[0].text == "Ha."
 
 
@@ -305,8 +298,8 @@ def test_the_flavour_is_part_of_the_contract(lj_aligned):
     corpus = find_aligned(lj_aligned)
     store = load_aligned(corpus, MelConfig())
     audio = soundfile.read(lj_aligned / "audio" / "LJ001-0000.wav")[0]
-    np.testing.assert_allclose(store.mels[0], reference_mel(audio, False, 1e-9), atol=2e-4)
-    assert store.durations[0].tolist() == [7, 36]
+    np.testing.assert_allclose(store["mel"][0], reference_mel(audio, False, 1e-9), atol=2e-4)
+    assert store["durations"][0].tolist() == [7, 36]
     for path in (lj_aligned / "audio").iterdir():
         path.unlink()
     with pytest.raises(DataError, match=r"follows\s+another contract"):
@@ -326,7 +319,7 @@ def test_peaks_are_brought_to_one_level_where_asked(corpus_of):
     corpus = find_aligned(corpus_of(a=(csv(), audio)))
     plain, scaled = load_aligned(corpus), load_aligned(corpus, peak_normalize=True)
     read = soundfile.read(corpus.utterances[0].audio)[0]
-    np.testing.assert_allclose(scaled.mels[0] - plain.mels[0], np.log(0.95 / np.abs(read).max()), atol=1e-3)
+    np.testing.assert_allclose(scaled["mel"][0] - plain["mel"][0], np.log(0.95 / np.abs(read).max()), atol=1e-3)
 
 
 def folder_of(path, count):
@@ -338,7 +331,7 @@ def folder_of(path, count):
 
 def test_the_first_hundred_are_for_validation(tmp_path):
     folder_of(tmp_path, 203)
-    train, validation = split_aligned(find_aligned(tmp_path))
+    train, validation = split(find_aligned(tmp_path))
     assert [item.id for item in validation.utterances] == [f"LJ{number:04d}" for number in range(100)]
     assert len(train) == 103 and train.utterances[0].id == "LJ0100" and train.mel == WAVEGLOW_MEL
 
@@ -346,18 +339,18 @@ def test_the_first_hundred_are_for_validation(tmp_path):
 def test_other_splits(tmp_path):
     folder_of(tmp_path, 40)
     corpus = find_aligned(tmp_path)
-    assert [item.id for item in split_aligned(corpus)[1].utterances] == ["LJ0000", "LJ0001"]
-    assert [item.id for item in split_aligned(corpus, 3)[1].utterances] == ["LJ0037", "LJ0038", "LJ0039"]
-    train, validation = split_aligned(corpus, 0.5, seed=1, how="random")
+    assert [item.id for item in split(corpus)[1].utterances] == ["LJ0000", "LJ0001"]
+    assert [item.id for item in split(corpus, 3)[1].utterances] == ["LJ0037", "LJ0038", "LJ0039"]
+    train, validation = split(corpus, 0.5, seed=1, how="random")
     assert {item.id for item in (*train.utterances, *validation.utterances)} == {item.id for item in corpus.utterances}
     with pytest.raises(DataError, match="none to train on"):
-        split_aligned(corpus, 40)
+        split(corpus, 40)
 
 
 def test_statistics_of_all_values(corpus_of):
     corpus = find_aligned(corpus_of(a=(csv(), noise()), b=(csv(), noise(0.85, 3, 0.01))))
     store = load_aligned(corpus)
-    values = np.concatenate([mel.ravel() for mel in store.mels]).astype(np.float64)
+    values = np.concatenate([mel.ravel() for mel in store["mel"]]).astype(np.float64)
     logs = np.log(1 + np.array([9, 8, 9, 8, 26, 8, 9, 8, 9, 8, 26, 13.0]))
     found = measure_statistics(store)
     np.testing.assert_allclose(found, [values.mean(), values.std(), logs.mean(), logs.std()], rtol=1e-6)
@@ -365,12 +358,6 @@ def test_statistics_of_all_values(corpus_of):
 
 def test_a_spread_of_zero_divides_nothing(corpus_of):
     corpus = find_aligned(corpus_of(a=(csv(), noise())))
-    flat = AlignedStore(
-        corpus,
-        MelConfig(),
-        [np.full((80, 4), -3, np.float32)],
-        [("T",)],
-        [np.ones(1, np.int32)],
-        [np.full(1, 4, np.int32)],
-    )
+    columns = {"mel": [np.full((80, 4), -3, np.float32)], "phonemes": [np.ones(1, np.int32)]}
+    flat = Store(corpus, columns | {"durations": [np.full(1, 4, np.int32)]}, RATE, MelConfig())
     assert measure_statistics(flat) == pytest.approx((-3, 1, np.log(5), 1))

@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxvoice.data import LoaderState
-from jaxvoice.data.aligned import (
-    AlignedCorpus,
-    AlignedLoader,
-    AlignedStore,
-    AlignedUtterance,
-    Alignment,
+from jaxvoice.data import (
     Bucket,
+    Corpus,
+    LengthBuckets,
+    Loader,
+    LoaderState,
+    Store,
+    Utterance,
     batches_in_order,
     choose_buckets,
-    collate,
+    collate_utterances,
 )
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError, DataError
@@ -34,9 +34,22 @@ def make_store(count=50, seed=0, most=200):
         mels.append(np.full((3, lengths.sum()), index + 1, np.float32))
         ids.append(rng.integers(1, 55, len(lengths)).astype(np.int32))
         durations.append(lengths)
-        utterances.append(AlignedUtterance(f"u{index}", Alignment(f"u{index}", ("T",), np.array([0.0, 1.0]))))
-    corpus = AlignedCorpus("table", Path(), ALIGNED, tuple(utterances))
-    return AlignedStore(corpus, MEL, mels, [("T",) * len(item) for item in ids], ids, durations)
+        utterances.append(Utterance(f"u{index}"))
+    return store_of(tuple(utterances), mels, ids, durations)
+
+
+def store_of(utterances, mels, ids, durations):
+    corpus = Corpus("table", Path(), utterances, phone_set=ALIGNED)
+    return Store(corpus, {"mel": mels, "phonemes": ids, "durations": durations}, MEL.sample_rate, MEL)
+
+
+def loader_of(store, *, seed=0, process_index=0, process_count=1, **sizes):
+    share = {"process_index": process_index, "process_count": process_count}
+    return Loader(store, LengthBuckets(**sizes), seed=seed, workers=0, **share)
+
+
+def buckets_of(loader):
+    return tuple(Bucket(*sizes) for sizes in loader.describe()["buckets"])
 
 
 def who(batch):
@@ -57,15 +70,15 @@ def same(left, right):
 
 def test_a_batch_holds_utterances_and_zeros():
     store = make_store()
-    batch = next(AlignedLoader(store, batch_size=4))
+    batch = next(loader_of(store, batch_size=4))
     types = (np.int32, np.int32, np.float32, np.float32, np.int32)
     assert tuple(array.dtype for array in batch) == tuple(map(np.dtype, types))
     for row, index in enumerate(who(batch)):
-        phones, frames = len(store.ids[index]), store.mels[index].shape[1]
+        phones, frames = len(store["phonemes"][index]), store["mel"][index].shape[1]
         assert batch.phone_count[row] == phones and batch.frame_count[row] == frames
-        np.testing.assert_array_equal(batch.phonemes[row, :phones], store.ids[index])
-        np.testing.assert_array_equal(batch.durations[row, :phones], store.durations[index])
-        np.testing.assert_array_equal(batch.mel[row, :, :frames], store.mels[index])
+        np.testing.assert_array_equal(batch.phonemes[row, :phones], store["phonemes"][index])
+        np.testing.assert_array_equal(batch.durations[row, :phones], store["durations"][index])
+        np.testing.assert_array_equal(batch.mel[row, :, :frames], store["mel"][index])
         assert not batch.phonemes[row, phones:].any() and not batch.durations[row, phones:].any()
         assert not batch.mel[row, :, frames:].any()
     np.testing.assert_array_equal(batch.durations.sum(1), batch.frame_count)
@@ -73,7 +86,7 @@ def test_a_batch_holds_utterances_and_zeros():
 
 def test_every_utterance_once_an_epoch_and_the_remainder_changes():
     store = make_store(50)
-    loader = AlignedLoader(store, batch_size=4)
+    loader = loader_of(store, batch_size=4)
     assert loader.steps_per_epoch == 12
     left_out = []
     for _ in range(30):
@@ -84,7 +97,7 @@ def test_every_utterance_once_an_epoch_and_the_remainder_changes():
 
 
 def test_fewer_utterances_than_a_batch_repeat():
-    loader = AlignedLoader(make_store(3), batch_size=8)
+    loader = loader_of(make_store(3), batch_size=8)
     assert loader.steps_per_epoch == 1
     assert np.bincount(who(next(loader))).min() >= 2
     assert loader.state() == LoaderState(1, 0, 0)
@@ -92,13 +105,13 @@ def test_fewer_utterances_than_a_batch_repeat():
 
 def test_shapes_are_few_and_fit():
     store = make_store(400)
-    loader = AlignedLoader(store, batch_size=8, pool=8)
+    loader = loader_of(store, batch_size=8, pool=8)
     batches = take(loader, loader.steps_per_epoch)
     shapes = {(batch.mel.shape[2], batch.phonemes.shape[1]) for batch in batches}
-    assert shapes <= set(loader.buckets) and 1 < len(shapes) <= 4
+    assert shapes <= set(buckets_of(loader)) and 1 < len(shapes) <= 4
     assert all(len(batch.phone_count) == 8 for batch in batches)
     for batch in batches:
-        smaller = [b for b in loader.buckets if b.frames < batch.mel.shape[2]]
+        smaller = [b for b in buckets_of(loader) if b.frames < batch.mel.shape[2]]
         assert not any(batch.frame_count.max() <= b.frames and batch.phone_count.max() <= b.phones for b in smaller)
 
 
@@ -106,7 +119,7 @@ def test_sorting_within_pools_saves_padding():
     store = make_store(400)
 
     def used(pool):
-        loader = AlignedLoader(store, batch_size=8, pool=pool)
+        loader = loader_of(store, batch_size=8, pool=pool)
         batches = take(loader, loader.steps_per_epoch)
         return sum(int(b.frame_count.sum()) for b in batches) / sum(b.mel[:, 0].size for b in batches)
 
@@ -115,39 +128,37 @@ def test_sorting_within_pools_saves_padding():
 
 def test_batches_are_shuffled_not_sorted():
     """Batches by rising length, the same every epoch, is the mistake to avoid."""
-    loader = AlignedLoader(make_store(400), batch_size=8)
+    loader = loader_of(make_store(400), batch_size=8)
     first, second = ([batch.frame_count.max() for batch in take(loader, 50)] for _ in range(2))
     assert first != second
     for lengths in (first, second):
         rising = np.mean(np.diff(lengths) >= 0)
         assert 0.3 < rising < 0.7 and abs(np.corrcoef(np.arange(50), lengths)[0, 1]) < 0.5
-    groups = [
-        {frozenset(who(b)) for b in take(AlignedLoader(make_store(400), batch_size=8, seed=s), 50)} for s in (0, 1)
-    ]
+    groups = [{frozenset(who(b)) for b in take(loader_of(make_store(400), batch_size=8, seed=s), 50)} for s in (0, 1)]
     assert len(groups[0] & groups[1]) < 5  # other companions too, not only another order
 
 
 def test_the_same_seed_gives_the_same_batches_and_another_does_not():
     store = make_store()
-    same(take(AlignedLoader(store, batch_size=4), 30), take(AlignedLoader(store, batch_size=4), 30))
-    assert who(next(AlignedLoader(store, batch_size=4))) != who(next(AlignedLoader(store, batch_size=4, seed=1)))
+    same(take(loader_of(store, batch_size=4), 30), take(loader_of(store, batch_size=4), 30))
+    assert who(next(loader_of(store, batch_size=4))) != who(next(loader_of(store, batch_size=4, seed=1)))
 
 
 @pytest.mark.parametrize("stop", [0, 1, 11, 12, 13, 25])
 def test_going_on_equals_never_stopping(stop):
     store = make_store()
-    whole = take(AlignedLoader(store, batch_size=4, seed=3), 30)
-    first = AlignedLoader(store, batch_size=4, seed=3)
+    whole = take(loader_of(store, batch_size=4, seed=3), 30)
+    first = loader_of(store, batch_size=4, seed=3)
     take(first, stop)
     kept = json.loads(json.dumps(first.state()))
-    second = AlignedLoader(store, batch_size=4, seed=8)
+    second = loader_of(store, batch_size=4, seed=8)
     take(second, 2)
     second.restore(LoaderState(*kept))
     same(take(second, 30 - stop), whole[stop:])
 
 
 def test_restore_past_the_end_goes_to_the_next_epoch_and_refuses_negatives():
-    loader = AlignedLoader(make_store(), batch_size=4)
+    loader = loader_of(make_store(), batch_size=4)
     loader.restore(LoaderState(2, 12, 5))
     assert loader.state() == LoaderState(3, 0, 5)
     with pytest.raises(ConfigError, match="batch -1"):
@@ -156,8 +167,8 @@ def test_restore_past_the_end_goes_to_the_next_epoch_and_refuses_negatives():
 
 def test_the_shares_of_processes_laid_end_to_end():
     store = make_store()
-    whole = take(AlignedLoader(store, batch_size=6), 20)
-    parts = [take(AlignedLoader(store, batch_size=6, process_index=i, process_count=3), 20) for i in range(3)]
+    whole = take(loader_of(store, batch_size=6), 20)
+    parts = [take(loader_of(store, batch_size=6, process_index=i, process_count=3), 20) for i in range(3)]
     joined = [
         type(batch)(*map(np.concatenate, zip(*shares, strict=True)))
         for *shares, batch in zip(*parts, whole, strict=True)
@@ -166,7 +177,7 @@ def test_the_shares_of_processes_laid_end_to_end():
 
 
 def test_without_shuffle_the_order_is_fixed():
-    loader = AlignedLoader(make_store(), batch_size=4, shuffle=False, pool=1)
+    loader = loader_of(make_store(), batch_size=4, shuffle=False, pool=1)
     first, second = ([who(batch) for batch in take(loader, 12)] for _ in range(2))
     assert first == second and sorted(first[0]) == [0, 1, 2, 3] and sorted(first[11]) == [44, 45, 46, 47]
 
@@ -175,17 +186,17 @@ def test_chosen_buckets_hold_everything():
     store = make_store(100)
     buckets = choose_buckets(store, 3, frame_multiple=16, phone_multiple=4)
     assert len(buckets) == 3 and all(b.frames % 16 == 0 and b.phones % 4 == 0 for b in buckets)
-    for ids, mel in zip(store.ids, store.mels, strict=True):
+    for ids, mel in zip(store["phonemes"], store["mel"], strict=True):
         assert any(len(ids) <= b.phones and mel.shape[1] <= b.frames for b in buckets)
-    counts = [sum(mel.shape[1] <= b.frames for mel in store.mels) for b in buckets]
+    counts = [sum(mel.shape[1] <= b.frames for mel in store["mel"]) for b in buckets]
     assert counts[-1] == 100 and 33 <= counts[0] < 50 and 66 <= counts[1] < 85
 
 
 def test_buckets_stay_within_the_positions_of_a_model():
     """147 phones are padded to 150 where no more positions are learned, and not to 152."""
     store = make_store(20, most=64)
-    store.ids[3], store.durations[3] = np.ones(147, np.int32), np.full(147, 6, np.int32)
-    store.mels[3] = np.zeros((3, 882), np.float32)
+    store["phonemes"][3], store["durations"][3] = np.ones(147, np.int32), np.full(147, 6, np.int32)
+    store["mel"][3] = np.zeros((3, 882), np.float32)
     assert choose_buckets(store, 1) == (Bucket(896, 152),)
     assert choose_buckets(store, 1, max_frames=890, max_phones=150) == (Bucket(890, 150),)
     assert choose_buckets(store, 1, max_frames=882, max_phones=147) == (Bucket(882, 147),)
@@ -193,7 +204,7 @@ def test_buckets_stay_within_the_positions_of_a_model():
     assert narrow[:-1] == wide[:-1] and narrow[-1] == Bucket(890, 150)
     shapes = {batch.phonemes.shape[1] for _, batch in batches_in_order(store, 4, max_frames=890, max_phones=150)}
     assert max(shapes) == 150
-    AlignedLoader(store, batch_size=4, buckets=narrow)
+    loader_of(store, batch_size=4, buckets=narrow)
     with pytest.raises(ConfigError, match=r"u3 has 147 phones and exceeds max_phones=146"):
         choose_buckets(store, max_phones=146)
     with pytest.raises(ConfigError, match=r"u3 has 882 frames and exceeds max_frames=881"):
@@ -202,16 +213,16 @@ def test_buckets_stay_within_the_positions_of_a_model():
 
 def test_given_buckets_are_used_and_checked():
     store = make_store(20, most=64)
-    loader = AlignedLoader(store, batch_size=4, buckets=[(64, 10), (40, 4)])
-    assert loader.buckets == (Bucket(40, 4), Bucket(64, 10))
+    loader = loader_of(store, batch_size=4, buckets=[(64, 10), (40, 4)])
+    assert buckets_of(loader) == (Bucket(40, 4), Bucket(64, 10))
     with pytest.raises(ConfigError, match=r"utterance\(s\), for example 'u\d+' .* exceed the largest bucket \(8, 10\)"):
-        AlignedLoader(store, batch_size=4, buckets=[(8, 10)])
+        loader_of(store, batch_size=4, buckets=[(8, 10)])
     with pytest.raises(ConfigError, match="fewer phones"):
-        AlignedLoader(store, batch_size=4, buckets=[(64, 10), (40, 12)])
+        loader_of(store, batch_size=4, buckets=[(64, 10), (40, 12)])
     with pytest.raises(ConfigError, match="of at least 1"):
-        AlignedLoader(store, batch_size=4, buckets=[(64, 0)])
+        loader_of(store, batch_size=4, buckets=[(64, 0)])
     with pytest.raises(ConfigError, match="does not fit in"):
-        collate(store, [0], Bucket(1, 1))
+        collate_utterances(store, [0], Bucket(1, 1))
 
 
 def test_validation_sees_every_utterance_once():
@@ -225,11 +236,11 @@ def test_validation_sees_every_utterance_once():
 
 def test_describe_is_json_and_close_ends():
     store = make_store()
-    with AlignedLoader(store, batch_size=4) as loader:
+    with loader_of(store, batch_size=4) as loader:
         described = json.loads(json.dumps(loader.describe()))
         next(loader)
     assert described["utterances"] == 50 and described["batch_size"] == 4 and described["frames"] == store.frames
-    assert described["buckets"] == [list(bucket) for bucket in loader.buckets]
+    assert described["buckets"] == [list(bucket) for bucket in buckets_of(loader)]
     with pytest.raises(DataError, match="closed"):
         next(loader)
     assert loader.state().index == 1
@@ -246,10 +257,10 @@ def test_describe_is_json_and_close_ends():
 )
 def test_sizes_that_do_not_fit(arguments, said):
     with pytest.raises(ConfigError, match=said):
-        AlignedLoader(make_store(5), **arguments)
+        loader_of(make_store(5), **arguments)
 
 
 def test_an_empty_store():
-    empty = AlignedStore(AlignedCorpus("table", Path(), ALIGNED, ()), MEL, [], [], [], [])
+    empty = store_of((), [], [], [])
     with pytest.raises(DataError, match="no utterances"):
-        AlignedLoader(empty, batch_size=2)
+        loader_of(empty, batch_size=2)

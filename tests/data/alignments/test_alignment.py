@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxvoice.data.aligned import Alignment, Interval, Misfit
-from jaxvoice.data.aligned.alignment import align
-from jaxvoice.data.aligned.demo import demo_parts
-from jaxvoice.data.aligned.mapping import arpabet_parts
+from jaxvoice.data.alignments import Alignment, AlignmentError, Interval
+from jaxvoice.data.alignments.alignment import align
+from jaxvoice.data.alignments.phone_mapping import arpabet_parts, demo_parts
 from jaxvoice.errors import DataError, TextError
 from jaxvoice.text.phonemes import ALIGNED, ARPABET, PhoneSet
 
@@ -46,7 +45,7 @@ def test_labels_without_stress():
 
 
 def test_a_label_that_is_no_phone_names_the_nearest():
-    with pytest.raises(Misfit, match=r"it, at 0\.100 s: 'IY7'.*IY1") as failure:
+    with pytest.raises(AlignmentError, match=r"it, at 0\.100 s: 'IY7'.*IY1") as failure:
         aligned(row(("HH", 0.1), ("IY7", 0.2)))
     assert failure.value.kind == "unknown phone"
     with pytest.raises(TextError, match="ZH"):
@@ -76,7 +75,7 @@ def test_rounding_to_milliseconds_is_closed():
     ],
 )
 def test_what_cannot_be_closed_is_refused(intervals, kind, said):
-    with pytest.raises(Misfit, match=said) as failure:
+    with pytest.raises(AlignmentError, match=said) as failure:
         aligned(intervals)
     assert failure.value.kind == kind and isinstance(failure.value, DataError)
 

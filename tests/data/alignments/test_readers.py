@@ -5,12 +5,10 @@ import json
 
 import pytest
 
-from jaxvoice.data.aligned.alignment import Interval
-from jaxvoice.data.aligned.filelist import parse_line, read_filelist
-from jaxvoice.data.aligned.labels import read_labels
-from jaxvoice.data.aligned.lj_aligned import read_lj_aligned
-from jaxvoice.data.aligned.table import read_table
-from jaxvoice.data.aligned.textgrid import read_textgrid
+from jaxvoice.data.alignments.alignment import Interval
+from jaxvoice.data.alignments.filelist import parse_line, read_filelist
+from jaxvoice.data.alignments.text_files import read_labels, read_lj_aligned, read_table
+from jaxvoice.data.alignments.textgrid import read_textgrid
 from jaxvoice.errors import DataError
 
 LONG = '''File type = "ooTextFile"
@@ -232,7 +230,7 @@ def test_lj_aligned_json(written):
         ("[" * 100_000, "not valid JSON"),
         ("[1]", "no 'utterance'"),
         (json.dumps({"utterance": {"words": [{"phones": [{"phone": "HH"}]}]}}), "onset"),
-        (json.dumps({"utterance": {"words": 3}}), "not made as expected"),
+        (json.dumps({"utterance": {"words": 3}}), "not have the expected structure"),
         (json.dumps({"utterance": {"words": [{"phones": [{"phone": "HH", "onset": "x", "duration": 1}]}]}}), "'x'"),
     ],
 )

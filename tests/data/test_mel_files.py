@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxvoice.data import read_mel
-from jaxvoice.data.npy import read_npy
+from jaxvoice.data.mel_files import read_npy
 from jaxvoice.errors import MelError
 
 

@@ -1,4 +1,4 @@
-"""Which phones an utterance holds and when: intervals with labels from any source, made into one seamless row."""
+"""Alignments: the phones of an utterance and their times, made from labelled intervals of any source."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ TOLERANCE = 1e-3  # seconds: what rounding to milliseconds leaves between interv
 _LONGEST = 1e6  # seconds: times beyond are damage, and would overflow counts of frames
 
 
-class Misfit(DataError):
-    """An utterance that cannot be used; `kind` is what it is counted under."""
+class AlignmentError(DataError):
+    """An utterance that cannot be used because of its alignment; `kind` is the kind of reason it is counted under."""
 
     def __init__(self, kind: str, message: str):
         super().__init__(message)
@@ -24,7 +24,7 @@ class Misfit(DataError):
 
 
 class Interval(NamedTuple):
-    """A label as it was written, and when it starts and ends, in seconds."""
+    """A label as it was written, and its start and end in seconds."""
 
     label: str
     start: float
@@ -32,7 +32,7 @@ class Interval(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A phone that a label stands for, and its share of the label's time; the shares of a label add up to 1."""
+    """A phone of a label, and its share of the label's time; the shares of a label add up to 1."""
 
     code: str
     share: float
@@ -40,11 +40,12 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """The phones of utterance `id` without gaps or overlaps: number i lasts from `boundaries[i]` to `[i + 1]` (s).
+    """The phones of utterance `id` without gaps or overlaps.
 
-    `boundaries` (phones + 1,) float64 begins at 0 and never falls.
+    Phone i lasts from `boundaries[i]` to `boundaries[i + 1]`, in seconds. `boundaries` `(phones + 1,)` float64 starts
+    at 0 and does not decrease.
 
-    **Raises:** `Misfit` (a `DataError`) where that does not hold.
+    **Raises:** `AlignmentError` (a `DataError`) for other boundaries, or no phones.
     """
 
     id: str
@@ -54,29 +55,33 @@ class Alignment:
     def __post_init__(self):
         edges = self.boundaries
         if not self.phones or edges.shape != (len(self.phones) + 1,):
-            raise Misfit("broken", f"{self.id} has {len(self.phones)} phones and boundaries of shape {edges.shape}.")
+            raise AlignmentError(
+                "broken", f"{self.id} has {len(self.phones)} phones and boundaries of shape {edges.shape}."
+            )
         if not (edges[0] == 0 and edges[-1] < _LONGEST and (np.diff(edges) >= 0).all()):
-            raise Misfit("broken", f"{self.id} has boundaries that do not rise from 0: {edges[:5]}...; align it again.")
+            raise AlignmentError(
+                "broken", f"{self.id} has boundaries that do not rise from 0: {edges[:5]}...; align it again."
+            )
 
     @property
     def seconds(self) -> float:
-        """When the last phone ends."""
+        """End of the last phone, in seconds."""
         return float(self.boundaries[-1])
 
 
 def align(name: str, intervals: Sequence[Interval], parts: Callable[[str], Sequence[Part]]) -> Alignment:
     """Make the alignment of utterance `name` from `intervals` in order of time.
 
-    `parts` says what phones a label stands for (no parts: the label belongs to the phone before it), and raises
-    `DataError` or `TextError` for a label that is none. Gaps and overlaps of at most a millisecond are closed at the
-    start of the later interval; so is a gap before the first. Adjacent pauses become one, and those that take no time
-    vanish.
+    `parts` gives the phones of a label, and raises `DataError` or `TextError` for unknown labels. The time of a label
+    without parts belongs to the phone before it. Gaps and overlaps of at most a millisecond, and a gap before the first
+    interval, are closed at the start of the later interval. Adjacent pauses become one, and pauses of no time are
+    removed.
 
-    **Raises:** `Misfit` for no phones, times that are not finite or run backwards, larger gaps and overlaps, and labels
-    that are no phones.
+    **Raises:** `AlignmentError` for no phones, times that are not finite or run backwards, larger gaps and overlaps,
+    and unknown labels.
     """
     if not intervals:
-        raise Misfit("broken", f"{name} has no phones; align it again.")
+        raise AlignmentError("broken", f"{name} has no phones; align it again.")
     _check(name, intervals)
     edges = [0.0, *(after.start for after in intervals[1:]), intervals[-1].end]
     phones: list[str] = []
@@ -86,7 +91,7 @@ def align(name: str, intervals: Sequence[Interval], parts: Callable[[str], Seque
             found = parts(interval.label)
         except (DataError, TextError) as failure:
             reason = str(failure).replace(" (phoneme 1)", "")
-            raise Misfit("unknown phone", f"{name}, at {start:.3f} s: {reason}") from failure
+            raise AlignmentError("unknown phone", f"{name}, at {start:.3f} s: {reason}") from failure
         passed = 0.0
         for part in found:
             silent = part.code == PAUSE
@@ -95,23 +100,25 @@ def align(name: str, intervals: Sequence[Interval], parts: Callable[[str], Seque
                 starts.append(start + passed * (end - start))
             passed += part.share
     if not phones:
-        raise Misfit("broken", f"{name} has no phones; align it again.")
+        raise AlignmentError("broken", f"{name} has no phones; align it again.")
     starts[0] = 0.0
     boundaries = np.maximum.accumulate(np.array([*starts, edges[-1]], np.float64))
     return Alignment(name, tuple(phones), boundaries)
 
 
 def _check(name: str, intervals: Sequence[Interval]) -> None:
-    again = "align it again or mend its file"
+    again = "align it again or correct its file"
     before = Interval("", 0.0, 0.0)
     for interval in intervals:
         label, start, end = interval
         if not start <= end < _LONGEST:
-            raise Misfit("broken", f"{name}: {label!r} lasts from {start:g} to {end:g} s; {again}.")
+            raise AlignmentError("broken", f"{name}: {label!r} lasts from {start:g} to {end:g} s; {again}.")
         between = start - before.end
         where = f"before {label!r} at {start:.3f} s"
         if between > TOLERANCE + 1e-9:
-            raise Misfit("gap", f"{name} has a gap of {between:.3f} s {where}; write silence as 'pau', or {again}.")
+            raise AlignmentError(
+                "gap", f"{name} has a gap of {between:.3f} s {where}; write silence as 'pau', or {again}."
+            )
         if between < -TOLERANCE - 1e-9 or start < before.start:
-            raise Misfit("overlap", f"{name} has phones that overlap by {-between:.3f} s {where}; {again}.")
+            raise AlignmentError("overlap", f"{name} has phones that overlap by {-between:.3f} s {where}; {again}.")
         before = interval

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxvoice.data.aligned import Alignment, Misfit, durations_in_frames
+from jaxvoice.data.alignments import Alignment, AlignmentError, durations_in_frames
 
 FRAME = 256 / 22050
 
@@ -58,7 +58,7 @@ def test_eight_frames_are_the_most():
     assert frames_of(made, 68).frames.sum() == 68 and frames_of(made, 52).frames.sum() == 52
     for frames in (69, 51):
         with pytest.raises(
-            Misfit, match=rf"it is aligned up to 0\.697 s \(60 frames\).*has {frames} frames"
+            AlignmentError, match=rf"it is aligned up to 0\.697 s \(60 frames\).*has {frames} frames"
         ) as failure:
             frames_of(made, frames)
         assert failure.value.kind == "length"
@@ -76,10 +76,10 @@ def test_a_pause_of_no_frames_is_left_out():
 
 
 def test_more_phones_than_frames():
-    with pytest.raises(Misfit, match="4 phones in 3 frames") as failure:
+    with pytest.raises(AlignmentError, match="4 phones in 3 frames") as failure:
         frames_of(of([0, 1, 2, 2.5, 3]), 3)
     assert failure.value.kind == "too fast"
-    with pytest.raises(Misfit, match="0 phones in 2 frames"):
+    with pytest.raises(AlignmentError, match="0 phones in 2 frames"):
         frames_of(of([0, 0.2], ("pau",)), 2)
 
 

@@ -1,0 +1,133 @@
+"""From the labels of aligners and of espeak-ng to the phones of a set, with the share of time of each."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from jaxvoice.data.alignments.alignment import Alignment, AlignmentError, Interval, Part, align
+from jaxvoice.data.demo.timings import Timings
+from jaxvoice.errors import TextError
+from jaxvoice.text.phonemes import ALIGNED, PAUSE, VOWELS, PhoneSet
+
+SILENCES = frozenset(("", "_", "pau", "sil", "sp", "spn", "ssil", "<eps>"))
+# Of "er", written as a vowel and R: the ratio of their mean durations in LJ-Speech-aligned, 4.6 to 6.4 frames.
+VOWEL_OF_ER = 0.42
+_MODEL = "if these are IPA, align with ARPAbet: of the Montreal Forced Aligner's models, english_us_arpa"
+_REDUCED = {"AX": "AH0", "IX": "IH0", "AXR": "ER0"}
+
+# A digit is a stress that the mnemonic always has; `?` is replaced by 1 with a stress mark and by 0 without.
+_ESPEAK_VOWELS = {
+    "AA?": "0 A:",
+    "AE?": "a aa",
+    "AH?": "V @ @- @2 @5 a#",
+    "AO?": "O: O2",
+    "AW?": "aU",
+    "AY?": "aI aI2",
+    "EH?": "E",
+    "EY?": "eI",
+    "IH?": "I I# I2",
+    "IY?": "i i:",
+    "OW?": "oU",
+    "OY?": "OI",
+    "UH?": "U",
+    "UW?": "u:",
+    "ER0": "3",
+    "ER1": "3:",
+    "ER?": "IR VR",
+    "AH0 L": "@L",
+    "AA? R": "A@",
+    "AO? R": "O@ o@",
+    "UH? R": "U@",
+    "EH? R": "e@",
+    "IY? R": "i@",
+    "IH? R": "i@3",
+    "AY? AH0": "aI@",
+    "AY? ER0": "aI3",
+}
+_ESPEAK_CONSONANTS = {
+    "D": "DH",
+    "N": "NG",
+    "S": "SH",
+    "T": "TH",
+    "Z": "ZH",
+    "dZ": "JH",
+    "tS": "CH",
+    "h": "HH",
+    "j": "Y",
+}
+_ESPEAK_CONSONANTS |= {name: name.upper() for name in "bdfgklmnprstvwz"}
+_ESPEAK_CONSONANTS |= {"r-": "R", "t#": "T", "t2": "T", "w#": "W"}
+_ESPEAK_CODES = {name: codes.split() for codes, names in _ESPEAK_VOWELS.items() for name in names.split()}
+_ESPEAK_CODES |= {name: [code] for name, code in _ESPEAK_CONSONANTS.items()}
+_ESPEAK_CODES |= {name: [PAUSE] for name in ("_", "_:", "_!", "_|")}
+_ESPEAK_CODES |= {";": []}  # a glide between vowels, part of the first
+
+
+def arpabet_parts(phone_set: PhoneSet) -> Callable[[str], tuple[Part, ...]]:
+    """The function from a label, in ARPAbet or a code of `phone_set`, to phones of `phone_set`.
+
+    Labels may be in upper or lower case. The empty label, sil, sp, spn and similar labels are a pause. Vowels without a
+    stress mark are stressed, the reduced ax, ix and axr are not. In a set without secondary stress, it becomes primary
+    stress; in a set without ER, it becomes a vowel and R, which share its time as 0.42 to 0.58.
+
+    The function raises `TextError`, with the label as written, for labels that are not phones, such as IPA.
+    """
+
+    def parts(label: str) -> tuple[Part, ...]:
+        if label in phone_set:
+            return (Part(label, 1.0),)
+        if label.lower() in SILENCES:
+            return (Part(PAUSE, 1.0),)
+        code = label.upper()
+        code = f"{code}1" if code in VOWELS else _REDUCED.get(code, code)
+        if label.isascii():
+            try:
+                return in_set(code, phone_set)
+            except TextError as error:
+                message = str(error).replace(repr(code), repr(label), 1)
+                raise TextError(message if label.isupper() else f"{message} ({_MODEL})") from None
+        raise TextError(f"{label!r} (phoneme 1) is not in the phone set {phone_set.name!r}, nor in ARPAbet ({_MODEL})")
+
+    return parts
+
+
+def in_set(code: str, phone_set: PhoneSet, share: float = 1.0) -> tuple[Part, ...]:
+    """The ARPAbet `code` in codes of `phone_set`, with `share` of the time in all.
+
+    **Raises:** `TextError` if the set has no such codes.
+    """
+    codes = phone_set.spell([code])
+    if len(codes) == 1:
+        return (Part(codes[0], share),)
+    return (Part(codes[0], share * VOWEL_OF_ER), Part(codes[1], share * (1 - VOWEL_OF_ER)))
+
+
+def demo_parts(phone_set: PhoneSet = ALIGNED) -> Callable[[str], tuple[Part, ...]]:
+    """The function from one of espeak-ng's English mnemonics to phones of `phone_set`.
+
+    A mnemonic with a stress mark (`'` or `,`) has stress 1, without one stress 0. The phones of a mnemonic of two share
+    its time equally. The function raises `AlignmentError` for other mnemonics.
+    """
+
+    def parts(mnemonic: str) -> tuple[Part, ...]:
+        name = mnemonic.lstrip("',")
+        if name not in _ESPEAK_CODES:
+            raise AlignmentError(
+                "unknown phone", f"espeak-ng's phoneme {mnemonic!r} has no counterpart among English phones."
+            )
+        codes = [code.replace("?", "01"[name != mnemonic]) for code in _ESPEAK_CODES[name]]
+        return tuple(part for code in codes for part in in_set(code, phone_set, 1 / len(codes)))
+
+    return parts
+
+
+def demo_alignment(timings: Timings, phone_set: PhoneSet = ALIGNED) -> Alignment:
+    """The alignment of an utterance of the demo corpus, exact to the sample.
+
+    **Raises:** `AlignmentError` (a `DataError`) for phonemes of other languages than English.
+    """
+    onsets = [phoneme.onset for phoneme in timings.phonemes] + [timings.samples]
+    intervals = [
+        Interval(phoneme.mnemonic, start / timings.sample_rate, end / timings.sample_rate)
+        for phoneme, (start, end) in zip(timings.phonemes, pairwise(onsets), strict=True)
+    ]
+    return align(timings.id, intervals, demo_parts(phone_set))

@@ -1,0 +1,130 @@
+"""The utterances of a corpus: what is known of each, which were rejected and why, and the report of both."""
+
+import os
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from jaxvoice.text.phonemes import PhoneSet
+
+if TYPE_CHECKING:
+    from jaxvoice.data.alignments.alignment import Alignment
+    from jaxvoice.dsp.mel_config import MelConfig
+
+CorpusKind = Literal[
+    "ljspeech", "vctk", "folder", "filelist", "pairs", "lj_aligned", "textgrid", "labels", "table", "demo"
+]
+_WIDTH, _SHOWN = 80, 5
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording: an id that is unique in its corpus, and its files and annotations where there are any.
+
+    `audio`, `mel` and `features` are paths: a recording, its mel spectrogram and other features as `.npy` files.
+    `text`, `speaker` and `language` are empty where the corpus does not give them.
+    """
+
+    id: str
+    audio: Path | None = None
+    text: str = ""
+    speaker: str = ""
+    language: str = ""
+    alignment: "Alignment | None" = None
+    mel: Path | None = None
+    features: Path | None = None
+
+
+@dataclass(frozen=True)
+class RejectedUtterance:
+    """The id of an utterance that cannot be used, the kind of reason it is counted under, and the reason in words."""
+
+    id: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The usable utterances under `root`, in a fixed order, and those that were `rejected`.
+
+    `validation_ids` are those that the corpus itself holds out, empty if it does not say. `mel` is the contract of the
+    mel spectrograms that the corpus contains, where it is known. `phone_set` contains the phones of the alignments,
+    `None` for a corpus without alignments.
+    """
+
+    kind: CorpusKind
+    root: Path
+    utterances: tuple[Utterance, ...]
+    rejected: tuple[RejectedUtterance, ...] = ()
+    validation_ids: frozenset[str] = frozenset()
+    mel: "MelConfig | None" = None
+    phone_set: PhoneSet | None = None
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """The names of the speakers, sorted; empty if the corpus does not name speakers."""
+        return tuple(sorted({utterance.speaker for utterance in self.utterances} - {""}))
+
+    @property
+    def seconds(self) -> float:
+        """Duration of all alignments, in seconds."""
+        return sum(utterance.alignment.seconds for utterance in self.utterances if utterance.alignment is not None)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of rejected utterances for each kind of reason."""
+        return dict(Counter(item.kind for item in self.rejected))
+
+    def table(self) -> str:
+        """The corpus and its rejected utterances in lines of at most 80 characters."""
+        rows = [("corpus", f"{self.root} ({self.kind})"), ("usable", f"{len(self)} utterance(s)")]
+        if self.phone_set is not None:
+            aligned = (utterance.alignment for utterance in self.utterances)
+            phones = [phone for alignment in aligned if alignment is not None for phone in alignment.phones]
+            known = len(self.phone_set.codes)
+            rows.append(("duration", f"{self.seconds / 60:.1f} minutes"))
+            rows.append(
+                ("phones", f"{len(phones)}, {len(set(phones))} of the {known} codes of {self.phone_set.name!r}")
+            )
+        return report_table(rows, self.rejected, self.root)
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def report_table(
+    rows: Iterable[tuple[str, str]],
+    rejected: Sequence[RejectedUtterance],
+    root: Path,
+    notes: Mapping[str, int] | None = None,
+    *,
+    shown: int | None = _SHOWN,
+) -> str:
+    """Names and values, notes with their counts, and rejected utterances by kind, in lines of 80 characters.
+
+    **Arguments:** `rows`, pairs of a name and a value; `root`, which is left out of paths in the reasons; `notes`, the
+    number of utterances for each remark; `shown`, how many reasons of each kind are listed, all for `None`.
+    """
+    lines = [line for name, value in rows for line in _wrapped(f"{name:<14}", value, 14)]
+    for note, count in sorted((notes or {}).items()):
+        lines += _wrapped(f"{'note':<14}", f"{count} utterance(s): {note}", 14)
+    lines += _wrapped(f"{'rejected':<14}", f"{len(rejected)}", 14)
+    prefix = f"{root}{os.sep}"  # the table names the root once, and paths that fit in a line can be copied
+    for kind, count in sorted(Counter(item.kind for item in rejected).items()):
+        reasons = [item.reason.replace(prefix, "") for item in rejected if item.kind == kind]
+        lines += _wrapped("  ", f"{kind}: {count}", 4)
+        lines += [line for reason in reasons[:shown] for line in _wrapped("    - ", reason, 6)]
+        if shown is not None and count > shown:
+            lines.append(f"    - and {count - shown} more")
+    return "\n".join(lines)
+
+
+def _wrapped(head: str, text: str, indent: int) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=" " * indent, break_on_hyphens=False)
