@@ -2,17 +2,16 @@
 
 import importlib
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any
 
 
 def lazily(
     package: str, names: dict[str, Any], homes: Mapping[str, tuple[str, ...]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of `package`, whose `globals()` are `names`.
+    """`__getattr__` and `__dir__` of `package`, whose `globals()` are `names`; sets `__all__` there.
 
     `homes` maps each module, named from the package on, to the names that the package takes from it. `__dir__` lists
-    these, submodules and names with two underscores; not what the package's file imports to define them.
+    these and names with two underscores. It does not list submodules, nor what the package's file imports.
     """
     home_of = {name: f"{package}.{module}" for module, shown in homes.items() for name in shown}
 
@@ -24,7 +23,7 @@ def lazily(
         return found
 
     def listed() -> list[str]:
-        own = {name for name, value in names.items() if name.startswith("__") or isinstance(value, ModuleType)}
-        return sorted({*own, *home_of})
+        return sorted({*(name for name in names if name.startswith("__")), *home_of})
 
+    names["__all__"] = sorted(home_of)
     return get, listed

@@ -1,1 +1,29 @@
-"""The machinery every model family trains with: state, loop, parallelism, checkpoints, logs, precision."""
+"""What every model family trains with: tasks, the loop, learners, parallelism, checkpoints, logs, precision."""
+
+from typing import TYPE_CHECKING
+
+from jaxvoice._lazy import lazily
+
+if TYPE_CHECKING:
+    from jaxvoice.training.adversarial import (
+        AdversarialStep as AdversarialStep,
+        adversarial_step as adversarial_step,
+    )
+    from jaxvoice.training.learner import Learner as Learner
+    from jaxvoice.training.loop import LoopConfig as LoopConfig, Result as Result, fit as fit
+    from jaxvoice.training.optimizers import OptimizerConfig as OptimizerConfig
+    from jaxvoice.training.state import Counters as Counters, all_finite as all_finite, guarded as guarded
+    from jaxvoice.training.task import Report as Report, Sample as Sample, Task as Task
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    globals(),
+    {
+        "adversarial": ("AdversarialStep", "adversarial_step"),
+        "learner": ("Learner",),
+        "loop": ("LoopConfig", "Result", "fit"),
+        "optimizers": ("OptimizerConfig",),
+        "state": ("Counters", "all_finite", "guarded"),
+        "task": ("Report", "Sample", "Task"),
+    },
+)

@@ -80,8 +80,8 @@ class Task(abc.ABC):
         """Evaluate `state` on held-out data. Its arrays are on one device, and are donated to the next step."""
 
     @abc.abstractmethod
-    def save_model(self, state: Any, folder: Path) -> None:
-        """Write the model folder (`config.json`, `model.safetensors`) into `folder`, which exists and is empty."""
+    def save_model(self, state: Any, folder: str | Path) -> None:
+        """Write a model folder: `config.json` and `model.safetensors`. The loop gives an empty folder."""
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
         from_normalised as from_normalised,
         to_normalised as to_normalised,
     )
+    from jaxvoice.models.gaussian_tts.training import (
+        GaussianTTSTask as GaussianTTSTask,
+        TrainingConfig as TrainingConfig,
+    )
     from jaxvoice.models.gaussian_tts.upsampling import (
         GaussianUpsampling as GaussianUpsampling,
         block_causal as block_causal,
@@ -52,6 +56,7 @@ __getattr__, __dir__ = lazily(
         ),
         "corpus": ("fitted",),
         "durations": ("DurationModel", "from_normalised", "to_normalised"),
+        "training": ("GaussianTTSTask", "TrainingConfig"),
         "upsampling": ("GaussianUpsampling", "block_causal", "upsampling_weights"),
         "weights": ("FAMILY",),
     },

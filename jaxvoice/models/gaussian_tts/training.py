@@ -1,18 +1,20 @@
 """Training of the acoustic model and then of the duration model; `jaxvoice.training` runs the loop."""
 
 import functools as ft
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float32, PRNGKeyArray
 
 from jaxvoice.config import check_not_negative, check_types, from_dict, to_dict
 from jaxvoice.data.batches import UtteranceBatch
-from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.errors import CheckpointError, ConfigError, ShapeError
 from jaxvoice.losses import duration_loss, mel_loss
 from jaxvoice.losses.masked import DurationLoss
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates, GaussianTTS
@@ -21,7 +23,7 @@ from jaxvoice.models.gaussian_tts.durations import DurationModel, to_normalised
 from jaxvoice.models.gaussian_tts.scaling import normalised_mel
 from jaxvoice.models.gaussian_tts.validation import Validation
 from jaxvoice.models.gaussian_tts.weights import save_model
-from jaxvoice.text.phonemes import ALIGNED
+from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 from jaxvoice.training.learner import Learner, check_ema_decay
 from jaxvoice.training.optimizers import OptimizerConfig, noam_peak
 from jaxvoice.training.precision import Precision, to_compute
@@ -199,6 +201,39 @@ class GaussianTTSTask(Task):
         new = replace(state, durations=learner.update(gradient))
         return new, all_finite((loss, gradient)), {"duration": loss, **learner.metrics(gradient)}
 
+    def batch(
+        self,
+        phonemes: Sequence[str | Sequence[str]],
+        durations: Sequence[Sequence[int]],
+        mels: Sequence[Float32[np.ndarray, "mels frames"]],
+    ) -> UtteranceBatch:
+        """A batch of utterances, padded to the longest.
+
+        **Arguments:** of each utterance, its phonemes as codes of the model or a string of codes separated by spaces;
+        their durations in frames; and its mel spectrogram `(mels, frames)` of the model's contract.
+
+        **Raises:** `TextError` for a code that is not one of the model's; `ShapeError` if the numbers of phonemes and
+        durations differ, or durations do not add up to the frames.
+        """
+        phone_set = PhoneSet(self.config.model.phone_set, self.config.model.codes)
+        rows = []
+        for codes, frames, mel in zip(phonemes, durations, mels, strict=True):
+            ids = phone_set.ids(codes.split() if isinstance(codes, str) else codes)
+            if len(ids) != len(frames) or sum(frames) != mel.shape[1]:
+                raise ShapeError(
+                    f"{len(ids)} phonemes have {len(frames)} durations of {sum(frames)} frames in all, and the mel "
+                    f"spectrogram has {mel.shape[1]} frames; give each phoneme a duration, so that they add up."
+                )
+            rows.append((ids, frames, np.asarray(mel, np.float32)))
+        phones, longest = max(len(ids) for ids, _, _ in rows), max(mel.shape[1] for _, _, mel in rows)
+        return UtteranceBatch(
+            np.stack([np.pad(np.asarray(ids, np.int32), (0, phones - len(ids))) for ids, _, _ in rows]),
+            np.array([len(ids) for ids, _, _ in rows], np.int32),
+            np.stack([np.pad(np.asarray(frames, np.float32), (0, phones - len(frames))) for _, frames, _ in rows]),
+            np.stack([np.pad(mel, ((0, 0), (0, longest - mel.shape[1]))) for _, _, mel in rows]),
+            np.array([mel.shape[1] for _, _, mel in rows], np.int32),
+        )
+
     def audio_seconds(self, batch: UtteranceBatch) -> float:
         """Seconds of audio in `batch`, padding left out."""
         return float(batch.frame_count.sum()) * self.mel.hop_length / self.mel.sample_rate
@@ -209,7 +244,7 @@ class GaussianTTSTask(Task):
             return Report({})
         return self._validation(state.acoustic.eval_model, state.acoustic.eval_state, state.durations.eval_model)
 
-    def save_model(self, state: GaussianTTSState, folder: Path) -> None:
+    def save_model(self, state: GaussianTTSState, folder: str | Path) -> None:
         """Write the networks as a model folder, with the factor that scales predicted durations to true ones."""
         acoustic, norms, durations = state.acoustic.eval_model, state.acoustic.eval_state, state.durations.eval_model
         model = self.config.model
@@ -218,7 +253,7 @@ class GaussianTTSTask(Task):
             model = replace(model, statistics=replace(model.statistics, duration_scale=scale))
         networks = eqx.filter_eval_shape(GaussianTTS, model, key=jax.random.key(0))
         networks = eqx.tree_at(lambda tts: (tts.acoustic, tts.durations), networks, (acoustic, durations))
-        save_model(folder, networks, norms, model, info={"step": int(state.counters.step)})
+        save_model(Path(folder), networks, norms, model, info={"step": int(state.counters.step)})
 
     def describe(self) -> dict[str, Any]:
         """Configuration and parameter counts."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from jaxvoice.models.hifigan.family import FAMILY as FAMILY
     from jaxvoice.models.hifigan.generator import Generator as Generator, ResBlock1 as ResBlock1, ResBlock2 as ResBlock2
+    from jaxvoice.models.hifigan.training import HiFiGANTask as HiFiGANTask, TrainingConfig as TrainingConfig
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -43,5 +44,6 @@ __getattr__, __dir__ = lazily(
         ),
         "family": ("FAMILY",),
         "generator": ("Generator", "ResBlock1", "ResBlock2"),
+        "training": ("HiFiGANTask", "TrainingConfig"),
     },
 )

@@ -8,8 +8,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from jaxvoice.config import check_not_negative, check_types, from_dict, to_dict
 from jaxvoice.data import CropBatch, Store
@@ -195,6 +196,11 @@ class HiFiGANTask(Task):
         # `_two_iterations` has advanced the state already: with inference=True a pass uses it and leaves it as it is.
         return discriminators(audio.astype(self.config.precision)[..., None], state, inference=True)
 
+    def batch(self, audio: Float[ArrayLike, "batch samples"]) -> CropBatch:
+        """A batch of recordings of equal length in [-1, 1], at the sample rate of the mel contract."""
+        samples = np.rint(32767 * np.clip(audio, -1, 1)).astype(np.int16)
+        return CropBatch(samples, np.full(len(samples), 1 / 32767, np.float32))
+
     def audio_seconds(self, batch: CropBatch) -> float:
         """Seconds of audio in `batch`."""
         return batch.audio.size / self.mel.sample_rate
@@ -207,10 +213,10 @@ class HiFiGANTask(Task):
         """Mel L1 over whole held-out utterances, as the release's validation curve defines it, and samples."""
         return Report({}) if self._validation is None else self._validation(self.generator(state))
 
-    def save_model(self, state: HiFiGANState, folder: Path) -> None:
-        """Write the generator (its average, if kept) as a model folder, weight norm kept for fine-tuning."""
+    def save_model(self, state: HiFiGANState, folder: str | Path) -> None:
+        """Write the generator (its average, if kept) as a model folder, with weight norm for fine-tuning."""
         info = {**self._kept, "step": int(state.counters.step)}
-        save_generator(folder, state.generator.eval_model, self.config.model, info=info)
+        save_generator(Path(folder), state.generator.eval_model, self.config.model, info=info)
 
     def describe(self) -> dict[str, Any]:
         """Configuration and parameter counts."""
