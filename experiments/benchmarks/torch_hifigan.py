@@ -104,7 +104,7 @@ class Generator(nn.Module):
     def __init__(
         self,
         *,
-        num_mels: int = 80,
+        in_channels: int = 80,
         resblock: str = "1",
         upsample_rates: Sequence[int] = (8, 8, 2, 2),
         upsample_kernel_sizes: Sequence[int] = (16, 16, 4, 4),
@@ -121,7 +121,7 @@ class Generator(nn.Module):
         block = {"1": ResBlock1, "2": ResBlock2}[resblock]
         widths = [upsample_initial_channel >> stage for stage in range(len(upsample_rates) + 1)]
         self.blocks_per_stage = len(resblock_kernel_sizes)
-        conv_pre = nn.Conv1d(num_mels, widths[0], 7, padding=3)
+        conv_pre = nn.Conv1d(in_channels, widths[0], 7, padding=3)
         self.conv_pre = weight_norm(conv_pre) if conv_pre_weight_norm else conv_pre
         self.ups = nn.ModuleList(
             weight_norm(nn.ConvTranspose1d(wide, narrow, kernel, rate, padding=(kernel - rate) // 2))

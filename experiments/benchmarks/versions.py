@@ -125,7 +125,7 @@ def _vocode(preset: str, frames: int) -> Callable[[], Any]:
 
     config = hifigan.preset(preset)
     vocoder = jaxvoice.Vocoder(hifigan.Generator(config.generator, key=jax.random.key(0)), config)
-    mel = np.random.default_rng(0).normal(-4, 2, (config.generator.num_mels, frames)).astype(np.float32)
+    mel = np.random.default_rng(0).normal(-4, 2, (config.generator.in_channels, frames)).astype(np.float32)
     return lambda: vocoder.synthesize(mel, check=False)
 
 

@@ -99,7 +99,7 @@ class Vocoder:
     @property
     def channels(self) -> int:
         """Channels of the input: the number of mel bands or the size of the latents."""
-        return self.config.generator.num_mels
+        return self.config.generator.in_channels
 
     @property
     def hop_length(self) -> int:
@@ -258,14 +258,14 @@ def _decode(
     **Arguments:** `mels` and their conditioning vectors `conds`, in float32; `largest`, the frames of the longest
     window.
     """
-    hop, num_mels, sizes = generator.config.hop_length, generator.config.num_mels, defaultdict(list)
+    hop, channels, sizes = generator.config.hop_length, generator.config.in_channels, defaultdict(list)
     for piece in pieces:
         sizes[bucket_size(piece[1].frames, largest)].append(piece)
     for size, group in sizes.items():
         while group:
             batch = group[: _batch_size(size, len(group), largest)]
             del group[: len(batch)]
-            padded = np.zeros((len(batch), size, num_mels), np.float32)
+            padded = np.zeros((len(batch), size, channels), np.float32)
             for row, (index, window) in zip(padded, batch, strict=True):
                 row[: window.frames] = mels[index][:, window.start : window.stop].T
             lengths = jnp.asarray([window.frames for _, window in batch], jnp.int32)

@@ -89,15 +89,31 @@ def _with_aliases(table: Table) -> Table:
     return {**table, "info": {**info, "layout": kept | renamed}} if isinstance(info, Mapping) else table
 
 
+def _generator_channels(table: Table) -> Table:
+    """`num_mels` of HiFi-GAN's generator becomes `in_channels`, in model folders and in runs."""
+    if table.get("family") == "hifigan":
+        return move_keys(table, {"config.generator.num_mels": "config.generator.in_channels"})
+    if table.get("task") == "HiFiGANTask":
+        return move_keys(table, {"config.model.generator.num_mels": "config.model.generator.in_channels"})
+    return table
+
+
+def _vocoder_of_schema_2(table: Table) -> Table:
+    return _generator_channels(_with_aliases(table))
+
+
 MIGRATIONS: dict[Kind, tuple[Migration, ...]] = {
     "model folder": (
         Migration("config.json holds the number of its schema"),
-        Migration("the names of layers in the original are entries of info.layout.aliases", _with_aliases),
+        Migration(
+            "info.layout.aliases replaces cond_layer, and in_channels num_mels of generators", _vocoder_of_schema_2
+        ),
     ),
     "run": (
         Migration("config.json and the tables of checkpoints hold the number of their schema"),
         Migration("the loop's seed is also that of dropout", _without_dropout_seed),
         Migration("networks, optimiser states and averages belong to learners", tensor=_learner_path),
+        Migration("in_channels of generators replaces num_mels", _generator_channels),
     ),
     "export": (Migration("exports hold the number of their schema"),),
 }

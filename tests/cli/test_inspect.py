@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 SMALL = {
-    "num_mels": 8, "upsample_initial_channel": 32, "upsample_rates": (4, 2), "upsample_kernel_sizes": (8, 4),
+    "in_channels": 8, "upsample_initial_channel": 32, "upsample_rates": (4, 2), "upsample_kernel_sizes": (8, 4),
 }  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def files(tmp_path_factory):
     scripted(Scaled(), root / "scripted")
     traced(Mixed(), torch.randn(1, 4, 6), path=root / "mixed")
     info = {"licence": "MIT", "origin": "g_00000025\x1b[0m", "step": 25}
-    config = {"generator": {"num_mels": 8}, "mel": {"sample_rate": 22050, "hop_length": 8}}
+    config = {"generator": {"in_channels": 8}, "mel": {"sample_rate": 22050, "hop_length": 8}}
     write_model_folder(root / "model", family="hifigan", config=config, arrays=arrays, info=info)
     make_run(root / "run", arrays)
     return root

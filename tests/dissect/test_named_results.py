@@ -28,7 +28,7 @@ from jaxvoice.nn import Conv1d, Linear, Module, freeze, operation, submodules
 from jaxvoice.weights import load_state
 
 SIZES = {
-    "num_mels": 8,
+    "in_channels": 8,
     "upsample_rates": (4, 2),
     "upsample_kernel_sizes": (8, 4),
     "upsample_initial_channel": 16,

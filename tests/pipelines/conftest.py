@@ -12,7 +12,7 @@ from jaxvoice.weights import load_state, named_arrays
 
 def small_config(**generator) -> HiFiGANConfig:
     sizes = {
-        "num_mels": 8,
+        "in_channels": 8,
         "upsample_rates": (4, 4),
         "upsample_kernel_sizes": (8, 8),
         "upsample_initial_channel": 16,

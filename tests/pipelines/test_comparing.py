@@ -18,7 +18,7 @@ from jaxvoice.pipelines import compare
 from jaxvoice.weights import load_state, write_torch
 
 SIZES = {
-    "num_mels": 80,
+    "in_channels": 80,
     "upsample_rates": (16, 16),
     "upsample_kernel_sizes": (32, 32),
     "upsample_initial_channel": 16,

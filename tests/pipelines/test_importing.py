@@ -195,7 +195,7 @@ def test_a_larger_model_needs_to_be_told_the_part(vits, to):
 
 
 def test_xtts_decoders_are_known_by_their_place(tmp_path, to):
-    model = generator(**{**CONDITIONED, "num_mels": 1024}, cond_in_each_up_layer=True)
+    model = generator(**{**CONDITIONED, "in_channels": 1024}, cond_in_each_up_layer=True)
     tensors = under("hifigan_decoder.waveform_decoder.", released.spelt(state(model), "parametrizations"))
     source = write(tmp_path / "model.pth", {"model": {**tensors, "gpt.wte.weight": torch.ones(3)}})
     report = import_model(source, to, part="waveform_decoder")
@@ -218,11 +218,11 @@ def test_the_first_vits_calls_its_condition_otherwise(tmp_path, to):
 
 @pytest.mark.parametrize("inside", [{"project": "unlike any"}, {"model_args": {"decoder_input_dim": 7}}])
 def test_a_configuration_inside_the_file_counts_if_it_is_known(tmp_path, to, inside):
-    model = generator(**{**CONDITIONED, "num_mels": 1024})
+    model = generator(**{**CONDITIONED, "in_channels": 1024})
     tensors = under("waveform_decoder.", state(model))
     source = write(tmp_path / "model.pth", {"config": inside, "model": tensors})
     if "model_args" in inside:
-        refused(source, to, "num_mels: XTTS config says 7, the tensors 1024", ConfigError)
+        refused(source, to, "in_channels: XTTS config says 7, the tensors 1024", ConfigError)
     else:
         assert "24000 Hz" in import_model(source, to).info["assumed"][-1]
 
@@ -294,7 +294,7 @@ def test_swapped_norm_and_direction_are_noticed(tmp_path, to):
         ({"upsample_initial_channel": 32}, "upsample_initial_channel: jik876 config says 32, the tensors 16"),
         ({"resblock": "1"}, "resblock: jik876 config says '1', the tensors '2'"),
         ({"resblock_kernel_sizes": (3, 7, 11)}, r"resblock_kernel_sizes: .*\(3, 7, 11\), the tensors \(3, 5, 7\)"),
-        ({"num_mels": 100}, "num_mels: jik876 config says 100, the tensors 80"),
+        ({"num_mels": 100}, "in_channels: jik876 config says 100, the tensors 80"),
         ({"resblock_dilation_sizes": ((1, 2),)}, "resblock_dilation_sizes"),
         ({"upsample_rates": (8, 8, 2)}, "multiply to 128"),
         ({"upsample_rates": (8, 8)}, "upsample_rates"),
@@ -366,7 +366,7 @@ def test_the_report_names_every_tensor_once(tmp_path, to):
 
 
 def test_every_weight_is_the_files(tmp_path, to):
-    model = generator(**{**CONDITIONED, "num_mels": 80, "cond_channels": 0})
+    model = generator(**{**CONDITIONED, "in_channels": 80, "cond_channels": 0})
     source = write(tmp_path / "g_1", {"generator": state(model)}, CONFIG)
     import_model(source, to)
     ours = load_file(to / "model.safetensors")
@@ -438,6 +438,6 @@ def test_the_size_of_latents_is_that_of_the_weights(vits, to):
     table = {**VITS, "model_args": {name: v for name, v in VITS["model_args"].items() if name != "hidden_channels"}}
     source.with_name("config.json").write_text(json.dumps(table), encoding="utf-8")
     report = import_model(source, to, part="waveform_decoder")
-    assert about(to)["config"]["mel"]["channels"] == about(to)["config"]["generator"]["num_mels"] == 12
+    assert about(to)["config"]["mel"]["channels"] == about(to)["config"]["generator"]["in_channels"] == 12
     assert any("latents of 12 numbers" in line for line in report.info["assumed"])
     check_sound(to, model, channels=12, cond=np.linspace(-1, 1, 5).astype(np.float32))

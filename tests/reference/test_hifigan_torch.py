@@ -43,7 +43,7 @@ def coqui_case(name: str) -> tuple[golden.Case, Generator]:
     case = golden.case(f"coqui_hifigan/{name}")
     config = case.meta["config"]
     generator = Generator(
-        num_mels=config["in_channels"],
+        in_channels=config["in_channels"],
         resblock=config["resblock_type"],
         upsample_rates=config["upsample_factors"],
         **{key: config[key] for key in (*RELEASED_KEYS[2:], "cond_channels")},

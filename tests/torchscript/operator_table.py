@@ -111,7 +111,12 @@ def _collected(name: str, entries: Iterable[layers.Entry]) -> dict[str, set[str]
 
 def _hifigan() -> list[layers.Entry]:
     """Generators with the residual blocks of V1 and V2 and those of V3, with weight norm and without, of two stages."""
-    stages = {"num_mels": 6, "upsample_initial_channel": 16, "upsample_rates": (4, 2), "upsample_kernel_sizes": (8, 4)}
+    stages = {
+        "in_channels": 6,
+        "upsample_initial_channel": 16,
+        "upsample_rates": (4, 2),
+        "upsample_kernel_sizes": (8, 4),
+    }
     third = {"resblock": "2", "resblock_kernel_sizes": (3, 5, 7), "resblock_dilation_sizes": ((1, 2), (2, 6), (3, 12))}
     generators = [
         torch_hifigan.Generator(**stages),

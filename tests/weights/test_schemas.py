@@ -168,7 +168,7 @@ def renaming() -> Migration:
     def table(old):
         if old.get("family") != "hifigan":
             return old
-        return move_keys(old, {"config.generator.inputs": "config.generator.num_mels", "info.form": "info.layout"})
+        return move_keys(old, {"config.generator.inputs": "config.generator.in_channels", "info.form": "info.layout"})
 
     def tensor(name, old):
         return lengthened(name) if old.get("family") == "hifigan" else name
@@ -186,7 +186,7 @@ def old_folder(tmp_path):
     arrays = load_file(tmp_path / "new" / "model.safetensors")
     (tmp_path / "old").mkdir()
     del table["schema"]
-    table = move_keys(table, {"config.generator.num_mels": "config.generator.inputs", "info.layout": "info.form"})
+    table = move_keys(table, {"config.generator.in_channels": "config.generator.inputs", "info.layout": "info.form"})
     (tmp_path / "old" / "config.json").write_text(json.dumps(table), encoding="utf-8")
     save_file({shortened(name): array for name, array in arrays.items()}, tmp_path / "old" / "model.safetensors")
     return tmp_path / "old", tmp_path / "new"

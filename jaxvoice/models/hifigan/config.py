@@ -25,8 +25,8 @@ class GeneratorConfig:
     odd, or the channels cannot be halved.
     """
 
-    num_mels: int = 80
-    """Bands of the mel spectrogram."""
+    in_channels: int = 80
+    """Channels of the input: bands of the mel spectrogram, or numbers in a frame of latents."""
     resblock: Literal["1", "2"] = "1"
     """Residual block: 1 as in V1 and V2, 2 as in V3."""
     upsample_rates: tuple[int, ...] = (8, 8, 2, 2)
@@ -52,7 +52,7 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_positive(self, "num_mels", "upsample_rates", "upsample_kernel_sizes", "upsample_initial_channel")
+        check_positive(self, "in_channels", "upsample_rates", "upsample_kernel_sizes", "upsample_initial_channel")
         check_positive(self, "resblock_kernel_sizes", "resblock_dilation_sizes")
         check_not_negative(self, "cond_channels", hint="0 means no conditioning vector")
         self._check_upsampling()
@@ -65,7 +65,7 @@ class GeneratorConfig:
         if len(rates) > _MOST_STAGES:
             raise ConfigError(f"upsample_rates has {len(rates)} stages; more than {_MOST_STAGES} have no use.")
         _check_below(self, "upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes")
-        _check_below(self, "num_mels", "upsample_initial_channel", "cond_channels", "resblock_dilation_sizes")
+        _check_below(self, "in_channels", "upsample_initial_channel", "cond_channels", "resblock_dilation_sizes")
         if len(rates) != len(kernels):
             raise ConfigError(
                 f"upsample_rates {format_value(rates)} and upsample_kernel_sizes {format_value(kernels)} must name "
@@ -222,16 +222,16 @@ class HiFiGANConfig:
                 f"{hop}; set hop_length to {generator.hop_length}, or choose rates whose product is {hop}."
             )
         if isinstance(self.mel, LatentConfig):
-            if generator.num_mels != self.mel.channels:
+            if generator.in_channels != self.mel.channels:
                 raise ConfigError(
-                    f"generator.num_mels ({generator.num_mels}) and mel.channels ({self.mel.channels}) must be equal; "
-                    "set both to the size of the latents."
+                    f"generator.in_channels ({generator.in_channels}) and mel.channels ({self.mel.channels}) must be "
+                    "equal; set both to the size of the latents."
                 )
             return
-        if generator.num_mels != self.mel.num_mels:
+        if generator.in_channels != self.mel.num_mels:
             raise ConfigError(
-                f"generator.num_mels ({generator.num_mels}) and mel.num_mels ({self.mel.num_mels}) must be equal; set "
-                "both to the number of bands of your mel spectrograms."
+                f"generator.in_channels ({generator.in_channels}) and mel.num_mels ({self.mel.num_mels}) must be "
+                "equal; set both to the number of bands of your mel spectrograms."
             )
         if self.segment_size % hop or self.segment_size < self.mel.n_fft:
             nearest = max(-(-self.mel.n_fft // hop), round(self.segment_size / hop)) * hop
@@ -273,7 +273,10 @@ _V3 = GeneratorConfig(
 )
 # Twice the rate needs twice the hop for frames as long as the released models'.
 _FIVE_STAGES = GeneratorConfig(
-    num_mels=128, upsample_rates=(8, 8, 2, 2, 2), upsample_kernel_sizes=(16, 16, 4, 4, 4), upsample_initial_channel=512
+    in_channels=128,
+    upsample_rates=(8, 8, 2, 2, 2),
+    upsample_kernel_sizes=(16, 16, 4, 4, 4),
+    upsample_initial_channel=512,
 )
 _FULL_BAND = MelConfig(num_mels=128, n_fft=2048, win_length=2048, hop_length=512, fmax=None)
 
@@ -283,7 +286,7 @@ PRESETS: dict[str, HiFiGANConfig] = {
     "v3": HiFiGANConfig(generator=_V3),
     "v1_16k": HiFiGANConfig(mel=MelConfig(sample_rate=16000)),
     "v1_24k": HiFiGANConfig(
-        generator=GeneratorConfig(num_mels=100), mel=MelConfig(sample_rate=24000, num_mels=100, fmax=None)
+        generator=GeneratorConfig(in_channels=100), mel=MelConfig(sample_rate=24000, num_mels=100, fmax=None)
     ),
     "v1_44k": HiFiGANConfig(
         generator=_FIVE_STAGES, mel=dataclasses.replace(_FULL_BAND, sample_rate=44100), segment_size=16384

@@ -212,7 +212,7 @@ def _example_inputs(config: HiFiGANConfig, *, key: Any) -> tuple[Any, ...]:
 
     mel_key, cond_key = jax.random.split(key)
     generator = config.generator
-    mel = 2 * jax.random.normal(mel_key, (16, generator.num_mels)) - 4
+    mel = 2 * jax.random.normal(mel_key, (16, generator.in_channels)) - 4
     return (mel, jax.random.normal(cond_key, (generator.cond_channels,))) if generator.cond_channels else (mel,)
 
 

@@ -78,13 +78,13 @@ def _ours(table: Settings) -> ForeignConfig:
 
 def _released(table: Settings) -> ForeignConfig:
     """jik876/hifi-gan `config_v1.json`."""
-    generator = _sizes(table) | {"num_mels": table.whole("num_mels", 80)}
+    generator = _sizes(table) | {"in_channels": table.whole("num_mels", 80)}
     mel = MelConfig(
         sample_rate=table.whole("sampling_rate"),
         n_fft=table.whole("n_fft"),
         hop_length=table.whole("hop_size"),
         win_length=table.whole("win_size"),
-        num_mels=generator["num_mels"],
+        num_mels=generator["in_channels"],
         fmin=table.number("fmin", 0.0),
         fmax=table.number("fmax") if "fmax" in table else None,
     )
@@ -117,7 +117,7 @@ def _coqui_vocoder(table: Settings) -> ForeignConfig:
         if name in params:
             generator[name] = params.flag(name)
     mel, assumed = coqui_mel(table.value("audio"))
-    generator["num_mels"] = mel.num_mels
+    generator["in_channels"] = mel.num_mels
     schedule = table.tables("lr_scheduler_gen_params")
     decay = schedule.number("gamma", above=0, most=1) if "gamma" in schedule else None
     segment = table.whole("seq_len", high=LONGEST_SEGMENT) if "seq_len" in table else None
@@ -129,7 +129,7 @@ def _coqui_model(table: Settings) -> ForeignConfig:
     args = table.table("model_args")
     if table.value("model") == "xtts" or "decoder_input_dim" in args:
         generator = dict[str, Any]()
-        for ours, theirs in (("num_mels", "decoder_input_dim"), ("cond_channels", "d_vector_dim")):
+        for ours, theirs in (("in_channels", "decoder_input_dim"), ("cond_channels", "d_vector_dim")):
             if theirs in args:
                 generator[ours] = args.whole(theirs, low=0)
         if "cond_d_vector_in_each_upsampling_layer" in args:
@@ -139,7 +139,7 @@ def _coqui_model(table: Settings) -> ForeignConfig:
     rates, block = "upsample_rates_decoder", "resblock_type_decoder"
     generator = _sizes(args, rates, block, suffix="_decoder", optional=(*_LISTS, rates, block))
     if "hidden_channels" in args:
-        generator["num_mels"] = args.whole("hidden_channels")
+        generator["in_channels"] = args.whole("hidden_channels")
     audio = table.table("audio")
     hop = _product(generator["upsample_rates"]) if "upsample_rates" in generator else audio.whole("hop_length")
     return ForeignConfig(
@@ -152,7 +152,7 @@ def _vits(table: Settings) -> ForeignConfig:
     model, data = table.table("model"), table.table("data")
     channels = model.whole("inter_channels")
     generator = _sizes(model)
-    generator["num_mels"] = channels
+    generator["in_channels"] = channels
     if model.value("gin_channels"):
         generator["cond_channels"] = model.whole("gin_channels")
     hop = _product(generator["upsample_rates"])

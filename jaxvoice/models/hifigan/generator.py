@@ -97,7 +97,7 @@ class Generator(Module):
         channels = [initial // 2**i for i in range(stages + 1)]
         self.config = config
         self.conv_pre = Conv1d(
-            config.num_mels, initial, 7, padding=3, weight_norm=config.conv_pre_weight_norm, key=pre_key
+            config.in_channels, initial, 7, padding=3, weight_norm=config.conv_pre_weight_norm, key=pre_key
         )
         self.ups = [
             ConvTranspose1d(
@@ -172,7 +172,7 @@ class Generator(Module):
         return jnp.tanh(self.conv_post(_leaky_relu(x, _FINAL_SLOPE, mask)))
 
     def _check_shapes(self, mel: Array, cond: Array | None) -> None:
-        mels, expected = self.config.num_mels, self.config.cond_channels
+        mels, expected = self.config.in_channels, self.config.cond_channels
         if mel.ndim < 2 or mel.shape[-1] != mels or mel.shape[-2] == 0:
             raise ShapeError(
                 f"mel should have shape (*batch, frames, {mels}) with at least one frame, mels last, got {mel.shape}."

@@ -93,7 +93,7 @@ def recognise(shapes: Shapes, claims: ForeignConfig | None, *, released: bool, p
     tensors = GeneratorSizes(shapes)
     said = dict(claims.generator) if claims else {}
     latent = claims.mel.channels if claims and isinstance(claims.mel, LatentConfig) else None
-    seen = tensors.sizes(said if latent is None else {"num_mels": latent, **said})
+    seen = tensors.sizes(said if latent is None else {"in_channels": latent, **said})
     contradictions = [
         f"{name}: {claims.kind if claims else ''} config says {format_value(said[name])}, the tensors "
         f"{format_value(value)}"
@@ -130,23 +130,27 @@ def _mel(
     generator: GeneratorConfig, claims: ForeignConfig | None, released: bool, place: str, assumed: list[str], where: str
 ) -> MelConfig | LatentConfig:
     if claims is not None and claims.mel is not None:
-        size = generator.num_mels
-        if isinstance(claims.mel, LatentConfig) and "num_mels" not in claims.generator and claims.mel.channels != size:
+        size = generator.in_channels
+        if (
+            isinstance(claims.mel, LatentConfig)
+            and "in_channels" not in claims.generator
+            and claims.mel.channels != size
+        ):
             assumed.append(f"latents of {size} numbers, as conv_pre reads them: not in the configuration")
             return replace(claims.mel, channels=size)
         return claims.mel
     hop = generator.hop_length
-    if place.endswith("waveform_decoder.") and (generator.num_mels, hop) == (1024, 256):
+    if place.endswith("waveform_decoder.") and (generator.in_channels, hop) == (1024, 256):
         assumed.append("24000 Hz, as XTTS makes them (no configuration)")
-        return LatentConfig(24000, hop, generator.num_mels)
+        return LatentConfig(24000, hop, generator.in_channels)
     if not released:
         raise CheckpointError(
             f"{where} does not say what its generator reads, and mels differ from model to model; give its "
             "configuration, the config.json that came with it, with --config."
         )
-    if (generator.num_mels, hop) != (80, 256):
+    if (generator.in_channels, hop) != (80, 256):
         raise CheckpointError(
-            f"{where} holds a generator for {generator.num_mels} mel bands and a hop of {hop} samples, which is "
+            f"{where} holds a generator for {generator.in_channels} mel bands and a hop of {hop} samples, which is "
             "none of the released ones; give its configuration with --config, for its mel contract."
         )
     assumed.append("mel contract of the released models: 22050 Hz, natural logarithm, 0 to 8000 Hz (no config.json)")
@@ -250,7 +254,7 @@ class GeneratorSizes:
         if pre and len(pre) == 3 and pre[-1] == 7:
             mels = pre[1] if pre[0] == initial else pre[0]
         else:
-            mels = self._guess("num_mels", said.get("num_mels", 80))
+            mels = self._guess("in_channels", said.get("in_channels", 80))
         kind = "convs" if self.resblock == "2" else "convs1"
         kernels = []
         for k in range(self.blocks):
@@ -264,7 +268,7 @@ class GeneratorSizes:
         bias = "conv_post.bias" in self.shapes or (post_norm and said.get("conv_post_bias", True))
         cond = self._weight("cond_layer") or self._weight("cond") or self._weight("conds.0") or (0, 0)
         sizes = {
-            "num_mels": mels,
+            "in_channels": mels,
             "resblock": self.resblock,
             "upsample_kernel_sizes": tuple(ups),
             "upsample_initial_channel": initial,

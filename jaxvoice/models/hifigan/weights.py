@@ -101,7 +101,7 @@ def generator_shapes(config: GeneratorConfig) -> Shapes:
     """Shape of every array of a `Generator`, by name."""
     stages = len(config.upsample_rates)
     widths = [config.upsample_initial_channel // 2**i for i in range(stages + 1)]
-    shapes = _conv("conv_pre", widths[0], (widths[0], config.num_mels, 7), config.conv_pre_weight_norm)
+    shapes = _conv("conv_pre", widths[0], (widths[0], config.in_channels, 7), config.conv_pre_weight_norm)
     for i, kernel in enumerate(config.upsample_kernel_sizes):
         shapes |= _conv(f"ups.{i}", widths[i + 1], (widths[i], widths[i + 1], kernel))
     names = ("convs1", "convs2") if config.resblock == "1" else ("convs",)

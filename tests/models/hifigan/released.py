@@ -21,7 +21,7 @@ SMALL = {
 """V3 at a sixteenth of its width."""
 CONDITIONED = {
     **SMALL,
-    "num_mels": 12,
+    "in_channels": 12,
     "cond_channels": 5,
     "conv_pre_weight_norm": False,
     "conv_post_weight_norm": False,

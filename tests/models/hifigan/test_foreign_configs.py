@@ -125,7 +125,7 @@ def test_coqui_vocoder_reads_two_dilations_of_the_second_block():
 
 def test_generators_of_larger_models_read_latents():
     claims = read_foreign_config(VITS, "x")
-    assert claims.mel == LatentConfig(16000, 256, 192) and claims.generator["num_mels"] == 192
+    assert claims.mel == LatentConfig(16000, 256, 192) and claims.generator["in_channels"] == 192
     xtts = read_foreign_config(
         {
             "model": "xtts",
@@ -140,7 +140,7 @@ def test_generators_of_larger_models_read_latents():
         "x",
     )
     assert xtts.mel == LatentConfig(24000, 256, 1024)
-    assert xtts.generator == {"num_mels": 1024, "cond_channels": 512, "cond_in_each_stage": True}
+    assert xtts.generator == {"in_channels": 1024, "cond_channels": 512, "cond_in_each_stage": True}
     first = read_foreign_config(
         {
             "data": {"sampling_rate": 22050},
@@ -178,7 +178,7 @@ def test_files_that_hold_no_settings_are_refused(tmp_path, text):
         ({**CONFIG, "fmax": 20000}, "Nyquist"),
         ({**COQUI_CONFIG, "generator_model": "melgan_generator"}, "melgan_generator"),
         ({**COQUI_CONFIG, "audio": {}}, "sample_rate"),
-        ({"family": "hifigan", "config": {"generator": {"nummels": 3}}}, "num_mels"),
+        ({"family": "hifigan", "config": {"generator": {"inchannels": 3}}}, "in_channels"),
     ],
 )
 def test_configurations_that_cannot_be_used_say_why(table, message):

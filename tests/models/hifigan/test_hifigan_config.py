@@ -15,7 +15,7 @@ from jaxvoice.models.hifigan.training import LossWeights, TrainingConfig
 @pytest.mark.parametrize(
     ("of", "wrong"),
     [
-        (GeneratorConfig, {"num_mels": 0}),
+        (GeneratorConfig, {"in_channels": 0}),
         (GeneratorConfig, {"resblock": "3"}),
         (GeneratorConfig, {"resblock": 1}),
         (GeneratorConfig, {"upsample_rates": ()}),
@@ -37,7 +37,7 @@ from jaxvoice.models.hifigan.training import LossWeights, TrainingConfig
         (DiscriminatorConfig, {"scales": 0}),
         (HiFiGANConfig, {"segment_size": 0}),
         (HiFiGANConfig, {"segment_size": -8192}),
-        (HiFiGANConfig, {"generator": {"num_mels": 80}}),
+        (HiFiGANConfig, {"generator": {"in_channels": 80}}),
         (LossWeights, {"mel": -1.0}),
         (LossWeights, {"feature": math.nan}),
         (LossWeights, {"adversarial": math.inf}),
@@ -60,13 +60,13 @@ def test_small_networks_are_possible():
 
 
 def test_a_generator_out_of_a_larger_model_reads_latents():
-    config = HiFiGANConfig(GeneratorConfig(num_mels=192, cond_channels=256), mel=LatentConfig(24000, 256, 192))
+    config = HiFiGANConfig(GeneratorConfig(in_channels=192, cond_channels=256), mel=LatentConfig(24000, 256, 192))
     assert from_dict(HiFiGANConfig, to_dict(config)) == config
     with pytest.raises(ConfigError, match="latents of 192 numbers"):
         config.mel_contract  # noqa: B018
     assert HiFiGANConfig().mel_contract == MelConfig()
     for latents, message in (
-        (LatentConfig(24000, 256, 80), r"num_mels \(192\) and mel\.channels \(80\)"),
+        (LatentConfig(24000, 256, 80), r"in_channels \(192\) and mel\.channels \(80\)"),
         (LatentConfig(24000, 300, 192), "multiply to 256"),
     ):
         with pytest.raises(ConfigError, match=message):

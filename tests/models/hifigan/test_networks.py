@@ -26,7 +26,7 @@ from jaxvoice.weights import count_parameters, load_state, named_arrays
 from tests.reference import golden
 
 SMALL = GeneratorConfig(
-    num_mels=8,
+    in_channels=8,
     upsample_rates=(4, 2),
     upsample_kernel_sizes=(8, 4),
     upsample_initial_channel=16,
@@ -93,7 +93,7 @@ def test_conditioned_generators_equal_coquis(name):
     coqui = golden.case(f"coqui_hifigan/{name}")
     theirs = coqui.meta["config"]
     config = GeneratorConfig(
-        num_mels=theirs["in_channels"],
+        in_channels=theirs["in_channels"],
         resblock=theirs["resblock_type"],
         upsample_initial_channel=theirs["upsample_initial_channel"],
         # coqui's second kind of block reads two of the three dilations that its config gives.
@@ -293,7 +293,7 @@ def test_receptive_field_is_exact(config, key):
     left, right = config.receptive_field
     frames, hop = left + right + 7, config.hop_length
     middle = left + 3
-    mel = jax.random.normal(key, (frames, config.num_mels))
+    mel = jax.random.normal(key, (frames, config.in_channels))
     of_frame = lambda mel: jnp.sum(generator(mel)[middle * hop : (middle + 1) * hop, 0] * jnp.arange(1.0, hop + 1))  # noqa: E731
     seen = np.flatnonzero(np.abs(jax.jit(jax.grad(of_frame))(mel)).sum(1))
     assert (seen[0], seen[-1]) == (middle - left, middle + right)
@@ -316,7 +316,7 @@ def test_padding_never_changes_a_valid_sample(key):
 @pytest.mark.slow
 def test_half_precision_does_not_round_the_waveform(key):
     generator = Generator(SMALL, key=key)
-    mel = jax.random.normal(key, (12, SMALL.num_mels))
+    mel = jax.random.normal(key, (12, SMALL.in_channels))
     audio = generator(mel.astype(jnp.bfloat16))
     assert audio.dtype == jnp.float32
     assert np.mean(audio == audio.astype(jnp.bfloat16).astype(jnp.float32)) < 0.1
@@ -373,7 +373,7 @@ def test_wrong_mel_is_refused(key):
         (lambda: GeneratorConfig(cond_in_each_stage=True), "cond_channels > 0"),
         (lambda: GeneratorConfig(resblock_dilation_sizes=((1, 3, 5),)), "one tuple of dilations each"),
         (lambda: HiFiGANConfig(segment_size=8000), "multiple of the hop length.*use 7936"),
-        (lambda: HiFiGANConfig(GeneratorConfig(num_mels=100)), r"num_mels \(100\) and mel.num_mels \(80\)"),
+        (lambda: HiFiGANConfig(GeneratorConfig(in_channels=100)), r"in_channels \(100\) and mel.num_mels \(80\)"),
         (lambda: DiscriminatorConfig(periods=(2, 2)), "must be different"),
         (lambda: preset("v4"), "'v4'.*v1, v2, v3"),
     ],

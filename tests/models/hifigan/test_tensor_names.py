@@ -15,10 +15,10 @@ V1 = PRESETS["v1"].generator
 CONFIGS = {
     **{name: preset.generator for name, preset in PRESETS.items()},
     "conditioned": dataclasses.replace(V1, cond_channels=7),
-    "in each stage": dataclasses.replace(V1, cond_channels=7, cond_in_each_stage=True, num_mels=1024),
+    "in each stage": dataclasses.replace(V1, cond_channels=7, cond_in_each_stage=True, in_channels=1024),
     "no norms": dataclasses.replace(V1, conv_pre_weight_norm=False, conv_post_weight_norm=False, conv_post_bias=False),
     "unlike": GeneratorConfig(
-        num_mels=3,
+        in_channels=3,
         upsample_rates=(5, 3),
         upsample_kernel_sizes=(11, 3),
         upsample_initial_channel=8,
@@ -34,7 +34,7 @@ def test_generator_names_are_the_networks(name):
     assert generator_shapes(CONFIGS[name]) == {name: array.shape for name, array in named_arrays(network).items()}
 
 
-@pytest.mark.parametrize("config", [{}, {"num_mels": 12, "cond_channels": 5, "cond_in_each_up_layer": True}])
+@pytest.mark.parametrize("config", [{}, {"in_channels": 12, "cond_channels": 5, "cond_in_each_up_layer": True}])
 def test_generator_names_come_in_torchs_order(config):
     theirs = released.generator(**config).state_dict()
     ours = {name: value for name, value in {**released.SMALL, **config}.items() if name != "cond_in_each_up_layer"}
