@@ -11,7 +11,6 @@ if TYPE_CHECKING:
         mel_to_audio as mel_to_audio,
         mel_to_magnitude as mel_to_magnitude,
     )
-    from jaxvoice.dsp.listening import pesq as pesq, stoi as stoi
     from jaxvoice.dsp.measures import (
         STFTDistance as STFTDistance,
         mel_cepstral_distortion as mel_cepstral_distortion,
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     )
     from jaxvoice.dsp.mel import bucketed_log_mel as bucketed_log_mel, log_mel as log_mel
     from jaxvoice.dsp.mel_config import MelConfig as MelConfig, mel_filterbank as mel_filterbank
+    from jaxvoice.dsp.perceptual_metrics import pesq as pesq, stoi as stoi
     from jaxvoice.dsp.transforms import istft as istft, stft as stft
 
 __getattr__, __dir__ = lazily(
@@ -29,7 +29,7 @@ __getattr__, __dir__ = lazily(
     {
         "contract": ("check_mel",),
         "inversion": ("griffin_lim", "mel_to_audio", "mel_to_magnitude"),
-        "listening": ("pesq", "stoi"),
+        "perceptual_metrics": ("pesq", "stoi"),
         "measures": ("STFTDistance", "mel_cepstral_distortion", "mel_cepstrum", "mel_l1", "stft_distance"),
         "mel": ("bucketed_log_mel", "log_mel"),
         "mel_config": ("MelConfig", "mel_filterbank"),

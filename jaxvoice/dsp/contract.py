@@ -1,4 +1,4 @@
-"""Does a given mel spectrogram follow a model's mel contract? Judged from its numbers alone."""
+"""Whether a mel spectrogram follows a model's mel contract, judged from its values alone."""
 
 import dataclasses
 import math
@@ -11,25 +11,24 @@ from jaxvoice.dsp.framing import hann_window
 from jaxvoice.dsp.mel_config import MelConfig, mel_filterbank
 from jaxvoice.errors import MelError
 
-# Speech under any contract has whole bands and pauses with less than this magnitude; louder minima point to another
-# scale.
+# Under any contract, speech has bands and pauses below this magnitude. A higher minimum indicates another scale.
 _QUIET_MAGNITUDE = 1e-3
-# No logarithm of a float32 magnitude, natural or to base 10, gets here; decibels do within one pause.
+# No logarithm of a float32 magnitude, natural or to base 10, is this low; decibels of one pause are.
 _LOWEST_LOG = -30.0
-_PINNED = 1e-3
+_TOLERANCE = 1e-3
 
 
 def check_mel(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> list[str]:
     """Compare a mel spectrogram with the contract it should follow.
 
     **Arguments:** `mel`, `(mels, frames)` in any float type, bfloat16 included; `config`, the contract of the model
-    that is to read it.
+    that will read it.
 
-    **Returns:** warnings: what looks unusual but may still be right, each one sentence.
+    **Returns:** warnings about properties that are unusual but may be right, one sentence each.
 
-    **Raises:** `MelError`, saying what was seen and what the contract asks for: wrong shape or number of bands,
-    transposed, no frames, NaN or infinity, linear values, another logarithm, decibels, or values normalised to [0, 1],
-    [-1, 1], [-4, 4] or unit variance.
+    **Raises:** `MelError`, with the values found and those that the contract expects, for a wrong shape or number of
+    bands, a transposed mel, no frames, NaN or infinity, linear values, another logarithm, decibels, or values
+    normalised to [0, 1], [-1, 1], [-4, 4] or unit variance.
     """
     mel = np.asarray(mel)
     _check_shape(mel, config)
@@ -37,44 +36,44 @@ def check_mel(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> list[
     if bad.any():
         band, frame = np.argwhere(bad)[0]
         raise MelError(
-            f"The mel holds {int(bad.sum())} values that are NaN or infinite, the first in band {band} at frame "
-            f"{frame}; make it again, or look for the logarithm of zero where it was made."
+            f"The mel contains {int(bad.sum())} values that are NaN or infinite, the first in band {band} at frame "
+            f"{frame}; compute it again, and check for the logarithm of zero."
         )
-    hard, soft = _unscaled_unlike(mel.astype(np.float64), config)
+    hard, soft = _unscaled_mismatch(mel.astype(np.float64), config)
     if hard:
         raise MelError(f"{hard} {_expectation(config)}")
     return [f"{line} {_expectation(config)}" for line in soft]
 
 
-def _unscaled_unlike(mel: np.ndarray, config: MelConfig) -> tuple[str, list[str]]:
-    """`_unlike`, with the contract's own gain, offset and clipping undone first."""
+def _unscaled_mismatch(mel: np.ndarray, config: MelConfig) -> tuple[str, list[str]]:
+    """`_mismatch`, after the gain, offset and clipping of the contract are undone."""
     plain = config.unscaled()
     if config.clip is not None:
         low, high = config.clip
-        if mel.min() < low - _PINNED or mel.max() > high + _PINNED:
+        if mel.min() < low - _TOLERANCE or mel.max() > high + _TOLERANCE:
             return (
-                f"The mel holds values from {mel.min():.2f} to {mel.max():.2f}, the model's are clipped to {low:g} and "
-                f"{high:g}; it was made with another scaling.",
+                f"The mel contains values from {mel.min():.2f} to {mel.max():.2f}, and the model's are clipped to "
+                f"{low:g} and {high:g}; it was computed with another scaling.",
                 [],
             )
-        # What the clipping hides is silence too: the floor lies where it begins.
+        # Values below the clipping are silence too, so the floor is where the clipping starts.
         base = math.e if config.log == "ln" else 10.0
         lowest = (low - config.offset) / config.gain
         plain = dataclasses.replace(plain, log_floor=max(plain.log_floor, base**lowest))
     if plain == config:
-        return _unlike(mel, plain)
-    if config.floor < -1.5 and (mel.min() >= 0 or np.abs(mel).max() <= 1 + _PINNED):
-        # Also within the range of the contract, but speech in it has pauses near the floor.
+        return _mismatch(mel, plain)
+    if config.floor < -1.5 and (mel.min() >= 0 or np.abs(mel).max() <= 1 + _TOLERANCE):
+        # These ranges are within that of the contract too, but there speech has pauses near the floor.
         kind = "linear or normalised to [0, 1]" if mel.min() >= 0 else "normalised to [-1, 1]"
         return f"The mel looks {kind} (values from {mel.min():.2f} to {mel.max():.2f}).", []
-    hard, soft = _unlike((mel - config.offset) / config.gain, plain)
+    hard, soft = _mismatch((mel - config.offset) / config.gain, plain)
     how = f"With the model's scaling undone, (value - {config.offset:g}) / {config.gain:g}: "
     return (how + hard if hard else ""), [how + line for line in soft]
 
 
 def _check_shape(mel: np.ndarray, config: MelConfig) -> None:
     if not jnp.issubdtype(mel.dtype, jnp.floating):
-        raise MelError(f"A mel should hold floats, got {mel.dtype}; save it as float32.")
+        raise MelError(f"A mel should contain floats, got {mel.dtype}; save it as float32.")
     if mel.ndim != 2:
         raise MelError(
             f"A mel should have the shape ({config.num_mels}, frames), got {mel.shape}; give one utterance at a time."
@@ -83,37 +82,37 @@ def _check_shape(mel: np.ndarray, config: MelConfig) -> None:
     if bands != config.num_mels:
         if frames == config.num_mels:
             raise MelError(
-                f"The mel of shape {mel.shape} is transposed: the model wants ({config.num_mels}, frames). Give "
+                f"The mel of shape {mel.shape} is transposed: the model expects ({config.num_mels}, frames). Give "
                 "`mel.T`."
             )
         raise MelError(
-            f"The mel has {bands} bands and the model was made for {config.num_mels}; compute it with "
+            f"The mel has {bands} bands, and the model expects {config.num_mels}; compute it with "
             f"num_mels={config.num_mels} or use a model with as many bands."
         )
     if frames == 0:
         raise MelError(f"The mel of shape {mel.shape} has no frames; give at least one.")
 
 
-def _unlike(mel: np.ndarray, config: MelConfig) -> tuple[str, list[str]]:
-    """What rules `mel` out, or an empty string, and what merely looks unusual."""
+def _mismatch(mel: np.ndarray, config: MelConfig) -> tuple[str, list[str]]:
+    """The reason why `mel` cannot follow `config`, or an empty string, and what is unusual about it."""
     low, high, mean, spread = float(mel.min()), float(mel.max()), float(mel.mean()), float(mel.std())
     seen = f"values from {low:.2f} to {high:.2f} with mean {mean:.2f}"
     log = np.log if config.log == "ln" else np.log10
     quiet = max(0.6 * config.floor, float(log(_QUIET_MAGNITUDE)) * config.power)
-    loudest = _loudest(config)
+    loudest = _upper_bound(config)
     if low >= 0:
         if high <= 1 and np.median(mel) > 0.1 * max(high, 1e-12):
             return f"The mel looks normalised to [0, 1] ({seen}); undo the normalisation.", []
         return f"The mel looks linear, not logarithmic ({seen}, none negative); take its logarithm.", []
     if low < _LOWEST_LOG:
         return (
-            f"The mel looks as if it were in decibels ({seen}); undo the decibels and take the logarithm instead.",
+            f"The mel looks like decibels ({seen}); convert it to magnitudes and take the logarithm.",
             [],
         )
     if high > loudest + 1:
         return (
             f"The mel is louder than full-scale audio can be ({seen}; the loudest possible value is {loudest:.2f}); "
-            "it looks as if it were in decibels, unscaled from integers, or normalised.",
+            "it may be in decibels, computed from unscaled integers, or normalised.",
             [],
         )
     if config.log == "log10" and low < 1.5 * config.floor:
@@ -123,31 +122,31 @@ def _unlike(mel: np.ndarray, config: MelConfig) -> tuple[str, list[str]]:
         if hard:
             return f"The mel looks {hard} ({seen}).", []
         return "", [
-            f"The mel has hardly a quiet value ({seen}; 99% lie above {quiet:.1f}), while speech in this scale does: "
-            "it may be in log10 or normalised. A noisy or clipped recording looks like this too."
+            f"The mel has few low values ({seen}; 99% are above {quiet:.1f}), but speech in this scale has many: "
+            "it may be in log10 or normalised. The mel of a noisy or clipped recording looks like this too."
         ]
     if low < config.floor - 0.5:
         return "", [
-            f"The mel holds values below the logarithm's floor ({seen}); the model has never seen such silence."
+            f"The mel contains values below the logarithm's floor ({seen}), which the model was not trained on."
         ]
     return "", []
 
 
 def _rescaled(low: float, high: float, mean: float, spread: float, config: MelConfig) -> str:
-    """Which known rescaling a log-mel without quiet values has been through, in words; an empty string if none fits."""
-    if config.log == "ln" and abs(low - math.log10(config.log_floor)) < _PINNED:
+    """The known rescaling that explains a log-mel without low values, in words; an empty string if none does."""
+    if config.log == "ln" and abs(low - math.log10(config.log_floor)) < _TOLERANCE:
         return "like a logarithm to base 10; multiply it by ln(10) = 2.3026"
-    if low >= -1 - _PINNED and high <= 1 + _PINNED:
+    if low >= -1 - _TOLERANCE and high <= 1 + _TOLERANCE:
         return "normalised to [-1, 1]; undo the normalisation"
-    if abs(low + 4) < _PINNED and high <= 4 + _PINNED:
+    if abs(low + 4) < _TOLERANCE and high <= 4 + _TOLERANCE:
         return "normalised to [-4, 4]; undo the normalisation"
     if abs(mean) < 0.2 and abs(spread - 1) < 0.2:
         return "normalised to zero mean and unit variance; undo the normalisation"
     return ""
 
 
-def _loudest(config: MelConfig) -> float:
-    """A bound on the log-mel of audio within [-1, 1]: every bin at the sum of the window."""
+def _upper_bound(config: MelConfig) -> float:
+    """An upper bound of the log-mel of audio within [-1, 1]: every bin at the sum of the window."""
     magnitude = float(hann_window(config.win_length).sum()) ** config.power
     value = float(mel_filterbank(config).sum(axis=1).max()) * magnitude
     return config.scaled(math.log(value) if config.log == "ln" else math.log10(value))
@@ -162,5 +161,5 @@ def _expectation(config: MelConfig) -> str:
         scaling = f"times {config.gain:g} plus {config.offset:g}{clipped}"
     return (
         f"The model expects the {name} of mel {kind}, {scaling}: {config.floor:.2f} for silence, at most "
-        f"{_loudest(config):.2f}."
+        f"{_upper_bound(config):.2f}."
     )

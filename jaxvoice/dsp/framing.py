@@ -1,4 +1,4 @@
-"""Windows and counts of frames: what the STFT and the mel contract agree on, without jax."""
+"""Windows and numbers of frames, which the STFT and the mel contract share; without jax."""
 
 import functools
 
@@ -27,5 +27,5 @@ def num_frames(samples: int, *, n_fft: int, hop_length: int, pad: int) -> int:
 
 
 def min_samples(*, n_fft: int, pad: int) -> int:
-    """The fewest samples that give one frame and have enough material to reflect `pad` of them at either end."""
+    """The fewest samples that give one frame, and of which `pad` can be reflected at either end."""
     return max(pad + 1, n_fft - 2 * pad, 1)

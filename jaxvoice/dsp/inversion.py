@@ -1,4 +1,4 @@
-"""Audio from magnitudes alone: Griffin-Lim, and the approximate inverse of the log-mel."""
+"""Audio from magnitudes: Griffin-Lim, and the approximate inverse of the log-mel."""
 
 import functools
 import math
@@ -31,9 +31,9 @@ def griffin_lim(
 ) -> Float[Array, " samples"]:
     """A signal whose STFT magnitude is close to `magnitude`, found by the fast Griffin-Lim algorithm.
 
-    **Arguments:** `magnitude`, linear; sizes as given to `stft`; `momentum` 0 is the original algorithm; `length`, the
-    samples to return, by default what the frames cover without `pad`; `key` draws the starting phases, by default
-    `jax.random.key(0)`.
+    **Arguments:** `magnitude`, linear; sizes as for `stft`; `momentum`, 0 for the original algorithm; `length`, the
+    number of samples to return, by default that which the frames cover without `pad`; `key` for the initial phases, by
+    default `jax.random.key(0)`.
 
     **Raises:** `ShapeError` if the shape does not fit `n_fft`, or if there are too few frames to reflect `pad` samples.
 
@@ -53,8 +53,8 @@ def griffin_lim(
         )
     magnitude = magnitude.T if magnitude.dtype == jnp.float64 else magnitude.T.astype(jnp.float32)
     analyse = functools.partial(frame_spectra, n_fft=n_fft, hop_length=hop_length, win_length=win_length, pad=pad)
-    # The true length tells what lies behind the last frame's centre; one that makes other frames cannot be the true
-    # one.
+    # The true length determines the samples behind the last frame's centre. A length that gives another number of
+    # frames cannot be the true one.
     known = length is not None and num_frames(length, n_fft=n_fft, hop_length=hop_length, pad=pad) == frames
     synthesise = functools.partial(
         overlap_add,
@@ -91,8 +91,8 @@ def mel_to_audio(
 ) -> Float[Array, " samples"]:
     """Audio whose log-mel under `config` is close to `log_mel`: a vocoder without a model, as a baseline.
 
-    **Arguments:** `iterations` of Griffin-Lim; `length` in samples, by default what the frames cover
-    (`frames * hop_length` for HiFi-GAN's padding); `key` draws the starting phases.
+    **Arguments:** `iterations` of Griffin-Lim; `length` in samples, by default that which the frames cover
+    (`frames * hop_length` for HiFi-GAN's padding); `key` for the initial phases.
 
     **Raises:** `ShapeError` if `log_mel` does not have `config.num_mels` bands, or has too few frames.
     """
@@ -131,7 +131,7 @@ def mel_to_magnitude(
     inverse = jnp.asarray(np.linalg.pinv(filters.astype(np.float64)), mel.dtype)
     weights = jnp.asarray(filters, mel.dtype)
     matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    # A bin at exactly zero would stay there, so every bin that a filter sees starts with a little.
+    # A bin at exactly zero would stay zero, so every bin that a filter covers starts with a small value.
     seen = jnp.asarray(filters.any(axis=0), mel.dtype)[:, None]
     projected = matmul(weights.T, mel)
     start = jnp.maximum(matmul(inverse, mel), 0.01 * projected / jnp.sum(weights**2)) * seen

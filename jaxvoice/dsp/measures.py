@@ -1,4 +1,4 @@
-"""Measures of how close a vocoder's output is to the recording.
+"""Measures of the distance between a recording and an estimate of it, such as a vocoder's output.
 
 Every measure takes the recording first, then the estimate, both one channel of the same length.
 """
@@ -19,7 +19,7 @@ from jaxvoice.errors import ShapeError
 
 # n_fft, hop length and window length of Parallel WaveGAN's loss (kan-bayashi/ParallelWaveGAN, MultiResolutionSTFTLoss).
 STFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
-# Energy below which Parallel WaveGAN's loss, and so this measure, sees silence.
+# Energy below which Parallel WaveGAN's loss, and therefore this measure, treats a bin as silent.
 _ENERGY_FLOOR = 1e-7
 
 
@@ -43,9 +43,9 @@ class STFTDistance(NamedTuple):
 def mel_l1(
     recording: Float[Array, " samples"], estimate: Float[Array, " samples"], config: MelConfig
 ) -> Float[Array, ""]:
-    """Mean absolute difference of the log-mels up to Nyquist: the number of HiFi-GAN's published validation curve.
+    """Mean absolute difference of the log-mels up to Nyquist, as in HiFi-GAN's published validation curve.
 
-    `config` is the contract of the model's input; its full band is measured. Differentiable.
+    `config` is the contract of the model's input; the full band is measured. Differentiable.
 
     **Raises:** `ShapeError` if the lengths differ or are too short for a frame.
 
@@ -116,9 +116,9 @@ def mel_cepstral_distortion(
 ) -> Float[Array, ""]:
     """Mel-cepstral distortion in decibels, the mean over frames of `10 / ln(10) sqrt(2 sum_{d=1}^{D} (c_d - c'_d)^2)`.
 
-    `c` is `mel_cepstrum` of the log-mel under `config`; the loudness `c_0` is left out. Numbers compare only between
-    equal `config` and `coefficients`: tools that take cepstra from SPTK or WORLD, or scale the cosine transform
-    otherwise, give others.
+    `c` is `mel_cepstrum` of the log-mel under `config`; the loudness `c_0` is left out. Values can be compared
+    only for equal `config` and `coefficients`. Tools that take cepstra from SPTK or WORLD, or scale the cosine
+    transform in another way, give other values.
 
     **Arguments:** `coefficients`, `D`; `align`: match the frames by dynamic time warping first and average along the
     path, so that the lengths may differ; runs on the host, outside `jit`.
@@ -169,7 +169,7 @@ def _magnitude(
 
 
 def _tiny(values: Float[Array, "..."]) -> float:
-    """Keeps the gradient of a norm finite where two signals agree exactly."""
+    """The smallest normal number: added to a sum of squares, it keeps the gradient of the norm finite at zero."""
     return float(jnp.finfo(values.dtype).tiny)
 
 

@@ -1,4 +1,4 @@
-"""The mel contract: how a model's mel spectrograms are made, and the filterbank that takes; without jax."""
+"""The mel contract: how a model's mel spectrograms are computed, and their filterbank; without jax."""
 
 import dataclasses
 import functools
@@ -13,27 +13,28 @@ from jaxvoice.config import check_positive, check_types, format_value
 from jaxvoice.dsp.framing import min_samples, num_frames
 from jaxvoice.errors import ConfigError
 
-# Far above what mels are made with, and little enough that a filterbank is made at once.
+# Far above the sizes of real mel spectrograms, and small enough for the memory and time of a filterbank.
 _LARGEST, _LARGEST_FILTERBANK = {"sample_rate": 10**7, "n_fft": 2**17, "num_mels": 1024}, 2**22
 
 
 @dataclass(frozen=True)
 class MelConfig:
-    """How a model's mel spectrograms are made; travels with its weights. The defaults are HiFi-GAN's for LJSpeech.
+    """How a model's mel spectrograms are computed; saved with its weights. The defaults are HiFi-GAN's for LJSpeech.
 
-    `(re^2 + im^2 + magnitude_floor) ^ (power / 2)` of a periodic-Hann STFT, times the mel filterbank, then the
-    logarithm of what is at least `log_floor`, times `gain` plus `offset`, clipped to `clip`. Frequencies in Hz,
-    lengths in samples; `fmax=None` is Nyquist.
+    `(re^2 + im^2 + magnitude_floor) ^ (power / 2)` of a periodic-Hann STFT is multiplied with the mel filterbank. The
+    logarithm of the result, or of `log_floor` where that is larger, is multiplied with `gain`, increased by `offset`
+    and clipped to `clip`. Frequencies are in Hz, lengths in samples; `fmax=None` is Nyquist.
+
     `center=False` reflects `(n_fft - hop_length) / 2` samples at both ends, which gives `samples // hop_length` frames,
-    as HiFi-GAN does; `center=True` reflects `n_fft / 2`, which gives one more, as librosa and torchaudio do.
+    as in HiFi-GAN. `center=True` reflects `n_fft / 2`, which gives one more, as in librosa and torchaudio.
 
-    XTTS's front ends are `MelConfig(mel_scale="htk", power=2.0, magnitude_floor=0.0, center=True)` with its `n_fft`,
-    `win_length` and `hop_length`, divided by its `mel_stats` afterwards. coqui's normalised decibels, 20 log10(x) - 20
-    brought from [-100, 0] to [-4, 4], are `MelConfig(magnitude_floor=0.0, center=True, log="log10", gain=1.6,
-    offset=2.4, clip=(-4.0, 4.0))`.
+    The front ends of XTTS are `MelConfig(mel_scale="htk", power=2.0, magnitude_floor=0.0, center=True)` with its
+    `n_fft`, `win_length` and `hop_length`, divided by its `mel_stats` afterwards. coqui's normalised decibels,
+    20 log10(x) - 20 mapped from [-100, 0] to [-4, 4], are `MelConfig(magnitude_floor=0.0, center=True, log="log10",
+    gain=1.6, offset=2.4, clip=(-4.0, 4.0))`.
 
-    **Raises:** `ConfigError`, with the fix, for values of the wrong type or range, sizes or frequencies that contradict
-    each other, and filters without a bin.
+    **Raises:** `ConfigError`, with the fix, for values of the wrong type or range, contradictory sizes or frequencies,
+    and filters without a bin.
 
     jik876/hifi-gan `meldataset.py`.
     """
@@ -43,7 +44,7 @@ class MelConfig:
     n_fft: int = 1024
     """Length of the Fourier transform in samples; even."""
     hop_length: int = 256
-    """Distance of frames in samples."""
+    """Distance between frames in samples."""
     win_length: int = 1024
     """Length of the window in samples."""
     num_mels: int = 80
@@ -55,25 +56,25 @@ class MelConfig:
     mel_scale: Literal["slaney", "htk"] = "slaney"
     """Mel scale of the filterbank."""
     mel_norm: Literal["slaney", "none"] = "slaney"
-    """Scaling of the filters: slaney gives all the same area, none the same height."""
+    """Scaling of the filters: slaney gives all the same area, none gives all the same height."""
     power: float = 1.0
     """Exponent of the magnitude: 1 is amplitude, 2 is power."""
     magnitude_floor: float = 1e-9
     """Added to the squared magnitude."""
     log_floor: float = 1e-5
-    """Smallest value whose logarithm is taken."""
+    """Lower bound of the values whose logarithm is taken."""
     log: Literal["ln", "log10"] = "ln"
     """Logarithm: natural or base 10."""
     center: bool = False
-    """Pad half a transform at both ends instead of half of what it exceeds the hop by."""
+    """Pad half a transform at both ends instead of half of the difference between transform and hop."""
     preemphasis: float = 0.0
-    """Part of the sample before that is taken from each sample of the audio first; 0 is none."""
+    """Fraction of the previous sample that is subtracted from each sample of the audio; 0 is none."""
     gain: float = 1.0
     """Factor of the logarithm."""
     offset: float = 0.0
-    """Added after the factor."""
+    """Constant that is added after the factor."""
     clip: tuple[float, float] | None = None
-    """Lowest and highest value that is left in the end; None clips nothing."""
+    """Lowest and highest value of the result; None clips nothing."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -96,7 +97,7 @@ class MelConfig:
         if self.hop_length > self.win_length:
             raise ConfigError(
                 f"MelConfig.hop_length={format_value(self.hop_length)} exceeds win_length={self.win_length}, so "
-                "samples between frames would be lost; use a quarter of win_length."
+                "samples between frames would be ignored; use a quarter of win_length."
             )
         if not self.center and (self.n_fft - self.hop_length) % 2:
             raise ConfigError(
@@ -128,12 +129,12 @@ class MelConfig:
         empty = np.flatnonzero(mel_filterbank(self).max(axis=1) == 0)
         if empty.size:
             raise ConfigError(
-                f"{empty.size} of {self.num_mels} mel filters hold no FFT bin (the first is number {empty[0]}), so "
-                f"they would stay silent; use fewer num_mels or an n_fft above {self.n_fft}."
+                f"{empty.size} of {self.num_mels} mel filters contain no FFT bin (the first is number {empty[0]}), so "
+                f"they would be silent; use fewer num_mels or an n_fft above {self.n_fft}."
             )
 
     def full_band(self) -> "MelConfig":
-        """This contract up to Nyquist and not rescaled: the mel of HiFi-GAN's training loss and validation curve."""
+        """This contract up to Nyquist and unscaled: the mel of HiFi-GAN's training loss and validation curve."""
         return dataclasses.replace(self.unscaled(), fmax=None)
 
     def unscaled(self) -> "MelConfig":
@@ -152,21 +153,21 @@ class MelConfig:
 
     @property
     def floor(self) -> float:
-        """What silence becomes: the logarithm of `log_floor`, scaled and clipped."""
+        """The value of silence: the logarithm of `log_floor`, scaled and clipped."""
         return self.scaled(math.log(self.log_floor) if self.log == "ln" else math.log10(self.log_floor))
 
     def scaled(self, log: float) -> float:
-        """`log`, the logarithm of a filter's output, as it stands in the mel: with `gain`, `offset` and `clip`."""
+        """The value in the mel of `log`, the logarithm of a filter's output: with `gain`, `offset` and `clip`."""
         value = self.gain * log + self.offset
         return value if self.clip is None else min(max(value, self.clip[0]), self.clip[1])
 
     @property
     def min_samples(self) -> int:
-        """The fewest samples that `log_mel` can make a frame of."""
+        """The fewest samples for which `log_mel` gives a frame."""
         return min_samples(n_fft=self.n_fft, pad=self.pad)
 
     def num_frames(self, samples: int) -> int:
-        """Frames that `log_mel` makes of `samples`: `samples // hop_length`, and one more with `center`."""
+        """Number of frames of `log_mel` for `samples`: `samples // hop_length`, and one more with `center`."""
         return num_frames(samples, n_fft=self.n_fft, hop_length=self.hop_length, pad=self.pad)
 
 

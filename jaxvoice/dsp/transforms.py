@@ -1,7 +1,7 @@
 """Short-time Fourier transform of audio and its least-squares inverse.
 
-Frames are rows inside this module, because the FFT and the mel matmul run over contiguous bins; `stft` and `istft`
-speak the field's `(bins, frames)`.
+Frames are rows inside this module, because the FFT and the mel matmul run over contiguous bins. `stft` and `istft` use
+the usual layout, `(bins, frames)`.
 """
 
 import functools
@@ -14,7 +14,7 @@ from jaxtyping import Array, Complex, Float
 from jaxvoice.dsp.framing import hann_window, min_samples
 from jaxvoice.errors import ConfigError, ShapeError
 
-# Below this sum of squared windows a sample is treated as seen by no frame: dividing by it would only amplify rounding.
+# Below this sum of squared windows, a sample counts as covered by no frame: the division would amplify rounding.
 _UNSEEN = 1e-8
 
 
@@ -26,7 +26,7 @@ def frame_spectra(
     win_length: int | None = None,
     pad: int | None = None,
 ) -> Complex[Array, "frames bins"]:
-    """`stft` with frames as rows: the layout that the FFT writes. Arguments and errors as there."""
+    """`stft` with frames as rows, the layout of the FFT. Arguments and errors are those of `stft`."""
     win_length, pad = _sizes(n_fft, hop_length, win_length, pad)
     audio = as_audio(audio, min_samples(n_fft=n_fft, pad=pad))
     if pad:
@@ -49,7 +49,7 @@ def stft(
     **Arguments:** `audio` in any float type (half precision is computed in float32); `n_fft`, `hop_length` and
     `win_length` (by default `n_fft`; a shorter window is centred in the frame) in samples; `pad`, the samples reflected
     at both ends, by default `n_fft // 2`, so that frame `t` is centred on sample `t * hop_length` (`center=True` of
-    librosa and torch). HiFi-GAN uses `(n_fft - hop_length) // 2`; 0 pads nothing.
+    librosa and torch). HiFi-GAN uses `(n_fft - hop_length) // 2`; 0 is no padding.
 
     **Returns:** `n_fft // 2 + 1` bins from 0 to Nyquist, `(samples + 2 * pad - n_fft) // hop_length + 1` frames.
 
@@ -69,10 +69,10 @@ def istft(
     pad: int | None = None,
     length: int | None = None,
 ) -> Float[Array, " samples"]:
-    """The signal whose STFT is nearest to `spectrum` in the least-squares sense; undoes `stft` exactly.
+    """The signal whose STFT is nearest to `spectrum` in the least-squares sense; the exact inverse of `stft`.
 
-    **Arguments:** sizes as given to `stft`; `length`, the samples to return, by default all that the frames cover after
-    `pad` is cut off both ends. Samples that no window covers are zero.
+    **Arguments:** sizes as for `stft`; `length`, the number of samples to return, by default that which the frames
+    cover without `pad` at both ends. Samples that no window covers are zero.
 
     **Raises:** `ShapeError` if `spectrum` is not `(n_fft // 2 + 1, frames)`; `ConfigError` for impossible sizes.
 
@@ -95,7 +95,7 @@ def overlap_add(
     pad: int | None = None,
     length: int | None = None,
 ) -> Float[Array, " samples"]:
-    """`istft` with frames as rows, as `frame_spectra` gives them. Arguments as there."""
+    """`istft` with frames as rows, as `frame_spectra` returns them. Arguments are those of `istft`."""
     win_length, pad = _sizes(n_fft, hop_length, win_length, pad)
     count = spectra.shape[0]
     window = hann_window(win_length, n_fft)
@@ -104,7 +104,7 @@ def overlap_add(
     parts = -(-n_fft // hop_length)
     frames = jnp.pad(frames, ((0, 0), (0, parts * hop_length - n_fft))).reshape(count, parts, hop_length)
     blocks = sum(jnp.pad(frames[:, i], ((i, parts - 1 - i), (0, 0))) for i in range(parts))
-    # Block b is covered by parts low <= i < high of the window; few pairs occur, so their sums fit a small exact table.
+    # Block b is covered by parts low <= i < high of the window. Few pairs occur, so a small table contains their sums.
     block = np.arange(count + parts - 1)
     pairs, which = np.unique(
         np.stack([np.maximum(0, block - count + 1), np.minimum(block + 1, parts)]), axis=1, return_inverse=True
@@ -143,7 +143,7 @@ def check_audio(shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 def _frame(audio: Float[Array, " samples"], length: int, hop_length: int) -> Float[Array, "frames length"]:
-    """Overlapping frames as shifted reshapes: no gather, so that the gradient is no scatter."""
+    """Overlapping frames as shifted reshapes instead of a gather, whose gradient would be a scatter."""
     count = (audio.shape[0] - length) // hop_length + 1
     parts = -(-length // hop_length)
     needed = (count + parts - 1) * hop_length

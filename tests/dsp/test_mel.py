@@ -199,7 +199,7 @@ def test_bad_audio_is_refused(audio, message):
         ({"hop_length": 2048}, "exceeds win_length"),
         ({"hop_length": 255}, "odd.*center=True"),
         ({"n_fft": 1025}, "odd; use 1026"),
-        ({"num_mels": 300}, "hold no FFT bin.*fewer num_mels"),
+        ({"num_mels": 300}, "contain no FFT bin.*fewer num_mels"),
         ({"num_mels": 0}, "num_mels.*positive"),
         ({"hop_length": 256.0}, "hop_length.*whole number"),
         ({"fmin": 9000.0}, "between 0 and fmax"),

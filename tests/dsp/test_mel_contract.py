@@ -93,7 +93,7 @@ def test_what_may_still_be_right_is_a_warning(speech):
     rng = np.random.default_rng(0)
     noisy = np.asarray(log_mel((speech + 0.05 * rng.standard_normal(speech.size)).astype(np.float32), LN))
     (warning,) = check_mel(noisy, LN)
-    assert "hardly a quiet value" in warning and "log10" in warning
+    assert "few low values" in warning and "log10" in warning
     # log10 of a clip without digital silence has no value pinned at -5 that would give it away.
     (warning,) = check_mel(np.log10(linear(speech, dataclasses.replace(LN, magnitude_floor=1e-6))), LN)
     assert "log10" in warning
@@ -102,7 +102,7 @@ def test_what_may_still_be_right_is_a_warning(speech):
 @pytest.mark.parametrize(
     ("mel", "message"),
     [
-        (np.zeros((64, 9), np.float32), r"has 64 bands.*made for 80"),
+        (np.zeros((64, 9), np.float32), r"has 64 bands.*expects 80"),
         (np.zeros((9, 80), np.float32), r"transposed.*mel\.T"),
         (np.zeros((1, 80, 9), np.float32), r"\(1, 80, 9\)"),
         (np.zeros((80, 0), np.float32), "no frames"),

@@ -1,4 +1,4 @@
-"""PESQ and STOI, by their published packages (extra `measures`)."""
+"""PESQ and STOI, computed by their published packages (extra `measures`)."""
 
 import importlib
 import warnings
@@ -16,7 +16,7 @@ def pesq(recording: Float[np.ndarray, " samples"], estimate: Float[np.ndarray, "
     """Wide-band PESQ (ITU-T P.862.2), 1.04 to 4.64, higher is better; both signals are resampled to 16 kHz.
 
     **Raises:** `MissingExtraError` without the package `pesq`; `ShapeError` if the lengths differ; `AudioError` if the
-    measure fails on the signals, as it does where it finds no speech.
+    measure fails, for example on signals without speech.
     """
     package = _package("pesq")
     recording, estimate = _pair(recording, estimate)
@@ -28,8 +28,7 @@ def pesq(recording: Float[np.ndarray, " samples"], estimate: Float[np.ndarray, "
         return float(package.pesq(_PESQ_RATE, recording, estimate, "wb"))
     except Exception as failure:
         raise AudioError(
-            f"PESQ failed ({type(failure).__name__}: {failure}); it needs at least a quarter of a second that holds "
-            "speech."
+            f"PESQ failed ({type(failure).__name__}: {failure}); it needs at least a quarter of a second of speech."
         ) from failure
 
 
@@ -40,9 +39,9 @@ def stoi(
     *,
     extended: bool = False,
 ) -> float:
-    """Short-time objective intelligibility, at most 1, higher is better; the package resamples to 10 kHz by itself.
+    """Short-time objective intelligibility, at most 1, higher is better; the package resamples to 10 kHz.
 
-    `extended` gives ESTOI, which does not assume that bands are degraded independently.
+    With `extended`, the measure is ESTOI, which does not assume that bands are degraded independently.
 
     **Raises:** `MissingExtraError` without the package `pystoi`; `ShapeError` if the lengths differ; `AudioError` if
     less than about 0.4 s of the recording is not silent.
@@ -52,14 +51,14 @@ def stoi(
     package = _package("pystoi")
     recording, estimate = _pair(recording, estimate)
     if not recording.any():
-        raise AudioError("STOI cannot judge against it: the recording is silent. Give the two signals in this order.")
+        raise AudioError("The recording is silent, so STOI is undefined; give the recording first, then the estimate.")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         value = float(package.stoi(recording, estimate, sample_rate, extended=extended))
     if any(issubclass(warning.category, RuntimeWarning) for warning in caught) or not np.isfinite(value):
         raise AudioError(
-            f"STOI cannot judge {len(recording) / sample_rate:.2f} s of audio: it needs about 0.4 s that is not "
-            "silent; give a longer clip."
+            f"STOI is undefined for {len(recording) / sample_rate:.2f} s of audio: it needs about 0.4 s that is not "
+            "silent; give a longer recording."
         )
     return value
 
