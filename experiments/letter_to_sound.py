@@ -1,15 +1,15 @@
-"""Learn letter-to-sound from the dictionary, measure it on words held out, and write the table that jaxvoice ships.
+"""Train the letter-to-sound model on the dictionary, evaluate it on held-out words, and write the shipped table.
 
     python -m experiments.letter_to_sound [--out jaxvoice/text/data/letter_to_sound.gz] [--test-words 2000]
 
-1. Letters are aligned with phones: a letter stands for zero, one or two phones, and expectation maximisation over all
-   ways to split a word's phones among its letters learns which.
-2. N-grams of letter-phone pairs are counted, with Kneser-Ney counts in the lower orders, and those that tell least are
-   pruned.
-3. One in twenty groups of words is held out for the measurement; words that begin with the same six letters are in one
-   group, so that no held-out word has its plural among the words learnt from. The table written learns from all words.
+1. Letters are aligned with phones. Each letter is paired with zero, one or two phones; expectation maximisation over
+   all splits of a word's phones among its letters estimates the probabilities of the pairs.
+2. N-grams of letter-phone pairs are counted, with Kneser-Ney counts in lower orders. The n-grams that change the
+   model's likelihood least are pruned.
+3. One in twenty groups of words is held out for the evaluation. Words that start with the same six letters are in one
+   group, so that a held-out word and its plural are not separated. The table that is written is trained on all words.
 
-Takes about five minutes on one CPU core.
+The experiment takes about five minutes on one CPU core.
 """
 
 import math
@@ -23,15 +23,15 @@ import tyro
 
 from experiments.benchmarks.word_errors import edits
 from jaxvoice.text.dictionary import cmudict
-from jaxvoice.text.letters import END, FIRST_SYMBOL, REST, START, LetterToSound, pack
+from jaxvoice.text.letter_to_sound import END, FIRST_SYMBOL, PRUNED, START, LetterToSound, pack_model
 
 Entry = tuple[str, tuple[str, ...]]
-Table = dict[tuple[str, str], float]
-UNLIKELY = -6.0  # mean log-probability of a letter's chunk under which a word is taken for an abbreviation
+PairTable = dict[tuple[str, str], float]
+UNLIKELY = -6.0  # words with a lower mean log-probability per letter are treated as abbreviations
 
 
 def chunks(phones: Sequence[str], start: int) -> Iterable[tuple[int, str]]:
-    """What one letter can stand for from phone `start` on: (phones taken, chunk)."""
+    """Yield the phones that one letter may be paired with, from phone `start` on: (number of phones, chunk)."""
     yield 0, ""
     if start < len(phones):
         yield 1, phones[start]
@@ -39,8 +39,8 @@ def chunks(phones: Sequence[str], start: int) -> Iterable[tuple[int, str]]:
         yield 2, f"{phones[start]} {phones[start + 1]}"
 
 
-def expected_counts(word: str, phones: Sequence[str], table: Table | None, counts: Table) -> None:
-    """Add to `counts` how often each letter stands for each chunk, over all splits weighted by `table`."""
+def expected_counts(word: str, phones: Sequence[str], table: PairTable | None, counts: PairTable) -> None:
+    """Add to `counts` the expected count of each letter-chunk pair over all splits, weighted by `table`."""
     rows, columns = len(word), len(phones)
 
     def weight(letter: str, chunk: str) -> float:
@@ -68,11 +68,11 @@ def expected_counts(word: str, phones: Sequence[str], table: Table | None, count
                         counts[word[i], chunk] += forward[i][j] * share / whole
 
 
-def learn_alignment(entries: Sequence[Entry], rounds: int = 6) -> Table:
-    """Probability of each chunk of phones (stress left out) given the letter, by expectation maximisation."""
-    table: Table | None = None
-    for _ in range(rounds):
-        counts: Table = defaultdict(float)
+def estimate_pairs(entries: Sequence[Entry], iterations: int = 6) -> PairTable:
+    """Probability of each chunk of phones, without stress, given the letter, by expectation maximisation."""
+    table: PairTable | None = None
+    for _ in range(iterations):
+        counts: PairTable = defaultdict(float)
         for word, phones in entries:
             expected_counts(word, [phone.rstrip("012") for phone in phones], table, counts)
         totals: dict[str, float] = defaultdict(float)
@@ -83,8 +83,8 @@ def learn_alignment(entries: Sequence[Entry], rounds: int = 6) -> Table:
     return table
 
 
-def align(word: str, phones: Sequence[str], table: Table) -> list[tuple[str, tuple[str, ...]]] | None:
-    """The likeliest split of the phones among the letters; None where there is none, or none that is likely."""
+def align_letters(word: str, phones: Sequence[str], table: PairTable) -> list[tuple[str, tuple[str, ...]]] | None:
+    """The most probable split of the phones among the letters; None if there is none, or all are improbable."""
     bare = [phone.rstrip("012") for phone in phones]
     best: dict[int, tuple[float, list[int]]] = {0: (0.0, [0])}
     for letter in word:
@@ -103,9 +103,9 @@ def align(word: str, phones: Sequence[str], table: Table) -> list[tuple[str, tup
     return [(letter, tuple(phones[a:b])) for letter, a, b in zip(word, cuts, cuts[1:], strict=False)]
 
 
-def learn(entries: Sequence[Entry], table: Table, order: int, min_pair: int = 3) -> LetterToSound:
-    """The model of the words in `entries`."""
-    aligned = [pairs for word, phones in entries if (pairs := align(word, phones, table))]
+def train(entries: Sequence[Entry], table: PairTable, order: int, min_pair: int = 3) -> LetterToSound:
+    """Train a model on the words in `entries`."""
+    aligned = [pairs for word, phones in entries if (pairs := align_letters(word, phones, table))]
     frequency = Counter(pair for pairs in aligned for pair in pairs)
     pairs = sorted(pair for pair, count in frequency.items() if count >= min_pair)
     symbol = {pair: chr(FIRST_SYMBOL + index) for index, pair in enumerate(pairs)}
@@ -120,38 +120,39 @@ def learn(entries: Sequence[Entry], table: Table, order: int, min_pair: int = 3)
         for ngram in counts[n + 1]:
             if len(ngram) == n + 1:
                 counts[n][ngram[1:]] += 1
-    # What begins a word is shorter than the order and has no pair before it: it is counted as it was seen.
+    # N-grams at the beginning of a word are shorter than the order; no pair precedes them, so their counts stay.
     shorter = [ngram for ngram in counts[order] if len(ngram) < order]
-    kept = {ngram: counts[order][ngram] for ngram in shorter}
+    merged = {ngram: counts[order][ngram] for ngram in shorter}
     for n, of_order in counts.items():
-        kept |= {ngram: count for ngram, count in of_order.items() if len(ngram) == n}
-    return LetterToSound(pairs, kept)
+        merged |= {ngram: count for ngram, count in of_order.items() if len(ngram) == n}
+    return LetterToSound(pairs, merged)
 
 
 def prune(model: LetterToSound, keep: int) -> LetterToSound:
-    """The model with the `keep` n-grams that tell most beyond what the next lower order says.
+    """Keep the `keep` n-grams whose removal would change the model most.
 
-    An n-gram tells its count times how far its log-probability is from that of the lower order (after Stolcke, 1998).
+    The change is the count of the n-gram times the absolute difference between its log-probability and that of the
+    next lower order (after Stolcke, 1998).
     """
-    told = {
+    change = {
         ngram: count
         * abs(math.log(model.probability(ngram[:-1], ngram[-1]) / model.probability(ngram[1:-1], ngram[-1])))
         if len(ngram) > 2
         else math.inf
         for ngram, count in model.counts.items()
     }
-    kept = dict.fromkeys(sorted(told, key=lambda ngram: -told[ngram])[:keep])
+    kept = dict.fromkeys(sorted(change, key=lambda ngram: -change[ngram])[:keep])
     counts = {ngram: model.counts[ngram] for ngram in kept}
     contexts = {ngram[:-1] for ngram in counts}
     for ngram, count in model.counts.items():
         if ngram not in kept and ngram[:-1] in contexts:
-            rest = ngram[:-1] + REST
+            rest = ngram[:-1] + PRUNED
             counts[rest] = counts.get(rest, 0) + count
     return LetterToSound(model.pairs, counts)
 
 
-def measure(model: LetterToSound, entries: Sequence[Entry]) -> dict[str, float]:
-    """Shares of words and phones right, with stress and without, and the seconds a word took."""
+def evaluate(model: LetterToSound, entries: Sequence[Entry]) -> dict[str, float]:
+    """Word accuracy and phone error rate, with and without stress, and milliseconds per word."""
     words = bare_words = errors = bare_errors = total = 0
     began = time.perf_counter()
     for word, truth in entries:
@@ -164,16 +165,16 @@ def measure(model: LetterToSound, entries: Sequence[Entry]) -> dict[str, float]:
         bare_errors += edits(bare_truth, bare)
         total += len(truth)
     return {
-        "words right": words / len(entries),
-        "words right but for stress": bare_words / len(entries),
-        "phones wrong": errors / total,
-        "phones wrong but for stress": bare_errors / total,
-        "ms a word": 1e3 * (time.perf_counter() - began) / len(entries),
+        "word accuracy": words / len(entries),
+        "word accuracy without stress": bare_words / len(entries),
+        "phone error rate": errors / total,
+        "phone error rate without stress": bare_errors / total,
+        "ms per word": 1e3 * (time.perf_counter() - began) / len(entries),
     }
 
 
 def held_out(word: str) -> bool:
-    """Whether the word is measured on; the same for all words that begin with the same six letters."""
+    """Whether the word is in the evaluation set. The result is the same for words with the same first six letters."""
     return zlib.crc32(word[:6].encode()) % 20 == 0
 
 
@@ -184,21 +185,21 @@ def main(
     order: int = 5,
     keep: int = 130000,
 ) -> None:
-    """Learn, measure, write."""
+    """Train, evaluate and write the model."""
     entries = [(word, phones) for word, phones in cmudict().items() if word.isalpha() and len(word) > 1]
     training = [entry for entry in entries if not held_out(entry[0])]
     step = max(1, len(training) // align_words)
-    table = learn_alignment(training[::step])
+    table = estimate_pairs(training[::step])
     print(f"{len(entries)} words, aligned on {len(training[::step])}")
-    model = prune(learn(training, table, order), keep)
+    model = prune(train(training, table, order), keep)
     tests = [entry for entry in entries if held_out(entry[0])]
     tests = tests[:: max(1, len(tests) // test_words)]
     print(f"{len(model.counts)} n-grams of {len(model.pairs)} pairs; held out: {len(tests)} words")
-    for name, value in measure(model, tests).items():
-        print(f"  {name:30} {value:.3f}")
-    shipped = pack(prune(learn(entries, table, order), keep))
-    out.write_bytes(shipped)
-    print(f"{out}: {len(shipped) / 1e3:.0f} kB")
+    for name, value in evaluate(model, tests).items():
+        print(f"  {name:32} {value:.3f}")
+    packed = pack_model(prune(train(entries, table, order), keep))
+    out.write_bytes(packed)
+    print(f"{out}: {len(packed) / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Make the pronouncing dictionary that jaxvoice ships from the CMU Pronouncing Dictionary's text file.
+"""Write the pronouncing dictionary of jaxvoice from the text file of the CMU Pronouncing Dictionary.
 
     python -m experiments.pack_dictionary cmudict.dict [--out jaxvoice/text/data/cmudict.txt.gz]
 
-Reads both spellings that CMU publishes: `cmudict.dict` of github.com/cmusphinx/cmudict (lower case, variants as
-`word(2)`, remarks after `#`), which the shipped file was made from, and the older `cmudict-0.7b` (upper case, variants
-as `WORD(1)`, remarks after `;;;`, Latin-1). Of each word the first pronunciation is kept, in lower case; the lines are
-sorted by their bytes and compressed without a time stamp, so that the same text makes the same file.
+Both formats that CMU publishes are read: `cmudict.dict` of github.com/cmusphinx/cmudict (lower case, variants as
+`word(2)`, comments after `#`), the source of the shipped file, and the older `cmudict-0.7b` (upper case, variants as
+`WORD(1)`, comments after `;;;`, Latin-1). The first pronunciation of each word is kept, in lower case. The lines are
+sorted by their bytes and compressed without a time stamp, so that the same text results in the same file.
 """
 
 import gzip
@@ -14,36 +14,36 @@ from pathlib import Path
 
 import tyro
 
-LINE = re.compile(
+ENTRY = re.compile(
     r"(?P<word>\S+?)(?P<variant>\(\d+\))?\s+(?P<phones>[A-Z]{1,2}[0-2]?(?:\s+[A-Z]{1,2}[0-2]?)*)\s*(?:#.*)?"
 )
 
 
-def entries(text: str) -> dict[str, str]:
-    """The first pronunciation of each word in CMU's `text`, ARPAbet phones between single spaces.
+def read_entries(text: str) -> dict[str, str]:
+    """Read the first pronunciation of each word in CMU's `text`: ARPAbet phones separated by single spaces.
 
-    **Raises:** `SystemExit` for a line that is neither an entry nor a remark.
+    **Raises:** `SystemExit` for a line that is neither an entry nor a comment.
     """
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith((";;;", "#")):
             continue
-        entry = LINE.fullmatch(line.strip())
+        entry = ENTRY.fullmatch(line.strip())
         if entry is None:
-            raise SystemExit(f"line {number} is no entry such as 'word W ER1 D': {line[:60]!r}")
+            raise SystemExit(f"line {number} is not an entry such as 'word W ER1 D': {line[:60]!r}")
         if not entry["variant"]:
             found.setdefault(entry["word"].lower(), " ".join(entry["phones"].split()))
     return found
 
 
-def pack(text: str) -> bytes:
-    """What `jaxvoice.text.dictionary` reads: sorted lines `word PH0 PH1 ...`, compressed."""
-    lines = sorted(f"{word} {phones}\n".encode() for word, phones in entries(text).items())
+def pack_entries(text: str) -> bytes:
+    """Compress the entries to the format of `jaxvoice.text.dictionary`: sorted lines `word PH0 PH1 ...`."""
+    lines = sorted(f"{word} {phones}\n".encode() for word, phones in read_entries(text).items())
     return gzip.compress(b"".join(lines), 9, mtime=0)
 
 
-def decoded(content: bytes) -> str:
-    """The text of a file that is UTF-8, or Latin-1 as in the older releases."""
+def decode(content: bytes) -> str:
+    """Decode UTF-8, or Latin-1 as in older releases."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
@@ -51,8 +51,8 @@ def decoded(content: bytes) -> str:
 
 
 def main(source: tyro.conf.Positional[Path], out: Path = Path("jaxvoice/text/data/cmudict.txt.gz")) -> None:
-    """Read, sort, compress and write."""
-    packed = pack(decoded(source.read_bytes()))
+    """Read, sort, compress and write the dictionary."""
+    packed = pack_entries(decode(source.read_bytes()))
     out.write_bytes(packed)
     words = gzip.decompress(packed).count(b"\n")
     print(f"{out}: {words} words, {len(packed) / 1e3:.0f} kB")

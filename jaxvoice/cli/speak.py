@@ -88,9 +88,9 @@ class Speak:
             raise ConfigError("--phonemes cannot be combined with --custom-words or --mode.")
         if self.file is None:
             return self.words[0]
-        from jaxvoice.text.custom_words import read_text
+        from jaxvoice.text.custom_words import read_text_file
 
-        return read_text(self.file)
+        return read_text_file(self.file)
 
     def output(self) -> Path:
         """The WAV file to write.

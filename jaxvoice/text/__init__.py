@@ -1,4 +1,4 @@
-"""Text to phonemes, offline: normalising, dictionary, morphology, letter-to-sound, and the sets of phoneme codes."""
+"""Text to phonemes without network access: normalisation, dictionary, morphology, letter-to-sound, phone sets."""
 
 from jaxvoice.text.custom_words import read_custom_words as read_custom_words
 from jaxvoice.text.front_end import (

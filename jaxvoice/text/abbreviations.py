@@ -1,4 +1,4 @@
-"""Abbreviations, acronyms and units in words."""
+"""Expand abbreviations, acronyms and units to words."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -65,9 +65,9 @@ MONTHS = {
     "Dec": "december",
 }
 ALWAYS_SPELLED = frozenset({"US", "UK", "EU", "PM", "ID", "TV", "PC", "OK", "AI", "IQ", "PR", "HR"})
-"""Acronyms that are spelled out although the dictionary has a word of the same letters for some of them."""
+"""Acronyms that are always spelled, although the dictionary contains some of them as words."""
 
-LONGEST_SPELLED = 5  # letters of an acronym; a longer one that has a vowel is read as a word
+MAX_SPELLED_LETTERS = 5  # a longer acronym that contains a vowel is read as a word
 
 STREET = re.compile(r"\b([A-Z][a-z]+|\d+(?:st|nd|rd|th)) (St|Dr)\b\.?(?= *$| *[,;:!?)]| [a-z])")
 NUMBERED_WORDS = {"no": "number", "nos": "numbers", "vol": "volume", "vols": "volumes", "ch": "chapter"}
@@ -76,10 +76,10 @@ NUMBERED = re.compile(
     rf"(?<!\b[Ss]ay )(?<!\bsaid )(?<!\bsays )\b((?i:{'|'.join(NUMBERED_WORDS)}))\."
     r"(?: ?(?=\d)| ((?:[VX]|[IVXLC]{2,}|I(?= *(?:$|[,;:!?)]|\. *$|of\b)))\b(?!'[A-Za-z]|\.[A-Z])))"
 )
-DOTTED = re.compile(r"(?<![A-Za-z.])((?:[A-Za-z]\.){1,8}[A-Za-z])(\.?)(?![A-Za-z])")
+DOTTED_LETTERS = re.compile(r"(?<![A-Za-z.])((?:[A-Za-z]\.){1,8}[A-Za-z])(\.?)(?![A-Za-z])")
 INITIAL = re.compile(r"\b([A-HJ-Z])\.(?= [A-Z][a-z.])")
 TITLE = re.compile(rf"\b({'|'.join(sorted(TITLES, key=len, reverse=True))})\.(?! *$)")
-BARE_TITLE = re.compile(r"\b(Mr|Mrs|Ms|Dr|Prof)\b(?=\.? +[A-Z])")
+TITLE_WITHOUT_STOP = re.compile(r"\b(Mr|Mrs|Ms|Dr|Prof)\b(?=\.? +[A-Z])")
 OTHER = re.compile(rf"\b({'|'.join(sorted(OTHERS, key=len, reverse=True))})\.( *$)?")
 MONTH = re.compile(rf"\b({'|'.join(sorted(MONTHS, key=len, reverse=True))})\.?(?= \d)")
 CAPITALS = re.compile(r"(?<![A-Za-z'])([A-Z]{2,})('?s)?(?![A-Za-z])")
@@ -127,56 +127,59 @@ UNITS = {
     "°F": "degree fahrenheit",
     "°": "degree",
 }
-UNCOUNTED = {"hertz": "hertz", "foot": "feet"}
+IRREGULAR_PLURALS = {"hertz": "hertz", "foot": "feet"}
 
 
-def unit_words(unit: str, one: bool) -> str:
-    """The unit in words, in the plural unless `one`: `km/h` as `kilometers per hour`."""
+def unit_words(unit: str, singular: bool) -> str:
+    """The unit in words, in the plural unless `singular`: `km/h` becomes `kilometers per hour`."""
     words = UNITS[unit]
-    if one:
+    if singular:
         return words
     first, space, rest = words.partition(" ")
     if first.endswith("hertz"):
         return words
-    return UNCOUNTED.get(first, f"{first}s") + space + rest
+    return IRREGULAR_PLURALS.get(first, f"{first}s") + space + rest
 
 
-def spelled(letters: Iterable[str]) -> str:
-    """Letters to be named one by one: `fbi` as `F B I`."""
+def spell_letters(letters: Iterable[str]) -> str:
+    """Letters separated by spaces, to be read one by one: `fbi` becomes `F B I`."""
     return " ".join(letter.upper() for letter in letters)
 
 
 def expand_numbered(text: str) -> str:
-    """`No.`, `Vol.`, `Ch.`, `Fig.` and `p.` of folded `text` in words before a figure or a Roman numeral, with it."""
+    """Expand `No.`, `Vol.`, `Ch.`, `Fig.` and `p.` of folded `text` before digits or a Roman numeral.
+
+    The Roman numeral is expanded too.
+    """
     return NUMBERED.sub(_numbered, text)
 
 
 def expand_before_numbers(text: str) -> str:
-    """The abbreviations of folded `text` that are recognised by the number beside them: `Nov. 22`, `5th St.`."""
+    """Expand the abbreviations of folded `text` that are recognised by an adjacent number: `Nov. 22`, `5th St.`."""
     text = STREET.sub(lambda match: f"{match[1]} {'street' if match[2] == 'St' else 'drive'}", text)
     return MONTH.sub(lambda match: MONTHS[match[1]].capitalize(), text)
 
 
-def expand_abbreviations(text: str, is_word: Callable[[str], bool], *, shouted: bool) -> str:
-    """Titles, other abbreviations and acronyms of folded `text` in words.
+def expand_abbreviations(text: str, is_word: Callable[[str], bool], *, all_capitals: bool) -> str:
+    """Expand titles, other abbreviations and acronyms of folded `text`.
 
-    `is_word` tells whether the dictionary holds a word: `NASA` is said as one, `FBI` is not. Where a text is `shouted`,
-    all in capitals, a word in capitals is no acronym.
+    `is_word` returns whether the dictionary contains a word; such an acronym (`NASA`) is read as a word, others (`FBI`)
+    are spelled. `all_capitals` states that the whole text is in capitals, so that capitals do not mark acronyms.
     """
     text = TITLE.sub(lambda match: TITLES[match[1]], text)
-    text = BARE_TITLE.sub(lambda match: TITLES[match[1]], text)
+    text = TITLE_WITHOUT_STOP.sub(lambda match: TITLES[match[1]], text)
     text = OTHER.sub(_other, text)
-    text = DOTTED.sub(_dotted, text.replace("Ph.D", "P.H.D"))
+    text = DOTTED_LETTERS.sub(_dotted, text.replace("Ph.D", "P.H.D"))
     text = INITIAL.sub(r"\1", text)
 
     def acronym(match: re.Match[str]) -> str:
         word, ending = match[1], match[2] or ""
         lower = word.lower()
-        if re.search("[AEIOUY]", word) and (shouted or len(word) > LONGEST_SPELLED):
+        if re.search("[AEIOUY]", word) and (all_capitals or len(word) > MAX_SPELLED_LETTERS):
             return lower + ending
         if word not in ALWAYS_SPELLED and is_word(lower):
             return lower + ending
-        return spelled(word) + ("'s" if ending else "")
+        return spell_letters(word) + ("'s" if ending else "")
 
     return CAPITALS.sub(acronym, text)
 
@@ -185,7 +188,7 @@ def _numbered(match: re.Match[str]) -> str:
     word, numeral = NUMBERED_WORDS[match[1].lower()], match[2]
     if not numeral:
         return f"{word} "
-    # Small letters are an abbreviation before a number alone: "she said no. Victor left".
+    # In lower case, these are abbreviations only before digits: "she said no. Victor left".
     value = roman(numeral) if match[1][0].isupper() or match[1] in ("p", "pp") else 0
     return f"{word} {cardinal(value)}" if value else match[0]
 
@@ -198,4 +201,4 @@ def _other(match: re.Match[str]) -> str:
 def _dotted(match: re.Match[str]) -> str:
     letters = re.sub("[^A-Za-z]", "", match[1])
     ends = match[2] and match.end() == len(match.string.rstrip())
-    return spelled(letters) + ("." if ends else "")
+    return spell_letters(letters) + ("." if ends else "")

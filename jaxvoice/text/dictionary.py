@@ -1,4 +1,4 @@
-"""The CMU Pronouncing Dictionary, as jaxvoice ships it (data/CMUDICT_LICENSE.txt)."""
+"""The CMU Pronouncing Dictionary that is part of jaxvoice (licence: data/CMUDICT_LICENSE.txt)."""
 
 import gzip
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ from importlib.resources import files
 
 
 class Dictionary:
-    """A pronouncing dictionary in sorted lines of text, `word PH0 PH1 ...`.
+    """A pronouncing dictionary: sorted lines of text, `word PH0 PH1 ...`.
 
-    The text is searched as it is: 126,052 entries cost their 3.3 MB and no time to index.
+    The text is searched without an index, so that 126,052 entries take 3.3 MB of memory and no time to prepare.
     """
 
     def __init__(self, lines: bytes):
         self._lines = lines if lines.endswith(b"\n") else lines + b"\n"
 
     def get(self, word: str) -> tuple[str, ...] | None:
-        """ARPAbet phones of `word` (lower case), vowels with stress 0, 1 or 2; None where it has no entry."""
+        """ARPAbet phones of `word` (lower case), vowels with stress 0, 1 or 2; None if it has no entry."""
         wanted = word.encode()
         low, high = 0, len(self._lines)
         while low < high:
@@ -35,7 +35,7 @@ class Dictionary:
         return self.get(word) is not None
 
     def items(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Every word with its phones, in sorted order."""
+        """Yield every word with its phones, in sorted order."""
         for line in self._lines.decode().splitlines():
             word, *phones = line.split()
             yield word, tuple(phones)

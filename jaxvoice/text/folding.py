@@ -1,6 +1,6 @@
-"""Any text in plain ASCII: quotes, dashes, accents and symbols; what English cannot say is refused."""
+"""Fold text to the characters that normalisation reads: quotes, dashes, accented letters and symbols."""
 
-# ruff: noqa: RUF001 - the characters that look alike are what this is about.
+# ruff: noqa: RUF001 - this module maps ambiguous characters.
 
 import re
 import unicodedata
@@ -40,43 +40,43 @@ SYMBOLS = {
 }
 KEPT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 '\"-.,;:!?()[]{}$£€¥¢%°#/_")
 INVISIBLE = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff\u200e\u200f\ufe0e\ufe0f")
-TABLE = QUOTES | DASHES | LETTERS | SYMBOLS | {letter.upper(): plain.upper() for letter, plain in LETTERS.items()}
+TABLE = QUOTES | DASHES | LETTERS | SYMBOLS | {letter.upper(): folded.upper() for letter, folded in LETTERS.items()}
 TABLE |= {"ẞ": "SS", "⁄": "/", "∕": "/"}
-VULGAR = re.compile("[¼-¾⅐-⅞]")
-MINUS = re.compile(r"−(?=\s*[\d.$£€¥(√])")
+FRACTION_CHARACTERS = re.compile("[¼-¾⅐-⅞]")
+MINUS_SIGN = re.compile(r"−(?=\s*[\d.$£€¥(√])")
 MICRO_UNITS = {"g": "gram", "m": "meter", "s": "second", "l": "liter", "L": "liter", "V": "volt", "A": "amp"}
 MICRO_UNITS |= {"W": "watt", "F": "farad", "H": "henry", "Hz": "hertz", "Pa": "pascal", "Sv": "sievert"}
 MICRO = re.compile(rf"((?<![\d.,])1\s*|-)?[µμ]({'|'.join(sorted(MICRO_UNITS, reverse=True))})(?![A-Za-z0-9])")
 
 
-def fold(text: str) -> str:
-    """`text` with the characters of `KEPT` alone: accents dropped, quotes and dashes plain, symbols in words.
+def fold_to_ascii(text: str) -> str:
+    """Map `text` to the characters of `KEPT`: accents are removed, quotes and dashes replaced, symbols put in words.
 
     Raises:
-        TextError: a character has no English reading; the message names it, its place and its script.
+        TextError: a character has no English reading; the message states the character, its position and its script.
     """
-    # "1½" would otherwise turn into eleven halves.
-    text = VULGAR.sub(lambda match: f" {unicodedata.normalize('NFKD', match[0])} ", text)
-    text = MICRO.sub(_micro, MINUS.sub(" minus ", text))
+    # The space keeps "1½" from becoming "11/2".
+    text = FRACTION_CHARACTERS.sub(lambda match: f" {unicodedata.normalize('NFKD', match[0])} ", text)
+    text = MICRO.sub(_expand_micro_unit, MINUS_SIGN.sub(" minus ", text))
     text = re.sub(r"[^\S\n]*\n\s*\n\s*", " ; ", text.strip())
-    plain: list[str] = []
+    folded_pieces: list[str] = []
     for place, character in enumerate(text):
         if character in KEPT:
-            plain.append(character)
+            folded_pieces.append(character)
         elif character.isspace():
-            plain.append(" ")
+            folded_pieces.append(" ")
         elif character not in INVISIBLE and not unicodedata.combining(character):
-            plain.append(_plain(character, place, text))
-    return "".join(plain)
+            folded_pieces.append(_fold_character(character, place, text))
+    return "".join(folded_pieces)
 
 
-def _micro(match: re.Match[str]) -> str:
+def _expand_micro_unit(match: re.Match[str]) -> str:
     unit = MICRO_UNITS[match[2]]
-    many = "" if match[1] or unit == "hertz" else "ies" if unit == "henry" else "s"
-    return f"{(match[1] or '').replace('-', ' ')} micro{unit.removesuffix('y') if many == 'ies' else unit}{many}"
+    ending = "" if match[1] or unit == "hertz" else "ies" if unit == "henry" else "s"
+    return f"{(match[1] or '').replace('-', ' ')} micro{unit.removesuffix('y') if ending == 'ies' else unit}{ending}"
 
 
-def _plain(character: str, place: int, text: str) -> str:
+def _fold_character(character: str, place: int, text: str) -> str:
     if character in TABLE:
         return TABLE[character]
     pieces = [TABLE.get(piece, piece) for piece in unicodedata.normalize("NFKD", character)]
@@ -85,8 +85,8 @@ def _plain(character: str, place: int, text: str) -> str:
         return folded
     name = unicodedata.name(character, "without a name")
     near = text[max(0, place - 12) : place + 13]
-    where = f"{character!r} (U+{ord(character):04X}, {name}) at character {place + 1} of the text, in {near!r}"
+    position = f"{character!r} (U+{ord(character):04X}, {name}) at character {place + 1} of the text, in {near!r}"
     if character.isalpha():
         script = name.split()[0].capitalize()
-        raise TextError(f"{where}, is a letter of another script ({script}); write it in Latin letters")
-    raise TextError(f"{where}, has no English reading; leave it out or write it in words")
+        raise TextError(f"{position}, is a letter of another script ({script}); write it in Latin letters")
+    raise TextError(f"{position}, has no English reading; leave it out or write it in words")

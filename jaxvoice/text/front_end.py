@@ -1,4 +1,4 @@
-"""Text to phonemes."""
+"""Convert text to phonemes."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,58 +7,62 @@ from itertools import pairwise
 from typing import Literal
 
 from jaxvoice.errors import TextError
-from jaxvoice.text.folding import fold
+from jaxvoice.text.folding import fold_to_ascii
 from jaxvoice.text.morphology import Phones, add_s
-from jaxvoice.text.normalization import HELD, expand, hold_braces, restore
+from jaxvoice.text.normalization import PLACEHOLDER, expand_text, extract_braces, fill_placeholders
 from jaxvoice.text.phonemes import ALIGNED, PAUSE, VOWELS, PhoneSet
-from jaxvoice.text.words import How, pronounce_word
+from jaxvoice.text.word_pronunciation import PronunciationSource, pronounce_word
 
 Mode = Literal["default", "compat"]
 CustomWords = Mapping[str, str | Sequence[str]]
 
 CANDIDATE = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 TOKEN = re.compile(
-    rf"(?P<held>{HELD})"
+    rf"(?P<placeholder>{PLACEHOLDER})"
     r"|(?P<word>(?:(?<![A-Za-z])'(?:tis|twas|em|til|bout|cause|round|n)\b)'?|[A-Za-z]+in'(?![A-Za-z])"
     r"|[A-Za-z]+(?:'[A-Za-z]+)*)"
     r"|(?P<pause>[,.;:!?()]+|-{2,}|(?<!\S)-+(?!\S))"
 )
-COMPAT_TOKEN = re.compile(rf"{HELD}|[^\W{HELD}]+|[^\w\s{HELD}]+")
+COMPAT_TOKEN = re.compile(rf"{PLACEHOLDER}|[^\W{PLACEHOLDER}]+|[^\w\s{PLACEHOLDER}]+")
 COMPAT_PAUSES = frozenset("!?.,-:;\"'()")
 
 
 @dataclass(frozen=True)
 class Word:
-    """A piece of the text, its phoneme codes, and how they were found.
+    """A word or punctuation mark of a text with its phoneme codes.
 
-    `codes` of a pause that is part of the one before it is empty: the codes of all words make up the pronunciation.
+    - `text`: the word as normalised.
+    - `codes`: its phoneme codes; empty for a punctuation mark whose pause is merged with the one before it. The codes
+        of all words together are the pronunciation of the text.
+    - `source`: where the codes come from: `dictionary`, `morphology`, `letters` (letter-to-sound), `spelled` (letter
+        by letter), `custom` (custom words), `given` (phonemes in braces) or `punctuation`.
     """
 
     text: str
     codes: tuple[str, ...]
-    how: How
+    source: PronunciationSource
 
 
 @dataclass(frozen=True)
 class Pronunciation:
-    """What a text sounds like: the `text` as normalised and its `words` in order."""
+    """The pronunciation of a text: the normalised `text` and its `words` in order."""
 
     text: str
     words: tuple[Word, ...]
 
     @property
     def codes(self) -> list[str]:
-        """The phoneme codes of all words, one after another."""
+        """The phoneme codes of all words in order."""
         return [code for word in self.words for code in word.codes]
 
 
 def text_to_phonemes(
     text: str, custom_words: CustomWords | None = None, *, mode: Mode = "default", phone_set: PhoneSet = ALIGNED
 ) -> list[str]:
-    """The phoneme codes of an English text; `pronounce` tells also which word they belong to and how they were found.
+    """The phoneme codes of an English text. `pronounce` returns them for each word, with their source.
 
     Raises:
-        TextError: as `pronounce`.
+        TextError: the errors of `pronounce`.
     """
     return pronounce(text, custom_words, mode=mode, phone_set=phone_set).codes
 
@@ -68,155 +72,165 @@ def pronounce(
 ) -> Pronunciation:
     """The pronunciation of an English text, word by word.
 
-    `default` mode normalises the text, keeps apostrophes inside words, pauses at punctuation (once where several marks
-    meet), and ends with one pause. `compat` mode does as the published `lj_speech.py` of LJ-Speech-aligned: figures and
-    abbreviations are not written out, every run of the marks `!?.,-:;"'()` is a pause, also the apostrophe of "don't",
-    ER becomes EH1, and no pause is added at the end. Words outside the dictionary went through espeak there, figures,
-    symbols, letters with accents, curly quotes and long dashes among them. Here such quotes, dashes and letters are
-    first made plain as in the default mode, so that these marks are pauses; words take the same way as in that mode and
-    then that code's mapping, in which every vowel of such a word is stressed.
+    `default` mode normalises the text and keeps apostrophes inside words. Punctuation becomes a pause, adjacent marks
+    become one pause, and the text ends with one pause.
 
-    `custom_words` maps words, in any case, to ARPAbet or to codes of `phone_set`, as a string or a sequence. In both
-    modes phonemes can be written in braces inside the text, `{HH AH0 L OW1} world`; pauses among them are all kept.
+    `compat` mode follows the published `lj_speech.py` of LJ-Speech-aligned. Numbers and abbreviations are not expanded.
+    Every run of the marks `!?.,-:;"'()` is a pause, including the apostrophe of "don't". ER becomes EH1, and no pause
+    is added at the end. The published code passes words outside the dictionary to espeak, and with them numbers,
+    symbols, accented letters, curly quotes and long dashes. jaxvoice instead folds quotes, dashes and accents to ASCII
+    as in the default mode, so that these marks are pauses. It pronounces the words as in the default mode, and then
+    applies the published mapping, which stresses every vowel of a word outside the dictionary.
+
+    In both modes, phonemes can be written in braces inside the text: `{HH AH0 L OW1} world`. All pauses in braces are
+    kept.
+
+    Arguments:
+        text: English text.
+        custom_words: maps words, in any case, to their phonemes in ARPAbet or in codes of `phone_set`, as a string or a
+            sequence.
+        mode: `default` or `compat`.
+        phone_set: the set of the returned codes.
 
     Raises:
-        TextError: the text has nothing to say, has characters that English cannot say, or names a phoneme that is not
-            in `phone_set`; or `mode` is unknown or does not go with `phone_set`.
+        TextError: the text contains nothing to pronounce, a character without an English reading, or a phoneme that is
+            not in `phone_set`; or `mode` is unknown or not available for `phone_set`.
     """
     if mode not in ("default", "compat"):
-        raise TextError(f"there is no mode {mode!r}; use 'default' or 'compat'")
+        raise TextError(f"unknown mode {mode!r}; use 'default' or 'compat'")
     if mode == "compat" and phone_set.codes != ALIGNED.codes:
-        raise TextError(f"compat mode speaks in the codes of 'aligned', not of {phone_set.name!r}; use mode='default'")
-    customs = spell_custom_words({} if custom_words is None else custom_words, phone_set)
-    kept, folded = hold_braces(fold(text))
-    given = [Word(written, _given(written, phone_set), "given") for written in kept]
+        raise TextError(f"compat mode needs the phone set 'aligned', not {phone_set.name!r}; use mode='default'")
+    custom = spell_custom_words({} if custom_words is None else custom_words, phone_set)
+    braces, folded = extract_braces(fold_to_ascii(text))
+    given = [Word(written, _spell_braces(written, phone_set), "given") for written in braces]
     if mode == "compat":
-        normal, words = folded.lower(), _compat_words(folded.lower(), given, customs)
+        normal, words = folded.lower(), _compat_words(folded.lower(), given, custom)
     else:
-        folded, held = _hold_customs(folded, given, customs)
-        normal = expand(folded)
-        words = _linked(_paused(_default_words(normal, held, phone_set)), phone_set)
-        normal = restore(normal, [word.text for word in held])
+        folded, extracted = _extract_custom_words(folded, given, custom)
+        normal = expand_text(folded)
+        words = _pronounce_the(_merge_pauses(_default_words(normal, extracted, phone_set)), phone_set)
+        normal = fill_placeholders(normal, [word.text for word in extracted])
     words = tuple(words)
     if not any(word.codes for word in words):
-        raise TextError(f"the text {text[:40]!r} has nothing to say; give it at least one word")
+        raise TextError(f"the text {text[:40]!r} contains nothing to pronounce; give at least one word")
     return Pronunciation(normal, words)
 
 
 def spell_custom_words(custom_words: CustomWords, phone_set: PhoneSet = ALIGNED) -> dict[str, Phones]:
-    """`custom_words` as `pronounce` uses them: words in small letters, phonemes in codes of `phone_set`.
+    """Convert `custom_words` to words in lower case and phonemes in codes of `phone_set`.
 
     Raises:
-        TextError: what should be a word is none, or its phonemes are none or unknown; or these are of another type.
+        TextError: a key is not a word, its phonemes are missing or unknown, or a key or value has another type.
     """
     if not isinstance(custom_words, Mapping):
         kind = type(custom_words).__name__
-        raise TextError(
-            f"custom_words should map each word to its phonemes, as {{'hello': 'HH AH0 L OW1'}}, not {kind}"
-        )
-    customs: dict[str, Phones] = {}
+        raise TextError(f"custom_words must map each word to its phonemes, as {{'hello': 'HH AH0 L OW1'}}, got {kind}")
+    custom: dict[str, Phones] = {}
     for word, codes in custom_words.items():
         if not isinstance(word, str):
-            raise TextError(f"the custom word {word!r} is not text but {type(word).__name__}; give the word in letters")
+            raise TextError(f"the custom word {word!r} is {type(word).__name__}; write the word as text")
         if not isinstance(codes, Sequence) or not all(isinstance(code, str) for code in codes):
             raise TextError(f"the custom word {word!r} has phonemes {codes!r}; give them as 'HH AH0' or ['HH', 'AH0']")
-        key = fold(word).strip().lower()
+        key = fold_to_ascii(word).strip().lower()
         if not CANDIDATE.fullmatch(key):
-            raise TextError(f"the custom word {word!r} is not one word of letters and digits; give one for each word")
+            raise TextError(f"the custom word {word!r} is not one word of letters and digits; add one entry per word")
         try:
-            customs[key] = tuple(phone_set.spell(codes.split() if isinstance(codes, str) else codes))
+            custom[key] = tuple(phone_set.spell(codes.split() if isinstance(codes, str) else codes))
         except TextError as error:
             raise TextError(f"custom word {word!r}: {error}") from None
-        if not customs[key]:
+        if not custom[key]:
             raise TextError(f"the custom word {word!r} has no phonemes; give at least one")
-    return customs
+    return custom
 
 
-def _given(written: str, phone_set: PhoneSet) -> Phones:
+def _spell_braces(written: str, phone_set: PhoneSet) -> Phones:
     codes = written[1:-1].split()
     if not codes:
-        raise TextError("'{}' holds no phonemes; write them as in {HH AH0 L OW1}, or leave the braces out")
+        raise TextError("'{}' contains no phonemes; write them as in {HH AH0 L OW1}, or remove the braces")
     try:
         return tuple(phone_set.spell(codes))
     except TextError as error:
         raise TextError(f"in {written!r}: {error}") from None
 
 
-def _hold_customs(folded: str, given: list[Word], customs: dict[str, Phones]) -> tuple[str, list[Word]]:
-    """The text with `HELD` for each custom word, and what is held in order, phonemes in braces included."""
-    if not customs:
+def _extract_custom_words(folded: str, given: list[Word], custom: dict[str, Phones]) -> tuple[str, list[Word]]:
+    """Replace each custom word by `PLACEHOLDER`. Returns the text and the words of all placeholders in order.
+
+    Placeholders of phonemes in braces, whose words are `given`, are already in the text.
+    """
+    if not custom:
         return folded, given
-    held: list[Word] = []
+    extracted: list[Word] = []
     in_braces = iter(given)
 
-    def hold(match: re.Match[str]) -> str:
+    def extract(match: re.Match[str]) -> str:
         written = match[0]
-        if written == HELD:
-            held.append(next(in_braces))
-            return HELD
+        if written == PLACEHOLDER:
+            extracted.append(next(in_braces))
+            return PLACEHOLDER
         word = written.lower()
-        if word in customs:
-            held.append(Word(written, customs[word], "custom"))
-        elif word.endswith("'s") and word[:-2] in customs:
-            held.append(Word(written, add_s(customs[word[:-2]]), "custom"))
+        if word in custom:
+            extracted.append(Word(written, custom[word], "custom"))
+        elif word.endswith("'s") and word[:-2] in custom:
+            extracted.append(Word(written, add_s(custom[word[:-2]]), "custom"))
         else:
             return written
-        return HELD
+        return PLACEHOLDER
 
-    return re.sub(f"{HELD}|{CANDIDATE.pattern}", hold, folded), held
+    return re.sub(f"{PLACEHOLDER}|{CANDIDATE.pattern}", extract, folded), extracted
 
 
-def _default_words(normal: str, held: list[Word], phone_set: PhoneSet) -> Iterator[Word]:
-    waiting = iter(held)
-    known: dict[str, tuple[Phones, How]] = {}
+def _default_words(normal: str, extracted: list[Word], phone_set: PhoneSet) -> Iterator[Word]:
+    remaining = iter(extracted)
+    known: dict[str, tuple[Phones, PronunciationSource]] = {}
     for match in TOKEN.finditer(normal):
         token = match[0]
-        if match["held"]:
-            yield next(waiting)
+        if match["placeholder"]:
+            yield next(remaining)
         elif match["pause"]:
             yield Word(token, (PAUSE,), "punctuation")
         else:
             if token not in known:
-                phones, how = pronounce_word(token)
-                known[token] = tuple(phone_set.spell(phones)), how
+                phones, source = pronounce_word(token)
+                known[token] = tuple(phone_set.spell(phones)), source
             yield Word(token, *known[token])
 
 
-def _paused(words: Iterator[Word]) -> list[Word]:
-    """The words with no pause at the beginning, one where several meet, and one at the end; given ones all stay."""
-    spoken: list[Word] = []
+def _merge_pauses(words: Iterator[Word]) -> list[Word]:
+    """Merge adjacent pauses, remove pauses at the beginning and end with one pause. Pauses in braces are all kept."""
+    merged: list[Word] = []
     last = PAUSE
     for word in words:
-        if word.how == "punctuation" and last == PAUSE:
-            spoken.append(Word(word.text, (), "punctuation"))
+        if word.source == "punctuation" and last == PAUSE:
+            merged.append(Word(word.text, (), "punctuation"))
             continue
-        spoken.append(word)
+        merged.append(word)
         last = word.codes[-1]
     if last != PAUSE:
-        spoken.append(Word("", (PAUSE,), "punctuation"))
-    return spoken
+        merged.append(Word("", (PAUSE,), "punctuation"))
+    return merged
 
 
-def _linked(words: list[Word], phone_set: PhoneSet) -> list[Word]:
-    """The words with "the" as DH IY0 before a vowel."""
+def _pronounce_the(words: list[Word], phone_set: PhoneSet) -> list[Word]:
+    """Pronounce "the" as DH IY0 before a vowel."""
     before_vowel = tuple(phone_set.spell(("DH", "IY0"))) if {"DH", "IY0"} <= set(phone_set.codes) else None
-    for place, (word, after) in enumerate(pairwise(words)):
-        follows = after.codes[0][:2] if after.codes else ""
-        if before_vowel and word.text == "the" and word.how == "dictionary" and follows in (*VOWELS, "EU"):
-            words[place] = Word(word.text, before_vowel, word.how)
+    for i, (word, after) in enumerate(pairwise(words)):
+        next_phone = after.codes[0][:2] if after.codes else ""
+        if before_vowel and word.text == "the" and word.source == "dictionary" and next_phone in (*VOWELS, "EU"):
+            words[i] = Word(word.text, before_vowel, word.source)
     return words
 
 
-def _compat_words(lowered: str, given: list[Word], customs: dict[str, Phones]) -> Iterator[Word]:
-    waiting = iter(given)
+def _compat_words(lower_case: str, given: list[Word], custom: dict[str, Phones]) -> Iterator[Word]:
+    remaining = iter(given)
     known: dict[str, Word] = {}
-    for token in COMPAT_TOKEN.findall(lowered):
-        if token == HELD:
-            yield next(waiting)
+    for token in COMPAT_TOKEN.findall(lower_case):
+        if token == PLACEHOLDER:
+            yield next(remaining)
         elif COMPAT_PAUSES.issuperset(token):
             yield Word(token, (PAUSE,), "punctuation")
-        elif token in customs:
-            yield Word(token, customs[token], "custom")
+        elif token in custom:
+            yield Word(token, custom[token], "custom")
         else:
             if token not in known:
                 known[token] = _compat_word(token)
@@ -225,12 +239,12 @@ def _compat_words(lowered: str, given: list[Word], customs: dict[str, Phones]) -
 
 def _compat_word(token: str) -> Word:
     if token.isalpha():
-        phones, how = pronounce_word(token)
+        phones, source = pronounce_word(token)
     else:
-        # Figures and symbols: espeak read them, so they are written out here.
-        parts = [pronounce_word(part) for part in re.findall("[A-Za-z]+", expand(token))]
-        phones, how = tuple(phone for phones, _ in parts for phone in phones), "letters"
-    return Word(token, tuple(_compat_code(phone, how == "dictionary") for phone in phones), how)
+        # The published code passes numbers and symbols to espeak, which reads them; here they are expanded.
+        parts = [pronounce_word(part) for part in re.findall("[A-Za-z]+", expand_text(token))]
+        phones, source = tuple(phone for phones, _ in parts for phone in phones), "letters"
+    return Word(token, tuple(_compat_code(phone, source == "dictionary") for phone in phones), source)
 
 
 def _compat_code(phone: str, in_dictionary: bool) -> str:

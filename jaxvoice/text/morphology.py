@@ -1,4 +1,4 @@
-"""Words that are built from words of the dictionary: inflections, derivations, compounds and British spellings."""
+"""Pronounce inflections, derivations, compounds and British spellings of words in the dictionary."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ SUFFIXES: tuple[tuple[str, Phones], ...] = tuple(
     )
 )
 VOWEL_SUFFIXES = frozenset({"ing", "in'", "er", "or", "est", "able", "ible", "ish", "y"})
-"""Before these a final e is dropped and a consonant doubled: `making`, `running`."""
+"""Suffixes before which a final e is dropped and a consonant is doubled: `making`, `running`."""
 
 PREFIXES: tuple[tuple[str, Phones], ...] = tuple(
     (letters, tuple(phones.split()))
@@ -89,11 +89,11 @@ _SHORT_PARTS = (
     " top war way web wet who why wig"
 )
 SHORT_PARTS = frozenset(_SHORT_PARTS.split())
-"""Words of three letters that compounds are made of; the dictionary holds many a name and abbreviation as short."""
+"""Words of three letters that may be parts of compounds. The dictionary also has short names and abbreviations."""
 
 
 def add_s(phones: Phones) -> Phones:
-    """The phones with the ending of plurals and possessives: S, Z or IH0 Z by the last of them."""
+    """Append the ending of plurals and possessives: S, Z or IH0 Z, depending on the last phone."""
     last = phones[-1]
     if last in SIBILANTS:
         return (*phones, "IH0", "Z")
@@ -101,25 +101,25 @@ def add_s(phones: Phones) -> Phones:
 
 
 def add_ed(phones: Phones) -> Phones:
-    """The phones with the ending of the past: T, D or IH0 D by the last of them."""
+    """Append the ending of the past tense: T, D or IH0 D, depending on the last phone."""
     last = phones[-1]
     if last in ("T", "D"):
         return (*phones, "IH0", "D")
     return (*phones, "T" if last in VOICELESS | {"S", "SH", "CH"} else "D")
 
 
-def lighten(phones: Phones) -> Phones:
-    """The phones with their primary stress turned into secondary, as in the second part of a compound."""
+def demote_stress(phones: Phones) -> Phones:
+    """Turn primary stress into secondary stress, as in the second part of a compound."""
     return tuple(phone[:-1] + "2" if phone.endswith("1") else phone for phone in phones)
 
 
 def _join(first: Phones, second: Phones) -> Phones:
-    """Both, with a phone that ends the first and begins the second said once."""
+    """Concatenate two pronunciations; a phone that ends the first and starts the second is kept once."""
     return first + second[first[-1] == second[0] :]
 
 
 def _stems(stem: str, *, vowel_suffix: bool) -> Iterator[str]:
-    """What a word may have been before its ending: `mak` was `make`, `runn` was `run`, `happi` was `happy`."""
+    """Yield the words that a stem may be spelled from: `make` for `mak`, `run` for `runn`, `happy` for `happi`."""
     if len(stem) > 2 and vowel_suffix:
         if stem[-1] == stem[-2] and stem[-1] not in VOWEL_LETTERS:
             yield stem[:-1]
@@ -135,7 +135,7 @@ def _stems(stem: str, *, vowel_suffix: bool) -> Iterator[str]:
 
 
 def _inflected(word: str, look_up: LookUp) -> Phones | None:
-    """`word` as a plural or a past."""
+    """Pronounce `word` as a plural or a past tense."""
     if word.endswith("s") and not word.endswith("ss"):
         stems = [word[:-1]]
         stems += [word[:-2]] if word.endswith("es") else []
@@ -154,7 +154,7 @@ def _inflected(word: str, look_up: LookUp) -> Phones | None:
 
 
 def _derived(word: str, look_up: LookUp) -> Phones | None:
-    """`word` as a word of the dictionary with a suffix or a prefix."""
+    """Pronounce `word` as a word of the dictionary with a suffix or a prefix."""
     for ending, phones_of_ending in SUFFIXES:
         if not word.endswith(ending) or len(word) - len(ending) < 3:
             continue
@@ -169,8 +169,8 @@ def _derived(word: str, look_up: LookUp) -> Phones | None:
                 overlap = ending == "ly" and stem.endswith("l") and phones[-1] == "L"
                 return phones + phones_of_ending[overlap:]
     if word.endswith("ation") and (phones := look_up(word.removesuffix("ion") + "e")) and phones[-1] == "T":
-        # "perpetration" from "perpetrate": its stress moves to the A.
-        return (*lighten(phones[:-2]), "EY1", "SH", "AH0", "N")
+        # "perpetration" from "perpetrate": the stress moves to the A.
+        return (*demote_stress(phones[:-2]), "EY1", "SH", "AH0", "N")
     for beginning, phones_of_beginning in PREFIXES:
         rest = word.removeprefix(beginning).removeprefix("-")
         if rest != word and len(rest) > 3 and (phones := look_up(rest)):
@@ -179,22 +179,25 @@ def _derived(word: str, look_up: LookUp) -> Phones | None:
 
 
 def _compound(word: str, look_up: LookUp) -> Phones | None:
-    """`word` as two words of the dictionary, the split nearest the middle first; the second is stressed less."""
+    """Pronounce `word` as two words of the dictionary, the second with secondary stress.
+
+    Splits near the middle are tried first.
+    """
     middle = len(word) / 2
     for cut in sorted(range(3, len(word) - 2), key=lambda cut: abs(cut - middle)):
         parts = word[:cut], word[cut:]
         if any((len(part) == 3 and part not in SHORT_PARTS) or not VOWEL_LETTERS & set(part) for part in parts):
             continue
         if (one := look_up(parts[0])) and (two := look_up(parts[1])):
-            return _join(one, lighten(two))
+            return _join(one, demote_stress(two))
     return None
 
 
-def build(word: str, look_up: LookUp) -> Phones | None:
-    """ARPAbet phones of `word` (lower case) out of words that `look_up` knows; None where it is not built of any.
+def pronounce_from_parts(word: str, look_up: LookUp) -> Phones | None:
+    """ARPAbet phones of `word` (lower case), composed of words for which `look_up` has phones, or None.
 
-    At most two steps are taken, as in `unspeakables`: first the endings of grammar, then suffixes and prefixes, then
-    British for American spelling, then compounds.
+    Inflections are tried first, then suffixes and prefixes, British spellings and compounds. At most two of these steps
+    are combined, as in `unspeakables`.
     """
 
     def step(part: str) -> Phones | None:

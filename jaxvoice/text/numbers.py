@@ -1,4 +1,4 @@
-"""Numbers in English words, as Americans read them."""
+"""Numbers in English words, in American usage."""
 
 from itertools import pairwise
 
@@ -11,8 +11,8 @@ _GROUPS = (
     "thousand million billion trillion quadrillion quintillion sextillion septillion octillion nonillion decillion"
 )
 ONES, TENS, GROUPS = _ONES.split(), _TENS.split(), _GROUPS.split()
-LONGEST = 3 * (len(GROUPS) + 1)
-"""Digits of the longest number that has a name; longer ones are read digit by digit."""
+MAX_DIGITS = 3 * (len(GROUPS) + 1)
+"""The number of digits of the longest number that has a name; longer numbers are read digit by digit."""
 
 IRREGULAR = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth"}
 IRREGULAR |= {"twelve": "twelfth"}
@@ -31,15 +31,15 @@ def _below_thousand(number: int) -> str:
 
 
 def digit_words(digits: str) -> str:
-    """The digits one by one: `007` is `zero zero seven`."""
+    """The digits one by one: `007` becomes `zero zero seven`."""
     return " ".join(ONES[int(digit)] for digit in digits)
 
 
 def cardinal(number: int) -> str:
-    """`1234` as `one thousand two hundred thirty-four`; digit by digit beyond 36 digits."""
+    """`1234` becomes `one thousand two hundred thirty-four`. Numbers of more than 36 digits are read digit by digit."""
     if number < 0:
         return f"minus {cardinal(-number)}"
-    if number >= 10**LONGEST:
+    if number >= 10**MAX_DIGITS:
         return digit_words(str(number))
     words: list[str] = []
     rest, group = number, 0
@@ -52,7 +52,7 @@ def cardinal(number: int) -> str:
 
 
 def ordinal(number: int) -> str:
-    """`21` as `twenty-first`."""
+    """`21` becomes `twenty-first`."""
     words = cardinal(number)
     cut = max(words.rfind(" "), words.rfind("-")) + 1
     last = words[cut:]
@@ -62,7 +62,7 @@ def ordinal(number: int) -> str:
 
 
 def year(number: int) -> str:
-    """A year, or a number of four digits said like one: `1905` is `nineteen oh five`, `1900` `nineteen hundred`."""
+    """A number of four digits read as a year: `1905` becomes `nineteen oh five`, `1900` becomes `nineteen hundred`."""
     century, rest = divmod(number, 100)
     if not 1000 <= number <= 2099 or (century == 20 and rest < 10) or (century == 10 and rest < 10):
         return cardinal(number)
@@ -78,21 +78,21 @@ def plural(words: str) -> str:
     return words + ("es" if words.endswith("x") else "s")
 
 
-def fraction(top: int, bottom: int) -> str:
-    """`3/4` as `three quarters`, `1/2` as `one half`, `5/8` as `five eighths`."""
-    one, many = FRACTIONS.get(bottom) or (ordinal(bottom), f"{ordinal(bottom)}s")
-    return f"{cardinal(top)} {one if top == 1 else many}"
+def fraction(numerator: int, denominator: int) -> str:
+    """`3/4` becomes `three quarters`, `1/2` becomes `one half`, `5/8` becomes `five eighths`."""
+    singular, plural_form = FRACTIONS.get(denominator) or (ordinal(denominator), f"{ordinal(denominator)}s")
+    return f"{cardinal(numerator)} {singular if numerator == 1 else plural_form}"
 
 
 def decimal(digits: str) -> str:
-    """Digits with one decimal point: `3.14` is `three point one four`, `.5` is `point five`."""
+    """Digits with at most one decimal point: `3.14` becomes `three point one four`, `.5` becomes `point five`."""
     whole, _, part = digits.partition(".")
-    return " ".join(filter(None, [whole and number(whole), "point" if part else "", digit_words(part)]))
+    return " ".join(filter(None, [whole and whole_number(whole), "point" if part else "", digit_words(part)]))
 
 
-def number(digits: str) -> str:
-    """A whole number as written: leading zeros, as in `007`, are read out."""
-    if (len(digits) > 1 and digits[0] == "0") or len(digits) > LONGEST:
+def whole_number(digits: str) -> str:
+    """A whole number in words. A number with leading zeros, such as `007`, is read digit by digit."""
+    if (len(digits) > 1 and digits[0] == "0") or len(digits) > MAX_DIGITS:
         return digit_words(digits)
     return cardinal(int(digits))
 
@@ -101,7 +101,7 @@ ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 
 
 def roman(numeral: str) -> int:
-    """The value of a Roman numeral below 400, in capitals; 0 where it is not one."""
+    """The value of a Roman numeral below 400 in capitals; 0 if `numeral` is not one."""
     total = 0
     values = [ROMAN.get(letter, 0) for letter in numeral] + [0]
     for value, after in pairwise(values):
@@ -110,7 +110,7 @@ def roman(numeral: str) -> int:
 
 
 def to_roman(value: int) -> str:
-    """The Roman numeral of a value from 1 to 399."""
+    """The Roman numeral of a value between 1 and 399."""
     hundreds, rest = divmod(value, 100)
     tens, ones = divmod(rest, 10)
     shapes = ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix")

@@ -1,4 +1,4 @@
-"""The phonemes that speech is made of: sets of codes, their numbers, and the way from ARPAbet to each set."""
+"""Sets of phoneme codes, their ids, and the mapping from ARPAbet to each set."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -22,8 +22,8 @@ VOWELS = tuple(_VOWELS.split())
 class PhoneSet:
     """A named, ordered set of phoneme codes.
 
-    The number of a code is its place in `codes` plus one; 0 is what batches are padded with. A model keeps the codes it
-    was trained with in its configuration, in this order.
+    The id of a code is its index in `codes` plus one; 0 is the padding of batches. The configuration of a model
+    contains the codes with which it was trained, in this order.
     """
 
     name: str
@@ -33,84 +33,84 @@ class PhoneSet:
         object.__setattr__(self, "codes", tuple(self.codes))
         if not self.codes:
             raise TextError(f"the phone set {self.name!r} has no codes; give at least one")
-        twice = sorted({code for code in self.codes if self.codes.count(code) > 1})
-        if twice:
+        duplicates = sorted({code for code in self.codes if self.codes.count(code) > 1})
+        if duplicates:
             raise TextError(
-                f"the phone set {self.name!r} holds {', '.join(twice)} more than once; name every code once"
+                f"the phone set {self.name!r} contains {', '.join(duplicates)} more than once; list every code once"
             )
 
     @cached_property
-    def _number(self) -> dict[str, int]:
+    def _ids(self) -> dict[str, int]:
         return {code: number for number, code in enumerate(self.codes, 1)}
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def __contains__(self, code: object) -> bool:
-        return code in self._number
+        return code in self._ids
 
     def nearest(self, code: str, count: int = 3) -> tuple[str, ...]:
-        """The codes most like `code`, best first: the same phone with other stress, then codes spelt alike."""
+        """The codes most similar to `code`, best first: the same phone with another stress, then similar spellings."""
         bare = code.strip().upper().rstrip("0123456789")
-        stand_in = {"ER": "EU", "EU": "ER", "SIL": "PAU", "SP": "PAU", "SPN": "PAU"}.get(bare, bare)
-        same = [known for known in self.codes if known.upper().rstrip("012") in (bare, stand_in)]
+        synonym = {"ER": "EU", "EU": "ER", "SIL": "PAU", "SP": "PAU", "SPN": "PAU"}.get(bare, bare)
+        same = [known for known in self.codes if known.upper().rstrip("012") in (bare, synonym)]
         alike = difflib.get_close_matches(code.upper(), self.codes, n=len(self.codes), cutoff=0.3)
         alike.sort(key=lambda known: known[0] != code[:1].upper())
         return tuple(dict.fromkeys([*same, *alike]))[:count]
 
     def check(self, codes: Iterable[str]) -> None:
-        """Nothing where all `codes` are of this set.
+        """Check that all `codes` are in this set.
 
         Raises:
-            TextError: some are not; the message names the first, its place, and the nearest codes there are.
+            TextError: a code is not; the message states the first such code, its position and the nearest codes.
         """
-        for place, code in enumerate(codes, 1):
-            if code not in self._number:
+        for position, code in enumerate(codes, 1):
+            if code not in self._ids:
                 near = self.nearest(str(code))
                 hint = f"did you mean {' or '.join(near)}?" if near else f"the codes are {' '.join(self.codes)}"
-                raise TextError(f"{code!r} (phoneme {place}) is not in the phone set {self.name!r}; {hint}")
+                raise TextError(f"{code!r} (phoneme {position}) is not in the phone set {self.name!r}; {hint}")
 
     def ids(self, codes: Sequence[str]) -> list[int]:
-        """The numbers of `codes`, from 1 on.
+        """The ids of `codes`, which start at 1.
 
         Raises:
-            TextError: a code is not of this set (see `check`).
+            TextError: a code is not in this set (see `check`).
         """
         self.check(codes)
-        return [self._number[code] for code in codes]
+        return [self._ids[code] for code in codes]
 
     def spell(self, codes: Iterable[str]) -> list[str]:
-        """ARPAbet `codes` of any stress in the codes of this set: as they are, or by the rules of `to_aligned`.
+        """Map ARPAbet `codes` of any stress to codes of this set. Codes of this set stay; others follow `to_aligned`.
 
         Raises:
-            TextError: a code is neither of this set nor comes to codes of this set (see `check`).
+            TextError: a code can be mapped to no codes of this set (see `check`).
         """
-        spelt: list[str] = []
-        for place, code in enumerate(codes, 1):
-            if code in self._number:
-                spelt.append(code)
+        mapped: list[str] = []
+        for position, code in enumerate(codes, 1):
+            if code in self._ids:
+                mapped.append(code)
                 continue
-            mapped = _aligned(code)
-            if not mapped or any(part not in self._number for part in mapped):
+            aligned = _aligned(code)
+            if not aligned or any(part not in self._ids for part in aligned):
                 try:
                     self.check([code])
                 except TextError as error:
-                    raise TextError(str(error).replace("(phoneme 1)", f"(phoneme {place})")) from None
-            spelt += mapped
-        return spelt
+                    raise TextError(str(error).replace("(phoneme 1)", f"(phoneme {position})")) from None
+            mapped += aligned
+        return mapped
 
 
 ALIGNED = PhoneSet("aligned", tuple(_ALIGNED.split()))
-"""The 54 codes of LJ-Speech-aligned, in ASCII order: stress 0 or 1, AA always AA1, ER as EU0 R or EU1 R, and `pau`."""
+"""The 54 codes of LJ-Speech-aligned in ASCII order. Stress is 0 or 1, AA is AA1, ER is EU0 R or EU1 R, pause `pau`."""
 
 ARPABET = PhoneSet(
     "arpabet", (*sorted((*CONSONANTS, *(vowel + stress for vowel in VOWELS for stress in "012"))), PAUSE)
 )
-"""The 39 phones of ARPAbet, vowels with stress 0, 1 or 2, in ASCII order, and `pau`."""
+"""The 39 phones of ARPAbet in ASCII order, vowels with stress 0, 1 or 2, and the pause `pau`."""
 
 
 def _aligned(code: str) -> list[str]:
-    """One ARPAbet code in the codes of `ALIGNED`; empty where it is not ARPAbet."""
+    """Map one ARPAbet code to codes of `ALIGNED`; empty if it is not ARPAbet."""
     if code in ALIGNED:
         return [code]
     if code not in ARPABET:
@@ -122,9 +122,9 @@ def _aligned(code: str) -> list[str]:
 
 
 def to_aligned(codes: Iterable[str]) -> list[str]:
-    """ARPAbet codes of any stress in the codes of `ALIGNED`: 2 becomes 1, AA is always AA1, ER becomes EU and R.
+    """Map ARPAbet codes of any stress to codes of `ALIGNED`: stress 2 becomes 1, AA becomes AA1, ER becomes EU and R.
 
     Raises:
-        TextError: a code is of neither set; the message names the nearest.
+        TextError: a code is in neither set; the message states the nearest codes.
     """
     return ALIGNED.spell(codes)

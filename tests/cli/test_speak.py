@@ -126,8 +126,8 @@ def test_what_cannot_be_said(speak, tmp_path):
     text.write_text("Hello.", encoding="utf-8")
     latin.write_bytes(b"caf\xe9")
     for arguments, told in [
-        (("", out), "nothing to say"),
-        (("... !", out), "nothing to say"),
+        (("", out), "nothing to pronounce"),
+        (("... !", out), "nothing to pronounce"),
         (("Привет.", out), "'П' (U+041F, CYRILLIC CAPITAL LETTER PE) at character 1 of the text"),
         (("Hello 今日は.", out), "another script"),
         (("A \u2603.", out), "SNOWMAN"),
@@ -144,7 +144,7 @@ def test_what_cannot_be_said(speak, tmp_path):
         (("Hello.", out, "--plot", tmp_path / "out.jpg"), "name a .png file"),
         (("Hello.", out, "--plot", tmp_path / "none" / "out.png"), "folder that does not exist"),
         ((out, "-f", tmp_path / "gone.txt"), "gone.txt cannot be read"),
-        ((out, "-f", latin), "no text in UTF-8"),
+        ((out, "-f", latin), "is not UTF-8 text"),
         (("Hello.", out, "--vocoder", tmp_path), "neither a model folder"),
     ]:
         code, said, complaints = speak(*arguments, vocoder="--vocoder" not in arguments)
@@ -186,5 +186,5 @@ def test_inputs_are_never_overwritten(speak, tmp_path):
 
 
 def test_debug_keeps_the_traceback(speak, tmp_path):
-    with pytest.raises(TextError, match="nothing to say"):
+    with pytest.raises(TextError, match="nothing to pronounce"):
         speak("...", tmp_path / "out.wav", "--debug")

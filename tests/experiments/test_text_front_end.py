@@ -1,4 +1,4 @@
-"""Counting how words are found, on sentences whose words are known."""
+"""Counts of words by source, on sentences with known words."""
 
 import json
 
@@ -7,29 +7,29 @@ import pytest
 from experiments.benchmarks.text_front_end import Options, count, main, rows_of, texts_of
 from jaxvoice.data import write_wav
 
-# "unwholesomeness" is built of "wholesome"; nothing like "blorfing" is known; "xkcd" has no vowel.
+# "unwholesomeness" is derived from "wholesome", "blorfing" from no word; "xkcd" has no vowel.
 SENTENCE = "The blorfing cat's unwholesomeness, said xkcd."
 
 
-def test_every_word_is_counted_once_by_how_it_was_found() -> None:
+def test_every_word_is_counted_once_by_source() -> None:
     counted = count([SENTENCE, "{HH AY1} cat, the cat"])
     assert counted.words == {"dictionary": 6, "morphology": 1, "letters": 1, "spelled": 1}
-    ((word, how, phonemes), times), *others = counted.guessed.most_common()
-    assert (word, how, times) == ("blorfing", "letters", 1) and phonemes.split()[:2] == ["B", "L"]
+    ((word, source, phonemes), times), *others = counted.guessed.most_common()
+    assert (word, source, times) == ("blorfing", "letters", 1) and phonemes.split()[:2] == ["B", "L"]
     assert [entry[0][:2] for entry in others] == [("xkcd", "spelled")]
 
 
-def test_texts_that_cannot_be_said_are_told_and_left_out() -> None:
+def test_texts_that_cannot_be_pronounced_are_reported() -> None:
     counted = count(["a cat", "кот", "..."])
-    assert counted.words.total() == 2 and len(counted.refused) == 2
-    assert "кот" in counted.refused[0] and "nothing to say" in counted.refused[1]
+    assert counted.words.total() == 2 and len(counted.rejected) == 2
+    assert "кот" in counted.rejected[0] and "nothing to pronounce" in counted.rejected[1]
 
 
 def test_shares_add_up() -> None:
-    *ways, resolved = rows_of(count([SENTENCE] * 3))
-    assert sum(row["share %"] for row in ways) == pytest.approx(100)
-    assert resolved["words"] == sum(row["words"] for row in ways if row["found"] != "spelled")
-    assert next(row for row in ways if row["found"] == "letters")["different words"] == 1
+    *sources, resolved = rows_of(count([SENTENCE] * 3))
+    assert sum(row["share %"] for row in sources) == pytest.approx(100)
+    assert resolved["words"] == sum(row["words"] for row in sources if row["found"] != "spelled")
+    assert next(row for row in sources if row["found"] == "letters")["different words"] == 1
 
 
 def test_a_corpus_or_a_file_of_texts_is_read(tmp_path) -> None:
@@ -49,7 +49,7 @@ def test_a_corpus_or_a_file_of_texts_is_read(tmp_path) -> None:
         texts_of(Options())
 
 
-def test_the_report_lists_what_no_dictionary_holds(tmp_path, capsys) -> None:
+def test_the_report_lists_predicted_words(tmp_path, capsys) -> None:
     (tmp_path / "texts.txt").write_text(f"{SENTENCE}\n", encoding="utf-8")
     main(Options(texts=tmp_path / "texts.txt", list=1, json=tmp_path / "out.json"))
     found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))

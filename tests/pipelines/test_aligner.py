@@ -169,7 +169,7 @@ def test_damaged_weights_are_told():
         (np.full(8000, np.nan), "Hello.", AudioError, "NaN"),
         (np.ones(50), "Hello.", AudioError, "too short.*one mel frame"),
         (np.ones((2, 8000)), "Hello.", AudioError, "average its channels"),
-        (chatter(HELLO, [9] * 4), "", TextError, "nothing to say"),
+        (chatter(HELLO, [9] * 4), "", TextError, "nothing to pronounce"),
         (chatter(HELLO, [9] * 4), "\u4f60\u597d", TextError, "\u4f60"),
         (chatter(HELLO, [9] * 4), "Hello, world. " * 9, AlignmentError, "phonemes in 36 frames"),
         (chatter(HELLO, [9] * 4), "Hello, world, and more.", AlignmentError, "times the speed of the model"),

@@ -52,14 +52,14 @@ def test_the_aligner_spells_too():
     ("texts", "told"),
     [
         (["Fine.", "\U0001f600"], "^text 2: .*\U0001f600"),
-        (["...", "Fine."], "^text 1: .*nothing to say"),
+        (["...", "Fine."], "^text 1: .*nothing to pronounce"),
         (["Fine.", "Oh {QQ}", "..."], r"^text 2: in '\{QQ\}'"),
         (["Fine.", None], "^text 2: A text should be a string, got NoneType"),
         (["Fine.", b"Fine."], "^text 2: A text should be a string, got bytes"),
         (None, "^A text should be a string, or several in a list, got NoneType"),
         (5, "^A text .* got int"),
         (b"hi", "^A text .* got bytes"),
-        ("...", "^the text '...' has nothing to say"),
+        ("...", "^the text '...' contains nothing to pronounce"),
     ],
 )
 def test_texts_name_the_one_that_is_wrong(voice, texts, told):

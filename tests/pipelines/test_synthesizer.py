@@ -238,9 +238,9 @@ def test_memory_grows_with_the_speech_alone(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "nothing to say"),
-        (" \n\t ", "nothing to say"),
-        ("... --- !?", "nothing to say"),
+        ("", "nothing to pronounce"),
+        (" \n\t ", "nothing to pronounce"),
+        ("... --- !?", "nothing to pronounce"),
         ("Привет", "П|Cyrillic|Привет"),
         ("今日は", "今"),
         ("ab\0cd ☃", r"☃|x00"),

@@ -1,4 +1,4 @@
-"""Words and their phonemes in a text file."""
+"""Pronunciations of custom words in a text file."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def words_of(tmp_path):
     return read
 
 
-def test_words_become_codes_of_the_phone_set(words_of):
+def test_phonemes_are_mapped_to_the_phone_set(words_of):
     text = "\ufeff# mine\r\nJaxvoice JH AE1 K S V OY2 S\n\n  her\tHH ER0  \nl'eau  L OW1"
     words = words_of(text)
     jaxvoice = ("JH", "AE1", "K", "S", "V", "OY1", "S")
@@ -27,22 +27,22 @@ def test_words_become_codes_of_the_phone_set(words_of):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("one W AH1 N\n\ntwo T QQ1", r"words\.txt, line 3: custom word 'two': 'QQ1' \(phoneme 2\) is not in"),
         ("one", r"line 1: the custom word 'one' has no phonemes"),
         ("# x\n-- W", r"line 2: the custom word '--' is not one word"),
-        ("one W AH1 N\nOne W AO1 N", r"line 2: 'One' was given in line 1 already"),
-        (b"caf\xe9 K", "no text in UTF-8"),
+        ("one W AH1 N\nOne W AO1 N", r"line 2: 'One' is already in line 1"),
+        (b"caf\xe9 K", "is not UTF-8 text"),
         ("слово S", "line 1: .*Cyrillic"),
     ],
 )
-def test_lines_that_say_nothing(words_of, text, told):
-    with pytest.raises(TextError, match=told):
+def test_invalid_lines_raise_an_error(words_of, text, message):
+    with pytest.raises(TextError, match=message):
         words_of(text)
 
 
-def test_no_such_file(tmp_path):
+def test_a_missing_file_raises_an_error(tmp_path):
     with pytest.raises(TextError, match="cannot be read"):
         read_custom_words(tmp_path / "none.txt")
     with pytest.raises(TextError, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""Text to phonemes, against the CMU dictionary, the published behaviour, and what was seen to go wrong elsewhere."""
+"""Text to phonemes against the CMU dictionary, the published behaviour, and known errors of other front ends."""
 
 # ruff: noqa: RUF001 - characters that look alike are part of what is tested.
 
@@ -36,9 +36,9 @@ def test_default_mode(text, expected):
 
 
 @pytest.mark.parametrize("quote", ["'", "’", "ʼ"])
-def test_an_apostrophe_is_no_pause(quote):
+def test_apostrophes_are_not_pauses(quote):
     assert codes(f"don{quote}t") == "D OW1 N T pau"
-    assert "pau" in codes(f"don{quote}t go", mode="compat").split()[:-2], "which the published way does"
+    assert "pau" in codes(f"don{quote}t go", mode="compat").split()[:-2], "the published code has a pause there"
 
 
 def test_er_is_written_as_in_the_corpus():
@@ -46,35 +46,35 @@ def test_er_is_written_as_in_the_corpus():
     assert "EH1" not in codes("her bird's over there, sir")[: -len("pau")].split("DH")[0]
 
 
-def test_quotes_around_words_leave_them_whole():
+def test_quotes_around_words_do_not_change_them():
     assert codes("she said 'hello' to 'the dogs'") == codes("she said hello to the dogs")
 
 
-def test_one_pause_where_marks_meet_and_one_at_the_end():
+def test_adjacent_marks_are_one_pause_and_the_text_ends_with_one():
     found = text_to_phonemes('One. - (Two)... "Three"!!')
     assert found.count("pau") == 3 and found[-1] == "pau" and found[0] != "pau"
 
 
-class TestGivenPhonemes:
-    def test_they_are_taken_as_they_are(self):
+class TestPhonemesInBraces:
+    def test_codes_are_not_changed(self):
         assert codes("say {HH AH0 L OW1} now") == "S EY1 HH AH0 L OW1 N AW1 pau"
 
-    def test_pauses_among_them_are_all_kept(self):
+    def test_all_pauses_are_kept(self):
         assert codes("{pau pau pau}") == "pau pau pau"
         assert codes("one {pau pau} two") == "W AH1 N pau pau T UW1 pau"
 
-    def test_punctuation_beside_a_given_pause_adds_none(self):
+    def test_punctuation_beside_a_pause_adds_no_pause(self):
         assert codes("one, {pau}. two") == codes("one {pau pau} two")
 
-    def test_arpabet_of_any_stress_is_understood(self):
+    def test_arpabet_of_any_stress_is_mapped(self):
         assert codes("{W ER2 D AA0}") == "W EU1 R D AA1 pau"
 
-    def test_an_unknown_code_names_the_nearest(self):
+    def test_error_for_an_unknown_code_states_the_nearest(self):
         with pytest.raises(TextError, match=r"\{HH AH L OW1\}.*'AH' \(phoneme 2\).*AH0 or AH1"):
             text_to_phonemes("say {HH AH L OW1}")
 
     @pytest.mark.parametrize("text", ["a {HH", "HH}", "{{HH}}", "{}", "{ }"])
-    def test_broken_braces_are_refused(self, text):
+    def test_unbalanced_and_empty_braces_raise_an_error(self, text):
         with pytest.raises(TextError, match="HH AH0 L OW1"):
             text_to_phonemes(text)
 
@@ -83,43 +83,43 @@ CUSTOM = {"Jaxvoice": "JH AE1 K S V OY2 S", "c3po": ["S", "IY1"]}
 
 
 class TestCustomWords:
-    def test_they_come_before_the_dictionary_in_any_case(self):
+    def test_custom_words_override_the_dictionary_in_any_case(self):
         assert codes("hello", {"HELLO": "B"}) == "B pau"
         assert codes("JAXVOICE and C3PO", CUSTOM) == "JH AE1 K S V OY1 S AH0 N D S IY1 pau"
 
-    def test_they_take_a_possessive(self):
+    def test_possessives_are_derived(self):
         assert codes("jaxvoice's", CUSTOM) == "JH AE1 K S V OY1 S IH0 Z pau"
 
-    def test_they_are_whole_words(self):
+    def test_only_whole_words_match(self):
         assert codes("hellos", {"hello": "B"}) == codes("hellos")
 
-    def test_they_are_named_where_they_were_used(self):
+    def test_source_of_custom_words(self):
         words = pronounce("Jaxvoice {B}, jaxvoice", CUSTOM).words
-        assert [(word.text, word.how) for word in words[:2]] == [("Jaxvoice", "custom"), ("{B}", "given")]
+        assert [(word.text, word.source) for word in words[:2]] == [("Jaxvoice", "custom"), ("{B}", "given")]
 
-    def test_they_work_in_compat_mode(self):
+    def test_compat_mode_uses_custom_words(self):
         assert codes("Jaxvoice.", CUSTOM, mode="compat") == "JH AE1 K S V OY1 S pau"
 
     @pytest.mark.parametrize(
         ("word", "phones", "named"), [("two words", "B", "two words"), ("x", "B AH3", "AH0"), ("x", "", "no phonemes")]
     )
-    def test_bad_ones_are_refused(self, word, phones, named):
+    def test_invalid_entries_raise_an_error(self, word, phones, named):
         with pytest.raises(TextError, match=named):
             text_to_phonemes("x", {word: phones})
 
     @pytest.mark.parametrize(
         ("customs", "named"),
         [
-            (["a"], "map each word to its phonemes.*not list"),
-            ("hello", "not str"),
+            (["a"], "map each word to its phonemes.*got list"),
+            ("hello", "got str"),
             ({"x": 5}, "'x' has phonemes 5"),
             ({"x": None}, "'x' has phonemes None"),
             ({"x": [["AH0"]]}, "give them as 'HH AH0' or"),
             ({"x": b"AH0"}, "give them as"),
-            ({5: "AH0"}, "5 is not text but int"),
+            ({5: "AH0"}, "5 is int; write the word as text"),
         ],
     )
-    def test_other_types_are_refused_in_one_line(self, customs, named):
+    def test_other_types_raise_an_error_of_one_line(self, customs, named):
         with pytest.raises(TextError, match=named) as caught:
             text_to_phonemes("x", customs)
         assert "\n" not in str(caught.value)
@@ -144,62 +144,62 @@ class TestCompatMode:
     def test_published_behaviour(self, text, expected):
         assert codes(text, mode="compat") == expected
 
-    def test_figures_are_spoken_and_every_vowel_outside_the_dictionary_is_stressed(self):
+    def test_numbers_are_pronounced_and_vowels_outside_the_dictionary_stressed(self):
         assert codes("5", mode="compat") == "F AY1 V"
         unknown = text_to_phonemes("blorfingle", mode="compat")
         assert all(code[-1] == "1" for code in unknown if code[0] in "AEIOU")
 
-    def test_quotes_dashes_and_accents_are_made_plain_first(self):
+    def test_quotes_dashes_and_accents_are_folded_first(self):
         assert codes("“word” — word…", mode="compat") == codes('"word" - word...', mode="compat")
         assert codes("café", mode="compat") == codes("cafe", mode="compat")
 
-    def test_it_speaks_aligned_codes_only(self):
+    def test_other_phone_sets_raise_an_error(self):
         with pytest.raises(TextError, match="mode='default'"):
             text_to_phonemes("hello", mode="compat", phone_set=ARPABET)
 
-    def test_it_never_says_eu(self):
+    def test_compat_codes_never_contain_eu(self):
         assert not {"EU0", "EU1"} & set(text_to_phonemes("her sister's word", mode="compat"))
 
 
 class TestBadInput:
     @pytest.mark.parametrize("mode", ["default", "compat"])
     @pytest.mark.parametrize("text", ["", "  \n", "\u200b"])
-    def test_nothing_is_refused(self, text, mode):
-        with pytest.raises(TextError, match="nothing to say"):
+    def test_empty_text_raises_an_error(self, text, mode):
+        with pytest.raises(TextError, match="nothing to pronounce"):
             text_to_phonemes(text, mode=mode)
 
-    def test_punctuation_alone_is_nothing(self):
+    def test_punctuation_alone_raises_an_error(self):
         with pytest.raises(TextError, match="at least one word"):
             text_to_phonemes('... "!?"')
 
     @pytest.mark.parametrize("text", ["привет", "你好", "fine 😀"])
-    def test_other_scripts_are_refused_in_both_modes(self, text):
+    def test_other_scripts_raise_an_error_in_both_modes(self, text):
         for mode in ("default", "compat"):
             with pytest.raises(TextError, match=r"U\+"):
                 text_to_phonemes(text, mode=mode)
 
-    def test_an_unknown_mode_is_refused(self):
+    def test_an_unknown_mode_raises_an_error(self):
         with pytest.raises(TextError, match="'default' or 'compat'"):
             text_to_phonemes("hello", mode="fast")  # pyright: ignore[reportArgumentType]
 
-    def test_a_set_that_lacks_a_phoneme_says_so(self):
+    def test_error_for_a_phone_set_without_a_needed_phoneme(self):
         with pytest.raises(TextError, match="'tiny'"):
             text_to_phonemes("hello", phone_set=PhoneSet("tiny", ("HH", "AH0", "L", "pau")))
 
-    def test_ten_thousand_words_are_all_spoken_with_a_few_calls_for_each(self):
+    def test_long_texts_take_a_bounded_number_of_calls_per_word(self):
         sentence = "The quick brown fox paid $5.50, in 1984; don't ask blorfing xkcd. "
         pronounce(sentence)  # reads the dictionary and the rules
         with counted_work() as work:
             words = pronounce(sentence * 1000).words
         assert work.calls < 40 * 18000
-        assert sum(word.how != "punctuation" for word in words) == 18000
+        assert sum(word.source != "punctuation" for word in words) == 18000
 
     @pytest.mark.parametrize("mode", ["default", "compat"])
-    def test_a_word_without_end_is_spelled_out(self, mode):
+    def test_very_long_words_are_spelled(self, mode):
         assert len(text_to_phonemes("ab" * 20000, mode=mode)) >= 3 * 20000
 
 
-def test_other_phone_sets_get_their_own_codes():
+def test_other_phone_sets_use_their_own_codes():
     assert codes("hello world, aardvark", phone_set=ARPABET) == "HH AH0 L OW1 W ER1 L D pau AA1 R D V AA2 R K pau"
 
 
@@ -207,30 +207,30 @@ def test_the_codes_of_the_words_are_the_pronunciation():
     found = pronounce('Dr. Blorf\'s "{B AH1 pau}" - (see xkcd, 1984).', {"see": "S IY1"})
     assert [code for word in found.words for code in word.codes] == found.codes
     ALIGNED.check(found.codes)
-    how = {word.text: word.how for word in found.words}
-    assert how["doctor"] == "dictionary" and how["blorf's"] == "letters" and how["xkcd"] == "spelled"
-    assert how["see"] == "custom" and how[","] == "punctuation" and how["{B AH1 pau}"] == "given"
+    source = {word.text: word.source for word in found.words}
+    assert source["doctor"] == "dictionary" and source["blorf's"] == "letters" and source["xkcd"] == "spelled"
+    assert source["see"] == "custom" and source[","] == "punctuation" and source["{B AH1 pau}"] == "given"
     assert found.text == 'doctor blorf\'s " {B AH1 pau} " - (see xkcd, nineteen eighty-four).'
 
 
-def test_normalised_text_is_said_as_the_text():
+def test_normalisation_does_not_change_the_pronunciation():
     for text in ("Dr. Smith paid $5.50 on May 5, 1990.", "the FBI's 3:30 p.m. U.S. plan B", "It's 50% of 1/2"):
         assert text_to_phonemes(normalize(text)) == text_to_phonemes(text)
 
 
-def test_transcripts_of_ljspeech_resolve(real_clips):
-    """99 % of the words of real transcripts without guessing by letters, and none spelled out."""
+def test_transcripts_of_ljspeech_are_in_dictionary_and_morphology(real_clips):
+    """For 99 % of the words, dictionary and morphology suffice, and no word is spelled letter by letter."""
     lines = (real_clips / "LJSpeech-1.1" / "metadata.csv").read_text(encoding="utf-8").splitlines()
-    words = [word for line in lines for word in pronounce(line.split("|")[1]).words if word.how != "punctuation"]
-    guessed = sorted({word.text for word in words if word.how in ("letters", "spelled")})
-    print("not in the dictionary, nor built from its words:", *guessed)
+    words = [word for line in lines for word in pronounce(line.split("|")[1]).words if word.source != "punctuation"]
+    guessed = sorted({word.text for word in words if word.source in ("letters", "spelled")})
+    print("neither in the dictionary nor derived from its words:", *guessed)
     assert len(words) > 400
-    assert sum(word.how not in ("letters", "spelled") for word in words) >= 0.99 * len(words)
-    assert not [word for word in words if word.how == "spelled"]
+    assert sum(word.source not in ("letters", "spelled") for word in words) >= 0.99 * len(words)
+    assert not [word for word in words if word.source == "spelled"]
 
 
-def test_transcripts_of_ljspeech_are_normalised_as_they_were_read(real_clips):
-    """The third column of the metadata is what the reader of the corpus said."""
+def test_normalised_transcripts_of_ljspeech_equal_the_reading(real_clips):
+    """The third column of the metadata contains the words that were read."""
     lines = (real_clips / "LJSpeech-1.1" / "metadata.csv").read_text(encoding="utf-8").splitlines()
     columns = [line.split("|") for line in lines if "i.e." not in line]
     assert [row for row in columns if text_to_phonemes(row[1]) != text_to_phonemes(row[2])] == []

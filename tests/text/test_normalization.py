@@ -1,4 +1,4 @@
-"""Normalising, against expectations written by hand."""
+"""Normalisation against expected texts written by hand."""
 
 # ruff: noqa: RUF001 - characters that look alike are part of what is tested.
 
@@ -227,18 +227,18 @@ def test_texts_are_normalised(text):
         ("{a {b}}", "no counterpart"),
     ],
 )
-def test_what_english_cannot_say_is_named(text, named):
+def test_error_for_characters_without_an_english_reading(text, named):
     with pytest.raises(TextError) as caught:
         normalize(text)
     assert named in str(caught.value)
 
 
-def test_the_error_says_where_the_character_is():
+def test_the_error_states_the_position_of_the_character():
     with pytest.raises(TextError, match="at character 6 of the text"):
         normalize("well я am")
 
 
-def test_other_numbers_than_ascii_are_read():
+def test_digits_of_unicode_are_read():
     assert normalize("x² and H₂O") == "x squared and H two o"
 
 
@@ -268,14 +268,14 @@ def test_other_numbers_than_ascii_are_read():
         "v1",
     ],
 )
-def test_hostile_repetition_takes_linear_time(piece):
-    """A second of processor time at most; a pattern that goes back and forth takes a minute and more."""
+def test_repetition_takes_linear_time(piece):
+    """Linear time is about a second of processor time; a pattern with quadratic backtracking takes over a minute."""
     began = time.process_time()
     normalize(piece * 40_000)
     assert time.process_time() - began < 15
 
 
-def test_nothing_heavy_is_imported():
+def test_text_imports_neither_jax_nor_numpy():
     code = "import sys, jaxvoice.text as t; t.normalize('x'); print({'jax', 'numpy', 'equinox'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"

@@ -1,4 +1,4 @@
-"""The sets of phoneme codes, against the description of the aligned corpus."""
+"""Sets of phoneme codes against the description of the aligned corpus."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from jaxvoice.errors import TextError
 from jaxvoice.text import ALIGNED, ARPABET, PhoneSet, to_aligned
 
 
-def test_the_aligned_inventory_is_the_published_one():
+def test_the_aligned_set_equals_the_published_one():
     """54 codes: 24 consonants, pau, AA1, EU0 and EU1, and thirteen vowels with two stresses each."""
     consonants = set("B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split())  # noqa: SIM905
     vowels = set("AE AH AO AW AY EH EY IH IY OW OY UH UW".split())  # noqa: SIM905
@@ -22,7 +22,7 @@ def test_arpabet_has_39_phones_and_a_pause():
     assert "ER2" in ARPABET and "AA0" in ARPABET and "EU0" not in ARPABET
 
 
-def test_numbers_start_at_one_and_follow_the_order():
+def test_ids_start_at_one_in_the_order_of_codes():
     assert ALIGNED.ids(["AA1", "pau", "B"]) == [1, 54, ALIGNED.codes.index("B") + 1]
     assert ALIGNED.ids([]) == []
 
@@ -46,14 +46,14 @@ def test_every_arpabet_code_has_aligned_codes():
     assert set(to_aligned(ARPABET.codes)) == set(ALIGNED.codes)
 
 
-def test_arpabet_spells_itself():
+def test_arpabet_codes_map_to_themselves():
     assert ARPABET.spell(ARPABET.codes) == list(ARPABET.codes)
 
 
 @pytest.mark.parametrize(
     ("code", "near"), [("AH2", "AH0"), ("ah1", "AH1"), ("ER0", "EU0"), ("AA", "AA1"), ("sil", "pau"), ("HX", "HH")]
 )
-def test_the_error_names_the_nearest_codes(code, near):
+def test_the_error_states_the_nearest_codes(code, near):
     with pytest.raises(TextError, match="phoneme 2") as caught:
         ALIGNED.check(["B", code])
     assert repr(code) in str(caught.value)
@@ -65,17 +65,17 @@ def test_the_same_phone_with_other_stress_comes_first():
     assert ARPABET.nearest("EU1")[:3] == ("ER0", "ER1", "ER2")
 
 
-def test_a_code_like_none_gets_the_whole_list():
+def test_error_for_a_code_like_no_other_lists_all_codes():
     with pytest.raises(TextError, match="the codes are AA1 AE0"):
         ALIGNED.ids(["@@@"])
 
 
-def test_spelling_keeps_the_place_of_the_error():
+def test_error_of_spell_states_the_position():
     with pytest.raises(TextError, match="phoneme 3"):
         ALIGNED.spell(["ER0", "B", "QQ"])
 
 
-def test_a_set_refuses_double_codes_and_emptiness():
+def test_duplicate_codes_and_empty_sets_raise_an_error():
     with pytest.raises(TextError, match="AH0 more than once"):
         PhoneSet("mine", ("AH0", "B", "AH0"))
     with pytest.raises(TextError, match="no codes"):

@@ -1,4 +1,4 @@
-"""Words: the shipped dictionary, morphology and letter-to-sound, against entries of the CMU dictionary."""
+"""Dictionary, morphology and letter-to-sound against entries of the CMU dictionary."""
 
 import subprocess
 import sys
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from jaxvoice.text.dictionary import Dictionary, cmudict
-from jaxvoice.text.letters import LetterToSound, english, pack, unpack
-from jaxvoice.text.morphology import add_ed, add_s, build
+from jaxvoice.text.letter_to_sound import LetterToSound, english_model, pack_model, unpack_model
+from jaxvoice.text.morphology import add_ed, add_s, pronounce_from_parts
 from jaxvoice.text.numbers import cardinal, ordinal, roman, to_roman
 from jaxvoice.text.phonemes import ARPABET
-from jaxvoice.text.words import pronounce_word
+from jaxvoice.text.word_pronunciation import pronounce_word
 
 WORDS = (
     "cats horses wishes stories wolves worked pens ended begged hoped tried running making walking quickly darkness"
@@ -36,7 +36,7 @@ class TestDictionary:
         assert cmudict().get(word) == tuple(phones.split())
 
     @pytest.mark.parametrize("word", ["", "'", "hell0", "hello ", "zzzzz", "ö", "hello HH", "\n", "H"])
-    def test_what_has_no_entry(self, word):
+    def test_words_without_an_entry(self, word):
         assert cmudict().get(word) is None
 
     def test_search_finds_every_entry(self):
@@ -45,7 +45,7 @@ class TestDictionary:
         for word in sorted(entries)[::97]:
             assert cmudict().get(word) == entries[word]
 
-    def test_its_phones_are_arpabet(self):
+    def test_phones_are_arpabet(self):
         assert {phone for _, phones in cmudict().items() for phone in phones} <= set(ARPABET.codes) - {"pau"}
 
     def test_small_dictionaries(self):
@@ -53,13 +53,13 @@ class TestDictionary:
         assert one.get("b") == ("B", "IY1") and one.get("a") is None and one.get("c") is None
         assert Dictionary(b"").get("a") is None
 
-    def test_the_licence_lies_beside_it(self):
+    def test_the_licence_is_shipped(self):
         data = files("jaxvoice.text") / "data"
         assert "Carnegie Mellon University" in (data / "CMUDICT_LICENSE.txt").read_text(encoding="utf-8")
         assert len((data / "cmudict.txt.gz").read_bytes()) < 1_200_000
         assert len((data / "letter_to_sound.gz").read_bytes()) < 400_000
 
-    def test_it_is_read_late_and_without_a_call_for_each_word(self):
+    def test_the_dictionary_is_read_on_first_use_without_a_call_per_word(self):
         code = (
             "import jaxvoice.text, jaxvoice.text.dictionary as d; assert d.cmudict.cache_info().currsize == 0\n"
             "from tests.work import counted_work\n"
@@ -72,17 +72,17 @@ class TestDictionary:
 
 
 class TestMorphology:
-    """Words of the dictionary are taken out of it and built again from the rest."""
+    """Words are removed from the dictionary and derived from its other words."""
 
     @pytest.mark.parametrize(
         "word",
         WORDS.split(),
     )
-    def test_words_are_built_as_the_dictionary_has_them(self, word):
+    def test_derived_words_equal_the_dictionary(self, word):
         truth = cmudict().get(word) or ("K", "AH1", "L", "ER0", "L", "AH0", "S")
-        built = build(word, lambda part: None if part == word else cmudict().get(part))
+        built = pronounce_from_parts(word, lambda part: None if part == word else cmudict().get(part))
         assert built is not None
-        # The dictionary itself wavers between AH0 and IH0 in endings.
+        # The dictionary uses AH0 and IH0 in endings inconsistently.
         assert [p.replace("IH0", "AH0") for p in built] == [p.replace("IH0", "AH0") for p in truth]
 
     @pytest.mark.parametrize(
@@ -104,47 +104,47 @@ class TestMorphology:
     def test_words_outside_the_dictionary(self, word, phones):
         assert pronounce_word(word) == (tuple(phones.split()), "morphology")
 
-    def test_endings_follow_the_last_phone(self):
+    def test_endings_depend_on_the_last_phone(self):
         assert add_s(("K", "AE1", "T")) == ("K", "AE1", "T", "S")
         assert add_s(("D", "AO1", "G"))[-1] == "Z" and add_s(("R", "OW1", "Z"))[-2:] == ("IH0", "Z")
         assert add_ed(("W", "AO1", "K"))[-1] == "T" and add_ed(("B", "EH1", "G"))[-1] == "D"
         assert add_ed(("W", "AA1", "N", "T"))[-2:] == ("IH0", "D")
 
-    def test_nothing_comes_of_nothing(self):
-        assert build("blorf", lambda part: None) is None
+    def test_unknown_words_are_not_derived(self):
+        assert pronounce_from_parts("blorf", lambda part: None) is None
 
 
-class TestLetters:
+class TestLetterToSound:
     @pytest.mark.parametrize(
         ("word", "phones"), [("blint", "B L IH1 N T"), ("shrane", "SH R EY1 N"), ("frunting", "F R AH1 N T IH0 NG")]
     )
-    def test_regular_words_that_no_dictionary_has(self, word, phones):
+    def test_regular_words_outside_the_dictionary(self, word, phones):
         assert word not in cmudict()
-        assert english()(word) == tuple(phones.split())
+        assert english_model()(word) == tuple(phones.split())
 
-    def test_most_words_that_it_learnt_from(self):
-        """It is pruned, so it does not know them by heart; broken, it would know next to none."""
+    def test_most_training_words(self):
+        """The model is pruned, so it does not reproduce all training words; a broken model reproduces almost none."""
         entries = [entry for entry in cmudict().items() if entry[0].isalpha() and len(entry[0]) > 3][::4000]
-        right = sum(english()(word) == phones for word, phones in entries)
+        right = sum(english_model()(word) == phones for word, phones in entries)
         assert right > 0.6 * len(entries)
 
     def test_exactly_one_primary_stress(self):
         for word in ("blorfing", "zopyrus", "antelomedian", "kri"):
-            phones = english()(word)
+            phones = english_model()(word)
             assert phones is not None and sum(phone.endswith("1") for phone in phones) == 1
 
-    def test_unknown_letters_have_no_sound(self):
-        assert english()("naïf") is None and english()("") is None
+    def test_unknown_letters_have_no_phones(self):
+        assert english_model()("naïf") is None and english_model()("") is None
 
-    def test_tables_come_back_as_they_were(self):
+    def test_packing_and_unpacking_is_the_identity(self):
         pairs = [("a", ("AE1",)), ("b", ("B",)), ("b", ()), ("x", ("K", "S"))]
         first, second = chr(0x100), chr(0x101)
         counts = {first: 3, second: 12, first + second: 10, first + "~": 2, f"^{first}": 4, f"{second}$": 7}
-        again = unpack(pack(LetterToSound(pairs, counts)))
+        again = unpack_model(pack_model(LetterToSound(pairs, counts)))
         assert again.pairs == tuple(pairs) and again.counts == counts
 
     def test_probabilities_of_a_context_sum_to_one(self):
-        model = english()
+        model = english_model()
         symbols = [*map(chr, range(0x100, 0x100 + len(model.pairs))), "$"]
         seen = [ngram for ngram in model.counts if len(ngram) == 4][:: len(model.counts) // 5]
         for ngram in seen:
@@ -154,7 +154,7 @@ class TestLetters:
 
 class TestWords:
     @pytest.mark.parametrize(
-        ("word", "phones", "how"),
+        ("word", "phones", "source"),
         [
             ("B", "B IY1", "dictionary"),
             ("A", "EY1", "dictionary"),
@@ -164,17 +164,17 @@ class TestWords:
             ("o'clock", "AH0 K L AA1 K", "dictionary"),
         ],
     )
-    def test_letters_and_words(self, word, phones, how):
-        assert pronounce_word(word) == (tuple(phones.split()), how)
+    def test_letters_and_words(self, word, phones, source):
+        assert pronounce_word(word) == (tuple(phones.split()), source)
 
 
 class TestNumbers:
-    def test_roman_numerals_count_up(self):
+    def test_roman_numerals(self):
         assert [to_roman(n) for n in (1, 4, 9, 14, 40, 99, 399)] == ["I", "IV", "IX", "XIV", "XL", "XCIX", "CCCXCIX"]
         assert all(roman(to_roman(n)) == n for n in range(1, 400))
         assert not any(map(roman, ["IIII", "VX", "IC", "MIX", "CIVIL", ""]))
 
-    def test_beyond_the_last_name_digits_are_read(self):
+    def test_numbers_without_a_name_are_read_digit_by_digit(self):
         assert cardinal(10**36 - 1).startswith("nine hundred ninety-nine decillion")
         assert cardinal(10**36) == "one" + " zero" * 36
         assert cardinal(-3) == "minus three" and ordinal(1_000_000) == "one millionth"

@@ -1,9 +1,9 @@
-"""Letter-to-sound: the pronunciation of a word that no dictionary holds, from its letters.
+"""Letter-to-sound: predict the pronunciation of a word outside the dictionary from its letters.
 
-A joint n-gram model of letters and phones (Bisani and Ney, 2008, "Joint-sequence models for grapheme-to-phoneme
-conversion"): every letter is paired with the zero, one or two phones it stands for, the pairs are predicted from the
-pairs before them, and the likeliest sequence of pairs that spells the word gives its phones. Its counts are learnt from
-the dictionary by `experiments/letter_to_sound.py`.
+This is a joint n-gram model of letters and phones (Bisani and Ney, 2008, "Joint-sequence models for grapheme-to-phoneme
+conversion"). Every letter is paired with zero, one or two phones. The model predicts each pair from the pairs before
+it, and the most probable sequence of pairs that spells the word contains its phones. `experiments/letter_to_sound.py`
+learns the counts from the dictionary.
 """
 
 import gzip
@@ -13,21 +13,22 @@ from functools import lru_cache
 from importlib.resources import files
 
 DISCOUNT = 0.7
-"""What every seen n-gram gives up, in counts, for those that were not seen (absolute discounting)."""
+"""The count subtracted from every seen n-gram in favour of unseen ones (absolute discounting)."""
 
 START, END = "^", "$"
-REST = "~"
-"""Ends the n-gram whose count is that of all n-grams of the same beginning that were pruned."""
+PRUNED = "~"
+"""The last symbol of an entry that counts all pruned n-grams of one context."""
 
-FIRST_SYMBOL = 0x100  # a letter-phone pair is one character from here on: an n-gram is then a string
+FIRST_SYMBOL = 0x100  # pairs are characters from here on, so that an n-gram is a string
 
 
 class LetterToSound:
-    """Phones of words by their letters.
+    """A letter-to-sound model.
 
-    `pairs` are (letter, phones); pair `i` is the character `chr(FIRST_SYMBOL + i)`. `counts` holds the n-grams of these
-    characters, of every order up to `order`, with how often each was seen (for the lower orders: after how many
-    different pairs, as in Kneser and Ney, 1995). Those that were pruned are counted together under `REST`.
+    `pairs` are (letter, phones); pair `i` is written as the character `chr(FIRST_SYMBOL + i)`. `counts` maps n-grams of
+    these characters, of every order up to `order`, to their counts. In lower orders, the count is the number of
+    different pairs that precede the n-gram (Kneser and Ney, 1995). Pruned n-grams of a context are counted together
+    under `PRUNED`.
     """
 
     def __init__(self, pairs: Sequence[tuple[str, tuple[str, ...]]], counts: Mapping[str, int]):
@@ -38,14 +39,14 @@ class LetterToSound:
         for index, (letter, phones) in enumerate(self.pairs):
             primary = sum(phone.endswith("1") for phone in phones)
             self._of_letter.setdefault(letter, []).append((chr(FIRST_SYMBOL + index), phones, primary))
-        self._seen: dict[str, tuple[float, float]] = {}  # by context: its count, and what goes to the lower order
+        self._seen: dict[str, tuple[float, float]] = {}  # by context: its count, and the count left to lower orders
         for ngram, count in self.counts.items():
-            total, spare = self._seen.get(ngram[:-1], (0.0, 0.0))
-            self._seen[ngram[:-1]] = (total + count, spare + (count if ngram[-1] == REST else DISCOUNT))
+            total, backoff = self._seen.get(ngram[:-1], (0.0, 0.0))
+            self._seen[ngram[:-1]] = (total + count, backoff + (count if ngram[-1] == PRUNED else DISCOUNT))
 
     @property
     def letters(self) -> frozenset[str]:
-        """The letters that the model knows."""
+        """The letters that occur in the model."""
         return frozenset(self._of_letter)
 
     def probability(self, history: str, symbol: str) -> float:
@@ -56,15 +57,15 @@ class LetterToSound:
             seen = self._seen.get(context)
             if seen is None:
                 break
-            total, spare = seen
+            total, backoff = seen
             count = self.counts.get(context + symbol, 0)
-            probability = (max(count - DISCOUNT, 0.0) + spare * probability) / total
+            probability = (max(count - DISCOUNT, 0.0) + backoff * probability) / total
         return probability
 
     def __call__(self, word: str, *, beam: int = 16) -> tuple[str, ...] | None:
-        """ARPAbet phones of `word` (lower case), with exactly one primary stress where it has a vowel.
+        """ARPAbet phones of `word` (lower case), with exactly one primary stress if it has a vowel.
 
-        None where a letter is unknown, or where the word gets no phone at all.
+        None if a letter is unknown, or if the word has no phones.
         """
         keep = self.order - 1
         beams: dict[tuple[str, bool], tuple[float, tuple[str, ...]]] = {(START, False): (0.0, ())}
@@ -80,7 +81,7 @@ class LetterToSound:
                         grown[key] = (total, phones + more)
             beams = dict(sorted(grown.items(), key=lambda item: -item[1][0])[:beam])
         ended = [
-            # A word without a primary stress comes last: only words without a vowel have none.
+            # Pronunciations with a primary stress are preferred: only words without a vowel have none.
             (stressed, score + math.log(self.probability(history, END)), phones)
             for (history, stressed), (score, phones) in beams.items()
             if phones
@@ -90,11 +91,11 @@ class LetterToSound:
         return max(ended, key=lambda item: item[:2])[2]
 
 
-def pack(model: LetterToSound) -> bytes:
-    """The model as a compressed table; `unpack` reads it.
+def pack_model(model: LetterToSound) -> bytes:
+    """Write the model as a compressed table, which `unpack_model` reads.
 
-    Line 1: the pairs, as letter and phones joined by `_`. Then one line for each n-gram in sorted order: how many
-    symbols it shares with the line before, the symbols that follow, its count.
+    Line 1 contains the pairs, as letter and phones joined by `_`. Then there is one line for each n-gram in sorted
+    order: the number of first symbols that it shares with the previous n-gram, the other symbols, and its count.
     """
     lines = [" ".join("_".join((letter, *phones)) for letter, phones in model.pairs)]
     before = ""
@@ -107,8 +108,8 @@ def pack(model: LetterToSound) -> bytes:
     return gzip.compress("\n".join(lines).encode(), 9, mtime=0)
 
 
-def unpack(table: bytes) -> LetterToSound:
-    """The model in a table that `pack` wrote."""
+def unpack_model(table: bytes) -> LetterToSound:
+    """Read the model in a table that `pack_model` wrote."""
     first, *rest = gzip.decompress(table).decode().split("\n")
     pairs = [(entry[0], tuple(entry.split("_")[1:])) for entry in first.split(" ")]
     counts: dict[str, int] = {}
@@ -122,6 +123,6 @@ def unpack(table: bytes) -> LetterToSound:
 
 
 @lru_cache(maxsize=1)
-def english() -> LetterToSound:
-    """The shipped model of English, learnt from the CMU Pronouncing Dictionary."""
-    return unpack((files("jaxvoice.text") / "data" / "letter_to_sound.gz").read_bytes())
+def english_model() -> LetterToSound:
+    """The model of English that is part of jaxvoice, learnt from the CMU Pronouncing Dictionary."""
+    return unpack_model((files("jaxvoice.text") / "data" / "letter_to_sound.gz").read_bytes())
