@@ -32,10 +32,10 @@ from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGA
 from jaxvoice.models.hifigan.resuming import continued_config, continued_state
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
 from jaxvoice.models.hifigan.warm_start import initial_state, kept_info
-from jaxvoice.training.host_memory import keep_freed_memory
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import Result, fit
 from jaxvoice.training.optimizers import OptimizerConfig
+from jaxvoice.training.process import keep_freed_memory
 
 NAME = "hifigan_l40"
 TINY = HiFiGANConfig(

@@ -32,7 +32,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from jaxvoice.training.host_memory import return_freed_memory  # noqa: E402 - after the settings above
+from jaxvoice.training.process import return_freed_memory  # noqa: E402 - after the settings above
 
 MEMORY = 2 * 2**30
 """Bytes of this process above which compiled programs are dropped within a module too."""

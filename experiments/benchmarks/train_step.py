@@ -18,7 +18,7 @@ import tyro
 from jaxtyping import Int16
 
 from experiments.benchmarks import common
-from jaxvoice.training.host_memory import keep_freed_memory, return_freed_memory
+from jaxvoice.training.process import keep_freed_memory, return_freed_memory
 
 Engine = Literal["jaxvoice", "torch", "torch thrifty"]
 ENGINES: tuple[Engine, ...] = ("jaxvoice", "torch", "torch thrifty")

@@ -27,7 +27,7 @@ from experiments.benchmarks import common
 from jaxvoice.data.batches import UtteranceBatch
 from jaxvoice.models.gaussian_tts.config import DecoderConfig, DurationConfig, EncoderConfig, GaussianTTSConfig
 from jaxvoice.text.phonemes import ALIGNED
-from jaxvoice.training.host_memory import keep_freed_memory
+from jaxvoice.training.process import keep_freed_memory
 
 Engine = Literal["jaxvoice", "jaxvoice AcousticInference", "torch"]
 Work = Literal["mel", "acoustic step", "duration step", "upsampling", "upsampling gradient"]

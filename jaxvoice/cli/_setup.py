@@ -21,7 +21,7 @@ def make_folder(folder: Path) -> None:
 
 def use_compilation_cache() -> None:
     """Cache compiled programs on disk; print a warning if that is not possible."""
-    from jaxvoice.training.compilation_cache import enable_compilation_cache
+    from jaxvoice.training.process import enable_compilation_cache
 
     try:
         enable_compilation_cache()

@@ -8,25 +8,33 @@ position of the loader, configuration, versions, best metric.
 import errno
 import functools as ft
 import gc
+import inspect
+import logging
 import math
 import shutil
+import sys
 import time
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from jaxvoice.errors import CheckpointError
-from jaxvoice.training.orbax_quiet import quiet_orbax
 from jaxvoice.training.parallel import barrier, in_every_process
+from jaxvoice.training.provenance import check_same_config
+from jaxvoice.training.run_folder import RunFolder
+from jaxvoice.training.state import Skeleton
+from jaxvoice.training.task import Task
 from jaxvoice.weights.schemas import migrate, numbered
 
 
@@ -60,7 +68,7 @@ class Checkpoints:
         self._quiet = ExitStack()
         try:
             with ExitStack() as stack:
-                stack.enter_context(quiet_orbax())
+                stack.enter_context(_quiet_orbax())
                 options = ocp.CheckpointManagerOptions(
                     preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
                     best_fn=rank,  # without it Orbax writes no metrics, and the best would be forgotten over a restart
@@ -220,6 +228,29 @@ class Checkpoints:
         self._manager.reload()
 
 
+def read_state(run: Path, task: Task) -> Any:
+    """The state in the newest intact checkpoint of the run folder `run`; the folder is only read.
+
+    `task` must have the run's configuration. The arrays are on this process's first device.
+
+    **Raises:** `CheckpointError` if there is no intact checkpoint, or one of another configuration.
+    """
+    folder = RunFolder(run)
+    if not folder.checkpoints.is_dir():
+        raise CheckpointError(f"{run} holds no checkpoints; give the folder of a run.")
+    shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
+    skeleton, here = Skeleton(shapes), SingleDeviceSharding(jax.local_devices()[0])
+    structs = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here) for leaf in skeleton.flatten(shapes)]
+    with Checkpoints(folder.checkpoints, keep_last=1, metric="", read_only=True) as store:
+        restored = store.restore(
+            dict(zip(skeleton.names, structs, strict=True)),
+            accept=lambda meta: check_same_config(task, meta, f"A checkpoint in {folder.checkpoints}"),
+        )
+    if restored is None:
+        raise CheckpointError(f"{run} holds no complete checkpoint yet; wait for its first, or give a model folder.")
+    return skeleton.build([restored.arrays[name] for name in skeleton.names])
+
+
 def _rank(metrics: Mapping[str, float], *, metric: str) -> tuple[float, float]:
     """What checkpoints are sorted by; the best has the smallest rank."""
     value, phase = metrics[metric], metrics.get("phase")
@@ -271,3 +302,36 @@ def _let_siblings_end() -> None:
     """After a failure on one array: wait for operations on the others, and collect them while they are kept quiet."""
     time.sleep(0.2)
     gc.collect()
+
+
+@contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """A context without Orbax's own messages; errors that matter are raised as exceptions.
+
+    It drops messages to absl's logger. If reading or writing an array fails, the operations on the others are
+    abandoned, and each would print a traceback ("Event loop is closed") from another thread or the garbage collector.
+    """
+    absl, before = logging.getLogger("absl"), sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if not _is_abandoned(unraisable):
+            before(unraisable)
+
+    absl.addFilter(_not_from_orbax)
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        absl.removeFilter(_not_from_orbax)
+
+
+def _is_abandoned(unraisable: Any) -> bool:
+    if str(unraisable.exc_value) == "Event loop is closed":
+        return True
+    task = unraisable.object
+    return inspect.iscoroutine(task) and "orbax" in task.cr_code.co_filename
+
+
+def _not_from_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname

@@ -5,44 +5,16 @@ import os
 import time
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from jaxvoice.errors import TrainingError
-from jaxvoice.training.host_memory import return_freed_memory
 from jaxvoice.training.parallel import replicated, sharded
-from jaxvoice.training.state import array_names
+from jaxvoice.training.process import return_freed_memory
+from jaxvoice.training.state import Skeleton
 from jaxvoice.training.task import Task
-
-
-class Skeleton:
-    """All of a state but its arrays, taken apart once: doing so at every step would cost milliseconds."""
-
-    def __init__(self, state: PyTree):
-        arrays, self._static = eqx.partition(state, _is_array)
-        self.names = array_names(arrays)
-        _, self._structure = jax.tree.flatten(arrays)
-
-    def flatten(self, state: PyTree) -> list[Any]:
-        """The arrays of `state` (or their shapes); raises `TrainingError` if it is built otherwise than the first."""
-        leaves, structure = jax.tree.flatten(eqx.filter(state, _is_array))
-        if structure != self._structure:
-            raise TrainingError(
-                f"The task's step returned a state of another structure than it was given:\n{structure}\ninstead of\n"
-                f"{self._structure}\nA step may change arrays only."
-            )
-        return leaves
-
-    def build(self, leaves: list[Any]) -> Any:
-        """The state around these arrays."""
-        return eqx.combine(jax.tree.unflatten(self._structure, leaves), self._static)
-
-
-def _is_array(leaf: Any) -> bool:
-    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
 def compiler_options() -> dict[str, Any]:

@@ -18,11 +18,12 @@ from jaxvoice.config import check_not_negative, check_positive, check_types, to_
 from jaxvoice.errors import CheckpointError, DataError, TrainingError
 from jaxvoice.training import parallel
 from jaxvoice.training.checkpoints import Checkpoints, Restored
-from jaxvoice.training.compiled_step import CompiledStep, Skeleton
-from jaxvoice.training.interrupts import Interrupts
+from jaxvoice.training.compiled_step import CompiledStep
 from jaxvoice.training.logging import RunLog, duration, flat_lines, print_once, writing
+from jaxvoice.training.process import Interrupts
 from jaxvoice.training.provenance import check_same_config, devices, provenance
 from jaxvoice.training.run_folder import Resume, RunFolder
+from jaxvoice.training.state import Skeleton
 from jaxvoice.training.task import Loader, Report, Task
 
 Stop = Literal["steps", "minutes", "interrupted"]

@@ -1,15 +1,18 @@
-"""What every training state carries beside its networks, and how a bad update is refused."""
+"""Training states: counters, skipped updates, structure, names of arrays, and the precision of computation."""
 
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float32, Inexact, Int32, PyTree
+
+from jaxvoice.errors import TrainingError
 
 
 class Counters(eqx.Module):
-    """How far training is: steps taken, updates skipped in all, and skipped since the last good one."""
+    """Numbers of steps, of skipped updates, and of updates skipped since the last one that was not."""
 
     step: Int32[Array, ""]
     skipped: Int32[Array, ""]
@@ -17,7 +20,7 @@ class Counters(eqx.Module):
 
     @staticmethod
     def zero() -> "Counters":
-        """Counters of a run that has not begun (three arrays of their own, so that each can be donated)."""
+        """The counters before the first step: three separate arrays, so that each can be donated."""
         return Counters(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
@@ -30,21 +33,24 @@ class State(Protocol):
 
 
 AnyState = TypeVar("AnyState", bound=State)
+Tree = TypeVar("Tree")
+Precision = Literal["float32", "bfloat16"]
+"""Precision of the networks' computation; parameters and losses stay float32."""
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
     """Whether every floating-point or complex array in `tree` (losses, gradients) is free of NaN and infinity.
 
-    Numbers whose sum over an array is beyond float32 count as infinite.
+    An array whose sum exceeds float32 counts as infinite.
     """
     leaves = [_real(leaf) for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
     if not leaves:
         return jnp.array(True)
-    # A sum is finite where every term is, and on a CPU it is a call into a library, where `isfinite(leaf).all()` is
-    # three kernels to compile: a thousand in a step of HiFi-GAN.
+    # A sum is finite if every term is. On a CPU it is a library call, and `isfinite(leaf).all()` would be three kernels
+    # to compile: a thousand in a step of HiFi-GAN.
     finite = jnp.isfinite(jnp.stack([jnp.sum(leaf) for leaf in leaves])).astype(jnp.float32)
-    # A dot product, because XLA does not fuse it into what depends on it: an `all` over these hundreds of flags is
-    # repeated in every `where` that `guarded` makes, and compiling takes minutes.
+    # A dot product, because XLA does not fuse it into its consumers: an `all` over these hundreds of flags would be
+    # repeated in every `where` of `guarded`, and compilation would take minutes.
     return jnp.dot(finite, jnp.ones_like(finite), precision=jax.lax.Precision.HIGHEST) == len(leaves)
 
 
@@ -59,10 +65,10 @@ def array_names(tree: PyTree) -> list[str]:
 
 
 def guarded(finite: Bool[Array, ""], new: AnyState, old: AnyState) -> AnyState:
-    """The state after a step: `new` where `finite`, else `old` untouched, with the counters moved on either way.
+    """The state after a step: `new` if `finite`, otherwise `old`; both with advanced counters.
 
-    `counters.step` counts batches seen and so advances on a skipped update too; everything else, optimiser schedules
-    and random keys included, stays as it was. The counters of `new` are not looked at.
+    `counters.step` is the number of batches, so it advances on skipped updates too. All other arrays, such as the
+    counts of optimisers, do not change then. The counters of `new` are ignored.
     """
     new_arrays, static = eqx.partition(new, eqx.is_array)
     old_arrays = eqx.filter(old, eqx.is_array)
@@ -70,3 +76,50 @@ def guarded(finite: Bool[Array, ""], new: AnyState, old: AnyState) -> AnyState:
     before, bad = old.counters, (~finite).astype(jnp.int32)
     after = Counters(before.step + 1, before.skipped + bad, (before.skipped_in_a_row + 1) * bad)
     return eqx.tree_at(lambda state: state.counters, kept, after)
+
+
+class Skeleton:
+    """The structure of a state without its arrays, computed once: at every step it would cost milliseconds."""
+
+    def __init__(self, state: PyTree):
+        arrays, self._static = eqx.partition(state, _is_array)
+        self.names = array_names(arrays)
+        _, self._structure = jax.tree.flatten(arrays)
+
+    def flatten(self, state: PyTree) -> list[Any]:
+        """The arrays of `state` (or their shapes); raises `TrainingError` for a state of another structure."""
+        leaves, structure = jax.tree.flatten(eqx.filter(state, _is_array))
+        if structure != self._structure:
+            raise TrainingError(
+                f"The task's step returned a state of another structure than it was given:\n{structure}\ninstead of\n"
+                f"{self._structure}\nA step may change arrays only."
+            )
+        return leaves
+
+    def build(self, leaves: list[Any]) -> Any:
+        """The state around these arrays."""
+        return eqx.combine(jax.tree.unflatten(self._structure, leaves), self._static)
+
+
+def _is_array(leaf: Any) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def to_compute(tree: Tree, precision: Precision) -> Tree:
+    """`tree` (a network, its inputs) with float32 arrays cast to `precision`; other leaves do not change.
+
+    Gradients through this cast are float32. On CPUs bfloat16 is not faster, since XLA computes it in float32.
+    """
+    return _cast(tree, jnp.float32, jnp.bfloat16) if precision == "bfloat16" else tree
+
+
+def to_float32(tree: Tree) -> Tree:
+    """`tree` (a network's outputs) with bfloat16 arrays cast to float32; call it before losses, mels and norms."""
+    return _cast(tree, jnp.bfloat16, jnp.float32)
+
+
+def _cast(tree: Tree, source: DTypeLike, target: DTypeLike) -> Tree:
+    def cast(leaf):
+        return leaf.astype(target) if eqx.is_array(leaf) and leaf.dtype == source else leaf
+
+    return jax.tree.map(cast, tree)

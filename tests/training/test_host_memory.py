@@ -10,7 +10,7 @@ pytest.importorskip("resource", reason="page faults are counted on Unix alone")
 PROGRAM = """
 import resource, sys
 import numpy as np
-from jaxvoice.training.host_memory import keep_freed_memory, return_freed_memory
+from jaxvoice.training.process import keep_freed_memory, return_freed_memory
 
 kept = sys.argv[1] == "keep" and keep_freed_memory()
 

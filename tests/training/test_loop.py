@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from jaxvoice.errors import CheckpointError, ConfigError, DataError, TrainingError
+from jaxvoice.training.checkpoints import read_state
 from jaxvoice.training.loop import LoopConfig
 from jaxvoice.training.optimizers import OptimizerConfig
-from jaxvoice.training.reading import read_state
 from jaxvoice.training.task import Report
 from training.toy import ToyConfig, ToyLoader, ToyMel, ToyTask, logged, losses, one_device, train
 

@@ -24,12 +24,11 @@ from jaxvoice.models.hifigan.validation import Validation
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.nn import fold_weight_norm
 from jaxvoice.training.adversarial import adversarial_step
+from jaxvoice.training.checkpoints import read_state
 from jaxvoice.training.learner import Learner, check_ema_decay
 from jaxvoice.training.optimizers import OptimizerConfig
-from jaxvoice.training.precision import Precision
-from jaxvoice.training.reading import read_state
 from jaxvoice.training.run_folder import RunFolder
-from jaxvoice.training.state import Counters, guarded
+from jaxvoice.training.state import Counters, Precision, guarded
 from jaxvoice.training.task import Report, Task
 from jaxvoice.weights import count_parameters
 

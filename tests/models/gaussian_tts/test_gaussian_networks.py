@@ -21,7 +21,7 @@ from jaxvoice.models.gaussian_tts import (
     GaussianTTS,
     GaussianTTSConfig,
 )
-from jaxvoice.training.precision import to_compute
+from jaxvoice.training.state import to_compute
 from jaxvoice.weights.array_names import count_parameters, named_arrays
 
 FRAMES = 48

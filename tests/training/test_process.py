@@ -5,7 +5,7 @@ import jax
 import pytest
 
 from jaxvoice.errors import ConfigError
-from jaxvoice.training.compilation_cache import enable_compilation_cache
+from jaxvoice.training.process import enable_compilation_cache
 
 
 @pytest.fixture(autouse=True)
