@@ -11,17 +11,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import jax
+import numpy as np
 import tyro
 
 from jaxvoice.console import one_line_usage, run_command
-from jaxvoice.data import Corpus, Store, find_corpus, load_store, make_demo_corpus, preflight, split
+from jaxvoice.data import Corpus, Store, find_corpus, load_store, make_demo_corpus, preflight, split, write_wav
 from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
+from jaxvoice.models.gaussian_tts.validation import VocoderFunction
+from jaxvoice.pipelines.mel_to_audio import MelToAudio
 from jaxvoice.pipelines.sources import find_model_folder
-from jaxvoice.training.compilation_cache import enable_compilation_cache
+from jaxvoice.pipelines.synthesizer import Synthesizer
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import LoopConfig, Result
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
+from jaxvoice.training.process import enable_compilation_cache
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights.model_folder import read_about
 
@@ -169,11 +173,36 @@ def find_recordings(experiment: Experiment, kind: CorpusKind, mel: MelConfig, se
 
 def load_recordings(corpus: Corpus, validation: int | None, mel: MelConfig) -> tuple[Store, Store | None]:
     """The decoded recordings to train on, and those held out, if any."""
-    train, held_out = split(corpus, validation)
-    # Mels that come with the audio are of the audio as it is.
+    # Mels that come with the audio were computed from the audio as it is.
     options: dict[str, Any] = {"peak_normalize": corpus.kind != "pairs", "progress": jax.process_index() == 0}
-    load = ft.partial(load_store, sample_rate=mel.sample_rate, **options)
+    return load_sides(ft.partial(load_store, sample_rate=mel.sample_rate, **options), split(corpus, validation))
+
+
+def load_sides(load: Callable[[Corpus], Store], sides: tuple[Corpus, Corpus]) -> tuple[Store, Store | None]:
+    """The store of each side of a split; `None` if nothing is held out."""
+    train, held_out = sides
     return load(train), load(held_out) if len(held_out) else None
+
+
+def vocoder_function(vocoder: Path | None, mel: MelConfig) -> VocoderFunction | None:
+    """The function from mels `(mels, frames)` to audio of a HiFi-GAN in a model or run folder; `None` without one.
+
+    **Raises:** `MelError` if the vocoder has another mel contract than `mel`.
+    """
+    if vocoder is None:
+        return None
+    convert = MelToAudio(vocoder, mel)
+    return lambda spectrogram: convert([spectrogram])[0]
+
+
+def speak(result: Result, text: str, vocoder: Path | None) -> Path | None:
+    """Speak `text` with the best model of the run into `spoken.wav`; `None` if there is no model yet."""
+    if not (result.folder / "model" / "config.json").is_file() or jax.process_index() != 0:
+        return None
+    speech = Synthesizer.load(result.folder, vocoder=vocoder).speak(text)
+    path = result.folder / "spoken.wav"
+    write_wav(path, np.asarray(speech.audio), speech.sample_rate)
+    return path
 
 
 def remaining(loop: Loop, spent: float) -> Loop:
@@ -252,6 +281,15 @@ def model_rows(result: Result, command: str) -> list[Row]:
         return [("the model", "none yet")]
     step = read_about(folder).table.get("info", {}).get("step")
     return [("the model", f"{folder}{of_step(step, result)}"), ("next", command)]
+
+
+def spoken_rows(result: Result, spoken: Path | None, vocoder: Path | None) -> list[Row]:
+    """The file of an unseen sentence, if there is one, and the command that speaks others."""
+    if spoken is None:
+        return []
+    through = "" if vocoder is None else f" --vocoder {vocoder}"
+    command = f'jaxvoice speak "Any text." OUTPUT.wav --model {result.folder}{through}'
+    return [("an unseen sentence", str(spoken)), ("next", command)]
 
 
 def samples_rows(result: Result, experiment: Experiment) -> list[Row]:

@@ -21,51 +21,25 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
-import numpy as np
 import tyro
 
 from experiments import common
 from experiments.common import Loop
-from jaxvoice.data import (
-    Corpus,
-    LengthBuckets,
-    Loader,
-    choose_buckets,
-    find_aligned,
-    load_aligned,
-    make_demo_corpus,
-    split,
-    write_wav,
-)
-from jaxvoice.data.demo import VOICES, compose_sentences
-from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.data import Corpus, LengthBuckets, Loader, choose_buckets, find_aligned, load_aligned, split
+from jaxvoice.data.demo import VOICES, compose_sentences, make_demo_corpus
+from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.gaussian_tts import (
-    WAVEGLOW_MEL,
-    DecoderConfig,
-    DurationConfig,
-    EncoderConfig,
-    GaussianTTSConfig,
-    Statistics,
-    fitted,
-)
-from jaxvoice.models.gaussian_tts.training import (
-    GaussianTTSTask,
-    TrainingConfig,
-    acoustic_optimizer,
-    duration_optimizer,
-    stored_statistics,
-)
-from jaxvoice.models.gaussian_tts.validation import Validation, VocoderFunction
+from jaxvoice.models import gaussian_tts
+from jaxvoice.models.gaussian_tts import DecoderConfig, DurationConfig, EncoderConfig, GaussianTTSConfig, Statistics
+from jaxvoice.models.gaussian_tts.training import TrainingConfig, acoustic_optimizer, duration_optimizer, run_statistics
+from jaxvoice.models.gaussian_tts.validation import Validation
 from jaxvoice.models.gaussian_tts.warm_start import initial_state
-from jaxvoice.pipelines.mel_to_audio import MelToAudio
 from jaxvoice.pipelines.sources import find_model_folder
-from jaxvoice.pipelines.synthesizer import Synthesizer
 from jaxvoice.text.front_end import pronounce
 from jaxvoice.text.phonemes import ALIGNED, ARPABET
-from jaxvoice.training.host_memory import keep_freed_memory
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import Result, fit
+from jaxvoice.training.process import keep_freed_memory
 from jaxvoice.training.run_folder import RunFolder
 
 NAME = "tts_ljspeech"
@@ -148,13 +122,12 @@ def parse(argv: Sequence[str]) -> Experiment:
 
 def find(experiment: Experiment) -> Corpus:
     """The corpus to train on; prints a table of it."""
-    phone_set = PHONE_SETS[experiment.training.model.phone_set]
-    if experiment.data is None:
+    phone_set, root = PHONE_SETS[experiment.training.model.phone_set], experiment.data
+    if root is None:
         print_once("No --data given: training on composed sentences, spoken by one voice of espeak-ng.")
         root = make_demo_corpus(None, compose_sentences(DEMO_SENTENCES, seed=DEMO_SEED), VOICES[:1]).root
-        corpus = find_aligned(root, phone_set=phone_set)
-    else:
-        corpus = find_aligned(experiment.data, experiment.kind, audio_dir=experiment.audio_dir, phone_set=phone_set)
+    kind = experiment.kind if experiment.data is not None else "auto"
+    corpus = find_aligned(root, kind, audio_dir=experiment.audio_dir, phone_set=phone_set)
     print_once(corpus.table())
     return corpus
 
@@ -162,14 +135,6 @@ def find(experiment: Experiment) -> Corpus:
 def contract(experiment: Experiment, corpus: Corpus) -> MelConfig:
     """The mel contract: that of `--flavour`, else that of the corpus's own mels, else `--model.mel`."""
     return FLAVOURS.get(experiment.flavour) or corpus.mel or experiment.training.model.mel
-
-
-def vocoder_for(experiment: Experiment, mel: MelConfig) -> VocoderFunction | None:
-    """The function that makes audio of mels with `--vocoder`, or `None`; raises `MelError` for another contract."""
-    if experiment.vocoder is None:
-        return None
-    convert = MelToAudio(experiment.vocoder, mel)
-    return lambda spectrogram: convert([spectrogram])[0]
 
 
 def run(experiment: Experiment, started: float | None = None) -> Result:
@@ -181,15 +146,14 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
     pronounce(experiment.text, phone_set=PHONE_SETS[config.model.phone_set])  # fails for a text that cannot be spoken
     corpus = find(experiment)
     mel = contract(experiment, corpus)
-    vocoder = vocoder_for(experiment, mel)
-    sides = split(corpus, experiment.validation)
+    vocoder = common.vocoder_function(experiment.vocoder, mel)
     peak_normalize = experiment.peak_normalize and corpus.mel != mel
     load = ft.partial(load_aligned, mel=mel, peak_normalize=peak_normalize, progress=jax.process_index() == 0, **sizes)
-    store, held_out = load(sides[0]), load(sides[1]) if len(sides[1]) else None
+    store, held_out = common.load_sides(load, split(corpus, experiment.validation))
     print_once(store.table())
-    config = replace(config, model=fitted(config.model, store))
+    model = gaussian_tts.fitted(config.model, store)
     if folder.has_progress():
-        config = replace(config, model=replace(config.model, statistics=stored_statistics(folder)))
+        model = replace(model, statistics=run_statistics(folder))
     loader = Loader(
         store,
         LengthBuckets(experiment.batch_size, choose_buckets(store, experiment.buckets, **sizes)),
@@ -198,37 +162,22 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    validation = None
-    if held_out is not None:
-        validation = Validation(held_out, config.model, training=store, vocoder=vocoder)
-    task = GaussianTTSTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation)
-    state = None
+    validation = None if held_out is None else Validation(held_out, model, training=store, vocoder=vocoder)
+    config, epoch = replace(config, model=model), loader.steps_per_epoch
+    task, state = gaussian_tts.GaussianTTSTask(config, steps_per_epoch=epoch, validation=validation), None
     if (source := experiment.init_from) is not None:
         state = lambda: initial_state(task, find_model_folder(source))  # noqa: E731
     return fit(task, loader, common.remaining(loop, time.monotonic() - started), folder.path, initial_state=state)
 
 
-def speak(experiment: Experiment, result: Result) -> Path | None:
-    """The file with `experiment.text`, spoken by the best model; `None` if there is no model yet."""
-    if not (result.folder / "model" / "config.json").is_file() or jax.process_index() != 0:
-        return None
-    speech = Synthesizer.load(result.folder, vocoder=experiment.vocoder).speak(experiment.text)
-    path = result.folder / "spoken.wav"
-    write_wav(path, np.asarray(speech.audio), speech.sample_rate)
-    return path
-
-
 def summary(result: Result, experiment: Experiment, seconds: float, spoken: Path | None) -> str:
     """The closing lines: quality, where samples are, and the next command."""
-    folder, rows = result.folder, []
+    rows = []
     if result.step <= experiment.training.acoustic_steps:
         rows.append(("not trained yet", "durations; the same command continues, if need be with more --minutes"))
     rows += [*common.metrics_rows(result), common.speed_row(result), *common.samples_rows(result, experiment)]
-    if spoken is not None:
-        through = "" if experiment.vocoder is None else f" --vocoder {experiment.vocoder}"
-        rows += [("an unseen sentence", str(spoken))]
-        rows += [("next", f'jaxvoice speak "Any text." OUTPUT.wav --model {folder}{through}')]
-    more = f"another --run-dir with --init-from {folder}; --steps here trains durations alone"
+    rows += common.spoken_rows(result, spoken, experiment.vocoder)
+    more = f"another --run-dir with --init-from {result.folder}; --steps here trains durations alone"
     rows += [("train on", more if result.stopped == "steps" else "the same command")]
     return common.summary_text(result, seconds, rows)
 
@@ -237,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the experiment and return its exit code."""
 
     def close(result: Result, experiment: Experiment, seconds: float) -> str:
-        return summary(result, experiment, seconds, speak(experiment, result))
+        return summary(result, experiment, seconds, common.speak(result, experiment.text, experiment.vocoder))
 
     return common.main(argv, name=NAME, parse=parse, run=run, summary=close)
 

@@ -26,9 +26,8 @@ from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 from jaxvoice.training.learner import Learner, check_ema_decay
 from jaxvoice.training.optimizers import OptimizerConfig, noam_peak
-from jaxvoice.training.precision import Precision, to_compute
 from jaxvoice.training.run_folder import RunFolder
-from jaxvoice.training.state import Counters, all_finite, guarded
+from jaxvoice.training.state import Counters, Precision, all_finite, guarded, to_compute
 from jaxvoice.training.task import Report, Task
 from jaxvoice.weights import count_parameters
 
@@ -267,7 +266,7 @@ class GaussianTTSTask(Task):
         return {"config": to_dict(self.config), "parameters": {k: count_parameters(v) for k, v in parts.items()}}
 
 
-def stored_statistics(folder: RunFolder) -> Statistics:
+def run_statistics(folder: RunFolder) -> Statistics:
     """The statistics that a run normalises by. They are those of the corpus at its start, even if the corpus changed.
 
     **Raises:** `CheckpointError` if `folder` holds no run of text to speech.
