@@ -1,6 +1,10 @@
-"""Packages import only packages below them."""
+"""Imports point one way: packages import packages below them, and no file imports itself through others.
+
+Imports inside functions and below `if TYPE_CHECKING` count.
+"""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,26 +12,78 @@ import pytest
 import jaxvoice
 
 PACKAGE = Path(jaxvoice.__file__).parent
-ORDER = ["cli", "pipelines", "inspection", "torchscript", "weights"]
-"""A package of this list may import those after it."""
+ORDER = (
+    *("cli", "pipelines", "models", "training", "losses", "dissect", "inspection", "torchscript", "nn", "data", "text"),
+    *("dsp", "weights", "console", "config", "errors", "_lazy", "_version"),
+)
+"""A package or file of this list may import those after it."""
+FILES = sorted(PACKAGE.rglob("*.py"))
+FAMILIES = sorted(path.name for path in (PACKAGE / "models").iterdir() if (path / "training.py").is_file())
 
 
-def imported(folder: Path) -> dict[str, Path]:
-    """Names of packages of the library that files below `folder` import, each with one of these files."""
-    found = {}
-    for file in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            for parts in (module.split(".") for module in modules):
-                if parts[0] == "jaxvoice" and len(parts) > 1:
-                    found[parts[1]] = file
-    return found
+def module_of(file: Path) -> str:
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(file): file for file in FILES}
+
+
+def imports_of(file: Path) -> Iterator[str]:
+    """The modules of the library that a file imports, at any place in it."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} has a relative import, which this test does not follow"
+            for alias in node.names:
+                below = f"{node.module}.{alias.name}"
+                yield below if below in MODULES else str(node.module)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+IMPORTS = {
+    module: sorted({name for name in imports_of(file) if name in MODULES and name != "jaxvoice"})
+    for module, file in MODULES.items()
+}
+
+
+def level(module: str) -> int:
+    return ORDER.index(module.split(".")[1])
+
+
+def test_every_package_has_a_place_in_the_order():
+    names = {module.split(".")[1] for module in MODULES if "." in module} - {"__main__"}
+    assert names == set(ORDER)
 
 
 @pytest.mark.parametrize("package", ORDER)
 def test_no_package_imports_one_above_it(package):
-    found = imported(PACKAGE / package)
-    above = ORDER[: ORDER.index(package)]
-    assert package in found, "relative imports would not be seen"
-    assert not {name: str(found[name]) for name in above if name in found}
+    upward = [
+        f"{module} imports {name}"
+        for module, names in IMPORTS.items()
+        for name in names
+        if module.split(".")[1:2] == [package] and level(name) < level(module)
+    ]
+    assert not upward
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_family_imports_the_training_of_another(family):
+    others = {f"jaxvoice.models.{other}.training" for other in FAMILIES if other != family}
+    own = [module for module in IMPORTS if module.startswith(f"jaxvoice.models.{family}")]
+    assert own and not [f"{module} imports {name}" for module in own for name in IMPORTS[module] if name in others]
+
+
+def test_no_circles():
+    """A package that imports its names when they are asked for stands for none of its modules."""
+    done: set[str] = set()
+
+    def follow(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for name in IMPORTS[module]:
+                follow(name, (*path, module))
+            done.add(module)
+
+    for module in MODULES:
+        follow(module, ())

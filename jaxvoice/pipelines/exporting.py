@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jaxvoice import models
 from jaxvoice.config import from_dict
 from jaxvoice.errors import CheckpointError, ConfigError
-from jaxvoice.models.family import find_family, list_families
+from jaxvoice.models.registry import find_family
 from jaxvoice.weights.atomic_write import atomic_write
 from jaxvoice.weights.file_layout import FileLayout, read_layout
 from jaxvoice.weights.formats import open_archive
@@ -49,7 +50,7 @@ def export_model(folder: str | Path, to: str | Path, format: Format = "torch") -
     family = find_family(folder)
     exporter = next((layout for layout in family.layouts if layout.exports), None)
     if exporter is None:
-        known = [one.name for one in list_families() if any(layout.exports for layout in one.layouts)]
+        known = [one.name for one in models.FAMILIES if any(layout.exports for layout in one.layouts)]
         raise ConfigError(
             f"{folder / CONFIG_FILE} describes a model of the family {family.name}, which has no layout to "
             f"export to; families that have one are {', '.join(known)}."

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from jaxvoice import models
 from jaxvoice.config import to_dict
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, ImportOptions, ImportPlan
-from jaxvoice.models.family import list_families, recognise_checkpoint
+from jaxvoice.models.registry import recognise_checkpoint
 from jaxvoice.pipelines.import_report import TensorLine, report_text, tensor_lines
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.atomic_write import atomic_write
@@ -133,7 +134,7 @@ def _weight_file(source: Path) -> Path:
     """`source`, or the weight file in it if it is the folder of a checkpoint."""
     if not source.is_dir():
         return source
-    files = {layout.main_file(source) for one in list_families() for layout in one.layouts}
+    files = {layout.main_file(source) for one in models.FAMILIES for layout in one.layouts}
     found = [file for file in files if file is not None]
     return found[0] if len(found) == 1 else source
 

@@ -1,0 +1,61 @@
+"""The family of a model folder or of a released checkpoint, found in `jaxvoice.models.FAMILIES`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxvoice import models
+from jaxvoice.config import format_value
+from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout
+from jaxvoice.models.family import Family
+from jaxvoice.weights.mismatches import format_name
+from jaxvoice.weights.model_folder import CONFIG_FILE, read_about
+
+
+def find_family(folder: Path) -> Family:
+    """The family of the model in a model folder.
+
+    **Raises:** `ConfigError` if its `config.json` names no known family or cannot be read; `CheckpointError` for a
+    newer schema.
+    """
+    name = read_about(folder).table.get("family")
+    families = models.FAMILIES
+    found = next((family for family in families if family.name == name), None)
+    if found is None:
+        raise ConfigError(
+            f"{folder / CONFIG_FILE} names the family {format_value(name)}; known families are "
+            f"{', '.join(family.name for family in families)}. Update jaxvoice, or restore the file."
+        )
+    return found
+
+
+def recognise_checkpoint(checkpoint: Checkpoint, family: str | None = None) -> tuple[Family, CheckpointLayout]:
+    """The family and the layout that recognise a checkpoint; `family` names the only one to ask.
+
+    **Raises:** `CheckpointError`, listing what each layout looks for, if none or several do.
+    """
+    known = [(one, layout) for one in models.FAMILIES for layout in one.layouts]
+    asked = [pair for pair in known if family in (None, pair[0].name)]
+    if not asked:
+        names = ", ".join(dict.fromkeys(one.name for one, _ in known))
+        raise CheckpointError(f"No family {format_value(family)} imports checkpoints; those that do are {names}.")
+    found = [pair for pair in asked if pair[1].recognises(checkpoint)]
+    if len(found) == 1:
+        return found[0]
+    name, described = checkpoint.name, "; ".join(_describe(*pair) for pair in found or asked)
+    if found:
+        raise CheckpointError(f"{name} is recognised by several layouts. {described}. Choose a family with --family.")
+    tensors = list(checkpoint.archive.tensors)
+    tops = sorted({tensor.split(".")[0] for tensor in tensors})
+    raise CheckpointError(
+        f"{name} is not a checkpoint of a known family: its {len(tensors)} tensors begin with "
+        f"{_some(tops) or 'nothing'}. {described}. See `jaxvoice inspect {name}`."
+    )
+
+
+def _describe(family: Family, layout: CheckpointLayout) -> str:
+    return f"{family.name} ({layout.name}) looks for {layout.looks_for}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(format_name(name, 60) for name in names[:8]) + (", ..." if len(names) > 8 else "")
