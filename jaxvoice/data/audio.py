@@ -1,4 +1,4 @@
-"""Audio files in and out: one channel, float32, at any sample rate."""
+"""Reading, writing and resampling of audio: one channel, float32, at any sample rate."""
 
 import numbers
 import operator
@@ -17,13 +17,13 @@ from jaxvoice.errors import AudioError, ShapeError
 
 SILENCE = 10 ** (-70 / 20)  # peak of silent audio, full scale at 1; about ten steps of 16-bit audio
 _BLOCK = 1 << 16  # samples that are converted and written at once
-_UNKNOWN_LENGTH = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # what programs write that stream a WAV without knowing its length
+_UNKNOWN_LENGTH = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # written by programs that stream a WAV of unknown length
 _LARGEST_PAGE = 27 + 255 + 255 * 255
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What an audio file holds: its own sample rate (Hz), channels, frames (samples per channel) and sample format."""
+    """The properties of an audio file: sample rate (Hz), channels, frames (samples per channel) and sample format."""
 
     sample_rate: int
     channels: int
@@ -38,7 +38,7 @@ class AudioInfo:
 
 @dataclass(frozen=True)
 class Audio:
-    """A waveform: `samples` (samples,) float32 with full scale at 1, `sample_rate` in Hz, and what its file held."""
+    """A waveform: `samples` (samples,) float32 with full scale at 1, `sample_rate` in Hz, and its file's properties."""
 
     samples: Float32[np.ndarray, " samples"]
     sample_rate: int
@@ -51,23 +51,23 @@ class Audio:
 
 
 def read_audio(path: str | Path, sample_rate: float | None = None) -> Audio:
-    """Read a WAV, FLAC, OGG or MP3 file: channels averaged to one, resampled to `sample_rate` (Hz) if given.
+    """Read a WAV, FLAC, OGG or MP3 file: channels are averaged, and resampled to `sample_rate` (Hz) if it is given.
 
-    Sixteen-bit samples come out as their integer over 32768, which no peak rule changes.
+    A sample of 16 bits becomes its integer divided by 32768.
 
-    **Raises:** `AudioError` if the file is missing, empty, truncated, not audio, holds no samples, or NaN or infinity,
-    or if `sample_rate` is no whole number from 1 up. An MP3 file that does not state its length cannot be seen to be
-    truncated.
+    **Raises:** `AudioError` if the file is missing, empty, truncated or not audio, if it has no samples or contains NaN
+    or infinity, or if `sample_rate` is not a whole number from 1 up. Truncation of an MP3 file that does not state its
+    length is not detected.
     """
     wanted = None if sample_rate is None else _whole_rate(sample_rate, f"{path} cannot be read at {sample_rate!r} Hz")
     path = _existing(path)
     samples, info = _decode(path)
     if info.frames == 0:
-        raise AudioError(f"{path} is zero-length: its header is right but it holds no samples; record it again.")
+        raise AudioError(f"{path} is zero-length: it has a valid header but no samples; record it again.")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     if not np.isfinite(mono).all():
         bad = int(np.count_nonzero(~np.isfinite(mono)))
-        raise AudioError(f"{path} holds NaN or infinity in {bad} of {len(mono)} samples; export it again.")
+        raise AudioError(f"{path} contains NaN or infinity in {bad} of {len(mono)} samples; export it again.")
     mono = np.ascontiguousarray(mono, dtype=np.float32)
     if wanted is not None and wanted != info.sample_rate:
         mono = resample(mono, info.sample_rate, wanted)
@@ -103,23 +103,23 @@ def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioIn
         raise AudioError(f"{path} cannot be opened ({failure.strerror}); check its permissions.") from failure
     if len(samples) < promised:
         raise AudioError(
-            f"{path} is truncated: it holds {len(samples)} of the {promised} samples it promises; copy it again."
+            f"{path} is truncated: it contains {len(samples)} of the {promised} samples in its header; copy it again."
         )
     return samples, AudioInfo(rate, channels, len(samples), subtype)
 
 
 def _name(path: Path) -> Any:
-    """`path` as soundfile can open it: names on POSIX systems are bytes, which need not be text."""
+    """`path` in a form that soundfile opens: names on POSIX systems are bytes, which may not be text."""
     return str(path) if sys.platform == "win32" else os.fsencode(path)
 
 
 def _unreadable(path: Path, failure: Any) -> AudioError:
     reason = failure.error_string.strip().rstrip(".")
-    return AudioError(f"{path} is not audio that can be read, or is damaged ({reason}); convert it to WAV or FLAC.")
+    return AudioError(f"{path} is not audio of a supported format, or damaged ({reason}); convert it to WAV or FLAC.")
 
 
 def audio_info(path: str | Path) -> AudioInfo:
-    """Read only the header of an audio file; `AudioError` if it is missing, empty or not audio."""
+    """Read the header of an audio file; raises `AudioError` if the file is missing, empty or not audio."""
     import soundfile
 
     path = _existing(path)
@@ -137,7 +137,7 @@ def resample(
 
     The result has `ceil(samples * to_rate / from_rate)` samples.
 
-    **Raises:** `AudioError` for a rate that is no whole number from 1 up.
+    **Raises:** `AudioError` for a rate that is not a whole number from 1 up.
     """
     import soxr
 
@@ -202,7 +202,7 @@ def write_wav(
 
 
 def _blocks(waveform: np.ndarray) -> Iterator[Float32[np.ndarray, " samples"]]:
-    """`waveform` piece by piece as float32, so that nothing as long as all of it is made."""
+    """`waveform` in blocks of float32, so that the whole is not copied."""
     for start in range(0, len(waveform), _BLOCK):
         yield np.ascontiguousarray(waveform[start : start + _BLOCK], dtype=np.float32)
 
@@ -212,7 +212,7 @@ def _rounded(block: Float32[np.ndarray, " samples"]) -> Int16[np.ndarray, " samp
 
 
 def missing_bytes(path: Path) -> int:
-    """How many bytes, at least, a WAV, AIFF or OGG file lacks by its own account; 0 if none, or in other formats."""
+    """The least number of bytes that are missing from a WAV, AIFF or OGG file by its headers; 0 for other formats."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)

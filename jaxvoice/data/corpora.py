@@ -52,7 +52,7 @@ def find_corpus(
         case _:
             utterances = layouts.any_folder(root)
     if not utterances:
-        raise DataError(f"{root} was read as a corpus of kind {found!r}, which lists no utterance; check the folder.")
+        raise DataError(f"{root} was read as a corpus of kind {found!r} and lists no utterance; check the folder.")
     repeated = [name for name, count in Counter(utterance.id for utterance in utterances).items() if count > 1]
     if repeated:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Folders: where caches live for this user, and putting a finished folder in place in one move."""
+"""The user's cache folder, and folders that appear and disappear in one step."""
 
 import contextlib
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def cache_folder(*parts: str) -> Path:
-    """The folder for files that jaxvoice can make again, with `parts` below it; it may not exist yet.
+    """The folder for files that jaxvoice can make again, or the folder `parts` below it; it may not exist yet.
 
-    The environment variable `JAXVOICE_CACHE` if set; else `jaxvoice` below `%LOCALAPPDATA%` on Windows,
+    It is the environment variable `JAXVOICE_CACHE` if that is set, else `jaxvoice` below `%LOCALAPPDATA%` on Windows,
     `~/Library/Caches` on macOS, and `$XDG_CACHE_HOME` or `~/.cache` elsewhere.
     """
     chosen = os.environ.get("JAXVOICE_CACHE")
@@ -28,11 +28,11 @@ def cache_folder(*parts: str) -> Path:
 
 
 @contextlib.contextmanager
-def folder_in_the_making(final: Path) -> Iterator[Path]:
+def atomic_folder(final: Path) -> Iterator[Path]:
     """A temporary folder beside `final` that is moved to `final` when the block ends without an error.
 
-    When another process has put a folder there in the meantime, that one stays and ours is dropped. Nothing is left
-    behind on an error. Raises `OSError` where the folder cannot be made.
+    If another process has made the folder `final` in the meantime, that folder stays and the new one is removed. On an
+    error, the temporary folder is removed. Raises `OSError` if the folder cannot be made.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent, ignore_cleanup_errors=True) as scratch:
@@ -47,7 +47,7 @@ def folder_in_the_making(final: Path) -> Iterator[Path]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove `folder` so that no other process sees half of it: first moved aside, then deleted."""
+    """Move `folder` aside, then delete it, so that no other process sees a part of it."""
     with (
         contextlib.suppress(FileNotFoundError),
         tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True) as aside,

@@ -14,7 +14,7 @@ _UNREADABLE_SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp",
 
 
 def is_audio(path: Path) -> bool:
-    """Whether the name of `path` is that of an audio file; hidden files are not."""
+    """Whether the name of `path` is that of an audio file that is not hidden."""
     return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
 
 
@@ -58,7 +58,7 @@ def vctk(root: Path) -> list[Utterance]:
 
 
 def filelist(root: Path, audio_dir: Path | None) -> tuple[list[Utterance], frozenset[str]]:
-    """HiFi-GAN's lists: one `stem|...` per line. Returns the utterances and the ids that `validation.txt` holds out.
+    """HiFi-GAN's lists of lines `stem|...`: the utterances, and the ids that `validation.txt` holds out.
 
     **Raises:** `DataError` if there is no list, it is empty or not UTF-8 text, or none of its first files is found.
     """
@@ -87,7 +87,7 @@ def pairs(root: Path, audio_dir: Path | None) -> list[Utterance]:
 
 
 def any_folder(root: Path) -> list[Utterance]:
-    """Every audio file below `root`, sorted by its path from there.
+    """Every audio file below `root`, sorted by its path relative to `root`.
 
     **Raises:** `DataError` if `root` is not a folder, or has no audio that can be read.
     """
@@ -114,12 +114,12 @@ def any_folder(root: Path) -> list[Utterance]:
 def _listed(listing: Path, audio_dir: Path | None) -> list[Utterance]:
     rows = list(_rows(listing))
     if not rows:
-        raise DataError(f"{listing} lists nothing; it should hold one utterance per line, as 'stem|text'.")
+        raise DataError(f"{listing} lists nothing; it should contain one utterance per line, as 'stem|text'.")
     options = [audio_dir] if audio_dir else [listing.parent / "wavs", listing.parent]
     folder = next((option for option in options if any(_has_stem(option, row[0]) for row in rows[:100])), None)
     if folder is None:
         looked = " and ".join(str(_with_stem(option, rows[0][0])) for option in options)
-        raise DataError(f"{listing} names audio that is not there: looked for {looked}. Give the folder of the audio.")
+        raise DataError(f"{listing} names audio that is missing: looked for {looked}. Give the folder of the audio.")
     return [
         Utterance(_without_suffix(row[0]), _with_stem(folder, row[0]), row[1] if len(row) > 1 else "") for row in rows
     ]

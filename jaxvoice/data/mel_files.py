@@ -11,12 +11,12 @@ from jaxvoice.errors import MelError
 
 
 def read_mel(path: str | Path, num_mels: int | None = None) -> Float32[np.ndarray, "mels frames"]:
-    """Read a `.npy` mel spectrogram of shape (mels, frames) or (1, mels, frames), as HiFi-GAN's fine-tuning takes it.
+    """Read a `.npy` mel spectrogram of shape (mels, frames) or (1, mels, frames), as HiFi-GAN's fine-tuning reads it.
 
-    Floats of 16, 32 or 64 bits come out as float32; bfloat16 is not among them, since `.npy` files cannot name it.
+    Floats of 16, 32 or 64 bits become float32. `.npy` files cannot contain bfloat16.
 
-    **Raises:** `MelError` if the file is missing, damaged or no array, has another shape or other than `num_mels`
-    bands, no frames, or NaN or infinity.
+    **Raises:** `MelError` if the file is missing, damaged or not an array, has another shape or another number of bands
+    than `num_mels`, has no frames, or contains NaN or infinity.
     """
     path = Path(path)
     try:
@@ -26,14 +26,14 @@ def read_mel(path: str | Path, num_mels: int | None = None) -> Float32[np.ndarra
             f"{path} is missing or is not a .npy array ({failure}); save it as float32 with numpy.save."
         ) from failure
     if not np.issubdtype(mel.dtype, np.floating):
-        raise MelError(f"{path} does not hold one array of floating point numbers; save it with numpy.save.")
+        raise MelError(f"{path} does not contain one array of floating point numbers; save it with numpy.save.")
     if mel.ndim == 3 and mel.shape[0] == 1:
         mel = mel[0]
     _check_bands(path, mel.shape, num_mels)
     if mel.shape[1] == 0:
-        raise MelError(f"{path} has no frames; make it again.")
+        raise MelError(f"{path} has no frames; compute it again.")
     if not np.isfinite(mel).all():
-        raise MelError(f"{path} holds NaN or infinity; make it again.")
+        raise MelError(f"{path} contains NaN or infinity; compute it again.")
     return np.ascontiguousarray(mel, dtype=np.float32)
 
 
@@ -54,10 +54,10 @@ def _check_bands(path: Path, shape: tuple[int, ...], num_mels: int | None) -> No
 def read_npy(path: Path) -> np.ndarray:
     """Read the array of integers or floating point numbers in a `.npy` file, of any shape.
 
-    Its header is compared with the size of the file before memory is taken.
+    The header is compared with the size of the file before memory is allocated.
 
-    **Raises:** `OSError` if the file cannot be opened; `ValueError`, with the reason, if it is no `.npy` file, is
-    damaged or truncated, does not hold real numbers, or does not fit into memory.
+    **Raises:** `OSError` if the file cannot be opened; `ValueError`, with the reason, if it is not a `.npy` file, is
+    damaged or truncated, does not contain real numbers, or does not fit into memory.
     """
     with path.open("rb") as file:
         try:
@@ -67,10 +67,10 @@ def read_npy(path: Path) -> np.ndarray:
         except Exception as failure:  # numpy reads the header as a Python literal, which fails in many ways
             raise ValueError(f"its header is not that of a .npy file: {failure}") from failure
         if dtype.kind not in "fiu":
-            raise ValueError(f"it holds {dtype}, not real numbers")
+            raise ValueError(f"it contains {dtype}, not real numbers")
         present, promised = path.stat().st_size - file.tell(), math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or present < promised:
-            raise ValueError(f"it is truncated: shape {shape} needs {promised} bytes, {present} are there")
+            raise ValueError(f"it is truncated: shape {shape} needs {promised} bytes, and {present} are present")
         file.seek(0)
         try:
             return np.lib.format.read_array(file, allow_pickle=False)

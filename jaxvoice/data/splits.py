@@ -1,4 +1,4 @@
-"""Hold out part of a corpus for validation, the same part every time."""
+"""Splitting a corpus into training and validation, reproducibly."""
 
 import hashlib
 from dataclasses import replace
@@ -11,16 +11,16 @@ from jaxvoice.errors import DataError
 def split(
     corpus: Corpus, validation: int | float | None = None, seed: int = 0, how: Literal["last", "random"] = "last"
 ) -> tuple[Corpus, Corpus]:
-    """Divide `corpus` into one for training and one for validation, both in the corpus's order.
+    """Divide `corpus` into one for training and one for validation, both in the order of `corpus`.
 
-    `validation` is a number of utterances (an int), a fraction of them (a float below 1), or `None` for what the
-    corpus holds out itself, else 5 %, at most 150 (as many as HiFi-GAN holds out of LJSpeech).
+    `validation` is a number of utterances (an int) or a fraction of them (a float below 1). `None` is the part that the
+    corpus itself holds out, or, without one, 5 %, at most 150 utterances (as many as HiFi-GAN holds out of LJSpeech).
 
-    - `last`: the last ones in the corpus's order; `seed` has no effect.
-    - `random`: by a hash of `seed` and each utterance's id. With a fraction, an utterance stays on its side whatever
-      files are added or removed; with a number, it changes sides only to make room.
+    - `last`: the last utterances in the order of the corpus; `seed` has no effect.
+    - `random`: by a hash of `seed` and the id of each utterance. With a fraction, an utterance stays on its side when
+      files are added or removed. With a number, some may change sides to keep the number.
 
-    **Raises:** `DataError` if nothing would be left to train on, or `validation` is negative.
+    **Raises:** `DataError` if no utterance would be left to train on, or `validation` is negative.
     """
     total = len(corpus)
     names = [utterance.id for utterance in corpus.utterances]
@@ -59,6 +59,6 @@ def _count(fraction: float, total: int) -> int:
 
 
 def _position(seed: int, name: str) -> float:
-    """A place in [0, 1) that depends on nothing but `seed` and `name`."""
+    """A number in [0, 1) that depends only on `seed` and `name`."""
     digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:6], "big") / 2**48

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int16, Int64
 
 from jaxvoice.data.audio import audio_info, read_audio
-from jaxvoice.data.folders import cache_folder, folder_in_the_making, remove_folder
+from jaxvoice.data.folders import atomic_folder, cache_folder, remove_folder
 from jaxvoice.data.mel_files import read_mel
 from jaxvoice.data.threads import map_in_threads
 from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, report_table
@@ -261,7 +261,7 @@ def _cached(folder: Path, rows: Callable[[], Iterable[Mapping[str, np.ndarray]]]
         _log.warning("%s is damaged; making it again", folder)
         remove_folder(folder)
     try:
-        with folder_in_the_making(folder) as making:
+        with atomic_folder(folder) as making:
             write_columns(making, rows())
     except OSError as failure:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Work on many files in threads, in order and without piling up results."""
+"""Work on many files in threads, in order, with a bounded number of results in memory."""
 
 import os
 from collections import deque
@@ -16,7 +16,7 @@ def map_in_threads(
     threads: int | None = None,
     progress: str | None = None,
 ) -> Iterator[Result]:
-    """Yield `function(item)` for every item, in order; at most a few results per thread wait to be taken.
+    """Yield `function(item)` for every item, in order; at most four results for each thread are held.
 
     `threads` is by default the number of processors, at most 8. `progress` names a progress bar on standard error.
     An exception of `function` is raised here.

@@ -20,7 +20,7 @@ from jaxvoice.data.alignments.alignment import AlignmentError
 from jaxvoice.data.alignments.corpora import AlignedKind, find_aligned
 from jaxvoice.data.alignments.durations import MOST_FRAMES_OFF
 from jaxvoice.data.audio import write_wav
-from jaxvoice.data.folders import folder_in_the_making
+from jaxvoice.data.folders import atomic_folder
 from jaxvoice.data.store import Store
 from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, report_table
 from jaxvoice.dsp.mel_config import MelConfig
@@ -145,7 +145,7 @@ def teacher_force(
 
         synthesized = tqdm(synthesized, "speaking", len(store), disable=None)
     try:
-        with folder_in_the_making(output) as making:
+        with atomic_folder(output) as making:
             found = _write(making, synthesized, store, names, config, mel_to_audio)
             if output.is_dir():
                 output.rmdir()

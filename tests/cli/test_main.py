@@ -135,7 +135,7 @@ def test_demo_corpus_refuses_what_cannot_be_spoken(tmp_path, capsys, flags, told
 def test_demo_corpus_refuses_a_folder_in_use(tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("all of it", encoding="utf-8")
     assert main(["demo-corpus", str(tmp_path)]) == 2
-    assert "is no demo corpus" in capsys.readouterr().err
+    assert "is not a demo corpus" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse file names that are not text")

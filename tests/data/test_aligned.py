@@ -138,7 +138,7 @@ def test_nothing_that_can_be_used(corpus_of, tmp_path):
         find_aligned(root, audio_dir=tmp_path / "nowhere")
     with pytest.raises(DataError, match="'mfa'; use 'auto' or one of lj_aligned, textgrid"):
         find_aligned(root, "mfa")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(DataError, match="kind 'textgrid', which holds no file"):
+    with pytest.raises(DataError, match="kind 'textgrid' and has no such files"):
         find_aligned(root, "textgrid")
     with pytest.raises(DataError, match="is not a folder"):
         find_aligned(root / "broken.csv", "table")
@@ -246,7 +246,7 @@ def test_a_folder_without_alignments_says_what_to_do(tmp_path):
     (tmp_path / "five.txt").write_text("a|b|c|d|e\n")
     assert "jaxvoice align" in told(), "five fields alone make no list of frames"
     (tmp_path / "train.txt").write_text("\nHi.|0 9|9 12|HH AY1|a.wav\n")
-    assert "the list train.txt lies there" in told() and str(tmp_path / "train.txt") in told()
+    assert "it contains the list train.txt" in told() and str(tmp_path / "train.txt") in told()
     assert len(find_aligned(tmp_path / "train.txt")) == 1
     with pytest.raises(DataError, match="jaxvoice align"):
         find_aligned(tmp_path / "metadata.csv")

@@ -98,7 +98,7 @@ def test_files_refuse_an_impossible_rate(speech, tmp_path):
         ("empty", "is empty"),
         ("truncated", "is truncated: at least its last 24144 bytes"),
         ("nan", "NaN or infinity in 1 of 22050"),
-        ("zero-length", "holds no samples"),
+        ("zero-length", "valid header but no samples"),
         ("non-audio", "not audio"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from jaxvoice.data import Voice, cache_folder, demo, make_demo_corpus
-from jaxvoice.data.demo import Phoneme, Timings, durations_in_frames, read_timings, repair
+from jaxvoice.data.demo import Phoneme, Timings, read_timings, repair
 from jaxvoice.errors import ConfigError, DataError, MissingExtraError
 
 if importlib.util.find_spec("espeakng_loader") is None:
@@ -161,7 +161,7 @@ def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
 def test_refusals(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it", encoding="utf-8")
-    with pytest.raises(DataError, match="is no demo corpus"):
+    with pytest.raises(DataError, match="is not a demo corpus"):
         make_demo_corpus(tmp_path / "mine", SENTENCES)
     assert (tmp_path / "mine" / "thesis.txt").read_text(encoding="utf-8") == "all of it"
     make_demo_corpus(tmp_path / "demo", SENTENCES)
@@ -199,17 +199,17 @@ def test_repair_never_reaches_past_a_phoneme_or_a_tenth_of_a_second():
 
 def test_frames_add_up_and_none_is_empty(timings):
     for item in list(timings.values())[:30]:
-        names, durations = durations_in_frames(item, 256)
+        names, durations = item.durations_in_frames(256)
         assert durations.sum() == item.samples // 256 and durations.min() >= 1 and len(names) == len(durations)
         assert [n for n in names if n[0] != "_"] == [p.mnemonic for p in item.phonemes if not p.pause]
 
 
 def test_frames_by_hand():
     phonemes = tuple(Phoneme(*item) for item in [("_", 0), ("a", 1000), ("l", 1990), ("i", 2010), ("_", 2990)])
-    names, durations = durations_in_frames(Timings("x", 22050, 3000, phonemes, ()), 100)
+    names, durations = Timings("x", 22050, 3000, phonemes, ()).durations_in_frames(100)
     assert names == ("_", "a", "l", "i") and durations.tolist() == [10, 9, 1, 10]
     with pytest.raises(DataError, match="4 phonemes in 3 frames"):
-        durations_in_frames(Timings("x", 22050, 3000, phonemes, ()), 1000)
+        Timings("x", 22050, 3000, phonemes, ()).durations_in_frames(1000)
 
 
 def test_unreadable_timings(tmp_path):

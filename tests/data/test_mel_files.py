@@ -73,7 +73,7 @@ DAMAGED = {
     "empty": (b"", "not that of a .npy file"),
     "header cut off": (npy(MEL)[:40], "not that of a .npy file"),
     "header that is no literal": (npy(MEL).replace(b"'shape': (", b"'shape': (((("), "not that of a .npy file"),
-    "last byte missing": (npy(MEL)[:-1], "needs 2880 bytes, 2879 are there"),
+    "last byte missing": (npy(MEL)[:-1], "needs 2880 bytes, and 2879 are present"),
     "huge": (promising((80, 10**13)), "is truncated"),
     "beyond 64 bits": (promising((2**40, 2**40)), "is truncated"),
     "negative": (promising((80, -3)), "is truncated"),
@@ -96,7 +96,7 @@ def test_damaged_files_are_refused_with_the_reason(tmp_path, name):
 
 def test_objects_are_never_unpickled(tmp_path):
     np.save(tmp_path / "mel.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="holds object"):
+    with pytest.raises(ValueError, match="contains object"):
         read_npy(tmp_path / "mel.npy")
 
 

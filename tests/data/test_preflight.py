@@ -15,7 +15,7 @@ REASONS = {
     "truncated": "is truncated",
     "silent": "is silent",
     "nan": "NaN",
-    "zero-length": "holds no samples",
+    "zero-length": "valid header but no samples",
     "non-audio": "not audio",
     "too short": "0.050 s",
 }

@@ -1,4 +1,4 @@
-"""Find corpora whose phones are aligned with their audio."""
+"""Find corpora with alignments of phones on disk."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,12 +28,12 @@ from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 AlignedKind = Literal["lj_aligned", "textgrid", "labels", "table", "filelist", "demo"]
 KINDS: tuple[AlignedKind, ...] = ("lj_aligned", "textgrid", "labels", "table", "filelist", "demo")
 LJ_VALIDATION = 100
-_MOST_LISTS = 100  # files that are opened to see whether they are lists
+_MOST_LISTS = 100  # files that are opened to detect lists
 _SUFFIXES: dict[str, str] = {"lj_aligned": ".json", "textgrid": ".TextGrid", "labels": ".lab", "table": ".csv"}
 
 
 class _Source(NamedTuple):
-    """An utterance whose alignment is yet to be read: its id, where from, and what else is known of it."""
+    """An utterance whose alignment has not been read: its id, the file of the alignment, and other known properties."""
 
     id: str
     path: Path
@@ -59,13 +59,13 @@ def find_aligned(
     - `filelist`: a text file with lines `text|starts|durations|codes|wav`, times in frames of 256 samples at 22,050 Hz.
     - `demo`: the demo corpus, timed to the sample.
 
-    Files may lie in folders below `path`; an id is the path from there without suffix, or of a list, the path in it
-    without what all its lines begin with (see `utterance_ids`); the first folder in an id is the speaker. Audio of the
-    same name, with or without those folders, is looked for in `audio_dir`, else at `path` and in `wavs`, `wav` or
-    `audio` in it or beside.
-    Unusable utterances are left out and are the corpus's `rejected`; `table()` counts them.
+    Files may be in folders below `path`. An id is the path relative to `path` without suffix, or, for a list, the path
+    in the list without the folders that all lines share (see `utterance_ids`). The first folder in an id is the
+    speaker. Audio of the same name, with or without those folders, is searched in `audio_dir`, else at `path` and in
+    the folders `wavs`, `wav` and `audio` in it and beside it. Utterances that cannot be used are the corpus's
+    `rejected`; `table()` counts them.
 
-    **Raises:** `DataError` if `path` does not exist, holds no such files, or none of them can be used.
+    **Raises:** `DataError` if `path` does not exist, contains no such files, or none of them can be used.
     """
     root = Path(path).expanduser()
     if kind != "auto" and kind not in KINDS:
@@ -78,13 +78,15 @@ def find_aligned(
     found = detect_aligned(root) if kind == "auto" else kind
     sources = list(_sources(found, root, folder))
     if not sources:
-        raise DataError(f"{root} was read as an aligned corpus of kind {found!r}, which holds no file; check the path.")
+        raise DataError(
+            f"{root} was read as an aligned corpus of kind {found!r} and has no such files; check the path."
+        )
     utterances: dict[str, Utterance] = {}
     rejected: list[RejectedUtterance] = []
     for source in sources:
         try:
             if source.id in utterances:
-                raise AlignmentError("repeated", f"{source.id} comes more than once; the first is used.")
+                raise AlignmentError("repeated", f"{source.id} occurs more than once; the first is used.")
             utterances[source.id] = _read(found, source, phone_set)
         except DataError as failure:
             rejected.append(RejectedUtterance(source.id, getattr(failure, "kind", "broken"), str(failure)))
@@ -99,9 +101,9 @@ def find_aligned(
 
 
 def detect_aligned(root: Path) -> AlignedKind:
-    """The kind of aligned corpus at `root`, judged by the names in it (see `find_aligned`).
+    """The kind of aligned corpus at `root`, by the names in it (see `find_aligned`).
 
-    **Raises:** `DataError` if there is none that is known.
+    **Raises:** `DataError` if no kind matches.
     """
     if root.is_file():
         return "filelist"
@@ -109,7 +111,7 @@ def detect_aligned(root: Path) -> AlignedKind:
         return "demo"
     if next(root.rglob("*.mel.npy"), None) is not None:
         return "lj_aligned"
-    for kind in ("textgrid", "labels", "table"):  # corpora for the aligner have transcripts in .lab files too
+    for kind in ("textgrid", "labels", "table"):  # the Montreal Forced Aligner reads transcripts from .lab files too
         if next(_files(root, _SUFFIXES[kind]), None) is not None:
             return kind
     raise DataError(
@@ -119,12 +121,12 @@ def detect_aligned(root: Path) -> AlignedKind:
 
 
 def _way_out(root: Path) -> str:
-    """What to do with the folder `root`, which holds no alignments."""
+    """The advice for a folder `root` without alignments."""
     lists = sorted(path for path in root.glob("*") if path.suffix.lower() != ".npy" and path.is_file())
     if found := next(filter(is_filelist, lists[:_MOST_LISTS]), None):
-        return f"the list {found.name} lies there: give its path, {found}"
+        return f"it contains the list {found.name}: give its path, {found}"
     if (root / "metadata.csv").is_file() or (_has(root, AUDIO_SUFFIXES) and _has(root, (".txt",))):
-        return "recordings and their texts are aligned by `jaxvoice align` (docs/aligning.md): do that first"
+        return "align the recordings with their texts first: `jaxvoice align` (docs/aligning.md)"
     return "check the path"
 
 
@@ -179,14 +181,14 @@ def _read(kind: AlignedKind, source: _Source, phone_set: PhoneSet) -> Utterance:
 
 
 def _files(root: Path, suffix: str) -> Iterator[Path]:
-    """The visible files below `root` with `suffix` in any case, sorted by their path from there."""
+    """The visible files below `root` with `suffix` in any case, sorted by their path relative to `root`."""
     found = (path for path in root.rglob("*") if path.suffix.lower() == suffix.lower() and path.name != "metadata.csv")
     inside = ((path.relative_to(root).as_posix(), path) for path in found)
     yield from (path for name, path in sorted(inside) if not any(part.startswith(".") for part in name.split("/")))
 
 
 def _audio(inside: tuple[Path, ...], root: Path, audio_dir: Path | None) -> Path | None:
-    """The audio file that has one of the names `inside`, with or without its folders."""
+    """The audio file with one of the names `inside`, with or without its folders."""
     folders = [root, *(base / name for name in AUDIO_FOLDERS for base in (root, root.parent))]
     for folder in folders if audio_dir is None else [audio_dir]:
         for name in dict.fromkeys((*inside, Path(inside[-1].name))):

@@ -36,7 +36,7 @@ def read_filelist(path: str | Path) -> list[ListedUtterance]:
         raise AlignmentError(
             "broken",
             f"{path} has no line of the form 'text|starts|durations|codes|wav'; give such a list. "
-            "Recordings and their texts alone are aligned by `jaxvoice align` (docs/aligning.md).",
+            "Align recordings and texts without alignments with `jaxvoice align` (docs/aligning.md).",
         )
     return lines
 

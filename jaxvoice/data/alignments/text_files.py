@@ -71,7 +71,7 @@ def read_labels(path: str | Path) -> list[Interval]:
         if fields[0] in ("#!MLF!#", "#", "///", "."):
             raise AlignmentError(
                 "broken",
-                f"{path} is no plain label file (line {row} is {line.strip()[:40]!r}); write one per utterance.",
+                f"{path} is not a plain label file (line {row} is {line.strip()[:40]!r}); write one per utterance.",
             )
         if len(fields) < 3 or not all(field.isdecimal() and len(field) < 20 for field in fields[:2]):
             raise AlignmentError(
@@ -90,7 +90,7 @@ def read_labels(path: str | Path) -> list[Interval]:
         else:
             intervals.append(Interval(label, start, end))
     if not intervals:
-        raise AlignmentError("broken", f"{path} holds no labels; make it again.")
+        raise AlignmentError("broken", f"{path} contains no labels; write it again.")
     return intervals
 
 
@@ -120,9 +120,9 @@ def read_table(path: str | Path) -> list[Interval]:
             times = [parse_number(value, path, f"a time in line {rows.line_num}") for value in values[1:]]
             intervals.append(Interval(values[0], *times))
     except csv.Error as failure:
-        raise AlignmentError("broken", f"{path} is no table ({failure}); export it again.") from failure
+        raise AlignmentError("broken", f"{path} is not a table ({failure}); export it again.") from failure
     if not intervals:
-        raise AlignmentError("broken", f"{path} holds no phones; make it again.")
+        raise AlignmentError("broken", f"{path} contains no phones; write it again.")
     return intervals
 
 

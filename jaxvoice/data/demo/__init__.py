@@ -5,7 +5,6 @@ from jaxvoice.data.demo.sentences import SENTENCES as SENTENCES, compose_sentenc
 from jaxvoice.data.demo.timings import (
     Phoneme as Phoneme,
     Timings as Timings,
-    durations_in_frames as durations_in_frames,
     read_timings as read_timings,
     repair as repair,
 )

@@ -1,4 +1,4 @@
-"""Make the demo corpus once, and check it every time it is used."""
+"""The demo corpus: made once, and verified every time it is used."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ import numpy as np
 from jaxvoice.data.corpora import find_corpus
 from jaxvoice.data.demo.sentences import SENTENCES
 from jaxvoice.data.demo.timings import Phoneme, Timings, repair
-from jaxvoice.data.folders import cache_folder, folder_in_the_making, remove_folder
+from jaxvoice.data.folders import atomic_folder, cache_folder, remove_folder
 from jaxvoice.data.utterances import Corpus
 from jaxvoice.errors import ConfigError, DataError, MissingExtraError
 
@@ -40,7 +40,7 @@ class Voice:
 
     def __post_init__(self):
         if not self.speaker or "|" in self.speaker:
-            raise ConfigError(f"A speaker's name should be some text without '|', got {self.speaker!r}.")
+            raise ConfigError(f"A speaker's name should be text without '|', got {self.speaker!r}.")
         if not 80 <= self.rate <= 450:
             raise ConfigError(
                 f"The rate of voice {self.speaker!r} should be 80 to 450 words a minute, got {self.rate}."
@@ -50,7 +50,7 @@ class Voice:
                 raise ConfigError(f"{name} of voice {self.speaker!r} should be 0 to 100, got {getattr(self, name)}.")
 
 
-# None of them has an echo, which would fill the closures by which timings are repaired.
+# Voices with an echo would fill the closures that the correction of timings needs.
 VOICES = (
     Voice("us-middle", "en-us"),
     Voice("us-high", "en-us+f1", pitch=45),
@@ -65,17 +65,18 @@ def make_demo_corpus(
     sentences: Sequence[str] | None = None,
     voices: Sequence[Voice] | None = None,
 ) -> Corpus:
-    """English speech by espeak-ng, laid out like LJSpeech, at 22,050 Hz: about five minutes by five speakers.
+    """English speech by espeak-ng in the layout of LJSpeech, at 22,050 Hz: about five minutes by five speakers.
 
-    The sentence number i is spoken by voice i modulo the number of voices. `folder` (by default one in the user's cache
-    folder, named after what is said) then holds `metadata.csv` (with the speaker as fourth field), `wavs/<id>.wav`,
-    `timings/<id>.json` (see `read_timings`) and `manifest.json` with a checksum of every file. It is made on first use,
-    offline, in a process of its own; later calls verify the checksums, and make it again if a file is damaged.
+    Sentence i is spoken by voice i modulo the number of voices. `folder` (by default one in the user's cache folder,
+    named by a hash of sentences and voices) contains `metadata.csv` (with the speaker as fourth field),
+    `wavs/<id>.wav`, `timings/<id>.json` (see `read_timings`) and `manifest.json` with a checksum of every file. It is
+    made on first use, offline, in a process of its own. Later calls verify the checksums, and make it again if a file
+    is damaged.
 
-    The voices are those of a formant synthesiser: intelligible and exactly timed, but no measure of natural quality.
+    The voices are those of a formant synthesiser: intelligible and exactly timed, but not natural.
 
-    **Raises:** `MissingExtraError` without the extra `demo`; `DataError` for text that cannot be said, a `folder` that
-    holds something else, or one that cannot be written.
+    **Raises:** `MissingExtraError` without the extra `demo`; `DataError` for text that cannot be spoken, a `folder`
+    that contains something else, or one that cannot be written.
     """
     job = _job(SENTENCES if sentences is None else sentences, VOICES if voices is None else voices)
     key = hashlib.sha256(json.dumps([_VERSION, job]).encode()).hexdigest()[:16]
@@ -86,7 +87,7 @@ def make_demo_corpus(
             _log.warning("%s is damaged (%s); making it again", target, damage)
             remove_folder(target)
         try:
-            with folder_in_the_making(target) as making:
+            with atomic_folder(target) as making:
                 _make(making, job, key)
         except OSError as failure:
             raise DataError(
@@ -106,18 +107,21 @@ def _job(sentences: Sequence[str], voices: Sequence[Voice]) -> list[dict[str, An
     for number, sentence in enumerate(sentences):
         text = " ".join(sentence.split())
         if not text or "|" in text or "\0" in text:
-            raise DataError(f"Sentence {number} is {sentence!r}; it should be some text without '|'.")
+            raise DataError(f"Sentence {number} is {sentence!r}; it should be text without '|'.")
         voice = dataclasses.asdict(voices[number % len(voices)])
         job.append({"id": f"D{number + 1:04d}", "text": text, "voice": voice.pop("espeak"), **voice})
     return job
 
 
 def _damage(folder: Path, key: str) -> str | None:
-    """What is wrong with the corpus in `folder`, or `None`; `DataError` if it is not ours to make again."""
+    """The damage of the corpus in `folder`, or `None`.
+
+    **Raises:** `DataError` if `folder` contains something else, which must not be replaced.
+    """
     manifest = folder / _MANIFEST
     if not manifest.is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DataError(f"{folder} exists and is no demo corpus; give a new or empty folder.")
+            raise DataError(f"{folder} exists and is not a demo corpus; give a new or empty folder.")
         return "not made yet"
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
@@ -125,7 +129,7 @@ def _damage(folder: Path, key: str) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return f"{_MANIFEST} cannot be read"
     if made_from != key:
-        raise DataError(f"{folder} holds a demo corpus of other sentences or voices; give a new or empty folder.")
+        raise DataError(f"{folder} contains a demo corpus of other sentences or voices; give a new or empty folder.")
     for name, checksum in checksums.items():
         path = folder / name
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""When each phoneme of the demo corpus is heard, in samples, and how many spectrogram frames that makes."""
+"""The times of the phonemes of the demo corpus in samples, and their durations in spectrogram frames."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from jaxvoice.errors import DataError
 
 PAUSE = "_"
 _PAUSES = frozenset(("_", "_:", "_!", "_|"))
-# Voiced "th" is no stop, but espeak-ng often opens it with a closure too.
+# Voiced "th" is not a stop, but espeak-ng often starts it with a closure too.
 _CLOSED = frozenset(("p", "b", "t", "t#", "t2", "d", "k", "g", "tS", "dZ", "D"))
 _QUIET = 2  # largest sample value, 16 bit, of a closure
 _LONGEST_CLOSURE = 0.1  # seconds
@@ -35,8 +35,8 @@ class Phoneme(NamedTuple):
 class Timings:
     """The phonemes of one utterance of `samples` samples at `sample_rate` (Hz).
 
-    Each phoneme lasts until the next, the last to the end. `phonemes` are repaired (see `repair`), `raw` as espeak-ng
-    reported them.
+    Each phoneme lasts until the next, the last until the end. `raw` are the phonemes that espeak-ng reported, and
+    `phonemes` are corrected (see `repair`).
     """
 
     id: str
@@ -49,31 +49,56 @@ class Timings:
         """Write the timings as JSON to `path`."""
         path.write_text(json.dumps(dataclasses.asdict(self)) + "\n", encoding="utf-8")
 
+    def durations_in_frames(self, hop_length: int) -> tuple[tuple[str, ...], Int64[np.ndarray, " phonemes"]]:
+        """The mnemonics and their durations in frames of `hop_length` samples, `samples // hop_length` frames in all.
+
+        Boundaries are rounded, not durations, so errors do not accumulate. A pause of no frames is removed. Any other
+        phoneme has at least one frame, taken from its longer neighbour.
+
+        **Raises:** `DataError` if there are fewer frames than phonemes.
+        """
+        total = self.samples // hop_length
+        edges = [min(total, round(phoneme.onset / hop_length)) for phoneme in self.phonemes] + [total]
+        pairs = zip(self.phonemes, np.diff(edges), strict=True)
+        kept = [(phoneme.mnemonic, int(frames)) for phoneme, frames in pairs if frames or not phoneme.pause]
+        durations = np.array([frames for _, frames in kept], dtype=np.int64)
+        for index in np.flatnonzero(durations == 0):
+            reach = 1  # the nearest neighbours may be as short: look further out
+            while reach < len(durations):
+                around = [i for i in (index - reach, index + reach) if 0 <= i < len(durations) and durations[i] > 1]
+                if around:
+                    durations[max(around, key=lambda i: durations[i])] -= 1
+                    durations[index] = 1
+                    break
+                reach += 1
+            else:
+                raise DataError(f"Utterance {self.id!r} has {len(kept)} phonemes in {total} frames; use a smaller hop.")
+        return tuple(name for name, _ in kept), durations
+
 
 def read_timings(path: str | Path) -> Timings:
-    """Read the timings that lie beside an utterance of the demo corpus, as `timings/<id>.json`.
+    """Read the timings of an utterance of the demo corpus, `timings/<id>.json`.
 
-    **Raises:** `DataError` if the file is missing or does not hold timings.
+    **Raises:** `DataError` if the file is missing or does not contain timings.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         phonemes, raw = (tuple(Phoneme(str(name), int(at)) for name, at in content[key]) for key in ("phonemes", "raw"))
         return Timings(str(content["id"]), int(content["sample_rate"]), int(content["samples"]), phonemes, raw)
     except (OSError, ValueError, KeyError, TypeError) as failure:
-        raise DataError(f"{path} holds no phoneme timings ({failure!r}); make the demo corpus again.") from failure
+        raise DataError(f"{path} contains no phoneme timings ({failure!r}); make the demo corpus again.") from failure
 
 
 def repair(raw: Sequence[Phoneme], audio: Int16[np.ndarray, " samples"], sample_rate: int) -> tuple[Phoneme, ...]:
-    """Turn the onsets that espeak-ng reports into those that are heard.
+    """Correct the onsets that espeak-ng reports to the audible ones.
 
-    - Stops and affricates are reported after their closure, at the burst: the closure (samples within 2 of zero, up to
-      0.1 s, not reaching into a pause) is given to them.
-    - Of phonemes reported at one sample, pauses are dropped.
-    - Silence before the first phoneme and after the last becomes a pause, so that every utterance starts with one where
-      it is silent, and ends with one.
+    - espeak-ng reports stops and affricates at the burst, after their closure. Their onset is moved to the start of the
+      closure (samples within 2 of zero, up to 0.1 s, not within a pause).
+    - Of phonemes reported at the same sample, pauses are removed.
+    - Silence before the first phoneme and after the last becomes a pause.
 
-    Vowels after a liquid or nasal stay as reported, up to 15 ms late. The result's onsets start at 0, strictly increase
-    but where phonemes other than pauses share a sample, and stay inside the audio.
+    Onsets of vowels after a liquid or nasal, which are up to 15 ms late, do not change. The onsets of the result start
+    at 0 and are inside the audio. They increase strictly, except where phonemes other than pauses share a sample.
 
     Source: espeak-ng's `synthesize.c`, and measurement.
     """
@@ -95,30 +120,3 @@ def repair(raw: Sequence[Phoneme], audio: Int16[np.ndarray, " samples"], sample_
     if kept and not kept[-1].pause and kept[-1].onset < end < len(audio):
         kept.append(Phoneme(PAUSE, end))
     return tuple(Phoneme(item.mnemonic, item.onset if index else 0) for index, item in enumerate(kept))
-
-
-def durations_in_frames(timings: Timings, hop_length: int) -> tuple[tuple[str, ...], Int64[np.ndarray, " phonemes"]]:
-    """The mnemonics and their durations in frames of `hop_length` samples, `samples // hop_length` frames in all.
-
-    Boundaries are rounded, not durations, so errors do not add up. A pause of no frames is left out; any other phoneme
-    has at least one, taken from its longer neighbour.
-
-    **Raises:** `DataError` if there are fewer frames than phonemes.
-    """
-    total = timings.samples // hop_length
-    edges = [min(total, round(phoneme.onset / hop_length)) for phoneme in timings.phonemes] + [total]
-    pairs = zip(timings.phonemes, np.diff(edges), strict=True)
-    kept = [(phoneme.mnemonic, int(frames)) for phoneme, frames in pairs if frames or not phoneme.pause]
-    durations = np.array([frames for _, frames in kept], dtype=np.int64)
-    for index in np.flatnonzero(durations == 0):
-        reach = 1  # the nearest neighbours may be as short: look further out
-        while reach < len(durations):
-            around = [i for i in (index - reach, index + reach) if 0 <= i < len(durations) and durations[i] > 1]
-            if around:
-                durations[max(around, key=lambda i: durations[i])] -= 1
-                durations[index] = 1
-                break
-            reach += 1
-        else:
-            raise DataError(f"Utterance {timings.id!r} has {len(kept)} phonemes in {total} frames; use a smaller hop.")
-    return tuple(name for name, _ in kept), durations

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from jaxvoice.data import find_aligned, load_aligned, make_demo_corpus
-from jaxvoice.data.demo import durations_in_frames, read_timings
+from jaxvoice.data.demo import read_timings
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
 
 if importlib.util.find_spec("espeakng_loader") is None:
@@ -61,7 +61,7 @@ def test_durations_are_the_exact_timings_to_half_a_frame(root, corpus, store):
 def test_as_many_frames_as_the_demo_corpus_counts_itself(root, corpus, store):
     for index, item in enumerate(corpus.utterances):
         timings = read_timings(root / "timings" / f"{item.id}.json")
-        names, frames = durations_in_frames(timings, 256)
+        names, frames = timings.durations_in_frames(256)
         consonants = {"p": "P", "s": "S", "S": "SH", "k": "K", "tS": "CH", "T": "TH", "h": "HH"}
         expected = [
             (consonants[name], int(count)) for name, count in zip(names, frames, strict=True) if name in consonants

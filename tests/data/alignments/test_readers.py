@@ -132,7 +132,7 @@ def test_another_tier_and_quotes_in_it(written):
         (SHORT.replace('"HH"', "0.1"), "should be text in quotes, got '0.1'"),
         (SHORT.replace("0.125\n0.5", '0.125\n"late"'), "the times of an interval should be a number"),
         (SHORT.replace("<exists>", "<absent>"), "has 0 interval tiers .*none"),
-        (LONG.replace("TextGrid", "Pitch", 1), "is no TextGrid"),
+        (LONG.replace("TextGrid", "Pitch", 1), "is not a TextGrid"),
         ("", "ends before the kind of file"),
         (b"ooBinaryFile\x08TextGrid", "binary"),
         ('"Praat chronological TextGrid text file"\n0 1', "chronological"),
@@ -179,10 +179,10 @@ def test_states_become_phones(written):
         ("0 100 a\n0.0 0.125 hh\n", "line 2: expected .* whole units of 100 ns, got '0.0 0.125 hh'"),
         ("HE SAID IT\n", "line 1"),
         ("0 " + "9" * 400 + " a\n", "line 1"),
-        ('#!MLF!#\n"*/a.lab"\n', "no plain label file"),
-        ("#\n0.1 125 hh\n", "no plain label file"),
+        ('#!MLF!#\n"*/a.lab"\n', "not a plain label file"),
+        ("#\n0.1 125 hh\n", "not a plain label file"),
         ("0 100 a\n///\n0 100 b\n", "line 2"),
-        (" \n", "holds no labels"),
+        (" \n", "contains no labels"),
     ],
 )
 def test_broken_labels(written, text, said):
@@ -204,7 +204,7 @@ def test_tables_in_any_order_of_columns(written):
         ("", "lacks the column 'phone'"),
         ("phone,start_s,end_s\nHH,0\n", "line 2: fewer values"),
         ("phone,start_s,end_s\nHH,0,soon\n", "a time in line 2 should be a number, got 'soon'"),
-        ("phone,start_s,end_s\n", "holds no phones"),
+        ("phone,start_s,end_s\n", "contains no phones"),
     ],
 )
 def test_broken_tables(written, text, said):
