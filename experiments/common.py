@@ -23,7 +23,7 @@ from jaxvoice.pipelines.mel_to_audio import MelToAudio
 from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.pipelines.synthesizer import Synthesizer
 from jaxvoice.training.logging import print_once
-from jaxvoice.training.loop import LoopConfig, Result
+from jaxvoice.training.loop import LoopConfig, TrainingResult
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
 from jaxvoice.training.process import enable_compilation_cache
 from jaxvoice.training.run_folder import RunFolder
@@ -195,7 +195,7 @@ def vocoder_function(vocoder: Path | None, mel: MelConfig) -> VocoderFunction | 
     return lambda spectrogram: convert([spectrogram])[0]
 
 
-def speak(result: Result, text: str, vocoder: Path | None) -> Path | None:
+def speak(result: TrainingResult, text: str, vocoder: Path | None) -> Path | None:
     """Speak `text` with the best model of the run into `spoken.wav`; `None` if there is no model yet."""
     if not (result.folder / "model" / "config.json").is_file() or jax.process_index() != 0:
         return None
@@ -215,8 +215,8 @@ def main(
     *,
     name: str,
     parse: Callable[[Sequence[str]], AnyExperiment],
-    run: Callable[[AnyExperiment, float], Result],
-    summary: Callable[[Result, AnyExperiment, float], str],
+    run: Callable[[AnyExperiment, float], TrainingResult],
+    summary: Callable[[TrainingResult, AnyExperiment, float], str],
 ) -> int:
     """Run an experiment and print its summary; the exit code is 0, or 2 after an error of one line.
 
@@ -236,13 +236,13 @@ def main(
     return run_command(action, name=name, debug="--debug" in arguments)
 
 
-def summary_text(result: Result, seconds: float, rows: Iterable[Row]) -> str:
+def summary_text(result: TrainingResult, seconds: float, rows: Iterable[Row]) -> str:
     """The lines that a session ends with: why it stopped, and a table."""
     head = f"step {result.step} after {seconds / 60:.1f} minutes (stopped by {result.stopped})"
     return "\n".join([head, *(f"{name:<20}{value}" for name, value in rows)])
 
 
-def quality(result: Result, metric: str) -> str:
+def quality(result: TrainingResult, metric: str) -> str:
     """The best validation so far, and the last one if it was worse."""
     last = result.metrics.get(metric)
     if result.best is None:
@@ -255,18 +255,18 @@ def quality(result: Result, metric: str) -> str:
     return f"{found}, {shown} at the last validation"
 
 
-def of_step(step: Any, result: Result) -> str:
+def of_step(step: Any, result: TrainingResult) -> str:
     """` (of step N)` if `step` is not the last one."""
     return "" if step in (None, result.step) else f" (of step {step})"
 
 
-def metrics_rows(result: Result) -> list[Row]:
+def metrics_rows(result: TrainingResult) -> list[Row]:
     """The finite metrics of the last validation, if there was one."""
     shown = [f"{name} {value:.3g}" for name, value in result.metrics.items() if math.isfinite(value)]
     return [("validation", ", ".join(shown))] if result.metrics else []
 
 
-def speed_row(result: Result, audio: float | None = None) -> Row:
+def speed_row(result: TrainingResult, audio: float | None = None) -> Row:
     """Steps per second, and seconds of audio per second if `audio`, those of a step, is given."""
     rate = result.steps_per_second
     if not rate > 0:
@@ -274,7 +274,7 @@ def speed_row(result: Result, audio: float | None = None) -> Row:
     return "speed", f"{rate:.3g} steps/s" + ("" if audio is None else f", {rate * audio:.3g} s of audio per second")
 
 
-def model_rows(result: Result, command: str) -> list[Row]:
+def model_rows(result: TrainingResult, command: str) -> list[Row]:
     """Where the best model is, of which step, and the `command` that uses it."""
     folder = result.folder / "model"
     if not (folder / "config.json").is_file():
@@ -283,7 +283,7 @@ def model_rows(result: Result, command: str) -> list[Row]:
     return [("the model", f"{folder}{of_step(step, result)}"), ("next", command)]
 
 
-def spoken_rows(result: Result, spoken: Path | None, vocoder: Path | None) -> list[Row]:
+def spoken_rows(result: TrainingResult, spoken: Path | None, vocoder: Path | None) -> list[Row]:
     """The file of an unseen sentence, if there is one, and the command that speaks others."""
     if spoken is None:
         return []
@@ -292,7 +292,7 @@ def spoken_rows(result: Result, spoken: Path | None, vocoder: Path | None) -> li
     return [("an unseen sentence", str(spoken)), ("next", command)]
 
 
-def samples_rows(result: Result, experiment: Experiment) -> list[Row]:
+def samples_rows(result: TrainingResult, experiment: Experiment) -> list[Row]:
     """The row that says where samples and curves are, if there are any."""
     places = [str(result.folder / "samples")] if (result.folder / "samples").is_dir() else []
     places += [f"tensorboard --logdir {result.folder}"] if experiment.loop.tensorboard else []

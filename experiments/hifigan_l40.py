@@ -33,7 +33,7 @@ from jaxvoice.models.hifigan.resuming import continued_config, continued_state
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
 from jaxvoice.models.hifigan.warm_start import initial_state, kept_info
 from jaxvoice.training.logging import print_once
-from jaxvoice.training.loop import Result, fit
+from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import keep_freed_memory
 
@@ -120,7 +120,7 @@ def parse(argv: Sequence[str]) -> Experiment:
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
 
 
-def run(experiment: Experiment, started: float | None = None) -> Result:
+def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     """Train and return the result; the minutes count from `started` (`time.monotonic()`), by default from now."""
     started = time.monotonic() if started is None else started
     config, loop, folder = experiment.training, experiment.loop, experiment.run_dir
@@ -155,7 +155,7 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
         return fit(task, loader, common.remaining(loop, time.monotonic() - started), folder, initial_state=state)
 
 
-def summary(result: Result, experiment: Experiment, seconds: float) -> str:
+def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> str:
     """The closing lines: quality, speed, where samples and the model are, and the next command."""
     model = experiment.training.model
     rows = [

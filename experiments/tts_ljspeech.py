@@ -38,7 +38,7 @@ from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.text.front_end import pronounce
 from jaxvoice.text.phonemes import ALIGNED, ARPABET
 from jaxvoice.training.logging import print_once
-from jaxvoice.training.loop import Result, fit
+from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.process import keep_freed_memory
 from jaxvoice.training.run_folder import RunFolder
 
@@ -137,7 +137,7 @@ def contract(experiment: Experiment, corpus: Corpus) -> MelConfig:
     return FLAVOURS.get(experiment.flavour) or corpus.mel or experiment.training.model.mel
 
 
-def run(experiment: Experiment, started: float | None = None) -> Result:
+def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     """Train and return the result; the minutes count from `started` (`time.monotonic()`), by default from now."""
     started = time.monotonic() if started is None else started
     config, loop, folder = experiment.training, experiment.loop, RunFolder(experiment.run_dir)
@@ -170,7 +170,7 @@ def run(experiment: Experiment, started: float | None = None) -> Result:
     return fit(task, loader, common.remaining(loop, time.monotonic() - started), folder.path, initial_state=state)
 
 
-def summary(result: Result, experiment: Experiment, seconds: float, spoken: Path | None) -> str:
+def summary(result: TrainingResult, experiment: Experiment, seconds: float, spoken: Path | None) -> str:
     """The closing lines: quality, where samples are, and the next command."""
     rows = []
     if result.step <= experiment.training.acoustic_steps:
@@ -185,7 +185,7 @@ def summary(result: Result, experiment: Experiment, seconds: float, spoken: Path
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the experiment and return its exit code."""
 
-    def close(result: Result, experiment: Experiment, seconds: float) -> str:
+    def close(result: TrainingResult, experiment: Experiment, seconds: float) -> str:
         return summary(result, experiment, seconds, common.speak(result, experiment.text, experiment.vocoder))
 
     return common.main(argv, name=NAME, parse=parse, run=run, summary=close)

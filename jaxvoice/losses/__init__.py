@@ -1,4 +1,4 @@
-"""Pure functions from arrays to scalars that networks are trained on."""
+"""Losses: pure functions from arrays to scalars."""
 
 from jaxvoice.losses.adversarial import (
     discriminator_loss as discriminator_loss,

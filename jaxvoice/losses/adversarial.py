@@ -1,4 +1,4 @@
-"""Least-squares adversarial losses and feature matching, as HiFi-GAN adds them up."""
+"""Least-squares adversarial losses and feature matching, summed as in HiFi-GAN."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 def discriminator_loss(real: Sequence[Float[Array, "..."]], fake: Sequence[Float[Array, "..."]]) -> Float[Array, ""]:
     """Sum over discriminators of mean((1 - real)^2) + mean(fake^2), in float32.
 
-    **Arguments:** scores of real and of generated audio, one array a discriminator.
+    **Arguments:** logits of real and of generated audio, one array for each discriminator.
 
     arXiv 2010.05646, equation 1; jik876/hifi-gan `models.py:discriminator_loss`.
     """
@@ -27,7 +27,7 @@ def generator_loss(fake: Sequence[Float[Array, "..."]]) -> Float[Array, ""]:
 
 
 def feature_loss(real: Sequence[Float[Array, "..."]], fake: Sequence[Float[Array, "..."]]) -> Float[Array, ""]:
-    """Sum over feature maps of mean |real - fake|, in float32. (The reference doubles it: that is a weight, not here.)
+    """Sum over feature maps of mean |real - fake|, in float32. The reference doubles it; here, callers weight it.
 
     arXiv 2010.05646, equation 4; jik876/hifi-gan `models.py:feature_loss`.
     """

@@ -1,4 +1,4 @@
-"""Losses over the valid part of padded batches: sums over what is there, divided by how much is there."""
+"""Losses over the valid part of padded batches: sums over valid positions, divided by their number."""
 
 from typing import Literal
 
@@ -11,11 +11,11 @@ DurationLoss = Literal["huber", "mse"]
 
 
 def masked_mean(values: Float[Array, "*shape"], mask: Bool[Array, "*shape"]) -> Float[Array, ""]:
-    """The mean of `values` where `mask` is true, in float32; 0 where it is true nowhere.
+    """The mean of `values` where `mask` is true, in float32; 0 if `mask` is true nowhere.
 
-    Under a batch that is sharded over devices both sums run over the global batch.
+    If the batch is sharded over devices, both sums are over the global batch.
     """
-    kept = jnp.where(mask, values.astype(jnp.float32), 0.0)  # a product would let NaN in padding through
+    kept = jnp.where(mask, values.astype(jnp.float32), 0.0)  # a product would pass on NaN in padding
     return jnp.sum(kept) / jnp.maximum(jnp.sum(mask.astype(jnp.float32)), 1.0)
 
 
@@ -37,7 +37,7 @@ def duration_loss(
     *,
     kind: DurationLoss = "huber",
 ) -> Float[Array, ""]:
-    """Mean over valid phonemes of the Huber distance with its bend at 1, or with `kind="mse"` of the squared one."""
+    """Mean over valid phonemes of the Huber loss with delta 1, or of the squared error with `kind="mse"`."""
     mask = length_mask(phone_count, target.shape[1])
     distance = jnp.abs(_distance(predicted, target, mask))
     squared = jnp.square(distance)
@@ -45,5 +45,5 @@ def duration_loss(
 
 
 def _distance(predicted: Array, target: Array, mask: Array) -> Array:
-    """Their difference, 0 in padding: masked this early, NaN there reaches no gradient either."""
+    """The difference, 0 in padding. Because it is masked first, NaN in padding reaches no gradient."""
     return jnp.where(mask, predicted.astype(jnp.float32) - target.astype(jnp.float32), 0.0)

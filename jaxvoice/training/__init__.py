@@ -10,10 +10,10 @@ if TYPE_CHECKING:
         adversarial_step as adversarial_step,
     )
     from jaxvoice.training.learner import Learner as Learner
-    from jaxvoice.training.loop import LoopConfig as LoopConfig, Result as Result, fit as fit
+    from jaxvoice.training.loop import LoopConfig as LoopConfig, TrainingResult as TrainingResult, fit as fit
     from jaxvoice.training.optimizers import OptimizerConfig as OptimizerConfig
     from jaxvoice.training.state import Counters as Counters, all_finite as all_finite, guarded as guarded
-    from jaxvoice.training.task import Report as Report, Sample as Sample, Task as Task
+    from jaxvoice.training.task import Sample as Sample, Task as Task, ValidationResult as ValidationResult
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -21,9 +21,9 @@ __getattr__, __dir__ = lazily(
     {
         "adversarial": ("AdversarialStep", "adversarial_step"),
         "learner": ("Learner",),
-        "loop": ("LoopConfig", "Result", "fit"),
+        "loop": ("LoopConfig", "TrainingResult", "fit"),
         "optimizers": ("OptimizerConfig",),
         "state": ("Counters", "all_finite", "guarded"),
-        "task": ("Report", "Sample", "Task"),
+        "task": ("ValidationResult", "Sample", "Task"),
     },
 )

@@ -9,17 +9,17 @@ from jaxtyping import Array, Bool, Float, PyTree
 from jaxvoice.training.learner import Learner
 from jaxvoice.training.state import all_finite
 
-Generator = TypeVar("Generator")
-Discriminators = TypeVar("Discriminators")
+GeneratorModel = TypeVar("GeneratorModel")
+DiscriminatorModel = TypeVar("DiscriminatorModel")
 Metrics = dict[str, Float[Array, ""]]
 
 
-class AdversarialStep(NamedTuple, Generic[Generator, Discriminators]):
+class AdversarialStep(NamedTuple, Generic[GeneratorModel, DiscriminatorModel]):
     """The result of `adversarial_step`."""
 
-    generator: Learner[Generator]
+    generator: Learner[GeneratorModel]
     """The generator after its update."""
-    discriminators: Learner[Discriminators]
+    discriminators: Learner[DiscriminatorModel]
     """The discriminators after their update."""
     finite: Bool[Array, ""]
     """Whether all losses and gradients are finite: the first argument of `guarded`."""
@@ -28,14 +28,14 @@ class AdversarialStep(NamedTuple, Generic[Generator, Discriminators]):
 
 
 def adversarial_step(
-    generator: Learner[Generator],
-    discriminators: Learner[Discriminators],
+    generator: Learner[GeneratorModel],
+    discriminators: Learner[DiscriminatorModel],
     *,
-    generate: Callable[[Generator], tuple[PyTree, PyTree]],
-    discriminator_loss: Callable[[Discriminators, PyTree, PyTree], tuple[Float[Array, ""], Metrics, PyTree]],
-    generator_loss: Callable[[Discriminators | None, PyTree, PyTree], tuple[Float[Array, ""], Metrics, PyTree]],
+    generate: Callable[[GeneratorModel], tuple[PyTree, PyTree]],
+    discriminator_loss: Callable[[DiscriminatorModel, PyTree, PyTree], tuple[Float[Array, ""], Metrics, PyTree]],
+    generator_loss: Callable[[DiscriminatorModel | None, PyTree, PyTree], tuple[Float[Array, ""], Metrics, PyTree]],
     adversarial: bool = True,
-) -> AdversarialStep[Generator, Discriminators]:
+) -> AdversarialStep[GeneratorModel, DiscriminatorModel]:
     """One update of the discriminators and then, against the updated ones, of the generator.
 
     The generator runs once, and its outputs serve both updates. No gradient of the generator is computed for the
@@ -55,7 +55,7 @@ def adversarial_step(
         do not change, and `discriminator_loss` is not called.
     """
 
-    def forward(params: Generator) -> tuple[PyTree, PyTree]:
+    def forward(params: GeneratorModel) -> tuple[PyTree, PyTree]:
         return generate(generator.combine(params))
 
     outputs, pull_back, generator_state = eqx.filter_vjp(forward, generator.params, has_aux=True)
@@ -63,7 +63,7 @@ def adversarial_step(
     if adversarial:
         before = discriminators
 
-        def discriminators_loss_of(params: Discriminators) -> tuple[Array, tuple[Metrics, PyTree]]:
+        def discriminators_loss_of(params: DiscriminatorModel) -> tuple[Array, tuple[Metrics, PyTree]]:
             loss, parts, state = discriminator_loss(before.combine(params), before.model_state, outputs)
             return loss, (parts, state)
 

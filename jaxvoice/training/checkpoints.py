@@ -1,8 +1,8 @@
-"""Checkpoints of a run: written in the background, complete or not there at all, and proven on reading.
+"""Checkpoints of a run: written atomically in the background, and verified when they are read.
 
-Orbax's `CheckpointManager` does the writing; this file is all that knows it. Beside the arrays each checkpoint holds
-a JSON table: the number of its schema, the CRC-32 of every array (Orbax itself does not notice a flipped bit),
-position of the loader, configuration, versions, best metric.
+Only this file uses Orbax, whose `CheckpointManager` writes them. Beside the arrays, each checkpoint contains a JSON
+table: the number of its schema, the CRC-32 of every array (Orbax does not detect a flipped bit), the position of the
+loader, configuration, versions and best metric.
 """
 
 import errno
@@ -40,7 +40,7 @@ from jaxvoice.weights.schemas import migrate, numbered
 
 @dataclass(frozen=True)
 class Restored:
-    """A checkpoint read back: the step it was written after, its arrays by name, its table."""
+    """A checkpoint that was read: the step after which it was written, its arrays by name, and its table."""
 
     step: int
     arrays: dict[str, Array]
@@ -51,7 +51,7 @@ class Checkpoints:
     """The checkpoints in `folder`, of which the last `keep_last` and the best are kept; use it as a context manager.
 
     Every process of a run opens it. The best is the one with the smallest `metric` among those of the last phase. With
-    `read_only` nothing in the folder changes, whatever is found there.
+    `read_only` the folder is not changed.
 
     **Raises:** `CheckpointError` where `folder` is a file or cannot be opened.
     """
@@ -87,7 +87,7 @@ class Checkpoints:
             ) from failure
 
     def _remove_unfinished(self) -> None:
-        """Delete what killed saves left; Orbax's own option does so in a thread that only the next save waits for."""
+        """Delete unfinished checkpoints of killed runs. Orbax's own option deletes them in a background thread."""
         if jax.process_index() == 0:
             for path in self.folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
                 shutil.rmtree(path)
@@ -98,7 +98,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Wait for what is being written; a second failure does not hide the first, an interrupt does not wait."""
+        """Wait for unfinished writes, except after an interrupt. A failure to write does not hide an earlier error."""
         with self._quiet:
             if kind is None:
                 self.wait()
@@ -115,11 +115,11 @@ class Checkpoints:
         return sorted(self._manager.all_steps(read=True))
 
     def save(self, step: int, arrays: Mapping[str, Array], meta: Mapping[str, Any], metrics: dict[str, float] | None):
-        """Begin to write a checkpoint; on return `arrays` may be donated. A failure may show at a later call.
+        """Start to write a checkpoint; afterwards `arrays` may be donated. A later call may raise a failure to write.
 
         `metrics` are those of a validation at this step: the class's `metric`, and the `phase` of the step.
 
-        **Raises:** `CheckpointError` when this or an earlier checkpoint could not be written.
+        **Raises:** `CheckpointError` if this or an earlier checkpoint could not be written.
         """
         fingerprints = {name: _fingerprint(array) for name, array in arrays.items()}
         table = numbered("run", {**meta, "step": step, "arrays": fingerprints})
@@ -131,18 +131,18 @@ class Checkpoints:
         self._attempt(self._manager.check_for_errors)
 
     def wait(self) -> None:
-        """Return when everything is on disk; raises `CheckpointError` if that failed."""
+        """Wait until all checkpoints are on disk; raises `CheckpointError` if writing failed."""
         self._attempt(self._manager.wait_until_finished)
 
     def _attempt(self, action: Callable[[], object]) -> None:
         try:
             action()
         except Exception as failure:  # Orbax and TensorStore raise many types, ValueError among them, for a full disk
-            _let_siblings_end()
+            _wait_for_other_arrays()
             intact = ", ".join(map(str, self.steps())) or "none"
             raise CheckpointError(
                 f"A checkpoint could not be written to {self.folder} ({_first_line(failure)}). Make room or make the "
-                f"folder writable, then go on with --resume auto; intact checkpoints: {intact}."
+                f"folder writable, then resume with --resume auto; intact checkpoints: {intact}."
             ) from failure
 
     def restore(
@@ -151,14 +151,19 @@ class Checkpoints:
         accept: Callable[[Mapping[str, Any]], None],
         log: Callable[[str], None] = print,
     ) -> Restored | None:
-        """The newest intact checkpoint, or `None` where there is none yet; damaged newer ones are moved aside.
+        """The newest intact checkpoint in the current schema, or `None` without checkpoints.
 
-        `abstract` gives the shape, dtype and sharding of every array; `accept` is shown each table and raises
-        `CheckpointError` for one that must not be used. Checkpoints of older schemas come in the current one.
+        Damaged newer checkpoints are moved to the folder `damaged`.
 
-        **Raises:** `CheckpointError` when all are damaged, when `accept` does, when arrays do not fit `abstract`, when
-        the schema is newer than this version reads, when a checkpoint cannot be read for a reason that is no damage, or
-        when processes read different ones.
+        **Arguments:**
+
+        - `abstract`: shape, dtype and sharding of every array.
+        - `accept`: raises `CheckpointError` for the table of a checkpoint that must not be used.
+        - `log`: prints messages.
+
+        **Raises:** `CheckpointError` if all are damaged, if `accept` raises it, if arrays differ from `abstract`, if
+        the schema is newer than this version reads, if a checkpoint cannot be read for another reason than damage, or
+        if processes read different checkpoints.
         """
         damaged: dict[int, str] = {}
         for step in reversed(self.steps()):
@@ -167,12 +172,12 @@ class Checkpoints:
             except CheckpointError:
                 raise
             except Exception as failure:
-                if _may_pass(failure):
+                if _is_temporary(failure):
                     raise CheckpointError(
-                        f"Checkpoint {step} in {self.folder} cannot be read now ({_first_line(failure)}), which is no "
-                        "sign of damage: nothing was changed. Free memory, or see to the disk, and try again."
+                        f"Checkpoint {step} in {self.folder} cannot be read now ({_first_line(failure)}). This is no "
+                        "sign of damage, and nothing was changed. Free memory, or check the disk, and try again."
                     ) from failure
-                # Damage shows as JSON, key, attribute, type, value and bare errors.
+                # Damage raises JSON, key, attribute, type, value and bare errors.
                 damaged[step] = _first_line(failure)
                 restored = None
             if restored is not None:
@@ -180,7 +185,7 @@ class Checkpoints:
                 if not self._read_only:
                     self._set_aside(list(damaged), log)
                 return restored
-            _let_siblings_end()
+            _wait_for_other_arrays()
             log(f"Checkpoint {step} in {self.folder} is damaged ({damaged[step]}); trying the one before.")
         if damaged:
             found = "; ".join(f"{step}: {why}" for step, why in damaged.items())
@@ -211,11 +216,11 @@ class Checkpoints:
         if len(set(steps)) > 1:
             raise CheckpointError(
                 f"The processes read checkpoints of different steps from {self.folder} ({steps}, in their order): some "
-                "cannot read what others can. Nothing was changed; see to it that all reach the same files."
+                "cannot read files that others can. Nothing was changed; check that all can reach the same files."
             )
 
     def _set_aside(self, steps: list[int], log: Callable[[str], None]) -> None:
-        """Move damaged checkpoints out of the way: their steps are about to be written again."""
+        """Move damaged checkpoints to the folder `damaged`, because their steps will be written again."""
         barrier("all processes have read the checkpoints")
         if steps and jax.process_index() == 0:
             aside = self.folder.parent / "damaged"
@@ -224,7 +229,7 @@ class Checkpoints:
                 shutil.rmtree(aside / str(step), ignore_errors=True)
                 (self.folder / str(step)).rename(aside / str(step))
             log(f"Moved {len(steps)} damaged checkpoint(s) to {aside}.")
-        barrier("damaged checkpoints are out of the way")
+        barrier("damaged checkpoints are moved")
         self._manager.reload()
 
 
@@ -263,7 +268,7 @@ def _rank(metrics: Mapping[str, float], *, metric: str) -> tuple[float, float]:
 
 
 def _fingerprint(array: Array) -> list[Any]:
-    """Shape, dtype and CRC-32 of an array, as JSON has them."""
+    """Shape, dtype and CRC-32 of an array as JSON values."""
     local = array.addressable_data(0)
     data = jax.random.key_data(local) if jax.numpy.issubdtype(local.dtype, jax.dtypes.prng_key) else local
     raw = np.ascontiguousarray(np.asarray(data)).reshape(-1).view(np.uint8)
@@ -289,8 +294,8 @@ def _first_line(failure: BaseException) -> str:
     return text.splitlines()[0][:300]
 
 
-def _may_pass(failure: Exception) -> bool:
-    """Whether `failure` tells of this machine at this moment (memory, permission, a disk), not of the checkpoint."""
+def _is_temporary(failure: Exception) -> bool:
+    """Whether `failure` is temporary, due to the machine (memory, permissions, a disk), and no sign of damage."""
     if isinstance(failure, MemoryError | jax.errors.JaxRuntimeError):
         return True
     if isinstance(failure, OSError):
@@ -298,8 +303,8 @@ def _may_pass(failure: Exception) -> bool:
     return any(code in str(failure) for code in ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE"))
 
 
-def _let_siblings_end() -> None:
-    """After a failure on one array: wait for operations on the others, and collect them while they are kept quiet."""
+def _wait_for_other_arrays() -> None:
+    """Wait for the operations on other arrays after a failure, and collect them while their messages are dropped."""
     time.sleep(0.2)
     gc.collect()
 

@@ -18,9 +18,10 @@ from jaxvoice.training.task import Task
 
 
 def compiler_options() -> dict[str, Any]:
-    """How steps are compiled: a CPU's time goes into library kernels, so LLVM's costlier passes only delay the start.
+    """Options for the compilation of steps. On CPUs, LLVM's costly optimisations are disabled.
 
-    For HiFi-GAN V1 they take 11 of 46 seconds of compiling and gain no measurable speed. A level in `XLA_FLAGS` stays.
+    The time of a step on a CPU is spent in library kernels. For HiFi-GAN V1 these optimisations take 11 of 46 seconds
+    of compilation and do not change the speed. A level in `XLA_FLAGS` has precedence.
     """
     option = "xla_backend_optimization_level"
     chosen = jax.default_backend() != "cpu" or option in os.environ.get("XLA_FLAGS", "")
@@ -80,7 +81,7 @@ class CompiledStep:
     def compile(
         self, leaves: list[Array], batch: PyTree, stop_codes: Int[Array, " devices"], phase: int = 0
     ) -> jax.stages.Compiled:
-        """The program for batches shaped like `batch`; `seconds` grows by the time it took.
+        """The program for batches with the shapes of `batch`; adds the time of the compilation to `seconds`.
 
         **Raises:** `TrainingError` if the step changes the structure of its state, a shape or a dtype.
         """
@@ -92,7 +93,7 @@ class CompiledStep:
 
     @property
     def count(self) -> int:
-        """How many programs were compiled."""
+        """The number of compiled programs."""
         return len(self._programs)
 
     @staticmethod

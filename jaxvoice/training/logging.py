@@ -1,4 +1,4 @@
-"""What a run shows and keeps: progress, metrics.jsonl, TensorBoard, samples. Only process 0 logs."""
+"""Logs of a run: progress, metrics.jsonl, TensorBoard events and samples. Only process 0 writes them."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from jaxvoice.console import print_text
 from jaxvoice.errors import CheckpointError
 from jaxvoice.training.run_folder import RunFolder
-from jaxvoice.training.task import Report, Sample
+from jaxvoice.training.task import Sample, ValidationResult
 
 
 def print_once(text: object) -> None:
@@ -29,7 +29,7 @@ def print_once(text: object) -> None:
 
 
 def flat_lines(table: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """`name: value` for everything in nested tables, dotted."""
+    """A line `name: value` for each value in nested tables, with dotted names."""
     lines = []
     for name, value in table.items():
         if isinstance(value, Mapping):
@@ -48,28 +48,28 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Failures to write below `folder` as a `CheckpointError` that says what to do."""
+    """A context in which an `OSError` becomes a `CheckpointError` that says what to do."""
     try:
         yield
     except OSError as failure:
         place = failure.filename or folder
         raise CheckpointError(
             f"{place} could not be written ({failure.strerror or failure}). Make room or make the folder writable, "
-            "then go on with --resume auto; the checkpoints that are there are intact."
+            "then resume with --resume auto; the checkpoints are intact."
         ) from failure
 
 
 def file_name(name: str) -> str:
-    """A name of a file on any system for a sample's name, which may be a path; different names stay different.
+    """A file name that is valid on every system for the name of a sample, which may be a path.
 
-    `p225/p225_001` becomes `p225%2Fp225_001`, as in addresses of the web.
+    `p225/p225_001` becomes `p225%2Fp225_001`, as in URLs. Different names stay different.
     """
-    # Names of files need not be text in UTF-8; what of them is none has a code of its own in Python.
+    # A file name need not be UTF-8; Python decodes other bytes to surrogates.
     return quote(name, safe=" #$&'()+,;=@[]{}!", errors="surrogatepass")
 
 
 class RunLog:
-    """Everything that is logged in one session of a run, from after `step`; silent in all processes but the first."""
+    """The logs of one session of a run, from after `step`; without effect in all processes but the first."""
 
     def __init__(self, folder: RunFolder, *, step: int, steps: int, minutes: float | None, tensorboard: bool):
         self._folder, self._steps = folder, steps
@@ -107,8 +107,8 @@ class RunLog:
             self._bar.n = self._share_done(step)
             self._bar.set_description_str(text)
 
-    def validation(self, step: int, report: Report) -> None:
-        """Log what a validation found and write its samples to `samples/step_.../`."""
+    def validation(self, step: int, report: ValidationResult) -> None:
+        """Log the metrics of a validation and write its samples to `samples/step_.../`."""
         if not self._active:
             return
         print_once(
@@ -123,7 +123,7 @@ class RunLog:
                 self._events.flush()
 
     def close(self) -> None:
-        """Finish all files."""
+        """Close all files."""
         if self._active:
             self._bar.close()
             with writing(self._folder.path):
@@ -150,7 +150,7 @@ class RunLog:
         folder = self._folder.samples / f"step_{step:08d}"
         folder.mkdir(parents=True, exist_ok=True)
         audio = np.clip(np.nan_to_num(np.asarray(sample.audio, np.float32)), -1.0, 1.0)
-        # Through a file object: an unwritable disk is then an OSError with its reason, not libsndfile's own error.
+        # Through a file object, so that a full disk raises OSError with its reason, not libsndfile's own error.
         name = file_name(sample.name)
         with (folder / f"{name}.wav").open("wb") as file:
             soundfile.write(file, audio, sample.sample_rate, format="WAV", subtype="PCM_16")

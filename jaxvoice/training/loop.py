@@ -24,7 +24,7 @@ from jaxvoice.training.process import Interrupts
 from jaxvoice.training.provenance import check_same_config, devices, provenance
 from jaxvoice.training.run_folder import Resume, RunFolder
 from jaxvoice.training.state import Skeleton
-from jaxvoice.training.task import Loader, Report, Task
+from jaxvoice.training.task import ResumableLoader, Task, ValidationResult
 
 Stop = Literal["steps", "minutes", "interrupted"]
 # Codes by which processes ask each other inside the step to stop; the most urgent is the largest.
@@ -70,7 +70,7 @@ class LoopConfig:
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainingResult:
     """The result of a session: why it stopped, the number of steps of the run, and metrics.
 
     `metrics` are those of the last validation; `best` has the keys `step`, `value` and `phase`.
@@ -89,13 +89,13 @@ class Result:
 
 def fit(
     task: Task,
-    loader: Loader,
+    loader: ResumableLoader,
     config: LoopConfig,
     run: Path,
     *,
     initial_state: Callable[[], PyTree] | None = None,
     mesh: Mesh | None = None,
-) -> Result:
+) -> TrainingResult:
     """Train `task` on `loader` in the run folder `run`, or resume the run in it.
 
     On one kind of machine, a resumed run repeats an uninterrupted one bit for bit. GPUs need deterministic kernels for
@@ -127,7 +127,7 @@ class _Session:
     """One session of a run. `leaves` are the arrays of the task's state; the other fields are on the host."""
 
     task: Task
-    loader: Loader
+    loader: ResumableLoader
     config: LoopConfig
     folder: RunFolder
     mesh: Mesh
@@ -142,7 +142,7 @@ class _Session:
     saved: int = -1
     closing_seconds: float = 0.0  # duration of the last validation and checkpoint, reserved at the end of a time budget
 
-    def run(self, initial_state: Callable[[], PyTree] | None) -> Result:
+    def run(self, initial_state: Callable[[], PyTree] | None) -> TrainingResult:
         key = jax.random.key(self.config.seed)
         initial_state = initial_state or (lambda: self.task.init(key=key))
         resuming = self.folder.has_progress()
@@ -194,7 +194,7 @@ class _Session:
         self._print_end(result)
         return result
 
-    def _train(self, log: RunLog, interrupts: Interrupts, upcoming: Any) -> Result:
+    def _train(self, log: RunLog, interrupts: Interrupts, upcoming: Any) -> TrainingResult:
         config = self.config
         program = CompiledStep(self.task, self.skeleton, self.mesh, seed=config.seed)
         # Waiting for an older step keeps a GPU's queue filled; a CPU computes in the threads that would run ahead.
@@ -264,7 +264,7 @@ class _Session:
             self._save(None)
             self.store.wait()
 
-    def _save(self, report: Report | None) -> None:
+    def _save(self, report: ValidationResult | None) -> None:
         if self.step == self.saved:
             return
         meta = {**provenance(self.task), "data": self.loader.describe(), "loader": self.position}
@@ -277,7 +277,7 @@ class _Session:
         self.store.save(self.step, arrays, meta, score)
         self.saved = self.step
 
-    def _validate(self, log: RunLog) -> Report:
+    def _validate(self, log: RunLog) -> ValidationResult:
         state = self.skeleton.build(parallel.on_one_device(self.leaves))
         found = self.task.validate(state)
         if not found.metrics:
@@ -290,7 +290,7 @@ class _Session:
                 f"{', '.join(found.metrics) or 'nothing'}. Set best_metric to one of these."
             )
         self.metrics = parallel.from_first_process({name: float(value) for name, value in found.metrics.items()})
-        report = Report(self.metrics, found.samples)
+        report = ValidationResult(self.metrics, found.samples)
         log.validation(self.step, report)
         value, phase = self.metrics[self.config.best_metric], self._last_phase
         # In earlier phases, parts of the model were not trained yet.
@@ -388,8 +388,8 @@ class _Session:
         lines += flat_lines(about["versions"]) + flat_lines(self.task.describe()) + flat_lines(to_dict(self.config))
         print_once("\n".join(lines))
 
-    def _result(self, stop: Stop, steps_per_second: float, compile_seconds: float) -> Result:
-        return Result(
+    def _result(self, stop: Stop, steps_per_second: float, compile_seconds: float) -> TrainingResult:
+        return TrainingResult(
             stopped=stop,
             step=self.step,
             metrics=self.metrics,
@@ -401,7 +401,7 @@ class _Session:
             skipped=self.skipped,
         )
 
-    def _print_end(self, result: Result) -> None:
+    def _print_end(self, result: TrainingResult) -> None:
         done = f"step {result.step} of {self.config.steps} after {duration(result.seconds)}"
         if result.skipped:
             done += f", {result.skipped} updates skipped as not finite"

@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from jaxvoice.config import check_not_negative, check_positive, check_types
 from jaxvoice.errors import ConfigError
 
-Tree = TypeVar("Tree")
+_Tree = TypeVar("_Tree")
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class OptimizerConfig:
     `decay_steps` is the number of updates after which the rate is multiplied by `decay`; `None` means one epoch.
     `warmup_steps` raises the rate linearly from 0 before the decay starts. `clip_norm` bounds the global gradient norm.
     With `schedule="noam"` the rate rises linearly over `warmup_steps` updates to `learning_rate` and falls with the
-    inverse square root of their number from there (arXiv 1706.03762, equation 3); `noam_peak` turns that equation's
-    width and factor into a rate. `decay` and `decay_steps` are not looked at then.
+    inverse square root of their number from there (arXiv 1706.03762, equation 3); `noam_peak` computes the rate from
+    that equation's width and factor. `decay` and `decay_steps` are ignored then.
 
     **Raises:** `ConfigError` for values of the wrong type or range, or not finite.
     """
@@ -36,7 +36,7 @@ class OptimizerConfig:
     b2: float = 0.99
     """Decay per step of AdamW's mean of squared gradients."""
     eps: float = 1e-8
-    """What AdamW adds to the root of the mean of squared gradients."""
+    """Term that AdamW adds to the root of the mean of squared gradients."""
     weight_decay: float = 0.01
     """Decoupled weight decay, times the learning rate; 0 turns it off."""
     schedule: Literal["exponential", "constant", "noam"] = "exponential"
@@ -127,7 +127,7 @@ def adamw(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.GradientTra
 
 
 def _with_standard_promotion(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Optax raises floats to the power of integer counts, which users' strict dtype promotion would refuse."""
+    """`inner` under standard dtype promotion: optax raises floats to integer powers, which strict promotion refuses."""
 
     def init(params):
         with jax.numpy_dtype_promotion("standard"):
@@ -140,11 +140,11 @@ def _with_standard_promotion(inner: optax.GradientTransformation) -> optax.Gradi
     return optax.GradientTransformation(init, update)
 
 
-def ema_update(average: Tree, params: Tree, *, decay: float, step: Int[Array, ""] | None = None) -> Tree:
-    """The exponential moving average after one more `params`; leaves that are no floating-point arrays are `params`'.
+def ema_update(average: _Tree, params: _Tree, *, decay: float, step: Int[Array, ""] | None = None) -> _Tree:
+    """The exponential moving average after an update to `params`. Leaves other than floating-point arrays are replaced.
 
-    With `step` (updates made before this one) the decay warms up as `min(decay, (1 + step) / (10 + step))`, so that the
-    random first weights are soon forgotten (the rule of TensorFlow's `ExponentialMovingAverage`).
+    With `step`, the number of updates before this one, the decay is `min(decay, (1 + step) / (10 + step))`: the average
+    soon forgets the random initial weights (the rule of TensorFlow's `ExponentialMovingAverage`).
     """
     keep = jnp.asarray(decay, jnp.float32)
     if step is not None:

@@ -11,18 +11,18 @@ from jaxtyping import PyTree
 
 from jaxvoice.errors import ConfigError
 
-Tree = TypeVar("Tree")
+_Tree = TypeVar("_Tree")
 AXIS = "data"
 
 
 def initialize_distributed(
     coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
-    """Join several hosts into one training; call it first of all, once in every process.
+    """Connect the processes of several hosts; call it once in every process, before any other use of JAX.
 
     On Slurm, Kubernetes and TPU pods no argument is needed; elsewhere `coordinator` is `host:port` of process 0.
 
-    **Raises:** `ConfigError` when JAX was used before, or when the processes do not find each other.
+    **Raises:** `ConfigError` if JAX was used before, or if the processes cannot connect.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
@@ -67,7 +67,7 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
         )
 
 
-def replicate(tree: Tree, mesh: Mesh) -> Tree:
+def replicate(tree: _Tree, mesh: Mesh) -> _Tree:
     """Fresh copies of `tree`'s arrays on every device (no two leaves share a buffer, so that all can be donated).
 
     With several processes each must hand in the same values.
@@ -89,26 +89,26 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, np.asarray(array)), batch)
 
 
-def on_one_device(tree: Tree) -> Tree:
-    """Replicated arrays as arrays of this process's first device, without copying."""
+def on_one_device(tree: _Tree) -> _Tree:
+    """Replicated arrays as arrays on this process's first device, without a copy."""
     return jax.tree.map(lambda array: array.addressable_data(0), tree)
 
 
 def barrier(name: str) -> None:
-    """Wait until every process is here; nothing to do in a single one."""
+    """Wait for all processes; without effect if there is only one."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def in_every_process(number: int) -> list[int]:
-    """`number` as each process has it, in their order; every process has to ask."""
+    """The `number` of each process, in their order; all processes must call this."""
     if jax.process_count() == 1:
         return [number]
     return np.asarray(multihost_utils.process_allgather(np.int32(number))).tolist()
 
 
 def from_first_process(values: dict[str, float]) -> dict[str, float]:
-    """`values` as process 0 has them, so that decisions based on them agree."""
+    """The `values` of process 0, so that all processes make the same decisions."""
     if jax.process_count() == 1:
         return values
     numbers = multihost_utils.broadcast_one_to_all(np.array(list(values.values()), np.float32))

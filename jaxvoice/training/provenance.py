@@ -1,4 +1,4 @@
-"""What a run is a run of: written beside every checkpoint, compared before one is used."""
+"""The provenance of a checkpoint: task, configuration and versions. It is compared before a checkpoint is used."""
 
 import dataclasses
 import platform
@@ -15,7 +15,7 @@ from jaxvoice.training.task import Task
 
 
 def provenance(task: Task) -> dict[str, Any]:
-    """The task's name, configuration and mel contract, and the versions of what computes it, as JSON has them."""
+    """The task's name, configuration and mel contract, and the versions of packages, as JSON values."""
     return {
         "task": type(task).__name__,
         "config": to_dict(task.config),
@@ -44,7 +44,7 @@ def devices() -> str:
 
 
 def check_same_config(task: Task, table: Mapping[str, Any], where: str) -> None:
-    """Raise `CheckpointError`, showing the differences, unless `table` (of `provenance`) is of this very task."""
+    """Raise `CheckpointError` with the differences unless `table`, made by `provenance`, describes `task`."""
     if table.get("task") != type(task).__name__:
         raise CheckpointError(
             f"{where} belongs to a run of {table.get('task')!r}, not {type(task).__name__!r}; choose another --run-dir."

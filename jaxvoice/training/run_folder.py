@@ -1,12 +1,12 @@
-"""The layout of a run folder, and whether it may be begun, resumed, or must be left alone.
+"""The layout of a run folder, and whether a run may start or resume in it.
 
-config.json      what is trained and how, with versions and the number of the folder's schema
-checkpoints/     everything needed to go on
-model/           the best model so far, for using
+config.json      configuration, versions and the number of the folder's schema
+checkpoints/     the states of training
+model/           the best model so far, a model folder
 metrics.jsonl    one line per logged step and per validation
-events/          the same and more for TensorBoard
+events/          TensorBoard events
 samples/         audio and pictures of each validation
-damaged/         checkpoints that could not be read, if ever
+damaged/         checkpoints that could not be read
 """
 
 import json
@@ -24,7 +24,7 @@ Resume = Literal["auto", "must", "never"]
 
 
 class RunFolder:
-    """The files of one run below `path`; making the object touches nothing."""
+    """The paths of a run's files below `path`; an instance reads and writes nothing by itself."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -36,16 +36,16 @@ class RunFolder:
         self.samples = path / "samples"
 
     def exists(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether the folder contains a run."""
         return self.config.is_file()
 
     def has_progress(self) -> bool:
-        """Whether there is anything to go on from or to lose; without, the folder may begin with other settings."""
+        """Whether the run has a checkpoint or a model; without them, it may start with another configuration."""
         checkpoints = self.checkpoints.is_dir() and any(path.name.isdigit() for path in self.checkpoints.iterdir())
         return self.exists() and (checkpoints or self.model.exists())
 
     def check(self, resume: Resume) -> None:
-        """Raise `CheckpointError` unless `resume` allows to work in this folder as it is; changes nothing."""
+        """Raise `CheckpointError` unless `resume` permits a session in this folder; changes nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise CheckpointError(f"{self.path} is a file, not a run folder; choose another --run-dir.")
         if resume == "must" and not (self.exists() and self.checkpoints.is_dir() and any(self.checkpoints.iterdir())):
@@ -54,15 +54,15 @@ class RunFolder:
             )
         if resume == "never" and self.exists():
             raise CheckpointError(
-                f"{self.path} already holds a run; go on with it by --resume auto, or choose another --run-dir."
+                f"{self.path} already holds a run; resume it with --resume auto, or choose another --run-dir."
             )
-        if not self.exists() and self._strangers():
+        if not self.exists() and self._other_files():
             raise CheckpointError(
-                f"{self.path} is not a run folder (it has no config.json but holds {self._strangers()[0]!r}); choose "
+                f"{self.path} is not a run folder (it has no config.json but holds {self._other_files()[0]!r}); choose "
                 "another --run-dir."
             )
 
-    def _strangers(self) -> list[str]:
+    def _other_files(self) -> list[str]:
         if not self.path.exists():
             return []
         return sorted(entry.name for entry in self.path.iterdir() if not entry.name.endswith(".tmp"))
@@ -78,7 +78,7 @@ class RunFolder:
         return migrate("run", table, str(self.config)).table
 
     def begin(self, table: Mapping[str, Any]) -> None:
-        """Make the folder, or refresh its `config.json`; raises `CheckpointError` where it cannot be written."""
+        """Make the folder and write its `config.json`; raises `CheckpointError` if it cannot be written."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.config, json.dumps(numbered("run", table), indent=2) + "\n")
@@ -88,7 +88,7 @@ class RunFolder:
             ) from failure
 
     def cut_metrics(self, step: int) -> None:
-        """Drop lines after `step`, and a last line cut short, from `metrics.jsonl`, so that no step appears twice."""
+        """Remove lines after `step` and an incomplete last line from `metrics.jsonl`, so that no step appears twice."""
         if not self.metrics.exists():
             return
         kept = []
@@ -101,7 +101,7 @@ class RunFolder:
         write_atomically(self.metrics, "".join(kept))
 
     def replace_model(self, save: Callable[[Path], None]) -> None:
-        """Put what `save` writes in place of the model folder; whoever reads it meanwhile finds whole files."""
+        """Replace the model folder by what `save` writes. Concurrent readers find complete files."""
         fresh = self.path / "model.tmp"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
@@ -121,7 +121,7 @@ def model_folder(folder: Path) -> Path:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path` such that it holds either the old or the new content, never a part."""
+    """Write `text` to `path` atomically: the file has either the old or the new content."""
     part = path.with_name(path.name + ".tmp")
     with part.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)

@@ -25,15 +25,15 @@ class Counters(eqx.Module):
 
 
 @runtime_checkable
-class State(Protocol):
+class TrainingState(Protocol):
     """A training state: any Equinox pytree with `counters`."""
 
     @property
     def counters(self) -> Counters: ...
 
 
-AnyState = TypeVar("AnyState", bound=State)
-Tree = TypeVar("Tree")
+AnyState = TypeVar("AnyState", bound=TrainingState)
+_Tree = TypeVar("_Tree")
 Precision = Literal["float32", "bfloat16"]
 """Precision of the networks' computation; parameters and losses stay float32."""
 
@@ -105,7 +105,7 @@ def _is_array(leaf: Any) -> bool:
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def to_compute(tree: Tree, precision: Precision) -> Tree:
+def to_compute(tree: _Tree, precision: Precision) -> _Tree:
     """`tree` (a network, its inputs) with float32 arrays cast to `precision`; other leaves do not change.
 
     Gradients through this cast are float32. On CPUs bfloat16 is not faster, since XLA computes it in float32.
@@ -113,12 +113,12 @@ def to_compute(tree: Tree, precision: Precision) -> Tree:
     return _cast(tree, jnp.float32, jnp.bfloat16) if precision == "bfloat16" else tree
 
 
-def to_float32(tree: Tree) -> Tree:
+def to_float32(tree: _Tree) -> _Tree:
     """`tree` (a network's outputs) with bfloat16 arrays cast to float32; call it before losses, mels and norms."""
     return _cast(tree, jnp.bfloat16, jnp.float32)
 
 
-def _cast(tree: Tree, source: DTypeLike, target: DTypeLike) -> Tree:
+def _cast(tree: _Tree, source: DTypeLike, target: DTypeLike) -> _Tree:
     def cast(leaf):
         return leaf.astype(target) if eqx.is_array(leaf) and leaf.dtype == source else leaf
 

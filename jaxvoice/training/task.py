@@ -12,9 +12,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 @dataclass(frozen=True)
 class Sample:
-    """Something to listen to and look at: `audio` (samples,) in [-1, 1], and mel spectrograms (mels, frames) by name.
+    """A sample of a validation: `audio` `(samples,)` in [-1, 1], and mel spectrograms `(mels, frames)` by name.
 
-    Given mels named `target` and `generated`, their difference is drawn as well. `drawings` are finished pictures by
+    If there are mels named `target` and `generated`, their difference is drawn too. `drawings` are finished pictures by
     name, RGB in 0..255, such as those of `jaxvoice.training.pictures`.
     """
 
@@ -26,8 +26,8 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a validation found: `metrics` by name (one of them decides which checkpoint is best), and samples."""
+class ValidationResult:
+    """The result of a validation: `metrics` by name, one of which decides the best checkpoint, and samples."""
 
     metrics: dict[str, float]
     samples: list[Sample] = field(default_factory=list)
@@ -76,7 +76,7 @@ class Task(abc.ABC):
         """Seconds of audio in this process's `batch` (host arrays), for the logged speed."""
 
     @abc.abstractmethod
-    def validate(self, state: Any) -> Report:
+    def validate(self, state: Any) -> ValidationResult:
         """Evaluate `state` on held-out data. Its arrays are on one device, and are donated to the next step."""
 
     @abc.abstractmethod
@@ -88,21 +88,21 @@ class Task(abc.ABC):
         """The lines that a session prints at its start: configuration, parameter counts, sizes of the data."""
 
 
-class Loader(Protocol):
-    """An endless, deterministic supply of batches that goes on from any place; `jaxvoice.data.Loader` is one."""
+class ResumableLoader(Protocol):
+    """An endless, deterministic iterator of batches that can be resumed, such as `jaxvoice.data.Loader`."""
 
     def __next__(self) -> Any:
         """This process's share of the next batch: a pytree of numpy arrays, batch axis first."""
         ...
 
     def state(self) -> Any:
-        """Where the batch that comes next stands, as JSON values, the same in every process."""
+        """The position of the next batch as JSON values, the same in every process."""
         ...
 
     def restore(self, state: Any) -> None:
-        """Go on with the batch that `state` (read back from JSON) names."""
+        """Continue with the batch at the position `state`, which was read from JSON."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What batches are cut from and how, as JSON values: a run that goes on says what has changed."""
+        """A description of the data and of the batches as JSON values; a resumed run prints the differences."""
         ...

@@ -1,4 +1,4 @@
-"""TensorBoard events, written at once by the thread that has them, so that a full disk is an error and not a hang."""
+"""TensorBoard events, written by the calling thread, so that a full disk raises an error instead of blocking."""
 
 import os
 import socket
@@ -35,7 +35,7 @@ class Events:
             self._write(step=step, summary=scalar(name, value))
 
     def audio(self, step: int, name: str, audio: Float[np.ndarray, " samples"], sample_rate: int) -> None:
-        """A clip to listen to, in [-1, 1]."""
+        """Audio in [-1, 1]."""
         from tensorboardX.summary import audio as summary
 
         self._write(step=step, summary=summary(name, audio[:, None], sample_rate))
@@ -47,11 +47,11 @@ class Events:
         self._write(step=step, summary=image(name, pixels, dataformats="HWC"))
 
     def flush(self) -> None:
-        """Hand what is written to the operating system."""
+        """Pass buffered events to the operating system."""
         self._writer.flush()
 
     def close(self) -> None:
-        """End the event file."""
+        """Close the event file."""
         self._writer.close()
 
     def _write(self, **fields) -> None:
@@ -59,7 +59,7 @@ class Events:
 
 
 def _import_without_torch() -> None:
-    """Import tensorboardX, which would import torch where it is installed: three seconds for nothing we use."""
+    """Import tensorboardX without torch, which it would import if installed: three seconds for unused features."""
     hidden = "torch" not in sys.modules
     if hidden:
         sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]

@@ -24,7 +24,7 @@ from jaxvoice.models.hifigan.training import HiFiGANTask, read_run
 from jaxvoice.models.hifigan.warm_start import initial_state
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines.importing import import_model
-from jaxvoice.training.loop import Result
+from jaxvoice.training.loop import TrainingResult
 from tests.experiments import command_lines
 from tests.experiments.command_lines import flags_without_help
 from tests.models.hifigan.test_resuming import batches, save, torch_trainer
@@ -220,7 +220,7 @@ def test_an_imported_training_is_continued(tmp_path, tones, imported, monkeypatc
 
     def fit(task, loader, config, folder, *, initial_state):
         begun.append((task, initial_state()))
-        return Result("steps", 2, {}, None, folder, 0.0, 0.0, 0.0, 0)
+        return TrainingResult("steps", 2, {}, None, folder, 0.0, 0.0, 0.0, 0)
 
     monkeypatch.setattr(hifigan_l40, "fit", fit)
     hifigan_l40.run(experiment)
@@ -316,11 +316,11 @@ def test_given_mels_of_another_scale_are_refused(tmp_path, capsys, tones):
     assert re.fullmatch(r"hifigan_l40: error: None of the 5 file\(s\).*decibels \(values from -\d+.*\n", told)
 
 
-def result(folder: Path, **changes) -> Result:
+def result(folder: Path, **changes) -> TrainingResult:
     found = {"stopped": "steps", "step": 27, "metrics": {}, "best": None, "steps_per_second": 0.0}
     found |= {"compile_seconds": 1.0, "seconds": 9.0, "skipped": 0, **changes}
-    names = {field.name for field in fields(Result)}
-    return Result(folder=folder, **{name: value for name, value in found.items() if name in names})
+    names = {field.name for field in fields(TrainingResult)}
+    return TrainingResult(folder=folder, **{name: value for name, value in found.items() if name in names})
 
 
 def summary(folder: Path, *flags: str, **changes) -> str:

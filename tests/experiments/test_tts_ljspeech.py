@@ -22,7 +22,7 @@ from jaxvoice.models.gaussian_tts.weights import load_model, save_model
 from jaxvoice.models.hifigan import Generator, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.text.phonemes import ARPABET
-from jaxvoice.training.loop import Result
+from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.run_folder import RunFolder
 from tests.experiments import command_lines
 from tests.experiments.command_lines import flags_without_help
@@ -175,7 +175,7 @@ def test_a_run_goes_on_with_its_own_statistics_when_the_corpus_changes(tmp_path,
         folder.mkdir(exist_ok=True)
         RunFolder(folder).begin({"config": to_dict(task.config)})
         (folder / "checkpoints" / "3").mkdir(parents=True, exist_ok=True)
-        return Result("steps", 3, {}, None, folder, 0.0, 0.0, 0.0, 0)
+        return TrainingResult("steps", 3, {}, None, folder, 0.0, 0.0, 0.0, 0)
 
     monkeypatch.setattr(tts_ljspeech, "fit", fit)
     tts_ljspeech.run(tts_ljspeech.parse(flags))
@@ -190,7 +190,7 @@ def test_a_run_goes_on_with_its_own_statistics_when_the_corpus_changes(tmp_path,
 def test_a_run_that_learnt_no_durations_says_so(tmp_path):
     experiment = tts_ljspeech.parse(["--acoustic-steps", "10"])
     for step, told in ((10, True), (11, False)):
-        result = Result("minutes", step, {}, None, tmp_path, 0.0, 0.0, 0.0, 0)
+        result = TrainingResult("minutes", step, {}, None, tmp_path, 0.0, 0.0, 0.0, 0)
         shown = tts_ljspeech.summary(result, experiment, 60.0, None)
         assert ("not trained yet" in shown) == told and "train on            the same command" in shown
     shown = tts_ljspeech.summary(replace(result, stopped="steps"), experiment, 60.0, None)
@@ -205,7 +205,7 @@ def test_a_new_run_begins_with_the_networks_of_another(tmp_path, tones, monkeypa
 
     def fit(task, loader, config, folder, *, initial_state):
         begun.append(initial_state())
-        return Result("steps", 0, {}, None, folder, 0.0, 0.0, 0.0, 0)
+        return TrainingResult("steps", 0, {}, None, folder, 0.0, 0.0, 0.0, 0)
 
     monkeypatch.setattr(tts_ljspeech, "fit", fit)
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), *TINY]

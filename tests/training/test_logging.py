@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from jaxvoice.training.logging import RunLog, duration, flat_lines
 from jaxvoice.training.pictures import draw_alignment, draw_durations, draw_mels
 from jaxvoice.training.run_folder import RunFolder
-from jaxvoice.training.task import Report
+from jaxvoice.training.task import ValidationResult
 from training.toy import ToyTask, logged, one_device, train
 
 
@@ -88,7 +88,7 @@ def test_drawings_are_kept_beside_the_mels(tmp_path):
         def validate(self, state):
             report = super().validate(state)
             drawn = [dataclasses.replace(sample, drawings={"alignment": alignment}) for sample in report.samples]
-            return Report(report.metrics, drawn)
+            return ValidationResult(report.metrics, drawn)
 
     Drawing.__name__ = "ToyTask"
     run = tmp_path / "run"
@@ -117,7 +117,9 @@ def test_samples_named_like_paths_become_files(name, tmp_path):
     class Named(ToyTask):
         def validate(self, state):
             report = super().validate(state)
-            return Report(report.metrics, [dataclasses.replace(sample, name=name) for sample in report.samples])
+            return ValidationResult(
+                report.metrics, [dataclasses.replace(sample, name=name) for sample in report.samples]
+            )
 
     Named.__name__ = "ToyTask"
     train(tmp_path / "run", task=Named(samples=True), mesh=one_device(), steps=1, validate_every=0)

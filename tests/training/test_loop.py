@@ -14,7 +14,7 @@ from jaxvoice.errors import CheckpointError, ConfigError, DataError, TrainingErr
 from jaxvoice.training.checkpoints import read_state
 from jaxvoice.training.loop import LoopConfig
 from jaxvoice.training.optimizers import OptimizerConfig
-from jaxvoice.training.task import Report
+from jaxvoice.training.task import ValidationResult
 from training.toy import ToyConfig, ToyLoader, ToyMel, ToyTask, logged, losses, one_device, train
 
 
@@ -347,7 +347,7 @@ def test_without_held_out_data_the_newest_model_is_kept(whole, tmp_path):
 
 class Unjudged(ToyTask):
     def validate(self, state):
-        return Report({})
+        return ValidationResult({})
 
 
 Unjudged.__name__ = "ToyTask"

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvoice.training.state import Counters, State, all_finite, array_names, guarded, to_compute, to_float32
+from jaxvoice.training.state import Counters, TrainingState, all_finite, array_names, guarded, to_compute, to_float32
 
 
 class Toy(eqx.Module):
@@ -36,7 +36,7 @@ def test_all_finite_sees_what_cancels_and_every_number_format():
 def test_guarded_takes_the_new_state_or_keeps_every_part_of_the_old():
     step = jax.jit(guarded)
     old = toy(1.0, 0)
-    assert isinstance(old, State)
+    assert isinstance(old, TrainingState)
     good = step(jnp.array(True), toy(2.0, 1), old)
     np.testing.assert_array_equal(good.weight, [2, 2, 2])
     np.testing.assert_array_equal(jax.random.key_data(good.key), jax.random.key_data(jax.random.key(1)))

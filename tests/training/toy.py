@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvoice.training.loop import LoopConfig, Result, fit
+from jaxvoice.training.loop import LoopConfig, TrainingResult, fit
 from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update
 from jaxvoice.training.state import Counters, all_finite, guarded
-from jaxvoice.training.task import Report, Sample, Task
+from jaxvoice.training.task import Sample, Task, ValidationResult
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class ToyTask(Task):
         mels = {"target": rows["x"].T, "generated": rows["x"].T + distance}
         audio = np.sin(np.arange(800, dtype=np.float32) / 5)
         samples = [Sample("clip", audio, 8000, mels)] if self.samples else []
-        return Report({"mel_l1": distance, "double": 2 * distance}, samples)
+        return ValidationResult({"mel_l1": distance, "double": 2 * distance}, samples)
 
     def save_model(self, state, folder):
         weight = np.asarray(state.average.layers[0].weight)
@@ -144,7 +144,7 @@ class ToyLoader:
         return {"batch_size": self.batch_size, "kind": "rows"}
 
 
-def train(run: Path, *, task=None, loader=None, mesh=None, initial_state=None, **loop) -> Result:
+def train(run: Path, *, task=None, loader=None, mesh=None, initial_state=None, **loop) -> TrainingResult:
     """One session on the toy task that logs every step."""
     defaults = {"steps": 12, "log_every": 1, "checkpoint_every": 4, "validate_every": 6, "tensorboard": False}
     config = LoopConfig(**{**defaults, **loop})

@@ -28,7 +28,7 @@ from jaxvoice.training.learner import Learner, check_ema_decay
 from jaxvoice.training.optimizers import OptimizerConfig, noam_peak
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.state import Counters, Precision, all_finite, guarded, to_compute
-from jaxvoice.training.task import Report, Task
+from jaxvoice.training.task import Task, ValidationResult
 from jaxvoice.weights import count_parameters
 
 
@@ -47,7 +47,7 @@ def acoustic_optimizer(width: int = 256, warmup_steps: int = 4000, factor: float
 
 
 def duration_optimizer(decay_steps: int = 53) -> OptimizerConfig:
-    """Adam, its rate falling from 1e-3 by 3 % every `decay_steps`, gradients clipped to a norm of 1.
+    """Adam with gradients clipped to a norm of 1; its rate falls from 1e-3 by 3 % every `decay_steps`.
 
     With the default the rate is a tenth after 4,000 steps. For another number of steps, set `decay_steps` to a 76th of
     it: 0.97^76 is 0.1.
@@ -66,10 +66,10 @@ def duration_optimizer(decay_steps: int = 53) -> OptimizerConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A text-to-speech model and how it is trained, in two phases.
+    """A text-to-speech model and its training in two phases.
 
-    For `acoustic_steps` steps everything but the duration model learns, with the durations of the corpus. From then on
-    only the duration model learns, from features of an encoder that no longer changes.
+    For `acoustic_steps` steps, everything but the duration model is trained, with the durations of the corpus. Then the
+    duration model alone is trained, on features of the encoder, which no longer changes.
 
     `precision` is that of the networks' computation; parameters, softmax, norms, widths and weights of the
     Gaussians, and losses stay float32.
@@ -88,7 +88,7 @@ class TrainingConfig:
     duration_optimizer: OptimizerConfig = field(default_factory=duration_optimizer)
     """Optimiser of the duration model."""
     duration_loss: DurationLoss = "huber"
-    """Distance of normalised log durations: Huber with its bend at 1, or squared."""
+    """Loss of normalised log durations: Huber with delta 1, or squared error."""
     precision: Precision = "float32"
     """Precision of the networks' computation; parameters and losses stay float32."""
     ema_decay: float | None = 0.999
@@ -142,7 +142,7 @@ class GaussianTTSTask(Task):
         )
 
     def phase_of(self, step: int) -> int:
-        """0 while the acoustic model learns, for `acoustic_steps` steps; then 1, for the duration model."""
+        """0 for the first `acoustic_steps` steps, which train the acoustic model; then 1, for the duration model."""
         return int(step >= self.config.acoustic_steps)
 
     def step(
@@ -237,10 +237,10 @@ class GaussianTTSTask(Task):
         """Seconds of audio in `batch`, padding left out."""
         return float(batch.frame_count.sum()) * self.mel.hop_length / self.mel.sample_rate
 
-    def validate(self, state: GaussianTTSState) -> Report:
+    def validate(self, state: GaussianTTSState) -> ValidationResult:
         """See `Validation`; the acoustic model is the moving average, if one is kept."""
         if self._validation is None:
-            return Report({})
+            return ValidationResult({})
         return self._validation(state.acoustic.eval_model, state.acoustic.eval_state, state.durations.eval_model)
 
     def save_model(self, state: GaussianTTSState, folder: str | Path) -> None:

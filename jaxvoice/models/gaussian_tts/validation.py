@@ -1,4 +1,4 @@
-"""Judging a text-to-speech model on held-out utterances whose durations are known."""
+"""Validation of a text-to-speech model on held-out utterances whose durations are known."""
 
 import math
 from collections.abc import Callable
@@ -21,10 +21,10 @@ from jaxvoice.models.gaussian_tts.durations import DurationModel, from_normalise
 from jaxvoice.models.gaussian_tts.inference import encode, synthesize_batch
 from jaxvoice.models.gaussian_tts.scaling import to_mel
 from jaxvoice.training.pictures import draw_alignment, draw_durations
-from jaxvoice.training.task import Report, Sample
+from jaxvoice.training.task import Sample, ValidationResult
 
-_LEARNT = 2  # utterances of the training side to hear and see
-_BUCKET = 256  # frames: what is heard is padded to a multiple, so that few lengths are compiled
+_TRAINING_SAMPLES = 2  # utterances of the training side that become samples
+_BUCKET = 256  # frames: samples are padded to a multiple, so that few lengths are compiled
 _WEIGHTS = {"mel_l1": 1.0, "mcd": 0.1, "variance": 0.5, "duration_error": 0.05}
 
 Mel = Float[np.ndarray, "mels frames"]
@@ -32,7 +32,7 @@ VocoderFunction = Callable[[Mel], Float32[np.ndarray, " samples"]]
 
 
 class Validation:
-    """Measures over held-out utterances, spoken with their own durations:
+    """Metrics over held-out utterances, synthesised with their own durations:
 
     - `mel_l1`: mean |log-mel - target| over all frames of all utterances and all bands, in the units of the mel
         contract, as `jaxvoice.pipelines.teacher_force` reports it;
@@ -40,12 +40,19 @@ class Validation:
     - `variance_ratio`: variance over time of each band against the target's, geometric mean over bands and utterances;
         below 1 the speech is blurred;
     - `duration_error`: mean |predicted - true| duration in frames, and `duration_median`, its median;
-    - `duration_scale`: sum of true durations over that of predicted ones, `duration_error` and what is saved use it;
+    - `duration_scale`: sum of true durations over that of predicted ones, which scales predictions in `duration_error`
+        and in saved models;
     - `score`: `mel_l1` + 0.1 `mcd` + 0.5 |ln `variance_ratio`| + 0.05 `duration_error`, which decides the best model.
 
-    **Arguments:** `store`; `config`; `samples`, how many utterances are kept to hear and see; `training`, what is
-    trained on, whose first utterances are heard and seen beside them under names that begin with `train-`, and not
-    measured; `vocoder`, a function from mel (mels, frames) to audio, by default Griffin-Lim.
+    **Arguments:**
+
+    - `store`: the held-out utterances.
+    - `config`: the networks, whose `statistics` scale mels and durations.
+    - `batch_size`: utterances that are computed together.
+    - `samples`: number of utterances that become samples.
+    - `training`: the utterances that are trained on. The first ones become samples too, with names that start with
+        `train-`, but do not count in metrics.
+    - `vocoder`: a function from mel `(mels, frames)` to audio, by default Griffin-Lim.
 
     **Raises:** `ConfigError` for utterances longer than the positions of the networks.
     """
@@ -64,8 +71,8 @@ class Validation:
         self._vocoder = vocoder or _GriffinLim(config)
         self._unscaled = replace(config.statistics, duration_scale=1.0)
         self._batches = self._in_order(store, batch_size)
-        self._learnt = None if training is None else training.subset(range(min(_LEARNT, len(training))))
-        self._learnt_batches = [] if self._learnt is None else self._in_order(self._learnt, batch_size)
+        self._training = None if training is None else training.subset(range(min(_TRAINING_SAMPLES, len(training))))
+        self._training_batches = [] if self._training is None else self._in_order(self._training, batch_size)
 
     def _in_order(self, store: Store, batch_size: int) -> list[tuple[np.ndarray, UtteranceBatch]]:
         most, config = min(batch_size, len(store)), self._config
@@ -73,8 +80,8 @@ class Validation:
             batches_in_order(store, most, max_frames=config.decoder.max_frames, max_phones=config.encoder.max_phones)
         )
 
-    def __call__(self, acoustic: AcousticModel, norms: BatchNormStates, durations: DurationModel) -> Report:
-        """Judge these networks."""
+    def __call__(self, acoustic: AcousticModel, norms: BatchNormStates, durations: DurationModel) -> ValidationResult:
+        """The metrics of these networks, and samples."""
         config, rows = self._config, []
         made: dict[int, tuple[Mel, np.ndarray, np.ndarray]] = {}
         true_frames, predicted_frames = [], []
@@ -104,26 +111,26 @@ class Validation:
         metrics |= {"duration_median": float(np.median(errors)), "duration_scale": scale}
         metrics["score"] = sum(weight * parts[name] for name, weight in _WEIGHTS.items())
         samples = [self._sample(self._store, number, *made[number], scale) for number in sorted(made)]
-        return Report(metrics, samples + self._learnt_samples(acoustic, norms, durations, scale))
+        return ValidationResult(metrics, samples + self._training_samples(acoustic, norms, durations, scale))
 
-    def _learnt_samples(
+    def _training_samples(
         self, acoustic: AcousticModel, norms: BatchNormStates, durations: DurationModel, scale: float
     ) -> list[Sample]:
-        """What utterances that are trained on sound and look like: how far below them the held-out ones stay."""
+        """Samples of utterances that are trained on, for comparison with the held-out ones."""
         samples = []
-        for numbers, batch in self._learnt_batches:
-            assert self._learnt is not None
+        for numbers, batch in self._training_batches:
+            assert self._training is not None
             normalised, weights, logs = map(np.asarray, synthesize_batch(acoustic, norms, batch, durations))
             free = from_normalised(logs, self._unscaled)
             for row, number in enumerate(map(int, numbers)):
-                frames, phones = self._learnt["mel"][number].shape[1], len(self._learnt["phonemes"][number])
+                frames, phones = self._training["mel"][number].shape[1], len(self._training["phonemes"][number])
                 mel = to_mel(normalised[row, :frames], self._config.statistics, self._config.mel)
                 shown = weights[row, :frames, :phones]
-                samples.append(self._sample(self._learnt, number, mel, shown, free[row, :phones], scale, "train-"))
+                samples.append(self._sample(self._training, number, mel, shown, free[row, :phones], scale, "train-"))
         return samples
 
     def duration_scale(self, acoustic: AcousticModel, norms: BatchNormStates, durations: DurationModel) -> float:
-        """Sum of true durations over that of predicted ones; what predictions are to be multiplied by.
+        """The sum of true durations over that of predicted ones: the factor for predicted durations.
 
         Only the encoder and the duration model run.
         """
@@ -159,7 +166,7 @@ class Validation:
 
 
 def _scale(true: Float64[np.ndarray, " phones"], predicted: Float64[np.ndarray, " phones"]) -> float:
-    """What predicted durations are to be multiplied by to add up to the true ones."""
+    """The factor by which predicted durations add up to the true ones."""
     return float(true.sum() / max(predicted.sum(), 1e-9))
 
 

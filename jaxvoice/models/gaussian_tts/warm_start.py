@@ -25,8 +25,9 @@ def initial_state(task: GaussianTTSTask, folder: Path) -> GaussianTTSState:
 
 
 def pretrained(folder: Path, config: GaussianTTSConfig) -> tuple[GaussianTTS, BatchNormStates]:
-    """The networks in the model folder `folder`, and the running statistics of their batch norms, to be trained on as
-    networks of `config`. Statistics of normalisation may differ: the networks say the same as before.
+    """The networks in the model folder `folder` as networks of `config`, and their running statistics.
+
+    Statistics of normalisation may differ: the last layers are adapted, so that outputs do not change.
 
     **Raises:** `CheckpointError` with what differs, if sizes, phonemes or mel contract do; or if there is no model.
     """
@@ -44,9 +45,9 @@ def pretrained(folder: Path, config: GaussianTTSConfig) -> tuple[GaussianTTS, Ba
 
 
 def renormalised(model: GaussianTTS, old: Statistics, new: Statistics) -> GaussianTTS:
-    """`model`, which was trained under the statistics `old`, with the same mels and durations under `new`.
+    """`model`, which was trained with the statistics `old`, with the same outputs for the statistics `new`.
 
-    Its three last layers are linear, and take up the change of mean and deviation.
+    Its three last layers are linear; they absorb the change of mean and deviation.
     """
     scale, shift = old.mel_std / new.mel_std, (old.mel_mean - new.mel_mean) / new.mel_std
     slower = old.duration_std / new.duration_std

@@ -29,7 +29,7 @@ from jaxvoice.training.learner import Learner, check_ema_decay
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.state import Counters, Precision, guarded
-from jaxvoice.training.task import Report, Task
+from jaxvoice.training.task import Task, ValidationResult
 from jaxvoice.weights import count_parameters
 
 
@@ -102,7 +102,7 @@ class HiFiGANTask(Task):
     - `steps_per_epoch`: number of steps after which a learning rate that decays by epochs does so
         (`OptimizerConfig.decay_steps`).
     - `validation`: held-out clips; without them validation reports nothing.
-    - `kept`: metadata of the initial model to copy into model folders, such as its licence.
+    - `kept`: metadata of the initial model, such as its licence, that is copied into model folders.
 
     **Raises:** `ConfigError` for a generator of latents, which cannot be computed from recordings.
     """
@@ -208,9 +208,9 @@ class HiFiGANTask(Task):
         """The generator to use: the moving average if one is kept, with weight norm folded."""
         return fold_weight_norm(state.generator.eval_model)
 
-    def validate(self, state: HiFiGANState) -> Report:
+    def validate(self, state: HiFiGANState) -> ValidationResult:
         """Mel L1 over whole held-out utterances, as the release's validation curve defines it, and samples."""
-        return Report({}) if self._validation is None else self._validation(self.generator(state))
+        return ValidationResult({}) if self._validation is None else self._validation(self.generator(state))
 
     def save_model(self, state: HiFiGANState, folder: str | Path) -> None:
         """Write the generator (its average, if kept) as a model folder, with weight norm for fine-tuning."""

@@ -1,4 +1,4 @@
-"""Judging a vocoder on whole held-out utterances."""
+"""Validation of a vocoder on whole held-out utterances."""
 
 import equinox as eqx
 import numpy as np
@@ -9,7 +9,7 @@ from jaxvoice.data import Store
 from jaxvoice.dsp.mel import bucketed_log_mel, log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.models.hifigan.generator import Generator
-from jaxvoice.training.task import Report, Sample
+from jaxvoice.training.task import Sample, ValidationResult
 
 _BUCKET = 256  # frames: utterances are padded to a multiple, so that few lengths are compiled
 
@@ -17,8 +17,8 @@ _BUCKET = 256  # frames: utterances are padded to a multiple, so that few length
 class Validation:
     """Mean over held-out utterances of mel L1: mean |log-mel of the recording - log-mel of its copy| up to Nyquist.
 
-    The copy is synthesised from the utterance's own mel spectrogram (or the one given beside it) over its whole length,
-    so the number compares with the release's validation curve (jik876/hifi-gan `train.py`, `validation_loss.png`).
+    The copy is synthesised from the mel spectrogram of the whole utterance, or the one stored with it. The number is
+    that of the release's validation curve (jik876/hifi-gan `train.py`, `validation_loss.png`).
     """
 
     def __init__(self, store: Store, mel: MelConfig, *, samples: int = 4):
@@ -33,7 +33,7 @@ class Validation:
             target = bucketed_log_mel(audio, mel.full_band())
             self._utterances.append((store.corpus.utterances[i].id, inputs[:, :frames], target[:, :frames]))
 
-    def __call__(self, generator: Generator) -> Report:
+    def __call__(self, generator: Generator) -> ValidationResult:
         """Metrics `mel_l1`, and samples of the first utterances with their mel spectrograms."""
         errors, samples = [], []
         for name, inputs, target in self._utterances:
@@ -45,14 +45,14 @@ class Validation:
             if len(samples) < self._samples:
                 audio = np.asarray(audio)[: frames * self.mel.hop_length]
                 samples.append(Sample(name, audio, self.mel.sample_rate, {"target": target, "generated": mel}))
-        return Report({"mel_l1": float(np.mean(errors))}, samples)
+        return ValidationResult({"mel_l1": float(np.mean(errors))}, samples)
 
 
 @eqx.filter_jit
 def _copy(
     generator: Generator, mel: Float[Array, "mels frames"], frames: Int[Array, ""], config: MelConfig
 ) -> tuple[Float[Array, " samples"], Float[Array, "mels _"]]:
-    """The generated audio and its full-band log-mel; both are right up to `frames` frames."""
+    """The generated audio and its full-band log-mel; both are exact up to `frames` frames."""
     audio = generator(mel.T, length=frames)[:, 0]
     samples, pad = frames * config.hop_length, -(-config.pad // config.hop_length) * config.hop_length
     # Reflected at its true end, as the log-mel of the unpadded signal is.
