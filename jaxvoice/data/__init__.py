@@ -10,15 +10,19 @@ if TYPE_CHECKING:
         load_aligned as load_aligned,
         measure_statistics as measure_statistics,
     )
+    from jaxvoice.data.alignments.aligned_corpora import find_aligned as find_aligned
     from jaxvoice.data.alignments.alignment import (
         Alignment as Alignment,
         AlignmentError as AlignmentError,
         Interval as Interval,
     )
-    from jaxvoice.data.alignments.corpora import find_aligned as find_aligned
-    from jaxvoice.data.alignments.durations import Durations as Durations, durations_in_frames as durations_in_frames
+    from jaxvoice.data.alignments.frame_durations import (
+        Durations as Durations,
+        durations_in_frames as durations_in_frames,
+    )
     from jaxvoice.data.alignments.phone_mapping import demo_alignment as demo_alignment
     from jaxvoice.data.alignments.textgrid import read_textgrid as read_textgrid, write_textgrid as write_textgrid
+    from jaxvoice.data.atomic_folders import cache_folder as cache_folder
     from jaxvoice.data.audio import (
         Audio as Audio,
         AudioInfo as AudioInfo,
@@ -38,14 +42,13 @@ if TYPE_CHECKING:
     from jaxvoice.data.buckets import batches_in_order as batches_in_order, choose_buckets as choose_buckets
     from jaxvoice.data.corpora import find_corpus as find_corpus
     from jaxvoice.data.corpus_check import Preflight as Preflight, preflight as preflight
-    from jaxvoice.data.demo.corpus import Voice as Voice, make_demo_corpus as make_demo_corpus
-    from jaxvoice.data.folders import cache_folder as cache_folder
+    from jaxvoice.data.demo.demo_corpus import Voice as Voice, make_demo_corpus as make_demo_corpus
     from jaxvoice.data.loader import Loader as Loader
     from jaxvoice.data.mel_files import read_mel as read_mel
     from jaxvoice.data.samplers import (
+        BatchPlan as BatchPlan,
         LengthBuckets as LengthBuckets,
         LoaderState as LoaderState,
-        Plan as Plan,
         RandomCrops as RandomCrops,
         Sampler as Sampler,
         SpeakerBalanced as SpeakerBalanced,
@@ -64,20 +67,20 @@ __getattr__, __dir__ = lazily(
     {
         "aligned": ("CorpusStatistics", "load_aligned", "measure_statistics"),
         "alignments.alignment": ("Alignment", "AlignmentError", "Interval"),
-        "alignments.corpora": ("find_aligned",),
-        "alignments.durations": ("Durations", "durations_in_frames"),
+        "alignments.aligned_corpora": ("find_aligned",),
+        "alignments.frame_durations": ("Durations", "durations_in_frames"),
         "alignments.phone_mapping": ("demo_alignment",),
         "alignments.textgrid": ("read_textgrid", "write_textgrid"),
         "audio": ("Audio", "AudioInfo", "audio_info", "read_audio", "resample", "write_wav"),
         "batches": ("Bucket", "CropBatch", "Selection", "UtteranceBatch", "collate_crops", "collate_utterances"),
         "buckets": ("batches_in_order", "choose_buckets"),
         "corpora": ("find_corpus",),
-        "demo.corpus": ("Voice", "make_demo_corpus"),
-        "folders": ("cache_folder",),
+        "demo.demo_corpus": ("Voice", "make_demo_corpus"),
+        "atomic_folders": ("cache_folder",),
         "loader": ("Loader",),
         "mel_files": ("read_mel",),
         "corpus_check": ("Preflight", "preflight"),
-        "samplers": ("LengthBuckets", "LoaderState", "Plan", "RandomCrops", "Sampler", "SpeakerBalanced"),
+        "samplers": ("LengthBuckets", "LoaderState", "BatchPlan", "RandomCrops", "Sampler", "SpeakerBalanced"),
         "splits": ("split",),
         "store": ("Store", "load_store"),
         "utterances": ("Corpus", "RejectedUtterance", "Utterance"),

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxvoice.data.alignments.alignment import AlignmentError
-from jaxvoice.data.alignments.durations import durations_in_frames
+from jaxvoice.data.alignments.frame_durations import durations_in_frames
 from jaxvoice.data.audio import SILENCE, read_audio
 from jaxvoice.data.mel_files import read_mel
 from jaxvoice.data.store import PEAK, Store

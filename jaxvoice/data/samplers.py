@@ -40,7 +40,7 @@ class LoaderState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan(Generic[BatchType]):
+class BatchPlan(Generic[BatchType]):
     """The batches of one store under a sampler.
 
     `select` gives the rows of the global batch at a place, and `collate` makes a batch of rows; `description` states in
@@ -61,7 +61,7 @@ class Sampler(Protocol[BatchType]):
         """Number of rows of a batch over all processes."""
         ...
 
-    def plan(self, store: Store) -> Plan[BatchType]:
+    def plan(self, store: Store) -> BatchPlan[BatchType]:
         """The batches of `store`.
 
         **Raises:** `ConfigError` or `DataError` for a store that the sampler cannot make batches of.
@@ -96,7 +96,7 @@ class RandomCrops:
     def __post_init__(self) -> None:
         check_sizes(self, "batch_size", "segment", "hop_length", "crops_per_clip")
 
-    def plan(self, store: Store) -> Plan[CropBatch]:
+    def plan(self, store: Store) -> BatchPlan[CropBatch]:
         """The batches of `store`, which has the columns `audio` and `gain`."""
         room = _crop_positions(store, self.segment, self.hop_length)
         clips, size = len(store), self.batch_size
@@ -117,7 +117,7 @@ class RandomCrops:
             "crops_per_clip": self.crops_per_clip,
             "shuffle": self.shuffle,
         }
-        return Plan(max(1, crops // size), select, _crop_collate(self), description)
+        return BatchPlan(max(1, crops // size), select, _crop_collate(self), description)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class SpeakerBalanced:
         """Number of rows of a batch over all processes."""
         return self.speakers * self.utterances
 
-    def plan(self, store: Store) -> Plan[CropBatch]:
+    def plan(self, store: Store) -> BatchPlan[CropBatch]:
         """The batches of `store`, which has the columns `audio` and `gain`."""
         room = _crop_positions(store, self.segment, self.hop_length)
         names = [utterance.speaker for utterance in store.corpus.utterances]
@@ -191,7 +191,7 @@ class SpeakerBalanced:
             "utterances": self.utterances,
             "segment": self.segment,
         }
-        return Plan(max(1, len(store) // self.batch_size), select, _crop_collate(self), description)
+        return BatchPlan(max(1, len(store) // self.batch_size), select, _crop_collate(self), description)
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class LengthBuckets:
     def __post_init__(self) -> None:
         check_sizes(self, "batch_size", "pool")
 
-    def plan(self, store: Store) -> Plan[UtteranceBatch]:
+    def plan(self, store: Store) -> BatchPlan[UtteranceBatch]:
         """The batches of `store`, which has the columns `mel`, `phonemes` and `durations`."""
         buckets = check_buckets(store, self.buckets)
         frames, phones = frames_and_phones(store)
@@ -250,7 +250,7 @@ class LengthBuckets:
             "pool": self.pool,
             "shuffle": self.shuffle,
         }
-        return Plan(steps, select, collate, description)
+        return BatchPlan(steps, select, collate, description)
 
 
 def check_sizes(holder: object, *names: str) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Int16, Int64
 
+from jaxvoice.data.atomic_folders import atomic_folder, cache_folder, remove_folder
 from jaxvoice.data.audio import audio_info, read_audio
-from jaxvoice.data.folders import atomic_folder, cache_folder, remove_folder
 from jaxvoice.data.mel_files import read_mel
 from jaxvoice.data.threads import map_in_threads
 from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, report_table

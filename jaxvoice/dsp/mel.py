@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
+from jaxvoice.dsp.chunking import bucket_size, plan_windows
 from jaxvoice.dsp.mel_config import MelConfig, mel_filterbank
 from jaxvoice.dsp.transforms import as_audio, check_audio, frame_spectra
 from jaxvoice.errors import AudioError
@@ -85,26 +86,14 @@ def bucketed_log_mel(
         config = dataclasses.replace(config, preemphasis=0.0)
     audio = np.pad(audio, (0, config.pad), mode="reflect")
     context = -(-config.pad // hop)  # frames at either end of a window that read what lies outside
-    window = max(window, 4 * context, _SMALLEST)
     hops = -(-len(audio) // hop)
-    size = min(_rounded_up(hops), window)
+    size = bucket_size(max(hops, _SMALLEST), max(window, 4 * context, _SMALLEST))
+    audio = np.pad(audio, (0, max(hops, size) * hop - len(audio)))
     mel = np.empty((config.num_mels, frames), np.float32)
-    start = done = 0
-    while done < frames:
-        piece = audio[start * hop : (start + size) * hop]
-        found = np.asarray(log_mel(np.pad(piece, (0, size * hop - len(piece))), config))
-        end = frames if start + size >= hops else start + size - context
-        mel[:, done:end] = found[:, done - start : end - start]
-        start, done = end - context, end
+    for part in plan_windows(max(hops, size), size, (context, context), (0, frames)):
+        found = np.asarray(log_mel(audio[part.start * hop : part.stop * hop], config))
+        mel[:, part.keep_from : part.keep_to] = found[:, part.keep_from - part.start : part.keep_to - part.start]
     return mel
-
-
-def _rounded_up(hops: int) -> int:
-    """The smallest of 64, 96, 128, 192, ... that is at least `hops`."""
-    size = _SMALLEST
-    while size < hops:
-        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
-    return size
 
 
 def _root(energy: Float[Array, "frames bins"], power: float) -> Float[Array, "frames bins"]:

@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxvoice.data.aligned import load_aligned, utterance_audio
+from jaxvoice.data.alignments.aligned_corpora import AlignedKind, find_aligned
 from jaxvoice.data.alignments.alignment import AlignmentError
-from jaxvoice.data.alignments.corpora import AlignedKind, find_aligned
-from jaxvoice.data.alignments.durations import MOST_FRAMES_OFF
+from jaxvoice.data.alignments.frame_durations import MOST_FRAMES_OFF
+from jaxvoice.data.atomic_folders import atomic_folder
 from jaxvoice.data.audio import write_wav
-from jaxvoice.data.folders import atomic_folder
 from jaxvoice.data.store import Store
 from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, report_table
 from jaxvoice.dsp.mel_config import MelConfig

@@ -12,7 +12,7 @@ from types import FrameType
 
 import jax
 
-from jaxvoice.data.folders import cache_folder
+from jaxvoice.data.atomic_folders import cache_folder
 from jaxvoice.errors import ConfigError
 
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # parameters of mallopt in the GNU C library

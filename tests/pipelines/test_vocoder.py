@@ -177,7 +177,7 @@ def test_bad_audio(vocoder):
     ("mel", "message"),
     [
         (np.where(np.arange(80).reshape(8, 10) == 13, np.nan, -5.0), "1 values.*band 1 at frame 3"),
-        (np.zeros((9, 10), np.float32), "9 bands.*made for 8"),
+        (np.zeros((9, 10), np.float32), "9 bands.*expects 8"),
         (np.zeros((8, 0), np.float32), "no frames"),
         (np.zeros((10, 8), np.float32), "transposed"),
         (np.zeros(8, np.float32), r"got \(8,\)"),

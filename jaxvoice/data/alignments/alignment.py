@@ -31,7 +31,7 @@ class Interval(NamedTuple):
     end: float
 
 
-class Part(NamedTuple):
+class PhoneShare(NamedTuple):
     """A phone of a label, and its share of the label's time; the shares of a label add up to 1."""
 
     code: str
@@ -69,7 +69,9 @@ class Alignment:
         return float(self.boundaries[-1])
 
 
-def align(name: str, intervals: Sequence[Interval], parts: Callable[[str], Sequence[Part]]) -> Alignment:
+def align_intervals(
+    name: str, intervals: Sequence[Interval], parts: Callable[[str], Sequence[PhoneShare]]
+) -> Alignment:
     """Make the alignment of utterance `name` from `intervals` in order of time.
 
     `parts` gives the phones of a label, and raises `DataError` or `TextError` for unknown labels. The time of a label

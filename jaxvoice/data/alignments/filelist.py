@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxvoice.data.alignments.alignment import AlignmentError, Interval
-from jaxvoice.data.alignments.text_files import read_text
+from jaxvoice.data.alignments.text_files import read_text_file
 from jaxvoice.data.layouts import AUDIO_SUFFIXES
 
 AUDIO_FOLDERS = ("wavs", "wav", "audio")
@@ -30,7 +30,7 @@ def read_filelist(path: str | Path) -> list[ListedUtterance]:
     **Raises:** `AlignmentError` (a `DataError`) if the file cannot be read, is empty, or has no line of five fields.
     """
     path = Path(path)
-    rows = enumerate(read_text(path).splitlines(), 1)
+    rows = enumerate(read_text_file(path).splitlines(), 1)
     lines = [_listed(row, line.split("|")) for row, line in rows if line.strip()]
     if not any(len(line.fields) == 5 for line in lines):
         raise AlignmentError(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from itertools import pairwise
 
-from jaxvoice.data.alignments.alignment import Alignment, AlignmentError, Interval, Part, align
+from jaxvoice.data.alignments.alignment import Alignment, AlignmentError, Interval, PhoneShare, align_intervals
 from jaxvoice.data.demo.timings import Timings
 from jaxvoice.errors import TextError
 from jaxvoice.text.phonemes import ALIGNED, PAUSE, VOWELS, PhoneSet
@@ -62,7 +62,7 @@ _ESPEAK_CODES |= {name: [PAUSE] for name in ("_", "_:", "_!", "_|")}
 _ESPEAK_CODES |= {";": []}  # a glide between vowels, part of the first
 
 
-def arpabet_parts(phone_set: PhoneSet) -> Callable[[str], tuple[Part, ...]]:
+def arpabet_parts(phone_set: PhoneSet) -> Callable[[str], tuple[PhoneShare, ...]]:
     """The function from a label, in ARPAbet or a code of `phone_set`, to phones of `phone_set`.
 
     Labels may be in upper or lower case. The empty label, sil, sp, spn and similar labels are a pause. Vowels without a
@@ -72,11 +72,11 @@ def arpabet_parts(phone_set: PhoneSet) -> Callable[[str], tuple[Part, ...]]:
     The function raises `TextError`, with the label as written, for labels that are not phones, such as IPA.
     """
 
-    def parts(label: str) -> tuple[Part, ...]:
+    def parts(label: str) -> tuple[PhoneShare, ...]:
         if label in phone_set:
-            return (Part(label, 1.0),)
+            return (PhoneShare(label, 1.0),)
         if label.lower() in SILENCES:
-            return (Part(PAUSE, 1.0),)
+            return (PhoneShare(PAUSE, 1.0),)
         code = label.upper()
         code = f"{code}1" if code in VOWELS else _REDUCED.get(code, code)
         if label.isascii():
@@ -90,25 +90,25 @@ def arpabet_parts(phone_set: PhoneSet) -> Callable[[str], tuple[Part, ...]]:
     return parts
 
 
-def in_set(code: str, phone_set: PhoneSet, share: float = 1.0) -> tuple[Part, ...]:
+def in_set(code: str, phone_set: PhoneSet, share: float = 1.0) -> tuple[PhoneShare, ...]:
     """The ARPAbet `code` in codes of `phone_set`, with `share` of the time in all.
 
     **Raises:** `TextError` if the set has no such codes.
     """
     codes = phone_set.spell([code])
     if len(codes) == 1:
-        return (Part(codes[0], share),)
-    return (Part(codes[0], share * VOWEL_OF_ER), Part(codes[1], share * (1 - VOWEL_OF_ER)))
+        return (PhoneShare(codes[0], share),)
+    return (PhoneShare(codes[0], share * VOWEL_OF_ER), PhoneShare(codes[1], share * (1 - VOWEL_OF_ER)))
 
 
-def demo_parts(phone_set: PhoneSet = ALIGNED) -> Callable[[str], tuple[Part, ...]]:
+def demo_parts(phone_set: PhoneSet = ALIGNED) -> Callable[[str], tuple[PhoneShare, ...]]:
     """The function from one of espeak-ng's English mnemonics to phones of `phone_set`.
 
     A mnemonic with a stress mark (`'` or `,`) has stress 1, without one stress 0. The phones of a mnemonic of two share
     its time equally. The function raises `AlignmentError` for other mnemonics.
     """
 
-    def parts(mnemonic: str) -> tuple[Part, ...]:
+    def parts(mnemonic: str) -> tuple[PhoneShare, ...]:
         name = mnemonic.lstrip("',")
         if name not in _ESPEAK_CODES:
             raise AlignmentError(
@@ -130,4 +130,4 @@ def demo_alignment(timings: Timings, phone_set: PhoneSet = ALIGNED) -> Alignment
         Interval(phoneme.mnemonic, start / timings.sample_rate, end / timings.sample_rate)
         for phoneme, (start, end) in zip(timings.phonemes, pairwise(onsets), strict=True)
     ]
-    return align(timings.id, intervals, demo_parts(phone_set))
+    return align_intervals(timings.id, intervals, demo_parts(phone_set))

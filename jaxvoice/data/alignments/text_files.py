@@ -19,7 +19,7 @@ _STATE = re.compile(r"(.*)\[(\d+)\]")
 _VOWELS = frozenset(("aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"))
 
 
-def read_text(path: Path) -> str:
+def read_text_file(path: Path) -> str:
     """The text of the file at `path`: UTF-16 if it starts with a byte order mark of UTF-16, else UTF-8.
 
     **Raises:** `AlignmentError` if it cannot be read, is larger than 64 MiB, or is not text of this encoding.
@@ -64,7 +64,7 @@ def read_labels(path: str | Path) -> list[Interval]:
     path = Path(path)
     intervals: list[Interval] = []
     state = 0
-    for row, line in enumerate(read_text(path).splitlines(), 1):
+    for row, line in enumerate(read_text_file(path).splitlines(), 1):
         fields = line.split()
         if not fields:
             continue
@@ -103,7 +103,7 @@ def read_table(path: str | Path) -> list[Interval]:
     number.
     """
     path = Path(path)
-    rows = csv.DictReader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
+    rows = csv.DictReader(io.StringIO(read_text_file(path), newline=""), skipinitialspace=True)
     intervals = []
     try:
         missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
@@ -144,7 +144,7 @@ def read_lj_aligned(path: str | Path) -> AlignedJson:
     """
     path = Path(path)
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text_file(path))
     except (ValueError, RecursionError) as failure:
         raise AlignmentError("broken", f"{path} is not valid JSON ({failure}); copy it again.") from failure
     if not isinstance(content, dict) or not content.get("utterance"):

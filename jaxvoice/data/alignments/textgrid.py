@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from jaxvoice.data.alignments.alignment import Alignment, AlignmentError, Interval
-from jaxvoice.data.alignments.text_files import parse_number, read_text
+from jaxvoice.data.alignments.text_files import parse_number, read_text_file
 from jaxvoice.errors import DataError
 
 # Praat reads only the free-standing strings, numbers and flags of a text file, not names, `=` or `[1]:`.
@@ -26,7 +26,7 @@ def read_textgrid(path: str | Path, tier: str = "phones") -> list[Interval]:
     Source: the Praat manual, "TextGrid file formats".
     """
     path = Path(path)
-    text = read_text(path)
+    text = read_text_file(path)
     if text.startswith("ooBinaryFile") or '"Praat chronological TextGrid' in text[:200]:
         raise AlignmentError(
             "broken", f"{path} is a binary or chronological TextGrid; save it as a (short) text file in Praat."

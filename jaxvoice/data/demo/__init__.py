@@ -1,6 +1,6 @@
 """The demo corpus: a few minutes of synthetic English speech with exact phoneme timings, made offline on first use."""
 
-from jaxvoice.data.demo.corpus import VOICES as VOICES, Voice as Voice, make_demo_corpus as make_demo_corpus
+from jaxvoice.data.demo.demo_corpus import VOICES as VOICES, Voice as Voice, make_demo_corpus as make_demo_corpus
 from jaxvoice.data.demo.sentences import SENTENCES as SENTENCES, compose_sentences as compose_sentences
 from jaxvoice.data.demo.timings import (
     Phoneme as Phoneme,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxvoice.data.alignments import Alignment, AlignmentError, Interval
-from jaxvoice.data.alignments.alignment import align
+from jaxvoice.data.alignments.alignment import align_intervals
 from jaxvoice.data.alignments.phone_mapping import arpabet_parts, demo_parts
 from jaxvoice.errors import DataError, TextError
 from jaxvoice.text.phonemes import ALIGNED, ARPABET, PhoneSet
@@ -17,7 +17,7 @@ def row(*items):
 
 
 def aligned(intervals, phone_set=ALIGNED):
-    return align("it", intervals, arpabet_parts(phone_set))
+    return align_intervals("it", intervals, arpabet_parts(phone_set))
 
 
 def test_silences_become_pauses_and_adjacent_ones_merge():
@@ -123,6 +123,6 @@ def test_a_mnemonic_of_another_language():
 
 
 def test_a_glide_belongs_to_the_phone_before_it_and_three_parts_share_in_order():
-    made = align("it", row(("'i:", 0.1), (";", 0.2), ("'aI3", 1.2)), demo_parts())
+    made = align_intervals("it", row(("'i:", 0.1), (";", 0.2), ("'aI3", 1.2)), demo_parts())
     assert made.phones == ("IY1", "AY1", "EU0", "R")
     np.testing.assert_allclose(made.boundaries, [0, 0.2, 0.7, 0.91, 1.2], atol=1e-12)

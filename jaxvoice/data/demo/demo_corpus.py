@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxvoice.data.atomic_folders import atomic_folder, cache_folder, remove_folder
 from jaxvoice.data.corpora import find_corpus
 from jaxvoice.data.demo.sentences import SENTENCES
 from jaxvoice.data.demo.timings import Phoneme, Timings, repair
-from jaxvoice.data.folders import atomic_folder, cache_folder, remove_folder
 from jaxvoice.data.utterances import Corpus
 from jaxvoice.errors import ConfigError, DataError, MissingExtraError
 

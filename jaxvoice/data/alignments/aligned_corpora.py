@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from jaxvoice.data.alignments.alignment import AlignmentError, Interval, align
+from jaxvoice.data.alignments.alignment import AlignmentError, Interval, align_intervals
 from jaxvoice.data.alignments.filelist import (
     AUDIO_FOLDERS,
     ListedUtterance,
@@ -176,7 +176,7 @@ def _read(kind: AlignedKind, source: _Source, phone_set: PhoneSet) -> Utterance:
             given = path.with_suffix(".mel.npy")
             mel = given if given.is_file() else None
     speaker = Path(name).parts[0] if len(Path(name).parts) > 1 else ""
-    alignment = align(name, intervals, arpabet_parts(phone_set))
+    alignment = align_intervals(name, intervals, arpabet_parts(phone_set))
     return Utterance(name, source.audio, text, speaker, alignment=alignment, mel=mel)
 
 
