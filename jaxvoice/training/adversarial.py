@@ -1,7 +1,7 @@
 """The training step of a generator against discriminators."""
 
-from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PyTree
@@ -12,6 +12,8 @@ from jaxvoice.training.state import all_finite
 GeneratorModel = TypeVar("GeneratorModel")
 DiscriminatorModel = TypeVar("DiscriminatorModel")
 Metrics = dict[str, Float[Array, ""]]
+Mode = Literal["both", "discriminators", "generator", "reconstruction"]
+"""Which sides a step updates, see `adversarial_step`."""
 
 
 class AdversarialStep(NamedTuple, Generic[GeneratorModel, DiscriminatorModel]):
@@ -24,7 +26,7 @@ class AdversarialStep(NamedTuple, Generic[GeneratorModel, DiscriminatorModel]):
     finite: Bool[Array, ""]
     """Whether all losses and gradients are finite: the first argument of `guarded`."""
     metrics: Metrics
-    """`generator` and `discriminator`, the sums of the losses, and the metrics of both loss functions."""
+    """`generator` and `discriminator`, the losses of the updated sides, and the metrics of their loss functions."""
 
 
 def adversarial_step(
@@ -34,7 +36,8 @@ def adversarial_step(
     generate: Callable[[GeneratorModel], tuple[PyTree, PyTree]],
     discriminator_loss: Callable[[DiscriminatorModel, PyTree, PyTree], tuple[Float[Array, ""], Metrics, PyTree]],
     generator_loss: Callable[[DiscriminatorModel | None, PyTree, PyTree], tuple[Float[Array, ""], Metrics, PyTree]],
-    adversarial: bool = True,
+    mode: Mode = "both",
+    frozen: Sequence[str] = (),
 ) -> AdversarialStep[GeneratorModel, DiscriminatorModel]:
     """One update of the discriminators and then, against the updated ones, of the generator.
 
@@ -49,44 +52,48 @@ def adversarial_step(
         outputs are a pytree of arrays: audio, and values such as a Kullback-Leibler divergence that the loss reads.
     - `discriminator_loss`: takes the discriminators' model, their state and the outputs, and returns the loss, metrics
         for the log, and the new state. It is not differentiated by the outputs.
-    - `generator_loss`: takes the same, and returns the same. It is differentiated by the outputs only. Without
-        discriminators, both model and state are `None`.
-    - `adversarial`: False is a step without discriminators, such as the first ones of a training. The discriminators
-        do not change, and `discriminator_loss` is not called.
+    - `generator_loss`: takes the same and returns the same. It is differentiated by the outputs only.
+    - `mode`: `both` updates both sides. `discriminators` and `generator` update one side against the other as it is,
+        for trainings that alternate. `reconstruction` updates the generator without discriminators, for example in the
+        first steps of a training: `generator_loss` receives `None` as their model and state.
+    - `frozen`: paths of the generator that this step does not change, as in `Learner.update`.
     """
+    train_generator, train_discriminators = mode != "discriminators", mode in ("both", "discriminators")
 
     def forward(params: GeneratorModel) -> tuple[PyTree, PyTree]:
         return generate(generator.combine(params))
 
-    outputs, pull_back, generator_state = eqx.filter_vjp(forward, generator.params, has_aux=True)
-    checked, metrics = [], {}
-    if adversarial:
+    if train_generator:
+        outputs, pull_back, generator_state = eqx.filter_vjp(forward, generator.params, has_aux=True)
+    else:
+        outputs, generator_state = forward(generator.params)
+    checked, metrics, discriminator_metrics = [], {}, {}
+    if train_discriminators:
         before = discriminators
 
         def discriminators_loss_of(params: DiscriminatorModel) -> tuple[Array, tuple[Metrics, PyTree]]:
             loss, parts, state = discriminator_loss(before.combine(params), before.model_state, outputs)
             return loss, (parts, state)
 
-        (loss, (metrics, state)), gradient = eqx.filter_value_and_grad(discriminators_loss_of, has_aux=True)(
-            before.params
-        )
+        value_and_gradient = eqx.filter_value_and_grad(discriminators_loss_of, has_aux=True)
+        (loss, (parts, state)), gradient = value_and_gradient(before.params)
         discriminators = before.update(gradient, model_state=state)
-        metrics = {"discriminator": loss, **metrics}
+        discriminator_metrics = {"discriminator": loss, **parts}
         checked += [loss, gradient]
-    after = discriminators
+    if train_generator:
+        against = (None, None) if mode == "reconstruction" else (discriminators.model, discriminators.model_state)
 
-    def generator_loss_of(outputs: Any) -> tuple[Array, tuple[Metrics, PyTree]]:
-        judges = (after.model, after.model_state) if adversarial else (None, None)
-        loss, parts, state = generator_loss(*judges, outputs)
-        return loss, (parts, state)
+        def generator_loss_of(outputs: Any) -> tuple[Array, tuple[Metrics, PyTree]]:
+            loss, parts, state = generator_loss(*against, outputs)
+            return loss, (parts, state)
 
-    (loss, (parts, state)), output_gradient = eqx.filter_value_and_grad(generator_loss_of, has_aux=True)(outputs)
-    (gradient,) = pull_back(output_gradient)
-    if adversarial and state is not None:
-        discriminators = after.with_state(state)
-    return AdversarialStep(
-        generator.update(gradient, model_state=generator_state),
-        discriminators,
-        all_finite((*checked, loss, gradient)),
-        {"generator": loss, **parts, **metrics},
-    )
+        (loss, (parts, state)), gradient = eqx.filter_value_and_grad(generator_loss_of, has_aux=True)(outputs)
+        (gradient,) = pull_back(gradient)
+        generator = generator.update(gradient, model_state=generator_state, frozen=frozen)
+        if mode != "reconstruction" and state is not None:
+            discriminators = discriminators.with_state(state)
+        metrics = {"generator": loss, **parts}
+        checked += [loss, gradient]
+    elif generator_state is not None:
+        generator = generator.with_state(generator_state)
+    return AdversarialStep(generator, discriminators, all_finite(checked), {**metrics, **discriminator_metrics})

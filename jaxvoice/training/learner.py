@@ -100,17 +100,26 @@ class Learner(eqx.Module, Generic[Model]):
         """The model with `params` in place of its trained arrays."""
         return eqx.combine(params, self.model)
 
-    def update(self, gradient: PyTree, *, model_state: PyTree = None) -> "Learner[Model]":
-        """The learner after one update by `gradient`, which has the structure of `params` or of the model.
+    def update(self, gradient: PyTree, *, model_state: PyTree = None, frozen: Sequence[str] = ()) -> "Learner[Model]":
+        """The learner after one update.
 
-        `model_state` replaces the model's state, frozen parts excluded; `None` keeps it.
+        **Arguments:**
+
+        - `gradient`: has the structure of `params` or of the model.
+        - `model_state`: replaces the model's state, frozen parts excluded; `None` keeps it.
+        - `frozen`: paths below the model that this update does not change, nor their optimiser state, besides those
+            that are always frozen: parts that are trained in some phases only.
         """
         params = self.params
         gradient = jax.tree.map(
             lambda param, part: None if param is None else part, params, gradient, is_leaf=lambda leaf: leaf is None
         )
         updates, optimizer_state = self._transformation().update(gradient, self.optimizer_state, params)
-        new = replace(self, model=eqx.apply_updates(self.model, updates), optimizer_state=optimizer_state)
+        model = eqx.apply_updates(self.model, updates)
+        if frozen:
+            model = _keep(self.model, model, frozen)
+            optimizer_state = self._with_kept_moments(optimizer_state, params, frozen)
+        new = replace(self, model=model, optimizer_state=optimizer_state)
         new = new if model_state is None else new.with_state(model_state)
         if self.ema_decay is None:
             return new
@@ -129,6 +138,17 @@ class Learner(eqx.Module, Generic[Model]):
         mixed = ema_update(self._trained(average), self._trained(new), decay=self.ema_decay, step=self.updates)
         # A weighted mean of two equal numbers is rounded: arrays that do not change are taken over instead.
         return eqx.combine(mixed, new)
+
+    def _with_kept_moments(self, new: optax.OptState, params: PyTree, frozen: Sequence[str]) -> optax.OptState:
+        """The state `new` of the optimiser with the old moments of frozen parameters."""
+        # Moments are trees with the structure of the parameters.
+        structure = jax.tree.structure(params)
+        return jax.tree.map(
+            lambda before, after: _keep(before, after, frozen) if jax.tree.structure(before) == structure else after,
+            self.optimizer_state,
+            new,
+            is_leaf=lambda node: jax.tree.structure(node) == structure,
+        )
 
     @property
     def eval_model(self) -> Model:
@@ -164,12 +184,21 @@ class Learner(eqx.Module, Generic[Model]):
         """`tree` with `None` in place of frozen leaves."""
         if not self.frozen:
             return tree
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: None if _is_frozen(path, self.frozen) else leaf, tree
+        )
 
-        def keep(path: Any, leaf: Any) -> Any:
-            name = jax.tree_util.keystr(path, simple=True, separator=".")
-            return None if any(_is_below(name, frozen) for frozen in self.frozen) else leaf
 
-        return jax.tree_util.tree_map_with_path(keep, tree)
+def _keep(old: PyTree, new: PyTree, frozen: Sequence[str]) -> PyTree:
+    """`new` with the leaves of `old` at the paths in `frozen`."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, before, after: before if _is_frozen(path, frozen) else after, old, new
+    )
+
+
+def _is_frozen(path: Any, frozen: Sequence[str]) -> bool:
+    name = jax.tree_util.keystr(path, simple=True, separator=".")
+    return any(_is_below(name, above) for above in frozen)
 
 
 def _is_below(name: str, path: str) -> bool:

@@ -73,7 +73,8 @@ class LoopConfig:
 class TrainingResult:
     """The result of a session: why it stopped, the number of steps of the run, and metrics.
 
-    `metrics` are those of the last validation; `best` has the keys `step`, `value` and `phase`.
+    `metrics` are those of the last validation; `best` has the keys `step`, `value` and `phase`,
+    the rank of the phase (`Task.rank_of`).
     """
 
     stopped: Stop
@@ -273,7 +274,7 @@ class _Session:
         best_metric = self.config.best_metric
         score = None
         if report is not None and report.metrics:
-            score = {best_metric: self.metrics[best_metric], "phase": self._last_phase}
+            score = {best_metric: self.metrics[best_metric], "phase": self._rank}
         self.store.save(self.step, arrays, meta, score)
         self.saved = self.step
 
@@ -292,17 +293,20 @@ class _Session:
         self.metrics = parallel.from_first_process({name: float(value) for name, value in found.metrics.items()})
         report = ValidationResult(self.metrics, found.samples)
         log.validation(self.step, report)
-        value, phase = self.metrics[self.config.best_metric], self._last_phase
+        value, rank = self.metrics[self.config.best_metric], self._rank
         # In earlier phases, parts of the model were not trained yet.
-        if math.isfinite(value) and (self.best is None or (-phase, value) < (-self.best["phase"], self.best["value"])):
-            self.best = {"step": self.step, "value": value, "phase": phase}
+        if math.isfinite(value) and (self.best is None or (-rank, value) < (-self.best["phase"], self.best["value"])):
+            self.best = {"step": self.step, "value": value, "phase": rank}
             self._save_model(state)
         return report
 
     @property
-    def _last_phase(self) -> int:
-        """The phase of the last step."""
-        return self.task.phase_of(max(self.step - 1, 0))
+    def _rank(self) -> int:
+        """The rank of the model after the last step."""
+        return self._rank_after(self.step)
+
+    def _rank_after(self, step: int) -> int:
+        return self.task.rank_of(self.task.phase_of(max(step - 1, 0)))
 
     def _save_model(self, state: PyTree) -> None:
         if jax.process_index() == 0:
@@ -326,7 +330,7 @@ class _Session:
         self.loader.restore(self.position)
         self.best, self.metrics = restored.meta["best"], restored.meta["metrics"]
         if self.best is not None and "phase" not in self.best:  # written by version 0.1
-            self.best = {**self.best, "phase": self.task.phase_of(max(int(self.best["step"]) - 1, 0))}
+            self.best = {**self.best, "phase": self._rank_after(int(self.best["step"]))}
         self.leaves = [restored.arrays[name] for name in self.skeleton.names]
         print_once(f"resuming after step {self.step}")
         before, now = restored.meta.get("data", {}), self.loader.describe()

@@ -67,9 +67,17 @@ class Task(abc.ABC):
         """The phase of the update that follows `step` updates: 0, 1, ...; by default, there is one phase, 0.
 
         Each phase is a program of its own: inside a branch of `jax.lax.cond`, XLA's CPU programs are several times
-        slower. The best model of a run is one of the last phase that was reached.
+        slower.
         """
         return 0
+
+    def rank_of(self, phase: int) -> int:
+        """The rank of a model after a step of this phase; the best model of a run is one of the highest rank.
+
+        By default, it is the phase itself, because parts of a model are not trained yet in earlier phases. Phases that
+        alternate have the same rank.
+        """
+        return phase
 
     @abc.abstractmethod
     def audio_seconds(self, batch: Any) -> float:

@@ -101,12 +101,32 @@ def test_states_pass_through_and_frozen_parts_stay():
 
 def test_steps_without_discriminators_leave_them_alone():
     generator, discriminators = learners()
-    after = step(generator, discriminators, adversarial=False)
+    after = step(generator, discriminators, mode="reconstruction")
     assert eqx.tree_equal(after.discriminators, discriminators)
     assert set(after.metrics) == {"generator", "mel", "divergence"}
     whole = lambda gain: jnp.mean(jnp.abs(gain * 2.0 * NOISE + CONDITION - REAL)) + (gain - 1) ** 2  # noqa: E731
     expected = first_update(jax.grad(whole)(jnp.asarray(0.5)), jnp.asarray(0.5))
     assert float(after.generator.model.gain) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_sides_may_take_turns():
+    """Each against the other as it is; the states of both forward passes are taken over."""
+    generator, discriminators = learners()
+    both = step(generator, discriminators)
+    judged = step(generator, discriminators, mode="discriminators")
+    assert eqx.tree_equal(judged.generator, generator.with_state(jnp.asarray(7.0)))
+    assert eqx.tree_equal(judged.discriminators.model, both.discriminators.model)
+    assert float(judged.discriminators.model_state) == 2.0
+    assert set(judged.metrics) == {"discriminator", "disc"} and bool(judged.finite)
+    after = step(generator, judged.discriminators, mode="generator")
+    assert eqx.tree_equal(after.generator, both.generator)
+    assert eqx.tree_equal(after.discriminators, both.discriminators)
+    assert set(after.metrics) == {"generator", "mel", "divergence", "adv"}
+
+
+def test_parts_of_the_generator_may_be_frozen_in_a_step():
+    after = step(*learners(), frozen=("gain",))
+    assert float(after.generator.model.gain) == 0.5 and float(after.discriminators.model.gain) != 0.8
 
 
 @pytest.mark.parametrize("broken", ["real", "divergence"])

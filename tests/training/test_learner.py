@@ -99,6 +99,20 @@ def test_frozen_parts_do_not_change_and_are_not_in_the_optimizer():
     assert int(mine.model_state.count) == 2
 
 
+def test_parts_may_be_frozen_in_single_updates():
+    """As if they were always frozen, moments included, but for the running statistics."""
+    mine = learner(ema_decay=0.9, model_state=means())
+    mine = mine.update(gradient_of(mine), model_state=means(1.0))
+    after = mine.update(gradient_of(mine), model_state=means(2.0), frozen=("encoder",))
+    names, pairs = array_names(mine), zip(jax.tree.leaves(mine), jax.tree.leaves(after), strict=True)
+    kept = [name for name, (old, new) in zip(names, pairs, strict=True) if np.array_equal(old, new)]
+    expected = ["model.encoder.weight", "optimizer_state.0.mu.encoder.weight", "optimizer_state.0.nu.encoder.weight"]
+    assert [name for name in kept if "weight" in name and "average" not in name] == expected
+    assert float(after.model_state.encoder[0]) == 2.0 and int(after.updates) == 2
+    free = mine.update(gradient_of(mine), model_state=means(2.0))
+    assert eqx.tree_equal(free.model.decoder, after.model.decoder)
+
+
 def test_an_average_of_weights_that_stay_is_exact():
     """Weighted means round: 0.9 x + 0.1 x differs from x in the last bit for most x."""
     values = jnp.asarray(np.random.default_rng(0).normal(size=1000), jnp.float32)

@@ -163,7 +163,7 @@ class HiFiGANTask(Task):
             generate=generate,
             discriminator_loss=ft.partial(self._discriminator_loss, audio),
             generator_loss=ft.partial(self._generator_loss, audio, target_mel),
-            adversarial=phase == 1 or self.config.reconstruction_steps == 0,
+            mode="reconstruction" if phase == 0 and self.config.reconstruction_steps else "both",
         )
         new = HiFiGANState(state.counters, after.generator, after.discriminators)
         return guarded(after.finite, new, state), after.metrics
