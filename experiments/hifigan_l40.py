@@ -29,9 +29,8 @@ from jaxvoice.data import Loader, RandomCrops
 from jaxvoice.errors import ConfigError
 from jaxvoice.models import hifigan
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
-from jaxvoice.models.hifigan.resuming import continued_config, continued_state
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
-from jaxvoice.models.hifigan.warm_start import initial_state, kept_info
+from jaxvoice.models.hifigan.warm_start import continued_config, continued_state, initial_state, kept_info
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.optimizers import OptimizerConfig

@@ -151,7 +151,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     load = ft.partial(load_aligned, mel=mel, peak_normalize=peak_normalize, progress=jax.process_index() == 0, **sizes)
     store, held_out = common.load_sides(load, split(corpus, experiment.validation))
     print_once(store.table())
-    model = gaussian_tts.fitted(config.model, store)
+    model = gaussian_tts.config_for_corpus(config.model, store)
     if folder.has_progress():
         model = replace(model, statistics=run_statistics(folder))
     loader = Loader(

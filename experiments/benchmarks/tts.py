@@ -147,7 +147,7 @@ def jaxvoice_mel(networks: Any, norms: Any, batch: UtteranceBatch) -> Call:
     import equinox as eqx
 
     from jaxvoice import nn
-    from jaxvoice.models.gaussian_tts.scaling import to_mel
+    from jaxvoice.models.gaussian_tts.statistics import to_mel
 
     config, frames = networks.config, batch.mel.shape[2]
     networks = eqx.filter_jit(nn.freeze)(networks)
@@ -183,7 +183,7 @@ def torch_mel(networks: Any, config: GaussianTTSConfig, batch: UtteranceBatch) -
     import torch
 
     from experiments.benchmarks.torch_gaussian_tts import Padding
-    from jaxvoice.models.gaussian_tts.scaling import to_mel
+    from jaxvoice.models.gaussian_tts.statistics import to_mel
 
     networks.eval()
 

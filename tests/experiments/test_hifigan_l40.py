@@ -13,21 +13,20 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
+from tests.models.hifigan.test_resuming import batches, save, torch_trainer
 
 from experiments import common, hifigan_l40
 from jaxvoice.data import read_audio, write_wav
 from jaxvoice.dsp import MelConfig, log_mel
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.hifigan import PRESETS, DiscriminatorConfig, Generator, GeneratorConfig, HiFiGANConfig
-from jaxvoice.models.hifigan.resuming import continued_config, continued_state
 from jaxvoice.models.hifigan.training import HiFiGANTask, read_run
-from jaxvoice.models.hifigan.warm_start import initial_state
+from jaxvoice.models.hifigan.warm_start import continued_config, continued_state, initial_state
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines.importing import import_model
 from jaxvoice.training.loop import TrainingResult
 from tests.experiments import command_lines
 from tests.experiments.command_lines import flags_without_help
-from tests.models.hifigan.test_resuming import batches, save, torch_trainer
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save_file
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.checkpoint_layout import Checkpoint, ImportOptions
 from jaxvoice.models.hifigan.family import HiFiGANLayout
-from jaxvoice.models.hifigan.resuming import continued_config, continued_state
 from jaxvoice.models.hifigan.training import HiFiGANTask
+from jaxvoice.models.hifigan.warm_start import continued_config, continued_state
 from jaxvoice.models.hifigan.weights import load_generator, save_generator
 from jaxvoice.pipelines.comparing import compare
 from jaxvoice.pipelines.exporting import export_model

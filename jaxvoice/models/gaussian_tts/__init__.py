@@ -22,9 +22,9 @@ if TYPE_CHECKING:
         Statistics as Statistics,
         UpsamplingConfig as UpsamplingConfig,
     )
-    from jaxvoice.models.gaussian_tts.corpus import fitted as fitted
-    from jaxvoice.models.gaussian_tts.durations import (
-        DurationModel as DurationModel,
+    from jaxvoice.models.gaussian_tts.durations import DurationModel as DurationModel
+    from jaxvoice.models.gaussian_tts.statistics import (
+        config_for_corpus as config_for_corpus,
         from_normalised as from_normalised,
         to_normalised as to_normalised,
     )
@@ -54,8 +54,8 @@ __getattr__, __dir__ = lazily(
             "Statistics",
             "UpsamplingConfig",
         ),
-        "corpus": ("fitted",),
-        "durations": ("DurationModel", "from_normalised", "to_normalised"),
+        "durations": ("DurationModel",),
+        "statistics": ("config_for_corpus", "from_normalised", "to_normalised"),
         "training": ("GaussianTTSTask", "TrainingConfig"),
         "upsampling": ("GaussianUpsampling", "block_causal", "upsampling_weights"),
         "weights": ("FAMILY",),

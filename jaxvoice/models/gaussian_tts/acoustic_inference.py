@@ -16,9 +16,8 @@ from jaxvoice.dsp.chunking import bucket_size
 from jaxvoice.errors import CheckpointError, ConfigError, TextError, warn_caller
 from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates, GaussianTTS
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
-from jaxvoice.models.gaussian_tts.durations import from_normalised, whole_frames
 from jaxvoice.models.gaussian_tts.inference import decode, encode
-from jaxvoice.models.gaussian_tts.scaling import to_mel
+from jaxvoice.models.gaussian_tts.statistics import from_normalised, to_mel, whole_frames
 from jaxvoice.nn import freeze
 from jaxvoice.text.phonemes import PAUSE
 

@@ -15,7 +15,7 @@ from jaxvoice.errors import CheckpointError
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.durations import DurationModel
-from jaxvoice.models.gaussian_tts.scaling import to_mel
+from jaxvoice.models.gaussian_tts.statistics import to_mel
 
 
 class BatchResult(NamedTuple):

@@ -19,8 +19,8 @@ from jaxvoice.losses import duration_loss, mel_loss
 from jaxvoice.losses.masked import DurationLoss
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates, GaussianTTS
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig, Statistics
-from jaxvoice.models.gaussian_tts.durations import DurationModel, to_normalised
-from jaxvoice.models.gaussian_tts.scaling import normalised_mel
+from jaxvoice.models.gaussian_tts.durations import DurationModel
+from jaxvoice.models.gaussian_tts.statistics import normalised_mel, to_normalised
 from jaxvoice.models.gaussian_tts.validation import Validation
 from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.text.phonemes import ALIGNED, PhoneSet

@@ -10,17 +10,17 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from jaxvoice.config import check_not_negative, check_types, from_dict, to_dict
 from jaxvoice.data import CropBatch, Store
-from jaxvoice.dsp.mel import log_mel
+from jaxvoice.dsp.mel import bucketed_log_mel, log_mel
+from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.losses import discriminator_loss, feature_loss, generator_loss
 from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.models.hifigan.discriminators import DiscriminatorOutput, Discriminators, MultiScaleState
 from jaxvoice.models.hifigan.generator import Generator
-from jaxvoice.models.hifigan.validation import Validation
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.nn import fold_weight_norm
 from jaxvoice.training.adversarial import adversarial_step
@@ -29,8 +29,10 @@ from jaxvoice.training.learner import Learner, check_ema_decay
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.state import Counters, Precision, guarded
-from jaxvoice.training.task import Task, ValidationResult
+from jaxvoice.training.task import Sample, Task, ValidationResult
 from jaxvoice.weights import count_parameters
+
+_BUCKET = 256  # frames: utterances are padded to a multiple, so that few lengths are compiled
 
 
 @dataclass(frozen=True)
@@ -252,3 +254,50 @@ def _two_iterations(discriminators: Discriminators, state: MultiScaleState) -> t
 
 def _features(outputs: list[DiscriminatorOutput]) -> list[Array]:
     return [feature for output in outputs for feature in output.features]
+
+
+class Validation:
+    """Mean over held-out utterances of mel L1: mean |log-mel of the recording - log-mel of its copy| up to Nyquist.
+
+    The copy is synthesised from the utterance's own mel spectrogram (or the one given beside it) over its whole length,
+    so the number compares with the release's validation curve (jik876/hifi-gan `train.py`, `validation_loss.png`).
+    """
+
+    def __init__(self, store: Store, mel: MelConfig, *, samples: int = 4):
+        self.mel, self._samples = mel, samples
+        self._utterances = []
+        for i in range(len(store)):
+            given = store["mel"][i] if "mel" in store else None
+            audio, frames = store.waveform(i), len(store["audio"][i]) // mel.hop_length
+            frames = frames if given is None else min(frames, given.shape[1])
+            audio = audio[: frames * mel.hop_length]
+            inputs = bucketed_log_mel(audio, mel) if given is None else given
+            target = bucketed_log_mel(audio, mel.full_band())
+            self._utterances.append((store.corpus.utterances[i].id, inputs[:, :frames], target[:, :frames]))
+
+    def __call__(self, generator: Generator) -> ValidationResult:
+        """Metrics `mel_l1`, and samples of the first utterances with their mel spectrograms."""
+        errors, samples = [], []
+        for name, inputs, target in self._utterances:
+            frames = inputs.shape[1]
+            padded = jnp.asarray(np.pad(inputs, ((0, 0), (0, -frames % _BUCKET))))
+            audio, mel = _copy(generator, padded, jnp.asarray(frames), self.mel)
+            mel = np.asarray(mel)[:, :frames]
+            errors.append(float(np.abs(mel - target).mean(dtype=np.float64)))
+            if len(samples) < self._samples:
+                audio = np.asarray(audio)[: frames * self.mel.hop_length]
+                samples.append(Sample(name, audio, self.mel.sample_rate, {"target": target, "generated": mel}))
+        return ValidationResult({"mel_l1": float(np.mean(errors))}, samples)
+
+
+@eqx.filter_jit
+def _copy(
+    generator: Generator, mel: Float[Array, "mels frames"], frames: Int[Array, ""], config: MelConfig
+) -> tuple[Float[Array, " samples"], Float[Array, "mels _"]]:
+    """The generated audio and its full-band log-mel; both are right up to `frames` frames."""
+    audio = generator(mel.T, length=frames)[:, 0]
+    samples, pad = frames * config.hop_length, -(-config.pad // config.hop_length) * config.hop_length
+    # Reflected at its true end, as the log-mel of the unpadded signal is.
+    place = jnp.arange(audio.shape[0] + pad)
+    place = jnp.where(place < samples, place, jnp.maximum(2 * (samples - 1) - place, 0))
+    return audio, log_mel(audio[place], config.full_band())

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts import DurationConfig, DurationModel, Statistics, from_normalised, to_normalised
-from jaxvoice.models.gaussian_tts.durations import whole_frames
+from jaxvoice.models.gaussian_tts.statistics import whole_frames
 from jaxvoice.weights.array_names import count_parameters, named_arrays
 
 COUNT = np.array([9, 4, 1], np.int32)
@@ -56,7 +56,7 @@ def test_one_phoneme_of_one_example_keeps_both_axes(key):
     still = call(model, x, count, inference=True)
     assert still.shape == (1, 1)
     assert call(model, x, count, key=key) != still
-    with pytest.raises(ConfigError, match="give key="):
+    with pytest.raises(ConfigError, match="pass key="):
         model(x, phone_count=count)
 
 

@@ -270,7 +270,7 @@ def test_dropout_needs_a_key_and_leaves_the_postnet_alone(key):
     first, again = (run(model, padded(), model.init_state(), key=k)[1] for k in (key, jax.random.key(7)))
     assert np.abs(np.asarray(first.first) - np.asarray(again.first)).max() > 1e-3
     assert {block.dropout for block in model.postnet.blocks} == {0.0}
-    with pytest.raises(ConfigError, match="give key="):
+    with pytest.raises(ConfigError, match="pass key="):
         run(model, padded(), model.init_state())
 
 

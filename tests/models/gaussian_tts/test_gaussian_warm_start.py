@@ -10,8 +10,7 @@ from gaussian_small import SMALL, Padded, changed, networks, padded
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.gaussian_tts import GaussianTTS, GaussianTTSConfig, Statistics, from_normalised
-from jaxvoice.models.gaussian_tts.durations import whole_frames
-from jaxvoice.models.gaussian_tts.scaling import to_mel
+from jaxvoice.models.gaussian_tts.statistics import to_mel, whole_frames
 from jaxvoice.models.gaussian_tts.warm_start import pretrained
 from jaxvoice.models.gaussian_tts.weights import save_model
 

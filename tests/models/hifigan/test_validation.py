@@ -13,7 +13,7 @@ from jaxvoice.data import Corpus, Store, Utterance
 from jaxvoice.dsp import MelConfig, log_mel
 from jaxvoice.errors import AudioError
 from jaxvoice.models.hifigan import Generator, GeneratorConfig
-from jaxvoice.models.hifigan.validation import Validation
+from jaxvoice.models.hifigan.training import Validation
 
 MEL = MelConfig()
 LENGTHS = (3000, 5000, 9001, 20000, 65536, 65537, 70000)

@@ -24,8 +24,8 @@ from experiments.benchmarks.torch_training import LogMel, Trainer as TorchTraine
 from jaxvoice.config import from_dict, to_dict
 from jaxvoice.data import CropBatch
 from jaxvoice.errors import CheckpointError, ConfigError
-from jaxvoice.models.hifigan.resuming import continued_config, continued_state
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
+from jaxvoice.models.hifigan.warm_start import continued_config, continued_state
 from jaxvoice.pipelines.importing import import_model
 from jaxvoice.training.optimizers import OptimizerConfig, decays_to, learning_rate
 from jaxvoice.weights import named_arrays
