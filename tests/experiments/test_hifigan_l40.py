@@ -13,7 +13,6 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
-from tests.models.hifigan.test_resuming import batches, save, torch_trainer
 
 from experiments import common, hifigan_l40
 from jaxvoice.data import read_audio, write_wav
@@ -27,6 +26,7 @@ from jaxvoice.pipelines.importing import import_model
 from jaxvoice.training.loop import TrainingResult
 from tests.experiments import command_lines
 from tests.experiments.command_lines import flags_without_help
+from tests.models.hifigan.test_warm_start import batches, save, torch_trainer
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
