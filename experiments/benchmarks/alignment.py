@@ -1,4 +1,4 @@
-"""Boundary errors of forced alignment with a trained text-to-speech model, where the true times are known.
+"""Boundary errors of forced alignment with a trained text-to-speech model, on recordings with known times.
 
     python -m experiments.benchmarks.alignment --model runs/tts_ljspeech
 
@@ -28,7 +28,7 @@ from jaxvoice.pipelines import Aligner
 
 @dataclass(frozen=True)
 class Options:
-    """What to align."""
+    """Settings of the benchmark."""
 
     model: str
     """Model folder, run folder or Hub id of a text-to-speech model."""
@@ -43,9 +43,9 @@ class Options:
 
 
 def boundary_errors(found: Alignment, true: Alignment) -> Float64[np.ndarray, " boundaries"]:
-    """Seconds by which boundaries inside the utterance are found too late, between phones that both alignments have.
+    """Errors in seconds, positive if late, of boundaries inside the utterance between phones of both alignments.
 
-    Phones are matched in order, as many as can be; the stress of a vowel does not matter.
+    As many phones as possible are matched in order; the stress of vowels is ignored.
     """
     plain = [[phone.rstrip("012") for phone in one.phones] for one in (found, true)]
     errors = []
@@ -73,7 +73,7 @@ def row(voice: str, given: str, errors: Sequence[np.ndarray], costs: Sequence[fl
     }
 
 
-def judge(aligner: Aligner, voice: str, utterances: Sequence[Utterance]) -> list[dict[str, Any]]:
+def evaluate(aligner: Aligner, voice: str, utterances: Sequence[Utterance]) -> list[dict[str, Any]]:
     """The rows of one voice."""
     rows = []
     for given in ("phonemes", "text"):
@@ -114,7 +114,7 @@ def main(options: Options) -> None:
     """Run the benchmark."""
     load = common.OtherLoad()
     aligner = Aligner(options.model)
-    rows = [row for voice, utterances in voices(options).items() for row in judge(aligner, voice, utterances)]
+    rows = [row for voice, utterances in voices(options).items() for row in evaluate(aligner, voice, utterances)]
     if not rows:
         raise SystemExit("Nothing could be aligned.")
     common.report("alignment", options, common.limit_threads(None), rows, load=load, json_path=options.json)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing in turns, memory in a process of its own, agreement of numbers, tables, JSON."""
+"""Shared by the benchmarks: timing in turns, memory in a separate process, agreement of results, tables, JSON."""
 
 import json
 import math
@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 PAUSE = 0.25
-"""Seconds between two calls: OpenMP threads of one library wait busily for 0.2 s, on the next one's time."""
+"""Seconds between two calls: OpenMP threads spin for 0.2 s after a call and would slow down the next one."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def in_turns(
 
 
 def speedups(ours: Timing, theirs: Timing) -> dict[str, float]:
-    """How many times faster `ours` is, by medians and by minima: where these disagree, the machine was not quiet."""
+    """How many times faster `ours` is, by medians and by minima; they differ if other processes were busy."""
     return {"x faster (median)": theirs.median / ours.median, "x faster (min)": theirs.minimum / ours.minimum}
 
 
@@ -78,7 +78,7 @@ def check_agreement(
 ) -> float:
     """The largest absolute difference, relative to the largest magnitude of `theirs`.
 
-    **Raises:** `SystemExit` if it exceeds `tolerance` or the shapes differ: timings of unequal work mean nothing.
+    **Raises:** `SystemExit` if it exceeds `tolerance` or the shapes differ: timings of unequal work cannot be compared.
     """
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     if ours.shape != theirs.shape:
@@ -94,7 +94,7 @@ def check_agreement(
 
 
 def limit_threads(threads: int | None) -> int:
-    """Give both libraries `threads` processors (by default all there are); call before either starts to compute.
+    """Limit both libraries to `threads` processors, by default all; call it before any of them computes.
 
     XLA takes as many threads as processors it may run on, so on Linux the process is bound to that many. Elsewhere XLA
     keeps all of them, and only torch is limited.
@@ -111,7 +111,7 @@ def limit_threads(threads: int | None) -> int:
 
 
 def peak_memory() -> float | None:
-    """Largest resident size of this process so far in MiB; `None` where the system does not tell."""
+    """Largest resident size of this process so far in MiB; `None` if the system does not report it."""
     status = Path("/proc/self/status")
     if status.exists():
         # Not getrusage: on Linux its peak starts from that of the process that started this one.
@@ -126,7 +126,7 @@ def peak_memory() -> float | None:
 
 
 def print_memory(build: Callable[[], Callable[[], object]], calls: int = 2) -> None:
-    """In a process of its own: build a call, run it `calls` times, print the peaks before and after as JSON."""
+    """Build a call, run it `calls` times, and print the peak memory of this process before and after as JSON."""
     call = build()
     before = peak_memory()
     for _ in range(calls):
@@ -147,7 +147,7 @@ def memory_of(module: str, arguments: Sequence[str]) -> dict[str, float | None]:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """Processor, memory, operating system and versions of packages."""
     versions = {}
     for name in ("jax", "jaxlib", "equinox", "torch", "numpy", "librosa", "pocketsphinx"):
         try:
@@ -194,13 +194,13 @@ def _cell(value: Any) -> str:
 
 
 class OtherLoad:
-    """How busy other processes keep the machine from here on: what makes timings, torch's above all, unreliable."""
+    """The load of the machine by other processes since this object was made, which makes timings unreliable."""
 
     def __init__(self) -> None:
         self._start = self._read()
 
     def share(self) -> float | None:
-        """Part of all processor time that others used so far, 0 to 1; `None` where the system does not tell."""
+        """Part of all processor time that others used so far, 0 to 1; `None` if the system does not report it."""
         now = self._read()
         if now is None or self._start is None:
             return None

@@ -28,7 +28,7 @@ Call = Callable[[], Float[Any, "batch samples"]]
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure."""
+    """Settings of the benchmark."""
 
     preset: Literal["v1", "v2", "v3"] = "v1"
     """Size of the generator."""
@@ -118,7 +118,7 @@ def build(engine: Engine, preset: str, mel: Mel, weights: dict[str, Any] | None 
 
 
 def noise_mel(batch: int, frames: int) -> Mel:
-    """A mel spectrogram with the range of speech; the cost does not depend on what it says."""
+    """A random mel spectrogram with the range of speech; the cost does not depend on its content."""
     return np.random.default_rng(0).normal(-5, 2, (batch, MELS, frames)).astype(np.float32)
 
 

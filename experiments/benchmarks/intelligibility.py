@@ -33,7 +33,7 @@ System = Callable[[Audio], tuple[Waveform, int]]
 
 @dataclass(frozen=True)
 class Options:
-    """What to listen to."""
+    """Settings of the benchmark."""
 
     data: Path
     """A corpus with texts: LJSpeech's layout, VCTK's, or a file list."""
@@ -44,7 +44,7 @@ class Options:
     last: int | None = None
     """Only the last so many clips, which training holds out."""
     griffin_lim: bool = False
-    """Also judge Griffin-Lim (32 iterations) from the same mel, as a floor."""
+    """Also evaluate Griffin-Lim (32 iterations) from the same mel, as a floor."""
     kind: Literal["auto", "ljspeech", "vctk", "filelist"] = "auto"
     """Layout of the corpus."""
     json: Path | None = None
@@ -62,7 +62,7 @@ class Recogniser:
         self._decoder = Decoder(loglevel="FATAL", samprate=RATE, **(DECODER if settings is None else settings))
 
     def __call__(self, samples: Waveform, rate: int) -> list[str]:
-        """The words heard in `samples`, full scale at 1, at `rate` Hz."""
+        """The recognised words in `samples`, full scale at 1, at `rate` Hz."""
         levels = np.clip(resample(samples, rate, RATE) * 32768, -32768, 32767)
         self._decoder.start_utt()
         self._decoder.process_raw(np.rint(levels).astype("<i2").tobytes(), full_utt=True)
@@ -91,7 +91,7 @@ def vocoder(path: Path) -> System:
 
 
 def griffin_lim(audio: Audio) -> tuple[Waveform, int]:
-    """Mel spectrogram inverted by least squares and Griffin-Lim, by librosa: no learning at all."""
+    """Mel spectrogram inverted by least squares and Griffin-Lim, by librosa, without training."""
     import librosa
 
     mel = librosa.feature.melspectrogram(
@@ -103,24 +103,24 @@ def griffin_lim(audio: Audio) -> tuple[Waveform, int]:
     return made.astype(np.float32), audio.sample_rate
 
 
-def judge(system: System, clips: Sequence[Utterance]) -> list[dict[str, Any]]:
-    """What is understood of each clip: `id`, `errors`, `words` in the text, and the text `heard`."""
+def evaluate(system: System, clips: Sequence[Utterance]) -> list[dict[str, Any]]:
+    """The recognition of each clip: `id`, `errors`, number of `words` in the text, and the recognised text `heard`."""
     recogniser = Recogniser()
-    judged = []
+    results = []
     for clip in clips:
         expected = words(clip.text)
         assert clip.audio is not None
         heard = recogniser(*system(read_audio(clip.audio)))
         errors = edits(expected, heard)
-        judged.append({"id": clip.id, "errors": errors, "words": len(expected), "heard": " ".join(heard)})
-    return judged
+        results.append({"id": clip.id, "errors": errors, "words": len(expected), "heard": " ".join(heard)})
+    return results
 
 
-def rows_of(judged: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def rows_of(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """One row per system: its word error rate, and the ratio to that of the originals with an interval over clips."""
-    base = [clip["errors"] for clip in judged["original"]]
+    base = [clip["errors"] for clip in results["original"]]
     rows = []
-    for name, clips in judged.items():
+    for name, clips in results.items():
         errors = [clip["errors"] for clip in clips]
         total = sum(clip["words"] for clip in clips)
         low, high = ratio_interval(errors, base)
@@ -151,19 +151,19 @@ def main(options: Options) -> None:
     if options.griffin_lim:
         systems["Griffin-Lim"] = griffin_lim
     systems |= {str(path): vocoder(path) for path in options.model}
-    judged = {}
+    results = {}
     for name, system in systems.items():
-        judged[name] = judge(system, clips)
-        print(f"{name}: {sum(clip['errors'] for clip in judged[name])} errors in {len(clips)} clips", flush=True)
+        results[name] = evaluate(system, clips)
+        print(f"{name}: {sum(clip['errors'] for clip in results[name])} errors in {len(clips)} clips", flush=True)
     common.report(
         "intelligibility",
         options,
         common.limit_threads(None),
-        rows_of(judged),
+        rows_of(results),
         load=load,
         json_path=options.json,
         decoder=DECODER,
-        clips=judged,
+        clips=results,
     )
 
 

@@ -1,4 +1,4 @@
-"""A bigram language model of some sentences, for recognisers whose own expects other texts."""
+"""A bigram language model of given sentences, for recognisers whose own model was trained on other texts."""
 
 import itertools
 import math

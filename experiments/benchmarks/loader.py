@@ -18,7 +18,7 @@ from jaxvoice.data import Loader, RandomCrops, Store, find_corpus, load_store
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure."""
+    """Settings of the benchmark."""
 
     data: Path
     """A corpus of any kind that jaxvoice reads."""

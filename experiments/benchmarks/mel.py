@@ -23,7 +23,7 @@ Work = Literal["forward", "gradient"]
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure."""
+    """Settings of the benchmark."""
 
     shapes: tuple[tuple[int, int], ...] = ((16, 8192), (1, 220_500))
     """Shapes of the audio: batch and samples."""

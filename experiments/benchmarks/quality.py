@@ -1,4 +1,4 @@
-"""Distances between recordings and what vocoders make of them: mel L1, multi-resolution STFT, mel cepstrum, STOI, PESQ.
+"""Distances of vocoders' output to recordings: mel L1, multi-resolution STFT, mel cepstrum, STOI, PESQ.
 
     python -m experiments.benchmarks.quality --data LJSpeech-1.1 --model runs/hifigan --last 4 --griffin-lim
 
@@ -22,7 +22,7 @@ from jaxvoice.errors import MissingExtraError
 
 @dataclass(frozen=True)
 class Options:
-    """What to compare."""
+    """Settings of the benchmark."""
 
     data: Path
     """A corpus of recordings at the models' sample rate."""
@@ -31,7 +31,7 @@ class Options:
     last: int = 4
     """Only the last so many clips, which training holds out."""
     griffin_lim: bool = False
-    """Also judge Griffin-Lim (32 iterations) from the same mel, which learns nothing."""
+    """Also evaluate Griffin-Lim (32 iterations) from the same mel, which is not trained."""
     kind: Literal["auto", "ljspeech", "vctk", "folder", "filelist"] = "auto"
     """Layout of the corpus."""
     json: Path | None = None
@@ -58,16 +58,16 @@ def distances(recording: Waveform, copy: Waveform, mel: dsp.MelConfig) -> dict[s
     return found
 
 
-def judge(system: System, clips: Sequence[Utterance], mel: dsp.MelConfig) -> list[dict[str, float]]:
+def evaluate(system: System, clips: Sequence[Utterance], mel: dsp.MelConfig) -> list[dict[str, float]]:
     """`distances` of every clip, over the length that recording and copy share, in whole frames."""
-    judged = []
+    results = []
     for clip in clips:
         assert clip.audio is not None
         audio: Audio = read_audio(clip.audio, mel.sample_rate)
         copy, _ = system(audio)
         length = min(len(copy), len(audio.samples)) // mel.hop_length * mel.hop_length
-        judged.append(distances(audio.samples[:length], np.asarray(copy[:length], np.float32), mel))
-    return judged
+        results.append(distances(audio.samples[:length], np.asarray(copy[:length], np.float32), mel))
+    return results
 
 
 def main(options: Options) -> None:
@@ -82,8 +82,8 @@ def main(options: Options) -> None:
     systems |= {str(path): (vocoder(path), jaxvoice.Vocoder.load(path).mel) for path in options.model}
     rows: list[dict[str, Any]] = []
     for name, (system, mel) in systems.items():
-        judged = judge(system, clips, mel)
-        means = {measure: float(np.mean([clip[measure] for clip in judged])) for measure in judged[0]}
+        results = evaluate(system, clips, mel)
+        means = {measure: float(np.mean([clip[measure] for clip in results])) for measure in results[0]}
         rows.append({"system": name, "clips": len(clips), **means})
     common.report("quality", options, common.limit_threads(None), rows, load=load, json_path=options.json)
 

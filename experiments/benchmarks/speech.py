@@ -1,4 +1,4 @@
-"""Text to speech on sentences it never saw: durations, mel spectrograms, and how many words a recogniser mistakes.
+"""Text to speech on unseen sentences: durations, mel spectrograms, and word errors of a recogniser.
 
     pip install pocketsphinx
     python -m experiments.benchmarks.speech --model runs/tts_ljspeech --vocoder runs/hifigan_demo
@@ -44,7 +44,7 @@ Sound = tuple[Waveform, int]
 
 @dataclass(frozen=True)
 class Options:
-    """What to listen to."""
+    """Settings of the benchmark."""
 
     model: Path
     """Text-to-speech model: model folder or run folder."""
@@ -86,7 +86,7 @@ def measures(free: Sequence[Speech], forced: Sequence[Speech], store: Store) -> 
 
 
 def systems(options: Options, store: Store) -> tuple[dict[str, list[Sound]], dict[str, float]]:
-    """What is listened to, by name, a list of audio and sample rate each; and the measures of the model."""
+    """The systems by name, each with a list of audio and sample rate, and the metrics of the model."""
     texts = [utterance.text for utterance in store.corpus.utterances]
     recordings = [read_audio(utterance.audio) for utterance in store.corpus.utterances if utterance.audio is not None]
     heard = {"original": [(audio.samples, audio.sample_rate) for audio in recordings]}
@@ -118,15 +118,15 @@ def distances(heard: Mapping[str, Sequence[Sound]], store: Store) -> list[dict[s
     return rows
 
 
-def judge(recogniser: Recogniser, sounds: Sequence[Sound], store: Store) -> list[dict[str, Any]]:
-    """What `recogniser` understands of each sentence, as `intelligibility.judge` tells it."""
-    judged, random = [], np.random.default_rng(0)
+def evaluate(recogniser: Recogniser, sounds: Sequence[Sound], store: Store) -> list[dict[str, Any]]:
+    """The recognition of each sentence, in the form of `intelligibility.evaluate`."""
+    results, random = [], np.random.default_rng(0)
     for utterance, (samples, rate) in zip(store.corpus.utterances, sounds, strict=True):
         noisy = samples + NOISE * random.standard_normal(len(samples), np.float32)
         expected, understood = words(utterance.text), recogniser(noisy, rate)
         errors = edits(expected, understood)
-        judged.append({"id": utterance.id, "errors": errors, "words": len(expected), "heard": " ".join(understood)})
-    return judged
+        results.append({"id": utterance.id, "errors": errors, "words": len(expected), "heard": " ".join(understood)})
+    return results
 
 
 def recognisers(texts: Sequence[str], usual_english: bool) -> dict[str, Recogniser]:
@@ -155,15 +155,15 @@ def main(options: Options) -> None:
     heard, found = systems(options, store)
     rows = distances(heard, store)
     print(f"\n{common.table([found])}\n\n{common.table(rows)}", flush=True)
-    judged: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     if options.recognise:
         for grammar, recogniser in recognisers(texts, options.usual_english).items():
-            judged[grammar] = {name: judge(recogniser, sounds, store) for name, sounds in heard.items()}
-            rows += [{"language model": grammar, **row} for row in rows_of(judged[grammar])]
+            results[grammar] = {name: evaluate(recogniser, sounds, store) for name, sounds in heard.items()}
+            rows += [{"language model": grammar, **row} for row in rows_of(results[grammar])]
     threads = common.limit_threads(None)
     shown = [row for row in rows if "language model" in row] or [found]
     common.report(
-        "speech", options, threads, shown, load=load, json_path=options.json, measures=found, all=rows, judged=judged
+        "speech", options, threads, shown, load=load, json_path=options.json, measures=found, all=rows, results=results
     )
 
 

@@ -28,7 +28,7 @@ SOURCES: tuple[PronunciationSource, ...] = ("dictionary", "morphology", "letters
 
 @dataclass(frozen=True)
 class Options:
-    """The texts to read."""
+    """Settings of the benchmark."""
 
     data: Path | None = None
     """A corpus with texts: LJSpeech's layout, VCTK's, or a file list."""

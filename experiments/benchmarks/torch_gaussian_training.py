@@ -1,4 +1,4 @@
-"""How the phoneme-to-mel network learns, in plain torch: losses, and a step of each of the two phases.
+"""The training of the phoneme-to-mel network in torch: losses, and a step of each of the two phases.
 
 The two phases of `jaxvoice.models.gaussian_tts.training`, of which `tests/reference` checks that they compute the same:
 Adam after clipping the gradient's norm, the schedule of arXiv 1706.03762, and a moving average of the acoustic model.

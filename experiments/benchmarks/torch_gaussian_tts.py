@@ -1,4 +1,4 @@
-"""The phoneme-to-mel network of `jaxvoice.models.gaussian_tts` in plain torch, of torch's own layers.
+"""The phoneme-to-mel network of `jaxvoice.models.gaussian_tts` in torch, with torch's own layers.
 
 It is what one would write without JAX: `TransformerEncoderLayer` (with torch's fast path in inference), `LSTM`,
 `Conv1d` and `BatchNorm1d`. Parameters have the names that jaxvoice gives them. Covers the default options: norms after
@@ -21,7 +21,7 @@ from jaxvoice.models.gaussian_tts.config import DecoderConfig, EncoderConfig, Ga
 
 
 class Padding:
-    """Which positions of a batch count."""
+    """The valid positions of a padded batch."""
 
     def __init__(self, count: Int[Tensor, " batch"], length: int):
         self.count = count
@@ -31,12 +31,12 @@ class Padding:
         self.places = self.valid.flatten().nonzero()[:, 0]
 
     def clear(self, x: Float[Tensor, "batch time channels"]) -> Float[Tensor, "batch time channels"]:
-        """`x`, and zero where nothing counts."""
+        """`x` with zeros at padded positions."""
         return x if self.none else x.masked_fill(~self.valid[..., None], 0.0)
 
 
 class ConvRes(nn.Module):
-    """Convolution, ReLU, batch norm over the positions that count and dropout, beside a convolution of one tap."""
+    """Convolution, ReLU, batch norm over valid positions and dropout, beside a convolution of one tap."""
 
     def __init__(self, channels: int, kernel_size: int, dropout: float):
         super().__init__()
@@ -107,7 +107,7 @@ class Decoder(nn.Module):
 
 
 class PostNet(nn.Module):
-    """Hidden states of frames to what is added to the mel spectrogram."""
+    """Hidden states of frames to the correction of the mel spectrogram."""
 
     def __init__(self, config: GaussianTTSConfig):
         super().__init__()
@@ -135,7 +135,7 @@ class Upsampling(nn.Module):
         phones: Padding,
         frames: Padding,
     ) -> tuple[Float[Tensor, "batch frames dim"], Float[Tensor, "batch frames phones"]]:
-        """Hidden states of frames, and how much of each phoneme is in them; `durations` are in frames."""
+        """Hidden states of frames, and the weights of the phonemes in them; `durations` are in frames."""
         centres = torch.cumsum(durations, 1) - durations / 2
         times = torch.arange(frames.valid.shape[1], device=hidden.device, dtype=hidden.dtype) + 0.5
         distance = (times[:, None] - centres[:, None]) / torch.exp(self.log_sigma)
@@ -170,7 +170,7 @@ class AcousticModel(nn.Module):
     ) -> tuple[
         Float[Tensor, "batch frames mels"], Float[Tensor, "batch frames mels"], Float[Tensor, "batch frames phones"]
     ]:
-        """The mel spectrogram of the decoder, that which the post-net corrected, and the weights of upsampling."""
+        """The mel spectrogram of the decoder, that of the post-net, and the weights of upsampling."""
         x, weights = self.upsampling(hidden, durations, phones, frames)
         x = self.decoder(x, frames)
         first = frames.clear(self.linear(x))

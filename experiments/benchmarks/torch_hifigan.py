@@ -1,4 +1,4 @@
-"""HiFi-GAN in plain torch: what the benchmarks compare with, and what the tests take as the truth.
+"""HiFi-GAN in torch: the reference of the benchmarks and of the tests.
 
 Written from the paper (arXiv 2010.05646) and checked against numbers of the released implementation
 (github.com/jik876/hifi-gan) in `tests/reference`. Tensors of a state dict carry the names of the released checkpoints,
@@ -170,7 +170,7 @@ def _widths(released: Sequence[int], width: float) -> list[int]:
 
 
 class PeriodDiscriminator(nn.Module):
-    """Sees every `period`-th sample in a row; paper section 2.3."""
+    """Discriminates the waveform folded into rows of `period` samples; paper section 2.3."""
 
     def __init__(self, period: int, *, width: float = 1.0) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How HiFi-GAN learns, in plain torch: mel front end, losses, and the training step in the published order.
+"""The training of HiFi-GAN in torch: mel front end, losses, and the training step in the published order.
 
 Paper: arXiv 2010.05646, sections 2.4 and 3. Constants are those of github.com/jik876/hifi-gan (`train.py`, `models.py`,
 `meldataset.py`), against whose numbers `tests/reference` checks this file.
@@ -77,8 +77,8 @@ def _total(terms: Iterable[Tensor]) -> Tensor:
 class Trainer:
     """The three networks with their optimisers, and the step that trains them.
 
-    `thrifty` leaves out what the published step computes for nothing: gradients of the discriminators in the
-    generator's turn. The numbers stay the same.
+    `thrifty` leaves out gradients that the published step does not use: those of the discriminators in the
+    generator's update. The results are the same.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from experiments.benchmarks.inference import HOP, SAMPLE_RATE, noise_mel, torch_
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure."""
+    """Settings of the benchmark."""
 
     preset: Literal["v1", "v2", "v3"] = "v1"
     """Size of the generator."""

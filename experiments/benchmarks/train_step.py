@@ -30,7 +30,7 @@ Step = Callable[[], dict[str, float]]
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure."""
+    """Settings of the benchmark."""
 
     preset: Literal["v1", "v2", "v3"] = "v1"
     """Size of the generator."""
@@ -57,7 +57,7 @@ class Options:
 
 
 def noise(batch: int, segment: int) -> Audio:
-    """Audio with the level of speech; the cost does not depend on what it says."""
+    """Noise with the level of speech; the cost does not depend on its content."""
     return np.random.default_rng(0).normal(0, 3000, (batch, segment)).astype(np.int16)
 
 
@@ -105,12 +105,12 @@ def state_with(task: Any, weights: dict[str, Any]) -> Any:
     from jaxvoice.weights import load_state
 
     shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
-    judges = load_discriminators(task.config.model.discriminators, weights["mpd"], weights["msd"])
-    return task.state_of(load_state(shapes.generator.model, weights["generator"]), *judges)
+    discriminators = load_discriminators(task.config.model.discriminators, weights["mpd"], weights["msd"])
+    return task.state_of(load_state(shapes.generator.model, weights["generator"]), *discriminators)
 
 
 def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Step, float]:
-    """Training step in jaxvoice, with the given weights or its own initial ones, and the seconds its compiling took."""
+    """Training step in jaxvoice, with the given weights or its own initial ones, and the seconds of its compilation."""
     import equinox as eqx
     import jax
 
@@ -145,7 +145,7 @@ def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Ste
 
 
 def build(engine: Engine, options: Options, weights: dict[str, Any] | None = None) -> tuple[Step, float | None]:
-    """The training step of `engine`, and the seconds its compilation took, where it is compiled."""
+    """The training step of `engine`, and the seconds of its compilation, if it is compiled."""
     if engine == "jaxvoice":
         return jaxvoice_step(options, weights)
     return torch_step(options, thrifty=engine == "torch thrifty"), None

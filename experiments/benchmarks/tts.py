@@ -55,7 +55,7 @@ Call = Callable[[], Float32[np.ndarray, " numbers"]]
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure."""
+    """Settings of the benchmark."""
 
     works: tuple[Work, ...] = WORKS
     """Which rows."""
@@ -104,7 +104,7 @@ def speech_batch(
 
 
 def batch_of(options: Options, work: Work) -> UtteranceBatch:
-    """What the engines are given for `work`."""
+    """The inputs of the engines for `work`."""
     config = CONFIGS[options.size]
     if work == "mel":
         return speech_batch(config, 1, options.phones, options.frames, shortest=1)
@@ -114,7 +114,7 @@ def batch_of(options: Options, work: Work) -> UtteranceBatch:
 
 
 def hidden_of(batch: UtteranceBatch, dim: int) -> Float32[np.ndarray, "batch phones dim"]:
-    """Noise in the place of the encoder's states."""
+    """Noise instead of the encoder's states."""
     return np.random.default_rng(1).standard_normal((*batch.phonemes.shape, dim)).astype(np.float32)
 
 
@@ -208,20 +208,22 @@ def jaxvoice_step(networks: Any, norms: Any, batch: UtteranceBatch, phase: int) 
     from jaxvoice.training.compiled_step import compiler_options
 
     task = GaussianTTSTask(TrainingConfig(networks.config), steps_per_epoch=100)
-    # Steps give up what they are given, and the two phases and the average must not share it.
+    # Arrays are donated to the step, so the model and its average must not share them.
     copies = [jax.tree.map(np.array, (networks.acoustic, norms)) for _ in range(2)]
     durations = jax.tree.map(np.array, networks.durations)
     shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
-    # Optimisers begin with zeros.
+    # The initial state of the optimisers is zero.
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     state = eqx.tree_at(
         lambda s: (
-            (s.acoustic.model, s.acoustic.model_state),
-            (s.acoustic.average, s.acoustic.average_state),
+            s.acoustic.model,
+            s.acoustic.model_state,
+            s.acoustic.average,
+            s.acoustic.average_state,
             s.durations.model,
         ),
         state,
-        (*copies, durations),
+        (*copies[0], *copies[1], durations),
     )
     arrays, static = eqx.partition(state, eqx.is_array)
 

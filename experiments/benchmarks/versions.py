@@ -26,7 +26,7 @@ WORK = ("vocode", "train step")
 
 @dataclass(frozen=True)
 class Options:
-    """What to time."""
+    """Settings of the benchmark."""
 
     other: Annotated[Path, tyro.conf.Positional]
     """The checkout to compare this one with."""

@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.weights --json weights.json
 
-Every row is a process of its own, from its start to its end: what a user waits for at a shell. The file is a HiFi-GAN
+Every row is a process from start to end, as a user runs it in a shell. The file is a HiFi-GAN
 V1 in the released layout (56 MB); listing is measured on a file of `--large` gigabytes too.
 """
 
@@ -51,7 +51,7 @@ with open_archive(sys.argv[1]) as archive:
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure."""
+    """Settings of the benchmark."""
 
     repeats: int = 7
     """Rounds of measurements."""

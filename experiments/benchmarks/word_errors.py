@@ -1,4 +1,4 @@
-"""Word error rate: words of a text as a recogniser would write them, and the edits between two lists of words."""
+"""Word error rate: the words of a text in the spelling of recognisers, and the edit distance of two lists of words."""
 
 import re
 from collections.abc import Sequence
