@@ -12,7 +12,7 @@ import numpy as np
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.code import original_name
 from jaxvoice.torchscript.layers import Layer, read_layers
-from jaxvoice.torchscript.symbolic_values import Call, Normed, Ref, Stored, is_plain
+from jaxvoice.torchscript.symbolic_values import Call, NormedWeight, Ref, Stored, is_plain
 from jaxvoice.weights.archive import Archive, Module, TensorInfo
 
 _DEEPEST = 48
@@ -249,7 +249,7 @@ def _calls(calls: tuple[Call, ...], top: str) -> Any:
 def _relative_value(value: Any, top: str) -> str:
     if isinstance(value, Ref):
         return _relative(value.path, top)
-    if isinstance(value, Normed):
+    if isinstance(value, NormedWeight):
         return f"{value.norm} {_relative(value.of, top)} {value.dim}"
     if isinstance(value, Stored):
         return repr(value.value)

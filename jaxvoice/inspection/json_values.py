@@ -7,7 +7,7 @@ from typing import Any
 from jaxvoice.inspection.description import Description, Part
 from jaxvoice.inspection.reports import statistics
 from jaxvoice.torchscript.layers import Layer
-from jaxvoice.torchscript.symbolic_values import MAX_BITS, Call, Computed, Normed, Padded, Ref, Stored
+from jaxvoice.torchscript.symbolic_values import MAX_BITS, Call, Computed, NormedWeight, PaddedInput, Ref, Stored
 from jaxvoice.weights.archive import Archive, TensorInfo
 
 
@@ -107,9 +107,9 @@ def plain(value: Any) -> Any:
             return {"of": path}
         case Stored(path=path, value=kept):
             return {"kept": path, "value": plain(kept)}
-        case Normed(norm=norm, of=of, dim=dim):
+        case NormedWeight(norm=norm, of=of, dim=dim):
             return {"norm": norm, "of": of, "dim": dim}
-        case Padded(amounts=amounts, mode=mode):
+        case PaddedInput(amounts=amounts, mode=mode):
             return {"padded": list(amounts), "mode": mode}
     name = getattr(value, "class_name", None) or getattr(value, "name", None)
     return str(name) if name else str(value)

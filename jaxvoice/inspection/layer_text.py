@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxvoice.torchscript.layers import Layer
 from jaxvoice.torchscript.signatures import REQUIRED, defaults
-from jaxvoice.torchscript.symbolic_values import Call, Normed, Ref, Stored, is_plain
+from jaxvoice.torchscript.symbolic_values import Call, NormedWeight, Ref, Stored, is_plain
 from jaxvoice.weights.text_tables import printable
 
 # Shown by the shapes printed beside them.
@@ -113,7 +113,7 @@ def call_text(call: Call) -> str:
     if call.kind != "operator":
         return ""
     name = call.name
-    values = {key: value for key, value in call.arguments.items() if not isinstance(value, (Ref, Normed))}
+    values = {key: value for key, value in call.arguments.items() if not isinstance(value, (Ref, NormedWeight))}
     plain = {key: value.value if isinstance(value, Stored) else value for key, value in values.items()}
     plain = {key: value for key, value in plain.items() if is_plain(value) and value is not None}
     known = defaults(name, list(plain))

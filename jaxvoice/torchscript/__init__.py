@@ -1,6 +1,6 @@
 """Read TorchScript archives: parse their code without executing it, and run it as JAX functions.
 
-`function`, `State` and `register_operator` need jax; nothing else here does.
+Only `function`, `State` and `register_operator` import jax.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The code text of a TorchScript archive as syntax trees. Nothing in it is ever executed or imported."""
+"""Parse the code of a TorchScript archive to syntax trees. The code is never executed or imported."""
 
 import ast
 import re
@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from jaxvoice.errors import CheckpointError
 
-Kind = Literal["module", "class", "namedtuple", "enum", "interface"]
+ClassKind = Literal["module", "class", "namedtuple", "enum", "interface"]
 
 MAX_FILES = 20_000
 MAX_CHARACTERS = 32 * 2**20
 MAX_TOKENS = 600_000
 MAX_NESTING = 100
 
-_KINDS: dict[str, Kind] = {
+_KINDS: dict[str, ClassKind] = {
     "Module": "module",
     "NamedTuple": "namedtuple",
     "Enum": "enum",
@@ -65,28 +65,29 @@ class ClassCode:
     """The definition of one class in the archive's code."""
 
     name: str
-    """Its qualified name, as records have it: `__torch__.torch.nn.modules.conv.___torch_mangle_3.Conv1d`."""
-    kind: Kind
-    """`class` is a scripted class that is no module."""
+    """Its qualified name, as in records: `__torch__.torch.nn.modules.conv.___torch_mangle_3.Conv1d`."""
+    kind: ClassKind
+    """`class` is a scripted class that is not a module."""
     fields: dict[str, ast.expr] = field(default_factory=dict)
-    """The declared type of every attribute, submodules and constants included, in the order of declaration."""
+    """The declared type of every attribute, including submodules and constants, in the order of declaration."""
     constants: dict[str, Any] = field(default_factory=dict)
     """Values of `Final` attributes, and of the members of an enum."""
     parameters: tuple[str, ...] = ()
     """Names of the attributes that are parameters."""
     buffers: tuple[str, ...] = ()
-    """Names of the attributes that are buffers, those left out of state dicts included."""
+    """Names of the attributes that are buffers, including those that are not part of state dicts."""
     methods: dict[str, ast.FunctionDef] = field(default_factory=dict)
-    """Methods by name; a trace calls a module's second use `forward1`. A module never called has none."""
+    """Methods by name. In a trace, the second call of a module is the method `forward1`. A module that is never called
+    has no methods."""
 
     @property
     def original_name(self) -> str:
-        """The name of the Python class it was made from: `torch.nn.modules.conv.Conv1d`."""
+        """The name of the original Python class: `torch.nn.modules.conv.Conv1d`."""
         return original_name(self.name)
 
     @property
     def file(self) -> str:
-        """The file of the archive's code that holds it."""
+        """The file of the archive that contains the class."""
         return file_of(self.name)
 
 
@@ -99,18 +100,18 @@ class Code:
 
 
 def original_name(name: str) -> str:
-    """A qualified name without `__torch__` and without the parts that distinguish copies of a class."""
+    """Remove `__torch__` and the parts that distinguish copies of a class from a qualified name."""
     parts = [part for part in name.split(".") if not _MANGLE.fullmatch(part)]
     return ".".join(parts[1:] if parts[:1] == ["__torch__"] else parts)
 
 
 def file_of(name: str) -> str:
-    """The file that holds the class or function of this qualified name: `__torch__/pkg/mod.py`."""
+    """The file that contains the class or function with this qualified name: `__torch__/pkg/mod.py`."""
     return name.rpartition(".")[0].replace(".", "/") + ".py"
 
 
 def assigned_attributes(functions: Iterable[ast.FunctionDef]) -> set[str]:
-    """Names of the attributes, of any object, that functions assign."""
+    """Names of the attributes that `functions` assign, of any object."""
     return {
         node.attr
         for function in functions
@@ -122,39 +123,39 @@ def assigned_attributes(functions: Iterable[ast.FunctionDef]) -> set[str]:
 def parse_code(files: Mapping[str, str]) -> Code:
     """Parse the code of an archive: `files` maps names such as `__torch__/pkg/mod.py` to their text.
 
-    Sizes and nesting are bounded before the parser of Python sees the text, and only definitions are accepted.
+    Sizes and nesting are checked before Python's parser reads the text, and only definitions are accepted.
 
-    **Raises:** `CheckpointError` for text that is too large, too deeply nested, not Python, or not of the form that
-    TorchScript writes; it names the file and, where there is one, the line.
+    **Raises:** `CheckpointError` for text that is too large, too deeply nested, not Python, or not in the form that
+    TorchScript writes. The message states the file and, if known, the line.
     """
     if len(files) > MAX_FILES:
-        raise CheckpointError(f"the archive has {len(files)} code files, more than {MAX_FILES}; it is not read.")
+        raise CheckpointError(f"the archive has {len(files)} code files, more than the maximum of {MAX_FILES}.")
     budget = _Budget()
     classes: dict[str, ClassCode] = {}
     functions: dict[str, ast.FunctionDef] = {}
     for file in files:
         text = files[file]
-        budget.spend(file, text)
+        budget.check(file, text)
         module = file.removesuffix(".py").replace("/", ".")
-        for node in _parsed(file, text):
+        for node in _parse(file, text):
             if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-                if not _harmless(node):
-                    raise _refused(file, node.lineno, f"a {type(node).__name__} statement is no definition")
+                if not _is_ignored(node):
+                    raise _rejected(file, node.lineno, f"a {type(node).__name__} statement is not a definition")
                 continue
             name = f"{module}.{node.name}"
             if name in classes or name in functions:
-                raise _refused(file, node.lineno, f"{name} is defined twice")
+                raise _rejected(file, node.lineno, f"{name} is defined twice")
             if isinstance(node, ast.ClassDef):
                 classes[name] = _class_code(file, name, node)
             else:
-                functions[name] = _function(file, node)
+                functions[name] = _check_function(file, node)
     return Code(classes, functions)
 
 
 def literal(node: ast.expr) -> Any:
-    """The plain value that `node` spells: numbers, text, tuples, lists and tables of these, devices as their names.
+    """The value of a literal: numbers, text, tuples, lists and dictionaries of these, and devices as their names.
 
-    **Raises:** `ValueError` if it spells anything else.
+    **Raises:** `ValueError` if `node` is not a literal.
     """
     match node:
         case ast.Constant(value=value):
@@ -182,47 +183,47 @@ def _key(key: Any) -> Any:
     return key
 
 
-def _refused(file: str, line: int | None, why: str) -> CheckpointError:
+def _rejected(file: str, line: int | None, why: str) -> CheckpointError:
     place = file if line is None else f"{file}, line {line}"
     return CheckpointError(f"the code of the archive is refused: {place}: {why}.")
 
 
 class _Budget:
-    """Bounds on what all files together may cost, and on how deep any statement nests."""
+    """Limits on the total size of all files and on the nesting of each statement."""
 
     def __init__(self) -> None:
         self.characters, self.tokens = MAX_CHARACTERS, MAX_TOKENS
 
-    def spend(self, file: str, text: str) -> None:
-        """Read `text`, so that Python's parser never gets text that is too large or too deeply nested."""
+    def check(self, file: str, text: str) -> None:
+        """Raise `CheckpointError` if `text` is too large or too deeply nested for Python's parser."""
         self.characters -= len(text)
         if self.characters < 0:
-            raise _refused(file, None, f"the files hold more than {MAX_CHARACTERS} characters")
-        # How deep a syntax tree may be at this word: for every open bracket, what is chained before it.
+            raise _rejected(file, None, f"the files contain more than {MAX_CHARACTERS} characters")
+        # Upper bound of the depth of the syntax tree at this token: for every open bracket, the chain before it.
         line, at, links, nesting, previous = 1, 0, [0], 0, "line"
         while at < len(text):
             token = _TOKEN.match(text, at)
             if token is None:
-                raise _refused(file, line, f"unexpected character {text[at]!r}")
+                raise _rejected(file, line, f"unexpected character {text[at]!r}")
             kind, word, at = token.lastgroup or "", token.group(), token.end()
             line += word.count("\n")
             if kind == "space":
                 continue
             self.tokens -= 1
             if self.tokens < 0:
-                raise _refused(file, line, f"the files hold more than {MAX_TOKENS} words and signs")
+                raise _rejected(file, line, f"the files contain more than {MAX_TOKENS} tokens")
             if kind == "name" and word in _FORBIDDEN_WORDS:
-                raise _refused(file, line, f"{word!r} is not part of TorchScript")
+                raise _rejected(file, line, f"{word!r} is not part of TorchScript")
             if kind == "string" and previous == "name" and text[token.start() - 1].isalnum():
-                raise _refused(file, line, "strings with a prefix are not part of TorchScript")
+                raise _rejected(file, line, "strings with a prefix are not part of TorchScript")
             if kind == "string" and previous == "string":
-                # Three quotes in a row would hide from this scan what Python reads as code.
-                raise _refused(file, line, "strings in a row are not part of TorchScript")
+                # Three quotes in a row would be read differently by this scan and by Python.
+                raise _rejected(file, line, "strings in a row are not part of TorchScript")
             if word in _SEPARATORS or (kind == "line" and len(links) == 1):
                 nesting, links[-1] = nesting - links[-1], 0
             elif kind == "open":
                 links.append(0)
-                # A bracket after an operand is a call or an index, one more link.
+                # A bracket after an operand is a call or an index, which extends the chain by one.
                 links[-2] += previous in ("name", "close", "string")
                 nesting += 1 + (previous in ("name", "close", "string"))
             elif kind == "close" and len(links) > 1:
@@ -231,11 +232,11 @@ class _Budget:
                 links[-1] += 1
                 nesting += 1
             if nesting > MAX_NESTING:
-                raise _refused(file, line, f"an expression is nested more than {MAX_NESTING} deep")
+                raise _rejected(file, line, f"an expression is nested more than {MAX_NESTING} deep")
             previous = kind if kind != "line" or len(links) == 1 else previous
 
 
-def _parsed(file: str, text: str) -> list[ast.stmt]:
+def _parse(file: str, text: str) -> list[ast.stmt]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -243,11 +244,11 @@ def _parsed(file: str, text: str) -> list[ast.stmt]:
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as failure:
         line = getattr(failure, "lineno", None)
         why = getattr(failure, "msg", None) or str(failure) or type(failure).__name__
-        raise _refused(file, line, f"it does not parse ({why})") from failure
+        raise _rejected(file, line, f"it does not parse ({why})") from failure
 
 
-def _harmless(node: ast.stmt) -> bool:
-    """Whether a top-level statement may be left out: old archives begin with `op_version_set = 1`."""
+def _is_ignored(node: ast.stmt) -> bool:
+    """Whether a top-level statement can be ignored: old archives begin with `op_version_set = 1`."""
     match node:
         case ast.Assign(targets=[ast.Name(id="op_version_set")], value=ast.Constant()):
             return True
@@ -256,54 +257,58 @@ def _harmless(node: ast.stmt) -> bool:
     return False
 
 
-def _function(file: str, node: ast.FunctionDef) -> ast.FunctionDef:
+def _check_function(file: str, node: ast.FunctionDef) -> ast.FunctionDef:
     if node.decorator_list and not all(isinstance(d, ast.Name) and d.id == "staticmethod" for d in node.decorator_list):
-        raise _refused(file, node.lineno, f"{node.name} has a decorator")
+        raise _rejected(file, node.lineno, f"{node.name} has a decorator")
     for part in ast.walk(node):
         if isinstance(part, ast.With) and not all(_is_context(item) for item in part.items):
-            raise _refused(file, part.lineno, f"'{ast.unparse(part).partition(chr(10))[0][:80]}' is not over a name")
+            raise _rejected(
+                file,
+                part.lineno,
+                f"'{ast.unparse(part).partition(chr(10))[0][:80]}' does not use a name as its context",
+            )
     return node
 
 
 def _is_context(item: ast.withitem) -> bool:
-    """Whether a `with` is over a name, as TorchScript writes it."""
+    """Whether the context of a `with` is a name, as in code that TorchScript writes."""
     return isinstance(item.context_expr, ast.Name) and isinstance(item.optional_vars, ast.Name | None)
 
 
 def _class_code(file: str, name: str, node: ast.ClassDef) -> ClassCode:
     base = node.bases[0].id if len(node.bases) == 1 and isinstance(node.bases[0], ast.Name) else ""
     if (node.bases and base not in _KINDS) or node.keywords or node.decorator_list:
-        raise _refused(file, node.lineno, f"class {node.name} has an unknown base")
-    made = ClassCode(name, _KINDS.get(base, "class"))
+        raise _rejected(file, node.lineno, f"class {node.name} has an unknown base")
+    parsed = ClassCode(name, _KINDS.get(base, "class"))
     names: dict[str, tuple[str, ...]] = {}
     for statement in node.body:
         match statement:
             case ast.FunctionDef():
-                made.methods[statement.name] = _function(file, statement)
+                parsed.methods[statement.name] = _check_function(file, statement)
             case ast.AnnAssign(target=ast.Name(id=key), annotation=annotation, value=value):
-                made.fields[key] = annotation
+                parsed.fields[key] = annotation
                 if value is not None:
-                    _keep_literal(made.constants, key, value)
+                    _add_literal(parsed.constants, key, value)
             case ast.Assign(
                 targets=[ast.Subscript(value=ast.Name(id="__annotations__"), slice=ast.Constant(value=str() as key))],
                 value=annotation,
             ):
-                made.fields[key] = annotation
+                parsed.fields[key] = annotation
             case ast.Assign(targets=[ast.Name(id=key)], value=ast.List(elts=elements)) if key.startswith("__"):
                 names[key] = tuple(_text(file, element) for element in elements)
             case ast.Assign(targets=[ast.Name(id=key)], value=value):
-                _keep_literal(made.constants, key, value)
+                _add_literal(parsed.constants, key, value)
             case ast.Pass() | ast.Expr(value=ast.Constant()):
                 continue
             case _:
-                raise _refused(file, statement.lineno, f"class {node.name} holds a {type(statement).__name__}")
+                raise _rejected(file, statement.lineno, f"class {node.name} contains a {type(statement).__name__}")
     return ClassCode(
-        name, made.kind, made.fields, made.constants, names.get("__parameters__", ()), names.get("__buffers__", ()),
-        made.methods,
+        name, parsed.kind, parsed.fields, parsed.constants,
+        names.get("__parameters__", ()), names.get("__buffers__", ()), parsed.methods,
     )  # fmt: skip
 
 
-def _keep_literal(constants: dict[str, Any], key: str, value: ast.expr) -> None:
+def _add_literal(constants: dict[str, Any], key: str, value: ast.expr) -> None:
     try:
         constants[key] = literal(value)
     except ValueError:
@@ -313,4 +318,4 @@ def _keep_literal(constants: dict[str, Any], key: str, value: ast.expr) -> None:
 def _text(file: str, node: ast.expr) -> str:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
-    raise _refused(file, node.lineno, "a list of names holds something else")
+    raise _rejected(file, node.lineno, "a list of names contains another value")

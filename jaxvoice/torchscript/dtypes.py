@@ -1,6 +1,6 @@
-"""Torch's types of elements in JAX, and torch's rules of which one a result has.
+"""torch's dtypes in JAX, and torch's rules of type promotion.
 
-Without `jax_enable_x64`, 64-bit types become the 32-bit ones: `int64` is `int32`, `float64` is `float32`.
+Without `jax_enable_x64`, 64-bit types become 32-bit types: `int64` is `int32`, `float64` is `float32`.
 """
 
 import functools as ft
@@ -32,24 +32,24 @@ _NAMES = {"torch.uint8": 0, "torch.int64": 4, "torch.float32": 6, "torch.float64
 
 
 def dtype_of_code(code: int) -> np.dtype:
-    """The type that TorchScript writes as the number `code`; raises `KeyError` for types that JAX lacks."""
+    """The dtype of TorchScript's number `code`; raises `KeyError` for dtypes that JAX does not have."""
     return jax.dtypes.canonicalize_dtype(np.dtype(_TYPES[code]))
 
 
 def code_of_dtype(dtype: np.dtype) -> int:
-    """The number TorchScript writes for `dtype`; where 64 bits are off, 32-bit integers count as torch's `int64`."""
+    """TorchScript's number of `dtype`. Without `jax_enable_x64`, `int32` has the number of torch's `int64`."""
     if np.dtype(dtype) == np.int32 and not jax.config.read("jax_enable_x64"):
         return 4
     return next(code for code, known in _TYPES.items() if np.dtype(known) == np.dtype(dtype))
 
 
 def default_int() -> np.dtype:
-    """Torch's type of whole numbers."""
+    """torch's dtype of integers."""
     return jax.dtypes.canonicalize_dtype(np.dtype(np.int64))
 
 
-FLOAT = np.dtype(np.float32)
-"""Torch's default type of real numbers."""
+DEFAULT_FLOAT = np.dtype(np.float32)
+"""torch's default dtype of real numbers."""
 
 
 def is_float(dtype: Any) -> bool:
@@ -63,38 +63,42 @@ def is_complex(dtype: Any) -> bool:
 
 
 def is_inexact(dtype: Any) -> bool:
-    """Whether elements are real or complex numbers, not whole ones or truth values."""
+    """Whether elements are real or complex numbers, not integers or booleans."""
     return jnp.issubdtype(dtype, jnp.inexact)
 
 
 @ft.lru_cache(maxsize=256)
-def _promoted(a: np.dtype, b: np.dtype) -> np.dtype:
+def _promote(a: np.dtype, b: np.dtype) -> np.dtype:
     with jax.numpy_dtype_promotion("standard"):
         return np.dtype(jnp.promote_types(a, b))
 
 
-def promoted(a: np.dtype | None, b: np.dtype | None) -> np.dtype | None:
-    """The smallest type that holds both, by torch's table; `None` stands for nothing."""
+def promote(a: np.dtype | None, b: np.dtype | None) -> np.dtype | None:
+    """The smallest dtype that represents both, by torch's table; `None` means no operand."""
     if a is None or b is None:
         return b if a is None else a
-    return _promoted(np.dtype(a), np.dtype(b))
+    return _promote(np.dtype(a), np.dtype(b))
 
 
-def _combined(higher: np.dtype | None, lower: np.dtype | None) -> np.dtype | None:
-    """A type of a higher category (tensors with axes, without, numbers) wins, unless the lower is of a wider kind."""
+def _combine(higher: np.dtype | None, lower: np.dtype | None) -> np.dtype | None:
+    """Combine the dtypes of two categories (arrays, scalar arrays, numbers; highest first).
+
+    The result is the dtype of the higher category, unless the lower category is complex or real and the higher is not.
+    """
     if higher is None or lower is None or is_complex(higher):
         return higher if lower is None else lower if higher is None else higher
     if is_float(higher):
-        return (_promoted(higher, np.dtype(np.complex64))) if is_complex(lower) else higher
-    return _promoted(higher, lower) if higher == np.bool_ or is_inexact(lower) else higher
+        return (_promote(higher, np.dtype(np.complex64))) if is_complex(lower) else higher
+    return _promote(higher, lower) if higher == np.bool_ or is_inexact(lower) else higher
 
 
-def converted(array: Array, dtype: Any) -> Array:
-    """`array` as `dtype`; of complex numbers only the real part where that is asked.
+def convert(array: Array, dtype: Any) -> Array:
+    """Convert `array` to `dtype`. The conversion of complex to real numbers keeps the real part.
 
-    Real numbers become whole ones of 8 and 16 bits as in torch on x86: of 32 bits the upper ones are dropped, and NaN
-    and what 32 bits cannot hold are 0. Of 32 bits, NaN is the smallest number, and what is out of range the nearest
-    one: torch has the smallest for `int32`, and right numbers for `int64`, which without `jax_enable_x64` is `int32`.
+    Real numbers are converted to integers of 8 and 16 bits as torch does on x86: they are converted to 32 bits, and the
+    upper bits are dropped. NaN and numbers outside the range of 32 bits become 0. In conversions to 32 bits, NaN
+    becomes the smallest integer, and numbers out of range become the nearest integer. torch's result is the smallest
+    integer for `int32` and the exact number for `int64`, which is `int32` without `jax_enable_x64`.
     """
     if is_complex(array.dtype) and not is_complex(dtype):
         array = array.real
@@ -103,32 +107,32 @@ def converted(array: Array, dtype: Any) -> Array:
         return array.astype(dtype)
     if dtype.itemsize > 2:
         return jnp.where(jnp.isnan(array), np.iinfo(dtype).min, array.astype(dtype)).astype(dtype)
-    # In the type of the array: 2**31 is beyond a float16, where nothing finite is.
+    # Compared in float32, because 2**31 is out of the range of float16.
     kept = jnp.where(jnp.abs(array.astype(jnp.float32)) < 2.0**31, array, jnp.zeros_like(array))
     return kept.astype(jnp.int32).astype(dtype)
 
 
-def type_of_number(value: Number) -> np.dtype:
-    """The type that a number has in torch."""
+def number_dtype(value: Number) -> np.dtype:
+    """The dtype of a Python number in torch."""
     if isinstance(value, bool):
         return np.dtype(np.bool_)
     if isinstance(value, int):
         return default_int()
-    return FLOAT if isinstance(value, float) else np.dtype(np.complex64)
+    return DEFAULT_FLOAT if isinstance(value, float) else np.dtype(np.complex64)
 
 
 def result_type(*operands: Any) -> np.dtype:
-    """The type of the result of an operator on arrays and numbers, as `torch.result_type` has it."""
+    """The dtype of the result of an operator on arrays and numbers, as `torch.result_type`."""
     axes: np.dtype | None = None
     scalar: np.dtype | None = None
     number: np.dtype | None = None
     for operand in operands:
         if isinstance(operand, (bool, int, float, complex)):
-            number = promoted(number, type_of_number(operand))
+            number = promote(number, number_dtype(operand))
         elif operand.ndim:
-            axes = promoted(axes, operand.dtype)
+            axes = promote(axes, operand.dtype)
         else:
-            scalar = promoted(scalar, operand.dtype)
-    found = _combined(axes, _combined(scalar, number))
+            scalar = promote(scalar, operand.dtype)
+    found = _combine(axes, _combine(scalar, number))
     assert found is not None
     return found

@@ -1,4 +1,4 @@
-"""The call stack of a run, and helpers for syntax trees and values."""
+"""Frames of the call stack, and helpers for syntax trees and values."""
 
 import ast
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jaxvoice.torchscript.tensors import Tensor
 
 @dataclass
 class Frame:
-    """One call that is under way."""
+    """One call in progress."""
 
     file: str
     function: str
@@ -24,8 +24,8 @@ class Frame:
         )
 
 
-def dotted(node: ast.expr) -> list[str] | None:
-    """The parts of a dotted name."""
+def dotted_parts(node: ast.expr) -> list[str] | None:
+    """The parts of a dotted name, or None for other expressions."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -36,8 +36,8 @@ def dotted(node: ast.expr) -> list[str] | None:
     return parts[::-1]
 
 
-def shown(value: Any, depth: int = 0) -> str:
-    """A value in few words."""
+def describe_value(value: Any, depth: int = 0) -> str:
+    """A short description of a value for error messages."""
     if isinstance(value, Instance):
         return f"<{value.code.original_name}>"
     if isinstance(value, EnumMember):
@@ -46,16 +46,18 @@ def shown(value: Any, depth: int = 0) -> str:
         if len(value) > 4 or depth == 2:
             return f"<{type(value).__name__} of {len(value)}>"
         left, right = ("[", "]") if isinstance(value, list) else ("{", "}") if isinstance(value, dict) else ("(", ")")
-        parts = [shown(part, depth + 1) for part in value]
+        parts = [describe_value(part, depth + 1) for part in value]
         if isinstance(value, dict):
-            parts = [f"{key}: {shown(part, depth + 1)}" for key, part in zip(parts, value.values(), strict=True)]
+            parts = [
+                f"{key}: {describe_value(part, depth + 1)}" for key, part in zip(parts, value.values(), strict=True)
+            ]
         comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
         return (left + ", ".join(parts) + comma + right)[:60]
     return repr(value[:60] if isinstance(value, str) else value)[:60]
 
 
 def is_instance(value: Any, kinds: ast.expr) -> bool:
-    """Whether a value is of one of the types that the code names."""
+    """Whether `value` is an instance of the types in the expression `kinds`."""
     if isinstance(kinds, (ast.Tuple, ast.List)):
         return any(is_instance(value, kind) for kind in kinds.elts)
     name = kinds.value if isinstance(kinds, ast.Subscript) else kinds

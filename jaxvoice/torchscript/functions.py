@@ -1,4 +1,4 @@
-"""A method of a TorchScript archive as a pure JAX function, so that an archive serves as its own reference."""
+"""Run a method of a TorchScript archive as a pure JAX function."""
 
 import ast
 import difflib
@@ -10,34 +10,36 @@ from jax import numpy as jnp
 from jaxtyping import PRNGKeyArray, Shaped
 
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
-from jaxvoice.torchscript.frames import shown
+from jaxvoice.torchscript.frames import describe_value
 from jaxvoice.torchscript.interpreter import Interpreter
-from jaxvoice.torchscript.program import Instances, Program, Weights, tensors_within
+from jaxvoice.torchscript.program import Instances, Program, Weights, iter_tensors
 from jaxvoice.torchscript.required_operators import required_operators
 from jaxvoice.torchscript.state import State, from_program, slots_of, state_of, to_program
-from jaxvoice.torchscript.tensors import Refused, Tensor, traced
+from jaxvoice.torchscript.tensors import OperatorError, Tensor, traced
 from jaxvoice.weights.formats import TensorRef, TorchScriptArchive
 
 
 class Function:
     """A method of a module of an archive, as a pure function of weights and inputs.
 
-    It can be given to `jax.jit`, `jax.grad` and `jax.vmap`. Arrays have torch's layouts, batch axis included. What
-    shapes and branches depend on must be Python values: under `jax.jit` pass them by `static_argnames` or a closure.
-    In-place changes of inputs last until the call returns; so do changes of the module's own tensors and attributes,
-    unless it is called by `step`, which returns them. Loops of more than 600,000 steps are refused before they are run
-    (statements are steps, and operators up to five): 2000 frames with 30 operators each take 362,000 steps. Under
-    `jax.jit`, `for` loops of more than 4,000 operators become `jax.lax.scan`, which may execute 100 million operators;
-    where they cannot, those of more than 20,000 are refused. `while` loops are never scanned: they are run iteration by
-    iteration, and stopped when they exceed a limit.
+    The function works under `jax.jit`, `jax.grad` and `jax.vmap`. Arrays have torch's layouts, including the batch
+    axis. Values that determine shapes and branches must be Python values: under `jax.jit`, pass them by
+    `static_argnames` or a closure. In-place changes of inputs are lost when the call returns. So are changes of the
+    module's tensors and attributes, except those of `step`, which returns them.
 
-    - `weights`: the tensors below the module by their names in the archive, and its constants that are arrays of real
-      numbers (`CONSTANTS.c0`). A tensor of several names has one here. Tensors of whole numbers and of truth values
-      belong to the program, unless they hold more than 65536 elements, since they may decide shapes.
+    Loops of more than 600,000 steps raise an error before they are run. A statement is one step, and an operator is up
+    to five: 2000 frames with 30 operators each take 362,000 steps. Under `jax.jit`, `for` loops of more than 4,000
+    operators become `jax.lax.scan`, which may execute up to 100 million operators. A loop that cannot be scanned raises
+    an error if it has more than 20,000 operators. `while` loops are never scanned: they are run iteration by iteration,
+    and stopped at the same limits.
+
+    - `weights`: the tensors of the module by their names in the archive, and its constants that are arrays of real
+      numbers (`CONSTANTS.c0`). A tensor with several names is listed once. Tensors of integers and booleans are part of
+      the program, since they may determine shapes, unless they have more than 65536 elements.
     """
 
     def __init__(self, program: Program, method: str):
-        """Made by `function`."""
+        """Use `function` to create instances."""
         self._program, self._method = program, method
         archive = program.archive
         owner = program.class_code(program.record.class_name)
@@ -49,35 +51,36 @@ class Function:
     def __call__(self, weights: Weights, *inputs: Any, key: PRNGKeyArray | None = None, **named: Any) -> Any:
         """Run the method.
 
-        **Arguments:** `weights` under the names of the attribute `weights`; `inputs` and `named` as the method takes
-        them: arrays, numbers, text, and lists, tuples and dicts of these; `key` for programs that draw random numbers.
+        **Arguments:** `weights` under the names of the attribute `weights`; `inputs` and `named`: the arguments of the
+        method, which are arrays, numbers, text, and lists, tuples and dicts of these; `key`: a random key for programs
+        that draw random numbers.
 
-        **Returns:** what the method returns: arrays for tensors; lists, tuples and dicts of them.
+        **Returns:** the result of the method: arrays for tensors; lists, tuples and dicts of them.
 
-        **Raises:** `CheckpointError` for weights or inputs that do not fit, and for errors that the program raises;
-        `UnsupportedOperatorError`, one of these, for operators that are not implemented.
+        **Raises:** `CheckpointError` for wrong weights or inputs and for errors that the program raises; its subclass
+        `UnsupportedOperatorError` for operators that are not implemented.
         """
         return self._run(weights, inputs, named, key, None, {})[0]
 
     def step(
         self, weights: Weights, state: Mapping[str, Any], /, *inputs: Any, key: PRNGKeyArray | None = None, **named: Any
     ) -> tuple[Any, State]:
-        """Run the method of a module that keeps something from call to call, such as caches and recurrent states.
+        """Run a method of a module with state, such as caches and recurrent states.
 
             state = State()
             for chunk in chunks:
                 out, state = stream.step(stream.weights, state, chunk)
 
-        **Arguments:** `state` as the last call returned it, of this or another method of the archive; `State()` is
-        the state of the archive itself. Batch normalization in training mode, which would change its running
-        statistics, is refused.
+        **Arguments:** `state`: the state that the last call of this or another method of the archive returned;
+        `State()` is the state of the archive itself. Other arguments are those of a call.
 
-        **Returns:** what the method returns, and the state after it: `state` with every buffer and attribute that the
-        call changed. It takes the place of weights of the same names.
+        **Returns:** the result of the method, and the new state: `state` updated with every buffer and attribute that
+        the call changed. Values of the state replace weights of the same names.
 
-        **Raises:** as a call does, and `CheckpointError` for names of a state that the archive lacks, for tensors of
-        another kind of elements (real, whole, complex numbers, truth values), for tensors of another shape where the
-        code changes them in place only and they are not empty, and for attributes that hold objects.
+        **Raises:** the errors of a call, and for batch norm in training mode, whose running statistics would change.
+        `CheckpointError` for names in the state that the archive does not have, for tensors of another kind of elements
+        (real, integer, complex or boolean), for tensors of another shape if the code changes them only in place and
+        they are not empty, and for attributes whose values are objects.
         """
         if not isinstance(state, Mapping):
             what = type(state).__name__
@@ -89,10 +92,10 @@ class Function:
         return result, state_of(instances.changed_slots())
 
     def init_state(self, *inputs: Any, key: PRNGKeyArray | None = None, **named: Any) -> State:
-        """The archive's own values of all that a step with these inputs changes: where `jax.lax.scan` may begin.
+        """The archive's values of all attributes that a step with these inputs changes, as the start of `jax.lax.scan`.
 
-        The method is run once. Loops need a state of one structure: where the archive holds None or an empty tensor
-        until the first call, take the state that this call returns.
+        The method is run once. Loops need a state of constant structure: if an attribute is None or an empty tensor
+        until the first call, use the state that the first call returns.
         """
         _, state = self.step(self.weights, State(), *inputs, key=key, **named)
         return state_of(Instances(self._program, self.weights).slots(state))
@@ -100,9 +103,9 @@ class Function:
     def record(
         self, weights: Weights, *inputs: Any, key: PRNGKeyArray | None = None, **named: Any
     ) -> tuple[Any, dict[str, Any]]:
-        """Run the method and also return the output of every submodule call, in the order in which the calls ended.
+        """Run the method and also return the output of every submodule call, in the order in which the calls end.
 
-        They are named by the path of the module in the archive; `path#2` is a module's second call.
+        Outputs are named by the path of the module in the archive; `path#2` is the second call of a module.
         """
         outputs: dict[str, Any] = {}
         return self._run(weights, inputs, named, key, outputs, {})[0], outputs
@@ -121,24 +124,26 @@ class Function:
         instances = Instances(self._program, weights, slots)
         calls: dict[str, int] = {}
 
-        def note(path: str, result: Any) -> None:
+        def on_output(path: str, result: Any) -> None:
             calls[path] = calls.get(path, 0) + 1
             assert outputs is not None
             outputs[path if calls[path] == 1 else f"{path}#{calls[path]}"] = from_program(result)
 
         args, kwargs = [to_program(value) for value in inputs], {name: to_program(one) for name, one in named.items()}
-        given = [tensor.array for tensor in tensors_within([*args, *kwargs.values(), *slots.values()])]
+        given = [tensor.array for tensor in iter_tensors([*args, *kwargs.values(), *slots.values()])]
         is_traced = any(map(traced, [key, *weights.values(), *given]))
-        interpreter = Interpreter(instances, key, note if outputs is not None else None, is_traced=is_traced)
+        interpreter = Interpreter(instances, key, on_output if outputs is not None else None, is_traced=is_traced)
         module = instances.value(self._program.record, self._program.path)
         for name, place in self._required:
             interpreter.require(name, place)
         self._check_inputs(module.code.methods[self._method].args, args, kwargs)
         try:
             return from_program(interpreter.method(module, self._method, args, kwargs)), instances
-        except Refused as reason:
+        except OperatorError as reason:
             place = f"{module.code.file}, line {module.code.methods[self._method].lineno}"
-            raise UnsupportedOperatorError(f"a result of {self._method} is refused: {reason} ({place}).") from reason
+            raise UnsupportedOperatorError(
+                f"a result of {self._method} is not supported: {reason} ({place})."
+            ) from reason
 
     def _check(self, weights: Weights) -> None:
         missing = [name for name in self.weights if name not in weights]
@@ -148,7 +153,7 @@ class Function:
             for name, array in self.weights.items()
             if name in weights and tuple(np.shape(weights[name])) != array.shape
         ]
-        for what, names in (("lack", missing), ("have unknown names", unknown), ("have shapes that do not fit", wrong)):
+        for what, names in (("lack", missing), ("have unknown names", unknown), ("have wrong shapes", wrong)):
             if names:
                 more = f" and {len(names) - 5} more" if len(names) > 5 else ""
                 raise CheckpointError(f"the weights {what}: {', '.join(names[:5])}{more}.")
@@ -158,33 +163,35 @@ class Function:
             if name not in self._program.slots:
                 near = difflib.get_close_matches(name, self._program.slots, n=1, cutoff=0.6)
                 hint = f"; did you mean {near[0]}?" if near else "."
-                raise CheckpointError(f"the state has {name}, which {self} does not{hint}")
+                raise CheckpointError(f"the state has {name}, which {self} does not have{hint}")
             record, attribute = self._program.slots[name]
             kind = self._program.class_code(record.class_name).fields.get(attribute)
             if isinstance(kind, ast.Name) and kind.id == "Tensor" and not isinstance(value, Tensor):
-                raise CheckpointError(f"{name} of the state is a tensor; pass an array and not {shown(value)}.")
+                raise CheckpointError(f"{name} of the state is a tensor; pass an array, not {describe_value(value)}.")
             original = record.state[attribute]
             if isinstance(original, TensorRef) and isinstance(value, Tensor):
                 self._check_tensor(name, value, original, is_assigned=attribute in self._program.assigned)
 
     def _check_tensor(self, name: str, value: Tensor, original: TensorRef, *, is_assigned: bool) -> None:
-        """Compare a tensor of a state with the archive's, of which another shape may take the place if assigned."""
+        """Compare a tensor of a state with the tensor of the archive; assigned attributes may have another shape."""
         if _kind_of(value.dtype) != _kind_of(original.storage.dtype):
             raise CheckpointError(
-                f"{name} of the state is a tensor of {original.storage.dtype} in the archive; got {value.dtype}."
+                f"{name} of the state has dtype {original.storage.dtype} in the archive; got {value.dtype}."
             )
         if not is_assigned and 0 not in original.shape and value.shape != tuple(original.shape):
             raise CheckpointError(
-                f"{name} of the state has the shape {tuple(original.shape)} in the archive; got {value.shape}."
+                f"{name} of the state has shape {tuple(original.shape)} in the archive; got {value.shape}."
             )
 
     def _check_inputs(self, given: ast.arguments, args: list[Any], kwargs: dict[str, Any]) -> None:
-        """Refuse numbers and text where the method declares a tensor."""
+        """Raise `CheckpointError` for a number or text where the method declares a tensor."""
         declared = {one.arg: one.annotation for one in [*given.posonlyargs, *given.args][1:] + given.kwonlyargs}
         for name, value in [*zip(declared, args, strict=False), *kwargs.items()]:
             kind = declared.get(name)
             if isinstance(kind, ast.Name) and kind.id == "Tensor" and not isinstance(value, Tensor):
-                raise CheckpointError(f"{name} of {self._method} is a tensor; pass an array and not {shown(value)}.")
+                raise CheckpointError(
+                    f"{name} of {self._method} is a tensor; pass an array, not {describe_value(value)}."
+                )
 
     def __repr__(self) -> str:
         where = self._program.path or "the top module"
@@ -200,26 +207,27 @@ def _kind_of(dtype: Any) -> str:
 
 
 def function(archive: TorchScriptArchive, path: str = "", method: str = "forward") -> Function:
-    """A method of the module at `path` in a TorchScript archive, as a pure JAX function that interprets its code.
+    """A pure JAX function that interprets a method of the module at `path` in a TorchScript archive.
 
         with open_archive("model.pt") as archive:
             encode = function(archive, "encoder")
         y = jax.jit(encode)(encode.weights, x)
 
-    **Arguments:** `path`: dotted name of a module in the archive, empty for the top one; `method`: one of its methods,
-    such as `forward`, or `forward1` for what a trace recorded as its second call.
+    **Arguments:** `path`: dotted name of a module in the archive, empty for the top module; `method`: one of its
+    methods, such as `forward`, or `forward1` for the second call of the module in a trace.
 
-    `while` loops never become `jax.lax.scan`: they are traced iteration by iteration and stopped at the limits that
-    `Function` states.
+    The documentation of `Function` states the limits of loops.
 
-    **Raises:** `CheckpointError` if the archive has no such module or method, or its code is refused.
+    **Raises:** `CheckpointError` if the archive has no such module or method, or its code is not valid.
     """
     if not isinstance(archive, TorchScriptArchive):
-        raise CheckpointError(f"{archive.source.path} is a {archive.source.format} file; it holds no code to run.")
+        raise CheckpointError(
+            f"{archive.source.path} is a {archive.source.format} file without code; pass a TorchScript archive."
+        )
     program = Program(archive, path)
     methods = program.class_code(program.record.class_name).methods
     if method not in methods:
         where = f"the module {path!r}" if path else "the top module"
-        known = f"it has {', '.join(methods)}" if methods else "it has none, since it was not called when it was traced"
+        known = f"it has {', '.join(methods)}" if methods else "it has none, since the traced model does not call it"
         raise CheckpointError(f"{where} has no method {method!r}; {known}.")
     return Function(program, method)

@@ -1,6 +1,6 @@
-"""Running the code text of an archive: an interpreter of its syntax trees, whose operators are JAX functions.
+"""An interpreter for the code of an archive. It evaluates syntax trees, and its operators are JAX functions.
 
-Only the statements and expressions that TorchScript writes are known; nothing else of Python is within reach.
+Only the statements and expressions that TorchScript writes are supported, so the code has no access to Python.
 """
 
 import ast
@@ -13,37 +13,38 @@ import jax
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript import scanned_loops
 from jaxvoice.torchscript.code import ClassCode, file_of, original_name
-from jaxvoice.torchscript.frames import Frame, dotted, is_instance, shown
+from jaxvoice.torchscript.frames import Frame, describe_value, dotted_parts, is_instance
 from jaxvoice.torchscript.operator_calls import OperatorCalls
 from jaxvoice.torchscript.program import EnumMember, Instance, Instances, NamedTuple
 from jaxvoice.torchscript.scanned_loops import Index, ScanTooLong, scan
 from jaxvoice.torchscript.symbolic_values import FunctionRef
-from jaxvoice.torchscript.tensors import Refused, Tensor
+from jaxvoice.torchscript.tensors import OperatorError, Tensor
 
 MAX_STEPS = 600_000
-"""Steps that one run may take; a longer loop is refused, one that never ends is stopped.
+"""Maximum number of steps of one run. Loops with more steps raise an error; endless loops are stopped.
 
-A statement, an iteration of a loop and a call of an operator count 1 each, every tensor that an operator makes 4 more,
-and 8 items of the lists it is given 1. A loop without end is stopped after about a second where it has plain
-statements, after some seconds where it computes with numbers, and after some 86,000 operators on tensors. A loop over
-2000 frames with 30 operators each takes 362,000 steps; the traced code of a vocoder or a conformer some thousands.
+A statement, an iteration of a loop and a call of an operator are one step each. Every tensor that an operator returns
+is four steps, and every 8 items of its list arguments are one. An endless loop is stopped after about a second if it
+has plain statements, after some seconds if it computes with numbers, and after some 86,000 operators on tensors. A loop
+over 2000 frames with 30 operators each takes 362,000 steps; the traced code of a vocoder or a conformer takes some
+thousands.
 """
 MAX_CALLS = 100
-"""How deep calls may nest."""
+"""Maximum depth of nested calls."""
 
-_NOTHING = object()
+_NO_RETURN = object()
 _NAMES = {"inf": math.inf, "nan": math.nan, "infj": complex(0, math.inf), "nanj": complex(0, math.nan)}
 _CASTS: dict[str, type] = {"int": int, "float": float, "bool": bool, "complex": complex, "str": str}
 
 
 class Interpreter(OperatorCalls):
-    """One run of a program."""
+    """Runs one method of a program."""
 
     def __init__(
         self,
         instances: Instances,
         key: jax.Array | None,
-        note: Callable[[str, Any], None] | None = None,
+        on_output: Callable[[str, Any], None] | None = None,
         *,
         is_traced: bool = False,
     ):
@@ -53,7 +54,7 @@ class Interpreter(OperatorCalls):
         """
         self.instances, self.code = instances, instances.program.code
         super().__init__(key, MAX_STEPS)
-        self._note, self.is_traced = note, is_traced
+        self._on_output, self.is_traced = on_output, is_traced
 
     # Calls
 
@@ -65,33 +66,33 @@ class Interpreter(OperatorCalls):
             raise CheckpointError(f"{code.original_name} at {instance.path!r} has no method {name!r}; it has {known}.")
         frame = Frame(code.file, f"{code.original_name}.{name}", instance.path)
         result = self._call(code.methods[name], frame, [instance, *args], kwargs, receiver=1)
-        if self._note is not None or not self._frames:  # who goes through what is returned
+        if self._on_output is not None or not self._frames:  # the caller iterates over the returned lists
             self._count_items([result])
-        if self._note is not None and instance.is_module and name.startswith("forward") and len(self._frames):
-            self._note(instance.path, result)
+        if self._on_output is not None and instance.is_module and name.startswith("forward") and len(self._frames):
+            self._on_output(instance.path, result)
         return result
 
     def _call(
         self, node: ast.FunctionDef, frame: Frame, args: list[Any], kwargs: dict[str, Any], *, receiver: int = 0
     ) -> Any:
-        """Run a function; `receiver` is 1 where its first argument is the object whose method it is."""
+        """Run a function; `receiver` is 1 if its first argument is the object of a method."""
         if len(self._frames) >= MAX_CALLS:
             raise CheckpointError(f"calls in the archive's code nest more than {MAX_CALLS} deep at {frame}.")
         frame.line = node.lineno
         self._frames.append(frame)
         try:
-            names = self._bound(node, args, kwargs, receiver)
+            names = self._bind(node, args, kwargs, receiver)
             result = self._block(node.body, names)
-        except Refused as reason:
-            raise self._failure(str(reason)) from reason
+        except OperatorError as reason:
+            raise self._error(str(reason)) from reason
         except (ArithmeticError, LookupError, TypeError, ValueError) as failure:
-            raise self._failure(f"{failure} ({type(failure).__name__})") from failure
+            raise self._error(f"{failure} ({type(failure).__name__})") from failure
         finally:
             self._frames.pop()
-        return None if result is _NOTHING else result
+        return None if result is _NO_RETURN else result
 
-    def _bound(self, node: ast.FunctionDef, args: list[Any], kwargs: dict[str, Any], receiver: int) -> dict[str, Any]:
-        """Values of parameters by name."""
+    def _bind(self, node: ast.FunctionDef, args: list[Any], kwargs: dict[str, Any], receiver: int) -> dict[str, Any]:
+        """Bind arguments to the names of parameters."""
         given = node.args
         names = [parameter.arg for parameter in (*given.posonlyargs, *given.args)]
         values = dict(zip(names, args, strict=False))
@@ -116,14 +117,14 @@ class Interpreter(OperatorCalls):
     # Statements
 
     def _block(self, body: list[ast.stmt], names: dict[str, Any]) -> Any:
-        """Run statements; the value returned, or `_NOTHING`."""
+        """Run statements; returns the value of a return statement, or `_NO_RETURN`."""
         for statement in body:
             self._frames[-1].line = statement.lineno
-            self._spend(1)
+            self._count_steps(1)
             result = self._statement(statement, names)
-            if result is not _NOTHING:
+            if result is not _NO_RETURN:
                 return result
-        return _NOTHING
+        return _NO_RETURN
 
     def _statement(self, node: ast.stmt, names: dict[str, Any]) -> Any:
         match node:
@@ -136,64 +137,67 @@ class Interpreter(OperatorCalls):
             case ast.Return(value=value):
                 return None if value is None else self._value(value, names)
             case ast.If(test=test, body=body, orelse=orelse):
-                return self._block(body if self._truth(self._value(test, names)) else orelse, names)
+                return self._block(body if self._as_bool(self._value(test, names)) else orelse, names)
             case ast.While(orelse=[]):
                 return self._while(node, names)
             case ast.For(orelse=[]):
                 return self._for(node, names)
             case ast.With(items=items, body=body):
-                return self._within(items, body, names)
+                return self._with(items, body, names)
             case ast.Assert(test=test, msg=message):
-                if not self._truth(self._value(test, names)):
-                    self._raise(self._value(message, names) if message is not None else "assertion failed")
+                if not self._as_bool(self._value(test, names)):
+                    self._raise_from_program(self._value(message, names) if message is not None else "assertion failed")
             case ast.Pass():
                 pass
             case _:
-                raise self._unknown(node)
-        return _NOTHING
+                raise self._unsupported_syntax(node)
+        return _NO_RETURN
 
     def _while(self, node: ast.While, names: dict[str, Any]) -> Any:
         with self._in_loop():
-            while self._truth(self._value(node.test, names)):
-                self._spend(1)
+            while self._as_bool(self._value(node.test, names)):
+                self._count_steps(1)
                 result = self._block(node.body, names)
-                if result is not _NOTHING:
+                if result is not _NO_RETURN:
                     return result
                 self._frames[-1].line = node.lineno
-        return _NOTHING
+        return _NO_RETURN
 
     def _for(self, node: ast.For, names: dict[str, Any]) -> Any:
-        items = self._iterated(node.iter, names)
+        items = self._iterable(node.iter, names)
         returns = any(isinstance(part, ast.Return) for part in ast.walk(node))
         cost = (1 + len(node.body), 0)
         with self._in_loop():
             for number, item in enumerate(items):
                 if number in (0, 2) and not returns:
-                    # The first iteration has these statements at least; the second one is like the others.
+                    # The first iteration runs at least these statements; from the second on, iterations cost the same.
                     left = len(items) - number
-                    # Before the first iteration nothing shows whether JAX traces what it computes.
-                    long = self._check_loop(len(items), left, cost, may_scan=number == 0 and self.is_traced)
+                    # Before the first iteration, it is unknown whether JAX traces its operators.
+                    long = self._check_loop(len(items), left, cost, can_scan=number == 0 and self.is_traced)
                     if long and self._scan(node, items, number, names, cost[1] * left):
-                        return _NOTHING
+                        return _NO_RETURN
                 before = self._cost
-                self._spend(1)
+                self._count_steps(1)
                 self._assign(node.target, item, names)
                 result = self._block(node.body, names)
-                if result is not _NOTHING:
+                if result is not _NO_RETURN:
                     return result
                 self._frames[-1].line = node.lineno
                 cost = (self._cost[0] - before[0], self._cost[1] - before[1])
-        return _NOTHING
+        return _NO_RETURN
 
     def _scan(self, node: ast.For, items: Any, first: int, names: dict[str, Any], unrolled: int) -> bool:
-        """Run a loop from iteration `first` on as `jax.lax.scan`; raise an error if it cannot be that or unrolled."""
+        """Run a loop from iteration `first` on as `jax.lax.scan`.
+
+        Returns False if the loop must be unrolled instead, and raises an error if it is too long to be unrolled.
+        """
         try:
             scan(self, node, items, first, names)
             return True
         except ScanTooLong:
             raise
-        except (Refused, CheckpointError, TypeError, ValueError) as reason:
-            if self._may_unroll(unrolled):
+        except (OperatorError, CheckpointError, TypeError, ValueError) as reason:
+            if self._can_unroll(unrolled):
                 return False
             why = str(reason).split("\n")[0].rstrip(".")
             raise self._too_long(
@@ -201,17 +205,17 @@ class Interpreter(OperatorCalls):
                 f"It cannot be a jax.lax.scan: {why}. ",
             ) from reason
 
-    def _within(self, items: list[ast.withitem], body: list[ast.stmt], names: dict[str, Any]) -> Any:
-        """Run statements between what an object's own methods do before and after."""
+    def _with(self, items: list[ast.withitem], body: list[ast.stmt], names: dict[str, Any]) -> Any:
+        """Run statements between the methods `__enter__` and `__exit__` of an object."""
         if not items:
             return self._block(body, names)
         context = self._value(items[0].context_expr, names)
         if not isinstance(context, Instance) or not {"__enter__", "__exit__"} <= context.code.methods.keys():
-            raise self._failure(f"'with' over {shown(context)} is not known")
+            raise self._error(f"{describe_value(context)} is not a context manager")
         entered = self.method(context, "__enter__", [], {})
         if items[0].optional_vars is not None:
             self._assign(items[0].optional_vars, entered, names)
-        result = self._within(items[1:], body, names)
+        result = self._with(items[1:], body, names)
         self.method(context, "__exit__", [None, None, None], {})
         return result
 
@@ -223,36 +227,36 @@ class Interpreter(OperatorCalls):
                 self._check_read(value)
                 values = list(value) if isinstance(value, (list, tuple)) else None
                 if values is None or len(values) != len(parts):
-                    raise self._failure(f"{ast.unparse(target)} cannot be taken apart from {shown(value)}")
+                    raise self._error(f"{describe_value(value)} cannot be unpacked to {ast.unparse(target)}")
                 for part, item in zip(parts, values, strict=True):
                     self._assign(part, item, names)
             case ast.Attribute(value=owner, attr=name):
                 instance = self._value(owner, names)
                 if not isinstance(instance, Instance):
-                    raise self._failure(f"an attribute of {shown(instance)} is set")
+                    raise self._error(f"attributes of {describe_value(instance)} cannot be set")
                 instance.attributes[name] = value
             case ast.Subscript(value=owner, slice=at):
                 items = self._value(owner, names)
                 if not isinstance(items, (list, dict)):
-                    raise self._failure(f"an item of {shown(items)} is set")
+                    raise self._error(f"items of {describe_value(items)} cannot be set")
                 items[self._key_of(self._value(at, names))] = value
             case _:
-                raise self._unknown(target)
+                raise self._unsupported_syntax(target)
 
-    def _iterated(self, source: ast.expr, names: dict[str, Any]) -> Any:
+    def _iterable(self, source: ast.expr, names: dict[str, Any]) -> Any:
         match source:
             case ast.Call(func=ast.Name(id="range"), args=bounds, keywords=[]):
-                return range(*(self._whole(self._value(bound, names)) for bound in bounds))
+                return range(*(self._as_int(self._value(bound, names)) for bound in bounds))
         items = self._value(source, names)
         self._check_read(items)
         if isinstance(items, (list, tuple)):
             return list(items)
-        raise self._failure(f"a loop runs over {shown(items)}")
+        raise self._error(f"a loop cannot iterate over {describe_value(items)}")
 
-    def _whole(self, value: Any) -> int:
+    def _as_int(self, value: Any) -> int:
         return self._as_number(value, int) if isinstance(value, Tensor) else int(value)
 
-    def _truth(self, value: Any) -> bool:
+    def _as_bool(self, value: Any) -> bool:
         self._check_read(value)
         return self._as_number(value, bool) if isinstance(value, Tensor) else bool(value)
 
@@ -265,11 +269,11 @@ class Interpreter(OperatorCalls):
                     return names[name]
                 if name in _NAMES:
                     return _NAMES[name]
-                raise self._failure(f"{name!r} has no value")
+                raise self._error(f"{name!r} has no value")
             case ast.Constant(value=value):
                 return value
             case ast.Call():
-                return self._called(node, names)
+                return self._call_expression(node, names)
             case ast.Attribute():
                 return self._attribute(node, names)
             case ast.Subscript(value=owner, slice=at):
@@ -287,18 +291,18 @@ class Interpreter(OperatorCalls):
                 return self._literal_number(left, names) + self._literal_number(right, names)
             case ast.BinOp(op=ast.Sub(), left=left, right=right):
                 return self._literal_number(left, names) - self._literal_number(right, names)
-        raise self._unknown(node)
+        raise self._unsupported_syntax(node)
 
     def _literal_number(self, node: ast.expr, names: dict[str, Any]) -> Any:
         value = self._value(node, names)
         if isinstance(value, (int, float, complex)):
             return value
-        raise self._unknown(node)
+        raise self._unsupported_syntax(node)
 
     def _key_of(self, at: Any) -> Any:
-        """An index or a key: no tuples, whose hash may take for ever where they hold each other."""
+        """Check an index or a key. Tuples are not supported, since hashing nested tuples may take exponential time."""
         if isinstance(at, (list, tuple, dict)):
-            raise self._failure(f"{shown(at)} is used as a key")
+            raise self._error(f"{describe_value(at)} cannot be used as a key")
         return at
 
     def _item(self, items: Any, at: Any) -> Any:
@@ -310,17 +314,17 @@ class Interpreter(OperatorCalls):
             try:
                 return items[at]
             except (LookupError, TypeError) as failure:
-                raise self._failure(f"{shown(items)} has no item {at!r}") from failure
-        raise self._failure(f"an item of {shown(items)} is used")
+                raise self._error(f"{describe_value(items)} has no item {at!r}") from failure
+        raise self._error(f"{describe_value(items)} has no items")
 
     def _attribute(self, node: ast.Attribute, names: dict[str, Any]) -> Any:
-        path = dotted(node)
+        path = dotted_parts(node)
         if path is not None and path[0] not in names:
             if path[0] == "CONSTANTS" and len(path) == 2:
                 return self.instances.constant(path[1])
             if path[0] == "__torch__":
                 return self._global(".".join(path))
-            raise self._failure(f"{'.'.join(path)} has no value")
+            raise self._error(f"{'.'.join(path)} has no value")
         owner = self._value(node.value, names)
         if isinstance(owner, Instance):
             return self.instances.attribute(owner, node.attr)
@@ -328,10 +332,10 @@ class Interpreter(OperatorCalls):
             return owner[owner.names.index(node.attr)]
         if isinstance(owner, EnumMember) and node.attr in ("name", "value"):
             return getattr(owner, node.attr)
-        raise self._failure(f"{shown(owner)} has no attribute {node.attr!r}")
+        raise self._error(f"{describe_value(owner)} has no attribute {node.attr!r}")
 
     def _global(self, name: str) -> Any:
-        """What a qualified name stands for: a function, a class, or a member of an enum."""
+        """The function, class or member of an enum with this qualified name."""
         if name in self.code.functions:
             return FunctionRef(name)
         if name in self.code.classes:
@@ -340,18 +344,18 @@ class Interpreter(OperatorCalls):
         found = self.code.classes.get(enum)
         if found is not None and found.kind == "enum" and member in found.constants:
             return EnumMember(enum, member, found.constants[member])
-        raise self._failure(f"{name} is not in the code of the archive")
+        raise self._error(f"{name} is not in the code of the archive")
 
     # Calls in expressions
 
-    def _called(self, node: ast.Call, names: dict[str, Any]) -> Any:
+    def _call_expression(self, node: ast.Call, names: dict[str, Any]) -> Any:
         function = node.func
         if isinstance(function, ast.Name) and function.id not in names:
-            return self._special(function.id, node, names)
+            return self._builtin(function.id, node, names)
         if any(isinstance(arg, ast.Starred) for arg in node.args) or any(word.arg is None for word in node.keywords):
-            raise self._unknown(node)
+            raise self._unsupported_syntax(node)
         if isinstance(function, ast.Attribute):
-            path = dotted(function)
+            path = dotted_parts(function)
             if path is not None and path[0] in ("torch", "ops") and path[0] not in names:
                 return self._operator(".".join(path), *self._arguments(node, names))
             if function.attr == "__new__" and path is not None and path[0] == "__torch__":
@@ -369,19 +373,19 @@ class Interpreter(OperatorCalls):
             made = NamedTuple(args)
             made.names = tuple(target.fields)
             return made
-        raise self._failure(f"{shown(target)} is called")
+        raise self._error(f"{describe_value(target)} cannot be called")
 
     def _arguments(self, node: ast.Call, names: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         args = [self._value(arg, names) for arg in node.args]
         return args, {str(word.arg): self._value(word.value, names) for word in node.keywords}
 
-    def _special(self, name: str, node: ast.Call, names: dict[str, Any]) -> Any:
-        """What looks like a function of Python's in the code text."""
+    def _builtin(self, name: str, node: ast.Call, names: dict[str, Any]) -> Any:
+        """Call a builtin function."""
         arguments = node.args
         if name in ("annotate", "unchecked_cast") and len(arguments) == 2:
             value = self._value(arguments[1], names)
             if name == "annotate" and isinstance(value, Tensor) and isinstance(arguments[0], ast.Name):
-                return self._implicit(value, arguments[0].id)
+                return self._convert_implicitly(value, arguments[0].id)
             return value
         if name == "uninitialized":
             return None
@@ -408,10 +412,10 @@ class Interpreter(OperatorCalls):
             return sorted(items)
         if name == "print":
             return None
-        raise self._unknown(node)
+        raise self._unsupported_syntax(node)
 
-    def _implicit(self, value: Tensor, kind: str) -> Any:
-        """A tensor where a number is wanted: a number where its value is known, else itself."""
+    def _convert_implicitly(self, value: Tensor, kind: str) -> Any:
+        """Convert a tensor to a number where one is expected and the value is known; otherwise return the tensor."""
         if kind == "number":
             return self._operator("torch.item", [value], {}) if value.known else value
         if kind == "float" and not value.known:

@@ -1,23 +1,23 @@
-"""Which layer of torch a call of an operator is, and its hyper-parameters under the names of torch's attributes."""
+"""Infer torch's layers, and their hyper-parameters under the names of torch's attributes, from calls of operators."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxvoice.torchscript.signatures import REQUIRED, defaults
-from jaxvoice.torchscript.symbolic_values import Call, Normed, Padded, Ref, Stored, is_plain
+from jaxvoice.torchscript.symbolic_values import Call, NormedWeight, PaddedInput, Ref, Stored, is_plain
 
-Shapes = Mapping[str, tuple[int, ...]]
+TensorShapes = Mapping[str, tuple[int, ...]]
 
 
 class Inferred(NamedTuple):
-    """The layer that one call is inferred to be."""
+    """The layer that is inferred from one call."""
 
     kinds: tuple[str, ...]
     """Classes of `torch.nn` that make such a call."""
     settings: dict[str, Any]
-    """Hyper-parameters; values that the program computes are not plain."""
+    """Hyper-parameters. Values that the program computes are symbolic values."""
     weighted: bool = False
-    """Whether it computes with a weight as only this kind of layer does."""
+    """Whether the call uses a weight in a way that only this kind of layer does."""
 
 
 # operator: classes that call it: arguments that are attributes of the class
@@ -61,10 +61,10 @@ _NORMS = {
 _PADS = {"reflect": "Reflection", "replicate": "Replication", "circular": "Circular"}
 
 
-def infer(call: Call, shapes: Shapes, path: str) -> Inferred | None:
-    """The layer of a call made by the module at `path`; `None` for operators that are no layers.
+def infer(call: Call, shapes: TensorShapes, path: str) -> Inferred | None:
+    """Infer the layer of a call in the module at `path`; `None` for operators that are not layers.
 
-    `shapes` are those of the archive's tensors by dotted name.
+    `shapes` maps dotted names to the shapes of the archive's tensors.
     """
     arguments = {name: _attribute(value) for name, value in call.arguments.items()}
     name = call.name.removesuffix("_")
@@ -81,7 +81,7 @@ def infer(call: Call, shapes: Shapes, path: str) -> Inferred | None:
     if name.startswith(("upsample_", "_upsample_nearest_exact")) or name == "interpolate":
         return _upsample(name, arguments)
     if name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
-        # Packed sequences take other arguments, among them no `batch_first`.
+        # The overload for packed sequences has other arguments and no `batch_first`.
         return _recurrent(name, arguments) if isinstance(arguments.get("has_biases"), bool) else None
     if "pad" in name and ("pad" in arguments or "padding" in arguments):
         return _pad(name, arguments)
@@ -100,22 +100,22 @@ def infer(call: Call, shapes: Shapes, path: str) -> Inferred | None:
 
 
 def _with_defaults(operator: str, names: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments `names`; what the text leaves out has torch's default."""
+    """The arguments `names`; omitted arguments have torch's defaults."""
     known = defaults(operator, names)
     found = {name: arguments.get(name, _attribute(known.get(name, REQUIRED))) for name in names}
     return {name: value for name, value in found.items() if value is not REQUIRED}
 
 
 def _attribute(value: Any) -> Any:
-    """Values as torch's attributes have them: lists become tuples."""
+    """Convert a value to the form of torch's attributes: lists become tuples."""
     value = value.value if isinstance(value, Stored) else value
     return tuple(value) if isinstance(value, list) and is_plain(value) else value
 
 
-def _shape(weight: Any, shapes: Shapes) -> tuple[int, ...] | None:
+def _shape(weight: Any, shapes: TensorShapes) -> tuple[int, ...] | None:
     if isinstance(weight, Ref):
         return shapes.get(weight.path)
-    if isinstance(weight, Normed):
+    if isinstance(weight, NormedWeight):
         stem = f"{weight.of}." if weight.of else ""
         names = ["parametrizations.weight.original1", "weight_v"]
         if weight.norm == "spectral norm":
@@ -134,14 +134,14 @@ def _convolution(name: str, arguments: dict[str, Any], weight: tuple[int, ...] |
         return None
     rank = len(weight) - 2
     transposed = arguments.get("transposed", "transpose" in name) is True
-    # Left out in the text means torch's default.
+    # Omitted arguments have torch's defaults.
     groups, padding = arguments.get("groups", 1), arguments.get("padding", (0,) * rank)
     channels = {"kernel_size": weight[2:]}
     if isinstance(groups, int):
         into, out = (weight[0], weight[1] * groups) if transposed else (weight[1] * groups, weight[0])
         channels = {"in_channels": into, "out_channels": out, **channels}
     mode, padded = "zeros", arguments.get("input")
-    if isinstance(padded, Padded) and padded.by == path and padding in ((0,) * rank, "valid") and not transposed:
+    if isinstance(padded, PaddedInput) and padded.by == path and padding in ((0,) * rank, "valid") and not transposed:
         pairs = tuple(zip(padded.amounts[-2::-2], padded.amounts[-1::-2], strict=True))
         if len(pairs) == rank:
             mode = padded.mode
@@ -196,7 +196,7 @@ def _upsample(name: str, arguments: dict[str, Any]) -> Inferred:
     settings = {"mode": "nearest-exact" if mode == "nearest_exact" else mode}
     if "align_corners" in arguments:
         settings["align_corners"] = arguments["align_corners"]
-    # `interpolate` has the names of the attributes.
+    # The arguments of `interpolate` have the names of the attributes.
     for names in (("size", "output_size"), ("scale_factor", "scale_factors")):
         value = next((arguments[name] for name in names if arguments.get(name) is not None), None)
         if value is not None:
@@ -225,8 +225,8 @@ def _pad(name: str, arguments: dict[str, Any]) -> Inferred:
     return Inferred(kinds, settings)
 
 
-def from_shapes(kind: str, path: str, settings: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
-    """Hyper-parameters from the shapes of a layer's own tensors, for modules that are never called and have no code."""
+def from_shapes(kind: str, path: str, settings: Mapping[str, Any], shapes: TensorShapes) -> dict[str, Any]:
+    """Infer hyper-parameters from the shapes of a layer's tensors, for modules that are never called."""
     stem = f"{path}." if path else ""
 
     def shape(*names: str) -> tuple[int, ...] | None:
@@ -238,7 +238,7 @@ def from_shapes(kind: str, path: str, settings: Mapping[str, Any], shapes: Shape
             hidden = rows[0] // {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
             return {"input_size": rows[1], "hidden_size": hidden, "proj_size": projection[0] if projection else 0}
         return {}
-    # Spectral norm has a `weight_v` too, a vector.
+    # Spectral norm also has a `weight_v`, which is a vector.
     weight = shape(
         "weight", "weight_orig", "weight_v", "parametrizations.weight.original1", "parametrizations.weight.original"
     )

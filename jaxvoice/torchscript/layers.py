@@ -1,4 +1,4 @@
-"""Layers of a TorchScript archive, read from its code: their kind, hyper-parameters and calls."""
+"""Read the layers of a TorchScript archive from its code: kinds, hyper-parameters and calls."""
 
 import math
 from collections.abc import Mapping
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxvoice.torchscript.code import Code, original_name, parse_code
-from jaxvoice.torchscript.compound_layers import FUSED, attention_settings, weights_of
-from jaxvoice.torchscript.layer_inference import Shapes, from_shapes, infer
+from jaxvoice.torchscript.compound_layers import FUSED, attention_settings, weight_paths
+from jaxvoice.torchscript.layer_inference import TensorShapes, from_shapes, infer
 from jaxvoice.torchscript.symbolic_interpreter import SymbolicInterpreter
-from jaxvoice.torchscript.symbolic_values import Call, Normed, Ref, is_plain
+from jaxvoice.torchscript.symbolic_values import Call, NormedWeight, Ref, is_plain
 
-_SAME = {"NonDynamicallyQuantizableLinear": "Linear"}
+_ALIASES = {"NonDynamicallyQuantizableLinear": "Linear"}
 _NOT_ATTRIBUTES = {"training", "_is_full_backward_hook"}
 _NOT_SETTINGS = {"inplace", "sparse", "scale_grad_by_freq", "norm_type", "max_norm", "init", "transposed", "name"}
 
@@ -23,40 +23,40 @@ class Layer:
     path: str
     """Dotted name; `""` for the top module."""
     class_name: str
-    """The Python class it was made from, `torch.nn.modules.conv.Conv1d` say."""
+    """The original Python class, for example `torch.nn.modules.conv.Conv1d`."""
     kind: str
-    """`Conv1d`, `LSTM`, ...: the class's last name, or what a class of the authors turns out to be; else that class's
-    name."""
+    """`Conv1d`, `LSTM`, ...: the last part of the class name. For a class outside torch: the layer of torch that it
+    computes, or the last part of its name."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Hyper-parameters under the names of torch's attributes; only what code, shapes or attributes hold."""
+    """Hyper-parameters under the names of torch's attributes, as far as code, shapes or attributes contain them."""
     computed: tuple[str, ...] = ()
-    """Hyper-parameters that the program computes, or that differ from use to use."""
+    """Hyper-parameters that the program computes, or that differ between calls."""
     conflicts: tuple[str, ...] = ()
-    """Hyper-parameters whose attribute and call disagree; `settings` has the value of the call."""
+    """Hyper-parameters whose values in the attribute and in the call differ; `settings` contains that of the call."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    """Other plain attributes and constants that the archive keeps for it."""
+    """Other plain attributes and constants of the module in the archive."""
     norm: str = ""
-    """`weight norm` or `spectral norm` where its weight is computed from what a norm keeps, with the axis."""
+    """`weight norm` or `spectral norm`, with the axis, if the weight is computed by a norm."""
     methods: Mapping[str, tuple[Call, ...]] = field(default_factory=dict)
-    """For each method the calls it makes, in order; `forward1` is a trace's second use of the module."""
+    """The calls of each method in order; in a trace, `forward1` is the second call of the module."""
     used: bool = True
-    """Whether any method calls it, or computes with its weight."""
+    """Whether any method calls the module or uses its weight."""
 
 
 def read_layers(archive: Any, code: Code | None = None) -> dict[str, Layer]:
-    """Every module of a `TorchScriptArchive` by dotted name; nothing of the archive is executed.
+    """Read every module of a `TorchScriptArchive`, by dotted name, without executing code of the archive.
 
-    `code` is the parsed code where it is at hand.
+    **Arguments:** `code`: the parsed code of the archive, if it is available.
 
-    **Raises:** `CheckpointError` for code text that is refused.
+    **Raises:** `CheckpointError` for invalid code.
     """
     code = parse_code(archive.code) if code is None else code
     symbolic = SymbolicInterpreter(code, archive.content, plain_constants(archive))
-    symbolic.follow()
+    symbolic.run()
     shapes = {name: info.shape for name, info in archive.tensors.infos().items()}
-    own, used = _by_owner(symbolic)
+    own, used = _calls_by_owner(symbolic)
     for path in [*used, *symbolic.called]:
-        while path:  # what holds a module that is used is used
+        while path:  # parents of a used module are used
             used.add(path)
             path = path.rpartition(".")[0]
     return {
@@ -65,7 +65,7 @@ def read_layers(archive: Any, code: Code | None = None) -> dict[str, Layer]:
 
 
 def plain_constants(archive: Any) -> list[Any]:
-    """The archive's constants, those that are tensors of a single number as that number; `None` for larger ones."""
+    """The archive's constants. Scalar tensors are converted to numbers; other tensors are replaced by `None`."""
     values = []
     for constant in archive.constants:
         shape = getattr(constant, "shape", None)
@@ -75,23 +75,23 @@ def plain_constants(archive: Any) -> list[Any]:
     return values
 
 
-def _by_owner(symbolic: SymbolicInterpreter) -> tuple[dict[str, list[Call]], set[str]]:
-    """Operator calls by the module they are of: the one whose weight they take, else the one that makes them."""
+def _calls_by_owner(symbolic: SymbolicInterpreter) -> tuple[dict[str, list[Call]], set[str]]:
+    """Operator calls by module: the module whose weight they use, otherwise the module that calls them."""
     own: dict[str, list[Call]] = {}
     used: set[str] = set()
-    for (path, _), ways in symbolic.calls.items():
-        for call in (call for calls in ways for call in calls if call.kind == "operator"):
-            # Whoever has a tensor that is computed with is used.
-            owners = {weight.rpartition(".")[0] for weight in weights_of(call)} & set(symbolic.records)
+    for (path, _), variants in symbolic.calls.items():
+        for call in (call for calls in variants for call in calls if call.kind == "operator"):
+            # A module whose tensor is used is used.
+            owners = {weight.rpartition(".")[0] for weight in weight_paths(call)} & set(symbolic.records)
             used |= owners - {path}
-            if call.name in FUSED:  # in place of a layer and those below it
+            if call.name in FUSED:  # the fused operator replaces a layer and its submodules
                 for below in owners - {path}:
                     own.setdefault(below, []).append(call)
             weight = call.arguments.get("weight")
             owner = path
             if isinstance(weight, Ref):
                 owner = weight.path.rpartition(".")[0]
-            elif isinstance(weight, Normed):
+            elif isinstance(weight, NormedWeight):
                 owner = weight.of
             if owner != path and owner in symbolic.records:
                 used.add(owner)
@@ -99,51 +99,51 @@ def _by_owner(symbolic: SymbolicInterpreter) -> tuple[dict[str, list[Call]], set
     return own, used
 
 
-def _layer(symbolic: SymbolicInterpreter, path: str, calls: list[Call], shapes: Shapes, used: bool) -> Layer:
+def _layer(symbolic: SymbolicInterpreter, path: str, calls: list[Call], shapes: TensorShapes, used: bool) -> Layer:
     record = symbolic.records[path]
     owner = symbolic.class_of(record)
     assert owner is not None
     class_name = original_name(owner.name)
     kind = class_name.rpartition(".")[2]
-    kind = _SAME.get(kind, kind).removeprefix("Parametrized")
-    of_torch = class_name.startswith("torch.nn.")
+    kind = _ALIASES.get(kind, kind).removeprefix("Parametrized")
+    is_torch_class = class_name.startswith("torch.nn.")
     found: list[dict[str, Any]] = []
     norm = ""
     for call in calls:
         inferred = infer(call, shapes, path)
-        # A class of the authors is a layer of torch only if it computes with a weight of its own as that layer does.
-        if inferred is None or (kind not in inferred.kinds if of_torch else not inferred.weighted):
+        # A class outside torch is a layer of torch only if it uses its own weight as that layer does.
+        if inferred is None or (kind not in inferred.kinds if is_torch_class else not inferred.weighted):
             continue
-        kind = kind if of_torch else inferred.kinds[0]
+        kind = kind if is_torch_class else inferred.kinds[0]
         found.append(inferred.settings)
         norm = _norm(call) or norm
-    settings, computed = _merged(found)
-    methods = {name: tuple(ways[0]) for (of, name), ways in symbolic.calls.items() if of == path}
+    settings, computed = _merge(found)
+    methods = {name: tuple(variants[0]) for (of, name), variants in symbolic.calls.items() if of == path}
     attributes = {
         name: value for name, value in record.state.items() if is_plain(value) and name not in _NOT_ATTRIBUTES
     }
     attributes = {name: value for name, value in attributes.items() if not (value is None and owner.fields.get(name))}
     conflicts: tuple[str, ...] = ()
-    if of_torch:
-        kept = {**attributes, **owner.constants}
+    if is_torch_class:
+        stored = {**attributes, **owner.constants}
         attributes = {}
         if not kind.startswith("ConvTranspose"):
-            kept.pop("output_padding", None)
-        if kept.get("mode") == kind:
-            kept.pop("mode")
-        ways = [way for (of, _), ways in symbolic.calls.items() if of == path for way in ways]
-        inside = attention_settings(kind, path, calls, ways, shapes)
-        conflicts = _fill(settings, kept, computed)
-        conflicts += _fill(inside, {name: kept[name] for name in inside if name in kept}, ())
+            stored.pop("output_padding", None)
+        if stored.get("mode") == kind:
+            stored.pop("mode")
+        variants = [variant for (of, _), variants in symbolic.calls.items() if of == path for variant in variants]
+        attention = attention_settings(kind, path, calls, variants, shapes)
+        conflicts = _fill(settings, stored, computed)
+        conflicts += _fill(attention, {name: stored[name] for name in attention if name in stored}, ())
         computed = tuple(name for name in computed if name not in settings)
-        settings = {**from_shapes(kind, path, settings, shapes), **settings, **inside}
+        settings = {**from_shapes(kind, path, settings, shapes), **settings, **attention}
     else:
         attributes.update(owner.constants)
     return Layer(path, class_name, kind, settings, computed, conflicts, attributes, norm, methods, used)
 
 
-def _merged(found: list[dict[str, Any]]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What all uses agree on, and the names of what is computed or differs."""
+def _merge(found: list[dict[str, Any]]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Settings with equal values in all calls, and the names of those that are computed or differ."""
     settings: dict[str, Any] = {}
     computed: list[str] = []
     for one in found:
@@ -160,7 +160,7 @@ def _fill(settings: dict[str, Any], constants: Mapping[str, Any], computed: tupl
     for name, value in constants.items():
         if name in _NOT_SETTINGS or name.startswith("_"):
             continue
-        if name in computed and name != "scale_factor":  # torch computes that one for every axis
+        if name in computed and name != "scale_factor":  # torch computes scale_factor for every axis
             conflicts.append(f"{name} is computed in the call, {value} in the attribute")
         if name not in settings:
             settings[name] = value
@@ -178,6 +178,6 @@ def _same(a: Any, b: Any) -> bool:
 
 def _norm(call: Call) -> str:
     weight = call.arguments.get("weight")
-    if isinstance(weight, Normed):
+    if isinstance(weight, NormedWeight):
         return weight.norm + (f", dim {weight.dim}" if weight.dim else "")
     return ""

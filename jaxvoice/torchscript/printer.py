@@ -1,4 +1,4 @@
-"""The methods of a TorchScript module as the archive's own text, with what its names stand for beside it."""
+"""Print the code of a TorchScript module from the archive, with comments that resolve its names."""
 
 import ast
 import difflib
@@ -13,7 +13,7 @@ from jaxvoice.errors import ConfigError
 from jaxvoice.torchscript.code import ClassCode, assigned_attributes, original_name, parse_code
 from jaxvoice.torchscript.layers import plain_constants
 from jaxvoice.torchscript.symbolic_interpreter import SymbolicInterpreter
-from jaxvoice.torchscript.symbolic_values import Ref, Stored, dotted, is_plain, joined
+from jaxvoice.torchscript.symbolic_values import Ref, Stored, dotted_name, is_plain, join_path
 from jaxvoice.weights.text_tables import printable, shortened, width as width_of, wrapped
 
 _LONGEST_VALUE = 60
@@ -22,34 +22,34 @@ _LONGEST_VALUE = 60
 def module_code(archive: Any, module: str = "", *, width: int = 80) -> list[str]:
     """The code of the module of that dotted name in a TorchScript archive (`""` for the whole model), as lines.
 
-    The lines are the archive's own, but for the original names of classes, the numbers that constants stand for, and
-    real numbers in as few digits as they have. Comments give the path and the class of each child, the shape of each
-    tensor and the value of each attribute that a line reads ("initially", where a method of the class assigns it); they
-    are at most `width` wide. Nothing of the archive is run.
+    The lines are those of the archive with three changes: classes have their original names, constants are replaced by
+    their values, and real numbers are written with as few digits as possible. Comments of at most `width` characters
+    state the path and the class of each child, the shape of each tensor and the value of each attribute in a line
+    ("initially" if a method of the class assigns the attribute). The code is not run.
 
-    **Raises:** `ConfigError` for an unknown module, with the nearest name; `CheckpointError` for code that is refused.
+    **Raises:** `ConfigError` for an unknown module, with the nearest name; `CheckpointError` for invalid code.
     """
     code = parse_code(archive.code)
     symbolic = SymbolicInterpreter(code, archive.content, plain_constants(archive))
     if module not in symbolic.records:
         near = difflib.get_close_matches(module, symbolic.records, n=1, cutoff=0.3)
         hint = f"; did you mean {printable(near[0])!r}?" if near else ""
-        raise ConfigError(f"there is no module {printable(module)!r} in the file{hint}")
+        raise ConfigError(f"the file has no module {printable(module)!r}{hint}")
     owner = symbolic.class_of(symbolic.records[module])
     assert owner is not None
     lines = _comment_lines(f"{module or '(top)'}: {owner.original_name}", width)
-    children = [name for name in symbolic.records[module].state if joined(module, name) in symbolic.records]
+    children = [name for name in symbolic.records[module].state if join_path(module, name) in symbolic.records]
     for name in children:
-        about = f"#   {joined(module, name)}: {_Printer.class_name(symbolic, joined(module, name))}"
+        about = f"#   {join_path(module, name)}: {_Printer.class_name(symbolic, join_path(module, name))}"
         lines.append(shortened(printable(about), width))
     if not owner.methods:
-        return lines + _comment_lines("This module is never called, so the archive holds no code for it.", width)
+        return lines + _comment_lines("This module is never called, so the archive contains no code for it.", width)
     source = archive.code[owner.file].split("\n")
     texts = {
         name: _numbered("\n".join(source[method.lineno - 1 : method.end_lineno]), method)
         for name, method in owner.methods.items()
     }
-    # A trace writes a module's second use as `forward1`.
+    # In a trace, the second call of a module is `forward1`.
     repeated = [name for name in texts if re.fullmatch(r"forward\d+", name) and texts[name] == texts.get("forward")]
     for name, method in owner.methods.items():
         if name not in repeated:
@@ -64,7 +64,7 @@ def _comment_lines(text: str, width: int) -> list[str]:
 
 
 def _numbered(text: str, method: ast.FunctionDef) -> str:
-    """The text of a method with its variables numbered by their order, and `forward` for `forward1`."""
+    """The text of a method with its variables numbered in order, and with `forward` in place of `forward1`."""
     variables = {node.id for node in ast.walk(method) if isinstance(node, ast.Name) and _is_store(node)}
     numbers: dict[str, int] = dict.fromkeys([arg.arg for arg in method.args.args] + sorted(variables), -1)
     order = iter(range(len(numbers)))
@@ -75,7 +75,7 @@ def _numbered(text: str, method: ast.FunctionDef) -> str:
             numbers[word] = next(order)
         return f"v{numbers[word]}" if word in numbers else re.sub(r"^forward\d+$", "forward", word)
 
-    # What follows a dot is an attribute.
+    # Names after a dot are attributes.
     return re.sub(r"(?<![.\w])\w+|(?<=\.)forward\d+", number, text)
 
 
@@ -90,7 +90,7 @@ class _Printer:
         self.method, self.source = method, source
         stores = Counter(node.id for node in ast.walk(method) if isinstance(node, ast.Name) and _is_store(node))
         self.aliases: dict[str, Any] = {method.args.args[0].arg: Ref(path)} if method.args.args else {}
-        # Names are assigned before they are read, and children have one name each.
+        # Names are assigned before they are read, and every child has one name.
         for node in ast.walk(method):
             match node:
                 case ast.Assign(targets=[ast.Name(id=name)], value=value) if stores[name] == 1:
@@ -109,7 +109,7 @@ class _Printer:
         replaced: dict[int, list[tuple[int, int, str]]] = {}
         comments: dict[int, dict[str, None]] = {}
         for node in self._expressions(self.method):
-            name = dotted(node) or ""
+            name = dotted_name(node) or ""
             value = self.resolve(node)
             if isinstance(node, ast.Constant):
                 new = repr(node.value)
@@ -125,7 +125,7 @@ class _Printer:
             replaced.setdefault(node.lineno, []).append((node.col_offset, node.end_col_offset or 0, new))
         made: list[str] = []
         for number in range(self.method.lineno, (self.method.end_lineno or 0) + 1):
-            # Python counts bytes in lines of code.
+            # Column offsets of syntax trees are in bytes.
             line = self.source[number - 1].rstrip().encode()
             for start, end, new in sorted(replaced.get(number, []), reverse=True):
                 line = line[:start] + new.encode() + line[end:]
@@ -133,7 +133,7 @@ class _Printer:
         return textwrap.dedent("\n".join(made)).split("\n")
 
     def _with_comment(self, line: str, comment: str) -> list[str]:
-        """A line with its comment at the end, or before it where that is too wide."""
+        """Append the comment to the line, or put it before the line if the result would be too wide."""
         if not comment:
             return [line]
         if width_of(line) + width_of(comment) + 4 <= self.width:
@@ -142,12 +142,12 @@ class _Printer:
         return [f"{indent}{part}" for part in _comment_lines(comment, self.width - len(indent))] + [line]
 
     def _expressions(self, node: ast.AST) -> Iterator[ast.expr]:
-        """The expressions that are replaced or explained: names of classes, what the archive keeps, real numbers."""
+        """Yield the expressions to replace or to comment on: names of classes, values of the archive, real numbers."""
         for child in ast.iter_child_nodes(node):
             match child:
                 case ast.Constant(value=float(value)) if math.isfinite(value):
-                    yield child  # of 17 digits, where fewer give the same number
-                case ast.Attribute() if (dotted(child) or "").startswith("__torch__."):
+                    yield child  # written with 17 digits; fewer may represent the same number
+                case ast.Attribute() if (dotted_name(child) or "").startswith("__torch__."):
                     yield child
                 case ast.Attribute(ctx=ast.Load()) | ast.Call() if self.resolve(child) is not None:
                     yield child
@@ -155,7 +155,7 @@ class _Printer:
                     yield from self._expressions(child)
 
     def resolve(self, node: ast.AST) -> Any:
-        """A `Ref`, `Stored` or plain value where the archive has what `node` reads, else `None`."""
+        """The value of the archive that `node` reads, as a `Ref`, `Stored` or plain value; otherwise `None`."""
         match node:
             case ast.Name(id=name):
                 return self.aliases.get(name)
@@ -176,17 +176,17 @@ class _Printer:
         if isinstance(found, Ref):
             return found
         value = found.value if isinstance(found, Stored) else found
-        return Stored(joined(owner.path, name), value) if is_plain(value) else None
+        return Stored(join_path(owner.path, name), value) if is_plain(value) else None
 
     def _is_assigned(self, value: Stored) -> bool:
-        """Whether a method of its class assigns an attribute, which then has other values than the archive's."""
+        """Whether a method of the class assigns the attribute, so that its value may differ from the archive."""
         owner, _, name = value.path.rpartition(".")
         record = self.symbolic.records.get(owner)
         code = self.symbolic.class_of(record) if record is not None else None
         return code is not None and name in assigned_attributes(code.methods.values())
 
     def comment(self, node: ast.expr, value: Any) -> str:
-        """What an expression stands for: the class of a module, the shape of a tensor, or a plain value."""
+        """The comment on an expression: the class of a module, the shape of a tensor, or a plain value."""
         if isinstance(value, Stored):
             text = shortened(repr(value.value), _LONGEST_VALUE)
             return printable(

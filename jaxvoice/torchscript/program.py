@@ -1,4 +1,4 @@
-"""What an archive's program is made of: instances of its classes, its weights by name, its constants."""
+"""The program of an archive: its code, instances of its classes, its weights by name, and its constants."""
 
 import difflib
 import math
@@ -11,7 +11,7 @@ from jaxtyping import Array, Shaped
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.code import ClassCode, Code, assigned_attributes, parse_code
-from jaxvoice.torchscript.tensors import SMALL, Refused, Tensor, needs_64_bits
+from jaxvoice.torchscript.tensors import SMALL, OperatorError, Tensor, needs_64_bits
 from jaxvoice.weights.formats import Global, Record, TensorRef, TorchScriptArchive
 
 Weights = Mapping[str, Shaped[Array | np.ndarray, "..."]]
@@ -19,16 +19,16 @@ Weights = Mapping[str, Shaped[Array | np.ndarray, "..."]]
 
 @dataclass(eq=False)
 class Instance:
-    """A module or another instance of a class, in one run of the program."""
+    """A module, or an instance of another class, in one run of the program."""
 
     code: ClassCode
     """Its class."""
     path: str = ""
     """Dotted name of a module."""
     state: dict[str, Any] = field(default_factory=dict)
-    """Attributes as the archive has them, until they are used."""
+    """Attributes as stored in the archive."""
     attributes: dict[str, Any] = field(default_factory=dict)
-    """Attributes in use, or set by the program."""
+    """Attributes that the program has read or set."""
 
     @property
     def is_module(self) -> bool:
@@ -38,7 +38,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class EnumMember:
-    """A member of an enum of the code."""
+    """A member of an enum in the code."""
 
     enum: str
     name: str
@@ -46,7 +46,7 @@ class EnumMember:
 
 
 class NamedTuple(tuple[Any, ...]):
-    """A tuple whose parts have names too."""
+    """A tuple with named items."""
 
     names: tuple[str, ...]
 
@@ -56,7 +56,7 @@ def _identity(ref: TensorRef) -> tuple[Any, ...]:
 
 
 class Program:
-    """The code of an archive and the module it is run from. Immutable; every run has its own instances."""
+    """The code of an archive and the module to run. It is immutable; every run has its own instances."""
 
     def __init__(self, archive: TorchScriptArchive, path: str):
         self.code: Code = parse_code(archive.code)
@@ -71,13 +71,13 @@ class Program:
         functions = [*self.code.functions.values()]
         functions += [method for code in self.code.classes.values() for method in code.methods.values()]
         self.assigned = assigned_attributes(functions)
-        """Names of attributes that the code assigns, so that a tensor of another shape may take their place."""
+        """Names of attributes that the code assigns, and whose tensors may therefore change their shapes."""
         self.paths: dict[int, str] = {}
         """Dotted names of modules and other objects."""
         self.slots: dict[str, tuple[Record, str]] = {}
         """Their attributes by dotted name: the record and the attribute's own name."""
         self.holders: dict[Any, list[str]] = {}
-        """Dotted names of the attributes that hold a tensor or a list."""
+        """For each tensor and list, the dotted names of the attributes that contain it."""
         refs: dict[str, TensorRef] = {}
         self._collect(self.record, path, refs, "")
         for index, value in enumerate(archive.constants):
@@ -86,7 +86,7 @@ class Program:
         self._name(refs)
 
     def class_code(self, name: str) -> ClassCode:
-        """The class of this qualified name; raises `CheckpointError` where the code lacks it."""
+        """The class with this qualified name; raises `CheckpointError` if the code does not define it."""
         if name not in self.code.classes:
             raise CheckpointError(f"the code of the archive has no class {name}; the archive is damaged.")
         return self.code.classes[name]
@@ -100,14 +100,14 @@ class Program:
                 near = difflib.get_close_matches(part, children, n=3, cutoff=0.4) or children[:8]
                 where = ".".join(done) or "the top module"
                 raise CheckpointError(
-                    f"no module is called {path!r}: {where} has no {part!r}; it has {', '.join(near) or 'no modules'}."
+                    f"there is no module {path!r}: {where} has no {part!r}; it has {', '.join(near) or 'no modules'}."
                 )
             record = state[part]
             done.append(part)
         return record
 
     def _collect(self, value: Any, path: str, refs: dict[str, TensorRef], slot: str) -> None:
-        """Every tensor, object and attribute below `value`, which the attribute `slot` holds, by its dotted name."""
+        """Register every tensor, object and attribute in `value`, the value of attribute `slot`, by dotted name."""
         if isinstance(value, TensorRef):
             refs.setdefault(path, value)
             self.holders.setdefault(_identity(value), []).append(slot)
@@ -129,7 +129,7 @@ class Program:
                     self._collect(part, f"{path}.{key}" if path else str(key), refs, slot)
 
     def _name(self, refs: dict[str, TensorRef]) -> None:
-        """Give every tensor one name: a parameter's or buffer's where it has several."""
+        """Choose one name for every tensor. Names of parameters and buffers are preferred."""
         infos = self.archive.tensors.infos()
         storages: dict[str, set[tuple[Any, ...]]] = {}
         kinds = {name: infos[name].kind if name in infos else "tensor" for name in refs}
@@ -150,9 +150,9 @@ class Program:
 
 
 def _is_static(ref: TensorRef, name: str) -> bool:
-    """Whether a tensor belongs to the program rather than to its weights, since it may decide shapes and branches.
+    """Whether a tensor is part of the program instead of its weights, because it may determine shapes and branches.
 
-    So do whole numbers and truth values, unless they are many, and constants other than arrays of real numbers.
+    These are small tensors of integers and booleans, and constants other than arrays of real numbers.
     """
     whole = ref.storage.dtype.kind in "biu"
     if name.startswith("CONSTANTS."):
@@ -160,8 +160,8 @@ def _is_static(ref: TensorRef, name: str) -> bool:
     return whole and math.prod(ref.shape) <= SMALL
 
 
-def tensors_within(value: Any) -> Iterator[Tensor]:
-    """The tensors of a value, in lists, tuples and dicts too; a list that is there several times is read once."""
+def iter_tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in a value and in its lists, tuples and dicts; a list that occurs twice is read once."""
     pending, seen = [value], set()
     while pending:
         one = pending.pop()
@@ -173,29 +173,29 @@ def tensors_within(value: Any) -> Iterator[Tensor]:
 
 
 def _member(code: ClassCode, record: Record) -> EnumMember:
-    """The member of an enum that a file holds by its value."""
+    """The member of an enum with the value in `record`."""
     value = record.args[0] if record.args else None
     for name, known in code.constants.items():
         if type(known) is type(value) and known == value:
             return EnumMember(code.name, name, value)
-    raise CheckpointError(f"the enum {code.original_name} of the archive has no member of the value {value!r}.")
+    raise CheckpointError(f"the enum {code.original_name} of the archive has no member with the value {value!r}.")
 
 
 class Instances:
     """The instances, tensors and constants of one run.
 
-    **Arguments:** `given`: values of attributes, by dotted name, in place of the archive's.
+    **Arguments:** `overrides`: values of attributes by dotted name, which replace those of the archive.
     """
 
-    def __init__(self, program: Program, weights: Weights, given: Mapping[str, Any] | None = None):
+    def __init__(self, program: Program, weights: Weights, overrides: Mapping[str, Any] | None = None):
         self.program, self._weights = program, weights
-        self._given = given or {}
-        self._made: dict[int, Instance] = {}
+        self._overrides = overrides or {}
+        self._instances: dict[int, Instance] = {}
         self._tensors: dict[tuple[Any, ...], Tensor] = {}
         self._lists: dict[int, Any] = {}
 
     def value(self, value: Any, path: str) -> Any:
-        """A value of the archive as the program sees it."""
+        """Convert a value of the archive to a value of the program."""
         if isinstance(value, TensorRef):
             return self._tensor(value)
         if isinstance(value, Record):
@@ -221,28 +221,28 @@ class Instances:
             code = self.program.code.classes[record.class_name]
             if code.kind == "enum":
                 return _member(code, record)
-        if id(record) not in self._made:
+        if id(record) not in self._instances:
             state = record.state if isinstance(record.state, dict) else {}
-            path = self.program.paths.get(id(record), path)  # the first of several
-            self._made[id(record)] = Instance(self.program.class_code(record.class_name), path, dict(state))
-        return self._made[id(record)]
+            path = self.program.paths.get(id(record), path)  # the first of several paths
+            self._instances[id(record)] = Instance(self.program.class_code(record.class_name), path, dict(state))
+        return self._instances[id(record)]
 
     def attribute(self, instance: Instance, name: str) -> Any:
-        """An attribute of an instance; raises `Refused` where it has none of this name."""
+        """An attribute of an instance; raises `OperatorError` if it does not exist."""
         if name not in instance.attributes:
             path = f"{instance.path}.{name}" if instance.path else name
-            if name in instance.state and path in self._given:
-                instance.attributes[name] = self._given[path]
+            if name in instance.state and path in self._overrides:
+                instance.attributes[name] = self._overrides[path]
             elif name in instance.state:
                 instance.attributes[name] = self.value(instance.state[name], path)
             elif name in instance.code.constants:
                 instance.attributes[name] = instance.code.constants[name]
             else:
-                raise Refused(f"{instance.code.original_name} has no attribute {name!r}")
+                raise OperatorError(f"{instance.code.original_name} has no attribute {name!r}")
         return instance.attributes[name]
 
     def slots(self, names: Collection[str]) -> dict[str, Any]:
-        """The values of attributes, by dotted name in the order of the archive."""
+        """The values of the attributes `names` by dotted name, in the order of the archive."""
         found = {}
         for slot, (record, name) in self.program.slots.items():
             if slot in names:
@@ -251,44 +251,44 @@ class Instances:
         return found
 
     def changed_slots(self) -> dict[str, Any]:
-        """Attributes that the run has changed, or was given in place of the archive's, by dotted name.
+        """Attributes that the run has changed and overrides, by dotted name.
 
-        With them go those whose tensors share elements with one of these.
+        Attributes whose tensors share elements with one of these are included.
         """
-        names = set(self._given)
-        self._kept: dict[int, bool] = {}
+        names = set(self._overrides)
+        self._unchanged: dict[int, bool] = {}
         for slot, (record, name) in self.program.slots.items():
-            made = self._made.get(id(record))
-            if made is not None and name in made.attributes and slot not in names:
+            instance = self._instances.get(id(record))
+            if instance is not None and name in instance.attributes and slot not in names:
                 raw = record.state[name]
-                if not self._is_kept(raw, made.attributes[name], slot):
+                if not self._is_unchanged(raw, instance.attributes[name], slot):
                     names |= {slot, *self.program.holders.get(id(raw), ())}
-        storages = {id(tensor.storage) for value in self.slots(names).values() for tensor in tensors_within(value)}
+        storages = {id(tensor.storage) for value in self.slots(names).values() for tensor in iter_tensors(value)}
         for identity, tensor in self._tensors.items():
             if tensor.changed or id(tensor.storage) in storages:
                 names |= set(self.program.holders.get(identity, ()))
         return self.slots(names)
 
-    def _is_kept(self, raw: Any, value: Any, path: str) -> bool:
-        """Whether a value is still what the archive holds."""
+    def _is_unchanged(self, raw: Any, value: Any, path: str) -> bool:
+        """Whether a value equals that of the archive."""
         original = self.value(raw, path)
         if isinstance(original, Tensor):
             return value is original and not original.changed
         if value is original and isinstance(original, (list, tuple, dict)):
-            if id(raw) not in self._kept:
-                self._kept[id(raw)] = True  # lists may hold each other
+            if id(raw) not in self._unchanged:
+                self._unchanged[id(raw)] = True  # lists may contain each other
                 keys, now = (list(one) if isinstance(one, dict) else list(range(len(one))) for one in (raw, original))
-                kept = keys == now and all(self._is_kept(raw[key], original[key], path) for key in keys)
-                self._kept[id(raw)] = kept
-            return self._kept[id(raw)]
+                unchanged = keys == now and all(self._is_unchanged(raw[key], original[key], path) for key in keys)
+                self._unchanged[id(raw)] = unchanged
+            return self._unchanged[id(raw)]
         plain = (bool, int, float, complex, str, EnumMember, type(None))
         return value is original or (isinstance(value, plain) and type(value) is type(original) and value == original)
 
     def constant(self, name: str) -> Any:
-        """`CONSTANTS.c0` and so on; raises `Refused` where there is none."""
+        """The constant `CONSTANTS.c0`, ...; raises `OperatorError` if it does not exist."""
         index = int(name[1:]) if name[:1] == "c" and name[1:].isdecimal() else -1
         if not 0 <= index < len(self.program.archive.constants):
-            raise Refused(f"the archive has no constant {name!r}; it is damaged")
+            raise OperatorError(f"the archive has no constant {name!r}; it is damaged")
         return self.value(self.program.archive.constants[index], f"CONSTANTS.{name}")
 
     def _tensor(self, ref: TensorRef) -> Tensor:
@@ -297,12 +297,12 @@ class Instances:
             program = self.program
             frozen = None
             if ref.storage.key in program.shared:
-                frozen = "a tensor of the archive is changed in place whose elements other tensors of it share"
+                frozen = "a tensor of the archive that shares elements with other tensors is changed in place"
             known = program.known.get(identity)
             name = program.names.get(identity, "")
             array = self._weights[name] if known is None else known
             invalid_reason = None
             if name in program.wide and not isinstance(array, np.ndarray) and array.dtype != np.int64:
-                invalid_reason = f"{name} holds whole numbers of 64 bits; set jax_enable_x64 to compute with them"
+                invalid_reason = f"{name} contains integers of 64 bits; set jax_enable_x64 to compute with them"
             self._tensors[identity] = Tensor(array, frozen=frozen, invalid_reason=invalid_reason)
         return self._tensors[identity]

@@ -1,10 +1,10 @@
-"""The operators that a method calls whatever it is given, found before it is run."""
+"""Find the operators that a method calls for all inputs, without running it."""
 
 import ast
 from collections.abc import Iterator
 
 from jaxvoice.torchscript.code import ClassCode, Code, file_of, original_name
-from jaxvoice.torchscript.frames import Frame, dotted
+from jaxvoice.torchscript.frames import Frame, dotted_parts
 
 _Module = tuple[ClassCode, str]
 """The class and the dotted name of a module."""
@@ -12,14 +12,14 @@ _RAISE = ["ops", "prim", "RaiseException"]
 
 
 def required_operators(code: Code, owner: ClassCode, path: str, method: str) -> Iterator[tuple[str, Frame]]:
-    """Operators that a method of the module at `path` calls outside branches and loops, and their places.
+    """Yield the operators that a method of the module at `path` calls outside branches and loops, with their frames.
 
-    Methods of modules below and free functions are followed.
+    Operators of called methods and functions are included.
     """
     pending: list[tuple[_Module | None, ast.FunctionDef, Frame]] = [
         ((owner, path), owner.methods[method], Frame(owner.file, f"{owner.original_name}.{method}", path))
     ]
-    seen: set[int] = set()  # one module of a class is enough, and a class may have attributes of its own kind
+    seen: set[int] = set()  # one module of each class is enough; a class may have attributes of its own class
     while pending:
         module, function, frame = pending.pop()
         if id(function) in seen:
@@ -30,10 +30,10 @@ def required_operators(code: Code, owner: ClassCode, path: str, method: str) -> 
             match statement:
                 case ast.If() | ast.For() | ast.While() | ast.With():
                     if any(isinstance(part, ast.Return) for part in ast.walk(statement)):
-                        break  # what follows may not be run
+                        break  # statements after a return may not be run
                     continue
             for node in ast.walk(statement):
-                name = ".".join(dotted(node.func) or []) if isinstance(node, ast.Call) else ""
+                name = ".".join(dotted_parts(node.func) or []) if isinstance(node, ast.Call) else ""
                 if name.startswith(("torch.", "ops.")):
                     yield name, Frame(frame.file, frame.function, frame.module, node.lineno)  # type: ignore[attr-defined]
                 elif name in code.functions:
@@ -48,12 +48,12 @@ def required_operators(code: Code, owner: ClassCode, path: str, method: str) -> 
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
                     found = _module_of(value, names, code)
                     names = {**names, name: found} if found is not None else names
-                case ast.Expr(value=ast.Call(func=function_node)) if dotted(function_node) == _RAISE:
+                case ast.Expr(value=ast.Call(func=function_node)) if dotted_parts(function_node) == _RAISE:
                     break
 
 
 def _module_of(node: ast.expr, names: dict[str, _Module | None], code: Code) -> _Module | None:
-    """The module that an expression is, where the types of attributes say so."""
+    """The module to which an expression refers, if the types of attributes determine it."""
     match node:
         case ast.Name(id=name):
             return names.get(name)
@@ -64,5 +64,5 @@ def _module_of(node: ast.expr, names: dict[str, _Module | None], code: Code) -> 
         case _:
             return None
     kind = holder[0].fields.get(name) if holder is not None else None
-    found = code.classes.get(".".join(dotted(kind) or [])) if kind is not None else None
+    found = code.classes.get(".".join(dotted_parts(kind) or [])) if kind is not None else None
     return None if found is None or holder is None else (found, f"{holder[1]}.{name}" if holder[1] else name)

@@ -1,4 +1,4 @@
-"""Loops of a program as `jax.lax.scan`, where each iteration does the same to values of fixed shapes."""
+"""Run loops whose iterations apply the same operators to values of fixed shapes as `jax.lax.scan`."""
 
 import ast
 from collections.abc import Callable, Sequence
@@ -10,39 +10,39 @@ from jax import lax, numpy as jnp
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.dtypes import default_int, dtype_of_code
-from jaxvoice.torchscript.frames import shown
+from jaxvoice.torchscript.frames import describe_value
 from jaxvoice.torchscript.program import Instance
-from jaxvoice.torchscript.tensors import Refused, Tensor
+from jaxvoice.torchscript.tensors import OperatorError, Tensor
 
-_SCANNED = "a tensor that comes out of a loop is changed in place, which may share its elements with another"
-_VIEWED = "a view of a tensor that a loop changes is used after its iteration"
+_SCAN_RESULT = "a tensor that a loop returns, and that may share elements with another, is changed in place"
+_VIEW_IN_LOOP = "a view of a tensor that a loop changes is used in another iteration or after the loop"
 
 
 class ScanTooLong(CheckpointError):
-    """A scan would take too long, so that the loop must not be unrolled either."""
+    """A scan would take too long. The loop must not be unrolled either."""
 
 
 class Index:
-    """A whole number that is `scale * iteration + offset` in every iteration of a scanned loop."""
+    """An integer that equals `scale * iteration + offset` in every iteration of a scanned loop."""
 
     def __init__(self, iteration: Any, iterations: range | None, scale: int = 1, offset: int = 0):
-        """`iterations`: numbers of the iterations; None for places in axes that are not checked."""
+        """`iterations`: the range of iterations; None disables the check of indices."""
         self.iteration, self.iterations, self.scale, self.offset = iteration, iterations, scale, offset
 
-    def _made(self, scale: int, offset: int) -> "Index | int":
+    def _linear(self, scale: int, offset: int) -> "Index | int":
         return Index(self.iteration, self.iterations, scale, offset) if scale else offset
 
     def at(self, number: int) -> int:
-        """Its value in the iteration of this number."""
+        """The value in iteration `number`."""
         return self.scale * number + self.offset
 
     def __add__(self, other: Any) -> "Index | int":
         if isinstance(other, Index) and other.iteration is self.iteration:
-            return self._made(self.scale + other.scale, self.offset + other.offset)
-        return self._made(self.scale, self.offset + other) if type(other) is int else self._refuse()
+            return self._linear(self.scale + other.scale, self.offset + other.offset)
+        return self._linear(self.scale, self.offset + other) if type(other) is int else self._refuse()
 
     def __mul__(self, other: Any) -> "Index | int":
-        return self._made(self.scale * other, self.offset * other) if type(other) is int else self._refuse()
+        return self._linear(self.scale * other, self.offset * other) if type(other) is int else self._refuse()
 
     def __neg__(self) -> "Index | int":
         return self * -1
@@ -56,7 +56,7 @@ class Index:
     __radd__, __rmul__ = __add__, __mul__
 
     def _refuse(self, *_: Any) -> Any:
-        raise Refused("the number of an iteration decides a branch or a shape")
+        raise OperatorError("the index of a loop determines a branch or a shape")
 
     __bool__ = __int__ = __index__ = __float__ = __eq__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse  # type: ignore[assignment]
     __str__ = __format__ = _refuse
@@ -67,23 +67,23 @@ class Index:
 
     @property
     def array(self) -> jax.Array:
-        """Its value as JAX has it."""
+        """The value as a traced array."""
         return self.iteration * self.scale + self.offset
 
     def start(self, size: int, length: int = 1) -> jax.Array:
-        """Where `length` elements of an axis begin; refused where they are not all within its `size`."""
+        """The index of the first of `length` elements; raises `OperatorError` if any is outside an axis of `size`."""
         if self.iterations is None:
             return self.array
         ends = (self.at(self.iterations[0]), self.at(self.iterations[-1]))
         if max(ends) < 0:
             return Index(self.iteration, self.iterations, self.scale, self.offset + size).start(size, length)
         if min(ends) < 0 or max(ends) + length > size:
-            raise Refused(f"elements {min(ends)} to {max(ends) + length - 1} of an axis of size {size} are used")
+            raise OperatorError(f"elements {min(ends)} to {max(ends) + length - 1} of an axis of size {size} are used")
         return self.array
 
 
 def select(x: Tensor, dim: int, index: Index) -> Tensor:
-    """`torch.select` at an index that differs from iteration to iteration: a view."""
+    """`torch.select` with an index that depends on the iteration; returns a view."""
     start = index.start(x.shape[dim])
     return x.view(
         lambda a: lax.dynamic_index_in_dim(a, start, dim, keepdims=False),
@@ -92,18 +92,20 @@ def select(x: Tensor, dim: int, index: Index) -> Tensor:
 
 
 def slice_(x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Tensor:
-    """`torch.slice` of a fixed length, from a place that differs from iteration to iteration: a view."""
+    """`torch.slice` of fixed length from an index that depends on the iteration; returns a view."""
     length = end - start if isinstance(start, Index) and end is not None else None
     if type(length) is not int or length < 1:
-        raise Refused("the length of a slice differs from iteration to iteration")
+        raise OperatorError("the length of a slice depends on the iteration")
     if step != 1:
-        raise Refused(f"a slice from a place that differs from iteration to iteration has the step {step}")
+        raise OperatorError(f"a slice whose start depends on the iteration has the step {step}")
     if start.iterations is not None:
         first, last = start.at(start.iterations[0]), start.at(start.iterations[-1])
         places = (first, last, first + length, last + length)
         if min(places) < 0 <= max(places):
-            # Places below 0 count from the end of the axis, so that x[-1:0] has no elements.
-            raise Refused(f"a slice begins or ends at {min(places)} to {max(places)}, of which only some are negative")
+            # Negative bounds count from the end of the axis, so x[-1:0] has no elements.
+            raise OperatorError(
+                f"the bounds of a slice range from {min(places)} to {max(places)}; only some are negative"
+            )
     first = start.start(x.shape[dim], length)
     return x.view(
         lambda a: lax.dynamic_slice_in_dim(a, first, length, dim),
@@ -112,13 +114,15 @@ def slice_(x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: in
 
 
 def item(items: Sequence[Any], index: Index) -> Tensor:
-    """An item of a list at an index that differs from iteration to iteration."""
-    return Tensor(lax.dynamic_index_in_dim(_stacked(items), index.start(len(items)), keepdims=False), frozen=_SCANNED)
+    """An item of a list at an index that depends on the iteration."""
+    return Tensor(
+        lax.dynamic_index_in_dim(_stacked(items), index.start(len(items)), keepdims=False), frozen=_SCAN_RESULT
+    )
 
 
 def _stacked(items: Sequence[Any]) -> jax.Array:
     if not all(isinstance(one, Tensor) for one in items) or len({(one.shape, one.dtype) for one in items}) != 1:
-        raise Refused("the items of a list differ in kind or shape")
+        raise OperatorError("the items of a list differ in type or shape")
     return jnp.stack([one.values for one in items])
 
 
@@ -131,11 +135,11 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     **{"torch.select": select, "torch.slice": slice_, "torch.__getitem__": item},
     **dict.fromkeys(("torch.tensor", "torch.as_tensor", "torch.scalar_tensor", "ops.prim.NumToTensor"), tensor),
 }
-"""What operators do with an `Index`; others take it as a tensor."""
+"""Implementations for arguments of type `Index`; other operators receive a tensor."""
 
 
 class _Snapshot:
-    """All that an iteration may change: local names, attributes, lists, and the elements of tensors."""
+    """All values that an iteration may change: local names, attributes, lists, and elements of tensors."""
 
     def __init__(self, run: Any, names: dict[str, Any], targets: set[str]):
         self.run, self.targets = run, targets
@@ -143,20 +147,20 @@ class _Snapshot:
         self.lists: list[tuple[list[Any] | dict[Any, Any], Any]] = []
         self.tensors: list[tuple[Tensor, dict[str, Any]]] = []
         self.counts = {
-            name: getattr(run, name) for name in ("_key", "_left", "_unrolled", "_executed", "_with_gradient")
+            name: getattr(run, name) for name in ("_key", "_steps_left", "_unrolled", "_executed", "_grad_enabled")
         }
         instances = run.instances
-        self.made = [(table, dict(table)) for table in (instances._made, instances._tensors, instances._lists)]
+        self.tables = [(table, dict(table)) for table in (instances._instances, instances._tensors, instances._lists)]
         self._seen: set[int] = set()
-        self._cell(names)
-        pending: list[Any] = [*names.values(), *(value for _, table in self.made for value in table.values())]
+        self._add_cell(names)
+        pending: list[Any] = [*names.values(), *(value for _, table in self.tables for value in table.values())]
         while pending:
-            pending += self._see(pending.pop())
+            pending += self._visit(pending.pop())
 
-    def _cell(self, table: dict[Any, Any]) -> None:
+    def _add_cell(self, table: dict[Any, Any]) -> None:
         self.cells.append((table, dict(table)))
 
-    def _see(self, value: Any) -> list[Any]:
+    def _visit(self, value: Any) -> list[Any]:
         if id(value) in self._seen or not isinstance(value, (Tensor, Instance, list, dict, tuple)):
             return []
         self._seen.add(id(value))
@@ -164,15 +168,15 @@ class _Snapshot:
             self.tensors.append((value, {slot: getattr(value, slot) for slot in Tensor.__slots__}))
             return [value._base, value._possible_base and value._possible_base[0]]
         if isinstance(value, Instance):
-            self._cell(value.attributes)
+            self._add_cell(value.attributes)
             return list(value.attributes.values())
         if not isinstance(value, tuple):
             self.lists.append((value, value.copy()))
         return list(value.values() if isinstance(value, dict) else value)
 
     def restore(self) -> None:
-        """Everything as it was."""
-        for table, before in [*self.cells, *self.made]:
+        """Restore all values."""
+        for table, before in [*self.cells, *self.tables]:
             table.clear()
             table.update(before)
         for value, before in self.lists:
@@ -185,58 +189,60 @@ class _Snapshot:
             setattr(self.run, name, count)
 
     def changed_cells(self) -> list[tuple[int, Any]]:
-        """Names and attributes that hold another value, by the number of their table and their key."""
+        """Names and attributes with another value, as indices of their table and their keys."""
         found = []
         for i, (table, before) in enumerate(self.cells):
             for key, value in table.items():
                 if i == 0 and key in self.targets:
-                    continue  # set at the beginning of every iteration
+                    continue  # assigned at the start of every iteration
                 if key in before and value is not before[key]:
                     found.append((i, key))
                 elif key not in before and i == 0:
-                    raise Refused(f"{key} is new in an iteration")
+                    raise OperatorError(f"{key} is not defined before the loop")
         return found
 
-    def grows(self, table: int, key: Any, first: int = 0) -> tuple[int, int] | None:
-        """The step and the offset of a whole number that grew in iteration `first`; None for other values."""
+    def integer_step(self, table: int, key: Any, first: int = 0) -> tuple[int, int] | None:
+        """Step and offset of an integer that iteration `first` incremented; None for other values."""
         before, after = self.cells[table][1][key], self.cells[table][0][key]
         if type(before) is not int or type(after) is not int or before == after:
             return None
         return after - before, before - (after - before) * first
 
     def changed_tensors(self) -> list[int]:
-        """Tensors of elements of their own that were changed in place, by their number."""
+        """Indices of tensors that are not views and were changed in place."""
         for tensor, slots in self.tensors:
             if tensor._base is not slots["_base"] or tensor._invalid_reason is not slots["_invalid_reason"]:
-                raise Refused("an iteration changes the shape of a tensor in place, or what may share its elements")
+                raise OperatorError(
+                    "an iteration changes the shape of a tensor in place, or a tensor that may share its elements"
+                )
         return [
             i for i, (tensor, slots) in enumerate(self.tensors)
             if tensor._base is None and tensor._version != slots["_version"]
         ]  # fmt: skip
 
     def grown_lists(self) -> list[tuple[int, list[Any]]]:
-        """Lists that were appended to, by their number, and what was appended."""
+        """Indices of lists to which items were appended, with the new items."""
         found = []
         for i, (value, before) in enumerate(self.lists):
             same = len(value) >= len(before) and all(one is other for one, other in zip(value, before, strict=False))
             if isinstance(value, list) and same:
                 if not all(isinstance(one, Tensor) for one in value[len(before) :]):
-                    raise Refused("something other than a tensor is appended to a list")
+                    raise OperatorError("something other than a tensor is appended to a list")
                 found += [(i, value[len(before) :])] if len(value) > len(before) else []
             elif isinstance(value, list) or value != before:
-                raise Refused("an iteration changes the items of a list")
+                raise OperatorError("an iteration changes the items of a list")
         return found
 
 
 def scan(run: Any, node: ast.For, items: Sequence[Any], first: int, names: dict[str, Any]) -> None:
-    """Run the iterations of a loop from number `first` on by `lax.scan`.
+    """Run the iterations of a loop from `first` on by `lax.scan`.
 
-    **Raises:** `Refused` or another error where that cannot be; everything is then as before.
+    **Raises:** `OperatorError` or another error if the loop cannot be scanned; all values are then restored.
     """
-    if run._note is not None:
-        raise Refused("the outputs of modules are recorded")
+    if run._on_output is not None:
+        raise OperatorError("the outputs of modules are recorded")
     iterations = range(first, len(items))
-    before, growing = (run._executed, run._left), run.growing
+    before, growing = (run._executed, run._steps_left), run.growing
     run._check_scanned(len(iterations), 1, 0, before)
     xs = {"iteration": jnp.arange(first, len(items), dtype=default_int())}
     if not isinstance(items, range):
@@ -246,70 +252,72 @@ def scan(run: Any, node: ast.For, items: Sequence[Any], first: int, names: dict[
     plan: dict[str, Any] = {"growing": []}
 
     def run_iteration(x: dict[str, Any], iterations: range | None = iterations) -> None:
-        value: Any = Tensor(x["item"], frozen=_SCANNED) if "item" in x else None
+        value: Any = Tensor(x["item"], frozen=_SCAN_RESULT) if "item" in x else None
         if isinstance(items, range):
             value = Index(x["iteration"], iterations, items.step, items.start)
         run._assign(node.target, value, names)
         run._block(node.body, names)
 
-    def explore(x: dict[str, Any]) -> None:
+    def analyse(x: dict[str, Any]) -> None:
         snapshot.restore()
         for table, key, (step, offset) in plan["growing"]:
             snapshot.cells[table][0][key] = Index(x["iteration"], None, step, offset)
         run_iteration(x, None)
         plan["tensors"] = snapshot.changed_tensors()
         plan["lists"] = [(i, len(added)) for i, added in snapshot.grown_lists()]
-        if run._with_gradient != snapshot.counts["_with_gradient"]:
-            raise Refused("an iteration switches gradients on or off")
+        if run._grad_enabled != snapshot.counts["_grad_enabled"]:
+            raise OperatorError("an iteration switches gradients on or off")
         changed = {id(snapshot.tensors[i][0]) for i in plan["tensors"]}
         cells = snapshot.changed_cells()
-        if plan["growing"] or not any(snapshot.grows(*cell) for cell in cells):
-            plan["cells"] = [(*cell, _kind(snapshot, *cell, changed, first)) for cell in cells]
+        if plan["growing"] or not any(snapshot.integer_step(*cell) for cell in cells):
+            plan["cells"] = [(*cell, _carry_kind(snapshot, *cell, changed, first)) for cell in cells]
         else:
-            # Numbers that grow by a step of their own; others may depend on these.
-            plan["growing"] = [(*cell, snapshot.grows(*cell, first)) for cell in cells if snapshot.grows(*cell)]
+            # Integers with a constant step; other values may depend on them.
+            plan["growing"] = [
+                (*cell, snapshot.integer_step(*cell, first)) for cell in cells if snapshot.integer_step(*cell)
+            ]
 
     def body(carry: Any, x: dict[str, Any]) -> tuple[Any, Any]:
         snapshot.restore()
-        _place(snapshot, plan, carry, lambda step, offset: Index(x["iteration"], iterations, step, offset))
+        _set_carry(snapshot, plan, carry, lambda step, offset: Index(x["iteration"], iterations, step, offset))
         lists = [snapshot.lists[i][0] for i, _ in plan["lists"]]
         run.growing = growing | {id(one): (*growing.get(id(one), ()), len(one)) for one in lists}
         run_iteration(x)
         run.growing = growing
         added = snapshot.grown_lists()
         if [(i, len(one)) for i, one in added] != plan["lists"] or snapshot.changed_tensors() != plan["tensors"]:
-            raise Refused("iterations change different lists or tensors")
+            raise OperatorError("iterations change different lists or tensors")
         changed = {id(snapshot.tensors[i][0].storage) for i in plan["tensors"]}
         if any(id(one.storage) in changed for _, new in added for one in new if isinstance(one, Tensor)):
-            raise Refused(_VIEWED)
+            raise OperatorError(_VIEW_IN_LOOP)
         plan["executed"] = run._executed - before[0]
         run._check_scanned(len(iterations), plan["executed"], sum(len(new) for _, new in added), before)
-        return _carried(snapshot, plan, after=True), [[one.values for one in new] for _, new in added]
+        return _carry(snapshot, plan, after=True), [[one.values for one in new] for _, new in added]
 
     try:
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
-        while "cells" not in plan:  # twice at most
-            jax.eval_shape(lambda x: explore(x), one)  # JAX would not trace the same function again
+        while "cells" not in plan:  # at most two passes
+            jax.eval_shape(lambda x: analyse(x), one)  # a new function, since JAX caches traces
         snapshot.restore()
-        start = _carried(snapshot, plan, after=False)
+        start = _carry(snapshot, plan, after=False)
         last, rows = lax.scan(body, start, xs)
     finally:
         run.growing = growing
         snapshot.restore()
     run._executed += len(iterations) * plan["executed"]
-    run._spend(len(iterations) * run.steps_of_row * sum(number for _, number in plan["lists"]))
-    _place(snapshot, plan, last, lambda step, offset: step * len(items) + offset)
+    run._count_steps(len(iterations) * run.steps_per_row * sum(number for _, number in plan["lists"]))
+    _set_carry(snapshot, plan, last, lambda step, offset: step * len(items) + offset)
     for (i, _), arrays in zip(plan["lists"], rows, strict=True):
         for number in range(len(iterations)):
-            made = [Tensor(lax.index_in_dim(array, number, keepdims=False), frozen=_SCANNED) for array in arrays]
+            made = [Tensor(lax.index_in_dim(array, number, keepdims=False), frozen=_SCAN_RESULT) for array in arrays]
             if len(arrays) == 1:
                 run.rows[id(made[0])] = (made[0], arrays[0], number)
             snapshot.lists[i][0].extend(made)  # type: ignore[union-attr]
     run._assign(node.target, items[-1], names)
 
 
-def _kind(snapshot: _Snapshot, table: int, key: Any, changed: set[int], first: int) -> Any:
-    """How iterations pass a value on: `array`, `view`, `same`, or the step and offset of a whole number."""
+def _carry_kind(snapshot: _Snapshot, table: int, key: Any, changed: set[int], first: int) -> Any:
+    """The kind of a carried value: `array`, `view`, `same`, or step and offset of an integer."""
     before, after = snapshot.cells[table][1][key], snapshot.cells[table][0][key]
     if isinstance(before, Tensor) and isinstance(after, Tensor):
         return "view" if id(after.storage) in changed else "array"
@@ -322,11 +330,11 @@ def _kind(snapshot: _Snapshot, table: int, key: Any, changed: set[int], first: i
     plain = (bool, int, float, str, type(None))
     if type(before) is type(after) and isinstance(before, plain) and before == after:
         return "same"
-    raise Refused(f"{key} is {shown(before)} in one iteration and {shown(after)} in the next")
+    raise OperatorError(f"{key} is {describe_value(before)} in one iteration and {describe_value(after)} in the next")
 
 
-def _carried(snapshot: _Snapshot, plan: dict[str, Any], *, after: bool) -> Any:
-    """The arrays that go from iteration to iteration, as they are now: before the first, or after one."""
+def _carry(snapshot: _Snapshot, plan: dict[str, Any], *, after: bool) -> Any:
+    """The carried arrays, before the first iteration or after an iteration."""
     cells = []
     for table, key, kind in plan["cells"]:
         value = snapshot.cells[table][0][key]
@@ -334,24 +342,24 @@ def _carried(snapshot: _Snapshot, plan: dict[str, Any], *, after: bool) -> Any:
             cells.append([one.values for one in value] if isinstance(value, tuple) else value.values)
         elif isinstance(kind, tuple) and after:
             if not isinstance(value, Index) or (value.scale, value.offset - value.scale) != kind:
-                raise Refused(f"{key} does not grow by the same number in every iteration")
+                raise OperatorError(f"{key} does not change by the same number in every iteration")
         elif kind == "same" and value != snapshot.cells[table][1][key]:
-            raise Refused(f"{key} changes")
+            raise OperatorError(f"{key} changes")
     return cells, [snapshot.tensors[i][0].values for i in plan["tensors"]], snapshot.run._key
 
 
-def _place(snapshot: _Snapshot, plan: dict[str, Any], carry: Any, index: Callable[[int, int], Any]) -> None:
-    """Put the values that come from the iteration before where the program looks for them."""
+def _set_carry(snapshot: _Snapshot, plan: dict[str, Any], carry: Any, index: Callable[[int, int], Any]) -> None:
+    """Assign carried values to the names, attributes and tensors of the program."""
     cells, tensors, key = carry
     arrays = iter(cells)
     for table, name, kind in plan["cells"]:
         value: Any = index(*kind) if isinstance(kind, tuple) else snapshot.cells[table][1][name]
         if kind == "array":
             new = next(arrays)
-            made = tuple(Tensor(one, frozen=_SCANNED) for one in (new if isinstance(new, list) else [new]))
+            made = tuple(Tensor(one, frozen=_SCAN_RESULT) for one in (new if isinstance(new, list) else [new]))
             value = made if isinstance(new, list) else made[0]
         elif kind == "view":
-            value = Tensor(np.zeros(value.shape, value.dtype), invalid_reason=_VIEWED)
+            value = Tensor(np.zeros(value.shape, value.dtype), invalid_reason=_VIEW_IN_LOOP)
         snapshot.cells[table][0][name] = value
     for i, array in zip(plan["tensors"], tensors, strict=True):
         tensor = snapshot.tensors[i][0]
@@ -359,8 +367,11 @@ def _place(snapshot: _Snapshot, plan: dict[str, Any], carry: Any, index: Callabl
     snapshot.run._key = key
 
 
-def joined(rows: dict[int, Any], items: Sequence[Any], dim: int, *, stack: bool) -> Tensor | None:
-    """`torch.stack` or `torch.cat` of a list that ends with all that a loop has appended, without taking it apart."""
+def join_rows(rows: dict[int, Any], items: Sequence[Any], dim: int, *, stack: bool) -> Tensor | None:
+    """`torch.stack` or `torch.cat` of a list that ends with all rows of a loop, without splitting their array.
+
+    Returns None for other lists.
+    """
     *_, number = rows.get(id(items[-1]), (None, None, -1))
     begin = len(items) - 1 - number
     found = [rows.get(id(one)) for one in items[max(begin, 0) :]]

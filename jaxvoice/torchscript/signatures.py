@@ -1,11 +1,11 @@
-"""Names and defaults of the arguments of torch's operators, as its schemas have them, for reading code text."""
+"""Names and defaults of the arguments of torch's operators, from its schemas."""
 
 import ast
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-# Of several overloads the first that fits the call counts. A line that begins with a space goes on from the one above.
+# The first overload that matches a call is used. A line that starts with a space continues the previous line.
 _TABLE = """
 _convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups, benchmark,
     deterministic, cudnn_enabled, allow_tf32)
@@ -157,7 +157,7 @@ class Signature(dict[str, Any]):
 
 @lru_cache(maxsize=1)
 def signatures() -> Mapping[str, tuple[Signature, ...]]:
-    """For each operator its overloads."""
+    """The overloads of each operator."""
     table: dict[str, list[Signature]] = {}
     for line in _TABLE.replace("\n ", " ").split("\n"):
         if line:
@@ -177,7 +177,7 @@ def _signature(args: ast.arguments) -> Signature:
 
 
 def bind(operator: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The arguments of a call by name, those left out not filled in; `None` where no known overload fits."""
+    """The arguments of a call by name, without defaults; `None` if no known overload matches."""
     for overload in signatures().get(operator, ()):
         names = list(overload)
         if len(args) > overload.positional or not set(kwargs) <= set(names[len(args) :]):
@@ -191,7 +191,7 @@ def bind(operator: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[
 
 
 def _fits(value: Any, default: Any) -> bool:
-    """Whether an argument may have this value, spelled or as a node, judged by the type of its default."""
+    """Whether the type of a value or syntax node matches the type of the default."""
     value = value.value if isinstance(value, ast.Constant) else value
     if isinstance(value, (list, tuple, ast.List, ast.Tuple)):
         return not isinstance(default, (int, float, str))
@@ -201,7 +201,7 @@ def _fits(value: Any, default: Any) -> bool:
 
 
 def defaults(operator: str, names: Sequence[str]) -> Mapping[str, Any]:
-    """The defaults of the first overload of `operator` that has all of `names`; `REQUIRED` where there is none."""
+    """The defaults of the first overload of `operator` that has all of `names`; `REQUIRED` means none."""
     for overload in signatures().get(operator, ()):
         if set(names) <= set(overload):
             return overload

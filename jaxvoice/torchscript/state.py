@@ -1,4 +1,4 @@
-"""Values that enter and leave a program, and the state that calls of a method pass on to the next."""
+"""Conversion of inputs and outputs of programs, and the state that one call passes to the next."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,12 +8,12 @@ import numpy as np
 from jax import numpy as jnp
 
 from jaxvoice.errors import CheckpointError
-from jaxvoice.torchscript.operators.registry import items_in
-from jaxvoice.torchscript.program import EnumMember, Instance, NamedTuple, tensors_within
+from jaxvoice.torchscript.operators.registry import count_items
+from jaxvoice.torchscript.program import EnumMember, Instance, NamedTuple, iter_tensors
 from jaxvoice.torchscript.tensors import SMALL, Tensor, needs_64_bits
 
-MAX_ITEMS = 1_000_000
-"""How many items the lists of a state may have, and letters its text."""
+MAX_STATE_ITEMS = 1_000_000
+"""Maximum number of list items and characters in a state."""
 _STATIC = (bool, int, float, complex, str, EnumMember)
 
 
@@ -21,10 +21,10 @@ _STATIC = (bool, int, float, complex, str, EnumMember)
 class State(Mapping[str, Any]):
     """Buffers and attributes that calls have changed, by dotted name: arrays, numbers, text, None, lists of these.
 
-    What is not in a state is as the archive holds it; `State()` is the archive's own state. As a pytree its leaves are
-    its arrays. Numbers and text belong to the structure, since programs branch on them: under `jax.jit` another number
-    compiles anew, and in `jax.lax.scan` they must stay the same. A number that only counts may become an array,
-    `state | {"steps": jnp.asarray(0)}`, as long as the program does not branch on it.
+    Attributes that are not in a state have the values of the archive; `State()` is the state of the archive. A state is
+    a pytree whose leaves are its arrays. Numbers and text are part of the structure, since programs branch on them:
+    under `jax.jit`, another number causes a new compilation, and in `jax.lax.scan`, they must not change. A counter on
+    which the program does not branch can be replaced by an array: `state | {"steps": jnp.asarray(0)}`.
     """
 
     def __init__(
@@ -34,9 +34,8 @@ class State(Mapping[str, Any]):
         same: tuple[tuple[str, ...], ...] = (),
         frozen: tuple[str, ...] = (),
     ):
-        """**Arguments:** `values` by dotted name; `same`: groups of names that are one tensor; `frozen`: names of
-        tensors that share elements with others in a way that a state cannot hold, so that they must not be changed in
-        place."""
+        """**Arguments:** `values` by dotted name; `same`: groups of names that refer to one tensor; `frozen`: names of
+        tensors that share elements in a way that a state cannot represent, and must not be changed in place."""
         self._values = dict(values or {})
         self.same, self.frozen = same, frozen
 
@@ -58,7 +57,7 @@ class State(Mapping[str, Any]):
         return f"State({self._values!r})"
 
     def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], Any]:
-        """Arrays as leaves; everything else is structure."""
+        """Arrays are leaves; all other values are part of the structure."""
         leaves, structure = jax.tree_util.tree_flatten_with_path(self._values)
         static = tuple((i, _Static(leaf)) for i, (_, leaf) in enumerate(leaves) if isinstance(leaf, _STATIC))
         arrays = [(jax.tree_util.DictKey(_name(path)), leaf) for path, leaf in leaves if not isinstance(leaf, _STATIC)]
@@ -66,7 +65,7 @@ class State(Mapping[str, Any]):
 
     @classmethod
     def tree_unflatten(cls, structure: Any, arrays: Any) -> "State":
-        """The state of this structure with other arrays."""
+        """A state with this structure and these arrays."""
         tree, static, same, frozen = structure
         leaves = list(arrays)
         for i, leaf in static:
@@ -75,7 +74,7 @@ class State(Mapping[str, Any]):
 
 
 class _Static:
-    """A number or text, equal to others of its type only: `1`, `1.0` and `True` are three values."""
+    """A number or text that is equal only to values of its type: `1`, `1.0` and `True` differ."""
 
     def __init__(self, value: Any):
         self.value = value
@@ -91,24 +90,22 @@ class _Static:
 
 
 def _name(path: tuple[Any, ...]) -> str:
-    """`cache[0]`: the dotted name, and the place in a list."""
+    """The dotted name and the index in a list: `cache[0]`."""
     return f"{path[0].key}{jax.tree_util.keystr(path[1:])}"
 
 
 def to_program(value: Any) -> Any:
-    """An input as the program sees it.
+    """Convert an input to a value of the program.
 
-    **Raises:** `CheckpointError` for what programs do not take.
+    **Raises:** `CheckpointError` for types that programs do not accept.
     """
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
         if array.dtype.kind not in "biufcV":
-            raise CheckpointError(
-                f"arrays of {array.dtype} cannot be given to a program; pass numbers or truth values."
-            )
+            raise CheckpointError(f"arrays of {array.dtype} cannot be passed to a program; pass numbers or booleans.")
         if needs_64_bits(array):
-            raise CheckpointError("an input holds whole numbers of 64 bits; set jax_enable_x64 to compute with them.")
-        # Whole numbers in numpy stay known under jax.jit, so that they may decide shapes.
+            raise CheckpointError("an input contains integers of 64 bits; set jax_enable_x64 to compute with them.")
+        # NumPy integers stay concrete under jax.jit, so that they may determine shapes.
         few = array.dtype.kind in "biu" and array.size <= SMALL
         return Tensor(array.astype(jax.dtypes.canonicalize_dtype(array.dtype)) if few else jnp.asarray(array))
     if isinstance(value, jax.Array):
@@ -120,11 +117,11 @@ def to_program(value: Any) -> Any:
     if value is None or isinstance(value, _STATIC):
         return value
     what = type(value).__module__.partition(".")[0] + "." + type(value).__name__
-    raise CheckpointError(f"a {what} cannot be given to a program; pass arrays of numpy or JAX, numbers and text.")
+    raise CheckpointError(f"a {what} cannot be passed to a program; pass arrays of NumPy or JAX, numbers or text.")
 
 
 def from_program(value: Any, what: str = "the method returns") -> Any:
-    """A result as the caller sees it; `what` begins the message for objects, which JAX cannot hold.
+    """Convert a result of the program; `what` is the start of the error message for objects.
 
     **Raises:** `CheckpointError` for objects of classes.
     """
@@ -137,43 +134,45 @@ def from_program(value: Any, what: str = "the method returns") -> Any:
     if isinstance(value, dict):
         return {key: from_program(item, what) for key, item in value.items()}
     if isinstance(value, Instance):
-        raise CheckpointError(f"{what} an object of {value.code.original_name}, which JAX cannot hold.")
+        raise CheckpointError(f"{what} an object of {value.code.original_name}, which JAX cannot represent.")
     return value
 
 
 def state_of(slots: Mapping[str, Any]) -> State:
-    """The state of these attributes, by dotted name, as the program has them.
+    """The state with these attributes of the program, by dotted name.
 
-    **Raises:** `CheckpointError` where attributes hold what a state cannot hold, or too much.
+    **Raises:** `CheckpointError` if a state cannot represent the attributes, or they have too many items.
     """
-    if items_in(slots.values(), MAX_ITEMS) > MAX_ITEMS:
-        raise CheckpointError(f"the method gives its attributes more than {MAX_ITEMS:,} items, which no state holds.")
+    if count_items(slots.values(), MAX_STATE_ITEMS) > MAX_STATE_ITEMS:
+        raise CheckpointError(
+            f"the method assigns more than {MAX_STATE_ITEMS:,} items to its attributes, the maximum of a state."
+        )
     same: dict[int, list[str]] = {}
     holders: dict[int, set[Any]] = {}
     for name, value in slots.items():
         if isinstance(value, (Tensor, list, dict)):
             same.setdefault(id(value), []).append(name)
         if isinstance(value, NamedTuple) or (isinstance(value, (list, dict)) and len(same[id(value)]) > 1):
-            what = "a tuple with names" if isinstance(value, NamedTuple) else f"the list of {same[id(value)][0]}"
-            raise CheckpointError(f"the method gives {name} {what}, which a state cannot hold.")
-        for i, tensor in enumerate(tensors_within(value)):
-            # Attributes that are one tensor stay one; a tensor in a list cannot.
+            what = "a named tuple" if isinstance(value, NamedTuple) else f"the list of {same[id(value)][0]}"
+            raise CheckpointError(f"the method assigns {what} to {name}, which a state cannot represent.")
+        for i, tensor in enumerate(iter_tensors(value)):
+            # Attributes that are one tensor stay one tensor. For tensors in lists, this is not possible.
             holders.setdefault(id(tensor.storage), set()).add(id(tensor) if tensor is value else (name, i))
     frozen = tuple(
         name
         for name, value in slots.items()
-        if any(len(holders[id(tensor.storage)]) > 1 for tensor in tensors_within(value))
+        if any(len(holders[id(tensor.storage)]) > 1 for tensor in iter_tensors(value))
     )
-    values = {name: from_program(value, f"the method gives {name}") for name, value in slots.items()}
+    values = {name: from_program(value, f"the method assigns to {name}") for name, value in slots.items()}
     return State(values, same=tuple(tuple(names) for names in same.values() if len(names) > 1), frozen=frozen)
 
 
 def slots_of(state: State) -> dict[str, Any]:
-    """The values of a state as the program sees them, by dotted name."""
+    """Convert a state to values of the program by dotted name."""
     slots = {name: to_program(value) for name, value in state.items()}
     for group in state.same:
         slots |= dict.fromkeys(group, slots[group[0]])
     for name in state.frozen:
-        for tensor in tensors_within(slots[name]):
-            tensor.freeze(f"{name} is changed in place, and shared elements with another attribute in an earlier call")
+        for tensor in iter_tensors(slots[name]):
+            tensor.freeze(f"{name} is changed in place, but shared elements with another attribute in an earlier call")
     return slots

@@ -1,6 +1,6 @@
-"""Following a TorchScript program through its text: what calls what, with which values; nothing is executed.
+"""Interpret a TorchScript program symbolically to find its calls and their arguments, without executing it.
 
-Values that the text spells are followed through assignments, calls and branches; everything else is `Computed`.
+Literal values are propagated through assignments, calls and branches. All other values are `Computed`.
 """
 
 import ast
@@ -10,27 +10,27 @@ from typing import Any
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.code import ClassCode, Code, original_name
-from jaxvoice.torchscript.compound_layers import interpolates
+from jaxvoice.torchscript.compound_layers import is_interpolate
 from jaxvoice.torchscript.signatures import bind
 from jaxvoice.torchscript.symbolic_values import (
     Call,
     Computed,
     FunctionRef,
-    Normed,
-    Padded,
+    NormedWeight,
+    PaddedInput,
     Ref,
     Stored,
-    below,
-    cast,
-    dotted,
-    format_value,
-    holds,
+    cache_key,
+    cast_number,
+    contains_list,
+    dotted_name,
+    get_item,
     is_plain,
-    item_of,
-    joined,
-    key_of,
-    owner_of,
-    short,
+    join_path,
+    owner_path,
+    relative_path,
+    short_text,
+    symbolic_text,
 )
 from jaxvoice.weights.text_tables import printable
 
@@ -40,12 +40,12 @@ MAX_LIST = 512
 
 
 class SymbolicInterpreter:
-    """Follows every method of the modules in an archive.
+    """Interprets every method of the modules in an archive.
 
-    **Arguments:** `code`: the parsed code; `top`: the record of the top module; `constants`: `CONSTANTS.c0` and so on,
-    plain values where they are.
+    **Arguments:** `code`: the parsed code; `top`: the record of the top module; `constants`: the plain values of
+    `CONSTANTS.c0`, ..., or None.
 
-    **Raises:** `CheckpointError` if there is no code for the top module.
+    **Raises:** `CheckpointError` if the archive has no code for the top module.
     """
 
     def __init__(self, code: Code, top: Any, constants: Sequence[Any] = ()):
@@ -58,7 +58,7 @@ class SymbolicInterpreter:
         if self.class_of(top) is None:
             name = printable(str(getattr(top, "class_name", "its top module")))[:100]
             raise CheckpointError(
-                f"the archive holds no code for {name}: its .py entries are missing or damaged, so that its layers "
+                f"the archive contains no code for {name}: its .py entries are missing or damaged, so its layers "
                 "cannot be described; jaxvoice.open_archive still reads its tensors."
             )
         self._collect(top)
@@ -70,42 +70,42 @@ class SymbolicInterpreter:
             path, record = pending.pop()
             self.records[path] = record
             if id(record) in seen and path:
-                continue  # a module of two names: its inside is listed under the first
+                continue  # a module with two names: its submodules are listed under the first name
             seen[id(record)] = path
-            below = [(joined(path, key), value) for key, value in record.state.items() if self.class_of(value)]
+            below = [(join_path(path, key), value) for key, value in record.state.items() if self.class_of(value)]
             pending.extend(reversed(below))
 
     def class_of(self, value: Any) -> ClassCode | None:
-        """The code of a record that is a module, else `None`."""
+        """The code of the class if `value` is the record of a module, otherwise `None`."""
         name, state = getattr(value, "class_name", None), getattr(value, "state", None)
         found = self.code.classes.get(name) if isinstance(name, str) and isinstance(state, dict) else None
         return found if found is not None and found.kind == "module" else None
 
-    def follow(self) -> None:
-        """Follow the top module's methods and all they call, then those that nothing calls.
+    def run(self) -> None:
+        """Interpret the methods of the top module and all they call, then the methods that are not called.
 
-        `calls` then holds, by module and method, the list of calls for each way the method is used.
+        Afterwards, `calls` contains by module and method a list of calls for each different use of the method.
 
-        **Raises:** `CheckpointError` if that takes too long or nests too deep.
+        **Raises:** `CheckpointError` if this takes too many steps or nests too deeply.
         """
         try:
             for path, record in self.records.items():
                 methods = getattr(self.class_of(record), "methods", {})
                 for name in sorted(methods, key=lambda name: not name.startswith("forward")):
-                    # Private helpers are followed where they are called, with what they are given there.
+                    # Private helpers are interpreted where they are called, with the arguments of the call.
                     if (path, name) not in self.calls and (name.startswith("forward") or not name.startswith("_")):
                         self.method(path, name, [], {})
         except RecursionError as failure:
-            raise CheckpointError("the code of the archive is nested too deep to follow; it is refused.") from failure
+            raise CheckpointError("the code of the archive is nested too deeply to be interpreted.") from failure
 
     def method(self, path: str, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], depth: int = 0) -> Any:
-        """What a method gives for these arguments; it is followed once for each kind of arguments."""
+        """The symbolic result of a method. It is interpreted once for each different set of arguments."""
         owner = self.class_of(self.records.get(path))
         method = owner.methods.get(name) if owner else None
         if method is None:
             return Computed(f"{path}.{name}()")
-        self.spend(sum(len(arg) if isinstance(arg, (list, tuple)) else 1 for arg in (*args, *kwargs.values())))
-        key = (path, name, key_of(args), key_of(kwargs))
+        self.count_steps(sum(len(arg) if isinstance(arg, (list, tuple)) else 1 for arg in (*args, *kwargs.values())))
+        key = (path, name, cache_key(args), cache_key(kwargs))
         if key not in self._results:
             self._results[key] = Computed("recursion")
             calls: list[Call] = []
@@ -113,21 +113,21 @@ class SymbolicInterpreter:
             self._results[key] = _Frame(self, path, method, calls, depth=depth).run([Ref(path), *args], kwargs)
         return self._results[key]
 
-    def spend(self, steps: int = 1) -> None:
-        """Count what following costs; raises `CheckpointError` where it is too much for any honest archive."""
+    def count_steps(self, steps: int = 1) -> None:
+        """Count steps; raise `CheckpointError` above a limit that no ordinary archive reaches."""
         self._steps += steps
         if self._steps > MAX_SYMBOLIC_STEPS:
             raise CheckpointError(
-                f"the code of the archive takes more than {MAX_SYMBOLIC_STEPS} steps to follow; it is refused."
+                f"the archive's code takes more than {MAX_SYMBOLIC_STEPS} steps to interpret, which is the maximum."
             )
 
     def attribute(self, path: str, name: str) -> Any:
-        """What reading attribute `name` of the module at `path` gives."""
+        """The symbolic value of attribute `name` of the module at `path`."""
         record: Any = self.records.get(path)
         owner = self.class_of(record)
         if owner is None:
-            return Computed(joined(path, name))
-        where = joined(path, name)
+            return Computed(join_path(path, name))
+        where = join_path(path, name)
         if name in owner.constants:
             return owner.constants[name]
         if name not in record.state:
@@ -138,13 +138,13 @@ class SymbolicInterpreter:
         return Stored(where, value) if is_plain(value) else Ref(where)
 
 
-_QUIET = {
+_BOOKKEEPING_OPERATORS = {
     *("size", "dim", "len", "format", "eq", "ne", "lt", "gt", "le", "ge", "__is__", "__isnot__", "__not__", "device"),
     *("__contains__", "__getitem__", "warn", "is_floating_point", "dtype", "and", "or", "list", "floordiv"),
 }
-"""Operators of bookkeeping that no list of calls shows."""
+"""Operators that are omitted from lists of calls."""
 
-_CHANGES = {"append", "extend", "insert", "pop", "clear", "remove", "reverse", "sort", "_set_item", "Delete"}
+_LIST_MUTATIONS = {"append", "extend", "insert", "pop", "clear", "remove", "reverse", "sort", "_set_item", "Delete"}
 """Operators that change a list in place."""
 
 _ORDER = {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge}
@@ -152,7 +152,7 @@ _PAD_MODES = {"constant": "zeros", "reflect": "reflect", "replicate": "replicate
 
 
 class _Frame:
-    """One method or function being followed."""
+    """The interpretation of one call of a method or function."""
 
     def __init__(
         self, symbolic: SymbolicInterpreter, path: str, function: ast.FunctionDef, calls: list[Call],
@@ -164,28 +164,28 @@ class _Frame:
         self.result: Any = None
         if depth > MAX_DEPTH:
             raise CheckpointError(
-                f"functions of the archive call each other more than {MAX_DEPTH} deep; it is refused."
+                f"calls of functions in the archive are nested more than {MAX_DEPTH} deep, which is the maximum."
             )
 
     def run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        self.give(args, kwargs)
+        self.bind_arguments(args, kwargs)
         self.block(self.function.body)
         return self.result
 
-    def give(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def bind_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         given = self.function.args
         names = [arg.arg for arg in given.args]
         for name in names:
             self.names[name] = Computed(name)
         for name, default in zip(reversed(names), reversed(given.defaults), strict=False):
-            if self.depth:  # a method nobody is seen to call may be given anything
+            if self.depth:  # a method without a known caller may receive any arguments
                 self.names[name] = self.value(default)
         self.names.update(zip(names, args, strict=False))
         self.names.update({name: value for name, value in kwargs.items() if name in names})
 
     def block(self, statements: Sequence[ast.stmt]) -> None:
         for statement in statements:
-            self.symbolic.spend()
+            self.symbolic.count_steps()
             match statement:
                 case ast.Assign(targets=[target], value=value):
                     self.assign(target, self.value(value))
@@ -198,11 +198,11 @@ class _Frame:
                 case ast.If(test=test, body=body, orelse=orelse):
                     self.branch(test, body, orelse)
                 case ast.For(target=target, iter=over, body=body):
-                    self.loop(f"for each of {short(over)}", self.value(over), body, target)
+                    self.loop(f"for each of {short_text(over)}", self.value(over), body, target)
                 case ast.While(test=test, body=body):
-                    self.forget(body)
+                    self.invalidate(body)
                     self.value(test)
-                    self.loop(f"while {short(test)}", None, body)
+                    self.loop(f"while {short_text(test)}", None, body)
                 case ast.With(body=body):
                     self.block(body)
 
@@ -212,65 +212,69 @@ class _Frame:
         elif isinstance(target, ast.Tuple):
             known = isinstance(value, (list, tuple)) and len(value) == len(target.elts)
             for i, element in enumerate(target.elts):
-                self.assign(element, value[i] if known else Computed(short(element)))
+                self.assign(element, value[i] if known else Computed(short_text(element)))
         elif isinstance(target, ast.Subscript):
-            self.changed(self.value(target.value))
+            self.invalidate_list(self.value(target.value))
 
-    def changed(self, value: Any) -> None:
-        """A list is changed in place: under none of its names is it known any more."""
+    def invalidate_list(self, value: Any) -> None:
+        """Make all names of a list that is changed in place unknown."""
         if isinstance(value, list):
-            self.symbolic.spend(len(self.names))
-            self.names.update({name: Computed(name) for name, known in self.names.items() if holds(known, value)})
+            self.symbolic.count_steps(len(self.names))
+            self.names.update(
+                {name: Computed(name) for name, known in self.names.items() if contains_list(known, value)}
+            )
 
     def branch(self, test: ast.expr, body: list[ast.stmt], orelse: list[ast.stmt]) -> None:
         condition = self.value(test)
         if isinstance(condition, bool):
             return self.block(body if condition else orelse)
-        before, around, result = dict(self.names), self.within, self.result
-        condition_text = condition.text if isinstance(condition, Computed) else short(test)
+        before, outer, result = dict(self.names), self.within, self.result
+        condition_text = condition.text if isinstance(condition, Computed) else short_text(test)
         if isinstance(condition, Stored):
-            condition_text = f"{below(condition.path, self.path)} (kept: {condition.value})"
-        self.within = (*around, f"if {condition_text}")
+            condition_text = f"{relative_path(condition.path, self.path)} (kept: {condition.value})"
+        self.within = (*outer, f"if {condition_text}")
         self.block(body)
         after, first = self.names, self.result
-        self.names, self.result, self.within = before, result, (*around, f"if not {condition_text}")
+        self.names, self.result, self.within = before, result, (*outer, f"if not {condition_text}")
         self.block(orelse)
-        self.within = around
-        if key_of([first]) != key_of([self.result]):
+        self.within = outer
+        if cache_key([first]) != cache_key([self.result]):
             self.result = Computed("either")
-        self.symbolic.spend(len(after) // 8)
+        self.symbolic.count_steps(len(after) // 8)
         for name in {*after, *self.names}:
-            if after.get(name) is not self.names.get(name) and key_of([after.get(name)]) != key_of(
+            if after.get(name) is not self.names.get(name) and cache_key([after.get(name)]) != cache_key(
                 [self.names.get(name)]
             ):
                 self.names[name] = Computed(name)
 
     def loop(self, condition_text: str, over: Any, body: list[ast.stmt], target: ast.expr | None = None) -> None:
-        self.forget(body)
+        self.invalidate(body)
         if target is not None:
-            self.assign(target, Computed(short(target)))
-        around = self.within
-        self.within = (*around, condition_text)
+            self.assign(target, Computed(short_text(target)))
+        outer = self.within
+        self.within = (*outer, condition_text)
         self.block(body)
-        self.within = around
-        self.forget(body)
+        self.within = outer
+        self.invalidate(body)
 
-    def forget(self, body: list[ast.stmt]) -> None:
-        """What a loop assigns is known neither in it nor after it."""
+    def invalidate(self, body: list[ast.stmt]) -> None:
+        """Make all names that a loop assigns unknown in the loop and after it."""
         for statement in body:
             for node in ast.walk(statement):
-                self.symbolic.spend()
+                self.symbolic.count_steps()
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                     self.names[node.id] = Computed(node.id)
-                elif isinstance(node, ast.Call) and (dotted(node.func) or "").rpartition(".")[2] in _CHANGES:
+                elif (
+                    isinstance(node, ast.Call) and (dotted_name(node.func) or "").rpartition(".")[2] in _LIST_MUTATIONS
+                ):
                     for name in (arg.id for arg in node.args[:1] if isinstance(arg, ast.Name)):
-                        self.changed(self.names.get(name))
+                        self.invalidate_list(self.names.get(name))
                 elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
-                    self.changed(self.value(node.value))
+                    self.invalidate_list(self.value(node.value))
 
     def value(self, node: ast.expr) -> Any:
-        """What `node` stands for."""
-        self.symbolic.spend()
+        """The symbolic value of an expression."""
+        self.symbolic.count_steps()
         match node:
             case ast.Constant(value=value):
                 return value
@@ -278,7 +282,7 @@ class _Frame:
                 return self.names.get(name, Computed(name))
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 value = self.value(operand)
-                return -value if isinstance(value, (int, float, complex)) else Computed(short(node))
+                return -value if isinstance(value, (int, float, complex)) else Computed(short_text(node))
             case ast.List(elts=elements) | ast.Tuple(elts=elements):
                 values = [self.value(element) for element in elements]
                 inside = [value for value in values if isinstance(value, (list, tuple))]
@@ -290,16 +294,16 @@ class _Frame:
             case ast.Attribute():
                 return self.attribute(node)
             case ast.Subscript(value=of, slice=index):
-                return item_of(self.value(of), self.value(index), short(node))
+                return get_item(self.value(of), self.value(index), short_text(node))
             case ast.Call():
                 return self.call(node)
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.expr):
                 self.value(child)
-        return Computed(short(node))
+        return Computed(short_text(node))
 
     def attribute(self, node: ast.Attribute) -> Any:
-        name = dotted(node)
+        name = dotted_name(node)
         if name and name.startswith("__torch__."):
             return FunctionRef(name)
         if name and name.startswith("CONSTANTS.c") and name[11:].isdigit() and len(name) < 20:
@@ -309,11 +313,11 @@ class _Frame:
         of = self.value(node.value)
         if isinstance(of, Ref):
             return self.symbolic.attribute(of.path, node.attr)
-        return Computed(short(node))
+        return Computed(short_text(node))
 
     def call(self, node: ast.Call) -> Any:
         function = node.func
-        name = dotted(function)
+        name = dotted_name(function)
         if name == "getattr" and len(node.args) == 2 and isinstance(node.args[1], ast.Constant):
             of = self.value(node.args[0])
             return self.symbolic.attribute(of.path, str(node.args[1].value)) if isinstance(of, Ref) else Computed()
@@ -324,21 +328,21 @@ class _Frame:
         args = [self.value(arg) for arg in node.args]
         kwargs = {keyword.arg or "": self.value(keyword.value) for keyword in node.keywords}
         if name in ("int", "float", "bool") and len(args) == 1:
-            return cast(name, args[0], short(node))
+            return cast_number(name, args[0], short_text(node))
         if name and name.startswith(("torch.", "ops.")):
             return self.operator(name.rpartition(".")[2], args, kwargs, name)
         if isinstance(function, ast.Attribute) and not (name or "").startswith("__torch__."):
             of = self.value(function.value)
             if isinstance(of, Ref) and of.path in self.symbolic.records:
                 return self.method(of.path, function.attr, args, kwargs)
-            return Computed(short(node))
+            return Computed(short_text(node))
         target = self.value(function)
         if isinstance(target, FunctionRef):
             return self.function_call(target.name, args, kwargs)
-        return Computed(short(node))
+        return Computed(short_text(node))
 
     def method(self, path: str, name: str, args: list[Any], kwargs: Mapping[str, Any]) -> Any:
-        if path == self.path:  # a helper of its own: what it does is part of what this method does
+        if path == self.path:  # a helper of the same module: its calls are part of this method
             owner = self.symbolic.class_of(self.symbolic.records[path])
             helper = owner.methods.get(name) if owner else None
             if helper is None:
@@ -358,30 +362,30 @@ class _Frame:
             return frame.run(args, kwargs)
         inside: list[Call] = []
         frame = _Frame(self.symbolic, self.path, function, inside, self.within, self.depth + 1)
-        frame.give(args, kwargs)
+        frame.bind_arguments(args, kwargs)
         given = dict(frame.names)
         frame.block(function.body)
         self.calls += (
-            [Call("operator", "interpolate", "", given, self.within)] if interpolates(given, inside) else inside
+            [Call("operator", "interpolate", "", given, self.within)] if is_interpolate(given, inside) else inside
         )
         return frame.result
 
     def operator(self, name: str, args: list[Any], kwargs: Mapping[str, Any], full: str) -> Any:
-        if name in _CHANGES and args:
-            self.changed(args[0])
+        if name in _LIST_MUTATIONS and args:
+            self.invalidate_list(args[0])
             return Computed(name)
-        if full.startswith("ops.prim.") or name in _QUIET:
-            return _folded(name, args)
-        self.symbolic.spend(sum(len(arg) for arg in args if isinstance(arg, (list, tuple))) // 8)
+        if full.startswith("ops.prim.") or name in _BOOKKEEPING_OPERATORS:
+            return _fold_constant(name, args)
+        self.symbolic.count_steps(sum(len(arg) for arg in args if isinstance(arg, (list, tuple))) // 8)
         bound = bind(name, args, kwargs)
         if bound is None:
             bound = {**{str(i): arg for i, arg in enumerate(args)}, **kwargs}
         self.calls.append(Call("operator", name, "", bound, self.within))
-        return _special(name, bound, self.path)
+        return _operator_result(name, bound, self.path)
 
 
-def _folded(name: str, args: list[Any]) -> Any:
-    """Results of comparisons of values that the text spells."""
+def _fold_constant(name: str, args: list[Any]) -> Any:
+    """Evaluate comparisons of literal values."""
     plain = all(is_plain(arg) for arg in args)
     absent = [arg is None for arg in args]
     if name in ("__is__", "__isnot__") and len(args) == 2 and absent[1] and (plain or isinstance(args[0], Ref)):
@@ -395,20 +399,20 @@ def _folded(name: str, args: list[Any]) -> Any:
     if name == "len" and len(args) == 1 and isinstance(args[0], (list, tuple)):
         return len(args[0])
     if name == "__getitem__" and len(args) == 2:
-        return item_of(args[0], args[1], name)
-    return Computed(f"{name}({', '.join(format_value(arg) for arg in args)})")
+        return get_item(args[0], args[1], name)
+    return Computed(f"{name}({', '.join(symbolic_text(arg) for arg in args)})")
 
 
-def _special(name: str, bound: Mapping[str, Any], path: str) -> Any:
-    """The result of an operator whose result is of interest to the next: norms of weights, and padding."""
+def _operator_result(name: str, bound: Mapping[str, Any], path: str) -> Any:
+    """The symbolic result of an operator. Results of weight norms and padding keep their parameters."""
     if name == "_weight_norm":
         v, dim = bound.get("v"), bound.get("dim", 0)
         if isinstance(v, Ref) and isinstance(dim, int):
-            return Normed("weight norm", owner_of(v.path), dim)
+            return NormedWeight("weight norm", owner_path(v.path), dim)
     of = bound.get("input")
     if isinstance(of, Ref) and of.path.endswith(("weight_orig", ".original")):
         if name == "div":
-            return Normed("spectral norm", owner_of(of.path))
+            return NormedWeight("spectral norm", owner_path(of.path))
         if name in ("flatten", "contiguous"):
             return of
     if name == "pad" or name.startswith(("constant_pad", "reflection_pad", "replication_pad")):
@@ -418,5 +422,5 @@ def _special(name: str, bound: Mapping[str, Any], path: str) -> Any:
         amounts = amounts.value if isinstance(amounts, Stored) else amounts
         zero = bound.get("value") in (None, 0)
         if isinstance(amounts, list) and all(isinstance(n, int) for n in amounts) and mode in _PAD_MODES and zero:
-            return Padded(tuple(amounts), _PAD_MODES[mode], path)
+            return PaddedInput(tuple(amounts), _PAD_MODES[mode], path)
     return Computed(f"{name}()")

@@ -1,4 +1,4 @@
-"""Values of a program that is interpreted symbolically: known, kept in the archive, or computed."""
+"""Values in symbolic interpretation: literals, values stored in the archive, and computed values."""
 
 import ast
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ MAX_BITS = 1024
 
 @dataclass(frozen=True)
 class Computed:
-    """A value that depends on what the program is given."""
+    """A value that the program computes."""
 
     text: str = "?"
-    """Where it comes from, in short."""
+    """A short description of its origin."""
 
     def __repr__(self) -> str:
         return f"<{self.text}>"
@@ -22,7 +22,7 @@ class Computed:
 
 @dataclass(frozen=True)
 class Ref:
-    """An attribute of the archive: a module, a tensor, or another value that is no plain one."""
+    """An attribute of the archive: a module, a tensor, or another value that is not plain."""
 
     path: str
     """Its dotted name."""
@@ -33,32 +33,32 @@ class Ref:
 
 @dataclass(frozen=True)
 class Stored:
-    """A plain value that is kept in the archive, as an attribute or a constant, rather than spelled in the text."""
+    """A plain value that is stored in the archive as an attribute or a constant, not as a literal in the code."""
 
     path: str
     """Its dotted name; `CONSTANTS.c0` is a constant."""
     value: Any
-    """The value kept."""
+    """The stored value."""
 
 
 @dataclass(frozen=True)
-class Normed:
-    """A weight computed from the tensors that a norm keeps instead of it."""
+class NormedWeight:
+    """A weight that is computed from the tensors of a norm."""
 
     norm: str
     """`weight norm` or `spectral norm`."""
     of: str
-    """Dotted name of the module whose weight it is."""
+    """Dotted name of the module that has the weight."""
     dim: int = 0
-    """The axis that weight norm keeps."""
+    """The axis of weight norm."""
 
 
 @dataclass(frozen=True)
-class Padded:
-    """The result of a padding, until it is used."""
+class PaddedInput:
+    """The result of padding."""
 
     amounts: tuple[int, ...]
-    """As in torch: before and after, last axis first."""
+    """Padding before and after each axis, last axis first, as in torch."""
     mode: str
     """`reflect`, `replicate`, `circular` or `zeros`."""
     by: str
@@ -82,11 +82,11 @@ class Call:
     name: str
     """Name of the operator (`conv1d`), or dotted name of the module called."""
     method: str = ""
-    """For a module: `forward`, or `forward1` for a trace's second use."""
+    """The method of a module: `forward`, or `forward1` for the second call in a trace."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Values by name of argument; by number where the operator is not known. Not of modules."""
+    """Arguments of an operator by name, or by position if its signature is unknown; empty for modules."""
     within: tuple[str, ...] = ()
-    """Branches and loops around it: `if k > 1`, `else`, `for each of range(k)`."""
+    """The enclosing branches and loops: `if k > 1`, `if not k > 1`, `for each of range(k)`."""
 
 
 def is_plain(value: Any) -> bool:
@@ -98,43 +98,43 @@ def is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (float, complex, str))
 
 
-def key_of(values: Any) -> Any:
-    """Equal for values that are known to be equal; all that is computed counts as one."""
+def cache_key(values: Any) -> Any:
+    """A hashable key. Values that are known to be equal have equal keys, and so have all computed values."""
     if isinstance(values, Mapping):
-        return tuple((name, key_of(value)) for name, value in values.items())
+        return tuple((name, cache_key(value)) for name, value in values.items())
     if isinstance(values, (list, tuple)):
-        return tuple(map(key_of, values))
+        return tuple(map(cache_key, values))
     if isinstance(values, Computed):
         return "?"
     return type(values).__name__, repr(values)
 
 
-def joined(path: str, name: str) -> str:
-    """The dotted name of `name` at `path`."""
+def join_path(path: str, name: str) -> str:
+    """Append `name` to the dotted name `path`."""
     return f"{path}.{name}" if path else name
 
 
-def below(path: str, top: str) -> str:
-    """`path` as seen from `top`."""
+def relative_path(path: str, top: str) -> str:
+    """`path` relative to `top`."""
     return path[len(top) + 1 :] if top and path.startswith(f"{top}.") else path
 
 
-def owner_of(weight: str) -> str:
-    """The module a norm's tensor belongs to: a parametrization belongs to the module that has it."""
+def owner_path(weight: str) -> str:
+    """The module of a norm's tensor. A parametrization belongs to the module that it parametrizes."""
     parts = weight.split(".")[:-1]
     return ".".join(parts[:-2] if "parametrizations" in parts[-2:-1] else parts)
 
 
-def item_of(of: Any, index: Any, text: str) -> Any:
-    """`of[index]` where both are known; `text` is how it is called else."""
+def get_item(of: Any, index: Any, text: str) -> Any:
+    """`of[index]` if both are known, otherwise `Computed(text)`."""
     of = of.value if isinstance(of, Stored) else of
     if isinstance(of, (list, tuple)) and isinstance(index, int) and -len(of) <= index < len(of):
         return of[index]
     return Computed(text)
 
 
-def cast(name: str, value: Any, text: str) -> Any:
-    """`int(value)` and the like where the value is known."""
+def cast_number(name: str, value: Any, text: str) -> Any:
+    """`int(value)`, `float(value)` or `bool(value)` if the value is known, otherwise `Computed(text)`."""
     value = value.value if isinstance(value, Stored) else value
     if name == "float" and value in ("inf", "-inf", "nan"):
         return float(value)
@@ -143,20 +143,20 @@ def cast(name: str, value: Any, text: str) -> Any:
     return Computed(text)
 
 
-def format_value(value: Any) -> str:
-    """A value in a few words."""
+def symbolic_text(value: Any) -> str:
+    """A short text for a symbolic value."""
     if isinstance(value, Computed):
         return value.text
     return repr(value.value if isinstance(value, Stored) else value)
 
 
-def holds(value: Any, part: list[Any]) -> bool:
-    """Whether `value` is the very list `part`, or has it inside."""
-    return value is part or (isinstance(value, (list, tuple)) and any(holds(item, part) for item in value))
+def contains_list(value: Any, part: list[Any]) -> bool:
+    """Whether `value` is the list object `part` or contains it."""
+    return value is part or (isinstance(value, (list, tuple)) and any(contains_list(item, part) for item in value))
 
 
-def dotted(node: ast.expr) -> str | None:
-    """`a.b.c` where `node` is that, else `None`."""
+def dotted_name(node: ast.expr) -> str | None:
+    """The dotted name `a.b.c` of an expression, or `None` for other expressions."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -166,8 +166,8 @@ def dotted(node: ast.expr) -> str | None:
     return ".".join([node.id, *reversed(parts)])
 
 
-def short(node: ast.expr) -> str:
-    """The text of an expression, cut where it is long."""
+def short_text(node: ast.expr) -> str:
+    """The text of an expression, shortened if it is long."""
     if sum(1 for _ in islice(ast.walk(node), 60)) == 60:
         return "a long expression"
     text = ast.unparse(node)

@@ -1,8 +1,8 @@
-"""Tensors that in-place operators may change, and views that see the change, over immutable arrays.
+"""Mutable tensors and views on top of immutable arrays.
 
-A view knows how to read itself from what it views and how to write itself back. Where it depends on torch's
-memory layout whether two tensors share their elements (`reshape`, `contiguous`), both may be read, and as soon as one
-of them is changed the other is refused.
+A view has a function that reads its array from its base, and one that writes a new array back to the base. For some
+operators (`reshape`, `contiguous`), torch's memory layout determines whether two tensors share their elements. Both
+can be read until one of them is changed in place; using the other afterwards is an error.
 """
 
 import math
@@ -16,32 +16,32 @@ from jax.core import Tracer
 from jaxtyping import Array, Shaped
 
 SMALL = 2**16
-"""Tensors of up to this many elements that depend on no input are computed while tracing, so that they may decide
-shapes."""
+"""Tensors of up to this many elements that do not depend on inputs are computed while tracing, so that they may
+determine shapes."""
 
 Read = Callable[[Any], Any]
 Write = Callable[[Any, Any], Any]
 
 
 def traced(array: Any) -> bool:
-    """Whether the values of `array` are unknown because JAX is tracing them."""
+    """Whether the values of `array` are unknown because JAX traces them."""
     return isinstance(array, Tracer)
 
 
 def needs_64_bits(array: Any) -> bool:
-    """Whether whole numbers would not survive in 32 bits, while JAX has no wider ones."""
+    """Whether `array` contains integers that need 64 bits while `jax_enable_x64` is off."""
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu" or not array.size:
         return False
     kept = jax.dtypes.canonicalize_dtype(array.dtype)
     return kept != array.dtype and (array.min() < np.iinfo(kept).min or array.max() > np.iinfo(kept).max)
 
 
-class Refused(Exception):
-    """An operator cannot compute this correctly. The interpreter adds its name and the place."""
+class OperatorError(Exception):
+    """An operator cannot compute a correct result. The interpreter adds the name and the position in the code."""
 
 
 class Tensor:
-    """A tensor of the program that is interpreted."""
+    """A tensor of the interpreted program."""
 
     __slots__ = (
         "_array",
@@ -57,9 +57,10 @@ class Tensor:
     )
 
     def __init__(self, array: Any, *, frozen: str | None = None, invalid_reason: str | None = None):
-        """A tensor with elements of its own.
+        """A tensor that is not a view.
 
-        `frozen` says why in-place operators must not touch it, `invalid_reason` why its elements must not be used.
+        **Arguments:** `frozen`: the reason why in-place operators must not change it; `invalid_reason`: the reason why
+        its elements must not be used.
         """
         self._array = array
         self._base: Tensor | None = None
@@ -74,7 +75,8 @@ class Tensor:
     def view(self, read: Read, write: Write | None) -> "Tensor":
         """A tensor that shares elements with this one.
 
-        `read` makes its array from this one's; `write` makes this one's from itself and the view's new array.
+        `read` computes the array of the view from that of this tensor. `write` computes the array of this tensor from
+        its old array and the new array of the view.
         """
         made = Tensor(read(self.values))
         self._viewed = True
@@ -83,20 +85,20 @@ class Tensor:
         return made
 
     def possible_view(self, array: Any) -> "Tensor":
-        """A tensor that shares elements with this one or not, as torch's memory layout would decide."""
+        """A tensor that may share elements with this one, depending on torch's memory layout."""
         made = Tensor(array)
         self._viewed = self._root._viewed = True
         made._possible_base = (self._root, self._root._version)
         return made
 
     def freeze(self, reason: str) -> None:
-        """Refuse in-place operators from now on."""
+        """Disallow in-place operators."""
         self._root._frozen = reason
 
     def restructure(self, read: Read, write: Write) -> None:
-        """Turn this very tensor into a view of what it was, of another shape."""
+        """Turn this tensor into a view of its old value with another shape."""
         if self._viewed:
-            raise Refused("it changes the shape in place of a tensor that others view")
+            raise OperatorError("it changes the shape of a tensor that has views in place")
         before = Tensor(self.values, frozen=self._frozen)
         for slot in ("_base", "_possible_base", "_read", "_seen", "_version", "_write"):
             setattr(before, slot, getattr(self, slot))
@@ -112,7 +114,7 @@ class Tensor:
 
     @property
     def storage(self) -> "Tensor":
-        """The tensor that this one shares its elements with, or may share them with; equal for all that do."""
+        """The base of all tensors that share elements, or may share elements, with this one."""
         root = self._root
         while root._possible_base is not None:
             root = root._possible_base[0]._root
@@ -120,12 +122,12 @@ class Tensor:
 
     @property
     def changed(self) -> bool:
-        """Whether its elements or its shape were changed in place; not of views."""
+        """Whether the elements or the shape were changed in place; for tensors that are not views."""
         return self._version > 0 or self._base is not None
 
     @property
     def array(self) -> Shaped[Array | np.ndarray, "..."]:
-        """The elements as they are now."""
+        """The current elements."""
         self._check()
         root = self._root
         if self._base is not None and self._seen != root._version:
@@ -136,12 +138,12 @@ class Tensor:
 
     @property
     def values(self) -> jax.Array:
-        """The elements as JAX computes with them; refused where whole numbers would need 64 bits that are off."""
+        """The current elements as a JAX array; raises `OperatorError` for integers that need 64 bits without x64."""
         array = self.array
         if needs_64_bits(array):
-            raise Refused("whole numbers of 64 bits; set jax_enable_x64 to compute with them")
+            raise OperatorError("integers of 64 bits; set jax_enable_x64 to compute with them")
         if isinstance(array, np.ndarray):
-            # Under jax.jit too, so that operators may look at them.
+            # Also under jax.jit, so that operators can read the values.
             with jax.ensure_compile_time_eval():
                 return jnp.asarray(array)
         return jnp.asarray(array)
@@ -150,25 +152,25 @@ class Tensor:
         root: Tensor | None = self._root
         while root is not None:
             if root._invalid_reason is not None:
-                raise Refused(root._invalid_reason)
+                raise OperatorError(root._invalid_reason)
             if root._possible_base is None:
                 return
             other, version = root._possible_base
             if other._version != version:
-                raise Refused(
-                    "a tensor was changed in place, and another that torch may have let share its elements "
+                raise OperatorError(
+                    "a tensor was changed in place, and another tensor that may share its elements in torch "
                     "(by reshape, flatten or contiguous) is used afterwards"
                 )
             root = other
 
     def assign(self, array: Any) -> None:
-        """Change the elements in place: all views, and what this is a view of, see it."""
+        """Change the elements in place, also those of views and of the base."""
         if tuple(array.shape) != self.shape:
-            raise Refused(f"an in-place operator would change the shape {self.shape} to {tuple(array.shape)}")
+            raise OperatorError(f"an in-place operator would change the shape {self.shape} to {tuple(array.shape)}")
         root = self._root
         self._check()
         if root._frozen is not None:
-            raise Refused(root._frozen)
+            raise OperatorError(root._frozen)
         self._set(array.astype(self.dtype))
         root._version += 1
         node: Tensor | None = self
@@ -179,20 +181,20 @@ class Tensor:
         while others is not None:
             other, others = others[0], others[0]._possible_base
             other._invalid_reason = (
-                "a tensor was changed in place through another that torch may have let share its elements "
-                "(by reshape, flatten or contiguous), and is used afterwards"
+                "a tensor is used after another tensor that may share its elements in torch "
+                "(by reshape, flatten or contiguous) was changed in place"
             )
 
     def _set(self, array: Any) -> None:
         if self._base is not None:
             if self._write is None:
-                raise Refused("in-place changes of this kind of view are not supported")
+                raise OperatorError("in-place changes of this kind of view are not supported")
             self._base._set(self._write(self._base.values, array))
         self._array = array
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape."""
+        """The shape."""
         return tuple(self._array.shape)
 
     @property
@@ -202,12 +204,12 @@ class Tensor:
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the elements."""
+        """The dtype of the elements."""
         return jax.dtypes.canonicalize_dtype(self._array.dtype)
 
     @property
     def known(self) -> bool:
-        """Whether the values are there while tracing, and few."""
+        """Whether the values are concrete while tracing, and the tensor is small."""
         root = self._root
         return not traced(root._array) and math.prod(root.shape) <= SMALL
 
@@ -218,14 +220,14 @@ class Tensor:
 def number_of(tensor: Tensor, kind: type = int) -> Any:
     """The single element of `tensor` as a Python number of `kind`.
 
-    Raises `Refused` where it depends on an input under `jax.jit`, `jax.grad` or `jax.vmap`.
+    Raises `OperatorError` if it depends on an input under `jax.jit`, `jax.grad` or `jax.vmap`.
     """
     array = tensor.array
     if math.prod(array.shape) != 1:
-        raise Refused(f"a tensor of shape {tuple(array.shape)} is used as a number")
+        raise OperatorError(f"a tensor of shape {tuple(array.shape)} is used as a number")
     if traced(array):
-        raise Refused(
-            f"a value that depends on the inputs is used as a Python {kind.__name__}, which decides shapes or "
-            "branches; call the function without jax.jit, or pass what it depends on as a number and not as an array"
+        raise OperatorError(
+            f"a value that depends on the inputs is used as a Python {kind.__name__}, which determines shapes or "
+            "branches; call the function without jax.jit, or pass the input as a number instead of an array"
         )
     return kind(np.asarray(array).reshape(()).item())

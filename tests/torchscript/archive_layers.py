@@ -59,7 +59,7 @@ class PackedRecurrent(nn.Module):
         return pad_packed_sequence(y, batch_first=True)[0]
 
 
-class Padded(nn.Module):
+class PaddedInput(nn.Module):
     """A transformer layer whose keys are masked where a sequence is padded, and a causal one."""
 
     def __init__(self) -> None:
@@ -250,7 +250,7 @@ ATTENTION: list[Entry] = [
     (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (ROWS,), BOTH),
     (nn.TransformerEncoderLayer(8, 2, 16, norm_first=True, activation="gelu"), (ROWS,), TRACED),
     (nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2), (ROWS,), TRACED),
-    (Padded(), (ROWS, torch.arange(5) >= torch.tensor([[3], [5]]), torch.ones(5, 5).triu(1) > 0), BOTH),
+    (PaddedInput(), (ROWS, torch.arange(5) >= torch.tensor([[3], [5]]), torch.ones(5, 5).triu(1) > 0), BOTH),
     (nn.TransformerDecoderLayer(8, 2, 16, batch_first=True), (ROWS, ROWS), TRACED),
     (Calls(functional.scaled_dot_product_attention), (ROWS, ROWS, ROWS), TRACED),
     (Calls(lambda q, k: torch.einsum("btc,bsc->bts", q, k)), (ROWS, ROWS), TRACED),

@@ -1,4 +1,4 @@
-"""Programs made with torch, and what torch and the interpreter make of them."""
+"""Fixtures that run programs with torch and with the interpreter."""
 
 import warnings
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from tests.torchscript.script_agreement import inputs_of, same, scripted
 
 @pytest.fixture(autouse=True)
 def _jit_is_deprecated():
-    """torch warns at every use of what these tests are about."""
+    """Ignore torch's deprecation warnings for TorchScript."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit\..*", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
@@ -67,7 +67,7 @@ def agree(load: Callable[..., Function]) -> Callable[..., Function]:
 
 @pytest.fixture
 def run_code(tmp_path: Path) -> Callable[..., Any]:
-    """Run a forward method of these lines, which need not be what torch would write."""
+    """Run a forward method with these lines, which torch may not have written."""
 
     def run(body: str, *, jit: bool = False) -> Any:
         made, changed = tmp_path / "made.pt", tmp_path / "changed.pt"

@@ -1,4 +1,4 @@
-"""Random layers of torch with inputs that fit them, and small models of the kinds that released archives hold."""
+"""Random layers of torch with inputs, and small models like those in released archives."""
 
 import random
 import warnings
@@ -44,7 +44,7 @@ def random_convolution(rng: random.Random) -> tuple[nn.Module, torch.Tensor]:
 
 
 def random_other(rng: random.Random) -> tuple[nn.Module, torch.Tensor]:
-    """A layer that is no convolution, with an input of shape (2, 6, 12) or whole numbers."""
+    """A layer other than a convolution, with an input of shape (2, 6, 12) or integers."""
     kernel = rng.randint(2, 4)
     number = round(rng.uniform(0.01, 0.9), 3)
     eps = rng.choice([1e-3, 1e-5, 1e-6, 1e-12])

@@ -1,4 +1,4 @@
-"""Programs made with torch, and how its results are compared with the interpreter's."""
+"""Programs of torch, and the comparison of their results with those of the interpreter."""
 
 import itertools
 import linecache
@@ -13,7 +13,7 @@ import torch
 
 
 def values(seed: int, *shapes: Any) -> list[torch.Tensor]:
-    """A tensor for each shape; a tensor in the place of a shape is taken as it is."""
+    """Random tensors for shapes; tensors among them are not changed."""
     generator = torch.Generator().manual_seed(seed)
     return [shape if isinstance(shape, torch.Tensor) else torch.randn(shape, generator=generator) for shape in shapes]
 

@@ -1,4 +1,4 @@
-"""Speech networks in plain torch, for tracing and scripting: what released archives are known to hold."""
+"""Speech networks in plain torch for tracing and scripting, like those in released archives."""
 
 import itertools
 import math
@@ -182,7 +182,7 @@ class ConditionalResBlock(nn.Module):
 
 
 class ConditionalGenerator(nn.Module):
-    """HiFi-GAN whose residual blocks know the speaker."""
+    """HiFi-GAN whose residual blocks are conditioned on the speaker."""
 
     def __init__(self, features: int, speaker: int, width: int, rates: tuple[int, ...]) -> None:
         super().__init__()
@@ -243,7 +243,7 @@ class Recurrent(nn.Module):
         return y, hidden + cell, last, self.relu_cell(self.rnn_cell(step, other))
 
 
-class Normed(nn.Module):
+class NormedWeight(nn.Module):
     """Convolutions under the norms whose weights a trace computes from other tensors."""
 
     def __init__(self) -> None:
@@ -258,7 +258,7 @@ class Normed(nn.Module):
 
 
 def _randomised(module: nn.Module) -> nn.Module:
-    """Statistics and norms that are not what they are at the start, so that mistakes show."""
+    """Set statistics and norms to values other than their initial ones, so that errors are detected."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
@@ -281,6 +281,6 @@ def make(name: str) -> tuple[nn.Module, list[Tensor]]:
     if name == "mel front end":
         return MelFrontEnd(), [values(1, (2, 4000))[0] * 0.1]
     if name == "norms":
-        return _randomised(Normed()), values(1, (2, 4, 6))
+        return _randomised(NormedWeight()), values(1, (2, 4, 6))
     assert name == "recurrent"
     return _randomised(Recurrent()), values(1, (2, 9, 6))

@@ -1,4 +1,4 @@
-"""Settings of attention and transformer layers read from their calls, against torch's attributes."""
+"""Hyper-parameters of attention and transformer layers, inferred from calls, against torch's attributes."""
 
 import random
 
@@ -80,7 +80,7 @@ def test_decoder_layer(tmp_path):
     assert found["multihead_attn"].settings["num_heads"] == 4 == found["self_attn"].settings["num_heads"]
 
 
-def test_an_activation_that_is_neither_is_not_told(tmp_path):
+def test_other_activations_are_omitted(tmp_path):
     def square(x):
         return torch.relu(x) * nn.functional.gelu(x)
 
@@ -89,7 +89,7 @@ def test_an_activation_that_is_neither_is_not_told(tmp_path):
     assert found["0"].settings == {"norm_first": False}
 
 
-def test_heads_that_calls_disagree_about_are_not_told(tmp_path):
+def test_different_numbers_of_heads_are_omitted(tmp_path):
     model = nn.Sequential(nn.TransformerEncoderLayer(8, 4, 12))
     path = trace(model, torch.randn(2, 3, 8), path=tmp_path / "m.pt")
     assert layers_of(path)["0.self_attn"].settings["num_heads"] == 4

@@ -1,4 +1,4 @@
-"""Hyper-parameters and calls read from code text, against the attributes and hooks of the modules they come from."""
+"""Hyper-parameters and calls read from code against the attributes and hooks of the original modules."""
 
 import contextlib
 import random
@@ -73,14 +73,14 @@ def layers_of(path):
 
 
 def same(a, b):
-    """One number stands for as many as there are axes."""
+    """Expand one number to all axes."""
     if isinstance(a, tuple) and not isinstance(b, tuple):
         return all(one == b for one in a)
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
 def expected_padding(module):
-    """What is padded around each axis: either a number or (before, after)."""
+    """Padding of each axis: a number, or (before, after)."""
     if module.padding_mode == "zeros":
         return module.padding
     amounts = module._reversed_padding_repeated_twice
@@ -145,8 +145,8 @@ def test_recurrent_layers(tmp_path, script):
         assert {name: layer.settings[name] for name in names} == {name: getattr(module.rnn, name) for name in names}
 
 
-class Normed(nn.Module):
-    """Every spelling of a norm; each is applied by a module that is not the one with the weight."""
+class NormedWeight(nn.Module):
+    """Every form of a norm, applied by another module than the one with the weight."""
 
     def __init__(self):
         super().__init__()
@@ -163,8 +163,8 @@ class Normed(nn.Module):
         return self.plain(self.spectral_new(x).transpose(1, 2))
 
 
-def test_norms_are_told_of_the_layer_that_has_the_weight(tmp_path):
-    found = layers_of(traced(Normed(), torch.randn(1, 4, 9), path=tmp_path / "m.pt"))
+def test_norms_are_reported_for_the_layer_with_the_weight(tmp_path):
+    found = layers_of(traced(NormedWeight(), torch.randn(1, 4, 9), path=tmp_path / "m.pt"))
     norms = {name: found[name].norm for name in ("old", "other", "new", "spectral", "spectral_new", "plain")}
     assert norms == {
         "old": "weight norm", "other": "weight norm, dim 1", "new": "weight norm", "spectral": "spectral norm",
@@ -198,15 +198,15 @@ def read_calls(found, path="", method="forward"):
     return names
 
 
-@pytest.mark.parametrize("model", [SpeakerEncoder, Normed])
-def test_traces_call_in_the_order_of_torch(tmp_path, model):
+@pytest.mark.parametrize("model", [SpeakerEncoder, NormedWeight])
+def test_calls_of_traces_have_the_order_of_torch(tmp_path, model):
     model = model().eval()
     x = torch.randn(1, 10, 40) if isinstance(model, SpeakerEncoder) else torch.randn(1, 4, 9)
     found = layers_of(traced(model, x, path=tmp_path / "m.pt"))
     assert read_calls(found) == hooked_calls(model, x)
 
 
-def test_scripts_call_in_the_order_of_torch(tmp_path):
+def test_calls_of_scripts_have_the_order_of_torch(tmp_path):
     model = Scaled()
     found = layers_of(scripted(model, tmp_path / "m.pt"))
     # `proj` is called in both branches, of which torch takes one.
@@ -214,7 +214,7 @@ def test_scripts_call_in_the_order_of_torch(tmp_path):
     assert found[""].methods["forward"][0].within == ("if gt(steps, 1)",)
 
 
-def test_operators_of_a_module_of_the_authors(tmp_path):
+def test_operators_of_a_module_outside_torch(tmp_path):
     found = layers_of(traced(SpeakerEncoder(), torch.randn(1, 10, 40), path=tmp_path / "m.pt"))
     block = found["convs.2"]
     assert block.kind == Down.__name__ and not block.settings
@@ -247,20 +247,20 @@ def test_mixed_archive(tmp_path):
 
 
 class Own(nn.Conv1d):
-    """A convolution of the authors' own, whose stride depends on the input."""
+    """A convolution outside torch whose stride depends on the input."""
 
     def forward(self, x):
         return functional.conv1d(x, self.weight, self.bias, stride=x.size(-1) // 4, padding=2)
 
 
-def test_what_the_program_computes_is_not_guessed(tmp_path):
+def test_computed_settings_are_reported_as_computed(tmp_path):
     found = layers_of(scripted(Many([Own(2, 3, 3)]), tmp_path / "m.pt"))
     layer = found["layers.0"]
     assert layer.kind == "Conv1d" and layer.class_name.endswith(".Own")
     assert layer.computed == ("stride",) and "stride" not in layer.settings and layer.settings["padding"] == (2,)
 
 
-def test_a_module_never_called_tells_its_shape_only(tmp_path):
+def test_a_module_that_is_never_called_has_settings_from_shapes_only(tmp_path):
     class Spare(nn.Module):
         def __init__(self):
             super().__init__()
@@ -274,7 +274,7 @@ def test_a_module_never_called_tells_its_shape_only(tmp_path):
     assert found["spare"].settings == {"out_channels": 3, "kernel_size": (5,), "bias": True}
 
 
-def test_changed_text_changes_the_report(tmp_path):
+def test_changed_code_changes_the_settings(tmp_path):
     path = traced(Many([nn.Conv1d(2, 3, 5, stride=3, padding=1)]), [torch.randn(1, 2, 12)], path=tmp_path / "m.pt")
     assert layers_of(path)["layers.0"].settings["stride"] == (3,)
     assert layers_of(path)["layers.0"].settings["padding"] == (1,)
@@ -283,7 +283,7 @@ def test_changed_text_changes_the_report(tmp_path):
     assert layers_of(other)["layers.0"].settings["padding"] == (0,)
 
 
-def test_attribute_and_call_that_contradict_each_other(tmp_path):
+def test_conflicts_of_attribute_and_call(tmp_path):
     path = scripted(Many([nn.Conv1d(2, 3, 5, stride=3, padding=1)]), tmp_path / "m.pt")
     other = with_code(path, lambda text: text.replace("bias, [3], [1]", "bias, [2], [1]"), tmp_path / "other.pt")
     layer = layers_of(other)["layers.0"]
@@ -292,7 +292,7 @@ def test_attribute_and_call_that_contradict_each_other(tmp_path):
     )
 
 
-def test_a_list_that_is_changed_is_not_taken_for_what_it_was(tmp_path):
+def test_a_list_that_is_changed_in_place_is_unknown(tmp_path):
     path = traced(Many([nn.Conv1d(2, 3, 5)]), [torch.randn(1, 2, 12)], path=tmp_path / "m.pt")
 
     def change(text):
@@ -304,7 +304,7 @@ def test_a_list_that_is_changed_is_not_taken_for_what_it_was(tmp_path):
     assert layer.computed == ("stride",) and "stride" not in layer.settings
 
 
-def test_code_that_calls_itself_ends(tmp_path):
+def test_recursive_code_terminates(tmp_path):
     path = traced(Many([nn.ReLU()]), [torch.randn(1, 2, 12)], path=tmp_path / "m.pt")
 
     def change(text):
@@ -317,7 +317,7 @@ def test_code_that_calls_itself_ends(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["wide", "loops", "branches", "lists", "chain"])
-def test_costly_code_ends_soon(tmp_path, kind):
+def test_expensive_code_raises_an_error_soon(tmp_path, kind):
     path = traced(Many([nn.ReLU()]), [torch.randn(1, 2, 12)], path=tmp_path / "m.pt")
     lines = {
         "wide": ["a = " + "f(" * 40 + "[" + "1, " * 5_000 + "]" + ")" * 40],
@@ -346,7 +346,7 @@ def text_of(path, module):
         return module_code(archive, module)
 
 
-def test_code_that_multiplies_itself_ends(tmp_path):
+def test_code_of_exponential_size_raises_an_error(tmp_path):
     path = traced(Many([nn.ReLU()]), [torch.randn(1, 2, 12)], path=tmp_path / "m.pt")
 
     def change(text):
@@ -364,7 +364,7 @@ def test_code_that_multiplies_itself_ends(tmp_path):
         layers_of(with_code(path, change, tmp_path / "other.pt"))
 
 
-def test_an_archive_without_its_code_is_refused_in_a_line(tmp_path):
+def test_an_archive_without_code_raises_an_error_of_one_line(tmp_path):
     path = scripted(nn.Linear(2, 3), tmp_path / "m.pt")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "bare.pt", "w") as new:
         for entry in old.namelist():

@@ -1,4 +1,4 @@
-"""The table of the operators that archives call: it is what torch writes today, and all of it is known here."""
+"""The table of the operators that archives call: it equals what torch writes, and all operators are implemented."""
 
 import importlib.util
 import os
@@ -19,7 +19,7 @@ BY_DEFAULT = {"rave", "torch.nn attention"}
 
 
 @pytest.mark.slow
-def test_torch_writes_what_the_table_says():
+def test_the_table_equals_torch():
     table, made = operator_table.read(), operator_table.from_torch()
     assert {name: called for name, called in table.items() if name in made} == made
 
@@ -29,7 +29,7 @@ def test_torch_writes_what_the_table_says():
     reason=f"JAXVOICE_WHEELS names no folder with the wheels of {', '.join(operator_table.WHEELS)}",
 )
 @pytest.mark.skipif(importlib.util.find_spec("einops") is None, reason="the network of torchfcpe imports einops")
-def test_wheels_hold_what_the_table_says(tmp_path):
+def test_the_table_equals_the_archives_in_wheels(tmp_path):
     table, found = operator_table.read(), operator_table.from_wheels(FOLDER, tmp_path)
     assert {name: called for name, called in table.items() if name in found} == found
     assert table.keys() == found.keys() | operator_table.from_torch().keys()
@@ -62,7 +62,7 @@ def test_archives_of_the_table_agree_with_torch(load, key, name):
             assert np.shape(ours) == theirs.shape and np.isfinite(ours).all()
 
 
-def test_operators_of_the_table_are_known():
+def test_operators_of_the_table_are_implemented():
     called = {operator_table.spelling(operator) for names in operator_table.read().values() for operator in names}
     unknown = {name for name in called if find_operator(name) is None and find_operator(name, ([],)) is None}
     assert unknown - operator_table.SYNTAX == operator_table.NOT_RUN

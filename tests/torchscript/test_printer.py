@@ -1,4 +1,4 @@
-"""The code of modules as the archive has it, with its names resolved."""
+"""The printed code of modules with resolved names."""
 
 import ast
 import random
@@ -63,14 +63,14 @@ def test_a_traced_block(speaker):
     assert lines[-1] == "  return torch.add(skip, _2)"
 
 
-def test_repeated_uses_and_numbers(speaker):
+def test_repeated_calls_and_numbers(speaker):
     text = text_of(speaker[1], "convs.2.activation")
     assert "  input = torch.leaky_relu(argument_1, 0.1)\n" in text  # 0.10000000000000001 in the archive
     assert text.endswith("# The same code as forward: forward1.") and "def forward1" not in text
     assert "_1 = (activation).forward1(input, )" in text_of(speaker[1], "convs.2")
 
 
-def test_a_use_that_differs_is_printed(speaker, tmp_path):
+def test_a_different_second_call_is_printed(speaker, tmp_path):
     def change(text):
         head, found, tail = text.partition("  def forward1(")
         return head + found + tail.replace("0.10000000000000001", "0.29999999999999999")
@@ -114,7 +114,7 @@ def test_a_script(tmp_path):
     )
 
 
-def test_children_and_tensors_are_those_of_the_model(speaker):
+def test_children_and_tensors_equal_the_model(speaker):
     model, path = speaker
     classes = {name: type(module).__name__ for name, module in model.named_modules()}
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -131,7 +131,7 @@ def test_children_and_tensors_are_those_of_the_model(speaker):
     assert used <= found and {"convs.0", "convs.2.second_conv", "pooling_layer"} <= found
 
 
-def test_the_code_is_that_of_the_archive(tmp_path):
+def test_the_code_equals_the_archive(tmp_path):
     rng = random.Random(0)
     layers = [random_convolution(rng) for _ in range(10)] + [random_recurrent(rng) for _ in range(2)]
     modules, inputs = (list(part) for part in zip(*layers, strict=True))
@@ -160,7 +160,7 @@ def test_the_code_is_that_of_the_archive(tmp_path):
 
 
 class _Original(ast.NodeTransformer):
-    """Names as they were before they were compiled, and the one constant of `Mixed`."""
+    """Original names before compilation, and the constant of `Mixed`."""
 
     def visit_Attribute(self, node):
         text = ast.unparse(node)
@@ -225,11 +225,12 @@ def test_a_module_that_is_never_called(tmp_path):
 
     text = text_of(traced(Part(), torch.randn(1, 2), path=tmp_path / "m.pt"), "unused", width=120)
     assert text == (
-        "# unused: torch.nn.modules.linear.Linear\n# This module is never called, so the archive holds no code for it."
+        "# unused: torch.nn.modules.linear.Linear\n"
+        "# This module is never called, so the archive contains no code for it."
     )
 
 
-def test_text_that_does_not_print_is_escaped(speaker, tmp_path):
+def test_unprintable_text_is_escaped(speaker, tmp_path):
     def change(text):
         return text.replace("  input = torch.leaky", '  n = "\x1b[31m\u202e"\n    input = torch.leaky')
 
@@ -237,7 +238,7 @@ def test_text_that_does_not_print_is_escaped(speaker, tmp_path):
     assert '"\\x1b[31m\\u202e"' in text and "\x1b" not in text
 
 
-def test_an_unknown_module_names_the_nearest(tmp_path):
+def test_error_for_an_unknown_module_states_the_nearest(tmp_path):
     path = scripted(Scaled(), tmp_path / "m.pt")
     with pytest.raises(ConfigError, match=r"'layers.7'.*did you mean 'layers"):
         text_of(path, "layers.7")

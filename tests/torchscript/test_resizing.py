@@ -1,4 +1,4 @@
-"""Settings of resizing layers and calls, against torch's attributes."""
+"""Hyper-parameters of resizing layers and calls against torch's attributes."""
 
 import pytest
 import torch
@@ -80,7 +80,7 @@ def test_a_size_that_is_computed(tmp_path):
         ("torch.upsample_nearest1d(", "torch.upsample_linear1d("),
     ],
 )
-def test_a_function_that_only_has_the_name_is_told_by_what_it_does(tmp_path, old, new):
+def test_another_function_named_interpolate_is_described_by_its_calls(tmp_path, old, new):
     path = scripted(Call(), tmp_path / "m.pt")
     other = with_code(path, lambda text: text.replace(old, new), tmp_path / "other.pt")
     texts = texts_of(other)

@@ -1,4 +1,4 @@
-"""Long loops under `jax.jit` as `jax.lax.scan`, beside torch."""
+"""Long loops under `jax.jit` as `jax.lax.scan`, against torch."""
 
 from types import SimpleNamespace
 
@@ -11,8 +11,8 @@ from torch import nn
 
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.torchscript import State
-from jaxvoice.torchscript.scanned_loops import _carried
-from jaxvoice.torchscript.tensors import Refused
+from jaxvoice.torchscript.scanned_loops import _carry
+from jaxvoice.torchscript.tensors import OperatorError
 from tests.torchscript.script_agreement import same, scripted
 
 ROUNDS = 12
@@ -20,7 +20,7 @@ ROUNDS = 12
 
 @pytest.fixture(autouse=True)
 def _short_loops_are_long(monkeypatch):
-    monkeypatch.setattr("jaxvoice.torchscript.operator_calls.SCAN_FROM", 1)
+    monkeypatch.setattr("jaxvoice.torchscript.operator_calls.MIN_SCANNED", 1)
 
 
 START = "h = torch.zeros([3])\nrows: List[torch.Tensor] = []\n"
@@ -94,30 +94,36 @@ def test_equals_torch(load, monkeypatch, name):
 
 
 REFUSED = {
-    "branch": ("if t > 5:\n    h = h + 1\nh = h + x[t]", "decides a branch or a shape"),
-    "shape": ("h = h + x[:t + 1].sum(0)", "length of a slice differs"),
+    "branch": ("if t > 5:\n    h = h + 1\nh = h + x[t]", "determines a branch or a shape"),
+    "shape": ("h = h + x[:t + 1].sum(0)", "length of a slice depends"),
     "growing": ("h = torch.cat([h, x[t]])", "carry"),
     "number": ("g = g * 0.5\nh = h * g + x[t]", "g is .* in one iteration and .* in the next"),
     "power": ("n = n * 2\nh = h * n + x[t]", "n is .* in one iteration and .* iteration .* in the next"),
     "kind": ("rows = [x[t]]\nh = h + rows[0]", r"rows\d* is \[.* in one iteration"),
     "item": ("rows[0] = h\nh = h + x[t]", "changes the items of a list"),
     "negative": ("h = h + x[t - 3]", "elements -1 to 8 of an axis of size 12"),
-    "in place": ("k = h\nh = h + x[t]\nk += 1", "comes out of a loop is changed in place"),
+    "in place": (
+        "k = h\nh = h + x[t]\nk += 1",
+        "that a loop returns.*is changed in place",
+    ),
     "view": ("h = h + last + x[t]\ny[t] = h\nlast = y[t]", "view of a tensor that a loop changes"),
     "view in a tuple": ("h = h + p[0] + x[t]\ny[t] = h\np = (y[t], h)", r"p\d* is .* in one"),
     "step": ("h = h + x[t:t + 1:2].sum(0)", "has the step 2"),
-    "uneven counter": ("n = n + t - 1\nh = h + x[t]", "n does not grow by the same number"),
+    "uneven counter": ("n = n + t - 1\nh = h + x[t]", "n does not change by the same number"),
     "axis added in place": ("z.unsqueeze_(0)\nh = h + x[t] + z.sum()", "changes the shape of a tensor in place"),
-    "length": ("rows.append(x[t])\nh = h + x[t] * len(rows)", "list that the loop appends to is read"),
+    "length": ("rows.append(x[t])\nh = h + x[t] * len(rows)", "which the loop appends is read"),
     "item of the iteration before": (
         "h = h + rows[-1]\nrows.append(h + x[t])",
-        "list that the loop appends to is read",
+        "which the loop appends is read",
     ),
-    "item of an iteration": ("rows.append(x[t])\nh = h + rows[t]", "list that the loop appends to is read"),
-    "list that grows": ("rows.append(x[t])\nh = h + torch.stack(rows).sum(0)", "list that the loop appends to is read"),
+    "item of an iteration": ("rows.append(x[t])\nh = h + rows[t]", "which the loop appends is read"),
+    "list that grows": (
+        "rows.append(x[t])\nh = h + torch.stack(rows).sum(0)",
+        "which the loop appends is read",
+    ),
     "slice that ends at 0": (
         "h = h + x[t - x.size(0):t - x.size(0) + 1].sum(0)",
-        "a slice begins or ends at -10 to 0, of which only some are negative",
+        "the bounds of a slice range from -10 to 0; only some are negative",
     ),
     "appended numbers": ("numbers.append(t)\nh = h + x[t]", "something other than a tensor is appended"),
     "appended constants": ("numbers.append(3)\nh = h + x[t]", "something other than a tensor is appended"),
@@ -127,7 +133,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_other_loops_are_refused(load, monkeypatch, name):
+def test_loops_that_cannot_be_scanned_raise_an_error(load, monkeypatch, name):
     monkeypatch.setattr("jaxvoice.torchscript.operator_calls.MAX_UNROLLED", 15)
     source, message = REFUSED[name]
     body = "".join(f"    {line}\n" for line in source.split("\n"))
@@ -149,15 +155,18 @@ def test_a_loop_that_cannot_be_scanned_is_unrolled(load):
     same(module(x), jax.jit(run)({}, x.numpy()))
 
 
-def test_what_comes_out_is_not_changed_in_place(load):
+def test_in_place_changes_of_results_raise_an_error(load):
     module = scripted(f"{START}for t in range(x.size(0)):\n    h = h + x[t]\nh += 1\nreturn h")
     run = load(module)
-    with pytest.raises(UnsupportedOperatorError, match=r"comes out of a loop is changed in place.*line \d+"):
+    with pytest.raises(
+        UnsupportedOperatorError,
+        match=r"that a loop returns.*is changed in place.*line \d+",
+    ):
         jax.jit(run)({}, np.ones((ROUNDS, 3), np.float32))
 
 
 class Cells(nn.Module):
-    """Recurrent cells of torch, attributes and buffers that change in every round."""
+    """Recurrent cells of torch, with attributes and buffers that change in every iteration."""
 
     def __init__(self):
         super().__init__()
@@ -210,7 +219,7 @@ def test_derivatives(load):
     np.testing.assert_allclose(found, w.grad, rtol=1e-4, atol=1e-4)
 
 
-def test_random_numbers_are_those_of_the_unrolled_loop(load, key):
+def test_random_numbers_equal_those_of_the_unrolled_loop(load, key):
     run = load(scripted(f"{START}for t in range(x.size(0)):\n    h = h + torch.randn([3]) * x[t]\nreturn h"))
     x = np.random.default_rng(0).standard_normal((ROUNDS, 3)).astype(np.float32)
     scanned = jax.jit(run)({}, x, key=key)
@@ -226,7 +235,7 @@ def test_outputs_of_modules_are_recorded_from_unrolled_loops(load, monkeypatch):
         jax.jit(run.record)(run.weights, x)
 
 
-def test_thousands_of_rounds(load, monkeypatch):
+def test_thousands_of_iterations(load, monkeypatch):
     monkeypatch.undo()
     module = torch.jit.script(Cells())
     run, x = load(module), torch.randn(3000, 3)
@@ -235,7 +244,7 @@ def test_thousands_of_rounds(load, monkeypatch):
     same(theirs, jax.jit(run)(run.weights, x.numpy()), 1e-4)
 
 
-def test_a_loop_that_switches_gradients_is_refused(run_code, monkeypatch):
+def test_a_loop_that_switches_gradients_raises_an_error(run_code, monkeypatch):
     monkeypatch.setattr("jaxvoice.torchscript.operator_calls.MAX_UNROLLED", 15)
     switch = "torch.set_grad_enabled(torch.__not__(torch.is_grad_enabled()))"
     with pytest.raises(CheckpointError, match="switches gradients on or off"):
@@ -245,5 +254,5 @@ def test_a_loop_that_switches_gradients_is_refused(run_code, monkeypatch):
 def test_values_that_stay_are_checked_in_every_iteration():
     run = SimpleNamespace(_key=None)
     snapshot = SimpleNamespace(cells=[({"g": 2.0}, {"g": 1.0})], tensors=[], run=run)
-    with pytest.raises(Refused, match="g changes"):
-        _carried(snapshot, {"cells": [(0, "g", "same")], "tensors": []}, after=True)  # type: ignore[arg-type]
+    with pytest.raises(OperatorError, match="g changes"):
+        _carry(snapshot, {"cells": [(0, "g", "same")], "tensors": []}, after=True)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""In-place operators and views: what torch lets share elements changes together here, or is refused."""
+"""In-place operators and views: tensors that share elements in torch change together, or raise an error."""
 
 import functools
 
@@ -106,7 +106,7 @@ REFUSED = {
 }
 
 
-def test_refuses_what_only_the_memory_layout_tells(load):
+def test_results_that_depend_on_the_memory_layout_raise_an_error(load):
     module = scripted_methods({f"m{i}": body for i, body in enumerate(REFUSED.values())} | {"forward": "return x"})
     for i, name in enumerate(REFUSED):
         run = load(module, method=f"m{i}")

@@ -1,4 +1,4 @@
-"""The parser of code text: what it finds, and what it refuses before Python's own parser sees it."""
+"""The parser of code, and its checks before Python's parser reads the text."""
 
 import ast
 import subprocess
@@ -47,7 +47,7 @@ def test_a_scripted_module(tmp_path):
     assert "__torch__.torch.nn.functional.leaky_relu" in code.functions
 
 
-def test_a_traced_module_has_one_class_for_each_use(tmp_path):
+def test_a_traced_module_has_one_class_per_call(tmp_path):
     code = _code(torch.jit.trace(Both().eval(), torch.randn(1, 2, 9), check_trace=False), tmp_path / "m.pt")
     convs = [name for name in code.classes if original_name(name) == "torch.nn.modules.conv.Conv1d"]
     assert len(convs) == 2 and any("___torch_mangle_" in name for name in convs)
@@ -86,7 +86,7 @@ class E:
     assert code.classes["__torch__.C"].constants == {"RED": 1} and "0" in code.classes["__torch__.A"].fields
 
 
-def test_a_with_over_a_name():
+def test_with_statements_with_a_name():
     code = parse_code({"__torch__.py": "def f(x):\n  with x:\n    with x as y:\n      z = y\n  return z\n"})
     assert isinstance(code.functions["__torch__.f"].body[0], ast.With)
 
@@ -135,12 +135,12 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_text_is_refused(name):
+def test_malicious_text_raises_an_error(name):
     with pytest.raises(CheckpointError, match=r"__torch__/m\.py"):
         parse_code({"__torch__/m.py": HOSTILE[name]})
 
 
-def test_too_much_of_everything():
+def test_too_many_files_and_characters_raise_an_error():
     with pytest.raises(CheckpointError, match="files"):
         parse_code({f"{i}.py": "" for i in range(20_001)})
     with pytest.raises(CheckpointError, match="characters"):

@@ -1,4 +1,4 @@
-"""An interpreted archive as a JAX function: gradients, batches, parts, and every weight's effect."""
+"""An interpreted archive as a JAX function: gradients, batches, submodules, and the effect of every weight."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from tests.torchscript import script_models as models
 from tests.torchscript.script_agreement import same
 
 
-def test_gradients_equal_torchs(load, trace):
+def test_gradients_equal_torch(load, trace):
     module, (x,) = models.make("speaker encoder")
     made = trace(module, x)
     run = load(made)
@@ -36,7 +36,7 @@ def test_vmap_is_a_batch(load, trace):
     same(module(x), each, 1e-5)
 
 
-def test_every_weight_and_the_order_of_axes_count(load, trace):
+def test_every_weight_and_the_order_of_axes_affect_the_result(load, trace):
     module, (x,) = models.make("speaker encoder")
     run = load(trace(module, x))
     call = jax.jit(run)
@@ -73,7 +73,7 @@ def test_record_names_each_call_of_a_module(load, trace):
     same(module(x), outputs)
 
 
-def test_a_part_of_an_archive_runs_alone(load, trace):
+def test_a_submodule_of_an_archive_can_be_run(load, trace):
     module, (x,) = models.make("conformer")
     run = load(trace(module, x), "layers.1.feed_forward1")
     assert all(name.startswith("layers.1.feed_forward1.") for name in run.weights)
@@ -81,8 +81,8 @@ def test_a_part_of_an_archive_runs_alone(load, trace):
     same(module.layers[1].feed_forward1(h), run(run.weights, h.numpy()))
 
 
-def test_silu_is_not_relu(load, trace):
-    """A mistake of one operator must not pass at these tolerances."""
+def test_the_tolerance_distinguishes_silu_from_relu(load, trace):
+    """An error in one operator must exceed the tolerance."""
 
     class Wrong(nn.Module):
         def forward(self, x):

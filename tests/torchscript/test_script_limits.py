@@ -1,4 +1,4 @@
-"""Programs that would take all time or memory are stopped; honest long loops are not."""
+"""Programs without bounds on time or memory are stopped; long loops of speech models are not."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ ONE = np.ones(1, np.float32)
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The names of the operators that the code calls, those on numbers and lists too."""
+    """The names of the operators that the code calls, including those on numbers and lists."""
     names = []
     call = OperatorCalls._operator
     monkeypatch.setattr(
@@ -50,7 +50,7 @@ GROWING = {
 
 
 @pytest.mark.parametrize("name", GROWING)
-def test_what_grows_without_end_is_refused(run_code, calls, name):
+def test_unbounded_growth_raises_an_error(run_code, calls, name):
     with pytest.raises(CheckpointError) as caught:
         run_code(GROWING[name])
     assert len(str(caught.value)) < 500
@@ -73,17 +73,17 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_loops_without_end_are_stopped(run_code, calls, name, monkeypatch):
+def test_endless_loops_are_stopped(run_code, calls, name, monkeypatch):
     most = MAX_STEPS // 100
     monkeypatch.setattr("jaxvoice.torchscript.interpreter.MAX_STEPS", most)
-    with pytest.raises(CheckpointError, match=r"more than [\d,]+ steps; longer loops are refused"):
+    with pytest.raises(CheckpointError, match=r"more than [\d,]+ steps, which is the maximum"):
         run_code(ENDLESS[name])
     assert len(calls) <= most
 
 
-def test_long_loops_are_refused_before_they_are_run(run_code, operators):
-    message = r"a loop of {} iterations takes more than .* steps; longer loops are refused \(__torch__/.*\.py, line \d+"
-    # By the number of statements at once, by their cost after two rounds.
+def test_long_loops_raise_an_error_before_they_are_run(run_code, operators):
+    message = r"a loop of {} iterations takes more than .* steps, which is the maximum \(__torch__/.*\.py, line \d+"
+    # Detected by the number of statements before the loop, or by their cost after two iterations.
     for rounds, most in (("100,000", 0), ("10,000", 2)):
         operators.clear()
         with pytest.raises(CheckpointError, match=message.format(rounds)):
@@ -97,7 +97,7 @@ COUNTED = "t = 0\nwhile t < x.size(0):\n    h = torch.tanh(x[t] + h)\n    t += 1
 
 
 @pytest.mark.parametrize("source", [RECURRENT, COUNTED])
-def test_loops_that_jax_would_trace_for_long(load, operators, monkeypatch, source):
+def test_loops_with_too_many_traced_operators_raise_an_error(load, operators, monkeypatch, source):
     monkeypatch.setattr("jaxvoice.torchscript.operator_calls.MAX_UNROLLED", 60)
     module = scripted(source, "x, h")
     run, h = load(module), np.zeros(2, np.float32)
@@ -135,13 +135,13 @@ def nested(*iterations):
     "iterations",
     [(100_000, 100_000, 100_000), (20_000, 20_000), (3, 80_000_000), (5, 9_000, 9_000), (10**12,), (101_000_000,)],
 )
-def test_nested_scans_that_would_run_for_long_are_refused(run_code, operators, monkeypatch, iterations):
+def test_nested_scans_with_too_many_operators_raise_an_error(run_code, operators, monkeypatch, iterations):
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match=r"execute more than 100,000,000 operators.* refused \(__torch__"):
+    with pytest.raises(CheckpointError, match=r"execute more than 100,000,000 operators.* maximum \(__torch__"):
         run_code(nested(*iterations), jit=True)
 
 
-def test_lists_that_a_scan_would_make_too_long_are_refused(run_code):
+def test_scans_that_append_too_many_tensors_raise_an_error(run_code):
     body = (
         "q = [x]\ny = x\nfor i in range(200000):\n  y = torch.add(y, 1)\n  _1 = torch.append(q, y)\nreturn torch.cat(q)"
     )

@@ -1,4 +1,4 @@
-"""Speech networks traced and scripted with torch, interpreted under `jax.jit`, beside torch."""
+"""Speech networks traced and scripted with torch, interpreted under `jax.jit`, against torch."""
 
 import functools
 
@@ -33,7 +33,7 @@ def agree_with(load, module, inputs):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_trace_serves_other_lengths(load, trace, name):
+def test_a_trace_accepts_other_lengths(load, trace, name):
     module, inputs = models.make(name)
     made, axis = trace(module, *inputs), NETWORKS[name]
     agree_with(load, made, [torch.cat([inputs[0], inputs[0].flip(axis)], axis), *inputs[1:]])

@@ -1,4 +1,4 @@
-"""Operators beside torch: many expressions in one program, traced and run under `jax.jit`, scripted and run eagerly."""
+"""Operators against torch: many expressions per program, traced under `jax.jit` and scripted eagerly."""
 
 import functools as ft
 import re
@@ -60,7 +60,7 @@ def test_numbers_text_lists_and_dicts(agree, name):
     agree(scripted(VALUES[name], "x, n: int, r: float"), torch.ones(3), 7, 2.5)
 
 
-def test_devices_and_flags_have_no_meaning(load):
+def test_devices_and_flags_are_ignored(load):
     run = load(scripted("x.cuda().requires_grad_(), x.requires_grad, x.layout"))
     tensor, *flags = run(run.weights, np.ones(3, np.float32))
     np.testing.assert_array_equal(tensor, [1, 1, 1])
@@ -76,7 +76,7 @@ def called_in(module, path):
 
 
 ELSEWHERE = {
-    "test_devices_and_flags_have_no_meaning": (
+    "test_devices_and_flags_are_ignored": (
         {"torch.cuda", "torch.requires_grad_", "ops.prim.layout", "ops.prim.requires_grad"}
     ),
     "test_script_aliasing": {f"torch.{name}" for name in ("copy_", "fill_", "masked_fill_")},

@@ -1,4 +1,4 @@
-"""Control flow, values and classes of scripts beside torch, and what the interpreter says when it cannot go on."""
+"""Control flow, values and classes of scripts against torch, and errors of the interpreter."""
 
 import jax
 import jax.numpy as jnp
@@ -145,7 +145,7 @@ def test_classes_functions_and_attributes(agree, load):
     np.testing.assert_allclose(twice(twice.weights, x.numpy(), times=3), made.twice(x, 3).detach(), rtol=1e-6)
 
 
-def test_a_branch_on_values_needs_no_jit(load):
+def test_a_branch_on_values_works_without_jit(load):
     run = load(scripted("if bool((x > 0).all()):\n    y = x + 1\nelse:\n    y = x - 1\nreturn y"))
     for x in (np.ones(3, np.float32), -np.ones(3, np.float32)):
         np.testing.assert_array_equal(run({}, x), x + np.sign(x))
@@ -153,7 +153,7 @@ def test_a_branch_on_values_needs_no_jit(load):
         jax.jit(run)({}, np.ones(3, np.float32))
 
 
-def test_a_missing_operator_is_named_with_its_place(load):
+def test_error_for_a_missing_operator_states_its_position(load):
     class Inner(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             y = x + 1
@@ -190,26 +190,26 @@ def test_random_numbers_need_a_key(load, key):
     assert not np.array_equal(one, run({}, np.zeros((1000, 3), np.float32), key=jax.random.key(1)))
 
 
-def test_training_mode_is_refused(load):
+def test_training_mode_raises_an_error(load):
     run = load(torch.jit.script(nn.Sequential(nn.Dropout(0.5)).train()))
     with pytest.raises(UnsupportedOperatorError, match=r"eval\(\)"):
         run({}, np.ones(3, np.float32))
 
 
-def test_the_programs_own_errors_are_told(load):
+def test_errors_of_the_program_are_raised(load):
     run = load(scripted("if x.size(0) != 2:\n    raise ValueError('two rows, got {}'.format(x.size(0)))\nreturn x"))
     with pytest.raises(CheckpointError, match="ValueError: two rows, got 3"):
         run({}, np.ones((3, 1), np.float32))
 
 
-def test_a_loop_without_end_is_stopped(load, monkeypatch):
+def test_an_endless_loop_is_stopped(load, monkeypatch):
     monkeypatch.setattr("jaxvoice.torchscript.interpreter.MAX_STEPS", 1000)
     run = load(scripted("n = 0\nwhile n >= 0:\n    n += 1\nreturn x + n"))
     with pytest.raises(CheckpointError, match="steps"):
         run({}, np.ones(1, np.float32))
 
 
-def test_weights_that_do_not_fit(load):
+def test_wrong_weights_raise_an_error(load):
     run = load(torch.jit.script(nn.Linear(2, 3)))
     x = np.ones((1, 2), np.float32)
     for weights, what in (
@@ -221,9 +221,9 @@ def test_weights_that_do_not_fit(load):
             run(weights, x)
 
 
-def test_modules_and_methods_that_are_not_there(load):
+def test_missing_modules_and_methods_raise_an_error(load):
     made = torch.jit.script(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
-    with pytest.raises(CheckpointError, match=r"no module is called '0.linear'"):
+    with pytest.raises(CheckpointError, match=r"there is no module '0.linear'"):
         load(made, "0.linear")
     with pytest.raises(CheckpointError, match="it has forward"):
         load(made, "1", "backward")
@@ -232,7 +232,7 @@ def test_modules_and_methods_that_are_not_there(load):
         run(run.weights)
 
 
-def test_numbers_beyond_32_bits_are_refused(load):
+def test_numbers_beyond_32_bits_raise_an_error(load):
     run = load(scripted("return x + torch.tensor(2 ** 40)".replace("2 ** 40", str(2**40))))
     with pytest.raises(UnsupportedOperatorError, match="64"):
         run({}, np.ones(2, np.int32))

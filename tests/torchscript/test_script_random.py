@@ -1,4 +1,4 @@
-"""Random operators: their distributions; and the arguments of operators that work in place."""
+"""Distributions of random operators, and the arguments of in-place operators."""
 
 import functools
 
@@ -36,14 +36,14 @@ def test_distributions(load, key):
     assert np.abs(correlations).max() < 0.05, "each draw takes a key of its own"
 
 
-def test_random_numbers_do_not_go_into_other_types(load, key):
+def test_random_numbers_in_integer_tensors_raise_an_error(load, key):
     run = load(scripted("return x.normal_()"))
     with pytest.raises(CheckpointError, match="int32"):
         run({}, np.ones(3, np.int32), key=key)
 
 
-def test_in_place_operators_take_the_arguments_of_the_others():
-    """An in-place operator follows from another only where torch declares the same arguments and defaults."""
+def test_in_place_operators_have_the_arguments_of_their_operators():
+    """An in-place operator is derived from another only if torch declares the same arguments and defaults."""
     schemas: dict[str, list[list[tuple[str, str, str | None]]]] = {}
     for schema in torch._C._jit_get_all_schemas():
         arguments = [
@@ -62,7 +62,7 @@ def test_in_place_operators_take_the_arguments_of_the_others():
             assert arguments in schemas[name], name
 
 
-def test_every_method_of_lists_and_dicts_is_there():
+def test_every_method_of_lists_and_dicts_is_implemented():
     missing = []
     for schema in torch._C._jit_get_all_schemas():
         first = str(schema.arguments[0].type) if schema.arguments else ""

@@ -81,7 +81,7 @@ def test_functions_of_special_values(load):
             np.testing.assert_allclose(found, truth(SPECIAL), rtol=1e-5, atol=1e-6, err_msg=source)
 
 
-def test_conversions_to_few_bits_drop_the_upper_ones(load):
+def test_conversions_to_few_bits_drop_the_upper_bits(load):
     run = load(
         scripted("x.to(torch.uint8), x.to(torch.int8), x.to(torch.int16), torch.zeros(8, dtype=torch.int8).copy_(x)")
     )

@@ -16,7 +16,7 @@ def schemas():
 
 
 @pytest.mark.parametrize("name", sorted(signatures()))
-def test_signatures_are_torchs(schemas, name):
+def test_signatures_equal_torch(schemas, name):
     theirs = [
         [(a.name, a.default_value if a.has_default_value() else REQUIRED) for a in schema.arguments]
         for schema in schemas[name]

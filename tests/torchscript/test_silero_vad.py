@@ -1,4 +1,4 @@
-"""silero-vad's archive, which keeps a recurrent state and the end of a chunk, beside torch."""
+"""silero-vad's archive, whose state is a recurrent state and the end of a chunk, against torch."""
 
 import os
 import zipfile
@@ -30,7 +30,7 @@ def archive(tmp_path_factory):
 
 
 @pytest.mark.parametrize("rate", SAMPLES)
-def test_chunk_after_chunk(archive, rate):
+def test_chunks_equal_torch(archive, rate):
     theirs = torch.jit.load(archive)
     with open_archive(archive) as opened:
         vad = function(opened)
@@ -53,7 +53,7 @@ def test_chunk_after_chunk(archive, rate):
     np.testing.assert_allclose(state["_state"], theirs._c.getattr("_state"), atol=1e-5)
 
 
-def test_another_rate_begins_anew(archive):
+def test_another_rate_resets_the_state(archive):
     theirs = torch.jit.load(archive)
     with open_archive(archive) as opened:
         vad = function(opened)

@@ -1,4 +1,4 @@
-"""What modules keep from call to call, chunk after chunk beside torch."""
+"""The state of modules, chunk by chunk, against torch."""
 
 import operator
 from functools import reduce
@@ -19,7 +19,7 @@ from tests.torchscript.script_agreement import same
 
 
 class CachedConv(nn.Module):
-    """A causal convolution whose padding is the end of the chunk before: assigned, or written in place."""
+    """A causal convolution whose padding is the end of the previous chunk, assigned or written in place."""
 
     def __init__(self, in_place: bool):
         super().__init__()
@@ -38,7 +38,7 @@ class CachedConv(nn.Module):
 
 
 class Streams(nn.Module):
-    """Convolutions, a recurrent network and numbers that change, in modules of several depths."""
+    """Convolutions, a recurrent network and changing numbers in nested modules."""
 
     hidden: torch.Tensor | None
     past: list[torch.Tensor]
@@ -89,7 +89,7 @@ def kept(module: Any, name: str) -> Any:
 
 
 def check(module: torch.jit.ScriptModule, state: State) -> None:
-    """Assert that a state is what torch's module now holds."""
+    """Assert that a state equals that of torch's module."""
     for name, value in state.items():
         same(kept(module, name), value)
 
@@ -101,7 +101,7 @@ def streams():
 
 
 @pytest.mark.parametrize("jit", [False, True])
-def test_chunk_after_chunk(load, streams, jit):
+def test_chunks_equal_torch(load, streams, jit):
     stream = load(streams)
 
     def step(weights, state, x):
@@ -121,7 +121,7 @@ def test_chunk_after_chunk(load, streams, jit):
     assert sorted(state) == sorted([*numbers, "hidden", "past", "parts.0.cache", "parts.1.cache"])
 
 
-def test_a_call_begins_with_the_archive(load, streams):
+def test_a_call_starts_with_the_state_of_the_archive(load, streams):
     stream = load(streams)
     first = [np.asarray(stream(stream.weights, CHUNKS[0].numpy())[0]) for _ in range(2)]
     np.testing.assert_array_equal(*first)
@@ -129,7 +129,7 @@ def test_a_call_begins_with_the_archive(load, streams):
         same(streams(CHUNKS[0])[0], first[0])
 
 
-def test_another_method_takes_the_state(load, streams):
+def test_another_method_accepts_the_state(load, streams):
     run, reset = load(streams), load(streams, method="reset")
     _, state = run.step(run.weights, State(), CHUNKS[0].numpy())
     with torch.no_grad():
@@ -185,7 +185,7 @@ class Counting(nn.Module):
         return x * self.count + self.gain
 
 
-def test_numbers_are_structure_and_may_become_arrays(load):
+def test_numbers_are_structure_and_can_be_replaced_by_arrays(load):
     module = torch.jit.script(Counting())
     counting, x = load(module), torch.ones(3)
     theirs = torch.stack([module(x) for _ in range(4)])
@@ -218,7 +218,7 @@ def test_no_state(load):
 
 
 class Shared(nn.Module):
-    """One tensor of two names, changed under either."""
+    """One tensor with two names, changed by either."""
 
     def __init__(self):
         super().__init__()
@@ -252,7 +252,7 @@ class Shared(nn.Module):
         return x
 
 
-def test_one_tensor_of_several_names(load):
+def test_one_tensor_with_several_names(load):
     module = torch.jit.script(Shared())
     run, other, one = load(module), load(module, method="other"), load(module, method="one")
     state = State()
@@ -272,7 +272,7 @@ def test_one_tensor_of_several_names(load):
     assert [set(group) for group in state.same] == [{"mine", "part.yours", "part2.yours", "last"}]
 
 
-def test_a_tensor_that_is_changed_after_its_name_was_given_away(load):
+def test_a_tensor_that_is_changed_after_its_attribute_was_reassigned(load):
     module = torch.jit.script(Shared())
     swap, run = load(module, method="swap"), load(module)
     x = torch.tensor([1.0, 2.0, 3.0])
@@ -304,7 +304,7 @@ class Views(nn.Module):
         return x
 
 
-def test_views_of_one_tensor_are_not_changed_in_place_later(load):
+def test_later_in_place_changes_of_views_raise_an_error(load):
     module = torch.jit.script(Views())
     run, write, window = load(module), load(module, method="write"), load(module, method="window")
     x, state = torch.ones(1), State()
@@ -373,7 +373,7 @@ def test_objects(load):
         same(theirs, ours)
     assert sorted(state) == ["cell.steps", "cell.total", "cells.1.steps", "cells.1.total"]
     assert state["cell.steps"] == 3
-    for method, match in (("replace", "gives cell an object of"), ("named", "pair a tuple with names")):
+    for method, match in (("replace", "assigns to cell an object of"), ("named", "a named tuple to pair")):
         made = load(module, method=method)
         with pytest.raises(CheckpointError, match=match):
             made.step(made.weights, State(), x.numpy())
@@ -402,22 +402,22 @@ def test_derivatives_through_the_state(load):
     np.testing.assert_allclose(found["conv.bias"], scripted.conv.bias.grad, rtol=1e-4, atol=1e-4)
 
 
-def test_states_that_do_not_fit(load):
+def test_wrong_states_raise_an_error(load):
     run = load(torch.jit.script(CachedConv(True)))
     x = CHUNKS[0].numpy()
     for state, match in (
-        ({"cash": x}, "cash, which .* does not; did you mean cache"),
+        ({"cash": x}, "cash, which .* does not have; did you mean cache"),
         ({"cache": 3}, "cache of the state is a tensor.* not 3"),
-        ({"cache": object()}, "object cannot be given"),
+        ({"cache": object()}, "object cannot be passed"),
     ):
         with pytest.raises(CheckpointError, match=match):
             run.step(run.weights, state, x)
-    with pytest.raises(CheckpointError, match=r"torch\.cat cannot be computed"):
+    with pytest.raises(CheckpointError, match=r"torch\.cat failed"):
         run.step(run.weights, {"cache": np.zeros((1, 3, 6), np.float32)}, x)
 
 
 class Padding(nn.Module):
-    """A buffer that is written in place only, so that its shape and its dtype stay."""
+    """A buffer that is only written in place, so that its shape and dtype do not change."""
 
     def __init__(self):
         super().__init__()
@@ -432,16 +432,16 @@ class Padding(nn.Module):
 def test_tensors_of_a_state_have_the_shapes_and_dtypes_of_the_archive(load):
     run, x = load(torch.jit.script(Padding())), CHUNKS[0].numpy()
     for shape in ((1, 2, 5), (2, 2, 3), (2, 3)):
-        with pytest.raises(CheckpointError, match=r"cache of the state has the shape \(1, 2, 3\).*got \("):
+        with pytest.raises(CheckpointError, match=r"cache of the state has shape \(1, 2, 3\).*got \("):
             run.step(run.weights, {"cache": np.zeros(shape, np.float32)}, x)
     for dtype in (np.int32, bool, np.complex64):
-        with pytest.raises(CheckpointError, match=r"cache of the state is a tensor of float32.*got"):
+        with pytest.raises(CheckpointError, match=r"cache of the state has dtype float32.*got"):
             run.step(run.weights, {"cache": np.zeros((1, 2, 3), dtype)}, x)
     _, state = run.step(run.weights, {"cache": jnp.ones((1, 2, 3), jnp.bfloat16)}, x)
     assert state["cache"].dtype == jnp.bfloat16
 
 
-def test_a_state_is_needed(load):
+def test_step_without_a_state_raises_an_error(load):
     run = load(torch.jit.script(CachedConv(True)))
     with pytest.raises(CheckpointError, match=r"state is the second argument of step.*got a ndarray.*State\(\)"):
         run.step(run.weights, CHUNKS[0].numpy())
@@ -460,7 +460,7 @@ class Empty(nn.Module):
         return self.assigned + self.empty.sum()
 
 
-def test_states_of_other_shapes_than_the_archive(load):
+def test_shapes_of_states_can_differ_from_the_archive(load):
     run = load(torch.jit.script(Empty()))
     x = np.ones((3, 2), np.float32)
     _, state = run.step({**run.weights}, {"empty": np.ones(4, np.float32)}, x)
@@ -480,7 +480,7 @@ class Nested(nn.Module):
         return x
 
 
-def test_a_state_that_would_grow_without_end(tmp_path):
+def test_a_state_with_too_many_items_raises_an_error(tmp_path):
     made, changed = tmp_path / "made.pt", tmp_path / "changed.pt"
     torch.jit.save(torch.jit.script(Nested()), made)
     lines = ["q = self.items", *["q = [q, q]"] * 60, "self.items = q", "return x"]
@@ -508,7 +508,7 @@ def test_pytree():
 
 
 class OneList(nn.Module):
-    """Two attributes that are one list, changed under one of its names."""
+    """Two attributes that refer to one list, which is changed by one of them."""
 
     mine: list[torch.Tensor]
     yours: list[torch.Tensor]
@@ -530,7 +530,7 @@ def test_attributes_that_are_one_list(load):
     module = torch.jit.script(OneList())
     module.tie()
     run = load(module)
-    with pytest.raises(CheckpointError, match=r"gives (mine the list of yours|yours the list of mine), which a state"):
+    with pytest.raises(CheckpointError, match=r"the list of (yours to mine|mine to yours), which a state"):
         run.step(run.weights, State(), np.ones(2, np.float32))
 
 

@@ -1,4 +1,4 @@
-"""The operators of TorchScript in JAX, by theme, and the table that finds them by their names."""
+"""TorchScript's operators in JAX, one module per topic, and the registry of their names."""
 
 from jaxvoice.torchscript.operators import (  # noqa: F401
     arithmetic,

@@ -1,4 +1,4 @@
-"""Arithmetic and comparisons of elements, with torch's promotion of types."""
+"""Elementwise arithmetic and comparisons with torch's type promotion."""
 
 from typing import Any
 
@@ -6,53 +6,53 @@ import numpy as np
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
-from jaxvoice.torchscript.dtypes import FLOAT, converted, default_int, dtype_of_code, is_inexact, result_type
+from jaxvoice.torchscript.dtypes import DEFAULT_FLOAT, convert, default_int, dtype_of_code, is_inexact, result_type
 from jaxvoice.torchscript.operators.registry import register_operator
-from jaxvoice.torchscript.tensors import Refused
+from jaxvoice.torchscript.tensors import OperatorError
 
 
 def cast(value: Any, dtype: Any) -> Array:
-    """A number or an array as an array of `dtype`."""
+    """Convert a number or an array to an array of `dtype`."""
     return jnp.asarray(value, dtype) if not hasattr(value, "astype") else value.astype(dtype)
 
 
 def aligned(*arrays: Array) -> list[Array]:
-    """Arrays with as many axes as the one with most; scalars are returned as they are."""
+    """Add leading axes so that all arrays have the same number of axes; scalars are not changed."""
     rank = max(array.ndim for array in arrays)
     return [a if a.ndim in (0, rank) else a.reshape((1,) * (rank - a.ndim) + a.shape) for a in arrays]
 
 
 def operands(*values: Any, real: bool = False) -> list[Array]:
-    """Numbers and arrays in torch's result type, with axes that broadcast; `real` makes floats of whole numbers."""
+    """Convert operands to torch's result type and add axes for broadcasting; `real` converts integers to floats."""
     dtype = result_type(*values)
     if real and not is_inexact(dtype):
-        dtype = FLOAT
+        dtype = DEFAULT_FLOAT
     return aligned(*(cast(value, dtype) for value in values))
 
 
-def as_real(x: Array) -> Array:
-    """`x` with floats in the place of whole numbers and truth values."""
-    return x if is_inexact(x.dtype) else x.astype(FLOAT)
+def as_float(x: Array) -> Array:
+    """Convert integers and booleans to floats."""
+    return x if is_inexact(x.dtype) else x.astype(DEFAULT_FLOAT)
 
 
-def typed(x: Array, dtype: int | None) -> Array:
-    """`x` in the type of torch's number `dtype`, if there is one."""
-    return x if dtype is None else converted(x, dtype_of_code(dtype))
+def as_dtype(x: Array, dtype: int | None) -> Array:
+    """Convert `x` to the dtype with torch's number `dtype`; `None` keeps the dtype."""
+    return x if dtype is None else convert(x, dtype_of_code(dtype))
 
 
-def summable(x: Array, dtype: int | None) -> Array:
-    """`x` in the type of its sums: that of `dtype`, else torch's widest for whole numbers and truth values."""
-    return typed(x, dtype) if dtype is not None or is_inexact(x.dtype) else x.astype(default_int())
+def as_sum_dtype(x: Array, dtype: int | None) -> Array:
+    """Convert `x` to the dtype of sums: `dtype`, or torch's default integer for integers and booleans."""
+    return as_dtype(x, dtype) if dtype is not None or is_inexact(x.dtype) else x.astype(default_int())
 
 
-def scaled(x: Array, factor: Any) -> Array:
-    """`x` times a number in the type of `x`."""
+def scale(x: Array, factor: Any) -> Array:
+    """`x` times a number, in the dtype of `x`."""
     return x if isinstance(factor, (int, float)) and factor == 1 else x * cast(factor, x.dtype)
 
 
 def _check_alpha(alpha: Any, dtype: np.dtype) -> None:
     if (isinstance(alpha, bool) and dtype != np.bool_) or (not isinstance(alpha, int) and not is_inexact(dtype)):
-        raise TypeError(f"a factor {alpha} for elements of {dtype}")
+        raise TypeError(f"the factor {alpha} is not valid for elements of {dtype}")
 
 
 @register_operator("torch.add")
@@ -60,17 +60,17 @@ def add(x: Any, other: Any, alpha: Any = 1) -> Array:
     """x + alpha * other."""
     a, b = operands(x, other)
     _check_alpha(alpha, a.dtype)
-    return a + scaled(b, alpha)
+    return a + scale(b, alpha)
 
 
 @register_operator("torch.sub")
 def sub(x: Any, other: Any, alpha: Any = 1) -> Array:
     """x - alpha * other."""
     if any(isinstance(value, bool) or getattr(value, "dtype", None) == np.bool_ for value in (x, other)):
-        raise TypeError("truth values are subtracted")
+        raise TypeError("booleans cannot be subtracted")
     a, b = operands(x, other)
     _check_alpha(alpha, a.dtype)
-    return a - scaled(b, alpha)
+    return a - scale(b, alpha)
 
 
 register_operator("torch.rsub")(lambda x, other, alpha=1: sub(other, x, alpha))
@@ -78,7 +78,7 @@ register_operator("torch.rsub")(lambda x, other, alpha=1: sub(other, x, alpha))
 
 @register_operator("torch.div")
 def div(x: Any, other: Any, rounding_mode: str | None = None) -> Array:
-    """Quotient of the elements, rounded down (`floor`) or towards zero (`trunc`)."""
+    """Quotient of the elements; optionally rounded down (`floor`) or towards zero (`trunc`)."""
     if rounding_mode is None:
         a, b = operands(x, other, real=True)
         return a / b
@@ -102,13 +102,13 @@ def power(x: Any, exponent: Any) -> Array:
             if float(exponent).is_integer() and abs(exponent) <= 64:
                 return lax.integer_pow(cast(x, dtype), int(exponent))
         elif exponent < 0:
-            raise Refused("whole numbers to a negative power")
+            raise OperatorError("integers to a negative power")
     return jnp.power(*operands(x, exponent))
 
 
 @register_operator("torch.clamp")
 def clamp(x: Array, min: Any = None, max: Any = None) -> Array:
-    """Elements between two bounds."""
+    """Clip elements to two bounds."""
     bounds = [bound for bound in (min, max) if bound is not None]
     dtype = result_type(x, *bounds)
     y = x.astype(dtype)
@@ -123,7 +123,7 @@ register_operator("torch.clamp_max")(lambda x, max: clamp(x, None, max))
 
 @register_operator("torch.where")
 def where(condition: Array, x: Any, other: Any) -> Array:
-    """`x` where the condition holds, else `other`."""
+    """`x` where the condition is true, otherwise `other`."""
     a, b = operands(x, other)
     condition, a, b = aligned(condition.astype(bool), a, b)
     return jnp.where(condition, a, b)
@@ -131,9 +131,9 @@ def where(condition: Array, x: Any, other: Any) -> Array:
 
 @register_operator("torch.masked_fill")
 def masked_fill(x: Array, mask: Array, value: Any) -> Array:
-    """`x` with a value where the mask holds."""
+    """`x` with `value` where the mask is true."""
     if mask.dtype != jnp.bool_:
-        raise Refused(f"a mask of {mask.dtype}, not of truth values")
+        raise OperatorError(f"a mask of {mask.dtype} instead of booleans")
     mask, x = aligned(mask, x)
     return jnp.where(mask, cast(value, x.dtype), x)
 

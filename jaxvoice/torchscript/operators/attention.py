@@ -1,4 +1,4 @@
-"""Matrix products and attention, also in the fused forms that traces of torch's own layers call."""
+"""Matrix products and attention, including the fused operators in traces of torch's layers."""
 
 import math
 import string
@@ -7,11 +7,11 @@ from typing import Any
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxvoice.torchscript.operators.arithmetic import aligned, cast, scaled
-from jaxvoice.torchscript.operators.elementwise import gelu, refuse_training, softmax
+from jaxvoice.torchscript.operators.arithmetic import aligned, cast, scale
+from jaxvoice.torchscript.operators.elementwise import check_evaluation_mode, gelu, softmax
 from jaxvoice.torchscript.operators.normalization import layer_norm
 from jaxvoice.torchscript.operators.registry import on_tensors, register_operator
-from jaxvoice.torchscript.tensors import Refused, Tensor
+from jaxvoice.torchscript.tensors import OperatorError, Tensor
 
 
 @register_operator("torch.linear")
@@ -34,7 +34,7 @@ def matmul(a: Array, b: Array) -> Array:
 def dot(a: Array, b: Array) -> Array:
     """Product of real vectors."""
     if a.ndim != 1 or jnp.issubdtype(a.dtype, jnp.complexfloating):
-        raise Refused("a product of vectors that are not real")
+        raise OperatorError("a dot product of other arrays than real vectors")
     return jnp.dot(a, b)
 
 
@@ -44,18 +44,18 @@ register_operator("torch.outer")(lambda a, b: a[:, None] * b[None])
 @register_operator("torch.addmm", "torch.baddbmm")
 def addmm(x: Array, a: Array, b: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
     """beta * x + alpha * a @ b."""
-    product = scaled(jnp.matmul(a, b), alpha)
-    # With beta 0 NaN of x does not reach the result in torch.
-    return product if beta == 0 else jnp.add(*aligned(scaled(x, beta), product))
+    product = scale(jnp.matmul(a, b), alpha)
+    # In torch, NaN in x does not propagate if beta is 0.
+    return product if beta == 0 else jnp.add(*aligned(scale(x, beta), product))
 
 
 @on_tensors("torch.einsum")
 def einsum(equation: str, tensors: list[Tensor], *, path: Any = None) -> Tensor:
     """Sums of products over named axes."""
     if len(equation) > 200 or not set(equation) <= set(string.ascii_letters + ",.-> "):
-        raise Refused(f"the equation {equation[:40]!r}")
+        raise OperatorError(f"the equation {equation[:40]!r}")
     y = jnp.einsum(equation, *(tensor.values for tensor in tensors))
-    # The result for a single tensor may share its elements in torch.
+    # In torch, the result for a single tensor may share its elements.
     return tensors[0].possible_view(y) if len(tensors) == 1 else Tensor(y)
 
 
@@ -74,15 +74,15 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Array:
-    """softmax(query key^T / sqrt(width) + mask) value; a mask of truth values keeps where true."""
-    refuse_training(dropout_p, "dropout in training mode")
+    """softmax(query key^T / sqrt(width) + mask) value. A boolean mask is true where attention is allowed."""
+    check_evaluation_mode(dropout_p, "dropout in training mode")
     if enable_gqa:
         key_, value = (jnp.repeat(x, query.shape[-3] // x.shape[-3], -3) for x in (key_, value))
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = jnp.matmul(query * cast(factor, query.dtype), key_.swapaxes(-1, -2))
     if is_causal:
         if attn_mask is not None:
-            raise ValueError("a mask beside is_causal")
+            raise ValueError("attn_mask and is_causal cannot be combined")
         attn_mask = jnp.tril(jnp.ones(scores.shape[-2:], bool))
     empty = None
     if attn_mask is not None:
@@ -95,7 +95,7 @@ def scaled_dot_product_attention(
             empty = jnp.all(jnp.isneginf(scores), -1, keepdims=True)
     if empty is None:
         return jnp.matmul(softmax(scores, -1), value)
-    # The result of a query that is masked everywhere is 0 in torch, not NaN.
+    # In torch, the result of a query with all keys masked is 0, not NaN.
     weights = softmax(jnp.where(empty, cast(0, scores.dtype), scores), -1)
     return jnp.matmul(jnp.where(empty, cast(0, scores.dtype), weights), value)
 
@@ -121,19 +121,19 @@ def native_multi_head_attention(
     average_attn_weights: bool = True,
     mask_type: int | None = None,
 ) -> tuple[Array, Array | None]:
-    """Self-attention of several heads on `(batch, time, channels)`: the output and the weights."""
+    """Multi-head self-attention on `(batch, time, channels)`; returns the output and the attention weights."""
     parts = zip((query, key_, value), jnp.split(qkv_weight, 3), jnp.split(qkv_bias, 3), strict=True)
     q, k, v = (_heads(linear(x, w, b), num_head) for x, w, b in parts)
     scores = jnp.matmul(q * cast(1 / math.sqrt(q.shape[-1]), q.dtype), k.swapaxes(-1, -2))
     if mask is not None:
-        # torch's fused form masks where a mask that would be added is not 0, whatever its value.
+        # torch's fused operator masks positions where an additive mask is not 0, for any value.
         mask = mask.astype(bool)[:, None, None, :] if mask_type == 1 else mask.astype(bool)
         mask, scores = aligned(mask, scores)
         scores = jnp.where(mask, cast(-jnp.inf, scores.dtype), scores)
     weights = softmax(scores, -1)
     y = jnp.matmul(weights, v).swapaxes(1, 2).reshape(query.shape[0], query.shape[1], embed_dim)
-    seen = None if not need_weights else jnp.mean(weights, 1) if average_attn_weights else weights
-    return linear(y, proj_weight, proj_bias), seen
+    returned = None if not need_weights else jnp.mean(weights, 1) if average_attn_weights else weights
+    return linear(y, proj_weight, proj_bias), returned
 
 
 @register_operator("torch._transformer_encoder_layer_fwd")

@@ -1,4 +1,4 @@
-"""Functions of each element: mathematical functions and activation functions."""
+"""Elementwise mathematical functions and activation functions."""
 
 from typing import Any
 
@@ -7,24 +7,24 @@ from jax import lax, numpy as jnp
 from jaxtyping import Array
 
 from jaxvoice.torchscript.dtypes import is_float, is_inexact
-from jaxvoice.torchscript.operators.arithmetic import as_real, cast, operands, typed
+from jaxvoice.torchscript.operators.arithmetic import as_dtype, as_float, cast, operands
 from jaxvoice.torchscript.operators.registry import on_tensors, register_operator
-from jaxvoice.torchscript.tensors import Refused, Tensor
+from jaxvoice.torchscript.tensors import OperatorError, Tensor
 
 
-def refuse_training(active: Any, what: str = "training mode") -> None:
-    """Raise `Refused` if `active`, the rate of dropout in training for example, is true."""
+def check_evaluation_mode(active: Any, what: str = "training mode") -> None:
+    """Raise `OperatorError` if `active`, for example the rate of dropout in training mode, is true."""
     if active:
-        raise Refused(f"{what}; save the archive after eval()")
+        raise OperatorError(f"{what}; save the archive after eval()")
 
 
 def _sign(x: Array) -> Array:
     y = jnp.sign(x)
-    # The sign of NaN is 0 in torch.
+    # In torch, the sign of NaN is 0.
     return jnp.where(jnp.isnan(x), jnp.zeros_like(y), y) if is_float(x.dtype) else y
 
 
-# Functions that keep whole numbers.
+# Functions that return integers for integers.
 for _name, _compute in {
     "neg": jnp.negative,
     "abs": jnp.abs,
@@ -37,7 +37,7 @@ for _name, _compute in {
 }.items():
     register_operator(f"torch.{_name}")(lambda x, _compute=_compute: _compute(x))
 
-# Functions that make floats of whole numbers.
+# Functions that convert integers to floats.
 for _name, _compute in {
     "sqrt": jnp.sqrt,
     "rsqrt": lax.rsqrt,
@@ -59,12 +59,12 @@ for _name, _compute in {
     "isinf": jnp.isinf,
     "isfinite": jnp.isfinite,
 }.items():
-    register_operator(f"torch.{_name}")(lambda x, _compute=_compute: _compute(as_real(x)))
+    register_operator(f"torch.{_name}")(lambda x, _compute=_compute: _compute(as_float(x)))
 
 
 @register_operator("torch.round")
 def round_(x: Array, *, decimals: int = 0) -> Array:
-    """The nearest whole number, the even one of two."""
+    """Round to the nearest integer, ties to even."""
     if not is_inexact(x.dtype):
         return x
     factor = jnp.asarray(10.0**decimals, x.dtype)
@@ -73,7 +73,7 @@ def round_(x: Array, *, decimals: int = 0) -> Array:
 
 @register_operator("torch.complex")
 def complex_(real: Array, imag: Array) -> Array:
-    """Complex numbers from their two parts."""
+    """Complex numbers from real and imaginary parts."""
     return lax.complex(*jnp.broadcast_arrays(*operands(real, imag)))
 
 
@@ -89,7 +89,7 @@ def polar(magnitude: Array, angle: Array) -> Array:
 
 @register_operator("torch.leaky_relu")
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
-    """x, times a slope where negative."""
+    """Leaky ReLU."""
     return jnp.where(x > 0, x, x * cast(negative_slope, x.dtype))
 
 
@@ -116,13 +116,13 @@ register_operator("torch.selu")(lambda x: elu(x, 1.67326324235437728481704299167
 
 @register_operator("torch.gelu")
 def gelu(x: Array, *, approximate: str = "none") -> Array:
-    """x times the normal distribution function of x, or its approximation with tanh."""
+    """GELU, exact or approximated with tanh."""
     return jax.nn.gelu(x, approximate=approximate == "tanh")
 
 
 @register_operator("torch.softplus")
 def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
-    """log(1 + exp(beta x)) / beta, and x where beta x is above the threshold."""
+    """log(1 + exp(beta x)) / beta; x where beta x exceeds the threshold."""
     z = x * cast(beta, x.dtype)
     return jnp.where(z > threshold, x, jax.nn.softplus(jnp.minimum(z, cast(threshold, x.dtype))) / cast(beta, x.dtype))
 
@@ -155,17 +155,17 @@ def glu(x: Array, dim: int = -1) -> Array:
 
 @register_operator("torch.softmax")
 def softmax(x: Array, dim: int, dtype: int | None = None) -> Array:
-    """Softmax along an axis; a row of minus infinity becomes NaN, as in torch."""
-    x = typed(x, dtype)
-    top = lax.stop_gradient(jnp.max(x, dim, keepdims=True))
-    y = jnp.exp(x - top)
+    """Softmax along an axis. A row of minus infinity results in NaN, as in torch."""
+    x = as_dtype(x, dtype)
+    maximum = lax.stop_gradient(jnp.max(x, dim, keepdims=True))
+    y = jnp.exp(x - maximum)
     return y / jnp.sum(y, dim, keepdims=True)
 
 
 @register_operator("torch.log_softmax")
 def log_softmax(x: Array, dim: int, dtype: int | None = None) -> Array:
     """Logarithm of the softmax along an axis."""
-    return jax.nn.log_softmax(typed(x, dtype), dim)
+    return jax.nn.log_softmax(as_dtype(x, dtype), dim)
 
 
 _DROPOUTS = ("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout")
@@ -173,13 +173,13 @@ _DROPOUTS = ("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropo
 
 @on_tensors(*(f"torch.{name}" for name in _DROPOUTS))
 def dropout(x: Tensor, p: float, train: bool) -> Tensor:
-    """The same elements, in evaluation mode; torch may or may not copy them."""
-    refuse_training(train and p)
+    """The same elements, in evaluation mode. In torch, the result may share them with the input."""
+    check_evaluation_mode(train and p)
     return x.possible_view(x.array)
 
 
 @on_tensors(*(f"torch.{name}_" for name in _DROPOUTS))
 def dropout_(x: Tensor, p: float, train: bool) -> Tensor:
     """The same tensor, in evaluation mode."""
-    refuse_training(train and p)
+    check_evaluation_mode(train and p)
     return x

@@ -1,7 +1,7 @@
-"""Joining, repeating and reordering elements, and reading and writing them by indices that are tensors.
+"""Concatenation, repetition and reordering of elements, and indexing by tensors.
 
-An index beyond the end, which torch refuses, reads NaN (the smallest number of whole ones) and writes nothing, because
-JAX cannot look at an index while it traces.
+An index out of range raises an error in torch. JAX cannot check indices while it traces: such an index reads NaN (for
+integers, the smallest number) and writes nothing.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ from jaxvoice.torchscript.dtypes import result_type
 from jaxvoice.torchscript.operators.arithmetic import cast
 from jaxvoice.torchscript.operators.registry import register_operator
 from jaxvoice.torchscript.operators.views import axis_of
-from jaxvoice.torchscript.tensors import Refused, traced
+from jaxvoice.torchscript.tensors import OperatorError, traced
 
 
 @register_operator("torch.cat")
 def cat(tensors: list[Array], dim: int = 0) -> Array:
-    """Tensors one after another along an axis, without those of shape (0,)."""
+    """Concatenate tensors along an axis, ignoring tensors of shape (0,)."""
     dtype = result_type(*tensors)
     parts = [part for part in tensors if part.shape != (0,)] or tensors[:1]
     return jnp.concatenate([part.astype(dtype) for part in parts], axis_of(dim, parts[0].ndim))
@@ -28,27 +28,27 @@ def cat(tensors: list[Array], dim: int = 0) -> Array:
 
 @register_operator("torch.stack")
 def stack(tensors: list[Array], dim: int = 0) -> Array:
-    """Tensors along a new axis."""
+    """Stack tensors along a new axis."""
     dtype = result_type(*tensors)
     return jnp.stack([part.astype(dtype) for part in tensors], axis_of(dim, tensors[0].ndim + 1))
 
 
 @register_operator("torch.repeat_interleave")
 def repeat_interleave(x: Array, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Array:
-    """Each index of an axis repeated; the numbers must be known unless `output_size` is given."""
+    """Repeat each index of an axis. `repeats` must be known unless `output_size` is given."""
     if dim is None:
         x, dim = x.reshape(-1), 0
     if isinstance(repeats, int):
         return jnp.repeat(x, repeats, axis_of(dim, x.ndim))
     if output_size is None and traced(repeats):
-        raise Refused("the length of the result depends on the inputs; pass output_size")
+        raise OperatorError("the length of the result depends on the inputs; pass output_size")
     total = int(np.asarray(repeats).sum()) if output_size is None else output_size
     return jnp.repeat(x, repeats, axis_of(dim, x.ndim), total_repeat_length=total)
 
 
 @register_operator("torch.roll")
 def roll(x: Array, shifts: Any, dims: Any = ()) -> Array:
-    """Indices of axes moved on; those beyond the end return to the front."""
+    """Roll elements along axes."""
     shifts = shifts if isinstance(shifts, list) else [shifts]
     dims = list(dims) if isinstance(dims, (list, tuple)) else [dims]
     return jnp.roll(x, shifts, dims) if dims else jnp.roll(x.reshape(-1), shifts[0]).reshape(x.shape)
@@ -56,7 +56,7 @@ def roll(x: Array, shifts: Any, dims: Any = ()) -> Array:
 
 @register_operator("torch.pixel_shuffle")
 def pixel_shuffle(x: Array, upscale_factor: int) -> Array:
-    """Channels turned into a finer grid."""
+    """Rearrange channels to a finer grid."""
     *batch, channels, height, width = x.shape
     r = upscale_factor
     y = jnp.moveaxis(x.reshape(*batch, channels // r**2, r, r, height, width), (-4, -3), (-3, -1))
@@ -72,29 +72,31 @@ register_operator("torch.flip")(lambda x, dims: jnp.flip(x, tuple(dims)))
 # Indices that are tensors
 
 
-def _checked(index: Array, length: int) -> Array:
-    """An index of whole numbers; raises `IndexError` for known values beyond the end."""
+def _check_index(index: Array, length: int) -> Array:
+    """Check an index of integers; raises `IndexError` for known values out of range."""
     if jnp.issubdtype(index.dtype, jnp.floating):
-        raise Refused(f"an index of {index.dtype}")
+        raise OperatorError(f"an index of {index.dtype}")
     if not traced(index) and index.size:
         values = np.asarray(index)
         if values.min() < -length or values.max() >= length:
-            raise IndexError(f"an index from {values.min()} to {values.max()} of an axis with {length} elements")
+            raise IndexError(
+                f"indices from {values.min()} to {values.max()} are out of range for an axis with {length} elements"
+            )
     return index
 
 
 def _indices(x: Array, indices: list[Array | None]) -> tuple[Any, ...]:
-    """Indices as JAX takes them; masks of known values become indices."""
+    """Convert indices to JAX's form; masks of known values become indices."""
     found: list[Any] = []
     for index in indices:
         if index is None:
             found.append(slice(None))
         elif index.dtype in (jnp.bool_, jnp.uint8):
             if traced(index):
-                raise Refused("a mask that depends on the inputs selects elements, so their number is not known")
+                raise OperatorError("a mask that depends on the inputs selects an unknown number of elements")
             found.extend(np.nonzero(np.asarray(index)))
         else:
-            found.append(_checked(index, x.shape[len(found)]))
+            found.append(_check_index(index, x.shape[len(found)]))
     return tuple(found)
 
 
@@ -106,13 +108,13 @@ def index(x: Array, indices: list[Array | None]) -> Array:
 
 @register_operator("torch.index_put")
 def index_put(x: Array, indices: list[Array | None], values: Array, accumulate: bool = False) -> Array:
-    """`x` with `x[indices] = values`, or with the values added."""
+    """`x` after `x[indices] = values`, or `x[indices] += values` with `accumulate`."""
     values = cast(values, x.dtype)
     masks = [i for i in indices if i is not None and i.dtype in (jnp.bool_, jnp.uint8)]
     if len(masks) == 1 and traced(masks[0]) and len(indices) == 1 and not accumulate:
         mask = masks[0].astype(bool)
         if values.size != 1:
-            raise Refused("several values are written where a mask that depends on the inputs holds")
+            raise OperatorError("several values are assigned to a mask that depends on the inputs")
         mask = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
         return jnp.where(mask, values.reshape(()), x)
     where = _indices(x, indices)
@@ -123,39 +125,39 @@ def index_put(x: Array, indices: list[Array | None], values: Array, accumulate: 
 
 @register_operator("torch.index_select")
 def index_select(x: Array, dim: int, index: Array) -> Array:
-    """The listed indices of an axis."""
+    """Select indices of an axis."""
     dim = axis_of(dim, x.ndim)
-    return jnp.take(x, _checked(index.reshape(-1), x.shape[dim]), dim, mode="fill")
+    return jnp.take(x, _check_index(index.reshape(-1), x.shape[dim]), dim, mode="fill")
 
 
 @register_operator("torch.embedding")
 def embedding(
     weight: Array, indices: Array, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False
 ) -> Array:
-    """Rows of a table."""
-    return jnp.take(weight, _checked(indices, weight.shape[0]), 0, mode="fill")
+    """Select rows of a table."""
+    return jnp.take(weight, _check_index(indices, weight.shape[0]), 0, mode="fill")
 
 
 @register_operator("torch.gather")
 def gather(x: Array, dim: int, index: Array, *, sparse_grad: bool = False) -> Array:
-    """The elements of an axis that an index of the result's shape names."""
+    """Gather elements along an axis; `index` has the shape of the result."""
     dim = axis_of(dim, x.ndim)
-    # The other axes of the index may be shorter in torch.
+    # In torch, the other axes of the index may be shorter.
     x = x[tuple(slice(None) if d == dim else slice(0, n) for d, n in enumerate(index.shape))]
-    return jnp.take_along_axis(x, _checked(index, x.shape[dim]), dim, mode="fill")
+    return jnp.take_along_axis(x, _check_index(index, x.shape[dim]), dim, mode="fill")
 
 
-def _places(x: Array, dim: int, index: Array) -> tuple[Array, ...]:
+def _scatter_indices(x: Array, dim: int, index: Array) -> tuple[Array, ...]:
     dim = axis_of(dim, x.ndim)
-    places = list(jnp.indices(index.shape, sparse=True))
-    places[dim] = _checked(index, x.shape[dim])
-    return tuple(places)
+    indices = list(jnp.indices(index.shape, sparse=True))
+    indices[dim] = _check_index(index, x.shape[dim])
+    return tuple(indices)
 
 
 @register_operator("torch.scatter")
 def scatter(x: Array, dim: int, index: Array, src: Any = None, *, value: Any = None) -> Array:
-    """`x` with elements of `src`, or one value, at the places of an axis that an index names."""
+    """`x` with elements of `src`, or one value, at indices of an axis."""
     src = value if src is None else src
     if hasattr(src, "shape") and src.ndim:
         src = src[tuple(slice(0, n) for n in index.shape)]
-    return x.at[_places(x, dim, index)].set(cast(src, x.dtype))
+    return x.at[_scatter_indices(x, dim, index)].set(cast(src, x.dtype))

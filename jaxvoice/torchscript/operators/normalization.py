@@ -1,4 +1,4 @@
-"""Normalization by mean and variance, in evaluation mode."""
+"""Normalisation by mean and variance, in evaluation mode."""
 
 import math
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from jax import lax, numpy as jnp
 from jaxtyping import Array
 
 from jaxvoice.torchscript.operators.arithmetic import cast
-from jaxvoice.torchscript.operators.elementwise import refuse_training
+from jaxvoice.torchscript.operators.elementwise import check_evaluation_mode
 from jaxvoice.torchscript.operators.registry import register_operator
 
 
-def _standardised(x: Array, axes: Any, eps: float) -> Array:
+def _standardize(x: Array, axes: Any, eps: float) -> Array:
     centred = x - jnp.mean(x, axes, keepdims=True)
     return centred * lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + cast(eps, x.dtype))
 
@@ -38,11 +38,11 @@ def batch_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Array:
-    """Batch norm with running statistics, or with those of the batch where none are kept."""
+    """Batch norm with running statistics, or with batch statistics if there are none."""
     if running_mean is None and running_var is None:
         axes = (0, *range(2, x.ndim))
-        return _affine(_standardised(x, axes, eps), _per_channel(weight, x), _per_channel(bias, x))
-    refuse_training(training or running_mean is None or running_var is None, "batch norm in training mode")
+        return _affine(_standardize(x, axes, eps), _per_channel(weight, x), _per_channel(bias, x))
+    check_evaluation_mode(training or running_mean is None or running_var is None, "batch norm in training mode")
     assert running_mean is not None and running_var is not None
     scale = lax.rsqrt(running_var + cast(eps, running_var.dtype))
     scale = scale if weight is None else scale * weight
@@ -63,14 +63,14 @@ def instance_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Array:
-    """Norm over the axes of each channel of each example."""
+    """Normalise each channel of each example."""
     if not use_input_stats:
         return batch_norm(x, weight, bias, running_mean, running_var, False, momentum, eps, cudnn_enabled)
-    refuse_training(running_mean is not None, "instance norm that would update its running statistics")
-    return _affine(_standardised(x, tuple(range(2, x.ndim)), eps), _per_channel(weight, x), _per_channel(bias, x))
+    check_evaluation_mode(running_mean is not None, "instance norm that would update its running statistics")
+    return _affine(_standardize(x, tuple(range(2, x.ndim)), eps), _per_channel(weight, x), _per_channel(bias, x))
 
 
-def _over_last(x: Array, values: Array | None) -> Array | None:
+def _expand_front(x: Array, values: Array | None) -> Array | None:
     return None if values is None else values.reshape((1,) * (x.ndim - values.ndim) + values.shape)
 
 
@@ -83,17 +83,17 @@ def layer_norm(
     eps: float = 1e-5,
     cudnn_enable: bool = True,
 ) -> Array:
-    """Norm over the last axes."""
+    """Normalise over the last axes."""
     axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
-    return _affine(_standardised(x, axes, eps), _over_last(x, weight), _over_last(x, bias))
+    return _affine(_standardize(x, axes, eps), _expand_front(x, weight), _expand_front(x, bias))
 
 
 @register_operator("torch.rms_norm")
 def rms_norm(x: Array, normalized_shape: Sequence[int], weight: Array | None = None, eps: float | None = None) -> Array:
-    """Division by the root mean square over the last axes."""
+    """Divide by the root mean square over the last axes."""
     axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
     floor = cast(float(jnp.finfo(x.dtype).eps) if eps is None else eps, x.dtype)
-    return _affine(x * lax.rsqrt(jnp.mean(jnp.square(x), axes, keepdims=True) + floor), _over_last(x, weight), None)
+    return _affine(x * lax.rsqrt(jnp.mean(jnp.square(x), axes, keepdims=True) + floor), _expand_front(x, weight), None)
 
 
 @register_operator("torch.group_norm")
@@ -105,7 +105,7 @@ def group_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Array:
-    """Norm over groups of channels."""
+    """Normalise over groups of channels."""
     size = math.prod(x.shape[1:]) // num_groups
-    y = _standardised(x.reshape(x.shape[0], num_groups, size), 2, eps).reshape(x.shape)
+    y = _standardize(x.reshape(x.shape[0], num_groups, size), 2, eps).reshape(x.shape)
     return _affine(y, _per_channel(weight, x), _per_channel(bias, x))

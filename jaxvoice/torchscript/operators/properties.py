@@ -1,4 +1,4 @@
-"""Properties of tensors, conversions to other types and to numbers, and assignments of elements."""
+"""Properties of tensors, conversions to other dtypes and to numbers, and in-place assignments."""
 
 import math
 from typing import Any
@@ -6,31 +6,31 @@ from typing import Any
 import numpy as np
 from jax import numpy as jnp
 
-from jaxvoice.torchscript.dtypes import code_of_dtype, converted, dtype_of_code, is_complex, is_float
+from jaxvoice.torchscript.dtypes import code_of_dtype, convert, dtype_of_code, is_complex, is_float
 from jaxvoice.torchscript.operators.arithmetic import aligned, cast
 from jaxvoice.torchscript.operators.registry import on_tensors
-from jaxvoice.torchscript.tensors import Refused, Tensor, number_of
+from jaxvoice.torchscript.tensors import OperatorError, Tensor, number_of
 
 # Conversions
 
 
 @on_tensors("torch.to", "torch.type_as")
 def to(x: Tensor, *args: Any, dtype: int | None = None, copy: bool = False, **_: Any) -> Tensor:
-    """Another type of elements; the same tensor where it has that type already. Devices have no meaning."""
+    """Convert to another dtype; returns the same tensor if it has that dtype. Devices are ignored."""
     kinds = [arg for arg in args if isinstance(arg, int) and not isinstance(arg, bool)]
     flags = [arg for arg in args if isinstance(arg, bool)]
-    like = [arg for arg in args if isinstance(arg, Tensor)]
+    others = [arg for arg in args if isinstance(arg, Tensor)]
     code = dtype if dtype is not None else kinds[0] if kinds else None
-    wanted = dtype_of_code(code) if code is not None else like[0].dtype if like else x.dtype
-    if copy or flags[1:] == [True] or wanted != x.dtype:
-        return Tensor(converted(x.values, wanted))
-    # Without 64 bits two types of torch may be one here, so that only torch would have made a copy.
-    return x if code is None and not like else x.possible_view(x.values)
+    target = dtype_of_code(code) if code is not None else others[0].dtype if others else x.dtype
+    if copy or flags[1:] == [True] or target != x.dtype:
+        return Tensor(convert(x.values, target))
+    # Without x64, two dtypes of torch may be equal in JAX, in which case only torch makes a copy.
+    return x if code is None and not others else x.possible_view(x.values)
 
 
 @on_tensors("torch.cpu", "torch.cuda", "torch.requires_grad_")
-def unchanged(x: Tensor, *args: Any, **_: Any) -> Tensor:
-    """The same tensor; JAX knows neither its device nor whether it needs a derivative."""
+def identity(x: Tensor, *args: Any, **_: Any) -> Tensor:
+    """The same tensor; devices and `requires_grad` are ignored."""
     return x
 
 
@@ -79,9 +79,9 @@ for _name, _property in {
 
 @on_tensors("torch.copy_")
 def copy_(x: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
-    """The elements of `source`, repeated along axes of length 1, in the place of those of `x`."""
+    """Assign the elements of `source`, broadcast to the shape of `x`."""
     new = source.values if isinstance(source, Tensor) else cast(source, x.dtype)
-    x.assign(jnp.broadcast_to(converted(new, x.dtype).reshape((1,) * (x.ndim - new.ndim) + new.shape), x.shape))
+    x.assign(jnp.broadcast_to(convert(new, x.dtype).reshape((1,) * (x.ndim - new.ndim) + new.shape), x.shape))
     return x
 
 
@@ -91,9 +91,9 @@ on_tensors("torch.zero_")(lambda x: copy_(x, 0))
 
 @on_tensors("torch.masked_fill_")
 def masked_fill_(x: Tensor, mask: Tensor, value: Any) -> Tensor:
-    """A value where the mask holds, in place."""
+    """Assign a value where the mask is true, in place."""
     if mask.dtype != jnp.bool_:
-        raise Refused(f"a mask of {mask.dtype}, not of truth values")
+        raise OperatorError(f"a mask of {mask.dtype} instead of booleans")
     new = value.values if isinstance(value, Tensor) else value
     old, where = x.values, mask.values
     x.assign(jnp.where(aligned(where, old)[0], cast(new, x.dtype), old))

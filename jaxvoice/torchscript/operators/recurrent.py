@@ -1,7 +1,7 @@
 """Recurrent layers and cells, on padded batches and packed sequences.
 
-A packed sequence holds the steps of several lengths without padding, those of one time after another. Its number of
-steps depends on the lengths, which must be known.
+A packed sequence contains the steps of several sequences without padding, sorted by time. Its number of steps depends
+on the lengths, which must be known.
 """
 
 from collections.abc import Callable
@@ -15,22 +15,22 @@ from jaxtyping import Array
 from jaxvoice.torchscript.dtypes import default_int
 from jaxvoice.torchscript.operators.arithmetic import cast
 from jaxvoice.torchscript.operators.attention import linear
-from jaxvoice.torchscript.operators.elementwise import refuse_training
-from jaxvoice.torchscript.operators.registry import arrays_of, on_tensors, register_operator, tensors_of
-from jaxvoice.torchscript.tensors import Refused, Tensor
+from jaxvoice.torchscript.operators.elementwise import check_evaluation_mode
+from jaxvoice.torchscript.operators.registry import on_tensors, register_operator, to_arrays, to_tensors
+from jaxvoice.torchscript.tensors import OperatorError, Tensor
 
-State = tuple[Array, ...]
-Cell = Callable[[State, Array, Array, Array | None], State]
+CellState = tuple[Array, ...]
+Cell = Callable[[CellState, Array, Array, Array | None], CellState]
 
 
-def _lstm(state: State, inputs: Array, w_hh: Array, b_hh: Array | None) -> State:
+def _lstm(state: CellState, inputs: Array, w_hh: Array, b_hh: Array | None) -> CellState:
     hidden, cell = state
     i, f, g, o = jnp.split(inputs + linear(hidden, w_hh, b_hh), 4, -1)
     cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
 
 
-def _gru(state: State, inputs: Array, w_hh: Array, b_hh: Array | None) -> State:
+def _gru(state: CellState, inputs: Array, w_hh: Array, b_hh: Array | None) -> CellState:
     (hidden,) = state
     r_in, z_in, n_in = jnp.split(inputs, 3, -1)
     r_hid, z_hid, n_hid = jnp.split(linear(hidden, w_hh, b_hh), 3, -1)
@@ -39,30 +39,35 @@ def _gru(state: State, inputs: Array, w_hh: Array, b_hh: Array | None) -> State:
     return (new + update * (hidden - new),)
 
 
-def _plain(activation: Callable[[Array], Array]) -> Cell:
-    def cell(state: State, inputs: Array, w_hh: Array, b_hh: Array | None) -> State:
+def _simple_cell(activation: Callable[[Array], Array]) -> Cell:
+    def cell(state: CellState, inputs: Array, w_hh: Array, b_hh: Array | None) -> CellState:
         (hidden,) = state
         return (activation(inputs + linear(hidden, w_hh, b_hh)),)
 
     return cell
 
 
-_CELLS: dict[str, Cell] = {"lstm": _lstm, "gru": _gru, "rnn_tanh": _plain(jnp.tanh), "rnn_relu": _plain(jax.nn.relu)}
+_CELLS: dict[str, Cell] = {
+    "lstm": _lstm,
+    "gru": _gru,
+    "rnn_tanh": _simple_cell(jnp.tanh),
+    "rnn_relu": _simple_cell(jax.nn.relu),
+}
 
 
 def _direction(
-    cell: Cell, x: Array, state: State, weights: list[Any], reverse: bool, valid: Array | None
-) -> tuple[Array, State]:
-    """One layer in one direction over `(time, batch, features)`; steps that are not valid keep the state."""
+    cell: Cell, x: Array, state: CellState, weights: list[Any], reverse: bool, valid: Array | None
+) -> tuple[Array, CellState]:
+    """One layer in one direction over `(time, batch, features)`; invalid steps do not change the state."""
     w_ih, w_hh, b_ih, b_hh, w_hr = weights
 
-    def step(state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Array]:
+    def step(state: CellState, inputs: tuple[Array, Array | None]) -> tuple[CellState, Array]:
         new = cell(state, inputs[0], w_hh, b_hh)
         if w_hr is not None:
             new = (jnp.matmul(new[0], w_hr.T), *new[1:])
         if inputs[1] is not None:
-            here = inputs[1][:, None]
-            new = tuple(jnp.where(here, a, b) for a, b in zip(new, state, strict=True))
+            is_valid = inputs[1][:, None]
+            new = tuple(jnp.where(is_valid, a, b) for a, b in zip(new, state, strict=True))
         return new, new[0]
 
     state, outputs = lax.scan(step, state, (linear(x, w_ih, b_ih), valid), reverse=reverse)
@@ -82,18 +87,18 @@ def _layers(
     batch_first: bool = False,
     valid: Array | None = None,
 ) -> tuple[Array, ...]:
-    """Outputs of the last layer, and the last state of each layer and direction."""
-    refuse_training(train and dropout, "dropout in training mode")
+    """Return the outputs of the last layer and the last states of all layers and directions."""
+    check_evaluation_mode(train and dropout, "dropout in training mode")
     x = x.swapaxes(0, 1) if batch_first else x
     directions = 2 if bidirectional else 1
-    each = len(params) // (num_layers * directions)
-    projected = each - 2 - 2 * has_biases
-    ends: list[State] = []
+    per_direction = len(params) // (num_layers * directions)
+    projected = per_direction - 2 - 2 * has_biases
+    ends: list[CellState] = []
     for layer in range(num_layers):
         outputs = []
         for direction in range(directions):
             index = layer * directions + direction
-            given = params[index * each : (index + 1) * each]
+            given = params[index * per_direction : (index + 1) * per_direction]
             biases = given[2:4] if has_biases else [None, None]
             weights = [*given[:2], *biases, given[-1] if projected else None]
             y, end = _direction(cell, x, tuple(s[index] for s in states), weights, direction == 1, valid)
@@ -107,21 +112,21 @@ def _layers(
 def _register_layers(kind: str, cell: Cell) -> None:
     @on_tensors(f"torch.{kind}")
     def recurrent(x: Tensor, *args: Any) -> tuple[Tensor, ...]:
-        """Layers in one or two directions: outputs, then the last states."""
+        """Run recurrent layers in one or two directions; returns outputs and last states."""
         if isinstance(args[2], bool):
-            states, params, *options = arrays_of(list(args))
-            return tensors_of(_layers(cell, x.values, _as_list(states), params, *options))
-        # The overload for packed sequences has their sizes in front.
+            states, params, *options = to_arrays(list(args))
+            return to_tensors(_layers(cell, x.values, _as_list(states), params, *options))
+        # The first argument of the overload for packed sequences is their sizes.
         sizes = _known_lengths(args[0])
-        places = _places(sizes)
+        indices = _packed_indices(sizes)
         valid = np.arange(sizes[0])[None] < sizes[:, None]
-        padded = jnp.zeros((*valid.shape, x.shape[-1]), x.dtype).at[places].set(x.values)
-        states, params, *options = arrays_of(list(args[1:]))
+        padded = jnp.zeros((*valid.shape, x.shape[-1]), x.dtype).at[indices].set(x.values)
+        states, params, *options = to_arrays(list(args[1:]))
         y, *ends = _layers(cell, padded, _as_list(states), params, *options, valid=jnp.asarray(valid))
-        return tensors_of((y[places], *ends))
+        return to_tensors((y[indices], *ends))
 
     @register_operator(f"torch.{kind}_cell")
-    def one_step(
+    def cell_step(
         x: Array, hx: Any, w_ih: Array, w_hh: Array, b_ih: Array | None = None, b_hh: Array | None = None
     ) -> Any:
         """One step of a layer."""
@@ -142,15 +147,15 @@ for _kind, _cell in _CELLS.items():
 
 def _known_lengths(lengths: Tensor) -> np.ndarray:
     if not lengths.known:
-        raise Refused(
-            "the lengths of packed sequences decide shapes; call the function without jax.jit, or give it the lengths "
-            "as an array of numpy that it does not trace"
+        raise OperatorError(
+            "the lengths of packed sequences determine shapes; call the function without jax.jit, or pass the lengths "
+            "as a NumPy array that is not traced"
         )
     return np.asarray(lengths.array).astype(np.int64)
 
 
-def _places(batch_sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Time and row of every packed step."""
+def _packed_indices(batch_sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of time and row of every packed step."""
     times = np.repeat(np.arange(len(batch_sizes)), batch_sizes)
     rows = np.concatenate([np.arange(size) for size in batch_sizes]) if len(batch_sizes) else np.zeros(0, np.int64)
     return times.astype(np.int32), rows.astype(np.int32)
@@ -158,15 +163,17 @@ def _places(batch_sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @on_tensors("torch._pack_padded_sequence")
 def pack_padded_sequence(x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
-    """The valid steps of a padded batch whose lengths do not rise, and the number of them at each time."""
+    """The valid steps of a padded batch sorted by decreasing length, and the number of valid steps at each time."""
     counts = _known_lengths(lengths)
     padded = x.values.swapaxes(0, 1) if batch_first else x.values
     if counts.shape != (padded.shape[1],) or not len(counts) or counts.min() < 1 or counts.max() > padded.shape[0]:
-        raise ValueError(f"lengths {counts.tolist()} of a batch of {padded.shape[1]} with {padded.shape[0]} steps")
+        raise ValueError(
+            f"lengths {counts.tolist()} are not valid for a batch of {padded.shape[1]} with {padded.shape[0]} steps"
+        )
     if np.any(np.diff(counts) > 0):
-        raise ValueError(f"lengths {counts.tolist()} that rise")
+        raise ValueError(f"lengths {counts.tolist()} are not sorted in decreasing order")
     sizes = (counts[None] > np.arange(counts.max())[:, None]).sum(1)
-    return Tensor(padded[_places(sizes)]), Tensor(sizes.astype(default_int()))
+    return Tensor(padded[_packed_indices(sizes)]), Tensor(sizes.astype(default_int()))
 
 
 @on_tensors("torch._pad_packed_sequence")
@@ -176,9 +183,9 @@ def pad_packed_sequence(
     """The padded batch of packed steps, and its lengths."""
     sizes = _known_lengths(batch_sizes)
     if 0 < total_length < len(sizes):
-        raise ValueError(f"total_length {total_length} of sequences of {len(sizes)} steps")
+        raise ValueError(f"total_length {total_length} is shorter than sequences of {len(sizes)} steps")
     steps = total_length if total_length > 0 else len(sizes)
     shape = (steps, int(sizes[0]), *data.shape[1:])
-    padded = jnp.full(shape, cast(padding_value, data.dtype)).at[_places(sizes)].set(data.values)
+    padded = jnp.full(shape, cast(padding_value, data.dtype)).at[_packed_indices(sizes)].set(data.values)
     lengths = (sizes[:, None] > np.arange(sizes[0])[None]).sum(0).astype(default_int())
     return Tensor(padded.swapaxes(0, 1) if batch_first else padded), Tensor(lengths)

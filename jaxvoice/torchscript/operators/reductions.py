@@ -1,4 +1,4 @@
-"""Sums, means, extremes and norms over axes; cumulative sums and sorting."""
+"""Sums, means, extrema and norms over axes; cumulative sums and sorting."""
 
 import math
 from collections.abc import Callable
@@ -9,15 +9,15 @@ from jax import numpy as jnp
 from jaxtyping import Array
 
 from jaxvoice.torchscript.dtypes import default_int, is_inexact
-from jaxvoice.torchscript.operators.arithmetic import cast, operands, summable, typed
+from jaxvoice.torchscript.operators.arithmetic import as_dtype, as_sum_dtype, cast, operands
 from jaxvoice.torchscript.operators.registry import register_operator
-from jaxvoice.torchscript.tensors import Refused
+from jaxvoice.torchscript.tensors import OperatorError
 
 Axes = int | list[int] | None
 
 
 def _axes(dim: Axes) -> tuple[int, ...] | int | None:
-    """Axes as JAX takes them; none, and an empty list, mean all."""
+    """Convert axes to JAX's form; None and an empty list mean all axes."""
     return (tuple(dim) or None) if isinstance(dim, (list, tuple)) else dim
 
 
@@ -28,35 +28,35 @@ def _register_reduction(name: str, reduce: Callable[..., Array], prepare: Callab
 
 
 def _inexact(x: Array, dtype: int | None) -> Array:
-    x = typed(x, dtype)
+    x = as_dtype(x, dtype)
     if not is_inexact(x.dtype):
-        raise Refused(f"the mean of {x.dtype}")
+        raise OperatorError(f"the mean of {x.dtype}")
     return x
 
 
 for _name, _reduce, _prepare in (
-    ("sum", jnp.sum, summable),
-    ("prod", jnp.prod, summable),
+    ("sum", jnp.sum, as_sum_dtype),
+    ("prod", jnp.prod, as_sum_dtype),
     ("mean", jnp.mean, _inexact),
-    ("amax", jnp.max, typed),
-    ("amin", jnp.min, typed),
-    ("all", jnp.all, typed),
-    ("any", jnp.any, typed),
-    ("logsumexp", jax.nn.logsumexp, typed),
+    ("amax", jnp.max, as_dtype),
+    ("amin", jnp.min, as_dtype),
+    ("all", jnp.all, as_dtype),
+    ("any", jnp.any, as_dtype),
+    ("logsumexp", jax.nn.logsumexp, as_dtype),
 ):
     _register_reduction(_name, _reduce, _prepare)
 
 
 @register_operator("torch.cumsum")
 def cumsum(x: Array, dim: int, *, dtype: int | None = None) -> Array:
-    """Sums up to each index of an axis."""
-    return jnp.cumsum(summable(x, dtype), dim)
+    """Cumulative sum along an axis."""
+    return jnp.cumsum(as_sum_dtype(x, dtype), dim)
 
 
 @register_operator("torch.cumprod")
 def cumprod(x: Array, dim: int, *, dtype: int | None = None) -> Array:
-    """Products up to each index of an axis."""
-    return jnp.cumprod(summable(x, dtype), dim)
+    """Cumulative product along an axis."""
+    return jnp.cumprod(as_sum_dtype(x, dtype), dim)
 
 
 @register_operator("torch.var")
@@ -68,7 +68,7 @@ def var(
     correction: float | None = None,
     keepdim: bool = False,
 ) -> Array:
-    """Variance over axes, of N - 1 elements by default; one overload has `unbiased` in front, another `dim`."""
+    """Variance over axes, unbiased by default. The first argument is `unbiased` or `dim`, depending on the overload."""
     if args and isinstance(args[0], bool):
         unbiased = args[0]
     else:
@@ -84,19 +84,19 @@ def var(
 
 @register_operator("torch.std")
 def std(x: Array, *args: Any, **kwargs: Any) -> Array:
-    """Standard deviation over axes, of N - 1 elements by default."""
+    """Standard deviation over axes, unbiased by default."""
     return jnp.sqrt(var(x, *args, **kwargs))
 
 
 def _register_extreme(name: str, extreme: Callable[..., Array], of_pairs: Callable[..., Array], place: Any) -> None:
     @register_operator(f"torch.arg{name}")
     def index(x: Array, dim: int | None = None, keepdim: bool = False) -> Array:
-        """Index of the extreme; the first of several."""
+        """Index of the extremum; the first index if there are several."""
         return place(x, dim, keepdims=keepdim).astype(default_int())
 
     @register_operator(f"torch.{name}")
     def extreme_and_index(x: Array, dim: Any = None, keepdim: bool = False) -> Any:
-        """The extreme of all; or of an axis, with its index; or of each pair."""
+        """The extremum of all elements, or of an axis with its index, or of each pair of elements."""
         if hasattr(dim, "shape"):
             return of_pairs(*operands(x, dim))
         return extreme(x) if dim is None else (extreme(x, dim, keepdims=keepdim), index(x, dim, keepdim))
@@ -108,7 +108,7 @@ _register_extreme("min", jnp.min, jnp.minimum, jnp.argmin)
 
 @register_operator("torch.sort")
 def sort(x: Array, *args: Any, stable: bool = False, dim: int = -1, descending: bool = False) -> tuple[Array, Array]:
-    """An axis in order, with the indices of its elements; equal elements keep their order."""
+    """Sort along an axis; returns values and indices. The sort is stable."""
     given: tuple[Any, ...] = (dim, descending)
     dim, descending = (*args, *given[len(args) :])
     places = jnp.argsort(x, dim, descending=descending, stable=True).astype(default_int())
@@ -136,13 +136,13 @@ def _vector_norm(x: Array, order: Any, axes: Any, keepdim: bool) -> Array:
 def norm(x: Array, ord: Any = 2, dim: Axes = None, keepdim: bool = False, *, dtype: int | None = None) -> Array:
     """Norm over axes."""
     if isinstance(ord, str) and ord != "fro":
-        raise Refused(f"the norm {ord!r}")
-    return _vector_norm(typed(x, dtype), 2 if ord in (None, "fro") else ord, _axes(dim), keepdim)
+        raise OperatorError(f"the norm {ord!r}")
+    return _vector_norm(as_dtype(x, dtype), 2 if ord in (None, "fro") else ord, _axes(dim), keepdim)
 
 
 @register_operator("torch.norm_except_dim")
 def norm_except_dim(v: Array, pow: int = 2, dim: int = 0) -> Array:
-    """Norm over all axes but one; over all for -1."""
+    """Norm over all axes except one; for -1, over all axes."""
     if dim == -1:
         return _vector_norm(v, pow, None, False)
     return _vector_norm(v, pow, tuple(d for d in range(v.ndim) if d != dim % v.ndim), True)
@@ -150,7 +150,7 @@ def norm_except_dim(v: Array, pow: int = 2, dim: int = 0) -> Array:
 
 @register_operator("torch._weight_norm")
 def weight_norm(v: Array, g: Array, dim: int = 0) -> Array:
-    """g * v / ||v||, the norm over all axes but one; without an epsilon."""
+    """g * v / ||v||, with the norm over all axes except one and without epsilon."""
     return v * (g / norm_except_dim(v, 2, dim))
 
 

@@ -8,39 +8,39 @@ import numpy as np
 
 from jaxvoice.torchscript.operators.registry import on_containers, on_tensors, on_values
 from jaxvoice.torchscript.program import EnumMember
-from jaxvoice.torchscript.tensors import Refused, Tensor
+from jaxvoice.torchscript.tensors import OperatorError, Tensor
 
 MAX_ITEMS = 2**20
-"""The largest number of items of a list, and of letters of a text; no program that makes speech has more."""
+"""Maximum number of list items and of characters of a text. Programs of speech models have fewer."""
 
 
 def _within_64_bits(number: Any) -> Any:
-    """A number, refused where torch's whole numbers would overflow."""
+    """Return a number; raise `OperatorError` if it overflows torch's 64-bit integers."""
     if isinstance(number, int) and number.bit_length() > 63:
-        raise Refused("a whole number of more than 64 bits")
+        raise OperatorError("an integer of more than 64 bits")
     return number
 
 
 def _comparable(value: Any) -> Any:
-    """A value that Python may compare; comparing tensors and objects of the program is refused."""
+    """Return a value for comparison by Python; raise `OperatorError` for tensors and objects of the program."""
     if isinstance(value, Tensor):
-        raise Refused("lists of tensors are compared")
+        raise OperatorError("lists of tensors cannot be compared")
     if isinstance(value, (list, tuple)):
         return [_comparable(item) for item in value]
     if isinstance(value, dict):
         return {key: _comparable(item) for key, item in value.items()}
     if value is None or isinstance(value, (bool, int, float, complex, str, EnumMember)):
         return value
-    raise Refused("objects are compared")
+    raise OperatorError("objects cannot be compared")
 
 
 def _check_size(count: int, what: str = "a list of {} items") -> None:
     if count > MAX_ITEMS:
-        raise Refused(what.format(f"{count:,}") + f", more than {MAX_ITEMS:,}")
+        raise OperatorError(what.format(f"{count:,}") + f", more than {MAX_ITEMS:,}")
 
 
 def _check_text(count: int) -> None:
-    _check_size(count, "a text of {} letters")
+    _check_size(count, "a text of {} characters")
 
 
 # Numbers
@@ -69,10 +69,10 @@ for _name, _compute in {
     "torch.isinf": lambda a: math.isinf(a),
     "ops.prim.abs": lambda a: abs(a),
     "torch.abs": lambda a: abs(a),
-    # The length of a loop, and its variable in a round.
+    # The length of a loop, and its variable in an iteration.
     "torch.__range_length": lambda low, high, step: len(range(low, high, step)),
     "torch.__derive_index": lambda index, start, step: start + index * step,
-    # Questions about the device and the mode.
+    # Properties of the device and the mode.
     "torch.device": lambda name, index=None: name,
     "ops.prim.device": lambda _: "cpu",
     "ops.prim.type": lambda device: str(device).partition(":")[0],
@@ -85,7 +85,7 @@ for _name, _compute in {
 def _register_real(name: str, compute: Any) -> None:
     @on_values(f"torch.{name}")
     def function(number: float) -> float:
-        """A function of a real number, NaN or infinite where Python's raises."""
+        """A function of a real number. It returns NaN or infinity where Python's function raises an error."""
         with np.errstate(all="ignore"):
             return float(compute(float(number)))
 
@@ -98,10 +98,10 @@ for _name in ("sqrt", "exp", "log10", "sin", "cos", "tanh"):
 def _pow(base: Any, exponent: Any) -> Any:
     if isinstance(base, int) and isinstance(exponent, int):
         if abs(exponent) * max(1, abs(base).bit_length()) > 1000:
-            raise Refused(f"{base} ** {exponent} is out of range")
+            raise OperatorError(f"{base} ** {exponent} is out of range")
         return float(base) ** exponent  # in torch, powers of whole numbers are real
     if base == 0 and exponent < 0:
-        raise Refused("0 to a negative power")
+        raise OperatorError("0 to a negative power")
     with np.errstate(all="ignore"):
         return float(np.power(float(base), float(exponent)))
 
@@ -246,7 +246,7 @@ def _update(table: dict[Any, Any], more: dict[Any, Any]) -> None:
 
 @on_containers("torch.format")
 def _format(pattern: str, *values: Any) -> str:
-    # Not `str.format`, which would follow attributes that the file names.
+    # Not `str.format`, which would read attributes that the file names.
     texts = [str(value) for value in values]
     _check_text(len(pattern) + sum(map(len, texts)))
     left = iter(texts)
