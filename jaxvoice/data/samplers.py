@@ -127,8 +127,9 @@ class SpeakerBalanced:
     Row `s * utterances + u` of a batch is recording u of its speaker s. The speakers of a batch differ. They are drawn
     in rounds: each round is a new random order of all speakers, cut into batches, and drops those that do not fill one.
     So every speaker is drawn equally often on average, however many recordings it has. The recordings of a speaker come
-    in a random order that changes when they are used up. A speaker with fewer than `utterances` recordings repeats
-    them, each time with another crop. An epoch has as many rows as the store has recordings, or one batch.
+    in a random order that changes when they are used up; a round that drops the speaker skips some. A speaker with
+    fewer than `utterances` recordings repeats them, each time with another crop. An epoch has as many rows as the store
+    has recordings, or one batch.
 
     Crops are those of `RandomCrops`.
 
