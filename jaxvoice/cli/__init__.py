@@ -1,3 +1,3 @@
-"""The command `jaxvoice`: one file per verb, thin over pipelines. Nothing heavy is imported before a verb runs."""
+"""The program `jaxvoice`: one file per command. Heavy packages are imported only when a command runs."""
 
 from jaxvoice.cli._main import main as main

@@ -1,4 +1,4 @@
-"""The command `jaxvoice` and its verbs."""
+"""The entry point of the program `jaxvoice`."""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from jaxvoice.cli.demo_corpus import DemoCorpus
 from jaxvoice.cli.export import Export
 from jaxvoice.cli.import_weights import Import
 from jaxvoice.cli.inspect import Inspect
-from jaxvoice.cli.preflight import CheckCorpus
+from jaxvoice.cli.preflight import Preflight
 from jaxvoice.cli.speak import Speak
 from jaxvoice.cli.teacher_force import TeacherForce
 from jaxvoice.cli.vocode import Vocode
@@ -21,10 +21,10 @@ from jaxvoice.console import one_line_usage, run_command
 
 _DESCRIPTION = """Published speech systems in JAX and Equinox: training, inference, and tools to inspect models.
 
-jaxvoice VERB --help explains a verb; jaxvoice --version prints the version.
-The exit code is 0, or 2 after an error; compare returns 1 if the models differ."""
+jaxvoice COMMAND --help explains a command. jaxvoice --version prints the version.
+The exit code is 0 on success and 2 after an error. compare exits with 1 if the models differ."""
 
-_VERBS = {
+_COMMANDS = {
     "speak": Speak,
     "vocode": Vocode,
     "align": Align,
@@ -32,25 +32,25 @@ _VERBS = {
     "import": Import,
     "export": Export,
     "compare": Compare,
-    "preflight": CheckCorpus,
+    "preflight": Preflight,
     "demo-corpus": DemoCorpus,
     "teacher-force": TeacherForce,
 }
 
 
-class Verb(Protocol):
-    """A parsed verb with its options."""
+class Command(Protocol):
+    """A parsed command with its options."""
 
     @property
     def debug(self) -> bool: ...
 
     def run(self) -> int:
-        """Run the verb; returns the exit code."""
+        """Run the command and return the exit code."""
         ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (by default the process's) and return its exit code.
+    """Run the command line `argv`, by default `sys.argv[1:]`, and return its exit code.
 
     Errors are printed on one line. A usage error raises `SystemExit(2)`.
     """
@@ -58,13 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"jaxvoice {__version__}")
         return 0
-    verb: Verb = one_line_usage(
+    command: Command = one_line_usage(
         lambda: tyro.extras.subcommand_cli_from_dict(
-            _VERBS,
+            _COMMANDS,
             prog="jaxvoice",
             description=_DESCRIPTION,
             args=arguments,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     )
-    return run_command(verb.run, debug=verb.debug)
+    return run_command(command.run, debug=command.debug)

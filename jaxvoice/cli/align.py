@@ -1,4 +1,4 @@
-"""`jaxvoice align`: the times of phonemes in recordings, for training text to speech."""
+"""`jaxvoice align`: find the times of phonemes in recordings, to train text to speech."""
 
 import statistics
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Align:
     audio_dir: Path | None = None
     """Folder of the audio of a file list; by default the folder of the list."""
     max_cost: float | None = None
-    """Skip alignments with a higher cost; the command prints the costs."""
+    """Skip recordings whose alignment cost is higher. The command prints the median and the highest cost."""
     overwrite: bool = False
     """Overwrite existing TextGrids."""
     debug: bool = False
@@ -86,7 +86,7 @@ class Align:
         return 0
 
     def align(self, aligner: "Aligner", utterance: "Utterance") -> "ForcedAlignment":
-        """The alignment of one utterance; raises `AlignmentError`, `TextError` or `AudioError` if it is skipped."""
+        """Align one utterance; raises `AlignmentError`, `TextError` or `AudioError` if it is skipped."""
         from jaxvoice.data import AlignmentError, read_audio
         from jaxvoice.data.store import audio_of
 
@@ -114,7 +114,7 @@ class Align:
         there = [target for target in targets.values() if target.exists()]
         if there and not self.overwrite:
             raise ConfigError(
-                f"{len(there)} TextGrid(s) exist, for example {there[0]}; choose another OUTPUT or give --overwrite."
+                f"{len(there)} TextGrid(s) exist, for example {there[0]}; choose another OUTPUT or add --overwrite."
             )
         return targets
 

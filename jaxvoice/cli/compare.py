@@ -1,4 +1,4 @@
-"""`jaxvoice compare`: how two models differ."""
+"""`jaxvoice compare`: compare two models."""
 
 import json
 import math
@@ -20,20 +20,20 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare two models: weight by weight and, where both can run, layer by layer.
+    """Compare two models: weight by weight and, if both can be run, layer by layer.
 
     A and B are model folders, run folders, Hub ids, or weight files of any origin (torch, TorchScript, safetensors,
     ...). The exit code is 0 if they are the same within the tolerance, 1 if not, 2 after an error.
     """
 
     a: Annotated[str, tyro.conf.Positional]
-    """The one model."""
+    """First model."""
     b: Annotated[str, tyro.conf.Positional]
-    """The other model; relative differences are parts of its values."""
+    """Second model. Relative differences are relative to the largest magnitude of its values."""
     inputs: Path | None = None
-    """.npy or .npz of what to run both on, such as a mel spectrogram; by default random."""
+    """File (.npy or .npz) with the inputs of both models, such as a mel spectrogram; by default random inputs."""
     tolerance: float = 1e-4
-    """Relative difference from which on weights and layers count as different."""
+    """Largest relative difference at which weights and layers count as equal."""
     all: bool = False
     """Show every weight and every layer."""
     json: bool = False
@@ -64,7 +64,7 @@ class Compare:
 
         both = [row for row in found.weights if row.distance is not None]
         close = sum(row.status == "differs" and row.distance.relative <= self.tolerance for row in both if row.distance)
-        parts = [f"{count('equal')} equal to the bit"]
+        parts = [f"{count('equal')} bitwise equal"]
         parts += [f"{close} within {self.tolerance:g}"] if close else []
         parts += [f"{count('differs') - close} different"]
         parts += [f"{count(status)} {word}" for status, word in _WORDS.items() if count(status)]
@@ -81,7 +81,7 @@ class Compare:
                 what = f"{row.distance.absolute:9.1e}  {row.distance.relative:8.1e}  {row.remark}".rstrip()
             lines.append(f"  {printable(row.name):<{size}}  {shape:<16}  {what}")
         if len(rows) > len(shown):
-            lines.append(f"  ... and {len(rows) - len(shown)} more; see them with --all")
+            lines.append(f"  ... and {len(rows) - len(shown)} more; use --all to show them")
         return lines
 
     def _layers(self, found: "Comparison") -> list[str]:
@@ -91,9 +91,9 @@ class Compare:
         first = found.diverging
         if first is None:
             largest = max(layer.distance.relative for layer in found.layers)
-            lines.append(f"layers   all {len(found.layers)} agree, the largest relative difference is {largest:.1e}")
+            lines.append(f"layers   all {len(found.layers)} agree; the largest relative difference is {largest:.1e}")
         else:
-            lines.append(f"layers   the first of {len(found.layers)} to diverge is {printable(first.name)}")
+            lines.append(f"layers   first of {len(found.layers)} layers that differs: {printable(first.name)}")
         at = len(found.layers) - 1 if first is None else found.layers.index(first)
         shown = found.layers if self.all else [*found.layers[max(0, at - 2) : at + 3], found.layers[-1]]
         shown = list(dict.fromkeys(shown))
@@ -109,7 +109,7 @@ class Compare:
         return lines
 
 
-_WORDS = {"shape": "of another shape", "only A": "only in A", "only B": "only in B"}
+_WORDS = {"shape": "with a different shape", "only A": "only in A", "only B": "only in B"}
 
 
 def _close(row: Any, tolerance: float) -> bool:

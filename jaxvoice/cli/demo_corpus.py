@@ -11,7 +11,8 @@ from jaxvoice.errors import ConfigError
 
 @dataclass(frozen=True)
 class DemoCorpus:
-    """Create five minutes of synthetic English speech with exact phoneme times, laid out like LJSpeech.
+    """Create a corpus of synthetic English speech (by default five minutes) with exact phoneme times, laid out like
+    LJSpeech.
 
     espeak-ng synthesises the speech offline; install it with: pip install 'jaxvoice[demo]'.
     """
@@ -19,11 +20,11 @@ class DemoCorpus:
     folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FOLDER]")] = None
     """Folder of the corpus; by default in the user's cache folder."""
     sentences: int | None = None
-    """Number of composed sentences, instead of the default ones; 400 are half an hour."""
+    """Number of template sentences to use instead of the default sentences; 400 sentences are half an hour."""
     voices: int | None = None
     """Number of voices, up to five; text to speech needs one."""
     seed: int = 0
-    """Seed of the composed sentences."""
+    """Seed of the template sentences."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -36,7 +37,7 @@ class DemoCorpus:
         if self.voices is not None and not 1 <= self.voices <= len(VOICES):
             raise ConfigError(f"--voices is {self.voices}; use 1 to {len(VOICES)}.")
         if self.seed and self.sentences is None:
-            raise ConfigError(f"--seed {self.seed} applies to composed sentences only; add --sentences.")
+            raise ConfigError(f"--seed {self.seed} has an effect only with --sentences; add --sentences.")
         composed = None if self.sentences is None else compose_sentences(self.sentences, seed=self.seed)
         corpus = make_demo_corpus(self.folder, composed, VOICES[: self.voices])
         print_text(f"{len(corpus)} utterances by {len(corpus.speakers)} speaker(s) in {corpus.root}")

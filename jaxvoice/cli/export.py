@@ -1,4 +1,4 @@
-"""`jaxvoice export`: a model folder as released weights."""
+"""`jaxvoice export`: write a model folder as a weight file in its original layout."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from jaxvoice.console import print_text
 class Export:
     """Write the weights of a model folder as one file, in the layout that they were imported from.
 
-    Models that were trained here get the export layout of their family. torch is not needed.
+    Models trained with jaxvoice are written in the default layout of their family. torch is not needed.
     """
 
     folder: Annotated[Path, tyro.conf.Positional]
@@ -21,7 +21,7 @@ class Export:
     to: Path
     """File to write."""
     format: Literal["torch", "safetensors", "npz"] = "torch"
-    """torch: what torch.load reads, nested as the original; the others hold the same names in one table."""
+    """torch: a file for torch.load, nested like the original. safetensors, npz: the same names in a flat dict."""
     debug: bool = False
     """Show the traceback of an error."""
 

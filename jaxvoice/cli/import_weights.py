@@ -1,4 +1,4 @@
-"""`jaxvoice import`: released weights into a model folder."""
+"""`jaxvoice import`: convert released weights to a model folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,31 +11,31 @@ from jaxvoice.console import print_text
 
 @dataclass(frozen=True)
 class Import:
-    """Turn a released checkpoint into a model folder; nothing in it is run, and torch is not needed.
+    """Convert a released checkpoint to a model folder. No code in the checkpoint is executed, and torch is not needed.
 
     The model is recognised by the names and shapes of its tensors, and by the config.json beside it. If no family, or
     more than one, recognises the file, the error lists what each looks for. A part of a larger model is imported with
-    --part. The folder gets a report.md with what became of every tensor.
+    --part. report.md in the folder lists how every tensor was used.
     """
 
     source: Annotated[Path, tyro.conf.Positional]
     """Weight file (torch, zip or legacy, TorchScript, NeMo, safetensors, npz), or the folder of a checkpoint."""
     to: Path
-    """Folder to make."""
+    """Model folder to create."""
     family: str | None = None
-    """The only family to ask; by default all are asked, and one must recognise the file."""
+    """Model family of the checkpoint. By default it is detected."""
     config: Path | None = None
     """Configuration that came with the weights; by default config.json beside them."""
     part: str | None = None
-    """The part of a larger model to take: the last components of its name."""
+    """Submodule to import from a larger model, for example waveform_decoder (the last components of its path)."""
     training: Path | None = None
     """File of the training state; by default the one beside the weights (do_N beside g_N)."""
     no_training: bool = False
-    """Leave out the training state."""
+    """Do not import the training state."""
     allow_missing: tuple[str, ...] = ()
-    """Regular expressions of our names that begin with initial values if the file lacks them."""
+    """Regular expressions for weights that the file may lack; they are initialised as in a new model."""
     ignore: tuple[str, ...] = ()
-    """Regular expressions of the file's names to leave out."""
+    """Regular expressions for tensors of the file to ignore."""
     debug: bool = False
     """Show the traceback of an error."""
 

@@ -1,4 +1,4 @@
-"""`jaxvoice inspect`: what is in a weight file, a model folder or a run folder."""
+"""`jaxvoice inspect`: show the content of a weight file, a model folder or a run folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,18 +13,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Show what is in a weight file: modules, classes, shapes, norms, hyper-parameters; nothing in it is ever run.
+    """Show the content of a weight file: modules, classes, shapes, norms and hyper-parameters. No code in the file is
+    executed.
 
-    Understood are files of torch.save (state dicts, whole modules, Lightning), TorchScript, NeMo, safetensors, npz,
-    and jaxvoice's own model folders and run folders.
+    Supported formats: torch.save (state dicts, whole modules, Lightning checkpoints), TorchScript, NeMo, safetensors,
+    npz, and jaxvoice's model folders and run folders.
     """
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
     """The file or folder."""
     tensors: Annotated[str | None, tyro.conf.arg(metavar="REGEX")] = None
-    """List the tensors whose names match, with extremes, mean and standard deviation; '.' matches all."""
+    """List the tensors whose names match REGEX, with range, mean and standard deviation; '.' matches all names."""
     code: Annotated[str | None, tyro.conf.arg(metavar="MODULE")] = None
-    """Show the code of a module of a TorchScript file with its children and constants; '.' is the whole model."""
+    """Show the code of one module of a TorchScript archive, with children and constants; '.' is the root module."""
     json: bool = False
     """Print everything as JSON."""
     depth: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -33,7 +34,7 @@ class Inspect:
     """Show the traceback of an error."""
 
     def run(self) -> int:
-        """Print it."""
+        """Print the description; returns 0."""
         import shutil
 
         from jaxvoice.errors import ConfigError
@@ -41,14 +42,14 @@ class Inspect:
         if self.depth is not None and self.depth < 1:
             raise ConfigError(f"--depth should be at least 1, got {self.depth}.")
         if self.tensors is not None and self.code is not None:
-            raise ConfigError("--tensors and --code ask for different things; give one of them.")
+            raise ConfigError("--tensors and --code cannot be combined; use one of them.")
         columns = max(shutil.get_terminal_size((80, 24)).columns, 40)
         values = self.folder(columns) if self.path.is_dir() else self.file(self.path, columns)
         _print(values)
         return 0
 
     def file(self, path: Path, columns: int) -> "list[str] | dict[str, Any]":
-        """What to print of one file."""
+        """The description of one file."""
         from jaxvoice.inspection.description import describe
         from jaxvoice.inspection.json_values import file_values, tensors_with_statistics
         from jaxvoice.inspection.reports import file_lines, matching, tensor_lines
@@ -56,7 +57,7 @@ class Inspect:
 
         with open_archive(path) as archive:
             if self.code is not None:
-                return self.shown_code(archive, columns)
+                return self.code_lines(archive, columns)
             if self.tensors is not None:
                 names = matching(archive, self.tensors)
                 if self.json:
@@ -65,20 +66,21 @@ class Inspect:
             about = describe(archive)
             return file_values(about) if self.json else file_lines(about, columns, depth=self.depth)
 
-    def shown_code(self, archive: "Archive", columns: int) -> "list[str] | dict[str, Any]":
+    def code_lines(self, archive: "Archive", columns: int) -> "list[str] | dict[str, Any]":
         """The code of a module."""
         from jaxvoice.errors import ConfigError
         from jaxvoice.torchscript import module_code
 
         if not hasattr(archive, "code"):
-            raise ConfigError(f"{archive.source.path} is a {archive.source.format} file; only TorchScript holds code.")
+            source = archive.source
+            raise ConfigError(f"{source.path} is a {source.format} file; --code needs a TorchScript archive.")
         lines = module_code(archive, (self.code or "").strip("."), width=columns)
         if self.json:
             return {"module": self.code, "code": lines}
-        return lines  # comments fit the columns; a line of code that is broken would be other code
+        return lines  # comments are wrapped to the terminal width; a line break in code could change the code
 
     def folder(self, columns: int) -> "list[str] | dict[str, Any]":
-        """What to print of a model folder or run folder."""
+        """The description of a model folder or run folder."""
         from jaxvoice.pipelines.folders import kind_of_folder, run_about
         from jaxvoice.weights.model_folder import WEIGHTS_FILE, read_about
 
@@ -90,7 +92,7 @@ class Inspect:
             lines += _run_lines(path, about, columns)
             path = path / "model"
             if not (path / WEIGHTS_FILE).is_file() and self.tensors is None and self.code is None:
-                return {"run": about} if self.json else [*lines, "", "The run has no model yet that can be read."]
+                return {"run": about} if self.json else [*lines, "", "The run has not saved a model yet."]
             lines += ["", "the best model so far"]
         about = read_about(path).table
         inside = self.file(path / WEIGHTS_FILE, columns)
@@ -131,11 +133,13 @@ def _model_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str
 
 
 def _checksum(path: Path, about: Mapping[str, Any]) -> str:
-    """That of the file as it is, and whether `config.json` was written for another one."""
+    """The SHA-256 of the weight file, and a note if it does not match `config.json`."""
     from jaxvoice.weights.model_folder import weights_sha256
 
     found, stored = weights_sha256(path), about.get("sha256")
-    return found if stored in (None, found) else f"{found}; config.json was written beside others: {_in_line(stored)}"
+    if stored in (None, found):
+        return found
+    return f"{found}; does not match config.json, which records {_in_line(stored)}"
 
 
 def _run_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
@@ -166,7 +170,7 @@ def _table(value: Any) -> Mapping[str, Any]:
 
 
 def _in_line(value: Any) -> str:
-    """`rate 22050, mels 80`: a table in one line."""
+    """A JSON object on one line: `rate 22050, mels 80`."""
     from jaxvoice.inspection.layer_text import value_text
 
     if isinstance(value, Mapping):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CheckCorpus:
+class Preflight:
     """Decode every file of a corpus; print hours and sample rates, and list rejected files with the reason.
 
     The corpus is laid out like LJSpeech or VCTK, or is a file list, a folder of mels with their audio, or any folder
@@ -27,14 +27,14 @@ class CheckCorpus:
     segment: int = 8192
     """Length of a training crop in samples."""
     num_mels: int = 80
-    """Number of mel bands, if the corpus contains mels."""
+    """Number of bands of the mels in the corpus; used only for --corpus pairs."""
     hop_length: int = 256
-    """Hop length of the mels in samples, if the corpus contains mels."""
+    """Hop length of the mels in the corpus, in samples; used only for --corpus pairs."""
     debug: bool = False
     """Show the traceback of an error."""
 
     def run(self) -> int:
-        """Print the findings."""
+        """Print the table; returns 0."""
         import sys
 
         from jaxvoice.console import print_text
@@ -46,7 +46,8 @@ class CheckCorpus:
         return 0
 
     def mel(self) -> "MelConfig":
-        """HiFi-GAN's mel contract with these sizes; other rates or hops use windows of four hops."""
+        """The mel contract for `--sample-rate`, `--num-mels` and `--hop-length`: HiFi-GAN's at 22,050 Hz and a hop of
+        256, otherwise one with windows of four hops."""
         from jaxvoice.dsp import MelConfig
         from jaxvoice.errors import ConfigError
 

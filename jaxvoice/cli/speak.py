@@ -28,7 +28,7 @@ class Speak:
     words: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[TEXT] OUTPUT", help_behavior_hint="")
     ]
-    """The text in quotes, unless -f is given, and then the .wav file to write."""
+    """The text in quotes (omit it with -f), followed by the .wav file to write."""
     model: str
     """Text-to-speech model: model folder, run folder, or Hub id (owner/name)."""
     vocoder: str | None = None
@@ -80,10 +80,13 @@ class Speak:
         return synthesizer.speak(text, speed=self.speed, custom_words=words, seed=self.seed, mode=self.mode)
 
     def text(self) -> str:
-        """The text of the command line or the file; raises `ConfigError` or `TextError` unless there is one."""
-        wanted = "only OUTPUT, since -f is given" if self.file is not None else "TEXT in quotes and then OUTPUT"
+        """The text of the command line or the file.
+
+        **Raises:** `ConfigError` for a wrong number of arguments; `TextError` for a text file that cannot be read.
+        """
+        wanted = "only OUTPUT, since -f is set" if self.file is not None else "TEXT in quotes, followed by OUTPUT"
         if len(self.words) != (1 if self.file is not None else 2):
-            raise ConfigError(f"speak got {len(self.words)} arguments; give {wanted}.")
+            raise ConfigError(f"speak got {len(self.words)} arguments; pass {wanted}.")
         if self.phonemes and (self.custom_words is not None or self.mode != "default"):
             raise ConfigError("--phonemes cannot be combined with --custom-words or --mode.")
         if self.file is None:
@@ -109,14 +112,14 @@ class Speak:
 
 def _check_target(path: Path, suffix: str, name: str) -> None:
     if path.suffix.lower() != suffix:
-        raise ConfigError(f"{name} is {path}; name a {suffix} file.")
+        raise ConfigError(f"{name} is {path}; it must be a {suffix} file.")
     if path.is_dir() or not path.parent.is_dir():
         problem = "is a folder" if path.is_dir() else "is in a folder that does not exist"
         raise ConfigError(f"{path} {problem}; choose another {name}.")
 
 
 def _plot(speech: "Speech", path: Path) -> None:
-    """Plot mel spectrogram, alignment and durations below each other; only the beginning of long speech."""
+    """Plot mel spectrogram, alignment and durations below each other; only the start of long speech."""
     import numpy as np
     from matplotlib.image import imsave
 

@@ -14,10 +14,11 @@ from jaxvoice.errors import JaxvoiceWarning
 
 @dataclass(frozen=True)
 class TeacherForce:
-    """Predict the mels of an aligned corpus with its own durations, and write them with the recordings.
+    """Predict mel spectrograms for an aligned corpus, using the durations of the corpus, and write them together with
+    the recordings.
 
     A vocoder that is fine-tuned on OUTPUT/mels/ID.npy and OUTPUT/wavs/ID.wav compensates for errors of the model's
-    mels; its experiment reads them with --data OUTPUT --corpus pairs.
+    mels. To fine-tune, run python -m experiments.hifigan_l40 --data OUTPUT --corpus pairs.
     """
 
     corpus: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CORPUS")]
@@ -27,7 +28,7 @@ class TeacherForce:
     model: str
     """Text-to-speech model: model folder, run folder, or Hub id (owner/name)."""
     vocoder: str | None = None
-    """Vocoder to fine-tune: model folder, run folder, or Hub id; mels are written as it reads them."""
+    """Vocoder to fine-tune: model folder, run folder, or Hub id; mels are written in the form that it reads."""
     kind: Literal["auto", "lj_aligned", "textgrid", "labels", "table", "filelist", "demo"] = "auto"
     """Format of the alignments; auto detects it."""
     audio_dir: Path | None = None

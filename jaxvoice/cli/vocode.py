@@ -1,4 +1,4 @@
-"""`jaxvoice vocode`: recordings or mel spectrograms to speech."""
+"""`jaxvoice vocode`: convert recordings or mel spectrograms to speech."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ class Vocode:
     paths: Annotated[
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT ... OUTPUT", help_behavior_hint="")
     ]
-    """WAV, FLAC, OGG or MP3 files and .npy mel spectrograms; last, a .wav file, or a folder, created if necessary."""
+    """Input files (WAV, FLAC, OGG, MP3, .npy mels), followed by the output: a .wav file or a (new) folder."""
     model: str
     """Model folder, run folder, or Hub id (owner/name)."""
     subtype: Literal["pcm16", "float"] = "pcm16"
@@ -40,7 +40,7 @@ class Vocode:
     cond: Path | None = None
     """.npy conditioning vector, for models that take one."""
     no_check: bool = False
-    """Accept mels whose values look like another scale than the model's."""
+    """Do not check the scale of mel spectrograms."""
     debug: bool = False
     """Stop at the first error and show its traceback."""
 
@@ -69,7 +69,10 @@ class Vocode:
                 failed += 1
                 print_message("error", failure if str(path) in str(failure) else f"{path}: {failure}")
         if failed and len(outputs) > 1:
-            print_message("error", f"{failed} of {len(outputs)} files failed; the others are in {self.paths[-1]}.")
+            folder = self.paths[-1]
+            print_message(
+                "error", f"{failed} of {len(outputs)} files failed; the outputs of the others are in {folder}."
+            )
         return 2 if failed else 0
 
     def vocode(self, vocoder: "Vocoder", path: Path, cond: "np.ndarray | None") -> "np.ndarray":
@@ -78,7 +81,7 @@ class Vocode:
         from jaxvoice.dsp import MelConfig, check_mel
 
         if path.suffix.lower() == ".npz":
-            raise MelError(f"{path} is an archive of arrays; save the mel spectrogram with numpy.save as a .npy file.")
+            raise MelError(f"{path} is an .npz archive; save the mel spectrogram as .npy with numpy.save.")
         if path.suffix.lower() != ".npy":
             audio = read_audio(path)
             return vocoder.resynthesize(audio.samples, audio.sample_rate, cond)
@@ -101,13 +104,13 @@ class Vocode:
         """
         if len(self.paths) < 2:
             given = f"only {self.paths[0]}" if self.paths else "no path"
-            raise ConfigError(f"vocode got {given}; give at least one INPUT and then the OUTPUT.")
+            raise ConfigError(f"vocode got {given}; pass at least one INPUT, followed by the OUTPUT.")
         *inputs, output = self.paths
         into_folder = self._into_folder()
         if not into_folder and (len(inputs) > 1 or output.suffix.lower() != ".wav"):
             hint = "several inputs need a folder" if len(inputs) > 1 else "only WAV is supported"
             raise ConfigError(
-                f"OUTPUT is {output}, but {hint}. Give a .wav file for one input, or a folder; create the folder first "
+                f"OUTPUT is {output}, but {hint}. Use a .wav file for one input, or a folder; create the folder first "
                 "if its name has a suffix."
             )
         targets = {path: output / f"{path.stem}.wav" if into_folder else output for path in inputs}
@@ -116,7 +119,8 @@ class Vocode:
             if path.resolve() == target.resolve():
                 raise AudioError(f"The output would overwrite the input {path}; choose another OUTPUT.")
             if sources.setdefault(target, path) != path:
-                raise ConfigError(f"{sources[target]} and {path} would both become {target}; rename one of them.")
+                both = f"{sources[target]} and {path}"
+                raise ConfigError(f"{both} would both be written to {target}; rename one of them.")
         return targets
 
 

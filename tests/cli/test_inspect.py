@@ -185,17 +185,17 @@ def test_a_run_of_the_training_loop(tmp_path, capsys):
     capsys.readouterr()
     text = " ".join(shown(capsys, tmp_path / "run").split())
     assert "task ToyTask last checkpoint step 12" in text and "best validation step" in text
-    assert "no model yet" in text  # the toy's model is no model folder
+    assert "has not saved a model yet" in text  # the toy's model is no model folder
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("g", {"code": "generator"}, "torch zip file; only TorchScript holds code"),
+        ("g", {"code": "generator"}, "torch zip file; --code needs a TorchScript archive"),
         ("speaker", {"code": "convs.9"}, "did you mean 'convs"),
         ("g", {"tensors": "("}, "no regular expression"),
         ("g", {"depth": 0}, "at least 1"),
-        ("g", {"tensors": ".", "code": "."}, "give one of them"),
+        ("g", {"tensors": ".", "code": "."}, "use one of them"),
         ("missing", {}, "missing"),
         ("folder", {}, "neither a model folder"),
     ],

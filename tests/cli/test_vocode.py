@@ -166,13 +166,13 @@ def test_nothing_is_overwritten_by_accident(files, model, tmp_path, capsys):
         assert code == 2 and "would overwrite" in lines[0]
     (tmp_path / "other").mkdir()
     code, lines = run(capsys, recording, tmp_path / "other" / "speech.wav", tmp_path / "out", "--model", model)
-    assert code == 2 and "would both become" in lines[0]
+    assert code == 2 and "would both be written to" in lines[0]
     assert recording.read_bytes() == before and not (tmp_path / "out").exists()
 
 
 def test_contradictory_paths(files, model, tmp_path, capsys):
     mel = files("mel")
-    assert "give at least one INPUT" in run(capsys, mel, "--model", model)[1][0]
+    assert "pass at least one INPUT" in run(capsys, mel, "--model", model)[1][0]
     code, lines = run(capsys, mel, files("speech"), tmp_path / "out.wav", "--model", model)
     assert code == 2 and "several inputs need a folder" in lines[0]
 
@@ -191,7 +191,7 @@ def test_several_inputs_make_a_folder_of_any_name(files, model, tmp_path, capsys
 def test_an_archive_is_told_from_a_recording(files, model, tmp_path, capsys):
     np.savez(tmp_path / "mels.npz", mel=np.load(files("mel")))
     code, lines = run(capsys, tmp_path / "mels.npz", tmp_path / "out.wav", "--model", model)
-    assert code == 2 and len(lines) == 1 and "mels.npz is an archive of arrays" in lines[0] and ".npy" in lines[0]
+    assert code == 2 and len(lines) == 1 and "mels.npz is an .npz archive" in lines[0] and ".npy" in lines[0]
 
 
 def test_a_model_that_is_none(files, tmp_path, capsys):

@@ -77,7 +77,7 @@ def test_the_first_layer_to_diverge_is_the_changed_one(folder, state, tmp_path, 
     assert "ups.0" in before and "ups.1" not in before
     assert main(["compare", str(folder), str(other)]) == 1
     shown = capsys.readouterr().out
-    assert f"the first of {len(found.layers)} to diverge is {CHANGED}" in shown
+    assert f"first of {len(found.layers)} layers that differs: {CHANGED}" in shown
     assert all(len(line) <= 80 for line in shown.splitlines()[3:])
     assert main(["compare", str(folder), str(other), "--tolerance", "0.1"]) == 0
     capsys.readouterr()
