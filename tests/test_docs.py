@@ -112,8 +112,13 @@ def test_example_of_intermediate_results_runs(capsys):
     assert abs(found["audio"] - found["without_first_block"]).max() > 0
 
 
+WITH_CODE_OF_ITS_OWN = "adding_a_model.md"  # its files import each other: see test_adding_a_model.py
+
+
 @pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
 def test_examples_import_what_exists(path: Path):
+    if path.name == WITH_CODE_OF_ITS_OWN:
+        return
     for block in blocks(path.read_text(encoding="utf-8"), "python"):
         tree = ast.parse(textwrap.dedent(block))
         imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]

@@ -5,13 +5,14 @@ network is built or loaded.
 """
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxvoice.config import from_dict
+from jaxvoice.config import from_dict, to_dict
 from jaxvoice.models.checkpoint_layout import CheckpointLayout
-from jaxvoice.weights.model_folder import CONFIG_FILE, read_model_folder
+from jaxvoice.weights.model_folder import CONFIG_FILE, read_model_folder, write_model_folder
 
 
 class Build(Protocol):
@@ -57,6 +58,19 @@ class Family:
         """The pipeline for the model at `path`: a model folder, a run folder or a Hub id."""
         module, _, name = self.pipeline.partition(":")
         return getattr(importlib.import_module(module), name).load(path, **options)
+
+    def save_network(
+        self, folder: str | Path, network: Any, config: Any, *, info: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write a model folder; `info` is kept in its `config.json`.
+
+        **Raises:** `CheckpointError` if the folder cannot be written.
+        """
+        from jaxvoice.weights.array_names import named_arrays
+
+        write_model_folder(
+            Path(folder), family=self.name, config=to_dict(config), arrays=named_arrays(network), info=info
+        )
 
     def load_network(self, folder: Path) -> tuple[Any, Any]:
         """The network in a model folder, and its configuration.
