@@ -63,7 +63,9 @@ def test_every_family_is_tested():
 @pytest.mark.parametrize("file", FREE_OF_NAMES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_no_family_is_named_above_the_list(file):
     names = [family.name for family in models.FAMILIES]
-    assert not re.findall("|".join(names), file.read_text(encoding="utf-8"))
+    # Help texts name the command of an experiment.
+    text = re.sub(r"experiments\.\w+", "", file.read_text(encoding="utf-8"))
+    assert not re.findall("|".join(names), text)
 
 
 @pytest.mark.parametrize("family", models.FAMILIES, ids=lambda family: family.name)
