@@ -1,1 +1,1 @@
-"""Measurements of jaxvoice beside torch; each module runs as `python -m experiments.benchmarks.<name>`."""
+"""Measurements of jaxvoice compared with torch; each module runs as `python -m experiments.benchmarks.<name>`."""

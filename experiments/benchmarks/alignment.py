@@ -2,10 +2,10 @@
 
     python -m experiments.benchmarks.alignment --model runs/tts_ljspeech
 
-The recordings are composed sentences that espeak-ng speaks, timed to the sample (extra `demo`): the last of the corpus
-that `experiments.tts_ljspeech` trains on and holds out, in the model's own voice, and others in four other voices.
-`phonemes` rows are given the true phonemes, pauses included. `text` rows are given the text alone; of these, boundaries
-count where the phonemes on both sides are also those that espeak-ng said, whatever their stress.
+The recordings are synthesised by espeak-ng, which reports times exact to the sample (extra `demo`). In the voice of the
+model, they are the held-out sentences of the corpus of `experiments.tts_ljspeech`. Four other voices read new
+sentences. Rows `phonemes` are aligned with the true phonemes, including pauses. Rows `text` are aligned with the text
+alone; for these, boundaries are counted if the phonemes on both sides equal those of espeak-ng, ignoring stress.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,13 +33,13 @@ class Options:
     model: str
     """Model folder, run folder or Hub id of a text-to-speech model."""
     sentences: int = 20
-    """How many in each voice."""
+    """Number of sentences in each voice."""
     data: Path | None = None
-    """A corpus with alignments instead, whose last sentences are aligned."""
+    """An aligned corpus to use instead; its last sentences are aligned."""
     own_voice_only: bool = False
-    """Leave out the other voices."""
+    """Do not align other voices than that of the model."""
     json: Path | None = None
-    """File to write the results to."""
+    """File for the results."""
 
 
 def boundary_errors(found: Alignment, true: Alignment) -> Float64[np.ndarray, " boundaries"]:
@@ -74,7 +74,7 @@ def row(voice: str, given: str, errors: Sequence[np.ndarray], costs: Sequence[fl
 
 
 def evaluate(aligner: Aligner, voice: str, utterances: Sequence[Utterance]) -> list[dict[str, Any]]:
-    """The rows of one voice."""
+    """Align the utterances of one voice; returns its rows."""
     rows = []
     for given in ("phonemes", "text"):
         errors, costs, rejected = [], [], 0
@@ -98,7 +98,7 @@ def evaluate(aligner: Aligner, voice: str, utterances: Sequence[Utterance]) -> l
 
 
 def voices(options: Options) -> Mapping[str, Sequence[Utterance]]:
-    """The sentences of each voice; none of them was trained on."""
+    """The sentences of each voice, none of which is in the training set."""
     if options.data is not None:
         return {options.data.name: find_aligned(options.data).utterances[-options.sentences :]}
     composed = compose_sentences(DEMO_SENTENCES + options.sentences, seed=DEMO_SEED)
@@ -116,7 +116,7 @@ def main(options: Options) -> None:
     aligner = Aligner(options.model)
     rows = [row for voice, utterances in voices(options).items() for row in evaluate(aligner, voice, utterances)]
     if not rows:
-        raise SystemExit("Nothing could be aligned.")
+        raise SystemExit("No utterance could be aligned.")
     common.report("alignment", options, common.limit_threads(None), rows, load=load, json_path=options.json)
 
 

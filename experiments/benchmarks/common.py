@@ -40,7 +40,7 @@ class Timing:
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Seconds that one `call` takes; it must not return before its work is done."""
+    """Run `call` once and return its duration in seconds; it must return after its work is done."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -49,7 +49,7 @@ def timed(call: Callable[[], object]) -> float:
 def in_turns(
     calls: Mapping[str, Callable[[], object]], *, repeats: int, max_seconds: float = math.inf, warm_up: int = 1
 ) -> dict[str, Timing]:
-    """Time the calls in turns (A, B, C, B, C, A, ...), so that a busy machine slows all of them alike.
+    """Time the calls in turns (A, B, C, B, C, A, ...), so that a busy machine slows them equally.
 
     Stops after `repeats` rounds, or after `max_seconds` once three rounds are done.
     """
@@ -104,7 +104,7 @@ def limit_threads(threads: int | None) -> int:
     allowed = sorted(os.sched_getaffinity(0))
     if threads is not None:
         if not 1 <= threads <= len(allowed):
-            raise SystemExit(f"threads should be from 1 to {len(allowed)} on this machine, got {threads}.")
+            raise SystemExit(f"threads must be between 1 and {len(allowed)} on this machine, got {threads}.")
         allowed = allowed[:threads]
         os.sched_setaffinity(0, allowed)
     return len(allowed)
@@ -114,7 +114,7 @@ def peak_memory() -> float | None:
     """Largest resident size of this process so far in MiB; `None` if the system does not report it."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Not getrusage: on Linux its peak starts from that of the process that started this one.
+        # Not getrusage: on Linux, its peak includes that of the parent process.
         for line in status.read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
@@ -135,7 +135,7 @@ def print_memory(build: Callable[[], Callable[[], object]], calls: int = 2) -> N
 
 
 def memory_of(module: str, arguments: Sequence[str]) -> dict[str, float | None]:
-    """Run `python -m module arguments`, which ends in `print_memory`; peaks in MiB once built, and after running.
+    """Run `python -m module arguments`, which ends with `print_memory`; returns its peaks in MiB.
 
     **Raises:** `SystemExit` with what the process wrote if it fails.
     """
@@ -194,13 +194,13 @@ def _cell(value: Any) -> str:
 
 
 class OtherLoad:
-    """The load of the machine by other processes since this object was made, which makes timings unreliable."""
+    """Load of the machine by other processes since this object was created. High load makes timings unreliable."""
 
     def __init__(self) -> None:
         self._start = self._read()
 
     def share(self) -> float | None:
-        """Part of all processor time that others used so far, 0 to 1; `None` if the system does not report it."""
+        """Share of processor time that other processes used, 0 to 1; `None` if the system does not report it."""
         now = self._read()
         if now is None or self._start is None:
             return None
@@ -238,7 +238,7 @@ def report(
     print(f"\n{benchmark}\n{about['processor']}, {threads} threads; {versions}\n")
     print(table(rows))
     if others is not None and others > 0.05:
-        print(f"\nOther processes used {100 * others:.0f} % of the processors meanwhile: do not rely on these times.")
+        print(f"\nOther processes used {100 * others:.0f} % of the processors: these timings are not reliable.")
     if json_path is not None:
         content = {"benchmark": benchmark, "machine": about, "options": asdict(options), "rows": list(rows), **more}
         json_path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""Speed and memory of HiFi-GAN inference, jaxvoice beside torch (eager, and torch.jit frozen) on the same weights.
+"""Speed and memory of HiFi-GAN inference: jaxvoice compared with torch (eager, and torch.jit frozen).
 
     python -m experiments.benchmarks.inference --json inference.json
 
-Times one utterance of 0.4 s and of 5 s, then longer ones and batches, to show what length and batch cost. Weight norm
-is folded in all engines, precision is float32, the engines take turns, and their outputs must agree to 1e-4.
-Takes about three minutes on two cores.
+The engines have the same weights. The benchmark times one utterance of 0.4 s and one of 5 s, and then several lengths
+and batch sizes. Weight norm is folded in all engines, and the precision is float32. The engines take turns, and their
+outputs must agree to 1e-4. The benchmark takes about three minutes on two cores.
 """
 
 import warnings
@@ -35,25 +35,25 @@ class Options:
     frames: tuple[int, ...] = (34, 430)
     """Lengths of the utterances that are compared, in mel frames of 11.6 ms."""
     sweep_frames: tuple[int, ...] = (64, 128, 256, 512, 1024)
-    """Lengths at batch 1, to show the cost of length."""
+    """Lengths in frames to compare at batch size 1."""
     sweep_batch: tuple[int, ...] = (1, 2, 4, 8)
-    """Batches of 64 frames, to show the cost of the batch."""
+    """Batch sizes to compare at 64 frames."""
     repeats: int = 15
     """Rounds of each comparison."""
     max_seconds: float = 60.0
-    """Stop a comparison after this time, but not before three rounds."""
+    """Stop a comparison after this time in seconds, but not before three rounds."""
     memory: bool = True
-    """Measure the memory of each engine in a process of its own."""
+    """Measure the memory of each engine in a separate process."""
     threads: int | None = None
-    """Processors for every engine; all by default."""
+    """Number of processors of every engine; by default all."""
     json: Path | None = None
-    """File to write the results to."""
+    """File for the results."""
     memory_of: Engine | None = None
-    """Only print the memory that this engine needs for the first of `frames`; the benchmark calls itself so."""
+    """Print only the memory that this engine needs for the first of `frames`; for internal use."""
 
 
 def torch_generator(preset: str) -> Any:
-    """The torch generator of a preset with weight norm folded, ready for inference; the same weights every time."""
+    """The torch generator of a preset with weight norm folded, with the same weights in every call."""
     import torch
 
     from experiments.benchmarks import torch_hifigan
@@ -61,7 +61,7 @@ def torch_generator(preset: str) -> Any:
     torch.manual_seed(0)
     generator = torch_hifigan.Generator(**torch_hifigan.PRESETS[preset])
     with torch.no_grad():
-        # Default weights give almost silence; these give a waveform with a peak of about a half.
+        # With default weights, the output is almost silence; with these, its peak is about a half.
         generator.conv_post.get_parameter("weight_g").mul_(20)
     return generator.eval()
 
@@ -99,7 +99,7 @@ def torch_call(preset: str, mel: Mel, *, frozen: bool) -> Call:
     if frozen:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r".*torch\.jit\..*deprecated", category=DeprecationWarning)
-            # A short example: the graph serves every length, and tracing must not count as memory for inference.
+            # A short example: the graph accepts every length, and the memory of tracing should not be measured.
             traced = torch.jit.trace(generator, tensor[:, :, :8], check_trace=False)
             generator = torch.jit.freeze(cast(torch.jit.ScriptModule, traced))
 

@@ -3,8 +3,8 @@
     pip install pocketsphinx
     python -m experiments.benchmarks.intelligibility --data LJSpeech-1.1 --model runs/hifigan --last 4
 
-The recogniser is pocketsphinx with its own English model, which had no part in the training. Its rate on the originals
-is the yardstick, so what counts is the ratio to it. Two to three seconds per clip and system on one processor.
+The recogniser is pocketsphinx with its own English model, which is independent of the training. The result is the ratio
+of its word error rate to that on the originals. A clip takes two to three seconds per system on one processor.
 """
 
 import re
@@ -24,11 +24,11 @@ from jaxvoice.data import Audio, Utterance, find_corpus, read_audio, resample
 
 RATE = 16000
 DECODER = {"cmn": "batch", "fwdflatlw": 6.0, "bestpathlw": 8.0}
-"""Settings that differ from the defaults of pocketsphinx. With `cmn="batch"` no clip depends on those before it."""
+"""Settings that differ from the defaults of pocketsphinx. With `cmn="batch"`, clips are independent."""
 
 Waveform = Float32[np.ndarray, " samples"]
 System = Callable[[Audio], tuple[Waveform, int]]
-"""From a recording to what is to be understood, (samples,) with full scale at 1, and its sample rate in Hz."""
+"""Maps a recording to the audio to recognise, (samples,) with full scale 1, and its sample rate in Hz."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class Options:
     model: tuple[Path, ...] = ()
     """Model folders or run folders to resynthesise with."""
     first: int | None = None
-    """Only the first so many clips."""
+    """Number of clips at the start of the corpus."""
     last: int | None = None
-    """Only the last so many clips, which training holds out."""
+    """Number of clips at the end of the corpus, which training holds out."""
     griffin_lim: bool = False
-    """Also evaluate Griffin-Lim (32 iterations) from the same mel, as a floor."""
+    """Also evaluate Griffin-Lim (32 iterations) from the same mel, as a baseline."""
     kind: Literal["auto", "ljspeech", "vctk", "filelist"] = "auto"
     """Layout of the corpus."""
     json: Path | None = None
-    """File to write the results to, with what was heard in every clip."""
+    """File for the results, with the recognised text of every clip."""
 
 
 class Recogniser:
@@ -141,7 +141,7 @@ def rows_of(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 def main(options: Options) -> None:
     """Run the benchmark."""
     if options.first is not None and options.last is not None:
-        raise SystemExit("Give --first or --last, not both.")
+        raise SystemExit("Pass --first or --last, not both.")
     clips = [utterance for utterance in find_corpus(options.data, options.kind).utterances if words(utterance.text)]
     clips = clips[: options.first] if options.last is None else clips[-options.last :]
     if not clips:

@@ -11,10 +11,10 @@ _DISCOUNT = 0.5
 def bigram_arpa(sentences: Sequence[Sequence[str]]) -> str:
     """The bigrams of `sentences`, each a list of words, as a text in the ARPA format.
 
-    Seen bigrams lose half a count each (absolute discounting); what they lose goes to the words that were not seen
-    there, by how often these are on the whole, with one count more each.
+    Each seen bigram is discounted by half a count (absolute discounting). The discounted probability is distributed
+    over the words that were not seen in the context, in proportion to their counts plus one.
 
-    **Raises:** `ValueError` without a word.
+    **Raises:** `ValueError` if `sentences` contain no words.
     """
     words, pairs, before = Counter(), Counter(), Counter()
     for sentence in sentences:

@@ -1,8 +1,8 @@
-"""Batches per second that the data loader makes, beside the steps per second that training can take.
+"""Batches per second of the data loader, compared with the steps per second of training.
 
     python -m experiments.benchmarks.loader --data LJSpeech-1.1 --step-ms 60
 
-A loader keeps a device busy if its batches per second, made beside the training, exceed the steps per second.
+A loader keeps a device busy if its batches per second during training exceed the steps per second.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ class Options:
     """Settings of the benchmark."""
 
     data: Path
-    """A corpus of any kind that jaxvoice reads."""
+    """A corpus in any layout that jaxvoice reads."""
     batch: tuple[int, ...] = (16, 64)
     """Crops in a batch."""
     segment: int = 8192
@@ -29,17 +29,17 @@ class Options:
     sample_rate: int = 22050
     """Rate that clips are resampled to, in Hz."""
     workers: tuple[int, ...] = (0, 1, 2)
-    """Threads that make batches; 0 makes them in the caller's thread."""
+    """Numbers of threads that assemble batches; with 0, the caller's thread does."""
     seconds: float = 2.0
-    """How long to draw batches in each case."""
+    """Duration of each measurement in seconds."""
     step_ms: float | None = None
-    """Milliseconds of a training step, to compare with."""
+    """Duration of a training step in milliseconds, for the comparison."""
     json: Path | None = None
-    """File to write the results to."""
+    """File for the results."""
 
 
 def batches_per_second(store: Store, batch: int, segment: int, workers: int, seconds: float) -> float:
-    """Batches drawn per second by a caller that does nothing else, after the first twenty."""
+    """Batches per second of a caller that only draws batches, after the first twenty."""
     with Loader(store, RandomCrops(batch, segment), workers=workers) as loader:
         for _ in range(20):
             next(loader)

@@ -1,9 +1,9 @@
-"""Speed and memory of the mel front end and of its gradient, jaxvoice beside torch (`torch.stft`).
+"""Speed and memory of the mel front end and of its gradient, jaxvoice compared with torch (`torch.stft`).
 
     python -m experiments.benchmarks.mel --json mel.json
 
 Two shapes: a training batch, 16 crops of 8192 samples, and one recording of 10 s. The gradient is that of the mean
-absolute mel difference to other audio, as in training; the target's mel is computed beforehand by both.
+absolute mel difference to other audio, as in training; both engines compute the mel of the target in advance.
 """
 
 from collections.abc import Callable
@@ -30,17 +30,17 @@ class Options:
     repeats: int = 40
     """Rounds of each comparison."""
     max_seconds: float = 20.0
-    """Stop a comparison after this time, but not before three rounds."""
+    """Stop a comparison after this time in seconds, but not before three rounds."""
     threads: int | None = None
-    """Processors for every engine; all by default."""
+    """Number of processors of every engine; by default all."""
     memory: bool = True
-    """Measure the memory of each engine in a process of its own."""
+    """Measure the memory of each engine in a separate process."""
     json: Path | None = None
-    """File to write the results to."""
+    """File for the results."""
     memory_of: Engine | None = None
-    """Only print the memory that this engine needs for the first of `shapes`; the benchmark calls itself so."""
+    """Print only the memory that this engine needs for the first of `shapes`; for internal use."""
     work: Work = "forward"
-    """What it then does."""
+    """The work whose memory is printed."""
 
 
 Audio = Float32[np.ndarray, "batch samples"]
@@ -113,7 +113,7 @@ def main(options: Options) -> None:
         audio, target = noise(batch, samples)
         ours, theirs = jaxvoice_calls(audio, target), torch_calls(audio, target)
         for work in ours:
-            # Signs of tiny mel differences flip with rounding, so single values of the gradient may differ.
+            # Rounding may flip the signs of tiny mel differences, so single values of the gradient may differ.
             tolerance = 1e-4 if work == "forward" else 2e-2
             difference = common.check_agreement(work, np.asarray(ours[work]()), np.asarray(theirs[work]()), tolerance)
             timings = common.in_turns(

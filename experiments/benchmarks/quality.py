@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.quality --data LJSpeech-1.1 --model runs/hifigan --last 4 --griffin-lim
 
-Means over clips. STOI and PESQ appear where their packages are installed (`pip install 'jaxvoice[measures]'`).
+The results are means over clips. STOI and PESQ need optional packages (`pip install 'jaxvoice[measures]'`).
 """
 
 from collections.abc import Sequence
@@ -29,17 +29,17 @@ class Options:
     model: tuple[Path, ...] = ()
     """Model folders or run folders to resynthesise with."""
     last: int = 4
-    """Only the last so many clips, which training holds out."""
+    """Number of clips at the end of the corpus, which training holds out."""
     griffin_lim: bool = False
     """Also evaluate Griffin-Lim (32 iterations) from the same mel, which is not trained."""
     kind: Literal["auto", "ljspeech", "vctk", "folder", "filelist"] = "auto"
     """Layout of the corpus."""
     json: Path | None = None
-    """File to write the results to."""
+    """File for the results."""
 
 
 def distances(recording: Waveform, copy: Waveform, mel: dsp.MelConfig) -> dict[str, float]:
-    """All measures of `copy` (samples,) beside `recording` (samples,), both at the rate of `mel`."""
+    """All metrics of `copy` (samples,) against `recording` (samples,), both at the sample rate of `mel`."""
     from jax import numpy as jnp
 
     truth, estimate = jnp.asarray(recording), jnp.asarray(copy)
@@ -59,7 +59,7 @@ def distances(recording: Waveform, copy: Waveform, mel: dsp.MelConfig) -> dict[s
 
 
 def evaluate(system: System, clips: Sequence[Utterance], mel: dsp.MelConfig) -> list[dict[str, float]]:
-    """`distances` of every clip, over the length that recording and copy share, in whole frames."""
+    """`distances` of every clip, over their common length in whole frames."""
     results = []
     for clip in clips:
         assert clip.audio is not None

@@ -3,14 +3,15 @@
     pip install pocketsphinx
     python -m experiments.benchmarks.speech --model runs/tts_ljspeech --vocoder runs/hifigan_demo
 
-Without `--data` new sentences are composed, and spoken by the voice of the demo corpus of `experiments.tts_ljspeech`:
-they had no part in training, nor in choosing the model and the factor of its durations. Every sentence is
-said from its text, from its phonemes with the durations of the corpus, and resynthesised from the mel of the corpus,
-with Griffin-Lim and with each vocoder; the word error rate of the corpus's own audio is the yardstick.
+Without `--data`, new sentences are composed and read by the voice of the demo corpus of `experiments.tts_ljspeech`.
+They are used neither for training nor for the choice of the model and the factor of its durations. Every sentence is
+synthesised from its text, from its phonemes with the durations of the corpus, and from the mel of the corpus, with
+Griffin-Lim and with each vocoder. Word error rates are compared with that of the recordings.
 
-The recogniser is pocketsphinx with its own English acoustic model, which no one trained on these voices, and bigrams of
-the other sentences of the corpus. All it hears has noise at -60 dB added: the pauses of a formant synthesiser are
-digital silence, over which it stumbles, and every other system would be understood better than the recordings.
+The recogniser is pocketsphinx with its own English acoustic model, which was not trained on these voices, and bigrams
+of the other sentences of the corpus. Noise at -60 dB is added to all audio. The pauses of a formant synthesiser are
+digital silence, after which the recogniser makes errors; without the noise, every system would have fewer errors than
+the recordings.
 """
 
 import tempfile
@@ -36,7 +37,7 @@ from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.pipelines.synthesizer import Speech
 
 NOISE = 1e-3
-"""Standard deviation of the noise that is added to what is recognised, full scale at 1."""
+"""Standard deviation of the noise that is added to the input of the recogniser, full scale 1."""
 
 Sound = tuple[Waveform, int]
 """Audio (samples,) with full scale at 1, and its sample rate in Hz."""
@@ -49,19 +50,19 @@ class Options:
     model: Path
     """Text-to-speech model: model folder or run folder."""
     vocoder: tuple[Path, ...] = ()
-    """HiFi-GAN models or run folders to make audio with, besides Griffin-Lim."""
+    """HiFi-GAN model folders or run folders to use in addition to Griffin-Lim."""
     data: Path | None = None
     """Aligned corpus with texts, whose last utterances were held out of training; by default new demo sentences."""
     validation: int | None = None
-    """How many utterances of `--data` were held out; by default as the experiment does."""
+    """Number of utterances of `--data` that were held out; by default as in the experiment."""
     sentences: int = 40
-    """How many sentences to compose without `--data`."""
+    """Number of sentences to compose without `--data`."""
     recognise: bool = True
-    """Also count word errors, about half a second a sentence and system."""
+    """Also count word errors, which takes about half a second per sentence and system."""
     usual_english: bool = False
-    """Let the recogniser hear everything a second time with its own language model, three times as slowly."""
+    """Also run the recogniser with its own language model, which is three times slower."""
     json: Path | None = None
-    """File to write the results to, with what was heard of every sentence."""
+    """File for the results, with the recognised text of every sentence."""
 
 
 def mel_l1(made: Sequence[np.ndarray], mels: Iterable[np.ndarray]) -> float:
@@ -70,7 +71,7 @@ def mel_l1(made: Sequence[np.ndarray], mels: Iterable[np.ndarray]) -> float:
 
 
 def measures(free: Sequence[Speech], forced: Sequence[Speech], store: Store) -> dict[str, float]:
-    """Errors of the durations of `free` in frames, and the mel L1 of `forced`, which was given those of the corpus."""
+    """Errors of the durations of `free` in frames, and the mel L1 of `forced`, synthesised with those of the corpus."""
     errors = np.concatenate(
         [np.abs(one.durations - frames) for one, frames in zip(free, store["durations"], strict=True)]
     )
@@ -108,7 +109,7 @@ def systems(options: Options, store: Store) -> tuple[dict[str, list[Sound]], dic
 
 
 def distances(heard: Mapping[str, Sequence[Sound]], store: Store) -> list[dict[str, Any]]:
-    """The mel L1 of the audio of every system that had the corpus's durations, beside the recordings' mels."""
+    """The mel L1 between recordings and the audio of every system that uses the durations of the corpus."""
     rows = []
     assert store.mel is not None
     for name, sounds in heard.items():
@@ -130,7 +131,7 @@ def evaluate(recogniser: Recogniser, sounds: Sequence[Sound], store: Store) -> l
 
 
 def recognisers(texts: Sequence[str], usual_english: bool) -> dict[str, Recogniser]:
-    """pocketsphinx with the bigrams of `texts`, and perhaps with its own language model."""
+    """pocketsphinx with the bigrams of `texts`, and with its own language model if `usual_english`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bigrams.arpa"
         path.write_text(bigram_arpa([words(text) for text in texts]), encoding="utf-8")
@@ -151,7 +152,7 @@ def main(options: Options) -> None:
     _, _, config = load_model(find_model_folder(options.model))
     store = load_aligned(held_out, config.mel, peak_normalize=config.peak_normalize)
     if any(not words(utterance.text) or utterance.audio is None for utterance in store.corpus.utterances):
-        raise SystemExit(f"{held_out.root} has utterances without text or audio; this benchmark needs both.")
+        raise SystemExit(f"{held_out.root} has utterances without text or audio; use a corpus with both.")
     heard, found = systems(options, store)
     rows = distances(heard, store)
     print(f"\n{common.table([found])}\n\n{common.table(rows)}", flush=True)

@@ -1,9 +1,9 @@
 """The phoneme-to-mel network of `jaxvoice.models.gaussian_tts` in torch, with torch's own layers.
 
-It is what one would write without JAX: `TransformerEncoderLayer` (with torch's fast path in inference), `LSTM`,
-`Conv1d` and `BatchNorm1d`. Parameters have the names that jaxvoice gives them. Covers the default options: norms after
-each sum, one learned width for all phonemes, every frame sees all. `tests/reference` checks it against jaxvoice, part
-by part. Arrays are `(batch, time, channels)`.
+It consists of `TransformerEncoderLayer` (with torch's fast path in inference), `LSTM`, `Conv1d` and `BatchNorm1d`.
+Parameters have the names of jaxvoice. Only the default options are supported: norms after each sum, one learned width
+for all phonemes, and no attention mask besides padding. `tests/reference` compares each part with jaxvoice. Arrays are
+`(batch, time, channels)`.
 """
 
 import math
@@ -27,16 +27,16 @@ class Padding:
         self.count = count
         self.valid: Bool[Tensor, "batch time"] = torch.arange(length, device=count.device) < count[:, None]
         self.none = bool(self.valid.all())
-        """Whether all do: what the masks would do is then left out."""
+        """Whether all positions are valid, so that masks are skipped."""
         self.places = self.valid.flatten().nonzero()[:, 0]
 
     def clear(self, x: Float[Tensor, "batch time channels"]) -> Float[Tensor, "batch time channels"]:
-        """`x` with zeros at padded positions."""
+        """Set padded positions of `x` to zero."""
         return x if self.none else x.masked_fill(~self.valid[..., None], 0.0)
 
 
 class ConvRes(nn.Module):
-    """Convolution, ReLU, batch norm over valid positions and dropout, beside a convolution of one tap."""
+    """Convolution, ReLU, batch norm over valid positions and dropout, with a convolution of one tap as shortcut."""
 
     def __init__(self, channels: int, kernel_size: int, dropout: float):
         super().__init__()
@@ -53,7 +53,7 @@ class ConvRes(nn.Module):
     def _normed(self, y: Float[Tensor, "batch dim time"], padding: Padding) -> Float[Tensor, "batch dim time"]:
         if padding.none or not self.training:
             return self.norm(y)
-        # Torch's batch norm would count padding: what counts goes through it on its own.
+        # torch's batch norm includes padding, so it is applied to the valid positions only.
         batch, channels, time = y.shape
         flat = y.transpose(1, 2).reshape(-1, channels)
         normed = self.norm(flat.index_select(0, padding.places))
@@ -92,7 +92,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Hidden states of frames, through blocks."""
+    """Decoder blocks on hidden states of frames."""
 
     def __init__(self, config: GaussianTTSConfig):
         super().__init__()
@@ -122,7 +122,7 @@ class PostNet(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """Every frame a mixture of phonemes, weighted by a normal density of one width around each phoneme's centre."""
+    """Gaussian upsampling: each frame is a mixture of phonemes, weighted by normal densities around their centres."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class AcousticModel(nn.Module):
     ) -> tuple[
         Float[Tensor, "batch frames mels"], Float[Tensor, "batch frames mels"], Float[Tensor, "batch frames phones"]
     ]:
-        """The mel spectrogram of the decoder, that of the post-net, and the weights of upsampling."""
+        """Returns the mel spectrogram of the decoder, that of the post-net, and the weights of upsampling."""
         x, weights = self.upsampling(hidden, durations, phones, frames)
         x = self.decoder(x, frames)
         first = frames.clear(self.linear(x))
@@ -223,7 +223,7 @@ def arrays_of(networks: GaussianTTS) -> tuple[Arrays, Arrays]:
 
 
 def load_arrays(networks: GaussianTTS, weights: Mapping[str, Any], statistics: Mapping[str, Any]) -> GaussianTTS:
-    """`networks` with the arrays that `arrays_of` would give; raises `RuntimeError` if some are missing or too many."""
+    """Load arrays in the form of `arrays_of` into `networks`; raises `RuntimeError` for missing or unknown names."""
     state = {name: torch.tensor(array) for name, array in weights.items()}
     for name, array in statistics.items():
         part, number, what = name.split(".")

@@ -42,7 +42,7 @@ def weight_norm(layer: nn.Module) -> nn.Module:
 
 
 def fold_weight_norm(model: nn.Module) -> nn.Module:
-    """Replace every `weight_g`, `weight_v` pair inside `model` by the weight they stand for; returns `model`."""
+    """Replace every `weight_g`, `weight_v` pair inside `model` by the weight; returns `model`."""
     for layer in model.modules():
         if hasattr(layer, "weight_g"):
             nn.utils.remove_weight_norm(layer)
@@ -156,7 +156,7 @@ class Generator(nn.Module):
             for block in others:
                 mixed = mixed + block(x)
             x = mixed / self.blocks_per_stage
-        # The slope of this one is torch's default, unlike all others: the released weights were trained so.
+        # The slope of this layer is torch's default, unlike that of all others, as in the released models.
         return torch.tanh(self.conv_post(functional.leaky_relu(x, 0.01)))
 
 
@@ -165,7 +165,7 @@ DiscriminatorOutput = tuple[Float[Tensor, "batch positions"], list[Tensor]]
 
 
 def _widths(released: Sequence[int], width: float) -> list[int]:
-    """Channels from the waveform's one on, `width` times the released ones, in multiples of the 16 groups."""
+    """Numbers of channels from the waveform on: `width` times the released ones, in multiples of the 16 groups."""
     return [released[0], *(max(16, round(channels * width / 16) * 16) for channels in released[1:])]
 
 
@@ -227,7 +227,7 @@ class MultiPeriodDiscriminator(nn.Module):
 
 
 class MultiScaleDiscriminator(nn.Module):
-    """Three scale discriminators, each at half the rate of the one before; the first is spectrally normalised.
+    """Three scale discriminators, each at half the rate of the previous one; the first has spectral norm.
 
     `width` scales their channels.
     """

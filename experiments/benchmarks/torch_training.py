@@ -77,7 +77,7 @@ def _total(terms: Iterable[Tensor]) -> Tensor:
 class Trainer:
     """The three networks with their optimisers, and the step that trains them.
 
-    `thrifty` leaves out gradients that the published step does not use: those of the discriminators in the
+    `skip_unused` leaves out gradients that the published step does not use: those of the discriminators in the
     generator's update. The results are the same.
     """
 
@@ -93,12 +93,12 @@ class Trainer:
         lr_decay: float = 0.999,
         loss_mel: LogMel | None = None,
         autocast: torch.dtype | None = None,
-        thrifty: bool = False,
+        skip_unused: bool = False,
     ) -> None:
         self.generator, self.mpd, self.msd = generator, mpd, msd
         self.device = next(generator.parameters()).device
         self.loss_mel = (loss_mel or LogMel(fmax=None)).to(self.device)
-        self.autocast, self.thrifty = autocast, thrifty
+        self.autocast, self.skip_unused = autocast, skip_unused
         parameters = chain(msd.parameters(), mpd.parameters())
         self.optim_g = torch.optim.AdamW(generator.parameters(), learning_rate, betas, weight_decay=weight_decay)
         self.optim_d = torch.optim.AdamW(parameters, learning_rate, betas, weight_decay=weight_decay)
@@ -122,7 +122,7 @@ class Trainer:
         (disc_period + disc_scale).backward()
         self.optim_d.step()
 
-        if self.thrifty:
+        if self.skip_unused:
             self._freeze(True)
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             real_period, fake_period = self.mpd(audio), self.mpd(fake)
@@ -138,7 +138,7 @@ class Trainer:
         self.optim_g.zero_grad()
         _total(losses.values()).backward()
         self.optim_g.step()
-        if self.thrifty:
+        if self.skip_unused:
             self._freeze(False)
         losses = {"disc_period": disc_period, "disc_scale": disc_scale} | losses
         return {name: loss.detach() for name, loss in losses.items()}

@@ -1,10 +1,11 @@
-"""Speed of a TorchScript archive: interpreted by jaxvoice under `jax.jit`, beside torch.jit on the same file.
+"""Speed of a TorchScript archive: interpreted by jaxvoice under `jax.jit`, compared with torch.jit.
 
     python -m experiments.benchmarks.torchscript --json torchscript.json
 
-A HiFi-GAN generator is traced with its weight norm, saved, and read by both. Both get weights and mel as arguments and
-compute the norm in every call; torch.jit frozen, which folds it beforehand, is shown beside them. The engines take
-turns, precision is float32, and the outputs must agree to 1e-4. Takes about two minutes on two cores.
+A HiFi-GAN generator is traced with weight norm, saved, and read by both engines. Both take weights and mel as arguments
+and compute the norm in every call. A third row shows torch.jit with the frozen module, in which the norm is folded. The
+engines take turns, the precision is float32, and the outputs must agree to 1e-4. The benchmark takes about two minutes
+on two cores.
 """
 
 import tempfile
@@ -32,20 +33,20 @@ class Options:
     repeats: int = 10
     """Rounds of each comparison."""
     max_seconds: float = 90.0
-    """Stop a comparison after this time, but not before three rounds."""
+    """Stop a comparison after this time in seconds, but not before three rounds."""
     threads: int | None = None
-    """Processors for every engine; all by default."""
+    """Number of processors of every engine; by default all."""
     json: Path | None = None
-    """File to write the results to."""
+    """File for the results."""
 
 
 def save_trace(preset: str, path: Path) -> None:
-    """Trace the generator of a preset, weight norm and all, and save it."""
+    """Trace the generator of a preset with weight norm, and save it."""
     import torch
 
     with warnings.catch_warnings(), torch.no_grad():
         warnings.filterwarnings("ignore", message=r".*torch\.jit\..*deprecated", category=DeprecationWarning)
-        # A short example: the trace serves every length.
+        # A short example: the trace accepts every length.
         example = torch.from_numpy(noise_mel(1, 8))
         torch.jit.save(torch.jit.trace(torch_generator(preset), example, check_trace=False), path)
 
@@ -65,7 +66,7 @@ def jaxvoice_call(path: Path, mel: np.ndarray) -> Callable[[], Any]:
 
 
 def torch_call(path: Path, mel: np.ndarray, *, frozen: bool) -> Callable[[], Any]:
-    """The archive as torch runs it."""
+    """The archive as a torch module."""
     import torch
 
     with warnings.catch_warnings():

@@ -1,10 +1,10 @@
-"""Speed and memory of one HiFi-GAN training step, jaxvoice beside torch, from the same weights on the same audio.
+"""Speed and memory of one HiFi-GAN training step: jaxvoice compared with torch, with equal weights and audio.
 
     python -m experiments.benchmarks.train_step --batch 2 --json train_step.json
 
-Torch runs twice: as the published code computes the step, and without the gradients that it computes for nothing
-("thrifty"). Everything from 16-bit audio to updated weights counts, mels included. The losses of the first step must
-agree. On two cores a comparison of five rounds takes about three minutes.
+torch runs twice: with the step of the published code, and without the unused gradients of that code ("thrifty"). The
+times include everything from 16-bit audio to updated weights, also mels. The losses of the first step must agree. On
+two cores, a comparison of five rounds takes about three minutes.
 """
 
 import time
@@ -39,21 +39,21 @@ class Options:
     segment: int = 8192
     """Samples in a crop."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision that the networks compute in; parameters, losses and mels stay float32."""
+    """Precision of the networks; parameters, losses and mels are float32."""
     engines: tuple[Engine, ...] = ENGINES
-    """What to compare."""
+    """The engines to compare."""
     repeats: int = 7
     """Rounds of the comparison."""
     max_seconds: float = 120.0
-    """Stop after this time, but not before three rounds."""
+    """Stop after this time in seconds, but not before three rounds."""
     memory: bool = True
-    """Measure the memory of each engine in a process of its own."""
+    """Measure the memory of each engine in a separate process."""
     threads: int | None = None
-    """Processors for every engine; all by default."""
+    """Number of processors of every engine; by default all."""
     json: Path | None = None
-    """File to write the results to."""
+    """File for the results."""
     memory_of: Engine | None = None
-    """Only print the memory that this engine needs; the benchmark calls itself so."""
+    """Print only the memory that this engine needs; for internal use."""
 
 
 def noise(batch: int, segment: int) -> Audio:
@@ -62,7 +62,7 @@ def noise(batch: int, segment: int) -> Audio:
 
 
 def torch_networks(preset: str) -> Any:
-    """Generator, multi-period and multi-scale discriminators of torch with the same weights every time."""
+    """Generator, multi-period and multi-scale discriminators of torch, with the same weights in every call."""
     import torch
 
     from experiments.benchmarks import torch_hifigan
@@ -72,7 +72,7 @@ def torch_networks(preset: str) -> Any:
     return generator, torch_hifigan.MultiPeriodDiscriminator(), torch_hifigan.MultiScaleDiscriminator()
 
 
-def torch_step(options: Options, *, thrifty: bool) -> Step:
+def torch_step(options: Options, *, skip_unused: bool) -> Step:
     """Training step in torch."""
     import torch
 
@@ -84,7 +84,7 @@ def torch_step(options: Options, *, thrifty: bool) -> Step:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     networks = [network.to(device) for network in torch_networks(options.preset)]
     autocast = torch.bfloat16 if options.precision == "bfloat16" else None
-    trainer = Trainer(*networks, autocast=autocast, thrifty=thrifty)
+    trainer = Trainer(*networks, autocast=autocast, skip_unused=skip_unused)
     input_mel = LogMel().to(device)
     samples = torch.from_numpy(noise(options.batch, options.segment))
 
@@ -97,7 +97,7 @@ def torch_step(options: Options, *, thrifty: bool) -> Step:
 
 
 def state_with(task: Any, weights: dict[str, Any]) -> Any:
-    """The state of a jaxvoice task before its first step, with the networks' arrays by their released names."""
+    """The state of a jaxvoice task before its first step, with weights under their released names."""
     import equinox as eqx
     import jax
 
@@ -148,12 +148,12 @@ def build(engine: Engine, options: Options, weights: dict[str, Any] | None = Non
     """The training step of `engine`, and the seconds of its compilation, if it is compiled."""
     if engine == "jaxvoice":
         return jaxvoice_step(options, weights)
-    return torch_step(options, thrifty=engine == "torch thrifty"), None
+    return torch_step(options, skip_unused=engine == "torch thrifty"), None
 
 
 def main(options: Options) -> None:
     """Run the benchmark."""
-    # As the experiments do; both engines have it.
+    # As in the experiments; it applies to both engines.
     keep_freed_memory()
     threads = common.limit_threads(options.threads)
     if options.memory_of is not None:

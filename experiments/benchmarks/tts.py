@@ -1,16 +1,16 @@
-"""Speed and memory of text to speech from phonemes to mel spectrogram, and of its training, jaxvoice beside torch.
+"""Speed and memory of text to speech (phonemes to mel) and of its training: jaxvoice compared with torch.
 
     python -m experiments.benchmarks.tts --json tts.json
 
-- `mel`: one utterance of 8 s, encoder, duration model and decoder. jaxvoice runs twice: as one program for just this
-    length, and through `AcousticInference` as `Synthesizer` does, which pads to a few lengths and works in two
-    programs. Both engines predict durations, but go on with given ones, so that they make the same frames.
-- `acoustic step`, `duration step`: a training step of each phase, dropout included.
+- `mel`: one utterance of 8 s through encoder, duration model and decoder. jaxvoice runs twice: as one program for this
+    length, and by `AcousticInference` as in `Synthesizer`, which pads to a few lengths and runs two programs. Both
+    engines predict durations, but use given durations, so that they compute the same frames.
+- `acoustic step`, `duration step`: a training step of each phase, with dropout.
 - `upsampling`, `upsampling gradient`: Gaussian upsampling alone, for the largest batches.
 
-Same weights, float32, the engines take turns. Mel spectrograms and upsampled states must agree to 1e-4, gradients to
-1e-3. The losses of the first step must agree to 5 % only, since each engine drops other units (`tests/reference`
-compares them without dropout). Takes about four minutes on two cores.
+The engines have the same weights, compute in float32 and take turns. Mel spectrograms and upsampled states must agree
+to 1e-4, and gradients to 1e-3. The losses of the first step must agree to 5 % only, because of dropout
+(`tests/reference` compares them without dropout). The benchmark takes about four minutes on two cores.
 """
 
 import functools as ft
@@ -50,7 +50,7 @@ CONFIGS = {
     ),
 }
 Call = Callable[[], Float32[np.ndarray, " numbers"]]
-"""Does the work once; returns the numbers that engines must agree on."""
+"""Does the work once, and returns numbers that must be equal for all engines."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Options:
     """Settings of the benchmark."""
 
     works: tuple[Work, ...] = WORKS
-    """Which rows."""
+    """The rows to measure."""
     size: Literal["full", "small"] = "full"
-    """Size of the networks; `small` is for trying the benchmark out."""
+    """Size of the networks; `small` is for tests of the benchmark."""
     phones: int = 100
     """Phonemes of the utterance."""
     frames: int = 689
@@ -76,15 +76,15 @@ class Options:
     repeats: int = 15
     """Rounds of each comparison."""
     max_seconds: float = 40.0
-    """Stop a comparison after this time, but not before three rounds."""
+    """Stop a comparison after this time in seconds, but not before three rounds."""
     memory: bool = True
-    """Measure the memory of each engine in a process of its own."""
+    """Measure the memory of each engine in a separate process."""
     threads: int | None = None
-    """Processors for every engine; all by default."""
+    """Number of processors of every engine; by default all."""
     json: Path | None = None
-    """File to write the results to."""
+    """File for the results."""
     memory_of: Engine | None = None
-    """Only print the memory that this engine needs for the first of `works`; the benchmark calls itself so."""
+    """Print only the memory that this engine needs for the first of `works`; for internal use."""
 
 
 def speech_batch(
@@ -119,7 +119,7 @@ def hidden_of(batch: UtteranceBatch, dim: int) -> Float32[np.ndarray, "batch pho
 
 
 def networks_with(config: GaussianTTSConfig, weights: Mapping[str, Any], statistics: Mapping[str, Any]) -> Any:
-    """jaxvoice's networks and `BatchNormStates` of these arrays, as `torch_gaussian_tts.arrays_of` names them."""
+    """jaxvoice's networks and `BatchNormStates` of these arrays, named as by `torch_gaussian_tts.arrays_of`."""
     import equinox as eqx
     import jax
 
@@ -168,7 +168,7 @@ def jaxvoice_mel(networks: Any, norms: Any, batch: UtteranceBatch) -> Call:
 
 
 def acoustics_mel(networks: Any, norms: Any, batch: UtteranceBatch) -> Call:
-    """Mel generation as `Synthesizer` does it."""
+    """Mel generation as in `Synthesizer`."""
     from jaxvoice.models.gaussian_tts.acoustic_inference import AcousticInference, PhonemeInput
 
     ids = batch.phonemes[0]
@@ -200,7 +200,7 @@ def torch_mel(networks: Any, config: GaussianTTSConfig, batch: UtteranceBatch) -
 
 
 def jaxvoice_step(networks: Any, norms: Any, batch: UtteranceBatch, phase: int) -> Call:
-    """A training step, compiled as `jaxvoice.training.loop` does."""
+    """A training step, compiled as in `jaxvoice.training.loop`."""
     import equinox as eqx
     import jax
 
@@ -261,7 +261,7 @@ def torch_step(networks: Any, config: GaussianTTSConfig, batch: UtteranceBatch, 
 
 
 def jaxvoice_upsampling(batch: UtteranceBatch, dim: int, *, gradient: bool) -> Call:
-    """Upsampling of noise, or the gradient of the squares of what it gives, by hidden states and width."""
+    """Upsampling of noise, or the gradient of its mean square with respect to hidden states and width."""
     import jax
     from jax import numpy as jnp
 
@@ -347,7 +347,7 @@ def measure(work: Work, options: Options, arrays: tuple[Any, Any]) -> list[dict[
     numbers = {engine: call() for engine, call in calls.items()}
     differences = {}
     for engine, mine in numbers.items():
-        # `AcousticInference` keeps its predictions to itself: only mel spectrograms are compared then.
+        # `AcousticInference` does not return predicted durations, so only mel spectrograms are compared.
         its = numbers["torch"][: len(mine)] if engine == "jaxvoice AcousticInference" else numbers["torch"]
         differences[engine] = common.check_agreement(f"{work}, {engine}", mine, its, TOLERANCES[work])
     timings = common.in_turns(calls, repeats=options.repeats, max_seconds=options.max_seconds, warm_up=2)
@@ -372,7 +372,7 @@ def measure(work: Work, options: Options, arrays: tuple[Any, Any]) -> list[dict[
 
 
 def memory_rows(rows: list[dict[str, Any]], options: Options, threads: int) -> None:
-    """Add to each row the memory of its engine in a process of its own."""
+    """Measure the memory of each row in a separate process, and add it to the row."""
     for row in rows:
         arguments = ["--memory-of", row["engine"], "--works", row["work"], "--threads", str(threads)]
         for name in ("size", "phones", "frames", "batch", "batch_phones", "batch_frames"):
@@ -384,7 +384,7 @@ def memory_rows(rows: list[dict[str, Any]], options: Options, threads: int) -> N
 
 def main(options: Options) -> None:
     """Run the benchmark."""
-    # As the experiments do; both engines have it.
+    # As in the experiments; it applies to both engines.
     keep_freed_memory()
     threads = common.limit_threads(options.threads)
     if options.memory_of is not None:

@@ -1,9 +1,9 @@
-"""Two checkouts of jaxvoice side by side: vocoding and a training step of HiFi-GAN, in turns.
+"""Speed of two checkouts of jaxvoice: vocoding and a training step of HiFi-GAN, in turns.
 
     python -m experiments.benchmarks.versions ../jaxvoice-0.1
 
-Each checkout runs in a process of its own, which stays until the end; the two take turns call by call. Both use the
-environment that this command runs in.
+Each checkout runs in a separate process until the end, and the two take turns after every call. Both use the
+environment of this command.
 """
 
 import json
@@ -39,9 +39,9 @@ class Options:
     batch: int = 2
     """Crops in a batch of the training step."""
     rounds: int = 10
-    """How often each is called."""
+    """Number of calls of each checkout."""
     json: Path | None = None
-    """File for the numbers."""
+    """File for the results."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,9 +49,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = tyro.cli(Options, args=arguments, description=__doc__)
     unknown = [name for name in options.work if name not in WORK]
     if unknown:
-        raise SystemExit(f"--work {unknown[0]!r} is unknown; the kinds of work are {' and '.join(WORK)}.")
+        raise SystemExit(f"--work {unknown[0]!r} is unknown; use {' or '.join(WORK)}.")
     if not (options.other / "jaxvoice" / "__init__.py").is_file():
-        raise SystemExit(f"{options.other} holds no jaxvoice package; give the root folder of a checkout.")
+        raise SystemExit(f"{options.other} contains no jaxvoice package; pass the root folder of a checkout.")
     threads, load = common.limit_threads(None), common.OtherLoad()
     rows = []
     for work in options.work:
@@ -92,7 +92,7 @@ class _Side:
             text=True,
         )
         self.seconds: list[float] = []
-        """What the calls took, as the process measured it."""
+        """Durations of the calls, measured in the process."""
 
     def call(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -104,7 +104,7 @@ class _Side:
         self.seconds.append(float(line))
 
     def close(self) -> None:
-        # Leaving the context closes both pipes, at which the process ends, and waits for it.
+        # The context manager closes both pipes, which ends the process, and waits for it.
         with self._process:
             pass
 

@@ -1,9 +1,9 @@
-"""Reading and importing released weights, beside torch: time and memory of whole processes.
+"""Reading and importing released weights, compared with torch: time and memory of whole processes.
 
     python -m experiments.benchmarks.weights --json weights.json
 
-Every row is a process from start to end, as a user runs it in a shell. The file is a HiFi-GAN
-V1 in the released layout (56 MB); listing is measured on a file of `--large` gigabytes too.
+Every row is a process from start to end, as a user runs it in a shell. The file is a HiFi-GAN V1 in the released layout
+(56 MB); listing is measured on a file of `--large` gigabytes too.
 """
 
 import os
@@ -18,7 +18,7 @@ import tyro
 
 from experiments.benchmarks import common
 
-# The file is made, and everything measured, in other processes: what this one holds in memory would count for them.
+# The file is created in another process, because memory of this process would be counted for its children.
 _MAKE_V1 = """
 import sys, torch
 from experiments.benchmarks import torch_hifigan
@@ -56,15 +56,15 @@ class Options:
     repeats: int = 7
     """Rounds of measurements."""
     large: float = 2.0
-    """Size in gigabytes of the file that is listed; 0 leaves it out."""
+    """Size in gigabytes of the file that is listed; 0 skips it."""
     json: Path | None = None
-    """File to write the results to."""
+    """File for the results."""
 
 
 def run(command: Sequence[str]) -> float:
     """Run a process to its end and return its peak resident size in MiB.
 
-    **Raises:** `SystemExit` with what it wrote if it fails.
+    **Raises:** `SystemExit` with its output if the process fails.
     """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)

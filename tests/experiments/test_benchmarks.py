@@ -12,7 +12,7 @@ import pytest
 from experiments.benchmarks import common, versions
 
 
-def test_calls_take_turns_so_that_none_is_always_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_take_turns_in_rotating_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common, "PAUSE", 0)
     order: list[str] = []
     calls = {name: lambda name=name: order.append(name) for name in "abc"}
@@ -21,7 +21,7 @@ def test_calls_take_turns_so_that_none_is_always_first(monkeypatch: pytest.Monke
     assert [len(timing.seconds) for timing in timings.values()] == [3, 3, 3]
 
 
-def test_time_limit_leaves_three_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_least_three_rounds_within_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common, "PAUSE", 0)
     timings = common.in_turns({"a": lambda: None}, repeats=100, max_seconds=0)
     assert len(timings["a"].seconds) == 3
@@ -42,7 +42,7 @@ def test_agreement_is_relative_to_the_largest_value() -> None:
     ("ours", "match"),
     [([100.0, 3.0], r"differ by 3\.0e-02"), ([100.0], "do not do the same work"), ([100.0, np.nan], "differ by nan")],
 )
-def test_disagreement_ends_the_benchmark(ours: list[float], match: str) -> None:
+def test_different_results_stop_the_benchmark(ours: list[float], match: str) -> None:
     with pytest.raises(SystemExit, match=match):
         common.check_agreement("x", np.array(ours), np.array([100.0, 0.0]), 0.02)
 
@@ -51,7 +51,7 @@ def test_disagreement_ends_the_benchmark(ours: list[float], match: str) -> None:
     not sys.platform.startswith("linux"),
     reason="the memory of other processes is read from /proc, which only Linux has",
 )
-def test_memory_is_that_of_the_process_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_that_of_the_separate_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "from experiments.benchmarks import common\ncommon.print_memory(lambda: lambda: bytearray(b'x' * 2**26))\n"
     (tmp_path / "needs_64_mib.py").write_text(script, encoding="utf-8")
     root = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def test_memory_is_that_of_the_process_alone(tmp_path: Path, monkeypatch: pytest
     assert 64 <= memory["peak_mib"] - memory["ready_mib"] < 200
 
 
-def test_failure_of_the_other_process_is_shown() -> None:
+def test_error_of_a_failed_process_is_reported() -> None:
     with pytest.raises(SystemExit, match="No module named"):
         common.memory_of("experiments.benchmarks.missing", [])
 
@@ -104,8 +104,8 @@ def test_two_checkouts_are_timed_in_turns(tmp_path: Path, capsys: pytest.Capture
     assert "this / other (min)" in capsys.readouterr().out
 
 
-def test_folders_and_work_that_do_not_exist_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="holds no jaxvoice package; give the root folder of a checkout"):
+def test_missing_folders_and_unknown_work_raise_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="contains no jaxvoice package; pass the root folder of a checkout"):
         versions.main([str(tmp_path)])
-    with pytest.raises(SystemExit, match="'inference' is unknown; the kinds of work are vocode and train step"):
+    with pytest.raises(SystemExit, match="'inference' is unknown; use vocode or train step"):
         versions.main([str(tmp_path), "--work", "inference"])

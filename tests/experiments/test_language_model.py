@@ -23,7 +23,7 @@ def parsed(text: str) -> tuple[dict[str, float], dict[str, float], dict[tuple[st
     return singles, weights, doubles
 
 
-def test_chances_are_those_of_the_counts():
+def test_probabilities_equal_the_counts():
     singles, _, doubles = parsed(bigram_arpa(SENTENCES))
     # Counts with one more each: a 3, b 3, c 2, end 4, of 12.
     assert singles["a"] == pytest.approx(3 / 12, rel=1e-5) and singles["</s>"] == pytest.approx(4 / 12, rel=1e-5)
@@ -33,7 +33,7 @@ def test_chances_are_those_of_the_counts():
     assert ("a", "</s>") not in doubles
 
 
-def test_chances_after_every_word_add_up_to_one():
+def test_probabilities_after_every_word_sum_to_one():
     singles, weights, doubles = parsed(bigram_arpa(SENTENCES))
     possible = [word for word in singles if word != "<s>"]
     for first in ("<s>", "a", "b", "c"):
@@ -41,7 +41,7 @@ def test_chances_after_every_word_add_up_to_one():
         assert sum(after.values()) == pytest.approx(1, rel=1e-4)
 
 
-def test_the_counts_of_the_head_are_those_of_the_parts():
+def test_the_counts_of_the_header_equal_the_sections():
     text = bigram_arpa(SENTENCES)
     singles, _, doubles = parsed(text)
     assert f"ngram 1={len(singles)}\nngram 2={len(doubles)}\n" in text

@@ -16,7 +16,7 @@ def speech_like(seed: int) -> np.ndarray:
     return (0.1 * tone * (1 + np.sin(2 * np.pi * 4 * time)) + 0.001 * random.standard_normal(len(time))).astype("f4")
 
 
-def test_a_copy_without_a_fault_is_at_no_distance():
+def test_distances_of_an_exact_copy_are_zero():
     audio = speech_like(0)
     same = quality.distances(audio, audio, MelConfig())
     assert all(same[name] < 1e-6 for name in ("mel L1", "spectral convergence", "log magnitude", "MCD dB"))
@@ -24,7 +24,7 @@ def test_a_copy_without_a_fault_is_at_no_distance():
     assert all(worse[name] > 0.1 for name in ("mel L1", "spectral convergence", "log magnitude", "MCD dB"))
 
 
-def test_griffin_lim_is_judged_over_the_last_clips(tmp_path, capsys):
+def test_griffin_lim_is_evaluated_on_the_last_clips(tmp_path, capsys):
     for i in range(3):
         write_wav(tmp_path / f"clip{i}.wav", speech_like(i), 22050)
     options = quality.Options(tmp_path, last=2, griffin_lim=True, json=tmp_path / "out.json")

@@ -42,7 +42,7 @@ def test_rows_are_measured(tmp_path, monkeypatch) -> None:
     assert 0 < max(exact) < 1e-4
 
 
-def test_other_weights_are_found_out() -> None:
+def test_other_weights_stop_the_benchmark() -> None:
     from experiments.benchmarks.torch_gaussian_tts import GaussianTTS, arrays_of
 
     networks = GaussianTTS(tts.CONFIGS["small"])

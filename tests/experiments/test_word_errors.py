@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.benchmarks.word_errors import edits, ratio_interval, spell, spell_year, words
+from experiments.benchmarks.word_errors import edits, number_words, ratio_interval, words, year_words
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,8 @@ from experiments.benchmarks.word_errors import edits, ratio_interval, spell, spe
         (12_345, "twelve thousand three hundred forty five"),
     ],
 )
-def test_numbers_are_spelled(number: int, spelled: str) -> None:
-    assert spell(number) == spelled
+def test_numbers_are_expanded(number: int, spelled: str) -> None:
+    assert number_words(number) == spelled
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def test_numbers_are_spelled(number: int, spelled: str) -> None:
         (1066, "one thousand sixty six"),
     ],
 )
-def test_years_are_spelled_as_read(year: int, spelled: str) -> None:
-    assert spell_year(year) == spelled
+def test_years_are_expanded(year: int, spelled: str) -> None:
+    assert year_words(year) == spelled
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_years_are_spelled_as_read(year: int, spelled: str) -> None:
         ("...", ""),
     ],
 )
-def test_words_are_those_a_recogniser_writes(text: str, expected: str) -> None:
+def test_words_have_the_spelling_of_recognisers(text: str, expected: str) -> None:
     assert words(text) == expected.split()
 
 
 @pytest.mark.parametrize(
-    ("reference", "heard", "count"),
+    ("reference", "hypothesis", "count"),
     [
         ("a b c", "a b c", 0),
         ("a b c", "", 3),
@@ -62,8 +62,8 @@ def test_words_are_those_a_recogniser_writes(text: str, expected: str) -> None:
         ("wood cutters", "woodcutters", 2),
     ],
 )
-def test_edits_are_the_fewest(reference: str, heard: str, count: int) -> None:
-    assert edits(reference.split(), heard.split()) == count
+def test_edits_are_minimal(reference: str, hypothesis: str, count: int) -> None:
+    assert edits(reference.split(), hypothesis.split()) == count
 
 
 def test_edits_of_letters() -> None:
@@ -71,7 +71,7 @@ def test_edits_of_letters() -> None:
     assert edits("", "abc") == 3 and edits("abc", "abc") == 0
 
 
-def test_interval_of_the_ratio_holds_the_ratio_and_narrows_with_clips() -> None:
+def test_interval_contains_the_ratio_and_narrows_with_clips() -> None:
     base, errors = [3, 1, 4, 2, 5, 3, 2, 4], [4, 1, 5, 2, 7, 3, 3, 4]
     low, high = ratio_interval(errors, base)
     assert 1 <= low < sum(errors) / sum(base) < high
