@@ -80,12 +80,6 @@ class Experiment(common.Experiment):
         common.check_at_least(self, workers=0, crops_per_clip=1)
         if self.continue_from is not None and self.init_from is not None:
             raise ConfigError("--continue-from continues a training, --init-from starts one; give one of them.")
-        conditions = self.training.model.generator.cond_channels
-        if conditions != 0:
-            raise ConfigError(
-                f"--model.generator.cond-channels is {conditions}, but no corpus gives conditioning vectors to train "
-                "with; leave it at 0."
-            )
 
 
 def default_experiment(preset: str | None, continue_from: Path | None = None) -> Experiment:
@@ -147,10 +141,10 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
         kept = kept_info(experiment.init_from, experiment.continue_from, folder)
         task = HiFiGANTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation, kept=kept)
         state = None
-        if experiment.init_from is not None:
-            state = ft.partial(initial_state, task, experiment.init_from, seed=loop.seed)
-        elif experiment.continue_from is not None:
-            state = ft.partial(continued_state, task, experiment.continue_from)
+        if (source := experiment.init_from) is not None:
+            state = ft.partial(initial_state, task, source, seed=loop.seed)
+        elif (source := experiment.continue_from) is not None:
+            state = ft.partial(continued_state, task, source)
         return fit(task, loader, common.remaining(loop, time.monotonic() - started), folder, initial_state=state)
 
 

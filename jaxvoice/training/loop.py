@@ -176,7 +176,7 @@ class _Session:
                 self.leaves = parallel.replicate(self.skeleton.flatten(state), self.mesh)
             del state
             if self.step >= config.steps:
-                print_once(f"{self.folder.path} is already trained for {self.step} steps; raise --steps to go on.")
+                print_once(f"{self.folder.path} is already trained for {self.step} steps; raise --steps to train further.")
                 return self._result("steps", 0.0, 0.0)
             self._print_settings()
             log = RunLog(
@@ -414,7 +414,7 @@ class _Session:
             + f": {done}"
         )
         if result.stopped != "steps":
-            print_once(f"to go on, give the same command again (--run-dir {self.folder.path} --resume auto)")
+            print_once(f"to resume, repeat the command (--run-dir {self.folder.path} --resume auto)")
 
 
 class _Speed:

@@ -70,9 +70,9 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 def replicate(tree: _Tree, mesh: Mesh) -> _Tree:
     """Fresh copies of `tree`'s arrays on every device (no two leaves share a buffer, so that all can be donated).
 
-    With several processes each must hand in the same values.
+    With several processes, all must pass the same values.
     """
-    # Copied by hand: device_put(may_alias=False) hands on the buffer of the device that has it (jax 0.10).
+    # Copied by hand: device_put(may_alias=False) keeps the buffer of the device that has it (jax 0.10).
     if jax.process_count() == 1:
         return jax.device_put(jax.tree.map(lambda array: array.copy(), tree), replicated(mesh))
 

@@ -61,8 +61,8 @@ class TrainingConfig:
     `precision` is that of the networks' computation; parameters, norms, mels and losses stay float32. `ema_decay`
     keeps a moving average of the generator's weights and validates and exports that; `None` keeps none.
 
-    **Raises:** `ConfigError` for values of the wrong type, if `ema_decay` is not in [0, 1), or for negative
-    `reconstruction_steps`.
+    **Raises:** `ConfigError` for values of the wrong type, if `ema_decay` is not in [0, 1), for negative
+    `reconstruction_steps`, or for a generator with conditions.
     """
 
     model: HiFiGANConfig = field(default_factory=HiFiGANConfig)
@@ -84,6 +84,12 @@ class TrainingConfig:
         check_types(self)
         check_ema_decay(self.ema_decay)
         check_not_negative(self, "reconstruction_steps", hint="0 trains with discriminators from the start")
+        conditions = self.model.generator.cond_channels
+        if conditions != 0:
+            raise ConfigError(
+                f"--model.generator.cond-channels is {conditions}, but no corpus gives conditioning vectors to train "
+                "with; leave it at 0."
+            )
 
 
 class HiFiGANState(eqx.Module):
