@@ -87,3 +87,9 @@ def test_no_circles():
 
     for module in MODULES:
         follow(module, ())
+
+
+def test_experiments_do_not_import_the_command_line():
+    files = sorted((PACKAGE.parent / "experiments").rglob("*.py"))
+    imports = {file.name: [name for name in imports_of(file) if name.startswith("jaxvoice.cli")] for file in files}
+    assert len(files) > 20 and not any(imports.values()), imports

@@ -176,7 +176,7 @@ class _Session:
                 self.leaves = parallel.replicate(self.skeleton.flatten(state), self.mesh)
             del state
             if self.step >= config.steps:
-                print_once(f"{self.folder.path} is already trained for {self.step} steps; raise --steps to train further.")
+                print_once(f"{self.folder.path} is already trained for {self.step} steps; raise --steps.")
                 return self._result("steps", 0.0, 0.0)
             self._print_settings()
             log = RunLog(
