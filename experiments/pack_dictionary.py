@@ -42,7 +42,7 @@ def pack_entries(text: str) -> bytes:
     return gzip.compress(b"".join(lines), 9, mtime=0)
 
 
-def decode(content: bytes) -> str:
+def decode_text(content: bytes) -> str:
     """Decode UTF-8, or Latin-1 as in older releases."""
     try:
         return content.decode("utf-8")
@@ -52,7 +52,7 @@ def decode(content: bytes) -> str:
 
 def main(source: tyro.conf.Positional[Path], out: Path = Path("jaxvoice/text/data/cmudict.txt.gz")) -> None:
     """Read, sort, compress and write the dictionary."""
-    packed = pack_entries(decode(source.read_bytes()))
+    packed = pack_entries(decode_text(source.read_bytes()))
     out.write_bytes(packed)
     words = gzip.decompress(packed).count(b"\n")
     print(f"{out}: {words} words, {len(packed) / 1e3:.0f} kB")

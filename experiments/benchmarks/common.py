@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-PAUSE = 0.25
+PAUSE_SECONDS = 0.25
 """Seconds between two calls: OpenMP threads spin for 0.2 s after a call and would slow down the next one."""
 
 
@@ -63,7 +63,7 @@ def in_turns(
             break
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            time.sleep(PAUSE)
+            time.sleep(PAUSE_SECONDS)
             seconds[name].append(timed(calls[name]))
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 

@@ -65,7 +65,7 @@ class Options:
     """File for the results, with the recognised text of every sentence."""
 
 
-def mel_l1(made: Sequence[np.ndarray], mels: Iterable[np.ndarray]) -> float:
+def mean_mel_difference(made: Sequence[np.ndarray], mels: Iterable[np.ndarray]) -> float:
     """Mean absolute difference over all frames and bands of spectrograms (mels, frames)."""
     return float(np.mean(np.abs(np.concatenate(list(made), axis=1) - np.concatenate(list(mels), axis=1))))
 
@@ -82,7 +82,7 @@ def measures(free: Sequence[Speech], forced: Sequence[Speech], store: Store) -> 
         "mean": float(errors.mean()),
         "within a frame %": 100 * float((errors <= 1).mean()),
         "length %": 100 * sum(one.mel.shape[1] for one in free) / store.frames,
-        "mel L1": mel_l1([one.mel for one in forced], store["mel"]),
+        "mel L1": mean_mel_difference([one.mel for one in forced], store["mel"]),
     }
 
 
@@ -115,7 +115,7 @@ def distances(heard: Mapping[str, Sequence[Sound]], store: Store) -> list[dict[s
     for name, sounds in heard.items():
         if name != "original" and not name.startswith("text"):
             again = [bucketed_log_mel(np.asarray(sound[0]), store.mel) for sound in sounds]
-            rows.append({"system": name, "mel L1 of the audio": mel_l1(again, store["mel"])})
+            rows.append({"system": name, "mel L1 of the audio": mean_mel_difference(again, store["mel"])})
     return rows
 
 

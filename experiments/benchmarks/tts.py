@@ -96,10 +96,10 @@ def speech_batch(
     phone_count, frame_count = (np.rint(parts * most).astype(np.int32) for most in (phones, frames))
     ids, durations = np.zeros((batch, phones), np.int32), np.zeros((batch, phones), np.float32)
     mel = random.normal(-5.5, 2, (batch, config.mel.num_mels, frames)).astype(np.float32)
-    for row, (said, length) in enumerate(zip(phone_count, frame_count, strict=True)):
-        ids[row, :said] = random.integers(1, len(config.codes) + 1, said)
-        durations[row, :said] = np.diff(np.linspace(0, length, said + 1).astype(int))
-        mel[row, :, length:] = 0
+    for row, (phone_length, frame_length) in enumerate(zip(phone_count, frame_count, strict=True)):
+        ids[row, :phone_length] = random.integers(1, len(config.codes) + 1, phone_length)
+        durations[row, :phone_length] = np.diff(np.linspace(0, frame_length, phone_length + 1).astype(int))
+        mel[row, :, frame_length:] = 0
     return UtteranceBatch(ids, phone_count, durations, mel, frame_count)
 
 

@@ -91,9 +91,9 @@ class Speak:
             raise ConfigError("--phonemes cannot be combined with --custom-words or --mode.")
         if self.file is None:
             return self.words[0]
-        from jaxvoice.text.custom_words import read_text_file
+        from jaxvoice.text.custom_words import read_utf8_file
 
-        return read_text_file(self.file)
+        return read_utf8_file(self.file)
 
     def output(self) -> Path:
         """The WAV file to write.

@@ -21,7 +21,7 @@ def read_custom_words(path: str | Path, phone_set: PhoneSet = ALIGNED) -> dict[s
     """
     words: dict[str, tuple[str, ...]] = {}
     line_numbers: dict[str, int] = {}
-    for number, line in enumerate(read_text_file(Path(path)).splitlines(), 1):
+    for number, line in enumerate(read_utf8_file(Path(path)).splitlines(), 1):
         word, *codes = line.split() or [""]
         if not word or word.startswith("#"):
             continue
@@ -38,7 +38,7 @@ def read_custom_words(path: str | Path, phone_set: PhoneSet = ALIGNED) -> dict[s
     return words
 
 
-def read_text_file(path: Path) -> str:
+def read_utf8_file(path: Path) -> str:
     """Read the text in the file at `path`, with or without a byte order mark.
 
     Raises:

@@ -185,7 +185,7 @@ def _key(key: Any) -> Any:
 
 def _rejected(file: str, line: int | None, why: str) -> CheckpointError:
     place = file if line is None else f"{file}, line {line}"
-    return CheckpointError(f"the code of the archive is refused: {place}: {why}.")
+    return CheckpointError(f"the code of the archive is not valid TorchScript: {place}: {why}.")
 
 
 class _Budget:

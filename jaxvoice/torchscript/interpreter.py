@@ -107,7 +107,7 @@ class Interpreter(OperatorCalls):
         if len(args) > len(names) or unknown or missing:
             raise CheckpointError(
                 f"{node.name} takes the arguments {', '.join(names[receiver:]) or '(none)'}; "
-                f"it was given {len(args) - receiver} by position and {sorted(kwargs)} by name."
+                f"got {len(args) - receiver} by position and {sorted(kwargs)} by name."
             )
         for name in names:
             if name not in values:
@@ -308,7 +308,7 @@ class Interpreter(OperatorCalls):
     def _item(self, items: Any, at: Any) -> Any:
         self._check_read(items, at)
         if isinstance(at, Index) and isinstance(items, (list, tuple)):
-            return scanned_loops.item(items, at)
+            return scanned_loops.item_at_index(items, at)
         at = self._key_of(self._as_number(at, int) if isinstance(at, Tensor) else at)
         if isinstance(items, (list, tuple, dict, str)):
             try:

@@ -13,7 +13,7 @@ class Inferred(NamedTuple):
     """The layer that is inferred from one call."""
 
     kinds: tuple[str, ...]
-    """Classes of `torch.nn` that make such a call."""
+    """Classes of `torch.nn` with such a call."""
     settings: dict[str, Any]
     """Hyper-parameters. Values that the program computes are symbolic values."""
     weighted: bool = False

@@ -82,7 +82,7 @@ class Index:
         return self.array
 
 
-def select(x: Tensor, dim: int, index: Index) -> Tensor:
+def select_at_index(x: Tensor, dim: int, index: Index) -> Tensor:
     """`torch.select` with an index that depends on the iteration; returns a view."""
     start = index.start(x.shape[dim])
     return x.view(
@@ -91,7 +91,7 @@ def select(x: Tensor, dim: int, index: Index) -> Tensor:
     )
 
 
-def slice_(x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Tensor:
+def slice_at_index(x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Tensor:
     """`torch.slice` of fixed length from an index that depends on the iteration; returns a view."""
     length = end - start if isinstance(start, Index) and end is not None else None
     if type(length) is not int or length < 1:
@@ -113,7 +113,7 @@ def slice_(x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: in
     )
 
 
-def item(items: Sequence[Any], index: Index) -> Tensor:
+def item_at_index(items: Sequence[Any], index: Index) -> Tensor:
     """An item of a list at an index that depends on the iteration."""
     return Tensor(
         lax.dynamic_index_in_dim(_stacked(items), index.start(len(items)), keepdims=False), frozen=_SCAN_RESULT
@@ -126,14 +126,16 @@ def _stacked(items: Sequence[Any]) -> jax.Array:
     return jnp.stack([one.values for one in items])
 
 
-def tensor(index: Index, *, dtype: int | None = None, **_: Any) -> Tensor:
+def tensor_of_index(index: Index, *, dtype: int | None = None, **_: Any) -> Tensor:
     """`torch.tensor` of an index."""
     return Tensor(jnp.asarray(index.array, default_int() if dtype is None else dtype_of_code(dtype)))
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {
-    **{"torch.select": select, "torch.slice": slice_, "torch.__getitem__": item},
-    **dict.fromkeys(("torch.tensor", "torch.as_tensor", "torch.scalar_tensor", "ops.prim.NumToTensor"), tensor),
+    **{"torch.select": select_at_index, "torch.slice": slice_at_index, "torch.__getitem__": item_at_index},
+    **dict.fromkeys(
+        ("torch.tensor", "torch.as_tensor", "torch.scalar_tensor", "ops.prim.NumToTensor"), tensor_of_index
+    ),
 }
 """Implementations for arguments of type `Index`; other operators receive a tensor."""
 

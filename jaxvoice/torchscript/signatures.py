@@ -141,13 +141,13 @@ pow(input, exponent)
 """
 
 REQUIRED = object()
-"""Stands in a signature for an argument without default."""
+"""Marks an argument without default in a signature."""
 
 
 class Signature(dict[str, Any]):
     """The arguments of an overload by name, with their defaults or `REQUIRED`.
 
-    **Arguments:** `arguments`: these; `positional`: how many of them may be given without their names.
+    **Arguments:** `arguments`: the arguments; `positional`: the number of them that can be passed by position.
     """
 
     def __init__(self, arguments: Mapping[str, Any], positional: int):

@@ -75,7 +75,7 @@ class FunctionRef:
 
 @dataclass(frozen=True)
 class Call:
-    """One call that a method makes."""
+    """One call in a method."""
 
     kind: str
     """`operator`, `module` or `function`."""

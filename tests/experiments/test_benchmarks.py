@@ -13,7 +13,7 @@ from experiments.benchmarks import common, versions
 
 
 def test_calls_take_turns_in_rotating_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(common, "PAUSE", 0)
+    monkeypatch.setattr(common, "PAUSE_SECONDS", 0)
     order: list[str] = []
     calls = {name: lambda name=name: order.append(name) for name in "abc"}
     timings = common.in_turns(calls, repeats=3, warm_up=1)
@@ -22,7 +22,7 @@ def test_calls_take_turns_in_rotating_order(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_at_least_three_rounds_within_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(common, "PAUSE", 0)
+    monkeypatch.setattr(common, "PAUSE_SECONDS", 0)
     timings = common.in_turns({"a": lambda: None}, repeats=100, max_seconds=0)
     assert len(timings["a"].seconds) == 3
 

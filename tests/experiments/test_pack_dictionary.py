@@ -5,7 +5,7 @@ from importlib.resources import files
 
 import pytest
 
-from experiments.pack_dictionary import decode, main, pack_entries, read_entries
+from experiments.pack_dictionary import decode_text, main, pack_entries, read_entries
 from jaxvoice.text.dictionary import Dictionary, cmudict
 
 NEWER = """\
@@ -54,7 +54,7 @@ def test_every_packed_word_can_be_looked_up() -> None:
 def test_main_writes_the_packed_file(tmp_path, capsys) -> None:
     (tmp_path / "cmudict-0.7b").write_bytes(OLDER.encode("latin-1"))
     main(tmp_path / "cmudict-0.7b", tmp_path / "out.gz")
-    assert (tmp_path / "out.gz").read_bytes() == pack_entries(NEWER) == pack_entries(decode(NEWER.encode()))
+    assert (tmp_path / "out.gz").read_bytes() == pack_entries(NEWER) == pack_entries(decode_text(NEWER.encode()))
     assert "6 words" in capsys.readouterr().out
 
 

@@ -31,7 +31,7 @@ def test_a_batch_is_padded_and_its_durations_add_up() -> None:
 
 
 def test_rows_are_measured(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(common, "PAUSE", 0)
+    monkeypatch.setattr(common, "PAUSE_SECONDS", 0)
     works: tuple[tts.Work, ...] = ("mel", "duration step", "upsampling")
     tts.main(replace(SMALL, works=works, json=tmp_path / "tts.json"))
     rows = json.loads((tmp_path / "tts.json").read_text(encoding="utf-8"))["rows"]

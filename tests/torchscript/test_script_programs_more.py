@@ -212,8 +212,8 @@ def test_wrong_inputs_raise_an_error(load):
     run = load(torch.jit.script(Two()))
     x = np.ones(2, np.float32)
     for inputs, message in (
-        ((), r"takes the arguments x, n; it was given 0"),
-        ((x, 1, 2), r"takes the arguments x, n; it was given 3"),
+        ((), r"takes the arguments x, n; got 0"),
+        ((x, 1, 2), r"takes the arguments x, n; got 3"),
         ((3,), "x of forward is a tensor; pass an array, not 3"),
         (("text",), "x of forward is a tensor"),
         ((torch.ones(2),), r"torch\.Tensor cannot be passed"),
