@@ -13,7 +13,7 @@ from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.code import original_name
 from jaxvoice.torchscript.layers import Layer, read_layers
 from jaxvoice.torchscript.symbolic_values import Call, NormedWeight, Ref, Stored, is_plain
-from jaxvoice.weights.archive import Archive, Module, TensorInfo
+from jaxvoice.weights.archive import Archive, ModuleNode, TensorInfo
 
 _DEEPEST = 48
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -147,7 +147,7 @@ class _Tree:
     """A part in the making."""
 
     def __init__(self) -> None:
-        self.module: Module | None = None
+        self.module: ModuleNode | None = None
         self.tensors: dict[str, TensorInfo] = {}
         self.below: dict[str, _Tree] = {}
 
@@ -169,7 +169,7 @@ class _Tree:
             if not (name == "parametrizations" and any(leaf.startswith("parametrizations.") for leaf in self.tensors))
             and not (name == "_flat_weights" and all(f"{stem}{name}.{leaf}" in shares for leaf in below.tensors))
         }
-        module = self.module or Module()
+        module = self.module or ModuleNode()
         name = original_name(module.class_name) if module.class_name else None
         mine = {leaf: shares[stem + leaf] for leaf in self.tensors if stem + leaf in shares}
         own = sum(

@@ -101,7 +101,7 @@ def _indented(lines: list[str]) -> list[str]:
     return ["  " + line for line in lines]
 
 
-class Statistics(NamedTuple):
+class TensorStatistics(NamedTuple):
     """Of the finite elements of a tensor; magnitudes where they are complex."""
 
     min: float
@@ -111,7 +111,7 @@ class Statistics(NamedTuple):
     not_finite: int
 
 
-def statistics(array: np.ndarray) -> Statistics | None:
+def statistics(array: np.ndarray) -> TensorStatistics | None:
     """Extremes, mean and standard deviation, in blocks so that large tensors need no copy; `None` without elements."""
     flat = array.reshape(-1)
     if not flat.size:
@@ -129,8 +129,8 @@ def statistics(array: np.ndarray) -> Statistics | None:
             squares += float(((block - new) ** 2).sum()) + step * step * count * block.size / total
             mean, count = mean + step * block.size / total, total
     if not count:
-        return Statistics(np.nan, np.nan, np.nan, np.nan, flat.size)
-    return Statistics(low, high, mean, (squares / count) ** 0.5, flat.size - count)
+        return TensorStatistics(np.nan, np.nan, np.nan, np.nan, flat.size)
+    return TensorStatistics(low, high, mean, (squares / count) ** 0.5, flat.size - count)
 
 
 def matching(archive: Archive, pattern: str) -> list[str]:

@@ -20,7 +20,7 @@ _RAGGED = 12
 
 
 @dataclass(frozen=True)
-class Row:
+class TreeRow:
     """One line of the tree."""
 
     name: str
@@ -35,16 +35,16 @@ class Row:
     """How many."""
 
 
-def rows(root: Part, *, depth: int | None = None, dtype: np.dtype | None = None) -> list[Row]:
+def rows(root: Part, *, depth: int | None = None, dtype: np.dtype | None = None) -> list[TreeRow]:
     """The tree below `root`, `depth` levels of it (at least 1); types of tensors are shown if they are not `dtype`."""
-    made: list[Row] = []
+    made: list[TreeRow] = []
     if root.tensors or root.class_name:
         made.append(_row([root], root.path or "(top)", 0, dtype, cut=False))
     _below(root, len(made), depth, dtype, made)
     return made
 
 
-def cut_rows(root: Part, most: int, dtype: np.dtype | None) -> tuple[list[Row], int | None]:
+def cut_rows(root: Part, most: int, dtype: np.dtype | None) -> tuple[list[TreeRow], int | None]:
     """All rows if they are at most `most`, else those of the greatest depth that keeps to it, and that depth."""
     every = rows(root, dtype=dtype)
     if len(every) <= most:
@@ -56,7 +56,7 @@ def cut_rows(root: Part, most: int, dtype: np.dtype | None) -> tuple[list[Row], 
     return rows(root, depth=1, dtype=dtype), 1
 
 
-def _below(part: Part, level: int, depth: int | None, dtype: np.dtype | None, made: list[Row]) -> None:
+def _below(part: Part, level: int, depth: int | None, dtype: np.dtype | None, made: list[TreeRow]) -> None:
     for names, members in _groups(part):
         member, name = members[0], names
         # A name with nothing but one line below it shares that line.
@@ -153,7 +153,7 @@ def _ragged(members: Sequence[Part]) -> bool:
     return len({fingerprint(member) for member in members}) > 1 and not _varied(members)
 
 
-def _row(members: Sequence[Part], name: str, level: int, dtype: np.dtype | None, cut: bool) -> Row:
+def _row(members: Sequence[Part], name: str, level: int, dtype: np.dtype | None, cut: bool) -> TreeRow:
     part = members[0]
     notes = [_layer(members)]
     norm = part.norm or (part.layer.norm if part.layer else "")
@@ -169,10 +169,10 @@ def _row(members: Sequence[Part], name: str, level: int, dtype: np.dtype | None,
     if _ragged(members):
         names = ", ".join(printable(leaf) for leaf in part.tensors)
         count = sum(member.parameters for member in members)
-        return Row(printable(name), level, f"{len(members)} entries of different shapes", names, f"{count:,}")
+        return TreeRow(printable(name), level, f"{len(members)} entries of different shapes", names, f"{count:,}")
     count = f"{part.parameters:,}" if part.parameters else ""
     times = f"{len(members)} x " if len(members) > 1 and count else ""
-    return Row(printable(name), level, layer, _tensors(members, dtype), times + count)
+    return TreeRow(printable(name), level, layer, _tensors(members, dtype), times + count)
 
 
 def _layer(members: Sequence[Part]) -> str:

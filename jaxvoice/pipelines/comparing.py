@@ -210,7 +210,7 @@ class _Side:
     def _network(self, folder: Path) -> Run:
         import jax
 
-        from jaxvoice.models.registry import find_family
+        from jaxvoice.models.family_lookup import find_family
 
         family = find_family(folder)
         network, config = family.load_network(folder)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxvoice import models
 from jaxvoice.config import from_dict
 from jaxvoice.errors import CheckpointError, ConfigError
-from jaxvoice.models.registry import find_family
+from jaxvoice.models.family_lookup import find_family
 from jaxvoice.weights.atomic_write import atomic_write
 from jaxvoice.weights.file_layout import FileLayout, read_layout
 from jaxvoice.weights.formats import open_archive

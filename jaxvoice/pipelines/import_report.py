@@ -19,7 +19,7 @@ class TensorLine(NamedTuple):
     remark: str
 
 
-def tensor_lines(archive: Archive, table: Sequence[Change]) -> list[TensorLine]:
+def change_lines(archive: Archive, table: Sequence[Change]) -> list[TensorLine]:
     """The lines of a plan's table, with shapes and types as the file has them."""
     lines = []
     for sources, target, remark in table:

@@ -14,8 +14,8 @@ from jaxvoice import models
 from jaxvoice.config import to_dict
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, ImportOptions, ImportPlan
-from jaxvoice.models.registry import recognise_checkpoint
-from jaxvoice.pipelines.import_report import TensorLine, report_text, tensor_lines
+from jaxvoice.models.family_lookup import recognise_checkpoint
+from jaxvoice.pipelines.import_report import TensorLine, change_lines, report_text
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.atomic_write import atomic_write
 from jaxvoice.weights.foreign_settings import read_settings
@@ -113,7 +113,7 @@ def import_model(
         beside = layout.training_file(source) if training in (None, True) else training
         with _new_folder(to) as folder:
             model_config = found.config
-            tables = {one.source.path.name: tensor_lines(one, plan.table()) for one, plan in found.parts}
+            tables = {one.source.path.name: change_lines(one, plan.table()) for one, plan in found.parts}
             write_safetensors(folder / WEIGHTS_FILE, found.wanted, _read(found))
             for name, content in found.side_files.items():
                 with atomic_write(folder / name) as file:
@@ -151,7 +151,7 @@ def _import_training(
         trained = layout.plan_training(archive, found)
         tensors = _frugally(archive, trained.read(archive.tensors))
         write_safetensors(folder / TRAINING_FILE, trained.specs, tensors, trained.metadata)
-        tables[path.name] = tensor_lines(archive, trained.table())
+        tables[path.name] = change_lines(archive, trained.table())
         return trained, {"source": path.name, "sha256": archive.source.sha256(), **trained.about}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxvoice.errors import CheckpointError, MissingExtraError
-from jaxvoice.models.registry import find_family
+from jaxvoice.models.family_lookup import find_family
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
 

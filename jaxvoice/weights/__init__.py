@@ -7,7 +7,7 @@ from jaxvoice._lazy import lazily
 if TYPE_CHECKING:
     from jaxvoice.weights.archive import (
         Archive as Archive,
-        Module as Module,
+        ModuleNode as ModuleNode,
         Source as Source,
         TensorInfo as TensorInfo,
         Tensors as Tensors,
@@ -33,7 +33,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     globals(),
     {
-        "archive": ("Archive", "Module", "Source", "TensorInfo", "Tensors"),
+        "archive": ("Archive", "ModuleNode", "Source", "TensorInfo", "Tensors"),
         "distances": ("compare_arrays", "distance"),
         "model_folder": ("read_model_folder", "write_model_folder"),
         "array_names": ("count_parameters", "load_state", "named_arrays"),

@@ -89,17 +89,17 @@ class Tensors(Mapping[str, np.ndarray]):
 
 
 @dataclass(frozen=True)
-class Module:
+class ModuleNode:
     """A node in the tree of modules that a file describes."""
 
     class_name: str | None = None
     """The class as the file names it, `torch.nn.modules.conv.Conv1d` say; `None` where only names are known."""
-    children: Mapping[str, "Module"] = field(default_factory=dict)
+    children: Mapping[str, "ModuleNode"] = field(default_factory=dict)
     """Modules below this one by the next part of their names."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Plain values the file keeps for this module: numbers, text, lists of these."""
 
-    def walk(self, name: str = "") -> Iterator[tuple[str, "Module"]]:
+    def walk(self, name: str = "") -> Iterator[tuple[str, "ModuleNode"]]:
         """This module and all below, parents first, with dotted names (`""` for the first)."""
         yield name, self
         for key, child in self.children.items():
@@ -139,7 +139,7 @@ class Archive:
         self,
         tensors: Tensors,
         metadata: Mapping[str, Any],
-        modules: Module,
+        modules: ModuleNode,
         source: Source,
         close: Callable[[], None] = lambda: None,
     ):

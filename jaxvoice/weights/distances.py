@@ -61,17 +61,17 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Alignment:
+class CommonPrefixes:
     """What stands before the names in A and B that otherwise are the same."""
 
     a: str
     b: str
 
 
-def align(a: Iterable[str], b: Iterable[str]) -> Alignment:
+def align(a: Iterable[str], b: Iterable[str]) -> CommonPrefixes:
     """The prefixes (`""` or ending in a dot) under which A and B have the most names in common, the shortest such."""
     names_a, names_b = list(a), list(b)
-    best, most = Alignment("", ""), -1
+    best, most = CommonPrefixes("", ""), -1
     of_b = {prefix: _below(prefix, names_b) for prefix in _prefixes(names_b)}
     for prefix_a in _prefixes(names_a):
         below_a = _below(prefix_a, names_a)
@@ -79,7 +79,7 @@ def align(a: Iterable[str], b: Iterable[str]) -> Alignment:
             common = len(below_a & below_b)
             shorter = len(prefix_a + prefix_b) < len(best.a + best.b)
             if common > most or (common == most and shorter):
-                best, most = Alignment(prefix_a, prefix_b), common
+                best, most = CommonPrefixes(prefix_a, prefix_b), common
     return best
 
 

@@ -88,7 +88,7 @@ class Ignore:
 
 
 @dataclass(frozen=True)
-class Row:
+class TensorMapping:
     """One line of a plan: these tensors of the file become these of the model."""
 
     sources: tuple[str, ...]
@@ -131,7 +131,7 @@ class Change(NamedTuple):
 class Plan:
     """What will be done; `read` does it."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[TensorMapping, ...]
     """Which tensors become which."""
     wanted: Mapping[str, Spec]
     """Every target with its shape and type, in the order of the model."""
@@ -236,11 +236,11 @@ def make_plan(
             ignored[name] = reason
         else:
             mismatches.unused(name)
-    rows: list[Row] = []
+    rows: list[TensorMapping] = []
     sides = _Sides(sources, targets, mismatches)
     for (rule, target), found in groups.items():
         rows += sides.rows(rule, target, found)
-    written: dict[str, Row] = {}
+    written: dict[str, TensorMapping] = {}
     for row in rows:
         for target in row.targets:
             if target in written:
@@ -278,7 +278,7 @@ class _Sides:
                 if name.endswith(f".{part}"):
                     self._below.setdefault(name.removesuffix(f".{part}"), []).append(part)
 
-    def rows(self, rule: Rule, target: str, found: Mapping[str, str]) -> list[Row]:
+    def rows(self, rule: Rule, target: str, found: Mapping[str, str]) -> list[TensorMapping]:
         """What one rule makes of the tensors it found for one target or layer."""
         if rule.norm is None:
             return self._checked("keep", (found[""],), (target,), rule.layout)
@@ -298,8 +298,10 @@ class _Sides:
             return [row for source, one in pairs for row in self._checked("keep", (source,), (one,), rule.layout)]
         return self._checked("fold" if len(ours) < len(theirs) else "unfold", theirs, ours, rule.layout)
 
-    def _checked(self, does: Does, names: tuple[str, ...], ours: tuple[str, ...], layout: Layout | None) -> list[Row]:
-        """The row, if its shapes and types fit; the misfit is noted if not."""
+    def _checked(
+        self, does: Does, names: tuple[str, ...], ours: tuple[str, ...], layout: Layout | None
+    ) -> list[TensorMapping]:
+        """The row, if its shapes and types fit; a mismatch is noted otherwise."""
         sources, targets, mismatches = self._sources, self._targets, self._mismatches
         if any(name not in targets for name in ours):
             for name in names:
@@ -327,7 +329,7 @@ class _Sides:
                 mismatches.dtype(name, sources[name].dtype, ours[0], targets[ours[0]].dtype)
                 fits = False
         dtypes = tuple(targets[name].dtype for name in ours)
-        return [Row(names, ours, does, layout, dtypes, _remark(does, layout, given, dtypes))] if fits else []
+        return [TensorMapping(names, ours, does, layout, dtypes, _remark(does, layout, given, dtypes))] if fits else []
 
 
 def _castable(source: np.dtype, target: np.dtype) -> bool:

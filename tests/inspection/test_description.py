@@ -12,7 +12,7 @@ from jaxvoice.inspection.description import describe, fingerprint
 from jaxvoice.inspection.json_values import file_values
 from jaxvoice.inspection.reports import file_lines, matching, metadata_cells, statistics, tensor_lines
 from jaxvoice.inspection.tree_rows import rows
-from jaxvoice.weights.archive import Archive, Module, Source, TensorInfo, Tensors
+from jaxvoice.weights.archive import Archive, ModuleNode, Source, TensorInfo, Tensors
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.module_tree import module_tree
 from jaxvoice.weights.text_tables import width
@@ -69,10 +69,10 @@ def test_a_block_that_differs_has_its_own_row(part):
             arrays[name] = arrays["blocks.1.q.weight"]
             storages = {name: "blocks.1.q.weight"}
     blocks = {
-        str(i): Module(None, {"q": Module(classes.get(i, "pkg.Block"), {}, attributes.get(i, {"eps": 1e-5}))})
+        str(i): ModuleNode(None, {"q": ModuleNode(classes.get(i, "pkg.Block"), {}, attributes.get(i, {"eps": 1e-5}))})
         for i in range(6)
     }
-    tree = Module(None, {"blocks": Module(None, blocks)})
+    tree = ModuleNode(None, {"blocks": ModuleNode(None, blocks)})
     found = names(archive_of(arrays, kinds=kinds, storages=storages, modules=tree))
     told = [row[0] for row in found if re.match(r"(blocks\.)?\d", row[0]) or row[0].startswith("blocks")]
     assert any(re.search(r"\b0-2", name) for name in told), found

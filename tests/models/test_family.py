@@ -15,11 +15,11 @@ import pytest
 import jaxvoice
 from jaxvoice import models
 from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.models.family_lookup import find_family
 from jaxvoice.models.gaussian_tts import InferenceModel
 from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.models.hifigan import Generator, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.weights import save_generator
-from jaxvoice.models.registry import find_family
 from jaxvoice.pipelines import Synthesizer, Vocoder, compare, export_model, import_model, load
 from jaxvoice.weights import named_arrays, write_torch
 from tests.models.gaussian_tts.gaussian_small import SMALL, networks
@@ -41,7 +41,7 @@ FREE_OF_NAMES = [
     *(PACKAGE / "pipelines" / f"{name}.py" for name in ("importing", "exporting", "comparing", "import_report")),
     *(PACKAGE / "pipelines" / f"{name}.py" for name in ("folders", "sources")),
     PACKAGE / "models" / "family.py",
-    PACKAGE / "models" / "registry.py",
+    PACKAGE / "models" / "family_lookup.py",
     PACKAGE / "models" / "checkpoint_layout.py",
 ]
 
@@ -162,7 +162,7 @@ def test_a_file_that_two_families_recognise(tmp_path, monkeypatch):
 def test_listing_and_recognising_need_no_jax(tmp_path):
     source = released(tmp_path)
     code = (
-        "import sys; from jaxvoice import models, open_archive; from jaxvoice.models.registry import "
+        "import sys; from jaxvoice import models, open_archive; from jaxvoice.models.family_lookup import "
         "recognise_checkpoint; from jaxvoice.models.checkpoint_layout import Checkpoint; "
         f"family, layout = recognise_checkpoint(Checkpoint(open_archive({str(source)!r}))); "
         "print([one.name for one in models.FAMILIES], family.name, {'jax', 'equinox', 'torch'} & set(sys.modules))"

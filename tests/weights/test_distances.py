@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from jaxvoice.weights.distances import Alignment, align, compare_arrays, distance
+from jaxvoice.weights.distances import CommonPrefixes, align, compare_arrays, distance
 
 
 def layers(norm=lambda layer: layer):
@@ -90,11 +90,11 @@ def test_what_only_one_has_and_other_shapes_are_listed():
 
 def test_prefixes_are_found_and_as_short_as_can_be():
     names = ["conv_pre.weight", "ups.0.weight", "ups.1.weight"]
-    assert align(names, names) == Alignment("", "")
-    assert align([f"module.{name}" for name in names], names) == Alignment("module.", "")
-    assert align([f"x.y.{name}" for name in names], [f"z.{name}" for name in names]) == Alignment("x.y.", "z.")
-    assert align(["only.weight"], ["other.bias"]) == Alignment("", "")
-    assert align([], names) == Alignment("", "")
+    assert align(names, names) == CommonPrefixes("", "")
+    assert align([f"module.{name}" for name in names], names) == CommonPrefixes("module.", "")
+    assert align([f"x.y.{name}" for name in names], [f"z.{name}" for name in names]) == CommonPrefixes("x.y.", "z.")
+    assert align(["only.weight"], ["other.bias"]) == CommonPrefixes("", "")
+    assert align([], names) == CommonPrefixes("", "")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ class Bytes(Protocol):
         ...
 
 
-class Window:
+class FileSlice:
     """The part of `whole` from byte `start` to `stop`."""
 
     def __init__(self, whole: Bytes, start: int, stop: int):

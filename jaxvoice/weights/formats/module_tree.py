@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxvoice.errors import RefusedError
-from jaxvoice.weights.archive import Module
+from jaxvoice.weights.archive import ModuleNode
 from jaxvoice.weights.formats import limits
 from jaxvoice.weights.formats.error_messages import shown
 from jaxvoice.weights.formats.limits import Budget
@@ -20,13 +20,13 @@ class _Node:
     attributes: dict[str, Any] = field(default_factory=dict)
     children: dict[str, "_Node"] = field(default_factory=dict)
 
-    def module(self) -> Module:
-        return Module(self.class_name, {key: node.module() for key, node in self.children.items()}, self.attributes)
+    def module(self) -> ModuleNode:
+        return ModuleNode(self.class_name, {key: node.module() for key, node in self.children.items()}, self.attributes)
 
 
 def module_tree(
     tensors: Iterable[str], budget: Budget, known: Mapping[str, tuple[str, dict[str, Any]]] | None = None
-) -> Module:
+) -> ModuleNode:
     """The tree above tensors of these names; `known` gives class and attributes of modules by name.
 
     Raises `RefusedError` when it would be too deep or too large.

@@ -8,7 +8,7 @@ from jaxvoice.weights.archive import Source
 from jaxvoice.weights.formats import limits
 from jaxvoice.weights.formats.error_messages import DAMAGED, naming, shown
 from jaxvoice.weights.formats.limits import Budget
-from jaxvoice.weights.formats.mapped_file import Bytes, Window
+from jaxvoice.weights.formats.mapped_file import Bytes, FileSlice
 from jaxvoice.weights.formats.pickle_archives import PickleArchive
 
 CONFIG, WEIGHTS = "model_config.yaml", "model_weights.ckpt"
@@ -17,7 +17,7 @@ Torch = Callable[[Bytes, Path, Callable[[], None], Sequence[str], Budget], Pickl
 
 
 def open_nemo(
-    members: Mapping[str, Window],
+    members: Mapping[str, FileSlice],
     path: Path,
     close: Callable[[], None],
     inert: Sequence[str],
@@ -44,7 +44,7 @@ def open_nemo(
     return archive
 
 
-def _config(members: Mapping[str, Window]) -> str:
+def _config(members: Mapping[str, FileSlice]) -> str:
     block = members[CONFIG].view if CONFIG in members else memoryview(b"")
     if len(block) > limits.CONFIG:
         raise RefusedError(f"its {CONFIG} has {len(block)} bytes; at most {limits.CONFIG} are read.")
@@ -54,5 +54,5 @@ def _config(members: Mapping[str, Window]) -> str:
         raise CheckpointError(f"its {CONFIG} is not text; {DAMAGED}.") from failure
 
 
-def _some(members: Mapping[str, Window]) -> str:
+def _some(members: Mapping[str, FileSlice]) -> str:
     return ", ".join(shown(name) for name in list(members)[:5]) or "nothing"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxvoice.errors import RefusedError
-from jaxvoice.weights.archive import Kind, Module, TensorInfo
+from jaxvoice.weights.archive import Kind, ModuleNode, TensorInfo
 from jaxvoice.weights.formats import limits
 from jaxvoice.weights.formats.error_messages import shown
 from jaxvoice.weights.formats.limits import CONTAINER, ITEM, Budget
@@ -40,7 +40,7 @@ class Found:
         """Shapes, types, storages and kinds of all tensors."""
         return {name: _info(name, value, self.kinds[name]) for name, value in self.tensors.items()}
 
-    def modules(self, budget: Budget) -> Module:
+    def modules(self, budget: Budget) -> ModuleNode:
         """The tree of modules."""
         return module_tree(self.tensors, budget, self.nodes)
 
@@ -192,7 +192,7 @@ def _info(name: str, value: TensorRef | np.ndarray, kind: Kind) -> TensorInfo:
 
 
 def torch_members(record: Record) -> list[tuple[Any, Any, Kind | None]] | None:
-    """The members of a pickled `nn.Module`, in the order of `state_dict`, without what torch keeps for itself."""
+    """The members of a pickled `nn.ModuleNode`, in the order of `state_dict`, without what torch keeps for itself."""
     state = record.state
     if not isinstance(state, dict):
         return None

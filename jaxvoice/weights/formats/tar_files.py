@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.formats import limits
 from jaxvoice.weights.formats.error_messages import DAMAGED, shown
-from jaxvoice.weights.formats.mapped_file import Bytes, Mapped, Window
+from jaxvoice.weights.formats.mapped_file import Bytes, FileSlice, Mapped
 
 _BLOCK = 512
 _CHUNK = 2**18
@@ -21,16 +21,16 @@ def is_tar(data: memoryview) -> bool:
     return len(data) >= _BLOCK and bytes(data[257:262]) == b"ustar"
 
 
-def tar_members(file: Bytes) -> dict[str, Window]:
+def tar_members(file: Bytes) -> dict[str, FileSlice]:
     """The files of a tar file by name, without a leading `./`; raises `CheckpointError`."""
-    members: dict[str, Window] = {}
+    members: dict[str, FileSlice] = {}
     for name, start, stop in _members(file.view):
         name = name.removeprefix("./")
         if name.startswith("/") or ".." in name.split("/") or not name.isprintable():
             raise RefusedError(f"has a member called {shown(name)}, which leads out of the file.")
         if name in members:
             raise RefusedError(f"has two members called {shown(name)}; readers would not agree which counts.")
-        members[name] = Window(file, start, stop)
+        members[name] = FileSlice(file, start, stop)
     return members
 
 
