@@ -81,13 +81,13 @@ class Inspect:
 
     def folder(self, columns: int) -> "list[str] | dict[str, Any]":
         """The description of a model folder or run folder."""
-        from jaxvoice.pipelines.folders import kind_of_folder, run_about
+        from jaxvoice.pipelines.folders import kind_of_folder, run_progress
         from jaxvoice.weights.model_folder import WEIGHTS_FILE, read_about
 
         path, lines = self.path, []
         values: dict[str, Any] = {}
         if kind_of_folder(path) == "run":
-            about = run_about(path)
+            about = run_progress(path)
             values["run"] = about
             lines += _run_lines(path, about, columns)
             path = path / "model"

@@ -1,4 +1,4 @@
-"""What a user calls: text to speech; a vocoder for mel spectrograms or recordings; weights in, out, side by side."""
+"""High-level interface: `Synthesizer`, `Vocoder`, `Aligner`, and functions to import, export and compare weights."""
 
 from typing import TYPE_CHECKING
 

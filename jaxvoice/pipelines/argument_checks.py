@@ -42,22 +42,23 @@ def validate_latents(latents: Float[Any, "channels frames"], channels: int) -> F
             f"shape {latents.shape}{transposed}."
         )
     if not np.isfinite(latents).all():
-        raise MelError("The latents hold NaN or infinity; compute them again.")
+        raise MelError("The latents contain NaN or infinity; check how they were computed.")
     return latents
 
 
 def validate_conditions(cond: Any, size: int, count: int) -> list[Float32[np.ndarray, " cond"] | None]:
-    """One conditioning vector for each of `count` mels, or `None` for each where `size` is 0.
+    """A list of `count` conditioning vectors, or of `None` if `size` is 0.
 
-    **Arguments:** `cond`, `(size,)` for all or `(count, size)`; `None` where `size` is 0.
+    **Arguments:** `cond`, of shape `(size,)` for all mels or `(count, size)`; `None` if `size` is 0.
 
     **Raises:** `ShapeError` for another shape, or NaN or infinity.
     """
     if cond is None and not size:
         return [None] * count
-    if cond is None or not size:
-        wanted = f"takes a conditioning vector of {size} values" if size else "takes no conditioning vector"
-        raise ShapeError(f"The generator {wanted}, got {'none' if cond is None else np.shape(cond)}.")
+    if cond is None:
+        raise ShapeError(f"The generator takes a conditioning vector of {size} values, but got none.")
+    if not size:
+        raise ShapeError(f"The generator takes no conditioning vector, but got one of shape {np.shape(cond)}.")
     vectors = np.asarray(cond, np.float32)
     if vectors.shape not in ((size,), (count, size)):
         raise ShapeError(
@@ -65,7 +66,7 @@ def validate_conditions(cond: Any, size: int, count: int) -> list[Float32[np.nda
             "mel."
         )
     if not np.isfinite(vectors).all():
-        raise ShapeError("The conditioning vector holds NaN or infinity; compute it again.")
+        raise ShapeError("The conditioning vector contains NaN or infinity; check how it was computed.")
     return list(np.broadcast_to(vectors, (count, size)))
 
 
@@ -78,15 +79,17 @@ def validate_audio(audio: Float[Any, " samples"]) -> Float32[np.ndarray, " sampl
             f"{samples.shape}; average its channels, and divide 16-bit integers by 32768."
         )
     if not samples.size:
-        raise AudioError("The audio holds no samples; give some.")
+        raise AudioError("The audio is empty; pass at least one sample.")
     if not np.isfinite(samples).all():
         bad = int(np.count_nonzero(~np.isfinite(samples)))
-        raise AudioError(f"The audio holds NaN or infinity in {bad} of {len(samples)} samples; record it again.")
+        raise AudioError(
+            f"The audio contains NaN or infinity in {bad} of {len(samples)} samples; check how it was computed."
+        )
     return samples
 
 
 def _in_float32(values: Any) -> np.ndarray:
-    """`values` as an array, floats of any size (bfloat16 included) in float32; what is too large becomes infinite."""
+    """`values` as an array, floats of any size (bfloat16 included) in float32; values out of range become infinite."""
     array = np.asarray(values)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return array
@@ -106,14 +109,14 @@ def error_context(name: str) -> Iterator[None]:
 
 
 def as_list(values: Any, what: str) -> list[Any]:
-    """`values` as a list; raises `TextError`, whose message begins with `what`, if they are not iterable."""
+    """`values` as a list; raises `TextError`, whose message starts with `what`, if they are not iterable."""
     if isinstance(values, bytes | bytearray) or not isinstance(values, Iterable):
         raise TextError(f"{what}, got {type(values).__name__}.")
     return list(values)
 
 
 def validate_text(text: Any) -> str:
-    """`text`; raises `TextError` if it is no string."""
+    """`text`; raises `TextError` if it is not a string."""
     if not isinstance(text, str):
         raise TextError(f"A text should be a string, got {type(text).__name__}.")
     return text
@@ -129,7 +132,7 @@ def validate_phonemes(phonemes: Any, phone_set: PhoneSet, *, spell: bool = True)
     """
     given = phonemes.split() if isinstance(phonemes, str) else as_list(phonemes, "Phonemes should be codes")
     if not given:
-        raise TextError("There are no phonemes; give at least one.")
+        raise TextError("There are no phonemes; pass at least one.")
     for place, code in enumerate(given, 1):
         if not isinstance(code, str):
             raise TextError(f"Phonemes should be codes, got {type(code).__name__} as phoneme {place}.")
@@ -151,7 +154,7 @@ def validate_durations(durations: Any, phones: int) -> Int64[np.ndarray, " phone
     except ValueError:  # sequences of different lengths
         frames = np.asarray(durations, object)
     if frames.shape != (phones,):
-        raise ShapeError(f"There are {phones} phonemes and durations of shape {frames.shape}; give one for each.")
+        raise ShapeError(f"There are {phones} phonemes, but durations of shape {frames.shape}; pass one per phoneme.")
     if frames.dtype.kind not in "iu":
         raise ShapeError(f"Durations should be whole numbers of frames, got {frames.dtype}; round them first.")
     if frames.min() < 1:
@@ -171,5 +174,7 @@ def durations_per_sequence(durations: Any, sequences: int) -> Sequence[Any]:
         )
     given = list(durations)
     if len(given) != sequences:
-        raise ShapeError(f"There are {sequences} sequences of phonemes and durations for {len(given)}.")
+        raise ShapeError(
+            f"There are {sequences} sequences of phonemes, but durations for {len(given)}; pass one item per sequence."
+        )
     return given

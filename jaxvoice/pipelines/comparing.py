@@ -1,4 +1,4 @@
-"""Two models side by side: their weights, and layer by layer what they make of the same input."""
+"""Comparison of two models: their weights, and the outputs of their layers for the same input."""
 
 import functools
 import tempfile
@@ -21,41 +21,41 @@ from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
 from jaxvoice.weights.text_tables import printable
 
 OUTPUT = "output"
-"""Name of what a model returns, among the outputs of its layers."""
+"""Name of the result of a model among the outputs of its layers."""
 
 Outputs = Mapping[str, Shaped[np.ndarray, "..."]]
 Run = Callable[[Sequence[Shaped[np.ndarray, "..."]]], Outputs]
 
 TOLERANCE = 1e-4
-"""Relative difference from which on two layers count as different: more than rounding makes of float32."""
+"""Relative difference above which two layers count as different. It exceeds float32 rounding errors."""
 
 
 @dataclass(frozen=True)
 class LayerDifference:
-    """One layer of two models."""
+    """The difference between the outputs of one layer of two models."""
 
     name: str
     """Its path, without the prefixes that only one of them has."""
     shape: tuple[int, ...]
-    """Shape of its output, leading axes of size 1 left out."""
+    """Shape of its output, without leading axes of size 1."""
     distance: Distance
-    """How far apart the outputs are."""
+    """Distance between the outputs."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found."""
+    """The result of `compare`."""
 
     labels: tuple[str, str]
-    """What A and B are, in words."""
+    """Descriptions of A and B."""
     weights: list[Difference]
     """Every weight of either."""
     layers: list[LayerDifference] = field(default_factory=list)
-    """Every layer that ran in both, in the order of A, `output` last; empty where they were not run."""
+    """Every layer that ran in both, in the order of A, `output` last; empty if the models were not run."""
     tolerance: float = TOLERANCE
-    """Relative difference from which on layers count as different."""
+    """Relative difference above which layers count as different."""
     remarks: tuple[str, ...] = ()
-    """Why the layers were not compared, or what they were given."""
+    """The reason why layers were not compared, or the inputs that were used."""
 
     @property
     def diverging(self) -> LayerDifference | None:
@@ -64,7 +64,7 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """Whether nothing differs: every weight is in both and within the tolerance, and so is every layer."""
+        """Whether every weight is in both models, and all weights and layers are within the tolerance."""
         weights = all(row.distance is not None and row.distance.relative <= self.tolerance for row in self.weights)
         return weights and self.diverging is None
 
@@ -72,16 +72,17 @@ class Comparison:
 def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, tolerance: float = TOLERANCE) -> Comparison:
     """Compare two models: model folders, run folders, Hub ids, or weight files of any origin.
 
-    Weights are compared by name, with prefixes brought in line and norms of different spelling multiplied out;
-    constants of a program's code count only where neither file has anything else. Where both can run (a model of this
-    library, a file that can be imported as one, a TorchScript archive), both get the same input and every layer of the
-    same path is compared.
+    Weights are compared by name after common prefixes are removed. If the two models store weight norm differently, the
+    folded weights are compared. Constants in TorchScript code are compared only if neither file has other tensors. If
+    both models can be run (a jaxvoice model, a file that can be imported as one, a TorchScript archive), both are run
+    on the same input, and layers with the same path are compared.
 
-    **Arguments:** `inputs`, a `.npy` array or a `.npz` of several in the order of the models' arguments (a mel
-    spectrogram `(mels, frames)`, say); by default random ones, if A or B is a model whose inputs are known. To
-    TorchScript a batch axis is added where the file has none.
+    **Arguments:** `inputs`, a `.npy` file with one array, or a `.npz` file with several in the order of the models'
+    arguments, such as a mel spectrogram `(mels, frames)`; by default random arrays, if the input shapes of A or B are
+    known. Two-dimensional arrays get a batch axis when they are passed to a TorchScript archive.
 
-    **Raises:** `CheckpointError` and `ConfigError` for models that cannot be read, `ShapeError` for inputs that cannot.
+    **Raises:** `CheckpointError` or `ConfigError` if a model cannot be read; `ShapeError` if the inputs cannot be read
+    or have the wrong shape.
     """
     with ExitStack() as stack:
         sides = [_Side(path, stack) for path in (a, b)]
@@ -92,8 +93,8 @@ def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, toleran
 
 
 def _weights(a: Tensors, b: Tensors) -> tuple[Tensors, Tensors]:
-    """What to compare: the tensors but the constants of programs, or those where neither side has anything else."""
-    # Code that was traced has constants that the same code scripted has not; frozen code has weights as constants.
+    """The tensors without the constants of TorchScript code; the constants if neither side has other tensors."""
+    # Traced code contains constants that the same code has not when scripted; frozen code has weights as constants.
     return (a.weights(), b.weights()) if a.weights() or b.weights() else (a, b)
 
 
@@ -109,7 +110,7 @@ def _layers(sides: list["_Side"], path: Path | None, tolerance: float) -> tuple[
     else:
         known = next((side.example for side in sides if side.example is not None), None)
         if known is None:
-            return [], ("layers not compared: the inputs of A and B are not known; give some with --inputs.",)
+            return [], ("layers not compared: the input shapes of A and B are unknown; pass inputs with --inputs.",)
         inputs, remark = known, "layers on a random input of " + ", ".join(str(array.shape) for array in known)
     found = []
     for side, run in zip(sides, runs, strict=True):
@@ -118,26 +119,28 @@ def _layers(sides: list["_Side"], path: Path | None, tolerance: float) -> tuple[
         except (TypeError, ValueError) as failure:
             shapes = ", ".join(str(array.shape) for array in inputs)
             said = (str(failure).splitlines() or [""])[0][:200]
-            raise ShapeError(f"{side.label} cannot run on inputs of shape {shapes} ({said}); give others.") from failure
+            raise ShapeError(
+                f"{side.label} cannot run on inputs of shape {shapes} ({said}); use other inputs."
+            ) from failure
     prefixes = align(found[0], found[1])
     layers, shapes = [], []
     for name, outputs in zip("AB", found, strict=True):
         if not np.isfinite(outputs[OUTPUT]).all():
-            shapes.append(f"the output of {name} holds NaN or infinity")
+            shapes.append(f"the output of {name} contains NaN or infinity")
     for whole, one in found[0].items():
         other = found[1].get(whole if whole == OUTPUT else prefixes.b + whole.removeprefix(prefixes.a))
         if other is None:
             continue
         one, other = _squeezed(one), _squeezed(other)
         if one.shape != other.shape:
-            shapes.append(f"{whole} puts out {one.shape} in A and {other.shape} in B")
+            shapes.append(f"{whole} has output shape {one.shape} in A and {other.shape} in B")
             continue
         layers.append(LayerDifference(whole.removeprefix(prefixes.a), one.shape, distance(one, other)))
     return layers, (remark, *shapes[:4])
 
 
 def _squeezed(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """Without leading axes of size 1: a batch of one is that one."""
+    """`array` without leading axes of size 1."""
     while array.ndim > 1 and array.shape[0] == 1:
         array = array[0]
     return array
@@ -158,20 +161,22 @@ def _read_inputs(path: Path) -> list[Shaped[np.ndarray, "..."]]:
     except _UNREADABLE as failure:
         said = (str(failure).splitlines() or [type(failure).__name__])[0][:200]
         raise ShapeError(
-            f"{path} is missing or holds no arrays of numbers ({printable(said)}); save them with numpy.save or "
+            f"{path} is missing or contains no numeric arrays ({printable(said)}); save the inputs with numpy.save or "
             "numpy.savez."
         ) from failure
     if not arrays:
-        raise ShapeError(f"{path} holds no arrays; save at least one with numpy.savez.")
+        raise ShapeError(f"{path} contains no arrays; save at least one with numpy.savez.")
     for name, array in arrays.items():
-        # numpy opens every zip file, and gives as bytes what is no array in it.
+        # numpy.load opens any zip file, and returns entries that are not arrays as bytes.
         if not isinstance(array, np.ndarray):
             raise ShapeError(
-                f"{path} holds {format_name(name)}, which is no array of numpy; save arrays with numpy.save or "
+                f"{path} contains {format_name(name)}, which is not a numpy array; save the inputs with numpy.save or "
                 "numpy.savez."
             )
         if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-            raise ShapeError(f"{path} holds {array.dtype} values that are no finite numbers; give others.")
+            raise ShapeError(
+                f"{path} contains values that are not finite numbers (dtype {array.dtype}); use finite inputs."
+            )
     return list(arrays.values())
 
 
@@ -194,7 +199,7 @@ class _Side:
         self.example: list[np.ndarray] | None = None
 
     def runner(self) -> Run:
-        """What runs this model; raises `JaxvoiceError` where it cannot run."""
+        """A function that runs this model; raises `JaxvoiceError` if the model cannot be run."""
         from jaxvoice.weights.formats import TorchScriptArchive
 
         if isinstance(self.archive, TorchScriptArchive):
@@ -228,7 +233,7 @@ class _Side:
 
 
 def _argument(array: Shaped[np.ndarray, "..."], example: Any) -> Any:
-    """An array of a file as the argument of a network that has `example` there: channels last, without a batch of 1."""
+    """Convert an array from a file to an argument like `example`: channels last, without a batch axis of size 1."""
     if isinstance(example, int):
         return int(np.asarray(array).reshape(()))
     array = np.asarray(array, example.dtype)
@@ -238,7 +243,7 @@ def _argument(array: Shaped[np.ndarray, "..."], example: Any) -> Any:
 
 
 def _channels_first(output: Any) -> Shaped[np.ndarray, "..."]:
-    """An array `(*batch, time, channels)` as archives and files have it; plain numbers and vectors as they are."""
+    """Convert `(*batch, time, channels)` to the layout of archives and files; numbers and vectors are unchanged."""
     array = np.asarray(output)
     return array.swapaxes(-1, -2) if array.ndim > 1 else array
 

@@ -1,4 +1,4 @@
-"""A model folder as released weights; without jax."""
+"""Export of model folders to weight files. Does not import jax."""
 
 import os
 import zipfile
@@ -25,26 +25,27 @@ Format = Literal["torch", "safetensors", "npz"]
 
 
 def export_model(folder: str | Path, to: str | Path, format: Format = "torch") -> int:
-    """Write the weights in a model folder as one file, under the names and in the layout that they came in.
+    """Write the weights in a model folder as one file, with the names and the layout that they were imported from.
 
-    A model that was not imported gets the export layout of its family. `torch` writes what `torch.load` reads, nested
-    as the original was; `safetensors` and `npz` hold the same names in one flat table, and npz holds bfloat16 as
-    float32. The import states how an export will differ from the original. The schema number is stored where other
-    programs ignore it: an entry of torch's zip file, the metadata of safetensors, the comment of an npz file.
+    A model that was not imported is written in the default layout of its family. `torch` writes a file for
+    `torch.load`, nested like the original. `safetensors` and `npz` contain the same names in one flat dict, and npz
+    stores bfloat16 as float32. The import states how an export will differ from the original. The schema number is
+    stored where other programs ignore it: an entry of torch's zip file, the metadata of safetensors, the comment of an
+    npz file.
 
     **Returns:** the number of tensors written.
 
-    **Raises:** `CheckpointError` or `ConfigError` if there is no model folder, a damaged one, or the file exists or
+    **Raises:** `CheckpointError` or `ConfigError` if the model folder is missing or damaged, or if the file exists or
     cannot be written.
     """
     folder, to = Path(folder), Path(to)
     if not (folder / WEIGHTS_FILE).is_file() and (folder / "model").is_dir():
         folder = folder / "model"
     if os.path.lexists(to):
-        raise CheckpointError(f"{to} exists; name a new file, so that nothing is overwritten.")
+        raise CheckpointError(f"{to} exists; choose another file name.")
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
-        raise CheckpointError(f"{folder} is no model folder: it should hold {CONFIG_FILE} and {WEIGHTS_FILE}.")
+        raise CheckpointError(f"{folder} is not a model folder; it must contain {CONFIG_FILE} and {WEIGHTS_FILE}.")
     migrated = read_about(folder)
     about = migrated.table
     family = find_family(folder)
@@ -59,7 +60,7 @@ def export_model(folder: str | Path, to: str | Path, format: Format = "torch") -
     layout = read_layout(about.get("info"), str(folder / CONFIG_FILE)) or exporter.export_layout
     with open_archive(weights) as archive:
         if archive.source.format != "safetensors":
-            raise CheckpointError(f"{weights} is a file of another format ({archive.source.format}); copy it again.")
+            raise CheckpointError(f"{weights} is not a safetensors file ({archive.source.format}); restore it.")
         tensors = migrated.renamed(archive.tensors)
         specs = {name: Spec(info.shape, info.dtype) for name, info in tensors.infos().items()}
         plan = exporter.plan_export(config, layout, specs, str(weights))
@@ -88,10 +89,10 @@ def _write(to: Path, format: Format, layout: FileLayout, plan: Plan, arrays: Map
 
 
 def _write_npz(to: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """numpy has no bfloat16 of its own: float32 holds the same numbers."""
+    """Write an npz file. numpy has no bfloat16, so such arrays are written as float32, which is exact."""
     for name in tensors:
         if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in name):
-            raise CheckpointError(f"{name!a} is no name that npz files can hold; use --format torch.")
+            raise CheckpointError(f"{name!a} cannot be a name in an npz file; use --format torch.")
     known = {
         name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array for name, array in tensors.items()
     }

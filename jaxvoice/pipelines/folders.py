@@ -1,4 +1,4 @@
-"""What model folders and run folders say of themselves, read without jax."""
+"""Reading the metadata of model folders and run folders. Does not import jax."""
 
 import json
 from collections.abc import Mapping
@@ -22,19 +22,19 @@ def kind_of_folder(path: Path) -> FolderKind:
             return "run"
     raise CheckpointError(
         f"{path} is neither a model folder ({CONFIG_FILE} and {WEIGHTS_FILE}) nor a run folder ({CONFIG_FILE} and "
-        "checkpoints/); give one of these, or a weight file."
+        "checkpoints/); pass one of these, or a weight file."
     )
 
 
-def run_about(path: Path) -> dict[str, Any]:
-    """How far a run is: `checkpoints` (steps), `best` and `last` validations, `last_step` that was logged, and the
-    table in its `config.json` as `config`.
+def run_progress(path: Path) -> dict[str, Any]:
+    """The progress of a run: the steps of its `checkpoints`, its `best` and `last` validation, the `last_step` that was
+    logged, and the content of its `config.json` as `config`.
 
-    **Raises:** `ConfigError` or `CheckpointError` if that table cannot be read, or has a newer schema.
+    **Raises:** `ConfigError` or `CheckpointError` if `config.json` cannot be read, or has a newer schema.
     """
     config = read_json(path / CONFIG_FILE)
     if not isinstance(config, dict):
-        raise CheckpointError(f"{path / CONFIG_FILE} should hold a table, got {type(config).__name__}; restore it.")
+        raise CheckpointError(f"{path / CONFIG_FILE} must contain an object, got {type(config).__name__}; restore it.")
     config = migrate("run", config, str(path / CONFIG_FILE)).table
     loop = config.get("loop")
     metric = loop.get("best_metric", "mel_l1") if isinstance(loop, dict) else "mel_l1"
@@ -62,7 +62,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _metrics(path: Path) -> tuple[list[Mapping[str, Any]], int | None]:
-    """The validations in `metrics.jsonl`, and the last step in it; lines that are cut short are passed over."""
+    """The validations in `metrics.jsonl`, and the last step in it; incomplete lines are skipped."""
     validations: list[Mapping[str, Any]] = []
     last = None
     if not path.is_file():

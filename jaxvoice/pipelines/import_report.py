@@ -1,4 +1,4 @@
-"""The page that an import leaves in the model folder: what became of every tensor."""
+"""The report of an import, `report.md`: how every tensor was used."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from jaxvoice.weights.text_tables import printable
 
 
 class TensorLine(NamedTuple):
-    """What became of one tensor."""
+    """How one tensor was used."""
 
     source: str
     target: str
@@ -20,7 +20,7 @@ class TensorLine(NamedTuple):
 
 
 def change_lines(archive: Archive, table: Sequence[Change]) -> list[TensorLine]:
-    """The lines of a plan's table, with shapes and types as the file has them."""
+    """The lines of a plan's table, with the shapes and types of the file."""
     lines = []
     for sources, target, remark in table:
         infos = [archive.tensors.info(name) for name in sources]
@@ -31,7 +31,8 @@ def change_lines(archive: Archive, table: Sequence[Change]) -> list[TensorLine]:
 
 
 def report_text(info: Mapping[str, Any], config: Any, tables: Mapping[str, Sequence[TensorLine]]) -> str:
-    """`report.md`: origin, what was assumed, left out and begun anew, the configuration, and the mapping table."""
+    """The text of `report.md`: origin, assumptions, ignored and initialised tensors, configuration, and the mapping of
+    tensors."""
     parts = [f"# {_cell(info['source'])}", ""]
     parts += _table(
         ("", ""),
@@ -54,28 +55,28 @@ def report_text(info: Mapping[str, Any], config: Any, tables: Mapping[str, Seque
             settings = ", ".join(f"{key} {value}" for key, value in optimizer.items())
             parts += [f"Optimiser of the {name}: {settings}.", ""]
     for title, lines in (
-        ("Assumed", info["assumed"]),
-        ("Begun with initial values", info["missing"]),
-        ("An export will differ: it will write", info["differs"]),
+        ("Assumptions", info["assumed"]),
+        ("Missing weights, initialised as in a new model", info["missing"]),
+        ("Differences of an export from the original", info["differs"]),
     ):
         if lines:
             parts += [f"## {title}", "", *(f"- {_cell(line)}" for line in lines), ""]
     if info["ignored"]:
-        parts += ["## Left out", "", *_table(("tensor", "why"), list(info["ignored"].items()))]
+        parts += ["## Ignored tensors", "", *_table(("tensor", "reason"), list(info["ignored"].items()))]
     given = [
         (f"--{option.replace('_', '-')} {pattern}", ", ".join(names) or "nothing")
         for option, patterns in info["patterns"].items()
         for pattern, names in patterns.items()
     ]
     if given:
-        parts += ["## Patterns that were given", "", *_table(("pattern", "what went by it"), given)]
+        parts += ["## Patterns", "", *_table(("pattern", "matching names"), given)]
     parts += ["## Configuration", ""]
     for name, value in to_dict(config).items():
         fields = value if isinstance(value, Mapping) else {name: value}
         parts += [f"- {name}: " + ", ".join(f"{key} {_plain(field)}" for key, field in fields.items())]
     for file, lines in tables.items():
         parts += ["", f"## Tensors of {file}", ""]
-        parts += _table(("source", "target", "shape", "type", "what was done"), lines)
+        parts += _table(("source", "target", "shape", "dtype", "conversion"), lines)
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Released weights as a model folder; without jax."""
+"""Import of released weights into model folders. Does not import jax."""
 
 import shutil
 import tempfile
@@ -33,22 +33,23 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import did."""
+    """The result of `import_model`."""
 
     folder: Path
     """The model folder."""
     family: str
-    """Kind of model."""
+    """Name of the model family."""
     version: str
-    """`V1`, `V2`, `V3`, or sizes in words."""
+    """Name of the released model, such as `V1`, or a description of its sizes."""
     tensors: int
-    """Arrays written."""
+    """Number of tensors written."""
     parameters: int
-    """Numbers in them."""
+    """Number of parameters."""
     info: Mapping[str, Any]
-    """What `config.json` keeps of the origin: sha256, licence, what was assumed and left out, and by which patterns."""
+    """Metadata stored in `config.json`: SHA-256, licence, assumptions, ignored tensors, and the patterns that matched
+    them."""
     hints: tuple[str, ...] = ()
-    """A sentence for each pattern of `ignore` and `allow_missing` that did nothing."""
+    """A message for each pattern of `ignore` and `allow_missing` that had no effect."""
 
     def __str__(self) -> str:
         lines = [f"{self.folder}: {self.family} {self.version}, {self.tensors} tensors, {self.parameters} parameters"]
@@ -56,10 +57,10 @@ class ImportSummary:
         lines += [f"assumed  {line}" for line in self.info["assumed"]]
         if self.info["ignored"]:
             count = len(self.info["ignored"])
-            lines.append(f"left out {count} tensor{'' if count == 1 else 's'} (see {REPORT_FILE})")
+            lines.append(f"ignored  {count} tensor{'' if count == 1 else 's'} (see {REPORT_FILE})")
         if self.info["missing"]:
-            lines.append(f"initial  {', '.join(self.info['missing'])}")
-        lines += [f"unused   {printable(line)}" for line in self.hints]
+            lines.append(f"missing  {', '.join(self.info['missing'])}: initialised as in a new model")
+        lines += [f"note     {printable(line)}" for line in self.hints]
         lines += [f"export   will write {line}" for line in self.info["differs"]]
         if "training" in self.info:
             lines.append(f"training {self.info['training']['source']}: {self.info['training']['steps']} steps")
@@ -77,28 +78,29 @@ def import_model(
     ignore: Sequence[str] = (),
     training: str | Path | bool | None = None,
 ) -> ImportSummary:
-    """Turn a released checkpoint into the model folder `to`.
+    """Convert a released checkpoint to the model folder `to`.
 
-    Every family of `jaxvoice.models.FAMILIES` is asked whether it recognises the checkpoint; exactly one must.
+    Every family in `jaxvoice.models.FAMILIES` is tried; exactly one must recognise the checkpoint.
 
     **Arguments:**
 
     - `source`: the weight file, in any format that `open_archive` reads, or the folder of a checkpoint that consists of
       several files.
-    - `to`: folder to make; it may exist if it is empty.
-    - `family`: the name of the only family to ask.
-    - `config`: the configuration that came with the weights; by default `config.json` beside them, if there is one.
-    - `part`: which part of a larger model, by the last components of its name: `waveform_decoder`.
-    - `allow_missing`: regular expressions of our names that begin with initial values if the file lacks them.
-    - `ignore`: regular expressions of the file's names that are left out.
-    - `training`: the file of the training state; by default the one beside the weights, if the layout has such files
-      (`do_N` beside `g_N`) and there is one; `False` for none.
+    - `to`: the folder to create; it may exist if it is empty.
+    - `family`: the name of the family; by default all families are tried.
+    - `config`: the configuration of the weights; by default `config.json` in the same folder, if it exists.
+    - `part`: the submodule to import from a larger model, by the last components of its path: `waveform_decoder`.
+    - `allow_missing`: regular expressions for names in the model; matching weights that the file lacks are initialised
+      as in a new model.
+    - `ignore`: regular expressions for names in the file; matching tensors are ignored.
+    - `training`: the file of the training state; by default the file in the same folder that belongs to the weights
+      (`do_N` to `g_N`), if the layout has such files and it exists; `False` for none.
 
-    **Returns:** what was found. `to` then holds `model.safetensors`, `config.json`, `report.md`, further files of the
-    family, and `training.safetensors` where there was training to import.
+    **Returns:** a summary of the import. `to` then contains `model.safetensors`, `config.json`, `report.md`, further
+    files of the family, and `training.safetensors` if a training state was imported.
 
-    **Raises:** `CheckpointError` or `ConfigError` if no family or more than one recognises the file, or it does not fit
-    what its configuration says, or holds NaN, or the folder is in use; nothing is left behind then.
+    **Raises:** `CheckpointError` or `ConfigError` if no family or more than one recognises the file, if the file
+    contradicts its configuration or contains NaN or infinity, or if `to` is not empty. No folder is created then.
     """
     source, to = _weight_file(Path(source)), Path(to)
     _check_target(to)
@@ -156,7 +158,7 @@ def _import_training(
 
 
 def _frugally(archive: Archive, tensors: Iterable[Item]) -> Iterator[Item]:
-    """`tensors`, after each of which the memory of what was read of the file is given back."""
+    """Yield `tensors`, and release the mapped pages of the file after each."""
     for item in tensors:
         yield item
         archive.forget()
@@ -188,19 +190,19 @@ def _settings_beside(source: Path) -> Path | None:
 
 def _check_target(to: Path) -> None:
     if to.exists() and not to.is_dir():
-        raise CheckpointError(f"{to} is a file; name a folder to make.")
+        raise CheckpointError(f"{to} is a file; pass the name of a new folder.")
     if to.is_dir() and any(to.iterdir()):
-        raise CheckpointError(f"{to} is not empty; name a new folder, so that nothing is overwritten.")
+        raise CheckpointError(f"{to} is not empty; choose a new or empty folder.")
 
 
 @contextmanager
 def _new_folder(to: Path) -> Iterator[Path]:
-    """A folder that becomes `to` when all went well, and is gone when not."""
+    """A temporary folder that is renamed to `to` on success and deleted after an error."""
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
     except OSError as failure:
-        raise CheckpointError(f"{to} cannot be made ({failure.strerror}); choose another folder.") from failure
+        raise CheckpointError(f"{to} cannot be created ({failure.strerror}); choose another folder.") from failure
     try:
         yield place
         place.chmod(0o755)
@@ -208,6 +210,8 @@ def _new_folder(to: Path) -> Iterator[Path]:
             to.rmdir()
         place.rename(to)
     except OSError as failure:
-        raise CheckpointError(f"{to} cannot be written ({failure}); free space or choose another.") from failure
+        raise CheckpointError(
+            f"{to} cannot be written ({failure}); free disk space or choose another folder."
+        ) from failure
     finally:
         shutil.rmtree(place, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Mel spectrograms of a model to audio, with a vocoder of the same mel contract or with Griffin-Lim."""
+"""Conversion of a model's mel spectrograms to audio, with a vocoder of the same mel contract or with Griffin-Lim."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -24,9 +24,9 @@ _WINDOW, _STEP, _FADE = 1024, 256, 16
 
 
 class MelToAudio:
-    """Converts mel spectrograms of the contract `contract` to audio of `frames * hop_length` samples within [-1, 1].
+    """Converts mel spectrograms that follow the mel contract `contract` to audio.
 
-    Louder samples of a vocoder are clipped.
+    The audio has `frames * hop_length` samples within [-1, 1]. Louder samples of a vocoder are clipped.
 
     **Arguments:** `vocoder`: a `Vocoder`, or the path or Hub id of one; or a function from mel (mels, frames) to audio
     (samples,) or (1, samples), whose attribute `mel`, if it is a `MelConfig`, is the contract it reads; or `None` for
@@ -61,7 +61,7 @@ class MelToAudio:
         """
         check_seed(seed)
         if not all(_finite(mel) for mel in mels):
-            raise MelError("A mel spectrogram holds NaN or infinity; check the weights of the model.")
+            raise MelError("A mel spectrogram contains NaN or infinity; check the weights of the model.")
         if isinstance(self.vocoder, Vocoder):
             return [
                 _clipped(audio) for audio in self.vocoder.synthesize(list(map(self.vocoder_input, mels)), check=False)
@@ -109,7 +109,7 @@ def _must_average(made: MelConfig, read: MelConfig) -> bool:
     alike = dataclasses.replace(made, center=read.center, magnitude_floor=read.magnitude_floor) == read
     if not alike or (read.center and not made.center):
         raise MelError(
-            f"The vocoder reads another mel contract than that of the model (model != vocoder: {'; '.join(unlike)}). "
+            f"The vocoder and the model have different mel contracts (model != vocoder: {'; '.join(unlike)}). "
             "Use a vocoder of the model's mel contract, or None for Griffin-Lim."
         )
     if made.center == read.center:
@@ -123,7 +123,7 @@ def _must_average(made: MelConfig, read: MelConfig) -> bool:
 
 
 def _clipped(audio: Waveform) -> Waveform:
-    """`audio` clipped to [-1, 1], in place if possible; raises `AudioError` if it holds NaN or infinity."""
+    """`audio` clipped to [-1, 1], in place if possible; raises `AudioError` if it contains NaN or infinity."""
     if not _finite(audio):
         raise AudioError("The vocoder returned audio with NaN or infinity; check its weights.")
     if audio.size and (audio.min() < -1 or audio.max() > 1):

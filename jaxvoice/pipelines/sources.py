@@ -1,4 +1,4 @@
-"""Where a model comes from: a model folder, a run folder, or the Hugging Face Hub."""
+"""Finding models: model folders, run folders and the Hugging Face Hub."""
 
 import re
 import sys
@@ -14,19 +14,20 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def load(path: str | Path, **options: Any) -> Any:
-    """The pipeline for the model at `path`: a `Vocoder` for a vocoder, a `Synthesizer` for text to speech.
+    """Load the model at `path` into its pipeline: a `Vocoder` for a vocoder, a `Synthesizer` for text to speech.
 
     **Arguments:** `path`, a model folder, a run folder (its best model), or a Hub id `owner/name` (extra `hub`);
-    `options`, those of the pipeline's own `load`.
+    `options`, keyword arguments of the pipeline's `load`.
 
-    **Raises:** `CheckpointError`, `ConfigError` or `MissingExtraError` if there is no model, a damaged one, or one of
-    an unknown family.
+    **Raises:** `CheckpointError`, `ConfigError` or `MissingExtraError` if the model is missing or damaged, or its
+    family is unknown.
     """
     return find_family(find_model_folder(path)).load_pipeline(path, **options)
 
 
 def find_model_folder(source: str | Path) -> Path:
-    """The model folder that `source` means: itself, the `model` of a run folder, or a copy of what the Hub id names.
+    """The model folder at `source`: the folder itself, the `model` folder of a run, or the downloaded model of a Hub
+    id.
 
     **Raises:** `CheckpointError` if there is no such model, `MissingExtraError` if a Hub id needs the extra `hub`.
     """
@@ -34,11 +35,11 @@ def find_model_folder(source: str | Path) -> Path:
     if folder.is_dir():
         return _local(folder)
     if folder.exists():
-        raise CheckpointError(f"{folder} is a file; give the model folder or the run folder that holds it.")
-    # A path below a folder that exists is a path with a mistake in it, not the name of a model far away.
+        raise CheckpointError(f"{folder} is a file; pass the model folder or the run folder that contains it.")
+    # If the parent folder exists, a missing path is a mistyped path, not a Hub id.
     if _HUB_ID.fullmatch(str(source)) and not folder.parent.exists():
         return _download(str(source))
-    raise CheckpointError(f"There is no folder {folder}; give a model folder, a run folder or a Hub id (owner/name).")
+    raise CheckpointError(f"There is no folder {folder}; pass a model folder, a run folder or a Hub id (owner/name).")
 
 
 def _local(folder: Path) -> Path:
@@ -49,12 +50,12 @@ def _local(folder: Path) -> Path:
         return run.model
     if run.exists() and run.checkpoints.is_dir():
         raise CheckpointError(
-            f"The run in {folder} has no model yet; it is written at the first validation with a finite "
-            "result; train on until then."
+            f"The run in {folder} has no model yet. It is saved at the first validation with a finite metric; continue "
+            "training until then."
         )
     raise CheckpointError(
         f"{folder} is neither a model folder ({CONFIG_FILE} and {WEIGHTS_FILE}) nor a run folder with a model in it; "
-        "give the folder that training or import wrote."
+        "pass a folder that training or import wrote."
     )
 
 
@@ -63,22 +64,23 @@ def _download(name: str) -> Path:
         import huggingface_hub  # pyright: ignore[reportMissingImports]
     except ImportError as failure:
         raise MissingExtraError(
-            f"There is no folder {name}, and to look for a model of this name on the Hub huggingface_hub is needed: "
+            f"There is no folder {name}. To download it from the Hugging Face Hub, install huggingface_hub: "
             "pip install 'jaxvoice[hub]'."
         ) from failure
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
     except Exception as failure:  # the errors of its HTTP library change from version to version
         raise CheckpointError(
-            f"{name} is no folder, and it cannot be fetched from the Hub ({failure}); check the name and the network."
+            f"{name} is not a folder, and it cannot be downloaded from the Hub ({failure}); check the name and the "
+            "network."
         ) from failure
 
 
 def print_licence(folder: Path) -> None:
-    """Say on stderr under which licence the weights in `folder` are, if `config.json` knows."""
+    """Print the licence of the weights in `folder` to stderr, if `config.json` states it."""
     info: Any = read_about(folder).table.get("info")
     licence = info.get("licence", info.get("license")) if isinstance(info, dict) else None
     if licence:
-        # It comes from whoever made the folder: nothing in it may command the terminal.
+        # The text is untrusted, so control characters are escaped.
         text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(licence)[:500])
         print(f"Licence of the weights in {folder}: {text}", file=sys.stderr)

@@ -69,9 +69,9 @@ class Speech:
 class Synthesizer:
     """A phoneme-to-mel model and a vocoder: text of any length to audio, for one text or several.
 
-    `speak(text).audio[None]` is what `TextToSpeechSynthesizer.synthesize_from_text` of LJ-Speech-aligned's baselines
-    returns, of shape `(1, samples)`; `speak_phonemes(phonemes, durations).audio[None]` is what its
-    `synthesize_from_phonemes` does.
+    `speak(text).audio[None]`, of shape `(1, samples)`, corresponds to the result of
+    `TextToSpeechSynthesizer.synthesize_from_text` in the baselines of LJ-Speech-aligned, and
+    `speak_phonemes(phonemes, durations).audio[None]` to that of its `synthesize_from_phonemes`.
 
     **Attributes:** `config`, the configuration of the model; `phone_set`, its phonemes; `acoustic_inference`, which
     computes mels from phonemes; `mel_to_audio`, which computes audio from mels.
@@ -178,7 +178,7 @@ class Synthesizer:
 
         **Arguments:**
 
-        - `text`: a text of any length; long texts are split at pauses. Phonemes can be given in braces, as in
+        - `text`: a text of any length; long texts are split at pauses. It may contain phonemes in braces, as in
             `{HH AH0 L OW1} you`.
         - `speed`: relative speed from 0.1 to 10; 2 is twice as fast.
         - `custom_words`: words and their phonemes, which override the dictionary.
@@ -283,7 +283,7 @@ class Synthesizer:
         _check_speed(speed)
         check_seed(seed)
         if speed != 1 and any(item.durations is not None for item in inputs):
-            raise ConfigError(f"speed is {speed}, but durations are given; give one of the two.")
+            raise ConfigError(f"speed is {speed}, but durations are given; use one of the two.")
         results = self.acoustic_inference(inputs, speed=speed)
         audio = self.mel_to_audio([one.mel for one in results], seed=seed)
         return [

@@ -1,7 +1,7 @@
-"""Mel spectrograms of an aligned corpus as a text-to-speech model makes them: what a vocoder is fine-tuned on.
+"""Teacher-forced mel spectrograms of an aligned corpus, for fine-tuning a vocoder.
 
-The model speaks every utterance with the durations of the corpus, so that each frame belongs to the same 256 samples of
-the recording (teacher forcing; arXiv 2010.05646, section 4.4).
+The model synthesises every utterance with the durations of the corpus, so that each frame belongs to the same samples
+of the recording (teacher forcing; arXiv 2010.05646, section 4.4).
 """
 
 import hashlib
@@ -34,48 +34,48 @@ from jaxvoice.pipelines.vocoder import Vocoder
 from jaxvoice.text.phonemes import PhoneSet
 from jaxvoice.training.logging import file_name
 
-_LONGEST_NAME = 120  # characters, far below what file systems take
+_LONGEST_NAME = 120  # characters, far below the limits of file systems
 
 
 @dataclass(frozen=True)
 class TeacherForced:
-    """What was written into `folder`, and what was not."""
+    """The result of `teacher_force`."""
 
     corpus: Path
-    """Where the utterances come from."""
+    """The corpus of the utterances."""
     folder: Path
-    """`mels/<id>.npy` and `wavs/<id>.wav`."""
+    """The folder that contains `mels/<id>.npy` and `wavs/<id>.wav`."""
     utterances: int
-    """How many there are."""
+    """Number of utterances written."""
     seconds: float
-    """How long they are together."""
+    """Their total duration in seconds."""
     mel_l1: float
     """Mean |log-mel of the model - log-mel of the recording| over all frames of all utterances and all bands, in the
     units of the mel contract."""
     rejected: tuple[RejectedUtterance, ...] = ()
-    """What could not be used, and why."""
+    """The rejected utterances, with reasons."""
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many utterances were rejected for each kind of reason."""
+        """Number of rejected utterances for each kind of reason."""
         return dict(Counter(item.kind for item in self.rejected))
 
     def table(self) -> str:
-        """The findings as lines of at most 80 characters."""
+        """The result as lines of at most 80 characters."""
         rows = [("corpus", str(self.corpus)), ("pairs", f"{self.utterances} in {self.folder}")]
         rows.append(("duration", f"{self.seconds / 60:.1f} minutes"))
-        rows.append(("mean L1", f"{self.mel_l1:.3f} between the mels made and those of the recordings"))
+        rows.append(("mean L1", f"{self.mel_l1:.3f} between predicted mels and the mels of the recordings"))
         return report_table(rows, self.rejected, self.corpus)
 
     def __str__(self) -> str:
         return self.table()
 
     def next_command(self, vocoder: str | Path | None = None) -> str:
-        """The command that fine-tunes `vocoder` on what was written."""
-        begin = "RUN_OR_MODEL_OF_THE_VOCODER" if vocoder is None else shlex.quote(str(vocoder))
+        """The command that fine-tunes `vocoder` on the written pairs."""
+        source = "RUN_OR_MODEL_OF_THE_VOCODER" if vocoder is None else shlex.quote(str(vocoder))
         return (
             f"python -m experiments.hifigan_l40 --data {shlex.quote(str(self.folder))} --corpus pairs "
-            f"--run-dir runs/fine_tuned --init-from {begin}"
+            f"--run-dir runs/fine_tuned --init-from {source}"
         )
 
 
@@ -90,30 +90,31 @@ def teacher_force(
     batch_size: int = 8,
     progress: bool = False,
 ) -> TeacherForced:
-    """Let the model at `model` speak an aligned corpus with the corpus's own durations, and write the mels it makes
-    beside the recordings, as `find_corpus(output, "pairs")` reads them.
+    """Predict mel spectrograms for an aligned corpus, using the durations of the corpus, and write them together with
+    the recordings, in the layout that `find_corpus(output, "pairs")` reads.
 
-    `output/mels/<id>.npy` is float32 (mels, frames); `output/wavs/<id>.wav` has `frames * hop_length` samples, scaled
-    to a peak of 0.95 where the model learned from such recordings. Ids become names of files with everything but
-    letters, digits, `-` and `_` escaped as in addresses of the web; ids that differ only in upper and lower case cannot
-    both be kept. The folder appears when all of it is written.
+    `output/mels/<id>.npy` is float32 (mels, frames). `output/wavs/<id>.wav` has `frames * hop_length` samples, scaled
+    to a peak of 0.95 if the model was trained on recordings scaled in this way. Ids become file names; dots and
+    characters that some file systems do not support, such as `/`, are percent-encoded. Of ids that differ only in case,
+    the first is kept. The folder is created only after all files have been written.
 
     **Arguments:**
 
-    - `corpus`: its path, with `kind` and `audio_dir` for `find_aligned`, or what that gave.
+    - `corpus`: a corpus that `find_aligned` returned, or its path, with `kind` and `audio_dir` as for `find_aligned`.
     - `output`: a folder that does not exist or is empty.
     - `model`: a model folder, a run folder or a Hub id.
-    - `vocoder`: the vocoder to fine-tune, or its path: mels are written as `Synthesizer` would give them to it, frames
-        averaged where it reads HiFi-GAN's flavour and the model makes WaveGlow's. Without it as the model makes them.
-    - `batch_size`: utterances that are synthesized at once.
+    - `vocoder`: the vocoder to fine-tune, or its path. Mels are written as `Synthesizer` passes them to the vocoder:
+        adjacent frames are averaged if it uses HiFi-GAN's contract and the model WaveGlow's. Without a vocoder, the
+        mels of the model are written unchanged.
+    - `batch_size`: utterances per batch.
     - `progress`: show progress bars on stderr.
 
-    **Raises:** `ConfigError` if `output` holds something or is no folder; `DataError` if no utterance can be used, with
-    every kind of reason, or nothing can be written; `MelError` if the vocoder reads other mels than the model makes;
-    `CheckpointError` for models that are missing or damaged. Warns with `JaxvoiceWarning` where frames are averaged.
+    **Raises:** `ConfigError` if `output` is not empty or not a folder; `DataError` if no utterance can be used, with
+    the reasons, or if the files cannot be written; `MelError` if the mel contracts of the vocoder and the model differ;
+    `CheckpointError` for models that are missing or damaged. Warns with `JaxvoiceWarning` if frames are averaged.
     """
     output = Path(output).expanduser()
-    _check_free(output)
+    _check_empty(output)
     if batch_size < 1:
         raise ConfigError(f"batch_size should be at least 1, got {batch_size}.")
     folder = find_model_folder(model)
@@ -127,12 +128,12 @@ def teacher_force(
         raise DataError(f"The corpus {corpus.root} ({corpus.kind}) has no alignments; read it with find_aligned.")
     elif corpus.phone_set.codes != config.codes:
         raise ConfigError(
-            f"The corpus was read with the phonemes of {corpus.phone_set.name!r}, and the model speaks those of "
-            f"{config.phone_set!r}; give the path of the corpus, or its phone set to find_aligned."
+            f"The corpus was read with the phonemes of {corpus.phone_set.name!r}, but the model uses those of "
+            f"{config.phone_set!r}; pass the path of the corpus, or read it with the model's phone set."
         )
-    usable, names = _nameable(_audible(corpus))
+    corpus, names = _with_unique_names(_with_recordings(corpus))
     store = load_aligned(
-        usable,
+        corpus,
         config.mel,
         peak_normalize=config.peak_normalize,
         max_frames=config.decoder.max_frames,
@@ -143,48 +144,47 @@ def teacher_force(
     if progress:
         from tqdm import tqdm
 
-        synthesized = tqdm(synthesized, "speaking", len(store), disable=None)
+        synthesized = tqdm(synthesized, "synthesising", len(store), disable=None)
     try:
-        with atomic_folder(output) as making:
-            found = _write(making, synthesized, store, names, config, mel_to_audio)
+        with atomic_folder(output) as temporary:
+            found = _write(temporary, synthesized, store, names, config, mel_to_audio)
             if output.is_dir():
                 output.rmdir()
     except OSError as failure:
         raise DataError(
-            f"{failure.filename or output} cannot be written ({failure.strerror or failure}); make room, or choose "
-            "another folder."
+            f"{failure.filename or output} cannot be written ({failure.strerror or failure}); free disk space or "
+            "choose another folder."
         ) from failure
     return replace(found, folder=output)
 
 
-def _check_free(output: Path) -> None:
+def _check_empty(output: Path) -> None:
     if output.is_dir():
-        held = next(output.iterdir(), None)
-        if held is not None:
-            raise ConfigError(f"{output} already holds {held.name!r}; name a new folder, so that nothing is mixed.")
+        entry = next(output.iterdir(), None)
+        if entry is not None:
+            raise ConfigError(f"{output} is not empty (it contains {entry.name!r}); choose a new or empty folder.")
     elif output.exists() or output.is_symlink():
-        raise ConfigError(f"{output} is no folder; name a new one.")
+        raise ConfigError(f"{output} is not a folder; choose a new folder.")
 
 
-def _audible(corpus: Corpus) -> Corpus:
-    """`corpus` with the utterances without a recording rejected; raises `DataError` if none has one."""
+def _with_recordings(corpus: Corpus) -> Corpus:
+    """`corpus` with the utterances without a recording rejected; raises `DataError` if no utterance has one."""
     lacking = [utterance for utterance in corpus.utterances if utterance.audio is None]
     if len(lacking) == len(corpus):
-        brought = "brings mel spectrograms but no" if corpus.mel is not None else "has no"
         raise DataError(
-            f"{corpus.root} {brought} recordings for its {len(lacking)} alignment(s), and a vocoder learns from pairs "
-            "of both; give the folder of the recordings (audio_dir, --audio-dir)."
+            f"{corpus.root} has no recordings for its {len(lacking)} alignment(s), but a vocoder is trained on mels "
+            "and recordings; pass the folder of the recordings (audio_dir, --audio-dir)."
         )
     reasons = [
-        RejectedUtterance(item.id, "no audio", f"{item.id} has no recording; give the folder that it lies in.")
+        RejectedUtterance(item.id, "no audio", f"{item.id} has no recording; pass the folder of the recordings.")
         for item in lacking
     ]
     kept = tuple(utterance for utterance in corpus.utterances if utterance.audio is not None)
     return replace(corpus, utterances=kept, rejected=(*corpus.rejected, *reasons))
 
 
-def _nameable(corpus: Corpus) -> tuple[Corpus, dict[str, str]]:
-    """`corpus` without utterances whose files would have the name of another's on some system; the names by id."""
+def _with_unique_names(corpus: Corpus) -> tuple[Corpus, dict[str, str]]:
+    """`corpus` without utterances whose file names are not unique on some file systems, and the file names by id."""
     taken: dict[str, str] = {}
     kept: list[Utterance] = []
     rejected = list(corpus.rejected)
@@ -194,16 +194,20 @@ def _nameable(corpus: Corpus) -> tuple[Corpus, dict[str, str]]:
         if first == utterance.id:
             kept.append(utterance)
             continue
-        reason = f"{utterance.id} would be written to the same file as {first} where case does not count; rename one."
+        reason = (
+            f"{utterance.id} and {first} would have the same file name on case-insensitive file systems; rename one of "
+            "them."
+        )
         rejected.append(RejectedUtterance(utterance.id, "file name", reason))
     names = {utterance.id: pair_name(utterance.id) for utterance in kept}
     return replace(corpus, utterances=tuple(kept), rejected=tuple(rejected)), names
 
 
 def pair_name(name: str) -> str:
-    """The name without suffix of the files of an utterance: no path, of characters that every system takes.
+    """The file name of an utterance, without suffix: no folders, and only characters that every file system supports.
 
-    Dots are escaped too: what follows one would be read as a suffix. Very long names are cut and numbered.
+    Dots are escaped, since the text after a dot would be read as a suffix. Very long names are cut, and end with a
+    hash.
     """
     plain = file_name(name).replace(".", "%2E")
     if len(plain) <= _LONGEST_NAME:
@@ -226,11 +230,11 @@ def _write(
     for number, mel in synthesized:
         utterance = store.corpus.utterances[number]
         try:
-            samples = _fitting_audio(utterance, mel.shape[1], config.mel, config.peak_normalize)
+            samples = _recording_of_length(utterance, mel.shape[1], config.mel, config.peak_normalize)
         except (AudioError, AlignmentError) as failure:
             rejected.append(RejectedUtterance(utterance.id, getattr(failure, "kind", "audio"), str(failure)))
             continue
-        # Beyond full scale, as resampling may leave it, 16 bits would clip.
+        # Resampling can exceed full scale, which 16-bit integers would clip.
         subtype = "PCM_16" if np.abs(samples).max() <= 1 else "FLOAT"
         write_wav(wavs / f"{names[utterance.id]}.wav", samples, config.mel.sample_rate, subtype)
         np.save(mels / f"{names[utterance.id]}.npy", np.ascontiguousarray(mel_to_audio.vocoder_input(mel)))
@@ -245,7 +249,7 @@ def _write(
     return TeacherForced(store.corpus.root, folder, len(frames), seconds, mean, rejected)
 
 
-def _fitting_audio(
+def _recording_of_length(
     utterance: Utterance, frames: int, contract: MelConfig, peak_normalize: bool
 ) -> Float32[np.ndarray, " samples"]:
     """The recording with `hop_length` samples for each of `frames`; raises `AlignmentError` for another length."""
@@ -256,6 +260,6 @@ def _fitting_audio(
         raise AlignmentError(
             "length",
             f"{utterance.audio} lasts {len(samples) / contract.sample_rate:.3f} s, and the mel spectrogram of "
-            f"{utterance.id} {wanted / contract.sample_rate:.3f} s; give the recording that it was made from.",
+            f"{utterance.id} {wanted / contract.sample_rate:.3f} s; use the recording that it was computed from.",
         )
     return np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))

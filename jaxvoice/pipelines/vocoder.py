@@ -129,7 +129,8 @@ class Vocoder:
         - `mel`: `(mels, frames)`; or a batch, `(batch, mels, frames)` or a list of `(mels, frames)` of any lengths.
         - `cond`: conditioning vector `(cond_channels,)`, if the generator has one; for a batch also one per mel,
             `(batch, cond_channels)`.
-        - `check`: check the scale of the values, not only the shape. Pass False for unusual mels that are correct.
+        - `check`: check the scale of the values, not only the shape. Pass `False` to accept a mel spectrogram
+            with unusual values.
 
         **Returns:** float32 waveform `(frames * hop_length,)` within [-1, 1]; for an array `(batch, mels, frames)` one
         of shape `(batch, samples)`, for a list a list.
@@ -142,7 +143,7 @@ class Vocoder:
             if mel.ndim != 3:
                 return self._synthesize([mel], cond, check)[0]
             if len(mel) == 0:
-                raise MelError(f"The batch of shape {mel.shape} contains no mel; give at least one.")
+                raise MelError(f"The batch of shape {mel.shape} contains no mel; pass at least one.")
             return np.stack(self._synthesize(list(mel), cond, check))
         return self._synthesize(mel, cond, check)
 
@@ -163,7 +164,8 @@ class Vocoder:
     def resynthesize(
         self, audio: Float[Any, " samples"], rate: float, cond: Float[Any, " cond"] | None = None
     ) -> Waveform:
-        """Convert a recording to a mel spectrogram and back, which shows the error of the vocoder alone.
+        """Convert a recording to a mel spectrogram and back. The difference from the recording is the error of the
+        vocoder alone.
 
         **Arguments:** `audio` (samples,), one channel of floats with full scale at 1; `rate`, its sample rate in Hz;
         `cond` as for `synthesize`.

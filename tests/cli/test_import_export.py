@@ -129,7 +129,7 @@ def test_every_option_reaches_the_import(tmp_path, capsys):
     flags = ["--config", tmp_path / "c.json", "--ignore", "other", "z.*", "--allow-missing", r"conv_pre\.bias"]
     assert run("import", source, "--to", tmp_path / "model", *flags, "--no-training") == 0
     said = capsys.readouterr().out
-    assert "left out 1 tensor (see report.md)" in said and "initial  conv_pre.bias" in said
+    assert "ignored  1 tensor (see report.md)" in said and "missing  conv_pre.bias" in said
     assert run("export", tmp_path / "model", "--to", tmp_path / "x.npz", "--format", "npz") == 0
     assert len(np.load(tmp_path / "x.npz")) == 69
 

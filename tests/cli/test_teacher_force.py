@@ -73,7 +73,7 @@ def test_errors_are_one_line_and_write_nothing(teacher_force, folders, tmp_path)
     (tmp_path / "held").mkdir()
     (tmp_path / "held" / "x").touch()
     for arguments, told in [
-        ((folders / "corpus", tmp_path / "held"), "already holds 'x'"),
+        ((folders / "corpus", tmp_path / "held"), "it contains 'x'"),
         ((tmp_path / "none", tmp_path / "pairs"), "There is no aligned corpus"),
         ((folders / "corpus", tmp_path / "pairs", "--kind", "labels"), "has no such files"),
         ((folders / "corpus", tmp_path / "pairs", "--vocoder", tmp_path / "none"), "There is no folder"),

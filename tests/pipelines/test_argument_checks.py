@@ -82,7 +82,7 @@ def test_custom_words_are_not_blamed_on_a_text(voice):
 @pytest.mark.parametrize(
     ("phonemes", "durations", "error", "told"),
     [
-        ([["HH"], ["HH"]], [[3], [3, 4]], ShapeError, r"^sequence 2: There are 1 phonemes and .* shape \(2,\)"),
+        ([["HH"], ["HH"]], [[3], [3, 4]], ShapeError, r"^sequence 2: There are 1 phonemes, but .* shape \(2,\)"),
         ([["HH"], ["QQ"]], None, TextError, r"^sequence 2: 'QQ' \(phoneme 1\)"),
         ([["HH"], []], None, TextError, "^sequence 2: There are no phonemes"),
         ([["HH"], None], None, TextError, "^sequence 2: Phonemes should be codes, got NoneType"),
@@ -91,7 +91,7 @@ def test_custom_words_are_not_blamed_on_a_text(voice):
         ([["HH"], ["HH"]], "35", ShapeError, "got str"),
         (["HH", 5], None, TextError, "^Phonemes should be codes, got int as phoneme 2"),
         (["HH", ["AH0"]], None, TextError, "^Phonemes should be codes, got list as phoneme 2"),
-        (["HH"], "3", ShapeError, r"^There are 1 phonemes and durations of shape \(\)"),
+        (["HH"], "3", ShapeError, r"^There are 1 phonemes, but durations of shape \(\)"),
         (None, None, TextError, "^Phonemes should be codes in a sequence or a string.* got NoneType"),
         (5, None, TextError, "got int"),
         (b"HH", None, TextError, "got bytes"),

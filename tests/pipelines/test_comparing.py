@@ -111,7 +111,7 @@ def test_inputs_from_a_file(folder, state, tmp_path):
     assert found.diverging.name == "ups.0" and found.layers[-1].shape == (7 * 256,)
     (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY nothing")
     for name in ("bad.npy", "missing.npy"):
-        with pytest.raises(ShapeError, match=f"{name} is missing or holds no arrays"):
+        with pytest.raises(ShapeError, match=f"{name} is missing or contains no numeric arrays"):
             compare(folder, other, inputs=tmp_path / name)
 
 
@@ -121,7 +121,7 @@ def test_inputs_that_no_model_takes(folder, state, tmp_path, capsys):
     np.save(tmp_path / "text.npy", np.array(["mel"]))
     np.save(tmp_path / "nan.npy", np.full((80, 4), np.nan, np.float32))
     np.save(tmp_path / "deep.npy", np.zeros((1, 1, 80, 4, 2), np.float32))
-    said = {"empty.npz": "no arrays", "text.npy": "no finite numbers", "nan.npy": "no finite numbers"}
+    said = {"empty.npz": "no arrays", "text.npy": "not finite numbers", "nan.npy": "not finite numbers"}
     for name, message in {**said, "deep.npy": "cannot run on inputs of shape"}.items():
         for a, b in ((folder, folder), (archive, archive)):
             assert main(["compare", str(a), str(b), "--inputs", str(tmp_path / name)]) == 2
@@ -151,7 +151,7 @@ def test_what_cannot_run_is_compared_by_weights_alone(folder, tmp_path):
 
 def test_two_archives_need_inputs(state, tmp_path):
     path = traced(tmp_path / "a.pt", state)
-    assert "not known; give some with --inputs" in compare(path, path).remarks[0]
+    assert "unknown; pass inputs with --inputs" in compare(path, path).remarks[0]
     np.save(tmp_path / "mel.npy", np.full((80, 5), -5, np.float32))
     found = compare(path, path, inputs=tmp_path / "mel.npy")
     assert found.same and len(found.layers) > 10
@@ -209,8 +209,8 @@ def test_files_that_hold_no_inputs(folder, tmp_path, capsys):
     (tmp_path / "zero.npy").write_bytes(b"")
     whole = (tmp_path / "text.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    said = {"torch.pt": "no array of numpy", "text.npz": "no finite numbers", "empty.npz": "holds no arrays"}
+    said = {"torch.pt": "not a numpy array", "text.npz": "not finite numbers", "empty.npz": "contains no arrays"}
     for name in ("torch.pt", "object.npy", "object.npz", "text.npz", "empty.npz", "zero.npy", "cut.npz"):
         assert main(["compare", str(folder), str(folder), "--inputs", str(tmp_path / name)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert name in line and said.get(name, "holds no arrays of numbers") in line
+        assert name in line and said.get(name, "contains no numeric arrays") in line

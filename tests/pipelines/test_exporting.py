@@ -129,7 +129,7 @@ def test_models_trained_here_get_the_released_layout(tmp_path):
 
 
 def test_bad_folders_and_files_are_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="no model folder"):
+    with pytest.raises(CheckpointError, match="not a model folder"):
         export_model(tmp_path, tmp_path / "x")
     source = write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG)
     import_model(source, tmp_path / "model")

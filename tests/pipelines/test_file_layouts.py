@@ -229,7 +229,7 @@ def test_other_types_and_files_in_a_model_folder_are_refused(folder, tmp_path):
         with pytest.raises(CheckpointError, match=rf"conv_pre\.bias.*{name}|{name}|type"):
             export_model(tmp_path / "m", tmp_path / "out")
     torch.save(TENSORS, tmp_path / "m" / "model.safetensors")
-    with pytest.raises(CheckpointError, match="another format"):
+    with pytest.raises(CheckpointError, match="is not a safetensors file"):
         export_model(tmp_path / "m", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -241,7 +241,7 @@ def test_names_that_a_format_cannot_hold_are_refused(folder, tmp_path):
     text = json.dumps(change(about, (*LAYOUT, "prefix"), "a\ud800."))
     (tmp_path / "m" / "config.json").write_text(text, encoding="utf-8")
     for format in ("safetensors", "npz"):
-        with pytest.raises(CheckpointError, match=r"ud800.*hold"):
+        with pytest.raises(CheckpointError, match=r"ud800.*(npz|safetensors) file"):
             export_model(tmp_path / "m", tmp_path / "out", format)
     assert not (tmp_path / "out").exists()
 

@@ -417,7 +417,7 @@ def test_patterns_are_told_beside_what_they_did(tmp_path, to):
         "ignore": {r"stray\..*": ["stray.a"], "pre.bias": []},
         "allow_missing": {r"conv_pre\.bias": ["conv_pre.bias"], r"conv_post\.bias": [], "zz": []},
     }
-    said = [line for line in str(report).splitlines() if line.startswith("unused")]
+    said = [line for line in str(report).splitlines() if line.startswith("note")]
     assert len(said) == 3 and len(report.hints) == 3
     assert "--ignore pre.bias matched nothing: patterns are matched against full names, such as generator." in said[0]
     assert "--allow-missing zz matched nothing" in said[1] and "conv_pre.bias" in said[1]

@@ -56,7 +56,7 @@ def test_a_hub_that_does_not_answer(monkeypatch):
         raise ConnectionError("no route")
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
-    with pytest.raises(CheckpointError, match=r"cannot be fetched.*no route"):
+    with pytest.raises(CheckpointError, match=r"cannot be downloaded.*no route"):
         find_model_folder("someone/vocoder")
 
 

@@ -275,7 +275,7 @@ def test_texts_that_cannot_be_said(voice, text, told):
         (HELLO, [3, 3, np.nan, 3, 3], ShapeError, "whole numbers"),
         (HELLO, [True] * 5, ShapeError, "whole numbers"),
         (HELLO, [3, 3, 257, 3, 3], TextError, r"L \(phoneme 3\) has a duration of 257 frames.* supports 256"),
-        ([HELLO, HELLO], [[3] * 5], ShapeError, "2 sequences of phonemes and durations for 1"),
+        ([HELLO, HELLO], [[3] * 5], ShapeError, "2 sequences of phonemes, but durations for 1"),
     ],
 )
 def test_phonemes_and_durations_that_do_not_fit(voice, phonemes, durations, error, told):

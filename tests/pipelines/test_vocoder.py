@@ -139,7 +139,7 @@ def test_a_conditioning_vector_reaches_every_part(config):
         assert_same(found, whole(generator, mel, cond))
     chunks = list(vocoder.stream([mels[0][:, :30], mels[0][:, 30:]], conds[0]))
     assert_same(np.concatenate(chunks), whole(generator, mels[0], conds[0]))
-    with pytest.raises(ShapeError, match="conditioning vector of 3 values, got none"):
+    with pytest.raises(ShapeError, match="conditioning vector of 3 values, but got none"):
         vocoder.synthesize(mels[0], check=False)
     with pytest.raises(ShapeError, match=r"shape \(4,\)"):
         vocoder.synthesize(mels[0], np.zeros(4), check=False)

@@ -20,7 +20,7 @@ from jaxvoice.models.hifigan.warm_start import continued_config, continued_state
 from jaxvoice.models.hifigan.weights import load_generator, save_generator
 from jaxvoice.pipelines.comparing import compare
 from jaxvoice.pipelines.exporting import export_model
-from jaxvoice.pipelines.folders import run_about
+from jaxvoice.pipelines.folders import run_progress
 from jaxvoice.pipelines.importing import import_model
 from jaxvoice.training.checkpoints import Checkpoints
 from jaxvoice.training.parallel import data_mesh, replicate, replicated
@@ -316,10 +316,10 @@ def test_the_table_of_a_run_is_migrated(tmp_path, monkeypatch):
     stored = json.loads(folder.config.read_text(encoding="utf-8"))
     assert stored["schema"] == current_schema("run") >= 1
     append(monkeypatch, "run", Migration("names", lambda table: move_keys(table, {"config.width": "config.dim"})))
-    for table in (folder.read_config(), run_about(tmp_path)["config"]):
+    for table in (folder.read_config(), run_progress(tmp_path)["config"]):
         assert table["config"] == {"dim": 3} and table["schema"] == current_schema("run")
     edit(folder.config, schema=current_schema("run") + 4)
-    for reader in (folder.read_config, lambda: run_about(tmp_path)):
+    for reader in (folder.read_config, lambda: run_progress(tmp_path)):
         with pytest.raises(CheckpointError, match=rf"config\.json has {newer('run')}"):
             reader()
 
