@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jaxvoice._version import __version__
 from jaxvoice.config import format_value
-from jaxvoice.errors import CheckpointError
+from jaxvoice.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from jaxvoice.weights.archive import Tensors
@@ -170,7 +170,7 @@ def migrate(kind: Kind, table: Table, where: str) -> Migrated:
     """The table of a file called `where` in the current schema, and how its tensors are called there.
 
     **Raises:** `CheckpointError` for a file of a newer schema than this version reads, or a value that is not a schema
-    number.
+    number; `ConfigError` for a table that is nested too deep.
     """
     found = table.get(KEY, 0)
     known = current_schema(kind)
@@ -187,7 +187,10 @@ def migrate(kind: Kind, table: Table, where: str) -> Migrated:
     steps: list[tuple[Migration, Table]] = []
     for step in MIGRATIONS[kind][found:]:
         steps.append((step, table))
-        table = step.table(table)
+        try:
+            table = step.table(table)
+        except RecursionError as failure:
+            raise ConfigError(f"{where} is nested too deep; restore it or write it again.") from failure
     return Migrated({**table, KEY: known}, found, tuple(steps))
 
 

@@ -1,7 +1,6 @@
 """Exports write what the original was: types, spellings, lists; what they cannot is told by the import."""
 
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +10,10 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from experiments import hifigan_l40
 from experiments.benchmarks.torch_hifigan import fold_weight_norm
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
+from jaxvoice.models.hifigan.warm_start import kept_info
 from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.importing import import_model
@@ -271,14 +270,13 @@ def test_folders_of_earlier_versions_are_read(folder, tmp_path):
 def test_a_model_that_was_trained_on_keeps_names_and_licence_but_not_precision(tmp_path):
     half = {"a": {"module.b": ONE}, "net": under("module.", cast(partly(TENSORS), torch.float16))}
     import_model(write(tmp_path / "x.pt", half, CONFIG), tmp_path / "model", part="net.module", ignore=["a.*"])
-    experiment = hifigan_l40.Experiment(init_from=tmp_path / "model", run_dir=tmp_path / "run")
-    kept = hifigan_l40.kept_of(experiment)
+    kept = kept_info(tmp_path / "model", None, tmp_path / "run")
     model, config = load_generator(tmp_path / "model")
     task = HiFiGANTask(TrainingConfig(config), steps_per_epoch=1, kept=kept)
-    state_now: Any = SimpleNamespace(generator=model, average=None, counters=SimpleNamespace(step=7))
+    state_now: Any = SimpleNamespace(generator=SimpleNamespace(eval_model=model), counters=SimpleNamespace(step=7))
     task.save_model(state_now, tmp_path / "run" / "model")
     # A later session of the run may be started without --init-from.
-    assert hifigan_l40.kept_of(replace(experiment, init_from=None)) == kept
+    assert kept_info(None, None, tmp_path / "run") == kept
     info = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))["info"]
     assert info["step"] == 7 and info["licence"].startswith("unknown")
     export_model(tmp_path / "run", tmp_path / "back")
@@ -287,7 +285,7 @@ def test_a_model_that_was_trained_on_keeps_names_and_licence_but_not_precision(t
 
 
 def test_models_of_no_origin_keep_nothing(tmp_path):
-    assert hifigan_l40.kept_of(hifigan_l40.Experiment(run_dir=tmp_path)) == {}
+    assert kept_info(None, tmp_path) == {}
     assert kept_when_trained({"step": 3}, "x") == {} and kept_when_trained([1], "x") == {}
     with pytest.raises(ConfigError, match=r"info\.layout\.norms"):
         kept_when_trained({"layout": {"norms": "x"}}, "x")
