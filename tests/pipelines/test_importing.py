@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -182,8 +183,11 @@ def test_generators_inside_larger_models_read_latents(vits, to):
     latents = np.random.default_rng(1).normal(size=(12, 40)).astype(np.float32)
     streamed = np.concatenate(list(vocoder.stream([latents[:, :7], latents[:, 7:]], cond)))
     np.testing.assert_allclose(streamed, vocoder.synthesize(latents, cond), atol=1e-5)
+    with pytest.raises(ConfigError, match="conditioning vectors"):
+        TrainingConfig(vocoder.config)
+    generator = replace(vocoder.config.generator, cond_channels=0, cond_in_each_stage=False)
     with pytest.raises(ConfigError, match="cannot be trained"):
-        HiFiGANTask(TrainingConfig(vocoder.config), steps_per_epoch=1)
+        HiFiGANTask(TrainingConfig(replace(vocoder.config, generator=generator)), steps_per_epoch=1)
 
 
 def test_a_larger_model_needs_to_be_told_the_part(vits, to):
