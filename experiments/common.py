@@ -15,13 +15,28 @@ import numpy as np
 import tyro
 
 from jaxvoice.console import one_line_usage, run_command
-from jaxvoice.data import Corpus, Store, find_corpus, load_store, make_demo_corpus, preflight, split, write_wav
+from jaxvoice.data import (
+    Corpus,
+    Loader,
+    Store,
+    find_aligned,
+    find_corpus,
+    load_store,
+    make_demo_corpus,
+    preflight,
+    split,
+    write_wav,
+)
+from jaxvoice.data.demo import VOICES, compose_sentences
+from jaxvoice.data.loader import BatchType
+from jaxvoice.data.samplers import Sampler
 from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
 from jaxvoice.models.gaussian_tts.validation import VocoderFunction
 from jaxvoice.pipelines.mel_to_audio import MelToAudio
 from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.pipelines.synthesizer import Synthesizer
+from jaxvoice.text.phonemes import PhoneSet
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import LoopConfig, TrainingResult
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
@@ -30,6 +45,8 @@ from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights.model_folder import read_about
 
 Row = tuple[str, str]
+DEMO_SENTENCES, DEMO_SEED = 400, 0
+_REASONS = {"steps": "step limit reached", "minutes": "time limit reached", "interrupted": "interrupted"}
 CorpusKind = Literal["auto", "ljspeech", "vctk", "folder", "filelist", "pairs"]
 
 
@@ -46,20 +63,21 @@ class Experiment:
     """The settings of every experiment; each is a flag."""
 
     data: Path | None = None
-    """Corpus to train on; without it, a corpus that espeak-ng speaks."""
+    """Corpus to train on; by default a corpus synthesised by espeak-ng."""
     run_dir: Path = Path("runs/experiment")
     """Folder for checkpoints, logs, samples and the best model."""
     preset: str | None = None
-    """Name of the sizes and settings that other flags start from; tiny on a CPU and full size on a GPU or TPU, unless
-    given. A preset means the same on every machine."""
+    """Named set of defaults for the other flags; by default tiny on a CPU, and the full size on a GPU or TPU. A preset
+    has the same values on every machine."""
     init_from: Path | None = None
-    """Run folder or model folder whose networks a new run starts with: of the same sizes and mel contract."""
+    """Run folder or model folder from which a new run takes its networks. Sizes and mel contract must be equal."""
     validation: int | None = None
-    """Utterances to hold out, the last of the corpus; by default what the corpus says, else 5 %."""
+    """Number of utterances to hold out, from the end of the corpus; by default the validation set of the corpus, or
+    else 5 %, at most 150."""
     batch_size: int = 16
-    """Examples in a step, over all devices."""
+    """Examples per step, summed over all devices."""
     distributed: bool = False
-    """Join the other hosts of this job before anything else (arguments from SLURM, Kubernetes or the TPU runtime)."""
+    """Train on several hosts, which are detected from SLURM, Kubernetes or the TPU runtime."""
     debug: bool = False
     """Show the traceback of an error."""
     loop: Annotated[Loop, tyro.conf.arg(name="")] = field(default_factory=Loop)
@@ -83,17 +101,17 @@ def check_choice(flag: str, value: str, choices: Collection[str]) -> None:
 
 
 def flag_value(flag: str, argv: Sequence[str]) -> str | None:
-    """The value of `flag` in `argv`, for a flag that decides the defaults of others; `None` without one."""
+    """The value of `flag` in `argv`, for a flag on which other defaults depend; `None` if it is absent."""
     found = None
     for i, argument in enumerate(argv):
         if argument == flag and i + 1 < len(argv):
             found = argv[i + 1]
         elif argument.startswith(f"{flag}="):
             found = argument.removeprefix(f"{flag}=")
-    return None if found == "None" else found  # as help shows the absence of a value
+    return None if found == "None" else found  # the default that the help shows
 
 
-def chosen_preset(argv: Sequence[str], presets: Sequence[str], full: str) -> str:
+def chosen_preset(argv: Sequence[str], presets: Collection[str], full: str) -> str:
     """The preset that `argv` names; without one, `tiny` on a CPU and `full` on an accelerator.
 
     **Raises:** `ConfigError` if `--preset` names none of `presets`.
@@ -128,10 +146,10 @@ def parse(argv: Sequence[str], default: Callable[[], AnyExperiment], *, name: st
 
 
 def check(experiment: Experiment) -> None:
-    """Check what needs no corpus, before one is decoded.
+    """Check the settings that do not depend on the corpus.
 
-    **Raises:** `ConfigError` or `CheckpointError` for a batch size that the devices cannot share, a run folder that
-    cannot be made or that `--resume` does not allow, or no model at `--init-from`.
+    **Raises:** `ConfigError` or `CheckpointError` for a batch size that is not a multiple of the number of devices, a
+    run folder that cannot be created or that `--resume` does not allow, or an `--init-from` without a model.
     """
     check_batch_size(experiment.batch_size, data_mesh())
     folder, source = RunFolder(experiment.run_dir), experiment.init_from
@@ -148,12 +166,12 @@ def check(experiment: Experiment) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise `CheckpointError` unless `folder` can be written or made; makes nothing."""
+    """Raise `CheckpointError` unless `folder` can be written or created; creates nothing."""
     whole = folder.absolute()
     place = next((path for path in (whole, *whole.parents) if os.path.lexists(path)), whole)
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        why = "may not be written in" if place.is_dir() else "is no folder"
-        raise CheckpointError(f"The run folder {folder} cannot be written: {place} {why}; choose another --run-dir.")
+        why = "is not writable" if place.is_dir() else "is not a folder"
+        raise CheckpointError(f"The run folder {folder} cannot be created: {place} {why}; choose another --run-dir.")
 
 
 def find_recordings(experiment: Experiment, kind: CorpusKind, mel: MelConfig, segment: int) -> Corpus:
@@ -162,7 +180,7 @@ def find_recordings(experiment: Experiment, kind: CorpusKind, mel: MelConfig, se
     **Raises:** `DataError` or `ConfigError` if there is no corpus, or nothing in it can be used.
     """
     if experiment.data is None:
-        print_once("No --data given: training on the demo corpus, English speech made by espeak-ng.")
+        print_once("No --data given: training on the demo corpus, English speech synthesised by espeak-ng.")
         corpus = make_demo_corpus()
     else:
         corpus = find_corpus(experiment.data, kind)
@@ -173,9 +191,24 @@ def find_recordings(experiment: Experiment, kind: CorpusKind, mel: MelConfig, se
 
 def load_recordings(corpus: Corpus, validation: int | None, mel: MelConfig) -> tuple[Store, Store | None]:
     """The decoded recordings to train on, and those held out, if any."""
-    # Mels that come with the audio were computed from the audio as it is.
+    # Mels in a corpus were computed from the unscaled audio.
     options: dict[str, Any] = {"peak_normalize": corpus.kind != "pairs", "progress": jax.process_index() == 0}
     return load_sides(ft.partial(load_store, sample_rate=mel.sample_rate, **options), split(corpus, validation))
+
+
+def find_alignments(experiment: Experiment, phone_set: PhoneSet, **options: Any) -> Corpus:
+    """The aligned corpus to train on, by default 400 sentences in one voice of espeak-ng; prints a table of it.
+
+    `options` are those of `find_aligned` for a corpus that is given.
+    """
+    if experiment.data is None:
+        print_once("No --data given: training on sentences synthesised by espeak-ng with one voice.")
+        root = make_demo_corpus(None, compose_sentences(DEMO_SENTENCES, seed=DEMO_SEED), VOICES[:1]).root
+        corpus = find_aligned(root, phone_set=phone_set)
+    else:
+        corpus = find_aligned(experiment.data, phone_set=phone_set, **options)
+    print_once(corpus.table())
+    return corpus
 
 
 def load_sides(load: Callable[[Corpus], Store], sides: tuple[Corpus, Corpus]) -> tuple[Store, Store | None]:
@@ -205,6 +238,12 @@ def speak(result: TrainingResult, text: str, vocoder: Path | None) -> Path | Non
     return path
 
 
+def loader(store: Store, sampler: Sampler[BatchType], *, seed: int, workers: int = 0) -> Loader[BatchType]:
+    """The loader of this process's share of the batches."""
+    index, count = jax.process_index(), jax.process_count()
+    return Loader(store, sampler, seed=seed, workers=workers, process_index=index, process_count=count)
+
+
 def remaining(loop: Loop, spent: float) -> Loop:
     """`loop` with `spent` seconds taken from its minutes; at least a second is left, enough for one step."""
     return loop if loop.minutes is None else replace(loop, minutes=max(loop.minutes - spent / 60, 1 / 60))
@@ -218,7 +257,7 @@ def main(
     run: Callable[[AnyExperiment, float], TrainingResult],
     summary: Callable[[TrainingResult, AnyExperiment, float], str],
 ) -> int:
-    """Run an experiment and print its summary; the exit code is 0, or 2 after an error of one line.
+    """Run an experiment and print its summary; returns 0, or 2 after an error, which is printed on one line.
 
     `run` takes the experiment and the time at which the command started; `summary` the result, the experiment and the
     seconds since then.
@@ -237,8 +276,8 @@ def main(
 
 
 def summary_text(result: TrainingResult, seconds: float, rows: Iterable[Row]) -> str:
-    """The lines that a session ends with: why it stopped, and a table."""
-    head = f"step {result.step} after {seconds / 60:.1f} minutes (stopped by {result.stopped})"
+    """The summary of a session: the reason for stopping, and a table."""
+    head = f"step {result.step} after {seconds / 60:.1f} minutes ({_REASONS[result.stopped]})"
     return "\n".join([head, *(f"{name:<20}{value}" for name, value in rows)])
 
 
@@ -246,7 +285,7 @@ def quality(result: TrainingResult, metric: str) -> str:
     """The best validation so far, and the last one if it was worse."""
     last = result.metrics.get(metric)
     if result.best is None:
-        return "none in this run so far" if last is None else "not finite so far"
+        return "no validation yet" if last is None else "no finite value yet"
     best = result.best["value"]
     found = f"{best:.4f}{of_step(int(result.best['step']), result)}"
     if last is None or last == best:
@@ -256,8 +295,8 @@ def quality(result: TrainingResult, metric: str) -> str:
 
 
 def of_step(step: Any, result: TrainingResult) -> str:
-    """` (of step N)` if `step` is not the last one."""
-    return "" if step in (None, result.step) else f" (of step {step})"
+    """` (step N)` if `step` is not the last one."""
+    return "" if step in (None, result.step) else f" (step {step})"
 
 
 def metrics_rows(result: TrainingResult) -> list[Row]:
@@ -275,7 +314,7 @@ def speed_row(result: TrainingResult, audio: float | None = None) -> Row:
 
 
 def model_rows(result: TrainingResult, command: str) -> list[Row]:
-    """Where the best model is, of which step, and the `command` that uses it."""
+    """The folder and the step of the best model, and the `command` that uses it."""
     folder = result.folder / "model"
     if not (folder / "config.json").is_file():
         return [("the model", "none yet")]
@@ -284,16 +323,16 @@ def model_rows(result: TrainingResult, command: str) -> list[Row]:
 
 
 def spoken_rows(result: TrainingResult, spoken: Path | None, vocoder: Path | None) -> list[Row]:
-    """The file of an unseen sentence, if there is one, and the command that speaks others."""
+    """The file of the test sentence, if there is one, and the command that synthesises others."""
     if spoken is None:
         return []
     through = "" if vocoder is None else f" --vocoder {vocoder}"
     command = f'jaxvoice speak "Any text." OUTPUT.wav --model {result.folder}{through}'
-    return [("an unseen sentence", str(spoken)), ("next", command)]
+    return [("test sentence", str(spoken)), ("next", command)]
 
 
 def samples_rows(result: TrainingResult, experiment: Experiment) -> list[Row]:
-    """The row that says where samples and curves are, if there are any."""
+    """The row with the places of samples and curves, if there are any."""
     places = [str(result.folder / "samples")] if (result.folder / "samples").is_dir() else []
     places += [f"tensorboard --logdir {result.folder}"] if experiment.loop.tensorboard else []
-    return [("listen and look", "; ".join(places))] if places else []
+    return [("samples", "; ".join(places))] if places else []

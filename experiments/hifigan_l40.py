@@ -1,15 +1,15 @@
-"""HiFi-GAN from nothing to speech within an hour on one NVIDIA L40.
+"""Train HiFi-GAN from scratch, by default for at most an hour on one NVIDIA L40.
 
     python -m experiments.hifigan_l40 [--data PATH] [--run-dir DIR] [--preset NAME] [--minutes M] ...
 
 On a GPU or TPU it trains HiFi-GAN V1 (`--preset` for others) in bfloat16 for at most 60 minutes. On a CPU it trains the
 preset `tiny`, a small HiFi-GAN against small discriminators, for at most five minutes altogether. Without `--data` it
-makes a few minutes of English speech with espeak-ng (extra `demo`) and trains on that. The same command resumes a run
+trains on a few minutes of English speech that espeak-ng (extra `demo`) synthesises. The same command resumes a run
 that was stopped. The minutes count from the start of the command, and include the check and decoding of the corpus.
 
-Results: on two shared CPU cores, 250 to 280 steps in 4.2 minutes and a validation mel L1 of 0.7 to 0.8 on the demo
-corpus: the mel shows phrases and vowels, but no harmonics yet. An hour on an L40 has not been measured. All
-measurements are in docs/results.md.
+Results: on two CPU cores, 461 steps in 4.1 minutes and a validation mel L1 of 0.62 on the demo corpus, and 256 to 283
+steps and 0.72 to 0.80 with other jobs running. The mel shows phrases and vowels, but no harmonics. An hour on an L40
+has not been measured. All measurements are in docs/results.md.
 """
 
 import functools as ft
@@ -20,15 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import tyro
 
 from experiments import common
 from experiments.common import Loop
-from jaxvoice.data import Loader, RandomCrops
+from jaxvoice.data import RandomCrops
 from jaxvoice.errors import ConfigError
 from jaxvoice.models import hifigan
-from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
 from jaxvoice.models.hifigan.warm_start import continued_config, continued_state, initial_state, kept_info
 from jaxvoice.training.logging import print_once
@@ -37,18 +35,6 @@ from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import keep_freed_memory
 
 NAME = "hifigan_l40"
-TINY = HiFiGANConfig(
-    generator=GeneratorConfig(
-        resblock="2",
-        upsample_rates=(8, 8, 4),
-        upsample_kernel_sizes=(16, 16, 8),
-        upsample_initial_channel=128,
-        resblock_kernel_sizes=(3, 5, 7),
-        resblock_dilation_sizes=((1, 2), (2, 6), (3, 12)),
-    ),
-    discriminators=DiscriminatorConfig(periods=(2, 3, 5), scales=1, width=1 / 8),
-)
-"""V3 at half the width, against a few narrow discriminators: some hundred steps fit into a few CPU minutes."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +44,20 @@ class Experiment(common.Experiment):
     run_dir: Path = Path("runs/hifigan_l40")
     """Folder for checkpoints, logs, samples and the best model."""
     preset: str | None = None
-    """tiny, or a released or larger size: v1, v2, v3, v1_16k, v1_24k, v1_44k, v1_48k. By default V1, on a CPU tiny. A
-    preset means the same on every machine."""
+    """Size of the networks: tiny, a released size (v1, v2, v3), or V1 at another sample rate (v1_16k, v1_24k, v1_44k,
+    v1_48k); by default tiny on a CPU, and v1 otherwise."""
     corpus: common.CorpusKind = "auto"
-    """Layout of the corpus, if it should not be detected."""
+    """Layout of the corpus; auto detects it."""
     init_from: Path | None = None
-    """Run folder whose networks, or model folder whose generator (and discriminators, where an import brought some), a
-    new run starts with."""
+    """Run folder or model folder from which a new run takes its generator and, if the folder has them, its
+    discriminators."""
     continue_from: Path | None = None
-    """Model folder of `jaxvoice import` with training.safetensors: a new run continues from that step, with the sizes
-    and optimisers stored there unless flags say otherwise."""
+    """Model folder of `jaxvoice import` with training.safetensors. A new run continues from the stored step, with the
+    stored network sizes, and with the stored optimisers unless flags override them."""
     crops_per_clip: int = 1
-    """Crops of every clip in an epoch."""
+    """Number of crops per clip and epoch."""
     workers: int = 2
-    """Threads that cut crops; 0 cuts them between the steps."""
+    """Number of loader threads; with 0, batches are prepared in the main thread."""
     training: Annotated[TrainingConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
         default_factory=TrainingConfig
     )
@@ -88,10 +74,10 @@ def default_experiment(preset: str | None, continue_from: Path | None = None) ->
         loop = Loop(steps=5_000_000, validate_every=1000, checkpoint_every=5000, log_every=50)
         return Experiment(continue_from=continue_from, training=continued_config(continue_from), loop=loop)
     if preset == "tiny":
-        # Small corpora make short epochs, so the rate decays by steps; it is high because the steps are few.
+        # Small corpora have short epochs, so the rate decays by steps. It is high because there are few steps.
         optimizer = OptimizerConfig(learning_rate=1e-3, decay=0.999, decay_steps=10)
         loop = Loop(minutes=4.0, validate_every=0, checkpoint_every=100, log_every=20)
-        training = TrainingConfig(TINY, optimizer, optimizer)
+        training = TrainingConfig(hifigan.preset(preset), optimizer, optimizer)
         return Experiment(preset=preset, batch_size=8, crops_per_clip=4, training=training, loop=loop)
     optimizer = OptimizerConfig(decay=0.999, decay_steps=1000)
     model = hifigan.preset(preset or "v1")
@@ -104,11 +90,11 @@ def parse(argv: Sequence[str]) -> Experiment:
     """The experiment that the command line `argv` asks for."""
     folder = common.flag_value("--continue-from", argv)
     if folder is None:
-        preset = common.chosen_preset(argv, ("tiny", *hifigan.PRESETS), full="v1")
+        preset = common.chosen_preset(argv, hifigan.PRESETS, full="v1")
     elif common.flag_value("--preset", argv) is None:
         preset = None
     else:
-        raise ConfigError("--continue-from takes the sizes that are stored; leave --preset away.")
+        raise ConfigError("--continue-from uses the stored network sizes; omit --preset.")
     default = ft.partial(default_experiment, preset, None if folder is None else Path(folder))
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
 
@@ -120,7 +106,9 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     mel, segment = config.model.mel_contract, config.model.segment_size
     common.check(experiment)
     if experiment.preset == "tiny":
-        print_once("Preset tiny: a small HiFi-GAN for a few minutes; its speech will be recognisable, not good.")
+        print_once(
+            "Preset tiny: a small HiFi-GAN for a few minutes. It shows that training works, but does not sound good."
+        )
     corpus = common.find_recordings(experiment, experiment.corpus, mel, segment)
     store, validation = common.load_recordings(corpus, experiment.validation, mel)
     sampler = RandomCrops(
@@ -130,14 +118,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
         crops_per_clip=experiment.crops_per_clip,
         mel_padding=mel.floor,
     )
-    with Loader(
-        store,
-        sampler,
-        seed=loop.seed,
-        workers=experiment.workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    ) as loader:
+    with common.loader(store, sampler, seed=loop.seed, workers=experiment.workers) as loader:
         kept = kept_info(experiment.init_from, experiment.continue_from, folder)
         task = HiFiGANTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation, kept=kept)
         state = None
@@ -157,8 +138,8 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> s
         *common.samples_rows(result, experiment),
         *common.model_rows(result, f"jaxvoice vocode RECORDING.wav OUTPUT.wav --model {result.folder}"),
     ]
-    more = "the same command with a larger --steps" if result.stopped == "steps" else "the same command"
-    return common.summary_text(result, seconds, [*rows, ("train on", f"{more}; more time with --minutes")])
+    more = "repeat the command with a larger --steps" if result.stopped == "steps" else "repeat the command"
+    return common.summary_text(result, seconds, [*rows, ("continue", f"{more}; --minutes sets the time budget")])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,12 +2,12 @@
 
     python -m experiments.tts_ljspeech [--data PATH] [--run-dir DIR] [--preset NAME] [--vocoder PATH] ...
 
-`--data` is a corpus with alignments: LJ-Speech-aligned, TextGrids of the Montreal Forced Aligner beside recordings,
-HTK or HTS labels, tables, a file list. Without it some minutes of English are spoken by espeak-ng, timed to the sample
-(extra `demo`). On a GPU or TPU the preset `full` trains for 35,000 steps and its duration model for 4,000 more; on a
-CPU the preset `tiny` trains for at most ten minutes altogether. At the end a sentence that is in no corpus is spoken
-with the best model, through `--vocoder` (a HiFi-GAN model or run folder of the same mel spectrograms) or Griffin-Lim.
-The same command resumes a run that was stopped.
+`--data` is a corpus with alignments: LJ-Speech-aligned, TextGrids of the Montreal Forced Aligner with recordings, HTK
+or HTS labels, tables, a file list. Without it, espeak-ng (extra `demo`) synthesises half an hour of English speech with
+phoneme times that are exact to the sample. On a GPU or TPU, the preset `full` trains for 35,000 steps and its duration
+model for 4,000 more. On a CPU, the preset `tiny` trains for at most ten minutes in total. At the end, the best model
+synthesises a sentence that is not in the corpus, with `--vocoder` (the model folder or run folder of a HiFi-GAN with
+the same mel contract) or with Griffin-Lim. The same command resumes a run that was stopped.
 
 Results on two CPU cores: docs/results.md.
 """
@@ -25,18 +25,17 @@ import tyro
 
 from experiments import common
 from experiments.common import Loop
-from jaxvoice.data import Corpus, LengthBuckets, Loader, choose_buckets, find_aligned, load_aligned, split
-from jaxvoice.data.demo import VOICES, compose_sentences, make_demo_corpus
-from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
+from jaxvoice.data import Corpus, LengthBuckets, choose_buckets, load_aligned, split
+from jaxvoice.dsp.mel_config import MEL_CONTRACTS, MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models import gaussian_tts
-from jaxvoice.models.gaussian_tts import DecoderConfig, DurationConfig, EncoderConfig, GaussianTTSConfig, Statistics
+from jaxvoice.models.gaussian_tts import Statistics
 from jaxvoice.models.gaussian_tts.training import TrainingConfig, acoustic_optimizer, duration_optimizer, run_statistics
-from jaxvoice.models.gaussian_tts.validation import Validation
+from jaxvoice.models.gaussian_tts.validation import METRICS, Validation
 from jaxvoice.models.gaussian_tts.warm_start import initial_state
 from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.text.front_end import pronounce
-from jaxvoice.text.phonemes import ALIGNED, ARPABET
+from jaxvoice.text.phonemes import ALIGNED, PHONE_SETS
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.process import keep_freed_memory
@@ -44,20 +43,6 @@ from jaxvoice.training.run_folder import RunFolder
 
 NAME = "tts_ljspeech"
 UNSEEN = "The quick brown fox jumps over the lazy dog, and a wizard's job is to vex chumps."
-DEMO_SENTENCES, DEMO_SEED = 400, 0
-FLAVOURS = {"hifigan": MelConfig(), "waveglow": WAVEGLOW_MEL}
-PHONE_SETS = {phone_set.name: phone_set for phone_set in (ALIGNED, ARPABET)}
-BEST_BY = ("score", "mel_l1", "mcd", "duration_error", "duration_median")
-"""Metrics of the validation of which smaller values are better."""
-TINY = GaussianTTSConfig(
-    ALIGNED.codes,
-    dim=128,
-    encoder=EncoderConfig(layers=2, heads=2, feed_forward=384, dropout=0.0, max_phones=160),
-    decoder=DecoderConfig(layers=2, heads=2, feed_forward=384, dropout=0.0, postnet_layers=2),
-    durations=DurationConfig(layers=1, hidden=64, dropout=0.0),
-    mel=MelConfig(),
-)
-"""Half as wide and two blocks deep, without dropout: some hundred steps fit into a few CPU minutes."""
 
 
 @dataclass(frozen=True)
@@ -67,32 +52,32 @@ class Experiment(common.Experiment):
     run_dir: Path = Path("runs/tts_ljspeech")
     """Folder for checkpoints, logs, samples and the best model."""
     kind: Literal["auto", "lj_aligned", "textgrid", "labels", "table", "filelist", "demo"] = "auto"
-    """Format of the alignments, if it should not be detected."""
+    """Format of the alignments; auto detects it."""
     audio_dir: Path | None = None
     """Folder of the recordings, if they are not beside the alignments."""
     flavour: Literal["auto", "hifigan", "waveglow"] = "auto"
-    """Mels of HiFi-GAN's contract or of WaveGlow's; auto takes the corpus's own, else --model.mel."""
+    """Mel contract; auto uses that of the mels in the corpus, or else --model.mel."""
     vocoder: Path | None = None
-    """Model or run folder of a HiFi-GAN that makes the samples; Griffin-Lim without it."""
+    """Model folder or run folder of a HiFi-GAN vocoder for the samples; by default Griffin-Lim."""
     text: str = UNSEEN
-    """Sentence that is spoken at the end."""
+    """Sentence that is synthesised at the end."""
     buckets: int = 4
-    """Number of shapes that batches are padded to; each is compiled once."""
+    """Number of batch shapes. Batches are padded to one of them, and each is compiled once."""
     peak_normalize: bool = True
-    """Scale recordings to a peak of 0.95 before mels are computed, as HiFi-GAN was trained on them."""
+    """Scale recordings to a peak of 0.95 before computing mels, as in the training of HiFi-GAN."""
     training: Annotated[TrainingConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
         default_factory=TrainingConfig
     )
 
     def __post_init__(self) -> None:
         common.check_at_least(self, buckets=1)
-        common.check_choice("--best-metric", self.loop.best_metric, BEST_BY)
+        common.check_choice("--best-metric", self.loop.best_metric, METRICS)
         model = self.training.model
         common.check_choice("--model.phone-set", model.phone_set, PHONE_SETS)
         if model.statistics != Statistics() or model.codes != ALIGNED.codes:
             raise ConfigError(
-                "--model.statistics and --model.codes come from the corpus; leave them out. The phonemes are those of "
-                f"--model.phone-set: {', '.join(PHONE_SETS)}."
+                "--model.statistics and --model.codes come from the corpus; omit them. --model.phone-set selects the "
+                f"phonemes: {', '.join(PHONE_SETS)}."
             )
 
 
@@ -100,7 +85,7 @@ def default_experiment(preset: str) -> Experiment:
     """The settings of a preset, `tiny` or `full`."""
     if preset == "tiny":
         training = TrainingConfig(
-            TINY,
+            gaussian_tts.PRESETS[preset],
             acoustic_steps=300,
             acoustic_optimizer=replace(acoustic_optimizer(warmup_steps=60), learning_rate=3e-3),
             duration_optimizer=replace(duration_optimizer(decay_steps=5), learning_rate=3e-3),
@@ -108,33 +93,20 @@ def default_experiment(preset: str) -> Experiment:
         )
         loop = Loop(steps=500, minutes=9.0, validate_every=0, checkpoint_every=200, log_every=25, best_metric="score")
         return Experiment(preset=preset, batch_size=16, buckets=1, training=training, loop=loop)
-    model = GaussianTTSConfig(ALIGNED.codes, encoder=EncoderConfig(max_phones=160), mel=MelConfig())
-    training = TrainingConfig(model, acoustic_steps=35_000, precision="bfloat16")
+    training = TrainingConfig(gaussian_tts.PRESETS[preset], acoustic_steps=35_000, precision="bfloat16")
     loop = Loop(steps=39_000, validate_every=1000, checkpoint_every=5000, log_every=50, best_metric="score")
     return Experiment(preset=preset, batch_size=32, training=training, loop=loop)
 
 
 def parse(argv: Sequence[str]) -> Experiment:
     """The experiment that the command line `argv` asks for."""
-    default = ft.partial(default_experiment, common.chosen_preset(argv, ("tiny", "full"), full="full"))
+    default = ft.partial(default_experiment, common.chosen_preset(argv, gaussian_tts.PRESETS, full="full"))
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
 
 
-def find(experiment: Experiment) -> Corpus:
-    """The corpus to train on; prints a table of it."""
-    phone_set, root = PHONE_SETS[experiment.training.model.phone_set], experiment.data
-    if root is None:
-        print_once("No --data given: training on composed sentences, spoken by one voice of espeak-ng.")
-        root = make_demo_corpus(None, compose_sentences(DEMO_SENTENCES, seed=DEMO_SEED), VOICES[:1]).root
-    kind = experiment.kind if experiment.data is not None else "auto"
-    corpus = find_aligned(root, kind, audio_dir=experiment.audio_dir, phone_set=phone_set)
-    print_once(corpus.table())
-    return corpus
-
-
-def contract(experiment: Experiment, corpus: Corpus) -> MelConfig:
-    """The mel contract: that of `--flavour`, else that of the corpus's own mels, else `--model.mel`."""
-    return FLAVOURS.get(experiment.flavour) or corpus.mel or experiment.training.model.mel
+def choose_contract(experiment: Experiment, corpus: Corpus) -> MelConfig:
+    """The mel contract of `--flavour`, or else that of the corpus's mels, or else `--model.mel`."""
+    return MEL_CONTRACTS.get(experiment.flavour) or corpus.mel or experiment.training.model.mel
 
 
 def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
@@ -143,9 +115,10 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     config, loop, folder = experiment.training, experiment.loop, RunFolder(experiment.run_dir)
     sizes = {"max_frames": config.model.decoder.max_frames, "max_phones": config.model.encoder.max_phones}
     common.check(experiment)
-    pronounce(experiment.text, phone_set=PHONE_SETS[config.model.phone_set])  # fails for a text that cannot be spoken
-    corpus = find(experiment)
-    mel = contract(experiment, corpus)
+    phone_set = PHONE_SETS[config.model.phone_set]
+    pronounce(experiment.text, phone_set=phone_set)  # raises for a text that cannot be pronounced
+    corpus = common.find_alignments(experiment, phone_set, kind=experiment.kind, audio_dir=experiment.audio_dir)
+    mel = choose_contract(experiment, corpus)
     vocoder = common.vocoder_function(experiment.vocoder, mel)
     peak_normalize = experiment.peak_normalize and corpus.mel != mel
     load = ft.partial(load_aligned, mel=mel, peak_normalize=peak_normalize, progress=jax.process_index() == 0, **sizes)
@@ -154,14 +127,8 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     model = gaussian_tts.config_for_corpus(config.model, store)
     if folder.has_progress():
         model = replace(model, statistics=run_statistics(folder))
-    loader = Loader(
-        store,
-        LengthBuckets(experiment.batch_size, choose_buckets(store, experiment.buckets, **sizes)),
-        seed=loop.seed,
-        workers=0,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    sampler = LengthBuckets(experiment.batch_size, choose_buckets(store, experiment.buckets, **sizes))
+    loader = common.loader(store, sampler, seed=loop.seed)
     validation = None if held_out is None else Validation(held_out, model, training=store, vocoder=vocoder)
     config, epoch = replace(config, model=model), loader.steps_per_epoch
     task, state = gaussian_tts.GaussianTTSTask(config, steps_per_epoch=epoch, validation=validation), None
@@ -174,11 +141,11 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float, spok
     """The closing lines: quality, where samples are, and the next command."""
     rows = []
     if result.step <= experiment.training.acoustic_steps:
-        rows.append(("not trained yet", "durations; the same command continues, if need be with more --minutes"))
+        rows.append(("duration model", "not trained yet; repeat the command, with a larger --minutes if necessary"))
     rows += [*common.metrics_rows(result), common.speed_row(result), *common.samples_rows(result, experiment)]
     rows += common.spoken_rows(result, spoken, experiment.vocoder)
-    more = f"another --run-dir with --init-from {result.folder}; --steps here trains durations alone"
-    rows += [("train on", more if result.stopped == "steps" else "the same command")]
+    more = f"another --run-dir with --init-from {result.folder}; a larger --steps trains only the duration model"
+    rows += [("continue", more if result.stopped == "steps" else "repeat the command")]
     return common.summary_text(result, seconds, rows)
 
 

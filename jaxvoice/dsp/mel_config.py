@@ -210,3 +210,6 @@ def _mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
 
 WAVEGLOW_MEL = MelConfig(magnitude_floor=0.0, center=True)
 """The mel spectrograms of LJ-Speech-aligned, NVIDIA's Tacotron 2 and WaveGlow."""
+
+MEL_CONTRACTS = {"hifigan": MelConfig(), "waveglow": WAVEGLOW_MEL}
+"""The published mel contracts by the name of their vocoder."""

@@ -108,6 +108,9 @@ ARPABET = PhoneSet(
 )
 """The 39 phones of ARPAbet in ASCII order, vowels with stress 0, 1 or 2, and the pause `pau`."""
 
+PHONE_SETS = {phone_set.name: phone_set for phone_set in (ALIGNED, ARPABET)}
+"""The phone sets by name."""
+
 
 def _aligned(code: str) -> list[str]:
     """Map one ARPAbet code to codes of `ALIGNED`; empty if it is not ARPAbet."""

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments import tts_ljspeech
+from experiments import common, tts_ljspeech
 from jaxvoice.config import to_dict
 from jaxvoice.data import find_aligned, load_aligned, measure_statistics, read_audio, write_wav
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
-from jaxvoice.models.gaussian_tts import GaussianTTS, Statistics
+from jaxvoice.models.gaussian_tts import PRESETS, GaussianTTS, Statistics
 from jaxvoice.models.gaussian_tts.weights import load_model, save_model
 from jaxvoice.models.hifigan import Generator, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.weights import save_generator
@@ -72,7 +72,7 @@ def refused(capsys, *flags: str) -> str:
 
 def test_defaults_on_a_cpu_end_within_ten_minutes_after_both_phases():
     experiment = tts_ljspeech.parse([])
-    assert experiment.training.model == tts_ljspeech.TINY
+    assert experiment.training.model == PRESETS["tiny"]
     assert experiment.loop.minutes is not None and experiment.loop.minutes < 10
     assert experiment.training.acoustic_steps < experiment.loop.steps
     assert experiment.loop.best_metric == "score"
@@ -117,7 +117,7 @@ def test_every_flag_has_help(capsys, monkeypatch):
     ("flags", "message"),
     [
         (["--kind", "mfa"], "mfa"),
-        (["--preset", "large"], "--preset is 'large'; use one of tiny, full"),
+        (["--preset", "large"], "--preset is 'large'; use one of full, tiny"),
         (["--steps", "0"], "steps.*(at least 1|positive)"),
         (["--buckets", "0"], "--buckets.*at least 1, got 0"),
         (["--batch-size", "3"], "multiple of the number of devices"),
@@ -127,12 +127,12 @@ def test_every_flag_has_help(capsys, monkeypatch):
         (["--init-from", "nowhere"], "nowhere"),
         (["--best-metric", "mel_l2"], "'mel_l2'; use one of score, mel_l1"),
         (["--text", "\u4f60\u597d"], "\u4f60"),
-        (["--model.statistics.mel-mean", "7"], "come from the corpus; leave them out"),
+        (["--model.statistics.mel-mean", "7"], "come from the corpus; omit them"),
         (["--model.phone-set", "ipa"], "'ipa'; use one of aligned, arpabet"),
     ],
 )
 def test_wrong_values_end_in_one_line_before_anything_is_read(tmp_path, capsys, tones, flags, message, monkeypatch):
-    monkeypatch.setattr(tts_ljspeech, "find", lambda _: pytest.fail("the corpus was looked at"))
+    monkeypatch.setattr(common, "find_alignments", lambda *_, **__: pytest.fail("the corpus was looked at"))
     told = refused(capsys, "--data", str(tones), "--run-dir", str(tmp_path / "run"), *flags)
     assert re.search("error: ", told) and re.search(message, told)
     assert not (tmp_path / "run").exists()
@@ -157,12 +157,12 @@ def test_a_vocoder_of_other_mels_is_refused_before_training(tmp_path, capsys, to
 def test_flavour_and_phone_set_are_chosen_by_name(tmp_path, tones):
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run")]
     experiment = tts_ljspeech.parse([*flags, "--flavour", "waveglow", "--model.phone-set", "arpabet"])
-    corpus = tts_ljspeech.find(experiment)
+    corpus = common.find_alignments(experiment, ARPABET)
     assert corpus.phone_set == ARPABET
-    assert tts_ljspeech.contract(experiment, corpus) == WAVEGLOW_MEL
+    assert tts_ljspeech.choose_contract(experiment, corpus) == WAVEGLOW_MEL
     own = replace(corpus, mel=WAVEGLOW_MEL)
-    assert tts_ljspeech.contract(replace(experiment, flavour="auto"), own) == WAVEGLOW_MEL
-    assert tts_ljspeech.contract(replace(experiment, flavour="hifigan"), own) == MelConfig()
+    assert tts_ljspeech.choose_contract(replace(experiment, flavour="auto"), own) == WAVEGLOW_MEL
+    assert tts_ljspeech.choose_contract(replace(experiment, flavour="hifigan"), own) == MelConfig()
     assert tts_ljspeech.default_experiment("full").training.model.mel == MelConfig()
 
 
@@ -192,7 +192,7 @@ def test_a_run_that_learnt_no_durations_says_so(tmp_path):
     for step, told in ((10, True), (11, False)):
         result = TrainingResult("minutes", step, {}, None, tmp_path, 0.0, 0.0, 0.0, 0)
         shown = tts_ljspeech.summary(result, experiment, 60.0, None)
-        assert ("not trained yet" in shown) == told and "train on            the same command" in shown
+        assert ("not trained yet" in shown) == told and "continue            repeat the command" in shown
     shown = tts_ljspeech.summary(replace(result, stopped="steps"), experiment, 60.0, None)
     assert f"--init-from {tmp_path}" in shown
     heard = replace(experiment, vocoder=tmp_path / "voice")

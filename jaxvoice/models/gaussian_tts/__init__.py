@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     )
     from jaxvoice.models.gaussian_tts.blocks import Block as Block, ConvRes as ConvRes
     from jaxvoice.models.gaussian_tts.config import (
+        PRESETS as PRESETS,
         WAVEGLOW_MEL as WAVEGLOW_MEL,
         DecoderConfig as DecoderConfig,
         DurationConfig as DurationConfig,
@@ -46,6 +47,7 @@ __getattr__, __dir__ = lazily(
         "acoustic": ("AcousticModel", "BatchNormStates", "Decoded", "GaussianTTS", "InferenceModel"),
         "blocks": ("Block", "ConvRes"),
         "config": (
+            "PRESETS",
             "WAVEGLOW_MEL",
             "DecoderConfig",
             "DurationConfig",

@@ -1,11 +1,12 @@
 """What the acoustic model is made of: sizes, phonemes, mel contract and the statistics its numbers are scaled by."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from jaxvoice.config import check_not_negative, check_positive, check_types, format_value
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
 from jaxvoice.errors import ConfigError
+from jaxvoice.text.phonemes import ALIGNED
 
 # Far above every network of this kind; what a damaged or hostile file asks for beyond is refused at once.
 _MOST_LAYERS, _WIDEST, _LONGEST = 64, 16384, 2**17
@@ -226,3 +227,17 @@ class GaussianTTSConfig:
                     f"({width}); use {width // part.heads * part.heads or part.heads} channels or another number of "
                     "heads."
                 )
+
+
+_FULL = GaussianTTSConfig(ALIGNED.codes, encoder=EncoderConfig(max_phones=160), mel=MelConfig())
+PRESETS: dict[str, GaussianTTSConfig] = {
+    "full": _FULL,
+    "tiny": replace(
+        _FULL,
+        dim=128,
+        encoder=EncoderConfig(layers=2, heads=2, feed_forward=384, dropout=0.0, max_phones=160),
+        decoder=DecoderConfig(layers=2, heads=2, feed_forward=384, dropout=0.0, postnet_layers=2),
+        durations=DurationConfig(layers=1, hidden=64, dropout=0.0),
+    ),
+}
+"""The full size, and `tiny`: half the width, two blocks and no dropout, for training on a CPU."""

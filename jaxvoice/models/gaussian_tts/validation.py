@@ -25,6 +25,8 @@ from jaxvoice.training.task import Sample, ValidationResult
 
 _TRAINING_SAMPLES = 2  # utterances of the training side that become samples
 _BUCKET = 256  # frames: samples are padded to a multiple, so that few lengths are compiled
+METRICS = ("score", "mel_l1", "mcd", "duration_error", "duration_median")
+"""Metrics by which the best model can be chosen: smaller is better."""
 _WEIGHTS = {"mel_l1": 1.0, "mcd": 0.1, "variance": 0.5, "duration_error": 0.05}
 
 Mel = Float[np.ndarray, "mels frames"]
