@@ -56,7 +56,7 @@ class Experiment(common.Experiment):
     audio_dir: Path | None = None
     """Folder of the recordings, if they are not beside the alignments."""
     flavour: Literal["auto", "hifigan", "waveglow"] = "auto"
-    """Mel contract; auto uses that of the mels in the corpus, or else --model.mel."""
+    """Mel contract; auto uses that of the corpus, or else the one of the configuration."""
     vocoder: Path | None = None
     """Model folder or run folder of a HiFi-GAN vocoder for the samples; by default Griffin-Lim."""
     text: str = UNSEEN

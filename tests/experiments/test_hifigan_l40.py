@@ -334,7 +334,11 @@ def write_model(folder: Path, step: int) -> None:
 def test_summary_of_a_run_that_diverged_recommends_nothing_that_is_not_there(tmp_path):
     told = summary(tmp_path / "run", metrics={"mel_l1": float("nan")})
     assert "nan" not in told and re.search("validation mel L1 +no finite value yet", told)
-    assert re.search("the model +none yet", told) and "jaxvoice vocode" not in told and str(tmp_path / "run" / "samples") not in told
+    assert (
+        re.search("the model +none yet", told)
+        and "jaxvoice vocode" not in told
+        and str(tmp_path / "run" / "samples") not in told
+    )
     assert "0.00" not in told and re.search("speed +not measured in this session", told)
 
 
