@@ -165,7 +165,7 @@ def test_damaged_weights_are_told():
     ("audio", "text", "error", "told"),
     [
         (np.zeros(8000), "Hello.", AudioError, "mine is silent"),
-        (np.zeros(0), "Hello.", AudioError, "no samples"),
+        (np.zeros(0), "Hello.", AudioError, "audio is empty"),
         (np.full(8000, np.nan), "Hello.", AudioError, "NaN"),
         (np.ones(50), "Hello.", AudioError, "too short.*one mel frame"),
         (np.ones((2, 8000)), "Hello.", AudioError, "average its channels"),

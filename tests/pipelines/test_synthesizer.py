@@ -265,7 +265,7 @@ def test_texts_that_cannot_be_said(voice, text, told):
         ([HELLO, []], None, TextError, "no phonemes"),
         (["HH", "AE3"], None, TextError, r"'AE3' \(phoneme 2\).*did you mean AE"),
         (["<pad>"], None, TextError, "'<pad>'"),
-        (HELLO, [3, 3, 3, 3], ShapeError, r"5 phonemes and durations of shape \(4,\)"),
+        (HELLO, [3, 3, 3, 3], ShapeError, r"5 phonemes, but durations of shape \(4,\)"),
         (HELLO, [], ShapeError, r"shape \(0,\)"),
         (HELLO, [[3] * 5], ShapeError, r"shape \(1, 5\)"),
         (HELLO, [3, [3, 3], 3, 3, 3], ShapeError, "whole numbers"),
@@ -298,7 +298,7 @@ def test_settings_that_contradict_each_other(voice):
         synthesizer(max_frames=0)
     with pytest.raises(ConfigError, match="got int"):
         synthesizer(vocoder=3)
-    with pytest.raises(TextError, match="no mode"):
+    with pytest.raises(TextError, match="unknown mode"):
         voice.speak("Hello.", mode="strict")
 
 
