@@ -272,6 +272,7 @@ def _parent(table: dict[str, Any], path: str, moved: str) -> tuple[dict[str, Any
 
 
 def _copy(value: Any) -> Any:
+    """A copy of nested mappings and of lists in them. What lists contain is shared: it may be large."""
     if isinstance(value, Mapping):
         return {key: _copy(item) for key, item in value.items()}
-    return [_copy(item) for item in value] if isinstance(value, list | tuple) else value
+    return list(value) if isinstance(value, list | tuple) else value
