@@ -109,12 +109,13 @@ def fit(
     - `config`: limits and intervals.
     - `run`: the run folder. It is made after the loader has given its first batch.
     - `initial_state`: makes the state before the first step, for example with pretrained weights; by default
-        `task.init`. It is not called if the run has a checkpoint.
+        `task.init`. It is not called if the run has a checkpoint. Only the arrays of the state are used: settings such
+        as learning rates are those of `task`.
     - `mesh`: devices, with the axis `data`; by default all devices.
 
     **Raises:** `ConfigError` for a batch size that the devices cannot share; `CheckpointError` if the folder is no run
-    folder, has another configuration, is damaged, or cannot be written; `TrainingError` if updates stay non-finite;
-    `DataError` if the loader ends.
+    folder, has another configuration, is damaged, or cannot be written; `TrainingError` if updates stay non-finite, or
+    the initial state does not match `task`; `DataError` if the loader ends.
     """
     mesh = parallel.data_mesh() if mesh is None else mesh
     folder = RunFolder(run)
@@ -149,10 +150,11 @@ class _Session:
         resuming = self.folder.has_progress()
         if resuming:
             check_same_config(self.task, self.folder.read_config(), str(self.folder.config))
-            state = eqx.filter_eval_shape(self.task.init, key=key)
-        else:
-            state = initial_state()
-        self.skeleton = Skeleton(state)
+        shapes = eqx.filter_eval_shape(self.task.init, key=key)
+        self.skeleton = Skeleton(shapes)
+        state = None if resuming else initial_state()
+        if state is not None:
+            self.skeleton.adopt(state)  # before anything is written
         upcoming = None if resuming else self._next_batch()
         parallel.barrier("every process has read the run folder")
         if jax.process_index() == 0:
@@ -162,7 +164,7 @@ class _Session:
         with Checkpoints(self.folder.checkpoints, keep_last=config.keep_last, metric=config.best_metric) as store:
             self.store = store
             if resuming:
-                restored = self._restore(state)
+                restored = self._restore(shapes)
                 if restored is None:
                     if config.resume == "must":
                         raise CheckpointError(f"{self.folder.path} holds no complete checkpoint; use --resume auto.")
@@ -173,7 +175,7 @@ class _Session:
                 upcoming = self._next_batch() if self.step < config.steps else None
             if state is not None:
                 self.step = int(state.counters.step)  # above 0 for a training that is continued from elsewhere
-                self.leaves = parallel.replicate(self.skeleton.flatten(state), self.mesh)
+                self.leaves = parallel.replicate(self.skeleton.adopt(state), self.mesh)
             del state
             if self.step >= config.steps:
                 print_once(f"{self.folder.path} is already trained for {self.step} steps; raise --steps.")

@@ -84,7 +84,8 @@ class Skeleton:
     def __init__(self, state: PyTree):
         arrays, self._static = eqx.partition(state, _is_array)
         self.names = array_names(arrays)
-        _, self._structure = jax.tree.flatten(arrays)
+        leaves, self._structure = jax.tree.flatten(arrays)
+        self._types = [(leaf.shape, leaf.dtype) for leaf in leaves]
 
     def flatten(self, state: PyTree) -> list[Any]:
         """The arrays of `state` (or their shapes); raises `TrainingError` for a state of another structure."""
@@ -96,9 +97,31 @@ class Skeleton:
             )
         return leaves
 
+    def adopt(self, state: PyTree) -> list[Any]:
+        """The arrays of `state`, whose other fields may differ, such as the optimiser settings of another task.
+
+        **Raises:** `TrainingError` if the names, shapes or types of the arrays differ.
+        """
+        arrays = eqx.filter(state, _is_array)
+        found = dict(zip(array_names(arrays), jax.tree.leaves(arrays), strict=True))
+        wanted = dict(zip(self.names, self._types, strict=True))
+        types = {name: (leaf.shape, leaf.dtype) for name, leaf in found.items()}
+        differing = [name for name in {**wanted, **types} if wanted.get(name) != types.get(name)]
+        if differing:
+            lines = [f"{name}: {_type_text(types.get(name))} != {_type_text(wanted.get(name))}" for name in differing]
+            raise TrainingError(
+                f"The initial state does not match the task in {len(lines)} arrays (given != expected): "
+                f"{'; '.join(lines[:5])}{'; ...' if len(lines) > 5 else ''}. Use a task of this configuration."
+            )
+        return [found[name] for name in self.names]
+
     def build(self, leaves: list[Any]) -> Any:
         """The state around these arrays."""
         return eqx.combine(jax.tree.unflatten(self._structure, leaves), self._static)
+
+
+def _type_text(of_array: tuple[tuple[int, ...], Any] | None) -> str:
+    return "missing" if of_array is None else f"{of_array[1]}{list(of_array[0])}"
 
 
 def _is_array(leaf: Any) -> bool:

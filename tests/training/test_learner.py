@@ -7,10 +7,10 @@ import optax
 import pytest
 from jax import numpy as jnp
 
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import ConfigError, TrainingError
 from jaxvoice.training.learner import Learner
 from jaxvoice.training.optimizers import OptimizerConfig
-from jaxvoice.training.state import array_names
+from jaxvoice.training.state import Skeleton, array_names
 
 OPTIMIZER = OptimizerConfig(learning_rate=0.1, weight_decay=0.3, decay=0.5, decay_steps=2, warmup_steps=1)
 
@@ -48,7 +48,7 @@ def means(value=0.0):
 
 
 def learner(**options):
-    return Learner.create(network(), OPTIMIZER, steps_per_epoch=1, **options)
+    return Learner.create(network(), **{"optimizer": OPTIMIZER, "steps_per_epoch": 1, **options})
 
 
 def gradient_of(learner, x=2.0):
@@ -152,3 +152,14 @@ def test_without_a_new_state_the_old_one_stays():
 def test_impossible_settings_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         learner(**options)
+
+
+def test_a_run_takes_the_arrays_of_another_learner_and_keeps_its_own_settings():
+    mine, other = learner(), learner(optimizer=OptimizerConfig(learning_rate=0.5))
+    other = other.update(gradient_of(other))
+    skeleton = Skeleton(mine)
+    adopted = skeleton.build(skeleton.adopt(other))
+    assert adopted.optimizer == mine.optimizer != other.optimizer
+    assert eqx.tree_equal(adopted.model, other.model) and eqx.tree_equal(adopted.optimizer_state, other.optimizer_state)
+    with pytest.raises(TrainingError, match=r"average\.decoder\.weight: float32\[\d+, \d+\] != missing"):
+        skeleton.adopt(learner(ema_decay=0.5))
