@@ -161,5 +161,5 @@ def test_a_run_takes_the_arrays_of_another_learner_and_keeps_its_own_settings():
     adopted = skeleton.build(skeleton.adopt(other))
     assert adopted.optimizer == mine.optimizer != other.optimizer
     assert eqx.tree_equal(adopted.model, other.model) and eqx.tree_equal(adopted.optimizer_state, other.optimizer_state)
-    with pytest.raises(TrainingError, match=r"average\.decoder\.weight: float32\[\d+, \d+\] != missing"):
+    with pytest.raises(TrainingError, match=r"average\.decoder\.weight: float32\[2\] != missing"):
         skeleton.adopt(learner(ema_decay=0.5))
