@@ -196,7 +196,7 @@ def test_bfloat16_keeps_float32_parameters(start, stepped):
 
 
 @pytest.mark.slow
-def test_each_optimizer_heeds_its_own_settings(start, stepped):
+def test_each_optimizer_uses_its_own_settings(start, stepped):
     """A gradient clipped far below Adam's epsilon hardly moves a weight; a rate halved every step halves the second."""
     plain = dataclasses.replace(OPTIMIZER, weight_decay=0.0)
     config = dataclasses.replace(
