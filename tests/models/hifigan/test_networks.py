@@ -235,7 +235,7 @@ TINY = DiscriminatorConfig(periods=(2, 3), scales=2, width=0.0625)
 
 
 @eqx.filter_jit
-def call(discriminators, audio, state, inference=False):
+def call_discriminators(discriminators, audio, state, inference=False):
     return discriminators(audio, state, inference=inference)
 
 
@@ -245,14 +245,14 @@ def test_a_call_of_the_discriminators_returns_the_state_after_one_power_iteratio
     state = eqx.filter_jit(lambda msd: msd.init_state(key=key))(discriminators.msd)
     advanced = eqx.filter_jit(lambda msd, state: msd.power_iteration(state))(discriminators.msd, state)
     audio = jax.random.normal(key, (2, 300, 1))
-    outputs, after = call(discriminators, audio, state)
-    kept = call(discriminators, audio, state, inference=True)[1]
+    outputs, after = call_discriminators(discriminators, audio, state)
+    kept = call_discriminators(discriminators, audio, state, inference=True)[1]
     for new, expected, before, same in zip(*map(jax.tree.leaves, (after, advanced, state, kept)), strict=True):
         np.testing.assert_allclose(new, expected, atol=1e-5)
         np.testing.assert_array_equal(same, before)
     moved = jax.tree.map(lambda new, before: float(jnp.abs(new - before).max()), after, state)
     assert all(layer.weight_v > 1e-2 for layer in moved.discriminators[0].layers)
-    used = call(discriminators, audio, advanced, inference=True)[0]
+    used = call_discriminators(discriminators, audio, advanced, inference=True)[0]
     for ours, theirs in zip(jax.tree.leaves(outputs), jax.tree.leaves(used), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
