@@ -126,6 +126,8 @@ def chosen_preset(argv: Sequence[str], presets: Collection[str], full: str) -> s
 def parse(argv: Sequence[str], default: Callable[[], AnyExperiment], *, name: str, description: str) -> AnyExperiment:
     """The experiment that the command line `argv` asks for; flags that are not given have the values of `default()`.
 
+    With `--distributed`, `default` is called after the hosts are connected, because it may use JAX.
+
     **Raises:** `SystemExit` after `--help` and after errors of usage.
     """
     if "--distributed" in argv:

@@ -88,14 +88,15 @@ def default_experiment(preset: str | None, continue_from: Path | None = None) ->
 
 def parse(argv: Sequence[str]) -> Experiment:
     """The experiment that the command line `argv` asks for."""
-    folder = common.flag_value("--continue-from", argv)
-    if folder is None:
-        preset = common.chosen_preset(argv, hifigan.PRESETS, full="v1")
-    elif common.flag_value("--preset", argv) is None:
-        preset = None
-    else:
-        raise ConfigError("--continue-from uses the stored network sizes; omit --preset.")
-    default = ft.partial(default_experiment, preset, None if folder is None else Path(folder))
+
+    def default() -> Experiment:
+        folder = common.flag_value("--continue-from", argv)
+        if folder is None:
+            return default_experiment(common.chosen_preset(argv, hifigan.PRESETS, full="v1"))
+        if common.flag_value("--preset", argv) is not None:
+            raise ConfigError("--continue-from uses the stored network sizes; omit --preset.")
+        return default_experiment(None, Path(folder))
+
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
 
 

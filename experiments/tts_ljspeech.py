@@ -100,7 +100,10 @@ def default_experiment(preset: str) -> Experiment:
 
 def parse(argv: Sequence[str]) -> Experiment:
     """The experiment that the command line `argv` asks for."""
-    default = ft.partial(default_experiment, common.chosen_preset(argv, gaussian_tts.PRESETS, full="full"))
+
+    def default() -> Experiment:
+        return default_experiment(common.chosen_preset(argv, gaussian_tts.PRESETS, full="full"))
+
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
 
 
