@@ -56,17 +56,21 @@ def adversarial_step(
     - `mode`: `both` updates both sides. `discriminators` and `generator` update one side against the other as it is,
         for trainings that alternate. `reconstruction` updates the generator without discriminators, for example in the
         first steps of a training: `generator_loss` receives `None` as their model and state.
-    - `frozen`: paths of the generator that this step does not change, as in `Learner.update`.
+    - `frozen`: paths of the generator that this step does not change, as in `Learner.update`. No gradient of these
+        parts is computed.
+
+    **Raises:** `ConfigError` if a path in `frozen` names no array of the generator.
     """
     train_generator, train_discriminators = mode != "discriminators", mode in ("both", "discriminators")
 
     def forward(params: GeneratorModel) -> tuple[PyTree, PyTree]:
         return generate(generator.combine(params))
 
+    params = generator.params_without(frozen)
     if train_generator:
-        outputs, pull_back, generator_state = eqx.filter_vjp(forward, generator.params, has_aux=True)
+        outputs, pull_back, generator_state = eqx.filter_vjp(forward, params, has_aux=True)
     else:
-        outputs, generator_state = forward(generator.params)
+        outputs, generator_state = forward(params)
     checked, metrics, discriminator_metrics = [], {}, {}
     if train_discriminators:
         before = discriminators
@@ -95,5 +99,5 @@ def adversarial_step(
         metrics = {"generator": loss, **parts}
         checked += [loss, gradient]
     elif generator_state is not None:
-        generator = generator.with_state(generator_state)
+        generator = generator.with_state(generator_state, frozen=frozen)
     return AdversarialStep(generator, discriminators, all_finite(checked), {**metrics, **discriminator_metrics})

@@ -75,15 +75,7 @@ class Learner(eqx.Module, Generic[Model]):
         **Raises:** `ConfigError` if a path in `frozen` names no array of `model`, or `ema_decay` is not in [0, 1).
         """
         check_ema_decay(ema_decay)
-        names = array_names(eqx.filter(model, eqx.is_array))
-        for path in frozen:
-            if not any(_is_below(name, path) for name in names):
-                paths = {".".join(name.split(".")[: i + 1]) for name in names for i in range(name.count(".") + 1)}
-                near = difflib.get_close_matches(path, sorted(paths), n=1, cutoff=0.0)
-                raise ConfigError(
-                    f"frozen contains {path!r}, but {type(model).__name__} has no array with this path or below it"
-                    + (f"; did you mean {near[0]!r}?" if near else ".")
-                )
+        _check_paths(model, frozen)
         average = None if ema_decay is None else model
         average_state = None if ema_decay is None else model_state
         learner = cls(
@@ -96,6 +88,14 @@ class Learner(eqx.Module, Generic[Model]):
         """The model with `None` in place of all leaves that are not trained: frozen parts and integer arrays."""
         return self._trained(self.model)
 
+    def params_without(self, frozen: Sequence[str]) -> PyTree:
+        """`params` without the parts under the paths in `frozen`, for an update that does not change these parts.
+
+        **Raises:** `ConfigError` if a path in `frozen` names no array of the model.
+        """
+        _check_paths(self.model, frozen)
+        return _without(self.params, frozen)
+
     def combine(self, params: PyTree) -> Model:
         """The model with `params` in place of its trained arrays."""
         return eqx.combine(params, self.model)
@@ -105,22 +105,31 @@ class Learner(eqx.Module, Generic[Model]):
 
         **Arguments:**
 
-        - `gradient`: has the structure of `params` or of the model.
+        - `gradient`: has the structure of `params`, of `params_without(frozen)` or of the model. Gradients of frozen
+            parts are not used.
         - `model_state`: replaces the model's state, frozen parts excluded; `None` keeps it.
-        - `frozen`: paths below the model that this update does not change, nor their optimiser state, besides those
-            that are always frozen: parts that are trained in some phases only.
+        - `frozen`: paths below the model (and `model_state`) that this update does not change, nor their optimiser
+            state, besides those that are always frozen: parts that are trained in some phases only. Moving averages
+            go on towards the weights of these parts.
+
+        **Raises:** `ConfigError` if a path in `frozen` names no array of the model.
         """
+        _check_paths(self.model, frozen)
         params = self.params
-        gradient = jax.tree.map(
-            lambda param, part: None if param is None else part, params, gradient, is_leaf=lambda leaf: leaf is None
-        )
+
+        def used(path: Any, param: Array | None, part: Array | None) -> Array | None:
+            # The optimiser has moments of parts that are frozen in this update only, so it needs a gradient of them.
+            return None if param is None else jnp.zeros_like(param) if _is_frozen(path, frozen) else part
+
+        is_none = lambda leaf: leaf is None  # noqa: E731
+        gradient = jax.tree_util.tree_map_with_path(used, params, gradient, is_leaf=is_none)
         updates, optimizer_state = self._transformation().update(gradient, self.optimizer_state, params)
         model = eqx.apply_updates(self.model, updates)
         if frozen:
             model = _keep(self.model, model, frozen)
             optimizer_state = self._with_kept_moments(optimizer_state, params, frozen)
         new = replace(self, model=model, optimizer_state=optimizer_state)
-        new = new if model_state is None else new.with_state(model_state)
+        new = new if model_state is None else new.with_state(model_state, frozen=frozen)
         if self.ema_decay is None:
             return new
         return replace(
@@ -129,9 +138,10 @@ class Learner(eqx.Module, Generic[Model]):
             average_state=self._averaged(self.average_state, new.model_state),
         )
 
-    def with_state(self, model_state: PyTree) -> "Learner[Model]":
-        """The learner with another `model_state`, whose frozen parts stay as they were."""
-        return replace(self, model_state=eqx.combine(self._unfrozen(model_state), self.model_state))
+    def with_state(self, model_state: PyTree, *, frozen: Sequence[str] = ()) -> "Learner[Model]":
+        """The learner with another `model_state`, whose frozen parts stay as they were, as in `update`."""
+        changed = _without(model_state, (*self.frozen, *frozen))
+        return replace(self, model_state=eqx.combine(changed, self.model_state))
 
     def _averaged(self, average: Any, new: Any) -> Any:
         assert self.ema_decay is not None
@@ -178,15 +188,29 @@ class Learner(eqx.Module, Generic[Model]):
 
     def _trained(self, tree: Any) -> Any:
         """`tree` with `None` in place of frozen leaves and of those that are no floating-point arrays."""
-        return eqx.filter(self._unfrozen(tree), eqx.is_inexact_array)
+        return eqx.filter(_without(tree, self.frozen), eqx.is_inexact_array)
 
-    def _unfrozen(self, tree: Any) -> Any:
-        """`tree` with `None` in place of frozen leaves."""
-        if not self.frozen:
-            return tree
-        return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: None if _is_frozen(path, self.frozen) else leaf, tree
-        )
+
+def _check_paths(model: Any, frozen: Sequence[str]) -> None:
+    """Raise `ConfigError` unless every path in `frozen` is that of an array of `model`, or has arrays below it."""
+    if not frozen:
+        return
+    names = array_names(eqx.filter(model, eqx.is_array))
+    for path in frozen:
+        if not any(_is_below(name, path) for name in names):
+            paths = {".".join(name.split(".")[: i + 1]) for name in names for i in range(name.count(".") + 1)}
+            near = difflib.get_close_matches(path, sorted(paths), n=1, cutoff=0.0)
+            raise ConfigError(
+                f"frozen contains {path!r}, but {type(model).__name__} has no array with this path or below it"
+                + (f"; did you mean {near[0]!r}?" if near else ".")
+            )
+
+
+def _without(tree: Any, frozen: Sequence[str]) -> Any:
+    """`tree` with `None` in place of the leaves at the paths in `frozen`."""
+    if not frozen:
+        return tree
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: None if _is_frozen(path, frozen) else leaf, tree)
 
 
 def _keep(old: PyTree, new: PyTree, frozen: Sequence[str]) -> PyTree:

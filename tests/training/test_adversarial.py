@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
+from jaxvoice.errors import ConfigError
 from jaxvoice.training.adversarial import adversarial_step
 from jaxvoice.training.learner import Learner
 from jaxvoice.training.optimizers import OptimizerConfig, adamw
@@ -127,6 +128,64 @@ def test_the_sides_may_take_turns():
 def test_parts_of_the_generator_may_be_frozen_in_a_step():
     after = step(*learners(), frozen=("gain",))
     assert float(after.generator.model.gain) == 0.5 and float(after.discriminators.model.gain) != 0.8
+
+
+class Autoencoder(eqx.Module):
+    encoder: jax.Array
+    decoder: jax.Array
+
+
+def autoencoder_step(scale, **options):
+    """A step of an autoencoder whose encoder's gradient is proportional to `scale`."""
+    optimizer = OptimizerConfig(learning_rate=0.05, schedule="constant", eps=1.0, clip_norm=1.0)
+    model = Autoencoder(jnp.asarray(1.0), jnp.asarray(0.5))
+    norms = {"encoder": jnp.asarray(1.0), "decoder": jnp.asarray(1.0)}
+    generator = Learner.create(model, optimizer, steps_per_epoch=1, model_state=norms)
+
+    def forward(model):
+        constant = jax.lax.stop_gradient(model.encoder)
+        audio = model.decoder * constant * NOISE + scale * (model.encoder - constant)
+        return Outputs(audio, jnp.asarray(0.0), jnp.asarray([0, 1], jnp.int32)), jax.tree.map(lambda x: x + 1, norms)
+
+    step = lambda g, d: adversarial_step(g, d, **functions() | {"generate": forward}, **options)  # noqa: E731
+    return eqx.filter_jit(step)(generator, learners()[1])
+
+
+@pytest.mark.parametrize("mode", ["both", "generator", "reconstruction"])
+def test_no_gradient_of_frozen_parts_is_used(mode):
+    """Not in the norm that `clip_norm` limits, and no moment of the optimiser changes."""
+    expected = autoencoder_step(jnp.asarray(0.0), mode=mode, frozen=("encoder",))
+    scale = jnp.asarray(1000.0)
+    assert float(autoencoder_step(scale, mode=mode).generator.model.encoder) != 1.0
+    assert eqx.tree_equal(autoencoder_step(scale, mode=mode, frozen=("encoder",)).generator, expected.generator)
+    assert bool(expected.finite) and float(expected.generator.model.decoder) != 0.5
+    assert float(expected.generator.model.encoder) == 1.0
+
+
+@pytest.mark.parametrize("mode", ["both", "discriminators"])
+def test_the_state_of_frozen_parts_stays(mode):
+    after = autoencoder_step(jnp.asarray(1.0), mode=mode, frozen=("encoder",)).generator.model_state
+    assert {name: float(value) for name, value in after.items()} == {"encoder": 1.0, "decoder": 2.0}
+
+
+def test_gradients_of_frozen_parts_that_are_not_finite_skip_no_update():
+    """The derivative of the square root at 0 is infinite."""
+
+    def forward(model):
+        audio = model.decoder * NOISE + jnp.sqrt(model.encoder)
+        return Outputs(audio, jnp.asarray(0.0), jnp.asarray([0, 1], jnp.int32)), None
+
+    model = Autoencoder(jnp.asarray(0.0), jnp.asarray(0.5))
+    generator = Learner.create(model, OPTIMIZER, steps_per_epoch=1)
+    given = functions() | {"generate": forward}
+    assert not bool(adversarial_step(generator, learners()[1], **given).finite)
+    after = adversarial_step(generator, learners()[1], **given, frozen=("encoder",))
+    assert bool(after.finite) and float(after.generator.model.encoder) == 0.0
+
+
+def test_paths_of_frozen_parts_are_checked():
+    with pytest.raises(ConfigError, match="frozen contains 'gian'.*did you mean 'gain'"):
+        adversarial_step(*learners(), **functions(), frozen=("gian",))
 
 
 @pytest.mark.parametrize("broken", ["real", "divergence"])

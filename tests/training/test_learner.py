@@ -100,7 +100,7 @@ def test_frozen_parts_do_not_change_and_are_not_in_the_optimizer():
 
 
 def test_parts_may_be_frozen_in_single_updates():
-    """As if they were always frozen, moments included, but for the running statistics."""
+    """As if they were always frozen, moments and running statistics included."""
     mine = learner(ema_decay=0.9, model_state=means())
     mine = mine.update(gradient_of(mine), model_state=means(1.0))
     after = mine.update(gradient_of(mine), model_state=means(2.0), frozen=("encoder",))
@@ -108,9 +108,32 @@ def test_parts_may_be_frozen_in_single_updates():
     kept = [name for name, (old, new) in zip(names, pairs, strict=True) if np.array_equal(old, new)]
     expected = ["model.encoder.weight", "optimizer_state.0.mu.encoder.weight", "optimizer_state.0.nu.encoder.weight"]
     assert [name for name in kept if "weight" in name and "average" not in name] == expected
-    assert float(after.model_state.encoder[0]) == 2.0 and int(after.updates) == 2
+    assert float(after.model_state.encoder[0]) == 1.0 and float(after.model_state.decoder[0]) == 2.0
+    assert int(after.updates) == 2
     free = mine.update(gradient_of(mine), model_state=means(2.0))
     assert eqx.tree_equal(free.model.decoder, after.model.decoder)
+
+
+@pytest.mark.parametrize("broken", [1000.0, float("nan")])
+def test_gradients_of_parts_that_an_update_freezes_are_not_used(broken):
+    """Not in the norm that `clip_norm` limits either; and they may be absent."""
+    mine = learner(optimizer=OptimizerConfig(learning_rate=0.1, clip_norm=1.0, eps=1.0))
+    gradient = gradient_of(mine)
+    absent = eqx.tree_at(lambda tree: tree.encoder.weight, gradient, None)
+    wrong = eqx.tree_at(lambda tree: tree.encoder.weight, gradient, jnp.full(2, broken))
+    expected = mine.update(absent, frozen=("encoder",))
+    assert eqx.tree_equal(mine.update(wrong, frozen=("encoder",)), expected)
+    assert not np.array_equal(expected.model.decoder.weight, mine.model.decoder.weight)
+    always = learner(optimizer=mine.optimizer, frozen=("encoder",)).update(absent)
+    assert eqx.tree_equal(expected.model, always.model)
+
+
+def test_paths_that_an_update_freezes_are_checked():
+    mine = learner()
+    with pytest.raises(ConfigError, match="frozen contains 'decodr'.*did you mean 'decoder'"):
+        mine.update(gradient_of(mine), frozen=("decodr",))
+    with pytest.raises(ConfigError, match="frozen contains 'enc'"):
+        mine.params_without(("enc",))
 
 
 def test_an_average_of_weights_that_stay_is_exact():
