@@ -184,7 +184,7 @@ def test_gradients_of_frozen_parts_that_are_not_finite_skip_no_update():
 
 
 def test_paths_of_frozen_parts_are_checked():
-    with pytest.raises(ConfigError, match="frozen contains 'gian'.*did you mean 'gain'"):
+    with pytest.raises(ConfigError, match=r"frozen contains 'gian'.*did you mean 'gain'"):
         adversarial_step(*learners(), **functions(), frozen=("gian",))
 
 

@@ -130,7 +130,7 @@ def test_gradients_of_parts_that_an_update_freezes_are_not_used(broken):
 
 def test_paths_that_an_update_freezes_are_checked():
     mine = learner()
-    with pytest.raises(ConfigError, match="frozen contains 'decodr'.*did you mean 'decoder'"):
+    with pytest.raises(ConfigError, match=r"frozen contains 'decodr'.*did you mean 'decoder'"):
         mine.update(gradient_of(mine), frozen=("decodr",))
     with pytest.raises(ConfigError, match="frozen contains 'enc'"):
         mine.params_without(("enc",))
