@@ -70,7 +70,8 @@ class Experiment:
     """Named set of defaults for the other flags; by default tiny on a CPU, and the full size on a GPU or TPU. A preset
     has the same values on every machine."""
     init_from: Path | None = None
-    """Run folder or model folder from which a new run takes its networks. Sizes and mel contract must be equal."""
+    """Run folder, model folder or Hub id (owner/name) from which a new run takes its networks. Sizes and mel contract
+    must be equal."""
     validation: int | None = None
     """Number of utterances to hold out, from the end of the corpus; by default the validation set of the corpus, or
     else 5 %, at most 150."""
@@ -154,16 +155,27 @@ def check(experiment: Experiment) -> None:
     run folder that cannot be created or that `--resume` does not allow, or an `--init-from` without a model.
     """
     check_batch_size(experiment.batch_size, data_mesh())
-    folder, source = RunFolder(experiment.run_dir), experiment.init_from
-    folder.check(experiment.loop.resume)
+    RunFolder(experiment.run_dir).check(experiment.loop.resume)
     check_writable(experiment.run_dir)
-    if source is None or folder.has_progress() or RunFolder(source).checkpoints.is_dir():
-        return
+    find_initial_model(experiment)
+
+
+def find_initial_model(experiment: Experiment) -> Path | None:
+    """The folder of `--init-from`: a run folder with checkpoints, or the model folder that it names or contains.
+
+    The model of a Hub id is downloaded. A run that is resumed takes no networks from there, so its `--init-from` is
+    returned as it is.
+
+    **Raises:** `CheckpointError` if there is no model.
+    """
+    source = experiment.init_from
+    if source is None or RunFolder(experiment.run_dir).has_progress() or RunFolder(source).checkpoints.is_dir():
+        return source
     try:
-        find_model_folder(source)
+        return find_model_folder(source)
     except JaxvoiceError as failure:
         raise CheckpointError(
-            f"--init-from {source} is neither a run folder with checkpoints nor a model folder: {failure}"
+            f"--init-from {source} is neither a run folder with checkpoints nor a model: {failure}"
         ) from failure
 
 

@@ -49,8 +49,8 @@ class Experiment(common.Experiment):
     corpus: common.CorpusKind = "auto"
     """Layout of the corpus; auto detects it."""
     init_from: Path | None = None
-    """Run folder or model folder from which a new run takes its generator and, if the folder has them, its
-    discriminators."""
+    """Run folder, model folder or Hub id (owner/name) from which a new run takes its generator and, if the folder has
+    them, its discriminators."""
     continue_from: Path | None = None
     """Model folder of `jaxvoice import` with training.safetensors. A new run continues from the stored step, with the
     stored network sizes, and with the stored optimisers unless flags override them."""
@@ -120,11 +120,12 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
         mel_padding=mel.floor,
     )
     with common.loader(store, sampler, seed=loop.seed, workers=experiment.workers) as loader:
-        kept = kept_info(experiment.init_from, experiment.continue_from, folder)
+        pretrained = common.find_initial_model(experiment)
+        kept = kept_info(pretrained, experiment.continue_from, folder)
         task = HiFiGANTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation, kept=kept)
         state = None
-        if (source := experiment.init_from) is not None:
-            state = ft.partial(initial_state, task, source, seed=loop.seed)
+        if pretrained is not None:
+            state = ft.partial(initial_state, task, pretrained, seed=loop.seed)
         elif (source := experiment.continue_from) is not None:
             state = ft.partial(continued_state, task, source)
         return fit(task, loader, common.remaining(loop, time.monotonic() - started), folder, initial_state=state)

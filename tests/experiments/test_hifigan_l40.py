@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+import types
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -270,6 +271,33 @@ def test_generator_of_another_size_is_refused(tmp_path, capsys, tones):
         "--model.generator.resblock_dilation_sizes: ((1,),) != ((1,), (1,), (1,))",
     ]
     assert not run.exists()
+
+
+@pytest.mark.parametrize("source", ["owner/name", "run"])
+def test_a_new_run_takes_networks_and_licence_of_a_model_of_the_hub(tmp_path, tones, monkeypatch, source):
+    """Or those of a run that has a model, but no checkpoints."""
+    monkeypatch.chdir(tmp_path)
+    folder, begun = tmp_path / "run" / "model", []
+    names = []
+    flags = ["--data", str(tones), "--run-dir", "new", "--init-from", source, "--preset", "tiny", *TINY]
+    experiment = hifigan_l40.parse(flags)
+    model = experiment.training.model
+    generator = Generator(model.generator, key=jax.random.key(7))
+    save_generator(folder, generator, model, info={"licence": "MIT"})
+
+    def snapshot_download(name, allow_patterns):
+        names.append(name)
+        return str(folder)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
+    monkeypatch.setattr(hifigan_l40, "fit", lambda task, *_, initial_state: begun.append((task, initial_state())))
+    hifigan_l40.run(experiment)
+    (task, state), *_ = begun
+    assert set(names) == ({"owner/name"} if source == "owner/name" else set())
+    assert eqx.tree_equal(state.generator.model, generator)
+    task.save_model(state, tmp_path / "saved")
+    info = json.loads((tmp_path / "saved" / "config.json").read_text(encoding="utf-8"))["info"]
+    assert info["licence"] == "MIT"
 
 
 class Terminal(io.StringIO):
