@@ -1,47 +1,53 @@
-"""The family of docs/adding_a_model.md, written from the code on the page and used as any other."""
+"""The family of docs/adding_a_model.md, written from the code on the page into a copy of the checkout."""
 
-import importlib
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import experiments
-import jaxvoice
-from jaxvoice import models, pipelines
-
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding_a_model.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"^`([\w/.]+\.py)`[^\n]*:\n\n```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL))
-(LIST,) = re.findall(r"^```python\n(_PACKAGES = .*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
-TEST = "tests/models/frame_vocoder/test_frame_vocoder.py"
+BLOCK = r"```\w+\n(.*?)^```"
+FILES = dict(re.findall(rf"^`([\w/.]+\.(?:py|md))`[^\n]*:\n\n{BLOCK}", PAGE, flags=re.MULTILINE | re.DOTALL))
+LINES = dict(re.findall(rf"^The line in `([\w/.]+)`:\n\n{BLOCK}", PAGE, flags=re.MULTILINE | re.DOTALL))
+"""The files that families share, and the lines around the new one."""
+COPIED = ("jaxvoice", "experiments", "docs", "mkdocs.yml")
+OWN = "tests/models/frame_vocoder"
+SHARED = ("tests/models/test_family.py", "tests/test_import_order.py", "tests/test_docs.py")
 
 
 @pytest.fixture(scope="module")
-def family(tmp_path_factory):
-    """The module of the page's tests, with the family's files importable and the family in the list."""
+def checkout(tmp_path_factory):
+    """A copy of the checkout with the files and lines of the page."""
     place = tmp_path_factory.mktemp("checkout")
+    unused = shutil.ignore_patterns("__pycache__", "fixtures", "golden")
+    for name in (*COPIED, "tests"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, place / name, **({"ignore": unused} if copy is shutil.copytree else {}))
+    for entry in ROOT.iterdir():
+        if not (place / entry.name).exists():
+            (place / entry.name).symlink_to(entry)
     for name, text in FILES.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(text, encoding="utf-8")
-    before = models.FAMILIES
-    with pytest.MonkeyPatch.context() as patch:
-        for package, folder in [(models, "jaxvoice/models"), (pipelines, "jaxvoice/pipelines")]:
-            patch.setattr(package, "__path__", [*package.__path__, str(place / folder)])
-        patch.setattr(experiments, "__path__", [*experiments.__path__, str(place / "experiments")])
-        patch.syspath_prepend(str((place / TEST).parent))
-        found: dict[str, tuple[str, ...]] = {}
-        exec(LIST, found)
-        patch.setattr(models, "_PACKAGES", found["_PACKAGES"])
-        patch.setattr(models, "FAMILIES", before)
-        del models.FAMILIES
-        yield importlib.import_module(Path(TEST).stem)
-    for name in [name for name in sys.modules if "frame_vocoder" in name]:
-        del sys.modules[name]
-    for package in (models, pipelines, experiments):
-        vars(package).pop("frame_vocoder", None)
-    assert before == models.FAMILIES
+    for name, block in LINES.items():
+        before, added = new_line(name)
+        text = (place / name).read_text(encoding="utf-8")
+        assert block.count(before) == text.count(before) == 1
+        (place / name).write_text(text.replace(before, before + added), encoding="utf-8")
+    return place
+
+
+def new_line(name: str) -> tuple[str, str]:
+    """The line that the page adds to a file, after the line before it."""
+    lines = LINES[name].splitlines(keepends=True)
+    known = (ROOT / name).read_text(encoding="utf-8").splitlines(keepends=True)
+    (added,) = [number for number, line in enumerate(lines) if line not in known]
+    return lines[added - 1], lines[added]
 
 
 def test_the_page_lists_its_files():
@@ -49,9 +55,11 @@ def test_the_page_lists_its_files():
     assert sorted(listed) == sorted(FILES) and len(FILES) <= 12
 
 
-def test_the_list_gets_one_line():
-    lines = (Path(jaxvoice.__file__).parent / "models" / "__init__.py").read_text(encoding="utf-8").splitlines()
-    assert [line for line in LIST.splitlines() if line not in lines] == ['    "frame_vocoder",']
+def test_two_shared_files_get_one_line_each():
+    assert {name: new_line(name)[1].strip() for name in LINES} == {
+        "jaxvoice/models/__init__.py": '"frame_vocoder",',
+        "mkdocs.yml": "- Frame vocoder: api/frame_vocoder.md",
+    }
 
 
 def test_configurations_come_without_jax():
@@ -62,17 +70,12 @@ def test_configurations_come_without_jax():
     ]
 
 
-def test_shapes(family):
-    family.test_the_table_of_shapes_is_that_of_the_network()
-
-
-def test_import(family, tmp_path):
-    family.test_an_imported_model_computes_what_the_original_computes(tmp_path)
-
-
-def test_training(family, tmp_path):
-    family.test_a_trained_model_is_loaded_exported_and_compared(tmp_path)
-
-
-def test_every_test_of_the_page_is_run():
-    assert len(re.findall(r"^def test_", FILES[TEST], flags=re.MULTILINE)) == 3
+def test_tests_pass_with_the_family(checkout):
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", OWN, *SHARED]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    passed = re.findall(r"^(\S+?)::(\S+) PASSED", done.stdout, flags=re.MULTILINE)
+    own = re.findall(r"^def (test_\w+)", FILES[f"{OWN}/test_frame_vocoder.py"], flags=re.MULTILINE)
+    assert len(own) == 3 and {name for file, name in passed if file.startswith(OWN)} == set(own)
+    assert {file for file, name in passed if "frame_vocoder]" in name} == set(SHARED[:2])

@@ -16,10 +16,11 @@ from jaxvoice.models.hifigan import PRESETS, GeneratorConfig
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
+FENCED = re.compile(r"^```.*?^```", flags=re.MULTILINE | re.DOTALL)
 ENTRIES = [
     entry
     for page in PAGES
-    for entry in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for entry in re.findall(r"^::: (\S+)$", FENCED.sub("", page.read_text(encoding="utf-8")), flags=re.MULTILINE)
 ]
 COMMAND_LINE = "jaxvoice.cli"
 OPERATORS = "jaxvoice.torchscript.operators"  # `register_operator`, which users call, is a name of jaxvoice.torchscript

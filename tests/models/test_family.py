@@ -1,6 +1,7 @@
 """The list of families: nothing above it names one, and whatever is listed can be loaded, imported and compared."""
 
 import dataclasses
+import importlib
 import json
 import re
 import subprocess
@@ -18,23 +19,11 @@ from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.family_lookup import find_family
 from jaxvoice.models.gaussian_tts import InferenceModel
 from jaxvoice.models.gaussian_tts.weights import save_model
-from jaxvoice.models.hifigan import Generator, GeneratorConfig, HiFiGANConfig
-from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines import Synthesizer, Vocoder, compare, export_model, import_model, load
 from jaxvoice.weights import named_arrays, write_torch
-from tests.models.gaussian_tts.gaussian_small import SMALL, networks
+from tests.models.gaussian_tts.small import SMALL, networks
+from tests.models.hifigan.small import SMALL as HIFIGAN
 
-SMALL_VOCODER = HiFiGANConfig(
-    GeneratorConfig(
-        upsample_rates=(16, 16),
-        upsample_kernel_sizes=(32, 32),
-        upsample_initial_channel=16,
-        resblock_kernel_sizes=(3,),
-        resblock_dilation_sizes=((1, 3, 5),),
-    )
-)
-CONFIGS = {"hifigan": SMALL_VOCODER, "gaussian_tts": SMALL}
-PIPELINES = {"hifigan": Vocoder, "gaussian_tts": Synthesizer}
 PACKAGE = Path(jaxvoice.__file__).parent
 FREE_OF_NAMES = [
     *sorted((PACKAGE / "cli").glob("*.py")),
@@ -44,20 +33,37 @@ FREE_OF_NAMES = [
     PACKAGE / "models" / "family_lookup.py",
     PACKAGE / "models" / "checkpoint_layout.py",
 ]
+EVERY_FAMILY = pytest.mark.parametrize("family", models.FAMILIES, ids=lambda family: family.name)
+
+
+def listed(families=models.FAMILIES):
+    return ", ".join(family.name for family in families)
+
+
+def small_config(family):
+    """The configuration of a small network, `SMALL` in `small.py` beside the tests of the family."""
+    return importlib.import_module(f"tests.models.{family.name}.small").SMALL
+
+
+def named(name):
+    (found,) = [family for family in models.FAMILIES if family.name == name]
+    return found
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """A model folder of each family."""
     place = tmp_path_factory.mktemp("models")
-    save_generator(place / "hifigan", Generator(SMALL_VOCODER.generator, key=jax.random.key(0)), SMALL_VOCODER)
-    model = networks()
-    save_model(place / "gaussian_tts", model, model.init_state(), SMALL)
-    return {name: place / name for name in CONFIGS}
+    for family in models.FAMILIES:
+        config = small_config(family)
+        family.save_network(place / family.name, family.build(config, key=jax.random.key(0)), config)
+    return {family.name: place / family.name for family in models.FAMILIES}
 
 
-def test_every_family_is_tested():
-    assert {family.name for family in models.FAMILIES} == CONFIGS.keys() == PIPELINES.keys()
+def test_names_are_unique_and_those_of_the_packages():
+    names = [family.name for family in models.FAMILIES]
+    assert len(set(names)) == len(names)
+    assert all((PACKAGE / "models" / name / "config.py").is_file() for name in names)
 
 
 @pytest.mark.parametrize("file", FREE_OF_NAMES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -68,9 +74,9 @@ def test_no_family_is_named_above_the_list(file):
     assert not re.findall("|".join(names), text)
 
 
-@pytest.mark.parametrize("family", models.FAMILIES, ids=lambda family: family.name)
+@EVERY_FAMILY
 def test_networks_run_on_their_example_inputs(family):
-    config = CONFIGS[family.name]
+    config = small_config(family)
     assert isinstance(config, family.config)
     network = eqx.filter_eval_shape(family.build, config, key=jax.random.key(0))
     inputs = family.example_inputs(config, key=jax.random.key(0))
@@ -78,25 +84,33 @@ def test_networks_run_on_their_example_inputs(family):
     assert output.ndim == 2 and output.dtype == np.float32
 
 
-@pytest.mark.parametrize("family", models.FAMILIES, ids=lambda family: family.name)
+@EVERY_FAMILY
 def test_model_folders_hold_the_arrays_of_the_network(family, folders):
     folder = folders[family.name]
     assert find_family(folder) is family
     network, config = family.load_network(folder)
-    assert config == CONFIGS[family.name]
+    assert config == small_config(family)
     built = eqx.filter_eval_shape(family.build, config, key=jax.random.key(0))
     with jaxvoice.open_archive(folder / "model.safetensors") as archive:
         assert set(archive.tensors) == set(named_arrays(built)) == set(named_arrays(network))
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_load_gives_the_pipeline_of_the_family(name, folders, tmp_path):
-    assert isinstance(load(folders[name]), PIPELINES[name])
+@EVERY_FAMILY
+def test_load_gives_the_pipeline_of_the_family(family, folders, tmp_path):
+    module, _, name = family.pipeline.partition(":")
+    pipeline = getattr(importlib.import_module(module), name)
+    assert isinstance(load(folders[family.name]), pipeline)
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     (run / "config.json").write_text("{}", encoding="utf-8")
-    (run / "model").symlink_to(folders[name])
-    assert isinstance(jaxvoice.load(run), PIPELINES[name])
+    (run / "model").symlink_to(folders[family.name])
+    assert isinstance(jaxvoice.load(run), pipeline)
+
+
+def test_families_name_their_pipelines():
+    named_pipelines = {"hifigan": Vocoder, "gaussian_tts": Synthesizer}
+    for name, pipeline in named_pipelines.items():
+        assert named(name).pipeline == f"jaxvoice.pipelines:{pipeline.__name__}"
 
 
 def test_options_go_to_the_pipeline(folders):
@@ -109,17 +123,18 @@ def test_unknown_families_are_refused(folders, tmp_path):
     about = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "config.json").write_text(json.dumps({**about, "family": "nothing"}), encoding="utf-8")
     for use in (load, lambda path: export_model(path, tmp_path / "x.pth")):
-        with pytest.raises(ConfigError, match="family 'nothing'; known families are hifigan, gaussian_tts"):
+        with pytest.raises(ConfigError, match=f"family 'nothing'; known families are {listed()}"):
             use(tmp_path)
 
 
-def test_text_to_speech_is_compared_layer_by_layer(folders, tmp_path):
-    same = compare(folders["gaussian_tts"], folders["gaussian_tts"])
+def test_text_to_speech_is_compared_layer_by_layer(tmp_path):
+    model, folder = networks(), tmp_path / "model"
+    save_model(folder, model, model.init_state(), SMALL)
+    same = compare(folder, folder)
     assert same.same and len(same.layers) > 10 and same.layers[-1].name == "output"
-    model = networks()
     changed = eqx.tree_at(lambda m: m.acoustic.decoder.positions, model, replace_fn=lambda x: x + 0.1)
     save_model(tmp_path / "changed", changed, model.init_state(), SMALL)
-    found = compare(folders["gaussian_tts"], tmp_path / "changed")
+    found = compare(folder, tmp_path / "changed")
     (weight,) = [row.name for row in found.weights if row.status == "differs"]
     assert weight == "acoustic.decoder.positions"
     assert found.diverging is not None and found.diverging.name.startswith("acoustic.decoder")
@@ -127,35 +142,33 @@ def test_text_to_speech_is_compared_layer_by_layer(folders, tmp_path):
 
 def test_the_inference_model_ignores_nothing_it_is_given():
     model = InferenceModel(SMALL, key=jax.random.key(0))
-    ids, durations, frames = models.FAMILIES[1].example_inputs(SMALL, key=jax.random.key(1))
+    ids, durations, frames = named("gaussian_tts").example_inputs(SMALL, key=jax.random.key(1))
     output = model(ids, durations, frames)
     assert output.shape == (frames, SMALL.mel.num_mels)
     assert not np.array_equal(output, model(ids[::-1], durations, frames))
 
 
 def test_text_to_speech_has_no_layout_to_export_to(folders, tmp_path):
-    with pytest.raises(ConfigError, match=r"gaussian_tts, which has no layout to export to.* are hifigan"):
+    exported = listed(family for family in models.FAMILIES if any(layout.exports for layout in family.layouts))
+    with pytest.raises(ConfigError, match=f"gaussian_tts, which has no layout to export to.* are {exported}"):
         export_model(folders["gaussian_tts"], tmp_path / "x.pth")
 
 
 def released(folder):
-    arrays = named_arrays(Generator(SMALL_VOCODER.generator, key=jax.random.key(0)))
+    arrays = named_arrays(named("hifigan").build(HIFIGAN, key=jax.random.key(0)))
     write_torch(folder / "g_00000001", {"generator": {name: np.asarray(a) for name, a in arrays.items()}})
     return folder / "g_00000001"
 
 
-def test_a_file_that_two_families_recognise(tmp_path, monkeypatch):
-    hifigan = models.FAMILIES[0]
-    other = dataclasses.replace(hifigan, name="other")
+def test_a_file_that_two_families_recognise(folders, tmp_path, monkeypatch):
+    other = dataclasses.replace(named("hifigan"), name="other")
+    importing = listed(family for family in (*models.FAMILIES, other) if family.layouts)
     monkeypatch.setattr(models, "FAMILIES", (*models.FAMILIES, other))
-    source = released(tmp_path)
-    config = tmp_path / "our.json"
-    save_generator(tmp_path / "m", Generator(SMALL_VOCODER.generator, key=jax.random.key(0)), SMALL_VOCODER)
-    config.write_bytes((tmp_path / "m" / "config.json").read_bytes())
+    source, config = released(tmp_path), folders["hifigan"] / "config.json"
     with pytest.raises(CheckpointError, match=r"recognised by several layouts\. hifigan .*; other .*--family"):
         import_model(source, tmp_path / "to", config=config)
     assert import_model(source, tmp_path / "to", config=config, family="other").family == "other"
-    with pytest.raises(CheckpointError, match=r"No family 'gaussian_tts' imports checkpoints.* are hifigan, other"):
+    with pytest.raises(CheckpointError, match=f"No family 'gaussian_tts' imports checkpoints.* are {importing}"):
         import_model(source, tmp_path / "again", config=config, family="gaussian_tts")
 
 
@@ -168,4 +181,4 @@ def test_listing_and_recognising_need_no_jax(tmp_path):
         "print([one.name for one in models.FAMILIES], family.name, {'jax', 'equinox', 'torch'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['hifigan', 'gaussian_tts'] hifigan set()"
+    assert done.stdout.strip() == f"{[family.name for family in models.FAMILIES]} hifigan set()"

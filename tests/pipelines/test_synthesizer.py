@@ -29,7 +29,7 @@ from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines import Synthesizer, Vocoder
 from jaxvoice.pipelines.mel_to_audio import shift_half_hop
 from jaxvoice.text import ALIGNED
-from tests.models.gaussian_tts.gaussian_small import changed, filled, networks
+from tests.models.gaussian_tts.small import changed, filled, networks
 from tests.pipelines.conftest import loud_generator, small_config
 
 MEL = small_config().mel_contract

@@ -9,7 +9,7 @@ from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts import Statistics
 from jaxvoice.pipelines import Synthesizer, Vocoder
 from jaxvoice.text import ALIGNED
-from tests.models.gaussian_tts.gaussian_small import changed, networks
+from tests.models.gaussian_tts.small import changed, networks
 from tests.pipelines.conftest import loud_generator, small_config
 from tests.pipelines.test_synthesizer import MEL, filled_norms, synthesizer
 

@@ -5,7 +5,6 @@ import jax
 import numpy as np
 import pytest
 import torch
-from gaussian_small import filled
 from jax import numpy as jnp
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -13,6 +12,7 @@ from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts import DurationConfig, DurationModel, Statistics, from_normalised, to_normalised
 from jaxvoice.models.gaussian_tts.statistics import whole_frames
 from jaxvoice.weights.array_names import count_parameters, named_arrays
+from tests.models.gaussian_tts.small import filled
 
 COUNT = np.array([9, 4, 1], np.int32)
 

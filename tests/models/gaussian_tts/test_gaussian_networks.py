@@ -7,7 +7,6 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
-from gaussian_small import CODES, SMALL, changed, filled, networks, padded
 from jax import numpy as jnp
 
 from jaxvoice.errors import ConfigError, ShapeError
@@ -23,6 +22,7 @@ from jaxvoice.models.gaussian_tts import (
 )
 from jaxvoice.training.state import to_compute
 from jaxvoice.weights.array_names import count_parameters, named_arrays
+from tests.models.gaussian_tts.small import CODES, SMALL, changed, filled, networks, padded
 
 FRAMES = 48
 

@@ -8,7 +8,6 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
-from gaussian_small import SMALL, changed, filled
 from jax import numpy as jnp
 
 from jaxvoice.data import UtteranceBatch
@@ -25,6 +24,7 @@ from jaxvoice.nn import BatchNormState
 from jaxvoice.training.compiled_step import step_key
 from jaxvoice.training.optimizers import OptimizerConfig, decays_to, learning_rate
 from jaxvoice.training.parallel import data_mesh, replicate, shard_batch
+from tests.models.gaussian_tts.small import SMALL, changed, filled
 
 RATE, DECAY = 3e-3, 0.99
 # A large rate and decay of weights, so that what should not change would be seen to; and an epsilon that keeps

@@ -8,7 +8,6 @@ import equinox as eqx
 import numpy as np
 import pytest
 import scipy.fft
-from gaussian_small import CODES, changed, networks
 from jax import numpy as jnp
 
 from jaxvoice.data import Corpus, Store, Utterance
@@ -20,6 +19,7 @@ from jaxvoice.models.gaussian_tts.training import GaussianTTSTask, TrainingConfi
 from jaxvoice.models.gaussian_tts.validation import Validation
 from jaxvoice.models.gaussian_tts.weights import load_model
 from jaxvoice.text.phonemes import PhoneSet
+from tests.models.gaussian_tts.small import CODES, changed, networks
 
 BANDS, MEL = 20, MelConfig(num_mels=20)
 TRUE = [np.array([2, 4]), np.array([5, 6, 1]), np.array([10, 12, 9, 8])]

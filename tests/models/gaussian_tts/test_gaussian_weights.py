@@ -6,13 +6,13 @@ import json
 import jax
 import numpy as np
 import pytest
-from gaussian_small import CODES, SMALL, changed, filled, networks
 
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.gaussian_tts import Statistics
 from jaxvoice.models.gaussian_tts.weights import load_model, save_model
 from jaxvoice.weights.array_names import named_arrays
+from tests.models.gaussian_tts.small import CODES, SMALL, changed, filled, networks
 
 
 @pytest.fixture(scope="module")
