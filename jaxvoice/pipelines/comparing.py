@@ -79,7 +79,8 @@ def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, toleran
 
     **Arguments:** `inputs`, a `.npy` file with one array, or a `.npz` file with several in the order of the models'
     arguments, such as a mel spectrogram `(mels, frames)`; by default random arrays, if the input shapes of A or B are
-    known. Two-dimensional arrays get a batch axis when they are passed to a TorchScript archive.
+    known. Two-dimensional arrays get a batch axis when they are passed to a TorchScript archive. Without `inputs`,
+    models whose inputs differ in shape, such as models of two families, are compared by weights alone.
 
     **Raises:** `CheckpointError` or `ConfigError` if a model cannot be read; `ShapeError` if the inputs cannot be read
     or have the wrong shape.
@@ -108,20 +109,25 @@ def _layers(sides: list["_Side"], path: Path | None, tolerance: float) -> tuple[
     if path is not None:
         inputs, remark = _read_inputs(path), f"layers on the input in {path}"
     else:
-        known = next((side.example for side in sides if side.example is not None), None)
-        if known is None:
+        known = [side.example for side in sides if side.example is not None]
+        if not known:
             return [], ("layers not compared: the input shapes of A and B are unknown; pass inputs with --inputs.",)
-        inputs, remark = known, "layers on a random input of " + ", ".join(str(array.shape) for array in known)
+        a, b = _shapes(known[0]), _shapes(known[-1])
+        if a != b:
+            return [], (f"layers not compared: A takes inputs of shape {a}, B of shape {b}.",)
+        inputs, remark = known[0], f"layers on a random input of {a}"
     found = []
     for side, run in zip(sides, runs, strict=True):
         try:
             found.append(run(inputs))
-        except (TypeError, ValueError) as failure:
-            shapes = ", ".join(str(array.shape) for array in inputs)
+        except (JaxvoiceError, TypeError, ValueError) as failure:
+            if path is not None and isinstance(failure, CheckpointError):
+                raise
             said = (str(failure).splitlines() or [""])[0][:200]
-            raise ShapeError(
-                f"{side.label} cannot run on inputs of shape {shapes} ({said}); use other inputs."
-            ) from failure
+            problem = f"{side.label} cannot run on inputs of shape {_shapes(inputs)} ({said})"
+            if path is None:
+                return [], (f"layers not compared: {problem}; pass other inputs with --inputs.",)
+            raise ShapeError(f"{problem}; use other inputs.") from failure
     prefixes = align(found[0], found[1])
     layers, shapes = [], []
     for name, outputs in zip("AB", found, strict=True):
@@ -137,6 +143,10 @@ def _layers(sides: list["_Side"], path: Path | None, tolerance: float) -> tuple[
             continue
         layers.append(LayerDifference(whole.removeprefix(prefixes.a), one.shape, distance(one, other)))
     return layers, (remark, *shapes[:4])
+
+
+def _shapes(arrays: Sequence[Shaped[np.ndarray, "..."]]) -> str:
+    return ", ".join(str(array.shape) for array in arrays)
 
 
 def _squeezed(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:

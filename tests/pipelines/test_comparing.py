@@ -12,10 +12,12 @@ import torch
 from experiments.benchmarks import torch_hifigan
 from jaxvoice.cli import main
 from jaxvoice.errors import CheckpointError, ShapeError
+from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.models.hifigan import Generator, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines import compare
 from jaxvoice.weights import load_state, write_torch
+from tests.models.gaussian_tts.small import SMALL as GAUSSIAN_TTS, networks as gaussian_tts_networks
 
 SIZES = {
     "in_channels": 80,
@@ -165,6 +167,28 @@ def test_another_shape_is_no_match(folder, state, tmp_path):
     found = compare(folder, tmp_path / "wide")
     assert not found.same
     assert any(row.status == "shape" for row in found.weights)
+
+
+def test_models_of_two_families_are_compared_by_weights(folder, tmp_path, capsys):
+    model = gaussian_tts_networks()
+    save_model(tmp_path / "tts", model, model.init_state(), GAUSSIAN_TTS)
+    for a, b in ((folder, tmp_path / "tts"), (tmp_path / "tts", folder)):
+        assert main(["compare", str(a), str(b)]) == 1
+        shown = capsys.readouterr().out
+        assert "0 bitwise equal" in shown and "only in A" in shown and "only in B" in shown
+        assert "layers not compared: A takes inputs of shape (" in shown
+    np.save(tmp_path / "mel.npy", np.full((80, 7), -5, np.float32))
+    with pytest.raises(ShapeError, match=r"cannot run on inputs of shape .* use other inputs"):
+        compare(folder, tmp_path / "tts", inputs=tmp_path / "mel.npy")
+
+
+def test_an_archive_that_cannot_run_on_random_inputs(folder, tmp_path):
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        torch.jit.script(Scaled().eval()).save(tmp_path / "other.pt")
+    found = compare(folder, tmp_path / "other.pt")
+    assert not found.same and not found.layers
+    (remark,) = found.remarks
+    assert "other.pt cannot run on inputs of shape (80, 16)" in remark and "with --inputs" in remark
 
 
 def test_there_is_nothing_to_compare(folder, tmp_path, capsys):
