@@ -115,7 +115,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     sampler = RandomCrops(
         experiment.batch_size,
         segment,
-        hop_length=mel.hop_length,
+        hop_length=mel.hop_length if "mel" in store else None,
         crops_per_clip=experiment.crops_per_clip,
         mel_padding=mel.floor,
     )

@@ -33,13 +33,20 @@ if TYPE_CHECKING:
     )
     from jaxvoice.data.batches import (
         Bucket as Bucket,
+        ColumnBatch as ColumnBatch,
         CropBatch as CropBatch,
         Selection as Selection,
         UtteranceBatch as UtteranceBatch,
+        collate_columns as collate_columns,
+        collate_cropped_columns as collate_cropped_columns,
         collate_crops as collate_crops,
         collate_utterances as collate_utterances,
     )
-    from jaxvoice.data.buckets import batches_in_order as batches_in_order, choose_buckets as choose_buckets
+    from jaxvoice.data.buckets import (
+        batches_in_order as batches_in_order,
+        choose_buckets as choose_buckets,
+        choose_shapes as choose_shapes,
+    )
     from jaxvoice.data.corpora import find_corpus as find_corpus
     from jaxvoice.data.corpus_check import Preflight as Preflight, preflight as preflight
     from jaxvoice.data.demo.demo_corpus import Voice as Voice, make_demo_corpus as make_demo_corpus
@@ -72,8 +79,18 @@ __getattr__, __dir__ = lazily(
         "alignments.phone_mapping": ("demo_alignment",),
         "alignments.textgrid": ("read_textgrid", "write_textgrid"),
         "audio": ("Audio", "AudioInfo", "audio_info", "read_audio", "resample", "write_wav"),
-        "batches": ("Bucket", "CropBatch", "Selection", "UtteranceBatch", "collate_crops", "collate_utterances"),
-        "buckets": ("batches_in_order", "choose_buckets"),
+        "batches": (
+            "Bucket",
+            "ColumnBatch",
+            "CropBatch",
+            "Selection",
+            "UtteranceBatch",
+            "collate_columns",
+            "collate_cropped_columns",
+            "collate_crops",
+            "collate_utterances",
+        ),
+        "buckets": ("batches_in_order", "choose_buckets", "choose_shapes"),
         "corpora": ("find_corpus",),
         "demo.demo_corpus": ("Voice", "make_demo_corpus"),
         "atomic_folders": ("cache_folder",),

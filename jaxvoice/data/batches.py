@@ -1,13 +1,13 @@
 """Batches of a store: crops of recordings, and whole utterances padded to one shape."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int16, Int32, Int64
+from jaxtyping import Float32, Int16, Int32, Int64, Shaped
 
 from jaxvoice.data.store import Store
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import ConfigError, DataError
 
 LOG_MEL_OF_SILENCE = float(np.log(1e-5))
 
@@ -39,6 +39,18 @@ class UtteranceBatch(NamedTuple):
     frame_count: Int32[np.ndarray, " batch"]
 
 
+class ColumnBatch(NamedTuple):
+    """The columns that a task names, as arrays by the name of the column.
+
+    `columns[name]` is `(batch, ..., time)` for a column over time, padded at the end, and `(batch, ...)` for a fixed
+    one, such as `gain` or embeddings, in the type of the store. `lengths[name]` `(batch,)` int32 is the number of
+    values of each row before the padding; fixed columns have none.
+    """
+
+    columns: dict[str, Shaped[np.ndarray, "batch ..."]]
+    lengths: dict[str, Int32[np.ndarray, " batch"]]
+
+
 class Bucket(NamedTuple):
     """The shape that utterances of up to so many frames and phones are padded to."""
 
@@ -50,12 +62,12 @@ class Selection(NamedTuple):
     """The rows of a batch: which utterances, and which part of each.
 
     `utterances` `(batch,)` are numbers of the store's rows; `starts` `(batch,)`, where each crop starts, `None` for
-    whole utterances; `bucket`, the shape that utterances are padded to, `None` for crops.
+    whole utterances; `bucket`, the lengths that the measured columns are padded to, `None` for crops.
     """
 
     utterances: Int64[np.ndarray, " batch"]
     starts: Int64[np.ndarray, " batch"] | None = None
-    bucket: Bucket | None = None
+    bucket: tuple[int, ...] | None = None
 
     def part(self, rows: slice) -> "Selection":
         """The selection of some of the rows, in the shape of the whole batch."""
@@ -67,29 +79,117 @@ def collate_crops(
     selection: Selection,
     *,
     segment: int,
-    hop_length: int = 256,
+    hop_length: int | None = None,
     mel_padding: float = LOG_MEL_OF_SILENCE,
 ) -> CropBatch:
     """The crops of `segment` samples that `selection` names, padded at the end where a recording is shorter.
 
-    `selection.starts` are samples, or frames of `hop_length` samples where the store has mels. Audio is padded with
-    zeros and mels with `mel_padding`, the log-mel of silence.
+    `selection.starts` are samples, or frames of `hop_length` samples. Audio is padded with zeros and mels with
+    `mel_padding`, the log-mel of silence.
+
+    **Raises:** `ConfigError` for a store with mels but no `hop_length`.
     """
-    clips, gains, starts = store["audio"], np.asarray(store["gain"]), selection.starts
-    assert starts is not None
-    mel = None
-    if "mel" in store:
-        mels, frames = store["mel"], segment // hop_length
-        mel = np.full((len(starts), mels[0].shape[0], frames), mel_padding, np.float32)
-        for row, index, start in zip(mel, selection.utterances, starts, strict=True):
-            crop = mels[index][:, start : start + frames]
-            row[:, : crop.shape[1]] = crop
-        starts = starts * hop_length
-    audio = np.zeros((len(starts), segment), np.int16)
-    for row, index, start in zip(audio, selection.utterances, starts, strict=True):
-        crop = clips[index][start : start + segment]
-        row[: len(crop)] = crop
-    return CropBatch(audio, gains[selection.utterances], mel)
+    if "mel" in store and hop_length is None:
+        raise ConfigError(
+            "The store has mels, and crops of them start at frames; give the sampler hop_length, or name the columns "
+            'of the batch, for example columns=("audio",).'
+        )
+    names = ("audio", "mel") if "mel" in store else ("audio",)
+    found = collate_cropped_columns(
+        store, selection, names, ("gain",), segment=segment, hop_length=hop_length, padding={"mel": mel_padding}
+    ).columns
+    return CropBatch(found["audio"], found["gain"], found.get("mel"))
+
+
+def collate_cropped_columns(
+    store: Store,
+    selection: Selection,
+    columns: Sequence[str],
+    fixed: Sequence[str] = (),
+    *,
+    segment: int,
+    hop_length: int | None = None,
+    padding: Mapping[str, float] | None = None,
+) -> ColumnBatch:
+    """Crops of `columns` over the same time, padded at the end, and the rows of the `fixed` columns.
+
+    `audio` is cropped to `segment` samples, every other column to `segment / hop_length` frames. `selection.starts` are
+    samples, or frames with `hop_length`. `padding` is the value that a column is padded with, by default 0.
+
+    **Raises:** `ConfigError` for columns in frames without `hop_length`; `DataError` if the store has no such column.
+    """
+    assert selection.starts is not None
+    parts: dict[str, tuple[Int64[np.ndarray, " batch"], int]] = {}
+    for name in columns:
+        if hop_length is None:
+            check_frame_columns(columns, hop_length)
+            parts[name] = selection.starts, segment
+        elif name == "audio":
+            parts[name] = selection.starts * hop_length, segment
+        else:
+            parts[name] = selection.starts, segment // hop_length
+    arrays, lengths = {}, {}
+    for name, (starts, size) in parts.items():
+        column = store[name]
+        rows = [column[row][..., at : at + size] for row, at in zip(selection.utterances, starts, strict=True)]
+        arrays[name], lengths[name] = _padded(rows, size, (padding or {}).get(name, 0))
+    return ColumnBatch(arrays | _fixed_rows(store, selection, fixed), lengths)
+
+
+def collate_columns(
+    store: Store, selection: Selection, columns: Sequence[str], fixed: Sequence[str] = ()
+) -> ColumnBatch:
+    """`columns` of whole utterances, padded with zeros to the lengths `selection.bucket`, and rows of `fixed` columns.
+
+    **Raises:** `ConfigError` if an utterance does not fit in the bucket; `DataError` if the store has no such column.
+    """
+    assert selection.bucket is not None
+    arrays, lengths = {}, {}
+    for name, size in zip(columns, selection.bucket, strict=True):
+        column = store[name]
+        rows = [column[row] for row in selection.utterances]
+        for index, row in zip(selection.utterances, rows, strict=True):
+            if row.shape[-1] > size:
+                raise ConfigError(
+                    f"{store.corpus.utterances[index].id} has {row.shape[-1]} values in the column {name!r} and does "
+                    f"not fit in {size}; use larger buckets."
+                )
+        arrays[name], lengths[name] = _padded(rows, size, 0)
+    return ColumnBatch(arrays | _fixed_rows(store, selection, fixed), lengths)
+
+
+def check_frame_columns(columns: Sequence[str], hop_length: int | None) -> None:
+    """Raise `ConfigError` if `columns` other than `audio` are to be cropped without `hop_length`."""
+    in_frames = [name for name in columns if name != "audio"]
+    if in_frames and hop_length is None:
+        raise ConfigError(
+            f"The columns {', '.join(map(repr, in_frames))} are cropped in frames; give hop_length, the number of "
+            "samples of a frame."
+        )
+
+
+def _padded(
+    rows: Sequence[Shaped[np.ndarray, "... time"]], size: int, value: float
+) -> tuple[Shaped[np.ndarray, "batch ... size"], Int32[np.ndarray, " batch"]]:
+    """`rows` of up to `size` values in one array, padded at the end with `value`, and their lengths."""
+    array = np.full((len(rows), *rows[0].shape[:-1], size), value, rows[0].dtype)
+    for target, row in zip(array, rows, strict=True):
+        target[..., : row.shape[-1]] = row
+    return array, np.array([row.shape[-1] for row in rows], np.int32)
+
+
+def _fixed_rows(store: Store, selection: Selection, names: Sequence[str]) -> dict[str, Shaped[np.ndarray, "batch ..."]]:
+    found = {}
+    for name in names:
+        column = store[name]
+        shapes = {np.shape(column[row]) for row in selection.utterances}
+        if len(shapes) > 1:
+            raise DataError(
+                f"The column {name!r} is named as fixed, and its rows have different shapes, such as "
+                f"{' and '.join(map(str, sorted(shapes)[:2]))}; name it in columns."
+            )
+        found[name] = np.stack([column[row] for row in selection.utterances])
+    return found
 
 
 def collate_utterances(

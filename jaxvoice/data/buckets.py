@@ -1,7 +1,8 @@
 """Shapes that utterances are padded to, and batches in order of length."""
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 
 import numpy as np
 from jaxtyping import Int64
@@ -9,6 +10,11 @@ from jaxtyping import Int64
 from jaxvoice.data.batches import Bucket, UtteranceBatch, collate_utterances
 from jaxvoice.data.store import Store
 from jaxvoice.errors import ConfigError, DataError
+
+UTTERANCE_COLUMNS = ("mel", "phonemes")  # the columns by whose lengths batches of type `UtteranceBatch` are formed
+_UNITS = {"mel": "frames", "phonemes": "phones", "audio": "samples", "durations": "phones", "tokens": "tokens"}
+_SINGULAR = {"mel": "frame", "phonemes": "phone"}
+_MULTIPLES = {"audio": 8192, "phonemes": 8, "durations": 8, "tokens": 8}
 
 
 def choose_buckets(
@@ -27,18 +33,50 @@ def choose_buckets(
 
     **Raises:** `ConfigError` for numbers below 1 or an utterance beyond the limits, `DataError` for an empty store.
     """
-    for name, value in {"count": count, "frame_multiple": frame_multiple, "phone_multiple": phone_multiple}.items():
-        if value < 1:
-            raise ConfigError(f"{name} should be at least 1, got {value}.")
-    frames, phones = frames_and_phones(store)
-    _check_longest(store, "frames", frames, max_frames)
-    _check_longest(store, "phones", phones, max_phones)
-    ordered = np.sort(frames)
+    shapes = choose_shapes(
+        store,
+        UTTERANCE_COLUMNS,
+        count,
+        multiples={"mel": frame_multiple, "phonemes": phone_multiple},
+        limits={"mel": max_frames, "phonemes": max_phones},
+    )
+    return tuple(Bucket(*shape) for shape in shapes)
+
+
+def choose_shapes(
+    store: Store,
+    columns: Sequence[str],
+    count: int = 4,
+    *,
+    multiples: Mapping[str, int] | None = None,
+    limits: Mapping[str, int | None] | None = None,
+) -> tuple[tuple[int, ...], ...]:
+    """At most `count` shapes, each a length for every one of `columns`, that hold all utterances of `store`.
+
+    About as many utterances have each shape by the length of the first column. Lengths are rounded up to `multiples`,
+    by default 8192 for `audio`, 8 for `phonemes`, `durations` and `tokens`, and 32 for other columns. No length exceeds
+    `limits`.
+
+    **Raises:** `ConfigError` for numbers below 1 or an utterance beyond the limits, `DataError` for an empty store.
+    """
+    check_sizes(count=count)
+    given, limits = multiples or {}, limits or {}
+    steps = [given.get(name, _MULTIPLES.get(name, 32)) for name in columns]
+    for name, step in zip(columns, steps, strict=True):
+        check_sizes(**{f"{_SINGULAR.get(name, name)}_multiple": step})
+    lengths = column_lengths(store, columns)
+    most = [limits.get(name) for name in columns]
+    for name, own, limit in zip(columns, lengths.T, most, strict=True):
+        _check_longest(store, name, own, limit)
+    ordered = np.sort(lengths[:, 0])
     last = [-(-len(ordered) * (number + 1) // count) - 1 for number in range(count)]
-    edges = sorted({_rounded(int(ordered[index]), frame_multiple, max_frames) for index in last})
-    most = [int(phones[frames <= edge].max()) for edge in edges]
-    rounded = [_rounded(number, phone_multiple, max_phones) for number in most]
-    return tuple(map(Bucket, edges, rounded))
+    edges = sorted({_rounded(int(ordered[index]), steps[0], most[0]) for index in last})
+    shapes = []
+    for edge in edges:
+        longest = lengths[lengths[:, 0] <= edge].max(axis=0)
+        rules = zip(longest[1:], steps[1:], most[1:], strict=True)
+        shapes.append((edge, *(_rounded(int(number), step, limit) for number, step, limit in rules)))
+    return tuple(shapes)
 
 
 def batches_in_order(
@@ -54,32 +92,37 @@ def batches_in_order(
     All batches have `batch_size` rows. In the last, the rows without an utterance have no phones and no frames.
     Without `buckets`, they are chosen within `max_frames` and `max_phones`, the positions of a model.
 
-    **Raises:** `ConfigError` if an utterance does not fit in the largest bucket, or exceeds the limits.
+    **Raises:** `ConfigError` if an utterance does not fit in the largest bucket, or exceeds the limits, or for a
+    `batch_size` below 1 or not whole.
     """
+    check_sizes(batch_size=batch_size)
     if buckets is None:
         buckets = choose_buckets(store, max_frames=max_frames, max_phones=max_phones)
-    shapes, (frames, phones) = check_buckets(store, buckets), frames_and_phones(store)
-    order = np.lexsort((phones, frames))
+    shapes, lengths = check_buckets(store, buckets), column_lengths(store, UTTERANCE_COLUMNS)
+    order = np.lexsort(lengths.T[::-1])  # by the first column, then the others
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        yield rows, collate_utterances(store, rows, smallest_bucket(shapes, frames[rows], phones[rows]), batch_size)
+        yield rows, collate_utterances(store, rows, Bucket(*smallest_bucket(shapes, lengths[rows])), batch_size)
 
 
-def frames_and_phones(
-    store: Store,
-) -> tuple[Int64[np.ndarray, " utterances"], Int64[np.ndarray, " utterances"]]:
-    """The number of frames and of phones of each utterance; raises `DataError` for an empty store."""
+def column_lengths(store: Store, columns: Sequence[str]) -> Int64[np.ndarray, "utterances columns"]:
+    """The length of each of `columns` for each utterance; raises `DataError` for an empty store."""
     if len(store) == 0:
         raise DataError("The store holds no utterances; there is nothing to load.")
-    return store.lengths("mel"), store.lengths("phonemes")
+    return np.stack([store.lengths(name) for name in columns], axis=1)
 
 
-def _check_longest(store: Store, what: str, lengths: Int64[np.ndarray, " utterances"], limit: int | None) -> None:
+def length_in_words(name: str, length: int) -> str:
+    """A length of the column `name`, such as "12 frames"."""
+    return f"{length} {_UNITS[name]}" if name in _UNITS else f"{length} values of {name!r}"
+
+
+def _check_longest(store: Store, name: str, lengths: Int64[np.ndarray, " utterances"], limit: int | None) -> None:
     longest = int(lengths.argmax())
     if limit is not None and lengths[longest] > limit:
         raise ConfigError(
-            f"{store.corpus.utterances[longest].id} has {lengths[longest]} {what} and exceeds max_{what}={limit}; "
-            "leave such utterances out when loading."
+            f"{store.corpus.utterances[longest].id} has {length_in_words(name, lengths[longest])} and exceeds "
+            f"max_{_UNITS.get(name, name)}={limit}; leave such utterances out when loading."
         )
 
 
@@ -89,34 +132,47 @@ def _rounded(number: int, multiple: int, limit: int | None) -> int:
     return rounded if limit is None else min(rounded, limit)
 
 
-def check_buckets(store: Store, buckets: Sequence[tuple[int, int]] | None) -> tuple[Bucket, ...]:
-    """`buckets` by rising size, by default `choose_buckets(store)`.
+def check_buckets(
+    store: Store, buckets: Sequence[Sequence[int]] | None, columns: Sequence[str] = UTTERANCE_COLUMNS
+) -> tuple[tuple[int, ...], ...]:
+    """`buckets`, each a length for every one of `columns`, by rising size; by default `choose_shapes`.
 
-    **Raises:** `ConfigError` if a larger bucket has fewer phones, or an utterance fits in none.
+    **Raises:** `ConfigError` if a larger bucket has a smaller length, or an utterance fits in none.
     """
     if buckets is None:
-        return choose_buckets(store)
-    shapes = sorted({Bucket(*sizes) for sizes in buckets})
-    if not shapes or min(min(shape) for shape in shapes) < 1:
-        raise ConfigError(f"buckets should be pairs (frames, phones) of at least 1, got {list(buckets)}.")
-    for left, right in pairwise(shapes):
-        if right.phones < left.phones:
-            raise ConfigError(
-                f"Bucket {tuple(right)} holds more frames than {tuple(left)} but fewer phones; raise them."
-            )
-    frames, phones = frames_and_phones(store)
-    bad = np.flatnonzero((frames > shapes[-1].frames) | (phones > shapes[-1].phones))
+        return choose_shapes(store, columns)
+    units = [_UNITS.get(name, name) for name in columns]
+    shapes = sorted({tuple(sizes) for sizes in buckets})
+    for sizes in shapes:
+        if len(sizes) != len(columns) or not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+            raise ConfigError(f"buckets should be ({', '.join(units)}) of at least 1, got {sizes}.")
+    if not shapes:
+        raise ConfigError("buckets is empty; give at least one, or None to choose them.")
+    for left, right in itertools.pairwise(shapes):
+        for unit, small, large in zip(units, left, right, strict=True):
+            if large < small:
+                raise ConfigError(f"Bucket {right} holds more {units[0]} than {left} but fewer {unit}; raise them.")
+    lengths = column_lengths(store, columns)
+    bad = np.flatnonzero((lengths > np.array(shapes[-1])).any(axis=1))
     if bad.size:
+        sizes = " and ".join(itertools.starmap(length_in_words, zip(columns, lengths[bad[0]], strict=True)))
         raise ConfigError(
-            f"{bad.size} utterance(s), for example {store.corpus.utterances[bad[0]].id!r} with {frames[bad[0]]} frames "
-            f"and {phones[bad[0]]} phones, exceed the largest bucket {tuple(shapes[-1])}; add a larger one, or leave "
-            "such utterances out when loading (max_frames, max_phones)."
+            f"{bad.size} utterance(s), for example {store.corpus.utterances[bad[0]].id!r} with {sizes}, exceed the "
+            f"largest bucket {shapes[-1]}; add a larger one, or leave such utterances out when loading."
         )
     return tuple(shapes)
 
 
-def smallest_bucket(
-    buckets: Sequence[Bucket], frames: Int64[np.ndarray, " batch"], phones: Int64[np.ndarray, " batch"]
-) -> Bucket:
-    """The first of `buckets` that holds utterances of so many frames and phones."""
-    return next(shape for shape in buckets if frames.max() <= shape.frames and phones.max() <= shape.phones)
+def check_sizes(**sizes: object) -> None:
+    """Raise `ConfigError` unless all `sizes` are whole numbers of at least 1."""
+    for name, size in sizes.items():
+        if not isinstance(size, Integral) or isinstance(size, bool):
+            raise ConfigError(f"{name} is {size!r}; it should be a whole number of at least 1.")
+        if int(size) < 1:
+            raise ConfigError(f"{name} should be at least 1, got {size}.")
+
+
+def smallest_bucket(buckets: Sequence[tuple[int, ...]], lengths: Int64[np.ndarray, "batch columns"]) -> tuple[int, ...]:
+    """The first of `buckets` that holds utterances of such `lengths`."""
+    longest = lengths.max(axis=0)
+    return next(shape for shape in buckets if (longest <= np.array(shape)).all())

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, Self, TypeVar
 
 from jaxvoice.data.batches import Selection
+from jaxvoice.data.buckets import check_sizes
 from jaxvoice.data.samplers import LoaderState as LoaderState, Sampler
 from jaxvoice.data.store import Store
 from jaxvoice.errors import ConfigError, DataError
@@ -41,9 +42,7 @@ class Loader(Generic[BatchType]):
         process_count: int = 1,
     ):
         batch_size = sampler.batch_size
-        for name, size in {"prefetch": prefetch, "process_count": process_count}.items():
-            if size < 1:
-                raise ConfigError(f"{name} should be at least 1, got {size}.")
+        check_sizes(prefetch=prefetch, process_count=process_count)
         if workers < 0:
             raise ConfigError(f"workers should be at least 0, got {workers}.")
         if batch_size % process_count:

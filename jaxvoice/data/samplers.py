@@ -7,20 +7,25 @@ every machine and with every version of numpy.
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt64
 
 from jaxvoice.data.batches import (
     LOG_MEL_OF_SILENCE,
+    Bucket,
+    ColumnBatch,
     CropBatch,
     Selection,
     UtteranceBatch,
+    check_frame_columns,
+    collate_columns,
+    collate_cropped_columns,
     collate_crops,
     collate_utterances,
 )
-from jaxvoice.data.buckets import check_buckets, frames_and_phones, smallest_bucket
+from jaxvoice.data.buckets import UTTERANCE_COLUMNS, check_buckets, check_sizes, column_lengths, smallest_bucket
 from jaxvoice.data.store import Store
 from jaxvoice.errors import ConfigError, DataError
 
@@ -77,28 +82,37 @@ class RandomCrops:
     not fill a batch. With fewer crops than `batch_size`, an epoch is one batch in which recordings repeat, each time
     with another crop. Recordings shorter than `segment` are padded with zeros at the end.
 
-    If the store has mels, crops start at a frame: `mel[:, i : i + segment / hop_length]` and
-    `audio[i * hop_length : i * hop_length + segment]`, with i uniform over all frames at which both fit. Shorter mels
-    are padded with `mel_padding`, the log-mel of silence.
+    Batches are `CropBatch`, with crops of the mels where the store has them. If `columns` names columns, batches are
+    `ColumnBatch` with crops of these, and with the rows of the `fixed` columns. `audio` is cropped in samples, every
+    other column (`mel`, F0, features) in frames of `hop_length` samples.
+
+    Without `hop_length`, crops start at any sample. With it, they start at a frame:
+    `mel[:, i : i + segment / hop_length]` and `audio[i * hop_length : i * hop_length + segment]`, with i uniform over
+    all frames at which every column fits. Shorter mels are padded with `mel_padding`, the log-mel of silence, and other
+    columns with zeros.
 
     Source: HiFi-GAN, `meldataset.py`, except that its order does not change between epochs on a single device.
 
-    **Raises:** `ConfigError` for sizes below 1, or a `segment` that is not whole frames of given mels.
+    **Raises:** `ConfigError` for sizes below 1 or not whole, a `segment` that is not whole frames of `hop_length`, or
+    columns in frames without `hop_length`.
     """
 
     batch_size: int
     segment: int
-    hop_length: int = 256
+    hop_length: int | None = None
     crops_per_clip: int = 1
     shuffle: bool = True
     mel_padding: float = LOG_MEL_OF_SILENCE
+    columns: tuple[str, ...] | None = None
+    fixed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_sizes(self, "batch_size", "segment", "hop_length", "crops_per_clip")
+        check_sizes(batch_size=self.batch_size, crops_per_clip=self.crops_per_clip)
+        _check_crops(self)
 
-    def plan(self, store: Store) -> BatchPlan[CropBatch]:
-        """The batches of `store`, which has the columns `audio` and `gain`."""
-        room = _crop_positions(store, self.segment, self.hop_length)
+    def plan(self, store: Store) -> BatchPlan[Any]:
+        """The batches of `store`, which has the named columns, by default `audio` and `gain`."""
+        room = _crop_positions(store, self)
         clips, size = len(store), self.batch_size
         crops = clips * self.crops_per_clip
         order = _last_call(lambda seed, epoch: permutation(crops, seed, _ORDER, epoch))
@@ -111,7 +125,7 @@ class RandomCrops:
 
         description = {
             "clips": clips,
-            "samples": int(store.lengths("audio").sum()),
+            **_crop_sizes(store, self),
             "batch_size": size,
             "segment": self.segment,
             "crops_per_clip": self.crops_per_clip,
@@ -131,10 +145,9 @@ class SpeakerBalanced:
     fewer than `utterances` recordings repeats them, each time with another crop. An epoch has as many rows as the store
     has recordings, or one batch.
 
-    Crops are those of `RandomCrops`.
+    Crops and batches are those of `RandomCrops`.
 
-    **Raises:** `ConfigError` for sizes below 1, or a `segment` that is not whole frames of given mels; `DataError` for
-    recordings without a speaker, or too few speakers.
+    **Raises:** `ConfigError` as `RandomCrops`; `DataError` for recordings without a speaker, or too few speakers.
 
     Source: batches of N speakers and M utterances, Wan et al. 2018, "Generalized end-to-end loss for speaker
     verification".
@@ -143,20 +156,23 @@ class SpeakerBalanced:
     speakers: int
     utterances: int
     segment: int
-    hop_length: int = 256
+    hop_length: int | None = None
     mel_padding: float = LOG_MEL_OF_SILENCE
+    columns: tuple[str, ...] | None = None
+    fixed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_sizes(self, "speakers", "utterances", "segment", "hop_length")
+        check_sizes(speakers=self.speakers, utterances=self.utterances)
+        _check_crops(self)
 
     @property
     def batch_size(self) -> int:
         """Number of rows of a batch over all processes."""
         return self.speakers * self.utterances
 
-    def plan(self, store: Store) -> BatchPlan[CropBatch]:
-        """The batches of `store`, which has the columns `audio` and `gain`."""
-        room = _crop_positions(store, self.segment, self.hop_length)
+    def plan(self, store: Store) -> BatchPlan[Any]:
+        """The batches of `store`, which has the named columns, by default `audio` and `gain`."""
+        room = _crop_positions(store, self)
         names = [utterance.speaker for utterance in store.corpus.utterances]
         if "" in names:
             raise DataError(
@@ -187,7 +203,7 @@ class SpeakerBalanced:
 
         description = {
             "clips": len(store),
-            "samples": int(store.lengths("audio").sum()),
+            **_crop_sizes(store, self),
             "speakers": self.speakers,
             "utterances": self.utterances,
             "segment": self.segment,
@@ -204,24 +220,33 @@ class LengthBuckets:
     `pool` batches. In each pool, utterances are sorted by length and cut into batches. Then all batches of the epoch
     are shuffled. Without `shuffle`, the order is that of the store, and batches stay in the order of their pools.
 
-    A batch has the shape of the first of `buckets` (frames, phones; by default `choose_buckets`) that holds all its
-    utterances, so there are at most as many shapes as buckets.
+    Batches are `UtteranceBatch` of mels, phonemes and durations. If `columns` names columns, batches are `ColumnBatch`
+    with these, and with the rows of the `fixed` columns: `LengthBuckets(16, columns=("audio", "tokens"),
+    fixed=("gain",))`. Utterances are sorted by the length of the first column, then by those of the others.
 
-    **Raises:** `ConfigError` for sizes below 1 or an utterance that fits in no bucket, `DataError` for an empty store.
+    A batch has the shape of the first of `buckets` that holds all its utterances, so there are at most as many shapes
+    as buckets. A bucket is a length for each of `columns`, by default (frames, phones). `choose_shapes` and
+    `choose_buckets` choose them.
+
+    **Raises:** `ConfigError` for sizes below 1 or not whole, or an utterance that fits in no bucket; `DataError` for an
+    empty store.
     """
 
     batch_size: int
-    buckets: Sequence[tuple[int, int]] | None = None
+    buckets: Sequence[Sequence[int]] | None = None
     pool: int = 16
     shuffle: bool = True
+    columns: tuple[str, ...] | None = None
+    fixed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_sizes(self, "batch_size", "pool")
+        check_sizes(batch_size=self.batch_size, pool=self.pool)
+        _check_columns(self.columns, self.fixed)
 
-    def plan(self, store: Store) -> BatchPlan[UtteranceBatch]:
-        """The batches of `store`, which has the columns `mel`, `phonemes` and `durations`."""
-        buckets = check_buckets(store, self.buckets)
-        frames, phones = frames_and_phones(store)
+    def plan(self, store: Store) -> BatchPlan[Any]:
+        """The batches of `store`, which has the named columns, by default `mel`, `phonemes` and `durations`."""
+        columns = UTTERANCE_COLUMNS if self.columns is None else self.columns
+        buckets, lengths = check_buckets(store, self.buckets, columns), column_lengths(store, columns)
         total, size = len(store), self.batch_size
         steps = max(1, total // size)
 
@@ -229,7 +254,7 @@ class LengthBuckets:
             rows = permutation(total, seed, _ORDER, epoch) if self.shuffle else np.arange(total)
             rows = rows[np.arange(steps * size) % total]
             pools = np.arange(len(rows)) // (self.pool * size)
-            rows = rows[np.lexsort((phones[rows], frames[rows], pools))]
+            rows = rows[np.lexsort((*lengths[rows].T[::-1], pools))]
             batches = rows.reshape(steps, size)
             return batches[permutation(steps, seed, _BATCHES, epoch)] if self.shuffle else batches
 
@@ -237,28 +262,24 @@ class LengthBuckets:
 
         def select(place: LoaderState) -> Selection:
             rows = order(place.seed, place.epoch)[place.index]
-            return Selection(rows, bucket=smallest_bucket(buckets, frames[rows], phones[rows]))
+            return Selection(rows, bucket=smallest_bucket(buckets, lengths[rows]))
 
-        def collate(store: Store, selection: Selection) -> UtteranceBatch:
+        def collate(store: Store, selection: Selection) -> UtteranceBatch | ColumnBatch:
+            if self.columns is not None:
+                return collate_columns(store, selection, self.columns, self.fixed)
             assert selection.bucket is not None
-            return collate_utterances(store, selection.utterances, selection.bucket)
+            return collate_utterances(store, selection.utterances, Bucket(*selection.bucket))
 
+        measured = {"frames": store.frames} if self.columns is None else _total_lengths(store, self.columns)
         description = {
             "utterances": total,
-            "frames": store.frames,
+            **measured,
             "batch_size": size,
             "buckets": [list(bucket) for bucket in buckets],
             "pool": self.pool,
             "shuffle": self.shuffle,
         }
         return BatchPlan(steps, select, collate, description)
-
-
-def check_sizes(holder: object, *names: str) -> None:
-    """Raise `ConfigError` unless the attributes `names` of `holder` are at least 1."""
-    for name in names:
-        if getattr(holder, name) < 1:
-            raise ConfigError(f"{name} should be at least 1, got {getattr(holder, name)}.")
 
 
 def random_bits(*counters: int | Int64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
@@ -294,19 +315,56 @@ def _last_call(function: Function) -> Function:
     return functools.lru_cache(maxsize=1)(function)  # pyright: ignore[reportReturnType]
 
 
-def _crop_positions(store: Store, segment: int, hop_length: int) -> Int64[np.ndarray, " utterances"]:
-    """The number of samples, or frames where the store has mels, at which a crop can start; at least 1.
+def _check_columns(columns: Sequence[str] | None, fixed: Sequence[str]) -> None:
+    if isinstance(columns, str) or isinstance(fixed, str):
+        raise ConfigError(f"columns is {columns!r} and fixed {fixed!r}; both should be tuples of names.")
+    if columns is None and fixed:
+        raise ConfigError(f"fixed is {fixed}, and columns is None; name the columns of the batch too.")
+    if columns is not None and (not columns or len({*columns, *fixed}) < len(columns) + len(fixed)):
+        raise ConfigError(f"columns is {columns} and fixed {fixed}; name at least one column, and none twice.")
 
-    **Raises:** `ConfigError` if a crop is not whole frames of given mels, `DataError` for an empty store.
+
+def _check_crops(sampler: RandomCrops | SpeakerBalanced) -> None:
+    check_sizes(segment=sampler.segment)
+    _check_columns(sampler.columns, sampler.fixed)
+    if sampler.columns is not None:
+        check_frame_columns(sampler.columns, sampler.hop_length)
+    if sampler.hop_length is not None:
+        check_sizes(hop_length=sampler.hop_length)
+        if sampler.segment % sampler.hop_length:
+            raise ConfigError(
+                f"segment {sampler.segment} should be a multiple of hop_length {sampler.hop_length} for crops that "
+                "start at frames."
+            )
+
+
+def _cropped_columns(store: Store, sampler: RandomCrops | SpeakerBalanced) -> tuple[str, ...]:
+    if sampler.columns is not None:
+        return sampler.columns
+    return ("audio", "mel") if "mel" in store and sampler.hop_length is not None else ("audio",)
+
+
+def _crop_positions(store: Store, sampler: RandomCrops | SpeakerBalanced) -> Int64[np.ndarray, " utterances"]:
+    """The number of samples, or with `hop_length` of frames, at which a crop can start; at least 1.
+
+    **Raises:** `DataError` for an empty store, or a column that it does not have.
     """
-    if "mel" in store and segment % hop_length:
-        raise ConfigError(f"segment {segment} should be a multiple of hop_length {hop_length} to cut mels with it.")
     if len(store) == 0:
         raise DataError("The store holds no clips; there is nothing to load.")
-    lengths = store.lengths("audio")
-    if "mel" not in store:
-        return np.maximum(1, lengths - segment + 1)
-    return np.maximum(1, np.minimum(store.lengths("mel"), lengths // hop_length) - segment // hop_length + 1)
+    hop = sampler.hop_length or 1
+    lengths = [store.lengths(name) // (hop if name == "audio" else 1) for name in _cropped_columns(store, sampler)]
+    return np.maximum(1, np.minimum.reduce(lengths) - sampler.segment // hop + 1)
+
+
+def _crop_sizes(store: Store, sampler: RandomCrops | SpeakerBalanced) -> dict[str, object]:
+    if sampler.columns is None:
+        return {"samples": int(store.lengths("audio").sum())}
+    return _total_lengths(store, sampler.columns)
+
+
+def _total_lengths(store: Store, columns: Sequence[str]) -> dict[str, object]:
+    """The total length of each of `columns`, as the description of batches lists it."""
+    return {"columns": {name: int(store.lengths(name).sum()) for name in columns}}
 
 
 def _starts(
@@ -315,7 +373,13 @@ def _starts(
     return (uniform(place.seed, _CROP, place.epoch, rows) * positions).astype(np.int64)
 
 
-def _crop_collate(sampler: RandomCrops | SpeakerBalanced) -> Callable[[Store, Selection], CropBatch]:
+def _crop_collate(
+    sampler: RandomCrops | SpeakerBalanced,
+) -> Callable[[Store, Selection], CropBatch | ColumnBatch]:
+    sizes = {"segment": sampler.segment, "hop_length": sampler.hop_length}
+    if sampler.columns is None:
+        return functools.partial(collate_crops, mel_padding=sampler.mel_padding, **sizes)
+    padding = {"mel": sampler.mel_padding}
     return functools.partial(
-        collate_crops, segment=sampler.segment, hop_length=sampler.hop_length, mel_padding=sampler.mel_padding
+        collate_cropped_columns, columns=sampler.columns, fixed=sampler.fixed, padding=padding, **sizes
     )

@@ -24,18 +24,16 @@ _WIDTH, _SHOWN = 80, 5
 class Utterance:
     """One recording: an id that is unique in its corpus, and its files and annotations where there are any.
 
-    `audio`, `mel` and `features` are paths: a recording, its mel spectrogram and other features as `.npy` files.
-    `text`, `speaker` and `language` are empty where the corpus does not give them.
+    `audio` and `mel` are paths: a recording, and its mel spectrogram as an `.npy` file. `text` and `speaker` are empty
+    where the corpus does not give them.
     """
 
     id: str
     audio: Path | None = None
     text: str = ""
     speaker: str = ""
-    language: str = ""
     alignment: "Alignment | None" = None
     mel: Path | None = None
-    features: Path | None = None
 
 
 @dataclass(frozen=True)

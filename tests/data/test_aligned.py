@@ -322,6 +322,29 @@ def test_peaks_are_brought_to_one_level_where_asked(corpus_of):
     np.testing.assert_allclose(scaled["mel"][0] - plain["mel"][0], np.log(0.95 / np.abs(read).max()), atol=1e-3)
 
 
+@pytest.mark.parametrize("peak_normalize", [False, True])
+def test_audio_is_kept_where_asked(corpus_of, peak_normalize):
+    corpus = find_aligned(corpus_of(a=(csv(), noise()), b=(csv(), noise(seed=3, level=0.01))))
+    plain = load_aligned(corpus, peak_normalize=peak_normalize)
+    store = load_aligned(corpus, peak_normalize=peak_normalize, audio=True)
+    assert "audio" not in plain and store["gain"].shape == (2,)  # pyright: ignore
+    for index, utterance in enumerate(store.corpus.utterances):
+        read = soundfile.read(utterance.audio, dtype="float32")[0]
+        read = read * (0.95 / np.abs(read).max() if peak_normalize else 1)
+        np.testing.assert_allclose(store.waveform(index), read, atol=0.6 / 32768)
+        np.testing.assert_array_equal(store["mel"][index], plain["mel"][index])
+
+
+def test_audio_is_kept_beside_given_mels(lj_aligned):
+    store = load_aligned(find_aligned(lj_aligned), audio=True)
+    given = load_aligned(find_aligned(lj_aligned))
+    for index, utterance in enumerate(store.corpus.utterances):
+        np.testing.assert_array_equal(store["mel"][index], np.load(lj_aligned / f"{utterance.id}.mel.npy"))
+        assert len(store["audio"][index]) == len(soundfile.read(utterance.audio)[0])
+    without = {utterance.id for utterance in given.corpus.utterances if utterance.audio is None}
+    assert {item.id for item in store.rejected if item.kind == "no audio"} >= without
+
+
 def folder_of(path, count):
     for number in range(count):
         content = {"utterance": {"words": [{"phones": [{"phone": "HH", "onset": 0, "duration": 80}]}]}}

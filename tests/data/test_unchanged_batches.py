@@ -111,8 +111,13 @@ CROPS = {
         None,
         "7ea894717ef13056",
     ),
-    "mels": ("pairs", {"batch_size": 4, "segment": 8192, "seed": 2}, None, "b052155efac99c19"),
-    "padding": ("pairs", {"batch_size": 3, "segment": 8192, "mel_padding": -4.0}, None, "374b80fdb6af81b8"),
+    "mels": ("pairs", {"batch_size": 4, "segment": 8192, "hop_length": 256, "seed": 2}, None, "b052155efac99c19"),
+    "padding": (
+        "pairs",
+        {"batch_size": 3, "segment": 8192, "hop_length": 256, "mel_padding": -4.0},
+        None,
+        "374b80fdb6af81b8",
+    ),
 }
 UTTERANCES = {
     "default": ({"batch_size": 4, "seed": 7}, None, "af24aca840962c6e"),
