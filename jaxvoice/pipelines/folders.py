@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxvoice.config import read_json
-from jaxvoice.errors import CheckpointError
+from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from jaxvoice.weights.schemas import migrate
 
@@ -30,6 +30,8 @@ def run_progress(path: Path) -> dict[str, Any]:
     """The progress of a run: the steps of its `checkpoints`, its `best` and `last` validation, the `last_step` that was
     logged, and the content of its `config.json` as `config`.
 
+    The best validation is one of the last phase, because models of earlier phases are not complete.
+
     **Raises:** `ConfigError` or `CheckpointError` if `config.json` cannot be read, or has a newer schema.
     """
     config = read_json(path / CONFIG_FILE)
@@ -47,10 +49,31 @@ def run_progress(path: Path) -> dict[str, Any]:
         "checkpoints": steps,
         "last_step": last_step,
         "metric": metric,
-        "best": min(scored, key=lambda line: line[metric], default=None),
+        "best": _best(scored, metric, path / "model" / CONFIG_FILE),
         "last": validations[-1] if validations else None,
         "config": config,
     }
+
+
+def _best(validations: list[Mapping[str, Any]], metric: str, model: Path) -> Mapping[str, Any] | None:
+    if not all(_is_number(line.get("phase")) for line in validations):
+        # Version 0.1 logged no phase. The model folder contains the model of the best validation.
+        step = _step_of(model)
+        for line in validations:
+            if line["step"] == step:
+                return line
+    phase = lambda line: line["phase"] if _is_number(line.get("phase")) else 0  # noqa: E731
+    return min(validations, key=lambda line: (-phase(line), line[metric]), default=None)
+
+
+def _step_of(model: Path) -> Any:
+    """The step of the model whose `config.json` is `model`; `None` if the file does not contain it."""
+    try:
+        table = read_json(model)
+    except ConfigError:
+        return None
+    info = table.get("info") if isinstance(table, dict) else None
+    return info.get("step") if isinstance(info, dict) else None
 
 
 def _is_step(entry: Path) -> bool:

@@ -107,15 +107,18 @@ class RunLog:
             self._bar.n = self._share_done(step)
             self._bar.set_description_str(text)
 
-    def validation(self, step: int, report: ValidationResult) -> None:
-        """Log the metrics of a validation and write its samples to `samples/step_.../`."""
+    def validation(self, step: int, report: ValidationResult, *, phase: int) -> None:
+        """Log the metrics of a validation and write its samples to `samples/step_.../`.
+
+        `phase` is the rank of the validated model (`Task.rank_of`): models of different ranks are not compared.
+        """
         if not self._active:
             return
         print_once(
             f"validation at step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in report.metrics.items())
         )
         with writing(self._folder.path):
-            self._line({"step": step, "kind": "validation", **report.metrics})
+            self._line({"step": step, "kind": "validation", "phase": phase, **report.metrics})
             self._scalars(step, {f"validation/{name}": value for name, value in report.metrics.items()})
             for sample in report.samples:
                 self._sample(step, sample)

@@ -294,7 +294,7 @@ class _Session:
             )
         self.metrics = parallel.from_first_process({name: float(value) for name, value in found.metrics.items()})
         report = ValidationResult(self.metrics, found.samples)
-        log.validation(self.step, report)
+        log.validation(self.step, report, phase=self._rank)
         value, rank = self.metrics[self.config.best_metric], self._rank
         # In earlier phases, parts of the model were not trained yet.
         if math.isfinite(value) and (self.best is None or (-rank, value) < (-self.best["phase"], self.best["value"])):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxvoice.errors import CheckpointError, ConfigError, DataError, TrainingError
+from jaxvoice.pipelines.folders import run_progress
 from jaxvoice.training.checkpoints import read_state
 from jaxvoice.training.loop import LoopConfig
 from jaxvoice.training.optimizers import OptimizerConfig
@@ -132,6 +133,8 @@ def test_a_model_of_the_last_phase_is_better_than_any_before(tmp_path):
     assert result.best == {"step": 10, "value": 2.2, "phase": 1}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {row["phase"] for row in rows if row["kind"] == "train" and row["step"] > 6} == {1.0}
+    assert [row["phase"] for row in rows if row["kind"] == "validation"] == [0, 0, 0, 1, 1]
+    assert run_progress(run)["best"] == {"step": 10, "phase": 1, "mel_l1": 2.2, "double": 4.4}
     # After a stop, too: 2.3 is worse than 2.2 and better than all of the first phase but one.
     result = go(run, task=PhasedToy(scores=(2.3, 2.4)), steps=14, **kept)
     assert result.best == {"step": 10, "value": 2.2, "phase": 1} and steps_kept(run) == [10, 14]
