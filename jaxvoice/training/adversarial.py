@@ -1,11 +1,12 @@
 """The training step of a generator against discriminators."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PyTree
 
+from jaxvoice.errors import ConfigError
 from jaxvoice.training.learner import Learner
 from jaxvoice.training.state import all_finite
 
@@ -59,8 +60,10 @@ def adversarial_step(
     - `frozen`: paths of the generator that this step does not change, as in `Learner.update`. No gradient of these
         parts is computed.
 
-    **Raises:** `ConfigError` if a path in `frozen` names no array of the generator.
+    **Raises:** `ConfigError` for another `mode`, or if a path in `frozen` names no array of the generator.
     """
+    if mode not in get_args(Mode):
+        raise ConfigError(f"mode is {mode!r}; use one of {', '.join(map(repr, get_args(Mode)))}.")
     train_generator, train_discriminators = mode != "discriminators", mode in ("both", "discriminators")
 
     def forward(params: GeneratorModel) -> tuple[PyTree, PyTree]:

@@ -183,6 +183,11 @@ def test_gradients_of_frozen_parts_that_are_not_finite_skip_no_update():
     assert bool(after.finite) and float(after.generator.model.encoder) == 0.0
 
 
+def test_modes_are_checked():
+    with pytest.raises(ConfigError, match=r"mode is 'discriminator'; use one of 'both', 'discriminators', 'generator'"):
+        adversarial_step(*learners(), **functions(), mode="discriminator")  # pyright: ignore
+
+
 def test_paths_of_frozen_parts_are_checked():
     with pytest.raises(ConfigError, match=r"frozen contains 'gian'.*did you mean 'gain'"):
         adversarial_step(*learners(), **functions(), frozen=("gian",))

@@ -16,7 +16,7 @@ from jaxvoice.config import check_not_negative, check_types, from_dict, to_dict
 from jaxvoice.data import CropBatch, Store
 from jaxvoice.dsp.mel import bucketed_log_mel, log_mel
 from jaxvoice.dsp.mel_config import MelConfig
-from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.errors import AudioError, CheckpointError, ConfigError, ShapeError
 from jaxvoice.losses import discriminator_loss, feature_loss, generator_loss
 from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.models.hifigan.discriminators import DiscriminatorOutput, Discriminators, MultiScaleState
@@ -204,8 +204,12 @@ class HiFiGANTask(Task):
         return discriminators(audio.astype(self.config.precision)[..., None], state, inference=True)
 
     def batch(self, audio: Float[ArrayLike, "batch samples"]) -> CropBatch:
-        """A batch of recordings of equal length in [-1, 1], at the sample rate of the mel contract."""
-        samples = np.rint(32767 * np.clip(audio, -1, 1)).astype(np.int16)
+        """A batch of recordings of equal length in [-1, 1], at the sample rate of the mel contract.
+
+        **Raises:** `ShapeError` for another shape than `(batch, samples)`, or for recordings of different lengths;
+        `AudioError` for integers, for NaN or infinity, and for samples outside [-1, 1].
+        """
+        samples = np.rint(32767 * _validated(audio)).astype(np.int16)
         return CropBatch(samples, np.full(len(samples), 1 / 32767, np.float32))
 
     def audio_seconds(self, batch: CropBatch) -> float:
@@ -256,6 +260,35 @@ def _two_iterations(discriminators: Discriminators, state: MultiScaleState) -> t
     """
     first = discriminators.msd.power_iteration(state)
     return first, discriminators.msd.power_iteration(first)
+
+
+def _validated(audio: Float[ArrayLike, "batch samples"]) -> Float[np.ndarray, "batch samples"]:
+    try:
+        recordings = np.asarray(audio)
+    except ValueError as failure:
+        raise ShapeError(
+            "The recordings of a batch have different lengths; crop them to the same number of samples."
+        ) from failure
+    if not jnp.issubdtype(recordings.dtype, jnp.floating):
+        raise AudioError(
+            f"The recordings of a batch should be floats in [-1, 1], but are {recordings.dtype}; divide 16-bit "
+            "integers by 32768."
+        )
+    if recordings.ndim != 2 or not recordings.size:
+        raise ShapeError(
+            f"The recordings of a batch have the shape {recordings.shape}; it should be (batch, samples). For one "
+            "recording, add the axis: audio[None]."
+        )
+    recordings = recordings.astype(np.float32, copy=False) if recordings.itemsize < 4 else recordings
+    if not np.isfinite(recordings).all():
+        raise AudioError("The recordings of a batch contain NaN or infinity; check how they were computed.")
+    largest = np.abs(recordings).max()
+    if largest > 1 + 0.5 / 32767:  # the largest value that is rounded to full scale
+        raise AudioError(
+            f"The recordings of a batch should be in [-1, 1], but the largest magnitude is {largest:.4g}; divide "
+            "them by it, or by their full scale."
+        )
+    return np.clip(recordings, -1, 1)
 
 
 def _features(outputs: list[DiscriminatorOutput]) -> list[Array]:

@@ -1,0 +1,43 @@
+"""Batches of recordings that `HiFiGANTask.batch` makes, and those that it refuses."""
+
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from jaxvoice.errors import AudioError, ShapeError
+from jaxvoice.models.hifigan import PRESETS
+from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
+
+TASK = HiFiGANTask(TrainingConfig(PRESETS["tiny"]), steps_per_epoch=1)
+RECORDINGS = np.random.default_rng(0).uniform(-1, 1, (2, 50))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, jnp.bfloat16])
+def test_recordings_of_any_float_type(dtype):
+    given = RECORDINGS.astype(dtype)
+    batch = TASK.batch(given)
+    assert batch.audio.dtype == np.int16
+    np.testing.assert_allclose(batch.audio * batch.gain[:, None], given.astype(np.float64), atol=0.6 / 32767)
+    np.testing.assert_array_equal(TASK.batch(given.tolist()).audio, batch.audio)
+
+
+def test_full_scale_is_reached():
+    np.testing.assert_array_equal(TASK.batch([[1.0, -1.0, 1 + 1e-6]]).audio, [[32767, -32767, 32767]])
+
+
+@pytest.mark.parametrize(
+    ("audio", "error", "message"),
+    [
+        ([[0.1, np.nan]], AudioError, "NaN or infinity"),
+        ([[0.1, -np.inf]], AudioError, "NaN or infinity"),
+        (np.array([[100, -32768]], np.int16), AudioError, "int16; divide 16-bit integers by 32768"),
+        ([[0.1, -1.5]], AudioError, r"largest magnitude is 1\.5; divide"),
+        (RECORDINGS[0], ShapeError, r"shape \(50,\); it should be \(batch, samples\).*audio\[None\]"),
+        (RECORDINGS[None], ShapeError, r"shape \(1, 2, 50\)"),
+        (RECORDINGS[:, :0], ShapeError, r"shape \(2, 0\)"),
+        ([[0.1, 0.2], [0.3]], ShapeError, "different lengths; crop them"),
+    ],
+)
+def test_other_values_are_errors(audio, error, message):
+    with pytest.raises(error, match=message):
+        TASK.batch(audio)
