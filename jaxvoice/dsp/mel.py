@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from numbers import Integral
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,9 @@ from jaxtyping import Array, Float, Float32
 from jaxvoice.dsp.chunking import bucket_size, plan_windows
 from jaxvoice.dsp.mel_config import MelConfig, mel_filterbank
 from jaxvoice.dsp.transforms import as_audio, check_audio, frame_spectra
-from jaxvoice.errors import AudioError
+from jaxvoice.errors import AudioError, ConfigError
 
-_SMALLEST = 64  # hops of the shortest compiled program
+_SMALLEST, _WINDOW = 64, 1024  # hops of the shortest compiled program, and usually of the longest
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -55,7 +56,7 @@ def log_mel(audio: Float[Array, " samples"], config: MelConfig) -> Float[Array, 
 
 
 def bucketed_log_mel(
-    audio: Float[np.ndarray, " samples"], config: MelConfig, *, complete: bool = False, window: int = 1024
+    audio: Float[np.ndarray, " samples"], config: MelConfig, *, complete: bool = False, window: int | None = None
 ) -> Float32[np.ndarray, "mels frames"]:
     """The result of `log_mel` for a recording of any length, with few compiled programs and bounded memory.
 
@@ -64,20 +65,29 @@ def bucketed_log_mel(
     pre-emphasis is applied before it.
 
     **Arguments:** `audio`, `(samples,)` at `config.sample_rate`, computed in float32; `complete`: append silence until
-    the last samples fill a hop; `window`, in hops.
+    the last samples fill a hop; `window`, in hops, by default 1024, or more for frames of more than 512 hops.
 
     **Raises:** `ShapeError` if `audio` is not one channel of floats; `AudioError` if it is shorter than
-    `config.min_samples`.
+    `config.min_samples` or contains NaN or infinity; `ConfigError` for a `window` that is not a whole number of at
+    least 64 hops and two frames.
     """
     audio = np.asarray(audio)
     check_audio(audio.shape, audio.dtype)
+    window = _checked_window(window, config)
     if len(audio) < config.min_samples:
         raise AudioError(
             f"The audio is too short: {len(audio)} samples at {config.sample_rate} Hz, and one mel frame needs "
             f"{config.min_samples}; give at least {config.min_samples / config.sample_rate:.3f} s."
         )
     hop = config.hop_length
-    audio = audio.astype(np.float32)
+    with np.errstate(over="ignore"):  # larger than float32: infinite, and refused below
+        audio = audio.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(audio))
+    if bad.size:
+        raise AudioError(
+            f"{bad.size} of the {len(audio)} samples are NaN or infinite in float32, the first at {bad[0]}; repair or "
+            "leave out the recording."
+        )
     if complete:
         audio = np.pad(audio, (0, -len(audio) % hop))
     frames = config.num_frames(len(audio))
@@ -87,13 +97,23 @@ def bucketed_log_mel(
     audio = np.pad(audio, (0, config.pad), mode="reflect")
     context = -(-config.pad // hop)  # frames at either end of a window that read what lies outside
     hops = -(-len(audio) // hop)
-    size = bucket_size(max(hops, _SMALLEST), max(window, 4 * context, _SMALLEST))
+    size = bucket_size(max(hops, _SMALLEST), window)
     audio = np.pad(audio, (0, max(hops, size) * hop - len(audio)))
     mel = np.empty((config.num_mels, frames), np.float32)
     for part in plan_windows(max(hops, size), size, (context, context), (0, frames)):
         found = np.asarray(log_mel(audio[part.start * hop : part.stop * hop], config))
         mel[:, part.keep_from : part.keep_to] = found[:, part.keep_from - part.start : part.keep_to - part.start]
     return mel
+
+
+def _checked_window(window: int | None, config: MelConfig) -> int:
+    """`window` in hops, which has to exceed the frames at either end of it that read what lies outside."""
+    smallest = max(_SMALLEST, 4 * -(-config.pad // config.hop_length))
+    if window is None:
+        return max(_WINDOW, smallest)
+    if not isinstance(window, Integral) or isinstance(window, bool) or window < smallest:
+        raise ConfigError(f"window is {window!r}; it should be a whole number of hops, at least {smallest}.")
+    return int(window)
 
 
 def _root(energy: Float[Array, "frames bins"], power: float) -> Float[Array, "frames bins"]:

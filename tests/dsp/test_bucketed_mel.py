@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxvoice.dsp import MelConfig, bucketed_log_mel, log_mel, mel_filterbank
-from jaxvoice.errors import AudioError, ShapeError
+from jaxvoice.errors import AudioError, ConfigError, ShapeError
 
 SMALL = MelConfig(sample_rate=8000, n_fft=64, hop_length=16, win_length=64, num_mels=8, fmax=None)
 FIELDS = {
@@ -116,3 +116,27 @@ def test_bad_audio_is_refused():
         bucketed_log_mel(SHARED[:100].reshape(2, 50), SMALL)
     with pytest.raises(ShapeError, match="int16"):
         bucketed_log_mel(np.zeros(100, np.int16), SMALL)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_samples_that_are_not_finite_are_refused(value):
+    audio = SHARED.astype(np.float64)
+    audio[[17, 400]] = value
+    with pytest.raises(AudioError, match=r"2 of the 6400 samples are NaN or infinite in float32, the first at 17"):
+        bucketed_log_mel(audio, SMALL)
+
+
+@pytest.mark.parametrize("window", [63, 0, -5, 64.5, 100.0, True, "64"])
+def test_windows_that_are_too_short_are_refused(window):
+    with pytest.raises(ConfigError, match=rf"window is {window!r}; it should be a whole number of hops, at least 64"):
+        bucketed_log_mel(SHARED, SMALL, window=window)
+    wide = dataclasses.replace(SMALL, n_fft=1024, center=True)
+    with pytest.raises(ConfigError, match="at least 128"):
+        bucketed_log_mel(SHARED, wide, window=127)
+
+
+def test_the_usual_window_grows_with_the_frames():
+    """Frames of 1024 hops need windows of more than 1024 hops."""
+    config = dataclasses.replace(SMALL, n_fft=1024, hop_length=1, win_length=1024, center=True, num_mels=2)
+    found = bucketed_log_mel(SHARED[:3000], config)
+    np.testing.assert_allclose(found, np.asarray(log_mel(SHARED[:3000], config)), rtol=0, atol=1e-4)
