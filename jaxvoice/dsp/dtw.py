@@ -1,16 +1,16 @@
-"""Dynamic time warping of mel spectrograms: features, the boundaries it maps, and durations in whole frames."""
+"""Dynamic time warping of recordings: the path, features of mels, mapped boundaries, durations, and silent frames."""
 
 import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
 from jaxvoice.dsp.mel_config import MelConfig
 
 # Decibels below the loudest frames. Lower values are noise in one recording and zeros in another.
 _RANGE = 60.0
-# The steps of the path, in source and target frames.
+# The steps of the path, in frames of both recordings.
 _STEPS = np.array([[1, 1], [1, 0], [0, 1]])
 
 
@@ -21,6 +21,14 @@ class WarpedBoundaries(NamedTuple):
     """Boundaries in frames of the target, not rounded."""
     cost: float
     """Mean distance of the paired frames."""
+
+
+def time_warping_path(cost: Float[np.ndarray, "left right"]) -> Int64[np.ndarray, "steps 2"]:
+    """The cheapest path of steps (1, 1), (1, 0), (0, 1) from the first corner of `cost` to its last, as index pairs."""
+    from librosa.sequence import dtw
+
+    _, path = dtw(C=cost, step_sizes_sigma=_STEPS, backtrack=True)
+    return np.asarray(path[::-1], np.int64)
 
 
 def natural_log_mel(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> Float64[np.ndarray, "mels frames"]:
@@ -57,12 +65,9 @@ def warp_boundaries(
 
     Source: Malfrere and Dutoit 1997, "High-quality speech synthesis for phonetic speech segmentation".
     """
-    from librosa.sequence import dtw
-
     squares = (source**2).sum(0)[:, None] + (target**2).sum(0)[None] - 2 * source.T @ target
     distances = np.sqrt(np.maximum(squares, 0))
-    _, path = dtw(C=distances, step_sizes_sigma=_STEPS, backtrack=True)
-    path = path[::-1]
+    path = time_warping_path(distances)
     cost = float(distances[path[:, 0], path[:, 1]].mean())
     return WarpedBoundaries(map_boundaries(edges, path, source.shape[1], target.shape[1]), cost)
 
@@ -95,6 +100,29 @@ def durations_between(edges: Float[np.ndarray, " edges"], frames: int) -> Int64[
     shifted = np.clip(shifted, 0, frames - order[-1])
     shifted[0], shifted[-1] = 0, frames - order[-1]
     return np.diff(shifted + order)
+
+
+def silent_frames(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> Bool[np.ndarray, " frames"]:
+    """Which frames of a recording are silent, for a mel spectrogram that follows `config`.
+
+    The threshold is a quarter of the way from the quietest to the loudest frames in decibels, limited to 25 to 60 dB
+    below the loudest.
+    """
+    level = 20 * np.log10(np.exp(natural_log_mel(mel, config)).mean(axis=0))
+    low, high = np.percentile(level, [2, 95])
+    return level < np.clip(low + 0.25 * (high - low), high - 60, high - 25)
+
+
+def true_runs(flags: Bool[np.ndarray, " frames"]) -> Int64[np.ndarray, "runs 2"]:
+    """The runs of frames at which `flags` are true: the first frame of each, and the frame after its last."""
+    steps = np.diff(np.concatenate([[0], flags.astype(np.int8), [0]]))
+    return np.stack([np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)], axis=1).astype(np.int64)
+
+
+def outer_silence(silent: Bool[np.ndarray, " frames"]) -> tuple[int, int]:
+    """Number of silent frames before the first frame with sound and after the last one; 0 and 0 if all are silent."""
+    loud = np.flatnonzero(~silent)
+    return (int(loud[0]), len(silent) - 1 - int(loud[-1])) if loud.size else (0, 0)
 
 
 def _standardize(rows: Float64[np.ndarray, "rows frames"]) -> Float64[np.ndarray, "rows frames"]:

@@ -1,9 +1,24 @@
-"""Windows and numbers of frames, which the STFT and the mel contract share; without jax."""
+"""How signals are divided: frames of an STFT, and overlapping windows of long signals, without jax.
+
+`plan_windows` divides a long signal into overlapping windows. `bucket_size` rounds their sizes, so that few programs
+are compiled.
+
+     start                                                    stop
+       |- left context -|---------- kept ----------|- right context -|
+                                            |- left context -|---------- kept ---------- ...
+
+The result of a frame is exact if its receptive field lies in the window or reaches past the end of the signal. Adjacent
+windows therefore overlap by both contexts, and only the first and the last window keep their outer edge.
+"""
 
 import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+
+_SMALLEST = 16
 
 
 @functools.lru_cache(maxsize=64)
@@ -29,3 +44,46 @@ def num_frames(samples: int, *, n_fft: int, hop_length: int, pad: int) -> int:
 def min_samples(*, n_fft: int, pad: int) -> int:
     """The fewest samples that give one frame, and of which `pad` can be reflected at either end."""
     return max(pad + 1, n_fft - 2 * pad, 1)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window reads the frames from `start` to `stop`, and its results from `keep_from` to `keep_to` are kept."""
+
+    start: int
+    stop: int
+    keep_from: int
+    keep_to: int
+
+    @property
+    def frames(self) -> int:
+        """Number of frames read."""
+        return self.stop - self.start
+
+
+def plan_windows(
+    frames: int, size: int, context: tuple[int, int], wanted: tuple[int, int] | None = None
+) -> Iterator[Window]:
+    """Windows of at most `size` frames that together keep `wanted` (all by default) of a signal of `frames`, each once.
+
+    **Arguments:** `context`, the frames to the left and to the right that a result depends on; `size` must exceed their
+    sum. Where the signal has at least `size` frames, the last window ends with it and is not shorter than the others.
+    """
+    left, right = context
+    position, end = (0, frames) if wanted is None else wanted
+    while position < end:
+        start = max(0, position - left)
+        stop = min(frames, start + size)
+        if stop == frames:
+            start = max(0, frames - size)
+        keep_to = end if stop == frames else min(end, stop - right)
+        yield Window(start, stop, position, keep_to)
+        position = keep_to
+
+
+def bucket_size(frames: int, largest: int) -> int:
+    """The smallest of 16, 24, 32, 48, 64, 96, ... and `largest` that holds `frames`."""
+    size = _SMALLEST
+    while size < frames:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
+    return min(size, largest)

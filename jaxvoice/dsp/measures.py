@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxvoice.dsp.dtw import time_warping_path
 from jaxvoice.dsp.mel import log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.dsp.transforms import frame_spectra
@@ -139,26 +140,6 @@ def mel_cepstral_distortion(
     cost = np.sqrt(np.maximum(squares, 0))
     path = time_warping_path(cost)
     return jnp.asarray(factor * cost[path[:, 0], path[:, 1]].mean(), real.dtype)
-
-
-def time_warping_path(cost: Float[np.ndarray, "left right"]) -> np.ndarray:
-    """The cheapest path of steps (1, 1), (1, 0), (0, 1) from the first corner of `cost` to its last, as index pairs."""
-    rows, columns = cost.shape
-    total = np.full((rows + 1, columns + 1), np.inf)
-    total[0, 0] = 0
-    # Cells of one anti-diagonal do not depend on each other: no Python loop over all cells.
-    for diagonal in range(rows + columns - 1):
-        i = np.arange(max(0, diagonal - columns + 1), min(rows, diagonal + 1))
-        j = diagonal - i
-        before = np.minimum(np.minimum(total[i, j], total[i, j + 1]), total[i + 1, j])
-        total[i + 1, j + 1] = cost[i, j] + before
-    i, j = rows, columns
-    path = [(i - 1, j - 1)]
-    while (i, j) != (1, 1):
-        steps = ((i - 1, j - 1), (i - 1, j), (i, j - 1))
-        i, j = min(steps, key=lambda cell: total[cell])
-        path.append((i - 1, j - 1))
-    return np.array(path[::-1])
 
 
 def _magnitude(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
-from jaxvoice.dsp.chunking import bucket_size, plan_windows
+from jaxvoice.dsp.framing import bucket_size, plan_windows
 from jaxvoice.dsp.mel_config import MelConfig, mel_filterbank
 from jaxvoice.dsp.transforms import as_audio, check_audio, frame_spectra
 from jaxvoice.errors import AudioError, ConfigError

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Float32, Int
 
 from jaxvoice.config import differences
 from jaxvoice.data.audio import resample
-from jaxvoice.dsp.chunking import Window, bucket_size, plan_windows
+from jaxvoice.dsp.framing import Window, bucket_size, plan_windows
 from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError, MelError, warn_caller

@@ -14,7 +14,8 @@ import scipy.signal
 from jax.test_util import check_grads
 
 from jaxvoice.dsp import MelConfig, log_mel, mel_cepstral_distortion, mel_l1, pesq, stft_distance, stoi
-from jaxvoice.dsp.measures import STFT_RESOLUTIONS, time_warping_path
+from jaxvoice.dsp.dtw import time_warping_path
+from jaxvoice.dsp.measures import STFT_RESOLUTIONS
 from jaxvoice.errors import AudioError, MissingExtraError, ShapeError
 
 CONFIG = MelConfig()

@@ -12,8 +12,15 @@ import jaxvoice
 from jaxvoice.data import AlignmentError, durations_in_frames, find_aligned, write_textgrid
 from jaxvoice.data.audio import resample, write_wav
 from jaxvoice.dsp import MelConfig, log_mel
-from jaxvoice.dsp.dtw import WarpedBoundaries, dtw_features, durations_between, map_boundaries
-from jaxvoice.dsp.silence import outer_silence, silent_frames, true_runs
+from jaxvoice.dsp.dtw import (
+    WarpedBoundaries,
+    dtw_features,
+    durations_between,
+    map_boundaries,
+    outer_silence,
+    silent_frames,
+    true_runs,
+)
 from jaxvoice.errors import AudioError, CheckpointError, DataError, TextError
 from jaxvoice.models.gaussian_tts import forced_alignment as module
 from jaxvoice.models.gaussian_tts.forced_alignment import PhonemeSequence, adjust_inner_pauses

@@ -12,7 +12,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Bool, Float32, Int, Int32, Int64
 
-from jaxvoice.dsp.chunking import bucket_size
+from jaxvoice.dsp.framing import bucket_size
 from jaxvoice.errors import CheckpointError, ConfigError, TextError, warn_caller
 from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates, GaussianTTS
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig

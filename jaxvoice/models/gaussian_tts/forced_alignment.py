@@ -8,9 +8,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
 from jaxvoice.data.alignments.alignment import Alignment, AlignmentError
-from jaxvoice.dsp.dtw import dtw_features, durations_between, warp_boundaries
+from jaxvoice.dsp.dtw import (
+    dtw_features,
+    durations_between,
+    outer_silence,
+    silent_frames,
+    true_runs,
+    warp_boundaries,
+)
 from jaxvoice.dsp.mel_config import MelConfig
-from jaxvoice.dsp.silence import outer_silence, silent_frames, true_runs
 from jaxvoice.models.gaussian_tts.acoustic_inference import AcousticInference, PhonemeInput
 from jaxvoice.text.phonemes import PAUSE, PhoneSet
 

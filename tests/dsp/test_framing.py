@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from jaxvoice.dsp.chunking import bucket_size, plan_windows
+from jaxvoice.dsp.framing import bucket_size, plan_windows
 
 
 @pytest.mark.parametrize(("size", "context"), [(16, (3, 4)), (16, (0, 0)), (9, (4, 4)), (9, (5, 3))])
