@@ -55,11 +55,13 @@ class Speak:
         text, output = self.text(), self.output()
         use_compilation_cache()
         from jaxvoice.data import write_wav
-        from jaxvoice.pipelines import Synthesizer
+        from jaxvoice.pipelines.sources import load_with
 
+        options = {} if self.vocoder is None else {"vocoder": self.vocoder}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", JaxvoiceWarning)
-            speech = self.synthesize(Synthesizer.load(self.model, self.vocoder), text)
+            synthesizer = load_with(self.model, "speak", "a text-to-speech model", **options)
+            speech = self.synthesize(synthesizer, text)
         for warning in caught:
             print_message("warning", warning.message)
         write_wav(output, speech.audio, speech.sample_rate)

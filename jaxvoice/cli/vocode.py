@@ -1,5 +1,6 @@
 """`jaxvoice vocode`: convert recordings or mel spectrograms to speech."""
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,7 +14,8 @@ from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError, MelError
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxvoice.pipelines import Vocoder
+    from jaxvoice.dsp import MelConfig
+    from jaxvoice.pipelines.mel_vocoder import MelVocoder
 
 
 # Several inputs are written to a folder of any name, except one with these suffixes, which is probably a mistake.
@@ -51,9 +53,11 @@ class Vocode:
         outputs = self.outputs()
         use_compilation_cache()
         from jaxvoice.data import write_wav
-        from jaxvoice.pipelines import Vocoder
+        from jaxvoice.pipelines.mel_vocoder import load_vocoder
 
-        vocoder = Vocoder.load(self.model)
+        vocoder = load_vocoder(self.model)
+        if self.cond is not None and "cond" not in inspect.signature(vocoder.synthesize).parameters:
+            raise ConfigError(f"{self.model} takes no conditioning vector ({type(vocoder).__name__}); omit --cond.")
         cond = None if self.cond is None else _read_vector(self.cond)
         if self._into_folder():
             make_folder(self.paths[-1])
@@ -75,21 +79,24 @@ class Vocode:
             )
         return 2 if failed else 0
 
-    def vocode(self, vocoder: "Vocoder", path: Path, cond: "np.ndarray | None") -> "np.ndarray":
+    def vocode(self, vocoder: "MelVocoder", path: Path, cond: "np.ndarray | None") -> "np.ndarray":
         """The audio of one file."""
         from jaxvoice.data import read_audio, read_mel
-        from jaxvoice.dsp import MelConfig, check_mel
+        from jaxvoice.dsp import check_mel
+        from jaxvoice.pipelines.mel_vocoder import resynthesize
 
         if path.suffix.lower() == ".npz":
             raise MelError(f"{path} is an .npz archive; save the mel spectrogram as .npy with numpy.save.")
         if path.suffix.lower() != ".npy":
             audio = read_audio(path)
-            return vocoder.resynthesize(audio.samples, audio.sample_rate, cond)
-        mel = read_mel(path, vocoder.channels)
-        if isinstance(vocoder.config.mel, MelConfig) and not self.no_check:
-            for line in check_mel(mel, vocoder.config.mel):
+            return resynthesize(vocoder, audio.samples, audio.sample_rate, cond)
+        mel = read_mel(path, getattr(vocoder, "channels", None) or vocoder.mel.num_mels)
+        contract = _contract(vocoder)
+        if contract is not None and not self.no_check:
+            for line in check_mel(mel, contract):
                 print_message("warning", f"{path}: {line}")
-        return vocoder.synthesize(mel, cond, check=False)
+        options = {} if cond is None else {"cond": cond}
+        return vocoder.synthesize(mel, **options, check=False)
 
     def _into_folder(self) -> bool:
         *inputs, output = self.paths
@@ -122,6 +129,14 @@ class Vocode:
                 both = f"{sources[target]} and {path}"
                 raise ConfigError(f"{both} would both be written to {target}; rename one of them.")
         return targets
+
+
+def _contract(vocoder: "MelVocoder") -> "MelConfig | None":
+    """The mel contract of the vocoder, or None if it reads latents."""
+    try:
+        return vocoder.mel
+    except ConfigError:
+        return None
 
 
 def _read_vector(path: Path) -> "np.ndarray":

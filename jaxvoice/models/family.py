@@ -54,10 +54,14 @@ class Family:
     layouts: tuple[CheckpointLayout, ...] = ()
     """The layouts of released checkpoints. The first that can be exported is that of models trained here."""
 
+    def pipeline_class(self) -> Any:
+        """The class that `pipeline` names."""
+        module, _, name = self.pipeline.partition(":")
+        return getattr(importlib.import_module(module), name)
+
     def load_pipeline(self, path: str | Path, **options: Any) -> Any:
         """The pipeline for the model at `path`: a model folder, a run folder or a Hub id."""
-        module, _, name = self.pipeline.partition(":")
-        return getattr(importlib.import_module(module), name).load(path, **options)
+        return self.pipeline_class().load(path, **options)
 
     def save_network(
         self, folder: str | Path, network: Any, config: Any, *, info: Mapping[str, Any] | None = None

@@ -13,11 +13,12 @@ from jaxvoice.config import differences
 from jaxvoice.dsp.inversion import mel_to_audio
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, ConfigError, MelError, ShapeError, warn_caller
+from jaxvoice.pipelines.mel_vocoder import MelVocoder, is_mel_vocoder, load_vocoder
 from jaxvoice.pipelines.vocoder import Vocoder
 
 Mel = Float32[np.ndarray, "mels frames"]
 Waveform = Float32[np.ndarray, " samples"]
-AnyVocoder = Vocoder | Callable[[Any], Any] | str | Path | None
+AnyVocoder = MelVocoder | Callable[[Any], Any] | str | Path | None
 
 # Griffin-Lim runs on windows of this many frames, padded to a multiple of the step. Adjacent windows are cross-faded.
 _WINDOW, _STEP, _FADE = 1024, 256, 16
@@ -28,9 +29,9 @@ class MelToAudio:
 
     The audio has `frames * hop_length` samples within [-1, 1]. Louder samples of a vocoder are clipped.
 
-    **Arguments:** `vocoder`: a `Vocoder`, or the path or Hub id of one; or a function from mel (mels, frames) to audio
-    (samples,) or (1, samples), whose attribute `mel`, if it is a `MelConfig`, is the contract it reads; or `None` for
-    Griffin-Lim.
+    **Arguments:** `vocoder`: a `Vocoder` or the pipeline of another family with `mel`, `sample_rate` and `synthesize`
+    (`MelVocoder`), or the path or Hub id of one; or a function from mel (mels, frames) to audio (samples,) or
+    (1, samples), whose attribute `mel`, if it is a `MelConfig`, is the contract it reads; or `None` for Griffin-Lim.
 
     A vocoder may read frames that are half a hop later (HiFi-GAN's contract, `center=False`) than those of the model
     (WaveGlow's contract, `center=True`). It then receives the mean of the logarithms of frames `m` and `m + 1` as frame
@@ -42,8 +43,8 @@ class MelToAudio:
 
     def __init__(self, vocoder: AnyVocoder, contract: MelConfig):
         if isinstance(vocoder, str | Path):
-            vocoder = Vocoder.load(vocoder)
-        if vocoder is not None and not isinstance(vocoder, Vocoder) and not callable(vocoder):
+            vocoder = load_vocoder(vocoder)
+        if vocoder is not None and not is_mel_vocoder(vocoder) and not callable(vocoder):
             raise ConfigError(
                 f"A vocoder should be a Vocoder, its path, a function from mel to audio, or None for Griffin-Lim; got "
                 f"{type(vocoder).__name__}."
@@ -56,7 +57,7 @@ class MelToAudio:
     def __call__(self, mels: Sequence[Mel], *, seed: int = 0) -> list[Waveform]:
         """Audio of each of `mels`; `seed` is that of the initial phases of Griffin-Lim.
 
-        **Raises:** `ShapeError` if a function returns another number of samples; `AudioError` if the vocoder returns
+        **Raises:** `ShapeError` if the vocoder returns another number of samples; `AudioError` if the vocoder returns
         NaN or infinity; `MelError` for mels with NaN or infinity; `ConfigError` for an invalid seed.
         """
         check_seed(seed)
@@ -68,7 +69,13 @@ class MelToAudio:
             ]
         if self.vocoder is None:
             return [_clipped(_griffin_lim(mel, self._contract, seed)) for mel in map(self.vocoder_input, mels)]
-        return [self._trimmed(self.vocoder(mel), mel) for mel in map(self.vocoder_input, mels)]
+        return [self._trimmed(self._one(mel), mel) for mel in map(self.vocoder_input, mels)]
+
+    def _one(self, mel: Mel) -> Any:
+        if is_mel_vocoder(self.vocoder):
+            return self.vocoder.synthesize(mel, check=False)
+        assert callable(self.vocoder)
+        return self.vocoder(mel)
 
     def vocoder_input(self, mel: Mel) -> Mel:
         """`mel` as the vocoder receives it: with adjacent frames averaged if it reads frames half a hop later."""

@@ -1,11 +1,12 @@
 """Finding models: model folders, run folders and the Hugging Face Hub."""
 
+import inspect
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from jaxvoice.errors import CheckpointError, MissingExtraError
+from jaxvoice.errors import CheckpointError, ConfigError, MissingExtraError
 from jaxvoice.models.family_lookup import find_family
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
@@ -23,6 +24,27 @@ def load(path: str | Path, **options: Any) -> Any:
     family is unknown.
     """
     return find_family(find_model_folder(path)).load_pipeline(path, **options)
+
+
+def load_with(path: str | Path, method: str, purpose: str, **options: Any) -> Any:
+    """Load the model at `path` into its pipeline, which must have the method `method`.
+
+    **Arguments:** `purpose`, the kind of model to pass, for messages; `options`, keyword arguments of the pipeline's
+    `load`.
+
+    **Raises:** `ConfigError` for a pipeline without the method, or that takes no such option; otherwise as `load`.
+    """
+    family = find_family(find_model_folder(path))
+    pipeline = family.pipeline_class()
+    if not hasattr(pipeline, method):
+        raise ConfigError(
+            f"{path} holds a model of the family {family.name!r}, and its pipeline {pipeline.__name__} has no method "
+            f"{method!r}; pass {purpose}."
+        )
+    for name in options:
+        if name not in inspect.signature(pipeline.load).parameters:
+            raise ConfigError(f"{path}: the pipeline {pipeline.__name__} takes no {name}; leave it out.")
+    return pipeline.load(path, **options)
 
 
 def find_model_folder(source: str | Path) -> Path:

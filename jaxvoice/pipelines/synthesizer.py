@@ -91,8 +91,9 @@ class Synthesizer:
 
         - `model`, `norms`, `config`: the networks, the running statistics of their batch norms and the configuration,
             as `load_model` returns them.
-        - `vocoder`: a `Vocoder`, the path or Hub id of one, a function from mel (mels, frames) to audio (samples,), or
-            `None` for Griffin-Lim. See `jaxvoice.pipelines.mel_to_audio.MelToAudio` for vocoders of another contract.
+        - `vocoder`: a `Vocoder` or the pipeline of another vocoder, the path or Hub id of one, a function from mel
+            (mels, frames) to audio (samples,), or `None` for Griffin-Lim. See
+            `jaxvoice.pipelines.mel_to_audio.MelToAudio` for vocoders of another contract.
         - `max_phones`, `max_frames`: the longest piece that is synthesised at once, by default the number of positions
             of the model. Set them to the longest utterance of its corpus if that is shorter.
 

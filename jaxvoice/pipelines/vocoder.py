@@ -21,6 +21,7 @@ from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.nn import fold_weight_norm, freeze
+from jaxvoice.pipelines import mel_vocoder
 from jaxvoice.pipelines.argument_checks import validate_audio, validate_conditions, validate_latents, validate_mel
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
 
@@ -175,9 +176,7 @@ class Vocoder:
         **Raises:** `AudioError` for several channels, integers, NaN, a rate that is not a positive whole number, or
         audio too short for a frame; `ConfigError` for a generator that reads latents.
         """
-        contract, samples = self.mel, self._resampled(audio, rate)
-        mel = bucketed_log_mel(samples, contract, complete=True)
-        return self._synthesize([mel], cond, check=False)[0][: len(samples)]
+        return mel_vocoder.resynthesize(self, audio, rate, cond)
 
     def log_mel(self, audio: Float[Any, " samples"], rate: float) -> Mel:
         """The log-mel spectrogram `(mels, frames)` of a recording under the contract `self.mel`.

@@ -99,7 +99,9 @@ def read_model_folder(folder: Path, *, family: str) -> tuple[dict[str, Any], dic
             f"{folder / CONFIG_FILE} should hold an object with a 'config'; restore it or write it again."
         )
     if about.get("family") != family:
-        raise CheckpointError(f"{folder} holds a model of the family {about.get('family')!r}, not {family!r}.")
+        raise CheckpointError(
+            f"{folder} holds a model of the family {about.get('family')!r}, not {family!r}; load it with jaxvoice.load."
+        )
     try:
         arrays = load_file(folder / WEIGHTS_FILE)
     except (SafetensorError, OSError, ValueError) as failure:

@@ -1,0 +1,121 @@
+"""Vocoders of other families in the verbs and pipelines that convert mel spectrograms to audio."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+from jaxvoice import models
+from jaxvoice.cli import main
+from jaxvoice.errors import CheckpointError, ConfigError, MelError, ShapeError
+from jaxvoice.models.gaussian_tts.weights import save_model
+from jaxvoice.pipelines import Synthesizer, Vocoder
+from jaxvoice.pipelines.mel_to_audio import MelToAudio
+from jaxvoice.pipelines.mel_vocoder import load_vocoder
+from tests.models.gaussian_tts.small import SMALL, networks
+from tests.models.hifigan.small import SMALL as HIFIGAN
+
+MEL = SMALL.mel
+
+
+class Constant:
+    """A vocoder whose audio is the mean of each frame."""
+
+    mel, sample_rate = MEL, MEL.sample_rate
+
+    def __init__(self):
+        self.checks = []
+
+    @classmethod
+    def load(cls, path):
+        return cls()
+
+    def synthesize(self, mel, *, check=True):
+        self.checks.append(check)
+        return np.repeat(np.float32(mel.mean(axis=0)) / 100, MEL.hop_length)
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """A model of a second family of vocoders, of text to speech, and of HiFi-GAN."""
+    hifigan = models.FAMILIES[0]
+    constant = dataclasses.replace(hifigan, name="constant", pipeline=f"{__name__}:Constant", layouts=())
+    monkeypatch.setattr(models, "FAMILIES", (*models.FAMILIES, constant))
+    monkeypatch.setattr("jaxvoice.cli.vocode.use_compilation_cache", lambda: None)
+    monkeypatch.setattr("jaxvoice.cli.speak.use_compilation_cache", lambda: None)
+    network = hifigan.build(HIFIGAN, key=jax.random.key(0))
+    for family in (hifigan, constant):
+        family.save_network(tmp_path / family.name, network, HIFIGAN)
+    model = networks()
+    save_model(tmp_path / "tts", model, model.init_state(), SMALL)
+    return tmp_path
+
+
+def test_recordings_and_mels_are_vocoded(folders, capsys):
+    recording, mel = folders / "in.wav", folders / "mel.npy"
+    soundfile.write(recording, 0.1 * np.sin(np.arange(5000) * 0.05), MEL.sample_rate)
+    np.save(mel, np.linspace(-9, -1, 40, dtype=np.float32).reshape(8, 5))
+    arguments = [recording, mel, folders / "out", "--model", folders / "constant"]
+    assert main(["vocode", *map(str, arguments)]) == 0
+    assert soundfile.info(folders / "out" / "in.wav").frames == 5000
+    expected = np.repeat(np.load(mel).mean(axis=0) / 100, 256)
+    np.testing.assert_allclose(soundfile.read(folders / "out" / "mel.wav")[0], expected, atol=1e-4)
+    np.save(mel, np.full((7, 5), -4, np.float32))
+    assert main(["vocode", *map(str, arguments[1:])]) == 2
+    np.save(folders / "cond.npy", np.ones(3, np.float32))
+    capsys.readouterr()
+    assert main(["vocode", *map(str, [*arguments, "--cond", folders / "cond.npy"])]) == 2
+    assert "takes no conditioning vector (Constant); omit --cond" in capsys.readouterr().err
+
+
+def test_text_is_spoken_with_any_vocoder(folders):
+    vocoder = Constant()
+    synthesizer = Synthesizer.load(folders / "tts", vocoder)
+    speech = synthesizer.speak_phonemes(SMALL.codes[:3], [2, 3, 4])
+    np.testing.assert_allclose(speech.audio[:256], (speech.mel[:, 0].mean() / 100).clip(-1, 1), rtol=1e-5)
+    assert vocoder.checks == [False]
+    loaded = Synthesizer.load(folders / "tts", folders / "constant")
+    assert type(loaded.mel_to_audio.vocoder) is Constant
+    command = ["speak", "P0 P1 P2", folders / "out.wav", "--phonemes", "--model", folders / "tts"]
+    assert main([*map(str, command), "--vocoder", str(folders / "constant")]) == 0
+    assert soundfile.info(folders / "out.wav").frames % 256 == 0
+
+
+def test_contracts_and_lengths_are_checked(folders):
+    with pytest.raises(MelError, match="different mel contracts"):
+        MelToAudio(Constant(), dataclasses.replace(MEL, num_mels=9))
+    short = Constant()
+    short.synthesize = lambda mel, *, check: np.zeros(3, np.float32)
+    with pytest.raises(ShapeError, match=r"audio of shape \(3,\)"):
+        MelToAudio(short, MEL)([np.full((8, 40), -4, np.float32)])
+
+
+def test_models_of_another_kind(folders, capsys):
+    with pytest.raises(ConfigError, match="'gaussian_tts', and its pipeline Synthesizer has no"):
+        load_vocoder(folders / "tts")
+    with pytest.raises(ConfigError, match="should be a Vocoder"):
+        MelToAudio(3, MEL)  # pyright: ignore
+    assert main(["vocode", "a.wav", str(folders / "b.wav"), "--model", str(folders / "tts")]) == 2
+    assert "has no method 'synthesize'; pass a vocoder" in capsys.readouterr().err
+    for name in ("constant", "hifigan"):
+        assert main(["speak", "Hello", str(folders / "b.wav"), "--model", str(folders / name)]) == 2
+        assert "has no method 'speak'; pass a text-to-speech model" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match=r"'gaussian_tts', not 'hifigan'; load it with jaxvoice\.load"):
+        Vocoder.load(folders / "tts")
+
+
+def test_options_that_a_pipeline_does_not_take(folders, monkeypatch, capsys):
+    monkeypatch.setattr(Constant, "speak", lambda self, text: None, raising=False)
+    command = ["speak", "Hello", folders / "b.wav", "--model", folders / "constant", "--vocoder", folders / "hifigan"]
+    assert main([str(part) for part in command]) == 2
+    assert "the pipeline Constant takes no vocoder; leave it out" in capsys.readouterr().err
+
+
+def test_folders_of_unknown_families(folders):
+    about = json.loads((folders / "constant" / "config.json").read_text(encoding="utf-8"))
+    (folders / "constant" / "config.json").write_text(json.dumps({**about, "family": "x"}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="family 'x'"):
+        load_vocoder(folders / "constant")
