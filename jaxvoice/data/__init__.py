@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         Interval as Interval,
     )
     from jaxvoice.data.alignments.frame_durations import (
-        Durations as Durations,
+        PhoneDurations as PhoneDurations,
         durations_in_frames as durations_in_frames,
     )
     from jaxvoice.data.alignments.phone_mapping import demo_alignment as demo_alignment
@@ -75,7 +75,7 @@ __getattr__, __dir__ = lazily(
         "aligned": ("CorpusStatistics", "load_aligned", "measure_statistics"),
         "alignments.alignment": ("Alignment", "AlignmentError", "Interval"),
         "alignments.aligned_corpora": ("find_aligned",),
-        "alignments.frame_durations": ("Durations", "durations_in_frames"),
+        "alignments.frame_durations": ("PhoneDurations", "durations_in_frames"),
         "alignments.phone_mapping": ("demo_alignment",),
         "alignments.textgrid": ("read_textgrid", "write_textgrid"),
         "audio": ("Audio", "AudioInfo", "audio_info", "read_audio", "resample", "write_wav"),

@@ -13,8 +13,7 @@ from jaxvoice.data.alignments.frame_durations import durations_in_frames
 from jaxvoice.data.audio import SILENCE, read_audio
 from jaxvoice.data.mel_files import read_mel
 from jaxvoice.data.store import PEAK, Column, Store, to_int16
-from jaxvoice.data.threads import map_in_threads
-from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, report_table
+from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, map_utterances, report_table
 from jaxvoice.dsp.contract import check_mel
 from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.dsp.mel_config import MelConfig
@@ -87,7 +86,7 @@ def load_aligned(
     rejected: list[RejectedUtterance] = list(corpus.rejected)
     notes: Counter[str] = Counter()
     mels, phonemes, durations, recordings, gains = [], [], [], [], []
-    found = map_in_threads(load, corpus.utterances, threads, "loading mels" if progress else None)
+    found = map_utterances(load, corpus.utterances, threads, "loading mels" if progress else None)
     for utterance, loaded in zip(corpus.utterances, found, strict=True):
         if isinstance(loaded, RejectedUtterance):
             rejected.append(loaded)

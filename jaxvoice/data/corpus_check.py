@@ -10,8 +10,7 @@ import numpy as np
 from jaxvoice.data.audio import SILENCE, Audio, read_audio
 from jaxvoice.data.mel_files import read_mel
 from jaxvoice.data.store import audio_of
-from jaxvoice.data.threads import map_in_threads
-from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, report_table
+from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, map_utterances, report_table
 from jaxvoice.errors import AudioError, DataError, MelError
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def preflight(
     rates: Counter[int] = Counter()
     notes: Counter[str] = Counter()
     wording: dict[str, str] = {}
-    found = map_in_threads(check, corpus.utterances, threads, "checking audio" if progress else None)
+    found = map_utterances(check, corpus.utterances, threads, "checking audio" if progress else None)
     for utterance, result in zip(corpus.utterances, found, strict=True):
         if isinstance(result, RejectedUtterance):
             rejected.append(result)

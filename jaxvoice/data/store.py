@@ -16,8 +16,7 @@ from jaxtyping import Float, Float32, Int16, Int64
 from jaxvoice.data.atomic_folders import atomic_folder, cache_folder, remove_folder
 from jaxvoice.data.audio import audio_info, read_audio
 from jaxvoice.data.mel_files import read_mel
-from jaxvoice.data.threads import map_in_threads
-from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, report_table
+from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, map_utterances, report_table
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, DataError
 
@@ -181,7 +180,7 @@ def load_store(
 
     def rows() -> Iterator[dict[str, Any]]:
         title = "loading audio" if progress else None
-        return map_in_threads(lambda item: _decode(item, sample_rate), corpus.utterances, threads, title)
+        return map_utterances(lambda item: _decode(item, sample_rate), corpus.utterances, threads, title)
 
     folder = None
     if needed <= memory_limit:

@@ -1,12 +1,13 @@
-"""The utterances of a corpus: what is known of each, which were rejected and why, and the report of both."""
+"""The utterances of a corpus: what is known of each, which were rejected and why, reports, and work in threads."""
 
 import os
 import textwrap
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from jaxvoice.text.phonemes import PhoneSet
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 CorpusKind = Literal[
     "ljspeech", "vctk", "folder", "filelist", "pairs", "lj_aligned", "textgrid", "labels", "table", "demo"
 ]
+_Result = TypeVar("_Result")
 _WIDTH, _SHOWN = 80, 5
 
 
@@ -95,6 +97,45 @@ class Corpus:
 
     def __str__(self) -> str:
         return self.table()
+
+
+def map_utterances(
+    function: Callable[[Utterance], _Result],
+    utterances: Sequence[Utterance],
+    threads: int | None = None,
+    progress: str | None = None,
+) -> Iterator[_Result]:
+    """Yield `function(utterance)` for every utterance, in order, computed in threads.
+
+    At most four results for each thread are held in memory. `threads` is by default the number of processors, at most
+    8. `progress` names a progress bar on standard error.
+
+    An exception of `function` is raised here.
+    """
+    count = threads or min(8, os.cpu_count() or 1)
+    waiting: deque[Future[_Result]] = deque()
+    if progress is not None:
+        from tqdm import tqdm
+
+        bar = tqdm(total=len(utterances), desc=progress, unit="file", disable=None)
+    else:
+        bar = None
+    pool = ThreadPoolExecutor(count, thread_name_prefix="jaxvoice-data")
+    try:
+        for utterance in utterances:
+            waiting.append(pool.submit(function, utterance))
+            if len(waiting) >= 4 * count:
+                yield waiting.popleft().result()
+                if bar is not None:
+                    bar.update()
+        while waiting:
+            yield waiting.popleft().result()
+            if bar is not None:
+                bar.update()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if bar is not None:
+            bar.close()
 
 
 def report_table(

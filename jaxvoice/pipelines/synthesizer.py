@@ -26,7 +26,7 @@ from jaxvoice.pipelines.argument_checks import (
 )
 from jaxvoice.pipelines.mel_to_audio import AnyVocoder, MelToAudio, check_seed
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
-from jaxvoice.text.front_end import CustomWords, Mode, pronounce, spell_custom_words
+from jaxvoice.text.front_end import CustomWords, PronunciationMode, pronounce, spell_custom_words
 from jaxvoice.text.phonemes import PhoneSet
 
 _SLOWEST, _FASTEST = 0.1, 10.0
@@ -152,7 +152,7 @@ class Synthesizer:
         speed: float = 1.0,
         custom_words: CustomWords | None = None,
         seed: int = 0,
-        mode: Mode = "default",
+        mode: PronunciationMode = "default",
     ) -> Speech: ...
 
     @overload
@@ -163,7 +163,7 @@ class Synthesizer:
         speed: float = 1.0,
         custom_words: CustomWords | None = None,
         seed: int = 0,
-        mode: Mode = "default",
+        mode: PronunciationMode = "default",
     ) -> list[Speech]: ...
 
     def speak(
@@ -173,7 +173,7 @@ class Synthesizer:
         speed: float = 1.0,
         custom_words: CustomWords | None = None,
         seed: int = 0,
-        mode: Mode = "default",
+        mode: PronunciationMode = "default",
     ) -> Speech | list[Speech]:
         """Synthesise an English text, or each text of a list.
 
@@ -265,7 +265,7 @@ class Synthesizer:
             )
             self._synthesize([item] * batch, 1.0, 0)
 
-    def _pronounce(self, text: Any, custom_words: CustomWords, mode: Mode, name: str) -> PhonemeInput:
+    def _pronounce(self, text: Any, custom_words: CustomWords, mode: PronunciationMode, name: str) -> PhonemeInput:
         with error_context(name):
             said = pronounce(validate_text(text), custom_words, mode=mode, phone_set=self.phone_set)
         item = self._phoneme_input(said.codes, None, name)

@@ -2,8 +2,8 @@
 
 from jaxvoice.text.custom_words import read_custom_words as read_custom_words
 from jaxvoice.text.front_end import (
-    Mode as Mode,
     Pronunciation as Pronunciation,
+    PronunciationMode as PronunciationMode,
     Word as Word,
     pronounce as pronounce,
     text_to_phonemes as text_to_phonemes,

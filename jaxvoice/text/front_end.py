@@ -13,7 +13,7 @@ from jaxvoice.text.normalization import PLACEHOLDER, expand_text, extract_braces
 from jaxvoice.text.phonemes import ALIGNED, PAUSE, VOWELS, PhoneSet
 from jaxvoice.text.word_pronunciation import PronunciationSource, pronounce_word
 
-Mode = Literal["default", "compat"]
+PronunciationMode = Literal["default", "compat"]
 CustomWords = Mapping[str, str | Sequence[str]]
 
 CANDIDATE = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
@@ -57,7 +57,11 @@ class Pronunciation:
 
 
 def text_to_phonemes(
-    text: str, custom_words: CustomWords | None = None, *, mode: Mode = "default", phone_set: PhoneSet = ALIGNED
+    text: str,
+    custom_words: CustomWords | None = None,
+    *,
+    mode: PronunciationMode = "default",
+    phone_set: PhoneSet = ALIGNED,
 ) -> list[str]:
     """The phoneme codes of an English text. `pronounce` returns them for each word, with their source.
 
@@ -68,7 +72,11 @@ def text_to_phonemes(
 
 
 def pronounce(
-    text: str, custom_words: CustomWords | None = None, *, mode: Mode = "default", phone_set: PhoneSet = ALIGNED
+    text: str,
+    custom_words: CustomWords | None = None,
+    *,
+    mode: PronunciationMode = "default",
+    phone_set: PhoneSet = ALIGNED,
 ) -> Pronunciation:
     """The pronunciation of an English text, word by word.
 

@@ -6,6 +6,9 @@ from jaxvoice.data.alignments.alignment import (
     AlignmentError as AlignmentError,
     Interval as Interval,
 )
-from jaxvoice.data.alignments.frame_durations import Durations as Durations, durations_in_frames as durations_in_frames
+from jaxvoice.data.alignments.frame_durations import (
+    PhoneDurations as PhoneDurations,
+    durations_in_frames as durations_in_frames,
+)
 from jaxvoice.data.alignments.phone_mapping import demo_alignment as demo_alignment
 from jaxvoice.data.alignments.textgrid import read_textgrid as read_textgrid, write_textgrid as write_textgrid

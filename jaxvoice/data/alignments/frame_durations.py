@@ -11,14 +11,14 @@ from jaxvoice.text.phonemes import PAUSE
 MOST_FRAMES_OFF = 8
 
 
-class Durations(NamedTuple):
+class PhoneDurations(NamedTuple):
     """The phones of an utterance and the number of frames of each, at least 1."""
 
     phones: tuple[str, ...]
     frames: Int64[np.ndarray, " phones"]
 
 
-def durations_in_frames(alignment: Alignment, frames: int, *, sample_rate: int, hop_length: int) -> Durations:
+def durations_in_frames(alignment: Alignment, frames: int, *, sample_rate: int, hop_length: int) -> PhoneDurations:
     """Durations of `alignment` in frames of `hop_length` samples at `sample_rate` (Hz) that add up to `frames`.
 
     Boundaries are rounded to the nearest frame, not durations, so errors do not add up. A pause of no frames is
@@ -54,7 +54,7 @@ def durations_in_frames(alignment: Alignment, frames: int, *, sample_rate: int, 
         if surplus <= 0:
             break
         lengths[index] -= min(surplus, int(lengths[index]) - 1)
-    return Durations(phones, lengths)
+    return PhoneDurations(phones, lengths)
 
 
 def _lender(lengths: Int64[np.ndarray, " phones"], index: int) -> int:
