@@ -1,12 +1,14 @@
 """What experiments share: flags and their defaults, checks, the time budget, and the closing summary."""
 
+import contextlib
 import functools as ft
 import math
 import os
+import re
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,7 +16,7 @@ import jax
 import numpy as np
 import tyro
 
-from jaxvoice.console import one_line_usage, run_command
+from jaxvoice.console import flag_name, one_line_usage, run_command
 from jaxvoice.data import (
     Corpus,
     Loader,
@@ -45,6 +47,8 @@ from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights.model_folder import read_about
 
 Row = tuple[str, str]
+UNNAMED = ("training", "loop")
+"""Fields of experiments whose own fields are flags without a prefix."""
 DEMO_SENTENCES, DEMO_SEED = 400, 0
 _REASONS = {"steps": "step limit reached", "minutes": "time limit reached", "interrupted": "interrupted"}
 CorpusKind = Literal["auto", "ljspeech", "vctk", "folder", "filelist", "pairs"]
@@ -92,13 +96,27 @@ def check_at_least(experiment: Experiment, **limits: int) -> None:
     for name, limit in limits.items():
         value = getattr(experiment, name)
         if value < limit:
-            raise ConfigError(f"--{name.replace('_', '-')} should be at least {limit}, got {value}.")
+            raise ConfigError(f"{flag_name(name)} is {value}; it should be at least {limit}.")
 
 
 def check_choice(flag: str, value: str, choices: Collection[str]) -> None:
     """Raise `ConfigError` unless the `value` of `flag` is one of `choices`."""
     if value not in choices:
         raise ConfigError(f"{flag} is {value!r}; use one of {', '.join(choices)}.")
+
+
+@contextlib.contextmanager
+def flags_in_errors(experiment: Experiment) -> Iterator[None]:
+    """A context in which a `ConfigError` about a field of `experiment` names its flag: `--steps`, not `Loop.steps`."""
+    try:
+        yield
+    except ConfigError as failure:
+        found = re.match(r"(?:[A-Z]\w*\.)?([a-z]\w*)(?= is )", str(failure))
+        configs = [experiment, *(getattr(experiment, name) for name in UNNAMED if hasattr(experiment, name))]
+        names = {field.name for config in configs for field in fields(config)}
+        if found is None or found[1] not in names:
+            raise
+        raise ConfigError(flag_name(found[1]) + str(failure)[found.end() :]) from failure
 
 
 def flag_value(flag: str, argv: Sequence[str]) -> str | None:
@@ -134,17 +152,18 @@ def parse(argv: Sequence[str], default: Callable[[], AnyExperiment], *, name: st
     if "--distributed" in argv:
         initialize_distributed()
     given = default()
-    parsed = one_line_usage(
-        lambda: tyro.cli(
-            type(given),
-            args=list(argv),
-            default=given,
-            prog=f"python -m experiments.{name}",
-            description=description,
-        ),
-        name=name,
-        unnamed=(type(given).__name__, "training", "loop"),
-    )
+    with flags_in_errors(given):
+        parsed = one_line_usage(
+            lambda: tyro.cli(
+                type(given),
+                args=list(argv),
+                default=given,
+                prog=f"python -m experiments.{name}",
+                description=description,
+            ),
+            name=name,
+            unnamed=(type(given).__name__, *UNNAMED),
+        )
     return parsed if parsed.preset is not None else replace(parsed, preset=given.preset)
 
 
@@ -154,7 +173,8 @@ def check(experiment: Experiment) -> None:
     **Raises:** `ConfigError` or `CheckpointError` for a batch size that is not a multiple of the number of devices, a
     run folder that cannot be created or that `--resume` does not allow, or an `--init-from` without a model.
     """
-    check_batch_size(experiment.batch_size, data_mesh())
+    with flags_in_errors(experiment):
+        check_batch_size(experiment.batch_size, data_mesh())
     RunFolder(experiment.run_dir).check(experiment.loop.resume)
     check_writable(experiment.run_dir)
     find_initial_model(experiment)

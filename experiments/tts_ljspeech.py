@@ -118,6 +118,11 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     config, loop, folder = experiment.training, experiment.loop, RunFolder(experiment.run_dir)
     sizes = {"max_frames": config.model.decoder.max_frames, "max_phones": config.model.encoder.max_phones}
     common.check(experiment)
+    if config.acoustic_steps == 0 and experiment.init_from is None and not folder.has_progress():
+        raise ConfigError(
+            "--acoustic-steps is 0, but a new run needs a trained acoustic model for its duration model. Give its "
+            "number of steps, or --init-from with a trained model."
+        )
     phone_set = PHONE_SETS[config.model.phone_set]
     pronounce(experiment.text, phone_set=phone_set)  # raises for a text that cannot be pronounced
     corpus = common.find_alignments(experiment, phone_set, kind=experiment.kind, audio_dir=experiment.audio_dir)

@@ -2,7 +2,7 @@
 
 A config class is a frozen dataclass whose fields are numbers, strings, booleans, `None`, paths, literals, tuples of
 these, or other config classes. It checks itself in `__post_init__`, beginning with `check_types`; its `ConfigError`
-says how to mend it.
+contains the field, its value, and the values that are valid: `LoopConfig.steps is 0; it should be positive.`
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "config")
     the wrong type, each with its dotted place below `where`.
     """
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{where} should be a table of {cls.__name__} fields, got {format_value(data)}.")
+        raise ConfigError(f"{where} is {format_value(data)}; it should be a table of {cls.__name__} fields.")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
     hints = typing.get_type_hints(cls)
     for key in data:
@@ -100,16 +100,16 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     if origin is typing.Literal:
         if value in args:
             return value
-        raise ConfigError(f"{where} should be one of {', '.join(map(repr, args))}, got {format_value(value)}.")
+        raise ConfigError(f"{where} is {format_value(value)}; it should be one of {', '.join(map(repr, args))}.")
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{where} should be a list (in Python a tuple), got {format_value(value)}.")
+            raise ConfigError(f"{where} is {format_value(value)}; it should be a list (in Python a tuple).")
         if len(value) > _MOST_ITEMS:
-            raise ConfigError(f"{where} should have at most {_MOST_ITEMS} items, got {len(value)}.")
+            raise ConfigError(f"{where} has {len(value)} items; it should have at most {_MOST_ITEMS}.")
         if len(args) == 2 and args[1] is Ellipsis:
             return tuple(_typed(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
         if len(value) != len(args):
-            raise ConfigError(f"{where} should have {len(args)} items, got {format_value(value)}.")
+            raise ConfigError(f"{where} is {format_value(value)}; it should have {len(args)} items.")
         return tuple(_typed(arg, item, f"{where}[{i}]") for i, (arg, item) in enumerate(zip(args, value, strict=True)))
     if dataclasses.is_dataclass(hint):
         if isinstance(value, hint):  # pyright: ignore[reportArgumentType]
@@ -130,7 +130,7 @@ def _plainly_typed(hint: Any, value: Any, where: str) -> Any:
     except OverflowError:  # an integer beyond the largest float
         pass
     raise ConfigError(
-        f"{where} should be {_IN_WORDS.get(hint, f'of type {hint.__name__}')}, got {format_value(value)}."
+        f"{where} is {format_value(value)}; it should be {_IN_WORDS.get(hint, f'of type {hint.__name__}')}."
     )
 
 
@@ -146,39 +146,42 @@ def check_types(config: Any) -> None:
         where = f"{type(config).__name__}.{name}"
         converted = _typed(hints[name], value, where)
         if converted != value:
-            raise ConfigError(f"{where} should be {format_value(converted)}, got {format_value(value)}.")
+            raise ConfigError(f"{where} is {format_value(value)}; it should be {format_value(converted)}.")
 
 
 def check_positive(config: Any, *names: str, hint: str = "") -> None:
     """Refuse numbers below or equal to 0 in the fields `names`, and empty tuples; `None` passes.
 
-    **Raises:** `ConfigError` naming class, field and value; `hint` tells more about what to give.
+    **Raises:** `ConfigError` naming class, field and value; `hint`, a clause, is added as a sentence.
     """
     for name in names:
         value = getattr(config, name)
         if isinstance(value, tuple):
-            _refuse(config, name, "hold positive numbers, at least one in each tuple", hint, _all_positive(value))
+            check_field(config, name, _all_positive(value), "hold positive numbers, at least one in each tuple", hint)
         else:
-            _refuse(config, name, "be positive", hint, value is None or value > 0)
+            check_field(config, name, value is None or value > 0, "be positive", hint)
 
 
 def check_not_negative(config: Any, *names: str, hint: str = "") -> None:
     """Refuse numbers below 0 in the fields `names`; arguments and errors as for `check_positive`."""
     for name in names:
         value = getattr(config, name)
-        _refuse(config, name, "be at least 0", hint, value is None or value >= 0)
+        check_field(config, name, value is None or value >= 0, "be at least 0", hint)
+
+
+def check_field(config: Any, name: str, valid: bool, wish: str, hint: str = "") -> None:
+    """Raise `ConfigError` unless the value of the field `name` is `valid`.
+
+    The message is `CLASS.NAME is VALUE; it should WISH. HINT.`
+    """
+    if not valid:
+        where = f"{type(config).__name__}.{name}"
+        more = f" {hint}." if hint else ""
+        raise ConfigError(f"{where} is {format_value(getattr(config, name))}; it should {wish}.{more}")
 
 
 def _all_positive(value: Any) -> bool:
     return (len(value) > 0 and all(map(_all_positive, value))) if isinstance(value, tuple) else value > 0
-
-
-def _refuse(config: Any, name: str, wish: str, hint: str, fulfilled: bool) -> None:
-    if not fulfilled:
-        more = f"; {hint}" if hint else ""
-        raise ConfigError(
-            f"{type(config).__name__}.{name} should {wish}{more}, got {format_value(getattr(config, name))}."
-        )
 
 
 def _fields(config: Any) -> list[tuple[str, Any]]:

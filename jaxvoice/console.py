@@ -12,7 +12,7 @@ from jaxvoice.errors import JaxvoiceError
 
 Parsed = TypeVar("Parsed")
 _BOX = re.compile(r"[\u2500-\u257f]+|(?<!\S)-{3,}(?!\S)")
-_FIELD = re.compile(r"Value error\s+Error parsing (?:--)?([^\s:]+):")
+_FIELD = re.compile(r"Value error\s+Error parsing (?:--)?([^\s:]+):(?: [A-Z]\w*\.(\w+)(?= is ))?")
 
 
 def print_text(text: object) -> None:
@@ -63,9 +63,16 @@ def _usage_error(message: str, unnamed: Sequence[str]) -> str:
 
     def flag(found: re.Match[str]) -> str:
         names = [name for i, name in enumerate(found[1].split(".")) if i or name not in unnamed]
-        return f"--{'.'.join(names)}:" if names else ""
+        if found[2] is not None:
+            return flag_name(*names, found[2])
+        return f"{flag_name(*names)}:" if names else ""
 
     return _FIELD.sub(flag, " ".join(_BOX.sub(" ", message).split())).strip()
+
+
+def flag_name(*path: str) -> str:
+    """The flag of the field at `path`: `--model.upsample-rates` of `model` and `upsample_rates`."""
+    return f"--{'.'.join(path).replace('_', '-')}"
 
 
 def run_command(action: Callable[[], int], *, name: str = "jaxvoice", debug: bool = False) -> int:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from jaxvoice.config import check_not_negative, check_positive, check_types
+from jaxvoice.config import check_field, check_not_negative, check_positive, check_types
 from jaxvoice.errors import ConfigError
 
 _Tree = TypeVar("_Tree")
@@ -56,10 +56,9 @@ class OptimizerConfig:
         check_positive(self, "decay_steps", hint="None decays once per epoch")
         check_positive(self, "clip_norm", hint="None clips nothing")
         check_not_negative(self, "weight_decay", "warmup_steps", hint="0 turns it off")
-        if not (0 <= self.b1 < 1 and 0 <= self.b2 < 1):
-            raise ConfigError(f"b1 (={self.b1}) and b2 (={self.b2}) should lie in [0, 1).")
-        if not 0 < self.decay <= 1:
-            raise ConfigError(f"decay (={self.decay}) should lie in (0, 1]; 1 keeps the rate constant.")
+        for name in ("b1", "b2"):
+            check_field(self, name, 0 <= getattr(self, name) < 1, "lie in [0, 1)")
+        check_field(self, "decay", 0 < self.decay <= 1, "lie in (0, 1]", "1 keeps the rate constant")
         if self.schedule == "noam" and self.warmup_steps == 0:
             raise ConfigError("The schedule noam needs warmup_steps above 0; 4000 is usual.")
 
@@ -84,7 +83,7 @@ def learning_rate(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.Sch
         every = steps_per_epoch if config.decay_steps is None else config.decay_steps
         if every < 1:
             raise ConfigError(
-                f"steps_per_epoch (={every}) should be at least 1 for a decay per epoch; set decay_steps."
+                f"steps_per_epoch is {every}; it should be at least 1 for a decay per epoch. Or set decay_steps."
             )
         schedule = optax.exponential_decay(config.learning_rate, every, config.decay, staircase=True)
     if config.warmup_steps:

@@ -62,8 +62,8 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
         below, above = batch_size // mesh.size * mesh.size, (batch_size // mesh.size + 1) * mesh.size
         options = f"{below} or {above}" if below > 0 else f"{above}"
         raise ConfigError(
-            f"batch_size (={batch_size}) should be a multiple of the number of devices (={mesh.size}); "
-            f"set it to {options}."
+            f"batch_size is {batch_size}; it should be a multiple of the number of devices, {mesh.size}. Set it to "
+            f"{options}."
         )
 
 

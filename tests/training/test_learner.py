@@ -169,7 +169,7 @@ def test_without_a_new_state_the_old_one_stays():
     [
         ({"frozen": ("decodr",)}, r"frozen contains 'decodr', but Network has no array.*did you mean 'decoder'\?"),
         ({"frozen": ("enc",)}, "'enc'"),
-        ({"ema_decay": 1.0}, r"ema_decay \(=1.0\) should lie in \[0, 1\)"),
+        ({"ema_decay": 1.0}, r"ema_decay is 1\.0; it should lie in \[0, 1\)"),
     ],
 )
 def test_impossible_settings_are_refused(options, message):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from jaxvoice.config import check_not_negative, check_positive, check_types, format_value
+from jaxvoice.config import check_field, check_not_negative, check_positive, check_types, format_value
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.text.phonemes import ALIGNED
@@ -20,8 +20,7 @@ def _check_sizes(config: "EncoderConfig | DecoderConfig | DurationConfig", layer
             value = getattr(config, name)
             if value is not None and value > most:
                 raise ConfigError(f"{type(config).__name__}.{name} is {format_value(value)}; use at most {most}.")
-    if not 0 <= config.dropout < 1:
-        raise ConfigError(f"{type(config).__name__}.dropout should lie in [0, 1), got {format_value(config.dropout)}.")
+    check_field(config, "dropout", 0 <= config.dropout < 1, "lie in [0, 1)")
 
 
 def _check_odd(config: "EncoderConfig | DecoderConfig", *names: str) -> None:
@@ -171,7 +170,7 @@ class Statistics:
     def __post_init__(self) -> None:
         check_types(self)
         check_positive(self, "mel_std", "duration_std", "duration_scale")
-        check_not_negative(self, "duration_mean", hint="it is a mean of ln(1 + frames)")
+        check_not_negative(self, "duration_mean", hint="It is a mean of ln(1 + frames)")
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def test_weights_of_another_size_or_cut_short_are_refused(saved, tmp_path):
     [
         ("phone_sets", "x", "did you mean 'phone_set'"),
         ("codes", [], "at least one phoneme"),
-        ("dim", "wide", r"dim should be a whole number"),
+        ("dim", "wide", r"dim is 'wide'; it should be a whole number"),
         ("decoder", {"mask": "causal"}, "'none', 'block_causal'"),
     ],
 )
@@ -113,11 +113,11 @@ def test_configurations_that_make_no_model_are_refused(saved, tmp_path, field, v
         (lambda: changed(encoder={"kernel_size": 4}), r"EncoderConfig\.kernel_size must be odd"),
         (lambda: changed(decoder={"heads": 3}), r"decoder\.heads \(3\) must divide dim \(16\); use 15"),
         (lambda: changed(encoder={"attn_dim": 9}), r"encoder\.heads \(2\) must divide attn_dim \(9\)"),
-        (lambda: changed(decoder={"dropout": 1.0}), r"dropout should lie in \[0, 1\), got 1\.0"),
+        (lambda: changed(decoder={"dropout": 1.0}), r"dropout is 1\.0; it should lie in \[0, 1\)"),
         (lambda: changed(encoder={"max_phones": 10**9}), r"max_phones is 1000000000; use at most"),
         (lambda: changed(durations={"layers": 65}), r"DurationConfig\.layers is 65; use at most 64"),
         (lambda: changed(upsampling={"sigma_mode": "wide"}), "'global', 'proportional', 'predicted'"),
-        (lambda: changed(statistics={"mel_std": 0.0}), r"mel_std should be positive"),
+        (lambda: changed(statistics={"mel_std": 0.0}), r"mel_std is 0\.0; it should be positive"),
         (lambda: dataclasses.replace(SMALL, codes=("A", "B", "A")), r"each phoneme once, but \['A'\]"),
         (lambda: dataclasses.replace(SMALL, codes=("A", "")), "none of them empty"),
         (lambda: dataclasses.replace(SMALL, dim=10**6), r"GaussianTTSConfig\.dim is 1000000"),
