@@ -11,6 +11,10 @@ from jaxvoice.models.family_lookup import find_family
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
 
+HUB_FILES = (WEIGHTS_FILE, "*.json", "*.txt")
+"""Files of a model folder that are downloaded: weights, configuration, and side files such as vocabularies. Other
+files, code and pickles among them, are not."""
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -90,7 +94,7 @@ def _download(name: str) -> Path:
             "pip install 'jaxvoice[hub]'."
         ) from failure
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES), ignore_patterns=["*/*"]))
     except Exception as failure:  # the errors of its HTTP library change from version to version
         raise CheckpointError(
             f"{name} is not a folder, and it cannot be downloaded from the Hub ({failure}); check the name and the "

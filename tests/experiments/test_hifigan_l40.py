@@ -293,7 +293,7 @@ def test_a_new_run_takes_networks_and_licence_of_a_model_of_the_hub(tmp_path, to
     generator = Generator(model.generator, key=jax.random.key(7))
     save_generator(folder, generator, model, info={"licence": "MIT"})
 
-    def snapshot_download(name, allow_patterns):
+    def snapshot_download(name, **patterns):
         names.append(name)
         return str(folder)
 

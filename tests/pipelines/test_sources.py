@@ -2,6 +2,7 @@
 
 import sys
 import types
+from fnmatch import fnmatch
 
 import pytest
 
@@ -42,17 +43,25 @@ def test_a_hub_id_without_the_extra(monkeypatch):
 def test_a_hub_id_is_fetched(monkeypatch, tmp_path):
     asked = []
 
-    def snapshot_download(name, allow_patterns):
-        asked.append((name, sorted(allow_patterns)))
+    def snapshot_download(name, allow_patterns, ignore_patterns):
+        asked.append((name, allow_patterns, ignore_patterns))
         return str(tmp_path)
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
     assert find_model_folder("someone/vocoder") == tmp_path
-    assert asked == [("someone/vocoder", ["config.json", "model.safetensors"])]
+    ((name, allowed, ignored),) = asked
+    assert name == "someone/vocoder"
+
+    def is_downloaded(file):
+        return any(fnmatch(file, one) for one in allowed) and not any(fnmatch(file, one) for one in ignored)
+
+    files = ["config.json", "model.safetensors", "vocab.json", "speakers.json", "merges.txt"]
+    code = ["model.py", "pytorch_model.bin", "weights.pt", "x.pkl", "a/config.json", "other.safetensors", ".git"]
+    assert [file for file in files + code if is_downloaded(file)] == files
 
 
 def test_a_hub_that_does_not_answer(monkeypatch):
-    def snapshot_download(name, allow_patterns):
+    def snapshot_download(name, **patterns):
         raise ConnectionError("no route")
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
