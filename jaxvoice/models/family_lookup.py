@@ -34,23 +34,47 @@ def recognise_checkpoint(checkpoint: Checkpoint, family: str | None = None) -> t
 
     **Raises:** `CheckpointError`, listing what each layout looks for, if none or several do.
     """
-    known = [(one, layout) for one in models.FAMILIES for layout in one.layouts]
-    asked = [pair for pair in known if family in (None, pair[0].name)]
-    if not asked:
-        names = ", ".join(dict.fromkeys(one.name for one, _ in known))
-        raise CheckpointError(f"No family {format_value(family)} imports checkpoints; those that do are {names}.")
+    asked = _layouts(family)
     found = [pair for pair in asked if pair[1].recognises(checkpoint)]
     if len(found) == 1:
         return found[0]
-    name, described = checkpoint.name, "; ".join(_describe(*pair) for pair in found or asked)
+    name = checkpoint.name
     if found:
-        raise CheckpointError(f"{name} is recognised by several layouts. {described}. Choose a family with --family.")
+        raise _several(name, found)
+    described = "; ".join(_describe(*pair) for pair in asked)
     tensors = list(checkpoint.archive.tensors)
     tops = sorted({tensor.split(".")[0] for tensor in tensors})
     raise CheckpointError(
         f"{name} is not a checkpoint of a known family: its {len(tensors)} tensors begin with "
         f"{_some(tops) or 'nothing'}. {described}. See `jaxvoice inspect {name}`."
     )
+
+
+def find_main_file(folder: Path, family: str | None = None) -> Path | None:
+    """The weight file of the checkpoint in `folder`, by the layouts of released checkpoints that are folders; `None` if
+    no layout recognises the folder. `family` names the only family to ask.
+
+    **Raises:** `CheckpointError` if layouts choose different files.
+    """
+    files = {pair: file for pair in _layouts(family) if (file := pair[1].main_file(folder)) is not None}
+    if len(set(files.values())) > 1:
+        raise _several(str(folder), list(files))
+    return next(iter(files.values()), None)
+
+
+def _layouts(family: str | None) -> list[tuple[Family, CheckpointLayout]]:
+    """Every layout with its family, or those of the family named `family`; raises `CheckpointError` if it has none."""
+    known = [(one, layout) for one in models.FAMILIES for layout in one.layouts]
+    asked = [pair for pair in known if family in (None, pair[0].name)]
+    if not asked:
+        names = ", ".join(dict.fromkeys(one.name for one, _ in known))
+        raise CheckpointError(f"No family {format_value(family)} imports checkpoints; those that do are {names}.")
+    return asked
+
+
+def _several(name: str, found: Sequence[tuple[Family, CheckpointLayout]]) -> CheckpointError:
+    described = "; ".join(_describe(*pair) for pair in found)
+    return CheckpointError(f"{name} is recognised by several layouts. {described}. Choose a family with --family.")
 
 
 def _describe(family: Family, layout: CheckpointLayout) -> str:

@@ -10,11 +10,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxvoice import models
 from jaxvoice.config import to_dict
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, ImportOptions, ImportPlan
-from jaxvoice.models.family_lookup import recognise_checkpoint
+from jaxvoice.models.family_lookup import find_main_file, recognise_checkpoint
 from jaxvoice.pipelines.import_report import TensorLine, change_lines, report_text
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.atomic_write import atomic_write
@@ -102,7 +101,7 @@ def import_model(
     **Raises:** `CheckpointError` or `ConfigError` if no family or more than one recognises the file, if the file
     contradicts its configuration or contains NaN or infinity, or if `to` is not empty. No folder is created then.
     """
-    source, to = _weight_file(Path(source)), Path(to)
+    source, to = _weight_file(Path(source), family), Path(to)
     _check_target(to)
     settings = _settings_beside(source) if config is None else Path(config)
     table = None if settings is None else read_settings(settings)
@@ -132,13 +131,9 @@ def import_model(
     return ImportSummary(to, kind.name, found.version, len(found.wanted), parameters, info, found.hints)
 
 
-def _weight_file(source: Path) -> Path:
+def _weight_file(source: Path, family: str | None) -> Path:
     """`source`, or the weight file in it if it is the folder of a checkpoint."""
-    if not source.is_dir():
-        return source
-    files = {layout.main_file(source) for one in models.FAMILIES for layout in one.layouts}
-    found = [file for file in files if file is not None]
-    return found[0] if len(found) == 1 else source
+    return (find_main_file(source, family) or source) if source.is_dir() else source
 
 
 def _read(found: ImportPlan) -> Iterator[tuple[str, np.ndarray]]:

@@ -19,6 +19,7 @@ from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.family_lookup import find_family
 from jaxvoice.models.gaussian_tts import InferenceModel
 from jaxvoice.models.gaussian_tts.weights import save_model
+from jaxvoice.models.hifigan import Generator
 from jaxvoice.pipelines import Synthesizer, Vocoder, compare, export_model, import_model, load
 from jaxvoice.weights import named_arrays, write_torch
 from tests.models.gaussian_tts.small import SMALL, networks
@@ -155,7 +156,7 @@ def test_text_to_speech_has_no_layout_to_export_to(folders, tmp_path):
 
 
 def released(folder):
-    arrays = named_arrays(named("hifigan").build(HIFIGAN, key=jax.random.key(0)))
+    arrays = named_arrays(Generator(HIFIGAN.generator, key=jax.random.key(0)))
     write_torch(folder / "g_00000001", {"generator": {name: np.asarray(a) for name, a in arrays.items()}})
     return folder / "g_00000001"
 
@@ -170,6 +171,35 @@ def test_a_file_that_two_families_recognise(folders, tmp_path, monkeypatch):
     assert import_model(source, tmp_path / "to", config=config, family="other").family == "other"
     with pytest.raises(CheckpointError, match=f"No family 'gaussian_tts' imports checkpoints.* are {importing}"):
         import_model(source, tmp_path / "again", config=config, family="gaussian_tts")
+
+
+class FolderLayout(type(named("hifigan").layouts[0])):
+    """A layout whose checkpoints are folders."""
+
+    def __init__(self, file):
+        self.name, self._file = f"folder of {file}", file
+
+    def main_file(self, folder):
+        return folder / self._file if (folder / self._file).is_file() else None
+
+
+def test_a_folder_that_two_families_recognise(folders, tmp_path, monkeypatch):
+    first, second = (
+        dataclasses.replace(named("hifigan"), name=name, layouts=(FolderLayout(file),))
+        for name, file in (("first", "g_00000001"), ("second", "g_00000002"))
+    )
+    monkeypatch.setattr(models, "FAMILIES", (first, second))
+    config = folders["hifigan"] / "config.json"
+    place = tmp_path / "checkpoint"
+    place.mkdir()
+    source = released(place)
+    assert import_model(place, tmp_path / "one", config=config, family="first").family == "first"
+    (place / "g_00000002").write_bytes(source.read_bytes())
+    with pytest.raises(CheckpointError, match=r"recognised by several layouts\. first .*; second .*--family"):
+        import_model(place, tmp_path / "to", config=config)
+    assert import_model(place, tmp_path / "two", config=config, family="second").info["source"] == "g_00000002"
+    with pytest.raises(CheckpointError, match="No family 'third' imports checkpoints"):
+        import_model(place, tmp_path / "to", config=config, family="third")
 
 
 def test_listing_and_recognising_need_no_jax(tmp_path):
