@@ -1,4 +1,4 @@
-"""What experiments share: flags and their defaults, checks, the time budget, and the closing summary."""
+"""Code shared by the experiments: flags and their defaults, checks, the time budget, and the closing summary."""
 
 import contextlib
 import functools as ft
@@ -279,7 +279,7 @@ def loader(store: Store, sampler: Sampler[BatchType], *, seed: int, workers: int
 
 
 def remaining(loop: Loop, spent: float) -> Loop:
-    """`loop` with `spent` seconds taken from its minutes; at least a second is left, enough for one step."""
+    """`loop` with its time budget reduced by `spent` seconds, to at least one second, so that one step is performed."""
     return loop if loop.minutes is None else replace(loop, minutes=max(loop.minutes - spent / 60, 1 / 60))
 
 
@@ -316,7 +316,7 @@ def summary_text(result: TrainingResult, seconds: float, rows: Iterable[Row]) ->
 
 
 def quality(result: TrainingResult, metric: str) -> str:
-    """The best validation so far, and the last one if it was worse."""
+    """The best value of `metric` so far, and the last value if it differs."""
     last = result.metrics.get(metric)
     if result.best is None:
         return "no validation yet" if last is None else "no finite value yet"
@@ -340,7 +340,7 @@ def metrics_rows(result: TrainingResult) -> list[Row]:
 
 
 def speed_row(result: TrainingResult, audio: float | None = None) -> Row:
-    """Steps per second, and seconds of audio per second if `audio`, those of a step, is given."""
+    """The steps per second and, if `audio` (seconds of audio per step) is given, the seconds of audio per second."""
     rate = result.steps_per_second
     if not rate > 0:
         return "speed", "not measured in this session"

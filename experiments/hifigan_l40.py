@@ -65,7 +65,7 @@ class Experiment(common.Experiment):
     def __post_init__(self) -> None:
         common.check_at_least(self, workers=0, crops_per_clip=1)
         if self.continue_from is not None and self.init_from is not None:
-            raise ConfigError("--continue-from continues a training, --init-from starts one; give one of them.")
+            raise ConfigError("--continue-from and --init-from cannot be combined; pass only one of them.")
 
 
 def default_experiment(preset: str | None, continue_from: Path | None = None) -> Experiment:

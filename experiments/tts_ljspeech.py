@@ -1,4 +1,4 @@
-"""Text to speech from an aligned corpus: phonemes to mel spectrograms, then the durations.
+"""Train text to speech on an aligned corpus: first the acoustic model, then the duration model.
 
     python -m experiments.tts_ljspeech [--data PATH] [--run-dir DIR] [--preset NAME] [--vocoder PATH] ...
 
@@ -56,7 +56,7 @@ class Experiment(common.Experiment):
     audio_dir: Path | None = None
     """Folder of the recordings, if they are not beside the alignments."""
     flavour: Literal["auto", "hifigan", "waveglow"] = "auto"
-    """Mel contract; auto uses that of the corpus, or else the one of the configuration."""
+    """Mel contract; auto uses that of the mels in the corpus, or else the one of the configuration."""
     vocoder: Path | None = None
     """Model folder or run folder of a HiFi-GAN vocoder for the samples; by default Griffin-Lim."""
     text: str = UNSEEN
@@ -152,7 +152,7 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float, spok
         rows.append(("duration model", "not trained yet; repeat the command, with a larger --minutes if necessary"))
     rows += [*common.metrics_rows(result), common.speed_row(result), *common.samples_rows(result, experiment)]
     rows += common.spoken_rows(result, spoken, experiment.vocoder)
-    more = f"another --run-dir with --init-from {result.folder}; a larger --steps trains only the duration model"
+    more = f"start another run with --init-from {result.folder}; a larger --steps trains only the duration model"
     rows += [("continue", more if result.stopped == "steps" else "repeat the command")]
     return common.summary_text(result, seconds, rows)
 

@@ -24,7 +24,7 @@ class Align:
     """Align the recordings of CORPUS with their texts and write one Praat TextGrid per recording to the folder OUTPUT.
 
     CORPUS is laid out like LJSpeech or VCTK, or is a file list with lines id|text. Recordings that cannot be aligned
-    are skipped, counted and listed.
+    are skipped and counted.
     """
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CORPUS")]
@@ -38,7 +38,7 @@ class Align:
     audio_dir: Path | None = None
     """Folder of the audio of a file list; by default the folder of the list."""
     max_cost: float | None = None
-    """Skip recordings whose alignment cost is higher. The command prints the median and the highest cost."""
+    """Largest alignment cost; recordings with a higher cost are skipped. The command prints the highest cost."""
     overwrite: bool = False
     """Overwrite existing TextGrids."""
     debug: bool = False

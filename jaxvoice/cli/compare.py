@@ -29,7 +29,7 @@ class Compare:
     a: Annotated[str, tyro.conf.Positional]
     """First model."""
     b: Annotated[str, tyro.conf.Positional]
-    """Second model. Relative differences are relative to the largest magnitude of its values."""
+    """Second model. A relative difference is the largest absolute difference divided by the largest magnitude in B."""
     inputs: Path | None = None
     """File (.npy or .npz) with the inputs of both models, such as a mel spectrogram; by default random inputs."""
     tolerance: float = 1e-4

@@ -20,7 +20,7 @@ class DemoCorpus:
     folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FOLDER]")] = None
     """Folder of the corpus; by default in the user's cache folder."""
     sentences: int | None = None
-    """Number of template sentences to use instead of the default sentences; 400 sentences are half an hour."""
+    """Number of sentences generated from templates, instead of the default ones; 400 are half an hour of speech."""
     voices: int | None = None
     """Number of voices, up to five; text to speech needs one."""
     seed: int = 0

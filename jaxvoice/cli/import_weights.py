@@ -29,11 +29,11 @@ class Import:
     part: str | None = None
     """Submodule to import from a larger model, for example waveform_decoder (the last components of its path)."""
     training: Path | None = None
-    """File of the training state; by default the one beside the weights (do_N beside g_N)."""
+    """File with the training state; by default do_N in the folder of g_N."""
     no_training: bool = False
     """Do not import the training state."""
     allow_missing: tuple[str, ...] = ()
-    """Regular expressions for weights that the file may lack; they are initialised as in a new model."""
+    """Regular expressions for weights that may be missing from the file; they are initialised as in a new model."""
     ignore: tuple[str, ...] = ()
     """Regular expressions for tensors of the file to ignore."""
     debug: bool = False

@@ -42,7 +42,7 @@ class Speak:
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
     """Plot mel spectrogram, alignment and durations to this file."""
     custom_words: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Text file with a word and its phonemes per line, which override the dictionary."""
+    """Text file with one word and its phonemes per line. These pronunciations override the dictionary."""
     mode: Literal["default", "compat"] = "default"
     """How the text is read; compat follows lj_speech.py of LJ-Speech-aligned."""
     seed: int = 0

@@ -69,8 +69,8 @@ class Aligner:
         A pause (`pau`) is inserted at the start, at the end and between words if the recording is silent there. Pauses
         at punctuation are removed if the recording is not silent there.
 
-        **Arguments:** `custom_words`, as for `Synthesizer.speak`; the text may contain phonemes in braces, as there.
-        `name`, the id of the alignment.
+        **Arguments:** `text`, which may contain phonemes in braces; `custom_words`, as for `Synthesizer.speak`; `name`,
+        the id of the alignment.
 
         **Raises:** `TextError` for a text that cannot be pronounced; `AudioError` for audio that is silent, empty or
         shorter than a frame; `AlignmentError` (a `DataError`) for audio of more than 4,000 frames, more phonemes than

@@ -17,7 +17,7 @@ from jaxvoice.text.phonemes import PhoneSet
 def validate_mel(
     mel: Float[Any, "mels frames"], config: MelConfig, *, values: bool
 ) -> tuple[Float32[np.ndarray, "mels frames"], list[str]]:
-    """`mel` as float32, and warnings; `values`: check the scale of the values too, not only shape, type and NaN.
+    """Return `mel` as float32 and a list of warnings. If `values` is true, the scale is also checked.
 
     **Raises:** `MelError` as `check_mel` does.
     """

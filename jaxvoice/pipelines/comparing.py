@@ -95,7 +95,7 @@ def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, toleran
 
 def _weights(a: Tensors, b: Tensors) -> tuple[Tensors, Tensors]:
     """The tensors without the constants of TorchScript code; the constants if neither side has other tensors."""
-    # Traced code contains constants that the same code has not when scripted; frozen code has weights as constants.
+    # Traced code contains constants that scripted code does not contain; in frozen code, weights are constants.
     return (a.weights(), b.weights()) if a.weights() or b.weights() else (a, b)
 
 

@@ -35,7 +35,7 @@ class MelToAudio:
 
     A vocoder may read frames that are half a hop later (HiFi-GAN's contract, `center=False`) than those of the model
     (WaveGlow's contract, `center=True`). It then receives the mean of the logarithms of frames `m` and `m + 1` as frame
-    `m`, and the last frame as it is. This is an approximation, with half the error of unchanged frames.
+    `m`, and the last frame as it is. This is an approximation; its error is half that of passing the frames unchanged.
 
     **Raises:** `MelError`, listing the differences, if the vocoder reads another mel contract. Warns with
     `JaxvoiceWarning` if frames are averaged.

@@ -188,8 +188,8 @@ class Synthesizer:
 
         **Returns:** a `Speech`, or a list of them.
 
-        **Raises:** `TextError` for a text without words, in another script, or with unknown phonemes, and for an
-        argument that is not a string; `ConfigError` for a speed or seed out of range; `CheckpointError` if the model
+        **Raises:** `TextError` for a text that has no words, is in another script or contains unknown phonemes, and for
+        an argument that is not a string; `ConfigError` for a speed or seed out of range; `CheckpointError` if the model
         returns NaN or infinity. For a list, the message names the text. Warns with `JaxvoiceWarning` if a long text has
         too few pauses.
         """
@@ -244,7 +244,7 @@ class Synthesizer:
         )
 
     def warm_up(self, *, longest: float | None = None, batch: int = 1) -> None:
-        """Compile the programs that texts of usual length and tempo need, so that the first call does not wait.
+        """Compile the programs that texts of usual length and tempo need, so that the first call does not compile.
 
         Very short texts, unusual tempos, and batches of pieces on a GPU or TPU may still compile further programs.
 

@@ -188,7 +188,9 @@ class Vocoder:
     def stream(
         self, mels: Iterable[Float[Any, "mels frames"]], cond: Float[Any, " cond"] | None = None, *, check: bool = True
     ) -> Iterator[Waveform]:
-        """Audio of a stream of mel spectrograms. Its chunks concatenate to the result of `synthesize` for all mels.
+        """Convert a stream of mel spectrograms to audio, chunk by chunk.
+
+        The concatenated chunks equal the result of `synthesize` for the concatenated mels.
 
         **Arguments:** `mels`, chunks `(mels, frames)` of one utterance, each of at least one frame; `cond` and `check`
         as for `synthesize`.
@@ -252,7 +254,7 @@ def _decode(
     conds: Sequence[Float[np.ndarray, " cond"] | None],
     largest: int,
 ) -> Iterator[tuple[Piece, Float32[np.ndarray, " samples"]]]:
-    """The samples that each of `pieces` keeps, in no particular order.
+    """The samples of each window in `pieces` without its context, in no particular order.
 
     Windows are padded to few lengths, and windows of one length are decoded as a batch.
 

@@ -258,7 +258,7 @@ def test_a_new_run_begins_with_imported_discriminators_too(imported, capsys):
 
 def test_beginning_and_continuing_exclude_each_other(tmp_path, capsys, imported):
     told = refused(capsys, "--continue-from", str(imported), "--init-from", str(imported))
-    assert re.search("give one of them", told)
+    assert re.search("cannot be combined", told)
 
 
 def test_generator_of_another_size_is_refused(tmp_path, capsys, tones):
