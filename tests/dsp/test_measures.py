@@ -1,6 +1,5 @@
 import dataclasses
 import importlib.util
-import itertools
 import math
 import sys
 from types import SimpleNamespace
@@ -149,23 +148,6 @@ def test_alignment_of_noisy_speech_equals_scipys_along_librosas_path(librosa, sp
     assert cost[tuple(found.T)].sum() == pytest.approx(total[-1, -1], rel=1e-9)
     expected = cost[tuple(path.T)].mean()
     assert float(mel_cepstral_distortion(speech, noisy[3000:], CONFIG, align=True)) == pytest.approx(expected, rel=1e-3)
-
-
-def test_warping_path_is_the_cheapest_of_all():
-    def paths(cell, end):
-        if cell == end:
-            yield [cell]
-            return
-        for step in ((1, 1), (1, 0), (0, 1)):
-            after = (cell[0] + step[0], cell[1] + step[1])
-            if after[0] <= end[0] and after[1] <= end[1]:
-                for rest in paths(after, end):
-                    yield [cell, *rest]
-
-    for rows, columns in itertools.product((1, 3, 5), (1, 2, 4)):
-        cost = np.random.default_rng(rows * columns).uniform(size=(rows, columns))
-        cheapest = min(sum(cost[cell] for cell in path) for path in paths((0, 0), (rows - 1, columns - 1)))
-        assert cost[tuple(time_warping_path(cost).T)].sum() == pytest.approx(cheapest)
 
 
 def test_lengths_must_agree(speech):

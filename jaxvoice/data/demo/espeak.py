@@ -13,6 +13,7 @@ import os
 import sys
 import wave
 from pathlib import Path
+from typing import Any
 
 _SYNCHRONOUS, _PHONEME_EVENTS, _DO_NOT_EXIT = 2, 0x0001, 0x8000
 _UTF8, _PAUSE_AT_END = 0x0001, 0x1000
@@ -62,7 +63,7 @@ class _Speaker:
         self._callback = _Callback(self._hear)  # kept, or it would be freed while the library holds it
         self._library.espeak_SetSynthCallback(self._callback)
 
-    def _hear(self, samples, count, events) -> int:
+    def _hear(self, samples: Any, count: int, events: Any) -> int:
         if samples and count > 0:
             self.audio += ctypes.string_at(samples, 2 * count)
         index = 0

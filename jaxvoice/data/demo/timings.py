@@ -28,6 +28,7 @@ class Phoneme(NamedTuple):
 
     @property
     def pause(self) -> bool:
+        """Whether the phoneme is a pause."""
         return self.mnemonic in _PAUSES
 
 
