@@ -26,8 +26,9 @@ class Build(Protocol):
 class ExampleInputs(Protocol):
     """A function that makes inputs for the network of a configuration."""
 
-    def __call__(self, config: Any, *, key: Any) -> tuple[Any, ...]:
-        """Positional arguments of a call of the network: random arrays, without batch axes, and plain numbers."""
+    def __call__(self, config: Any, *, key: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword arguments of a call of the network: random arrays, without batch axes, numbers, keys
+        and flags."""
         ...
 
 

@@ -21,7 +21,7 @@ from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
 from jaxvoice.weights.text_tables import printable
 
 OUTPUT = "output"
-"""Name of the result of a model among the outputs of its layers."""
+"""Name of the result of a model among the outputs of its layers; of several results: `output[0]`, `output[mel]`, ..."""
 
 Outputs = Mapping[str, Shaped[np.ndarray, "..."]]
 Run = Callable[[Sequence[Shaped[np.ndarray, "..."]]], Outputs]
@@ -51,7 +51,7 @@ class Comparison:
     weights: list[Difference]
     """Every weight of either."""
     layers: list[LayerDifference] = field(default_factory=list)
-    """Every layer that ran in both, in the order of A, `output` last; empty if the models were not run."""
+    """Every layer that ran in both, in the order of A, results last; empty if the models were not run."""
     tolerance: float = TOLERANCE
     """Relative difference above which layers count as different."""
     remarks: tuple[str, ...] = ()
@@ -131,10 +131,10 @@ def _layers(sides: list["_Side"], path: Path | None, tolerance: float) -> tuple[
     prefixes = align(found[0], found[1])
     layers, shapes = [], []
     for name, outputs in zip("AB", found, strict=True):
-        if not np.isfinite(outputs[OUTPUT]).all():
+        if not all(np.isfinite(array).all() for name, array in outputs.items() if _is_result(name)):
             shapes.append(f"the output of {name} contains NaN or infinity")
     for whole, one in found[0].items():
-        other = found[1].get(whole if whole == OUTPUT else prefixes.b + whole.removeprefix(prefixes.a))
+        other = found[1].get(whole if _is_result(whole) else prefixes.b + whole.removeprefix(prefixes.a))
         if other is None:
             continue
         one, other = _squeezed(one), _squeezed(other)
@@ -229,17 +229,47 @@ class _Side:
 
         family = find_family(folder)
         network, config = family.load_network(folder)
-        example = family.example_inputs(config, key=jax.random.key(0))
-        self.example = [_channels_first(array) for array in example]
+        args, kwargs = family.example_inputs(config, key=jax.random.key(0))
+        values = [*args, *kwargs.values()]
+        given = [place for place, value in enumerate(values) if _is_input(value)]
+        self.example = [_channels_first(values[place]) for place in given]
 
         def run(inputs: Sequence[np.ndarray]) -> Outputs:
-            if len(inputs) != len(example):
-                raise ValueError(f"{len(inputs)} arrays for the {len(example)} arguments of {family.name}")
-            arguments = [_argument(array, wanted) for array, wanted in zip(inputs, example, strict=True)]
-            result, outputs = _captured()(network, *arguments)
-            return {name: _channels_first(output) for name, output in [*outputs.items(), (OUTPUT, result)]}
+            if len(inputs) != len(given):
+                raise ValueError(f"{len(inputs)} arrays for the {len(given)} arguments of {family.name}")
+            arguments = list(values)
+            for place, array in zip(given, inputs, strict=True):
+                arguments[place] = _argument(array, values[place])
+            keywords = dict(zip(kwargs, arguments[len(args) :], strict=True))
+            result, outputs = _captured()(network, *arguments[: len(args)], **keywords)
+            return {name: _channels_first(output) for name, output in {**outputs, **_results(result)}.items()}
 
         return run
+
+
+def _is_input(value: Any) -> bool:
+    """Whether an argument is an array or a whole number, which files can contain, and not a key or a flag."""
+    import jax
+
+    if isinstance(value, np.ndarray | jax.Array):
+        return not jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _results(result: Any) -> dict[str, Any]:
+    """The arrays in the result of a model, by name."""
+    import jax
+
+    leaves, _ = jax.tree_util.tree_flatten_with_path(result)
+    return {
+        OUTPUT + "".join(f"[{jax.tree_util.keystr((key,), simple=True)}]" for key in path): leaf
+        for path, leaf in leaves
+        if isinstance(leaf, jax.Array)
+    }
+
+
+def _is_result(name: str) -> bool:
+    return name == OUTPUT or name.startswith(f"{OUTPUT}[")
 
 
 def _argument(array: Shaped[np.ndarray, "..."], example: Any) -> Any:
@@ -265,7 +295,7 @@ def _captured() -> Callable[..., Any]:
 
     from jaxvoice.dissect import capture, tag
 
-    return eqx.filter_jit(lambda model, *inputs: capture(tag(model))(*inputs))
+    return eqx.filter_jit(lambda model, *args, **kwargs: capture(tag(model))(*args, **kwargs))
 
 
 def _torchscript(archive: Any) -> Run:
@@ -278,8 +308,9 @@ def _torchscript(archive: Any) -> Run:
     def run(inputs: Sequence[np.ndarray]) -> Outputs:
         batched = [array[None] if array.ndim == 2 else array for array in inputs]
         result, outputs = jax.jit(model.record)(model.weights, *batched)
-        if not isinstance(result, jax.Array):
-            raise CheckpointError(f"{archive.source.path} returns {type(result).__name__}, not one array.")
-        return {**{name: np.asarray(output) for name, output in outputs.items()}, OUTPUT: np.asarray(result)}
+        results = _results(result)
+        if not results:
+            raise CheckpointError(f"{archive.source.path} returns {type(result).__name__}, which contains no array.")
+        return {name: np.asarray(output) for name, output in {**outputs, **results}.items()}
 
     return run

@@ -80,9 +80,10 @@ def test_networks_run_on_their_example_inputs(family):
     config = small_config(family)
     assert isinstance(config, family.config)
     network = eqx.filter_eval_shape(family.build, config, key=jax.random.key(0))
-    inputs = family.example_inputs(config, key=jax.random.key(0))
-    output = eqx.filter_eval_shape(network, *inputs)
-    assert output.ndim == 2 and output.dtype == np.float32
+    args, kwargs = family.example_inputs(config, key=jax.random.key(0))
+    first, *others = jax.tree.leaves(eqx.filter_eval_shape(network, *args, **kwargs))
+    assert first.ndim == 2 and first.dtype == np.float32
+    assert all(isinstance(other, jax.ShapeDtypeStruct) for other in others)
 
 
 @EVERY_FAMILY
@@ -143,7 +144,7 @@ def test_text_to_speech_is_compared_layer_by_layer(tmp_path):
 
 def test_the_inference_model_ignores_nothing_it_is_given():
     model = InferenceModel(SMALL, key=jax.random.key(0))
-    ids, durations, frames = named("gaussian_tts").example_inputs(SMALL, key=jax.random.key(1))
+    (ids, durations, frames), _ = named("gaussian_tts").example_inputs(SMALL, key=jax.random.key(1))
     output = model(ids, durations, frames)
     assert output.shape == (frames, SMALL.mel.num_mels)
     assert not np.array_equal(output, model(ids[::-1], durations, frames))

@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from experiments.benchmarks import torch_hifigan
+from jaxvoice import models
 from jaxvoice.cli import main
 from jaxvoice.errors import CheckpointError, ShapeError
+from jaxvoice.models.family import Family
 from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.models.hifigan import Generator, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.nn import Linear, Module
 from jaxvoice.pipelines import compare
 from jaxvoice.weights import load_state, write_torch
 from tests.models.gaussian_tts.small import SMALL as GAUSSIAN_TTS, networks as gaussian_tts_networks
@@ -182,6 +185,16 @@ def test_models_of_two_families_are_compared_by_weights(folder, tmp_path, capsys
         compare(folder, tmp_path / "tts", inputs=tmp_path / "mel.npy")
 
 
+class Scaled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv1d(3, 4, 3)
+
+    def forward(self, x):
+        return self.conv(x) / 3 + 1.5
+
+
 def test_an_archive_that_cannot_run_on_random_inputs(folder, tmp_path):
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):
         torch.jit.script(Scaled().eval()).save(tmp_path / "other.pt")
@@ -191,21 +204,54 @@ def test_an_archive_that_cannot_run_on_random_inputs(folder, tmp_path):
     assert "other.pt cannot run on inputs of shape (80, 16)" in remark and "with --inputs" in remark
 
 
+class Split(Module):
+    """A network with keyword arguments and several results."""
+
+    linear: Linear
+
+    def __call__(self, x, *, lengths, key, inference):
+        assert inference and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+        y = self.linear(x) * lengths
+        return y, {"mean": y.mean(axis=-1), "length": lengths}
+
+
+def test_keyword_arguments_and_several_results(tmp_path, monkeypatch):
+    def example(config, *, key):
+        return (jax.random.normal(key, (6, 3)),), {"lengths": 4, "key": key, "inference": True}
+
+    split = Family(
+        "split", HiFiGANConfig, lambda config, *, key: Split(Linear(3, 5, key=key)), example, "none:None", ""
+    )
+    monkeypatch.setattr(models, "FAMILIES", (split,))
+    for name, seed in (("a", 0), ("b", 1)):
+        split.save_network(tmp_path / name, split.build(CONFIG, key=jax.random.key(seed)), CONFIG)
+    found = compare(tmp_path / "a", tmp_path / "a")
+    assert found.same and [layer.name for layer in found.layers] == ["linear", "output[0]", "output[1][mean]"]
+    assert found.remarks == ("layers on a random input of (3, 6), ()",)
+    assert found.layers[1].shape == (5, 6)
+    np.savez(tmp_path / "x.npz", x=np.ones((3, 2), np.float32), lengths=np.array(2))
+    found = compare(tmp_path / "a", tmp_path / "b", inputs=tmp_path / "x.npz")
+    assert found.diverging.name == "linear" and found.layers[1].shape == (5, 2)
+
+
+class Several(Scaled):
+    def forward(self, x):
+        return self.conv(x), x + 1
+
+
+def test_archives_with_several_results(tmp_path):
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.script(Several().eval()).save(tmp_path / "a.pt")
+    np.save(tmp_path / "x.npy", np.ones((3, 9), np.float32))
+    found = compare(tmp_path / "a.pt", tmp_path / "a.pt", inputs=tmp_path / "x.npy")
+    assert found.same and {"output[0]", "output[1]"} <= {layer.name for layer in found.layers}
+
+
 def test_there_is_nothing_to_compare(folder, tmp_path, capsys):
     with pytest.raises(CheckpointError, match="no folder"):
         compare(folder, tmp_path / "missing")
     assert main(["compare", str(folder), str(tmp_path / "missing")]) == 2
     assert "error" in capsys.readouterr().err
-
-
-class Scaled(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv = torch.nn.Conv1d(3, 4, 3)
-
-    def forward(self, x):
-        return self.conv(x) / 3 + 1.5
 
 
 def test_constants_of_code_are_no_weights(tmp_path):

@@ -68,14 +68,14 @@ def _build(config: GaussianTTSConfig, *, key: Any) -> Any:
     return InferenceModel(config, key=key)
 
 
-def _example_inputs(config: GaussianTTSConfig, *, key: Any) -> tuple[Any, ...]:
+def _example_inputs(config: GaussianTTSConfig, *, key: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Ids of a few phonemes, their durations in frames, and the sum of these."""
     import jax
     from jax import numpy as jnp
 
     phones, frames = 6, 4
     ids = jax.random.randint(key, (phones,), 1, len(config.codes) + 1)
-    return ids, jnp.full((phones,), float(frames)), phones * frames
+    return (ids, jnp.full((phones,), float(frames)), phones * frames), {}
 
 
 FAMILY = Family(

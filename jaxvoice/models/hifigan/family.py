@@ -206,14 +206,15 @@ def _build(config: HiFiGANConfig, *, key: Any) -> Any:
     return Generator(config.generator, key=key)
 
 
-def _example_inputs(config: HiFiGANConfig, *, key: Any) -> tuple[Any, ...]:
+def _example_inputs(config: HiFiGANConfig, *, key: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A mel spectrogram, about where log-mels lie, or latents; and a conditioning vector for models that take one."""
     import jax
 
     mel_key, cond_key = jax.random.split(key)
     generator = config.generator
     mel = 2 * jax.random.normal(mel_key, (16, generator.in_channels)) - 4
-    return (mel, jax.random.normal(cond_key, (generator.cond_channels,))) if generator.cond_channels else (mel,)
+    cond = (jax.random.normal(cond_key, (generator.cond_channels,)),) if generator.cond_channels else ()
+    return (mel, *cond), {}
 
 
 FAMILY = Family(
