@@ -50,8 +50,6 @@ class Family:
     """Makes inputs of that network; imports jax when it is called."""
     pipeline: str
     """The class that users call, as text: `"jaxvoice.pipelines:Vocoder"`. It has the class method `load(path)`."""
-    task: str
-    """The name of the family's `Task`, as run folders hold it."""
     layouts: tuple[CheckpointLayout, ...] = ()
     """The layouts of released checkpoints. The first that can be exported is that of models trained here."""
 

@@ -84,5 +84,4 @@ FAMILY = Family(
     build=_build,
     example_inputs=_example_inputs,
     pipeline="jaxvoice.pipelines:Synthesizer",
-    task="GaussianTTSTask",
 )

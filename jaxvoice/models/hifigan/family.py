@@ -223,6 +223,5 @@ FAMILY = Family(
     build=_build,
     example_inputs=_example_inputs,
     pipeline="jaxvoice.pipelines:Vocoder",
-    task="HiFiGANTask",
     layouts=(HiFiGANLayout(),),
 )
