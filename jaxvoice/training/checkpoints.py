@@ -114,7 +114,9 @@ class Checkpoints:
         """The steps of all complete checkpoints on disk, oldest first."""
         return sorted(self._manager.all_steps(read=True))
 
-    def save(self, step: int, arrays: Mapping[str, Array], meta: Mapping[str, Any], metrics: dict[str, float] | None):
+    def save(
+        self, step: int, arrays: Mapping[str, Array], meta: Mapping[str, Any], metrics: Mapping[str, float] | None
+    ) -> None:
         """Start to write a checkpoint; afterwards `arrays` may be donated. A later call may raise a failure to write.
 
         `metrics` are those of a validation at this step: the class's `metric`, and the `phase` of the step.
@@ -195,7 +197,9 @@ class Checkpoints:
             )
         return None
 
-    def _read(self, step: int, abstract: Mapping[str, jax.ShapeDtypeStruct], accept) -> Restored:
+    def _read(
+        self, step: int, abstract: Mapping[str, jax.ShapeDtypeStruct], accept: Callable[[Mapping[str, Any]], None]
+    ) -> Restored:
         where = f"Checkpoint {step} in {self.folder}"
         stored = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         migrated = migrate("run", stored, where)

@@ -29,7 +29,9 @@ class TrainingState(Protocol):
     """A training state: any Equinox pytree with `counters`."""
 
     @property
-    def counters(self) -> Counters: ...
+    def counters(self) -> Counters:
+        """The numbers of steps and of skipped updates."""
+        ...
 
 
 AnyState = TypeVar("AnyState", bound=TrainingState)
