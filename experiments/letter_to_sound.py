@@ -203,4 +203,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, prog="python -m experiments.letter_to_sound", description=__doc__)

@@ -59,4 +59,4 @@ def main(source: tyro.conf.Positional[Path], out: Path = Path("jaxvoice/text/dat
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    tyro.cli(main, prog="python -m experiments.pack_dictionary", description=__doc__)
