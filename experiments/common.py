@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import jax
-import numpy as np
 import tyro
 
 from jaxvoice.console import flag_name, one_line_usage, run_command
@@ -21,24 +20,17 @@ from jaxvoice.data import (
     Corpus,
     Loader,
     Store,
-    find_aligned,
     find_corpus,
     load_store,
     make_demo_corpus,
     preflight,
     split,
-    write_wav,
 )
-from jaxvoice.data.demo import VOICES, compose_sentences
 from jaxvoice.data.loader import BatchType
 from jaxvoice.data.samplers import Sampler
 from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
-from jaxvoice.models.gaussian_tts.validation import VocoderFunction
-from jaxvoice.pipelines.mel_to_audio import MelToAudio
 from jaxvoice.pipelines.sources import find_model_folder
-from jaxvoice.pipelines.synthesizer import Synthesizer
-from jaxvoice.text.phonemes import PhoneSet
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import LoopConfig, TrainingResult
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
@@ -49,7 +41,6 @@ from jaxvoice.weights.model_folder import read_about
 Row = tuple[str, str]
 UNNAMED = ("training", "loop")
 """Fields of experiments whose own fields are flags without a prefix."""
-DEMO_SENTENCES, DEMO_SEED = 400, 0
 _REASONS = {"steps": "step limit reached", "minutes": "time limit reached", "interrupted": "interrupted"}
 CorpusKind = Literal["auto", "ljspeech", "vctk", "folder", "filelist", "pairs"]
 
@@ -230,46 +221,10 @@ def load_recordings(corpus: Corpus, validation: int | None, mel: MelConfig) -> t
     return load_sides(ft.partial(load_store, sample_rate=mel.sample_rate, **options), split(corpus, validation))
 
 
-def find_alignments(experiment: Experiment, phone_set: PhoneSet, **options: Any) -> Corpus:
-    """The aligned corpus to train on, by default 400 sentences in one voice of espeak-ng; prints a table of it.
-
-    `options` are those of `find_aligned` for a corpus that is given.
-    """
-    if experiment.data is None:
-        print_once("No --data given: training on sentences synthesised by espeak-ng with one voice.")
-        root = make_demo_corpus(None, compose_sentences(DEMO_SENTENCES, seed=DEMO_SEED), VOICES[:1]).root
-        corpus = find_aligned(root, phone_set=phone_set)
-    else:
-        corpus = find_aligned(experiment.data, phone_set=phone_set, **options)
-    print_once(corpus.table())
-    return corpus
-
-
 def load_sides(load: Callable[[Corpus], Store], sides: tuple[Corpus, Corpus]) -> tuple[Store, Store | None]:
     """The store of each side of a split; `None` if nothing is held out."""
     train, held_out = sides
     return load(train), load(held_out) if len(held_out) else None
-
-
-def vocoder_function(vocoder: Path | None, mel: MelConfig) -> VocoderFunction | None:
-    """The function from mels `(mels, frames)` to audio of a HiFi-GAN in a model or run folder; `None` without one.
-
-    **Raises:** `MelError` if the vocoder has another mel contract than `mel`.
-    """
-    if vocoder is None:
-        return None
-    convert = MelToAudio(vocoder, mel)
-    return lambda spectrogram: convert([spectrogram])[0]
-
-
-def speak(result: TrainingResult, text: str, vocoder: Path | None) -> Path | None:
-    """Speak `text` with the best model of the run into `spoken.wav`; `None` if there is no model yet."""
-    if not (result.folder / "model" / "config.json").is_file() or jax.process_index() != 0:
-        return None
-    speech = Synthesizer.load(result.folder, vocoder=vocoder).speak(text)
-    path = result.folder / "spoken.wav"
-    write_wav(path, np.asarray(speech.audio), speech.sample_rate)
-    return path
 
 
 def loader(store: Store, sampler: Sampler[BatchType], *, seed: int, workers: int = 0) -> Loader[BatchType]:
@@ -354,15 +309,6 @@ def model_rows(result: TrainingResult, command: str) -> list[Row]:
         return [("the model", "none yet")]
     step = read_about(folder).table.get("info", {}).get("step")
     return [("the model", f"{folder}{of_step(step, result)}"), ("next", command)]
-
-
-def spoken_rows(result: TrainingResult, spoken: Path | None, vocoder: Path | None) -> list[Row]:
-    """The file of the test sentence, if there is one, and the command that synthesises others."""
-    if spoken is None:
-        return []
-    through = "" if vocoder is None else f" --vocoder {vocoder}"
-    command = f'jaxvoice speak "Any text." OUTPUT.wav --model {result.folder}{through}'
-    return [("test sentence", str(spoken)), ("next", command)]
 
 
 def samples_rows(result: TrainingResult, experiment: Experiment) -> list[Row]:

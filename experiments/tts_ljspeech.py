@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 import jax
 import tyro
 
-from experiments import common
+from experiments import common, text_to_speech
 from experiments.common import Loop
 from jaxvoice.data import Corpus, LengthBuckets, choose_buckets, load_aligned, split
 from jaxvoice.dsp.mel_config import MEL_CONTRACTS, MelConfig
@@ -125,9 +125,9 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
         )
     phone_set = PHONE_SETS[config.model.phone_set]
     pronounce(experiment.text, phone_set=phone_set)  # raises for a text that cannot be pronounced
-    corpus = common.find_alignments(experiment, phone_set, kind=experiment.kind, audio_dir=experiment.audio_dir)
+    corpus = text_to_speech.find_alignments(experiment, phone_set, kind=experiment.kind, audio_dir=experiment.audio_dir)
     mel = choose_contract(experiment, corpus)
-    vocoder = common.vocoder_function(experiment.vocoder, mel)
+    vocoder = text_to_speech.vocoder_function(experiment.vocoder, mel)
     peak_normalize = experiment.peak_normalize and corpus.mel != mel
     load = ft.partial(load_aligned, mel=mel, peak_normalize=peak_normalize, progress=jax.process_index() == 0, **sizes)
     store, held_out = common.load_sides(load, split(corpus, experiment.validation))
@@ -151,7 +151,7 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float, spok
     if result.step <= experiment.training.acoustic_steps:
         rows.append(("duration model", "not trained yet; repeat the command, with a larger --minutes if necessary"))
     rows += [*common.metrics_rows(result), common.speed_row(result), *common.samples_rows(result, experiment)]
-    rows += common.spoken_rows(result, spoken, experiment.vocoder)
+    rows += text_to_speech.spoken_rows(result, spoken, experiment.vocoder)
     more = f"start another run with --init-from {result.folder}; a larger --steps trains only the duration model"
     rows += [("continue", more if result.stopped == "steps" else "repeat the command")]
     return common.summary_text(result, seconds, rows)
@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the experiment and return its exit code."""
 
     def close(result: TrainingResult, experiment: Experiment, seconds: float) -> str:
-        return summary(result, experiment, seconds, common.speak(result, experiment.text, experiment.vocoder))
+        return summary(result, experiment, seconds, text_to_speech.speak(result, experiment.text, experiment.vocoder))
 
     return common.main(argv, name=NAME, parse=parse, run=run, summary=close)
 

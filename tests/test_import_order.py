@@ -4,6 +4,8 @@ Imports inside functions and below `if TYPE_CHECKING` count.
 """
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +89,15 @@ def test_no_circles():
 
     for module in MODULES:
         follow(module, ())
+
+
+def test_a_vocoder_is_trained_without_imports_of_text_to_speech():
+    program = "import sys, experiments.hifigan_l40; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    found = [
+        name for name in done.stdout.split() if "gaussian_tts" in name or name.startswith("jaxvoice.pipelines.syn")
+    ]
+    assert "jaxvoice.models.hifigan.training" in done.stdout.split() and not found, found
 
 
 def test_experiments_do_not_import_the_command_line():

@@ -19,7 +19,7 @@ import tyro
 from jaxtyping import Float64
 
 from experiments.benchmarks import common
-from experiments.common import DEMO_SEED, DEMO_SENTENCES
+from experiments.text_to_speech import DEMO_SEED, DEMO_SENTENCES
 from jaxvoice.data import Alignment, Utterance, find_aligned, make_demo_corpus, read_audio, split
 from jaxvoice.data.demo import VOICES, compose_sentences
 from jaxvoice.errors import JaxvoiceError

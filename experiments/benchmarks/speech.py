@@ -27,7 +27,7 @@ from experiments.benchmarks import common
 from experiments.benchmarks.intelligibility import DECODER, Recogniser, Waveform, rows_of
 from experiments.benchmarks.language_model import bigram_arpa
 from experiments.benchmarks.word_errors import edits, words
-from experiments.common import DEMO_SEED, DEMO_SENTENCES
+from experiments.text_to_speech import DEMO_SEED, DEMO_SENTENCES
 from jaxvoice.data import Store, find_aligned, load_aligned, make_demo_corpus, read_audio, split
 from jaxvoice.data.demo import VOICES, compose_sentences
 from jaxvoice.dsp.mel import bucketed_log_mel

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments import common, tts_ljspeech
+from experiments import text_to_speech, tts_ljspeech
 from jaxvoice.config import to_dict
 from jaxvoice.data import find_aligned, load_aligned, measure_statistics, read_audio, write_wav
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
@@ -134,7 +134,7 @@ def test_every_flag_has_help(capsys, monkeypatch):
     ],
 )
 def test_wrong_values_end_in_one_line_before_anything_is_read(tmp_path, capsys, tones, flags, message, monkeypatch):
-    monkeypatch.setattr(common, "find_alignments", lambda *_, **__: pytest.fail("the corpus was looked at"))
+    monkeypatch.setattr(text_to_speech, "find_alignments", lambda *_, **__: pytest.fail("the corpus was looked at"))
     told = refused(capsys, "--data", str(tones), "--run-dir", str(tmp_path / "run"), *flags)
     assert re.search("error: ", told) and re.search(message, told)
     assert not (tmp_path / "run").exists()
@@ -159,7 +159,7 @@ def test_a_vocoder_of_other_mels_is_refused_before_training(tmp_path, capsys, to
 def test_flavour_and_phone_set_are_chosen_by_name(tmp_path, tones):
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run")]
     experiment = tts_ljspeech.parse([*flags, "--flavour", "waveglow", "--model.phone-set", "arpabet"])
-    corpus = common.find_alignments(experiment, ARPABET)
+    corpus = text_to_speech.find_alignments(experiment, ARPABET)
     assert corpus.phone_set == ARPABET
     assert tts_ljspeech.choose_contract(experiment, corpus) == WAVEGLOW_MEL
     own = replace(corpus, mel=WAVEGLOW_MEL)

@@ -1,0 +1,65 @@
+"""Code shared by experiments with text to speech: aligned corpora, vocoders, and the sentence that is spoken at the end."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import common
+from jaxvoice.data import Corpus, find_aligned, make_demo_corpus, write_wav
+from jaxvoice.data.demo import VOICES, compose_sentences
+from jaxvoice.dsp import MelConfig
+from jaxvoice.models.gaussian_tts.validation import VocoderFunction
+from jaxvoice.pipelines.mel_to_audio import MelToAudio
+from jaxvoice.pipelines.synthesizer import Synthesizer
+from jaxvoice.text.phonemes import PhoneSet
+from jaxvoice.training.logging import print_once
+from jaxvoice.training.loop import TrainingResult
+
+DEMO_SENTENCES, DEMO_SEED = 400, 0
+
+
+def find_alignments(experiment: common.Experiment, phone_set: PhoneSet, **options: Any) -> Corpus:
+    """The aligned corpus to train on, by default 400 sentences in one voice of espeak-ng; prints a table of it.
+
+    `options` are those of `find_aligned` for a corpus that is given.
+    """
+    if experiment.data is None:
+        print_once("No --data given: training on sentences synthesised by espeak-ng with one voice.")
+        root = make_demo_corpus(None, compose_sentences(DEMO_SENTENCES, seed=DEMO_SEED), VOICES[:1]).root
+        corpus = find_aligned(root, phone_set=phone_set)
+    else:
+        corpus = find_aligned(experiment.data, phone_set=phone_set, **options)
+    print_once(corpus.table())
+    return corpus
+
+
+def vocoder_function(vocoder: Path | None, mel: MelConfig) -> VocoderFunction | None:
+    """The function from mels `(mels, frames)` to audio of a HiFi-GAN in a model or run folder; `None` without one.
+
+    **Raises:** `MelError` if the vocoder has another mel contract than `mel`.
+    """
+    if vocoder is None:
+        return None
+    convert = MelToAudio(vocoder, mel)
+    return lambda spectrogram: convert([spectrogram])[0]
+
+
+def speak(result: TrainingResult, text: str, vocoder: Path | None) -> Path | None:
+    """Speak `text` with the best model of the run into `spoken.wav`; `None` if there is no model yet."""
+    if not (result.folder / "model" / "config.json").is_file() or jax.process_index() != 0:
+        return None
+    speech = Synthesizer.load(result.folder, vocoder=vocoder).speak(text)
+    path = result.folder / "spoken.wav"
+    write_wav(path, np.asarray(speech.audio), speech.sample_rate)
+    return path
+
+
+def spoken_rows(result: TrainingResult, spoken: Path | None, vocoder: Path | None) -> list[common.Row]:
+    """The file of the test sentence, if there is one, and the command that synthesises others."""
+    if spoken is None:
+        return []
+    through = "" if vocoder is None else f" --vocoder {vocoder}"
+    command = f'jaxvoice speak "Any text." OUTPUT.wav --model {result.folder}{through}'
+    return [("test sentence", str(spoken)), ("next", command)]
