@@ -1,4 +1,4 @@
-"""Code shared by experiments with text to speech: aligned corpora, vocoders, and the sentence that is spoken at the end."""
+"""Code shared by experiments with text to speech: aligned corpora, vocoders, and the sentence spoken at the end."""
 
 from pathlib import Path
 from typing import Any
