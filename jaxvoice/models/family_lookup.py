@@ -8,7 +8,7 @@ from jaxvoice.config import format_value
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout
 from jaxvoice.models.family import Family
-from jaxvoice.weights.mismatches import format_name
+from jaxvoice.weights.mismatches import format_names
 from jaxvoice.weights.model_folder import CONFIG_FILE, read_about
 
 
@@ -46,7 +46,7 @@ def recognise_checkpoint(checkpoint: Checkpoint, family: str | None = None) -> t
     tops = sorted({tensor.split(".")[0] for tensor in tensors})
     raise CheckpointError(
         f"{name} is not a checkpoint of a known family: its {len(tensors)} tensors begin with "
-        f"{_some(tops) or 'nothing'}. {described}. See `jaxvoice inspect {name}`."
+        f"{format_names(tops) or 'nothing'}. {described}. See `jaxvoice inspect {name}`."
     )
 
 
@@ -79,7 +79,3 @@ def _several(name: str, found: Sequence[tuple[Family, CheckpointLayout]]) -> Che
 
 def _describe(family: Family, layout: CheckpointLayout) -> str:
     return f"{family.name} ({layout.name}) looks for {layout.looks_for}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(format_name(name, 60) for name in names[:8]) + (", ..." if len(names) > 8 else "")

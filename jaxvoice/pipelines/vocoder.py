@@ -18,8 +18,8 @@ from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError, MelError, warn_caller
 from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.models.hifigan.generator import Generator
-from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.nn import fold_weight_norm, freeze
 from jaxvoice.pipelines import mel_vocoder
 from jaxvoice.pipelines.argument_checks import validate_audio, validate_conditions, validate_latents, validate_mel
@@ -74,7 +74,7 @@ class Vocoder:
         without the extra `hub`.
         """
         folder = find_model_folder(path)
-        generator, config = load_generator(folder)
+        generator, config = FAMILY.load_network(folder)
         print_licence(folder)
         return cls(generator, config, window=window)
 

@@ -28,6 +28,11 @@ def format_name(name: str, longest: int = _LONGEST) -> str:
     return printable(name) if len(name) <= longest else f"{printable(name[: longest - 3])}..."
 
 
+def format_names(names: Sequence[str]) -> str:
+    """The first eight of `names` for a message."""
+    return ", ".join(format_name(name, 60) for name in names[:8]) + (", ..." if len(names) > 8 else "")
+
+
 class Mismatches:
     """Collects them; `refuse` raises if there is any.
 

@@ -12,9 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from experiments.benchmarks.torch_hifigan import fold_weight_norm
 from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
 from jaxvoice.models.hifigan.warm_start import kept_info
-from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.importing import import_model
 from jaxvoice.weights.file_layout import kept_when_trained
@@ -271,7 +271,7 @@ def test_a_model_that_was_trained_on_keeps_names_and_licence_but_not_precision(t
     half = {"a": {"module.b": ONE}, "net": under("module.", cast(partly(TENSORS), torch.float16))}
     import_model(write(tmp_path / "x.pt", half, CONFIG), tmp_path / "model", part="net.module", ignore=["a.*"])
     kept = kept_info(tmp_path / "model", None, tmp_path / "run")
-    model, config = load_generator(tmp_path / "model")
+    model, config = FAMILY.load_network(tmp_path / "model")
     task = HiFiGANTask(TrainingConfig(config), steps_per_epoch=1, kept=kept)
     state_now: Any = SimpleNamespace(generator=SimpleNamespace(eval_model=model), counters=SimpleNamespace(step=7))
     task.save_model(state_now, tmp_path / "run" / "model")

@@ -14,10 +14,10 @@ from safetensors.numpy import load_file, save_file
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.checkpoint_layout import Checkpoint, ImportOptions
-from jaxvoice.models.hifigan.family import HiFiGANLayout
+from jaxvoice.models.hifigan.family import FAMILY, HiFiGANLayout
 from jaxvoice.models.hifigan.training import HiFiGANTask
 from jaxvoice.models.hifigan.warm_start import continued_config, continued_state
-from jaxvoice.models.hifigan.weights import load_generator, save_generator
+from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines.comparing import compare
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.folders import run_progress
@@ -144,7 +144,7 @@ def test_a_newer_model_folder_is_refused_wherever_it_is_read(tmp_path):
     export_model(tmp_path / "m", tmp_path / "m" / "g")
     edit(tmp_path / "m" / "config.json", schema=current_schema("model folder") + 4)
     for read in (
-        lambda: load_generator(tmp_path / "m"),
+        lambda: FAMILY.load_network(tmp_path / "m"),
         lambda: read_about(tmp_path / "m"),
         lambda: export_model(tmp_path / "m", tmp_path / "out"),
         lambda: compare(tmp_path / "m", tmp_path / "m"),
@@ -195,11 +195,11 @@ def old_folder(tmp_path):
 def test_keys_and_tensors_of_model_folders_are_renamed(old_folder, monkeypatch, tmp_path):
     old, new = old_folder
     with pytest.raises(Exception, match="inputs"):
-        load_generator(old)
+        FAMILY.load_network(old)
     before = {path.name: path.read_bytes() for path in old.iterdir()}
     append(monkeypatch, "model folder", renaming())
-    generator, config = load_generator(old)
-    expected, _ = load_generator(new)
+    generator, config = FAMILY.load_network(old)
+    expected, _ = FAMILY.load_network(new)
     assert config == small_config()
     for name, array in named_arrays(expected).items():
         np.testing.assert_array_equal(named_arrays(generator)[name], array)

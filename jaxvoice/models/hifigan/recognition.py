@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan.config import PRESETS, DiscriminatorConfig, GeneratorConfig, HiFiGANConfig, LatentConfig
 from jaxvoice.models.hifigan.foreign_configs import ForeignConfig
 from jaxvoice.models.hifigan.weights import Shapes
-from jaxvoice.weights.mismatches import format_name
+from jaxvoice.weights.mismatches import format_name, format_names
 from jaxvoice.weights.tensor_layouts import SPELLINGS, spelling_of
 
 _OTHERS = ("ups", "resblocks", "conv_post")
@@ -60,9 +60,9 @@ def choose_generator(names: Iterable[str], part: str | None, where: str) -> str:
         tops = sorted({name.split(".")[0] for name in names})
         raise CheckpointError(
             f"{where} holds no HiFi-GAN generator (conv_pre, ups, resblocks and conv_post): its {len(names)} tensors "
-            f"begin with {_some(tops) or 'nothing'}. See `jaxvoice inspect {where}`."
+            f"begin with {format_names(tops) or 'nothing'}. See `jaxvoice inspect {where}`."
         )
-    parts = _some([prefix.removesuffix(".") or "(the whole file)" for prefix in prefixes])
+    parts = format_names([prefix.removesuffix(".") or "(the whole file)" for prefix in prefixes])
     if part is not None:
         wanted = part.rstrip(".") + "."
         fits = [prefix for prefix in prefixes if prefix == wanted or prefix.endswith(f".{wanted}")]
@@ -75,10 +75,6 @@ def choose_generator(names: Iterable[str], part: str | None, where: str) -> str:
     if len(prefixes) > 1:
         raise CheckpointError(f"{where} holds several generators: {parts}; choose one with --part.")
     return prefixes[0]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(format_name(name, 60) for name in names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def recognise(shapes: Shapes, claims: ForeignConfig | None, *, released: bool, place: str, where: str) -> Recognised:

@@ -15,8 +15,9 @@ from jaxvoice.config import differences, from_dict
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.hifigan.config import DiscriminatorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.discriminators import Discriminators, MultiScaleState
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.models.hifigan.training import HiFiGANState, HiFiGANTask, TrainingConfig, read_run
-from jaxvoice.models.hifigan.weights import NAME, load_discriminators, load_generator
+from jaxvoice.models.hifigan.weights import NAME, load_discriminators
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.optimizers import OptimizerConfig, decays_to
 from jaxvoice.training.run_folder import RunFolder, model_folder
@@ -65,7 +66,7 @@ def continued_state(task: HiFiGANTask, folder: Path) -> HiFiGANState:
 
     **Raises:** `CheckpointError` if `folder` holds no training, or networks of other sizes than `task`'s.
     """
-    generator, config = load_generator(folder)
+    generator, config = FAMILY.load_network(folder)
     wanted = task.config.model
     lines = differences(config.generator, wanted.generator, "--model.generator.")
     lines += differences(config.discriminators, wanted.discriminators, "--model.discriminators.")
@@ -192,7 +193,7 @@ def initial_state(task: HiFiGANTask, source: Path, *, seed: int) -> HiFiGANState
             print_once(f"beginning with the generator of {place}; its discriminators have other sizes: new ones")
     else:
         folder = model_folder(source)
-        generator, config = load_generator(folder)
+        generator, config = FAMILY.load_network(folder)
         stored = trained_discriminators(folder, wanted.discriminators)
         discriminators, vectors = stored or (discriminators, vectors)
         print_once(f"beginning with the generator of {source} and {'its' if stored else 'new'} discriminators")

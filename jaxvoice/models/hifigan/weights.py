@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxvoice.config import from_dict, to_dict
+from jaxvoice.config import to_dict
 from jaxvoice.models.hifigan.config import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
-from jaxvoice.weights.model_folder import read_model_folder, write_model_folder
+from jaxvoice.weights.model_folder import write_model_folder
 from jaxvoice.weights.rules import Ignore, Rule
 from jaxvoice.weights.tensor_layouts import Norm, norm_of
 
@@ -178,23 +178,6 @@ def save_generator(
     from jaxvoice.weights.array_names import named_arrays
 
     write_model_folder(folder, family=NAME, config=to_dict(config), arrays=named_arrays(generator), info=info)
-
-
-def load_generator(folder: Path) -> tuple["Generator", HiFiGANConfig]:
-    """The generator in a model folder and its configuration.
-
-    **Raises:** `CheckpointError` or `ConfigError` for a folder that is missing, damaged, or of other weights.
-    """
-    import equinox as eqx
-    import jax
-
-    from jaxvoice.models.hifigan.generator import Generator
-    from jaxvoice.weights.array_names import load_state
-
-    data, arrays = read_model_folder(folder, family=NAME)
-    config = from_dict(HiFiGANConfig, data, where=str(folder / "config.json"))
-    skeleton = eqx.filter_eval_shape(Generator, config.generator, key=jax.random.key(0))
-    return load_state(skeleton, arrays, where=f"the weights in {folder}"), config
 
 
 def load_discriminators(

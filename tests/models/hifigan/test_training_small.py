@@ -17,8 +17,8 @@ from experiments.benchmarks import torch_hifigan, torch_training
 from jaxvoice.data import Corpus, CropBatch, Loader, RandomCrops, Store, Utterance
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
-from jaxvoice.models.hifigan.weights import load_generator
 from jaxvoice.training.loop import LoopConfig, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.parallel import data_mesh
@@ -285,7 +285,7 @@ def saved(trainer, stepped, tmp_path):
 
 
 def test_saved_models_load_bit_equal(saved, stepped):
-    generator, config = load_generator(saved)
+    generator, config = FAMILY.load_network(saved)
     assert config == CONFIG.model
     expected = named_arrays(stepped[0][0].generator.average)
     found = named_arrays(generator)
@@ -299,7 +299,7 @@ def test_damaged_models_are_named(saved, tmp_path):
     whole, text = weights.read_bytes(), about.read_text(encoding="utf-8")
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or cut short"):
-        load_generator(saved)
+        FAMILY.load_network(saved)
     weights.write_bytes(whole)
 
     def rewrite(**changes):
@@ -309,17 +309,17 @@ def test_damaged_models_are_named(saved, tmp_path):
 
     rewrite(upsample_initial_channel=32)
     with pytest.raises(CheckpointError, match=r"weights in .*model"):
-        load_generator(saved)
+        FAMILY.load_network(saved)
     for wrong in ({"upsample_initial_channel": 17}, {"chanels": 3}):
         rewrite(**wrong)
         with pytest.raises(ConfigError, match=r"config\.json"):
-            load_generator(saved)
+            FAMILY.load_network(saved)
     about.write_text(text.replace('"hifigan"', '"other"'), encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"model holds a model of the family 'other'"):
-        load_generator(saved)
+        FAMILY.load_network(saved)
     (tmp_path / "thesis.tex").write_text("mine", encoding="utf-8")
     with pytest.raises(CheckpointError, match="is no model folder"):
-        load_generator(tmp_path)
+        FAMILY.load_network(tmp_path)
 
 
 def train(run, start, steps):
