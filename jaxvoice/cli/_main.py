@@ -13,7 +13,7 @@ from jaxvoice.cli.demo_corpus import DemoCorpus
 from jaxvoice.cli.export import Export
 from jaxvoice.cli.import_weights import Import
 from jaxvoice.cli.inspect import Inspect
-from jaxvoice.cli.preflight import Preflight
+from jaxvoice.cli.preflight import PreflightCommand
 from jaxvoice.cli.speak import Speak
 from jaxvoice.cli.teacher_force import TeacherForce
 from jaxvoice.cli.vocode import Vocode
@@ -32,7 +32,7 @@ _COMMANDS = {
     "import": Import,
     "export": Export,
     "compare": Compare,
-    "preflight": Preflight,
+    "preflight": PreflightCommand,
     "demo-corpus": DemoCorpus,
     "teacher-force": TeacherForce,
 }

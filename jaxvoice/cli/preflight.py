@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Preflight:
+class PreflightCommand:
     """Decode every file of a corpus; print hours and sample rates, and list rejected files with the reason.
 
     The corpus is laid out like LJSpeech or VCTK, or is a file list, a folder of mels with their audio, or any folder

@@ -28,7 +28,7 @@ from jaxvoice.pipelines.sources import find_model_folder, print_licence
 Mel = Float[np.ndarray, "mels frames"]
 Waveform = Float32[np.ndarray, " samples"]
 Vector = Float[np.ndarray, " cond"]
-Piece = tuple[int, Window]
+IndexedWindow = tuple[int, Window]
 """A window of the mel with this index."""
 
 _CHECKED_FRAMES = 86  # one second of HiFi-GAN's frames, enough to recognise a wrong scale early in a stream
@@ -250,10 +250,10 @@ class Vocoder:
 def _decode(
     generator: Generator,
     mels: Sequence[Float[np.ndarray, "mels frames"]],
-    pieces: Sequence[Piece],
+    pieces: Sequence[IndexedWindow],
     conds: Sequence[Float[np.ndarray, " cond"] | None],
     largest: int,
-) -> Iterator[tuple[Piece, Float32[np.ndarray, " samples"]]]:
+) -> Iterator[tuple[IndexedWindow, Float32[np.ndarray, " samples"]]]:
     """The samples of each window in `pieces` without its context, in no particular order.
 
     Windows are padded to few lengths, and windows of one length are decoded as a batch.

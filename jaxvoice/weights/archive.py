@@ -13,7 +13,7 @@ from jaxtyping import Shaped
 
 from jaxvoice.errors import CheckpointError
 
-Kind = Literal["parameter", "buffer", "constant", "tensor"]
+TensorKind = Literal["parameter", "buffer", "constant", "tensor"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TensorInfo:
     """Type of the elements; bfloat16 is `ml_dtypes.bfloat16`."""
     storage: str
     """Which block of the file holds the elements; tensors with the same one share them."""
-    kind: Kind = "tensor"
+    kind: TensorKind = "tensor"
     """`parameter` or `buffer` where the file tells; `constant` for what only a program's code uses; else `tensor`."""
 
     @property

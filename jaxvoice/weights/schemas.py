@@ -19,7 +19,7 @@ from jaxvoice.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from jaxvoice.weights.archive import Tensors
 
-Kind = Literal["model folder", "run", "export"]
+FileKind = Literal["model folder", "run", "export"]
 Table = Mapping[str, Any]
 """What a JSON file holds: a model folder's `family`, `config` and `info`; a run's `task`, `config` and `mel`."""
 Rename = Callable[[str, Table], str]
@@ -102,7 +102,7 @@ def _vocoder_of_schema_2(table: Table) -> Table:
     return _generator_channels(_with_aliases(table))
 
 
-MIGRATIONS: dict[Kind, tuple[Migration, ...]] = {
+MIGRATIONS: dict[FileKind, tuple[Migration, ...]] = {
     "model folder": (
         Migration("config.json holds the number of its schema"),
         Migration(
@@ -120,7 +120,7 @@ MIGRATIONS: dict[Kind, tuple[Migration, ...]] = {
 """For each kind of file, the steps from schema 0 to 1, from 1 to 2, and so on."""
 
 
-def current_schema(kind: Kind) -> int:
+def current_schema(kind: FileKind) -> int:
     """The number of the schema in which files of this `kind` are written."""
     return len(MIGRATIONS[kind])
 
@@ -166,7 +166,7 @@ class Migrated:
         return names
 
 
-def migrate(kind: Kind, table: Table, where: str) -> Migrated:
+def migrate(kind: FileKind, table: Table, where: str) -> Migrated:
     """The table of a file called `where` in the current schema, and how its tensors are called there.
 
     **Raises:** `CheckpointError` for a file of a newer schema than this version reads, or a value that is not a schema
@@ -211,7 +211,7 @@ def migrate_export(metadata: Mapping[str, Any], where: str) -> Migrated:
     return migrate("export", {KEY: int(text) if plain else number}, where)
 
 
-def numbered(kind: Kind, table: Table) -> dict[str, Any]:
+def numbered(kind: FileKind, table: Table) -> dict[str, Any]:
     """`table` with the number of the current schema of its `kind`, to be written."""
     return {**table, KEY: current_schema(kind)}
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxvoice.errors import RefusedError
-from jaxvoice.weights.archive import Kind, ModuleNode, TensorInfo
+from jaxvoice.weights.archive import ModuleNode, TensorInfo, TensorKind
 from jaxvoice.weights.formats import limits
 from jaxvoice.weights.formats.error_messages import shown
 from jaxvoice.weights.formats.limits import CONTAINER, ITEM, Budget
@@ -19,7 +19,7 @@ _NAMELESS = (TensorRef, StorageRef, Inline, Record)
 NOTHING = object()
 """Stands for a value that holds tensors only."""
 
-Members = Callable[[Record], "list[tuple[Any, Any, Kind | None]] | None"]
+Members = Callable[[Record], "list[tuple[Any, Any, TensorKind | None]] | None"]
 """What a record has as a module: names, values, kinds; `None` when it is no module."""
 
 
@@ -29,7 +29,7 @@ class Found:
 
     tensors: dict[str, TensorRef | np.ndarray] = field(default_factory=dict)
     """Places of tensors, or arrays that lay in the pickle, by dotted name."""
-    kinds: dict[str, Kind] = field(default_factory=dict)
+    kinds: dict[str, TensorKind] = field(default_factory=dict)
     """What each of them is."""
     metadata: Any = None
     """The plain values beside them, nested as in the file."""
@@ -58,7 +58,7 @@ class _Walker:
         self.found, self._members, self._what, self._budget = Found(), members, what, budget
         self._open: set[int] = set()
 
-    def visit(self, value: Any, name: str, depth: int, kind: Kind | None = None) -> Any:
+    def visit(self, value: Any, name: str, depth: int, kind: TensorKind | None = None) -> Any:
         """The plain values in `value`, or `NOTHING`; its tensors and modules are noted under `name`."""
         self._budget.nodes -= 1
         if self._budget.nodes < 0:
@@ -137,7 +137,7 @@ class _Walker:
                 parts["value"] = inside
         return parts["value"] if parts.keys() == {"value"} else parts or NOTHING
 
-    def _module(self, record: Record, members: list[tuple[Any, Any, Kind | None]], name: str, depth: int) -> Any:
+    def _module(self, record: Record, members: list[tuple[Any, Any, TensorKind | None]], name: str, depth: int) -> Any:
         attributes: dict[str, Any] = {}
         self.found.nodes[name] = (record.class_name, attributes)
         for key, value, kind in members:
@@ -146,7 +146,7 @@ class _Walker:
                 attributes[str(key)] = inside
         return NOTHING
 
-    def _below(self, value: Any, name: str, key: Any, depth: int, kind: Kind | None = None) -> Any:
+    def _below(self, value: Any, name: str, key: Any, depth: int, kind: TensorKind | None = None) -> Any:
         """`visit`, with a name only for what can hold tensors."""
         if value is None or isinstance(value, bool | int | float | str):
             return self.visit(value, "", depth)
@@ -160,7 +160,7 @@ class _Walker:
             raise self._refused(f"has names of more than {limits.NAME} characters, or too many, at {shown(joined)}")
         return joined
 
-    def _tensor(self, name: str, value: TensorRef | np.ndarray, kind: Kind) -> Any:
+    def _tensor(self, name: str, value: TensorRef | np.ndarray, kind: TensorKind) -> Any:
         name = name or "tensor"
         if name in self.found.tensors:
             raise self._refused(f"has two tensors that are called {shown(name)}; rename one of them")
@@ -185,13 +185,13 @@ def _key_name(key: Any) -> str:
     return key.name if isinstance(key, Global) else shown(key)
 
 
-def _info(name: str, value: TensorRef | np.ndarray, kind: Kind) -> TensorInfo:
+def _info(name: str, value: TensorRef | np.ndarray, kind: TensorKind) -> TensorInfo:
     if isinstance(value, TensorRef):
         return TensorInfo(value.shape, value.storage.dtype, value.storage.key, kind)
     return TensorInfo(value.shape, value.dtype, f"pickle/{name}", kind)
 
 
-def torch_members(record: Record) -> list[tuple[Any, Any, Kind | None]] | None:
+def torch_members(record: Record) -> list[tuple[Any, Any, TensorKind | None]] | None:
     """The members of a pickled `nn.ModuleNode`, in the order of `state_dict`, without what torch keeps for itself."""
     state = record.state
     if not isinstance(state, dict):

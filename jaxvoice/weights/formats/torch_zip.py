@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxvoice.errors import CheckpointError, RefusedError
-from jaxvoice.weights.archive import Kind, Source
+from jaxvoice.weights.archive import Source, TensorKind
 from jaxvoice.weights.formats import limits
 from jaxvoice.weights.formats.error_messages import DAMAGED, shown
 from jaxvoice.weights.formats.limits import Budget
@@ -122,9 +122,9 @@ _CLASS = re.compile(r"^class ([\w]{1,200})\(Module\):\n((?:  __\w{1,100}__ = [^\
 _DECLARED = re.compile(r"^  __(parameters|buffers)__ = \[([^\n]*)\]", re.MULTILINE)
 
 
-def _declared(code: Mapping[str, str]) -> dict[str, dict[str, Kind]]:
+def _declared(code: Mapping[str, str]) -> dict[str, dict[str, TensorKind]]:
     """By class: which names its code declares as parameters and buffers."""
-    kinds: dict[str, dict[str, Kind]] = {}
+    kinds: dict[str, dict[str, TensorKind]] = {}
     for file, text in code.items():
         package = file.removesuffix(".py").replace("/", ".")
         for name, lines in _CLASS.findall(text):
@@ -134,10 +134,10 @@ def _declared(code: Mapping[str, str]) -> dict[str, dict[str, Kind]]:
     return kinds
 
 
-def _script_members(declared: Mapping[str, Mapping[str, Kind]]) -> Members:
+def _script_members(declared: Mapping[str, Mapping[str, TensorKind]]) -> Members:
     """What tells the members of a record from its class's declarations."""
 
-    def members(record: Record) -> list[tuple[Any, Any, Kind | None]] | None:
+    def members(record: Record) -> list[tuple[Any, Any, TensorKind | None]] | None:
         if record.args:  # a tuple with names, or one of an enumeration
             return None
         kinds = declared.get(record.class_name, {})
