@@ -1,4 +1,4 @@
-"""The acoustic model: phonemes and their durations to a mel spectrogram."""
+"""The acoustic model, which maps phonemes and their durations to a mel spectrogram."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ _POSITION_DEVIATION = 0.02
 
 
 class BatchNormStates(eqx.Module):
-    """Running statistics of every batch norm, in the order of the blocks."""
+    """Running statistics of all batch norms, in the order of the blocks."""
 
     encoder: list[BatchNormState]
     decoder: list[BatchNormState]
@@ -26,39 +26,42 @@ class BatchNormStates(eqx.Module):
 
 
 class Decoded(NamedTuple):
-    """The output of the acoustic model: two mel spectrograms, the weights of upsampling, and the new statistics."""
+    """The output of the acoustic model."""
 
     hidden: Float[Array, "*batch phones dim"]
     """Hidden states of the phonemes, zero in padding."""
     first: Float[Array, "*batch frames mels"]
-    """The decoder's mel spectrogram."""
+    """The mel spectrogram of the decoder."""
     second: Float[Array, "*batch frames mels"]
-    """The same, corrected by the post-net: the model's result."""
+    """The mel spectrogram corrected by the post-net, which is the result of the model."""
     weights: Float32[Array, "*batch frames phones"]
     """The weight of each phoneme in each frame."""
     state: BatchNormStates
     """The running statistics after this batch."""
 
 
-def _positions(table: Float[Array, "most dim"], x: Array, what: str, remedy: str) -> Float[Array, "*ones time dim"]:
+def _positions(table: Float[Array, "most dim"], x: Array, unit: str, option: str) -> Float[Array, "*ones time dim"]:
     time = x.shape[-2]
     if time > table.shape[0]:
         raise ShapeError(
-            f"{time} {what}, padding included, are more than the {table.shape[0]} positions this model has "
-            f"learned; split the text at a pause, or {remedy} when you make the model."
+            f"The input has {time} {unit}, padding included, but the model has {table.shape[0]} learned positions; "
+            f"split the text at a pause, or train a model with a larger {option}."
         )
     return table[(*(None,) * (x.ndim - 2), slice(time))].astype(x.dtype)
 
 
 class Encoder(Module):
-    """Phoneme ids to hidden states: embedding plus learned positions, then blocks."""
+    """Maps phoneme ids to hidden states: an embedding, learned positions, and blocks."""
 
     embedding: Float[Array, "ids dim"]
     positions: Float[Array, "max_phones dim"]
     blocks: list[Block]
 
     def __init__(self, config: GaussianTTSConfig, *, key: PRNGKeyArray):
-        """Embeddings are drawn from N(0, 1) as in torch, positions from N(0, 0.02^2); that of padding is zero."""
+        """Draw embeddings from N(0, 1), as torch does, and positions from N(0, 0.02^2).
+
+        The embedding of padding is zero.
+        """
         embedding_key, positions_key, key = jax.random.split(key, 3)
         embedding = jax.random.normal(embedding_key, (len(config.codes) + 1, config.dim))
         self.embedding = embedding.at[0].set(0.0)
@@ -77,17 +80,19 @@ class Encoder(Module):
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "*batch phones dim"], list[BatchNormState]]:
-        """Hidden states, zero where `mask` is false, in the precision of the weights; ids beyond the table give NaN.
+        """Hidden states, zero where `mask` is false, in the precision of the weights.
+
+        Ids outside the embedding table give NaN.
 
         **Raises:** `ShapeError` for more phonemes than positions; `ConfigError` for dropout without `key`.
         """
         x = self.embedding.at[phonemes].get(mode="fill", fill_value=jnp.nan)
-        x = masked(x + _positions(self.positions, x, "phonemes", "raise encoder.max_phones"), mask)
+        x = masked(x + _positions(self.positions, x, "phonemes", "encoder.max_phones"), mask)
         return _apply_blocks(self.blocks, x, states, mask=mask, inference=inference, key=key)
 
 
 class Decoder(Module):
-    """Hidden states of frames, with learned positions of frames added, through blocks."""
+    """Maps hidden states of frames to hidden states of frames: learned positions, and blocks."""
 
     positions: Float[Array, "max_frames dim"]
     blocks: list[Block]
@@ -110,21 +115,21 @@ class Decoder(Module):
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "*batch frames dim"], list[BatchNormState]]:
-        """Keeps the shape; zero where `mask` is false; raises as `Encoder`."""
-        x = masked(x + _positions(self.positions, x, "frames", "raise decoder.max_frames"), mask)
+        """Hidden states in the shape of `x`, zero where `mask` is false. Errors are those of `Encoder`, for frames."""
+        x = masked(x + _positions(self.positions, x, "frames", "decoder.max_frames"), mask)
         return _apply_blocks(
             self.blocks, x, states, mask=mask, attention_mask=attention_mask, inference=inference, key=key
         )
 
 
 class PostNet(Module):
-    """Hidden states of the decoder to a correction of its mel spectrogram: convolutions without dropout."""
+    """Maps hidden states of the decoder to a correction of its mel spectrogram: convolutions without dropout."""
 
     blocks: list[ConvRes]
     linear: Linear
 
     def __init__(self, config: GaussianTTSConfig, *, key: PRNGKeyArray):
-        """The last layer is zero, so that at first there is no correction."""
+        """The last layer is initialised to zero, so the initial correction is zero."""
         linear_key, key = jax.random.split(key)
         self.blocks = [
             ConvRes(config.dim, config.dim, config.decoder.kernel_size, batch_norm_mask=config.batch_norm_mask, key=k)
@@ -155,7 +160,7 @@ def _apply_blocks(blocks, x, states, *, key: PRNGKeyArray | None = None, **optio
 
 
 class AcousticModel(Module):
-    """Phonemes to mel spectrogram: encoder, Gaussian upsampling, decoder and post-net."""
+    """Maps phonemes to a mel spectrogram: encoder, Gaussian upsampling, decoder and post-net."""
 
     encoder: Encoder
     upsampling: GaussianUpsampling
@@ -174,7 +179,7 @@ class AcousticModel(Module):
         self.config = config
 
     def init_state(self) -> BatchNormStates:
-        """Running statistics before any batch."""
+        """The initial running statistics."""
         return BatchNormStates(
             [block.conv.norm.init_state() for block in self.encoder.blocks],
             [block.conv.norm.init_state() for block in self.decoder.blocks],
@@ -193,8 +198,8 @@ class AcousticModel(Module):
     ) -> tuple[Float[Array, "*batch phones dim"], BatchNormStates]:
         """**Arguments:**
 
-        - `phonemes`: ids `(*batch, phones)`, from 1 on; 0 in padding.
-        - `state`: running statistics; with `inference` they are used and returned unchanged.
+        - `phonemes`: ids `(*batch, phones)`, at least 1; 0 in padding.
+        - `state`: running statistics; with `inference` they are applied and returned unchanged.
         - `phone_count`: number of valid phonemes of each example, or one number for all.
 
         **Returns:** hidden states `(*batch, phones, dim)`, zero in padding, and the new state.
@@ -222,15 +227,16 @@ class AcousticModel(Module):
         """**Arguments:**
 
         - `hidden`: hidden states that `encode` returned.
-        - `durations`: in frames, `(*batch, phones)`, float32 whatever the precision of the network.
-        - `state`: running statistics; with `inference` they are used and returned unchanged.
+        - `durations`: in frames, `(*batch, phones)`, float32 for every precision of the network.
+        - `state`: running statistics; with `inference` they are applied and returned unchanged.
         - `phone_count`, `frame_count`: number of valid phonemes and frames of each example, or one number for all;
-            the durations of an example add up to its frames.
-        - `frames`: number of frames of the result, padding included; a constant of the compiled program.
+            the durations of an example must add up to its number of frames.
+        - `frames`: number of frames of the result, padding included; static under `jax.jit`.
 
         **Returns:** normalised mel spectrograms `(*batch, frames, mels)`, zero in padding; weights; the new state.
 
-        **Raises:** as `encode`, for frames.
+        **Raises:** `ShapeError` for more frames than positions; `ConfigError` for dropout without `key` unless
+        `inference`.
         """
         mask = length_mask(frame_count, frames, batch=durations.shape[:-1])
         x, weights = self.upsampling(hidden, durations, phone_count=phone_count, frame_count=frame_count, frames=frames)
@@ -255,7 +261,7 @@ class AcousticModel(Module):
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> Decoded:
-        """`encode`, then `decode`: arguments and errors as there."""
+        """Apply `encode` and `decode`; arguments and errors are theirs."""
         encoder_key, decoder_key = subkeys(key, 2)
         hidden, state = self.encode(phonemes, state, phone_count=phone_count, inference=inference, key=encoder_key)
         counts = {"phone_count": phone_count, "frame_count": frame_count, "frames": frames}
@@ -263,7 +269,7 @@ class AcousticModel(Module):
 
 
 class GaussianTTS(Module):
-    """The acoustic model, and the duration model that is trained after it."""
+    """The acoustic model and the duration model, which is trained after the acoustic model."""
 
     acoustic: AcousticModel
     durations: DurationModel
@@ -279,7 +285,7 @@ class GaussianTTS(Module):
         return self.acoustic.config
 
     def init_state(self) -> BatchNormStates:
-        """Running statistics before any batch."""
+        """The initial running statistics."""
         return self.acoustic.init_state()
 
     def __call__(
@@ -292,10 +298,10 @@ class GaussianTTS(Module):
         frame_count: Int[Array, "*batch"] | int,
         frames: int,
     ) -> tuple[Decoded, Float[Array, "*batch phones"]]:
-        """The mel spectrogram of phonemes with given durations, and the normalised log durations predicted for them.
+        """The mel spectrogram of phonemes with given durations, and their predicted normalised log durations.
 
-        Both networks run in inference mode: running statistics stay as they are, and there is no dropout. Arguments
-        and errors as for `AcousticModel.encode` and `AcousticModel.decode`.
+        Both networks run in inference mode: running statistics do not change, and dropout is off. Arguments and errors
+        are those of `AcousticModel.encode` and `AcousticModel.decode`.
         """
         counts = {"phone_count": phone_count, "frame_count": frame_count, "frames": frames}
         decoded = self.acoustic(phonemes, durations, state, **counts, inference=True)
@@ -303,14 +309,14 @@ class GaussianTTS(Module):
 
 
 class InferenceModel(Module):
-    """The trained networks and the running statistics of their batch norms: what a model folder holds."""
+    """The trained networks and the running statistics of their batch norms, as stored in a model folder."""
 
     acoustic: AcousticModel
     batch_norm: BatchNormStates
     durations: DurationModel
 
     def __init__(self, config: GaussianTTSConfig, *, key: PRNGKeyArray):
-        """Random networks, and statistics before any batch."""
+        """Create random networks with initial running statistics."""
         networks = GaussianTTS(config, key=key)
         self.acoustic, self.durations = networks.acoustic, networks.durations
         self.batch_norm = networks.init_state()
@@ -318,7 +324,7 @@ class InferenceModel(Module):
     def __call__(
         self, phonemes: Int[Array, "*batch phones"], durations: Float[Array, "*batch phones"], frames: int
     ) -> Float[Array, "*batch {frames} mels"]:
-        """The normalised mel spectrogram of phonemes that last `durations` frames, which add up to `frames`.
+        """The normalised mel spectrogram of phonemes with `durations` in frames, whose sum is `frames`.
 
         **Raises:** `ShapeError` for more phonemes or frames than positions.
         """

@@ -21,12 +21,12 @@ from jaxvoice.models.gaussian_tts.statistics import from_normalised, to_mel, who
 from jaxvoice.nn import freeze
 from jaxvoice.text.phonemes import PAUSE
 
-# Shorter inputs are padded to these lengths, which are cheap, and so need no programs of their own.
+# Shorter inputs are padded to these lengths, which costs little and saves compiled programs.
 _FEWEST_PHONES, _FEWEST_FRAMES = 32, 128
 
 Item = TypeVar("Item")
 Segment = tuple[int, int, int]
-"""Number of an input, and its first and last phoneme (exclusive)."""
+"""Index of an input, its first phoneme, and the end of the segment (exclusive)."""
 
 
 class PhonemeInput(NamedTuple):
@@ -37,15 +37,15 @@ class PhonemeInput(NamedTuple):
     ids: Int32[np.ndarray, " phones"]
     """Their ids in the model."""
     word_starts: Bool[np.ndarray, " phones"]
-    """Which of them begin a word."""
+    """True for phonemes that begin a word."""
     durations: Int64[np.ndarray, " phones"] | None
-    """Duration of each in frames; None predicts them."""
+    """Duration of each phoneme in frames; `None` if durations are predicted."""
     name: str = ""
     """Name of the input in errors and warnings."""
 
 
 class AlignmentBlock(NamedTuple):
-    """The part of an alignment that is not zero for one piece of an input."""
+    """The block of an alignment matrix for one piece of an input. The matrix is zero outside its blocks."""
 
     frame: int
     """First frame."""
@@ -68,11 +68,14 @@ class SynthesizedMel(NamedTuple):
 
 @dataclass(frozen=True)
 class Piece:
-    """The phonemes of an input from `start` to `stop`. With `shares`, the first is also in the previous piece."""
+    """The phonemes of an input from `start` to `stop` (exclusive).
+
+    If `starts_with_shared_pause` is true, the first phoneme is a pause that the previous piece also contains.
+    """
 
     start: int
     stop: int
-    shares: bool = False
+    starts_with_shared_pause: bool = False
 
     @property
     def phones(self) -> int:
@@ -94,29 +97,29 @@ def split_at_pauses(
         |---- piece -------|
                          |----- piece ------|    both pieces contain the pause between them
 
-    A piece ends with a pause, with which the next one starts. If there is none within reach, it ends before a word, or
-    at any phoneme if no word starts within reach; the next piece then shares nothing with it.
+    A piece ends with a pause, with which the next piece starts. If the piece contains no pause, it ends before a word
+    or, failing that, at any phoneme. Then the pieces do not overlap.
 
-    **Arguments:** `frames`, the duration of each phoneme, at most `most_frames`; `pauses`, which phonemes are pauses;
-    `word_starts`, which begin a word.
+    **Arguments:** `frames`, the duration of each phoneme, at most `most_frames`; `pauses`, true for pauses;
+    `word_starts`, true for phonemes that begin a word.
     """
     count, times = len(frames), np.concatenate([[0], np.cumsum(frames)])
     pieces: list[Piece] = []
-    start, shares = 0, False
+    start, shared = 0, False
     while True:
         reached = int(np.searchsorted(times, times[start] + most_frames, side="right")) - 1
         stop = min(count, start + most_phones, reached)
         if stop == count:
-            return [*pieces, Piece(start, stop, shares)]
+            return [*pieces, Piece(start, stop, shared)]
         pause = _last(pauses, start + 1, stop)
         if pause is not None:
-            pieces.append(Piece(start, pause + 1, shares))
-            start, shares = pause, True
+            pieces.append(Piece(start, pause + 1, shared))
+            start, shared = pause, True
             continue
-        word = _last(word_starts, start + 1 + shares, stop + 1)
+        word = _last(word_starts, start + 1 + shared, stop + 1)
         stop = stop if word is None else word
-        pieces.append(Piece(start, stop, shares))
-        start, shares = stop, False
+        pieces.append(Piece(start, stop, shared))
+        start, shared = stop, False
 
 
 def _last(flags: Bool[np.ndarray, " phones"], start: int, stop: int) -> int | None:
@@ -127,12 +130,13 @@ def _last(flags: Bool[np.ndarray, " phones"], start: int, stop: int) -> int | No
 class AcousticInference:
     """Computes mel spectrograms and durations of phonemes.
 
-    Inputs longer than the positions that the model has learned are split at pauses. The first half of the frames of
-    such a pause comes from the piece before it and the rest from the piece after it. Pieces are padded to few lengths,
-    and pieces of one length are computed as a batch. Neither changes the result by more than rounding.
+    Inputs that exceed the learned positions of the model are split at pauses. The first half of the frames of such a
+    pause comes from the piece before it, the rest from the piece after it. Pieces are padded to a few lengths, and
+    pieces of equal padded length are computed as a batch. Padding and batching change the result by rounding errors
+    only.
 
     **Arguments:** `model`, `norms` and `config`: the networks, the running statistics of their batch norms, and their
-    configuration; `max_phones` and `max_frames`, the longest piece, by default the number of positions.
+    configuration; `max_phones` and `max_frames`, the maximum size of a piece, by default the number of positions.
 
     **Raises:** `ConfigError` if `max_phones` or `max_frames` is below 1 or above the number of positions.
     """
@@ -153,8 +157,10 @@ class AcousticInference:
     def __call__(self, inputs: Sequence[PhonemeInput], *, speed: float = 1.0) -> list[SynthesizedMel]:
         """The result for each of `inputs`; `speed` divides predicted durations.
 
-        **Raises:** `TextError` if a phoneme is longer than the longest piece; `CheckpointError` if the model returns
-        NaN or infinity. Warns with `JaxvoiceWarning` if a long input has no pause to split at.
+        **Raises:** `TextError` if the duration of a phoneme exceeds `max_frames`; `CheckpointError` if the model
+        returns NaN or infinity.
+
+        **Warns:** `JaxvoiceWarning` if a long input is split where it has no pause.
         """
         encoded: dict[Segment, tuple[np.ndarray, np.ndarray]] = {}
         self._encode(inputs, _segments([self._pieces(item, item.durations) for item in inputs]), encoded)
@@ -165,12 +171,12 @@ class AcousticInference:
         pieces = [self._pieces(item, frames) for item, frames in zip(inputs, durations, strict=True)]
         self._encode(inputs, [segment for segment in _segments(pieces) if segment not in encoded], encoded)
         _warn_about_splits(inputs, pieces)
-        joins = [_Joins(frames, of_item) for frames, of_item in zip(durations, pieces, strict=True)]
+        positions = [_PiecePositions(frames, of_item) for frames, of_item in zip(durations, pieces, strict=True)]
         mels = [np.empty((self._config.mel.num_mels, int(frames.sum())), np.float32) for frames in durations]
         blocks: list[dict[int, AlignmentBlock]] = [{} for _ in inputs]
-        # Each piece is copied into the result at once, so that long speech needs memory for one copy only.
+        # Each piece is copied into the result immediately, so that only one copy of a long result is in memory.
         for (number, start, stop), mel, weights in self._decode(_segments(pieces), encoded, durations):
-            first, kept = joins[number].place(start, stop)
+            first, kept = positions[number].find(start, stop)
             mels[number][:, first : first + kept.stop - kept.start] = mel[:, kept]
             blocks[number][start] = AlignmentBlock(first, start, weights[kept].copy())
         return [
@@ -179,8 +185,10 @@ class AcousticInference:
         ]
 
     def usual_sizes(self, most_frames: int) -> list[tuple[int, int]]:
-        """Numbers of phonemes and frames, one pair for each program that speech of up to `most_frames` frames needs if
-        it is at most a third slower or faster than the corpus."""
+        """The numbers of phonemes and frames for which to compile programs in advance.
+
+        They cover speech of up to `most_frames` frames that is at most a third slower or faster than the corpus.
+        """
         statistics, sizes = self._config.statistics, {}
         logs = statistics.duration_mean + statistics.duration_std**2 / 2  # mean of a log-normal distribution
         usual = max(1.0, math.expm1(min(logs, 20.0)) * statistics.duration_scale)
@@ -198,7 +206,7 @@ class AcousticInference:
         if frames[longest] > self.max_frames:
             raise TextError(
                 f"{_prefix(item)}{item.codes[longest]} (phoneme {longest + 1}) has a duration of {frames[longest]} "
-                f"frames, and the model supports {self.max_frames}; give a shorter duration or a higher speed."
+                f"frames, but the model supports at most {self.max_frames}; pass a shorter duration or a higher speed."
             )
         pauses = np.array([code == PAUSE for code in item.codes])
         return split_at_pauses(
@@ -211,7 +219,7 @@ class AcousticInference:
         segments: Sequence[Segment],
         encoded: dict[Segment, tuple[np.ndarray, np.ndarray]],
     ) -> None:
-        """Add hidden states and normalised log durations of each of `segments` to `encoded`."""
+        """Add the hidden states and normalised log durations of all `segments` to `encoded`."""
         sizes = {segment: self._phone_bucket(segment) for segment in segments}
         for size, batch in _batches(sizes, lambda size: self.max_phones // size):
             ids, counts = np.zeros((len(batch), size), np.int32), np.zeros(len(batch), np.int32)
@@ -227,7 +235,7 @@ class AcousticInference:
             )
             hidden, logs = map(np.asarray, made)
             for row, segment in enumerate(batch):
-                # Copies, since a view would keep the padding of the whole batch.
+                # Copies, since a view would keep the whole padded batch in memory.
                 encoded[segment] = hidden[row, : counts[row]].copy(), logs[row, : counts[row]].copy()
 
     def _predicted(
@@ -235,7 +243,8 @@ class AcousticInference:
     ) -> Int64[np.ndarray, " phones"]:
         logs = np.zeros(len(item.codes))
         for piece in self._pieces(item, None):
-            logs[piece.start + piece.shares : piece.stop] = encoded[number, piece.start, piece.stop][1][piece.shares :]
+            first = piece.starts_with_shared_pause
+            logs[piece.start + first : piece.stop] = encoded[number, piece.start, piece.stop][1][first:]
         frames = from_normalised(logs, self._config.statistics, speed=speed)
         if not np.isfinite(logs).all():
             raise CheckpointError("The model predicts durations that are NaN or infinite; its weights are damaged.")
@@ -247,7 +256,7 @@ class AcousticInference:
         encoded: Mapping[Segment, tuple[np.ndarray, np.ndarray]],
         durations: Sequence[Int64[np.ndarray, " phones"]],
     ) -> Iterator[tuple[Segment, np.ndarray, np.ndarray]]:
-        """Each of `segments`, its mel spectrogram (mels, frames) and its weights (frames, phones)."""
+        """Yield each segment with its mel spectrogram (mels, frames) and its weights (frames, phones)."""
         frames = {(number, start, stop): int(durations[number][start:stop].sum()) for number, start, stop in segments}
         sizes = {
             segment: (self._phone_bucket(segment), bucket_size(max(frames[segment], _FEWEST_FRAMES), self.max_frames))
@@ -272,7 +281,7 @@ class AcousticInference:
             )
             normalised, weights = map(np.asarray, made)
             for row, segment in enumerate(batch):
-                # Before clipping, which would turn infinity into a plausible mel.
+                # Checked before clipping, which would hide infinite values.
                 if not np.isfinite(normalised[row, : frames[segment]]).all():
                     raise CheckpointError("The model returns mels with NaN or infinity; its weights are damaged.")
                 mel = to_mel(normalised[row, : frames[segment]], self._config.statistics, self._config.mel)
@@ -289,7 +298,7 @@ def _limit(name: str, wanted: int | None, learned: int) -> int:
     if wanted is None:
         return learned
     if not 1 <= wanted <= learned:
-        raise ConfigError(f"{name} is {wanted}; use 1 to {learned}, the number of positions of the model.")
+        raise ConfigError(f"{name} must be from 1 to {learned}, the number of positions of the model; got {wanted}.")
     return wanted
 
 
@@ -302,11 +311,14 @@ def _segments(pieces: Sequence[Sequence[Piece]]) -> list[Segment]:
 
 
 def _batches(sizes: Mapping[Segment, Item], room: Callable[[Item], int]) -> Iterator[tuple[Item, list[Segment]]]:
-    """Batches of segments of one size. Batch sizes are powers of two, which keeps the number of programs small."""
+    """Yield batches of segments of equal size.
+
+    Batch sizes are powers of two, to limit the number of compiled programs.
+    """
     groups: dict[Item, list[Segment]] = defaultdict(list)
     for segment, size in sizes.items():
         groups[size].append(segment)
-    # Larger batches gain little on a CPU and take more memory.
+    # On a CPU, larger batches are hardly faster and need more memory.
     factor = 1 if jax.default_backend() == "cpu" else 16
     for size, group in groups.items():
         while group:
@@ -318,24 +330,25 @@ def _batches(sizes: Mapping[Segment, Item], room: Callable[[Item], int]) -> Iter
 
 def _warn_about_splits(inputs: Sequence[PhonemeInput], pieces: Sequence[Sequence[Piece]]) -> None:
     for item, of_item in zip(inputs, pieces, strict=True):
-        cuts = [piece.start for piece in of_item[1:] if not piece.shares]
+        cuts = [piece.start for piece in of_item[1:] if not piece.starts_with_shared_pause]
         if cuts:
             raw = " ".join(item.codes[max(0, cuts[0] - 4) : cuts[0]])
             warn_caller(
-                f"{_prefix(item)}The text exceeds the model's positions and has too few pauses; it is split between "
-                f"words {len(cuts)} times, first after phoneme {cuts[0]} ({raw}). Add commas or full stops."
+                f"{_prefix(item)}The text is longer than the model supports and has too few pauses. It was split "
+                f"between words at {len(cuts)} {'place' if len(cuts) == 1 else 'places'}, the first after phoneme "
+                f"{cuts[0]} ({raw}). Add commas or full stops."
             )
 
 
-class _Joins:
-    """The places of pieces in the result of their input, such that each frame is written once."""
+class _PiecePositions:
+    """The position of each piece in the result of its input. Each frame is taken from exactly one piece."""
 
     def __init__(self, durations: Int64[np.ndarray, " phones"], pieces: Sequence[Piece]):
         self._durations, self._starts = durations, np.concatenate([[0], np.cumsum(durations)])
-        self._shared = {piece.start for piece in pieces if piece.shares}
+        self._shared = {piece.start for piece in pieces if piece.starts_with_shared_pause}
 
-    def place(self, start: int, stop: int) -> tuple[int, slice]:
-        """First frame of the result that the piece from `start` to `stop` provides, and its frames to copy there."""
+    def find(self, start: int, stop: int) -> tuple[int, slice]:
+        """The first frame of the result that comes from the piece `start` to `stop`, and the piece's frames to copy."""
         offset, last = int(self._starts[start]), int(self._starts[stop])
         first = offset + (_frames_before_split(self._durations[start]) if start in self._shared else 0)
         if stop - 1 in self._shared and stop - 1 != start:
@@ -344,5 +357,5 @@ class _Joins:
 
 
 def _frames_before_split(pause: int | np.integer) -> int:
-    """Frames of a shared pause that come from the piece before it."""
+    """The number of frames of a shared pause that come from the piece before it."""
     return (int(pause) + 1) // 2

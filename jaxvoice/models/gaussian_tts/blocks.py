@@ -1,4 +1,4 @@
-"""The blocks of encoder, decoder and post-net, on arrays `(*batch, time, channels)`."""
+"""The blocks of the encoder, the decoder and the post-net, for arrays `(*batch, time, channels)`."""
 
 import equinox as eqx
 import jax
@@ -19,7 +19,7 @@ from jaxvoice.nn import (
 
 
 class ConvRes(Module):
-    """Convolution, ReLU, batch norm and dropout, plus a convolution of one tap as shortcut."""
+    """Convolution, ReLU, batch norm and dropout, with a convolution of kernel size 1 as the shortcut."""
 
     conv: Conv1d
     norm: MaskedBatchNorm
@@ -51,7 +51,7 @@ class ConvRes(Module):
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "*batch time out"], BatchNormState]:
-        """The block's output, zero where `mask` is false, and the state after this batch.
+        """The output, zero where `mask` is false, and the running statistics after this batch.
 
         **Raises:** `ConfigError` for dropout without `key` unless `inference`.
         """
@@ -62,9 +62,9 @@ class ConvRes(Module):
 
 
 class Block(Module):
-    """A transformer layer, then `ConvRes` (arXiv 1910.10352 with its convolution replaced).
+    """A transformer layer followed by `ConvRes`, which replaces the convolution of arXiv 1910.10352.
 
-    With `attn_dim` in the config, a linear map changes the width to `attn_dim` before the transformer layer, and
+    With `attn_dim` in the configuration, a linear map changes the width to `attn_dim` before the transformer layer, and
     `ConvRes` changes it back to `dim`.
     """
 
@@ -95,7 +95,10 @@ class Block(Module):
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "*batch time dim"], BatchNormState]:
-        """As `ConvRes`; `attention_mask` limits attention as in `jaxvoice.nn.MultiHeadAttention`."""
+        """The output and the running statistics, as for `ConvRes`.
+
+        `attention_mask` limits attention as in `jaxvoice.nn.MultiHeadAttention`.
+        """
         attention_key, conv_key = subkeys(key, 2)
         x = x if self.widen is None else self.widen(x)
         x = self.attention(x, mask=mask, attention_mask=attention_mask, inference=inference, key=attention_key)

@@ -1,4 +1,4 @@
-"""What the acoustic model is made of: sizes, phonemes, mel contract and the statistics its numbers are scaled by."""
+"""Configuration of the acoustic model: sizes, phonemes, mel contract, and statistics that normalise its data."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -8,7 +8,7 @@ from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.text.phonemes import ALIGNED
 
-# Far above every network of this kind; what a damaged or hostile file asks for beyond is refused at once.
+# Larger than any network of this kind, so that damaged or hostile files are rejected before memory is allocated.
 _MOST_LAYERS, _WIDEST, _LONGEST = 64, 16384, 2**17
 
 
@@ -42,27 +42,27 @@ def _check_positions(config: "EncoderConfig | DecoderConfig", name: str) -> None
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Phonemes to hidden states: a transformer layer and a residual convolution in each block.
+    """Configuration of the encoder, with a transformer layer and a residual convolution in each block.
 
-    **Raises:** `ConfigError` for values of the wrong type or range, or an even kernel.
+    **Raises:** `ConfigError` for values of the wrong type or range, or an even kernel size.
     """
 
     layers: int = 3
     """Number of blocks."""
     heads: int = 4
-    """Heads of each attention."""
+    """Number of attention heads."""
     feed_forward: int = 1024
-    """Channels inside the feed-forward networks."""
+    """Hidden channels of the feed-forward networks."""
     attn_dim: int | None = None
-    """Channels of the transformer layers where other than those of the model; the convolution narrows them again."""
+    """Channels of the transformer layers, if different from `dim`; the convolution maps them back to `dim`."""
     kernel_size: int = 5
-    """Kernel of the residual convolutions, in positions; odd."""
+    """Kernel size of the residual convolutions, in positions; odd."""
     dropout: float = 0.15
-    """Rate of dropout in all blocks."""
+    """Dropout rate of all blocks."""
     norm: Literal["post", "pre", "none"] = "post"
-    """Where the transformer layers have their layer norms."""
+    """The position of the layer norms in the transformer layers."""
     max_phones: int = 150
-    """Learned positions: the longest sequence of phonemes, padding included."""
+    """Number of learned positions: the maximum number of phonemes, padding included."""
 
     def __post_init__(self) -> None:
         _check_sizes(self, ("layers",), "heads", "feed_forward", "attn_dim", "kernel_size")
@@ -72,31 +72,31 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Frames of hidden states to mel frames: blocks like the encoder's, then a post-net that corrects.
+    """Configuration of the decoder: blocks like the encoder's, and a post-net that corrects their mel spectrogram.
 
-    **Raises:** `ConfigError` for values of the wrong type or range, or an even kernel.
+    **Raises:** `ConfigError` for values of the wrong type or range, or an even kernel size.
     """
 
     layers: int = 3
     """Number of blocks."""
     heads: int = 4
-    """Heads of each attention."""
+    """Number of attention heads."""
     feed_forward: int = 1024
-    """Channels inside the feed-forward networks."""
+    """Hidden channels of the feed-forward networks."""
     attn_dim: int | None = None
-    """Channels of the transformer layers where other than those of the model; the convolution narrows them again."""
+    """Channels of the transformer layers, if different from `dim`; the convolution maps them back to `dim`."""
     kernel_size: int = 5
-    """Kernel of the residual convolutions, in frames; odd."""
+    """Kernel size of the residual convolutions, in frames; odd."""
     dropout: float = 0.1
-    """Rate of dropout in all blocks; the post-net has none."""
+    """Dropout rate of all blocks; the post-net has no dropout."""
     norm: Literal["post", "pre", "none"] = "post"
-    """Where the transformer layers have their layer norms."""
+    """The position of the layer norms in the transformer layers."""
     max_frames: int = 1024
-    """Learned positions: the longest mel spectrogram in frames, padding included."""
+    """Number of learned positions: the maximum number of mel frames, padding included."""
     mask: Literal["none", "block_causal"] = "none"
-    """What a frame may attend to: all frames, or those of its own and earlier phonemes."""
+    """The frames that a frame attends to: all frames, or those of its own and earlier phonemes."""
     postnet_layers: int = 5
-    """Residual convolutions of the post-net."""
+    """Number of residual convolutions in the post-net."""
 
     def __post_init__(self) -> None:
         _check_sizes(self, ("layers", "postnet_layers"), "heads", "feed_forward", "attn_dim", "kernel_size")
@@ -106,17 +106,17 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class DurationConfig:
-    """Hidden states to durations: a bidirectional LSTM.
+    """Configuration of the duration model, a bidirectional LSTM.
 
     **Raises:** `ConfigError` for values of the wrong type or range.
     """
 
     layers: int = 3
-    """Layers of the LSTM."""
+    """Number of LSTM layers."""
     hidden: int = 256
-    """Channels of each direction."""
+    """Channels per direction."""
     dropout: float = 0.1
-    """Rate of dropout between layers."""
+    """Dropout rate between layers."""
 
     def __post_init__(self) -> None:
         _check_sizes(self, ("layers",), "hidden")
@@ -124,16 +124,19 @@ class DurationConfig:
 
 @dataclass(frozen=True)
 class UpsamplingConfig:
-    """How wide each phoneme's Gaussian is.
+    """Configuration of Gaussian upsampling: the standard deviation of the Gaussian of each phoneme.
 
     **Raises:** `ConfigError` for values of the wrong type, or a width that is not positive.
     """
 
     sigma_mode: Literal["global", "proportional", "predicted"] = "global"
-    """One learned width in frames; a learned multiple of each phoneme's duration; or one predicted for each."""
+    """One learned width in frames, a learned multiple of each phoneme's duration, or a predicted width per phoneme."""
     sigma_init: float | None = None
-    """The width to begin with, in frames (1 if None), or as a multiple of the duration (1/sqrt(12) if None, the
-    standard deviation of times spread evenly over the phoneme)."""
+    """The initial width.
+
+    With "proportional", a multiple of the duration; `None` means 1/sqrt(12), the standard deviation of a uniform
+    distribution over the phoneme. Otherwise a number of frames; `None` means 1.
+    """
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -141,7 +144,7 @@ class UpsamplingConfig:
 
     @property
     def first_sigma(self) -> float:
-        """`sigma_init`, or what stands for it."""
+        """`sigma_init`, or the default for `sigma_mode` if it is `None`."""
         if self.sigma_init is not None:
             return self.sigma_init
         return 12**-0.5 if self.sigma_mode == "proportional" else 1.0
@@ -149,23 +152,29 @@ class UpsamplingConfig:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What mels and durations are normalised by; the defaults are of LJ-Speech-aligned, its mels those of WaveGlow.
+    """Statistics that normalise mels and durations.
 
-    **Raises:** `ConfigError` for values of the wrong type, or deviations or a scale that are not positive.
+    The defaults are those of LJ-Speech-aligned, with mels under WaveGlow's contract.
+
+    **Raises:** `ConfigError` for values of the wrong type, a standard deviation or scale that is not positive, or a
+    negative `duration_mean`.
     """
 
     mel_mean: float = -5.529334
     """Mean of all log-mel values."""
     mel_std: float = 2.0827525
-    """Their standard deviation."""
+    """Standard deviation of all log-mel values."""
     mel_max: float = 3.08
-    """Highest value a mel may have: a little above the loudest of the corpus."""
+    """Upper limit of predicted log-mel values, above the largest value in the corpus."""
     duration_mean: float = 2.026
-    """Mean of ln(1 + duration in frames) over phonemes."""
+    """Mean of ln(1 + duration in frames) over all phonemes."""
     duration_std: float = 0.463
-    """Its standard deviation."""
+    """Standard deviation of ln(1 + duration in frames)."""
     duration_scale: float = 1.0
-    """Factor of predicted durations that makes their sum right: a prediction of logarithms comes out short."""
+    """Factor for predicted durations that corrects their sum.
+
+    Durations predicted on a logarithmic scale are too short on average.
+    """
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -175,34 +184,34 @@ class Statistics:
 
 @dataclass(frozen=True)
 class GaussianTTSConfig:
-    """A phoneme-to-mel model: its phonemes, its networks, and the mel spectrograms it makes.
+    """Configuration of a phoneme-to-mel model: its phonemes, its networks, and its mel contract.
 
-    **Raises:** `ConfigError` for values of the wrong type or range, codes that are empty or repeat, or a width that the
-    heads do not divide.
+    **Raises:** `ConfigError` for values of the wrong type or range, codes that are empty or repeated, or a width that
+    is not divisible by the number of heads.
     """
 
     codes: tuple[str, ...]
-    """The phonemes in order: the first has id 1, since 0 is padding."""
+    """The phonemes in order of their ids. The first id is 1; 0 is used for padding."""
     phone_set: str = "aligned"
-    """Name of the phoneme set that the codes come from."""
+    """Name of the phoneme set of `codes`."""
     dim: int = 256
     """Channels between the blocks."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    """Phonemes to hidden states."""
+    """Configuration of the encoder."""
     upsampling: UpsamplingConfig = field(default_factory=UpsamplingConfig)
-    """Hidden states of phonemes to those of frames."""
+    """Configuration of Gaussian upsampling."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    """Hidden states of frames to mel frames."""
+    """Configuration of the decoder and the post-net."""
     durations: DurationConfig = field(default_factory=DurationConfig)
-    """Hidden states to durations."""
+    """Configuration of the duration model."""
     batch_norm_mask: bool = True
-    """Leave padding out of batch statistics; torch's batch norm counts it."""
+    """Exclude padding from batch statistics; torch's batch norm includes it."""
     mel: MelConfig = WAVEGLOW_MEL
-    """The mel spectrograms that the model makes."""
+    """The mel contract of predicted mel spectrograms."""
     peak_normalize: bool = True
-    """Whether the recordings whose mels it learned from had been scaled to a peak of 0.95."""
+    """Whether the training recordings were scaled to a peak of 0.95."""
     statistics: Statistics = field(default_factory=Statistics)
-    """What mels and durations are normalised by."""
+    """Statistics that normalise mels and durations."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -211,20 +220,18 @@ class GaussianTTSConfig:
             raise ConfigError(f"GaussianTTSConfig.dim is {format_value(self.dim)}; use at most {_WIDEST}.")
         if not self.codes or not all(self.codes):
             raise ConfigError(
-                f"codes should name at least one phoneme and none of them empty, got {format_value(self.codes)}."
+                f"codes must contain at least one phoneme, and no empty string; got {format_value(self.codes)}."
             )
         repeated = sorted({code for code in self.codes if self.codes.count(code) > 1})
         if repeated:
-            raise ConfigError(
-                f"codes should name each phoneme once, but {format_value(repeated)} come again; remove them."
-            )
+            raise ConfigError(f"codes contains {format_value(repeated)} more than once; remove the duplicates.")
         for name, part in (("encoder", self.encoder), ("decoder", self.decoder)):
             width = self.dim if part.attn_dim is None else part.attn_dim
             if width % part.heads:
                 raise ConfigError(
                     f"{name}.heads ({part.heads}) must divide {'dim' if part.attn_dim is None else 'attn_dim'} "
-                    f"({width}); use {width // part.heads * part.heads or part.heads} channels or another number of "
-                    "heads."
+                    f"({width}); use {width // part.heads * part.heads or part.heads} channels or a different "
+                    "number of heads."
                 )
 
 
@@ -239,4 +246,4 @@ PRESETS: dict[str, GaussianTTSConfig] = {
         durations=DurationConfig(layers=1, hidden=64, dropout=0.0),
     ),
 }
-"""The full size, and `tiny`: half the width, two blocks and no dropout, for training on a CPU."""
+"""The full size, and `tiny` with half the width, two blocks and no dropout, for training on a CPU."""

@@ -1,4 +1,4 @@
-"""The duration model: durations of phonemes in frames, predicted from the encoder's hidden states."""
+"""The duration model, which predicts durations of phonemes from the hidden states of the encoder."""
 
 import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -8,7 +8,7 @@ from jaxvoice.nn import LSTM, Linear, Module, length_mask, masked, subkeys
 
 
 class DurationModel(Module):
-    """A bidirectional LSTM and a linear map to one number for each phoneme: its normalised log duration."""
+    """A bidirectional LSTM and a linear map to the normalised log duration of each phoneme."""
 
     lstm: LSTM
     linear: Linear
@@ -33,9 +33,9 @@ class DurationModel(Module):
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "*batch phones"]:
-        """Normalised log durations, zero in padding (`from_normalised` converts them to frames).
+        """Normalised log durations, zero in padding. `from_normalised` converts them to frames.
 
-        `hidden` comes from the encoder in inference mode; stop its gradient, so that the encoder is not trained.
+        `hidden` is the output of the encoder in inference mode. Stop its gradient to leave the encoder unchanged.
 
         **Raises:** `ConfigError` for dropout without `key` unless `inference`.
         """

@@ -1,4 +1,4 @@
-"""Forced alignment of a mel spectrogram with phonemes: time warping against the model's own synthesis."""
+"""Forced alignment of a mel spectrogram with phonemes, by dynamic time warping of a synthesis onto the recording."""
 
 import math
 from dataclasses import dataclass, field
@@ -20,9 +20,9 @@ from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.models.gaussian_tts.acoustic_inference import AcousticInference, PhonemeInput
 from jaxvoice.text.phonemes import PAUSE, PhoneSet
 
-# Seconds. Shorter silence is the closure of a stop, or no silence.
+# Durations in seconds. Shorter silence is the closure of a stop, or not a pause.
 _SHORTEST, _SHORTEST_NEW, _SHORTEST_AT_STOPS = 0.035, 0.06, 0.13
-# Largest distance in seconds between a boundary and the silence that belongs to it.
+# Maximum distance in seconds between a boundary and the silence that belongs to it.
 _SLACK = 0.05
 _STOPS = frozenset(["B", "CH", "D", "G", "JH", "K", "P", "T"])
 _REVISIONS = 3
@@ -30,36 +30,39 @@ _SLOWEST, _FASTEST = 1 / 3, 3.0
 
 
 class PhonemeSequence(NamedTuple):
-    """The phonemes of an utterance, and which of them begin a word."""
+    """The phonemes of an utterance, with flags for those that begin a word."""
 
     codes: tuple[str, ...]
     word_starts: Bool[np.ndarray, " phones"]
 
     @property
     def pauses(self) -> Bool[np.ndarray, " phones"]:
-        """Which phonemes are pauses."""
+        """True for phonemes that are pauses."""
         return np.array([code == PAUSE for code in self.codes])
 
 
 @dataclass(frozen=True)
 class ForcedAlignment:
-    """The phonemes of a recording with their times, and how well they fit."""
+    """The alignment of a recording with its phonemes, and its cost."""
 
     alignment: Alignment
-    """The phonemes and their boundaries in seconds. Boundaries lie between frames, the last at the end of the mel."""
+    """The phonemes and their boundaries in seconds. The boundaries lie between frames; the last is the end of `mel`."""
     durations: Int64[np.ndarray, " phones"]
-    """Duration of each phoneme in frames, at least 1; they add up to the frames of `mel`."""
+    """Duration of each phoneme in frames, at least 1; the sum is the number of frames of `mel`."""
     cost: float
-    """Mean distance between paired frames of the recording and of the synthesis. It is about 0.3 for the model's own
-    voice and up to 1 for others. A wrong text increases it by a tenth, or several times for the model's own voice."""
+    """Mean distance between paired frames of the recording and of the synthesis.
+
+    The cost is about 0.3 for the model's own voice and up to 1 for other voices. A wrong text increases the cost by
+    about 10 %, or to a multiple for the model's own voice.
+    """
     speed: float
-    """Speed of the speaker relative to the model, pauses excluded; 2 is twice as fast."""
+    """Speed of the speaker relative to the model, without pauses; 2 is twice as fast."""
     mel: Float32[np.ndarray, "mels frames"] = field(repr=False)
     """Log-mel spectrogram of the recording, under the model's contract."""
 
 
 class ForcedAligner:
-    """Aligns mel spectrograms with phonemes by warping the synthesis of these phonemes onto the recording.
+    """Aligns mel spectrograms with phonemes by dynamic time warping of a synthesis onto the recording.
 
     **Arguments:** `inference`, the model; `phone_set` and `mel`, its phonemes and its mel contract.
 
@@ -80,10 +83,10 @@ class ForcedAligner:
     ) -> ForcedAlignment:
         """Align the recording `mel` with `phonemes`.
 
-        **Arguments:** `name`, the id of the alignment, also used in errors; `adjust_pauses`: insert a pause where the
-        recording is silent between words or at an end, and remove the pauses at which it is not silent.
+        **Arguments:** `name`, the id of the alignment, also used in errors; `adjust_pauses`, whether to insert pauses
+        where the recording is silent between words or at its ends, and to remove pauses where it is not silent.
 
-        **Raises:** `AlignmentError` for more phonemes than frames, and for a speed outside 1/3 to 3 times the model's.
+        **Raises:** `AlignmentError` for more phonemes than frames, or for a speed outside 1/3 to 3 times the model's.
         """
         silent = silent_frames(mel, self._config)
         if adjust_pauses:
@@ -115,7 +118,7 @@ class ForcedAligner:
         durations: Int64[np.ndarray, " phones"],
         recorded: Float[np.ndarray, "features frames"],
     ) -> tuple[Int64[np.ndarray, " phones"], float]:
-        """Durations in the recording and the cost, found with a synthesis of these `durations`."""
+        """The durations in the recording and the cost, from a synthesis with `durations`."""
         mel, synthesized = self._synthesize(phonemes, durations)
         edges = np.concatenate([[0], np.cumsum(synthesized)])
         warped, cost = warp_boundaries(edges, dtw_features(mel, self._config), recorded)
@@ -124,7 +127,7 @@ class ForcedAligner:
     def _synthesize(
         self, phonemes: PhonemeSequence, durations: Int64[np.ndarray, " phones"] | None
     ) -> tuple[Float32[np.ndarray, "mels synthesized_frames"], Int64[np.ndarray, " phones"]]:
-        """The mel spectrogram and its durations; given durations are limited to a quarter of the model's frames."""
+        """The mel spectrogram and its durations; each of `durations` is limited to a quarter of the model's frames."""
         if durations is not None:
             durations = np.minimum(durations, max(1, self._inference.max_frames // 4))
         ids = np.array(self._phone_set.ids(phonemes.codes), np.int32)
@@ -133,7 +136,7 @@ class ForcedAligner:
 
 
 def adjust_outer_pauses(phonemes: PhonemeSequence, silent: Bool[np.ndarray, " frames"], rate: float) -> PhonemeSequence:
-    """`phonemes` with a pause at each end at which the recording is silent, and without one at the others.
+    """Add a pause at each end where the recording is silent, and remove the pause at an end where it is not.
 
     `rate` is the number of frames per second.
     """
@@ -157,11 +160,11 @@ def adjust_inner_pauses(
     silent: Bool[np.ndarray, " frames"],
     rate: float,
 ) -> tuple[PhonemeSequence, Int64[np.ndarray, " phones"]]:
-    """`phonemes` without the pauses at which the recording is not silent, and with pauses where it is between words.
+    """Remove inner pauses where the recording is not silent, and add pauses where it is silent between words.
 
-    **Arguments:** `durations`, those of the present alignment in frames; `rate`, the number of frames per second.
+    **Arguments:** `durations`, those of the current alignment in frames; `rate`, the number of frames per second.
 
-    **Returns:** the phonemes, and their durations, which have the same sum as before.
+    **Returns:** the phonemes and their durations, whose sum does not change.
     """
     slack, runs = round(_SLACK * rate), true_runs(silent)
     edges = np.concatenate([[0], np.cumsum(durations)])
@@ -204,10 +207,10 @@ def _new_pauses(
     taken: set[int],
     rate: float,
 ) -> dict[int, tuple[int, int]]:
-    """First frame and length of the silence before each word that should get a pause.
+    """The first frame and the length of the silence before each word that gets a new pause, by phoneme index.
 
-    Silence at the ends and silence of existing pauses (whose first frames are `taken`) is excluded. Other silence gives
-    a pause before every word that begins near it; the next warping decides which of these remain.
+    Silence at the ends and in existing pauses (whose first frames are `taken`) is excluded. Every word that begins near
+    other silence gets a pause; the next warping determines which of these pauses remain.
     """
     slack, found = round(_SLACK * rate), dict[int, tuple[int, int]]()
     for place in range(1, len(phonemes.codes)):
@@ -223,7 +226,7 @@ def _new_pauses(
 
 
 def _longest(runs: Int64[np.ndarray, "runs 2"], start: int, stop: int) -> tuple[int, int]:
-    """First frame and length of the longest of `runs` that touches the frames from `start` to `stop`."""
+    """The first frame and the length of the longest of `runs` that overlaps or touches `start` to `stop`."""
     near = runs[(runs[:, 0] <= stop) & (runs[:, 1] >= start)]
     if not len(near):
         return 0, 0
@@ -240,7 +243,7 @@ def _outer_pauses(phonemes: PhonemeSequence) -> Bool[np.ndarray, " phones"]:
 def _with_outer_silence(
     phonemes: PhonemeSequence, predicted: Int64[np.ndarray, " phones"], outside: tuple[int, int]
 ) -> Int64[np.ndarray, " phones"]:
-    """`predicted` durations, with those of pauses at the ends replaced by the silence there."""
+    """`predicted` with the durations of pauses at the ends replaced by the length of the silence there."""
     durations = predicted.copy()
     for place, silence in zip((0, -1), outside, strict=True):
         if phonemes.codes[place] == PAUSE:
@@ -251,7 +254,7 @@ def _with_outer_silence(
 def _scale_to(
     durations: Int64[np.ndarray, " phones"], fixed: Bool[np.ndarray, " phones"], frames: int
 ) -> Int64[np.ndarray, " phones"]:
-    """`durations` that add up to `frames`; all but the `fixed` ones are scaled."""
+    """`durations` with all but the `fixed` ones scaled, so that the sum is `frames`."""
     wanted = durations.astype(np.float64)
     wanted[~fixed] *= max(0.0, frames - wanted[fixed].sum()) / max(1.0, wanted[~fixed].sum())
     return durations_between(np.concatenate([[0], np.cumsum(wanted)]), frames)
@@ -261,7 +264,7 @@ def _check_room(name: str, phonemes: PhonemeSequence, frames: int) -> None:
     if len(phonemes.codes) > frames:
         raise AlignmentError(
             "too fast",
-            f"{name} has {len(phonemes.codes)} phonemes in {frames} frames. Check that the text is that of the audio.",
+            f"{name} has {len(phonemes.codes)} phonemes in {frames} frames. Check that the text matches the audio.",
         )
 
 
@@ -270,5 +273,5 @@ def _check_speed(name: str, speed: float, phones: int, seconds: float) -> None:
         raise AlignmentError(
             "length",
             f"{name} has {phones} phonemes in {seconds:.2f} s of audio, {speed:.2g} times the speed of the model. "
-            f"Alignment supports {_SLOWEST:.2g} to {_FASTEST:g} times. Check that the text is that of the audio.",
+            f"Alignment supports {_SLOWEST:.2g} to {_FASTEST:g} times. Check that the text matches the audio.",
         )

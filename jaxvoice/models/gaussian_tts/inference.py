@@ -1,4 +1,4 @@
-"""Inference with the trained networks, compiled once for every shape of batch."""
+"""Inference with trained networks, compiled once per batch shape."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class BatchResult(NamedTuple):
     weights: Float[Array, "batch frames phones"]
     """The weight of each phoneme in each frame."""
     logs: Float[Array, "batch phones"] | None
-    """Normalised log durations that the duration model predicts, where one was given."""
+    """The predicted normalised log durations, or `None` if no duration model was passed."""
 
 
 @eqx.filter_jit
@@ -38,7 +38,7 @@ def encode(
     *,
     phone_count: Int[Array, " batch"],
 ) -> tuple[Float[Array, "batch phones dim"], Float[Array, "batch phones"] | None]:
-    """Hidden states of phonemes (0 in padding), and the normalised log durations that `durations` predicts from them.
+    """Hidden states of `phonemes` (0 in padding), and the normalised log durations that `durations` predicts.
 
     **Raises:** `ShapeError` for more phonemes, padding included, than positions.
     """
@@ -57,7 +57,7 @@ def decode(
     frame_count: Int[Array, " batch"],
     frames: int,
 ) -> tuple[Float[Array, "batch {frames} mels"], Float[Array, "batch {frames} phones"]]:
-    """The normalised mel spectrogram of phonemes that last `durations` frames, and the weights of upsampling.
+    """The normalised mel spectrogram of phonemes with `durations` in frames, and the upsampling weights.
 
     **Raises:** `ShapeError` for more frames, padding included, than positions.
     """
@@ -69,7 +69,9 @@ def decode(
 def synthesize_batch(
     acoustic: AcousticModel, norms: BatchNormStates, batch: UtteranceBatch, durations: DurationModel | None = None
 ) -> BatchResult:
-    """Synthesise `batch` with its own durations, and predict durations with `durations`. Its mels are not read.
+    """Synthesise `batch` with its own durations, and predict durations with the model `durations`.
+
+    The mel spectrograms in `batch` determine the number of frames only.
 
     **Raises:** `ShapeError` for more phonemes or frames, padding included, than positions.
     """
@@ -88,12 +90,12 @@ def teacher_forced_mels(
     *,
     batch_size: int = 8,
 ) -> Iterator[tuple[int, Float32[np.ndarray, "mels frames"]]]:
-    """The number of each utterance of `store`, and the log-mel spectrogram that `acoustic` computes with its durations.
+    """Yield the index of each utterance in `store` and its log-mel spectrogram, computed with its own durations.
 
-    Mels follow `config.mel`. At most four shapes are compiled, and utterances are in order of length.
+    The mel contract is `config.mel`. Utterances are sorted by length, and at most four shapes are compiled.
 
-    **Raises:** `CheckpointError` if the model returns NaN or infinity; `ConfigError` for utterances longer than its
-    positions.
+    **Raises:** `CheckpointError` if the model returns NaN or infinity; `ConfigError` for utterances longer than the
+    positions of the model.
     """
     batches = batches_in_order(
         store,

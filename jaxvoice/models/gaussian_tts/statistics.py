@@ -1,4 +1,4 @@
-"""The statistics of a corpus: measured, and applied to mel spectrograms and durations."""
+"""The statistics of a corpus, and normalisation of mel spectrograms and durations with them."""
 
 from dataclasses import replace
 
@@ -14,9 +14,9 @@ from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig, Statistics
 
 
 def config_for_corpus(config: GaussianTTSConfig, store: Store) -> GaussianTTSConfig:
-    """`config` with the phonemes and the mel contract of `store`, normalising by the statistics measured in it.
+    """`config` with the phonemes, the mel contract and the measured statistics of `store`.
 
-    Give it the part of the corpus that is trained on. Generated mels are clipped one above the loudest value there.
+    Pass the training part of the corpus. Predicted mels are clipped at 1 above its largest value.
     """
     found, phone_set = measure_statistics(store), store.corpus.phone_set
     assert phone_set is not None and store.mel is not None
@@ -38,34 +38,41 @@ def config_for_corpus(config: GaussianTTSConfig, store: Store) -> GaussianTTSCon
 
 
 def normalised_mel(mel: Float[Array, "batch mels frames"], statistics: Statistics) -> Float[Array, "batch frames mels"]:
-    """Mel spectrograms as the acoustic model makes them: mean 0, deviation 1 over the corpus, channels last."""
+    """Normalise mel spectrograms to mean 0 and standard deviation 1 over the corpus, with the channels last.
+
+    This is the format of the acoustic model's output.
+    """
     return ((mel - statistics.mel_mean) / statistics.mel_std).swapaxes(1, 2)
 
 
 def to_mel(
     normalised: Float[np.ndarray, "frames mels"], statistics: Statistics, contract: MelConfig
 ) -> Float32[np.ndarray, "mels frames"]:
-    """The mel spectrogram under `contract` that the acoustic model's output stands for, within what mels can be."""
+    """Convert the acoustic model's normalised output to a mel spectrogram under `contract`.
+
+    The result is clipped to the range from `contract.floor` to `statistics.mel_max`.
+    """
     mel = np.asarray(normalised, np.float32).T * np.float32(statistics.mel_std) + np.float32(statistics.mel_mean)
     return np.clip(mel, contract.floor, statistics.mel_max).astype(np.float32)
 
 
 def to_normalised(durations: Float[Array, "*batch"], statistics: Statistics) -> Float32[Array, "*batch"]:
-    """`(ln(1 + d) - mean) / std` of durations in frames: the targets of the duration model."""
+    """The targets of the duration model: `(ln(1 + d) - mean) / std` for durations `d` in frames."""
     return (jnp.log1p(durations.astype(jnp.float32)) - statistics.duration_mean) / statistics.duration_std
 
 
 def from_normalised(
     normalised: Float[np.ndarray, "*batch"], statistics: Statistics, *, speed: float = 1.0
 ) -> Float64[np.ndarray, "*batch"]:
-    """Durations in frames at `speed` times the usual speed; neither rounded nor clipped to 1; undefined in padding.
+    """Convert the duration model's output to durations in frames, divided by `speed`.
 
-    Durations that overflow float64 are `inf`.
+    The durations are neither rounded nor clipped to 1, and undefined in padding. Durations that overflow float64 are
+    `inf`.
 
     **Raises:** `ConfigError` if `speed` is not positive.
     """
     if not speed > 0:
-        raise ConfigError(f"speed should be positive, 1 for the usual and 2 for twice as fast, got {speed}.")
+        raise ConfigError(f"speed must be positive, got {speed}; 1 is the normal speed, and 2 is twice as fast.")
     logs = np.asarray(normalised, np.float64) * statistics.duration_std + statistics.duration_mean
     with np.errstate(over="ignore"):
         return np.expm1(logs) * (statistics.duration_scale / speed)

@@ -1,4 +1,4 @@
-"""Training of the acoustic model and then of the duration model; `jaxvoice.training` runs the loop."""
+"""The `Task` that trains the acoustic model and then the duration model."""
 
 import functools as ft
 from collections.abc import Sequence
@@ -47,10 +47,10 @@ def acoustic_optimizer(width: int = 256, warmup_steps: int = 4000, factor: float
 
 
 def duration_optimizer(decay_steps: int = 53) -> OptimizerConfig:
-    """Adam with gradients clipped to a norm of 1; its rate falls from 1e-3 by 3 % every `decay_steps`.
+    """Adam with gradients clipped to a norm of 1; its learning rate falls from 1e-3 by 3 % every `decay_steps`.
 
-    With the default the rate is a tenth after 4,000 steps. For another number of steps, set `decay_steps` to a 76th of
-    it: 0.97^76 is 0.1.
+    With the default, the learning rate is 1e-4 after about 4,000 steps. For a different number of steps, set
+    `decay_steps` to 1/76 of it, since 0.97^76 is 0.1.
     """
     return OptimizerConfig(
         learning_rate=1e-3,
@@ -71,10 +71,9 @@ class TrainingConfig:
     For `acoustic_steps` steps, everything but the duration model is trained, with the durations of the corpus. Then the
     duration model alone is trained, on features of the encoder, which no longer changes.
 
-    `precision` is that of the networks' computation; parameters, softmax, norms, widths and weights of the
-    Gaussians, and losses stay float32.
-    `ema_decay` keeps a moving average of the acoustic model, which the duration model receives as input and which is
-    validated and saved; `None` keeps none.
+    `precision` is the precision of the networks' computation; parameters, softmax, norms, widths and weights of the
+    Gaussians, and losses stay float32. With `ema_decay`, a moving average of the acoustic model is kept. The duration
+    model is trained on the hidden states of this average, which is also the model that is validated and saved.
 
     **Raises:** `ConfigError` for values of the wrong type or range.
     """
@@ -84,7 +83,7 @@ class TrainingConfig:
     acoustic_steps: int = 30_000
     """Steps of the first phase; later steps train the duration model."""
     acoustic_optimizer: OptimizerConfig = field(default_factory=acoustic_optimizer)
-    """Optimiser of encoder, upsampling, decoder and post-net."""
+    """Optimiser of the acoustic model."""
     duration_optimizer: OptimizerConfig = field(default_factory=duration_optimizer)
     """Optimiser of the duration model."""
     duration_loss: DurationLoss = "huber"
@@ -105,18 +104,18 @@ class GaussianTTSState(eqx.Module):
 
     counters: Counters
     acoustic: Learner[AcousticModel]
-    """`model_state` holds the running statistics of the batch norms."""
+    """`model_state` contains the running statistics of the batch norms."""
     durations: Learner[DurationModel]
 
 
 class GaussianTTSTask(Task):
-    """Text to speech as `jaxvoice.training.loop.fit` trains it.
+    """The training task of a text-to-speech model, for `jaxvoice.training.loop.fit`.
 
     **Arguments:**
 
-    - `config`: networks and phases, with the statistics of the corpus in `config.model.statistics`.
-    - `steps_per_epoch`: number of steps after which a learning rate that decays by epochs does so.
-    - `validation`: evaluates the networks; without it, validation reports nothing.
+    - `config`: the training configuration, with the statistics of the corpus in `config.model.statistics`.
+    - `steps_per_epoch`: number of steps per epoch, for learning rates that decay after every epoch.
+    - `validation`: evaluates the networks; without it, `validate` returns no metrics.
     """
 
     def __init__(self, config: TrainingConfig, *, steps_per_epoch: int, validation: Validation | None = None):
@@ -127,7 +126,7 @@ class GaussianTTSTask(Task):
         self._validation = validation
 
     def init(self, *, key: PRNGKeyArray) -> GaussianTTSState:
-        """Random networks and empty optimisers."""
+        """The initial state, with random networks."""
         model = GaussianTTS(self.config.model, key=key)
         return self.state_of(model, model.init_state())
 
@@ -142,7 +141,7 @@ class GaussianTTSTask(Task):
         )
 
     def phase_of(self, step: int) -> int:
-        """0 for the first `acoustic_steps` steps, which train the acoustic model; then 1, for the duration model."""
+        """0 for the first `acoustic_steps` steps, which train the acoustic model; 1 for later steps."""
         return int(step >= self.config.acoustic_steps)
 
     def step(
@@ -206,13 +205,13 @@ class GaussianTTSTask(Task):
         durations: Sequence[Sequence[int]],
         mels: Sequence[Float32[np.ndarray, "mels frames"]],
     ) -> UtteranceBatch:
-        """A batch of utterances, padded to the longest.
+        """Combine utterances into a batch, padded to the longest.
 
-        **Arguments:** of each utterance, its phonemes as codes of the model or a string of codes separated by spaces;
-        their durations in frames; and its mel spectrogram `(mels, frames)` of the model's contract.
+        **Arguments:** for each utterance, `phonemes`, codes of the model or a string of codes separated by spaces;
+        `durations`, in frames; and `mels`, its mel spectrogram `(mels, frames)` under the model's contract.
 
-        **Raises:** `TextError` for a code that is not one of the model's; `ShapeError` if the numbers of phonemes and
-        durations differ, or durations do not add up to the frames.
+        **Raises:** `TextError` for a code that the model does not have; `ShapeError` if the numbers of phonemes and
+        durations differ, or if the sum of the durations is not the number of frames.
         """
         phone_set = PhoneSet(self.config.model.phone_set, self.config.model.codes)
         rows = []
@@ -220,8 +219,9 @@ class GaussianTTSTask(Task):
             ids = phone_set.ids(codes.split() if isinstance(codes, str) else codes)
             if len(ids) != len(frames) or sum(frames) != mel.shape[1]:
                 raise ShapeError(
-                    f"{len(ids)} phonemes have {len(frames)} durations of {sum(frames)} frames in all, and the mel "
-                    f"spectrogram has {mel.shape[1]} frames; give each phoneme a duration, so that they add up."
+                    f"There are {len(ids)} phonemes, {len(frames)} durations with a sum of {sum(frames)} frames, and "
+                    f"a mel spectrogram of {mel.shape[1]} frames; pass one duration per phoneme, with a sum of "
+                    f"{mel.shape[1]}."
                 )
             rows.append((ids, frames, np.asarray(mel, np.float32)))
         phones, longest = max(len(ids) for ids, _, _ in rows), max(mel.shape[1] for _, _, mel in rows)
@@ -234,17 +234,20 @@ class GaussianTTSTask(Task):
         )
 
     def audio_seconds(self, batch: UtteranceBatch) -> float:
-        """Seconds of audio in `batch`, padding left out."""
+        """Seconds of audio in `batch`, without padding."""
         return float(batch.frame_count.sum()) * self.mel.hop_length / self.mel.sample_rate
 
     def validate(self, state: GaussianTTSState) -> ValidationResult:
-        """See `Validation`; the acoustic model is the moving average, if one is kept."""
+        """The metrics and samples of `Validation`, with the moving average of the acoustic model if one is kept."""
         if self._validation is None:
             return ValidationResult({})
         return self._validation(state.acoustic.eval_model, state.acoustic.eval_state, state.durations.eval_model)
 
     def save_model(self, state: GaussianTTSState, folder: str | Path) -> None:
-        """Write the networks as a model folder, with the factor that scales predicted durations to true ones."""
+        """Write the networks to a model folder.
+
+        If there is a `validation`, `duration_scale` in the saved statistics is measured on its utterances.
+        """
         acoustic, norms, durations = state.acoustic.eval_model, state.acoustic.eval_state, state.durations.eval_model
         model = self.config.model
         if self._validation is not None:
@@ -255,7 +258,7 @@ class GaussianTTSTask(Task):
         save_model(Path(folder), networks, norms, model, info={"step": int(state.counters.step)})
 
     def describe(self) -> dict[str, Any]:
-        """Configuration and parameter counts."""
+        """The training configuration and parameter counts."""
         state = eqx.filter_eval_shape(self.init, key=jax.random.key(0))
         acoustic = state.acoustic.model
         parts = {
@@ -267,16 +270,16 @@ class GaussianTTSTask(Task):
 
 
 def run_statistics(folder: RunFolder) -> Statistics:
-    """The statistics that a run normalises by. They are those of the corpus at its start, even if the corpus changed.
+    """The normalisation statistics of a run: those of its corpus when it started, even if the corpus has changed since.
 
-    **Raises:** `CheckpointError` if `folder` holds no run of text to speech.
+    **Raises:** `CheckpointError` if `folder` contains no text-to-speech run.
     """
     table = folder.read_config().get("config") or {}
     try:
         return from_dict(TrainingConfig, table, str(folder.config)).model.statistics
     except ConfigError as failure:
         raise CheckpointError(
-            f"{folder.path} holds another kind of run ({failure}); choose another --run-dir."
+            f"{folder.path} does not contain a text-to-speech run ({failure}); choose a different --run-dir."
         ) from failure
 
 
@@ -286,6 +289,6 @@ def _to_compute(model: AcousticModel, precision: Precision) -> AcousticModel:
 
 
 def _largest_mean(norms: BatchNormStates) -> Float32[Array, ""]:
-    """The largest running mean of any channel (none is negative after ReLU): reveals a diverging channel."""
+    """The largest running mean of all channels, logged to detect diverging channels."""
     states = norms.encoder + norms.decoder + norms.postnet
     return jnp.max(jnp.concatenate([state.running_mean for state in states]))

@@ -1,7 +1,7 @@
 """Gaussian upsampling: every frame is a mixture of phonemes, weighted by normal densities around their centres.
 
-Non-Attentive Tacotron (arXiv 2010.04301), section 3.1, with the density taken in the middle of frames, at t + 0.5, and
-by default one learned width for all.
+Non-Attentive Tacotron (arXiv 2010.04301), section 3.1. Densities are evaluated at the centres of frames, t + 0.5. By
+default, all phonemes have the same learned width.
 """
 
 import math
@@ -16,7 +16,7 @@ from jaxvoice.losses.masked import masked_mean
 from jaxvoice.models.gaussian_tts.config import UpsamplingConfig
 from jaxvoice.nn import Linear, Module, length_mask, operation
 
-# The smallest standard deviation in frames: squared distances divided by its square stay finite in float32.
+# The smallest standard deviation in frames, for which squared distances divided by its square are finite in float32.
 _NARROWEST = 1e-3
 
 
@@ -31,23 +31,24 @@ def upsampling_weights(
 ) -> Float32[Array, "*batch {frames} phones"]:
     """The weight of each phoneme in each frame.
 
-    With centres `c_i = d_i / 2 + sum_{j<i} d_j`, the weight of phoneme `i` in frame `t` is the normal density of
-    `t + 0.5` around `c_i`, `sigma_i` wide, divided by the sum over phonemes. Phonemes without a duration get none.
+    With centres `c_i = d_i / 2 + sum_{j<i} d_j`, the weight of phoneme `i` in frame `t` is the normal density at
+    `t + 0.5` with mean `c_i` and standard deviation `sigma_i`, divided by the sum over phonemes. Phonemes of duration 0
+    get weight 0.
 
     **Arguments:**
 
-    - `durations`: in frames, `(*batch, phones)`; fractions are allowed. Durations and `sigma` are cast to float32;
-        pass them in that precision.
+    - `durations`: in frames, `(*batch, phones)`; fractions are allowed. Durations and `sigma` are cast to float32; pass
+        them in float32 to avoid rounding.
     - `sigma`: standard deviations in frames, one for all or one for each phoneme.
     - `phone_count`, `frame_count`: number of valid phonemes and frames of each example, or one number for all.
-    - `frames`: number of frames of the result; those from `frame_count` on are padding.
+    - `frames`: number of frames of the result; frames after the first `frame_count` are padding.
 
     **Returns:** `(*batch, frames, phones)`; rows sum to 1, and are zero in padding.
 
-    **Raises:** `ShapeError` if `sigma` is neither a number nor of the shape of `durations`.
+    **Raises:** `ShapeError` if `sigma` is neither a scalar nor of the shape of `durations`.
     """
     if sigma.ndim and sigma.shape != durations.shape:
-        raise ShapeError(f"sigma should be one number or have the shape {durations.shape}, got {sigma.shape}.")
+        raise ShapeError(f"sigma must be a scalar or have the shape {durations.shape}, got {sigma.shape}.")
     durations, sigma = durations.astype(jnp.float32), sigma.astype(jnp.float32)
     batch = durations.shape[:-1]
     valid = length_mask(phone_count, durations.shape[-1], batch=batch) & (durations > 0)
@@ -70,7 +71,9 @@ def _column(times: Float[Array, " frames"], durations: Float[Array, "*batch phon
 
 
 def block_causal(durations: Float[Array, "*batch phones"], frames: int) -> Bool[Array, "*batch {frames} {frames}"]:
-    """Which frames (last axis) each frame (the axis before) may attend to: those of its own and earlier phonemes.
+    """The attention mask with which each frame attends to the frames of its own and earlier phonemes.
+
+    The last axis is that of keys, the axis before it that of queries.
 
     The phoneme of frame `t` is the number of phonemes that have ended at or before `t`; `durations` are in frames.
     """
@@ -81,10 +84,10 @@ def block_causal(durations: Float[Array, "*batch phones"], frames: int) -> Bool[
 
 
 class GaussianUpsampling(Module):
-    """Hidden states of phonemes to hidden states of frames, with learned widths.
+    """Maps hidden states of phonemes to hidden states of frames, with learned widths.
 
-    By `sigma_mode`: exp(`log_sigma`) frames for all ("global"), exp(`log_sigma`) times the duration ("proportional"),
-    or softplus of a linear map of hidden state and ln(1 + duration) ("predicted").
+    The width depends on `sigma_mode`: exp(`log_sigma`) frames for all phonemes ("global"), exp(`log_sigma`) times the
+    duration ("proportional"), or softplus of a linear map of the hidden state and ln(1 + duration) ("predicted").
     """
 
     log_sigma: Float[Array, ""] | None
@@ -112,7 +115,7 @@ class GaussianUpsampling(Module):
         """Standard deviations in frames."""
         durations = durations.astype(jnp.float32)
         if self.predictor is not None:
-            # Durations of several hundred frames are exact in float32 only.
+            # In half precision, durations of several hundred frames would be rounded.
             features = jnp.concatenate([hidden.astype(jnp.float32), jnp.log1p(durations)[..., None]], axis=-1)
             return jax.nn.softplus(self.predictor(features)[..., 0]) + _NARROWEST
         assert self.log_sigma is not None
@@ -147,7 +150,8 @@ class GaussianUpsampling(Module):
     ) -> tuple[Float[Array, "*batch {frames} dim"], Float32[Array, "*batch {frames} phones"]]:
         """Hidden states of `frames` frames, in `hidden.dtype`, and the weights of the phonemes, in float32.
 
-        Arguments as for `upsampling_weights`; `hidden` is `(*batch, phones, dim)` and must be finite in padding too.
+        `hidden` is `(*batch, phones, dim)` and must be finite in padding too. The other arguments are those of
+        `upsampling_weights`.
         """
         counts = {"phone_count": phone_count, "frame_count": frame_count, "frames": frames}
         weights = upsampling_weights(durations, self.sigma(hidden, durations), **counts)

@@ -1,4 +1,4 @@
-"""Validation of a text-to-speech model on held-out utterances whose durations are known."""
+"""Validation of a text-to-speech model on held-out utterances with known durations."""
 
 import math
 from collections.abc import Callable
@@ -23,10 +23,10 @@ from jaxvoice.models.gaussian_tts.statistics import from_normalised, to_mel
 from jaxvoice.training.pictures import draw_alignment, draw_durations
 from jaxvoice.training.task import Sample, ValidationResult
 
-_TRAINING_SAMPLES = 2  # utterances of the training side that become samples
-_BUCKET = 256  # frames: samples are padded to a multiple, so that few lengths are compiled
+_TRAINING_SAMPLES = 2  # training utterances that become samples
+_BUCKET = 256  # frames; samples are padded to a multiple of it, so that few lengths are compiled
 METRICS = ("score", "mel_l1", "mcd", "duration_error", "duration_median")
-"""Metrics by which the best model can be chosen: smaller is better."""
+"""Metrics that can select the best model; lower is better."""
 _WEIGHTS = {"mel_l1": 1.0, "mcd": 0.1, "variance": 0.5, "duration_error": 0.05}
 
 Mel = Float[np.ndarray, "mels frames"]
@@ -34,26 +34,26 @@ VocoderFunction = Callable[[Mel], Float32[np.ndarray, " samples"]]
 
 
 class Validation:
-    """Metrics over held-out utterances, synthesised with their own durations:
+    """Computes metrics over held-out utterances, which are synthesised with their own durations:
 
     - `mel_l1`: mean |log-mel - target| over all frames of all utterances and all bands, in the units of the mel
         contract, as `jaxvoice.pipelines.teacher_force` reports it;
-    - `mcd`: mel-cepstral distortion in decibels between the mels, 13 coefficients, its mean over the same frames;
-    - `variance_ratio`: variance over time of each band against the target's, geometric mean over bands and utterances;
-        below 1 the speech is blurred;
-    - `duration_error`: mean |predicted - true| duration in frames, and `duration_median`, its median;
-    - `duration_scale`: sum of true durations over that of predicted ones, which scales predictions in `duration_error`
-        and in saved models;
-    - `score`: `mel_l1` + 0.1 `mcd` + 0.5 |ln `variance_ratio`| + 0.05 `duration_error`, which decides the best model.
+    - `mcd`: mel-cepstral distortion in decibels of the mels, with 13 coefficients, averaged over the same frames;
+    - `variance_ratio`: variance over time of each band divided by the target's, geometric mean over bands and
+        utterances; a value below 1 indicates blurred spectrograms;
+    - `duration_error`: mean |predicted - true| duration in frames; `duration_median` is the median;
+    - `duration_scale`: sum of true durations divided by the sum of predicted durations, the factor for predictions in
+        `duration_error` and in saved models;
+    - `score`: `mel_l1` + 0.1 `mcd` + 0.5 |ln `variance_ratio`| + 0.05 `duration_error`, which selects the best model.
 
     **Arguments:**
 
     - `store`: the held-out utterances.
-    - `config`: the networks, whose `statistics` scale mels and durations.
-    - `batch_size`: utterances that are computed together.
+    - `config`: the configuration of the networks, whose `statistics` normalise mels and durations.
+    - `batch_size`: maximum number of utterances in a batch.
     - `samples`: number of utterances that become samples.
-    - `training`: the utterances that are trained on. The first ones become samples too, with names that start with
-        `train-`, but do not count in metrics.
+    - `training`: the training utterances. The first ones become samples too, with names that start with `train-`, but
+        do not affect the metrics.
     - `vocoder`: a function from mel `(mels, frames)` to audio, by default Griffin-Lim.
 
     **Raises:** `ConfigError` for utterances longer than the positions of the networks.
@@ -83,23 +83,23 @@ class Validation:
         )
 
     def __call__(self, acoustic: AcousticModel, norms: BatchNormStates, durations: DurationModel) -> ValidationResult:
-        """The metrics of these networks, and samples."""
+        """The metrics and samples of the given networks."""
         config, rows = self._config, []
         made: dict[int, tuple[Mel, np.ndarray, np.ndarray]] = {}
         true_frames, predicted_frames = [], []
         for numbers, batch in self._batches:
             normalised, weights, logs = map(np.asarray, synthesize_batch(acoustic, norms, batch, durations))
-            free = from_normalised(logs, self._unscaled)
+            unscaled = from_normalised(logs, self._unscaled)
             for row, number in enumerate(numbers):
                 number = int(number)
                 target, ids = self._store["mel"][number], self._store["phonemes"][number]
                 mel = to_mel(normalised[row, : target.shape[1]], config.statistics, config.mel)
                 rows.append(_measures(mel, target, config))
                 true_frames.append(self._store["durations"][number].astype(np.float64))
-                predicted_frames.append(free[row, : len(ids)])
+                predicted_frames.append(unscaled[row, : len(ids)])
                 if number < self._samples:
                     shown = np.asarray(weights[row, : target.shape[1], : len(ids)])
-                    made[number] = mel, shown, free[row, : len(ids)]
+                    made[number] = mel, shown, unscaled[row, : len(ids)]
         true, predicted = np.concatenate(true_frames), np.concatenate(predicted_frames)
         scale = _scale(true, predicted)
         errors = np.abs(true - np.maximum(predicted * scale, 1.0))
@@ -118,33 +118,35 @@ class Validation:
     def _training_samples(
         self, acoustic: AcousticModel, norms: BatchNormStates, durations: DurationModel, scale: float
     ) -> list[Sample]:
-        """Samples of utterances that are trained on, for comparison with the held-out ones."""
+        """Samples of training utterances, for comparison with held-out ones."""
         samples = []
         for numbers, batch in self._training_batches:
             assert self._training is not None
             normalised, weights, logs = map(np.asarray, synthesize_batch(acoustic, norms, batch, durations))
-            free = from_normalised(logs, self._unscaled)
+            unscaled = from_normalised(logs, self._unscaled)
             for row, number in enumerate(map(int, numbers)):
                 frames, phones = self._training["mel"][number].shape[1], len(self._training["phonemes"][number])
                 mel = to_mel(normalised[row, :frames], self._config.statistics, self._config.mel)
                 shown = weights[row, :frames, :phones]
-                samples.append(self._sample(self._training, number, mel, shown, free[row, :phones], scale, "train-"))
+                samples.append(
+                    self._sample(self._training, number, mel, shown, unscaled[row, :phones], scale, "train-")
+                )
         return samples
 
     def duration_scale(self, acoustic: AcousticModel, norms: BatchNormStates, durations: DurationModel) -> float:
-        """The sum of true durations over that of predicted ones: the factor for predicted durations.
+        """The factor for predicted durations: the sum of true durations divided by the sum of predicted durations.
 
-        Only the encoder and the duration model run.
+        Only the encoder and the duration model are evaluated.
         """
         true, predicted = [], []
         for _, batch in self._batches:
             phonemes, phone_count = jnp.asarray(batch.phonemes), jnp.asarray(batch.phone_count)
-            free = from_normalised(
+            unscaled = from_normalised(
                 np.asarray(encode(acoustic, norms, durations, phonemes, phone_count=phone_count)[1]), self._unscaled
             )
-            there = np.arange(free.shape[1]) < batch.phone_count[:, None]
-            predicted.append(free[there])
-            true.append(batch.durations[there].astype(np.float64))
+            valid = np.arange(unscaled.shape[1]) < batch.phone_count[:, None]
+            predicted.append(unscaled[valid])
+            true.append(batch.durations[valid].astype(np.float64))
         return _scale(np.concatenate(true), np.concatenate(predicted))
 
     def _sample(
@@ -153,7 +155,7 @@ class Validation:
         number: int,
         mel: Mel,
         weights: np.ndarray,
-        free: np.ndarray,
+        unscaled: np.ndarray,
         scale: float,
         prefix: str = "",
     ) -> Sample:
@@ -161,22 +163,22 @@ class Validation:
         phones, true = store.phones(number), store["durations"][number].astype(np.float64)
         drawings = {
             "alignment": draw_alignment(name, weights, phones),
-            "durations": draw_durations(name, {"target": true, "predicted": np.maximum(free * scale, 1.0)}, phones),
+            "durations": draw_durations(name, {"target": true, "predicted": np.maximum(unscaled * scale, 1.0)}, phones),
         }
         pictures = {"target": store["mel"][number], "generated": mel}
         return Sample(name, self._vocoder(mel), self._config.mel.sample_rate, pictures, drawings)
 
 
 def _scale(true: Float64[np.ndarray, " phones"], predicted: Float64[np.ndarray, " phones"]) -> float:
-    """The factor by which predicted durations add up to the true ones."""
+    """The factor that makes the sum of predicted durations equal to that of the true ones."""
     return float(true.sum() / max(predicted.sum(), 1e-9))
 
 
 def _measures(mel: Mel, target: Mel, config: GaussianTTSConfig) -> tuple[float, float, float]:
-    """Mel L1, mel-cepstral distortion, and the mean over bands of the logarithm of the ratio of variances."""
+    """Mel L1, mel-cepstral distortion, and the mean over bands of the log variance ratio."""
     frames = -(-target.shape[1] // _BUCKET) * _BUCKET
     padded = np.pad(mel - target, ((0, 0), (0, frames - mel.shape[1])))
-    cepstra = np.asarray(_cepstrum(padded, config.mel))[1:, : mel.shape[1]]  # linear: those of the difference
+    cepstra = np.asarray(_cepstrum(padded, config.mel))[1:, : mel.shape[1]]  # the cepstrum is linear in the mel
     distance = 10 / math.log(10) * np.sqrt(2 * np.square(cepstra).sum(0))
     spread = [m.astype(np.float64).var(axis=1) + 1e-8 for m in (mel, target)]
     return float(np.abs(mel - target).mean()), float(distance.mean()), float(np.log(spread[0] / spread[1]).mean())
@@ -186,7 +188,7 @@ _cepstrum = eqx.filter_jit(mel_cepstrum)
 
 
 class _GriffinLim:
-    """Audio without a vocoder model, padded to few lengths."""
+    """Griffin-Lim as a vocoder function, with mels padded to few lengths."""
 
     def __init__(self, config: GaussianTTSConfig):
         self._mel = config.mel

@@ -1,4 +1,4 @@
-"""New runs of text to speech that start with networks trained on another corpus."""
+"""Initial states of new text-to-speech runs, with networks trained on a different corpus."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,38 +16,40 @@ from jaxvoice.training.logging import print_once
 
 
 def initial_state(task: GaussianTTSTask, folder: Path) -> GaussianTTSState:
-    """The state before the first step, with the networks of the model folder `folder`; prints where they come from.
+    """The state before the first step, with the networks in the model folder `folder`, whose path is printed.
 
-    **Raises:** `CheckpointError` as `pretrained` does.
+    **Raises:** `CheckpointError` under the conditions of `pretrained`.
     """
-    print_once(f"beginning with the networks of {folder}")
+    print_once(f"starting from the networks in {folder}")
     return task.state_of(*pretrained(folder, task.config.model))
 
 
 def pretrained(folder: Path, config: GaussianTTSConfig) -> tuple[GaussianTTS, BatchNormStates]:
-    """The networks in the model folder `folder` as networks of `config`, and their running statistics.
+    """The networks in the model folder `folder`, adapted to `config`, and their running statistics.
 
-    Statistics of normalisation may differ: the last layers are adapted, so that outputs do not change.
+    The normalisation statistics may differ: the last layers are rescaled, so that the predicted mels and durations do
+    not change.
 
-    **Raises:** `CheckpointError` with what differs, if sizes, phonemes or mel contract do; or if there is no model.
+    **Raises:** `CheckpointError` if there is no model, or if the sizes, the phonemes or the mel contract differ; the
+    message lists the differences.
     """
     model, norms, stored = load_model(folder)
     alike = replace(stored, statistics=config.statistics, peak_normalize=config.peak_normalize)
     lines = differences(alike, config, "--model.")
     if lines:
         raise CheckpointError(
-            f"{folder} holds another network, phonemes or mel contract than this run's (stored != asked for): "
-            f"{'; '.join(lines)}. Give its sizes."
+            f"The network, phonemes or mel contract in {folder} differ from those of this run (stored != requested): "
+            f"{'; '.join(lines)}. Use the stored sizes."
         )
-    model = renormalised(model, stored.statistics, config.statistics)
+    model = rescale_outputs(model, stored.statistics, config.statistics)
     skeleton = eqx.filter_eval_shape(GaussianTTS, config, key=jax.random.key(0))
     return jax.tree.unflatten(jax.tree.structure(skeleton), jax.tree.leaves(model)), norms
 
 
-def renormalised(model: GaussianTTS, old: Statistics, new: Statistics) -> GaussianTTS:
-    """`model`, which was trained with the statistics `old`, with the same outputs for the statistics `new`.
+def rescale_outputs(model: GaussianTTS, old: Statistics, new: Statistics) -> GaussianTTS:
+    """Adapt `model`, trained with the statistics `old`, to the statistics `new` without changing its predictions.
 
-    Its three last layers are linear; they absorb the change of mean and deviation.
+    The last three layers are linear and are rescaled.
     """
     scale, shift = old.mel_std / new.mel_std, (old.mel_mean - new.mel_mean) / new.mel_std
     slower = old.duration_std / new.duration_std
@@ -56,10 +58,10 @@ def renormalised(model: GaussianTTS, old: Statistics, new: Statistics) -> Gaussi
     return eqx.tree_at(
         lambda networks: (networks.acoustic.linear, networks.acoustic.postnet.linear, networks.durations.linear),
         model,
-        (_changed(first, scale, shift), _changed(correction, scale, 0.0), _changed(durations, slower, later)),
+        (_rescaled(first, scale, shift), _rescaled(correction, scale, 0.0), _rescaled(durations, slower, later)),
     )
 
 
-def _changed(linear, scale: float, shift: float):
-    layer = jax.tree.map(lambda weights: weights * scale, linear)
-    return eqx.tree_at(lambda changed: changed.bias, layer, layer.bias + shift)
+def _rescaled(linear, scale: float, shift: float):
+    scaled = jax.tree.map(lambda weights: weights * scale, linear)
+    return eqx.tree_at(lambda layer: layer.bias, scaled, scaled.bias + shift)

@@ -1,6 +1,6 @@
-"""Model folders of the acoustic and the duration model, and what the library knows about them: `FAMILY`.
+"""Model folders of the acoustic and the duration model, and their `Family`.
 
-Nothing here imports jax before networks are loaded or saved.
+This module imports jax only when networks are loaded, saved or built.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ NAME = "gaussian_tts"
 
 
 def _named(model: "GaussianTTS", state: "BatchNormStates") -> dict[str, Any]:
-    """What is saved: weights under the paths of their attributes, running statistics below `batch_norm`."""
+    """The tree that is saved: weights under their attribute paths, and running statistics under `batch_norm`."""
     return {"acoustic": model.acoustic, "batch_norm": state, "durations": model.durations}
 
 
@@ -31,10 +31,10 @@ def save_model(
     *,
     info: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a model folder with all weights, the running statistics of batch norm, and the whole configuration:
-    phonemes in order, mel contract and the statistics of normalisation included.
+    """Write a model folder with all weights, the running statistics of batch norm, and the configuration.
 
-    `config` may differ from `model.config` in `statistics`, which are measured after the networks are made.
+    The configuration includes the phonemes, the mel contract and the normalisation statistics. `config` may differ
+    from `model.config` in `statistics`, which are measured after the networks are created.
 
     **Raises:** `CheckpointError` if the folder cannot be written.
     """
@@ -47,7 +47,7 @@ def save_model(
 def load_model(folder: Path) -> tuple["GaussianTTS", "BatchNormStates", GaussianTTSConfig]:
     """The networks in a model folder, the running statistics of their batch norms, and the configuration.
 
-    **Raises:** `CheckpointError` or `ConfigError` for a folder that is missing, damaged, or of other weights.
+    **Raises:** `CheckpointError` or `ConfigError` if the folder is missing, damaged, or contains other weights.
     """
     import equinox as eqx
     import jax
@@ -69,7 +69,7 @@ def _build(config: GaussianTTSConfig, *, key: Any) -> Any:
 
 
 def _example_inputs(config: GaussianTTSConfig, *, key: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Ids of a few phonemes, their durations in frames, and the sum of these."""
+    """Ids of a few phonemes, their durations in frames, and the sum of the durations."""
     import jax
     from jax import numpy as jnp
 

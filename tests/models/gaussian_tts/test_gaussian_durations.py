@@ -76,7 +76,7 @@ def test_speed_divides_and_scale_multiplies():
     longer = from_normalised(normalised, Statistics(duration_scale=1.5), speed=0.5)
     np.testing.assert_allclose(longer, exact * 3, rtol=1e-12)
     assert np.isinf(from_normalised(np.array([1e4], np.float32), Statistics())[0])
-    with pytest.raises(ConfigError, match="speed should be positive"):
+    with pytest.raises(ConfigError, match="speed must be positive"):
         from_normalised(normalised, Statistics(), speed=0.0)
 
 

@@ -292,9 +292,9 @@ def test_bfloat16_keeps_softmax_norms_and_weights_in_float32(small):
 def test_sequences_beyond_the_positions_are_refused(small):
     given = padded()
     ids = jnp.ones((1, 25), jnp.int32)
-    with pytest.raises(ShapeError, match=r"25 phonemes.*24 positions.*raise encoder\.max_phones"):
+    with pytest.raises(ShapeError, match=r"25 phonemes.*24 learned positions.*larger encoder\.max_phones"):
         small.encode(ids, small.init_state(), phone_count=jnp.asarray([3]), inference=True)
-    with pytest.raises(ShapeError, match=r"97 frames.*96 positions.*raise decoder\.max_frames"):
+    with pytest.raises(ShapeError, match=r"97 frames.*96 learned positions.*larger decoder\.max_frames"):
         run(small, given, small.init_state(), 97)
 
 

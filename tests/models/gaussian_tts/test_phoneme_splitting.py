@@ -50,7 +50,7 @@ def test_any_line_is_said_once_and_in_order(seed):
     said: list[int] = []
     for piece in split(pattern, frames, phones=phones, most=most):
         assert 0 < piece.phones <= phones and sum(frames[piece.start : piece.stop]) <= most
-        if piece.shares:
+        if piece.starts_with_shared_pause:
             assert pattern[piece.start] == "_" and said[-1] == piece.start
-        said += range(piece.start + piece.shares, piece.stop)
+        said += range(piece.start + piece.starts_with_shared_pause, piece.stop)
     assert said == list(range(count))
