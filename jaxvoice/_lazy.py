@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 
@@ -27,3 +28,17 @@ def lazily(
 
     names["__all__"] = sorted(home_of)
     return get, listed
+
+
+def list_public(names: dict[str, Any]) -> Callable[[], list[str]]:
+    """`__dir__` of a package that imports its names at once, and whose `globals()` are `names`; sets `__all__` there.
+
+    It lists the names that the package has when this is called, without modules, and names with two underscores.
+    """
+    public = sorted(
+        name
+        for name, value in names.items()
+        if not name.startswith("_") and not isinstance(value, ModuleType) and value is not list_public
+    )
+    names["__all__"] = public
+    return lambda: sorted({*(name for name in names if name.startswith("__")), *public})

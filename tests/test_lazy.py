@@ -21,6 +21,14 @@ PACKAGES = [
     "jaxvoice.torchscript",
     "jaxvoice.training",
 ]
+IMPORTED_AT_ONCE = [
+    "jaxvoice.data.alignments",
+    "jaxvoice.data.demo",
+    "jaxvoice.losses",
+    "jaxvoice.models",
+    "jaxvoice.nn",
+    "jaxvoice.text",
+]
 
 
 def shown_to_type_checkers(package: str) -> dict[str, str]:
@@ -48,6 +56,17 @@ def test_only_public_names_are_listed_and_exported(package):
     assert listed == shown_to_type_checkers(package).keys()
     exec(f"from {package} import *", exported)
     assert exported.keys() - {"__builtins__"} == listed
+
+
+@pytest.mark.parametrize("package", IMPORTED_AT_ONCE)
+def test_packages_that_import_at_once_list_public_names(package):
+    module, exported = importlib.import_module(package), {}
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    names = {name.asname for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names} - {None}
+    names = names or {"FAMILIES"}
+    assert {name for name in dir(module) if not name.startswith("_")} == names
+    exec(f"from {package} import *", exported)
+    assert exported.keys() - {"__builtins__"} == names
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     FAMILIES: tuple[Family, ...]
 
+__all__ = ["FAMILIES"]
+
 _PACKAGES = (
     "hifigan",
     "gaussian_tts",
@@ -23,3 +25,7 @@ def __getattr__(name: str) -> Any:
     found = tuple(importlib.import_module(f"{__name__}.{package}").FAMILY for package in _PACKAGES)
     globals()[name] = found
     return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})

@@ -1,5 +1,6 @@
 """Layers that two or more models share: convolutions and their norms, attention, LSTM, batch norm, dropout."""
 
+from jaxvoice._lazy import list_public
 from jaxvoice.nn._attention import MultiHeadAttention as MultiHeadAttention, TransformerLayer as TransformerLayer
 from jaxvoice.nn._batch_norm import BatchNormState as BatchNormState, MaskedBatchNorm as MaskedBatchNorm
 from jaxvoice.nn._conv import ColumnConv as ColumnConv, Conv1d as Conv1d, ConvTranspose1d as ConvTranspose1d
@@ -17,3 +18,5 @@ from jaxvoice.nn._norm import (
 from jaxvoice.nn._ops import average_pool1d as average_pool1d
 from jaxvoice.nn._random import dropout as dropout, subkeys as subkeys
 from jaxvoice.nn._recurrent import LSTM as LSTM, LSTMShape as LSTMShape
+
+__dir__ = list_public(globals())

@@ -1,5 +1,6 @@
 """Text to phonemes without network access: normalisation, dictionary, morphology, letter-to-sound, phone sets."""
 
+from jaxvoice._lazy import list_public
 from jaxvoice.text.custom_words import read_custom_words as read_custom_words
 from jaxvoice.text.front_end import (
     Pronunciation as Pronunciation,
@@ -16,3 +17,5 @@ from jaxvoice.text.phonemes import (
     PhoneSet as PhoneSet,
     to_aligned as to_aligned,
 )
+
+__dir__ = list_public(globals())

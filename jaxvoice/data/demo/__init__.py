@@ -1,5 +1,6 @@
 """The demo corpus: a few minutes of synthetic English speech with exact phoneme timings, made offline on first use."""
 
+from jaxvoice._lazy import list_public
 from jaxvoice.data.demo.demo_corpus import VOICES as VOICES, Voice as Voice, make_demo_corpus as make_demo_corpus
 from jaxvoice.data.demo.sentences import SENTENCES as SENTENCES, compose_sentences as compose_sentences
 from jaxvoice.data.demo.timings import (
@@ -8,3 +9,5 @@ from jaxvoice.data.demo.timings import (
     read_timings as read_timings,
     repair as repair,
 )
+
+__dir__ = list_public(globals())
