@@ -5,6 +5,7 @@ import io
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Literal, TextIO, TypeVar
 
@@ -29,10 +30,18 @@ def print_message(kind: Literal["error", "warning"], message: object, name: str 
 
 
 def printable(text: str) -> str:
-    """`text` with line breaks, control and formatting characters escaped. Names in untrusted files may contain them."""
-    if text.isprintable():
+    """`text` on one line. Line breaks, control, formatting and combining characters are escaped.
+
+    Names in untrusted files may contain such characters.
+    """
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(char if _prints(char) else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def _prints(char: str) -> bool:
+    # Combining characters would pile up on the character before them.
+    return char.isprintable() and not unicodedata.combining(char)
 
 
 def _encodable(text: str, stream: TextIO) -> str:

@@ -182,6 +182,6 @@ def _in_line(value: Any) -> str:
 
 
 def _safe(cells: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    from jaxvoice.weights.text_tables import printable
+    from jaxvoice.console import printable
 
     return [(printable(name), printable(text)) for name, text in cells]

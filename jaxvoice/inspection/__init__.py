@@ -1,1 +1,1 @@
-"""What `jaxvoice inspect` shows: a weight file as a tree of modules with classes, shapes, norms and settings."""
+"""The implementation of `jaxvoice inspect`: weight files as module trees with classes, shapes, norms and settings."""

@@ -1,4 +1,4 @@
-"""The contents of a weight file: its modules as a tree of parts with classes, shapes, norms and hyper-parameters."""
+"""Description of a weight file: a tree of modules with classes, shapes, norms and hyper-parameters."""
 
 import math
 import re
@@ -21,39 +21,39 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True)
 class Part:
-    """A module of a file, and the modules below it."""
+    """A module of a file, and its descendants."""
 
     path: str
-    """Dotted name; `""` for the whole."""
+    """Dotted name; `""` for the root."""
     class_name: str | None = None
-    """Its Python class, where the file holds it."""
+    """Its Python class, if the file contains the name."""
     layer: Layer | None = None
-    """Its description from code; only TorchScript has code."""
+    """Its description from TorchScript code."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    """Plain values kept for it."""
+    """Its plain attributes."""
     tensors: Mapping[str, TensorInfo] = field(default_factory=dict)
-    """Its own tensors by name below it."""
+    """Its own tensors by name, relative to the module."""
     shares: Mapping[str, str] = field(default_factory=dict)
-    """Names of own tensors that are another one listed before, and that one's full name."""
+    """Own tensors that are the same as an earlier tensor, with its full name."""
     children: Mapping[str, "Part"] = field(default_factory=dict)
-    """Modules below by the next part of their names."""
+    """Child modules by name."""
     own_parameters: int = 0
-    """How many numbers its own parameters hold, those listed before left out; every tensor counts that is not known to
-    be something else."""
+    """Number of elements of its own parameters, without those listed earlier. Tensors of unknown kind count as
+    parameters."""
 
     @property
     def norm(self) -> str:
-        """`weight norm` or `spectral norm` where its weight is not folded, else `""`."""
+        """`weight norm` or `spectral norm` if the weight is not folded, otherwise `""`."""
         norms = {_norm(stem, self.tensors) for stem in _stems(self.tensors)} - {""}
         return ", ".join(sorted(norms))
 
     @property
     def parameters(self) -> int:
-        """How many numbers its parameters and those below hold."""
+        """Number of elements of the parameters of the module and its descendants."""
         return self.own_parameters + sum(child.parameters for child in self.children.values())
 
     def walk(self) -> Iterator["Part"]:
-        """This part and all below, parents first."""
+        """This module and its descendants, parents first."""
         yield self
         for child in self.children.values():
             yield from child.walk()
@@ -61,31 +61,31 @@ class Part:
 
 @dataclass(frozen=True)
 class Description:
-    """Everything `jaxvoice inspect` knows of a file."""
+    """The description of a weight file."""
 
     archive: Archive
     """The file."""
     root: Part
-    """Its modules."""
+    """Its root module."""
     shares: Mapping[str, str] = field(default_factory=dict)
-    """Names of tensors that are another one's second name, and that one's."""
+    """Tensors that are the same as an earlier tensor, with its name."""
     problem: str = ""
-    """Why its code text was not read, if it was not."""
+    """The reason why its code was not analysed; empty if it was."""
 
     @property
     def dtypes(self) -> Counter[str]:
-        """How many tensors there are of each type."""
+        """Number of tensors of each dtype."""
         return Counter(str(info.dtype) for info in self.archive.tensors.infos().values())
 
     @property
     def others(self) -> int:
-        """Numbers in tensors that are known to be no parameters: buffers, constants."""
+        """Number of elements of tensors that are not parameters: buffers and constants."""
         infos = self.archive.tensors.infos()
         return sum(info.size for name, info in infos.items() if name not in self.shares) - self.root.parameters
 
     @property
     def norms(self) -> Counter[str]:
-        """How many modules have a norm that is not folded into the weight."""
+        """Number of modules with each norm that is not folded into the weight."""
         return Counter(part.norm for part in self.root.walk() if part.norm)
 
 
@@ -115,7 +115,7 @@ def describe(archive: Archive) -> Description:
             parts = name.split(".")
             path, leaf = ".".join(parts[:_DEEPEST]), ".".join(parts[_DEEPEST:])
         tree.at(path).tensors[leaf] = info
-    # Where the file distinguishes parameters and buffers, what is neither is a constant.
+    # If the file distinguishes parameters and buffers, all other tensors are constants.
     distinguished = hasattr(archive, "code") or any(
         info.kind == "parameter" for info in archive.tensors.infos().values()
     )
@@ -123,13 +123,13 @@ def describe(archive: Archive) -> Description:
 
 
 def _shared(archive: Archive) -> dict[str, str]:
-    """Tensors that are another one listed before under a second name, and that one's name."""
+    """Tensors that are the same as an earlier tensor, with its name."""
     alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     shares: dict[str, str] = {}
     for name, info in archive.tensors.infos().items():
         others = alike.setdefault((info.storage, info.shape), [])
         if others and info.size:
-            # Parts of one storage may have one shape; only their places tell them apart.
+            # Different views of a storage can have the same shape, so addresses are compared.
             here = archive.tensors[name]
             same = next((other for other in others if _address(archive.tensors[other]) == _address(here)), None)
             if same is not None:
@@ -144,7 +144,7 @@ def _address(array: np.ndarray) -> int:
 
 
 class _Tree:
-    """A part in the making."""
+    """A mutable tree of modules, from which `Part` is built."""
 
     def __init__(self) -> None:
         self.module: ModuleNode | None = None
@@ -160,12 +160,13 @@ class _Tree:
     def part(self, path: str, layers: Mapping[str, Layer], shares: Mapping[str, str], distinguished: bool) -> Part:
         stem = f"{path}." if path else ""
         if all(name.isdecimal() and len(name) < 10 for name in self.below):
-            # Files that sort their names have 10 before 2.
+            # In files with sorted names, 10 precedes 2.
             self.below = dict(sorted(self.below.items(), key=lambda item: int(item[0])))
         children = {
             name: below.part(stem + name, layers, shares, distinguished)
             for name, below in self.below.items()
-            # What torch builds around a norm is the norm; its list of a recurrent layer's weights is left out.
+            # Modules of parametrisations belong to the norm, and `_flat_weights` repeats the weights of a recurrent
+            # layer.
             if not (name == "parametrizations" and any(leaf.startswith("parametrizations.") for leaf in self.tensors))
             and not (name == "_flat_weights" and all(f"{stem}{name}.{leaf}" in shares for leaf in below.tensors))
         }
@@ -185,7 +186,7 @@ def _is_parameter(name: str, info: TensorInfo, distinguished: bool) -> bool:
 
 
 def _stems(tensors: Mapping[str, Any]) -> set[str]:
-    """Names of the weights that tensors stand for, as `weight` for `weight_g` and `weight_v`."""
+    """Names of weights with a norm, for example `weight` for `weight_g` and `weight_v`."""
     found = set()
     for name in tensors:
         match = re.fullmatch(r"(.+)_(?:v|orig)|parametrizations\.(.+)\.original[01]?", name)
@@ -213,7 +214,7 @@ def _axis(gain: TensorInfo) -> str:
 
 
 def main_weight(part: Part) -> str | None:
-    """The tensor whose shape describes a module best: its weight, under whatever name a norm keeps it."""
+    """The name of the weight of a module, or of the part of it that has its shape."""
     names = (
         "weight",
         "weight_orig",
@@ -225,7 +226,7 @@ def main_weight(part: Part) -> str | None:
 
 
 def fingerprint(part: Part, top: str | None = None) -> Any:
-    """Equal for two parts only if their descriptions, and those of what is below, are equal but for their places."""
+    """A value that is equal for two modules if the descriptions of their trees are equal except for their paths."""
     top = part.path if top is None else top
     layer = part.layer
     described = layer and (
@@ -261,7 +262,7 @@ def _relative(path: str, top: str) -> str:
 
 
 def size_text(count: int) -> str:
-    """A number of bytes as readable text: `55.8 MB`."""
+    """A number of bytes as text, for example `55.8 MB`."""
     if count < 1000:
         return f"{count} bytes"
     exponent = min(int(math.log10(count) / 3), 4)

@@ -12,7 +12,7 @@ from jaxvoice.weights.archive import Archive, TensorInfo
 
 
 def file_values(about: Description) -> dict[str, Any]:
-    """Source, totals, modules, tensors and metadata; nothing is collapsed or cut."""
+    """Source, totals, modules, tensors and metadata, in full."""
     archive = about.archive
     infos = archive.tensors.infos()
     return {
@@ -37,13 +37,13 @@ def file_values(about: Description) -> dict[str, Any]:
 
 
 def tensor_values(name: str, info: TensorInfo) -> dict[str, Any]:
-    """What is known of a tensor without its values."""
+    """The description of a tensor, without its values."""
     about = {"shape": list(info.shape), "dtype": str(info.dtype), "kind": info.kind, "storage": info.storage}
     return {"name": name, **about}
 
 
 def tensors_with_statistics(archive: Archive, names: list[str]) -> list[dict[str, Any]]:
-    """`tensor_values` of `names` with extremes, mean and standard deviation."""
+    """`tensor_values` of `names`, with minimum, maximum, mean and standard deviation."""
     found = []
     for name in names:
         numbers = statistics(archive.tensors[name])
@@ -64,7 +64,7 @@ def _module(part: Part) -> dict[str, Any]:
 
 
 def layer_values(layer: Layer) -> dict[str, Any]:
-    """The description of a module from its code."""
+    """The description of a module from TorchScript code."""
     return {
         "kind": layer.kind,
         "settings": plain(layer.settings),
@@ -89,7 +89,7 @@ def _call(call: Call) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON has it: numbers that are not finite and whatever else it lacks as text."""
+    """`value` as a JSON value. Non-finite numbers and values that JSON does not support become text."""
     match value:
         case bool() | str() | None:
             return value

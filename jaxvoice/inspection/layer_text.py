@@ -1,15 +1,15 @@
-"""Layers, calls and values in short, as torch writes them."""
+"""Short texts of layers, calls and values, in torch's notation."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from jaxvoice.console import printable
 from jaxvoice.torchscript.layers import Layer
 from jaxvoice.torchscript.signatures import REQUIRED, defaults
 from jaxvoice.torchscript.symbolic_values import Call, NormedWeight, Ref, Stored, is_plain
-from jaxvoice.weights.text_tables import printable
 
-# Shown by the shapes printed beside them.
+# Settings that are visible from the shapes of tensors in the same row.
 _SHAPES = {
     *("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels", "normalized_shape"),
     *("num_embeddings", "embedding_dim", "num_parameters", "input_size_", "affine_", "kernel_size"),
@@ -41,11 +41,11 @@ _TENSOR_ARGUMENTS = {
 
 
 def layer_text(layer: Layer, varied: Mapping[str, list[Any]] | None = None) -> str:
-    """`Conv1d(stride=2, padding=1)`: class and hyper-parameters; what the weight's shape shows is left out.
+    """Class and hyper-parameters, for example `Conv1d(stride=2, padding=1)`, without those in the weight's shape.
 
-    `varied` are the values of several layers that share a row.
+    **Arguments:** `varied`, the different settings of several layers in one row.
     """
-    # Without a weight beside it, as in pooling, the kernel is shown.
+    # The kernel size is shown for layers without weight, such as pooling.
     weighted = "in_channels" in layer.settings or "out_channels" in layer.settings or "bias" in layer.settings
     hidden = _SHAPES - (set() if weighted else {"kernel_size"})
     parts = []
@@ -65,7 +65,7 @@ def layer_text(layer: Layer, varied: Mapping[str, list[Any]] | None = None) -> s
 
 def _is_default(layer: Layer, name: str, value: Any) -> bool:
     if name == "stride" and "in_channels" not in layer.settings and "kernel_size" in layer.settings:
-        return False  # that of a pooling is the kernel's size by default
+        return False  # the default of pooling is the kernel size
     if name == "mode" and layer.kind != "Upsample":
         return False
     if name == "track_running_stats":
@@ -78,7 +78,7 @@ def _is_default(layer: Layer, name: str, value: Any) -> bool:
 
 
 def setting_text(name: str, value: Any) -> str:
-    """A hyper-parameter, `3` where a tuple holds nothing else."""
+    """A hyper-parameter; `3` for a tuple of equal values 3."""
     same = isinstance(value, tuple) and bool(value) and all(one == value[0] for one in value)
     if same and not isinstance(value[0], (tuple, list)) and (len(value) == 1 or name not in ("sizes", "pad")):
         return value_text(value[0])
@@ -86,12 +86,12 @@ def setting_text(name: str, value: Any) -> str:
 
 
 def value_text(value: Any) -> str:
-    """A plain value: numbers as short as they are exact, long lists cut."""
+    """A plain value as text. Numbers are exact; long lists are shortened."""
     if isinstance(value, bool) or value is None:
         return str(value)
     if isinstance(value, int):
         if value == 2**63 - 1:
-            return "max"  # what torch writes where there is no end
+            return "max"  # torch's value for an open end
         return str(value) if value.bit_length() <= 128 else f"a number of {value.bit_length():,} bits"
     if isinstance(value, float):
         text = repr(value)
@@ -109,7 +109,7 @@ def value_text(value: Any) -> str:
 
 
 def call_text(call: Call) -> str:
-    """`leaky_relu(0.1)`, or `""` for an operator that only rearranges elements or has no settings to show."""
+    """A call such as `leaky_relu(0.1)`; `""` for operators that rearrange elements or have no settings."""
     if call.kind != "operator":
         return ""
     name = call.name
@@ -120,7 +120,7 @@ def call_text(call: Call) -> str:
     plain = {**{key: value for key, value in known.items() if key in _FIRST and key not in values}, **plain}
     plain = {key: value for key, value in plain.items() if value is not REQUIRED}
     given = set(plain) & set(values)
-    if name.rstrip("_") in _OPERATORS and len(given) < len(call.arguments):  # else of sizes, not of tensors
+    if name.rstrip("_") in _OPERATORS and len(given) < len(call.arguments):  # not sizes
         factor = plain.get("other", plain.get("1", plain.get("exponent")))
         sign = _OPERATORS[name.rstrip("_")]
         if "rounding_mode" in call.arguments:

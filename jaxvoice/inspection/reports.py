@@ -1,4 +1,4 @@
-"""What `jaxvoice inspect` prints of a weight file, in lines of text."""
+"""The text output of `jaxvoice inspect`."""
 
 import re
 from collections.abc import Mapping
@@ -6,19 +6,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxvoice.console import printable
 from jaxvoice.errors import ConfigError
 from jaxvoice.inspection.description import Description, size_text
 from jaxvoice.inspection.layer_text import value_text
 from jaxvoice.inspection.tree_rows import cut_rows, rows, shape_text
 from jaxvoice.weights.archive import Archive
-from jaxvoice.weights.text_tables import printable, shortened, table, wrapped
+from jaxvoice.weights.text_tables import shortened, table, wrapped
 
 MOST_ROWS, MOST_METADATA = 400, 30
 _BLOCK = 2**22
 
 
 def file_lines(about: Description, columns: int, *, depth: int | None = None) -> list[str]:
-    """The file, its totals, the tree of its modules, and what it holds beside tensors."""
+    """The file, its totals, its module tree and its metadata."""
     dtype = main_dtype(about)
     if depth is None:
         tree, cut = cut_rows(about.root, MOST_ROWS, dtype)
@@ -65,7 +66,7 @@ def heading(about: Description, columns: int) -> list[str]:
 
 
 def norms_text(about: Description) -> str:
-    """Whether norms of weights are folded into them, for the archive as a whole."""
+    """The norms of weights in the archive, and whether they are folded."""
     if not about.norms:
         weights = (info for name, info in about.archive.tensors.infos().items() if name.endswith("weight"))
         return "none, or folded into the weights" if any(len(info.shape) > 1 for info in weights) else ""
@@ -73,7 +74,7 @@ def norms_text(about: Description) -> str:
 
 
 def main_dtype(about: Description) -> np.dtype | None:
-    """The type that most numbers have; it is shown once."""
+    """The dtype of most elements, which the tree does not repeat."""
     totals: dict[np.dtype, int] = {}
     for info in about.archive.tensors.infos().values():
         totals[info.dtype] = totals.get(info.dtype, 0) + info.size
@@ -81,7 +82,7 @@ def main_dtype(about: Description) -> np.dtype | None:
 
 
 def metadata_cells(metadata: Mapping[str, Any], most: int | None, *, cut: int = 200) -> list[tuple[str, str]]:
-    """Names and values, the shallow ones first; tables of many entries and long lists in short."""
+    """Names and values, in order of depth. Large dicts and long lists are shortened."""
     found: list[tuple[str, str]] = []
     pending: list[tuple[str, Any]] = [(str(key), value) for key, value in metadata.items()]
     while pending:
@@ -102,7 +103,7 @@ def _indented(lines: list[str]) -> list[str]:
 
 
 class TensorStatistics(NamedTuple):
-    """Of the finite elements of a tensor; magnitudes where they are complex."""
+    """Statistics of the finite elements of a tensor; of magnitudes if it is complex."""
 
     min: float
     max: float
@@ -112,7 +113,7 @@ class TensorStatistics(NamedTuple):
 
 
 def statistics(array: np.ndarray) -> TensorStatistics | None:
-    """Extremes, mean and standard deviation, in blocks so that large tensors need no copy; `None` without elements."""
+    """Minimum, maximum, mean and standard deviation, computed in blocks; `None` if `array` is empty."""
     flat = array.reshape(-1)
     if not flat.size:
         return None
@@ -123,7 +124,7 @@ def statistics(array: np.ndarray) -> TensorStatistics | None:
         block = block[np.isfinite(block)]
         if block.size:
             low, high = min(low, float(block.min())), max(high, float(block.max()))
-            # Two groups' means and sums of squared distances make one (Chan, Golub, LeVeque 1979).
+            # Combine means and sums of squared deviations of two groups (Chan, Golub, LeVeque 1979).
             new = float(block.mean())
             total, step = count + block.size, new - mean
             squares += float(((block - new) ** 2).sum()) + step * step * count * block.size / total
@@ -134,18 +135,21 @@ def statistics(array: np.ndarray) -> TensorStatistics | None:
 
 
 def matching(archive: Archive, pattern: str) -> list[str]:
-    """Names of tensors in which the regular expression `pattern` is found; raises `ConfigError` if it is none."""
+    """Names of tensors that contain a match of `pattern`.
+
+    **Raises:** `ConfigError` for an invalid regular expression.
+    """
     try:
         wanted = re.compile(pattern)
     except re.error as failure:
         raise ConfigError(
-            f"--tensors {pattern!r} is no regular expression ({failure}); '.' finds every tensor."
+            f"--tensors {pattern!r} is not a regular expression ({failure}); '.' matches all tensors."
         ) from None
     return [name for name in archive.tensors if wanted.search(name)]
 
 
 def tensor_lines(archive: Archive, names: list[str], columns: int) -> list[str]:
-    """A table of tensors, with what their values are like and which share their storage."""
+    """A table of tensors with statistics of their values. Shared storages are noted."""
     header = ("tensor", "shape", "type", "min", "max", "mean", "std", "")
     first: dict[str, str] = {}
     for name, info in archive.tensors.infos().items():

@@ -1,4 +1,4 @@
-"""The tree of modules as rows of text, repeated blocks shown once."""
+"""The module tree as rows of text. Repeated blocks are shown once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,46 +6,46 @@ from typing import Any
 
 import numpy as np
 
+from jaxvoice.console import printable
 from jaxvoice.inspection.description import Part, fingerprint, main_weight
 from jaxvoice.inspection.layer_text import call_text, layer_text, value_text
 from jaxvoice.torchscript.layers import Layer
 from jaxvoice.torchscript.symbolic_values import is_plain
 from jaxvoice.weights.archive import TensorInfo
-from jaxvoice.weights.text_tables import printable
 
 _CONTAINERS = ("ModuleList", "ModuleDict", "Sequential")
-# Tensors of torch's layers whose shapes follow from the weight's.
+# Tensors of torch's layers whose shapes follow from the shape of the weight.
 _IMPLIED = ("bias", "weight_g", "weight_u", "running_mean", "running_var", "num_batches_tracked")
 _RAGGED = 12
 
 
 @dataclass(frozen=True)
 class TreeRow:
-    """One line of the tree."""
+    """One row of the tree."""
 
     name: str
-    """Name below the row above that is less deep."""
+    """Name, relative to the parent row."""
     depth: int
-    """How deep it is."""
+    """Depth in the tree."""
     layer: str
-    """Class, hyper-parameters, norm, and what else is shown."""
+    """Class, hyper-parameters, norm and notes."""
     tensors: str
-    """Shapes."""
+    """Shapes of tensors."""
     parameters: str
-    """How many."""
+    """Number of parameters, as text."""
 
 
 def rows(root: Part, *, depth: int | None = None, dtype: np.dtype | None = None) -> list[TreeRow]:
-    """The tree below `root`, `depth` levels of it (at least 1); types of tensors are shown if they are not `dtype`."""
-    made: list[TreeRow] = []
+    """The tree of `root`, limited to `depth` levels (at least 1). Dtypes other than `dtype` are shown."""
+    result: list[TreeRow] = []
     if root.tensors or root.class_name:
-        made.append(_row([root], root.path or "(top)", 0, dtype, cut=False))
-    _below(root, len(made), depth, dtype, made)
-    return made
+        result.append(_row([root], root.path or "(top)", 0, dtype, cut=False))
+    _below(root, len(result), depth, dtype, result)
+    return result
 
 
 def cut_rows(root: Part, most: int, dtype: np.dtype | None) -> tuple[list[TreeRow], int | None]:
-    """All rows if they are at most `most`, else those of the greatest depth that keeps to it, and that depth."""
+    """All rows, or the rows of the greatest depth with at most `most` rows, and this depth (`None` for all)."""
     every = rows(root, dtype=dtype)
     if len(every) <= most:
         return every, None
@@ -56,10 +56,10 @@ def cut_rows(root: Part, most: int, dtype: np.dtype | None) -> tuple[list[TreeRo
     return rows(root, depth=1, dtype=dtype), 1
 
 
-def _below(part: Part, level: int, depth: int | None, dtype: np.dtype | None, made: list[TreeRow]) -> None:
+def _below(part: Part, level: int, depth: int | None, dtype: np.dtype | None, result: list[TreeRow]) -> None:
     for names, members in _groups(part):
         member, name = members[0], names
-        # A name with nothing but one line below it shares that line.
+        # A module with a single child shares its row.
         while not member.tensors and member.class_name in (None, *_containers(member)) and len(members) == 1:
             inner = _groups(member)
             if len(inner) != 1 or _attributes(member):
@@ -67,13 +67,13 @@ def _below(part: Part, level: int, depth: int | None, dtype: np.dtype | None, ma
             name, members = f"{name}.{inner[0][0]}", inner[0][1]
             member = members[0]
         cut = depth is not None and depth <= 1 and bool(member.children)
-        made.append(_row(members, name, level, dtype, cut=cut))
+        result.append(_row(members, name, level, dtype, cut=cut))
         if not cut and not _ragged(members):
-            _below(member, level + 1, None if depth is None else depth - 1, dtype, made)
+            _below(member, level + 1, None if depth is None else depth - 1, dtype, result)
 
 
 def _attributes(part: Part) -> dict[str, Any]:
-    """Plain values that a module keeps, but for those that every module has."""
+    """Plain attributes of a module, without those of every module."""
     return {name: v for name, v in part.attributes.items() if is_plain(v) and name != "training" and name[:1] != "_"}
 
 
@@ -83,13 +83,13 @@ def _containers(part: Part) -> tuple[str, ...]:
 
 
 def _groups(part: Part) -> list[tuple[str, list[Part]]]:
-    """Children by rows: numbered ones in a row that are alike share one."""
+    """Children grouped by row. Consecutive numbered children that are alike share a row."""
     numbered = [child for name, child in part.children.items() if name.isdecimal()]
     if len(numbered) > _RAGGED and len(numbered) == len(part.children) and _only_differ_in_shape(numbered):
         return [(_range(numbered), numbered)]
     groups: list[tuple[str, list[Part]]] = []
     for name, child in part.children.items():
-        if groups and name.isdecimal() and _next_to(groups[-1][1], name) and _alike(groups[-1][1], child):
+        if groups and name.isdecimal() and _is_next(groups[-1][1], name) and _share_row(groups[-1][1], child):
             groups[-1][1].append(child)
         else:
             groups.append((name, [child]))
@@ -101,13 +101,13 @@ def _range(members: Sequence[Part]) -> str:
     return f"{first}-{last}"
 
 
-def _next_to(members: Sequence[Part], name: str) -> bool:
+def _is_next(members: Sequence[Part], name: str) -> bool:
     before = members[-1].path.rpartition(".")[2]
     return before.isdecimal() and len(name) < 9 and len(before) < 9 and int(name) == int(before) + 1
 
 
-def _alike(members: Sequence[Part], child: Part) -> bool:
-    """Equal; or layers of one kind with other numbers, few enough to be listed all."""
+def _share_row(members: Sequence[Part], child: Part) -> bool:
+    """Whether `child` is equal to `members`, or differs only in few settings of a short list of layers."""
     if fingerprint(members[-1]) == fingerprint(child) and not _varied(members):
         return True
     if len(members) > 1 and not _varied(members):
@@ -116,7 +116,7 @@ def _alike(members: Sequence[Part], child: Part) -> bool:
 
 
 def _varied(members: Sequence[Part]) -> dict[str, list[Any]]:
-    """The settings that differ between layers that differ in nothing else; empty where there are none."""
+    """The settings that differ, if layers are otherwise equal; empty if there are none."""
     layers = [member.layer for member in members]
     if len(members) < 2 or any(layer is None or member.children for layer, member in zip(layers, members, strict=True)):
         return {}
@@ -143,7 +143,7 @@ def _varied(members: Sequence[Part]) -> dict[str, list[Any]]:
 
 
 def _only_differ_in_shape(members: Sequence[Part]) -> bool:
-    """Whether many nameless entries, an optimiser's, hold tensors of the same names in different shapes."""
+    """Whether the modules have tensors with equal names and different shapes, such as the state of an optimiser."""
     if any(member.children or member.class_name or not member.tensors for member in members):
         return False
     return len({tuple(member.tensors) for member in members}) == 1 and "weight" not in members[0].tensors
@@ -182,7 +182,7 @@ def _layer(members: Sequence[Part]) -> str:
         shown = [f"{name}={value_text(value)}" for name, value in _attributes(part).items() if part.class_name]
         return named + (f"({', '.join(shown)})" if shown else "")
     text = layer_text(part.layer, _varied(members))
-    # What a class of the authors computes itself belongs to its line; torch's own classes are known by their names.
+    # Show the operators that a custom class calls. torch's classes are known by their names.
     if not part.layer.class_name.startswith("torch.nn."):
         calls_text = [call_text(call) for calls in part.layer.methods.values() for call in calls]
         calls_text = list(dict.fromkeys(one for one in calls_text if one))
@@ -208,7 +208,7 @@ def _tensors(members: Sequence[Part], dtype: np.dtype | None) -> str:
 
 
 def _implied(name: str, info: TensorInfo, part: Part, known: bool) -> bool:
-    """Whether the weight's shape, the class and the norm show all of a tensor."""
+    """Whether the shape of a tensor follows from the weight, the class and the norm."""
     weight = main_weight(part)
     like = weight is not None and info.dtype in (part.tensors[weight].dtype, np.dtype(np.int64))
     kept = name in ("weight_g", "weight_v", "weight_u") or name.startswith("parametrizations.weight.")
@@ -216,7 +216,7 @@ def _implied(name: str, info: TensorInfo, part: Part, known: bool) -> bool:
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """`512x80x7`; `1 number` for a scalar."""
+    """The shape as text, for example `512x80x7`; `scalar` for a scalar."""
     return "x".join(map(str, shape)) if shape else "scalar"
 
 

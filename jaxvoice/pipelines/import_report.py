@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxvoice.config import to_dict
+from jaxvoice.console import printable
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.rules import Change
-from jaxvoice.weights.text_tables import printable
 
 
 class TensorLine(NamedTuple):

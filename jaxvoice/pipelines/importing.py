@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxvoice.config import to_dict
+from jaxvoice.console import printable
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, ImportOptions, ImportPlan
 from jaxvoice.models.family_lookup import find_main_file, recognise_checkpoint
@@ -22,7 +23,6 @@ from jaxvoice.weights.formats import open_archive
 from jaxvoice.weights.model_folder import WEIGHTS_FILE, write_about
 from jaxvoice.weights.safetensors_writing import write_safetensors
 from jaxvoice.weights.schemas import migrate_export
-from jaxvoice.weights.text_tables import printable
 from jaxvoice.weights.training_files import TRAINING_FILE, TrainingPlan
 
 REPORT_FILE = "report.md"
@@ -156,7 +156,7 @@ def _frugally(archive: Archive, tensors: Iterable[Item]) -> Iterator[Item]:
     """Yield `tensors`, and release the mapped pages of the file after each."""
     for item in tensors:
         yield item
-        archive.forget()
+        archive.release()
 
 
 def _info(archive: Archive, found: ImportPlan, settings: Path | None) -> dict[str, Any]:

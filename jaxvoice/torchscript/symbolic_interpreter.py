@@ -8,6 +8,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxvoice.console import printable
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.code import ClassCode, Code, original_name
 from jaxvoice.torchscript.compound_layers import is_interpolate
@@ -32,7 +33,6 @@ from jaxvoice.torchscript.symbolic_values import (
     short_text,
     symbolic_text,
 )
-from jaxvoice.weights.text_tables import printable
 
 MAX_SYMBOLIC_STEPS = 400_000
 MAX_DEPTH = 60

@@ -1,4 +1,4 @@
-"""Reading and writing weights: files of any origin, names, rules, strict loading. No knowledge of any model."""
+"""Reading, converting and writing weights. This package does not depend on any model."""
 
 from typing import TYPE_CHECKING
 

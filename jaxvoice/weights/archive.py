@@ -1,4 +1,4 @@
-"""One type for weight files of any origin: named tensors that are read when asked for, and what else the file says."""
+"""`Archive`, the content of a weight file in any format: named tensors that are read on access, and metadata."""
 
 import difflib
 import hashlib
@@ -18,16 +18,16 @@ TensorKind = Literal["parameter", "buffer", "constant", "tensor"]
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a file says of a tensor without its values being read."""
+    """Description of a tensor. Its values are not read."""
 
     shape: tuple[int, ...]
-    """Shape, as torch or numpy has it."""
+    """Shape, as in torch or numpy."""
     dtype: np.dtype
-    """Type of the elements; bfloat16 is `ml_dtypes.bfloat16`."""
+    """Dtype; bfloat16 is `ml_dtypes.bfloat16`."""
     storage: str
-    """Which block of the file holds the elements; tensors with the same one share them."""
+    """Name of the storage in the file. Tensors with the same storage share its elements."""
     kind: TensorKind = "tensor"
-    """`parameter` or `buffer` where the file tells; `constant` for what only a program's code uses; else `tensor`."""
+    """`parameter` or `buffer` if the file distinguishes them; `constant` for constants of TorchScript; or `tensor`."""
 
     @property
     def size(self) -> int:
@@ -36,12 +36,12 @@ class TensorInfo:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the elements, those that lie in the file once and are seen several times counted each time."""
+        """Bytes of all elements; with stride 0, an element counts several times."""
         return self.size * self.dtype.itemsize
 
 
 class Tensors(Mapping[str, np.ndarray]):
-    """Tensors by dotted name; a value is read, or mapped into memory, each time it is asked for, and is read-only."""
+    """Tensors by dotted name. Values are read, or mapped into memory, on each access, and are read-only."""
 
     def __init__(self, infos: Mapping[str, TensorInfo], read: Callable[[str], np.ndarray]):
         self._infos, self._read = dict(infos), read
@@ -60,7 +60,10 @@ class Tensors(Mapping[str, np.ndarray]):
         return name in self._infos
 
     def info(self, name: str) -> TensorInfo:
-        """Shape, type and storage of `name`, without reading it; raises `KeyError` naming the nearest known one."""
+        """Shape, dtype and storage of `name`, without reading it.
+
+        **Raises:** `KeyError` with the nearest known name.
+        """
         self._check(name)
         return self._infos[name]
 
@@ -69,12 +72,12 @@ class Tensors(Mapping[str, np.ndarray]):
         return dict(self._infos)
 
     def weights(self) -> "Tensors":
-        """All but the constants of a program (`CONSTANTS.c0` of TorchScript), which are no part of a state dict."""
+        """The tensors without constants of TorchScript code (`CONSTANTS.c0`), which do not belong to a state dict."""
         kept = {name: info for name, info in self._infos.items() if info.kind != "constant"}
         return Tensors(kept, self._read)
 
     def renamed(self, names: Mapping[str, str]) -> "Tensors":
-        """Those of `names`, which gives for each new name the one that the tensor has here."""
+        """The tensors in `names`, which maps each new name to the current one."""
         infos = {new: self.info(old) for new, old in names.items()}
         return Tensors(infos, lambda name: self._read(names[name]))
 
@@ -90,17 +93,17 @@ class Tensors(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True)
 class ModuleNode:
-    """A node in the tree of modules that a file describes."""
+    """A node of the module tree in a file."""
 
     class_name: str | None = None
-    """The class as the file names it, `torch.nn.modules.conv.Conv1d` say; `None` where only names are known."""
+    """Class name in the file, for example `torch.nn.modules.conv.Conv1d`; `None` if the file contains only names."""
     children: Mapping[str, "ModuleNode"] = field(default_factory=dict)
-    """Modules below this one by the next part of their names."""
+    """Child modules by name."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    """Plain values the file keeps for this module: numbers, text, lists of these."""
+    """Plain attributes of the module: numbers, text, and lists of these."""
 
     def walk(self, name: str = "") -> Iterator[tuple[str, "ModuleNode"]]:
-        """This module and all below, parents first, with dotted names (`""` for the first)."""
+        """This module and its descendants with dotted names, parents first (`""` for this module)."""
         yield name, self
         for key, child in self.children.items():
             yield from child.walk(f"{name}.{key}" if name else key)
@@ -108,17 +111,17 @@ class ModuleNode:
 
 @dataclass(frozen=True)
 class Source:
-    """Where an archive comes from."""
+    """Origin of an archive."""
 
     path: Path
     """The file."""
     format: str
     """`torch zip`, `torch legacy`, `TorchScript`, `NeMo`, `safetensors` or `npz`."""
     details: Mapping[str, str] = field(default_factory=dict)
-    """What the format says of itself: its version, the order of bytes."""
+    """Details of the format, such as its version and byte order."""
 
     def sha256(self) -> str:
-        """SHA-256 of the file in hexadecimal digits; reads all of it."""
+        """SHA-256 of the file in hexadecimal digits. The whole file is read."""
         try:
             with self.path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -127,11 +130,11 @@ class Source:
 
 
 class Archive:
-    """What a weight file holds. Made by `open_archive`; use it in a `with` statement, or call `close`.
+    """The content of a weight file. `open_archive` creates it; use it in a `with` statement, or call `close`.
 
-    - `tensors`: every tensor by dotted name, read when asked for.
-    - `metadata`: the plain values beside them (steps, learning rates, a configuration), nested as in the file.
-    - `modules`: the tree of modules: names, and classes where the file knows them.
+    - `tensors`: all tensors by dotted name, read on access.
+    - `metadata`: other values (steps, learning rates, a configuration), nested as in the file.
+    - `modules`: the module tree: names, and classes if the file contains them.
     - `source`: path, format, versions.
     """
 
@@ -145,19 +148,19 @@ class Archive:
     ):
         self.tensors, self.metadata, self.modules, self.source = tensors, metadata, modules, source
         self._close = close
-        self._forget: Callable[[], None] = lambda: None
+        self._release: Callable[[], None] = lambda: None
 
-    def forget_with(self, forget: Callable[[], None]) -> "Archive":
-        """This archive, whose `forget` will call `forget`."""
-        self._forget = forget
+    def release_with(self, release: Callable[[], None]) -> "Archive":
+        """Set the function that `release` calls, and return this archive."""
+        self._release = release
         return self
 
-    def forget(self) -> None:
-        """Give back the memory of what was read of the file; arrays already read stay valid."""
-        self._forget()
+    def release(self) -> None:
+        """Release the mapped pages of the file that were read. Arrays remain valid."""
+        self._release()
 
     def close(self) -> None:
-        """Let go of the file; arrays already read stay valid."""
+        """Close the file. Arrays that were read remain valid."""
         self._close()
 
     def __enter__(self) -> "Archive":

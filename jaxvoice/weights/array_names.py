@@ -1,4 +1,4 @@
-"""Every array of a model by the dotted path of its attribute, which is its weight's name in released checkpoints."""
+"""Names of the arrays of a model: dotted attribute paths, which are the names of weights in released checkpoints."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ Model = TypeVar("Model")
 
 
 def _is_weight(leaf: Any) -> bool:
-    """Arrays, and the shapes that `eqx.filter_eval_shape` leaves in their place."""
+    """Whether `leaf` is an array, or a shape that `eqx.filter_eval_shape` returns instead of one."""
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
@@ -37,17 +37,17 @@ def named_arrays(model: Any) -> dict[str, Array]:
 
 
 def count_parameters(model: Any) -> int:
-    """How many numbers the arrays of `model` hold."""
+    """The number of elements of all arrays of `model`."""
     return sum(leaf.size for leaf in named_arrays(model).values())
 
 
 def load_state(model: Model, arrays: Mapping[str, Any], where: str = "the given weights") -> Model:
-    """`model` with every array replaced by the one of its name, cast to the model's dtype.
+    """A copy of `model` in which every array is replaced by the array of its name, cast to the model's dtype.
 
-    Of the tensors of an archive, the constants of a program's code (`CONSTANTS.c0`) are left out: they are no weights.
+    Constants of TorchScript code (`CONSTANTS.c0`) in an archive are ignored, because they are not weights.
 
-    **Raises:** `CheckpointError` listing missing names (`-`), unused ones (`+`) and wrong shapes (`!`), the nearest
-    names beside them, if there is any; nothing is loaded in part.
+    **Raises:** `CheckpointError` if weights do not match. It lists missing names (`-`), unknown names (`+`) and wrong
+    shapes (`!`), with the nearest names.
     """
     if isinstance(arrays, Tensors):
         arrays = arrays.weights()
@@ -62,6 +62,6 @@ def load_state(model: Model, arrays: Mapping[str, Any], where: str = "the given 
             mismatches.unused(name)
         elif shape != wanted[name][0]:
             mismatches.shape(name, shape, name, wanted[name][0])
-    mismatches.refuse()
+    mismatches.check()
     names = iter(known)
     return jax.tree.map(lambda leaf: jnp.asarray(arrays[next(names)], leaf.dtype) if _is_weight(leaf) else leaf, model)

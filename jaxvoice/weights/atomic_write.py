@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files."""
 
 import os
 import secrets
@@ -12,14 +12,14 @@ from jaxvoice.errors import CheckpointError
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A new file beside `path` to write into; it becomes `path` when all went well, and is gone when not.
+    """Open a temporary file that is renamed to `path` on success, and deleted after an error.
 
-    Its name is one that nothing has, so that no other file is written through a link that lies in wait.
+    Its name is random and must be unused, so that an existing link is never followed.
 
-    **Raises:** `CheckpointError` if it cannot be written, or if `path` is a folder or a device.
+    **Raises:** `CheckpointError` if the file cannot be written, or if `path` is a folder or a device.
     """
     if path.exists() and not path.is_file():
-        raise CheckpointError(f"{path} is a folder or a device, which no file may replace; name a file.")
+        raise CheckpointError(f"{path} is a folder or a device; choose a file name.")
     part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.part")
     try:
         try:
@@ -29,4 +29,6 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         finally:
             part.unlink(missing_ok=True)
     except OSError as failure:
-        raise CheckpointError(f"{path} cannot be written ({failure}); free space or choose another place.") from failure
+        raise CheckpointError(
+            f"{path} cannot be written ({failure}); free disk space or choose another path."
+        ) from failure

@@ -1,4 +1,4 @@
-"""How two sets of named arrays differ: prefixes brought in line, norms that are spelt differently multiplied out."""
+"""Comparison of two sets of named arrays, with different prefixes and different forms of weight norm."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,23 +12,23 @@ from jaxvoice.weights.tensor_layouts import SPELLINGS, Norm, fold
 
 Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 
-# Of the prefixes that names could have, only so many are tried, those of the most names first.
+# Number and depth of the prefixes that are tried, starting with those of the most names.
 _MOST_PREFIXES, _DEEPEST_PREFIX = 24, 4
 
 
 class Distance(NamedTuple):
-    """How far two arrays of one shape are apart."""
+    """Distance of two arrays of the same shape."""
 
     absolute: float
     """Largest absolute difference."""
     relative: float
-    """The same as a part of the largest magnitude in the second array; infinite if that is 0."""
+    """Largest absolute difference, divided by the largest magnitude in the second array; infinite if that is 0."""
     equal: bool
-    """Whether they are of one type and the same to the last bit."""
+    """Whether dtypes and values are bitwise equal."""
 
 
 def distance(a: Shaped[np.ndarray, "..."], b: Shaped[np.ndarray, "..."]) -> Distance:
-    """How far `a` is from `b`; arrays of numbers of one shape. NaN in one of them only counts as infinitely far."""
+    """The distance of two arrays of the same shape. NaN in only one of them counts as an infinite difference."""
     a, b = np.asarray(a), np.asarray(b)
     if a.dtype == b.dtype and a.tobytes() == b.tobytes():
         return Distance(0.0, 0.0, True)
@@ -37,7 +37,7 @@ def distance(a: Shaped[np.ndarray, "..."], b: Shaped[np.ndarray, "..."]) -> Dist
     with np.errstate(invalid="ignore", over="ignore"):
         gaps = np.where((one == two) | (np.isnan(one) & np.isnan(two)), 0, np.abs(one - two))
     if a.dtype == b.dtype and a.dtype.kind in "iu":
-        gaps = np.maximum(gaps, a != b)  # whole numbers beyond what a float can tell apart
+        gaps = np.maximum(gaps, a != b)  # integers that are equal as floats
     absolute = float(np.where(np.isnan(gaps), np.inf, gaps).max(initial=0.0))
     scale = float(np.nanmax(np.abs(np.where(np.isfinite(two), two, np.nan)), initial=0.0))
     relative = absolute / scale if scale else float("inf") if absolute else 0.0
@@ -46,30 +46,30 @@ def distance(a: Shaped[np.ndarray, "..."], b: Shaped[np.ndarray, "..."]) -> Dist
 
 @dataclass(frozen=True)
 class Difference:
-    """One weight of two models."""
+    """The comparison of one weight of two models."""
 
     name: str
-    """Its name, without the prefixes that only one of them has."""
+    """Its name, without the prefix of its model."""
     status: Literal["equal", "differs", "shape", "only A", "only B"]
-    """Same values; other values; another shape; in one of them only."""
+    """Equal values; different values; different shapes; present in A or B only."""
     shapes: tuple[tuple[int, ...] | None, tuple[int, ...] | None]
     """Shapes in A and B."""
     distance: Distance | None = None
-    """How far apart, where the shapes are the same."""
+    """The distance, if the shapes are equal."""
     remark: str = ""
-    """What was done to be able to compare."""
+    """The conversion before the comparison."""
 
 
 @dataclass(frozen=True)
 class CommonPrefixes:
-    """What stands before the names in A and B that otherwise are the same."""
+    """Prefixes of the names in A and in B; the names are equal without them."""
 
     a: str
     b: str
 
 
 def align(a: Iterable[str], b: Iterable[str]) -> CommonPrefixes:
-    """The prefixes (`""` or ending in a dot) under which A and B have the most names in common, the shortest such."""
+    """The shortest prefixes (`""` or ending in a dot) without which A and B have the most names in common."""
     names_a, names_b = list(a), list(b)
     best, most = CommonPrefixes("", ""), -1
     of_b = {prefix: _below(prefix, names_b) for prefix in _prefixes(names_b)}
@@ -96,10 +96,10 @@ def _prefixes(names: list[str]) -> list[str]:
 
 
 def compare_arrays(a: Arrays, b: Arrays) -> list[Difference]:
-    """Every weight of A and B: in A's order those in both or in A only, then those in B only.
+    """Compare all weights of A and B. Those in A come first, in the order of A, then those that are only in B.
 
-    Prefixes are brought in line (`align`). A layer whose norm is spelt differently in A and B, or folded in one of
-    them, is compared by the weight it stands for. Values are read one weight at a time.
+    Prefixes are removed (`align`). If A and B store the norm of a layer differently, or folded, the folded weights are
+    compared. Values are read one weight at a time.
     """
     prefixes = align(_in_canonical_spelling(a), _in_canonical_spelling(b))
     names_a, outside_a = _without(prefixes.a, a)
@@ -136,14 +136,14 @@ class _Unit(NamedTuple):
 
 
 def _without(prefix: str, names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Whole names by what follows `prefix`, and the names that do not begin with it."""
+    """Full names by the name without `prefix`, and the names that do not start with it."""
     names = list(names)
     inside = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
     return inside, [name for name in names if not name.startswith(prefix)]
 
 
 def _units(names: Mapping[str, str], layers: Mapping[str, Norm]) -> dict[str, _Unit]:
-    """What to compare, by name: each array, but the parts of the weights of `layers` together."""
+    """The units of comparison by name: single arrays, and the parts of each weight of `layers` together."""
     parts = {layer: _spelt(names, layer, norm) or () for layer, norm in layers.items()}
     layer_of = {f"{layer}.{part}": layer for layer in layers for part in parts[layer]}
     units = {}
@@ -170,7 +170,7 @@ def _difference(name: str, one: np.ndarray, two: np.ndarray, remark: str = "") -
 
 
 def _in_canonical_spelling(names: Iterable[str]) -> list[str]:
-    """Names with every part of a normed weight called `weight`, so that prefixes are found across spellings."""
+    """Names in which each part of a weight with a norm is called `weight`, independent of its form."""
     parts = {part for spellings in SPELLINGS.values() for names in spellings.values() for part in names}
     found = []
     for name in names:
@@ -180,7 +180,7 @@ def _in_canonical_spelling(names: Iterable[str]) -> list[str]:
 
 
 def _normed_differently(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, Norm]:
-    """Layers under a norm in A or B that is spelt in two ways."""
+    """Layers whose norm is stored differently in A and B."""
     found: dict[str, Norm] = {}
     for norm, spellings in SPELLINGS.items():
         first = {parts[0] for parts in spellings.values() if parts != ("weight",)}
@@ -199,6 +199,6 @@ def _normed_differently(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str,
 
 
 def _spelt(names: Mapping[str, str], layer: str, norm: Norm) -> tuple[str, ...] | None:
-    """The names below `layer` of the parts of its weight; `None` where it has no whole one."""
+    """The names of the parts of the weight of `layer`; `None` if it has no complete weight."""
     ways = (*SPELLINGS[norm].values(), ("weight",))
     return next((parts for parts in ways if all(f"{layer}.{part}" in names for part in parts)), None)

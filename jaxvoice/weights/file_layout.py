@@ -1,4 +1,4 @@
-"""How a file of another implementation holds the tensors of a model, so that `export` can write such a file again."""
+"""The layout of an imported file, with which `export` writes the file again."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,52 +17,52 @@ from jaxvoice.weights.rules import Plan, Rule, Spec, make_plan
 from jaxvoice.weights.tensor_layouts import SPELLINGS, Shape
 
 Keys = tuple[str | int, ...]
-"""Keys of tables and places in lists."""
+"""Keys of dicts and indices of lists."""
 TYPES = ("float32", "float16", "bfloat16", "float64")
-"""Types of weights that are kept."""
+"""Dtypes that a layout may contain."""
 _DEEPEST, _LONGEST_LIST, _LONGEST_NAME = 100, 1000, 4000
-_WHERE = "{where} has info.layout{name} {value}, which no import writes; restore it, or leave `layout` out."
+_INVALID = "{where} has info.layout{name} {value}, which is not a valid layout; restore the file, or remove `layout`."
 
 
 @dataclass(frozen=True)
 class FileLayout:
-    """Names, nesting, spelling of norms and types."""
+    """Names, nesting, forms of weight norm, and dtypes of a file."""
 
     nesting: Keys = ()
-    """Tables that the tensors lie in, outermost first: keys, or places in lists."""
+    """Keys and list indices that lead to the dict of the tensors, outermost first."""
     prefix: str = ""
-    """What their names begin with in the innermost one."""
+    """Prefix of their names in this dict."""
     norms: str = "hooks"
-    """How weight norms are spelt: `hooks`, `parametrizations` or `folded`."""
+    """Form of weight norm: `hooks`, `parametrizations` or `folded`."""
     norms_of: Mapping[str, str] = field(default_factory=dict)
-    """The same for layers that are spelt otherwise."""
+    """The form of individual layers, if it differs from `norms`."""
     dtype: str = "float32"
-    """Type of the elements."""
+    """Dtype of the tensors."""
     dtypes: Mapping[str, str] = field(default_factory=dict)
-    """The same for tensors, by their names below the prefix, that are of another."""
+    """The dtype of individual tensors, by name without prefix, if it differs from `dtype`."""
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """The names in the file of layers that have another name in the model, by that name."""
+    """Names of layers in the file, by their names in the model, if they differ."""
 
     def table(self) -> dict[str, Any]:
-        """As JSON values, without what is empty."""
+        """The layout as JSON values, without empty fields."""
         values = {**vars(self), "nesting": list(self.nesting)}
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items() if value}
 
 
 def read_layout(info: Any, where: str) -> FileLayout | None:
-    """The layout in the `info` of a model folder's `config.json`, called `where`; `None` if it has none.
+    """The layout in the `info` of the `config.json` called `where`; `None` if there is none.
 
     **Raises:** `ConfigError` for anything that `FileLayout.table` did not write.
     """
     if not info:
         return None
     if not isinstance(info, Mapping):
-        raise ConfigError(f"{where} has info {format_value(info)}, which should be a table; restore it.")
+        raise ConfigError(f"{where} has info {format_value(info)}, which should be an object; restore the file.")
     table = info.get("layout")
     if not table:
         return None
     if not isinstance(table, Mapping):
-        raise ConfigError(_WHERE.format(where=where, name="", value=format_value(table)))
+        raise ConfigError(_INVALID.format(where=where, name="", value=format_value(table)))
     spellings = SPELLINGS["weight"]
     checks = {
         "nesting": _is_nesting,
@@ -75,12 +75,14 @@ def read_layout(info: Any, where: str) -> FileLayout | None:
     }
     for name, value in table.items():
         if name not in checks or not checks[name](value):
-            raise ConfigError(_WHERE.format(where=where, name=f".{format_name(str(name))}", value=format_value(value)))
+            raise ConfigError(
+                _INVALID.format(where=where, name=f".{format_name(str(name))}", value=format_value(value))
+            )
     return FileLayout(**{**table, "nesting": tuple(table.get("nesting", ()))})
 
 
 def kept_when_trained(info: Any, where: str) -> dict[str, Any]:
-    """What a model that is trained on keeps of the `info` of the one it began with: licence, and layout in float32.
+    """The part of `info` that a model inherits from the model it was initialised with: licence, and layout in float32.
 
     **Raises:** `ConfigError` as `read_layout` does.
     """
@@ -110,7 +112,7 @@ def _is_choice(value: Any, known: Any) -> bool:
 
 
 def measure_layout(archive: Archive, prefix: str, plan: Plan) -> tuple[FileLayout, tuple[str, ...]]:
-    """The layout of the model at `prefix` of `archive`, and the differences of an export from it, in words."""
+    """The layout of the model at `prefix` of `archive`, and descriptions of the differences of an export from it."""
     norms: dict[str, str] = {}
     dtypes: dict[str, str] = {}
     aliases: dict[str, str] = {}
@@ -131,7 +133,7 @@ def measure_layout(archive: Archive, prefix: str, plan: Plan) -> tuple[FileLayou
     nesting, rest, losses = _nesting(archive, prefix, names)
     differs += losses
     if folded:
-        differs.append(f"{', '.join(folded)} without weight norm, as this library has these layers")
+        differs.append(f"{', '.join(folded)} without weight norm, because jaxvoice has none on these layers")
     if "float64" in dtypes.values():
         differs.append("float64 rounded to float32 and cast back")
     layout = FileLayout(
@@ -153,12 +155,12 @@ def plan_export(
     given: Mapping[str, Spec],
     where: str = "the model folder",
 ) -> Plan:
-    """How the arrays of a model get the names of the implementation it came from: the rules of the import, reversed.
+    """Plan the export of a model with the reversed rules of the import.
 
-    **Arguments:** `shapes` of the model's arrays by name; `layout` as an import measured it; `given`, shape and type of
-    the arrays in `where`.
+    **Arguments:** `shapes` of the model's arrays by name; `layout` that an import measured; `given`, shapes and dtypes
+    of the arrays in `where`.
 
-    **Raises:** `CheckpointError` if those are not the arrays of the model.
+    **Raises:** `CheckpointError` if these are not the arrays of the model.
     """
     wanted: dict[str, Spec] = {}
     for ours, shape in shapes.items():
@@ -175,13 +177,13 @@ def plan_export(
 
 
 def _gives(rule: Rule, names: Iterable[str], layers: set[str]) -> bool:
-    """Whether all that `rule` makes of `names` belongs to `layers`; of rules for one layer, only one does."""
+    """Whether all targets of `rule` for `names` belong to `layers`. This selects one of several rules for a layer."""
     hits = (rule.match(name) for name in names)
     return all(hit is None or (hit[0] if rule.norm else _layer_of(hit[0])) in layers for hit in hits)
 
 
 def _layer_of(name: str) -> str:
-    """The name of a tensor's layer: without the tensor's own, whatever norm it is part of."""
+    """The name of the layer of a tensor, which may be part of a weight with a norm."""
     for parts in SPELLINGS.values():
         for part in (part for spelling in parts.values() for part in spelling):
             if name.endswith(f".{part}"):
@@ -204,7 +206,7 @@ def _most(values: Any, default: str) -> str:
 
 
 def _nesting(archive: Archive, prefix: str, names: list[str]) -> tuple[Keys, str, list[str]]:
-    """Keys of the tables that all of `names` lie in, what is left of `prefix` below them, and what cannot be kept."""
+    """Keys of the dict of all `names`, the rest of `prefix` below it, and the differences that an export will have."""
     losses = []
     if archive.source.format in ("TorchScript", "NeMo"):
         losses.append(f"a state dict, not a {archive.source.format} archive")
@@ -213,27 +215,27 @@ def _nesting(archive: Archive, prefix: str, names: list[str]) -> tuple[Keys, str
         return (), prefix, losses
     path = _path(content, names[0], prefix, set())
     if path is None:
-        return (), prefix, [*losses, "one flat table of tensors"]
+        return (), prefix, [*losses, "one flat dict of tensors"]
     table, keys, rest = path
     if isinstance(table, Record):
-        losses.append(f"a state dict where the file has a whole {format_name(table.class_name)}")
+        losses.append(f"a state dict instead of a pickled {format_name(table.class_name)}")
     elif any(f"{rest}{name.removeprefix(prefix)}" not in table for name in names):
-        return (), prefix, [*losses, "one flat table of tensors"]
+        return (), prefix, [*losses, "one flat dict of tensors"]
     if any(type(key) is int for key in keys):
-        losses.append("lists with nothing else in them")
+        losses.append("`None` as the other elements of lists")
     return keys, rest, losses
 
 
 def _path(value: Any, name: str, prefix: str, failed: set[tuple[int, int]]) -> tuple[Any, Keys, str] | None:
-    """The innermost table above the tensor `name`, keys that lead there, and what of `prefix` is left in it.
+    """The innermost dict that contains the tensor `name`, the keys that lead to it, and the rest of `prefix` in it.
 
-    Keys may hold dots, so that several ways may begin with the same characters; `failed` keeps those that did not end.
+    Keys may contain dots, so several paths may start with the same characters; `failed` stores unsuccessful ones.
     """
     if (id(value), len(name)) in failed:
         return None
     table = value.items if isinstance(value, Record) else value
     if isinstance(value, Record) and not isinstance(table, Mapping):
-        # A module: its names are those of its state dict.
+        # The names of a module are those of its state dict.
         return value, (), prefix
     if isinstance(table, Mapping) and name in table and _is_tensor(table[name]):
         return table, (), prefix
@@ -250,7 +252,7 @@ def _path(value: Any, name: str, prefix: str, failed: set[tuple[int, int]]) -> t
 
 
 def _child(table: Any, name: str) -> tuple[str | int, Any] | None:
-    """What `table` holds under a part of a dotted name: its key, or place in a list, and itself."""
+    """The key or list index of `name` in `table`, and its value."""
     if isinstance(table, Mapping) and name in table:
         return name, table[name]
     if isinstance(table, list | tuple) and name.isdecimal() and len(name) < 4 and int(name) < len(table):

@@ -1,4 +1,4 @@
-"""Configuration files of other implementations: read as JSON with comments, and checked entry by entry."""
+"""Reading of configuration files of other implementations: JSON with comments, with checked settings."""
 
 import json
 import math
@@ -13,18 +13,18 @@ from jaxvoice.errors import ConfigError
 # Far above the lengths of all lists in configurations.
 _MOST_ITEMS = 64
 LONGEST_SEGMENT = 2**28
-"""Samples of a training crop that no configuration asks for."""
+"""Upper bound of the samples of a training crop."""
 
-# Strings are matched first, so that what looks like a comment in one is none; also those that never end, so that each
-# character is looked at once.
+# Strings are matched first, because they may contain comment markers. Unterminated strings are matched, too, so that
+# the time is linear.
 _COMMENTS = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z))|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
 _MOST_BYTES = 2**20
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The table in the JSON file at `path`; comments, as older coqui files have them, are allowed.
+    """The object in the JSON file at `path`. Comments are allowed, because older coqui files contain them.
 
-    **Raises:** `ConfigError` if there is none.
+    **Raises:** `ConfigError` if the file does not contain an object.
     """
     text = read_text(path, _MOST_BYTES)
     try:
@@ -32,21 +32,23 @@ def read_settings(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         table = parsed_json(path, _COMMENTS.sub(lambda found: found[1] or " ", text))
     if not isinstance(table, dict):
-        raise ConfigError(f"{path} should hold a table of settings, got {type(table).__name__}.")
+        raise ConfigError(f"{path} should contain an object of settings, got {type(table).__name__}.")
     return table
 
 
 class Settings:
-    """A table of a configuration file; `place` is what stands before its names in errors.
+    """An object of a configuration file. `prefix` is the prefix of its names in errors.
 
-    What is asked for and absent, or not of the kind asked for, is a `ConfigError`. Where a `default` is given it stands
-    for what is absent or `None`.
+    Methods raise `ConfigError` if a setting is missing or has another type. They return `default`, if given, for a
+    setting that is missing or `None`.
     """
 
-    def __init__(self, table: Any, place: str = ""):
+    def __init__(self, table: Any, prefix: str = ""):
         if not isinstance(table, Mapping):
-            raise ConfigError(f"{place.rstrip('.') or 'it'} should be a table of settings, got {format_value(table)}.")
-        self._table, self._place = table, place
+            raise ConfigError(
+                f"{prefix.rstrip('.') or 'it'} should be an object of settings, got {format_value(table)}."
+            )
+        self._table, self._prefix = table, prefix
 
     def __contains__(self, name: str) -> bool:
         return self._table.get(name) is not None
@@ -55,15 +57,15 @@ class Settings:
         return iter(self._table)
 
     def table(self, name: str) -> "Settings":
-        """The table called `name`."""
-        return Settings(self._of(name), f"{self._place}{name}.")
+        """The object `name`."""
+        return Settings(self._of(name), f"{self._prefix}{name}.")
 
     def tables(self, name: str) -> "Settings":
-        """The table called `name`, an empty one where it is absent."""
-        return self.table(name) if name in self else Settings({}, f"{self._place}{name}.")
+        """The object `name`, or an empty one if it is missing."""
+        return self.table(name) if name in self else Settings({}, f"{self._prefix}{name}.")
 
     def value(self, name: str) -> Any:
-        """What stands there, unchecked; `None` where it is absent."""
+        """The value of `name`, unchecked; `None` if it is missing."""
         return self._table.get(name)
 
     def whole(self, name: str, default: int | None = None, *, low: int = 1, high: int = 2**31) -> int:
@@ -123,8 +125,8 @@ class Settings:
         if value is None:
             value = default
         if value is None:
-            raise ConfigError(f"it lacks {self._place}{name}; restore it or give another --config.")
+            raise ConfigError(f"it lacks {self._prefix}{name}; restore it or pass another --config.")
         return value
 
     def _wrong(self, name: str, what: str, value: Any) -> ConfigError:
-        return ConfigError(f"{self._place}{name} should be {what}, got {format_value(value)}.")
+        return ConfigError(f"{self._prefix}{name} should be {what}, got {format_value(value)}.")

@@ -1,4 +1,4 @@
-"""What does not fit between a file and a model, told in one error."""
+"""One error for all mismatches between the tensors of a file and a model."""
 
 import difflib
 import heapq
@@ -8,23 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from jaxvoice.console import printable
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.tensor_layouts import Layout, Shape
-from jaxvoice.weights.text_tables import printable
 
 _SHOWN = 12
 _LONGEST = 160
-# Names that are looked at for one hint: hostile files have tens of thousands, and comparing is slow.
+# Names that are considered for one hint, because comparing the names of large files is slow.
 _CANDIDATES, _COMPARED = 2000, 20
 ADVICE = (
-    "Check that the configuration is theirs; --ignore REGEX leaves tensors of the file out, --allow-missing REGEX "
-    "begins with initial values"
+    "Check that the configuration belongs to these weights; --ignore REGEX ignores tensors of the file, "
+    "--allow-missing REGEX initialises missing ones"
 )
-"""What to do where nothing better is known."""
+"""Default advice."""
 
 
 def format_name(name: str, longest: int = _LONGEST) -> str:
-    """`name` of a file for a message: on one line, printable, and cut where it is long."""
+    """A name from a file for a message: on one line, printable, and shortened if it is long."""
     return printable(name) if len(name) <= longest else f"{printable(name[: longest - 3])}..."
 
 
@@ -34,10 +34,10 @@ def format_names(names: Sequence[str]) -> str:
 
 
 class Mismatches:
-    """Collects them; `refuse` raises if there is any.
+    """Collects mismatches. `check` raises an error if there are any.
 
-    **Arguments:** `what`, the tensors that do not fit, in words; `sources` and `targets`, specifications by name, the
-    shape first; `prefix`, what stands before names in the file; `advice`, what to do.
+    **Arguments:** `what`, a description of the tensors; `sources` and `targets`, specifications by name, which start
+    with the shape; `prefix` of names in the file; `advice`, what to do.
     """
 
     def __init__(
@@ -46,37 +46,37 @@ class Mismatches:
         self._what, self._sources, self._targets = what, sources, targets
         self._prefix, self._advice = prefix, advice
         self._lines: list[tuple[str, str, str]] = []
-        self._there: set[str] = set()  # targets that the file has, in another shape or type
+        self._present: set[str] = set()  # targets that the file contains with another shape or dtype
 
     def unused(self, name: str, why: str = "") -> None:
-        """`name` of the file is used by no rule."""
+        """Add the tensor `name` of the file, which no rule uses."""
         self._lines.append(("+", name, why))
 
     def missing(self, name: str) -> None:
-        """`name` of the model is given by no tensor of the file."""
+        """Add the weight `name` of the model, which the file does not contain."""
         self._lines.append(("-", name, ""))
 
     def twice(self, target: str, first: Sequence[str], second: Sequence[str]) -> None:
-        """Two tensors stand for one."""
+        """Add a target with two sources."""
         self._lines.append(("!", target, f"would be written by {_sum(first)} and by {_sum(second)}"))
 
     def shape(self, name: str, shape: Shape, target: str, wanted: Shape, layout: Layout | None = None) -> None:
-        """`name` has a shape that does not become the wanted one."""
-        self._there.add(target)
+        """Add the tensor `name`, whose shape is not that of its target."""
+        self._present.add(target)
         how = "" if layout is None else f" (after {layout})"
         transposed = " (transposed?)" if shape != wanted and sorted(shape) == sorted(wanted) else ""
-        self._lines.append(("!", name, f"has shape {shape}, {format_name(target)} wants {wanted}{how}{transposed}"))
+        self._lines.append(("!", name, f"has shape {shape}, {format_name(target)} needs {wanted}{how}{transposed}"))
 
     def dtype(self, name: str, dtype: np.dtype, target: str, wanted: np.dtype) -> None:
-        """`name` holds numbers that cannot become the wanted ones."""
-        self._there.add(target)
-        self._lines.append(("!", name, f"holds {dtype.name}, {format_name(target)} wants {wanted.name}"))
+        """Add the tensor `name`, whose dtype cannot be cast to that of its target."""
+        self._present.add(target)
+        self._lines.append(("!", name, f"has dtype {dtype.name}, {format_name(target)} needs {wanted.name}"))
 
-    def refuse(self) -> None:
-        """**Raises:** `CheckpointError` if anything was noted."""
+    def check(self) -> None:
+        """Raise `CheckpointError` if there are mismatches."""
         if not self._lines:
             return
-        lines = [line for line in self._lines if line[0] != "-" or line[1] not in self._there]
+        lines = [line for line in self._lines if line[0] != "-" or line[1] not in self._present]
         lines.sort(key=lambda line: "!-+".index(line[0]))
         missing = [name for mark, name, _ in self._lines if mark == "-"]
         unused = [name for mark, name, _ in self._lines if mark == "+"]
@@ -84,7 +84,7 @@ class Mismatches:
         if len(lines) > _SHOWN:
             shown.append(f"... and {len(lines) - _SHOWN} more")
         raise CheckpointError(
-            f"{self._what} do not fit (- missing, + unused, ! wrong). {self._advice or ADVICE}:\n  "
+            f"{self._what} do not match (- missing, + unused, ! wrong). {self._advice or ADVICE}:\n  "
             + "\n  ".join(shown)
         )
 
@@ -115,7 +115,7 @@ def _nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def _shared(first: str, second: str) -> int:
-    """Characters that both begin and end with."""
+    """The number of characters in the common prefix and suffix."""
 
     def alike(pairs: Iterable[tuple[str, str]]) -> int:
         return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))

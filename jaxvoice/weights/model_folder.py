@@ -25,12 +25,12 @@ def write_model_folder(
     arrays: Mapping[str, Any],
     info: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a model into `folder` (made if missing); each file appears whole or not at all.
+    """Write a model to `folder`, which is created if it is missing. Each file is written atomically.
 
-    **Arguments:** `family` names the kind of model; `config` is its configuration as JSON values; `arrays` its weights
-    by name; `info` anything worth keeping beside (origin, measures, licence).
+    `config.json` also contains the SHA-256 of the weights, which identifies copies of a model.
 
-    `config.json` keeps the SHA-256 of the weights too, so that two copies can be told to be the same.
+    **Arguments:** `family`, the name of the model family; `config`, the configuration as JSON values; `arrays`, the
+    weights by name; `info`, other metadata (origin, metrics, licence).
 
     **Raises:** `CheckpointError` if the folder cannot be written.
     """
@@ -42,14 +42,14 @@ def write_model_folder(
         write_about(folder, family=family, config=config, info=info or {}, sha256=weights_sha256(folder))
     except OSError as failure:
         raise CheckpointError(
-            f"the model folder {folder} cannot be written ({failure}); free space or choose another."
+            f"the model folder {folder} cannot be written ({failure}); free disk space or choose another folder."
         ) from failure
 
 
 def write_about(
     folder: Path, *, family: str, config: Mapping[str, Any], info: Mapping[str, Any], sha256: str | None = None
 ) -> None:
-    """Write the `config.json` of a model folder, with the number of its schema and the version that writes it."""
+    """Write the `config.json` of a model folder, with its schema number and the version of jaxvoice."""
     origin = {"family": family, "jaxvoice": __version__} | ({} if sha256 is None else {"sha256": sha256})
     about = numbered("model folder", {**origin, "config": dict(config), "info": dict(info)})
     with atomic_write(folder / CONFIG_FILE) as file:
@@ -57,20 +57,22 @@ def write_about(
 
 
 def read_about(folder: Path) -> Migrated:
-    """The `config.json` of a model folder in the current schema, and how its tensors are called there.
+    """The `config.json` of a model folder in the current schema, and the names of its tensors in this schema.
 
-    **Raises:** `ConfigError` if it is no table in JSON; `CheckpointError` for a newer schema.
+    **Raises:** `ConfigError` if the file does not contain a JSON object; `CheckpointError` for a newer schema.
     """
     from jaxvoice.config import read_json
 
     about = read_json(folder / CONFIG_FILE)
     if not isinstance(about, dict):
-        raise ConfigError(f"{folder / CONFIG_FILE} should hold a table, got {type(about).__name__}; restore it.")
+        raise ConfigError(
+            f"{folder / CONFIG_FILE} should contain an object, got {type(about).__name__}; restore the file."
+        )
     return migrate("model folder", about, str(folder / CONFIG_FILE))
 
 
 def weights_sha256(folder: Path) -> str:
-    """SHA-256 of the weights in a model folder, in hexadecimal digits; `config.json` keeps it as `sha256`.
+    """SHA-256 of the weights in a model folder, in hexadecimal digits; `sha256` in `config.json`.
 
     **Raises:** `OSError` if they cannot be read.
     """
@@ -79,28 +81,27 @@ def weights_sha256(folder: Path) -> str:
 
 
 def read_model_folder(folder: Path, *, family: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The configuration and the weights in `folder`, those of older schemas under their current names.
+    """The configuration and the weights in `folder`, with current names if the folder has an older schema.
 
-    **Raises:** `CheckpointError` if it is no model folder, of another family or a newer schema, or damaged;
-    `ConfigError` if `config.json` is no JSON.
+    **Raises:** `CheckpointError` if `folder` is not a model folder, has another family or a newer schema, or is
+    damaged; `ConfigError` if `config.json` is not valid JSON.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     if not (folder / CONFIG_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
         raise CheckpointError(
-            f"{folder} is no model folder: it should hold {CONFIG_FILE} and {WEIGHTS_FILE}; give the folder that "
+            f"{folder} is not a model folder, which contains {CONFIG_FILE} and {WEIGHTS_FILE}; pass a folder that "
             "training or import wrote."
         )
     migrated = read_about(folder)
     about = migrated.table
     if not isinstance(about.get("config"), dict):
-        raise ConfigError(
-            f"{folder / CONFIG_FILE} should hold an object with a 'config'; restore it or write it again."
-        )
+        raise ConfigError(f"{folder / CONFIG_FILE} should contain an object with the key 'config'; restore the file.")
     if about.get("family") != family:
         raise CheckpointError(
-            f"{folder} holds a model of the family {about.get('family')!r}, not {family!r}; load it with jaxvoice.load."
+            f"{folder} contains a model of the family {about.get('family')!r}, not {family!r}; load it with "
+            "jaxvoice.load."
         )
     try:
         arrays = load_file(folder / WEIGHTS_FILE)

@@ -1,8 +1,8 @@
-"""Rules that turn the tensors of one checkpoint into those of another, both ways, with nothing dropped or mislaid.
+"""Reversible rules that convert the tensors of one checkpoint to those of another.
 
-A family writes down `Rule`s; `make_plan` applies them to what a file holds and what the model wants, from names, shapes
-and types alone, and refuses unless every target is written once and every source is used, or ignored for a reason.
-Values are read only when the plan is carried out, tensor by tensor.
+A family defines `Rule`s. `make_plan` applies them to the names, shapes and dtypes of a file and a model. It raises an
+error unless each target is written exactly once, and each source is used, or ignored with a reason. Values are read
+only when the plan is executed, one tensor at a time.
 """
 
 import functools
@@ -19,10 +19,10 @@ from jaxvoice.weights.mismatches import Mismatches, format_name
 from jaxvoice.weights.tensor_layouts import SPELLINGS, Layout, Norm, Shape, fold, spelling_of, unfold
 
 Initial = Callable[[str, Shape, Callable[[str], np.ndarray]], np.ndarray]
-"""Values for a tensor that no source gives: of its name, its shape, and a way to read other targets."""
+"""Computes a tensor that the file lacks from its name, its shape, and a function that returns other targets."""
 
 Does = Literal["keep", "fold", "unfold"]
-"""What becomes of weights on the way: nothing; g and v multiplied into a weight; a weight taken apart."""
+"""Conversion of weight norm: none; g and v are folded into a weight; a weight is split into g and v."""
 
 _PLACE = re.compile(r"\{(\w+)(\*?)\}")
 
@@ -36,27 +36,27 @@ class Spec(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """`source` becomes `target`.
+    """Conversion of the tensor `source` to `target`.
 
-    Both are names with places: `{i}` stands for a number, `{path*}` for any text; both sides hold the same places.
-    With `norm` they name layers, and the normed weight below them is meant, in whichever spelling either side has.
+    Both are names with placeholders, which must be the same on both sides: `{i}` matches a number, `{path*}` any text.
+    With `norm`, both are names of layers, and the rule applies to the weight of the layer in any form of the norm.
     """
 
     source: str
-    """Name in the file, below the prefix."""
+    """Name in the file, without prefix."""
     target: str
     """Name in the model."""
     layout: Layout | None = None
-    """What happens to the elements on the way."""
+    """Rearrangement of the elements."""
     norm: Norm | None = None
-    """Which norm the layer's weight is under, if it is one."""
+    """The norm of the layer's weight, if there is one."""
 
     def reversed(self) -> "Rule":
-        """The rule for the way back."""
+        """The rule for the opposite direction."""
         return Rule(self.target, self.source, None if self.layout is None else self.layout.inverse(), self.norm)
 
     def match(self, name: str) -> tuple[str, str] | None:
-        """The target's name and, for a norm, which of its tensors `name` is; `None` if the rule is not about it."""
+        """The name of the target and, with a norm, the part of the weight; `None` if the rule does not match `name`."""
         suffixes = [""]
         if self.norm is not None:
             suffixes = [f".{part}" for parts in SPELLINGS[self.norm].values() for part in parts]
@@ -79,30 +79,30 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True)
 class Ignore:
-    """Tensors that are left out on purpose."""
+    """Tensors to ignore."""
 
     pattern: str
-    """Regular expression that finds their whole names, prefix included."""
+    """Regular expression that matches their full names, including the prefix."""
     reason: str
-    """Why they are not needed."""
+    """The reason why they are not needed."""
 
 
 @dataclass(frozen=True)
 class TensorMapping:
-    """One line of a plan: these tensors of the file become these of the model."""
+    """Conversion of tensors of the file to tensors of the model; a row of a plan."""
 
     sources: tuple[str, ...]
     """Names in the file."""
     targets: tuple[str, ...]
     """Names in the model."""
     does: Does
-    """What happens beside the layout."""
+    """Conversion of weight norm."""
     layout: Layout | None
-    """What happens to the elements."""
+    """Rearrangement of the elements."""
     dtypes: tuple[np.dtype, ...]
-    """Types that the targets want."""
+    """Dtypes of the targets."""
     remark: str = ""
-    """What was done, in words."""
+    """Description of the conversion."""
 
     def apply(self, arrays: list[Shaped[np.ndarray, "..."]]) -> list[Shaped[np.ndarray, "..."]]:
         """The targets, from the sources' values."""
@@ -117,37 +117,37 @@ class TensorMapping:
 
 
 class Change(NamedTuple):
-    """One line of a plan's table."""
+    """A row of the table of a plan."""
 
     sources: tuple[str, ...]
-    """Names in the file that the target is made of; none where it begins with initial values."""
+    """Names of the source tensors in the file; empty if the target is initialised."""
     target: str
     """Name in the model."""
     remark: str
-    """What was done, in words."""
+    """Description of the conversion."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done; `read` does it."""
+    """A planned conversion. `read` executes it."""
 
     rows: tuple[TensorMapping, ...]
-    """Which tensors become which."""
+    """Conversions of tensors."""
     wanted: Mapping[str, Spec]
-    """Every target with its shape and type, in the order of the model."""
+    """Shape and dtype of each target, in the order of the model."""
     ignored: Mapping[str, str] = field(default_factory=dict)
-    """Tensors left out, and why."""
+    """Ignored tensors, with reasons."""
     missing: tuple[str, ...] = ()
-    """Targets that no source gives and that were allowed to be missing."""
+    """Targets that the file lacks and that were allowed to be missing."""
     initial: Initial | None = None
-    """What gives values to `missing`."""
+    """Computes the values of `missing`."""
 
     def read(
         self, tensors: Mapping[str, Shaped[np.ndarray, "..."]], called: Mapping[str, str] | None = None
     ) -> Iterator[tuple[str, np.ndarray]]:
-        """Names and values of the targets in the order of `wanted`, each made when it is asked for.
+        """Yield names and values of the targets in the order of `wanted`. Each is computed when it is requested.
 
-        **Arguments:** `called`, what errors call tensors where it is not their name.
+        **Arguments:** `called`, names of tensors in errors, if they differ from the keys of `tensors`.
 
         **Raises:** `CheckpointError` for values that are NaN or infinite.
         """
@@ -166,8 +166,8 @@ class Plan:
             yield name, value(name)
 
     def table(self) -> list[Change]:
-        """What became what, in the order of the model."""
-        lines = {name: Change((), name, "not in the file: initial values") for name in self.missing}
+        """The conversions, in the order of the model."""
+        lines = {name: Change((), name, "not in the file: initialised") for name in self.missing}
         for row in self.rows:
             pairs = len(row.sources) == len(row.targets)
             for i, target in enumerate(row.targets):
@@ -180,8 +180,8 @@ def _finite(tensors: Mapping[str, np.ndarray], name: str, called: Mapping[str, s
     if not _all_finite(array):
         bad = int(np.count_nonzero(~np.isfinite(array.astype(np.float32, copy=False))))
         raise CheckpointError(
-            f"{format_name(called.get(name, name))} holds {bad} values that are NaN or infinite, as a run that "
-            "diverged leaves them; such weights make no sound. Take an earlier checkpoint."
+            f"{format_name(called.get(name, name))} contains {bad} values that are NaN or infinite; the "
+            "training probably diverged. Use an earlier checkpoint."
         )
     return array
 
@@ -206,14 +206,15 @@ def make_plan(
     where: str = "the file",
     advice: str = "",
 ) -> Plan:
-    """How `targets` are made of `sources`.
+    """Plan the conversion of `sources` to `targets`.
 
-    **Arguments:** shapes and types by name; `prefix`, what stands before the names that `rules` know; `ignore`, what
-    may be left out; `left_out`, the same by name, with reasons; `allow_missing`, regular expressions of whole target
-    names that `initial` may fill in; `where` and `advice`, what an error calls the file and says of it.
+    **Arguments:** `sources` and `targets`, shapes and dtypes by name; `prefix` of source names, which `rules` do not
+    contain; `ignore`, patterns of sources to ignore; `left_out`, names of sources to ignore, with reasons;
+    `allow_missing`, regular expressions that match full names of targets that `initial` may compute; `where` and
+    `advice`, the name of the file and the advice in errors.
 
-    **Raises:** `CheckpointError` listing what is missing (`-`), unused (`+`) or of another shape or type (`!`), each
-    with the nearest name, if there is any; `ValueError` for `allow_missing` without `initial`.
+    **Raises:** `CheckpointError` if tensors are missing (`-`), unused (`+`) or have another shape or dtype (`!`), with
+    the nearest names; `ValueError` for `allow_missing` without `initial`.
     """
     allowed = [regex(pattern) for pattern in allow_missing]
     if allowed and initial is None:
@@ -237,9 +238,9 @@ def make_plan(
         else:
             mismatches.unused(name)
     rows: list[TensorMapping] = []
-    sides = _Sides(sources, targets, mismatches)
+    application = _RuleApplication(sources, targets, mismatches)
     for (rule, target), found in groups.items():
-        rows += sides.rows(rule, target, found)
+        rows += application.rows(rule, target, found)
     written: dict[str, TensorMapping] = {}
     for row in rows:
         for target in row.targets:
@@ -250,27 +251,30 @@ def make_plan(
     for name in missing:
         if not any(pattern.fullmatch(name) for pattern in allowed):
             mismatches.missing(name)
-    mismatches.refuse()
+    mismatches.check()
     return Plan(tuple(rows), dict(targets), ignored, tuple(missing), initial)
 
 
 def regex(pattern: str) -> re.Pattern[str]:
-    """`pattern` compiled, its dot standing for any character; raises `CheckpointError` if it is none."""
+    """Compile `pattern`, in which a dot matches any character.
+
+    **Raises:** `CheckpointError` if it is invalid.
+    """
     try:
         return re.compile(pattern, re.DOTALL)
     except re.error as failure:
         raise CheckpointError(
-            f"{format_name(repr(pattern))} is no regular expression ({failure}); in one, write \\. for a dot and .* "
-            "for any text."
+            f"{format_name(repr(pattern))} is not a regular expression ({failure}); use \\. for a dot and .* for "
+            "any text."
         ) from failure
 
 
-class _Sides:
-    """What a file has and a model wants, while rules are applied to them."""
+class _RuleApplication:
+    """Applies rules to the tensors of a file and a model."""
 
     def __init__(self, sources: Mapping[str, Spec], targets: Mapping[str, Spec], mismatches: Mismatches):
         self._sources, self._targets, self._mismatches = sources, targets, mismatches
-        # Names below each layer that may be those of a normed weight.
+        # By layer, the names of tensors that may be parts of a weight with a norm.
         self._below: dict[str, list[str]] = {}
         parts = sorted({part for spellings in SPELLINGS.values() for names in spellings.values() for part in names})
         for name in targets:
@@ -279,7 +283,7 @@ class _Sides:
                     self._below.setdefault(name.removesuffix(f".{part}"), []).append(part)
 
     def rows(self, rule: Rule, target: str, found: Mapping[str, str]) -> list[TensorMapping]:
-        """What one rule makes of the tensors it found for one target or layer."""
+        """The conversions of one rule for one target or layer."""
         if rule.norm is None:
             return self._checked("keep", (found[""],), (target,), rule.layout)
         spellings = SPELLINGS[rule.norm]
@@ -290,7 +294,7 @@ class _Sides:
                 self._mismatches.unused(name, f"without {' and '.join(lacking)}" if has is None else "")
             return []
         for part in [part for part in found if part not in spellings[has]]:
-            self._mismatches.unused(found[part], f"{format_name(found[spellings[has][0]])} stands for the same")
+            self._mismatches.unused(found[part], f"a duplicate of {format_name(found[spellings[has][0]])}")
         ours = tuple(f"{target}.{part}" for part in spellings[wish])
         theirs = tuple(found[part] for part in spellings[has])
         if len(ours) == len(theirs):
@@ -301,7 +305,7 @@ class _Sides:
     def _checked(
         self, does: Does, names: tuple[str, ...], ours: tuple[str, ...], layout: Layout | None
     ) -> list[TensorMapping]:
-        """The row, if its shapes and types fit; a mismatch is noted otherwise."""
+        """The conversion, if shapes and dtypes match; otherwise, a mismatch is added."""
         sources, targets, mismatches = self._sources, self._targets, self._mismatches
         if any(name not in targets for name in ours):
             for name in names:
@@ -353,22 +357,23 @@ def _remark(does: Does, layout: Layout | None, given: list[Spec], dtypes: tuple[
 
 
 Matches = Mapping[str, Sequence[str]]
-"""By pattern, the names that it matches as a whole."""
+"""By pattern, the full names that it matches."""
 
 
 def matches(patterns: Iterable[str], names: Iterable[str]) -> Matches:
-    """Which of `names` each pattern matches as a whole; raises `CheckpointError` for what is no regular expression."""
+    """The full names that each pattern matches.
+
+    **Raises:** `CheckpointError` for an invalid regular expression.
+    """
     names = list(names)
     return {one: [name for name in names if found.fullmatch(name)] for one in patterns for found in [regex(one)]}
 
 
 def unmatched(option: str, found: Matches, names: Iterable[str]) -> list[str]:
-    """A sentence for each pattern that matched none of `names`, with one of them that may have been meant."""
+    """A message for each pattern that matched none of `names`, with a similar name."""
     names, sentences = list(names), []
     for pattern in (pattern for pattern, hits in found.items() if not hits):
         meant = next((name for name in names if regex(pattern).search(name)), names[0] if names else None)
         such = "" if meant is None else f", such as {format_name(meant)}"
-        sentences.append(
-            f"{option} {format_name(pattern)} matched nothing: patterns are matched against full names{such}"
-        )
+        sentences.append(f"{option} {format_name(pattern)} matched no name: patterns must match full names{such}")
     return sentences

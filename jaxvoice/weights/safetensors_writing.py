@@ -1,4 +1,4 @@
-"""Writing safetensors files tensor by tensor: no more than one is in memory at a time."""
+"""Writing of safetensors files. Only one tensor is in memory at a time."""
 
 import json
 import struct
@@ -31,18 +31,18 @@ def write_safetensors(
     tensors: Iterable[tuple[str, Shaped[np.ndarray, "..."]]],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `tensors`, which come in the order of `specs` (shape and type by name); the file appears whole or not.
+    """Write `tensors`, in the order of `specs` (shape and dtype by name), to `path` atomically.
 
-    **Raises:** `CheckpointError` for a type or a name that the format does not have, or if `path` cannot be written;
-    `ValueError` if a tensor is not as `specs` say.
+    **Raises:** `CheckpointError` for a dtype or a name that the format does not support, or if `path` cannot be
+    written; `ValueError` if a tensor does not match `specs`.
     """
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, (shape, dtype) in specs.items():
         if not _is_text(name):
-            raise CheckpointError(f"{name!a} is no text that safetensors files can hold; rename it.")
+            raise CheckpointError(f"{name!a} cannot be a name in a safetensors file; rename the tensor.")
         if dtype.name not in _NAMES:
-            raise CheckpointError(f"{name} is of type {dtype.name}, which safetensors files cannot hold; cast it.")
+            raise CheckpointError(f"{name} has dtype {dtype.name}, which safetensors files do not support; cast it.")
         start, end = end, end + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         header[name] = {"dtype": _NAMES[dtype.name], "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -51,7 +51,7 @@ def write_safetensors(
         file.write(struct.pack("<Q", len(text)) + text)
         for (name, (shape, dtype)), (given, array) in zip(specs.items(), tensors, strict=True):
             if (given, array.shape, array.dtype) != (name, tuple(shape), dtype):
-                raise ValueError(f"{given} {array.shape} {array.dtype} came where {name} {shape} {dtype} was announced")
+                raise ValueError(f"expected {name} {shape} {dtype}, got {given} {array.shape} {array.dtype}")
             little = dtype.newbyteorder("<") if dtype.kind in "iufc" else dtype
             file.write(np.ascontiguousarray(array, little).reshape(-1).view(np.uint8).data)
 

@@ -1,11 +1,11 @@
-"""Schema numbers of model folders, run folders and exports, and how files of older schemas become those of today.
+"""Schema numbers of model folders, run folders and exports, and migrations from older schemas.
 
-`config.json` of a model folder or run folder, and the table in each checkpoint of a run, hold the number of their
-schema under `schema`. Version 0.1 wrote none, which counts as 0. `MIGRATIONS` lists, for each kind of file, the step
-from every schema to the next; readers apply all that are missing, and refuse numbers beyond the last. Files on disk
-stay as they are until they are written again.
+The `config.json` of a model folder or run folder, and the JSON object in each checkpoint of a run, contain the number
+of their schema under `schema`. Version 0.1 wrote no number, which counts as 0. `MIGRATIONS` lists the steps from each
+schema to the next, for each kind of file. Readers apply the necessary steps and refuse numbers beyond the last. Files
+on disk are not changed until they are written again.
 
-To change what is written: append a `Migration`, and write the new form.
+To change a file format, append a `Migration` and write the new form.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 FileKind = Literal["model folder", "run", "export"]
 Table = Mapping[str, Any]
-"""What a JSON file holds: a model folder's `family`, `config` and `info`; a run's `task`, `config` and `mel`."""
+"""A JSON object: `family`, `config` and `info` of a model folder, or `task`, `config` and `mel` of a run."""
 Rename = Callable[[str, Table], str]
-"""The new name of a tensor, given its name and the table, both of the older schema."""
+"""Returns the new name of a tensor from its name and the JSON object, both of the older schema."""
 
 KEY = "schema"
 EXPORT_KEY = "jaxvoice_export_schema"
-"""Under which an export holds its number: an entry of the zip file of torch, and metadata of safetensors."""
+"""The key of the number in an export: an entry of torch's zip file, and metadata of safetensors."""
 
 
 @dataclass(frozen=True)
 class Migration:
-    """How the files of one schema become those of the next: pure functions, by default without effect."""
+    """The step from one schema to the next: pure functions, by default without effect."""
 
     change: str
-    """What changed, in words."""
+    """Description of the change."""
     table: Callable[[Table], Table] = lambda table: table
-    """The new table of the old one, which it leaves alone."""
+    """Returns the new JSON object. The old one is not modified."""
     tensor: Rename = lambda name, table: name
     """Renames tensors: those of `model.safetensors`, the leaves of a run's checkpoints, those of an export."""
     training_tensor: Rename = lambda name, table: name
@@ -104,40 +104,40 @@ def _vocoder_of_schema_2(table: Table) -> Table:
 
 MIGRATIONS: dict[FileKind, tuple[Migration, ...]] = {
     "model folder": (
-        Migration("config.json holds the number of its schema"),
+        Migration("config.json contains the number of its schema"),
         Migration(
             "info.layout.aliases replaces cond_layer, and in_channels num_mels of generators", _vocoder_of_schema_2
         ),
     ),
     "run": (
-        Migration("config.json and the tables of checkpoints hold the number of their schema"),
+        Migration("config.json and the metadata of checkpoints contain the number of their schema"),
         Migration("the loop's seed is also that of dropout", _without_dropout_seed),
         Migration("networks, optimiser states and averages belong to learners", tensor=_learner_path),
         Migration("in_channels of generators replaces num_mels", _generator_channels),
     ),
-    "export": (Migration("exports hold the number of their schema"),),
+    "export": (Migration("exports contain the number of their schema"),),
 }
 """For each kind of file, the steps from schema 0 to 1, from 1 to 2, and so on."""
 
 
 def current_schema(kind: FileKind) -> int:
-    """The number of the schema in which files of this `kind` are written."""
+    """The number of the schema in which files of `kind` are written."""
     return len(MIGRATIONS[kind])
 
 
 @dataclass(frozen=True)
 class Migrated:
-    """What a file holds, in the current schema."""
+    """The content of a file, migrated to the current schema."""
 
     table: dict[str, Any]
-    """Its table."""
+    """Its JSON object."""
     schema: int
-    """The number that the file has."""
+    """The schema number of the file."""
     steps: tuple[tuple[Migration, Table], ...] = ()
-    """What was applied, each with the table before it."""
+    """The applied migrations, each with the JSON object before it."""
 
     def tensors(self, stored: Iterable[str]) -> dict[str, str]:
-        """By the current name of each tensor, its name in the file; in the order of `stored`.
+        """The name of each tensor in the file, by its current name, in the order of `stored`.
 
         **Raises:** `CheckpointError` if two tensors would get the same name.
         """
@@ -160,29 +160,31 @@ class Migrated:
             if new in names:
                 raise CheckpointError(
                     f"The tensors {format_value(names[new])} and {format_value(old)} of schema {self.schema} would "
-                    f"both be called {format_value(new)} now; the file holds tensors that jaxvoice does not write."
+                    f"both be renamed to {format_value(new)}; the file contains tensors that jaxvoice does not write."
                 )
             names[new] = old
         return names
 
 
 def migrate(kind: FileKind, table: Table, where: str) -> Migrated:
-    """The table of a file called `where` in the current schema, and how its tensors are called there.
+    """Migrate the JSON object `table` of the file called `where` to the current schema.
 
-    **Raises:** `CheckpointError` for a file of a newer schema than this version reads, or a value that is not a schema
-    number; `ConfigError` for a table that is nested too deep.
+    **Returns:** the new object, and the current names of the tensors.
+
+    **Raises:** `CheckpointError` for a schema that this version does not support, or a value that is not a schema
+    number; `ConfigError` for an object that is nested too deep.
     """
     found = table.get(KEY, 0)
     known = current_schema(kind)
     if type(found) is not int or found < 0:
         raise CheckpointError(
-            f"{where} has the schema {format_value(found)}, which should be a whole number from 0 to {known}; restore "
+            f"{where} has the schema {format_value(found)}, which should be an integer from 0 to {known}; restore "
             "the file."
         )
     if found > known:
         raise CheckpointError(
-            f"{where} has the schema {format_value(found)}, and jaxvoice {__version__} reads schemas up to {known}: a "
-            "newer version wrote it. Please update jaxvoice."
+            f"{where} has the schema {format_value(found)}, but jaxvoice {__version__} supports schemas up to "
+            f"{known}: a newer version wrote it. Update jaxvoice."
         )
     steps: list[tuple[Migration, Table]] = []
     for step in MIGRATIONS[kind][found:]:
@@ -190,15 +192,15 @@ def migrate(kind: FileKind, table: Table, where: str) -> Migrated:
         try:
             table = step.table(table)
         except RecursionError as failure:
-            raise ConfigError(f"{where} is nested too deep; restore it or write it again.") from failure
+            raise ConfigError(f"{where} is nested too deep; restore the file.") from failure
     return Migrated({**table, KEY: known}, found, tuple(steps))
 
 
 def migrate_export(metadata: Mapping[str, Any], where: str) -> Migrated:
-    """How the tensors of the export `where` are called now, given the `metadata` of its archive.
+    """The current names of the tensors of the export `where`, from the `metadata` of its archive.
 
-    A file without a number is no export, or one of version 0.1: both have the names of other implementations, which
-    are read as they are.
+    A file without a number is not an export, or is an export of version 0.1. Both have the names of other
+    implementations, which do not change.
 
     **Raises:** `CheckpointError` as `migrate` does.
     """
@@ -217,18 +219,18 @@ def numbered(kind: FileKind, table: Table) -> dict[str, Any]:
 
 
 def export_mark() -> dict[str, str]:
-    """What an export holds beside its tensors: the number of the current schema under `EXPORT_KEY`."""
+    """The metadata of an export: the number of the current schema under `EXPORT_KEY`."""
     return {EXPORT_KEY: str(current_schema("export"))}
 
 
 def move_keys(table: Table, paths: Mapping[str, str]) -> dict[str, Any]:
-    """A copy of `table` in which the values at the dotted `paths` stand at new ones. Paths not in `table` are skipped.
+    """A copy of `table` in which the values at the dotted `paths` are moved to new paths. Missing paths are skipped.
 
     `move_keys(table, {"config.generator.num_mels": "config.generator.in_channels"})` renames a key;
-    `{"info.layout": "info.export.layout"}` moves one into a table that is made if needed.
+    `{"info.layout": "info.export.layout"}` moves a key into another object, which is created if necessary.
 
-    **Raises:** `CheckpointError` if the new path exists already, leads through a value that is no table, or lies below
-    the old one.
+    **Raises:** `CheckpointError` if the new path exists, passes through a value that is not an object, or is below the
+    old path.
     """
     copy = _copy(table)
     for old, new in paths.items():
@@ -255,14 +257,14 @@ def move_keys(table: Table, paths: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _parent(table: dict[str, Any], path: str, moved: str) -> tuple[dict[str, Any], str]:
-    """The table that will hold the dotted `path`, made if needed, and the last key; `path` must be free."""
+    """The object that will contain `path`, created if necessary, and the last key. `path` must not exist."""
     *above, name = path.split(".")
     for count, key in enumerate(above, 1):
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
             raise CheckpointError(
                 f"The key {format_value(moved)} cannot move to {format_value(path)}: "
-                f"{format_value('.'.join(above[:count]))} is {format_value(table)}, not a table."
+                f"{format_value('.'.join(above[:count]))} is {format_value(table)}, not an object."
             )
     if name in table:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""What may happen to tensors on their way from one checkpoint to another: layouts, and the spellings of norms."""
+"""Conversions of tensors between checkpoints: layouts of elements, and forms of weight norm and spectral norm."""
 
 import math
 from collections.abc import Sequence
@@ -26,32 +26,32 @@ SPELLINGS: dict[Norm, dict[str, tuple[str, ...]]] = {
         ),
     },
 }
-"""Names below a layer's by which torch keeps its normed weight: `torch.nn.utils.weight_norm` and `spectral_norm`
-("hooks"), those of `torch.nn.utils.parametrizations`, and a weight whose norm was removed ("folded")."""
+"""Names of the parts of a weight with a norm in torch: with `torch.nn.utils.weight_norm` and `spectral_norm` ("hooks"),
+with `torch.nn.utils.parametrizations`, and after the norm was removed ("folded")."""
 
 
 class Layout(Protocol):
-    """A rearrangement of a tensor's elements that can be undone."""
+    """A reversible rearrangement of the elements of a tensor."""
 
     def apply(self, array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-        """The array rearranged; a view where numpy can give one."""
+        """The rearranged array; a view if possible."""
         ...
 
     def shape(self, shape: Shape) -> Shape | None:
-        """What becomes of a shape; `None` if the layout does not take it."""
+        """The shape of the result; `None` if the layout does not apply to `shape`."""
         ...
 
     def inverse(self) -> "Layout":
-        """The layout that brings the elements back."""
+        """The inverse layout."""
         ...
 
 
 @dataclass(frozen=True)
 class Transpose:
-    """Axes in another order, as `numpy.transpose` takes it."""
+    """Axes in another order, as in `numpy.transpose`."""
 
     axes: tuple[int, ...]
-    """For each axis of the result, the one it was."""
+    """For each axis of the result, its axis in the input."""
 
     def apply(self, array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
         """`array` with its axes in the new order."""
@@ -62,7 +62,7 @@ class Transpose:
         return tuple(shape[axis] for axis in self.axes) if len(shape) == len(self.axes) else None
 
     def inverse(self) -> "Transpose":
-        """The order that undoes this one."""
+        """The inverse order."""
         return Transpose(tuple(int(axis) for axis in np.argsort(self.axes)))
 
     def __str__(self) -> str:
@@ -71,19 +71,19 @@ class Transpose:
 
 @dataclass(frozen=True)
 class Reshape:
-    """The same elements in the same order under another shape; one size of each may be -1."""
+    """The same elements with another shape. One size of each shape may be -1."""
 
     before: tuple[int, ...]
-    """Shape that it takes."""
+    """Shape of the input."""
     after: tuple[int, ...]
-    """Shape that it gives."""
+    """Shape of the result."""
 
     def apply(self, array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-        """`array` under the new shape."""
+        """`array` with the new shape."""
         return array.reshape(self.after)
 
     def shape(self, shape: Shape) -> Shape | None:
-        """The new shape, its -1 filled in."""
+        """The new shape, with the size for -1."""
         fits = len(shape) == len(self.before)
         if not fits or any(want not in (-1, size) for want, size in zip(self.before, shape, strict=True)):
             return None
@@ -93,7 +93,7 @@ class Reshape:
         return filled if math.prod(filled) == math.prod(shape) else None
 
     def inverse(self) -> "Reshape":
-        """The way back."""
+        """The inverse layout."""
         return Reshape(self.after, self.before)
 
     def __str__(self) -> str:
@@ -105,18 +105,18 @@ class AddAxis:
     """A new axis of size 1."""
 
     axis: int
-    """Where it stands in the result."""
+    """Its index in the result."""
 
     def apply(self, array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-        """`array` with one more axis."""
+        """`array` with an additional axis."""
         return np.expand_dims(array, self.axis)
 
     def shape(self, shape: Shape) -> Shape | None:
-        """The shape with a 1 more."""
+        """The shape with an additional 1."""
         return (*shape[: self.axis], 1, *shape[self.axis :]) if self.axis <= len(shape) else None
 
     def inverse(self) -> "DropAxis":
-        """The way back."""
+        """The inverse layout."""
         return DropAxis(self.axis)
 
     def __str__(self) -> str:
@@ -125,13 +125,13 @@ class AddAxis:
 
 @dataclass(frozen=True)
 class DropAxis:
-    """An axis of size 1 left out."""
+    """Removal of an axis of size 1."""
 
     axis: int
-    """Which one."""
+    """Its index in the input."""
 
     def apply(self, array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-        """`array` with one axis less."""
+        """`array` without the axis."""
         return np.squeeze(array, self.axis)
 
     def shape(self, shape: Shape) -> Shape | None:
@@ -140,7 +140,7 @@ class DropAxis:
         return (*shape[: self.axis], *shape[self.axis + 1 :]) if fits else None
 
     def inverse(self) -> "AddAxis":
-        """The way back."""
+        """The inverse layout."""
         return AddAxis(self.axis)
 
     def __str__(self) -> str:
@@ -155,12 +155,12 @@ def norm_of(v: Float[np.ndarray, "first *rest"]) -> Float[np.ndarray, "first *on
 
 
 def unfold(weight: Float[np.ndarray, "..."]) -> list[Float[np.ndarray, "..."]]:
-    """`[g, v]` that stand for `weight`: its norm, and itself."""
+    """Weight norm's parts `[g, v]` of `weight`: its norm, and `weight` itself."""
     return [norm_of(weight), weight]
 
 
 def fold(g: Float[np.ndarray, "..."], v: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """`g * v / ||v||`; where `g` is the norm of `v` to the last bit, `v` itself, so that `unfold` is undone exactly."""
+    """`g * v / ||v||`. If `g` is bitwise equal to the norm of `v`, the result is `v`, the exact inverse of `unfold`."""
     norm = norm_of(v)
     if np.array_equal(norm, g):
         return v
@@ -168,5 +168,5 @@ def fold(g: Float[np.ndarray, "..."], v: Float[np.ndarray, "..."]) -> Float[np.n
 
 
 def spelling_of(parts: Sequence[str], norm: Norm) -> str | None:
-    """How a layer with these tensors below it spells `norm`; `None` unless all that a spelling asks for is there."""
+    """The form of `norm` of a layer with these tensors; `None` if no form is complete."""
     return next((name for name, names in SPELLINGS[norm].items() if set(names) <= set(parts)), None)

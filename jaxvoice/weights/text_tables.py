@@ -1,36 +1,24 @@
-"""Text in columns for a terminal: safe to print whatever a file calls its parts, and never wider than asked for."""
+"""Text in columns for a terminal."""
 
 import re
 import unicodedata
 from collections.abc import Sequence
 
 
-def printable(text: str) -> str:
-    """`text` on one line, with control characters, escape sequences and whatever else does not print escaped."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(char if _prints(char) else char.encode("unicode_escape").decode("ascii") for char in text)
-
-
-def _prints(char: str) -> bool:
-    # Combining marks would pile up on the character before them.
-    return char.isprintable() and not unicodedata.combining(char)
-
-
 def width(text: str) -> int:
-    """Columns that `text` takes, full-width characters two."""
+    """The number of columns of `text`; full-width characters take two."""
     if text.isascii():
         return len(text)
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def padded(text: str, columns: int) -> str:
-    """`text` with spaces up to `columns`."""
+    """`text` padded with spaces to `columns`."""
     return text + " " * (columns - width(text))
 
 
 def shortened(text: str, columns: int) -> str:
-    """`text` cut to `columns`, with dots where something is missing."""
+    """`text` shortened to `columns`, with dots at the end."""
     if width(text) <= columns:
         return text
     while text and width(text) > columns - 3:
@@ -39,7 +27,7 @@ def shortened(text: str, columns: int) -> str:
 
 
 def wrapped(text: str, columns: int) -> list[str]:
-    """`text` in lines of at most `columns`, broken after commas and at spaces, and within words that are too long."""
+    """`text` in lines of at most `columns`, broken at spaces and within words that are too long."""
     columns = max(columns, 1)
     lines = [""]
     for word in _words(text):
@@ -56,7 +44,7 @@ def wrapped(text: str, columns: int) -> list[str]:
 
 
 def _break(word: str, most: int) -> int:
-    """Where to break a word that is too long, at `most` at the latest."""
+    """The position of the break in a word that is too long, at most `most`."""
     for marks in (r"[(\[]", r"[_/,=]|\.(?!\d)"):
         places = [match.end() for match in re.finditer(marks, word[:most]) if match.end() > most // 3]
         if places:
@@ -65,7 +53,7 @@ def _break(word: str, most: int) -> int:
 
 
 def _words(text: str) -> list[str]:
-    """Words with the spaces after them; what stands in brackets within brackets stays together if it is short."""
+    """Words with trailing spaces. Short text in nested brackets is one word."""
     words, depth, start = [], 0, 0
     for i, char in enumerate(text):
         depth += (char in "([") - (char in ")]")
@@ -80,10 +68,10 @@ def table(
 ) -> list[str]:
     """Lines of `rows` in aligned columns, at most `total` wide.
 
-    Columns are as wide as what is in them. Where that is too much, the widest are wrapped, column `flex` last; a cell
-    of several lines goes on under itself. Columns of no content are left out.
+    Columns are as wide as their content. If the total is too wide, the widest columns are wrapped, column `flex` last.
+    Empty columns are omitted.
 
-    **Arguments:** `right`: columns aligned to the right; `header`: names of the columns, underlined.
+    **Arguments:** `right`, columns aligned to the right; `header`, names of the columns, which are underlined.
     """
     keep = [i for i in range(max(map(len, rows), default=0)) if any(row[i] for row in rows)]
     if not keep:
@@ -106,14 +94,14 @@ def table(
 
 
 def wrapped_name(text: str, columns: int) -> list[str]:
-    """Like `wrapped`, with the indent of `text` kept in every line."""
+    """Like `wrapped`, with the indent of `text` in all lines."""
     indent = len(text) - len(text.lstrip(" "))
     indent = max(min(indent, columns - min(width(text) - indent, 8)), 0)
     return [" " * indent + line for line in wrapped(text.lstrip(" "), columns - indent)]
 
 
 def _widths(wanted: list[int], total: int, flex: int) -> list[int]:
-    """Take from the widest column till all fit; `flex` and the first give later, columns that are narrow last."""
+    """Reduce the widest column until all columns fit. `flex` and the first are reduced later, narrow columns last."""
     room = total - 2 * (len(wanted) - 1)
 
     def weight(i: int) -> tuple[bool, float]:

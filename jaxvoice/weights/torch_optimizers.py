@@ -10,18 +10,18 @@ from jaxvoice.config import format_value
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.archive import Archive
 
-_MOST = 2**31 - 2  # counts are 32-bit integers, and one is added
+_MOST = 2**31 - 2  # counts are 32-bit integers, and 1 is added
 
 
 def adam_settings(table: Any, where: str) -> dict[str, Any]:
-    """`lr`, `betas`, `eps`, `weight_decay` and, where it is there, `initial_lr` of an optimiser called `where`.
+    """`lr`, `betas`, `eps`, `weight_decay` and, if present, `initial_lr` of the optimiser called `where`.
 
-    **Raises:** `CheckpointError` for one that is missing, of another kind, or out of its range, and for variants of the
-    algorithm that are not supported.
+    **Raises:** `CheckpointError` for a setting that is missing, has another type or is out of range, and for variants
+    of the algorithm that are not supported.
     """
     if not isinstance(table, Mapping):
         raise CheckpointError(
-            f"{where} should be a table of AdamW's settings, got {format_value(table)}; it was cut or edited."
+            f"{where} should be an object of AdamW's settings, got {format_value(table)}; the file is damaged."
         )
     checks: dict[str, tuple[Callable[[Any], bool], str]] = {
         "lr": (lambda value: _is_number(value) and value > 0, "a number above 0"),
@@ -36,7 +36,7 @@ def adam_settings(table: Any, where: str) -> dict[str, Any]:
             continue
         if name not in table or not fits(table[name]):
             got = f"is {format_value(table[name])}" if name in table else "is missing"
-            raise CheckpointError(f"{where}.{name} {got}; it should be {wish}, as AdamW of do_ files has it.")
+            raise CheckpointError(f"{where}.{name} {got}; it should be {wish}, as in do_ files.")
         found[name] = list(table[name]) if name == "betas" else table[name]
     for name in ("amsgrad", "maximize"):
         if table.get(name):
@@ -47,9 +47,9 @@ def adam_settings(table: Any, where: str) -> dict[str, Any]:
 
 
 def count(value: Any, name: str) -> int:
-    """A number of steps that a file calls `name`: a number, or a tensor of one.
+    """A number of steps called `name` in errors: a number, or a tensor with one element.
 
-    **Raises:** `CheckpointError` for anything that does not count.
+    **Raises:** `CheckpointError` for any other value.
     """
     if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "iuf":
         value = value.reshape(()).item()
@@ -60,16 +60,16 @@ def count(value: Any, name: str) -> int:
         if isinstance(value, np.ndarray)
         else format_value(value)
     )
-    raise CheckpointError(f"{name} is {shown}; it should count steps, from 0 to {_MOST}.")
+    raise CheckpointError(f"{name} is {shown}; it should be a number of steps from 0 to {_MOST}.")
 
 
 def optimizer_group(archive: Archive, place: str, parameters: int, where: str) -> tuple[list[int], dict[str, Any]]:
-    """The numbers of the parameters in their order, and the settings, of the optimiser at `place` of the file `where`.
+    """The indices of the parameters in order, and the settings of the optimiser at `place` of the file `where`.
 
-    **Arguments:** `parameters`, how many the network has.
+    **Arguments:** `parameters`, the number of parameters of the network.
 
-    **Raises:** `CheckpointError` for another number of parameters, groups of different settings, or an optimiser that
-    is no AdamW.
+    **Raises:** `CheckpointError` for another number of parameters, groups with different settings, or an optimiser
+    other than AdamW.
     """
     table = archive.metadata.get(place)
     groups = table.get("param_groups") if isinstance(table, Mapping) else None
@@ -79,26 +79,24 @@ def optimizer_group(archive: Archive, place: str, parameters: int, where: str) -
     for group in groups:
         listed = group.get("params")
         if not isinstance(listed, list | tuple) or not all(type(number) is int and number >= 0 for number in listed):
-            raise CheckpointError(
-                f"{place} in {where} lists its parameters as {format_value(listed)}, not by their numbers."
-            )
+            raise CheckpointError(f"{place} in {where} lists its parameters as {format_value(listed)}, not as indices.")
         numbers += listed
     if len(numbers) != parameters or len(set(numbers)) != parameters:
         raise CheckpointError(
-            f"{place} in {where} trains {len(set(numbers))} parameters, but its network has {parameters}: they do not "
+            f"{place} in {where} trains {len(set(numbers))} parameters, but its network has {parameters}; they do not "
             "belong together."
         )
     settings = [adam_settings(group, f"{where}: {place}.param_groups.{i}") for i, group in enumerate(groups)]
     if any(other != settings[0] for other in settings):
         raise CheckpointError(
-            f"{place} in {where} trains its parameters in {len(groups)} groups with different settings; only one "
-            "setting for all is supported. Leave it away with --no-training."
+            f"{place} in {where} trains its parameters in {len(groups)} groups with different settings, which is "
+            "not supported. Omit the file with --no-training."
         )
     return numbers, settings[0]
 
 
 def optimizer_updates(archive: Archive, place: str, number: int, where: str) -> int:
-    """The updates of parameter `number` by the optimiser at `place`: a tensor in newer files, a number in older ones.
+    """The number of updates of parameter `number`: a tensor in newer files, a number in older ones.
 
     **Raises:** `CheckpointError` if the file `where` does not state them.
     """
@@ -108,12 +106,15 @@ def optimizer_updates(archive: Archive, place: str, number: int, where: str) -> 
     states = archive.metadata[place].get("state")
     state = states.get(number, states.get(str(number))) if isinstance(states, Mapping) else None
     if not isinstance(state, Mapping) or "step" not in state:
-        raise CheckpointError(f"{where} does not say how many updates {place} made ({name} is missing).")
+        raise CheckpointError(f"{where} does not contain the number of updates of {place} ({name} is missing).")
     return count(state["step"], f"{where}: {name}")
 
 
 def metadata_count(archive: Archive, name: str, where: str) -> int:
-    """The number of steps that the file `where` holds as `name`; raises `CheckpointError` if it holds none."""
+    """The number of steps `name` in the file `where`.
+
+    **Raises:** `CheckpointError` if there is none.
+    """
     if name not in archive.metadata:
         raise CheckpointError(f"{where} does not contain {name!r}, as do_ files do; it is another kind of file.")
     return count(archive.metadata[name], f"{where}: {name}")

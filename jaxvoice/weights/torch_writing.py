@@ -1,4 +1,4 @@
-"""Files that `torch.load` reads, written without torch: the zip format of torch 1.6 and later, pickle protocol 2."""
+"""Writing of files for `torch.load` without torch: the zip format of torch 1.6 and later, pickle protocol 2."""
 
 import io
 import struct
@@ -31,21 +31,22 @@ _STORAGES: dict[np.dtype, str] = {
         ("complex128", "ComplexDoubleStorage"),
     ]
 }
-# torch maps blocks of the file into memory, and wants them to begin at multiples of this.
+# torch maps storages into memory, and requires offsets that are multiples of this number.
 _ALIGNMENT = 64
-# Beyond this zipfile writes sizes of 64 bits, in a field of its own.
+# For larger entries, zipfile writes 64-bit sizes in an extra field.
 _LARGE, _LARGE_FIELD = zipfile.ZIP64_LIMIT / 1.05, 20
 
 
 def write_torch(path: Path, content: Any, *, entries: Mapping[str, str] | None = None) -> None:
-    """Write `content` for `torch.load`, with `weights_only=True` or without; the file appears whole or not at all.
+    """Write `content` atomically to a file for `torch.load`, with or without `weights_only=True`.
 
-    **Arguments:** `content`, nested tables (`dict`), lists and tuples of numpy arrays, text, numbers, booleans and
-    `None`. Arrays become tensors; one array at two places becomes two tensors that share memory. The same content
-    gives the same bytes. `entries` are further texts by name, entries of the zip file which `torch.load` passes over.
+    Arrays become tensors. If an array occurs twice, its two tensors share memory. Equal content results in equal bytes.
 
-    **Raises:** `CheckpointError` for a value or a type of array that torch's format has no place for, or if the file
-    cannot be written.
+    **Arguments:** `content`, nested dicts, lists and tuples of numpy arrays, text, numbers, booleans and `None`;
+    `entries`, additional texts by name, which are entries of the zip file that `torch.load` ignores.
+
+    **Raises:** `CheckpointError` for a value or a dtype that torch's format does not support, or if the file cannot be
+    written.
 
     Format: pytorch/pytorch `torch/csrc/jit/docs/serialization.md`, `torch/serialization.py`.
     """
@@ -69,14 +70,14 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:
     assert archive.fp is not None
     header = 30 + len(name.encode()) + (_LARGE_FIELD if info.file_size > _LARGE else 0)
     missing = -(archive.fp.tell() + header + 4) % _ALIGNMENT
-    # An extra field "FB" of zeros, as torch pads its own.
+    # An extra field "FB" of zeros, like the padding of torch.
     info.extra = b"FB" + struct.pack("<H", missing) + bytes(missing)
     with archive.open(info, "w") as entry:
         entry.write(data)
 
 
 class _Pickle:
-    """Writes the stream of protocol 2 that torch's own pickler would, with no use of memory but for globals."""
+    """Writes a pickle of protocol 2 as torch does, without a memo."""
 
     def __init__(self) -> None:
         self.bytes = io.BytesIO()
@@ -111,8 +112,8 @@ class _Pickle:
                 self._nested(value)
         else:
             raise CheckpointError(
-                f"torch's format has no place for {value!r} of type {type(value).__name__}; write arrays, text, "
-                "numbers, and tables and lists of these."
+                f"torch's format does not support {value!r} of type {type(value).__name__}; use arrays, text, numbers, "
+                "and dicts and lists of these."
             )
 
     def _nested(self, value: Any) -> None:
@@ -132,7 +133,7 @@ class _Pickle:
     @contextmanager
     def _entered(self, value: Any) -> Iterator[None]:
         if id(value) in self._above:
-            raise CheckpointError("What is to be written holds itself; give tables and lists without cycles.")
+            raise CheckpointError("The content contains itself; use dicts and lists without cycles.")
         self._above.add(id(value))
         yield
         self._above.remove(id(value))
@@ -143,7 +144,7 @@ class _Pickle:
             return
         encoded = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
         if len(encoded) > 255:
-            raise CheckpointError(f"An integer of {value.bit_length()} bits is no number of a checkpoint.")
+            raise CheckpointError(f"An integer of {value.bit_length()} bits is too large for torch's format.")
         self.bytes.write(b"\x8a" + bytes([len(encoded)]) + encoded)
 
     def _tensor(self, array: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Training state in model folders: `training.safetensors`, and how that of other implementations becomes one."""
+"""Training state in model folders, `training.safetensors`, and its import from other implementations."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,27 +25,27 @@ class TrainingPart:
     plan: Plan
     prefix: str
     names: Mapping[str, str]
-    """What the file calls the tensors that the plan calls so."""
+    """Names of tensors in the file, by their names in the plan."""
     squares: bool = False
-    """Whether no number may be below 0."""
+    """Whether the values must not be negative."""
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What is going to be written into `training.safetensors`."""
+    """The planned content of `training.safetensors`."""
 
     config: Any
-    """The configuration of the model, with sizes that only its training state determines."""
+    """The configuration of the model, with sizes that only the training state determines."""
     about: Mapping[str, Any]
-    """Steps, epochs, and each optimiser's settings and updates."""
+    """Steps, epochs, and the settings and updates of each optimiser."""
     assumed: tuple[str, ...]
-    """What the tensors do not determine."""
+    """Assumptions about values that the tensors do not determine."""
     parts: tuple[TrainingPart, ...]
-    """What becomes what."""
+    """The conversions of tensors."""
 
     @property
     def specs(self) -> dict[str, Spec]:
-        """Shape and type of every tensor to write."""
+        """Shape and dtype of all tensors to write."""
         return {part.prefix + name: spec for part in self.parts for name, spec in part.plan.wanted.items()}
 
     @property
@@ -54,20 +54,20 @@ class TrainingPlan:
         return {name: json.dumps(value) for name, value in self.about.items()}
 
     def read(self, tensors: Tensors) -> Iterator[tuple[str, np.ndarray]]:
-        """Names and values in the order of `specs`."""
+        """Yield names and values in the order of `specs`."""
         for part in self.parts:
             sources = {change.target: change.sources for change in part.plan.table()}
             for name, array in part.plan.read(tensors.renamed(part.names), part.names):
                 below = int(np.count_nonzero(array < 0)) if part.squares else 0
                 if below:
                     raise CheckpointError(
-                        f"{part.names[sources[name][0]]} holds {below} means of squares that are below 0, so that the "
-                        "next step would be NaN; the file was damaged or edited."
+                        f"{part.names[sources[name][0]]} contains {below} negative second moments, so the next "
+                        "step would be NaN; the file is damaged."
                     )
                 yield part.prefix + name, array
 
     def table(self) -> list[Change]:
-        """What became what."""
+        """The conversions, in the order of `specs`."""
         return [
             Change(tuple(part.names[source] for source in sources), part.prefix + target, remark)
             for part in self.parts
@@ -83,32 +83,32 @@ def plan_moments(
     prefix: str,
     where: str,
 ) -> TrainingPart:
-    """The moments of an optimiser, by the rules of the parameters that they belong to.
+    """Plan the import of the moments of an optimiser, with the rules of their parameters.
 
-    **Arguments:** `names`, the moments by the names of their parameters; `specs`, shapes and types of all tensors of
-    the file `where`; `targets`, those of the parameters; `prefix`, which the moments get in `training.safetensors`,
-    ending in the kind of moments.
+    **Arguments:** `names`, the moments by the names of their parameters; `specs`, shapes and dtypes of all tensors of
+    the file `where`; `targets`, those of the parameters; `prefix` of the moments in `training.safetensors`, which ends
+    with the kind of the moments.
 
-    **Raises:** `CheckpointError` if moments are missing, or belong to parameters of other shapes.
+    **Raises:** `CheckpointError` if moments are missing, or have other shapes than the parameters.
     """
     lost = [name for name in names.values() if name not in specs]
     if lost:
         raise CheckpointError(
-            f"{where} lacks {', '.join(lost[:3])} and {len(lost)} moments in all: it was cut or edited."
+            f"{where} lacks {len(lost)} moments, for example {', '.join(lost[:3])}; the file is damaged."
         )
     given = {new: specs[old] for new, old in names.items()}
     label = f"{where}, by the parameters that the moments {prefix.rstrip('.')} belong to,"
     plan = make_plan(given, targets, _parameters_only(rules), where=label)
     if any(row.does != "keep" for row in plan.rows):
         raise CheckpointError(
-            f"the norms of the model were removed, so that the moments in {where} are of other parameters; import the "
-            "model as it was trained, or use --no-training."
+            f"weight norm was removed from the model, so the moments in {where} belong to other parameters; import "
+            "the model as it was trained, or use --no-training."
         )
     return TrainingPart(plan, prefix, names, squares=prefix.endswith("exp_avg_sq."))
 
 
 def _parameters_only(rules: Sequence[Rule]) -> list[Rule]:
-    """`rules`, with the kernel under spectral norm alone: its vectors have no moments."""
+    """`rules` without the vectors of spectral norm, which have no moments."""
     found = []
     for rule in rules:
         if rule.norm == "spectral":
@@ -120,7 +120,7 @@ def _parameters_only(rules: Sequence[Rule]) -> list[Rule]:
 
 
 def read_training_file(folder: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The table in the header of a model folder's `training.safetensors`, and, if `arrays`, its tensors by name.
+    """The metadata of a model folder's `training.safetensors`, and, if `arrays`, its tensors by name.
 
     **Raises:** `CheckpointError` if there is no such file, or a damaged one.
     """
@@ -129,8 +129,8 @@ def read_training_file(folder: Path, *, arrays: bool = True) -> tuple[dict[str, 
     path = folder / TRAINING_FILE
     if not path.is_file():
         raise CheckpointError(
-            f"{folder} holds no training to go on with ({TRAINING_FILE} is missing): import a checkpoint together with "
-            "its training state, or begin with its weights alone (--init-from)."
+            f"{folder} contains no training state ({TRAINING_FILE} is missing); import a checkpoint together with its "
+            "training state, or start from its weights alone (--init-from)."
         )
     migrated = read_about(folder) if arrays else None
     try:
@@ -143,5 +143,5 @@ def read_training_file(folder: Path, *, arrays: bool = True) -> tuple[dict[str, 
 
 
 def arrays_below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The arrays whose names begin with `prefix`, under the names that follow it."""
+    """The arrays whose names start with `prefix`, by their names without it."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -211,7 +211,7 @@ def test_statistics_are_numpys():
 def test_matching():
     archive = archive_of({"a.weight": zeros(1), "b.bias": zeros(1)})
     assert matching(archive, "weight$") == ["a.weight"]
-    with pytest.raises(Exception, match=r"'\[' is no regular expression"):
+    with pytest.raises(Exception, match=r"'\[' is not a regular expression"):
         matching(archive, "[")
 
 

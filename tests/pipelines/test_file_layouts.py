@@ -82,13 +82,13 @@ def back(source, tmp_path, format="torch", **options):
 def test_the_original_comes_back_with_types_spellings_and_lists(tmp_path, name):
     report, found = back(write(tmp_path / "x.pt", SAME[name], CONFIG), tmp_path)
     check_same(found, SAME[name])
-    assert report.info["differs"] == (["lists with nothing else in them"] if "list" in name else [])
+    assert report.info["differs"] == (["`None` as the other elements of lists"] if "list" in name else [])
 
 
 def test_places_in_lists_are_kept(tmp_path):
     source = write(tmp_path / "x.pt", {"models": [{"x": ONE}, TENSORS]}, CONFIG)
     report, found = back(source, tmp_path, part="1")
-    assert found["models"][0] is None and "export   will write lists with nothing else in them" in str(report)
+    assert found["models"][0] is None and "export   will write `None` as the other elements of lists" in str(report)
     check_same(found["models"][1], TENSORS)
 
 
@@ -107,7 +107,7 @@ def test_whole_modules_come_back_as_state_dicts(tmp_path, norms, nested):
     expected = state(model)
     report, found = back(write(tmp_path / "x.pt", {"model": model} if nested else model, CONFIG), tmp_path)
     (line,) = report.info["differs"]
-    assert line.startswith("a state dict where the file has a whole experiments.benchmarks.torch_hifigan.Generator")
+    assert line.startswith("a state dict instead of a pickled experiments.benchmarks.torch_hifigan.Generator")
     check_same(found, {"model": expected} if nested else expected)
 
 
@@ -117,7 +117,7 @@ def test_what_has_other_tables_comes_back_as_one(tmp_path):
         layer, _, last = name.rpartition(".")
         tables.setdefault(layer, {})[last] = tensor
     report, found = back(write(tmp_path / "x.pt", tables, CONFIG), tmp_path)
-    assert report.info["differs"] == ["one flat table of tensors"]
+    assert report.info["differs"] == ["one flat dict of tensors"]
     check_same(found, TENSORS)
 
 
@@ -130,7 +130,7 @@ def test_norms_that_this_library_folds_are_told(tmp_path):
     settings["model_args"] = {"hidden_channels": 12}
     source = write(tmp_path / "x.pth", {"model": under("waveform_decoder.", tensors)}, settings)
     report, found = back(source, tmp_path, part="waveform_decoder")
-    assert report.info["differs"] == ["cond_layer without weight norm, as this library has these layers"]
+    assert report.info["differs"] == ["cond_layer without weight norm, because jaxvoice has none on these layers"]
     torch.testing.assert_close(found["model"]["waveform_decoder.cond_layer.weight"], layer.weight.detach())
 
 

@@ -82,7 +82,7 @@ def test_products_that_old_norms_keep_are_left_out(tmp_path):
     model = generator()
     source = write(tmp_path / "whole.pt", {"model": model, "iteration": 5}, CONFIG)
     report = import_model(source, tmp_path / "out")
-    assert set(report.info["ignored"].values()) == {"product of weight_g and weight_v, which torch keeps beside them"}
+    assert set(report.info["ignored"].values()) == {"product of weight_g and weight_v, which torch stores, too"}
     found = load_file(tmp_path / "out" / "model.safetensors")
     assert all(np.array_equal(found[key], tensor.numpy()) for key, tensor in state(model).items())
 
@@ -90,7 +90,7 @@ def test_products_that_old_norms_keep_are_left_out(tmp_path):
 def test_two_trained_weights_for_one_are_still_refused(tmp_path):
     tensors = {name: torch.nn.Parameter(tensor) for name, tensor in state(generator()).items()}
     tensors["conv_pre.weight"] = torch.nn.Parameter(torch.ones(16, 80, 7))
-    with pytest.raises(CheckpointError, match="stands for the same"):
+    with pytest.raises(CheckpointError, match="a duplicate of"):
         import_model(write(tmp_path / "g_1", {"generator": tensors}, CONFIG), tmp_path / "out")
 
 

@@ -59,9 +59,9 @@ def test_all_that_does_not_fit_is_listed(key):
     with pytest.raises(CheckpointError) as caught:
         load_state(Net(key=key), arrays, "the weights of x")
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith("the weights of x do not fit")
+    assert lines[0].startswith("the weights of x do not match")
     assert sorted(line.strip() for line in lines[1:]) == [
-        "! head.weight has shape (3, 5, 1), head.weight wants (1, 5, 3) (transposed?)",
+        "! head.weight has shape (3, 5, 1), head.weight needs (1, 5, 3) (transposed?)",
         "+ convs.0.weight_q (5, 1, 1) (did you mean convs.0.weight_g?)",
         "+ stranger (2,)",
         "- convs.0.weight_g (5, 1, 1) (the file has convs.0.weight_q?)",

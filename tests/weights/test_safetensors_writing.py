@@ -41,7 +41,7 @@ def test_every_type_and_layout_is_read_back(tmp_path):
 def test_what_was_not_announced_is_refused(tmp_path):
     one = {"a": np.zeros(3, np.float32)}
     for other in ({"b": one["a"]}, {"a": np.zeros(4, np.float32)}, {"a": np.zeros(3)}):
-        with pytest.raises(ValueError, match="announced"):
+        with pytest.raises(ValueError, match="expected a"):
             write_safetensors(tmp_path / "x", specs(one), other.items())
     with pytest.raises(ValueError, match="zip"):
         write_safetensors(tmp_path / "x", specs(one), [])
@@ -49,6 +49,6 @@ def test_what_was_not_announced_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="complex64"):
         write_safetensors(tmp_path / "x", specs(strange), strange.items())
     strange = {"\ud800": np.zeros(3, np.float32)}
-    with pytest.raises(CheckpointError, match="no text"):
+    with pytest.raises(CheckpointError, match="cannot be a name"):
         write_safetensors(tmp_path / "x", specs(strange), strange.items())
     assert not list(tmp_path.iterdir())

@@ -31,7 +31,7 @@ from jaxvoice.weights.schemas import MIGRATIONS, Migration, current_schema, migr
 from tests.pipelines.conftest import loud_generator, small_config
 
 KINDS = ("model folder", "run", "export")
-NEWER = r"the schema {newer}, and jaxvoice \S+ reads schemas up to {known}: .*update jaxvoice"
+NEWER = r"the schema {newer}, but jaxvoice \S+ supports schemas up to {known}: .*Update jaxvoice"
 
 
 def newer(kind: str) -> str:
@@ -74,8 +74,8 @@ def test_keys_are_moved():
     [
         ("b", "'a' cannot move to 'b', which exists already"),
         ("t.b", r"'a' cannot move to 't\.b', which exists already"),
-        ("b.c", r"'a' cannot move to 'b\.c': 'b' is 2, not a table"),
-        ("t.b.c", r"'a' cannot move to 't\.b\.c': 't\.b' is 3, not a table"),
+        ("b.c", r"'a' cannot move to 'b\.c': 'b' is 2, not an object"),
+        ("t.b.c", r"'a' cannot move to 't\.b\.c': 't\.b' is 3, not an object"),
         ("a.c", r"'a' cannot move to 'a\.c', which is the key itself or below it"),
         ("a", "'a' cannot move to 'a', which is the key itself or below it"),
     ],
@@ -113,7 +113,7 @@ def test_migrations_are_applied_in_order_from_the_schema_of_the_file(monkeypatch
 
 @pytest.mark.parametrize("schema", [-1, 1.0, "1", True, None, [1]])
 def test_values_that_are_not_schema_numbers_are_refused(schema):
-    with pytest.raises(CheckpointError, match=r"here has the schema .*, which should be a whole number from 0"):
+    with pytest.raises(CheckpointError, match=r"here has the schema .*, which should be an integer from 0"):
         migrate("run", {"schema": schema}, "here")
 
 
@@ -125,7 +125,7 @@ def test_newer_schemas_are_refused_with_both_numbers(kind):
 
 def test_two_tensors_of_one_name_are_refused(monkeypatch):
     append(monkeypatch, "run", Migration("all the same", tensor=lambda name, table: "w"))
-    with pytest.raises(CheckpointError, match="'a' and 'b' of schema 0 would both be called 'w'"):
+    with pytest.raises(CheckpointError, match="'a' and 'b' of schema 0 would both be renamed to 'w'"):
         migrate("run", {}, "here").tensors(["a", "b"])
 
 
@@ -273,7 +273,7 @@ def write(folder, prefix: str = "") -> None:
 
 def test_keys_and_leaves_of_checkpoints_are_renamed(tmp_path, monkeypatch):
     write(tmp_path / "c", prefix="net.")
-    with pytest.raises(CheckpointError, match="does not fit this model"):
+    with pytest.raises(CheckpointError, match="does not match this model"):
         read(tmp_path / "c")
 
     def tensor(name, table):
@@ -374,7 +374,7 @@ def test_exports_of_other_schemas(format, model, tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match=f"export has {newer('export')}"):
         import_model(file, tmp_path / "again")
     write_export(file, format, stored, "one")
-    with pytest.raises(CheckpointError, match="export has the schema 'one', which should be a whole number"):
+    with pytest.raises(CheckpointError, match="export has the schema 'one', which should be an integer"):
         import_model(file, tmp_path / "again")
     write_export(file, format, {shortened(name): array for name, array in stored.items()}, "1")
     with pytest.raises(CheckpointError):
@@ -398,11 +398,11 @@ def test_exports_with_a_value_that_is_not_a_schema_number_are_refused(number, tm
     save_file({"w": np.zeros(2, np.float32)}, tmp_path / "file", {"jaxvoice_export_schema": number})
     with (
         open_archive(tmp_path / "file") as archive,
-        pytest.raises(CheckpointError, match=r"here has the schema .*, which should be a whole number from 0"),
+        pytest.raises(CheckpointError, match=r"here has the schema .*, which should be an integer from 0"),
     ):
         migrate_export(archive.metadata, "here")
 
 
 def test_exports_with_nine_digits_are_of_a_newer_schema():
-    with pytest.raises(CheckpointError, match=r"the schema 999999999, and jaxvoice"):
+    with pytest.raises(CheckpointError, match=r"the schema 999999999, but jaxvoice"):
         migrate_export({"jaxvoice_export_schema": "9" * 9}, "here")

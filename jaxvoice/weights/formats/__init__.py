@@ -1,4 +1,4 @@
-"""Weight files of any origin, read without torch and without running what is in them."""
+"""Readers of weight files. They need no torch and execute no code from the files."""
 
 from jaxvoice.weights.formats.opening import open_archive
 from jaxvoice.weights.formats.pickle_archives import PickleArchive, TorchScriptArchive

@@ -1,46 +1,46 @@
-"""The calls that a pickle may make, each by a function of ours that gives tensors' places or plain values."""
+"""The functions that a pickle may refer to, each with a replacement that returns tensor references or plain values."""
 
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from jaxvoice.errors import RefusedError
-from jaxvoice.weights.formats.error_messages import shown
+from jaxvoice.weights.formats.error_messages import short_text
 from jaxvoice.weights.formats.inline_arrays import inline_array, inline_scalar, plain_dtype
 from jaxvoice.weights.formats.limits import CONTAINER, ITEM, RECORD
 from jaxvoice.weights.formats.pickle_objects import Global, Inline, Record, StorageRef, Table, TensorRef
-from jaxvoice.weights.formats.strided_views import place
+from jaxvoice.weights.formats.strided_views import tensor_reference
 from jaxvoice.weights.formats.torch_dtypes import UNTYPED, tensor_dtype
 
 
 class Reader(Protocol):
-    """What a factory may use of the unpickler that calls it."""
+    """The part of the unpickler that a factory may use."""
 
     what: str
 
     def charge(self, *, work: int = 0, memory: int = 0) -> None:
-        """Count what a value costs beside its opcode."""
+        """Charge the cost of a value to the budget, in addition to its opcode."""
         ...
 
     def call(self, function: Any, args: Any) -> Any:
-        """Make another of the allowed calls."""
+        """Evaluate a call of another allowed function."""
         ...
 
     def instance(self, kind: Any, args: Any) -> Any:
-        """What stands for an instance of a class."""
+        """Return the replacement of an instance of a class."""
         ...
 
     def new_set(self, values: Any) -> set[Any]:
-        """A set of values, each of which may be in one."""
+        """Return a set of `values`, all of which must be allowed as keys."""
         ...
 
     def key(self, value: Any) -> Any:
-        """The value, if it may be a key."""
+        """Return `value` if it is allowed as a key."""
         ...
 
 
-class Unfit(Exception):
-    """The arguments of a call are not those that the function takes: what it would do with them, without a subject."""
+class InvalidArguments(Exception):
+    """The arguments of a call are not valid for its function. The message is a verb phrase, without a subject."""
 
 
 Factory = Callable[[Reader, tuple[Any, ...]], Any]
@@ -58,9 +58,9 @@ def _tensor(reader: Reader, args: tuple[Any, ...]) -> TensorRef:
         case (storage, offset, shape, stride, _, _, _):
             raise RefusedError(f"{reader.what} has a tensor with the conjugate or negative bit; save its `clone`.")
         case _:
-            raise Unfit("rebuilds a tensor without storage, offset, shape and strides")
+            raise InvalidArguments("rebuilds a tensor without storage, offset, shape and strides")
     reader.charge(work=50, memory=CONTAINER)
-    return place(storage, offset, shape, stride, len(args) > 4 and args[4], reader.what)
+    return tensor_reference(storage, offset, shape, stride, len(args) > 4 and args[4], reader.what)
 
 
 def _tensor_with_dtype(reader: Reader, args: tuple[Any, ...]) -> TensorRef:
@@ -68,13 +68,13 @@ def _tensor_with_dtype(reader: Reader, args: tuple[Any, ...]) -> TensorRef:
         case (StorageRef() as storage, offset, shape, stride, requires_grad, _, dtype, *rest) if not any(rest):
             pass
         case _:
-            raise Unfit("rebuilds a tensor without storage, offset, shape, strides and type")
+            raise InvalidArguments("rebuilds a tensor without storage, offset, shape, strides and type")
     reader.charge(work=60, memory=RECORD)
     kind = tensor_dtype(dtype, reader.what)
     if storage.dtype.itemsize != 1 or storage.numel % kind.itemsize:
-        raise Unfit(f"rebuilds a tensor of {kind} from a storage of {storage.numel} {storage.dtype}")
+        raise InvalidArguments(f"rebuilds a tensor of {kind} from a storage of {storage.numel} {storage.dtype}")
     storage = StorageRef(storage.key, kind, storage.numel // kind.itemsize)
-    return place(storage, offset, shape, stride, requires_grad, reader.what)
+    return tensor_reference(storage, offset, shape, stride, requires_grad, reader.what)
 
 
 def _parameter(reader: Reader, args: tuple[Any, ...]) -> Any:
@@ -83,7 +83,7 @@ def _parameter(reader: Reader, args: tuple[Any, ...]) -> Any:
             reader.charge(work=8, memory=RECORD)
             return TensorRef(ref.storage, ref.offset, ref.shape, ref.stride, bool(requires_grad), True)
         case _:
-            raise Unfit("rebuilds a parameter of what is not a tensor")
+            raise InvalidArguments("rebuilds a parameter from a value that is not a tensor")
 
 
 def _tensor_of_type(reader: Reader, args: tuple[Any, ...]) -> Any:
@@ -91,14 +91,14 @@ def _tensor_of_type(reader: Reader, args: tuple[Any, ...]) -> Any:
         case (Global() as function, _, tuple() as inner, _) if function.name in _REBUILDING:
             return _REBUILDING[function.name](reader, inner)
         case (Global() as function, *_):
-            return reader.call(Global(f"{function.name} by way of torch._tensor._rebuild_from_type_v2"), ())
+            return reader.call(Global(f"{function.name} through torch._tensor._rebuild_from_type_v2"), ())
         case _:
-            raise Unfit("rebuilds a tensor by what is not a function")
+            raise InvalidArguments("rebuilds a tensor with a value that is not a function")
 
 
-def _unsupported(name: str, what_it_is: str, remedy: str) -> tuple[str, Factory]:
+def _unsupported(name: str, value: str, remedy: str) -> tuple[str, Factory]:
     def refuse(reader: Reader, _: tuple[Any, ...]) -> Any:
-        raise RefusedError(f"{reader.what} has {what_it_is}, which cannot be read ({name}); {remedy}.")
+        raise RefusedError(f"{reader.what} contains {value}, which cannot be read ({name}); {remedy}.")
 
     return name, refuse
 
@@ -115,12 +115,12 @@ _REBUILDING: dict[str, Factory] = {
 
 
 def _named(_: Reader, args: tuple[Any, ...]) -> str:
-    """What torch gives by its name: a layout."""
+    """A layout of tensors, which torch refers to by name."""
     match args:
         case (str() as name,):
             return name
         case _:
-            raise Unfit("names a layout by what is not text")
+            raise InvalidArguments("refers to a layout by a value that is not text")
 
 
 def _copied(reader: Reader, args: tuple[Any, ...]) -> list[Any]:
@@ -130,7 +130,7 @@ def _copied(reader: Reader, args: tuple[Any, ...]) -> list[Any]:
         case (list() | tuple() | set() | frozenset() as values,):
             pass
         case _:
-            raise Unfit("makes a list of what is not one")
+            raise InvalidArguments("makes a list from a value that is not a collection")
     reader.charge(work=2 + len(values) // 4, memory=CONTAINER + 16 * len(values))
     return list(values)
 
@@ -147,7 +147,7 @@ def _copied_dict(reader: Reader, args: tuple[Any, ...]) -> dict[Any, Any]:
             reader.charge(work=2 + 2 * len(pairs), memory=CONTAINER + ITEM * len(pairs))
             return {reader.key(key): value for key, value in pairs}
         case _:
-            raise Unfit("makes a dict of what is not one")
+            raise InvalidArguments("makes a dict from a value that has no items")
 
 
 def _table(reader: Reader, args: tuple[Any, ...]) -> Table:
@@ -169,7 +169,7 @@ def _bytes(reader: Reader, args: tuple[Any, ...]) -> bytes:
             reader.charge(work=4 + len(text) // 1024, memory=2 * CONTAINER + len(text))
             return text.encode("latin-1", "replace")
         case _:
-            raise Unfit("makes bytes of what is neither bytes nor text")
+            raise InvalidArguments("makes bytes from a value that is neither bytes nor text")
 
 
 def _complex(reader: Reader, args: tuple[Any, ...]) -> complex:
@@ -179,9 +179,9 @@ def _complex(reader: Reader, args: tuple[Any, ...]) -> complex:
             try:
                 return complex(float(real), float(imaginary))
             except OverflowError as failure:
-                raise Unfit("makes a complex number of one that is too large") from failure
+                raise InvalidArguments("makes a complex number from a number that is too large") from failure
         case _:
-            raise Unfit("makes a complex number of what are not numbers")
+            raise InvalidArguments("makes a complex number from values that are not numbers")
 
 
 def _device(reader: Reader, args: tuple[Any, ...]) -> str:
@@ -190,14 +190,14 @@ def _device(reader: Reader, args: tuple[Any, ...]) -> str:
             return kind
         case (str() as kind, int() as index) if len(kind) < 40:
             reader.charge(work=6, memory=RECORD)
-            return f"{kind}:{shown(index)}"
+            return f"{kind}:{short_text(index)}"
         case _:
-            raise Unfit("names a device by what is not its kind and number")
+            raise InvalidArguments("refers to a device by values that are not its kind and number")
 
 
 def _path(reader: Reader, args: tuple[Any, ...]) -> str:
     if not all(isinstance(part, str) for part in args):
-        raise Unfit("makes a path of what is not text")
+        raise InvalidArguments("makes a path from a value that is not text")
     length = sum(map(len, args))
     reader.charge(work=4 + length // 256, memory=CONTAINER + 8 * length)
     first = args[0] if args else "."
@@ -217,17 +217,19 @@ def _old_instance(reader: Reader, args: tuple[Any, ...]) -> Any:
         case (Global() as kind, Global(name="builtins.object"), None):
             return reader.instance(kind, ())
         case (Global() as kind, Global(name="builtins.dict" | "builtins.list"), dict() | list() as items):
-            made = reader.instance(kind, ())
-            if isinstance(made, Record):
-                made.items = items
-                return made
-            if not isinstance(made, dict) or not isinstance(items, dict):
-                raise Unfit(f"makes an instance of {shown(kind)} with items that it cannot have")
+            instance = reader.instance(kind, ())
+            if isinstance(instance, Record):
+                instance.items = items
+                return instance
+            if not isinstance(instance, dict) or not isinstance(items, dict):
+                raise InvalidArguments(
+                    f"makes an instance of {short_text(kind)} with items that this class cannot have"
+                )
             reader.charge(work=2 + len(items), memory=ITEM * len(items))
-            made.update(items)
-            return made
+            instance.update(items)
+            return instance
         case _:
-            raise Unfit("makes an instance of an unknown kind")
+            raise InvalidArguments("makes an instance of an unknown kind")
 
 
 # TorchScript
@@ -238,7 +240,7 @@ def _typed_list(_: Reader, args: tuple[Any, ...]) -> list[Any]:
         case (list() as values,):
             return values
         case _:
-            raise Unfit("makes a typed list of what is not one")
+            raise InvalidArguments("makes a typed list from a value that is not a list")
 
 
 def _tagged(_: Reader, args: tuple[Any, ...]) -> Any:
@@ -246,7 +248,7 @@ def _tagged(_: Reader, args: tuple[Any, ...]) -> Any:
         case (value, str()):
             return value
         case _:
-            raise Unfit("tags a value with what is not a type")
+            raise InvalidArguments("tags a value with a value that is not a type")
 
 
 # numpy
@@ -263,7 +265,7 @@ def _numpy_array(reader: Reader, args: tuple[Any, ...]) -> Inline:
             reader.charge(work=6, memory=RECORD)
             return Inline()
         case _:
-            raise Unfit("makes a numpy array in a form that is not known")
+            raise InvalidArguments("makes a numpy array in an unknown form")
 
 
 def _numpy_scalar(reader: Reader, args: tuple[Any, ...]) -> Any:
@@ -272,7 +274,7 @@ def _numpy_scalar(reader: Reader, args: tuple[Any, ...]) -> Any:
             reader.charge(work=20)
             return inline_scalar(raw, dtype, reader)
         case _:
-            raise Unfit("makes a numpy number of what is not its type and bytes")
+            raise InvalidArguments("makes a numpy number from values that are not its type and bytes")
 
 
 def _numpy_buffer(reader: Reader, args: tuple[Any, ...]) -> Inline:
@@ -280,7 +282,7 @@ def _numpy_buffer(reader: Reader, args: tuple[Any, ...]) -> Inline:
         case (raw, dtype, shape, "C" | "F" as order):
             return Inline(array=inline_array(raw, dtype, shape, order, reader))
         case _:
-            raise Unfit("makes a numpy array in a form that is not known")
+            raise InvalidArguments("makes a numpy array in an unknown form")
 
 
 _SYSTEMS = ("", "Pure", "Posix", "Windows", "PurePosix", "PureWindows")
@@ -293,7 +295,7 @@ _UNSUPPORTED = (
     _unsupported("torch._utils._rebuild_meta_tensor_no_storage", "a tensor without values", "save the real weights"),
     _unsupported("torch._utils._rebuild_wrapper_subclass", "a tensor subclass without storage", _DENSE),
     _unsupported("torch._utils._rebuild_device_tensor_from_numpy", "a tensor of a device", "move it to the CPU first"),
-    _unsupported("torch.storage._load_from_bytes", "a file in a file", "save it again with torch.save"),
+    _unsupported("torch.storage._load_from_bytes", "a nested file", "save the model again with torch.save"),
 )
 FACTORIES: dict[str, Factory] = {
     **_REBUILDING,
@@ -338,7 +340,7 @@ FACTORIES: dict[str, Factory] = {
     **{f"numpy.{core}.multiarray.scalar": _numpy_scalar for core in ("core", "_core")},
     **{f"numpy.{core}.numeric._frombuffer": _numpy_buffer for core in ("core", "_core")},
 }
-"""Functions by the names under which files call them."""
+"""Replacements of functions, by the names of the functions in files."""
 
 CLASSES: frozenset[str] = frozenset(
     (
@@ -346,15 +348,15 @@ CLASSES: frozenset[str] = frozenset(
         *("builtins.dict", "uuid.UUID"),
     )
 )
-"""Classes whose instances are made as by a call."""
+"""Classes whose instances are created like results of a call."""
 
 assert not FACTORIES.keys() & UNTYPED
 
 
-# Modules of Python 2 under today's names: pickles up to protocol 2 spell them the old way.
+# Current names of modules of Python 2, which pickles up to protocol 2 contain.
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg", "exceptions": "builtins"}
 
-# Modules that can run programs or change the interpreter, also where a name only passes through them.
+# Modules that can run programs or change the interpreter. Names that contain one of them are refused, too.
 _DANGEROUS = {
     *("__builtin__", "builtins", "cPickle", "code", "codeop", "commands", "ctypes", "importlib", "nt", "os", "pickle"),
     *("popen2", "posix", "pty", "runpy", "shutil", "socket", "subprocess", "sys", "webbrowser"),
@@ -363,7 +365,7 @@ _STANDARD = (
     sys.stdlib_module_names | _DANGEROUS | {"StringIO", "UserDict", "cStringIO", "dummy_thread", "thread", "urllib2"}
 )
 
-# Types of the standard library that may stand in a file as a value: as a key, as what a field should hold.
+# Types of the standard library that a file may contain as values, for example as the declared type of a field.
 _TYPES = (
     *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "set", "slice"),
     *("str", "tuple", "type"),
@@ -372,18 +374,18 @@ STANDARD_VALUES = frozenset(f"builtins.{name}" for name in _TYPES) | {"typing.An
 
 
 def qualified(module: str, name: str) -> str:
-    """One dotted name in today's spelling from what a file says."""
+    """The dotted name of `name` in `module`, with the current name of a module of Python 2."""
     return f"{_PYTHON_2.get(module, module)}.{name}"
 
 
 def is_clean(module: str, name: str) -> bool:
-    """Whether both are dotted names as classes have; no empty parts, blanks or unprintable characters."""
+    """Whether both are dotted names without empty parts, blanks and unprintable characters."""
     text = f"{module}.{name}"
     return text.isprintable() and " " not in text and all(text.split("."))
 
 
 def is_standard(name: str) -> bool:
-    """Whether a dotted name lies in Python's own library, in that of an earlier Python, or leads through it."""
+    """Whether a dotted name belongs to the standard library of Python 2 or 3, or contains one of its modules."""
     module, *rest = name.split(".")
     return module in _STANDARD or any(part in _DANGEROUS for part in rest) or any(map(_is_inner, rest[:-1]))
 

@@ -1,4 +1,4 @@
-"""Archives that are just named arrays: safetensors and npz."""
+"""Archives of named arrays: safetensors and npz."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Archive, Source, TensorInfo, Tensors
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import DAMAGED, naming, shown
+from jaxvoice.weights.formats.error_messages import DAMAGED, error_prefix, short_text
 from jaxvoice.weights.formats.inline_arrays import plain_dtype
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.mapped_file import Bytes
@@ -33,7 +33,7 @@ _DTYPES: dict[str, Any] = {
 }  # fmt: skip
 
 
-# What stands before the elements of an npy file: a dict of three fields as Python writes it.
+# The header of an npy file: the source text of a dict with three fields.
 _TEXT = r"(?:'[^'\\]*'|\"[^\"\\]*\")"
 _SHAPE = r"\((?:[0-9]{1,20}L?, ?)*(?:[0-9]{1,20}L?)?\)"
 _FIELD = re.compile(rf"['\"](descr|fortran_order|shape)['\"] *: *({_TEXT}|True|False|{_SHAPE})")
@@ -47,26 +47,29 @@ def is_safetensors(data: memoryview) -> bool:
 
 
 def open_safetensors(file: Bytes, path: Path, close: Callable[[], None], budget: Budget) -> Archive:
-    """Read the table of contents of a safetensors file; raises `CheckpointError`."""
+    """Read the table of contents of a safetensors file.
+
+    **Raises:** `CheckpointError`.
+    """
     data = file.view
     (size,) = struct.unpack_from("<Q", data)
     if size > len(data) - 8:
-        raise CheckpointError(f"says that its header has {size} bytes, but the file has {len(data)}; {DAMAGED}.")
+        raise CheckpointError(f"its header should have {size} bytes, but the file has {len(data)}; {DAMAGED}.")
     if size > limits.SAFETENSORS_HEADER:
-        raise RefusedError(f"has a header of {size} bytes; at most {limits.SAFETENSORS_HEADER} are read.")
+        raise RefusedError(f"its header has {size} bytes; at most {limits.SAFETENSORS_HEADER} are read.")
     try:
         with safe_open(path, framework="np"):  # checks the header and that the tensors fill the file without overlap
             pass
         header = json.loads(bytes(data[8 : 8 + size]), object_pairs_hook=_once)
     except (SafetensorError, ValueError, RecursionError) as failure:
-        raise CheckpointError(f"is not a sound safetensors file ({str(failure)[:200]}); {DAMAGED}.") from failure
+        raise CheckpointError(f"it is not a valid safetensors file ({str(failure)[:200]}); {DAMAGED}.") from failure
     metadata = header.pop("__metadata__", None) or {}
     _check_count(len(header), budget)
     refs = {name: _place(name, entry) for name, entry in header.items()}
     places = {name: slice(*(8 + size + end for end in entry["data_offsets"])) for name, entry in header.items()}
 
     def read(name: str) -> np.ndarray:
-        with naming(path):
+        with error_prefix(path):
             return view(refs[name], file.view[places[name]], swap=False)
 
     return _archive(refs, read, metadata, Source(path, "safetensors"), close, budget)
@@ -74,7 +77,7 @@ def open_safetensors(file: Bytes, path: Path, close: Callable[[], None], budget:
 
 def _check_count(tensors: int, budget: Budget) -> None:
     if tensors > limits.TENSORS:
-        raise RefusedError(f"has {tensors} tensors; at most {limits.TENSORS} are read.")
+        raise RefusedError(f"it has {tensors} tensors; at most {limits.TENSORS} are read.")
     budget.charge("its table of contents", work=60 * tensors, memory=1200 * tensors)
 
 
@@ -88,15 +91,17 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _place(name: str, entry: dict[str, Any]) -> TensorRef:
     dtype = _DTYPES.get(entry["dtype"])
     if dtype is None:
-        raise RefusedError(f"its tensor {shown(name)} is of type {shown(entry['dtype'])}, which numpy cannot hold.")
+        raise RefusedError(
+            f"its tensor {short_text(name)} is of type {short_text(entry['dtype'])}, which numpy does not support."
+        )
     shape = tuple(entry["shape"])
     return _whole(name, np.dtype(dtype), shape)
 
 
 def _whole(name: str, dtype: np.dtype, shape: tuple[int, ...], *, fortran: bool = False) -> TensorRef:
-    """All of a block of its own, as an array."""
+    """A tensor that occupies all of its own block."""
     if len(shape) > limits.RANK or math.prod(max(size, 1) for size in shape) > limits.ELEMENTS:
-        raise RefusedError(f"its tensor {shown(name)} has the shape {shown(shape)}; that is more than can be.")
+        raise RefusedError(f"its tensor {short_text(name)} has the shape {short_text(shape)}, which is too large.")
     axes = range(len(shape))
     strides = tuple(math.prod(shape[:axis] if fortran else shape[axis + 1 :]) for axis in axes)
     return TensorRef(StorageRef(name, dtype, math.prod(shape)), 0, shape, strides)
@@ -115,12 +120,15 @@ def _archive(
 
 
 def is_npz(archive: Zip) -> bool:
-    """Whether a zip file holds arrays of numpy only."""
+    """Whether a zip file contains only numpy arrays."""
     return bool(archive.entries) and all(name.endswith(".npy") for name in archive)
 
 
 def open_npz(archive: Zip, path: Path, close: Callable[[], None], budget: Budget) -> Archive:
-    """Read the headers of all arrays of an npz file; raises `CheckpointError`."""
+    """Read the headers of all arrays of an npz file.
+
+    **Raises:** `CheckpointError`.
+    """
     _check_count(len(archive.entries), budget)
     refs, starts, swapped = {}, {}, set()
     for entry in archive:
@@ -128,14 +136,14 @@ def open_npz(archive: Zip, path: Path, close: Callable[[], None], budget: Budget
         ref, start, swap = _npy_header(archive, entry, name)
         if archive.size(entry) - start != ref.storage.numel * ref.storage.dtype.itemsize:
             raise CheckpointError(
-                f"its array {shown(name)} of shape {shown(ref.shape)} and type {ref.storage.dtype} has "
+                f"its array {short_text(name)} of shape {short_text(ref.shape)} and type {ref.storage.dtype} has "
                 f"{archive.size(entry) - start} bytes; {DAMAGED}."
             )
         refs[name], starts[name] = ref, start
         swapped |= {name} if swap else set()
 
     def read(name: str) -> np.ndarray:
-        with naming(path):
+        with error_prefix(path):
             return view(refs[name], archive.open(f"{name}.npy")[starts[name] :], swap=name in swapped)
 
     pairs = (word.partition("=") for word in archive.comment.decode("ascii", "replace").split())
@@ -144,29 +152,30 @@ def open_npz(archive: Zip, path: Path, close: Callable[[], None], budget: Budget
 
 
 def _npy_header(archive: Zip, entry: str, name: str) -> tuple[TensorRef, int, bool]:
-    """Shape and type of an array, where its bytes begin in its entry, and whether they are the other way round."""
+    """Shape and dtype of an array, the offset of its data in its entry, and whether the byte order must be swapped."""
     head = archive.start(entry, limits.NPY_HEADER + 12)
     version = head[6:7]
     width = 2 if version == b"\x01" else 4
     if not head.startswith(b"\x93NUMPY") or version not in (b"\x01", b"\x02", b"\x03") or len(head) < 8 + width:
-        raise CheckpointError(f"its entry {shown(entry)} is not an array of numpy; {DAMAGED}.")
+        raise CheckpointError(f"its entry {short_text(entry)} is not an array of numpy; {DAMAGED}.")
     start = 8 + width + int.from_bytes(head[8 : 8 + width], "little")
     if start > len(head):
         raise RefusedError(
-            f"the header of its array {shown(name)} is cut short, or longer than {limits.NPY_HEADER} bytes."
+            f"the header of its array {short_text(name)} is cut short, or longer than {limits.NPY_HEADER} bytes."
         )
     header = str(head[8 + width : start], "latin-1")
     fields = {key: value for key, value in _FIELD.findall(header)} if _HEADER.fullmatch(header) else {}
     if fields.keys() != {"descr", "fortran_order", "shape"}:
         if _RECORDS.search(header):
-            raise RefusedError(f"its array {shown(name)} is not of plain numbers; save each of its fields as an array.")
-        raise CheckpointError(f"the header of its array {shown(name)} cannot be understood; {DAMAGED}.")
+            raise RefusedError(f"its array {short_text(name)} has a structured dtype; save its fields as arrays.")
+        raise CheckpointError(f"the header of its array {short_text(name)} cannot be parsed; {DAMAGED}.")
     descr, fortran = fields["descr"].strip("'\""), fields["fortran_order"] == "True"
     shape = tuple(int(size) for size in re.findall(r"[0-9]+", fields["shape"]))
-    dtype = plain_dtype(descr, f"its entry {shown(entry)}")
+    dtype = plain_dtype(descr, f"its entry {short_text(entry)}")
     if dtype.kind in "SU":
         raise RefusedError(
-            f"its array {shown(name)} is of type {shown(descr)}; only numbers are read as weights, save it elsewhere."
+            f"its array {short_text(name)} is of type {short_text(descr)}; only numbers are read; save it in another "
+            "file."
         )
     native = dtype.newbyteorder("=")
     return _whole(name, native, shape, fortran=fortran), start, dtype != native

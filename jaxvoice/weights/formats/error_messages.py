@@ -1,4 +1,4 @@
-"""How readers complain: what was wrong, with the name of the file in front."""
+"""Parts of error messages of the readers: the name of the file and short texts of values."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,20 +9,20 @@ import numpy as np
 
 from jaxvoice.errors import CheckpointError
 
-DAMAGED = "the file is damaged or cut short; fetch or copy it again"
+DAMAGED = "the file is damaged or cut short; download or copy it again"
 
 
 @contextmanager
-def naming(path: Path | str) -> Iterator[None]:
-    """Put `path` in front of what a `CheckpointError` raised inside says."""
+def error_prefix(path: Path | str) -> Iterator[None]:
+    """Prefix the message of a `CheckpointError` that is raised in the block with `path`."""
     try:
         yield
     except CheckpointError as problem:
         raise type(problem)(f"{path}: {problem}") from problem
 
 
-def shown(value: Any) -> str:
-    """A short text of any value of a file, for a message; never raises, whatever the value."""
+def short_text(value: Any) -> str:
+    """A short text of a value from a file, for messages. Never raises."""
     if isinstance(value, bool | float | None):
         return repr(value)
     if isinstance(value, int):
@@ -30,8 +30,8 @@ def shown(value: Any) -> str:
     if isinstance(value, str | bytes):
         return ascii(value) if len(value) <= 100 else f"{value[:80]!a}... ({len(value)} long)"
     if isinstance(value, tuple | list) and len(value) <= 10 and all(type(part) is int for part in value):
-        return f"({', '.join(map(shown, value))})"
+        return f"({', '.join(map(short_text, value))})"
     if isinstance(value, np.dtype):
         return str(value)
     name = getattr(value, "name", None) or getattr(value, "class_name", None)
-    return f"{type(value).__name__} {shown(name)}" if isinstance(name, str) else f"a {type(value).__name__}"
+    return f"{type(value).__name__} {short_text(name)}" if isinstance(name, str) else f"a {type(value).__name__}"

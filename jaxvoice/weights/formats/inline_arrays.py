@@ -1,4 +1,4 @@
-"""What `BUILD` may do: keep a state beside a record, or finish a numpy array. No attribute of anything is set."""
+"""The opcode `BUILD`: store the state of a record, or complete a numpy array. No attribute of an object is set."""
 
 import math
 import re
@@ -8,18 +8,18 @@ import numpy as np
 
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import shown
+from jaxvoice.weights.formats.error_messages import short_text
 from jaxvoice.weights.formats.limits import RECORD
 from jaxvoice.weights.formats.pickle_objects import Inline, Record, Table
 
 
 class Charging(Protocol):
-    """Who pays for what is made."""
+    """An object with a budget to which values are charged."""
 
     what: str
 
     def charge(self, *, work: int = 0, memory: int = 0) -> None:
-        """Count what a value costs."""
+        """Charge the cost of a value to the budget."""
         ...
 
 
@@ -27,10 +27,13 @@ _PLAIN = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c8|c16|[SU][0-9]{1,6})")
 
 
 def build(target: Any, state: Any, reader: Charging) -> None:
-    """Keep `state` for `target`; raises `RefusedError` for what is neither a record nor numpy's."""
+    """Store `state` for `target`.
+
+    **Raises:** `RefusedError` if `target` is neither a record nor an object of numpy.
+    """
     what = reader.what
     if isinstance(target, Record):
-        if state is not target:  # dicts that are their own attributes come so
+        if state is not target:  # a dict that is its own attributes
             target.state = state
     elif isinstance(target, Table):
         target.extra = state
@@ -39,25 +42,29 @@ def build(target: Any, state: Any, reader: Charging) -> None:
     elif isinstance(target, Inline):
         _finish_array(target, state, reader)
     else:
-        raise RefusedError(f"{what} sets attributes of {shown(target)}; that is done to no object but records.")
+        raise RefusedError(f"{what} sets attributes of {short_text(target)}; only records have attributes.")
 
 
 def plain_dtype(code: Any, what: str) -> np.dtype:
-    """The numpy type that the text `code` names; raises `RefusedError` unless it is one of numbers or text."""
+    """The dtype with the code `code`.
+
+    **Raises:** `RefusedError` unless it is a dtype of numbers or text.
+    """
     if not isinstance(code, str) or not _PLAIN.fullmatch(code):
         raise RefusedError(
-            f"{what} holds a numpy array of type {shown(code)}; only numbers and text are read, since objects would "
-            "have to be run."
+            f"{what} contains a numpy array of type {short_text(code)}; only numbers and text are read, because "
+            "reading "
+            "objects would execute code."
         )
     return np.dtype(code)
 
 
 def inline_array(raw: Any, dtype: Any, shape: Any, order: Any, reader: Charging) -> np.ndarray:
-    """A numpy array of bytes that lie in the pickle, its sizes checked."""
+    """A numpy array whose data are stored in the pickle; its sizes are checked."""
     what = reader.what
     if not isinstance(dtype, Inline) or dtype.dtype is None or not isinstance(raw, bytes | str):
-        raise CheckpointError(f"{what} holds a numpy array without bytes or without a type; its writer is broken.")
-    # Two copies at most: of text as bytes, and of numbers in the other order of bytes.
+        raise CheckpointError(f"{what} contains a numpy array without data or dtype; save the file again.")
+    # At most two copies are made: of text as bytes, and of numbers with swapped byte order.
     reader.charge(work=30 + len(raw) // 1024, memory=2 * RECORD + 2 * len(raw))
     if isinstance(raw, str):
         raw = raw.encode("latin-1", "replace")
@@ -65,8 +72,9 @@ def inline_array(raw: Any, dtype: Any, shape: Any, order: Any, reader: Charging)
     fits = fits and math.prod(max(n, 1) for n in shape) <= limits.ELEMENTS
     if not fits or not dtype.dtype.itemsize or math.prod(shape) * dtype.dtype.itemsize != len(raw):
         raise CheckpointError(
-            f"{what} holds a numpy array of shape {shown(shape)} and type {dtype.dtype} in {len(raw)} bytes, which "
-            "does not fit; the file is damaged."
+            f"{what} contains a numpy array of shape {short_text(shape)} and type {dtype.dtype} in {len(raw)} bytes; "
+            "the "
+            "sizes do not match, so the file is damaged."
         )
     array = np.frombuffer(raw, dtype.dtype) if raw else np.zeros(0, dtype.dtype)
     array = array.astype(array.dtype.newbyteorder("="), copy=not array.dtype.isnative).reshape(shape, order=order)
@@ -75,14 +83,14 @@ def inline_array(raw: Any, dtype: Any, shape: Any, order: Any, reader: Charging)
 
 
 def inline_scalar(raw: Any, dtype: Any, reader: Charging) -> Any:
-    """A number or a text of numpy as a plain value."""
+    """A numpy scalar (a number or text) as a plain value."""
     if isinstance(dtype, Inline) and dtype.dtype is not None and not dtype.dtype.itemsize:
         return np.zeros((), dtype.dtype).item()  # an empty text
     array = inline_array(raw, dtype, (), "C", reader)
     if array.dtype.kind == "U":
         points = array.reshape(1).view(np.uint32)
         if points.max(initial=0) > 0x10FFFF:
-            raise CheckpointError(f"{reader.what} holds a text of numpy with characters that are none; it is damaged.")
+            raise CheckpointError(f"{reader.what} contains numpy text with invalid characters; the file is damaged.")
     return array.item()
 
 
@@ -92,7 +100,7 @@ def _finish_dtype(target: Inline, state: Any, what: str) -> None:
             assert target.dtype is not None
             target.dtype = target.dtype.newbyteorder("<" if order == "=" else order) if order != "|" else target.dtype
         case _:
-            raise RefusedError(f"{what} holds a numpy type with fields; only plain numbers and text are read.")
+            raise RefusedError(f"{what} contains a structured numpy dtype; only numbers and text are read.")
 
 
 def _finish_array(target: Inline, state: Any, reader: Charging) -> None:
@@ -100,6 +108,4 @@ def _finish_array(target: Inline, state: Any, reader: Charging) -> None:
         case (1, shape, dtype, bool() | 0 | 1 as fortran, raw) if target.array is None:
             target.array = inline_array(raw, dtype, shape, "F" if fortran else "C", reader)
         case _:
-            raise CheckpointError(
-                f"{reader.what} holds a numpy array in a form that is not known; save it as a tensor."
-            )
+            raise CheckpointError(f"{reader.what} contains a numpy array in an unknown form; save it as a tensor.")

@@ -1,4 +1,4 @@
-"""A file as one stretch of read-only memory."""
+"""Files mapped into memory, read-only."""
 
 import mmap
 from pathlib import Path
@@ -8,11 +8,14 @@ from jaxvoice.errors import CheckpointError
 
 
 class Bytes(Protocol):
-    """Where bytes can be looked at, as long as the archive is open."""
+    """Bytes that can be read as long as the archive is open."""
 
     @property
     def view(self) -> memoryview:
-        """The bytes, read-only; raises `CheckpointError` when the archive was closed."""
+        """The bytes, read-only.
+
+        **Raises:** `CheckpointError` if the archive was closed.
+        """
         ...
 
 
@@ -20,21 +23,24 @@ class FileSlice:
     """The part of `whole` from byte `start` to `stop`."""
 
     def __init__(self, whole: Bytes, start: int, stop: int):
-        self._whole, self._place = whole, slice(start, stop)
+        self._whole, self._range = whole, slice(start, stop)
 
     @property
     def view(self) -> memoryview:
-        """The bytes; raises `CheckpointError` when the archive was closed."""
-        return self._whole.view[self._place]
+        """The bytes.
+
+        **Raises:** `CheckpointError` if the archive was closed.
+        """
+        return self._whole.view[self._range]
 
 
 class Mapped:
-    """The bytes of a file, mapped into memory: nothing is read until it is looked at."""
+    """The bytes of a file, mapped into memory. Pages are read on first access."""
 
     def __init__(self, file: BinaryIO):
         file.seek(0, 2)
         if not file.tell():
-            raise CheckpointError("the file is empty; fetch or copy it again.")
+            raise CheckpointError("the file is empty; download or copy it again.")
         try:
             self._map: mmap.mmap | None = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as failure:
@@ -42,28 +48,36 @@ class Mapped:
 
     @classmethod
     def open(cls, path: Path) -> "Mapped":
-        """Map the file at `path`; raises `CheckpointError` when it is missing, a folder or empty."""
+        """Map the file at `path`.
+
+        **Raises:** `CheckpointError` if it is missing, a folder or empty.
+        """
         try:
-            if not path.is_file() and path.exists():  # a pipe would wait for ever
-                raise CheckpointError("is not a file; give the file with the weights itself.")
+            if not path.is_file() and path.exists():  # reading a pipe would block
+                raise CheckpointError("it is not a file; pass the path of the weight file.")
             with path.open("rb") as file:
                 return cls(file)
         except OSError as failure:
-            raise CheckpointError(f"cannot be opened ({failure.strerror or failure}); check the path.") from failure
+            raise CheckpointError(
+                f"the file cannot be opened ({failure.strerror or failure}); check the path."
+            ) from failure
 
     @property
     def view(self) -> memoryview:
-        """All bytes; raises `CheckpointError` after `close`."""
+        """All bytes.
+
+        **Raises:** `CheckpointError` after `close`.
+        """
         if self._map is None:
-            raise CheckpointError("the archive was closed; open it again, or read its tensors before that.")
+            raise CheckpointError("the archive was closed; read its tensors before, or open it again.")
         return memoryview(self._map)
 
-    def forget(self) -> None:
-        """Give back the memory of what was looked at, which is read again when it is looked at again; does nothing on
-        systems that cannot."""
+    def release(self) -> None:
+        """Release the pages that were read. They are read again on the next access. Not all systems support this; on
+        others, the method does nothing."""
         if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
     def close(self) -> None:
-        """Let go of the memory; arrays that look into it keep it as long as they live."""
+        """Release the mapping. Views of it keep it alive."""
         self._map = None

@@ -1,4 +1,4 @@
-"""The tree of modules that dotted names imply."""
+"""The module tree of dotted names."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,10 +7,10 @@ from typing import Any
 from jaxvoice.errors import RefusedError
 from jaxvoice.weights.archive import ModuleNode
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import shown
+from jaxvoice.weights.formats.error_messages import short_text
 from jaxvoice.weights.formats.limits import Budget
 
-# Bytes of a module, of the node that it is made of, and of their tables.
+# Bytes of a module, including its node and the dicts of both.
 _MODULE = 500
 
 
@@ -27,22 +27,24 @@ class _Node:
 def module_tree(
     tensors: Iterable[str], budget: Budget, known: Mapping[str, tuple[str, dict[str, Any]]] | None = None
 ) -> ModuleNode:
-    """The tree above tensors of these names; `known` gives class and attributes of modules by name.
+    """The tree of the modules that contain tensors of these names.
 
-    Raises `RefusedError` when it would be too deep or too large.
+    **Arguments:** `known`, class and attributes of modules by name.
+
+    **Raises:** `RefusedError` if the tree would be too deep or too large.
     """
     root = _Node()
 
     def at(parts: list[str]) -> _Node:
         node = root
-        budget.charge("the tree of its names", work=10 + 4 * len(parts))
+        budget.charge("its module tree", work=10 + 4 * len(parts))
         for part in parts:
             if part not in node.children:
                 node.children[part] = _Node()
                 budget.modules -= 1
-                budget.charge("the tree of its names", work=30, memory=_MODULE)
+                budget.charge("its module tree", work=30, memory=_MODULE)
                 if budget.modules < 0 or len(parts) > limits.DEPTH:
-                    raise RefusedError(f"its names make a tree that is too large or too deep, at {shown(part)}.")
+                    raise RefusedError(f"its module tree is too large or too deep, at {short_text(part)}.")
             node = node.children[part]
         return node
 

@@ -1,4 +1,4 @@
-"""NeMo's files: a tar file, gzipped or not, with a configuration and a file of torch."""
+"""NeMo files: a tar file, optionally gzipped, with a configuration and a torch file."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Source
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import DAMAGED, naming, shown
+from jaxvoice.weights.formats.error_messages import DAMAGED, error_prefix, short_text
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.mapped_file import Bytes, FileSlice
 from jaxvoice.weights.formats.pickle_archives import PickleArchive
@@ -24,18 +24,20 @@ def open_nemo(
     budget: Budget,
     torch: Torch,
 ) -> PickleArchive:
-    """Read a NeMo file; `torch` reads the weights in it. Raises `CheckpointError`.
+    """Read a NeMo file. `torch` reads the weights in it.
 
-    The configuration is kept as text: `metadata["model_config.yaml"]`.
+    `metadata["model_config.yaml"]` is the text of the configuration.
+
+    **Raises:** `CheckpointError` if the file is not a NeMo file, or is damaged.
     """
     if {"storages", "tensors", "pickle"} <= members.keys():
-        raise CheckpointError("is a file of torch before 0.2 (2017); load it with torch < 2 and save it again.")
+        raise CheckpointError("it was written by torch before 0.2 (2017); load it with torch < 2 and save it again.")
     if WEIGHTS not in members:
         raise CheckpointError(
-            f"is a tar file without {WEIGHTS}, so not one of NeMo (it has {_some(members)}); if it holds a weight "
-            "file, unpack it and give that one."
+            f"it is a tar file without {WEIGHTS}, so it is not a NeMo file (it contains {_some(members)}); if it "
+            "contains a weight file, extract that file and use it."
         )
-    with naming(WEIGHTS):
+    with error_prefix(WEIGHTS):
         archive = torch(members[WEIGHTS], path, close, inert, budget)
     details = {"weights": archive.source.format, **archive.source.details}
     archive.source = Source(path, "NeMo", details)
@@ -55,4 +57,4 @@ def _config(members: Mapping[str, FileSlice]) -> str:
 
 
 def _some(members: Mapping[str, FileSlice]) -> str:
-    return ", ".join(shown(name) for name in list(members)[:5]) or "nothing"
+    return ", ".join(short_text(name) for name in list(members)[:5]) or "nothing"

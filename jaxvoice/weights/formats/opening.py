@@ -1,4 +1,4 @@
-"""Opens weight files of any format, which is found out from their content."""
+"""Opens weight files. The format is detected from their content."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.formats.array_archives import is_npz, is_safetensors, open_npz, open_safetensors
-from jaxvoice.weights.formats.error_messages import naming, shown
+from jaxvoice.weights.formats.error_messages import error_prefix, short_text
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.mapped_file import Bytes, Mapped
 from jaxvoice.weights.formats.nemo import open_nemo
@@ -18,26 +18,29 @@ from jaxvoice.weights.formats.torch_zip import find_prefix, open_torch_zip
 from jaxvoice.weights.formats.zip_files import Zip
 
 _OTHERS = {
-    b"PK\x05\x06": "an empty zip file; fetch or save it again",
-    b"\x89HDF": "an HDF5 file (Keras, say); save the arrays with numpy.savez",
-    b"\x93NUMPY": "one array of numpy; put it into an npz file with numpy.savez, under a name",
+    b"PK\x05\x06": "an empty zip file; download or save it again",
+    b"\x89HDF": "an HDF5 file, for example of Keras; save the arrays with numpy.savez",
+    b"\x93NUMPY": "a single numpy array; save it with a name in an npz file (numpy.savez)",
     b"GGUF": "a GGUF file; use the original weights",
-    b"version https://git-lfs": "a pointer of git-lfs, not the file itself; fetch that with `git lfs pull`",
-    b"\x80": "a pickle, but not of torch; save the model with torch.save",
+    b"version https://git-lfs": "a git-lfs pointer instead of the file; download the file with `git lfs pull`",
+    b"\x80": "a pickle that torch did not write; save the model with torch.save",
 }
 
 
 def open_archive(path: str | Path, *, inert: str | Sequence[str] = ()) -> Archive:
-    """Read what a weight file holds, without torch and without running any of it.
+    """Open a weight file. torch is not needed, and no code from the file is executed.
 
-    - `path`: a file of `torch.save` (zip, or legacy of before torch 1.6), `torch.jit.save`, NeMo, safetensors or
-      `numpy.savez`; which one is seen from its content.
-    - `inert`: regular expressions for whole names of classes and functions, such as `my_package\\..*`; where the file
-      calls one of them, a `Record` of the call is kept. Nothing is called either way.
+    Tensors are read on access. They are mapped into memory if the format allows it.
 
-    Tensors are read when asked for, mapped into memory where the format allows. Raises `CheckpointError` when the file
-    is missing, damaged or of another kind, `RefusedError` when it asks for what reading never does, and `ConfigError`
-    when `inert` is no regular expression.
+    **Arguments:**
+
+    - `path`: a file of `torch.save` (zip, or the legacy format before torch 1.6), `torch.jit.save`, NeMo, safetensors
+        or `numpy.savez`. The format is detected from the content.
+    - `inert`: regular expressions for full names of classes and functions, such as `my_package\\..*`. Calls of these
+        in the file are read as a `Record`. They are not executed either.
+
+    **Raises:** `CheckpointError` if the file is missing, damaged or of an unknown format; `RefusedError` if it requires
+    the execution of code or exceeds a limit; `ConfigError` if `inert` is not a regular expression.
     """
     path = Path(path)
     inert = (inert,) if isinstance(inert, str) else tuple(inert)
@@ -46,9 +49,9 @@ def open_archive(path: str | Path, *, inert: str | Sequence[str] = ()) -> Archiv
             re.compile(pattern)
         except re.error as failure:
             raise ConfigError(f"inert={pattern!r} is not a regular expression ({failure}).") from failure
-    with naming(path):
+    with error_prefix(path):
         mapped = _unpacked(Mapped.open(path))
-        return _open(mapped, path, inert).forget_with(mapped.forget)
+        return _open(mapped, path, inert).release_with(mapped.release)
 
 
 def _unpacked(mapped: Mapped) -> Mapped:
@@ -57,7 +60,9 @@ def _unpacked(mapped: Mapped) -> Mapped:
         mapped = gunzipped(data)
         data = mapped.view
         if not is_tar(data):
-            raise CheckpointError("is gzipped but no tar file, so not one of NeMo; unpack it and give what is in it.")
+            raise CheckpointError(
+                "it is gzipped but not a tar file, so it is not a NeMo file; unpack it and use its content."
+            )
     return mapped
 
 
@@ -75,19 +80,19 @@ def _open(mapped: Mapped, path: Path, inert: Sequence[str]) -> Archive:
         return open_legacy(mapped, path, mapped.close, inert, budget)
     if is_safetensors(data):
         return open_safetensors(mapped, path, mapped.close, budget)
-    raise CheckpointError(f"is {_guess(bytes(data[:64]))}.")
+    raise CheckpointError(f"it is {_guess(bytes(data[:64]))}.")
 
 
 def _open_torch(
     file: Bytes, path: Path, close: Callable[[], None], inert: Sequence[str], budget: Budget
 ) -> PickleArchive:
-    """A file of torch in either format."""
+    """Open a torch file in either format."""
     head = bytes(file.view[:64])
     if head.startswith(b"PK\x03\x04"):
         return _open_zip(Zip(file, budget), path, close, inert, budget)
     if is_legacy(file.view):
         return open_legacy(file, path, close, inert, budget)
-    raise CheckpointError(f"is {_guess(head)}.")
+    raise CheckpointError(f"it is {_guess(head)}.")
 
 
 def _open_zip(
@@ -96,27 +101,30 @@ def _open_zip(
     prefix = find_prefix(archive)
     if prefix is not None:
         return open_torch_zip(archive, prefix, path, close, inert, budget)
-    some = ", ".join(shown(name) for name in list(archive)[:5])
+    some = ", ".join(short_text(name) for name in list(archive)[:5])
     if any(name.endswith("/model.json") for name in archive):
-        raise CheckpointError("is TorchScript of before torch 1.4; load it with torch.jit.load and save it again.")
+        raise CheckpointError(
+            "it is a TorchScript archive of torch before 1.4; load it with torch.jit.load and save it again."
+        )
     mobile = any(name.endswith("bytecode.pkl") for name in archive)
     raise CheckpointError(
-        "is a model for mobile devices; export it with torch.jit.save instead."
+        "it is a model for mobile devices; export it with torch.jit.save instead."
         if mobile
-        else f"is a zip file without data.pkl, so not one of torch (it has {some}); if it holds a weight file, "
-        "unpack it and give that one."
+        else f"it is a zip file without data.pkl, so it is not a torch file (it contains {some}); if it contains a "
+        "weight file, extract that file and use it."
     )
 
 
 def _guess(head: bytes) -> str:
-    for start, what in _OTHERS.items():
+    for start, description in _OTHERS.items():
         if head.startswith(start):
-            return what
+            return description
     if head[4:8] == b"PTMF":
         return "a model for mobile devices (FlatBuffers); export it with torch.jit.save instead"
     if head.lstrip()[:5].lower() in (b"<!doc", b"<html"):
         return "a web page, not a weight file; the download went wrong"
     return (
-        f"none of the formats that are read (it starts with {shown(head[:8])}); these are files of torch.save, "
+        f"not a file of a known format (it starts with {short_text(head[:8])}); the known formats are those of "
+        "torch.save, "
         "torch.jit.save, NeMo, safetensors and numpy.savez"
     )

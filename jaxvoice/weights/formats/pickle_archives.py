@@ -1,4 +1,4 @@
-"""Archives that are pickles beside blocks of bytes."""
+"""Archives that consist of a pickle and storages."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -9,17 +9,17 @@ from jaxtyping import Shaped
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Archive, Source, TensorInfo, Tensors
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import naming, shown
+from jaxvoice.weights.formats.error_messages import error_prefix, short_text
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.pickle_objects import Record, TensorRef
-from jaxvoice.weights.formats.state_dict import Found
+from jaxvoice.weights.formats.state_dict import Contents
 from jaxvoice.weights.formats.strided_views import view
 
 
 class PickleArchive(Archive):
-    """An archive whose table of contents is a pickle: torch's zip and legacy files, NeMo.
+    """An archive whose structure is a pickle: torch's zip and legacy files, NeMo.
 
-    - `content`: what the pickle holds: plain values, `Record`, `TensorRef`.
+    - `content`: the value of the pickle, made of plain values, `Record` and `TensorRef`.
     """
 
     content: Any
@@ -27,7 +27,7 @@ class PickleArchive(Archive):
     def __init__(
         self,
         content: Any,
-        found: Found,
+        found: Contents,
         source: Source,
         *,
         budget: Budget,
@@ -47,17 +47,20 @@ class PickleArchive(Archive):
         super().__init__(Tensors(infos, read), found.metadata, found.modules(budget), source, close)
 
     def read(self, ref: TensorRef) -> Shaped[np.ndarray, "..."]:
-        """The elements of a tensor of `content`, read-only; raises `CheckpointError` after `close`."""
-        with naming(self.source.path):
+        """The elements of a tensor in `content`, read-only.
+
+        **Raises:** `CheckpointError` after `close`.
+        """
+        with error_prefix(self.source.path):
             return view(ref, self._block(ref.storage.key), swap=self._swap)
 
 
 class TorchScriptArchive(PickleArchive):
-    """A module saved by `torch.jit.save`; its code is text here and is never run.
+    """A module saved by `torch.jit.save`. Its code is available as text and is not executed.
 
-    - `content`: the record of the module, its `state` a dict of all attributes, its children records too.
-    - `code`: text of the code by its place, `__torch__/pkg/mod.py` say; read when asked for.
-    - `constants`: what the code calls `CONSTANTS.c0` and so on: `TensorRef` or plain values.
+    - `content`: the record of the module. Its `state` is a dict of all attributes; child modules are records.
+    - `code`: source text by path, for example `__torch__/pkg/mod.py`; read on access.
+    - `constants`: the values of `CONSTANTS.c0`, `CONSTANTS.c1` and so on in the code: `TensorRef` or plain values.
     """
 
     content: Record
@@ -66,7 +69,7 @@ class TorchScriptArchive(PickleArchive):
 
 
 class Texts(Mapping[str, str]):
-    """Texts by name, read when asked for."""
+    """Texts by name, read on access."""
 
     def __init__(self, names: Mapping[str, str], read: Callable[[str], str]):
         self._names, self._read = names, read
@@ -84,50 +87,55 @@ class Texts(Mapping[str, str]):
         return len(self._names)
 
 
-_BESIDE = 200
-"""Bytes that are noted of a storage while a pickle is read."""
+_STORAGE_MEMORY = 200
+"""Bytes of memory for each storage while a pickle is read."""
 
 
 class Storages:
-    """The storages that a pickle refers to, each of one type and size."""
+    """The storages that a pickle refers to. Each has one dtype and one size."""
 
     def __init__(self, what: str, budget: Budget):
         self._known: dict[str, Any] = {}
-        self._what, self._budget, self._given = what, budget, 0
+        self._what, self._budget, self._reserved = what, budget, 0
 
-    def forget(self) -> None:
-        """Give back the memory of what was noted of them, when the pickle was read."""
+    def release(self) -> None:
+        """Release the memory of this object. Call it when the pickle has been read."""
         self._known.clear()
-        self._budget.memory += self._given
-        self._given = 0
+        self._budget.memory += self._reserved
+        self._reserved = 0
 
-    def once(self, key: str, make: Callable[[], Any], *facts: Any) -> Any:
-        """The storage `key`, made on first use; raises `RefusedError` when later uses say otherwise."""
+    def get(self, key: str, make: Callable[[], Any], *facts: Any) -> Any:
+        """The storage `key`, created on first use.
+
+        **Raises:** `RefusedError` if `facts` differ between uses.
+        """
         if key not in self._known:
-            self._given += _BESIDE
+            self._reserved += _STORAGE_MEMORY
             self._budget.charge(self._what, work=40, memory=400 + 4 * len(key))
             self._known[key] = (facts, make())
         before, storage = self._known[key]
         if before != facts:
-            was, says = (" of ".join(map(shown, reversed(side))) for side in (before, facts))
+            first, second = (" of ".join(map(short_text, reversed(side))) for side in (before, facts))
             raise RefusedError(
-                f"{self._what} says that the storage {shown(key)} has {was} elements, and {says} elsewhere."
+                f"{self._what} describes the storage {short_text(key)} as {first} elements, and elsewhere as {second}."
             )
         return storage
 
 
-def _check_views(found: Found, infos: Mapping[str, TensorInfo]) -> None:
-    """Raise `RefusedError` when tensors would take far more memory than the storages that they look into."""
+def _check_views(found: Contents, infos: Mapping[str, TensorInfo]) -> None:
+    """Raise `RefusedError` if the tensors would take far more memory than their storages."""
     storages = {ref.storage.key: ref.storage for ref in found.tensors.values() if isinstance(ref, TensorRef)}
-    there = sum(storage.numel * storage.dtype.itemsize for storage in storages.values())
+    stored = sum(storage.numel * storage.dtype.itemsize for storage in storages.values())
     claimed = sum(info.nbytes for info in infos.values())
-    if claimed > limits.VIEWS * there + limits.EXPANDED:
+    if claimed > limits.VIEWS * stored + limits.EXPANDED:
         raise RefusedError(
-            f"its tensors would take {claimed} bytes although the file has {there} bytes of elements; "
-            "save the tensors that are meant, without `expand`."
+            f"its tensors would take {claimed} bytes although the file has {stored} bytes of elements; "
+            "save the tensors without `expand`."
         )
 
 
 def no_such_storage(persistent_id: Any) -> CheckpointError:
-    """What to raise for a persistent id that is not a storage's."""
-    return RefusedError(f"its pickle refers to {type(persistent_id).__name__} outside the file, which is not followed.")
+    """The error for a persistent id that is not a storage."""
+    return RefusedError(
+        f"its pickle refers to {type(persistent_id).__name__} outside the file; such references are not read."
+    )

@@ -1,4 +1,4 @@
-"""What a pickle holds, as plain values: names that are never imported, instances that are never made."""
+"""The values of a pickle. Names are not imported, and no instances of classes are created."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,24 +8,24 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Global:
-    """Something that the file names, a class or a function. Only the name is kept; nothing is imported."""
+    """A class or a function that the file refers to. Only the name is stored; nothing is imported."""
 
     name: str
-    """Dotted, `torch.float32` say."""
+    """Dotted name, for example `torch.float32`."""
 
 
 @dataclass(eq=False, slots=True)
 class Record:
-    """An instance of a class that the file names; it was never made, and only what the file says of it is kept."""
+    """The description of an instance in the file. The instance itself is not created."""
 
     class_name: str
-    """Dotted, `torch.nn.modules.conv.Conv1d` say."""
+    """Dotted name of its class, for example `torch.nn.modules.conv.Conv1d`."""
     args: tuple[Any, ...] = ()
-    """What the class would have been called with."""
+    """Arguments for the class."""
     state: Any = None
-    """What would have become its attributes: mostly a dict of them."""
+    """Its state, usually a dict of its attributes."""
     items: dict[Any, Any] | list[Any] | None = None
-    """What would have been put into it, where the class is a kind of dict or list."""
+    """Its items, if the class is a kind of dict or list."""
 
     def __repr__(self) -> str:
         return f"<record of {self.class_name}>"
@@ -33,45 +33,45 @@ class Record:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StorageRef:
-    """A block of elements in the file, not read yet."""
+    """A storage in the file, which is not read yet."""
 
     key: str
-    """What the file calls it."""
+    """Its name in the file."""
     dtype: np.dtype
-    """Type of the elements."""
+    """Dtype of the elements."""
     numel: int
     """Number of elements."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TensorRef:
-    """A tensor in the file, not read yet; its place in the storage was checked."""
+    """A tensor in the file, which is not read yet. It lies within its storage."""
 
     storage: StorageRef
-    """Where its elements lie."""
+    """Storage of its elements."""
     offset: int
-    """The first one, counted in elements."""
+    """Offset of the first element, in elements."""
     shape: tuple[int, ...]
-    """Shape, as torch has it."""
+    """Shape, as in torch."""
     stride: tuple[int, ...]
-    """Steps in elements, one for each axis."""
+    """Stride of each axis, in elements."""
     requires_grad: bool = False
-    """Whether it was trained."""
+    """Whether torch computes its gradient."""
     parameter: bool = False
-    """Whether the file says that it is an `nn.Parameter`."""
+    """Whether it is an `nn.Parameter` in the file."""
 
 
 class Table(dict[Any, Any]):
-    """An `OrderedDict` of the file. `extra` keeps what the file sets on it beside its items (torch's `_metadata`)."""
+    """An `OrderedDict` of the file. `extra` is its state other than its items (torch's `_metadata`)."""
 
     extra: Any = None
 
 
 @dataclass(eq=False)
 class Inline:
-    """A numpy array that lies in the pickle itself, or its type while the pickle is still being read."""
+    """A numpy array stored in the pickle, or a dtype while the pickle is being read."""
 
     array: np.ndarray | None = None
-    """The elements, read-only; none yet while the pickle has only named the class."""
+    """The array, read-only; `None` until the pickle has defined its elements."""
     dtype: np.dtype | None = None
-    """A numpy type, for what is not an array."""
+    """The dtype, if this is not an array."""

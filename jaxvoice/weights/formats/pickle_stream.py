@@ -1,4 +1,4 @@
-"""The bytes of a pickle, taken one after the other, and what each costs."""
+"""Sequential reading of the bytes of a pickle, with its costs."""
 
 import codecs
 import re
@@ -8,17 +8,17 @@ from typing import Any
 
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import DAMAGED, shown
+from jaxvoice.weights.formats.error_messages import DAMAGED, short_text
 from jaxvoice.weights.formats.limits import Budget
 
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|[\\'\"nrt])")
-# Looked up here, since Python imports codecs when they are used first, which no file should bring about.
+# Looked up here, because Python imports a codec on first use, and a file must not cause imports.
 _UNESCAPED = codecs.getdecoder("raw-unicode-escape")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 class Stream:
-    """Bytes from `position` on, which moves; `counted` is the position up to which their memory was charged already."""
+    """Bytes from `position` on, which advances. Memory was already charged up to the position `counted`."""
 
     def __init__(self, data: memoryview, position: int, what: str, budget: Budget, counted: int):
         self.position, self.what = position, what
@@ -27,13 +27,16 @@ class Stream:
         self._pending = 0
 
     def charge(self, *, work: int = 0, memory: int = 0) -> None:
-        """Count what a value costs beside its opcode; raises `RefusedError` when too much was asked for."""
+        """Charge the cost of a value, in addition to its opcode.
+
+        **Raises:** `RefusedError` if the budget is exhausted.
+        """
         self._budget.charge(self.what, work=work, memory=memory)
 
     def settle(self, steps: int) -> None:
-        """Charge what came together in `steps` opcodes; each may have left a reference in a list.
+        """Charge the costs of `steps` opcodes; each may have left a reference in a list.
 
-        What takes memory takes time too, when it is made and when Python looks for what can be thrown away.
+        Memory also costs time, for its allocation and for the garbage collector.
         """
         consumed = max(0, self.position - self._counted)
         self._counted += consumed
@@ -46,13 +49,13 @@ class Stream:
             raise RefusedError(f"{self.what} has more than {limits.PICKLE:,} bytes; no weight file needs so many.")
 
     def damaged(self, what: str) -> CheckpointError:
-        """What to raise for bytes that no writer makes."""
+        """The error for invalid bytes."""
         return CheckpointError(f"{self.what} {what} (before byte {self.position}); {DAMAGED}.")
 
     def _take(self, count: int) -> memoryview:
         start = self.position
         if count > len(self._data) - start:
-            raise self.damaged(f"claims {count} bytes where {max(0, len(self._data) - start)} are left")
+            raise self.damaged(f"requires {count} bytes where {max(0, len(self._data) - start)} are left")
         self.position = start + count
         return self._data[start : start + count]
 
@@ -74,13 +77,13 @@ class Stream:
         try:
             return str(piece, "utf-8")
         except UnicodeDecodeError as failure:
-            raise self.damaged("holds text that is not UTF-8") from failure
+            raise self.damaged("contains text that is not UTF-8") from failure
 
     def _raw(self, form: struct.Struct) -> bytes:
-        """Bytes after their number."""
+        """Bytes, preceded by their number."""
         count = self._number(form)
         if count < 0:
-            raise self.damaged(f"claims {count} bytes")
+            raise self.damaged(f"requires {count} bytes")
         piece = self._take(count)
         self._pending += 64 + count
         if count > 256:
@@ -88,10 +91,13 @@ class Stream:
         return bytes(piece)
 
     def _text(self, form: struct.Struct) -> str:
-        """Text after its number of bytes; where one character is wide, all take four bytes, twice while it is made."""
+        """Text, preceded by its number of bytes.
+
+        With one wide character, all characters take four bytes, and twice this memory while the text is decoded.
+        """
         (count,) = form.unpack_from(self._data, self.position)
         start = self.position + form.size
-        if count <= 256 and start + count <= len(self._data):  # as names are
+        if count <= 256 and start + count <= len(self._data):  # names
             self.position = start + count
             raw = bytes(self._data[start : start + count])
             self._pending += 64 + (count if raw.isascii() else 6 * count)
@@ -114,7 +120,7 @@ class Stream:
         try:
             return kind(text)
         except ValueError as failure:
-            raise self.damaged(f"has {shown(text)} where a number should be") from failure
+            raise self.damaged(f"has {short_text(text)} where a number should be") from failure
 
     def _bool_or_int(self) -> Any:
         text = self._line()

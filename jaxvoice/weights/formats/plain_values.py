@@ -1,11 +1,11 @@
-"""Records of a few well-known classes as the plain values that they mean."""
+"""Conversion of records of a few well-known classes to plain values."""
 
 from datetime import date, datetime, time, timedelta, timezone
 from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
-from jaxvoice.weights.formats.error_messages import shown
+from jaxvoice.weights.formats.error_messages import short_text
 from jaxvoice.weights.formats.pickle_objects import Record
 
 
@@ -21,7 +21,7 @@ def _text(record: Record) -> str | None:
     match record:
         case Record("datetime.datetime", (bytes() as raw, *zone)) if len(raw) == 10 and len(zone) < 2:
             year, month, day, hour, minute, second, micro = _numbers(raw, 2, 1, 1, 1, 1, 1, 3)
-            month &= 0x7F  # the eighth bit tells two equal hours apart
+            month &= 0x7F  # the eighth bit is `fold`
             return _in_zone(datetime(year, month, day, hour, minute, second, micro), *zone)
         case Record("datetime.time", (bytes() as raw, *zone)) if len(raw) == 6 and len(zone) < 2:
             hour, minute, second, micro = _numbers(raw, 1, 1, 1, 3)
@@ -33,7 +33,7 @@ def _text(record: Record) -> str | None:
         case Record("decimal.Decimal" | "fractions.Fraction", (str() as text,)):
             return text
         case Record("fractions.Fraction", (int() as above, int() as below)):
-            return f"{shown(above)}/{shown(below)}"
+            return f"{short_text(above)}/{short_text(below)}"
         case Record("uuid.UUID", (), {"int": int() as number}):
             return str(UUID(int=number))
         case _:
@@ -41,7 +41,7 @@ def _text(record: Record) -> str | None:
 
 
 def _in_zone(moment: datetime | time, zone: Any = None) -> str:
-    """ISO 8601; a zone whose distance from UTC the file does not say is told by its name."""
+    """ISO 8601. A time zone with an unknown offset is appended by the name of its class."""
     match zone:
         case None:
             return moment.isoformat()
@@ -59,7 +59,7 @@ def _numbers(raw: bytes, *widths: int) -> list[int]:
 
 
 def omega_value(record: Record) -> tuple[Any] | None:
-    """What an OmegaConf container or node holds, as a tuple of one; `None` for any other record."""
+    """The content of an OmegaConf container or node, in a tuple; `None` for any other record."""
     if record.class_name.startswith("omegaconf.") and isinstance(record.state, dict):
         for key in ("_content", "_val"):
             if key in record.state:

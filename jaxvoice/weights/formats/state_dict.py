@@ -1,4 +1,4 @@
-"""From what a pickle holds to named tensors, a tree of modules, and the plain values between them."""
+"""Conversion of the value of a pickle to named tensors, a module tree and plain values."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import numpy as np
 from jaxvoice.errors import RefusedError
 from jaxvoice.weights.archive import ModuleNode, TensorInfo, TensorKind
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import shown
+from jaxvoice.weights.formats.error_messages import short_text
 from jaxvoice.weights.formats.limits import CONTAINER, ITEM, Budget
 from jaxvoice.weights.formats.module_tree import module_tree
 from jaxvoice.weights.formats.pickle_objects import Global, Inline, Record, StorageRef, TensorRef
@@ -17,36 +17,39 @@ from jaxvoice.weights.formats.plain_values import omega_value, plain_record
 
 _NAMELESS = (TensorRef, StorageRef, Inline, Record)
 NOTHING = object()
-"""Stands for a value that holds tensors only."""
+"""Placeholder for a value that contains only tensors."""
 
 Members = Callable[[Record], "list[tuple[Any, Any, TensorKind | None]] | None"]
-"""What a record has as a module: names, values, kinds; `None` when it is no module."""
+"""Returns the members of a record as names, values and kinds; `None` if the record is not a module."""
 
 
 @dataclass
-class Found:
-    """What was found in an archive."""
+class Contents:
+    """The contents of an archive."""
 
     tensors: dict[str, TensorRef | np.ndarray] = field(default_factory=dict)
-    """Places of tensors, or arrays that lay in the pickle, by dotted name."""
+    """References to tensors, or arrays stored in the pickle, by dotted name."""
     kinds: dict[str, TensorKind] = field(default_factory=dict)
-    """What each of them is."""
+    """TensorKind of each tensor."""
     metadata: Any = None
-    """The plain values beside them, nested as in the file."""
+    """The plain values, nested as in the file."""
     nodes: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
-    """Class and plain attributes of modules by dotted name, where the file knows them."""
+    """Class and plain attributes of modules by dotted name, if the file contains them."""
 
     def infos(self) -> dict[str, TensorInfo]:
-        """Shapes, types, storages and kinds of all tensors."""
+        """Shape, dtype, storage and kind of all tensors."""
         return {name: _info(name, value, self.kinds[name]) for name, value in self.tensors.items()}
 
     def modules(self, budget: Budget) -> ModuleNode:
-        """The tree of modules."""
+        """The module tree."""
         return module_tree(self.tensors, budget, self.nodes)
 
 
-def walk(content: Any, members: Members, what: str, budget: Budget) -> Found:
-    """Name everything in `content`; raises `RefusedError` when it is endless, too deep, or names collide."""
+def walk(content: Any, members: Members, what: str, budget: Budget) -> Contents:
+    """Assign names to the values in `content`.
+
+    **Raises:** `RefusedError` if it is endless, too deep, or names collide.
+    """
     walker = _Walker(members, what, budget)
     plain = walker.visit(content, "", 0)
     walker.found.metadata = {} if plain is NOTHING else plain if isinstance(plain, dict) else {"value": plain}
@@ -55,14 +58,14 @@ def walk(content: Any, members: Members, what: str, budget: Budget) -> Found:
 
 class _Walker:
     def __init__(self, members: Members, what: str, budget: Budget):
-        self.found, self._members, self._what, self._budget = Found(), members, what, budget
+        self.found, self._members, self._what, self._budget = Contents(), members, what, budget
         self._open: set[int] = set()
 
     def visit(self, value: Any, name: str, depth: int, kind: TensorKind | None = None) -> Any:
-        """The plain values in `value`, or `NOTHING`; its tensors and modules are noted under `name`."""
+        """The plain values in `value`, or `NOTHING`; its tensors and modules are recorded under `name`."""
         self._budget.nodes -= 1
         if self._budget.nodes < 0:
-            raise self._refused(f"has more than {limits.NODES:,} values when each is counted where it appears")
+            raise self._refused(f"has more than {limits.NODES:,} values, counting repeated ones at each position")
         if value is None or isinstance(value, bool | int | float | str | bytes | complex):
             return value
         if isinstance(value, TensorRef):
@@ -77,9 +80,9 @@ class _Walker:
         if id(value) in self._open:
             if isinstance(value, Record):
                 return NOTHING
-            raise self._refused(f"has {shown(value)} that holds itself, at {shown(name)}")
+            raise self._refused(f"has {short_text(value)} that contains itself, at {short_text(name)}")
         if depth >= limits.DEPTH:
-            raise self._refused(f"nests values more than {limits.DEPTH} deep, at {shown(name[:200])}")
+            raise self._refused(f"nests values more than {limits.DEPTH} deep, at {short_text(name[:200])}")
         self._budget.charge(self._what, work=8, memory=CONTAINER)
         self._open.add(id(value))
         try:
@@ -97,13 +100,13 @@ class _Walker:
         if isinstance(value, Record):
             members = self._members(value)
             return self._record(value, name, depth) if members is None else self._module(value, members, name, depth)
-        return shown(value)
+        return short_text(value)
 
     def _dict(self, value: dict[Any, Any], name: str, depth: int) -> Any:
         plain = {}
         self._budget.charge(self._what, work=4 * len(value), memory=ITEM * len(value))
         for index, (key, part) in enumerate(value.items()):
-            # Optimisers keep their state by parameter; `state_dict` calls these by number.
+            # Keys of optimiser states are parameters; `state_dict` numbers them.
             key = index if isinstance(key, _NAMELESS) else key
             known = isinstance(key, str | int | float | None)
             inside = self._below(part, name, key, depth)
@@ -147,7 +150,7 @@ class _Walker:
         return NOTHING
 
     def _below(self, value: Any, name: str, key: Any, depth: int, kind: TensorKind | None = None) -> Any:
-        """`visit`, with a name only for what can hold tensors."""
+        """`visit`, with a name only for values that can contain tensors."""
         if value is None or isinstance(value, bool | int | float | str):
             return self.visit(value, "", depth)
         return self.visit(value, self._join(name, key), depth, kind)
@@ -157,24 +160,26 @@ class _Walker:
         joined = f"{name}.{part}" if name else part
         self._budget.names -= len(joined)
         if len(joined) > limits.NAME or self._budget.names < 0:
-            raise self._refused(f"has names of more than {limits.NAME} characters, or too many, at {shown(joined)}")
+            raise self._refused(
+                f"has names of more than {limits.NAME} characters, or too many, at {short_text(joined)}"
+            )
         return joined
 
     def _tensor(self, name: str, value: TensorRef | np.ndarray, kind: TensorKind) -> Any:
         name = name or "tensor"
         if name in self.found.tensors:
-            raise self._refused(f"has two tensors that are called {shown(name)}; rename one of them")
+            raise self._refused(f"has two tensors with the name {short_text(name)}; rename one of them")
         self._budget.tensors -= 1
         if self._budget.tensors < 0:
             raise self._refused(f"has more than {limits.TENSORS:,} tensors")
-        # Its place, kind and description by its name, and the module above it.
+        # Its reference, kind and description, and its module.
         self._budget.charge(self._what, work=50, memory=350 + 2 * len(name))
         self.found.tensors[name], self.found.kinds[name] = value, kind
         return NOTHING
 
     def _array(self, name: str, array: np.ndarray) -> Any:
         if array.dtype.kind in "SU":
-            return shown(array.tolist()) if array.ndim == 0 else f"an array of {array.size} texts"
+            return short_text(array.tolist()) if array.ndim == 0 else f"an array of {array.size} texts"
         return self._tensor(name, array, "tensor")
 
     def _refused(self, what: str) -> RefusedError:
@@ -182,7 +187,7 @@ class _Walker:
 
 
 def _key_name(key: Any) -> str:
-    return key.name if isinstance(key, Global) else shown(key)
+    return key.name if isinstance(key, Global) else short_text(key)
 
 
 def _info(name: str, value: TensorRef | np.ndarray, kind: TensorKind) -> TensorInfo:
@@ -192,7 +197,7 @@ def _info(name: str, value: TensorRef | np.ndarray, kind: TensorKind) -> TensorI
 
 
 def torch_members(record: Record) -> list[tuple[Any, Any, TensorKind | None]] | None:
-    """The members of a pickled `nn.ModuleNode`, in the order of `state_dict`, without what torch keeps for itself."""
+    """The members of a pickled `nn.Module`, in the order of `state_dict`, without torch's internal attributes."""
     state = record.state
     if not isinstance(state, dict):
         return None

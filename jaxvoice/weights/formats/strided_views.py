@@ -1,4 +1,4 @@
-"""Where the elements of a tensor lie in its storage: checked when it is named, turned into an array when read."""
+"""Tensors as strided views of storages. Bounds are checked when a reference is created."""
 
 import math
 from dataclasses import dataclass
@@ -9,53 +9,60 @@ from jaxtyping import Shaped
 
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import DAMAGED, shown
+from jaxvoice.weights.formats.error_messages import DAMAGED, short_text
 from jaxvoice.weights.formats.pickle_objects import StorageRef, TensorRef
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StorageSlice:
-    """A part of a storage that an old file gives a tensor as a storage of its own."""
+    """A part of a storage that old files use as the storage of a tensor."""
 
     storage: StorageRef
-    """The whole."""
+    """The whole storage."""
     offset: int
-    """Its first element that belongs to the part."""
+    """Index of the first element of the part."""
     numel: int
     """Number of elements of the part."""
 
 
-def place(storage: Any, offset: Any, shape: Any, stride: Any, requires_grad: Any, what: str) -> TensorRef:
-    """The tensor that a file describes; raises `CheckpointError` unless every element lies within the storage."""
+def tensor_reference(storage: Any, offset: Any, shape: Any, stride: Any, requires_grad: Any, what: str) -> TensorRef:
+    """Create a reference to a tensor.
+
+    **Raises:** `CheckpointError` unless all elements lie within the storage.
+    """
     start, room = 0, 0
     if isinstance(storage, StorageSlice):
         start, room, storage = storage.offset, storage.numel, storage.storage
     elif isinstance(storage, StorageRef):
         room = storage.numel
     else:
-        raise RefusedError(f"{what} makes a tensor of {shown(storage)}, which is not a storage.")
+        raise RefusedError(f"{what} makes a tensor of {short_text(storage)}, which is not a storage.")
     shape = tuple(shape) if isinstance(shape, list) else shape
     stride = tuple(stride) if isinstance(stride, list) else stride
     sound = type(offset) is int and 0 <= offset <= limits.ELEMENTS and _is_sizes(shape) and _is_sizes(stride)
     if not sound or len(shape) != len(stride):
         raise RefusedError(
-            f"{what} has a tensor of shape {shown(shape)}, strides {shown(stride)} and offset {shown(offset)}; "
-            f"these are {limits.RANK} axes at most, none of the numbers negative."
+            f"{what} has a tensor of shape {short_text(shape)}, strides {short_text(stride)} and offset "
+            f"{short_text(offset)}; "
+            f"at most {limits.RANK} axes and no negative numbers are allowed."
         )
     size = math.prod(shape)
     if size > limits.ELEMENTS or (not size and math.prod([max(n, 1) for n in shape]) > limits.ELEMENTS):
-        raise RefusedError(f"{what} has a tensor of shape {shown(shape)}, more than can be.")
+        raise RefusedError(f"{what} has a tensor of shape {short_text(shape)}, which is too large.")
     last = offset + sum([(n - 1) * step for n, step in zip(shape, stride, strict=True)])
     if size and last >= room:
         raise RefusedError(
-            f"{what} has a tensor of shape {shown(shape)}, strides {shown(stride)} and offset {shown(offset)} in a "
-            f"storage of {room} elements; it reaches {shown(last - room + 1)} past the end. {DAMAGED.capitalize()}."
+            f"{what} has a tensor of shape {short_text(shape)}, strides {short_text(stride)} and offset "
+            f"{short_text(offset)} in a "
+            f"storage of {room} elements; it reaches {short_text(last - room + 1)} past the end. "
+            f"{DAMAGED.capitalize()}."
         )
     nbytes = size * storage.dtype.itemsize
     if nbytes > room * storage.dtype.itemsize and nbytes > limits.EXPANDED:
         raise RefusedError(
-            f"{what} has a tensor of shape {shown(shape)} whose {nbytes} bytes lie on each other in {room} elements; "
-            f"expanded tensors may take {limits.EXPANDED >> 20} MiB. Save it as it was before `expand`."
+            f"{what} has a tensor of shape {short_text(shape)} whose {nbytes} bytes overlap in {room} elements; "
+            "expanded "
+            f"tensors may take {limits.EXPANDED >> 20} MiB. Save the tensor without `expand`."
         )
     return TensorRef(storage, start + offset if size else 0, shape, stride, bool(requires_grad))
 
@@ -69,14 +76,15 @@ def _is_sizes(numbers: Any) -> bool:
 
 
 def view(ref: TensorRef, block: memoryview, *, swap: bool) -> Shaped[np.ndarray, "..."]:
-    """The tensor as a read-only array that looks into `block`, the bytes of its storage.
+    """The tensor as a read-only view of `block`, the bytes of its storage.
 
-    With `swap` the bytes of numbers come in the order that is not this machine's, and the array is a copy. Raises
-    `CheckpointError` when the block is not as long as the storage should be.
+    With `swap`, the byte order is not that of the machine, and the array is a copy.
+
+    **Raises:** `CheckpointError` if the size of the block is not that of the storage.
     """
     dtype = ref.storage.dtype
     if len(block) != ref.storage.numel * dtype.itemsize:
-        raise CheckpointError(f"the storage {shown(ref.storage.key)} has {len(block)} bytes; {DAMAGED}.")
+        raise CheckpointError(f"the storage {short_text(ref.storage.key)} has {len(block)} bytes; {DAMAGED}.")
     if not math.prod(ref.shape):
         empty = np.zeros(ref.shape, dtype)
         empty.flags.writeable = False

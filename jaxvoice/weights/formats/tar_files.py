@@ -1,4 +1,4 @@
-"""Tar files as NeMo writes them: members lie plainly in the file and are looked into without a copy.
+"""Tar files as NeMo writes them. Members are read without a copy.
 
 Source of the format: POSIX.1-2017, `pax`; GNU tar's long names.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import DAMAGED, shown
+from jaxvoice.weights.formats.error_messages import DAMAGED, short_text
 from jaxvoice.weights.formats.mapped_file import Bytes, FileSlice, Mapped
 
 _BLOCK = 512
@@ -22,14 +22,17 @@ def is_tar(data: memoryview) -> bool:
 
 
 def tar_members(file: Bytes) -> dict[str, FileSlice]:
-    """The files of a tar file by name, without a leading `./`; raises `CheckpointError`."""
+    """The files of a tar file by name, without a leading `./`.
+
+    **Raises:** `CheckpointError`.
+    """
     members: dict[str, FileSlice] = {}
     for name, start, stop in _members(file.view):
         name = name.removeprefix("./")
         if name.startswith("/") or ".." in name.split("/") or not name.isprintable():
-            raise RefusedError(f"has a member called {shown(name)}, which leads out of the file.")
+            raise RefusedError(f"it has a member called {short_text(name)}; names must be relative paths without '..'.")
         if name in members:
-            raise RefusedError(f"has two members called {shown(name)}; readers would not agree which counts.")
+            raise RefusedError(f"it has two members called {short_text(name)}; it is ambiguous which one to read.")
         members[name] = FileSlice(file, start, stop)
     return members
 
@@ -47,22 +50,22 @@ def _members(data: memoryview) -> Iterator[tuple[str, int, int]]:
             size = int(given["size"])
         position += _BLOCK
         if size > len(data) - position:
-            raise CheckpointError(f"its member {shown(name)} has {size} bytes, more than the file; {DAMAGED}.")
+            raise CheckpointError(f"its member {short_text(name)} has {size} bytes, more than the file; {DAMAGED}.")
         start, stop = position, position + size
         position += -(-size // _BLOCK) * _BLOCK
         count += 1
         if count > limits.MEMBERS:
-            raise RefusedError(f"has more than {limits.MEMBERS} members; NeMo writes a few.")
+            raise RefusedError(f"it has more than {limits.MEMBERS} members; NeMo files have a few.")
         if kind in b"xgL":
             if size > limits.TAR_HEADER:
-                raise RefusedError(f"has a header of {size} bytes; at most {limits.TAR_HEADER} are read.")
+                raise RefusedError(f"it has a header of {size} bytes; at most {limits.TAR_HEADER} are read.")
             block = bytes(data[start:stop])
             given |= {"path": _text(block.rstrip(b"\0"))} if kind == b"L" else _records(block)
             continue
         if kind in (b"0", b"\0", b"7"):
             yield given.get("path", name), start, stop
         elif kind != b"5":
-            raise RefusedError(f"its member {shown(name)} is a link or a device; only files are read.")
+            raise RefusedError(f"its member {short_text(name)} is a link or a device; only files are read.")
         given = {}
 
 
@@ -70,7 +73,7 @@ def _header(header: bytes) -> tuple[bytes, str, int]:
     """Kind, name and size of a member."""
     total = sum(header) - sum(header[148:156]) + 8 * ord(" ")
     if _number(header[148:156]) != total:
-        raise CheckpointError(f"a header of the tar file does not fit its checksum; {DAMAGED}.")
+        raise CheckpointError(f"a header of the tar file does not match its checksum; {DAMAGED}.")
     name, prefix = (_text(part.split(b"\0")[0]) for part in (header[:100], header[345:500]))
     posix = header[257:263] == b"ustar\0"
     return header[156:157], f"{prefix}/{name}" if prefix and posix else name, _number(header[124:136])
@@ -81,7 +84,7 @@ def _number(field: bytes) -> int:
         return int.from_bytes(field[1:], "big")
     digits = field.strip(b" \0")
     if not all(digit in b"01234567" for digit in digits):
-        raise CheckpointError(f"a number of the tar file is {shown(field)}; {DAMAGED}.")
+        raise CheckpointError(f"a number of the tar file is {short_text(field)}; {DAMAGED}.")
     return int(digits or b"0", 8)
 
 
@@ -98,7 +101,7 @@ def _records(block: bytes) -> dict[str, str]:
     while block.strip(b"\0"):
         length, _, rest = block.partition(b" ")
         if not length.isdigit() or len(length) > 6 or not len(length) + 3 <= int(length) <= len(block):
-            raise CheckpointError(f"an extended header of the tar file cannot be understood; {DAMAGED}.")
+            raise CheckpointError(f"an extended header of the tar file cannot be parsed; {DAMAGED}.")
         key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
         if key in (b"path", b"size"):
             records[_text(key)] = _text(value)
@@ -107,7 +110,10 @@ def _records(block: bytes) -> dict[str, str]:
 
 
 def gunzipped(data: memoryview) -> Mapped:
-    """A gzipped file unpacked to a temporary one, mapped; raises `RefusedError` when it grows too much."""
+    """Unpack a gzipped file to a temporary file and map it.
+
+    **Raises:** `RefusedError` if it is too large.
+    """
     unpacking = zlib.decompressobj(31)
     with tempfile.TemporaryFile() as file:
         taken = written = 0
@@ -119,11 +125,11 @@ def gunzipped(data: memoryview) -> Mapped:
             try:
                 out = unpacking.decompress(piece, _CHUNK)
             except zlib.error as failure:
-                raise CheckpointError(f"cannot be unpacked ({failure}); {DAMAGED}.") from failure
+                raise CheckpointError(f"the file cannot be unpacked ({failure}); {DAMAGED}.") from failure
             written += file.write(out)
             if written > limits.GZIP_RATIO * taken + limits.GZIP_SLACK:
                 raise RefusedError(
-                    f"unpacks to more than {limits.GZIP_RATIO} times its size, which weights never do; if it is sound, "
-                    "unpack it with gunzip first."
+                    f"it unpacks to more than {limits.GZIP_RATIO} times its size, which is unusual for weights; if you "
+                    "trust the file, unpack it with gunzip first."
                 )
         return Mapped(file)

@@ -1,4 +1,4 @@
-"""Types of elements under torch's names."""
+"""Dtypes by torch's names."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxvoice.errors import RefusedError
-from jaxvoice.weights.formats.error_messages import shown
+from jaxvoice.weights.formats.error_messages import short_text
 from jaxvoice.weights.formats.pickle_objects import Global
 
 _STORAGES: dict[str, Any] = {
@@ -28,9 +28,9 @@ _UNTYPED = ("torch.storage.UntypedStorage", "torch.storage._UntypedStorage", "to
 STORAGES: dict[str, np.dtype] = {
     f"{place}.{name}Storage": np.dtype(kind) for name, kind in _STORAGES.items() for place in ("torch", "torch.cuda")
 }
-"""Type of the elements by the class of a storage."""
+"""Dtypes by the class of a storage."""
 UNTYPED: frozenset[str] = frozenset(_UNTYPED)
-"""Classes of storages that are just bytes."""
+"""Classes of untyped storages."""
 
 _NUMPY = (
     *("bool", "float16", "float32", "float64", "complex64", "complex128"),
@@ -47,7 +47,10 @@ DTYPES |= {f"torch.{alias}": DTYPES[f"torch.{name}"] for alias, name in _ALIASES
 
 
 def storage_dtype(kind: Any, what: str) -> np.dtype:
-    """Type of the elements of a storage of class `kind`, bytes for untyped ones; raises `RefusedError`."""
+    """The dtype of a storage of class `kind`, `uint8` if it is untyped.
+
+    **Raises:** `RefusedError` if it is unknown.
+    """
     if isinstance(kind, Global):
         if kind.name in UNTYPED:
             return np.dtype(np.uint8)
@@ -55,14 +58,17 @@ def storage_dtype(kind: Any, what: str) -> np.dtype:
             return STORAGES[kind.name]
         if kind.name.startswith("torch.Q") or kind.name.startswith("torch.cuda.Q"):
             raise RefusedError(f"{what} has quantised weights ({kind.name}); save the model before quantisation.")
-    raise RefusedError(f"{what} has a storage of class {shown(kind)}, which is not one of torch's.")
+    raise RefusedError(f"{what} has a storage of class {short_text(kind)}, which is not one of torch's.")
 
 
 def tensor_dtype(name: Any, what: str) -> np.dtype:
-    """Type of the elements that `torch.<name>` means; raises `RefusedError`."""
+    """The dtype `torch.<name>`.
+
+    **Raises:** `RefusedError` if numpy has none.
+    """
     if isinstance(name, Global) and name.name in DTYPES:
         return DTYPES[name.name]
     raise RefusedError(
-        f"{what} has a tensor of type {shown(name)}, which numpy has no counterpart of; save it as another type "
+        f"{what} has a tensor of type {short_text(name)}, which numpy does not have; save it as another type "
         "(torch.float32, torch.complex64)."
     )

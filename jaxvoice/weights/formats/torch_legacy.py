@@ -11,7 +11,7 @@ from typing import Any
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Source
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import DAMAGED, shown
+from jaxvoice.weights.formats.error_messages import DAMAGED, short_text
 from jaxvoice.weights.formats.limits import RECORD, Budget
 from jaxvoice.weights.formats.mapped_file import Bytes
 from jaxvoice.weights.formats.pickle_archives import PickleArchive, Storages, no_such_storage
@@ -28,7 +28,7 @@ _MAGIC_TEXT = f"L{_MAGIC}L\n.".encode()
 
 
 def is_legacy(data: memoryview) -> bool:
-    """Whether `data` starts as a legacy file of torch does, in any protocol of pickle."""
+    """Whether `data` starts like a legacy torch file, in any pickle protocol."""
     head = bytes(data[:64])
     return (
         head.startswith(_MAGIC_TEXT)
@@ -40,7 +40,10 @@ def is_legacy(data: memoryview) -> bool:
 def open_legacy(
     file: Bytes, path: Path, close: Callable[[], None], inert: Sequence[str], budget: Budget
 ) -> PickleArchive:
-    """Read the table of contents of a legacy file; raises `CheckpointError`."""
+    """Read the structure of a legacy file.
+
+    **Raises:** `CheckpointError`.
+    """
     data, position = file.view, 0
     storages = _LegacyStorages(budget)
 
@@ -55,13 +58,15 @@ def open_legacy(
         raise CheckpointError("is a pickle, but not one of torch; save the model with torch.save.")
     version = pickled("its second pickle")
     if version != _VERSION:
-        raise CheckpointError(f"has version {shown(version)} of torch's legacy format; {_VERSION} is known.")
+        raise CheckpointError(
+            f"it has version {short_text(version)} of torch's legacy format; only {_VERSION} is supported."
+        )
     pickled("its third pickle")
     content = pickled("its pickle", storages.storage)
-    storages.forget()
+    storages.release()
     keys = pickled("its list of storages")
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or len(set(keys)) != len(keys):
-        raise CheckpointError(f"its list of storages is {shown(keys)}; {DAMAGED}.")
+        raise CheckpointError(f"its list of storages is {short_text(keys)}; {DAMAGED}.")
     blocks = _blocks(data, position, keys, storages.known)
     source = Source(path, "torch legacy", {"version": str(version), "byte order": "little"})
     found = walk(content, torch_members, "its pickle", budget)
@@ -73,12 +78,12 @@ class _LegacyStorages:
         self.known: dict[str, StorageRef] = {}
         self._storages, self._budget = Storages("its pickle", budget), budget
 
-    def forget(self) -> None:
-        """Let go of what only the pickle needed."""
-        self._storages.forget()
+    def release(self) -> None:
+        """Release memory that is needed only while the pickle is read."""
+        self._storages.release()
 
     def storage(self, persistent_id: Any) -> Any:
-        """The storage, or the part of one, that a persistent id means; source code of classes is passed over."""
+        """The storage, or part of one, of a persistent id. Source code of classes is skipped."""
         match persistent_id:
             case ("module", kind, *_):
                 return kind
@@ -87,8 +92,10 @@ class _LegacyStorages:
             case _:
                 raise no_such_storage(persistent_id)
         if not 0 <= numel <= limits.ELEMENTS:
-            raise RefusedError(f"its storage {shown(key)} has {shown(numel)} elements, which cannot be.")
-        storage = self._storages.once(key, lambda: StorageRef(key, dtype, numel), dtype, numel)
+            raise RefusedError(
+                f"its storage {short_text(key)} has {short_text(numel)} elements, which is out of range."
+            )
+        storage = self._storages.get(key, lambda: StorageRef(key, dtype, numel), dtype, numel)
         self.known[key] = storage
         match part:
             case [] | [None]:
@@ -97,14 +104,16 @@ class _LegacyStorages:
                 self._budget.charge("its pickle", work=8, memory=RECORD)
                 return StorageSlice(storage, offset, count)
             case _:
-                raise RefusedError(f"its storage {shown(key)} of {numel} elements has a part that reaches outside it.")
+                raise RefusedError(
+                    f"its storage {short_text(key)} of {numel} elements has a part that reaches outside it."
+                )
 
 
 def _blocks(data: memoryview, position: int, keys: list[str], known: dict[str, StorageRef]) -> dict[str, slice]:
-    """Where the bytes of each storage lie, in the order of `keys`."""
+    """The byte range of each storage, in the order of `keys`."""
     if set(keys) != set(known):
         raise CheckpointError(
-            f"lists {len(keys)} storages where its tensors refer to {len(known)}, not all the same; {DAMAGED}."
+            f"it lists {len(keys)} storages, but its tensors refer to {len(known)}, which are different; {DAMAGED}."
         )
     blocks = {}
     for key in keys:
@@ -112,11 +121,11 @@ def _blocks(data: memoryview, position: int, keys: list[str], known: dict[str, S
         start = position + 8
         position = start + storage.numel * storage.dtype.itemsize
         if position > len(data):
-            raise CheckpointError(f"ends in the middle of the storage {shown(key)}; {DAMAGED}.")
+            raise CheckpointError(f"it ends in the middle of the storage {short_text(key)}; {DAMAGED}.")
         (numel,) = struct.unpack_from("<q", data, start - 8)
         if numel != storage.numel:
-            raise CheckpointError(f"its storage {shown(key)} has {storage.numel} elements or {numel}; {DAMAGED}.")
+            raise CheckpointError(f"its storage {short_text(key)} has {storage.numel} or {numel} elements; {DAMAGED}.")
         blocks[key] = slice(start, position)
     if position != len(data):
-        raise CheckpointError(f"has {len(data) - position} bytes after its last storage; {DAMAGED}.")
+        raise CheckpointError(f"it has {len(data) - position} bytes after its last storage; {DAMAGED}.")
     return blocks

@@ -8,7 +8,7 @@ from typing import Any
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Source, TensorKind
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import DAMAGED, shown
+from jaxvoice.weights.formats.error_messages import DAMAGED, short_text
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.pickle_archives import PickleArchive, Storages, Texts, TorchScriptArchive, no_such_storage
 from jaxvoice.weights.formats.pickle_objects import Record, StorageRef
@@ -20,40 +20,45 @@ from jaxvoice.weights.schemas import EXPORT_KEY
 
 
 def find_prefix(archive: Zip) -> str | None:
-    """The folder of the one `data.pkl`, with a slash at its end; `None` when there is none."""
+    """The folder of the single `data.pkl`, with a trailing slash; `None` if there is none."""
     pickles = [name for name in archive if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) > 1:
-        raise RefusedError(f"has {len(pickles)} entries called data.pkl; readers would not agree which one counts.")
+        raise RefusedError(f"it has {len(pickles)} entries called data.pkl; it is ambiguous which one to read.")
     return pickles[0].removesuffix("data.pkl") if pickles else None
 
 
 def open_torch_zip(
     archive: Zip, prefix: str, path: Path, close: Callable[[], None], inert: Sequence[str], budget: Budget
 ) -> PickleArchive:
-    """Read the table of contents of a torch file, or of a TorchScript one; raises `CheckpointError`."""
+    """Read the structure of a torch file or a TorchScript archive.
+
+    **Raises:** `CheckpointError`.
+    """
     details = _details(archive, prefix)
     order = details.get("byte order", "little")
     if order not in ("little", "big"):
-        raise CheckpointError(f"its order of bytes is {shown(order)}, which is neither little nor big.")
+        raise CheckpointError(f"its byte order is {short_text(order)}, which is neither little nor big.")
     code = {name.removeprefix(f"{prefix}code/"): name for name in archive if _is_code(name, prefix)}
     content = _unpickle(archive, prefix, "data", inert, budget)
     closing = {"block": lambda key: archive.open(prefix + key), "swap": order == "big", "close": close}
     closing["budget"] = budget
     if f"{prefix}constants.pkl" not in archive:
         if f"{prefix}bytecode.pkl" in archive:
-            raise CheckpointError("is a model for mobile devices; export it with torch.jit.save instead.")
+            raise CheckpointError("it is a model for mobile devices; export it with torch.jit.save instead.")
         found = walk(content, torch_members, "its data.pkl", budget)
         if prefix + EXPORT_KEY in archive:
             found.metadata[EXPORT_KEY] = archive.text(prefix + EXPORT_KEY, 100).strip()
         return PickleArchive(content, found, Source(path, "torch zip", details), **closing)
     if not isinstance(content, Record):
-        raise CheckpointError(f"is a TorchScript file whose data.pkl is {shown(content)}, not a module; {DAMAGED}.")
+        raise CheckpointError(
+            f"it is a TorchScript archive whose data.pkl is {short_text(content)}, not a module; {DAMAGED}."
+        )
     constants = _unpickle(archive, prefix, "constants", inert, budget)
     if not isinstance(constants, tuple):
-        raise CheckpointError(f"is a TorchScript file whose constants.pkl is {shown(constants)}; {DAMAGED}.")
+        raise CheckpointError(f"it is a TorchScript archive whose constants.pkl is {short_text(constants)}; {DAMAGED}.")
     length = sum(archive.size(name) for name in code.values())
     if length > limits.CODE:
-        raise RefusedError(f"has more than {limits.CODE} bytes of code; no model needs so many.")
+        raise RefusedError(f"it has more than {limits.CODE} bytes of code; no model needs so many.")
     budget.charge("its code", work=length // 32)
     texts = Texts(code, lambda name: archive.text(name, limits.CODE_FILE))
     found = walk(content, _script_members(_declared(texts)), "its data.pkl", budget)
@@ -61,7 +66,7 @@ def open_torch_zip(
         named = {f"c{index}": value for index, value in enumerate(constants)}
         more = walk({"CONSTANTS": named}, torch_members, "its constants.pkl", budget)
         if more.tensors.keys() & found.tensors.keys():
-            raise RefusedError("has tensors called CONSTANTS beside its constants; rename that module.")
+            raise RefusedError("it has both constants and a module called CONSTANTS; rename the module.")
         found.tensors |= more.tensors
         found.kinds |= dict.fromkeys(more.tensors, "constant")
     found.metadata = _extra(archive, prefix, budget)
@@ -75,7 +80,7 @@ def _is_code(name: str, prefix: str) -> bool:
 
 
 def _details(archive: Zip, prefix: str) -> dict[str, str]:
-    """What the entries for it say of version and order of bytes."""
+    """Version and byte order, from their entries."""
     places = {"version": ("version", ".data/version"), "byte order": ("byteorder",)}
     details = {}
     for key, names in places.items():
@@ -100,21 +105,22 @@ def _unpickle(archive: Zip, prefix: str, part: str, inert: Sequence[str], budget
         def make() -> StorageRef:
             if not 0 <= numel <= limits.ELEMENTS or archive.size(f"{prefix}{part}/{key}") != numel * dtype.itemsize:
                 raise CheckpointError(
-                    f"{what} says that the storage {shown(key)} has {shown(numel)} elements of {dtype}, but its entry "
-                    f"has {archive.size(f'{prefix}{part}/{key}')} bytes; {DAMAGED}."
+                    f"according to {what}, the storage {short_text(key)} has {short_text(numel)} elements of {dtype}, "
+                    "but its "
+                    f"entry has {archive.size(f'{prefix}{part}/{key}')} bytes; {DAMAGED}."
                 )
             return StorageRef(f"{part}/{key}", dtype, numel)
 
-        return storages.once(key, make, dtype, numel)
+        return storages.get(key, make, dtype, numel)
 
     data = archive.open(f"{prefix}{part}.pkl", limits.PICKLE)
-    # A packed pickle lies unpacked in memory as a whole; of one that is not, the part that was read.
+    # A compressed pickle is unpacked as a whole; of an uncompressed one, only the part that was read takes memory.
     counted = archive.unpacked(f"{prefix}{part}.pkl")
     reader = Unpickler(data, what=what, budget=budget, counted=counted, persistent=storage, inert=inert)
     content = reader.load()
-    storages.forget()
+    storages.release()
     if reader.position != len(data):
-        raise CheckpointError(f"{what} goes on after its end, for {len(data) - reader.position} bytes; {DAMAGED}.")
+        raise CheckpointError(f"{what} continues for {len(data) - reader.position} bytes after its end; {DAMAGED}.")
     return content
 
 
@@ -123,7 +129,7 @@ _DECLARED = re.compile(r"^  __(parameters|buffers)__ = \[([^\n]*)\]", re.MULTILI
 
 
 def _declared(code: Mapping[str, str]) -> dict[str, dict[str, TensorKind]]:
-    """By class: which names its code declares as parameters and buffers."""
+    """By class, the parameters and buffers that its code declares."""
     kinds: dict[str, dict[str, TensorKind]] = {}
     for file, text in code.items():
         package = file.removesuffix(".py").replace("/", ".")
@@ -135,10 +141,10 @@ def _declared(code: Mapping[str, str]) -> dict[str, dict[str, TensorKind]]:
 
 
 def _script_members(declared: Mapping[str, Mapping[str, TensorKind]]) -> Members:
-    """What tells the members of a record from its class's declarations."""
+    """A function that returns the members of a record, with kinds from the declarations of its class."""
 
     def members(record: Record) -> list[tuple[Any, Any, TensorKind | None]] | None:
-        if record.args:  # a tuple with names, or one of an enumeration
+        if record.args:  # a named tuple, or a member of an enumeration
             return None
         kinds = declared.get(record.class_name, {})
         if isinstance(record.state, dict):
@@ -150,13 +156,13 @@ def _script_members(declared: Mapping[str, Mapping[str, TensorKind]]) -> Members
 
 
 def _extra(archive: Zip, prefix: str, budget: Budget) -> dict[str, Any]:
-    """Texts that the author of the file put beside the module."""
+    """Extra files that the author stored with the module, as text."""
     start = f"{prefix}extra/"
     names = [name for name in archive if name.startswith(start)][: limits.EXTRA_FILES]
     texts = {}
     for name in names:
         if archive.size(name) <= limits.EXTRA_FILE:
-            # Four bytes for each, should one character be wide.
-            budget.charge(f"the entry {shown(name)}", work=archive.size(name) // 64, memory=4 * archive.size(name))
+            # With one wide character, all characters take four bytes.
+            budget.charge(f"the entry {short_text(name)}", work=archive.size(name) // 64, memory=4 * archive.size(name))
             texts[name.removeprefix(start)] = str(archive.open(name), "utf-8", "replace")
     return {"extra": texts} if texts else {}

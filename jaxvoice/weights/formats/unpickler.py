@@ -1,7 +1,7 @@
-"""Reads pickles without `pickle`: opcode by opcode, nothing imported, nothing called but the rebuilding listed here.
+"""Reads pickles without the module `pickle`. Nothing is imported, and only functions in `allowed_globals` are called.
 
-Source of the format: Python's documentation of `pickletools`. Left out on purpose: extension codes, persistent ids as
-text, and buffers outside the file.
+Source of the format: Python's documentation of `pickletools`. Extension codes, persistent ids as text, and buffers
+outside the file are not supported.
 """
 
 import re
@@ -15,12 +15,12 @@ from jaxvoice.weights.formats.allowed_globals import (
     CLASSES,
     FACTORIES,
     STANDARD_VALUES,
-    Unfit,
+    InvalidArguments,
     is_clean,
     is_standard,
     qualified,
 )
-from jaxvoice.weights.formats.error_messages import shown
+from jaxvoice.weights.formats.error_messages import short_text
 from jaxvoice.weights.formats.inline_arrays import build
 from jaxvoice.weights.formats.limits import CONTAINER, ITEM, RECORD, Budget
 from jaxvoice.weights.formats.pickle_objects import Global, Record
@@ -32,11 +32,11 @@ _BLOCK = range(512)
 class Unpickler(Stream):
     """Reads one pickle.
 
-    - `data`: bytes that hold it, from `position` on; after `load`, `position` is where it ended.
-    - `what`: what the pickle is, for messages.
-    - `budget`: what reading the file may still cost; `counted`: where the bytes end whose memory it knows of.
-    - `persistent`: gives the storage for a persistent id; `None` refuses all.
-    - `inert`: regular expressions; a class or function whose whole name fits one gives a `Record` when called.
+    - `data`: bytes that contain it, from `position` on; after `load`, `position` is the end of the pickle.
+    - `what`: name of the pickle in messages.
+    - `budget`: remaining budget of the file. `counted`: the position up to which memory was already charged.
+    - `persistent`: returns the storage for a persistent id; with `None`, all are refused.
+    - `inert`: regular expressions; a call of a class or function whose full name matches one returns a `Record`.
     """
 
     def __init__(
@@ -53,13 +53,16 @@ class Unpickler(Stream):
         super().__init__(data, position, what, budget, max(position, counted))
         self._persistent, self._inert = persistent, inert
         self._stack: list[Any] = []
-        self._below: list[list[Any]] = []
+        self._outer_stacks: list[list[Any]] = []
         self._memo: list[Any] = []
-        self._far: dict[int, Any] = {}
+        self._sparse_memo: dict[int, Any] = {}
         self._globals: dict[str, Global] = {}
 
     def load(self) -> Any:
-        """The value of the pickle; raises `CheckpointError` where it is damaged, or `RefusedError`."""
+        """Return the value of the pickle.
+
+        **Raises:** `CheckpointError` if it is damaged, or `RefusedError`.
+        """
         data, operations = self._data, _OPERATIONS
         try:
             while True:
@@ -71,41 +74,41 @@ class Unpickler(Stream):
                     operations[code](self)
                 self.settle(len(_BLOCK))
                 if len(self._stack) > limits.STACK:
-                    raise self._too_much("values waiting", limits.STACK)
+                    raise self._too_much("values on the stack", limits.STACK)
         except KeyError as failure:
             code = data[self.position - 1]
             if code in _OPERATIONS:
-                raise self.damaged("uses a value that was never kept") from failure
+                raise self.damaged("uses a value that is not in the memo") from failure
             raise self._unknown(code) from failure
         except (IndexError, struct.error) as failure:
             past = self.position >= len(data) or isinstance(failure, struct.error)
-            raise self.damaged("ends too early" if past else "takes values that are not there") from failure
+            raise self.damaged("ends too early" if past else "takes values from an empty stack") from failure
 
     def _end(self) -> Any:
         self.position += 1
         self.settle(len(_BLOCK))
-        if len(self._stack) != 1 or self._below:
+        if len(self._stack) != 1 or self._outer_stacks:
             raise self.damaged("does not end with one value")
-        self._budget.memory += 8 * len(self._memo) + ITEM * len(self._far)
+        self._budget.memory += 8 * len(self._memo) + ITEM * len(self._sparse_memo)
         self._memo.clear()
-        self._far.clear()
+        self._sparse_memo.clear()
         return self._stack.pop()
 
     def key(self, value: Any) -> Any:
-        """`value`, if it may be a key of a dict or be in a set."""
+        """Return `value` if it is allowed as a key of a dict or an element of a set."""
         kind = type(value)
         if kind is int and abs(value) >= limits.KEY:
-            raise RefusedError(f"{self.what} has {shown(value)} as a key; keys are names or small numbers.")
+            raise RefusedError(f"{self.what} has {short_text(value)} as a key; keys are names or small numbers.")
         if kind is tuple:
             self._budget.tuple_keys -= 1
             if self._budget.tuple_keys < 0 or len(value) > 16:
                 raise self._too_much("tuples as keys", limits.TUPLE_KEYS)
             for part in value:
                 if type(part) is tuple:
-                    raise RefusedError(f"{self.what} has tuples in tuples as keys; weight files do not.")
+                    raise RefusedError(f"{self.what} has nested tuples as keys, which weight files do not need.")
                 self.key(part)
         elif kind in (list, dict, set, frozenset, complex) or isinstance(value, dict):
-            raise self.damaged(f"has {shown(value)} as a key")
+            raise self.damaged(f"has {short_text(value)} as a key")
         return value
 
     def _too_much(self, what: str, bound: int) -> RefusedError:
@@ -114,7 +117,7 @@ class Unpickler(Stream):
     def _unknown(self, code: int) -> CheckpointError:
         if code in (0x82, 0x83, 0x84, 0x50, 0x97, 0x98):
             return RefusedError(
-                f"{self.what} refers to something outside the file (opcode {code:#04x}), which is never followed; "
+                f"{self.what} refers to something outside the file (opcode {code:#04x}), which is not read; "
                 "save it again with torch.save."
             )
         return self.damaged(f"has {code:#04x} where an opcode should be")
@@ -123,52 +126,60 @@ class Unpickler(Stream):
 
     def _name(self, module: Any, name: Any) -> Global:
         if not isinstance(module, str) or not isinstance(name, str) or len(module) + len(name) > 2 * limits.LINE:
-            raise self.damaged("names a class by what is not text")
+            raise self.damaged("refers to a class by a name that is not text")
         if not is_clean(module, name):
-            raise RefusedError(f"{self.what} names {shown(module)}, {shown(name)}; no class is called that.")
+            raise RefusedError(
+                f"{self.what} refers to {short_text(module)}, {short_text(name)}, which is not the name of a class."
+            )
         full = qualified(module, name)
         if full not in self._globals:
             if is_standard(full) and full not in FACTORIES and full not in STANDARD_VALUES:
                 raise RefusedError(
-                    f"{self.what} names {shown(full)}, a part of Python that weights do not need; "
-                    "the file may be hostile, do not load it with torch.load either."
+                    f"{self.what} refers to {short_text(full)}, a part of Python that weights do not need; "
+                    "the file may be malicious, so do not load it with torch.load either."
                 )
             self.charge(work=40, memory=300 + 8 * len(full))
             self._globals[full] = Global(full)
         return self._globals[full]
 
     def call(self, function: Any, args: Any) -> Any:
-        """What a call in the file stands for, if it is one of those that rebuild tensors and plain values."""
+        """Return the result of a call in the file, if the function is allowed."""
         name = function.name if isinstance(function, Global) else ""
         if name.startswith("__torch__."):
-            # Tuples with names and members of enumerations in TorchScript; their classes exist only in the file.
+            # Named tuples and members of enumerations in TorchScript; their classes exist only in the file.
             self.charge(work=12, memory=RECORD)
             return Record(name, args if isinstance(args, tuple) else (args,))
         if not name or not isinstance(args, tuple):
-            raise RefusedError(f"{self.what} calls {shown(function)}, which is not a function, or without arguments.")
+            raise RefusedError(
+                f"{self.what} calls {short_text(function)}, which is not a function, or has no arguments."
+            )
         if name in FACTORIES:
             try:
                 return FACTORIES[name](self, args)
-            except Unfit as failure:
-                raise self.damaged(f"calls {shown(name)}, which {failure}") from failure
+            except InvalidArguments as failure:
+                raise self.damaged(f"calls {short_text(name)}, which {failure}") from failure
         if not is_standard(name):
             if any(re.fullmatch(pattern, name) for pattern in self._inert):
                 self.charge(work=8, memory=RECORD)
                 return Record(name, args)
             raise RefusedError(
-                f"{self.what} calls {shown(name)}, and nothing in a file is ever run; if you only want its tensors, "
-                f"pass inert={shown(re.escape(name))} to have what it makes read as a record."
+                f"{self.what} calls {short_text(name)}, but no code from a file is executed; if you need only its "
+                "tensors, "
+                f"pass inert={short_text(re.escape(name))} to read the result of the call as a record."
             )
-        raise RefusedError(f"{self.what} calls {shown(name)}; the file may be hostile, do not use torch.load either.")
+        raise RefusedError(
+            f"{self.what} calls {short_text(name)}; the file may be malicious, so do not load it with torch.load "
+            "either."
+        )
 
     def instance(self, kind: Any, args: Any) -> Any:
-        """What stands for an instance of the class `kind`: a `Record`, or a plain value for a few classes."""
+        """Return the replacement of an instance of the class `kind`: a `Record`, or a plain value for a few classes."""
         if not isinstance(kind, Global) or not isinstance(args, tuple):
-            raise RefusedError(f"{self.what} makes an instance of {shown(kind)}, which is not a class.")
+            raise RefusedError(f"{self.what} makes an instance of {short_text(kind)}, which is not a class.")
         if kind.name in CLASSES:
             return self.call(kind, args)
         if is_standard(kind.name):
-            raise RefusedError(f"{self.what} makes an instance of {shown(kind.name)}; weights do not need it.")
+            raise RefusedError(f"{self.what} makes an instance of {short_text(kind.name)}, which weights do not need.")
         self.charge(work=12, memory=RECORD)
         return Record(kind.name, args)
 
@@ -185,56 +196,56 @@ class Unpickler(Stream):
     def _push(self, value: Any) -> None:
         self._stack.append(value)
 
-    def _value(self, value: Any, memory: int) -> None:
+    def _push_sized(self, value: Any, memory: int) -> None:
         self._stack.append(value)
         self._pending += memory
 
     def _mark(self) -> None:
-        if len(self._below) >= 1000:
+        if len(self._outer_stacks) >= 1000:
             raise self._too_much("open marks", 1000)
-        self._below.append(self._stack)
+        self._outer_stacks.append(self._stack)
         self._stack = []
 
     def _to_mark(self) -> list[Any]:
         values = self._stack
-        self._stack = self._below.pop()
+        self._stack = self._outer_stacks.pop()
         return values
 
-    def _keep(self, index: int) -> None:
+    def _memo_put(self, index: int) -> None:
         memo = self._memo
-        if index == len(memo):  # as all writers number them
+        if index == len(memo):  # the usual numbering
             memo.append(self._stack[-1])
         elif 0 <= index < len(memo):
             memo[index] = self._stack[-1]
         elif index < 0:
-            raise self.damaged("keeps a value at a negative place")
+            raise self.damaged("stores a value at a negative index of the memo")
         else:
             self._pending += ITEM
-            self._far[index] = self._stack[-1]
+            self._sparse_memo[index] = self._stack[-1]
 
-    def _kept(self, index: int) -> None:
-        self._stack.append(self._memo[index] if 0 <= index < len(self._memo) else self._far[index])
+    def _memo_get(self, index: int) -> None:
+        self._stack.append(self._memo[index] if 0 <= index < len(self._memo) else self._sparse_memo[index])
 
-    def _keep_near(self) -> None:
-        self._keep(self._data[self.position])
+    def _memo_put_u1(self) -> None:
+        self._memo_put(self._data[self.position])
         self.position += 1
 
-    def _keep_next(self) -> None:
+    def _memo_put_u4(self) -> None:
         (index,) = _U4.unpack_from(self._data, self.position)
         self.position += 4
         if index == len(self._memo):
             self._memo.append(self._stack[-1])
         else:
-            self._keep(index)
+            self._memo_put(index)
 
-    def _small(self) -> None:
+    def _byte(self) -> None:
         self._stack.append(self._data[self.position])
         self.position += 1
 
-    def _kept_near(self) -> None:
+    def _memo_get_u1(self) -> None:
         index = self._data[self.position]
         self.position += 1
-        self._stack.append(self._memo[index] if index < len(self._memo) else self._far[index])
+        self._stack.append(self._memo[index] if index < len(self._memo) else self._sparse_memo[index])
 
     def _append(self, values: list[Any]) -> None:
         target = self._stack[-1]
@@ -243,7 +254,7 @@ class Unpickler(Stream):
                 target.items = []
             target = target.items
         if type(target) is not list:
-            raise RefusedError(f"{self.what} appends to {shown(target)}, which is not a list.")
+            raise RefusedError(f"{self.what} appends to {short_text(target)}, which is not a list.")
         self._pending += 8 * len(values)
         target.extend(values)
 
@@ -254,7 +265,7 @@ class Unpickler(Stream):
                 target.items = {}
             target = target.items
         if not isinstance(target, dict) or len(values) % 2:
-            raise RefusedError(f"{self.what} puts items into {shown(target)}, which is not a dict.")
+            raise RefusedError(f"{self.what} puts items into {short_text(target)}, which is not a dict.")
         self._pending += 64 + ITEM * len(values) // 2
         for key, value in zip(values[::2], values[1::2], strict=True):
             target[key if type(key) is str else self.key(key)] = value
@@ -270,7 +281,7 @@ class Unpickler(Stream):
         return values
 
     def new_set(self, values: Any) -> set[Any]:
-        """A set of `values`, each of which may be in one."""
+        """Return a set of `values`, all of which must be allowed as keys."""
         self.charge(work=8 + len(values), memory=248 + 150 * len(values))
         return {self.key(value) for value in values}
 
@@ -278,7 +289,7 @@ class Unpickler(Stream):
         values = self._to_mark()
         target = self._stack[-1]
         if type(target) is not set:
-            raise RefusedError(f"{self.what} adds to {shown(target)}, which is not a set.")
+            raise RefusedError(f"{self.what} adds to {short_text(target)}, which is not a set.")
         target.update(self.new_set(values))
 
     def _pop(self) -> None:
@@ -289,7 +300,7 @@ class Unpickler(Stream):
 
     def _tuple(self, count: int) -> None:
         if len(self._stack) < count:
-            raise self.damaged("takes values that are not there")
+            raise self.damaged("takes values from an empty stack")
         self._pending += CONTAINER
         self._stack[-count:] = [tuple(self._stack[-count:])]
 
@@ -300,7 +311,7 @@ class Unpickler(Stream):
 
     def _persistent_id(self) -> None:
         if self._persistent is None:
-            raise RefusedError(f"{self.what} refers to a storage, where none belong.")
+            raise RefusedError(f"{self.what} refers to a storage where none is expected.")
         self._push(self._persistent(self._stack.pop()))
 
     def _reduce(self) -> None:
@@ -315,7 +326,7 @@ class Unpickler(Stream):
     def _new_object_with_names(self) -> None:
         names, args, kind = self._stack.pop(), self._stack.pop(), self._stack.pop()
         if not isinstance(args, tuple) or not isinstance(names, dict):
-            raise self.damaged("makes an instance with arguments that are none")
+            raise self.damaged("makes an instance with invalid arguments")
         self._push(self.instance(kind, (*args, names) if names else args))
 
     def _inst(self) -> None:
@@ -336,12 +347,12 @@ class Unpickler(Stream):
         self._push(self._name(self._stack.pop(), name))
 
     def _memoize(self) -> None:
-        self._keep(len(self._memo) + len(self._far))
+        self._memo_put(len(self._memo) + len(self._sparse_memo))
 
     def _protocol(self) -> None:
         version = self._number(_U1)
         if version > 5:
-            raise self.damaged(f"is of pickle protocol {version}; 0 to 5 are known")
+            raise self.damaged(f"has pickle protocol {version}; 0 to 5 are supported")
 
 
 _U1, _U2, _I4, _U4, _U8 = (struct.Struct(form) for form in ("<B", "<H", "<i", "<I", "<Q"))
@@ -353,13 +364,13 @@ _OPERATIONS: dict[int, _Operation] = {
     ord("0"): Unpickler._pop,
     ord("1"): lambda r: _drop(r._to_mark()),
     ord("2"): lambda r: r._stack.append(r._stack[-1]),
-    ord("F"): lambda r: r._value(r._parsed(r._line(), float), 24),
-    ord("G"): lambda r: r._value(r._number(_F8), 24),
-    ord("I"): lambda r: r._value(r._bool_or_int(), 32),
-    ord("J"): lambda r: r._value(r._number(_I4), 32),
-    ord("K"): Unpickler._small,
-    ord("L"): lambda r: r._value(r._parsed(r._line().removesuffix("L"), int), 32),
-    ord("M"): lambda r: r._value(r._number(_U2), 32),
+    ord("F"): lambda r: r._push_sized(r._parsed(r._line(), float), 24),
+    ord("G"): lambda r: r._push_sized(r._number(_F8), 24),
+    ord("I"): lambda r: r._push_sized(r._bool_or_int(), 32),
+    ord("J"): lambda r: r._push_sized(r._number(_I4), 32),
+    ord("K"): Unpickler._byte,
+    ord("L"): lambda r: r._push_sized(r._parsed(r._line().removesuffix("L"), int), 32),
+    ord("M"): lambda r: r._push_sized(r._number(_U2), 32),
     ord("N"): lambda r: r._stack.append(None),
     ord("Q"): Unpickler._persistent_id,
     ord("R"): Unpickler._reduce,
@@ -374,16 +385,16 @@ _OPERATIONS: dict[int, _Operation] = {
     ord("d"): lambda r: r._push(r._new_dict(r._to_mark())),
     ord("}"): Unpickler._empty_dict,
     ord("e"): lambda r: r._append(r._to_mark()),
-    ord("g"): lambda r: r._kept(r._parsed(r._line(), int)),
-    ord("h"): Unpickler._kept_near,
+    ord("g"): lambda r: r._memo_get(r._parsed(r._line(), int)),
+    ord("h"): Unpickler._memo_get_u1,
     ord("i"): lambda r: r._inst(),
-    ord("j"): lambda r: r._kept(r._number(_U4)),
+    ord("j"): lambda r: r._memo_get(r._number(_U4)),
     ord("l"): lambda r: r._push(r._new_list(r._to_mark())),
     ord("]"): Unpickler._empty_list,
     ord("o"): lambda r: r._obj(),
-    ord("p"): lambda r: r._keep(r._parsed(r._line(), int)),
-    ord("q"): Unpickler._keep_near,
-    ord("r"): Unpickler._keep_next,
+    ord("p"): lambda r: r._memo_put(r._parsed(r._line(), int)),
+    ord("q"): Unpickler._memo_put_u1,
+    ord("r"): Unpickler._memo_put_u4,
     ord("s"): lambda r: r._set_items([r._stack.pop(-2), r._stack.pop()]),
     ord("t"): Unpickler._long_tuple,
     ord(")"): lambda r: r._stack.append(()),
@@ -414,4 +425,4 @@ _OPERATIONS: dict[int, _Operation] = {
 
 
 def _drop(_: Any) -> None:
-    """Do nothing with a value."""
+    """Ignore a value."""

@@ -1,7 +1,7 @@
-"""Zip files as weight files use them: entries lie plainly in the file and can be looked into without a copy.
+"""Zip files of weights. Uncompressed entries are read without a copy.
 
-Stricter than zip readers are: the two descriptions of every entry must agree, and entries may not share bytes. The
-checksums are not looked at; torch can be told to leave them out. Source of the format: PKWARE's APPNOTE, 4.3.
+This reader is stricter than usual zip readers: the two headers of each entry must agree, and entries must not overlap.
+Checksums are not verified, because torch can omit them. Source of the format: PKWARE's APPNOTE, 4.3.
 """
 
 import codecs
@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import DAMAGED, shown
+from jaxvoice.weights.formats.error_messages import DAMAGED, short_text
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.mapped_file import Bytes
 
@@ -27,22 +27,25 @@ _FULL2, _FULL4 = 0xFFFF, 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file in a zip file."""
+    """An entry of a zip file."""
 
     name: str
-    """Its path there, with forward slashes."""
+    """Path in the zip file, with forward slashes."""
     start: int
-    """Where its bytes begin."""
+    """Offset of its data."""
     packed: int
-    """Bytes it takes in the zip file."""
+    """Compressed size in bytes."""
     size: int
-    """Bytes it has."""
+    """Uncompressed size in bytes."""
     deflated: bool
-    """Whether it is packed."""
+    """Whether it is compressed."""
 
 
 class Zip:
-    """The entries of a zip file; raises `CheckpointError` when anything about it is off."""
+    """The entries of a zip file.
+
+    **Raises:** `CheckpointError` if the file is invalid.
+    """
 
     def __init__(self, file: Bytes, budget: Budget):
         self._file, data, self._budget = file, file.view, budget
@@ -53,24 +56,26 @@ class Zip:
         spans: list[tuple[int, int]] = []
         for _ in range(count):
             entry, begin, position = _entry(data, position, end, start)
-            budget.charge("its table of contents", work=_WORK, memory=_MEMORY + 6 * len(entry.name))
+            budget.charge("its directory", work=_WORK, memory=_MEMORY + 6 * len(entry.name))
             if entry.name.endswith("/") and not entry.size:
                 continue
             if entry.name in self.entries:
-                raise RefusedError(f"has two entries called {shown(entry.name)}; readers would not agree which counts.")
+                raise RefusedError(
+                    f"it has two entries called {short_text(entry.name)}; it is ambiguous which one to read."
+                )
             self.entries[entry.name] = entry
             spans.append((begin, entry.start + entry.packed))
         if position != end:
-            raise CheckpointError(f"its table of contents has more than the {count} entries it says; {DAMAGED}.")
+            raise CheckpointError(f"its directory does not contain exactly {count} entries; {DAMAGED}.")
         spans.sort()
         for (_, stop), (begin, _) in pairwise(spans):
             if begin < stop:
-                raise RefusedError("two of its entries share bytes; no writer of weights does that.")
+                raise RefusedError("two of its entries overlap; save the file again.")
         budget.memory += 128 * len(spans)
 
     @property
     def comment(self) -> bytes:
-        """The text at the end of the file, which belongs to no entry; mostly empty."""
+        """The comment at the end of the file; usually empty."""
         tail = bytes(self._file.view[-(_END.size + _FULL2) :])
         return tail[tail.rfind(b"PK\x05\x06") + _END.size :]
 
@@ -81,34 +86,40 @@ class Zip:
         return iter(self.entries)
 
     def size(self, name: str) -> int:
-        """Bytes of the entry; raises `CheckpointError` when there is none."""
+        """Uncompressed size of the entry in bytes.
+
+        **Raises:** `CheckpointError` if there is no such entry.
+        """
         return self._entry(name).size
 
     def open(self, name: str, limit: int | None = None) -> memoryview:
-        """The bytes of the entry, at most `limit` of them: a look into the file, or a copy where they are packed."""
+        """The data of the entry, at most `limit` bytes: a view of the file, or a copy if the entry is compressed."""
         entry = self._entry(name)
         if limit is not None and entry.size > limit:
-            raise RefusedError(f"its entry {shown(name)} has {entry.size} bytes; at most {limit} are read.")
+            raise RefusedError(f"its entry {short_text(name)} has {entry.size} bytes; at most {limit} are read.")
         block = self._file.view[entry.start : entry.start + entry.packed]
         return memoryview(_inflated(block, entry)).toreadonly() if entry.deflated else block
 
     def unpacked(self, name: str) -> int:
-        """Charge the memory of an entry that is packed; how many bytes these are."""
+        """Charge the memory of an entry if it is compressed.
+
+        **Returns:** the number of bytes charged.
+        """
         entry = self._entry(name)
         if not entry.deflated:
             return 0
-        self._budget.charge(f"its entry {shown(name)}", work=entry.size // 512, memory=entry.size)
+        self._budget.charge(f"its entry {short_text(name)}", work=entry.size // 512, memory=entry.size)
         return entry.size
 
     def text(self, name: str, limit: int) -> str:
-        """The entry as text, at most `limit` bytes of it."""
+        """The entry as text, at most `limit` bytes."""
         try:
             return str(self.open(name, limit), "utf-8")
         except UnicodeDecodeError as failure:
-            raise CheckpointError(f"its entry {shown(name)} is not text; {DAMAGED}.") from failure
+            raise CheckpointError(f"its entry {short_text(name)} is not text; {DAMAGED}.") from failure
 
     def start(self, name: str, count: int) -> bytes:
-        """The first `count` bytes of the entry, or all when it has fewer."""
+        """The first `count` bytes of the entry, or all if it has fewer."""
         entry = self._entry(name)
         block = self._file.view[entry.start : entry.start + entry.packed]
         if not entry.deflated:
@@ -116,16 +127,18 @@ class Zip:
         try:
             return zlib.decompressobj(-15).decompress(block, count)
         except zlib.error as failure:
-            raise CheckpointError(f"its entry {shown(name)} cannot be unpacked ({failure}); {DAMAGED}.") from failure
+            raise CheckpointError(
+                f"its entry {short_text(name)} cannot be unpacked ({failure}); {DAMAGED}."
+            ) from failure
 
     def _entry(self, name: str) -> Entry:
         if name not in self.entries:
-            raise CheckpointError(f"has no entry {shown(name)}, which others refer to; {DAMAGED}.")
+            raise CheckpointError(f"it has no entry {short_text(name)}, to which others refer; {DAMAGED}.")
         return self.entries[name]
 
 
 def _directory(data: memoryview) -> tuple[int, int, int]:
-    """Where the table of contents ends, how many entries it has, and where it starts."""
+    """End, number of entries, and start of the directory."""
     tail = bytes(data[-(_END.size + _FULL2) :])
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < _END.size:
@@ -133,35 +146,37 @@ def _directory(data: memoryview) -> tuple[int, int, int]:
     _, disk, first, here, count, size, start, comment = _END.unpack_from(tail, at)
     end = len(data) - len(tail) + at
     if len(tail) - at - _END.size != comment or disk != first or here != count:
-        raise CheckpointError(f"the end of the zip file does not fit the rest; {DAMAGED}.")
+        raise CheckpointError(f"the end record of the zip file does not match the file; {DAMAGED}.")
     locator = end - _LOCATOR.size
     if locator >= 0 and bytes(data[locator : locator + 4]) == b"PK\x06\x07":
         _, _, end, _ = _LOCATOR.unpack_from(data, locator)
         if end + _END64.size > locator or bytes(data[end : end + 4]) != b"PK\x06\x06":
-            raise CheckpointError(f"the second end of the zip file is not where it says; {DAMAGED}.")
+            raise CheckpointError(f"the zip64 end record of the zip file is not at its offset; {DAMAGED}.")
         _, length, _, _, _, _, here64, count64, size64, start64 = _END64.unpack_from(data, end)
         small = ((count, count64, _FULL2), (size, size64, _FULL4), (start, start64, _FULL4))
         if end + 12 + length != locator or here64 != count64 or any(a not in (b, full) for a, b, full in small):
-            raise CheckpointError(f"the two ends of the zip file contradict each other; {DAMAGED}.")
+            raise CheckpointError(f"the two end records of the zip file contradict each other; {DAMAGED}.")
         count, size, start = count64, size64, start64
     if start + size != end:
-        raise CheckpointError(f"the zip file's table of contents is not where it says; {DAMAGED}.")
+        raise CheckpointError(f"the directory of the zip file is not at its offset; {DAMAGED}.")
     if count > limits.ENTRIES or count * _ENTRY.size > size:
-        raise RefusedError(f"says that it has {count} entries; {limits.ENTRIES} at most are read, in {size} bytes.")
+        raise RefusedError(
+            f"it claims {count} entries in a directory of {size} bytes; at most {limits.ENTRIES} are read."
+        )
     return end, count, start
 
 
 def _entry(data: memoryview, position: int, end: int, limit: int) -> tuple[Entry, int, int]:
-    """The entry described at `position`, where its local header begins, and the next position."""
+    """The entry described at `position`, the offset of its local header, and the next position."""
     if position + _ENTRY.size > end or bytes(data[position : position + 4]) != b"PK\x01\x02":
-        raise CheckpointError(f"the zip file's table of contents ends too early; {DAMAGED}.")
+        raise CheckpointError(f"the directory of the zip file ends too early; {DAMAGED}.")
     fields = _ENTRY.unpack_from(data, position)
     flags, method, packed, size, name_size, extra_size, comment_size = (fields[i] for i in (3, 4, 8, 9, 10, 11, 12))
     begin = fields[16]
     names = position + _ENTRY.size
     after = names + name_size + extra_size + comment_size
     if after > end:
-        raise CheckpointError(f"the zip file's table of contents ends too early; {DAMAGED}.")
+        raise CheckpointError(f"the directory of the zip file ends too early; {DAMAGED}.")
     raw = bytes(data[names : names + name_size])
     name = _name(raw)
     if _FULL4 in (packed, size, begin):
@@ -170,20 +185,22 @@ def _entry(data: memoryview, position: int, end: int, limit: int) -> tuple[Entry
         packed = next(wide) if packed == _FULL4 else packed
         begin = next(wide) if begin == _FULL4 else begin
     if flags & 0x41 or method not in (0, 8):
-        how = "encrypted" if flags & 0x41 else f"packed by method {method}"
-        raise RefusedError(f"its entry {shown(name)} is {how}, which is not read; pack the folder anew without that.")
+        how = "encrypted" if flags & 0x41 else f"compressed with method {method}"
+        raise RefusedError(
+            f"its entry {short_text(name)} is {how}, which is not supported; create the zip file without that."
+        )
     if method == 0 and packed != size:
-        raise RefusedError(f"its entry {shown(name)} is not packed but has two sizes, {packed} and {size}.")
+        raise RefusedError(f"its entry {short_text(name)} is not compressed but has two sizes, {packed} and {size}.")
     if size > limits.RATIO * packed + limits.RATIO_SLACK and not name.endswith(".debug_pkl"):
         raise RefusedError(
-            f"its entry {shown(name)} would unpack from {packed} to {size} bytes; at most {limits.RATIO} times is "
-            "read. Pack it anew without compression."
+            f"its entry {short_text(name)} would unpack from {packed} to {size} bytes; at most {limits.RATIO} times is "
+            "read. Save it without compression."
         )
     return Entry(name, _start(data, begin, raw, method, packed, limit), packed, size, method == 8), begin, after
 
 
 def _start(data: memoryview, begin: int, raw: bytes, method: int, packed: int, limit: int) -> int:
-    """Where the bytes of an entry start, once its local header says the same as the table of contents."""
+    """Offset of the data of an entry, whose local header must agree with the directory."""
     if begin + _LOCAL.size <= limit:
         magic, _, flags, local_method, _, _, _, local_packed, _, name_size, extra_size = _LOCAL.unpack_from(data, begin)
         names = begin + _LOCAL.size
@@ -192,7 +209,7 @@ def _start(data: memoryview, begin: int, raw: bytes, method: int, packed: int, l
         same_name = bytes(data[names : names + name_size]) == raw
         if magic == b"PK\x03\x04" and same_name and local_method == method and same_size and start + packed <= limit:
             return start
-    raise RefusedError(f"its entry {shown(raw)} is not where the table of contents says; {DAMAGED}.")
+    raise RefusedError(f"its entry {short_text(raw)} is not at the offset in the directory; {DAMAGED}.")
 
 
 def _name(raw: bytes) -> str:
@@ -202,12 +219,15 @@ def _name(raw: bytes) -> str:
         name = _OLD_NAME(raw)[0]
     parts = name.removesuffix("/").split("/")
     if not name.isprintable() or "\\" in name or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
-        raise RefusedError(f"has an entry called {shown(name)}, which leads out of the file; names are plain paths.")
+        raise RefusedError(f"it has an entry called {short_text(name)}; names must be relative paths without '..'.")
     return name
 
 
 def _wide(extra: bytes, name: str) -> Iterator[int]:
-    """The 64-bit sizes of an entry, in order; raises `CheckpointError` when there are too few."""
+    """The 64-bit sizes of an entry, in order.
+
+    **Raises:** `CheckpointError` if there are too few.
+    """
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<HH", extra)
         if kind == 1:
@@ -215,7 +235,7 @@ def _wide(extra: bytes, name: str) -> Iterator[int]:
             yield from struct.unpack_from(f"<{whole}Q", extra, 4)
             break
         extra = extra[4 + length :]
-    raise CheckpointError(f"the sizes of its entry {shown(name)} are missing; {DAMAGED}.")
+    raise CheckpointError(f"the sizes of its entry {short_text(name)} are missing; {DAMAGED}.")
 
 
 def _inflated(block: memoryview, entry: Entry) -> bytes:
@@ -223,7 +243,9 @@ def _inflated(block: memoryview, entry: Entry) -> bytes:
     try:
         out = unpacking.decompress(block, entry.size + 1)
     except zlib.error as failure:
-        raise CheckpointError(f"its entry {shown(entry.name)} cannot be unpacked ({failure}); {DAMAGED}.") from failure
+        raise CheckpointError(
+            f"its entry {short_text(entry.name)} cannot be unpacked ({failure}); {DAMAGED}."
+        ) from failure
     if len(out) != entry.size or not unpacking.eof:
-        raise CheckpointError(f"its entry {shown(entry.name)} unpacks to another size than it says; {DAMAGED}.")
+        raise CheckpointError(f"its entry {short_text(entry.name)} does not unpack to its declared size; {DAMAGED}.")
     return out

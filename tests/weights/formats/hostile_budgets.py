@@ -97,7 +97,7 @@ for _title, _make in _KINDS.items():
     add(
         f"as many {_title} as can be",
         lambda make=_make: _packed(make()),
-        f"{_SPENT}|os.system|has no entry|names a device",
+        f"{_SPENT}|os.system|has no entry|refers to a device",
         costly=True,
     )
 
@@ -175,14 +175,14 @@ add_pickle("a complex number of 10**400", call("builtins.complex", number(10**40
 add_pickle(
     "a text of numpy that is none",
     call("numpy.core.multiarray.scalar", _dtype("<U1"), b"C\x04\xff\xff\xff\x7f"),
-    "characters that are none",
+    "invalid characters",
 )
-add_pickle("an array of empty texts", _buffer("S0", 5), "does not fit")
-add_pickle("an empty array of 2**96 elements", _buffer("<f4", 0, 2**48, 2**48), "does not fit")
+add_pickle("an array of empty texts", _buffer("S0", 5), "do not match")
+add_pickle("an empty array of 2**96 elements", _buffer("<f4", 0, 2**48, 2**48), "do not match")
 add_pickle(
     "items of an instance that has none",
     call("copyreg._reconstructor", name("collections.OrderedDict"), name("builtins.list"), b"]"),
-    "items that it cannot have",
+    "items that this class cannot have",
 )
 add_pickle("a layout that is no text", call("torch.serialization._get_layout", number(1)), "layout")
 add_pickle(

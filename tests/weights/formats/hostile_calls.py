@@ -65,7 +65,7 @@ for _function in (
     "torch.classes.load_library",
     "torch.utils._config_module.ConfigModule.load_config",
 ):
-    add_pickle(f"call of {_function}", call(_function, RUN), "nothing in a file is ever run|file in a file")
+    add_pickle(f"call of {_function}", call(_function, RUN), "no code from a file is executed|nested file")
 
 add_pickle(
     "a type that numpy lacks",
@@ -97,17 +97,17 @@ add_pickle(
     "STACK_GLOBAL through a class", text("collections") + text("OrderedDict.__init__.__globals__") + b"\x93", "Ordered"
 )
 add_pickle("STACK_GLOBAL of numbers", number(1) + number(2) + b"\x93", "not text")
-add_pickle("GLOBAL with a path", b"c../../evil\nrun\n" + many([]) + b"R", "no class is called that")
-add_pickle("GLOBAL with nothing", b"c\n\n", "no class is called that")
-add_pickle("GLOBAL with a blank", b"ctorch \nload\n", "no class is called that")
+add_pickle("GLOBAL with a path", b"c../../evil\nrun\n" + many([]) + b"R", "not the name of a class")
+add_pickle("GLOBAL with nothing", b"c\n\n", "not the name of a class")
+add_pickle("GLOBAL with a blank", b"ctorch \nload\n", "not the name of a class")
 add_pickle("GLOBAL without end", b"c" + b"a" * 5000, "a line of more than")
 add_pickle("a standard function as a value", name("os.system"), "os.system")
 add_pickle("a standard function as a key", b"}" + name("os.system") + b"Ns", "os.system")
 add_pickle("a standard function in defaultdict", call("collections.defaultdict", name("os.system")), "os.system")
 add_pickle("INST", b"(" + RUN + b"ios\nsystem\n", "os.system")
-add_pickle("INST of a user's class", b"(" + RUN + b"ievil\nRun\n", "nothing in a file is ever run")
+add_pickle("INST of a user's class", b"(" + RUN + b"ievil\nRun\n", "no code from a file is executed")
 add_pickle("OBJ", b"(" + name("os.system") + RUN + b"o", "os.system")
-add_pickle("OBJ of a user's class", b"(" + name("evil.Run") + RUN + b"o", "nothing in a file is ever run")
+add_pickle("OBJ of a user's class", b"(" + name("evil.Run") + RUN + b"o", "no code from a file is executed")
 add_pickle("NEWOBJ of a standard class", name("subprocess.Popen") + many([RUN]) + b"\x81", "subprocess.Popen")
 add_pickle("NEWOBJ of a type", name("builtins.type") + many([text("T"), b")", b"}"]) + b"\x81", "builtins.type")
 add_pickle("NEWOBJ_EX", name("subprocess.Popen") + many([]) + table({"args": RUN}) + b"\x92", "subprocess.Popen")
@@ -140,17 +140,17 @@ for _code, _argument in {"EXT1": b"\x82\x01", "EXT2": b"\x83\x01\x00", "EXT4": b
 add_pickle("PERSID", b"Pevil\n", "outside the file")
 add_pickle("NEXT_BUFFER", b"\x97", "outside the file")
 add_pickle(
-    "persistent id of another kind", many([text("module"), name("evil.Net"), text("a.py"), WRITE]) + b"Q", "not follow"
+    "persistent id of another kind", many([text("module"), name("evil.Net"), text("a.py"), WRITE]) + b"Q", "not read"
 )
-add_pickle("persistent id that is text", RUN + b"Q", "not followed")
+add_pickle("persistent id that is text", RUN + b"Q", "not read")
 add_pickle("storage of another class", storage(kind="evil.FloatStorage"), "not one of torch's")
 add_pickle(
     "inline numpy objects", call("numpy.core.multiarray.scalar", call("numpy.dtype", text("O8")), b"C\x00"), "of type"
 )
 add_pickle("protocol 9", b"\x80\x09N", "protocol 9")
 add_pickle("unknown opcode", b"\xff", "where an opcode should be")
-add_pickle("empty stack", b"0" * 100, "not there")
-add_pickle("unknown memo", b"h\x63", "never kept")
+add_pickle("empty stack", b"0" * 100, "an empty stack")
+add_pickle("unknown memo", b"h\x63", "not in the memo")
 
 add("call in constants.pkl", lambda: script(constants=many([EVIL])), "posix.system")
 add(
@@ -161,7 +161,7 @@ add(
 add("call in a NeMo file", lambda: nemo(torch_zip(EVIL)), "model_weights.ckpt: .*posix.system")
 add("call in a gzipped NeMo file", lambda: nemo(torch_legacy(EVIL), zip_it=True), "posix.system")
 add("call in a legacy file", lambda: torch_legacy(EVIL), "posix.system")
-add("call before the magic number", lambda: whole(EVIL), "a pickle, but not of torch")
+add("call before the magic number", lambda: whole(EVIL), "a pickle that torch did not write")
 for _index, _what in enumerate(("version", "system", "value", "keys"), 1):
     add(f"call in a legacy file's {_what}", lambda index=_index: _evil_legacy(index), "posix.system")
 

@@ -28,18 +28,16 @@ def _doubling(levels: int, make: Callable[[bytes], bytes]) -> bytes:
 
 
 add_pickle("lists in lists", lambda: b"]" * 90_000 + b"a" * 89_999, "deep")
-add_pickle("tuples in tuples", lambda: b")" + b"\x85" * 250_000, "deep")
+add_pickle("nested tuples", lambda: b")" + b"\x85" * 250_000, "deep")
 add_pickle("dicts in dicts", lambda: (b"}" + text("a")) * 45_000 + b"N" + b"s" * 45_000, "deep|names of more than")
 add_pickle("records in records", lambda: name("a.B") + b"q\x010" + b"h\x01)\x81" * 40_000 + b"b" * 39_999, "deep")
-add_pickle("tuples in tuples as a key", lambda: b"}" + b")" + b"\x85" * 90_000 + b"Ns", "tuples in tuples")
-add_pickle(
-    "lists of shared lists", _doubling(30, lambda inside: b"](" + inside + b"e"), "each is counted|counted where"
-)
-add_pickle("tuples of shared tuples", _doubling(30, lambda inside: b"(" + inside + b"t"), "counted where")
-add_pickle("dicts of shared dicts", lambda: _shared_dicts(30), "counted where|names of")
+add_pickle("nested tuples as a key", lambda: b"}" + b")" + b"\x85" * 90_000 + b"Ns", "nested tuples")
+add_pickle("lists of shared lists", _doubling(30, lambda inside: b"](" + inside + b"e"), "counting repeated")
+add_pickle("tuples of shared tuples", _doubling(30, lambda inside: b"(" + inside + b"t"), "counting repeated")
+add_pickle("dicts of shared dicts", lambda: _shared_dicts(30), "counting repeated|names of")
 add_pickle("steps", lambda: b"N0" * 2_000_000, "more than .* steps")
-add_pickle("stack", lambda: b"N" * 400_000, "values waiting")
-add_pickle("copies of the top of the stack", lambda: b"N" + b"2" * 400_000, "values waiting")
+add_pickle("stack", lambda: b"N" * 400_000, "values on the stack")
+add_pickle("copies of the top of the stack", lambda: b"N" + b"2" * 400_000, "values on the stack")
 add_pickle("marks", lambda: b"(" * 100_000, "open marks")
 add_pickle(
     "memo",
@@ -59,11 +57,11 @@ add_pickle(
     "of memory",
 )
 add_pickle("much text", lambda: (text("a" * 2**24) + b"0") * 3, "at most 50331648 are read")
-add_pickle("text of 4 GB", b"X\xff\xff\xff\xffabc", "claims 4294967295 bytes")
-add_pickle("text of 2**62 bytes", b"\x8d" + struct.pack("<Q", 2**62) + b"abc", "claims")
-add_pickle("bytes of 2**62 bytes", b"\x8e" + struct.pack("<Q", 2**62) + b"abc", "claims")
-add_pickle("bytearray of 2**62 bytes", b"\x96" + struct.pack("<Q", 2**62) + b"abc", "claims")
-add_pickle("bytes of a negative size", b"T" + struct.pack("<i", -5), "claims -5 bytes")
+add_pickle("text of 4 GB", b"X\xff\xff\xff\xffabc", "requires 4294967295 bytes")
+add_pickle("text of 2**62 bytes", b"\x8d" + struct.pack("<Q", 2**62) + b"abc", "requires")
+add_pickle("bytes of 2**62 bytes", b"\x8e" + struct.pack("<Q", 2**62) + b"abc", "requires")
+add_pickle("bytearray of 2**62 bytes", b"\x96" + struct.pack("<Q", 2**62) + b"abc", "requires")
+add_pickle("bytes of a negative size", b"T" + struct.pack("<i", -5), "requires -5 bytes")
 add_pickle("integer of 2 GB", b"\x8b" + struct.pack("<i", 2**31 - 1), "integer of")
 add_pickle("integer of a negative size", b"\x8b" + struct.pack("<i", -1), "integer of")
 add_pickle("integer of a million digits", lambda: b"L" + b"9" * 1_000_000 + b"L\n", "a line of more than")
@@ -79,16 +77,16 @@ add_pickle(
 )
 add_pickle("a list as a key", b"}]Ns", "as a key")
 add_pickle("a list in a set", b"\x8f(]\x90", "as a key")
-add_pickle("a list in itself", b"]q\x01h\x01a", "holds itself")
-add_pickle("a dict in itself", b"}q\x01" + text("a") + b"h\x01s", "holds itself")
-add_pickle("a tuple in itself", b"]q\x01(h\x01tq\x020h\x02a", "holds itself")
+add_pickle("a list in itself", b"]q\x01h\x01a", "contains itself")
+add_pickle("a dict in itself", b"}q\x01" + text("a") + b"h\x01s", "contains itself")
+add_pickle("a tuple in itself", b"]q\x01(h\x01tq\x020h\x02a", "contains itself")
 add_pickle("long names", lambda: (b"}" + text("a" * 500)) * 20 + b"N" + b"s" * 20, "names of more than")
 add_pickle("a name with many parts", lambda: table({"a." * 900 + "b": tensor()}), "names of more than|too deep")
 add_pickle("many names", lambda: _many_names(), "too large|names of more than")
 add_pickle(
     "two tensors of one name",
     lambda: table({"a": table({"b": tensor()}), "a.b": tensor()}),
-    "two tensors that are called",
+    "two tensors with the name",
 )
 
 
@@ -113,18 +111,18 @@ def _tensor(title: str, value: Callable[[], bytes] | bytes, says: str) -> None:
     add_pickle(f"tensor with {title}", value, says)
 
 
-_tensor("a negative stride", tensor(stride=(-3, 1)), "none of the numbers negative")
-_tensor("a negative offset", tensor(offset=-1), "none of the numbers negative")
-_tensor("a negative size", tensor(shape=(-2, -3)), "none of the numbers negative")
+_tensor("a negative stride", tensor(stride=(-3, 1)), "no negative numbers")
+_tensor("a negative offset", tensor(offset=-1), "no negative numbers")
+_tensor("a negative size", tensor(shape=(-2, -3)), "no negative numbers")
 _tensor("nine axes", tensor(shape=(1,) * 9, stride=(1,) * 9), "axes")
 _tensor("more sizes than strides", tensor(shape=(2, 3, 1)), "axes")
 _tensor("an end past its storage", tensor(shape=(3, 3)), "past the end")
 _tensor("a start past its storage", tensor(offset=6), "past the end")
 _tensor("a stride past its storage", tensor(stride=(2**40, 1)), "past the end")
 _tensor("a stride that overflows", tensor(stride=(2**63, 1)), "axes")
-_tensor("sizes that overflow", tensor(shape=(2**33, 2**33), stride=(0, 0)), "more than can be")
-_tensor("sizes of no elements that overflow", tensor(shape=(0, 2**40, 2**40), stride=(0, 0, 0)), "more than can be")
-_tensor("a terabyte of one element", tensor(shape=(2**38,), stride=(0,)), "lie on each other")
+_tensor("sizes that overflow", tensor(shape=(2**33, 2**33), stride=(0, 0)), "too large")
+_tensor("sizes of no elements that overflow", tensor(shape=(0, 2**40, 2**40), stride=(0, 0, 0)), "too large")
+_tensor("a terabyte of one element", tensor(shape=(2**38,), stride=(0,)), "overlap")
 _tensor(
     "a size that is true",
     call("torch._utils._rebuild_tensor", storage(), number(0), many([b"\x88"]), numbers([1])),
@@ -144,7 +142,7 @@ _tensor(
     "not a storage",
 )
 _tensor("no arguments", call("torch._utils._rebuild_tensor_v2"), "without storage")
-_tensor("a storage that is not there", tensor(block=storage("7")), "has no entry")
+_tensor("a storage that is missing", tensor(block=storage("7")), "has no entry")
 _tensor("a storage outside the file", tensor(block=storage("../../../etc/passwd")), "has no entry")
 _tensor("a storage larger than its entry", tensor(block=storage(numel=7)), "has 24 bytes|elsewhere")
 _tensor("a storage smaller than its entry", tensor(block=storage(numel=5)), "has 24 bytes|elsewhere")
@@ -181,7 +179,7 @@ _tensor(
         b"}",
         name("torch.bits8"),
     ),
-    "no counterpart",
+    "which numpy does not have",
 )
 _tensor("quantisation", call("torch._utils._rebuild_qtensor", storage()), "quantised")
 _tensor("a sparse layout", call("torch._utils._rebuild_sparse_tensor", storage()), "sparse")

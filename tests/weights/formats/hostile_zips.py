@@ -40,67 +40,67 @@ for _entry in (
     add(
         f"entry called {_entry!r}",
         lambda entry=_entry: zipped([*_PAIR, ("q" * len(entry), b"")]).replace(b"q" * len(entry), entry.encode()),
-        "leads out of the file",
+        "relative paths",
     )
 add("an encrypted entry", lambda: entry_field(torch_zip(), _ZIP, 8, b"\x01\x00"), "encrypted")
 for _method in (12, 14, 93, 99):
     add(
         f"an entry packed by method {_method}",
         lambda m=_method: entry_field(torch_zip(), _ZIP, 10, bytes([m, 0])),
-        "by method",
+        "with method",
     )
 add("an entry of two sizes", lambda: entry_field(torch_zip(), _ZIP, 24, struct.pack("<I", 2000)), "two sizes")
 add(
     "an entry larger than the file",
     lambda: entry_field(torch_zip(), _ZIP, 20, struct.pack("<II", 2**31, 2**31)),
-    "not where",
+    "not at the offset",
 )
-add("an entry elsewhere", lambda: entry_field(torch_zip(), _ZIP, 42, struct.pack("<I", 3)), "not where")
-add("an entry after the end", lambda: entry_field(torch_zip(), _ZIP, 42, struct.pack("<I", 2**31)), "not where")
+add("an entry elsewhere", lambda: entry_field(torch_zip(), _ZIP, 42, struct.pack("<I", 3)), "not at the offset")
+add("an entry after the end", lambda: entry_field(torch_zip(), _ZIP, 42, struct.pack("<I", 2**31)), "not at the offset")
 add(
     "an entry of another local name",
     lambda: patched(torch_zip(), b"archive/data/0", 0, b"archive/data/9"),
-    "not where",
+    "not at the offset",
 )
-add("entries that share bytes", lambda: _overlapping(), "share bytes")
+add("entries that share bytes", lambda: _overlapping(), "overlap")
 add("a zip file of many entries", lambda: patched(torch_zip(), b"PK\x05\x06", 8, b"\xfe\xff\xfe\xff"), "entries")
 add(
     "a zip file of fewer entries",
     lambda: patched(torch_zip(), b"PK\x05\x06", 8, b"\x01\x00\x01\x00"),
-    "more than the 1 entries",
+    "exactly 1 entries",
 )
 add(
     "a table of contents elsewhere",
     lambda: patched(torch_zip(), b"PK\x05\x06", 16, struct.pack("<I", 1)),
-    "not where it says",
+    "not at its offset",
 )
 add(
-    "a comment that is not there",
+    "a comment that is missing",
     lambda: patched(torch_zip(), b"PK\x05\x06", 20, b"\xff\x00"),
-    "does not fit the rest",
+    "does not match the file",
 )
-add("bytes after the zip file", lambda: torch_zip() + b"PK", "does not fit the rest")
-add("bytes before the zip file", lambda: b"PK\x03\x04" + torch_zip(), "not where")
-add("zip64 sizes that are not there", lambda: entry_field(torch_zip(), _ZIP, 20, b"\xff" * 8), "sizes of its entry")
-add("a second end elsewhere", lambda: _zip64(2**63, 1), "second end")
+add("bytes after the zip file", lambda: torch_zip() + b"PK", "does not match the file")
+add("bytes before the zip file", lambda: b"PK\x03\x04" + torch_zip(), "not at its offset")
+add("zip64 sizes that are missing", lambda: entry_field(torch_zip(), _ZIP, 20, b"\xff" * 8), "sizes of its entry")
+add("a zip64 end record elsewhere", lambda: _zip64(2**63, 1), "zip64 end record")
 add("two ends that differ", lambda: _zip64(None, 2**40), "contradict")
 add("an empty zip file", lambda: zipped([]), "an empty zip file")
 add("a zip file of something else", lambda: zipped({"readme.txt": b"hello"}), "without data.pkl")
 add("a model for mobile devices", lambda: zipped({"a/bytecode.pkl": whole(b")")}), "mobile devices")
 add("FlatBuffers", lambda: b"\x10\x00\x00\x00PTMF" + bytes(100), "mobile devices")
-add("bytes after data.pkl", lambda: zipped({"a/data.pkl": whole(b"}") + b"}."}), "goes on after its end")
+add("bytes after data.pkl", lambda: zipped({"a/data.pkl": whole(b"}") + b"}."}), "after its end")
 add("data.pkl without end", lambda: zipped({"a/data.pkl": b"\x80\x02}"}), "ends too early")
 add("data.pkl of nothing", lambda: zipped({"a/data.pkl": b""}), "ends too early")
 add("data.pkl of two values", lambda: torch_zip(b"NN"), "one value")
 add("a storage that unpacks to a gigabyte", lambda: _zip_bomb("archive/data/0"), "would unpack")
 add("a pickle that unpacks to a gigabyte", lambda: _zip_bomb("archive/data.pkl"), "would unpack")
-add("an entry that unpacks to more than it says", lambda: _packed_lie(), "another size")
+add("an entry that unpacks to more than it says", lambda: _packed_lie(), "declared size")
 add(
     "an entry that cannot be unpacked",
     lambda: entry_field(torch_zip(), "archive/data.pkl", 10, b"\x08\x00", local=True),
     "cannot be unpacked",
 )
-add("an unknown order of bytes", lambda: torch_zip(**{"archive/byteorder": b"middle"}), "order of bytes")
+add("an unknown order of bytes", lambda: torch_zip(**{"archive/byteorder": b"middle"}), "byte order")
 
 
 def _overlapping() -> bytes:
