@@ -13,18 +13,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from jaxvoice.console import printable
 from jaxvoice.errors import CheckpointError, JaxvoiceError, ShapeError
 from jaxvoice.weights.archive import Archive, Tensors
 from jaxvoice.weights.distances import Difference, Distance, align, compare_arrays, distance
 from jaxvoice.weights.mismatches import format_name
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
-from jaxvoice.weights.text_tables import printable
 
 OUTPUT = "output"
-"""Name of the result of a model among the outputs of its layers; of several results: `output[0]`, `output[mel]`, ..."""
+"""Name of the result of a model; of several results: `output[0]`, `output[mel]`, ..."""
 
 Outputs = Mapping[str, Shaped[np.ndarray, "..."]]
-Run = Callable[[Sequence[Shaped[np.ndarray, "..."]]], Outputs]
+Recorded = tuple[Outputs, Outputs]
+"""The results of a model by name, and the outputs of its layers by path."""
+Run = Callable[[Sequence[Shaped[np.ndarray, "..."]]], Recorded]
 
 TOLERANCE = 1e-4
 """Relative difference above which two layers count as different. It exceeds float32 rounding errors."""
@@ -128,21 +130,25 @@ def _layers(sides: list["_Side"], path: Path | None, tolerance: float) -> tuple[
             if path is None:
                 return [], (f"layers not compared: {problem}; pass other inputs with --inputs.",)
             raise ShapeError(f"{problem}; use other inputs.") from failure
-    prefixes = align(found[0], found[1])
-    layers, shapes = [], []
-    for name, outputs in zip("AB", found, strict=True):
-        if not all(np.isfinite(array).all() for name, array in outputs.items() if _is_result(name)):
-            shapes.append(f"the output of {name} contains NaN or infinity")
-    for whole, one in found[0].items():
-        other = found[1].get(whole if _is_result(whole) else prefixes.b + whole.removeprefix(prefixes.a))
-        if other is None:
-            continue
+    (results_a, outputs_a), (results_b, outputs_b) = found
+    remarks = [
+        f"the output of {name} contains NaN or infinity"
+        for name, results in (("A", results_a), ("B", results_b))
+        if not all(np.isfinite(array).all() for array in results.values())
+    ]
+    prefixes = align(outputs_a, outputs_b)
+    names = {layer: prefixes.b + layer.removeprefix(prefixes.a) for layer in outputs_a}
+    pairs = [(layer, outputs_a[layer], outputs_b[name]) for layer, name in names.items() if name in outputs_b]
+    pairs += [(name, results_a[name], results_b[name]) for name in results_a if name in results_b]
+    layers = []
+    for layer, one, other in pairs:
         one, other = _squeezed(one), _squeezed(other)
         if one.shape != other.shape:
-            shapes.append(f"{whole} has output shape {one.shape} in A and {other.shape} in B")
+            remarks.append(f"{layer} has output shape {one.shape} in A and {other.shape} in B")
             continue
-        layers.append(LayerDifference(whole.removeprefix(prefixes.a), one.shape, distance(one, other)))
-    return layers, (remark, *shapes[:4])
+        name = layer.removeprefix(prefixes.a)
+        layers.append(LayerDifference(name, one.shape, distance(one, other)))
+    return layers, (remark, *remarks[:4])
 
 
 def _shapes(arrays: Sequence[Shaped[np.ndarray, "..."]]) -> str:
@@ -234,7 +240,7 @@ class _Side:
         given = [place for place, value in enumerate(values) if _is_input(value)]
         self.example = [_channels_first(values[place]) for place in given]
 
-        def run(inputs: Sequence[np.ndarray]) -> Outputs:
+        def run(inputs: Sequence[np.ndarray]) -> Recorded:
             if len(inputs) != len(given):
                 raise ValueError(f"{len(inputs)} arrays for the {len(given)} arguments of {family.name}")
             arguments = list(values)
@@ -242,7 +248,8 @@ class _Side:
                 arguments[place] = _argument(array, values[place])
             keywords = dict(zip(kwargs, arguments[len(args) :], strict=True))
             result, outputs = _captured()(network, *arguments[: len(args)], **keywords)
-            return {name: _channels_first(output) for name, output in {**outputs, **_results(result)}.items()}
+            results = {name: _channels_first(output) for name, output in _results(result).items()}
+            return results, {layer: _channels_first(output) for layer, output in outputs.items()}
 
         return run
 
@@ -266,10 +273,6 @@ def _results(result: Any) -> dict[str, Any]:
         for path, leaf in leaves
         if isinstance(leaf, jax.Array)
     }
-
-
-def _is_result(name: str) -> bool:
-    return name == OUTPUT or name.startswith(f"{OUTPUT}[")
 
 
 def _argument(array: Shaped[np.ndarray, "..."], example: Any) -> Any:
@@ -305,12 +308,13 @@ def _torchscript(archive: Any) -> Run:
 
     model = function(archive)
 
-    def run(inputs: Sequence[np.ndarray]) -> Outputs:
+    def run(inputs: Sequence[np.ndarray]) -> Recorded:
         batched = [array[None] if array.ndim == 2 else array for array in inputs]
         result, outputs = jax.jit(model.record)(model.weights, *batched)
         results = _results(result)
         if not results:
             raise CheckpointError(f"{archive.source.path} returns {type(result).__name__}, which contains no array.")
-        return {name: np.asarray(output) for name, output in {**outputs, **results}.items()}
+        layers = {layer: np.asarray(output) for layer, output in outputs.items()}
+        return {name: np.asarray(output) for name, output in results.items()}, layers
 
     return run

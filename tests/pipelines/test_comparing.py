@@ -162,6 +162,30 @@ def test_two_archives_need_inputs(state, tmp_path):
     assert found.same and len(found.layers) > 10
 
 
+class ScaledOutput(torch.nn.Module):
+    """Its layer is called `output`, and is not the last operation."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.output = torch.nn.Conv1d(2, 2, 1)
+        self.factor = factor
+        torch.nn.init.ones_(self.output.weight)
+        torch.nn.init.zeros_(self.output.bias)
+
+    def forward(self, x):
+        return self.factor * self.output(x)
+
+
+def test_a_layer_called_output_is_not_the_result(tmp_path):
+    for name, factor in (("a", 0.5), ("b", 0.25)):
+        with warnings.catch_warnings(action="ignore"):
+            torch.jit.save(torch.jit.script(ScaledOutput(factor)), tmp_path / f"{name}.pt")
+    np.save(tmp_path / "x.npy", np.ones((2, 5), np.float32))
+    layer, result = compare(tmp_path / "a.pt", tmp_path / "b.pt", inputs=tmp_path / "x.npy").layers
+    assert (layer.name, layer.distance.relative) == ("output", 0)
+    assert (result.name, result.distance.relative) == ("output", 1)
+
+
 def test_another_shape_is_no_match(folder, state, tmp_path):
     config = dataclasses.replace(CONFIG.generator, resblock_kernel_sizes=(5,))
     save_generator(
