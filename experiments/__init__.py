@@ -1,1 +1,1 @@
-"""Experiments with a promise: each file states its command, its data, its time and the result to expect."""
+"""Experiments. Each file states its command, its data, its running time and its result."""

@@ -214,7 +214,7 @@ def read_text(path: Path, most: int) -> str:
 
 
 def parsed_json(path: Path, text: str) -> Any:
-    """The JSON `text` of the file at `path`; raises `ConfigError` if it is none."""
+    """The JSON `text` of the file at `path`; raises `ConfigError` if it is not valid JSON."""
     try:
         return json.loads(text)
     except RecursionError as failure:

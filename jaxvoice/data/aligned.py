@@ -143,8 +143,8 @@ def _load(utterance: Utterance, corpus: Corpus, contract: MelConfig, peak_normal
             return _Loaded(None, mel, notes)
     if utterance.audio is None:
         other = "" if utterance.mel is None or mel is not None else " (its mel follows another contract)"
-        way_out = "give the folder of the audio" + ("." if mel is not None else ", or the mel of the corpus.")
-        raise AlignmentError("no audio", f"{utterance.id} has no audio{other}; {way_out}")
+        remedy = "pass the folder of the audio" + ("." if mel is not None else ", or the mel of the corpus.")
+        raise AlignmentError("no audio", f"{utterance.id} has no audio{other}; {remedy}")
     samples = utterance_audio(utterance.audio, contract.sample_rate, peak_normalize=peak_normalize)
     return _Loaded(samples, mel, notes)
 

@@ -32,7 +32,7 @@ def atomic_folder(final: Path) -> Iterator[Path]:
     """A temporary folder beside `final` that is moved to `final` when the block ends without an error.
 
     If another process has made the folder `final` in the meantime, that folder stays and the new one is removed. On an
-    error, the temporary folder is removed. Raises `OSError` if the folder cannot be made.
+    error, the temporary folder is removed. Raises `OSError` if the folder cannot be created.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent, ignore_cleanup_errors=True) as scratch:

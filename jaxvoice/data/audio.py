@@ -119,7 +119,10 @@ def _unreadable(path: Path, failure: Any) -> AudioError:
 
 
 def audio_info(path: str | Path) -> AudioInfo:
-    """Read the header of an audio file; raises `AudioError` if the file is missing, empty or not audio."""
+    """Read the header of an audio file.
+
+    **Raises:** `AudioError` if the file is missing, empty or not audio.
+    """
     import soundfile
 
     path = _existing(path)
@@ -156,7 +159,7 @@ def _whole_rate(rate: Any, problem: str) -> int:
     except (TypeError, ValueError, OverflowError):  # text, NaN, infinity
         whole = 0
     if whole < 1 or whole != rate:
-        raise AudioError(f"{problem}; give a sample rate that is a whole number from 1 up.")
+        raise AudioError(f"{problem}; use a positive integer as the sample rate.")
     return whole
 
 
@@ -185,7 +188,7 @@ def write_wav(
     if subtype not in ("PCM_16", "FLOAT"):
         raise AudioError(f"{path}: unknown sample format {subtype!r}; use 'PCM_16' or 'FLOAT'.")
     if path.is_dir():
-        raise AudioError(f"{path} is a folder; give the name of a WAV file.")
+        raise AudioError(f"{path} is a folder; pass the name of a WAV file.")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as file, soundfile.SoundFile(file, "w", rate, 1, subtype, format="WAV") as wav:

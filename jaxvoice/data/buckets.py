@@ -106,7 +106,10 @@ def batches_in_order(
 
 
 def column_lengths(store: Store, columns: Sequence[str]) -> Int64[np.ndarray, "utterances columns"]:
-    """The length of each of `columns` for each utterance; raises `DataError` for an empty store."""
+    """The length of each of `columns` for each utterance.
+
+    **Raises:** `DataError` for an empty store.
+    """
     if len(store) == 0:
         raise DataError("The store holds no utterances; there is nothing to load.")
     return np.stack([store.lengths(name) for name in columns], axis=1)

@@ -130,7 +130,10 @@ def _check(
 
 
 def _mel_remarks(path: Path | None, length: int, sample_rate: int, config: "MelConfig | None") -> dict[str, str]:
-    """Remarks about the mel given for `length` samples of audio; raises `MelError` if it cannot be right."""
+    """Remarks about the mel given for `length` samples of audio.
+
+    **Raises:** `MelError` if it cannot be right.
+    """
     if path is None:
         return {}
     # Imported here, so that corpora without mels are checked without JAX.

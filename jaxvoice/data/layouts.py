@@ -66,7 +66,7 @@ def filelist(root: Path, audio_dir: Path | None) -> tuple[list[Utterance], froze
         return _listed(root, audio_dir), frozenset()
     training, validation = root / "training.txt", root / "validation.txt"
     if not training.is_file():
-        raise DataError(f"{root} has no file list: looked for {training}. Give the list itself, or another kind.")
+        raise DataError(f"{root} has no file list: looked for {training}. Pass the path of the list, or another kind.")
     utterances = _listed(training, audio_dir)
     held_out = _listed(validation, audio_dir) if validation.is_file() else []
     return utterances + held_out, frozenset(utterance.id for utterance in held_out)
@@ -119,7 +119,7 @@ def _listed(listing: Path, audio_dir: Path | None) -> list[Utterance]:
     folder = next((option for option in options if any(_has_stem(option, row[0]) for row in rows[:100])), None)
     if folder is None:
         looked = " and ".join(str(_with_stem(option, rows[0][0])) for option in options)
-        raise DataError(f"{listing} names audio that is missing: looked for {looked}. Give the folder of the audio.")
+        raise DataError(f"{listing} names audio that is missing: looked for {looked}. Pass the folder of the audio.")
     return [
         Utterance(_without_suffix(row[0]), _with_stem(folder, row[0]), row[1] if len(row) > 1 else "") for row in rows
     ]

@@ -49,7 +49,7 @@ class BatchPlan(Generic[BatchType]):
     """The batches of one store under a sampler.
 
     `select` gives the rows of the global batch at a place, and `collate` makes a batch of rows; `description` states in
-    JSON values what batches are made from and how.
+    JSON values the data and the settings of the batches.
     """
 
     steps_per_epoch: int

@@ -30,7 +30,7 @@ def split(
         if validation is None:
             validation = min(150, max(1, total // 20))
         if validation < 0 or (isinstance(validation, float) and validation >= 1):
-            raise DataError(f"Cannot hold out {validation!r}; give a number of utterances or a fraction from 0 to 1.")
+            raise DataError(f"Cannot hold out {validation!r}; pass a number of utterances or a fraction from 0 to 1.")
         if how == "last":
             count = validation if isinstance(validation, int) else _count(validation, total)
             held_out = frozenset(names[total - count :]) if count <= total else frozenset(names)

@@ -207,9 +207,12 @@ def to_int16(samples: Float[np.ndarray, " samples"]) -> tuple[Int16[np.ndarray, 
 
 
 def audio_of(utterance: Utterance) -> Path:
-    """The recording of `utterance`; raises `AudioError` if it has none."""
+    """The recording of `utterance`.
+
+    **Raises:** `AudioError` if it has none.
+    """
     if utterance.audio is None:
-        raise AudioError(f"{utterance.id} has no recording; give the folder of the audio.")
+        raise AudioError(f"{utterance.id} has no recording; pass the folder of the audio.")
     return utterance.audio
 
 
@@ -320,7 +323,10 @@ def _read_first_format(folder: Path, index: Mapping[str, Any]) -> dict[str, Colu
 
 
 def _mapped(path: Path, dtype: np.dtype, shapes: Sequence[tuple[int, ...]]) -> Column:
-    """Views of the arrays in the file at `path`, one after another; raises `ValueError` for another size."""
+    """Views of the arrays in the file at `path`, one after another.
+
+    **Raises:** `ValueError` for another size.
+    """
     sizes = [math.prod(shape) for shape in shapes]
     if path.stat().st_size != dtype.itemsize * sum(sizes):
         raise ValueError(f"{path} has another size than the index says")

@@ -1,4 +1,4 @@
-"""The utterances of a corpus: what is known of each, which were rejected and why, reports, and work in threads."""
+"""The utterances of a corpus, with rejected utterances and a report; and work on utterances in threads."""
 
 import os
 import textwrap

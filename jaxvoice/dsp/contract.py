@@ -76,7 +76,7 @@ def _check_shape(mel: np.ndarray, config: MelConfig) -> None:
         raise MelError(f"A mel should contain floats, got {mel.dtype}; save it as float32.")
     if mel.ndim != 2:
         raise MelError(
-            f"A mel should have the shape ({config.num_mels}, frames), got {mel.shape}; give one utterance at a time."
+            f"A mel should have the shape ({config.num_mels}, frames), got {mel.shape}; pass one utterance at a time."
         )
     bands, frames = mel.shape
     if bands != config.num_mels:
@@ -90,7 +90,7 @@ def _check_shape(mel: np.ndarray, config: MelConfig) -> None:
             f"num_mels={config.num_mels} or use a model with as many bands."
         )
     if frames == 0:
-        raise MelError(f"The mel of shape {mel.shape} has no frames; give at least one.")
+        raise MelError(f"The mel of shape {mel.shape} has no frames; pass at least one.")
 
 
 def _mismatch(mel: np.ndarray, config: MelConfig) -> tuple[str, list[str]]:
@@ -122,8 +122,8 @@ def _mismatch(mel: np.ndarray, config: MelConfig) -> tuple[str, list[str]]:
         if hard:
             return f"The mel looks {hard} ({seen}).", []
         return "", [
-            f"The mel has few low values ({seen}; 99% are above {quiet:.1f}), but speech in this scale has many: "
-            "it may be in log10 or normalised. The mel of a noisy or clipped recording looks like this too."
+            f"The mel has few low values ({seen}; 99% are above {quiet:.1f}). Speech in this scale has many, in its "
+            "pauses. The mel may be in log10 or normalised, or the recording may be noisy or clipped."
         ]
     if low < config.floor - 0.5:
         return "", [

@@ -1,4 +1,4 @@
-"""The mel contract that coqui's audio settings mean."""
+"""Conversion of coqui's audio settings to a mel contract."""
 
 import math
 from typing import Any, Literal
@@ -10,21 +10,21 @@ from jaxvoice.weights.foreign_settings import Settings
 
 
 def coqui_mel(audio: Any) -> tuple[MelConfig, tuple[str, ...]]:
-    """The mel contract that coqui's `audio` settings mean, and what had to be assumed.
+    """The mel contract of coqui's `audio` settings, and the assumptions about missing settings.
 
-    A gain times the logarithm of mel amplitudes, minus `ref_level_db`, brought from [min_level_db, 0] to [0, max_norm]
-    or, if symmetric, to [-max_norm, max_norm], and clipped there. coqui-ai/TTS `TTS/utils/audio/processor.py`; what the
-    settings leave out is what `TTS/config/shared_configs.py` has.
+    The mel is a gain times the logarithm of mel amplitudes, minus `ref_level_db`. It is mapped from [min_level_db, 0]
+    to [0, max_norm], or to [-max_norm, max_norm] if `symmetric_norm` is true, and clipped to this range. Source:
+    coqui-ai/TTS `TTS/utils/audio/processor.py`; defaults are those of `TTS/config/shared_configs.py`.
 
-    **Raises:** `ConfigError` for mean-variance normalisation, amplitudes without a logarithm, another padding, and
-    values that are none.
+    **Raises:** `ConfigError` for mean-variance normalisation, amplitudes without a logarithm, an unsupported
+    padding mode, and values of the wrong type.
     """
     table = Settings(audio, "audio.")
     if table.value("stats_path") and table.flag("signal_norm", True):
         raise ConfigError(
             f"the mels are normalised with means and variances from {format_value(table.value('stats_path'))}, which "
-            "a mel contract cannot hold; there is no way around it but to normalise the mels yourself and import with "
-            "a --config whose signal_norm is false."
+            "a mel contract cannot contain; normalise the mels yourself, and import with a --config in which "
+            "signal_norm is false."
         )
     if not table.flag("do_amp_to_db_mel", True):
         raise ConfigError("do_amp_to_db_mel is false: mels without a logarithm are not supported.")
@@ -39,7 +39,7 @@ def coqui_mel(audio: Any) -> tuple[MelConfig, tuple[str, ...]]:
     gain, offset, clip = table.number("spec_gain", 20.0, above=0), 0.0, None
     normalised = table.flag("signal_norm", True)
     if normalised:
-        # Absent and null mean different things there.
+        # In these settings, a missing key and null mean different things.
         reference, top = (
             table.number(name, null if name in set(table) else absent, above=above)
             for name, absent, null, above in (("ref_level_db", 20.0, 0.0, -math.inf), ("max_norm", 4.0, 1.0, 0.0))
@@ -76,16 +76,16 @@ def coqui_mel(audio: Any) -> tuple[MelConfig, tuple[str, ...]]:
         clip=clip,
     )
     if clip is None or mel.floor > clip[0]:
-        assumed.append(
-            "amplitudes below 1e-5 count as 1e-5, as in older versions of coqui's TTS (newer ones take 1e-8)"
-        )
+        assumed.append("amplitudes are clipped at 1e-5, as in older versions of coqui's TTS (newer versions use 1e-8)")
     for name, what in (("do_sound_norm", "peak-normalised"), ("do_rms_norm", "normalised in loudness")):
         if table.flag(name, False):
-            assumed.append(f"recordings were {what} before mels were made of them ({name}); do the same to yours")
+            assumed.append(
+                f"recordings were {what} before the mels were computed ({name}); process yours in the same way"
+            )
     return mel, tuple(assumed)
 
 
-# What coqui's settings are where a configuration leaves them out.
+# coqui's defaults.
 _DEFAULTS = {"fft_size": "1024", "num_mels": "80", "mel_fmin": "0", "mel_fmax": "half the rate", "preemphasis": "0"}
 _DEFAULTS |= {"log_func": "np.log10", "spec_gain": "20", "signal_norm": "true"}
 _NORM_DEFAULTS = {"ref_level_db": "20", "min_level_db": "-100", "max_norm": "4", "symmetric_norm": "true"}
@@ -98,4 +98,4 @@ def _coqui_defaults(table: Settings, normalised: bool) -> list[str]:
     there = {name for name in table if name in table or name in _NULLABLE}
     known = _DEFAULTS | (_NORM_DEFAULTS if normalised else {})
     absent = [f"{name} {value}" for name, value in known.items() if name not in there]
-    return [f"coqui's defaults for what its audio settings leave out: {', '.join(absent)}"] if absent else []
+    return [f"coqui's defaults for missing audio settings: {', '.join(absent)}"] if absent else []

@@ -24,7 +24,7 @@ class WarpedBoundaries(NamedTuple):
 
 
 def time_warping_path(cost: Float[np.ndarray, "left right"]) -> Int64[np.ndarray, "steps 2"]:
-    """The cheapest path of steps (1, 1), (1, 0), (0, 1) from the first corner of `cost` to its last, as index pairs."""
+    """The cheapest path of steps (1, 1), (1, 0), (0, 1) from the first to the last entry of `cost`, as index pairs."""
     from librosa.sequence import dtw
 
     _, path = dtw(C=cost, step_sizes_sigma=_STEPS, backtrack=True)

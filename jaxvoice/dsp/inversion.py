@@ -32,8 +32,8 @@ def griffin_lim(
     """A signal whose STFT magnitude is close to `magnitude`, found by the fast Griffin-Lim algorithm.
 
     **Arguments:** `magnitude`, linear; sizes as for `stft`; `momentum`, 0 for the original algorithm; `length`, the
-    number of samples to return, by default that which the frames cover without `pad`; `key` for the initial phases, by
-    default `jax.random.key(0)`.
+    number of samples to return, by default the number that the frames cover minus the padding; `key` for the initial
+    phases, by default `jax.random.key(0)`.
 
     **Raises:** `ShapeError` if the shape does not fit `n_fft`, or if there are too few frames to reflect `pad` samples.
 

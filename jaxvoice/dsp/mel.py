@@ -77,7 +77,7 @@ def bucketed_log_mel(
     if len(audio) < config.min_samples:
         raise AudioError(
             f"The audio is too short: {len(audio)} samples at {config.sample_rate} Hz, and one mel frame needs "
-            f"{config.min_samples}; give at least {config.min_samples / config.sample_rate:.3f} s."
+            f"{config.min_samples}; use at least {config.min_samples / config.sample_rate:.3f} s."
         )
     hop = config.hop_length
     with np.errstate(over="ignore"):  # larger than float32: infinite, and refused below

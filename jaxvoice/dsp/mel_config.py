@@ -22,7 +22,7 @@ class MelConfig:
     """How a model's mel spectrograms are computed; saved with its weights. The defaults are HiFi-GAN's for LJSpeech.
 
     `(re^2 + im^2 + magnitude_floor) ^ (power / 2)` of a periodic-Hann STFT is multiplied with the mel filterbank. The
-    logarithm of the result, or of `log_floor` where that is larger, is multiplied with `gain`, increased by `offset`
+    logarithm of the result, or of `log_floor` where that is larger, is multiplied by `gain`, increased by `offset`
     and clipped to `clip`. Frequencies are in Hz, lengths in samples; `fmax=None` is Nyquist.
 
     `center=False` reflects `(n_fft - hop_length) / 2` samples at both ends, which gives `samples // hop_length` frames,
@@ -56,23 +56,23 @@ class MelConfig:
     mel_scale: Literal["slaney", "htk"] = "slaney"
     """Mel scale of the filterbank."""
     mel_norm: Literal["slaney", "none"] = "slaney"
-    """Scaling of the filters: slaney gives all the same area, none gives all the same height."""
+    """Scaling of the filters: equal area (slaney) or equal height (none)."""
     power: float = 1.0
     """Exponent of the magnitude: 1 is amplitude, 2 is power."""
     magnitude_floor: float = 1e-9
-    """Added to the squared magnitude."""
+    """Constant added to the squared magnitude, for a finite gradient at zero."""
     log_floor: float = 1e-5
     """Lower bound of the values whose logarithm is taken."""
     log: Literal["ln", "log10"] = "ln"
     """Logarithm: natural or base 10."""
     center: bool = False
-    """Pad half a transform at both ends instead of half of the difference between transform and hop."""
+    """Pad `n_fft / 2` samples at both ends, as librosa does, instead of HiFi-GAN's `(n_fft - hop_length) / 2`."""
     preemphasis: float = 0.0
-    """Fraction of the previous sample that is subtracted from each sample of the audio; 0 is none."""
+    """Fraction of the previous sample that is subtracted from each sample of the audio; 0 disables it."""
     gain: float = 1.0
-    """Factor of the logarithm."""
+    """Scale of the logarithm."""
     offset: float = 0.0
-    """Constant that is added after the factor."""
+    """Offset added to the scaled logarithm."""
     clip: tuple[float, float] | None = None
     """Lowest and highest value of the result; None clips nothing."""
 
@@ -125,12 +125,12 @@ class MelConfig:
                 f"MelConfig needs gain > 0 and preemphasis in [0, 1), got {self.gain} and {self.preemphasis}."
             )
         if self.clip is not None and not self.clip[0] < self.clip[1]:
-            raise ConfigError(f"MelConfig.clip={self.clip} should give the lowest value first, then a higher one.")
+            raise ConfigError(f"MelConfig.clip={self.clip} must be (lowest, highest).")
         empty = np.flatnonzero(mel_filterbank(self).max(axis=1) == 0)
         if empty.size:
             raise ConfigError(
                 f"{empty.size} of {self.num_mels} mel filters contain no FFT bin (the first is number {empty[0]}), so "
-                f"they would be silent; use fewer num_mels or an n_fft above {self.n_fft}."
+                f"their output would always be the floor; use fewer num_mels or an n_fft above {self.n_fft}."
             )
 
     def full_band(self) -> "MelConfig":
@@ -157,7 +157,7 @@ class MelConfig:
         return self.scaled(math.log(self.log_floor) if self.log == "ln" else math.log10(self.log_floor))
 
     def scaled(self, log: float) -> float:
-        """The value in the mel of `log`, the logarithm of a filter's output: with `gain`, `offset` and `clip`."""
+        """The mel value for `log`, the logarithm of a filter's output, after `gain`, `offset` and `clip`."""
         value = self.gain * log + self.offset
         return value if self.clip is None else min(max(value, self.clip[0]), self.clip[1])
 

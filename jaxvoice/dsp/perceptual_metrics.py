@@ -51,14 +51,14 @@ def stoi(
     package = _package("pystoi")
     recording, estimate = _pair(recording, estimate)
     if not recording.any():
-        raise AudioError("The recording is silent, so STOI is undefined; give the recording first, then the estimate.")
+        raise AudioError("The recording is silent, so STOI is undefined; pass the recording first, then the estimate.")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         value = float(package.stoi(recording, estimate, sample_rate, extended=extended))
     if any(issubclass(warning.category, RuntimeWarning) for warning in caught) or not np.isfinite(value):
         raise AudioError(
             f"STOI is undefined for {len(recording) / sample_rate:.2f} s of audio: it needs about 0.4 s that is not "
-            "silent; give a longer recording."
+            "silent; use a longer recording."
         )
     return value
 

@@ -49,12 +49,12 @@ def stft(
     **Arguments:** `audio` in any float type (half precision is computed in float32); `n_fft`, `hop_length` and
     `win_length` (by default `n_fft`; a shorter window is centred in the frame) in samples; `pad`, the samples reflected
     at both ends, by default `n_fft // 2`, so that frame `t` is centred on sample `t * hop_length` (`center=True` of
-    librosa and torch). HiFi-GAN uses `(n_fft - hop_length) // 2`; 0 is no padding.
+    librosa and torch). HiFi-GAN uses `(n_fft - hop_length) // 2`; 0 disables padding.
 
     **Returns:** `n_fft // 2 + 1` bins from 0 to Nyquist, `(samples + 2 * pad - n_fft) // hop_length + 1` frames.
 
-    **Raises:** `ShapeError` if `audio` is not one channel of at least `pad + 1` floats; `ConfigError` for impossible
-    sizes.
+    **Raises:** `ShapeError` if `audio` is not one channel of floats, or is shorter than
+    `max(pad + 1, n_fft - 2 * pad)` samples; `ConfigError` for impossible sizes.
     """
     return frame_spectra(audio, n_fft=n_fft, hop_length=hop_length, win_length=win_length, pad=pad).T
 
@@ -71,8 +71,8 @@ def istft(
 ) -> Float[Array, " samples"]:
     """The signal whose STFT is nearest to `spectrum` in the least-squares sense; the exact inverse of `stft`.
 
-    **Arguments:** sizes as for `stft`; `length`, the number of samples to return, by default that which the frames
-    cover without `pad` at both ends. Samples that no window covers are zero.
+    **Arguments:** sizes as for `stft`; `length`, the number of samples to return, by default the number that
+    the frames cover minus the padding. Samples that no window covers are zero.
 
     **Raises:** `ShapeError` if `spectrum` is not `(n_fft // 2 + 1, frames)`; `ConfigError` for impossible sizes.
 

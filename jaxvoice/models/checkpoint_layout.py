@@ -1,4 +1,4 @@
-"""How released checkpoints become model folders, and model folders become files of other implementations again.
+"""Conversion of released checkpoints to model folders and back.
 
 A family describes each layout of released checkpoints with a subclass of `CheckpointLayout`. Import and export need no
 jax, so nothing here imports it.
@@ -21,7 +21,7 @@ from jaxvoice.weights.tensor_layouts import Shape
 from jaxvoice.weights.training_files import TrainingPlan
 
 FLOAT = np.dtype(np.float32)
-UNKNOWN_LICENCE = "unknown: ask who trained them"
+UNKNOWN_LICENCE = "unknown; ask the authors of the weights"
 
 
 @dataclass(frozen=True)
@@ -48,26 +48,26 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What the user chose."""
+    """The options of an import."""
 
     part: str | None = None
     """The part of a larger model to take, by the last components of its name."""
     allow_missing: Sequence[str] = ()
     """Regular expressions of names in the model that get initial values if the file lacks them."""
     ignore: Sequence[str] = ()
-    """Regular expressions of names in the file to leave out."""
+    """Regular expressions of tensors in the file to ignore."""
 
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """What an import will write."""
+    """The planned result of an import."""
 
     config: Any
     """The configuration of the family."""
     parts: tuple[tuple[Archive, Plan], ...]
     """The weight files, and which of their tensors become which of the model."""
     version: str
-    """The released model it is, `V1` say, or its sizes in words."""
+    """Name of the released model, such as `V1`, or a description of its sizes."""
     origin: str
     """The implementation that wrote the checkpoint."""
     licence: str = UNKNOWN_LICENCE
@@ -77,7 +77,7 @@ class ImportPlan:
     differs: tuple[str, ...] = ()
     """The differences between an export and the original, in words."""
     assumed: tuple[str, ...] = ()
-    """What neither the tensors nor the configuration determine."""
+    """Assumptions about settings that neither the tensors nor the configuration determine."""
     patterns: Mapping[str, Matches] = field(default_factory=dict)
     """By option (`ignore`, `allow_missing`), the given patterns and the names that each one affected."""
     hints: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ class CheckpointLayout(abc.ABC):
     name: str
     """The implementation that writes such checkpoints."""
     looks_for: str
-    """What a checkpoint must hold to be recognised, in words, for errors."""
+    """Description of the checkpoints that are recognised, for errors."""
     exports: bool = False
     """Whether `plan_export` is defined."""
     export_layout: FileLayout = FileLayout()
@@ -116,34 +116,34 @@ class CheckpointLayout(abc.ABC):
         """
 
     def main_file(self, folder: Path) -> Path | None:
-        """The weight file of a checkpoint that is a folder of several files; `None` if `folder` holds none."""
+        """The weight file of a checkpoint that is a folder of several files; `None` if there is none."""
         return None
 
     def training_file(self, path: Path) -> Path | None:
-        """The file beside the weight file `path` that holds its training state; `None` if there is none."""
+        """The file with the training state of the weight file `path`; `None` if there is none."""
         return None
 
     def plan_training(self, archive: Archive, imported: ImportPlan) -> TrainingPlan:
-        """What becomes of the training state in `archive`, which belongs to the checkpoint of `imported`.
+        """Plan the import of the training state in `archive`, which belongs to the checkpoint of `imported`.
 
         **Raises:** `CheckpointError` if the layout has no training state, or for one that does not fit.
         """
-        raise CheckpointError(f"Checkpoints of {self.name} have no training state to import; leave out --training.")
+        raise CheckpointError(f"Checkpoints of {self.name} have no training state to import; omit --training.")
 
     def plan_export(self, config: Any, layout: FileLayout, given: Mapping[str, Spec], where: str) -> Plan:
-        """Which tensors of a model folder become which of a file of this layout.
+        """Plan the export of a model folder to this layout.
 
         **Arguments:** `config`, the configuration of the model; `layout`, as the import measured it, or
         `export_layout`; `given`, shape and type of the tensors in the file `where`.
 
         **Raises:** `ConfigError` if the layout cannot be exported; `CheckpointError` for tensors of another model.
         """
-        raise ConfigError(f"The layout of {self.name} can be imported only.")
+        raise ConfigError(f"Checkpoints of {self.name} cannot be exported, only imported.")
 
 
 @dataclass(frozen=True)
 class PlannedWeights:
-    """A plan for the tensors of one weight file, and what the options did."""
+    """A plan for the tensors of one weight file, and the effect of the options."""
 
     plan: Plan
     """Which tensors become which."""
@@ -172,7 +172,7 @@ def plan_weights(
     Constants of a program's code are left out, and so are the products that torch keeps beside `weight_g` and
     `weight_v`. If `options` choose a part of the file, the tensors outside it are left out too.
 
-    **Arguments:** `ignore`, further tensors to leave out; `initial`, the values of tensors that may be missing.
+    **Arguments:** `ignore`, further tensors to ignore; `initial`, the values of tensors that may be missing.
 
     **Raises:** `CheckpointError` as `make_plan` does.
     """
@@ -203,23 +203,26 @@ def plan_weights(
         where=archive.source.path.name,
         advice=". ".join([*hints, advice]),
     )
-    begun = {pattern: [name for name in names if name in plan.missing] for pattern, names in allowing.items()}
+    initialised = {pattern: [name for name in names if name in plan.missing] for pattern, names in allowing.items()}
     hints += [
-        f"--allow-missing {format_name(pattern)} was not needed: the file has what it matches"
+        f"--allow-missing {format_name(pattern)} had no effect: the file contains all matching tensors"
         for pattern, names in allowing.items()
-        if names and not begun[pattern]
+        if names and not initialised[pattern]
     ]
     layout, differs = measure_layout(archive, prefix, plan)
-    return PlannedWeights(plan, layout, differs, {"ignore": ignoring, "allow_missing": begun}, tuple(hints))
+    return PlannedWeights(plan, layout, differs, {"ignore": ignoring, "allow_missing": initialised}, tuple(hints))
 
 
 def _products(archive: Archive, prefix: str) -> dict[str, str]:
-    """Weights that torch's older weight norm leaves beside `weight_g` and `weight_v` in a whole module, and why not."""
+    """Derived weights that torch's old weight norm keeps next to `weight_g` and `weight_v` in pickled modules.
+
+    **Returns:** by name, the reason for ignoring them.
+    """
     infos, found = archive.tensors.infos(), {}
     for name in infos:
         layer = name.removesuffix(".weight")
         if layer != name and name.startswith(prefix) and infos[name].kind == "tensor":
             parts = [infos.get(f"{layer}.{part}") for part in ("weight_g", "weight_v")]
             if all(part is not None and part.kind == "parameter" for part in parts):
-                found[name] = "product of weight_g and weight_v, which torch keeps beside them"
+                found[name] = "product of weight_g and weight_v, which torch stores, too"
     return found

@@ -1,7 +1,7 @@
-"""One description of each model family: `Family`. `jaxvoice.models.FAMILIES` lists them.
+"""`Family` describes a model family. `jaxvoice.models.FAMILIES` lists all families.
 
-Loading, importing, exporting and comparing go through the list, and name no family. Nothing here imports jax before a
-network is built or loaded.
+Loading, importing, exporting and comparing use this list and do not refer to a specific family. jax is imported only
+when a network is built or loaded.
 """
 
 import importlib
@@ -51,7 +51,9 @@ class Family:
     pipeline: str
     """The class that users call, as text: `"jaxvoice.pipelines:Vocoder"`. It has the class method `load(path)`."""
     layouts: tuple[CheckpointLayout, ...] = ()
-    """The layouts of released checkpoints. The first that can be exported is that of models trained here."""
+    """The layouts of released checkpoints.
+
+    Models trained with jaxvoice are exported in the first layout that supports export."""
 
     def pipeline_class(self) -> Any:
         """The class that `pipeline` names."""

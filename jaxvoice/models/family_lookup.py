@@ -30,7 +30,7 @@ def find_family(folder: Path) -> Family:
 
 
 def recognise_checkpoint(checkpoint: Checkpoint, family: str | None = None) -> tuple[Family, CheckpointLayout]:
-    """The family and the layout that recognise a checkpoint; `family` names the only one to ask.
+    """The family and the layout that recognise a checkpoint; `family` restricts the search to one family.
 
     **Raises:** `CheckpointError`, listing what each layout looks for, if none or several do.
     """
@@ -45,7 +45,7 @@ def recognise_checkpoint(checkpoint: Checkpoint, family: str | None = None) -> t
     tensors = list(checkpoint.archive.tensors)
     tops = sorted({tensor.split(".")[0] for tensor in tensors})
     raise CheckpointError(
-        f"{name} is not a checkpoint of a known family: its {len(tensors)} tensors begin with "
+        f"{name} is not a checkpoint of a known family: its {len(tensors)} tensors start with "
         f"{format_names(tops) or 'nothing'}. {described}. See `jaxvoice inspect {name}`."
     )
 

@@ -1,8 +1,8 @@
 """Convolutions of five taps with fewer multiplications: Winograd's minimal filtering (arXiv 1509.09308) over time.
 
-Four outputs need 8 products per pair of channels instead of 20. With 256 channels and some hundred frames, this is 2.5
-times faster on a CPU than XLA's convolution. The rounding error is at most about twice that of XLA's convolution (3e-6
-of the largest value). The kernel is transformed in advance, so the algorithm is meant for inference.
+Four outputs need 8 products per pair of channels instead of 20. With 256 channels and several hundred frames, this is
+2.5 times faster on a CPU than XLA's convolution. The rounding error is at most about twice that of XLA's
+convolution (3e-6 of the largest value). The kernel is transformed in advance, so the algorithm is meant for inference.
 """
 
 from fractions import Fraction

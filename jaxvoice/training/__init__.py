@@ -1,4 +1,4 @@
-"""What every model family trains with: tasks, the loop, learners, parallelism, checkpoints, logs, precision."""
+"""Training of all model families: tasks, the loop, learners, parallelism, checkpoints and logs."""
 
 from typing import TYPE_CHECKING
 

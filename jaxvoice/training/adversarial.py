@@ -52,8 +52,8 @@ def adversarial_step(
     - `generate`: takes the generator's model and returns its outputs and its new state (`None` without one). The
         outputs are a pytree of arrays: audio, and values such as a Kullback-Leibler divergence that the loss reads.
     - `discriminator_loss`: takes the discriminators' model, their state and the outputs, and returns the loss, metrics
-        for the log, and the new state. It is not differentiated by the outputs.
-    - `generator_loss`: takes the same and returns the same. It is differentiated by the outputs only.
+        for the log, and the new state. It is not differentiated with respect to the outputs.
+    - `generator_loss`: takes the same and returns the same. It is differentiated with respect to the outputs only.
     - `mode`: `both` updates both sides. `discriminators` and `generator` update one side against the other as it is,
         for trainings that alternate. `reconstruction` updates the generator without discriminators, for example in the
         first steps of a training: `generator_loss` receives `None` as their model and state.

@@ -60,7 +60,7 @@ class Checkpoints:
         self.folder = folder.absolute()
         self._read_only = read_only
 
-        # Orbax sorts by what this returns; its annotation allows numbers only.
+        # Orbax sorts by the returned value; its annotation allows only numbers.
         rank: Any = ft.partial(_rank, metric=metric)
         best = BestN(get_metric_fn=rank, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         if self.folder.exists() and not self.folder.is_dir():
@@ -71,7 +71,7 @@ class Checkpoints:
                 stack.enter_context(_quiet_orbax())
                 options = ocp.CheckpointManagerOptions(
                     preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
-                    best_fn=rank,  # without it Orbax writes no metrics, and the best would be forgotten over a restart
+                    best_fn=rank,  # without it, Orbax stores no metrics and loses the best checkpoint after a restart
                     best_mode="min",
                     read_only=read_only,
                     create=not read_only,
@@ -133,7 +133,10 @@ class Checkpoints:
         self._attempt(self._manager.check_for_errors)
 
     def wait(self) -> None:
-        """Wait until all checkpoints are on disk; raises `CheckpointError` if writing failed."""
+        """Wait until all checkpoints are on disk.
+
+        **Raises:** `CheckpointError` if writing failed.
+        """
         self._attempt(self._manager.wait_until_finished)
 
     def _attempt(self, action: Callable[[], object]) -> None:
@@ -143,8 +146,8 @@ class Checkpoints:
             _wait_for_other_arrays()
             intact = ", ".join(map(str, self.steps())) or "none"
             raise CheckpointError(
-                f"A checkpoint could not be written to {self.folder} ({_first_line(failure)}). Make room or make the "
-                f"folder writable, then resume with --resume auto; intact checkpoints: {intact}."
+                f"A checkpoint could not be written to {self.folder} ({_first_line(failure)}). Free disk space or make "
+                f"the folder writable, then resume with --resume auto; intact checkpoints: {intact}."
             ) from failure
 
     def restore(
@@ -176,8 +179,9 @@ class Checkpoints:
             except Exception as failure:
                 if _is_temporary(failure):
                     raise CheckpointError(
-                        f"Checkpoint {step} in {self.folder} cannot be read now ({_first_line(failure)}). This is no "
-                        "sign of damage, and nothing was changed. Free memory, or check the disk, and try again."
+                        f"Checkpoint {step} in {self.folder} cannot be read ({_first_line(failure)}). The error does "
+                        "not indicate damage, so nothing was changed. Check memory, permissions and the disk, and try "
+                        "again."
                     ) from failure
                 # Damage raises JSON, key, attribute, type, value and bare errors.
                 damaged[step] = _first_line(failure)
@@ -188,7 +192,7 @@ class Checkpoints:
                     self._set_aside(list(damaged), log)
                 return restored
             _wait_for_other_arrays()
-            log(f"Checkpoint {step} in {self.folder} is damaged ({damaged[step]}); trying the one before.")
+            log(f"Checkpoint {step} in {self.folder} is damaged ({damaged[step]}); trying the previous one.")
         if damaged:
             found = "; ".join(f"{step}: {why}" for step, why in damaged.items())
             raise CheckpointError(
@@ -212,15 +216,15 @@ class Checkpoints:
         arrays = {name: found[names[name]] for name in abstract}
         broken = [name for name, array in arrays.items() if _fingerprint(array) != meta["arrays"][name]]
         if broken:
-            raise ValueError(f"{len(broken)} arrays are not what was saved, the first is {broken[0]}")
+            raise ValueError(f"{len(broken)} arrays differ from the saved ones, first {broken[0]}")
         return Restored(step, arrays, meta)
 
     def _agree_on(self, step: int) -> None:
         steps = in_every_process(step)
         if len(set(steps)) > 1:
             raise CheckpointError(
-                f"The processes read checkpoints of different steps from {self.folder} ({steps}, in their order): some "
-                "cannot read files that others can. Nothing was changed; check that all can reach the same files."
+                f"The processes read checkpoints of different steps from {self.folder} ({steps}, in process order). "
+                "Nothing was changed. Check that all processes can read the same files."
             )
 
     def _set_aside(self, steps: list[int], log: Callable[[str], None]) -> None:
@@ -246,7 +250,7 @@ def read_state(run: Path, task: Task) -> Any:
     """
     folder = RunFolder(run)
     if not folder.checkpoints.is_dir():
-        raise CheckpointError(f"{run} holds no checkpoints; give the folder of a run.")
+        raise CheckpointError(f"{run} contains no checkpoints; pass a run folder.")
     shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
     skeleton, here = Skeleton(shapes), SingleDeviceSharding(jax.local_devices()[0])
     structs = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here) for leaf in skeleton.flatten(shapes)]
@@ -256,12 +260,14 @@ def read_state(run: Path, task: Task) -> Any:
             accept=lambda meta: check_same_config(task, meta, f"A checkpoint in {folder.checkpoints}"),
         )
     if restored is None:
-        raise CheckpointError(f"{run} holds no complete checkpoint yet; wait for its first, or give a model folder.")
+        raise CheckpointError(
+            f"{run} contains no complete checkpoint yet; wait for the first one, or pass a model folder."
+        )
     return skeleton.build([restored.arrays[name] for name in skeleton.names])
 
 
 def _rank(metrics: Mapping[str, float], *, metric: str) -> tuple[float, float]:
-    """What checkpoints are sorted by; the best has the smallest rank."""
+    """The sort key of checkpoints. The best one has the smallest rank."""
     value, phase = metrics[metric], metrics.get("phase")
     if not math.isfinite(value):
         return math.inf, math.inf
@@ -288,7 +294,7 @@ def _check_arrays(where: str, stored: Mapping[str, Any], wanted: Mapping[str, ja
     if lines:
         more = f"\n  ... and {len(lines) - 20} more" if len(lines) > 20 else ""
         raise CheckpointError(
-            f"{where} does not fit this model; use the version and configuration it was made with, or another run "
+            f"{where} does not match this model; use the version and configuration that wrote it, or another run "
             "folder:\n  " + "\n  ".join(lines[:20]) + more
         )
 

@@ -52,7 +52,7 @@ class CompiledStep:
             for name, old, new in zip(skeleton.names, leaves, after, strict=True):
                 if (old.shape, old.dtype) != (new.shape, new.dtype):
                     raise TrainingError(
-                        f"The task's step turned {name} from {old.dtype}{list(old.shape)} into "
+                        f"The task's step changed {name} from {old.dtype}{list(old.shape)} to "
                         f"{new.dtype}{list(new.shape)}; a step must keep shapes and dtypes."
                     )
             counters = state.counters

@@ -187,7 +187,7 @@ class Learner(eqx.Module, Generic[Model]):
         return adamw(self.optimizer, steps_per_epoch=self.steps_per_epoch)
 
     def _trained(self, tree: Any) -> Any:
-        """`tree` with `None` in place of frozen leaves and of those that are no floating-point arrays."""
+        """`tree` with `None` in place of frozen leaves and of leaves that are not floating-point arrays."""
         return eqx.filter(_without(tree, self.frozen), eqx.is_inexact_array)
 
 

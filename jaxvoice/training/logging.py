@@ -54,8 +54,8 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as failure:
         place = failure.filename or folder
         raise CheckpointError(
-            f"{place} could not be written ({failure.strerror or failure}). Make room or make the folder writable, "
-            "then resume with --resume auto; the checkpoints are intact."
+            f"{place} could not be written ({failure.strerror or failure}). Free disk space or make the folder "
+            "writable, then resume with --resume auto; the checkpoints are intact."
         ) from failure
 
 
@@ -100,7 +100,9 @@ class RunLog:
         text = f"step {step}/{self._steps}  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         if speed:
             rate, audio = speed["steps_per_second"], speed["audio_seconds_per_second"]
-            text += f"  {rate:.3g} steps/s  {audio:.3g} s audio/s  {duration(self._time_left(step, rate))} left"
+            text += (
+                f"  {rate:.3g} steps/s  {audio:.3g} s of audio per second  {duration(self._time_left(step, rate))} left"
+            )
         if self._bar.disable:
             print(text, flush=True)
         else:

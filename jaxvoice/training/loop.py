@@ -1,4 +1,4 @@
-"""The one training loop: any task, any number of devices and hosts, stopped and resumed at will."""
+"""The training loop, for any task and any number of devices and hosts; runs can be stopped and resumed."""
 
 import math
 import time
@@ -27,7 +27,7 @@ from jaxvoice.training.state import Skeleton
 from jaxvoice.training.task import ResumableLoader, Task, ValidationResult
 
 Stop = Literal["steps", "minutes", "interrupted"]
-# Codes by which processes ask each other inside the step to stop; the most urgent is the largest.
+# Stop codes that processes exchange inside the step. A larger code has priority.
 _STOP_CODES: tuple[Stop | None, ...] = (None, "minutes", "interrupted")
 
 
@@ -107,15 +107,15 @@ def fit(
     - `task`: the networks, losses and validation of a model family.
     - `loader`: its batches.
     - `config`: limits and intervals.
-    - `run`: the run folder. It is made after the loader has given its first batch.
+    - `run`: the run folder. It is created after the loader has returned its first batch.
     - `initial_state`: makes the state before the first step, for example with pretrained weights; by default
         `task.init`. It is not called if the run has a checkpoint. Only the arrays of the state are used: settings such
         as learning rates are those of `task`.
     - `mesh`: devices, with the axis `data`; by default all devices.
 
-    **Raises:** `ConfigError` for a batch size that the devices cannot share; `CheckpointError` if the folder is no run
-    folder, has another configuration, is damaged, or cannot be written; `TrainingError` if updates stay non-finite, or
-    the initial state does not match `task`; `DataError` if the loader ends.
+    **Raises:** `ConfigError` for a batch size that is not a multiple of the number of devices; `CheckpointError` if
+    the folder is not a run folder, has another configuration, is damaged, or cannot be written; `TrainingError` if
+    updates stay non-finite, or the initial state does not match `task`; `DataError` if the loader ends.
     """
     mesh = parallel.data_mesh() if mesh is None else mesh
     folder = RunFolder(run)
@@ -167,7 +167,7 @@ class _Session:
                 restored = self._restore(shapes)
                 if restored is None:
                     if config.resume == "must":
-                        raise CheckpointError(f"{self.folder.path} holds no complete checkpoint; use --resume auto.")
+                        raise CheckpointError(f"{self.folder.path} contains no complete checkpoint; use --resume auto.")
                     state = initial_state()
                 else:
                     state = None
@@ -178,7 +178,9 @@ class _Session:
                 self.leaves = parallel.replicate(self.skeleton.adopt(state), self.mesh)
             del state
             if self.step >= config.steps:
-                print_once(f"{self.folder.path} is already trained for {self.step} steps; raise --steps.")
+                print_once(
+                    f"The run in {self.folder.path} has finished {self.step} steps; increase --steps to continue."
+                )
                 return self._result("steps", 0.0, 0.0)
             self._print_settings()
             log = RunLog(
@@ -289,8 +291,9 @@ class _Session:
             return found
         if self.config.best_metric not in found.metrics:
             raise TrainingError(
-                f"The validation gave no {self.config.best_metric!r}, which decides the best checkpoint; it gave "
-                f"{', '.join(found.metrics) or 'nothing'}. Set best_metric to one of these."
+                f"The validation returned {', '.join(found.metrics) or 'no metrics'}, but not "
+                f"{self.config.best_metric!r}, which selects the best checkpoint. Set best_metric to one of "
+                "them."
             )
         self.metrics = parallel.from_first_process({name: float(value) for name, value in found.metrics.items()})
         report = ValidationResult(self.metrics, found.samples)
@@ -338,7 +341,9 @@ class _Session:
         before, now = restored.meta.get("data", {}), self.loader.describe()
         changed = [f"{name} {before[name]} -> {now.get(name)}" for name in before if before[name] != now.get(name)]
         if changed:
-            print_once(f"the data are not those of the checkpoint ({', '.join(changed)}), so their order changes, too")
+            print_once(
+                f"the data differ from those of the checkpoint ({', '.join(changed)}), so the data order changes"
+            )
 
     def _next_batch(self) -> tuple[PyTree, Any, float]:
         """The next batch on the devices, the loader's position after it, and its seconds of audio."""
@@ -346,7 +351,7 @@ class _Session:
             batch = next(self.loader)
         except StopIteration:
             raise DataError(
-                f"The loader gave no batch after step {self.step}; check that the corpus is whole."
+                f"The loader returned no batch after step {self.step}; check that the corpus is complete."
             ) from None
         self.batch_size = jax.tree.leaves(batch)[0].shape[0] * jax.process_count()
         parallel.check_batch_size(self.batch_size, self.mesh)
@@ -381,10 +386,9 @@ class _Session:
                 steps = self.store.steps()
                 kept = f"checkpoint {steps[-1]} holds the state before them" if steps else "there is no checkpoint yet"
                 raise TrainingError(
-                    f"Losses or gradients were not finite for {in_a_row} steps in a row (up to step {step}), so "
-                    f"they were skipped; {kept}. Look for broken audio and resume with --resume auto, or start "
-                    f"another run with --init-from {self.folder.path} and a lower learning rate, clip_norm, or "
-                    "precision float32."
+                    f"Losses or gradients were not finite for {in_a_row} steps in a row (up to step {step}); {kept}. "
+                    f"Check the audio and resume with --resume auto, or start a new run with --init-from "
+                    f"{self.folder.path} and a lower learning rate, a lower clip_norm, or precision float32."
                 )
         return _STOP_CODES[stop_code]
 

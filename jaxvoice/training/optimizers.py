@@ -1,4 +1,4 @@
-"""Optimisers as PyTorch has them, built from optax, and the moving average of weights."""
+"""Optimisers that follow PyTorch's definitions, built from optax, and the moving average of weights."""
 
 import math
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class OptimizerConfig:
 
     `decay_steps` is the number of updates after which the rate is multiplied by `decay`; `None` means one epoch.
     `warmup_steps` raises the rate linearly from 0 before the decay starts. `clip_norm` bounds the global gradient norm.
-    With `schedule="noam"` the rate rises linearly over `warmup_steps` updates to `learning_rate` and falls with the
-    inverse square root of their number from there (arXiv 1706.03762, equation 3); `noam_peak` computes the rate from
-    that equation's width and factor. `decay` and `decay_steps` are ignored then.
+    With `schedule="noam"` the rate rises linearly over `warmup_steps` updates to `learning_rate`, and then falls with
+    the inverse square root of the number of updates (arXiv 1706.03762, equation 3). `noam_peak` computes this peak from
+    the equation's model dimension and factor. `decay` and `decay_steps` are ignored in this case.
 
     **Raises:** `ConfigError` for values of the wrong type or range, or not finite.
     """
@@ -32,15 +32,15 @@ class OptimizerConfig:
     learning_rate: float = 2e-4
     """Learning rate after the warm-up, before any decay."""
     b1: float = 0.8
-    """Decay per step of AdamW's mean of gradients."""
+    """Decay rate of AdamW's first moment."""
     b2: float = 0.99
-    """Decay per step of AdamW's mean of squared gradients."""
+    """Decay rate of AdamW's second moment."""
     eps: float = 1e-8
-    """Term that AdamW adds to the root of the mean of squared gradients."""
+    """Constant that AdamW adds to the denominator."""
     weight_decay: float = 0.01
-    """Decoupled weight decay, times the learning rate; 0 turns it off."""
+    """Decoupled weight decay, multiplied by the learning rate; 0 disables it."""
     schedule: Literal["exponential", "constant", "noam"] = "exponential"
-    """Learning rate over the steps: decaying by a factor, constant, or noam: by the inverse square root."""
+    """Learning-rate schedule: exponential decay, constant, or Noam (warm-up, then inverse square root)."""
     decay: float = 0.999
     """Factor of the learning rate after every `decay_steps`."""
     decay_steps: int | None = None
@@ -48,7 +48,7 @@ class OptimizerConfig:
     warmup_steps: int = 0
     """Steps in which the learning rate rises from 0; 0 means no warm-up."""
     clip_norm: float | None = None
-    """Largest global norm of the gradient; None clips nothing."""
+    """Largest global norm of the gradient; None disables clipping."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -101,7 +101,9 @@ def _noam(peak: float, warmup_steps: int) -> optax.Schedule:
 
 
 def decays_to(rate: float, config: OptimizerConfig, *, steps_per_epoch: int) -> int:
-    """The number of updates after which `config`'s learning rate is nearest to `rate`: whole decays, or 0.
+    """The number of updates after which `config`'s learning rate is nearest to `rate`.
+
+    It is the warm-up plus a whole number of decays.
 
     **Raises:** `ConfigError` as `learning_rate` does.
     """
@@ -117,7 +119,7 @@ def decays_to(rate: float, config: OptimizerConfig, *, steps_per_epoch: int) -> 
 
 
 def adamw(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.GradientTransformation:
-    """`torch.optim.AdamW` with `config`'s schedule, after clipping by global norm if asked for."""
+    """`torch.optim.AdamW` with `config`'s schedule, after clipping by global norm if `clip_norm` is set."""
     rate = learning_rate(config, steps_per_epoch=steps_per_epoch)
     update = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=config.weight_decay)
     if config.clip_norm is not None:

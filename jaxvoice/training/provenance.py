@@ -25,7 +25,7 @@ def provenance(task: Task) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, jaxvoice and the packages that decide numbers or file formats."""
+    """Versions of Python, jaxvoice and the packages that affect numerical results or file formats."""
     found = {"python": platform.python_version(), "jaxvoice": jaxvoice.__version__}
     for name in ("jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "numpy"):
         try:
@@ -62,6 +62,6 @@ def check_same_config(task: Task, table: Mapping[str, Any], where: str) -> None:
             lines.append(str(failure))
     if lines:
         raise CheckpointError(
-            f"{where} was made with another configuration (stored != asked for); give the stored values, or choose "
-            "another --run-dir:\n  " + "\n  ".join(lines)
+            f"{where} was created with a different configuration (stored != requested); use the stored values, or "
+            "choose another --run-dir:\n  " + "\n  ".join(lines)
         )

@@ -50,15 +50,16 @@ class RunFolder:
             raise CheckpointError(f"{self.path} is a file, not a run folder; choose another --run-dir.")
         if resume == "must" and not (self.exists() and self.checkpoints.is_dir() and any(self.checkpoints.iterdir())):
             raise CheckpointError(
-                f"{self.path} holds no run to resume; check --run-dir, or start a new run with --resume auto."
+                f"{self.path} contains no run to resume; check --run-dir, or start a new run with --resume auto."
             )
         if resume == "never" and self.exists():
             raise CheckpointError(
-                f"{self.path} already holds a run; resume it with --resume auto, or choose another --run-dir."
+                f"{self.path} already contains a run; resume it with --resume auto, or choose another --run-dir."
             )
         if not self.exists() and self._other_files():
             raise CheckpointError(
-                f"{self.path} is not a run folder (it has no config.json but holds {self._other_files()[0]!r}); choose "
+                f"{self.path} is not a run folder (it has no config.json but contains {self._other_files()[0]!r}); "
+                "choose "
                 "another --run-dir."
             )
 
@@ -68,17 +69,23 @@ class RunFolder:
         return sorted(entry.name for entry in self.path.iterdir() if not entry.name.endswith(".tmp"))
 
     def read_config(self) -> dict[str, Any]:
-        """The table in `config.json`, in the current schema; raises `CheckpointError` when it cannot be read."""
+        """The table in `config.json`, in the current schema.
+
+        **Raises:** `CheckpointError` when it cannot be read.
+        """
         try:
             table = read_json(self.config)
         except ConfigError as failure:
             raise CheckpointError(str(failure)) from failure
         if not isinstance(table, dict):
-            raise CheckpointError(f"{self.config} should hold a table, got {table!r}; choose another --run-dir.")
+            raise CheckpointError(f"{self.config} should contain an object, got {table!r}; choose another --run-dir.")
         return migrate("run", table, str(self.config)).table
 
     def begin(self, table: Mapping[str, Any]) -> None:
-        """Make the folder and write its `config.json`; raises `CheckpointError` if it cannot be written."""
+        """Make the folder and write its `config.json`.
+
+        **Raises:** `CheckpointError` if it cannot be written.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.config, json.dumps(numbered("run", table), indent=2) + "\n")
@@ -101,7 +108,7 @@ class RunFolder:
         write_atomically(self.metrics, "".join(kept))
 
     def replace_model(self, save: Callable[[Path], None]) -> None:
-        """Replace the model folder by what `save` writes. Concurrent readers find complete files."""
+        """Replace the model folder with the files that `save` writes. Concurrent readers find complete files."""
         fresh = self.path / "model.tmp"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
@@ -115,7 +122,7 @@ class RunFolder:
 
 
 def model_folder(folder: Path) -> Path:
-    """The model folder inside a run folder that has one, or `folder` itself."""
+    """The model folder in a run folder, or `folder` itself if there is none."""
     inside = RunFolder(folder).model
     return inside if (inside / "config.json").is_file() else folder
 

@@ -90,12 +90,15 @@ class Skeleton:
         self._types = [(leaf.shape, leaf.dtype) for leaf in leaves]
 
     def flatten(self, state: PyTree) -> list[Any]:
-        """The arrays of `state` (or their shapes); raises `TrainingError` for a state of another structure."""
+        """The arrays of `state` (or their shapes).
+
+        **Raises:** `TrainingError` for a state of another structure.
+        """
         leaves, structure = jax.tree.flatten(eqx.filter(state, _is_array))
         if structure != self._structure:
             raise TrainingError(
-                f"The task's step returned a state of another structure than it was given:\n{structure}\ninstead of\n"
-                f"{self._structure}\nA step may change arrays only."
+                "The task's step returned a state whose structure differs from that of its input:\n"
+                f"{structure}\ninstead of\n{self._structure}\nA step may change arrays only."
             )
         return leaves
 
@@ -118,7 +121,7 @@ class Skeleton:
         return [found[name] for name in self.names]
 
     def build(self, leaves: list[Any]) -> Any:
-        """The state around these arrays."""
+        """The state with these arrays."""
         return eqx.combine(jax.tree.unflatten(self._structure, leaves), self._static)
 
 

@@ -45,7 +45,7 @@ class Task(abc.ABC):
     def init(self, *, key: PRNGKeyArray) -> Any:
         """The state before the first step: a pytree with the field `counters: Counters`.
 
-        Its arrays are what steps change and checkpoints hold.
+        Its arrays are updated by steps and stored in checkpoints.
         """
 
     @abc.abstractmethod
@@ -85,7 +85,10 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def validate(self, state: Any) -> ValidationResult:
-        """Evaluate `state` on held-out data. Its arrays are on one device, and are donated to the next step."""
+        """Evaluate `state` on held-out data.
+
+        Its arrays are on one device. They are donated to the next step, so do not keep references.
+        """
 
     @abc.abstractmethod
     def save_model(self, state: Any, folder: str | Path) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 
 
 class Events:
-    """One event file in `folder`; events of earlier sessions from `first_step` on are hidden by TensorBoard."""
+    """One event file in `folder`; TensorBoard hides events of earlier sessions from `first_step` on."""
 
     def __init__(self, folder: Path, *, first_step: int):
         _import_without_torch()

@@ -274,7 +274,7 @@ def test_scaling_stays_out_of_the_loss():
     [
         ({"gain": 0.0}, "gain > 0"),
         ({"preemphasis": 1.0}, r"preemphasis in \[0, 1\)"),
-        ({"clip": (1.0, -1.0)}, "lowest value first"),
+        ({"clip": (1.0, -1.0)}, "must be .lowest, highest"),
     ],
 )
 def test_scaling_that_cannot_be(changed, said):

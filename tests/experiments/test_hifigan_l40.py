@@ -128,10 +128,10 @@ def refused(capsys, *flags: str) -> str:
         (["--workers", "-1"], "error: --workers is -1; it should be at least 0"),
         (["--crops-per-clip", "0"], "error: --crops-per-clip is 0; it should be at least 1"),
         (["--batch-size", "3"], r"error: --batch-size is 3; it should .* number of devices, 8\. Set it to 8"),
-        (["--model.generator.cond-channels", "4"], "error: --model.generator.cond-channels is 4.*leave it at 0"),
+        (["--model.generator.cond-channels", "4"], "error: --model.generator.cond-channels is 4.*use 0"),
         (["--resume", "must"], "no run to resume"),
         (["--init-from", "nowhere"], "--init-from nowhere is neither"),
-        (["--continue-from", "nowhere"], "nowhere holds no training to go on with"),
+        (["--continue-from", "nowhere"], "nowhere contains no training state"),
         (["--continue-from=nowhere", "--preset", "v2"], "omit --preset"),
         (["--run-dir", "tones/tone0.wav/run"], "tone0.wav is not a folder; choose another --run-dir"),
     ],
@@ -268,7 +268,7 @@ def test_generator_of_another_size_is_refused(tmp_path, capsys, tones):
     run = tmp_path / "run"
     flags = ["--data", str(tones), "--run-dir", str(run), "--init-from", str(tmp_path / "model"), *TINY]
     told = refused(capsys, *flags)
-    difference = re.search(r"hifigan_l40: error: .*another network .*\(stored != asked for\): (.*)\. Give its", told)
+    difference = re.search(r"hifigan_l40: error: .*a different network .*\(stored != requested\): (.*)\. Use the", told)
     assert difference is not None
     assert difference[1].split("; ") == [
         "--model.generator.resblock: '1' != '2'",
@@ -417,7 +417,7 @@ def test_tones_are_learnt_from_and_the_run_goes_on(tmp_path, capsys, tones):
     again = ["--data", str(tones), "--run-dir", str(second), "--validation", "1", *TINY, "--steps", "1"]
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     assert hifigan_l40.main([*again, "--init-from", str(run)]) == 0
-    assert "generator and discriminators of step 3" in capsys.readouterr().out
+    assert "the generator and the discriminators of step 3" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     _, first_run = read_run(run)
     experiment = hifigan_l40.parse([*again, "--init-from", str(run)])

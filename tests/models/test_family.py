@@ -170,7 +170,9 @@ def test_a_file_that_two_families_recognise(folders, tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match=r"recognised by several layouts\. hifigan .*; other .*--family"):
         import_model(source, tmp_path / "to", config=config)
     assert import_model(source, tmp_path / "to", config=config, family="other").family == "other"
-    with pytest.raises(CheckpointError, match=f"No family 'gaussian_tts' imports checkpoints.* are {importing}"):
+    with pytest.raises(
+        CheckpointError, match=f"'gaussian_tts' is not a family that can import.* use one of {importing}"
+    ):
         import_model(source, tmp_path / "again", config=config, family="gaussian_tts")
 
 

@@ -157,7 +157,7 @@ def test_what_may_pass_is_no_damage(two, tmp_path, failure, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "_read", fail)
-        with pytest.raises(CheckpointError, match=r"Checkpoint 20 .* cannot be read now .*no sign of damage"):
+        with pytest.raises(CheckpointError, match=r"Checkpoint 20 .* cannot be read .*does not indicate damage"):
             read(folder)
     assert not (tmp_path / "run" / "damaged").exists()
     assert read(folder).step == 20

@@ -160,7 +160,7 @@ def test_lines_for_a_pipe_and_a_bar_for_a_terminal(tmp_path, monkeypatch, capsys
     log()
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "step 10/100  generator 1.25"
-    assert out[1] == "step 20/100  generator 1.25  2 steps/s  31 s audio/s  0:40 left"
+    assert out[1] == "step 20/100  generator 1.25  2 steps/s  31 s of audio per second  0:40 left"
 
     class Terminal(io.StringIO):
         def isatty(self):

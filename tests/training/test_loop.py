@@ -77,7 +77,7 @@ def test_finished_runs_stay_as_they_are(tmp_path, capsys):
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     result = go(tmp_path / "run", steps=4)
     assert result.step == 4 and (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
-    assert "raise --steps" in capsys.readouterr().out
+    assert "increase --steps" in capsys.readouterr().out
 
 
 def test_given_weights_replace_the_first_ones_only(tmp_path):
@@ -271,16 +271,16 @@ def test_a_run_that_goes_on_with_other_data_says_so(tmp_path, capsys):
     run = tmp_path / "run"
     go(run, steps=4)
     go(run, steps=6)
-    assert "data are not those" not in capsys.readouterr().out
+    assert "data differ from those" not in capsys.readouterr().out
     go(run, steps=8, loader=ToyLoader(8))
-    assert "the data are not those of the checkpoint (batch_size 16 -> 8)" in capsys.readouterr().out
+    assert "the data differ from those of the checkpoint (batch_size 16 -> 8)" in capsys.readouterr().out
 
 
 def test_resume_must_and_never(whole, tmp_path):
     with pytest.raises(CheckpointError, match="no run to resume"):
         go(tmp_path / "none", resume="must")
     assert not (tmp_path / "none").exists()
-    with pytest.raises(CheckpointError, match="already holds a run"):
+    with pytest.raises(CheckpointError, match="already contains a run"):
         go(whole, resume="never")
     assert go(tmp_path / "new", resume="never", steps=1).step == 1
 
@@ -373,12 +373,12 @@ def test_steps_that_change_shape_or_dtype_or_structure_are_refused(tmp_path):
             bias = jax.numpy.concatenate([state.error_model.bias] * 2)
             return eqx.tree_at(lambda s: s.error_model.bias, state, bias), metrics
 
-    with pytest.raises(TrainingError, match=r"turned error_model\.bias from float32\[1\] into float32\[2\]"):
+    with pytest.raises(TrainingError, match=r"changed error_model\.bias from float32\[1\] to float32\[2\]"):
         go(tmp_path / "run", task=Growing())
 
 
 def test_validation_must_give_the_deciding_metric(tmp_path):
-    with pytest.raises(TrainingError, match=r"no 'wer'.*mel_l1, double"):
+    with pytest.raises(TrainingError, match=r"returned mel_l1, double, but not 'wer'"):
         go(tmp_path / "run", best_metric="wer")
 
 

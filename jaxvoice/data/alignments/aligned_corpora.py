@@ -142,14 +142,14 @@ def _sources(kind: AlignedKind, root: Path, audio_dir: Path | None) -> Iterator[
             yield _Source(utterance.id, path, audio, text=utterance.text, speaker=utterance.speaker)
     elif kind == "filelist":
         if not root.is_file():
-            raise DataError(f"{root} is not a file; give the list of utterances itself.")
+            raise DataError(f"{root} is not a file; pass the path of the list of utterances.")
         lines = read_filelist(root)
         for line, name in zip(lines, utterance_ids(lines), strict=True):
             written = Path(line.audio.replace("\\", "/"))
             yield _Source(name, root, _audio((written, Path(name)), root.parent, audio_dir), line, line.text)
     else:
         if not root.is_dir():
-            raise DataError(f"{root} is not a folder; give the folder of the {_SUFFIXES[kind]} files.")
+            raise DataError(f"{root} is not a folder; pass the folder of the {_SUFFIXES[kind]} files.")
         for path in _files(root, _SUFFIXES[kind]):
             inside = path.relative_to(root).with_suffix("")
             yield _Source(inside.as_posix(), path, _audio((inside,), root, audio_dir))

@@ -42,7 +42,7 @@ def read_filelist(path: str | Path) -> list[ListedUtterance]:
 
 
 def is_filelist(path: Path) -> bool:
-    """Whether the file at `path` begins with a line of the form `text|starts|durations|codes|wav`."""
+    """Whether the file at `path` starts with a line of the form `text|starts|durations|codes|wav`."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             line = next((line for line in iter(lambda: file.readline(_LONGEST_LINE), "") if line.strip()), "")
@@ -91,7 +91,7 @@ def _parts(audio: str) -> tuple[bool, tuple[str, ...]]:
 
 
 def _shared(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
-    """The folders that all `paths` begin with."""
+    """The folders with which all `paths` start."""
     if not paths:
         return ()
     first, last = min(path[:-1] for path in paths), max(path[:-1] for path in paths)

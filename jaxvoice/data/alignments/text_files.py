@@ -40,7 +40,10 @@ def read_text_file(path: Path) -> str:
 
 
 def parse_number(text: str, path: Path, what: str) -> float:
-    """`text` as a number; raises `AlignmentError`, with `what` it should be, otherwise."""
+    """`text` as a number.
+
+    **Raises:** `AlignmentError`, with `what` it should be, otherwise.
+    """
     try:
         return float(text)
     except ValueError:
@@ -136,8 +139,8 @@ class AlignedJson(NamedTuple):
 def read_lj_aligned(path: str | Path) -> AlignedJson:
     """The phones of all words of `<id>.json`, and its text.
 
-    The file holds `text` and `utterance`: `words`, each with `phones`: `phone`, `onset` (ms), `duration` (ms). Phones
-    keep their onset, so gaps of rounding are closed as the corpus's own reader closes them.
+    The file contains `text` and `utterance`: `words`, each with `phones`: `phone`, `onset` (ms), `duration` (ms).
+    Phones keep their onset, so gaps of rounding are closed as the corpus's own reader closes them.
 
     **Raises:** `AlignmentError` (a `DataError`) if the file cannot be read or has another structure; 29 of the 13,100
     files have no `utterance`.

@@ -33,7 +33,7 @@ def read_textgrid(path: str | Path, tier: str = "phones") -> list[Interval]:
         )
     reader = _Reader(path, text)
     if reader.text("the kind of file") != "ooTextFile" or reader.text("the kind of object") != "TextGrid":
-        raise AlignmentError("broken", f"{path} is not a TextGrid: it does not begin with 'ooTextFile' and 'TextGrid'.")
+        raise AlignmentError("broken", f"{path} is not a TextGrid: it does not start with 'ooTextFile' and 'TextGrid'.")
     reader.span("its times")
     tiers: dict[str, list[Interval] | None] = {}
     found = []

@@ -121,7 +121,7 @@ def _damage(folder: Path, key: str) -> str | None:
     manifest = folder / _MANIFEST
     if not manifest.is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DataError(f"{folder} exists and is not a demo corpus; give a new or empty folder.")
+            raise DataError(f"{folder} exists and is not a demo corpus; choose a new or empty folder.")
         return "not made yet"
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
@@ -129,7 +129,7 @@ def _damage(folder: Path, key: str) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return f"{_MANIFEST} cannot be read"
     if made_from != key:
-        raise DataError(f"{folder} contains a demo corpus of other sentences or voices; give a new or empty folder.")
+        raise DataError(f"{folder} contains a demo corpus of other sentences or voices; choose a new or empty folder.")
     for name, checksum in checksums.items():
         path = folder / name
         if not path.is_file():

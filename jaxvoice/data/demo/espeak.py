@@ -2,7 +2,7 @@
 
     python -m jaxvoice.data.demo.espeak job.json folder
 
-`job.json` holds a list of `{id, text, voice, rate, pitch, pitch_range}`. Written are `folder/wavs/<id>.wav` and
+`job.json` contains a list of `{id, text, voice, rate, pitch, pitch_range}`. Written are `folder/wavs/<id>.wav` and
 `folder/events.json`: `{version, sample_rate, events: {id: [[mnemonic, sample], ...]}}`, with the sample at which each
 phoneme starts. The order of the sentences matters: espeak-ng repeats itself exactly only in a fresh process.
 """

@@ -1,4 +1,4 @@
-"""What a HiFi-GAN is made of: sizes of the networks and the mel contract, with the released presets."""
+"""Configuration of HiFi-GAN: network sizes, mel contract, and presets."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ from jaxvoice.config import check_not_negative, check_positive, check_types, for
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 
-# Far above every network that was ever trained; what a damaged or hostile file asks for beyond is refused at once.
+# Far above every network that was ever trained; larger values, as in damaged or hostile files, are rejected.
 _MOST_STAGES, _MOST_BLOCKS, _MOST_DISCRIMINATORS, _LARGEST = 16, 32, 32, 10**6
 _LONGEST_SEGMENT, _HIGHEST_RATE = 2**28, 10**7
 
@@ -63,20 +63,20 @@ class GeneratorConfig:
     def _check_upsampling(self) -> None:
         rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
         if len(rates) > _MOST_STAGES:
-            raise ConfigError(f"upsample_rates has {len(rates)} stages; more than {_MOST_STAGES} have no use.")
+            raise ConfigError(f"upsample_rates has {len(rates)} stages; use at most {_MOST_STAGES}.")
         _check_below(self, "upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes")
         _check_below(self, "in_channels", "upsample_initial_channel", "cond_channels", "resblock_dilation_sizes")
         if len(rates) != len(kernels):
             raise ConfigError(
-                f"upsample_rates {format_value(rates)} and upsample_kernel_sizes {format_value(kernels)} must name "
-                "the same number of stages; give each rate a kernel of twice its size."
+                f"upsample_rates {format_value(rates)} and upsample_kernel_sizes {format_value(kernels)} must have "
+                "the same length; use kernels of twice the rates."
             )
         for rate, kernel in zip(rates, kernels, strict=True):
             if kernel < rate or (kernel - rate) % 2:
                 nearest = max(kernel, rate) + (max(kernel, rate) - rate) % 2
                 raise ConfigError(
                     f"upsample_kernel_sizes has {kernel} for the rate {rate}; kernel - rate must be even and not "
-                    "negative, or the output length is no multiple of the rate. Use "
+                    "negative, or the output length is not a multiple of the rate. Use "
                     f"{' or '.join(map(str, sorted({2 * rate, nearest})))}."
                 )
         if self.upsample_initial_channel % 2 ** len(rates):
@@ -89,8 +89,8 @@ class GeneratorConfig:
         blocks = [self.resblock_kernel_sizes, *self.resblock_dilation_sizes]
         if max(map(len, blocks)) > _MOST_BLOCKS:
             raise ConfigError(
-                f"resblock_kernel_sizes and resblock_dilation_sizes hold up to {max(map(len, blocks))} numbers; "
-                f"more than {_MOST_BLOCKS} have no use."
+                f"resblock_kernel_sizes and resblock_dilation_sizes have up to {max(map(len, blocks))} numbers; "
+                f"use at most {_MOST_BLOCKS}."
             )
         if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes):
             raise ConfigError(
@@ -140,7 +140,7 @@ class DiscriminatorConfig:
     scales: int = 3
     """Number of scale discriminators, each at half the rate of the one before."""
     width: float = 1.0
-    """Channels as a multiple of the release's."""
+    """Channels relative to the released sizes."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -149,8 +149,8 @@ class DiscriminatorConfig:
         _check_below(self, "periods", "width")
         if max(len(self.periods), self.scales) > _MOST_DISCRIMINATORS:
             raise ConfigError(
-                f"{len(self.periods)} periods and {format_value(self.scales)} scales; more than "
-                f"{_MOST_DISCRIMINATORS} have no use."
+                f"{len(self.periods)} periods and {format_value(self.scales)} scales; use at most "
+                f"{_MOST_DISCRIMINATORS} of each."
             )
         if len(set(self.periods)) != len(self.periods):
             raise ConfigError(f"periods {format_value(self.periods)} must be different; primes overlap least.")
@@ -164,9 +164,10 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class LatentConfig:
-    """What a generator reads that was trained inside a larger model: that model's latents, which no recording gives.
+    """Input of a generator that was trained as part of a larger model: latents instead of mel spectrograms.
 
-    VITS samples them from its flow, XTTS takes them from its language model.
+    Latents cannot be computed from a recording. VITS samples them from its flow; XTTS takes them from its
+    language model.
 
     **Raises:** `ConfigError` for values of the wrong type, or not positive.
     """
@@ -176,7 +177,7 @@ class LatentConfig:
     hop_length: int
     """Samples of audio for each frame of latents."""
     channels: int
-    """Numbers in a frame."""
+    """Number of channels."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -184,25 +185,25 @@ class LatentConfig:
         _check_below(self, "hop_length", "channels")
         if self.sample_rate > _HIGHEST_RATE:
             raise ConfigError(
-                f"LatentConfig.sample_rate is {format_value(self.sample_rate)}; audio has up to 192000 Hz."
+                f"LatentConfig.sample_rate is {format_value(self.sample_rate)}; use at most {_HIGHEST_RATE} Hz."
             )
 
 
 @dataclass(frozen=True)
 class HiFiGANConfig:
-    """A vocoder: the mel spectrograms it reads, its generator, and the discriminators it trains against.
+    """Configuration of a vocoder: its mel contract, its generator, and the discriminators for training.
 
-    `segment_size` is the number of samples of a training crop. A generator out of a larger model reads latents: its
+    `segment_size` is the number of samples of a training crop. A generator from a larger model reads latents: its
     `mel` is a `LatentConfig`.
 
     **Raises:** `ConfigError` for values of the wrong type, or if the upsampling rates do not multiply to the hop
-    length, the numbers of mels differ, or the segment is no multiple of the hop length.
+    length, the numbers of mel bands differ, or the segment is not a multiple of the hop length.
     """
 
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     """The network that makes audio."""
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    """The networks that judge it in training."""
+    """The discriminators for training."""
     mel: MelConfig | LatentConfig = field(default_factory=MelConfig)
     """The mel spectrograms that the generator reads, or the latents."""
     segment_size: int = 8192
@@ -242,11 +243,14 @@ class HiFiGANConfig:
 
     @property
     def mel_contract(self) -> MelConfig:
-        """`mel`, which must be that of mel spectrograms; raises `ConfigError` where the generator reads latents."""
+        """`mel`, which must be that of mel spectrograms.
+
+        **Raises:** `ConfigError` where the generator reads latents.
+        """
         if isinstance(self.mel, LatentConfig):
             raise ConfigError(
-                f"this generator reads latents of {self.mel.channels} numbers that a larger model makes, not mel "
-                "spectrograms: no recording can be turned into them, and it cannot be trained on recordings alone."
+                f"This generator reads latents with {self.mel.channels} channels instead of mel spectrograms. Latents "
+                "cannot be computed from recordings, so the generator cannot be trained on recordings."
             )
         return self.mel
 
@@ -306,7 +310,10 @@ against a few narrow discriminators, for training on a CPU."""
 
 
 def preset(name: str) -> HiFiGANConfig:
-    """The preset called `name`; raises `ConfigError` listing the known ones."""
+    """The preset called `name`.
+
+    **Raises:** `ConfigError` listing the known ones.
+    """
     if name not in PRESETS:
         raise ConfigError(f"no HiFi-GAN preset is called {name!r}; known presets are {', '.join(PRESETS)}.")
     return PRESETS[name]

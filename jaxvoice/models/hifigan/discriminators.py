@@ -182,7 +182,7 @@ class MultiPeriodDiscriminator(Module):
 
 
 class MultiScaleDiscriminator(Module):
-    """`ScaleDiscriminator`s on the waveform and on its successive averages over 4 samples at half the rate.
+    """`ScaleDiscriminator`s on the waveform and on successively average-pooled versions of it (window 4, stride 2).
 
     The first one is under spectral norm, whose vectors are state.
     """

@@ -1,4 +1,4 @@
-"""What the library knows about HiFi-GAN: its `Family`, and the layout of its released checkpoints."""
+"""The `Family` of HiFi-GAN, and the layout of its released checkpoints."""
 
 import re
 from collections.abc import Mapping
@@ -54,12 +54,12 @@ _LICENCES = {"XTTS": "Coqui Public Model License (not commercial), if these are 
 
 @dataclass(frozen=True)
 class GeneratorImport(ImportPlan):
-    """The import of a generator, with what the import of its training state needs."""
+    """The import of a generator, with data for the import of its training state."""
 
     decay: float | None = None
     """Factor of the learning rates after each epoch, where the configuration states it."""
     parameters: tuple[str, ...] = ()
-    """Names of the parameters in the file, without prefix, in its order, in which torch's optimisers number them."""
+    """Names of the parameters without prefix, in file order, which is the order of torch's optimiser state."""
 
 
 class HiFiGANLayout(CheckpointLayout):
@@ -75,10 +75,10 @@ class HiFiGANLayout(CheckpointLayout):
         return bool(generators_in(checkpoint.archive.tensors))
 
     def plan_import(self, checkpoint: Checkpoint, options: ImportOptions) -> GeneratorImport:
-        """The generator, with its sizes and mel contract.
+        """The generator, with its sizes and mel contract. The report lists the assumptions.
 
         **Raises:** `CheckpointError` or `ConfigError` if there are several generators, or one that does not fit what
-        its configuration says; the report states every guess.
+        its configuration says.
         """
         archive, where = checkpoint.archive, checkpoint.name
         infos = archive.tensors.infos()
@@ -88,7 +88,7 @@ class HiFiGANLayout(CheckpointLayout):
             table, table_name = archive.metadata["config"], f"the configuration in {where}"
         foreign = None if table is None else read_foreign_config(table, table_name)
         shapes = {name.removeprefix(prefix): info.shape for name, info in infos.items() if name.startswith(prefix)}
-        found = recognise(shapes, foreign, released=_is_released(prefix), place=prefix, where=where)
+        found = recognise(shapes, foreign, released=_is_released(prefix), prefix=prefix, where=where)
         weights = plan_weights(
             archive,
             generator_shapes(found.config.generator),
@@ -118,10 +118,10 @@ class HiFiGANLayout(CheckpointLayout):
         )
 
     def training_file(self, path: Path) -> Path | None:
-        """`do_N` beside `g_N`."""
+        """The file `do_N` in the folder of `g_N`."""
         found = _GENERATOR_FILE.fullmatch(path.name)
-        beside = path.with_name(f"do_{found[1]}") if found else None
-        return beside if beside is not None and beside.is_file() else None
+        file = path.with_name(f"do_{found[1]}") if found else None
+        return file if file is not None and file.is_file() else None
 
     def plan_training(self, archive: Archive, imported: ImportPlan) -> TrainingPlan:
         """The discriminators and optimisers in `archive`, a `do_` file.
@@ -153,7 +153,9 @@ class HiFiGANLayout(CheckpointLayout):
         about: dict[str, Any] = {name: metadata_count(archive, name, where) for name in ("steps", "epoch")}
         about["decay"] = _DECAY if imported.decay is None else imported.decay
         if imported.decay is None:
-            assumed += (f"learning rates times {_DECAY} after each epoch: the release's (no config.json)",)
+            assumed += (
+                f"learning rates are multiplied by {_DECAY} after each epoch, as in the release (no config.json)",
+            )
         used = set(inside)
         for name, (parameters, rules, targets) in ours.items():
             place = _OPTIMIZERS[name]
@@ -162,7 +164,8 @@ class HiFiGANLayout(CheckpointLayout):
             used |= {f"{place}.state.{number}.step" for number in numbers}
             if len(steps) != 1:
                 raise CheckpointError(
-                    f"{place} in {where} counts {format_value(sorted(steps))} updates; only one is supported."
+                    f"The parameters of {place} in {where} have different numbers of updates "
+                    f"({format_value(sorted(steps))}), which is not supported."
                 )
             about[name] = {**settings, "updates": steps.pop()}
             for moment in MOMENTS:
@@ -174,8 +177,9 @@ class HiFiGANLayout(CheckpointLayout):
         strange = [name for name in specs if name not in used]
         if strange:
             raise CheckpointError(
-                f"{where} holds tensors that no do_ file has: {', '.join(map(format_name, strange[:5]))}; leave it "
-                "away with --no-training, or give the right one with --training."
+                f"{where} contains tensors that do not belong in a do_ file: "
+                f"{', '.join(map(format_name, strange[:5]))}. Omit the file with --no-training, or pass "
+                "the correct file with --training."
             )
         return TrainingPlan(replace(imported.config, discriminators=config), about, assumed, tuple(parts))
 
@@ -188,7 +192,7 @@ class HiFiGANLayout(CheckpointLayout):
 
 
 def _is_released(prefix: str) -> bool:
-    """Whether a generator stands where jik876's files have it; a bare state dict counts too."""
+    """Whether `prefix` is that of a generator in jik876's files; a bare state dict counts too."""
     return prefix.replace("module.", "") in ("", "generator.")
 
 

@@ -1,4 +1,4 @@
-"""What configuration files of other implementations say about a HiFi-GAN, in our terms."""
+"""Conversion of other implementations' HiFi-GAN configurations."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,33 +16,33 @@ from jaxvoice.weights.schemas import migrate
 
 @dataclass(frozen=True)
 class ForeignConfig:
-    """What a configuration file settles."""
+    """The settings in a configuration file."""
 
     kind: str
-    """Whose configuration it is."""
+    """The implementation that wrote it."""
     generator: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `GeneratorConfig`."""
     mel: MelConfig | LatentConfig | None = None
-    """What the generator reads, where the file states it."""
+    """The input of the generator, if the file states it."""
     segment_size: int | None = None
     """Samples of a training crop."""
     assumed: tuple[str, ...] = ()
-    """What had to be assumed beside."""
+    """Assumptions about missing settings."""
     decay: float | None = None
     """Factor of the learning rates after each epoch."""
 
 
 def read_foreign_config(table: Mapping[str, Any], where: str) -> ForeignConfig:
-    """What `table`, the content of the configuration `where`, settles.
+    """The settings in `table`, the content of the configuration `where`.
 
-    **Raises:** `ConfigError` if it is none of the kinds known here, lacks what it should have, or says what a mel
+    **Raises:** `ConfigError` if the configuration is of an unknown kind, is incomplete, or has settings that a mel
     contract cannot express.
     """
     read = _reader_of(table)
     if read is None:
         raise ConfigError(
-            f"{where} is no configuration of a HiFi-GAN that is known here: jik876's has upsample_rates and "
-            "sampling_rate, coqui's generator_model_params and audio, or model_args; give the right one with --config."
+            f"{where} is not a known HiFi-GAN configuration. jik876's has upsample_rates and sampling_rate; coqui's "
+            "has generator_model_params and audio, or model_args. Pass the correct file with --config."
         )
     if read is _ours:
         table = migrate("model folder", table, where).table
@@ -97,7 +97,7 @@ def _released(table: Settings) -> ForeignConfig:
         )
     if "fmax_for_loss" in table:
         value = format_value(table.value("fmax_for_loss"))
-        assumed.append(f"training compares mels up to Nyquist, not to fmax_for_loss {value}")
+        assumed.append(f"the training loss uses mels up to Nyquist, not up to fmax_for_loss = {value}")
     segment = table.whole("segment_size", high=LONGEST_SEGMENT) if "segment_size" in table else None
     decay = table.number("lr_decay", above=0, most=1) if "lr_decay" in table else None
     return ForeignConfig("jik876", generator, mel, segment, tuple(assumed), decay)
@@ -107,9 +107,7 @@ def _coqui_vocoder(table: Settings) -> ForeignConfig:
     """coqui-ai/TTS `TTS/vocoder/configs/hifigan_config.py`."""
     model, params = table.word("generator_model", "hifigan_generator"), table.table("generator_model_params")
     if model != "hifigan_generator":
-        raise ConfigError(
-            f"its generator_model is {format_value(model)}, not 'hifigan_generator': another family of vocoders."
-        )
+        raise ConfigError(f"generator_model is {format_value(model)}; only 'hifigan_generator' is supported.")
     generator = _sizes(params, rates="upsample_factors", block="resblock_type", optional=_LISTS)
     if "cond_channels" in params:
         generator["cond_channels"] = params.whole("cond_channels", low=0)
@@ -170,7 +168,7 @@ def _sizes(
     suffix: str = "",
     optional: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Fields of `GeneratorConfig`; `rates` and `block` are what the table calls two of them."""
+    """Fields of `GeneratorConfig`; `rates` and `block` are the names of two of them in the table."""
     found: dict[str, Any] = {}
     readers: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
         ("upsample_rates", rates, table.sizes),

@@ -1,4 +1,4 @@
-"""Finding out from names and shapes which HiFi-GAN a file holds, and where in it."""
+"""Recognition of HiFi-GAN generators in weight files from the names and shapes of tensors."""
 
 import re
 from collections import Counter
@@ -28,15 +28,15 @@ class Recognised:
     version: str
     """`V1`, `V2`, `V3`, or the sizes in words."""
     assumed: tuple[str, ...]
-    """What neither the tensors nor a configuration determine."""
+    """Assumptions about settings that neither the tensors nor a configuration determine."""
 
 
 def generators_in(names: Iterable[str]) -> list[str]:
-    """What stands before the names of each generator among `names`: `""`, `generator.`, `model.waveform_decoder.`"""
+    """The name prefix of each generator in `names`: `""`, `generator.`, `model.waveform_decoder.`"""
     split = [name.split(".") for name in names]
     found: dict[str, set[str]] = {}
     for parts in split:
-        # The last one counts: a larger model may have layers of that name around its vocoder.
+        # Use the last match, since a larger model may have other layers of that name.
         last = next((i for i in range(len(parts) - 2, -1, -1) if parts[i] == "conv_pre"), None)
         if last is not None:
             found.setdefault(".".join([*parts[:last], ""]), set())
@@ -52,15 +52,15 @@ def generators_in(names: Iterable[str]) -> list[str]:
 def choose_generator(names: Iterable[str], part: str | None, where: str) -> str:
     """The prefix of the generator to take: the only one, or the one that `part` names by its last components.
 
-    **Raises:** `CheckpointError`, listing what looks like a generator, if there is none, or several.
+    **Raises:** `CheckpointError`, listing the generators of the file, if there is none, or several.
     """
     names = list(names)
     prefixes = generators_in(names)
     if not prefixes:
         tops = sorted({name.split(".")[0] for name in names})
         raise CheckpointError(
-            f"{where} holds no HiFi-GAN generator (conv_pre, ups, resblocks and conv_post): its {len(names)} tensors "
-            f"begin with {format_names(tops) or 'nothing'}. See `jaxvoice inspect {where}`."
+            f"{where} contains no HiFi-GAN generator (conv_pre, ups, resblocks and conv_post): its {len(names)} "
+            f"tensors start with {format_names(tops) or 'nothing'}. See `jaxvoice inspect {where}`."
         )
     parts = format_names([prefix.removesuffix(".") or "(the whole file)" for prefix in prefixes])
     if part is not None:
@@ -68,94 +68,101 @@ def choose_generator(names: Iterable[str], part: str | None, where: str) -> str:
         fits = [prefix for prefix in prefixes if prefix == wanted or prefix.endswith(f".{wanted}")]
         if len(fits) == 1:
             return fits[0]
-        word = "several parts" if fits else "no generator"
+        word = "several generators" if fits else "no generator"
         raise CheckpointError(
-            f"--part {format_name(part)} names {word} of {where}; what looks like a generator: {parts}."
+            f"--part {format_name(part)} matches {word} of {where}. The generators in the file are {parts}."
         )
     if len(prefixes) > 1:
-        raise CheckpointError(f"{where} holds several generators: {parts}; choose one with --part.")
+        raise CheckpointError(f"{where} contains several generators: {parts}; choose one with --part.")
     return prefixes[0]
 
 
-def recognise(shapes: Shapes, claims: ForeignConfig | None, *, released: bool, place: str, where: str) -> Recognised:
-    """What the generator with these tensors is.
+def recognise(
+    shapes: Shapes, foreign_config: ForeignConfig | None, *, released: bool, prefix: str, where: str
+) -> Recognised:
+    """Configuration of the generator with these tensors.
 
-    **Arguments:** `shapes` by names without prefix; `claims`, what a configuration says; `released`, whether it lies
-    where the files of jik876/hifi-gan have theirs; `place`, its prefix; `where` for messages.
+    **Arguments:** `shapes` by names without prefix; `foreign_config`, the configuration beside the file; `released`,
+    whether the prefix is that of files of jik876/hifi-gan; `prefix` of the names; `where` for messages.
 
     **Raises:** `ConfigError` if the configuration contradicts the tensors; `CheckpointError` if the tensors do not
     determine the generator and there is no configuration.
     """
     tensors = GeneratorSizes(shapes)
-    said = dict(claims.generator) if claims else {}
-    latent = claims.mel.channels if claims and isinstance(claims.mel, LatentConfig) else None
-    seen = tensors.sizes(said if latent is None else {"in_channels": latent, **said})
+    configured = dict(foreign_config.generator) if foreign_config else {}
+    latent = foreign_config.mel.channels if foreign_config and isinstance(foreign_config.mel, LatentConfig) else None
+    seen = tensors.sizes(configured if latent is None else {"in_channels": latent, **configured})
     contradictions = [
-        f"{name}: {claims.kind if claims else ''} config says {format_value(said[name])}, the tensors "
-        f"{format_value(value)}"
+        f"{name}: {format_value(configured[name])} in the {foreign_config.kind if foreign_config else ''} "
+        f"configuration, {format_value(value)} according to the tensors"
         for name, value in seen.items()
-        if name in said and said[name] != value
+        if name in configured and configured[name] != value
     ]
-    dilations = said.get("resblock_dilation_sizes")
+    dilations = configured.get("resblock_dilation_sizes")
     if dilations is not None and tuple(map(len, dilations)) != tensors.convolutions():
         contradictions.append(
-            f"resblock_dilation_sizes: the config says {format_value(dilations)}, the tensors have "
+            f"resblock_dilation_sizes: {format_value(dilations)} in the configuration, but the tensors have "
             f"{format_value(tensors.convolutions())} convolutions in the blocks of a stage"
         )
     if contradictions:
         raise ConfigError(
-            f"the configuration and the tensors of {where} contradict each other: {'; '.join(contradictions)}. Give "
+            f"the configuration and the tensors of {where} contradict each other: {'; '.join(contradictions)}. Pass "
             "the configuration of these weights with --config."
         )
-    assumed = [*(claims.assumed if claims else ()), *tensors.guessed]
-    if "upsample_rates" not in said:
-        said["upsample_rates"] = halved_kernels(seen["upsample_kernel_sizes"], where)
-        assumed.append(f"upsample_rates {said['upsample_rates']}: half of the kernels")
+    assumed = [*(foreign_config.assumed if foreign_config else ()), *tensors.guessed]
+    if "upsample_rates" not in configured:
+        configured["upsample_rates"] = halved_kernels(seen["upsample_kernel_sizes"], where)
+        assumed.append(f"upsample_rates {configured['upsample_rates']}: half of the kernels")
     if dilations is None:
-        said["resblock_dilation_sizes"] = released_dilations(seen, tensors.convolutions(), where)
-        assumed.append(f"resblock_dilation_sizes {said['resblock_dilation_sizes']}: those of the release")
-    generator = GeneratorConfig(**{**said, **seen})
-    mel = _mel(generator, claims, released, place, assumed, where)
+        configured["resblock_dilation_sizes"] = released_dilations(seen, tensors.convolutions(), where)
+        assumed.append(f"resblock_dilation_sizes {configured['resblock_dilation_sizes']}: those of the release")
+    generator = GeneratorConfig(**{**configured, **seen})
+    mel = _mel(generator, foreign_config, released, prefix, assumed, where)
     name = next((word for key, word in _MODELS.items() if PRESETS[key].generator == generator), None)
-    config = HiFiGANConfig(generator=generator, mel=mel, segment_size=_segment(claims, mel))
+    config = HiFiGANConfig(generator=generator, mel=mel, segment_size=_segment(foreign_config, mel))
     version = name or f"{generator.upsample_initial_channel} channels, resblock {generator.resblock}"
     return Recognised(config, version, tuple(assumed))
 
 
 def _mel(
-    generator: GeneratorConfig, claims: ForeignConfig | None, released: bool, place: str, assumed: list[str], where: str
+    generator: GeneratorConfig,
+    foreign_config: ForeignConfig | None,
+    released: bool,
+    prefix: str,
+    assumed: list[str],
+    where: str,
 ) -> MelConfig | LatentConfig:
-    if claims is not None and claims.mel is not None:
+    if foreign_config is not None and foreign_config.mel is not None:
         size = generator.in_channels
         if (
-            isinstance(claims.mel, LatentConfig)
-            and "in_channels" not in claims.generator
-            and claims.mel.channels != size
+            isinstance(foreign_config.mel, LatentConfig)
+            and "in_channels" not in foreign_config.generator
+            and foreign_config.mel.channels != size
         ):
-            assumed.append(f"latents of {size} numbers, as conv_pre reads them: not in the configuration")
-            return replace(claims.mel, channels=size)
-        return claims.mel
+            assumed.append(f"{size} latent channels, from the shape of conv_pre (not in the configuration)")
+            return replace(foreign_config.mel, channels=size)
+        return foreign_config.mel
     hop = generator.hop_length
-    if place.endswith("waveform_decoder.") and (generator.in_channels, hop) == (1024, 256):
-        assumed.append("24000 Hz, as XTTS makes them (no configuration)")
+    if prefix.endswith("waveform_decoder.") and (generator.in_channels, hop) == (1024, 256):
+        assumed.append("24000 Hz, as in XTTS (no configuration)")
         return LatentConfig(24000, hop, generator.in_channels)
     if not released:
         raise CheckpointError(
-            f"{where} does not say what its generator reads, and mels differ from model to model; give its "
-            "configuration, the config.json that came with it, with --config."
+            f"The mel contract of {where} is unknown; pass its configuration (the config.json of the release) with "
+            "--config."
         )
     if (generator.in_channels, hop) != (80, 256):
         raise CheckpointError(
-            f"{where} holds a generator for {generator.in_channels} mel bands and a hop of {hop} samples, which is "
-            "none of the released ones; give its configuration with --config, for its mel contract."
+            f"{where} contains a generator for {generator.in_channels} mel bands and a hop of {hop} samples. No "
+            "released model has these, so its mel contract is unknown; pass its configuration with --config."
         )
     assumed.append("mel contract of the released models: 22050 Hz, natural logarithm, 0 to 8000 Hz (no config.json)")
     return MelConfig()
 
 
-def _segment(claims: ForeignConfig | None, mel: MelConfig | LatentConfig) -> int:
-    """Samples of a training crop: what the configuration says where it is possible, else about the release's 8192."""
-    size, hop = (None if claims is None else claims.segment_size) or 8192, mel.hop_length
+def _segment(foreign_config: ForeignConfig | None, mel: MelConfig | LatentConfig) -> int:
+    """Samples of a training crop: about those of the configuration, or the 8192 of the release, in whole hops."""
+    size, hop = (None if foreign_config is None else foreign_config.segment_size) or 8192, mel.hop_length
     shortest = mel.n_fft if isinstance(mel, MelConfig) else 1
     return max(-(-shortest // hop), round(size / hop)) * hop
 
@@ -165,7 +172,7 @@ _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
 _STAGES, _BLOCKS, _CONVOLUTIONS, _SCALES, _WIDEST = 16, 32, 32, 16, 2**17
 
 
-# Layers are numbered from 0; numbers that no network reaches are none, and are told as left over.
+# Layers are numbered from 0; larger numbers are not treated as layer indices; such tensors are reported as unused.
 _LAYER = re.compile(r"(ups|conds|resblocks(?:\.[0-9]{1,3}\.convs[12]?)?)\.([0-9]{1,3})\..*", re.DOTALL)
 _DISCRIMINATOR = re.compile(r"(mpd|msd)\.discriminators\.([0-9]{1,2})\..*", re.DOTALL)
 _WEIGHTS = tuple(names[-1] for names in SPELLINGS["weight"].values())
@@ -182,16 +189,16 @@ class GeneratorSizes:
         self.shapes = shapes
         self.guessed: list[str] = []
         self._numbers: dict[str, set[int]] = {}
-        for place, number in _numbered(shapes):
-            self._numbers.setdefault(place, set()).add(number)
+        for prefix, number in _numbered(shapes):
+            self._numbers.setdefault(prefix, set()).add(number)
         self.stages = 1 + max((i for i in self._indices("ups") if i < _STAGES), default=0)
         blocks = 1 + max((n for n in self._indices("resblocks") if n < _BLOCKS * self.stages), default=0)
         self.blocks = blocks // self.stages
         # V3's blocks have `convs`, others `convs1` and `convs2`.
-        self.resblock = "2" if any(place.endswith(".convs") for place in self._numbers) else "1"
+        self.resblock = "2" if any(prefix.endswith(".convs") for prefix in self._numbers) else "1"
 
-    def _indices(self, place: str) -> set[int]:
-        return self._numbers.get(place, set())
+    def _indices(self, prefix: str) -> set[int]:
+        return self._numbers.get(prefix, set())
 
     def _weight(self, layer: str) -> tuple[int, ...] | None:
         return next((self.shapes[f"{layer}.{name}"] for name in _WEIGHTS if f"{layer}.{name}" in self.shapes), None)
@@ -219,7 +226,7 @@ class GeneratorSizes:
         )
 
     def folded(self) -> bool:
-        """Whether the norms of the upsampling layers, which are always under one, were removed."""
+        """Whether weight norm was removed from the upsampling layers, which all have it in training."""
         found = (self._spelling(f"ups.{i}") for i in range(self.stages))
         return next((spelling for spelling in found if spelling), "hooks") == "folded"
 
@@ -227,30 +234,30 @@ class GeneratorSizes:
         self.guessed.append(f"{what} {value}: the tensors that determine it are missing")
         return value
 
-    def _kernel(self, stage: int, said: Mapping[str, Any]) -> int:
+    def _kernel(self, stage: int, configured: Mapping[str, Any]) -> int:
         weight = self._weight(f"ups.{stage}")
         if weight and len(weight) == 3:
             return weight[-1]
-        known = said.get("upsample_kernel_sizes", ())
+        known = configured.get("upsample_kernel_sizes", ())
         return self._guess(f"kernel of ups.{stage}", known[stage] if stage < len(known) else 16)
 
-    def _initial(self, said: Mapping[str, Any]) -> int:
-        """Channels before the first upsampling: what most of the tensors around it say."""
+    def _initial(self, configured: Mapping[str, Any]) -> int:
+        """Channels before the first upsampling, according to the majority of the adjacent tensors."""
         up, pre = self._weight("ups.0"), self._weight("conv_pre")
         bias, up_bias = self.shapes.get("conv_pre.bias"), self.shapes.get("ups.0.bias")
         votes = [shape[0] for shape in (up, pre, bias) if shape] + ([2 * up_bias[0]] if up_bias else [])
         if not votes:
-            return self._guess("upsample_initial_channel", said.get("upsample_initial_channel", 512))
+            return self._guess("upsample_initial_channel", configured.get("upsample_initial_channel", 512))
         return Counter(votes).most_common(1)[0][0]
 
-    def sizes(self, said: Mapping[str, Any]) -> dict[str, Any]:
+    def sizes(self, configured: Mapping[str, Any]) -> dict[str, Any]:
         """All fields of `GeneratorConfig` that shapes settle."""
-        ups = [self._kernel(i, said) for i in range(self.stages)]
-        pre, initial = self._weight("conv_pre"), self._initial(said)
+        ups = [self._kernel(i, configured) for i in range(self.stages)]
+        pre, initial = self._weight("conv_pre"), self._initial(configured)
         if pre and len(pre) == 3 and pre[-1] == 7:
             mels = pre[1] if pre[0] == initial else pre[0]
         else:
-            mels = self._guess("in_channels", said.get("in_channels", 80))
+            mels = self._guess("in_channels", configured.get("in_channels", 80))
         kind = "convs" if self.resblock == "2" else "convs1"
         kernels = []
         for k in range(self.blocks):
@@ -260,8 +267,8 @@ class GeneratorSizes:
             kernels.append(kernel or self._guess(f"kernel {k} of the residual blocks", 3))
         folded = self.folded()
         pre_norm, post_norm = (folded or self._spelling(one) != "folded" for one in ("conv_pre", "conv_post"))
-        # Where the norm stayed, the bias stayed in every known release: if it lacks, it was lost.
-        bias = "conv_post.bias" in self.shapes or (post_norm and said.get("conv_post_bias", True))
+        # Every known release with weight norm on conv_post has a bias there, so a missing bias is an incomplete file.
+        bias = "conv_post.bias" in self.shapes or (post_norm and configured.get("conv_post_bias", True))
         cond = self._weight("cond_layer") or self._weight("cond") or self._weight("conds.0") or (0, 0)
         sizes = {
             "in_channels": mels,
@@ -269,7 +276,9 @@ class GeneratorSizes:
             "upsample_kernel_sizes": tuple(ups),
             "upsample_initial_channel": initial,
             "resblock_kernel_sizes": tuple(kernels),
-            "cond_channels": cond[1] if len(cond) > 1 else self._guess("cond_channels", said.get("cond_channels", 0)),
+            "cond_channels": cond[1]
+            if len(cond) > 1
+            else self._guess("cond_channels", configured.get("cond_channels", 0)),
             "cond_in_each_stage": bool(self._indices("conds")),
             "conv_pre_weight_norm": pre_norm,
             "conv_post_weight_norm": post_norm,
@@ -279,7 +288,7 @@ class GeneratorSizes:
 
 
 def _numbered(names: Iterable[str]) -> Iterator[tuple[str, int]]:
-    """Places whose parts are numbered, with the numbers there are: `ups`, 0; `resblocks.3.convs1`, 2."""
+    """Paths of numbered layers, with their indices: `ups`, 0; `resblocks.3.convs1`, 2."""
     for name in names:
         found = _LAYER.fullmatch(name)
         if found:
@@ -291,12 +300,12 @@ def _numbered(names: Iterable[str]) -> Iterator[tuple[str, int]]:
 def halved_kernels(kernels: tuple[int, ...], where: str) -> tuple[int, ...]:
     """The upsampling rates that `kernels` of twice their size belong to, as all releases have them.
 
-    **Raises:** `CheckpointError` for kernels that cannot be halved; `where` is what it calls the file.
+    **Raises:** `CheckpointError` for odd kernels; `where` is the name of the file in the error.
     """
     if any(kernel % 2 or kernel == 0 for kernel in kernels):
         raise CheckpointError(
-            f"the upsampling kernels of {where} are {format_value(kernels)}: their rates cannot be told as their "
-            "halves; give the configuration with --config."
+            f"The upsampling kernels of {where} are {format_value(kernels)}. The rates cannot be inferred as half the "
+            "kernel sizes; pass the configuration with --config."
         )
     return tuple(kernel // 2 for kernel in kernels)
 
@@ -307,7 +316,7 @@ def released_dilations(
     """The dilations that the release has for blocks of these sizes.
 
     **Arguments:** `seen`, fields of `GeneratorConfig` that the tensors determine; `convolutions` in each of the
-    parallel blocks; `where`, what an error calls the file.
+    parallel blocks; `where`, the name of the file in errors.
 
     **Raises:** `CheckpointError` for blocks that no release has.
     """
@@ -317,24 +326,24 @@ def released_dilations(
     if seen["resblock"] == "2" and seen["resblock_kernel_sizes"] == third.resblock_kernel_sizes:
         return third.resblock_dilation_sizes
     raise CheckpointError(
-        f"{where} holds residual blocks {seen['resblock']} with kernels {format_value(seen['resblock_kernel_sizes'])} "
-        f"and {format_value(convolutions)} convolutions: no release has them, so their dilations are not known; give "
-        "the configuration with --config."
+        f"{where} contains residual blocks {seen['resblock']} with kernels "
+        f"{format_value(seen['resblock_kernel_sizes'])} and {format_value(convolutions)} convolutions. "
+        "No released model has such blocks, so their dilations are unknown; pass the configuration with --config."
     )
 
 
 def recognise_discriminators(shapes: Shapes, where: str) -> tuple[DiscriminatorConfig, tuple[str, ...]]:
     """Sizes of the discriminators whose tensors are given as `mpd.discriminators...` and `msd.discriminators...`.
 
-    **Raises:** `CheckpointError` if there are none; `where` is what it calls the file.
+    **Raises:** `CheckpointError` if there are none; `where` is the name of the file in the error.
     """
     found = [(match[1], int(match[2])) for name in shapes if (match := _DISCRIMINATOR.fullmatch(name))]
     periods = 1 + max((n for stack, n in found if stack == "mpd" and n < len(_PRIMES)), default=-1)
     scales = 1 + max((n for stack, n in found if stack == "msd" and n < _SCALES), default=-1)
     if not periods or not scales:
         raise CheckpointError(
-            f"{where} holds {periods} period and {scales} scale discriminators, so it is no do_ file of a HiFi-GAN; "
-            "give the right one with --training, or leave it away with --no-training."
+            f"{where} contains {periods} period and {scales} scale discriminators, so it is not a HiFi-GAN do_ file. "
+            "Pass the correct file with --training, or omit it with --no-training."
         )
     last = 1024
     for part in _WEIGHTS:
@@ -344,8 +353,8 @@ def recognise_discriminators(shapes: Shapes, where: str) -> tuple[DiscriminatorC
             break
     if last > _WIDEST:
         raise CheckpointError(
-            f"{where} holds a period discriminator of {last} channels, which no HiFi-GAN has; give the right file with "
-            "--training, or leave it away with --no-training."
+            f"{where} contains a period discriminator with {last} channels, which no HiFi-GAN has. Pass the correct "
+            "file with --training, or omit it with --no-training."
         )
     config = DiscriminatorConfig(periods=_PRIMES[:periods], scales=scales, width=last / 1024)
     return config, (f"periods {config.periods}: those of the release, the smallest primes",)

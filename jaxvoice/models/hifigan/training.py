@@ -37,7 +37,9 @@ _BUCKET = 256  # frames: utterances are padded to a multiple, so that few length
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the generator's losses (arXiv 2010.05646, section 2.3; the release writes the 2 into its loss).
+    """Weights of the generator's losses (arXiv 2010.05646, section 2.3).
+
+    In the release, the feature weight of 2 is part of the loss function.
 
     **Raises:** `ConfigError` for weights that are negative or not finite.
     """
@@ -59,7 +61,7 @@ class TrainingConfig:
     """The networks of a HiFi-GAN and their training; the defaults are the release's.
 
     `precision` is that of the networks' computation; parameters, norms, mels and losses stay float32. `ema_decay`
-    keeps a moving average of the generator's weights and validates and exports that; `None` keeps none.
+    keeps a moving average of the generator's weights, which is validated and saved; `None` keeps none.
 
     **Raises:** `ConfigError` for values of the wrong type, if `ema_decay` is not in [0, 1), for negative
     `reconstruction_steps`, or for a generator with conditions.
@@ -87,8 +89,7 @@ class TrainingConfig:
         conditions = self.model.generator.cond_channels
         if conditions != 0:
             raise ConfigError(
-                f"--model.generator.cond-channels is {conditions}, but no corpus gives conditioning vectors to train "
-                "with; leave it at 0."
+                f"--model.generator.cond-channels is {conditions}, but corpora have no conditioning vectors; use 0."
             )
 
 
@@ -98,7 +99,7 @@ class HiFiGANState(eqx.Module):
     counters: Counters
     generator: Learner[Generator]
     discriminators: Learner[Discriminators]
-    """`model_state` holds the vectors of spectral norm."""
+    """`model_state` contains the vectors of spectral norm."""
 
 
 class HiFiGANTask(Task):
@@ -109,7 +110,7 @@ class HiFiGANTask(Task):
     - `config`: networks, losses, optimisers.
     - `steps_per_epoch`: number of steps after which a learning rate that decays by epochs does so
         (`OptimizerConfig.decay_steps`).
-    - `validation`: held-out clips; without them validation reports nothing.
+    - `validation`: held-out clips; without them, validation returns no metrics.
     - `kept`: metadata of the initial model, such as its licence, that is copied into model folders.
 
     **Raises:** `ConfigError` for a generator of latents, which cannot be computed from recordings.
@@ -244,7 +245,7 @@ def read_run(run: Path) -> tuple[HiFiGANTask, HiFiGANState]:
     """
     table = RunFolder(run).read_config()
     if table.get("task") != HiFiGANTask.__name__:
-        raise CheckpointError(f"{run} is a run of {table.get('task')!r}, not of HiFi-GAN; give a run of HiFi-GAN.")
+        raise CheckpointError(f"{run} is a run of {table.get('task')!r}, not of HiFi-GAN; pass a run of HiFi-GAN.")
     try:
         # Learning rates are not part of the state, so any number of steps per epoch reads it.
         task = HiFiGANTask(from_dict(TrainingConfig, table.get("config", {})), steps_per_epoch=1)
@@ -296,10 +297,11 @@ def _features(outputs: list[DiscriminatorOutput]) -> list[Array]:
 
 
 class Validation:
-    """Mean over held-out utterances of mel L1: mean |log-mel of the recording - log-mel of its copy| up to Nyquist.
+    """Mean over held-out utterances of the mel L1 between the recording and its resynthesis, up to Nyquist.
 
-    The copy is synthesised from the utterance's own mel spectrogram (or the one given beside it) over its whole length,
-    so the number compares with the release's validation curve (jik876/hifi-gan `train.py`, `validation_loss.png`).
+    The resynthesis is computed from the utterance's own mel spectrogram (or the one stored with it) over its whole
+    length, so the metric is comparable with the release's validation curve (jik876/hifi-gan `train.py`,
+    `validation_loss.png`).
     """
 
     def __init__(self, store: Store, mel: MelConfig, *, samples: int = 4):
@@ -336,7 +338,7 @@ def _copy(
     """The generated audio and its full-band log-mel; both are right up to `frames` frames."""
     audio = generator(mel.T, length=frames)[:, 0]
     samples, pad = frames * config.hop_length, -(-config.pad // config.hop_length) * config.hop_length
-    # Reflected at its true end, as the log-mel of the unpadded signal is.
+    # Reflect the signal at the end of its valid part, as in the log-mel of the unpadded signal.
     place = jnp.arange(audio.shape[0] + pad)
     place = jnp.where(place < samples, place, jnp.maximum(2 * (samples - 1) - place, 0))
     return audio, log_mel(audio[place], config.full_band())

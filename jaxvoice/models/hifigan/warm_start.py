@@ -31,7 +31,7 @@ from jaxvoice.weights.training_files import MOMENTS, TRAINING_FILE, arrays_below
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the training in a model folder was."""
+    """Progress of the training state in a model folder."""
 
     steps: int
     """Batches seen."""
@@ -44,9 +44,9 @@ class Progress:
 
 
 def continued_config(folder: Path) -> TrainingConfig:
-    """How the model in `folder` was trained: its sizes, optimisers, and the release's losses.
+    """The training configuration of the model in `folder`: its sizes and optimisers, with the losses of the release.
 
-    **Raises:** `CheckpointError` if `folder` is no model folder with a `training.safetensors`, as `jaxvoice import`
+    **Raises:** `CheckpointError` if `folder` is not a model folder with a `training.safetensors`, as `jaxvoice import`
     writes it from a `do_` file.
     """
     progress, _ = _read(folder, arrays=False)
@@ -58,13 +58,14 @@ def continued_config(folder: Path) -> TrainingConfig:
 
 
 def continued_state(task: HiFiGANTask, folder: Path) -> HiFiGANState:
-    """The state of the training in `folder`, to be trained on by `task`.
+    """The training state in `folder`, as the initial state of `task`.
 
-    Networks, spectral norm's vectors, AdamW's moments and number of updates, and the step are those of the file. So is
-    the learning rate, where it can be reached by whole decays of `task`'s own; otherwise it is the nearest. (The
-    released script, when it resumes, lets its schedulers decay the stored rate once more.)
+    Networks, spectral norm's vectors, AdamW's moments and number of updates, and the step are those of the file. The
+    learning rate is the rate of `task`'s schedule, after a whole number of decays, that is nearest to the stored rate.
+    (The released script decays the stored rate once more when it resumes.)
 
-    **Raises:** `CheckpointError` if `folder` holds no training, or networks of other sizes than `task`'s.
+    **Raises:** `CheckpointError` if `folder` contains no training state, or if the sizes of its networks are not those
+    of `task`.
     """
     generator, config = FAMILY.load_network(folder)
     wanted = task.config.model
@@ -73,8 +74,8 @@ def continued_state(task: HiFiGANTask, folder: Path) -> HiFiGANState:
     lines += [] if config.mel == wanted.mel else [f"--model.mel: {config.mel} != {wanted.mel}"]
     if lines:
         raise CheckpointError(
-            f"{folder} holds another network or mel contract than this run's (stored != asked for): "
-            f"{'; '.join(lines)}. Leave these flags away."
+            f"{folder} contains a different network or mel contract (stored != requested): "
+            f"{'; '.join(lines)}. Omit these flags."
         )
     progress, arrays = _read(folder)
     mpd, msd = arrays_below(arrays, "mpd."), arrays_below(arrays, "msd.")
@@ -109,9 +110,9 @@ def continued_state(task: HiFiGANTask, folder: Path) -> HiFiGANState:
 
 
 def trained_discriminators(folder: Path, config: DiscriminatorConfig) -> tuple[Discriminators, MultiScaleState] | None:
-    """The discriminators that a model folder keeps beside its generator, and their spectral-norm vectors.
+    """The discriminators stored in a model folder, and their spectral-norm vectors.
 
-    `None` if it keeps none, or none of the sizes in `config`.
+    `None` if there are none of the sizes in `config`.
 
     **Raises:** `CheckpointError` if they are damaged.
     """
@@ -158,7 +159,7 @@ def _optimizer(about: dict[str, Any], decay: float) -> OptimizerConfig:
 
 
 def _read(folder: Path, *, arrays: bool = True) -> tuple[Progress, dict[str, np.ndarray]]:
-    """What `training.safetensors` says, and its arrays if they are asked for."""
+    """The content of `training.safetensors`; without `arrays`, only its metadata."""
     about, found = read_training_file(folder, arrays=arrays)
     path = folder / TRAINING_FILE
     optimizers = {name: _adam(about.get(name), f"{path}: {name}") for name in ("generator", "discriminators")}
@@ -175,8 +176,8 @@ def _adam(about: Any, where: str) -> dict[str, Any]:
 def initial_state(task: HiFiGANTask, source: Path, *, seed: int) -> HiFiGANState:
     """The state before the first step, with the networks of a run folder, or the generator of a model folder.
 
-    Discriminators come from a run, or from a model folder whose import brought some, if their sizes are those of
-    `task`; otherwise they are new ones of `seed`. Prints which networks it takes.
+    Discriminators come from a run, or from a model folder that contains discriminators, if their sizes are those of
+    `task`. Otherwise they are initialised from `seed`. Prints which networks are used.
 
     **Raises:** `CheckpointError` if there is no model, or if its generator or mel contract differs.
     """
@@ -188,27 +189,30 @@ def initial_state(task: HiFiGANTask, source: Path, *, seed: int) -> HiFiGANState
         place = f"step {int(state.counters.step)} of {source}"
         if config.discriminators == wanted.discriminators:
             discriminators, vectors = state.discriminators.model, state.discriminators.model_state
-            print_once(f"beginning with generator and discriminators of {place}")
+            print_once(f"starting with the generator and the discriminators of {place}")
         else:
-            print_once(f"beginning with the generator of {place}; its discriminators have other sizes: new ones")
+            print_once(
+                f"starting with the generator of {place} and new discriminators, because its discriminators have other "
+                "sizes"
+            )
     else:
         folder = model_folder(source)
         generator, config = FAMILY.load_network(folder)
         stored = trained_discriminators(folder, wanted.discriminators)
         discriminators, vectors = stored or (discriminators, vectors)
-        print_once(f"beginning with the generator of {source} and {'its' if stored else 'new'} discriminators")
+        print_once(f"starting with the generator of {source} and {'its' if stored else 'new'} discriminators")
     lines = differences(config.generator, wanted.generator, "--model.generator.")
     lines += differences(config.mel_contract, wanted.mel_contract, "--model.mel.")
     if lines:
         raise CheckpointError(
-            f"{source} holds another network or mel contract than this run's (stored != asked for): "
-            f"{'; '.join(lines)}. Give its --preset or sizes."
+            f"{source} contains a different network or mel contract (stored != requested): "
+            f"{'; '.join(lines)}. Use the --preset or the sizes of that model."
         )
     return task.state_of(generator, discriminators, vectors)
 
 
 def kept_info(*sources: Path | None) -> dict[str, Any]:
-    """The metadata of the first model in `sources`, run or model folders, that a model trained from it keeps.
+    """The metadata that a trained model inherits from the first model in `sources` (run folders or model folders).
 
     **Raises:** `ConfigError` or `CheckpointError` if that model's `config.json` cannot be read.
     """

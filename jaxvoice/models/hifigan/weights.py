@@ -1,4 +1,4 @@
-"""HiFi-GAN's weights: names and shapes, the rules by which released files become ours, and model folders.
+"""HiFi-GAN's weights: names and shapes, the rules that convert released files, and model folders.
 
 Nothing here imports jax before networks are loaded or saved. The names and shapes follow from a configuration alone, in
 the order of torch's state dict.
@@ -45,7 +45,7 @@ GENERATOR_RULES: tuple[Rule, ...] = (
     *_layer("cond", target="cond_layer"),
     *_layer("conds.{i}"),
 )
-"""Layers of a generator; `cond` is what the first VITS calls `cond_layer`. Weights keep torch's layout."""
+"""Layers of a generator; the original VITS calls `cond_layer` `cond`. Weights keep torch's layout."""
 
 DISCRIMINATOR_RULES: tuple[Rule, ...] = (
     *_layer("mpd.discriminators.{n}.convs.{i}"),
@@ -55,18 +55,21 @@ DISCRIMINATOR_RULES: tuple[Rule, ...] = (
     *_layer("msd.discriminators.{n}.convs.{i}"),
     *_layer("msd.discriminators.{n}.conv_post"),
 )
-"""Layers of the discriminators: the first that works on whole scales is under spectral norm."""
+"""Layers of the discriminators. The first scale discriminator uses spectral norm, the others weight norm."""
 
 BESIDE_THE_GENERATOR: tuple[Ignore, ...] = (
     Ignore(r"model\.model_d\..*|model_disc\..*", "discriminator: only training needs it"),
     Ignore(r"optimizer\..*|optimizer_disc\..*|optim[a-z_]*\..*", "state of an optimiser: only training needs it"),
     Ignore(r"scaler\..*|scheduler[a-z_]*\..*|(.*\.)?model_loss|model_loss.*", "bookkeeping of training"),
 )
-"""What training leaves in the generator's file and a vocoder does not need."""
+"""Training state in the generator's file, which inference does not need."""
 
 
 def initial_value(name: str, shape: tuple[int, ...], other: Callable[[str], np.ndarray]) -> Shaped[np.ndarray, "..."]:
-    """What an array begins with that a file lacks: torch's default distribution, drawn from a seed made of its name."""
+    """The initial value of an array that the file lacks.
+
+    It is a sample from torch's default distribution, seeded by the array's name.
+    """
     random = np.random.default_rng(zlib.crc32(name.encode()))
     if name.endswith("weight_g"):
         return norm_of(other(name.removesuffix("g") + "v"))
@@ -185,7 +188,7 @@ def load_discriminators(
 ) -> tuple["Discriminators", "MultiScaleState"]:
     """Discriminators with the arrays of a released `do_` file (its `mpd` and `msd`), and their spectral-norm vectors.
 
-    **Raises:** `CheckpointError` for arrays of other sizes, or too few or too many.
+    **Raises:** `CheckpointError` if arrays are missing, unknown or of another shape.
     """
     import equinox as eqx
     import jax

@@ -172,7 +172,7 @@ def test_files_that_hold_no_settings_are_refused(tmp_path, text):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"name": "something else"}, "no configuration of a HiFi-GAN"),
+        ({"name": "something else"}, "not a known HiFi-GAN configuration"),
         ({key: value for key, value in CONFIG.items() if key != "hop_size"}, "hop_size"),
         ({**CONFIG, "hop_size": "256"}, "hop_size should be a whole number"),
         ({**CONFIG, "fmax": 20000}, "Nyquist"),
@@ -267,12 +267,12 @@ def test_what_coquis_settings_leave_out_is_coquis_default_and_told():
     lacking = {name: value for name, value in COQUI_AUDIO.items() if name not in ("ref_level_db", "max_norm")}
     contract, (line,) = coqui_mel(lacking)
     assert contract == coqui_mel(COQUI_AUDIO)[0] and (contract.gain, contract.offset) == (1.6, 2.4)
-    assert line.endswith("leave out: ref_level_db 20, max_norm 4")
+    assert line.endswith("missing audio settings: ref_level_db 20, max_norm 4")
     contract, (line,) = coqui_mel({"sample_rate": 22050, "hop_length": 256, "win_length": 1024})
     assert contract == coqui_mel({**COQUI_AUDIO, "mel_fmin": 0.0, "mel_fmax": None})[0]
     for name in COQUI_AUDIO.keys() - {"sample_rate", "hop_length", "win_length", "stats_path"}:
         assert f"{name} " in line
-    assert coqui_mel({**COQUI_AUDIO, "num_mels": None})[1][0].endswith("leave out: num_mels 80")
+    assert coqui_mel({**COQUI_AUDIO, "num_mels": None})[1][0].endswith("missing audio settings: num_mels 80")
     # Nulls are what its processor makes of them.
     assert coqui_mel({**COQUI_AUDIO, "ref_level_db": None, "max_norm": None})[0].clip == (-1.0, 1.0)
 

@@ -368,7 +368,7 @@ def test_wrong_mel_is_refused(key):
         ),
         (lambda: GeneratorConfig(upsample_kernel_sizes=(16, 15, 4, 4)), r"15 for the rate 8.*Use 16\."),
         (lambda: GeneratorConfig(upsample_kernel_sizes=(16, 9, 4, 4)), r"9 for the rate 8.*Use 10 or 16\."),
-        (lambda: GeneratorConfig(upsample_rates=(8, 8)), "same number of stages"),
+        (lambda: GeneratorConfig(upsample_rates=(8, 8)), "must have the same length"),
         (lambda: GeneratorConfig(resblock_kernel_sizes=(3, 4, 5)), "must be odd"),
         (lambda: GeneratorConfig(upsample_initial_channel=100), "multiple of 16"),
         (lambda: GeneratorConfig(cond_in_each_stage=True), "cond_channels > 0"),

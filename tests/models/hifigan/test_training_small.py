@@ -315,10 +315,10 @@ def test_damaged_models_are_named(saved, tmp_path):
         with pytest.raises(ConfigError, match=r"config\.json"):
             FAMILY.load_network(saved)
     about.write_text(text.replace('"hifigan"', '"other"'), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"model holds a model of the family 'other'"):
+    with pytest.raises(CheckpointError, match=r"model contains a model of the family 'other'"):
         FAMILY.load_network(saved)
     (tmp_path / "thesis.tex").write_text("mine", encoding="utf-8")
-    with pytest.raises(CheckpointError, match="is no model folder"):
+    with pytest.raises(CheckpointError, match="is not a model folder"):
         FAMILY.load_network(tmp_path)
 
 
