@@ -68,7 +68,9 @@ def _layouts(family: str | None) -> list[tuple[Family, CheckpointLayout]]:
     asked = [pair for pair in known if family in (None, pair[0].name)]
     if not asked:
         names = ", ".join(dict.fromkeys(one.name for one, _ in known))
-        raise CheckpointError(f"No family {format_value(family)} imports checkpoints; those that do are {names}.")
+        raise CheckpointError(
+            f"{format_value(family)} is not a family that can import checkpoints; use one of {names}."
+        )
     return asked
 
 

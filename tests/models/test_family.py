@@ -201,7 +201,7 @@ def test_a_folder_that_two_families_recognise(folders, tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match=r"recognised by several layouts\. first .*; second .*--family"):
         import_model(place, tmp_path / "to", config=config)
     assert import_model(place, tmp_path / "two", config=config, family="second").info["source"] == "g_00000002"
-    with pytest.raises(CheckpointError, match="No family 'third' imports checkpoints"):
+    with pytest.raises(CheckpointError, match="'third' is not a family that can import checkpoints"):
         import_model(place, tmp_path / "to", config=config, family="third")
 
 
