@@ -68,7 +68,7 @@ def test_another_order_of_phonemes_is_another_configuration(saved, tmp_path):
 
 
 def test_what_is_no_model_folder_of_this_family_is_refused(saved, tmp_path):
-    with pytest.raises(CheckpointError, match="is no model folder"):
+    with pytest.raises(CheckpointError, match="is not a model folder"):
         load_model(tmp_path)
     copied(saved, tmp_path, family="hifigan")
     with pytest.raises(CheckpointError, match="family 'hifigan', not 'gaussian_tts'"):
