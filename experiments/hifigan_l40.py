@@ -28,7 +28,7 @@ from jaxvoice.data import RandomCrops
 from jaxvoice.errors import ConfigError
 from jaxvoice.models import hifigan
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
-from jaxvoice.models.hifigan.warm_start import continued_config, continued_state, initial_state, kept_info
+from jaxvoice.models.hifigan.warm_start import continued_config, continued_state, inherited_info, initial_state
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.optimizers import OptimizerConfig
@@ -121,8 +121,10 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     )
     with common.loader(store, sampler, seed=loop.seed, workers=experiment.workers) as loader:
         pretrained = common.find_initial_model(experiment)
-        kept = kept_info(pretrained, experiment.continue_from, folder)
-        task = HiFiGANTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation, kept=kept)
+        inherited = inherited_info(pretrained, experiment.continue_from, folder)
+        task = HiFiGANTask(
+            config, steps_per_epoch=loader.steps_per_epoch, validation=validation, inherited_info=inherited
+        )
         state = None
         if pretrained is not None:
             state = ft.partial(initial_state, task, pretrained, seed=loop.seed)

@@ -1,6 +1,6 @@
-"""Model families: a package for each, with its config, networks, training and checkpoint layouts.
+"""Model families: one package per family, with its configuration, networks, training and checkpoint layouts.
 
-`FAMILIES` lists the `Family` of each package, and is made when it is first used.
+`FAMILIES` lists the `Family` of each package. The list is created when it is first used.
 """
 
 import importlib

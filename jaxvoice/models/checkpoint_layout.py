@@ -1,7 +1,7 @@
 """Conversion of released checkpoints to model folders and back.
 
 A family describes each layout of released checkpoints with a subclass of `CheckpointLayout`. Import and export need no
-jax, so nothing here imports it.
+jax, so this module does not import it.
 """
 
 import abc
@@ -26,14 +26,14 @@ UNKNOWN_LICENCE = "unknown; ask the authors of the weights"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A released checkpoint: the opened weight file, and the configuration that came with it."""
+    """A released checkpoint: the open weight file and its configuration."""
 
     archive: Archive
     """The weight file."""
     config: Mapping[str, Any] | None = None
-    """The table in the configuration file; `None` if there is no such file."""
+    """The contents of the configuration file; `None` if there is no such file."""
     config_path: Path | None = None
-    """The configuration file."""
+    """The path of the configuration file; `None` if there is no such file."""
 
     @property
     def name(self) -> str:
@@ -42,7 +42,7 @@ class Checkpoint:
 
     @property
     def folder(self) -> Path:
-        """The folder of the weight file, where further files of the checkpoint are."""
+        """The folder of the weight file, which may contain other files of the checkpoint."""
         return self.archive.source.path.parent
 
 
@@ -51,9 +51,9 @@ class ImportOptions:
     """The options of an import."""
 
     part: str | None = None
-    """The part of a larger model to take, by the last components of its name."""
+    """The part of a larger model to import, given by the last components of its name."""
     allow_missing: Sequence[str] = ()
-    """Regular expressions of names in the model that get initial values if the file lacks them."""
+    """Regular expressions for arrays of the model that get initial values if the file does not contain them."""
     ignore: Sequence[str] = ()
     """Regular expressions of tensors in the file to ignore."""
 
@@ -65,43 +65,43 @@ class ImportPlan:
     config: Any
     """The configuration of the family."""
     parts: tuple[tuple[Archive, Plan], ...]
-    """The weight files, and which of their tensors become which of the model."""
+    """The weight files, each with the mapping from its tensors to those of the model."""
     version: str
     """Name of the released model, such as `V1`, or a description of its sizes."""
     origin: str
     """The implementation that wrote the checkpoint."""
     licence: str = UNKNOWN_LICENCE
-    """Licence of the weights, if it is known."""
+    """The licence of the weights, or advice if it is unknown."""
     layout: FileLayout | None = None
     """The names and nesting of the tensors in the file, for exports; `None` if the layout cannot be exported."""
     differs: tuple[str, ...] = ()
-    """The differences between an export and the original, in words."""
+    """Descriptions of the differences between an export and the original file."""
     assumed: tuple[str, ...] = ()
     """Assumptions about settings that neither the tensors nor the configuration determine."""
     patterns: Mapping[str, Matches] = field(default_factory=dict)
-    """By option (`ignore`, `allow_missing`), the given patterns and the names that each one affected."""
+    """The patterns of the options `ignore` and `allow_missing`, by option, and the names that each pattern affected."""
     hints: tuple[str, ...] = ()
     """A sentence for each pattern that had no effect."""
     side_files: Mapping[str, bytes] = field(default_factory=dict)
-    """Further files for the model folder, by name, such as a vocabulary or a table of speakers."""
+    """Contents of other files for the model folder, by name, such as a vocabulary or a table of speakers."""
 
     @property
     def wanted(self) -> dict[str, Spec]:
-        """Shape and type of every tensor to write."""
+        """The shape and type of every tensor to write."""
         return {name: spec for _, plan in self.parts for name, spec in plan.wanted.items()}
 
 
 class CheckpointLayout(abc.ABC):
-    """One kind of released checkpoint: how it is recognised, imported and, if it can be, exported."""
+    """One kind of released checkpoint: how it is recognised, imported and (if supported) exported."""
 
     name: str
     """The implementation that writes such checkpoints."""
     looks_for: str
     """Description of the checkpoints that are recognised, for errors."""
     exports: bool = False
-    """Whether `plan_export` is defined."""
+    """Whether the layout can be exported, with `plan_export`."""
     export_layout: FileLayout = FileLayout()
-    """The names and nesting in exports of models that were not imported."""
+    """The tensor names and nesting in exports of models that were not imported."""
 
     @abc.abstractmethod
     def recognises(self, checkpoint: Checkpoint) -> bool:
@@ -109,7 +109,7 @@ class CheckpointLayout(abc.ABC):
 
     @abc.abstractmethod
     def plan_import(self, checkpoint: Checkpoint, options: ImportOptions) -> ImportPlan:
-        """The tensors, the configuration and the origin to write.
+        """The plan to import `checkpoint`.
 
         **Raises:** `CheckpointError` or `ConfigError` if the tensors and the configuration contradict each other, or do
         not determine the model.
@@ -126,17 +126,19 @@ class CheckpointLayout(abc.ABC):
     def plan_training(self, archive: Archive, imported: ImportPlan) -> TrainingPlan:
         """Plan the import of the training state in `archive`, which belongs to the checkpoint of `imported`.
 
-        **Raises:** `CheckpointError` if the layout has no training state, or for one that does not fit.
+        **Raises:** `CheckpointError` if the layout has no training state, or if the state does not match the imported
+        networks.
         """
         raise CheckpointError(f"Checkpoints of {self.name} have no training state to import; omit --training.")
 
     def plan_export(self, config: Any, layout: FileLayout, given: Mapping[str, Spec], where: str) -> Plan:
         """Plan the export of a model folder to this layout.
 
-        **Arguments:** `config`, the configuration of the model; `layout`, as the import measured it, or
-        `export_layout`; `given`, shape and type of the tensors in the file `where`.
+        **Arguments:** `config`, the configuration of the model; `layout`, the layout recorded by the import, or
+        `export_layout`; `given`, the shapes and types of the tensors in the file `where`.
 
-        **Raises:** `ConfigError` if the layout cannot be exported; `CheckpointError` for tensors of another model.
+        **Raises:** `ConfigError` if the layout cannot be exported; `CheckpointError` if the tensors do not match
+        `config`.
         """
         raise ConfigError(f"Checkpoints of {self.name} cannot be exported, only imported.")
 
@@ -146,11 +148,11 @@ class PlannedWeights:
     """A plan for the tensors of one weight file, and the effect of the options."""
 
     plan: Plan
-    """Which tensors become which."""
+    """The mapping from the tensors of the file to those of the model."""
     layout: FileLayout
-    """The names and nesting in the file."""
+    """The tensor names and nesting in the file."""
     differs: tuple[str, ...]
-    """The differences between an export and the original, in words."""
+    """Descriptions of the differences between an export and the original file."""
     patterns: Mapping[str, Matches]
     """As in `ImportPlan`."""
     hints: tuple[str, ...]
@@ -167,14 +169,14 @@ def plan_weights(
     ignore: Iterable[Ignore] = (),
     initial: Initial | None = None,
 ) -> PlannedWeights:
-    """A plan by which the tensors below `prefix` become a model with arrays of these `shapes`, in float32.
+    """The plan to convert the tensors under `prefix` to a model with arrays of the given `shapes`, in float32.
 
-    Constants of a program's code are left out, and so are the products that torch keeps beside `weight_g` and
-    `weight_v`. If `options` choose a part of the file, the tensors outside it are left out too.
+    The plan excludes constants in the code of a TorchScript archive, and the products that torch stores beside
+    `weight_g` and `weight_v`. If `options` select a part of the file, it also excludes the tensors outside that part.
 
     **Arguments:** `ignore`, further tensors to ignore; `initial`, the values of tensors that may be missing.
 
-    **Raises:** `CheckpointError` as `make_plan` does.
+    **Raises:** `CheckpointError` under the conditions of `make_plan`.
     """
     infos = archive.tensors.infos()
     specs = {name: Spec(info.shape, info.dtype) for name, info in infos.items()}
@@ -190,7 +192,7 @@ def plan_weights(
     advice = ADVICE
     if options.part is None and prefix and any(not name.startswith(prefix) for name in specs if name not in constants):
         last = format_name(prefix.removesuffix(".").split(".")[-1])
-        advice = f"Take this part alone with --part {last}, or leave tensors out with --ignore REGEX"
+        advice = f"Use --part {last} to import this part only, or --ignore REGEX to ignore tensors"
     plan = make_plan(
         specs,
         targets,

@@ -16,7 +16,7 @@ from jaxvoice.weights.model_folder import CONFIG_FILE, read_model_folder, write_
 
 
 class Build(Protocol):
-    """A function that makes the network of a configuration."""
+    """A function that creates the network of a configuration."""
 
     def __call__(self, config: Any, *, key: Any) -> Any:
         """The network with random weights."""
@@ -24,11 +24,13 @@ class Build(Protocol):
 
 
 class ExampleInputs(Protocol):
-    """A function that makes inputs for the network of a configuration."""
+    """A function that creates example inputs for the network of a configuration."""
 
     def __call__(self, config: Any, *, key: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments of a call of the network: random arrays, without batch axes, numbers, keys
-        and flags."""
+        """Positional and keyword arguments for a call of the network.
+
+        They are random arrays without batch axes, numbers, keys and flags.
+        """
         ...
 
 
@@ -45,11 +47,11 @@ class Family:
     config: type
     """The class of the configuration, a frozen dataclass."""
     build: Build
-    """Makes the network of a configuration; imports jax when it is called."""
+    """Creates the network of a configuration; imports jax when it is called."""
     example_inputs: ExampleInputs
-    """Makes inputs of that network; imports jax when it is called."""
+    """Creates example inputs of that network; imports jax when it is called."""
     pipeline: str
-    """The class that users call, as text: `"jaxvoice.pipelines:Vocoder"`. It has the class method `load(path)`."""
+    """The pipeline class, such as `"jaxvoice.pipelines:Vocoder"`; it has a class method `load(path)`."""
     layouts: tuple[CheckpointLayout, ...] = ()
     """The layouts of released checkpoints.
 
@@ -67,7 +69,7 @@ class Family:
     def save_network(
         self, folder: str | Path, network: Any, config: Any, *, info: Mapping[str, Any] | None = None
     ) -> None:
-        """Write a model folder; `info` is kept in its `config.json`.
+        """Write a model folder; `info` is stored in its `config.json`.
 
         **Raises:** `CheckpointError` if the folder cannot be written.
         """
@@ -80,7 +82,7 @@ class Family:
     def load_network(self, folder: Path) -> tuple[Any, Any]:
         """The network in a model folder, and its configuration.
 
-        **Raises:** `CheckpointError` or `ConfigError` for a folder that is missing, damaged, or of other weights.
+        **Raises:** `CheckpointError` or `ConfigError` if the folder is missing, damaged, or contains other weights.
         """
         import equinox as eqx
         import jax

@@ -15,7 +15,7 @@ from jaxvoice.weights.model_folder import CONFIG_FILE, read_about
 def find_family(folder: Path) -> Family:
     """The family of the model in a model folder.
 
-    **Raises:** `ConfigError` if its `config.json` names no known family or cannot be read; `CheckpointError` for a
+    **Raises:** `ConfigError` if its `config.json` contains no known family or cannot be read; `CheckpointError` for a
     newer schema.
     """
     name = read_about(folder).table.get("family")
@@ -51,8 +51,9 @@ def recognise_checkpoint(checkpoint: Checkpoint, family: str | None = None) -> t
 
 
 def find_main_file(folder: Path, family: str | None = None) -> Path | None:
-    """The weight file of the checkpoint in `folder`, by the layouts of released checkpoints that are folders; `None` if
-    no layout recognises the folder. `family` names the only family to ask.
+    """The weight file of the checkpoint in `folder`; `None` if no layout recognises the folder.
+
+    `family` restricts the search to one family.
 
     **Raises:** `CheckpointError` if layouts choose different files.
     """
@@ -63,7 +64,7 @@ def find_main_file(folder: Path, family: str | None = None) -> Path | None:
 
 
 def _layouts(family: str | None) -> list[tuple[Family, CheckpointLayout]]:
-    """Every layout with its family, or those of the family named `family`; raises `CheckpointError` if it has none."""
+    """All layouts with their families, or those of `family`; raises `CheckpointError` if it has none."""
     known = [(one, layout) for one in models.FAMILIES for layout in one.layouts]
     asked = [pair for pair in known if family in (None, pair[0].name)]
     if not asked:

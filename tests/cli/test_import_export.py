@@ -118,7 +118,7 @@ def test_recordings_for_latents_are_refused_in_a_line(tmp_path, capsys):
     flags = ("--model", tmp_path / "model", "--cond", tmp_path / "cond.npy")
     assert run("vocode", tmp_path / "a.wav", tmp_path / "b.wav", *flags) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert "reads latents of 12 numbers" in line
+    assert "reads latents with 12 channels" in line
 
 
 def test_every_option_reaches_the_import(tmp_path, capsys):

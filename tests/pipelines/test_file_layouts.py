@@ -14,7 +14,7 @@ from experiments.benchmarks.torch_hifigan import fold_weight_norm
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
-from jaxvoice.models.hifigan.warm_start import kept_info
+from jaxvoice.models.hifigan.warm_start import inherited_info
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.importing import import_model
 from jaxvoice.weights.file_layout import kept_when_trained
@@ -270,13 +270,13 @@ def test_folders_of_earlier_versions_are_read(folder, tmp_path):
 def test_a_model_that_was_trained_on_keeps_names_and_licence_but_not_precision(tmp_path):
     half = {"a": {"module.b": ONE}, "net": under("module.", cast(partly(TENSORS), torch.float16))}
     import_model(write(tmp_path / "x.pt", half, CONFIG), tmp_path / "model", part="net.module", ignore=["a.*"])
-    kept = kept_info(tmp_path / "model", None, tmp_path / "run")
+    inherited = inherited_info(tmp_path / "model", None, tmp_path / "run")
     model, config = FAMILY.load_network(tmp_path / "model")
-    task = HiFiGANTask(TrainingConfig(config), steps_per_epoch=1, kept=kept)
+    task = HiFiGANTask(TrainingConfig(config), steps_per_epoch=1, inherited_info=inherited)
     state_now: Any = SimpleNamespace(generator=SimpleNamespace(eval_model=model), counters=SimpleNamespace(step=7))
     task.save_model(state_now, tmp_path / "run" / "model")
     # A later session of the run may be started without --init-from.
-    assert kept_info(None, None, tmp_path / "run") == kept
+    assert inherited_info(None, None, tmp_path / "run") == inherited
     info = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))["info"]
     assert info["step"] == 7 and info["licence"].startswith("unknown")
     export_model(tmp_path / "run", tmp_path / "back")
@@ -285,7 +285,7 @@ def test_a_model_that_was_trained_on_keeps_names_and_licence_but_not_precision(t
 
 
 def test_models_of_no_origin_keep_nothing(tmp_path):
-    assert kept_info(None, tmp_path) == {}
+    assert inherited_info(None, tmp_path) == {}
     assert kept_when_trained({"step": 3}, "x") == {} and kept_when_trained([1], "x") == {}
     with pytest.raises(ConfigError, match=r"info\.layout\.norms"):
         kept_when_trained({"layout": {"norms": "x"}}, "x")

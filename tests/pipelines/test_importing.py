@@ -306,7 +306,7 @@ def test_swapped_norm_and_direction_are_noticed(tmp_path, to):
         ),
         ({"num_mels": 100}, "in_channels: 100 in the jik876 configuration, 80 according to the tensors"),
         ({"resblock_dilation_sizes": ((1, 2),)}, "resblock_dilation_sizes"),
-        ({"upsample_rates": (8, 8, 2)}, "multiply to 128"),
+        ({"upsample_rates": (8, 8, 2)}, r"product of upsample_rates .* is 128"),
         ({"upsample_rates": (8, 8)}, "upsample_rates"),
     ],
 )

@@ -18,37 +18,38 @@ _LONGEST_SEGMENT, _HIGHEST_RATE = 2**28, 10**7
 class GeneratorConfig:
     """Sizes of the generator; the defaults are V1 (arXiv 2010.05646, appendix A.1; jik876/hifi-gan `config_v1.json`).
 
-    `cond_channels` > 0 adds a vector (a speaker embedding, say) after `conv_pre`, and with `cond_in_each_stage` after
-    every upsampling too (coqui-ai/TTS `hifigan_generator.py`, `xtts/hifigan_decoder.py`).
+    With `cond_channels` > 0, a projection of a conditioning vector, such as a speaker embedding, is added after
+    `conv_pre`, and with `cond_in_each_stage` also after every upsampling (coqui-ai/TTS `hifigan_generator.py`,
+    `xtts/hifigan_decoder.py`).
 
     **Raises:** `ConfigError` for values of the wrong type or range, or if lists differ in length, `kernel - rate` is
-    odd, or the channels cannot be halved.
+    negative or odd, a kernel of the residual blocks is even, or the channels cannot be halved.
     """
 
     in_channels: int = 80
-    """Channels of the input: bands of the mel spectrogram, or numbers in a frame of latents."""
+    """Channels of the input: mel bands, or the size of the latents."""
     resblock: Literal["1", "2"] = "1"
-    """Residual block: 1 as in V1 and V2, 2 as in V3."""
+    """Kind of residual block: 1 as in V1 and V2, 2 as in V3."""
     upsample_rates: tuple[int, ...] = (8, 8, 2, 2)
-    """Factor of each upsampling; their product is the hop length in samples."""
+    """Upsampling factors; their product is the hop length in samples."""
     upsample_kernel_sizes: tuple[int, ...] = (16, 16, 4, 4)
-    """Kernel of each upsampling in samples of its output, usually twice its factor."""
+    """Kernel sizes of the upsampling layers in samples of their output, usually twice the factor."""
     upsample_initial_channel: int = 512
-    """Channels before the first upsampling; each halves them."""
+    """Channels before the first upsampling; each upsampling halves them."""
     resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11)
-    """Kernels of the parallel residual blocks after each upsampling, in samples; odd."""
+    """Kernel sizes of the parallel residual blocks after each upsampling, in samples; odd."""
     resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
-    """Dilations in each of the parallel residual blocks, in samples."""
+    """Dilations of each parallel residual block, in samples."""
     cond_channels: int = 0
-    """Size of the conditioning vector; 0 for none."""
+    """Size of the conditioning vector; 0 if there is none."""
     cond_in_each_stage: bool = False
-    """Add the conditioning vector after every upsampling, not only after the first layer."""
+    """Whether the conditioning vector is added after every upsampling, not only after the first layer."""
     conv_pre_weight_norm: bool = True
-    """Weight norm on the first convolution."""
+    """Whether the first convolution has weight norm."""
     conv_post_weight_norm: bool = True
-    """Weight norm on the last convolution."""
+    """Whether the last convolution has weight norm."""
     conv_post_bias: bool = True
-    """Bias in the last convolution."""
+    """Whether the last convolution has a bias."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -58,7 +59,9 @@ class GeneratorConfig:
         self._check_upsampling()
         self._check_resblocks()
         if self.cond_in_each_stage and not self.cond_channels:
-            raise ConfigError("cond_in_each_stage needs cond_channels > 0; set the size of the conditioning vector.")
+            raise ConfigError(
+                "cond_in_each_stage needs cond_channels > 0; set cond_channels to the size of the conditioning vector."
+            )
 
     def _check_upsampling(self) -> None:
         rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
@@ -94,8 +97,8 @@ class GeneratorConfig:
             )
         if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes):
             raise ConfigError(
-                f"resblock_kernel_sizes {format_value(self.resblock_kernel_sizes)} needs one tuple of dilations each, "
-                f"got {format_value(self.resblock_dilation_sizes)}."
+                f"resblock_kernel_sizes {format_value(self.resblock_kernel_sizes)} needs one tuple of dilations per "
+                f"kernel, got resblock_dilation_sizes {format_value(self.resblock_dilation_sizes)}."
             )
         if any(kernel % 2 == 0 for kernel in self.resblock_kernel_sizes):
             raise ConfigError(
@@ -104,12 +107,12 @@ class GeneratorConfig:
 
     @property
     def hop_length(self) -> int:
-        """Samples made from one mel frame."""
+        """Number of samples per mel frame."""
         return math.prod(self.upsample_rates)
 
     @property
     def receptive_field(self) -> tuple[int, int]:
-        """Mel frames to the left and to the right of a frame that its samples depend on."""
+        """The numbers of mel frames before and after a frame that influence its samples."""
         first, last = -3, self.hop_length - 1 + 3
         reach = max(
             self._reach(*block) for block in zip(self.resblock_kernel_sizes, self.resblock_dilation_sizes, strict=True)
@@ -128,17 +131,16 @@ class GeneratorConfig:
 class DiscriminatorConfig:
     """Sizes of the multi-period and multi-scale discriminators (arXiv 2010.05646, section 2.3; sizes of the release).
 
-    `width` scales the channels of all of them: 1 is the release, and a small run can take 1/8. Channels are rounded to
-    a multiple of 16, the number of groups.
+    `width` scales the channels of all discriminators: 1 gives the released sizes; small runs can use 1/8. Channels are
+    rounded to a multiple of 16, the number of groups.
 
-    **Raises:** `ConfigError` for values of the wrong type, no or repeated periods, no scale, or a width that is not
-    positive.
+    **Raises:** `ConfigError` for values of the wrong type or range, or for repeated periods.
     """
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
-    """Periods of the period discriminators, in samples."""
+    """Periods of the period discriminators, in samples, one per discriminator."""
     scales: int = 3
-    """Number of scale discriminators, each at half the rate of the one before."""
+    """Number of scale discriminators, each at half the sample rate of the one before."""
     width: float = 1.0
     """Channels relative to the released sizes."""
 
@@ -153,10 +155,10 @@ class DiscriminatorConfig:
                 f"{_MOST_DISCRIMINATORS} of each."
             )
         if len(set(self.periods)) != len(self.periods):
-            raise ConfigError(f"periods {format_value(self.periods)} must be different; primes overlap least.")
+            raise ConfigError(f"periods {format_value(self.periods)} must be different; use distinct primes.")
 
     def channels(self, released: int) -> int:
-        """The number of channels where the release has `released`."""
+        """The scaled number of channels of a layer that has `released` channels in the release."""
         if released == 1:
             return 1
         return max(16, round(released * self.width / 16) * 16)
@@ -169,13 +171,13 @@ class LatentConfig:
     Latents cannot be computed from a recording. VITS samples them from its flow; XTTS takes them from its
     language model.
 
-    **Raises:** `ConfigError` for values of the wrong type, or not positive.
+    **Raises:** `ConfigError` for values of the wrong type or range.
     """
 
     sample_rate: int
     """Sample rate of the audio in Hz."""
     hop_length: int
-    """Samples of audio for each frame of latents."""
+    """Samples of audio per frame of latents."""
     channels: int
     """Number of channels."""
 
@@ -201,13 +203,13 @@ class HiFiGANConfig:
     """
 
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    """The network that makes audio."""
+    """The generator."""
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     """The discriminators for training."""
     mel: MelConfig | LatentConfig = field(default_factory=MelConfig)
-    """The mel spectrograms that the generator reads, or the latents."""
+    """The mel contract of the generator's input, or the format of its latents."""
     segment_size: int = 8192
-    """Length of a training crop in samples."""
+    """Number of samples in a training crop."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -219,8 +221,9 @@ class HiFiGANConfig:
         hop, generator = self.mel.hop_length, self.generator
         if generator.hop_length != hop:
             raise ConfigError(
-                f"upsample_rates {generator.upsample_rates} multiply to {generator.hop_length}, but mel.hop_length is "
-                f"{hop}; set hop_length to {generator.hop_length}, or choose rates whose product is {hop}."
+                f"The product of upsample_rates {generator.upsample_rates} is {generator.hop_length}, but "
+                f"mel.hop_length is {hop}; set hop_length to {generator.hop_length}, or use rates whose "
+                f"product is {hop}."
             )
         if isinstance(self.mel, LatentConfig):
             if generator.in_channels != self.mel.channels:
@@ -259,7 +262,7 @@ def _check_below(config: GeneratorConfig | DiscriminatorConfig | LatentConfig, *
     for name in names:
         value = getattr(config, name)
         if _largest(value) > _LARGEST:
-            raise ConfigError(f"{type(config).__name__}.{name} is {format_value(value)}; use numbers up to {_LARGEST}.")
+            raise ConfigError(f"{type(config).__name__}.{name} is {format_value(value)}; use at most {_LARGEST}.")
 
 
 def _largest(value: Any) -> float:
@@ -275,7 +278,7 @@ _V3 = GeneratorConfig(
     resblock_kernel_sizes=(3, 5, 7),
     resblock_dilation_sizes=((1, 2), (2, 6), (3, 12)),
 )
-# Twice the rate needs twice the hop for frames as long as the released models'.
+# At twice the sample rate, twice the hop keeps the frame duration of the released models.
 _FIVE_STAGES = GeneratorConfig(
     in_channels=128,
     upsample_rates=(8, 8, 2, 2, 2),
@@ -305,8 +308,8 @@ PRESETS: dict[str, HiFiGANConfig] = {
     ),
     "tiny": _TINY,
 }
-"""Released sizes (`v1`, `v2`, `v3`, all 22.05 kHz), V1 at 16, 24, 44.1 and 48 kHz, and `tiny`: V3 at half the width
-against a few narrow discriminators, for training on a CPU."""
+"""The released sizes (`v1`, `v2`, `v3`, all at 22.05 kHz), V1 at 16, 24, 44.1 and 48 kHz, and `tiny`: V3 at half the
+width with a few narrow discriminators, for training on a CPU."""
 
 
 def preset(name: str) -> HiFiGANConfig:
@@ -315,5 +318,5 @@ def preset(name: str) -> HiFiGANConfig:
     **Raises:** `ConfigError` listing the known ones.
     """
     if name not in PRESETS:
-        raise ConfigError(f"no HiFi-GAN preset is called {name!r}; known presets are {', '.join(PRESETS)}.")
+        raise ConfigError(f"Unknown HiFi-GAN preset {name!r}; use one of {', '.join(PRESETS)}.")
     return PRESETS[name]

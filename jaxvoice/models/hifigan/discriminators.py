@@ -1,4 +1,4 @@
-"""HiFi-GAN's discriminators: of waveforms folded at several periods, and of waveforms at several rates."""
+"""HiFi-GAN's discriminators of waveforms folded at several periods, and of waveforms at several sample rates."""
 
 import math
 from typing import NamedTuple
@@ -18,13 +18,15 @@ _SLOPE = 0.1
 
 
 class DiscriminatorOutput(NamedTuple):
-    """The output of one discriminator: logits at several positions of each example, and all feature maps."""
+    """The output of one discriminator: logits at several positions of each example, and the feature maps."""
 
     logits: Float[Array, "*batch positions"]
     """Near 1 for real audio and near 0 for generated audio."""
     features: list[Float[Array, "..."]]
-    """The activations of every layer, the last one included: `(*batch, time, channels)`, or `(*batch, period, frames,
-    channels)` of folded waveforms."""
+    """The outputs of all layers, including the last.
+
+    Their shape is `(*batch, time, channels)`, or `(*batch, period, frames, channels)` for folded waveforms.
+    """
 
 
 def _leaky_relu(x: Array) -> Array:
@@ -55,7 +57,7 @@ class PeriodDiscriminator(Module):
     def __call__(self, audio: Float[Array, "*batch samples 1"]) -> DiscriminatorOutput:
         """**Arguments:** `audio` of shape `(*batch, samples, 1)`.
 
-        **Raises:** `ShapeError` for another number of channels, or no samples.
+        **Raises:** `ShapeError` if `audio` has a different number of channels, or no samples.
         """
         check_input(audio, 1, "samples")
         *batch, samples, channels = audio.shape
@@ -75,7 +77,7 @@ class PeriodDiscriminator(Module):
 
 
 class ScaleState(eqx.Module):
-    """Spectral-norm state of one scale discriminator, under the names of the release's buffers."""
+    """Spectral-norm state of one scale discriminator, with the names of the released buffers."""
 
     convs: list[SpectralNormState]
     conv_post: SpectralNormState
@@ -87,7 +89,7 @@ class ScaleState(eqx.Module):
 
 
 class MultiScaleState(eqx.Module):
-    """Spectral-norm state of the multi-scale discriminator: only its first discriminator has any."""
+    """Spectral-norm state of the multi-scale discriminator, of which only the first discriminator has spectral norm."""
 
     discriminators: list[ScaleState]
 
@@ -95,7 +97,7 @@ class MultiScaleState(eqx.Module):
 class ScaleDiscriminator(Module):
     """Discriminates waveforms with strided grouped convolutions (arXiv 2010.05646, 2.3; MelGAN, arXiv 1910.06711).
 
-    The convolutions are weight-normed, or, with `spectral=True`, under spectral norm, which has state: see
+    The convolutions have weight norm, or spectral norm with `spectral=True`. Spectral norm has state; see
     `MultiScaleDiscriminator`. jik876/hifi-gan `models.py:DiscriminatorS`.
     """
 
@@ -124,7 +126,7 @@ class ScaleDiscriminator(Module):
         return [*self.convs, self.conv_post]
 
     def init_state(self, *, key: PRNGKeyArray) -> ScaleState | None:
-        """Random vectors of spectral norm; `None` for a discriminator under weight norm."""
+        """Random vectors of spectral norm; `None` for a discriminator with weight norm."""
         layers = [layer for layer in self.layers if isinstance(layer, SpectralConv1d)]
         if not layers:
             return None
@@ -133,7 +135,7 @@ class ScaleDiscriminator(Module):
         return ScaleState(convs, post)
 
     def power_iteration(self, state: ScaleState) -> ScaleState:
-        """One power iteration of every layer's vectors."""
+        """The vectors of all layers after one power iteration."""
         layers = [layer for layer in self.layers if isinstance(layer, SpectralConv1d)]
         *convs, post = [layer.power_iteration(s) for layer, s in zip(layers, state.layers, strict=True)]
         return ScaleState(convs, post)
@@ -144,14 +146,14 @@ class ScaleDiscriminator(Module):
         """**Arguments:**
 
         - `audio`: `(*batch, samples, 1)`.
-        - `state`: of spectral norm, as `jaxvoice.nn.SpectralConv1d` takes it; `None` under weight norm.
+        - `state`: state of spectral norm, as for `jaxvoice.nn.SpectralConv1d`; `None` with weight norm.
 
         **Raises:** `ConfigError` if `state` is missing or not expected.
         """
         if isinstance(self.conv_post, SpectralConv1d) == (state is None):
             raise ConfigError(
-                "a scale discriminator takes the state of init_state under spectral norm, and no state under weight "
-                f"norm; got {type(state).__name__}."
+                "With spectral norm, pass the state from init_state; with weight norm, pass None. Got "
+                f"{type(state).__name__}."
             )
         x, features, states = audio, [], []
         for i, conv in enumerate(self.layers):
@@ -184,7 +186,7 @@ class MultiPeriodDiscriminator(Module):
 class MultiScaleDiscriminator(Module):
     """`ScaleDiscriminator`s on the waveform and on successively average-pooled versions of it (window 4, stride 2).
 
-    The first one is under spectral norm, whose vectors are state.
+    The first one has spectral norm, whose vectors are state.
     """
 
     discriminators: list[ScaleDiscriminator]
@@ -194,13 +196,13 @@ class MultiScaleDiscriminator(Module):
         self.discriminators = [ScaleDiscriminator(config, spectral=i == 0, key=k) for i, k in enumerate(keys)]
 
     def init_state(self, *, key: PRNGKeyArray) -> MultiScaleState:
-        """Random vectors."""
+        """Random vectors of spectral norm."""
         state = self.discriminators[0].init_state(key=key)
         assert state is not None
         return MultiScaleState([state])
 
     def power_iteration(self, state: MultiScaleState) -> MultiScaleState:
-        """One power iteration of all vectors."""
+        """The vectors after one power iteration."""
         return MultiScaleState([self.discriminators[0].power_iteration(state.discriminators[0])])
 
     def __call__(
@@ -209,9 +211,9 @@ class MultiScaleDiscriminator(Module):
         """**Arguments:**
 
         - `audio`: `(*batch, samples, 1)`.
-        - `state`: advanced by one power iteration before it is used, as the release does in every forward pass of
-            training; with `inference` it is used and returned as it is. Batch axes of its vectors are the last
-            batch axes of `audio`, so that real and generated audio can share a pass.
+        - `state`: state of spectral norm. It is advanced by one power iteration before it is used, as in every forward
+            pass of training in the release; with `inference` it is used and returned unchanged. Batch axes of its
+            vectors are the last batch axes of `audio`, so that real and generated audio can be stacked.
 
         **Returns:** the output at each scale, and the state.
         """
@@ -224,8 +226,10 @@ class MultiScaleDiscriminator(Module):
 
 
 class Discriminators(Module):
-    """Both discriminators, as they are trained together; paths below `mpd` and `msd` are the names in released `do_`
-    files."""
+    """The multi-period and the multi-scale discriminator.
+
+    Attribute paths under `mpd` and `msd` are the names in released `do_` files.
+    """
 
     mpd: MultiPeriodDiscriminator
     msd: MultiScaleDiscriminator
@@ -238,6 +242,6 @@ class Discriminators(Module):
     def __call__(
         self, audio: Float[Array, "*batch samples 1"], state: MultiScaleState, *, inference: bool = False
     ) -> tuple[tuple[list[DiscriminatorOutput], list[DiscriminatorOutput]], MultiScaleState]:
-        """The outputs of `mpd` and of `msd`, and the state of `msd`; arguments as for `MultiScaleDiscriminator`."""
+        """The outputs of `mpd` and of `msd`, and the state of `msd`. Arguments as for `MultiScaleDiscriminator`."""
         scale, state = self.msd(audio, state, inference=inference)
         return (self.mpd(audio), scale), state

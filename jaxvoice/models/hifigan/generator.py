@@ -10,16 +10,16 @@ from jaxvoice.models.hifigan.config import GeneratorConfig
 from jaxvoice.nn import Conv1d, ConvTranspose1d, Module, length_mask
 
 _SLOPE = 0.1
-# The last activation of the released code has no slope argument, so it is torch's default.
+# The released code calls the last activation without a slope, so torch's default applies.
 _FINAL_SLOPE = 0.01
 
 
-# With a channel axis of size 1: a mask without it would be broadcast in every block again.
+# The mask has a channel axis of size 1, so that it is not reshaped again in every block.
 Mask = Bool[Array, "*batch time 1"] | None
 
 
 def _leaky_relu(x: Array, slope: float, mask: Mask) -> Array:
-    """Leaky ReLU, and zero where `mask` is false, as the next convolution pads the end of the valid signal."""
+    """Leaky ReLU, zero where `mask` is false, so that the next convolution sees zeros after the valid samples."""
     return _zero_unless(mask, jnp.where(x > 0, x, jnp.asarray(slope, x.dtype) * x))
 
 
@@ -28,7 +28,7 @@ def _zero_unless(mask: Mask, x: Array) -> Array:
 
 
 class ResBlock1(Module):
-    """Residual block of V1 and V2: for each dilation, a dilated and a plain convolution, and a residual sum.
+    """Residual block of V1 and V2: a dilated convolution, a plain convolution and a residual sum for each dilation.
 
     jik876/hifi-gan `models.py:ResBlock1`.
     """
@@ -44,7 +44,10 @@ class ResBlock1(Module):
     def __call__(
         self, x: Float[Array, "*batch time channels"], *, mask: Mask = None
     ) -> Float[Array, "*batch time channels"]:
-        """Keeps the shape `(*batch, time, channels)`; positions where `mask` `(*batch, time, 1)` is false are zero."""
+        """The output has the shape of `x` `(*batch, time, channels)`.
+
+        Inputs of all convolutions are zero where `mask` `(*batch, time, 1)` is false.
+        """
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
             y = dilated(_leaky_relu(x, _SLOPE, mask))
             x = x + plain(_leaky_relu(y, _SLOPE, mask))
@@ -52,7 +55,7 @@ class ResBlock1(Module):
 
 
 class ResBlock2(Module):
-    """Residual block of V3: one dilated convolution per dilation. jik876/hifi-gan `models.py:ResBlock2`."""
+    """Residual block of V3: one convolution per dilation. jik876/hifi-gan `models.py:ResBlock2`."""
 
     convs: list[Conv1d]
 
@@ -63,23 +66,27 @@ class ResBlock2(Module):
     def __call__(
         self, x: Float[Array, "*batch time channels"], *, mask: Mask = None
     ) -> Float[Array, "*batch time channels"]:
-        """Keeps the shape `(*batch, time, channels)`; positions where `mask` `(*batch, time, 1)` is false are zero."""
+        """The output has the shape of `x` `(*batch, time, channels)`.
+
+        Inputs of all convolutions are zero where `mask` `(*batch, time, 1)` is false.
+        """
         for conv in self.convs:
             x = x + conv(_leaky_relu(x, _SLOPE, mask))
         return x
 
 
 def _same(channels: int, kernel_size: int, dilation: int, *, key: PRNGKeyArray) -> Conv1d:
-    """A weight-normed convolution that keeps the length."""
+    """A convolution with weight norm that preserves the length."""
     padding = (kernel_size - 1) * dilation // 2
     return Conv1d(channels, channels, kernel_size, dilation=dilation, padding=padding, weight_norm=True, key=key)
 
 
 class Generator(Module):
-    """Mel spectrogram to waveform, `config.hop_length` samples a frame (arXiv 2010.05646, section 2.2).
+    """Maps a mel spectrogram to a waveform, with `config.hop_length` samples per frame (arXiv 2010.05646, section 2.2).
 
-    Attribute paths are the weights' names in released `g_` files: `ups.0.weight_v`, `resblocks.3.convs1.0.bias`.
-    Residual blocks are stored flat: stage `i`, kernel `j` is `resblocks[i * number of kernels + j]`.
+    Attribute paths are the names of weights in released `g_` files, such as `ups.0.weight_v` or
+    `resblocks.3.convs1.0.bias`. The residual block of stage `i` and kernel `j` is
+    `resblocks[i * number_of_kernels + j]`.
     """
 
     conv_pre: Conv1d
@@ -91,7 +98,7 @@ class Generator(Module):
     config: GeneratorConfig = eqx.field(static=True)
 
     def __init__(self, config: GeneratorConfig, *, key: PRNGKeyArray):
-        """torch's default initialisation; weight norm overrides the release's N(0, 0.01)."""
+        """Initialise as torch does by default. The release's N(0, 0.01) is lost under weight norm."""
         pre_key, ups_key, blocks_key, post_key, cond_key = jax.random.split(key, 5)
         initial, stages = config.upsample_initial_channel, len(config.upsample_rates)
         channels = [initial // 2**i for i in range(stages + 1)]
@@ -143,13 +150,14 @@ class Generator(Module):
         """**Arguments:**
 
         - `mel`: log-mel spectrogram `(*batch, frames, mels)`; its dtype is the precision of the computation.
-        - `cond`: conditioning vector `(*batch, cond_channels)`, for configs that have one.
-        - `length`: number of valid frames; the rest is padding. The samples of the valid frames equal those that the
-            valid frames alone would give.
+        - `cond`: conditioning vector `(*batch, cond_channels)`, if the configuration has one.
+        - `length`: number of valid frames; the rest is padding. The samples of the valid frames do not depend on the
+            padding.
 
         **Returns:** waveform `(*batch, frames * hop_length, 1)` in [-1, 1], at least float32.
 
-        **Raises:** `ShapeError` if `mel` or `cond` does not fit the config, or `cond` or `length` the batch of `mel`.
+        **Raises:** `ShapeError` if the shape of `mel` or `cond` does not match the configuration, or if the shape of
+        `cond` or `length` does not match the batch of `mel`.
         """
         self._check_shapes(mel, cond)
         frames, rate, kernels = mel.shape[-2], 1, len(self.config.resblock_kernel_sizes)
@@ -167,7 +175,7 @@ class Generator(Module):
             mask = _valid(None if length is None else length * rate, frames * rate, mel.shape[:-2])
             outputs = [block(x, mask=mask) for block in self.resblocks[i * kernels : (i + 1) * kernels]]
             x = sum(outputs[1:], outputs[0]) * jnp.asarray(1 / kernels, x.dtype)
-        # In half precision the waveform would be rounded, in bfloat16 to 8 bits.
+        # In half precision, the waveform would be rounded, to 8 bits in bfloat16.
         x = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
         return jnp.tanh(self.conv_post(_leaky_relu(x, _FINAL_SLOPE, mask)))
 
@@ -175,19 +183,20 @@ class Generator(Module):
         mels, expected = self.config.in_channels, self.config.cond_channels
         if mel.ndim < 2 or mel.shape[-1] != mels or mel.shape[-2] == 0:
             raise ShapeError(
-                f"mel should have shape (*batch, frames, {mels}) with at least one frame, mels last, got {mel.shape}."
+                f"mel must have shape (*batch, frames, {mels}) with at least one frame, mels last, got {mel.shape}."
             )
         if (cond.shape[-1] if cond is not None else 0) != expected:
+            no_vector = "no conditioning vector"
             raise ShapeError(
-                f"this generator takes {f'a conditioning vector of {expected} values' if expected else 'no condition'}"
-                f", got {'none' if cond is None else cond.shape}."
+                f"This generator takes {f'a conditioning vector of {expected} values' if expected else no_vector}, "
+                f"but got {'none' if cond is None else f'shape {cond.shape}'}."
             )
         batch = mel.shape[:-2]
         if cond is not None and (
             cond.ndim != len(batch) + 1 or any(n not in (1, m) for n, m in zip(cond.shape, batch, strict=False))
         ):
             raise ShapeError(
-                f"cond should have shape {(*batch, expected)}, one vector for each example of mel, got {cond.shape}."
+                f"cond must have shape {(*batch, expected)}, one vector for each example of mel, got {cond.shape}."
             )
 
 

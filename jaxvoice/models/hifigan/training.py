@@ -1,4 +1,4 @@
-"""The losses, the training step and the two optimisers of HiFi-GAN; `jaxvoice.training` runs the loop."""
+"""The `Task` that trains HiFi-GAN, its losses, and its validation."""
 
 import functools as ft
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ from jaxvoice.training.state import Counters, Precision, guarded
 from jaxvoice.training.task import Sample, Task, ValidationResult
 from jaxvoice.weights import count_parameters
 
-_BUCKET = 256  # frames: utterances are padded to a multiple, so that few lengths are compiled
+_BUCKET = 256  # frames; utterances are padded to a multiple of it, so that few lengths are compiled
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,18 @@ class LossWeights:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_not_negative(self, "adversarial", "feature", "mel", hint="0 leaves the loss out")
+        check_not_negative(self, "adversarial", "feature", "mel", hint="0 disables the loss")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The networks of a HiFi-GAN and their training; the defaults are the release's.
+    """The networks of a HiFi-GAN and their training; the defaults are those of the release.
 
     `precision` is that of the networks' computation; parameters, norms, mels and losses stay float32. `ema_decay`
     keeps a moving average of the generator's weights, which is validated and saved; `None` keeps none.
 
     **Raises:** `ConfigError` for values of the wrong type, if `ema_decay` is not in [0, 1), for negative
-    `reconstruction_steps`, or for a generator with conditions.
+    `reconstruction_steps`, or for a generator with a conditioning vector.
     """
 
     model: HiFiGANConfig = field(default_factory=HiFiGANConfig)
@@ -103,12 +103,12 @@ class HiFiGANState(eqx.Module):
 
 
 class HiFiGANTask(Task):
-    """HiFi-GAN as `jaxvoice.training.loop.fit` trains it.
+    """The training task of HiFi-GAN, for `jaxvoice.training.loop.fit`.
 
     **Arguments:**
 
-    - `config`: networks, losses, optimisers.
-    - `steps_per_epoch`: number of steps after which a learning rate that decays by epochs does so
+    - `config`: networks, losses and optimisers.
+    - `steps_per_epoch`: number of steps per epoch, for learning rates that decay after every epoch
         (`OptimizerConfig.decay_steps`).
     - `validation`: held-out clips; without them, validation returns no metrics.
     - `kept`: metadata of the initial model, such as its licence, that is copied into model folders.
@@ -122,16 +122,16 @@ class HiFiGANTask(Task):
         *,
         steps_per_epoch: int,
         validation: Store | None = None,
-        kept: Mapping[str, Any] | None = None,
+        inherited_info: Mapping[str, Any] | None = None,
     ):
-        self.config, self._kept = config, dict(kept or {})
+        self.config, self._inherited_info = config, dict(inherited_info or {})
         self.mel = config.model.mel_contract
         """The mel contract of the generator."""
         self.steps_per_epoch = steps_per_epoch
         self._validation = None if validation is None else Validation(validation, self.mel)
 
     def init(self, *, key: PRNGKeyArray) -> HiFiGANState:
-        """Random networks and empty optimisers."""
+        """The initial state, with random networks."""
         generator_key, discriminators_key, vectors_key = jax.random.split(key, 3)
         generator = Generator(self.config.model.generator, key=generator_key)
         discriminators = Discriminators(self.config.model.discriminators, key=discriminators_key)
@@ -147,15 +147,15 @@ class HiFiGANTask(Task):
         )
 
     def phase_of(self, step: int) -> int:
-        """1 after the steps without discriminators, if there are such steps; else 0."""
+        """1 after the steps without discriminators, if there are any; otherwise 0."""
         return int(0 < self.config.reconstruction_steps <= step)
 
     def step(
         self, state: HiFiGANState, batch: CropBatch, *, key: PRNGKeyArray, phase: int
     ) -> tuple[HiFiGANState, dict[str, Float[Array, ""]]]:
-        """One update of the discriminators and then, against the updated ones, of the generator.
+        """One update of the discriminators, and one of the generator with the updated discriminators.
 
-        The order and the numbers are those of jik876/hifi-gan `train.py`.
+        The order of the updates and the results are those of jik876/hifi-gan `train.py`.
         """
         audio = batch.audio.astype(jnp.float32) * batch.gain[:, None]
         frames_of = jax.vmap(log_mel, in_axes=(0, None))
@@ -178,7 +178,7 @@ class HiFiGANTask(Task):
         return guarded(after.finite, new, state), after.metrics
 
     def _discriminator_loss(self, real, discriminators, state, fake):
-        # Real and generated audio share a pass, side by side so that each device keeps its own examples.
+        # Real and generated audio are stacked on a second batch axis, so that each device keeps its own examples.
         both, states = jnp.stack([real, fake], 1), _two_iterations(discriminators, state)
         outputs, _ = self._discriminate(discriminators, both, jax.tree.map(lambda *pair: jnp.stack(pair), *states))
         losses = []
@@ -201,13 +201,13 @@ class HiFiGANTask(Task):
         return sum(parts.values()) + weights.mel * mel_l1, {**parts, "mel_l1": mel_l1}, state
 
     def _discriminate(self, discriminators: Discriminators, audio: Float[Array, "*batch samples"], state):
-        # `_two_iterations` has advanced the state already: with inference=True a pass uses it and leaves it as it is.
+        # `_two_iterations` has already advanced the state; with inference=True it is used unchanged.
         return discriminators(audio.astype(self.config.precision)[..., None], state, inference=True)
 
     def batch(self, audio: Float[ArrayLike, "batch samples"]) -> CropBatch:
-        """A batch of recordings of equal length in [-1, 1], at the sample rate of the mel contract.
+        """Combine recordings in [-1, 1] of equal length, at the sample rate of the mel contract, into a batch.
 
-        **Raises:** `ShapeError` for another shape than `(batch, samples)`, or for recordings of different lengths;
+        **Raises:** `ShapeError` if the shape is not `(batch, samples)`, or for recordings of different lengths;
         `AudioError` for integers, for NaN or infinity, and for samples outside [-1, 1].
         """
         samples = np.rint(32767 * _validated(audio)).astype(np.int16)
@@ -218,20 +218,23 @@ class HiFiGANTask(Task):
         return batch.audio.size / self.mel.sample_rate
 
     def generator(self, state: HiFiGANState) -> Generator:
-        """The generator to use: the moving average if one is kept, with weight norm folded."""
+        """The generator for inference: the moving average if one is kept, with weight norm folded."""
         return fold_weight_norm(state.generator.eval_model)
 
     def validate(self, state: HiFiGANState) -> ValidationResult:
-        """Mel L1 over whole held-out utterances, as the release's validation curve defines it, and samples."""
+        """The metrics and samples of `Validation`."""
         return ValidationResult({}) if self._validation is None else self._validation(self.generator(state))
 
     def save_model(self, state: HiFiGANState, folder: str | Path) -> None:
-        """Write the generator (its average, if kept) as a model folder, with weight norm for fine-tuning."""
-        info = {**self._kept, "step": int(state.counters.step)}
+        """Write the generator, or its moving average if one is kept, to a model folder.
+
+        Weight norm is not folded, so that the model can be fine-tuned.
+        """
+        info = {**self._inherited_info, "step": int(state.counters.step)}
         save_generator(Path(folder), state.generator.eval_model, self.config.model, info=info)
 
     def describe(self) -> dict[str, Any]:
-        """Configuration and parameter counts."""
+        """The training configuration and parameter counts."""
         state = eqx.filter_eval_shape(self.init, key=jax.random.key(0))
         networks = state.discriminators.model
         parts = {"generator": state.generator.model, "mpd": networks.mpd, "msd": networks.msd}
@@ -239,15 +242,15 @@ class HiFiGANTask(Task):
 
 
 def read_run(run: Path) -> tuple[HiFiGANTask, HiFiGANState]:
-    """The task of a run folder and its newest state; the folder is only read.
+    """The task of a run folder and its newest state. The folder is not changed.
 
-    **Raises:** `CheckpointError` if it is not a run of HiFi-GAN, or has no intact checkpoint.
+    **Raises:** `CheckpointError` if it is not a run of HiFi-GAN, or contains no intact checkpoint.
     """
     table = RunFolder(run).read_config()
     if table.get("task") != HiFiGANTask.__name__:
         raise CheckpointError(f"{run} is a run of {table.get('task')!r}, not of HiFi-GAN; pass a run of HiFi-GAN.")
     try:
-        # Learning rates are not part of the state, so any number of steps per epoch reads it.
+        # The state does not contain learning rates, so steps_per_epoch does not matter here.
         task = HiFiGANTask(from_dict(TrainingConfig, table.get("config", {})), steps_per_epoch=1)
     except ConfigError as failure:
         raise CheckpointError(f"The configuration of {run} cannot be used: {failure}") from failure
@@ -255,9 +258,9 @@ def read_run(run: Path) -> tuple[HiFiGANTask, HiFiGANState]:
 
 
 def _two_iterations(discriminators: Discriminators, state: MultiScaleState) -> tuple[MultiScaleState, MultiScaleState]:
-    """The state after one power iteration and after two: for a pass over real and then over generated audio.
+    """The states after one and after two power iterations, for real and for generated audio.
 
-    The release iterates once in each of the four forward passes of a step.
+    The release runs one iteration in each of the four forward passes of a step.
     """
     first = discriminators.msd.power_iteration(state)
     return first, discriminators.msd.power_iteration(first)
@@ -272,21 +275,21 @@ def _validated(audio: Float[ArrayLike, "batch samples"]) -> Float[np.ndarray, "b
         ) from failure
     if not jnp.issubdtype(recordings.dtype, jnp.floating):
         raise AudioError(
-            f"The recordings of a batch should be floats in [-1, 1], but are {recordings.dtype}; divide 16-bit "
+            f"The recordings of a batch must be floats in [-1, 1], but are {recordings.dtype}; divide 16-bit "
             "integers by 32768."
         )
     if recordings.ndim != 2 or not recordings.size:
         raise ShapeError(
-            f"The recordings of a batch have the shape {recordings.shape}; it should be (batch, samples). For one "
+            f"The recordings of a batch have the shape {recordings.shape}; it must be (batch, samples). For one "
             "recording, add the axis: audio[None]."
         )
     recordings = recordings.astype(np.float32, copy=False) if recordings.itemsize < 4 else recordings
     if not np.isfinite(recordings).all():
         raise AudioError("The recordings of a batch contain NaN or infinity; check how they were computed.")
     largest = np.abs(recordings).max()
-    if largest > 1 + 0.5 / 32767:  # the largest value that is rounded to full scale
+    if largest > 1 + 0.5 / 32767:  # largest value that is rounded to full scale
         raise AudioError(
-            f"The recordings of a batch should be in [-1, 1], but the largest magnitude is {largest:.4g}; divide "
+            f"The recordings of a batch must be in [-1, 1], but the largest magnitude is {largest:.4g}; divide "
             "them by it, or by their full scale."
         )
     return np.clip(recordings, -1, 1)
@@ -308,21 +311,21 @@ class Validation:
         self.mel, self._samples = mel, samples
         self._utterances = []
         for i in range(len(store)):
-            given = store["mel"][i] if "mel" in store else None
+            stored = store["mel"][i] if "mel" in store else None
             audio, frames = store.waveform(i), len(store["audio"][i]) // mel.hop_length
-            frames = frames if given is None else min(frames, given.shape[1])
+            frames = frames if stored is None else min(frames, stored.shape[1])
             audio = audio[: frames * mel.hop_length]
-            inputs = bucketed_log_mel(audio, mel) if given is None else given
+            inputs = bucketed_log_mel(audio, mel) if stored is None else stored
             target = bucketed_log_mel(audio, mel.full_band())
             self._utterances.append((store.corpus.utterances[i].id, inputs[:, :frames], target[:, :frames]))
 
     def __call__(self, generator: Generator) -> ValidationResult:
-        """Metrics `mel_l1`, and samples of the first utterances with their mel spectrograms."""
+        """The metric `mel_l1`, and samples of the first utterances with their mel spectrograms."""
         errors, samples = [], []
         for name, inputs, target in self._utterances:
             frames = inputs.shape[1]
             padded = jnp.asarray(np.pad(inputs, ((0, 0), (0, -frames % _BUCKET))))
-            audio, mel = _copy(generator, padded, jnp.asarray(frames), self.mel)
+            audio, mel = _resynthesise(generator, padded, jnp.asarray(frames), self.mel)
             mel = np.asarray(mel)[:, :frames]
             errors.append(float(np.abs(mel - target).mean(dtype=np.float64)))
             if len(samples) < self._samples:
@@ -332,10 +335,10 @@ class Validation:
 
 
 @eqx.filter_jit
-def _copy(
+def _resynthesise(
     generator: Generator, mel: Float[Array, "mels frames"], frames: Int[Array, ""], config: MelConfig
 ) -> tuple[Float[Array, " samples"], Float[Array, "mels _"]]:
-    """The generated audio and its full-band log-mel; both are right up to `frames` frames."""
+    """The generated audio and its full-band log-mel; both are valid for the first `frames` frames."""
     audio = generator(mel.T, length=frames)[:, 0]
     samples, pad = frames * config.hop_length, -(-config.pad // config.hop_length) * config.hop_length
     # Reflect the signal at the end of its valid part, as in the log-mel of the unpadded signal.

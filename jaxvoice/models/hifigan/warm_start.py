@@ -211,7 +211,7 @@ def initial_state(task: HiFiGANTask, source: Path, *, seed: int) -> HiFiGANState
     return task.state_of(generator, discriminators, vectors)
 
 
-def kept_info(*sources: Path | None) -> dict[str, Any]:
+def inherited_info(*sources: Path | None) -> dict[str, Any]:
     """The metadata that a trained model inherits from the first model in `sources` (run folders or model folders).
 
     **Raises:** `ConfigError` or `CheckpointError` if that model's `config.json` cannot be read.

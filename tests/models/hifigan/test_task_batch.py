@@ -32,7 +32,7 @@ def test_full_scale_is_reached():
         ([[0.1, -np.inf]], AudioError, "NaN or infinity"),
         (np.array([[100, -32768]], np.int16), AudioError, "int16; divide 16-bit integers by 32768"),
         ([[0.1, -1.5]], AudioError, r"largest magnitude is 1\.5; divide"),
-        (RECORDINGS[0], ShapeError, r"shape \(50,\); it should be \(batch, samples\).*audio\[None\]"),
+        (RECORDINGS[0], ShapeError, r"shape \(50,\); it must be \(batch, samples\).*audio\[None\]"),
         (RECORDINGS[None], ShapeError, r"shape \(1, 2, 50\)"),
         (RECORDINGS[:, :0], ShapeError, r"shape \(2, 0\)"),
         ([[0.1, 0.2], [0.3]], ShapeError, "different lengths; crop them"),
