@@ -192,7 +192,7 @@ def test_generators_inside_larger_models_read_latents(vits, to):
 
 def test_a_larger_model_needs_to_be_told_the_part(vits, to):
     _, source = vits
-    message = refused(source, to, "Take this part alone with --part waveform_decoder")
+    message = refused(source, to, "Use --part waveform_decoder to import this part only")
     assert "+ model.text_encoder.emb.weight (3, 2)" in message
     message = refused(source, to, "--part decoder matches no generator", part="decoder")
     assert message.endswith("The generators in the file are model.waveform_decoder.")
