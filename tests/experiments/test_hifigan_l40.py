@@ -124,7 +124,7 @@ def refused(capsys, *flags: str) -> str:
         (["--generator-optimizer.b2", "1"], r"error: --generator-optimizer\.b2 is 1\.0; it should lie in \[0, 1\)"),
         (["--model.mel.n-fft", "0"], r"error: --model\.mel\.n-fft is 0; it should be positive"),
         (["--model.generator.upsample-rates", "0", "2"], r"error: --model\.generator\.upsample-rates is \(0, 2\); it"),
-        (["--loss-weights.mel", "-1"], r"error: --loss-weights\.mel is -1\.0; it should .* 0 leaves the loss out\."),
+        (["--loss-weights.mel", "-1"], r"error: --loss-weights\.mel is -1\.0; it should .* 0 disables the loss\."),
         (["--workers", "-1"], "error: --workers is -1; it should be at least 0"),
         (["--crops-per-clip", "0"], "error: --crops-per-clip is 0; it should be at least 1"),
         (["--batch-size", "3"], r"error: --batch-size is 3; it should .* number of devices, 8\. Set it to 8"),
