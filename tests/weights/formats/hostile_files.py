@@ -193,7 +193,7 @@ add(
 add(
     "a zip file of 101,000 entries",
     lambda: zipped({f"{i}": b"" for i in range(101_000)}),
-    "100000 at most",
+    "at most 100000",
     costly=True,
 )
 _npz("forty axes", lambda: npy(SOUND_NPY.replace("(2, 3)", f"(2, 3{', 1' * 40})")), "the shape|too large")
