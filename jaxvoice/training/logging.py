@@ -180,3 +180,36 @@ class RunLog:
         if self._deadline is not None and self._session:
             by_time = 1 - (self._deadline - time.monotonic()) / self._session
         return min(1.0, max(step / self._steps, by_time))
+
+
+class SpeedMeter:
+    """Steps and seconds of audio per second of training, without compilation, validation and checkpoints."""
+
+    def __init__(self) -> None:
+        self._steps, self._audio, self._seconds = 0, 0.0, 0.0
+        self._all_steps, self._all_seconds = 0, 0.0
+        self._since = time.perf_counter()
+
+    def count(self, audio_seconds: float) -> None:
+        """Count a step on a batch with so many seconds of audio."""
+        self._steps += 1
+        self._audio += audio_seconds
+
+    def restart(self) -> None:
+        """Discard the time and the steps since the last measurement or restart."""
+        self._steps, self._audio = 0, 0.0
+        self._since = time.perf_counter()
+
+    def measure(self) -> dict[str, float]:
+        """Speeds since the last measurement or restart; empty if no step was counted."""
+        if not self._steps:
+            return {}
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        found = {"steps_per_second": self._steps / seconds, "audio_seconds_per_second": self._audio / seconds}
+        self._all_steps, self._all_seconds = self._all_steps + self._steps, self._all_seconds + seconds
+        self.restart()
+        return found
+
+    def overall(self) -> float:
+        """Steps per second over all measurements."""
+        return self._all_steps / self._all_seconds if self._all_steps else 0.0

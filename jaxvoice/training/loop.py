@@ -19,7 +19,7 @@ from jaxvoice.errors import CheckpointError, DataError, TrainingError
 from jaxvoice.training import parallel
 from jaxvoice.training.checkpoints import Checkpoints, Restored
 from jaxvoice.training.compiled_step import CompiledStep
-from jaxvoice.training.logging import RunLog, duration, flat_lines, print_once, writing
+from jaxvoice.training.logging import RunLog, SpeedMeter, duration, flat_lines, print_once, writing
 from jaxvoice.training.process import Interrupts
 from jaxvoice.training.provenance import check_same_config, devices, provenance
 from jaxvoice.training.run_folder import Resume, RunFolder
@@ -205,7 +205,7 @@ class _Session:
         # Waiting for an older step keeps a GPU's queue filled; a CPU computes in the threads that would run ahead.
         ahead = 1 if jax.default_backend() == "cpu" else 2
         pending: deque[tuple[int, Array]] = deque()
-        speed = _Speed()
+        speed = SpeedMeter()
         stop: Stop | None = None
         while stop is None:
             batch, self.position, audio_seconds = upcoming
@@ -243,7 +243,7 @@ class _Session:
         self._drain_status(pending, keep=0)
         return self._result(stop, speed.overall(), program.seconds)
 
-    def _validate_and_save(self, log: RunLog, stop: Stop | None, speed: "_Speed") -> None:
+    def _validate_and_save(self, log: RunLog, stop: Stop | None, speed: SpeedMeter) -> None:
         config, began = self.config, time.monotonic()
         finished = stop in ("steps", "minutes")
         validating = finished or (stop is None and config.validate_every and self.step % config.validate_every == 0)
@@ -421,35 +421,3 @@ class _Session:
         )
         if result.stopped != "steps":
             print_once(f"to resume, repeat the command (--run-dir {self.folder.path} --resume auto)")
-
-
-class _Speed:
-    """Steps and seconds of audio per second of training, without compilation, validation and checkpoints."""
-
-    def __init__(self) -> None:
-        self._steps, self._audio, self._seconds = 0, 0.0, 0.0
-        self._all_steps, self._all_seconds = 0, 0.0
-        self._since = time.perf_counter()
-
-    def count(self, audio_seconds: float) -> None:
-        self._steps += 1
-        self._audio += audio_seconds
-
-    def restart(self) -> None:
-        """Discard the time and the steps since the last measurement or restart."""
-        self._steps, self._audio = 0, 0.0
-        self._since = time.perf_counter()
-
-    def measure(self) -> dict[str, float]:
-        """Speeds since the last measurement or restart; empty if no step was counted."""
-        if not self._steps:
-            return {}
-        seconds = max(time.perf_counter() - self._since, 1e-9)
-        found = {"steps_per_second": self._steps / seconds, "audio_seconds_per_second": self._audio / seconds}
-        self._all_steps, self._all_seconds = self._all_steps + self._steps, self._all_seconds + seconds
-        self.restart()
-        return found
-
-    def overall(self) -> float:
-        """Steps per second over all measurements."""
-        return self._all_steps / self._all_seconds if self._all_steps else 0.0
