@@ -26,7 +26,6 @@ from jaxvoice.data import (
     preflight,
     split,
 )
-from jaxvoice.data.loader import BatchType
 from jaxvoice.data.samplers import Sampler
 from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
@@ -79,6 +78,7 @@ class Experiment:
     loop: Annotated[Loop, tyro.conf.arg(name="")] = field(default_factory=Loop)
 
 
+_BatchT = TypeVar("_BatchT")
 AnyExperiment = TypeVar("AnyExperiment", bound=Experiment)
 
 
@@ -227,7 +227,7 @@ def load_sides(load: Callable[[Corpus], Store], sides: tuple[Corpus, Corpus]) ->
     return load(train), load(held_out) if len(held_out) else None
 
 
-def loader(store: Store, sampler: Sampler[BatchType], *, seed: int, workers: int = 0) -> Loader[BatchType]:
+def loader(store: Store, sampler: Sampler[_BatchT], *, seed: int, workers: int = 0) -> Loader[_BatchT]:
     """The loader of this process's share of the batches."""
     index, count = jax.process_index(), jax.process_count()
     return Loader(store, sampler, seed=seed, workers=workers, process_index=index, process_count=count)

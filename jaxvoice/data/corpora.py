@@ -11,7 +11,7 @@ from jaxvoice.data.utterances import Corpus
 from jaxvoice.errors import DataError
 
 RecordedKind = Literal["ljspeech", "vctk", "folder", "filelist", "pairs"]
-KINDS: tuple[RecordedKind, ...] = ("ljspeech", "vctk", "folder", "filelist", "pairs")
+_KINDS: tuple[RecordedKind, ...] = ("ljspeech", "vctk", "folder", "filelist", "pairs")
 
 
 def find_corpus(
@@ -32,8 +32,8 @@ def find_corpus(
     **Raises:** `DataError`, with the names that were looked for, if nothing is found or `root` does not exist.
     """
     root = _home_expanded(root)
-    if kind != "auto" and kind not in KINDS:
-        raise DataError(f"Unknown kind of corpus {kind!r}; use 'auto' or one of {', '.join(KINDS)}.")
+    if kind != "auto" and kind not in _KINDS:
+        raise DataError(f"Unknown kind of corpus {kind!r}; use 'auto' or one of {', '.join(_KINDS)}.")
     _check_root(root)
     folder = None if audio_dir is None else _home_expanded(audio_dir)
     if folder is not None and not folder.is_dir():

@@ -11,10 +11,10 @@ from jaxvoice.data.samplers import LoaderState as LoaderState, Sampler
 from jaxvoice.data.store import Store
 from jaxvoice.errors import ConfigError, DataError
 
-BatchType = TypeVar("BatchType")
+_BatchT = TypeVar("_BatchT")
 
 
-class Loader(Generic[BatchType]):
+class Loader(Generic[_BatchT]):
     """An endless iterator of the batches of `store` that `sampler` selects; also a context manager, which closes it.
 
     Batches are functions of (seed, epoch, place in the epoch) alone. They do not depend on `workers`, the number of
@@ -32,9 +32,9 @@ class Loader(Generic[BatchType]):
     def __init__(
         self,
         store: Store,
-        sampler: Sampler[BatchType],
+        sampler: Sampler[_BatchT],
         *,
-        collate: Callable[[Store, Selection], BatchType] | None = None,
+        collate: Callable[[Store, Selection], _BatchT] | None = None,
         seed: int = 0,
         workers: int = 2,
         prefetch: int = 8,
@@ -57,7 +57,7 @@ class Loader(Generic[BatchType]):
         self._collate = collate or self._plan.collate
         self._workers, self._prefetch = workers, prefetch
         self._pool: ThreadPoolExecutor | None = None
-        self._ahead: deque[Future[BatchType]] = deque()
+        self._ahead: deque[Future[_BatchT]] = deque()
         self._closed = False
         self.restore(LoaderState(0, 0, seed))
 
@@ -107,7 +107,7 @@ class Loader(Generic[BatchType]):
     def __exit__(self, *failure: object) -> None:
         self.close()
 
-    def __next__(self) -> BatchType:
+    def __next__(self) -> _BatchT:
         if self._closed:
             raise DataError("This loader is closed; make a new one and restore its state.")
         try:
@@ -118,7 +118,7 @@ class Loader(Generic[BatchType]):
         self._next = self._after(self._next)
         return batch
 
-    def _take(self) -> BatchType:
+    def _take(self) -> _BatchT:
         if self._workers == 0:
             return self._collate(self._store, self._select())
         if self._pool is None:

@@ -29,7 +29,7 @@ from jaxvoice.data.buckets import UTTERANCE_COLUMNS, check_buckets, check_sizes,
 from jaxvoice.data.store import Store
 from jaxvoice.errors import ConfigError, DataError
 
-BatchType = TypeVar("BatchType", covariant=True)
+_BatchT_co = TypeVar("_BatchT_co", covariant=True)
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 # Streams of random numbers. Two have the same number, which version 0.1 gave them; no sampler draws from both.
@@ -45,7 +45,7 @@ class LoaderState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class BatchPlan(Generic[BatchType]):
+class BatchPlan(Generic[_BatchT_co]):
     """The batches of one store under a sampler.
 
     `select` gives the rows of the global batch at a place, and `collate` makes a batch of rows; `description` states in
@@ -54,11 +54,11 @@ class BatchPlan(Generic[BatchType]):
 
     steps_per_epoch: int
     select: Callable[[LoaderState], Selection]
-    collate: Callable[[Store, Selection], BatchType]
+    collate: Callable[[Store, Selection], _BatchT_co]
     description: Mapping[str, object]
 
 
-class Sampler(Protocol[BatchType]):
+class Sampler(Protocol[_BatchT_co]):
     """Decides which utterances, and which part of them, are in each batch of a store."""
 
     @property
@@ -66,7 +66,7 @@ class Sampler(Protocol[BatchType]):
         """Number of rows of a batch over all processes."""
         ...
 
-    def plan(self, store: Store) -> BatchPlan[BatchType]:
+    def plan(self, store: Store) -> BatchPlan[_BatchT_co]:
         """The batches of `store`.
 
         **Raises:** `ConfigError` or `DataError` for a store that the sampler cannot make batches of.
@@ -307,10 +307,10 @@ def permutation(count: int, *counters: int) -> Int64[np.ndarray, " count"]:
     return np.argsort(random_bits(*counters, np.arange(count)), kind="stable")
 
 
-Function = TypeVar("Function", bound=Callable[..., np.ndarray])
+_FunctionT = TypeVar("_FunctionT", bound=Callable[..., np.ndarray])
 
 
-def _last_call(function: Function) -> Function:
+def _last_call(function: _FunctionT) -> _FunctionT:
     """`function` with its last result kept: the order of an epoch is computed once, not for every batch."""
     return functools.lru_cache(maxsize=1)(function)  # pyright: ignore[reportReturnType]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CorpusKind = Literal[
     "ljspeech", "vctk", "folder", "filelist", "pairs", "lj_aligned", "textgrid", "labels", "table", "demo"
 ]
-_Result = TypeVar("_Result")
+_ResultT = TypeVar("_ResultT")
 _WIDTH, _SHOWN = 80, 5
 
 
@@ -100,11 +100,11 @@ class Corpus:
 
 
 def map_utterances(
-    function: Callable[[Utterance], _Result],
+    function: Callable[[Utterance], _ResultT],
     utterances: Sequence[Utterance],
     threads: int | None = None,
     progress: str | None = None,
-) -> Iterator[_Result]:
+) -> Iterator[_ResultT]:
     """Yield `function(utterance)` for every utterance, in order, computed in threads.
 
     At most four results for each thread are held in memory. `threads` is by default the number of processors, at most
@@ -113,7 +113,7 @@ def map_utterances(
     An exception of `function` is raised here.
     """
     count = threads or min(8, os.cpu_count() or 1)
-    waiting: deque[Future[_Result]] = deque()
+    waiting: deque[Future[_ResultT]] = deque()
     if progress is not None:
         from tqdm import tqdm
 

@@ -10,19 +10,19 @@ from jaxvoice.errors import ConfigError
 from jaxvoice.training.learner import Learner
 from jaxvoice.training.state import all_finite
 
-GeneratorModel = TypeVar("GeneratorModel")
-DiscriminatorModel = TypeVar("DiscriminatorModel")
+_GeneratorT = TypeVar("_GeneratorT")
+_DiscriminatorT = TypeVar("_DiscriminatorT")
 Metrics = dict[str, Float[Array, ""]]
-Mode = Literal["both", "discriminators", "generator", "reconstruction"]
+AdversarialMode = Literal["both", "discriminators", "generator", "reconstruction"]
 """Which sides a step updates, see `adversarial_step`."""
 
 
-class AdversarialStep(NamedTuple, Generic[GeneratorModel, DiscriminatorModel]):
+class AdversarialStep(NamedTuple, Generic[_GeneratorT, _DiscriminatorT]):
     """The result of `adversarial_step`."""
 
-    generator: Learner[GeneratorModel]
+    generator: Learner[_GeneratorT]
     """The generator after its update."""
-    discriminators: Learner[DiscriminatorModel]
+    discriminators: Learner[_DiscriminatorT]
     """The discriminators after their update."""
     finite: Bool[Array, ""]
     """Whether all losses and gradients are finite: the first argument of `guarded`."""
@@ -31,15 +31,15 @@ class AdversarialStep(NamedTuple, Generic[GeneratorModel, DiscriminatorModel]):
 
 
 def adversarial_step(
-    generator: Learner[GeneratorModel],
-    discriminators: Learner[DiscriminatorModel],
+    generator: Learner[_GeneratorT],
+    discriminators: Learner[_DiscriminatorT],
     *,
-    generate: Callable[[GeneratorModel], tuple[PyTree, PyTree]],
-    discriminator_loss: Callable[[DiscriminatorModel, PyTree, PyTree], tuple[Float[Array, ""], Metrics, PyTree]],
-    generator_loss: Callable[[DiscriminatorModel | None, PyTree, PyTree], tuple[Float[Array, ""], Metrics, PyTree]],
-    mode: Mode = "both",
+    generate: Callable[[_GeneratorT], tuple[PyTree, PyTree]],
+    discriminator_loss: Callable[[_DiscriminatorT, PyTree, PyTree], tuple[Float[Array, ""], Metrics, PyTree]],
+    generator_loss: Callable[[_DiscriminatorT | None, PyTree, PyTree], tuple[Float[Array, ""], Metrics, PyTree]],
+    mode: AdversarialMode = "both",
     frozen: Sequence[str] = (),
-) -> AdversarialStep[GeneratorModel, DiscriminatorModel]:
+) -> AdversarialStep[_GeneratorT, _DiscriminatorT]:
     """One update of the discriminators and then, against the updated ones, of the generator.
 
     The generator runs once, and its outputs serve both updates. No gradient of the generator is computed for the
@@ -62,11 +62,11 @@ def adversarial_step(
 
     **Raises:** `ConfigError` for another `mode`, or if a path in `frozen` names no array of the generator.
     """
-    if mode not in get_args(Mode):
-        raise ConfigError(f"mode is {mode!r}; use one of {', '.join(map(repr, get_args(Mode)))}.")
+    if mode not in get_args(AdversarialMode):
+        raise ConfigError(f"mode is {mode!r}; use one of {', '.join(map(repr, get_args(AdversarialMode)))}.")
     train_generator, train_discriminators = mode != "discriminators", mode in ("both", "discriminators")
 
-    def forward(params: GeneratorModel) -> tuple[PyTree, PyTree]:
+    def forward(params: _GeneratorT) -> tuple[PyTree, PyTree]:
         return generate(generator.combine(params))
 
     params = generator.params_without(frozen)
@@ -78,7 +78,7 @@ def adversarial_step(
     if train_discriminators:
         before = discriminators
 
-        def discriminators_loss_of(params: DiscriminatorModel) -> tuple[Array, tuple[Metrics, PyTree]]:
+        def discriminators_loss_of(params: _DiscriminatorT) -> tuple[Array, tuple[Metrics, PyTree]]:
             loss, parts, state = discriminator_loss(before.combine(params), before.model_state, outputs)
             return loss, (parts, state)
 

@@ -15,7 +15,7 @@ from jaxvoice.errors import ConfigError
 from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update, learning_rate
 from jaxvoice.training.state import array_names
 
-Model = TypeVar("Model")
+_ModelT = TypeVar("_ModelT")
 
 
 def check_ema_decay(decay: float | None) -> None:
@@ -24,7 +24,7 @@ def check_ema_decay(decay: float | None) -> None:
         raise ConfigError(f"ema_decay is {decay}; it should lie in [0, 1). None keeps no average.")
 
 
-class Learner(eqx.Module, Generic[Model]):
+class Learner(eqx.Module, Generic[_ModelT]):
     """A model with the state of its optimiser and, if `ema_decay` is given, the moving average of its weights.
 
     A learner is part of a task's state. `Learner.create` makes one, and `update` returns the learner after a step. Loss
@@ -40,13 +40,13 @@ class Learner(eqx.Module, Generic[Model]):
     `update` keeps their part of `model_state`.
     """
 
-    model: Model
+    model: _ModelT
     """The networks."""
     model_state: PyTree
     """The state that calls of the model take and return, such as the running statistics of batch norm; or `None`."""
     optimizer_state: optax.OptState
     """State of the optimiser of `params`."""
-    average: Model | None
+    average: _ModelT | None
     """Moving average of `model`."""
     average_state: PyTree
     """Moving average of `model_state`."""
@@ -62,14 +62,14 @@ class Learner(eqx.Module, Generic[Model]):
     @classmethod
     def create(
         cls,
-        model: Model,
+        model: _ModelT,
         optimizer: OptimizerConfig,
         *,
         steps_per_epoch: int,
         model_state: PyTree = None,
         ema_decay: float | None = None,
         frozen: Sequence[str] = (),
-    ) -> "Learner[Model]":
+    ) -> "Learner[_ModelT]":
         """The learner before its first update; the moving average begins at the model itself.
 
         **Raises:** `ConfigError` if a path in `frozen` names no array of `model`, or `ema_decay` is not in [0, 1).
@@ -96,11 +96,11 @@ class Learner(eqx.Module, Generic[Model]):
         _check_paths(self.model, frozen)
         return _without(self.params, frozen)
 
-    def combine(self, params: PyTree) -> Model:
+    def combine(self, params: PyTree) -> _ModelT:
         """The model with `params` in place of its trained arrays."""
         return eqx.combine(params, self.model)
 
-    def update(self, gradient: PyTree, *, model_state: PyTree = None, frozen: Sequence[str] = ()) -> "Learner[Model]":
+    def update(self, gradient: PyTree, *, model_state: PyTree = None, frozen: Sequence[str] = ()) -> "Learner[_ModelT]":
         """The learner after one update.
 
         **Arguments:**
@@ -138,7 +138,7 @@ class Learner(eqx.Module, Generic[Model]):
             average_state=self._averaged(self.average_state, new.model_state),
         )
 
-    def with_state(self, model_state: PyTree, *, frozen: Sequence[str] = ()) -> "Learner[Model]":
+    def with_state(self, model_state: PyTree, *, frozen: Sequence[str] = ()) -> "Learner[_ModelT]":
         """The learner with another `model_state`, whose frozen parts stay as they were, as in `update`."""
         changed = _without(model_state, (*self.frozen, *frozen))
         return replace(self, model_state=eqx.combine(changed, self.model_state))
@@ -161,7 +161,7 @@ class Learner(eqx.Module, Generic[Model]):
         )
 
     @property
-    def eval_model(self) -> Model:
+    def eval_model(self) -> _ModelT:
         """The model to validate and to save: the moving average, if one is kept."""
         return self.model if self.average is None else self.average
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from jaxvoice.config import check_field, check_not_negative, check_positive, check_types
 from jaxvoice.errors import ConfigError
 
-_Tree = TypeVar("_Tree")
+_TreeT = TypeVar("_TreeT")
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _with_standard_promotion(inner: optax.GradientTransformation) -> optax.Gradi
     return optax.GradientTransformation(init, update)
 
 
-def ema_update(average: _Tree, params: _Tree, *, decay: float, step: Int[Array, ""] | None = None) -> _Tree:
+def ema_update(average: _TreeT, params: _TreeT, *, decay: float, step: Int[Array, ""] | None = None) -> _TreeT:
     """The exponential moving average after an update to `params`. Leaves other than floating-point arrays are replaced.
 
     With `step`, the number of updates before this one, the decay is `min(decay, (1 + step) / (10 + step))`: the average

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from jaxvoice.errors import ConfigError
 
-_Tree = TypeVar("_Tree")
+_TreeT = TypeVar("_TreeT")
 AXIS = "data"
 
 
@@ -67,7 +67,7 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
         )
 
 
-def replicate(tree: _Tree, mesh: Mesh) -> _Tree:
+def replicate(tree: _TreeT, mesh: Mesh) -> _TreeT:
     """Fresh copies of `tree`'s arrays on every device (no two leaves share a buffer, so that all can be donated).
 
     With several processes, all must pass the same values.
@@ -89,7 +89,7 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, np.asarray(array)), batch)
 
 
-def on_one_device(tree: _Tree) -> _Tree:
+def on_one_device(tree: _TreeT) -> _TreeT:
     """Replicated arrays as arrays on this process's first device, without a copy."""
     return jax.tree.map(lambda array: array.addressable_data(0), tree)
 

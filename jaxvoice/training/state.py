@@ -34,8 +34,8 @@ class TrainingState(Protocol):
         ...
 
 
-AnyState = TypeVar("AnyState", bound=TrainingState)
-_Tree = TypeVar("_Tree")
+_StateT = TypeVar("_StateT", bound=TrainingState)
+_TreeT = TypeVar("_TreeT")
 Precision = Literal["float32", "bfloat16"]
 """Precision of the networks' computation; parameters and losses stay float32."""
 
@@ -66,7 +66,7 @@ def array_names(tree: PyTree) -> list[str]:
     return [jax.tree_util.keystr(path, simple=True, separator=".") for path in paths]
 
 
-def guarded(finite: Bool[Array, ""], new: AnyState, old: AnyState) -> AnyState:
+def guarded(finite: Bool[Array, ""], new: _StateT, old: _StateT) -> _StateT:
     """The state after a step: `new` if `finite`, otherwise `old`; both with advanced counters.
 
     `counters.step` is the number of batches, so it advances on skipped updates too. All other arrays, such as the
@@ -133,7 +133,7 @@ def _is_array(leaf: Any) -> bool:
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def to_compute(tree: _Tree, precision: Precision) -> _Tree:
+def to_compute(tree: _TreeT, precision: Precision) -> _TreeT:
     """`tree` (a network, its inputs) with float32 arrays cast to `precision`; other leaves do not change.
 
     Gradients through this cast are float32. On CPUs bfloat16 is not faster, since XLA computes it in float32.
@@ -141,12 +141,12 @@ def to_compute(tree: _Tree, precision: Precision) -> _Tree:
     return _cast(tree, jnp.float32, jnp.bfloat16) if precision == "bfloat16" else tree
 
 
-def to_float32(tree: _Tree) -> _Tree:
+def to_float32(tree: _TreeT) -> _TreeT:
     """`tree` (a network's outputs) with bfloat16 arrays cast to float32; call it before losses, mels and norms."""
     return _cast(tree, jnp.bfloat16, jnp.float32)
 
 
-def _cast(tree: _Tree, source: DTypeLike, target: DTypeLike) -> _Tree:
+def _cast(tree: _TreeT, source: DTypeLike, target: DTypeLike) -> _TreeT:
     def cast(leaf):
         return leaf.astype(target) if eqx.is_array(leaf) and leaf.dtype == source else leaf
 

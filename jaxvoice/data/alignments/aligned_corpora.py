@@ -26,7 +26,7 @@ from jaxvoice.errors import DataError
 from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 
 AlignedKind = Literal["lj_aligned", "textgrid", "labels", "table", "filelist", "demo"]
-KINDS: tuple[AlignedKind, ...] = ("lj_aligned", "textgrid", "labels", "table", "filelist", "demo")
+_KINDS: tuple[AlignedKind, ...] = ("lj_aligned", "textgrid", "labels", "table", "filelist", "demo")
 LJ_VALIDATION = 100
 _MOST_LISTS = 100  # files that are opened to detect lists
 _SUFFIXES: dict[str, str] = {"lj_aligned": ".json", "textgrid": ".TextGrid", "labels": ".lab", "table": ".csv"}
@@ -68,8 +68,8 @@ def find_aligned(
     **Raises:** `DataError` if `path` does not exist, contains no such files, or none of them can be used.
     """
     root = Path(path).expanduser()
-    if kind != "auto" and kind not in KINDS:
-        raise DataError(f"Unknown kind of aligned corpus {kind!r}; use 'auto' or one of {', '.join(KINDS)}.")
+    if kind != "auto" and kind not in _KINDS:
+        raise DataError(f"Unknown kind of aligned corpus {kind!r}; use 'auto' or one of {', '.join(_KINDS)}.")
     if not root.exists():
         raise DataError(f"There is no aligned corpus at {root}: no such file or folder; check the path.")
     folder = None if audio_dir is None else Path(audio_dir).expanduser()

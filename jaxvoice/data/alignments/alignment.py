@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from jaxvoice.errors import DataError, TextError
 from jaxvoice.text.phonemes import PAUSE
 
-TOLERANCE = 1e-3  # seconds: what rounding to milliseconds leaves between intervals
+_LARGEST_GAP = 1e-3  # seconds; rounding to milliseconds leaves gaps and overlaps of this size
 _LONGEST = 1e6  # seconds: times beyond are damage, and would overflow counts of frames
 
 
@@ -117,10 +117,10 @@ def _check(name: str, intervals: Sequence[Interval]) -> None:
             raise AlignmentError("broken", f"{name}: {label!r} lasts from {start:g} to {end:g} s; {again}.")
         between = start - before.end
         where = f"before {label!r} at {start:.3f} s"
-        if between > TOLERANCE + 1e-9:
+        if between > _LARGEST_GAP + 1e-9:
             raise AlignmentError(
                 "gap", f"{name} has a gap of {between:.3f} s {where}; write silence as 'pau', or {again}."
             )
-        if between < -TOLERANCE - 1e-9 or start < before.start:
+        if between < -_LARGEST_GAP - 1e-9 or start < before.start:
             raise AlignmentError("overlap", f"{name} has phones that overlap by {-between:.3f} s {where}; {again}.")
         before = interval

@@ -12,7 +12,7 @@ from jaxtyping import Int16, Int64
 
 from jaxvoice.errors import DataError
 
-PAUSE = "_"
+_PAUSE = "_"
 _PAUSES = frozenset(("_", "_:", "_!", "_|"))
 # Voiced "th" is not a stop, but espeak-ng often starts it with a closure too.
 _CLOSED = frozenset(("p", "b", "t", "t#", "t2", "d", "k", "g", "tS", "dZ", "D"))
@@ -117,7 +117,7 @@ def repair(raw: Sequence[Phoneme], audio: Int16[np.ndarray, " samples"], sample_
     ends = [phoneme.onset for phoneme in kept[1:]] + [len(audio)]
     kept = [item for item, after in zip(kept, ends, strict=True) if not (item.pause and after <= item.onset)]
     if kept and not kept[0].pause and first > 0 and kept[0].onset > 0:
-        kept.insert(0, Phoneme(PAUSE, 0))
+        kept.insert(0, Phoneme(_PAUSE, 0))
     if kept and not kept[-1].pause and kept[-1].onset < end < len(audio):
-        kept.append(Phoneme(PAUSE, end))
+        kept.append(Phoneme(_PAUSE, end))
     return tuple(Phoneme(item.mnemonic, item.onset if index else 0) for index, item in enumerate(kept))
