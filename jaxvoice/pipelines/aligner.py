@@ -20,7 +20,8 @@ from jaxvoice.models.gaussian_tts.forced_alignment import (
 )
 from jaxvoice.pipelines.argument_checks import validate_audio, validate_phonemes, validate_text
 from jaxvoice.pipelines.synthesizer import Synthesizer
-from jaxvoice.text.front_end import CustomWords, pronounce
+from jaxvoice.text.custom_words import CustomWords
+from jaxvoice.text.front_end import pronounce
 from jaxvoice.text.phonemes import PAUSE
 
 MOST_FRAMES = 4000

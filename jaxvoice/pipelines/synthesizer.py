@@ -26,7 +26,8 @@ from jaxvoice.pipelines.argument_checks import (
 )
 from jaxvoice.pipelines.mel_to_audio import AnyVocoder, MelToAudio, check_seed
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
-from jaxvoice.text.front_end import CustomWords, PronunciationMode, pronounce, spell_custom_words
+from jaxvoice.text.custom_words import CustomWords, spell_custom_words
+from jaxvoice.text.front_end import PronunciationMode, pronounce
 from jaxvoice.text.phonemes import PhoneSet
 
 _SLOWEST, _FASTEST = 0.1, 10.0

@@ -9,7 +9,6 @@ from jaxvoice.text.front_end import (
     pronounce as pronounce,
     text_to_phonemes as text_to_phonemes,
 )
-from jaxvoice.text.normalization import normalize as normalize
 from jaxvoice.text.phonemes import (
     ALIGNED as ALIGNED,
     ARPABET as ARPABET,
@@ -17,5 +16,6 @@ from jaxvoice.text.phonemes import (
     PhoneSet as PhoneSet,
     to_aligned as to_aligned,
 )
+from jaxvoice.text.text_normalization import normalize as normalize
 
 __dir__ = list_public(globals())

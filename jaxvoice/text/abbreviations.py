@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Iterable
 
-from jaxvoice.text.numbers import cardinal, roman
+from jaxvoice.text.numbers import cardinal
+from jaxvoice.text.roman_numerals import roman
 
 TITLES = {
     "Mr": "mister",

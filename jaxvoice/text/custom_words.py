@@ -1,11 +1,18 @@
-"""Read pronunciations of custom words from a text file."""
+"""Pronunciations of custom words, from a mapping or a text file."""
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxvoice.errors import TextError
-from jaxvoice.text.front_end import spell_custom_words
+from jaxvoice.text.folding import fold_to_ascii
+from jaxvoice.text.morphology import Phones
 from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 
+CustomWords = Mapping[str, str | Sequence[str]]
+"""Maps words, in any case, to their phonemes: codes separated by spaces, or a sequence of codes."""
+
+WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _MAX_BYTES = 16 * 2**20
 
 
@@ -36,6 +43,33 @@ def read_custom_words(path: str | Path, phone_set: PhoneSet = ALIGNED) -> dict[s
                 )
             words[key], line_numbers[key] = phones, number
     return words
+
+
+def spell_custom_words(custom_words: CustomWords, phone_set: PhoneSet = ALIGNED) -> dict[str, Phones]:
+    """Convert `custom_words` to words in lower case and phonemes in codes of `phone_set`.
+
+    Raises:
+        TextError: a key is not a word, its phonemes are missing or unknown, or a key or value has another type.
+    """
+    if not isinstance(custom_words, Mapping):
+        kind = type(custom_words).__name__
+        raise TextError(f"custom_words must map each word to its phonemes, as {{'hello': 'HH AH0 L OW1'}}, got {kind}")
+    custom: dict[str, Phones] = {}
+    for word, codes in custom_words.items():
+        if not isinstance(word, str):
+            raise TextError(f"the custom word {word!r} is {type(word).__name__}; write the word as text")
+        if not isinstance(codes, Sequence) or not all(isinstance(code, str) for code in codes):
+            raise TextError(f"the custom word {word!r} has phonemes {codes!r}; give them as 'HH AH0' or ['HH', 'AH0']")
+        key = fold_to_ascii(word).strip().lower()
+        if not WORD.fullmatch(key):
+            raise TextError(f"the custom word {word!r} is not one word of letters and digits; add one entry per word")
+        try:
+            custom[key] = tuple(phone_set.spell(codes.split() if isinstance(codes, str) else codes))
+        except TextError as error:
+            raise TextError(f"custom word {word!r}: {error}") from None
+        if not custom[key]:
+            raise TextError(f"the custom word {word!r} has no phonemes; give at least one")
+    return custom
 
 
 def read_utf8_file(path: Path) -> str:

@@ -1,22 +1,21 @@
 """Convert text to phonemes."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 from jaxvoice.errors import TextError
+from jaxvoice.text.custom_words import WORD, CustomWords, spell_custom_words
 from jaxvoice.text.folding import fold_to_ascii
 from jaxvoice.text.morphology import Phones, add_s
-from jaxvoice.text.normalization import PLACEHOLDER, expand_text, extract_braces, fill_placeholders
 from jaxvoice.text.phonemes import ALIGNED, PAUSE, VOWELS, PhoneSet
+from jaxvoice.text.text_normalization import PLACEHOLDER, expand_text, extract_braces, fill_placeholders
 from jaxvoice.text.word_pronunciation import PronunciationSource, pronounce_word
 
 PronunciationMode = Literal["default", "compat"]
-CustomWords = Mapping[str, str | Sequence[str]]
 
-CANDIDATE = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 TOKEN = re.compile(
     rf"(?P<placeholder>{PLACEHOLDER})"
     r"|(?P<word>(?:(?<![A-Za-z])'(?:tis|twas|em|til|bout|cause|round|n)\b)'?|[A-Za-z]+in'(?![A-Za-z])"
@@ -124,33 +123,6 @@ def pronounce(
     return Pronunciation(normal, words)
 
 
-def spell_custom_words(custom_words: CustomWords, phone_set: PhoneSet = ALIGNED) -> dict[str, Phones]:
-    """Convert `custom_words` to words in lower case and phonemes in codes of `phone_set`.
-
-    Raises:
-        TextError: a key is not a word, its phonemes are missing or unknown, or a key or value has another type.
-    """
-    if not isinstance(custom_words, Mapping):
-        kind = type(custom_words).__name__
-        raise TextError(f"custom_words must map each word to its phonemes, as {{'hello': 'HH AH0 L OW1'}}, got {kind}")
-    custom: dict[str, Phones] = {}
-    for word, codes in custom_words.items():
-        if not isinstance(word, str):
-            raise TextError(f"the custom word {word!r} is {type(word).__name__}; write the word as text")
-        if not isinstance(codes, Sequence) or not all(isinstance(code, str) for code in codes):
-            raise TextError(f"the custom word {word!r} has phonemes {codes!r}; give them as 'HH AH0' or ['HH', 'AH0']")
-        key = fold_to_ascii(word).strip().lower()
-        if not CANDIDATE.fullmatch(key):
-            raise TextError(f"the custom word {word!r} is not one word of letters and digits; add one entry per word")
-        try:
-            custom[key] = tuple(phone_set.spell(codes.split() if isinstance(codes, str) else codes))
-        except TextError as error:
-            raise TextError(f"custom word {word!r}: {error}") from None
-        if not custom[key]:
-            raise TextError(f"the custom word {word!r} has no phonemes; give at least one")
-    return custom
-
-
 def _spell_braces(written: str, phone_set: PhoneSet) -> Phones:
     codes = written[1:-1].split()
     if not codes:
@@ -185,7 +157,7 @@ def _extract_custom_words(folded: str, given: list[Word], custom: dict[str, Phon
             return written
         return PLACEHOLDER
 
-    return re.sub(f"{PLACEHOLDER}|{CANDIDATE.pattern}", extract, folded), extracted
+    return re.sub(f"{PLACEHOLDER}|{WORD.pattern}", extract, folded), extracted
 
 
 def _default_words(normal: str, extracted: list[Word], phone_set: PhoneSet) -> Iterator[Word]:

@@ -1,7 +1,5 @@
 """Numbers in English words, in American usage."""
 
-from itertools import pairwise
-
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
     " eighteen nineteen"
@@ -95,24 +93,3 @@ def whole_number(digits: str) -> str:
     if (len(digits) > 1 and digits[0] == "0") or len(digits) > MAX_DIGITS:
         return digit_words(digits)
     return cardinal(int(digits))
-
-
-ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
-
-
-def roman(numeral: str) -> int:
-    """The value of a Roman numeral below 400 in capitals; 0 if `numeral` is not one."""
-    total = 0
-    values = [ROMAN.get(letter, 0) for letter in numeral] + [0]
-    for value, after in pairwise(values):
-        total += -value if value < after else value
-    return total if total and to_roman(total) == numeral else 0
-
-
-def to_roman(value: int) -> str:
-    """The Roman numeral of a value between 1 and 399."""
-    hundreds, rest = divmod(value, 100)
-    tens, ones = divmod(rest, 10)
-    shapes = ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix")
-    steps = [(hundreds, "CDM"), (tens, "XLC"), (ones, "IVX")]
-    return "".join(shapes[n].translate(str.maketrans("ivx", letters)) for n, letters in steps)

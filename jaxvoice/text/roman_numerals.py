@@ -1,8 +1,9 @@
-"""Expand Roman numerals to words: after names of rulers and parts of books, and in names of wars and sequels."""
+"""Read Roman numerals, and expand them to words after names of rulers, wars, sequels and parts of books."""
 
 import re
+from itertools import pairwise
 
-from jaxvoice.text.numbers import cardinal, ordinal, roman
+from jaxvoice.text.numbers import cardinal, ordinal
 
 _RULERS = (
     "Henry Edward George William James Charles Richard Louis Philip Philippe Francis Frederick Napoleon Elizabeth Mary"
@@ -31,11 +32,31 @@ WORLD_WAR = re.compile(r"\bWW(?: ?(I{1,3})\b|-?([123])(?![\d.,]*\d))")
 AFTER_NAME = re.compile(rf"\b(?:([A-Z][a-z]+) )?\b([A-Z][a-z]+) ([IVX]{{2,}}\b|[VX]\b|{NUMERAL_ONE})")
 AFTER_PART = re.compile(rf"\b((?i:{'|'.join(PARTS.split())})) ({NUMERAL_ONE}|[IVXLC]+\b(?!'[A-Za-z]))")
 
+ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
+
 
 def expand_numerals(text: str) -> str:
     """Expand Roman numerals in `text`: `Henry VIII`, `Chapter IV`, `WWII`, `Apollo XI`."""
     text = WORLD_WAR.sub(lambda match: f"world war {cardinal(roman(match[1]) if match[1] else int(match[2]))}", text)
     return AFTER_NAME.sub(_expand_after_name, AFTER_PART.sub(_expand_after_part, text))
+
+
+def roman(numeral: str) -> int:
+    """The value of a Roman numeral below 400 in capitals; 0 if `numeral` is not one."""
+    total = 0
+    values = [ROMAN.get(letter, 0) for letter in numeral] + [0]
+    for value, after in pairwise(values):
+        total += -value if value < after else value
+    return total if total and to_roman(total) == numeral else 0
+
+
+def to_roman(value: int) -> str:
+    """The Roman numeral of a value between 1 and 399."""
+    hundreds, rest = divmod(value, 100)
+    tens, ones = divmod(rest, 10)
+    shapes = ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix")
+    steps = [(hundreds, "CDM"), (tens, "XLC"), (ones, "IVX")]
+    return "".join(shapes[n].translate(str.maketrans("ivx", letters)) for n, letters in steps)
 
 
 def _expand_after_part(match: re.Match[str]) -> str:

@@ -5,25 +5,25 @@ from typing import TYPE_CHECKING
 from jaxvoice._lazy import lazily
 
 if TYPE_CHECKING:
-    from jaxvoice.training.adversarial import (
+    from jaxvoice.training.adversarial_training import (
         AdversarialStep as AdversarialStep,
         adversarial_step as adversarial_step,
     )
     from jaxvoice.training.learner import Learner as Learner
     from jaxvoice.training.loop import LoopConfig as LoopConfig, TrainingResult as TrainingResult, fit as fit
     from jaxvoice.training.optimizers import OptimizerConfig as OptimizerConfig
-    from jaxvoice.training.state import Counters as Counters, all_finite as all_finite, guarded as guarded
     from jaxvoice.training.task import Sample as Sample, Task as Task, ValidationResult as ValidationResult
+    from jaxvoice.training.training_state import Counters as Counters, all_finite as all_finite, guarded as guarded
 
 __getattr__, __dir__ = lazily(
     __name__,
     globals(),
     {
-        "adversarial": ("AdversarialStep", "adversarial_step"),
+        "adversarial_training": ("AdversarialStep", "adversarial_step"),
         "learner": ("Learner",),
         "loop": ("LoopConfig", "TrainingResult", "fit"),
         "optimizers": ("OptimizerConfig",),
-        "state": ("Counters", "all_finite", "guarded"),
+        "training_state": ("Counters", "all_finite", "guarded"),
         "task": ("ValidationResult", "Sample", "Task"),
     },
 )

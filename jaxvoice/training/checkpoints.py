@@ -33,8 +33,8 @@ from jaxvoice.errors import CheckpointError
 from jaxvoice.training.parallel import barrier, in_every_process
 from jaxvoice.training.provenance import check_same_config
 from jaxvoice.training.run_folder import RunFolder
-from jaxvoice.training.state import Skeleton
 from jaxvoice.training.task import Task
+from jaxvoice.training.training_state import Skeleton
 from jaxvoice.weights.schemas import migrate, numbered
 
 

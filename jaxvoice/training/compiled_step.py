@@ -13,8 +13,8 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from jaxvoice.errors import TrainingError
 from jaxvoice.training.parallel import replicated, sharded
 from jaxvoice.training.process import return_freed_memory
-from jaxvoice.training.state import Skeleton
 from jaxvoice.training.task import Task
+from jaxvoice.training.training_state import Skeleton
 
 
 def compiler_options() -> dict[str, Any]:

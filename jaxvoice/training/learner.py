@@ -13,7 +13,7 @@ from jaxtyping import Array, Float32, Int32, PyTree
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update, learning_rate
-from jaxvoice.training.state import array_names
+from jaxvoice.training.training_state import array_names
 
 _ModelT = TypeVar("_ModelT")
 

@@ -23,8 +23,8 @@ from jaxvoice.training.logging import RunLog, SpeedMeter, duration, flat_lines, 
 from jaxvoice.training.process import Interrupts
 from jaxvoice.training.provenance import check_same_config, devices, provenance
 from jaxvoice.training.run_folder import Resume, RunFolder
-from jaxvoice.training.state import Skeleton
 from jaxvoice.training.task import ResumableLoader, Task, ValidationResult
+from jaxvoice.training.training_state import Skeleton
 
 Stop = Literal["steps", "minutes", "interrupted"]
 # Stop codes that processes exchange inside the step. A larger code has priority.

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.nn import ColumnConv, Conv1d, ConvTranspose1d, Linear, average_pool1d, freeze
 from jaxvoice.training.parallel import data_mesh
-from jaxvoice.training.state import to_compute
+from jaxvoice.training.training_state import to_compute
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.nn import LSTM
-from jaxvoice.training.state import to_compute
+from jaxvoice.training.training_state import to_compute
 from jaxvoice.weights.array_names import load_state, named_arrays
 
 COUNT = np.array([11, 4, 1], np.int32)

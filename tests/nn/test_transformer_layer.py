@@ -11,7 +11,7 @@ from jax import numpy as jnp
 
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.nn import LayerNorm, Linear, MultiHeadAttention, TransformerLayer, dropout, length_mask
-from jaxvoice.training.state import to_compute
+from jaxvoice.training.training_state import to_compute
 from jaxvoice.weights.array_names import count_parameters, load_state, named_arrays
 
 COUNT = np.array([13, 9, 1], np.int32)

@@ -10,8 +10,9 @@ import pytest
 from jaxvoice.text.dictionary import Dictionary, cmudict
 from jaxvoice.text.letter_to_sound import LetterToSound, english_model, pack_model, unpack_model
 from jaxvoice.text.morphology import add_ed, add_s, pronounce_from_parts
-from jaxvoice.text.numbers import cardinal, ordinal, roman, to_roman
+from jaxvoice.text.numbers import cardinal, ordinal
 from jaxvoice.text.phonemes import ARPABET
+from jaxvoice.text.roman_numerals import roman, to_roman
 from jaxvoice.text.word_pronunciation import pronounce_word
 
 WORDS = (

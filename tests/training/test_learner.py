@@ -10,7 +10,7 @@ from jax import numpy as jnp
 from jaxvoice.errors import ConfigError, TrainingError
 from jaxvoice.training.learner import Learner
 from jaxvoice.training.optimizers import OptimizerConfig
-from jaxvoice.training.state import Skeleton, array_names
+from jaxvoice.training.training_state import Skeleton, array_names
 
 OPTIMIZER = OptimizerConfig(learning_rate=0.1, weight_decay=0.3, decay=0.5, decay_steps=2, warmup_steps=1)
 

@@ -6,7 +6,7 @@ import pytest
 from jaxvoice.errors import ConfigError
 from jaxvoice.training.compiled_step import CompiledStep
 from jaxvoice.training.parallel import check_batch_size, data_mesh, on_one_device, replicate, shard_batch
-from jaxvoice.training.state import Skeleton
+from jaxvoice.training.training_state import Skeleton
 from training.toy import ToyLoader, ToyTask, one_device
 
 

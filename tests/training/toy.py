@@ -19,8 +19,8 @@ import numpy as np
 
 from jaxvoice.training.loop import LoopConfig, TrainingResult, fit
 from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update
-from jaxvoice.training.state import Counters, all_finite, guarded
 from jaxvoice.training.task import Sample, Task, ValidationResult
+from jaxvoice.training.training_state import Counters, all_finite, guarded
 
 
 @dataclass(frozen=True)

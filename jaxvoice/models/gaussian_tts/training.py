@@ -27,8 +27,8 @@ from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 from jaxvoice.training.learner import Learner, check_ema_decay
 from jaxvoice.training.optimizers import OptimizerConfig, noam_peak
 from jaxvoice.training.run_folder import RunFolder
-from jaxvoice.training.state import Counters, Precision, all_finite, guarded, to_compute
 from jaxvoice.training.task import Task, ValidationResult
+from jaxvoice.training.training_state import Counters, Precision, all_finite, guarded, to_compute
 from jaxvoice.weights import count_parameters
 
 

@@ -23,13 +23,13 @@ from jaxvoice.models.hifigan.discriminators import DiscriminatorOutput, Discrimi
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.nn import fold_weight_norm
-from jaxvoice.training.adversarial import adversarial_step
+from jaxvoice.training.adversarial_training import adversarial_step
 from jaxvoice.training.checkpoints import read_state
 from jaxvoice.training.learner import Learner, check_ema_decay
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.run_folder import RunFolder
-from jaxvoice.training.state import Counters, Precision, guarded
 from jaxvoice.training.task import Sample, Task, ValidationResult
+from jaxvoice.training.training_state import Counters, Precision, guarded
 from jaxvoice.weights import count_parameters
 
 _BUCKET = 256  # frames; utterances are padded to a multiple of it, so that few lengths are compiled

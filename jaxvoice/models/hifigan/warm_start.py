@@ -21,7 +21,7 @@ from jaxvoice.models.hifigan.weights import NAME, load_discriminators
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.optimizers import OptimizerConfig, decays_to
 from jaxvoice.training.run_folder import RunFolder, model_folder
-from jaxvoice.training.state import Counters
+from jaxvoice.training.training_state import Counters
 from jaxvoice.weights import load_state, read_model_folder
 from jaxvoice.weights.file_layout import kept_when_trained
 from jaxvoice.weights.model_folder import read_about

@@ -20,7 +20,7 @@ from jaxvoice.models.gaussian_tts import (
     GaussianTTS,
     GaussianTTSConfig,
 )
-from jaxvoice.training.state import to_compute
+from jaxvoice.training.training_state import to_compute
 from jaxvoice.weights.array_names import count_parameters, named_arrays
 from tests.models.gaussian_tts.small import CODES, SMALL, changed, filled, networks, padded
 

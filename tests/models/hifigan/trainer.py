@@ -8,7 +8,7 @@ from jax import numpy as jnp
 from jaxvoice.models.hifigan.training import HiFiGANTask
 from jaxvoice.training.compiled_step import CompiledStep
 from jaxvoice.training.parallel import data_mesh, on_one_device, replicate, shard_batch
-from jaxvoice.training.state import Skeleton
+from jaxvoice.training.training_state import Skeleton
 
 
 class Trainer:

@@ -6,7 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvoice.training.state import Counters, TrainingState, all_finite, array_names, guarded, to_compute, to_float32
+from jaxvoice.training.training_state import (
+    Counters,
+    TrainingState,
+    all_finite,
+    array_names,
+    guarded,
+    to_compute,
+    to_float32,
+)
 
 
 class Toy(eqx.Module):

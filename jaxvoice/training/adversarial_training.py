@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.training.learner import Learner
-from jaxvoice.training.state import all_finite
+from jaxvoice.training.training_state import all_finite
 
 _GeneratorT = TypeVar("_GeneratorT")
 _DiscriminatorT = TypeVar("_DiscriminatorT")

@@ -9,7 +9,7 @@ import pytest
 from jax import numpy as jnp
 
 from jaxvoice.errors import ConfigError
-from jaxvoice.training.adversarial import adversarial_step
+from jaxvoice.training.adversarial_training import adversarial_step
 from jaxvoice.training.learner import Learner
 from jaxvoice.training.optimizers import OptimizerConfig, adamw
 
