@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from jaxvoice.config import check_field, check_not_negative, check_positive, check_types
 from jaxvoice.errors import ConfigError
@@ -39,6 +39,8 @@ class OptimizerConfig:
     """Constant that AdamW adds to the denominator."""
     weight_decay: float = 0.01
     """Decoupled weight decay, multiplied by the learning rate; 0 disables it."""
+    weight_decay_on: Literal["all", "matrices"] = "all"
+    """Arrays that decay: all, or only those of two or more axes, which leaves out biases and the scales of norms."""
     schedule: Literal["exponential", "constant", "noam"] = "exponential"
     """Learning-rate schedule: exponential decay, constant, or Noam (warm-up, then inverse square root)."""
     decay: float = 0.999
@@ -119,12 +121,21 @@ def decays_to(rate: float, config: OptimizerConfig, *, steps_per_epoch: int) -> 
 
 
 def adamw(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.GradientTransformation:
-    """`torch.optim.AdamW` with `config`'s schedule, after clipping by global norm if `clip_norm` is set."""
+    """`torch.optim.AdamW` with `config`'s schedule, after clipping by global norm if `clip_norm` is set.
+
+    **Raises:** `ConfigError` as `learning_rate` does.
+    """
     rate = learning_rate(config, steps_per_epoch=steps_per_epoch)
-    update = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=config.weight_decay)
+    # Without a mask, the structure of the optimiser's state is that of earlier versions.
+    mask = _are_matrices if config.weight_decay_on == "matrices" else None
+    update = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=mask)
     if config.clip_norm is not None:
         update = optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
     return _with_standard_promotion(update)
+
+
+def _are_matrices(params: PyTree) -> PyTree:
+    return jax.tree.map(lambda param: param.ndim > 1, params)
 
 
 def _with_standard_promotion(inner: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -1,5 +1,7 @@
 """Learners: updates against optax alone, frozen parts, moving averages, the count of updates."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import numpy as np
@@ -99,9 +101,9 @@ def test_frozen_parts_do_not_change_and_are_not_in_the_optimizer():
     assert int(mine.model_state.count) == 2
 
 
-def test_parts_may_be_frozen_in_single_updates():
-    """As if they were always frozen, moments and running statistics included."""
-    mine = learner(ema_decay=0.9, model_state=means())
+@pytest.mark.parametrize("weight_decay_on", ["all", "matrices"])
+def test_update_keeps_frozen_parts_with_their_moments_and_statistics(weight_decay_on):
+    mine = learner(optimizer=replace(OPTIMIZER, weight_decay_on=weight_decay_on), ema_decay=0.9, model_state=means())
     mine = mine.update(gradient_of(mine), model_state=means(1.0))
     after = mine.update(gradient_of(mine), model_state=means(2.0), frozen=("encoder",))
     names, pairs = array_names(mine), zip(jax.tree.leaves(mine), jax.tree.leaves(after), strict=True)

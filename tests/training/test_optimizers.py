@@ -41,8 +41,11 @@ def ours(config):
 
 def theirs(config):
     params = {"w": torch.ones(5, 3, requires_grad=True), "b": torch.ones(3, requires_grad=True)}
+    groups = {"w": config.weight_decay, "b": config.weight_decay if config.weight_decay_on == "all" else 0.0}
     optimizer = torch.optim.AdamW(
-        list(params.values()), lr=config.learning_rate, betas=(config.b1, config.b2), weight_decay=config.weight_decay
+        [{"params": [params[name]], "weight_decay": decay} for name, decay in groups.items()],
+        lr=config.learning_rate,
+        betas=(config.b1, config.b2),
     )
     schedule, path = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=config.decay), []
     for number, gradient in enumerate(gradients(), start=1):
@@ -62,8 +65,9 @@ def distance(left, right):
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
-def test_equals_torch_adamw_with_exponential_decay_per_epoch(clip_norm):
-    config = OptimizerConfig(learning_rate=1e-2, decay=0.9, weight_decay=0.1, clip_norm=clip_norm)
+@pytest.mark.parametrize("weight_decay_on", ["all", "matrices"])
+def test_adamw_equals_torch_with_two_groups_and_exponential_decay(weight_decay_on, clip_norm):
+    config = replace(CONFIG, weight_decay_on=weight_decay_on, clip_norm=clip_norm)
     assert distance(ours(config), theirs(config)) < 1e-6
 
 
@@ -71,6 +75,7 @@ def test_equals_torch_adamw_with_exponential_decay_per_epoch(clip_norm):
     "changed",
     [
         {"weight_decay": 0.09},
+        {"weight_decay_on": "matrices"},
         {"b1": 0.9},
         {"b2": 0.999},
         {"decay": 0.91},
@@ -140,6 +145,7 @@ def test_ema_forgets_geometrically_and_copies_integers():
         {"weight_decay": math.inf},
         {"clip_norm": math.nan},
         {"schedule": "cosine"},
+        {"weight_decay_on": "weights"},
         {"warmup_steps": 10.5},
     ],
 )
