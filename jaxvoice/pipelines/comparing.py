@@ -20,16 +20,13 @@ from jaxvoice.weights.distances import Difference, Distance, align, compare_arra
 from jaxvoice.weights.mismatches import format_name
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
 
-OUTPUT = "output"
-"""Name of the result of a model; of several results: `output[0]`, `output[mel]`, ..."""
+_OUTPUT = "output"  # the name of a model's result; several results are `output[0]`, `output[mel]`, ...
 
-Outputs = Mapping[str, Shaped[np.ndarray, "..."]]
-Recorded = tuple[Outputs, Outputs]
-"""The results of a model by name, and the outputs of its layers by path."""
-Run = Callable[[Sequence[Shaped[np.ndarray, "..."]]], Recorded]
+_Outputs = Mapping[str, Shaped[np.ndarray, "..."]]
+_Run = Callable[[Sequence[Shaped[np.ndarray, "..."]]], tuple[_Outputs, _Outputs]]
+"""A function from inputs to the results of a model by name, and the outputs of its layers by path."""
 
-TOLERANCE = 1e-4
-"""Relative difference above which two layers count as different. It exceeds float32 rounding errors."""
+_TOLERANCE = 1e-4  # exceeds the rounding errors of float32
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,14 @@ class Comparison:
     """Every weight of either."""
     layers: list[LayerDifference] = field(default_factory=list)
     """Every layer that ran in both, in the order of A, results last; empty if the models were not run."""
-    tolerance: float = TOLERANCE
+    tolerance: float = _TOLERANCE
     """Relative difference above which layers count as different."""
     remarks: tuple[str, ...] = ()
     """The reason why layers were not compared, or the inputs that were used."""
+
+    def __repr__(self) -> str:
+        result = "same" if self.same else "different"
+        return f"Comparison({result}: {len(self.weights)} weights, {len(self.layers)} layers)"
 
     @property
     def diverging(self) -> LayerDifference | None:
@@ -71,7 +72,7 @@ class Comparison:
         return weights and self.diverging is None
 
 
-def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, tolerance: float = TOLERANCE) -> Comparison:
+def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, tolerance: float = _TOLERANCE) -> Comparison:
     """Compare two models: model folders, run folders, Hub ids, or weight files of any origin.
 
     Weights are compared by name after common prefixes are removed. If the two models store weight norm differently, the
@@ -214,7 +215,7 @@ class _Side:
         self.label = f"{self.archive.source.format} {self.path}" if self.folder is None else f"model {path}"
         self.example: list[np.ndarray] | None = None
 
-    def runner(self) -> Run:
+    def runner(self) -> _Run:
         """A function that runs this model; raises `JaxvoiceError` if the model cannot be run."""
         from jaxvoice.weights.formats import TorchScriptArchive
 
@@ -228,7 +229,7 @@ class _Side:
             import_model(self.path, folder)
         return self._network(folder)
 
-    def _network(self, folder: Path) -> Run:
+    def _network(self, folder: Path) -> _Run:
         import jax
 
         from jaxvoice.models.family_lookup import find_family
@@ -240,7 +241,7 @@ class _Side:
         given = [place for place, value in enumerate(values) if _is_input(value)]
         self.example = [_channels_first(values[place]) for place in given]
 
-        def run(inputs: Sequence[np.ndarray]) -> Recorded:
+        def run(inputs: Sequence[np.ndarray]) -> tuple[_Outputs, _Outputs]:
             if len(inputs) != len(given):
                 raise ValueError(f"{len(inputs)} arrays for the {len(given)} arguments of {family.name}")
             arguments = list(values)
@@ -269,7 +270,7 @@ def _results(result: Any) -> dict[str, Any]:
 
     leaves, _ = jax.tree_util.tree_flatten_with_path(result)
     return {
-        OUTPUT + "".join(f"[{jax.tree_util.keystr((key,), simple=True)}]" for key in path): leaf
+        _OUTPUT + "".join(f"[{jax.tree_util.keystr((key,), simple=True)}]" for key in path): leaf
         for path, leaf in leaves
         if isinstance(leaf, jax.Array)
     }
@@ -301,14 +302,14 @@ def _captured() -> Callable[..., Any]:
     return eqx.filter_jit(lambda model, *args, **kwargs: capture(tag(model))(*args, **kwargs))
 
 
-def _torchscript(archive: Any) -> Run:
+def _torchscript(archive: Any) -> _Run:
     import jax
 
     from jaxvoice.torchscript.functions import function
 
     model = function(archive)
 
-    def run(inputs: Sequence[np.ndarray]) -> Recorded:
+    def run(inputs: Sequence[np.ndarray]) -> tuple[_Outputs, _Outputs]:
         batched = [array[None] if array.ndim == 2 else array for array in inputs]
         result, outputs = jax.jit(model.record)(model.weights, *batched)
         results = _results(result)

@@ -7,18 +7,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float32
 
 from jaxvoice.config import differences
 from jaxvoice.dsp.inversion import mel_to_audio
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, ConfigError, MelError, ShapeError, warn_caller
-from jaxvoice.pipelines.mel_vocoder import MelVocoder, is_mel_vocoder, load_vocoder
-from jaxvoice.pipelines.vocoder import Vocoder
+from jaxvoice.pipelines.mel_vocoder import Mel, MelVocoder, Waveform, is_mel_vocoder, load_vocoder
 
-Mel = Float32[np.ndarray, "mels frames"]
-Waveform = Float32[np.ndarray, " samples"]
 AnyVocoder = MelVocoder | Callable[[Any], Any] | str | Path | None
+"""A vocoder pipeline, its path or Hub id, a function from mel to audio, or `None` for Griffin-Lim."""
 
 # Griffin-Lim runs on windows of this many frames, padded to a multiple of the step. Adjacent windows are cross-faded.
 _WINDOW, _STEP, _FADE = 1024, 256, 16
@@ -29,13 +26,17 @@ class MelToAudio:
 
     The audio has `frames * hop_length` samples within [-1, 1]. Louder samples of a vocoder are clipped.
 
-    **Arguments:** `vocoder`: a `Vocoder` or the pipeline of another family with `mel`, `sample_rate` and `synthesize`
-    (`MelVocoder`), or the path or Hub id of one; or a function from mel (mels, frames) to audio (samples,) or
-    (1, samples), whose attribute `mel`, if it is a `MelConfig`, is the contract it reads; or `None` for Griffin-Lim.
+    **Arguments:**
 
-    A vocoder may read frames that are half a hop later (HiFi-GAN's contract, `center=False`) than those of the model
-    (WaveGlow's contract, `center=True`). It then receives the mean of the logarithms of frames `m` and `m + 1` as frame
-    `m`, and the last frame as it is. This is an approximation; its error is half that of passing the frames unchanged.
+    - `vocoder`: a `Vocoder` or another vocoder pipeline (`MelVocoder`), or the path or Hub id of one; or a function
+        from mel (mels, frames) to audio (samples,) or (1, samples); or `None` for Griffin-Lim. If a function has an
+        attribute `mel` that is a `MelConfig`, this is the mel contract of its input.
+    - `contract`: the mel contract of the spectrograms.
+
+    The frames of a vocoder with HiFi-GAN's contract (`center=False`) are half a hop later than those of a model with
+    WaveGlow's contract (`center=True`). For these two, frame `m` of the vocoder's input is the mean of the log-mel
+    frames `m` and `m + 1`, and the last frame is unchanged. This is an approximation; its error is half that of passing
+    the frames unchanged.
 
     **Raises:** `MelError`, listing the differences, if the vocoder reads another mel contract. Warns with
     `JaxvoiceWarning` if frames are averaged.
@@ -55,7 +56,9 @@ class MelToAudio:
         self._averages = isinstance(reads, MelConfig) and _must_average(contract, reads)
 
     def __call__(self, mels: Sequence[Mel], *, seed: int = 0) -> list[Waveform]:
-        """Audio of each of `mels`; `seed` is that of the initial phases of Griffin-Lim.
+        """Audio of each of `mels`; `seed` is the seed of the initial phases of Griffin-Lim.
+
+        A vocoder pipeline receives all mels as one list, so it can decode them in batches.
 
         **Raises:** `ShapeError` if the vocoder returns another number of samples; `AudioError` if the vocoder returns
         NaN or infinity; `MelError` for mels with NaN or infinity; `ConfigError` for an invalid seed.
@@ -63,25 +66,29 @@ class MelToAudio:
         check_seed(seed)
         if not all(_finite(mel) for mel in mels):
             raise MelError("A mel spectrogram contains NaN or infinity; check the weights of the model.")
-        if isinstance(self.vocoder, Vocoder):
-            return [
-                _clipped(audio) for audio in self.vocoder.synthesize(list(map(self.vocoder_input, mels)), check=False)
-            ]
+        inputs = list(map(self.vocoder_input, mels))
         if self.vocoder is None:
-            return [_clipped(_griffin_lim(mel, self._contract, seed)) for mel in map(self.vocoder_input, mels)]
-        return [self._trimmed(self._one(mel), mel) for mel in map(self.vocoder_input, mels)]
-
-    def _one(self, mel: Mel) -> Any:
+            return [_clipped(_griffin_lim(mel, self._contract, seed)) for mel in inputs]
         if is_mel_vocoder(self.vocoder):
-            return self.vocoder.synthesize(mel, check=False)
-        assert callable(self.vocoder)
-        return self.vocoder(mel)
+            waveforms = self.vocoder.synthesize(inputs, check=False)
+        else:
+            assert callable(self.vocoder)
+            waveforms = (np.array(self.vocoder(mel)) for mel in inputs)  # a function may reuse its buffer
+        return [_clipped(self._with_length(audio, mel)) for audio, mel in zip(waveforms, inputs, strict=True)]
+
+    def __repr__(self) -> str:
+        name = "Griffin-Lim" if self.vocoder is None else repr(self.vocoder)
+        return f"MelToAudio({name}, {self._contract.sample_rate} Hz, hop {self._contract.hop_length})"
 
     def vocoder_input(self, mel: Mel) -> Mel:
         """`mel` as the vocoder receives it: with adjacent frames averaged if it reads frames half a hop later."""
         return shift_half_hop(mel) if self._averages else mel
 
-    def _trimmed(self, audio: Any, mel: Mel) -> Waveform:
+    def _with_length(self, audio: Any, mel: Mel) -> Waveform:
+        """`audio` in float32, cut or padded to one hop per frame of `mel`.
+
+        **Raises:** `ShapeError` if its length differs by more than a window of the STFT.
+        """
         samples, wanted = np.asarray(audio), mel.shape[1] * self._contract.hop_length
         if samples.ndim == 2 and len(samples) == 1:
             samples = samples[0]
@@ -90,9 +97,8 @@ class MelToAudio:
                 f"The vocoder returned audio of shape {samples.shape} for a mel of shape {mel.shape}; expected "
                 f"({wanted},), {self._contract.hop_length} samples per frame."
             )
-        samples_out = np.zeros(wanted, np.float32)
-        samples_out[: len(samples)] = samples[:wanted]
-        return _clipped(samples_out)
+        samples = samples[:wanted].astype(np.float32, copy=False)
+        return np.pad(samples, (0, wanted - len(samples))) if len(samples) < wanted else samples
 
 
 def check_seed(seed: Any) -> None:
@@ -133,9 +139,7 @@ def _clipped(audio: Waveform) -> Waveform:
     """`audio` clipped to [-1, 1], in place if possible; raises `AudioError` if it contains NaN or infinity."""
     if not _finite(audio):
         raise AudioError("The vocoder returned audio with NaN or infinity; check its weights.")
-    if audio.size and (audio.min() < -1 or audio.max() > 1):
-        return np.clip(audio, -1, 1, out=audio if audio.flags.writeable else None)
-    return audio
+    return np.clip(audio, -1, 1, out=audio if audio.flags.writeable else None)
 
 
 def _finite(values: np.ndarray) -> bool:
@@ -155,7 +159,7 @@ def _griffin_lim(mel: Mel, contract: MelConfig, seed: int) -> Waveform:
         size = (stop - start) // _STEP * _STEP + _STEP
         padded = np.full((len(mel), size), contract.floor, np.float32)
         padded[:, : stop - start] = mel[:, start:stop]
-        part = np.array(_inverted(padded, contract, seed))[: (stop - start) * hop]
+        part = np.array(_invert(padded, jax.random.key(seed), contract))[: (stop - start) * hop]
         if start:
             part[: len(fade)] *= fade
             audio[start * hop :][: len(fade)] *= 1 - fade
@@ -163,10 +167,6 @@ def _griffin_lim(mel: Mel, contract: MelConfig, seed: int) -> Waveform:
         if stop == frames:
             return audio
         start = stop - _FADE
-
-
-def _inverted(mel: Mel, contract: MelConfig, seed: int) -> Any:
-    return _invert(mel, jax.random.key(seed), contract)
 
 
 _invert = jax.jit(lambda mel, key, contract: mel_to_audio(mel, contract, key=key), static_argnums=2)

@@ -3,13 +3,13 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int, Int64
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates, GaussianTTS
@@ -32,10 +32,6 @@ from jaxvoice.text.phonemes import PhoneSet
 
 _SLOWEST, _FASTEST = 0.1, 10.0
 
-Phonemes = str | Sequence[str]
-Durations = Any
-"""Whole numbers of frames, one per phoneme: a sequence or an array."""
-
 
 @dataclass(frozen=True)
 class Speech:
@@ -51,8 +47,15 @@ class Speech:
     """The codes of the phonemes."""
     durations: Int64[np.ndarray, " phones"]
     """Duration of each in frames."""
-    blocks: tuple[AlignmentBlock, ...] = field(repr=False)
+    blocks: tuple[AlignmentBlock, ...]
     """The alignment, one block for each piece that was synthesised at once."""
+
+    def __repr__(self) -> str:
+        seconds = len(self.audio) / self.sample_rate
+        return (
+            f"Speech({seconds:.2f} s at {self.sample_rate} Hz, {len(self.phonemes)} phonemes, "
+            f"{self.mel.shape[1]} frames)"
+        )
 
     @cached_property
     def alignment(self) -> Float32[np.ndarray, "frames phones"]:
@@ -203,14 +206,19 @@ class Synthesizer:
 
     @overload
     def speak_phonemes(
-        self, phonemes: Phonemes, durations: Durations | None = None, *, speed: float = 1.0, seed: int = 0
+        self,
+        phonemes: str | Sequence[str],
+        durations: Int[Any, " phones"] | None = None,
+        *,
+        speed: float = 1.0,
+        seed: int = 0,
     ) -> Speech: ...
 
     @overload
     def speak_phonemes(
         self,
         phonemes: Sequence[Sequence[str]],
-        durations: Sequence[Durations | None] | None = None,
+        durations: Sequence[Int[Any, " phones"] | None] | None = None,
         *,
         speed: float = 1.0,
         seed: int = 0,
@@ -274,7 +282,7 @@ class Synthesizer:
         item.word_starts[starts[starts < len(item.codes)]] = True
         return item
 
-    def _phoneme_input(self, phonemes: Any, durations: Durations | None, name: str = "") -> PhonemeInput:
+    def _phoneme_input(self, phonemes: Any, durations: Any, name: str = "") -> PhonemeInput:
         with error_context(name):
             codes = validate_phonemes(phonemes, self.phone_set, spell=durations is None)
             frames = None if durations is None else validate_durations(durations, len(codes))

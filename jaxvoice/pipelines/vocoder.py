@@ -1,4 +1,4 @@
-"""Mel spectrograms to speech, of any length, in batches or as a stream."""
+"""HiFi-GAN as a pipeline: mel spectrograms of any length to audio, in batches or as a stream."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,13 +23,11 @@ from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.nn import fold_weight_norm, freeze
 from jaxvoice.pipelines import mel_vocoder
 from jaxvoice.pipelines.argument_checks import validate_audio, validate_conditions, validate_latents, validate_mel
+from jaxvoice.pipelines.mel_vocoder import Mel, Waveform
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
 
-Mel = Float[np.ndarray, "mels frames"]
-Waveform = Float32[np.ndarray, " samples"]
-Vector = Float[np.ndarray, " cond"]
-IndexedWindow = tuple[int, Window]
-"""A window of the mel with this index."""
+_Vector = Float32[np.ndarray, " cond"]
+_IndexedWindow = tuple[int, Window]  # a window of the mel with this index
 
 _CHECKED_FRAMES = 86  # one second of HiFi-GAN's frames, enough to recognise a wrong scale early in a stream
 
@@ -163,27 +161,28 @@ class Vocoder:
         return audio
 
     def resynthesize(
-        self, audio: Float[Any, " samples"], rate: float, cond: Float[Any, " cond"] | None = None
+        self, audio: Float[Any, " samples"], sample_rate: float, cond: Float[Any, " cond"] | None = None
     ) -> Waveform:
         """Convert a recording to a mel spectrogram and back. The difference from the recording is the error of the
         vocoder alone.
 
-        **Arguments:** `audio` (samples,), one channel of floats with full scale at 1; `rate`, its sample rate in Hz;
-        `cond` as for `synthesize`.
+        **Arguments:** `audio` (samples,), one channel of floats with full scale at 1, at `sample_rate` (Hz); `cond` as
+        for `synthesize`.
 
-        **Returns:** float32 waveform at `self.sample_rate` with `ceil(samples * self.sample_rate / rate)` samples.
+        **Returns:** float32 waveform at `self.sample_rate` with `ceil(samples * self.sample_rate / sample_rate)`
+        samples.
 
         **Raises:** `AudioError` for several channels, integers, NaN, a rate that is not a positive whole number, or
         audio too short for a frame; `ConfigError` for a generator that reads latents.
         """
-        return mel_vocoder.resynthesize(self, audio, rate, cond)
+        return mel_vocoder.resynthesize(self, audio, sample_rate, cond)
 
-    def log_mel(self, audio: Float[Any, " samples"], rate: float) -> Mel:
+    def log_mel(self, audio: Float[Any, " samples"], sample_rate: float) -> Mel:
         """The log-mel spectrogram `(mels, frames)` of a recording under the contract `self.mel`.
 
         Arguments and errors are those of `resynthesize`.
         """
-        return bucketed_log_mel(self._resampled(audio, rate), self.mel)
+        return bucketed_log_mel(resample(validate_audio(audio), sample_rate, self.sample_rate), self.mel)
 
     def stream(
         self, mels: Iterable[Float[Any, "mels frames"]], cond: Float[Any, " cond"] | None = None, *, check: bool = True
@@ -223,7 +222,7 @@ class Vocoder:
         if held.shape[1] > done:
             yield self._span(held, (done, held.shape[1]), conds)
 
-    def _span(self, mel: Mel, wanted: tuple[int, int], conds: list[Vector | None]) -> Waveform:
+    def _span(self, mel: Mel, wanted: tuple[int, int], conds: list[_Vector | None]) -> Waveform:
         pieces = [(0, window) for window in plan_windows(mel.shape[1], self.window, self.context, wanted)]
         parts = _decode(self._frozen, [mel], pieces, conds, self.window)
         found = {window.keep_from: samples for (_, window), samples in parts}
@@ -240,20 +239,17 @@ class Vocoder:
             warn_caller(line)
         return usable
 
-    def _conditions(self, cond: Any, count: int) -> list[Vector | None]:
+    def _conditions(self, cond: Any, count: int) -> list[_Vector | None]:
         return validate_conditions(cond, self.config.generator.cond_channels, count)
-
-    def _resampled(self, audio: Any, rate: float) -> Waveform:
-        return resample(validate_audio(audio), rate, self.sample_rate)
 
 
 def _decode(
     generator: Generator,
-    mels: Sequence[Float[np.ndarray, "mels frames"]],
-    pieces: Sequence[IndexedWindow],
-    conds: Sequence[Float[np.ndarray, " cond"] | None],
+    mels: Sequence[Mel],
+    pieces: Sequence[_IndexedWindow],
+    conds: Sequence[_Vector | None],
     largest: int,
-) -> Iterator[tuple[IndexedWindow, Float32[np.ndarray, " samples"]]]:
+) -> Iterator[tuple[_IndexedWindow, Waveform]]:
     """The samples of each window in `pieces` without its context, in no particular order.
 
     Windows are padded to few lengths, and windows of one length are decoded as a batch.

@@ -27,15 +27,17 @@ class Constant:
     mel, sample_rate = MEL, MEL.sample_rate
 
     def __init__(self):
-        self.checks = []
+        self.calls = []
 
     @classmethod
     def load(cls, path):
         return cls()
 
     def synthesize(self, mel, *, check=True):
-        self.checks.append(check)
-        return np.repeat(np.float32(mel.mean(axis=0)) / 100, MEL.hop_length)
+        self.calls.append((len(mel) if isinstance(mel, list) else None, check))
+        mels = mel if isinstance(mel, list) else [mel]
+        audio = [np.repeat(np.float32(one.mean(axis=0)) / 100, MEL.hop_length) for one in mels]
+        return audio if isinstance(mel, list) else audio[0]
 
 
 @pytest.fixture
@@ -76,7 +78,11 @@ def test_text_is_spoken_with_any_vocoder(folders):
     synthesizer = Synthesizer.load(folders / "tts", vocoder)
     speech = synthesizer.speak_phonemes(SMALL.codes[:3], [2, 3, 4])
     np.testing.assert_allclose(speech.audio[:256], (speech.mel[:, 0].mean() / 100).clip(-1, 1), rtol=1e-5)
-    assert vocoder.checks == [False]
+    assert vocoder.calls == [(1, False)]
+    one, two = synthesizer.speak_phonemes([SMALL.codes[:3], SMALL.codes[:2]], [[2, 3, 4], [5, 6]])
+    assert vocoder.calls[1:] == [(2, False)], "all mels in one call"
+    np.testing.assert_allclose(one.audio, speech.audio, atol=1e-5)
+    assert len(two.audio) == 11 * 256
     loaded = Synthesizer.load(folders / "tts", folders / "constant")
     assert type(loaded.mel_to_audio.vocoder) is Constant
     command = ["speak", "P0 P1 P2", folders / "out.wav", "--phonemes", "--model", folders / "tts"]
@@ -88,7 +94,7 @@ def test_contracts_and_lengths_are_checked(folders):
     with pytest.raises(MelError, match="different mel contracts"):
         MelToAudio(Constant(), dataclasses.replace(MEL, num_mels=9))
     short = Constant()
-    short.synthesize = lambda mel, *, check: np.zeros(3, np.float32)
+    short.synthesize = lambda mel, *, check: [np.zeros(3, np.float32)] * len(mel)
     with pytest.raises(ShapeError, match=r"audio of shape \(3,\)"):
         MelToAudio(short, MEL)([np.full((8, 40), -4, np.float32)])
 

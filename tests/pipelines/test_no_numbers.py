@@ -38,7 +38,7 @@ def test_vocoders_give_and_take_numbers_only(monkeypatch):
     damaged = eqx.tree_at(lambda one: one.conv_post.bias, generator, jnp.full((1,), jnp.nan))
     with pytest.raises(AudioError, match="NaN or infinity"):
         synthesizer(Vocoder(damaged, small_config())).mel_to_audio(mels[:1])
-    monkeypatch.setattr("jaxvoice.pipelines.mel_to_audio._inverted", lambda mel, *_: np.full(mel.shape[1] * 16, np.inf))
+    monkeypatch.setattr("jaxvoice.pipelines.mel_to_audio._invert", lambda mel, *_: np.full(mel.shape[1] * 16, np.inf))
     with pytest.raises(AudioError, match="NaN or infinity"):
         synthesizer(None).mel_to_audio(mels[:1])
 
