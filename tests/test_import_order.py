@@ -16,7 +16,7 @@ import jaxvoice
 PACKAGE = Path(jaxvoice.__file__).parent
 ORDER = (
     *("cli", "pipelines", "models", "training", "losses", "dissect", "inspection", "torchscript", "nn", "data", "text"),
-    *("dsp", "weights", "console", "config", "errors", "_lazy", "_version"),
+    *("dsp", "weights", "text_tables", "console", "config", "errors", "_lazy", "_version"),
 )
 """A package or file of this list may import those after it."""
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -28,7 +28,7 @@ torch.save({"generator": torch_hifigan.Generator().state_dict()}, sys.argv[1])
 _MAKE_LARGE = """
 import sys, numpy as np
 from pathlib import Path
-from jaxvoice.weights.torch_writing import write_torch
+from jaxvoice.weights.file_writing import write_torch
 layer = np.zeros((1024, 1024, 8), np.float32)
 count = int(float(sys.argv[2]) * 1e9 / layer.nbytes)
 write_torch(Path(sys.argv[1]), {f"layers.{i}.weight": layer + i for i in range(count)})

@@ -117,7 +117,7 @@ def _print(values: "list[str] | dict[str, Any]") -> None:
 
 
 def _model_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
-    from jaxvoice.weights.text_tables import table
+    from jaxvoice.text_tables import table
 
     config, info = _table(about.get("config")), _table(about.get("info"))
     cells = [("model folder", str(path)), ("family", f"{about.get('family')}, by jaxvoice {about.get('jaxvoice')}")]
@@ -143,7 +143,7 @@ def _checksum(path: Path, about: Mapping[str, Any]) -> str:
 
 
 def _run_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
-    from jaxvoice.weights.text_tables import table
+    from jaxvoice.text_tables import table
 
     config, steps = about["config"], about["checkpoints"]
     kept = f"step {steps[-1]:,}" + (f" (and {', '.join(f'{s:,}' for s in steps[:-1])})" if steps[1:] else "")

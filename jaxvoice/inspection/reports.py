@@ -11,8 +11,8 @@ from jaxvoice.errors import ConfigError
 from jaxvoice.inspection.description import Description, size_text
 from jaxvoice.inspection.layer_text import value_text
 from jaxvoice.inspection.tree_rows import cut_rows, rows, shape_text
+from jaxvoice.text_tables import shortened, table, wrapped
 from jaxvoice.weights.archive import Archive
-from jaxvoice.weights.text_tables import shortened, table, wrapped
 
 MOST_ROWS, MOST_METADATA = 400, 30
 _BLOCK = 2**22

@@ -12,14 +12,12 @@ from jaxvoice import models
 from jaxvoice.config import from_dict
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.family_lookup import find_family
-from jaxvoice.weights.atomic_write import atomic_write
 from jaxvoice.weights.file_layout import FileLayout, read_layout
+from jaxvoice.weights.file_writing import atomic_write, write_safetensors, write_torch
 from jaxvoice.weights.formats import open_archive
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
 from jaxvoice.weights.rules import Plan, Spec
-from jaxvoice.weights.safetensors_writing import write_safetensors
 from jaxvoice.weights.schemas import export_mark
-from jaxvoice.weights.torch_writing import write_torch
 
 Format = Literal["torch", "safetensors", "npz"]
 

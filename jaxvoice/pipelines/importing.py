@@ -17,11 +17,10 @@ from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, Impo
 from jaxvoice.models.family_lookup import find_main_file, recognise_checkpoint
 from jaxvoice.pipelines.import_report import TensorLine, change_lines, report_text
 from jaxvoice.weights.archive import Archive
-from jaxvoice.weights.atomic_write import atomic_write
+from jaxvoice.weights.file_writing import atomic_write, write_safetensors
 from jaxvoice.weights.foreign_settings import read_settings
 from jaxvoice.weights.formats import open_archive
 from jaxvoice.weights.model_folder import WEIGHTS_FILE, write_about
-from jaxvoice.weights.safetensors_writing import write_safetensors
 from jaxvoice.weights.schemas import migrate_export
 from jaxvoice.weights.training_files import TRAINING_FILE, TrainingPlan
 

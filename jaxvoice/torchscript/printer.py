@@ -11,11 +11,11 @@ from typing import Any
 
 from jaxvoice.console import printable
 from jaxvoice.errors import ConfigError
+from jaxvoice.text_tables import shortened, width as width_of, wrapped
 from jaxvoice.torchscript.code import ClassCode, assigned_attributes, original_name, parse_code
 from jaxvoice.torchscript.layers import plain_constants
 from jaxvoice.torchscript.symbolic_interpreter import SymbolicInterpreter
 from jaxvoice.torchscript.symbolic_values import Ref, Stored, dotted_name, is_plain, join_path
-from jaxvoice.weights.text_tables import shortened, width as width_of, wrapped
 
 _LONGEST_VALUE = 60
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         named_arrays as named_arrays,
     )
     from jaxvoice.weights.distances import compare_arrays as compare_arrays, distance as distance
+    from jaxvoice.weights.file_writing import write_torch as write_torch
     from jaxvoice.weights.formats import (
         PickleArchive as PickleArchive,
         TorchScriptArchive as TorchScriptArchive,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
         read_model_folder as read_model_folder,
         write_model_folder as write_model_folder,
     )
-    from jaxvoice.weights.torch_writing import write_torch as write_torch
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -38,6 +38,6 @@ __getattr__, __dir__ = lazily(
         "model_folder": ("read_model_folder", "write_model_folder"),
         "array_names": ("count_parameters", "load_state", "named_arrays"),
         "formats": ("PickleArchive", "TorchScriptArchive", "open_archive"),
-        "torch_writing": ("write_torch",),
+        "file_writing": ("write_torch",),
     },
 )

@@ -10,8 +10,7 @@ import numpy as np
 
 from jaxvoice._version import __version__
 from jaxvoice.errors import CheckpointError, ConfigError
-from jaxvoice.weights.atomic_write import atomic_write
-from jaxvoice.weights.safetensors_writing import write_safetensors
+from jaxvoice.weights.file_writing import atomic_write, write_safetensors
 from jaxvoice.weights.schemas import Migrated, migrate, numbered
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"

@@ -15,8 +15,8 @@ from safetensors.numpy import save_file
 from experiments.benchmarks.torch_hifigan import Generator
 from jaxvoice.cli.inspect import Inspect
 from jaxvoice.console import run_command
+from jaxvoice.text_tables import width
 from jaxvoice.weights.model_folder import write_model_folder
-from jaxvoice.weights.text_tables import width
 from tests.torchscript.layer_models import Mixed, Scaled, SpeakerEncoder, scripted, traced
 
 pytestmark = [

@@ -12,10 +12,10 @@ from jaxvoice.inspection.description import describe, fingerprint
 from jaxvoice.inspection.json_values import file_values
 from jaxvoice.inspection.reports import file_lines, matching, metadata_cells, statistics, tensor_lines
 from jaxvoice.inspection.tree_rows import rows
+from jaxvoice.text_tables import width
 from jaxvoice.weights.archive import Archive, ModuleNode, Source, TensorInfo, Tensors
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.module_tree import module_tree
-from jaxvoice.weights.text_tables import width
 
 
 def archive_of(arrays, *, metadata=None, kinds=None, storages=None, modules=None):

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from jaxvoice.errors import ConfigError
+from jaxvoice.text_tables import width as width_of
 from jaxvoice.torchscript import module_code, parse_code, read_layers
 from jaxvoice.weights.formats import open_archive
-from jaxvoice.weights.text_tables import width as width_of
 from tests.torchscript.layer_models import (
     Many,
     Mixed,

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from jaxvoice.weights.text_tables import shortened, table, width, wrapped
+from jaxvoice.text_tables import shortened, table, width, wrapped
 
 
 def test_width():
