@@ -15,7 +15,7 @@ from jaxvoice.inspection.tree_rows import rows
 from jaxvoice.text_tables import width
 from jaxvoice.weights.archive import Archive, ModuleNode, Source, TensorInfo, Tensors
 from jaxvoice.weights.formats.limits import Budget
-from jaxvoice.weights.formats.module_tree import module_tree
+from jaxvoice.weights.formats.state_dict import module_tree
 
 
 def archive_of(arrays, *, metadata=None, kinds=None, storages=None, modules=None):

@@ -19,8 +19,8 @@ from jaxvoice.weights.formats.error_messages import DAMAGED, error_prefix, short
 from jaxvoice.weights.formats.inline_arrays import plain_dtype
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.mapped_file import Bytes
-from jaxvoice.weights.formats.module_tree import module_tree
 from jaxvoice.weights.formats.pickle_objects import StorageRef, TensorRef
+from jaxvoice.weights.formats.state_dict import module_tree
 from jaxvoice.weights.formats.strided_views import view
 from jaxvoice.weights.formats.zip_files import Zip
 from jaxvoice.weights.schemas import EXPORT_KEY

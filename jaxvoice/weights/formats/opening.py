@@ -10,9 +10,8 @@ from jaxvoice.weights.formats.array_archives import is_npz, is_safetensors, open
 from jaxvoice.weights.formats.error_messages import error_prefix, short_text
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.mapped_file import Bytes, Mapped
-from jaxvoice.weights.formats.nemo import open_nemo
+from jaxvoice.weights.formats.nemo import gunzipped, is_tar, open_nemo, tar_members
 from jaxvoice.weights.formats.pickle_archives import PickleArchive
-from jaxvoice.weights.formats.tar_files import gunzipped, is_tar, tar_members
 from jaxvoice.weights.formats.torch_legacy import is_legacy, open_legacy
 from jaxvoice.weights.formats.torch_zip import find_prefix, open_torch_zip
 from jaxvoice.weights.formats.zip_files import Zip

@@ -1,8 +1,14 @@
-"""Conversion of the value of a pickle to named tensors, a module tree and plain values."""
+"""Conversion of the value of a pickle to named tensors, a module tree and plain values.
 
-from collections.abc import Callable, Iterator
+Pickled modules are named as in torch's `state_dict`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta, timezone
+from itertools import accumulate
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 
@@ -11,9 +17,7 @@ from jaxvoice.weights.archive import ModuleNode, TensorInfo, TensorKind
 from jaxvoice.weights.formats import limits
 from jaxvoice.weights.formats.error_messages import short_text
 from jaxvoice.weights.formats.limits import CONTAINER, ITEM, Budget
-from jaxvoice.weights.formats.module_tree import module_tree
 from jaxvoice.weights.formats.pickle_objects import Global, Inline, Record, StorageRef, TensorRef
-from jaxvoice.weights.formats.plain_values import omega_value, plain_record
 
 _NAMELESS = (TensorRef, StorageRef, Inline, Record)
 NOTHING = object()
@@ -226,3 +230,112 @@ def _plain(state: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
     for key, value in state.items():
         if isinstance(key, str) and key not in _OWN and not key.endswith(_HOOKS):
             yield key, value
+
+
+# The module tree
+
+# Bytes of a module, including its node and the dicts of both.
+_MODULE = 500
+
+
+@dataclass(slots=True)
+class _Node:
+    class_name: str | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+    children: dict[str, "_Node"] = field(default_factory=dict)
+
+    def module(self) -> ModuleNode:
+        return ModuleNode(self.class_name, {key: node.module() for key, node in self.children.items()}, self.attributes)
+
+
+def module_tree(
+    tensors: Iterable[str], budget: Budget, known: Mapping[str, tuple[str, dict[str, Any]]] | None = None
+) -> ModuleNode:
+    """The tree of the modules that contain tensors of these names.
+
+    **Arguments:** `known`, class and attributes of modules by name.
+
+    **Raises:** `RefusedError` if the tree would be too deep or too large.
+    """
+    root = _Node()
+
+    def at(parts: list[str]) -> _Node:
+        node = root
+        budget.charge("its module tree", work=10 + 4 * len(parts))
+        for part in parts:
+            if part not in node.children:
+                node.children[part] = _Node()
+                budget.modules -= 1
+                budget.charge("its module tree", work=30, memory=_MODULE)
+                if budget.modules < 0 or len(parts) > limits.DEPTH:
+                    raise RefusedError(f"its module tree is too large or too deep, at {short_text(part)}.")
+            node = node.children[part]
+        return node
+
+    for name in tensors:
+        at(name.split(".")[:-1])
+    for name, (class_name, attributes) in (known or {}).items():
+        node = at(name.split(".") if name else [])
+        node.class_name, node.attributes = class_name, attributes
+    return root.module()
+
+
+# Plain values
+
+
+def plain_record(record: Record) -> str | None:
+    """A date, a time or an exact number as text; `None` for any other record."""
+    try:
+        return _text(record)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _text(record: Record) -> str | None:
+    match record:
+        case Record("datetime.datetime", (bytes() as raw, *zone)) if len(raw) == 10 and len(zone) < 2:
+            year, month, day, hour, minute, second, micro = _numbers(raw, 2, 1, 1, 1, 1, 1, 3)
+            month &= 0x7F  # the eighth bit is `fold`
+            return _in_zone(datetime(year, month, day, hour, minute, second, micro), *zone)
+        case Record("datetime.time", (bytes() as raw, *zone)) if len(raw) == 6 and len(zone) < 2:
+            hour, minute, second, micro = _numbers(raw, 1, 1, 1, 3)
+            return _in_zone(time(hour & 0x7F, minute, second, micro), *zone)
+        case Record("datetime.date", (bytes() as raw,)) if len(raw) == 4:
+            return date(*_numbers(raw, 2, 1, 1)).isoformat()
+        case Record("datetime.timedelta", (int() as days, int() as seconds, int() as micro)):
+            return str(timedelta(days, seconds, micro))
+        case Record("decimal.Decimal" | "fractions.Fraction", (str() as text,)):
+            return text
+        case Record("fractions.Fraction", (int() as above, int() as below)):
+            return f"{short_text(above)}/{short_text(below)}"
+        case Record("uuid.UUID", (), {"int": int() as number}):
+            return str(UUID(int=number))
+        case _:
+            return None
+
+
+def _in_zone(moment: datetime | time, zone: Any = None) -> str:
+    """ISO 8601. A time zone with an unknown offset is appended by the name of its class."""
+    match zone:
+        case None:
+            return moment.isoformat()
+        case Record("datetime.timezone", (Record("datetime.timedelta", (int() as d, int() as s, int() as m)), *_)):
+            return moment.replace(tzinfo=timezone(timedelta(d, s, m))).isoformat()
+        case Record():
+            return f"{moment.isoformat()} ({zone.class_name})"
+        case _:
+            return moment.isoformat()
+
+
+def _numbers(raw: bytes, *widths: int) -> list[int]:
+    ends = list(accumulate(widths))
+    return [int.from_bytes(raw[end - width : end], "big") for end, width in zip(ends, widths, strict=True)]
+
+
+def omega_value(record: Record) -> tuple[Any] | None:
+    """The content of an OmegaConf container or node, in a tuple; `None` for any other record."""
+    if record.class_name.startswith("omegaconf.") and isinstance(record.state, dict):
+        for key in ("_content", "_val"):
+            if key in record.state:
+                return (record.state[key],)
+    return None
