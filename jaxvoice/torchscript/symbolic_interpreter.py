@@ -25,12 +25,12 @@ from jaxvoice.torchscript.symbolic_values import (
     cast_number,
     contains_list,
     dotted_name,
+    expression_text,
     get_item,
     is_plain,
     join_path,
     owner_path,
     relative_path,
-    short_text,
     symbolic_text,
 )
 
@@ -198,11 +198,11 @@ class _Frame:
                 case ast.If(test=test, body=body, orelse=orelse):
                     self.branch(test, body, orelse)
                 case ast.For(target=target, iter=over, body=body):
-                    self.loop(f"for each of {short_text(over)}", self.value(over), body, target)
+                    self.loop(f"for each of {expression_text(over)}", self.value(over), body, target)
                 case ast.While(test=test, body=body):
                     self.invalidate(body)
                     self.value(test)
-                    self.loop(f"while {short_text(test)}", None, body)
+                    self.loop(f"while {expression_text(test)}", None, body)
                 case ast.With(body=body):
                     self.block(body)
 
@@ -212,7 +212,7 @@ class _Frame:
         elif isinstance(target, ast.Tuple):
             known = isinstance(value, (list, tuple)) and len(value) == len(target.elts)
             for i, element in enumerate(target.elts):
-                self.assign(element, value[i] if known else Computed(short_text(element)))
+                self.assign(element, value[i] if known else Computed(expression_text(element)))
         elif isinstance(target, ast.Subscript):
             self.invalidate_list(self.value(target.value))
 
@@ -229,7 +229,7 @@ class _Frame:
         if isinstance(condition, bool):
             return self.block(body if condition else orelse)
         before, outer, result = dict(self.names), self.within, self.result
-        condition_text = condition.text if isinstance(condition, Computed) else short_text(test)
+        condition_text = condition.text if isinstance(condition, Computed) else expression_text(test)
         if isinstance(condition, Stored):
             condition_text = f"{relative_path(condition.path, self.path)} (kept: {condition.value})"
         self.within = (*outer, f"if {condition_text}")
@@ -250,7 +250,7 @@ class _Frame:
     def loop(self, condition_text: str, over: Any, body: list[ast.stmt], target: ast.expr | None = None) -> None:
         self.invalidate(body)
         if target is not None:
-            self.assign(target, Computed(short_text(target)))
+            self.assign(target, Computed(expression_text(target)))
         outer = self.within
         self.within = (*outer, condition_text)
         self.block(body)
@@ -282,7 +282,7 @@ class _Frame:
                 return self.names.get(name, Computed(name))
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 value = self.value(operand)
-                return -value if isinstance(value, (int, float, complex)) else Computed(short_text(node))
+                return -value if isinstance(value, (int, float, complex)) else Computed(expression_text(node))
             case ast.List(elts=elements) | ast.Tuple(elts=elements):
                 values = [self.value(element) for element in elements]
                 inside = [value for value in values if isinstance(value, (list, tuple))]
@@ -294,13 +294,13 @@ class _Frame:
             case ast.Attribute():
                 return self.attribute(node)
             case ast.Subscript(value=of, slice=index):
-                return get_item(self.value(of), self.value(index), short_text(node))
+                return get_item(self.value(of), self.value(index), expression_text(node))
             case ast.Call():
                 return self.call(node)
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.expr):
                 self.value(child)
-        return Computed(short_text(node))
+        return Computed(expression_text(node))
 
     def attribute(self, node: ast.Attribute) -> Any:
         name = dotted_name(node)
@@ -313,7 +313,7 @@ class _Frame:
         of = self.value(node.value)
         if isinstance(of, Ref):
             return self.symbolic.attribute(of.path, node.attr)
-        return Computed(short_text(node))
+        return Computed(expression_text(node))
 
     def call(self, node: ast.Call) -> Any:
         function = node.func
@@ -328,18 +328,18 @@ class _Frame:
         args = [self.value(arg) for arg in node.args]
         kwargs = {keyword.arg or "": self.value(keyword.value) for keyword in node.keywords}
         if name in ("int", "float", "bool") and len(args) == 1:
-            return cast_number(name, args[0], short_text(node))
+            return cast_number(name, args[0], expression_text(node))
         if name and name.startswith(("torch.", "ops.")):
             return self.operator(name.rpartition(".")[2], args, kwargs, name)
         if isinstance(function, ast.Attribute) and not (name or "").startswith("__torch__."):
             of = self.value(function.value)
             if isinstance(of, Ref) and of.path in self.symbolic.records:
                 return self.method(of.path, function.attr, args, kwargs)
-            return Computed(short_text(node))
+            return Computed(expression_text(node))
         target = self.value(function)
         if isinstance(target, FunctionRef):
             return self.function_call(target.name, args, kwargs)
-        return Computed(short_text(node))
+        return Computed(expression_text(node))
 
     def method(self, path: str, name: str, args: list[Any], kwargs: Mapping[str, Any]) -> Any:
         if path == self.path:  # a helper of the same module: its calls are part of this method

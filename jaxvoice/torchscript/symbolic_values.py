@@ -166,7 +166,7 @@ def dotted_name(node: ast.expr) -> str | None:
     return ".".join([node.id, *reversed(parts)])
 
 
-def short_text(node: ast.expr) -> str:
+def expression_text(node: ast.expr) -> str:
     """The text of an expression, shortened if it is long."""
     if sum(1 for _ in islice(ast.walk(node), 60)) == 60:
         return "a long expression"

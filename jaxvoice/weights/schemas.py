@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from jaxvoice.weights.archive import Tensors
 
 FileKind = Literal["model folder", "run", "export"]
-Table = Mapping[str, Any]
+JSONObject = Mapping[str, Any]
 """A JSON object: `family`, `config` and `info` of a model folder, or `task`, `config` and `mel` of a run."""
-Rename = Callable[[str, Table], str]
+Rename = Callable[[str, JSONObject], str]
 """Returns the new name of a tensor from its name and the JSON object, both of the older schema."""
 
-KEY = "schema"
+SCHEMA_KEY = "schema"
 EXPORT_KEY = "jaxvoice_export_schema"
 """The key of the number in an export: an entry of torch's zip file, and metadata of safetensors."""
 
@@ -36,7 +36,7 @@ class Migration:
 
     change: str
     """Description of the change."""
-    table: Callable[[Table], Table] = lambda table: table
+    table: Callable[[JSONObject], JSONObject] = lambda table: table
     """Returns the new JSON object. The old one is not modified."""
     tensor: Rename = lambda name, table: name
     """Renames tensors: those of `model.safetensors`, the leaves of a run's checkpoints, those of an export."""
@@ -44,7 +44,7 @@ class Migration:
     """Renames tensors of a model folder's `training.safetensors`."""
 
 
-def _without_dropout_seed(table: Table) -> Table:
+def _without_dropout_seed(table: JSONObject) -> JSONObject:
     config = table.get("config")
     if not isinstance(config, Mapping) or "dropout_seed" not in config:
         return table
@@ -71,14 +71,14 @@ _LEARNERS = {
 }
 
 
-def _learner_path(name: str, table: Table) -> str:
+def _learner_path(name: str, table: JSONObject) -> str:
     for old, new in _LEARNERS.get(table.get("task", ""), {}).items():
         if name.startswith(f"{old}."):
             return new + name.removeprefix(old)
     return name
 
 
-def _with_aliases(table: Table) -> Table:
+def _with_aliases(table: JSONObject) -> JSONObject:
     """`info.layout.cond_layer`, the name in the original of one layer, becomes an entry of `info.layout.aliases`."""
     info = table.get("info")
     layout = info.get("layout") if isinstance(info, Mapping) else None
@@ -89,7 +89,7 @@ def _with_aliases(table: Table) -> Table:
     return {**table, "info": {**info, "layout": kept | renamed}} if isinstance(info, Mapping) else table
 
 
-def _generator_channels(table: Table) -> Table:
+def _generator_channels(table: JSONObject) -> JSONObject:
     """`num_mels` of HiFi-GAN's generator becomes `in_channels`, in model folders and in runs."""
     if table.get("family") == "hifigan":
         return move_keys(table, {"config.generator.num_mels": "config.generator.in_channels"})
@@ -98,7 +98,7 @@ def _generator_channels(table: Table) -> Table:
     return table
 
 
-def _vocoder_of_schema_2(table: Table) -> Table:
+def _vocoder_of_schema_2(table: JSONObject) -> JSONObject:
     return _generator_channels(_with_aliases(table))
 
 
@@ -133,7 +133,7 @@ class Migrated:
     """Its JSON object."""
     schema: int
     """The schema number of the file."""
-    steps: tuple[tuple[Migration, Table], ...] = ()
+    steps: tuple[tuple[Migration, JSONObject], ...] = ()
     """The applied migrations, each with the JSON object before it."""
 
     def tensors(self, stored: Iterable[str]) -> dict[str, str]:
@@ -151,7 +151,7 @@ class Migrated:
         """The same for `training.safetensors`."""
         return self._names(stored, [(step.training_tensor, table) for step, table in self.steps])
 
-    def _names(self, stored: Iterable[str], renames: list[tuple[Rename, Table]]) -> dict[str, str]:
+    def _names(self, stored: Iterable[str], renames: list[tuple[Rename, JSONObject]]) -> dict[str, str]:
         names: dict[str, str] = {}
         for old in stored:
             new = old
@@ -166,7 +166,7 @@ class Migrated:
         return names
 
 
-def migrate(kind: FileKind, table: Table, where: str) -> Migrated:
+def migrate(kind: FileKind, table: JSONObject, where: str) -> Migrated:
     """Migrate the JSON object `table` of the file called `where` to the current schema.
 
     **Returns:** the new object, and the current names of the tensors.
@@ -174,7 +174,7 @@ def migrate(kind: FileKind, table: Table, where: str) -> Migrated:
     **Raises:** `CheckpointError` for a schema that this version does not support, or a value that is not a schema
     number; `ConfigError` for an object that is nested too deep.
     """
-    found = table.get(KEY, 0)
+    found = table.get(SCHEMA_KEY, 0)
     known = current_schema(kind)
     if type(found) is not int or found < 0:
         raise CheckpointError(
@@ -186,14 +186,14 @@ def migrate(kind: FileKind, table: Table, where: str) -> Migrated:
             f"{where} has the schema {format_value(found)}, but jaxvoice {__version__} supports schemas up to "
             f"{known}: a newer version wrote it. Update jaxvoice."
         )
-    steps: list[tuple[Migration, Table]] = []
+    steps: list[tuple[Migration, JSONObject]] = []
     for step in MIGRATIONS[kind][found:]:
         steps.append((step, table))
         try:
             table = step.table(table)
         except RecursionError as failure:
             raise ConfigError(f"{where} is nested too deep; restore the file.") from failure
-    return Migrated({**table, KEY: known}, found, tuple(steps))
+    return Migrated({**table, SCHEMA_KEY: known}, found, tuple(steps))
 
 
 def migrate_export(metadata: Mapping[str, Any], where: str) -> Migrated:
@@ -210,12 +210,12 @@ def migrate_export(metadata: Mapping[str, Any], where: str) -> Migrated:
     text = str(number)
     # `int` raises ValueError for thousands of digits, and no schema number has more than nine.
     plain = text.isascii() and text.isdecimal() and len(text) <= 9
-    return migrate("export", {KEY: int(text) if plain else number}, where)
+    return migrate("export", {SCHEMA_KEY: int(text) if plain else number}, where)
 
 
-def numbered(kind: FileKind, table: Table) -> dict[str, Any]:
+def numbered(kind: FileKind, table: JSONObject) -> dict[str, Any]:
     """`table` with the number of the current schema of its `kind`, to be written."""
-    return {**table, KEY: current_schema(kind)}
+    return {**table, SCHEMA_KEY: current_schema(kind)}
 
 
 def export_mark() -> dict[str, str]:
@@ -223,7 +223,7 @@ def export_mark() -> dict[str, str]:
     return {EXPORT_KEY: str(current_schema("export"))}
 
 
-def move_keys(table: Table, paths: Mapping[str, str]) -> dict[str, Any]:
+def move_keys(table: JSONObject, paths: Mapping[str, str]) -> dict[str, Any]:
     """A copy of `table` in which the values at the dotted `paths` are moved to new paths. Missing paths are skipped.
 
     `move_keys(table, {"config.generator.num_mels": "config.generator.in_channels"})` renames a key;

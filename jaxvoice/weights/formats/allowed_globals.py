@@ -5,25 +5,19 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from jaxvoice.errors import RefusedError
-from jaxvoice.weights.formats.error_messages import short_text
-from jaxvoice.weights.formats.inline_arrays import inline_array, inline_scalar, plain_dtype
+from jaxvoice.weights.formats.error_messages import safe_text
+from jaxvoice.weights.formats.inline_arrays import BudgetedReader, decode_array, decode_scalar, plain_dtype
 from jaxvoice.weights.formats.limits import CONTAINER, ITEM, RECORD
-from jaxvoice.weights.formats.pickle_objects import Global, Inline, Record, StorageRef, Table, TensorRef
+from jaxvoice.weights.formats.pickle_objects import DictWithState, Global, InlineArray, Record, StorageRef, TensorRef
 from jaxvoice.weights.formats.strided_views import tensor_reference
 from jaxvoice.weights.formats.torch_dtypes import UNTYPED, tensor_dtype
 
 
-class Reader(Protocol):
+class Reader(BudgetedReader, Protocol):
     """The part of the unpickler that a factory may use."""
 
-    what: str
-
-    def charge(self, *, work: int = 0, memory: int = 0) -> None:
-        """Charge the cost of a value to the budget, in addition to its opcode."""
-        ...
-
     def call(self, function: Any, args: Any) -> Any:
-        """Evaluate a call of another allowed function."""
+        """Return the result of a call in the file, if the function is allowed."""
         ...
 
     def instance(self, kind: Any, args: Any) -> Any:
@@ -44,6 +38,7 @@ class InvalidArguments(Exception):
 
 
 Factory = Callable[[Reader, tuple[Any, ...]], Any]
+"""Returns the replacement of a call from its arguments."""
 
 
 # Tensors
@@ -114,7 +109,7 @@ _REBUILDING: dict[str, Factory] = {
 # Containers and plain values
 
 
-def _named(_: Reader, args: tuple[Any, ...]) -> str:
+def _layout_name(_: Reader, args: tuple[Any, ...]) -> str:
     """A layout of tensors, which torch refers to by name."""
     match args:
         case (str() as name,):
@@ -123,7 +118,7 @@ def _named(_: Reader, args: tuple[Any, ...]) -> str:
             raise InvalidArguments("refers to a layout by a value that is not text")
 
 
-def _copied(reader: Reader, args: tuple[Any, ...]) -> list[Any]:
+def _list_copy(reader: Reader, args: tuple[Any, ...]) -> list[Any]:
     match args:
         case ():
             values: Any = ()
@@ -135,7 +130,7 @@ def _copied(reader: Reader, args: tuple[Any, ...]) -> list[Any]:
     return list(values)
 
 
-def _copied_dict(reader: Reader, args: tuple[Any, ...]) -> dict[Any, Any]:
+def _dict_copy(reader: Reader, args: tuple[Any, ...]) -> dict[Any, Any]:
     match args:
         case ():
             reader.charge(memory=CONTAINER)
@@ -150,13 +145,13 @@ def _copied_dict(reader: Reader, args: tuple[Any, ...]) -> dict[Any, Any]:
             raise InvalidArguments("makes a dict from a value that has no items")
 
 
-def _table(reader: Reader, args: tuple[Any, ...]) -> Table:
+def _ordered_dict(reader: Reader, args: tuple[Any, ...]) -> DictWithState:
     reader.charge(work=4, memory=CONTAINER)
-    return Table(_copied_dict(reader, args))
+    return DictWithState(_dict_copy(reader, args))
 
 
 def _default_dict(reader: Reader, args: tuple[Any, ...]) -> dict[Any, Any]:
-    return _copied_dict(reader, args[1:])
+    return _dict_copy(reader, args[1:])
 
 
 def _bytes(reader: Reader, args: tuple[Any, ...]) -> bytes:
@@ -190,7 +185,7 @@ def _device(reader: Reader, args: tuple[Any, ...]) -> str:
             return kind
         case (str() as kind, int() as index) if len(kind) < 40:
             reader.charge(work=6, memory=RECORD)
-            return f"{kind}:{short_text(index)}"
+            return f"{kind}:{safe_text(index)}"
         case _:
             raise InvalidArguments("refers to a device by values that are not its kind and number")
 
@@ -212,7 +207,7 @@ def _record(name: str) -> Factory:
     return make
 
 
-def _old_instance(reader: Reader, args: tuple[Any, ...]) -> Any:
+def _reconstructed_instance(reader: Reader, args: tuple[Any, ...]) -> Any:
     match args:
         case (Global() as kind, Global(name="builtins.object"), None):
             return reader.instance(kind, ())
@@ -222,9 +217,7 @@ def _old_instance(reader: Reader, args: tuple[Any, ...]) -> Any:
                 instance.items = items
                 return instance
             if not isinstance(instance, dict) or not isinstance(items, dict):
-                raise InvalidArguments(
-                    f"makes an instance of {short_text(kind)} with items that this class cannot have"
-                )
+                raise InvalidArguments(f"makes an instance of {safe_text(kind)} with items that this class cannot have")
             reader.charge(work=2 + len(items), memory=ITEM * len(items))
             instance.update(items)
             return instance
@@ -243,7 +236,7 @@ def _typed_list(_: Reader, args: tuple[Any, ...]) -> list[Any]:
             raise InvalidArguments("makes a typed list from a value that is not a list")
 
 
-def _tagged(_: Reader, args: tuple[Any, ...]) -> Any:
+def _without_type_tag(_: Reader, args: tuple[Any, ...]) -> Any:
     match args:
         case (value, str()):
             return value
@@ -254,16 +247,16 @@ def _tagged(_: Reader, args: tuple[Any, ...]) -> Any:
 # numpy
 
 
-def _numpy_dtype(reader: Reader, args: tuple[Any, ...]) -> Inline:
+def _numpy_dtype(reader: Reader, args: tuple[Any, ...]) -> InlineArray:
     reader.charge(work=8, memory=2 * RECORD)
-    return Inline(dtype=plain_dtype(args[0] if args else None, reader.what))
+    return InlineArray(dtype=plain_dtype(args[0] if args else None, reader.what))
 
 
-def _numpy_array(reader: Reader, args: tuple[Any, ...]) -> Inline:
+def _numpy_array(reader: Reader, args: tuple[Any, ...]) -> InlineArray:
     match args:
         case (Global(name="numpy.ndarray"), (0,), bytes() | str()):
             reader.charge(work=6, memory=RECORD)
-            return Inline()
+            return InlineArray()
         case _:
             raise InvalidArguments("makes a numpy array in an unknown form")
 
@@ -272,15 +265,15 @@ def _numpy_scalar(reader: Reader, args: tuple[Any, ...]) -> Any:
     match args:
         case (dtype, raw):
             reader.charge(work=20)
-            return inline_scalar(raw, dtype, reader)
+            return decode_scalar(raw, dtype, reader)
         case _:
             raise InvalidArguments("makes a numpy number from values that are not its type and bytes")
 
 
-def _numpy_buffer(reader: Reader, args: tuple[Any, ...]) -> Inline:
+def _numpy_buffer(reader: Reader, args: tuple[Any, ...]) -> InlineArray:
     match args:
         case (raw, dtype, shape, "C" | "F" as order):
-            return Inline(array=inline_array(raw, dtype, shape, order, reader))
+            return InlineArray(array=decode_array(raw, dtype, shape, order, reader))
         case _:
             raise InvalidArguments("makes a numpy array in an unknown form")
 
@@ -302,29 +295,29 @@ FACTORIES: dict[str, Factory] = {
     "torch._tensor._rebuild_from_type": _tensor_of_type,
     "torch._tensor._rebuild_from_type_v2": _tensor_of_type,
     **dict(_UNSUPPORTED),
-    "torch.serialization._get_layout": _named,
-    "torch.Size": lambda reader, args: tuple(_copied(reader, args)),
+    "torch.serialization._get_layout": _layout_name,
+    "torch.Size": lambda reader, args: tuple(_list_copy(reader, args)),
     "torch.device": _device,
     "torch.nn.backends.thnn._get_thnn_function_backend": _record("torch.nn.backends.thnn.THNNFunctionBackend"),
     "torch.jit._pickle.build_intlist": _typed_list,
     "torch.jit._pickle.build_doublelist": _typed_list,
     "torch.jit._pickle.build_boollist": _typed_list,
     "torch.jit._pickle.build_tensorlist": _typed_list,
-    "torch.jit._pickle.restore_type_tag": _tagged,
-    "collections.OrderedDict": _table,
-    "collections.Counter": _copied_dict,
+    "torch.jit._pickle.restore_type_tag": _without_type_tag,
+    "collections.OrderedDict": _ordered_dict,
+    "collections.Counter": _dict_copy,
     "collections.defaultdict": _default_dict,
-    "collections.deque": lambda reader, args: _copied(reader, args[:1]),
-    "builtins.list": _copied,
-    "builtins.tuple": lambda reader, args: tuple(_copied(reader, args)),
-    "builtins.dict": _copied_dict,
-    "builtins.set": lambda reader, args: reader.new_set(_copied(reader, args)),
-    "builtins.frozenset": lambda reader, args: frozenset(reader.new_set(_copied(reader, args))),
+    "collections.deque": lambda reader, args: _list_copy(reader, args[:1]),
+    "builtins.list": _list_copy,
+    "builtins.tuple": lambda reader, args: tuple(_list_copy(reader, args)),
+    "builtins.dict": _dict_copy,
+    "builtins.set": lambda reader, args: reader.new_set(_list_copy(reader, args)),
+    "builtins.frozenset": lambda reader, args: frozenset(reader.new_set(_list_copy(reader, args))),
     "builtins.bytearray": _bytes,
     "builtins.bytes": _bytes,
     "builtins.complex": _complex,
     "_codecs.encode": _bytes,
-    "copyreg._reconstructor": _old_instance,
+    "copyreg._reconstructor": _reconstructed_instance,
     "argparse.Namespace": _record("argparse.Namespace"),
     "types.SimpleNamespace": _record("types.SimpleNamespace"),
     "decimal.Decimal": _record("decimal.Decimal"),

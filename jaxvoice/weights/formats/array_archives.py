@@ -15,13 +15,13 @@ from safetensors import SafetensorError, safe_open
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Archive, Source, TensorInfo, Tensors
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import DAMAGED, error_prefix, short_text
+from jaxvoice.weights.formats.error_messages import DAMAGED, error_prefix, safe_text
 from jaxvoice.weights.formats.inline_arrays import plain_dtype
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.mapped_file import Bytes
 from jaxvoice.weights.formats.pickle_objects import StorageRef, TensorRef
 from jaxvoice.weights.formats.state_dict import module_tree
-from jaxvoice.weights.formats.strided_views import view
+from jaxvoice.weights.formats.strided_views import strided_view
 from jaxvoice.weights.formats.zip_files import Zip
 from jaxvoice.weights.schemas import EXPORT_KEY
 
@@ -47,9 +47,9 @@ def is_safetensors(data: memoryview) -> bool:
 
 
 def open_safetensors(file: Bytes, path: Path, close: Callable[[], None], budget: Budget) -> Archive:
-    """Read the table of contents of a safetensors file.
+    """Read the header of a safetensors file.
 
-    **Raises:** `CheckpointError`.
+    **Raises:** `CheckpointError` if the header is not valid; `RefusedError` if it exceeds a limit.
     """
     data = file.view
     (size,) = struct.unpack_from("<Q", data)
@@ -70,7 +70,7 @@ def open_safetensors(file: Bytes, path: Path, close: Callable[[], None], budget:
 
     def read(name: str) -> np.ndarray:
         with error_prefix(path):
-            return view(refs[name], file.view[places[name]], swap=False)
+            return strided_view(refs[name], file.view[places[name]], swap=False)
 
     return _archive(refs, read, metadata, Source(path, "safetensors"), close, budget)
 
@@ -92,16 +92,16 @@ def _place(name: str, entry: dict[str, Any]) -> TensorRef:
     dtype = _DTYPES.get(entry["dtype"])
     if dtype is None:
         raise RefusedError(
-            f"its tensor {short_text(name)} is of type {short_text(entry['dtype'])}, which numpy does not support."
+            f"its tensor {safe_text(name)} is of type {safe_text(entry['dtype'])}, which numpy does not support."
         )
     shape = tuple(entry["shape"])
     return _whole(name, np.dtype(dtype), shape)
 
 
 def _whole(name: str, dtype: np.dtype, shape: tuple[int, ...], *, fortran: bool = False) -> TensorRef:
-    """A tensor that occupies all of its own block."""
+    """A tensor that is the only one in its storage."""
     if len(shape) > limits.RANK or math.prod(max(size, 1) for size in shape) > limits.ELEMENTS:
-        raise RefusedError(f"its tensor {short_text(name)} has the shape {short_text(shape)}, which is too large.")
+        raise RefusedError(f"its tensor {safe_text(name)} has the shape {safe_text(shape)}, which is too large.")
     axes = range(len(shape))
     strides = tuple(math.prod(shape[:axis] if fortran else shape[axis + 1 :]) for axis in axes)
     return TensorRef(StorageRef(name, dtype, math.prod(shape)), 0, shape, strides)
@@ -127,7 +127,7 @@ def is_npz(archive: Zip) -> bool:
 def open_npz(archive: Zip, path: Path, close: Callable[[], None], budget: Budget) -> Archive:
     """Read the headers of all arrays of an npz file.
 
-    **Raises:** `CheckpointError`.
+    **Raises:** `CheckpointError` if a header is not valid; `RefusedError` if it exceeds a limit, or for text.
     """
     _check_count(len(archive.entries), budget)
     refs, starts, swapped = {}, {}, set()
@@ -136,7 +136,7 @@ def open_npz(archive: Zip, path: Path, close: Callable[[], None], budget: Budget
         ref, start, swap = _npy_header(archive, entry, name)
         if archive.size(entry) - start != ref.storage.numel * ref.storage.dtype.itemsize:
             raise CheckpointError(
-                f"its array {short_text(name)} of shape {short_text(ref.shape)} and type {ref.storage.dtype} has "
+                f"its array {safe_text(name)} of shape {safe_text(ref.shape)} and type {ref.storage.dtype} has "
                 f"{archive.size(entry) - start} bytes; {DAMAGED}."
             )
         refs[name], starts[name] = ref, start
@@ -144,7 +144,7 @@ def open_npz(archive: Zip, path: Path, close: Callable[[], None], budget: Budget
 
     def read(name: str) -> np.ndarray:
         with error_prefix(path):
-            return view(refs[name], archive.open(f"{name}.npy")[starts[name] :], swap=name in swapped)
+            return strided_view(refs[name], archive.open(f"{name}.npy")[starts[name] :], swap=name in swapped)
 
     pairs = (word.partition("=") for word in archive.comment.decode("ascii", "replace").split())
     metadata = {name: value for name, _, value in pairs if name == EXPORT_KEY}
@@ -157,25 +157,25 @@ def _npy_header(archive: Zip, entry: str, name: str) -> tuple[TensorRef, int, bo
     version = head[6:7]
     width = 2 if version == b"\x01" else 4
     if not head.startswith(b"\x93NUMPY") or version not in (b"\x01", b"\x02", b"\x03") or len(head) < 8 + width:
-        raise CheckpointError(f"its entry {short_text(entry)} is not an array of numpy; {DAMAGED}.")
+        raise CheckpointError(f"its entry {safe_text(entry)} is not an array of numpy; {DAMAGED}.")
     start = 8 + width + int.from_bytes(head[8 : 8 + width], "little")
     if start > len(head):
         raise RefusedError(
-            f"the header of its array {short_text(name)} is cut short, or longer than {limits.NPY_HEADER} bytes."
+            f"the header of its array {safe_text(name)} is cut short, or longer than {limits.NPY_HEADER} bytes."
         )
     header = str(head[8 + width : start], "latin-1")
     fields = {key: value for key, value in _FIELD.findall(header)} if _HEADER.fullmatch(header) else {}
     if fields.keys() != {"descr", "fortran_order", "shape"}:
         if _RECORDS.search(header):
-            raise RefusedError(f"its array {short_text(name)} has a structured dtype; save its fields as arrays.")
-        raise CheckpointError(f"the header of its array {short_text(name)} cannot be parsed; {DAMAGED}.")
+            raise RefusedError(f"its array {safe_text(name)} has a structured dtype; save its fields as arrays.")
+        raise CheckpointError(f"the header of its array {safe_text(name)} cannot be parsed; {DAMAGED}.")
     descr, fortran = fields["descr"].strip("'\""), fields["fortran_order"] == "True"
     shape = tuple(int(size) for size in re.findall(r"[0-9]+", fields["shape"]))
-    dtype = plain_dtype(descr, f"its entry {short_text(entry)}")
+    dtype = plain_dtype(descr, f"its entry {safe_text(entry)}")
     if dtype.kind in "SU":
         raise RefusedError(
-            f"its array {short_text(name)} is of type {short_text(descr)}; only numbers are read; save it in another "
-            "file."
+            f"its array {safe_text(name)} has the dtype {safe_text(descr)}; only numbers are read. Save "
+            "the array in another file."
         )
     native = dtype.newbyteorder("=")
     return _whole(name, native, shape, fortran=fortran), start, dtype != native

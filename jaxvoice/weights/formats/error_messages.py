@@ -1,4 +1,4 @@
-"""Parts of error messages of the readers: the name of the file and short texts of values."""
+"""Parts of the readers' error messages: the name of the file, and values from it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +21,8 @@ def error_prefix(path: Path | str) -> Iterator[None]:
         raise type(problem)(f"{path}: {problem}") from problem
 
 
-def short_text(value: Any) -> str:
-    """A short text of a value from a file, for messages. Never raises."""
+def safe_text(value: Any) -> str:
+    """Format a value from a file for a message. The text is short and ASCII, and the function never raises."""
     if isinstance(value, bool | float | None):
         return repr(value)
     if isinstance(value, int):
@@ -30,8 +30,8 @@ def short_text(value: Any) -> str:
     if isinstance(value, str | bytes):
         return ascii(value) if len(value) <= 100 else f"{value[:80]!a}... ({len(value)} long)"
     if isinstance(value, tuple | list) and len(value) <= 10 and all(type(part) is int for part in value):
-        return f"({', '.join(map(short_text, value))})"
+        return f"({', '.join(map(safe_text, value))})"
     if isinstance(value, np.dtype):
         return str(value)
     name = getattr(value, "name", None) or getattr(value, "class_name", None)
-    return f"{type(value).__name__} {short_text(name)}" if isinstance(name, str) else f"a {type(value).__name__}"
+    return f"{type(value).__name__} {safe_text(name)}" if isinstance(name, str) else f"a {type(value).__name__}"

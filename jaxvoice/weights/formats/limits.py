@@ -1,16 +1,16 @@
-"""Limits for reading weight files. Real files stay far below them; a file that exceeds one is refused.
+"""Limits for reading weight files. Real files stay far below them; a file that exceeds a limit is refused.
 
 With these limits, a file is refused within 200 MB of memory, which includes the pages of the file that were read. A
 file of up to 2 MB is refused within one second. Each further megabyte may add a quarter of a second, because it can
-contain more tensors, up to 4.5 s in all. `Budget` does the counting.
+contain more tensors, up to 4.5 s in all. `Budget` counts.
 """
 
 from jaxvoice.errors import RefusedError
 
-# Time, in units of one opcode of a pickle, which takes about 0.2 microseconds. Other operations count as several. A
-# tensor takes about 300 units: 30 opcodes, its reference, its storage, its entry in the zip file and its names.
+# Time, in opcodes of a pickle; one takes about 0.2 microseconds. Other operations count as several opcodes. A
+# tensor counts as about 300: 30 opcodes, its reference, its storage, its entry in the zip file and its names.
 WORK = 1_500_000
-# Each byte of the file adds a little more than one unit, because a tensor takes at least 300 bytes of a file.
+# Each byte of the file adds a little more than one opcode, because a tensor takes at least 300 bytes of a file.
 MOST_WORK = 23_000_000
 # Opcodes of all pickles of a file.
 STEPS = 2_200_000
@@ -25,23 +25,23 @@ INTEGER = 255
 # Keys that are tuples: crafted hash collisions make dicts quadratic.
 TUPLE_KEYS = 1500
 # Integer keys: Python's hashes of larger integers repeat.
-KEY = 2**60
+INTEGER_KEY = 2**60
 # Depth of nested containers and parts of a dotted name: real modules nest 20 deep. `walk` needs four frames a level.
 DEPTH = 100
 
-# Values that `walk` visits: nested lists that contain others ten times have more values than the file has bytes.
+# Values that `walk` visits. Lists that contain a list ten times, nested, have more values than the file has bytes.
 NODES = 200_000
-# Characters of one dotted name, and of all of them together.
-NAME = 2000
-NAMES = 6 * 2**20
-# Modules that all names together imply.
-TREE = 100_000
+# Characters of one dotted name, and of all dotted names together.
+NAME_LENGTH = 2000
+NAMES_LENGTH = 6 * 2**20
+# Modules in the tree of all names.
+MODULES = 100_000
 
 # Tensors: optimisers keep two per parameter, and large models have thousands.
 TENSORS = 60_000
-# Axes: torch uses five; eight leaves room.
+# Axes of a tensor: torch's layers use up to five.
 RANK = 8
-# Numbers of elements and positions: far below the address space, so that products do not overflow.
+# Elements of a tensor, and offsets: far below the address space, so that sizes in bytes do not overflow.
 ELEMENTS = 2**48
 # Bytes of one tensor whose elements overlap (expanded with stride 0), so that it is larger than its storage.
 EXPANDED = 16 * 2**20
@@ -61,7 +61,7 @@ EXTRA_FILE = 2**20
 
 # Tar: members, bytes of the configuration, extended headers.
 MEMBERS = 10_000
-CONFIG = 4 * 2**20
+NEMO_CONFIG = 4 * 2**20
 TAR_HEADER = 64 * 2**10
 # The compression ratio of a gzipped tar file: weights reach 1.2, zeros more.
 GZIP_RATIO = 8
@@ -80,7 +80,7 @@ CONTAINER, ITEM, RECORD = 96, 120, 200
 class Budget:
     """The remaining budget of a file. It is shared by the zip file, all pickles in it, and `walk`.
 
-    - `size`: bytes of the file; large files get more time, because they can contain more tensors.
+    **Arguments:** `size`: bytes of the file. Large files get more time, because they can contain more tensors.
     """
 
     def __init__(self, size: int):
@@ -94,15 +94,15 @@ class Budget:
         """Remaining keys that are tuples."""
         self.nodes = NODES
         """Remaining values that `walk` may visit."""
-        self.names = NAMES
+        self.names = NAMES_LENGTH
         """Remaining characters of all dotted names."""
         self.tensors = TENSORS
         """Remaining number of tensors."""
-        self.modules = TREE
-        """Remaining number of modules that names may imply."""
+        self.modules = MODULES
+        """Remaining number of modules in the tree."""
 
     def charge(self, what: str, *, work: int = 0, memory: int = 0) -> None:
-        """Subtract `work` and `memory`.
+        """Subtract `work` (opcodes) and `memory` (bytes).
 
         **Raises:** `RefusedError`, which names `what`, if the budget is exhausted.
         """

@@ -20,7 +20,7 @@ class Bytes(Protocol):
 
 
 class FileSlice:
-    """The part of `whole` from byte `start` to `stop`."""
+    """The bytes of `whole` from `start` to `stop`."""
 
     def __init__(self, whole: Bytes, start: int, stop: int):
         self._whole, self._range = whole, slice(start, stop)
@@ -69,12 +69,14 @@ class Mapped:
         **Raises:** `CheckpointError` after `close`.
         """
         if self._map is None:
-            raise CheckpointError("the archive was closed; read its tensors before, or open it again.")
+            raise CheckpointError("the archive is closed; read its tensors before closing it, or open it again.")
         return memoryview(self._map)
 
     def release(self) -> None:
-        """Release the pages that were read. They are read again on the next access. Not all systems support this; on
-        others, the method does nothing."""
+        """Release the pages that were read; the next access reads them again.
+
+        The method does nothing on systems without `madvise`.
+        """
         if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Source
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import DAMAGED, error_prefix, short_text
+from jaxvoice.weights.formats.error_messages import DAMAGED, error_prefix, safe_text
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.mapped_file import Bytes, FileSlice, Mapped
 from jaxvoice.weights.formats.pickle_archives import PickleArchive
@@ -53,8 +53,8 @@ def open_nemo(
 
 def _config(members: Mapping[str, FileSlice]) -> str:
     block = members[_CONFIG].view if _CONFIG in members else memoryview(b"")
-    if len(block) > limits.CONFIG:
-        raise RefusedError(f"its {_CONFIG} has {len(block)} bytes; at most {limits.CONFIG} are read.")
+    if len(block) > limits.NEMO_CONFIG:
+        raise RefusedError(f"its {_CONFIG} has {len(block)} bytes; at most {limits.NEMO_CONFIG} are read.")
     try:
         return str(block, "utf-8")
     except UnicodeDecodeError as failure:
@@ -62,7 +62,7 @@ def _config(members: Mapping[str, FileSlice]) -> str:
 
 
 def _some(members: Mapping[str, FileSlice]) -> str:
-    return ", ".join(short_text(name) for name in list(members)[:5]) or "nothing"
+    return ", ".join(safe_text(name) for name in list(members)[:5]) or "nothing"
 
 
 # Tar files
@@ -77,17 +77,17 @@ def is_tar(data: memoryview) -> bool:
 
 
 def tar_members(file: Bytes) -> dict[str, FileSlice]:
-    """The files of a tar file by name, without a leading `./`.
+    """The files in a tar file by name, without a leading `./`.
 
-    **Raises:** `CheckpointError`.
+    **Raises:** `CheckpointError` if the tar file is damaged; `RefusedError` for links, devices and ambiguous names.
     """
     members: dict[str, FileSlice] = {}
     for name, start, stop in _members(file.view):
         name = name.removeprefix("./")
         if name.startswith("/") or ".." in name.split("/") or not name.isprintable():
-            raise RefusedError(f"it has a member called {short_text(name)}; names must be relative paths without '..'.")
+            raise RefusedError(f"it has a member called {safe_text(name)}; names must be relative paths without '..'.")
         if name in members:
-            raise RefusedError(f"it has two members called {short_text(name)}; it is ambiguous which one to read.")
+            raise RefusedError(f"it has two members called {safe_text(name)}; it is ambiguous which one to read.")
         members[name] = FileSlice(file, start, stop)
     return members
 
@@ -105,7 +105,7 @@ def _members(data: memoryview) -> Iterator[tuple[str, int, int]]:
             size = int(given["size"])
         position += _BLOCK
         if size > len(data) - position:
-            raise CheckpointError(f"its member {short_text(name)} has {size} bytes, more than the file; {DAMAGED}.")
+            raise CheckpointError(f"its member {safe_text(name)} has {size} bytes, more than the file; {DAMAGED}.")
         start, stop = position, position + size
         position += -(-size // _BLOCK) * _BLOCK
         count += 1
@@ -120,7 +120,7 @@ def _members(data: memoryview) -> Iterator[tuple[str, int, int]]:
         if kind in (b"0", b"\0", b"7"):
             yield given.get("path", name), start, stop
         elif kind != b"5":
-            raise RefusedError(f"its member {short_text(name)} is a link or a device; only files are read.")
+            raise RefusedError(f"its member {safe_text(name)} is a link or a device; only files are read.")
         given = {}
 
 
@@ -139,7 +139,7 @@ def _number(field: bytes) -> int:
         return int.from_bytes(field[1:], "big")
     digits = field.strip(b" \0")
     if not all(digit in b"01234567" for digit in digits):
-        raise CheckpointError(f"a number of the tar file is {short_text(field)}; {DAMAGED}.")
+        raise CheckpointError(f"a number of the tar file is {safe_text(field)}; {DAMAGED}.")
     return int(digits or b"0", 8)
 
 

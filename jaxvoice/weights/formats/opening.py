@@ -1,4 +1,4 @@
-"""Opens weight files. The format is detected from their content."""
+"""Opening of weight files of any format. The format is detected from the content."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.formats.array_archives import is_npz, is_safetensors, open_npz, open_safetensors
-from jaxvoice.weights.formats.error_messages import error_prefix, short_text
+from jaxvoice.weights.formats.error_messages import error_prefix, safe_text
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.mapped_file import Bytes, Mapped
 from jaxvoice.weights.formats.nemo import gunzipped, is_tar, open_nemo, tar_members
@@ -16,7 +16,7 @@ from jaxvoice.weights.formats.torch_legacy import is_legacy, open_legacy
 from jaxvoice.weights.formats.torch_zip import find_prefix, open_torch_zip
 from jaxvoice.weights.formats.zip_files import Zip
 
-_OTHERS = {
+_UNSUPPORTED_FORMATS = {
     b"PK\x05\x06": "an empty zip file; download or save it again",
     b"\x89HDF": "an HDF5 file, for example of Keras; save the arrays with numpy.savez",
     b"\x93NUMPY": "a single numpy array; save it with a name in an npz file (numpy.savez)",
@@ -35,8 +35,8 @@ def open_archive(path: str | Path, *, inert: str | Sequence[str] = ()) -> Archiv
 
     - `path`: a file of `torch.save` (zip, or the legacy format before torch 1.6), `torch.jit.save`, NeMo, safetensors
         or `numpy.savez`. The format is detected from the content.
-    - `inert`: regular expressions for full names of classes and functions, such as `my_package\\..*`. Calls of these
-        in the file are read as a `Record`. They are not executed either.
+    - `inert`: regular expressions for full names of classes and functions, such as `my_package\\..*`. A call
+        of one of these in the file is read as a `Record`. It is not executed.
 
     **Raises:** `CheckpointError` if the file is missing, damaged or of an unknown format; `RefusedError` if it requires
     the execution of code or exceeds a limit; `ConfigError` if `inert` is not a regular expression.
@@ -47,7 +47,7 @@ def open_archive(path: str | Path, *, inert: str | Sequence[str] = ()) -> Archiv
         try:
             re.compile(pattern)
         except re.error as failure:
-            raise ConfigError(f"inert={pattern!r} is not a regular expression ({failure}).") from failure
+            raise ConfigError(f"inert is {pattern!r}; it should be a regular expression ({failure}).") from failure
     with error_prefix(path):
         mapped = _unpacked(Mapped.open(path))
         return _open(mapped, path, inert).release_with(mapped.release)
@@ -100,14 +100,14 @@ def _open_zip(
     prefix = find_prefix(archive)
     if prefix is not None:
         return open_torch_zip(archive, prefix, path, close, inert, budget)
-    some = ", ".join(short_text(name) for name in list(archive)[:5])
+    some = ", ".join(safe_text(name) for name in list(archive)[:5])
     if any(name.endswith("/model.json") for name in archive):
         raise CheckpointError(
             "it is a TorchScript archive of torch before 1.4; load it with torch.jit.load and save it again."
         )
     mobile = any(name.endswith("bytecode.pkl") for name in archive)
     raise CheckpointError(
-        "it is a model for mobile devices; export it with torch.jit.save instead."
+        "it is a model for mobile devices; export the model with torch.jit.save."
         if mobile
         else f"it is a zip file without data.pkl, so it is not a torch file (it contains {some}); if it contains a "
         "weight file, extract that file and use it."
@@ -115,7 +115,7 @@ def _open_zip(
 
 
 def _guess(head: bytes) -> str:
-    for start, description in _OTHERS.items():
+    for start, description in _UNSUPPORTED_FORMATS.items():
         if head.startswith(start):
             return description
     if head[4:8] == b"PTMF":
@@ -123,7 +123,6 @@ def _guess(head: bytes) -> str:
     if head.lstrip()[:5].lower() in (b"<!doc", b"<html"):
         return "a web page, not a weight file; the download went wrong"
     return (
-        f"not a file of a known format (it starts with {short_text(head[:8])}); the known formats are those of "
-        "torch.save, "
-        "torch.jit.save, NeMo, safetensors and numpy.savez"
+        f"not a file of a known format (it starts with {safe_text(head[:8])}); the known formats are those of "
+        "torch.save, torch.jit.save, NeMo, safetensors and numpy.savez"
     )

@@ -1,4 +1,4 @@
-"""Archives that consist of a pickle and storages."""
+"""Archives of a pickle and storages."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -9,11 +9,11 @@ from jaxtyping import Shaped
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Archive, Source, TensorInfo, Tensors
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import error_prefix, short_text
+from jaxvoice.weights.formats.error_messages import error_prefix, safe_text
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.pickle_objects import Record, TensorRef
 from jaxvoice.weights.formats.state_dict import Contents
-from jaxvoice.weights.formats.strided_views import view
+from jaxvoice.weights.formats.strided_views import strided_view
 
 
 class PickleArchive(Archive):
@@ -52,7 +52,7 @@ class PickleArchive(Archive):
         **Raises:** `CheckpointError` after `close`.
         """
         with error_prefix(self.source.path):
-            return view(ref, self._block(ref.storage.key), swap=self._swap)
+            return strided_view(ref, self._block(ref.storage.key), swap=self._swap)
 
 
 class TorchScriptArchive(PickleArchive):
@@ -115,9 +115,9 @@ class Storages:
             self._known[key] = (facts, make())
         before, storage = self._known[key]
         if before != facts:
-            first, second = (" of ".join(map(short_text, reversed(side))) for side in (before, facts))
+            first, second = (" of ".join(map(safe_text, reversed(side))) for side in (before, facts))
             raise RefusedError(
-                f"{self._what} describes the storage {short_text(key)} as {first} elements, and elsewhere as {second}."
+                f"{self._what} describes the storage {safe_text(key)} as {first} elements, and elsewhere as {second}."
             )
         return storage
 
@@ -134,8 +134,8 @@ def _check_views(found: Contents, infos: Mapping[str, TensorInfo]) -> None:
         )
 
 
-def no_such_storage(persistent_id: Any) -> CheckpointError:
-    """The error for a persistent id that is not a storage."""
+def unknown_storage(persistent_id: Any) -> CheckpointError:
+    """The error for a persistent id that does not refer to a storage."""
     return RefusedError(
         f"its pickle refers to {type(persistent_id).__name__} outside the file; such references are not read."
     )

@@ -45,7 +45,7 @@ class StorageRef:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TensorRef:
-    """A tensor in the file, which is not read yet. It lies within its storage."""
+    """A tensor in the file, which is not read yet. All its elements are in its storage."""
 
     storage: StorageRef
     """Storage of its elements."""
@@ -61,14 +61,14 @@ class TensorRef:
     """Whether it is an `nn.Parameter` in the file."""
 
 
-class Table(dict[Any, Any]):
-    """An `OrderedDict` of the file. `extra` is its state other than its items (torch's `_metadata`)."""
+class DictWithState(dict[Any, Any]):
+    """An `OrderedDict` of the file. `extra` is its state without the items, for example torch's `_metadata`."""
 
     extra: Any = None
 
 
 @dataclass(eq=False)
-class Inline:
+class InlineArray:
     """A numpy array stored in the pickle, or a dtype while the pickle is being read."""
 
     array: np.ndarray | None = None

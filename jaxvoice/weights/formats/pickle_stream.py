@@ -1,4 +1,4 @@
-"""Sequential reading of the bytes of a pickle, with its costs."""
+"""Sequential reading of the bytes of a pickle. Time and memory are charged to the budget of the file."""
 
 import codecs
 import re
@@ -8,17 +8,17 @@ from typing import Any
 
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import DAMAGED, short_text
+from jaxvoice.weights.formats.error_messages import DAMAGED, safe_text
 from jaxvoice.weights.formats.limits import Budget
 
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|[\\'\"nrt])")
-# Looked up here, because Python imports a codec on first use, and a file must not cause imports.
+# Python imports a codec on first use, and a file must not cause imports.
 _UNESCAPED = codecs.getdecoder("raw-unicode-escape")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 class Stream:
-    """Bytes from `position` on, which advances. Memory was already charged up to the position `counted`."""
+    """The bytes of a pickle. Reading advances `position`. Memory up to the position `counted` was already charged."""
 
     def __init__(self, data: memoryview, position: int, what: str, budget: Budget, counted: int):
         self.position, self.what = position, what
@@ -34,9 +34,9 @@ class Stream:
         self._budget.charge(self.what, work=work, memory=memory)
 
     def settle(self, steps: int) -> None:
-        """Charge the costs of `steps` opcodes; each may have left a reference in a list.
+        """Charge the costs of `steps` opcodes. Each opcode may have added a reference to a list.
 
-        Memory also costs time, for its allocation and for the garbage collector.
+        Memory also costs time, for allocation and garbage collection.
         """
         consumed = max(0, self.position - self._counted)
         self._counted += consumed
@@ -120,7 +120,7 @@ class Stream:
         try:
             return kind(text)
         except ValueError as failure:
-            raise self.damaged(f"has {short_text(text)} where a number should be") from failure
+            raise self.damaged(f"has {safe_text(text)} where a number should be") from failure
 
     def _bool_or_int(self) -> Any:
         text = self._line()

@@ -15,11 +15,11 @@ import numpy as np
 from jaxvoice.errors import RefusedError
 from jaxvoice.weights.archive import ModuleNode, TensorInfo, TensorKind
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import short_text
+from jaxvoice.weights.formats.error_messages import safe_text
 from jaxvoice.weights.formats.limits import CONTAINER, ITEM, Budget
-from jaxvoice.weights.formats.pickle_objects import Global, Inline, Record, StorageRef, TensorRef
+from jaxvoice.weights.formats.pickle_objects import Global, InlineArray, Record, StorageRef, TensorRef
 
-_NAMELESS = (TensorRef, StorageRef, Inline, Record)
+_NAMELESS = (TensorRef, StorageRef, InlineArray, Record)
 NOTHING = object()
 """Placeholder for a value that contains only tensors."""
 
@@ -34,7 +34,7 @@ class Contents:
     tensors: dict[str, TensorRef | np.ndarray] = field(default_factory=dict)
     """References to tensors, or arrays stored in the pickle, by dotted name."""
     kinds: dict[str, TensorKind] = field(default_factory=dict)
-    """TensorKind of each tensor."""
+    """Kind of each tensor, by dotted name."""
     metadata: Any = None
     """The plain values, nested as in the file."""
     nodes: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Contents:
 
     def infos(self) -> dict[str, TensorInfo]:
         """Shape, dtype, storage and kind of all tensors."""
-        return {name: _info(name, value, self.kinds[name]) for name, value in self.tensors.items()}
+        return {name: _tensor_info(name, value, self.kinds[name]) for name, value in self.tensors.items()}
 
     def modules(self, budget: Budget) -> ModuleNode:
         """The module tree."""
@@ -50,9 +50,9 @@ class Contents:
 
 
 def walk(content: Any, members: Members, what: str, budget: Budget) -> Contents:
-    """Assign names to the values in `content`.
+    """Name the tensors, modules and plain values in `content`.
 
-    **Raises:** `RefusedError` if it is endless, too deep, or names collide.
+    **Raises:** `RefusedError` if `content` is too large, too deep or contains itself, or if two tensors have one name.
     """
     walker = _Walker(members, what, budget)
     plain = walker.visit(content, "", 0)
@@ -61,6 +61,8 @@ def walk(content: Any, members: Members, what: str, budget: Budget) -> Contents:
 
 
 class _Walker:
+    """Visits the values of a pickle and collects its contents."""
+
     def __init__(self, members: Members, what: str, budget: Budget):
         self.found, self._members, self._what, self._budget = Contents(), members, what, budget
         self._open: set[int] = set()
@@ -74,7 +76,7 @@ class _Walker:
             return value
         if isinstance(value, TensorRef):
             return self._tensor(name, value, kind or ("parameter" if value.parameter else "tensor"))
-        if isinstance(value, Inline):
+        if isinstance(value, InlineArray):
             return str(value.dtype) if value.array is None else self._array(name, value.array)
         if isinstance(value, Global):
             return value.name
@@ -84,9 +86,9 @@ class _Walker:
         if id(value) in self._open:
             if isinstance(value, Record):
                 return NOTHING
-            raise self._refused(f"has {short_text(value)} that contains itself, at {short_text(name)}")
+            raise self._refused(f"has {safe_text(value)} that contains itself, at {safe_text(name)}")
         if depth >= limits.DEPTH:
-            raise self._refused(f"nests values more than {limits.DEPTH} deep, at {short_text(name[:200])}")
+            raise self._refused(f"nests values more than {limits.DEPTH} deep, at {safe_text(name[:200])}")
         self._budget.charge(self._what, work=8, memory=CONTAINER)
         self._open.add(id(value))
         try:
@@ -104,7 +106,7 @@ class _Walker:
         if isinstance(value, Record):
             members = self._members(value)
             return self._record(value, name, depth) if members is None else self._module(value, members, name, depth)
-        return short_text(value)
+        return safe_text(value)
 
     def _dict(self, value: dict[Any, Any], name: str, depth: int) -> Any:
         plain = {}
@@ -154,7 +156,7 @@ class _Walker:
         return NOTHING
 
     def _below(self, value: Any, name: str, key: Any, depth: int, kind: TensorKind | None = None) -> Any:
-        """`visit`, with a name only for values that can contain tensors."""
+        """Visit the item `key` of the value `name`. Only values that can contain tensors get a name."""
         if value is None or isinstance(value, bool | int | float | str):
             return self.visit(value, "", depth)
         return self.visit(value, self._join(name, key), depth, kind)
@@ -163,27 +165,27 @@ class _Walker:
         part = key if isinstance(key, str) else str(key) if type(key) is int else _key_name(key)
         joined = f"{name}.{part}" if name else part
         self._budget.names -= len(joined)
-        if len(joined) > limits.NAME or self._budget.names < 0:
+        if len(joined) > limits.NAME_LENGTH or self._budget.names < 0:
             raise self._refused(
-                f"has names of more than {limits.NAME} characters, or too many, at {short_text(joined)}"
+                f"has names of more than {limits.NAME_LENGTH} characters, or too many, at {safe_text(joined)}"
             )
         return joined
 
     def _tensor(self, name: str, value: TensorRef | np.ndarray, kind: TensorKind) -> Any:
         name = name or "tensor"
         if name in self.found.tensors:
-            raise self._refused(f"has two tensors with the name {short_text(name)}; rename one of them")
+            raise self._refused(f"has two tensors with the name {safe_text(name)}; rename one of them")
         self._budget.tensors -= 1
         if self._budget.tensors < 0:
             raise self._refused(f"has more than {limits.TENSORS:,} tensors")
-        # Its reference, kind and description, and its module.
+        # The memory of its reference, kind and description, and of its module.
         self._budget.charge(self._what, work=50, memory=350 + 2 * len(name))
         self.found.tensors[name], self.found.kinds[name] = value, kind
         return NOTHING
 
     def _array(self, name: str, array: np.ndarray) -> Any:
         if array.dtype.kind in "SU":
-            return short_text(array.tolist()) if array.ndim == 0 else f"an array of {array.size} texts"
+            return safe_text(array.tolist()) if array.ndim == 0 else f"an array of {array.size} texts"
         return self._tensor(name, array, "tensor")
 
     def _refused(self, what: str) -> RefusedError:
@@ -191,10 +193,10 @@ class _Walker:
 
 
 def _key_name(key: Any) -> str:
-    return key.name if isinstance(key, Global) else short_text(key)
+    return key.name if isinstance(key, Global) else safe_text(key)
 
 
-def _info(name: str, value: TensorRef | np.ndarray, kind: TensorKind) -> TensorInfo:
+def _tensor_info(name: str, value: TensorRef | np.ndarray, kind: TensorKind) -> TensorInfo:
     if isinstance(value, TensorRef):
         return TensorInfo(value.shape, value.storage.dtype, value.storage.key, kind)
     return TensorInfo(value.shape, value.dtype, f"pickle/{name}", kind)
@@ -268,7 +270,7 @@ def module_tree(
                 budget.modules -= 1
                 budget.charge("its module tree", work=30, memory=_MODULE)
                 if budget.modules < 0 or len(parts) > limits.DEPTH:
-                    raise RefusedError(f"its module tree is too large or too deep, at {short_text(part)}.")
+                    raise RefusedError(f"its module tree is too large or too deep, at {safe_text(part)}.")
             node = node.children[part]
         return node
 
@@ -286,35 +288,35 @@ def module_tree(
 def plain_record(record: Record) -> str | None:
     """A date, a time or an exact number as text; `None` for any other record."""
     try:
-        return _text(record)
+        return _record_text(record)
     except (ValueError, OverflowError):
         return None
 
 
-def _text(record: Record) -> str | None:
+def _record_text(record: Record) -> str | None:
     match record:
         case Record("datetime.datetime", (bytes() as raw, *zone)) if len(raw) == 10 and len(zone) < 2:
-            year, month, day, hour, minute, second, micro = _numbers(raw, 2, 1, 1, 1, 1, 1, 3)
+            year, month, day, hour, minute, second, micro = _big_endian_integers(raw, 2, 1, 1, 1, 1, 1, 3)
             month &= 0x7F  # the eighth bit is `fold`
-            return _in_zone(datetime(year, month, day, hour, minute, second, micro), *zone)
+            return _isoformat(datetime(year, month, day, hour, minute, second, micro), *zone)
         case Record("datetime.time", (bytes() as raw, *zone)) if len(raw) == 6 and len(zone) < 2:
-            hour, minute, second, micro = _numbers(raw, 1, 1, 1, 3)
-            return _in_zone(time(hour & 0x7F, minute, second, micro), *zone)
+            hour, minute, second, micro = _big_endian_integers(raw, 1, 1, 1, 3)
+            return _isoformat(time(hour & 0x7F, minute, second, micro), *zone)
         case Record("datetime.date", (bytes() as raw,)) if len(raw) == 4:
-            return date(*_numbers(raw, 2, 1, 1)).isoformat()
+            return date(*_big_endian_integers(raw, 2, 1, 1)).isoformat()
         case Record("datetime.timedelta", (int() as days, int() as seconds, int() as micro)):
             return str(timedelta(days, seconds, micro))
         case Record("decimal.Decimal" | "fractions.Fraction", (str() as text,)):
             return text
         case Record("fractions.Fraction", (int() as above, int() as below)):
-            return f"{short_text(above)}/{short_text(below)}"
+            return f"{safe_text(above)}/{safe_text(below)}"
         case Record("uuid.UUID", (), {"int": int() as number}):
             return str(UUID(int=number))
         case _:
             return None
 
 
-def _in_zone(moment: datetime | time, zone: Any = None) -> str:
+def _isoformat(moment: datetime | time, zone: Any = None) -> str:
     """ISO 8601. A time zone with an unknown offset is appended by the name of its class."""
     match zone:
         case None:
@@ -327,7 +329,7 @@ def _in_zone(moment: datetime | time, zone: Any = None) -> str:
             return moment.isoformat()
 
 
-def _numbers(raw: bytes, *widths: int) -> list[int]:
+def _big_endian_integers(raw: bytes, *widths: int) -> list[int]:
     ends = list(accumulate(widths))
     return [int.from_bytes(raw[end - width : end], "big") for end, width in zip(ends, widths, strict=True)]
 

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxvoice.errors import RefusedError
-from jaxvoice.weights.formats.error_messages import short_text
+from jaxvoice.weights.formats.error_messages import safe_text
 from jaxvoice.weights.formats.pickle_objects import Global
 
 _STORAGES: dict[str, Any] = {
@@ -58,7 +58,7 @@ def storage_dtype(kind: Any, what: str) -> np.dtype:
             return STORAGES[kind.name]
         if kind.name.startswith("torch.Q") or kind.name.startswith("torch.cuda.Q"):
             raise RefusedError(f"{what} has quantised weights ({kind.name}); save the model before quantisation.")
-    raise RefusedError(f"{what} has a storage of class {short_text(kind)}, which is not one of torch's.")
+    raise RefusedError(f"{what} has a storage of class {safe_text(kind)}, which is not one of torch's.")
 
 
 def tensor_dtype(name: Any, what: str) -> np.dtype:
@@ -69,6 +69,6 @@ def tensor_dtype(name: Any, what: str) -> np.dtype:
     if isinstance(name, Global) and name.name in DTYPES:
         return DTYPES[name.name]
     raise RefusedError(
-        f"{what} has a tensor of type {short_text(name)}, which numpy does not have; save it as another type "
+        f"{what} has a tensor of type {safe_text(name)}, which numpy does not have; save it as another type "
         "(torch.float32, torch.complex64)."
     )

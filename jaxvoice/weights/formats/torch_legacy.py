@@ -11,10 +11,10 @@ from typing import Any
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Source
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import DAMAGED, short_text
+from jaxvoice.weights.formats.error_messages import DAMAGED, safe_text
 from jaxvoice.weights.formats.limits import RECORD, Budget
 from jaxvoice.weights.formats.mapped_file import Bytes
-from jaxvoice.weights.formats.pickle_archives import PickleArchive, Storages, no_such_storage
+from jaxvoice.weights.formats.pickle_archives import PickleArchive, Storages, unknown_storage
 from jaxvoice.weights.formats.pickle_objects import StorageRef
 from jaxvoice.weights.formats.state_dict import torch_members, walk
 from jaxvoice.weights.formats.strided_views import StorageSlice
@@ -42,7 +42,7 @@ def open_legacy(
 ) -> PickleArchive:
     """Read the structure of a legacy file.
 
-    **Raises:** `CheckpointError`.
+    **Raises:** `CheckpointError` if the file is damaged; `RefusedError` as `open_archive` does.
     """
     data, position = file.view, 0
     storages = _LegacyStorages(budget)
@@ -55,18 +55,18 @@ def open_legacy(
         return value
 
     if pickled("its first pickle") != _MAGIC:
-        raise CheckpointError("is a pickle, but not one of torch; save the model with torch.save.")
+        raise CheckpointError("it is a pickle that torch did not write; save the model with torch.save.")
     version = pickled("its second pickle")
     if version != _VERSION:
         raise CheckpointError(
-            f"it has version {short_text(version)} of torch's legacy format; only {_VERSION} is supported."
+            f"it has version {safe_text(version)} of torch's legacy format; only {_VERSION} is supported."
         )
     pickled("its third pickle")
     content = pickled("its pickle", storages.storage)
     storages.release()
     keys = pickled("its list of storages")
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or len(set(keys)) != len(keys):
-        raise CheckpointError(f"its list of storages is {short_text(keys)}; {DAMAGED}.")
+        raise CheckpointError(f"its list of storages is {safe_text(keys)}; {DAMAGED}.")
     blocks = _blocks(data, position, keys, storages.known)
     source = Source(path, "torch legacy", {"version": str(version), "byte order": "little"})
     found = walk(content, torch_members, "its pickle", budget)
@@ -90,11 +90,9 @@ class _LegacyStorages:
             case ("storage", kind, str() as key, str() | None, int() as numel, *part) if len(part) <= 1:
                 dtype = storage_dtype(kind, "its pickle")
             case _:
-                raise no_such_storage(persistent_id)
+                raise unknown_storage(persistent_id)
         if not 0 <= numel <= limits.ELEMENTS:
-            raise RefusedError(
-                f"its storage {short_text(key)} has {short_text(numel)} elements, which is out of range."
-            )
+            raise RefusedError(f"its storage {safe_text(key)} has {safe_text(numel)} elements, which is out of range.")
         storage = self._storages.get(key, lambda: StorageRef(key, dtype, numel), dtype, numel)
         self.known[key] = storage
         match part:
@@ -105,7 +103,7 @@ class _LegacyStorages:
                 return StorageSlice(storage, offset, count)
             case _:
                 raise RefusedError(
-                    f"its storage {short_text(key)} of {numel} elements has a part that reaches outside it."
+                    f"its storage {safe_text(key)} of {numel} elements has a part that reaches outside it."
                 )
 
 
@@ -121,10 +119,10 @@ def _blocks(data: memoryview, position: int, keys: list[str], known: dict[str, S
         start = position + 8
         position = start + storage.numel * storage.dtype.itemsize
         if position > len(data):
-            raise CheckpointError(f"it ends in the middle of the storage {short_text(key)}; {DAMAGED}.")
+            raise CheckpointError(f"it ends in the middle of the storage {safe_text(key)}; {DAMAGED}.")
         (numel,) = struct.unpack_from("<q", data, start - 8)
         if numel != storage.numel:
-            raise CheckpointError(f"its storage {short_text(key)} has {storage.numel} or {numel} elements; {DAMAGED}.")
+            raise CheckpointError(f"its storage {safe_text(key)} has {storage.numel} or {numel} elements; {DAMAGED}.")
         blocks[key] = slice(start, position)
     if position != len(data):
         raise CheckpointError(f"it has {len(data) - position} bytes after its last storage; {DAMAGED}.")

@@ -8,9 +8,9 @@ from typing import Any
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.archive import Source, TensorKind
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import DAMAGED, short_text
+from jaxvoice.weights.formats.error_messages import DAMAGED, safe_text
 from jaxvoice.weights.formats.limits import Budget
-from jaxvoice.weights.formats.pickle_archives import PickleArchive, Storages, Texts, TorchScriptArchive, no_such_storage
+from jaxvoice.weights.formats.pickle_archives import PickleArchive, Storages, Texts, TorchScriptArchive, unknown_storage
 from jaxvoice.weights.formats.pickle_objects import Record, StorageRef
 from jaxvoice.weights.formats.state_dict import Members, torch_members, walk
 from jaxvoice.weights.formats.torch_dtypes import storage_dtype
@@ -32,30 +32,34 @@ def open_torch_zip(
 ) -> PickleArchive:
     """Read the structure of a torch file or a TorchScript archive.
 
-    **Raises:** `CheckpointError`.
+    **Raises:** `CheckpointError` if the file is damaged; `RefusedError` as `open_archive` does.
     """
     details = _details(archive, prefix)
     order = details.get("byte order", "little")
     if order not in ("little", "big"):
-        raise CheckpointError(f"its byte order is {short_text(order)}, which is neither little nor big.")
+        raise CheckpointError(f"its byte order is {safe_text(order)}, which is neither little nor big.")
     code = {name.removeprefix(f"{prefix}code/"): name for name in archive if _is_code(name, prefix)}
     content = _unpickle(archive, prefix, "data", inert, budget)
-    closing = {"block": lambda key: archive.open(prefix + key), "swap": order == "big", "close": close}
-    closing["budget"] = budget
+    options: dict[str, Any] = {
+        "block": lambda key: archive.open(prefix + key),
+        "swap": order == "big",
+        "close": close,
+        "budget": budget,
+    }
     if f"{prefix}constants.pkl" not in archive:
         if f"{prefix}bytecode.pkl" in archive:
-            raise CheckpointError("it is a model for mobile devices; export it with torch.jit.save instead.")
+            raise CheckpointError("it is a model for mobile devices; export the model with torch.jit.save.")
         found = walk(content, torch_members, "its data.pkl", budget)
         if prefix + EXPORT_KEY in archive:
             found.metadata[EXPORT_KEY] = archive.text(prefix + EXPORT_KEY, 100).strip()
-        return PickleArchive(content, found, Source(path, "torch zip", details), **closing)
+        return PickleArchive(content, found, Source(path, "torch zip", details), **options)
     if not isinstance(content, Record):
         raise CheckpointError(
-            f"it is a TorchScript archive whose data.pkl is {short_text(content)}, not a module; {DAMAGED}."
+            f"it is a TorchScript archive whose data.pkl is {safe_text(content)}, not a module; {DAMAGED}."
         )
     constants = _unpickle(archive, prefix, "constants", inert, budget)
     if not isinstance(constants, tuple):
-        raise CheckpointError(f"it is a TorchScript archive whose constants.pkl is {short_text(constants)}; {DAMAGED}.")
+        raise CheckpointError(f"it is a TorchScript archive whose constants.pkl is {safe_text(constants)}; {DAMAGED}.")
     length = sum(archive.size(name) for name in code.values())
     if length > limits.CODE:
         raise RefusedError(f"it has more than {limits.CODE} bytes of code; no model needs so many.")
@@ -70,7 +74,7 @@ def open_torch_zip(
         found.tensors |= more.tensors
         found.kinds |= dict.fromkeys(more.tensors, "constant")
     found.metadata = _extra(archive, prefix, budget)
-    script = TorchScriptArchive(content, found, Source(path, "TorchScript", details), **closing)
+    script = TorchScriptArchive(content, found, Source(path, "TorchScript", details), **options)
     script.code, script.constants = texts, constants
     return script
 
@@ -100,21 +104,20 @@ def _unpickle(archive: Zip, prefix: str, part: str, inert: Sequence[str], budget
             case ("storage", kind, str() as key, str() | None, int() as numel):
                 dtype = storage_dtype(kind, what)
             case _:
-                raise no_such_storage(persistent_id)
+                raise unknown_storage(persistent_id)
 
         def make() -> StorageRef:
             if not 0 <= numel <= limits.ELEMENTS or archive.size(f"{prefix}{part}/{key}") != numel * dtype.itemsize:
                 raise CheckpointError(
-                    f"according to {what}, the storage {short_text(key)} has {short_text(numel)} elements of {dtype}, "
-                    "but its "
-                    f"entry has {archive.size(f'{prefix}{part}/{key}')} bytes; {DAMAGED}."
+                    f"according to {what}, the storage {safe_text(key)} has {safe_text(numel)} elements "
+                    f"of {dtype}, but its entry has {archive.size(f'{prefix}{part}/{key}')} bytes; {DAMAGED}."
                 )
             return StorageRef(f"{part}/{key}", dtype, numel)
 
         return storages.get(key, make, dtype, numel)
 
     data = archive.open(f"{prefix}{part}.pkl", limits.PICKLE)
-    # A compressed pickle is unpacked as a whole; of an uncompressed one, only the part that was read takes memory.
+    # A compressed pickle is unpacked as a whole. Of an uncompressed pickle, only the part that was read takes memory.
     counted = archive.unpacked(f"{prefix}{part}.pkl")
     reader = Unpickler(data, what=what, budget=budget, counted=counted, persistent=storage, inert=inert)
     content = reader.load()
@@ -163,6 +166,6 @@ def _extra(archive: Zip, prefix: str, budget: Budget) -> dict[str, Any]:
     for name in names:
         if archive.size(name) <= limits.EXTRA_FILE:
             # With one wide character, all characters take four bytes.
-            budget.charge(f"the entry {short_text(name)}", work=archive.size(name) // 64, memory=4 * archive.size(name))
+            budget.charge(f"the entry {safe_text(name)}", work=archive.size(name) // 64, memory=4 * archive.size(name))
             texts[name.removeprefix(start)] = str(archive.open(name), "utf-8", "replace")
     return {"extra": texts} if texts else {}

@@ -1,4 +1,6 @@
-"""Reads pickles without the module `pickle`. Nothing is imported, and only functions in `allowed_globals` are called.
+"""Reading of pickles without the module `pickle`. The functions in `allowed_globals` replace those of the file.
+
+Nothing is imported, and no function of the file is called.
 
 Source of the format: Python's documentation of `pickletools`. Extension codes, persistent ids as text, and buffers
 outside the file are not supported.
@@ -20,7 +22,7 @@ from jaxvoice.weights.formats.allowed_globals import (
     is_standard,
     qualified,
 )
-from jaxvoice.weights.formats.error_messages import short_text
+from jaxvoice.weights.formats.error_messages import safe_text
 from jaxvoice.weights.formats.inline_arrays import build
 from jaxvoice.weights.formats.limits import CONTAINER, ITEM, RECORD, Budget
 from jaxvoice.weights.formats.pickle_objects import Global, Record
@@ -97,8 +99,8 @@ class Unpickler(Stream):
     def key(self, value: Any) -> Any:
         """Return `value` if it is allowed as a key of a dict or an element of a set."""
         kind = type(value)
-        if kind is int and abs(value) >= limits.KEY:
-            raise RefusedError(f"{self.what} has {short_text(value)} as a key; keys are names or small numbers.")
+        if kind is int and abs(value) >= limits.INTEGER_KEY:
+            raise RefusedError(f"{self.what} has {safe_text(value)} as a key; keys are names or small numbers.")
         if kind is tuple:
             self._budget.tuple_keys -= 1
             if self._budget.tuple_keys < 0 or len(value) > 16:
@@ -108,7 +110,7 @@ class Unpickler(Stream):
                     raise RefusedError(f"{self.what} has nested tuples as keys, which weight files do not need.")
                 self.key(part)
         elif kind in (list, dict, set, frozenset, complex) or isinstance(value, dict):
-            raise self.damaged(f"has {short_text(value)} as a key")
+            raise self.damaged(f"has {safe_text(value)} as a key")
         return value
 
     def _too_much(self, what: str, bound: int) -> RefusedError:
@@ -129,13 +131,13 @@ class Unpickler(Stream):
             raise self.damaged("refers to a class by a name that is not text")
         if not is_clean(module, name):
             raise RefusedError(
-                f"{self.what} refers to {short_text(module)}, {short_text(name)}, which is not the name of a class."
+                f"{self.what} refers to {safe_text(module)}, {safe_text(name)}, which is not the name of a class."
             )
         full = qualified(module, name)
         if full not in self._globals:
             if is_standard(full) and full not in FACTORIES and full not in STANDARD_VALUES:
                 raise RefusedError(
-                    f"{self.what} refers to {short_text(full)}, a part of Python that weights do not need; "
+                    f"{self.what} refers to {safe_text(full)}, a part of Python that weights do not need; "
                     "the file may be malicious, so do not load it with torch.load either."
                 )
             self.charge(work=40, memory=300 + 8 * len(full))
@@ -151,35 +153,33 @@ class Unpickler(Stream):
             return Record(name, args if isinstance(args, tuple) else (args,))
         if not name or not isinstance(args, tuple):
             raise RefusedError(
-                f"{self.what} calls {short_text(function)}, which is not a function, or has no arguments."
+                f"{self.what} calls {safe_text(function)}, which is not a function, or has no arguments."
             )
         if name in FACTORIES:
             try:
                 return FACTORIES[name](self, args)
             except InvalidArguments as failure:
-                raise self.damaged(f"calls {short_text(name)}, which {failure}") from failure
+                raise self.damaged(f"calls {safe_text(name)}, which {failure}") from failure
         if not is_standard(name):
             if any(re.fullmatch(pattern, name) for pattern in self._inert):
                 self.charge(work=8, memory=RECORD)
                 return Record(name, args)
             raise RefusedError(
-                f"{self.what} calls {short_text(name)}, but no code from a file is executed; if you need only its "
-                "tensors, "
-                f"pass inert={short_text(re.escape(name))} to read the result of the call as a record."
+                f"{self.what} calls {safe_text(name)}, but no code from a file is executed; if you need only its "
+                f"tensors, pass inert={safe_text(re.escape(name))} to read the result of the call as a record."
             )
         raise RefusedError(
-            f"{self.what} calls {short_text(name)}; the file may be malicious, so do not load it with torch.load "
-            "either."
+            f"{self.what} calls {safe_text(name)}; the file may be malicious, so do not load it with torch.load either."
         )
 
     def instance(self, kind: Any, args: Any) -> Any:
         """Return the replacement of an instance of the class `kind`: a `Record`, or a plain value for a few classes."""
         if not isinstance(kind, Global) or not isinstance(args, tuple):
-            raise RefusedError(f"{self.what} makes an instance of {short_text(kind)}, which is not a class.")
+            raise RefusedError(f"{self.what} makes an instance of {safe_text(kind)}, which is not a class.")
         if kind.name in CLASSES:
             return self.call(kind, args)
         if is_standard(kind.name):
-            raise RefusedError(f"{self.what} makes an instance of {short_text(kind.name)}, which weights do not need.")
+            raise RefusedError(f"{self.what} makes an instance of {safe_text(kind.name)}, which weights do not need.")
         self.charge(work=12, memory=RECORD)
         return Record(kind.name, args)
 
@@ -254,7 +254,7 @@ class Unpickler(Stream):
                 target.items = []
             target = target.items
         if type(target) is not list:
-            raise RefusedError(f"{self.what} appends to {short_text(target)}, which is not a list.")
+            raise RefusedError(f"{self.what} appends to {safe_text(target)}, which is not a list.")
         self._pending += 8 * len(values)
         target.extend(values)
 
@@ -265,7 +265,7 @@ class Unpickler(Stream):
                 target.items = {}
             target = target.items
         if not isinstance(target, dict) or len(values) % 2:
-            raise RefusedError(f"{self.what} puts items into {short_text(target)}, which is not a dict.")
+            raise RefusedError(f"{self.what} puts items into {safe_text(target)}, which is not a dict.")
         self._pending += 64 + ITEM * len(values) // 2
         for key, value in zip(values[::2], values[1::2], strict=True):
             target[key if type(key) is str else self.key(key)] = value
@@ -289,7 +289,7 @@ class Unpickler(Stream):
         values = self._to_mark()
         target = self._stack[-1]
         if type(target) is not set:
-            raise RefusedError(f"{self.what} adds to {short_text(target)}, which is not a set.")
+            raise RefusedError(f"{self.what} adds to {safe_text(target)}, which is not a set.")
         target.update(self.new_set(values))
 
     def _pop(self) -> None:

@@ -1,4 +1,4 @@
-"""Zip files of weights. Uncompressed entries are read without a copy.
+"""Reading of zip files. Uncompressed entries are read without a copy.
 
 This reader is stricter than usual zip readers: the two headers of each entry must agree, and entries must not overlap.
 Checksums are not verified, because torch can omit them. Source of the format: PKWARE's APPNOTE, 4.3.
@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.error_messages import DAMAGED, short_text
+from jaxvoice.weights.formats.error_messages import DAMAGED, safe_text
 from jaxvoice.weights.formats.limits import Budget
 from jaxvoice.weights.formats.mapped_file import Bytes
 
@@ -61,7 +61,7 @@ class Zip:
                 continue
             if entry.name in self.entries:
                 raise RefusedError(
-                    f"it has two entries called {short_text(entry.name)}; it is ambiguous which one to read."
+                    f"it has two entries called {safe_text(entry.name)}; it is ambiguous which one to read."
                 )
             self.entries[entry.name] = entry
             spans.append((begin, entry.start + entry.packed))
@@ -96,7 +96,7 @@ class Zip:
         """The data of the entry, at most `limit` bytes: a view of the file, or a copy if the entry is compressed."""
         entry = self._entry(name)
         if limit is not None and entry.size > limit:
-            raise RefusedError(f"its entry {short_text(name)} has {entry.size} bytes; at most {limit} are read.")
+            raise RefusedError(f"its entry {safe_text(name)} has {entry.size} bytes; at most {limit} are read.")
         block = self._file.view[entry.start : entry.start + entry.packed]
         return memoryview(_inflated(block, entry)).toreadonly() if entry.deflated else block
 
@@ -108,7 +108,7 @@ class Zip:
         entry = self._entry(name)
         if not entry.deflated:
             return 0
-        self._budget.charge(f"its entry {short_text(name)}", work=entry.size // 512, memory=entry.size)
+        self._budget.charge(f"its entry {safe_text(name)}", work=entry.size // 512, memory=entry.size)
         return entry.size
 
     def text(self, name: str, limit: int) -> str:
@@ -116,7 +116,7 @@ class Zip:
         try:
             return str(self.open(name, limit), "utf-8")
         except UnicodeDecodeError as failure:
-            raise CheckpointError(f"its entry {short_text(name)} is not text; {DAMAGED}.") from failure
+            raise CheckpointError(f"its entry {safe_text(name)} is not text; {DAMAGED}.") from failure
 
     def start(self, name: str, count: int) -> bytes:
         """The first `count` bytes of the entry, or all if it has fewer."""
@@ -128,12 +128,12 @@ class Zip:
             return zlib.decompressobj(-15).decompress(block, count)
         except zlib.error as failure:
             raise CheckpointError(
-                f"its entry {short_text(name)} cannot be unpacked ({failure}); {DAMAGED}."
+                f"its entry {safe_text(name)} cannot be unpacked ({failure}); {DAMAGED}."
             ) from failure
 
     def _entry(self, name: str) -> Entry:
         if name not in self.entries:
-            raise CheckpointError(f"it has no entry {short_text(name)}, to which others refer; {DAMAGED}.")
+            raise CheckpointError(f"it has no entry {safe_text(name)}, to which others refer; {DAMAGED}.")
         return self.entries[name]
 
 
@@ -187,13 +187,13 @@ def _entry(data: memoryview, position: int, end: int, limit: int) -> tuple[Entry
     if flags & 0x41 or method not in (0, 8):
         how = "encrypted" if flags & 0x41 else f"compressed with method {method}"
         raise RefusedError(
-            f"its entry {short_text(name)} is {how}, which is not supported; create the zip file without that."
+            f"its entry {safe_text(name)} is {how}, which is not supported; create the zip file without that."
         )
     if method == 0 and packed != size:
-        raise RefusedError(f"its entry {short_text(name)} is not compressed but has two sizes, {packed} and {size}.")
+        raise RefusedError(f"its entry {safe_text(name)} is not compressed but has two sizes, {packed} and {size}.")
     if size > limits.RATIO * packed + limits.RATIO_SLACK and not name.endswith(".debug_pkl"):
         raise RefusedError(
-            f"its entry {short_text(name)} would unpack from {packed} to {size} bytes; at most {limits.RATIO} times is "
+            f"its entry {safe_text(name)} would unpack from {packed} to {size} bytes; at most {limits.RATIO} times is "
             "read. Save it without compression."
         )
     return Entry(name, _start(data, begin, raw, method, packed, limit), packed, size, method == 8), begin, after
@@ -209,7 +209,7 @@ def _start(data: memoryview, begin: int, raw: bytes, method: int, packed: int, l
         same_name = bytes(data[names : names + name_size]) == raw
         if magic == b"PK\x03\x04" and same_name and local_method == method and same_size and start + packed <= limit:
             return start
-    raise RefusedError(f"its entry {short_text(raw)} is not at the offset in the directory; {DAMAGED}.")
+    raise RefusedError(f"its entry {safe_text(raw)} is not at the offset in the directory; {DAMAGED}.")
 
 
 def _name(raw: bytes) -> str:
@@ -219,7 +219,7 @@ def _name(raw: bytes) -> str:
         name = _OLD_NAME(raw)[0]
     parts = name.removesuffix("/").split("/")
     if not name.isprintable() or "\\" in name or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
-        raise RefusedError(f"it has an entry called {short_text(name)}; names must be relative paths without '..'.")
+        raise RefusedError(f"it has an entry called {safe_text(name)}; names must be relative paths without '..'.")
     return name
 
 
@@ -235,7 +235,7 @@ def _wide(extra: bytes, name: str) -> Iterator[int]:
             yield from struct.unpack_from(f"<{whole}Q", extra, 4)
             break
         extra = extra[4 + length :]
-    raise CheckpointError(f"the sizes of its entry {short_text(name)} are missing; {DAMAGED}.")
+    raise CheckpointError(f"the sizes of its entry {safe_text(name)} are missing; {DAMAGED}.")
 
 
 def _inflated(block: memoryview, entry: Entry) -> bytes:
@@ -244,8 +244,8 @@ def _inflated(block: memoryview, entry: Entry) -> bytes:
         out = unpacking.decompress(block, entry.size + 1)
     except zlib.error as failure:
         raise CheckpointError(
-            f"its entry {short_text(entry.name)} cannot be unpacked ({failure}); {DAMAGED}."
+            f"its entry {safe_text(entry.name)} cannot be unpacked ({failure}); {DAMAGED}."
         ) from failure
     if len(out) != entry.size or not unpacking.eof:
-        raise CheckpointError(f"its entry {short_text(entry.name)} does not unpack to its declared size; {DAMAGED}.")
+        raise CheckpointError(f"its entry {safe_text(entry.name)} does not unpack to its declared size; {DAMAGED}.")
     return out

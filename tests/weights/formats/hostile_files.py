@@ -163,7 +163,7 @@ def _npz(title: str, make: Callable[[], bytes], says: str) -> None:
 
 _npz("objects", lambda: npy(SOUND_NPY.replace("<f4", "|O"), whole(EVIL)), "objects")
 _npz("fields", lambda: npy(SOUND_NPY.replace("'<f4'", "[('a', '<f4')]")), "structured dtype")
-_npz("text", lambda: npy(SOUND_NPY.replace("<f4", "<U1")), "only numbers.*save it in another file")
+_npz("text", lambda: npy(SOUND_NPY.replace("<f4", "<U1")), "only numbers.*Save the array in another file")
 _npz("code in the header", lambda: npy(f"{{'descr': open({MARKER!r}, 'w')}}"), "cannot be parsed")
 _npz("brackets in the header", lambda: npy("(" * 3000), "cannot be parsed")
 _npz("powers in the header", lambda: npy("{'descr': 9**9**9**9}"), "cannot be parsed")
