@@ -19,8 +19,8 @@ from jaxvoice.models.gaussian_tts import (
     GaussianTTS,
     GaussianTTSConfig,
 )
-from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.text.phonemes import ALIGNED
+from tests.models.gaussian_tts.small import save_model
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from jaxvoice import __version__
-from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.weights import named_arrays, write_torch
 from tests.pipelines.conftest import loud_generator, small_config
 
@@ -82,7 +82,7 @@ def test_help_inspect_and_vocode(run, tmp_path):
     generator = loud_generator(config)
     arrays = {name: np.asarray(array) for name, array in named_arrays(generator).items()}
     write_torch(tmp_path / "g_00000001", {"generator": arrays})
-    save_generator(tmp_path / "model", generator, config)
+    FAMILY.save_network(tmp_path / "model", generator, config)
     samples = np.sin(np.arange(4000) / 5).astype(np.float32) / 2
     soundfile.write(tmp_path / "speech.wav", samples, 8000)
 

@@ -31,7 +31,7 @@ from experiments.text_to_speech import DEMO_SEED, DEMO_SENTENCES
 from jaxvoice.data import Store, find_aligned, load_aligned, make_demo_corpus, read_audio, split
 from jaxvoice.data.demo import VOICES, compose_sentences
 from jaxvoice.dsp.mel import bucketed_log_mel
-from jaxvoice.models.gaussian_tts.weights import load_model
+from jaxvoice.models.gaussian_tts.family import FAMILY
 from jaxvoice.pipelines import Synthesizer
 from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.pipelines.synthesizer import Speech
@@ -149,7 +149,7 @@ def main(options: Options) -> None:
     else:
         training, held_out = split(find_aligned(options.data), options.validation)
         texts = [utterance.text for utterance in training.utterances]
-    _, _, config = load_model(find_model_folder(options.model))
+    _, config = FAMILY.load_network(find_model_folder(options.model))
     store = load_aligned(held_out, config.mel, peak_normalize=config.peak_normalize)
     if any(not words(utterance.text) or utterance.audio is None for utterance in store.corpus.utterances):
         raise SystemExit(f"{held_out.root} has utterances without text or audio; use a corpus with both.")

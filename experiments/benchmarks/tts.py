@@ -169,7 +169,7 @@ def jaxvoice_mel(networks: Any, norms: Any, batch: UtteranceBatch) -> Call:
 
 def acoustics_mel(networks: Any, norms: Any, batch: UtteranceBatch) -> Call:
     """Mel generation as in `Synthesizer`."""
-    from jaxvoice.models.gaussian_tts.acoustic_inference import AcousticInference, PhonemeInput
+    from jaxvoice.models.gaussian_tts.inference import AcousticInference, PhonemeInput
 
     ids = batch.phonemes[0]
     codes = tuple(networks.config.codes[number - 1] for number in ids)

@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Float32, Int, Int64
 
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates, GaussianTTS
-from jaxvoice.models.gaussian_tts.acoustic_inference import AcousticInference, AlignmentBlock, PhonemeInput
+from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
-from jaxvoice.models.gaussian_tts.weights import load_model
+from jaxvoice.models.gaussian_tts.family import FAMILY
+from jaxvoice.models.gaussian_tts.inference import AcousticInference, AlignmentBlock, PhonemeInput
+from jaxvoice.models.gaussian_tts.networks import GaussianTTS
 from jaxvoice.pipelines.argument_checks import (
     as_list,
     durations_per_sequence,
@@ -93,8 +94,8 @@ class Synthesizer:
     ):
         """**Arguments:**
 
-        - `model`, `norms`, `config`: the networks, the running statistics of their batch norms and the configuration,
-            as `load_model` returns them.
+        - `model`, `norms`, `config`: the networks, the running statistics of their batch norms, and their
+            configuration.
         - `vocoder`: a `Vocoder` or the pipeline of another vocoder, the path or Hub id of one, a function from mel
             (mels, frames) to audio (samples,), or `None` for Griffin-Lim. See
             `jaxvoice.pipelines.mel_to_audio.MelToAudio` for vocoders of another contract.
@@ -129,9 +130,9 @@ class Synthesizer:
         if not isinstance(path, str | os.PathLike):
             raise ConfigError(f"A model should be a path or a Hub id, got {type(path).__name__}.")
         folder = find_model_folder(path)
-        model, norms, config = load_model(folder)
+        model, config = FAMILY.load_network(folder)
         print_licence(folder)
-        return cls(model, norms, config, vocoder, max_phones=max_phones, max_frames=max_frames)
+        return cls(model.networks, model.batch_norm, config, vocoder, max_phones=max_phones, max_frames=max_frames)
 
     def __repr__(self) -> str:
         vocoder = self.mel_to_audio.vocoder

@@ -26,8 +26,8 @@ from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, repor
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, ConfigError, DataError
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
-from jaxvoice.models.gaussian_tts.inference import teacher_forced_mels
-from jaxvoice.models.gaussian_tts.weights import load_model
+from jaxvoice.models.gaussian_tts.family import FAMILY
+from jaxvoice.models.gaussian_tts.teacher_forcing import teacher_forced_mels
 from jaxvoice.pipelines.mel_to_audio import MelToAudio
 from jaxvoice.pipelines.mel_vocoder import MelVocoder
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
@@ -118,7 +118,7 @@ def teacher_force(
     if batch_size < 1:
         raise ConfigError(f"batch_size should be at least 1, got {batch_size}.")
     folder = find_model_folder(model)
-    networks, norms, config = load_model(folder)
+    network, config = FAMILY.load_network(folder)
     print_licence(folder)
     mel_to_audio = MelToAudio(vocoder, config.mel)
     if not isinstance(corpus, Corpus):
@@ -140,7 +140,7 @@ def teacher_force(
         max_phones=config.encoder.max_phones,
         progress=progress,
     )
-    synthesized = teacher_forced_mels(networks.acoustic, norms, config, store, batch_size=batch_size)
+    synthesized = teacher_forced_mels(network.acoustic, network.batch_norm, config, store, batch_size=batch_size)
     if progress:
         from tqdm import tqdm
 

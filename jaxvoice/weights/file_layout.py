@@ -81,8 +81,8 @@ def read_layout(info: Any, where: str) -> FileLayout | None:
     return FileLayout(**{**table, "nesting": tuple(table.get("nesting", ()))})
 
 
-def kept_when_trained(info: Any, where: str) -> dict[str, Any]:
-    """The part of `info` that a model inherits from the model it was initialised with: licence, and layout in float32.
+def inheritable_info(info: Any, where: str) -> dict[str, Any]:
+    """The part of `info` that a model trained from these weights inherits: the licence, and the layout in float32.
 
     **Raises:** `ConfigError` as `read_layout` does.
     """

@@ -10,9 +10,9 @@ from matplotlib.image import imread
 
 from jaxvoice.cli import main
 from jaxvoice.errors import TextError
-from jaxvoice.models.gaussian_tts.weights import save_model
-from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.pipelines import Synthesizer
+from tests.models.gaussian_tts.small import save_model
 from tests.pipelines.conftest import loud_generator, small_config
 from tests.pipelines.test_synthesizer import trained
 
@@ -21,7 +21,7 @@ from tests.pipelines.test_synthesizer import trained
 def models(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     save_model(folder / "tts", *trained())
-    save_generator(folder / "vocoder", loud_generator(small_config()), small_config())
+    FAMILY.save_network(folder / "vocoder", loud_generator(small_config()), small_config())
     return folder
 
 
@@ -158,7 +158,7 @@ def test_a_vocoder_of_other_mels(models, capsys, tmp_path):
     told = {}
     for name, changes in {"band": {"fmax": 3000.0}, "flavour": {"center": True}}.items():
         mel = dataclasses.replace(config.mel_contract, **changes)
-        save_generator(tmp_path / name, loud_generator(config), dataclasses.replace(config, mel=mel))
+        FAMILY.save_network(tmp_path / name, loud_generator(config), dataclasses.replace(config, mel=mel))
         arguments = ["Hello.", tmp_path / f"{name}.wav", "--model", models / "tts", "--vocoder", tmp_path / name]
         assert main(["speak", *map(str, arguments)]) == 2
         told[name] = capsys.readouterr().err

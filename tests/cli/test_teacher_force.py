@@ -7,8 +7,8 @@ import pytest
 
 from experiments import hifigan_l40
 from jaxvoice.cli import main
-from jaxvoice.models.gaussian_tts.weights import save_model
-from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.models.hifigan.family import FAMILY
+from tests.models.gaussian_tts.small import save_model
 from tests.pipelines.aligned_small import PHONES, small_corpus, sound, write_corpus
 from tests.pipelines.conftest import loud_generator, small_config
 from tests.pipelines.test_synthesizer import trained
@@ -18,7 +18,7 @@ from tests.pipelines.test_synthesizer import trained
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("folders")
     save_model(root / "tts", *trained())
-    save_generator(root / "voc oder", loud_generator(small_config()), small_config())
+    FAMILY.save_network(root / "voc oder", loud_generator(small_config()), small_config())
     small_corpus(root / "corpus")
     write_corpus(root / "mute", one=(PHONES["tiny"], None), two=(PHONES["short"], None))
     return root

@@ -9,7 +9,7 @@ import soundfile
 
 from jaxvoice.cli import main
 from jaxvoice.errors import AudioError, MelError
-from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.pipelines import Vocoder
 from tests.pipelines.conftest import loud_generator, small_config
 
@@ -19,7 +19,7 @@ RATE = 8000
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    save_generator(folder, loud_generator(small_config()), small_config())
+    FAMILY.save_network(folder, loud_generator(small_config()), small_config())
     return folder
 
 
@@ -209,7 +209,7 @@ def test_debug_keeps_the_traceback(files, model, tmp_path):
 
 def test_a_conditioned_model_needs_its_vector(tmp_path, files, capsys):
     config = small_config(cond_channels=3)
-    save_generator(tmp_path / "model", loud_generator(config), config)
+    FAMILY.save_network(tmp_path / "model", loud_generator(config), config)
     arguments = (files("mel"), tmp_path / "out.wav", "--model", tmp_path / "model")
     code, lines = run(capsys, *arguments)
     assert code == 2 and "conditioning vector of 3 values" in lines[0]
@@ -222,7 +222,7 @@ def test_a_conditioned_model_needs_its_vector(tmp_path, files, capsys):
 @pytest.mark.parametrize("kind", ["archive", "damaged archive", "text"])
 def test_a_conditioning_vector_that_is_none(kind, tmp_path, files, capsys):
     config = small_config(cond_channels=3)
-    save_generator(tmp_path / "model", loud_generator(config), config)
+    FAMILY.save_network(tmp_path / "model", loud_generator(config), config)
     voice = tmp_path / "voice.npy"
     if kind == "text":
         np.save(voice, np.array(["a", "b", "c"]))

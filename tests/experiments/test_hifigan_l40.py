@@ -20,9 +20,9 @@ from jaxvoice.data import read_audio, write_wav
 from jaxvoice.dsp import MelConfig, log_mel
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.hifigan import PRESETS, DiscriminatorConfig, Generator, GeneratorConfig, HiFiGANConfig
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.models.hifigan.training import HiFiGANTask, read_run
 from jaxvoice.models.hifigan.warm_start import continued_config, continued_state, initial_state
-from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines.importing import import_model
 from jaxvoice.training.loop import TrainingResult
 from tests.experiments import command_lines
@@ -264,7 +264,7 @@ def test_beginning_and_continuing_exclude_each_other(tmp_path, capsys, imported)
 def test_generator_of_another_size_is_refused(tmp_path, capsys, tones):
     block = {"resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1,),)}
     other = HiFiGANConfig(GeneratorConfig(upsample_initial_channel=16, **block))
-    save_generator(tmp_path / "model", Generator(other.generator, key=jax.random.key(0)), other)
+    FAMILY.save_network(tmp_path / "model", Generator(other.generator, key=jax.random.key(0)), other)
     run = tmp_path / "run"
     flags = ["--data", str(tones), "--run-dir", str(run), "--init-from", str(tmp_path / "model"), *TINY]
     told = refused(capsys, *flags)
@@ -291,7 +291,7 @@ def test_a_new_run_takes_networks_and_licence_of_a_model_of_the_hub(tmp_path, to
     experiment = hifigan_l40.parse(flags)
     model = experiment.training.model
     generator = Generator(model.generator, key=jax.random.key(7))
-    save_generator(folder, generator, model, info={"licence": "MIT"})
+    FAMILY.save_network(folder, generator, model, info={"licence": "MIT"})
 
     def snapshot_download(name, **patterns):
         names.append(name)

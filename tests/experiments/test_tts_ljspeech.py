@@ -17,15 +17,16 @@ from experiments import text_to_speech, tts_ljspeech
 from jaxvoice.config import to_dict
 from jaxvoice.data import find_aligned, load_aligned, measure_statistics, read_audio, write_wav
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
+from jaxvoice.models import gaussian_tts
 from jaxvoice.models.gaussian_tts import PRESETS, GaussianTTS, Statistics
-from jaxvoice.models.gaussian_tts.weights import load_model, save_model
 from jaxvoice.models.hifigan import Generator, GeneratorConfig, HiFiGANConfig
-from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.text.phonemes import ARPABET
 from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.run_folder import RunFolder
 from tests.experiments import command_lines
 from tests.experiments.command_lines import flags_without_help
+from tests.models.gaussian_tts.small import save_model
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 RATE, SHORTEST = 22050, 2000
@@ -149,7 +150,7 @@ def test_a_missing_corpus_ends_in_one_line(tmp_path, capsys):
 def test_a_vocoder_of_other_mels_is_refused_before_training(tmp_path, capsys, tones):
     block = {"resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1,),)}
     other = HiFiGANConfig(GeneratorConfig(upsample_initial_channel=16, **block), mel=MelConfig(sample_rate=16000))
-    save_generator(tmp_path / "vocoder", quickly(Generator, other.generator), other)
+    FAMILY.save_network(tmp_path / "vocoder", quickly(Generator, other.generator), other)
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), "--vocoder", str(tmp_path / "vocoder")]
     told = refused(capsys, *flags, *TINY)
     assert re.search("tts_ljspeech: error: .*sample_rate.*(16000.*22050|22050.*16000)", told)
@@ -250,7 +251,7 @@ def test_from_recordings_to_a_spoken_sentence_and_on_after_a_stop(tmp_path, tone
     for name in ("t8", "train-t0"):
         assert any((tmp_path / "whole" / "samples").rglob(f"{name}.alignment.png"))
 
-    _, _, config = load_model(tmp_path / "whole" / "model")
+    _, config = gaussian_tts.FAMILY.load_network(tmp_path / "whole" / "model")
     store = load_aligned(find_aligned(tones), config.mel, peak_normalize=True)
     found = measure_statistics(store)
     assert config.statistics.duration_mean == pytest.approx(found.duration_mean, abs=0.1)  # of the training side

@@ -17,12 +17,10 @@ import jaxvoice
 from jaxvoice import models
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.family_lookup import find_family
-from jaxvoice.models.gaussian_tts import InferenceModel
-from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.models.hifigan import Generator
 from jaxvoice.pipelines import Synthesizer, Vocoder, compare, export_model, import_model, load
 from jaxvoice.weights import named_arrays, write_torch
-from tests.models.gaussian_tts.small import SMALL, networks
+from tests.models.gaussian_tts.small import SMALL, networks, save_model
 from tests.models.hifigan.small import SMALL as HIFIGAN
 
 PACKAGE = Path(jaxvoice.__file__).parent
@@ -143,8 +141,9 @@ def test_text_to_speech_is_compared_layer_by_layer(tmp_path):
 
 
 def test_the_inference_model_ignores_nothing_it_is_given():
-    model = InferenceModel(SMALL, key=jax.random.key(0))
-    (ids, durations, frames), _ = named("gaussian_tts").example_inputs(SMALL, key=jax.random.key(1))
+    family = named("gaussian_tts")
+    model = family.build(SMALL, key=jax.random.key(0))
+    (ids, durations, frames), _ = family.example_inputs(SMALL, key=jax.random.key(1))
     output = model(ids, durations, frames)
     assert output.shape == (frames, SMALL.mel.num_mels)
     assert not np.array_equal(output, model(ids[::-1], durations, frames))

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxvoice.dsp import MelConfig
 from jaxvoice.dsp.mel import bucketed_log_mel
-from jaxvoice.models.gaussian_tts.acoustic_inference import SynthesizedMel
+from jaxvoice.models.gaussian_tts.inference import SynthesizedMel
 from jaxvoice.pipelines import Synthesizer
 from jaxvoice.text import ALIGNED
 

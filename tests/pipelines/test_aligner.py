@@ -15,9 +15,9 @@ from jaxvoice.dsp.dtw import WarpedBoundaries
 from jaxvoice.errors import AudioError, CheckpointError, DataError, TextError
 from jaxvoice.models.gaussian_tts import forced_alignment as module
 from jaxvoice.models.gaussian_tts.forced_alignment import PhonemeSequence, adjust_inner_pauses
-from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.pipelines import Aligner, Synthesizer
 from jaxvoice.text import ALIGNED
+from tests.models.gaussian_tts.small import save_model
 from tests.pipelines.talker import HOP, MEL, chatter, talker
 from tests.pipelines.test_synthesizer import trained
 

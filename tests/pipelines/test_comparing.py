@@ -14,13 +14,12 @@ from jaxvoice import models
 from jaxvoice.cli import main
 from jaxvoice.errors import CheckpointError, ShapeError
 from jaxvoice.models.family import Family
-from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.models.hifigan import Generator, GeneratorConfig, HiFiGANConfig
-from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.nn import Linear, Module
 from jaxvoice.pipelines import compare
 from jaxvoice.weights import load_state, write_torch
-from tests.models.gaussian_tts.small import SMALL as GAUSSIAN_TTS, networks as gaussian_tts_networks
+from tests.models.gaussian_tts.small import SMALL as GAUSSIAN_TTS, networks as gaussian_tts_networks, save_model
 
 SIZES = {
     "in_channels": 80,
@@ -47,7 +46,7 @@ def folder(tmp_path_factory, state):
 
 def model_folder(folder, state):
     model = load_state(Generator(CONFIG.generator, key=jax.random.key(0)), state)
-    save_generator(folder, model, CONFIG)
+    FAMILY.save_network(folder, model, CONFIG)
     return folder
 
 
@@ -188,7 +187,7 @@ def test_a_layer_called_output_is_not_the_result(tmp_path):
 
 def test_another_shape_is_no_match(folder, state, tmp_path):
     config = dataclasses.replace(CONFIG.generator, resblock_kernel_sizes=(5,))
-    save_generator(
+    FAMILY.save_network(
         tmp_path / "wide", Generator(config, key=jax.random.key(0)), dataclasses.replace(CONFIG, generator=config)
     )
     found = compare(folder, tmp_path / "wide")

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from experiments.benchmarks.torch_hifigan import PRESETS, Generator, arrays_of, fold_weight_norm
 from jaxvoice.errors import CheckpointError, ConfigError
-from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.importing import import_model
 from tests.models.hifigan import released
@@ -121,7 +121,7 @@ def test_a_removed_norm_that_was_trained_on_is_removed_again(tmp_path):
 def test_models_trained_here_get_the_released_layout(tmp_path):
     config = small_config()
     model = loud_generator(config)
-    save_generator(tmp_path / "run" / "model", model, config, info={"step": 3})
+    FAMILY.save_network(tmp_path / "run" / "model", model, config, info={"step": 3})
     export_model(tmp_path / "run", tmp_path / "g_3")
     tensors = torch.load(tmp_path / "g_3", weights_only=True)["generator"]
     assert tensors["conv_pre.weight_v"].shape == model.conv_pre.weight_v.shape

@@ -17,7 +17,7 @@ from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
 from jaxvoice.models.hifigan.warm_start import inherited_info
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.importing import import_model
-from jaxvoice.weights.file_layout import kept_when_trained
+from jaxvoice.weights.file_layout import inheritable_info
 from tests.models.hifigan import released
 from tests.models.hifigan.released import CONDITIONED, CONFIG, generator, state, under, write
 from tests.work import counted_work
@@ -286,6 +286,6 @@ def test_a_model_that_was_trained_on_keeps_names_and_licence_but_not_precision(t
 
 def test_models_of_no_origin_keep_nothing(tmp_path):
     assert inherited_info(None, tmp_path) == {}
-    assert kept_when_trained({"step": 3}, "x") == {} and kept_when_trained([1], "x") == {}
+    assert inheritable_info({"step": 3}, "x") == {} and inheritable_info([1], "x") == {}
     with pytest.raises(ConfigError, match=r"info\.layout\.norms"):
-        kept_when_trained({"layout": {"norms": "x"}}, "x")
+        inheritable_info({"layout": {"norms": "x"}}, "x")

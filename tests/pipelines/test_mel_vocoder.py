@@ -11,11 +11,10 @@ import soundfile
 from jaxvoice import models
 from jaxvoice.cli import main
 from jaxvoice.errors import CheckpointError, ConfigError, MelError, ShapeError
-from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.pipelines import Synthesizer, Vocoder
 from jaxvoice.pipelines.mel_to_audio import MelToAudio
 from jaxvoice.pipelines.mel_vocoder import load_vocoder
-from tests.models.gaussian_tts.small import SMALL, networks
+from tests.models.gaussian_tts.small import SMALL, networks, save_model
 from tests.models.hifigan.small import SMALL as HIFIGAN
 
 MEL = SMALL.mel

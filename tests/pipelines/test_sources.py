@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 import pytest
 
 from jaxvoice.errors import CheckpointError, MissingExtraError
-from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.pipelines import Vocoder
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
 
@@ -27,7 +27,7 @@ def test_folders_without_a_model(tmp_path):
 
 
 def test_a_damaged_model(tmp_path, generator, config):
-    save_generator(tmp_path, generator, config)
+    FAMILY.save_network(tmp_path, generator, config)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="damaged or cut short"):

@@ -23,13 +23,12 @@ from jaxvoice.errors import (
     ShapeError,
     TextError,
 )
-from jaxvoice.models.gaussian_tts import BatchNormStates, GaussianTTS, GaussianTTSConfig, Statistics, acoustic_inference
-from jaxvoice.models.gaussian_tts.weights import save_model
-from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.models.gaussian_tts import BatchNormStates, GaussianTTS, GaussianTTSConfig, Statistics, inference
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.pipelines import Synthesizer, Vocoder
 from jaxvoice.pipelines.mel_to_audio import shift_half_hop
 from jaxvoice.text import ALIGNED
-from tests.models.gaussian_tts.small import changed, filled, networks
+from tests.models.gaussian_tts.small import changed, filled, networks, save_model
 from tests.pipelines.conftest import loud_generator, small_config
 
 MEL = small_config().mel_contract
@@ -39,7 +38,7 @@ LONGER = ["W", "EU1", "R", "L", "D", "Z", "AH0", "V", "S", "AW1", "N", "D", "pau
 
 @cache
 def trained() -> tuple[GaussianTTS, BatchNormStates, GaussianTTSConfig]:
-    """What `load_model` gives."""
+    """Networks, running statistics and configuration."""
     config = dataclasses.replace(
         changed(encoder={"max_phones": 64}, decoder={"max_frames": 256}),
         codes=ALIGNED.codes,
@@ -100,14 +99,12 @@ def test_it_says_what_the_networks_say_without_padding(voice):
 
 @pytest.mark.parametrize("lost", ["phone_count", "frame_count"])
 def test_without_true_lengths_padding_would_be_heard(voice, monkeypatch, lost):
-    encode, decode = acoustic_inference.encode, acoustic_inference.decode
+    encode, decode = inference.encode, inference.decode
     if lost == "phone_count":
-        monkeypatch.setattr(
-            acoustic_inference, "encode", lambda *given, **_: encode(*given, phone_count=given[3].shape[1])
-        )
+        monkeypatch.setattr(inference, "encode", lambda *given, **_: encode(*given, phone_count=given[3].shape[1]))
     else:
         monkeypatch.setattr(
-            acoustic_inference,
+            inference,
             "decode",
             lambda *given, frames, **counts: decode(*given, **{**counts, "frame_count": frames}, frames=frames),
         )
@@ -198,8 +195,8 @@ def test_ten_thousand_words(monkeypatch):
         weights = np.eye(ends.shape[1], dtype=np.float32)[owner]
         return weights @ np.asarray(hidden)[..., :8] / 54, weights
 
-    monkeypatch.setattr(acoustic_inference, "encode", encode)
-    monkeypatch.setattr(acoustic_inference, "decode", decode)
+    monkeypatch.setattr(inference, "encode", encode)
+    monkeypatch.setattr(inference, "decode", decode)
     said = synthesizer().speak("Oh you. " * 5000, speed=2)
     statistics = trained()[2].statistics
     assert len(said.phonemes) == 20_000 and len(said.blocks) > 310
@@ -218,7 +215,7 @@ def test_memory_grows_with_the_speech_alone(monkeypatch):
             (len(hidden), frames, hidden.shape[1]), np.float32
         )
 
-    monkeypatch.setattr(acoustic_inference, "decode", decode)
+    monkeypatch.setattr(inference, "decode", decode)
     made = synthesizer(lambda mel: np.zeros(mel.shape[1] * 16, np.float32))
     frames = [5, 6, 7, 8, 9] * 2000
     made.speak_phonemes(HELLO * 20, frames[:100])
@@ -419,7 +416,7 @@ def test_another_magnitude_floor_changes_nothing():
 def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     save_model(folder / "run" / "model", *trained(), info={"licence": "CC-BY"})
-    save_generator(folder / "vocoder", loud_generator(small_config()), small_config())
+    FAMILY.save_network(folder / "vocoder", loud_generator(small_config()), small_config())
     return folder
 
 

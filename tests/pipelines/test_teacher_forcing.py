@@ -24,12 +24,13 @@ from jaxvoice.data import (
     preflight,
 )
 from jaxvoice.errors import CheckpointError, ConfigError, DataError, JaxvoiceWarning, MelError
-from jaxvoice.models.gaussian_tts import Statistics, inference
-from jaxvoice.models.gaussian_tts.inference import BatchResult
-from jaxvoice.models.gaussian_tts.weights import load_model, save_model
-from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.models import gaussian_tts
+from jaxvoice.models.gaussian_tts import Statistics
+from jaxvoice.models.gaussian_tts.teacher_forcing import BatchResult, teacher_forced_mels
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.pipelines import Synthesizer, teacher_force, teacher_forcing
 from jaxvoice.text import ALIGNED, ARPABET
+from tests.models.gaussian_tts.small import save_model
 from tests.pipelines import test_synthesizer
 from tests.pipelines.aligned_small import HOP, PHONES, RATE, small_corpus, sound, write_corpus
 from tests.pipelines.conftest import loud_generator, small_config
@@ -52,7 +53,7 @@ def models(tmp_path_factory):
     save_model(root / "plain", model, norms, dataclasses.replace(config, peak_normalize=False))
     centred = dataclasses.replace(config, mel=dataclasses.replace(MEL, center=True, magnitude_floor=0.0))
     save_model(root / "centred", model, norms, centred)
-    save_generator(root / "vocoder", loud_generator(small_config()), small_config())
+    FAMILY.save_network(root / "vocoder", loud_generator(small_config()), small_config())
     return root
 
 
@@ -70,7 +71,7 @@ def made(models, corpus, tmp_path_factory):
 def quick(monkeypatch):
     """Networks that cost nothing, where it does not matter what they say."""
 
-    monkeypatch.setattr(inference, "synthesize_batch", lambda acoustic, norms, batch: nothing(batch))
+    monkeypatch.setattr(gaussian_tts.teacher_forcing, "synthesize_batch", lambda acoustic, norms, batch: nothing(batch))
 
 
 def nothing(batch: UtteranceBatch) -> BatchResult:
@@ -145,16 +146,16 @@ def test_no_file_but_the_pairs(made):
 
 
 def test_few_programs_for_many_lengths(models, monkeypatch):
-    _, _, config = load_model(models / "scaled")
+    _, config = gaussian_tts.FAMILY.load_network(models / "scaled")
     store, shapes = store_of_lengths(40), set()
 
     def watched(acoustic, norms, batch):
         shapes.add((batch.phonemes.shape, batch.mel.shape[2]))
         return nothing(batch)
 
-    monkeypatch.setattr(inference, "synthesize_batch", watched)
+    monkeypatch.setattr(gaussian_tts.teacher_forcing, "synthesize_batch", watched)
     model, norms, _ = trained()
-    found = list(inference.teacher_forced_mels(model.acoustic, norms, config, store, batch_size=3))
+    found = list(teacher_forced_mels(model.acoustic, norms, config, store, batch_size=3))
     assert sorted(number for number, _ in found) == list(range(40)) and 1 < len(shapes) <= 4
     assert all(mel.shape == store["mel"][number].shape for number, mel in found)
     assert max(frames for _, frames in shapes) <= 256 and max(shape[1] for shape, _ in shapes) <= 64
@@ -299,7 +300,7 @@ def test_mels_are_written_in_the_flavour_that_the_vocoder_reads(models, corpus, 
     with pytest.warns(JaxvoiceWarning):
         voice = Synthesizer.load(models / "centred", models / "vocoder").mel_to_audio
     np.testing.assert_array_equal(voice.vocoder_input(mel), given)
-    save_generator(tmp_path / "other", loud_generator(small_config()), other_mel())
+    FAMILY.save_network(tmp_path / "other", loud_generator(small_config()), other_mel())
     with pytest.raises(MelError, match=r"fmax: 4000\.0 != 3000\.0"):
         teacher_force(corpus, tmp_path / "none", models / "scaled", vocoder=tmp_path / "other")
 
@@ -309,10 +310,11 @@ def other_mel():
 
 
 def test_the_model_knows_how_its_recordings_were_scaled(models, tmp_path):
-    assert load_model(models / "scaled")[2].peak_normalize and not load_model(models / "plain")[2].peak_normalize
+    assert gaussian_tts.FAMILY.load_network(models / "scaled")[1].peak_normalize
+    assert not gaussian_tts.FAMILY.load_network(models / "plain")[1].peak_normalize
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((models / "plain" / name).read_bytes())
     about = json.loads((tmp_path / "config.json").read_text())
     assert about["config"].pop("peak_normalize") is False
     (tmp_path / "config.json").write_text(json.dumps(about))
-    assert load_model(tmp_path)[2].peak_normalize, "as the experiment does unless told"
+    assert gaussian_tts.FAMILY.load_network(tmp_path)[1].peak_normalize, "as the experiment does unless told"

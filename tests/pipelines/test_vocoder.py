@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from jaxvoice.dsp import log_mel
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceWarning, MelError, ShapeError
 from jaxvoice.models.hifigan import Generator, GeneratorConfig
-from jaxvoice.models.hifigan.weights import save_generator
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.pipelines import Vocoder
 from tests.pipelines.conftest import loud_generator, small_config
 
@@ -284,7 +284,7 @@ def test_contradictions(generator, config):
 
 
 def test_loading_gives_the_same_vocoder(tmp_path, generator, config, vocoder, capsys):
-    save_generator(tmp_path / "run" / "model", generator, config, info={"licence": "CC BY 4.0"})
+    FAMILY.save_network(tmp_path / "run" / "model", generator, config, info={"licence": "CC BY 4.0"})
     mel = mel_of(20)
     for folder in (tmp_path / "run" / "model", tmp_path / "run", str(tmp_path / "run")):
         loaded = Vocoder.load(folder)

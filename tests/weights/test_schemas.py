@@ -17,7 +17,6 @@ from jaxvoice.models.checkpoint_layout import Checkpoint, ImportOptions
 from jaxvoice.models.hifigan.family import FAMILY, HiFiGANLayout
 from jaxvoice.models.hifigan.training import HiFiGANTask
 from jaxvoice.models.hifigan.warm_start import continued_config, continued_state
-from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.pipelines.comparing import compare
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.folders import run_progress
@@ -140,7 +139,7 @@ def test_model_folders_hold_the_number(tmp_path):
 
 def test_a_newer_model_folder_is_refused_wherever_it_is_read(tmp_path):
     config = small_config()
-    save_generator(tmp_path / "m", loud_generator(config), config)
+    FAMILY.save_network(tmp_path / "m", loud_generator(config), config)
     export_model(tmp_path / "m", tmp_path / "m" / "g")
     edit(tmp_path / "m" / "config.json", schema=current_schema("model folder") + 4)
     for read in (
@@ -181,7 +180,7 @@ def old_folder(tmp_path):
     """A model folder as it would have been before `renaming`, and one of today."""
     config = small_config()
     layout = {"nesting": ["model"], "prefix": "dec.", "norms": "hooks", "dtype": "float32"}
-    save_generator(tmp_path / "new", loud_generator(config), config, info={"layout": layout})
+    FAMILY.save_network(tmp_path / "new", loud_generator(config), config, info={"layout": layout})
     table = json.loads((tmp_path / "new" / "config.json").read_text(encoding="utf-8"))
     arrays = load_file(tmp_path / "new" / "model.safetensors")
     (tmp_path / "old").mkdir()
@@ -330,7 +329,7 @@ def test_the_table_of_a_run_is_migrated(tmp_path, monkeypatch):
 @pytest.fixture
 def model(tmp_path):
     config = small_config()
-    save_generator(tmp_path / "model", loud_generator(config), config)
+    FAMILY.save_network(tmp_path / "model", loud_generator(config), config)
     (tmp_path / "config.json").write_bytes((tmp_path / "model" / "config.json").read_bytes())
     return tmp_path / "model"
 

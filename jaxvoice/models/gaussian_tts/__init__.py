@@ -8,11 +8,10 @@ if TYPE_CHECKING:
     from jaxvoice.models.gaussian_tts.acoustic import (
         AcousticModel as AcousticModel,
         BatchNormStates as BatchNormStates,
+        Block as Block,
+        ConvRes as ConvRes,
         Decoded as Decoded,
-        GaussianTTS as GaussianTTS,
-        InferenceModel as InferenceModel,
     )
-    from jaxvoice.models.gaussian_tts.blocks import Block as Block, ConvRes as ConvRes
     from jaxvoice.models.gaussian_tts.config import (
         PRESETS as PRESETS,
         WAVEGLOW_MEL as WAVEGLOW_MEL,
@@ -23,7 +22,12 @@ if TYPE_CHECKING:
         Statistics as Statistics,
         UpsamplingConfig as UpsamplingConfig,
     )
-    from jaxvoice.models.gaussian_tts.durations import DurationModel as DurationModel
+    from jaxvoice.models.gaussian_tts.family import FAMILY as FAMILY
+    from jaxvoice.models.gaussian_tts.networks import (
+        DurationModel as DurationModel,
+        GaussianTTS as GaussianTTS,
+        InferenceModel as InferenceModel,
+    )
     from jaxvoice.models.gaussian_tts.statistics import (
         config_for_corpus as config_for_corpus,
         from_normalised as from_normalised,
@@ -38,14 +42,12 @@ if TYPE_CHECKING:
         block_causal as block_causal,
         upsampling_weights as upsampling_weights,
     )
-    from jaxvoice.models.gaussian_tts.weights import FAMILY as FAMILY
 
 __getattr__, __dir__ = lazily(
     __name__,
     globals(),
     {
-        "acoustic": ("AcousticModel", "BatchNormStates", "Decoded", "GaussianTTS", "InferenceModel"),
-        "blocks": ("Block", "ConvRes"),
+        "acoustic": ("AcousticModel", "BatchNormStates", "Block", "ConvRes", "Decoded"),
         "config": (
             "PRESETS",
             "WAVEGLOW_MEL",
@@ -56,10 +58,10 @@ __getattr__, __dir__ = lazily(
             "Statistics",
             "UpsamplingConfig",
         ),
-        "durations": ("DurationModel",),
+        "family": ("FAMILY",),
+        "networks": ("DurationModel", "GaussianTTS", "InferenceModel"),
         "statistics": ("config_for_corpus", "from_normalised", "to_normalised"),
         "training": ("GaussianTTSTask", "TrainingConfig"),
         "upsampling": ("GaussianUpsampling", "block_causal", "upsampling_weights"),
-        "weights": ("FAMILY",),
     },
 )

@@ -8,11 +8,21 @@ from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 
 from jaxvoice.errors import ShapeError
-from jaxvoice.models.gaussian_tts.blocks import Block, ConvRes
-from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
-from jaxvoice.models.gaussian_tts.durations import DurationModel
+from jaxvoice.models.gaussian_tts.config import DecoderConfig, EncoderConfig, GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.upsampling import GaussianUpsampling, block_causal
-from jaxvoice.nn import BatchNormState, Linear, Module, length_mask, masked, operation, subkeys
+from jaxvoice.nn import (
+    BatchNormState,
+    Conv1d,
+    Linear,
+    MaskedBatchNorm,
+    Module,
+    TransformerLayer,
+    dropout,
+    length_mask,
+    masked,
+    operation,
+    subkeys,
+)
 
 _POSITION_DEVIATION = 0.02
 
@@ -38,6 +48,93 @@ class Decoded(NamedTuple):
     """The weight of each phoneme in each frame."""
     state: BatchNormStates
     """The running statistics after this batch."""
+
+
+class ConvRes(Module):
+    """Convolution, ReLU, batch norm and dropout, with a convolution of kernel size 1 as the shortcut."""
+
+    conv: Conv1d
+    norm: MaskedBatchNorm
+    shortcut: Conv1d
+    dropout: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 5,
+        *,
+        dropout: float = 0.0,
+        batch_norm_mask: bool = True,
+        key: PRNGKeyArray,
+    ):
+        conv_key, shortcut_key = jax.random.split(key)
+        self.conv = Conv1d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, key=conv_key)
+        self.norm = MaskedBatchNorm(out_channels, use_mask=batch_norm_mask)
+        self.shortcut = Conv1d(in_channels, out_channels, 1, key=shortcut_key)
+        self.dropout = dropout
+
+    def __call__(
+        self,
+        x: Float[Array, "*batch time in"],
+        state: BatchNormState,
+        *,
+        mask: Bool[Array, "*batch time"] | None = None,
+        inference: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "*batch time out"], BatchNormState]:
+        """The output, zero where `mask` is false, and the running statistics after this batch.
+
+        **Raises:** `ConfigError` for dropout without `key` unless `inference`.
+        """
+        x = masked(x, mask)
+        y, state = self.norm(jax.nn.relu(self.conv(x)), state, mask=mask, inference=inference)
+        y = dropout(y, self.dropout, inference=inference, key=key)
+        return masked(y + self.shortcut(x), mask), state
+
+
+class Block(Module):
+    """A transformer layer followed by `ConvRes`, which replaces the convolution of arXiv 1910.10352.
+
+    With `attn_dim` in the configuration, a linear map changes the width to `attn_dim` before the transformer layer, and
+    `ConvRes` changes it back to `dim`.
+    """
+
+    widen: Linear | None
+    attention: TransformerLayer
+    conv: ConvRes
+
+    def __init__(
+        self, dim: int, config: EncoderConfig | DecoderConfig, *, batch_norm_mask: bool = True, key: PRNGKeyArray
+    ):
+        widen_key, attention_key, conv_key = jax.random.split(key, 3)
+        width = dim if config.attn_dim is None else config.attn_dim
+        self.widen = None if config.attn_dim is None else Linear(dim, width, key=widen_key)
+        self.attention = TransformerLayer(
+            width, config.heads, config.feed_forward, dropout=config.dropout, norm=config.norm, key=attention_key
+        )
+        self.conv = ConvRes(
+            width, dim, config.kernel_size, dropout=config.dropout, batch_norm_mask=batch_norm_mask, key=conv_key
+        )
+
+    def __call__(
+        self,
+        x: Float[Array, "*batch time dim"],
+        state: BatchNormState,
+        *,
+        mask: Bool[Array, "*batch time"] | None = None,
+        attention_mask: Bool[Array, "*batch time time"] | None = None,
+        inference: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "*batch time dim"], BatchNormState]:
+        """The output and the running statistics, as for `ConvRes`.
+
+        `attention_mask` limits attention as in `jaxvoice.nn.MultiHeadAttention`.
+        """
+        attention_key, conv_key = subkeys(key, 2)
+        x = x if self.widen is None else self.widen(x)
+        x = self.attention(x, mask=mask, attention_mask=attention_mask, inference=inference, key=attention_key)
+        return self.conv(x, state, mask=mask, inference=inference, key=conv_key)
 
 
 def _positions(table: Float[Array, "most dim"], x: Array, unit: str, option: str) -> Float[Array, "*ones time dim"]:
@@ -266,74 +363,3 @@ class AcousticModel(Module):
         hidden, state = self.encode(phonemes, state, phone_count=phone_count, inference=inference, key=encoder_key)
         counts = {"phone_count": phone_count, "frame_count": frame_count, "frames": frames}
         return self.decode(hidden, durations, state, **counts, inference=inference, key=decoder_key)
-
-
-class GaussianTTS(Module):
-    """The acoustic model and the duration model, which is trained after the acoustic model."""
-
-    acoustic: AcousticModel
-    durations: DurationModel
-
-    def __init__(self, config: GaussianTTSConfig, *, key: PRNGKeyArray):
-        acoustic_key, durations_key = jax.random.split(key)
-        self.acoustic = AcousticModel(config, key=acoustic_key)
-        self.durations = DurationModel(config.dim, config.durations, key=durations_key)
-
-    @property
-    def config(self) -> GaussianTTSConfig:
-        """The configuration of the networks."""
-        return self.acoustic.config
-
-    def init_state(self) -> BatchNormStates:
-        """The initial running statistics."""
-        return self.acoustic.init_state()
-
-    def __call__(
-        self,
-        phonemes: Int[Array, "*batch phones"],
-        durations: Float[Array, "*batch phones"],
-        state: BatchNormStates,
-        *,
-        phone_count: Int[Array, "*batch"] | int,
-        frame_count: Int[Array, "*batch"] | int,
-        frames: int,
-    ) -> tuple[Decoded, Float[Array, "*batch phones"]]:
-        """The mel spectrogram of phonemes with given durations, and their predicted normalised log durations.
-
-        Both networks run in inference mode: running statistics do not change, and dropout is off. Arguments and errors
-        are those of `AcousticModel.encode` and `AcousticModel.decode`.
-        """
-        counts = {"phone_count": phone_count, "frame_count": frame_count, "frames": frames}
-        decoded = self.acoustic(phonemes, durations, state, **counts, inference=True)
-        return decoded, self.durations(decoded.hidden, phone_count=phone_count, inference=True)
-
-
-class InferenceModel(Module):
-    """The trained networks and the running statistics of their batch norms, as stored in a model folder."""
-
-    acoustic: AcousticModel
-    batch_norm: BatchNormStates
-    durations: DurationModel
-
-    def __init__(self, config: GaussianTTSConfig, *, key: PRNGKeyArray):
-        """Create random networks with initial running statistics."""
-        networks = GaussianTTS(config, key=key)
-        self.acoustic, self.durations = networks.acoustic, networks.durations
-        self.batch_norm = networks.init_state()
-
-    def __call__(
-        self, phonemes: Int[Array, "*batch phones"], durations: Float[Array, "*batch phones"], frames: int
-    ) -> Float[Array, "*batch {frames} mels"]:
-        """The normalised mel spectrogram of phonemes with `durations` in frames, whose sum is `frames`.
-
-        **Raises:** `ShapeError` for more phonemes or frames than positions.
-        """
-        return self.acoustic(
-            phonemes,
-            durations,
-            self.batch_norm,
-            phone_count=phonemes.shape[-1],
-            frame_count=frames,
-            frames=frames,
-            inference=True,
-        ).second

@@ -17,7 +17,7 @@ from jaxvoice.dsp.dtw import (
     warp_boundaries,
 )
 from jaxvoice.dsp.mel_config import MelConfig
-from jaxvoice.models.gaussian_tts.acoustic_inference import AcousticInference, PhonemeInput
+from jaxvoice.models.gaussian_tts.inference import AcousticInference, PhonemeInput
 from jaxvoice.text.phonemes import PAUSE, PhoneSet
 
 # Durations in seconds. Shorter silence is the closure of a stop, or not a pause.

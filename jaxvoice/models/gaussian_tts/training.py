@@ -17,12 +17,12 @@ from jaxvoice.data.batches import UtteranceBatch
 from jaxvoice.errors import CheckpointError, ConfigError, ShapeError
 from jaxvoice.losses import duration_loss, mel_loss
 from jaxvoice.losses.masked import DurationLoss
-from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates, GaussianTTS
+from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig, Statistics
-from jaxvoice.models.gaussian_tts.durations import DurationModel
+from jaxvoice.models.gaussian_tts.family import FAMILY
+from jaxvoice.models.gaussian_tts.networks import DurationModel, GaussianTTS, InferenceModel
 from jaxvoice.models.gaussian_tts.statistics import normalised_mel, to_normalised
 from jaxvoice.models.gaussian_tts.validation import Validation
-from jaxvoice.models.gaussian_tts.weights import save_model
 from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 from jaxvoice.training.learner import Learner, check_ema_decay
 from jaxvoice.training.optimizers import OptimizerConfig, noam_peak
@@ -253,9 +253,8 @@ class GaussianTTSTask(Task):
         if self._validation is not None:
             scale = self._validation.duration_scale(acoustic, norms, durations)
             model = replace(model, statistics=replace(model.statistics, duration_scale=scale))
-        networks = eqx.filter_eval_shape(GaussianTTS, model, key=jax.random.key(0))
-        networks = eqx.tree_at(lambda tts: (tts.acoustic, tts.durations), networks, (acoustic, durations))
-        save_model(Path(folder), networks, norms, model, info={"step": int(state.counters.step)})
+        network = InferenceModel(acoustic, norms, durations)
+        FAMILY.save_network(folder, network, model, info={"step": int(state.counters.step)})
 
     def describe(self) -> dict[str, Any]:
         """The training configuration and parameter counts."""

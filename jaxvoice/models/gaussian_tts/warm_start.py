@@ -8,10 +8,11 @@ import jax
 
 from jaxvoice.config import differences
 from jaxvoice.errors import CheckpointError
-from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates, GaussianTTS
+from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig, Statistics
+from jaxvoice.models.gaussian_tts.family import FAMILY
+from jaxvoice.models.gaussian_tts.networks import GaussianTTS
 from jaxvoice.models.gaussian_tts.training import GaussianTTSState, GaussianTTSTask
-from jaxvoice.models.gaussian_tts.weights import load_model
 from jaxvoice.training.logging import print_once
 
 
@@ -33,7 +34,7 @@ def pretrained(folder: Path, config: GaussianTTSConfig) -> tuple[GaussianTTS, Ba
     **Raises:** `CheckpointError` if there is no model, or if the sizes, the phonemes or the mel contract differ; the
     message lists the differences.
     """
-    model, norms, stored = load_model(folder)
+    network, stored = FAMILY.load_network(folder)
     alike = replace(stored, statistics=config.statistics, peak_normalize=config.peak_normalize)
     lines = differences(alike, config, "--model.")
     if lines:
@@ -41,9 +42,9 @@ def pretrained(folder: Path, config: GaussianTTSConfig) -> tuple[GaussianTTS, Ba
             f"The network, phonemes or mel contract in {folder} differ from those of this run (stored != requested): "
             f"{'; '.join(lines)}. Use the stored sizes."
         )
-    model = rescale_outputs(model, stored.statistics, config.statistics)
+    model = rescale_outputs(network.networks, stored.statistics, config.statistics)
     skeleton = eqx.filter_eval_shape(GaussianTTS, config, key=jax.random.key(0))
-    return jax.tree.unflatten(jax.tree.structure(skeleton), jax.tree.leaves(model)), norms
+    return jax.tree.unflatten(jax.tree.structure(skeleton), jax.tree.leaves(model)), network.batch_norm
 
 
 def rescale_outputs(model: GaussianTTS, old: Statistics, new: Statistics) -> GaussianTTS:

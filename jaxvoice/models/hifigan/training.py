@@ -20,8 +20,8 @@ from jaxvoice.errors import AudioError, CheckpointError, ConfigError, ShapeError
 from jaxvoice.losses import discriminator_loss, feature_loss, generator_loss
 from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.models.hifigan.discriminators import DiscriminatorOutput, Discriminators, MultiScaleState
+from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.models.hifigan.generator import Generator
-from jaxvoice.models.hifigan.weights import save_generator
 from jaxvoice.nn import fold_weight_norm
 from jaxvoice.training.adversarial_training import adversarial_step
 from jaxvoice.training.checkpoints import read_state
@@ -231,7 +231,7 @@ class HiFiGANTask(Task):
         Weight norm is not folded, so that the model can be fine-tuned.
         """
         info = {**self._inherited_info, "step": int(state.counters.step)}
-        save_generator(Path(folder), state.generator.eval_model, self.config.model, info=info)
+        FAMILY.save_network(folder, state.generator.eval_model, self.config.model, info=info)
 
     def describe(self) -> dict[str, Any]:
         """The training configuration and parameter counts."""

@@ -23,7 +23,7 @@ from jaxvoice.training.optimizers import OptimizerConfig, decays_to
 from jaxvoice.training.run_folder import RunFolder, model_folder
 from jaxvoice.training.training_state import Counters
 from jaxvoice.weights import load_state, read_model_folder
-from jaxvoice.weights.file_layout import kept_when_trained
+from jaxvoice.weights.file_layout import inheritable_info
 from jaxvoice.weights.model_folder import read_about
 from jaxvoice.weights.torch_optimizers import adam_settings, count
 from jaxvoice.weights.training_files import MOMENTS, TRAINING_FILE, arrays_below, read_training_file
@@ -219,5 +219,5 @@ def inherited_info(*sources: Path | None) -> dict[str, Any]:
     for source in sources:
         file = None if source is None else model_folder(source) / "config.json"
         if file is not None and file.is_file():
-            return kept_when_trained(read_about(file.parent).table.get("info"), str(file))
+            return inheritable_info(read_about(file.parent).table.get("info"), str(file))
     return {}

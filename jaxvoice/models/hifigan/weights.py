@@ -1,27 +1,23 @@
-"""HiFi-GAN's weights: names and shapes, the rules that convert released files, and model folders.
+"""HiFi-GAN's weights: their names and shapes, and the rules that convert released files.
 
-Nothing here imports jax before networks are loaded or saved. The names and shapes follow from a configuration alone, in
+This module imports jax only when discriminators are loaded. The names and shapes follow from a configuration alone, in
 the order of torch's state dict.
 """
 
 import itertools
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxvoice.config import to_dict
-from jaxvoice.models.hifigan.config import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
-from jaxvoice.weights.model_folder import write_model_folder
+from jaxvoice.models.hifigan.config import DiscriminatorConfig, GeneratorConfig
 from jaxvoice.weights.rules import Ignore, Rule
 from jaxvoice.weights.tensor_layouts import Norm, norm_of
 
 if TYPE_CHECKING:
     from jaxvoice.models.hifigan.discriminators import Discriminators, MultiScaleState
-    from jaxvoice.models.hifigan.generator import Generator
 
 NAME = "hifigan"
 
@@ -172,15 +168,6 @@ def _spectral(name: str, bias: int, weight: tuple[int, ...]) -> Shapes:
 
 def _bias(name: str, size: int | None) -> Shapes:
     return {} if size is None else {f"{name}.bias": (size,)}
-
-
-def save_generator(
-    folder: Path, generator: "Generator", config: HiFiGANConfig, *, info: Mapping[str, Any] | None = None
-) -> None:
-    """Write a model folder with the generator's weights and the whole configuration, its mel contract included."""
-    from jaxvoice.weights.array_names import named_arrays
-
-    write_model_folder(folder, family=NAME, config=to_dict(config), arrays=named_arrays(generator), info=info)
 
 
 def load_discriminators(

@@ -1,6 +1,7 @@
 """Small networks with random weights in every place, and a padded batch for them."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -10,6 +11,8 @@ from jax import numpy as jnp
 
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.models.gaussian_tts import (
+    FAMILY,
+    BatchNormStates,
     DecoderConfig,
     DurationConfig,
     EncoderConfig,
@@ -50,6 +53,12 @@ def filled(skeleton: Any, seed: int = 0) -> Any:
 
 def networks(config: GaussianTTSConfig = SMALL) -> GaussianTTS:
     return filled(eqx.filter_eval_shape(GaussianTTS, config, key=jax.random.key(0)))
+
+
+def save_model(
+    folder: Path, model: GaussianTTS, norms: BatchNormStates, config: GaussianTTSConfig, **options: Any
+) -> None:
+    FAMILY.save_network(folder, model.with_state(norms), config, **options)
 
 
 class Padded(NamedTuple):

@@ -12,14 +12,13 @@ from jax import numpy as jnp
 
 from jaxvoice.data import UtteranceBatch
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.gaussian_tts import GaussianUpsampling, UpsamplingConfig
+from jaxvoice.models.gaussian_tts import FAMILY, GaussianUpsampling, UpsamplingConfig
 from jaxvoice.models.gaussian_tts.training import (
     GaussianTTSTask,
     TrainingConfig,
     acoustic_optimizer,
     duration_optimizer,
 )
-from jaxvoice.models.gaussian_tts.weights import load_model
 from jaxvoice.nn import BatchNormState
 from jaxvoice.training.compiled_step import step_key
 from jaxvoice.training.optimizers import OptimizerConfig, decays_to, learning_rate
@@ -282,9 +281,9 @@ def test_the_distance_of_durations_is_a_setting(run):
 def test_a_saved_model_is_the_average(task, run, tmp_path):
     state = run[0][4]
     task.save_model(state, tmp_path)
-    model, norms, config = load_model(tmp_path)
-    assert same(model.acoustic, state.acoustic.average) and same(norms, state.acoustic.average_state)
-    assert same(model.durations, state.durations.model) and config == CONFIG.model
+    network, config = FAMILY.load_network(tmp_path)
+    assert same(network.acoustic, state.acoustic.average) and same(network.batch_norm, state.acoustic.average_state)
+    assert same(network.durations, state.durations.model) and config == CONFIG.model
 
 
 def test_rates_are_those_of_the_method():

@@ -13,11 +13,10 @@ from jax import numpy as jnp
 from jaxvoice.data import Corpus, Store, Utterance
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.gaussian_tts import Statistics, from_normalised, validation
-from jaxvoice.models.gaussian_tts.inference import BatchResult
+from jaxvoice.models.gaussian_tts import FAMILY, Statistics, from_normalised, validation
+from jaxvoice.models.gaussian_tts.teacher_forcing import BatchResult
 from jaxvoice.models.gaussian_tts.training import GaussianTTSTask, TrainingConfig
 from jaxvoice.models.gaussian_tts.validation import Validation
-from jaxvoice.models.gaussian_tts.weights import load_model
 from jaxvoice.text.phonemes import PhoneSet
 from tests.models.gaussian_tts.small import CODES, changed, networks
 
@@ -174,7 +173,7 @@ def test_the_scale_that_is_saved_makes_durations_add_up(monkeypatch, tmp_path):
     task = GaussianTTSTask(TrainingConfig(CONFIG), steps_per_epoch=1, validation=judge)
     model = networks(CONFIG)
     task.save_model(task.state_of(model, model.init_state()), tmp_path)
-    saved = load_model(tmp_path)[2].statistics
+    saved = FAMILY.load_network(tmp_path)[1].statistics
     assert saved.duration_scale == pytest.approx(SCALE, rel=1e-5)
     said = [from_normalised((np.log(1 + frames) - 1.5) / 0.5, saved).sum() for frames in PREDICTED]
     assert sum(said) == pytest.approx(np.concatenate(TRUE).sum(), rel=1e-5)

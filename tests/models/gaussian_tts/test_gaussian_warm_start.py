@@ -11,8 +11,7 @@ from jaxvoice.errors import CheckpointError
 from jaxvoice.models.gaussian_tts import GaussianTTS, GaussianTTSConfig, Statistics, from_normalised
 from jaxvoice.models.gaussian_tts.statistics import to_mel, whole_frames
 from jaxvoice.models.gaussian_tts.warm_start import pretrained
-from jaxvoice.models.gaussian_tts.weights import save_model
-from tests.models.gaussian_tts.small import SMALL, Padded, changed, networks, padded
+from tests.models.gaussian_tts.small import SMALL, Padded, changed, networks, padded, save_model
 
 OLD = Statistics(mel_mean=-5.5, mel_std=2.1, mel_max=20.0, duration_mean=2.0, duration_std=0.46)
 NEW = Statistics(mel_mean=-4.0, mel_std=3.2, mel_max=20.0, duration_mean=1.5, duration_std=0.3)

@@ -9,10 +9,9 @@ import pytest
 
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
-from jaxvoice.models.gaussian_tts import Statistics
-from jaxvoice.models.gaussian_tts.weights import load_model, save_model
+from jaxvoice.models.gaussian_tts import FAMILY, Statistics
 from jaxvoice.weights.array_names import named_arrays
-from tests.models.gaussian_tts.small import CODES, SMALL, changed, filled, networks
+from tests.models.gaussian_tts.small import CODES, SMALL, changed, filled, networks, save_model
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +35,10 @@ def copied(saved, tmp_path, **changes) -> None:
 
 def test_everything_comes_back_bit_for_bit(saved):
     folder, model, state, config = saved
-    loaded, loaded_state, loaded_config = load_model(folder)
+    loaded, loaded_config = FAMILY.load_network(folder)
     assert loaded_config == config and loaded_config.statistics.duration_scale == 1.25
     assert loaded.acoustic.upsampling.config == model.acoustic.upsampling.config
-    for given, back in ((model, loaded), (state, loaded_state)):
+    for given, back in ((model, loaded.networks), (state, loaded.batch_norm)):
         assert list(named_arrays(given)) == list(named_arrays(back))
         for a, b in zip(jax.tree.leaves(given), jax.tree.leaves(back), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -64,29 +63,29 @@ def test_the_file_tells_phonemes_in_order_and_names_weights_by_their_place(saved
 
 def test_another_order_of_phonemes_is_another_configuration(saved, tmp_path):
     copied(saved, tmp_path, codes=list(reversed(CODES)))
-    assert load_model(tmp_path)[2].codes == CODES[::-1]
+    assert FAMILY.load_network(tmp_path)[1].codes == CODES[::-1]
 
 
 def test_what_is_no_model_folder_of_this_family_is_refused(saved, tmp_path):
     with pytest.raises(CheckpointError, match="is not a model folder"):
-        load_model(tmp_path)
+        FAMILY.load_network(tmp_path)
     copied(saved, tmp_path, family="hifigan")
     with pytest.raises(CheckpointError, match="family 'hifigan', not 'gaussian_tts'"):
-        load_model(tmp_path)
+        FAMILY.load_network(tmp_path)
 
 
 def test_weights_of_another_size_or_cut_short_are_refused(saved, tmp_path):
     copied(saved, tmp_path, dim=32)
     with pytest.raises(CheckpointError, match=r"! acoustic\.encoder\.embedding"):
-        load_model(tmp_path)
+        FAMILY.load_network(tmp_path)
     copied(saved, tmp_path, codes=[*CODES, "P99"])
     with pytest.raises(CheckpointError, match="embedding"):
-        load_model(tmp_path)
+        FAMILY.load_network(tmp_path)
     copied(saved, tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="damaged or cut short"):
-        load_model(tmp_path)
+        FAMILY.load_network(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_configurations_that_make_no_model_are_refused(saved, tmp_path, field, v
     about["config"][field] = value
     (tmp_path / "config.json").write_text(json.dumps(about))
     with pytest.raises(ConfigError, match=message):
-        load_model(tmp_path)
+        FAMILY.load_network(tmp_path)
 
 
 @pytest.mark.parametrize(

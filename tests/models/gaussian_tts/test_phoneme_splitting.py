@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxvoice.models.gaussian_tts.acoustic_inference import Piece, split_at_pauses
+from jaxvoice.models.gaussian_tts.inference import Piece, split_at_pauses
 
 
 def split(pattern: str, frames: list[int] | None = None, *, phones: int = 99, most: int = 10**6) -> list[Piece]:
