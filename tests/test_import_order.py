@@ -20,6 +20,13 @@ ORDER = (
 )
 """A package or file of this list may import those after it."""
 FILES = sorted(PACKAGE.rglob("*.py"))
+FAMILY_INDEPENDENT = (
+    *(f"jaxvoice.models.{name}" for name in ("family", "family_lookup", "checkpoint_layout")),
+    *(f"jaxvoice.pipelines.{name}" for name in ("importing", "exporting", "comparing", "import_report")),
+    *(f"jaxvoice.pipelines.{name}" for name in ("folders", "sources", "mel_vocoder", "argument_checks")),
+    *(f"jaxvoice.cli.{name}" for name in ("import_weights", "export", "compare", "inspect", "vocode")),
+)
+"""Modules that use models of every family through `FAMILIES`."""
 FAMILIES = sorted(path.name for path in (PACKAGE / "models").iterdir() if (path / "training.py").is_file())
 
 
@@ -74,6 +81,18 @@ def test_no_family_imports_the_training_of_another(family):
     others = {f"jaxvoice.models.{other}.training" for other in FAMILIES if other != family}
     own = [module for module in IMPORTS if module.startswith(f"jaxvoice.models.{family}")]
     assert own and not [f"{module} imports {name}" for module in own for name in IMPORTS[module] if name in others]
+
+
+@pytest.mark.parametrize("module", FAMILY_INDEPENDENT)
+def test_family_independent_modules_import_no_family(module):
+    reached, remaining = set(), [module]
+    while remaining:
+        name = remaining.pop()
+        if name not in reached:
+            reached.add(name)
+            remaining += IMPORTS[name]
+    families = {f"jaxvoice.models.{family}" for family in FAMILIES}
+    assert not {name for name in reached if ".".join(name.split(".")[:3]) in families | {"jaxvoice.pipelines"}}
 
 
 def test_no_circles():

@@ -50,17 +50,23 @@ def recognise_checkpoint(checkpoint: Checkpoint, family: str | None = None) -> t
     )
 
 
-def find_main_file(folder: Path, family: str | None = None) -> Path | None:
-    """The weight file of the checkpoint in `folder`; `None` if no layout recognises the folder.
+def find_main_file(folder: Path, family: str | None = None) -> Path:
+    """The weight file of the checkpoint in `folder`; `family` restricts the search to one family.
 
-    `family` restricts the search to one family.
-
-    **Raises:** `CheckpointError` if layouts choose different files.
+    **Raises:** `CheckpointError` if no layout recognises the folder, or if layouts choose different files.
     """
-    files = {pair: file for pair in _layouts(family) if (file := pair[1].main_file(folder)) is not None}
+    layouts = _layouts(family)
+    files = {pair: file for pair in layouts if (file := pair[1].main_file(folder)) is not None}
     if len(set(files.values())) > 1:
         raise _several(str(folder), list(files))
-    return next(iter(files.values()), None)
+    if not files:
+        names = sorted(entry.name for entry in folder.iterdir())
+        found = format_names(names) or "no files"
+        raise CheckpointError(
+            f"{folder} is a folder that no layout recognises; it contains {found}. "
+            f"{'; '.join(_describe(*pair) for pair in layouts)}. Pass the path of the weight file."
+        )
+    return next(iter(files.values()))
 
 
 def _layouts(family: str | None) -> list[tuple[Family, CheckpointLayout]]:

@@ -131,8 +131,8 @@ def import_model(
 
 
 def _weight_file(source: Path, family: str | None) -> Path:
-    """`source`, or the weight file in it if it is the folder of a checkpoint."""
-    return (find_main_file(source, family) or source) if source.is_dir() else source
+    """`source`, or the weight file in it if `source` is a folder."""
+    return find_main_file(source, family) if source.is_dir() else source
 
 
 def _read(found: ImportPlan) -> Iterator[tuple[str, np.ndarray]]:

@@ -204,6 +204,16 @@ def test_a_folder_that_two_families_recognise(folders, tmp_path, monkeypatch):
         import_model(place, tmp_path / "to", config=config, family="third")
 
 
+def test_import_lists_the_files_of_an_unrecognised_folder(tmp_path):
+    released(tmp_path)
+    known = r"hifigan \(.*\) looks for a generator.* Pass the path of the weight file\."
+    with pytest.raises(CheckpointError, match=rf"no layout recognises; it contains g_00000001\. {known}"):
+        import_model(tmp_path, tmp_path / "to")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=rf"no layout recognises; it contains no files\. {known}"):
+        import_model(tmp_path / "empty", tmp_path / "to")
+
+
 def test_listing_and_recognising_need_no_jax(tmp_path):
     source = released(tmp_path)
     code = (
