@@ -1,4 +1,4 @@
-"""Text to phonemes without network access: normalisation, dictionary, morphology, letter-to-sound, phone sets."""
+"""Conversion of English text to phonemes: normalisation, dictionary, morphology, letter-to-sound and phone sets."""
 
 from jaxvoice._lazy import list_public
 from jaxvoice.text.custom_words import read_custom_words as read_custom_words

@@ -29,7 +29,7 @@ TITLES = {
     "Ft": "fort",
     "Mt": "mount",
 }
-OTHERS = {
+ABBREVIATIONS = {
     "Jr": "junior",
     "Sr": "senior",
     "Esq": "esquire",
@@ -81,7 +81,7 @@ DOTTED_LETTERS = re.compile(r"(?<![A-Za-z.])((?:[A-Za-z]\.){1,8}[A-Za-z])(\.?)(?
 INITIAL = re.compile(r"\b([A-HJ-Z])\.(?= [A-Z][a-z.])")
 TITLE = re.compile(rf"\b({'|'.join(sorted(TITLES, key=len, reverse=True))})\.(?! *$)")
 TITLE_WITHOUT_STOP = re.compile(r"\b(Mr|Mrs|Ms|Dr|Prof)\b(?=\.? +[A-Z])")
-OTHER = re.compile(rf"\b({'|'.join(sorted(OTHERS, key=len, reverse=True))})\.( *$)?")
+ABBREVIATION = re.compile(rf"\b({'|'.join(sorted(ABBREVIATIONS, key=len, reverse=True))})\.( *$)?")
 MONTH = re.compile(rf"\b({'|'.join(sorted(MONTHS, key=len, reverse=True))})\.?(?= \d)")
 CAPITALS = re.compile(r"(?<![A-Za-z'])([A-Z]{2,})('?s)?(?![A-Za-z])")
 
@@ -164,12 +164,12 @@ def expand_before_numbers(text: str) -> str:
 def expand_abbreviations(text: str, is_word: Callable[[str], bool], *, all_capitals: bool) -> str:
     """Expand titles, other abbreviations and acronyms of folded `text`.
 
-    `is_word` returns whether the dictionary contains a word; such an acronym (`NASA`) is read as a word, others (`FBI`)
-    are spelled. `all_capitals` states that the whole text is in capitals, so that capitals do not mark acronyms.
+    `is_word` returns whether the dictionary contains a word. Acronyms in the dictionary (`NASA`) are read as words, and
+    others (`FBI`) are spelled. With `all_capitals`, the whole text is in capitals, so capitals do not mark acronyms.
     """
     text = TITLE.sub(lambda match: TITLES[match[1]], text)
     text = TITLE_WITHOUT_STOP.sub(lambda match: TITLES[match[1]], text)
-    text = OTHER.sub(_other, text)
+    text = ABBREVIATION.sub(_abbreviation, text)
     text = DOTTED_LETTERS.sub(_dotted, text.replace("Ph.D", "P.H.D"))
     text = INITIAL.sub(r"\1", text)
 
@@ -194,9 +194,9 @@ def _numbered(match: re.Match[str]) -> str:
     return f"{word} {cardinal(value)}" if value else match[0]
 
 
-def _other(match: re.Match[str]) -> str:
+def _abbreviation(match: re.Match[str]) -> str:
     # The full stop of an abbreviation also ends the text.
-    return OTHERS[match[1]] + ("" if match[2] is None else ".")
+    return ABBREVIATIONS[match[1]] + ("" if match[2] is None else ".")
 
 
 def _dotted(match: re.Match[str]) -> str:

@@ -12,19 +12,20 @@ from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 CustomWords = Mapping[str, str | Sequence[str]]
 """Maps words, in any case, to their phonemes: codes separated by spaces, or a sequence of codes."""
 
-WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+CUSTOM_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _MAX_BYTES = 16 * 2**20
 
 
 def read_custom_words(path: str | Path, phone_set: PhoneSet = ALIGNED) -> dict[str, tuple[str, ...]]:
-    """Read the words in the UTF-8 text file at `path`, with their phonemes in codes of `phone_set`, for `pronounce`.
+    """Read custom words for `pronounce` from the UTF-8 text file at `path`.
 
     Each line contains a word and its phonemes, in ARPAbet or in codes of `phone_set`, separated by spaces: `jaxvoice JH
     AE1 K S V OY2 S`. Empty lines and lines that start with `#` are skipped.
 
-    Raises:
-        TextError: the file cannot be read, or a line has no phonemes, an unknown phoneme, no word, or a word of an
-            earlier line; the message states the line.
+    **Returns:** the phonemes of each word, in codes of `phone_set`.
+
+    **Raises:** `TextError` if the file cannot be read, or if a line has no word, no phonemes, an unknown phoneme, or a
+    word of an earlier line. The message states the line.
     """
     words: dict[str, tuple[str, ...]] = {}
     line_numbers: dict[str, int] = {}
@@ -33,13 +34,13 @@ def read_custom_words(path: str | Path, phone_set: PhoneSet = ALIGNED) -> dict[s
         if not word or word.startswith("#"):
             continue
         try:
-            spelt = spell_custom_words({word: codes}, phone_set)
+            spelled = spell_custom_words({word: codes}, phone_set)
         except TextError as error:
             raise TextError(f"{path}, line {number}: {error}") from None
-        for key, phones in spelt.items():
+        for key, phones in spelled.items():
             if key in words:
                 raise TextError(
-                    f"{path}, line {number}: {word!r} is already in line {line_numbers[key]}; keep one of them"
+                    f"{path}, line {number}: {word!r} is already in line {line_numbers[key]}; keep one of them."
                 )
             words[key], line_numbers[key] = phones, number
     return words
@@ -48,35 +49,36 @@ def read_custom_words(path: str | Path, phone_set: PhoneSet = ALIGNED) -> dict[s
 def spell_custom_words(custom_words: CustomWords, phone_set: PhoneSet = ALIGNED) -> dict[str, Phones]:
     """Convert `custom_words` to words in lower case and phonemes in codes of `phone_set`.
 
-    Raises:
-        TextError: a key is not a word, its phonemes are missing or unknown, or a key or value has another type.
+    **Raises:** `TextError` if a key is not a word, its phonemes are missing or unknown, or a key or value has another
+    type.
     """
     if not isinstance(custom_words, Mapping):
         kind = type(custom_words).__name__
-        raise TextError(f"custom_words must map each word to its phonemes, as {{'hello': 'HH AH0 L OW1'}}, got {kind}")
+        raise TextError(f"custom_words is of type {kind}; it should be a mapping such as {{'hello': 'HH AH0'}}.")
     custom: dict[str, Phones] = {}
     for word, codes in custom_words.items():
         if not isinstance(word, str):
-            raise TextError(f"the custom word {word!r} is {type(word).__name__}; write the word as text")
+            raise TextError(f"custom_words has the key {word!r}; it should be text.")
         if not isinstance(codes, Sequence) or not all(isinstance(code, str) for code in codes):
-            raise TextError(f"the custom word {word!r} has phonemes {codes!r}; give them as 'HH AH0' or ['HH', 'AH0']")
+            raise TextError(f"the custom word {word!r} has phonemes {codes!r}; they should be text such as 'HH AH0'.")
         key = fold_to_ascii(word).strip().lower()
-        if not WORD.fullmatch(key):
-            raise TextError(f"the custom word {word!r} is not one word of letters and digits; add one entry per word")
+        if not CUSTOM_WORD.fullmatch(key):
+            raise TextError(
+                f"the custom word {word!r} is not one word of letters and digits; add one entry for each word."
+            )
         try:
             custom[key] = tuple(phone_set.spell(codes.split() if isinstance(codes, str) else codes))
         except TextError as error:
             raise TextError(f"custom word {word!r}: {error}") from None
         if not custom[key]:
-            raise TextError(f"the custom word {word!r} has no phonemes; give at least one")
+            raise TextError(f"the custom word {word!r} has no phonemes; it should have at least one.")
     return custom
 
 
 def read_utf8_file(path: Path) -> str:
     """Read the text in the file at `path`, with or without a byte order mark.
 
-    Raises:
-        TextError: the file cannot be read, is larger than 16 MiB, or is not UTF-8.
+    **Raises:** `TextError` if the file cannot be read, is larger than 16 MiB, or is not UTF-8.
     """
     try:
         with path.open("rb") as file:

@@ -38,10 +38,12 @@ SYMBOLS = {
     "¿": "",
     "¡": "",
 }
-KEPT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 '\"-.,;:!?()[]{}$£€¥¢%°#/_")
+ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 '\"-.,;:!?()[]{}$£€¥¢%°#/_")
 INVISIBLE = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff\u200e\u200f\ufe0e\ufe0f")
-TABLE = QUOTES | DASHES | LETTERS | SYMBOLS | {letter.upper(): folded.upper() for letter, folded in LETTERS.items()}
-TABLE |= {"ẞ": "SS", "⁄": "/", "∕": "/"}
+REPLACEMENTS = (
+    QUOTES | DASHES | LETTERS | SYMBOLS | {letter.upper(): folded.upper() for letter, folded in LETTERS.items()}
+)
+REPLACEMENTS |= {"ẞ": "SS", "⁄": "/", "∕": "/"}
 FRACTION_CHARACTERS = re.compile("[¼-¾⅐-⅞]")
 MINUS_SIGN = re.compile(r"−(?=\s*[\d.$£€¥(√])")
 MICRO_UNITS = {"g": "gram", "m": "meter", "s": "second", "l": "liter", "L": "liter", "V": "volt", "A": "amp"}
@@ -50,10 +52,10 @@ MICRO = re.compile(rf"((?<![\d.,])1\s*|-)?[µμ]({'|'.join(sorted(MICRO_UNITS, r
 
 
 def fold_to_ascii(text: str) -> str:
-    """Map `text` to the characters of `KEPT`: accents are removed, quotes and dashes replaced, symbols put in words.
+    """Map `text` to the characters of `ALLOWED`: remove accents, replace quotes and dashes, and write symbols as words.
 
-    Raises:
-        TextError: a character has no English reading; the message states the character, its position and its script.
+    **Raises:** `TextError` if a character has no English reading. The message states the character, its position and
+    its script.
     """
     # The space keeps "1½" from becoming "11/2".
     text = FRACTION_CHARACTERS.sub(lambda match: f" {unicodedata.normalize('NFKD', match[0])} ", text)
@@ -61,7 +63,7 @@ def fold_to_ascii(text: str) -> str:
     text = re.sub(r"[^\S\n]*\n\s*\n\s*", " ; ", text.strip())
     folded_pieces: list[str] = []
     for place, character in enumerate(text):
-        if character in KEPT:
+        if character in ALLOWED:
             folded_pieces.append(character)
         elif character.isspace():
             folded_pieces.append(" ")
@@ -77,16 +79,16 @@ def _expand_micro_unit(match: re.Match[str]) -> str:
 
 
 def _fold_character(character: str, place: int, text: str) -> str:
-    if character in TABLE:
-        return TABLE[character]
-    pieces = [TABLE.get(piece, piece) for piece in unicodedata.normalize("NFKD", character)]
+    if character in REPLACEMENTS:
+        return REPLACEMENTS[character]
+    pieces = [REPLACEMENTS.get(piece, piece) for piece in unicodedata.normalize("NFKD", character)]
     folded = "".join(piece for piece in pieces if not unicodedata.combining(piece[:1] or " "))
-    if folded and all(piece in KEPT for piece in folded):
+    if folded and all(piece in ALLOWED for piece in folded):
         return folded
     name = unicodedata.name(character, "without a name")
     near = text[max(0, place - 12) : place + 13]
     position = f"{character!r} (U+{ord(character):04X}, {name}) at character {place + 1} of the text, in {near!r}"
     if character.isalpha():
         script = name.split()[0].capitalize()
-        raise TextError(f"{position}, is a letter of another script ({script}); write it in Latin letters")
-    raise TextError(f"{position}, has no English reading; leave it out or write it in words")
+        raise TextError(f"{position}, is a letter of another script ({script}); write it in Latin letters.")
+    raise TextError(f"{position}, has no English reading; leave it out or write it in words.")

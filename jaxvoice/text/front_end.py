@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Literal
 
 from jaxvoice.errors import TextError
-from jaxvoice.text.custom_words import WORD, CustomWords, spell_custom_words
+from jaxvoice.text.custom_words import CUSTOM_WORD, CustomWords, spell_custom_words
 from jaxvoice.text.folding import fold_to_ascii
 from jaxvoice.text.morphology import Phones, add_s
 from jaxvoice.text.phonemes import ALIGNED, PAUSE, VOWELS, PhoneSet
@@ -33,7 +33,7 @@ class Word:
     - `text`: the word as normalised.
     - `codes`: its phoneme codes; empty for a punctuation mark whose pause is merged with the one before it. The codes
         of all words together are the pronunciation of the text.
-    - `source`: where the codes come from: `dictionary`, `morphology`, `letters` (letter-to-sound), `spelled` (letter
+    - `source`: the source of the codes: `dictionary`, `morphology`, `letters` (letter-to-sound), `spelled` (letter
         by letter), `custom` (custom words), `given` (phonemes in braces) or `punctuation`.
     """
 
@@ -64,8 +64,7 @@ def text_to_phonemes(
 ) -> list[str]:
     """The phoneme codes of an English text. `pronounce` returns them for each word, with their source.
 
-    Raises:
-        TextError: the errors of `pronounce`.
+    **Raises:** `TextError` as `pronounce` does.
     """
     return pronounce(text, custom_words, mode=mode, phone_set=phone_set).codes
 
@@ -84,29 +83,32 @@ def pronounce(
 
     `compat` mode follows the published `lj_speech.py` of LJ-Speech-aligned. Numbers and abbreviations are not expanded.
     Every run of the marks `!?.,-:;"'()` is a pause, including the apostrophe of "don't". ER becomes EH1, and no pause
-    is added at the end. The published code passes words outside the dictionary to espeak, and with them numbers,
-    symbols, accented letters, curly quotes and long dashes. jaxvoice instead folds quotes, dashes and accents to ASCII
-    as in the default mode, so that these marks are pauses. It pronounces the words as in the default mode, and then
-    applies the published mapping, which stresses every vowel of a word outside the dictionary.
+    is added at the end. The published code passes words outside the dictionary, numbers, symbols, accented letters,
+    curly quotes and long dashes to espeak. jaxvoice folds quotes, dashes and accents to ASCII as in the default mode,
+    so that these marks are pauses. It pronounces words outside the dictionary as in the default mode, and then applies
+    the published mapping, which stresses every vowel of these words.
 
     In both modes, phonemes can be written in braces inside the text: `{HH AH0 L OW1} world`. All pauses in braces are
     kept.
 
-    Arguments:
-        text: English text.
-        custom_words: maps words, in any case, to their phonemes in ARPAbet or in codes of `phone_set`, as a string or a
-            sequence.
-        mode: `default` or `compat`.
-        phone_set: the set of the returned codes.
+    **Arguments:**
 
-    Raises:
-        TextError: the text contains nothing to pronounce, a character without an English reading, or a phoneme that is
-            not in `phone_set`; or `mode` is unknown or not available for `phone_set`.
+    - `text`: English text.
+    - `custom_words`: maps words, in any case, to their phonemes in ARPAbet or in codes of `phone_set`, as a string or a
+        sequence.
+    - `mode`: `default` or `compat`.
+    - `phone_set`: the set of the returned codes.
+
+    **Raises:** `TextError` if the text contains nothing to pronounce, a character without an English reading, or a
+    phoneme that is not in `phone_set`; or if `mode` is unknown or not available for `phone_set`.
     """
     if mode not in ("default", "compat"):
-        raise TextError(f"unknown mode {mode!r}; use 'default' or 'compat'")
+        raise TextError(f"mode is {mode!r}; it should be 'default' or 'compat'.")
     if mode == "compat" and phone_set.codes != ALIGNED.codes:
-        raise TextError(f"compat mode needs the phone set 'aligned', not {phone_set.name!r}; use mode='default'")
+        raise TextError(
+            f"phone_set is {phone_set.name!r}; it should be 'aligned' in compat mode. Pass mode='default' for other "
+            "phone sets."
+        )
     custom = spell_custom_words({} if custom_words is None else custom_words, phone_set)
     braces, folded = extract_braces(fold_to_ascii(text))
     given = [Word(written, _spell_braces(written, phone_set), "given") for written in braces]
@@ -119,14 +121,14 @@ def pronounce(
         normal = fill_placeholders(normal, [word.text for word in extracted])
     words = tuple(words)
     if not any(word.codes for word in words):
-        raise TextError(f"the text {text[:40]!r} contains nothing to pronounce; give at least one word")
+        raise TextError(f"the text {text[:40]!r} contains nothing to pronounce; it should contain a word.")
     return Pronunciation(normal, words)
 
 
 def _spell_braces(written: str, phone_set: PhoneSet) -> Phones:
     codes = written[1:-1].split()
     if not codes:
-        raise TextError("'{}' contains no phonemes; write them as in {HH AH0 L OW1}, or remove the braces")
+        raise TextError("'{}' contains no phonemes; write them as in {HH AH0 L OW1}, or remove the braces.")
     try:
         return tuple(phone_set.spell(codes))
     except TextError as error:
@@ -157,7 +159,7 @@ def _extract_custom_words(folded: str, given: list[Word], custom: dict[str, Phon
             return written
         return PLACEHOLDER
 
-    return re.sub(f"{PLACEHOLDER}|{WORD.pattern}", extract, folded), extracted
+    return re.sub(f"{PLACEHOLDER}|{CUSTOM_WORD.pattern}", extract, folded), extracted
 
 
 def _default_words(normal: str, extracted: list[Word], phone_set: PhoneSet) -> Iterator[Word]:

@@ -39,7 +39,7 @@ class LetterToSound:
         for index, (letter, phones) in enumerate(self.pairs):
             primary = sum(phone.endswith("1") for phone in phones)
             self._of_letter.setdefault(letter, []).append((chr(FIRST_SYMBOL + index), phones, primary))
-        self._seen: dict[str, tuple[float, float]] = {}  # by context: its count, and the count left to lower orders
+        self._seen: dict[str, tuple[float, float]] = {}  # by context: its count, and the count that lower orders share
         for ngram, count in self.counts.items():
             total, backoff = self._seen.get(ngram[:-1], (0.0, 0.0))
             self._seen[ngram[:-1]] = (total + count, backoff + (count if ngram[-1] == PRUNED else DISCOUNT))
@@ -50,7 +50,7 @@ class LetterToSound:
         return frozenset(self._of_letter)
 
     def probability(self, history: str, symbol: str) -> float:
-        """Probability of `symbol` after `history` (at most `order - 1` symbols), interpolated over all orders."""
+        """The probability of `symbol` after `history` (at most `order - 1` symbols), interpolated over all orders."""
         probability = 1 / (len(self.pairs) + 1)
         for length in range(len(history) + 1):
             context = history[len(history) - length :]

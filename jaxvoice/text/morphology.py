@@ -89,7 +89,7 @@ _SHORT_PARTS = (
     " top war way web wet who why wig"
 )
 SHORT_PARTS = frozenset(_SHORT_PARTS.split())
-"""Words of three letters that may be parts of compounds. The dictionary also has short names and abbreviations."""
+"""Words of three letters that may be parts of compounds. Most others in the dictionary are names or abbreviations."""
 
 
 def add_s(phones: Phones) -> Phones:
@@ -194,10 +194,10 @@ def _compound(word: str, look_up: LookUp) -> Phones | None:
 
 
 def pronounce_from_parts(word: str, look_up: LookUp) -> Phones | None:
-    """ARPAbet phones of `word` (lower case), composed of words for which `look_up` has phones, or None.
+    """ARPAbet phones of `word` (lower case), composed from those that `look_up` returns for other words, or None.
 
     Inflections are tried first, then suffixes and prefixes, British spellings and compounds. At most two of these steps
-    are combined, as in `unspeakables`.
+    are combined: `unbearables` is the plural of `bearable` with a prefix.
     """
 
     def step(part: str) -> Phones | None:

@@ -32,11 +32,11 @@ class PhoneSet:
     def __post_init__(self) -> None:
         object.__setattr__(self, "codes", tuple(self.codes))
         if not self.codes:
-            raise TextError(f"the phone set {self.name!r} has no codes; give at least one")
+            raise TextError(f"the phone set {self.name!r} has no codes; it should have at least one.")
         duplicates = sorted({code for code in self.codes if self.codes.count(code) > 1})
         if duplicates:
             raise TextError(
-                f"the phone set {self.name!r} contains {', '.join(duplicates)} more than once; list every code once"
+                f"the phone set {self.name!r} contains {', '.join(duplicates)} more than once; list every code once."
             )
 
     @cached_property
@@ -59,31 +59,30 @@ class PhoneSet:
         return tuple(dict.fromkeys([*same, *alike]))[:count]
 
     def check(self, codes: Iterable[str]) -> None:
-        """Check that all `codes` are in this set.
+        """Raise `TextError` unless all `codes` are in this set.
 
-        Raises:
-            TextError: a code is not; the message states the first such code, its position and the nearest codes.
+        The message states the first unknown code, its position and the nearest codes.
         """
         for position, code in enumerate(codes, 1):
             if code not in self._ids:
                 near = self.nearest(str(code))
-                hint = f"did you mean {' or '.join(near)}?" if near else f"the codes are {' '.join(self.codes)}"
+                hint = f"did you mean {' or '.join(near)}?" if near else f"the codes are {' '.join(self.codes)}."
                 raise TextError(f"{code!r} (phoneme {position}) is not in the phone set {self.name!r}; {hint}")
 
     def ids(self, codes: Sequence[str]) -> list[int]:
         """The ids of `codes`, which start at 1.
 
-        Raises:
-            TextError: a code is not in this set (see `check`).
+        **Raises:** `TextError` if a code is not in this set (see `check`).
         """
         self.check(codes)
         return [self._ids[code] for code in codes]
 
     def spell(self, codes: Iterable[str]) -> list[str]:
-        """Map ARPAbet `codes` of any stress to codes of this set. Codes of this set stay; others follow `to_aligned`.
+        """Map ARPAbet `codes` of any stress to codes of this set.
 
-        Raises:
-            TextError: a code can be mapped to no codes of this set (see `check`).
+        Codes of this set do not change. Other codes are mapped as in `to_aligned`.
+
+        **Raises:** `TextError` if a code has no counterpart in this set (see `check`).
         """
         mapped: list[str] = []
         for position, code in enumerate(codes, 1):
@@ -101,7 +100,7 @@ class PhoneSet:
 
 
 ALIGNED = PhoneSet("aligned", tuple(_ALIGNED.split()))
-"""The 54 codes of LJ-Speech-aligned in ASCII order. Stress is 0 or 1, AA is AA1, ER is EU0 R or EU1 R, pause `pau`."""
+"""The 54 codes of LJ-Speech-aligned in ASCII order. Stress is 0 or 1, AA is AA1, ER is EU0 R or EU1 R."""
 
 ARPABET = PhoneSet(
     "arpabet", (*sorted((*CONSONANTS, *(vowel + stress for vowel in VOWELS for stress in "012"))), PAUSE)
@@ -127,7 +126,6 @@ def _aligned(code: str) -> list[str]:
 def to_aligned(codes: Iterable[str]) -> list[str]:
     """Map ARPAbet codes of any stress to codes of `ALIGNED`: stress 2 becomes 1, AA becomes AA1, ER becomes EU and R.
 
-    Raises:
-        TextError: a code is in neither set; the message states the nearest codes.
+    **Raises:** `TextError` if a code is in neither set. The message states the nearest codes.
     """
     return ALIGNED.spell(codes)

@@ -10,7 +10,7 @@ from jaxvoice.text.number_expansion import drop_unit_stops, expand_numbers
 from jaxvoice.text.roman_numerals import expand_numerals
 
 PLACEHOLDER = "\ue000"
-"""Replaces parts of a text that normalisation must not change. `fold_to_ascii` rejects it in the input."""
+"""The character that replaces parts of a text that normalisation must not change. `fold_to_ascii` rejects it."""
 
 BRACES = re.compile(r"\{[^{}]*\}")
 ADDRESS = re.compile(r"https?://(?:www\.)?", re.IGNORECASE)
@@ -24,14 +24,13 @@ SYMBOL_WORDS |= {"°": " degrees ", "#": " number ", "/": " ", "_": " ", "[": "(
 
 
 def normalize(text: str) -> str:
-    """`text` in lower-case words and the punctuation `'"-.,;:!?()`. A single capital is read as the name of the letter.
+    """Expand English text to words in lower case and the punctuation `'"-.,;:!?()`.
 
     Numbers, ordinals, money, years, dates, times, fractions, measures, common abbreviations and acronyms are expanded:
     `Dr. Smith paid the FBI $5.50 in 1984.` becomes `doctor smith paid the F B I five dollars and fifty cents in
-    nineteen eighty-four.` Text in braces is not changed.
+    nineteen eighty-four.` A single capital is the name of a letter. Text in braces is not changed.
 
-    Raises:
-        TextError: a character has no English reading, or a brace has no counterpart.
+    **Raises:** `TextError` if a character has no English reading, or a brace has no counterpart.
     """
     extracted, text = extract_braces(fold_to_ascii(text))
     text = expand_text(text)
@@ -41,8 +40,7 @@ def normalize(text: str) -> str:
 def extract_braces(text: str) -> tuple[list[str], str]:
     """The parts of folded `text` in braces, and the text with each part replaced by `PLACEHOLDER`.
 
-    Raises:
-        TextError: a brace has no counterpart.
+    **Raises:** `TextError` if a brace has no counterpart.
     """
     extracted = BRACES.findall(text)
     text = BRACES.sub(f" {PLACEHOLDER} ", text)
@@ -50,7 +48,7 @@ def extract_braces(text: str) -> tuple[list[str], str]:
         if brace in text:
             position = text.index(brace)
             near = text[max(0, position - 12) : position + 13].replace(PLACEHOLDER, "{...}")
-            raise TextError(f"{brace!r} in {near!r} has no counterpart; write phonemes as in {{HH AH0 L OW1}}")
+            raise TextError(f"{brace!r} in {near!r} has no counterpart; write phonemes as in {{HH AH0 L OW1}}.")
     return extracted, text
 
 

@@ -1,4 +1,4 @@
-"""Pronounce one word by the dictionary, morphology, letter-to-sound, or the names of its letters."""
+"""Pronounce one word with the dictionary, morphology, letter-to-sound, or the names of its letters."""
 
 import re
 from functools import lru_cache
@@ -30,7 +30,7 @@ def letter_name(letter: str) -> Phones:
     """ARPAbet phones of the name of a letter, such as B IY1 for `b`."""
     phones = cmudict().get(f"{letter.lower()}.")
     if phones is None:
-        raise ValueError(f"{letter!r} is not one of the letters a to z")
+        raise ValueError(f"letter is {letter!r}; it should be one of the letters a to z.")
     return phones
 
 

@@ -297,7 +297,7 @@ def test_settings_that_contradict_each_other(voice):
         synthesizer(max_frames=0)
     with pytest.raises(ConfigError, match="got int"):
         synthesizer(vocoder=3)
-    with pytest.raises(TextError, match="unknown mode"):
+    with pytest.raises(TextError, match="mode is"):
         voice.speak("Hello.", mode="strict")
 
 
