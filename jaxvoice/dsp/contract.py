@@ -1,4 +1,4 @@
-"""Whether a mel spectrogram follows a model's mel contract, judged from its values alone."""
+"""The check of a mel spectrogram against a model's mel contract, by its shape and values alone."""
 
 import dataclasses
 import math
@@ -13,21 +13,21 @@ from jaxvoice.errors import MelError
 
 # Under any contract, speech has bands and pauses below this magnitude. A higher minimum indicates another scale.
 _QUIET_MAGNITUDE = 1e-3
-# No logarithm of a float32 magnitude, natural or to base 10, is this low; decibels of one pause are.
+# The logarithm of a mel magnitude, natural or to base 10, does not reach this value; decibels of pauses do.
 _LOWEST_LOG = -30.0
 _TOLERANCE = 1e-3
 
 
 def check_mel(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> list[str]:
-    """Compare a mel spectrogram with the contract it should follow.
+    """Check that a mel spectrogram follows a mel contract.
 
     **Arguments:** `mel`, `(mels, frames)` in any float type, bfloat16 included; `config`, the contract of the model
-    that will read it.
+    whose input it is.
 
-    **Returns:** warnings about properties that are unusual but may be right, one sentence each.
+    **Returns:** warnings about properties that are unusual but may be correct.
 
-    **Raises:** `MelError`, with the values found and those that the contract expects, for a wrong shape or number of
-    bands, a transposed mel, no frames, NaN or infinity, linear values, another logarithm, decibels, or values
+    **Raises:** `MelError`, with the range of the values and the range that the contract expects, for a wrong shape or
+    number of bands, a transposed mel, no frames, NaN or infinity, linear values, another logarithm, decibels, or values
     normalised to [0, 1], [-1, 1], [-4, 4] or unit variance.
     """
     mel = np.asarray(mel)
@@ -46,24 +46,24 @@ def check_mel(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> list[
 
 
 def _unscaled_mismatch(mel: np.ndarray, config: MelConfig) -> tuple[str, list[str]]:
-    """`_mismatch`, after the gain, offset and clipping of the contract are undone."""
+    """The result of `_mismatch` after the gain, offset and clipping of the contract are undone."""
     plain = config.unscaled()
     if config.clip is not None:
         low, high = config.clip
         if mel.min() < low - _TOLERANCE or mel.max() > high + _TOLERANCE:
             return (
-                f"The mel contains values from {mel.min():.2f} to {mel.max():.2f}, and the model's are clipped to "
-                f"{low:g} and {high:g}; it was computed with another scaling.",
+                f"The mel contains values from {mel.min():.2f} to {mel.max():.2f}; they should lie between {low:g} and "
+                f"{high:g}, where the contract clips. The mel was computed with another scaling.",
                 [],
             )
-        # Values below the clipping are silence too, so the floor is where the clipping starts.
+        # Clipped values are silence too, so the lower bound of the clipping is the floor.
         base = math.e if config.log == "ln" else 10.0
         lowest = (low - config.offset) / config.gain
         plain = dataclasses.replace(plain, log_floor=max(plain.log_floor, base**lowest))
     if plain == config:
         return _mismatch(mel, plain)
     if config.floor < -1.5 and (mel.min() >= 0 or np.abs(mel).max() <= 1 + _TOLERANCE):
-        # These ranges are within that of the contract too, but there speech has pauses near the floor.
+        # The contract allows these values too, but speech under the contract has pauses near the floor.
         kind = "linear or normalised to [0, 1]" if mel.min() >= 0 else "normalised to [-1, 1]"
         return f"The mel looks {kind} (values from {mel.min():.2f} to {mel.max():.2f}).", []
     hard, soft = _mismatch((mel - config.offset) / config.gain, plain)
@@ -73,28 +73,28 @@ def _unscaled_mismatch(mel: np.ndarray, config: MelConfig) -> tuple[str, list[st
 
 def _check_shape(mel: np.ndarray, config: MelConfig) -> None:
     if not jnp.issubdtype(mel.dtype, jnp.floating):
-        raise MelError(f"A mel should contain floats, got {mel.dtype}; save it as float32.")
+        raise MelError(f"The mel has dtype {mel.dtype}; it should be a float dtype. Save the mel as float32.")
     if mel.ndim != 2:
         raise MelError(
-            f"A mel should have the shape ({config.num_mels}, frames), got {mel.shape}; pass one utterance at a time."
+            f"The mel has shape {mel.shape}; it should be ({config.num_mels}, frames). Pass one utterance at a time."
         )
     bands, frames = mel.shape
     if bands != config.num_mels:
         if frames == config.num_mels:
             raise MelError(
-                f"The mel of shape {mel.shape} is transposed: the model expects ({config.num_mels}, frames). Give "
-                "`mel.T`."
+                f"The mel has shape {mel.shape}; it should be ({config.num_mels}, frames). It is transposed; pass "
+                "mel.T."
             )
         raise MelError(
-            f"The mel has {bands} bands, and the model expects {config.num_mels}; compute it with "
-            f"num_mels={config.num_mels} or use a model with as many bands."
+            f"The mel has {bands} bands; it should have {config.num_mels}. Compute it with num_mels={config.num_mels}, "
+            f"or use a model with {bands} bands."
         )
     if frames == 0:
-        raise MelError(f"The mel of shape {mel.shape} has no frames; pass at least one.")
+        raise MelError(f"The mel has shape {mel.shape}; it should have at least one frame.")
 
 
 def _mismatch(mel: np.ndarray, config: MelConfig) -> tuple[str, list[str]]:
-    """The reason why `mel` cannot follow `config`, or an empty string, and what is unusual about it."""
+    """The reason why `mel` cannot follow `config`, or an empty string, and warnings about unusual properties."""
     low, high, mean, spread = float(mel.min()), float(mel.max()), float(mel.mean()), float(mel.std())
     seen = f"values from {low:.2f} to {high:.2f} with mean {mean:.2f}"
     log = np.log if config.log == "ln" else np.log10
@@ -111,7 +111,7 @@ def _mismatch(mel: np.ndarray, config: MelConfig) -> tuple[str, list[str]]:
         )
     if high > loudest + 1:
         return (
-            f"The mel is louder than full-scale audio can be ({seen}; the loudest possible value is {loudest:.2f}); "
+            f"The mel is louder than that of full-scale audio ({seen}; the highest possible value is {loudest:.2f}); "
             "it may be in decibels, computed from unscaled integers, or normalised.",
             [],
         )
@@ -133,7 +133,7 @@ def _mismatch(mel: np.ndarray, config: MelConfig) -> tuple[str, list[str]]:
 
 
 def _rescaled(low: float, high: float, mean: float, spread: float, config: MelConfig) -> str:
-    """The known rescaling that explains a log-mel without low values, in words; an empty string if none does."""
+    """The common rescaling that explains a log-mel without low values, in words; an empty string for none."""
     if config.log == "ln" and abs(low - math.log10(config.log_floor)) < _TOLERANCE:
         return "like a logarithm to base 10; multiply it by ln(10) = 2.3026"
     if low >= -1 - _TOLERANCE and high <= 1 + _TOLERANCE:

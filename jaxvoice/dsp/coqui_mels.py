@@ -22,20 +22,22 @@ def coqui_mel(audio: Any) -> tuple[MelConfig, tuple[str, ...]]:
     table = Settings(audio, "audio.")
     if table.value("stats_path") and table.flag("signal_norm", True):
         raise ConfigError(
-            f"the mels are normalised with means and variances from {format_value(table.value('stats_path'))}, which "
-            "a mel contract cannot contain; normalise the mels yourself, and import with a --config in which "
-            "signal_norm is false."
+            f"audio.stats_path is {format_value(table.value('stats_path'))}; it should be null, since a mel contract "
+            "has no means and variances. Normalise the mels yourself, and import with a --config in which signal_norm "
+            "is false."
         )
     if not table.flag("do_amp_to_db_mel", True):
-        raise ConfigError("do_amp_to_db_mel is false: mels without a logarithm are not supported.")
+        raise ConfigError("audio.do_amp_to_db_mel is false; it should be true, since a mel contract has a logarithm.")
     if table.word("stft_pad_mode", "reflect") != "reflect":
         raise ConfigError(
-            f"stft_pad_mode is {format_value(table.value('stft_pad_mode'))}; only 'reflect' is supported."
+            f"audio.stft_pad_mode is {format_value(table.value('stft_pad_mode'))}; it should be 'reflect'."
         )
     logs: dict[str, Literal["ln", "log10"]] = {"np.log10": "log10", "np.log": "ln"}
     log = logs.get(table.word("log_func", "np.log10"))
     if log is None:
-        raise ConfigError(f"log_func is {format_value(table.value('log_func'))}; known are np.log10 and np.log.")
+        raise ConfigError(
+            f"audio.log_func is {format_value(table.value('log_func'))}; it should be 'np.log10' or 'np.log'."
+        )
     gain, offset, clip = table.number("spec_gain", 20.0, above=0), 0.0, None
     normalised = table.flag("signal_norm", True)
     if normalised:
@@ -46,7 +48,9 @@ def coqui_mel(audio: Any) -> tuple[MelConfig, tuple[str, ...]]:
         )
         low = -table.number("min_level_db", -100.0)
         if low <= 0:
-            raise ConfigError(f"audio.min_level_db should be below 0, got {format_value(table.value('min_level_db'))}.")
+            raise ConfigError(
+                f"audio.min_level_db is {format_value(table.value('min_level_db'))}; it should be below 0."
+            )
         bottom = -top if table.flag("symmetric_norm", True) else 0.0
         scale = (top - bottom) / low
         gain, offset = gain * scale, scale * (low - reference) + bottom
@@ -77,10 +81,10 @@ def coqui_mel(audio: Any) -> tuple[MelConfig, tuple[str, ...]]:
     )
     if clip is None or mel.floor > clip[0]:
         assumed.append("amplitudes are clipped at 1e-5, as in older versions of coqui's TTS (newer versions use 1e-8)")
-    for name, what in (("do_sound_norm", "peak-normalised"), ("do_rms_norm", "normalised in loudness")):
+    for name, treatment in (("do_sound_norm", "peak-normalised"), ("do_rms_norm", "normalised in loudness")):
         if table.flag(name, False):
             assumed.append(
-                f"recordings were {what} before the mels were computed ({name}); process yours in the same way"
+                f"recordings were {treatment} before the mels were computed ({name}); process yours in the same way"
             )
     return mel, tuple(assumed)
 
@@ -90,12 +94,12 @@ _DEFAULTS = {"fft_size": "1024", "num_mels": "80", "mel_fmin": "0", "mel_fmax": 
 _DEFAULTS |= {"log_func": "np.log10", "spec_gain": "20", "signal_norm": "true"}
 _NORM_DEFAULTS = {"ref_level_db": "20", "min_level_db": "-100", "max_norm": "4", "symmetric_norm": "true"}
 _NORM_DEFAULTS |= {"clip_norm": "true"}
-# Settings in which null means something.
+# Settings whose null differs from a missing key.
 _NULLABLE = ("mel_fmin", "mel_fmax", "preemphasis", "ref_level_db", "max_norm")
 
 
 def _coqui_defaults(table: Settings, normalised: bool) -> list[str]:
-    there = {name for name in table if name in table or name in _NULLABLE}
+    present = {name for name in table if name in table or name in _NULLABLE}
     known = _DEFAULTS | (_NORM_DEFAULTS if normalised else {})
-    absent = [f"{name} {value}" for name, value in known.items() if name not in there]
+    absent = [f"{name} {value}" for name, value in known.items() if name not in present]
     return [f"coqui's defaults for missing audio settings: {', '.join(absent)}"] if absent else []

@@ -1,4 +1,4 @@
-"""Dynamic time warping of recordings: the path, features of mels, mapped boundaries, durations, and silent frames."""
+"""Dynamic time warping of recordings: features, paths, mapped boundaries and durations; and silent frames."""
 
 import math
 from typing import NamedTuple
@@ -8,14 +8,14 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from jaxvoice.dsp.mel_config import MelConfig
 
-# Decibels below the loudest frames. Lower values are noise in one recording and zeros in another.
+# Decibels below the loudest frames. Lower values are background noise, which differs between recordings.
 _RANGE = 60.0
 # The steps of the path, in frames of both recordings.
 _STEPS = np.array([[1, 1], [1, 0], [0, 1]])
 
 
 class WarpedBoundaries(NamedTuple):
-    """Boundaries in the target, and how well source and target match."""
+    """Boundaries in the target, and the cost of matching source and target."""
 
     edges: Float64[np.ndarray, " edges"]
     """Boundaries in frames of the target, not rounded."""
@@ -24,7 +24,7 @@ class WarpedBoundaries(NamedTuple):
 
 
 def time_warping_path(cost: Float[np.ndarray, "left right"]) -> Int64[np.ndarray, "steps 2"]:
-    """The cheapest path of steps (1, 1), (1, 0), (0, 1) from the first to the last entry of `cost`, as index pairs."""
+    """The path of least cost from the first to the last entry of `cost`, with steps (1, 1), (1, 0) and (0, 1)."""
     from librosa.sequence import dtw
 
     _, path = dtw(C=cost, step_sizes_sigma=_STEPS, backtrack=True)
@@ -42,7 +42,7 @@ def dtw_features(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> Fl
 
     Each row has zero mean and unit variance over the utterance, which removes most of the influence of voice,
     microphone and loudness. Values more than 60 dB below the loudest frames are clipped. On recordings of five voices
-    with known times, these features gave smaller errors than cepstra, and than steps or weights that favour the
+    with known boundaries, the errors were smaller than with cepstra, and than with steps or weights that favour the
     diagonal.
     """
     logs = natural_log_mel(mel, config)
@@ -78,10 +78,10 @@ def map_boundaries(
     source_frames: int,
     target_frames: int,
 ) -> Float64[np.ndarray, " edges"]:
-    """`edges` of the source in frames of the target, along the pairs of frames `path`.
+    """Map `edges` from frames of the source to frames of the target along `path`, pairs of frames.
 
-    A boundary is mapped to the middle between the last target frame that is paired with the source frame before it and
-    the first that is paired with the source frame after it.
+    The source frame before a boundary has a last paired target frame, and the source frame after it has a first one.
+    The boundary is mapped to the middle between these two.
     """
     rows, first = np.unique(path[:, 0], return_index=True)
     low, high = path[first, 1], path[np.append(first[1:], len(path)) - 1, 1] + 1
@@ -93,7 +93,7 @@ def map_boundaries(
 def durations_between(edges: Float[np.ndarray, " edges"], frames: int) -> Int64[np.ndarray, " intervals"]:
     """Durations in whole frames of the intervals between `edges`: at least 1 each, and `frames` in total.
 
-    The boundaries are as near to `edges` as that allows. There must not be more intervals than `frames`.
+    The boundaries are rounded to the nearest frames that allow this. There should be at most `frames` intervals.
     """
     order = np.arange(len(edges))
     shifted = np.maximum.accumulate(np.rint(edges).astype(np.int64) - order)
@@ -103,7 +103,7 @@ def durations_between(edges: Float[np.ndarray, " edges"], frames: int) -> Int64[
 
 
 def silent_frames(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> Bool[np.ndarray, " frames"]:
-    """Which frames of a recording are silent, for a mel spectrogram that follows `config`.
+    """Mask of the silent frames of a recording, whose mel spectrogram follows `config`.
 
     The threshold is a quarter of the way from the quietest to the loudest frames in decibels, limited to 25 to 60 dB
     below the loudest.
@@ -114,13 +114,13 @@ def silent_frames(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> B
 
 
 def true_runs(flags: Bool[np.ndarray, " frames"]) -> Int64[np.ndarray, "runs 2"]:
-    """The runs of frames at which `flags` are true: the first frame of each, and the frame after its last."""
+    """The runs of true `flags`: the first frame of each run, and the frame after its last."""
     steps = np.diff(np.concatenate([[0], flags.astype(np.int8), [0]]))
     return np.stack([np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)], axis=1).astype(np.int64)
 
 
 def outer_silence(silent: Bool[np.ndarray, " frames"]) -> tuple[int, int]:
-    """Number of silent frames before the first frame with sound and after the last one; 0 and 0 if all are silent."""
+    """Numbers of silent frames before the first and after the last frame with sound; 0 and 0 if all are silent."""
     loud = np.flatnonzero(~silent)
     return (int(loud[0]), len(silent) - 1 - int(loud[-1])) if loud.size else (0, 0)
 

@@ -1,4 +1,4 @@
-"""How signals are divided: frames of an STFT, and overlapping windows of long signals, without jax.
+"""The division of signals into STFT frames, and of long signals into overlapping windows; without jax.
 
 `plan_windows` divides a long signal into overlapping windows. `bucket_size` rounds their sizes, so that few programs
 are compiled.
@@ -7,8 +7,8 @@ are compiled.
        |- left context -|---------- kept ----------|- right context -|
                                             |- left context -|---------- kept ---------- ...
 
-The result of a frame is exact if its receptive field lies in the window or reaches past the end of the signal. Adjacent
-windows therefore overlap by both contexts, and only the first and the last window keep their outer edge.
+The result for a frame is exact if the window contains its receptive field, up to the ends of the signal. Adjacent
+windows therefore overlap by both contexts, and only the first and the last window keep the results at an outer edge.
 """
 
 import functools
@@ -25,8 +25,8 @@ _SMALLEST = 16
 def hann_window(win_length: int, n_fft: int | None = None) -> Float[np.ndarray, " n_fft"]:
     """Periodic Hann window of `win_length` samples, zero-padded on both sides to `n_fft`, float32 and read-only.
 
-    Periodic as `scipy.signal.get_window("hann", n)` and `torch.hann_window(n)`; the extra zero of an odd difference
-    goes to the right, as in torch and librosa.
+    It equals `scipy.signal.get_window("hann", n)` and `torch.hann_window(n)`. If the number of zeros is odd, the right
+    side has one more, as in torch and librosa.
     """
     n_fft = win_length if n_fft is None else n_fft
     window = np.zeros(n_fft, np.float32)
@@ -42,13 +42,13 @@ def num_frames(samples: int, *, n_fft: int, hop_length: int, pad: int) -> int:
 
 
 def min_samples(*, n_fft: int, pad: int) -> int:
-    """The fewest samples that give one frame, and of which `pad` can be reflected at either end."""
+    """The smallest number of samples that gives one frame, and that can be reflected by `pad` at each end."""
     return max(pad + 1, n_fft - 2 * pad, 1)
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window reads the frames from `start` to `stop`, and its results from `keep_from` to `keep_to` are kept."""
+    """A window of the frames from `start` to `stop`, whose results from `keep_from` to `keep_to` are kept."""
 
     start: int
     stop: int
@@ -57,17 +57,17 @@ class Window:
 
     @property
     def frames(self) -> int:
-        """Number of frames read."""
+        """Number of frames in the window."""
         return self.stop - self.start
 
 
 def plan_windows(
     frames: int, size: int, context: tuple[int, int], wanted: tuple[int, int] | None = None
 ) -> Iterator[Window]:
-    """Windows of at most `size` frames that together keep `wanted` (all by default) of a signal of `frames`, each once.
+    """Windows of at most `size` frames that keep each frame of the range `wanted`, by default of all `frames`, once.
 
-    **Arguments:** `context`, the frames to the left and to the right that a result depends on; `size` must exceed their
-    sum. Where the signal has at least `size` frames, the last window ends with it and is not shorter than the others.
+    `context` is the number of frames to the left and to the right that a result depends on. `size` should exceed their
+    sum. If the signal has at least `size` frames, the last window is not shorter than the others, and ends with it.
     """
     left, right = context
     position, end = (0, frames) if wanted is None else wanted
@@ -82,7 +82,7 @@ def plan_windows(
 
 
 def bucket_size(frames: int, largest: int) -> int:
-    """The smallest of 16, 24, 32, 48, 64, 96, ... and `largest` that holds `frames`."""
+    """The smallest of 16, 24, 32, 48, 64, 96, ... that is at least `frames`, or `largest` if that is smaller."""
     size = _SMALLEST
     while size < frames:
         size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3

@@ -1,4 +1,4 @@
-"""Audio from magnitudes: Griffin-Lim, and the approximate inverse of the log-mel."""
+"""Reconstruction of audio from magnitudes (Griffin-Lim) and from log-mels."""
 
 import functools
 import math
@@ -42,19 +42,21 @@ def griffin_lim(
     pad = n_fft // 2 if pad is None else pad
     if magnitude.ndim != 2 or magnitude.shape[0] != n_fft // 2 + 1:
         raise ShapeError(
-            f"griffin_lim needs magnitudes of shape ({n_fft // 2 + 1}, frames) for n_fft={n_fft}, got "
-            f"{magnitude.shape}; use jax.vmap for a batch."
+            f"magnitude has shape {magnitude.shape}; it should be ({n_fft // 2 + 1}, frames) for n_fft={n_fft}. Use "
+            "jax.vmap for a batch."
         )
     frames = magnitude.shape[1]
     covered = n_fft + (frames - 1) * hop_length - 2 * pad
-    if covered < min_samples(n_fft=n_fft, pad=pad):
+    missing = min_samples(n_fft=n_fft, pad=pad) - covered
+    if missing > 0:
         raise ShapeError(
-            f"griffin_lim got {frames} frames, too few to reflect {pad} samples at the ends; give more frames."
+            f"magnitude has {frames} frames; it should have at least {frames - (-missing // hop_length)}, so that "
+            f"{pad} samples can be reflected at each end."
         )
     magnitude = magnitude.T if magnitude.dtype == jnp.float64 else magnitude.T.astype(jnp.float32)
     analyse = functools.partial(frame_spectra, n_fft=n_fft, hop_length=hop_length, win_length=win_length, pad=pad)
-    # The true length determines the samples behind the last frame's centre. A length that gives another number of
-    # frames cannot be the true one.
+    # The length of the original signal determines the reflection at its end. A length that gives another number of
+    # frames is not the original one.
     known = length is not None and num_frames(length, n_fft=n_fft, hop_length=hop_length, pad=pad) == frames
     synthesise = functools.partial(
         overlap_add,
@@ -89,9 +91,9 @@ def mel_to_audio(
     length: int | None = None,
     key: PRNGKeyArray | None = None,
 ) -> Float[Array, " samples"]:
-    """Audio whose log-mel under `config` is close to `log_mel`: a vocoder without a model, as a baseline.
+    """Audio whose log-mel under `config` is close to `log_mel`: a vocoder without a network, as a baseline.
 
-    **Arguments:** `iterations` of Griffin-Lim; `length` in samples, by default that which the frames cover
+    **Arguments:** `iterations` of Griffin-Lim; `length` in samples, by default the number that the frames cover
     (`frames * hop_length` for HiFi-GAN's padding); `key` for the initial phases.
 
     **Raises:** `ShapeError` if `log_mel` does not have `config.num_mels` bands, or has too few frames.
@@ -115,15 +117,14 @@ def mel_to_magnitude(
 ) -> Float[Array, "bins frames"]:
     """Linear STFT magnitudes whose mel is close to `log_mel`: non-negative least squares, zero above `fmax`.
 
-    Starts at the pseudo-inverse and takes `iterations` multiplicative updates (Lee and Seung 2001), which keep every
-    bin non-negative and never raise the error.
+    The first estimate is the pseudo-inverse. The `iterations` multiplicative updates (Lee and Seung 2001) keep every
+    bin non-negative and never increase the error.
 
     **Raises:** `ShapeError` if `log_mel` is not `(config.num_mels, frames)`.
     """
     if log_mel.ndim != 2 or log_mel.shape[0] != config.num_mels:
         raise ShapeError(
-            f"the log-mel should have the shape ({config.num_mels}, frames), got {log_mel.shape}; use jax.vmap for a "
-            "batch."
+            f"log_mel has shape {log_mel.shape}; it should be ({config.num_mels}, frames). Use jax.vmap for a batch."
         )
     log_mel = log_mel if log_mel.dtype == jnp.float64 else log_mel.astype(jnp.float32)
     mel = jnp.exp(log_mel * (1 if config.log == "ln" else math.log(10)))
@@ -132,9 +133,9 @@ def mel_to_magnitude(
     weights = jnp.asarray(filters, mel.dtype)
     matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
     # A bin at exactly zero would stay zero, so every bin that a filter covers starts with a small value.
-    seen = jnp.asarray(filters.any(axis=0), mel.dtype)[:, None]
+    covered = jnp.asarray(filters.any(axis=0), mel.dtype)[:, None]
     projected = matmul(weights.T, mel)
-    start = jnp.maximum(matmul(inverse, mel), 0.01 * projected / jnp.sum(weights**2)) * seen
+    start = jnp.maximum(matmul(inverse, mel), 0.01 * projected / jnp.sum(weights**2)) * covered
 
     def update(magnitude: Float[Array, "bins frames"], _: None) -> tuple[Float[Array, "bins frames"], None]:
         explained = matmul(weights.T, matmul(weights, magnitude))

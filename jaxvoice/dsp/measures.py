@@ -46,11 +46,11 @@ def mel_l1(
 ) -> Float[Array, ""]:
     """Mean absolute difference of the log-mels up to Nyquist, as in HiFi-GAN's published validation curve.
 
-    `config` is the contract of the model's input; the full band is measured. Differentiable.
+    `config` is the contract of the model's input. Its `full_band` is measured. Differentiable.
 
     **Raises:** `ShapeError` if the lengths differ or are too short for a frame.
 
-    jik876/hifi-gan `train.py`, validation loop.
+    Source: jik876/hifi-gan `train.py`, validation loop.
     """
     _same_shape(recording, estimate)
     config = config.full_band()
@@ -70,7 +70,7 @@ def stft_distance(
 
     **Raises:** `ShapeError` if the lengths differ or are too short for the largest `n_fft`.
 
-    Yamamoto, Song and Kim 2020 (Parallel WaveGAN), equations 4 to 6.
+    Source: Yamamoto, Song and Kim 2020 (Parallel WaveGAN), equations 4 to 6.
     """
     _same_shape(recording, estimate)
     convergence, difference = [], []
@@ -98,8 +98,8 @@ def mel_cepstrum(
     """
     if log_mel.ndim != 2 or log_mel.shape[0] != config.num_mels or not 0 < coefficients < config.num_mels:
         raise ShapeError(
-            f"mel_cepstrum needs a log-mel of shape ({config.num_mels}, frames) and 0 < coefficients < "
-            f"{config.num_mels}, got {log_mel.shape} and {coefficients}."
+            f"log_mel has shape {log_mel.shape} and coefficients is {coefficients}; they should be ({config.num_mels}, "
+            f"frames) and a number from 1 to {config.num_mels - 1}."
         )
     angles = np.pi * np.arange(coefficients + 1)[:, None] * (np.arange(config.num_mels)[None] + 0.5) / config.num_mels
     scale = (1 if config.log == "ln" else math.log(10)) / (config.power * config.num_mels)
@@ -117,16 +117,16 @@ def mel_cepstral_distortion(
 ) -> Float[Array, ""]:
     """Mel-cepstral distortion in decibels, the mean over frames of `10 / ln(10) sqrt(2 sum_{d=1}^{D} (c_d - c'_d)^2)`.
 
-    `c` is `mel_cepstrum` of the log-mel under `config`; the loudness `c_0` is left out. Values can be compared
-    only for equal `config` and `coefficients`. Tools that take cepstra from SPTK or WORLD, or scale the cosine
-    transform in another way, give other values.
+    `c` is `mel_cepstrum` of the log-mel under `config`, without the loudness `c_0`. Values are comparable only for
+    equal `config` and `coefficients`. Tools that compute cepstra with SPTK or WORLD, or scale the cosine transform in
+    another way, give other values.
 
-    **Arguments:** `coefficients`, `D`; `align`: match the frames by dynamic time warping first and average along the
-    path, so that the lengths may differ; runs on the host, outside `jit`.
+    **Arguments:** `coefficients`, `D`; `align`, match the frames by dynamic time warping and average along the path, on
+    the host and outside `jit`, so that the lengths may differ.
 
     **Raises:** `ShapeError` if the lengths differ without `align`, or are too short for a frame.
 
-    Kubichek 1993, "Mel-cepstral distance measure for objective speech quality assessment".
+    Source: Kubichek 1993, "Mel-cepstral distance measure for objective speech quality assessment".
     """
     if not align:
         _same_shape(recording, estimate)
@@ -157,6 +157,6 @@ def _tiny(values: Float[Array, "..."]) -> float:
 def _same_shape(recording: Float[Array, "..."], estimate: Float[Array, "..."]) -> None:
     if recording.shape != estimate.shape:
         raise ShapeError(
-            f"recording and estimate should have the same shape, got {recording.shape} and {estimate.shape}; cut both "
-            "to the shorter one."
+            f"recording has shape {recording.shape} and estimate {estimate.shape}; they should have the same shape. "
+            "Cut both to the shorter length."
         )

@@ -1,4 +1,4 @@
-"""The log-mel front end: exact for one length, and with few compiled programs for recordings of all lengths."""
+"""Log-mel spectrograms: of one length, and of recordings of any length with few compiled programs."""
 
 import dataclasses
 import functools
@@ -23,8 +23,9 @@ _SMALLEST, _WINDOW = 64, 1024  # hops of the shortest compiled program, and usua
 def log_mel(audio: Float[Array, " samples"], config: MelConfig) -> Float[Array, "mels frames"]:
     """Log-mel spectrogram of one channel of audio, computed in float32 for every float type but float64.
 
-    The function is compiled once for each length; see `bucketed_log_mel` for recordings. It can be used under `jit`,
-    `vmap` and `grad`, also on digital silence. The result has `config.num_frames(samples)` frames.
+    The function is compiled for each length; use `bucketed_log_mel` for recordings of many lengths. It works under
+    `jit`, `vmap` and `grad`, and its gradient at digital silence is finite. The result has
+    `config.num_frames(samples)` frames.
 
     **Raises:** `ShapeError` if `audio` is not `(samples,)` of floats or shorter than `config.min_samples`.
 
@@ -40,7 +41,7 @@ def log_mel(audio: Float[Array, " samples"], config: MelConfig) -> Float[Array, 
     )[:, :used]
     energy = spectra.real**2 + spectra.imag**2 + config.magnitude_floor
     if config.magnitude_floor == 0 and config.power < 2:
-        # The root's slope at zero is infinite: keep zeros out of it, and their gradient is zero instead of NaN.
+        # The slope of the root at zero is infinite. Without zeros in its input, the gradient is zero instead of NaN.
         silent = energy == 0
         magnitude = jnp.where(silent, 0, _root(jnp.where(silent, 1, energy), config.power))
     else:
@@ -60,11 +61,11 @@ def bucketed_log_mel(
 ) -> Float32[np.ndarray, "mels frames"]:
     """The result of `log_mel` for a recording of any length, with few compiled programs and bounded memory.
 
-    Recordings are padded to 64, 96, 128, 192, ... hops. Those of more than `window` hops are computed in overlapping
-    windows. Neither changes the result by more than rounding: padding starts after the reflection at the end, and
-    pre-emphasis is applied before it.
+    Recordings are padded to 64, 96, 128, 192, ... hops. Recordings of more than `window` hops are computed in
+    overlapping windows. The result differs from that of `log_mel` by rounding only, because the padding follows the
+    reflection at the end, and pre-emphasis precedes the reflection.
 
-    **Arguments:** `audio`, `(samples,)` at `config.sample_rate`, computed in float32; `complete`: append silence until
+    **Arguments:** `audio`, `(samples,)` at `config.sample_rate`, computed in float32; `complete`, append silence until
     the last samples fill a hop; `window`, in hops, by default 1024, or more for frames of more than 512 hops.
 
     **Raises:** `ShapeError` if `audio` is not one channel of floats; `AudioError` if it is shorter than
@@ -76,11 +77,11 @@ def bucketed_log_mel(
     window = _checked_window(window, config)
     if len(audio) < config.min_samples:
         raise AudioError(
-            f"The audio is too short: {len(audio)} samples at {config.sample_rate} Hz, and one mel frame needs "
-            f"{config.min_samples}; use at least {config.min_samples / config.sample_rate:.3f} s."
+            f"The audio is too short, {len(audio)} samples; it should have at least {config.min_samples} "
+            f"({config.min_samples / config.sample_rate:.3f} s at {config.sample_rate} Hz) for one mel frame."
         )
     hop = config.hop_length
-    with np.errstate(over="ignore"):  # larger than float32: infinite, and refused below
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, which raises an error below
         audio = audio.astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(audio))
     if bad.size:
@@ -95,7 +96,7 @@ def bucketed_log_mel(
         audio = audio - np.float32(config.preemphasis) * np.pad(audio[:-1], (1, 0))
         config = dataclasses.replace(config, preemphasis=0.0)
     audio = np.pad(audio, (0, config.pad), mode="reflect")
-    context = -(-config.pad // hop)  # frames at either end of a window that read what lies outside
+    context = -(-config.pad // hop)  # frames at either end of a window that depend on samples outside it
     hops = -(-len(audio) // hop)
     size = bucket_size(max(hops, _SMALLEST), window)
     audio = np.pad(audio, (0, max(hops, size) * hop - len(audio)))
@@ -107,7 +108,7 @@ def bucketed_log_mel(
 
 
 def _checked_window(window: int | None, config: MelConfig) -> int:
-    """`window` in hops, which has to exceed the frames at either end of it that read what lies outside."""
+    """`window` in hops, by default the usual one. It should exceed the frames that depend on samples outside it."""
     smallest = max(_SMALLEST, 4 * -(-config.pad // config.hop_length))
     if window is None:
         return max(_WINDOW, smallest)

@@ -1,4 +1,4 @@
-"""The mel contract: how a model's mel spectrograms are computed, and their filterbank; without jax."""
+"""The mel contract, which defines how a model's mel spectrograms are computed, and the filterbank; without jax."""
 
 import dataclasses
 import functools
@@ -9,34 +9,34 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from jaxvoice.config import check_positive, check_types, format_value
+from jaxvoice.config import check_field, check_not_negative, check_positive, check_types, format_value
 from jaxvoice.dsp.framing import min_samples, num_frames
 from jaxvoice.errors import ConfigError
 
-# Far above the sizes of real mel spectrograms, and small enough for the memory and time of a filterbank.
+# Far above the sizes of published models; a filterbank of this size is computed in seconds.
 _LARGEST, _LARGEST_FILTERBANK = {"sample_rate": 10**7, "n_fft": 2**17, "num_mels": 1024}, 2**22
 
 
 @dataclass(frozen=True)
 class MelConfig:
-    """How a model's mel spectrograms are computed; saved with its weights. The defaults are HiFi-GAN's for LJSpeech.
+    """The definition of a model's mel spectrograms, saved with its weights. The defaults are HiFi-GAN's for LJSpeech.
 
-    `(re^2 + im^2 + magnitude_floor) ^ (power / 2)` of a periodic-Hann STFT is multiplied with the mel filterbank. The
-    logarithm of the result, or of `log_floor` where that is larger, is multiplied by `gain`, increased by `offset`
-    and clipped to `clip`. Frequencies are in Hz, lengths in samples; `fmax=None` is Nyquist.
+    `(re^2 + im^2 + magnitude_floor) ^ (power / 2)` of an STFT with a periodic Hann window is multiplied with the mel
+    filterbank. The logarithm of the result, or of `log_floor` where that is larger, is multiplied by `gain`, increased
+    by `offset` and clipped to `clip`. Frequencies are in Hz, lengths in samples; `fmax=None` is Nyquist.
 
     `center=False` reflects `(n_fft - hop_length) / 2` samples at both ends, which gives `samples // hop_length` frames,
     as in HiFi-GAN. `center=True` reflects `n_fft / 2`, which gives one more, as in librosa and torchaudio.
 
-    The front ends of XTTS are `MelConfig(mel_scale="htk", power=2.0, magnitude_floor=0.0, center=True)` with its
-    `n_fft`, `win_length` and `hop_length`, divided by its `mel_stats` afterwards. coqui's normalised decibels,
+    The mels of XTTS follow `MelConfig(mel_scale="htk", power=2.0, magnitude_floor=0.0, center=True)` with its `n_fft`,
+    `win_length` and `hop_length`, and are divided by its `mel_stats` afterwards. coqui's normalised decibels,
     20 log10(x) - 20 mapped from [-100, 0] to [-4, 4], are `MelConfig(magnitude_floor=0.0, center=True, log="log10",
     gain=1.6, offset=2.4, clip=(-4.0, 4.0))`.
 
     **Raises:** `ConfigError`, with the fix, for values of the wrong type or range, contradictory sizes or frequencies,
     and filters without a bin.
 
-    jik876/hifi-gan `meldataset.py`.
+    Source: jik876/hifi-gan `meldataset.py`.
     """
 
     sample_rate: int = 22050
@@ -81,56 +81,51 @@ class MelConfig:
         check_positive(self, "sample_rate", "n_fft", "hop_length", "win_length", "num_mels")
         for name, most in _LARGEST.items():
             if getattr(self, name) > most:
-                raise ConfigError(f"MelConfig.{name} is {format_value(getattr(self, name))}; use at most {most}.")
+                raise ConfigError(
+                    f"MelConfig.{name} is {format_value(getattr(self, name))}; it should be at most {most}."
+                )
         if self.n_fft * self.num_mels > _LARGEST_FILTERBANK:
             raise ConfigError(
-                f"MelConfig.n_fft={self.n_fft} times num_mels={self.num_mels} makes too large a filterbank; use "
-                f"at most {_LARGEST_FILTERBANK // self.n_fft} bands."
+                f"MelConfig.num_mels is {self.num_mels}; it should be at most {_LARGEST_FILTERBANK // self.n_fft} for "
+                f"n_fft={self.n_fft}."
             )
         if self.n_fft % 2:
-            raise ConfigError(f"MelConfig.n_fft={self.n_fft} is odd; use {self.n_fft + 1}.")
+            raise ConfigError(f"MelConfig.n_fft is {self.n_fft}; it should be even. Use {self.n_fft + 1}.")
         if self.win_length > self.n_fft:
             raise ConfigError(
-                f"MelConfig.win_length={format_value(self.win_length)} does not fit in n_fft={self.n_fft}; raise "
-                f"n_fft to at least {format_value(self.win_length)} or shorten the window."
+                f"MelConfig.win_length is {format_value(self.win_length)}; it should be at most n_fft, {self.n_fft}. "
+                f"Raise n_fft to at least {format_value(self.win_length)}, or shorten the window."
             )
         if self.hop_length > self.win_length:
             raise ConfigError(
-                f"MelConfig.hop_length={format_value(self.hop_length)} exceeds win_length={self.win_length}, so "
-                "samples between frames would be ignored; use a quarter of win_length."
+                f"MelConfig.hop_length is {format_value(self.hop_length)}; it should be at most win_length, "
+                f"{self.win_length}, so that frames cover all samples. A quarter of win_length is usual."
             )
         if not self.center and (self.n_fft - self.hop_length) % 2:
             raise ConfigError(
-                f"n_fft - hop_length = {self.n_fft - self.hop_length} is odd and cannot be padded evenly; use an even "
-                "hop_length or center=True."
+                f"MelConfig.n_fft - hop_length is {self.n_fft - self.hop_length}; it should be even, so that both ends "
+                "are padded equally. Use an even hop_length, or center=True."
             )
         nyquist = self.sample_rate / 2
         if self.fmax is not None and self.fmax > nyquist:
             raise ConfigError(
-                f"MelConfig.fmax={format_value(self.fmax)} Hz lies above Nyquist ({nyquist} Hz at "
-                f"sample_rate={self.sample_rate}); use fmax=None for the full band."
+                f"MelConfig.fmax is {format_value(self.fmax)} Hz; it should be at most the Nyquist frequency, "
+                f"{nyquist} Hz for sample_rate={self.sample_rate}. Use fmax=None for the full band."
             )
         if not 0 <= self.fmin < self.upper_frequency:
             raise ConfigError(
-                f"MelConfig.fmin={format_value(self.fmin)} Hz should lie between 0 and "
-                f"fmax={format_value(self.upper_frequency)} Hz."
+                f"MelConfig.fmin is {format_value(self.fmin)} Hz; it should lie between 0 and fmax, "
+                f"{format_value(self.upper_frequency)} Hz."
             )
-        if not (self.power > 0 and self.magnitude_floor >= 0 and self.log_floor > 0):
-            raise ConfigError(
-                f"MelConfig needs power > 0, magnitude_floor >= 0 and log_floor > 0, got {self.power}, "
-                f"{self.magnitude_floor} and {self.log_floor}."
-            )
-        if not self.gain > 0 or not 0 <= self.preemphasis < 1:
-            raise ConfigError(
-                f"MelConfig needs gain > 0 and preemphasis in [0, 1), got {self.gain} and {self.preemphasis}."
-            )
-        if self.clip is not None and not self.clip[0] < self.clip[1]:
-            raise ConfigError(f"MelConfig.clip={self.clip} must be (lowest, highest).")
+        check_positive(self, "power", "log_floor", "gain")
+        check_not_negative(self, "magnitude_floor")
+        check_field(self, "preemphasis", 0 <= self.preemphasis < 1, "lie in [0, 1)")
+        check_field(self, "clip", self.clip is None or self.clip[0] < self.clip[1], "be (lowest, highest)")
         empty = np.flatnonzero(mel_filterbank(self).max(axis=1) == 0)
         if empty.size:
             raise ConfigError(
-                f"{empty.size} of {self.num_mels} mel filters contain no FFT bin (the first is number {empty[0]}), so "
-                f"their output would always be the floor; use fewer num_mels or an n_fft above {self.n_fft}."
+                f"MelConfig.num_mels is {self.num_mels}; it should be smaller for n_fft={self.n_fft}: {empty.size} mel "
+                f"filters (the first is number {empty[0]}) contain no FFT bin. Use fewer bands, or a larger n_fft."
             )
 
     def full_band(self) -> "MelConfig":
@@ -173,7 +168,7 @@ class MelConfig:
 
 @functools.lru_cache(maxsize=32)
 def mel_filterbank(config: MelConfig) -> Float[np.ndarray, "mels bins"]:
-    """Triangular mel filters over the `n_fft // 2 + 1` FFT bins, float32 and read-only; equal to `librosa.filters.mel`.
+    """Triangular mel filters over the `n_fft // 2 + 1` FFT bins, equal to `librosa.filters.mel`; read-only float32.
 
     Corner frequencies are evenly spaced on the mel scale (Slaney's Auditory Toolbox: linear below 1 kHz, logarithmic
     above; or HTK's 2595 log10(1 + f / 700)); `mel_norm="slaney"` gives every triangle the same area.
@@ -209,7 +204,7 @@ def _mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
 
 
 WAVEGLOW_MEL = MelConfig(magnitude_floor=0.0, center=True)
-"""The mel spectrograms of LJ-Speech-aligned, NVIDIA's Tacotron 2 and WaveGlow."""
+"""The mel contract of LJ-Speech-aligned, NVIDIA's Tacotron 2 and WaveGlow."""
 
 MEL_CONTRACTS = {"hifigan": MelConfig(), "waveglow": WAVEGLOW_MEL}
-"""The published mel contracts by the name of their vocoder."""
+"""Published mel contracts by the name of their vocoder."""

@@ -46,7 +46,7 @@ def stoi(
     **Raises:** `MissingExtraError` without the package `pystoi`; `ShapeError` if the lengths differ; `AudioError` if
     less than about 0.4 s of the recording is not silent.
 
-    Taal et al. 2011; Jensen and Taal 2016.
+    Source: Taal et al. 2011; Jensen and Taal 2016.
     """
     package = _package("pystoi")
     recording, estimate = _pair(recording, estimate)
@@ -57,8 +57,8 @@ def stoi(
         value = float(package.stoi(recording, estimate, sample_rate, extended=extended))
     if any(issubclass(warning.category, RuntimeWarning) for warning in caught) or not np.isfinite(value):
         raise AudioError(
-            f"STOI is undefined for {len(recording) / sample_rate:.2f} s of audio: it needs about 0.4 s that is not "
-            "silent; use a longer recording."
+            f"STOI is undefined for this recording of {len(recording) / sample_rate:.2f} s; it should contain about "
+            "0.4 s of sound. Use a longer recording."
         )
     return value
 
@@ -68,8 +68,8 @@ def _package(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as failure:
         raise MissingExtraError(
-            f"This measure needs the package {name!r}, which is not installed: pip install 'jaxvoice[measures]' "
-            "(pesq is compiled where no wheel fits, which takes a C compiler)."
+            f"This measure needs the package {name!r}, which is not installed; run pip install 'jaxvoice[measures]'. "
+            "Without a wheel for this system, pesq is compiled, which needs a C compiler."
         ) from failure
 
 
@@ -77,7 +77,7 @@ def _pair(recording: np.ndarray, estimate: np.ndarray) -> tuple[np.ndarray, np.n
     recording, estimate = np.asarray(recording, np.float64), np.asarray(estimate, np.float64)
     if recording.ndim != 1 or recording.shape != estimate.shape or recording.size == 0:
         raise ShapeError(
-            f"recording and estimate should be one channel of the same length, got {recording.shape} and "
-            f"{estimate.shape}; cut both to the shorter one."
+            f"recording has shape {recording.shape} and estimate {estimate.shape}; they should be one channel of the "
+            "same length. Cut both to the shorter length."
         )
     return recording, estimate

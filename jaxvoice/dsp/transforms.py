@@ -14,8 +14,8 @@ from jaxtyping import Array, Complex, Float
 from jaxvoice.dsp.framing import hann_window, min_samples
 from jaxvoice.errors import ConfigError, ShapeError
 
-# Below this sum of squared windows, a sample counts as covered by no frame: the division would amplify rounding.
-_UNSEEN = 1e-8
+# A sample with a smaller sum of squared windows counts as covered by no frame: the division would amplify rounding.
+_LEAST_COVERAGE = 1e-8
 
 
 def frame_spectra(
@@ -26,7 +26,7 @@ def frame_spectra(
     win_length: int | None = None,
     pad: int | None = None,
 ) -> Complex[Array, "frames bins"]:
-    """`stft` with frames as rows, the layout of the FFT. Arguments and errors are those of `stft`."""
+    """The result of `stft` with frames as rows, the layout of the FFT. Arguments and errors are those of `stft`."""
     win_length, pad = _sizes(n_fft, hop_length, win_length, pad)
     audio = as_audio(audio, min_samples(n_fft=n_fft, pad=pad))
     if pad:
@@ -76,12 +76,12 @@ def istft(
 
     **Raises:** `ShapeError` if `spectrum` is not `(n_fft // 2 + 1, frames)`; `ConfigError` for impossible sizes.
 
-    Griffin and Lim 1984, equation 6: windowed overlap-add, divided by the sum of the squared windows.
+    Source: Griffin and Lim 1984, equation 6: windowed overlap-add, divided by the sum of the squared windows.
     """
     if spectrum.ndim != 2 or spectrum.shape[0] != n_fft // 2 + 1 or spectrum.shape[1] == 0:
         raise ShapeError(
-            f"istft needs a spectrum of shape ({n_fft // 2 + 1}, frames) for n_fft={n_fft}, got {spectrum.shape}; "
-            "use jax.vmap for a batch."
+            f"spectrum has shape {spectrum.shape}; it should be ({n_fft // 2 + 1}, frames) for n_fft={n_fft}. Use "
+            "jax.vmap for a batch."
         )
     return overlap_add(spectrum.T, n_fft=n_fft, hop_length=hop_length, win_length=win_length, pad=pad, length=length)
 
@@ -95,7 +95,7 @@ def overlap_add(
     pad: int | None = None,
     length: int | None = None,
 ) -> Float[Array, " samples"]:
-    """`istft` with frames as rows, as `frame_spectra` returns them. Arguments are those of `istft`."""
+    """The result of `istft` for frames as rows, as `frame_spectra` returns them. Arguments are those of `istft`."""
     win_length, pad = _sizes(n_fft, hop_length, win_length, pad)
     count = spectra.shape[0]
     window = hann_window(win_length, n_fft)
@@ -111,7 +111,7 @@ def overlap_add(
     )
     squares = np.pad(window.astype(np.float64) ** 2, (0, parts * hop_length - n_fft)).reshape(parts, hop_length)
     table = np.stack([squares[low:high].sum(axis=0) for low, high in pairs.T])
-    scale = np.divide(1.0, table, out=np.zeros_like(table), where=table > _UNSEEN)
+    scale = np.divide(1.0, table, out=np.zeros_like(table), where=table > _LEAST_COVERAGE)
     audio = (blocks * jnp.asarray(scale, frames.dtype)[which.reshape(-1)]).reshape(-1)
     covered = n_fft + (count - 1) * hop_length
     length = max(0, covered - 2 * pad) if length is None else length
@@ -120,13 +120,16 @@ def overlap_add(
 
 
 def as_audio(audio: Float[Array, " samples"], at_least: int) -> Float[Array, " samples"]:
-    """`audio` as float32 (float64 stays); `ShapeError` unless it is one channel of `at_least` floats."""
+    """`audio` as float32; float64 does not change.
+
+    **Raises:** `ShapeError` unless `audio` is one channel of at least `at_least` floats.
+    """
     audio = jnp.asarray(audio)
     check_audio(audio.shape, audio.dtype)
     if audio.shape[0] < at_least:
         raise ShapeError(
-            f"audio of {audio.shape[0]} samples is too short: this frame size and reflect padding need at least "
-            f"{at_least}; leave the clip out or append silence."
+            f"audio has {audio.shape[0]} samples; it should have at least {at_least} for this frame size and reflect "
+            "padding. Leave the clip out, or append silence."
         )
     return audio if audio.dtype == jnp.float64 else audio.astype(jnp.float32)
 
@@ -135,15 +138,15 @@ def check_audio(shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Raise `ShapeError` unless `shape` and `dtype` are those of one channel of floats."""
     if len(shape) != 1:
         raise ShapeError(
-            f"audio should be one channel of shape (samples,), got {shape}; "
-            "mix channels down, and use jax.vmap for a batch."
+            f"audio has shape {shape}; it should be one channel, (samples,). Mix the channels down, or use jax.vmap "
+            "for a batch."
         )
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise ShapeError(f"audio should be floats in [-1, 1], got {dtype}; divide int16 samples by 32768.")
+        raise ShapeError(f"audio has dtype {dtype}; it should be floats in [-1, 1]. Divide int16 samples by 32768.")
 
 
 def _frame(audio: Float[Array, " samples"], length: int, hop_length: int) -> Float[Array, "frames length"]:
-    """Overlapping frames as shifted reshapes instead of a gather, whose gradient would be a scatter."""
+    """Overlapping frames of `length` samples. Shifted reshapes replace a gather, whose gradient would be a scatter."""
     count = (audio.shape[0] - length) // hop_length + 1
     parts = -(-length // hop_length)
     needed = (count + parts - 1) * hop_length
@@ -156,9 +159,11 @@ def _frame(audio: Float[Array, " samples"], length: int, hop_length: int) -> Flo
 def _sizes(n_fft: int, hop_length: int, win_length: int | None, pad: int | None) -> tuple[int, int]:
     win_length = n_fft if win_length is None else win_length
     pad = n_fft // 2 if pad is None else pad
-    if not (0 < hop_length <= win_length <= n_fft) or n_fft % 2 or pad < 0:
+    if not (0 < hop_length <= win_length <= n_fft) or n_fft % 2:
         raise ConfigError(
-            "an STFT needs 0 < hop_length <= win_length <= n_fft, n_fft even and pad >= 0, "
-            f"got hop_length={hop_length}, win_length={win_length}, n_fft={n_fft}, pad={pad}."
+            f"hop_length is {hop_length}, win_length {win_length} and n_fft {n_fft}; they should satisfy 0 < "
+            "hop_length <= win_length <= n_fft, and n_fft should be even."
         )
+    if pad < 0:
+        raise ConfigError(f"pad is {pad}; it should be at least 0.")
     return win_length, pad

@@ -8,7 +8,7 @@ from jaxvoice.dsp.framing import bucket_size, plan_windows
 
 
 @pytest.mark.parametrize(("size", "context"), [(16, (3, 4)), (16, (0, 0)), (9, (4, 4)), (9, (5, 3))])
-def test_every_frame_once_with_its_context(size, context):
+def test_windows_keep_every_frame_once_with_its_context(size, context):
     left, right = context
     for frames in range(1, 60):
         windows = list(plan_windows(frames, size, context))
@@ -28,14 +28,14 @@ def test_inner_windows_have_no_more_context_than_needed():
     assert (last.start, last.stop) == (900, 1000)
 
 
-def test_a_part_of_a_signal():
+def test_windows_keep_a_part_of_a_signal():
     for frames, begin, end in [(40, 3, 37), (12, 5, 9), (30, 0, 1)]:
         windows = list(plan_windows(frames, 16, (3, 4), (begin, end)))
         kept = list(itertools.chain.from_iterable(range(w.keep_from, w.keep_to) for w in windows))
         assert kept == list(range(begin, end))
 
 
-def test_buckets_are_few_and_not_much_too_long():
+def test_bucket_sizes_are_few_and_at_most_half_too_long():
     sizes = {bucket_size(frames, 512) for frames in range(1, 513)}
     assert sorted(sizes) == [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512]
     assert all(frames <= bucket_size(frames, 512) <= max(16, 1.5 * frames) for frames in range(1, 513))

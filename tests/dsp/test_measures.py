@@ -25,13 +25,13 @@ def noisy(speech):
     return (speech + 0.02 * np.random.default_rng(1).standard_normal(speech.size)).astype(np.float32)
 
 
-def test_mel_l1_of_a_gain_is_its_logarithm(speech):
+def test_mel_l1_of_a_gain_equals_its_logarithm(speech):
     loud = np.random.default_rng(0).standard_normal(8192).astype(np.float32)
     assert float(mel_l1(loud, 2 * loud, CONFIG)) == pytest.approx(math.log(2), rel=1e-4)
     assert float(mel_l1(speech, speech, CONFIG)) == 0
 
 
-def test_mel_l1_is_full_band():
+def test_mel_l1_measures_the_full_band():
     """A tone at 9.5 kHz lies above the input mel and inside the measured one."""
     base = 1e-3 * np.random.default_rng(0).standard_normal(8192)
     tone = 0.3 * np.sin(2 * np.pi * 9500 / 22050 * np.arange(8192))
@@ -50,7 +50,7 @@ def scipy_magnitude(audio, n_fft, hop, win):
     return np.sqrt(np.maximum(np.abs(scipy.fft.rfft(frames, axis=1)) ** 2, 1e-7))
 
 
-def test_stft_distance_equals_scipys(speech, noisy):
+def test_stft_distance_equals_scipy(speech, noisy):
     convergence, difference = [], []
     for sizes in STFT_RESOLUTIONS:
         real, made = scipy_magnitude(speech, *sizes), scipy_magnitude(noisy, *sizes)
@@ -62,14 +62,14 @@ def test_stft_distance_equals_scipys(speech, noisy):
     assert float(found.total) == pytest.approx(np.mean(convergence) + np.mean(difference), rel=1e-4)
 
 
-def test_stft_distance_closed_form():
+def test_stft_distance_equals_its_closed_form():
     loud = np.random.default_rng(0).standard_normal(8192).astype(np.float32)
     found = stft_distance(loud, loud / 2)
     assert float(found.spectral_convergence) == pytest.approx(0.5, rel=1e-5)
     assert float(found.log_magnitude) == pytest.approx(math.log(2), rel=1e-3)
 
 
-def test_stft_distance_is_a_usable_loss(speech, noisy):
+def test_stft_distance_has_finite_gradients(speech, noisy):
     short = ((256, 64, 256), (128, 30, 100))
     loss = lambda x: stft_distance(speech[:1000], x, short).total  # noqa: E731
     with jax.enable_x64(True):
@@ -91,7 +91,7 @@ def distortion(left, right, coefficients=13):
 
 
 @pytest.mark.parametrize("config", [CONFIG, dataclasses.replace(CONFIG, log="log10", log_floor=1e-12)])
-def test_distortion_equals_scipys(speech, noisy, config):
+def test_distortion_equals_scipy(speech, noisy, config):
     mels = [np.asarray(log_mel(x, dataclasses.replace(config, log="ln"))) for x in (speech, noisy)]
     expected = np.diagonal(distortion(*mels)).mean()
     assert float(mel_cepstral_distortion(speech, noisy, config)) == pytest.approx(expected, rel=1e-4)
@@ -99,7 +99,7 @@ def test_distortion_equals_scipys(speech, noisy, config):
     assert float(mel_cepstral_distortion(speech, noisy, config, coefficients=5)) == pytest.approx(fewer, rel=1e-4)
 
 
-def test_distortion_of_powers_is_that_of_magnitudes():
+def test_distortion_of_powers_equals_that_of_magnitudes():
     """One band per frequency bin would make them equal; 20 wide bands of a smooth spectrum come close."""
     rng = np.random.default_rng(0)
     left, right = (np.convolve(rng.standard_normal(8192), taps).astype(np.float32) for taps in ([1.0], [1.0, 0.9]))
@@ -116,7 +116,7 @@ def test_distortion_ignores_loudness(speech):
     assert float(mel_cepstral_distortion(loud, 0.5 * loud, config)) == pytest.approx(0, abs=1e-4)
 
 
-def test_distortion_of_one_cosine_is_closed_form():
+def test_distortion_of_one_cosine_equals_its_closed_form():
     """Log-mels that differ by `a cos(pi d (k + 1/2) / K)` differ by a/2 in c_d alone."""
     from jaxvoice.dsp import mel_cepstrum
 
@@ -128,7 +128,7 @@ def test_distortion_of_one_cosine_is_closed_form():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_alignment_undoes_a_change_of_pace(speech):
+def test_alignment_corrects_a_change_of_speed(speech):
     """A clip with a stretch of one of its frames repeated: aligned, nothing is left of the difference."""
     tone = np.sin(2 * np.pi * 20 * np.arange(256 * 8) / 256)  # the period divides the hop: its frames are equal
     rng = np.random.default_rng(0)
@@ -141,7 +141,7 @@ def test_alignment_undoes_a_change_of_pace(speech):
         mel_cepstral_distortion(fast, slow, CONFIG)
 
 
-def test_alignment_of_noisy_speech_equals_scipys_along_librosas_path(librosa, speech, noisy):
+def test_alignment_of_noisy_speech_equals_scipy_and_librosa(librosa, speech, noisy):
     cost = distortion(np.asarray(log_mel(speech, CONFIG)), np.asarray(log_mel(noisy[3000:], CONFIG)))
     total, path = librosa.sequence.dtw(C=cost)
     found = time_warping_path(cost)
@@ -150,13 +150,13 @@ def test_alignment_of_noisy_speech_equals_scipys_along_librosas_path(librosa, sp
     assert float(mel_cepstral_distortion(speech, noisy[3000:], CONFIG, align=True)) == pytest.approx(expected, rel=1e-3)
 
 
-def test_lengths_must_agree(speech):
+def test_measures_raise_for_different_lengths(speech):
     for measure in (lambda a, b: mel_l1(a, b, CONFIG), stft_distance, lambda a, b: stoi(a, b, 22050)):
-        with pytest.raises(ShapeError, match=r"\(44100,\) and \(44000,\)"):
+        with pytest.raises(ShapeError, match=r"\(44100,\) and estimate \(44000,\)"):
             measure(speech, speech[:44000])
 
 
-def test_stoi(speech, noisy):
+def test_stoi_prefers_the_better_estimate(speech, noisy):
     assert stoi(speech, speech, 22050) == pytest.approx(1, abs=1e-6)
     worse = np.random.default_rng(2).standard_normal(speech.size) * 0.5 + speech
     for extended in (False, True):
@@ -168,14 +168,14 @@ def test_stoi(speech, noisy):
         stoi(0 * speech, speech, 22050)
 
 
-def test_missing_packages_name_the_extra(speech, monkeypatch):
+def test_error_for_a_missing_package_names_the_extra(speech, monkeypatch):
     for name, measure in (("pesq", pesq), ("pystoi", stoi)):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(MissingExtraError, match=r"jaxvoice\[measures\]"):
             measure(speech, speech, 22050)
 
 
-def test_pesq_gets_wide_band_audio_at_16_khz(monkeypatch):
+def test_pesq_receives_wide_band_audio_at_16_khz(monkeypatch):
     calls = []
 
     def stand_in(*arguments):
@@ -200,6 +200,6 @@ def test_pesq_gets_wide_band_audio_at_16_khz(monkeypatch):
 @pytest.mark.skipif(
     importlib.util.find_spec("pesq") is None, reason="needs the package pesq: pip install 'jaxvoice[measures]'"
 )
-def test_pesq_prefers_the_better(speech, noisy):
+def test_pesq_prefers_the_better_estimate(speech, noisy):
     assert pesq(speech, speech, 22050) == pytest.approx(4.64, abs=0.01)
     assert pesq(speech, noisy, 22050) < 4

@@ -34,23 +34,23 @@ def golden_error(golden, config, function=log_mel):
     return max(abs(found[name] - golden[name][0]).max() / abs(golden[name][0]).max() for name in found)
 
 
-def test_golden_mels(golden):
+def test_log_mel_equals_golden_mels(golden):
     assert golden_error(golden, MelConfig()) < 1e-5
 
 
-def test_golden_sees_the_htk_scale(golden):
+def test_golden_mels_detect_the_htk_scale(golden):
     assert golden_error(golden, MelConfig(mel_scale="htk")) > 1e-2
 
 
-def test_golden_sees_a_missing_area_norm(golden):
+def test_golden_mels_detect_a_missing_area_norm(golden):
     assert golden_error(golden, MelConfig(mel_norm="none")) > 1e-2
 
 
-def test_golden_sees_powers(golden):
+def test_golden_mels_detect_powers(golden):
     assert golden_error(golden, MelConfig(power=2.0)) > 1e-2
 
 
-def test_golden_sees_centred_frames(golden):
+def test_golden_mels_detect_centred_frames(golden):
     config = MelConfig(center=True)
     assert config.num_frames(22187) == 87
     # Frame t is centred 128 samples earlier, so no shift of whole frames makes up for it.
@@ -58,14 +58,14 @@ def test_golden_sees_centred_frames(golden):
     assert abs(found - golden["lj"][0]).max() > 0.1
 
 
-def test_golden_sees_a_symmetric_window(golden, monkeypatch):
+def test_golden_mels_detect_a_symmetric_window(golden, monkeypatch):
     monkeypatch.setattr(
         sys.modules["jaxvoice.dsp.transforms"], "hann_window", lambda *_: np.hanning(1024).astype(np.float32)
     )
     assert golden_error(golden, MelConfig(), log_mel.__wrapped__) > 1e-4
 
 
-def test_golden_sees_zero_padding(golden):
+def test_golden_mels_detect_zero_padding(golden):
     config, audio = MelConfig(), golden["wav"][0]
     middle = slice(2, -2)
     frames = frame_spectra(np.pad(audio, 384), n_fft=1024, hop_length=256, pad=0)
@@ -74,7 +74,7 @@ def test_golden_sees_zero_padding(golden):
     assert error[:, middle].max() < 1e-5 < 1e-3 < error.max()
 
 
-def test_golden_sees_a_missing_epsilon(golden):
+def test_golden_mels_detect_a_missing_epsilon(golden):
     """Only where there is next to nothing to hear: the golden clip is loud, so the rule is checked near silence."""
     config = MelConfig(log_floor=1e-9)
     quiet = 1e-5 * golden["wav"][0]
@@ -96,7 +96,7 @@ def test_golden_sees_a_missing_epsilon(golden):
 @pytest.mark.parametrize(
     ("rate", "n_fft", "mels", "fmin", "fmax"), [(22050, 1024, 80, 0, 8000), (48000, 2048, 100, 40, None)]
 )
-def test_filterbank_is_librosas(librosa, scale, norm, rate, n_fft, mels, fmin, fmax):
+def test_filterbank_equals_librosa(librosa, scale, norm, rate, n_fft, mels, fmin, fmax):
     config = MelConfig(rate, n_fft, 256, n_fft, mels, float(fmin), fmax, mel_scale=scale, mel_norm=norm)
     expected = librosa.filters.mel(
         sr=rate,
@@ -113,7 +113,7 @@ def test_filterbank_is_librosas(librosa, scale, norm, rate, n_fft, mels, fmin, f
 @pytest.mark.parametrize("power", [1.0, 2.0])
 @pytest.mark.parametrize("log", ["ln", "log10"])
 @pytest.mark.parametrize(("n_fft", "win", "hop"), [(1024, 1024, 256), (2048, 1024, 256), (4096, 4096, 1024)])
-def test_equals_librosas_melspectrogram(librosa, speech, power, log, n_fft, win, hop):
+def test_log_mel_equals_librosa(librosa, speech, power, log, n_fft, win, hop):
     """The sizes of XTTS's three front ends, with power 2, HTK scale and centred frames among them."""
     config = dataclasses.replace(XTTS, n_fft=n_fft, win_length=win, hop_length=hop, power=power, log=log)
     linear = librosa.feature.melspectrogram(
@@ -134,21 +134,21 @@ def test_equals_librosas_melspectrogram(librosa, speech, power, log, n_fft, win,
     np.testing.assert_allclose(found, np.log(expected) if log == "ln" else np.log10(expected), rtol=2e-5, atol=5e-4)
 
 
-def test_frames_follow_the_hop():
+def test_number_of_frames_follows_the_hop_length():
     config = MelConfig()
     for samples in (512, 8191, 8192, 22187):
         assert config.num_frames(samples) == samples // 256 == log_mel(np.zeros(samples, np.float32), config).shape[1]
     assert config.num_frames(100) == 0
 
 
-def test_silence_is_the_floor():
+def test_log_mel_of_silence_is_the_floor():
     config = MelConfig()
     np.testing.assert_allclose(log_mel(np.zeros(1024, np.float32), config), -11.512925, rtol=1e-6)
     assert config.floor == pytest.approx(-11.512925)
     assert dataclasses.replace(config, log="log10").floor == pytest.approx(-5)
 
 
-def test_jit_vmap_and_gradient():
+def test_log_mel_works_under_jit_vmap_and_grad():
     audio = np.random.default_rng(0).standard_normal((3, 200)).astype(np.float32)
     batched = jax.jit(jax.vmap(lambda x: log_mel(x, SMALL)))(audio)
     for row, expected in zip(audio, batched, strict=True):
@@ -180,11 +180,11 @@ def test_half_precision_is_computed_in_float32(golden):
     ("audio", "message"),
     [
         (np.zeros((1, 8192), np.float32), "one channel"),
-        (np.zeros(8192, np.int16), "divide int16"),
-        (np.zeros(384, np.float32), "384 samples is too short.*at least 385"),
+        (np.zeros(8192, np.int16), "Divide int16"),
+        (np.zeros(384, np.float32), "384 samples; it should have at least 385"),
     ],
 )
-def test_bad_audio_is_refused(audio, message):
+def test_log_mel_raises_for_bad_audio(audio, message):
     with pytest.raises(ShapeError, match=message):
         log_mel(audio, MelConfig())
     assert MelConfig().min_samples == 385
@@ -195,16 +195,16 @@ def test_bad_audio_is_refused(audio, message):
     [
         ({"fmax": 12000.0}, "Nyquist.*fmax=None"),
         ({"sample_rate": 8000}, "4000.0 Hz"),
-        ({"win_length": 2048}, "2048 does not fit in n_fft=1024"),
-        ({"hop_length": 2048}, "exceeds win_length"),
-        ({"hop_length": 255}, "odd.*center=True"),
-        ({"n_fft": 1025}, "odd; use 1026"),
-        ({"num_mels": 300}, "contain no FFT bin.*fewer num_mels"),
+        ({"win_length": 2048}, "win_length is 2048; it should be at most n_fft, 1024"),
+        ({"hop_length": 2048}, "should be at most win_length"),
+        ({"hop_length": 255}, "should be even.*center=True"),
+        ({"n_fft": 1025}, "should be even. Use 1026"),
+        ({"num_mels": 300}, "contain no FFT bin.*Use fewer bands"),
         ({"num_mels": 0}, "num_mels.*positive"),
         ({"hop_length": 256.0}, "hop_length.*whole number"),
         ({"fmin": 9000.0}, "between 0 and fmax"),
         ({"fmin": -1.0}, "between 0 and fmax"),
-        ({"log_floor": 0.0}, "log_floor > 0"),
+        ({"log_floor": 0.0}, "log_floor is 0.0; it should be positive"),
         ({"mel_scale": "HTK"}, "mel_scale.*'HTK'"),
         ({"log": "db"}, "log is 'db'; it should be one of 'ln', 'log10'"),
         ({"fmax": math.nan}, "fmax is nan; it should be a finite number"),
@@ -212,20 +212,20 @@ def test_bad_audio_is_refused(audio, message):
         ({"center": 1}, "center is 1; it should be True or False"),
     ],
 )
-def test_contradictions_are_refused(changes, message):
+def test_mel_config_raises_for_contradictions(changes, message):
     with pytest.raises(ConfigError, match=message):
         MelConfig(**changes)
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 24000, 44100, 48000])
-def test_common_rates_have_no_empty_filter(rate):
+def test_filters_of_common_rates_are_not_empty(rate):
     n_fft = 2048 if rate > 24000 else 1024
     for bands in (80, 100, 128):
         config = MelConfig(rate, n_fft, n_fft // 4, n_fft, bands, fmax=None)
         assert mel_filterbank(config).any(axis=1).all()
 
 
-def test_round_trip_and_full_band():
+def test_mel_config_has_a_json_round_trip_and_a_full_band():
     config = MelConfig()
     assert from_dict(MelConfig, to_dict(config)) == config
     assert config.full_band() == MelConfig(fmax=None)
@@ -254,7 +254,7 @@ DECIBELS = MelConfig(
 )
 
 
-def test_normalised_decibels_are_those_of_librosa(golden):
+def test_normalised_decibels_equal_librosa(golden):
     audio = golden["wav"][0] * np.linspace(0, 1, golden["wav"].shape[-1], dtype=np.float32) ** 16
     wanted = coqui_decibels(audio)
     assert wanted.min() == -4 and np.ptp(wanted) > 4
@@ -265,18 +265,18 @@ def test_normalised_decibels_are_those_of_librosa(golden):
         assert abs(log_mel(audio, dataclasses.replace(DECIBELS, **changed)) - wanted).max() > 0.05
 
 
-def test_scaling_stays_out_of_the_loss():
+def test_full_band_contract_is_unscaled():
     assert DECIBELS.full_band() == MelConfig(fmin=50.0, fmax=None, magnitude_floor=0.0, center=True, log="log10")
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"gain": 0.0}, "gain > 0"),
-        ({"preemphasis": 1.0}, r"preemphasis in \[0, 1\)"),
-        ({"clip": (1.0, -1.0)}, "must be .lowest, highest"),
+        ({"gain": 0.0}, "gain is 0.0; it should be positive"),
+        ({"preemphasis": 1.0}, r"preemphasis is 1.0; it should lie in \[0, 1\)"),
+        ({"clip": (1.0, -1.0)}, "should be .lowest, highest"),
     ],
 )
-def test_scaling_that_cannot_be(changed, said):
+def test_mel_config_raises_for_impossible_scaling(changed, said):
     with pytest.raises(ConfigError, match=said):
         MelConfig(**changed)

@@ -16,7 +16,7 @@ SIZES = [(1024, 256, 1024), (1024, 256, 600), (512, 150, 512), (512, 60, 240)]
 
 
 @pytest.mark.parametrize(("n_fft", "hop", "win"), SIZES)
-def test_equals_torch(n_fft, hop, win):
+def test_stft_equals_torch(n_fft, hop, win):
     samples = 5003
     audio = np.random.default_rng(0).standard_normal(samples).astype(np.float32)
     expected = torch.stft(
@@ -29,7 +29,7 @@ def test_equals_torch(n_fft, hop, win):
 
 
 @pytest.mark.parametrize(("n_fft", "hop", "win"), SIZES)
-def test_equals_librosa(librosa, n_fft, hop, win):
+def test_stft_equals_librosa(librosa, n_fft, hop, win):
     audio = np.random.default_rng(1).standard_normal(5003).astype(np.float32)
     expected = librosa.stft(audio, n_fft=n_fft, hop_length=hop, win_length=win, pad_mode="reflect")
     found = stft(audio, n_fft=n_fft, hop_length=hop, win_length=win)
@@ -40,13 +40,13 @@ def test_equals_librosa(librosa, n_fft, hop, win):
     )
 
 
-def test_window_is_scipys_periodic_hann():
+def test_window_equals_periodic_hann_of_scipy():
     np.testing.assert_allclose(hann_window(1024), scipy.signal.get_window("hann", 1024), atol=1e-7)
     assert abs(hann_window(1024) - np.hanning(1024)).max() > 1e-3
 
 
 @pytest.mark.parametrize(("n_fft", "hop", "win"), SIZES)
-def test_inverse_is_exact(n_fft, hop, win):
+def test_istft_inverts_stft(n_fft, hop, win):
     samples = 5003
     audio = np.random.default_rng(2).standard_normal(samples).astype(np.float32)
     for pad in (n_fft // 2, (n_fft - hop) // 2):
@@ -59,14 +59,14 @@ def test_inverse_is_exact(n_fft, hop, win):
         np.testing.assert_allclose(back[max(0, first) : seen], audio[max(0, first) : seen], atol=2e-5)
 
 
-def test_inverse_of_hifigan_padding_has_a_hop_per_frame():
+def test_istft_of_hifigan_padding_has_a_hop_per_frame():
     spectrum = stft(np.ones(8192, np.float32), n_fft=1024, hop_length=256, pad=384)
     assert spectrum.shape == (513, 32)
     assert istft(spectrum, n_fft=1024, hop_length=256, pad=384).shape == (8192,)
     assert istft(spectrum, n_fft=1024, hop_length=256, pad=384, length=9000).shape == (9000,)
 
 
-def test_inverse_is_the_least_squares_solution():
+def test_istft_equals_the_least_squares_solution():
     """Of a spectrum that no signal has, against the normal equations written out as a matrix."""
     n_fft, hop, frames = 16, 4, 5
     rng = np.random.default_rng(3)
@@ -81,7 +81,7 @@ def test_inverse_is_the_least_squares_solution():
     assert found[0] == 0  # the only sample under no window: a periodic Hann window starts at zero
 
 
-def test_jit_and_vmap():
+def test_stft_works_under_jit_and_vmap():
     audio = np.random.default_rng(4).standard_normal((3, 400)).astype(np.float32)
     one = functools.partial(stft, n_fft=64, hop_length=24, win_length=48)
     batched = jax.jit(jax.vmap(one))(audio)
@@ -90,7 +90,7 @@ def test_jit_and_vmap():
 
 
 @pytest.mark.parametrize("transform", [stft, istft])
-def test_derivatives_are_those_of_a_linear_map(transform):
+def test_derivatives_equal_those_of_a_linear_map(transform):
     """Forward mode is the map itself, reverse mode its adjoint: `<c, F t> = <F* c, t>` for real parts."""
     rng = np.random.default_rng(4)
     draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)  # noqa: E731
@@ -127,14 +127,16 @@ def test_half_precision_is_computed_in_float32():
         (np.zeros(0, np.float32), "0 samples"),
     ],
 )
-def test_bad_audio_is_refused(audio, message):
+def test_stft_raises_for_bad_audio(audio, message):
     with pytest.raises(ShapeError, match=message):
         stft(audio, n_fft=1024, hop_length=256)
 
 
-def test_bad_sizes_are_refused():
+def test_stft_raises_for_bad_sizes():
     for sizes in ({"hop_length": 0}, {"hop_length": 32, "win_length": 16}, {"hop_length": 16, "win_length": 128}):
-        with pytest.raises(ConfigError, match="hop_length="):
+        with pytest.raises(ConfigError, match="hop_length is"):
             stft(np.zeros(4096, np.float32), n_fft=64, **sizes)
+    with pytest.raises(ConfigError, match="pad is -1; it should be at least 0"):
+        stft(np.zeros(4096, np.float32), n_fft=64, hop_length=16, pad=-1)
     with pytest.raises(ShapeError, match=r"\(33, frames\)"):
         istft(np.zeros((513, 4), np.complex64), n_fft=64, hop_length=16)

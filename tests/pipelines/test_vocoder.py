@@ -163,7 +163,7 @@ def test_bad_audio(vocoder):
         (audio.reshape(2, 500), r"\(2, 500\)"),
         (audio.astype(np.int16), "divide 16-bit integers"),
         (audio[:0], "audio is empty"),
-        (audio[:10], "too short: 10 samples at 8000 Hz"),
+        (audio[:10], "too short, 10 samples; it should have at least"),
         (np.where(np.arange(1000) == 7, np.nan, audio), "1 of 1000"),
     ]:
         with pytest.raises(AudioError, match=message):
@@ -177,10 +177,10 @@ def test_bad_audio(vocoder):
     ("mel", "message"),
     [
         (np.where(np.arange(80).reshape(8, 10) == 13, np.nan, -5.0), "1 values.*band 1 at frame 3"),
-        (np.zeros((9, 10), np.float32), "9 bands.*expects 8"),
-        (np.zeros((8, 0), np.float32), "no frames"),
+        (np.zeros((9, 10), np.float32), "9 bands.*should have 8"),
+        (np.zeros((8, 0), np.float32), "at least one frame"),
         (np.zeros((10, 8), np.float32), "transposed"),
-        (np.zeros(8, np.float32), r"got \(8,\)"),
+        (np.zeros(8, np.float32), r"shape \(8,\)"),
         (np.zeros((8, 10), np.int32), "int32"),
         (np.zeros((0, 8, 10), np.float32), "contains no mel"),
     ],
