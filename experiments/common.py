@@ -35,7 +35,7 @@ from jaxvoice.training.loop import LoopConfig, TrainingResult
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
 from jaxvoice.training.process import enable_compilation_cache
 from jaxvoice.training.run_folder import RunFolder
-from jaxvoice.weights.model_folder import read_about
+from jaxvoice.weights.model_folder import read_config_file
 
 Row = tuple[str, str]
 UNNAMED = ("training", "loop")
@@ -307,7 +307,7 @@ def model_rows(result: TrainingResult, command: str) -> list[Row]:
     folder = result.folder / "model"
     if not (folder / "config.json").is_file():
         return [("the model", "none yet")]
-    step = read_about(folder).table.get("info", {}).get("step")
+    step = read_config_file(folder).table.get("info", {}).get("step")
     return [("the model", f"{folder}{of_step(step, result)}"), ("next", command)]
 
 

@@ -190,7 +190,7 @@ def _fields(config: Any) -> list[tuple[str, Any]]:
 
 def read_json(path: Path) -> Any:
     """The content of the JSON file at `path`; raises `ConfigError` if it is missing, no JSON, or too large."""
-    return parsed_json(path, read_text(path, _MOST_BYTES))
+    return parse_json(path, read_text(path, _MOST_BYTES))
 
 
 def read_text(path: Path, most: int) -> str:
@@ -213,7 +213,7 @@ def read_text(path: Path, most: int) -> str:
         ) from failure
 
 
-def parsed_json(path: Path, text: str) -> Any:
+def parse_json(path: Path, text: str) -> Any:
     """The JSON `text` of the file at `path`; raises `ConfigError` if it is not valid JSON."""
     try:
         return json.loads(text)

@@ -51,7 +51,7 @@ class Outer:
 OUTER = Outer("a", Inner(4, None), "small", ((5,), (6, 7)), (2, "b"), Path("else") / "where", True)
 
 
-def test_a_config_survives_json():
+def test_config_round_trips_through_json():
     assert from_dict(Outer, json.loads(json.dumps(to_dict(OUTER)))) == OUTER
     assert from_dict(Outer, {"name": "a"}) == Outer("a")
     assert from_dict(Outer, {"name": "a", "inner": {"rate": 1}}).inner.rate == 1.0
@@ -87,7 +87,7 @@ def test_a_config_survives_json():
         ({"name": "a", "loud": 1}, r"config\.loud is 1; it should be True or False"),
     ],
 )
-def test_what_does_not_fit_is_named_with_its_place(data, message):
+def test_from_dict_errors_contain_the_path_of_the_field(data, message):
     with pytest.raises(ConfigError, match=message):
         from_dict(Outer, data)
 
@@ -120,21 +120,21 @@ def test_what_does_not_fit_is_named_with_its_place(data, message):
         (lambda: LoopConfig(log_every=-5), r"LoopConfig\.log_every is -5; it should be positive\.$"),
     ],
 )
-def test_configs_check_themselves_when_made(make, message):
+def test_configs_check_their_fields(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
 
 
-def test_whole_numbers_pass_as_floats():
+def test_integers_are_valid_floats():
     assert Inner(1, 2).rate == 2 and LoopConfig(minutes=5).minutes == 5
 
 
-def test_differences_are_named_with_their_place():
+def test_differences_contain_the_paths_of_the_fields():
     assert differences(OUTER, OUTER) == []
     assert differences(Outer("a"), Outer("b", Inner(4))) == ["name: 'a' != 'b'", "inner.size: 3 != 4"]
 
 
-def test_files_that_are_no_json(tmp_path):
+def test_read_json_refuses_other_files(tmp_path):
     (tmp_path / "good.json").write_text(json.dumps(to_dict(OUTER)), encoding="utf-8")
     assert from_dict(Outer, read_json(tmp_path / "good.json")) == OUTER
     (tmp_path / "bad.json").write_text("{", encoding="utf-8")
@@ -144,7 +144,7 @@ def test_files_that_are_no_json(tmp_path):
             read_json(tmp_path / f"{name}.json")
 
 
-def test_hostile_files_are_refused_at_once_and_in_a_few_words(tmp_path):
+def test_read_json_refuses_hostile_files_with_short_messages(tmp_path):
     path = tmp_path / "config.json"
     path.write_bytes(b"\xef\xbb\xbf{}")
     assert read_json(path) == {}

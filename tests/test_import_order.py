@@ -60,13 +60,13 @@ def level(module: str) -> int:
     return ORDER.index(module.split(".")[1])
 
 
-def test_every_package_has_a_place_in_the_order():
+def test_import_order_contains_every_package():
     names = {module.split(".")[1] for module in MODULES if "." in module} - {"__main__"}
     assert names == set(ORDER)
 
 
 @pytest.mark.parametrize("package", ORDER)
-def test_no_package_imports_one_above_it(package):
+def test_packages_import_packages_below_them_only(package):
     upward = [
         f"{module} imports {name}"
         for module, names in IMPORTS.items()
@@ -77,7 +77,7 @@ def test_no_package_imports_one_above_it(package):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_family_imports_the_training_of_another(family):
+def test_families_import_no_training_code_of_other_families(family):
     others = {f"jaxvoice.models.{other}.training" for other in FAMILIES if other != family}
     own = [module for module in IMPORTS if module.startswith(f"jaxvoice.models.{family}")]
     assert own and not [f"{module} imports {name}" for module in own for name in IMPORTS[module] if name in others]
@@ -95,7 +95,7 @@ def test_family_independent_modules_import_no_family(module):
     assert not {name for name in reached if ".".join(name.split(".")[:3]) in families | {"jaxvoice.pipelines"}}
 
 
-def test_no_circles():
+def test_imports_have_no_cycles():
     """A package that imports its names when they are asked for stands for none of its modules."""
     done: set[str] = set()
 
@@ -110,7 +110,7 @@ def test_no_circles():
         follow(module, ())
 
 
-def test_a_vocoder_is_trained_without_imports_of_text_to_speech():
+def test_vocoder_training_imports_no_text_to_speech():
     program = "import sys, experiments.hifigan_l40; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     found = [
@@ -119,7 +119,7 @@ def test_a_vocoder_is_trained_without_imports_of_text_to_speech():
     assert "jaxvoice.models.hifigan.training" in done.stdout.split() and not found, found
 
 
-def test_experiments_do_not_import_the_command_line():
+def test_experiments_import_no_cli():
     files = sorted((PACKAGE.parent / "experiments").rglob("*.py"))
     imports = {file.name: [name for name in imports_of(file) if name.startswith("jaxvoice.cli")] for file in files}
     assert len(files) > 20 and not any(imports.values()), imports

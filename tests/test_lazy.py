@@ -39,7 +39,7 @@ def shown_to_type_checkers(package: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_names_are_those_of_their_homes(package):
+def test_lazy_names_equal_those_of_their_modules(package):
     module, names = importlib.import_module(package), shown_to_type_checkers(package)
     assert names
     for name, home in names.items():
@@ -50,7 +50,7 @@ def test_names_are_those_of_their_homes(package):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_only_public_names_are_listed_and_exported(package):
+def test_packages_export_public_names_only(package):
     module, exported = importlib.import_module(package), {}
     listed = {name for name in dir(module) if not name.startswith("_")}
     assert listed == shown_to_type_checkers(package).keys()
@@ -59,7 +59,7 @@ def test_only_public_names_are_listed_and_exported(package):
 
 
 @pytest.mark.parametrize("package", IMPORTED_AT_ONCE)
-def test_packages_that_import_at_once_list_public_names(package):
+def test_eager_packages_list_public_names(package):
     module, exported = importlib.import_module(package), {}
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     names = {name.asname for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names} - {None}
@@ -70,12 +70,12 @@ def test_packages_that_import_at_once_list_public_names(package):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_an_unknown_name_is_no_attribute(package):
+def test_unknown_names_raise_attribute_errors(package):
     with pytest.raises(AttributeError, match=f"'{package}' has no attribute 'nothing'"):
         getattr(importlib.import_module(package), NOTHING)
 
 
-def test_contracts_and_configurations_come_without_jax():
+def test_configurations_import_no_jax():
     code = (
         "import sys; from jaxvoice.dsp import MelConfig; from jaxvoice.models.hifigan import preset; "
         "import jaxvoice.weights; MelConfig(), preset('v3'); "

@@ -8,13 +8,13 @@ import pytest
 from jaxvoice.text_tables import shortened, table, width, wrapped
 
 
-def test_width():
+def test_width_counts_columns():
     assert width("abc") == 3 and width("音声") == 4
     assert shortened("abcdefgh", 6) == "abc..." and shortened("abc", 3) == "abc"
 
 
 @pytest.mark.parametrize("columns", [8, 13, 30, 79])
-def test_wrapping_keeps_all_and_the_width(columns):
+def test_wrapped_lines_keep_the_text_and_the_width(columns):
     rng = random.Random(columns)
     for _ in range(200):
         text = " ".join("".join(rng.choice("ab(_.音,)[]=") for _ in range(rng.randint(1, 30))) for _ in range(6))
@@ -24,7 +24,7 @@ def test_wrapping_keeps_all_and_the_width(columns):
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
-def test_tables_keep_all_and_the_width(columns):
+def test_tables_keep_the_text_and_the_width(columns):
     rng = random.Random(columns)
     for _ in range(50):
         rows = [
@@ -39,13 +39,13 @@ def test_tables_keep_all_and_the_width(columns):
         assert letters == sorted(re.sub(r"[\s-]", "", "".join(map("".join, rows)) + "namewhatnumber"))
 
 
-def test_columns_are_aligned_and_empty_ones_left_out():
+def test_tables_align_columns_and_omit_empty_columns():
     assert table([["a", "", "1"], ["  bc", "", "234"]], 80, header=("n", "x", "m"), right=[2]) == [
         "n       m", "----  ---", "a       1", "  bc  234",
     ]  # fmt: skip
     assert table([], 80) == []
 
 
-def test_names_keep_their_indent_when_they_are_wrapped():
+def test_wrapped_names_keep_their_indent():
     lines = table([["    norm_feed_forward1", "LayerNorm " * 6]], 30)
     assert lines[0].startswith("    norm_") and lines[1].startswith("    forward1")

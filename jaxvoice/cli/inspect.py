@@ -82,7 +82,7 @@ class Inspect:
     def folder(self, columns: int) -> "list[str] | dict[str, Any]":
         """The description of a model folder or run folder."""
         from jaxvoice.pipelines.folders import kind_of_folder, run_progress
-        from jaxvoice.weights.model_folder import WEIGHTS_FILE, read_about
+        from jaxvoice.weights.model_folder import WEIGHTS_FILE, read_config_file
 
         path, lines = self.path, []
         values: dict[str, Any] = {}
@@ -94,7 +94,7 @@ class Inspect:
             if not (path / WEIGHTS_FILE).is_file() and self.tensors is None and self.code is None:
                 return {"run": about} if self.json else [*lines, "", "The run has not saved a model yet."]
             lines += ["", "the best model so far"]
-        about = read_about(path).table
+        about = read_config_file(path).table
         inside = self.file(path / WEIGHTS_FILE, columns)
         if isinstance(inside, dict):
             return inside if self.tensors is not None else {**values, "model": about, **inside}

@@ -20,26 +20,26 @@ def coqui_mel(audio: Any) -> tuple[MelConfig, tuple[str, ...]]:
     padding mode, and values of the wrong type.
     """
     table = Settings(audio, "audio.")
-    if table.value("stats_path") and table.flag("signal_norm", True):
+    if table.value("stats_path") and table.boolean("signal_norm", True):
         raise ConfigError(
             f"audio.stats_path is {format_value(table.value('stats_path'))}; it should be null, since a mel contract "
             "has no means and variances. Normalise the mels yourself, and import with a --config in which signal_norm "
             "is false."
         )
-    if not table.flag("do_amp_to_db_mel", True):
+    if not table.boolean("do_amp_to_db_mel", True):
         raise ConfigError("audio.do_amp_to_db_mel is false; it should be true, since a mel contract has a logarithm.")
-    if table.word("stft_pad_mode", "reflect") != "reflect":
+    if table.text("stft_pad_mode", "reflect") != "reflect":
         raise ConfigError(
             f"audio.stft_pad_mode is {format_value(table.value('stft_pad_mode'))}; it should be 'reflect'."
         )
     logs: dict[str, Literal["ln", "log10"]] = {"np.log10": "log10", "np.log": "ln"}
-    log = logs.get(table.word("log_func", "np.log10"))
+    log = logs.get(table.text("log_func", "np.log10"))
     if log is None:
         raise ConfigError(
             f"audio.log_func is {format_value(table.value('log_func'))}; it should be 'np.log10' or 'np.log'."
         )
     gain, offset, clip = table.number("spec_gain", 20.0, above=0), 0.0, None
-    normalised = table.flag("signal_norm", True)
+    normalised = table.boolean("signal_norm", True)
     if normalised:
         # In these settings, a missing key and null mean different things.
         reference, top = (
@@ -51,14 +51,14 @@ def coqui_mel(audio: Any) -> tuple[MelConfig, tuple[str, ...]]:
             raise ConfigError(
                 f"audio.min_level_db is {format_value(table.value('min_level_db'))}; it should be below 0."
             )
-        bottom = -top if table.flag("symmetric_norm", True) else 0.0
+        bottom = -top if table.boolean("symmetric_norm", True) else 0.0
         scale = (top - bottom) / low
         gain, offset = gain * scale, scale * (low - reference) + bottom
-        clip = (bottom, top) if table.flag("clip_norm", True) else None
-    rate, assumed = table.whole("sample_rate"), _coqui_defaults(table, normalised)
-    n_fft = table.whole("fft_size", 1024)
+        clip = (bottom, top) if table.boolean("clip_norm", True) else None
+    rate, assumed = table.integer("sample_rate"), _coqui_defaults(table, normalised)
+    n_fft = table.integer("fft_size", 1024)
     if "hop_length" in table:
-        hop, win = table.whole("hop_length"), table.whole("win_length", n_fft)
+        hop, win = table.integer("hop_length"), table.integer("win_length", n_fft)
     else:
         frame, shift = (table.number(name, above=1e-3, most=1e6) for name in ("frame_length_ms", "frame_shift_ms"))
         win = int(frame / 1000 * rate)
@@ -68,7 +68,7 @@ def coqui_mel(audio: Any) -> tuple[MelConfig, tuple[str, ...]]:
         n_fft=n_fft,
         hop_length=hop,
         win_length=win,
-        num_mels=table.whole("num_mels", 80),
+        num_mels=table.integer("num_mels", 80),
         fmin=table.number("mel_fmin", 0.0),
         fmax=table.number("mel_fmax") if "mel_fmax" in table else None,
         magnitude_floor=0.0,
@@ -82,7 +82,7 @@ def coqui_mel(audio: Any) -> tuple[MelConfig, tuple[str, ...]]:
     if clip is None or mel.floor > clip[0]:
         assumed.append("amplitudes are clipped at 1e-5, as in older versions of coqui's TTS (newer versions use 1e-8)")
     for name, treatment in (("do_sound_norm", "peak-normalised"), ("do_rms_norm", "normalised in loudness")):
-        if table.flag(name, False):
+        if table.boolean(name, False):
             assumed.append(
                 f"recordings were {treatment} before the mels were computed ({name}); process yours in the same way"
             )

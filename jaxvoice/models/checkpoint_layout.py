@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.archive import Archive
-from jaxvoice.weights.file_layout import FileLayout, measure_layout
+from jaxvoice.weights.file_layout import FileLayout, detect_layout
 from jaxvoice.weights.mismatches import ADVICE, format_name
 from jaxvoice.weights.rules import Ignore, Initial, Matches, Plan, Rule, Spec, make_plan, matches, unmatched
 from jaxvoice.weights.tensor_layouts import Shape
@@ -211,7 +211,7 @@ def plan_weights(
         for pattern, names in allowing.items()
         if names and not initialised[pattern]
     ]
-    layout, differs = measure_layout(archive, prefix, plan)
+    layout, differs = detect_layout(archive, prefix, plan)
     return PlannedWeights(plan, layout, differs, {"ignore": ignoring, "allow_missing": initialised}, tuple(hints))
 
 

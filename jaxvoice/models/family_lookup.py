@@ -9,7 +9,7 @@ from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout
 from jaxvoice.models.family import Family
 from jaxvoice.weights.mismatches import format_names
-from jaxvoice.weights.model_folder import CONFIG_FILE, read_about
+from jaxvoice.weights.model_folder import CONFIG_FILE, read_config_file
 
 
 def find_family(folder: Path) -> Family:
@@ -18,7 +18,7 @@ def find_family(folder: Path) -> Family:
     **Raises:** `ConfigError` if its `config.json` contains no known family or cannot be read; `CheckpointError` for a
     newer schema.
     """
-    name = read_about(folder).table.get("family")
+    name = read_config_file(folder).table.get("family")
     families = models.FAMILIES
     found = next((family for family in families if family.name == name), None)
     if found is None:

@@ -16,9 +16,9 @@ from jaxtyping import Shaped
 from jaxvoice.console import printable
 from jaxvoice.errors import CheckpointError, JaxvoiceError, ShapeError
 from jaxvoice.weights.archive import Archive, Tensors
-from jaxvoice.weights.distances import Difference, Distance, align, compare_arrays, distance
+from jaxvoice.weights.distances import Difference, Distance, common_prefixes, compare_arrays, distance
 from jaxvoice.weights.mismatches import format_name
-from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
+from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config_file
 
 _OUTPUT = "output"  # the name of a model's result; several results are `output[0]`, `output[mel]`, ...
 
@@ -137,7 +137,7 @@ def _layers(sides: list["_Side"], path: Path | None, tolerance: float) -> tuple[
         for name, results in (("A", results_a), ("B", results_b))
         if not all(np.isfinite(array).all() for array in results.values())
     ]
-    prefixes = align(outputs_a, outputs_b)
+    prefixes = common_prefixes(outputs_a, outputs_b)
     names = {layer: prefixes.b + layer.removeprefix(prefixes.a) for layer in outputs_a}
     pairs = [(layer, outputs_a[layer], outputs_b[name]) for layer, name in names.items() if name in outputs_b]
     pairs += [(name, results_a[name], results_b[name]) for name in results_a if name in results_b]
@@ -211,7 +211,7 @@ class _Side:
         file = self.path if self.folder is None else self.folder / WEIGHTS_FILE
         self.archive: Archive = stack.enter_context(open_archive(file))
         if self.folder is not None and (self.folder / CONFIG_FILE).is_file():
-            self.archive.tensors = read_about(self.folder).renamed(self.archive.tensors)
+            self.archive.tensors = read_config_file(self.folder).renamed(self.archive.tensors)
         self.label = f"{self.archive.source.format} {self.path}" if self.folder is None else f"model {path}"
         self.example: list[np.ndarray] | None = None
 

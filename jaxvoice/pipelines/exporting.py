@@ -15,9 +15,9 @@ from jaxvoice.models.family_lookup import find_family
 from jaxvoice.weights.file_layout import FileLayout, read_layout
 from jaxvoice.weights.file_writing import atomic_write, write_safetensors, write_torch
 from jaxvoice.weights.formats import open_archive
-from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
+from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config_file
 from jaxvoice.weights.rules import Plan, Spec
-from jaxvoice.weights.schemas import export_mark
+from jaxvoice.weights.schemas import export_metadata
 
 Format = Literal["torch", "safetensors", "npz"]
 
@@ -44,7 +44,7 @@ def export_model(folder: str | Path, to: str | Path, format: Format = "torch") -
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise CheckpointError(f"{folder} is not a model folder; it must contain {CONFIG_FILE} and {WEIGHTS_FILE}.")
-    migrated = read_about(folder)
+    migrated = read_config_file(folder)
     about = migrated.table
     family = find_family(folder)
     exporter = next((layout for layout in family.layouts if layout.exports), None)
@@ -74,7 +74,7 @@ def _write(to: Path, format: Format, layout: FileLayout, plan: Plan, arrays: Map
     prefix = layout.prefix
     if format == "safetensors":
         specs = {prefix + name: spec for name, spec in plan.wanted.items()}
-        write_safetensors(to, specs, ((prefix + name, array) for name, array in plan.read(arrays)), export_mark())
+        write_safetensors(to, specs, ((prefix + name, array) for name, array in plan.read(arrays)), export_metadata())
         return
     tensors = {prefix + name: array for name, array in plan.read(arrays)}
     if format == "npz":
@@ -83,7 +83,7 @@ def _write(to: Path, format: Format, layout: FileLayout, plan: Plan, arrays: Map
     content: Any = tensors
     for key in reversed(layout.nesting):
         content = {key: content} if isinstance(key, str) else [*[None] * key, content]
-    write_torch(to, content, entries=export_mark())
+    write_torch(to, content, entries=export_metadata())
 
 
 def _write_npz(to: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -96,7 +96,7 @@ def _write_npz(to: Path, tensors: Mapping[str, np.ndarray]) -> None:
     }
     with atomic_write(to) as file, zipfile.ZipFile(file, "w") as archive:
         # A further array would be read as a weight; readers of npz files ignore the comment of the zip file.
-        archive.comment = " ".join(f"{name}={number}" for name, number in export_mark().items()).encode()
+        archive.comment = " ".join(f"{name}={number}" for name, number in export_metadata().items()).encode()
         for name, array in known.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)

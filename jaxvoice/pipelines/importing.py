@@ -20,7 +20,7 @@ from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.file_writing import atomic_write, write_safetensors
 from jaxvoice.weights.foreign_settings import read_settings
 from jaxvoice.weights.formats import open_archive
-from jaxvoice.weights.model_folder import WEIGHTS_FILE, write_about
+from jaxvoice.weights.model_folder import WEIGHTS_FILE, write_config_file
 from jaxvoice.weights.schemas import migrate_export
 from jaxvoice.weights.training_files import TRAINING_FILE, TrainingPlan
 
@@ -123,7 +123,7 @@ def import_model(
                 model_config = trained.config
                 info["training"] = about
                 info["assumed"] += trained.assumed
-            write_about(folder, family=kind.name, config=to_dict(model_config), info=info)
+            write_config_file(folder, family=kind.name, config=to_dict(model_config), info=info)
             text = report_text(info, model_config, tables)
             (folder / REPORT_FILE).write_text(text, encoding="utf-8")
     parameters = sum(int(np.prod(spec.shape)) for spec in found.wanted.values())

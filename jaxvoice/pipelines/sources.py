@@ -9,7 +9,7 @@ from typing import Any
 from jaxvoice.errors import CheckpointError, ConfigError, MissingExtraError
 from jaxvoice.models.family_lookup import find_family
 from jaxvoice.training.run_folder import RunFolder
-from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_about
+from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config_file
 
 HUB_FILES = (WEIGHTS_FILE, "*.json", "*.txt")
 """Files of a model folder that are downloaded: weights, configuration, and side files such as vocabularies. Other
@@ -104,7 +104,7 @@ def _download(name: str) -> Path:
 
 def print_licence(folder: Path) -> None:
     """Print the licence of the weights in `folder` to stderr, if `config.json` states it."""
-    info: Any = read_about(folder).table.get("info")
+    info: Any = read_config_file(folder).table.get("info")
     licence = info.get("licence", info.get("license")) if isinstance(info, dict) else None
     if licence:
         # The text is untrusted, so control characters are escaped.

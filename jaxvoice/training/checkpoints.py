@@ -35,7 +35,7 @@ from jaxvoice.training.provenance import check_same_config
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.task import Task
 from jaxvoice.training.training_state import Skeleton
-from jaxvoice.weights.schemas import migrate, numbered
+from jaxvoice.weights.schemas import migrate, with_schema_number
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Checkpoints:
         **Raises:** `CheckpointError` if this or an earlier checkpoint could not be written.
         """
         fingerprints = {name: _fingerprint(array) for name, array in arrays.items()}
-        table = numbered("run", {**meta, "step": step, "arrays": fingerprints})
+        table = with_schema_number("run", {**meta, "step": step, "arrays": fingerprints})
         args = ocp.args.Composite(state=ocp.args.StandardSave(dict(arrays)), meta=ocp.args.JsonSave(table))
         self._attempt(lambda: self._manager.save(step, args=args, metrics=metrics, force=True))
 

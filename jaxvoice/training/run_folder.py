@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from jaxvoice.config import read_json
 from jaxvoice.errors import CheckpointError, ConfigError
-from jaxvoice.weights.schemas import migrate, numbered
+from jaxvoice.weights.schemas import migrate, with_schema_number
 
 Resume = Literal["auto", "must", "never"]
 
@@ -88,7 +88,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.config, json.dumps(numbered("run", table), indent=2) + "\n")
+            write_atomically(self.config, json.dumps(with_schema_number("run", table), indent=2) + "\n")
         except OSError as failure:
             raise CheckpointError(
                 f"The run folder {self.path} cannot be written ({failure.strerror}); choose another --run-dir."

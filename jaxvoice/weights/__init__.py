@@ -1,4 +1,4 @@
-"""Reading, converting and writing weights. This package does not depend on any model."""
+"""Reading, conversion and writing of weights. This package is independent of the models."""
 
 from typing import TYPE_CHECKING
 

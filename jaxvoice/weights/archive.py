@@ -1,4 +1,4 @@
-"""`Archive`, the content of a weight file in any format: named tensors that are read on access, and metadata."""
+"""The content of a weight file in any format: named tensors, which are read on access, and metadata."""
 
 import difflib
 import hashlib
@@ -36,7 +36,7 @@ class TensorInfo:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all elements; with stride 0, an element counts several times."""
+        """Bytes of all elements. In a tensor with stride 0, an element counts several times."""
         return self.size * self.dtype.itemsize
 
 

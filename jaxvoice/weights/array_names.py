@@ -12,7 +12,7 @@ from jaxtyping import Array
 from jaxvoice.weights.archive import Tensors
 from jaxvoice.weights.mismatches import Mismatches
 
-Model = TypeVar("Model")
+_Model = TypeVar("_Model")
 
 
 def _is_weight(leaf: Any) -> bool:
@@ -41,13 +41,13 @@ def count_parameters(model: Any) -> int:
     return sum(leaf.size for leaf in named_arrays(model).values())
 
 
-def load_state(model: Model, arrays: Mapping[str, Any], where: str = "the given weights") -> Model:
+def load_state(model: _Model, arrays: Mapping[str, Any], where: str = "the given weights") -> _Model:
     """A copy of `model` in which every array is replaced by the array of its name, cast to the model's dtype.
 
     Constants of TorchScript code (`CONSTANTS.c0`) in an archive are ignored, because they are not weights.
 
-    **Raises:** `CheckpointError` if weights do not match. It lists missing names (`-`), unknown names (`+`) and wrong
-    shapes (`!`), with the nearest names.
+    **Raises:** `CheckpointError` if weights do not match. The error lists missing names (`-`), unknown names (`+`) and
+    wrong shapes (`!`), with the nearest names.
     """
     if isinstance(arrays, Tensors):
         arrays = arrays.weights()

@@ -1,4 +1,4 @@
-"""Comparison of two sets of named arrays, with different prefixes and different forms of weight norm."""
+"""Comparison of two sets of named arrays, whose prefixes and forms of weight norm may differ."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -8,16 +8,16 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxvoice.weights.tensor_layouts import SPELLINGS, Norm, fold
+from jaxvoice.weights.tensor_layouts import SPELLINGS, Norm, fold_weight_norm
 
-Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
+_Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 
-# Number and depth of the prefixes that are tried, starting with those of the most names.
+# Number and depth of the prefixes that are tried. Prefixes of the most names are tried first.
 _MOST_PREFIXES, _DEEPEST_PREFIX = 24, 4
 
 
 class Distance(NamedTuple):
-    """Distance of two arrays of the same shape."""
+    """Distance between two arrays of the same shape."""
 
     absolute: float
     """Largest absolute difference."""
@@ -28,7 +28,7 @@ class Distance(NamedTuple):
 
 
 def distance(a: Shaped[np.ndarray, "..."], b: Shaped[np.ndarray, "..."]) -> Distance:
-    """The distance of two arrays of the same shape. NaN in only one of them counts as an infinite difference."""
+    """The distance between two arrays of the same shape. NaN in only one array counts as an infinite difference."""
     a, b = np.asarray(a), np.asarray(b)
     if a.dtype == b.dtype and a.tobytes() == b.tobytes():
         return Distance(0.0, 0.0, True)
@@ -62,13 +62,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class CommonPrefixes:
-    """Prefixes of the names in A and in B; the names are equal without them."""
+    """The prefixes of names in A and in B without which names are equal."""
 
     a: str
     b: str
 
 
-def align(a: Iterable[str], b: Iterable[str]) -> CommonPrefixes:
+def common_prefixes(a: Iterable[str], b: Iterable[str]) -> CommonPrefixes:
     """The shortest prefixes (`""` or ending in a dot) without which A and B have the most names in common."""
     names_a, names_b = list(a), list(b)
     best, most = CommonPrefixes("", ""), -1
@@ -95,13 +95,13 @@ def _prefixes(names: list[str]) -> list[str]:
     return ["", *(prefix for prefix, _ in counts.most_common(_MOST_PREFIXES))]
 
 
-def compare_arrays(a: Arrays, b: Arrays) -> list[Difference]:
+def compare_arrays(a: _Arrays, b: _Arrays) -> list[Difference]:
     """Compare all weights of A and B. Those in A come first, in the order of A, then those that are only in B.
 
-    Prefixes are removed (`align`). If A and B store the norm of a layer differently, or folded, the folded weights are
+    Common prefixes are removed. If A and B store the norm of a layer differently, or folded, the folded weights are
     compared. Values are read one weight at a time.
     """
-    prefixes = align(_in_canonical_spelling(a), _in_canonical_spelling(b))
+    prefixes = common_prefixes(_in_canonical_spelling(a), _in_canonical_spelling(b))
     names_a, outside_a = _without(prefixes.a, a)
     names_b, outside_b = _without(prefixes.b, b)
     layers = _normed_differently(names_a, names_b)
@@ -112,31 +112,31 @@ def compare_arrays(a: Arrays, b: Arrays) -> list[Difference]:
             rows += [_only("only A", whole, a) for whole in unit.names]
             continue
         values = unit.read(a), units_b[name].read(b)
-        rows.append(_difference(name, *values, "" if unit.norm is None else "norms multiplied out"))
+        rows.append(_difference(name, *values, "" if unit.norm is None else "weight norm folded"))
     rows += [_only("only A", name, a) for name in outside_a]
     rows += [_only("only B", whole, b) for name, unit in units_b.items() if name not in units_a for whole in unit.names]
     return rows + [_only("only B", name, b) for name in outside_b]
 
 
 class _Unit(NamedTuple):
-    """Arrays that are compared as one."""
+    """_Arrays that are compared as one."""
 
     names: tuple[str, ...]
     norm: Norm | None
 
-    def read(self, arrays: Arrays) -> np.ndarray:
+    def read(self, arrays: _Arrays) -> np.ndarray:
         """The array, or the weight that a normed layer computes with."""
         values = [arrays[name] for name in self.names]
         if len(values) == 1:
             return values[0]
         if self.norm == "weight":
-            return fold(*values)
+            return fold_weight_norm(*values)
         weight, u, v = (value.astype(np.float64) for value in values)
         return (weight / (u @ weight.reshape(len(weight), -1) @ v)).astype(values[0].dtype)
 
 
 def _without(prefix: str, names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Full names by the name without `prefix`, and the names that do not start with it."""
+    """Names with `prefix` by their names without it, and the names that do not start with it."""
     names = list(names)
     inside = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
     return inside, [name for name in names if not name.startswith(prefix)]
@@ -156,7 +156,7 @@ def _units(names: Mapping[str, str], layers: Mapping[str, Norm]) -> dict[str, _U
     return units
 
 
-def _only(status: Literal["only A", "only B"], name: str, arrays: Arrays) -> Difference:
+def _only(status: Literal["only A", "only B"], name: str, arrays: _Arrays) -> Difference:
     shape = tuple(np.shape(arrays[name]))
     return Difference(name, status, (shape, None) if status == "only A" else (None, shape))
 

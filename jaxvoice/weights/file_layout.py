@@ -1,4 +1,4 @@
-"""The layout of an imported file, with which `export` writes the file again."""
+"""The layout of an imported file: the names, nesting, norms and dtypes with which `export` writes the file again."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,10 @@ Keys = tuple[str | int, ...]
 TYPES = ("float32", "float16", "bfloat16", "float64")
 """Dtypes that a layout may contain."""
 _DEEPEST, _LONGEST_LIST, _LONGEST_NAME = 100, 1000, 4000
-_INVALID = "{where} has info.layout{name} {value}, which is not a valid layout; restore the file, or remove `layout`."
+_INVALID = (
+    "info.layout{name} of {where} is {value}; it should be part of a layout that import wrote. Restore the file, or "
+    "remove `layout`."
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class FileLayout:
     """Names, nesting, forms of weight norm, and dtypes of a file."""
 
     nesting: Keys = ()
-    """Keys and list indices that lead to the dict of the tensors, outermost first."""
+    """Keys and list indices on the path to the dict of the tensors, outermost first."""
     prefix: str = ""
     """Prefix of their names in this dict."""
     norms: str = "hooks"
@@ -57,7 +60,7 @@ def read_layout(info: Any, where: str) -> FileLayout | None:
     if not info:
         return None
     if not isinstance(info, Mapping):
-        raise ConfigError(f"{where} has info {format_value(info)}, which should be an object; restore the file.")
+        raise ConfigError(f"info of {where} is {format_value(info)}; it should be an object. Restore the file.")
     table = info.get("layout")
     if not table:
         return None
@@ -111,8 +114,11 @@ def _is_choice(value: Any, known: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(one, str) and one in known for one in value.values())
 
 
-def measure_layout(archive: Archive, prefix: str, plan: Plan) -> tuple[FileLayout, tuple[str, ...]]:
-    """The layout of the model at `prefix` of `archive`, and descriptions of the differences of an export from it."""
+def detect_layout(archive: Archive, prefix: str, plan: Plan) -> tuple[FileLayout, tuple[str, ...]]:
+    """The layout of the model at `prefix` of `archive`, and how an export will differ from the file.
+
+    **Arguments:** `plan` of the import.
+    """
     norms: dict[str, str] = {}
     dtypes: dict[str, str] = {}
     aliases: dict[str, str] = {}
@@ -124,11 +130,11 @@ def measure_layout(archive: Archive, prefix: str, plan: Plan) -> tuple[FileLayou
             layers = _layer_of(row.targets[0]), _layer_of(name)
             if layers[0] != layers[1]:
                 aliases[layers[0]] = layers[1]
-        if row.does == "fold":
+        if row.conversion == "fold":
             folded.append(row.targets[0].removesuffix(".weight"))
         elif row.targets[0].endswith((".weight_g", ".weight_v")):
             norms[row.targets[0].rpartition(".")[0]] = _spelling(row.sources[0])
-    spelling, type_of = _most(norms.values(), "hooks"), _most(dtypes.values(), "float32")
+    spelling, type_of = _most_common(norms.values(), "hooks"), _most_common(dtypes.values(), "float32")
     names = [source for row in plan.rows for source in row.sources]
     nesting, rest, losses = _nesting(archive, prefix, names)
     differs += losses
@@ -157,8 +163,8 @@ def plan_export(
 ) -> Plan:
     """Plan the export of a model with the reversed rules of the import.
 
-    **Arguments:** `shapes` of the model's arrays by name; `layout` that an import measured; `given`, shapes and dtypes
-    of the arrays in `where`.
+    **Arguments:** `shapes` of the model's arrays by name; `layout` of the file to write; `given`, shapes and dtypes of
+    the arrays in `where`.
 
     **Raises:** `CheckpointError` if these are not the arrays of the model.
     """
@@ -177,7 +183,7 @@ def plan_export(
 
 
 def _gives(rule: Rule, names: Iterable[str], layers: set[str]) -> bool:
-    """Whether all targets of `rule` for `names` belong to `layers`. This selects one of several rules for a layer."""
+    """Whether all targets of `rule` for `names` belong to `layers`, so that one rule for a layer applies."""
     hits = (rule.match(name) for name in names)
     return all(hit is None or (hit[0] if rule.norm else _layer_of(hit[0])) in layers for hit in hits)
 
@@ -200,13 +206,13 @@ def _spelling(name: str) -> str:
     return next(spelling for part, spelling in parts.items() if name.endswith(f".{part}"))
 
 
-def _most(values: Any, default: str) -> str:
+def _most_common(values: Any, default: str) -> str:
     found = Counter(values).most_common(1)
     return found[0][0] if found else default
 
 
 def _nesting(archive: Archive, prefix: str, names: list[str]) -> tuple[Keys, str, list[str]]:
-    """Keys of the dict of all `names`, the rest of `prefix` below it, and the differences that an export will have."""
+    """The keys of the dict that contains all `names`, the rest of `prefix` in it, and the differences of an export."""
     losses = []
     if archive.source.format in ("TorchScript", "NeMo"):
         losses.append(f"a state dict, not a {archive.source.format} archive")

@@ -74,7 +74,9 @@ def write_safetensors(
     end = 0
     for name, (shape, dtype) in specs.items():
         if not _is_unicode(name):
-            raise CheckpointError(f"the tensor name is {name!a}; it should be valid Unicode text. Rename the tensor.")
+            raise CheckpointError(
+                f"the tensor {name!a} has an invalid name; names in a safetensors file should be valid Unicode."
+            )
         if dtype.name not in _DTYPE_NAMES:
             raise CheckpointError(
                 f"the dtype of {name} is {dtype.name}; it should be one of {', '.join(_DTYPE_NAMES)}. Cast the tensor."

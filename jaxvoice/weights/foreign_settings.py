@@ -1,4 +1,4 @@
-"""Reading of configuration files of other implementations: JSON with comments, with checked settings."""
+"""Configuration files of other implementations: JSON with comments, whose settings are checked when they are read."""
 
 import json
 import math
@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxvoice.config import format_value, parsed_json, read_text
+from jaxvoice.config import format_value, parse_json, read_text
 from jaxvoice.errors import ConfigError
 
-# Far above the lengths of all lists in configurations.
+# Lists in real configurations are far shorter.
 _MOST_ITEMS = 64
 LONGEST_SEGMENT = 2**28
-"""Upper bound of the samples of a training crop."""
+"""Maximum number of samples in a training crop."""
 
-# Strings are matched first, because they may contain comment markers. Unterminated strings are matched, too, so that
+# Strings are matched first, because they may contain comment markers. Unterminated strings are also matched, so that
 # the time is linear.
 _COMMENTS = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z))|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
 _MOST_BYTES = 2**20
@@ -30,23 +30,24 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         table = json.loads(text)
     except (ValueError, RecursionError):
-        table = parsed_json(path, _COMMENTS.sub(lambda found: found[1] or " ", text))
+        table = parse_json(path, _COMMENTS.sub(lambda found: found[1] or " ", text))
     if not isinstance(table, dict):
-        raise ConfigError(f"{path} should contain an object of settings, got {type(table).__name__}.")
+        raise ConfigError(f"{path} contains a {type(table).__name__}; it should contain an object of settings.")
     return table
 
 
 class Settings:
-    """An object of a configuration file. `prefix` is the prefix of its names in errors.
+    """An object in a configuration file. `prefix` is the prefix of its names in errors.
 
-    Methods raise `ConfigError` if a setting is missing or has another type. They return `default`, if given, for a
-    setting that is missing or `None`.
+    The methods raise `ConfigError` if a setting is missing or has another type. For a setting that is missing or
+    `None`, they return `default` if it is given.
     """
 
     def __init__(self, table: Any, prefix: str = ""):
         if not isinstance(table, Mapping):
             raise ConfigError(
-                f"{prefix.rstrip('.') or 'it'} should be an object of settings, got {format_value(table)}."
+                f"{prefix.rstrip('.') or 'the configuration'} is {format_value(table)}; it should be an object of "
+                "settings."
             )
         self._table, self._prefix = table, prefix
 
@@ -58,19 +59,19 @@ class Settings:
 
     def table(self, name: str) -> "Settings":
         """The object `name`."""
-        return Settings(self._of(name), f"{self._prefix}{name}.")
+        return Settings(self._get(name), f"{self._prefix}{name}.")
 
-    def tables(self, name: str) -> "Settings":
+    def optional_table(self, name: str) -> "Settings":
         """The object `name`, or an empty one if it is missing."""
         return self.table(name) if name in self else Settings({}, f"{self._prefix}{name}.")
 
     def value(self, name: str) -> Any:
-        """The value of `name`, unchecked; `None` if it is missing."""
+        """The value of `name` without a check; `None` if it is missing."""
         return self._table.get(name)
 
-    def whole(self, name: str, default: int | None = None, *, low: int = 1, high: int = 2**31) -> int:
+    def integer(self, name: str, default: int | None = None, *, low: int = 1, high: int = 2**31) -> int:
         """A whole number from `low` to `high`."""
-        value = self._of(name, default)
+        value = self._get(name, default)
         if type(value) is int and low <= value <= high:
             return value
         raise self._wrong(name, f"a whole number from {low} to {high}", value)
@@ -78,8 +79,8 @@ class Settings:
     def number(
         self, name: str, default: float | None = None, *, above: float = -math.inf, most: float = math.inf
     ) -> float:
-        """A finite number above `above`, up to `most`."""
-        value = self._of(name, default)
+        """A finite number greater than `above` and at most `most`."""
+        value = self._get(name, default)
         bounds = (f" above {above:g}" if above > -math.inf else "") + (f" up to {most:g}" if most < math.inf else "")
         if type(value) in (int, float):
             try:
@@ -89,27 +90,27 @@ class Settings:
                 pass
         raise self._wrong(name, f"a finite number{bounds}", value)
 
-    def flag(self, name: str, default: bool | None = None) -> bool:
+    def boolean(self, name: str, default: bool | None = None) -> bool:
         """True or false."""
-        value = self._of(name, default)
+        value = self._get(name, default)
         if isinstance(value, int) and value in (0, 1):
             return bool(value)
         raise self._wrong(name, "true or false", value)
 
-    def word(self, name: str, default: str | None = None) -> str:
+    def text(self, name: str, default: str | None = None) -> str:
         """Text, or a whole number as text."""
-        value = self._of(name, default)
+        value = self._get(name, default)
         if isinstance(value, str) or (type(value) is int and abs(value) < 10**9):
             return str(value)
         raise self._wrong(name, "text", value)
 
-    def sizes(self, name: str) -> tuple[int, ...]:
+    def integers(self, name: str) -> tuple[int, ...]:
         """A list of whole numbers."""
-        return self._sizes(name, self._of(name))
+        return self._sizes(name, self._get(name))
 
-    def rows(self, name: str) -> tuple[tuple[int, ...], ...]:
+    def integer_lists(self, name: str) -> tuple[tuple[int, ...], ...]:
         """A list of lists of whole numbers."""
-        value = self._of(name)
+        value = self._get(name)
         if not isinstance(value, list | tuple) or len(value) > _MOST_ITEMS:
             raise self._wrong(name, f"a list of up to {_MOST_ITEMS} lists of whole numbers", value)
         return tuple(self._sizes(name, row) for row in value)
@@ -120,13 +121,13 @@ class Settings:
             return tuple(value)
         raise self._wrong(name, f"a list of up to {_MOST_ITEMS} whole numbers above 0", value)
 
-    def _of(self, name: str, default: Any = None) -> Any:
+    def _get(self, name: str, default: Any = None) -> Any:
         value = self._table.get(name)
         if value is None:
             value = default
         if value is None:
-            raise ConfigError(f"it lacks {self._prefix}{name}; restore it or pass another --config.")
+            raise ConfigError(f"{self._prefix}{name} is missing; restore the file or pass another --config.")
         return value
 
     def _wrong(self, name: str, what: str, value: Any) -> ConfigError:
-        return ConfigError(f"{self._prefix}{name} should be {what}, got {format_value(value)}.")
+        return ConfigError(f"{self._prefix}{name} is {format_value(value)}; it should be {what}.")

@@ -1,4 +1,4 @@
-"""One error for all mismatches between the tensors of a file and a model."""
+"""One error for all mismatches between the tensors of a file and the weights of a model."""
 
 import difflib
 import heapq
@@ -14,13 +14,13 @@ from jaxvoice.weights.tensor_layouts import Layout, Shape
 
 _SHOWN = 12
 _LONGEST = 160
-# Names that are considered for one hint, because comparing the names of large files is slow.
+# Limits on the names that are compared for one hint: in large files, comparing all names is slow.
 _CANDIDATES, _COMPARED = 2000, 20
 ADVICE = (
     "Check that the configuration belongs to these weights; --ignore REGEX ignores tensors of the file, "
     "--allow-missing REGEX initialises missing ones"
 )
-"""Default advice."""
+"""The default remedy."""
 
 
 def format_name(name: str, longest: int = _LONGEST) -> str:
@@ -34,10 +34,10 @@ def format_names(names: Sequence[str]) -> str:
 
 
 class Mismatches:
-    """Collects mismatches. `check` raises an error if there are any.
+    """A list of mismatches. `check` raises one error for all of them.
 
-    **Arguments:** `what`, a description of the tensors; `sources` and `targets`, specifications by name, which start
-    with the shape; `prefix` of names in the file; `advice`, what to do.
+    **Arguments:** `what`, the subject of the error; `sources` and `targets`, by name, tuples that start with the shape;
+    `prefix` of names in the file; `advice`, the remedy.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class Mismatches:
         """Add the weight `name` of the model, which the file does not contain."""
         self._lines.append(("-", name, ""))
 
-    def twice(self, target: str, first: Sequence[str], second: Sequence[str]) -> None:
-        """Add a target with two sources."""
+    def duplicate(self, target: str, first: Sequence[str], second: Sequence[str]) -> None:
+        """Add the weight `target`, which two rules would write."""
         self._lines.append(("!", target, f"would be written by {_sum(first)} and by {_sum(second)}"))
 
     def shape(self, name: str, shape: Shape, target: str, wanted: Shape, layout: Layout | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Reversible rules that convert the tensors of one checkpoint to those of another.
+"""Reversible rules that convert the tensors of a file to the weights of a model.
 
 A family defines `Rule`s. `make_plan` applies them to the names, shapes and dtypes of a file and a model. It raises an
 error unless each target is written exactly once, and each source is used, or ignored with a reason. Values are read
@@ -16,19 +16,27 @@ from jaxtyping import Shaped
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.mismatches import Mismatches, format_name
-from jaxvoice.weights.tensor_layouts import SPELLINGS, Layout, Norm, Shape, fold, spelling_of, unfold
+from jaxvoice.weights.tensor_layouts import (
+    SPELLINGS,
+    Layout,
+    Norm,
+    Shape,
+    fold_weight_norm,
+    spelling_of,
+    unfold_weight_norm,
+)
 
 Initial = Callable[[str, Shape, Callable[[str], np.ndarray]], np.ndarray]
 """Computes a tensor that the file lacks from its name, its shape, and a function that returns other targets."""
 
-Does = Literal["keep", "fold", "unfold"]
-"""Conversion of weight norm: none; g and v are folded into a weight; a weight is split into g and v."""
+NormConversion = Literal["keep", "fold", "unfold"]
+"""`keep` has no effect; `fold` computes a weight from its g and v; `unfold` computes g and v from a weight."""
 
 _PLACE = re.compile(r"\{(\w+)(\*?)\}")
 
 
 class Spec(NamedTuple):
-    """Shape and type of a tensor."""
+    """Shape and dtype of a tensor."""
 
     shape: Shape
     dtype: np.dtype
@@ -38,7 +46,7 @@ class Spec(NamedTuple):
 class Rule:
     """Conversion of the tensor `source` to `target`.
 
-    Both are names with placeholders, which must be the same on both sides: `{i}` matches a number, `{path*}` any text.
+    Both are names with the same placeholders: `{i}` matches a number, and `{path*}` any text.
     With `norm`, both are names of layers, and the rule applies to the weight of the layer in any form of the norm.
     """
 
@@ -49,14 +57,14 @@ class Rule:
     layout: Layout | None = None
     """Rearrangement of the elements."""
     norm: Norm | None = None
-    """The norm of the layer's weight, if there is one."""
+    """The norm of the layer's weight; `None` for other tensors."""
 
     def reversed(self) -> "Rule":
         """The rule for the opposite direction."""
         return Rule(self.target, self.source, None if self.layout is None else self.layout.inverse(), self.norm)
 
     def match(self, name: str) -> tuple[str, str] | None:
-        """The name of the target and, with a norm, the part of the weight; `None` if the rule does not match `name`."""
+        """The name of the target, and the part of a weight with a norm; `None` if the rule does not match `name`."""
         suffixes = [""]
         if self.norm is not None:
             suffixes = [f".{part}" for parts in SPELLINGS[self.norm].values() for part in parts]
@@ -89,14 +97,14 @@ class Ignore:
 
 @dataclass(frozen=True)
 class TensorMapping:
-    """Conversion of tensors of the file to tensors of the model; a row of a plan."""
+    """The conversion of one tensor, or of the parts of one weight with a norm."""
 
     sources: tuple[str, ...]
     """Names in the file."""
     targets: tuple[str, ...]
     """Names in the model."""
-    does: Does
-    """Conversion of weight norm."""
+    conversion: NormConversion
+    """Whether weight norm is kept, folded or unfolded."""
     layout: Layout | None
     """Rearrangement of the elements."""
     dtypes: tuple[np.dtype, ...]
@@ -105,19 +113,19 @@ class TensorMapping:
     """Description of the conversion."""
 
     def apply(self, arrays: list[Shaped[np.ndarray, "..."]]) -> list[Shaped[np.ndarray, "..."]]:
-        """The targets, from the sources' values."""
-        if self.does == "fold":
-            # In the precision of the sources, or a norm that was rounded would no longer be that of its weight.
+        """Compute the targets from the values of the sources."""
+        if self.conversion == "fold":
+            # In the precision of the sources: a rounded g would differ from the norm of v.
             wide = np.dtype(np.float64 if any(array.dtype == np.float64 for array in arrays) else np.float32)
-            arrays = [fold(*(array.astype(wide, copy=False) for array in arrays))]
-        elif self.does == "unfold":
-            arrays = unfold(*(array.astype(self.dtypes[0], copy=False) for array in arrays))
+            arrays = [fold_weight_norm(*(array.astype(wide, copy=False) for array in arrays))]
+        elif self.conversion == "unfold":
+            arrays = unfold_weight_norm(*(array.astype(self.dtypes[0], copy=False) for array in arrays))
         arrays = [array.astype(dtype, copy=False) for array, dtype in zip(arrays, self.dtypes, strict=True)]
         return arrays if self.layout is None else [self.layout.apply(array) for array in arrays]
 
 
 class Change(NamedTuple):
-    """A row of the table of a plan."""
+    """The conversion of one target, as a row of `Plan.table`."""
 
     sources: tuple[str, ...]
     """Names of the source tensors in the file; empty if the target is initialised."""
@@ -218,7 +226,7 @@ def make_plan(
     """
     allowed = [regex(pattern) for pattern in allow_missing]
     if allowed and initial is None:
-        raise ValueError("allow_missing needs initial values")
+        raise ValueError("initial is None; it should be a function, because allow_missing is given.")
     rules, reasons = list(rules), [(regex(one.pattern), one.reason) for one in ignore]
     groups: dict[tuple[Rule, str], dict[str, str]] = {}
     ignored: dict[str, str] = {}
@@ -245,7 +253,7 @@ def make_plan(
     for row in rows:
         for target in row.targets:
             if target in written:
-                mismatches.twice(target, written[target].sources, row.sources)
+                mismatches.duplicate(target, written[target].sources, row.sources)
             written[target] = row
     missing = [name for name in targets if name not in written]
     for name in missing:
@@ -264,8 +272,8 @@ def regex(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern, re.DOTALL)
     except re.error as failure:
         raise CheckpointError(
-            f"{format_name(repr(pattern))} is not a regular expression ({failure}); use \\. for a dot and .* for "
-            "any text."
+            f"the pattern is {format_name(repr(pattern))}; it should be a regular expression ({failure}). Use \\. for "
+            "a dot and .* for any text."
         ) from failure
 
 
@@ -287,25 +295,25 @@ class _RuleApplication:
         if rule.norm is None:
             return self._checked("keep", (found[""],), (target,), rule.layout)
         spellings = SPELLINGS[rule.norm]
-        wish, has = spelling_of(self._below.get(target, ()), rule.norm), spelling_of(list(found), rule.norm)
-        if wish is None or has is None:
+        needed, given = spelling_of(self._below.get(target, ()), rule.norm), spelling_of(list(found), rule.norm)
+        if needed is None or given is None:
             for part, name in found.items():
                 lacking = [other for other in next(s for s in spellings.values() if part in s) if other not in found]
-                self._mismatches.unused(name, f"without {' and '.join(lacking)}" if has is None else "")
+                self._mismatches.unused(name, f"without {' and '.join(lacking)}" if given is None else "")
             return []
-        for part in [part for part in found if part not in spellings[has]]:
-            self._mismatches.unused(found[part], f"a duplicate of {format_name(found[spellings[has][0]])}")
-        ours = tuple(f"{target}.{part}" for part in spellings[wish])
-        theirs = tuple(found[part] for part in spellings[has])
+        for part in [part for part in found if part not in spellings[given]]:
+            self._mismatches.unused(found[part], f"a duplicate of {format_name(found[spellings[given][0]])}")
+        ours = tuple(f"{target}.{part}" for part in spellings[needed])
+        theirs = tuple(found[part] for part in spellings[given])
         if len(ours) == len(theirs):
             pairs = zip(theirs, ours, strict=True)
             return [row for source, one in pairs for row in self._checked("keep", (source,), (one,), rule.layout)]
         return self._checked("fold" if len(ours) < len(theirs) else "unfold", theirs, ours, rule.layout)
 
     def _checked(
-        self, does: Does, names: tuple[str, ...], ours: tuple[str, ...], layout: Layout | None
+        self, conversion: NormConversion, names: tuple[str, ...], ours: tuple[str, ...], layout: Layout | None
     ) -> list[TensorMapping]:
-        """The conversion, if shapes and dtypes match; otherwise, a mismatch is added."""
+        """The conversion; if shapes or dtypes do not match, a mismatch is added instead."""
         sources, targets, mismatches = self._sources, self._targets, self._mismatches
         if any(name not in targets for name in ours):
             for name in names:
@@ -317,10 +325,10 @@ class _RuleApplication:
             "keep": [spec.shape for spec in given],
             "fold": [given[-1].shape],
             "unfold": [(*given[0].shape[:1], *ones), given[0].shape],
-        }[does]
+        }[conversion]
         shapes = [shape if layout is None else layout.shape(shape) for shape in kept]
         fits = True
-        if does == "fold" and given[0].shape != (*given[1].shape[:1], *ones):
+        if conversion == "fold" and given[0].shape != (*given[1].shape[:1], *ones):
             mismatches.shape(names[0], given[0].shape, names[1], (*given[1].shape[:1], *ones))
             fits = False
         for name, shape in zip(ours, shapes, strict=True):
@@ -333,7 +341,11 @@ class _RuleApplication:
                 mismatches.dtype(name, sources[name].dtype, ours[0], targets[ours[0]].dtype)
                 fits = False
         dtypes = tuple(targets[name].dtype for name in ours)
-        return [TensorMapping(names, ours, does, layout, dtypes, _remark(does, layout, given, dtypes))] if fits else []
+        return (
+            [TensorMapping(names, ours, conversion, layout, dtypes, _remark(conversion, layout, given, dtypes))]
+            if fits
+            else []
+        )
 
 
 def _castable(source: np.dtype, target: np.dtype) -> bool:
@@ -343,11 +355,11 @@ def _castable(source: np.dtype, target: np.dtype) -> bool:
     return source == target or (is_float(source) and is_float(target))
 
 
-def _remark(does: Does, layout: Layout | None, given: list[Spec], dtypes: tuple[np.dtype, ...]) -> str:
+def _remark(conversion: NormConversion, layout: Layout | None, given: list[Spec], dtypes: tuple[np.dtype, ...]) -> str:
     parts = []
-    if does == "fold":
+    if conversion == "fold":
         parts.append("g * v / ||v||")
-    elif does == "unfold":
+    elif conversion == "unfold":
         parts.append("norm was removed: g = ||weight||, v = weight")
     if layout is not None:
         parts.append(str(layout))
@@ -375,5 +387,5 @@ def unmatched(option: str, found: Matches, names: Iterable[str]) -> list[str]:
     for pattern in (pattern for pattern, hits in found.items() if not hits):
         meant = next((name for name in names if regex(pattern).search(name)), names[0] if names else None)
         such = "" if meant is None else f", such as {format_name(meant)}"
-        sentences.append(f"{option} {format_name(pattern)} matched no name: patterns must match full names{such}")
+        sentences.append(f"{option} {format_name(pattern)} matched no name: patterns should match full names{such}")
     return sentences

@@ -32,14 +32,14 @@ EXPORT_KEY = "jaxvoice_export_schema"
 
 @dataclass(frozen=True)
 class Migration:
-    """The step from one schema to the next: pure functions, by default without effect."""
+    """The step from one schema to the next. Its functions are pure; by default, they change nothing."""
 
     change: str
     """Description of the change."""
     table: Callable[[JSONObject], JSONObject] = lambda table: table
     """Returns the new JSON object. The old one is not modified."""
     tensor: Rename = lambda name, table: name
-    """Renames tensors: those of `model.safetensors`, the leaves of a run's checkpoints, those of an export."""
+    """Renames the tensors of `model.safetensors` or of an export, or the leaves of a run's checkpoints."""
     training_tensor: Rename = lambda name, table: name
     """Renames tensors of a model folder's `training.safetensors`."""
 
@@ -148,7 +148,7 @@ class Migrated:
         return tensors.renamed(self.tensors(tensors)) if self.steps else tensors
 
     def training_tensors(self, stored: Iterable[str]) -> dict[str, str]:
-        """The same for `training.safetensors`."""
+        """`tensors` for `training.safetensors`."""
         return self._names(stored, [(step.training_tensor, table) for step, table in self.steps])
 
     def _names(self, stored: Iterable[str], renames: list[tuple[Rename, JSONObject]]) -> dict[str, str]:
@@ -169,8 +169,6 @@ class Migrated:
 def migrate(kind: FileKind, table: JSONObject, where: str) -> Migrated:
     """Migrate the JSON object `table` of the file called `where` to the current schema.
 
-    **Returns:** the new object, and the current names of the tensors.
-
     **Raises:** `CheckpointError` for a schema that this version does not support, or a value that is not a schema
     number; `ConfigError` for an object that is nested too deep.
     """
@@ -178,13 +176,13 @@ def migrate(kind: FileKind, table: JSONObject, where: str) -> Migrated:
     known = current_schema(kind)
     if type(found) is not int or found < 0:
         raise CheckpointError(
-            f"{where} has the schema {format_value(found)}, which should be an integer from 0 to {known}; restore "
+            f"the schema of {where} is {format_value(found)}; it should be an integer from 0 to {known}. Restore "
             "the file."
         )
     if found > known:
         raise CheckpointError(
-            f"{where} has the schema {format_value(found)}, but jaxvoice {__version__} supports schemas up to "
-            f"{known}: a newer version wrote it. Update jaxvoice."
+            f"the schema of {where} is {format_value(found)}; it should be at most {known} for jaxvoice {__version__}. "
+            "A newer version wrote the file. Update jaxvoice."
         )
     steps: list[tuple[Migration, JSONObject]] = []
     for step in MIGRATIONS[kind][found:]:
@@ -197,9 +195,9 @@ def migrate(kind: FileKind, table: JSONObject, where: str) -> Migrated:
 
 
 def migrate_export(metadata: Mapping[str, Any], where: str) -> Migrated:
-    """The current names of the tensors of the export `where`, from the `metadata` of its archive.
+    """The names of the tensors of the export `where` in the current schema, from the `metadata` of its archive.
 
-    A file without a number is not an export, or is an export of version 0.1. Both have the names of other
+    A file without a schema number is an export of version 0.1, or not an export. Both contain the names of other
     implementations, which do not change.
 
     **Raises:** `CheckpointError` as `migrate` does.
@@ -213,12 +211,12 @@ def migrate_export(metadata: Mapping[str, Any], where: str) -> Migrated:
     return migrate("export", {SCHEMA_KEY: int(text) if plain else number}, where)
 
 
-def numbered(kind: FileKind, table: JSONObject) -> dict[str, Any]:
-    """`table` with the number of the current schema of its `kind`, to be written."""
+def with_schema_number(kind: FileKind, table: JSONObject) -> dict[str, Any]:
+    """`table` with the number of the current schema of its `kind`."""
     return {**table, SCHEMA_KEY: current_schema(kind)}
 
 
-def export_mark() -> dict[str, str]:
+def export_metadata() -> dict[str, str]:
     """The metadata of an export: the number of the current schema under `EXPORT_KEY`."""
     return {EXPORT_KEY: str(current_schema("export"))}
 
@@ -274,7 +272,7 @@ def _parent(table: dict[str, Any], path: str, moved: str) -> tuple[dict[str, Any
 
 
 def _copy(value: Any) -> Any:
-    """A copy of nested mappings and of lists in them. What lists contain is shared: it may be large."""
+    """A copy of nested mappings and of lists in them. The items of lists are not copied, because they may be large."""
     if isinstance(value, Mapping):
         return {key: _copy(item) for key, item in value.items()}
     return list(value) if isinstance(value, list | tuple) else value

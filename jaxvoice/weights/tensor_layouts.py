@@ -147,21 +147,24 @@ class DropAxis:
         return f"without axis {self.axis}"
 
 
-def norm_of(v: Float[np.ndarray, "first *rest"]) -> Float[np.ndarray, "first *ones"]:
-    """Euclidean norm over every axis but the first, summed in double precision; the other axes become 1."""
+def magnitude_of(v: Float[np.ndarray, "first *rest"]) -> Float[np.ndarray, "first *ones"]:
+    """Euclidean norm over all axes except the first, computed in double precision. The reduced axes have length 1."""
     flat = v.reshape(len(v), -1)
     squares = np.einsum("ij,ij->i", flat, flat, dtype=np.float64, casting="unsafe")
     return np.sqrt(squares).astype(v.dtype).reshape(-1, *(1 for _ in v.shape[1:]))
 
 
-def unfold(weight: Float[np.ndarray, "..."]) -> list[Float[np.ndarray, "..."]]:
-    """Weight norm's parts `[g, v]` of `weight`: its norm, and `weight` itself."""
-    return [norm_of(weight), weight]
+def unfold_weight_norm(weight: Float[np.ndarray, "..."]) -> list[Float[np.ndarray, "..."]]:
+    """The parts `[g, v]` of weight norm for `weight`: its norm, and `weight` itself."""
+    return [magnitude_of(weight), weight]
 
 
-def fold(g: Float[np.ndarray, "..."], v: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """`g * v / ||v||`. If `g` is bitwise equal to the norm of `v`, the result is `v`, the exact inverse of `unfold`."""
-    norm = norm_of(v)
+def fold_weight_norm(g: Float[np.ndarray, "..."], v: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """`g * v / ||v||`; the exact inverse of `unfold_weight_norm`.
+
+    If `g` is bitwise equal to the norm of `v`, the result is `v`.
+    """
+    norm = magnitude_of(v)
     if np.array_equal(norm, g):
         return v
     return (v * (g.astype(np.float64) / norm)).astype(v.dtype)

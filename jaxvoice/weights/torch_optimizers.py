@@ -21,7 +21,7 @@ def adam_settings(table: Any, where: str) -> dict[str, Any]:
     """
     if not isinstance(table, Mapping):
         raise CheckpointError(
-            f"{where} should be an object of AdamW's settings, got {format_value(table)}; the file is damaged."
+            f"{where} is {format_value(table)}; it should be an object of AdamW's settings. The file is damaged."
         )
     checks: dict[str, tuple[Callable[[Any], bool], str]] = {
         "lr": (lambda value: _is_number(value) and value > 0, "a number above 0"),
@@ -31,23 +31,24 @@ def adam_settings(table: Any, where: str) -> dict[str, Any]:
         "weight_decay": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
     }
     found = {}
-    for name, (fits, wish) in checks.items():
+    for name, (fits, expected) in checks.items():
         if name == "initial_lr" and name not in table:
             continue
         if name not in table or not fits(table[name]):
-            got = f"is {format_value(table[name])}" if name in table else "is missing"
-            raise CheckpointError(f"{where}.{name} {got}; it should be {wish}, as in do_ files.")
+            found_value = f"is {format_value(table[name])}" if name in table else "is missing"
+            raise CheckpointError(f"{where}.{name} {found_value}; it should be {expected}.")
         found[name] = list(table[name]) if name == "betas" else table[name]
     for name in ("amsgrad", "maximize"):
         if table.get(name):
             raise CheckpointError(
-                f"{where}.{name} is {format_value(table[name])}; this variant of AdamW is not supported."
+                f"{where}.{name} is {format_value(table[name])}; it should be false, because jaxvoice does not support "
+                "this variant of AdamW."
             )
     return found
 
 
-def count(value: Any, name: str) -> int:
-    """A number of steps called `name` in errors: a number, or a tensor with one element.
+def step_count(value: Any, name: str) -> int:
+    """A number of steps, from a number or a tensor with one element. `name` is its name in errors.
 
     **Raises:** `CheckpointError` for any other value.
     """
@@ -64,7 +65,7 @@ def count(value: Any, name: str) -> int:
 
 
 def optimizer_group(archive: Archive, place: str, parameters: int, where: str) -> tuple[list[int], dict[str, Any]]:
-    """The indices of the parameters in order, and the settings of the optimiser at `place` of the file `where`.
+    """The indices of the parameters in order, and the settings of the optimiser at the key `place` of the file `where`.
 
     **Arguments:** `parameters`, the number of parameters of the network.
 
@@ -74,17 +75,18 @@ def optimizer_group(archive: Archive, place: str, parameters: int, where: str) -
     table = archive.metadata.get(place)
     groups = table.get("param_groups") if isinstance(table, Mapping) else None
     if not isinstance(groups, list | tuple) or not groups or not all(isinstance(one, Mapping) for one in groups):
-        raise CheckpointError(f"{where} has no {place} with param_groups, as do_ files have.")
+        raise CheckpointError(f"{where} has no {place}.param_groups; it is not a checkpoint of an optimiser.")
     numbers = []
     for group in groups:
         listed = group.get("params")
         if not isinstance(listed, list | tuple) or not all(type(number) is int and number >= 0 for number in listed):
-            raise CheckpointError(f"{place} in {where} lists its parameters as {format_value(listed)}, not as indices.")
+            raise CheckpointError(
+                f"the params of {place} in {where} are {format_value(listed)}; they should be a list of indices."
+            )
         numbers += listed
     if len(numbers) != parameters or len(set(numbers)) != parameters:
         raise CheckpointError(
-            f"{place} in {where} trains {len(set(numbers))} parameters, but its network has {parameters}; they do not "
-            "belong together."
+            f"{place} in {where} has {len(set(numbers))} parameters; it should have {parameters}, as its network does."
         )
     settings = [adam_settings(group, f"{where}: {place}.param_groups.{i}") for i, group in enumerate(groups)]
     if any(other != settings[0] for other in settings):
@@ -95,29 +97,29 @@ def optimizer_group(archive: Archive, place: str, parameters: int, where: str) -
     return numbers, settings[0]
 
 
-def optimizer_updates(archive: Archive, place: str, number: int, where: str) -> int:
-    """The number of updates of parameter `number`: a tensor in newer files, a number in older ones.
+def optimizer_step_count(archive: Archive, place: str, number: int, where: str) -> int:
+    """The number of updates of parameter `number`, which is a tensor in newer files and a number in older ones.
 
     **Raises:** `CheckpointError` if the file `where` does not state them.
     """
     name = f"{place}.state.{number}.step"
     if name in archive.tensors:
-        return count(archive.tensors[name], f"{where}: {name}")
+        return step_count(archive.tensors[name], f"{where}: {name}")
     states = archive.metadata[place].get("state")
     state = states.get(number, states.get(str(number))) if isinstance(states, Mapping) else None
     if not isinstance(state, Mapping) or "step" not in state:
-        raise CheckpointError(f"{where} does not contain the number of updates of {place} ({name} is missing).")
-    return count(state["step"], f"{where}: {name}")
+        raise CheckpointError(f"{where} lacks {name}, the number of updates of {place}.")
+    return step_count(state["step"], f"{where}: {name}")
 
 
-def metadata_count(archive: Archive, name: str, where: str) -> int:
+def metadata_step_count(archive: Archive, name: str, where: str) -> int:
     """The number of steps `name` in the file `where`.
 
     **Raises:** `CheckpointError` if there is none.
     """
     if name not in archive.metadata:
-        raise CheckpointError(f"{where} does not contain {name!r}, as do_ files do; it is another kind of file.")
-    return count(archive.metadata[name], f"{where}: {name}")
+        raise CheckpointError(f"{where} lacks {name!r}; it is not a do_ file.")
+    return step_count(archive.metadata[name], f"{where}: {name}")
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Training state in model folders, `training.safetensors`, and its import from other implementations."""
+"""The training state in a model folder, `training.safetensors`, and its import from other implementations."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.archive import Tensors
-from jaxvoice.weights.model_folder import read_about
+from jaxvoice.weights.model_folder import read_config_file
 from jaxvoice.weights.rules import Change, Plan, Rule, Spec, make_plan
 
 TRAINING_FILE = "training.safetensors"
@@ -26,8 +26,8 @@ class TrainingPart:
     prefix: str
     names: Mapping[str, str]
     """Names of tensors in the file, by their names in the plan."""
-    squares: bool = False
-    """Whether the values must not be negative."""
+    nonnegative: bool = False
+    """Whether the values are second moments, which are never negative."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class TrainingPlan:
         for part in self.parts:
             sources = {change.target: change.sources for change in part.plan.table()}
             for name, array in part.plan.read(tensors.renamed(part.names), part.names):
-                below = int(np.count_nonzero(array < 0)) if part.squares else 0
+                below = int(np.count_nonzero(array < 0)) if part.nonnegative else 0
                 if below:
                     raise CheckpointError(
                         f"{part.names[sources[name][0]]} contains {below} negative second moments, so the next "
@@ -99,12 +99,12 @@ def plan_moments(
     given = {new: specs[old] for new, old in names.items()}
     label = f"{where}, by the parameters that the moments {prefix.rstrip('.')} belong to,"
     plan = make_plan(given, targets, _parameters_only(rules), where=label)
-    if any(row.does != "keep" for row in plan.rows):
+    if any(row.conversion != "keep" for row in plan.rows):
         raise CheckpointError(
             f"weight norm was removed from the model, so the moments in {where} belong to other parameters; import "
             "the model as it was trained, or use --no-training."
         )
-    return TrainingPart(plan, prefix, names, squares=prefix.endswith("exp_avg_sq."))
+    return TrainingPart(plan, prefix, names, nonnegative=prefix.endswith("exp_avg_sq."))
 
 
 def _parameters_only(rules: Sequence[Rule]) -> list[Rule]:
@@ -132,7 +132,7 @@ def read_training_file(folder: Path, *, arrays: bool = True) -> tuple[dict[str, 
             f"{folder} contains no training state ({TRAINING_FILE} is missing); import a checkpoint together with its "
             "training state, or start from its weights alone (--init-from)."
         )
-    migrated = read_about(folder) if arrays else None
+    migrated = read_config_file(folder) if arrays else None
     try:
         with safe_open(path, "numpy") as file:
             about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}

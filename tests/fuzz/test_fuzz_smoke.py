@@ -12,7 +12,7 @@ def test_mutated_files_are_read_or_refused(tmp_path):
     assert set(outcomes) == {"read", "CheckpointError", "RefusedError"} and min(outcomes.values()) > 50
 
 
-def test_seeds_reach_every_place(tmp_path):
+def test_seeds_of_the_fuzzer_are_read(tmp_path):
     assert {seed[0] for seed in seeds()} == set(range(len(PLACES)))
     for seed in seeds():
         assert check(seed, tmp_path / "file") == "read", seed

@@ -35,7 +35,7 @@ def names(archive, **options):
     return [(row.name, row.layer, row.tensors, row.parameters) for row in rows(describe(archive).root, **options)]
 
 
-def test_numbered_blocks_that_are_alike_share_a_row():
+def test_equal_numbered_blocks_share_a_row():
     arrays = {f"blocks.{i}.{name}": zeros(4, 3) for i in range(12) for name in ("q.weight", "k.weight")}
     found = names(archive_of(arrays), dtype=np.dtype(np.float32))
     assert found == [
@@ -44,7 +44,7 @@ def test_numbered_blocks_that_are_alike_share_a_row():
 
 
 @pytest.mark.parametrize("part", ["shape", "dtype", "name", "extra", "missing", "kind", "class", "attribute", "shared"])
-def test_a_block_that_differs_has_its_own_row(part):
+def test_different_blocks_have_separate_rows(part):
     arrays = {f"blocks.{i}.q.weight": zeros(4, 3) for i in range(6)}
     kinds, classes, attributes, storages = {}, {}, {}, {}
     name = "blocks.3.q.weight"
@@ -80,7 +80,7 @@ def test_a_block_that_differs_has_its_own_row(part):
     assert any(re.search(r"\b4-5", name) for name in told), found
 
 
-def test_numbers_of_random_trees_add_up():
+def test_parameters_of_random_trees_add_up():
     rng = random.Random(0)
     for _ in range(40):
         arrays = {}
@@ -107,7 +107,7 @@ def test_numbers_of_random_trees_add_up():
         assert counted(lines) + top == total
 
 
-def test_norms():
+def test_description_contains_norms():
     arrays = {
         "a.weight_g": zeros(4, 1, 1), "a.weight_v": zeros(4, 3, 5), "a.bias": zeros(4),
         "b.parametrizations.weight.original0": zeros(4, 1), "b.parametrizations.weight.original1": zeros(4, 3),
@@ -135,7 +135,7 @@ def test_norms():
     )
 
 
-def test_tensors_of_two_names_count_once():
+def test_tensors_with_two_names_count_once():
     block = np.zeros((2, 4, 3), np.float32)
     arrays = {"a.weight": block[0], "b.weight": block[0], "c.weight": block[1]}
     archive = archive_of(arrays, storages=dict.fromkeys(arrays, "0"))
@@ -144,20 +144,20 @@ def test_tensors_of_two_names_count_once():
     assert names(archive)[1][2].endswith("is a.weight")
 
 
-def test_depth_and_what_is_below_it():
+def test_depth_limits_the_rows():
     arrays = {f"a.b{i}.c.weight": zeros(2, 2) for i in range(3)}
     found = names(archive_of(arrays), depth=1)
     assert found == [("a", "(6 modules below)", "", "12")]
 
 
-def test_an_optimisers_entries_are_told_in_one_row():
+def test_entries_of_an_optimiser_share_a_row():
     arrays = {f"state.{i}.{name}": zeros(i + 1) for i in range(40) for name in ("exp_avg", "exp_avg_sq")}
     (row,) = names(archive_of(arrays))
     assert row == ("state.0-39", "40 entries of different shapes", "exp_avg, exp_avg_sq", f"{2 * sum(range(41)):,}")
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
-def test_hostile_names_stay_within_their_line(columns):
+def test_hostile_names_are_printed_on_one_line(columns):
     arrays = {
         "a\x1b[2J\r\n.b\u202e.weight": zeros(2),
         "x" * 300 + ".w": zeros(1),
@@ -171,7 +171,7 @@ def test_hostile_names_stay_within_their_line(columns):
     assert file_values(about)["tensors"][0]["name"] == "a\x1b[2J\r\n.b\u202e.weight"  # json.dumps escapes it
 
 
-def test_metadata_in_short():
+def test_metadata_is_shortened():
     cells = metadata_cells({"steps": 25, "config": {"lr": 2e-4, "betas": (0.8, 0.99), "big": list(range(99))}}, None)
     assert cells == [
         ("steps", "25"), ("config.lr", "0.0002"), ("config.betas", "(0.8, 0.99)"),
@@ -180,7 +180,7 @@ def test_metadata_in_short():
     assert metadata_cells({str(i): i for i in range(9)}, 3)[-1] == ("...", "6 more; --json lists them all")
 
 
-def test_numbers_of_any_size():
+def test_large_numbers_have_short_texts():
     metadata = {"small": -(2**70), "large": 1 << 100_000, "nan": float("nan"), "all": (1 << 50_000,)}
     archive = archive_of({"a": zeros(1)}, metadata=metadata)
     assert dict(metadata_cells(metadata, None))["large"] == "a number of 100,001 bits"
@@ -190,7 +190,7 @@ def test_numbers_of_any_size():
     }  # fmt: skip
 
 
-def test_statistics_are_numpys():
+def test_statistics_equal_numpy():
     rng = np.random.default_rng(0)
     for array in (
         rng.normal(3, 2, (50, 7)),
@@ -208,14 +208,14 @@ def test_statistics_are_numpys():
     assert statistics(zeros(0, 3)) is None and np.isnan(statistics(np.array([np.nan]))[0])
 
 
-def test_matching():
+def test_matching_tensors_match_the_pattern():
     archive = archive_of({"a.weight": zeros(1), "b.bias": zeros(1)})
     assert matching(archive, "weight$") == ["a.weight"]
     with pytest.raises(Exception, match=r"'\[' is not a regular expression"):
         matching(archive, "[")
 
 
-def test_fingerprints_ignore_places_only():
+def test_fingerprints_ignore_paths_only():
     about = describe(archive_of({"a.0.weight": zeros(2), "a.1.weight": zeros(2), "b.weight": zeros(3)}))
     a = about.root.children["a"].children
     assert fingerprint(a["0"]) == fingerprint(a["1"]) != fingerprint(about.root.children["b"])

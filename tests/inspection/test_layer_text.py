@@ -32,13 +32,13 @@ def texts_of(model, path, script):
 
 
 @pytest.mark.parametrize("script", [False, True])
-def test_divisions(tmp_path, script):
+def test_call_text_states_the_rounding_of_divisions(tmp_path, script):
     texts = texts_of(Divided(), tmp_path / "m.pt", script)
     assert [text for text in texts if text] == ["+ 1", "- 2", "/ 2", "// 2", "/ (towards zero) 2", "/ 3"]
 
 
 @pytest.mark.parametrize("script", [False, True])
-def test_reductions_tell_their_axes(tmp_path, script):
+def test_call_text_states_the_axes_of_reductions(tmp_path, script):
     texts = texts_of(Reduced(), tmp_path / "m.pt", script)
     assert [text for text in texts if text] == [
         "mean(dim=1)", "mean(dim=(0, 2))", "mean", "mean(dim=-1, keepdim=True)", "std(dim=1)", "std",

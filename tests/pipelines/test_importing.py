@@ -429,7 +429,7 @@ def test_patterns_are_told_beside_what_they_did(tmp_path, to):
     }
     said = [line for line in str(report).splitlines() if line.startswith("note")]
     assert len(said) == 3 and len(report.hints) == 3
-    assert "--ignore pre.bias matched no name: patterns must match full names, such as generator." in said[0]
+    assert "--ignore pre.bias matched no name: patterns should match full names, such as generator." in said[0]
     assert "--allow-missing zz matched no name" in said[1] and "conv_pre.bias" in said[1]
     assert r"--allow-missing conv_post\.bias had no effect" in said[2]
     assert r"| --ignore stray\..* | stray.a |" in (to / "report.md").read_text(encoding="utf-8")

@@ -29,7 +29,7 @@ def torch_net():
     return torch.nn.ModuleDict({"convs": convs, "head": torch.nn.Conv1d(5, 1, 3, bias=False)})
 
 
-def test_names_and_sizes_are_torchs(key):
+def test_names_and_sizes_equal_torch(key):
     theirs = {
         name.replace("parametrizations.weight.original0", "weight_g").replace(
             "parametrizations.weight.original1", "weight_v"
@@ -43,7 +43,7 @@ def test_names_and_sizes_are_torchs(key):
     assert named_arrays(shapes).keys() == ours.keys(), "a model without numbers has the same names"
 
 
-def test_loading_replaces_every_array_in_the_models_precision(key):
+def test_load_state_casts_to_the_dtypes_of_the_model(key):
     arrays = {name: np.full(array.shape, 1.5) for name, array in named_arrays(Net(key=key)).items()}
     loaded = load_state(eqx.filter_eval_shape(Net, key=key), arrays)
     for array in named_arrays(loaded).values():
@@ -51,7 +51,7 @@ def test_loading_replaces_every_array_in_the_models_precision(key):
         np.testing.assert_array_equal(array, 1.5)
 
 
-def test_all_that_does_not_fit_is_listed(key):
+def test_load_state_lists_all_mismatches(key):
     arrays = dict(named_arrays(Net(key=key)))
     arrays["convs.0.weight_q"] = arrays.pop("convs.0.weight_g")
     arrays["stranger"] = np.zeros(2)
@@ -82,7 +82,7 @@ class Linear(eqx.Module):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*")
-def test_the_constants_of_traced_code_are_no_weights(tmp_path):
+def test_load_state_skips_constants_of_traced_code(tmp_path):
     net = Third()
     torch.jit.trace(net, torch.ones(3)).save(tmp_path / "model.pt")
     model = Linear(eqx.nn.Linear(3, 3, key=jax.random.key(0)))

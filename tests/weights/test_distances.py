@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from jaxvoice.weights.distances import CommonPrefixes, align, compare_arrays, distance
+from jaxvoice.weights.distances import CommonPrefixes, common_prefixes, compare_arrays, distance
 
 
 def layers(norm=lambda layer: layer):
@@ -29,7 +29,7 @@ def hooks(layer):
         return torch.nn.utils.weight_norm(layer)
 
 
-def test_equal_models_are_equal_to_the_bit():
+def test_equal_models_have_equal_bits():
     rows = compare_arrays(arrays(layers()), arrays(layers()))
     assert [row.status for row in rows] == ["equal"] * 6
     assert [row.name for row in rows] == list(arrays(layers()))
@@ -44,7 +44,7 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("b", SPELLINGS)
 @pytest.mark.parametrize("a", SPELLINGS)
-def test_norms_in_every_pair_of_spellings(a, b):
+def test_compare_arrays_folds_norms_of_different_forms(a, b):
     one = arrays(layers(SPELLINGS[a]), "module.generator.")
     two = arrays(layers(SPELLINGS[b]), "model_g.")
     rows = compare_arrays(one, two)
@@ -61,7 +61,7 @@ def test_norms_in_every_pair_of_spellings(a, b):
     assert different.distance.relative == pytest.approx(0.01 / 1.01, rel=1e-3)
 
 
-def test_spectral_norm_is_divided_out():
+def test_compare_arrays_divides_by_the_spectral_norm():
     torch.manual_seed(0)
     conv = torch.nn.Conv1d(4, 6, 5, groups=2)
     with warnings.catch_warnings(action="ignore"):
@@ -79,7 +79,7 @@ def test_spectral_norm_is_divided_out():
     assert [row.name for row in compare_arrays(one, one)] == list(one)
 
 
-def test_what_only_one_has_and_other_shapes_are_listed():
+def test_compare_arrays_lists_unmatched_arrays_and_shapes():
     one = {"g.a.weight": np.zeros(3), "g.b.weight": np.zeros((2, 3)), "g.c": np.zeros(1), "steps": np.array(3)}
     two = {"a.weight": np.zeros(3), "b.weight": np.zeros((3, 2)), "d.e": np.zeros(2)}
     rows = {row.name: row for row in compare_arrays(one, two)}
@@ -88,13 +88,15 @@ def test_what_only_one_has_and_other_shapes_are_listed():
     assert rows["b.weight"].shapes == ((2, 3), (3, 2)) and rows["d.e"].shapes == (None, (2,))
 
 
-def test_prefixes_are_found_and_as_short_as_can_be():
+def test_common_prefixes_are_as_short_as_possible():
     names = ["conv_pre.weight", "ups.0.weight", "ups.1.weight"]
-    assert align(names, names) == CommonPrefixes("", "")
-    assert align([f"module.{name}" for name in names], names) == CommonPrefixes("module.", "")
-    assert align([f"x.y.{name}" for name in names], [f"z.{name}" for name in names]) == CommonPrefixes("x.y.", "z.")
-    assert align(["only.weight"], ["other.bias"]) == CommonPrefixes("", "")
-    assert align([], names) == CommonPrefixes("", "")
+    assert common_prefixes(names, names) == CommonPrefixes("", "")
+    assert common_prefixes([f"module.{name}" for name in names], names) == CommonPrefixes("module.", "")
+    assert common_prefixes([f"x.y.{name}" for name in names], [f"z.{name}" for name in names]) == CommonPrefixes(
+        "x.y.", "z."
+    )
+    assert common_prefixes(["only.weight"], ["other.bias"]) == CommonPrefixes("", "")
+    assert common_prefixes([], names) == CommonPrefixes("", "")
 
 
 @pytest.mark.parametrize(
@@ -112,11 +114,11 @@ def test_prefixes_are_found_and_as_short_as_can_be():
         (np.float16([1.5]), np.float32([1.5]), 0.0, 0.0),
     ],
 )
-def test_distances(a, b, absolute, relative):
+def test_distance_is_the_largest_difference(a, b, absolute, relative):
     found = distance(np.array(a), np.array(b))
     assert found.absolute == pytest.approx(absolute) and found.relative == pytest.approx(relative) and not found.equal
 
 
-def test_no_distance():
+def test_distance_of_equal_arrays_is_zero():
     for array in (np.zeros((0, 3)), np.array([np.nan, np.inf]), np.array([1, 2], np.float16)):
         assert distance(array, array.copy()) == (0.0, 0.0, True)

@@ -115,7 +115,7 @@ def test_write_safetensors_refuses_tensors_that_differ_from_the_specs(tmp_path):
     with pytest.raises(CheckpointError, match="complex64"):
         write_safetensors(tmp_path / "x", specs(strange), strange.items())
     strange = {"\ud800": np.zeros(3, np.float32)}
-    with pytest.raises(CheckpointError, match="valid Unicode"):
+    with pytest.raises(CheckpointError, match="invalid name"):
         write_safetensors(tmp_path / "x", specs(strange), strange.items())
     assert not list(tmp_path.iterdir())
 

@@ -11,7 +11,7 @@ from jaxvoice.weights import read_model_folder, write_model_folder
 from jaxvoice.weights.model_folder import weights_sha256
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_model_folder_round_trip(tmp_path):
     arrays = {"a.b": np.arange(6, dtype=np.float32).reshape(2, 3).T, "n": np.array([2**40], np.int64)}
     write_model_folder(tmp_path / "m", family="toy", config={"width": 3}, arrays=arrays, info={"licence": "MIT"})
     config, read = read_model_folder(tmp_path / "m", family="toy")
@@ -26,7 +26,7 @@ def test_what_is_written_is_read(tmp_path):
     assert {path.name for path in (tmp_path / "m").iterdir()} == {"config.json", "model.safetensors"}
 
 
-def test_every_cut_of_the_weights_is_noticed(tmp_path):
+def test_truncated_weights_raise_an_error(tmp_path):
     write_model_folder(tmp_path, family="toy", config={}, arrays={"w": np.ones(50, np.float32)})
     file = tmp_path / "model.safetensors"
     whole = file.read_bytes()
@@ -36,7 +36,7 @@ def test_every_cut_of_the_weights_is_noticed(tmp_path):
             read_model_folder(tmp_path, family="toy")
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
+def test_unwritable_folders_raise_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="cannot be written"):
         write_model_folder(tmp_path / "file", family="toy", config={}, arrays={})

@@ -25,17 +25,17 @@ from jaxvoice.training.checkpoints import Checkpoints
 from jaxvoice.training.parallel import data_mesh, replicate, replicated
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights import named_arrays, open_archive, read_model_folder, write_model_folder, write_torch
-from jaxvoice.weights.model_folder import read_about
+from jaxvoice.weights.model_folder import read_config_file
 from jaxvoice.weights.schemas import MIGRATIONS, Migration, current_schema, migrate, migrate_export, move_keys
 from tests.pipelines.conftest import loud_generator, small_config
 
 KINDS = ("model folder", "run", "export")
-NEWER = r"the schema {newer}, but jaxvoice \S+ supports schemas up to {known}: .*Update jaxvoice"
+NEWER = r"the schema of {where} is {newer}; it should be at most {known} for jaxvoice \S+\. .*Update jaxvoice"
 
 
-def newer(kind: str) -> str:
+def newer(kind: str, where: str) -> str:
     """What is said of a file whose schema is four above the current one."""
-    return NEWER.format(newer=current_schema(kind) + 4, known=current_schema(kind))
+    return NEWER.format(where=where, newer=current_schema(kind) + 4, known=current_schema(kind))
 
 
 def append(monkeypatch, kind, *migrations: Migration) -> None:
@@ -50,7 +50,7 @@ def edit(path, **changes) -> None:
     path.write_text(json.dumps(table), encoding="utf-8")
 
 
-def test_keys_are_moved():
+def test_move_keys_moves_values():
     table = {"config": {"a": 1, "num_mels": [8], "b": 2}, "info": {"layout": {"x": 1}}, "task": "T"}
     before = json.dumps(table)
     moved = move_keys(
@@ -79,7 +79,7 @@ def test_keys_are_moved():
         ("a", "'a' cannot move to 'a', which is the key itself or below it"),
     ],
 )
-def test_keys_are_not_moved_where_a_value_would_be_lost(new, message):
+def test_move_keys_does_not_overwrite_values(new, message):
     table = {"a": {"x": 1}, "b": 2, "t": {"b": 3}}
     with pytest.raises(CheckpointError, match=message):
         move_keys(table, {"a": new})
@@ -87,7 +87,7 @@ def test_keys_are_not_moved_where_a_value_would_be_lost(new, message):
     assert move_keys(table, {"a": "aa"}) == {"aa": {"x": 1}, "b": 2, "t": {"b": 3}}, "a longer name is not below"
 
 
-def test_migrations_are_applied_in_order_from_the_schema_of_the_file(monkeypatch):
+def test_migrate_applies_later_migrations_in_order(monkeypatch):
     seen = []
 
     def suffixed(letter):
@@ -111,18 +111,18 @@ def test_migrations_are_applied_in_order_from_the_schema_of_the_file(monkeypatch
 
 
 @pytest.mark.parametrize("schema", [-1, 1.0, "1", True, None, [1]])
-def test_values_that_are_not_schema_numbers_are_refused(schema):
-    with pytest.raises(CheckpointError, match=r"here has the schema .*, which should be an integer from 0"):
+def test_migrate_refuses_invalid_schema_numbers(schema):
+    with pytest.raises(CheckpointError, match=r"the schema of here is .*; it should be an integer from 0"):
         migrate("run", {"schema": schema}, "here")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_newer_schemas_are_refused_with_both_numbers(kind):
-    with pytest.raises(CheckpointError, match=f"^here has {newer(kind)}"):
+def test_migrate_refuses_newer_schemas(kind):
+    with pytest.raises(CheckpointError, match=f"^{newer(kind, 'here')}"):
         migrate(kind, {"schema": current_schema(kind) + 4}, "here")
 
 
-def test_two_tensors_of_one_name_are_refused(monkeypatch):
+def test_migrate_refuses_two_tensors_with_one_name(monkeypatch):
     append(monkeypatch, "run", Migration("all the same", tensor=lambda name, table: "w"))
     with pytest.raises(CheckpointError, match="'a' and 'b' of schema 0 would both be renamed to 'w'"):
         migrate("run", {}, "here").tensors(["a", "b"])
@@ -131,25 +131,25 @@ def test_two_tensors_of_one_name_are_refused(monkeypatch):
 # Model folders
 
 
-def test_model_folders_hold_the_number(tmp_path):
+def test_model_folders_contain_the_schema_number(tmp_path):
     write_model_folder(tmp_path, family="toy", config={}, arrays={})
     table = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert table["schema"] == current_schema("model folder") >= 1
 
 
-def test_a_newer_model_folder_is_refused_wherever_it_is_read(tmp_path):
+def test_all_readers_refuse_newer_model_folders(tmp_path):
     config = small_config()
     FAMILY.save_network(tmp_path / "m", loud_generator(config), config)
     export_model(tmp_path / "m", tmp_path / "m" / "g")
     edit(tmp_path / "m" / "config.json", schema=current_schema("model folder") + 4)
     for read in (
         lambda: FAMILY.load_network(tmp_path / "m"),
-        lambda: read_about(tmp_path / "m"),
+        lambda: read_config_file(tmp_path / "m"),
         lambda: export_model(tmp_path / "m", tmp_path / "out"),
         lambda: compare(tmp_path / "m", tmp_path / "m"),
         lambda: import_model(tmp_path / "m" / "g", tmp_path / "again"),
     ):
-        with pytest.raises(CheckpointError, match=rf"config\.json has {newer('model folder')}"):
+        with pytest.raises(CheckpointError, match=newer("model folder", r".*config\.json")):
             read()
 
 
@@ -191,7 +191,7 @@ def old_folder(tmp_path):
     return tmp_path / "old", tmp_path / "new"
 
 
-def test_keys_and_tensors_of_model_folders_are_renamed(old_folder, monkeypatch, tmp_path):
+def test_model_folders_are_migrated(old_folder, monkeypatch, tmp_path):
     old, new = old_folder
     with pytest.raises(Exception, match="inputs"):
         FAMILY.load_network(old)
@@ -203,7 +203,7 @@ def test_keys_and_tensors_of_model_folders_are_renamed(old_folder, monkeypatch, 
     for name, array in named_arrays(expected).items():
         np.testing.assert_array_equal(named_arrays(generator)[name], array)
     assert compare(old, new).same
-    assert read_about(old).table["info"] == json.loads((new / "config.json").read_text(encoding="utf-8"))["info"]
+    assert read_config_file(old).table["info"] == json.loads((new / "config.json").read_text(encoding="utf-8"))["info"]
     export_model(old, tmp_path / "one")
     export_model(new, tmp_path / "other")
     one, other = (torch.load(tmp_path / name, weights_only=True)["model"] for name in ("one", "other"))
@@ -211,7 +211,7 @@ def test_keys_and_tensors_of_model_folders_are_renamed(old_folder, monkeypatch, 
     assert {path.name: path.read_bytes() for path in old.iterdir()} == before, "files stay as they are"
 
 
-def test_other_families_are_left_alone(tmp_path, monkeypatch):
+def test_migrations_do_not_change_other_families(tmp_path, monkeypatch):
     arrays = {"blocks.0": np.ones(2, np.float32)}
     write_model_folder(tmp_path, family="toy", config={"generator": {"inputs": 3}}, arrays=arrays)
     append(monkeypatch, "model folder", renaming())
@@ -219,7 +219,7 @@ def test_other_families_are_left_alone(tmp_path, monkeypatch):
     assert config == {"generator": {"inputs": 3}} and list(read) == ["blocks.0"]
 
 
-def test_a_config_json_of_ours_beside_weights_is_migrated(old_folder, monkeypatch):
+def test_config_json_of_jaxvoice_beside_weights_is_migrated(old_folder, monkeypatch):
     old, new = old_folder
     append(monkeypatch, "model folder", renaming())
     table = json.loads((old / "config.json").read_text(encoding="utf-8"))
@@ -228,7 +228,7 @@ def test_a_config_json_of_ours_beside_weights_is_migrated(old_folder, monkeypatc
     assert found.config == small_config()
 
 
-def test_tensors_of_an_imported_training_are_renamed(tmp_path, monkeypatch):
+def test_imported_training_state_is_migrated(tmp_path, monkeypatch):
     stored = Path(__file__).parents[1] / "fixtures" / "v0_1" / "exports" / "jik876" / "model"
     task = HiFiGANTask(continued_config(stored), steps_per_epoch=1)
     expected = named_arrays(continued_state(task, stored).discriminators.model)
@@ -270,7 +270,7 @@ def write(folder, prefix: str = "") -> None:
         store.save(1, arrays(prefix), {"task": "ToyTask", "config": {"width": 3}}, None)
 
 
-def test_keys_and_leaves_of_checkpoints_are_renamed(tmp_path, monkeypatch):
+def test_checkpoints_are_migrated(tmp_path, monkeypatch):
     write(tmp_path / "c", prefix="net.")
     with pytest.raises(CheckpointError, match="does not match this model"):
         read(tmp_path / "c")
@@ -295,7 +295,7 @@ def test_keys_and_leaves_of_checkpoints_are_renamed(tmp_path, monkeypatch):
     assert restored is not None and (restored.step, restored.meta["config"]) == (2, {"dim": 4})
 
 
-def test_a_newer_checkpoint_is_refused_and_not_taken_for_damaged(tmp_path, monkeypatch):
+def test_newer_checkpoints_are_refused_but_not_skipped_as_damaged(tmp_path, monkeypatch):
     write(tmp_path / "c")
     monkeypatch.setitem(MIGRATIONS, "run", (*MIGRATIONS["run"], *[Migration("later")] * 4))
     with Checkpoints(tmp_path / "c", keep_last=9, metric="x") as store:
@@ -303,13 +303,13 @@ def test_a_newer_checkpoint_is_refused_and_not_taken_for_damaged(tmp_path, monke
     monkeypatch.undo()
     with (
         Checkpoints(tmp_path / "c", keep_last=9, metric="x") as store,
-        pytest.raises(CheckpointError, match=f"Checkpoint 2 in .* has {newer('run')}"),
+        pytest.raises(CheckpointError, match=newer("run", "Checkpoint 2 in .*")),
     ):
         store.restore(abstract(), lambda meta: None)
     assert not (tmp_path / "damaged").exists()
 
 
-def test_the_table_of_a_run_is_migrated(tmp_path, monkeypatch):
+def test_config_json_of_a_run_is_migrated(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path)
     folder.begin({"task": "ToyTask", "config": {"width": 3}})
     stored = json.loads(folder.config.read_text(encoding="utf-8"))
@@ -319,7 +319,7 @@ def test_the_table_of_a_run_is_migrated(tmp_path, monkeypatch):
         assert table["config"] == {"dim": 3} and table["schema"] == current_schema("run")
     edit(folder.config, schema=current_schema("run") + 4)
     for reader in (folder.read_config, lambda: run_progress(tmp_path)):
-        with pytest.raises(CheckpointError, match=rf"config\.json has {newer('run')}"):
+        with pytest.raises(CheckpointError, match=newer("run", r".*config\.json")):
             reader()
 
 
@@ -335,7 +335,7 @@ def model(tmp_path):
 
 
 @pytest.mark.parametrize("format", ["torch", "safetensors", "npz"])
-def test_exports_hold_the_number_where_it_harms_nobody(format, model, tmp_path):
+def test_exports_contain_the_schema_number(format, model, tmp_path):
     file = tmp_path / "export"
     export_model(model, file, format)
     with open_archive(file) as archive:
@@ -367,13 +367,13 @@ def write_export(file, format, tensors, schema: str) -> None:
 
 
 @pytest.mark.parametrize("format", ["torch", "safetensors", "npz"])
-def test_exports_of_other_schemas(format, model, tmp_path, monkeypatch):
+def test_exports_of_older_and_newer_schemas(format, model, tmp_path, monkeypatch):
     stored, file = load_file(model / "model.safetensors"), tmp_path / "export"
     write_export(file, format, stored, str(current_schema("export") + 4))
-    with pytest.raises(CheckpointError, match=f"export has {newer('export')}"):
+    with pytest.raises(CheckpointError, match=newer("export", ".*export")):
         import_model(file, tmp_path / "again")
     write_export(file, format, stored, "one")
-    with pytest.raises(CheckpointError, match="export has the schema 'one', which should be an integer"):
+    with pytest.raises(CheckpointError, match="export is 'one'; it should be an integer"):
         import_model(file, tmp_path / "again")
     write_export(file, format, {shortened(name): array for name, array in stored.items()}, "1")
     with pytest.raises(CheckpointError):
@@ -385,7 +385,7 @@ def test_exports_of_other_schemas(format, model, tmp_path, monkeypatch):
     assert all(np.array_equal(found[name], array) for name, array in stored.items())
 
 
-def test_files_without_a_number_are_not_migrated_as_exports(model, tmp_path, monkeypatch):
+def test_files_without_a_schema_number_are_not_migrated(model, tmp_path, monkeypatch):
     """They may be anybody's."""
     save_file(load_file(model / "model.safetensors"), tmp_path / "released")
     append(monkeypatch, "export", Migration("names", tensor=lambda name, table: f"x.{name}"))
@@ -393,15 +393,15 @@ def test_files_without_a_number_are_not_migrated_as_exports(model, tmp_path, mon
 
 
 @pytest.mark.parametrize("number", ["9" * 5000, "1" * 10, "-1", "1.0", "", "\u0663"])
-def test_exports_with_a_value_that_is_not_a_schema_number_are_refused(number, tmp_path):
+def test_migrate_export_refuses_invalid_schema_numbers(number, tmp_path):
     save_file({"w": np.zeros(2, np.float32)}, tmp_path / "file", {"jaxvoice_export_schema": number})
     with (
         open_archive(tmp_path / "file") as archive,
-        pytest.raises(CheckpointError, match=r"here has the schema .*, which should be an integer from 0"),
+        pytest.raises(CheckpointError, match=r"the schema of here is .*; it should be an integer from 0"),
     ):
         migrate_export(archive.metadata, "here")
 
 
-def test_exports_with_nine_digits_are_of_a_newer_schema():
-    with pytest.raises(CheckpointError, match=r"the schema 999999999, but jaxvoice"):
+def test_migrate_export_refuses_a_schema_of_nine_digits():
+    with pytest.raises(CheckpointError, match=r"is 999999999; it should be at most 1 for jaxvoice"):
         migrate_export({"jaxvoice_export_schema": "9" * 9}, "here")

@@ -36,7 +36,7 @@ from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.file_layout import FileLayout, plan_export
 from jaxvoice.weights.mismatches import format_name
 from jaxvoice.weights.rules import Plan, Spec, make_plan
-from jaxvoice.weights.torch_optimizers import metadata_count, optimizer_group, optimizer_updates
+from jaxvoice.weights.torch_optimizers import metadata_step_count, optimizer_group, optimizer_step_count
 from jaxvoice.weights.training_files import MOMENTS, TrainingPart, TrainingPlan, plan_moments
 
 _GENERATOR_FILE = re.compile(r"g_([0-9]+)")
@@ -150,7 +150,7 @@ class HiFiGANLayout(CheckpointLayout):
                 {name: spec for name, spec in wanted.items() if not _is_buffer(name)},
             ),
         }
-        about: dict[str, Any] = {name: metadata_count(archive, name, where) for name in ("steps", "epoch")}
+        about: dict[str, Any] = {name: metadata_step_count(archive, name, where) for name in ("steps", "epoch")}
         about["decay"] = _DECAY if imported.decay is None else imported.decay
         if imported.decay is None:
             assumed += (
@@ -160,7 +160,7 @@ class HiFiGANLayout(CheckpointLayout):
         for name, (parameters, rules, targets) in ours.items():
             place = _OPTIMIZERS[name]
             numbers, settings = optimizer_group(archive, place, len(parameters), where)
-            steps = {optimizer_updates(archive, place, number, where) for number in numbers}
+            steps = {optimizer_step_count(archive, place, number, where) for number in numbers}
             used |= {f"{place}.state.{number}.step" for number in numbers}
             if len(steps) != 1:
                 raise CheckpointError(

@@ -78,12 +78,12 @@ def _ours(table: Settings) -> ForeignConfig:
 
 def _released(table: Settings) -> ForeignConfig:
     """jik876/hifi-gan `config_v1.json`."""
-    generator = _sizes(table) | {"in_channels": table.whole("num_mels", 80)}
+    generator = _sizes(table) | {"in_channels": table.integer("num_mels", 80)}
     mel = MelConfig(
-        sample_rate=table.whole("sampling_rate"),
-        n_fft=table.whole("n_fft"),
-        hop_length=table.whole("hop_size"),
-        win_length=table.whole("win_size"),
+        sample_rate=table.integer("sampling_rate"),
+        n_fft=table.integer("n_fft"),
+        hop_length=table.integer("hop_size"),
+        win_length=table.integer("win_size"),
         num_mels=generator["in_channels"],
         fmin=table.number("fmin", 0.0),
         fmax=table.number("fmax") if "fmax" in table else None,
@@ -98,27 +98,27 @@ def _released(table: Settings) -> ForeignConfig:
     if "fmax_for_loss" in table:
         value = format_value(table.value("fmax_for_loss"))
         assumed.append(f"the training loss uses mels up to Nyquist, not up to fmax_for_loss = {value}")
-    segment = table.whole("segment_size", high=LONGEST_SEGMENT) if "segment_size" in table else None
+    segment = table.integer("segment_size", high=LONGEST_SEGMENT) if "segment_size" in table else None
     decay = table.number("lr_decay", above=0, most=1) if "lr_decay" in table else None
     return ForeignConfig("jik876", generator, mel, segment, tuple(assumed), decay)
 
 
 def _coqui_vocoder(table: Settings) -> ForeignConfig:
     """coqui-ai/TTS `TTS/vocoder/configs/hifigan_config.py`."""
-    model, params = table.word("generator_model", "hifigan_generator"), table.table("generator_model_params")
+    model, params = table.text("generator_model", "hifigan_generator"), table.table("generator_model_params")
     if model != "hifigan_generator":
         raise ConfigError(f"generator_model is {format_value(model)}; only 'hifigan_generator' is supported.")
     generator = _sizes(params, rates="upsample_factors", block="resblock_type", optional=_LISTS)
     if "cond_channels" in params:
-        generator["cond_channels"] = params.whole("cond_channels", low=0)
+        generator["cond_channels"] = params.integer("cond_channels", low=0)
     for name in ("conv_pre_weight_norm", "conv_post_weight_norm", "conv_post_bias"):
         if name in params:
-            generator[name] = params.flag(name)
+            generator[name] = params.boolean(name)
     mel, assumed = coqui_mel(table.value("audio"))
     generator["in_channels"] = mel.num_mels
-    schedule = table.tables("lr_scheduler_gen_params")
+    schedule = table.optional_table("lr_scheduler_gen_params")
     decay = schedule.number("gamma", above=0, most=1) if "gamma" in schedule else None
-    segment = table.whole("seq_len", high=LONGEST_SEGMENT) if "seq_len" in table else None
+    segment = table.integer("seq_len", high=LONGEST_SEGMENT) if "seq_len" in table else None
     return ForeignConfig("coqui", generator, mel, segment, assumed, decay)
 
 
@@ -129,32 +129,32 @@ def _coqui_model(table: Settings) -> ForeignConfig:
         generator = dict[str, Any]()
         for ours, theirs in (("in_channels", "decoder_input_dim"), ("cond_channels", "d_vector_dim")):
             if theirs in args:
-                generator[ours] = args.whole(theirs, low=0)
+                generator[ours] = args.integer(theirs, low=0)
         if "cond_d_vector_in_each_upsampling_layer" in args:
-            generator["cond_in_each_stage"] = args.flag("cond_d_vector_in_each_upsampling_layer")
-        rate, hop = args.whole("output_sample_rate", 24000), args.whole("output_hop_length", 256)
-        return ForeignConfig("XTTS", generator, LatentConfig(rate, hop, args.whole("decoder_input_dim", 1024)))
+            generator["cond_in_each_stage"] = args.boolean("cond_d_vector_in_each_upsampling_layer")
+        rate, hop = args.integer("output_sample_rate", 24000), args.integer("output_hop_length", 256)
+        return ForeignConfig("XTTS", generator, LatentConfig(rate, hop, args.integer("decoder_input_dim", 1024)))
     rates, block = "upsample_rates_decoder", "resblock_type_decoder"
     generator = _sizes(args, rates, block, suffix="_decoder", optional=(*_LISTS, rates, block))
     if "hidden_channels" in args:
-        generator["in_channels"] = args.whole("hidden_channels")
+        generator["in_channels"] = args.integer("hidden_channels")
     audio = table.table("audio")
-    hop = _product(generator["upsample_rates"]) if "upsample_rates" in generator else audio.whole("hop_length")
+    hop = _product(generator["upsample_rates"]) if "upsample_rates" in generator else audio.integer("hop_length")
     return ForeignConfig(
-        "VITS", generator, LatentConfig(audio.whole("sample_rate"), hop, args.whole("hidden_channels", 192))
+        "VITS", generator, LatentConfig(audio.integer("sample_rate"), hop, args.integer("hidden_channels", 192))
     )
 
 
 def _vits(table: Settings) -> ForeignConfig:
     """jaywalnut310/vits `configs/ljs_base.json`."""
     model, data = table.table("model"), table.table("data")
-    channels = model.whole("inter_channels")
+    channels = model.integer("inter_channels")
     generator = _sizes(model)
     generator["in_channels"] = channels
     if model.value("gin_channels"):
-        generator["cond_channels"] = model.whole("gin_channels")
+        generator["cond_channels"] = model.integer("gin_channels")
     hop = _product(generator["upsample_rates"])
-    return ForeignConfig("VITS", generator, LatentConfig(data.whole("sampling_rate"), hop, channels))
+    return ForeignConfig("VITS", generator, LatentConfig(data.integer("sampling_rate"), hop, channels))
 
 
 _LISTS = ("upsample_initial_channel", "upsample_kernel_sizes", "resblock_kernel_sizes", "resblock_dilation_sizes")
@@ -171,12 +171,12 @@ def _sizes(
     """Fields of `GeneratorConfig`; `rates` and `block` are the names of two of them in the table."""
     found: dict[str, Any] = {}
     readers: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
-        ("upsample_rates", rates, table.sizes),
-        ("resblock", block, table.word),
-        ("upsample_initial_channel", f"upsample_initial_channel{suffix}", table.whole),
-        ("upsample_kernel_sizes", f"upsample_kernel_sizes{suffix}", table.sizes),
-        ("resblock_kernel_sizes", f"resblock_kernel_sizes{suffix}", table.sizes),
-        ("resblock_dilation_sizes", f"resblock_dilation_sizes{suffix}", table.rows),
+        ("upsample_rates", rates, table.integers),
+        ("resblock", block, table.text),
+        ("upsample_initial_channel", f"upsample_initial_channel{suffix}", table.integer),
+        ("upsample_kernel_sizes", f"upsample_kernel_sizes{suffix}", table.integers),
+        ("resblock_kernel_sizes", f"resblock_kernel_sizes{suffix}", table.integers),
+        ("resblock_dilation_sizes", f"resblock_dilation_sizes{suffix}", table.integer_lists),
     )
     for ours, theirs, read in readers:
         if theirs in table or (ours not in optional and theirs not in optional):

@@ -24,8 +24,8 @@ from jaxvoice.training.run_folder import RunFolder, model_folder
 from jaxvoice.training.training_state import Counters
 from jaxvoice.weights import load_state, read_model_folder
 from jaxvoice.weights.file_layout import inheritable_info
-from jaxvoice.weights.model_folder import read_about
-from jaxvoice.weights.torch_optimizers import adam_settings, count
+from jaxvoice.weights.model_folder import read_config_file
+from jaxvoice.weights.torch_optimizers import adam_settings, step_count
 from jaxvoice.weights.training_files import MOMENTS, TRAINING_FILE, arrays_below, read_training_file
 
 
@@ -164,13 +164,13 @@ def _read(folder: Path, *, arrays: bool = True) -> tuple[Progress, dict[str, np.
     path = folder / TRAINING_FILE
     optimizers = {name: _adam(about.get(name), f"{path}: {name}") for name in ("generator", "discriminators")}
     # A file of step n is written after n + 1 batches.
-    steps, epoch = (count(about.get(name), f"{path}: {name}") for name in ("steps", "epoch"))
+    steps, epoch = (step_count(about.get(name), f"{path}: {name}") for name in ("steps", "epoch"))
     return Progress(steps + 1, epoch, optimizers, about.get("decay", math.nan)), found
 
 
 def _adam(about: Any, where: str) -> dict[str, Any]:
     settings = adam_settings(about, where)
-    return {**settings, "updates": count(about.get("updates"), f"{where}.updates")}
+    return {**settings, "updates": step_count(about.get("updates"), f"{where}.updates")}
 
 
 def initial_state(task: HiFiGANTask, source: Path, *, seed: int) -> HiFiGANState:
@@ -219,5 +219,5 @@ def inherited_info(*sources: Path | None) -> dict[str, Any]:
     for source in sources:
         file = None if source is None else model_folder(source) / "config.json"
         if file is not None and file.is_file():
-            return inheritable_info(read_about(file.parent).table.get("info"), str(file))
+            return inheritable_info(read_config_file(file.parent).table.get("info"), str(file))
     return {}

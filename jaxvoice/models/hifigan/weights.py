@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 
 from jaxvoice.models.hifigan.config import DiscriminatorConfig, GeneratorConfig
 from jaxvoice.weights.rules import Ignore, Rule
-from jaxvoice.weights.tensor_layouts import Norm, norm_of
+from jaxvoice.weights.tensor_layouts import Norm, magnitude_of
 
 if TYPE_CHECKING:
     from jaxvoice.models.hifigan.discriminators import Discriminators, MultiScaleState
@@ -68,7 +68,7 @@ def initial_value(name: str, shape: tuple[int, ...], other: Callable[[str], np.n
     """
     random = np.random.default_rng(zlib.crc32(name.encode()))
     if name.endswith("weight_g"):
-        return norm_of(other(name.removesuffix("g") + "v"))
+        return magnitude_of(other(name.removesuffix("g") + "v"))
     if name.endswith("weight_u") or (name.endswith("weight_v") and len(shape) == 1):
         vector = random.standard_normal(shape)
         return vector / np.linalg.norm(vector)

@@ -238,16 +238,16 @@ def drop(table, *path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda do: drop(do, "optim_g", "state", 3), r"optim_g\.state\.3\.step is missing"),
+        (lambda do: drop(do, "optim_g", "state", 3), r"lacks optim_g\.state\.3\.step"),
         (
             lambda do: drop(do, "optim_g", "state", 3, "exp_avg"),
             r"lacks .* moments, for example optim_g\.state\.3\.exp_avg",
         ),
         (lambda do: drop(do, "optim_d"), "no optim_d"),
-        (lambda do: drop(do, "epoch"), "does not contain 'epoch'"),
+        (lambda do: drop(do, "epoch"), "lacks 'epoch'"),
         (lambda do: drop(do, "mpd", "discriminators.0.convs.2.bias"), r"- mpd\.discriminators\.0\.convs\.2\.bias"),
         (lambda do: drop(do, "msd", "discriminators.0.convs.2.weight_u"), r"without weight_u"),
-        (lambda do: do["optim_g"]["param_groups"][0]["params"].pop(), "trains 35 parameters, but its network has 36"),
+        (lambda do: do["optim_g"]["param_groups"][0]["params"].pop(), "has 35 parameters; it should have 36"),
         (lambda do: do["optim_g"]["state"][5].update(step=8), r"different numbers of updates \(\[3, 8\]\)"),
         (lambda do: do["optim_d"]["state"].update({0: do["optim_d"]["state"][1]}), r"! .*has shape"),
         (lambda do: do.update(extra=torch.ones(2)), "do not belong in a do_ file: extra"),
@@ -297,11 +297,11 @@ def two_groups(do):
         (group(eps=True), "eps is True"),
         (group(weight_decay="\x1b[31m"), r"weight_decay is '.x1b"),
         (group(amsgrad=True), "amsgrad is True"),
-        (group(params=[[0]] * 36), "lists its parameters as"),
-        (group(params=[0] * 36), "trains 1 parameters, but its network has 36"),
-        (group(params=None), "lists its parameters as None"),
-        (lambda do: do["optim_g"].update(param_groups={"a": 1}), "no optim_g with param_groups"),
-        (lambda do: do["optim_g"].update(state=[1, 2]), "does not contain the number of updates of optim_g"),
+        (group(params=[[0]] * 36), "should be a list of indices"),
+        (group(params=[0] * 36), "has 1 parameters; it should have 36"),
+        (group(params=None), "are None; they should be a list of indices"),
+        (lambda do: do["optim_g"].update(param_groups={"a": 1}), r"no optim_g\.param_groups"),
+        (lambda do: do["optim_g"].update(state=[1, 2]), "the number of updates of optim_g"),
         (lambda do: do.update(steps=-3), "do_00000002: steps is -3; it should be a number of steps"),
         (lambda do: do.update(steps=True), "steps is True"),
         (lambda do: do.update(steps=10**400), "steps is a number of 1329 bits"),
@@ -350,7 +350,7 @@ def test_hostile_training_files_are_refused(trained, name, value):
 
 def test_moments_of_a_generator_whose_norms_were_removed_are_refused(trained, tmp_path):
     write(tmp_path / "cp" / "g_00000002", {"generator": folded(torch_trainer().generator)})
-    with pytest.raises(CheckpointError, match="36 parameters, but its network has 24"):
+    with pytest.raises(CheckpointError, match="has 36 parameters; it should have 24"):
         import_model(tmp_path / "cp" / "g_00000002", tmp_path / "broken")
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*(torch.jit|TypedStorage|weight
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("seed", range(7))
-def test_state_dicts(tmp_path, seed, legacy):
+def test_state_dicts_equal_torch(tmp_path, seed, legacy):
     rng = np.random.default_rng([seed, legacy])
     for index in range(15):
         content = random_content(rng, OLD_DTYPES if legacy else len(DTYPES))
@@ -43,7 +43,7 @@ def test_state_dicts(tmp_path, seed, legacy):
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_modules(tmp_path, seed, legacy):
+def test_pickled_modules_equal_torch(tmp_path, seed, legacy):
     rng = np.random.default_rng([seed, legacy])
     for index in range(7):
         module = random_module(rng)
@@ -70,7 +70,7 @@ def check_same_of_module(archive, module, names, start):
 
 
 @pytest.mark.parametrize("norm", [0, 1, 2, 3])
-def test_state_dicts_of_modules(tmp_path, norm):
+def test_state_dicts_of_modules_equal_torch(tmp_path, norm):
     block = Block(3, norm)
     optimizer = torch.optim.AdamW(block.parameters(), 2e-4, betas=(0.8, 0.99))
     block(torch.randn(2, 3, 8)).sum().backward()
@@ -87,7 +87,7 @@ def test_state_dicts_of_modules(tmp_path, norm):
 
 @pytest.mark.parametrize("how", ["trace", "script", "mixed"])
 @pytest.mark.parametrize("seed", range(3))
-def test_torchscript(tmp_path, how, seed):
+def test_torchscript_archives_equal_torch(tmp_path, how, seed):
     rng = np.random.default_rng([seed, len(how)])
     module = random_module(rng, norms=(0, 3) if how == "trace" else (3,)).float().eval()
     example = torch.randn(1, 2, 9)
@@ -111,7 +111,7 @@ def test_torchscript(tmp_path, how, seed):
         assert known == classes
 
 
-def test_constants_of_torchscript(tmp_path):
+def test_torchscript_constants_equal_torch(tmp_path):
     table = torch.randn(3, 4).T
 
     class Net(nn.Module):
@@ -159,7 +159,7 @@ class Holder(nn.Module):
         return x + self.parts[0] if self.colour is Colour.RED and self.nothing is None else x.to(self.device)
 
 
-def test_attributes_of_torchscript(tmp_path):
+def test_torchscript_attributes_equal_torch(tmp_path):
     module = Holder()
     torch.jit.script(module).save(tmp_path / "file")
     with open_archive(tmp_path / "file") as archive:
@@ -170,7 +170,7 @@ def test_attributes_of_torchscript(tmp_path):
         assert archive.modules.attributes == plain
 
 
-def test_a_whole_module_is_a_record_of_its_parts(tmp_path):
+def test_pickled_modules_are_records(tmp_path):
     torch.save({"model": Block(2, 3), "note": torch.float16}, tmp_path / "file")
     with open_archive(tmp_path / "file") as archive:
         assert isinstance(archive, PickleArchive)
@@ -182,13 +182,13 @@ def test_a_whole_module_is_a_record_of_its_parts(tmp_path):
         assert archive.metadata == {"note": "torch.float16"}
 
 
-def test_parameters_and_tensors_are_told_apart(tmp_path):
+def test_parameters_and_tensors_have_kinds(tmp_path):
     torch.save({"a": nn.Parameter(torch.ones(2)), "b": torch.ones(2, requires_grad=True)}, tmp_path / "file")
     with open_archive(tmp_path / "file") as archive:
         assert {name: info.kind for name, info in archive.tensors.infos().items()} == {"a": "parameter", "b": "tensor"}
 
 
-def test_new_types_in_legacy_files(tmp_path):
+def test_legacy_files_contain_new_dtypes(tmp_path):
     rng = np.random.default_rng(0)
     content = [random_tensor(rng) for _ in range(60)]
     save(content, tmp_path / "file", legacy=True, protocol=2)  # torch writes these, but does not load them again
@@ -196,7 +196,7 @@ def test_new_types_in_legacy_files(tmp_path):
         check_same(archive, flat(content))
 
 
-def test_a_pickled_optimiser_is_named_as_its_state_dict(tmp_path):
+def test_pickled_optimisers_have_the_names_of_their_state_dicts(tmp_path):
     block = Block(3, 0)
     optimizer = torch.optim.Adam(block.parameters())
     block(torch.randn(2, 3, 8)).sum().backward()
@@ -208,7 +208,7 @@ def test_a_pickled_optimiser_is_named_as_its_state_dict(tmp_path):
         check_same(archive, states, more=True)
 
 
-def test_sparse_tensors_are_refused_with_what_to_do(tmp_path):
+def test_sparse_tensors_are_refused_with_a_remedy(tmp_path):
     torch.save({"w": torch.eye(3).to_sparse()}, tmp_path / "file")
     with pytest.raises(CheckpointError, match="save it as a dense tensor"):
         open_archive(tmp_path / "file")
@@ -216,7 +216,7 @@ def test_sparse_tensors_are_refused_with_what_to_do(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("legacy", [False, True])
-def test_as_many_tensors_as_can_be(tmp_path, legacy):
+def test_largest_number_of_tensors_is_read(tmp_path, legacy):
     size = 75 if legacy else 1  # 300 bytes of a file; a zip file has as many for each entry
     tensors = {f"model.layers.{index // 10}.part{index % 10}.weight": torch.zeros(size) for index in range(60_000)}
     save(tensors, tmp_path / "file", legacy=legacy, protocol=2)
@@ -224,14 +224,14 @@ def test_as_many_tensors_as_can_be(tmp_path, legacy):
         assert archive.tensors.keys() == tensors.keys()
 
 
-def test_a_tensor_alone(tmp_path):
+def test_a_pickled_tensor_is_read(tmp_path):
     tensor = torch.randn(3)
     torch.save(tensor, tmp_path / "file")
     with open_archive(tmp_path / "file") as archive:
         check_same(archive, {"tensor": tensor})
 
 
-def test_other_order_of_bytes(tmp_path):
+def test_big_endian_files_are_read(tmp_path):
     rng = np.random.default_rng(0)
     content = {f"t{index}": random_tensor(rng) for index in range(40)}
     out = io.BytesIO()
@@ -266,7 +266,7 @@ def _swapped(raw: bytes, content: dict[str, torch.Tensor], folder) -> bytes:
     [(b"K\x04K\x01\x86", b"K\x01K\x04\x86"), (b"QK\x02", b"QK\x01"), (b"CharStorage", b"ByteStorage")],
     ids=["stride", "offset", "type"],
 )
-def test_a_flipped_byte_does_not_agree(tmp_path, old, new):
+def test_a_flipped_byte_changes_the_values(tmp_path, old, new):
     content = {"w": torch.arange(-20, 20, dtype=torch.int8)[2:18].view(4, 4)}
     file = tmp_path / "file"
     torch.save(content, file)

@@ -50,7 +50,7 @@ def opened(tmp_path):
     return open_bytes
 
 
-def test_formats_are_told_by_content(opened):
+def test_formats_are_detected_from_the_content(opened):
     formats = {title: opened(raw).source.format for title, raw in sound().items()}
     assert formats == {
         "zip": "torch zip",
@@ -67,7 +67,7 @@ def test_formats_are_told_by_content(opened):
 
 
 @pytest.mark.parametrize("title", ["zip", "legacy", "script", "nemo", "nemo gz", "safetensors", "npz"])
-def test_arrays_look_into_the_file(opened, title):
+def test_arrays_are_views_of_the_file(opened, title):
     archive = opened(sound()[title])
     first, second = archive.tensors["weight"], archive.tensors["weight"]
     assert np.shares_memory(first, second) and not first.flags.writeable
@@ -106,7 +106,7 @@ def _sparse_zip(path, numel):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows would write all 2 GB: its files have no holes")
 @pytest.mark.parametrize("write", [_sparse_legacy, _sparse_zip])
-def test_a_large_file_is_listed_without_being_read(tmp_path, write):
+def test_opening_a_large_file_reads_no_tensors(tmp_path, write):
     path = tmp_path / "large.pt"
     write(path, 2**29)
     assert path.stat().st_size > 2**31
@@ -115,7 +115,7 @@ def test_a_large_file_is_listed_without_being_read(tmp_path, write):
         assert archive.tensors.info("weight").nbytes == 2**31 and array[-1] == 7 and array[0] == 0
 
 
-def test_zip_files_with_wide_numbers(opened):
+def test_zip64_files_are_read(opened):
     """As writers use them beyond 4 GB or 65,535 entries: the small numbers give way to wide ones."""
     raw = torch_zip()
     end = raw.index(b"PK\x05\x06")
@@ -126,7 +126,7 @@ def test_zip_files_with_wide_numbers(opened):
     np.testing.assert_array_equal(opened(raw[:end] + second + locator + last).tensors["weight"], WEIGHT)
 
 
-def test_names_and_plain_values(opened):
+def test_lightning_checkpoints_have_names_and_metadata(opened):
     value = table(
         {
             "model": table({"a.weight": tensor(), "b": b"](" + tensor() + b"Ne"}),
@@ -165,7 +165,7 @@ def _zone(seconds: int, *more: bytes) -> bytes:
     return call("datetime.timezone", call("datetime.timedelta", number(0), number(seconds), number(0)), *more)
 
 
-def test_exact_numbers_and_times_are_told_as_text(opened):
+def test_exact_numbers_and_times_become_text(opened):
     """As `pickle` writes what `str` and `isoformat` tell here."""
     raw = b"C\x0a" + bytes([7, 228, 0x8A, 12, 1, 2, 3, 0, 0, 5])
     identity = name("uuid.UUID") + b")\x81" + table({"int": number(2**127 + 5)}) + b"b"
@@ -199,18 +199,18 @@ def test_exact_numbers_and_times_are_told_as_text(opened):
     }
 
 
-def test_items_of_an_old_style_table_are_kept(opened):
+def test_items_of_reconstructed_dicts_are_kept(opened):
     inner = table({"w": tensor()})
     value = call("copyreg._reconstructor", name("collections.OrderedDict"), name("builtins.dict"), inner)
     np.testing.assert_array_equal(opened(torch_zip(value)).tensors["w"], WEIGHT)
 
 
-def test_empty_values_of_numpy(opened):
+def test_empty_numpy_values_are_read(opened):
     scalar = call("numpy.core.multiarray.scalar", call("numpy.dtype", text("S0")), b"C\x00")
     assert opened(torch_zip(table({"note": scalar}))).metadata == {"note": b""}
 
 
-def test_other_writers_of_npy_headers(opened):
+def test_npy_headers_of_other_writers_are_read(opened):
     for header in (
         '{"shape": (2, 3), "descr": "<f4", "fortran_order": False}',
         "{'descr':'<f4','fortran_order':False,'shape':(2L, 3L)}      \n",
@@ -225,7 +225,7 @@ def _numpy(code, raw, shape):
     return made + many([number(1), numbers(shape), dtype, b"\x89", raw]) + b"b"
 
 
-def test_arrays_of_numpy_in_a_pickle(opened):
+def test_numpy_arrays_in_a_pickle_are_read(opened):
     latin = call("_codecs.encode", text(FLOATS.decode("latin-1")), text("latin1"))
     scalar = call("numpy.core.multiarray.scalar", call("numpy.dtype", text("f8")), b"C\x08" + struct.pack("<d", 0.25))
     value = table({"a": _numpy("f4", b"C\x18" + FLOATS, (2, 3)), "b": _numpy("f4", latin, (6,)), "loss": scalar})
@@ -235,13 +235,13 @@ def test_arrays_of_numpy_in_a_pickle(opened):
     assert archive.metadata == {"loss": 0.25} and not archive.tensors["a"].flags.writeable
 
 
-def test_dicts_that_are_their_own_attributes(opened):
+def test_dicts_that_are_their_own_attributes_are_read(opened):
     value = name("env.AttrDict") + b")\x81q\x01" + text("rate") + number(22050) + b"s" + b"h\x01b"
     archive = opened(torch_zip(table({"h": value, "w": tensor()})))
     assert archive.metadata == {"h": {"rate": 22050}}
 
 
-def test_configurations_of_omegaconf(opened):
+def test_omegaconf_configurations_become_metadata(opened):
     node = name("omegaconf.nodes.AnyNode") + b")\x81" + table({"_val": number(80), "_parent": b"h\x05"}) + b"b"
     content = table({"mels": node})
     state = table({"_content": content, "_metadata": name("typing.Any")})
@@ -249,7 +249,7 @@ def test_configurations_of_omegaconf(opened):
     assert opened(torch_zip(table({"cfg": value}))).metadata == {"cfg": {"mels": 80}}
 
 
-def test_calls_can_be_kept_as_records(opened):
+def test_inert_calls_become_records(opened):
     value = table({"w": tensor(), "x": call("my.Schedule", number(3)), "y": name("my.Schedule")})
     with pytest.raises(RefusedError, match=r"inert='my\\\\.Schedule'"):
         opened(torch_zip(value))
@@ -262,13 +262,13 @@ def test_calls_can_be_kept_as_records(opened):
         opened(torch_zip(call("os.system", text("x"))), inert=".*")
 
 
-def test_attributes_of_an_ordered_dict_are_kept_aside(opened):
+def test_attributes_of_ordered_dicts_are_kept_separately(opened):
     items = call("collections.OrderedDict") + text("w") + tensor() + b"s"
     archive = opened(torch_zip(items + table({"_metadata": table({"": number(1)})}) + b"b"))
     assert list(archive.tensors) == ["w"] and archive.metadata == {} and archive.content.extra == {"_metadata": {"": 1}}
 
 
-def test_other_spellings_of_pickles(opened):
+def test_pickle_protocols_0_4_and_5_are_read(opened):
     """Protocol 0 as text, and what protocols 4 and 5 added."""
     old = b"(dS'steps'\nI3\nsS'on'\nI01\nsVdeg\\u00b0\nL-70L\nsS'f'\nF0.5\ns"
     new = b"\x95" + bytes(8) + b"}\x94(\x8c\x05steps\x94K\x03\x8c\x02on\x88\x8c\x01s\x8f(K\x01\x90u"
@@ -276,13 +276,13 @@ def test_other_spellings_of_pickles(opened):
     assert opened(torch_zip(new)).metadata == {"steps": 3, "on": True, "s": [1]}
 
 
-def test_parts_of_old_storages(opened):
+def test_legacy_storage_slices_are_read(opened):
     part = storage("0", 6, "torch.FloatStorage", many([text("v"), number(2), number(4)]))
     archive = opened(torch_legacy(table({"weight": tensor((2, 2), (2, 1), 0, part)})))
     np.testing.assert_array_equal(archive.tensors["weight"], WEIGHT.ravel()[2:].reshape(2, 2))
 
 
-def test_script(opened):
+def test_torchscript_archives_contain_modules_code_and_constants(opened):
     archive = opened(script(constants=many([tensor(), number(3)])))
     assert isinstance(archive, TorchScriptArchive)
     kinds = {key: info.kind for key, info in archive.tensors.infos().items()}
@@ -293,7 +293,7 @@ def test_script(opened):
     assert archive.constants[1] == 3 and archive.tensors.info("CONSTANTS.c0").storage == "constants/0"
 
 
-def test_hostile_code_is_only_text(opened, tmp_path, monkeypatch):
+def test_hostile_code_is_read_as_text(opened, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = b"import os\nos.system('touch something_ran')\nclass Net(Module):\n  __parameters__ = [\n"
     archive = opened(script(code=code))
@@ -301,12 +301,12 @@ def test_hostile_code_is_only_text(opened, tmp_path, monkeypatch):
     assert not (tmp_path / "something_ran").exists()
 
 
-def test_nemo_keeps_its_configuration(opened):
+def test_nemo_configuration_is_metadata(opened):
     archive = opened(nemo(torch_zip(table({"weight": tensor(), "epoch": number(3)}))))
     assert archive.metadata == {"model_config.yaml": "sample_rate: 16000\n", "weights": {"epoch": 3}}
 
 
-def test_safetensors_as_its_own_library_reads_it(opened):
+def test_safetensors_equal_the_safetensors_library(opened):
     rng = np.random.default_rng(0)
     kinds = (np.float32, np.float16, np.float64, np.int64, np.uint8, np.bool_, np.uint16, ml_dtypes.bfloat16)
     arrays = {f"m.{i}.w": (10 * rng.normal(size=(i, 3))).astype(kind) for i, kind in enumerate(kinds)}
@@ -318,7 +318,7 @@ def test_safetensors_as_its_own_library_reads_it(opened):
         assert archive.tensors[key].dtype == array.dtype and archive.tensors[key].tobytes() == array.tobytes()
 
 
-def test_npz_as_numpy_reads_it(opened):
+def test_npz_equals_numpy(opened):
     rng = np.random.default_rng(0)
     arrays = {
         "a.b": rng.normal(size=(3, 4)),
@@ -337,7 +337,7 @@ def test_npz_as_numpy_reads_it(opened):
             assert archive.tensors[key].dtype == array.dtype.newbyteorder("=")
 
 
-def test_missing_files_and_folders(tmp_path):
+def test_missing_files_and_folders_raise_an_error(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be opened"):
         open_archive(tmp_path / "nowhere.pt")
     with pytest.raises(CheckpointError, match="is not a file"):

@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[3]
 SOUND = sound()
 
 
-def test_there_are_enough():
+def test_hostile_cases_are_numerous():
     assert len(CASES) > 300
 
 
-def test_the_watch_notices():
+def test_watched_detects_file_accesses():
     with watched() as seen:
         os.listdir()
         Path(__file__).read_bytes()
@@ -33,7 +33,7 @@ def test_the_watch_notices():
 @pytest.mark.parametrize(
     "title", [pytest.param(title, marks=[pytest.mark.slow] * case.costly) for title, case in CASES.items()]
 )
-def test_it_is_refused(title, tmp_path, monkeypatch):
+def test_hostile_files_are_refused(title, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     case = CASES[title]
     file = tmp_path / "file.pt"
@@ -48,7 +48,7 @@ def test_it_is_refused(title, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("title", list(SOUND))
-def test_cut_anywhere_it_is_refused(title, tmp_path):
+def test_truncated_files_are_refused(title, tmp_path):
     whole = SOUND[title]
     file = tmp_path / "file.pt"
     # What follows a tar file's two blocks of zeros fills it up; whether that is there makes no difference.
@@ -60,7 +60,7 @@ def test_cut_anywhere_it_is_refused(title, tmp_path):
 
 
 @pytest.mark.parametrize("title", list(SOUND))
-def test_the_sound_files_are_read(title, tmp_path):
+def test_sound_files_are_read(title, tmp_path):
     (tmp_path / "file").write_bytes(SOUND[title])
     with open_archive(tmp_path / "file") as archive:
         np.testing.assert_array_equal(archive.tensors["weight"], np.frombuffer(FLOATS, "<f4").reshape(2, 3))
@@ -68,7 +68,7 @@ def test_the_sound_files_are_read(title, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured by /proc")
-def test_each_takes_200_mb_and_a_second_at_most(tmp_path):
+def test_hostile_files_are_refused_within_200_mb_and_one_second(tmp_path):
     """A second for files of up to 2 MB, as `limits` says, and a quarter more for each further megabyte."""
     program = [sys.executable, "-m", "tests.weights.formats.measuring", str(tmp_path)]
     results = json.loads(subprocess.run(program, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
