@@ -147,7 +147,7 @@ def jaxvoice_mel(networks: Any, norms: Any, batch: UtteranceBatch) -> Call:
     import equinox as eqx
 
     from jaxvoice import nn
-    from jaxvoice.models.gaussian_tts.statistics import to_mel
+    from jaxvoice.models.gaussian_tts.statistics import denormalise_mel
 
     config, frames = networks.config, batch.mel.shape[2]
     networks = eqx.filter_jit(nn.freeze)(networks)
@@ -156,13 +156,13 @@ def jaxvoice_mel(networks: Any, norms: Any, batch: UtteranceBatch) -> Call:
     def generate(networks, norms, batch):
         counts = {"phone_count": batch.phone_count, "frame_count": batch.frame_count, "frames": frames}
         decoded, durations = networks(batch.phonemes, batch.durations, norms, **counts)
-        return decoded.second, durations
+        return decoded.mel, durations
 
     given = batch._replace(mel=None)
 
     def call():
         made, durations = map(np.asarray, generate(networks, norms, given))
-        return np.concatenate([to_mel(made[0], config.statistics, config.mel).ravel(), durations[0]])
+        return np.concatenate([denormalise_mel(made[0], config.statistics, config.mel).ravel(), durations[0]])
 
     return call
 
@@ -183,7 +183,7 @@ def torch_mel(networks: Any, config: GaussianTTSConfig, batch: UtteranceBatch) -
     import torch
 
     from experiments.benchmarks.torch_gaussian_tts import Padding
-    from jaxvoice.models.gaussian_tts.statistics import to_mel
+    from jaxvoice.models.gaussian_tts.statistics import denormalise_mel
 
     networks.eval()
 
@@ -194,7 +194,9 @@ def torch_mel(networks: Any, config: GaussianTTSConfig, batch: UtteranceBatch) -
             hidden = networks.acoustic.encode(torch.from_numpy(batch.phonemes), phones)
             durations = networks.durations(hidden, phones)
             _, made, _ = networks.acoustic.decode(hidden, torch.from_numpy(batch.durations), phones, frames)
-        return np.concatenate([to_mel(made[0].numpy(), config.statistics, config.mel).ravel(), durations[0].numpy()])
+        return np.concatenate(
+            [denormalise_mel(made[0].numpy(), config.statistics, config.mel).ravel(), durations[0].numpy()]
+        )
 
     return call
 

@@ -1,8 +1,8 @@
 """Capture or replace the intermediate results of any function that calls tagged modules.
 
 The function is traced to a jaxpr, and the jaxpr is interpreted. Named results are returned beside the function's
-result, or replaced. Modules are not wrapped, so a captured function can be compiled, batched and differentiated as any
-other function.
+result, or replaced. Modules are not wrapped, so a captured function can be compiled, batched and differentiated
+like any other function.
 """
 
 import difflib
@@ -22,11 +22,11 @@ from jaxtyping import Array, Shaped
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.nn import Module
 
-Model = TypeVar("Model")
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
+_Model = TypeVar("_Model")
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 
-# Ordered dictionaries keep their order under transformations; JAX sorts the keys of other dictionaries.
+# An ordered dictionary, because JAX sorts the keys of other dictionaries under transformations.
 Captured = OrderedDict[str, Shaped[Array, "..."]]
 Edit = Callable[[Shaped[Array, "..."]], Shaped[Array, "..."]]
 
@@ -53,7 +53,7 @@ class NamedValue(NamedTuple):
     """Whether it is computed in the body of a loop or branch. Such values are listed, but cannot be captured."""
 
 
-def tag(model: Model, prefix: str = "") -> Model:
+def tag(model: _Model, prefix: str = "") -> _Model:
     """A copy of the pytree `model` in which `path` of every `jaxvoice.nn.Module` is its dotted path (`ups.0`).
 
     Paths are part of the tree structure. Tag a model where its results are captured, and use the untagged model for
@@ -92,7 +92,7 @@ def _join(prefix: str, name: object) -> str:
 
 
 def named_values(
-    function: Callable[Parameters, Any], *args: Parameters.args, **kwargs: Parameters.kwargs
+    function: Callable[_Parameters, Any], *args: _Parameters.args, **kwargs: _Parameters.kwargs
 ) -> list[NamedValue]:
     """List every named intermediate result of `function(*args, **kwargs)` in order, without computing it.
 
@@ -104,11 +104,11 @@ def named_values(
 
 
 def capture(
-    function: Callable[Parameters, Result],
+    function: Callable[_Parameters, _Result],
     names: str | Iterable[str] | None = None,
     *,
     edit: Mapping[str, Edit] | None = None,
-) -> Callable[Parameters, tuple[Result, Captured]]:
+) -> Callable[_Parameters, tuple[_Result, Captured]]:
     """A function that returns named intermediate results beside the result of `function`, and applies edits.
 
     ```python
@@ -147,9 +147,9 @@ def capture(
     edits = dict(edit or {})
 
     @ft.wraps(function, updated=())
-    def captured(*args: Parameters.args, **kwargs: Parameters.kwargs) -> tuple[Result, Captured]:
+    def captured(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> tuple[_Result, Captured]:
         arrays, rebuild = _arrays_of((args, kwargs))
-        assemble: list[Callable[[list[Array]], Result]] = []
+        assemble: list[Callable[[list[Array]], _Result]] = []
 
         def flat(*arrays: Array) -> list[Array]:
             results, rebuild_result = _arrays_of(_call(function, rebuild(arrays)))
@@ -169,7 +169,7 @@ def capture(
     return captured
 
 
-def _call(function: Callable[..., Result], arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Result:
+def _call(function: Callable[..., _Result], arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> _Result:
     args, kwargs = arguments
     return function(*args, **kwargs)
 
@@ -255,21 +255,21 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def _check_pattern(pattern: str, listed: list[NamedValue], *, every: bool) -> None:
-    """Raise `ConfigError` unless `pattern` matches a result outside loops; with `every`, all matches must be such."""
+    """Raise `ConfigError` unless a match of `pattern` is outside loops; with `every`, unless all matches are."""
     found = [value for value in listed if _matches(pattern, value.name)]
     if not found:
         names = list(dict.fromkeys(value.name.partition("[")[0] for value in listed))
         near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3)
         hint = f"the nearest are {', '.join(near)}" if near else "none is similar"
         raise ConfigError(
-            f"{pattern!r} matches none of the {len(names)} named results; {hint}. named_values lists all names; a "
-            "model has names after dissect.tag(model)."
+            f"The pattern {pattern!r} matches none of the {len(names)} named results; {hint}. named_values lists all "
+            "names. dissect.tag(model) names the results of a model."
         )
     looped = [value.name for value in found if value.in_loop]
     if len(looped) == len(found) or (every and looped):
         raise ConfigError(
-            f"{pattern!r} matches {looped[0]!r}, a result inside a loop, branch or shard_map, which cannot be captured "
-            "or edited; use other names, or capture the function that is the body of the loop."
+            f"The pattern {pattern!r} matches {looped[0]!r}, a result inside a loop, branch or shard_map, which cannot "
+            "be captured or edited. Use other names, or capture the function that is the body of the loop."
         )
 
 
@@ -339,11 +339,13 @@ class _Interpreter:
     def _edited(name: str, value: Array, edit: Edit) -> Array:
         new = edit(value)
         if not eqx.is_array_like(new):
-            raise ShapeError(f"the edit of {name!r} returns {type(new).__name__}; return an array.")
+            raise ShapeError(
+                f"The result of the edit of {name!r} is of type {type(new).__name__}; it should be an array."
+            )
         new = jax.numpy.asarray(new)
         if new.shape != value.shape or new.dtype != value.dtype:
             raise ShapeError(
-                f"the edit of {name!r} returns {new.dtype}{list(new.shape)} for {value.dtype}{list(value.shape)}; "
-                "return an array of the same shape and dtype."
+                f"The result of the edit of {name!r} is {new.dtype}{list(new.shape)}; it should be "
+                f"{value.dtype}{list(value.shape)}, as the original."
             )
         return new

@@ -182,7 +182,7 @@ def plan_weights(
     specs = {name: Spec(info.shape, info.dtype) for name, info in infos.items()}
     targets = {name: Spec(shape, FLOAT) for name, shape in shapes.items()}
     constants = infos.keys() - archive.tensors.weights().keys()
-    left_out = _products(archive, prefix)
+    left_out = _weight_norm_products(archive, prefix)
     if options.part is not None:
         reason = f"outside {format_name(prefix.removesuffix('.'))}"
         left_out |= {name: reason for name in specs if not name.startswith(prefix)}
@@ -215,10 +215,10 @@ def plan_weights(
     return PlannedWeights(plan, layout, differs, {"ignore": ignoring, "allow_missing": initialised}, tuple(hints))
 
 
-def _products(archive: Archive, prefix: str) -> dict[str, str]:
-    """Derived weights that torch's old weight norm keeps next to `weight_g` and `weight_v` in pickled modules.
+def _weight_norm_products(archive: Archive, prefix: str) -> dict[str, str]:
+    """The weights that `torch.nn.utils.weight_norm` stores beside `weight_g` and `weight_v` in pickled modules.
 
-    **Returns:** by name, the reason for ignoring them.
+    **Returns:** the reason for ignoring each, by name.
     """
     infos, found = archive.tensors.infos(), {}
     for name in infos:

@@ -82,7 +82,8 @@ class Family:
     def load_network(self, folder: Path) -> tuple[Any, Any]:
         """The network in a model folder, and its configuration.
 
-        **Raises:** `CheckpointError` or `ConfigError` if the folder is missing, damaged, or contains other weights.
+        **Raises:** `CheckpointError` or `ConfigError` if the folder is missing or damaged, or if its weights are
+        those of another network.
         """
         import equinox as eqx
         import jax

@@ -1,4 +1,4 @@
-"""The family of a model folder or of a released checkpoint, found in `jaxvoice.models.FAMILIES`."""
+"""Lookup of the family of a model folder or of a released checkpoint in `jaxvoice.models.FAMILIES`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ def find_family(folder: Path) -> Family:
     found = next((family for family in families if family.name == name), None)
     if found is None:
         raise ConfigError(
-            f"{folder / CONFIG_FILE} names the family {format_value(name)}; known families are "
+            f"The family in {folder / CONFIG_FILE} is {format_value(name)}; it should be one of "
             f"{', '.join(family.name for family in families)}. Update jaxvoice, or restore the file."
         )
     return found
@@ -76,7 +76,7 @@ def _layouts(family: str | None) -> list[tuple[Family, CheckpointLayout]]:
     if not asked:
         names = ", ".join(dict.fromkeys(one.name for one, _ in known))
         raise CheckpointError(
-            f"{format_value(family)} is not a family that can import checkpoints; use one of {names}."
+            f"family is {format_value(family)}; it should be a family that can import checkpoints: {names}."
         )
     return asked
 

@@ -1,4 +1,4 @@
-"""Self-attention and the transformer layer, with torch's names and layouts, on `(..., time, channels)`."""
+"""Self-attention and the transformer layer on `(*batch, time, channels)`, with torch's names and layouts."""
 
 import math
 from typing import Literal, get_args
@@ -31,11 +31,11 @@ class MultiHeadAttention(Module):
 
         **Arguments:** channels `dim`, number of `heads`, and the rate of `dropout` on the attention probabilities.
 
-        **Raises:** `ConfigError` if `heads` does not divide `dim`, or for `dropout` outside [0, 1).
+        **Raises:** `ConfigError` if `dim` is not a multiple of `heads`, or for `dropout` outside [0, 1).
         """
         check_rate(dropout)
         if heads < 1 or dim % heads:
-            raise ConfigError(f"dim ({dim}) must be a multiple of heads ({heads}).")
+            raise ConfigError(f"dim is {dim}; it should be a multiple of heads, which is {heads}.")
         in_key, out_key = jax.random.split(key)
         self.in_proj_weight = torch_uniform((3 * dim, dim), 1, key=in_key) * math.sqrt(6 / (4 * dim))
         self.in_proj_bias = jnp.zeros(3 * dim)
@@ -54,15 +54,15 @@ class MultiHeadAttention(Module):
     ) -> Float[Array, "*batch time dim"]:
         """**Arguments:**
 
-        - `x`: `(..., time, dim)`; products are computed in its dtype, the softmax in float32.
+        - `x`: `(*batch, time, dim)`; products are computed in its dtype, the softmax in float32.
         - `mask`: true at valid positions, false at padding. Padding is not attended to.
         - `attention_mask`: true where the query position (second to last axis) may attend to the key position (last
             axis), for example for causal attention.
 
-        A position that the masks allow to attend to nothing has a finite but arbitrary output.
+        If the masks leave a position nothing to attend to, its output is finite but arbitrary.
 
-        **Raises:** `ShapeError` for another `dim`, or masks whose shape does not match `x`; `ConfigError` for dropout
-        without `key` unless `inference`.
+        **Raises:** `ShapeError` for a wrong number of channels, or masks whose shape does not match `x`; `ConfigError`
+        for dropout without `key` unless `inference`.
         """
         dim = self.in_proj_weight.shape[1]
         check_input(x, dim, "time")
@@ -110,14 +110,19 @@ class TransformerLayer(Module):
         norm: NormPosition = "post",
         key: PRNGKeyArray,
     ):
-        """**Arguments:** `dim` channels, `heads` that divide them, `feed_forward` channels between the two linear maps,
-        and the rate of `dropout` on attention probabilities, inside the feed-forward network and on both branches.
+        """**Arguments:**
 
-        **Raises:** `ConfigError` if `heads` does not divide `dim`, for `dropout` outside [0, 1), sizes below 1, or
-        another `norm`.
+        - `dim`: number of channels.
+        - `heads`: number of attention heads.
+        - `feed_forward`: number of channels between the two linear maps.
+        - `dropout`: rate on attention probabilities, inside the feed-forward network and on both branches.
+        - `norm`: position of the layer norms.
+
+        **Raises:** `ConfigError` if `dim` is not a multiple of `heads`, for `dropout` outside [0, 1), sizes below 1, or
+        an unknown `norm`.
         """
         if norm not in get_args(NormPosition):
-            raise ConfigError(f"norm ({norm!r}) must be one of {', '.join(map(repr, get_args(NormPosition)))}.")
+            raise ConfigError(f"norm is {norm!r}; it should be one of {', '.join(map(repr, get_args(NormPosition)))}.")
         attention_key, key1, key2 = jax.random.split(key, 3)
         self.self_attn = MultiHeadAttention(dim, heads, dropout=dropout, key=attention_key)
         self.linear1 = Linear(dim, feed_forward, key=key1)
@@ -146,10 +151,10 @@ class TransformerLayer(Module):
                 self.self_attn(y, mask=mask, attention_mask=attention_mask, inference=inference, key=keys[0]), 1
             )
 
-        def feed(y):
+        def feed_forward(y):
             return drop(self.linear2(drop(jax.nn.relu(self.linear1(y)), 2)), 3)
 
-        for branch, norm in ((attend, self.norm1), (feed, self.norm2)):
+        for branch, norm in ((attend, self.norm1), (feed_forward, self.norm2)):
             x = x + branch(norm(x) if norm is not None and self.norm == "pre" else x)
             x = norm(x) if norm is not None and self.norm == "post" else x
         return x

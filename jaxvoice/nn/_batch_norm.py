@@ -17,7 +17,7 @@ class BatchNormState(eqx.Module):
 
 
 class MaskedBatchNorm(Module):
-    """Batch norm of a batch `(..., time, channels)`, whose statistics are those of its valid positions.
+    """Batch norm over the valid positions of a padded batch `(*batch, time, channels)`.
 
     The layer follows `torch.nn.BatchNorm1d` (arXiv 1502.03167): it normalises with the biased variance, and moves the
     running variance by `momentum` towards the unbiased variance of each batch. With `use_mask=False`, padding is part
@@ -51,12 +51,12 @@ class MaskedBatchNorm(Module):
     ) -> tuple[Float[Array, "*batch channels"], BatchNormState]:
         """**Arguments:**
 
-        - `x`: `(batch, time, channels)`, or with other batch axes.
+        - `x`: `(*batch, time, channels)`.
         - `state`: running statistics. With `inference` they normalise `x` and are returned unchanged. Otherwise they
             are moved towards the statistics of this batch; a batch without valid positions does not change them.
         - `mask`: true at valid positions; `None` if all positions are valid.
 
-        **Raises:** `ShapeError` for another count of channels, or a mask whose shape does not match `x`.
+        **Raises:** `ShapeError` for a wrong number of channels, or a mask whose shape does not match `x`.
         """
         check_input(x, self.weight.size, "time")
         check_mask(mask, x.shape[:-1])

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxvoice.errors import ConfigError
 from jaxvoice.nn._inputs import check_at_least, check_channels, check_input
 from jaxvoice.nn._norm import AbstractConv, norm_over_all_but_first
-from jaxvoice.nn._ops import conv1d, conv_transpose1d, few_positions
+from jaxvoice.nn._ops import conv1d, conv_transpose1d, uses_im2col
 from jaxvoice.nn._random import torch_uniform
 
 
@@ -26,10 +26,13 @@ def _row(numbers: Array, rank: int, dtype: DTypeLike) -> Array:
 
 
 def _convolve(layer: "Conv1d | ColumnConv", x: Array, **options) -> Array:
-    """Apply kernel and bias of `layer` to `x` of shape `(..., time, channels)`. Kernels of rank 4 have a trailing 1."""
+    """Apply the kernel and the bias of `layer` to `x` of shape `(*batch, time, channels)`.
+
+    The last axis of a kernel of rank 4 has size 1.
+    """
     weight, scale = layer.factors(x.dtype)
     weight = weight.reshape(weight.shape[:3])
-    if scale is not None and few_positions(x.shape, weight.shape, **options):
+    if scale is not None and uses_im2col(x.shape, weight.shape, **options):
         y = conv1d(x, weight, **options)
         y = y * _row(scale, y.ndim, y.dtype)
     else:
@@ -104,7 +107,7 @@ class Conv1d(AbstractConv):
     def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
         """Convolve `x` of shape `(*batch, time, in_channels)` over time, in `x.dtype`.
 
-        **Raises:** `ShapeError` for another number of channels, or an input too short for one output position.
+        **Raises:** `ShapeError` for a wrong number of channels, or an input too short for one output position.
         """
         check_input(x, self.in_channels, "time")
         padding = (self.padding, self.padding)
@@ -153,7 +156,7 @@ class ConvTranspose1d(AbstractConv):
         check_at_least(0, padding=padding, output_padding=output_padding)
         check_channels(in_channels, out_channels, groups)
         if output_padding >= stride:
-            raise ConfigError(f"output_padding ({output_padding}) must be smaller than stride ({stride}).")
+            raise ConfigError(f"output_padding is {output_padding}; it should be below stride, which is {stride}.")
         weight_key, bias_key = jax.random.split(key)
         shape = (in_channels, out_channels // groups, kernel_size)
         fan_in = out_channels // groups * kernel_size
@@ -165,7 +168,7 @@ class ConvTranspose1d(AbstractConv):
     def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
         """Upsample `x` of shape `(*batch, time, in_channels)` over time, in `x.dtype`.
 
-        **Raises:** `ShapeError` for another number of channels, or an input too short for one output position.
+        **Raises:** `ShapeError` for a wrong number of channels, or an input too short for one output position.
         """
         check_input(x, self.in_channels, "time")
         y = conv_transpose1d(
@@ -184,7 +187,7 @@ class ColumnConv(AbstractConv):
 
     Such a kernel convolves each column of a `(height, width)` input separately. The layer therefore takes columns as a
     batch axis: torch's input `(batch, channels, height, width)` is passed as `(batch, width, height, channels)`. This
-    is faster than a two-dimensional convolution whose kernel has width 1, and than moving the columns to the front in
+    is faster than a two-dimensional convolution with a kernel of width 1, or than moving the columns to the front in
     every layer.
     """
 
@@ -210,7 +213,8 @@ class ColumnConv(AbstractConv):
         weight_norm: bool = False,
         key: PRNGKeyArray,
     ):
-        """**Arguments:** as those of `torch.nn.Conv2d` along the height. The initial distribution is torch's too.
+        """**Arguments:** those of `torch.nn.Conv2d` along the height. Weights and bias are drawn from torch's default
+        distribution.
 
         **Raises:** `ConfigError` for sizes below 1 or negative padding.
         """
@@ -226,7 +230,7 @@ class ColumnConv(AbstractConv):
     def __call__(self, x: Float[Array, "*batch height in"]) -> Float[Array, "*batch new_height out"]:
         """Convolve `x` of shape `(*batch, height, in_channels)` over its height, in `x.dtype`.
 
-        **Raises:** `ShapeError` for another number of channels, or an input too short for one output position.
+        **Raises:** `ShapeError` for a wrong number of channels, or an input too short for one output position.
         """
         check_input(x, self.in_channels, "height")
         return _convolve(self, x, stride=self.stride, padding=(self.padding, self.padding))

@@ -14,7 +14,7 @@ from jaxvoice.nn._norm import fold_weight_norm
 from jaxvoice.nn._ops import check_time, conv1d_xla, conv_transpose1d_xla, polyphase_kernel, to_xla_layout
 from jaxvoice.nn._winograd import TAPS, is_faster, transform_kernel, winograd_conv1d
 
-Model = TypeVar("Model")
+_Model = TypeVar("_Model")
 
 
 class FrozenConv1d(Module):
@@ -86,11 +86,11 @@ class FrozenConvTranspose1d(Module):
         return add_bias(y, self.bias)
 
 
-def freeze(model: Model) -> Model:
+def freeze(model: _Model) -> _Model:
     """`model` for inference: weight norm is folded, and kernels are stored in the layout of XLA's convolutions.
 
-    No call transposes kernels, which saves time for short inputs. The outputs are the same; only kernels of five taps,
-    to which Winograd's algorithm is applied, change the rounding. `Conv1d` and `ConvTranspose1d` are replaced by
+    No call transposes kernels, which saves time for short inputs. The outputs are the same, except for rounding in
+    layers with five taps, to which Winograd's algorithm is applied. `Conv1d` and `ConvTranspose1d` are replaced by
     layers that are called the same way and have the same attribute paths. Their weights do not have torch's names and
     layouts: keep the original model to inspect, train or save it.
 

@@ -1,4 +1,4 @@
-"""Convolutions for CPUs that avoid slow loops and transposes in XLA: im2col products and grouped convolutions."""
+"""Convolutions for CPUs, dense and grouped, that avoid slow loops and transposes in XLA."""
 
 import functools as ft
 
@@ -7,7 +7,7 @@ from jax import lax, numpy as jnp
 from jaxtyping import Array, Float
 
 
-def column_conv(
+def im2col_conv(
     x: Float[Array, "batch time in"],
     kernel: Float[Array, "out in taps"],
     stride: int,
@@ -42,7 +42,7 @@ def grouped_conv(
     padding: tuple[int, int],
     groups: int,
 ) -> Float[Array, "batch new_time out"]:
-    """`jaxvoice.nn._ops.conv1d` without dilation, for `groups` > 1, with a derivative of its own on CPUs.
+    """`jaxvoice.nn._ops.conv1d` without dilation, for `groups` > 1, with a custom derivative on CPUs.
 
     XLA's CPU backend lowers the gradients of strided grouped convolutions to loops ten times slower than the forward
     pass. This derivative computes the input gradient as one grouped convolution of stride 1 for all phases of the

@@ -37,7 +37,7 @@ class Linear(Module):
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         """Apply the map to `x`, which may have any number of batch axes, in `x.dtype`.
 
-        **Raises:** `ShapeError` for another number of channels.
+        **Raises:** `ShapeError` for a wrong number of channels.
         """
         check_input(x, self.weight.shape[1])
         return linear(x, self.weight, self.bias)
@@ -57,7 +57,7 @@ class LayerNorm(Module):
     def __call__(self, x: Float[Array, "*batch channels"]) -> Float[Array, "*batch channels"]:
         """Normalise `x`, which may have any number of batch axes; the output has the dtype of `x`.
 
-        **Raises:** `ShapeError` for another number of channels.
+        **Raises:** `ShapeError` for a wrong number of channels.
         """
         check_input(x, self.weight.shape[0])
         y = x.astype(jnp.float32)

@@ -13,9 +13,9 @@ from jax.sharding import AxisType, NamedSharding
 
 from jaxvoice.errors import ConfigError
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-Self = TypeVar("Self", bound="Module")
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+_Self = TypeVar("_Self", bound="Module")
 
 
 class Module(eqx.Module):
@@ -38,16 +38,16 @@ class Module(eqx.Module):
             cls.__call__ = _named(vars(cls)["__call__"], "")
 
     def __check_init__(self) -> None:
-        # If `__init__` does not set `path`, the tree structure lacks it, and differs from that of a model whose path
-        # was set and removed.
+        # Without this, an `__init__` that does not set `path` would give another tree structure than a model whose
+        # path was set and removed.
         if "path" not in vars(self):
             object.__setattr__(self, "path", None)
 
 
 def operation(
-    method: Callable[Concatenate[Self, Parameters], Result],
-) -> Callable[Concatenate[Self, Parameters], Result]:
-    """Decorate a method of a `Module` so that its operations have a scope and its results a name, as those of calls."""
+    method: Callable[Concatenate[_Self, _Parameters], _Result],
+) -> Callable[Concatenate[_Self, _Parameters], _Result]:
+    """Decorate a method of a `Module`. As in a call, its operations get a scope and its results a name."""
     return _named(method, f".{method.__name__}")
 
 
@@ -78,10 +78,10 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _named(
-    method: Callable[Concatenate[Self, Parameters], Result], suffix: str
-) -> Callable[Concatenate[Self, Parameters], Result]:
+    method: Callable[Concatenate[_Self, _Parameters], _Result], suffix: str
+) -> Callable[Concatenate[_Self, _Parameters], _Result]:
     @ft.wraps(method)
-    def call(self: Self, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    def call(self: _Self, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
         if not _calls.stack:
             _check_sharding((self, args, kwargs))
         elif _calls.stack[-1].module is self and _calls.stack[-1].suffix == suffix:
@@ -93,7 +93,7 @@ def _named(
     return call
 
 
-def _with_names(result: Result, name: str) -> Result:
+def _with_names(result: _Result, name: str) -> _Result:
     """`result` with its arrays named: `name` for a single array, otherwise `name` and the array's path in `result`."""
 
     def named(path: tuple[Any, ...], leaf: Any) -> Any:
@@ -116,9 +116,9 @@ def _check_sharding(tree: Any) -> None:
         for axis in jax.tree.leaves(tuple(sharding.spec)):
             if axis_types.get(axis) == AxisType.Explicit:
                 raise ConfigError(
-                    f"an array {x.shape} is split over the mesh axis {axis!r}, whose sharding is explicit; create "
-                    "the mesh with jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,)), one AxisType for each "
-                    "axis, or with jaxvoice.training.parallel.data_mesh()."
+                    f"The mesh axis {axis!r}, over which an array of shape {x.shape} is split, is Explicit; it should "
+                    "be Auto. Create the mesh with jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,)), one "
+                    "AxisType for each axis, or with jaxvoice.training.parallel.data_mesh()."
                 )
 
 

@@ -14,7 +14,7 @@ from jaxvoice.nn._module import Module
 from jaxvoice.nn._ops import conv1d
 from jaxvoice.nn._random import torch_uniform
 
-Model = TypeVar("Model")
+_Model = TypeVar("_Model")
 
 
 def norm_over_all_but_first(v: Float[Array, "first *rest"]) -> Float[Array, "first *ones"]:
@@ -27,14 +27,14 @@ def _squares(v: Float[Array, "first *rest"]) -> Float[Array, "first *ones"]:
 
 
 def weight_norm(v: Float[Array, "first *rest"], g: Float[Array, "first *ones"]) -> Float[Array, "first *rest"]:
-    """`g * v / ||v||`, norm over all axes except the first (torch.nn.utils.weight_norm with dim=0, no epsilon)."""
+    """`g * v / ||v||`, with the norm over all axes except the first, as `torch.nn.utils.weight_norm` with `dim=0`."""
     return v * (g * lax.rsqrt(_squares(v)))
 
 
 class AbstractConv(Module):
     """A layer whose kernel is either `weight`, or is computed from `weight_g` and `weight_v` by weight norm.
 
-    `kernel_rank` is the number of axes of the kernel. Kernels stacked by `equinox.filter_vmap` have one axis more;
+    `kernel_rank` is the number of axes of the kernel. Kernels stacked by `equinox.filter_vmap` have an additional axis;
     methods of such a layer raise `ConfigError` outside `equinox.filter_vmap`.
     """
 
@@ -67,13 +67,13 @@ class AbstractConv(Module):
         weight = self.weight if self.weight_v is None else self.weight_v
         if weight is not None and weight.ndim != self.kernel_rank:
             raise ConfigError(
-                f"the kernel of this {type(self).__name__} has shape {weight.shape}, not {self.kernel_rank} axes. Map "
-                "functions over stacked layers with eqx.filter_vmap(fold_weight_norm), eqx.filter_vmap(freeze), or "
-                "eqx.filter_vmap of a function that calls the layer."
+                f"The kernel shape of this {type(self).__name__} is {weight.shape}; it should have {self.kernel_rank} "
+                "axes. Map functions over stacked layers with eqx.filter_vmap(fold_weight_norm), "
+                "eqx.filter_vmap(freeze), or eqx.filter_vmap of a function that calls the layer."
             )
 
 
-def fold_weight_norm(model: Model) -> Model:
+def fold_weight_norm(model: _Model) -> _Model:
     """`model` with `weight_g` and `weight_v` of every weight-normed layer replaced by `weight`, the kernel.
 
     Outputs stay the same, and inference does not compute norms. Layers without weight norm are not changed.
@@ -190,13 +190,16 @@ class SpectralConv1d(Module):
         **Arguments:** `state` is advanced by one power iteration before it is used, as in torch's training mode. With
         `inference`, it is used and returned unchanged. Batch axes of its vectors must be the last batch axes of `x`.
 
-        **Raises:** `ShapeError` for another number of channels, an input too short for one output position, or batch
+        **Raises:** `ShapeError` for a wrong number of channels, an input too short for one output position, or batch
         axes of `state` that `x` does not have.
         """
         check_input(x, self.in_channels, "time")
         batch = state.weight_u.shape[:-1]
         if batch != x.shape[max(0, x.ndim - 2 - len(batch)) : -2]:
-            raise ShapeError(f"the batch axes of state {batch} must be the last batch axes of the input {x.shape}.")
+            raise ShapeError(
+                f"The batch axes of state are {batch}; they should be the last batch axes of the input, whose shape is "
+                f"{x.shape}."
+            )
         state = state if inference else self.power_iteration(state)
         # The output is scaled instead of the kernel, so that examples of a batch can have different norms.
         scale = (1 / spectral_norm(self.weight_orig, state)).astype(x.dtype)

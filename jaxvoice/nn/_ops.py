@@ -1,4 +1,4 @@
-"""Convolutions of `(..., time, channels)` arrays with kernels in torch's layout. This module chooses the algorithm.
+"""Convolutions of `(*batch, time, channels)` arrays with kernels in torch's layout. This module chooses the algorithm.
 
 Channels are last because XLA's convolutions on CPUs and GPUs take them last; a network that uses this layout throughout
 saves two transposes per layer. On platforms other than CPUs, XLA and cuDNN choose how a convolution is computed.
@@ -12,15 +12,13 @@ from jaxtyping import Array, Float
 
 from jaxvoice.errors import ShapeError
 from jaxvoice.nn._inputs import check_at_least
-from jaxvoice.nn._kernels import column_conv, grouped_conv
+from jaxvoice.nn._kernels import grouped_conv, im2col_conv
 
 
 def check_time(time: int, least: int, operation: str) -> None:
-    """Raise `ShapeError` if an input of `time` positions is shorter than `least` or empty."""
+    """Raise `ShapeError` if an input of length `time` is shorter than `least` or empty."""
     if time < max(least, 1):
-        raise ShapeError(
-            f"an input of {time} positions is too short for {operation}; the shortest has {max(least, 1)} positions."
-        )
+        raise ShapeError(f"The length of the input is {time}; it should be at least {max(least, 1)} for {operation}.")
 
 
 def _kernel_span(taps: int, dilation: int) -> int:
@@ -33,7 +31,7 @@ def _flat(x: Float[Array, "*batch time channels"]) -> Float[Array, "flat_batch t
     return x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
 
 
-def few_positions(
+def uses_im2col(
     x_shape: tuple[int, ...],
     kernel_shape: tuple[int, ...],
     *,
@@ -73,8 +71,8 @@ def conv1d(
     """
     check_time(x.shape[-2], _kernel_span(kernel.shape[-1], dilation) - sum(padding), "a convolution")
     flat = _flat(x)
-    if few_positions(x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups):
-        y = column_conv(flat, kernel, stride, padding, dilation)
+    if uses_im2col(x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups):
+        y = im2col_conv(flat, kernel, stride, padding, dilation)
     elif groups > 1 and dilation == 1:
         flat, padding = _pad_explicitly(flat, padding, kernel.shape[-1])
         y = grouped_conv(flat, kernel, stride, padding, groups)
@@ -194,9 +192,9 @@ def average_pool1d(
 ) -> Float[Array, "*batch new_time channels"]:
     """Average pooling. Padding is part of the averages, as in torch's `AvgPool1d` by default.
 
-    **Arguments:** `x` of shape `(..., time, channels)`; `window`, `stride` and `padding` in samples.
+    **Arguments:** `x` of shape `(*batch, time, channels)`; `window`, `stride` and `padding` in samples.
 
-    **Returns:** shape `(..., (time + 2 * padding - window) // stride + 1, channels)`.
+    **Returns:** an array of shape `(*batch, (time + 2 * padding - window) // stride + 1, channels)`.
 
     **Raises:** `ShapeError` for an input too short for one output position, or without channels; `ConfigError` for
     `window` or `stride` below 1, or negative `padding`.
@@ -204,7 +202,7 @@ def average_pool1d(
     check_at_least(1, window=window, stride=stride)
     check_at_least(0, padding=padding)
     if x.ndim < 2:
-        raise ShapeError(f"expected an array of shape (*batch, time, channels), got {x.shape}.")
+        raise ShapeError(f"The shape of the input is {x.shape}; it should be (*batch, time, channels).")
     check_time(x.shape[-2], window - 2 * padding, "pooling")
     x = jnp.pad(x, ((0, 0),) * (x.ndim - 2) + ((padding, padding), (0, 0)))
     length = (x.shape[-2] - window) // stride + 1

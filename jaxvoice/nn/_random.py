@@ -16,7 +16,7 @@ _STEPS = 2**16
 def torch_uniform(shape: tuple[int, ...], fan_in: int, *, key: PRNGKeyArray) -> Float[Array, "..."]:
     """torch's default initialisation of weights and biases: uniform in [-b, b) with b = 1/sqrt(fan_in)."""
     size = math.prod(shape)
-    # Sizes are rounded up to powers of two, because each size is a program of its own that compiles in 0.25 s.
+    # Sizes are rounded up to powers of two, because compiling a program for each size takes 0.25 s.
     numbers = _draw(key, max(1024, 2 ** math.ceil(math.log2(size))))
     return (numbers[:size] * (1 / math.sqrt(fan_in))).reshape(shape)
 
@@ -42,7 +42,8 @@ def dropout(
         return x
     if key is None:
         raise ConfigError(
-            f"dropout with rate {rate} draws random numbers; pass key=..., or inference=True for no dropout."
+            f"key is None; it should be a random key, because the dropout rate is {rate}. Pass key=..., or "
+            "inference=True for no dropout."
         )
     scaled = x * jnp.asarray(_STEPS / (_STEPS - dropped), x.dtype)
     return jnp.where(_bits(x.shape, key) >= jnp.uint16(dropped), scaled, jnp.zeros((), x.dtype))

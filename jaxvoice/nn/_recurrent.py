@@ -1,4 +1,4 @@
-"""Recurrent layers over padded sequences, with torch's names and layouts, on `(..., time, channels)`."""
+"""Recurrent layers over padded sequences `(*batch, time, channels)`, with torch's names and layouts."""
 
 import functools as ft
 import types
@@ -10,8 +10,7 @@ import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from jaxvoice.errors import ConfigError
-from jaxvoice.nn._inputs import check_input, check_mask, check_rate
+from jaxvoice.nn._inputs import check_at_least, check_input, check_mask, check_rate
 from jaxvoice.nn._linear import linear
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._random import dropout, subkeys, torch_uniform
@@ -68,11 +67,7 @@ class LSTM(Module):
 
         **Raises:** `ConfigError` for sizes below 1, or `dropout` outside [0, 1).
         """
-        if min(input_size, hidden_size, num_layers) < 1:
-            raise ConfigError(
-                f"input_size ({input_size}), hidden_size ({hidden_size}) and num_layers ({num_layers}) must be at "
-                "least 1."
-            )
+        check_at_least(1, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         check_rate(dropout)
         # Equinox lets __init__ assign only fields of the class.
         object.__setattr__(self, "__class__", _with_fields(_declared_class(self), num_layers, bidirectional))
@@ -96,15 +91,15 @@ class LSTM(Module):
     ) -> Float[Array, "*batch time directions_times_hidden"]:
         """**Arguments:**
 
-        - `x`: `(..., time, input_size)`; products are computed in its dtype, cell states in float32.
+        - `x`: `(*batch, time, input_size)`; products are computed in its dtype, cell states in float32.
         - `mask`: true at valid positions. Padding does not change the state, and outputs at padding are zero. Outputs
             at valid positions equal those of torch's packed sequences.
 
-        **Returns:** an array `(..., time, hidden_size)`. If the layer is bidirectional, it has `2 * hidden_size`
-        channels: forward, then backward.
+        **Returns:** an array `(*batch, time, hidden_size)`. If the layer is bidirectional, the array has
+        `2 * hidden_size` channels: forward, then backward.
 
-        **Raises:** `ShapeError` for another `input_size`, or a mask whose shape does not match `x`; `ConfigError` for
-        dropout without `key` unless `inference`.
+        **Raises:** `ShapeError` for a wrong number of channels, or a mask whose shape does not match `x`; `ConfigError`
+        for dropout without `key` unless `inference`.
         """
         check_input(x, self.shape.input_size, "time")
         check_mask(mask, x.shape[:-1])

@@ -268,7 +268,7 @@ class Synthesizer:
         if not seconds > 0 or batch < 1:
             raise ConfigError(f"longest and batch should be positive, got {longest} and {batch}.")
         most = min(most, math.ceil(seconds * self.sample_rate / self.hop_length))
-        for phones, frames in self.acoustic_inference.usual_sizes(most):
+        for phones, frames in self.acoustic_inference.typical_sizes(most):
             durations = np.diff(np.arange(phones + 1) * frames // phones)
             item = PhonemeInput(
                 (self.phone_set.codes[0],) * phones, np.ones(phones, np.int32), np.zeros(phones, bool), durations

@@ -123,7 +123,7 @@ def test_every_module_of_gaussian_tts_has_a_name():
     assert calls(captured) == paths(model) | operations
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(plain), strict=True):
         np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(captured["acoustic[second]"], plain[0].second)
+    np.testing.assert_array_equal(captured["acoustic[mel]"], plain[0].mel)
     np.testing.assert_array_equal(captured["durations"], plain[1])
     assert captured["acoustic.encoder[0]"].shape == (1, 3, 8)
     assert captured["durations.lstm"].shape == (1, 3, 8)
@@ -330,9 +330,9 @@ def test_unknown_names_and_wrong_edits_raise_an_error(generator, mel):
     with pytest.raises(ConfigError, match=r"'conv_pre' matches none of the 0 named.*dissect.tag\(model\)"):
         dissect.capture(generator, "conv_pre")(mel)
     for edit in (lambda x: x[..., :1], lambda x: x.astype(jnp.bfloat16)):
-        with pytest.raises(ShapeError, match=r"edit of 'conv_pre' returns .* for float32\[2, 7, 16\]"):
+        with pytest.raises(ShapeError, match=r"edit of 'conv_pre' is .*; it should be float32\[2, 7, 16\]"):
             dissect.capture(tagged, edit={"conv_pre": edit})(mel)
-    with pytest.raises(ShapeError, match="edit of 'conv_pre' returns NoneType"):
+    with pytest.raises(ShapeError, match="edit of 'conv_pre' returns a NoneType"):
         dissect.capture(tagged, edit={"conv_pre": lambda x: None})(mel)
 
 

@@ -144,5 +144,5 @@ def test_a_batch_of_padding_does_not_change_the_state():
 
 def test_wrong_channels_are_refused():
     norm = MaskedBatchNorm(6)
-    with pytest.raises(ShapeError, match=r"\(\*batch, time, 6\), channels last, got \(2, 6, 9\)"):
+    with pytest.raises(ShapeError, match=r"is \(2, 6, 9\); it should be \(\*batch, time, 6\), with channels last"):
         norm(jnp.zeros((2, 6, 9)), norm.init_state())

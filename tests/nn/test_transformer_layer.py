@@ -136,7 +136,7 @@ def test_dropout_rate_and_scale(key):
     assert abs(along) < 0.05, "two numbers share a draw"
     assert (y != np.asarray(apply(x, 0.15, inference=False, key=jax.random.key(1)))).any()
     assert dropout(x, 0.15, inference=True, key=None) is x and dropout(x, 0.0, inference=False, key=None) is x
-    with pytest.raises(ConfigError, match=r"dropout with rate 0\.15.*inference=True"):
+    with pytest.raises(ConfigError, match=r"the dropout rate is 0\.15.*inference=True"):
         dropout(x, 0.15, inference=False, key=None)
 
 
@@ -146,7 +146,7 @@ def test_dropout_is_on_both_branches_in_training_only(key):
     still = run(layer, x, None, True)
     np.testing.assert_array_equal(still, call(layer_of(16, 2, 32), x))
     assert np.abs(run(layer, x, key, False) - still).min() > 0
-    with pytest.raises(ConfigError, match="pass key="):
+    with pytest.raises(ConfigError, match="Pass key="):
         layer(x)
 
 
@@ -161,9 +161,9 @@ def test_initial_weights_have_torchs_distribution(key):
 
 
 def test_wrong_sizes_raise_an_error(key):
-    with pytest.raises(ConfigError, match=r"dim \(16\) must be a multiple of heads \(3\)"):
+    with pytest.raises(ConfigError, match="dim is 16; it should be a multiple of heads, which is 3"):
         MultiHeadAttention(16, 3, key=key)
-    with pytest.raises(ShapeError, match=r"\(\*batch, time, 16\), channels last, got \(5, 8\)"):
+    with pytest.raises(ShapeError, match=r"is \(5, 8\); it should be \(\*batch, time, 16\), with channels last"):
         layer_of(16, 2, 32).self_attn(jnp.zeros((5, 8)))
 
 

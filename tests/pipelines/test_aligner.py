@@ -169,7 +169,7 @@ def test_damaged_weights_are_told():
         (np.ones((2, 8000)), "Hello.", AudioError, "average its channels"),
         (chatter(HELLO, [9] * 4), "", TextError, "nothing to pronounce"),
         (chatter(HELLO, [9] * 4), "\u4f60\u597d", TextError, "\u4f60"),
-        (chatter(HELLO, [9] * 4), "Hello, world. " * 9, AlignmentError, "phonemes in 36 frames"),
+        (chatter(HELLO, [9] * 4), "Hello, world. " * 9, AlignmentError, r"number of phonemes in .* at most 36"),
         (chatter(HELLO, [9] * 4), "Hello, world, and more.", AlignmentError, "times the speed of the model"),
         (chatter(HELLO, [40] * 4), "Hello.", AlignmentError, "times the speed of the model"),
         (chatter(HELLO, [1001] * 4), "Hello.", AlignmentError, "4004 frames"),

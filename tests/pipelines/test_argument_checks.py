@@ -68,7 +68,9 @@ def test_texts_name_the_one_that_is_wrong(voice, texts, told):
 
 
 def test_what_only_the_networks_tell_names_the_one_too(voice):
-    with pytest.raises(TextError, match=r"^sequence 2: HH \(phoneme 1\) has a duration of 257 frames"):
+    with pytest.raises(
+        TextError, match=r"^sequence 2: The duration of HH \(phoneme 1\) is 257 frames; it should be at most 256"
+    ):
         voice.speak_phonemes([["HH"], ["HH"]], [[3], [257]])
     with pytest.warns(JaxvoiceWarning, match="^text 2: The text is longer"):
         synthesizer(max_phones=16).speak(["Fine.", "sound of a world of sounds again"])

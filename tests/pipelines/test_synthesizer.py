@@ -78,7 +78,7 @@ def whole(model: GaussianTTS, norms, ids, counts, frames: int):
     durations = jnp.maximum(jnp.round((jnp.exp(logs) - 1) * statistics.duration_scale), 1.0)
     lengths = {"phone_count": counts, "frame_count": jnp.full((1,), frames), "frames": frames}
     decoded = model.acoustic.decode(hidden, durations, norms, **lengths, inference=True)
-    return durations, decoded.second, decoded.weights
+    return durations, decoded.mel, decoded.weights
 
 
 def test_it_says_what_the_networks_say_without_padding(voice):
@@ -271,7 +271,7 @@ def test_texts_that_cannot_be_said(voice, text, told):
         (HELLO, [3.5] * 5, ShapeError, "whole numbers"),
         (HELLO, [3, 3, np.nan, 3, 3], ShapeError, "whole numbers"),
         (HELLO, [True] * 5, ShapeError, "whole numbers"),
-        (HELLO, [3, 3, 257, 3, 3], TextError, r"L \(phoneme 3\) has a duration of 257 frames.* supports at most 256"),
+        (HELLO, [3, 3, 257, 3, 3], TextError, r"duration of L \(phoneme 3\) is 257 frames; it should be at most 256"),
         ([HELLO, HELLO], [[3] * 5], ShapeError, "2 sequences of phonemes, but durations for 1"),
     ],
 )
@@ -290,10 +290,10 @@ def test_settings_that_contradict_each_other(voice):
     with pytest.raises(ConfigError, match="durations are given"):
         voice.speak_phonemes(HELLO, [3] * 5, speed=2)
     with pytest.raises(
-        ConfigError, match="max_phones must be from 1 to 64, the number of positions of the model; got 65"
+        ConfigError, match="max_phones is 65; it should be from 1 to 64, the number of positions of the model"
     ):
         synthesizer(max_phones=65)
-    with pytest.raises(ConfigError, match=r"max_frames must be from 1 to .* got 0"):
+    with pytest.raises(ConfigError, match="max_frames is 0; it should be from 1 to"):
         synthesizer(max_frames=0)
     with pytest.raises(ConfigError, match="got int"):
         synthesizer(vocoder=3)

@@ -84,7 +84,7 @@ def alone(acoustic, norms, ids, durations, frames: int):
     phone_count, frame_count = jnp.full((1,), ids.shape[1], jnp.int32), jnp.full((1,), frames, jnp.int32)
     counts = {"phone_count": phone_count, "frame_count": frame_count, "frames": frames}
     hidden, _ = acoustic.encode(ids, norms, phone_count=phone_count, inference=True)
-    return acoustic.decode(hidden, durations, norms, **counts, inference=True).second[0]
+    return acoustic.decode(hidden, durations, norms, **counts, inference=True).mel[0]
 
 
 def directly(store, number, *, longer=0) -> np.ndarray:

@@ -81,7 +81,7 @@ def test_inference_is_the_same(ours, padded) -> None:
     def infer(networks, norms, batch):
         counts = {"phone_count": batch.phone_count, "frame_count": batch.frame_count, "frames": batch.mel.shape[2]}
         decoded, durations = networks(batch.phonemes, batch.durations, norms, **counts)
-        return decoded.hidden, durations, (decoded.first, decoded.second, decoded.weights)
+        return decoded.hidden, durations, (decoded.decoder_mel, decoded.mel, decoded.weights)
 
     mine, norms = ours
     hidden, durations, made = infer(mine, norms, batch)

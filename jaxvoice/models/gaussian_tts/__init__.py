@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     )
     from jaxvoice.models.gaussian_tts.statistics import (
         config_for_corpus as config_for_corpus,
-        from_normalised as from_normalised,
-        to_normalised as to_normalised,
+        denormalise_durations as denormalise_durations,
+        normalise_durations as normalise_durations,
     )
     from jaxvoice.models.gaussian_tts.training import (
         GaussianTTSTask as GaussianTTSTask,
@@ -60,7 +60,7 @@ __getattr__, __dir__ = lazily(
         ),
         "family": ("FAMILY",),
         "networks": ("DurationModel", "GaussianTTS", "InferenceModel"),
-        "statistics": ("config_for_corpus", "from_normalised", "to_normalised"),
+        "statistics": ("config_for_corpus", "denormalise_durations", "normalise_durations"),
         "training": ("GaussianTTSTask", "TrainingConfig"),
         "upsampling": ("GaussianUpsampling", "block_causal", "upsampling_weights"),
     },

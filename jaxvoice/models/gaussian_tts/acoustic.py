@@ -28,7 +28,7 @@ _POSITION_DEVIATION = 0.02
 
 
 class BatchNormStates(eqx.Module):
-    """Running statistics of all batch norms, in the order of the blocks."""
+    """Running statistics of all batch norms of the acoustic model, in the order of the blocks."""
 
     encoder: list[BatchNormState]
     decoder: list[BatchNormState]
@@ -40,10 +40,10 @@ class Decoded(NamedTuple):
 
     hidden: Float[Array, "*batch phones dim"]
     """Hidden states of the phonemes, zero in padding."""
-    first: Float[Array, "*batch frames mels"]
-    """The mel spectrogram of the decoder."""
-    second: Float[Array, "*batch frames mels"]
-    """The mel spectrogram corrected by the post-net, which is the result of the model."""
+    decoder_mel: Float[Array, "*batch frames mels"]
+    """The normalised mel spectrogram of the decoder, zero in padding."""
+    mel: Float[Array, "*batch frames mels"]
+    """The normalised mel spectrogram corrected by the post-net: the result of the model, zero in padding."""
     weights: Float32[Array, "*batch frames phones"]
     """The weight of each phoneme in each frame."""
     state: BatchNormStates
@@ -127,7 +127,7 @@ class Block(Module):
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "*batch time dim"], BatchNormState]:
-        """The output and the running statistics, as for `ConvRes`.
+        """The output, zero where `mask` is false, and the running statistics after this batch.
 
         `attention_mask` limits attention as in `jaxvoice.nn.MultiHeadAttention`.
         """
@@ -137,12 +137,14 @@ class Block(Module):
         return self.conv(x, state, mask=mask, inference=inference, key=conv_key)
 
 
-def _positions(table: Float[Array, "most dim"], x: Array, unit: str, option: str) -> Float[Array, "*ones time dim"]:
+def _take_positions(
+    table: Float[Array, "most dim"], x: Array, unit: str, option: str
+) -> Float[Array, "*ones time dim"]:
     time = x.shape[-2]
     if time > table.shape[0]:
         raise ShapeError(
-            f"The input has {time} {unit}, padding included, but the model has {table.shape[0]} learned positions; "
-            f"split the text at a pause, or train a model with a larger {option}."
+            f"The number of {unit} is {time}, padding included; it should be at most {table.shape[0]}, the number of "
+            f"learned positions. Split the text at a pause, or train a model with a larger {option}."
         )
     return table[(*(None,) * (x.ndim - 2), slice(time))].astype(x.dtype)
 
@@ -155,10 +157,7 @@ class Encoder(Module):
     blocks: list[Block]
 
     def __init__(self, config: GaussianTTSConfig, *, key: PRNGKeyArray):
-        """Draw embeddings from N(0, 1), as torch does, and positions from N(0, 0.02^2).
-
-        The embedding of padding is zero.
-        """
+        """Draw embeddings from N(0, 1), as torch does, and positions from N(0, 0.02^2). The embedding of 0 is zero."""
         embedding_key, positions_key, key = jax.random.split(key, 3)
         embedding = jax.random.normal(embedding_key, (len(config.codes) + 1, config.dim))
         self.embedding = embedding.at[0].set(0.0)
@@ -184,7 +183,7 @@ class Encoder(Module):
         **Raises:** `ShapeError` for more phonemes than positions; `ConfigError` for dropout without `key`.
         """
         x = self.embedding.at[phonemes].get(mode="fill", fill_value=jnp.nan)
-        x = masked(x + _positions(self.positions, x, "phonemes", "encoder.max_phones"), mask)
+        x = masked(x + _take_positions(self.positions, x, "phonemes", "encoder.max_phones"), mask)
         return _apply_blocks(self.blocks, x, states, mask=mask, inference=inference, key=key)
 
 
@@ -212,8 +211,14 @@ class Decoder(Module):
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "*batch frames dim"], list[BatchNormState]]:
-        """Hidden states in the shape of `x`, zero where `mask` is false. Errors are those of `Encoder`, for frames."""
-        x = masked(x + _positions(self.positions, x, "frames", "decoder.max_frames"), mask)
+        """Hidden states in the shape of `x`, zero where `mask` is false.
+
+        `attention_mask` limits attention as in `jaxvoice.nn.MultiHeadAttention`.
+
+        **Raises:** `ShapeError` for more frames than positions; `ConfigError` for dropout without `key` unless
+        `inference`.
+        """
+        x = masked(x + _take_positions(self.positions, x, "frames", "decoder.max_frames"), mask)
         return _apply_blocks(
             self.blocks, x, states, mask=mask, attention_mask=attention_mask, inference=inference, key=key
         )
@@ -293,7 +298,9 @@ class AcousticModel(Module):
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "*batch phones dim"], BatchNormStates]:
-        """**Arguments:**
+        """Compute hidden states of phonemes.
+
+        **Arguments:**
 
         - `phonemes`: ids `(*batch, phones)`, at least 1; 0 in padding.
         - `state`: running statistics; with `inference` they are applied and returned unchanged.
@@ -321,7 +328,9 @@ class AcousticModel(Module):
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> Decoded:
-        """**Arguments:**
+        """Compute mel spectrograms from hidden states and durations of phonemes.
+
+        **Arguments:**
 
         - `hidden`: hidden states that `encode` returned.
         - `durations`: in frames, `(*batch, phones)`, float32 for every precision of the network.
@@ -342,9 +351,9 @@ class AcousticModel(Module):
             x, state.decoder, mask=mask, attention_mask=attention_mask, inference=inference, key=key
         )
         correction, postnet = self.postnet(x, state.postnet, mask=mask, inference=inference)
-        first = masked(self.linear(x), mask)
-        second = first + masked(correction, mask)
-        return Decoded(hidden, first, second, weights, BatchNormStates(state.encoder, decoder, postnet))
+        decoder_mel = masked(self.linear(x), mask)
+        mel = decoder_mel + masked(correction, mask)
+        return Decoded(hidden, decoder_mel, mel, weights, BatchNormStates(state.encoder, decoder, postnet))
 
     def __call__(
         self,

@@ -8,7 +8,7 @@ from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.text.phonemes import ALIGNED
 
-# Larger than any network of this kind, so that damaged or hostile files are rejected before memory is allocated.
+# Limits above the sizes of any network of this kind. Damaged or hostile files are rejected before memory is allocated.
 _MOST_LAYERS, _WIDEST, _LONGEST = 64, 16384, 2**17
 
 
@@ -18,26 +18,18 @@ def _check_sizes(config: "EncoderConfig | DecoderConfig | DurationConfig", layer
     for names, most in ((layers, _MOST_LAYERS), (widths, _WIDEST)):
         for name in names:
             value = getattr(config, name)
-            if value is not None and value > most:
-                raise ConfigError(f"{type(config).__name__}.{name} is {format_value(value)}; use at most {most}.")
-    check_field(config, "dropout", 0 <= config.dropout < 1, "lie in [0, 1)")
+            check_field(config, name, value is None or value <= most, f"be at most {most}")
+    check_field(config, "dropout", 0 <= config.dropout < 1, "be in [0, 1)")
 
 
 def _check_odd(config: "EncoderConfig | DecoderConfig", *names: str) -> None:
     for name in names:
-        if getattr(config, name) % 2 == 0:
-            raise ConfigError(
-                f"{type(config).__name__}.{name} must be odd to keep the length, got "
-                f"{format_value(getattr(config, name))}."
-            )
+        check_field(config, name, getattr(config, name) % 2 == 1, "be odd", "An even kernel size changes the length")
 
 
 def _check_positions(config: "EncoderConfig | DecoderConfig", name: str) -> None:
     check_positive(config, name)
-    if getattr(config, name) > _LONGEST:
-        raise ConfigError(
-            f"{type(config).__name__}.{name} is {format_value(getattr(config, name))}; use at most {_LONGEST}."
-        )
+    check_field(config, name, getattr(config, name) <= _LONGEST, f"be at most {_LONGEST}")
 
 
 @dataclass(frozen=True)
@@ -126,13 +118,13 @@ class DurationConfig:
 class UpsamplingConfig:
     """Configuration of Gaussian upsampling: the standard deviation of the Gaussian of each phoneme.
 
-    **Raises:** `ConfigError` for values of the wrong type, or a width that is not positive.
+    **Raises:** `ConfigError` for values of the wrong type, or a `sigma_init` that is not positive.
     """
 
     sigma_mode: Literal["global", "proportional", "predicted"] = "global"
-    """One learned width in frames, a learned multiple of each phoneme's duration, or a predicted width per phoneme."""
+    """A learned standard deviation in frames, a learned multiple of the duration, or one predicted per phoneme."""
     sigma_init: float | None = None
-    """The initial width.
+    """The initial standard deviation.
 
     With "proportional", a multiple of the duration; `None` means 1/sqrt(12), the standard deviation of a uniform
     distribution over the phoneme. Otherwise a number of frames; `None` means 1.
@@ -216,21 +208,18 @@ class GaussianTTSConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_positive(self, "dim")
-        if self.dim > _WIDEST:
-            raise ConfigError(f"GaussianTTSConfig.dim is {format_value(self.dim)}; use at most {_WIDEST}.")
-        if not self.codes or not all(self.codes):
-            raise ConfigError(
-                f"codes must contain at least one phoneme, and no empty string; got {format_value(self.codes)}."
-            )
+        check_field(self, "dim", self.dim <= _WIDEST, f"be at most {_WIDEST}")
+        phonemes = len(self.codes) > 0 and all(self.codes)
+        check_field(self, "codes", phonemes, "contain at least one phoneme, and no empty string")
         repeated = sorted({code for code in self.codes if self.codes.count(code) > 1})
-        if repeated:
-            raise ConfigError(f"codes contains {format_value(repeated)} more than once; remove the duplicates.")
+        hint = f"Remove the duplicates of {format_value(repeated)}"
+        check_field(self, "codes", not repeated, "contain each phoneme once", hint)
         for name, part in (("encoder", self.encoder), ("decoder", self.decoder)):
             width = self.dim if part.attn_dim is None else part.attn_dim
             if width % part.heads:
                 raise ConfigError(
-                    f"{name}.heads ({part.heads}) must divide {'dim' if part.attn_dim is None else 'attn_dim'} "
-                    f"({width}); use {width // part.heads * part.heads or part.heads} channels or a different "
+                    f"{name}.heads is {part.heads}; it should divide {'dim' if part.attn_dim is None else 'attn_dim'}, "
+                    f"which is {width}. Use {width // part.heads * part.heads or part.heads} channels or a different "
                     "number of heads."
                 )
 

@@ -20,9 +20,9 @@ from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.models.gaussian_tts.inference import AcousticInference, PhonemeInput
 from jaxvoice.text.phonemes import PAUSE, PhoneSet
 
-# Durations in seconds. Shorter silence is the closure of a stop, or not a pause.
+# The shortest pauses in seconds: existing ones, new ones, and new ones beside a stop, whose closure is silent too.
 _SHORTEST, _SHORTEST_NEW, _SHORTEST_AT_STOPS = 0.035, 0.06, 0.13
-# Maximum distance in seconds between a boundary and the silence that belongs to it.
+# The largest distance in seconds between a phoneme boundary and the silence of its pause.
 _SLACK = 0.05
 _STOPS = frozenset(["B", "CH", "D", "G", "JH", "K", "P", "T"])
 _REVISIONS = 3
@@ -52,8 +52,8 @@ class ForcedAlignment:
     cost: float
     """Mean distance between paired frames of the recording and of the synthesis.
 
-    The cost is about 0.3 for the model's own voice and up to 1 for other voices. A wrong text increases the cost by
-    about 10 %, or to a multiple for the model's own voice.
+    The cost is about 0.3 for the voice on which the model was trained, and up to 1 for other voices. A wrong text
+    multiplies the cost for the voice of the model, and increases it by about 10 % for other voices.
     """
     speed: float
     """Speed of the speaker relative to the model, without pauses; 2 is twice as fast."""
@@ -86,14 +86,14 @@ class ForcedAligner:
         **Arguments:** `name`, the id of the alignment, also used in errors; `adjust_pauses`, whether to insert pauses
         where the recording is silent between words or at its ends, and to remove pauses where it is not silent.
 
-        **Raises:** `AlignmentError` for more phonemes than frames, or for a speed outside 1/3 to 3 times the model's.
+        **Raises:** `AlignmentError` for more phonemes than frames, or if the speed is not 1/3 to 3 times the model's.
         """
         silent = silent_frames(mel, self._config)
         if adjust_pauses:
             phonemes = adjust_outer_pauses(phonemes, silent, self._rate)
         frames, recorded = mel.shape[1], dtw_features(mel, self._config)
         outside = outer_silence(silent)
-        _check_room(name, phonemes, frames)
+        _check_phoneme_count(name, phonemes, frames)
         predicted = self._synthesize(phonemes, None)[1]
         spoken = int(predicted[~phonemes.pauses].sum())
         _check_speed(name, spoken / max(1, frames - sum(outside)), len(phonemes.codes), frames / self._rate)
@@ -104,7 +104,7 @@ class ForcedAligner:
             if adjusted.codes == phonemes.codes:
                 break
             phonemes, pauses = adjusted, adjusted.pauses
-            _check_room(name, phonemes, frames)
+            _check_phoneme_count(name, phonemes, frames)
             found[~pauses] = self._synthesize(phonemes, None)[1][~pauses]
             durations, cost = self._warp(phonemes, _scale_to(found, pauses, frames), recorded)
         boundaries = np.concatenate([[0], np.cumsum(durations)]) / self._rate
@@ -260,11 +260,12 @@ def _scale_to(
     return durations_between(np.concatenate([[0], np.cumsum(wanted)]), frames)
 
 
-def _check_room(name: str, phonemes: PhonemeSequence, frames: int) -> None:
+def _check_phoneme_count(name: str, phonemes: PhonemeSequence, frames: int) -> None:
     if len(phonemes.codes) > frames:
         raise AlignmentError(
             "too fast",
-            f"{name} has {len(phonemes.codes)} phonemes in {frames} frames. Check that the text matches the audio.",
+            f"The number of phonemes in {name} is {len(phonemes.codes)}; it should be at most {frames}, the number of "
+            "frames. Check that the text matches the audio.",
         )
 
 
@@ -272,6 +273,6 @@ def _check_speed(name: str, speed: float, phones: int, seconds: float) -> None:
     if not _SLOWEST <= speed <= _FASTEST:
         raise AlignmentError(
             "length",
-            f"{name} has {phones} phonemes in {seconds:.2f} s of audio, {speed:.2g} times the speed of the model. "
-            f"Alignment supports {_SLOWEST:.2g} to {_FASTEST:g} times. Check that the text matches the audio.",
+            f"The speed of {name} is {speed:.2g} times the speed of the model ({phones} phonemes in {seconds:.2f} s); "
+            f"it should be {_SLOWEST:.2g} to {_FASTEST:g} times. Check that the text matches the audio.",
         )

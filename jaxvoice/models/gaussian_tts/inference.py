@@ -17,15 +17,15 @@ from jaxvoice.errors import CheckpointError, ConfigError, TextError, warn_caller
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.networks import DurationModel, GaussianTTS
-from jaxvoice.models.gaussian_tts.statistics import from_normalised, to_mel, whole_frames
+from jaxvoice.models.gaussian_tts.statistics import denormalise_durations, denormalise_mel, round_durations
 from jaxvoice.nn import freeze
 from jaxvoice.text.phonemes import PAUSE
 
-# Shorter inputs are padded to these lengths, which costs little and saves compiled programs.
+# Shorter inputs are padded to these lengths, which costs little time and reduces the number of compiled programs.
 _FEWEST_PHONES, _FEWEST_FRAMES = 32, 128
 
-Item = TypeVar("Item")
-Segment = tuple[int, int, int]
+_Size = TypeVar("_Size")
+_Segment = tuple[int, int, int]
 """Index of an input, its first phoneme, and the end of the segment (exclusive)."""
 
 
@@ -88,27 +88,27 @@ def split_at_pauses(
     pauses: Bool[np.ndarray, " phones"],
     word_starts: Bool[np.ndarray, " phones"],
     *,
-    most_phones: int,
-    most_frames: int,
+    max_phones: int,
+    max_frames: int,
 ) -> list[Piece]:
-    """Split phonemes into pieces of at most `most_phones` phonemes and `most_frames` frames, each as long as possible.
+    """Split phonemes into pieces of at most `max_phones` phonemes and `max_frames` frames, each as long as possible.
 
         pau HH AH0 L OW1 pau W EU1 R L D pau
         |---- piece -------|
                          |----- piece ------|    both pieces contain the pause between them
 
-    A piece ends with a pause, with which the next piece starts. If the piece contains no pause, it ends before a word
-    or, failing that, at any phoneme. Then the pieces do not overlap.
+    A piece ends with a pause, and the next piece starts with the same pause. A piece without a pause ends before a word
+    if possible, otherwise at any phoneme, and does not overlap with the next piece.
 
-    **Arguments:** `frames`, the duration of each phoneme, at most `most_frames`; `pauses`, true for pauses;
+    **Arguments:** `frames`, the duration of each phoneme, at most `max_frames`; `pauses`, true for pauses;
     `word_starts`, true for phonemes that begin a word.
     """
     count, times = len(frames), np.concatenate([[0], np.cumsum(frames)])
     pieces: list[Piece] = []
     start, shared = 0, False
     while True:
-        reached = int(np.searchsorted(times, times[start] + most_frames, side="right")) - 1
-        stop = min(count, start + most_phones, reached)
+        reached = int(np.searchsorted(times, times[start] + max_frames, side="right")) - 1
+        stop = min(count, start + max_phones, reached)
         if stop == count:
             return [*pieces, Piece(start, stop, shared)]
         pause = _last(pauses, start + 1, stop)
@@ -161,16 +161,16 @@ def decode(
     """
     counts = {"phone_count": phone_count, "frame_count": frame_count, "frames": frames}
     decoded = acoustic.decode(hidden, durations, norms, **counts, inference=True)
-    return decoded.second, decoded.weights
+    return decoded.mel, decoded.weights
 
 
 class AcousticInference:
     """Computes mel spectrograms and durations of phonemes.
 
-    Inputs that exceed the learned positions of the model are split at pauses. The first half of the frames of such a
-    pause comes from the piece before it, the rest from the piece after it. Pieces are padded to a few lengths, and
-    pieces of equal padded length are computed as a batch. Padding and batching change the result by rounding errors
-    only.
+    Inputs that exceed the learned positions of the model are split into pieces at pauses. The first half of the frames
+    of such a pause comes from the piece before it, the rest from the piece after it. Pieces are padded to a few
+    lengths, and pieces of equal padded length are computed as a batch. Padding and batching change the result by
+    rounding errors only.
 
     **Arguments:** `model`, `norms` and `config`: the networks, the running statistics of their batch norms, and their
     configuration; `max_phones` and `max_frames`, the maximum size of a piece, by default the number of positions.
@@ -199,7 +199,7 @@ class AcousticInference:
 
         **Warns:** `JaxvoiceWarning` if a long input is split where it has no pause.
         """
-        encoded: dict[Segment, tuple[np.ndarray, np.ndarray]] = {}
+        encoded: dict[_Segment, tuple[np.ndarray, np.ndarray]] = {}
         self._encode(inputs, _segments([self._pieces(item, item.durations) for item in inputs]), encoded)
         durations = [
             self._predicted(number, item, encoded, speed) if item.durations is None else item.durations
@@ -221,19 +221,19 @@ class AcousticInference:
             for mel, frames, of_item in zip(mels, durations, blocks, strict=True)
         ]
 
-    def usual_sizes(self, most_frames: int) -> list[tuple[int, int]]:
+    def typical_sizes(self, max_frames: int) -> list[tuple[int, int]]:
         """The numbers of phonemes and frames for which to compile programs in advance.
 
-        They cover speech of up to `most_frames` frames that is at most a third slower or faster than the corpus.
+        They cover speech of up to `max_frames` frames that is at most a third slower or faster than the corpus.
         """
         statistics, sizes = self._config.statistics, {}
         logs = statistics.duration_mean + statistics.duration_std**2 / 2  # mean of a log-normal distribution
-        usual = max(1.0, math.expm1(min(logs, 20.0)) * statistics.duration_scale)
+        mean_duration = max(1.0, math.expm1(min(logs, 20.0)) * statistics.duration_scale)
         frames = 0
-        while frames < min(most_frames, self.max_frames):
+        while frames < min(max_frames, self.max_frames):
             frames = bucket_size(frames + 1, self.max_frames)
             for tempo in (0.75, 1.0, 4 / 3):
-                phones = max(1, min(round(tempo * frames / usual), frames, self.max_phones))
+                phones = max(1, min(round(tempo * frames / mean_duration), frames, self.max_phones))
                 sizes[self._phone_bucket((0, 0, phones)), frames] = phones, frames
         return list(sizes.values())
 
@@ -242,19 +242,18 @@ class AcousticInference:
         longest = int(frames.argmax())
         if frames[longest] > self.max_frames:
             raise TextError(
-                f"{_prefix(item)}{item.codes[longest]} (phoneme {longest + 1}) has a duration of {frames[longest]} "
-                f"frames, but the model supports at most {self.max_frames}; pass a shorter duration or a higher speed."
+                f"{_prefix(item)}The duration of {item.codes[longest]} (phoneme {longest + 1}) is {frames[longest]} "
+                f"frames; it should be at most {self.max_frames}, the limit of the model. Pass a shorter duration or a "
+                "higher speed."
             )
         pauses = np.array([code == PAUSE for code in item.codes])
-        return split_at_pauses(
-            frames, pauses, item.word_starts, most_phones=self.max_phones, most_frames=self.max_frames
-        )
+        return split_at_pauses(frames, pauses, item.word_starts, max_phones=self.max_phones, max_frames=self.max_frames)
 
     def _encode(
         self,
         inputs: Sequence[PhonemeInput],
-        segments: Sequence[Segment],
-        encoded: dict[Segment, tuple[np.ndarray, np.ndarray]],
+        segments: Sequence[_Segment],
+        encoded: dict[_Segment, tuple[np.ndarray, np.ndarray]],
     ) -> None:
         """Add the hidden states and normalised log durations of all `segments` to `encoded`."""
         sizes = {segment: self._phone_bucket(segment) for segment in segments}
@@ -276,23 +275,23 @@ class AcousticInference:
                 encoded[segment] = hidden[row, : counts[row]].copy(), logs[row, : counts[row]].copy()
 
     def _predicted(
-        self, number: int, item: PhonemeInput, encoded: Mapping[Segment, tuple[np.ndarray, np.ndarray]], speed: float
+        self, number: int, item: PhonemeInput, encoded: Mapping[_Segment, tuple[np.ndarray, np.ndarray]], speed: float
     ) -> Int64[np.ndarray, " phones"]:
         logs = np.zeros(len(item.codes))
         for piece in self._pieces(item, None):
             first = piece.starts_with_shared_pause
             logs[piece.start + first : piece.stop] = encoded[number, piece.start, piece.stop][1][first:]
-        frames = from_normalised(logs, self._config.statistics, speed=speed)
+        frames = denormalise_durations(logs, self._config.statistics, speed=speed)
         if not np.isfinite(logs).all():
             raise CheckpointError("The model predicts durations that are NaN or infinite; its weights are damaged.")
-        return whole_frames(frames)
+        return round_durations(frames)
 
     def _decode(
         self,
-        segments: Sequence[Segment],
-        encoded: Mapping[Segment, tuple[np.ndarray, np.ndarray]],
+        segments: Sequence[_Segment],
+        encoded: Mapping[_Segment, tuple[np.ndarray, np.ndarray]],
         durations: Sequence[Int64[np.ndarray, " phones"]],
-    ) -> Iterator[tuple[Segment, np.ndarray, np.ndarray]]:
+    ) -> Iterator[tuple[_Segment, np.ndarray, np.ndarray]]:
         """Yield each segment with its mel spectrogram (mels, frames) and its weights (frames, phones)."""
         frames = {(number, start, stop): int(durations[number][start:stop].sum()) for number, start, stop in segments}
         sizes = {
@@ -321,45 +320,47 @@ class AcousticInference:
                 # Checked before clipping, which would hide infinite values.
                 if not np.isfinite(normalised[row, : frames[segment]]).all():
                     raise CheckpointError("The model returns mels with NaN or infinity; its weights are damaged.")
-                mel = to_mel(normalised[row, : frames[segment]], self._config.statistics, self._config.mel)
+                mel = denormalise_mel(normalised[row, : frames[segment]], self._config.statistics, self._config.mel)
                 yield segment, mel, weights[row, : frames[segment], : segment[2] - segment[1]]
 
-    def _phone_bucket(self, segment: Segment) -> int:
+    def _phone_bucket(self, segment: _Segment) -> int:
         return bucket_size(max(segment[2] - segment[1], _FEWEST_PHONES), self.max_phones)
 
 
 _freeze = eqx.filter_jit(freeze)
 
 
-def _limit(name: str, wanted: int | None, learned: int) -> int:
-    if wanted is None:
+def _limit(name: str, value: int | None, learned: int) -> int:
+    if value is None:
         return learned
-    if not 1 <= wanted <= learned:
-        raise ConfigError(f"{name} must be from 1 to {learned}, the number of positions of the model; got {wanted}.")
-    return wanted
+    if not 1 <= value <= learned:
+        raise ConfigError(f"{name} is {value}; it should be from 1 to {learned}, the number of positions of the model.")
+    return value
 
 
 def _prefix(item: PhonemeInput) -> str:
     return f"{item.name}: " if item.name else ""
 
 
-def _segments(pieces: Sequence[Sequence[Piece]]) -> list[Segment]:
+def _segments(pieces: Sequence[Sequence[Piece]]) -> list[_Segment]:
     return [(number, piece.start, piece.stop) for number, of_item in enumerate(pieces) for piece in of_item]
 
 
-def _batches(sizes: Mapping[Segment, Item], room: Callable[[Item], int]) -> Iterator[tuple[Item, list[Segment]]]:
+def _batches(
+    sizes: Mapping[_Segment, _Size], batch_size_for: Callable[[_Size], int]
+) -> Iterator[tuple[_Size, list[_Segment]]]:
     """Yield batches of segments of equal size.
 
     Batch sizes are powers of two, to limit the number of compiled programs.
     """
-    groups: dict[Item, list[Segment]] = defaultdict(list)
+    groups: dict[_Size, list[_Segment]] = defaultdict(list)
     for segment, size in sizes.items():
         groups[size].append(segment)
     # On a CPU, larger batches are hardly faster and need more memory.
     factor = 1 if jax.default_backend() == "cpu" else 16
     for size, group in groups.items():
         while group:
-            most = max(1, min(len(group), factor * room(size)))
+            most = max(1, min(len(group), factor * batch_size_for(size)))
             batch = group[: 1 << (most.bit_length() - 1)]
             del group[: len(batch)]
             yield size, batch

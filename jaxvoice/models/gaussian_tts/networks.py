@@ -35,7 +35,7 @@ class DurationModel(Module):
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "*batch phones"]:
-        """Normalised log durations, zero in padding. `from_normalised` converts them to frames.
+        """Normalised log durations, zero in padding. `denormalise_durations` converts them to frames.
 
         `hidden` is the output of the encoder in inference mode. Stop its gradient to leave the encoder unchanged.
 
@@ -118,4 +118,4 @@ class InferenceModel(Module):
             frame_count=frames,
             frames=frames,
             inference=True,
-        ).second
+        ).mel

@@ -16,7 +16,7 @@ from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig, Statistics
 def config_for_corpus(config: GaussianTTSConfig, store: Store) -> GaussianTTSConfig:
     """`config` with the phonemes, the mel contract and the measured statistics of `store`.
 
-    Pass the training part of the corpus. Predicted mels are clipped at 1 above its largest value.
+    `store` should contain the training utterances. Predicted log-mels are clipped at 1 above their largest value.
     """
     found, phone_set = measure_statistics(store), store.corpus.phone_set
     assert phone_set is not None and store.mel is not None
@@ -37,7 +37,7 @@ def config_for_corpus(config: GaussianTTSConfig, store: Store) -> GaussianTTSCon
     )
 
 
-def normalised_mel(mel: Float[Array, "batch mels frames"], statistics: Statistics) -> Float[Array, "batch frames mels"]:
+def normalise_mel(mel: Float[Array, "batch mels frames"], statistics: Statistics) -> Float[Array, "batch frames mels"]:
     """Normalise mel spectrograms to mean 0 and standard deviation 1 over the corpus, with the channels last.
 
     This is the format of the acoustic model's output.
@@ -45,7 +45,7 @@ def normalised_mel(mel: Float[Array, "batch mels frames"], statistics: Statistic
     return ((mel - statistics.mel_mean) / statistics.mel_std).swapaxes(1, 2)
 
 
-def to_mel(
+def denormalise_mel(
     normalised: Float[np.ndarray, "frames mels"], statistics: Statistics, contract: MelConfig
 ) -> Float32[np.ndarray, "mels frames"]:
     """Convert the acoustic model's normalised output to a mel spectrogram under `contract`.
@@ -56,12 +56,12 @@ def to_mel(
     return np.clip(mel, contract.floor, statistics.mel_max).astype(np.float32)
 
 
-def to_normalised(durations: Float[Array, "*batch"], statistics: Statistics) -> Float32[Array, "*batch"]:
+def normalise_durations(durations: Float[Array, "*batch"], statistics: Statistics) -> Float32[Array, "*batch"]:
     """The targets of the duration model: `(ln(1 + d) - mean) / std` for durations `d` in frames."""
     return (jnp.log1p(durations.astype(jnp.float32)) - statistics.duration_mean) / statistics.duration_std
 
 
-def from_normalised(
+def denormalise_durations(
     normalised: Float[np.ndarray, "*batch"], statistics: Statistics, *, speed: float = 1.0
 ) -> Float64[np.ndarray, "*batch"]:
     """Convert the duration model's output to durations in frames, divided by `speed`.
@@ -72,12 +72,12 @@ def from_normalised(
     **Raises:** `ConfigError` if `speed` is not positive.
     """
     if not speed > 0:
-        raise ConfigError(f"speed must be positive, got {speed}; 1 is the normal speed, and 2 is twice as fast.")
+        raise ConfigError(f"speed is {speed}; it should be positive. 1 is the normal speed, and 2 is twice as fast.")
     logs = np.asarray(normalised, np.float64) * statistics.duration_std + statistics.duration_mean
     with np.errstate(over="ignore"):
         return np.expm1(logs) * (statistics.duration_scale / speed)
 
 
-def whole_frames(frames: Float[np.ndarray, "*batch"]) -> Int64[np.ndarray, "*batch"]:
+def round_durations(frames: Float[np.ndarray, "*batch"]) -> Int64[np.ndarray, "*batch"]:
     """Durations rounded to whole frames and clipped to the range from 1 to 2**31."""
     return np.clip(np.rint(frames), 1, 2**31).astype(np.int64)

@@ -15,34 +15,34 @@ from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.inference import decode, encode
 from jaxvoice.models.gaussian_tts.networks import DurationModel
-from jaxvoice.models.gaussian_tts.statistics import to_mel
+from jaxvoice.models.gaussian_tts.statistics import denormalise_mel
 
 
 class BatchResult(NamedTuple):
     """The result of the networks for a batch."""
 
     normalised: Float[Array, "batch frames mels"]
-    """The normalised mel spectrogram of the post-net; `to_mel` converts it to the mel contract."""
+    """The normalised mel spectrogram of the post-net; `denormalise_mel` converts it to the mel contract."""
     weights: Float[Array, "batch frames phones"]
     """The weight of each phoneme in each frame."""
-    logs: Float[Array, "batch phones"] | None
+    log_durations: Float[Array, "batch phones"] | None
     """The predicted normalised log durations, or `None` if no duration model was passed."""
 
 
 def synthesize_batch(
     acoustic: AcousticModel, norms: BatchNormStates, batch: UtteranceBatch, durations: DurationModel | None = None
 ) -> BatchResult:
-    """Synthesise `batch` with its own durations, and predict durations with the model `durations`.
+    """Synthesise `batch` with its own durations. If `durations` is given, also predict durations with this model.
 
     The mel spectrograms in `batch` determine the number of frames only.
 
     **Raises:** `ShapeError` for more phonemes or frames, padding included, than positions.
     """
-    phonemes, phone_count, lasting = map(jnp.asarray, batch[:3])
-    hidden, logs = encode(acoustic, norms, durations, phonemes, phone_count=phone_count)
+    phonemes, phone_count, batch_durations = map(jnp.asarray, batch[:3])
+    hidden, log_durations = encode(acoustic, norms, durations, phonemes, phone_count=phone_count)
     counts = {"phone_count": phone_count, "frame_count": jnp.asarray(batch.frame_count), "frames": batch.mel.shape[2]}
-    normalised, weights = decode(acoustic, norms, hidden, lasting, **counts)
-    return BatchResult(normalised, weights, logs)
+    normalised, weights = decode(acoustic, norms, hidden, batch_durations, **counts)
+    return BatchResult(normalised, weights, log_durations)
 
 
 def teacher_forced_mels(
@@ -66,10 +66,10 @@ def teacher_forced_mels(
         max_frames=config.decoder.max_frames,
         max_phones=config.encoder.max_phones,
     )
-    for numbers, batch in batches:
-        made = np.asarray(synthesize_batch(acoustic, norms, batch).normalised)
-        for row, number in zip(made, map(int, numbers), strict=False):
-            row = row[: store["mel"][number].shape[1]]
-            if not np.isfinite(row).all():  # before clipping
+    for indices, batch in batches:
+        mels = np.asarray(synthesize_batch(acoustic, norms, batch).normalised)
+        for mel, index in zip(mels, map(int, indices), strict=False):
+            mel = mel[: store["mel"][index].shape[1]]
+            if not np.isfinite(mel).all():  # before clipping
                 raise CheckpointError("The model returns mels with NaN or infinity; its weights are damaged.")
-            yield number, to_mel(row, config.statistics, config.mel)
+            yield index, denormalise_mel(mel, config.statistics, config.mel)

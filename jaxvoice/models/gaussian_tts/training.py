@@ -14,14 +14,14 @@ from jaxtyping import Array, Float32, PRNGKeyArray
 
 from jaxvoice.config import check_not_negative, check_types, from_dict, to_dict
 from jaxvoice.data.batches import UtteranceBatch
-from jaxvoice.errors import CheckpointError, ConfigError, ShapeError
+from jaxvoice.errors import CheckpointError, ConfigError, MelError, ShapeError
 from jaxvoice.losses import duration_loss, mel_loss
 from jaxvoice.losses.masked import DurationLoss
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig, Statistics
 from jaxvoice.models.gaussian_tts.family import FAMILY
 from jaxvoice.models.gaussian_tts.networks import DurationModel, GaussianTTS, InferenceModel
-from jaxvoice.models.gaussian_tts.statistics import normalised_mel, to_normalised
+from jaxvoice.models.gaussian_tts.statistics import normalise_durations, normalise_mel
 from jaxvoice.models.gaussian_tts.validation import Validation
 from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 from jaxvoice.training.learner import Learner, check_ema_decay
@@ -153,7 +153,7 @@ class GaussianTTSTask(Task):
 
     def _acoustic_step(self, state: GaussianTTSState, batch: Any, key: PRNGKeyArray):
         precision, learner = self.config.precision, state.acoustic
-        target = normalised_mel(jnp.asarray(batch.mel), self.config.model.statistics)
+        target = normalise_mel(jnp.asarray(batch.mel), self.config.model.statistics)
 
         @ft.partial(eqx.filter_value_and_grad, has_aux=True)
         def loss_of(params: AcousticModel):
@@ -167,17 +167,17 @@ class GaussianTTSTask(Task):
                 frames=target.shape[1],
                 key=key,
             )
-            losses = [mel_loss(mel, target, batch.frame_count) for mel in (decoded.first, decoded.second)]
-            watched = {
+            losses = [mel_loss(mel, target, batch.frame_count) for mel in (decoded.decoder_mel, decoded.mel)]
+            metrics = {
                 "first": losses[0],
                 "second": losses[1],
                 "sigma": model.upsampling.mean_sigma(decoded.hidden, batch.durations, phone_count=batch.phone_count),
                 "batch_norm_mean": _largest_mean(decoded.state),
             }
-            return losses[0] + losses[1], (watched, decoded.state)
+            return losses[0] + losses[1], (metrics, decoded.state)
 
-        (loss, (watched, norms)), gradient = loss_of(learner.params)
-        metrics = {name: jnp.asarray(value, jnp.float32) for name, value in watched.items()}
+        (loss, (metrics, norms)), gradient = loss_of(learner.params)
+        metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
         new = replace(state, acoustic=learner.update(gradient, model_state=norms))
         return new, all_finite((loss, gradient)), {**metrics, **learner.metrics(gradient)}
 
@@ -187,7 +187,7 @@ class GaussianTTSTask(Task):
             batch.phonemes, state.acoustic.eval_state, phone_count=batch.phone_count, inference=True
         )
         hidden = jax.lax.stop_gradient(hidden)
-        target = to_normalised(jnp.asarray(batch.durations), config.model.statistics)
+        target = normalise_durations(jnp.asarray(batch.durations), config.model.statistics)
 
         @eqx.filter_value_and_grad
         def loss_of(params: DurationModel):
@@ -211,19 +211,19 @@ class GaussianTTSTask(Task):
         `durations`, in frames; and `mels`, its mel spectrogram `(mels, frames)` under the model's contract.
 
         **Raises:** `TextError` for a code that the model does not have; `ShapeError` if the numbers of phonemes and
-        durations differ, or if the sum of the durations is not the number of frames.
+        durations differ, or if the sum of the durations is not the number of frames; `MelError` for a mel spectrogram
+        of another shape, or with NaN or infinity.
         """
         phone_set = PhoneSet(self.config.model.phone_set, self.config.model.codes)
         rows = []
-        for codes, frames, mel in zip(phonemes, durations, mels, strict=True):
+        for codes, frames, mel in zip(phonemes, durations, map(self._validated_mel, mels), strict=True):
             ids = phone_set.ids(codes.split() if isinstance(codes, str) else codes)
             if len(ids) != len(frames) or sum(frames) != mel.shape[1]:
                 raise ShapeError(
-                    f"There are {len(ids)} phonemes, {len(frames)} durations with a sum of {sum(frames)} frames, and "
-                    f"a mel spectrogram of {mel.shape[1]} frames; pass one duration per phoneme, with a sum of "
-                    f"{mel.shape[1]}."
+                    f"The durations are {len(frames)} numbers with a sum of {sum(frames)} frames; they should be "
+                    f"{len(ids)} numbers, one per phoneme, with a sum of {mel.shape[1]}, the number of mel frames."
                 )
-            rows.append((ids, frames, np.asarray(mel, np.float32)))
+            rows.append((ids, frames, mel))
         phones, longest = max(len(ids) for ids, _, _ in rows), max(mel.shape[1] for _, _, mel in rows)
         return UtteranceBatch(
             np.stack([np.pad(np.asarray(ids, np.int32), (0, phones - len(ids))) for ids, _, _ in rows]),
@@ -232,6 +232,16 @@ class GaussianTTSTask(Task):
             np.stack([np.pad(mel, ((0, 0), (0, longest - mel.shape[1]))) for _, _, mel in rows]),
             np.array([mel.shape[1] for _, _, mel in rows], np.int32),
         )
+
+    def _validated_mel(self, mel: Float32[np.ndarray, "mels frames"]) -> Float32[np.ndarray, "mels frames"]:
+        mel = np.asarray(mel, np.float32)
+        if mel.ndim != 2 or mel.shape[0] != self.mel.num_mels:
+            raise MelError(
+                f"The shape of a mel spectrogram is {mel.shape}; it should be ({self.mel.num_mels}, frames)."
+            )
+        if not np.isfinite(mel).all():
+            raise MelError("A mel spectrogram contains NaN or infinity; check how it was computed.")
+        return mel
 
     def audio_seconds(self, batch: UtteranceBatch) -> float:
         """Seconds of audio in `batch`, without padding."""
@@ -288,6 +298,6 @@ def _to_compute(model: AcousticModel, precision: Precision) -> AcousticModel:
 
 
 def _largest_mean(norms: BatchNormStates) -> Float32[Array, ""]:
-    """The largest running mean of all channels, logged to detect diverging channels."""
+    """The largest running mean of all channels, which is logged to detect diverging channels."""
     states = norms.encoder + norms.decoder + norms.postnet
     return jnp.max(jnp.concatenate([state.running_mean for state in states]))

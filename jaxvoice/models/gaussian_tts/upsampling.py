@@ -1,7 +1,7 @@
-"""Gaussian upsampling: every frame is a mixture of phonemes, weighted by normal densities around their centres.
+"""Gaussian upsampling: each frame is a mean of phonemes, weighted by normal densities around their centres.
 
 Non-Attentive Tacotron (arXiv 2010.04301), section 3.1. Densities are evaluated at the centres of frames, t + 0.5. By
-default, all phonemes have the same learned width.
+default, all phonemes have the same learned standard deviation.
 """
 
 import math
@@ -48,7 +48,9 @@ def upsampling_weights(
     **Raises:** `ShapeError` if `sigma` is neither a scalar nor of the shape of `durations`.
     """
     if sigma.ndim and sigma.shape != durations.shape:
-        raise ShapeError(f"sigma must be a scalar or have the shape {durations.shape}, got {sigma.shape}.")
+        raise ShapeError(
+            f"The shape of sigma is {sigma.shape}; it should be () or {durations.shape}, as that of durations."
+        )
     durations, sigma = durations.astype(jnp.float32), sigma.astype(jnp.float32)
     batch = durations.shape[:-1]
     valid = length_mask(phone_count, durations.shape[-1], batch=batch) & (durations > 0)
@@ -73,10 +75,11 @@ def _column(times: Float[Array, " frames"], durations: Float[Array, "*batch phon
 def block_causal(durations: Float[Array, "*batch phones"], frames: int) -> Bool[Array, "*batch {frames} {frames}"]:
     """The attention mask with which each frame attends to the frames of its own and earlier phonemes.
 
-    The last axis is that of keys, the axis before it that of queries.
+    **Arguments:** `durations` in frames, `(*batch, phones)`; `frames`, the number of frames of the result.
 
-    The phoneme of frame `t` is the number of phonemes that have ended at or before `t`; `durations` are in frames.
+    **Returns:** an array `(*batch, frames, frames)`; the last axis is that of keys, the axis before it that of queries.
     """
+    # The index of a frame's phoneme is the number of phonemes that have ended at or before the frame.
     ends = jnp.cumsum(durations.astype(jnp.float32), axis=-1)
     times = _column(jnp.arange(frames, dtype=jnp.float32), durations)
     phoneme = jnp.sum((ends[..., None, :] <= times).astype(jnp.int32), axis=-1)
@@ -84,10 +87,11 @@ def block_causal(durations: Float[Array, "*batch phones"], frames: int) -> Bool[
 
 
 class GaussianUpsampling(Module):
-    """Maps hidden states of phonemes to hidden states of frames, with learned widths.
+    """Maps hidden states of phonemes to hidden states of frames, with learned standard deviations.
 
-    The width depends on `sigma_mode`: exp(`log_sigma`) frames for all phonemes ("global"), exp(`log_sigma`) times the
-    duration ("proportional"), or softplus of a linear map of the hidden state and ln(1 + duration) ("predicted").
+    The standard deviation depends on `sigma_mode`: exp(`log_sigma`) frames for all phonemes ("global"),
+    exp(`log_sigma`) times the duration ("proportional"), or softplus of a linear map of the hidden state and
+    ln(1 + duration) ("predicted").
     """
 
     log_sigma: Float[Array, ""] | None

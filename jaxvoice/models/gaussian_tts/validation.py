@@ -19,7 +19,7 @@ from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.inference import encode
 from jaxvoice.models.gaussian_tts.networks import DurationModel
-from jaxvoice.models.gaussian_tts.statistics import from_normalised, to_mel
+from jaxvoice.models.gaussian_tts.statistics import denormalise_durations, denormalise_mel
 from jaxvoice.models.gaussian_tts.teacher_forcing import synthesize_batch
 from jaxvoice.training.pictures import draw_alignment, draw_durations
 from jaxvoice.training.task import Sample, ValidationResult
@@ -30,8 +30,8 @@ METRICS = ("score", "mel_l1", "mcd", "duration_error", "duration_median")
 """Metrics that can select the best model; lower is better."""
 _WEIGHTS = {"mel_l1": 1.0, "mcd": 0.1, "variance": 0.5, "duration_error": 0.05}
 
-Mel = Float[np.ndarray, "mels frames"]
-VocoderFunction = Callable[[Mel], Float32[np.ndarray, " samples"]]
+VocoderFunction = Callable[[Float[np.ndarray, "mels frames"]], Float32[np.ndarray, " samples"]]
+"""A function from a log-mel spectrogram to audio with full scale 1."""
 
 
 class Validation:
@@ -40,8 +40,8 @@ class Validation:
     - `mel_l1`: mean |log-mel - target| over all frames of all utterances and all bands, in the units of the mel
         contract, as `jaxvoice.pipelines.teacher_force` reports it;
     - `mcd`: mel-cepstral distortion in decibels of the mels, with 13 coefficients, averaged over the same frames;
-    - `variance_ratio`: variance over time of each band divided by the target's, geometric mean over bands and
-        utterances; a value below 1 indicates blurred spectrograms;
+    - `variance_ratio`: variance over time of each band divided by that of the target, as the geometric mean over bands
+        and utterances; a value below 1 indicates blurred spectrograms;
     - `duration_error`: mean |predicted - true| duration in frames; `duration_median` is the median;
     - `duration_scale`: sum of true durations divided by the sum of predicted durations, the factor for predictions in
         `duration_error` and in saved models;
@@ -53,7 +53,7 @@ class Validation:
     - `config`: the configuration of the networks, whose `statistics` normalise mels and durations.
     - `batch_size`: maximum number of utterances in a batch.
     - `samples`: number of utterances that become samples.
-    - `training`: the training utterances. The first ones become samples too, with names that start with `train-`, but
+    - `training`: the training utterances. The first two become samples too, with names that start with `train-`. They
         do not affect the metrics.
     - `vocoder`: a function from mel `(mels, frames)` to audio, by default Griffin-Lim.
 
@@ -86,15 +86,15 @@ class Validation:
     def __call__(self, acoustic: AcousticModel, norms: BatchNormStates, durations: DurationModel) -> ValidationResult:
         """The metrics and samples of the given networks."""
         config, rows = self._config, []
-        made: dict[int, tuple[Mel, np.ndarray, np.ndarray]] = {}
+        made: dict[int, tuple[Float[np.ndarray, "mels frames"], np.ndarray, np.ndarray]] = {}
         true_frames, predicted_frames = [], []
         for numbers, batch in self._batches:
             normalised, weights, logs = map(np.asarray, synthesize_batch(acoustic, norms, batch, durations))
-            unscaled = from_normalised(logs, self._unscaled)
+            unscaled = denormalise_durations(logs, self._unscaled)
             for row, number in enumerate(numbers):
                 number = int(number)
                 target, ids = self._store["mel"][number], self._store["phonemes"][number]
-                mel = to_mel(normalised[row, : target.shape[1]], config.statistics, config.mel)
+                mel = denormalise_mel(normalised[row, : target.shape[1]], config.statistics, config.mel)
                 rows.append(_measures(mel, target, config))
                 true_frames.append(self._store["durations"][number].astype(np.float64))
                 predicted_frames.append(unscaled[row, : len(ids)])
@@ -124,10 +124,10 @@ class Validation:
         for numbers, batch in self._training_batches:
             assert self._training is not None
             normalised, weights, logs = map(np.asarray, synthesize_batch(acoustic, norms, batch, durations))
-            unscaled = from_normalised(logs, self._unscaled)
+            unscaled = denormalise_durations(logs, self._unscaled)
             for row, number in enumerate(map(int, numbers)):
                 frames, phones = self._training["mel"][number].shape[1], len(self._training["phonemes"][number])
-                mel = to_mel(normalised[row, :frames], self._config.statistics, self._config.mel)
+                mel = denormalise_mel(normalised[row, :frames], self._config.statistics, self._config.mel)
                 shown = weights[row, :frames, :phones]
                 samples.append(
                     self._sample(self._training, number, mel, shown, unscaled[row, :phones], scale, "train-")
@@ -142,7 +142,7 @@ class Validation:
         true, predicted = [], []
         for _, batch in self._batches:
             phonemes, phone_count = jnp.asarray(batch.phonemes), jnp.asarray(batch.phone_count)
-            unscaled = from_normalised(
+            unscaled = denormalise_durations(
                 np.asarray(encode(acoustic, norms, durations, phonemes, phone_count=phone_count)[1]), self._unscaled
             )
             valid = np.arange(unscaled.shape[1]) < batch.phone_count[:, None]
@@ -154,7 +154,7 @@ class Validation:
         self,
         store: Store,
         number: int,
-        mel: Mel,
+        mel: Float[np.ndarray, "mels frames"],
         weights: np.ndarray,
         unscaled: np.ndarray,
         scale: float,
@@ -175,7 +175,9 @@ def _scale(true: Float64[np.ndarray, " phones"], predicted: Float64[np.ndarray, 
     return float(true.sum() / max(predicted.sum(), 1e-9))
 
 
-def _measures(mel: Mel, target: Mel, config: GaussianTTSConfig) -> tuple[float, float, float]:
+def _measures(
+    mel: Float[np.ndarray, "mels frames"], target: Float[np.ndarray, "mels frames"], config: GaussianTTSConfig
+) -> tuple[float, float, float]:
     """Mel L1, mel-cepstral distortion, and the mean over bands of the log variance ratio."""
     frames = -(-target.shape[1] // _BUCKET) * _BUCKET
     padded = np.pad(mel - target, ((0, 0), (0, frames - mel.shape[1])))
@@ -195,7 +197,7 @@ class _GriffinLim:
         self._mel = config.mel
         self._invert = jax.jit(lambda mel: mel_to_audio(mel, self._mel))
 
-    def __call__(self, mel: Mel) -> Float32[np.ndarray, " samples"]:
+    def __call__(self, mel: Float[np.ndarray, "mels frames"]) -> Float32[np.ndarray, " samples"]:
         frames = -(-mel.shape[1] // _BUCKET) * _BUCKET
         padded = np.pad(mel, ((0, 0), (0, frames - mel.shape[1])), constant_values=self._mel.floor)
         return np.asarray(self._invert(padded.astype(np.float32)))[: mel.shape[1] * self._mel.hop_length]

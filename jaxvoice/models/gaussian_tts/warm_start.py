@@ -1,4 +1,4 @@
-"""Initial states of new text-to-speech runs, with networks trained on a different corpus."""
+"""Initial states of new text-to-speech runs, with the networks of a trained model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ def pretrained(folder: Path, config: GaussianTTSConfig) -> tuple[GaussianTTS, Ba
     if lines:
         raise CheckpointError(
             f"The network, phonemes or mel contract in {folder} differ from those of this run (stored != requested): "
-            f"{'; '.join(lines)}. Use the stored sizes."
+            f"{'; '.join(lines)}. Use the stored values."
         )
     model = rescale_outputs(network.networks, stored.statistics, config.statistics)
     skeleton = eqx.filter_eval_shape(GaussianTTS, config, key=jax.random.key(0))
@@ -53,13 +53,17 @@ def rescale_outputs(model: GaussianTTS, old: Statistics, new: Statistics) -> Gau
     The last three layers are linear and are rescaled.
     """
     scale, shift = old.mel_std / new.mel_std, (old.mel_mean - new.mel_mean) / new.mel_std
-    slower = old.duration_std / new.duration_std
-    later = (old.duration_mean - new.duration_mean) / new.duration_std
+    log_scale = old.duration_std / new.duration_std
+    log_shift = (old.duration_mean - new.duration_mean) / new.duration_std
     first, correction, durations = model.acoustic.linear, model.acoustic.postnet.linear, model.durations.linear
     return eqx.tree_at(
         lambda networks: (networks.acoustic.linear, networks.acoustic.postnet.linear, networks.durations.linear),
         model,
-        (_rescaled(first, scale, shift), _rescaled(correction, scale, 0.0), _rescaled(durations, slower, later)),
+        (
+            _rescaled(first, scale, shift),
+            _rescaled(correction, scale, 0.0),
+            _rescaled(durations, log_scale, log_shift),
+        ),
     )
 
 

@@ -9,8 +9,14 @@ from jax import numpy as jnp
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.gaussian_tts import DurationConfig, DurationModel, Statistics, from_normalised, to_normalised
-from jaxvoice.models.gaussian_tts.statistics import whole_frames
+from jaxvoice.models.gaussian_tts import (
+    DurationConfig,
+    DurationModel,
+    Statistics,
+    denormalise_durations,
+    normalise_durations,
+)
+from jaxvoice.models.gaussian_tts.statistics import round_durations
 from jaxvoice.weights.array_names import count_parameters, named_arrays
 from tests.models.gaussian_tts.small import filled
 
@@ -56,30 +62,30 @@ def test_one_phoneme_of_one_example_keeps_both_axes(key):
     still = call(model, x, count, inference=True)
     assert still.shape == (1, 1)
     assert call(model, x, count, key=key) != still
-    with pytest.raises(ConfigError, match="pass key="):
+    with pytest.raises(ConfigError, match="Pass key="):
         model(x, phone_count=count)
 
 
 def test_normalised_durations_come_back_as_they_were():
     statistics = Statistics(duration_mean=2.1, duration_std=0.5)
     durations = np.array([[1, 3, 254], [7, 20, 0]], np.float32)
-    normalised = np.asarray(to_normalised(jnp.asarray(durations), statistics))
+    normalised = np.asarray(normalise_durations(jnp.asarray(durations), statistics))
     np.testing.assert_allclose(normalised[0, 1], (np.log(4) - 2.1) / 0.5, rtol=1e-5)
-    np.testing.assert_allclose(from_normalised(normalised, statistics), durations, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(denormalise_durations(normalised, statistics), durations, rtol=1e-5, atol=1e-5)
 
 
 def test_speed_divides_and_scale_multiplies():
     normalised = np.array([[-9.0, 1.0, 2.0]], np.float32)
     exact = np.exp(2.026 + 0.463 * np.array([[-9.0, 1.0, 2.0]])) - 1
-    np.testing.assert_allclose(from_normalised(normalised, Statistics()), exact, rtol=1e-12)
-    np.testing.assert_allclose(from_normalised(normalised, Statistics(), speed=2.0), exact / 2, rtol=1e-12)
-    longer = from_normalised(normalised, Statistics(duration_scale=1.5), speed=0.5)
+    np.testing.assert_allclose(denormalise_durations(normalised, Statistics()), exact, rtol=1e-12)
+    np.testing.assert_allclose(denormalise_durations(normalised, Statistics(), speed=2.0), exact / 2, rtol=1e-12)
+    longer = denormalise_durations(normalised, Statistics(duration_scale=1.5), speed=0.5)
     np.testing.assert_allclose(longer, exact * 3, rtol=1e-12)
-    assert np.isinf(from_normalised(np.array([1e4], np.float32), Statistics())[0])
-    with pytest.raises(ConfigError, match="speed must be positive"):
-        from_normalised(normalised, Statistics(), speed=0.0)
+    assert np.isinf(denormalise_durations(np.array([1e4], np.float32), Statistics())[0])
+    with pytest.raises(ConfigError, match=r"speed is 0\.0; it should be positive"):
+        denormalise_durations(normalised, Statistics(), speed=0.0)
 
 
 def test_every_phoneme_lasts_whole_frames():
-    frames = whole_frames(np.array([-0.9, 0.2, 1.4, 1.6, 7.5, np.inf]))
+    frames = round_durations(np.array([-0.9, 0.2, 1.4, 1.6, 7.5, np.inf]))
     assert frames.tolist() == [1, 1, 1, 2, 8, 2**31] and frames.dtype == np.int64

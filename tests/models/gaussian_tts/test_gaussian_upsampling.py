@@ -265,5 +265,5 @@ def test_block_causal_frames_see_their_own_and_earlier_phonemes():
 
 
 def test_a_width_for_other_phonemes_is_refused():
-    with pytest.raises(ShapeError, match=r"shape \(1, 5\), got \(4,\)"):
+    with pytest.raises(ShapeError, match=r"sigma is \(4,\); it should be \(\) or \(1, 5\)"):
         upsampling_weights(jnp.asarray([WORKED]), jnp.ones(4), phone_count=5, frame_count=17, frames=17)

@@ -13,7 +13,7 @@ from jax import numpy as jnp
 from jaxvoice.data import Corpus, Store, Utterance
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.gaussian_tts import FAMILY, Statistics, from_normalised, validation
+from jaxvoice.models.gaussian_tts import FAMILY, Statistics, denormalise_durations, validation
 from jaxvoice.models.gaussian_tts.teacher_forcing import BatchResult
 from jaxvoice.models.gaussian_tts.training import GaussianTTSTask, TrainingConfig
 from jaxvoice.models.gaussian_tts.validation import Validation
@@ -175,7 +175,7 @@ def test_the_scale_that_is_saved_makes_durations_add_up(monkeypatch, tmp_path):
     task.save_model(task.state_of(model, model.init_state()), tmp_path)
     saved = FAMILY.load_network(tmp_path)[1].statistics
     assert saved.duration_scale == pytest.approx(SCALE, rel=1e-5)
-    said = [from_normalised((np.log(1 + frames) - 1.5) / 0.5, saved).sum() for frames in PREDICTED]
+    said = [denormalise_durations((np.log(1 + frames) - 1.5) / 0.5, saved).sum() for frames in PREDICTED]
     assert sum(said) == pytest.approx(np.concatenate(TRUE).sum(), rel=1e-5)
     assert dataclasses.replace(saved, duration_scale=3.0) == CONFIG.statistics
 
@@ -184,7 +184,7 @@ def test_the_scale_that_is_saved_makes_durations_add_up(monkeypatch, tmp_path):
 def alone(model, norms, ids, durations, frames: int):
     phone_count, frame_count = jnp.full((1,), ids.shape[1], jnp.int32), jnp.full((1,), frames, jnp.int32)
     decoded, logs = model(ids, durations, norms, phone_count=phone_count, frame_count=frame_count, frames=frames)
-    return decoded.second[0], logs[0]
+    return decoded.mel[0], logs[0]
 
 
 def test_networks_are_heard_up_to_their_last_position():

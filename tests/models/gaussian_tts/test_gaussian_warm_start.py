@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxvoice.errors import CheckpointError
-from jaxvoice.models.gaussian_tts import GaussianTTS, GaussianTTSConfig, Statistics, from_normalised
-from jaxvoice.models.gaussian_tts.statistics import to_mel, whole_frames
+from jaxvoice.models.gaussian_tts import GaussianTTS, GaussianTTSConfig, Statistics, denormalise_durations
+from jaxvoice.models.gaussian_tts.statistics import denormalise_mel, round_durations
 from jaxvoice.models.gaussian_tts.warm_start import pretrained
 from tests.models.gaussian_tts.small import SMALL, Padded, changed, networks, padded, save_model
 
@@ -30,15 +30,15 @@ def run(model: GaussianTTS, norms, batch: Padded) -> tuple[jax.Array, jax.Array,
     hidden, _ = model.acoustic.encode(batch.phonemes, norms, phone_count=batch.phone_count, inference=True)
     counts = {"phone_count": batch.phone_count, "frame_count": batch.frame_count, "frames": 40}
     made = model.acoustic.decode(hidden, batch.durations, norms, **counts, inference=True)
-    return made.first, made.second, model.durations(hidden, phone_count=batch.phone_count, inference=True)
+    return made.decoder_mel, made.mel, model.durations(hidden, phone_count=batch.phone_count, inference=True)
 
 
 def said(model: GaussianTTS, norms, config: GaussianTTSConfig, batch: Padded) -> tuple[np.ndarray, np.ndarray]:
     """Both mels of the first example, and the durations of all."""
     first, second, durations = run(model, norms, batch)
     frames = int(batch.frame_count[0])
-    mels = [to_mel(np.asarray(mel[0, :frames]), config.statistics, config.mel) for mel in (first, second)]
-    frames = whole_frames(from_normalised(np.asarray(durations), config.statistics))
+    mels = [denormalise_mel(np.asarray(mel[0, :frames]), config.statistics, config.mel) for mel in (first, second)]
+    frames = round_durations(denormalise_durations(np.asarray(durations), config.statistics))
     return np.stack(mels), np.where(np.arange(frames.shape[1]) < np.asarray(batch.phone_count)[:, None], frames, 0)
 
 

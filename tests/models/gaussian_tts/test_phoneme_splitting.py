@@ -11,7 +11,7 @@ def split(pattern: str, frames: list[int] | None = None, *, phones: int = 99, mo
     letters = np.array(list(pattern))
     starts = np.char.isupper(letters)
     lengths = np.ones(len(letters), int) if frames is None else np.array(frames)
-    return split_at_pauses(lengths, letters == "_", starts, most_phones=phones, most_frames=most)
+    return split_at_pauses(lengths, letters == "_", starts, max_phones=phones, max_frames=most)
 
 
 def test_a_line_that_fits_is_one_piece():
