@@ -332,7 +332,7 @@ def test_unknown_names_and_wrong_edits_raise_an_error(generator, mel):
     for edit in (lambda x: x[..., :1], lambda x: x.astype(jnp.bfloat16)):
         with pytest.raises(ShapeError, match=r"edit of 'conv_pre' is .*; it should be float32\[2, 7, 16\]"):
             dissect.capture(tagged, edit={"conv_pre": edit})(mel)
-    with pytest.raises(ShapeError, match="edit of 'conv_pre' returns a NoneType"):
+    with pytest.raises(ShapeError, match="edit of 'conv_pre' is of type NoneType; it should be an array"):
         dissect.capture(tagged, edit={"conv_pre": lambda x: None})(mel)
 
 
