@@ -26,8 +26,8 @@ from jaxvoice.errors import JaxvoiceError
 from jaxvoice.pipelines import Aligner
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(common.ReportOptions):
     """Settings of the benchmark."""
 
     model: str
@@ -38,8 +38,6 @@ class Options:
     """An aligned corpus to use instead; its last sentences are aligned."""
     own_voice_only: bool = False
     """Do not align other voices than that of the model."""
-    json: Path | None = None
-    """File for the results."""
 
 
 def boundary_errors(found: Alignment, true: Alignment) -> Float64[np.ndarray, " boundaries"]:
@@ -112,12 +110,11 @@ def voices(options: Options) -> Mapping[str, Sequence[Utterance]]:
 
 def main(options: Options) -> None:
     """Run the benchmark."""
-    load = common.OtherLoad()
     aligner = Aligner(options.model)
     rows = [row for voice, utterances in voices(options).items() for row in evaluate(aligner, voice, utterances)]
     if not rows:
         raise SystemExit("No utterance could be aligned.")
-    common.report("alignment", options, common.limit_threads(None), rows, load=load, json_path=options.json)
+    common.report("alignment", options, rows)
 
 
 if __name__ == "__main__":

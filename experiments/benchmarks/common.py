@@ -1,113 +1,54 @@
-"""Shared by the benchmarks: timing in turns, memory in a separate process, agreement of results, tables, JSON."""
+"""Shared by the benchmarks: agreement of results, memory of a separate process, tables and JSON."""
 
 import json
-import math
 import os
 import platform
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
-PAUSE_SECONDS = 0.25
-"""Seconds between two calls: OpenMP threads spin for 0.2 s after a call and would slow down the next one."""
+if TYPE_CHECKING:
+    from experiments.benchmarks.timing import Harness
+
+NOT_QUIET = "not quiet"
+"""Mark of the rows that were measured while other processes used the processors."""
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Durations of the repeats of one call, in seconds."""
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Settings of every benchmark."""
 
-    seconds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-    @property
-    def minimum(self) -> float:
-        return min(self.seconds)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"median_s": self.median, "min_s": self.minimum, "repeats": len(self.seconds)}
-
-
-def timed(call: Callable[[], object]) -> float:
-    """Run `call` once and return its duration in seconds; it must return after its work is done."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def in_turns(
-    calls: Mapping[str, Callable[[], object]], *, repeats: int, max_seconds: float = math.inf, warm_up: int = 1
-) -> dict[str, Timing]:
-    """Time the calls in turns (A, B, C, B, C, A, ...), so that a busy machine slows them equally.
-
-    Stops after `repeats` rounds, or after `max_seconds` once three rounds are done.
-    """
-    names = list(calls)
-    for name in names * warm_up:
-        calls[name]()
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    start = time.perf_counter()
-    for turn in range(repeats):
-        if turn >= 3 and time.perf_counter() - start > max_seconds:
-            break
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
-            time.sleep(PAUSE_SECONDS)
-            seconds[name].append(timed(calls[name]))
-    return {name: Timing(tuple(values)) for name, values in seconds.items()}
-
-
-def speedups(ours: Timing, theirs: Timing) -> dict[str, float]:
-    """How many times faster `ours` is, by medians and by minima; they differ if other processes were busy."""
-    return {"x faster (median)": theirs.median / ours.median, "x faster (min)": theirs.minimum / ours.minimum}
+    json: Path | None = None
+    """File for the results."""
 
 
 def check_agreement(
-    what: str, ours: Float[np.ndarray, "..."], theirs: Float[np.ndarray, "..."], tolerance: float
+    name: str, result: Float[np.ndarray, "..."], reference: Float[np.ndarray, "..."], tolerance: float
 ) -> float:
-    """The largest absolute difference, relative to the largest magnitude of `theirs`.
+    """The largest absolute difference of `result`, relative to the largest magnitude of `reference`.
 
     **Raises:** `SystemExit` if it exceeds `tolerance` or the shapes differ: timings of unequal work cannot be compared.
     """
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    if ours.shape != theirs.shape:
+    result, reference = np.asarray(result, np.float64), np.asarray(reference, np.float64)
+    if result.shape != reference.shape:
         raise SystemExit(
-            f"{what}: jaxvoice gives shape {ours.shape}, torch {theirs.shape}; they do not do the same work."
+            f"The shape of the result of {name} is {result.shape}; it should be {reference.shape}, that of the "
+            "reference."
         )
-    difference = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    difference = float(np.abs(result - reference).max() / np.abs(reference).max())
     if not difference <= tolerance:
         raise SystemExit(
-            f"{what}: jaxvoice and torch differ by {difference:.1e} (relative), more than {tolerance:.0e}."
+            f"The relative difference between {name} and the reference is {difference:.1e}; it should be at most "
+            f"{tolerance:.0e}."
         )
     return difference
-
-
-def limit_threads(threads: int | None) -> int:
-    """Limit both libraries to `threads` processors, by default all; call it before any of them computes.
-
-    XLA takes as many threads as processors it may run on, so on Linux the process is bound to that many. Elsewhere XLA
-    keeps all of them, and only torch is limited.
-    """
-    if not hasattr(os, "sched_setaffinity"):
-        return threads or os.cpu_count() or 1
-    allowed = sorted(os.sched_getaffinity(0))
-    if threads is not None:
-        if not 1 <= threads <= len(allowed):
-            raise SystemExit(f"threads must be between 1 and {len(allowed)} on this machine, got {threads}.")
-        allowed = allowed[:threads]
-        os.sched_setaffinity(0, allowed)
-    return len(allowed)
 
 
 def peak_memory() -> float | None:
@@ -146,10 +87,10 @@ def memory_of(module: str, arguments: Sequence[str]) -> dict[str, float | None]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def machine(threads: int) -> dict[str, Any]:
-    """Processor, memory, operating system and versions of packages."""
+def machine() -> dict[str, Any]:
+    """Processor, operating system and versions of packages."""
     versions = {}
-    for name in ("jax", "jaxlib", "equinox", "torch", "numpy", "librosa", "pocketsphinx"):
+    for name in ("jax", "jaxlib", "equinox", "torch", "onnxruntime", "numpy", "librosa", "pocketsphinx"):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -157,7 +98,6 @@ def machine(threads: int) -> dict[str, Any]:
     return {
         "processor": _processor(),
         "processors": os.cpu_count(),
-        "threads": threads,
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": versions,
@@ -193,54 +133,38 @@ def _cell(value: Any) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
-class OtherLoad:
-    """Load of the machine by other processes since this object was created. High load makes timings unreliable."""
-
-    def __init__(self) -> None:
-        self._start = self._read()
-
-    def share(self) -> float | None:
-        """Share of processor time that other processes used, 0 to 1; `None` if the system does not report it."""
-        now = self._read()
-        if now is None or self._start is None:
-            return None
-        total, busy, own = (b - a for a, b in zip(self._start, now, strict=True))
-        return max(0.0, busy - own) / total if total else 0.0
-
-    @staticmethod
-    def _read() -> tuple[float, float, float] | None:
-        path = Path("/proc/stat")
-        if not path.exists():
-            return None
-        ticks = [int(part) for part in path.read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]]
-        second = os.sysconf("SC_CLK_TCK")
-        times = os.times()
-        own = times.user + times.system + times.children_user + times.children_system
-        idle = ticks[3] + ticks[4]
-        return sum(ticks) / second, (sum(ticks) - idle) / second, own
-
-
 def report(
     benchmark: str,
-    options: Any,
-    threads: int,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    load: OtherLoad,
-    json_path: Path | None = None,
+    options: ReportOptions,
+    *tables: Sequence[Mapping[str, Any]],
+    harness: "Harness | None" = None,
     **more: Any,
 ) -> None:
-    """Print the rows as a table, and write them as JSON with machine, options and `more` if a path is given."""
-    others = load.share()
-    about = machine(threads)
+    """Print the tables, and write them to `options.json`, if given, with machine, options and `more`.
+
+    With `harness`, the machine must be quiet; with its `--force`, rows from a busy machine are marked "not quiet".
+
+    **Raises:** `SystemExit` if other processes use the processors after the timing.
+    """
+    about = machine()
+    if harness is not None:
+        harness.finish()
+        about |= {"threads": harness.threads, "shares_of_other_processes": harness.shares, "quiet": harness.quiet}
+        if not harness.quiet:
+            tables = tuple([{"machine": NOT_QUIET, **row} for row in rows] for rows in tables)
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    about["share_of_other_processes"] = others
-    print(f"\n{benchmark}\n{about['processor']}, {threads} threads; {versions}\n")
-    print(table(rows))
-    if others is not None and others > 0.05:
-        print(f"\nOther processes used {100 * others:.0f} % of the processors: these timings are not reliable.")
-    if json_path is not None:
-        content = {"benchmark": benchmark, "machine": about, "options": asdict(options), "rows": list(rows), **more}
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-        print(f"\nWritten to {json_path}")
+    threads = "" if harness is None else f", {harness.threads} threads"
+    print(f"\n{benchmark}\n{about['processor']}{threads}; {versions}")
+    for rows in filter(None, tables):
+        print(f"\n{table(rows)}")
+    if harness is not None and not harness.quiet:
+        share = max(share for share in harness.shares.values() if share is not None)
+        print(
+            f"\nOther processes used up to {100 * share:.0f} % of the processor time, so the ratios are not reliable."
+        )
+    if options.json is not None:
+        content = {"benchmark": benchmark, "machine": about, "options": asdict(options), **more}
+        content |= {"rows" if i == 0 else f"rows_{i + 1}": list(rows) for i, rows in enumerate(tables)}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+        print(f"\nWritten to {options.json}")

@@ -1,53 +1,54 @@
-"""Speed and memory of HiFi-GAN inference: jaxvoice compared with torch (eager, and torch.jit frozen).
+"""Speed and memory of HiFi-GAN inference: jaxvoice compared with torch, torch.jit and ONNX Runtime.
 
+    pip install 'jaxvoice[benchmarks]'
     python -m experiments.benchmarks.inference --json inference.json
 
 The engines have the same weights. The benchmark times one utterance of 0.4 s and one of 5 s, and then several lengths
-and batch sizes. Weight norm is folded in all engines, and the precision is float32. The engines take turns, and their
-outputs must agree to 1e-4. The benchmark takes about three minutes on two cores.
+and batch sizes. Weight norm is folded in all engines, and the precision is float32. torch runs eagerly and as a frozen
+TorchScript graph; ONNX Runtime runs the graph that `torch.onnx` exports, and is left out if `onnx` or `onnxruntime` is
+not installed. The engines take turns, and their outputs must agree to 1e-4. The operations are those of
+`flops.generator_gflop`. The benchmark takes about three minutes on two cores.
 """
 
+import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, cast
+from importlib.util import find_spec
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import tyro
 from jaxtyping import Float
 
 from experiments.benchmarks import common
+from experiments.benchmarks.flops import generator_gflop
+from experiments.benchmarks.timing import Harness, TimingOptions, limit_threads
+from jaxvoice.models.hifigan.config import PRESETS
 
 SAMPLE_RATE, HOP, MELS = 22050, 256, 80
-Engine = Literal["jaxvoice", "torch eager", "torch.jit frozen"]
-ENGINES: tuple[Engine, ...] = ("jaxvoice", "torch eager", "torch.jit frozen")
+Engine = Literal["jaxvoice", "torch eager", "torch.jit frozen", "ONNX Runtime"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 Mel = Float[np.ndarray, "batch mels frames"]
 Call = Callable[[], Float[Any, "batch samples"]]
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(TimingOptions):
     """Settings of the benchmark."""
 
     preset: Literal["v1", "v2", "v3"] = "v1"
     """Size of the generator."""
     frames: tuple[int, ...] = (34, 430)
     """Lengths of the utterances that are compared, in mel frames of 11.6 ms."""
+    engines: tuple[Engine, ...] = ENGINES
+    """The engines to compare; the first is the one to which the others are compared."""
     sweep_frames: tuple[int, ...] = (64, 128, 256, 512, 1024)
-    """Lengths in frames to compare at batch size 1."""
+    """Lengths in frames to compare at batch size 1, with jaxvoice and torch only."""
     sweep_batch: tuple[int, ...] = (1, 2, 4, 8)
-    """Batch sizes to compare at 64 frames."""
-    repeats: int = 15
-    """Rounds of each comparison."""
-    max_seconds: float = 60.0
-    """Stop a comparison after this time in seconds, but not before three rounds."""
+    """Batch sizes to compare at 64 frames, with jaxvoice and torch only."""
     memory: bool = True
     """Measure the memory of each engine in a separate process."""
-    threads: int | None = None
-    """Number of processors of every engine; by default all."""
-    json: Path | None = None
-    """File for the results."""
     memory_of: Engine | None = None
     """Print only the memory that this engine needs for the first of `frames`; for internal use."""
 
@@ -72,7 +73,7 @@ def jaxvoice_call(preset: str, mel: Mel, weights: dict[str, Any] | None) -> Call
     import jax
 
     from jaxvoice import nn
-    from jaxvoice.models.hifigan import PRESETS, Generator
+    from jaxvoice.models.hifigan import Generator
     from jaxvoice.weights.array_names import load_state
 
     generator = Generator(PRESETS[preset].generator, key=jax.random.key(0))
@@ -110,10 +111,48 @@ def torch_call(preset: str, mel: Mel, *, frozen: bool) -> Call:
     return run
 
 
-def build(engine: Engine, preset: str, mel: Mel, weights: dict[str, Any] | None = None) -> Call:
+def onnx_call(preset: str, mel: Mel, threads: int) -> Call:
+    """ONNX Runtime inference on `mel`, with the graph that `torch.onnx` exports."""
+    import onnxruntime  # pyright: ignore[reportMissingImports]
+    import torch
+
+    from experiments.benchmarks.torch_hifigan import fold_weight_norm
+
+    generator, graph = fold_weight_norm(torch_generator(preset)), io.BytesIO()
+    axes = {"mel": {0: "batch", 2: "frames"}, "audio": {0: "batch", 2: "samples"}}
+    with warnings.catch_warnings():
+        # The exporter that is not deprecated needs the package onnxscript; its graph has the same operations.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            generator,
+            (torch.from_numpy(mel[:, :, :8]),),
+            cast(Any, graph),
+            dynamo=False,
+            input_names=["mel"],
+            output_names=["audio"],
+            dynamic_axes=axes,
+        )
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(graph.getvalue(), settings, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"mel": mel})[0][:, 0]
+
+
+def installed(engines: tuple[Engine, ...]) -> tuple[Engine, ...]:
+    """The engines without those whose packages are not installed; prints a line for each that is left out."""
+    missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
+    if "ONNX Runtime" in engines and missing:
+        print(f"ONNX Runtime is left out: {' and '.join(missing)} not installed. Run pip install onnx onnxruntime.")
+        return tuple(engine for engine in engines if engine != "ONNX Runtime")
+    return engines
+
+
+def build(engine: Engine, preset: str, mel: Mel, threads: int, weights: dict[str, Any] | None = None) -> Call:
     """A call that synthesises `mel` (batch, mels, frames) with `engine` and returns (batch, samples)."""
     if engine == "jaxvoice":
         return jaxvoice_call(preset, mel, weights)
+    if engine == "ONNX Runtime":
+        return onnx_call(preset, mel, threads)
     return torch_call(preset, mel, frozen=engine == "torch.jit frozen")
 
 
@@ -123,62 +162,60 @@ def noise_mel(batch: int, frames: int) -> Mel:
 
 
 def measure(
-    options: Options, batch: int, frames: int, weights: dict[str, Any], engines: tuple[Engine, ...]
+    harness: Harness, preset: str, batch: int, frames: int, weights: dict[str, Any], engines: tuple[Engine, ...]
 ) -> list[dict[str, Any]]:
-    """Rows of a comparison, one per engine; speeds are relative to jaxvoice."""
+    """Rows of a comparison, one per engine."""
     mel = noise_mel(batch, frames)
-    calls = {engine: build(engine, options.preset, mel, weights) for engine in engines}
+    calls = {engine: build(engine, preset, mel, harness.threads, weights) for engine in engines}
     outputs = {engine: np.asarray(call()) for engine, call in calls.items()}
-    truth = outputs[engines[-1]]
-    timings = common.in_turns(calls, repeats=options.repeats, max_seconds=options.max_seconds)
+    reference = outputs["torch eager" if "torch eager" in outputs else engines[0]]
+    differences = {
+        engine: common.check_agreement(engine, output, reference, 1e-4) for engine, output in outputs.items()
+    }
+    comparison = harness.compare(f"inference of {batch} x {frames} frames", calls)
     seconds = batch * frames * HOP / SAMPLE_RATE
+    gflop = batch * generator_gflop(PRESETS[preset].generator, frames)
     return [
         {
             "engine": engine,
             "batch": batch,
             "frames": frames,
             "audio s": seconds,
-            "median s": timing.median,
-            "min s": timing.minimum,
-            "x real time": seconds / timing.median,
-            **common.speedups(timings["jaxvoice"], timing),
-            "rounds": len(timing.seconds),
-            "difference": common.check_agreement(engine, outputs[engine], truth, 1e-4),
+            "x real time": seconds / comparison.timings[engine].minimum,
+            **comparison.row(engine, gflop=gflop),
+            "difference": differences[engine],
         }
-        for engine, timing in timings.items()
+        for engine in engines
     ]
 
 
 def main(options: Options) -> None:
     """Run the benchmark."""
-    threads = common.limit_threads(options.threads)
     if options.memory_of is not None:
-        engine, mel = options.memory_of, noise_mel(1, options.frames[0])
-        return common.print_memory(lambda: build(engine, options.preset, mel))
+        threads, engine, mel = limit_threads(options.threads), options.memory_of, noise_mel(1, options.frames[0])
+        return common.print_memory(lambda: build(engine, options.preset, mel, threads))
 
     import torch
 
     from experiments.benchmarks.torch_hifigan import arrays_of
 
-    load = common.OtherLoad()
-    torch.set_num_threads(threads)
+    harness, engines = Harness(options), installed(options.engines)
+    torch.set_num_threads(harness.threads)
     weights = arrays_of(torch_generator(options.preset))
-    rows = [row for frames in options.frames for row in measure(options, 1, frames, weights, ENGINES)]
+    rows = [row for frames in options.frames for row in measure(harness, options.preset, 1, frames, weights, engines)]
+    pair: tuple[Engine, ...] = tuple(engine for engine in engines if engine in ("jaxvoice", "torch eager"))
+    shapes = [(1, frames) for frames in options.sweep_frames] + [(batch, 64) for batch in options.sweep_batch]
+    sweep = [row for batch, frames in shapes for row in measure(harness, options.preset, batch, frames, weights, pair)]
+    for row in sweep:
+        row["ms per audio s"] = 1000 * row["min s"] / row["audio s"]
     if options.memory:
         for row in rows:
             arguments = ["--preset", options.preset, "--frames", str(row["frames"]), "--memory-of", row["engine"]]
-            arguments += ["--threads", str(threads)]
+            arguments += ["--threads", str(harness.threads)]
             memory = common.memory_of("experiments.benchmarks.inference", arguments)
             row |= {"MiB ready": memory["ready_mib"], "MiB peak": memory["peak_mib"]}
-    pair: tuple[Engine, ...] = ("jaxvoice", "torch eager")
-    shapes = [(1, frames) for frames in options.sweep_frames] + [(batch, 64) for batch in options.sweep_batch]
-    sweep = [row for batch, frames in shapes for row in measure(options, batch, frames, weights, pair)]
-    for row in sweep:
-        row["ms per audio s"] = 1000 * row["median s"] / row["audio s"]
-    if sweep:
-        print("\n" + common.table(sweep))
     name = f"inference of HiFi-GAN {options.preset}, float32"
-    common.report(name, options, threads, rows, load=load, json_path=options.json, sweep=sweep)
+    common.report(name, options, rows, sweep, harness=harness)
 
 
 if __name__ == "__main__":

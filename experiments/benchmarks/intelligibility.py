@@ -31,8 +31,8 @@ System = Callable[[Audio], tuple[Waveform, int]]
 """Maps a recording to the audio to recognise, (samples,) with full scale 1, and its sample rate in Hz."""
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(common.ReportOptions):
     """Settings of the benchmark."""
 
     data: Path
@@ -146,7 +146,6 @@ def main(options: Options) -> None:
     clips = clips[: options.first] if options.last is None else clips[-options.last :]
     if not clips:
         raise SystemExit(f"{options.data} has no clips with a text; the word error rate needs texts.")
-    load = common.OtherLoad()
     systems: dict[str, System] = {"original": original}
     if options.griffin_lim:
         systems["Griffin-Lim"] = griffin_lim
@@ -155,16 +154,7 @@ def main(options: Options) -> None:
     for name, system in systems.items():
         results[name] = evaluate(system, clips)
         print(f"{name}: {sum(clip['errors'] for clip in results[name])} errors in {len(clips)} clips", flush=True)
-    common.report(
-        "intelligibility",
-        options,
-        common.limit_threads(None),
-        rows_of(results),
-        load=load,
-        json_path=options.json,
-        decoder=DECODER,
-        clips=results,
-    )
+    common.report("intelligibility", options, rows_of(results), decoder=DECODER, clips=results)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python -m experiments.benchmarks.loader --data LJSpeech-1.1 --step-ms 60
 
-A loader keeps a device busy if its batches per second during training exceed the steps per second.
+A loader keeps a device busy if its batches per second during training exceed the steps per second. Loading needs no
+multiplications; the rate of a matrix product stands beside the rows only as the speed of the machine in these minutes.
 """
 
 import tempfile
@@ -13,11 +14,12 @@ from pathlib import Path
 import tyro
 
 from experiments.benchmarks import common
+from experiments.benchmarks.timing import Harness, TimingOptions, matrix_product_rate
 from jaxvoice.data import Loader, RandomCrops, Store, find_corpus, load_store
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(TimingOptions):
     """Settings of the benchmark."""
 
     data: Path
@@ -34,8 +36,6 @@ class Options:
     """Duration of each measurement in seconds."""
     step_ms: float | None = None
     """Duration of a training step in milliseconds, for the comparison."""
-    json: Path | None = None
-    """File for the results."""
 
 
 def batches_per_second(store: Store, batch: int, segment: int, workers: int, seconds: float) -> float:
@@ -52,27 +52,28 @@ def batches_per_second(store: Store, batch: int, segment: int, workers: int, sec
 
 def main(options: Options) -> None:
     """Run the benchmark."""
-    load = common.OtherLoad()
-    corpus = find_corpus(options.data)
+    harness, corpus = Harness(options), find_corpus(options.data)
     rows = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         stores = {
             "in memory": load_store(corpus, options.sample_rate),
             "memory-mapped": load_store(corpus, options.sample_rate, memory_limit=0, cache=cache),
         }
-        for place, store in stores.items():
-            for batch in options.batch:
-                for workers in options.workers:
-                    rate = batches_per_second(store, batch, options.segment, workers, options.seconds)
-                    row = {"clips": place, "batch": batch, "workers": workers, "batches per s": rate}
-                    row["audio s per s"] = rate * batch * options.segment / options.sample_rate
-                    if options.step_ms is not None:
-                        row["steps per s"] = 1000 / options.step_ms
-                        row["batches per step"] = rate * options.step_ms / 1000
-                    rows.append(row)
+        limit = matrix_product_rate()
+        with harness.watching("during the loading"):
+            for place, store in stores.items():
+                for batch in options.batch:
+                    for workers in options.workers:
+                        rate = batches_per_second(store, batch, options.segment, workers, options.seconds)
+                        row = {"clips": place, "batch": batch, "workers": workers, "batches per s": rate}
+                        row["audio s per s"] = rate * batch * options.segment / options.sample_rate
+                        if options.step_ms is not None:
+                            row["steps per s"] = 1000 / options.step_ms
+                            row["batches per step"] = rate * options.step_ms / 1000
+                        rows.append({**row, "matrix product GFLOP/s": limit})
         del stores, store
     name = f"loader, {len(corpus)} clips, crops of {options.segment} samples"
-    common.report(name, options, common.limit_threads(None), rows, load=load, json_path=options.json)
+    common.report(name, options, rows, harness=harness)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
     python -m experiments.benchmarks.mel --json mel.json
 
 Two shapes: a training batch, 16 crops of 8192 samples, and one recording of 10 s. The gradient is that of the mean
-absolute mel difference to other audio, as in training; both engines compute the mel of the target in advance.
+absolute mel difference to other audio, as in training; both engines compute the mel of the target in advance. The
+operations are those of `flops.mel_gflop`, three times as many for the gradient. The work is limited by memory rather
+than by multiplications, so its share of the matrix product's rate is small in every engine.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,13 +17,16 @@ import tyro
 from jaxtyping import Float32
 
 from experiments.benchmarks import common
+from experiments.benchmarks.flops import mel_gflop
+from experiments.benchmarks.timing import Harness, TimingOptions, limit_threads
+from jaxvoice.dsp.mel_config import MelConfig
 
 Engine = Literal["jaxvoice", "torch"]
 Work = Literal["forward", "gradient"]
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(TimingOptions):
     """Settings of the benchmark."""
 
     shapes: tuple[tuple[int, int], ...] = ((16, 8192), (1, 220_500))
@@ -31,12 +35,8 @@ class Options:
     """Rounds of each comparison."""
     max_seconds: float = 20.0
     """Stop a comparison after this time in seconds, but not before three rounds."""
-    threads: int | None = None
-    """Number of processors of every engine; by default all."""
     memory: bool = True
     """Measure the memory of each engine in a separate process."""
-    json: Path | None = None
-    """File for the results."""
     memory_of: Engine | None = None
     """Print only the memory that this engine needs for the first of `shapes`; for internal use."""
     work: Work = "forward"
@@ -59,7 +59,6 @@ def jaxvoice_calls(audio: Audio, target: Audio) -> Calls:
     import jax.numpy as jnp
 
     from jaxvoice.dsp.mel import log_mel
-    from jaxvoice.dsp.mel_config import MelConfig
 
     config = MelConfig().full_band()
 
@@ -99,15 +98,15 @@ def torch_calls(audio: Audio, target: Audio) -> Calls:
 
 def main(options: Options) -> None:
     """Run the benchmark."""
-    threads = common.limit_threads(options.threads)
     if options.memory_of is not None:
+        limit_threads(options.threads)
         calls = jaxvoice_calls if options.memory_of == "jaxvoice" else torch_calls
         return common.print_memory(lambda: calls(*noise(*options.shapes[0]))[options.work])
 
     import torch
 
-    load = common.OtherLoad()
-    torch.set_num_threads(threads)
+    harness = Harness(options)
+    torch.set_num_threads(harness.threads)
     rows = []
     for batch, samples in options.shapes:
         audio, target = noise(batch, samples)
@@ -116,33 +115,27 @@ def main(options: Options) -> None:
             # Rounding may flip the signs of tiny mel differences, so single values of the gradient may differ.
             tolerance = 1e-4 if work == "forward" else 2e-2
             difference = common.check_agreement(work, np.asarray(ours[work]()), np.asarray(theirs[work]()), tolerance)
-            timings = common.in_turns(
-                {"jaxvoice": ours[work], "torch": theirs[work]},
-                repeats=options.repeats,
-                max_seconds=options.max_seconds,
-                warm_up=3,
-            )
+            calls = {"jaxvoice": ours[work], "torch": theirs[work]}
+            comparison = harness.compare(f"the {work} of {batch} x {samples} samples", calls, warm_up=3)
+            gflop = (1 if work == "forward" else 3) * batch * mel_gflop(MelConfig(), samples)
             rows += [
                 {
                     "work": work,
                     "engine": engine,
                     "batch": batch,
                     "samples": samples,
-                    "median ms": 1000 * timing.median,
-                    "min ms": 1000 * timing.minimum,
-                    **common.speedups(timings["jaxvoice"], timing),
-                    "rounds": len(timing.seconds),
+                    **comparison.row(engine, gflop=gflop, milliseconds=True),
                     "difference": difference,
                 }
-                for engine, timing in timings.items()
+                for engine in calls
             ]
     if options.memory:
         for row in rows:
-            arguments = ["--memory-of", row["engine"], "--work", row["work"], "--threads", str(threads)]
+            arguments = ["--memory-of", row["engine"], "--work", row["work"], "--threads", str(harness.threads)]
             arguments += ["--shapes", str(row["batch"]), str(row["samples"])]
             memory = common.memory_of("experiments.benchmarks.mel", arguments)
             row |= {"MiB ready": memory["ready_mib"], "MiB peak": memory["peak_mib"]}
-    common.report("mel front end, float32", options, threads, rows, load=load, json_path=options.json)
+    common.report("mel front end, float32", options, rows, harness=harness)
 
 
 if __name__ == "__main__":

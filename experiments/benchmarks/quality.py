@@ -20,8 +20,8 @@ from jaxvoice.data import Audio, Utterance, find_corpus, read_audio
 from jaxvoice.errors import MissingExtraError
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(common.ReportOptions):
     """Settings of the benchmark."""
 
     data: Path
@@ -34,8 +34,6 @@ class Options:
     """Also evaluate Griffin-Lim (32 iterations) from the same mel, which is not trained."""
     kind: Literal["auto", "ljspeech", "vctk", "folder", "filelist"] = "auto"
     """Layout of the corpus."""
-    json: Path | None = None
-    """File for the results."""
 
 
 def distances(recording: Waveform, copy: Waveform, mel: dsp.MelConfig) -> dict[str, float]:
@@ -74,7 +72,6 @@ def main(options: Options) -> None:
     """Run the benchmark."""
     import jaxvoice
 
-    load = common.OtherLoad()
     clips = find_corpus(options.data, options.kind).utterances[-options.last :]
     systems: dict[str, tuple[System, dsp.MelConfig]] = {}
     if options.griffin_lim:
@@ -85,7 +82,7 @@ def main(options: Options) -> None:
         results = evaluate(system, clips, mel)
         means = {measure: float(np.mean([clip[measure] for clip in results])) for measure in results[0]}
         rows.append({"system": name, "clips": len(clips), **means})
-    common.report("quality", options, common.limit_threads(None), rows, load=load, json_path=options.json)
+    common.report("quality", options, rows)
 
 
 if __name__ == "__main__":

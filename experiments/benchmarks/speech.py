@@ -43,8 +43,8 @@ Sound = tuple[Waveform, int]
 """Audio (samples,) with full scale at 1, and its sample rate in Hz."""
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(common.ReportOptions):
     """Settings of the benchmark."""
 
     model: Path
@@ -141,7 +141,6 @@ def recognisers(texts: Sequence[str], usual_english: bool) -> dict[str, Recognis
 
 def main(options: Options) -> None:
     """Run the benchmark."""
-    load = common.OtherLoad()
     if options.data is None:
         composed = compose_sentences(DEMO_SENTENCES + options.sentences, seed=DEMO_SEED)
         held_out = find_aligned(make_demo_corpus(None, composed[DEMO_SENTENCES:], VOICES[:1]).root)
@@ -161,11 +160,8 @@ def main(options: Options) -> None:
         for grammar, recogniser in recognisers(texts, options.usual_english).items():
             results[grammar] = {name: evaluate(recogniser, sounds, store) for name, sounds in heard.items()}
             rows += [{"language model": grammar, **row} for row in rows_of(results[grammar])]
-    threads = common.limit_threads(None)
     shown = [row for row in rows if "language model" in row] or [found]
-    common.report(
-        "speech", options, threads, shown, load=load, json_path=options.json, measures=found, all=rows, results=results
-    )
+    common.report("speech", options, shown, measures=found, all=rows, results=results)
 
 
 if __name__ == "__main__":

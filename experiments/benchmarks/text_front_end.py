@@ -26,8 +26,8 @@ from jaxvoice.text.word_pronunciation import PronunciationSource
 SOURCES: tuple[PronunciationSource, ...] = ("dictionary", "morphology", "letters", "spelled")
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(common.ReportOptions):
     """Settings of the benchmark."""
 
     data: Path | None = None
@@ -121,7 +121,6 @@ def rows_of(counted: Counted) -> list[dict[str, Any]]:
 
 def main(options: Options) -> None:
     """Count the words, list the predicted ones, and report."""
-    load = common.OtherLoad()
     texts = texts_of(options)
     counted = count(texts, options.mode)
     if not counted.words:
@@ -144,10 +143,7 @@ def main(options: Options) -> None:
     common.report(
         f"text to phonemes, {options.mode} mode",
         options,
-        1,
         rows_of(counted),
-        load=load,
-        json_path=options.json,
         texts=len(texts),
         refused=counted.rejected,
         words_per_second=speed,

@@ -4,8 +4,8 @@
 
 A HiFi-GAN generator is traced with weight norm, saved, and read by both engines. Both take weights and mel as arguments
 and compute the norm in every call. A third row shows torch.jit with the frozen module, in which the norm is folded. The
-engines take turns, the precision is float32, and the outputs must agree to 1e-4. The benchmark takes about two minutes
-on two cores.
+engines take turns, the precision is float32, and the outputs must agree to 1e-4. The operations are those of
+`flops.generator_gflop`. The benchmark takes about two minutes on two cores.
 """
 
 import tempfile
@@ -19,11 +19,14 @@ import numpy as np
 import tyro
 
 from experiments.benchmarks import common
+from experiments.benchmarks.flops import generator_gflop
 from experiments.benchmarks.inference import HOP, SAMPLE_RATE, noise_mel, torch_generator
+from experiments.benchmarks.timing import Harness, TimingOptions
+from jaxvoice.models.hifigan.config import PRESETS
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(TimingOptions):
     """Settings of the benchmark."""
 
     preset: Literal["v1", "v2", "v3"] = "v1"
@@ -34,10 +37,6 @@ class Options:
     """Rounds of each comparison."""
     max_seconds: float = 90.0
     """Stop a comparison after this time in seconds, but not before three rounds."""
-    threads: int | None = None
-    """Number of processors of every engine; by default all."""
-    json: Path | None = None
-    """File for the results."""
 
 
 def save_trace(preset: str, path: Path) -> None:
@@ -82,8 +81,8 @@ def torch_call(path: Path, mel: np.ndarray, *, frozen: bool) -> Callable[[], Any
     return run
 
 
-def measure(options: Options, path: Path, frames: int) -> list[dict[str, Any]]:
-    """Rows of a comparison, one per engine; speeds are relative to jaxvoice."""
+def measure(harness: Harness, preset: str, path: Path, frames: int) -> list[dict[str, Any]]:
+    """Rows of a comparison, one per engine."""
     mel = noise_mel(1, frames)
     calls: dict[str, Callable[[], Any]] = {
         "jaxvoice": jaxvoice_call(path, mel),
@@ -91,37 +90,35 @@ def measure(options: Options, path: Path, frames: int) -> list[dict[str, Any]]:
         "torch.jit frozen": torch_call(path, mel, frozen=True),
     }
     outputs = {engine: np.asarray(call()) for engine, call in calls.items()}
-    timings = common.in_turns(calls, repeats=options.repeats, max_seconds=options.max_seconds, warm_up=2)
-    seconds = frames * HOP / SAMPLE_RATE
+    differences = {
+        engine: common.check_agreement(engine, output, outputs["torch.jit"], 1e-4) for engine, output in outputs.items()
+    }
+    comparison = harness.compare(f"inference of {frames} frames", calls, warm_up=2)
+    seconds, gflop = frames * HOP / SAMPLE_RATE, generator_gflop(PRESETS[preset].generator, frames)
     return [
         {
             "engine": engine,
             "frames": frames,
             "audio s": seconds,
-            "median s": timing.median,
-            "min s": timing.minimum,
-            "x real time": seconds / timing.median,
-            **common.speedups(timings["jaxvoice"], timing),
-            "rounds": len(timing.seconds),
-            "difference": common.check_agreement(engine, outputs[engine], outputs["torch.jit"], 1e-4),
+            "x real time": seconds / comparison.timings[engine].minimum,
+            **comparison.row(engine, gflop=gflop),
+            "difference": differences[engine],
         }
-        for engine, timing in timings.items()
+        for engine in calls
     ]
 
 
 def main(options: Options) -> None:
     """Run the benchmark."""
-    threads = common.limit_threads(options.threads)
     import torch
 
-    load = common.OtherLoad()
-    torch.set_num_threads(threads)
+    harness = Harness(options)
+    torch.set_num_threads(harness.threads)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "generator.pt"
         save_trace(options.preset, path)
-        rows = [row for frames in options.frames for row in measure(options, path, frames)]
-    name = f"TorchScript archive of HiFi-GAN {options.preset}, float32"
-    common.report(name, options, threads, rows, load=load, json_path=options.json)
+        rows = [row for frames in options.frames for row in measure(harness, options.preset, path, frames)]
+    common.report(f"TorchScript archive of HiFi-GAN {options.preset}, float32", options, rows, harness=harness)
 
 
 if __name__ == "__main__":

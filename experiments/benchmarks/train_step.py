@@ -2,34 +2,41 @@
 
     python -m experiments.benchmarks.train_step --batch 2 --json train_step.json
 
-torch runs twice: with the step of the published code, and without the unused gradients of that code ("thrifty"). The
-times include everything from 16-bit audio to updated weights, also mels. The losses of the first step must agree. On
-two cores, a comparison of five rounds takes about three minutes.
+torch runs twice: in the order of the published code, and without the unused gradients of that code ("thrifty"). The
+times include everything from 16-bit audio to updated weights, also mels. The losses of the first step must agree.
+
+A second table shows the forward pass and the gradients of the weights for the generator, the period discriminators and
+the scale discriminators alone; the discriminators see twice as many clips, as in their update. Operations are those of
+`flops.train_step_gflop` for the step, and three times those of the forward pass for the parts. On two cores, the
+benchmark takes about five minutes.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import tyro
 from jaxtyping import Int16
 
-from experiments.benchmarks import common
+from experiments.benchmarks import common, flops
+from experiments.benchmarks.timing import Harness, TimingOptions, limit_threads
+from jaxvoice.models.hifigan.config import PRESETS
 from jaxvoice.training.process import keep_freed_memory, return_freed_memory
 
 Engine = Literal["jaxvoice", "torch", "torch thrifty"]
-ENGINES: tuple[Engine, ...] = ("jaxvoice", "torch", "torch thrifty")
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+Part = Literal["generator", "period discriminators", "scale discriminators"]
+PARTS: tuple[Part, ...] = get_args(Part)
 LOSSES = ("disc_period", "disc_scale", "adv_period", "adv_scale", "feature_period", "feature_scale")
 Audio = Int16[np.ndarray, "batch segment"]
 Step = Callable[[], dict[str, float]]
 """One training step; returns its losses by the names of `torch_training.Trainer`, once they are computed."""
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(TimingOptions):
     """Settings of the benchmark."""
 
     preset: Literal["v1", "v2", "v3"] = "v1"
@@ -42,16 +49,14 @@ class Options:
     """Precision of the networks; parameters, losses and mels are float32."""
     engines: tuple[Engine, ...] = ENGINES
     """The engines to compare."""
+    parts: tuple[Part, ...] = PARTS
+    """The networks to time alone."""
     repeats: int = 7
-    """Rounds of the comparison."""
+    """Rounds of each comparison."""
     max_seconds: float = 120.0
-    """Stop after this time in seconds, but not before three rounds."""
+    """Stop a comparison after this time in seconds, but not before three rounds."""
     memory: bool = True
     """Measure the memory of each engine in a separate process."""
-    threads: int | None = None
-    """Number of processors of every engine; by default all."""
-    json: Path | None = None
-    """File for the results."""
     memory_of: Engine | None = None
     """Print only the memory that this engine needs; for internal use."""
 
@@ -115,7 +120,6 @@ def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Ste
     import jax
 
     from jaxvoice.data import CropBatch
-    from jaxvoice.models.hifigan import PRESETS
     from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
     from jaxvoice.training.compiled_step import compiler_options
 
@@ -151,21 +155,125 @@ def build(engine: Engine, options: Options, weights: dict[str, Any] | None = Non
     return torch_step(options, skip_unused=engine == "torch thrifty"), None
 
 
+def torch_part(part: Part, options: Options) -> Callable[[], np.ndarray]:
+    """Forward pass and gradients of one network in torch; returns the loss and the norm of the gradient."""
+    import torch
+
+    networks = dict(zip(PARTS, torch_networks(options.preset), strict=True))
+    # Evaluation mode: the vectors of spectral norm are used as they are.
+    network, inputs = networks[part].eval(), torch.from_numpy(part_inputs(part, options))
+    cotangents = torch.from_numpy(part_cotangents(options))
+    parameters = list(network.parameters())
+
+    def call() -> np.ndarray:
+        for parameter in parameters:
+            parameter.grad = None
+        if part == "generator":
+            loss = (network(inputs.swapaxes(1, 2))[:, 0] * cotangents).mean()
+        else:
+            loss = torch.stack([logits.square().mean() for logits, _ in network(inputs.swapaxes(1, 2))]).sum()
+        loss.backward()
+        squares = [parameter.grad.square().sum() for parameter in parameters if parameter.grad is not None]
+        return np.array([loss.item(), torch.stack(squares).sum().sqrt().item()])
+
+    return call
+
+
+def jaxvoice_part(part: Part, options: Options, weights: dict[str, Any]) -> Callable[[], np.ndarray]:
+    """Forward pass and gradients of one network in jaxvoice; returns the loss and the norm of the gradient."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
+    from jaxvoice.training.compiled_step import compiler_options
+
+    state = state_with(HiFiGANTask(TrainingConfig(PRESETS[options.preset]), steps_per_epoch=1), weights)
+    discriminators, vectors = state.discriminators.model, state.discriminators.model_state
+    networks = dict(zip(PARTS, (state.generator.model, discriminators.mpd, discriminators.msd), strict=True))
+    arrays, static = eqx.partition(networks[part], eqx.is_inexact_array)
+
+    def loss(arrays: Any, inputs: jax.Array, cotangents: jax.Array, vectors: Any) -> jax.Array:
+        network = eqx.combine(arrays, static)
+        if part == "generator":
+            return jnp.mean(network(inputs)[..., 0] * cotangents)
+        outputs = network(inputs) if part == "period discriminators" else network(inputs, vectors, inference=True)[0]
+        return sum((jnp.mean(jnp.square(output.logits)) for output in outputs), jnp.zeros(()))
+
+    def run(*given: Any) -> tuple[jax.Array, jax.Array, Any]:
+        value, gradient = jax.value_and_grad(loss)(*given)
+        return value, optax.global_norm(gradient), gradient
+
+    given = jax.device_put((arrays, part_inputs(part, options), part_cotangents(options), vectors))
+    program = jax.jit(run).lower(*given).compile(compiler_options())
+
+    def call() -> np.ndarray:
+        value, norm, gradient = program(*given)
+        jax.block_until_ready(gradient)
+        return np.array([value, norm])
+
+    return call
+
+
+def part_inputs(part: Part, options: Options) -> np.ndarray:
+    """Noise as the input of a network, channels last: mel spectrograms, or twice as many clips."""
+    random, config = np.random.default_rng(0), PRESETS[options.preset]
+    if part == "generator":
+        shape = (options.batch, options.segment // config.mel.hop_length, config.generator.in_channels)
+        return random.normal(-5, 2, shape).astype(np.float32)
+    return random.normal(0, 0.1, (2 * options.batch, options.segment, 1)).astype(np.float32)
+
+
+def part_cotangents(options: Options) -> np.ndarray:
+    """Noise as the gradient with respect to the output of the generator."""
+    return np.random.default_rng(1).standard_normal((options.batch, options.segment)).astype(np.float32)
+
+
+def part_gflop(part: Part, options: Options) -> float:
+    """The operations of a part: forward pass, gradient of the input of each layer, gradient of the weights."""
+    config = PRESETS[options.preset]
+    if part == "generator":
+        return 3 * options.batch * flops.generator_gflop(config.generator, options.segment // config.mel.hop_length)
+    count = flops.period_discriminators_gflop if part == "period discriminators" else flops.scale_discriminators_gflop
+    return 3 * 2 * options.batch * count(config.discriminators, options.segment)
+
+
+def measure_parts(harness: Harness, options: Options, weights: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the parts, one per engine; torch's two orders differ only in the whole step."""
+    rows = []
+    for part in options.parts:
+        calls: dict[str, Callable[[], np.ndarray]] = {}
+        for engine in options.engines:
+            if engine == "jaxvoice":
+                calls[engine] = jaxvoice_part(part, options, weights)
+            elif "torch" not in calls:
+                calls["torch"] = torch_part(part, options)
+        results = {engine: call() for engine, call in calls.items()}
+        reference = results.get("torch", next(iter(results.values())))
+        for engine, result in results.items():
+            for name, value, expected in zip(("loss", "gradient norm"), result, reference, strict=True):
+                common.check_agreement(f"{name} of the {part}, {engine}", value, expected, 1e-3)
+        comparison = harness.compare(part, calls)
+        gflop = part_gflop(part, options)
+        rows += [{"part": part, "engine": engine, **comparison.row(engine, gflop=gflop)} for engine in calls]
+    return rows
+
+
 def main(options: Options) -> None:
     """Run the benchmark."""
     # As in the experiments; it applies to both engines.
     keep_freed_memory()
-    threads = common.limit_threads(options.threads)
     if options.memory_of is not None:
-        engine = options.memory_of
+        engine, _ = options.memory_of, limit_threads(options.threads)
         return common.print_memory(lambda: build(engine, options)[0])
 
     import torch
 
     from experiments.benchmarks.torch_hifigan import arrays_of
 
-    load = common.OtherLoad()
-    torch.set_num_threads(threads)
+    harness = Harness(options)
+    torch.set_num_threads(harness.threads)
     names = ("generator", "mpd", "msd")
     weights = {name: arrays_of(network) for name, network in zip(names, torch_networks(options.preset), strict=True)}
     steps, compiling, losses = {}, {}, {}
@@ -178,37 +286,30 @@ def main(options: Options) -> None:
     for engine in options.engines[1:]:
         for name, value in losses[engine].items():
             common.check_agreement(f"{name} of {engine}", np.array(losses[first][name]), np.array(value), tolerance)
-    timings = common.in_turns(steps, repeats=options.repeats, max_seconds=options.max_seconds)
+    work = f"{options.preset}, {options.precision}, {options.batch} x {options.segment} samples"
+    comparison = harness.compare(f"the training step of {work}", steps)
     seconds = options.batch * options.segment / 22050
+    gflop = flops.train_step_gflop(PRESETS[options.preset], options.batch, options.segment)
     rows = [
         {
             "engine": engine,
-            "median s": timing.median,
-            "min s": timing.minimum,
-            "audio s per s": seconds / timing.median,
-            **common.speedups(timings[first], timing),
-            "rounds": len(timing.seconds),
+            "audio s per s": seconds / comparison.timings[engine].minimum,
+            **comparison.row(engine, gflop=gflop),
             "compiling s": compiling[engine],
         }
-        for engine, timing in timings.items()
+        for engine in options.engines
     ]
+    steps.clear()
+    parts = measure_parts(harness, options, weights) if options.precision == "float32" else []
     if options.memory:
         for row in rows:
-            arguments = ["--memory-of", row["engine"], "--threads", str(threads)]
+            arguments = ["--memory-of", row["engine"], "--threads", str(harness.threads)]
             for name in ("preset", "batch", "segment", "precision"):
                 arguments += [f"--{name}", str(getattr(options, name))]
             memory = common.memory_of("experiments.benchmarks.train_step", arguments)
             row |= {"MiB ready": memory["ready_mib"], "MiB peak": memory["peak_mib"]}
-    work = f"{options.preset}, {options.precision}, {options.batch} x {options.segment} samples"
-    common.report(
-        f"training step of HiFi-GAN {work}",
-        options,
-        threads,
-        rows,
-        load=load,
-        json_path=options.json,
-        first_losses=losses,
-    )
+    name = f"training step of HiFi-GAN {work}"
+    common.report(name, options, rows, parts, harness=harness, first_losses=losses)
 
 
 if __name__ == "__main__":

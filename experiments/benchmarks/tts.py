@@ -10,13 +10,14 @@
 
 The engines have the same weights, compute in float32 and take turns. Mel spectrograms and upsampled states must agree
 to 1e-4, and gradients to 1e-3. The losses of the first step must agree to 5 % only, because of dropout
-(`tests/reference` compares them without dropout). The benchmark takes about four minutes on two cores.
+(`tests/reference` compares them without dropout). Operations are the matrix products and convolutions of jaxvoice's
+program (`flops.traced_gflop`), or for upsampling the products of weights and states. The benchmark takes about four
+minutes on two cores.
 """
 
 import functools as ft
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,6 +25,8 @@ import tyro
 from jaxtyping import Float32
 
 from experiments.benchmarks import common
+from experiments.benchmarks.flops import traced_gflop, upsampling_gflop
+from experiments.benchmarks.timing import Harness, TimingOptions, limit_threads
 from jaxvoice.data.batches import UtteranceBatch
 from jaxvoice.models.gaussian_tts.config import DecoderConfig, DurationConfig, EncoderConfig, GaussianTTSConfig
 from jaxvoice.text.phonemes import ALIGNED
@@ -53,8 +56,8 @@ Call = Callable[[], Float32[np.ndarray, " numbers"]]
 """Does the work once, and returns numbers that must be equal for all engines."""
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(TimingOptions):
     """Settings of the benchmark."""
 
     works: tuple[Work, ...] = WORKS
@@ -73,16 +76,10 @@ class Options:
     """Frames of the longest; the average of LJSpeech."""
     upsampling: tuple[int, int, int] = (32, 137, 870)
     """Batch, phonemes and frames of the upsampling."""
-    repeats: int = 15
-    """Rounds of each comparison."""
     max_seconds: float = 40.0
     """Stop a comparison after this time in seconds, but not before three rounds."""
     memory: bool = True
     """Measure the memory of each engine in a separate process."""
-    threads: int | None = None
-    """Number of processors of every engine; by default all."""
-    json: Path | None = None
-    """File for the results."""
     memory_of: Engine | None = None
     """Print only the memory that this engine needs for the first of `works`; for internal use."""
 
@@ -142,6 +139,13 @@ def initial_networks(config: GaussianTTSConfig) -> Any:
     return networks, networks.init_state()
 
 
+def generate(networks: Any, norms: Any, batch: UtteranceBatch, frames: int) -> Any:
+    """The normalised mel `(batch, frames, mels)` and the predicted durations of `batch`, with its given durations."""
+    counts = {"phone_count": batch.phone_count, "frame_count": batch.frame_count, "frames": frames}
+    decoded, durations = networks(batch.phonemes, batch.durations, norms, **counts)
+    return decoded.mel, durations
+
+
 def jaxvoice_mel(networks: Any, norms: Any, batch: UtteranceBatch) -> Call:
     """Mel generation as one program."""
     import equinox as eqx
@@ -150,18 +154,11 @@ def jaxvoice_mel(networks: Any, norms: Any, batch: UtteranceBatch) -> Call:
     from jaxvoice.models.gaussian_tts.statistics import denormalise_mel
 
     config, frames = networks.config, batch.mel.shape[2]
-    networks = eqx.filter_jit(nn.freeze)(networks)
-
-    @eqx.filter_jit
-    def generate(networks, norms, batch):
-        counts = {"phone_count": batch.phone_count, "frame_count": batch.frame_count, "frames": frames}
-        decoded, durations = networks(batch.phonemes, batch.durations, norms, **counts)
-        return decoded.mel, durations
-
+    networks, program = eqx.filter_jit(nn.freeze)(networks), eqx.filter_jit(generate)
     given = batch._replace(mel=None)
 
     def call():
-        made, durations = map(np.asarray, generate(networks, norms, given))
+        made, durations = map(np.asarray, program(networks, norms, given, frames))
         return np.concatenate([denormalise_mel(made[0], config.statistics, config.mel).ravel(), durations[0]])
 
     return call
@@ -340,8 +337,28 @@ def build(engine: Engine, work: Work, options: Options, arrays: tuple[Any, Any] 
     return jaxvoice_step(networks, norms, batch, phase)
 
 
-def measure(work: Work, options: Options, arrays: tuple[Any, Any]) -> list[dict[str, Any]]:
-    """Rows of a comparison, one per engine; speeds are relative to jaxvoice."""
+def work_gflop(work: Work, options: Options) -> float:
+    """The operations of `work`, in units of 10^9: those of the plain program, without padding to other lengths."""
+    import equinox as eqx
+    import jax
+
+    from jaxvoice.models.gaussian_tts.training import GaussianTTSTask, TrainingConfig
+
+    config, batch = CONFIGS[options.size], batch_of(options, work)
+    if work.startswith("upsampling"):
+        size, phones, frames = options.upsampling
+        # The gradient needs two products of the same size besides the forward pass.
+        return (3 if work == "upsampling gradient" else 1) * upsampling_gflop(size, phones, frames, config.dim)
+    if work == "mel":
+        networks, norms = eqx.filter_eval_shape(initial_networks, config)
+        return traced_gflop(generate, networks, norms, batch._replace(mel=None), batch.mel.shape[2])
+    task = GaussianTTSTask(TrainingConfig(config), steps_per_epoch=100)
+    state, phase = eqx.filter_eval_shape(task.init, key=jax.random.key(0)), int(work == "duration step")
+    return traced_gflop(lambda state, batch: task.step(state, batch, key=jax.random.key(0), phase=phase), state, batch)
+
+
+def measure(harness: Harness, work: Work, options: Options, arrays: tuple[Any, Any]) -> list[dict[str, Any]]:
+    """Rows of a comparison, one per engine."""
     engines: tuple[Engine, ...] = ("jaxvoice", "torch")
     if work == "mel":
         engines = get_args(Engine)
@@ -352,7 +369,7 @@ def measure(work: Work, options: Options, arrays: tuple[Any, Any]) -> list[dict[
         # `AcousticInference` does not return predicted durations, so only mel spectrograms are compared.
         its = numbers["torch"][: len(mine)] if engine == "jaxvoice AcousticInference" else numbers["torch"]
         differences[engine] = common.check_agreement(f"{work}, {engine}", mine, its, TOLERANCES[work])
-    timings = common.in_turns(calls, repeats=options.repeats, max_seconds=options.max_seconds, warm_up=2)
+    comparison, gflop = harness.compare(work, calls, warm_up=2), work_gflop(work, options)
     batch = batch_of(options, work)
     contract = CONFIGS[options.size].mel
     seconds = float(batch.frame_count.sum()) * contract.hop_length / contract.sample_rate
@@ -362,14 +379,11 @@ def measure(work: Work, options: Options, arrays: tuple[Any, Any]) -> list[dict[
             "engine": engine,
             "batch": len(batch.phonemes),
             "frames": batch.mel.shape[2],
-            "median ms": 1000 * timing.median,
-            "min ms": 1000 * timing.minimum,
-            "x real time": seconds / timing.median,
-            **common.speedups(timings["jaxvoice"], timing),
-            "rounds": len(timing.seconds),
+            "x real time": seconds / comparison.timings[engine].minimum,
+            **comparison.row(engine, gflop=gflop, milliseconds=True),
             "difference": differences[engine],
         }
-        for engine, timing in timings.items()
+        for engine in engines
     ]
 
 
@@ -388,26 +402,22 @@ def main(options: Options) -> None:
     """Run the benchmark."""
     # As in the experiments; it applies to both engines.
     keep_freed_memory()
-    threads = common.limit_threads(options.threads)
     if options.memory_of is not None:
+        limit_threads(options.threads)
         return common.print_memory(ft.partial(build, options.memory_of, options.works[0], options))
 
     import torch
 
     from experiments.benchmarks.torch_gaussian_tts import GaussianTTS, arrays_of
 
-    load = common.OtherLoad()
-    torch.set_num_threads(threads)
+    harness = Harness(options)
+    torch.set_num_threads(harness.threads)
     torch.manual_seed(0)
     arrays = arrays_of(GaussianTTS(CONFIGS[options.size]))
-    rows = []
-    for work in options.works:
-        rows += measure(work, options, arrays)
-        print(common.table(rows[-2:]), flush=True)
+    rows = [row for work in options.works for row in measure(harness, work, options, arrays)]
     if options.memory:
-        memory_rows(rows, options, threads)
-    name = f"text to speech, {options.size} size, float32"
-    common.report(name, replace(options), threads, rows, load=load, json_path=options.json)
+        memory_rows(rows, options, harness.threads)
+    common.report(f"text to speech, {options.size} size, float32", options, rows, harness=harness)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
     python -m experiments.benchmarks.weights --json weights.json
 
 Every row is a process from start to end, as a user runs it in a shell. The file is a HiFi-GAN V1 in the released layout
-(56 MB); listing is measured on a file of `--large` gigabytes too.
+(56 MB); listing is measured on a file of `--large` gigabytes too. Reading needs no multiplications; the rate of a
+matrix product stands beside the rows only as the speed of the machine in these minutes.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from pathlib import Path
 import tyro
 
 from experiments.benchmarks import common
+from experiments.benchmarks.timing import Harness, TimingOptions
 
 # The file is created in another process, because memory of this process would be counted for its children.
 _MAKE_V1 = """
@@ -49,16 +52,14 @@ with open_archive(sys.argv[1]) as archive:
 """
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(TimingOptions):
     """Settings of the benchmark."""
 
     repeats: int = 7
     """Rounds of measurements."""
     large: float = 2.0
     """Size in gigabytes of the file that is listed; 0 skips it."""
-    json: Path | None = None
-    """File for the results."""
 
 
 def run(command: Sequence[str]) -> float:
@@ -78,7 +79,7 @@ def run(command: Sequence[str]) -> float:
 
 def main(options: Options) -> None:
     """Run the benchmark."""
-    load = common.OtherLoad()
+    harness = Harness(options)
     python = [sys.executable, "-c"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -92,7 +93,7 @@ def main(options: Options) -> None:
             peaks[row] = max(peaks.get(row, 0.0), run([*command, *place]))
 
         jaxvoice = [sys.executable, "-m", "jaxvoice"]
-        theirs = "python -c 'import torch; torch.load(V1)'"
+        theirs = "torch.load(V1)"
         calls = {
             theirs: lambda: measured(theirs, *python, _TORCH_LOAD, str(small)),
             "jaxvoice import V1": lambda: measured(
@@ -108,21 +109,18 @@ def main(options: Options) -> None:
             listing, inspecting = f"open_archive({options.large:g} GB), all listed", f"inspect {options.large:g} GB"
             calls[listing] = lambda: measured(listing, *python, _LIST, str(large))
             calls[inspecting] = lambda: measured(inspecting, *jaxvoice, "inspect", str(large))
-        timings = common.in_turns(calls, repeats=options.repeats)
+        comparison = harness.compare("the processes", calls, product=False)
         size = small.stat().st_size / 2**20
-    rows = []
-    for row, timing in timings.items():
-        ratios = common.speedups(timing, timings[theirs])
-        rows.append({"process": row, "s": timing.median, "s (min)": timing.minimum, "peak MiB": peaks[row], **ratios})
-    common.report(
-        f"weights, V1 of {size:.1f} MiB",
-        options,
-        common.limit_threads(None),
-        rows,
-        load=load,
-        json_path=options.json,
-        file_mib=size,
+    # In another process: this one must not load JAX, because its memory would be counted for its children.
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.benchmarks.timing"], capture_output=True, text=True, check=True
     )
+    limit = json.loads(done.stdout)
+    rows = [
+        {"process": name, **comparison.row(name), "peak MiB": peaks[name], "matrix product GFLOP/s": limit}
+        for name in calls
+    ]
+    common.report(f"weights, V1 of {size:.1f} MiB", options, rows, harness=harness, file_mib=size)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def test_distances_of_an_exact_copy_are_zero():
 def test_griffin_lim_is_evaluated_on_the_last_clips(tmp_path, capsys):
     for i in range(3):
         write_wav(tmp_path / f"clip{i}.wav", speech_like(i), 22050)
-    options = quality.Options(tmp_path, last=2, griffin_lim=True, json=tmp_path / "out.json")
+    options = quality.Options(data=tmp_path, last=2, griffin_lim=True, json=tmp_path / "out.json")
     quality.main(options)
     (row,) = json.loads(options.json.read_text(encoding="utf-8"))["rows"]
     assert row["system"] == "Griffin-Lim" and row["clips"] == 2 and 0 < row["mel L1"] < 2
