@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import jax
 import tyro
 
-from jaxvoice.console import flag_name, one_line_usage, run_command
+from jaxvoice.console import flag_name, parse_command_line, run_command
 from jaxvoice.data import (
     Corpus,
     Loader,
@@ -144,7 +144,7 @@ def parse(argv: Sequence[str], default: Callable[[], AnyExperiment], *, name: st
         initialize_distributed()
     given = default()
     with flags_in_errors(given):
-        parsed = one_line_usage(
+        parsed = parse_command_line(
             lambda: tyro.cli(
                 type(given),
                 args=list(argv),

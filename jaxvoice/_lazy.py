@@ -1,4 +1,4 @@
-"""Packages whose names are imported when first asked for (PEP 562): jax takes two seconds and 150 MB to import."""
+"""Lazy imports in packages (PEP 562). Importing jax takes two seconds and 150 MB, and many uses do not need it."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -6,34 +6,38 @@ from types import ModuleType
 from typing import Any
 
 
-def lazily(
-    package: str, names: dict[str, Any], homes: Mapping[str, tuple[str, ...]]
+def lazy_imports(
+    package: str, names: dict[str, Any], modules: Mapping[str, tuple[str, ...]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of `package`, whose `globals()` are `names`; sets `__all__` there.
+    """The functions `__getattr__` and `__dir__` of a package, which import names on first access; also sets `__all__`.
 
-    `homes` maps each module, named from the package on, to the names that the package takes from it. `__dir__` lists
-    these and names with two underscores. It does not list submodules, nor what the package's file imports.
+    `__dir__` lists the lazy names and names with two underscores, without submodules.
+
+    **Arguments:** `package`: its full name; `names`: its `globals()`; `modules`: for each submodule, the names that the
+    package imports from it.
     """
-    home_of = {name: f"{package}.{module}" for module, shown in homes.items() for name in shown}
+    module_of = {name: f"{package}.{module}" for module, imported in modules.items() for name in imported}
 
     def get(name: str) -> Any:
-        if name not in home_of:
+        if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        found = getattr(importlib.import_module(home_of[name]), name)
+        found = getattr(importlib.import_module(module_of[name]), name)
         names[name] = found
         return found
 
     def listed() -> list[str]:
-        return sorted({*(name for name in names if name.startswith("__")), *home_of})
+        return sorted({*(name for name in names if name.startswith("__")), *module_of})
 
-    names["__all__"] = sorted(home_of)
+    names["__all__"] = sorted(module_of)
     return get, listed
 
 
 def list_public(names: dict[str, Any]) -> Callable[[], list[str]]:
-    """`__dir__` of a package that imports its names at once, and whose `globals()` are `names`; sets `__all__` there.
+    """The function `__dir__` of a package that imports its names eagerly; also sets `__all__`.
 
-    It lists the names that the package has when this is called, without modules, and names with two underscores.
+    `__dir__` lists the current public names without modules, and names with two underscores.
+
+    **Arguments:** `names`: the `globals()` of the package.
     """
     public = sorted(
         name

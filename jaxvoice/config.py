@@ -1,8 +1,8 @@
-"""Configurations: frozen dataclasses with a JSON round trip that does not guess.
+"""Configurations: frozen dataclasses with a JSON round trip.
 
 A config class is a frozen dataclass whose fields are numbers, strings, booleans, `None`, paths, literals, tuples of
-these, or other config classes. It checks itself in `__post_init__`, beginning with `check_types`; its `ConfigError`
-contains the field, its value, and the values that are valid: `LoopConfig.steps is 0; it should be positive.`
+these, or other config classes. It checks its fields in `__post_init__`, which calls `check_types` first. The
+error contains the field, its value, and the values that are valid: `LoopConfig.steps is 0; it should be positive.`
 """
 
 import dataclasses
@@ -20,45 +20,45 @@ from jaxvoice.errors import ConfigError
 
 Config = TypeVar("Config")
 
-# Far above what any configuration has, and little enough that whatever a file holds is refused at once.
-_MOST_BYTES, _MOST_ITEMS = 16 * 2**20, 256
-_IN_WORDS = {int: "a whole number (int)", float: "a finite number (float)", str: "text (str)", bool: "True or False"}
+# Real configurations are far smaller. These limits bound the time for any file.
+_MAX_BYTES, _MAX_ITEMS = 16 * 2**20, 256
+_TYPE_NAMES = {int: "a whole number (int)", float: "a finite number (float)", str: "text (str)", bool: "True or False"}
 
 
-_SHORT = reprlib.Repr()
-_SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = 12
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 4, 100, 60, 200
+_REPR = reprlib.Repr()
+_REPR.maxdict = _REPR.maxlist = _REPR.maxtuple = 12
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxlong, _REPR.maxother = 4, 100, 60, 200
 
 
 def format_value(value: Any) -> str:
-    """`value` for a message: short whatever it is, and without characters that do not print."""
+    """Format any value for a message. The text is short and printable."""
     if isinstance(value, int) and abs(value) >= 10**60:
         return f"a number of {value.bit_length()} bits"
-    text = _SHORT.repr(value)
+    text = _REPR.repr(value)
     return text if len(text) <= 400 else f"{text[:397]}..."
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The fields of `config`, nested, as values that JSON can hold (tuples become lists, paths strings)."""
-    return {name: _plain(value) for name, value in _fields(config)}
+    """The fields of `config`, nested, as JSON values. Tuples become lists, and paths become text."""
+    return {name: _json_value(value) for name, value in _fields(config)}
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return to_dict(value)
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [_json_value(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
 def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "config") -> Config:
-    """Build a `cls` from what `to_dict` gave; keys that are absent take their defaults.
+    """Build a `cls` from the result of `to_dict`. Missing keys take their defaults.
 
     **Raises:** `ConfigError` for an unknown key (naming the nearest known one), a missing required key, or a value of
-    the wrong type, each with its dotted place below `where`.
+    the wrong type. The message contains the dotted path, which starts with `where`.
     """
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{where} is {format_value(data)}; it should be a table of {cls.__name__} fields.")
+        raise ConfigError(f"{where} is {format_value(data)}; it should be an object with the fields of {cls.__name__}.")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
     hints = typing.get_type_hints(cls)
     for key in data:
@@ -71,7 +71,7 @@ def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "config")
     ]
     if missing:
         raise ConfigError(f"{where} lacks {', '.join(map(repr, missing))}; add it to build a {cls.__name__}.")
-    values = {key: _typed(hints[key], value, f"{where}.{key}") for key, value in data.items()}
+    values = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in data.items()}
     try:
         return cls(**values)
     except ConfigError as failure:
@@ -83,8 +83,8 @@ def _nearest(key: str, known: Mapping[str, Any]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(known)}"
 
 
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type `hint` asks for, converting only what JSON cannot say (tuples, paths, ints as floats)."""
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """Convert `value` to the type `hint`, for types that JSON lacks: tuples, paths, and floats from integers."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
@@ -93,7 +93,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         for option in args:
             if option is not type(None):
                 try:
-                    return _typed(option, value, where)
+                    return _convert(option, value, where)
                 except ConfigError as failure:
                     failures.append(failure)
         raise failures[0]
@@ -104,23 +104,25 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{where} is {format_value(value)}; it should be a list (in Python a tuple).")
-        if len(value) > _MOST_ITEMS:
-            raise ConfigError(f"{where} has {len(value)} items; it should have at most {_MOST_ITEMS}.")
+        if len(value) > _MAX_ITEMS:
+            raise ConfigError(f"{where} has {len(value)} items; it should have at most {_MAX_ITEMS}.")
         if len(args) == 2 and args[1] is Ellipsis:
-            return tuple(_typed(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+            return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
         if len(value) != len(args):
             raise ConfigError(f"{where} is {format_value(value)}; it should have {len(args)} items.")
-        return tuple(_typed(arg, item, f"{where}[{i}]") for i, (arg, item) in enumerate(zip(args, value, strict=True)))
+        return tuple(
+            _convert(arg, item, f"{where}[{i}]") for i, (arg, item) in enumerate(zip(args, value, strict=True))
+        )
     if dataclasses.is_dataclass(hint):
         if isinstance(value, hint):  # pyright: ignore[reportArgumentType]
             return value
         return from_dict(hint, value, where)  # pyright: ignore[reportArgumentType]
     if hint is Path and isinstance(value, str | Path):
         return Path(value)
-    return _plainly_typed(hint, value, where)
+    return _convert_scalar(hint, value, where)
 
 
-def _plainly_typed(hint: Any, value: Any, where: str) -> Any:
+def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is Any:
         return value
     fits = isinstance(value, (int, float) if hint is float else hint) and (hint is bool or not isinstance(value, bool))
@@ -130,29 +132,29 @@ def _plainly_typed(hint: Any, value: Any, where: str) -> Any:
     except OverflowError:  # an integer beyond the largest float
         pass
     raise ConfigError(
-        f"{where} is {format_value(value)}; it should be {_IN_WORDS.get(hint, f'of type {hint.__name__}')}."
+        f"{where} is {format_value(value)}; it should be {_TYPE_NAMES.get(hint, f'of type {hint.__name__}')}."
     )
 
 
 def check_types(config: Any) -> None:
-    """Refuse fields of the wrong type, outside their `Literal`, or not finite; for a config's `__post_init__`.
+    """Check the types of all fields, the values of `Literal` fields, and that floats are finite.
 
-    Whole numbers pass where floats are wanted; lists do not pass as tuples, since a config must be hashable.
+    Integers are valid floats. Lists are not valid tuples, because a config must be hashable.
 
-    **Raises:** `ConfigError` naming class, field and value, and what is wanted.
+    **Raises:** `ConfigError` with class, field, value, and the values that are valid.
     """
     hints = typing.get_type_hints(type(config))
     for name, value in _fields(config):
         where = f"{type(config).__name__}.{name}"
-        converted = _typed(hints[name], value, where)
+        converted = _convert(hints[name], value, where)
         if converted != value:
             raise ConfigError(f"{where} is {format_value(value)}; it should be {format_value(converted)}.")
 
 
 def check_positive(config: Any, *names: str, hint: str = "") -> None:
-    """Refuse numbers below or equal to 0 in the fields `names`, and empty tuples; `None` passes.
+    """Check that the numbers in the fields `names`, and in their tuples, are positive. `None` is valid; `()` is not.
 
-    **Raises:** `ConfigError` naming class, field and value; `hint`, a clause, is added as a sentence.
+    **Raises:** `ConfigError` with class, field and value. `hint`, a sentence without its full stop, is appended.
     """
     for name in names:
         value = getattr(config, name)
@@ -163,21 +165,21 @@ def check_positive(config: Any, *names: str, hint: str = "") -> None:
 
 
 def check_not_negative(config: Any, *names: str, hint: str = "") -> None:
-    """Refuse numbers below 0 in the fields `names`; arguments and errors as for `check_positive`."""
+    """Check that the numbers in the fields `names` are at least 0; otherwise like `check_positive`."""
     for name in names:
         value = getattr(config, name)
         check_field(config, name, value is None or value >= 0, "be at least 0", hint)
 
 
-def check_field(config: Any, name: str, valid: bool, wish: str, hint: str = "") -> None:
+def check_field(config: Any, name: str, valid: bool, expected: str, hint: str = "") -> None:
     """Raise `ConfigError` unless the value of the field `name` is `valid`.
 
-    The message is `CLASS.NAME is VALUE; it should WISH. HINT.`
+    The message is `CLASS.NAME is VALUE; it should EXPECTED. HINT.`
     """
     if not valid:
         where = f"{type(config).__name__}.{name}"
         more = f" {hint}." if hint else ""
-        raise ConfigError(f"{where} is {format_value(getattr(config, name))}; it should {wish}.{more}")
+        raise ConfigError(f"{where} is {format_value(getattr(config, name))}; it should {expected}.{more}")
 
 
 def _all_positive(value: Any) -> bool:
@@ -189,14 +191,14 @@ def _fields(config: Any) -> list[tuple[str, Any]]:
 
 
 def read_json(path: Path) -> Any:
-    """The content of the JSON file at `path`; raises `ConfigError` if it is missing, no JSON, or too large."""
-    return parse_json(path, read_text(path, _MOST_BYTES))
+    """The content of the JSON file at `path`; raises `ConfigError` if it is missing, not valid JSON, or too large."""
+    return parse_json(path, read_text(path, _MAX_BYTES))
 
 
 def read_text(path: Path, most: int) -> str:
     """The text in the file at `path`, with or without a byte order mark.
 
-    **Raises:** `ConfigError` if it is missing, no UTF-8, or larger than `most` bytes.
+    **Raises:** `ConfigError` if the file is missing, not UTF-8, or larger than `most` bytes.
     """
     try:
         with path.open("rb") as file:
@@ -204,12 +206,12 @@ def read_text(path: Path, most: int) -> str:
     except OSError as failure:
         raise ConfigError(f"{path} cannot be read ({failure.strerror}); check the path.") from failure
     if len(data) > most:
-        raise ConfigError(f"{path} is larger than {most:,} bytes, which no configuration is; give the right file.")
+        raise ConfigError(f"{path} is larger than {most:,} bytes; it should be a configuration. Check the path.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as failure:
         raise ConfigError(
-            f"{path} is not valid JSON, which is text in UTF-8 ({failure.reason}); restore it or write it again."
+            f"{path} is not text in UTF-8 ({failure.reason}); it should be JSON. Restore the file or write it again."
         ) from failure
 
 
@@ -218,13 +220,13 @@ def parse_json(path: Path, text: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError as failure:
-        raise ConfigError(f"{path} is nested too deep; restore it or write it again.") from failure
+        raise ConfigError(f"{path} is nested too deep; restore the file or write it again.") from failure
     except ValueError as failure:
-        raise ConfigError(f"{path} is not valid JSON ({failure}); restore it or write it again.") from failure
+        raise ConfigError(f"{path} is not valid JSON ({failure}); restore the file or write it again.") from failure
 
 
 def differences(left: Any, right: Any, prefix: str = "") -> list[str]:
-    """Lines `name: left value != right value` for every field in which two configs of one class differ."""
+    """A line `name: left value != right value` for each field in which two configs of one class differ."""
     lines = []
     for name, a in _fields(left):
         b = getattr(right, name)

@@ -1,4 +1,4 @@
-"""Command lines: their output, and their errors as one line on stderr."""
+"""The output of command lines. Errors are printed on one line of stderr."""
 
 import contextlib
 import io
@@ -40,7 +40,7 @@ def printable(text: str) -> str:
 
 
 def _prints(char: str) -> bool:
-    # Combining characters would pile up on the character before them.
+    # A terminal draws combining characters over the preceding character.
     return char.isprintable() and not unicodedata.combining(char)
 
 
@@ -49,10 +49,10 @@ def _encodable(text: str, stream: TextIO) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def one_line_usage(parse: Callable[[], Parsed], *, name: str = "jaxvoice", unnamed: Sequence[str] = ()) -> Parsed:
-    """The value of `parse`, a call of tyro, whose boxed error message becomes one line `name: error: ...` on stderr.
+def parse_command_line(parse: Callable[[], Parsed], *, name: str = "jaxvoice", unnamed: Sequence[str] = ()) -> Parsed:
+    """The result of `parse`, which calls tyro. The boxed error of tyro becomes one line `name: error: ...` on stderr.
 
-    `unnamed` are the names that are part of no flag: the class that is parsed, and fields with
+    **Arguments:** `unnamed`: names that are not part of flags: the name of the parsed class, and fields with
     `tyro.conf.arg(name="")`.
 
     **Raises:** `SystemExit(2)` after an error, `SystemExit(0)` after `--help`.
@@ -68,7 +68,7 @@ def one_line_usage(parse: Callable[[], Parsed], *, name: str = "jaxvoice", unnam
 
 
 def _usage_error(message: str, unnamed: Sequence[str]) -> str:
-    """tyro's message without its box, and with flags in place of fields."""
+    """tyro's message without the box, and with flags instead of field names."""
 
     def flag(found: re.Match[str]) -> str:
         names = [name for i, name in enumerate(found[1].split(".")) if i or name not in unnamed]
@@ -85,7 +85,7 @@ def flag_name(*path: str) -> str:
 
 
 def run_command(action: Callable[[], int], *, name: str = "jaxvoice", debug: bool = False) -> int:
-    """The exit code that `action` returns; 2 after an error, 130 after Ctrl-C.
+    """Run `action` and return its exit code; 2 after an error, 130 after Ctrl-C.
 
     A `JaxvoiceError`, or an `OSError` such as a missing permission, becomes one line `name: error: ...` on stderr; with
     `debug`, it keeps its traceback. Any other exception is a bug and keeps its traceback.
@@ -95,7 +95,7 @@ def run_command(action: Callable[[], int], *, name: str = "jaxvoice", debug: boo
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # The reader of the output, such as `head`, has closed it. Buffered output must not be written again.
+        # A reader such as `head` has closed the pipe. Python would write the buffered output again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except JaxvoiceError as failure:

@@ -1,7 +1,7 @@
-"""The errors jaxvoice raises on purpose.
+"""The exceptions and warnings of jaxvoice.
 
-Every message says what is wrong, the offending value and what to do about it. The command line prints them as one line
-and exits with code 2, as it does for an `OSError`; any other exception is a bug and keeps its traceback.
+Every message contains the invalid value, the values that are valid, and often a remedy. The command line prints the
+message on one line and exits with code 2, also for an `OSError`. Any other exception is a bug and keeps its traceback.
 """
 
 import inspect
@@ -9,7 +9,7 @@ import warnings
 
 
 class JaxvoiceError(Exception):
-    """Base of every error that jaxvoice raises on purpose."""
+    """Base class of the errors of jaxvoice."""
 
 
 class ConfigError(JaxvoiceError, ValueError):
@@ -17,7 +17,7 @@ class ConfigError(JaxvoiceError, ValueError):
 
 
 class ShapeError(JaxvoiceError, ValueError):
-    """An array has the wrong shape, rate or value range for what it is given to."""
+    """The shape, sample rate or range of values of an array is not valid for the function or model."""
 
 
 class AudioError(JaxvoiceError, ValueError):
@@ -25,46 +25,46 @@ class AudioError(JaxvoiceError, ValueError):
 
 
 class DataError(JaxvoiceError):
-    """A corpus is missing, empty, or holds nothing that can be used."""
+    """A corpus is missing or empty, or contains no usable utterances."""
 
 
 class MelError(JaxvoiceError, ValueError):
-    """A mel spectrogram does not follow the mel contract of the model it is given to."""
+    """A mel spectrogram does not match the mel contract of the model."""
 
 
 class TextError(JaxvoiceError, ValueError):
-    """A text cannot be spoken, or a phoneme is not one of the set; the message names the nearest codes."""
+    """A text cannot be converted to phonemes, or a phoneme code is unknown. The message contains the nearest codes."""
 
 
 class CheckpointError(JaxvoiceError):
-    """A model folder or run folder is missing, damaged, or belongs to another configuration."""
+    """A weight file, model folder or run folder is missing or damaged, or does not match the configuration."""
 
 
 class RefusedError(CheckpointError):
-    """A weight file asks for something that reading never does, such as calling a function; it may be hostile."""
+    """A weight file was refused: reading it would execute code or exceed a limit. The file may be malicious."""
 
 
 class UnsupportedOperatorError(CheckpointError):
-    """A TorchScript archive calls an operator that its interpreter lacks, or uses one in a way it refuses.
+    """A TorchScript archive calls an operator, or an overload of one, that the interpreter does not implement.
 
-    The message names the operator, the module, the place in the archive's code, and how to add one.
+    The message contains the operator, the module, the position in the archive's code, and how to add the operator.
     """
 
 
 class TrainingError(JaxvoiceError):
-    """Training cannot go on, for example because losses stay non-finite."""
+    """Training cannot continue, for example because losses are not finite."""
 
 
 class MissingExtraError(JaxvoiceError, ImportError):
-    """An optional dependency is needed; the message names the extra that brings it."""
+    """An optional dependency is missing. The message contains the extra that installs it."""
 
 
 class JaxvoiceWarning(UserWarning):
-    """What is done may not be what was meant; the message says what was seen."""
+    """An input is valid but unusual, so that the result may not be the intended one."""
 
 
 def warn_caller(message: str) -> None:
-    """Issue a `JaxvoiceWarning` that points to the line outside the package from which it was called."""
+    """Issue a `JaxvoiceWarning` for the line outside jaxvoice that called the library."""
     frame, level = inspect.currentframe(), 1
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "jaxvoice":
         frame, level = frame.f_back, level + 1

@@ -64,7 +64,7 @@ def test_config_round_trips_through_json():
         ({"name": "a", "inner": {"raet": 1.0}}, r"^config\.inner has an unknown key 'raet'; did you mean 'rate'\?"),
         ({"name": "a", "zzzzzz": 1}, "unknown key 'zzzzzz'; known keys are name, inner, kind"),
         ({}, "lacks 'name'; add it to build a Outer"),
-        ([], "should be a table of Outer fields"),
+        ([], "should be an object with the fields of Outer"),
         ({"name": 1}, r"^config\.name is 1; it should be text \(str\)\.$"),
         ({"name": "a", "inner": {"size": 1.5}}, r"config\.inner\.size is 1\.5; it should be a whole number"),
         ({"name": "a", "inner": {"size": True}}, r"is True; it should be a whole number"),
@@ -78,7 +78,7 @@ def test_config_round_trips_through_json():
             {"name": "a", "inner": {"rate": -1}},
             r"config\.inner: Inner\.rate is -1\.0; it should be at least 0\. None turns it off\.$",
         ),
-        ({"name": "a", "inner": 3}, r"config\.inner is 3; it should be a table of Inner fields"),
+        ({"name": "a", "inner": 3}, r"config\.inner is 3; it should be an object with the fields of Inner"),
         ({"name": "a", "kind": "Fast"}, r"config\.kind is 'Fast'; it should be one of 'fast', 'small', 1\.$"),
         ({"name": "a", "sizes": [[1], [2, "3"]]}, r"config\.sizes\[1\]\[1\] is '3'; it should be a whole number"),
         ({"name": "a", "sizes": 4}, r"config\.sizes is 4; it should be a list"),
@@ -139,7 +139,7 @@ def test_read_json_refuses_other_files(tmp_path):
     assert from_dict(Outer, read_json(tmp_path / "good.json")) == OUTER
     (tmp_path / "bad.json").write_text("{", encoding="utf-8")
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
-    for name, message in [("bad", "is not valid JSON"), ("bytes", "is not valid JSON"), ("gone", "cannot be read")]:
+    for name, message in [("bad", "is not valid JSON"), ("bytes", "is not text in UTF-8"), ("gone", "cannot be read")]:
         with pytest.raises(ConfigError, match=rf"{name}\.json {message}"):
             read_json(tmp_path / f"{name}.json")
 

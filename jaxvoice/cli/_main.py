@@ -17,7 +17,7 @@ from jaxvoice.cli.preflight import PreflightCommand
 from jaxvoice.cli.speak import Speak
 from jaxvoice.cli.teacher_force import TeacherForce
 from jaxvoice.cli.vocode import Vocode
-from jaxvoice.console import one_line_usage, run_command
+from jaxvoice.console import parse_command_line, run_command
 
 _DESCRIPTION = """Published speech systems in JAX and Equinox: training, inference, and tools to inspect models.
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"jaxvoice {__version__}")
         return 0
-    command: Command = one_line_usage(
+    command: Command = parse_command_line(
         lambda: tyro.extras.subcommand_cli_from_dict(
             _COMMANDS,
             prog="jaxvoice",

@@ -52,14 +52,14 @@ class Inspect:
         """The description of one file."""
         from jaxvoice.inspection.description import describe
         from jaxvoice.inspection.json_values import file_values, tensors_with_statistics
-        from jaxvoice.inspection.reports import file_lines, matching, tensor_lines
+        from jaxvoice.inspection.reports import file_lines, matching_tensors, tensor_lines
         from jaxvoice.weights.formats import open_archive
 
         with open_archive(path) as archive:
             if self.code is not None:
                 return self.code_lines(archive, columns)
             if self.tensors is not None:
-                names = matching(archive, self.tensors)
+                names = matching_tensors(archive, self.tensors)
                 if self.json:
                     return {"tensors": tensors_with_statistics(archive, names)}
                 return tensor_lines(archive, names, columns)
@@ -111,9 +111,9 @@ def _print(values: "list[str] | dict[str, Any]") -> None:
         return
     import json
 
-    from jaxvoice.inspection.json_values import plain
+    from jaxvoice.inspection.json_values import to_json
 
-    print_text(json.dumps(plain(values), indent=2))
+    print_text(json.dumps(to_json(values), indent=2))
 
 
 def _model_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from jaxvoice._lazy import lazily
+from jaxvoice._lazy import lazy_imports
 
 if TYPE_CHECKING:
     from jaxvoice.data.aligned import (
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
         Utterance as Utterance,
     )
 
-__getattr__, __dir__ = lazily(
+__getattr__, __dir__ = lazy_imports(
     __name__,
     globals(),
     {

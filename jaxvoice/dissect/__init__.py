@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from jaxvoice._lazy import lazily
+from jaxvoice._lazy import lazy_imports
 
 if TYPE_CHECKING:
     from jaxvoice.dissect.named_results import (
@@ -12,4 +12,6 @@ if TYPE_CHECKING:
         tag as tag,
     )
 
-__getattr__, __dir__ = lazily(__name__, globals(), {"named_results": ("NamedValue", "capture", "named_values", "tag")})
+__getattr__, __dir__ = lazy_imports(
+    __name__, globals(), {"named_results": ("NamedValue", "capture", "named_values", "tag")}
+)

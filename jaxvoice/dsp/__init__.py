@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from jaxvoice._lazy import lazily
+from jaxvoice._lazy import lazy_imports
 
 if TYPE_CHECKING:
     from jaxvoice.dsp.contract import check_mel as check_mel
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jaxvoice.dsp.perceptual_metrics import pesq as pesq, stoi as stoi
     from jaxvoice.dsp.transforms import istft as istft, stft as stft
 
-__getattr__, __dir__ = lazily(
+__getattr__, __dir__ = lazy_imports(
     __name__,
     globals(),
     {

@@ -1,1 +1,1 @@
-"""The implementation of `jaxvoice inspect`: weight files as module trees with classes, shapes, norms and settings."""
+"""Descriptions of weight files as module trees with classes, shapes, norms and settings; used by `jaxvoice inspect`."""

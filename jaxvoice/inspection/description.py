@@ -1,4 +1,4 @@
-"""Description of a weight file: a tree of modules with classes, shapes, norms and hyper-parameters."""
+"""The description of a weight file: a tree of modules with classes, shapes, norms and hyper-parameters."""
 
 import math
 import re
@@ -20,8 +20,8 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True)
-class Part:
-    """A module of a file, and its descendants."""
+class ModuleDescription:
+    """The description of a module in a file, and of its descendants."""
 
     path: str
     """Dotted name; `""` for the root."""
@@ -32,18 +32,17 @@ class Part:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Its plain attributes."""
     tensors: Mapping[str, TensorInfo] = field(default_factory=dict)
-    """Its own tensors by name, relative to the module."""
+    """Its tensors, without those of child modules, by name relative to the module."""
     shares: Mapping[str, str] = field(default_factory=dict)
-    """Own tensors that are the same as an earlier tensor, with its full name."""
-    children: Mapping[str, "Part"] = field(default_factory=dict)
+    """Its tensors that are second names of an earlier tensor, with the full name of that tensor."""
+    children: Mapping[str, "ModuleDescription"] = field(default_factory=dict)
     """Child modules by name."""
     own_parameters: int = 0
-    """Number of elements of its own parameters, without those listed earlier. Tensors of unknown kind count as
-    parameters."""
+    """Number of elements of its parameters, without child modules and `shares`. Tensors of unknown kind are counted."""
 
     @property
     def norm(self) -> str:
-        """`weight norm` or `spectral norm` if the weight is not folded, otherwise `""`."""
+        """`weight norm` or `spectral norm`; `""` without a norm, or if the norm is folded into the weight."""
         norms = {_norm(stem, self.tensors) for stem in _stems(self.tensors)} - {""}
         return ", ".join(sorted(norms))
 
@@ -52,7 +51,7 @@ class Part:
         """Number of elements of the parameters of the module and its descendants."""
         return self.own_parameters + sum(child.parameters for child in self.children.values())
 
-    def walk(self) -> Iterator["Part"]:
+    def walk(self) -> Iterator["ModuleDescription"]:
         """This module and its descendants, parents first."""
         yield self
         for child in self.children.values():
@@ -60,17 +59,17 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Description:
+class FileDescription:
     """The description of a weight file."""
 
     archive: Archive
     """The file."""
-    root: Part
+    root: ModuleDescription
     """Its root module."""
     shares: Mapping[str, str] = field(default_factory=dict)
-    """Tensors that are the same as an earlier tensor, with its name."""
+    """Tensors that are second names of an earlier tensor, with the name of that tensor."""
     problem: str = ""
-    """The reason why its code was not analysed; empty if it was."""
+    """The error that prevented the analysis of its code; empty if there was none."""
 
     @property
     def dtypes(self) -> Counter[str]:
@@ -78,19 +77,22 @@ class Description:
         return Counter(str(info.dtype) for info in self.archive.tensors.infos().values())
 
     @property
-    def others(self) -> int:
-        """Number of elements of tensors that are not parameters: buffers and constants."""
+    def other_elements(self) -> int:
+        """Number of elements of buffers and constants."""
         infos = self.archive.tensors.infos()
         return sum(info.size for name, info in infos.items() if name not in self.shares) - self.root.parameters
 
     @property
     def norms(self) -> Counter[str]:
         """Number of modules with each norm that is not folded into the weight."""
-        return Counter(part.norm for part in self.root.walk() if part.norm)
+        return Counter(module.norm for module in self.root.walk() if module.norm)
 
 
-def describe(archive: Archive) -> Description:
-    """Describe an archive without reading tensor values."""
+def describe(archive: Archive) -> FileDescription:
+    """Describe an archive. Values of tensors are not read.
+
+    Errors in the code of a TorchScript archive are stored in `problem`.
+    """
     layers: dict[str, Layer] = {}
     problem = ""
     if hasattr(archive, "code"):
@@ -119,11 +121,11 @@ def describe(archive: Archive) -> Description:
     distinguished = hasattr(archive, "code") or any(
         info.kind == "parameter" for info in archive.tensors.infos().values()
     )
-    return Description(archive, tree.part("", layers, shares, distinguished), shares, problem)
+    return FileDescription(archive, tree.describe("", layers, shares, distinguished), shares, problem)
 
 
 def _shared(archive: Archive) -> dict[str, str]:
-    """Tensors that are the same as an earlier tensor, with its name."""
+    """Tensors that are second names of an earlier tensor, with the name of that tensor."""
     alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     shares: dict[str, str] = {}
     for name, info in archive.tensors.infos().items():
@@ -144,7 +146,7 @@ def _address(array: np.ndarray) -> int:
 
 
 class _Tree:
-    """A mutable tree of modules, from which `Part` is built."""
+    """A mutable tree of modules, from which `ModuleDescription` is built."""
 
     def __init__(self) -> None:
         self.module: ModuleNode | None = None
@@ -157,15 +159,17 @@ class _Tree:
             place = place.below.setdefault(name, _Tree())
         return place
 
-    def part(self, path: str, layers: Mapping[str, Layer], shares: Mapping[str, str], distinguished: bool) -> Part:
+    def describe(
+        self, path: str, layers: Mapping[str, Layer], shares: Mapping[str, str], distinguished: bool
+    ) -> ModuleDescription:
         stem = f"{path}." if path else ""
         if all(name.isdecimal() and len(name) < 10 for name in self.below):
             # In files with sorted names, 10 precedes 2.
             self.below = dict(sorted(self.below.items(), key=lambda item: int(item[0])))
         children = {
-            name: below.part(stem + name, layers, shares, distinguished)
+            name: below.describe(stem + name, layers, shares, distinguished)
             for name, below in self.below.items()
-            # Modules of parametrisations belong to the norm, and `_flat_weights` repeats the weights of a recurrent
+            # Modules of parametrizations belong to the norm, and `_flat_weights` repeats the weights of a recurrent
             # layer.
             if not (name == "parametrizations" and any(leaf.startswith("parametrizations.") for leaf in self.tensors))
             and not (name == "_flat_weights" and all(f"{stem}{name}.{leaf}" in shares for leaf in below.tensors))
@@ -178,7 +182,7 @@ class _Tree:
             for leaf, info in self.tensors.items()
             if leaf not in mine and _is_parameter(leaf, info, distinguished)
         )
-        return Part(path, name, layers.get(path), module.attributes, self.tensors, mine, children, own)
+        return ModuleDescription(path, name, layers.get(path), module.attributes, self.tensors, mine, children, own)
 
 
 def _is_parameter(name: str, info: TensorInfo, distinguished: bool) -> bool:
@@ -213,8 +217,8 @@ def _axis(gain: TensorInfo) -> str:
     return f" (dim {axes[0]})" if axes and axes[0] else ""
 
 
-def main_weight(part: Part) -> str | None:
-    """The name of the weight of a module, or of the part of it that has its shape."""
+def main_weight(module: ModuleDescription) -> str | None:
+    """The name of the module's weight, or, with a norm, of the tensor that has the shape of the weight; else `None`."""
     names = (
         "weight",
         "weight_orig",
@@ -222,21 +226,24 @@ def main_weight(part: Part) -> str | None:
         "parametrizations.weight.original1",
         "parametrizations.weight.original",
     )
-    return next((name for name in names if name in part.tensors), None)
+    return next((name for name in names if name in module.tensors), None)
 
 
-def fingerprint(part: Part, top: str | None = None) -> Any:
-    """A value that is equal for two modules if the descriptions of their trees are equal except for their paths."""
-    top = part.path if top is None else top
-    layer = part.layer
+def fingerprint(module: ModuleDescription, top: str | None = None) -> Any:
+    """A value that is equal for two modules if their descriptions are equal except for the paths.
+
+    **Arguments:** `top`: the path that is removed from names; by default, the path of the module.
+    """
+    top = module.path if top is None else top
+    layer = module.layer
     described = layer and (
         layer.kind, repr(dict(layer.settings)), layer.computed, layer.conflicts, repr(dict(layer.attributes)),
         layer.norm, layer.used, tuple((name, _calls(calls, top)) for name, calls in layer.methods.items()),
     )  # fmt: skip
-    tensors = tuple((name, info.shape, str(info.dtype), info.kind) for name, info in part.tensors.items())
-    shares = tuple((name, _relative(other, top)) for name, other in part.shares.items())
-    below = tuple((name, fingerprint(child, top)) for name, child in part.children.items())
-    return part.class_name, described, repr(dict(part.attributes)), tensors, shares, below
+    tensors = tuple((name, info.shape, str(info.dtype), info.kind) for name, info in module.tensors.items())
+    shares = tuple((name, _relative(other, top)) for name, other in module.shares.items())
+    below = tuple((name, fingerprint(child, top)) for name, child in module.children.items())
+    return module.class_name, described, repr(dict(module.attributes)), tensors, shares, below
 
 
 def _calls(calls: tuple[Call, ...], top: str) -> Any:

@@ -4,16 +4,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jaxvoice.inspection.description import Description, Part
+from jaxvoice.inspection.description import FileDescription, ModuleDescription
 from jaxvoice.inspection.reports import statistics
 from jaxvoice.torchscript.layers import Layer
 from jaxvoice.torchscript.symbolic_values import MAX_BITS, Call, Computed, NormedWeight, PaddedInput, Ref, Stored
 from jaxvoice.weights.archive import Archive, TensorInfo
 
 
-def file_values(about: Description) -> dict[str, Any]:
-    """Source, totals, modules, tensors and metadata, in full."""
-    archive = about.archive
+def file_values(description: FileDescription) -> dict[str, Any]:
+    """The source, totals, modules, tensors and metadata of a file as JSON values."""
+    archive = description.archive
     infos = archive.tensors.infos()
     return {
         "source": {
@@ -23,23 +23,23 @@ def file_values(about: Description) -> dict[str, Any]:
         },
         "totals": {
             "tensors": len(infos),
-            "parameters": about.root.parameters,
-            "other_numbers": about.others,
+            "parameters": description.root.parameters,
+            "other_numbers": description.other_elements,
             "bytes": sum(info.nbytes for info in infos.values()),
-            "dtypes": dict(about.dtypes),
-            "norms": dict(about.norms),
+            "dtypes": dict(description.dtypes),
+            "norms": dict(description.norms),
         },
-        **({"problem": about.problem} if about.problem else {}),
-        "modules": [_module(part) for part in about.root.walk()],
+        **({"problem": description.problem} if description.problem else {}),
+        "modules": [_module(module) for module in description.root.walk()],
         "tensors": [tensor_values(name, info) for name, info in infos.items()],
-        "metadata": plain(archive.metadata),
+        "metadata": to_json(archive.metadata),
     }
 
 
 def tensor_values(name: str, info: TensorInfo) -> dict[str, Any]:
-    """The description of a tensor, without its values."""
-    about = {"shape": list(info.shape), "dtype": str(info.dtype), "kind": info.kind, "storage": info.storage}
-    return {"name": name, **about}
+    """The name, shape, dtype, kind and storage of a tensor as JSON values."""
+    fields = {"shape": list(info.shape), "dtype": str(info.dtype), "kind": info.kind, "storage": info.storage}
+    return {"name": name, **fields}
 
 
 def tensors_with_statistics(archive: Archive, names: list[str]) -> list[dict[str, Any]]:
@@ -47,30 +47,30 @@ def tensors_with_statistics(archive: Archive, names: list[str]) -> list[dict[str
     found = []
     for name in names:
         numbers = statistics(archive.tensors[name])
-        values = plain(numbers._asdict()) if numbers else {}
+        values = to_json(numbers._asdict()) if numbers else {}
         found.append({**tensor_values(name, archive.tensors.info(name)), **values})
     return found
 
 
-def _module(part: Part) -> dict[str, Any]:
-    values: dict[str, Any] = {"name": part.path, "class": part.class_name, "parameters": part.parameters}
-    if part.norm:
-        values["norm"] = part.norm
-    if part.shares:
-        values["shares"] = dict(part.shares)
-    if part.layer is None:
-        return {**values, "attributes": plain(part.attributes)}
-    return {**values, **layer_values(part.layer)}
+def _module(module: ModuleDescription) -> dict[str, Any]:
+    values: dict[str, Any] = {"name": module.path, "class": module.class_name, "parameters": module.parameters}
+    if module.norm:
+        values["norm"] = module.norm
+    if module.shares:
+        values["shares"] = dict(module.shares)
+    if module.layer is None:
+        return {**values, "attributes": to_json(module.attributes)}
+    return {**values, **layer_values(module.layer)}
 
 
 def layer_values(layer: Layer) -> dict[str, Any]:
-    """The description of a module from TorchScript code."""
+    """The description of a module from TorchScript code as JSON values."""
     return {
         "kind": layer.kind,
-        "settings": plain(layer.settings),
+        "settings": to_json(layer.settings),
         "computed": list(layer.computed),
         "conflicts": list(layer.conflicts),
-        "attributes": plain(layer.attributes),
+        "attributes": to_json(layer.attributes),
         "norm": layer.norm,
         "used": layer.used,
         "calls": {name: [_call(call) for call in calls] for name, calls in layer.methods.items()},
@@ -82,13 +82,13 @@ def _call(call: Call) -> dict[str, Any]:
     if call.method:
         values["method"] = call.method
     if call.arguments:
-        values["arguments"] = {name: plain(value) for name, value in call.arguments.items()}
+        values["arguments"] = {name: to_json(value) for name, value in call.arguments.items()}
     if call.within:
         values["within"] = list(call.within)
     return values
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """`value` as a JSON value. Non-finite numbers and values that JSON does not support become text."""
     match value:
         case bool() | str() | None:
@@ -98,15 +98,15 @@ def plain(value: Any) -> Any:
         case float():
             return value if math.isfinite(value) else str(value)
         case Mapping():
-            return {str(key): plain(below) for key, below in value.items()}
+            return {str(key): to_json(below) for key, below in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [plain(item) for item in value]
+            return [to_json(item) for item in value]
         case Computed(text=text):
             return {"computed": text}
         case Ref(path=path):
             return {"of": path}
         case Stored(path=path, value=kept):
-            return {"kept": path, "value": plain(kept)}
+            return {"kept": path, "value": to_json(kept)}
         case NormedWeight(norm=norm, of=of, dim=dim):
             return {"norm": norm, "of": of, "dim": dim}
         case PaddedInput(amounts=amounts, mode=mode):

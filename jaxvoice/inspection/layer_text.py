@@ -1,4 +1,4 @@
-"""Short texts of layers, calls and values, in torch's notation."""
+"""Layers, calls and values as short texts in torch's notation."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from jaxvoice.torchscript.layers import Layer
 from jaxvoice.torchscript.signatures import REQUIRED, defaults
 from jaxvoice.torchscript.symbolic_values import Call, NormedWeight, Ref, Stored, is_plain
 
-# Settings that are visible from the shapes of tensors in the same row.
+# Settings that the shapes of tensors in the same row contain.
 _SHAPES = {
     *("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels", "normalized_shape"),
     *("num_embeddings", "embedding_dim", "num_parameters", "input_size_", "affine_", "kernel_size"),
@@ -41,9 +41,9 @@ _TENSOR_ARGUMENTS = {
 
 
 def layer_text(layer: Layer, varied: Mapping[str, list[Any]] | None = None) -> str:
-    """Class and hyper-parameters, for example `Conv1d(stride=2, padding=1)`, without those in the weight's shape.
+    """Class and hyper-parameters, for example `Conv1d(stride=2, padding=1)`, without sizes in the weight's shape.
 
-    **Arguments:** `varied`, the different settings of several layers in one row.
+    **Arguments:** `varied`: the values of each setting that differs between several layers in one row.
     """
     # The kernel size is shown for layers without weight, such as pooling.
     weighted = "in_channels" in layer.settings or "out_channels" in layer.settings or "bias" in layer.settings
@@ -78,7 +78,7 @@ def _is_default(layer: Layer, name: str, value: Any) -> bool:
 
 
 def setting_text(name: str, value: Any) -> str:
-    """A hyper-parameter; `3` for a tuple of equal values 3."""
+    """The value of a hyper-parameter as text. A tuple of equal values becomes one value: `3` for `(3, 3)`."""
     same = isinstance(value, tuple) and bool(value) and all(one == value[0] for one in value)
     if same and not isinstance(value[0], (tuple, list)) and (len(value) == 1 or name not in ("sizes", "pad")):
         return value_text(value[0])

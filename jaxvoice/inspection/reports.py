@@ -8,9 +8,9 @@ import numpy as np
 
 from jaxvoice.console import printable
 from jaxvoice.errors import ConfigError
-from jaxvoice.inspection.description import Description, size_text
+from jaxvoice.inspection.description import FileDescription, size_text
 from jaxvoice.inspection.layer_text import value_text
-from jaxvoice.inspection.tree_rows import cut_rows, rows, shape_text
+from jaxvoice.inspection.tree_rows import limited_rows, shape_text, tree_rows
 from jaxvoice.text_tables import shortened, table, wrapped
 from jaxvoice.weights.archive import Archive
 
@@ -18,71 +18,78 @@ MOST_ROWS, MOST_METADATA = 400, 30
 _BLOCK = 2**22
 
 
-def file_lines(about: Description, columns: int, *, depth: int | None = None) -> list[str]:
-    """The file, its totals, its module tree and its metadata."""
-    dtype = main_dtype(about)
+def file_lines(description: FileDescription, columns: int, *, depth: int | None = None) -> list[str]:
+    """Lines of at most `columns`: the file, its totals, its module tree up to `depth`, and its metadata."""
+    dtype = main_dtype(description)
     if depth is None:
-        tree, cut = cut_rows(about.root, MOST_ROWS, dtype)
+        tree, cut = limited_rows(description.root, MOST_ROWS, dtype)
     else:
-        tree, cut = rows(about.root, depth=depth, dtype=dtype), None
+        tree, cut = tree_rows(description.root, depth=depth, dtype=dtype), None
     cells = [("  " * row.depth + row.name, row.layer, row.tensors, row.parameters) for row in tree]
     header = ("module", "layer", "tensors", "parameters")
-    lines = [*heading(about, columns), "", *table(cells, columns, header=header, right=[3])]
+    lines = [*heading(description, columns), "", *table(cells, columns, header=header, right=[3])]
     if cut is not None:
-        lines += ["", *wrapped(f"The tree is deeper than is shown; --depth {cut + 1} shows more.", columns)]
-    metadata = metadata_cells(about.archive.metadata, MOST_METADATA)
+        lines += ["", *wrapped(f"The tree has more levels; --depth {cut + 1} shows more.", columns)]
+    metadata = metadata_cells(description.archive.metadata, MOST_METADATA)
     if metadata:
-        lines += ["", "beside the tensors", *_indented(table(metadata, columns - 2))]
+        lines += ["", "metadata", *_indented(table(metadata, columns - 2))]
     return lines
 
 
-def heading(about: Description, columns: int) -> list[str]:
+def heading(description: FileDescription, columns: int) -> list[str]:
     """The file, its format and totals."""
-    archive, infos = about.archive, about.archive.tensors.infos().values()
+    archive, infos = description.archive, description.archive.tensors.infos().values()
     source = archive.source
     try:
         size = size_text(source.path.stat().st_size)
     except OSError:
-        size = "gone"
+        size = "file not found"
     count = sum(info.size for info in infos)
     noun = "tensor" if len(archive.tensors) == 1 else "tensors"
-    kinds = ", ".join(f"{dtype} x {n:,}" if len(about.dtypes) > 1 else dtype for dtype, n in about.dtypes.most_common())
-    totals = [f"{len(archive.tensors):,} {noun}", f"{about.root.parameters:,} parameters"]
-    if about.others:
-        totals.append(f"{about.others:,} other numbers")
-    if about.shares:
-        totals.append(f"{len(about.shares):,} of them second names of others")
-    totals.append(size_text(sum(info.nbytes for info in infos)) if count else "no numbers")
+    kinds = ", ".join(
+        f"{dtype} x {n:,}" if len(description.dtypes) > 1 else dtype for dtype, n in description.dtypes.most_common()
+    )
+    totals = [f"{len(archive.tensors):,} {noun}", f"{description.root.parameters:,} parameters"]
+    if description.other_elements:
+        totals.append(f"{description.other_elements:,} other elements")
+    if description.shares:
+        totals.append(f"{len(description.shares):,} of them second names of other tensors")
+    totals.append(size_text(sum(info.nbytes for info in infos)) if count else "no elements")
     details = [f"{printable(name)} {printable(str(value))}" for name, value in source.details.items()]
     cells = [
         ("file", printable(str(source.path))),
         ("format", ", ".join([source.format, size, *details])),
         ("tensors", ", ".join(totals)),
         ("types", kinds),
-        ("norms", norms_text(about)),
-        ("code", printable(about.problem)),
+        ("norms", norms_text(description)),
+        ("code", printable(description.problem)),
     ]
     return table([cell for cell in cells if cell[1]], columns)
 
 
-def norms_text(about: Description) -> str:
+def norms_text(description: FileDescription) -> str:
     """The norms of weights in the archive, and whether they are folded."""
-    if not about.norms:
-        weights = (info for name, info in about.archive.tensors.infos().items() if name.endswith("weight"))
+    if not description.norms:
+        weights = (info for name, info in description.archive.tensors.infos().items() if name.endswith("weight"))
         return "none, or folded into the weights" if any(len(info.shape) > 1 for info in weights) else ""
-    return ", ".join(f"{norm} on {n} layer{'s' * (n > 1)}" for norm, n in about.norms.most_common()) + ", not folded"
+    return (
+        ", ".join(f"{norm} on {n} layer{'s' * (n > 1)}" for norm, n in description.norms.most_common()) + ", not folded"
+    )
 
 
-def main_dtype(about: Description) -> np.dtype | None:
-    """The dtype of most elements, which the tree does not repeat."""
+def main_dtype(description: FileDescription) -> np.dtype | None:
+    """The dtype of most elements, which the tree omits; `None` if there are no tensors."""
     totals: dict[np.dtype, int] = {}
-    for info in about.archive.tensors.infos().values():
+    for info in description.archive.tensors.infos().values():
         totals[info.dtype] = totals.get(info.dtype, 0) + info.size
     return max(totals, key=lambda dtype: totals[dtype]) if totals else None
 
 
 def metadata_cells(metadata: Mapping[str, Any], most: int | None, *, cut: int = 200) -> list[tuple[str, str]]:
-    """Names and values, in order of depth. Large dicts and long lists are shortened."""
+    """Names and values, those of lower depth first. Large dicts and long lists are shortened.
+
+    **Arguments:** `most`: the maximum number of rows, `None` for all; `cut`: the maximum length of a value.
+    """
     found: list[tuple[str, str]] = []
     pending: list[tuple[str, Any]] = [(str(key), value) for key, value in metadata.items()]
     while pending:
@@ -103,7 +110,7 @@ def _indented(lines: list[str]) -> list[str]:
 
 
 class TensorStatistics(NamedTuple):
-    """Statistics of the finite elements of a tensor; of magnitudes if it is complex."""
+    """Statistics of the finite elements of a tensor; for a complex tensor, of their magnitudes."""
 
     min: float
     max: float
@@ -134,7 +141,7 @@ def statistics(array: np.ndarray) -> TensorStatistics | None:
     return TensorStatistics(low, high, mean, (squares / count) ** 0.5, flat.size - count)
 
 
-def matching(archive: Archive, pattern: str) -> list[str]:
+def matching_tensors(archive: Archive, pattern: str) -> list[str]:
     """Names of tensors that contain a match of `pattern`.
 
     **Raises:** `ConfigError` for an invalid regular expression.
@@ -143,7 +150,7 @@ def matching(archive: Archive, pattern: str) -> list[str]:
         wanted = re.compile(pattern)
     except re.error as failure:
         raise ConfigError(
-            f"--tensors {pattern!r} is not a regular expression ({failure}); '.' matches all tensors."
+            f"--tensors is {pattern!r}; it should be a regular expression ({failure}). '.' matches all tensors."
         ) from None
     return [name for name in archive.tensors if wanted.search(name)]
 
@@ -164,4 +171,4 @@ def tensor_lines(archive: Archive, names: list[str], columns: int) -> list[str]:
         cells.append((printable(name), shape_text(info.shape), str(info.dtype), *numbers, ", ".join(notes)))
     lines = table(cells, columns, header=header, right=[3, 4, 5, 6], flex=0)
     total = sum(archive.tensors.info(name).size for name in names)
-    return [*lines, "", f"{len(names):,} of {len(archive.tensors):,} tensors, {total:,} numbers"]
+    return [*lines, "", f"{len(names):,} of {len(archive.tensors):,} tensors, {total:,} elements"]

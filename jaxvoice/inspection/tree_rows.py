@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxvoice.console import printable
-from jaxvoice.inspection.description import Part, fingerprint, main_weight
+from jaxvoice.inspection.description import ModuleDescription, fingerprint, main_weight
 from jaxvoice.inspection.layer_text import call_text, layer_text, value_text
 from jaxvoice.torchscript.layers import Layer
 from jaxvoice.torchscript.symbolic_values import is_plain
@@ -35,8 +35,8 @@ class TreeRow:
     """Number of parameters, as text."""
 
 
-def rows(root: Part, *, depth: int | None = None, dtype: np.dtype | None = None) -> list[TreeRow]:
-    """The tree of `root`, limited to `depth` levels (at least 1). Dtypes other than `dtype` are shown."""
+def tree_rows(root: ModuleDescription, *, depth: int | None = None, dtype: np.dtype | None = None) -> list[TreeRow]:
+    """The rows of the tree of `root`, up to `depth` levels (at least 1). Dtypes other than `dtype` are shown."""
     result: list[TreeRow] = []
     if root.tensors or root.class_name:
         result.append(_row([root], root.path or "(top)", 0, dtype, cut=False))
@@ -44,20 +44,22 @@ def rows(root: Part, *, depth: int | None = None, dtype: np.dtype | None = None)
     return result
 
 
-def cut_rows(root: Part, most: int, dtype: np.dtype | None) -> tuple[list[TreeRow], int | None]:
-    """All rows, or the rows of the greatest depth with at most `most` rows, and this depth (`None` for all)."""
-    every = rows(root, dtype=dtype)
+def limited_rows(root: ModuleDescription, most: int, dtype: np.dtype | None) -> tuple[list[TreeRow], int | None]:
+    """The rows of the greatest depth with at most `most` rows, and this depth; `None` if all rows are returned."""
+    every = tree_rows(root, dtype=dtype)
     if len(every) <= most:
         return every, None
     for depth in range(max(row.depth for row in every), 1, -1):
-        some = rows(root, depth=depth, dtype=dtype)
+        some = tree_rows(root, depth=depth, dtype=dtype)
         if len(some) <= most:
             return some, depth
-    return rows(root, depth=1, dtype=dtype), 1
+    return tree_rows(root, depth=1, dtype=dtype), 1
 
 
-def _below(part: Part, level: int, depth: int | None, dtype: np.dtype | None, result: list[TreeRow]) -> None:
-    for names, members in _groups(part):
+def _below(
+    module: ModuleDescription, level: int, depth: int | None, dtype: np.dtype | None, result: list[TreeRow]
+) -> None:
+    for names, members in _groups(module):
         member, name = members[0], names
         # A module with a single child shares its row.
         while not member.tensors and member.class_name in (None, *_containers(member)) and len(members) == 1:
@@ -72,23 +74,23 @@ def _below(part: Part, level: int, depth: int | None, dtype: np.dtype | None, re
             _below(member, level + 1, None if depth is None else depth - 1, dtype, result)
 
 
-def _attributes(part: Part) -> dict[str, Any]:
+def _attributes(module: ModuleDescription) -> dict[str, Any]:
     """Plain attributes of a module, without those of every module."""
-    return {name: v for name, v in part.attributes.items() if is_plain(v) and name != "training" and name[:1] != "_"}
+    return {name: v for name, v in module.attributes.items() if is_plain(v) and name != "training" and name[:1] != "_"}
 
 
-def _containers(part: Part) -> tuple[str, ...]:
-    name = part.class_name or ""
-    return (name,) if name.rpartition(".")[2] in _CONTAINERS and not (part.layer and part.layer.methods) else ()
+def _containers(module: ModuleDescription) -> tuple[str, ...]:
+    name = module.class_name or ""
+    return (name,) if name.rpartition(".")[2] in _CONTAINERS and not (module.layer and module.layer.methods) else ()
 
 
-def _groups(part: Part) -> list[tuple[str, list[Part]]]:
-    """Children grouped by row. Consecutive numbered children that are alike share a row."""
-    numbered = [child for name, child in part.children.items() if name.isdecimal()]
-    if len(numbered) > _RAGGED and len(numbered) == len(part.children) and _only_differ_in_shape(numbered):
+def _groups(module: ModuleDescription) -> list[tuple[str, list[ModuleDescription]]]:
+    """The children of each row. Consecutive numbered children with equal descriptions share a row."""
+    numbered = [child for name, child in module.children.items() if name.isdecimal()]
+    if len(numbered) > _RAGGED and len(numbered) == len(module.children) and _only_differ_in_shape(numbered):
         return [(_range(numbered), numbered)]
-    groups: list[tuple[str, list[Part]]] = []
-    for name, child in part.children.items():
+    groups: list[tuple[str, list[ModuleDescription]]] = []
+    for name, child in module.children.items():
         if groups and name.isdecimal() and _is_next(groups[-1][1], name) and _share_row(groups[-1][1], child):
             groups[-1][1].append(child)
         else:
@@ -96,18 +98,18 @@ def _groups(part: Part) -> list[tuple[str, list[Part]]]:
     return [(_range(members) if len(members) > 1 else name, members) for name, members in groups]
 
 
-def _range(members: Sequence[Part]) -> str:
+def _range(members: Sequence[ModuleDescription]) -> str:
     first, last = (member.path.rpartition(".")[2] for member in (members[0], members[-1]))
     return f"{first}-{last}"
 
 
-def _is_next(members: Sequence[Part], name: str) -> bool:
+def _is_next(members: Sequence[ModuleDescription], name: str) -> bool:
     before = members[-1].path.rpartition(".")[2]
     return before.isdecimal() and len(name) < 9 and len(before) < 9 and int(name) == int(before) + 1
 
 
-def _share_row(members: Sequence[Part], child: Part) -> bool:
-    """Whether `child` is equal to `members`, or differs only in few settings of a short list of layers."""
+def _share_row(members: Sequence[ModuleDescription], child: ModuleDescription) -> bool:
+    """Whether the description of `child` equals that of `members`, or differs in few settings of a few layers."""
     if fingerprint(members[-1]) == fingerprint(child) and not _varied(members):
         return True
     if len(members) > 1 and not _varied(members):
@@ -115,8 +117,8 @@ def _share_row(members: Sequence[Part], child: Part) -> bool:
     return len(members) < 6 and bool(_varied([*members, child]))
 
 
-def _varied(members: Sequence[Part]) -> dict[str, list[Any]]:
-    """The settings that differ, if layers are otherwise equal; empty if there are none."""
+def _varied(members: Sequence[ModuleDescription]) -> dict[str, list[Any]]:
+    """The settings in which otherwise equal layers differ; empty if the layers are equal, or differ in other ways."""
     layers = [member.layer for member in members]
     if len(members) < 2 or any(layer is None or member.children for layer, member in zip(layers, members, strict=True)):
         return {}
@@ -142,77 +144,77 @@ def _varied(members: Sequence[Part]) -> dict[str, list[Any]]:
     return differing if len(differing) <= 3 else {}
 
 
-def _only_differ_in_shape(members: Sequence[Part]) -> bool:
+def _only_differ_in_shape(members: Sequence[ModuleDescription]) -> bool:
     """Whether the modules have tensors with equal names and different shapes, such as the state of an optimiser."""
     if any(member.children or member.class_name or not member.tensors for member in members):
         return False
     return len({tuple(member.tensors) for member in members}) == 1 and "weight" not in members[0].tensors
 
 
-def _ragged(members: Sequence[Part]) -> bool:
+def _ragged(members: Sequence[ModuleDescription]) -> bool:
     return len({fingerprint(member) for member in members}) > 1 and not _varied(members)
 
 
-def _row(members: Sequence[Part], name: str, level: int, dtype: np.dtype | None, cut: bool) -> TreeRow:
-    part = members[0]
+def _row(members: Sequence[ModuleDescription], name: str, level: int, dtype: np.dtype | None, cut: bool) -> TreeRow:
+    module = members[0]
     notes = [_layer(members)]
-    norm = part.norm or (part.layer.norm if part.layer else "")
+    norm = module.norm or (module.layer.norm if module.layer else "")
     notes.append(norm)
-    if part.layer and not part.layer.used:
+    if module.layer and not module.layer.used:
         notes.append("never called")
-    if part.layer:
-        notes += [f"! {conflict}" for conflict in part.layer.conflicts]
+    if module.layer:
+        notes += [f"! {conflict}" for conflict in module.layer.conflicts]
     if cut:
-        below = sum(1 for child in part.walk()) - 1
-        notes.append(f"({below} modules below)")
+        below = sum(1 for child in module.walk()) - 1
+        notes.append(f"({below} submodules)")
     layer = ", ".join(printable(note) for note in notes if note)
     if _ragged(members):
-        names = ", ".join(printable(leaf) for leaf in part.tensors)
+        names = ", ".join(printable(leaf) for leaf in module.tensors)
         count = sum(member.parameters for member in members)
         return TreeRow(printable(name), level, f"{len(members)} entries of different shapes", names, f"{count:,}")
-    count = f"{part.parameters:,}" if part.parameters else ""
+    count = f"{module.parameters:,}" if module.parameters else ""
     times = f"{len(members)} x " if len(members) > 1 and count else ""
     return TreeRow(printable(name), level, layer, _tensors(members, dtype), times + count)
 
 
-def _layer(members: Sequence[Part]) -> str:
-    part = members[0]
-    if part.layer is None:
-        named = part.class_name.rpartition(".")[2] if part.class_name else ""
-        shown = [f"{name}={value_text(value)}" for name, value in _attributes(part).items() if part.class_name]
+def _layer(members: Sequence[ModuleDescription]) -> str:
+    module = members[0]
+    if module.layer is None:
+        named = module.class_name.rpartition(".")[2] if module.class_name else ""
+        shown = [f"{name}={value_text(value)}" for name, value in _attributes(module).items() if module.class_name]
         return named + (f"({', '.join(shown)})" if shown else "")
-    text = layer_text(part.layer, _varied(members))
+    text = layer_text(module.layer, _varied(members))
     # Show the operators that a custom class calls. torch's classes are known by their names.
-    if not part.layer.class_name.startswith("torch.nn."):
-        calls_text = [call_text(call) for calls in part.layer.methods.values() for call in calls]
+    if not module.layer.class_name.startswith("torch.nn."):
+        calls_text = [call_text(call) for calls in module.layer.methods.values() for call in calls]
         calls_text = list(dict.fromkeys(one for one in calls_text if one))
         if calls_text:
             text += ": " + ", ".join(calls_text)
     return text
 
 
-def _tensors(members: Sequence[Part], dtype: np.dtype | None) -> str:
-    part = members[0]
-    main = main_weight(part)
-    known = part.layer is not None and part.layer.class_name.startswith("torch.nn.")
+def _tensors(members: Sequence[ModuleDescription], dtype: np.dtype | None) -> str:
+    module = members[0]
+    main = main_weight(module)
+    known = module.layer is not None and module.layer.class_name.startswith("torch.nn.")
     texts = []
-    for name, info in part.tensors.items():
+    for name, info in module.tensors.items():
         if name == main:
             texts.insert(0, shape_text(info.shape) + _type(info, dtype))
-        elif not (main and _implied(name, info, part, known)):
+        elif not (main and _implied(name, info, module, known)):
             texts.append(f"{printable(name)} {shape_text(info.shape)}{_type(info, dtype)}")
-    if known and part.layer and part.layer.kind in ("LSTM", "GRU", "RNN") and len(texts) > 2:
+    if known and module.layer and module.layer.kind in ("LSTM", "GRU", "RNN") and len(texts) > 2:
         texts = [*texts[:2], f"{len(texts)} in all"]
-    others = [printable(other) for name, other in part.shares.items() if name == main or not main]
+    others = [printable(other) for name, other in module.shares.items() if name == main or not main]
     return ", ".join(texts + [f"is {other}" for other in others])
 
 
-def _implied(name: str, info: TensorInfo, part: Part, known: bool) -> bool:
+def _implied(name: str, info: TensorInfo, module: ModuleDescription, known: bool) -> bool:
     """Whether the shape of a tensor follows from the weight, the class and the norm."""
-    weight = main_weight(part)
-    like = weight is not None and info.dtype in (part.tensors[weight].dtype, np.dtype(np.int64))
+    weight = main_weight(module)
+    like = weight is not None and info.dtype in (module.tensors[weight].dtype, np.dtype(np.int64))
     kept = name in ("weight_g", "weight_v", "weight_u") or name.startswith("parametrizations.weight.")
-    return like and ((known and name in _IMPLIED) or (bool(part.norm) and kept))
+    return like and ((known and name in _IMPLIED) or (bool(module.norm) and kept))
 
 
 def shape_text(shape: Sequence[int]) -> str:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from jaxvoice._lazy import lazily
+from jaxvoice._lazy import lazy_imports
 
 if TYPE_CHECKING:
     from jaxvoice.pipelines.aligner import Aligner as Aligner, ForcedAlignment as ForcedAlignment
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines.teacher_forcing import TeacherForced as TeacherForced, teacher_force as teacher_force
     from jaxvoice.pipelines.vocoder import Vocoder as Vocoder
 
-__getattr__, __dir__ = lazily(
+__getattr__, __dir__ = lazy_imports(
     __name__,
     globals(),
     {

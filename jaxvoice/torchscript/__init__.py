@@ -5,7 +5,7 @@ Only `function`, `State` and `register_operator` import jax.
 
 from typing import TYPE_CHECKING
 
-from jaxvoice._lazy import lazily
+from jaxvoice._lazy import lazy_imports
 
 if TYPE_CHECKING:
     from jaxvoice.torchscript.code import ClassCode as ClassCode, Code as Code, parse_code as parse_code
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxvoice.torchscript.printer import module_code as module_code
     from jaxvoice.torchscript.state import State as State
 
-__getattr__, __dir__ = lazily(
+__getattr__, __dir__ = lazy_imports(
     __name__,
     globals(),
     {

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from jaxvoice._lazy import lazily
+from jaxvoice._lazy import lazy_imports
 
 if TYPE_CHECKING:
     from jaxvoice.training.adversarial_training import (
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxvoice.training.task import Sample as Sample, Task as Task, ValidationResult as ValidationResult
     from jaxvoice.training.training_state import Counters as Counters, all_finite as all_finite, guarded as guarded
 
-__getattr__, __dir__ = lazily(
+__getattr__, __dir__ = lazy_imports(
     __name__,
     globals(),
     {

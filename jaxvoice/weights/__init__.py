@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from jaxvoice._lazy import lazily
+from jaxvoice._lazy import lazy_imports
 
 if TYPE_CHECKING:
     from jaxvoice.weights.archive import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         write_model_folder as write_model_folder,
     )
 
-__getattr__, __dir__ = lazily(
+__getattr__, __dir__ = lazy_imports(
     __name__,
     globals(),
     {

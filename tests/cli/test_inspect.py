@@ -193,7 +193,7 @@ def test_a_run_of_the_training_loop(tmp_path, capsys):
     [
         ("g", {"code": "generator"}, "torch zip file; --code needs a TorchScript archive"),
         ("speaker", {"code": "convs.9"}, "did you mean 'convs"),
-        ("g", {"tensors": "("}, "not a regular expression"),
+        ("g", {"tensors": "("}, "should be a regular expression"),
         ("g", {"depth": 0}, "at least 1"),
         ("g", {"tensors": ".", "code": "."}, "use one of them"),
         ("missing", {}, "missing"),

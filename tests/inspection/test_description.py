@@ -10,8 +10,8 @@ import pytest
 
 from jaxvoice.inspection.description import describe, fingerprint
 from jaxvoice.inspection.json_values import file_values
-from jaxvoice.inspection.reports import file_lines, matching, metadata_cells, statistics, tensor_lines
-from jaxvoice.inspection.tree_rows import rows
+from jaxvoice.inspection.reports import file_lines, matching_tensors, metadata_cells, statistics, tensor_lines
+from jaxvoice.inspection.tree_rows import tree_rows
 from jaxvoice.text_tables import width
 from jaxvoice.weights.archive import Archive, ModuleNode, Source, TensorInfo, Tensors
 from jaxvoice.weights.formats.limits import Budget
@@ -32,7 +32,7 @@ def zeros(*shape, dtype=np.float32):
 
 
 def names(archive, **options):
-    return [(row.name, row.layer, row.tensors, row.parameters) for row in rows(describe(archive).root, **options)]
+    return [(row.name, row.layer, row.tensors, row.parameters) for row in tree_rows(describe(archive).root, **options)]
 
 
 def test_equal_numbered_blocks_share_a_row():
@@ -90,7 +90,7 @@ def test_parameters_of_random_trees_add_up():
             arrays[name] = zeros(rng.choice([1, 1, 2]), 2)
         about = describe(archive_of(arrays))
         total = sum(array.size for array in arrays.values())
-        assert about.root.parameters == total and about.others == 0
+        assert about.root.parameters == total and about.other_elements == 0
 
         def counted(lines):
             found = 0
@@ -103,7 +103,7 @@ def test_parameters_of_random_trees_add_up():
             return found
 
         top = sum(array.size for name, array in arrays.items() if "." not in name)
-        lines = [row for row in rows(about.root) if row.name != "(top)"]
+        lines = [row for row in tree_rows(about.root) if row.name != "(top)"]
         assert counted(lines) + top == total
 
 
@@ -147,7 +147,7 @@ def test_tensors_with_two_names_count_once():
 def test_depth_limits_the_rows():
     arrays = {f"a.b{i}.c.weight": zeros(2, 2) for i in range(3)}
     found = names(archive_of(arrays), depth=1)
-    assert found == [("a", "(6 modules below)", "", "12")]
+    assert found == [("a", "(6 submodules)", "", "12")]
 
 
 def test_entries_of_an_optimiser_share_a_row():
@@ -210,9 +210,9 @@ def test_statistics_equal_numpy():
 
 def test_matching_tensors_match_the_pattern():
     archive = archive_of({"a.weight": zeros(1), "b.bias": zeros(1)})
-    assert matching(archive, "weight$") == ["a.weight"]
-    with pytest.raises(Exception, match=r"'\[' is not a regular expression"):
-        matching(archive, "[")
+    assert matching_tensors(archive, "weight$") == ["a.weight"]
+    with pytest.raises(Exception, match=r"'\['; it should be a regular expression"):
+        matching_tensors(archive, "[")
 
 
 def test_fingerprints_ignore_paths_only():

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from jaxvoice._lazy import lazily
+from jaxvoice._lazy import lazy_imports
 
 if TYPE_CHECKING:
     from jaxvoice.models.hifigan.config import (
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jaxvoice.models.hifigan.generator import Generator as Generator, ResBlock1 as ResBlock1, ResBlock2 as ResBlock2
     from jaxvoice.models.hifigan.training import HiFiGANTask as HiFiGANTask, TrainingConfig as TrainingConfig
 
-__getattr__, __dir__ = lazily(
+__getattr__, __dir__ = lazy_imports(
     __name__,
     globals(),
     {
