@@ -1,4 +1,4 @@
-"""From files to batches: audio, corpora and alignments, preflight, stores, samplers, the loader, a demo corpus."""
+"""Data for training: audio files, corpora, alignments, preflight, stores, samplers, loader and demo corpus."""
 
 from typing import TYPE_CHECKING
 

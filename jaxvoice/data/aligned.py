@@ -1,4 +1,4 @@
-"""Loading corpora with alignments: mel spectrograms, phoneme numbers and durations of whole utterances."""
+"""Loading of corpora with alignments: mel spectrograms, phoneme ids and durations of whole utterances."""
 
 from collections import Counter
 from dataclasses import replace
@@ -30,7 +30,7 @@ class CorpusStatistics(NamedTuple):
 
 
 def measure_statistics(store: Store) -> CorpusStatistics:
-    """The statistics of `store` by which a model normalises; a deviation of zero is given as 1."""
+    """Measure the statistics of `store`, by which a model normalises. A standard deviation of 0 is replaced by 1."""
     mels = store["mel"]
     count = sum(mel.size for mel in mels)
     mean = sum(float(mel.sum(dtype=np.float64)) for mel in mels) / count
@@ -58,15 +58,15 @@ def load_aligned(
 ) -> Store:
     """Load the columns `mel`, `phonemes` and `durations` of `corpus`, which has alignments, into memory.
 
-    `mel` is the contract, by default that of the corpus's own mels, else HiFi-GAN's. If the corpus contains mels under
-    this contract, they are read. Otherwise mels are computed from the recordings, resampled to `mel.sample_rate` and,
-    with `peak_normalize`, scaled to a peak of 0.95, as HiFi-GAN's training audio is. Durations are made to add up to
-    the lengths of the mels. A day of speech with 80 bands takes 2.2 GiB. With `audio`, the store also has the columns
-    `audio` and `gain` of the same recordings, another 3.5 GiB at 22,050 Hz.
+    `mel` is the contract, by default that of the mels in the corpus, else HiFi-GAN's. If the corpus contains mels under
+    this contract, they are read. Otherwise mels are computed from the recordings, which are resampled to
+    `mel.sample_rate` and, with `peak_normalize`, scaled to a peak of 0.95, as in HiFi-GAN's training. Durations are
+    adjusted to the lengths of the mels (see `durations_in_frames`). A day of speech with 80 bands takes 2.2 GiB. With
+    `audio`, the store also has the columns `audio` and `gain`, which take another 3.5 GiB at 22,050 Hz.
 
-    The store's `rejected` contains utterances without such a mel or recording; files that cannot be read; silent audio;
-    mels that `check_mel` refuses; alignments more than 8 frames longer or shorter than the mel, or with more phones
-    than frames (see `durations_in_frames`); and those of more than `max_frames` frames or `max_phones` phones.
+    The store's `rejected` contains utterances without a mel under the contract and without a recording; files that
+    cannot be read; silent audio; mels that `check_mel` rejects; alignments more than 8 frames longer or shorter than
+    the mel, or with more phones than frames; and utterances of more than `max_frames` frames or `max_phones` phones.
 
     **Raises:** `DataError`, with every kind of reason, if no utterance is left, or if the corpus has no alignments.
     """
@@ -98,20 +98,20 @@ def load_aligned(
                 computed = bucketed_log_mel(loaded.audio, contract)
             if utterance.alignment is None:
                 raise AlignmentError("no alignment", f"{utterance.id} has no alignment; align it first.")
-            lasting = durations_in_frames(
+            rounded = durations_in_frames(
                 utterance.alignment,
                 computed.shape[1],
                 sample_rate=contract.sample_rate,
                 hop_length=contract.hop_length,
             )
-            _check_size(utterance.id, computed.shape[1], len(lasting.phones), max_frames, max_phones)
+            _check_size(utterance.id, computed.shape[1], len(rounded.phones), max_frames, max_phones)
         except (AlignmentError, AudioError) as failure:
             rejected.append(RejectedUtterance(utterance.id, getattr(failure, "kind", "audio"), str(failure)))
             continue
         kept.append(utterance)
         mels.append(computed)
-        phonemes.append(np.array(phone_set.ids(lasting.phones), np.int32))
-        durations.append(lasting.frames.astype(np.int32))
+        phonemes.append(np.array(phone_set.ids(rounded.phones), np.int32))
+        durations.append(rounded.frames.astype(np.int32))
         notes.update(loaded.notes)
         if audio:
             assert loaded.audio is not None
@@ -135,10 +135,10 @@ def load_aligned(
 
 
 def _load(utterance: Utterance, corpus: Corpus, contract: MelConfig, peak_normalize: bool, audio: bool) -> _Loaded:
-    """The given mel under `contract`, or the recording that it is computed from; with `audio`, the recording too."""
+    """The mel of the corpus under `contract`, else the recording; with `audio`, both."""
     mel, notes = None, ()
     if utterance.mel is not None and corpus.mel == contract and not peak_normalize:
-        mel, notes = _given(utterance.mel, contract)
+        mel, notes = _read_checked_mel(utterance.mel, contract)
         if not audio:
             return _Loaded(None, mel, notes)
     if utterance.audio is None:
@@ -150,8 +150,7 @@ def _load(utterance: Utterance, corpus: Corpus, contract: MelConfig, peak_normal
 
 
 def utterance_audio(path: Path, sample_rate: int, *, peak_normalize: bool) -> Float32[np.ndarray, " samples"]:
-    """The recording at `path` as mels are computed from it: resampled to `sample_rate` (Hz) and, with `peak_normalize`,
-    scaled to a peak of 0.95.
+    """Read a recording, resampled to `sample_rate` (Hz) and, with `peak_normalize`, scaled to a peak of 0.95.
 
     **Raises:** `AudioError` if it cannot be read, or is silent.
     """
@@ -162,8 +161,8 @@ def utterance_audio(path: Path, sample_rate: int, *, peak_normalize: bool) -> Fl
     return samples * np.float32(PEAK / peak) if peak_normalize else samples
 
 
-def _given(path: Path, contract: MelConfig) -> tuple[Float32[np.ndarray, "mels frames"], tuple[str, ...]]:
-    """The mel at `path`, and the remarks of `check_mel` on it."""
+def _read_checked_mel(path: Path, contract: MelConfig) -> tuple[Float32[np.ndarray, "mels frames"], tuple[str, ...]]:
+    """The mel at `path`, and the warnings of `check_mel`."""
     mel = read_mel(path, contract.num_mels)
     try:
         lines = check_mel(mel, contract)
@@ -175,9 +174,9 @@ def _given(path: Path, contract: MelConfig) -> tuple[Float32[np.ndarray, "mels f
 def _check_size(name: str, frames: int, phones: int, max_frames: int | None, max_phones: int | None) -> None:
     if max_frames is not None and frames > max_frames:
         raise AlignmentError(
-            "too long", f"{name} has {frames} frames, and {max_frames} are allowed; cut it or allow more."
+            "too long", f"{name} has {frames} frames; it should have at most {max_frames}. Cut it or raise the limit."
         )
     if max_phones is not None and phones > max_phones:
         raise AlignmentError(
-            "too long", f"{name} has {phones} phones, and {max_phones} are allowed; cut it or allow more."
+            "too long", f"{name} has {phones} phones; it should have at most {max_phones}. Cut it or raise the limit."
         )

@@ -1,4 +1,4 @@
-"""The user's cache folder, and folders that appear and disappear in one step."""
+"""The user's cache folder, and atomic creation and removal of folders."""
 
 import contextlib
 import os
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def cache_folder(*parts: str) -> Path:
-    """The folder for files that jaxvoice can make again, or the folder `parts` below it; it may not exist yet.
+    """The user's cache folder, or the folder `parts` below it. The folder may not exist.
 
-    It is the environment variable `JAXVOICE_CACHE` if that is set, else `jaxvoice` below `%LOCALAPPDATA%` on Windows,
-    `~/Library/Caches` on macOS, and `$XDG_CACHE_HOME` or `~/.cache` elsewhere.
+    The environment variable `JAXVOICE_CACHE` sets the folder. By default, it is `jaxvoice` below `%LOCALAPPDATA%` on
+    Windows, `~/Library/Caches` on macOS, and `$XDG_CACHE_HOME` or `~/.cache` elsewhere.
     """
     chosen = os.environ.get("JAXVOICE_CACHE")
     if chosen:
@@ -29,10 +29,12 @@ def cache_folder(*parts: str) -> Path:
 
 @contextlib.contextmanager
 def atomic_folder(final: Path) -> Iterator[Path]:
-    """A temporary folder beside `final` that is moved to `final` when the block ends without an error.
+    """A context with a temporary folder beside `final`, which is moved to `final` when the block ends without an error.
 
-    If another process has made the folder `final` in the meantime, that folder stays and the new one is removed. On an
-    error, the temporary folder is removed. Raises `OSError` if the folder cannot be created.
+    If another process has created `final` in the meantime, the temporary folder is removed instead. It is also removed
+    after an error.
+
+    **Raises:** `OSError` if the folder cannot be created.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent, ignore_cleanup_errors=True) as scratch:
@@ -47,7 +49,7 @@ def atomic_folder(final: Path) -> Iterator[Path]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Move `folder` aside, then delete it, so that no other process sees a part of it."""
+    """Rename `folder`, then delete it, so that no other process finds an incomplete folder."""
     with (
         contextlib.suppress(FileNotFoundError),
         tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True) as aside,

@@ -1,4 +1,4 @@
-"""Reading, writing and resampling of audio: one channel, float32, at any sample rate."""
+"""Reading, writing and resampling of audio: one channel of float32 at any sample rate."""
 
 import numbers
 import operator
@@ -17,7 +17,7 @@ from jaxvoice.errors import AudioError, ShapeError
 
 SILENCE = 10 ** (-70 / 20)  # peak of silent audio, full scale at 1; about ten steps of 16-bit audio
 _BLOCK = 1 << 16  # samples that are converted and written at once
-_UNKNOWN_LENGTH = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # written by programs that stream a WAV of unknown length
+_UNKNOWN_LENGTH = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # stated in WAV files that were written as streams
 _LARGEST_PAGE = 27 + 255 + 255 * 255
 
 
@@ -38,7 +38,11 @@ class AudioInfo:
 
 @dataclass(frozen=True)
 class Audio:
-    """A waveform: `samples` (samples,) float32 with full scale at 1, `sample_rate` in Hz, and its file's properties."""
+    """A waveform.
+
+    `samples` `(samples,)` is float32 with full scale at 1, `sample_rate` is in Hz, and `source` contains the properties
+    of the file.
+    """
 
     samples: Float32[np.ndarray, " samples"]
     sample_rate: int
@@ -51,19 +55,19 @@ class Audio:
 
 
 def read_audio(path: str | Path, sample_rate: float | None = None) -> Audio:
-    """Read a WAV, FLAC, OGG or MP3 file: channels are averaged, and resampled to `sample_rate` (Hz) if it is given.
+    """Read a WAV, FLAC, OGG or MP3 file, average its channels, and resample it to `sample_rate` (Hz) if that is given.
 
-    A sample of 16 bits becomes its integer divided by 32768.
+    Samples of 16 bits are divided by 32768.
 
     **Raises:** `AudioError` if the file is missing, empty, truncated or not audio, if it has no samples or contains NaN
-    or infinity, or if `sample_rate` is not a whole number from 1 up. Truncation of an MP3 file that does not state its
+    or infinity, or if `sample_rate` is not a positive whole number. Truncation of an MP3 file that does not state its
     length is not detected.
     """
-    wanted = None if sample_rate is None else _whole_rate(sample_rate, f"{path} cannot be read at {sample_rate!r} Hz")
-    path = _existing(path)
+    wanted = None if sample_rate is None else _whole_rate("sample_rate", sample_rate)
+    path = _check_path(path)
     samples, info = _decode(path)
     if info.frames == 0:
-        raise AudioError(f"{path} is zero-length: it has a valid header but no samples; record it again.")
+        raise AudioError(f"{path} is zero-length: it has a header but no samples; record it again.")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     if not np.isfinite(mono).all():
         bad = int(np.count_nonzero(~np.isfinite(mono)))
@@ -74,7 +78,7 @@ def read_audio(path: str | Path, sample_rate: float | None = None) -> Audio:
     return Audio(mono, wanted or info.sample_rate, info)
 
 
-def _existing(path: str | Path) -> Path:
+def _check_path(path: str | Path) -> Path:
     path = Path(path)
     try:
         size = path.stat().st_size if path.is_file() else None
@@ -109,7 +113,7 @@ def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioIn
 
 
 def _name(path: Path) -> Any:
-    """`path` in a form that soundfile opens: names on POSIX systems are bytes, which may not be text."""
+    """`path` as soundfile takes it. On POSIX systems, file names are bytes that need not be valid text."""
     return str(path) if sys.platform == "win32" else os.fsencode(path)
 
 
@@ -125,7 +129,7 @@ def audio_info(path: str | Path) -> AudioInfo:
     """
     import soundfile
 
-    path = _existing(path)
+    path = _check_path(path)
     try:
         info = soundfile.info(_name(path))
     except soundfile.LibsndfileError as failure:
@@ -136,16 +140,15 @@ def audio_info(path: str | Path) -> AudioInfo:
 def resample(
     samples: Float[np.ndarray, " samples"], from_rate: float, to_rate: float
 ) -> Float32[np.ndarray, " resampled_samples"]:
-    """Change the sample rate (Hz) with soxr's high quality filter, as `librosa.resample` does by default.
+    """Resample from `from_rate` to `to_rate` (Hz) with soxr's high quality filter, the default of `librosa.resample`.
 
     The result has `ceil(samples * to_rate / from_rate)` samples.
 
-    **Raises:** `AudioError` for a rate that is not a whole number from 1 up.
+    **Raises:** `AudioError` for a rate that is not a positive whole number.
     """
     import soxr
 
-    problem = f"Cannot resample from {from_rate} Hz to {to_rate} Hz"
-    from_rate, to_rate = _whole_rate(from_rate, problem), _whole_rate(to_rate, problem)
+    from_rate, to_rate = _whole_rate("from_rate", from_rate), _whole_rate("to_rate", to_rate)
     if from_rate == to_rate:
         return np.asarray(samples, dtype=np.float32)
     length = -(-len(samples) * to_rate // from_rate)
@@ -153,40 +156,40 @@ def resample(
     return np.pad(result[:length], (0, max(0, length - len(result))))
 
 
-def _whole_rate(rate: Any, problem: str) -> int:
+def _whole_rate(name: str, rate: Any) -> int:
     try:
         whole = int(float(rate)) if isinstance(rate, numbers.Real) else operator.index(rate)
     except (TypeError, ValueError, OverflowError):  # text, NaN, infinity
         whole = 0
     if whole < 1 or whole != rate:
-        raise AudioError(f"{problem}; use a positive integer as the sample rate.")
+        raise AudioError(f"{name} is {rate!r}; it should be a positive whole number of Hz.")
     return whole
 
 
 def write_wav(
     path: str | Path, samples: Any, sample_rate: float, subtype: Literal["PCM_16", "FLOAT"] = "PCM_16"
 ) -> None:
-    """Write `samples` (samples,), full scale at 1, as a mono WAV file of 16-bit integers or 32-bit floats.
+    """Write `samples` `(samples,)`, full scale at 1, as a mono WAV file of 16-bit integers or 32-bit floats.
 
-    Sixteen-bit samples are rounded and clipped to [-32768, 32767] instead of wrapping around. A file that was there
-    before stays as it is unless the new one is complete.
+    16-bit samples are rounded and clipped to [-32768, 32767]. An existing file is replaced only when the new one is
+    complete.
 
     **Raises:** `AudioError` for NaN, infinity, no samples, another `subtype` or rate, or a path that cannot be written;
     `ShapeError` if `samples` is not one-dimensional.
     """
     import soundfile
 
-    path, rate = Path(path), _whole_rate(sample_rate, f"{path} cannot be written at {sample_rate!r} Hz")
+    path, rate = Path(path), _whole_rate("sample_rate", sample_rate)
     waveform = np.asarray(samples)
     if waveform.ndim != 1:
-        raise ShapeError(f"{path}: expected samples of shape (samples,), got {waveform.shape}; write one channel.")
+        raise ShapeError(f"samples has shape {waveform.shape}; it should be (samples,). Write one channel to {path}.")
     if waveform.size == 0:
-        raise AudioError(f"{path}: there are no samples to write.")
+        raise AudioError(f"samples is empty; it should contain at least one sample. {path} was not written.")
     bad = sum(int(np.count_nonzero(~np.isfinite(block))) for block in _blocks(waveform))
     if bad:
-        raise AudioError(f"{path}: {bad} of {waveform.size} samples are NaN or infinite; nothing was written.")
+        raise AudioError(f"{bad} of {waveform.size} samples are NaN or infinite; {path} was not written.")
     if subtype not in ("PCM_16", "FLOAT"):
-        raise AudioError(f"{path}: unknown sample format {subtype!r}; use 'PCM_16' or 'FLOAT'.")
+        raise AudioError(f"subtype is {subtype!r}; it should be 'PCM_16' or 'FLOAT'.")
     if path.is_dir():
         raise AudioError(f"{path} is a folder; pass the name of a WAV file.")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -205,7 +208,7 @@ def write_wav(
 
 
 def _blocks(waveform: np.ndarray) -> Iterator[Float32[np.ndarray, " samples"]]:
-    """`waveform` in blocks of float32, so that the whole is not copied."""
+    """Yield `waveform` in blocks of float32, without a copy of the whole waveform."""
     for start in range(0, len(waveform), _BLOCK):
         yield np.ascontiguousarray(waveform[start : start + _BLOCK], dtype=np.float32)
 
@@ -215,7 +218,10 @@ def _rounded(block: Float32[np.ndarray, " samples"]) -> Int16[np.ndarray, " samp
 
 
 def missing_bytes(path: Path) -> int:
-    """The least number of bytes that are missing from a WAV, AIFF or OGG file by its headers; 0 for other formats."""
+    """The smallest number of bytes that are missing from a WAV, AIFF or OGG file according to its headers.
+
+    It is 0 for other formats.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)

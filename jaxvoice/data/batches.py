@@ -52,17 +52,17 @@ class ColumnBatch(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """The shape that utterances of up to so many frames and phones are padded to."""
+    """The largest numbers of frames and phones of the utterances in a batch, to which they are padded."""
 
     frames: int
     phones: int
 
 
 class Selection(NamedTuple):
-    """The rows of a batch: which utterances, and which part of each.
+    """The rows of a batch.
 
-    `utterances` `(batch,)` are numbers of the store's rows; `starts` `(batch,)`, where each crop starts, `None` for
-    whole utterances; `bucket`, the lengths that the measured columns are padded to, `None` for crops.
+    `utterances` `(batch,)` are row numbers of the store; `starts` `(batch,)` are the starts of crops, `None` for whole
+    utterances; `bucket` contains the lengths to which columns are padded, `None` for crops.
     """
 
     utterances: Int64[np.ndarray, " batch"]
@@ -70,7 +70,7 @@ class Selection(NamedTuple):
     bucket: tuple[int, ...] | None = None
 
     def part(self, rows: slice) -> "Selection":
-        """The selection of some of the rows, in the shape of the whole batch."""
+        """The selection of some of the rows, with the bucket of the whole batch."""
         return Selection(self.utterances[rows], None if self.starts is None else self.starts[rows], self.bucket)
 
 
@@ -82,7 +82,7 @@ def collate_crops(
     hop_length: int | None = None,
     mel_padding: float = LOG_MEL_OF_SILENCE,
 ) -> CropBatch:
-    """The crops of `segment` samples that `selection` names, padded at the end where a recording is shorter.
+    """A batch of the crops of `segment` samples in `selection`, padded at the end for shorter recordings.
 
     `selection.starts` are samples, or frames of `hop_length` samples. Audio is padded with zeros and mels with
     `mel_padding`, the log-mel of silence.
@@ -91,8 +91,8 @@ def collate_crops(
     """
     if "mel" in store and hop_length is None:
         raise ConfigError(
-            "The store has mels, and crops of them start at frames; give the sampler hop_length, or name the columns "
-            'of the batch, for example columns=("audio",).'
+            "hop_length is None; it should be the hop length of the store's mels, because their crops start at frames. "
+            'For batches without mels, pass columns=("audio",) to the sampler.'
         )
     names = ("audio", "mel") if "mel" in store else ("audio",)
     found = collate_cropped_columns(
@@ -111,7 +111,7 @@ def collate_cropped_columns(
     hop_length: int | None = None,
     padding: Mapping[str, float] | None = None,
 ) -> ColumnBatch:
-    """Crops of `columns` over the same time, padded at the end, and the rows of the `fixed` columns.
+    """A batch of crops of `columns` over the same time, padded at the end, and of rows of the `fixed` columns.
 
     `audio` is cropped to `segment` samples, every other column to `segment / hop_length` frames. `selection.starts` are
     samples, or frames with `hop_length`. `padding` is the value that a column is padded with, by default 0.
@@ -139,7 +139,7 @@ def collate_cropped_columns(
 def collate_columns(
     store: Store, selection: Selection, columns: Sequence[str], fixed: Sequence[str] = ()
 ) -> ColumnBatch:
-    """`columns` of whole utterances, padded with zeros to the lengths `selection.bucket`, and rows of `fixed` columns.
+    """A batch of `columns` of whole utterances, padded with zeros to `selection.bucket`, and of `fixed` columns.
 
     **Raises:** `ConfigError` if an utterance does not fit in the bucket; `DataError` if the store has no such column.
     """
@@ -163,8 +163,8 @@ def check_frame_columns(columns: Sequence[str], hop_length: int | None) -> None:
     in_frames = [name for name in columns if name != "audio"]
     if in_frames and hop_length is None:
         raise ConfigError(
-            f"The columns {', '.join(map(repr, in_frames))} are cropped in frames; give hop_length, the number of "
-            "samples of a frame."
+            "hop_length is None; it should be the number of samples of a frame, to crop "
+            f"{', '.join(map(repr, in_frames))} in frames."
         )
 
 
@@ -185,8 +185,8 @@ def _fixed_rows(store: Store, selection: Selection, names: Sequence[str]) -> dic
         shapes = {np.shape(column[row]) for row in selection.utterances}
         if len(shapes) > 1:
             raise DataError(
-                f"The column {name!r} is named as fixed, and its rows have different shapes, such as "
-                f"{' and '.join(map(str, sorted(shapes)[:2]))}; name it in columns."
+                f"fixed contains {name!r}, a column whose rows have different shapes, such as "
+                f"{' and '.join(map(str, sorted(shapes)[:2]))}; pass its name in columns."
             )
         found[name] = np.stack([column[row] for row in selection.utterances])
     return found
@@ -195,13 +195,13 @@ def _fixed_rows(store: Store, selection: Selection, names: Sequence[str]) -> dic
 def collate_utterances(
     store: Store, indices: Sequence[int] | Int64[np.ndarray, " batch"], bucket: Bucket, rows: int | None = None
 ) -> UtteranceBatch:
-    """The utterances `indices` of `store`, padded to `bucket`, and to `rows` with rows of no phones and no frames.
+    """A batch of the utterances `indices` of `store`, padded to `bucket`, and to `rows` with empty rows.
 
     **Raises:** `ConfigError` if an utterance does not fit.
     """
     count = len(indices) if rows is None else rows
     if len(indices) > count:
-        raise ConfigError(f"{len(indices)} utterances do not fit in {count} rows.")
+        raise ConfigError(f"rows is {count}; it should be at least the number of utterances, {len(indices)}.")
     all_mels, all_phonemes, all_durations = store["mel"], store["phonemes"], store["durations"]
     phonemes = np.zeros((count, bucket.phones), np.int32)
     durations = np.zeros((count, bucket.phones), np.float32)

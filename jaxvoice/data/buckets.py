@@ -1,4 +1,4 @@
-"""Shapes that utterances are padded to, and batches in order of length."""
+"""Shapes to which utterances are padded, and batches in order of length."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from jaxvoice.data.batches import Bucket, UtteranceBatch, collate_utterances
 from jaxvoice.data.store import Store
 from jaxvoice.errors import ConfigError, DataError
 
-UTTERANCE_COLUMNS = ("mel", "phonemes")  # the columns by whose lengths batches of type `UtteranceBatch` are formed
+UTTERANCE_COLUMNS = ("mel", "phonemes")  # columns whose lengths determine the shape of an `UtteranceBatch`
 _UNITS = {"mel": "frames", "phonemes": "phones", "audio": "samples", "durations": "phones", "tokens": "tokens"}
 _SINGULAR = {"mel": "frame", "phonemes": "phone"}
 _MULTIPLES = {"audio": 8192, "phonemes": 8, "durations": 8, "tokens": 8}
@@ -26,10 +26,10 @@ def choose_buckets(
     max_frames: int | None = None,
     max_phones: int | None = None,
 ) -> tuple[Bucket, ...]:
-    """At most `count` buckets that hold all utterances of `store`, with about as many utterances in each.
+    """Choose at most `count` buckets for the utterances of `store`, with about the same number of utterances in each.
 
-    The frames of a bucket are rounded up to `frame_multiple`, and the most phones of its utterances to
-    `phone_multiple`. No bucket exceeds `max_frames` and `max_phones`, the positions of a model.
+    Frames are rounded up to a multiple of `frame_multiple`, and phones to a multiple of `phone_multiple`. No bucket
+    exceeds `max_frames` and `max_phones`, the numbers of positions of a model.
 
     **Raises:** `ConfigError` for numbers below 1 or an utterance beyond the limits, `DataError` for an empty store.
     """
@@ -51,11 +51,11 @@ def choose_shapes(
     multiples: Mapping[str, int] | None = None,
     limits: Mapping[str, int | None] | None = None,
 ) -> tuple[tuple[int, ...], ...]:
-    """At most `count` shapes, each a length for every one of `columns`, that hold all utterances of `store`.
+    """Choose at most `count` shapes for the utterances of `store`. A shape is a length for each of `columns`.
 
-    About as many utterances have each shape by the length of the first column. Lengths are rounded up to `multiples`,
-    by default 8192 for `audio`, 8 for `phonemes`, `durations` and `tokens`, and 32 for other columns. No length exceeds
-    `limits`.
+    By the length of the first column, about the same number of utterances belongs to each shape. Lengths are rounded
+    up to `multiples`, by default 8192 for `audio`, 8 for `phonemes`, `durations` and `tokens`, and 32 for other
+    columns. No length exceeds `limits`.
 
     **Raises:** `ConfigError` for numbers below 1 or an utterance beyond the limits, `DataError` for an empty store.
     """
@@ -87,10 +87,10 @@ def batches_in_order(
     max_frames: int | None = None,
     max_phones: int | None = None,
 ) -> Iterator[tuple[Int64[np.ndarray, " _"], UtteranceBatch]]:
-    """Every utterance of `store` once, by rising length, for validation: the row numbers of each batch, and the batch.
+    """Yield the utterances of `store` once, in order of length, for validation: row numbers and batch.
 
-    All batches have `batch_size` rows. In the last, the rows without an utterance have no phones and no frames.
-    Without `buckets`, they are chosen within `max_frames` and `max_phones`, the positions of a model.
+    All batches have `batch_size` rows. The last batch is filled with rows of no phones and no frames. If `buckets` is
+    `None`, `choose_buckets` chooses them within `max_frames` and `max_phones`.
 
     **Raises:** `ConfigError` if an utterance does not fit in the largest bucket, or exceeds the limits, or for a
     `batch_size` below 1 or not whole.
@@ -111,7 +111,7 @@ def column_lengths(store: Store, columns: Sequence[str]) -> Int64[np.ndarray, "u
     **Raises:** `DataError` for an empty store.
     """
     if len(store) == 0:
-        raise DataError("The store holds no utterances; there is nothing to load.")
+        raise DataError("The store has no utterances; it should have at least one.")
     return np.stack([store.lengths(name) for name in columns], axis=1)
 
 
@@ -125,7 +125,7 @@ def _check_longest(store: Store, name: str, lengths: Int64[np.ndarray, " utteran
     if limit is not None and lengths[longest] > limit:
         raise ConfigError(
             f"{store.corpus.utterances[longest].id} has {length_in_words(name, lengths[longest])} and exceeds "
-            f"max_{_UNITS.get(name, name)}={limit}; leave such utterances out when loading."
+            f"max_{_UNITS.get(name, name)}={limit}; exclude such utterances when the corpus is loaded."
         )
 
 
@@ -138,7 +138,7 @@ def _rounded(number: int, multiple: int, limit: int | None) -> int:
 def check_buckets(
     store: Store, buckets: Sequence[Sequence[int]] | None, columns: Sequence[str] = UTTERANCE_COLUMNS
 ) -> tuple[tuple[int, ...], ...]:
-    """`buckets`, each a length for every one of `columns`, by rising size; by default `choose_shapes`.
+    """Sort and check `buckets`, each a length for every one of `columns`; for `None`, `choose_shapes` chooses them.
 
     **Raises:** `ConfigError` if a larger bucket has a smaller length, or an utterance fits in none.
     """
@@ -148,20 +148,22 @@ def check_buckets(
     shapes = sorted({tuple(sizes) for sizes in buckets})
     for sizes in shapes:
         if len(sizes) != len(columns) or not all(isinstance(size, Integral) and size >= 1 for size in sizes):
-            raise ConfigError(f"buckets should be ({', '.join(units)}) of at least 1, got {sizes}.")
+            raise ConfigError(f"A bucket is {sizes}; it should be ({', '.join(units)}), whole numbers of at least 1.")
     if not shapes:
-        raise ConfigError("buckets is empty; give at least one, or None to choose them.")
+        raise ConfigError("buckets is empty; it should contain at least one bucket. Pass None to choose them.")
     for left, right in itertools.pairwise(shapes):
         for unit, small, large in zip(units, left, right, strict=True):
             if large < small:
-                raise ConfigError(f"Bucket {right} holds more {units[0]} than {left} but fewer {unit}; raise them.")
+                raise ConfigError(
+                    f"Bucket {right} has more {units[0]} than {left} and fewer {unit}; it should have at least as many."
+                )
     lengths = column_lengths(store, columns)
     bad = np.flatnonzero((lengths > np.array(shapes[-1])).any(axis=1))
     if bad.size:
         sizes = " and ".join(itertools.starmap(length_in_words, zip(columns, lengths[bad[0]], strict=True)))
         raise ConfigError(
             f"{bad.size} utterance(s), for example {store.corpus.utterances[bad[0]].id!r} with {sizes}, exceed the "
-            f"largest bucket {shapes[-1]}; add a larger one, or leave such utterances out when loading."
+            f"largest bucket {shapes[-1]}; add a larger bucket, or exclude such utterances when the corpus is loaded."
         )
     return tuple(shapes)
 
@@ -169,13 +171,11 @@ def check_buckets(
 def check_sizes(**sizes: object) -> None:
     """Raise `ConfigError` unless all `sizes` are whole numbers of at least 1."""
     for name, size in sizes.items():
-        if not isinstance(size, Integral) or isinstance(size, bool):
+        if not isinstance(size, Integral) or isinstance(size, bool) or int(size) < 1:
             raise ConfigError(f"{name} is {size!r}; it should be a whole number of at least 1.")
-        if int(size) < 1:
-            raise ConfigError(f"{name} should be at least 1, got {size}.")
 
 
 def smallest_bucket(buckets: Sequence[tuple[int, ...]], lengths: Int64[np.ndarray, "batch columns"]) -> tuple[int, ...]:
-    """The first of `buckets` that holds utterances of such `lengths`."""
+    """The first of `buckets` that is at least as long as all `lengths`."""
     longest = lengths.max(axis=0)
     return next(shape for shape in buckets if (longest <= np.array(shape)).all())

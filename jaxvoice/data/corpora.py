@@ -1,4 +1,4 @@
-"""Find corpora of recordings on disk; `find_aligned` finds those with alignments."""
+"""Find corpora of recordings on disk; `find_aligned` finds corpora with alignments."""
 
 import os
 import stat
@@ -17,23 +17,24 @@ _KINDS: tuple[RecordedKind, ...] = ("ljspeech", "vctk", "folder", "filelist", "p
 def find_corpus(
     root: str | Path, kind: RecordedKind | Literal["auto"] = "auto", audio_dir: str | Path | None = None
 ) -> Corpus:
-    """List the utterances of the corpus of recordings at `root`; no audio is opened.
+    """List the utterances of the corpus of recordings at `root`, without opening audio files.
 
-    - `ljspeech`: `metadata.csv` (`id|text|normalised text`, and a speaker as fourth field if there is one) and `wavs/`.
-    - `vctk`: `<speaker>/<utterance>`, also below `wav48_silence_trimmed/` or `wav48/` with texts in `txt/`; the
-      first of two microphones.
-    - `filelist`: a text file, one utterance per line, the file's stem before the first `|`, its audio in `audio_dir`,
-      else in `wavs/` beside the list or beside the list itself; or a folder with `training.txt` and `validation.txt`.
-    - `pairs`: `mels/*.npy` and audio of the same stem in `audio_dir`, else in `wavs/`, `audio/` or `root`.
+    - `ljspeech`: `metadata.csv` (`id|text|normalised text`, optionally with the speaker as fourth field) and `wavs/`.
+    - `vctk`: `<speaker>/<utterance>`, also below `wav48_silence_trimmed/` or `wav48/` with texts in `txt/`. Only the
+      first of two microphones is listed.
+    - `filelist`: a text file with one utterance in each line, the stem of its audio file before the first `|`; or a
+      folder with `training.txt` and `validation.txt`. The audio is in `audio_dir`, else in `wavs/` beside the list, or
+      beside the list itself.
+    - `pairs`: `mels/*.npy`, and audio of the same stem in `audio_dir`, else in `wavs/`, `audio/` or `root`.
     - `folder`: every audio file below `root`; the first folder in its path is the speaker.
 
-    Missing audio that a list names is listed too, so that the preflight reports it.
+    An audio file that a list names is listed even if it is missing. The preflight reports it.
 
-    **Raises:** `DataError`, with the names that were looked for, if nothing is found or `root` does not exist.
+    **Raises:** `DataError`, with the expected names, if no utterance is found or `root` does not exist.
     """
     root = _home_expanded(root)
     if kind != "auto" and kind not in _KINDS:
-        raise DataError(f"Unknown kind of corpus {kind!r}; use 'auto' or one of {', '.join(_KINDS)}.")
+        raise DataError(f"kind is {kind!r}; it should be 'auto' or one of {', '.join(_KINDS)}.")
     _check_root(root)
     folder = None if audio_dir is None else _home_expanded(audio_dir)
     if folder is not None and not folder.is_dir():
@@ -52,7 +53,7 @@ def find_corpus(
         case _:
             utterances = layouts.any_folder(root)
     if not utterances:
-        raise DataError(f"{root} was read as a corpus of kind {found!r} and lists no utterance; check the folder.")
+        raise DataError(f"{root} contains no utterances of a corpus of kind {found!r}; check the path and the kind.")
     repeated = [name for name, count in Counter(utterance.id for utterance in utterances).items() if count > 1]
     if repeated:
         raise DataError(
@@ -81,7 +82,7 @@ def _check_root(root: Path) -> None:
 
 
 def detect(root: Path) -> RecordedKind:
-    """The kind of corpus at `root`, by the names in it (see `find_corpus`)."""
+    """The kind of the corpus at `root`, from the names of its files and folders (see `find_corpus`)."""
     if root.is_file():
         return "filelist"
     mels = root / "mels"

@@ -1,4 +1,4 @@
-"""Check every file of a corpus before training: which can be used, which cannot, and why."""
+"""The preflight, which checks every file of a corpus before training."""
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -21,10 +21,10 @@ _COARSE = {"PCM_U8": "8 bit", "PCM_S8": "8 bit", "ULAW": "8 bit (mu-law)", "ALAW
 
 @dataclass(frozen=True)
 class Preflight:
-    """The result of a preflight; `corpus` contains the utterances that can be used, and those that were rejected.
+    """The result of a preflight. `corpus` contains the usable and the rejected utterances.
 
-    `seconds` are the durations of the usable files in the order of `corpus`, `rates` the number of files for each
-    sample rate (Hz), and `notes` the number of files for each remark, such as a conversion that will be made.
+    `seconds` are the durations of the usable files in the order of `corpus`, `rates` is the number of files for each
+    sample rate (Hz), and `notes` the number of files for each remark, for example about resampling.
     """
 
     corpus: Corpus
@@ -43,7 +43,7 @@ class Preflight:
         return self.corpus.rejected
 
     def table(self) -> str:
-        """The findings in lines of at most 80 characters."""
+        """The result in lines of at most 80 characters."""
         rows = [("corpus", f"{self.corpus.root} ({self.corpus.kind})"), ("usable files", f"{len(self.corpus)}")]
         if self.corpus.speakers:
             rows.append(("speakers", f"{len(self.corpus.speakers)}"))
@@ -68,15 +68,15 @@ def preflight(
     threads: int | None = None,
     progress: bool = False,
 ) -> Preflight:
-    """Decode every file of `corpus` once and reject those that training at `sample_rate` (Hz) cannot use.
+    """Decode every file of `corpus` once, and reject those that cannot be used for training at `sample_rate` (Hz).
 
-    A file is rejected if it is missing, empty, truncated or not audio, has no samples or contains NaN, is silent (no
-    sample further than -70 dBFS from the mean) or is shorter than `shortest` seconds. A given mel is rejected if it
-    cannot be read, if its length differs from that of the audio by more than 8 frames, or if it does not follow the
-    contract `mel` (by default that of the corpus, else HiFi-GAN's) by the judgement of `check_mel`.
+    A recording is rejected if it is missing, empty, truncated or not audio, has no samples or contains NaN, is silent
+    (no sample deviates from the mean by more than -70 dBFS) or is shorter than `shortest` seconds. A mel of the corpus
+    is rejected if it cannot be read, if its length differs from that of the audio by more than 8 frames, or if
+    `check_mel` rejects it under the contract `mel`, by default that of the corpus, else HiFi-GAN's.
 
-    Kept with a note are other sample rates, several channels, 8-bit audio, mels that `check_mel` warns of, and
-    recordings shorter than `segment` samples, which are padded with zeros at their end as in HiFi-GAN.
+    Other sample rates, several channels, 8-bit audio, mels for which `check_mel` returns warnings, and recordings
+    shorter than `segment` samples are noted. Short recordings are padded with zeros at their end, as in HiFi-GAN.
 
     **Raises:** `DataError`, with every reason, if no file is left.
     """
@@ -114,7 +114,7 @@ def preflight(
 def _check(
     utterance: Utterance, sample_rate: int, segment: int, mel: "MelConfig | None", shortest: float
 ) -> tuple[Audio, dict[str, str]]:
-    """The audio, and remarks by kind; those of one kind are counted together, in the words of the first file."""
+    """The audio, and remarks by kind. Remarks of a kind are counted together under the text of the first one."""
     path = audio_of(utterance)
     audio = read_audio(path)
     assert audio.source is not None
@@ -123,20 +123,22 @@ def _check(
         level = f"{20 * np.log10(loudest):.0f} dBFS" if loudest > 0 else "digital silence"
         raise AudioError(f"{path} is silent ({level}); remove it or record it again.")
     if audio.seconds < shortest:
-        raise AudioError(f"{path} is too short: {audio.seconds:.3f} s, at least {shortest:g} s are needed; remove it.")
+        raise AudioError(
+            f"{path} is too short, {audio.seconds:.3f} s; it should last at least {shortest:g} s. Remove it."
+        )
     length = -(-len(audio.samples) * sample_rate // audio.sample_rate)
     remarks = {remark: remark for remark in _remarks(audio, sample_rate, length < segment)}
     return audio, remarks | _mel_remarks(utterance.mel, length, sample_rate, mel)
 
 
 def _mel_remarks(path: Path | None, length: int, sample_rate: int, config: "MelConfig | None") -> dict[str, str]:
-    """Remarks about the mel given for `length` samples of audio.
+    """Remarks about the mel at `path`, by kind, for `length` samples of audio.
 
-    **Raises:** `MelError` if it cannot be right.
+    **Raises:** `MelError` if the mel cannot be used.
     """
     if path is None:
         return {}
-    # Imported here, so that corpora without mels are checked without JAX.
+    # Corpora without mels are checked without importing JAX.
     from jaxvoice.dsp.contract import check_mel
     from jaxvoice.dsp.mel_config import MelConfig
 
@@ -149,8 +151,8 @@ def _mel_remarks(path: Path | None, length: int, sample_rate: int, config: "MelC
     frames = mel.shape[1]
     if abs(frames - length / hop) > 8:
         raise MelError(
-            f"{path} has {frames} frames, but its audio is {length / hop:.1f} hops of {hop} samples long at "
-            f"{sample_rate} Hz; make the mel from this audio with this hop length."
+            f"{path} has {frames} frames; it should have about {length / hop:.1f}, the hops of {hop} samples of its "
+            f"audio at {sample_rate} Hz. Compute the mel from this audio with this hop length."
         )
     return {line.partition("(")[0]: f"{line} (seen in {path.name})" for line in lines}
 
@@ -161,11 +163,13 @@ def _remarks(audio: Audio, sample_rate: int, padded: bool) -> list[str]:
     if audio.sample_rate > sample_rate:
         remarks.append(f"resampled from {audio.sample_rate} Hz to {sample_rate} Hz")
     elif audio.sample_rate < sample_rate:
-        remarks.append(f"resampled up from {audio.sample_rate} Hz: nothing above {audio.sample_rate // 2} Hz to learn")
+        remarks.append(
+            f"resampled from {audio.sample_rate} Hz, so nothing above {audio.sample_rate // 2} Hz is learned"
+        )
     if audio.source.channels > 1:
         remarks.append(f"{audio.source.channels} channels averaged to one")
     if audio.source.subtype in _COARSE:
-        remarks.append(f"{_COARSE[audio.source.subtype]}, audible noise of quantisation")
+        remarks.append(f"{_COARSE[audio.source.subtype]}, with audible quantisation noise")
     if padded:
         remarks.append("shorter than a training segment, padded with zeros")
     return remarks

@@ -1,4 +1,4 @@
-"""Layouts of corpora of recordings: one function for each, from a folder to its utterances."""
+"""Layouts of corpora of recordings: one function for each layout lists the utterances of a folder."""
 
 import os
 from collections import Counter
@@ -14,12 +14,12 @@ _UNREADABLE_SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp",
 
 
 def is_audio(path: Path) -> bool:
-    """Whether the name of `path` is that of an audio file that is not hidden."""
+    """Whether `path` has the suffix of an audio file and is not hidden."""
     return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
 
 
 def ljspeech(root: Path) -> list[Utterance]:
-    """`metadata.csv` and `wavs/`, in the order of `metadata.csv` (LJSpeech 1.1).
+    """List the utterances of `metadata.csv` and `wavs/`, in the order of `metadata.csv` (LJSpeech 1.1).
 
     **Raises:** `DataError` if one of the two is missing, or the listing is not UTF-8 text.
     """
@@ -35,12 +35,12 @@ def ljspeech(root: Path) -> list[Utterance]:
 
 
 def vctk(root: Path) -> list[Utterance]:
-    """`<speaker>/<utterance>` at `root` or below one of `VCTK_FOLDERS`, texts in `txt/<speaker>/` (VCTK 0.80, 0.92).
+    """List `<speaker>/<utterance>` below `root` or one of `VCTK_FOLDERS`, with texts in `txt/` (VCTK 0.80 and 0.92).
 
     **Raises:** `DataError` if `root` is not a folder, or has no audio in folders of speakers.
     """
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder, so it is not laid out like VCTK; for a list of files use 'filelist'.")
+        raise DataError(f"{root} is not a folder; pass the folder of VCTK. The kind of a list of files is 'filelist'.")
     top = next((root / name for name in VCTK_FOLDERS if (root / name).is_dir()), root)
     utterances = []
     for folder in sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith(".")):
@@ -58,7 +58,7 @@ def vctk(root: Path) -> list[Utterance]:
 
 
 def filelist(root: Path, audio_dir: Path | None) -> tuple[list[Utterance], frozenset[str]]:
-    """HiFi-GAN's lists of lines `stem|...`: the utterances, and the ids that `validation.txt` holds out.
+    """List the utterances of HiFi-GAN's lists of lines `stem|...`, and the ids that `validation.txt` holds out.
 
     **Raises:** `DataError` if there is no list, it is empty or not UTF-8 text, or none of its first files is found.
     """
@@ -73,7 +73,7 @@ def filelist(root: Path, audio_dir: Path | None) -> tuple[list[Utterance], froze
 
 
 def pairs(root: Path, audio_dir: Path | None) -> list[Utterance]:
-    """Mel spectrograms with their audio, for fine-tuning, sorted by stem.
+    """List mel spectrograms with their audio, for fine-tuning, sorted by stem.
 
     **Raises:** `DataError` if there is no `.npy` file.
     """
@@ -87,12 +87,14 @@ def pairs(root: Path, audio_dir: Path | None) -> list[Utterance]:
 
 
 def any_folder(root: Path) -> list[Utterance]:
-    """Every audio file below `root`, sorted by its path relative to `root`.
+    """List every audio file below `root`, sorted by its path relative to `root`.
 
-    **Raises:** `DataError` if `root` is not a folder, or has no audio that can be read.
+    **Raises:** `DataError` if `root` is not a folder, or contains no audio in a supported format.
     """
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; for a list of files use the kind 'filelist'.")
+        raise DataError(
+            f"{root} is not a folder; pass a folder of recordings. The kind of a list of files is 'filelist'."
+        )
     everything = sorted(_walk(root), key=lambda path: path.relative_to(root).as_posix())
     paths = [path for path in everything if is_audio(path)]
     if not paths:
@@ -154,12 +156,12 @@ def _has_stem(folder: Path, name: str) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    """`path.is_file()`, but False instead of an error for a name that the system refuses, such as one too long."""
+    """Whether `path` is a file. `Path.is_file` raises for names that the system refuses, such as too long ones."""
     return os.path.isfile(path)
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Every visible file below `root`, through links too, with every folder visited once."""
+    """Yield every visible file below `root`. Links are followed, and every folder is visited once."""
     seen = set()
     for folder, inner, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)

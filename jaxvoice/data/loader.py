@@ -1,4 +1,4 @@
-"""The loader of batches: in background threads, the same for the same seed, resumable at the very next batch."""
+"""The loader, which makes batches in background threads. Its batches depend on the seed only, and it can be resumed."""
 
 from collections import deque
 from collections.abc import Callable
@@ -15,18 +15,25 @@ _BatchT = TypeVar("_BatchT")
 
 
 class Loader(Generic[_BatchT]):
-    """An endless iterator of the batches of `store` that `sampler` selects; also a context manager, which closes it.
+    """An endless iterator of the batches of `store` that `sampler` selects, and a context manager that closes it.
 
-    Batches are functions of (seed, epoch, place in the epoch) alone. They do not depend on `workers`, the number of
-    threads that make them (0 makes them in the caller's thread), nor on `prefetch`, the number of batches made ahead.
-    `close` stops the threads.
+    A batch is a function of the seed, the epoch and its index in the epoch. It does not depend on `workers` or
+    `prefetch`. `close` stops the threads.
 
-    Of several processes, number `process_index` of `process_count` makes its share of every global batch. The shares
-    laid end to end are the batch that one process alone would make, and all have the same shape.
+    Each of `process_count` processes makes its share of every global batch. The shares have the same shape. Their
+    concatenation in the order of `process_index` is the batch that a single process makes.
 
-    **Arguments:** `collate` makes a batch of the store and a selection of rows, by default in the sampler's way.
+    **Arguments:**
 
-    **Raises:** `ConfigError` for sizes that do not fit together; the errors of the sampler for the store.
+    - `store`: the data.
+    - `sampler`: selects the rows of batches.
+    - `collate`: makes a batch from the store and a selection of rows; by default that of the sampler.
+    - `seed`: seed of all random numbers.
+    - `workers`: number of threads; 0 makes batches in the caller's thread.
+    - `prefetch`: number of batches that are made in advance.
+    - `process_index`, `process_count`: the number of this process, from 0 on, and the number of processes.
+
+    **Raises:** `ConfigError` for inconsistent sizes, and the errors of `sampler.plan`.
     """
 
     def __init__(
@@ -44,13 +51,13 @@ class Loader(Generic[_BatchT]):
         batch_size = sampler.batch_size
         check_sizes(prefetch=prefetch, process_count=process_count)
         if workers < 0:
-            raise ConfigError(f"workers should be at least 0, got {workers}.")
+            raise ConfigError(f"workers is {workers}; it should be at least 0.")
         if batch_size % process_count:
             raise ConfigError(
-                f"batch_size {batch_size} cannot be shared by {process_count} processes; make it a multiple of them."
+                f"batch_size is {batch_size}; it should be a multiple of the number of processes, {process_count}."
             )
         if not 0 <= process_index < process_count:
-            raise ConfigError(f"process_index should be from 0 to {process_count - 1}, got {process_index}.")
+            raise ConfigError(f"process_index is {process_index}; it should be from 0 to {process_count - 1}.")
         share = batch_size // process_count
         self._share = slice(process_index * share, (process_index + 1) * share)
         self._store, self._plan = store, sampler.plan(store)
@@ -67,31 +74,31 @@ class Loader(Generic[_BatchT]):
         return self._plan.steps_per_epoch
 
     def describe(self) -> dict[str, Any]:
-        """The sizes of the store and of the batches, as JSON values.
+        """The sizes of the store and the settings of the batches, as JSON values.
 
-        Stores with the same number of utterances and of samples or frames have the same description.
+        Stores with equal numbers of utterances and of samples or frames have the same description.
         """
         return dict(self._plan.description)
 
     def state(self) -> LoaderState:
-        """The place of the next batch."""
+        """The position of the next batch."""
         return self._next
 
     def restore(self, state: LoaderState) -> None:
-        """Continue with the batch at `state`; past the end of an epoch, with the next epoch.
+        """Continue with the batch at `state`. A position past the end of an epoch is the start of the next epoch.
 
         **Raises:** `ConfigError` for negative numbers.
         """
         epoch, index, seed = (int(number) for number in state)
         if epoch < 0 or index < 0:
-            raise ConfigError(f"A loader cannot go to batch {index} of epoch {epoch}; both should be at least 0.")
+            raise ConfigError(f"The state is batch {index} of epoch {epoch}; both should be at least 0.")
         if index >= self.steps_per_epoch:
             epoch, index = epoch + 1, 0
         self._drop_ahead()
         self._next = self._planned = LoaderState(epoch, index, seed)
 
     def close(self) -> None:
-        """Stop the threads and make no more batches; the state can still be read."""
+        """Stop the threads. A closed loader makes no batches, but `state` still works."""
         self._closed = True
         self._drop_ahead()
         if self._pool is not None:
@@ -109,11 +116,11 @@ class Loader(Generic[_BatchT]):
 
     def __next__(self) -> _BatchT:
         if self._closed:
-            raise DataError("This loader is closed; make a new one and restore its state.")
+            raise DataError("The loader is closed; create another loader and restore its state.")
         try:
             batch = self._take()
         except BaseException:
-            self.restore(self._next)  # an interrupted or failed batch is the next one
+            self.restore(self._next)  # the next call makes the interrupted or failed batch again
             raise
         self._next = self._after(self._next)
         return batch
@@ -128,7 +135,7 @@ class Loader(Generic[_BatchT]):
         return self._ahead.popleft().result()
 
     def _select(self) -> Selection:
-        """This process's rows of the first batch that is not planned yet."""
+        """This process's rows of the next batch to be planned."""
         place = self._planned
         self._planned = self._after(place)
         return self._plan.select(place).part(self._share)

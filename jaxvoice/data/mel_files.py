@@ -1,4 +1,4 @@
-"""Mel spectrograms and other arrays in `.npy` files, which may be damaged."""
+"""Reading of mel spectrograms and other arrays from `.npy` files, with checks for damage."""
 
 import math
 from pathlib import Path
@@ -11,9 +11,9 @@ from jaxvoice.errors import MelError
 
 
 def read_mel(path: str | Path, num_mels: int | None = None) -> Float32[np.ndarray, "mels frames"]:
-    """Read a `.npy` mel spectrogram of shape (mels, frames) or (1, mels, frames), as HiFi-GAN's fine-tuning reads it.
+    """Read a mel spectrogram of shape `(mels, frames)` or `(1, mels, frames)` from a `.npy` file as float32.
 
-    Floats of 16, 32 or 64 bits become float32. `.npy` files cannot contain bfloat16.
+    The file contains floats of 16, 32 or 64 bits. Files of both shapes are used by HiFi-GAN's fine-tuning.
 
     **Raises:** `MelError` if the file is missing, damaged or not an array, has another shape or another number of bands
     than `num_mels`, has no frames, or contains NaN or infinity.
@@ -40,14 +40,16 @@ def read_mel(path: str | Path, num_mels: int | None = None) -> Float32[np.ndarra
 def _check_bands(path: Path, shape: tuple[int, ...], num_mels: int | None) -> None:
     bands = "mels" if num_mels is None else num_mels
     if len(shape) != 2:
-        raise MelError(f"{path} has shape {shape}; expected ({bands}, frames) or (1, {bands}, frames).")
+        raise MelError(f"{path} has shape {shape}; it should be ({bands}, frames) or (1, {bands}, frames).")
     if num_mels in (None, shape[0]):
         return
     if shape[1] == num_mels:
-        raise MelError(f"{path} is transposed: its shape is {shape}, expected ({bands}, frames); save its transpose.")
+        raise MelError(
+            f"{path} has shape {shape}; it should be ({bands}, frames). It is transposed; save its transpose."
+        )
     raise MelError(
-        f"{path} has {shape[0]} bands (shape {shape}), expected {bands}; compute it with num_mels={bands}, or use a "
-        "model with as many bands."
+        f"{path} has {shape[0]} bands (shape {shape}); it should have {bands}. Compute it with num_mels={bands}, or "
+        f"use a model with {shape[0]} bands."
     )
 
 

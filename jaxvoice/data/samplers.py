@@ -1,7 +1,7 @@
-"""Samplers: which utterances of a store are in each batch, and which part of them.
+"""Samplers, which select the utterances of each batch and the parts of them.
 
-Random numbers are functions of their place (seed, epoch, row), without the state of a generator, and are the same on
-every machine and with every version of numpy.
+Random numbers are functions of seed, epoch and row, without the state of a generator. They are the same on every
+machine and with every version of NumPy.
 """
 
 import functools
@@ -32,12 +32,12 @@ from jaxvoice.errors import ConfigError, DataError
 _BatchT_co = TypeVar("_BatchT_co", covariant=True)
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-# Streams of random numbers. Two have the same number, which version 0.1 gave them; no sampler draws from both.
+# Streams of random numbers. Version 0.1 gave two of them the same number; no sampler uses both of these.
 _ORDER, _CROP, _BATCHES, _SPEAKERS = 0, 1, 1, 2
 
 
 class LoaderState(NamedTuple):
-    """The place of a batch: number `index` of `epoch`, under `seed`."""
+    """The position of a batch: number `index`, from 0 on, in `epoch`, for `seed`."""
 
     epoch: int
     index: int
@@ -46,10 +46,10 @@ class LoaderState(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchPlan(Generic[_BatchT_co]):
-    """The batches of one store under a sampler.
+    """The batches of a sampler for one store.
 
-    `select` gives the rows of the global batch at a place, and `collate` makes a batch of rows; `description` states in
-    JSON values the data and the settings of the batches.
+    `select` returns the rows of the global batch at a position, and `collate` makes a batch from rows. `description`
+    contains the sizes of the data and the settings of the batches as JSON values.
     """
 
     steps_per_epoch: int
@@ -59,7 +59,7 @@ class BatchPlan(Generic[_BatchT_co]):
 
 
 class Sampler(Protocol[_BatchT_co]):
-    """Decides which utterances, and which part of them, are in each batch of a store."""
+    """Selects the utterances of each batch of a store, and the parts of them."""
 
     @property
     def batch_size(self) -> int:
@@ -69,7 +69,7 @@ class Sampler(Protocol[_BatchT_co]):
     def plan(self, store: Store) -> BatchPlan[_BatchT_co]:
         """The batches of `store`.
 
-        **Raises:** `ConfigError` or `DataError` for a store that the sampler cannot make batches of.
+        **Raises:** `ConfigError` or `DataError` for a store without the data that the sampler needs.
         """
         ...
 
@@ -115,7 +115,7 @@ class RandomCrops:
         room = _crop_positions(store, self)
         clips, size = len(store), self.batch_size
         crops = clips * self.crops_per_clip
-        order = _last_call(lambda seed, epoch: permutation(crops, seed, _ORDER, epoch))
+        order = _cache_last(lambda seed, epoch: permutation(crops, seed, _ORDER, epoch))
 
         def select(place: LoaderState) -> Selection:
             rows = place.index * size + np.arange(size)
@@ -177,16 +177,16 @@ class SpeakerBalanced:
         if "" in names:
             raise DataError(
                 f"{names.count('')} recording(s), for example {store.corpus.utterances[names.index('')].id!r}, have no "
-                "speaker; use a corpus that names the speaker of each recording."
+                "speaker; use a corpus with the speaker of each recording."
             )
         found = sorted(set(names))
         if len(found) < self.speakers:
             raise DataError(
-                f"The store has {len(found)} speaker(s), and a batch needs {self.speakers}; use fewer speakers a batch."
+                f"speakers is {self.speakers}; it should be at most the number of speakers of the store, {len(found)}."
             )
         members = [np.flatnonzero([name == speaker for name in names]) for speaker in found]
         batches_per_round = len(found) // self.speakers
-        round_of = _last_call(lambda seed, epoch, number: permutation(len(found), seed, _SPEAKERS, epoch, number))
+        round_of = _cache_last(lambda seed, epoch, number: permutation(len(found), seed, _SPEAKERS, epoch, number))
 
         def recordings(place: LoaderState, speaker: int, turn: int) -> Int64[np.ndarray, " utterances"]:
             own = members[speaker]
@@ -213,20 +213,19 @@ class SpeakerBalanced:
 
 @dataclass(frozen=True)
 class LengthBuckets:
-    """Whole utterances, sorted by length within pools, in batches of few shapes.
+    """Batches of whole utterances of similar lengths, in few shapes.
 
     Every epoch puts the utterances in a new random order and drops those at its end that do not fill a batch. With
     fewer utterances than `batch_size`, an epoch is one batch in which they repeat. The order is cut into pools of
     `pool` batches. In each pool, utterances are sorted by length and cut into batches. Then all batches of the epoch
-    are shuffled. Without `shuffle`, the order is that of the store, and batches stay in the order of their pools.
+    are shuffled. Without `shuffle`, the utterances are in the order of the store, and pools and batches in their order.
 
     Batches are `UtteranceBatch` of mels, phonemes and durations. If `columns` names columns, batches are `ColumnBatch`
     with these, and with the rows of the `fixed` columns: `LengthBuckets(16, columns=("audio", "tokens"),
     fixed=("gain",))`. Utterances are sorted by the length of the first column, then by those of the others.
 
-    A batch has the shape of the first of `buckets` that holds all its utterances, so there are at most as many shapes
-    as buckets. A bucket is a length for each of `columns`, by default (frames, phones). `choose_shapes` and
-    `choose_buckets` choose them.
+    A batch has the shape of the first of `buckets` that is long enough for all its utterances. A bucket is a length for
+    each of `columns`, by default (frames, phones). `choose_shapes` and `choose_buckets` choose them.
 
     **Raises:** `ConfigError` for sizes below 1 or not whole, or an utterance that fits in no bucket; `DataError` for an
     empty store.
@@ -258,7 +257,7 @@ class LengthBuckets:
             batches = rows.reshape(steps, size)
             return batches[permutation(steps, seed, _BATCHES, epoch)] if self.shuffle else batches
 
-        order = _last_call(order)
+        order = _cache_last(order)
 
         def select(place: LoaderState) -> Selection:
             rows = order(place.seed, place.epoch)[place.index]
@@ -283,9 +282,9 @@ class LengthBuckets:
 
 
 def random_bits(*counters: int | Int64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
-    """64 random bits for every combination of `counters`, each an integer or an array of them.
+    """64 random bits for every combination of `counters`, each an integer or an array of integers.
 
-    A chain of the SplitMix64 finaliser, one link per counter (Steele, Lea and Flood 2014, section 5).
+    The SplitMix64 finaliser is applied once for each counter (Steele, Lea and Flood 2014, section 5).
     """
     bits = np.zeros(1, dtype=np.uint64)
     for counter in counters:
@@ -298,30 +297,32 @@ def random_bits(*counters: int | Int64[np.ndarray, " n"]) -> UInt64[np.ndarray, 
 
 
 def uniform(*counters: int | Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """A number in [0, 1) for every combination of `counters`."""
+    """A random number in [0, 1) for every combination of `counters`."""
     return (random_bits(*counters) >> np.uint64(11)) * 2.0**-53
 
 
 def permutation(count: int, *counters: int) -> Int64[np.ndarray, " count"]:
-    """An order of 0 ... count - 1 chosen by `counters`."""
+    """A random order of 0 ... count - 1 for `counters`."""
     return np.argsort(random_bits(*counters, np.arange(count)), kind="stable")
 
 
 _FunctionT = TypeVar("_FunctionT", bound=Callable[..., np.ndarray])
 
 
-def _last_call(function: _FunctionT) -> _FunctionT:
-    """`function` with its last result kept: the order of an epoch is computed once, not for every batch."""
+def _cache_last(function: _FunctionT) -> _FunctionT:
+    """`function` with a cache of its last result, so that the order of an epoch is computed once."""
     return functools.lru_cache(maxsize=1)(function)  # pyright: ignore[reportReturnType]
 
 
 def _check_columns(columns: Sequence[str] | None, fixed: Sequence[str]) -> None:
     if isinstance(columns, str) or isinstance(fixed, str):
-        raise ConfigError(f"columns is {columns!r} and fixed {fixed!r}; both should be tuples of names.")
+        raise ConfigError(f"columns is {columns!r} and fixed is {fixed!r}; they should be tuples of names.")
     if columns is None and fixed:
-        raise ConfigError(f"fixed is {fixed}, and columns is None; name the columns of the batch too.")
+        raise ConfigError(f"columns is None; it should name the columns of the batch, since fixed is {fixed}.")
     if columns is not None and (not columns or len({*columns, *fixed}) < len(columns) + len(fixed)):
-        raise ConfigError(f"columns is {columns} and fixed {fixed}; name at least one column, and none twice.")
+        raise ConfigError(
+            f"columns is {columns} and fixed is {fixed}; they should contain at least one column, and no name twice."
+        )
 
 
 def _check_crops(sampler: RandomCrops | SpeakerBalanced) -> None:
@@ -333,8 +334,8 @@ def _check_crops(sampler: RandomCrops | SpeakerBalanced) -> None:
         check_sizes(hop_length=sampler.hop_length)
         if sampler.segment % sampler.hop_length:
             raise ConfigError(
-                f"segment {sampler.segment} should be a multiple of hop_length {sampler.hop_length} for crops that "
-                "start at frames."
+                f"segment is {sampler.segment}; it should be a multiple of hop_length, {sampler.hop_length}, because "
+                "crops start at frames."
             )
 
 
@@ -350,7 +351,7 @@ def _crop_positions(store: Store, sampler: RandomCrops | SpeakerBalanced) -> Int
     **Raises:** `DataError` for an empty store, or a column that it does not have.
     """
     if len(store) == 0:
-        raise DataError("The store holds no clips; there is nothing to load.")
+        raise DataError("The store has no recordings; it should have at least one.")
     hop = sampler.hop_length or 1
     lengths = [store.lengths(name) // (hop if name == "audio" else 1) for name in _cropped_columns(store, sampler)]
     return np.maximum(1, np.minimum.reduce(lengths) - sampler.segment // hop + 1)

@@ -1,4 +1,4 @@
-"""The data of a corpus in columns, in memory or memory-mapped."""
+"""Stores: the data of a corpus in columns, in memory or memory-mapped."""
 
 import hashlib
 import json
@@ -37,14 +37,15 @@ class Store:
 
     - `audio`: `(samples,)` int16 at `sample_rate` (Hz), and `gain`: `(utterances,)` float32, the value of one integer
       step, so that `audio * gain` is the waveform with full scale at 1.
-    - `mel`: `(mels, frames)` float32 under the contract `mel`, or, where that is `None`, as the corpus gives it.
-    - `phonemes`: `(phones,)` int32, numbers of the codes of `corpus.phone_set` from 1 on, and `durations`: `(phones,)`
-      int32, in frames, at least 1, which add up to the frames of `mel`.
+    - `mel`: `(mels, frames)` float32 under the contract `mel`; if the contract is `None`, the mels are those of the
+      corpus.
+    - `phonemes`: `(phones,)` int32, ids in `corpus.phone_set`, from 1 on; `durations`: `(phones,)` int32, the frames
+      of each phone, at least 1, whose sum is the number of frames of `mel`.
 
-    Others, such as F0, features, tokens or embeddings of speakers, are added with `with_columns`.
+    `with_columns` adds other columns, such as F0, features, tokens or embeddings of speakers.
 
-    `folder` is where columns are memory-mapped from, `None` for a store in memory. `notes` counts the utterances that
-    are unusual in some way. `peak_normalize` states whether recordings were scaled to a peak of 0.95.
+    `folder` contains memory-mapped columns, and is `None` for a store in memory. `notes` counts utterances with unusual
+    properties. `peak_normalize` states whether recordings were scaled to a peak of 0.95.
 
     **Raises:** `DataError` if a column does not have one row for each utterance.
     """
@@ -61,8 +62,8 @@ class Store:
         for name, column in self.columns.items():
             if len(column) != len(self.corpus):
                 raise DataError(
-                    f"The column {name!r} has {len(column)} rows, and the corpus {len(self.corpus)} utterances; give "
-                    "one row for each utterance."
+                    f"The column {name!r} has {len(column)} rows; it should have one row for each of the "
+                    f"{len(self.corpus)} utterances."
                 )
 
     def __len__(self) -> int:
@@ -73,8 +74,8 @@ class Store:
 
     def __getitem__(self, name: str) -> Column:
         if name not in self.columns:
-            have = ", ".join(map(repr, self.columns)) or "none"
-            raise DataError(f"The store has no column {name!r} (its columns: {have}); load it, or add it.")
+            known = ", ".join(map(repr, self.columns)) or "none"
+            raise DataError(f"The store has no column {name!r} (its columns: {known}); add it with with_columns.")
         return self.columns[name]
 
     def lengths(self, name: str) -> Int64[np.ndarray, " utterances"]:
@@ -82,7 +83,7 @@ class Store:
         return np.array([row.shape[-1] for row in self[name]], np.int64)
 
     def waveform(self, index: int) -> Float32[np.ndarray, " samples"]:
-        """The whole recording of utterance `index`, full scale at 1."""
+        """The recording of utterance `index`, float32 with full scale at 1."""
         return self["audio"][index].astype(np.float32) * self["gain"][index]
 
     def phones(self, index: int) -> tuple[str, ...]:
@@ -96,14 +97,14 @@ class Store:
         return tuple(codes[number - 1] for number in self["phonemes"][index])
 
     def with_columns(self, **columns: Column) -> "Store":
-        """This store with more columns; those of the same names are replaced.
+        """A copy of the store with more columns. Columns of the same names are replaced.
 
         **Raises:** `DataError` if a column does not have one row for each utterance.
         """
         return replace(self, columns={**self.columns, **columns})
 
     def subset(self, indices: Iterable[int]) -> "Store":
-        """The store of the utterances `indices`, in this order, without a copy of their data."""
+        """The store of the utterances `indices`, in this order. Their data is not copied."""
         indices = list(indices)
         corpus = replace(self.corpus, utterances=tuple(self.corpus.utterances[index] for index in indices))
         columns = {
@@ -114,19 +115,19 @@ class Store:
 
     @property
     def frames(self) -> int:
-        """Number of mel frames of all utterances."""
+        """Total number of mel frames."""
         return int(self.lengths("mel").sum())
 
     @property
     def seconds(self) -> float:
-        """Duration of all recordings, or of all mels where the store has no audio, in seconds."""
+        """Duration of all recordings in seconds, or of all mels if the store has no audio."""
         if "audio" in self or self.mel is None:
             return int(self.lengths("audio").sum()) / self.sample_rate
         return self.frames * self.mel.hop_length / self.mel.sample_rate
 
     @property
     def rejected(self) -> tuple[RejectedUtterance, ...]:
-        """The utterances that finding the corpus, checking it and loading it rejected."""
+        """The utterances that were rejected when the corpus was found, checked and loaded."""
         return self.corpus.rejected
 
     @property
@@ -158,24 +159,25 @@ def load_store(
     threads: int | None = None,
     progress: bool = False,
 ) -> Store:
-    """Decode all recordings of `corpus` to the columns `audio` and `gain`, and given mels to the column `mel`.
+    """Load all recordings of `corpus` into the columns `audio` and `gain`, and its mels into the column `mel`.
 
     Recordings are resampled to `sample_rate` (Hz). With `peak_normalize`, gains scale every recording to a peak of
-    0.95, as HiFi-GAN does before it crops. Without it, recordings keep their level, as in HiFi-GAN's fine-tuning on
-    given mels.
+    0.95, as HiFi-GAN does before it crops. Without it, the levels do not change, as in HiFi-GAN's fine-tuning on mels.
 
-    Up to `memory_limit` bytes stay in memory. Larger corpora are written once to a folder below `cache` (by default the
-    user's cache folder) and are memory-mapped. The folder is found again as long as the names, sizes and times of the
-    files and the sample rate are the same.
+    Data of up to `memory_limit` bytes is held in memory. Larger data is written once to a folder below `cache` (by
+    default the user's cache folder) and memory-mapped. The folder is reused as long as the names, sizes and times of
+    the files and the sample rate are the same.
 
     **Raises:** `AudioError` or `MelError` for a file that the preflight would reject, `DataError` if `corpus` is empty
     or the cache cannot be written.
     """
     if not corpus.utterances:
-        raise DataError(f"The corpus {corpus.root} has no utterances; there is nothing to load.")
+        raise DataError(f"The corpus {corpus.root} has no utterances; it should have at least one.")
     paired = [utterance for utterance in corpus.utterances if utterance.mel is not None]
     if paired and len(paired) < len(corpus):
-        raise DataError(f"Only {len(paired)} of the {len(corpus)} utterances of {corpus.root} have a mel spectrogram.")
+        raise DataError(
+            f"{len(paired)} of the {len(corpus)} utterances of {corpus.root} have a mel; all or none should have one."
+        )
     needed = _expected_bytes(corpus, sample_rate)
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -195,9 +197,10 @@ def load_store(
 
 
 def to_int16(samples: Float[np.ndarray, " samples"]) -> tuple[Int16[np.ndarray, " samples"], float]:
-    """Round to 16 bit; returns the integers and the value of one of their steps.
+    """Round `samples` to 16-bit integers.
 
-    This value is 1/32768, or more for samples beyond full scale, which are scaled down rather than clipped.
+    **Returns:** the integers, and the value of an integer step. The value is 1/32768, or larger if samples exceed full
+    scale, because these are scaled down rather than clipped.
     """
     top, bottom = float(samples.max(initial=0.0)), float(samples.min(initial=0.0))
     if round(top * 32768) <= 32767 and round(bottom * 32768) >= -32768:
@@ -207,9 +210,9 @@ def to_int16(samples: Float[np.ndarray, " samples"]) -> tuple[Int16[np.ndarray, 
 
 
 def audio_of(utterance: Utterance) -> Path:
-    """The recording of `utterance`.
+    """The path of the recording of `utterance`.
 
-    **Raises:** `AudioError` if it has none.
+    **Raises:** `AudioError` if there is none.
     """
     if utterance.audio is None:
         raise AudioError(f"{utterance.id} has no recording; pass the folder of the audio.")
@@ -255,12 +258,12 @@ def _in_memory(rows: Iterable[Mapping[str, np.ndarray]]) -> dict[str, Column]:
 
 
 def _cached(folder: Path, rows: Callable[[], Iterable[Mapping[str, np.ndarray]]], needed: int) -> dict[str, Column]:
-    """The columns in `folder`, which are written from `rows` if they are missing or damaged."""
+    """The memory-mapped columns in `folder`, which are written from `rows` if they are missing or damaged."""
     columns = read_columns(folder)
     if columns is not None:
         return columns
     if folder.exists():
-        _log.warning("%s is damaged; making it again", folder)
+        _log.warning("%s is damaged and is written again", folder)
         remove_folder(folder)
     try:
         with atomic_folder(folder) as making:
@@ -277,9 +280,9 @@ def _cached(folder: Path, rows: Callable[[], Iterable[Mapping[str, np.ndarray]]]
 
 
 def write_columns(folder: Path, rows: Iterable[Mapping[str, np.ndarray]]) -> None:
-    """Write `rows`, each a table of arrays by column, to one file for each column and an index.
+    """Write `rows`, each a mapping from columns to arrays, to a file for each column and an index.
 
-    Only one row is in memory at a time. All rows have the same columns, and all arrays of a column the same type.
+    Only one row is in memory at a time. All rows have the same columns, and all arrays of a column have the same type.
     """
     index: dict[str, Any] = {}
     files: dict[str, Any] = {}
@@ -299,7 +302,7 @@ def write_columns(folder: Path, rows: Iterable[Mapping[str, np.ndarray]]) -> Non
 
 
 def read_columns(folder: Path) -> dict[str, Column] | None:
-    """Map the columns that `write_columns` wrote; `None` if the folder is missing, or a file has another size."""
+    """Map the columns of `write_columns` in `folder`; `None` if it is missing, or a file has an unexpected size."""
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         if "columns" not in index:
@@ -323,13 +326,13 @@ def _read_first_format(folder: Path, index: Mapping[str, Any]) -> dict[str, Colu
 
 
 def _mapped(path: Path, dtype: np.dtype, shapes: Sequence[tuple[int, ...]]) -> Column:
-    """Views of the arrays in the file at `path`, one after another.
+    """Views of the consecutive arrays in the file at `path`.
 
-    **Raises:** `ValueError` for another size.
+    **Raises:** `ValueError` if the size of the file is not that of the arrays.
     """
     sizes = [math.prod(shape) for shape in shapes]
     if path.stat().st_size != dtype.itemsize * sum(sizes):
-        raise ValueError(f"{path} has another size than the index says")
+        raise ValueError(f"{path} does not have the size in the index")
     if not sum(sizes):
         return [np.empty(shape, dtype) for shape in shapes]
     whole = np.asarray(np.memmap(path, dtype=dtype, mode="r"))

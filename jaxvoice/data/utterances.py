@@ -1,4 +1,4 @@
-"""The utterances of a corpus, with rejected utterances and a report; and work on utterances in threads."""
+"""Utterances and corpora, the report on a corpus, and functions of utterances in threads."""
 
 import os
 import textwrap
@@ -24,10 +24,10 @@ _WIDTH, _SHOWN = 80, 5
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording: an id that is unique in its corpus, and its files and annotations where there are any.
+    """One utterance of a corpus, with its files and annotations.
 
-    `audio` and `mel` are paths: a recording, and its mel spectrogram as an `.npy` file. `text` and `speaker` are empty
-    where the corpus does not give them.
+    `id` is unique in the corpus. `audio` is the path of the recording, and `mel` the path of its mel spectrogram, a
+    `.npy` file. `text` and `speaker` are empty if the corpus does not contain them.
     """
 
     id: str
@@ -40,7 +40,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class RejectedUtterance:
-    """The id of an utterance that cannot be used, the kind of reason it is counted under, and the reason in words."""
+    """An utterance that cannot be used: its id, the kind of the reason, for counts, and the reason."""
 
     id: str
     kind: str
@@ -49,11 +49,11 @@ class RejectedUtterance:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The usable utterances under `root`, in a fixed order, and those that were `rejected`.
+    """The usable utterances of the corpus at `root`, in a fixed order, and the rejected ones.
 
-    `validation_ids` are those that the corpus itself holds out, empty if it does not say. `mel` is the contract of the
-    mel spectrograms that the corpus contains, where it is known. `phone_set` contains the phones of the alignments,
-    `None` for a corpus without alignments.
+    `validation_ids` are the ids that the corpus holds out for validation, empty if it has no such list. `mel` is the
+    contract of the mel spectrograms in the corpus, `None` if there are none or it is unknown. `phone_set` contains the
+    phones of the alignments, `None` for a corpus without alignments.
     """
 
     kind: CorpusKind
@@ -110,7 +110,7 @@ def map_utterances(
     At most four results for each thread are held in memory. `threads` is by default the number of processors, at most
     8. `progress` names a progress bar on standard error.
 
-    An exception of `function` is raised here.
+    **Raises:** the exceptions of `function`.
     """
     count = threads or min(8, os.cpu_count() or 1)
     waiting: deque[Future[_ResultT]] = deque()
@@ -146,16 +146,18 @@ def report_table(
     *,
     shown: int | None = _SHOWN,
 ) -> str:
-    """Names and values, notes with their counts, and rejected utterances by kind, in lines of 80 characters.
+    """A table of names and values, of notes with their counts, and of rejected utterances by kind.
 
-    **Arguments:** `rows`, pairs of a name and a value; `root`, which is left out of paths in the reasons; `notes`, the
-    number of utterances for each remark; `shown`, how many reasons of each kind are listed, all for `None`.
+    Lines have at most 80 characters.
+
+    **Arguments:** `rows`, pairs of a name and a value; `root`, which is removed from paths in the reasons; `notes`, the
+    number of utterances for each remark; `shown`, the number of reasons that are listed for each kind, `None` for all.
     """
     lines = [line for name, value in rows for line in _wrapped(f"{name:<14}", value, 14)]
     for note, count in sorted((notes or {}).items()):
         lines += _wrapped(f"{'note':<14}", f"{count} utterance(s): {note}", 14)
     lines += _wrapped(f"{'rejected':<14}", f"{len(rejected)}", 14)
-    prefix = f"{root}{os.sep}"  # the table names the root once, and paths that fit in a line can be copied
+    prefix = f"{root}{os.sep}"  # the table states the root once, so that most paths fit in a line
     for kind, count in sorted(Counter(item.kind for item in rejected).items()):
         reasons = [item.reason.replace(prefix, "") for item in rejected if item.kind == kind]
         lines += _wrapped("  ", f"{kind}: {count}", 4)

@@ -18,7 +18,7 @@ from jaxtyping import Float32
 from jaxvoice.data.aligned import load_aligned, utterance_audio
 from jaxvoice.data.alignments.aligned_corpora import AlignedKind, find_aligned
 from jaxvoice.data.alignments.alignment import AlignmentError
-from jaxvoice.data.alignments.frame_durations import MOST_FRAMES_OFF
+from jaxvoice.data.alignments.frame_durations import MAX_LENGTH_DIFFERENCE
 from jaxvoice.data.atomic_folders import atomic_folder
 from jaxvoice.data.audio import write_wav
 from jaxvoice.data.store import Store
@@ -256,7 +256,7 @@ def _recording_of_length(
     assert utterance.audio is not None
     samples = utterance_audio(utterance.audio, contract.sample_rate, peak_normalize=peak_normalize)
     wanted = frames * contract.hop_length
-    if abs(len(samples) - wanted) > (MOST_FRAMES_OFF + 1) * contract.hop_length:
+    if abs(len(samples) - wanted) > (MAX_LENGTH_DIFFERENCE + 1) * contract.hop_length:
         raise AlignmentError(
             "length",
             f"{utterance.audio} lasts {len(samples) / contract.sample_rate:.3f} s, and the mel spectrogram of "

@@ -54,26 +54,26 @@ def reference_mel(audio, center, floor):
 
 @pytest.mark.parametrize("samples", [1500, 16384, 17000, 22050])
 @pytest.mark.parametrize(("config", "more"), [(WAVEGLOW_MEL, 1), (MelConfig(), 0)])
-def test_both_flavours_are_exact_to_the_last_frame(samples, config, more):
+def test_load_aligned_computes_exact_mels_up_to_the_last_frame(samples, config, more):
     audio = noise(samples / RATE)
     mel = bucketed_log_mel(audio, config)
     assert mel.shape == (80, samples // HOP + more) and mel.dtype == np.float32
     np.testing.assert_allclose(mel, reference_mel(audio, config.center, config.magnitude_floor), atol=2e-4)
 
 
-def test_preemphasis_comes_before_the_reflection():
+def test_preemphasis_precedes_the_reflection():
     audio = noise(0.7)
     emphasised = np.concatenate([audio[:1], audio[1:] - np.float32(0.9) * audio[:-1]])
     mel = bucketed_log_mel(audio, MelConfig(preemphasis=0.9))
     np.testing.assert_allclose(mel, reference_mel(emphasised, False, 1e-9), atol=2e-4)
 
 
-def test_audio_too_short_for_a_frame():
+def test_audio_shorter_than_a_frame_raises_an_error():
     with pytest.raises(AudioError, match="100 samples"):
         bucketed_log_mel(noise(1)[:100], MelConfig())
 
 
-def test_a_corpus_from_files_to_frames(corpus_of):
+def test_load_aligned_loads_a_corpus_from_files(corpus_of):
     root = corpus_of(b=(csv(), noise()), a=(csv(), noise(seed=1)))
     corpus = find_aligned(root)
     assert corpus.kind == "table" and [item.id for item in corpus.utterances] == ["a", "b"]
@@ -92,7 +92,7 @@ def test_a_corpus_from_files_to_frames(corpus_of):
     assert store.frames == 136 and abs(store.seconds - 136 * HOP / RATE) < 1e-9
 
 
-def test_what_cannot_be_used_is_counted_and_told(corpus_of):
+def test_table_counts_rejected_utterances(corpus_of):
     gap = csv().replace("AH0,0.2,", "AH0,0.25,")
     root = corpus_of(
         fine=(csv(), noise()),
@@ -120,7 +120,13 @@ def test_what_cannot_be_used_is_counted_and_told(corpus_of):
     lines = str(store).splitlines()
     assert max(map(len, lines)) <= 80 and "rejected      12" in lines and "  gap: 2" in lines
     text = " ".join(str(store).split())
-    for part in ("overlap by 0.080 s", "'QQ'", "cut.wav is truncated", "silent.wav is silent", "258 frames, and 200"):
+    for part in (
+        "overlap by 0.080 s",
+        "'QQ'",
+        "cut.wav is truncated",
+        "silent.wav is silent",
+        "258 frames; it should have at most 200",
+    ):
         assert part in text
     assert str(root) not in text.split("usable")[1]
     assert load_aligned(corpus, max_phones=100).counts["length"] == 2
@@ -128,7 +134,7 @@ def test_what_cannot_be_used_is_counted_and_told(corpus_of):
         load_aligned(corpus, max_phones=3)
 
 
-def test_nothing_that_can_be_used(corpus_of, tmp_path):
+def test_corpora_without_usable_utterances_raise_an_error(corpus_of, tmp_path):
     root = corpus_of(broken=("phone\n", None))
     with pytest.raises(DataError, match=r"None of the 1 alignment\(s\)(.|\n)*lacks the column"):
         find_aligned(root)
@@ -136,9 +142,9 @@ def test_nothing_that_can_be_used(corpus_of, tmp_path):
         find_aligned(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"folder of audio .* does not exist"):
         find_aligned(root, audio_dir=tmp_path / "nowhere")
-    with pytest.raises(DataError, match="'mfa'; use 'auto' or one of lj_aligned, textgrid"):
+    with pytest.raises(DataError, match="kind is 'mfa'; it should be 'auto' or one of lj_aligned, textgrid"):
         find_aligned(root, "mfa")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(DataError, match="kind 'textgrid' and has no such files"):
+    with pytest.raises(DataError, match="contains no files of an aligned corpus of kind 'textgrid'"):
         find_aligned(root, "textgrid")
     with pytest.raises(DataError, match="is not a folder"):
         find_aligned(root / "broken.csv", "table")
@@ -147,7 +153,7 @@ def test_nothing_that_can_be_used(corpus_of, tmp_path):
         find_aligned(tmp_path / "empty")
 
 
-def test_textgrids_in_folders_of_speakers_and_audio_elsewhere(tmp_path):
+def test_find_aligned_reads_textgrids_in_folders_of_speakers(tmp_path):
     grid = '"ooTextFile"\n"TextGrid"\n0 0.4 <exists> 1 "IntervalTier" "phones" 0 0.4 2 0 0.1 "" 0.1 0.4 "ER1"\n'
     for speaker in ("ann", "bob"):
         (tmp_path / "grids" / speaker).mkdir(parents=True)
@@ -164,13 +170,13 @@ def test_textgrids_in_folders_of_speakers_and_audio_elsewhere(tmp_path):
     assert kept.utterances[0].alignment.phones == ("pau", "ER1") and kept.utterances[0].audio is None
 
 
-def test_labels_of_hts(tmp_path):
+def test_find_aligned_reads_labels_of_hts(tmp_path):
     (tmp_path / "a.lab").write_text("0 1000000 x-sil+hh\n1000000 4000000 sil-hh+x\n")
     corpus = find_aligned(tmp_path)
     assert corpus.kind == "labels" and corpus.utterances[0].alignment.phones == ("pau", "HH")
 
 
-def test_a_list_of_frames(tmp_path):
+def test_find_aligned_reads_a_list(tmp_path):
     (tmp_path / "wavs").mkdir()
     for name in ("a", "b"):
         soundfile.write(tmp_path / "wavs" / f"{name}.wav", noise(0.6), RATE)
@@ -210,13 +216,13 @@ def listed(folder, *names):
         (("",), ("line 1",)),
     ],
 )
-def test_ids_of_a_list_keep_the_folders(tmp_path, names, ids):
+def test_ids_of_a_list_contain_the_folders(tmp_path, names, ids):
     corpus = listed(tmp_path, *names)
     assert corpus.rejected == () and tuple(item.id for item in corpus.utterances) == ids
     assert [item.speaker for item in corpus.utterances] == [name.split("/")[0] if "/" in name else "" for name in ids]
 
 
-def test_audio_of_a_list_is_that_of_the_speaker(tmp_path):
+def test_audio_of_a_list_belongs_to_the_speaker(tmp_path):
     for speaker in ("p225", "p226"):
         (tmp_path / speaker).mkdir()
         (tmp_path / speaker / "001.wav").touch()
@@ -227,7 +233,7 @@ def test_audio_of_a_list_is_that_of_the_speaker(tmp_path):
     assert listed(tmp_path, "p225/001.wav", "p225/001.wav").counts == {"repeated": 1}
 
 
-def test_a_folder_without_alignments_says_what_to_do(tmp_path):
+def test_error_for_a_folder_without_alignments_states_the_remedy(tmp_path):
     def told():
         with pytest.raises(DataError, match="No alignments in") as caught:
             find_aligned(tmp_path)
@@ -260,7 +266,7 @@ def test_a_folder_without_alignments_says_what_to_do(tmp_path):
         ("QQ", "'QQ' is not in the phone set 'aligned'; the codes are", False),
     ],
 )
-def test_labels_are_told_as_they_were_written(corpus_of, label, told, hinted):
+def test_errors_state_labels_as_in_the_file(corpus_of, label, told, hinted):
     root = corpus_of(fine=(csv(), None))
     (root / "other.csv").write_text(csv().replace("HH", label), encoding="utf-8")
     (rejected,) = find_aligned(root).rejected
@@ -284,7 +290,7 @@ def lj_aligned(tmp_path):
     return tmp_path
 
 
-def test_lj_aligned_brings_its_mels(lj_aligned):
+def test_load_aligned_reads_the_mels_of_lj_aligned(lj_aligned):
     corpus = find_aligned(lj_aligned)
     assert corpus.kind == "lj_aligned" and corpus.mel == WAVEGLOW_MEL and corpus.counts == {"no alignment": 1}
     store = load_aligned(corpus)
@@ -293,7 +299,7 @@ def test_lj_aligned_brings_its_mels(lj_aligned):
     assert store.corpus.utterances[0].text == "Ha."
 
 
-def test_the_flavour_is_part_of_the_contract(lj_aligned):
+def test_mels_of_another_contract_are_computed(lj_aligned):
     """Mels of the corpus are not passed off as HiFi-GAN's: those are computed, or the utterance is refused."""
     corpus = find_aligned(lj_aligned)
     store = load_aligned(corpus, MelConfig())
@@ -306,7 +312,7 @@ def test_the_flavour_is_part_of_the_contract(lj_aligned):
         load_aligned(find_aligned(lj_aligned), MelConfig())
 
 
-def test_mels_that_are_none(lj_aligned):
+def test_bad_mels_are_rejected(lj_aligned):
     np.save(lj_aligned / "LJ001-0000.mel.npy", np.zeros((44, 80), np.float32))
     np.save(lj_aligned / "LJ001-0001.mel.npy", np.full((80, 44), 0.7, np.float32))
     store = load_aligned(find_aligned(lj_aligned))
@@ -314,7 +320,7 @@ def test_mels_that_are_none(lj_aligned):
     assert "transposed" in " ".join(store.table().split())
 
 
-def test_peaks_are_brought_to_one_level_where_asked(corpus_of):
+def test_peak_normalize_scales_recordings(corpus_of):
     audio = noise()
     corpus = find_aligned(corpus_of(a=(csv(), audio)))
     plain, scaled = load_aligned(corpus), load_aligned(corpus, peak_normalize=True)
@@ -323,7 +329,7 @@ def test_peaks_are_brought_to_one_level_where_asked(corpus_of):
 
 
 @pytest.mark.parametrize("peak_normalize", [False, True])
-def test_audio_is_kept_where_asked(corpus_of, peak_normalize):
+def test_load_aligned_loads_audio(corpus_of, peak_normalize):
     corpus = find_aligned(corpus_of(a=(csv(), noise()), b=(csv(), noise(seed=3, level=0.01))))
     plain = load_aligned(corpus, peak_normalize=peak_normalize)
     store = load_aligned(corpus, peak_normalize=peak_normalize, audio=True)
@@ -335,7 +341,7 @@ def test_audio_is_kept_where_asked(corpus_of, peak_normalize):
         np.testing.assert_array_equal(store["mel"][index], plain["mel"][index])
 
 
-def test_audio_is_kept_beside_given_mels(lj_aligned):
+def test_load_aligned_loads_audio_beside_mels_of_the_corpus(lj_aligned):
     store = load_aligned(find_aligned(lj_aligned), audio=True)
     given = load_aligned(find_aligned(lj_aligned))
     for index, utterance in enumerate(store.corpus.utterances):
@@ -352,14 +358,14 @@ def folder_of(path, count):
     (path / "LJ0000.mel.npy").touch()
 
 
-def test_the_first_hundred_are_for_validation(tmp_path):
+def test_first_hundred_utterances_are_for_validation(tmp_path):
     folder_of(tmp_path, 203)
     train, validation = split(find_aligned(tmp_path))
     assert [item.id for item in validation.utterances] == [f"LJ{number:04d}" for number in range(100)]
     assert len(train) == 103 and train.utterances[0].id == "LJ0100" and train.mel == WAVEGLOW_MEL
 
 
-def test_other_splits(tmp_path):
+def test_aligned_corpora_are_split(tmp_path):
     folder_of(tmp_path, 40)
     corpus = find_aligned(tmp_path)
     assert [item.id for item in split(corpus)[1].utterances] == ["LJ0000", "LJ0001"]
@@ -370,7 +376,7 @@ def test_other_splits(tmp_path):
         split(corpus, 40)
 
 
-def test_statistics_of_all_values(corpus_of):
+def test_statistics_equal_those_of_all_values(corpus_of):
     corpus = find_aligned(corpus_of(a=(csv(), noise()), b=(csv(), noise(0.85, 3, 0.01))))
     store = load_aligned(corpus)
     values = np.concatenate([mel.ravel() for mel in store["mel"]]).astype(np.float64)
@@ -379,7 +385,7 @@ def test_statistics_of_all_values(corpus_of):
     np.testing.assert_allclose(found, [values.mean(), values.std(), logs.mean(), logs.std()], rtol=1e-6)
 
 
-def test_a_spread_of_zero_divides_nothing(corpus_of):
+def test_deviation_of_zero_is_replaced_by_one(corpus_of):
     corpus = find_aligned(corpus_of(a=(csv(), noise())))
     columns = {"mel": [np.full((80, 4), -3, np.float32)], "phonemes": [np.ones(1, np.int32)]}
     flat = Store(corpus, columns | {"durations": [np.full(1, 4, np.int32)]}, RATE, MelConfig())

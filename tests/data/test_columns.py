@@ -22,7 +22,7 @@ def make_store(**columns):
     return Store(corpus, {"audio": clips, "gain": np.full(3, 0.5, np.float32), **columns}, 8000)
 
 
-def test_columns_by_name():
+def test_columns_have_names():
     store = make_store()
     assert len(store) == 3 and "audio" in store and "mel" not in store
     assert store.lengths("audio").tolist() == list(LENGTHS) and store.seconds == sum(LENGTHS) / 8000
@@ -31,8 +31,8 @@ def test_columns_by_name():
         store["mel"]
 
 
-def test_every_column_has_a_row_for_each_utterance():
-    with pytest.raises(DataError, match="'f0' has 2 rows, and the corpus 3 utterances"):
+def test_store_raises_for_columns_of_another_length():
+    with pytest.raises(DataError, match="'f0' has 2 rows; it should have one row for each of the 3 utterances"):
         make_store(f0=[np.zeros(3), np.zeros(4)])
 
 
@@ -53,7 +53,7 @@ def test_subsets_keep_rows_together():
     assert part.phones(0) == ("pau",) and part.phones(1) == ALIGNED.codes[:2]
 
 
-def test_seconds_without_audio_are_those_of_the_mels():
+def test_seconds_without_audio_follow_from_the_mels():
     contract = MelConfig(sample_rate=8000, n_fft=64, hop_length=16, win_length=64, num_mels=4, fmax=None)
     store = Store(make_store().corpus, {"mel": [np.zeros((4, n), np.float32) for n in (5, 6, 7)]}, 8000, contract)
     assert store.frames == 18 and store.seconds == 18 * 16 / 8000
@@ -65,7 +65,7 @@ def test_phones_need_a_phone_set():
         plain.phones(0)
 
 
-def test_columns_are_written_and_mapped(tmp_path):
+def test_written_columns_are_memory_mapped(tmp_path):
     rows = [
         {
             "audio": np.arange(length, dtype=np.int16),
@@ -94,7 +94,7 @@ class PitchBatch(NamedTuple):
     f0: np.ndarray
 
 
-def test_a_collate_function_of_ones_own_cuts_another_column():
+def test_custom_collate_function_crops_another_column():
     store = make_store(f0=[(25 * index + np.arange(length // HOP)) for index, length in enumerate(LENGTHS)])
     store = store.with_columns(mel=[np.zeros((1, length // HOP), np.float32) for length in LENGTHS])
 

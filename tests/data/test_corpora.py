@@ -18,7 +18,7 @@ def ids(corpus):
     return [utterance.id for utterance in corpus.utterances]
 
 
-def test_ljspeech(tmp_path):
+def test_find_corpus_reads_ljspeech(tmp_path):
     touch(tmp_path, "wavs/b.wav", "wavs/a.flac")
     rows = ["b|Dr. Who|Doctor Who", "a|only this|", 'c|"quoted, with comma"|x|someone', ""]
     (tmp_path / "metadata.csv").write_text("\n".join(rows), encoding="utf-8-sig")
@@ -30,7 +30,7 @@ def test_ljspeech(tmp_path):
 
 
 @pytest.mark.parametrize("top", ["", "wav48", "wav48_silence_trimmed"])
-def test_vctk(tmp_path, top):
+def test_find_corpus_reads_vctk(tmp_path, top):
     suffix = "_mic1" if top == "wav48_silence_trimmed" else ""
     touch(tmp_path / top, f"p2/p2_001{suffix}.flac", f"p1/p1_002{suffix}.flac", f"p1/p1_001{suffix}.flac")
     if suffix:
@@ -45,7 +45,7 @@ def test_vctk(tmp_path, top):
     assert corpus.utterances[0].text == ("Please call." if top else "")
 
 
-def test_any_folder(tmp_path):
+def test_find_corpus_reads_any_folder(tmp_path):
     touch(tmp_path, "x.wav", "deep/er/y.MP3", "deep/z.ogg", "deep/z.flac", "readme.txt", ".hidden/w.wav")
     corpus = find_corpus(tmp_path)
     assert corpus.kind == "folder"
@@ -53,7 +53,7 @@ def test_any_folder(tmp_path):
     assert corpus.speakers == ()
 
 
-def test_a_folder_that_links_to_itself(tmp_path):
+def test_folder_that_links_to_itself_is_visited_once(tmp_path):
     touch(tmp_path, "a/x.wav")
     try:
         (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
@@ -62,7 +62,7 @@ def test_a_folder_that_links_to_itself(tmp_path):
     assert ids(find_corpus(tmp_path, "folder")) == ["a/x"]
 
 
-def test_file_lists_as_released(tmp_path):
+def test_find_corpus_reads_file_lists_of_hifigan(tmp_path):
     touch(tmp_path, "LJSpeech-1.1/wavs/LJ1.wav", "LJSpeech-1.1/wavs/LJ2.wav", "LJSpeech-1.1/wavs/LJ3.wav")
     lists = tmp_path / "LJSpeech-1.1"
     (lists / "training.txt").write_text("LJ3|text|text\nLJ1|text|text\n", encoding="utf-8")
@@ -79,7 +79,7 @@ def test_file_lists_as_released(tmp_path):
         find_corpus(elsewhere)
 
 
-def test_pairs(tmp_path):
+def test_find_corpus_reads_pairs(tmp_path):
     touch(tmp_path, "audio/b.flac", "audio/a.wav", "audio/unpaired.wav")
     (tmp_path / "mels").mkdir()
     for name in ("b", "a"):
@@ -101,16 +101,16 @@ def test_pairs(tmp_path):
         ("pairs", r"mels.*\*\.npy"),
         ("folder", r"\.wav, \.flac"),
         ("auto", "2 .m4a"),
-        ("lmdb", "Unknown kind"),
+        ("lmdb", "kind is 'lmdb'; it should be"),
     ],
 )
-def test_nothing_found_names_what_was_looked_for(tmp_path, kind, said):
+def test_errors_state_the_expected_names(tmp_path, kind, said):
     touch(tmp_path, "x.m4a", "y.m4a")
     with pytest.raises(DataError, match=said):
         find_corpus(tmp_path, kind)
 
 
-def test_a_missing_root_and_repeated_ids(tmp_path):
+def test_missing_roots_and_repeated_ids_raise_an_error(tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
         find_corpus(tmp_path / "nowhere")
     touch(tmp_path, "wavs/a.wav")
@@ -119,7 +119,7 @@ def test_a_missing_root_and_repeated_ids(tmp_path):
         find_corpus(tmp_path)
 
 
-def test_real_corpora(real_clips):
+def test_find_corpus_reads_real_corpora(real_clips):
     lj = find_corpus(real_clips / "LJSpeech-1.1")
     assert lj.kind == "ljspeech" and len(lj) == 24 and all(utterance.audio.is_file() for utterance in lj.utterances)
     assert lj.utterances[1].text == "in being comparatively modern."
@@ -134,19 +134,19 @@ def test_vctk_texts_need_not_be_utf8(tmp_path):
     assert find_corpus(tmp_path).utterances[0].text == "At the caf\ufffd."
 
 
-def test_a_list_is_not_laid_out_like_vctk(tmp_path):
+def test_lists_are_not_read_as_vctk(tmp_path):
     (tmp_path / "list.txt").write_text("LJ1|text\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"list\.txt is not a folder.*'filelist'"):
         find_corpus(tmp_path / "list.txt", "vctk")
 
 
 @pytest.mark.parametrize("kind", ["auto", "filelist", "folder"])
-def test_what_is_neither_folder_nor_file_is_no_corpus(kind):
+def test_special_files_raise_an_error(kind):
     with pytest.raises(DataError, match=r"neither a folder nor a regular file|no such file"):
         find_corpus(os.devnull, kind)
 
 
-def test_names_that_the_system_refuses_are_no_corpus(tmp_path):
+def test_names_that_the_system_refuses_raise_an_error(tmp_path):
     with pytest.raises(DataError, match=r"There is no corpus at .*nnn: .*check the path"):
         find_corpus(tmp_path / ("n" * 400))
     touch(tmp_path, "file")

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from jaxvoice.data import Voice, cache_folder, demo, make_demo_corpus
-from jaxvoice.data.demo import Phoneme, Timings, read_timings, repair
+from jaxvoice.data.demo import Phoneme, Timings, correct_onsets, read_timings
 from jaxvoice.errors import ConfigError, DataError, MissingExtraError
 
 if importlib.util.find_spec("espeakng_loader") is None:
@@ -41,7 +41,7 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_few_minutes_by_several_voices(corpus):
+def test_demo_corpus_has_minutes_by_several_voices(corpus):
     infos = [soundfile.info(utterance.audio) for utterance in corpus.utterances]
     assert corpus.kind == "ljspeech" and len(corpus) == 100 and len(corpus.speakers) == 5
     assert {(info.samplerate, info.channels, info.subtype) for info in infos} == {(22050, 1, "PCM_16")}
@@ -50,7 +50,7 @@ def test_a_few_minutes_by_several_voices(corpus):
     assert all(np.abs(samples(utterance).astype(int)).max() > 3000 for utterance in corpus.utterances)
 
 
-def test_voices_have_their_own_pitch(corpus):
+def test_voices_differ_in_pitch(corpus):
     import librosa
 
     pitches = {}
@@ -60,7 +60,7 @@ def test_voices_have_their_own_pitch(corpus):
     assert pitches["us-low"] < pitches["us-middle"] < pitches["us-high"]
 
 
-def test_timings_are_monotone_and_inside_the_audio(corpus, timings):
+def test_timings_increase_inside_the_audio(corpus, timings):
     for utterance in corpus.utterances:
         item = timings[utterance.id]
         onsets = [phoneme.onset for phoneme in item.phonemes]
@@ -71,7 +71,7 @@ def test_timings_are_monotone_and_inside_the_audio(corpus, timings):
         assert np.abs(silence.astype(int)).max() <= 2 and len(silence) > 0.2 * 22050
 
 
-def test_timings_point_at_the_sounds_they_name(corpus, timings):
+def test_timings_agree_with_the_energy_of_sounds(corpus, timings):
     """A hiss crosses zero far more often than a vowel: measured in the audio between the onsets."""
     rates = {"hiss": [], "vowel": []}
     for utterance in corpus.utterances[:40]:
@@ -87,7 +87,7 @@ def test_timings_point_at_the_sounds_they_name(corpus, timings):
 
 
 def test_closures_belong_to_their_stops(corpus, timings):
-    """Before the repair, voiceless stops inside a word start after some 40 ms of digital silence; after it, none do."""
+    """Before the correction, voiceless stops inside a word start after 40 ms of digital silence; after it, none do."""
     before, after = [], []
     for utterance in corpus.utterances[:20]:
         audio, item = samples(utterance).astype(int), timings[utterance.id]
@@ -102,21 +102,21 @@ def test_closures_belong_to_their_stops(corpus, timings):
     assert len(after) > 10 and min(after) > 2
 
 
-def test_two_fresh_processes_give_the_same_bytes(tmp_path):
+def test_demo_corpus_is_reproducible(tmp_path):
     first = make_demo_corpus(tmp_path / "first", SENTENCES, VOICES)
     second = make_demo_corpus(tmp_path / "second", SENTENCES, VOICES)
     assert contents(first.root) == contents(second.root) and len(contents(first.root)) == 8
     assert [item.speaker for item in first.utterances] == ["one", "two", "one"]
 
 
-def test_the_library_stays_out_of_this_process(corpus):
+def test_espeak_library_is_not_loaded_in_this_process(corpus):
     maps = Path("/proc/self/maps")
     if not maps.exists():
         pytest.skip("needs /proc")
     assert "espeak" not in maps.read_text() and len(corpus) == 100
 
 
-def test_a_second_call_makes_nothing(tmp_path, monkeypatch):
+def test_second_call_reuses_the_corpus(tmp_path, monkeypatch):
     made = make_demo_corpus(tmp_path / "demo", SENTENCES)
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: pytest.fail("made again"))
     assert make_demo_corpus(tmp_path / "demo", SENTENCES) == made
@@ -126,7 +126,7 @@ def test_a_second_call_makes_nothing(tmp_path, monkeypatch):
     ("name", "said"),
     [("wavs/D0002.wav", "checksum"), ("timings/D0001.json", "missing"), ("manifest.json", "cannot be read")],
 )
-def test_damage_is_noticed_and_mended(tmp_path, caplog, name, said):
+def test_damaged_corpus_is_made_again(tmp_path, caplog, name, said):
     folder = make_demo_corpus(tmp_path / "demo", SENTENCES).root
     whole = contents(folder)
     if said == "missing":
@@ -140,7 +140,7 @@ def test_damage_is_noticed_and_mended(tmp_path, caplog, name, said):
     assert contents(folder) == whole and list(tmp_path.iterdir()) == [folder]
 
 
-def test_two_processes_at_once(tmp_path):
+def test_two_processes_may_make_the_corpus_at_once(tmp_path):
     code = f"from jaxvoice.data import make_demo_corpus; print(len(make_demo_corpus({str(tmp_path / 'demo')!r})))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     programs = [
@@ -151,14 +151,14 @@ def test_two_processes_at_once(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "demo"]
 
 
-def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
+def test_error_without_espeak_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'jaxvoice\[demo\]'"):
         make_demo_corpus(tmp_path / "demo", SENTENCES)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_refusals(tmp_path):
+def test_make_demo_corpus_raises_for_bad_arguments(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it", encoding="utf-8")
     with pytest.raises(DataError, match="is not a demo corpus"):
@@ -177,34 +177,34 @@ def test_refusals(tmp_path):
         Voice("x", "en-us", rate=5)
 
 
-def test_repair_gives_closures_and_silence_their_owners():
+def test_correct_onsets_assigns_closures_and_silence():
     audio = np.full(2000, 100, np.int16)
     audio[:50] = 0  # before the first sound
     audio[480:600] = 1  # closure before the t at 600
     audio[1500:] = 0
     raw = [("a", 50), ("t", 600), ("s", 900), ("_:", 1000), ("_", 1100), ("'k", 1100), ("i", 1300), ("_", 2000)]
-    fixed = repair([Phoneme(*item) for item in raw], audio, 22050)
+    fixed = correct_onsets([Phoneme(*item) for item in raw], audio, 22050)
     expected = [("_", 0), ("a", 50), ("t", 480), ("s", 900), ("_:", 1000), ("'k", 1100), ("i", 1300), ("_", 1500)]
     assert [tuple(phoneme) for phoneme in fixed] == expected
 
 
-def test_repair_never_reaches_past_a_phoneme_or_a_tenth_of_a_second():
+def test_correct_onsets_moves_onsets_by_at_most_a_tenth_of_a_second():
     audio = np.zeros(10_000, np.int16)
     audio[:100] = audio[9000:] = 500
-    fixed = repair([Phoneme("a", 0), Phoneme("l", 8990), Phoneme("p", 9000)], audio, 22050)
+    fixed = correct_onsets([Phoneme("a", 0), Phoneme("l", 8990), Phoneme("p", 9000)], audio, 22050)
     assert [phoneme.onset for phoneme in fixed] == [0, 8990, 8991]
-    fixed = repair([Phoneme("a", 0), Phoneme("p", 9000)], audio, 22050)
+    fixed = correct_onsets([Phoneme("a", 0), Phoneme("p", 9000)], audio, 22050)
     assert [phoneme.onset for phoneme in fixed] == [0, 9000 - 2205]
 
 
-def test_frames_add_up_and_none_is_empty(timings):
+def test_durations_add_up_and_are_positive(timings):
     for item in list(timings.values())[:30]:
         names, durations = item.durations_in_frames(256)
         assert durations.sum() == item.samples // 256 and durations.min() >= 1 and len(names) == len(durations)
         assert [n for n in names if n[0] != "_"] == [p.mnemonic for p in item.phonemes if not p.pause]
 
 
-def test_frames_by_hand():
+def test_durations_equal_a_calculation_by_hand():
     phonemes = tuple(Phoneme(*item) for item in [("_", 0), ("a", 1000), ("l", 1990), ("i", 2010), ("_", 2990)])
     names, durations = Timings("x", 22050, 3000, phonemes, ()).durations_in_frames(100)
     assert names == ("_", "a", "l", "i") and durations.tolist() == [10, 9, 1, 10]
@@ -212,7 +212,7 @@ def test_frames_by_hand():
         Timings("x", 22050, 3000, phonemes, ()).durations_in_frames(1000)
 
 
-def test_unreadable_timings(tmp_path):
+def test_unreadable_timings_raise_an_error(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps({"id": "x"}), encoding="utf-8")
     for path in (tmp_path / "x.json", tmp_path / "none.json"):
         with pytest.raises(DataError, match="no phoneme timings"):
@@ -229,7 +229,7 @@ def test_unreadable_timings(tmp_path):
         ("win32", {"JAXVOICE_CACHE": "/mine", "LOCALAPPDATA": "/local"}, "/mine/demo"),
     ],
 )
-def test_the_cache_folder_of_each_system(monkeypatch, platform, variables, expected):
+def test_cache_folder_of_each_system(monkeypatch, platform, variables, expected):
     for name in ("JAXVOICE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():

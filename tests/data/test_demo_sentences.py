@@ -8,7 +8,7 @@ from jaxvoice.data.demo import SENTENCES, compose_sentences
 from jaxvoice.errors import DataError
 
 
-def test_sentences_are_different_whole_and_always_the_same():
+def test_sentences_are_different_complete_and_reproducible():
     sentences = compose_sentences(3000)
     assert len(set(sentences)) == 3000 and not set(sentences) & set(SENTENCES)
     for sentence in sentences:
@@ -23,6 +23,6 @@ def test_sentences_are_different_whole_and_always_the_same():
 
 
 @pytest.mark.parametrize("count", [0, -1, 10**9])
-def test_counts_that_cannot_be_had_are_refused(count):
+def test_compose_sentences_raises_for_impossible_counts(count):
     with pytest.raises(DataError, match=str(count)):
         compose_sentences(count)

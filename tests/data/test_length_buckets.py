@@ -68,7 +68,7 @@ def same(left, right):
             assert one.dtype == other.dtype
 
 
-def test_a_batch_holds_utterances_and_zeros():
+def test_batch_contains_utterances_padded_with_zeros():
     store = make_store()
     batch = next(loader_of(store, batch_size=4))
     types = (np.int32, np.int32, np.float32, np.float32, np.int32)
@@ -84,7 +84,7 @@ def test_a_batch_holds_utterances_and_zeros():
     np.testing.assert_array_equal(batch.durations.sum(1), batch.frame_count)
 
 
-def test_every_utterance_once_an_epoch_and_the_remainder_changes():
+def test_epoch_contains_every_utterance_once_except_a_changing_remainder():
     store = make_store(50)
     loader = loader_of(store, batch_size=4)
     assert loader.steps_per_epoch == 12
@@ -103,7 +103,7 @@ def test_fewer_utterances_than_a_batch_repeat():
     assert loader.state() == LoaderState(1, 0, 0)
 
 
-def test_shapes_are_few_and_fit():
+def test_shapes_are_few_and_sufficient():
     store = make_store(400)
     loader = loader_of(store, batch_size=8, pool=8)
     batches = take(loader, loader.steps_per_epoch)
@@ -115,7 +115,7 @@ def test_shapes_are_few_and_fit():
         assert not any(batch.frame_count.max() <= b.frames and batch.phone_count.max() <= b.phones for b in smaller)
 
 
-def test_sorting_within_pools_saves_padding():
+def test_sorting_within_pools_reduces_padding():
     store = make_store(400)
 
     def used(pool):
@@ -138,14 +138,14 @@ def test_batches_are_shuffled_not_sorted():
     assert len(groups[0] & groups[1]) < 5  # other companions too, not only another order
 
 
-def test_the_same_seed_gives_the_same_batches_and_another_does_not():
+def test_batches_depend_on_the_seed():
     store = make_store()
     same(take(loader_of(store, batch_size=4), 30), take(loader_of(store, batch_size=4), 30))
     assert who(next(loader_of(store, batch_size=4))) != who(next(loader_of(store, batch_size=4, seed=1)))
 
 
 @pytest.mark.parametrize("stop", [0, 1, 11, 12, 13, 25])
-def test_going_on_equals_never_stopping(stop):
+def test_loader_resumes_from_a_batch(stop):
     store = make_store()
     whole = take(loader_of(store, batch_size=4, seed=3), 30)
     first = loader_of(store, batch_size=4, seed=3)
@@ -157,7 +157,7 @@ def test_going_on_equals_never_stopping(stop):
     same(take(second, 30 - stop), whole[stop:])
 
 
-def test_restore_past_the_end_goes_to_the_next_epoch_and_refuses_negatives():
+def test_restore_past_the_end_is_the_next_epoch():
     loader = loader_of(make_store(), batch_size=4)
     loader.restore(LoaderState(2, 12, 5))
     assert loader.state() == LoaderState(3, 0, 5)
@@ -165,7 +165,7 @@ def test_restore_past_the_end_goes_to_the_next_epoch_and_refuses_negatives():
         loader.restore(LoaderState(0, -1, 0))
 
 
-def test_the_shares_of_processes_laid_end_to_end():
+def test_shares_of_processes_make_the_global_batch():
     store = make_store()
     whole = take(loader_of(store, batch_size=6), 20)
     parts = [take(loader_of(store, batch_size=6, process_index=i, process_count=3), 20) for i in range(3)]
@@ -182,7 +182,7 @@ def test_without_shuffle_the_order_is_fixed():
     assert first == second and sorted(first[0]) == [0, 1, 2, 3] and sorted(first[11]) == [44, 45, 46, 47]
 
 
-def test_chosen_buckets_hold_everything():
+def test_chosen_buckets_fit_all_utterances():
     store = make_store(100)
     buckets = choose_buckets(store, 3, frame_multiple=16, phone_multiple=4)
     assert len(buckets) == 3 and all(b.frames % 16 == 0 and b.phones % 4 == 0 for b in buckets)
@@ -192,7 +192,7 @@ def test_chosen_buckets_hold_everything():
     assert counts[-1] == 100 and 33 <= counts[0] < 50 and 66 <= counts[1] < 85
 
 
-def test_buckets_stay_within_the_positions_of_a_model():
+def test_buckets_respect_the_limits_of_a_model():
     """147 phones are padded to 150 where no more positions are learned, and not to 152."""
     store = make_store(20, most=64)
     store["phonemes"][3], store["durations"][3] = np.ones(147, np.int32), np.full(147, 6, np.int32)
@@ -225,7 +225,7 @@ def test_given_buckets_are_used_and_checked():
         collate_utterances(store, [0], Bucket(1, 1))
 
 
-def test_validation_sees_every_utterance_once():
+def test_batches_in_order_yield_every_utterance_once():
     store = make_store(50)
     batches = list(batches_in_order(store, 8))
     assert sorted(np.concatenate([rows for rows, _ in batches])) == list(range(50)) and len(batches) == 7
@@ -234,7 +234,7 @@ def test_validation_sees_every_utterance_once():
     assert who(last)[:2] == rows.tolist()
 
 
-def test_describe_is_json_and_close_ends():
+def test_loader_describes_its_batches_and_closes():
     store = make_store()
     with loader_of(store, batch_size=4) as loader:
         described = json.loads(json.dumps(loader.describe()))
@@ -249,18 +249,18 @@ def test_describe_is_json_and_close_ends():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"batch_size": 0}, "batch_size should be at least 1"),
-        ({"batch_size": 4, "pool": 0}, "pool should"),
-        ({"batch_size": 4, "process_count": 3}, "cannot be shared by 3"),
+        ({"batch_size": 0}, "batch_size is 0; it should be a whole number"),
+        ({"batch_size": 4, "pool": 0}, "pool is 0; it should"),
+        ({"batch_size": 4, "process_count": 3}, "should be a multiple of the number of processes, 3"),
         ({"batch_size": 4, "process_index": 1}, "from 0 to 0"),
     ],
 )
-def test_sizes_that_do_not_fit(arguments, said):
+def test_impossible_sizes_raise_an_error(arguments, said):
     with pytest.raises(ConfigError, match=said):
         loader_of(make_store(5), **arguments)
 
 
-def test_an_empty_store():
+def test_empty_store_raises_an_error():
     empty = store_of((), [], [], [])
     with pytest.raises(DataError, match="no utterances"):
         loader_of(empty, batch_size=2)

@@ -52,7 +52,7 @@ def clip_of(batch):
     return (batch.gain - 1).astype(int)
 
 
-def test_random_bits_are_splitmix64():
+def test_random_bits_equal_splitmix64():
     # First outputs of the published generator for the states 0 and 1234567.
     assert int(random_bits(0)[0]) == 0xE220A8397B1DCDAF
     assert int(random_bits(1234567)[0]) == 6457827717110365317
@@ -74,7 +74,7 @@ def test_workers_and_prefetch_do_not_change_batches(workers):
     assert not np.array_equal(one[0].audio, other[0].audio)
 
 
-def test_crops_are_pieces_of_their_clip():
+def test_crops_are_parts_of_their_recordings():
     for batch in take(loader_of(make_store(range(30, 70)), batch_size=8, segment=16), 10):
         assert batch.audio.dtype == np.int16 and batch.audio.shape == (8, 16) and batch.mel is None
         starts = batch.audio[:, 0] - 500 * clip_of(batch)
@@ -82,7 +82,7 @@ def test_crops_are_pieces_of_their_clip():
         assert (starts >= 0).all() and (starts + 16 <= 30 + clip_of(batch)).all()
 
 
-def test_every_start_is_as_likely():
+def test_starts_are_uniform():
     store = make_store([23] * 8)  # eight starts: 0 to 7
     batches = take(loader_of(store, batch_size=8, segment=16, workers=0), 1000)
     starts = np.concatenate([batch.audio[:, 0] - 500 * clip_of(batch) for batch in batches])
@@ -90,7 +90,7 @@ def test_every_start_is_as_likely():
     assert len(counts) == 8 and ((counts - 1000) ** 2 / 1000).sum() < 24.3  # chi squared, 7 degrees, p = 0.001
 
 
-def test_an_epoch_takes_every_clip_once_in_a_new_order():
+def test_epoch_contains_every_recording_once_in_a_new_order():
     store = make_store([30] * 22)
     loader = loader_of(store, batch_size=4, segment=16, seed=1)
     assert loader.steps_per_epoch == 5
@@ -102,18 +102,18 @@ def test_an_epoch_takes_every_clip_once_in_a_new_order():
     assert not np.array_equal(epochs[0], epochs[1])
 
 
-def test_without_shuffling_clips_come_in_order():
+def test_batches_without_shuffle_follow_the_store():
     batches = take(loader_of(make_store([30] * 8), batch_size=4, segment=16, shuffle=False), 4)
     assert [clip_of(batch).tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7]] * 2
 
 
-def test_a_loader_describes_its_crops():
+def test_loader_describes_its_crops():
     loader = loader_of(make_store([200, 30, 70]), batch_size=2, segment=16, crops_per_clip=4)
     about = {"clips": 3, "samples": 300, "batch_size": 2, "segment": 16, "crops_per_clip": 4, "shuffle": True}
     assert loader.describe() == about
 
 
-def test_several_crops_per_clip():
+def test_crops_per_clip_repeat_recordings():
     loader = loader_of(make_store([200] * 6), batch_size=4, segment=16, crops_per_clip=4)
     assert loader.steps_per_epoch == 6
     batches = take(loader, 6)
@@ -122,7 +122,7 @@ def test_several_crops_per_clip():
     assert len(crops) > 20
 
 
-def test_fewer_clips_than_a_batch_fill_it_with_other_crops():
+def test_fewer_recordings_than_a_batch_repeat_with_other_crops():
     loader = loader_of(make_store([400] * 3), batch_size=8, segment=16)
     assert loader.steps_per_epoch == 1
     first, second = take(loader, 2)
@@ -131,14 +131,14 @@ def test_fewer_clips_than_a_batch_fill_it_with_other_crops():
     assert not np.array_equal(first.audio, second.audio)
 
 
-def test_short_clips_are_padded_at_the_end():
+def test_short_recordings_are_padded_at_the_end():
     (batch,) = take(loader_of(make_store([10, 16]), batch_size=2, segment=16, shuffle=False), 1)
     np.testing.assert_array_equal(batch.audio[0], [*range(10), 0, 0, 0, 0, 0, 0])
     np.testing.assert_array_equal(batch.audio[1], 500 + np.arange(16))
 
 
 @pytest.mark.parametrize("stop", [1, 5, 6, 13])
-def test_resuming_goes_on_with_the_next_batch(stop):
+def test_loader_resumes_from_a_batch(stop):
     store = make_store(range(20, 45))
     arguments = {"batch_size": 4, "segment": 16, "seed": 9}
     whole = take(loader_of(store, **arguments), 20)
@@ -152,7 +152,7 @@ def test_resuming_goes_on_with_the_next_batch(stop):
     same(whole[stop:], take(second, 20 - stop))
 
 
-def test_a_place_past_the_end_is_the_next_epoch():
+def test_position_past_the_end_is_the_next_epoch():
     with loader_of(make_store([30] * 8), batch_size=4, segment=16) as loader:
         loader.restore(LoaderState(3, 2, 0))
         assert loader.state() == LoaderState(4, 0, 0)
@@ -212,7 +212,7 @@ class Fragile(list):
 
 
 @pytest.mark.parametrize("workers", [0, 3])
-def test_an_error_in_a_worker_reaches_the_caller_and_loses_no_batch(workers):
+def test_errors_in_workers_reach_the_caller_and_lose_no_batch(workers):
     whole = make_store([30] * 8)
     expected = take(loader_of(whole, batch_size=2, segment=16, shuffle=False), 4)
     clips = Fragile(whole["audio"])
@@ -227,7 +227,7 @@ def test_an_error_in_a_worker_reaches_the_caller_and_loses_no_batch(workers):
         same(expected[2:], [next(loader), next(loader)])
 
 
-def test_closing_ends_the_threads():
+def test_close_stops_the_threads():
     before = threading.active_count()
     with loader_of(make_store([30] * 8), batch_size=4, segment=16, workers=4, prefetch=16) as loader:
         next(loader)
@@ -247,15 +247,15 @@ def test_closing_ends_the_threads():
         ({"crops_per_clip": 0}, "crops_per_clip"),
         ({"process_count": 3}, "multiple"),
         ({"process_count": 2, "process_index": 2}, "from 0 to 1"),
-        ({"segment": 18, "hop_length": HOP}, "multiple of hop_length 4"),
+        ({"segment": 18, "hop_length": HOP}, "multiple of hop_length, 4"),
     ],
 )
-def test_sizes_that_do_not_fit(arguments, said):
+def test_impossible_sizes_raise_an_error(arguments, said):
     with pytest.raises(ConfigError, match=said):
         loader_of(make_store([40] * 4, [10] * 4), **({"batch_size": 4, "segment": 16} | arguments))
 
 
-def test_real_clips_are_cut(real_clips):
+def test_loader_crops_real_recordings(real_clips):
     store = load_store(find_corpus(real_clips / "LJSpeech-1.1"), 22050)
     batches = take(loader_of(store, batch_size=8, segment=8192, seed=1), 9)
     for batch in batches:

@@ -38,7 +38,7 @@ MEL = np.random.default_rng(0).normal(size=(80, 9)).astype(np.float32)
     "array", [MEL, MEL[None], np.asfortranarray(MEL), MEL.astype(">f4"), MEL.astype(np.float64)], ids=str
 )
 @pytest.mark.parametrize("version", [(1, 0), (2, 0)])
-def test_every_way_to_store_a_mel(tmp_path, array, version):
+def test_read_mel_reads_every_form(tmp_path, array, version):
     (tmp_path / "mel.npy").write_bytes(npy(array, version))
     found = read_mel(tmp_path / "mel.npy", 80)
     assert found.dtype == np.float32 and found.flags.c_contiguous
@@ -55,13 +55,13 @@ def test_half_precision_is_read_as_float32(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        ((128, 9), r"has 128 bands .*expected 80; compute it with num_mels=80"),
-        ((9, 80), r"transposed.*\(9, 80\), expected \(80, frames\)"),
+        ((128, 9), r"has 128 bands .*should have 80. Compute it with num_mels=80"),
+        ((9, 80), r"shape \(9, 80\); it should be \(80, frames\).*transposed"),
         ((2, 80, 9), r"shape \(2, 80, 9\).*\(1, 80, frames\)"),
         ((80,), r"shape \(80,\)"),
     ],
 )
-def test_wrong_shapes(tmp_path, shape, said):
+def test_read_mel_raises_for_wrong_shapes(tmp_path, shape, said):
     np.save(tmp_path / "mel.npy", np.zeros(shape, np.float32))
     with pytest.raises(MelError, match=rf"mel\.npy .*{said}"):
         read_mel(tmp_path / "mel.npy", 80)
@@ -85,7 +85,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_damaged_files_are_refused_with_the_reason(tmp_path, name):
+def test_errors_for_damaged_files_state_the_reason(tmp_path, name):
     content, said = DAMAGED[name]
     path = tmp_path / "mel.npy"
     path.write_bytes(content)
@@ -100,7 +100,7 @@ def test_objects_are_never_unpickled(tmp_path):
         read_npy(tmp_path / "mel.npy")
 
 
-def test_too_little_memory_is_a_reason(tmp_path, monkeypatch):
+def test_error_for_too_little_memory_states_the_reason(tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise MemoryError
 

@@ -74,7 +74,7 @@ def test_audio_and_tokens_are_padded():
     assert seen == set(range(COUNT))
 
 
-def test_tokens_alone_need_no_audio():
+def test_batches_of_tokens_need_no_audio():
     store = make_store(audio=False)
     loader = Loader(store, LengthBuckets(4, [(16,), (24,)], columns=("tokens",)), workers=0)
     shapes = {next(loader).columns["tokens"].shape for _ in range(40)}
@@ -83,7 +83,7 @@ def test_tokens_alone_need_no_audio():
     assert described["columns"] == {"tokens": store.lengths("tokens").sum()} and described["buckets"] == [[16], [24]]
 
 
-def test_chosen_shapes_hold_every_column():
+def test_chosen_shapes_fit_every_column():
     store = make_store()
     shapes = choose_shapes(store, ("f0", "tokens", "audio"), 3, multiples={"audio": 32 * HOP})
     assert len(shapes) <= 3 and all(f0 % 32 == 0 and tokens % 8 == 0 for f0, tokens, _ in shapes)
@@ -125,7 +125,7 @@ def test_the_longest_common_part_is_cropped():
         assert (batch.lengths["f0"] == 8).all() and (batch.lengths["audio"] == 8 * HOP).all()
 
 
-def test_short_columns_are_padded_and_their_lengths_given():
+def test_batches_contain_the_lengths_of_padded_columns():
     store = make_store(mels=True)
     (batch,) = take(
         store, RandomCrops(COUNT, 80 * HOP, HOP, mel_padding=-7, columns=("mel", "f0", "audio"), shuffle=False), 1
@@ -136,13 +136,13 @@ def test_short_columns_are_padded_and_their_lengths_given():
         assert (batch.columns["mel"][row, :, length:] == -7).all() and not batch.columns["f0"][row, length:].any()
 
 
-def test_crops_start_at_frames_by_the_argument_alone():
+def test_hop_length_makes_crops_start_at_frames():
     plain = make_store()
     for hop, expected in ((None, set(range(HOP))), (HOP, {0})):
         found = [batch.audio for batch in take(plain, RandomCrops(6, 8 * HOP, hop), 50)]
         phases = {int((row[0] == row[:HOP]).sum()) % HOP for audio in found for row in audio}
         assert phases == expected
-    with pytest.raises(ConfigError, match=r"The store has mels.*give the sampler hop_length"):
+    with pytest.raises(ConfigError, match=r"hop_length is None; .* the store's mels"):
         take(make_store(mels=True), RandomCrops(6, 8 * HOP), 1)
     assert take(make_store(mels=True), RandomCrops(6, 30, columns=("audio",)), 1)[0].columns["audio"].shape == (6, 30)
 
@@ -159,26 +159,26 @@ def test_shares_of_processes_make_the_global_batch():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: RandomCrops(2, 16, columns=("audio", "f0")), "'f0' are cropped in frames; give hop_length"),
-        (lambda: SpeakerBalanced(2, 2, 16, columns=("f0",)), "'f0' are cropped in frames; give hop_length"),
-        (lambda: RandomCrops(2, 16, columns=("audio", "audio")), "none twice"),
+        (lambda: RandomCrops(2, 16, columns=("audio", "f0")), "hop_length is None; .* to crop 'f0' in frames"),
+        (lambda: SpeakerBalanced(2, 2, 16, columns=("f0",)), "hop_length is None; .* to crop 'f0' in frames"),
+        (lambda: RandomCrops(2, 16, columns=("audio", "audio")), "no name twice"),
         (lambda: RandomCrops(2, 16, columns="audio"), "tuples of names"),  # pyright: ignore
         (lambda: LengthBuckets(2, columns=()), "at least one"),
         (lambda: LengthBuckets(2, fixed=("gain",)), "columns is None"),
     ],
 )
-def test_names_are_checked_when_the_sampler_is_made(make, message):
+def test_samplers_check_names(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
 
 
-def test_names_are_checked_against_the_store():
+def test_plans_check_names_against_the_store():
     store = make_store()
     with pytest.raises(DataError, match="no column 'phonemes'"):
         Loader(store, LengthBuckets(2, columns=("audio", "phonemes")))
-    with pytest.raises(ConfigError, match=r"buckets should be \(samples, tokens\) of at least 1, got \(500,\)"):
+    with pytest.raises(ConfigError, match=r"A bucket is \(500,\); it should be \(samples, tokens\)"):
         Loader(store, LengthBuckets(2, [(500,)], columns=("audio", "tokens")))
-    with pytest.raises(DataError, match="'f0' is named as fixed, and its rows have different shapes"):
+    with pytest.raises(DataError, match="fixed contains 'f0', a column whose rows have different shapes"):
         take(store, LengthBuckets(4, columns=("tokens",), fixed=("f0",)), 1)
     with pytest.raises(ConfigError, match=r"u1 has \d+ values in the column 'tokens' and does not fit in 2"):
         collate_columns(store, Selection(np.array([1]), bucket=(2,)), ("tokens",))
@@ -197,6 +197,6 @@ def test_names_are_checked_against_the_store():
         (lambda: Loader(make_store(), RandomCrops(2, 16), prefetch=1.5), "prefetch is 1.5"),  # pyright: ignore
     ],
 )
-def test_sizes_are_whole_numbers(make, name):
+def test_sizes_should_be_whole_numbers(make, name):
     with pytest.raises(ConfigError, match=f"{name}; it should be a whole number of at least 1"):
         make()

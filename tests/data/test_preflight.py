@@ -15,13 +15,13 @@ REASONS = {
     "truncated": "is truncated",
     "silent": "is silent",
     "nan": "NaN",
-    "zero-length": "valid header but no samples",
+    "zero-length": "a header but no samples",
     "non-audio": "not audio",
     "too short": "0.050 s",
 }
 
 
-def test_bad_files_are_rejected_with_their_reason(bad_files, speech):
+def test_preflight_rejects_bad_files_with_the_reason(bad_files, speech):
     folder = bad_files["empty"].parent
     soundfile.write(folder / "good.wav", speech(2.0), 22050)
     report = preflight(find_corpus(folder), 22050, 8192)
@@ -34,21 +34,21 @@ def test_bad_files_are_rejected_with_their_reason(bad_files, speech):
     assert report.hours == pytest.approx(2 / 3600)
 
 
-def test_nothing_left_is_an_error_with_every_reason(bad_files):
+def test_error_for_no_usable_file_states_every_reason(bad_files):
     with pytest.raises(DataError) as failure:
         preflight(find_corpus(bad_files["empty"].parent), 22050, 8192)
     said = " ".join(str(failure.value).split())
     assert "None of the 7 file(s)" in said and all(path.name in said for path in bad_files.values())
 
 
-def test_constant_offset_is_silence(tmp_path, speech):
+def test_preflight_rejects_a_constant_offset_as_silence(tmp_path, speech):
     soundfile.write(tmp_path / "offset.wav", np.full(22050, 0.25, np.float32), 22050)
     soundfile.write(tmp_path / "quiet.wav", speech(level=0.001), 22050)
     report = preflight(find_corpus(tmp_path), 22050, 8192)
     assert [item.id for item in report.rejected] == ["offset"]
 
 
-def test_other_formats_are_kept_with_a_note(tmp_path, speech):
+def test_preflight_notes_other_formats(tmp_path, speech):
     soundfile.write(tmp_path / "coarse.wav", speech(), 22050, subtype="PCM_U8")
     soundfile.write(tmp_path / "stereo.wav", np.stack([speech(), speech()], 1), 22050)
     soundfile.write(tmp_path / "fast.wav", speech(rate=96000), 96000)
@@ -63,7 +63,7 @@ def test_other_formats_are_kept_with_a_note(tmp_path, speech):
         assert part in text
 
 
-def test_the_table_is_right_and_fits_80_columns(bad_files, speech, tmp_path):
+def test_table_has_80_columns(bad_files, speech, tmp_path):
     folder = bad_files["empty"].parent
     for index in range(30):
         (folder / f"empty{index}_{'x' * 60}.wav").touch()
@@ -78,7 +78,7 @@ def test_the_table_is_right_and_fits_80_columns(bad_files, speech, tmp_path):
     assert all(f"empty{index}_" in said for index in range(30))
 
 
-def test_missing_files_of_a_list_are_reported(tmp_path, speech):
+def test_preflight_rejects_missing_files_of_a_list(tmp_path, speech):
     (tmp_path / "wavs").mkdir()
     soundfile.write(tmp_path / "wavs" / "a.wav", speech(), 22050)
     (tmp_path / "metadata.csv").write_text("a|x\nb|y\n", encoding="utf-8")
@@ -110,7 +110,7 @@ SCALES = {
 }
 
 
-def test_mels_of_another_scale_are_rejected_with_what_was_seen(tmp_path):
+def test_preflight_rejects_mels_of_another_scale(tmp_path):
     mel = np.asarray(log_mel(phrases(), MelConfig()))
     write_pairs(tmp_path, {"right": mel} | {name: rescale(mel) for name, (rescale, _) in SCALES.items()})
     report = preflight(find_corpus(tmp_path), 22050, 8192, mel=MelConfig())
@@ -122,7 +122,7 @@ def test_mels_of_another_scale_are_rejected_with_what_was_seen(tmp_path):
         assert "values from" in reasons[name] and "natural logarithm of mel magnitudes" in reasons[name]
 
 
-def test_unusual_mels_are_kept_and_counted_in_one_note(tmp_path):
+def test_preflight_counts_unusual_mels_in_one_note(tmp_path):
     mel = np.asarray(log_mel(phrases(), MelConfig()))
     write_pairs(tmp_path, {"b_loud": np.maximum(mel, -5.5), "a_loud": np.maximum(mel, -4.5), "right": mel})
     report = preflight(find_corpus(tmp_path), 22050, 8192, mel=MelConfig())
@@ -131,7 +131,7 @@ def test_unusual_mels_are_kept_and_counted_in_one_note(tmp_path):
     assert count == 2 and "few low values (values from -4.50" in note and "a_loud.npy" in note
 
 
-def test_the_contract_decides_which_mels_fit(tmp_path):
+def test_preflight_checks_mels_against_the_contract(tmp_path):
     config = MelConfig(num_mels=40, hop_length=200, log="log10")
     write_pairs(tmp_path, {"a": np.asarray(log_mel(phrases(), config))})
     assert len(preflight(find_corpus(tmp_path), 22050, 8192, mel=config).corpus) == 1
@@ -141,7 +141,7 @@ def test_the_contract_decides_which_mels_fit(tmp_path):
         preflight(find_corpus(tmp_path), 22050, 8192, mel=replace(config, hop_length=256))
 
 
-def test_mels_are_checked_against_their_audio(tmp_path, speech):
+def test_preflight_checks_mels_against_their_audio(tmp_path, speech):
     (tmp_path / "mels").mkdir()
     mel = np.asarray(log_mel(phrases(), MelConfig()))
     mels = {
@@ -164,7 +164,7 @@ def test_mels_are_checked_against_their_audio(tmp_path, speech):
     assert set(reasons) == set(said) and all(part in reasons[name] for name, part in said.items())
 
 
-def test_real_clips_pass(real_clips):
+def test_preflight_accepts_real_recordings(real_clips):
     report = preflight(find_corpus(real_clips / "LJSpeech-1.1"), 22050, 8192)
     assert len(report.corpus) == 24 and not report.rejected and set(report.rates) == {22050}
     durations = [soundfile.info(utterance.audio).duration for utterance in report.corpus.utterances]
@@ -173,7 +173,7 @@ def test_real_clips_pass(real_clips):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse file names that are not text")
 @pytest.mark.parametrize("suffix", [".wav", ".mp3"])
-def test_names_that_are_no_text_are_read_like_others(tmp_path, speech, suffix):
+def test_names_that_are_not_text_are_read(tmp_path, speech, suffix):
     soundfile.write(tmp_path / f"good{suffix}", speech(), 22050)
     odd = Path(f"{tmp_path}/\udcff\udcfe{suffix}")  # the bytes ff fe, as Python spells them
     odd.write_bytes((tmp_path / f"good{suffix}").read_bytes())
@@ -187,14 +187,14 @@ def test_names_that_are_no_text_are_read_like_others(tmp_path, speech, suffix):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse file names that are not text")
-def test_a_damaged_file_with_such_a_name_is_one_of_the_rejected(tmp_path, speech):
+def test_preflight_rejects_damaged_files_with_names_that_are_not_text(tmp_path, speech):
     soundfile.write(tmp_path / "good.wav", speech(), 22050)
     Path(f"{tmp_path}/\udcff.wav").write_bytes(b"no audio" * 99)
     report = preflight(find_corpus(tmp_path), 22050, 8192)
     assert [item.id for item in report.rejected] == ["\udcff"] and "not audio" in report.rejected[0].reason
 
 
-def test_a_name_too_long_to_look_up_is_one_of_the_rejected(tmp_path, speech):
+def test_preflight_rejects_names_that_are_too_long(tmp_path, speech):
     soundfile.write(tmp_path / "good.wav", speech(), 22050)
     corpus = find_corpus(tmp_path)
     long = replace(corpus.utterances[0], audio=tmp_path / ("n" * 400 + ".wav"), id="long")

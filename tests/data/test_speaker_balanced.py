@@ -52,7 +52,7 @@ def test_rows_are_different_speakers_with_different_recordings():
             assert len(set(row.tolist())) == min(4, COUNTS[next(iter(name))])
 
 
-def test_speakers_are_drawn_equally_often_however_many_recordings_they_have():
+def test_speakers_are_drawn_equally_often():
     store = make_store()
     name_of = [utterance.speaker for utterance in store.corpus.utterances]
     batches = take(store, SpeakerBalanced(2, 2, segment=16), 2000, seed=3, workers=0)
@@ -62,7 +62,7 @@ def test_speakers_are_drawn_equally_often_however_many_recordings_they_have():
     assert all(abs(count - 800) < 80 for count in drawn.values())
 
 
-def test_every_recording_of_a_speaker_comes_before_one_comes_again():
+def test_recordings_repeat_after_all_others_of_the_speaker():
     store = make_store({"ann": 8, "bob": 8})
     name_of = [utterance.speaker for utterance in store.corpus.utterances]
     sampler = SpeakerBalanced(2, 2, segment=16)
@@ -74,13 +74,13 @@ def test_every_recording_of_a_speaker_comes_before_one_comes_again():
     assert sorted(again) == list(range(16)) and not np.array_equal(seen, again)
 
 
-def test_a_repeated_recording_has_another_crop():
+def test_repeated_recordings_have_other_crops():
     batches = take(make_store({"ann": 1, "bob": 1}, length=400), SpeakerBalanced(2, 4, segment=16), 10)
     for batch in batches:
         assert len({int(row[0]) for row in batch.audio}) == 8
 
 
-def test_crops_are_pieces_of_their_recordings():
+def test_crops_are_parts_of_their_recordings():
     for batch in take(make_store(), SpeakerBalanced(4, 3, segment=16), 20):
         starts = batch.audio[:, 0] - 500 * (batch.gain.astype(int) - 1)
         np.testing.assert_array_equal(batch.audio, batch.audio[:, :1] + np.arange(16))
@@ -88,7 +88,7 @@ def test_crops_are_pieces_of_their_recordings():
 
 
 @pytest.mark.parametrize("stop", [1, 5, 6, 13])
-def test_resuming_continues_with_the_next_batch_whatever_the_workers(stop):
+def test_loader_resumes_from_a_batch_for_any_number_of_workers(stop):
     store, sampler = make_store(), SpeakerBalanced(3, 4, segment=16)
     whole = take(store, sampler, 20, seed=9, workers=0)
     first = Loader(store, sampler, seed=9, workers=3)
@@ -113,7 +113,7 @@ def test_shares_of_processes_make_the_global_batch(count):
         np.testing.assert_array_equal(np.concatenate([share[step].audio for share in shares]), batch.audio)
 
 
-def test_pairs_are_cut_at_frames():
+def test_pairs_are_cropped_at_frames():
     store = make_store()
     mels = [np.broadcast_to(np.arange(25, dtype=np.float32) + 500 * i, (3, 25)) for i in range(len(store))]
     for batch in take(store.with_columns(mel=mels), SpeakerBalanced(3, 2, segment=32, hop_length=4), 10):
@@ -122,18 +122,18 @@ def test_pairs_are_cut_at_frames():
         np.testing.assert_array_equal(batch.audio[:, 0] - 500 * clips, 4 * (batch.mel[:, 0, 0] - 500 * clips))
 
 
-def test_stores_that_do_not_fit():
-    with pytest.raises(DataError, match=r"has 5 speaker\(s\), and a batch needs 6"):
+def test_stores_without_enough_speakers_raise_an_error():
+    with pytest.raises(DataError, match=r"speakers is 6; it should be at most .* 5"):
         Loader(make_store(), SpeakerBalanced(6, 2, segment=16))
     with pytest.raises(DataError, match=r"2 recording\(s\), for example 'u\d', have no speaker"):
         Loader(make_store({"ann": 3, "": 2}), SpeakerBalanced(1, 2, segment=16))
-    with pytest.raises(ConfigError, match="speakers should be at least 1"):
+    with pytest.raises(ConfigError, match="speakers is 0; it should be a whole number"):
         SpeakerBalanced(0, 2, segment=16)
-    with pytest.raises(ConfigError, match="cannot be shared by 5 processes"):
+    with pytest.raises(ConfigError, match="should be a multiple of the number of processes, 5"):
         Loader(make_store(), SpeakerBalanced(3, 4, segment=16), process_count=5)
 
 
-def test_it_is_described_in_json_values():
+def test_description_consists_of_json_values():
     loader = Loader(make_store(), SpeakerBalanced(3, 4, segment=16))
     about = {"clips": 65, "samples": 6500, "speakers": 3, "utterances": 4, "segment": 16}
     assert loader.describe() == about

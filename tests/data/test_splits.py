@@ -16,7 +16,7 @@ def ids(part):
     return [utterance.id for utterance in part.utterances]
 
 
-def test_the_last_ones():
+def test_split_holds_out_the_last_utterances():
     train, valid = split(corpus(24), 4)
     assert ids(valid) == ["u0020", "u0021", "u0022", "u0023"] and ids(train) == [f"u{i:04d}" for i in range(20)]
     assert len(split(corpus(24), 0.25)[1]) == 6
@@ -24,7 +24,7 @@ def test_the_last_ones():
 
 @pytest.mark.parametrize("validation", [0, 3, 0.1, 0.5])
 @pytest.mark.parametrize("how", ["last", "random"])
-def test_parts_are_disjoint_and_complete(validation, how):
+def test_sides_are_disjoint_and_complete(validation, how):
     whole = corpus(50)
     train, valid = split(whole, validation, how=how)
     assert sorted(ids(train) + ids(valid)) == ids(whole)
@@ -33,7 +33,7 @@ def test_parts_are_disjoint_and_complete(validation, how):
         assert len(valid) == validation
 
 
-def test_random_depends_on_the_seed_alone():
+def test_random_split_depends_on_the_seed():
     whole = corpus(200)
     shuffled = replace(whole, utterances=whole.utterances[::-1])
     first = set(ids(split(whole, 20, seed=1, how="random")[1]))
@@ -41,19 +41,19 @@ def test_random_depends_on_the_seed_alone():
     assert first != set(ids(split(whole, 20, seed=2, how="random")[1]))
 
 
-def test_a_random_fraction_stays_when_files_are_added():
+def test_random_fraction_is_stable_when_files_are_added():
     few, many = corpus(500), corpus(1000)
     before, after = (set(ids(split(part, 0.1, how="random")[1])) for part in (few, many))
     assert before == {name for name in after if name < "u0500"}
     assert 70 <= len(after) <= 130
 
 
-def test_the_corpus_own_split_is_the_default():
+def test_split_of_the_corpus_is_the_default():
     assert ids(split(corpus(10, ["u0003"]))[1]) == ["u0003"]
     assert len(split(corpus(100))[1]) == 5 and len(split(corpus(13_100))[1]) == 150
 
 
-def test_a_single_recording_can_be_trained_on():
+def test_corpus_of_one_recording_can_be_split():
     with pytest.raises(DataError, match=r"Holding out 1 of the 1 .*--validation 0"):
         split(corpus(1))
     train, valid = split(corpus(1), 0)
@@ -61,6 +61,6 @@ def test_a_single_recording_can_be_trained_on():
 
 
 @pytest.mark.parametrize("validation", [2, 5, -1, 1.0, -0.5])
-def test_impossible_splits(validation):
-    with pytest.raises(DataError, match=r"none to train on|Cannot hold out"):
+def test_impossible_splits_raise_an_error(validation):
+    with pytest.raises(DataError, match=r"none to train on|validation is"):
         split(corpus(2), validation)

@@ -11,7 +11,7 @@ from jaxvoice.data.store import to_int16
 from jaxvoice.errors import AudioError, DataError
 
 
-def test_the_peak_rule_is_that_of_the_reference(make_corpus):
+def test_peak_normalize_equals_the_reference(make_corpus):
     corpus = find_corpus(make_corpus())
     loaded = load_store(corpus, 22050)
     for index, utterance in enumerate(corpus.utterances):
@@ -21,27 +21,27 @@ def test_the_peak_rule_is_that_of_the_reference(make_corpus):
         np.testing.assert_array_equal(loaded["audio"][index], integers)
 
 
-def test_without_the_peak_rule_levels_stay(make_corpus):
+def test_store_without_peak_normalize_keeps_levels(make_corpus):
     corpus = find_corpus(make_corpus())
     loaded = load_store(corpus, 22050, peak_normalize=False)
     assert loaded["gain"].dtype == np.float32 and set(loaded["gain"].tolist()) == {1 / 32768}
 
 
-def test_the_lowest_integer_counts_as_peak(tmp_path):
+def test_lowest_integer_counts_as_peak(tmp_path):
     scipy.io.wavfile.write(tmp_path / "clip.wav", 22050, np.array([0, -32768, 100] * 1000, np.int16))
     loaded = load_store(find_corpus(tmp_path), 22050)
     assert loaded.waveform(0).min() == pytest.approx(-0.95) and loaded["audio"][0].min() == -32768
 
 
 @pytest.mark.parametrize("peak", [0.25, 1.0, 1.3])
-def test_samples_beyond_full_scale_are_scaled_not_clipped(speech, peak):
+def test_samples_beyond_full_scale_are_scaled(speech, peak):
     samples = speech(level=peak) - np.float32(0.0)
     integers, step = to_int16(samples)
     np.testing.assert_allclose(integers.astype(np.float64) * step, samples, atol=0.51 * step)
     assert step >= 1 / 32768 and step == pytest.approx(max(peak, 1) / 32768, rel=1e-4)
 
 
-def test_clips_are_resampled(make_corpus):
+def test_load_store_resamples_recordings(make_corpus):
     folder = make_corpus(rate=48000)
     loaded = load_store(find_corpus(folder), 24000)
     assert [len(clip) for clip in loaded["audio"]] == [round(24000 * (0.5 + 0.1 * index)) for index in range(6)]
@@ -58,7 +58,7 @@ def same(left, right):
         np.testing.assert_array_equal(a, b)
 
 
-def test_memory_mapped_equals_in_memory_and_is_found_again(make_corpus, tmp_path, monkeypatch):
+def test_memory_mapped_store_equals_store_in_memory_and_is_reused(make_corpus, tmp_path, monkeypatch):
     corpus = find_corpus(make_corpus())
     inside = load_store(corpus, 16000)
     mapped = load_store(corpus, 16000, memory_limit=0, cache=tmp_path / "cache")
@@ -79,7 +79,7 @@ def test_memory_mapped_equals_in_memory_and_is_found_again(make_corpus, tmp_path
 
 
 @pytest.mark.parametrize("damage", ["audio.bin", "peak.bin", "index.json"])
-def test_a_damaged_cache_is_made_again(make_corpus, tmp_path, caplog, damage):
+def test_damaged_cache_is_written_again(make_corpus, tmp_path, caplog, damage):
     corpus = find_corpus(make_corpus())
     mapped = load_store(corpus, 22050, memory_limit=0, cache=tmp_path / "cache")
     assert mapped.folder is not None
@@ -90,7 +90,7 @@ def test_a_damaged_cache_is_made_again(make_corpus, tmp_path, caplog, damage):
     assert "is damaged" in caplog.text
 
 
-def test_a_full_disk_is_one_clear_error_and_leaves_nothing(make_corpus, tmp_path, monkeypatch):
+def test_full_disk_raises_an_error_and_leaves_no_files(make_corpus, tmp_path, monkeypatch):
     corpus = find_corpus(make_corpus())
 
     def full(*args):
@@ -102,7 +102,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(make_corpus, tmp_path
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_pairs_keep_their_mels_in_memory_and_mapped(tmp_path, speech):
+def test_pairs_have_their_mels_in_memory_and_mapped(tmp_path, speech):
     (tmp_path / "pairs" / "mels").mkdir(parents=True)
     rng = np.random.default_rng(0)
     written = [rng.normal(size=(1, 80, 86)), rng.normal(size=(80, 60))]
@@ -117,7 +117,7 @@ def test_pairs_keep_their_mels_in_memory_and_mapped(tmp_path, speech):
             np.testing.assert_array_equal(mel, expected.reshape(80, -1).astype(np.float32))
 
 
-def test_unusable_input_is_named(tmp_path, bad_files):
+def test_errors_name_unusable_input(tmp_path, bad_files):
     for kind in ("truncated", "empty", "non-audio", "nan", "zero-length"):
         corpus = Corpus("folder", tmp_path, (Utterance(kind, bad_files[kind]),))
         with pytest.raises(AudioError, match=bad_files[kind].name):

@@ -142,7 +142,7 @@ def aligned(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.parametrize("name", CROPS)
 @pytest.mark.parametrize("mapped", [False, True])
-def test_crops(name, mapped, folders, tmp_path):
+def test_crops_equal_those_of_version_0_1(name, mapped, folders, tmp_path):
     kind, options, state, expected = CROPS[name]
     corpus = find_corpus(folders[kind])
     limit = {"memory_limit": 0, "cache": tmp_path} if mapped else {}
@@ -153,14 +153,14 @@ def test_crops(name, mapped, folders, tmp_path):
 
 
 @pytest.mark.parametrize("name", UTTERANCES)
-def test_utterances(name, aligned):
+def test_utterances_equal_those_of_version_0_1(name, aligned):
     options, state, expected = UTTERANCES[name]
     for workers in (0, 2):
         loader = make_loader(aligned, LengthBuckets, options, workers)
         assert digest(take(loader, 25, state)) == expected
 
 
-def test_utterances_in_order(aligned):
+def test_batches_in_order_equal_those_of_version_0_1(aligned):
     rows, batches = zip(*batches_in_order(aligned, 6), strict=True)
     assert np.concatenate(rows).tolist() == [
         17,

@@ -1,4 +1,4 @@
-"""Find corpora with alignments of phones on disk."""
+"""Find corpora with alignments on disk."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,12 +28,12 @@ from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 AlignedKind = Literal["lj_aligned", "textgrid", "labels", "table", "filelist", "demo"]
 _KINDS: tuple[AlignedKind, ...] = ("lj_aligned", "textgrid", "labels", "table", "filelist", "demo")
 LJ_VALIDATION = 100
-_MOST_LISTS = 100  # files that are opened to detect lists
+_MOST_LISTS = 100  # files that are opened to find lists
 _SUFFIXES: dict[str, str] = {"lj_aligned": ".json", "textgrid": ".TextGrid", "labels": ".lab", "table": ".csv"}
 
 
 class _Source(NamedTuple):
-    """An utterance whose alignment has not been read: its id, the file of the alignment, and other known properties."""
+    """An utterance whose alignment has not been read yet: its id, the path of the alignment, and other properties."""
 
     id: str
     path: Path
@@ -50,26 +50,26 @@ def find_aligned(
     audio_dir: str | Path | None = None,
     phone_set: PhoneSet = ALIGNED,
 ) -> Corpus:
-    """Read the alignments of the corpus at `path`, with phones of `phone_set`; no audio or mel is opened.
+    """Read the alignments of the corpus at `path`, with phones of `phone_set`, without opening audio or mels.
 
-    - `lj_aligned`: `<id>.json` and `<id>.mel.npy` (see `read_lj_aligned`); the first 100 are for validation, or of no
-      more than 200 the first twentieth.
+    - `lj_aligned`: `<id>.json` and `<id>.mel.npy` (see `read_lj_aligned`). The first 100 utterances are for validation,
+      or the first twentieth of at most 200.
     - `textgrid`: `.TextGrid` files of Praat or the Montreal Forced Aligner, tier `phones`.
     - `labels`: `.lab` files of HTK or HTS. `table`: CSV files with `phone,start_s,end_s`.
     - `filelist`: a text file with lines `text|starts|durations|codes|wav`, times in frames of 256 samples at 22,050 Hz.
-    - `demo`: the demo corpus, timed to the sample.
+    - `demo`: the demo corpus, with times exact to the sample.
 
     Files may be in folders below `path`. An id is the path relative to `path` without suffix, or, for a list, the path
     in the list without the folders that all lines share (see `utterance_ids`). The first folder in an id is the
-    speaker. Audio of the same name, with or without those folders, is searched in `audio_dir`, else at `path` and in
-    the folders `wavs`, `wav` and `audio` in it and beside it. Utterances that cannot be used are the corpus's
-    `rejected`; `table()` counts them.
+    speaker. Audio with the name of the id, with or without its folders, is searched in `audio_dir`, else in `path` and
+    in the folders `wavs`, `wav` and `audio` in it and beside it. `rejected` of the corpus contains the utterances that
+    cannot be used.
 
     **Raises:** `DataError` if `path` does not exist, contains no such files, or none of them can be used.
     """
     root = Path(path).expanduser()
     if kind != "auto" and kind not in _KINDS:
-        raise DataError(f"Unknown kind of aligned corpus {kind!r}; use 'auto' or one of {', '.join(_KINDS)}.")
+        raise DataError(f"kind is {kind!r}; it should be 'auto' or one of {', '.join(_KINDS)}.")
     if not root.exists():
         raise DataError(f"There is no aligned corpus at {root}: no such file or folder; check the path.")
     folder = None if audio_dir is None else Path(audio_dir).expanduser()
@@ -79,7 +79,7 @@ def find_aligned(
     sources = list(_sources(found, root, folder))
     if not sources:
         raise DataError(
-            f"{root} was read as an aligned corpus of kind {found!r} and has no such files; check the path."
+            f"{root} contains no files of an aligned corpus of kind {found!r}; check the path and the kind."
         )
     utterances: dict[str, Utterance] = {}
     rejected: list[RejectedUtterance] = []
@@ -101,7 +101,7 @@ def find_aligned(
 
 
 def detect_aligned(root: Path) -> AlignedKind:
-    """The kind of aligned corpus at `root`, by the names in it (see `find_aligned`).
+    """The kind of the aligned corpus at `root`, from the names of its files and folders (see `find_aligned`).
 
     **Raises:** `DataError` if no kind matches.
     """
@@ -116,15 +116,15 @@ def detect_aligned(root: Path) -> AlignedKind:
             return kind
     raise DataError(
         f"No alignments in {root}: looked for .TextGrid, .lab, .csv, .mel.npy with .json, and timings/ with "
-        f"metadata.csv, in all its folders; {_way_out(root)}."
+        f"metadata.csv, in all its folders; {_remedy(root)}."
     )
 
 
-def _way_out(root: Path) -> str:
-    """The advice for a folder `root` without alignments."""
+def _remedy(root: Path) -> str:
+    """The remedy for a folder `root` without alignments, for the error message."""
     lists = sorted(path for path in root.glob("*") if path.suffix.lower() != ".npy" and path.is_file())
     if found := next(filter(is_filelist, lists[:_MOST_LISTS]), None):
-        return f"it contains the list {found.name}: give its path, {found}"
+        return f"it contains the list {found.name}: pass its path, {found}"
     if (root / "metadata.csv").is_file() or (_has(root, AUDIO_SUFFIXES) and _has(root, (".txt",))):
         return "align the recordings with their texts first: `jaxvoice align` (docs/aligning.md)"
     return "check the path"

@@ -1,4 +1,4 @@
-"""Alignments: the phones of an utterance and their times, made from labelled intervals of any source."""
+"""Alignments, the phones of an utterance with their times, and their construction from labelled intervals."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from jaxvoice.errors import DataError, TextError
 from jaxvoice.text.phonemes import PAUSE
 
 _LARGEST_GAP = 1e-3  # seconds; rounding to milliseconds leaves gaps and overlaps of this size
-_LONGEST = 1e6  # seconds: times beyond are damage, and would overflow counts of frames
+_LONGEST = 1e6  # seconds; longer times are errors, and numbers of frames would overflow
 
 
 class AlignmentError(DataError):
-    """An utterance that cannot be used because of its alignment; `kind` is the kind of reason it is counted under."""
+    """An utterance cannot be used because of its alignment. Reasons are counted by `kind`."""
 
     def __init__(self, kind: str, message: str):
         super().__init__(message)
@@ -24,7 +24,7 @@ class AlignmentError(DataError):
 
 
 class Interval(NamedTuple):
-    """A label as it was written, and its start and end in seconds."""
+    """A label, as in the file, and its start and end in seconds."""
 
     label: str
     start: float
@@ -32,7 +32,7 @@ class Interval(NamedTuple):
 
 
 class PhoneShare(NamedTuple):
-    """A phone of a label, and its share of the label's time; the shares of a label add up to 1."""
+    """A phone of a label, and its share of the label's duration. The shares of a label add up to 1."""
 
     code: str
     share: float
@@ -56,11 +56,14 @@ class Alignment:
         edges = self.boundaries
         if not self.phones or edges.shape != (len(self.phones) + 1,):
             raise AlignmentError(
-                "broken", f"{self.id} has {len(self.phones)} phones and boundaries of shape {edges.shape}."
+                "broken",
+                f"{self.id} has boundaries of shape {edges.shape} for {len(self.phones)} phones; it should have at "
+                "least one phone, and one boundary more than phones.",
             )
         if not (edges[0] == 0 and edges[-1] < _LONGEST and (np.diff(edges) >= 0).all()):
             raise AlignmentError(
-                "broken", f"{self.id} has boundaries that do not rise from 0: {edges[:5]}...; align it again."
+                "broken",
+                f"{self.id} has the boundaries {edges[:5]}...; they should rise from 0. Align it again.",
             )
 
     @property
@@ -74,13 +77,13 @@ def align_intervals(
 ) -> Alignment:
     """Make the alignment of utterance `name` from `intervals` in order of time.
 
-    `parts` gives the phones of a label, and raises `DataError` or `TextError` for unknown labels. The time of a label
-    without parts belongs to the phone before it. Gaps and overlaps of at most a millisecond, and a gap before the first
-    interval, are closed at the start of the later interval. Adjacent pauses become one, and pauses of no time are
-    removed.
+    `parts` returns the phones of a label, and raises `DataError` or `TextError` for unknown labels. A label without
+    phones lengthens the phone before it. Gaps and overlaps of at most a millisecond are closed at the start of the
+    later interval, and a gap before the first interval is added to it. Adjacent pauses are merged, and pauses without
+    duration are removed.
 
-    **Raises:** `AlignmentError` for no phones, times that are not finite or run backwards, larger gaps and overlaps,
-    and unknown labels.
+    **Raises:** `AlignmentError` for no phones, times that are not finite or decrease, larger gaps and overlaps, and
+    unknown labels.
     """
     if not intervals:
         raise AlignmentError("broken", f"{name} has no phones; align it again.")

@@ -1,4 +1,4 @@
-"""Lists with one aligned utterance per line: `text|starts|durations|codes|wav`, times in spectrogram frames."""
+"""Lists of aligned utterances with lines `text|starts|durations|codes|wav`, times in spectrogram frames."""
 
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -11,7 +11,7 @@ from jaxvoice.data.alignments.text_files import read_text_file
 from jaxvoice.data.layouts import AUDIO_SUFFIXES
 
 AUDIO_FOLDERS = ("wavs", "wav", "audio")
-_LONGEST_LINE = 2**16  # characters of a line that are read to detect a list
+_LONGEST_LINE = 2**16  # characters of a line that are read to recognise a list
 HOP_SECONDS = 256 / 22050
 
 
@@ -25,7 +25,7 @@ class ListedUtterance(NamedTuple):
 
 
 def read_filelist(path: str | Path) -> list[ListedUtterance]:
-    """The lines of the list at `path`, in order; empty ones are skipped.
+    """Read the lines of the list at `path`, in order. Empty lines are skipped.
 
     **Raises:** `AlignmentError` (a `DataError`) if the file cannot be read, is empty, or has no line of five fields.
     """
@@ -35,8 +35,8 @@ def read_filelist(path: str | Path) -> list[ListedUtterance]:
     if not any(len(line.fields) == 5 for line in lines):
         raise AlignmentError(
             "broken",
-            f"{path} has no line of the form 'text|starts|durations|codes|wav'; give such a list. "
-            "Align recordings and texts without alignments with `jaxvoice align` (docs/aligning.md).",
+            f"{path} has no line of the form 'text|starts|durations|codes|wav'; pass a list of aligned utterances. "
+            "`jaxvoice align` aligns recordings with their texts (docs/aligning.md).",
         )
     return lines
 
@@ -54,11 +54,11 @@ def is_filelist(path: Path) -> bool:
 
 
 def utterance_ids(lines: Iterable[ListedUtterance]) -> list[str]:
-    """The id of each of `lines`: the path of its audio without suffix, with `/` between folders, never outside them.
+    """The id of each of `lines`: the path of its audio without suffix and `..`, with `/` between folders.
 
-    A first folder `wavs`, `wav` or `audio` is removed: `wavs/p225/001.wav` becomes `p225/001`. So are the folders up to
-    such a folder that all relative paths share, and those that all absolute paths share. The id of a line without audio
-    is its number.
+    A first folder `wavs`, `wav` or `audio` is removed: `wavs/p225/001.wav` becomes `p225/001`. If all relative paths
+    share the folders up to such a folder, these are removed too, and so are the folders that all absolute paths share.
+    The id of a line without audio is its number.
     """
     lines = list(lines)
     found = [_parts(line.audio) for line in lines]
@@ -77,8 +77,8 @@ def utterance_ids(lines: Iterable[ListedUtterance]) -> list[str]:
 
 
 def _parts(audio: str) -> tuple[bool, tuple[str, ...]]:
-    """Whether the path `audio`, of whatever system, is absolute, and its names, without `..` and the suffix."""
-    path = PureWindowsPath(audio)  # knows drives, and both kinds of slashes
+    """Whether the path `audio`, of POSIX or Windows, is absolute, and its names, without `..` and the suffix."""
+    path = PureWindowsPath(audio)  # parses drives and both kinds of slashes
     names: list[str] = []
     for name in path.parts[bool(path.anchor) :]:
         if name != "..":
@@ -100,7 +100,7 @@ def _shared(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def parse_line(line: ListedUtterance, path: Path, frame_seconds: float = HOP_SECONDS) -> list[Interval]:
-    """The intervals of `line`; a frame lasts `frame_seconds` (256 samples at 22,050 Hz).
+    """Parse the intervals of `line`. A frame lasts `frame_seconds`, by default 256 samples at 22,050 Hz.
 
     **Raises:** `AlignmentError` (a `DataError`) if the line does not have five fields, or the numbers of starts,
     durations and codes differ, or a start or duration is not a whole number.
@@ -109,12 +109,15 @@ def parse_line(line: ListedUtterance, path: Path, frame_seconds: float = HOP_SEC
     """
     where = f"{path}, line {line.row}"
     if len(line.fields) != 5:
-        raise AlignmentError("broken", f"{where} has {len(line.fields)} fields instead of 5; correct the line.")
+        raise AlignmentError(
+            "broken",
+            f"{where} has {len(line.fields)} fields; it should have 5, text|starts|durations|codes|wav. Correct it.",
+        )
     try:
         starts, lengths = (np.array(field.split(), np.int64).tolist() for field in line.fields[1:3])
     except (ValueError, OverflowError) as failure:
         raise AlignmentError(
-            "broken", f"{where}: starts and durations should be whole frames ({failure})."
+            "broken", f"{where} has starts or durations that are not whole numbers ({failure}); correct the line."
         ) from failure
     codes = line.fields[3].split()
     if not len(starts) == len(lengths) == len(codes):

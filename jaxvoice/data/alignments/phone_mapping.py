@@ -1,4 +1,4 @@
-"""From the labels of aligners and of espeak-ng to the phones of a set, with the share of time of each."""
+"""Mapping of the labels of aligners and espeak-ng to phones of a set, with their shares of the duration."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,12 +9,12 @@ from jaxvoice.errors import TextError
 from jaxvoice.text.phonemes import ALIGNED, PAUSE, VOWELS, PhoneSet
 
 SILENCES = frozenset(("", "_", "pau", "sil", "sp", "spn", "ssil", "<eps>"))
-# Of "er", written as a vowel and R: the ratio of their mean durations in LJ-Speech-aligned, 4.6 to 6.4 frames.
+# Share of the vowel in ER, from the mean durations of vowel and R in LJ-Speech-aligned, 4.6 and 6.4 frames.
 VOWEL_OF_ER = 0.42
-_MODEL = "if these are IPA, align with ARPAbet: of the Montreal Forced Aligner's models, english_us_arpa"
+_HINT = "for IPA labels, align with ARPAbet, for example with english_us_arpa of the Montreal Forced Aligner"
 _REDUCED = {"AX": "AH0", "IX": "IH0", "AXR": "ER0"}
 
-# A digit is a stress that the mnemonic always has; `?` is replaced by 1 with a stress mark and by 0 without.
+# A digit is a fixed stress. `?` becomes 1 for a mnemonic with a stress mark, and 0 without.
 _ESPEAK_VOWELS = {
     "AA?": "0 A:",
     "AE?": "a aa",
@@ -63,13 +63,13 @@ _ESPEAK_CODES |= {";": []}  # a glide between vowels, part of the first
 
 
 def arpabet_parts(phone_set: PhoneSet) -> Callable[[str], tuple[PhoneShare, ...]]:
-    """The function from a label, in ARPAbet or a code of `phone_set`, to phones of `phone_set`.
+    """A function from labels, in ARPAbet or codes of `phone_set`, to phones of `phone_set`.
 
-    Labels may be in upper or lower case. The empty label, sil, sp, spn and similar labels are a pause. Vowels without a
-    stress mark are stressed, the reduced ax, ix and axr are not. In a set without secondary stress, it becomes primary
-    stress; in a set without ER, it becomes a vowel and R, which share its time as 0.42 to 0.58.
+    Labels may be in upper or lower case. The empty label, sil, sp, spn and similar labels are pauses. Vowels without a
+    stress digit are stressed, except the reduced vowels ax, ix and axr. If the set has no secondary stress, primary
+    stress replaces it. If the set has no ER, a vowel and R replace it, with 0.42 and 0.58 of its duration.
 
-    The function raises `TextError`, with the label as written, for labels that are not phones, such as IPA.
+    The function raises `TextError`, with the label as in the file, for labels that are not phones, such as IPA.
     """
 
     def parts(label: str) -> tuple[PhoneShare, ...]:
@@ -84,16 +84,16 @@ def arpabet_parts(phone_set: PhoneSet) -> Callable[[str], tuple[PhoneShare, ...]
                 return in_set(code, phone_set)
             except TextError as error:
                 message = str(error).replace(repr(code), repr(label), 1)
-                raise TextError(message if label.isupper() else f"{message} ({_MODEL})") from None
-        raise TextError(f"{label!r} (phoneme 1) is not in the phone set {phone_set.name!r}, nor in ARPAbet ({_MODEL})")
+                raise TextError(message if label.isupper() else f"{message.rstrip('.')} ({_HINT}).") from None
+        raise TextError(f"{label!r} (phoneme 1) is not in the phone set {phone_set.name!r}, nor in ARPAbet ({_HINT}).")
 
     return parts
 
 
 def in_set(code: str, phone_set: PhoneSet, share: float = 1.0) -> tuple[PhoneShare, ...]:
-    """The ARPAbet `code` in codes of `phone_set`, with `share` of the time in all.
+    """Map the ARPAbet `code` to phones of `phone_set`, whose shares add up to `share`.
 
-    **Raises:** `TextError` if the set has no such codes.
+    **Raises:** `TextError` if the code has no counterpart in the set.
     """
     codes = phone_set.spell([code])
     if len(codes) == 1:
@@ -102,17 +102,18 @@ def in_set(code: str, phone_set: PhoneSet, share: float = 1.0) -> tuple[PhoneSha
 
 
 def demo_parts(phone_set: PhoneSet = ALIGNED) -> Callable[[str], tuple[PhoneShare, ...]]:
-    """The function from one of espeak-ng's English mnemonics to phones of `phone_set`.
+    """A function from espeak-ng's English mnemonics to phones of `phone_set`.
 
-    A mnemonic with a stress mark (`'` or `,`) has stress 1, without one stress 0. The phones of a mnemonic of two share
-    its time equally. The function raises `AlignmentError` for other mnemonics.
+    A mnemonic with a stress mark (`'` or `,`) has stress 1, any other has stress 0. If a mnemonic is two ARPAbet codes,
+    each has half of its duration. The function raises `AlignmentError` for other mnemonics.
     """
 
     def parts(mnemonic: str) -> tuple[PhoneShare, ...]:
         name = mnemonic.lstrip("',")
         if name not in _ESPEAK_CODES:
             raise AlignmentError(
-                "unknown phone", f"espeak-ng's phoneme {mnemonic!r} has no counterpart among English phones."
+                "unknown phone",
+                f"espeak-ng's phoneme {mnemonic!r} has no counterpart among English phones; use an English voice.",
             )
         codes = [code.replace("?", "01"[name != mnemonic]) for code in _ESPEAK_CODES[name]]
         return tuple(part for code in codes for part in in_set(code, phone_set, 1 / len(codes)))

@@ -20,7 +20,7 @@ _VOWELS = frozenset(("aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih",
 
 
 def read_text_file(path: Path) -> str:
-    """The text of the file at `path`: UTF-16 if it starts with a byte order mark of UTF-16, else UTF-8.
+    """Read the text file at `path`, in UTF-16 if it starts with a byte order mark of UTF-16, else in UTF-8.
 
     **Raises:** `AlignmentError` if it cannot be read, is larger than 64 MiB, or is not text of this encoding.
     """
@@ -30,7 +30,9 @@ def read_text_file(path: Path) -> str:
     except OSError as failure:
         raise AlignmentError("broken", f"{path} cannot be read ({failure.strerror}); check the path.") from failure
     if len(data) > _MOST_BYTES:
-        raise AlignmentError("broken", f"{path} is larger than {_MOST_BYTES:,} bytes and not an alignment; remove it.")
+        raise AlignmentError(
+            "broken", f"{path} is too large for an alignment; it should have at most {_MOST_BYTES:,} bytes."
+        )
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return data.decode("utf-16" if wide else "utf-8-sig")
@@ -39,27 +41,27 @@ def read_text_file(path: Path) -> str:
         raise AlignmentError("broken", f"{path} is not {kind} text ({failure.reason}); save it as UTF-8.") from failure
 
 
-def parse_number(text: str, path: Path, what: str) -> float:
-    """`text` as a number.
+def parse_number(text: str, path: Path, name: str) -> float:
+    """Parse `text`, the value called `name` of the file at `path`, as a number.
 
-    **Raises:** `AlignmentError`, with `what` it should be, otherwise.
+    **Raises:** `AlignmentError` if it is not a number.
     """
     try:
         return float(text)
     except ValueError:
         raise AlignmentError(
-            "broken", f"{path}: {what} should be a number, got {text[:40]!r}; correct the file."
+            "broken", f"{path}: {name} is {text[:40]!r}; it should be a number. Correct the file."
         ) from None
 
 
 def read_labels(path: str | Path) -> list[Interval]:
-    """The intervals of a `.lab` file of HTK or HTS, in seconds.
+    """Read the intervals of a `.lab` file of HTK or HTS.
 
     The phone of a full-context label is the part between `-` and `+`. A vowel without a stress digit gets the stress of
-    its syllable, the first number after `/B:`. The states of a phone (`label[2]`, `label[3]`, ...) become one interval.
-    Fields after the label, such as a score or a word, are ignored.
+    its syllable, the first number after `/B:`. The states of a phone (`label[2]`, `label[3]`, ...) are merged into one
+    interval. Fields after the label, such as scores or words, are ignored.
 
-    **Raises:** `AlignmentError` (a `DataError`) if the file cannot be read, is a master label file or one of xwaves,
+    **Raises:** `AlignmentError` (a `DataError`) if the file cannot be read, is a master label file or an xwaves file,
     has several transcriptions, or a line of another form.
 
     Source: the HTK Book, section 6.2.1; HTS, `lab_format.pdf`.
@@ -79,7 +81,8 @@ def read_labels(path: str | Path) -> list[Interval]:
         if len(fields) < 3 or not all(field.isdecimal() and len(field) < 20 for field in fields[:2]):
             raise AlignmentError(
                 "broken",
-                f"{path}, line {row}: expected 'start end label' in whole units of 100 ns, got {line.strip()[:40]!r}.",
+                f"{path}, line {row} is {line.strip()[:40]!r}; it should be 'start end label', with times in whole "
+                "units of 100 ns.",
             )
         start, end = (int(field) / UNITS_PER_SECOND for field in fields[:2])
         label, before = fields[2], state
@@ -98,9 +101,9 @@ def read_labels(path: str | Path) -> list[Interval]:
 
 
 def read_table(path: str | Path) -> list[Interval]:
-    """The intervals of a CSV file whose first line names the columns `phone`, `start_s` and `end_s` (seconds).
+    """Read the intervals of a CSV file with the columns `phone`, `start_s` and `end_s` (seconds).
 
-    The columns may be in any order, among others.
+    The first line contains the names of the columns, which may be in any order. Other columns are ignored.
 
     **Raises:** `AlignmentError` (a `DataError`) if the file cannot be read, a column is missing, or a time is not a
     number.
@@ -118,7 +121,7 @@ def read_table(path: str | Path) -> list[Interval]:
             values = [row[name] for name in COLUMNS]
             if None in values:
                 raise AlignmentError(
-                    "broken", f"{path}, line {rows.line_num}: fewer values than columns; correct the file."
+                    "broken", f"{path}, line {rows.line_num} has fewer values than columns; correct the file."
                 )
             times = [parse_number(value, path, f"a time in line {rows.line_num}") for value in values[1:]]
             intervals.append(Interval(values[0], *times))
@@ -137,12 +140,12 @@ class AlignedJson(NamedTuple):
 
 
 def read_lj_aligned(path: str | Path) -> AlignedJson:
-    """The phones of all words of `<id>.json`, and its text.
+    """Read the phones of all words, and the text, from a file `<id>.json`.
 
     The file contains `text` and `utterance`: `words`, each with `phones`: `phone`, `onset` (ms), `duration` (ms).
-    Phones keep their onset, so gaps of rounding are closed as the corpus's own reader closes them.
+    Onsets do not change, so gaps from rounding are closed in the same way as by the published reader of the corpus.
 
-    **Raises:** `AlignmentError` (a `DataError`) if the file cannot be read or has another structure; 29 of the 13,100
+    **Raises:** `AlignmentError` (a `DataError`) if the file cannot be read or has another structure. 29 of the 13,100
     files have no `utterance`.
     """
     path = Path(path)
@@ -151,7 +154,7 @@ def read_lj_aligned(path: str | Path) -> AlignedJson:
     except (ValueError, RecursionError) as failure:
         raise AlignmentError("broken", f"{path} is not valid JSON ({failure}); copy it again.") from failure
     if not isinstance(content, dict) or not content.get("utterance"):
-        raise AlignmentError("no alignment", f"{path} has no 'utterance', so it was never aligned; it is left out.")
+        raise AlignmentError("no alignment", f"{path} has no 'utterance'; the corpus contains no alignment of it.")
     try:
         phones = [phone for word in content["utterance"]["words"] for phone in word.get("phones", ())]
         intervals = []

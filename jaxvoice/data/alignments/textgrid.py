@@ -1,4 +1,4 @@
-"""Praat TextGrids, as the Montreal Forced Aligner writes them: reading and writing."""
+"""Reading and writing of Praat TextGrids, the format of the Montreal Forced Aligner."""
 
 import os
 import re
@@ -10,18 +10,18 @@ from jaxvoice.data.alignments.alignment import Alignment, AlignmentError, Interv
 from jaxvoice.data.alignments.text_files import parse_number, read_text_file
 from jaxvoice.errors import DataError
 
-# Praat reads only the free-standing strings, numbers and flags of a text file, not names, `=` or `[1]:`.
+# As Praat does, the reader uses only the free-standing strings, numbers and flags, not names, `=` or `[1]:`.
 _TOKEN = re.compile(r'"[^"]*(?:""[^"]*)*"|<[a-z]+>|![^\n]*|[^\s"]+')
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 def read_textgrid(path: str | Path, tier: str = "phones") -> list[Interval]:
-    """The intervals of the tier named `tier` (or `<speaker> - <tier>`, if one is) of a TextGrid in text format.
+    """Read the intervals of the tier `tier`, or `<speaker> - <tier>`, of a TextGrid in text format.
 
-    Long and short format; UTF-8, or UTF-16 with a byte order mark.
+    The format may be long or short, and the encoding UTF-8, or UTF-16 with a byte order mark.
 
-    **Raises:** `AlignmentError` (a `DataError`) if the file cannot be read, is not a TextGrid in text format, ends
-    early, or has no such tier or several.
+    **Raises:** `AlignmentError` (a `DataError`) if the file cannot be read, is not a TextGrid in text format, is
+    truncated, or does not have exactly one such tier.
 
     Source: the Praat manual, "TextGrid file formats".
     """
@@ -47,7 +47,7 @@ def read_textgrid(path: str | Path, tier: str = "phones") -> list[Interval]:
     if len(found) != 1:
         names = ", ".join(map(repr, tiers)) or "none"
         raise AlignmentError(
-            "broken", f"{path} has {len(found)} interval tiers {tier!r} (its tiers: {names}); it needs one."
+            "broken", f"{path} has {len(found)} interval tiers {tier!r} (its tiers: {names}); it should have one."
         )
     return found[0]
 
@@ -95,34 +95,36 @@ class _Reader:
             if token[0] in '"<' or _NUMBER.fullmatch(token):
                 yield token
 
-    def _next(self, what: str) -> str:
+    def _next(self, name: str) -> str:
         token = next(self._tokens, None)
         if token is None:
-            raise AlignmentError("broken", f"{self._path} ends before {what}; copy or export it again.")
+            raise AlignmentError("broken", f"{self._path} ends before {name}; copy or export it again.")
         return token
 
-    def text(self, what: str) -> str:
-        token = self._next(what)
+    def text(self, name: str) -> str:
+        token = self._next(name)
         if token[0] != '"':
             raise AlignmentError(
-                "broken", f"{self._path}: {what} should be text in quotes, got {token[:40]!r}; correct the file."
+                "broken", f"{self._path}: {name} is {token[:40]!r}; it should be text in quotes. Correct the file."
             )
         return token[1:-1].replace('""', '"')
 
-    def number(self, what: str) -> float:
-        return parse_number(self._next(what), self._path, what)
+    def number(self, name: str) -> float:
+        return parse_number(self._next(name), self._path, name)
 
-    def count(self, what: str) -> int:
-        found = self.number(what)
+    def count(self, name: str) -> int:
+        found = self.number(name)
         if not 0 <= found < 1e9:
-            raise AlignmentError("broken", f"{self._path}: {what} should be a count, got {found:g}; correct the file.")
+            raise AlignmentError(
+                "broken", f"{self._path}: {name} is {found:g}; it should be a number of items. Correct the file."
+            )
         return int(found)
 
     def flag(self) -> bool:
-        return self._next("whether it has tiers") == "<exists>"
+        return self._next("the flag of its tiers") == "<exists>"
 
-    def span(self, what: str) -> tuple[float, float]:
-        return self.number(what), self.number(what)
+    def span(self, name: str) -> tuple[float, float]:
+        return self.number(name), self.number(name)
 
     def item(self, kind: str) -> Interval:
         if kind == "IntervalTier":

@@ -1,4 +1,4 @@
-"""The demo corpus: a few minutes of synthetic English speech with exact phoneme timings, made offline on first use."""
+"""The demo corpus: minutes of synthetic English speech with exact phoneme timings, synthesised offline on first use."""
 
 from jaxvoice._lazy import list_public
 from jaxvoice.data.demo.demo_corpus import VOICES as VOICES, Voice as Voice, make_demo_corpus as make_demo_corpus
@@ -6,8 +6,8 @@ from jaxvoice.data.demo.sentences import SENTENCES as SENTENCES, compose_sentenc
 from jaxvoice.data.demo.timings import (
     Phoneme as Phoneme,
     Timings as Timings,
+    correct_onsets as correct_onsets,
     read_timings as read_timings,
-    repair as repair,
 )
 
 __dir__ = list_public(globals())

@@ -1,4 +1,4 @@
-"""The demo corpus: made once, and verified every time it is used."""
+"""The demo corpus, which is synthesised once and verified at every use."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ import numpy as np
 from jaxvoice.data.atomic_folders import atomic_folder, cache_folder, remove_folder
 from jaxvoice.data.corpora import find_corpus
 from jaxvoice.data.demo.sentences import SENTENCES
-from jaxvoice.data.demo.timings import Phoneme, Timings, repair
+from jaxvoice.data.demo.timings import Phoneme, Timings, correct_onsets
 from jaxvoice.data.utterances import Corpus
 from jaxvoice.errors import ConfigError, DataError, MissingExtraError
 
@@ -30,7 +30,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Voice:
-    """One speaker: an espeak-ng voice (language, `+` variant), rate in words a minute, pitch, pitch range (0-100)."""
+    """A speaker of the demo corpus.
+
+    `espeak` is a voice of espeak-ng: a language, and a variant after `+`. `rate` is in words a minute; `pitch` and
+    `pitch_range` are from 0 to 100.
+
+    **Raises:** `ConfigError` for values out of range.
+    """
 
     speaker: str
     espeak: str
@@ -40,17 +46,17 @@ class Voice:
 
     def __post_init__(self):
         if not self.speaker or "|" in self.speaker:
-            raise ConfigError(f"A speaker's name should be text without '|', got {self.speaker!r}.")
+            raise ConfigError(f"Voice.speaker is {self.speaker!r}; it should be text without '|'.")
         if not 80 <= self.rate <= 450:
-            raise ConfigError(
-                f"The rate of voice {self.speaker!r} should be 80 to 450 words a minute, got {self.rate}."
-            )
+            raise ConfigError(f"Voice.rate of {self.speaker!r} is {self.rate}; it should be from 80 to 450.")
         for name in ("pitch", "pitch_range"):
             if not 0 <= getattr(self, name) <= 100:
-                raise ConfigError(f"{name} of voice {self.speaker!r} should be 0 to 100, got {getattr(self, name)}.")
+                raise ConfigError(
+                    f"Voice.{name} of {self.speaker!r} is {getattr(self, name)}; it should be from 0 to 100."
+                )
 
 
-# Voices with an echo would fill the closures that the correction of timings needs.
+# Without voices with an echo, which would fill the silent closures by which `correct_onsets` finds stops.
 VOICES = (
     Voice("us-middle", "en-us"),
     Voice("us-high", "en-us+f1", pitch=45),
@@ -65,18 +71,18 @@ def make_demo_corpus(
     sentences: Sequence[str] | None = None,
     voices: Sequence[Voice] | None = None,
 ) -> Corpus:
-    """English speech by espeak-ng in the layout of LJSpeech, at 22,050 Hz: about five minutes by five speakers.
+    """Synthesise English speech with espeak-ng, by default about five minutes by five speakers, at 22,050 Hz.
 
-    Sentence i is spoken by voice i modulo the number of voices. `folder` (by default one in the user's cache folder,
-    named by a hash of sentences and voices) contains `metadata.csv` (with the speaker as fourth field),
-    `wavs/<id>.wav`, `timings/<id>.json` (see `read_timings`) and `manifest.json` with a checksum of every file. It is
-    made on first use, offline, in a process of its own. Later calls verify the checksums, and make it again if a file
-    is damaged.
+    Voice i modulo the number of voices speaks sentence i. `folder` is by default a folder in the user's cache folder,
+    named by a hash of sentences and voices. It has the layout of LJSpeech and contains `metadata.csv` (with the speaker
+    as fourth field), `wavs/<id>.wav`, `timings/<id>.json` (see `read_timings`) and `manifest.json` with a checksum of
+    every file. The first call synthesises the corpus, offline and in another process. Later calls verify the checksums,
+    and synthesise the corpus again if a file is damaged.
 
-    The voices are those of a formant synthesiser: intelligible and exactly timed, but not natural.
+    The speech of espeak-ng, a formant synthesiser, is intelligible and has exact timings, but is not natural.
 
     **Raises:** `MissingExtraError` without the extra `demo`; `DataError` for text that cannot be spoken, a `folder`
-    that contains something else, or one that cannot be written.
+    with other content, or a folder that cannot be written.
     """
     job = _job(SENTENCES if sentences is None else sentences, VOICES if voices is None else voices)
     key = hashlib.sha256(json.dumps([_VERSION, job]).encode()).hexdigest()[:16]
@@ -84,7 +90,7 @@ def make_demo_corpus(
     damage = _damage(target, key)
     if damage is not None:
         if (target / _MANIFEST).exists():
-            _log.warning("%s is damaged (%s); making it again", target, damage)
+            _log.warning("%s is damaged (%s) and is made again", target, damage)
             remove_folder(target)
         try:
             with atomic_folder(target) as making:
@@ -102,7 +108,9 @@ def make_demo_corpus(
 
 def _job(sentences: Sequence[str], voices: Sequence[Voice]) -> list[dict[str, Any]]:
     if not sentences or not voices:
-        raise DataError("A demo corpus needs at least one sentence and one voice.")
+        raise DataError(
+            f"There are {len(sentences)} sentences and {len(voices)} voices; there should be at least one of each."
+        )
     job = []
     for number, sentence in enumerate(sentences):
         text = " ".join(sentence.split())
@@ -116,7 +124,7 @@ def _job(sentences: Sequence[str], voices: Sequence[Voice]) -> list[dict[str, An
 def _damage(folder: Path, key: str) -> str | None:
     """The damage of the corpus in `folder`, or `None`.
 
-    **Raises:** `DataError` if `folder` contains something else, which must not be replaced.
+    **Raises:** `DataError` if `folder` has other content, which is not replaced.
     """
     manifest = folder / _MANIFEST
     if not manifest.is_file():
@@ -155,7 +163,7 @@ def _make(folder: Path, job: list[dict[str, Any]], key: str) -> None:
         raw = tuple(Phoneme(mnemonic, onset) for mnemonic, onset in report["events"][name])
         if not raw or not audio.any():
             raise DataError(f"espeak-ng is silent on {text!r} with the voice {item['voice']!r}; change the sentence.")
-        timings = Timings(name, rate, len(audio), repair(raw, audio, rate), raw)
+        timings = Timings(name, rate, len(audio), correct_onsets(raw, audio, rate), raw)
         timings.save(folder / "timings" / f"{name}.json")
         lines.append(f"{name}|{text}|{text}|{item['speaker']}\n")
     (folder / "metadata.csv").write_text("".join(lines), encoding="utf-8", newline="\n")
@@ -172,11 +180,11 @@ def _make(folder: Path, job: list[dict[str, Any]], key: str) -> None:
 
 
 def _speak(folder: Path, job: list[dict[str, Any]]) -> dict[str, Any]:
-    """Run the program `jaxvoice.data.demo.espeak` on `job`; returns its report."""
+    """Run the program `jaxvoice.data.demo.espeak` on `job`, and return its report."""
     if importlib.util.find_spec("espeakng_loader") is None:
         raise MissingExtraError(
-            "The demo corpus is spoken by espeak-ng, which is not installed; pip install 'jaxvoice[demo]', "
-            "or give a corpus of your own."
+            "The demo corpus needs espeak-ng, which is not installed; run pip install 'jaxvoice[demo]', or use another "
+            "corpus."
         )
     request = folder / "job.json"
     request.write_text(json.dumps(job), encoding="utf-8")
@@ -187,7 +195,7 @@ def _speak(folder: Path, job: list[dict[str, Any]]) -> dict[str, Any]:
     request.unlink()
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise DataError(f"The demo corpus could not be spoken: {reason}. Reinstall jaxvoice[demo] if this persists.")
+        raise DataError(f"espeak-ng failed: {reason}. Reinstall jaxvoice[demo] if this persists.")
     return json.loads((folder / "events.json").read_text(encoding="utf-8"))
 
 

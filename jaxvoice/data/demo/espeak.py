@@ -1,10 +1,10 @@
-"""Speak sentences with espeak-ng: a program of its own, so that its GPL library never enters the caller's process.
+"""Speak sentences with espeak-ng. A separate program, so that no other process loads the GPL library.
 
     python -m jaxvoice.data.demo.espeak job.json folder
 
-`job.json` contains a list of `{id, text, voice, rate, pitch, pitch_range}`. Written are `folder/wavs/<id>.wav` and
-`folder/events.json`: `{version, sample_rate, events: {id: [[mnemonic, sample], ...]}}`, with the sample at which each
-phoneme starts. The order of the sentences matters: espeak-ng repeats itself exactly only in a fresh process.
+`job.json` contains a list of `{id, text, voice, rate, pitch, pitch_range}`. The program writes `folder/wavs/<id>.wav`
+and `folder/events.json`: `{version, sample_rate, events: {id: [[mnemonic, sample], ...]}}`, with the sample at which
+each phoneme starts. The output depends on the order of the sentences. It is reproducible in a new process only.
 """
 
 import ctypes
@@ -44,13 +44,13 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class _Speaker:
-    """The library, initialised; what it says is collected in `audio` and `phonemes`."""
+    """The initialised library. `audio` and `phonemes` contain the output for the last sentence."""
 
     def __init__(self):
         import espeakng_loader
 
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
-        # A short relative path: the library keeps at most 160 bytes of it, and on Windows none beyond the code page.
+        # A relative path, because the library supports at most 160 bytes, and on Windows only the code page.
         os.chdir(Path(espeakng_loader.get_data_path()).parent)
         options = _PHONEME_EVENTS | _DO_NOT_EXIT
         self.sample_rate = self._library.espeak_Initialize(_SYNCHRONOUS, 200, b".", options)
@@ -60,10 +60,10 @@ class _Speaker:
         self.version = self._library.espeak_Info(None).decode()
         self.audio = bytearray()
         self.phonemes: list[tuple[str, int]] = []
-        self._callback = _Callback(self._hear)  # kept, or it would be freed while the library holds it
+        self._callback = _Callback(self._receive)  # an attribute, so that Python does not free it
         self._library.espeak_SetSynthCallback(self._callback)
 
-    def _hear(self, samples: Any, count: int, events: Any) -> int:
+    def _receive(self, samples: Any, count: int, events: Any) -> int:
         if samples and count > 0:
             self.audio += ctypes.string_at(samples, 2 * count)
         index = 0
@@ -73,7 +73,7 @@ class _Speaker:
             index += 1
         return 0
 
-    def say(self, text: str, voice: str, rate: int, pitch: int, pitch_range: int) -> None:
+    def speak(self, text: str, voice: str, rate: int, pitch: int, pitch_range: int) -> None:
         self.audio.clear()
         self.phonemes.clear()
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
@@ -87,16 +87,16 @@ class _Speaker:
 
 
 def main(job: Path, folder: Path) -> None:
-    """Speak everything in `job` into `folder`."""
+    """Speak the sentences in the file `job`, and write audio and phonemes to `folder`."""
     sentences = json.loads(job.read_text(encoding="utf-8"))
     folder = folder.resolve()
     (folder / "wavs").mkdir(parents=True, exist_ok=True)
     speaker = _Speaker()
     events = {}
     for item in sentences:
-        speaker.say(item["text"], item["voice"], item["rate"], item["pitch"], item["pitch_range"])
+        speaker.speak(item["text"], item["voice"], item["rate"], item["pitch"], item["pitch_range"])
         if not speaker.audio:
-            raise RuntimeError(f"espeak-ng found nothing to say in {item['text']!r}")
+            raise RuntimeError(f"espeak-ng returned no audio for {item['text']!r}")
         with wave.open(str(folder / "wavs" / f"{item['id']}.wav"), "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)

@@ -1,4 +1,4 @@
-"""Sentences of the demo corpus: one hundred that contain every English phoneme, and thousands composed of parts."""
+"""Sentences of the demo corpus: one hundred with every English phoneme, and sentences composed of parts."""
 
 import math
 import random
@@ -147,15 +147,15 @@ _PARTS = [[part for line in text.splitlines() for part in line.split("|")] for t
 
 
 def compose_sentences(count: int, *, seed: int = 0) -> list[str]:
-    """`count` different English sentences in a random order that `seed` decides; the same on every machine.
+    """Compose `count` different English sentences at random. The result depends on `seed` only.
 
-    Some of them put the time first, behind which a comma makes a pause.
+    A quarter of them begin with the time, followed by a comma, which is spoken as a pause.
 
-    **Raises:** `DataError` for fewer than one sentence, or more than there are.
+    **Raises:** `DataError` for fewer than one sentence, or more than the number of possible sentences.
     """
     possible = math.prod(len(parts) for parts in _PARTS)
     if not 1 <= count <= possible:
-        raise DataError(f"{count} sentences cannot be composed; ask for 1 to {possible}.")
+        raise DataError(f"count is {count}; it should be from 1 to {possible}.")
     draw = random.Random(seed)
     found: dict[str, None] = {}
     while len(found) < count:

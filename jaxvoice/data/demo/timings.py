@@ -15,13 +15,13 @@ from jaxvoice.errors import DataError
 _PAUSE = "_"
 _PAUSES = frozenset(("_", "_:", "_!", "_|"))
 # Voiced "th" is not a stop, but espeak-ng often starts it with a closure too.
-_CLOSED = frozenset(("p", "b", "t", "t#", "t2", "d", "k", "g", "tS", "dZ", "D"))
+_STOPS = frozenset(("p", "b", "t", "t#", "t2", "d", "k", "g", "tS", "dZ", "D"))
 _QUIET = 2  # largest sample value, 16 bit, of a closure
 _LONGEST_CLOSURE = 0.1  # seconds
 
 
 class Phoneme(NamedTuple):
-    """A phoneme as espeak-ng writes it (`'` or `,` for stress, then its mnemonic) and the sample at which it starts."""
+    """A phoneme in espeak-ng's notation (`'` or `,` for stress, then the mnemonic), and the sample of its onset."""
 
     mnemonic: str
     onset: int
@@ -34,10 +34,10 @@ class Phoneme(NamedTuple):
 
 @dataclass(frozen=True)
 class Timings:
-    """The phonemes of one utterance of `samples` samples at `sample_rate` (Hz).
+    """The phonemes of an utterance of `samples` samples at `sample_rate` (Hz).
 
-    Each phoneme lasts until the next, the last until the end. `raw` are the phonemes that espeak-ng reported, and
-    `phonemes` are corrected (see `repair`).
+    Each phoneme lasts until the next one, and the last until the end. `raw` are the phonemes that espeak-ng reported,
+    and `phonemes` are those with corrected onsets (see `correct_onsets`).
     """
 
     id: str
@@ -51,10 +51,10 @@ class Timings:
         path.write_text(json.dumps(dataclasses.asdict(self)) + "\n", encoding="utf-8")
 
     def durations_in_frames(self, hop_length: int) -> tuple[tuple[str, ...], Int64[np.ndarray, " phonemes"]]:
-        """The mnemonics and their durations in frames of `hop_length` samples, `samples // hop_length` frames in all.
+        """The mnemonics, and their durations in frames of `hop_length` samples, whose sum is `samples // hop_length`.
 
-        Boundaries are rounded, not durations, so errors do not accumulate. A pause of no frames is removed. Any other
-        phoneme has at least one frame, taken from its longer neighbour.
+        Boundaries, not durations, are rounded, so errors do not accumulate. A pause of no frames is removed. Any other
+        phoneme of no frames takes one from its longer neighbour.
 
         **Raises:** `DataError` if there are fewer frames than phonemes.
         """
@@ -64,7 +64,7 @@ class Timings:
         kept = [(phoneme.mnemonic, int(frames)) for phoneme, frames in pairs if frames or not phoneme.pause]
         durations = np.array([frames for _, frames in kept], dtype=np.int64)
         for index in np.flatnonzero(durations == 0):
-            reach = 1  # the nearest neighbours may be as short: look further out
+            reach = 1  # distance of the neighbours; the nearest ones may be too short
             while reach < len(durations):
                 around = [i for i in (index - reach, index + reach) if 0 <= i < len(durations) and durations[i] > 1]
                 if around:
@@ -73,7 +73,7 @@ class Timings:
                     break
                 reach += 1
             else:
-                raise DataError(f"Utterance {self.id!r} has {len(kept)} phonemes in {total} frames; use a smaller hop.")
+                raise DataError(f"Utterance {self.id!r} has {len(kept)} phonemes in {total} frames; use a shorter hop.")
         return tuple(name for name, _ in kept), durations
 
 
@@ -90,8 +90,10 @@ def read_timings(path: str | Path) -> Timings:
         raise DataError(f"{path} contains no phoneme timings ({failure!r}); make the demo corpus again.") from failure
 
 
-def repair(raw: Sequence[Phoneme], audio: Int16[np.ndarray, " samples"], sample_rate: int) -> tuple[Phoneme, ...]:
-    """Correct the onsets that espeak-ng reports to the audible ones.
+def correct_onsets(
+    raw: Sequence[Phoneme], audio: Int16[np.ndarray, " samples"], sample_rate: int
+) -> tuple[Phoneme, ...]:
+    """Correct the onsets that espeak-ng reports to the audible onsets.
 
     - espeak-ng reports stops and affricates at the burst, after their closure. Their onset is moved to the start of the
       closure (samples within 2 of zero, up to 0.1 s, not within a pause).
@@ -109,7 +111,7 @@ def repair(raw: Sequence[Phoneme], audio: Int16[np.ndarray, " samples"], sample_
     kept: list[Phoneme] = []
     for phoneme in sorted(raw, key=lambda item: item.onset):
         onset = min(max(phoneme.onset, 0), len(audio) - (not phoneme.pause))
-        if phoneme.mnemonic.lstrip("',") in _CLOSED and kept and not kept[-1].pause:
+        if phoneme.mnemonic.lstrip("',") in _STOPS and kept and not kept[-1].pause:
             floor = max(kept[-1].onset + 1, onset - round(_LONGEST_CLOSURE * sample_rate))
             while onset > floor and quiet[onset - 1]:
                 onset -= 1

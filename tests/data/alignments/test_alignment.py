@@ -27,24 +27,24 @@ def test_silences_become_pauses_and_adjacent_ones_merge():
     assert made.boundaries.dtype == np.float64 and made.seconds == 1.0
 
 
-def test_er_is_split_in_the_ratio_of_its_parts():
+def test_er_is_split_into_vowel_and_r():
     made = aligned(row(("T", 0.1), ("ER1", 0.3), ("M", 0.4), ("er0", 0.5)))
     assert made.phones == ("T", "EU1", "R", "M", "EU0", "R")
     np.testing.assert_allclose(made.boundaries, [0, 0.1, 0.184, 0.3, 0.4, 0.442, 0.5], atol=1e-12)
 
 
-def test_the_other_phone_set_keeps_what_this_one_merges():
+def test_arpabet_distinguishes_phones_that_aligned_merges():
     labels = row(("ER2", 0.1), ("AA0", 0.2), ("AH2", 0.3), ("aa2", 0.4), ("EU1", 0.5))
     assert aligned(labels).phones == ("EU1", "R", "AA1", "AH1", "AA1", "EU1")
     assert aligned(labels[:4], ARPABET).phones == ("ER2", "AA0", "AH2", "AA2")
 
 
-def test_labels_without_stress():
+def test_vowels_without_stress_digits_are_stressed():
     made = aligned(row(("hh", 0.1), ("ax", 0.2), ("l", 0.3), ("ow", 0.4), ("axr", 0.5), ("pau", 0.6)))
     assert made.phones == ("HH", "AH0", "L", "OW1", "EU0", "R", "pau")
 
 
-def test_a_label_that_is_no_phone_names_the_nearest():
+def test_error_for_an_unknown_label_states_the_nearest():
     with pytest.raises(AlignmentError, match=r"it, at 0\.100 s: 'IY7'.*IY1") as failure:
         aligned(row(("HH", 0.1), ("IY7", 0.2)))
     assert failure.value.kind == "unknown phone"
@@ -52,7 +52,7 @@ def test_a_label_that_is_no_phone_names_the_nearest():
         arpabet_parts(PhoneSet("two", ("AH0", "pau")))("ZH")
 
 
-def test_rounding_to_milliseconds_is_closed():
+def test_gaps_from_rounding_are_closed():
     made = aligned([Interval("HH", 0.0006, 0.1), Interval("IY1", 0.101, 0.5), Interval("T", 0.4991, 0.6)])
     np.testing.assert_array_equal(made.boundaries, [0, 0.101, 0.4991, 0.6])
 
@@ -74,20 +74,20 @@ def test_rounding_to_milliseconds_is_closed():
         ([Interval("sil", 0, 0)], "broken", "no phones"),
     ],
 )
-def test_what_cannot_be_closed_is_refused(intervals, kind, said):
+def test_larger_gaps_raise_an_error(intervals, kind, said):
     with pytest.raises(AlignmentError, match=said) as failure:
         aligned(intervals)
     assert failure.value.kind == kind and isinstance(failure.value, DataError)
 
 
-def test_a_pause_of_no_time_vanishes_and_a_phone_stays():
+def test_pauses_without_duration_are_removed_and_phones_kept():
     made = aligned(row(("HH", 0.1), ("sp", 0.1), ("IY1", 0.5), ("T", 0.5), ("S", 0.6)))
     assert made.phones == ("HH", "IY1", "T", "S")
     np.testing.assert_array_equal(made.boundaries, [0, 0.1, 0.5, 0.5, 0.6])
 
 
 @pytest.mark.parametrize("edges", [[0, 1, 2], [0.5, 1], [0, -1], [0, np.nan]])
-def test_an_alignment_checks_itself(edges):
+def test_alignment_raises_for_bad_boundaries(edges):
     with pytest.raises(DataError, match="it has"):
         Alignment("it", ("HH",), np.array(edges, np.float64))
 
@@ -111,18 +111,18 @@ def test_an_alignment_checks_itself(edges):
         ("'aI3", ["AY1", "EU0", "R"], [0.5, 0.21, 0.29]),
     ],
 )
-def test_mnemonics_of_the_demo_corpus(mnemonic, codes, shares):
+def test_mnemonics_map_to_codes_and_shares(mnemonic, codes, shares):
     parts = demo_parts()(mnemonic)
     assert [part.code for part in parts] == codes
     np.testing.assert_allclose([part.share for part in parts], shares, atol=1e-12)
 
 
-def test_a_mnemonic_of_another_language():
+def test_mnemonics_of_other_languages_raise_an_error():
     with pytest.raises(DataError, match="'y:' has no counterpart"):
         demo_parts()("y:")
 
 
-def test_a_glide_belongs_to_the_phone_before_it_and_three_parts_share_in_order():
+def test_glides_lengthen_the_phone_before_and_shares_are_in_order():
     made = align_intervals("it", row(("'i:", 0.1), (";", 0.2), ("'aI3", 1.2)), demo_parts())
     assert made.phones == ("IY1", "AY1", "EU0", "R")
     np.testing.assert_allclose(made.boundaries, [0, 0.2, 0.7, 0.91, 1.2], atol=1e-12)

@@ -31,7 +31,7 @@ def store(corpus):
     return load_aligned(corpus)
 
 
-def test_what_was_found(corpus, store):
+def test_demo_corpus_has_alignments_and_mels(corpus, store):
     assert corpus.kind == "demo" and len(corpus) == len(store) == 3 and store.counts == {}
     assert [item.text for item in corpus.utterances] == SENTENCES
     assert [item.speaker for item in corpus.utterances] == ["us-middle", "us-high", "us-low"]
@@ -40,7 +40,7 @@ def test_what_was_found(corpus, store):
         assert item.alignment.phones[-1] == "pau"
 
 
-def test_durations_are_the_exact_timings_to_half_a_frame(root, corpus, store):
+def test_durations_equal_the_timings_within_half_a_frame(root, corpus, store):
     for index, item in enumerate(corpus.utterances):
         timings = read_timings(root / "timings" / f"{item.id}.json")
         onsets = {phoneme.onset for phoneme in timings.phonemes}
@@ -58,7 +58,7 @@ def test_durations_are_the_exact_timings_to_half_a_frame(root, corpus, store):
         assert off.max() < 129 + 256 and near_short[off > 128.5].all() and (off > 128.5).mean() < 0.1
 
 
-def test_as_many_frames_as_the_demo_corpus_counts_itself(root, corpus, store):
+def test_durations_equal_those_of_the_timings(root, corpus, store):
     for index, item in enumerate(corpus.utterances):
         timings = read_timings(root / "timings" / f"{item.id}.json")
         names, frames = timings.durations_in_frames(256)
@@ -70,7 +70,7 @@ def test_as_many_frames_as_the_demo_corpus_counts_itself(root, corpus, store):
         assert [pair for pair in pairs if pair[0] in consonants.values()] == expected and len(expected) > 2
 
 
-def test_frames_of_a_hiss_sound_like_one(store):
+def test_frames_of_sibilants_have_high_frequencies(store):
     """The mel itself tells hisses from vowels: more above 4 kHz than below 1 kHz, at the frames the durations name."""
     tilt = {"hiss": [], "vowel": []}
     for index, (mel, lengths) in enumerate(zip(store["mel"], store["durations"], strict=True)):
@@ -85,14 +85,14 @@ def test_frames_of_a_hiss_sound_like_one(store):
     assert min(tilt["hiss"]) > max(tilt["vowel"])
 
 
-def test_the_other_flavour_has_a_frame_more(corpus, store):
+def test_centred_contract_has_one_more_frame(corpus, store):
     other = load_aligned(corpus, WAVEGLOW_MEL)
     for plain, centred, lengths in zip(store["mel"], other["mel"], other["durations"], strict=True):
         assert centred.shape[1] == plain.shape[1] + 1 == lengths.sum()
     assert store.mel == MelConfig() and other.mel == WAVEGLOW_MEL
 
 
-def test_audio_that_was_cut_is_counted(root, tmp_path):
+def test_truncated_audio_is_rejected_and_counted(root, tmp_path):
     copy = tmp_path / "corpus"
     for name in ("wavs", "timings"):
         (copy / name).mkdir(parents=True)
