@@ -32,7 +32,8 @@ def split(
             validation = min(150, max(1, total // 20))
         if validation < 0 or (isinstance(validation, float) and validation >= 1):
             raise DataError(
-                f"validation is {validation!r}; it should be a number of utterances, or a fraction of them below 1."
+                f"The size of the validation set is {validation!r}; it should be a number of utterances, or a fraction "
+                "of them below 1."
             )
         if how == "last":
             count = validation if isinstance(validation, int) else _count(validation, total)

@@ -124,7 +124,7 @@ def test_demo_corpus_of_composed_sentences_by_one_voice(tmp_path, capsys):
     [
         (["--voices", "6"], "--voices is 6; use 1 to 5"),
         (["--seed", "1"], "add --sentences"),
-        (["--sentences", "0"], "0 sentences cannot be composed"),
+        (["--sentences", "0"], "number of sentences is 0; it should be from 1"),
     ],
 )
 def test_demo_corpus_refuses_what_cannot_be_spoken(tmp_path, capsys, flags, told):

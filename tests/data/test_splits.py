@@ -62,5 +62,5 @@ def test_corpus_of_one_recording_can_be_split():
 
 @pytest.mark.parametrize("validation", [2, 5, -1, 1.0, -0.5])
 def test_impossible_splits_raise_an_error(validation):
-    with pytest.raises(DataError, match=r"none to train on|validation is"):
+    with pytest.raises(DataError, match=r"none to train on|size of the validation set is"):
         split(corpus(2), validation)

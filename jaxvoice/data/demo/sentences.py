@@ -155,7 +155,7 @@ def compose_sentences(count: int, *, seed: int = 0) -> list[str]:
     """
     possible = math.prod(len(parts) for parts in _PARTS)
     if not 1 <= count <= possible:
-        raise DataError(f"count is {count}; it should be from 1 to {possible}.")
+        raise DataError(f"The number of sentences is {count}; it should be from 1 to {possible}.")
     draw = random.Random(seed)
     found: dict[str, None] = {}
     while len(found) < count:
