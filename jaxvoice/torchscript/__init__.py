@@ -1,6 +1,6 @@
-"""Read TorchScript archives: parse their code without executing it, and run it as JAX functions.
+"""TorchScript archives: their code is parsed without executing it, and run as JAX functions.
 
-Only `function`, `State` and `register_operator` import jax.
+Only `function`, `Function`, `State` and `register_operator` import jax.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Parse the code of a TorchScript archive to syntax trees. The code is never executed or imported."""
+"""Syntax trees of the code in a TorchScript archive. The code is never executed or imported."""
 
 import ast
 import re
@@ -111,7 +111,7 @@ def file_of(name: str) -> str:
 
 
 def assigned_attributes(functions: Iterable[ast.FunctionDef]) -> set[str]:
-    """Names of the attributes that `functions` assign, of any object."""
+    """Names of the attributes that `functions` assign on any object."""
     return {
         node.attr
         for function in functions
@@ -129,7 +129,7 @@ def parse_code(files: Mapping[str, str]) -> Code:
     TorchScript writes. The message states the file and, if known, the line.
     """
     if len(files) > MAX_FILES:
-        raise CheckpointError(f"the archive has {len(files)} code files, more than the maximum of {MAX_FILES}.")
+        raise CheckpointError(f"the archive has {len(files)} code files; it should have at most {MAX_FILES}.")
     budget = _Budget()
     classes: dict[str, ClassCode] = {}
     functions: dict[str, ast.FunctionDef] = {}
@@ -177,6 +177,17 @@ def literal(node: ast.expr) -> Any:
     raise ValueError(f"{ast.unparse(node)} is not a plain value")
 
 
+def dotted_name(node: ast.expr) -> str | None:
+    """The dotted name `a.b.c` of an expression; `None` for other expressions."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return None
+    return ".".join([node.id, *reversed(parts)])
+
+
 def _key(key: Any) -> Any:
     if not isinstance(key, (str, int, float, bool, tuple)):
         raise ValueError(f"{key!r} cannot be a key")
@@ -217,7 +228,7 @@ class _Budget:
             if kind == "string" and previous == "name" and text[token.start() - 1].isalnum():
                 raise _rejected(file, line, "strings with a prefix are not part of TorchScript")
             if kind == "string" and previous == "string":
-                # Three quotes in a row would be read differently by this scan and by Python.
+                # Python would parse three quotes in a row differently from this scan.
                 raise _rejected(file, line, "strings in a row are not part of TorchScript")
             if word in _SEPARATORS or (kind == "line" and len(links) == 1):
                 nesting, links[-1] = nesting - links[-1], 0

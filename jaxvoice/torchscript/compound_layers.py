@@ -1,4 +1,4 @@
-"""Hyper-parameters of layers that consist of several operators: attention, transformer layers and `interpolate`.
+"""Hyper-parameters of layers that call several operators: attention, transformer layers and `interpolate`.
 
 Traces do not store the attributes of these layers. A hyper-parameter with different values in different calls is
 omitted.
@@ -18,7 +18,7 @@ FUSED = {"_native_multi_head_attention": "num_head", "_transformer_encoder_layer
 def attention_settings(
     kind: str, path: str, calls: Sequence[Call], methods: Sequence[Sequence[Call]], shapes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Hyper-parameters under the names of torch's attributes; `activation` is the name of a function.
+    """The hyper-parameters of a layer under the names of torch's attributes; `activation` is the name of a function.
 
     **Arguments:** `kind` and `path`: class and dotted name of the layer; `calls`: operators that compute with its
     weights; `methods`: all calls of each of its methods; `shapes`: the shapes of the archive's tensors by dotted name.
@@ -26,7 +26,7 @@ def attention_settings(
     if kind == ATTENTION:
         return _attention(path, calls, shapes)
     if kind in _TRANSFORMER_LAYERS:
-        return _layer(path, calls, methods)
+        return _transformer_layer(path, calls, methods)
     if kind == "LayerNorm":  # both norms of a fused layer have the same eps
         fused = {call.arguments["eps"] for call in calls if isinstance(call.arguments.get("eps"), float)}
         return {"eps": fused.pop()} if len(fused) == 1 and any(call.name in FUSED for call in calls) else {}
@@ -78,7 +78,7 @@ def _as_int(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _layer(path: str, calls: Sequence[Call], methods: Sequence[Sequence[Call]]) -> dict[str, Any]:
+def _transformer_layer(path: str, calls: Sequence[Call], methods: Sequence[Sequence[Call]]) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
     for call in calls:
         if call.name == "_transformer_encoder_layer_fwd" and not call.within:

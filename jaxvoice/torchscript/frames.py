@@ -1,4 +1,4 @@
-"""Frames of the call stack, and helpers for syntax trees and values."""
+"""Frames of the call stack, and descriptions and types of values."""
 
 import ast
 from dataclasses import dataclass
@@ -22,18 +22,6 @@ class Frame:
         return f"{self.file}, line {self.line}, in {self.function}" + (
             f", called for the module {self.module!r}" if self.module else ""
         )
-
-
-def dotted_parts(node: ast.expr) -> list[str] | None:
-    """The parts of a dotted name, or None for other expressions."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name):
-        return None
-    parts.append(node.id)
-    return parts[::-1]
 
 
 def describe_value(value: Any, depth: int = 0) -> str:

@@ -1,8 +1,8 @@
-"""Run a method of a TorchScript archive as a pure JAX function."""
+"""Methods of TorchScript archives as pure JAX functions."""
 
 import ast
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,10 @@ from jax import numpy as jnp
 from jaxtyping import PRNGKeyArray, Shaped
 
 from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
-from jaxvoice.torchscript.frames import describe_value
+from jaxvoice.torchscript.code import ClassCode, Code, dotted_name, file_of, original_name
+from jaxvoice.torchscript.frames import Frame, describe_value
 from jaxvoice.torchscript.interpreter import Interpreter
 from jaxvoice.torchscript.program import Instances, Program, Weights, iter_tensors
-from jaxvoice.torchscript.required_operators import required_operators
 from jaxvoice.torchscript.state import State, from_program, slots_of, state_of, to_program
 from jaxvoice.torchscript.tensors import OperatorError, Tensor, traced
 from jaxvoice.weights.formats import TensorRef, TorchScriptArchive
@@ -23,9 +23,9 @@ class Function:
     """A method of a module of an archive, as a pure function of weights and inputs.
 
     The function works under `jax.jit`, `jax.grad` and `jax.vmap`. Arrays have torch's layouts, including the batch
-    axis. Values that determine shapes and branches must be Python values: under `jax.jit`, pass them by
-    `static_argnames` or a closure. In-place changes of inputs are lost when the call returns. So are changes of the
-    module's tensors and attributes, except those of `step`, which returns them.
+    axis. Inputs that determine shapes or branches should be Python values: under `jax.jit`, pass them by
+    `static_argnames` or a closure. In-place changes of inputs are lost when the call returns. Changes of the module's
+    tensors and attributes are lost too, except in `step`, which returns them.
 
     Loops of more than 600,000 steps raise an error before they are run. A statement is one step, and an operator is up
     to five: 2000 frames with 30 operators each take 362,000 steps. Under `jax.jit`, `for` loops of more than 4,000
@@ -43,7 +43,7 @@ class Function:
         self._program, self._method = program, method
         archive = program.archive
         owner = program.class_code(program.record.class_name)
-        self._required = dict(required_operators(program.code, owner, program.path, method)).items()
+        self._required = dict(_required_operators(program.code, owner, program.path, method)).items()
         self.weights: dict[str, Shaped[np.ndarray, ...]] = {}
         for identity, name in sorted(program.names.items(), key=lambda item: item[1]):
             self.weights[name] = archive.read(program.refs[identity])
@@ -85,14 +85,14 @@ class Function:
         if not isinstance(state, Mapping):
             what = type(state).__name__
             raise CheckpointError(
-                f"the state is the second argument of step, before the inputs; got a {what}. Pass State() first."
+                f"the state, the second argument of step, is a {what}; it should be a State. Pass State() first."
             )
         slots = slots_of(state if isinstance(state, State) else State(state))
         result, instances = self._run(weights, inputs, named, key, None, slots)
         return result, state_of(instances.changed_slots())
 
     def init_state(self, *inputs: Any, key: PRNGKeyArray | None = None, **named: Any) -> State:
-        """The archive's values of all attributes that a step with these inputs changes, as the start of `jax.lax.scan`.
+        """The initial values of attributes that a step with these inputs changes: the first carry of `jax.lax.scan`.
 
         The method is run once. Loops need a state of constant structure: if an attribute is None or an empty tensor
         until the first call, use the state that the first call returns.
@@ -149,7 +149,7 @@ class Function:
         missing = [name for name in self.weights if name not in weights]
         unknown = [name for name in weights if name not in self.weights]
         wrong = [
-            f"{name} {tuple(np.shape(weights[name]))}, not {array.shape}"
+            f"{name} {tuple(np.shape(weights[name]))} instead of {array.shape}"
             for name, array in self.weights.items()
             if name in weights and tuple(np.shape(weights[name])) != array.shape
         ]
@@ -167,7 +167,7 @@ class Function:
             record, attribute = self._program.slots[name]
             kind = self._program.class_code(record.class_name).fields.get(attribute)
             if isinstance(kind, ast.Name) and kind.id == "Tensor" and not isinstance(value, Tensor):
-                raise CheckpointError(f"{name} of the state is a tensor; pass an array, not {describe_value(value)}.")
+                raise CheckpointError(f"{name} of the state is {describe_value(value)}; it should be an array.")
             original = record.state[attribute]
             if isinstance(original, TensorRef) and isinstance(value, Tensor):
                 self._check_tensor(name, value, original, is_assigned=attribute in self._program.assigned)
@@ -176,11 +176,13 @@ class Function:
         """Compare a tensor of a state with the tensor of the archive; assigned attributes may have another shape."""
         if _kind_of(value.dtype) != _kind_of(original.storage.dtype):
             raise CheckpointError(
-                f"{name} of the state has dtype {original.storage.dtype} in the archive; got {value.dtype}."
+                f"the dtype of {name} in the state is {value.dtype}; it should be {original.storage.dtype} as in "
+                "the archive."
             )
         if not is_assigned and 0 not in original.shape and value.shape != tuple(original.shape):
             raise CheckpointError(
-                f"{name} of the state has shape {tuple(original.shape)} in the archive; got {value.shape}."
+                f"the shape of {name} in the state is {value.shape}; it should be {tuple(original.shape)} as in "
+                "the archive."
             )
 
     def _check_inputs(self, given: ast.arguments, args: list[Any], kwargs: dict[str, Any]) -> None:
@@ -189,9 +191,7 @@ class Function:
         for name, value in [*zip(declared, args, strict=False), *kwargs.items()]:
             kind = declared.get(name)
             if isinstance(kind, ast.Name) and kind.id == "Tensor" and not isinstance(value, Tensor):
-                raise CheckpointError(
-                    f"{name} of {self._method} is a tensor; pass an array, not {describe_value(value)}."
-                )
+                raise CheckpointError(f"{name} of {self._method} is {describe_value(value)}; it should be an array.")
 
     def __repr__(self) -> str:
         where = self._program.path or "the top module"
@@ -222,12 +222,78 @@ def function(archive: TorchScriptArchive, path: str = "", method: str = "forward
     """
     if not isinstance(archive, TorchScriptArchive):
         raise CheckpointError(
-            f"{archive.source.path} is a {archive.source.format} file without code; pass a TorchScript archive."
+            f"{archive.source.path} is a {archive.source.format} file; it should be a TorchScript archive."
         )
     program = Program(archive, path)
     methods = program.class_code(program.record.class_name).methods
     if method not in methods:
         where = f"the module {path!r}" if path else "the top module"
-        known = f"it has {', '.join(methods)}" if methods else "it has none, since the traced model does not call it"
+        known = (
+            f"it has {', '.join(methods)}" if methods else "it has no methods, since the traced model does not call it"
+        )
         raise CheckpointError(f"{where} has no method {method!r}; {known}.")
     return Function(program, method)
+
+
+# Operators that a method requires
+
+_Module = tuple[ClassCode, str]
+"""The class and the dotted name of a module."""
+_RAISE = "ops.prim.RaiseException"
+
+
+def _required_operators(code: Code, owner: ClassCode, path: str, method: str) -> Iterator[tuple[str, Frame]]:
+    """Yield the operators that a method of the module at `path` calls outside branches and loops, with their frames.
+
+    Operators of called methods and functions are included.
+    """
+    pending: list[tuple[_Module | None, ast.FunctionDef, Frame]] = [
+        ((owner, path), owner.methods[method], Frame(owner.file, f"{owner.original_name}.{method}", path))
+    ]
+    seen: set[int] = set()  # one module of each class is enough; a class may have attributes of its own class
+    while pending:
+        module, function, frame = pending.pop()
+        if id(function) in seen:
+            continue
+        seen.add(id(function))
+        names: dict[str, _Module | None] = {function.args.args[0].arg: module} if function.args.args else {}
+        for statement in function.body:
+            match statement:
+                case ast.If() | ast.For() | ast.While() | ast.With():
+                    if any(isinstance(part, ast.Return) for part in ast.walk(statement)):
+                        break  # statements after a return may not be run
+                    continue
+            for node in ast.walk(statement):
+                name = dotted_name(node.func) or "" if isinstance(node, ast.Call) else ""
+                if name.startswith(("torch.", "ops.")):
+                    yield name, Frame(frame.file, frame.function, frame.module, node.lineno)  # type: ignore[attr-defined]
+                elif name in code.functions:
+                    called = Frame(file_of(name), original_name(name), frame.module)
+                    pending.append((None, code.functions[name], called))
+                elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                    target, called_method = _module_of(node.func.value, names, code), node.func.attr
+                    if target is not None and called_method in target[0].methods:
+                        called = Frame(target[0].file, f"{target[0].original_name}.{called_method}", target[1])
+                        pending.append((target, target[0].methods[called_method], called))
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    found = _module_of(value, names, code)
+                    names = {**names, name: found} if found is not None else names
+                case ast.Expr(value=ast.Call(func=function_node)) if dotted_name(function_node) == _RAISE:
+                    break
+
+
+def _module_of(node: ast.expr, names: dict[str, _Module | None], code: Code) -> _Module | None:
+    """The module to which an expression refers, if the types of attributes determine it."""
+    match node:
+        case ast.Name(id=name):
+            return names.get(name)
+        case ast.Attribute(value=of, attr=name):
+            holder = _module_of(of, names, code)
+        case ast.Call(func=ast.Name(id="getattr"), args=[of, ast.Constant(value=str() as name)]):
+            holder = _module_of(of, names, code)
+        case _:
+            return None
+    kind = holder[0].fields.get(name) if holder is not None else None
+    found = code.classes.get(dotted_name(kind) or "") if kind is not None else None
+    return None if found is None or holder is None else (found, f"{holder[1]}.{name}" if holder[1] else name)

@@ -12,8 +12,8 @@ import jax
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript import scanned_loops
-from jaxvoice.torchscript.code import ClassCode, file_of, original_name
-from jaxvoice.torchscript.frames import Frame, describe_value, dotted_parts, is_instance
+from jaxvoice.torchscript.code import ClassCode, dotted_name, file_of, original_name
+from jaxvoice.torchscript.frames import Frame, describe_value, is_instance
 from jaxvoice.torchscript.operator_calls import OperatorCalls
 from jaxvoice.torchscript.program import EnumMember, Instance, Instances, NamedTuple
 from jaxvoice.torchscript.scanned_loops import Index, ScanTooLong, scan
@@ -25,9 +25,9 @@ MAX_STEPS = 600_000
 
 A statement, an iteration of a loop and a call of an operator are one step each. Every tensor that an operator returns
 is four steps, and every 8 items of its list arguments are one. An endless loop is stopped after about a second if it
-has plain statements, after some seconds if it computes with numbers, and after some 86,000 operators on tensors. A loop
-over 2000 frames with 30 operators each takes 362,000 steps; the traced code of a vocoder or a conformer takes some
-thousands.
+has plain statements, after some seconds if it computes with numbers, and after about 86,000 operators on tensors. A
+loop over 2000 frames with 30 operators each takes 362,000 steps. The traced code of a vocoder or a conformer takes
+several thousand.
 """
 MAX_CALLS = 100
 """Maximum depth of nested calls."""
@@ -48,9 +48,9 @@ class Interpreter(OperatorCalls):
         *,
         is_traced: bool = False,
     ):
-        """`note` is called with the path and the result of every call of a module's forward method.
-
-        `is_traced`: whether JAX traces weights or inputs, so that loops may become `jax.lax.scan`.
+        """**Arguments:** `instances` of the program; `key`: a random key or None; `on_output`: a function called
+        with the path and the result of each call of a module's forward method; `is_traced`: whether JAX traces weights
+        or inputs, so that loops may become `jax.lax.scan`.
         """
         self.instances, self.code = instances, instances.program.code
         super().__init__(key, MAX_STEPS)
@@ -59,10 +59,10 @@ class Interpreter(OperatorCalls):
     # Calls
 
     def method(self, instance: Instance, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """Call a method of an instance."""
+        """Call a method of an instance; raises `CheckpointError` if there is no such method, or the call fails."""
         code = instance.code
         if name not in code.methods:
-            known = ", ".join(sorted(code.methods)) or "none; it was never called when the archive was made"
+            known = ", ".join(sorted(code.methods)) or "no methods, since the traced model does not call it"
             raise CheckpointError(f"{code.original_name} at {instance.path!r} has no method {name!r}; it has {known}.")
         frame = Frame(code.file, f"{code.original_name}.{name}", instance.path)
         result = self._call(code.methods[name], frame, [instance, *args], kwargs, receiver=1)
@@ -106,8 +106,8 @@ class Interpreter(OperatorCalls):
         missing = [name for name in names if name not in values and name not in defaults]
         if len(args) > len(names) or unknown or missing:
             raise CheckpointError(
-                f"{node.name} takes the arguments {', '.join(names[receiver:]) or '(none)'}; "
-                f"got {len(args) - receiver} by position and {sorted(kwargs)} by name."
+                f"{node.name} is called with {len(args) - receiver} arguments by position and {sorted(kwargs)} by "
+                f"name; it should be called with {', '.join(names[receiver:]) or 'no arguments'}."
             )
         for name in names:
             if name not in values:
@@ -318,8 +318,8 @@ class Interpreter(OperatorCalls):
         raise self._error(f"{describe_value(items)} has no items")
 
     def _attribute(self, node: ast.Attribute, names: dict[str, Any]) -> Any:
-        path = dotted_parts(node)
-        if path is not None and path[0] not in names:
+        path = (dotted_name(node) or "").split(".")
+        if path[0] and path[0] not in names:
             if path[0] == "CONSTANTS" and len(path) == 2:
                 return self.instances.constant(path[1])
             if path[0] == "__torch__":
@@ -355,12 +355,12 @@ class Interpreter(OperatorCalls):
         if any(isinstance(arg, ast.Starred) for arg in node.args) or any(word.arg is None for word in node.keywords):
             raise self._unsupported_syntax(node)
         if isinstance(function, ast.Attribute):
-            path = dotted_parts(function)
-            if path is not None and path[0] in ("torch", "ops") and path[0] not in names:
+            path = (dotted_name(function) or "").split(".")
+            if path[0] in ("torch", "ops") and path[0] not in names:
                 return self._operator(".".join(path), *self._arguments(node, names))
-            if function.attr == "__new__" and path is not None and path[0] == "__torch__":
+            if function.attr == "__new__" and path[0] == "__torch__":
                 return Instance(self.instances.program.class_code(".".join(path[:-1])))
-            if path is None or path[0] in names:
+            if not path[0] or path[0] in names:
                 owner = self._value(function.value, names)
                 if isinstance(owner, Instance) and function.attr not in owner.attributes:
                     return self.method(owner, function.attr, *self._arguments(node, names))

@@ -1,4 +1,4 @@
-"""Infer torch's layers, and their hyper-parameters under the names of torch's attributes, from calls of operators."""
+"""Inference of torch's layers from calls of operators, with hyper-parameters under the names of torch's attributes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

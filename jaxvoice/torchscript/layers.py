@@ -1,4 +1,4 @@
-"""Read the layers of a TorchScript archive from its code: kinds, hyper-parameters and calls."""
+"""The layers of a TorchScript archive, read from its code: kinds, hyper-parameters and calls."""
 
 import math
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Layer:
     computed: tuple[str, ...] = ()
     """Hyper-parameters that the program computes, or that differ between calls."""
     conflicts: tuple[str, ...] = ()
-    """Hyper-parameters whose values in the attribute and in the call differ; `settings` contains that of the call."""
+    """Hyper-parameters whose values in the attribute and in the call differ. `settings` contains the call's value."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Other plain attributes and constants of the module in the archive."""
     norm: str = ""

@@ -1,4 +1,4 @@
-"""Calls of operators by the interpreter, limits on their number, and error messages."""
+"""Calls of operators by the interpreter, the limits of a run, and error messages."""
 
 import ast
 import difflib
@@ -81,8 +81,9 @@ class OperatorCalls:
     def _check_read(self, value: Any, index: Any = None) -> None:
         """Raise `OperatorError` for reading items of a list that are unknown while a scan is traced.
 
-        While a scan is traced, a list to which it appends contains the items before the loop and those that the current
-        iteration has appended. Only these can be read: the former by an index from the start, the latter from the end.
+        While a scan is traced, a list to which it appends contains the items before the loop and the items that the
+        current iteration has appended. Only these can be read: the former by an index from the start, the latter by an
+        index from the end.
         """
         for length in self.growing.get(id(value), ()):
             first = -(len(value) - length) if type(index) is int and index < 0 else 0

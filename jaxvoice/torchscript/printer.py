@@ -12,21 +12,21 @@ from typing import Any
 from jaxvoice.console import printable
 from jaxvoice.errors import ConfigError
 from jaxvoice.text_tables import shortened, width as width_of, wrapped
-from jaxvoice.torchscript.code import ClassCode, assigned_attributes, original_name, parse_code
+from jaxvoice.torchscript.code import ClassCode, assigned_attributes, dotted_name, original_name, parse_code
 from jaxvoice.torchscript.layers import plain_constants
 from jaxvoice.torchscript.symbolic_interpreter import SymbolicInterpreter
-from jaxvoice.torchscript.symbolic_values import Ref, Stored, dotted_name, is_plain, join_path
+from jaxvoice.torchscript.symbolic_values import Ref, Stored, is_plain, join_path
 
 _LONGEST_VALUE = 60
 
 
 def module_code(archive: Any, module: str = "", *, width: int = 80) -> list[str]:
-    """The code of the module of that dotted name in a TorchScript archive (`""` for the whole model), as lines.
+    """The lines of code of a module in a TorchScript archive. `module` is its dotted name, `""` for the whole model.
 
     The lines are those of the archive with three changes: classes have their original names, constants are replaced by
     their values, and real numbers are written with as few digits as possible. Comments of at most `width` characters
-    state the path and the class of each child, the shape of each tensor and the value of each attribute in a line
-    ("initially" if a method of the class assigns the attribute). The code is not run.
+    state the path and the class of each child, the shape of each tensor, and the value of each attribute in a line. The
+    comment says "initially" if a method of the class assigns the attribute. The code is not executed.
 
     **Raises:** `ConfigError` for an unknown module, with the nearest name; `CheckpointError` for invalid code.
     """
@@ -35,7 +35,7 @@ def module_code(archive: Any, module: str = "", *, width: int = 80) -> list[str]
     if module not in symbolic.records:
         near = difflib.get_close_matches(module, symbolic.records, n=1, cutoff=0.3)
         hint = f"; did you mean {printable(near[0])!r}?" if near else ""
-        raise ConfigError(f"the file has no module {printable(module)!r}{hint}")
+        raise ConfigError(f"the file has no module {printable(module)!r}{hint or '.'}")
     owner = symbolic.class_of(symbolic.records[module])
     assert owner is not None
     lines = _comment_lines(f"{module or '(top)'}: {owner.original_name}", width)

@@ -56,7 +56,7 @@ def _identity(ref: TensorRef) -> tuple[Any, ...]:
 
 
 class Program:
-    """The code of an archive and the module to run. It is immutable; every run has its own instances."""
+    """The code of an archive and the module to run. A program is immutable; every run creates its own instances."""
 
     def __init__(self, archive: TorchScriptArchive, path: str):
         self.code: Code = parse_code(archive.code)
@@ -88,7 +88,7 @@ class Program:
     def class_code(self, name: str) -> ClassCode:
         """The class with this qualified name; raises `CheckpointError` if the code does not define it."""
         if name not in self.code.classes:
-            raise CheckpointError(f"the code of the archive has no class {name}; the archive is damaged.")
+            raise CheckpointError(f"the code of the archive lacks the class {name}; the archive is damaged.")
         return self.code.classes[name]
 
     def _find(self, top: Record, path: str) -> Record:

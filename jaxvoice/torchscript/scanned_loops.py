@@ -1,4 +1,4 @@
-"""Run loops whose iterations apply the same operators to values of fixed shapes as `jax.lax.scan`."""
+"""Execution of loops as `jax.lax.scan`, if every iteration applies the same operators to values of fixed shapes."""
 
 import ast
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ _VIEW_IN_LOOP = "a view of a tensor that a loop changes is used in another itera
 
 
 class ScanTooLong(CheckpointError):
-    """A scan would take too long. The loop must not be unrolled either."""
+    """A scan would take too long. The loop is not unrolled either."""
 
 
 class Index:

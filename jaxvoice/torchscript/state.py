@@ -1,4 +1,4 @@
-"""Conversion of inputs and outputs of programs, and the state that one call passes to the next."""
+"""The state that one call of a program passes to the next, and the conversion of inputs and outputs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -102,9 +102,13 @@ def to_program(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
         if array.dtype.kind not in "biufcV":
-            raise CheckpointError(f"arrays of {array.dtype} cannot be passed to a program; pass numbers or booleans.")
+            raise CheckpointError(
+                f"the dtype of an input is {array.dtype}; it should be a dtype of numbers or booleans."
+            )
         if needs_64_bits(array):
-            raise CheckpointError("an input contains integers of 64 bits; set jax_enable_x64 to compute with them.")
+            raise CheckpointError(
+                "an input contains integers that need 64 bits; set jax_enable_x64 to compute with them."
+            )
         # NumPy integers stay concrete under jax.jit, so that they may determine shapes.
         few = array.dtype.kind in "biu" and array.size <= SMALL
         return Tensor(array.astype(jax.dtypes.canonicalize_dtype(array.dtype)) if few else jnp.asarray(array))
@@ -117,7 +121,7 @@ def to_program(value: Any) -> Any:
     if value is None or isinstance(value, _STATIC):
         return value
     what = type(value).__module__.partition(".")[0] + "." + type(value).__name__
-    raise CheckpointError(f"a {what} cannot be passed to a program; pass arrays of NumPy or JAX, numbers or text.")
+    raise CheckpointError(f"an input is a {what}; it should be an array of NumPy or JAX, a number or text.")
 
 
 def from_program(value: Any, what: str = "the method returns") -> Any:

@@ -1,4 +1,4 @@
-"""Interpret a TorchScript program symbolically to find its calls and their arguments, without executing it.
+"""Symbolic interpretation of a TorchScript program. It finds calls and their arguments without executing the code.
 
 Literal values are propagated through assignments, calls and branches. All other values are `Computed`.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxvoice.console import printable
 from jaxvoice.errors import CheckpointError
-from jaxvoice.torchscript.code import ClassCode, Code, original_name
+from jaxvoice.torchscript.code import ClassCode, Code, dotted_name, original_name
 from jaxvoice.torchscript.compound_layers import is_interpolate
 from jaxvoice.torchscript.signatures import bind
 from jaxvoice.torchscript.symbolic_values import (
@@ -24,7 +24,6 @@ from jaxvoice.torchscript.symbolic_values import (
     cache_key,
     cast_number,
     contains_list,
-    dotted_name,
     expression_text,
     get_item,
     is_plain,
@@ -40,7 +39,7 @@ MAX_LIST = 512
 
 
 class SymbolicInterpreter:
-    """Interprets every method of the modules in an archive.
+    """Interpreter of all methods of the modules in an archive.
 
     **Arguments:** `code`: the parsed code; `top`: the record of the top module; `constants`: the plain values of
     `CONSTANTS.c0`, ..., or None.
@@ -82,9 +81,9 @@ class SymbolicInterpreter:
         return found if found is not None and found.kind == "module" else None
 
     def run(self) -> None:
-        """Interpret the methods of the top module and all they call, then the methods that are not called.
+        """Interpret the methods of the top module and the methods that they call, then all other methods.
 
-        Afterwards, `calls` contains by module and method a list of calls for each different use of the method.
+        Afterwards, `calls` maps each module and method to lists of calls, one for each different set of arguments.
 
         **Raises:** `CheckpointError` if this takes too many steps or nests too deeply.
         """
@@ -231,7 +230,7 @@ class _Frame:
         before, outer, result = dict(self.names), self.within, self.result
         condition_text = condition.text if isinstance(condition, Computed) else expression_text(test)
         if isinstance(condition, Stored):
-            condition_text = f"{relative_path(condition.path, self.path)} (kept: {condition.value})"
+            condition_text = f"{relative_path(condition.path, self.path)} (stored: {condition.value})"
         self.within = (*outer, f"if {condition_text}")
         self.block(body)
         after, first = self.names, self.result

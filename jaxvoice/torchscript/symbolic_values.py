@@ -1,4 +1,4 @@
-"""Values in symbolic interpretation: literals, values stored in the archive, and computed values."""
+"""The values of symbolic interpretation: literals, values stored in the archive, and computed values."""
 
 import ast
 from collections.abc import Mapping
@@ -153,17 +153,6 @@ def symbolic_text(value: Any) -> str:
 def contains_list(value: Any, part: list[Any]) -> bool:
     """Whether `value` is the list object `part` or contains it."""
     return value is part or (isinstance(value, (list, tuple)) and any(contains_list(item, part) for item in value))
-
-
-def dotted_name(node: ast.expr) -> str | None:
-    """The dotted name `a.b.c` of an expression, or `None` for other expressions."""
-    parts = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name):
-        return None
-    return ".".join([node.id, *reversed(parts)])
 
 
 def expression_text(node: ast.expr) -> str:

@@ -1,4 +1,4 @@
-"""Mutable tensors and views on top of immutable arrays.
+"""Mutable tensors and views, implemented with immutable arrays.
 
 A view has a function that reads its array from its base, and one that writes a new array back to the base. For some
 operators (`reshape`, `contiguous`), torch's memory layout determines whether two tensors share their elements. Both
@@ -16,8 +16,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Shaped
 
 SMALL = 2**16
-"""Tensors of up to this many elements that do not depend on inputs are computed while tracing, so that they may
-determine shapes."""
+"""Maximum size of tensors that are computed while tracing if they do not depend on inputs, so that they may determine
+shapes; in elements."""
 
 Read = Callable[[Any], Any]
 Write = Callable[[Any, Any], Any]

@@ -215,7 +215,7 @@ def test_wrong_weights_raise_an_error(load):
     for weights, what in (
         ({}, "lack: bias, weight"),
         (run.weights | {"more": x}, "unknown names: more"),
-        (run.weights | {"bias": x}, r"bias \(1, 2\), not \(3,\)"),
+        (run.weights | {"bias": x}, r"bias \(1, 2\) instead of \(3,\)"),
     ):
         with pytest.raises(CheckpointError, match=what):
             run(weights, x)
@@ -228,7 +228,7 @@ def test_missing_modules_and_methods_raise_an_error(load):
     with pytest.raises(CheckpointError, match="it has forward"):
         load(made, "1", "backward")
     run = load(made)
-    with pytest.raises(CheckpointError, match="takes the arguments input"):
+    with pytest.raises(CheckpointError, match="it should be called with input"):
         run(run.weights)
 
 
