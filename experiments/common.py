@@ -93,7 +93,7 @@ def check_at_least(experiment: Experiment, **limits: int) -> None:
 def check_choice(flag: str, value: str, choices: Collection[str]) -> None:
     """Raise `ConfigError` unless the `value` of `flag` is one of `choices`."""
     if value not in choices:
-        raise ConfigError(f"{flag} is {value!r}; use one of {', '.join(choices)}.")
+        raise ConfigError(f"{flag} is {value!r}; it should be one of {', '.join(choices)}.")
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ class Compare:
         from jaxvoice.pipelines.comparing import compare
 
         if not 0 <= self.tolerance < math.inf:
-            raise ConfigError(f"--tolerance should be a finite number, at least 0, got {self.tolerance}.")
+            raise ConfigError(f"--tolerance is {self.tolerance}; it should be a finite number of at least 0.")
         found = compare(self.a, self.b, inputs=self.inputs, tolerance=self.tolerance)
         print_text(json.dumps(_plain(found), indent=2) if self.json else "\n".join(self._lines(found)))
         return 0 if found.same else 1

@@ -35,9 +35,11 @@ class DemoCorpus:
         from jaxvoice.data.demo import VOICES, compose_sentences
 
         if self.voices is not None and not 1 <= self.voices <= len(VOICES):
-            raise ConfigError(f"--voices is {self.voices}; use 1 to {len(VOICES)}.")
+            raise ConfigError(f"--voices is {self.voices}; it should be from 1 to {len(VOICES)}.")
         if self.seed and self.sentences is None:
-            raise ConfigError(f"--seed {self.seed} has an effect only with --sentences; add --sentences.")
+            raise ConfigError(
+                f"--seed is {self.seed}; it should be 0 without --sentences, which it affects. Add --sentences."
+            )
         composed = None if self.sentences is None else compose_sentences(self.sentences, seed=self.seed)
         corpus = make_demo_corpus(self.folder, composed, VOICES[: self.voices])
         print_text(f"{len(corpus)} utterances by {len(corpus.speakers)} speaker(s) in {corpus.root}")

@@ -40,9 +40,9 @@ class Inspect:
         from jaxvoice.errors import ConfigError
 
         if self.depth is not None and self.depth < 1:
-            raise ConfigError(f"--depth should be at least 1, got {self.depth}.")
+            raise ConfigError(f"--depth is {self.depth}; it should be at least 1.")
         if self.tensors is not None and self.code is not None:
-            raise ConfigError("--tensors and --code cannot be combined; use one of them.")
+            raise ConfigError("--tensors and --code cannot be combined; pass only one of them.")
         columns = max(shutil.get_terminal_size((80, 24)).columns, 40)
         values = self.folder(columns) if self.path.is_dir() else self.file(self.path, columns)
         _print(values)

@@ -53,7 +53,7 @@ class PreflightCommand:
 
         rate, hop = self.sample_rate, self.hop_length
         if hop < 1:
-            raise ConfigError(f"--hop-length should be at least 1, got {hop}.")
+            raise ConfigError(f"--hop-length is {hop}; it should be at least 1.")
         if (rate, hop) == (22050, 256):
             return MelConfig(num_mels=self.num_mels)
         window = 4 * hop

@@ -86,11 +86,11 @@ class Speak:
 
         **Raises:** `ConfigError` for a wrong number of arguments; `TextError` for a text file that cannot be read.
         """
-        wanted = "only OUTPUT, since -f is set" if self.file is not None else "TEXT in quotes, followed by OUTPUT"
+        expected = "1 with -f: OUTPUT" if self.file is not None else "2: TEXT in quotes, followed by OUTPUT"
         if len(self.words) != (1 if self.file is not None else 2):
-            raise ConfigError(f"speak got {len(self.words)} arguments; pass {wanted}.")
+            raise ConfigError(f"The number of arguments is {len(self.words)}; it should be {expected}.")
         if self.phonemes and (self.custom_words is not None or self.mode != "default"):
-            raise ConfigError("--phonemes cannot be combined with --custom-words or --mode.")
+            raise ConfigError("--phonemes cannot be combined with --custom-words or --mode; pass only one of them.")
         if self.file is None:
             return self.words[0]
         from jaxvoice.text.custom_words import read_utf8_file
@@ -114,7 +114,7 @@ class Speak:
 
 def _check_target(path: Path, suffix: str, name: str) -> None:
     if path.suffix.lower() != suffix:
-        raise ConfigError(f"{name} is {path}; it must be a {suffix} file.")
+        raise ConfigError(f"{name} is {path}; it should be a {suffix} file.")
     if path.is_dir() or not path.parent.is_dir():
         problem = "is a folder" if path.is_dir() else "is in a folder that does not exist"
         raise ConfigError(f"{path} {problem}; choose another {name}.")

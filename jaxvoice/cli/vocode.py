@@ -110,15 +110,17 @@ class Vocode:
         **Raises:** `ConfigError` if inputs and output do not match; `AudioError` if an input would be overwritten.
         """
         if len(self.paths) < 2:
-            given = f"only {self.paths[0]}" if self.paths else "no path"
-            raise ConfigError(f"vocode got {given}; pass at least one INPUT, followed by the OUTPUT.")
+            raise ConfigError(
+                f"The number of paths is {len(self.paths)}; it should be at least 2: one or more INPUT, followed by "
+                "OUTPUT."
+            )
         *inputs, output = self.paths
         into_folder = self._into_folder()
         if not into_folder and (len(inputs) > 1 or output.suffix.lower() != ".wav"):
-            hint = "several inputs need a folder" if len(inputs) > 1 else "only WAV is supported"
+            expected = "a folder for several inputs" if len(inputs) > 1 else "a .wav file or a folder"
             raise ConfigError(
-                f"OUTPUT is {output}, but {hint}. Use a .wav file for one input, or a folder; create the folder first "
-                "if its name has a suffix."
+                f"OUTPUT is {output}; it should be {expected}. If the name of the folder has a suffix, create the "
+                "folder first."
             )
         targets = {path: output / f"{path.stem}.wav" if into_folder else output for path in inputs}
         sources: dict[Path, Path] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
 from jaxvoice.data.alignments.alignment import AlignmentError
 from jaxvoice.data.audio import SILENCE, resample
@@ -19,20 +19,22 @@ from jaxvoice.models.gaussian_tts.forced_alignment import (
     PhonemeSequence,
 )
 from jaxvoice.pipelines.argument_checks import validate_audio, validate_phonemes, validate_text
+from jaxvoice.pipelines.mel_vocoder import Mel
 from jaxvoice.pipelines.synthesizer import Synthesizer
 from jaxvoice.text.custom_words import CustomWords
 from jaxvoice.text.front_end import pronounce
 from jaxvoice.text.phonemes import PAUSE
 
-MOST_FRAMES = 4000
+MAX_FRAMES = 4000
 """Frames of the longest recording. Time and memory of the alignment grow with the square of its length."""
 
 
 class Aligner:
-    """Finds the times of phonemes in recordings whose text is known.
+    """Forced aligner: finds the times of phonemes in recordings whose text is known.
 
-    The model synthesises the phonemes, with durations that it predicts. Dynamic time warping of the synthesis onto the
-    recording maps the boundaries. The recording may be of another voice than the model's.
+    The text-to-speech model synthesises the phonemes with predicted durations. Dynamic time warping aligns the
+    synthesised mel spectrogram with that of the recording, and maps the phoneme boundaries. The voice of the recording
+    may differ from that of the model.
 
     **Attributes:** `mel`, the mel contract of the comparison; `phone_set`, the model's phonemes.
 
@@ -47,7 +49,8 @@ class Aligner:
         loaded = Synthesizer.load(synthesizer) if isinstance(synthesizer, str | Path) else synthesizer
         if not isinstance(loaded, Synthesizer):
             raise ConfigError(
-                f"An aligner needs a Synthesizer, or the path or Hub id of one, got {type(loaded).__name__}."
+                f"synthesizer has type {type(loaded).__name__}; it should be a Synthesizer, or the path or Hub id of "
+                "one."
             )
         self._peak_normalize = loaded.config.peak_normalize
         self.mel, self.phone_set = loaded.config.mel, loaded.phone_set
@@ -71,17 +74,18 @@ class Aligner:
         at punctuation are removed if the recording is not silent there.
 
         **Arguments:** `text`, which may contain phonemes in braces; `custom_words`, as for `Synthesizer.speak`; `name`,
-        the id of the alignment.
+        the id of the alignment, also used in errors.
 
         **Raises:** `TextError` for a text that cannot be pronounced; `AudioError` for audio that is silent, empty or
-        shorter than a frame; `AlignmentError` (a `DataError`) for audio of more than 4,000 frames, more phonemes than
-        frames, and a speed outside 1/3 to 3 times the model's; `CheckpointError` if the model returns NaN or infinity.
+        shorter than a frame; `AlignmentError` (a `DataError`) for more than 4,000 frames, more phonemes than frames,
+        and speech less than 1/3 or more than 3 times as fast as the model's; `CheckpointError` if the model returns
+        NaN or infinity.
         """
-        said = pronounce(validate_text(text), custom_words, phone_set=self.phone_set)
-        starts = np.cumsum([0, *(len(word.codes) for word in said.words)])
-        repeated = [(code, after) == (PAUSE, PAUSE) for code, after in pairwise(said.codes)]
-        places = np.flatnonzero(~np.array([False, *repeated]))
-        phonemes = PhonemeSequence(tuple(said.codes[place] for place in places), np.isin(places, starts))
+        pronunciation = pronounce(validate_text(text), custom_words, phone_set=self.phone_set)
+        word_starts = np.cumsum([0, *(len(word.codes) for word in pronunciation.words)])
+        repeated_pauses = [(code, after) == (PAUSE, PAUSE) for code, after in pairwise(pronunciation.codes)]
+        kept = np.flatnonzero(~np.array([False, *repeated_pauses]))
+        phonemes = PhonemeSequence(tuple(pronunciation.codes[index] for index in kept), np.isin(kept, word_starts))
         return self._align(self._mel(audio, sample_rate, name), phonemes, name, adjust_pauses=True)
 
     def align_phonemes(
@@ -92,10 +96,10 @@ class Aligner:
         *,
         name: str = "utterance",
     ) -> ForcedAlignment:
-        """Align `audio`, at `sample_rate` (Hz), with exactly these phonemes, pauses included.
+        """Align `audio`, at `sample_rate` (Hz), with exactly the given phonemes; no pause is inserted or removed.
 
         **Arguments:** `phonemes`, codes of `phone_set` or ARPAbet, as a sequence or as a string separated by spaces.
-        ARPAbet is converted to codes of the set.
+        ARPAbet is converted to codes of the set. `name`, as for `align`.
 
         **Raises:** the errors of `align`; `TextError` for an empty sequence and for unknown codes (with the nearest
         ones).
@@ -104,15 +108,15 @@ class Aligner:
         sequence = PhonemeSequence(codes, np.zeros(len(codes), bool))
         return self._align(self._mel(audio, sample_rate, name), sequence, name, adjust_pauses=False)
 
-    def _mel(self, audio: Any, sample_rate: float, name: str) -> Float32[np.ndarray, "mels frames"]:
+    def _mel(self, audio: Any, sample_rate: float, name: str) -> Mel:
         samples = resample(validate_audio(audio), sample_rate, self.mel.sample_rate)
-        if (frames := len(samples) // self.mel.hop_length) > MOST_FRAMES:
+        if (frames := len(samples) // self.mel.hop_length) > MAX_FRAMES:
             raise AlignmentError(
                 "too long",
-                f"{name} lasts {len(samples) / self.mel.sample_rate:.0f} s ({frames} frames); alignment supports "
-                f"{MOST_FRAMES} frames. Cut the recording at pauses.",
+                f"{name} is {len(samples) / self.mel.sample_rate:.0f} s long ({frames} frames); it should have at most "
+                f"{MAX_FRAMES} frames. Cut the recording at pauses.",
             )
         peak = float(np.abs(samples).max())
         if peak < SILENCE:
-            raise AudioError(f"{name} is silent (its peak is {peak:.1e}); remove it or record it again.")
+            raise AudioError(f"{name} is silent (its peak is {peak:.1e}). Remove it, or record it again.")
         return bucketed_log_mel(samples * np.float32(PEAK / peak) if self._peak_normalize else samples, self.mel)

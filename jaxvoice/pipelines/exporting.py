@@ -43,7 +43,9 @@ def export_model(folder: str | Path, to: str | Path, format: Format = "torch") -
         raise CheckpointError(f"{to} exists; choose another file name.")
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
-        raise CheckpointError(f"{folder} is not a model folder; it must contain {CONFIG_FILE} and {WEIGHTS_FILE}.")
+        raise CheckpointError(
+            f"{folder} is not a model folder; it should be a folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
+        )
     migrated = read_config_file(folder)
     about = migrated.table
     family = find_family(folder)

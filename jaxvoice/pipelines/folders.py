@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxvoice.config import read_json
+from jaxvoice.config import format_value, read_json
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from jaxvoice.weights.schemas import migrate
@@ -36,7 +36,9 @@ def run_progress(path: Path) -> dict[str, Any]:
     """
     config = read_json(path / CONFIG_FILE)
     if not isinstance(config, dict):
-        raise CheckpointError(f"{path / CONFIG_FILE} must contain an object, got {type(config).__name__}; restore it.")
+        raise CheckpointError(
+            f"{path / CONFIG_FILE} contains {format_value(config)}; it should contain a JSON object. Restore the file."
+        )
     config = migrate("run", config, str(path / CONFIG_FILE)).table
     loop = config.get("loop")
     metric = loop.get("best_metric", "mel_l1") if isinstance(loop, dict) else "mel_l1"

@@ -47,13 +47,13 @@ class MelToAudio:
             vocoder = load_vocoder(vocoder)
         if vocoder is not None and not is_mel_vocoder(vocoder) and not callable(vocoder):
             raise ConfigError(
-                f"A vocoder should be a Vocoder, its path, a function from mel to audio, or None for Griffin-Lim; got "
-                f"{type(vocoder).__name__}."
+                f"vocoder has type {type(vocoder).__name__}; it should be a Vocoder, the path or Hub id of one, a "
+                "function from mel to audio, or None for Griffin-Lim."
             )
         self.vocoder = vocoder
         self._contract = contract
         reads = getattr(vocoder, "mel", None)
-        self._averages = isinstance(reads, MelConfig) and _must_average(contract, reads)
+        self._averages = isinstance(reads, MelConfig) and _averages_frames(contract, reads)
 
     def __call__(self, mels: Sequence[Mel], *, seed: int = 0) -> list[Waveform]:
         """Audio of each of `mels`; `seed` is the seed of the initial phases of Griffin-Lim.
@@ -65,7 +65,9 @@ class MelToAudio:
         """
         check_seed(seed)
         if not all(_finite(mel) for mel in mels):
-            raise MelError("A mel spectrogram contains NaN or infinity; check the weights of the model.")
+            raise MelError(
+                "A mel spectrogram contains NaN or infinity; it should be finite. Check the weights of the model."
+            )
         inputs = list(map(self.vocoder_input, mels))
         if self.vocoder is None:
             return [_clipped(_griffin_lim(mel, self._contract, seed)) for mel in inputs]
@@ -81,7 +83,7 @@ class MelToAudio:
         return f"MelToAudio({name}, {self._contract.sample_rate} Hz, hop {self._contract.hop_length})"
 
     def vocoder_input(self, mel: Mel) -> Mel:
-        """`mel` as the vocoder receives it: with adjacent frames averaged if it reads frames half a hop later."""
+        """The input of the vocoder for `mel`: with adjacent frames averaged if the vocoder's are half a hop later."""
         return shift_half_hop(mel) if self._averages else mel
 
     def _with_length(self, audio: Any, mel: Mel) -> Waveform:
@@ -94,8 +96,8 @@ class MelToAudio:
             samples = samples[0]
         if samples.ndim != 1 or abs(len(samples) - wanted) > self._contract.n_fft:
             raise ShapeError(
-                f"The vocoder returned audio of shape {samples.shape} for a mel of shape {mel.shape}; expected "
-                f"({wanted},), {self._contract.hop_length} samples per frame."
+                f"The audio that the vocoder returned for a mel of shape {mel.shape} has shape {samples.shape}; it "
+                f"should have shape ({wanted},), {self._contract.hop_length} samples per frame."
             )
         samples = samples[:wanted].astype(np.float32, copy=False)
         return np.pad(samples, (0, wanted - len(samples))) if len(samples) < wanted else samples
@@ -105,19 +107,22 @@ def check_seed(seed: Any) -> None:
     """Raise `ConfigError` unless `seed` is a whole number from -2**63 to 2**63 - 1."""
     whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
     if not whole or not -(2**63) <= seed < 2**63:
-        raise ConfigError(f"seed should be a whole number from -2**63 to 2**63 - 1, got {seed!r}.")
+        raise ConfigError(f"seed is {seed!r}; it should be a whole number from -2**63 to 2**63 - 1.")
 
 
 def shift_half_hop(mel: Mel) -> Mel:
-    """The mean of the logarithms of frames `m` and `m + 1` as frame `m`, and the last frame as it is."""
+    """The mean of the log-mel frames `m` and `m + 1` as frame `m`; the last frame is unchanged."""
     later = np.array(mel, np.float32)
     later[:, :-1] += mel[:, 1:]
     later[:, :-1] *= np.float32(0.5)
     return later
 
 
-def _must_average(made: MelConfig, read: MelConfig) -> bool:
-    """Whether frames must be averaged; raises `MelError` if the contracts differ in more than their centring."""
+def _averages_frames(made: MelConfig, read: MelConfig) -> bool:
+    """Whether adjacent frames are averaged for a vocoder that reads `read` and a model that predicts `made`.
+
+    **Raises:** `MelError` if the contracts differ in anything but their centring and the magnitude floor.
+    """
     unlike = differences(made, read)
     alike = dataclasses.replace(made, center=read.center, magnitude_floor=read.magnitude_floor) == read
     if not alike or (read.center and not made.center):
@@ -138,12 +143,12 @@ def _must_average(made: MelConfig, read: MelConfig) -> bool:
 def _clipped(audio: Waveform) -> Waveform:
     """`audio` clipped to [-1, 1], in place if possible; raises `AudioError` if it contains NaN or infinity."""
     if not _finite(audio):
-        raise AudioError("The vocoder returned audio with NaN or infinity; check its weights.")
+        raise AudioError("The audio of the vocoder contains NaN or infinity; it should be finite. Check its weights.")
     return np.clip(audio, -1, 1, out=audio if audio.flags.writeable else None)
 
 
 def _finite(values: np.ndarray) -> bool:
-    # Extremes need no memory, unlike one flag per value.
+    # The extremes of a long recording take no memory; one flag per value would.
     return bool(np.isfinite(values.min(initial=0)) and np.isfinite(values.max(initial=0)))
 
 

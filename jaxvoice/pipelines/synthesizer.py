@@ -128,7 +128,7 @@ class Synthesizer:
         without the extra `hub`.
         """
         if not isinstance(path, str | os.PathLike):
-            raise ConfigError(f"A model should be a path or a Hub id, got {type(path).__name__}.")
+            raise ConfigError(f"path has type {type(path).__name__}; it should be a path or a Hub id.")
         folder = find_model_folder(path)
         model, config = FAMILY.load_network(folder)
         print_licence(folder)
@@ -199,7 +199,7 @@ class Synthesizer:
         too few pauses.
         """
         alone = isinstance(text, str)
-        texts = [text] if alone else as_list(text, "A text should be a string, or several in a list")
+        texts = [text] if alone else as_list(text, "text", "a string or a list of strings")
         customs = spell_custom_words(custom_words or {}, self.phone_set)
         inputs = [self._pronounce(one, customs, mode, "" if alone else f"text {n}") for n, one in enumerate(texts, 1)]
         speech = self._synthesize(inputs, speed, seed)
@@ -245,7 +245,7 @@ class Synthesizer:
         """
         if isinstance(phonemes, str):
             phonemes = phonemes.split()
-        phonemes = as_list(phonemes, "Phonemes should be codes in a sequence or a string, or a list of sequences")
+        phonemes = as_list(phonemes, "phonemes", "a string or a sequence of codes, or a list of sequences")
         if not phonemes or isinstance(phonemes[0], str):
             return self._synthesize([self._phoneme_input(phonemes, durations)], speed, seed)[0]
         pairs = zip(phonemes, durations_per_sequence(durations, len(phonemes)), strict=True)
@@ -265,8 +265,10 @@ class Synthesizer:
         """
         most = self.acoustic_inference.max_frames
         seconds = most * self.hop_length / self.sample_rate if longest is None else longest
-        if not seconds > 0 or batch < 1:
-            raise ConfigError(f"longest and batch should be positive, got {longest} and {batch}.")
+        if not seconds > 0:
+            raise ConfigError(f"longest is {longest}; it should be positive.")
+        if batch < 1:
+            raise ConfigError(f"batch is {batch}; it should be at least 1.")
         most = min(most, math.ceil(seconds * self.sample_rate / self.hop_length))
         for phones, frames in self.acoustic_inference.typical_sizes(most):
             durations = np.diff(np.arange(phones + 1) * frames // phones)
@@ -294,7 +296,7 @@ class Synthesizer:
         _check_speed(speed)
         check_seed(seed)
         if speed != 1 and any(item.durations is not None for item in inputs):
-            raise ConfigError(f"speed is {speed}, but durations are given; use one of the two.")
+            raise ConfigError(f"speed is {speed}; it should be 1 if durations are given. Pass only one of the two.")
         results = self.acoustic_inference(inputs, speed=speed)
         audio = self.mel_to_audio([one.mel for one in results], seed=seed)
         return [
@@ -307,5 +309,5 @@ def _check_speed(speed: Any) -> None:
     number = isinstance(speed, int | float | np.floating | np.integer) and not isinstance(speed, bool)
     if not number or not _SLOWEST <= speed <= _FASTEST:
         raise ConfigError(
-            f"speed should be a number from {_SLOWEST:g} to {_FASTEST:g} (2 is twice as fast), got {speed!r}."
+            f"speed is {speed!r}; it should be a number from {_SLOWEST:g} to {_FASTEST:g} (2 is twice as fast)."
         )

@@ -116,7 +116,7 @@ def teacher_force(
     output = Path(output).expanduser()
     _check_empty(output)
     if batch_size < 1:
-        raise ConfigError(f"batch_size should be at least 1, got {batch_size}.")
+        raise ConfigError(f"batch_size is {batch_size}; it should be at least 1.")
     folder = find_model_folder(model)
     network, config = FAMILY.load_network(folder)
     print_licence(folder)

@@ -35,8 +35,8 @@ _CHECKED_FRAMES = 86  # one second of HiFi-GAN's frames, enough to recognise a w
 class Vocoder:
     """A HiFi-GAN generator for numpy arrays of any length, with few compiled programs and bounded memory.
 
-    Inputs are padded to few lengths, and the generator masks the padding. Long inputs are decoded in windows of
-    `window` frames that overlap by the receptive field. Neither changes the result by more than rounding.
+    Inputs are padded to a few lengths, and the generator masks the padding. Long inputs are decoded in windows of
+    `window` frames that overlap by the receptive field. Padding and windows change the result by rounding errors only.
 
     **Attributes:** `generator` (with weight norm folded), `config`, `window`, `context` (the receptive field to the
     left and to the right of a frame, in frames).
@@ -46,20 +46,23 @@ class Vocoder:
         """**Arguments:** `generator` and its configuration `config`; `window`, the number of frames decoded at once.
         Memory grows with the window.
 
-        **Raises:** `ConfigError` if `generator` has another configuration than `config`, or if the window does not
-        exceed the receptive field.
+        **Raises:** `ConfigError` if `generator` has another configuration than `config`, or if the window is not larger
+        than the receptive field.
         """
         unlike = differences(generator.config, config.generator)
         if unlike:
-            raise ConfigError(f"The generator has another configuration: {'; '.join(unlike)}.")
+            raise ConfigError(
+                f"The configuration of the generator differs from config (generator != config: {'; '.join(unlike)}). "
+                "Pass the configuration that the generator was built from."
+            )
         self.generator = generator
         self.config = config
         self.window = window
         self.context = config.generator.receptive_field
         if window <= sum(self.context):
             raise ConfigError(
-                f"window ({window}) must exceed the receptive field of {self.context[0]} + {self.context[1]} frames; "
-                "use several times this number."
+                f"window is {window}; it should be larger than the receptive field, {sum(self.context)} frames. Pass "
+                "several times this number."
             )
 
     @classmethod
@@ -142,7 +145,7 @@ class Vocoder:
             if mel.ndim != 3:
                 return self._synthesize([mel], cond, check)[0]
             if len(mel) == 0:
-                raise MelError(f"The batch of shape {mel.shape} contains no mel; pass at least one.")
+                raise MelError(f"The batch has shape {mel.shape}; it should contain at least one mel.")
             return np.stack(self._synthesize(list(mel), cond, check))
         return self._synthesize(mel, cond, check)
 
@@ -250,9 +253,9 @@ def _decode(
     conds: Sequence[_Vector | None],
     largest: int,
 ) -> Iterator[tuple[_IndexedWindow, Waveform]]:
-    """The samples of each window in `pieces` without its context, in no particular order.
+    """Decode each window in `pieces`, and yield its samples without its context, in no particular order.
 
-    Windows are padded to few lengths, and windows of one length are decoded as a batch.
+    Windows are padded to a few lengths, and windows of one length are decoded as a batch.
 
     **Arguments:** `mels` and their conditioning vectors `conds`, in float32; `largest`, the frames of the longest
     window.

@@ -195,7 +195,7 @@ def test_a_run_of_the_training_loop(tmp_path, capsys):
         ("speaker", {"code": "convs.9"}, "did you mean 'convs"),
         ("g", {"tensors": "("}, "should be a regular expression"),
         ("g", {"depth": 0}, "at least 1"),
-        ("g", {"tensors": ".", "code": "."}, "use one of them"),
+        ("g", {"tensors": ".", "code": "."}, "pass only one of them"),
         ("missing", {}, "missing"),
         ("folder", {}, "neither a model folder"),
     ],

@@ -122,7 +122,7 @@ def test_demo_corpus_of_composed_sentences_by_one_voice(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--voices", "6"], "--voices is 6; use 1 to 5"),
+        (["--voices", "6"], "--voices is 6; it should be from 1 to 5"),
         (["--seed", "1"], "add --sentences"),
         (["--sentences", "0"], "number of sentences is 0; it should be from 1"),
     ],
@@ -213,4 +213,4 @@ def test_preflight_compares_mels_with_the_sizes_given(tmp_path, capsys):
     assert main(["preflight", str(tmp_path)]) == 2
     assert "decibels (values from -" in capsys.readouterr().err
     assert main(["preflight", str(tmp_path), "--hop-length", "0"]) == 2
-    assert "--hop-length should be at least 1, got 0" in capsys.readouterr().err
+    assert "--hop-length is 0; it should be at least 1" in capsys.readouterr().err

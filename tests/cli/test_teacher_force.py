@@ -77,7 +77,7 @@ def test_errors_are_one_line_and_write_nothing(teacher_force, folders, tmp_path)
         ((tmp_path / "none", tmp_path / "pairs"), "There is no aligned corpus"),
         ((folders / "corpus", tmp_path / "pairs", "--kind", "labels"), "contains no files of an aligned corpus"),
         ((folders / "corpus", tmp_path / "pairs", "--vocoder", tmp_path / "none"), "There is no folder"),
-        ((folders / "corpus", tmp_path / "pairs", "--batch-size", "0"), "batch_size should be at least 1"),
+        ((folders / "corpus", tmp_path / "pairs", "--batch-size", "0"), "it should be at least 1"),
     ]:
         code, said, complaints = teacher_force(*arguments)
         assert code == 2 and not said and complaints.count("\n") == 1, arguments

@@ -151,7 +151,7 @@ def test_an_output_that_cannot_be_written(files, model, tmp_path, capsys):
         (tmp_path / "nowhere" / "out.wav", "cannot be written"),
         (tmp_path / "file" / "below", "cannot be created"),
         (tmp_path / "file", "cannot be created"),
-        (tmp_path / "out.mp3", "only WAV is supported"),
+        (tmp_path / "out.mp3", "it should be a .wav file or a folder"),
     ]:
         code, lines = run(capsys, files("mel"), output, "--model", model)
         assert code == 2 and len(lines) == 1 and said in lines[0] and str(output) in lines[0]
@@ -174,13 +174,13 @@ def test_contradictory_paths(files, model, tmp_path, capsys):
     mel = files("mel")
     assert "pass at least one INPUT" in run(capsys, mel, "--model", model)[1][0]
     code, lines = run(capsys, mel, files("speech"), tmp_path / "out.wav", "--model", model)
-    assert code == 2 and "several inputs need a folder" in lines[0]
+    assert code == 2 and "it should be a folder for several inputs" in lines[0]
 
 
 def test_several_inputs_make_a_folder_of_any_name(files, model, tmp_path, capsys):
     mel, recording, folder = files("mel"), files("speech"), tmp_path / "out.v1"
     code, lines = run(capsys, mel, folder, "--model", model)
-    assert code == 2 and "only WAV is supported" in lines[0] and "create the folder first" in lines[0]
+    assert code == 2 and "it should be a .wav file or a folder" in lines[0] and "create the folder first" in lines[0]
     assert run(capsys, mel, recording, folder, "--model", model)[0] == 0
     assert sorted(path.name for path in folder.iterdir()) == ["mel.wav", "speech.wav"]
     (folder / "mel.wav").unlink()

@@ -118,7 +118,7 @@ def test_every_flag_has_help(capsys, monkeypatch):
     ("flags", "message"),
     [
         (["--kind", "mfa"], "mfa"),
-        (["--preset", "large"], "--preset is 'large'; use one of full, tiny"),
+        (["--preset", "large"], "--preset is 'large'; it should be one of full, tiny"),
         (["--steps", "0"], r"error: --steps is 0; it should be positive\."),
         (["--buckets", "0"], "error: --buckets is 0; it should be at least 1"),
         (["--batch-size", "3"], "error: --batch-size is 3; it should be a multiple of the number of devices"),
@@ -128,10 +128,10 @@ def test_every_flag_has_help(capsys, monkeypatch):
         (["--model.encoder.heads", "3"], "heads"),
         (["--resume", "must"], "no run to resume"),
         (["--init-from", "nowhere"], "nowhere"),
-        (["--best-metric", "mel_l2"], "'mel_l2'; use one of score, mel_l1"),
+        (["--best-metric", "mel_l2"], "'mel_l2'; it should be one of score, mel_l1"),
         (["--text", "\u4f60\u597d"], "\u4f60"),
         (["--model.statistics.mel-mean", "7"], "come from the corpus; omit them"),
-        (["--model.phone-set", "ipa"], "'ipa'; use one of aligned, arpabet"),
+        (["--model.phone-set", "ipa"], "'ipa'; it should be one of aligned, arpabet"),
     ],
 )
 def test_wrong_values_end_in_one_line_before_anything_is_read(tmp_path, capsys, tones, flags, message, monkeypatch):

@@ -166,7 +166,7 @@ def test_damaged_weights_are_told():
         (np.zeros(0), "Hello.", AudioError, "audio is empty"),
         (np.full(8000, np.nan), "Hello.", AudioError, "NaN"),
         (np.ones(50), "Hello.", AudioError, "too short.*one mel frame"),
-        (np.ones((2, 8000)), "Hello.", AudioError, "average its channels"),
+        (np.ones((2, 8000)), "Hello.", AudioError, "Average the channels"),
         (chatter(HELLO, [9] * 4), "", TextError, "nothing to pronounce"),
         (chatter(HELLO, [9] * 4), "\u4f60\u597d", TextError, "\u4f60"),
         (chatter(HELLO, [9] * 4), "Hello, world. " * 9, AlignmentError, r"number of phonemes in .* at most 36"),
@@ -181,7 +181,7 @@ def test_what_cannot_be_aligned(aligner, audio, text, error, told):
 
 
 def test_phonemes_that_cannot_be_aligned(aligner):
-    for phonemes, told in (([], "no phonemes"), ("HH AE3", "AE1 or AE0|AE0 or AE1")):
+    for phonemes, told in (([], "phonemes is empty"), ("HH AE3", "AE1 or AE0|AE0 or AE1")):
         with pytest.raises(TextError, match=told):
             aligner.align_phonemes(said(HELLO), MEL.sample_rate, phonemes)
 

@@ -38,7 +38,7 @@ def test_arpabet_is_spelt_as_in_braces(voice, written, spelt):
 def test_with_durations_each_code_is_one(voice):
     assert voice.speak_phonemes("HH AA0 AH2", [3, 4, 5]).phonemes == ("HH", "AA1", "AH1")
     for phonemes, durations in (("HH AH2 ER0", [3, 4, 5]), ("HH AH2 ER0", [3, 4, 5, 6])):
-        with pytest.raises(TextError, match=r"'ER0' \(phoneme 3\) is 2 phonemes .*; write EU0 R\.$"):
+        with pytest.raises(TextError, match=r"^Phoneme 3 is 'ER0'; .* Write EU0 R, with a duration for each\.$"):
             voice.speak_phonemes(phonemes, durations)
 
 
@@ -54,11 +54,11 @@ def test_the_aligner_spells_too():
         (["Fine.", "\U0001f600"], "^text 2: .*\U0001f600"),
         (["...", "Fine."], "^text 1: .*nothing to pronounce"),
         (["Fine.", "Oh {QQ}", "..."], r"^text 2: in '\{QQ\}'"),
-        (["Fine.", None], "^text 2: A text should be a string, got NoneType"),
-        (["Fine.", b"Fine."], "^text 2: A text should be a string, got bytes"),
-        (None, "^A text should be a string, or several in a list, got NoneType"),
-        (5, "^A text .* got int"),
-        (b"hi", "^A text .* got bytes"),
+        (["Fine.", None], "^text 2: The text has type NoneType; it should be a string"),
+        (["Fine.", b"Fine."], "^text 2: The text has type bytes; it should be a string"),
+        (None, "^text has type NoneType; it should be a string or a list of strings"),
+        (5, "^text has type int"),
+        (b"hi", "^text has type bytes"),
         ("...", "^the text '...' contains nothing to pronounce"),
     ],
 )
@@ -84,19 +84,19 @@ def test_custom_words_are_not_blamed_on_a_text(voice):
 @pytest.mark.parametrize(
     ("phonemes", "durations", "error", "told"),
     [
-        ([["HH"], ["HH"]], [[3], [3, 4]], ShapeError, r"^sequence 2: There are 1 phonemes, but .* shape \(2,\)"),
+        ([["HH"], ["HH"]], [[3], [3, 4]], ShapeError, r"^sequence 2: durations has shape \(2,\); it should have shape \(1,\)"),
         ([["HH"], ["QQ"]], None, TextError, r"^sequence 2: 'QQ' \(phoneme 1\)"),
-        ([["HH"], []], None, TextError, "^sequence 2: There are no phonemes"),
-        ([["HH"], None], None, TextError, "^sequence 2: Phonemes should be codes, got NoneType"),
-        ([["HH"], ["ER0"]], [None, [5]], TextError, "^sequence 2: 'ER0' .* write EU0 R"),
-        ([["HH"], ["HH"]], 5, ShapeError, "should be a list with an item for each, got int"),
-        ([["HH"], ["HH"]], "35", ShapeError, "got str"),
-        (["HH", 5], None, TextError, "^Phonemes should be codes, got int as phoneme 2"),
-        (["HH", ["AH0"]], None, TextError, "^Phonemes should be codes, got list as phoneme 2"),
-        (["HH"], "3", ShapeError, r"^There are 1 phonemes, but durations of shape \(\)"),
-        (None, None, TextError, "^Phonemes should be codes in a sequence or a string.* got NoneType"),
-        (5, None, TextError, "got int"),
-        (b"HH", None, TextError, "got bytes"),
+        ([["HH"], []], None, TextError, "^sequence 2: phonemes is empty; it should contain"),
+        ([["HH"], None], None, TextError, "^sequence 2: phonemes has type NoneType; it should be a sequence of codes"),
+        ([["HH"], ["ER0"]], [None, [5]], TextError, "^sequence 2: Phoneme 1 is 'ER0'; .* Write EU0 R"),
+        ([["HH"], ["HH"]], 5, ShapeError, "^durations has type int; it should be a list with one item for each"),
+        ([["HH"], ["HH"]], "35", ShapeError, "^durations has type str"),
+        (["HH", 5], None, TextError, "^Phoneme 2 has type int; it should be a code"),
+        (["HH", ["AH0"]], None, TextError, "^Phoneme 2 has type list; it should be a code"),
+        (["HH"], "3", ShapeError, r"^durations has shape \(\); it should have shape \(1,\)"),
+        (None, None, TextError, "^phonemes has type NoneType; it should be a string or a sequence of codes"),
+        (5, None, TextError, "^phonemes has type int"),
+        (b"HH", None, TextError, "^phonemes has type bytes"),
     ],
 )
 def test_phonemes_name_the_sequence_that_is_wrong(voice, phonemes, durations, error, told):

@@ -94,14 +94,14 @@ def test_contracts_and_lengths_are_checked(folders):
         MelToAudio(Constant(), dataclasses.replace(MEL, num_mels=9))
     short = Constant()
     short.synthesize = lambda mel, *, check: [np.zeros(3, np.float32)] * len(mel)
-    with pytest.raises(ShapeError, match=r"audio of shape \(3,\)"):
+    with pytest.raises(ShapeError, match=r"has shape \(3,\); it should have shape \(10240,\)"):
         MelToAudio(short, MEL)([np.full((8, 40), -4, np.float32)])
 
 
 def test_models_of_another_kind(folders, capsys):
     with pytest.raises(ConfigError, match="'gaussian_tts', and its pipeline Synthesizer has no"):
         load_vocoder(folders / "tts")
-    with pytest.raises(ConfigError, match="should be a Vocoder"):
+    with pytest.raises(ConfigError, match="vocoder has type int; it should be a Vocoder"):
         MelToAudio(3, MEL)  # pyright: ignore
     assert main(["vocode", "a.wav", str(folders / "b.wav"), "--model", str(folders / "tts")]) == 2
     assert "has no method 'synthesize'; pass a vocoder" in capsys.readouterr().err
