@@ -41,7 +41,7 @@ Row = tuple[str, str]
 UNNAMED = ("training", "loop")
 """Fields of experiments whose own fields are flags without a prefix."""
 _REASONS = {"steps": "step limit reached", "minutes": "time limit reached", "interrupted": "interrupted"}
-CorpusKind = Literal["auto", "ljspeech", "vctk", "folder", "filelist", "pairs"]
+RecordingsKind = Literal["auto", "ljspeech", "vctk", "folder", "filelist", "pairs"]
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class Experiment:
     run_dir: Path = Path("runs/experiment")
     """Folder for checkpoints, logs, samples and the best model."""
     preset: str | None = None
-    """Named set of defaults for the other flags; by default tiny on a CPU, and the full size on a GPU or TPU. A preset
-    has the same values on every machine."""
+    """Named set of defaults for the other flags, with the same values on every machine; by default tiny on a CPU, and
+    the full size on a GPU or TPU."""
     init_from: Path | None = None
-    """Run folder, model folder or Hub id (owner/name) from which a new run takes its networks. Sizes and mel contract
-    must be equal."""
+    """Run folder, model folder or Hub id (owner/name) with trained networks for a new run. Sizes and mel contract must
+    be equal."""
     validation: int | None = None
     """Number of utterances to hold out, from the end of the corpus; by default the validation set of the corpus, or
     else 5 %, at most 150."""
@@ -134,11 +134,11 @@ def chosen_preset(argv: Sequence[str], presets: Collection[str], full: str) -> s
 
 
 def parse(argv: Sequence[str], default: Callable[[], AnyExperiment], *, name: str, description: str) -> AnyExperiment:
-    """The experiment that the command line `argv` asks for; flags that are not given have the values of `default()`.
+    """The experiment for the command line `argv`; flags that are not given have the values of `default()`.
 
-    With `--distributed`, `default` is called after the hosts are connected, because it may use JAX.
+    With `--distributed`, the hosts are connected before `default` is called, because it may use JAX.
 
-    **Raises:** `SystemExit` after `--help` and after errors of usage.
+    **Raises:** `SystemExit` after `--help` and after usage errors.
     """
     if "--distributed" in argv:
         initialize_distributed()
@@ -172,10 +172,9 @@ def check(experiment: Experiment) -> None:
 
 
 def find_initial_model(experiment: Experiment) -> Path | None:
-    """The folder of `--init-from`: a run folder with checkpoints, or the model folder that it names or contains.
+    """The folder for `--init-from`: a run folder with checkpoints, or a model folder; `None` without the flag.
 
-    The model of a Hub id is downloaded. A run that is resumed takes no networks from there, so its `--init-from` is
-    returned as it is.
+    The model of a Hub id is downloaded. A resumed run does not use `--init-from`, so its value is returned unchecked.
 
     **Raises:** `CheckpointError` if there is no model.
     """
@@ -186,26 +185,28 @@ def find_initial_model(experiment: Experiment) -> Path | None:
         return find_model_folder(source)
     except JaxvoiceError as failure:
         raise CheckpointError(
-            f"--init-from {source} is neither a run folder with checkpoints nor a model: {failure}"
+            f"--init-from is {source}; it should be a run folder with checkpoints or a model. {failure}"
         ) from failure
 
 
 def check_writable(folder: Path) -> None:
     """Raise `CheckpointError` unless `folder` can be written or created; creates nothing."""
-    whole = folder.absolute()
-    place = next((path for path in (whole, *whole.parents) if os.path.lexists(path)), whole)
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        why = "is not writable" if place.is_dir() else "is not a folder"
-        raise CheckpointError(f"The run folder {folder} cannot be created: {place} {why}; choose another --run-dir.")
+    absolute = folder.absolute()
+    existing = next((path for path in (absolute, *absolute.parents) if os.path.lexists(path)), absolute)
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        problem = "is not writable" if existing.is_dir() else "is not a folder"
+        raise CheckpointError(
+            f"The run folder {folder} cannot be created: {existing} {problem}. Choose another --run-dir."
+        )
 
 
-def find_recordings(experiment: Experiment, kind: CorpusKind, mel: MelConfig, segment: int) -> Corpus:
-    """The recordings to train a vocoder on, by default the demo corpus, each decoded once; prints a table of them.
+def find_recordings(experiment: Experiment, kind: RecordingsKind, mel: MelConfig, segment: int) -> Corpus:
+    """Find and check the recordings to train a vocoder on, by default the demo corpus, and print a table of them.
 
-    **Raises:** `DataError` or `ConfigError` if there is no corpus, or nothing in it can be used.
+    **Raises:** `DataError` or `ConfigError` if there is no corpus, or none of its recordings can be used.
     """
     if experiment.data is None:
-        print_once("No --data given: training on the demo corpus, English speech synthesised by espeak-ng.")
+        print_once("--data is not set; training on the demo corpus, English speech synthesised by espeak-ng.")
         corpus = make_demo_corpus()
     else:
         corpus = find_corpus(experiment.data, kind)
@@ -215,26 +216,26 @@ def find_recordings(experiment: Experiment, kind: CorpusKind, mel: MelConfig, se
 
 
 def load_recordings(corpus: Corpus, validation: int | None, mel: MelConfig) -> tuple[Store, Store | None]:
-    """The decoded recordings to train on, and those held out, if any."""
+    """The stores of the decoded training and validation recordings; the second is `None` if nothing is held out."""
     # Mels in a corpus were computed from the unscaled audio.
     options: dict[str, Any] = {"peak_normalize": corpus.kind != "pairs", "progress": jax.process_index() == 0}
-    return load_sides(ft.partial(load_store, sample_rate=mel.sample_rate, **options), split(corpus, validation))
+    return load_split(ft.partial(load_store, sample_rate=mel.sample_rate, **options), split(corpus, validation))
 
 
-def load_sides(load: Callable[[Corpus], Store], sides: tuple[Corpus, Corpus]) -> tuple[Store, Store | None]:
-    """The store of each side of a split; `None` if nothing is held out."""
-    train, held_out = sides
+def load_split(load: Callable[[Corpus], Store], parts: tuple[Corpus, Corpus]) -> tuple[Store, Store | None]:
+    """The stores of the training and validation parts of a split; the second is `None` if nothing is held out."""
+    train, held_out = parts
     return load(train), load(held_out) if len(held_out) else None
 
 
 def loader(store: Store, sampler: Sampler[_BatchT], *, seed: int, workers: int = 0) -> Loader[_BatchT]:
-    """The loader of this process's share of the batches."""
+    """A loader of the batches for this process."""
     index, count = jax.process_index(), jax.process_count()
     return Loader(store, sampler, seed=seed, workers=workers, process_index=index, process_count=count)
 
 
 def remaining(loop: Loop, spent: float) -> Loop:
-    """`loop` with its time budget reduced by `spent` seconds, to at least one second, so that one step is performed."""
+    """`loop` with its time budget reduced by `spent` seconds; at least one second remains, so one step is performed."""
     return loop if loop.minutes is None else replace(loop, minutes=max(loop.minutes - spent / 60, 1 / 60))
 
 
@@ -246,10 +247,10 @@ def main(
     run: Callable[[AnyExperiment, float], TrainingResult],
     summary: Callable[[TrainingResult, AnyExperiment, float], str],
 ) -> int:
-    """Run an experiment and print its summary; returns 0, or 2 after an error, which is printed on one line.
+    """Run an experiment, print its summary and return 0. An error is printed on one line, and the result is 2.
 
-    `run` takes the experiment and the time at which the command started; `summary` the result, the experiment and the
-    seconds since then.
+    **Arguments:** `run` takes the experiment and the time at which the command started (`time.monotonic()`). `summary`
+    takes the result, the experiment and the seconds since the start.
     """
     started = time.monotonic()
     arguments = sys.argv[1:] if argv is None else argv

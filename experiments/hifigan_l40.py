@@ -46,7 +46,7 @@ class Experiment(common.Experiment):
     preset: str | None = None
     """Size of the networks: tiny, a released size (v1, v2, v3), or V1 at another sample rate (v1_16k, v1_24k, v1_44k,
     v1_48k); by default tiny on a CPU, and v1 otherwise."""
-    corpus: common.CorpusKind = "auto"
+    corpus: common.RecordingsKind = "auto"
     """Layout of the corpus; auto detects it."""
     init_from: Path | None = None
     """Run folder, model folder or Hub id (owner/name) from which a new run takes its generator and, if the folder has

@@ -25,7 +25,7 @@ from experiments.benchmarks.word_errors import edits
 from jaxvoice.text.dictionary import cmudict
 from jaxvoice.text.letter_to_sound import END, FIRST_SYMBOL, PRUNED, START, LetterToSound, pack_model
 
-Entry = tuple[str, tuple[str, ...]]
+_Entry = tuple[str, tuple[str, ...]]
 PairTable = dict[tuple[str, str], float]
 UNLIKELY = -6.0  # words with a lower mean log-probability per letter are treated as abbreviations
 
@@ -68,7 +68,7 @@ def expected_counts(word: str, phones: Sequence[str], table: PairTable | None, c
                         counts[word[i], chunk] += forward[i][j] * share / whole
 
 
-def estimate_pairs(entries: Sequence[Entry], iterations: int = 6) -> PairTable:
+def estimate_pairs(entries: Sequence[_Entry], iterations: int = 6) -> PairTable:
     """Probability of each chunk of phones, without stress, given the letter, by expectation maximisation."""
     table: PairTable | None = None
     for _ in range(iterations):
@@ -103,7 +103,7 @@ def align_letters(word: str, phones: Sequence[str], table: PairTable) -> list[tu
     return [(letter, tuple(phones[a:b])) for letter, a, b in zip(word, cuts, cuts[1:], strict=False)]
 
 
-def train(entries: Sequence[Entry], table: PairTable, order: int, min_pair: int = 3) -> LetterToSound:
+def train(entries: Sequence[_Entry], table: PairTable, order: int, min_pair: int = 3) -> LetterToSound:
     """Train a model on the words in `entries`."""
     aligned = [pairs for word, phones in entries if (pairs := align_letters(word, phones, table))]
     frequency = Counter(pair for pairs in aligned for pair in pairs)
@@ -151,7 +151,7 @@ def prune(model: LetterToSound, keep: int) -> LetterToSound:
     return LetterToSound(model.pairs, counts)
 
 
-def evaluate(model: LetterToSound, entries: Sequence[Entry]) -> dict[str, float]:
+def evaluate(model: LetterToSound, entries: Sequence[_Entry]) -> dict[str, float]:
     """Word accuracy and phone error rate, with and without stress, and milliseconds per word."""
     words = bare_words = errors = bare_errors = total = 0
     began = time.perf_counter()

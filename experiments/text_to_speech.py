@@ -1,4 +1,4 @@
-"""Code shared by experiments with text to speech: aligned corpora, vocoders, and the sentence spoken at the end."""
+"""Code shared by text-to-speech experiments: aligned corpora, vocoders, and the test sentence."""
 
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ DEMO_SENTENCES, DEMO_SEED = 400, 0
 
 
 def find_alignments(experiment: common.Experiment, phone_set: PhoneSet, **options: Any) -> Corpus:
-    """The aligned corpus to train on, by default 400 sentences in one voice of espeak-ng; prints a table of it.
+    """Find the aligned corpus to train on, by default 400 sentences of espeak-ng in one voice, and print a table of it.
 
-    `options` are those of `find_aligned` for a corpus that is given.
+    `options` are keyword arguments of `find_aligned` for the corpus in `--data`.
     """
     if experiment.data is None:
-        print_once("No --data given: training on sentences synthesised by espeak-ng with one voice.")
+        print_once("--data is not set; training on sentences synthesised by espeak-ng with one voice.")
         root = make_demo_corpus(None, compose_sentences(DEMO_SENTENCES, seed=DEMO_SEED), VOICES[:1]).root
         corpus = find_aligned(root, phone_set=phone_set)
     else:
@@ -36,7 +36,7 @@ def find_alignments(experiment: common.Experiment, phone_set: PhoneSet, **option
 
 
 def vocoder_function(vocoder: Path | None, mel: MelConfig) -> VocoderFunction | None:
-    """The function from mels `(mels, frames)` to audio of a HiFi-GAN in a model or run folder; `None` without one.
+    """A function from mels `(mels, frames)` to audio with the vocoder in a model or run folder; `None` without one.
 
     **Raises:** `MelError` if the vocoder has another mel contract than `mel`.
     """
@@ -47,7 +47,7 @@ def vocoder_function(vocoder: Path | None, mel: MelConfig) -> VocoderFunction | 
 
 
 def speak(result: TrainingResult, text: str, vocoder: Path | None) -> Path | None:
-    """Speak `text` with the best model of the run into `spoken.wav`; `None` if there is no model yet."""
+    """Write `text`, spoken with the best model of the run, to `spoken.wav`; returns `None` without a model."""
     if not (result.folder / "model" / "config.json").is_file() or jax.process_index() != 0:
         return None
     speech = Synthesizer.load(result.folder, vocoder=vocoder).speak(text)
@@ -57,9 +57,9 @@ def speak(result: TrainingResult, text: str, vocoder: Path | None) -> Path | Non
 
 
 def spoken_rows(result: TrainingResult, spoken: Path | None, vocoder: Path | None) -> list[common.Row]:
-    """The file of the test sentence, if there is one, and the command that synthesises others."""
+    """The file of the test sentence, if there is one, and the command that synthesises other texts."""
     if spoken is None:
         return []
-    through = "" if vocoder is None else f" --vocoder {vocoder}"
-    command = f'jaxvoice speak "Any text." OUTPUT.wav --model {result.folder}{through}'
+    flags = "" if vocoder is None else f" --vocoder {vocoder}"
+    command = f'jaxvoice speak "Any text." OUTPUT.wav --model {result.folder}{flags}'
     return [("test sentence", str(spoken)), ("next", command)]

@@ -1,4 +1,4 @@
-"""README and documentation against the code: commands, links, presets, examples."""
+"""README and documentation: commands, links, presets, examples and API pages agree with the code."""
 
 import ast
 import importlib
@@ -44,14 +44,14 @@ def quick_start() -> list[str]:
     return blocks(section, "bash")[0].splitlines()
 
 
-def test_quick_start_is_two_commands():
+def test_quick_start_has_two_commands():
     first, second = quick_start()
     assert first.endswith("python -m experiments.hifigan_l40") and "'.[demo]'" in first
     assert second.endswith("python -m pytest -n 2") and "'.[dev]'" in second
-    assert first.split()[3] != second.split()[3], "each makes an environment of its own"
+    assert first.split()[3] != second.split()[3], "each creates another environment"
 
 
-def test_documentation_gives_the_same_commands():
+def test_index_page_has_the_commands_of_the_readme():
     given = [
         line
         for block in blocks((ROOT / "docs" / "index.md").read_text(encoding="utf-8"), "bash")
@@ -60,13 +60,13 @@ def test_documentation_gives_the_same_commands():
     assert set(quick_start()) <= set(given)
 
 
-def test_readme_links_to_files_that_exist():
+def test_links_of_the_readme_exist():
     targets = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
     assert len(targets) > 5
     assert [link for link in targets if not (ROOT / link.split("#")[0]).exists()] == []
 
 
-def test_table_of_presets():
+def test_table_of_presets_equals_the_presets():
     text = (ROOT / "docs" / "sample_rates.md").read_text(encoding="utf-8")
     rows = [
         [cell.strip(" `") for cell in line.strip("|").split("|")]
@@ -113,12 +113,12 @@ def test_example_of_intermediate_results_runs(capsys):
     assert abs(found["audio"] - found["without_first_block"]).max() > 0
 
 
-WITH_CODE_OF_ITS_OWN = "adding_a_model.md"  # its files import each other: see test_adding_a_model.py
+TUTORIAL = "adding_a_model.md"  # its files import each other: see test_adding_a_model.py
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
-def test_examples_import_what_exists(path: Path):
-    if path.name == WITH_CODE_OF_ITS_OWN:
+def test_imports_of_examples_exist(path: Path):
+    if path.name == TUTORIAL:
         return
     for block in blocks(path.read_text(encoding="utf-8"), "python"):
         tree = ast.parse(textwrap.dedent(block))
@@ -133,7 +133,7 @@ def test_every_page_is_in_the_navigation():
 
 
 def documented(entry: str) -> object:
-    """The object that an entry of an API page names; of a module and a function of one name it is the module."""
+    """The object of an entry of an API page; a module if a module and a function have the same name."""
     try:
         return importlib.import_module(entry)
     except ModuleNotFoundError:
@@ -142,7 +142,7 @@ def documented(entry: str) -> object:
 
 
 def public_names(package: str) -> dict[str, object]:
-    """What the file of `package` imports for its users, as `from ... import name as name`, by full name."""
+    """The public names of `package`, which it imports as `from ... import name as name`, by full name."""
     module = importlib.import_module(package)
     imports = [node for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.ImportFrom)]
     names = {alias.name for node in imports for alias in node.names if alias.name == alias.asname}

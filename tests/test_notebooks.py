@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, and lie in git without outputs."""
+"""The notebooks run from top to bottom, and are stored without outputs."""
 
 import json
 import os
@@ -25,8 +25,8 @@ from tests.models.gaussian_tts.small import save_model
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
-# In a process of its own, which has the warnings of Jupyter and its event loop to itself. The kernel is this Python,
-# whatever other kernel of the name the user has installed.
+# A separate process isolates the warnings and the event loop of Jupyter. The kernel runs this Python, even if another
+# kernel named python3 is installed.
 _EXECUTE = """
 import sys
 import nbformat
@@ -46,14 +46,14 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
     return [cell for cell in cells if cell["cell_type"] == "code"]
 
 
-def test_outputs_are_stripped():
+def test_notebooks_contain_no_outputs():
     assert [path.name for path in NOTEBOOKS] == ["archive.ipynb", "tts.ipynb", "vocoder.ipynb"]
     for path in NOTEBOOKS:
         assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code_cells(path))
 
 
 def executed(name: str, folder: Path, **variables: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """What the notebook prints to stdout and stderr, and what it shows, with environment `variables`."""
+    """The text and the displayed data of the notebook, run with the environment `variables`."""
     models = ("JAXVOICE_MODEL", "JAXVOICE_SPEECH")
     environment = {name: value for name, value in os.environ.items() if name not in models} | variables
     environment["JAX_PLATFORMS"] = "cpu"
@@ -73,7 +73,7 @@ def executed(name: str, folder: Path, **variables: str) -> tuple[dict[str, str],
     return streams, [output["data"] for output in outputs if output["output_type"] == "display_data"]
 
 
-def test_vocoder_runs_without_a_trained_model(tmp_path: Path):
+def test_vocoder_notebook_runs_without_a_trained_model(tmp_path: Path):
     streams, shown = executed("vocoder.ipynb", tmp_path)
     players = ["".join(data["text/html"]) for data in shown if "text/html" in data]
     assert "this model has random weights" in streams["stdout"]
@@ -82,7 +82,7 @@ def test_vocoder_runs_without_a_trained_model(tmp_path: Path):
     assert len(players) == 3 and all("<audio" in player for player in players)
 
 
-def test_an_unknown_archive_is_understood_run_and_written_again(tmp_path: Path):
+def test_archive_notebook_runs(tmp_path: Path):
     streams, shown = executed("archive.ipynb", tmp_path)
     assert "DownBlockSpeaker: avg_pool1d(2)" in streams["stdout"] and "never called" in streams["stdout"]
     assert "diverges first: convs.1.first_conv" in streams["stdout"]
@@ -90,7 +90,7 @@ def test_an_unknown_archive_is_understood_run_and_written_again(tmp_path: Path):
     assert sum("image/png" in data for data in shown) == 1
 
 
-def test_a_sentence_is_spoken_drawn_and_drawn_out(tmp_path: Path):
+def test_tts_notebook_runs(tmp_path: Path):
     blocks: dict[str, Any] = {"layers": 1, "heads": 2, "feed_forward": 16, "dropout": 0.0}
     config = GaussianTTSConfig(
         ALIGNED.codes,
@@ -102,7 +102,7 @@ def test_a_sentence_is_spoken_drawn_and_drawn_out(tmp_path: Path):
     )
     model = GaussianTTS(config, key=jax.random.key(0))
     save_model(tmp_path / "model", model, model.init_state(), config)
-    # Its own training, a minute long, is what the documentation is built with.
+    # The notebook's training takes a minute; it runs when the documentation is built.
     streams, shown = executed("tts.ipynb", tmp_path, JAXVOICE_SPEECH=str(tmp_path / "model"))
     assert "twelve     dictionary   T W EH1 L V" in streams["stdout"]
     assert "S EY1 JH AE1 K S V OY1 S pau" in streams["stdout"]
@@ -114,6 +114,6 @@ def test_a_sentence_is_spoken_drawn_and_drawn_out(tmp_path: Path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_formatted_as_jupyter_writes_it(path: Path):
+def test_notebooks_are_formatted_like_jupyter(path: Path):
     text = path.read_text(encoding="utf-8")
     assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""The examples of the training guide, from imports to a model in use: at most ten lines, run with small networks."""
+"""The examples of the training guide, of at most ten lines each, run with small networks."""
 
 import re
 from pathlib import Path
@@ -46,7 +46,7 @@ RANDOM = np.random.default_rng(0)
         ),
     ],
 )
-def test_a_model_is_trained_saved_and_used(family, full, small, inputs, tmp_path, monkeypatch):
+def test_example_trains_saves_and_uses_a_model(family, full, small, inputs, tmp_path, monkeypatch):
     (example,) = [block for block in EXAMPLES if f"import {family}" in block]
     assert len([line for line in example.splitlines() if line.strip()]) <= 10 and full in example
     monkeypatch.chdir(tmp_path)

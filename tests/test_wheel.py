@@ -1,4 +1,4 @@
-"""The wheel, installed into a new environment, works without the checkout."""
+"""The wheel works in a new environment without the checkout."""
 
 import os
 import subprocess
@@ -33,13 +33,13 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def programs(wheel, tmp_path_factory) -> Path:
-    """The folder of programs of a new environment with the wheel and, to install nothing twice, our dependencies."""
+    """The `bin` folder of a new environment that contains the wheel and refers to the installed dependencies."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True)
     scripts = folder / ("Scripts" if os.name == "nt" else "bin")
     install = [scripts / "python", "-m", "pip", "install", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(install, check=True, capture_output=True, env=surroundings())
-    # Python does not read the .pth files of a folder named in one, so that an editable install is not seen.
+    # Python does not read .pth files in a folder that a .pth file adds, so an editable install is not found.
     (site_packages,) = folder.glob("**/site-packages")
     paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (site_packages / "dependencies.pth").write_text("\n".join(sorted(paths)), encoding="utf-8")
@@ -47,7 +47,7 @@ def programs(wheel, tmp_path_factory) -> Path:
 
 
 def surroundings() -> dict[str, str]:
-    """The environment's variables without those that lead Python back to the checkout."""
+    """The environment variables without those that would make Python import the checkout."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "JAXVOICE"))}
 
 
@@ -63,21 +63,21 @@ def run(programs, tmp_path):
     return run
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+def test_wheel_contains_only_the_package(wheel):
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}
     files = (path for path in (ROOT / "jaxvoice").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     assert found == {path.relative_to(ROOT).as_posix() for path in files}
 
 
-def test_the_installed_package_is_the_one_imported(run, programs):
+def test_imported_package_is_the_installed_one(run, programs):
     code = "import importlib.metadata, jaxvoice; print(jaxvoice.__file__, importlib.metadata.version('jaxvoice'))"
     file, version = run("python", "-c", code).split()
     assert Path(file).is_relative_to(programs.parent) and version == __version__
     assert run("python", "-c", "import jaxvoice.text as text; print(*text.text_to_phonemes('hello'))").split()
 
 
-def test_help_inspect_and_vocode(run, tmp_path):
+def test_installed_commands_run(run, tmp_path):
     config = small_config()
     generator = loud_generator(config)
     arrays = {name: np.asarray(array) for name, array in named_arrays(generator).items()}

@@ -1,9 +1,12 @@
-"""Output folders of commands, and the compilation cache."""
+"""Shared by the commands: output folders, the compilation cache, and warnings on stderr."""
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxvoice.console import print_message
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import ConfigError, JaxvoiceWarning
 
 
 def make_folder(folder: Path) -> None:
@@ -20,10 +23,20 @@ def make_folder(folder: Path) -> None:
 
 
 def use_compilation_cache() -> None:
-    """Cache compiled programs on disk; print a warning if that is not possible."""
+    """Cache compiled programs on disk; print a warning if the cache cannot be used."""
     from jaxvoice.training.process import enable_compilation_cache
 
     try:
         enable_compilation_cache()
     except ConfigError as failure:
         print_message("warning", f"{failure} Compiled programs are not cached.")
+
+
+@contextlib.contextmanager
+def printed_warnings() -> Iterator[None]:
+    """A context that prints its `JaxvoiceWarning`s as single lines on stderr when it ends without an error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", JaxvoiceWarning)
+        yield
+    for warning in caught:
+        print_message("warning", warning.message)

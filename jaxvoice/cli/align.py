@@ -1,4 +1,4 @@
-"""`jaxvoice align`: find the times of phonemes in recordings, to train text to speech."""
+"""`jaxvoice align`: find the times of the phonemes in recordings."""
 
 import statistics
 from dataclasses import dataclass
@@ -64,16 +64,16 @@ class Align:
         # disable=None: no bar unless stderr is a terminal.
         for utterance in tqdm(found.utterances, unit="file", disable=None):
             try:
-                fit = self.align(aligner, utterance)
+                aligned = self.align(aligner, utterance)
                 target = targets[utterance.id]
                 make_folder(target.parent)
             except (AudioError, DataError, TextError) as failure:
                 kind = "audio" if isinstance(failure, AudioError) else getattr(failure, "kind", "text")
                 rejected.append(RejectedUtterance(utterance.id, kind, _with_name(failure, utterance)))
                 continue
-            write_textgrid(target, fit.alignment)
-            costs[utterance.id] = fit.cost
-            seconds += fit.alignment.seconds
+            write_textgrid(target, aligned.alignment)
+            costs[utterance.id] = aligned.cost
+            seconds += aligned.alignment.seconds
         if rejected:
             print_text(report_table((), rejected, found.root))
         if not costs:
@@ -86,20 +86,24 @@ class Align:
         return 0
 
     def align(self, aligner: "Aligner", utterance: "Utterance") -> "ForcedAlignment":
-        """Align one utterance; raises `AlignmentError`, `TextError` or `AudioError` if it is skipped."""
+        """Align one utterance.
+
+        **Raises:** `AlignmentError`, `TextError` or `AudioError` if it cannot be aligned, or costs too much.
+        """
         from jaxvoice.data import AlignmentError, read_audio
         from jaxvoice.data.store import audio_of
 
         if not utterance.text.strip():
-            raise AlignmentError("no text", f"{utterance.id} has no text.")
+            raise AlignmentError("no text", f"{utterance.id} has no text; add it to the corpus.")
         audio = read_audio(audio_of(utterance))
-        fit = aligner.align(audio.samples, audio.sample_rate, utterance.text, name=utterance.id)
-        if self.max_cost is not None and fit.cost > self.max_cost:
+        aligned = aligner.align(audio.samples, audio.sample_rate, utterance.text, name=utterance.id)
+        if self.max_cost is not None and aligned.cost > self.max_cost:
             raise AlignmentError(
                 "cost",
-                f"{utterance.id} has a cost of {fit.cost:.2f} (--max-cost is {self.max_cost:g}); check its text.",
+                f"{utterance.id} has a cost of {aligned.cost:.2f}; it should be at most {self.max_cost:g} "
+                "(--max-cost). Check its text.",
             )
-        return fit
+        return aligned
 
     def targets(self, utterances: "tuple[Utterance, ...]") -> dict[str, Path]:
         """The file to write for each id.
@@ -111,10 +115,11 @@ class Align:
         for name, target in targets.items():
             if not target.resolve().is_relative_to(root):
                 raise ConfigError(f"The utterance {name!r} would be written outside {self.output}; rename it.")
-        there = [target for target in targets.values() if target.exists()]
-        if there and not self.overwrite:
+        existing = [target for target in targets.values() if target.exists()]
+        if existing and not self.overwrite:
             raise ConfigError(
-                f"{len(there)} TextGrid(s) exist, for example {there[0]}; choose another OUTPUT or add --overwrite."
+                f"{len(existing)} TextGrid(s) exist, for example {existing[0]}; choose another OUTPUT or add "
+                "--overwrite."
             )
         return targets
 
@@ -122,6 +127,6 @@ class Align:
 def _with_name(failure: Exception, utterance: "Utterance") -> str:
     """The message of `failure` with the name of the utterance in front."""
     message = str(failure)
-    # A TextError never begins with the name, but may begin with a word that equals it.
+    # A TextError may begin with a word of the text that equals the name.
     named = message.startswith(f"{utterance.id} ") and not isinstance(failure, TextError)
     return message if named else f"{utterance.id}: {message}"

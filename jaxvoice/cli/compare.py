@@ -48,7 +48,7 @@ class Compare:
         if not 0 <= self.tolerance < math.inf:
             raise ConfigError(f"--tolerance is {self.tolerance}; it should be a finite number of at least 0.")
         found = compare(self.a, self.b, inputs=self.inputs, tolerance=self.tolerance)
-        print_text(json.dumps(_plain(found), indent=2) if self.json else "\n".join(self._lines(found)))
+        print_text(json.dumps(_json_values(found), indent=2) if self.json else "\n".join(self._lines(found)))
         return 0 if found.same else 1
 
     def _lines(self, found: "Comparison") -> list[str]:
@@ -69,7 +69,7 @@ class Compare:
         parts += [f"{count('differs') - close} different"]
         parts += [f"{count(status)} {word}" for status, word in _WORDS.items() if count(status)]
         lines = [f"weights  {', '.join(parts)}"]
-        rows = [row for row in found.weights if self.all or not _close(row, self.tolerance)]
+        rows = [row for row in found.weights if self.all or not _is_within(row, self.tolerance)]
         shown = rows if self.all else rows[:_SHOWN]
         if shown:
             size = max(6, *(len(printable(row.name)) for row in shown))
@@ -100,19 +100,16 @@ class Compare:
         size = max(5, *(len(printable(layer.name)) for layer in shown))
         lines.append(f"  {'layer':<{size}}  {'shape':<16}  {'max |A-B|':>9}  relative")
         for layer in shown:
-            shape = "x".join(map(str, layer.shape)) or "1"
-            mark = "  <- first" if layer is first else ""
-            line = (
-                f"  {layer.name:<{size}}  {shape:<16}  {layer.distance.absolute:9.1e}  {layer.distance.relative:8.1e}"
-            )
-            lines.append(line + mark)
+            shape, between = "x".join(map(str, layer.shape)) or "1", layer.distance
+            line = f"  {printable(layer.name):<{size}}  {shape:<16}  {between.absolute:9.1e}  {between.relative:8.1e}"
+            lines.append(line + ("  <- first" if layer is first else ""))
         return lines
 
 
 _WORDS = {"shape": "with a different shape", "only A": "only in A", "only B": "only in B"}
 
 
-def _close(row: Any, tolerance: float) -> bool:
+def _is_within(row: Any, tolerance: float) -> bool:
     return row.distance is not None and row.distance.relative <= tolerance
 
 
@@ -120,7 +117,7 @@ def _cut(line: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 3] + "..."
 
 
-def _plain(found: "Comparison") -> dict[str, Any]:
+def _json_values(found: "Comparison") -> dict[str, Any]:
     def finite(value: Any) -> Any:
         if isinstance(value, float) and not math.isfinite(value):
             return str(value)

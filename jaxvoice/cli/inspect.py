@@ -45,7 +45,7 @@ class Inspect:
             raise ConfigError("--tensors and --code cannot be combined; pass only one of them.")
         columns = max(shutil.get_terminal_size((80, 24)).columns, 40)
         values = self.folder(columns) if self.path.is_dir() else self.file(self.path, columns)
-        _print(values)
+        _print_values(values)
         return 0
 
     def file(self, path: Path, columns: int) -> "list[str] | dict[str, Any]":
@@ -81,12 +81,12 @@ class Inspect:
 
     def folder(self, columns: int) -> "list[str] | dict[str, Any]":
         """The description of a model folder or run folder."""
-        from jaxvoice.pipelines.folders import kind_of_folder, run_progress
+        from jaxvoice.pipelines.folders import folder_kind, run_progress
         from jaxvoice.weights.model_folder import WEIGHTS_FILE, read_config_file
 
         path, lines = self.path, []
         values: dict[str, Any] = {}
-        if kind_of_folder(path) == "run":
+        if folder_kind(path) == "run":
             about = run_progress(path)
             values["run"] = about
             lines += _run_lines(path, about, columns)
@@ -103,7 +103,7 @@ class Inspect:
         return [*lines, *_model_lines(path, about, columns), "", *inside]
 
 
-def _print(values: "list[str] | dict[str, Any]") -> None:
+def _print_values(values: "list[str] | dict[str, Any]") -> None:
     from jaxvoice.console import print_text
 
     if isinstance(values, list):
@@ -122,14 +122,14 @@ def _model_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str
     config, info = _table(about.get("config")), _table(about.get("info"))
     cells = [("model folder", str(path)), ("family", f"{about.get('family')}, by jaxvoice {about.get('jaxvoice')}")]
     cells.append(("weights sha256", _checksum(path, about)))
-    cells += [(name, _in_line(info[name])) for name in ("licence", "license", "origin", "source") if name in info]
+    cells += [(name, _one_line(info[name])) for name in ("licence", "license", "origin", "source") if name in info]
     cells += [
-        (name, _in_line(value))
+        (name, _one_line(value))
         for name, value in info.items()
         if name not in ("licence", "license", "origin", "source")
     ]
-    cells += [("mel contract" if name == "mel" else name, _in_line(value)) for name, value in config.items()]
-    return table(_safe(cells), columns)
+    cells += [("mel contract" if name == "mel" else name, _one_line(value)) for name, value in config.items()]
+    return table(_printable_cells(cells), columns)
 
 
 def _checksum(path: Path, about: Mapping[str, Any]) -> str:
@@ -139,7 +139,7 @@ def _checksum(path: Path, about: Mapping[str, Any]) -> str:
     found, stored = weights_sha256(path), about.get("sha256")
     if stored in (None, found):
         return found
-    return f"{found}; does not match config.json, which records {_in_line(stored)}"
+    return f"{found}; does not match config.json, which records {_one_line(stored)}"
 
 
 def _run_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
@@ -157,31 +157,31 @@ def _run_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
     for name in ("best", "last"):
         if about[name]:
             line = dict(about[name])
-            cells.append((f"{name} validation", f"step {line.pop('step'):,}: {_in_line(line)}"))
+            cells.append((f"{name} validation", f"step {line.pop('step'):,}: {_one_line(line)}"))
     for name, value in config.items():
         if name not in ("task", "versions", "schema"):
-            cells.append(("mel contract" if name == "mel" else name, _in_line(value)))
-    cells.append(("versions", _in_line(_table(config.get("versions")))))
-    return table(_safe([cell for cell in cells if cell[1]]), columns)
+            cells.append(("mel contract" if name == "mel" else name, _one_line(value)))
+    cells.append(("versions", _one_line(_table(config.get("versions")))))
+    return table(_printable_cells([cell for cell in cells if cell[1]]), columns)
 
 
 def _table(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _in_line(value: Any) -> str:
+def _one_line(value: Any) -> str:
     """A JSON object on one line: `rate 22050, mels 80`."""
     from jaxvoice.inspection.layer_text import value_text
 
     if isinstance(value, Mapping):
         return ", ".join(
-            f"{name} ({_in_line(below)})" if isinstance(below, Mapping) else f"{name} {_in_line(below)}"
+            f"{name} ({_one_line(below)})" if isinstance(below, Mapping) else f"{name} {_one_line(below)}"
             for name, below in value.items()
         )
     return value if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else value_text(value)
 
 
-def _safe(cells: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _printable_cells(cells: list[tuple[str, str]]) -> list[tuple[str, str]]:
     from jaxvoice.console import printable
 
     return [(printable(name), printable(text)) for name, text in cells]

@@ -1,21 +1,20 @@
 """`jaxvoice speak`: text to speech."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from jaxvoice.cli._setup import use_compilation_cache
-from jaxvoice.console import print_message, print_text
-from jaxvoice.errors import ConfigError, JaxvoiceWarning
+from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
+from jaxvoice.console import print_text
+from jaxvoice.errors import ConfigError
 
 if TYPE_CHECKING:
     from jaxvoice.pipelines import Synthesizer
     from jaxvoice.pipelines.synthesizer import Speech
 
-_PLOTTED = 120  # phonemes; more cannot be read in a plot
+_MAX_PLOTTED = 120  # phonemes; labels of more are too small to read
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Speak:
     speed: float = 1.0
     """Relative speed from 0.1 to 10; 2 is twice as fast."""
     phonemes: bool = False
-    """The text consists of phoneme codes separated by spaces."""
+    """Read the text as phoneme codes separated by spaces."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
     """Plot mel spectrogram, alignment and durations to this file."""
     custom_words: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -55,15 +54,12 @@ class Speak:
         text, output = self.text(), self.output()
         use_compilation_cache()
         from jaxvoice.data import write_wav
-        from jaxvoice.pipelines.sources import load_with
+        from jaxvoice.pipelines.sources import load_with_method
 
         options = {} if self.vocoder is None else {"vocoder": self.vocoder}
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", JaxvoiceWarning)
-            synthesizer = load_with(self.model, "speak", "a text-to-speech model", **options)
+        with printed_warnings():
+            synthesizer = load_with_method(self.model, "speak", "a text-to-speech model", **options)
             speech = self.synthesize(synthesizer, text)
-        for warning in caught:
-            print_message("warning", warning.message)
         write_wav(output, speech.audio, speech.sample_rate)
         seconds, frames = len(speech.audio) / speech.sample_rate, speech.mel.shape[1]
         print_text(f"{output}: {seconds:.2f} s of speech from {len(speech.phonemes)} phonemes in {frames} frames")
@@ -121,13 +117,13 @@ def _check_target(path: Path, suffix: str, name: str) -> None:
 
 
 def _plot(speech: "Speech", path: Path) -> None:
-    """Plot mel spectrogram, alignment and durations below each other; only the start of long speech."""
+    """Plot the mel spectrogram, the alignment and the durations of the first phonemes, one below the other."""
     import numpy as np
     from matplotlib.image import imsave
 
     from jaxvoice.training.pictures import draw_alignment, draw_durations, draw_mels
 
-    phonemes, durations = speech.phonemes[:_PLOTTED], speech.durations[:_PLOTTED]
+    phonemes, durations = speech.phonemes[:_MAX_PLOTTED], speech.durations[:_MAX_PLOTTED]
     frames = int(durations.sum())
     weights = np.zeros((frames, len(phonemes)), np.float32)
     for block in speech.blocks:

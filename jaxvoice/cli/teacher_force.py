@@ -1,15 +1,13 @@
 """`jaxvoice teacher-force`: predicted mel spectrograms of a corpus, for fine-tuning a vocoder."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from jaxvoice.cli._setup import use_compilation_cache
-from jaxvoice.console import print_message, print_text
-from jaxvoice.errors import JaxvoiceWarning
+from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
+from jaxvoice.console import print_text
 
 
 @dataclass(frozen=True)
@@ -17,8 +15,8 @@ class TeacherForce:
     """Predict mel spectrograms for an aligned corpus, using the durations of the corpus, and write them together with
     the recordings.
 
-    A vocoder that is fine-tuned on OUTPUT/mels/ID.npy and OUTPUT/wavs/ID.wav compensates for errors of the model's
-    mels. To fine-tune, run python -m experiments.hifigan_l40 --data OUTPUT --corpus pairs.
+    OUTPUT receives mels/ID.npy and wavs/ID.wav for each utterance. A vocoder that is fine-tuned on these pairs
+    compensates for errors in the predicted mels: python -m experiments.hifigan_l40 --data OUTPUT --corpus pairs.
     """
 
     corpus: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CORPUS")]
@@ -45,8 +43,7 @@ class TeacherForce:
 
         from jaxvoice.pipelines.teacher_forcing import teacher_force
 
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", JaxvoiceWarning)
+        with printed_warnings():
             result = teacher_force(
                 self.corpus,
                 self.output,
@@ -57,8 +54,6 @@ class TeacherForce:
                 batch_size=self.batch_size,
                 progress=sys.stderr.isatty(),
             )
-        for warning in caught:
-            print_message("warning", warning.message)
         print_text(result)
         print_text(f"next: {result.next_command(self.vocoder)}")
         return 0

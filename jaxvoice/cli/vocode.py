@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 # Several inputs are written to a folder of any name, except one with these suffixes, which is probably a mistake.
-_FILES = {".wav", ".flac", ".ogg", ".mp3", ".npy", ".npz"}
+_FILE_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".npy", ".npz"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Vocode:
         *inputs, output = self.paths
         if output.is_dir() or not output.suffix:
             return True
-        return len(inputs) > 1 and output.suffix.lower() not in _FILES
+        return len(inputs) > 1 and output.suffix.lower() not in _FILE_SUFFIXES
 
     def outputs(self) -> dict[Path, Path]:
         """The file to write for each input.

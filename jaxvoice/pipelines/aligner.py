@@ -118,5 +118,5 @@ class Aligner:
             )
         peak = float(np.abs(samples).max())
         if peak < SILENCE:
-            raise AudioError(f"{name} is silent (its peak is {peak:.1e}). Remove it, or record it again.")
+            raise AudioError(f"{name} is silent (its peak is {peak:.1e}); remove it or record it again.")
         return bucketed_log_mel(samples * np.float32(PEAK / peak) if self._peak_normalize else samples, self.mel)

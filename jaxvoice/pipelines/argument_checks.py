@@ -60,7 +60,10 @@ def validate_conditions(cond: Any, size: int, count: int) -> list[Float32[np.nda
     if cond is None and not size:
         return [None] * count
     if cond is None:
-        raise ShapeError(f"cond is None; it should be the conditioning vector of the generator, of shape ({size},).")
+        raise ShapeError(
+            f"cond is None; it should be the conditioning vector of the generator, of shape ({size},). Pass cond "
+            "(--cond)."
+        )
     if not size:
         raise ShapeError(
             f"cond has shape {np.shape(cond)}; it should be None, since the generator takes no conditioning vector."

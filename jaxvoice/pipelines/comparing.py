@@ -23,8 +23,8 @@ from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config
 _OUTPUT = "output"  # the name of a model's result; several results are `output[0]`, `output[mel]`, ...
 
 _Outputs = Mapping[str, Shaped[np.ndarray, "..."]]
-_Run = Callable[[Sequence[Shaped[np.ndarray, "..."]]], tuple[_Outputs, _Outputs]]
-"""A function from inputs to the results of a model by name, and the outputs of its layers by path."""
+_Recorded = tuple[_Outputs, _Outputs]  # the results of a model by name, and the outputs of its layers by path
+_Run = Callable[[Sequence[Shaped[np.ndarray, "..."]]], _Recorded]  # takes the inputs of the model
 
 _TOLERANCE = 1e-4  # exceeds the rounding errors of float32
 
@@ -75,10 +75,10 @@ class Comparison:
 def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, tolerance: float = _TOLERANCE) -> Comparison:
     """Compare two models: model folders, run folders, Hub ids, or weight files of any origin.
 
-    Weights are compared by name after common prefixes are removed. If the two models store weight norm differently, the
-    folded weights are compared. Constants in TorchScript code are compared only if neither file has other tensors. If
-    both models can be run (a jaxvoice model, a file that can be imported as one, a TorchScript archive), both are run
-    on the same input, and layers with the same path are compared.
+    Weights are compared by name after prefixes that only one model has are removed. If the two models store weight norm
+    differently, the folded weights are compared. Constants in TorchScript code are compared only if neither file has
+    other tensors. If both models can be run (a jaxvoice model, a file that can be imported as one, a TorchScript
+    archive), both are run on the same input, and layers with the same path are compared.
 
     **Arguments:** `inputs`, a `.npy` file with one array, or a `.npz` file with several in the order of the models'
     arguments, such as a mel spectrogram `(mels, frames)`; by default random arrays, if the input shapes of A or B are
@@ -89,10 +89,10 @@ def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, toleran
     or have the wrong shape.
     """
     with ExitStack() as stack:
-        sides = [_Side(path, stack) for path in (a, b)]
-        weights = compare_arrays(*_weights(*(side.archive.tensors for side in sides)))
-        labels = (sides[0].label, sides[1].label)
-        layers, remarks = _layers(sides, inputs, tolerance)
+        models = [_ComparedModel(path, stack) for path in (a, b)]
+        weights = compare_arrays(*_weights(*(model.archive.tensors for model in models)))
+        labels = (models[0].label, models[1].label)
+        layers, remarks = _layers(models, inputs, tolerance)
         return Comparison(labels, weights, layers, tolerance, remarks)
 
 
@@ -102,36 +102,45 @@ def _weights(a: Tensors, b: Tensors) -> tuple[Tensors, Tensors]:
     return (a.weights(), b.weights()) if a.weights() or b.weights() else (a, b)
 
 
-def _layers(sides: list["_Side"], path: Path | None, tolerance: float) -> tuple[list[LayerDifference], tuple[str, ...]]:
+def _layers(
+    models: Sequence["_ComparedModel"], path: Path | None, tolerance: float
+) -> tuple[list[LayerDifference], tuple[str, ...]]:
+    """The differences of layers, and remarks; no differences if a model cannot be run on the inputs."""
     runs = []
-    for name, side in zip("AB", sides, strict=True):
+    for name, model in zip("AB", models, strict=True):
         try:
-            runs.append(side.runner())
+            runs.append(model.runner())
         except JaxvoiceError as failure:
             return [], (f"layers not compared: {name} cannot run ({failure})",)
     if path is not None:
         inputs, remark = _read_inputs(path), f"layers on the input in {path}"
     else:
-        known = [side.example for side in sides if side.example is not None]
+        known = [model.example for model in models if model.example is not None]
         if not known:
             return [], ("layers not compared: the input shapes of A and B are unknown; pass inputs with --inputs.",)
         a, b = _shapes(known[0]), _shapes(known[-1])
         if a != b:
             return [], (f"layers not compared: A takes inputs of shape {a}, B of shape {b}.",)
-        inputs, remark = known[0], f"layers on a random input of {a}"
-    found = []
-    for side, run in zip(sides, runs, strict=True):
+        inputs, remark = known[0], f"layers on a random input of shape {a}"
+    recorded = []
+    for model, run in zip(models, runs, strict=True):
         try:
-            found.append(run(inputs))
+            recorded.append(run(inputs))
         except (JaxvoiceError, TypeError, ValueError) as failure:
             if path is not None and isinstance(failure, CheckpointError):
                 raise
-            said = (str(failure).splitlines() or [""])[0][:200]
-            problem = f"{side.label} cannot run on inputs of shape {_shapes(inputs)} ({said})"
+            message = (str(failure).splitlines() or [""])[0][:200]
+            problem = f"{model.label} cannot run on inputs of shape {_shapes(inputs)} ({message})"
             if path is None:
                 return [], (f"layers not compared: {problem}; pass other inputs with --inputs.",)
             raise ShapeError(f"{problem}; use other inputs.") from failure
-    (results_a, outputs_a), (results_b, outputs_b) = found
+    layers, remarks = _compare_outputs(*recorded)
+    return layers, (remark, *remarks[:4])
+
+
+def _compare_outputs(a: _Recorded, b: _Recorded) -> tuple[list[LayerDifference], list[str]]:
+    """The differences of layers with the same path and of results with the same name, and remarks about others."""
+    (results_a, outputs_a), (results_b, outputs_b) = a, b
     remarks = [
         f"the output of {name} contains NaN or infinity"
         for name, results in (("A", results_a), ("B", results_b))
@@ -142,14 +151,13 @@ def _layers(sides: list["_Side"], path: Path | None, tolerance: float) -> tuple[
     pairs = [(layer, outputs_a[layer], outputs_b[name]) for layer, name in names.items() if name in outputs_b]
     pairs += [(name, results_a[name], results_b[name]) for name in results_a if name in results_b]
     layers = []
-    for layer, one, other in pairs:
-        one, other = _squeezed(one), _squeezed(other)
-        if one.shape != other.shape:
-            remarks.append(f"{layer} has output shape {one.shape} in A and {other.shape} in B")
+    for layer, left, right in pairs:
+        left, right = _squeezed(left), _squeezed(right)
+        if left.shape != right.shape:
+            remarks.append(f"{layer} has output shape {left.shape} in A and {right.shape} in B")
             continue
-        name = layer.removeprefix(prefixes.a)
-        layers.append(LayerDifference(name, one.shape, distance(one, other)))
-    return layers, (remark, *remarks[:4])
+        layers.append(LayerDifference(layer.removeprefix(prefixes.a), left.shape, distance(left, right)))
+    return layers, remarks
 
 
 def _shapes(arrays: Sequence[Shaped[np.ndarray, "..."]]) -> str:
@@ -176,10 +184,10 @@ def _read_inputs(path: Path) -> list[Shaped[np.ndarray, "..."]]:
             loaded = np.load(file, allow_pickle=False)
             arrays = {"": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except _UNREADABLE as failure:
-        said = (str(failure).splitlines() or [type(failure).__name__])[0][:200]
+        message = (str(failure).splitlines() or [type(failure).__name__])[0][:200]
         raise ShapeError(
-            f"{path} is missing or contains no numeric arrays ({printable(said)}); save the inputs with numpy.save or "
-            "numpy.savez."
+            f"{path} is missing or contains no numeric arrays ({printable(message)}); save the inputs with "
+            "numpy.save or numpy.savez."
         ) from failure
     if not arrays:
         raise ShapeError(f"{path} contains no arrays; save at least one with numpy.savez.")
@@ -197,8 +205,8 @@ def _read_inputs(path: Path) -> list[Shaped[np.ndarray, "..."]]:
     return list(arrays.values())
 
 
-class _Side:
-    """One of the two models."""
+class _ComparedModel:
+    """One of the two models, open for reading."""
 
     def __init__(self, path: str | Path, stack: ExitStack):
         from jaxvoice.pipelines.sources import find_model_folder
@@ -241,7 +249,7 @@ class _Side:
         given = [place for place, value in enumerate(values) if _is_input(value)]
         self.example = [_channels_first(values[place]) for place in given]
 
-        def run(inputs: Sequence[np.ndarray]) -> tuple[_Outputs, _Outputs]:
+        def run(inputs: Sequence[np.ndarray]) -> _Recorded:
             if len(inputs) != len(given):
                 raise ValueError(f"{len(inputs)} arrays for the {len(given)} arguments of {family.name}")
             arguments = list(values)
@@ -309,7 +317,7 @@ def _torchscript(archive: Any) -> _Run:
 
     model = function(archive)
 
-    def run(inputs: Sequence[np.ndarray]) -> tuple[_Outputs, _Outputs]:
+    def run(inputs: Sequence[np.ndarray]) -> _Recorded:
         batched = [array[None] if array.ndim == 2 else array for array in inputs]
         result, outputs = jax.jit(model.record)(model.weights, *batched)
         results = _results(result)

@@ -13,7 +13,7 @@ from jaxvoice.weights.schemas import migrate
 FolderKind = Literal["model", "run"]
 
 
-def kind_of_folder(path: Path) -> FolderKind:
+def folder_kind(path: Path) -> FolderKind:
     """Whether `path` is a model folder or a run folder; raises `CheckpointError` if it is neither."""
     if (path / CONFIG_FILE).is_file():
         if (path / WEIGHTS_FILE).is_file():
@@ -27,10 +27,11 @@ def kind_of_folder(path: Path) -> FolderKind:
 
 
 def run_progress(path: Path) -> dict[str, Any]:
-    """The progress of a run: the steps of its `checkpoints`, its `best` and `last` validation, the `last_step` that was
-    logged, and the content of its `config.json` as `config`.
+    """The progress of the run in `path`.
 
-    The best validation is one of the last phase, because models of earlier phases are not complete.
+    **Returns:** the `task`; the steps of its `checkpoints`; the `last_step` that was logged; the `metric` that selects
+    the best model; the `best` and the `last` validation; and the content of `config.json` as `config`. The best
+    validation is one of the last phase, because models of earlier phases are not complete.
 
     **Raises:** `ConfigError` or `CheckpointError` if `config.json` cannot be read, or has a newer schema.
     """
@@ -64,12 +65,15 @@ def _best(validations: list[Mapping[str, Any]], metric: str, model: Path) -> Map
         for line in validations:
             if line["step"] == step:
                 return line
-    phase = lambda line: line["phase"] if _is_number(line.get("phase")) else 0  # noqa: E731
-    return min(validations, key=lambda line: (-phase(line), line[metric]), default=None)
+    return min(validations, key=lambda line: (-_phase(line), line[metric]), default=None)
+
+
+def _phase(validation: Mapping[str, Any]) -> float:
+    return validation["phase"] if _is_number(validation.get("phase")) else 0
 
 
 def _step_of(model: Path) -> Any:
-    """The step of the model whose `config.json` is `model`; `None` if the file does not contain it."""
+    """The training step in the `config.json` of a model, `model`; `None` if there is none."""
     try:
         table = read_json(model)
     except ConfigError:
@@ -87,7 +91,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _metrics(path: Path) -> tuple[list[Mapping[str, Any]], int | None]:
-    """The validations in `metrics.jsonl`, and the last step in it; incomplete lines are skipped."""
+    """The validations in `metrics.jsonl`, and the last logged step. Incomplete lines are skipped."""
     validations: list[Mapping[str, Any]] = []
     last = None
     if not path.is_file():

@@ -13,10 +13,15 @@ class TensorLine(NamedTuple):
     """How one tensor was used."""
 
     source: str
+    """Its name in the file, or several names with ` + ` between them."""
     target: str
+    """Its name in the model."""
     shape: str
+    """The shapes in the file."""
     dtype: str
+    """The types in the file."""
     remark: str
+    """The conversion."""
 
 
 def change_lines(archive: Archive, table: Sequence[Change]) -> list[TensorLine]:
@@ -31,8 +36,8 @@ def change_lines(archive: Archive, table: Sequence[Change]) -> list[TensorLine]:
 
 
 def report_text(info: Mapping[str, Any], config: Any, tables: Mapping[str, Sequence[TensorLine]]) -> str:
-    """The text of `report.md`: origin, assumptions, ignored and initialised tensors, configuration, and the mapping of
-    tensors."""
+    """The text of `report.md`: origin, assumptions, ignored and initialised tensors, configuration, and the use of
+    every tensor."""
     parts = [f"# {_cell(info['source'])}", ""]
     parts += _table(
         ("", ""),
@@ -73,14 +78,15 @@ def report_text(info: Mapping[str, Any], config: Any, tables: Mapping[str, Seque
     parts += ["## Configuration", ""]
     for name, value in to_dict(config).items():
         fields = value if isinstance(value, Mapping) else {name: value}
-        parts += [f"- {name}: " + ", ".join(f"{key} {_plain(field)}" for key, field in fields.items())]
+        parts += [f"- {name}: " + ", ".join(f"{key} {_with_parentheses(field)}" for key, field in fields.items())]
     for file, lines in tables.items():
         parts += ["", f"## Tensors of {file}", ""]
         parts += _table(("source", "target", "shape", "dtype", "conversion"), lines)
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _plain(value: Any) -> str:
+def _with_parentheses(value: Any) -> str:
+    """`value` as text, with parentheses for brackets, which Markdown may read as a link."""
     return str(value).replace("[", "(").replace("]", ")")
 
 

@@ -1,7 +1,5 @@
 """Import of released weights into model folders. Does not import jax."""
 
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ import numpy as np
 
 from jaxvoice.config import to_dict
 from jaxvoice.console import printable
+from jaxvoice.data.atomic_folders import atomic_folder
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, ImportOptions, ImportPlan
 from jaxvoice.models.family_lookup import find_main_file, recognise_checkpoint
@@ -26,7 +25,7 @@ from jaxvoice.weights.training_files import TRAINING_FILE, TrainingPlan
 
 REPORT_FILE = "report.md"
 
-Item = TypeVar("Item")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ class ImportSummary:
     parameters: int
     """Number of parameters."""
     info: Mapping[str, Any]
-    """Metadata stored in `config.json`: SHA-256, licence, assumptions, ignored tensors, and the patterns that matched
-    them."""
+    """The metadata stored in `config.json`: SHA-256, licence, assumptions, ignored tensors and the patterns that
+    matched them, and others."""
     hints: tuple[str, ...] = ()
     """A message for each pattern of `ignore` and `allow_missing` that had no effect."""
 
@@ -98,7 +97,8 @@ def import_model(
     files of the family, and `training.safetensors` if a training state was imported.
 
     **Raises:** `CheckpointError` or `ConfigError` if no family or more than one recognises the file, if the file
-    contradicts its configuration or contains NaN or infinity, or if `to` is not empty. No folder is created then.
+    contradicts its configuration or contains NaN or infinity, or if `to` is not empty. After an error, the folder `to`
+    does not exist.
     """
     source, to = _weight_file(Path(source), family), Path(to)
     _check_target(to)
@@ -107,7 +107,7 @@ def import_model(
     with open_archive(source) as archive:
         archive.tensors = migrate_export(archive.metadata, str(source)).renamed(archive.tensors)
         checkpoint = Checkpoint(archive, table, settings)
-        kind, layout = recognise_checkpoint(checkpoint, family)
+        recognised, layout = recognise_checkpoint(checkpoint, family)
         found = layout.plan_import(checkpoint, ImportOptions(part, allow_missing, ignore))
         info = _info(archive, found, settings)
         beside = layout.training_file(source) if training in (None, True) else training
@@ -123,11 +123,11 @@ def import_model(
                 model_config = trained.config
                 info["training"] = about
                 info["assumed"] += trained.assumed
-            write_config_file(folder, family=kind.name, config=to_dict(model_config), info=info)
+            write_config_file(folder, family=recognised.name, config=to_dict(model_config), info=info)
             text = report_text(info, model_config, tables)
             (folder / REPORT_FILE).write_text(text, encoding="utf-8")
     parameters = sum(int(np.prod(spec.shape)) for spec in found.wanted.values())
-    return ImportSummary(to, kind.name, found.version, len(found.wanted), parameters, info, found.hints)
+    return ImportSummary(to, recognised.name, found.version, len(found.wanted), parameters, info, found.hints)
 
 
 def _weight_file(source: Path, family: str | None) -> Path:
@@ -137,7 +137,7 @@ def _weight_file(source: Path, family: str | None) -> Path:
 
 def _read(found: ImportPlan) -> Iterator[tuple[str, np.ndarray]]:
     for archive, plan in found.parts:
-        yield from _frugally(archive, plan.read(archive.tensors))
+        yield from _release_after_each(archive, plan.read(archive.tensors))
 
 
 def _import_training(
@@ -145,14 +145,14 @@ def _import_training(
 ) -> tuple[TrainingPlan, dict[str, Any]]:
     with open_archive(path) as archive:
         trained = layout.plan_training(archive, found)
-        tensors = _frugally(archive, trained.read(archive.tensors))
+        tensors = _release_after_each(archive, trained.read(archive.tensors))
         write_safetensors(folder / TRAINING_FILE, trained.specs, tensors, trained.metadata)
         tables[path.name] = change_lines(archive, trained.table())
         return trained, {"source": path.name, "sha256": archive.source.sha256(), **trained.about}
 
 
-def _frugally(archive: Archive, tensors: Iterable[Item]) -> Iterator[Item]:
-    """Yield `tensors`, and release the mapped pages of the file after each."""
+def _release_after_each(archive: Archive, tensors: Iterable[_T]) -> Iterator[_T]:
+    """Yield `tensors`, and release the mapped pages of the file after each one."""
     for item in tensors:
         yield item
         archive.release()
@@ -193,19 +193,11 @@ def _check_target(to: Path) -> None:
 def _new_folder(to: Path) -> Iterator[Path]:
     """A temporary folder that is renamed to `to` on success and deleted after an error."""
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
-    except OSError as failure:
-        raise CheckpointError(f"{to} cannot be created ({failure.strerror}); choose another folder.") from failure
-    try:
-        yield place
-        place.chmod(0o755)
-        if to.exists():
-            to.rmdir()
-        place.rename(to)
+        with atomic_folder(to) as folder:
+            yield folder
+            if to.is_dir():
+                to.rmdir()
     except OSError as failure:
         raise CheckpointError(
             f"{to} cannot be written ({failure}); free disk space or choose another folder."
         ) from failure
-    finally:
-        shutil.rmtree(place, ignore_errors=True)

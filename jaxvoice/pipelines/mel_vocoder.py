@@ -12,7 +12,7 @@ from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.pipelines.argument_checks import validate_audio
-from jaxvoice.pipelines.sources import load_with
+from jaxvoice.pipelines.sources import load_with_method
 
 Mel = Float32[np.ndarray, "mels frames"]
 """A log-mel spectrogram."""
@@ -57,7 +57,7 @@ def load_vocoder(path: str | Path) -> MelVocoder:
 
     **Raises:** `ConfigError` if its pipeline is not a `MelVocoder`; otherwise as `jaxvoice.load`.
     """
-    found = load_with(path, "synthesize", "a vocoder")
+    found = load_with_method(path, "synthesize", "a vocoder")
     if not is_mel_vocoder(found):
         raise ConfigError(
             f"{path} is a model with the pipeline {type(found).__name__}; it should be a vocoder, whose pipeline has "

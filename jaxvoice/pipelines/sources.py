@@ -12,8 +12,8 @@ from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config_file
 
 HUB_FILES = (WEIGHTS_FILE, "*.json", "*.txt")
-"""Files of a model folder that are downloaded: weights, configuration, and side files such as vocabularies. Other
-files, code and pickles among them, are not."""
+"""Files that are downloaded from the Hub: weights, configuration, and side files such as vocabularies. Code and pickles
+are not downloaded."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -30,24 +30,24 @@ def load(path: str | Path, **options: Any) -> Any:
     return find_family(find_model_folder(path)).load_pipeline(path, **options)
 
 
-def load_with(path: str | Path, method: str, purpose: str, **options: Any) -> Any:
-    """Load the model at `path` into its pipeline, which must have the method `method`.
+def load_with_method(path: str | Path, method: str, expected: str, **options: Any) -> Any:
+    """Load the model at `path` into its pipeline, and check that the pipeline has the method `method`.
 
-    **Arguments:** `purpose`, the kind of model to pass, for messages; `options`, keyword arguments of the pipeline's
-    `load`.
+    **Arguments:** `expected`, the kind of model with this method, for error messages; `options`, keyword arguments of
+    the pipeline's `load`.
 
-    **Raises:** `ConfigError` for a pipeline without the method, or that takes no such option; otherwise as `load`.
+    **Raises:** `ConfigError` for a pipeline without the method, or without one of the options; otherwise as `load`.
     """
     family = find_family(find_model_folder(path))
     pipeline = family.pipeline_class()
     if not hasattr(pipeline, method):
         raise ConfigError(
-            f"{path} holds a model of the family {family.name!r}, and its pipeline {pipeline.__name__} has no method "
-            f"{method!r}; pass {purpose}."
+            f"{path} is a model of the family {family.name!r}, whose pipeline {pipeline.__name__} has no method "
+            f"{method!r}; it should be {expected}."
         )
     for name in options:
         if name not in inspect.signature(pipeline.load).parameters:
-            raise ConfigError(f"{path}: the pipeline {pipeline.__name__} takes no {name}; leave it out.")
+            raise ConfigError(f"{path}: the pipeline {pipeline.__name__} takes no {name}; omit {name}.")
     return pipeline.load(path, **options)
 
 
@@ -59,7 +59,7 @@ def find_model_folder(source: str | Path) -> Path:
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
-        return _local(folder)
+        return _local_model_folder(folder)
     if folder.exists():
         raise CheckpointError(f"{folder} is a file; pass the model folder or the run folder that contains it.")
     # If the parent folder exists, a missing path is a mistyped path, not a Hub id.
@@ -68,7 +68,7 @@ def find_model_folder(source: str | Path) -> Path:
     raise CheckpointError(f"There is no folder {folder}; pass a model folder, a run folder or a Hub id (owner/name).")
 
 
-def _local(folder: Path) -> Path:
+def _local_model_folder(folder: Path) -> Path:
     run = RunFolder(folder)
     if (folder / WEIGHTS_FILE).is_file():
         return folder
@@ -76,7 +76,7 @@ def _local(folder: Path) -> Path:
         return run.model
     if run.exists() and run.checkpoints.is_dir():
         raise CheckpointError(
-            f"The run in {folder} has no model yet. It is saved at the first validation with a finite metric; continue "
+            f"The run in {folder} has no model yet. The first validation with a finite metric saves one; continue "
             "training until then."
         )
     raise CheckpointError(

@@ -31,7 +31,7 @@ from jaxvoice.text.custom_words import CustomWords, spell_custom_words
 from jaxvoice.text.front_end import PronunciationMode, pronounce
 from jaxvoice.text.phonemes import PhoneSet
 
-_SLOWEST, _FASTEST = 0.1, 10.0
+_MIN_SPEED, _MAX_SPEED = 0.1, 10.0
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Speech:
     mel: Float32[np.ndarray, "mels frames"]
     """Log-mel spectrogram under the model's contract."""
     phonemes: tuple[str, ...]
-    """The codes of the phonemes."""
+    """Codes of the phonemes."""
     durations: Int64[np.ndarray, " phones"]
-    """Duration of each in frames."""
+    """Duration of each phoneme in frames."""
     blocks: tuple[AlignmentBlock, ...]
-    """The alignment, one block for each piece that was synthesised at once."""
+    """Alignment, in one block for each piece of the text that was synthesised at once."""
 
     def __repr__(self) -> str:
         seconds = len(self.audio) / self.sample_rate
@@ -62,7 +62,7 @@ class Speech:
     def alignment(self) -> Float32[np.ndarray, "frames phones"]:
         """Weight of each phoneme in each frame; rows sum to 1.
 
-        It is computed on first access, since the alignment of an hour of speech exceeds memory. `blocks` does not.
+        It is computed on first access. For an hour of speech it does not fit in memory; use `blocks` instead.
         """
         weights = np.zeros((self.mel.shape[1], len(self.phonemes)), np.float32)
         for block in self.blocks:
@@ -198,12 +198,12 @@ class Synthesizer:
         returns NaN or infinity. For a list, the message names the text. Warns with `JaxvoiceWarning` if a long text has
         too few pauses.
         """
-        alone = isinstance(text, str)
-        texts = [text] if alone else as_list(text, "text", "a string or a list of strings")
+        single = isinstance(text, str)
+        texts = [text] if single else as_list(text, "text", "a string or a list of strings")
         customs = spell_custom_words(custom_words or {}, self.phone_set)
-        inputs = [self._pronounce(one, customs, mode, "" if alone else f"text {n}") for n, one in enumerate(texts, 1)]
+        inputs = [self._pronounce(one, customs, mode, "" if single else f"text {n}") for n, one in enumerate(texts, 1)]
         speech = self._synthesize(inputs, speed, seed)
-        return speech[0] if alone else speech
+        return speech[0] if single else speech
 
     @overload
     def speak_phonemes(
@@ -254,14 +254,14 @@ class Synthesizer:
         )
 
     def warm_up(self, *, longest: float | None = None, batch: int = 1) -> None:
-        """Compile the programs that texts of usual length and tempo need, so that the first call does not compile.
+        """Compile the programs for texts of common lengths and speeds, so that the first call does not compile them.
 
-        Very short texts, unusual tempos, and batches of pieces on a GPU or TPU may still compile further programs.
+        Very short texts, unusual speeds, and batches of pieces on a GPU or TPU may still need other programs.
 
         **Arguments:** `longest`, the longest speech in seconds, by default and at most the longest piece of the model;
         `batch`, the number of texts in a call of `speak`.
 
-        **Raises:** `ConfigError` for numbers that are not positive.
+        **Raises:** `ConfigError` if `longest` or `batch` is not positive.
         """
         most = self.acoustic_inference.max_frames
         seconds = most * self.hop_length / self.sample_rate if longest is None else longest
@@ -279,9 +279,9 @@ class Synthesizer:
 
     def _pronounce(self, text: Any, custom_words: CustomWords, mode: PronunciationMode, name: str) -> PhonemeInput:
         with error_context(name):
-            said = pronounce(validate_text(text), custom_words, mode=mode, phone_set=self.phone_set)
-        item = self._phoneme_input(said.codes, None, name)
-        starts = np.cumsum([0, *(len(word.codes) for word in said.words)])
+            pronunciation = pronounce(validate_text(text), custom_words, mode=mode, phone_set=self.phone_set)
+        item = self._phoneme_input(pronunciation.codes, None, name)
+        starts = np.cumsum([0, *(len(word.codes) for word in pronunciation.words)])
         item.word_starts[starts[starts < len(item.codes)]] = True
         return item
 
@@ -307,7 +307,7 @@ class Synthesizer:
 
 def _check_speed(speed: Any) -> None:
     number = isinstance(speed, int | float | np.floating | np.integer) and not isinstance(speed, bool)
-    if not number or not _SLOWEST <= speed <= _FASTEST:
+    if not number or not _MIN_SPEED <= speed <= _MAX_SPEED:
         raise ConfigError(
-            f"speed is {speed!r}; it should be a number from {_SLOWEST:g} to {_FASTEST:g} (2 is twice as fast)."
+            f"speed is {speed!r}; it should be a number from {_MIN_SPEED:g} to {_MAX_SPEED:g} (2 is twice as fast)."
         )

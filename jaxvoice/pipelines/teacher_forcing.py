@@ -162,22 +162,22 @@ def _check_empty(output: Path) -> None:
     if output.is_dir():
         entry = next(output.iterdir(), None)
         if entry is not None:
-            raise ConfigError(f"{output} is not empty (it contains {entry.name!r}); choose a new or empty folder.")
+            raise ConfigError(f"{output} contains {entry.name!r}; it should be empty. Choose a new or empty folder.")
     elif output.exists() or output.is_symlink():
         raise ConfigError(f"{output} is not a folder; choose a new folder.")
 
 
 def _with_recordings(corpus: Corpus) -> Corpus:
     """`corpus` with the utterances without a recording rejected; raises `DataError` if no utterance has one."""
-    lacking = [utterance for utterance in corpus.utterances if utterance.audio is None]
-    if len(lacking) == len(corpus):
+    without_audio = [utterance for utterance in corpus.utterances if utterance.audio is None]
+    if len(without_audio) == len(corpus):
         raise DataError(
-            f"{corpus.root} has no recordings for its {len(lacking)} alignment(s), but a vocoder is trained on mels "
-            "and recordings; pass the folder of the recordings (audio_dir, --audio-dir)."
+            f"{corpus.root} has no recordings for its {len(without_audio)} alignment(s), and a vocoder is trained on "
+            "mels and recordings. Pass the folder of the recordings (audio_dir, --audio-dir)."
         )
     reasons = [
         RejectedUtterance(item.id, "no audio", f"{item.id} has no recording; pass the folder of the recordings.")
-        for item in lacking
+        for item in without_audio
     ]
     kept = tuple(utterance for utterance in corpus.utterances if utterance.audio is not None)
     return replace(corpus, utterances=kept, rejected=(*corpus.rejected, *reasons))
@@ -252,14 +252,18 @@ def _write(
 def _recording_of_length(
     utterance: Utterance, frames: int, contract: MelConfig, peak_normalize: bool
 ) -> Float32[np.ndarray, " samples"]:
-    """The recording with `hop_length` samples for each of `frames`; raises `AlignmentError` for another length."""
+    """The recording, cut or padded to `hop_length` samples for each of `frames`.
+
+    **Raises:** `AlignmentError` if its length differs by more than the tolerance of alignments.
+    """
     assert utterance.audio is not None
     samples = utterance_audio(utterance.audio, contract.sample_rate, peak_normalize=peak_normalize)
     wanted = frames * contract.hop_length
     if abs(len(samples) - wanted) > (MAX_LENGTH_DIFFERENCE + 1) * contract.hop_length:
         raise AlignmentError(
             "length",
-            f"{utterance.audio} lasts {len(samples) / contract.sample_rate:.3f} s, and the mel spectrogram of "
-            f"{utterance.id} {wanted / contract.sample_rate:.3f} s; use the recording that it was computed from.",
+            f"{utterance.audio} is {len(samples) / contract.sample_rate:.3f} s long; it should be "
+            f"{wanted / contract.sample_rate:.3f} s long, like the mel spectrogram of {utterance.id}. Use the "
+            "recording that the mel was computed from.",
         )
     return np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))

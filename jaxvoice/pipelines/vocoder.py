@@ -205,8 +205,8 @@ class Vocoder:
         """
         conds = self._conditions(cond, 1)
         left, right = self.context
-        held = np.zeros((self.channels, 0), np.float32)  # frames that later samples depend on
-        done = 0  # frames in `held` whose audio was yielded
+        buffer = np.zeros((self.channels, 0), np.float32)  # frames that later samples depend on
+        done = 0  # frames in the buffer whose audio was yielded
         unchecked: list[Mel] | None = [] if check else None
         for mel in mels:
             chunk = self._validated(mel, values=False)
@@ -214,18 +214,19 @@ class Vocoder:
                 unchecked.append(chunk)
                 if sum(part.shape[1] for part in unchecked) >= _CHECKED_FRAMES:
                     unchecked = self._check_scale(unchecked)
-            held = np.concatenate([held, chunk], axis=1)
-            ready = held.shape[1] - right
+            buffer = np.concatenate([buffer, chunk], axis=1)
+            ready = buffer.shape[1] - right
             if ready > done:
-                yield self._span(held, (done, ready), conds)
+                yield self._decode_frames(buffer, (done, ready), conds)
                 dropped = max(0, ready - left)
-                held, done = held[:, dropped:], ready - dropped
+                buffer, done = buffer[:, dropped:], ready - dropped
         if unchecked:
             self._check_scale(unchecked)
-        if held.shape[1] > done:
-            yield self._span(held, (done, held.shape[1]), conds)
+        if buffer.shape[1] > done:
+            yield self._decode_frames(buffer, (done, buffer.shape[1]), conds)
 
-    def _span(self, mel: Mel, wanted: tuple[int, int], conds: list[_Vector | None]) -> Waveform:
+    def _decode_frames(self, mel: Mel, wanted: tuple[int, int], conds: list[_Vector | None]) -> Waveform:
+        """The audio of the frames from `wanted[0]` to `wanted[1]` of `mel`, which includes their context."""
         pieces = [(0, window) for window in plan_windows(mel.shape[1], self.window, self.context, wanted)]
         parts = _decode(self._frozen, [mel], pieces, conds, self.window)
         found = {window.keep_from: samples for (_, window), samples in parts}

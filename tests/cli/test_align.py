@@ -1,4 +1,4 @@
-"""`jaxvoice align` on a corpus with good and bad recordings: what is written, what is told, and the exit code."""
+"""`jaxvoice align` on a corpus with valid and invalid recordings: files, output and exit code."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from jaxvoice.data import find_aligned, load_aligned
 from jaxvoice.data.audio import write_wav
 from jaxvoice.errors import ConfigError
 from jaxvoice.pipelines import Aligner, Synthesizer
-from tests.pipelines.talker import MEL, chatter, talker
 from tests.pipelines.test_aligner import FRAMES, HELLO, LINE, WORLD
+from tests.pipelines.tone_synthesizer import MEL, tone_audio, tone_synthesizer
 
 SPOKEN = "Hello, world and some more."
 GOOD = ["pau", *HELLO, "pau", *WORLD, *["AH0", "N", "D", "S", "AH1", "M", "M", "AO1", "R", "pau"]]
@@ -20,15 +20,15 @@ GOOD = ["pau", *HELLO, "pau", *WORLD, *["AH0", "N", "D", "S", "AH1", "M", "M", "
 @pytest.fixture(autouse=True)
 def fake_model(monkeypatch):
     monkeypatch.setattr("jaxvoice.cli.align.use_compilation_cache", lambda: None)
-    monkeypatch.setattr(Synthesizer, "load", lambda path: talker())
+    monkeypatch.setattr(Synthesizer, "load", lambda path: tone_synthesizer())
 
 
 @pytest.fixture
 def align(capsys):
     def run(*arguments: object) -> tuple[int, list[str], list[str]]:
-        code = main(["align", *map(str, arguments), "--model", "talker"])
-        told = capsys.readouterr()
-        return code, told.out.splitlines(), told.err.splitlines()
+        code = main(["align", *map(str, arguments), "--model", "tone_synthesizer"])
+        printed = capsys.readouterr()
+        return code, printed.out.splitlines(), printed.err.splitlines()
 
     return run
 
@@ -39,7 +39,7 @@ def corpus(tmp_path) -> Path:
     (root / "wavs").mkdir(parents=True)
     frames = np.resize(FRAMES, len(GOOD)).clip(4)
     frames[[0, 5, -1]] = 30
-    clips = {"one": chatter(GOOD, frames, noise=1e-4), "two": chatter([*HELLO, *WORLD], [9.0] * 9, noise=1e-4)}
+    clips = {"one": tone_audio(GOOD, frames, noise=1e-4), "two": tone_audio([*HELLO, *WORLD], [9.0] * 9, noise=1e-4)}
     clips |= {"silent": np.zeros(8000), "wordless": clips["two"], "foreign": clips["two"], "long": clips["two"]}
     clips |= {"short": clips["one"]}
     for name, samples in clips.items():
@@ -52,12 +52,12 @@ def corpus(tmp_path) -> Path:
     return root
 
 
-def test_a_corpus(align, corpus, tmp_path):
+def test_align_writes_textgrids(align, corpus, tmp_path):
     out = tmp_path / "out"
-    code, told, complaints = align(corpus, out)
-    assert code == 0 and not [line for line in complaints if "error" in line]
-    assert told[-1].startswith(f"{out}: 2 of 9 utterances aligned, 0.0 minutes; cost 0.")
-    text = "\n".join(told)
+    code, printed, errors = align(corpus, out)
+    assert code == 0 and not [line for line in errors if "error" in line]
+    assert printed[-1].startswith(f"{out}: 2 of 9 utterances aligned, 0.0 minutes; cost 0.")
+    text = "\n".join(printed)
     for kind in (
         "rejected      7",
         "audio: 3",
@@ -74,9 +74,9 @@ def test_a_corpus(align, corpus, tmp_path):
     assert [utterance.alignment.phones for utterance in aligned.utterances] == [tuple(GOOD), (*HELLO, *WORLD)]
     store = load_aligned(aligned, MEL, peak_normalize=True)
     assert len(store) == 2 and not store.rejected
-    aligner = Aligner(talker())
+    aligner = Aligner(tone_synthesizer())
     for utterance, durations in zip(aligned.utterances, store["durations"], strict=True):
-        samples = chatter([*HELLO, *WORLD], [9.0] * 9, noise=1e-4)
+        samples = tone_audio([*HELLO, *WORLD], [9.0] * 9, noise=1e-4)
         if utterance.id == "two":
             expected = aligner.align(np.rint(samples * 32768) / 32768, 8000, "Hello, world.")
             np.testing.assert_array_equal(durations, expected.durations)
@@ -84,7 +84,7 @@ def test_a_corpus(align, corpus, tmp_path):
 
 
 def test_rejections_name_the_utterance_once(align, corpus, tmp_path):
-    """Also where the name is part of another word, of the path, or of the number of a phoneme."""
+    """The name may also be part of another word, of the path, or of the number of a phoneme."""
     for name in ("text", "a", "wavs", "1"):
         (corpus / "wavs" / f"{name}.wav").write_bytes((corpus / "wavs" / "two.wav").read_bytes())
     (corpus / "wavs" / "riff.wav").write_bytes(b"RIFF")
@@ -92,53 +92,53 @@ def test_rejections_name_the_utterance_once(align, corpus, tmp_path):
     texts |= {"riff": "Hello.", "long": "Hello, world. " * 20}
     lines = [f"{name}|{text}" for name, text in [*texts.items(), ("two", "Hello, world.")]]
     (corpus / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    code, told, _ = align(corpus, tmp_path / "out")
-    assert code == 0 and "rejected      6" in "\n".join(told)
+    code, printed, _ = align(corpus, tmp_path / "out")
+    assert code == 0 and "rejected      6" in "\n".join(printed)
     for begin in ("text: the text '...'", "a: in '{QQ}'", "wavs: ", "1: in '{HH QQ}'", "riff: ", "long has "):
-        (line,) = [line.strip() for line in told if line.strip().startswith(f"- {begin}")]
+        (line,) = [line.strip() for line in printed if line.strip().startswith(f"- {begin}")]
         assert not line.startswith(f"- {begin}{begin}")
 
 
-def test_what_fits_badly_is_left_out(align, corpus, tmp_path):
+def test_costs_above_the_limit_are_skipped(align, corpus, tmp_path):
     metadata = corpus / "metadata.csv"
     metadata.write_text("one|Some more hellos, and a world.\ntwo|Hello, world.\n", encoding="utf-8")
     assert align(corpus, tmp_path / "all")[1][-1].startswith(f"{tmp_path / 'all'}: 2 of 2")
-    code, told, _ = align(corpus, tmp_path / "good", "--max-cost", "0.45")
-    text = "\n".join(told)
-    assert code == 0 and "cost: 1" in text and "1 of 2" in told[-1] and "--max-cost is 0.45" in text
+    code, printed, _ = align(corpus, tmp_path / "good", "--max-cost", "0.45")
+    text = "\n".join(printed)
+    assert code == 0 and "cost: 1" in text and "1 of 2" in printed[-1] and "at most 0.45 (--max-cost)" in text
     assert [path.stem for path in (tmp_path / "good").iterdir()] == ["two"]
 
 
-def test_nothing_is_written_over_or_outside(align, corpus, tmp_path):
+def test_files_are_neither_overwritten_nor_written_outside_the_folder(align, corpus, tmp_path):
     out = tmp_path / "out"
     assert align(corpus, out)[0] == 0
     written = (out / "one.TextGrid").read_bytes()
     (out / "one.TextGrid").write_text("mine", encoding="utf-8")
-    code, told, complaints = align(corpus, out)
-    assert code == 2 and not told and "2 TextGrid(s) exist" in complaints[0]
+    code, printed, errors = align(corpus, out)
+    assert code == 2 and not printed and "2 TextGrid(s) exist" in errors[0]
     assert (out / "one.TextGrid").read_text(encoding="utf-8") == "mine"
     assert align(corpus, out, "--overwrite")[0] == 0 and (out / "one.TextGrid").read_bytes() == written
     (corpus / "metadata.csv").write_text("../one|Hello.\n", encoding="utf-8")
-    code, _, complaints = align(corpus, tmp_path / "other")
-    assert code == 2 and "would be written outside" in complaints[0] and not (tmp_path / "one.TextGrid").exists()
+    code, _, errors = align(corpus, tmp_path / "other")
+    assert code == 2 and "would be written outside" in errors[0] and not (tmp_path / "one.TextGrid").exists()
 
 
-def test_when_nothing_can_be_aligned(align, corpus, tmp_path):
+def test_corpora_without_aligned_recordings_exit_with_2(align, corpus, tmp_path):
     (corpus / "metadata.csv").write_text("silent|Hello.\n", encoding="utf-8")
-    code, told, complaints = align(corpus, tmp_path / "out")
-    assert code == 2 and "audio: 1" in "\n".join(told)
-    assert complaints[-1].startswith("jaxvoice: error: None of the 1 utterance(s)")
+    code, printed, errors = align(corpus, tmp_path / "out")
+    assert code == 2 and "audio: 1" in "\n".join(printed)
+    assert errors[-1].startswith("jaxvoice: error: None of the 1 utterance(s)")
     assert align(tmp_path / "none", tmp_path / "out")[0] == 2
     blocked = tmp_path / "file"
     blocked.touch()
     (corpus / "metadata.csv").write_text("two|Hello, world.\n", encoding="utf-8")
-    code, _, complaints = align(corpus, blocked / "out")
-    assert code == 2 and "choose another OUTPUT" in complaints[-1]
+    code, _, errors = align(corpus, blocked / "out")
+    assert code == 2 and "choose another OUTPUT" in errors[-1]
     with pytest.raises(ConfigError, match="choose another OUTPUT"):
         align(corpus, blocked / "out", "--debug")
 
 
-def test_help(capsys):
+def test_help_describes_the_corpus(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["align", "--help"])
     out = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`jaxvoice import` and `jaxvoice export`: golden cases through the command line, and what is said of mistakes."""
+"""`jaxvoice import` and `jaxvoice export`: golden samples and errors on the command line."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ from tests.reference import golden
 
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch):
-    """Keep compiled programs in memory only: other tests share this process."""
+    """Disable the compilation cache on disk, since other tests share this process."""
     monkeypatch.setattr("jaxvoice.cli.vocode.use_compilation_cache", lambda: None)
 
 
@@ -31,7 +31,7 @@ def tensors_of(case, strip=""):
 
 
 def vocoded(model, mels, tmp_path, *flags):
-    """The WAV samples that `jaxvoice vocode` makes of each mel."""
+    """The samples of the WAV file that `jaxvoice vocode` writes for each mel."""
     sounds = []
     for number, mel in enumerate(mels):
         np.save(tmp_path / f"{number}.npy", mel)
@@ -44,13 +44,13 @@ def vocoded(model, mels, tmp_path, *flags):
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-def test_the_released_generator_gives_its_golden_samples(tmp_path, capsys, legacy):
+def test_released_generator_reproduces_golden_samples(tmp_path, capsys, legacy):
     case = golden.case("hifigan/generator_v1")
     source = write(tmp_path / "g_02500000", {"generator": tensors_of(case)}, case.meta["config"], legacy=legacy)
     assert run("import", source, "--to", tmp_path / "model") == 0
     said = capsys.readouterr().out
     assert "hifigan V1, 234 tensors, 13936130 parameters" in said and "assumed" not in said
-    # The case's mel is noise, which no recording has.
+    # The golden mel is noise, outside the range of recordings.
     sounds = vocoded(tmp_path / "model", case["mel"], tmp_path, "--no-check")
     expected = case["wav"][:, 0]
     assert sounds.shape == expected.shape
@@ -67,7 +67,7 @@ def coqui_settings(config):
     return {"generator_model_params": {name: config[name] for name in names}, "audio": audio}
 
 
-def test_coquis_generator_gives_its_golden_samples(tmp_path):
+def test_coqui_generator_reproduces_golden_samples(tmp_path):
     case = golden.case("coqui_hifigan/generator")
     first = case.meta["tensors"][0]["name"].split(".")[0] + "."
     tensors = {f"model_g.{name}": tensor for name, tensor in tensors_of(case, strip=first).items()}
@@ -79,7 +79,7 @@ def test_coquis_generator_gives_its_golden_samples(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["generator_cond", "generator_cond_type2"])
-def test_conditioned_generators_give_their_golden_samples(tmp_path, name):
+def test_conditioned_generators_reproduce_golden_samples(tmp_path, name):
     case = golden.case(f"coqui_hifigan/{name}")
     config = case.meta["config"]
     first = case.meta["tensors"][0]["name"].split(".")[0] + "."
@@ -102,7 +102,7 @@ def test_conditioned_generators_give_their_golden_samples(tmp_path, name):
         assert np.abs(sound - expected[0]).max() <= 1e-5 * max(1, np.abs(expected).max())
 
 
-def test_recordings_for_latents_are_refused_in_a_line(tmp_path, capsys):
+def test_recordings_for_generators_of_latents_print_one_line(tmp_path, capsys):
     model = generator(**released.CONDITIONED)
     settings = {
         "model": "vits",
@@ -121,7 +121,7 @@ def test_recordings_for_latents_are_refused_in_a_line(tmp_path, capsys):
     assert "reads latents with 12 channels" in line
 
 
-def test_every_option_reaches_the_import(tmp_path, capsys):
+def test_every_option_is_passed_to_import_model(tmp_path, capsys):
     tensors = state(generator())
     del tensors["conv_pre.bias"]
     source = write(tmp_path / "x.pth", {"g": {"net": tensors}, "other": torch.ones(2)})
@@ -134,7 +134,7 @@ def test_every_option_reaches_the_import(tmp_path, capsys):
     assert len(np.load(tmp_path / "x.npz")) == 69
 
 
-def test_mistakes_are_one_line_and_exit_code_2(tmp_path, capsys):
+def test_errors_are_one_line_and_exit_code_2(tmp_path, capsys):
     source = write(tmp_path / "g_1", {"generator": {"conv_pre.bias": torch.ones(2)}})
     for arguments in (
         ("import", tmp_path / "none", "--to", tmp_path / "m"),
@@ -148,7 +148,7 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path, capsys):
     assert not (tmp_path / "m").exists()
 
 
-def test_the_command_imports_neither_jax_nor_torch(tmp_path):
+def test_import_imports_neither_jax_nor_torch(tmp_path):
     source = write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG)
     heavy = ("jax", "equinox", "torch", "scipy", "librosa", "optax", "soundfile")
     code = (
@@ -162,7 +162,7 @@ def test_the_command_imports_neither_jax_nor_torch(tmp_path):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc, which only Linux has")
-def test_importing_takes_little_more_than_the_file(tmp_path):
+def test_import_needs_little_more_memory_than_the_file(tmp_path):
     tensors = {name: torch.ones(tensor.shape) for name, tensor in Generator().state_dict().items()}
     source = write(tmp_path / "g_02500000", {"generator": tensors})
     code = (

@@ -30,7 +30,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A file of each kind by name."""
+    """One file of each format, by name."""
     root = tmp_path_factory.mktemp("files")
     generator = Generator(**SMALL)
     with warnings.catch_warnings():
@@ -84,7 +84,7 @@ def shown(capsys, path, columns=80, **options):
     text = capsys.readouterr().out
     if not options.get("json"):
         wide = [line for line in text.splitlines() if width(line) > columns]
-        # Lines of code are longer than the terminal rather than broken.
+        # Lines of code are not wrapped, even if they are longer than the terminal.
         assert all("code" in options and not line.lstrip().startswith("#") for line in wide), text
         assert all(line.isprintable() for line in text.split("\n"))
     return text
@@ -92,13 +92,13 @@ def shown(capsys, path, columns=80, **options):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("columns", [40, 80, 150])
-def test_everything_fits_the_terminal(files, capsys, name, columns):
+def test_lines_fit_the_terminal(files, capsys, name, columns):
     for options in ({}, {"depth": 1}, {"tensors": "."}):
         assert shown(capsys, files / name, columns, **options)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_json_tells_all(files, capsys, name):
+def test_json_contains_the_description(files, capsys, name):
     values = json.loads(shown(capsys, files / name, json=True))
     assert values["source"]["format"] and values["modules"] and len(values["tensors"]) == values["totals"]["tensors"]
     listed = json.loads(shown(capsys, files / name, json=True, tensors="."))["tensors"]
@@ -106,7 +106,7 @@ def test_json_tells_all(files, capsys, name):
     assert sum(int(np.prod(tensor["shape"])) for tensor in listed) >= values["totals"]["parameters"]
 
 
-def test_a_state_dict(files, capsys):
+def test_inspect_describes_a_state_dict(files, capsys):
     text = shown(capsys, files / "g")
     norms = sum(name.endswith("weight_g") for name in Generator(**SMALL).state_dict())
     assert "torch zip" in text and f"weight norm on {norms} layers, not folded" in text
@@ -114,12 +114,12 @@ def test_a_state_dict(files, capsys):
     total = sum(tensor.numel() for tensor in Generator(**SMALL).state_dict().values())
     assert f"{total:,} parameters" in text
     assert "convs1.0-2 weight norm 16x16x3, bias 16 3 x " in " ".join(text.split())
-    # The same model says the same, whatever the file.
+    # The description of one model does not depend on the file format.
     trees = [shown(capsys, files / name).split("---\n")[1].split("\n\n")[0] for name in ("g", "legacy")]
     assert trees[0] == trees[1]
 
 
-def test_a_trace_tells_strides_and_padding(files, capsys):
+def test_inspect_shows_strides_and_padding_of_traces(files, capsys):
     text = " ".join(shown(capsys, files / "traced", 150).split())
     assert "ConvTranspose1d(stride=4, padding=2), weight norm 32x16x8" in text
     assert "Conv1d(padding=1/3/5, dilation=1/3/5), weight norm 16x16x3 3 x" in text
@@ -131,7 +131,7 @@ def test_a_trace_tells_strides_and_padding(files, capsys):
     assert [call["module"] for call in calls if "module" in call][:3] == ["conv_pre", "ups.0", "resblocks.0"]
 
 
-def test_code(files, capsys):
+def test_code_option_prints_a_module(files, capsys):
     text = shown(capsys, files / "speaker", code="convs.0")
     assert "first_conv = self.first_conv" in text and "# convs.0.first_conv: Conv1d" in text
     assert "torch.avg_pool1d(" in text and "(pre_conv).forward(x, )" in shown(capsys, files / "speaker", code=".")
@@ -139,7 +139,7 @@ def test_code(files, capsys):
     assert json.loads(shown(capsys, files / "speaker", code=".", json=True))["code"][0].startswith("# (top)")
 
 
-def test_tensors(files, capsys):
+def test_tensors_option_prints_statistics(files, capsys):
     text = shown(capsys, files / "g", tensors=r"ups\.0\.")
     state = Generator(**SMALL).state_dict()
     assert f"3 of {len(state)} tensors" in text
@@ -147,13 +147,13 @@ def test_tensors(files, capsys):
     assert listed[0]["shape"] == list(state["conv_pre.bias"].shape) and listed[0]["min"] < listed[0]["mean"]
 
 
-def test_an_optimiser(files, capsys):
+def test_inspect_describes_an_optimiser(files, capsys):
     text = " ".join(shown(capsys, files / "do", 120).split())
     assert "entries of different shapes" in text and "optim_g.param_groups.0.lr 0.001" in text
     assert "evil\\x1b[31m 2" in text
 
 
-def test_a_model_folder(files, capsys):
+def test_inspect_describes_a_model_folder(files, capsys):
     text = " ".join(shown(capsys, files / "model").split())
     for part in (
         "family hifigan",
@@ -165,7 +165,7 @@ def test_a_model_folder(files, capsys):
         assert part in text
 
 
-def test_a_run(files, capsys):
+def test_inspect_describes_a_run(files, capsys):
     text = " ".join(shown(capsys, files / "run").split())
     for part in (
         "task HiFiGANTask", "last checkpoint step 100 (and 8, 12)", "last logged step 102",
@@ -178,14 +178,14 @@ def test_a_run(files, capsys):
     assert values["run"]["last"]["mel_l1"] == "nan"
 
 
-def test_a_run_of_the_training_loop(tmp_path, capsys):
+def test_inspect_describes_a_run_of_the_training_loop(tmp_path, capsys):
     from tests.training.toy import train
 
     train(tmp_path / "run", steps=12)
     capsys.readouterr()
     text = " ".join(shown(capsys, tmp_path / "run").split())
     assert "task ToyTask last checkpoint step 12" in text and "best validation step" in text
-    assert "has not saved a model yet" in text  # the toy's model is no model folder
+    assert "has not saved a model yet" in text  # the toy task saves no model folder
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_errors_are_one_line(files, capsys, name, options, message):
     assert message in found.err and found.err.count("\n") == 1 and not found.out
 
 
-def test_code_that_is_refused_leaves_the_tensors(files, tmp_path, capsys):
+def test_inspect_lists_tensors_of_refused_code(files, tmp_path, capsys):
     from tests.torchscript.layer_models import with_code
 
     other = with_code(files / "speaker", lambda text: "import os\n" + text, tmp_path / "other")

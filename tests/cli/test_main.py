@@ -1,4 +1,4 @@
-"""The command as a whole: help, version, usage errors, and what it imports."""
+"""The program `jaxvoice`: help, version, usage errors and imports."""
 
 import re
 import subprocess
@@ -23,18 +23,18 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "jaxvoice", *arguments], capture_output=True, text=True)
 
 
-def test_importing_jaxvoice_imports_nothing_heavy():
+def test_import_of_jaxvoice_imports_no_large_package():
     heavy = "{'jax', 'equinox', 'numpy', 'torch', 'librosa', 'soundfile', 'matplotlib', 'orbax', 'tyro'}"
     assert python(f"import sys, jaxvoice; print(sorted({heavy} & set(sys.modules)))") == "[]"
     assert python(f"import sys, jaxvoice.cli; print(sorted({heavy} & set(sys.modules) - {{'tyro'}}))") == "[]"
 
 
-def test_the_vocoder_brings_neither_torch_nor_librosa():
+def test_vocoder_imports_neither_torch_nor_librosa():
     heavy = "{'torch', 'librosa', 'matplotlib', 'orbax', 'tensorboardX', 'huggingface_hub'}"
     assert python(f"import sys, jaxvoice; jaxvoice.Vocoder; print(sorted({heavy} & set(sys.modules)))") == "[]"
 
 
-def test_version_and_help():
+def test_version_and_help_are_printed():
     assert command("--version").stdout == f"jaxvoice {__version__}\n"
     found = command("--help")
     assert found.returncode == 0 and not found.stderr
@@ -49,7 +49,7 @@ def test_version_and_help():
         ("demo-corpus", ["FOLDER", "--debug", "jaxvoice[demo]"]),
     ],
 )
-def test_help_of_each_verb(verb, words, capsys):
+def test_help_of_each_command_is_printed(verb, words, capsys):
     with pytest.raises(SystemExit) as exit:
         main([verb, "--help"])
     out = capsys.readouterr().out
@@ -57,21 +57,21 @@ def test_help_of_each_verb(verb, words, capsys):
 
 
 @pytest.mark.parametrize("arguments", [[], ["vocoder"], ["vocode", "a", "b"], ["vocode", "a", "b", "--model"]])
-def test_bad_usage_exits_with_two(arguments, capsys):
+def test_usage_errors_exit_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as exit:
         main(arguments)
-    told = capsys.readouterr().err
-    assert exit.value.code == 2 and told.startswith("jaxvoice: error: ") and "--help" in told
-    assert told.count("\n") == 1 and not re.search("[\u2500-\u257f]", told)
+    printed = capsys.readouterr().err
+    assert exit.value.code == 2 and printed.startswith("jaxvoice: error: ") and "--help" in printed
+    assert printed.count("\n") == 1 and not re.search("[\u2500-\u257f]", printed)
 
 
-def test_an_error_is_one_line_and_no_traceback(tmp_path):
+def test_errors_are_one_line_without_traceback(tmp_path):
     found = command("vocode", "x.npy", "out.wav", "--model", str(tmp_path / "none"))
     assert found.returncode == 2 and found.stdout == ""
     assert found.stderr.startswith("jaxvoice: error: There is no folder") and found.stderr.count("\n") == 1
 
 
-def test_preflight_lists_what_cannot_be_used(tmp_path, capsys):
+def test_preflight_lists_unusable_files(tmp_path, capsys):
     import numpy as np
 
     tone = 0.3 * np.sin(np.arange(22050) * 0.1)
@@ -86,14 +86,14 @@ def test_preflight_lists_what_cannot_be_used(tmp_path, capsys):
     assert captured.err.startswith("jaxvoice: error: None of the 1 file(s)") and captured.err.count("\n") == 1
 
 
-def test_preflight_rejects_a_name_that_is_too_long(tmp_path, capsys):
+def test_preflight_rejects_names_that_are_too_long(tmp_path, capsys):
     import numpy as np
 
     soundfile.write(tmp_path / "good.wav", 0.3 * np.sin(np.arange(22050) * 0.1), 22050)
     (tmp_path / "list.txt").write_text(f"good|text\n{'n' * 400}|text\n", encoding="utf-8")
     assert main(["preflight", str(tmp_path / "list.txt")]) == 0
     out = capsys.readouterr().out
-    assert "usable files  1" in out and "nnn.wav" in "".join(out.split())  # wherever its lines are broken
+    assert "usable files  1" in out and "nnn.wav" in "".join(out.split())  # lines may be wrapped inside the name
 
 
 def test_preflight_checks_mels_of_other_sizes(tmp_path, capsys):
@@ -110,7 +110,7 @@ def test_preflight_checks_mels_of_other_sizes(tmp_path, capsys):
     assert "80" in capsys.readouterr().err
 
 
-def test_demo_corpus_of_composed_sentences_by_one_voice(tmp_path, capsys):
+def test_demo_corpus_writes_composed_sentences_in_one_voice(tmp_path, capsys):
     pytest.importorskip("espeakng_loader", reason="the extra demo is not installed")
     assert main(["demo-corpus", str(tmp_path / "corpus"), "--sentences", "3", "--voices", "1", "--seed", "5"]) == 0
     assert "3 utterances by 1 speaker(s) in" in capsys.readouterr().out
@@ -120,26 +120,26 @@ def test_demo_corpus_of_composed_sentences_by_one_voice(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--voices", "6"], "--voices is 6; it should be from 1 to 5"),
-        (["--seed", "1"], "add --sentences"),
+        (["--seed", "1"], "Add --sentences"),
         (["--sentences", "0"], "number of sentences is 0; it should be from 1"),
     ],
 )
-def test_demo_corpus_refuses_what_cannot_be_spoken(tmp_path, capsys, flags, told):
+def test_demo_corpus_rejects_invalid_options(tmp_path, capsys, flags, message):
     assert main(["demo-corpus", str(tmp_path / "corpus"), *flags]) == 2
-    assert told in capsys.readouterr().err and not (tmp_path / "corpus").exists()
+    assert message in capsys.readouterr().err and not (tmp_path / "corpus").exists()
 
 
-def test_demo_corpus_refuses_a_folder_in_use(tmp_path, capsys):
+def test_demo_corpus_rejects_a_folder_in_use(tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("all of it", encoding="utf-8")
     assert main(["demo-corpus", str(tmp_path)]) == 2
     assert "is not a demo corpus" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse file names that are not text")
-def test_names_that_are_no_text_are_printed_escaped(tmp_path):
+def test_undecodable_names_are_printed_escaped(tmp_path):
     import numpy as np
 
     soundfile.write(tmp_path / "good.wav", 0.3 * np.sin(np.arange(22050) * 0.1), 22050)
@@ -159,7 +159,7 @@ def test_names_that_are_no_text_are_printed_escaped(tmp_path):
         (OSError("the network is down"), "the network is down"),
     ],
 )
-def test_errors_of_the_system_are_one_line(failure, said, tmp_path, capsys, monkeypatch):
+def test_system_errors_are_one_line(failure, said, tmp_path, capsys, monkeypatch):
     def fail(*arguments):
         raise failure
 
@@ -173,7 +173,7 @@ def test_errors_of_the_system_are_one_line(failure, said, tmp_path, capsys, monk
 @pytest.mark.skipif(
     sys.platform == "win32", reason="Windows says of a path that long that it does not exist, which other tests cover"
 )
-def test_a_path_that_is_too_long(tmp_path):
+def test_paths_that_are_too_long_are_one_line(tmp_path):
     found = command("preflight", str(tmp_path / ("n" * 400)))
     assert found.returncode == 2 and found.stderr.count("\n") == 1 and "nnn: File name too long" in found.stderr
 
@@ -186,7 +186,7 @@ def test_a_path_that_is_too_long(tmp_path):
         (KeyboardInterrupt(), 130, "tool: error: interrupted.\n"),
     ],
 )
-def test_a_command_tells_errors_under_its_own_name(failure, code, said, capsys):
+def test_errors_start_with_the_name_of_the_program(failure, code, said, capsys):
     def fail() -> int:
         raise failure
 
@@ -197,12 +197,12 @@ def test_a_command_tells_errors_under_its_own_name(failure, code, said, capsys):
             run_command(fail, name="tool", debug=True)
 
 
-def test_a_bug_keeps_its_traceback():
+def test_bugs_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         run_command(lambda: 1 // 0, name="tool")
 
 
-def test_preflight_compares_mels_with_the_sizes_given(tmp_path, capsys):
+def test_preflight_compares_mels_with_the_given_sizes(tmp_path, capsys):
     import numpy as np
 
     (tmp_path / "mels").mkdir()

@@ -1,4 +1,4 @@
-"""`jaxvoice speak` with a tiny model of random weights: what is written, what is said, and the exit code."""
+"""`jaxvoice speak` with a tiny model of random weights: files, output and exit code."""
 
 import dataclasses
 from pathlib import Path
@@ -32,7 +32,7 @@ def synthesizer(models) -> Synthesizer:
 
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch):
-    """Keep compiled programs in memory only: other tests share this process."""
+    """Disable the compilation cache on disk, since other tests share this process."""
     monkeypatch.setattr("jaxvoice.cli.speak.use_compilation_cache", lambda: None)
 
 
@@ -57,16 +57,16 @@ def assert_says(path: Path, audio: np.ndarray) -> None:
     assert np.abs(heard(path) - np.rint(audio * 32768.0).clip(-32768, 32767)).max() <= 1
 
 
-def test_a_text_becomes_what_the_synthesizer_says(speak, synthesizer, tmp_path):
+def test_speak_writes_the_audio_of_the_synthesizer(speak, synthesizer, tmp_path):
     out = tmp_path / "out.wav"
-    code, told, complaints = speak("Hello.", out)
+    code, printed, errors = speak("Hello.", out)
     expected = synthesizer.speak("Hello.")
-    assert (code, complaints) == (0, []) and len(told) == 1
-    assert str(out) in told[0] and f"5 phonemes in {expected.mel.shape[1]} frames" in told[0]
+    assert (code, errors) == (0, []) and len(printed) == 1
+    assert str(out) in printed[0] and f"5 phonemes in {expected.mel.shape[1]} frames" in printed[0]
     assert_says(out, expected.audio)
 
 
-def test_a_file_may_hold_the_text(speak, synthesizer, tmp_path):
+def test_text_is_read_from_a_file(speak, synthesizer, tmp_path):
     source, out = tmp_path / "text.txt", tmp_path / "out.wav"
     source.write_text("\ufeffHello,\nworld.\n", encoding="utf-8")
     for flag in ("-f", "--file"):
@@ -75,16 +75,16 @@ def test_a_file_may_hold_the_text(speak, synthesizer, tmp_path):
         out.unlink()
 
 
-def test_phonemes_and_seed(speak, synthesizer, tmp_path):
-    code, told, _ = speak("HH AH0 L OW1 pau", tmp_path / "out.wav", "--phonemes")
-    assert code == 0 and "5 phonemes" in told[0]
+def test_phonemes_and_seed_are_used(speak, synthesizer, tmp_path):
+    code, printed, _ = speak("HH AH0 L OW1 pau", tmp_path / "out.wav", "--phonemes")
+    assert code == 0 and "5 phonemes" in printed[0]
     assert_says(tmp_path / "out.wav", synthesizer.speak("Hello.").audio)
     for seed, name in enumerate(("a.wav", "b.wav")):
         assert speak("Hello.", tmp_path / name, "--seed", seed, vocoder=False)[0] == 0
     assert np.any(heard(tmp_path / "a.wav") != heard(tmp_path / "b.wav"))
 
 
-def test_words_of_ones_own_and_the_other_mode(speak, synthesizer, tmp_path):
+def test_custom_words_and_mode_are_used(speak, synthesizer, tmp_path):
     words, out = tmp_path / "words.txt", tmp_path / "out.wav"
     words.write_text("# mine\nworld HH AH0 L OW1\n", encoding="utf-8")
     assert speak("World.", out, "--custom-words", words)[0] == 0
@@ -94,38 +94,38 @@ def test_words_of_ones_own_and_the_other_mode(speak, synthesizer, tmp_path):
     assert_says(out, said[0].audio)
     assert said[0].phonemes != said[1].phonemes
     words.write_text("world HH AH0\n\nhello QQ\n", encoding="utf-8")
-    for arguments, told in [
+    for arguments, message in [
         (("--custom-words", words), "words.txt, line 3: custom word 'hello': 'QQ' (phoneme 1)"),
         (("--custom-words", tmp_path / "none.txt"), "none.txt cannot be read"),
         (("--custom-words", words, "--phonemes"), "cannot be combined with --custom-words"),
         (("--mode", "compat", "--phonemes"), "cannot be combined with --custom-words"),
     ]:
-        code, said, complaints = speak("Hello.", tmp_path / "none.wav", *arguments)
-        assert code == 2 and not said and len(complaints) == 1 and told in complaints[0]
+        code, said, errors = speak("Hello.", tmp_path / "none.wav", *arguments)
+        assert code == 2 and not said and len(errors) == 1 and message in errors[0]
     with pytest.raises(SystemExit) as failure:
         speak("Hello.", out, "--mode", "strict")
     assert failure.value.code == 2
 
 
-def test_a_picture(speak, tmp_path):
+def test_plot_is_written(speak, tmp_path):
     out, picture = tmp_path / "out.wav", tmp_path / "out.png"
-    code, told, complaints = speak("Hello, " * 50, out, "--plot", picture)
-    assert (code, complaints) == (0, []) and out.exists() and str(picture) in told[1]
+    code, printed, errors = speak("Hello, " * 50, out, "--plot", picture)
+    assert (code, errors) == (0, []) and out.exists() and str(picture) in printed[1]
     height, width, _ = imread(picture).shape
-    assert height > 900 and 600 < width < 4000, "the beginning alone of what is long"
+    assert height > 900 and 600 < width < 4000, "only the start of long speech is plotted"
 
 
-def test_warnings_are_told(speak, tmp_path):
-    code, _, complaints = speak("hello " * 40, tmp_path / "out.wav")
-    assert code == 0 and len(complaints) == 1
-    assert complaints[0].startswith("jaxvoice: warning: ") and "too few pauses" in complaints[0]
+def test_warnings_are_printed(speak, tmp_path):
+    code, _, errors = speak("hello " * 40, tmp_path / "out.wav")
+    assert code == 0 and len(errors) == 1
+    assert errors[0].startswith("jaxvoice: warning: ") and "too few pauses" in errors[0]
 
 
-def test_what_cannot_be_said(speak, tmp_path):
+def test_invalid_arguments_are_one_line(speak, tmp_path):
     text, latin, out = tmp_path / "text.txt", tmp_path / "latin.txt", tmp_path / "out.wav"
     text.write_text("Hello.", encoding="utf-8")
     latin.write_bytes(b"caf\xe9")
-    for arguments, told in [
+    for arguments, message in [
         (("", out), "nothing to pronounce"),
         (("... !", out), "nothing to pronounce"),
         (("Привет.", out), "'П' (U+041F, CYRILLIC CAPITAL LETTER PE) at character 1 of the text"),
@@ -133,7 +133,7 @@ def test_what_cannot_be_said(speak, tmp_path):
         (("A \u2603.", out), "SNOWMAN"),
         (("say {HH QQ}", out), "in '{HH QQ}': 'QQ' (phoneme 2)"),
         (("HH AE3", out, "--phonemes"), "'AE3' (phoneme 2)"),
-        (("Hello.", out, "--speed", "0"), "speed should be"),
+        (("Hello.", out, "--speed", "0"), "speed is 0.0; it should be"),
         (("Hello.", out, "--seed", "99999999999999999999999"), "it should be a whole number"),
         (("Hello.",), "The number of arguments is 1; it should be 2: TEXT in quotes"),
         (("Hello", "there.", out), "The number of arguments is 3"),
@@ -147,24 +147,24 @@ def test_what_cannot_be_said(speak, tmp_path):
         ((out, "-f", latin), "is not UTF-8 text"),
         (("Hello.", out, "--vocoder", tmp_path), "neither a model folder"),
     ]:
-        code, said, complaints = speak(*arguments, vocoder="--vocoder" not in arguments)
-        assert code == 2 and len(complaints) == 1 and not said, arguments
-        assert complaints[0].startswith("jaxvoice: error: ") and told in complaints[0]
+        code, said, errors = speak(*arguments, vocoder="--vocoder" not in arguments)
+        assert code == 2 and len(errors) == 1 and not said, arguments
+        assert errors[0].startswith("jaxvoice: error: ") and message in errors[0]
     assert not out.exists()
 
 
-def test_a_vocoder_of_other_mels(models, capsys, tmp_path):
+def test_vocoders_of_another_contract_are_one_line(models, capsys, tmp_path):
     config = small_config()
-    told = {}
+    printed = {}
     for name, changes in {"band": {"fmax": 3000.0}, "flavour": {"center": True}}.items():
         mel = dataclasses.replace(config.mel_contract, **changes)
         FAMILY.save_network(tmp_path / name, loud_generator(config), dataclasses.replace(config, mel=mel))
         arguments = ["Hello.", tmp_path / f"{name}.wav", "--model", models / "tts", "--vocoder", tmp_path / name]
         assert main(["speak", *map(str, arguments)]) == 2
-        told[name] = capsys.readouterr().err
-        assert told[name].count("\n") == 1 and "have different mel contracts" in told[name]
+        printed[name] = capsys.readouterr().err
+        assert printed[name].count("\n") == 1 and "have different mel contracts" in printed[name]
         assert not (tmp_path / f"{name}.wav").exists()
-    assert "fmax: 4000.0 != 3000.0" in told["band"] and "center: False != True" in told["flavour"]
+    assert "fmax: 4000.0 != 3000.0" in printed["band"] and "center: False != True" in printed["flavour"]
     model, norms, made = trained()
     centred = dataclasses.replace(made, mel=dataclasses.replace(made.mel, center=True, magnitude_floor=0.0))
     save_model(tmp_path / "centred", model, norms, centred)
@@ -180,8 +180,8 @@ def test_inputs_are_never_overwritten(speak, tmp_path):
         source = tmp_path / name
         source.write_text("Hello.", encoding="utf-8")
         plot = ("--plot", source) if output == "out.wav" else ()
-        code, _, complaints = speak("-f", source, tmp_path / output, *plot)
-        assert code == 2 and "would overwrite" in complaints[0]
+        code, _, errors = speak("-f", source, tmp_path / output, *plot)
+        assert code == 2 and "would overwrite" in errors[0]
         assert source.read_text(encoding="utf-8") == "Hello."
 
 

@@ -1,4 +1,4 @@
-"""`jaxvoice teacher-force`: what it writes, what it says, the command it names, and the exit code."""
+"""`jaxvoice teacher-force`: files, output, the next command and the exit code."""
 
 import shlex
 
@@ -26,7 +26,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch):
-    """Keep compiled programs in memory only: other tests share this process."""
+    """Disable the compilation cache on disk, since other tests share this process."""
     monkeypatch.setattr("jaxvoice.cli.teacher_force.use_compilation_cache", lambda: None)
 
 
@@ -40,46 +40,46 @@ def teacher_force(folders, capsys):
     return run
 
 
-def test_pairs_and_the_command_that_trains_on_them(teacher_force, folders, tmp_path):
+def test_command_writes_pairs_and_prints_the_next_command(teacher_force, folders, tmp_path):
     out = tmp_path / "my pairs"
     write_corpus(folders / "corpus", silent=(PHONES["tiny"], np.zeros(800, np.float32)))
-    code, told, complaints = teacher_force(folders / "corpus", out, "--vocoder", folders / "voc oder")
-    assert code == 0 and complaints == ""
-    words = " ".join(told.split())
+    code, printed, errors = teacher_force(folders / "corpus", out, "--vocoder", folders / "voc oder")
+    assert code == 0 and errors == ""
+    words = " ".join(printed.split())
     assert "pairs 3 in" in words and "mean L1 " in words and "rejected 1 audio: 1 - wavs/silent.wav is silent" in words
     assert np.load(out / "mels" / "long.npy").shape == (8, 225) and len(list((out / "wavs").iterdir())) == 3
-    command = told.splitlines()[-1].removeprefix("next: ")
+    command = printed.splitlines()[-1].removeprefix("next: ")
     *_, module = python = shlex.split(command)[:3]
     assert python == ["python", "-m", "experiments.hifigan_l40"] and module == hifigan_l40.__name__
     experiment = hifigan_l40.parse(shlex.split(command)[3:])
     assert (experiment.data, experiment.corpus, experiment.init_from) == (out, "pairs", folders / "voc oder")
 
 
-def test_without_a_vocoder_the_command_leaves_room_for_it(teacher_force, folders, tmp_path):
-    code, told, _ = teacher_force(folders / "corpus", tmp_path / "pairs", "--kind", "table", "--batch-size", 2)
-    assert code == 0 and "--init-from RUN_OR_MODEL_OF_THE_VOCODER" in told
+def test_next_command_without_a_vocoder_has_a_placeholder(teacher_force, folders, tmp_path):
+    code, printed, _ = teacher_force(folders / "corpus", tmp_path / "pairs", "--kind", "table", "--batch-size", 2)
+    assert code == 0 and "--init-from RUN_OR_MODEL_OF_THE_VOCODER" in printed
 
 
-def test_recordings_may_lie_elsewhere(teacher_force, folders, tmp_path):
-    code, told, complaints = teacher_force(folders / "mute", tmp_path / "pairs")
-    assert code == 2 and not told and "has no recordings" in complaints and "--audio-dir" in complaints
+def test_recordings_are_read_from_audio_dir(teacher_force, folders, tmp_path):
+    code, printed, errors = teacher_force(folders / "mute", tmp_path / "pairs")
+    assert code == 2 and not printed and "has no recordings" in errors and "--audio-dir" in errors
     sounds = tmp_path / "sounds"
     write_corpus(sounds, one=(PHONES["tiny"], sound(0.1)))
-    code, told, _ = teacher_force(folders / "mute", tmp_path / "pairs", "--audio-dir", sounds / "wavs")
-    assert code == 0 and "no audio: 1" in told
+    code, printed, _ = teacher_force(folders / "mute", tmp_path / "pairs", "--audio-dir", sounds / "wavs")
+    assert code == 0 and "no audio: 1" in printed
 
 
 def test_errors_are_one_line_and_write_nothing(teacher_force, folders, tmp_path):
     (tmp_path / "held").mkdir()
     (tmp_path / "held" / "x").touch()
-    for arguments, told in [
-        ((folders / "corpus", tmp_path / "held"), "it contains 'x'"),
+    for arguments, message in [
+        ((folders / "corpus", tmp_path / "held"), "held contains 'x'; it should be empty"),
         ((tmp_path / "none", tmp_path / "pairs"), "There is no aligned corpus"),
         ((folders / "corpus", tmp_path / "pairs", "--kind", "labels"), "contains no files of an aligned corpus"),
         ((folders / "corpus", tmp_path / "pairs", "--vocoder", tmp_path / "none"), "There is no folder"),
         ((folders / "corpus", tmp_path / "pairs", "--batch-size", "0"), "it should be at least 1"),
     ]:
-        code, said, complaints = teacher_force(*arguments)
-        assert code == 2 and not said and complaints.count("\n") == 1, arguments
-        assert complaints.startswith("jaxvoice: error: ") and told in complaints
+        code, said, errors = teacher_force(*arguments)
+        assert code == 2 and not said and errors.count("\n") == 1, arguments
+        assert errors.startswith("jaxvoice: error: ") and message in errors
     assert [path.name for path in tmp_path.iterdir()] == ["held"]

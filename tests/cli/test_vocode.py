@@ -1,4 +1,4 @@
-"""`jaxvoice vocode` on good and bad files: what is written, what is said, and the exit code."""
+"""`jaxvoice vocode` on valid and invalid files: files, output and exit code."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ def vocoder(model) -> Vocoder:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    """Keep compiled programs in memory only: other tests share this process."""
+    """Disable the compilation cache on disk, since other tests share this process."""
     monkeypatch.setattr("jaxvoice.cli.vocode.use_compilation_cache", lambda: None)
 
 
@@ -43,7 +43,7 @@ def speech(seconds: float = 0.4) -> np.ndarray:
 
 @pytest.fixture
 def files(tmp_path, vocoder) -> Callable[[str], Path]:
-    """Inputs by name, good and bad."""
+    """Valid and invalid inputs, by name."""
     mel = vocoder.log_mel(speech(), RATE)
     broken = mel.copy()
     broken[3, 5] = np.nan
@@ -85,7 +85,7 @@ def run(capsys, *arguments: object) -> tuple[int, list[str]]:
 
 
 @pytest.mark.parametrize("name", ["mel", "batch_of_one", "double"])
-def test_a_mel_becomes_what_synthesize_gives(name, files, model, vocoder, tmp_path, capsys):
+def test_vocode_writes_the_audio_of_synthesize(name, files, model, vocoder, tmp_path, capsys):
     assert run(capsys, files(name), tmp_path / "out.wav", "--model", model) == (0, [])
     written, rate = soundfile.read(tmp_path / "out.wav", dtype="int16")
     expected = vocoder.synthesize(vocoder.log_mel(speech(), RATE))
@@ -93,7 +93,7 @@ def test_a_mel_becomes_what_synthesize_gives(name, files, model, vocoder, tmp_pa
     assert np.abs(written - np.rint(expected * 32768.0).clip(-32768, 32767)).max() <= 1
 
 
-def test_a_recording_keeps_its_length_and_float_its_precision(files, model, vocoder, tmp_path, capsys):
+def test_recordings_keep_their_length_and_floats_their_precision(files, model, vocoder, tmp_path, capsys):
     arguments = (files("speech"), tmp_path / "out.wav", "--model", model, "--subtype", "float")
     assert run(capsys, *arguments) == (0, [])
     written, rate = soundfile.read(tmp_path / "out.wav", dtype="float32")
@@ -104,7 +104,7 @@ def test_a_recording_keeps_its_length_and_float_its_precision(files, model, voco
     assert soundfile.info(tmp_path / "out.wav").frames == len(speech())
 
 
-def test_a_bad_file_among_many_stops_nothing(files, model, tmp_path, capsys):
+def test_other_files_are_converted_after_an_error(files, model, tmp_path, capsys):
     inputs = [files(name) for name in ("speech", "nan", "mel", "empty")]
     code, lines = run(capsys, *inputs, tmp_path / "made" / "here", "--model", model)
     assert code == 2 and len(lines) == 3
@@ -128,24 +128,24 @@ def test_a_bad_file_among_many_stops_nothing(files, model, tmp_path, capsys):
         ("not_there", "missing"),
     ],
 )
-def test_what_cannot_be_vocoded(name, said, files, model, tmp_path, capsys):
+def test_invalid_inputs_are_one_line(name, said, files, model, tmp_path, capsys):
     code, lines = run(capsys, files(name), tmp_path / "out.wav", "--model", model)
     assert code == 2 and len(lines) == 1
     assert lines[0].startswith("jaxvoice: error: ") and said in lines[0] and name in lines[0]
     assert not (tmp_path / "out.wav").exists()
 
 
-def test_an_unusual_mel_is_vocoded_with_a_warning(files, model, tmp_path, capsys):
+def test_unusual_mels_are_converted_with_a_warning(files, model, tmp_path, capsys):
     code, lines = run(capsys, files("deeper"), tmp_path / "out.wav", "--model", model)
     assert code == 0 and (tmp_path / "out.wav").exists() and len(lines) == 1
     assert lines[0].startswith("jaxvoice: warning: ") and "below the logarithm's floor" in lines[0]
 
 
-def test_checks_can_be_switched_off(files, model, tmp_path, capsys):
+def test_checks_can_be_disabled(files, model, tmp_path, capsys):
     assert run(capsys, files("log10"), tmp_path / "out.wav", "--model", model, "--no-check") == (0, [])
 
 
-def test_an_output_that_cannot_be_written(files, model, tmp_path, capsys):
+def test_invalid_outputs_are_one_line(files, model, tmp_path, capsys):
     (tmp_path / "file").write_text("keep me", encoding="utf-8")
     for output, said in [
         (tmp_path / "nowhere" / "out.wav", "cannot be written"),
@@ -158,7 +158,7 @@ def test_an_output_that_cannot_be_written(files, model, tmp_path, capsys):
     assert (tmp_path / "file").read_text(encoding="utf-8") == "keep me"
 
 
-def test_nothing_is_overwritten_by_accident(files, model, tmp_path, capsys):
+def test_outputs_overwrite_neither_inputs_nor_each_other(files, model, tmp_path, capsys):
     recording = files("speech")
     before = recording.read_bytes()
     for output in (recording, tmp_path):
@@ -170,14 +170,14 @@ def test_nothing_is_overwritten_by_accident(files, model, tmp_path, capsys):
     assert recording.read_bytes() == before and not (tmp_path / "out").exists()
 
 
-def test_contradictory_paths(files, model, tmp_path, capsys):
+def test_contradictory_paths_are_one_line(files, model, tmp_path, capsys):
     mel = files("mel")
-    assert "pass at least one INPUT" in run(capsys, mel, "--model", model)[1][0]
+    assert "it should be at least 2: one or more INPUT" in run(capsys, mel, "--model", model)[1][0]
     code, lines = run(capsys, mel, files("speech"), tmp_path / "out.wav", "--model", model)
     assert code == 2 and "it should be a folder for several inputs" in lines[0]
 
 
-def test_several_inputs_make_a_folder_of_any_name(files, model, tmp_path, capsys):
+def test_several_inputs_are_written_to_a_folder_of_any_name(files, model, tmp_path, capsys):
     mel, recording, folder = files("mel"), files("speech"), tmp_path / "out.v1"
     code, lines = run(capsys, mel, folder, "--model", model)
     assert code == 2 and "it should be a .wav file or a folder" in lines[0] and "create the folder first" in lines[0]
@@ -188,13 +188,13 @@ def test_several_inputs_make_a_folder_of_any_name(files, model, tmp_path, capsys
     assert (folder / "mel.wav").exists()
 
 
-def test_an_archive_is_told_from_a_recording(files, model, tmp_path, capsys):
+def test_npz_archives_are_one_line(files, model, tmp_path, capsys):
     np.savez(tmp_path / "mels.npz", mel=np.load(files("mel")))
     code, lines = run(capsys, tmp_path / "mels.npz", tmp_path / "out.wav", "--model", model)
     assert code == 2 and len(lines) == 1 and "mels.npz is an .npz archive" in lines[0] and ".npy" in lines[0]
 
 
-def test_a_model_that_is_none(files, tmp_path, capsys):
+def test_folders_without_a_model_are_one_line(files, tmp_path, capsys):
     code, lines = run(capsys, files("mel"), tmp_path / "new", "--model", tmp_path)
     assert code == 2 and len(lines) == 1 and "neither a model folder" in lines[0]
     assert not (tmp_path / "new").exists()
@@ -207,12 +207,12 @@ def test_debug_keeps_the_traceback(files, model, tmp_path):
         main(["vocode", str(files("gone")), str(tmp_path / "out.wav"), "--model", str(model), "--debug"])
 
 
-def test_a_conditioned_model_needs_its_vector(tmp_path, files, capsys):
+def test_conditioned_models_need_a_vector(tmp_path, files, capsys):
     config = small_config(cond_channels=3)
     FAMILY.save_network(tmp_path / "model", loud_generator(config), config)
     arguments = (files("mel"), tmp_path / "out.wav", "--model", tmp_path / "model")
     code, lines = run(capsys, *arguments)
-    assert code == 2 and "conditioning vector of 3 values" in lines[0]
+    assert code == 2 and "cond is None; it should be the conditioning vector" in lines[0]
     np.save(tmp_path / "voice.npy", np.ones(3, np.float32))
     assert run(capsys, *arguments, "--cond", tmp_path / "voice.npy") == (0, [])
     code, lines = run(capsys, *arguments, "--cond", tmp_path / "none.npy")
@@ -220,7 +220,7 @@ def test_a_conditioned_model_needs_its_vector(tmp_path, files, capsys):
 
 
 @pytest.mark.parametrize("kind", ["archive", "damaged archive", "text"])
-def test_a_conditioning_vector_that_is_none(kind, tmp_path, files, capsys):
+def test_invalid_conditioning_vectors_are_one_line(kind, tmp_path, files, capsys):
     config = small_config(cond_channels=3)
     FAMILY.save_network(tmp_path / "model", loud_generator(config), config)
     voice = tmp_path / "voice.npy"

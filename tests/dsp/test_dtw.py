@@ -17,8 +17,8 @@ from jaxvoice.dsp.dtw import (
     time_warping_path,
     true_runs,
 )
-from tests.pipelines.talker import MEL, chatter
 from tests.pipelines.test_aligner import FRAMES, HELLO, LINE, WORLD
+from tests.pipelines.tone_synthesizer import MEL, tone_audio
 
 
 def test_warping_path_has_the_least_cost_of_all_paths():
@@ -67,7 +67,7 @@ def test_every_duration_has_a_frame():
 
 
 def test_features_do_not_depend_on_loudness_or_logarithm():
-    audio = chatter(LINE, FRAMES, noise=1e-2)
+    audio = tone_audio(LINE, FRAMES, noise=1e-2)
     natural = np.asarray(log_mel(audio, MEL))
     expected = dtw_features(natural, MEL)
     np.testing.assert_allclose(dtw_features(natural - 1.5, MEL), expected, atol=1e-5)
@@ -80,10 +80,10 @@ def test_features_do_not_depend_on_loudness_or_logarithm():
 
 def test_silent_frames_are_found_in_pauses():
     codes = ["pau", *HELLO, "pau", *WORLD]
-    mel = np.asarray(log_mel(chatter(codes, [20.0] * 11, noise=1e-4), MEL))
+    mel = np.asarray(log_mel(tone_audio(codes, [20.0] * 11, noise=1e-4), MEL))
     quiet = silent_frames(mel, MEL)
     assert outer_silence(quiet)[0] in (18, 19, 20) and outer_silence(quiet)[1] == 0
     (_, first), (start, stop) = true_runs(quiet)
     assert abs(first - 20) <= 2 and abs(start - 100) <= 2 and abs(stop - 120) <= 2
-    assert not silent_frames(np.asarray(log_mel(chatter(HELLO, [20.0] * 4), MEL)), MEL).any()
+    assert not silent_frames(np.asarray(log_mel(tone_audio(HELLO, [20.0] * 4), MEL)), MEL).any()
     assert outer_silence(np.ones(5, bool)) == (0, 0) and true_runs(np.zeros(5, bool)).shape == (0, 2)

@@ -1,4 +1,4 @@
-"""What tests of experiments share."""
+"""Fixtures of the tests of experiments."""
 
 import jax
 import pytest
@@ -8,7 +8,7 @@ from jaxvoice.training import parallel
 
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
-    """A cache folder that no other test sees, for corpora and compiled programs."""
+    """A separate cache folder for corpora and compiled programs."""
     before = jax.config.values["jax_compilation_cache_dir"]
     monkeypatch.setenv("JAXVOICE_CACHE", str(tmp_path / "cache"))
     yield
@@ -17,6 +17,6 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def one_device(monkeypatch):
-    """Train on one of the eight devices, for which programs compile in half the time."""
+    """Train on one of the eight devices, which halves compilation times."""
     mesh = parallel.data_mesh(jax.devices()[:1])
     monkeypatch.setattr(parallel, "data_mesh", lambda: mesh)

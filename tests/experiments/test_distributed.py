@@ -1,4 +1,4 @@
-"""The flag `--distributed`: hosts can be connected only before JAX has a backend."""
+"""`--distributed`: hosts must be connected before JAX creates a backend."""
 
 import subprocess
 import sys

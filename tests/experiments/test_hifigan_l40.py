@@ -1,4 +1,4 @@
-"""The HiFi-GAN experiment: its flags, its refusals, and one run from audio files to a model and back."""
+"""The HiFi-GAN experiment: flags, errors, and a run from audio files to a model."""
 
 import io
 import json
@@ -99,7 +99,7 @@ def test_every_flag_has_help(capsys, monkeypatch):
         hifigan_l40.parse(["--help"])
     assert end.value.code == 0
     shown = capsys.readouterr().out
-    # The numbered flags of a tuple share the help of their heading.
+    # The numbered flags of a tuple share one help text.
     lines = [line.strip("│ ") for line in shown.splitlines()]
     heading = next(i for i, line in enumerate(lines) if "resblock-dilation-sizes options" in line)
     assert any(re.match("[A-Z]", line) for line in lines[heading + 1 : heading + 4])
@@ -130,61 +130,61 @@ def refused(capsys, *flags: str) -> str:
         (["--batch-size", "3"], r"error: --batch-size is 3; it should .* number of devices, 8\. Set it to 8"),
         (["--model.generator.cond-channels", "4"], "error: --model.generator.cond-channels is 4.*use 0"),
         (["--resume", "must"], "no run to resume"),
-        (["--init-from", "nowhere"], "--init-from nowhere is neither"),
+        (["--init-from", "nowhere"], "--init-from is nowhere; it should be a run folder with checkpoints or a model"),
         (["--continue-from", "nowhere"], "nowhere contains no training state"),
         (["--continue-from=nowhere", "--preset", "v2"], "omit --preset"),
         (["--run-dir", "tones/tone0.wav/run"], "tone0.wav is not a folder; choose another --run-dir"),
     ],
 )
-def test_wrong_values_end_in_one_line_before_anything_is_decoded(tmp_path, capsys, tones, flags, message, monkeypatch):
+def test_invalid_values_are_one_line_before_decoding(tmp_path, capsys, tones, flags, message, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(common, "find_recordings", lambda *_: pytest.fail("the corpus was read"))
     run = tmp_path / "run"
-    told = refused(capsys, "--data", str(tones), "--run-dir", str(run), *flags)
-    assert re.fullmatch("hifigan_l40: error: .*\n", told) and re.search(message, told)
+    printed = refused(capsys, "--data", str(tones), "--run-dir", str(run), *flags)
+    assert re.fullmatch("hifigan_l40: error: .*\n", printed) and re.search(message, printed)
     assert not run.exists()
 
 
-def test_contradicting_sizes_are_told_with_the_remedy(tmp_path, capsys, tones):
+def test_contradictory_sizes_raise_with_the_remedy(tmp_path, capsys, tones):
     run = tmp_path / "run"
-    told = refused(capsys, "--data", str(tones), "--run-dir", str(run), "--model.segment-size", "8000")
-    assert re.fullmatch("hifigan_l40: error: --model: segment_size .*7936.*\n", told)
+    printed = refused(capsys, "--data", str(tones), "--run-dir", str(run), "--model.segment-size", "8000")
+    assert re.fullmatch("hifigan_l40: error: --model: segment_size .*7936.*\n", printed)
     assert not run.exists()
 
 
-def test_a_folder_that_may_not_be_written_is_refused_first(tmp_path, capsys, tones, monkeypatch):
+def test_unwritable_run_folders_raise_first(tmp_path, capsys, tones, monkeypatch):
     monkeypatch.setattr(common, "find_recordings", lambda *_: pytest.fail("the corpus was read"))
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
-    told = refused(capsys, "--data", str(tones), "--run-dir", str(tmp_path / "a" / "b"))
-    assert re.fullmatch(f"hifigan_l40: error: .*{re.escape(str(tmp_path))} is not writable.*\n", told)
+    printed = refused(capsys, "--data", str(tones), "--run-dir", str(tmp_path / "a" / "b"))
+    assert re.fullmatch(f"hifigan_l40: error: .*{re.escape(str(tmp_path))} is not writable.*\n", printed)
     assert not (tmp_path / "a").exists()
 
 
-def test_a_preset_of_none_is_the_default():
+def test_preset_none_is_the_default():
     assert hifigan_l40.parse(["--preset", "None"]) == hifigan_l40.parse([])
 
 
-def test_missing_corpus_ends_in_one_line(tmp_path, capsys):
+def test_missing_corpus_is_one_line(tmp_path, capsys):
     run = tmp_path / "run"
-    told = refused(capsys, "--data", str(tmp_path / "nowhere"), "--run-dir", str(run))
-    assert re.fullmatch("hifigan_l40: error: .*nowhere.*\n", told)
+    printed = refused(capsys, "--data", str(tmp_path / "nowhere"), "--run-dir", str(run))
+    assert re.fullmatch("hifigan_l40: error: .*nowhere.*\n", printed)
     assert not run.exists()
 
 
 @pytest.mark.parametrize("place", [os.devnull, "n" * 400])
-def test_what_is_no_corpus_ends_in_one_line(tmp_path, capsys, place):
-    told = refused(capsys, "--data", place, "--run-dir", str(tmp_path / "run"))
-    assert re.fullmatch("hifigan_l40: error: There is no corpus at .*\n", told)
+def test_folders_without_a_corpus_are_one_line(tmp_path, capsys, place):
+    printed = refused(capsys, "--data", place, "--run-dir", str(tmp_path / "run"))
+    assert re.fullmatch("hifigan_l40: error: There is no corpus at .*\n", printed)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows takes a path that long for one that does not exist")
-def test_a_run_folder_with_too_long_a_name_ends_in_one_line(tmp_path, capsys, tones):
-    told = refused(capsys, "--data", str(tones), "--run-dir", str(tmp_path / ("n" * 400)))
-    assert re.search("hifigan_l40: error: .*File name too long.*\n$", told) and told.count("error: ") == 1
+def test_run_folders_with_long_names_are_one_line(tmp_path, capsys, tones):
+    printed = refused(capsys, "--data", str(tones), "--run-dir", str(tmp_path / ("n" * 400)))
+    assert re.search("hifigan_l40: error: .*File name too long.*\n$", printed) and printed.count("error: ") == 1
 
 
-def test_errors_of_the_system_are_one_line_and_bugs_keep_their_traceback(tmp_path, capsys, tones, monkeypatch):
+def test_system_errors_are_one_line_and_bugs_keep_their_traceback(tmp_path, capsys, tones, monkeypatch):
     def fail(*arguments):
         raise failure
 
@@ -199,18 +199,18 @@ def test_errors_of_the_system_are_one_line_and_bugs_keep_their_traceback(tmp_pat
         hifigan_l40.main(flags)
 
 
-def test_corpus_without_usable_audio_is_refused_with_the_reason(tmp_path, capsys):
+def test_corpus_without_usable_audio_raises_with_reasons(tmp_path, capsys):
     folder, run = tmp_path / "silence", tmp_path / "run"
     folder.mkdir()
     write_wav(folder / "silent.wav", np.zeros(22050, np.float32), 22050)
-    told = refused(capsys, "--data", str(folder), "--run-dir", str(run))
-    assert re.fullmatch(r"hifigan_l40: error: None of the 1 file\(s\).*silent.*\n", told)
+    printed = refused(capsys, "--data", str(folder), "--run-dir", str(run))
+    assert re.fullmatch(r"hifigan_l40: error: None of the 1 file\(s\).*silent.*\n", printed)
     assert not run.exists()
 
 
 @pytest.fixture
 def imported(tmp_path) -> Path:
-    """A model folder made of a `g_` and a `do_` file."""
+    """A model folder imported from a `g_` and a `do_` file."""
     trainer = torch_trainer()
     for batch in batches(2):
         trainer.step(*batch)
@@ -218,7 +218,7 @@ def imported(tmp_path) -> Path:
     return tmp_path / "imported"
 
 
-def test_an_imported_training_is_continued(tmp_path, tones, imported, monkeypatch):
+def test_imported_training_is_continued(tmp_path, tones, imported, monkeypatch):
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), "--validation", "1", "--batch-size", "8"]
     flags += ["--crops-per-clip", "4"]
     experiment = hifigan_l40.parse([*flags, "--continue-from", str(imported), "--steps", "3"])
@@ -241,7 +241,7 @@ def test_an_imported_training_is_continued(tmp_path, tones, imported, monkeypatc
         )
 
 
-def test_a_new_run_begins_with_imported_discriminators_too(imported, capsys):
+def test_init_from_uses_imported_discriminators(imported, capsys):
     released = continued_state(HiFiGANTask(continued_config(imported), steps_per_epoch=1), imported)
     task = HiFiGANTask(continued_config(imported), steps_per_epoch=1)
     begun = initial_state(task, imported, seed=0)
@@ -256,19 +256,21 @@ def test_a_new_run_begins_with_imported_discriminators_too(imported, capsys):
     assert "and new discriminators" in capsys.readouterr().out
 
 
-def test_beginning_and_continuing_exclude_each_other(tmp_path, capsys, imported):
-    told = refused(capsys, "--continue-from", str(imported), "--init-from", str(imported))
-    assert re.search("cannot be combined", told)
+def test_init_from_and_continue_from_cannot_be_combined(tmp_path, capsys, imported):
+    printed = refused(capsys, "--continue-from", str(imported), "--init-from", str(imported))
+    assert re.search("cannot be combined", printed)
 
 
-def test_generator_of_another_size_is_refused(tmp_path, capsys, tones):
+def test_generators_of_another_size_raise(tmp_path, capsys, tones):
     block = {"resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1,),)}
     other = HiFiGANConfig(GeneratorConfig(upsample_initial_channel=16, **block))
     FAMILY.save_network(tmp_path / "model", Generator(other.generator, key=jax.random.key(0)), other)
     run = tmp_path / "run"
     flags = ["--data", str(tones), "--run-dir", str(run), "--init-from", str(tmp_path / "model"), *TINY]
-    told = refused(capsys, *flags)
-    difference = re.search(r"hifigan_l40: error: .*a different network .*\(stored != requested\): (.*)\. Use the", told)
+    printed = refused(capsys, *flags)
+    difference = re.search(
+        r"hifigan_l40: error: .*a different network .*\(stored != requested\): (.*)\. Use the", printed
+    )
     assert difference is not None
     assert difference[1].split("; ") == [
         "--model.generator.resblock: '1' != '2'",
@@ -282,8 +284,8 @@ def test_generator_of_another_size_is_refused(tmp_path, capsys, tones):
 
 
 @pytest.mark.parametrize("source", ["owner/name", "run"])
-def test_a_new_run_takes_networks_and_licence_of_a_model_of_the_hub(tmp_path, tones, monkeypatch, source):
-    """Or those of a run that has a model, but no checkpoints."""
+def test_init_from_uses_networks_and_licence_of_a_hub_model(tmp_path, tones, monkeypatch, source):
+    """A run with a model but without checkpoints is valid too."""
     monkeypatch.chdir(tmp_path)
     folder, begun = tmp_path / "run" / "model", []
     names = []
@@ -313,7 +315,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_decoding_shows_its_progress_and_counts_as_time(tmp_path, tones, monkeypatch):
+def test_decoding_shows_progress_and_counts_in_the_budget(tmp_path, tones, monkeypatch):
     given = []
     monkeypatch.setattr(hifigan_l40, "fit", lambda task, loader, loop, *_, **__: given.append(loop))
     monkeypatch.setattr("sys.stderr", Terminal())
@@ -326,11 +328,11 @@ def test_decoding_shows_its_progress_and_counts_as_time(tmp_path, tones, monkeyp
     assert [replace(loop, minutes=3.0) for loop in given] == [experiment.loop] * 2
 
 
-def test_without_a_time_budget_none_is_spent():
+def test_missing_time_budget_is_not_reduced():
     assert common.remaining(common.Loop(minutes=None), 100.0).minutes is None
 
 
-def test_minutes_say_what_they_count(capsys):
+def test_help_of_minutes_states_what_is_included(capsys):
     with pytest.raises(SystemExit):
         hifigan_l40.parse(["--help"])
     assert "from the start of the command" in " ".join(capsys.readouterr().out.replace("│", " ").split())
@@ -340,15 +342,15 @@ def decibels(mel: np.ndarray) -> np.ndarray:
     return 20 / np.log(10) * mel
 
 
-def test_given_mels_of_another_scale_are_refused(tmp_path, capsys, tones):
+def test_mels_of_another_scale_are_rejected(tmp_path, capsys, tones):
     folder = tmp_path / "pairs"
     (folder / "mels").mkdir(parents=True)
     tones.rename(folder / "wavs")
     for path in (folder / "wavs").iterdir():
         mel = np.asarray(log_mel(read_audio(path).samples, MelConfig()))
         np.save(folder / "mels" / f"{path.stem}.npy", decibels(mel))
-    told = refused(capsys, "--data", str(folder), "--run-dir", str(tmp_path / "run"))
-    assert re.fullmatch(r"hifigan_l40: error: None of the 5 file\(s\).*decibels \(values from -\d+.*\n", told)
+    printed = refused(capsys, "--data", str(folder), "--run-dir", str(tmp_path / "run"))
+    assert re.fullmatch(r"hifigan_l40: error: None of the 5 file\(s\).*decibels \(values from -\d+.*\n", printed)
 
 
 def result(folder: Path, **changes) -> TrainingResult:
@@ -367,43 +369,43 @@ def write_model(folder: Path, step: int) -> None:
     (folder / "model" / "config.json").write_text(json.dumps({"info": {"step": step}}), encoding="utf-8")
 
 
-def test_summary_of_a_run_that_diverged_recommends_nothing_that_is_not_there(tmp_path):
-    told = summary(tmp_path / "run", metrics={"mel_l1": float("nan")})
-    assert "nan" not in told and re.search("validation mel L1 +no finite value yet", told)
+def test_summary_of_a_diverged_run_recommends_no_missing_model(tmp_path):
+    printed = summary(tmp_path / "run", metrics={"mel_l1": float("nan")})
+    assert "nan" not in printed and re.search("validation mel L1 +no finite value yet", printed)
     assert (
-        re.search("the model +none yet", told)
-        and "jaxvoice vocode" not in told
-        and str(tmp_path / "run" / "samples") not in told
+        re.search("the model +none yet", printed)
+        and "jaxvoice vocode" not in printed
+        and str(tmp_path / "run" / "samples") not in printed
     )
-    assert "0.00" not in told and re.search("speed +not measured in this session", told)
+    assert "0.00" not in printed and re.search("speed +not measured in this session", printed)
 
 
-def test_summary_names_the_step_of_an_older_validation(tmp_path):
+def test_summary_states_the_step_of_an_older_validation(tmp_path):
     write_model(tmp_path, 6)
     found = {"metrics": {"mel_l1": 4.5}, "best": {"step": 6, "value": 4.25}}
-    told = summary(tmp_path, **found, stopped="interrupted", steps_per_second=0.003)
-    assert re.search(r"mel L1 +4\.2500 \(step 6\), 4\.5000 at the last validation\n", told)
-    assert re.search(r"the model .*model \(step 6\)\n", told) and f"--model {tmp_path}\n" in told
-    assert "0.003 steps/s" in told and f"tensorboard --logdir {tmp_path}" in told
+    printed = summary(tmp_path, **found, stopped="interrupted", steps_per_second=0.003)
+    assert re.search(r"mel L1 +4\.2500 \(step 6\), 4\.5000 at the last validation\n", printed)
+    assert re.search(r"the model .*model \(step 6\)\n", printed) and f"--model {tmp_path}\n" in printed
+    assert "0.003 steps/s" in printed and f"tensorboard --logdir {tmp_path}" in printed
     now = summary(tmp_path, metrics={"mel_l1": 4.25}, best={"step": 6, "value": 4.25}, step=6)
     assert "(step 6)" not in now and re.search(r"mel L1 +4\.2500\n", now)
 
 
-def test_summary_without_tensorboard_does_not_recommend_it(tmp_path):
+def test_summary_without_tensorboard_does_not_mention_it(tmp_path):
     assert "listen" not in summary(tmp_path, "--no-tensorboard")
     (tmp_path / "samples").mkdir()
-    told = summary(tmp_path, "--no-tensorboard")
-    assert "tensorboard" not in told and str(tmp_path / "samples") in told
+    printed = summary(tmp_path, "--no-tensorboard")
+    assert "tensorboard" not in printed and str(tmp_path / "samples") in printed
 
 
 @pytest.mark.usefixtures("one_device")
-def test_tones_are_learnt_from_and_the_run_goes_on(tmp_path, capsys, tones):
+def test_run_on_tones_is_trained_and_resumed(tmp_path, capsys, tones):
     run = tmp_path / "run"
     flags = ["--data", str(tones), "--run-dir", str(run), "--validation", "1", "--log-every", "1", *TINY]
     assert hifigan_l40.main([*flags, "--steps", "2"]) == 0
-    told = capsys.readouterr().out
-    error = re.search(r"validation mel L1 +([\d.]+)", told)
-    assert "step 2 after" in told and error is not None
+    printed = capsys.readouterr().out
+    error = re.search(r"validation mel L1 +([\d.]+)", printed)
+    assert "step 2 after" in printed and error is not None
     assert 0 < float(error[1]) < 20
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {"mel_l1", "disc_period", "adv_scale"} <= set().union(*logged)

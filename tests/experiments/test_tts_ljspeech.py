@@ -1,4 +1,4 @@
-"""The text-to-speech experiment: its flags, its refusals, and one run from recordings to a spoken sentence."""
+"""The text-to-speech experiment: flags, errors, and a run from recordings to a spoken sentence."""
 
 import json
 import re
@@ -41,7 +41,7 @@ TINY = [
 
 @pytest.fixture
 def tones(tmp_path) -> Path:
-    """Ten recordings of six tones each, with a table of when each sounds."""
+    """Ten recordings of six tones each, with a table of the times of the tones."""
     random = np.random.default_rng(0)
     for number in range(10):
         phones = random.choice(["AA1", "B", "IY0", "S", "pau"], 6)
@@ -62,7 +62,7 @@ def tones(tmp_path) -> Path:
 
 
 def quickly(network: Callable[..., Any], config: Any) -> Any:
-    """A `network` of `config` whose weights are all one half: random ones take long to draw."""
+    """A `network` of `config` whose weights are all 0.5, since random initialisation takes long."""
     skeleton = eqx.filter_eval_shape(network, config, key=jax.random.key(0))
     return jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, leaf.dtype), skeleton)
 
@@ -71,7 +71,7 @@ def refused(capsys, *flags: str) -> str:
     return command_lines.refused(capsys, tts_ljspeech.main, *flags)
 
 
-def test_defaults_on_a_cpu_end_within_ten_minutes_after_both_phases():
+def test_defaults_on_a_cpu_train_both_phases_in_ten_minutes():
     experiment = tts_ljspeech.parse([])
     assert experiment.training.model == PRESETS["tiny"]
     assert experiment.loop.minutes is not None and experiment.loop.minutes < 10
@@ -123,7 +123,7 @@ def test_every_flag_has_help(capsys, monkeypatch):
         (["--buckets", "0"], "error: --buckets is 0; it should be at least 1"),
         (["--batch-size", "3"], "error: --batch-size is 3; it should be a multiple of the number of devices"),
         (["--acoustic-steps", "-1"], r"error: --acoustic-steps is -1; it should be at least 0\. 0 trains"),
-        (["--acoustic-steps", "0"], "error: --acoustic-steps is 0, but a new run needs .*--init-from"),
+        (["--acoustic-steps", "0"], "error: --acoustic-steps is 0; it should be positive, because .*--init-from"),
         (["--model.encoder.dropout", "2"], r"error: --model\.encoder\.dropout is 2\.0; it should lie in \[0, 1\)"),
         (["--model.encoder.heads", "3"], "heads"),
         (["--resume", "must"], "no run to resume"),
@@ -134,26 +134,26 @@ def test_every_flag_has_help(capsys, monkeypatch):
         (["--model.phone-set", "ipa"], "'ipa'; it should be one of aligned, arpabet"),
     ],
 )
-def test_wrong_values_end_in_one_line_before_anything_is_read(tmp_path, capsys, tones, flags, message, monkeypatch):
+def test_invalid_values_are_one_line_before_reading(tmp_path, capsys, tones, flags, message, monkeypatch):
     monkeypatch.setattr(text_to_speech, "find_alignments", lambda *_, **__: pytest.fail("the corpus was looked at"))
-    told = refused(capsys, "--data", str(tones), "--run-dir", str(tmp_path / "run"), *flags)
-    assert re.search("error: ", told) and re.search(message, told)
+    printed = refused(capsys, "--data", str(tones), "--run-dir", str(tmp_path / "run"), *flags)
+    assert re.search("error: ", printed) and re.search(message, printed)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_corpus_ends_in_one_line(tmp_path, capsys):
-    told = refused(capsys, "--data", str(tmp_path / "nowhere"), "--run-dir", str(tmp_path / "run"))
-    assert re.fullmatch("tts_ljspeech: error: .*nowhere.*\n", told)
+def test_missing_corpus_is_one_line(tmp_path, capsys):
+    printed = refused(capsys, "--data", str(tmp_path / "nowhere"), "--run-dir", str(tmp_path / "run"))
+    assert re.fullmatch("tts_ljspeech: error: .*nowhere.*\n", printed)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_vocoder_of_other_mels_is_refused_before_training(tmp_path, capsys, tones):
+def test_vocoders_of_another_contract_raise_before_training(tmp_path, capsys, tones):
     block = {"resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1,),)}
     other = HiFiGANConfig(GeneratorConfig(upsample_initial_channel=16, **block), mel=MelConfig(sample_rate=16000))
     FAMILY.save_network(tmp_path / "vocoder", quickly(Generator, other.generator), other)
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), "--vocoder", str(tmp_path / "vocoder")]
-    told = refused(capsys, *flags, *TINY)
-    assert re.search("tts_ljspeech: error: .*sample_rate.*(16000.*22050|22050.*16000)", told)
+    printed = refused(capsys, *flags, *TINY)
+    assert re.search("tts_ljspeech: error: .*sample_rate.*(16000.*22050|22050.*16000)", printed)
     assert not (tmp_path / "run").exists()
 
 
@@ -169,7 +169,7 @@ def test_flavour_and_phone_set_are_chosen_by_name(tmp_path, tones):
     assert tts_ljspeech.default_experiment("full").training.model.mel == MelConfig()
 
 
-def test_a_run_goes_on_with_its_own_statistics_when_the_corpus_changes(tmp_path, tones, monkeypatch):
+def test_resumed_run_keeps_its_statistics_if_the_corpus_changes(tmp_path, tones, monkeypatch):
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), *TINY]
     tasks = []
 
@@ -185,17 +185,17 @@ def test_a_run_goes_on_with_its_own_statistics_when_the_corpus_changes(tmp_path,
     (tones / "t0.wav").unlink()
     tts_ljspeech.run(tts_ljspeech.parse(flags))
     assert tasks[0].config == tasks[1].config
-    (tmp_path / "run" / "checkpoints" / "3").rmdir()  # nothing learnt: measured again
+    (tmp_path / "run" / "checkpoints" / "3").rmdir()  # no progress: statistics are computed again
     tts_ljspeech.run(tts_ljspeech.parse(flags))
     assert tasks[2].config.model.statistics != tasks[0].config.model.statistics
 
 
-def test_a_run_that_learnt_no_durations_says_so(tmp_path):
+def test_summary_states_that_no_durations_were_trained(tmp_path):
     experiment = tts_ljspeech.parse(["--acoustic-steps", "10"])
-    for step, told in ((10, True), (11, False)):
+    for step, printed in ((10, True), (11, False)):
         result = TrainingResult("minutes", step, {}, None, tmp_path, 0.0, 0.0, 0.0, 0)
         shown = tts_ljspeech.summary(result, experiment, 60.0, None)
-        assert ("not trained yet" in shown) == told and "continue            repeat the command" in shown
+        assert ("not trained yet" in shown) == printed and "continue            repeat the command" in shown
     shown = tts_ljspeech.summary(replace(result, stopped="steps"), experiment, 60.0, None)
     assert f"--init-from {tmp_path}" in shown
     heard = replace(experiment, vocoder=tmp_path / "voice")
@@ -203,7 +203,7 @@ def test_a_run_that_learnt_no_durations_says_so(tmp_path):
     assert f"--model {tmp_path} --vocoder {tmp_path / 'voice'}" in shown
 
 
-def test_a_new_run_begins_with_the_networks_of_another(tmp_path, tones, monkeypatch):
+def test_init_from_uses_the_networks_of_another_run(tmp_path, tones, monkeypatch):
     begun = []
 
     def fit(task, loader, config, folder, *, initial_state):
@@ -220,7 +220,7 @@ def test_a_new_run_begins_with_the_networks_of_another(tmp_path, tones, monkeypa
     (state,) = begun
     assert int(state.counters.step) == 0
     assert np.array_equal(state.acoustic.model.encoder.embedding, model.acoustic.encoder.embedding)
-    assert state.acoustic.model.config.statistics.mel_mean != -3.0  # the corpus's own
+    assert state.acoustic.model.config.statistics.mel_mean != -3.0  # those of the corpus
 
 
 def trained(tones: Path, run: Path, steps: int) -> dict[str, np.ndarray]:
@@ -231,12 +231,12 @@ def trained(tones: Path, run: Path, steps: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.usefixtures("one_device")
-def test_from_recordings_to_a_spoken_sentence_and_on_after_a_stop(tmp_path, tones, capsys):
+def test_run_is_trained_speaks_and_is_resumed(tmp_path, tones, capsys):
     whole = trained(tones, tmp_path / "whole", 6)
     shown = capsys.readouterr().out
     assert "usable" in shown and "step 6 after" in shown and "jaxvoice speak" in shown
 
-    # Stopped in the first phase: the same numbers, dropout and batches included.
+    # A run stopped in the first phase resumes with the same batches, dropout and weights.
     trained(tones, tmp_path / "parts", 3)
     parts = trained(tones, tmp_path / "parts", 6)
     assert whole.keys() == parts.keys()
@@ -254,6 +254,6 @@ def test_from_recordings_to_a_spoken_sentence_and_on_after_a_stop(tmp_path, tone
     _, config = gaussian_tts.FAMILY.load_network(tmp_path / "whole" / "model")
     store = load_aligned(find_aligned(tones), config.mel, peak_normalize=True)
     found = measure_statistics(store)
-    assert config.statistics.duration_mean == pytest.approx(found.duration_mean, abs=0.1)  # of the training side
+    assert config.statistics.duration_mean == pytest.approx(found.duration_mean, abs=0.1)  # those of the training part
     assert config.statistics.mel_mean == pytest.approx(found.mel_mean, abs=0.5)
     assert config.statistics.duration_scale != 1.0

@@ -20,13 +20,13 @@ def csv(phones) -> str:
 
 
 def sound(seconds: float, seed: int = 0, level: float = 0.2) -> np.ndarray:
-    """Noise that swells, with a peak of about twice `level`."""
+    """Noise of increasing amplitude, with a peak of about twice `level`."""
     count = round(seconds * RATE)
     return (np.random.default_rng(seed).normal(0, 0.5 * level, count) * np.linspace(0.3, 1.3, count)).astype(np.float32)
 
 
 def write_corpus(root: Path, **utterances) -> Path:
-    """`name=(phones, audio or None)` as tables with recordings in `wavs`."""
+    """Write `name=(phones, audio or None)` as tables, with recordings in `wavs`."""
     (root / "wavs").mkdir(parents=True, exist_ok=True)
     for name, (phones, audio) in utterances.items():
         (root / f"{name}.csv").write_text(csv(phones), encoding="utf-8")

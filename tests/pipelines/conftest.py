@@ -1,4 +1,4 @@
-"""A generator small enough to run everywhere, loud enough that a wrong frame is seen."""
+"""A small generator whose output is loud, so that wrong frames exceed the tolerances."""
 
 import equinox as eqx
 import jax

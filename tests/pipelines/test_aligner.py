@@ -18,8 +18,8 @@ from jaxvoice.models.gaussian_tts.forced_alignment import PhonemeSequence, adjus
 from jaxvoice.pipelines import Aligner, Synthesizer
 from jaxvoice.text import ALIGNED
 from tests.models.gaussian_tts.small import save_model
-from tests.pipelines.talker import HOP, MEL, chatter, talker
 from tests.pipelines.test_synthesizer import trained
+from tests.pipelines.tone_synthesizer import HOP, MEL, tone_audio, tone_synthesizer
 
 HELLO = ["HH", "AH0", "L", "OW1"]
 WORLD = ["W", "EU1", "R", "L", "D"]
@@ -29,17 +29,17 @@ FRAMES = 3 + np.random.default_rng(1).integers(0, 17, len(LINE)) + 0.0
 
 @pytest.fixture(scope="module")
 def aligner() -> Aligner:
-    return Aligner(talker())
+    return Aligner(tone_synthesizer())
 
 
 def assert_true(found, frames) -> None:
-    """Boundaries are those of a recording whose phonemes last `frames`, to two frames and most of them to one."""
+    """Check that all boundaries are within two frames of the true ones, `frames` per phoneme, and most within one."""
     errors = np.abs(found.alignment.boundaries * MEL.sample_rate / HOP - np.concatenate([[0], np.cumsum(frames)]))
     assert errors.max() <= 2 and np.mean(errors <= 1) >= 0.8, errors
 
 
-def test_boundaries_are_found(aligner):
-    found = aligner.align_phonemes(chatter(LINE, FRAMES, noise=3e-3), MEL.sample_rate, LINE, name="one")
+def test_aligner_finds_boundaries(aligner):
+    found = aligner.align_phonemes(tone_audio(LINE, FRAMES, noise=3e-3), MEL.sample_rate, LINE, name="one")
     assert_true(found, FRAMES)
     assert found.alignment.id == "one" and found.alignment.phones == tuple(LINE)
     assert found.durations.min() >= 1 and found.durations.sum() == found.mel.shape[1] == FRAMES.sum()
@@ -50,14 +50,14 @@ def test_boundaries_are_found(aligner):
     assert found.mel.shape[0] == MEL.num_mels and found.cost < 0.6
 
 
-def test_another_voice_rate_and_loudness_change_little(aligner):
-    audio = 0.05 * chatter(LINE, FRAMES, pitch=1.06, noise=3e-3)
+def test_voice_rate_and_loudness_change_boundaries_little(aligner):
+    audio = 0.05 * tone_audio(LINE, FRAMES, pitch=1.06, noise=3e-3)
     assert_true(aligner.align_phonemes(audio, MEL.sample_rate, " ".join(LINE)), FRAMES)
     assert_true(aligner.align_phonemes(resample(audio, 8000, 16000), 16000, LINE), FRAMES)
 
 
 @pytest.mark.parametrize("damage", ["no warping", "late", "phoneme lost"])
-def test_what_turns_it_red(aligner, monkeypatch, damage):
+def test_wrong_boundaries_exceed_the_tolerance(aligner, monkeypatch, damage):
     good = module.warp_boundaries
 
     def bad(edges, spoken, recorded):
@@ -67,7 +67,7 @@ def test_what_turns_it_red(aligner, monkeypatch, damage):
         return WarpedBoundaries(edges + 3 * (damage == "late"), cost)
 
     monkeypatch.setattr(module, "warp_boundaries", bad)
-    audio = chatter(LINE, FRAMES)
+    audio = tone_audio(LINE, FRAMES)
     if damage == "phoneme lost":
         audio = np.delete(audio, slice(round(FRAMES[:7].sum()) * HOP, round(FRAMES[:8].sum()) * HOP))
     found = aligner.align_phonemes(audio, MEL.sample_rate, LINE)
@@ -75,15 +75,15 @@ def test_what_turns_it_red(aligner, monkeypatch, damage):
         assert_true(found, FRAMES)
 
 
-def test_the_cost_tells_another_text(aligner):
-    audio = chatter(LINE, FRAMES, noise=3e-3)
+def test_cost_is_higher_for_another_text(aligner):
+    audio = tone_audio(LINE, FRAMES, noise=3e-3)
     right = aligner.align_phonemes(audio, MEL.sample_rate, LINE)
     others = ["pau", *reversed(LINE[1:-1]), "pau"]
     assert aligner.align_phonemes(audio, MEL.sample_rate, others).cost > 1.5 * right.cost
 
 
 def said(codes, frames: float = 9.0) -> np.ndarray:
-    return chatter(codes, [25.0 if code == "pau" else frames for code in codes], noise=1e-4)
+    return tone_audio(codes, [25.0 if code == "pau" else frames for code in codes], noise=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -97,19 +97,19 @@ def said(codes, frames: float = 9.0) -> np.ndarray:
         ("Hello {pau AA1 pau pau} world!", [*HELLO, "pau", "AA1", "pau", *WORLD, "pau"]),
     ],
 )
-def test_pauses_are_those_of_the_recording(aligner, text, codes):
+def test_pauses_follow_the_recording(aligner, text, codes):
     found = aligner.align(said(codes), MEL.sample_rate, text)
     assert found.alignment.phones == tuple(codes)
     assert_true(found, [25.0 if code == "pau" else 9.0 for code in codes])
 
 
-def test_given_phonemes_are_kept(aligner):
+def test_given_phonemes_are_not_changed(aligner):
     codes = ["pau", *HELLO, "pau", *WORLD, "pau"]
     found = aligner.align_phonemes(said([*HELLO, *WORLD]), MEL.sample_rate, codes)
     assert found.alignment.phones == tuple(codes) and found.durations[[0, 5, -1]].max() <= 4
 
 
-def test_custom_words_and_stops(aligner):
+def test_custom_words_and_stops_are_aligned(aligner):
     found = aligner.align(said(["W", "EU1", "R"]), MEL.sample_rate, "blorf", custom_words={"blorf": "W ER1"})
     assert found.alignment.phones == ("W", "EU1", "R")
     # A silence of 80 ms before a stop is its closure, and before another phoneme a pause.
@@ -122,22 +122,22 @@ def test_custom_words_and_stops(aligner):
     assert durations.tolist() == [25, 10, 5, 20]
 
 
-def test_a_silence_between_words_that_both_touch_makes_one_pause(aligner):
+def test_silence_between_two_words_becomes_one_pause(aligner):
     quiet = np.zeros(60, bool)
     quiet[25:40] = True
     words = PhonemeSequence(("AA1", "M", "AA1"), np.ones(3, bool))
     row, _ = adjust_inner_pauses(words, np.array([26, 7, 27]), quiet, 125.0)
-    assert row.codes == ("AA1", "pau", "M", "pau", "AA1"), "which of them is silent shows later"
+    assert row.codes == ("AA1", "pau", "M", "pau", "AA1"), "pauses are inserted before silence is detected"
     row, _ = adjust_inner_pauses(row, np.array([25, 15, 8, 1, 11]), quiet, 125.0)
     assert row.codes == ("AA1", "pau", "M", "AA1")
     row, durations = adjust_inner_pauses(row, np.array([25, 15, 8, 12]), quiet, 125.0)
     assert row.codes == ("AA1", "pau", "M", "AA1") and durations.tolist() == [25, 15, 8, 12]
     codes, frames = ["AA1", "M", "pau", "L", "D"], [30.0, 3.0, 24.0, 9.0, 9.0]
-    found = aligner.align(chatter(codes, frames, noise=1e-4), MEL.sample_rate, "{AA1 M} {L D}")
+    found = aligner.align(tone_audio(codes, frames, noise=1e-4), MEL.sample_rate, "{AA1 M} {L D}")
     assert found.alignment.phones == tuple(codes)
 
 
-def test_a_network_and_a_folder(tmp_path):
+def test_aligner_loads_a_network_and_a_folder(tmp_path):
     networks: Any = trained()
     save_model(tmp_path, *networks)
     one = Aligner(tmp_path)
@@ -150,7 +150,7 @@ def test_a_network_and_a_folder(tmp_path):
         Aligner(tmp_path / "none")
 
 
-def test_damaged_weights_are_told():
+def test_damaged_weights_raise():
     model, norms, config = trained()
     bias = model.acoustic.postnet.linear.bias
     broken = eqx.tree_at(lambda tts: tts.acoustic.postnet.linear.bias, model, np.full(bias.shape, np.nan, np.float32))
@@ -160,37 +160,37 @@ def test_damaged_weights_are_told():
 
 
 @pytest.mark.parametrize(
-    ("audio", "text", "error", "told"),
+    ("audio", "text", "error", "message"),
     [
         (np.zeros(8000), "Hello.", AudioError, "mine is silent"),
         (np.zeros(0), "Hello.", AudioError, "audio is empty"),
         (np.full(8000, np.nan), "Hello.", AudioError, "NaN"),
         (np.ones(50), "Hello.", AudioError, "too short.*one mel frame"),
         (np.ones((2, 8000)), "Hello.", AudioError, "Average the channels"),
-        (chatter(HELLO, [9] * 4), "", TextError, "nothing to pronounce"),
-        (chatter(HELLO, [9] * 4), "\u4f60\u597d", TextError, "\u4f60"),
-        (chatter(HELLO, [9] * 4), "Hello, world. " * 9, AlignmentError, r"number of phonemes in .* at most 36"),
-        (chatter(HELLO, [9] * 4), "Hello, world, and more.", AlignmentError, "times the speed of the model"),
-        (chatter(HELLO, [40] * 4), "Hello.", AlignmentError, "times the speed of the model"),
-        (chatter(HELLO, [1001] * 4), "Hello.", AlignmentError, "4004 frames"),
+        (tone_audio(HELLO, [9] * 4), "", TextError, "nothing to pronounce"),
+        (tone_audio(HELLO, [9] * 4), "\u4f60\u597d", TextError, "\u4f60"),
+        (tone_audio(HELLO, [9] * 4), "Hello, world. " * 9, AlignmentError, r"number of phonemes in .* at most 36"),
+        (tone_audio(HELLO, [9] * 4), "Hello, world, and more.", AlignmentError, "times the speed of the model"),
+        (tone_audio(HELLO, [40] * 4), "Hello.", AlignmentError, "times the speed of the model"),
+        (tone_audio(HELLO, [1001] * 4), "Hello.", AlignmentError, "4004 frames"),
     ],
 )
-def test_what_cannot_be_aligned(aligner, audio, text, error, told):
-    with pytest.raises(error, match=told):
+def test_invalid_recordings_and_texts_raise(aligner, audio, text, error, message):
+    with pytest.raises(error, match=message):
         aligner.align(audio, MEL.sample_rate, text, name="mine")
 
 
-def test_phonemes_that_cannot_be_aligned(aligner):
-    for phonemes, told in (([], "phonemes is empty"), ("HH AE3", "AE1 or AE0|AE0 or AE1")):
-        with pytest.raises(TextError, match=told):
+def test_invalid_phonemes_raise(aligner):
+    for phonemes, message in (([], "phonemes is empty"), ("HH AE3", "AE1 or AE0|AE0 or AE1")):
+        with pytest.raises(TextError, match=message):
             aligner.align_phonemes(said(HELLO), MEL.sample_rate, phonemes)
 
 
-def test_textgrids_are_read_back_to_the_same_durations(aligner, tmp_path):
-    found = aligner.align_phonemes(chatter(LINE, FRAMES), MEL.sample_rate, LINE, name="a.b/one.two")
+def test_textgrids_keep_durations(aligner, tmp_path):
+    found = aligner.align_phonemes(tone_audio(LINE, FRAMES), MEL.sample_rate, LINE, name="a.b/one.two")
     (tmp_path / "grids" / "a.b").mkdir(parents=True)
     (tmp_path / "audio").mkdir()
-    write_wav(tmp_path / "audio" / "one.two.wav", chatter(LINE, FRAMES), MEL.sample_rate)
+    write_wav(tmp_path / "audio" / "one.two.wav", tone_audio(LINE, FRAMES), MEL.sample_rate)
     path = tmp_path / "grids" / "a.b" / "one.two.TextGrid"
     write_textgrid(path, found.alignment)
     (utterance,) = find_aligned(tmp_path / "grids", audio_dir=tmp_path / "audio").utterances

@@ -1,4 +1,4 @@
-"""Arguments of text to speech of the wrong type or shape, and ARPAbet codes that are not of the model's set."""
+"""Arguments of text to speech with a wrong type or shape, and ARPAbet codes outside the model's phone set."""
 
 from typing import Any, cast
 
@@ -9,8 +9,8 @@ from jaxvoice.errors import ConfigError, JaxvoiceError, JaxvoiceWarning, ShapeEr
 from jaxvoice.pipelines import Aligner, Synthesizer
 from jaxvoice.pipelines.argument_checks import validate_phonemes
 from jaxvoice.text import ARPABET
-from tests.pipelines.talker import MEL, chatter, talker
 from tests.pipelines.test_synthesizer import synthesizer
+from tests.pipelines.tone_synthesizer import MEL, tone_audio, tone_synthesizer
 
 NOTHING: Any = None
 
@@ -28,28 +28,28 @@ def voice() -> Synthesizer:
         ("AH2 AA0 AA2", "AH1 AA1 AA1"),
     ],
 )
-def test_arpabet_is_spelt_as_in_braces(voice, written, spelt):
+def test_arpabet_is_converted_as_in_braces(voice, written, spelt):
     said = voice.speak_phonemes(written)
     assert said.phonemes == tuple(spelt.split()) == voice.speak(f"{{{written}}}").phonemes[: len(spelt.split())]
     np.testing.assert_array_equal(said.mel, voice.speak_phonemes(spelt.split()).mel)
     assert validate_phonemes(written.replace("EU0 R", "ER0"), ARPABET) == tuple(written.replace("EU0 R", "ER0").split())
 
 
-def test_with_durations_each_code_is_one(voice):
+def test_durations_require_one_code_per_phoneme(voice):
     assert voice.speak_phonemes("HH AA0 AH2", [3, 4, 5]).phonemes == ("HH", "AA1", "AH1")
     for phonemes, durations in (("HH AH2 ER0", [3, 4, 5]), ("HH AH2 ER0", [3, 4, 5, 6])):
         with pytest.raises(TextError, match=r"^Phoneme 3 is 'ER0'; .* Write EU0 R, with a duration for each\.$"):
             voice.speak_phonemes(phonemes, durations)
 
 
-def test_the_aligner_spells_too():
+def test_aligner_converts_arpabet():
     codes = ["HH", "EU1", "R"]
-    found = Aligner(talker()).align_phonemes(chatter(codes, [9] * 3), MEL.sample_rate, "HH ER1")
+    found = Aligner(tone_synthesizer()).align_phonemes(tone_audio(codes, [9] * 3), MEL.sample_rate, "HH ER1")
     assert found.alignment.phones == tuple(codes)
 
 
 @pytest.mark.parametrize(
-    ("texts", "told"),
+    ("texts", "message"),
     [
         (["Fine.", "\U0001f600"], "^text 2: .*\U0001f600"),
         (["...", "Fine."], "^text 1: .*nothing to pronounce"),
@@ -62,12 +62,12 @@ def test_the_aligner_spells_too():
         ("...", "^the text '...' contains nothing to pronounce"),
     ],
 )
-def test_texts_name_the_one_that_is_wrong(voice, texts, told):
-    with pytest.raises(TextError, match=told):
+def test_errors_name_the_invalid_text(voice, texts, message):
+    with pytest.raises(TextError, match=message):
         voice.speak(texts)
 
 
-def test_what_only_the_networks_tell_names_the_one_too(voice):
+def test_errors_of_networks_name_the_sequence(voice):
     with pytest.raises(
         TextError, match=r"^sequence 2: The duration of HH \(phoneme 1\) is 257 frames; it should be at most 256"
     ):
@@ -76,15 +76,20 @@ def test_what_only_the_networks_tell_names_the_one_too(voice):
         synthesizer(max_phones=16).speak(["Fine.", "sound of a world of sounds again"])
 
 
-def test_custom_words_are_not_blamed_on_a_text(voice):
+def test_errors_of_custom_words_name_no_text(voice):
     with pytest.raises(TextError, match=r"^custom word 'hello': 'QQ'"):
         voice.speak(["Fine.", "Hello."], custom_words={"hello": "QQ"})
 
 
 @pytest.mark.parametrize(
-    ("phonemes", "durations", "error", "told"),
+    ("phonemes", "durations", "error", "message"),
     [
-        ([["HH"], ["HH"]], [[3], [3, 4]], ShapeError, r"^sequence 2: durations has shape \(2,\); it should have shape \(1,\)"),
+        (
+            [["HH"], ["HH"]],
+            [[3], [3, 4]],
+            ShapeError,
+            r"^sequence 2: durations has shape \(2,\); it should have shape \(1,\)",
+        ),
         ([["HH"], ["QQ"]], None, TextError, r"^sequence 2: 'QQ' \(phoneme 1\)"),
         ([["HH"], []], None, TextError, "^sequence 2: phonemes is empty; it should contain"),
         ([["HH"], None], None, TextError, "^sequence 2: phonemes has type NoneType; it should be a sequence of codes"),
@@ -99,19 +104,19 @@ def test_custom_words_are_not_blamed_on_a_text(voice):
         (b"HH", None, TextError, "^phonemes has type bytes"),
     ],
 )
-def test_phonemes_name_the_sequence_that_is_wrong(voice, phonemes, durations, error, told):
-    with pytest.raises(error, match=told):
+def test_errors_name_the_invalid_sequence(voice, phonemes, durations, error, message):
+    with pytest.raises(error, match=message):
         voice.speak_phonemes(phonemes, durations)
 
 
-def test_other_things_than_models_and_texts():
-    audio = chatter(["HH"], [30])
+def test_arguments_of_other_types_raise():
+    audio = tone_audio(["HH"], [30])
     for wrong, error in [
         (lambda: Aligner(cast(Any, 5)), ConfigError),
         (lambda: Synthesizer.load(NOTHING), ConfigError),
-        (lambda: Aligner(talker()).align(audio, MEL.sample_rate, NOTHING), TextError),
-        (lambda: Aligner(talker()).align_phonemes(audio, MEL.sample_rate, NOTHING), TextError),
+        (lambda: Aligner(tone_synthesizer()).align(audio, MEL.sample_rate, NOTHING), TextError),
+        (lambda: Aligner(tone_synthesizer()).align_phonemes(audio, MEL.sample_rate, NOTHING), TextError),
     ]:
-        with pytest.raises(error, match=r"got (NoneType|int)\.$") as failure:
+        with pytest.raises(error, match=r"has type (NoneType|int); it should be") as failure:
             wrong()
         assert isinstance(failure.value, JaxvoiceError) and "\n" not in str(failure.value)

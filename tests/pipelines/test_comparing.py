@@ -1,4 +1,4 @@
-"""Two models side by side: what was changed is what is found, in whatever file the models lie."""
+"""Comparison of models in model folders, released files and TorchScript archives."""
 
 import dataclasses
 import json
@@ -62,7 +62,7 @@ def traced(path, state):
     return path
 
 
-def test_a_model_is_itself(folder, capsys):
+def test_model_equals_itself(folder, capsys):
     found = compare(folder, folder)
     assert found.same and found.diverging is None
     assert {row.status for row in found.weights} == {"equal"}
@@ -71,7 +71,7 @@ def test_a_model_is_itself(folder, capsys):
     assert f"all {len(found.layers)} agree" in capsys.readouterr().out
 
 
-def test_the_first_layer_to_diverge_is_the_changed_one(folder, state, tmp_path, capsys):
+def test_first_diverging_layer_is_the_changed_one(folder, state, tmp_path, capsys):
     other = model_folder(tmp_path / "other", changed(state))
     found = compare(folder, other)
     assert not found.same and found.diverging.name == CHANGED
@@ -91,7 +91,7 @@ def test_the_first_layer_to_diverge_is_the_changed_one(folder, state, tmp_path, 
     assert len(table["weights"]) == len(state)
 
 
-def test_a_released_file_beside_its_folder(folder, state, tmp_path):
+def test_released_file_equals_its_imported_folder(folder, state, tmp_path):
     settings = {"sampling_rate": 22050, "n_fft": 1024, "hop_size": 256, "win_size": 1024, "num_mels": 80, "fmin": 0}
     settings |= {name: SIZES[name] for name in SIZES} | {"fmax": 8000, "resblock": "1"}
     (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
@@ -100,7 +100,7 @@ def test_a_released_file_beside_its_folder(folder, state, tmp_path):
     assert found.same and len(found.weights) == len(state) and len(found.layers) > 10
 
 
-def test_an_archive_runs_beside_our_model(folder, state, tmp_path):
+def test_archives_are_compared_by_layers(folder, state, tmp_path):
     found = compare(traced(tmp_path / "same.pt", state), folder)
     assert found.same, found
     assert {"conv_pre", "ups.1", "resblocks.1.convs1.2", "output"} <= {layer.name for layer in found.layers}
@@ -108,7 +108,7 @@ def test_an_archive_runs_beside_our_model(folder, state, tmp_path):
     assert found.diverging.name == CHANGED
 
 
-def test_inputs_from_a_file(folder, state, tmp_path):
+def test_inputs_are_read_from_a_file(folder, state, tmp_path):
     other = model_folder(tmp_path / "other", changed(state, "ups.0.bias", 2.0))
     np.save(tmp_path / "mel.npy", np.full((1, 80, 7), -5, np.float32))
     found = compare(folder, other, inputs=tmp_path / "mel.npy")
@@ -119,23 +119,23 @@ def test_inputs_from_a_file(folder, state, tmp_path):
             compare(folder, other, inputs=tmp_path / name)
 
 
-def test_inputs_that_no_model_takes(folder, state, tmp_path, capsys):
+def test_inputs_of_other_shapes_raise(folder, state, tmp_path, capsys):
     archive = traced(tmp_path / "a.pt", state)
     np.savez(tmp_path / "empty.npz")
     np.save(tmp_path / "text.npy", np.array(["mel"]))
     np.save(tmp_path / "nan.npy", np.full((80, 4), np.nan, np.float32))
     np.save(tmp_path / "deep.npy", np.zeros((1, 1, 80, 4, 2), np.float32))
-    said = {"empty.npz": "no arrays", "text.npy": "not finite numbers", "nan.npy": "not finite numbers"}
-    for name, message in {**said, "deep.npy": "cannot run on inputs of shape"}.items():
+    expected = {"empty.npz": "no arrays", "text.npy": "not finite numbers", "nan.npy": "not finite numbers"}
+    for name, problem in {**expected, "deep.npy": "cannot run on inputs of shape"}.items():
         for a, b in ((folder, folder), (archive, archive)):
             assert main(["compare", str(a), str(b), "--inputs", str(tmp_path / name)]) == 2
-            told = capsys.readouterr().err
-            assert message in told or (a == archive and "failed for" in told)
+            message = capsys.readouterr().err
+            assert problem in message or (a == archive and "failed for" in message)
     assert main(["compare", str(folder), str(folder), "--tolerance", "nan"]) == 2
-    assert "--tolerance should be" in capsys.readouterr().err
+    assert "--tolerance is nan; it should be" in capsys.readouterr().err
 
 
-def test_names_do_not_command_the_terminal(tmp_path, capsys):
+def test_control_characters_in_names_are_escaped(tmp_path, capsys):
     write_torch(tmp_path / "a.pt", {"a\x1b[31mRED\x07\x9b": np.ones(2, np.float32), "we\nird": np.ones(2, np.float32)})
     write_torch(tmp_path / "b.pt", {"b": np.ones(2, np.float32)})
     assert main(["compare", str(tmp_path / "a.pt"), str(tmp_path / "b.pt")]) == 1
@@ -145,7 +145,7 @@ def test_names_do_not_command_the_terminal(tmp_path, capsys):
     assert all(line.isprintable() for line in (streams.out + streams.err).splitlines())
 
 
-def test_what_cannot_run_is_compared_by_weights_alone(folder, tmp_path):
+def test_models_that_cannot_run_are_compared_by_weights(folder, tmp_path):
     write_torch(tmp_path / "a.pt", {"layer": {"weight": np.ones(3, np.float32)}})
     found = compare(tmp_path / "a.pt", tmp_path / "a.pt")
     assert found.same and not found.layers and "A cannot run" in found.remarks[0]
@@ -162,7 +162,7 @@ def test_two_archives_need_inputs(state, tmp_path):
 
 
 class ScaledOutput(torch.nn.Module):
-    """Its layer is called `output`, and is not the last operation."""
+    """A network whose layer is named `output` and is not the last operation."""
 
     def __init__(self, factor):
         super().__init__()
@@ -175,7 +175,7 @@ class ScaledOutput(torch.nn.Module):
         return self.factor * self.output(x)
 
 
-def test_a_layer_called_output_is_not_the_result(tmp_path):
+def test_layer_named_output_is_compared_separately_from_the_result(tmp_path):
     for name, factor in (("a", 0.5), ("b", 0.25)):
         with warnings.catch_warnings(action="ignore"):
             torch.jit.save(torch.jit.script(ScaledOutput(factor)), tmp_path / f"{name}.pt")
@@ -185,7 +185,7 @@ def test_a_layer_called_output_is_not_the_result(tmp_path):
     assert (result.name, result.distance.relative) == ("output", 1)
 
 
-def test_another_shape_is_no_match(folder, state, tmp_path):
+def test_weights_of_other_shapes_differ(folder, state, tmp_path):
     config = dataclasses.replace(CONFIG.generator, resblock_kernel_sizes=(5,))
     FAMILY.save_network(
         tmp_path / "wide", Generator(config, key=jax.random.key(0)), dataclasses.replace(CONFIG, generator=config)
@@ -218,7 +218,7 @@ class Scaled(torch.nn.Module):
         return self.conv(x) / 3 + 1.5
 
 
-def test_an_archive_that_cannot_run_on_random_inputs(folder, tmp_path):
+def test_archives_that_fail_on_random_inputs_are_compared_by_weights(folder, tmp_path):
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):
         torch.jit.script(Scaled().eval()).save(tmp_path / "other.pt")
     found = compare(folder, tmp_path / "other.pt")
@@ -238,7 +238,7 @@ class Split(Module):
         return y, {"mean": y.mean(axis=-1), "length": lengths}
 
 
-def test_keyword_arguments_and_several_results(tmp_path, monkeypatch):
+def test_keyword_arguments_and_several_results_are_compared(tmp_path, monkeypatch):
     def example(config, *, key):
         return (jax.random.normal(key, (6, 3)),), {"lengths": 4, "key": key, "inference": True}
 
@@ -250,7 +250,7 @@ def test_keyword_arguments_and_several_results(tmp_path, monkeypatch):
         split.save_network(tmp_path / name, split.build(CONFIG, key=jax.random.key(seed)), CONFIG)
     found = compare(tmp_path / "a", tmp_path / "a")
     assert found.same and [layer.name for layer in found.layers] == ["linear", "output[0]", "output[1][mean]"]
-    assert found.remarks == ("layers on a random input of (3, 6), ()",)
+    assert found.remarks == ("layers on a random input of shape (3, 6), ()",)
     assert found.layers[1].shape == (5, 6)
     np.savez(tmp_path / "x.npz", x=np.ones((3, 2), np.float32), lengths=np.array(2))
     found = compare(tmp_path / "a", tmp_path / "b", inputs=tmp_path / "x.npz")
@@ -262,7 +262,7 @@ class Several(Scaled):
         return self.conv(x), x + 1
 
 
-def test_archives_with_several_results(tmp_path):
+def test_several_results_of_archives_are_compared(tmp_path):
     with warnings.catch_warnings(action="ignore"):
         torch.jit.script(Several().eval()).save(tmp_path / "a.pt")
     np.save(tmp_path / "x.npy", np.ones((3, 9), np.float32))
@@ -270,14 +270,14 @@ def test_archives_with_several_results(tmp_path):
     assert found.same and {"output[0]", "output[1]"} <= {layer.name for layer in found.layers}
 
 
-def test_there_is_nothing_to_compare(folder, tmp_path, capsys):
+def test_missing_files_raise(folder, tmp_path, capsys):
     with pytest.raises(CheckpointError, match="no folder"):
         compare(folder, tmp_path / "missing")
     assert main(["compare", str(folder), str(tmp_path / "missing")]) == 2
     assert "error" in capsys.readouterr().err
 
 
-def test_constants_of_code_are_no_weights(tmp_path):
+def test_constants_of_code_are_not_compared(tmp_path):
     np.save(tmp_path / "x.npy", np.ones((3, 9), np.float32))
     net = Scaled().eval()
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):
@@ -288,12 +288,12 @@ def test_constants_of_code_are_no_weights(tmp_path):
             torch.jit.freeze(torch.jit.script(net)).save(tmp_path / f"{bias}.pt")
     found = compare(tmp_path / "script.pt", tmp_path / "trace.pt", inputs=tmp_path / "x.npy")
     assert found.same and found.layers and {row.name for row in found.weights} == {"conv.weight", "conv.bias"}
-    # Frozen code keeps its weights among its constants; they are all there is to compare.
+    # The weights of frozen code are constants, and the archive has no other tensors.
     found = compare(tmp_path / "1.5.pt", tmp_path / "2.5.pt")
     assert not found.same and {row.status for row in found.weights} == {"equal", "differs"}
 
 
-def test_files_that_hold_no_inputs(folder, tmp_path, capsys):
+def test_files_without_inputs_raise(folder, tmp_path, capsys):
     torch.save({"x": torch.ones(3)}, tmp_path / "torch.pt")
     np.save(tmp_path / "object.npy", np.array([{}]), allow_pickle=True)
     np.savez(tmp_path / "object.npz", a=np.array([{}]))

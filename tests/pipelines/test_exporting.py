@@ -1,4 +1,4 @@
-"""Exports are loaded strictly by torch's own networks, and come back to the bit."""
+"""Exports are bitwise equal to the original, and torch's networks load them strictly."""
 
 import json
 
@@ -26,7 +26,7 @@ LAYOUTS = ["released", "bare", "module", "parametrizations", "coqui", "vits", "f
 
 @pytest.fixture
 def original(request, tmp_path):
-    """A file in one of the layouts, and what import needs to know of it."""
+    """A checkpoint in one of the layouts, with the options that its import needs."""
     tensors, options, config = state(generator()), {}, CONFIG
     if request.param == "bare":
         content = tensors
@@ -59,7 +59,7 @@ def flat(table, path=""):
 
 
 @pytest.mark.parametrize("original", LAYOUTS, indirect=True)
-def test_the_original_comes_back_to_the_bit(original, tmp_path):
+def test_exports_equal_the_original_bitwise(original, tmp_path):
     source, content, options = original
     import_model(source, tmp_path / "model", **options)
     exported = tmp_path / "in" / "exported.pt"
@@ -78,7 +78,7 @@ def test_the_original_comes_back_to_the_bit(original, tmp_path):
 
 @pytest.mark.parametrize("format", ["safetensors", "npz"])
 @pytest.mark.parametrize("original", ["released", "vits", "parametrizations"], indirect=True)
-def test_flat_formats_hold_the_same_names(original, tmp_path, format):
+def test_flat_formats_contain_the_same_names(original, tmp_path, format):
     source, content, options = original
     import_model(source, tmp_path / "model", **options)
     exported = tmp_path / f"exported.{format}"
@@ -91,7 +91,7 @@ def test_flat_formats_hold_the_same_names(original, tmp_path, format):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_torch_loads_every_released_size_strictly(tmp_path, name):
+def test_torch_loads_exports_of_every_released_size_strictly(tmp_path, name):
     torch.manual_seed(0)
     model = Generator(**PRESETS[name])
     import_model(write(tmp_path / "g_1", {"generator": state(model)}), tmp_path / "model")
@@ -102,7 +102,7 @@ def test_torch_loads_every_released_size_strictly(tmp_path, name):
         np.testing.assert_array_equal(arrays_of(other)[key], array)
 
 
-def test_a_removed_norm_that_was_trained_on_is_removed_again(tmp_path):
+def test_trained_models_with_restored_weight_norm_are_exported_folded(tmp_path):
     source = write(tmp_path / "g_1", {"generator": released.folded(generator())}, CONFIG)
     import_model(source, tmp_path / "model")
     from safetensors.numpy import save_file
@@ -118,7 +118,7 @@ def test_a_removed_norm_that_was_trained_on_is_removed_again(tmp_path):
         torch.testing.assert_close(model.state_dict()[name], factor * tensor)
 
 
-def test_models_trained_here_get_the_released_layout(tmp_path):
+def test_trained_models_are_exported_in_the_released_layout(tmp_path):
     config = small_config()
     model = loud_generator(config)
     FAMILY.save_network(tmp_path / "run" / "model", model, config, info={"step": 3})
@@ -128,7 +128,7 @@ def test_models_trained_here_get_the_released_layout(tmp_path):
     np.testing.assert_array_equal(tensors["conv_pre.weight_v"].numpy(), model.conv_pre.weight_v)
 
 
-def test_bad_folders_and_files_are_refused(tmp_path):
+def test_invalid_folders_and_files_raise(tmp_path):
     with pytest.raises(CheckpointError, match="not a model folder"):
         export_model(tmp_path, tmp_path / "x")
     source = write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG)

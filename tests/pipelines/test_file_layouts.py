@@ -1,4 +1,4 @@
-"""Exports write what the original was: types, spellings, lists; what they cannot is told by the import."""
+"""Exports keep the types, names and lists of the original; the import reports the differences."""
 
 import json
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ def cast(tensors, dtype, names=""):
 
 
 def partly(tensors, folded=()):
-    """Upsampling layers in the newer spelling, `folded` ones without norm, the others in the older."""
+    """Tensors with the newer weight-norm names in upsampling layers, none in `folded` layers, the older in others."""
     new = released.spelt({name: tensor for name, tensor in tensors.items() if name.startswith("ups")}, "new")
     old = {name: tensor for name, tensor in tensors.items() if not name.startswith(("ups", *folded))}
     none = {name: tensor for name, tensor in released.folded(generator()).items() if name.startswith(tuple(folded))}
@@ -72,27 +72,27 @@ def check_same(found, expected):
 
 
 def back(source, tmp_path, format="torch", **options):
-    """The report of an import, and what its export holds."""
+    """The summary of an import, and the content of its export."""
     report = import_model(source, tmp_path / "model", **options)
     export_model(tmp_path / "model", tmp_path / "back", format)
     return report, torch.load(tmp_path / "back", weights_only=True) if format == "torch" else None
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_the_original_comes_back_with_types_spellings_and_lists(tmp_path, name):
+def test_exports_keep_types_names_and_lists(tmp_path, name):
     report, found = back(write(tmp_path / "x.pt", SAME[name], CONFIG), tmp_path)
     check_same(found, SAME[name])
     assert report.info["differs"] == (["`None` as the other elements of lists"] if "list" in name else [])
 
 
-def test_places_in_lists_are_kept(tmp_path):
+def test_positions_in_lists_are_kept(tmp_path):
     source = write(tmp_path / "x.pt", {"models": [{"x": ONE}, TENSORS]}, CONFIG)
     report, found = back(source, tmp_path, part="1")
     assert found["models"][0] is None and "export   will write `None` as the other elements of lists" in str(report)
     check_same(found["models"][1], TENSORS)
 
 
-def test_doubles_come_back_as_rounded_and_it_is_told(tmp_path):
+def test_doubles_are_exported_rounded_with_a_remark(tmp_path):
     tensors = {name: tensor.double() * 1.1 for name, tensor in TENSORS.items()}
     report, found = back(write(tmp_path / "x.pt", {"generator": tensors}, CONFIG), tmp_path)
     assert report.info["differs"] == ["float64 rounded to float32 and cast back"]
@@ -102,7 +102,7 @@ def test_doubles_come_back_as_rounded_and_it_is_told(tmp_path):
 
 @pytest.mark.parametrize("norms", ["hooks", "folded"])
 @pytest.mark.parametrize("nested", [False, True])
-def test_whole_modules_come_back_as_state_dicts(tmp_path, norms, nested):
+def test_modules_are_exported_as_state_dicts(tmp_path, norms, nested):
     model = fold_weight_norm(generator()) if norms == "folded" else generator()
     expected = state(model)
     report, found = back(write(tmp_path / "x.pt", {"model": model} if nested else model, CONFIG), tmp_path)
@@ -111,7 +111,7 @@ def test_whole_modules_come_back_as_state_dicts(tmp_path, norms, nested):
     check_same(found, {"model": expected} if nested else expected)
 
 
-def test_what_has_other_tables_comes_back_as_one(tmp_path):
+def test_nested_tables_are_exported_as_one_flat_table(tmp_path):
     tables: dict[str, Any] = {}
     for name, tensor in TENSORS.items():
         layer, _, last = name.rpartition(".")
@@ -121,7 +121,7 @@ def test_what_has_other_tables_comes_back_as_one(tmp_path):
     check_same(found, TENSORS)
 
 
-def test_norms_that_this_library_folds_are_told(tmp_path):
+def test_folded_norms_are_reported(tmp_path):
     layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(5, 16, 1))
     model = generator(**CONDITIONED)
     tensors = {name: tensor for name, tensor in state(model).items() if not name.startswith("cond_layer")}
@@ -194,7 +194,7 @@ LAYOUT, GENERATOR = ("info", "layout"), ("config", "generator")
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_hostile_model_folders_are_refused_at_once(folder, tmp_path, place, value, format):
+def test_hostile_model_folders_raise_at_once(folder, tmp_path, place, value, format):
     target = tmp_path / "m"
     target.mkdir()
     (target / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
@@ -209,7 +209,7 @@ def test_hostile_model_folders_are_refused_at_once(folder, tmp_path, place, valu
 @pytest.mark.parametrize(
     "text", ["[" * 10**5, "[]", "{", '{"family": "hifigan", "config": ' + "[" * 900 + "]" * 900 + "}"]
 )
-def test_configurations_that_are_none_are_refused(folder, tmp_path, text):
+def test_invalid_configurations_raise(folder, tmp_path, text):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     (tmp_path / "m" / "config.json").write_text(text, encoding="utf-8")
@@ -217,7 +217,7 @@ def test_configurations_that_are_none_are_refused(folder, tmp_path, text):
         export_model(tmp_path / "m", tmp_path / "out")
 
 
-def test_other_types_and_files_in_a_model_folder_are_refused(folder, tmp_path):
+def test_other_types_and_files_in_a_model_folder_raise(folder, tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").write_bytes((folder / "config.json").read_bytes())
     arrays = load_file(folder / "model.safetensors")
@@ -233,7 +233,7 @@ def test_other_types_and_files_in_a_model_folder_are_refused(folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_names_that_a_format_cannot_hold_are_refused(folder, tmp_path):
+def test_names_that_a_format_does_not_support_raise(folder, tmp_path):
     about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
@@ -245,7 +245,7 @@ def test_names_that_a_format_cannot_hold_are_refused(folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_links_beside_the_target_are_left_alone(folder, tmp_path):
+def test_links_beside_the_target_are_not_followed(folder, tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     for format in ("torch", "safetensors", "npz"):
@@ -267,7 +267,7 @@ def test_folders_of_earlier_versions_are_read(folder, tmp_path):
         check_same(torch.load(tmp_path / f"{layout is None}", weights_only=True), {"generator": TENSORS})
 
 
-def test_a_model_that_was_trained_on_keeps_names_and_licence_but_not_precision(tmp_path):
+def test_fine_tuned_models_keep_names_and_licence_but_not_precision(tmp_path):
     half = {"a": {"module.b": ONE}, "net": under("module.", cast(partly(TENSORS), torch.float16))}
     import_model(write(tmp_path / "x.pt", half, CONFIG), tmp_path / "model", part="net.module", ignore=["a.*"])
     inherited = inherited_info(tmp_path / "model", None, tmp_path / "run")
@@ -284,7 +284,7 @@ def test_a_model_that_was_trained_on_keeps_names_and_licence_but_not_precision(t
     check_same(torch.load(tmp_path / "back", weights_only=True), {"net": expected})
 
 
-def test_models_of_no_origin_keep_nothing(tmp_path):
+def test_models_without_origin_inherit_nothing(tmp_path):
     assert inherited_info(None, tmp_path) == {}
     assert inheritable_info({"step": 3}, "x") == {} and inheritable_info([1], "x") == {}
     with pytest.raises(ConfigError, match=r"info\.layout\.norms"):

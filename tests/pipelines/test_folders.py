@@ -1,4 +1,4 @@
-"""The progress of runs that `jaxvoice inspect` shows: the best validation."""
+"""The best validation of a run, as shown by `jaxvoice inspect`."""
 
 import json
 
@@ -8,7 +8,7 @@ from jaxvoice.pipelines.folders import run_progress
 
 
 def best_step(run, rows, model=None):
-    """The step of the best of `rows`, the step, phase and metric of each validation."""
+    """The step of the best validation; `rows` has the step, phase and metric of each validation."""
     run.mkdir()
     (run / "config.json").write_text('{"loop": {"best_metric": "score"}}', encoding="utf-8")
     lines = [{"step": step, "kind": "validation", "phase": phase, "score": score} for step, phase, score in rows]
@@ -23,7 +23,7 @@ def best_step(run, rows, model=None):
     return None if best is None else best["step"]
 
 
-def test_the_best_validation_is_one_of_the_last_phase(tmp_path):
+def test_best_validation_is_one_of_the_last_phase(tmp_path):
     rows = [(1, 0, 0.9), (2, 0, 0.5), (3, 1, 0.7), (4, 1, 0.6), (5, 1, 0.8)]
     assert best_step(tmp_path / "phases", rows) == 4
     assert best_step(tmp_path / "unfinished", [*rows, (6, 2, None)]) == 4
@@ -32,7 +32,7 @@ def test_the_best_validation_is_one_of_the_last_phase(tmp_path):
 
 
 @pytest.mark.parametrize("later", [[], [(5, 1, 0.8)]])
-def test_of_validations_without_phase_the_best_is_that_of_the_model(tmp_path, later):
+def test_best_validation_without_phases_is_that_of_the_model(tmp_path, later):
     """Version 0.1 logged no phase; such a run may have been resumed."""
     rows = [(1, None, 0.9), (2, None, 0.5), (3, None, 0.7), (4, None, 0.6), *later]
     assert best_step(tmp_path / "run", rows, '{"info": {"step": 4}}') == 4

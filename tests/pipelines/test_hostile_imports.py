@@ -1,4 +1,4 @@
-"""Weight files with hostile names are refused at once, in a few words, and leave nothing behind."""
+"""Weight files with hostile names raise at once, with a short message, and leave no files."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("config", [CONFIG, None], ids=["with configuration", "without"])
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_names_are_refused_at_once(tmp_path, content, config):
+def test_hostile_names_raise_at_once(tmp_path, content, config):
     source = write(tmp_path / "in" / "g_00000001", content, config)
     with counted_work() as work, pytest.raises((CheckpointError, ConfigError)) as caught:
         import_model(source, tmp_path / "out")
@@ -72,13 +72,13 @@ def test_parts_are_names_not_patterns(tmp_path, name):
     assert all(np.array_equal(found[key], tensor.numpy()) for key, tensor in expected.items())
 
 
-def test_a_name_with_a_plus_is_one_name(tmp_path):
+def test_names_may_contain_a_plus(tmp_path):
     source = write(tmp_path / "g_1", {"a + b": released.folded(generator())}, CONFIG)
     import_model(source, tmp_path / "out", part="a + b")
     assert "| a + b.conv_pre.bias | conv_pre.bias | 16 |" in (tmp_path / "out" / "report.md").read_text("utf-8")
 
 
-def test_products_that_old_norms_keep_are_left_out(tmp_path):
+def test_derived_weights_of_old_norms_are_ignored(tmp_path):
     model = generator()
     source = write(tmp_path / "whole.pt", {"model": model, "iteration": 5}, CONFIG)
     report = import_model(source, tmp_path / "out")
@@ -87,21 +87,21 @@ def test_products_that_old_norms_keep_are_left_out(tmp_path):
     assert all(np.array_equal(found[key], tensor.numpy()) for key, tensor in state(model).items())
 
 
-def test_two_trained_weights_for_one_are_still_refused(tmp_path):
+def test_two_sources_of_one_weight_raise(tmp_path):
     tensors = {name: torch.nn.Parameter(tensor) for name, tensor in state(generator()).items()}
     tensors["conv_pre.weight"] = torch.nn.Parameter(torch.ones(16, 80, 7))
     with pytest.raises(CheckpointError, match="a duplicate of"):
         import_model(write(tmp_path / "g_1", {"generator": tensors}, CONFIG), tmp_path / "out")
 
 
-def test_text_that_is_none_reaches_neither_report_nor_error(tmp_path):
+def test_control_characters_are_escaped_in_reports_and_errors(tmp_path):
     config = {**CONFIG, "fmax_for_loss": "\ud800\x1b[31m|<b>"}
     report = import_model(write(tmp_path / "g_1", {"generator": state(generator())}, config), tmp_path / "out")
     assert str(report).replace("\n", "").isprintable()
     assert "<b>" not in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
-def test_safetensors_with_hostile_names(tmp_path):
+def test_hostile_names_in_safetensors_raise(tmp_path):
     arrays = {name: np.ones(1, np.float32) for name in ("ups.99999999.bias", "conv_pre.\x1b", "conv_post.x")}
     arrays |= {f"{prefix}.0.x": np.ones(1, np.float32) for prefix in ("ups", "resblocks")}
     save_file(arrays, tmp_path / "x.safetensors")
@@ -109,7 +109,7 @@ def test_safetensors_with_hostile_names(tmp_path):
         import_model(tmp_path / "x.safetensors", tmp_path / "out")
 
 
-def test_prefixes_that_only_begin_alike_are_not_mixed(tmp_path):
+def test_prefixes_are_compared_by_components(tmp_path):
     content = {"g": {"x": ONE}, "g.net": state(generator()), "rest": under("g.", {"y": ONE})}
     report = import_model(write(tmp_path / "a.pt", content, CONFIG), tmp_path / "out", part="net")
     assert report.info["layout"]["nesting"] == ["g.net"]

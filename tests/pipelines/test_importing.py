@@ -1,4 +1,4 @@
-"""Released files made by torch become model folders that sound the same; broken ones are refused and leave nothing."""
+"""Imported torch checkpoints give the same audio as torch; damaged ones raise and leave no files."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from tests.models.hifigan.released import CONDITIONED, CONFIG, COQUI_CONFIG, gen
 
 
 def heard(folder, channels=80, cond=None):
-    """What the vocoder in `folder` makes of noise."""
+    """The audio of the vocoder in `folder` for a random mel."""
     frames = np.random.default_rng(0).normal(-5, 1, (channels, 9)).astype(np.float32)
     return frames, Vocoder.load(folder).synthesize(frames, cond, check=False)
 
@@ -52,7 +52,7 @@ def to(tmp_path):
 
 
 def refused(source, to, match, error=CheckpointError, **options):
-    """The import fails and leaves nothing behind."""
+    """Check that the import raises and leaves no files; returns the message."""
     with pytest.raises(error, match=match) as caught:
         import_model(source, to, **options)
     assert not to.exists()
@@ -64,7 +64,7 @@ def refused(source, to, match, error=CheckpointError, **options):
     "layout",
     ["hooks", "parametrizations", "folded", "bare", "module", "half", "shuffled"],
 )
-def test_jik876_files_sound_as_in_torch(tmp_path, to, layout):
+def test_imported_jik876_files_equal_torch(tmp_path, to, layout):
     model = generator()
     tensors = state(model)
     if layout == "parametrizations":
@@ -108,7 +108,7 @@ def test_released_sizes_are_recognised_without_a_configuration(tmp_path, to, nam
 
 
 @pytest.mark.parametrize("layout", ["new", "old", "with its configuration inside"])
-def test_coqui_vocoders_bring_their_mel_in_decibels(tmp_path, to, layout):
+def test_coqui_vocoders_keep_their_mel_contract_in_decibels(tmp_path, to, layout):
     model = generator()
     tensors = released.spelt(state(model), "hooks" if layout == "old" else "parametrizations")
     content = {"step": 7, "optimizer": [{"state": {0: {"exp_avg": torch.ones(2)}}}]}
@@ -133,7 +133,7 @@ def test_coqui_vocoders_bring_their_mel_in_decibels(tmp_path, to, layout):
     }
 
 
-def test_coqui_files_without_configuration_are_refused(tmp_path, to):
+def test_coqui_files_without_configuration_raise(tmp_path, to):
     source = write(tmp_path / "model.pth", {"model": under("model_g.", state(generator()))})
     assert "--config" in refused(source, to, "mel contract of .* is unknown")
 
@@ -176,7 +176,7 @@ def test_generators_inside_larger_models_read_latents(vits, to):
         vocoder.resynthesize(np.zeros(4000, np.float32), 16000, cond)
     with pytest.raises(ConfigError, match="reads latents"):
         vocoder.log_mel(np.zeros(4000, np.float32), 16000)
-    with pytest.raises(MelError, match=r"\(12, frames\).*transposed"):
+    with pytest.raises(MelError, match=r"\(12, frames\).*Transpose"):
         vocoder.synthesize(np.zeros((9, 12), np.float32), cond)
     with pytest.raises(MelError, match="NaN"):
         vocoder.synthesize(np.full((12, 3), np.nan, np.float32), cond)
@@ -190,7 +190,7 @@ def test_generators_inside_larger_models_read_latents(vits, to):
         HiFiGANTask(TrainingConfig(replace(vocoder.config, generator=generator)), steps_per_epoch=1)
 
 
-def test_a_larger_model_needs_to_be_told_the_part(vits, to):
+def test_larger_models_need_a_part(vits, to):
     _, source = vits
     message = refused(source, to, "Use --part waveform_decoder to import this part only")
     assert "+ model.text_encoder.emb.weight (3, 2)" in message
@@ -198,7 +198,7 @@ def test_a_larger_model_needs_to_be_told_the_part(vits, to):
     assert message.endswith("The generators in the file are model.waveform_decoder.")
 
 
-def test_xtts_decoders_are_known_by_their_place(tmp_path, to):
+def test_xtts_decoders_are_recognised_by_their_path(tmp_path, to):
     model = generator(**{**CONDITIONED, "in_channels": 1024}, cond_in_each_up_layer=True)
     tensors = under("hifigan_decoder.waveform_decoder.", released.spelt(state(model), "parametrizations"))
     source = write(tmp_path / "model.pth", {"model": {**tensors, "gpt.wte.weight": torch.ones(3)}})
@@ -208,7 +208,7 @@ def test_xtts_decoders_are_known_by_their_place(tmp_path, to):
     assert "24000 Hz" in report.info["assumed"][-1] and "Coqui Public Model" in report.info["licence"]
 
 
-def test_the_first_vits_calls_its_condition_otherwise(tmp_path, to):
+def test_original_vits_names_of_conditions_are_converted(tmp_path, to):
     model = generator(**CONDITIONED)
     tensors = {name.replace("cond_layer", "cond"): tensor for name, tensor in state(model).items()}
     settings = {
@@ -221,7 +221,7 @@ def test_the_first_vits_calls_its_condition_otherwise(tmp_path, to):
 
 
 @pytest.mark.parametrize("inside", [{"project": "unlike any"}, {"model_args": {"decoder_input_dim": 7}}])
-def test_a_configuration_inside_the_file_counts_if_it_is_known(tmp_path, to, inside):
+def test_known_configurations_inside_the_file_are_used(tmp_path, to, inside):
     model = generator(**{**CONDITIONED, "in_channels": 1024})
     tensors = under("waveform_decoder.", state(model))
     source = write(tmp_path / "model.pth", {"config": inside, "model": tensors})
@@ -240,7 +240,7 @@ def test_several_generators_are_listed(tmp_path, to):
 
 
 def changed(**how):
-    """A `g_` file's tensors, with one thing wrong."""
+    """The tensors of a `g_` file with one error."""
     tensors = state(generator())
     for key, value in how.items():
         name = key.replace("__", ".")
@@ -265,9 +265,9 @@ def changed(**how):
         (changed(conv_pre__bias="conv_pre.bais"), r"\+ generator\.conv_pre\.bais .*did you mean conv_pre\.bias"),
         (
             changed(ups__0__weight_v=lambda w: w.transpose(0, 1)),
-            r"! generator\.ups\.0\.weight_v has shape .*transposed",
+            r"! generator\.ups\.0\.weight_v has shape .*Transpose",
         ),
-        (changed(conv_pre__weight_v=lambda w: w.transpose(0, 1)), r"conv_pre\.weight_v has shape .*transposed"),
+        (changed(conv_pre__weight_v=lambda w: w.transpose(0, 1)), r"conv_pre\.weight_v has shape .*Transpose"),
         (changed(ups__2__extra=lambda _: torch.ones(2)), r"\+ generator\.ups\.2\.extra \(2,\)"),
         (changed(conv_pre__bias=lambda b: b * torch.nan), r"generator\.conv_pre\.bias contains 16 values that are NaN"),
         (changed(conv_pre__bias=lambda b: b.long()), r"conv_pre\.bias has dtype int64"),
@@ -275,11 +275,11 @@ def changed(**how):
         ({**changed(), "stray": torch.ones(2)}, r"\+ stray \(2,\)"),
     ],
 )
-def test_whatever_is_wrong_is_named_and_nothing_is_left_behind(tmp_path, to, content, line, config):
+def test_damaged_checkpoints_raise_and_create_no_folder(tmp_path, to, content, line, config):
     refused(write(tmp_path / "g_00000001", content, config), to, line)
 
 
-def test_swapped_norm_and_direction_are_noticed(tmp_path, to):
+def test_swapped_norm_and_direction_raise(tmp_path, to):
     tensors = state(generator())
     tensors["conv_pre.weight_g"], tensors["conv_pre.weight_v"] = (
         tensors["conv_pre.weight_v"],
@@ -310,12 +310,12 @@ def test_swapped_norm_and_direction_are_noticed(tmp_path, to):
         ({"upsample_rates": (8, 8)}, "upsample_rates"),
     ],
 )
-def test_a_configuration_of_other_weights_is_refused(tmp_path, to, change, message):
+def test_configurations_of_other_weights_raise(tmp_path, to, change, message):
     source = write(tmp_path / "g_00000001", {"generator": state(generator())}, {**CONFIG, **change})
     refused(source, to, message, ConfigError)
 
 
-def test_another_configuration_can_be_given(tmp_path, to):
+def test_given_configuration_replaces_the_one_beside_the_file(tmp_path, to):
     source = write(tmp_path / "g_00000001", {"generator": state(generator())}, {**CONFIG, "num_mels": 3})
     right = tmp_path / "right.json"
     right.write_text(json.dumps({**CONFIG, "sampling_rate": 16000}), encoding="utf-8")
@@ -325,7 +325,7 @@ def test_another_configuration_can_be_given(tmp_path, to):
         import_model(source, to.with_name("b"), config=tmp_path / "nowhere.json")
 
 
-def test_missing_and_unwanted_tensors_can_be_allowed(tmp_path, to):
+def test_missing_and_ignored_tensors_can_be_allowed(tmp_path, to):
     content = {**changed(conv_pre__bias=None, ups__0__weight_g=None, ups__0__weight_v=None), "stray": torch.ones(2)}
     source = write(tmp_path / "g_1", content, CONFIG)
     options = {"allow_missing": [r"conv_pre\.bias", r"ups\.0\.weight_."], "ignore": ["stray"]}
@@ -343,7 +343,7 @@ def test_missing_and_unwanted_tensors_can_be_allowed(tmp_path, to):
     refused(source, to.with_name("x") / "y", r"- conv_pre\.bias", allow_missing=["bias"], ignore=["stray"])
 
 
-def test_files_without_a_generator_say_what_they_begin_with(tmp_path, to):
+def test_errors_of_unknown_files_list_the_first_components(tmp_path, to):
     source = write(tmp_path / "x.pth", {"encoder": {"weight": torch.ones(2)}, "step": 3})
     refused(
         source,
@@ -353,7 +353,7 @@ def test_files_without_a_generator_say_what_they_begin_with(tmp_path, to):
     refused(tmp_path / "none.pth", to, "none.pth")
 
 
-def test_folders_in_use_are_left_alone(tmp_path, to):
+def test_folders_in_use_raise_and_are_not_changed(tmp_path, to):
     source = write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG)
     to.mkdir(parents=True)
     import_model(source, to)
@@ -366,7 +366,7 @@ def test_folders_in_use_are_left_alone(tmp_path, to):
         import_model(source, source)
 
 
-def test_the_report_names_every_tensor_once(tmp_path, to):
+def test_report_lists_every_tensor_once(tmp_path, to):
     source = write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG)
     import_model(source, to)
     text = (to / "report.md").read_text(encoding="utf-8")
@@ -375,7 +375,7 @@ def test_the_report_names_every_tensor_once(tmp_path, to):
         assert text.count(f"| generator.{name} | {name} | {shape} | float32 | as it is |") == 1
 
 
-def test_every_weight_is_the_files(tmp_path, to):
+def test_imported_weights_equal_the_file(tmp_path, to):
     model = generator(**{**CONDITIONED, "in_channels": 80, "cond_channels": 0})
     source = write(tmp_path / "g_1", {"generator": state(model)}, CONFIG)
     import_model(source, to)
@@ -397,7 +397,7 @@ def test_neither_jax_nor_torch_is_imported(tmp_path, to):
     assert done.stdout.strip() == "[]"
 
 
-def test_configs_of_our_own_are_read_back(tmp_path, to):
+def test_jaxvoice_configurations_are_read(tmp_path, to):
     source = write(tmp_path / "g_1", {"generator": state(generator())}, {**CONFIG, "sampling_rate": 16000})
     import_model(source, to)
     bare = write(tmp_path / "bare" / "x.pt", state(generator()))
@@ -406,7 +406,7 @@ def test_configs_of_our_own_are_read_back(tmp_path, to):
     assert first == second and first.mel.sample_rate == 16000
 
 
-def test_traced_code_has_numbers_that_are_no_weights(tmp_path, to):
+def test_constants_of_traced_code_are_not_imported(tmp_path, to):
     model = generator().eval()
     (tmp_path / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):
@@ -418,7 +418,7 @@ def test_traced_code_has_numbers_that_are_no_weights(tmp_path, to):
     check_sound(to, model)
 
 
-def test_patterns_are_told_beside_what_they_did(tmp_path, to):
+def test_patterns_are_recorded_with_their_matches(tmp_path, to):
     content = {"generator": changed(conv_pre__bias=None)["generator"], "stray": {"a": torch.ones(2)}}
     source = write(tmp_path / "g_1", content, CONFIG)
     options = {"ignore": [r"stray\..*", "pre.bias"], "allow_missing": [r"conv_pre\.bias", r"conv_post\.bias", "zz"]}
@@ -443,7 +443,7 @@ def test_patterns_are_told_beside_what_they_did(tmp_path, to):
     assert "full names, such as stray.a. " in message and "+ stray.a (2,)" in message
 
 
-def test_the_size_of_latents_is_that_of_the_weights(vits, to):
+def test_size_of_latents_is_read_from_the_weights(vits, to):
     model, source = vits
     table = {**VITS, "model_args": {name: v for name, v in VITS["model_args"].items() if name != "hidden_channels"}}
     source.with_name("config.json").write_text(json.dumps(table), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Vocoders of other families in the verbs and pipelines that convert mel spectrograms to audio."""
+"""Commands and pipelines that use vocoders of any family."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ class Constant:
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """A model of a second family of vocoders, of text to speech, and of HiFi-GAN."""
+    """Model folders of HiFi-GAN, of a second family of vocoders and of text to speech."""
     hifigan = models.FAMILIES[0]
     constant = dataclasses.replace(hifigan, name="constant", pipeline=f"{__name__}:Constant", layouts=())
     monkeypatch.setattr(models, "FAMILIES", (*models.FAMILIES, constant))
@@ -55,7 +55,7 @@ def folders(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_recordings_and_mels_are_vocoded(folders, capsys):
+def test_vocode_converts_recordings_and_mels(folders, capsys):
     recording, mel = folders / "in.wav", folders / "mel.npy"
     soundfile.write(recording, 0.1 * np.sin(np.arange(5000) * 0.05), MEL.sample_rate)
     np.save(mel, np.linspace(-9, -1, 40, dtype=np.float32).reshape(8, 5))
@@ -72,7 +72,7 @@ def test_recordings_and_mels_are_vocoded(folders, capsys):
     assert "takes no conditioning vector (Constant); omit --cond" in capsys.readouterr().err
 
 
-def test_text_is_spoken_with_any_vocoder(folders):
+def test_synthesizer_uses_any_vocoder(folders):
     vocoder = Constant()
     synthesizer = Synthesizer.load(folders / "tts", vocoder)
     speech = synthesizer.speak_phonemes(SMALL.codes[:3], [2, 3, 4])
@@ -89,7 +89,7 @@ def test_text_is_spoken_with_any_vocoder(folders):
     assert soundfile.info(folders / "out.wav").frames % 256 == 0
 
 
-def test_contracts_and_lengths_are_checked(folders):
+def test_other_contracts_and_lengths_raise(folders):
     with pytest.raises(MelError, match="different mel contracts"):
         MelToAudio(Constant(), dataclasses.replace(MEL, num_mels=9))
     short = Constant()
@@ -98,28 +98,28 @@ def test_contracts_and_lengths_are_checked(folders):
         MelToAudio(short, MEL)([np.full((8, 40), -4, np.float32)])
 
 
-def test_models_of_another_kind(folders, capsys):
-    with pytest.raises(ConfigError, match="'gaussian_tts', and its pipeline Synthesizer has no"):
+def test_models_of_another_kind_raise(folders, capsys):
+    with pytest.raises(ConfigError, match="'gaussian_tts', whose pipeline Synthesizer has no"):
         load_vocoder(folders / "tts")
     with pytest.raises(ConfigError, match="vocoder has type int; it should be a Vocoder"):
         MelToAudio(3, MEL)  # pyright: ignore
     assert main(["vocode", "a.wav", str(folders / "b.wav"), "--model", str(folders / "tts")]) == 2
-    assert "has no method 'synthesize'; pass a vocoder" in capsys.readouterr().err
+    assert "has no method 'synthesize'; it should be a vocoder" in capsys.readouterr().err
     for name in ("constant", "hifigan"):
         assert main(["speak", "Hello", str(folders / "b.wav"), "--model", str(folders / name)]) == 2
-        assert "has no method 'speak'; pass a text-to-speech model" in capsys.readouterr().err
+        assert "has no method 'speak'; it should be a text-to-speech model" in capsys.readouterr().err
     with pytest.raises(CheckpointError, match=r"'gaussian_tts', not 'hifigan'; load it with jaxvoice\.load"):
         Vocoder.load(folders / "tts")
 
 
-def test_options_that_a_pipeline_does_not_take(folders, monkeypatch, capsys):
+def test_unknown_options_of_a_pipeline_raise(folders, monkeypatch, capsys):
     monkeypatch.setattr(Constant, "speak", lambda self, text: None, raising=False)
     command = ["speak", "Hello", folders / "b.wav", "--model", folders / "constant", "--vocoder", folders / "hifigan"]
     assert main([str(part) for part in command]) == 2
-    assert "the pipeline Constant takes no vocoder; leave it out" in capsys.readouterr().err
+    assert "the pipeline Constant takes no vocoder; omit vocoder" in capsys.readouterr().err
 
 
-def test_folders_of_unknown_families(folders):
+def test_unknown_families_raise(folders):
     about = json.loads((folders / "constant" / "config.json").read_text(encoding="utf-8"))
     (folders / "constant" / "config.json").write_text(json.dumps({**about, "family": "x"}), encoding="utf-8")
     with pytest.raises(ConfigError, match="family 'x'"):

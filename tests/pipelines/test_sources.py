@@ -1,4 +1,4 @@
-"""Where a model is looked for, and what is said when it is not there."""
+"""Finding models in folders and on the Hub, and errors for missing models."""
 
 import sys
 import types
@@ -12,7 +12,7 @@ from jaxvoice.pipelines import Vocoder
 from jaxvoice.pipelines.sources import find_model_folder, print_licence
 
 
-def test_folders_without_a_model(tmp_path):
+def test_folders_without_a_model_raise(tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "config.json").write_text("{}", encoding="utf-8")
     (tmp_path / "file").write_text("x", encoding="utf-8")
@@ -26,7 +26,7 @@ def test_folders_without_a_model(tmp_path):
             Vocoder.load(path)
 
 
-def test_a_damaged_model(tmp_path, generator, config):
+def test_damaged_models_raise(tmp_path, generator, config):
     FAMILY.save_network(tmp_path, generator, config)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -34,13 +34,13 @@ def test_a_damaged_model(tmp_path, generator, config):
         Vocoder.load(tmp_path)
 
 
-def test_a_hub_id_without_the_extra(monkeypatch):
+def test_hub_ids_without_the_extra_raise(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'jaxvoice\[hub\]'"):
         Vocoder.load("someone/vocoder")
 
 
-def test_a_hub_id_is_fetched(monkeypatch, tmp_path):
+def test_hub_ids_are_downloaded(monkeypatch, tmp_path):
     asked = []
 
     def snapshot_download(name, allow_patterns, ignore_patterns):
@@ -60,7 +60,7 @@ def test_a_hub_id_is_fetched(monkeypatch, tmp_path):
     assert [file for file in files + code if is_downloaded(file)] == files
 
 
-def test_a_hub_that_does_not_answer(monkeypatch):
+def test_failed_downloads_raise(monkeypatch):
     def snapshot_download(name, **patterns):
         raise ConnectionError("no route")
 
@@ -69,14 +69,14 @@ def test_a_hub_that_does_not_answer(monkeypatch):
         find_model_folder("someone/vocoder")
 
 
-def test_a_mistyped_path_is_not_looked_for_on_the_hub(monkeypatch, tmp_path):
+def test_missing_paths_are_not_downloaded(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     with pytest.raises(CheckpointError, match="no folder"):
         find_model_folder("runs/fisrt")
 
 
-def test_a_licence_is_told_and_commands_no_terminal(tmp_path, capsys):
+def test_licences_are_printed_without_control_characters(tmp_path, capsys):
     (tmp_path / "config.json").write_text('{"info": {"licence": "CC BY\\u001b[2J\\n4.0"}}', encoding="utf-8")
     print_licence(tmp_path)
     assert capsys.readouterr().err.rstrip("\n").endswith(r"CC BY\x1b[2J\n4.0")

@@ -1,4 +1,4 @@
-"""Text to speech against the networks run once without padding, with a tiny model of random weights."""
+"""Text to speech with a tiny random model, compared with one call of the networks without padding."""
 
 import dataclasses
 import re
@@ -55,7 +55,7 @@ def filled_norms(model: GaussianTTS) -> BatchNormStates:
 
 
 def hum(mel: np.ndarray) -> np.ndarray:
-    """A vocoder in which every sample tells its frame."""
+    """A vocoder whose every sample depends on its frame only."""
     return np.repeat(mel.mean(axis=0), MEL.hop_length).astype(np.float32) / 20
 
 
@@ -81,13 +81,13 @@ def whole(model: GaussianTTS, norms, ids, counts, frames: int):
     return durations, decoded.mel, decoded.weights
 
 
-def test_it_says_what_the_networks_say_without_padding(voice):
+def test_speech_equals_networks_without_padding(voice):
     model, norms, config = trained()
     found = voice.speak_phonemes(HELLO)
     frames = int(found.durations.sum())
     ids = jnp.asarray([ALIGNED.ids(HELLO)], jnp.int32)
     durations, normalised, weights = map(np.asarray, whole(model, norms, ids, jnp.asarray([5]), frames))
-    assert len(set(found.durations)) > 1 and frames < 128, "unequal durations, and padding to leave out"
+    assert len(set(found.durations)) > 1 and frames < 128, "unequal durations, and padded frames"
     np.testing.assert_array_equal(found.durations, durations[0])
     expected = np.clip(normalised[0].T * config.statistics.mel_std + config.statistics.mel_mean, MEL.floor, 3.08)
     np.testing.assert_allclose(found.mel, expected, atol=3e-5)
@@ -98,7 +98,7 @@ def test_it_says_what_the_networks_say_without_padding(voice):
 
 
 @pytest.mark.parametrize("lost", ["phone_count", "frame_count"])
-def test_without_true_lengths_padding_would_be_heard(voice, monkeypatch, lost):
+def test_ignored_lengths_change_speech(voice, monkeypatch, lost):
     encode, decode = inference.encode, inference.decode
     if lost == "phone_count":
         monkeypatch.setattr(inference, "encode", lambda *given, **_: encode(*given, phone_count=given[3].shape[1]))
@@ -114,7 +114,7 @@ def test_without_true_lengths_padding_would_be_heard(voice, monkeypatch, lost):
     assert np.abs(wrong - voice.speak_phonemes(HELLO, durations).mel).max() > 1e-2
 
 
-def test_a_batch_equals_its_singles(voice):
+def test_batch_equals_single_calls(voice):
     lines = [HELLO, LONGER, ["AY1"], HELLO[:3], LONGER + HELLO]
     for found, line in zip(voice.speak_phonemes(lines), lines, strict=True):
         alone = voice.speak_phonemes(line)
@@ -125,7 +125,7 @@ def test_a_batch_equals_its_singles(voice):
     assert mixed[1].durations.tolist() == [2, 3, 4, 5, 6] and mixed[0].durations.tolist() != [2, 3, 4, 5, 6]
 
 
-def test_text_is_its_phonemes(voice):
+def test_speech_of_a_text_equals_speech_of_its_phonemes(voice):
     text = voice.speak("Hello.")
     assert text.phonemes == tuple(HELLO)
     np.testing.assert_array_equal(text.mel, voice.speak_phonemes("HH AH0 L OW1 pau").mel)
@@ -135,13 +135,13 @@ def test_text_is_its_phonemes(voice):
     assert voice.speak([]) == []
 
 
-def test_speed_divides_the_durations_before_rounding(voice):
+def test_speed_divides_durations_before_rounding(voice):
     usual, fast, slow = (voice.speak_phonemes(LONGER, speed=speed).durations for speed in (1, 2, 0.5))
     assert abs(fast - usual / 2).max() <= 0.75 and abs(slow - usual * 2).max() <= 1, "half a frame of rounding each"
     assert fast.min() >= 1 and usual.sum() > 1.8 * fast.sum()
 
 
-def test_given_durations_are_obeyed(voice):
+def test_given_durations_are_used(voice):
     for durations in ([9, 3, 5, 12, 7], np.array([1, 1, 1, 1, 1], np.uint8)):
         said = voice.speak_phonemes(HELLO, durations)
         assert said.durations.tolist() == list(durations)
@@ -151,8 +151,8 @@ def test_given_durations_are_obeyed(voice):
         assert said.alignment[middles].argmax(axis=1).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_long_lines_are_cut_in_the_middle_of_a_pause():
-    """Said in pieces, a line is what its pieces are when said by themselves, each up to the middle of the pause."""
+def test_long_texts_are_split_in_the_middle_of_a_pause():
+    """A text that is split equals its pieces spoken separately, each up to the middle of the pause."""
     short, long = synthesizer(max_phones=16), HELLO + LONGER + HELLO
     durations = [4, 3, 5, 6, 7, *range(2, 15), 3, 3, 4, 4, 5]
     said = short.speak_phonemes(long, durations)
@@ -167,7 +167,7 @@ def test_long_lines_are_cut_in_the_middle_of_a_pause():
     assert (np.abs(crossing - np.arange(len(long))) <= 1).all()
 
 
-def test_a_piece_with_too_many_frames_is_cut_too():
+def test_pieces_with_too_many_frames_are_split():
     short = synthesizer(max_frames=150)
     said = short.speak_phonemes(3 * HELLO, speed=0.4)
     assert len(said.blocks) > 1 and said.durations.sum() > 150
@@ -175,7 +175,7 @@ def test_a_piece_with_too_many_frames_is_cut_too():
     np.testing.assert_array_equal(said.durations, expected)
 
 
-def test_without_a_pause_the_cut_is_before_a_word_and_told():
+def test_texts_without_pauses_are_split_before_a_word_with_a_warning():
     with pytest.warns(JaxvoiceWarning, match=r"too few pauses\. It was split .* at 1 place, .* commas"):
         said = synthesizer(max_phones=16).speak("sound of a world of sounds again")
     cut = said.blocks[1].phone
@@ -183,8 +183,8 @@ def test_without_a_pause_the_cut_is_before_a_word_and_told():
     np.testing.assert_allclose(said.alignment.sum(axis=1), 1, atol=1e-6)
 
 
-def test_ten_thousand_words(monkeypatch):
-    """Cut and joined in good time, with networks that cost nothing: every frame of the mel tells its phoneme."""
+def test_text_of_ten_thousand_words_is_spoken(monkeypatch):
+    """The networks are replaced by a cheap function, so that only splitting and joining take time."""
 
     def encode(acoustic, norms, durations, ids, *, phone_count):
         return np.repeat(np.asarray(ids, np.float32)[..., None], 16, axis=-1), np.zeros(ids.shape, np.float32)
@@ -207,8 +207,8 @@ def test_ten_thousand_words(monkeypatch):
     np.testing.assert_array_equal(owners, np.repeat(np.arange(20_000), said.durations))
 
 
-def test_memory_grows_with_the_speech_alone(monkeypatch):
-    """Of long speech there is one copy at a time, and nothing of the padding that pieces were made in."""
+def test_memory_grows_with_the_speech_only(monkeypatch):
+    """Long speech is held in memory once, without the padding of its pieces."""
 
     def decode(acoustic, norms, hidden, durations, *, phone_count, frame_count, frames):
         return np.zeros((len(hidden), frames, 8), np.float32), np.zeros(
@@ -227,13 +227,13 @@ def test_memory_grows_with_the_speech_alone(monkeypatch):
         tracemalloc.stop()
     speech = said.audio.nbytes + said.mel.nbytes + sum(block.weights.nbytes for block in said.blocks)
     assert len(said.blocks) > 250 and speech > 10e6
-    # The audio of the vocoder is copied; phonemes, hidden states and places take a little.
+    # The audio of the vocoder is copied once; phonemes and hidden states need little memory.
     assert held < 1.2 * speech and peak < 1.2 * speech + said.audio.nbytes + 4e6
     assert all(block.weights.base is None for block in said.blocks)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "nothing to pronounce"),
         (" \n\t ", "nothing to pronounce"),
@@ -246,16 +246,16 @@ def test_memory_grows_with_the_speech_alone(monkeypatch):
         (b"hello", "string"),
     ],
 )
-def test_texts_that_cannot_be_said(voice, text, told):
+def test_invalid_texts_raise(voice, text, message):
     if isinstance(text, str):
-        with pytest.raises(TextError, match=told):
+        with pytest.raises(TextError, match=message):
             voice.speak(text)
-    with pytest.raises(TextError, match=told):
+    with pytest.raises(TextError, match=message):
         voice.speak(["Hello.", text])
 
 
 @pytest.mark.parametrize(
-    ("phonemes", "durations", "error", "told"),
+    ("phonemes", "durations", "error", "message"),
     [
         ([], None, TextError, "phonemes is empty"),
         (" ", None, TextError, "phonemes is empty"),
@@ -280,18 +280,18 @@ def test_texts_that_cannot_be_said(voice, text, told):
         ),
     ],
 )
-def test_phonemes_and_durations_that_do_not_fit(voice, phonemes, durations, error, told):
-    with pytest.raises(error, match=told):
+def test_invalid_phonemes_and_durations_raise(voice, phonemes, durations, error, message):
+    with pytest.raises(error, match=message):
         voice.speak_phonemes(phonemes, durations)
 
 
 @pytest.mark.parametrize("speed", [0, -1, 0.09, 11, float("nan"), float("inf"), "fast", None, True])
-def test_speeds_out_of_range(voice, speed):
+def test_speeds_out_of_range_raise(voice, speed):
     with pytest.raises(ConfigError, match=r"^speed is .*; it should be a number from 0\.1 to 10"):
         voice.speak("Hello.", speed=speed)
 
 
-def test_settings_that_contradict_each_other(voice):
+def test_contradictory_settings_raise(voice):
     with pytest.raises(ConfigError, match="durations are given"):
         voice.speak_phonemes(HELLO, [3] * 5, speed=2)
     with pytest.raises(
@@ -300,20 +300,20 @@ def test_settings_that_contradict_each_other(voice):
         synthesizer(max_phones=65)
     with pytest.raises(ConfigError, match="max_frames is 0; it should be from 1 to"):
         synthesizer(max_frames=0)
-    with pytest.raises(ConfigError, match="got int"):
+    with pytest.raises(ConfigError, match="vocoder has type int"):
         synthesizer(vocoder=3)
     with pytest.raises(TextError, match="mode is"):
         voice.speak("Hello.", mode="strict")
 
 
-def test_damaged_weights_are_told():
+def test_damaged_weights_raise():
     model, norms, config = trained()
     broken = eqx.tree_at(lambda tts: tts.durations.linear.bias, model, jnp.full((1,), jnp.nan))
     with pytest.raises(CheckpointError, match="damaged"):
         Synthesizer(broken, norms, config, hum).speak_phonemes(HELLO)
 
 
-def test_griffin_lim_makes_a_hop_for_each_frame(monkeypatch):
+def test_griffin_lim_returns_one_hop_per_frame(monkeypatch):
     spoken, again, other = (synthesizer(None).speak_phonemes(HELLO, [3, 5, 7, 9, 4], seed=seed) for seed in (0, 0, 1))
     assert spoken.audio.shape == (28 * 16,) and spoken.audio.dtype == np.float32 and np.abs(spoken.audio).max() > 0
     np.testing.assert_array_equal(spoken.audio, again.audio)
@@ -323,13 +323,13 @@ def test_griffin_lim_makes_a_hop_for_each_frame(monkeypatch):
     mel = np.asarray(log_mel(sine, MEL))
     (audio,) = synthesizer(None).mel_to_audio([mel])
     assert audio.shape == (500 * 16,)
-    # Windows of other phases fade into each other: the tone is never lost.
+    # Windows with other phases are cross-faded, so the tone never disappears.
     assert np.abs(np.asarray(log_mel(audio, MEL)) - mel).max(axis=0).mean() < 3
     level = np.sqrt(np.square(audio[800:-800]).reshape(-1, 64).mean(axis=1))
     assert level.min() > 0.2 * np.median(level)
 
 
-def test_audio_of_a_function_is_brought_to_length():
+def test_audio_of_a_function_is_cut_or_padded():
     for made in (lambda mel: hum(mel)[None], lambda mel: hum(mel)[:-16], lambda mel: np.pad(hum(mel), (0, 64))):
         said = synthesizer(made).speak_phonemes(HELLO, [3] * 5)
         assert said.audio.shape == (240,) and said.audio.dtype == np.float32
@@ -343,7 +343,7 @@ def test_audio_of_a_function_is_brought_to_length():
 
 
 def test_audio_is_clipped_to_full_scale(monkeypatch):
-    """Whatever makes it: a function (whose own array stays as it is), Griffin-Lim of mels that are too loud."""
+    """Audio is clipped for functions, whose own arrays are not changed, and for Griffin-Lim of loud mels."""
     own = np.linspace(-3, 3, 240).astype(np.float32)
     said = synthesizer(lambda mel: own).speak_phonemes(HELLO, [3] * 5)
     np.testing.assert_array_equal(said.audio, np.clip(own, -1, 1))
@@ -358,7 +358,7 @@ def test_audio_is_clipped_to_full_scale(monkeypatch):
 
 
 class Reads:
-    """A vocoder that says what it reads, and keeps what it is given."""
+    """A vocoder with a mel contract that records its inputs."""
 
     def __init__(self, mel: MelConfig):
         self.mel = mel
@@ -373,7 +373,7 @@ def of_flavour(vocoder, **changes) -> Synthesizer:
     return Synthesizer(model, norms, dataclasses.replace(config, mel=dataclasses.replace(MEL, **changes)), vocoder)
 
 
-def test_the_other_flavour_is_averaged_with_a_warning():
+def test_frames_are_averaged_for_uncentred_vocoders_with_a_warning():
     vocoder = Reads(MEL)
     with pytest.warns(JaxvoiceWarning, match=r"half a hop later.*magnitude_floor: 0.0 != 1e-09; center: True != False"):
         waveglow = of_flavour(vocoder, center=True, magnitude_floor=0.0)
@@ -383,7 +383,7 @@ def test_the_other_flavour_is_averaged_with_a_warning():
     assert said.audio.shape == (240,)
 
 
-def test_averaging_brings_one_flavour_closer_to_the_other():
+def test_averaging_reduces_the_difference_of_the_contracts():
     random = np.random.default_rng(0)
     envelope = np.repeat(random.uniform(0, 1, 80), 400) ** 3
     audio = (0.3 * envelope * np.sin(np.cumsum(np.repeat(random.uniform(0.05, 1.5, 160), 200)))).astype(np.float32)
@@ -394,11 +394,13 @@ def test_averaging_brings_one_flavour_closer_to_the_other():
     as_is = np.abs(made[:, : wanted.shape[1]] - wanted).mean()
     averaged = np.abs(shift_half_hop(made)[:, : wanted.shape[1]] - wanted).mean()
     earlier = np.abs(shift_half_hop(made[:, ::-1])[:, ::-1][:, : wanted.shape[1]] - wanted).mean()
-    assert averaged < 0.7 * as_is and earlier > as_is, "towards the frame after, not the one before"
+    assert averaged < 0.7 * as_is and earlier > as_is, (
+        "the average with the next frame is closer, not with the previous one"
+    )
 
 
 @pytest.mark.parametrize(
-    ("made", "reads", "told"),
+    ("made", "reads", "message"),
     [
         ({}, {"center": True}, "center: False != True"),
         ({}, {"fmax": 3000.0}, "fmax: 4000.0 != 3000.0"),
@@ -406,12 +408,12 @@ def test_averaging_brings_one_flavour_closer_to_the_other():
         ({}, {"sample_rate": 16000}, "sample_rate: 8000 != 16000"),
     ],
 )
-def test_other_contracts_are_refused_with_what_differs(made, reads, told):
-    with pytest.raises(MelError, match=re.escape(told)):
+def test_other_contracts_raise_with_their_differences(made, reads, message):
+    with pytest.raises(MelError, match=re.escape(message)):
         of_flavour(Reads(dataclasses.replace(MEL, **reads)), **made)
 
 
-def test_another_magnitude_floor_changes_nothing():
+def test_magnitude_floor_may_differ():
     vocoder = Reads(MEL)
     said = of_flavour(vocoder, magnitude_floor=0.0).speak_phonemes(HELLO, [3] * 5)
     np.testing.assert_array_equal(vocoder.given, said.mel)
@@ -425,7 +427,7 @@ def folders(tmp_path_factory):
     return folder
 
 
-def test_from_folders_to_a_voice(folders, capsys):
+def test_synthesizer_loads_from_folders(folders, capsys):
     speech = jaxvoice.Synthesizer.load(folders / "run", folders / "vocoder")
     assert "CC-BY" in capsys.readouterr().err
     texts = ["Hello.", "Hello, world."]
@@ -442,7 +444,7 @@ def test_from_folders_to_a_voice(folders, capsys):
     assert (speech.sample_rate, speech.phone_set.codes) == (8000, ALIGNED.codes)
 
 
-def test_folders_that_hold_something_else(folders):
+def test_folders_without_a_synthesizer_raise(folders):
     for model, vocoder in [
         (folders / "vocoder", None),
         (folders / "run", folders / "run"),

@@ -1,4 +1,4 @@
-"""Teacher-forced pairs against the networks run once without padding, and against what fine-tuning reads."""
+"""Teacher-forced pairs, compared with one call of the networks without padding and read for fine-tuning."""
 
 import dataclasses
 import json
@@ -40,7 +40,7 @@ FRAMES = {"long": 225, "short": 118, "tiny": 50}
 
 
 def trained():
-    """Networks whose mels are no louder than audio can be."""
+    """Networks whose mels are within the range of audio."""
     model, norms, config = test_synthesizer.trained()
     return model, norms, dataclasses.replace(config, statistics=Statistics(mel_mean=-6.0, mel_std=1.5, mel_max=-1.5))
 
@@ -69,7 +69,7 @@ def made(models, corpus, tmp_path_factory):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Networks that cost nothing, where it does not matter what they say."""
+    """Replace the networks by a cheap function, for tests that do not depend on the mels."""
 
     monkeypatch.setattr(gaussian_tts.teacher_forcing, "synthesize_batch", lambda acoustic, norms, batch: nothing(batch))
 
@@ -88,7 +88,7 @@ def alone(acoustic, norms, ids, durations, frames: int):
 
 
 def directly(store, number, *, longer=0) -> np.ndarray:
-    """The mel of an utterance, without padding; the first phone `longer`, the last shorter by as much."""
+    """The mel of an utterance without padding; the first phone is `longer` frames longer, the last one shorter."""
     model, norms, config = trained()
     durations = store["durations"][number].astype(np.float32)
     durations[0], durations[-1] = durations[0] + longer, durations[-1] - longer
@@ -98,20 +98,20 @@ def directly(store, number, *, longer=0) -> np.ndarray:
     return np.clip(mel, store.mel.floor, config.statistics.mel_max)
 
 
-def test_mels_are_what_decoding_gives(made, corpus):
+def test_mels_equal_the_decoder(made, corpus):
     store = load_aligned(find_aligned(corpus), MEL, peak_normalize=True)
     distance = []
     for number, utterance in enumerate(store.corpus.utterances):
         mel, expected = np.load(made.folder / "mels" / f"{utterance.id}.npy"), directly(store, number)
         assert mel.dtype == np.float32 and mel.shape == (8, FRAMES[utterance.id])
         np.testing.assert_allclose(mel, expected, atol=3e-5)
-        assert np.abs(directly(store, number, longer=2) - mel).max() > 1e-2, "other durations would be seen"
+        assert np.abs(directly(store, number, longer=2) - mel).max() > 1e-2, "other durations change the mel"
         distance.append(np.abs(expected - store["mel"][number]).ravel())
     assert made.mel_l1 == pytest.approx(np.concatenate(distance).mean(), rel=1e-4)
     assert made.utterances == 3 and made.seconds == pytest.approx(sum(FRAMES.values()) * HOP / RATE)
 
 
-def test_recordings_are_scaled_and_as_long_as_their_mels(made, models, corpus, tmp_path):
+def test_recordings_are_scaled_and_cut_to_their_mels(made, models, corpus, tmp_path):
     plain = teacher_force(corpus, tmp_path / "plain", models / "plain")
     for name, frames in FRAMES.items():
         source, _ = soundfile.read(corpus / "wavs" / f"{name}.wav", dtype="int16")
@@ -127,7 +127,7 @@ def test_recordings_are_scaled_and_as_long_as_their_mels(made, models, corpus, t
     assert plain.mel_l1 != pytest.approx(made.mel_l1, rel=1e-3), "the recordings' mels have another level"
 
 
-def test_fine_tuning_accepts_them(made):
+def test_pairs_are_valid_for_fine_tuning(made):
     found = find_corpus(made.folder, "pairs")
     checked = preflight(found, RATE, 512, mel=MEL)
     assert checked.rejected == () and len(checked.corpus) == 3
@@ -139,13 +139,13 @@ def test_fine_tuning_accepts_them(made):
     assert all(len(clip) == mel.shape[1] * HOP for clip, mel in zip(store["audio"], store["mel"], strict=True))
 
 
-def test_no_file_but_the_pairs(made):
+def test_folder_contains_only_pairs(made):
     assert {path.name for path in made.folder.iterdir()} == {"mels", "wavs"}
     names = {path.relative_to(made.folder).as_posix() for path in made.folder.rglob("*") if path.is_file()}
     assert names == {f"mels/{name}.npy" for name in FRAMES} | {f"wavs/{name}.wav" for name in FRAMES}
 
 
-def test_few_programs_for_many_lengths(models, monkeypatch):
+def test_many_lengths_compile_few_programs(models, monkeypatch):
     _, config = gaussian_tts.FAMILY.load_network(models / "scaled")
     store, shapes = store_of_lengths(40), set()
 
@@ -175,7 +175,7 @@ def store_of_lengths(count: int) -> Store:
     return Store(Corpus("table", Path("nowhere"), utterances, phone_set=ALIGNED), columns, RATE, MEL)
 
 
-def test_what_is_left_out_is_counted_and_told(models, quick, tmp_path):
+def test_rejected_utterances_are_counted_and_listed(models, quick, tmp_path):
     good, long = PHONES["short"], (("AH0", 0.3), ("L", 0.6))
     root = write_corpus(
         tmp_path / "corpus",
@@ -191,7 +191,7 @@ def test_what_is_left_out_is_counted_and_told(models, quick, tmp_path):
     made = teacher_force(root, tmp_path / "pairs", models / "scaled")
     assert made.utterances == 1
     assert made.counts == {"no audio": 1, "gap": 1, "length": 1, "too long": 1, "audio": 1}
-    told = " ".join(str(made).split())
+    message = " ".join(str(made).split())
     for part in (
         "pairs 1 in",
         "rejected 5",
@@ -200,12 +200,12 @@ def test_what_is_left_out_is_counted_and_told(models, quick, tmp_path):
         "300 frames, and 256",
         "silent",
     ):
-        assert part in told, part
+        assert part in message, part
     assert max(map(len, str(made).splitlines())) <= 80
 
 
-def test_a_recording_that_fails_later_is_counted_too(models, corpus, quick, tmp_path, monkeypatch):
-    """Mels of the corpus need no audio until it is written: one of another length, or none, is noticed then."""
+def test_recordings_that_fail_later_are_counted(models, corpus, quick, tmp_path, monkeypatch):
+    """Recordings are read when the pairs are written; missing ones and those of another length are rejected then."""
     found = find_aligned(corpus)
     store = load_aligned(found, MEL, peak_normalize=True)
     broken, other = tmp_path / "broken.wav", tmp_path / "other.wav"
@@ -217,12 +217,12 @@ def test_a_recording_that_fails_later_is_counted_too(models, corpus, quick, tmp_
     monkeypatch.setattr(teacher_forcing, "load_aligned", lambda *_, **__: given)
     made = teacher_force(found, tmp_path / "pairs", models / "scaled")
     assert made.utterances == 1 and made.counts == {"audio": 1, "length": 1}
-    told = "".join(str(made).split())  # lines are broken inside long paths, too
-    assert "other.wavlasts0.300s,andthemelspectrogramofshort0.236s" in told
+    message = "".join(str(made).split())  # lines are broken inside long paths, too
+    assert "other.wavis0.300slong;itshouldbe0.236slong,likethemelspectrogramofshort" in message
     assert [path.stem for path in (made.folder / "mels").iterdir()] == ["tiny"]
 
 
-def test_ids_that_are_paths_or_collide_stay_in_the_folder(models, corpus, quick, tmp_path):
+def test_ids_become_unique_file_names_inside_the_folder(models, corpus, quick, tmp_path):
     found = find_aligned(corpus)
     ids = ["../../evil", "/etc/evil", "..", ".hidden", "a/b", "a%2Fb", "clip.wav", "C:\\x", "ж" * 90, "x\0\n", "\udcff"]
     ids += ["Clip", "clip", "CLIP"]
@@ -237,14 +237,14 @@ def test_ids_that_are_paths_or_collide_stay_in_the_folder(models, corpus, quick,
     written = [path for path in made.folder.rglob("*") if path.is_file()]
     assert len(written) == 24 and all(path.name.isascii() and len(path.name) < 130 for path in written)
     checked = preflight(find_corpus(made.folder, "pairs"), RATE, 512, mel=MEL)
-    assert checked.rejected == () and len(checked.corpus) == 12, "each mel finds its recording again"
+    assert checked.rejected == () and len(checked.corpus) == 12, "each mel has its recording"
 
 
-def test_a_folder_that_holds_something_is_left_alone(models, corpus, quick, tmp_path):
+def test_folders_with_files_raise_and_are_not_changed(models, corpus, quick, tmp_path):
     (tmp_path / "held").mkdir()
     (tmp_path / "held" / "notes.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ConfigError, match=r"it contains 'notes.txt'"):
+    with pytest.raises(ConfigError, match=r"held contains 'notes.txt'"):
         teacher_force(corpus, tmp_path / "held", models / "scaled")
     with pytest.raises(ConfigError, match="is not a folder"):
         teacher_force(corpus, tmp_path / "file", models / "scaled")
@@ -252,13 +252,13 @@ def test_a_folder_that_holds_something_is_left_alone(models, corpus, quick, tmp_
         teacher_force(corpus, tmp_path / "file" / "pairs", models / "scaled")
     (tmp_path / "empty").mkdir()
     assert teacher_force(corpus, tmp_path / "empty", models / "scaled").folder == tmp_path / "empty"
-    with pytest.raises(ConfigError, match="is not empty"):
+    with pytest.raises(ConfigError, match="it should be empty"):
         teacher_force(corpus, tmp_path / "empty", models / "scaled")
     assert (tmp_path / "held" / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
-def test_nothing_is_left_of_what_failed(corpus, tmp_path, bad):
+def test_failures_leave_no_files(corpus, tmp_path, bad):
     model, norms, config = trained()
     broken = eqx.tree_at(lambda tts: tts.acoustic.linear.bias, model, jnp.full((8,), bad))
     save_model(tmp_path / "broken", broken, norms, config)
@@ -267,7 +267,7 @@ def test_nothing_is_left_of_what_failed(corpus, tmp_path, bad):
     assert [path.name for path in tmp_path.iterdir()] == ["broken"]
 
 
-def test_mels_without_recordings(models, corpus, tmp_path):
+def test_corpora_without_recordings_raise(models, corpus, tmp_path):
     found = find_aligned(corpus)
     mute = tuple(dataclasses.replace(item, audio=None, mel=corpus / f"{item.id}.mel.npy") for item in found.utterances)
     brought = dataclasses.replace(found, utterances=mute, mel=MEL)
@@ -277,15 +277,15 @@ def test_mels_without_recordings(models, corpus, tmp_path):
         teacher_force(dataclasses.replace(brought, mel=None), tmp_path / "pairs", models / "scaled")
 
 
-def test_a_corpus_read_with_other_phonemes(models, corpus, tmp_path):
+def test_corpora_of_another_phone_set_raise(models, corpus, tmp_path):
     with pytest.raises(ConfigError, match=r"phonemes of 'arpabet'.*'aligned'"):
         teacher_force(find_aligned(corpus, phone_set=ARPABET), tmp_path / "pairs", models / "scaled")
     with pytest.raises(ConfigError, match="batch_size"):
         teacher_force(corpus, tmp_path / "pairs", models / "scaled", batch_size=0)
 
 
-def test_mels_are_written_in_the_flavour_that_the_vocoder_reads(models, corpus, tmp_path):
-    """What a vocoder is fine-tuned on is what the synthesizer gives it later."""
+def test_mels_are_converted_to_the_contract_of_the_vocoder(models, corpus, tmp_path):
+    """A vocoder is fine-tuned on the same inputs that the synthesizer passes to it."""
     own = teacher_force(corpus, tmp_path / "own", models / "centred")
     with pytest.warns(JaxvoiceWarning, match="half a hop later"):
         read = teacher_force(corpus, tmp_path / "read", models / "centred", vocoder=models / "vocoder")
@@ -309,7 +309,7 @@ def other_mel():
     return dataclasses.replace(small_config(), mel=dataclasses.replace(MEL, fmax=3000.0))
 
 
-def test_the_model_knows_how_its_recordings_were_scaled(models, tmp_path):
+def test_scaling_of_recordings_is_saved_with_the_model(models, tmp_path):
     assert gaussian_tts.FAMILY.load_network(models / "scaled")[1].peak_normalize
     assert not gaussian_tts.FAMILY.load_network(models / "plain")[1].peak_normalize
     for name in ("config.json", "model.safetensors"):
@@ -317,4 +317,4 @@ def test_the_model_knows_how_its_recordings_were_scaled(models, tmp_path):
     about = json.loads((tmp_path / "config.json").read_text())
     assert about["config"].pop("peak_normalize") is False
     (tmp_path / "config.json").write_text(json.dumps(about))
-    assert gaussian_tts.FAMILY.load_network(tmp_path)[1].peak_normalize, "as the experiment does unless told"
+    assert gaussian_tts.FAMILY.load_network(tmp_path)[1].peak_normalize, "the default of the experiment"

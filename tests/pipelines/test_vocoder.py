@@ -1,4 +1,4 @@
-"""The vocoder against its own generator run once over the whole input, which is the definition of right."""
+"""The vocoder, compared with one call of its generator on the whole input."""
 
 import dataclasses
 
@@ -39,19 +39,19 @@ def assert_same(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
-def test_its_output_is_loud_enough_to_see_a_wrong_frame(generator):
+def test_test_audio_is_loud(generator):
     audio = whole(generator, mel_of(60))
     assert 0.05 < audio.std() < 0.7
 
 
 @pytest.mark.parametrize("frames", [1, 16, 17, WINDOW - 1, WINDOW, WINDOW + 1, 2 * WINDOW - 11, 200])
-def test_padded_and_windowed_equals_whole(vocoder, generator, frames):
+def test_padding_and_windows_do_not_change_audio(vocoder, generator, frames):
     mel = mel_of(frames, seed=frames)
     assert_same(vocoder.synthesize(mel, check=False), whole(generator, mel))
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_one_frame_of_context_less_is_not_enough(generator, config, monkeypatch, side):
+def test_smaller_context_changes_audio(generator, config, monkeypatch, side):
     left, right = config.generator.receptive_field
     short = (left - 1, right) if side == 0 else (left, right - 1)
     monkeypatch.setattr(GeneratorConfig, "receptive_field", property(lambda self: short))
@@ -60,7 +60,7 @@ def test_one_frame_of_context_less_is_not_enough(generator, config, monkeypatch,
     assert np.abs(found - whole(generator, mel)).max() > 1e-5
 
 
-def test_without_the_mask_padding_would_be_heard(vocoder, generator, monkeypatch):
+def test_unmasked_padding_changes_audio(vocoder, generator, monkeypatch):
     run = Generator.__call__
     monkeypatch.setattr(Generator, "__call__", lambda self, mel, cond=None, *, length=None: run(self, mel, cond))
     other = Vocoder(generator, vocoder.config, window=WINDOW - 1)  # a length not yet compiled
@@ -69,7 +69,7 @@ def test_without_the_mask_padding_would_be_heard(vocoder, generator, monkeypatch
     assert np.abs(found - whole(generator, mel)).max() > 1e-3
 
 
-def test_another_generator_is_heard(generator, config):
+def test_replaced_generator_changes_audio(generator, config):
     vocoder = Vocoder(generator, config, window=WINDOW)
     mel = np.full((config.mel.num_mels, 8), -5, np.float32)
     before = vocoder.synthesize(mel, check=False)
@@ -77,7 +77,7 @@ def test_another_generator_is_heard(generator, config):
     assert np.any(before) and not np.any(vocoder.synthesize(mel, check=False))
 
 
-def test_a_batch_equals_its_singles(vocoder):
+def test_batch_equals_single_calls(vocoder):
     mels = [mel_of(frames, seed=frames) for frames in (5, 130, 20, 48, 7, 1, 16)]
     singles = [vocoder.synthesize(mel, check=False) for mel in mels]
     for found, expected in zip(vocoder.synthesize(mels, check=False), singles, strict=True):
@@ -90,13 +90,13 @@ def test_a_batch_equals_its_singles(vocoder):
 
 
 @pytest.mark.parametrize("sizes", [[1] * 60, [3, 1, 7, 2, 29, 1, 17], [60], [WINDOW, 1, 11], [130, 3, 67]])
-def test_a_stream_equals_the_whole(vocoder, generator, sizes):
+def test_stream_equals_synthesize(vocoder, generator, sizes):
     mel = mel_of(sum(sizes))
     chunks = list(vocoder.stream(iter(np.split(mel, np.cumsum(sizes)[:-1], axis=1))))
     assert_same(np.concatenate(chunks), whole(generator, mel))
 
 
-def test_a_stream_is_late_by_the_right_context_only(vocoder):
+def test_stream_latency_is_the_right_context(vocoder):
     arrived, right, given = 0, vocoder.context[1], 0
 
     def arriving():
@@ -112,7 +112,7 @@ def test_a_stream_is_late_by_the_right_context_only(vocoder):
     assert list(vocoder.stream([])) == []
 
 
-def test_few_compilations_for_many_lengths(monkeypatch):
+def test_many_lengths_compile_few_programs(monkeypatch):
     traced, run = [], Generator.__call__
 
     def counting(self, mel, cond=None, *, length=None):
@@ -130,7 +130,7 @@ def test_few_compilations_for_many_lengths(monkeypatch):
     assert len(traced) <= 8  # and batches of 2 and 4
 
 
-def test_a_conditioning_vector_reaches_every_part(config):
+def test_conditioning_vector_applies_to_every_window(config):
     config = small_config(cond_channels=3, cond_in_each_stage=True)
     generator = loud_generator(config)
     vocoder = Vocoder(generator, config, window=WINDOW)
@@ -159,7 +159,7 @@ def test_resynthesis_keeps_the_length(vocoder, generator, samples):
     assert vocoder.resynthesize(audio, 16000).shape == (-(-samples // 2),)
 
 
-def test_bad_audio(vocoder):
+def test_invalid_audio_raises(vocoder):
     audio = np.zeros(1000, np.float32)
     for bad, message in [
         (audio.reshape(2, 500), r"\(2, 500\)"),
@@ -187,7 +187,7 @@ def test_bad_audio(vocoder):
         (np.zeros((0, 8, 10), np.float32), "it should contain at least one mel"),
     ],
 )
-def test_bad_mels(vocoder, mel, message, check):
+def test_invalid_mels_raise(vocoder, mel, message, check):
     with pytest.raises(MelError, match=message):
         vocoder.synthesize(mel, check=check)
     if mel.shape[0] and mel.ndim == 2:
@@ -195,7 +195,7 @@ def test_bad_mels(vocoder, mel, message, check):
             list(vocoder.stream([mel_of(3), mel]))
 
 
-def test_mels_of_another_scale(vocoder):
+def test_mels_of_another_scale_raise(vocoder):
     audio = np.random.default_rng(0).normal(0, 0.2, 8000).astype(np.float32)
     audio[2000:5000] = 0
     mel = vocoder.log_mel(audio, 8000)
@@ -209,7 +209,7 @@ def test_mels_of_another_scale(vocoder):
         list(vocoder.stream(np.array_split(decibels, 50, axis=1)))
     with pytest.warns(JaxvoiceWarning, match="below the logarithm's floor"):
         vocoder.synthesize(np.where(mel < -11, mel - 1, mel))
-    # Warnings are errors here, so these two lines say that nothing is judged.
+    # Warnings are errors in tests, so these calls show that the scale is not checked.
     audio = vocoder.synthesize(decibels, check=False)
     assert_same(np.concatenate(list(vocoder.stream([decibels], check=False))), audio)
 
@@ -229,12 +229,12 @@ def test_half_precision_is_computed_in_float32(vocoder, dtype):
         vocoder.synthesize(mel.at[1, 2].set(jnp.nan), check=False)
 
 
-def test_what_float32_cannot_hold_is_infinite(vocoder):
+def test_values_out_of_range_of_float32_raise(vocoder):
     with pytest.raises(MelError, match="infinite"):
         vocoder.synthesize(np.full((8, 4), -1e300), check=False)
 
 
-def test_warnings_point_at_the_line_that_called(vocoder):
+def test_warnings_point_to_the_caller(vocoder):
     audio = np.random.default_rng(0).normal(0, 0.2, 8000).astype(np.float32)
     audio[2000:5000] = 0
     mel = vocoder.log_mel(audio, 8000)
@@ -253,24 +253,24 @@ def test_warnings_point_at_the_line_that_called(vocoder):
 
 
 @pytest.mark.parametrize("rate", [8000.0, np.int64(8000), np.float32(8000)])
-def test_whole_rates_of_any_type(vocoder, rate):
+def test_sample_rates_may_have_any_integer_type(vocoder, rate):
     audio = np.sin(np.arange(800) * 0.3).astype(np.float32) * 0.5
     assert_same(vocoder.resynthesize(audio, rate), vocoder.resynthesize(audio, 8000))
     assert vocoder.resynthesize(audio, 2 * rate).shape == (400,)
 
 
 @pytest.mark.parametrize("rate", ["8000", 8000.5, np.nan, None])
-def test_other_rates_are_refused(vocoder, rate):
+def test_invalid_sample_rates_raise(vocoder, rate):
     with pytest.raises(AudioError, match=f"{rate} Hz.*positive integer"):
         vocoder.resynthesize(np.zeros(800, np.float32), rate)
 
 
-def test_long_features_equal_the_whole(vocoder):
+def test_log_mel_of_long_audio_equals_one_transform(vocoder):
     audio = np.random.default_rng(0).normal(0, 0.1, 16 * 2100 + 5).astype(np.float32)
     np.testing.assert_allclose(vocoder.log_mel(audio, 8000), np.asarray(log_mel(audio, vocoder.mel)), rtol=0, atol=2e-4)
 
 
-def test_pre_emphasised_features_are_right_to_the_last_frame(config):
+def test_log_mel_with_pre_emphasis_equals_dsp_in_every_frame(config):
     config = dataclasses.replace(config, mel=dataclasses.replace(config.mel, preemphasis=0.98))
     vocoder = Vocoder(loud_generator(config), config, window=WINDOW)
     audio = np.random.default_rng(0).normal(0, 0.1, 16 * 50 + 5).astype(np.float32)
@@ -278,14 +278,14 @@ def test_pre_emphasised_features_are_right_to_the_last_frame(config):
     np.testing.assert_allclose(vocoder.log_mel(audio, 8000), expected, rtol=0, atol=2e-4)
 
 
-def test_contradictions(generator, config):
+def test_contradictory_arguments_raise(generator, config):
     with pytest.raises(ConfigError, match=r"upsample_initial_channel: 16 != 32"):
         Vocoder(generator, small_config(upsample_initial_channel=32))
     with pytest.raises(ConfigError, match="it should be larger than the receptive field"):
         Vocoder(generator, config, window=8)
 
 
-def test_loading_gives_the_same_vocoder(tmp_path, generator, config, vocoder, capsys):
+def test_loaded_vocoder_equals_the_saved_one(tmp_path, generator, config, vocoder, capsys):
     FAMILY.save_network(tmp_path / "run" / "model", generator, config, info={"licence": "CC BY 4.0"})
     mel = mel_of(20)
     for folder in (tmp_path / "run" / "model", tmp_path / "run", str(tmp_path / "run")):

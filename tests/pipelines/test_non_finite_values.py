@@ -1,4 +1,4 @@
-"""Weights, mels, audio and seeds that are no numbers: told, and never heard."""
+"""Weights, mels and audio with NaN or infinity, and invalid seeds, raise errors."""
 
 from typing import cast
 
@@ -15,8 +15,8 @@ from tests.pipelines.test_synthesizer import HELLO, hum, synthesizer, trained
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("vocoder", [hum, None])
-def test_mels_without_numbers_are_told(bad, vocoder):
-    """Also infinity, which the limits of mels would hide."""
+def test_mels_with_nan_or_infinity_raise(bad, vocoder):
+    """Infinite values raise too, although clipping of the mel would remove them."""
     model, norms, config = trained()
     where = model.acoustic.postnet.linear.bias
     broken = eqx.tree_at(lambda tts: tts.acoustic.postnet.linear.bias, model, jnp.full(where.shape, bad))
@@ -28,7 +28,7 @@ def test_mels_without_numbers_are_told(bad, vocoder):
         Synthesizer(lasting, norms, config, vocoder).speak_phonemes(HELLO)
 
 
-def test_vocoders_give_and_take_numbers_only(monkeypatch):
+def test_nan_in_mels_and_audio_raises(monkeypatch):
     mels = [np.full((8, 300), -2.0, np.float32), np.full((8, 300), -2.0, np.float32)]
     mels[1][3, 299] = np.nan
     for vocoder in (hum, None):
@@ -44,12 +44,12 @@ def test_vocoders_give_and_take_numbers_only(monkeypatch):
 
 
 @pytest.mark.parametrize("seed", [99999999999999999999999, -(2**63) - 1, 2**63, "a", 1.5, None, True])
-def test_seeds_that_are_none(seed):
+def test_invalid_seeds_raise(seed):
     for say in (synthesizer(hum).speak, synthesizer(None).speak):
         with pytest.raises(ConfigError, match=r"^seed is .*; it should be a whole number"):
             say("Hello.", seed=seed)
 
 
-def test_any_whole_number_is_a_seed():
+def test_seeds_are_whole_numbers_of_64_bits():
     for seed in (-(2**63), -1, cast(int, np.int64(7)), 2**63 - 1):
         assert np.isfinite(synthesizer(None).speak_phonemes(HELLO, [3] * 5, seed=seed).audio).all()

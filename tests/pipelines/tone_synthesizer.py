@@ -1,4 +1,4 @@
-"""A text-to-speech model whose times are known: every phoneme is a chord of its own, a pause is silence."""
+"""A synthesizer with known times: each phoneme is a different chord, and a pause is silence."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +15,8 @@ MEL = MelConfig(sample_rate=8000, n_fft=256, win_length=256, hop_length=64, num_
 HOP = MEL.hop_length
 
 
-def chatter(codes, frames, *, pitch: float = 1.0, noise: float = 0.0, seed: int = 0) -> np.ndarray:
-    """Audio of `codes`, each lasting as many frames, whole or not."""
+def tone_audio(codes, frames, *, pitch: float = 1.0, noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    """Audio of `codes`, each `frames` long; fractions of frames are allowed."""
     edges = np.rint(np.concatenate([[0], np.cumsum(frames)]) * HOP).astype(int)
     time = np.arange(edges[-1]) / MEL.sample_rate
     audio = np.zeros(edges[-1])
@@ -36,17 +36,17 @@ class _Inference:
     def _said(self, line) -> SynthesizedMel:
         usual = 6 + line.ids % 5
         durations = usual.astype(np.int64) if line.durations is None else line.durations
-        mel = bucketed_log_mel(chatter(line.codes, durations), MEL)
+        mel = bucketed_log_mel(tone_audio(line.codes, durations), MEL)
         assert mel.shape[1] == durations.sum()
         return SynthesizedMel(mel, durations, ())
 
 
-class _Talker(Synthesizer):
+class _ToneSynthesizer(Synthesizer):
     def __init__(self) -> None:
         fake: Any = SimpleNamespace(inference=_Inference(), config=SimpleNamespace(mel=MEL, peak_normalize=True))
         self.acoustic_inference, self.config, self.phone_set = fake.inference, fake.config, ALIGNED
 
 
-def talker() -> Synthesizer:
-    """What `Aligner` needs of a synthesizer."""
-    return _Talker()
+def tone_synthesizer() -> Synthesizer:
+    """A synthesizer with the attributes that `Aligner` uses."""
+    return _ToneSynthesizer()

@@ -1,4 +1,4 @@
-"""Compiling before the first request, told by the programs that are compiled."""
+"""Compilation before the first call, measured by the number of compiled programs."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ from tests.pipelines.test_synthesizer import MEL, filled_norms, synthesizer
 
 @pytest.fixture
 def compiled():
-    """The programs compiled since, a name for each."""
+    """A list that grows by one event for each compiled program."""
     names = []
 
     def listen(event, *_, **__):
@@ -28,8 +28,8 @@ def compiled():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def test_after_warming_up_nothing_is_compiled(compiled):
-    # Of sizes that no other test has compiled programs for, with durations that are all about as in the corpus.
+def test_speaking_after_warm_up_compiles_nothing(compiled):
+    # No other test compiles programs of these sizes. The predicted durations are close to those of the corpus.
     config = dataclasses.replace(
         changed(encoder={"max_phones": 40}, decoder={"max_frames": 150}),
         codes=ALIGNED.codes,
@@ -44,13 +44,13 @@ def test_after_warming_up_nothing_is_compiled(compiled):
     programs = len(compiled)
     assert 5 < programs < 30
     said = [speech.speak(text) for text in ("Hello.", "Hello, world.", "Hello, world of sounds.")]
-    assert len(compiled) == programs, "the first request waits for nothing"
+    assert len(compiled) == programs, "the first call compiles nothing"
     assert len({len(one.audio) // 500 for one in said}) == 3
     speech.warm_up(longest=0.2)
     assert len(compiled) == programs
 
 
-def test_only_what_is_as_long_as_told_is_got_ready_for(monkeypatch):
+def test_warm_up_compiles_programs_up_to_the_longest(monkeypatch):
     said = []
     speech = synthesizer()
     monkeypatch.setattr(speech, "acoustic_inference", Spy(speech.acoustic_inference, said))
@@ -63,7 +63,7 @@ def test_only_what_is_as_long_as_told_is_got_ready_for(monkeypatch):
 
 
 class Spy:
-    """`acoustic_inference` that keeps what it is asked to say."""
+    """An `acoustic_inference` that records its inputs."""
 
     def __init__(self, acoustic_inference, said):
         self._inference, self._said = acoustic_inference, said
