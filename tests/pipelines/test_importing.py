@@ -265,9 +265,9 @@ def changed(**how):
         (changed(conv_pre__bias="conv_pre.bais"), r"\+ generator\.conv_pre\.bais .*did you mean conv_pre\.bias"),
         (
             changed(ups__0__weight_v=lambda w: w.transpose(0, 1)),
-            r"! generator\.ups\.0\.weight_v has shape .*Transpose",
+            r"! generator\.ups\.0\.weight_v has shape .*transposed",
         ),
-        (changed(conv_pre__weight_v=lambda w: w.transpose(0, 1)), r"conv_pre\.weight_v has shape .*Transpose"),
+        (changed(conv_pre__weight_v=lambda w: w.transpose(0, 1)), r"conv_pre\.weight_v has shape .*transposed"),
         (changed(ups__2__extra=lambda _: torch.ones(2)), r"\+ generator\.ups\.2\.extra \(2,\)"),
         (changed(conv_pre__bias=lambda b: b * torch.nan), r"generator\.conv_pre\.bias contains 16 values that are NaN"),
         (changed(conv_pre__bias=lambda b: b.long()), r"conv_pre\.bias has dtype int64"),
