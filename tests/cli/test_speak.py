@@ -138,7 +138,7 @@ def test_invalid_arguments_are_one_line(speak, tmp_path):
         (("Hello.",), "The number of arguments is 1; it should be 2: TEXT in quotes"),
         (("Hello", "there.", out), "The number of arguments is 3"),
         ((), "The number of arguments is 0"),
-        (("Hello.", out, "-f", text), "only OUTPUT"),
+        (("Hello.", out, "-f", text), "it should be 1 with -f: OUTPUT"),
         (("Hello.", tmp_path / "out.mp3"), "it should be a .wav file"),
         (("Hello.", tmp_path / "none" / "out.wav"), "folder that does not exist"),
         (("Hello.", out, "--plot", tmp_path / "out.jpg"), "it should be a .png file"),
