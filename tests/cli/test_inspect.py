@@ -207,12 +207,12 @@ def test_errors_are_one_line(files, capsys, name, options, message):
     assert message in found.err and found.err.count("\n") == 1 and not found.out
 
 
-def test_inspect_lists_tensors_of_refused_code(files, tmp_path, capsys):
+def test_inspect_lists_tensors_of_archives_with_invalid_code(files, tmp_path, capsys):
     from tests.torchscript.layer_models import with_code
 
     other = with_code(files / "speaker", lambda text: "import os\n" + text, tmp_path / "other")
     text = shown(capsys, other)
-    assert "refused" in text and "pre_conv" in text and "4x10x3" in text
+    assert "not valid TorchScript" in text and "pre_conv" in text and "4x10x3" in text
     assert run_command(Inspect(other, code=".").run) == 2
 
 
