@@ -67,7 +67,6 @@ def test_batches_of_text_to_speech_are_padded_and_checked():
     np.testing.assert_array_equal(batch.mel[1], np.pad(mels[1], ((0, 0), (0, 2))))
     assert list(batch.phone_count) == [2, 1] and list(batch.frame_count) == [5, 3]
     for durations in ([[2, 2], [3]], [[5], [3]]):
-        with pytest.raises(
-            ValueError, match=r"2 phonemes, . durations with a sum of . frames, and a mel spectrogram of 5 frames"
-        ):
+        message = r"durations are . numbers with a sum of . frames; they should be 2 numbers, .* with a sum of 5"
+        with pytest.raises(ValueError, match=message):
             task.batch(["B AA1", "pau"], durations, mels)

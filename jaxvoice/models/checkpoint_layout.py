@@ -186,7 +186,7 @@ def plan_weights(
     if options.part is not None:
         reason = f"outside {format_name(prefix.removesuffix('.'))}"
         left_out |= {name: reason for name in specs if not name.startswith(prefix)}
-    left_out |= dict.fromkeys(constants, "number in the archive's code")
+    left_out |= dict.fromkeys(constants, "constant in the archive's code")
     ignoring, allowing = matches(options.ignore, specs), matches(options.allow_missing, targets)
     hints = unmatched("--ignore", ignoring, specs) + unmatched("--allow-missing", allowing, targets)
     advice = ADVICE

@@ -1,4 +1,4 @@
-"""The list of families: nothing above it names one, and whatever is listed can be loaded, imported and compared."""
+"""The list of families: listed families can be built, saved, loaded, imported and compared."""
 
 import dataclasses
 import importlib
@@ -59,14 +59,14 @@ def folders(tmp_path_factory):
     return {family.name: place / family.name for family in models.FAMILIES}
 
 
-def test_names_are_unique_and_those_of_the_packages():
+def test_family_names_equal_package_names():
     names = [family.name for family in models.FAMILIES]
     assert len(set(names)) == len(names)
     assert all((PACKAGE / "models" / name / "config.py").is_file() for name in names)
 
 
 @pytest.mark.parametrize("file", FREE_OF_NAMES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_no_family_is_named_above_the_list(file):
+def test_family_independent_files_name_no_family(file):
     names = [family.name for family in models.FAMILIES]
     # Help texts name the command of an experiment.
     text = re.sub(r"experiments\.\w+", "", file.read_text(encoding="utf-8"))
@@ -74,7 +74,7 @@ def test_no_family_is_named_above_the_list(file):
 
 
 @EVERY_FAMILY
-def test_networks_run_on_their_example_inputs(family):
+def test_networks_accept_their_example_inputs(family):
     config = small_config(family)
     assert isinstance(config, family.config)
     network = eqx.filter_eval_shape(family.build, config, key=jax.random.key(0))
@@ -85,7 +85,7 @@ def test_networks_run_on_their_example_inputs(family):
 
 
 @EVERY_FAMILY
-def test_model_folders_hold_the_arrays_of_the_network(family, folders):
+def test_model_folders_contain_the_arrays_of_the_network(family, folders):
     folder = folders[family.name]
     assert find_family(folder) is family
     network, config = family.load_network(folder)
@@ -96,7 +96,7 @@ def test_model_folders_hold_the_arrays_of_the_network(family, folders):
 
 
 @EVERY_FAMILY
-def test_load_gives_the_pipeline_of_the_family(family, folders, tmp_path):
+def test_load_returns_the_pipeline_of_the_family(family, folders, tmp_path):
     module, _, name = family.pipeline.partition(":")
     pipeline = getattr(importlib.import_module(module), name)
     assert isinstance(load(folders[family.name]), pipeline)
@@ -113,11 +113,11 @@ def test_families_name_their_pipelines():
         assert named(name).pipeline == f"jaxvoice.pipelines:{pipeline.__name__}"
 
 
-def test_options_go_to_the_pipeline(folders):
+def test_load_passes_options_to_the_pipeline(folders):
     assert load(folders["hifigan"], window=300).window == 300
 
 
-def test_unknown_families_are_refused(folders, tmp_path):
+def test_unknown_family_raises_an_error(folders, tmp_path):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((folders["hifigan"] / name).read_bytes())
     about = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
@@ -127,7 +127,7 @@ def test_unknown_families_are_refused(folders, tmp_path):
             use(tmp_path)
 
 
-def test_text_to_speech_is_compared_layer_by_layer(tmp_path):
+def test_compare_lists_the_layers_of_text_to_speech(tmp_path):
     model, folder = networks(), tmp_path / "model"
     save_model(folder, model, model.init_state(), SMALL)
     same = compare(folder, folder)
@@ -140,7 +140,7 @@ def test_text_to_speech_is_compared_layer_by_layer(tmp_path):
     assert found.diverging is not None and found.diverging.name.startswith("acoustic.decoder")
 
 
-def test_the_inference_model_ignores_nothing_it_is_given():
+def test_inference_model_depends_on_its_inputs():
     family = named("gaussian_tts")
     model = family.build(SMALL, key=jax.random.key(0))
     (ids, durations, frames), _ = family.example_inputs(SMALL, key=jax.random.key(1))
@@ -149,7 +149,7 @@ def test_the_inference_model_ignores_nothing_it_is_given():
     assert not np.array_equal(output, model(ids[::-1], durations, frames))
 
 
-def test_text_to_speech_has_no_layout_to_export_to(folders, tmp_path):
+def test_export_of_text_to_speech_raises_an_error(folders, tmp_path):
     exported = listed(family for family in models.FAMILIES if any(layout.exports for layout in family.layouts))
     with pytest.raises(ConfigError, match=f"gaussian_tts, which has no layout to export to.* are {exported}"):
         export_model(folders["gaussian_tts"], tmp_path / "x.pth")
@@ -161,7 +161,7 @@ def released(folder):
     return folder / "g_00000001"
 
 
-def test_a_file_that_two_families_recognise(folders, tmp_path, monkeypatch):
+def test_file_that_two_families_recognise_raises_an_error(folders, tmp_path, monkeypatch):
     other = dataclasses.replace(named("hifigan"), name="other")
     importing = listed(family for family in (*models.FAMILIES, other) if family.layouts)
     monkeypatch.setattr(models, "FAMILIES", (*models.FAMILIES, other))
@@ -183,7 +183,7 @@ class FolderLayout(type(named("hifigan").layouts[0])):
         return folder / self._file if (folder / self._file).is_file() else None
 
 
-def test_a_folder_that_two_families_recognise(folders, tmp_path, monkeypatch):
+def test_folder_that_two_families_recognise_raises_an_error(folders, tmp_path, monkeypatch):
     first, second = (
         dataclasses.replace(named("hifigan"), name=name, layouts=(FolderLayout(file),))
         for name, file in (("first", "g_00000001"), ("second", "g_00000002"))

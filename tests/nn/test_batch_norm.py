@@ -142,7 +142,7 @@ def test_a_batch_of_padding_does_not_change_the_state():
     assert all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(ours.init_state())))
 
 
-def test_wrong_channels_are_refused():
+def test_wrong_channels_raise_an_error():
     norm = MaskedBatchNorm(6)
     with pytest.raises(ShapeError, match=r"is \(2, 6, 9\); it should be \(\*batch, time, 6\), with channels last"):
         norm(jnp.zeros((2, 6, 9)), norm.init_state())

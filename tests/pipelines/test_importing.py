@@ -412,7 +412,7 @@ def test_constants_of_traced_code_are_not_imported(tmp_path, to):
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):
         torch.jit.trace(model, torch.zeros(1, 80, 9)).save(tmp_path / "model.pt")
     report = import_model(tmp_path / "model.pt", to)
-    assert set(report.info["ignored"].values()) >= {"number in the archive's code"}
+    assert set(report.info["ignored"].values()) >= {"constant in the archive's code"}
     assert "CONSTANTS.c0" in report.info["ignored"]
     assert "CONSTANTS.c0" in (to / "report.md").read_text(encoding="utf-8")
     check_sound(to, model)

@@ -1,4 +1,4 @@
-"""HiFi-GAN's discriminators of waveforms folded at several periods, and of waveforms at several sample rates."""
+"""HiFi-GAN's discriminators: of waveforms folded at several periods, and of waveforms at several sample rates."""
 
 import math
 from typing import NamedTuple
@@ -148,12 +148,13 @@ class ScaleDiscriminator(Module):
         - `audio`: `(*batch, samples, 1)`.
         - `state`: state of spectral norm, as for `jaxvoice.nn.SpectralConv1d`; `None` with weight norm.
 
-        **Raises:** `ConfigError` if `state` is missing or not expected.
+        **Raises:** `ConfigError` if `state` is missing with spectral norm, or given with weight norm.
         """
         if isinstance(self.conv_post, SpectralConv1d) == (state is None):
             raise ConfigError(
-                "With spectral norm, pass the state from init_state; with weight norm, pass None. Got "
-                f"{type(state).__name__}."
+                "state is None; it should be the state of spectral norm. Pass the result of init_state."
+                if state is None
+                else f"state is a {type(state).__name__}; it should be None, as this discriminator has weight norm."
             )
         x, features, states = audio, [], []
         for i, conv in enumerate(self.layers):

@@ -22,10 +22,10 @@ from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.models.hifigan.foreign_configs import is_known, read_foreign_config
 from jaxvoice.models.hifigan.recognition import choose_generator, generators_in, recognise, recognise_discriminators
 from jaxvoice.models.hifigan.weights import (
-    BESIDE_THE_GENERATOR,
     DISCRIMINATOR_RULES,
     GENERATOR_RULES,
     NAME,
+    TRAINING_STATE,
     generator_shapes,
     initial_value,
     is_vector,
@@ -75,10 +75,10 @@ class HiFiGANLayout(CheckpointLayout):
         return bool(generators_in(checkpoint.archive.tensors))
 
     def plan_import(self, checkpoint: Checkpoint, options: ImportOptions) -> GeneratorImport:
-        """The generator, with its sizes and mel contract. The report lists the assumptions.
+        """Plan the import of the generator, with its sizes and mel contract.
 
-        **Raises:** `CheckpointError` or `ConfigError` if there are several generators, or one that does not fit what
-        its configuration says.
+        **Raises:** `CheckpointError` or `ConfigError` if the file contains several generators, or if the tensors
+        contradict the configuration.
         """
         archive, where = checkpoint.archive, checkpoint.name
         infos = archive.tensors.infos()
@@ -95,7 +95,7 @@ class HiFiGANLayout(CheckpointLayout):
             GENERATOR_RULES,
             options,
             prefix=prefix,
-            ignore=BESIDE_THE_GENERATOR,
+            ignore=TRAINING_STATE,
             initial=initial_value,
         )
         kind = foreign.kind if foreign else ("jik876" if _is_released(prefix) else "XTTS")
@@ -124,9 +124,9 @@ class HiFiGANLayout(CheckpointLayout):
         return file if file is not None and file.is_file() else None
 
     def plan_training(self, archive: Archive, imported: ImportPlan) -> TrainingPlan:
-        """The discriminators and optimisers in `archive`, a `do_` file.
+        """Plan the import of the discriminators and optimisers in `archive`, a `do_` file.
 
-        **Raises:** `CheckpointError` if networks and optimisers do not belong together.
+        **Raises:** `CheckpointError` if the optimisers do not match the networks.
         """
         assert isinstance(imported, GeneratorImport)
         where = archive.source.path.name
@@ -142,7 +142,7 @@ class HiFiGANLayout(CheckpointLayout):
         originals = {short: name for name, short in inside.items()}
         parts = [TrainingPart(networks, "", originals)]
         # torch chains the scale discriminators' parameters before the period discriminators'.
-        ours = {
+        parameter_groups = {
             "generator": (imported.parameters, GENERATOR_RULES, imported.wanted),
             "discriminators": (
                 [n for stack in ("msd.", "mpd.") for n in originals if n.startswith(stack) and not _is_buffer(n)],
@@ -157,7 +157,7 @@ class HiFiGANLayout(CheckpointLayout):
                 f"learning rates are multiplied by {_DECAY} after each epoch, as in the release (no config.json)",
             )
         used = set(inside)
-        for name, (parameters, rules, targets) in ours.items():
+        for name, (parameters, rules, targets) in parameter_groups.items():
             place = _OPTIMIZERS[name]
             numbers, settings = optimizer_group(archive, place, len(parameters), where)
             steps = {optimizer_step_count(archive, place, number, where) for number in numbers}
@@ -165,7 +165,8 @@ class HiFiGANLayout(CheckpointLayout):
             if len(steps) != 1:
                 raise CheckpointError(
                     f"The parameters of {place} in {where} have different numbers of updates "
-                    f"({format_value(sorted(steps))}), which is not supported."
+                    f"({format_value(sorted(steps))}); they should have the same number. Omit the file with "
+                    "--no-training."
                 )
             about[name] = {**settings, "updates": steps.pop()}
             for moment in MOMENTS:
@@ -174,17 +175,17 @@ class HiFiGANLayout(CheckpointLayout):
                 }
                 used |= set(names.values())
                 parts.append(plan_moments(names, specs, targets, rules, f"{name}.{moment}.", where))
-        strange = [name for name in specs if name not in used]
-        if strange:
+        unknown = [name for name in specs if name not in used]
+        if unknown:
             raise CheckpointError(
                 f"{where} contains tensors that do not belong in a do_ file: "
-                f"{', '.join(map(format_name, strange[:5]))}. Omit the file with --no-training, or pass "
+                f"{', '.join(map(format_name, unknown[:5]))}. Omit the file with --no-training, or pass "
                 "the correct file with --training."
             )
         return TrainingPlan(replace(imported.config, discriminators=config), about, assumed, tuple(parts))
 
     def plan_export(self, config: HiFiGANConfig, layout: FileLayout, given: Mapping[str, Spec], where: str) -> Plan:
-        """The generator under the names that it came with; by default those of jik876's `g_` files.
+        """The generator under the names of the imported file; by default, those of jik876's `g_` files.
 
         **Raises:** `CheckpointError` for tensors that are not those of `config`.
         """
@@ -192,15 +193,17 @@ class HiFiGANLayout(CheckpointLayout):
 
 
 def _is_released(prefix: str) -> bool:
-    """Whether `prefix` is that of a generator in jik876's files; a bare state dict counts too."""
+    """Whether `prefix` is that of a generator in jik876's files, or empty, as in a bare state dict."""
     return prefix.replace("module.", "") in ("", "generator.")
 
 
 def _without_module(name: str) -> str:
+    """`name` without the prefix that torch's `DistributedDataParallel` adds."""
     return re.sub(r"^(m[ps]d)\.module\.", r"\1.", name)
 
 
 def _is_buffer(name: str) -> bool:
+    """Whether `name` is a vector of spectral norm, which the optimiser does not update."""
     return name.startswith("msd.") and is_vector(name.removeprefix("msd."))
 
 
@@ -211,7 +214,7 @@ def _build(config: HiFiGANConfig, *, key: Any) -> Any:
 
 
 def _example_inputs(config: HiFiGANConfig, *, key: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A mel spectrogram, about where log-mels lie, or latents; and a conditioning vector for models that take one."""
+    """Random log-mels or latents, and a conditioning vector if the model takes one."""
     import jax
 
     mel_key, cond_key = jax.random.split(key)

@@ -23,13 +23,13 @@ class ForeignConfig:
     generator: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `GeneratorConfig`."""
     mel: MelConfig | LatentConfig | None = None
-    """The input of the generator, if the file states it."""
+    """The input of the generator; `None` if the file does not state it."""
     segment_size: int | None = None
-    """Samples of a training crop."""
+    """Samples of a training crop; `None` if the file does not state it."""
     assumed: tuple[str, ...] = ()
     """Assumptions about missing settings."""
     decay: float | None = None
-    """Factor of the learning rates after each epoch."""
+    """Factor of the learning rates after each epoch; `None` if the file does not state it."""
 
 
 def read_foreign_config(table: Mapping[str, Any], where: str) -> ForeignConfig:
@@ -44,7 +44,7 @@ def read_foreign_config(table: Mapping[str, Any], where: str) -> ForeignConfig:
             f"{where} is not a known HiFi-GAN configuration. jik876's has upsample_rates and sampling_rate; coqui's "
             "has generator_model_params and audio, or model_args. Pass the correct file with --config."
         )
-    if read is _ours:
+    if read is _read_jaxvoice:
         table = migrate("model folder", table, where).table
     try:
         return read(Settings(table))
@@ -59,26 +59,26 @@ def is_known(table: Any) -> bool:
 
 def _reader_of(table: Mapping[str, Any]) -> Callable[[Settings], ForeignConfig] | None:
     if table.get("family") == "hifigan":
-        return _ours
+        return _read_jaxvoice
     if "generator_model_params" in table:
-        return _coqui_vocoder
+        return _read_coqui_vocoder
     if isinstance(table.get("model_args"), Mapping):
-        return _coqui_model
+        return _read_coqui_model
     if "upsample_rates" in table and "sampling_rate" in table:
-        return _released
+        return _read_jik876
     if isinstance(table.get("model"), Mapping) and isinstance(table.get("data"), Mapping):
-        return _vits
+        return _read_vits
     return None
 
 
-def _ours(table: Settings) -> ForeignConfig:
+def _read_jaxvoice(table: Settings) -> ForeignConfig:
     config = from_dict(HiFiGANConfig, table.value("config"))
     return ForeignConfig("jaxvoice", dict(vars(config.generator)), config.mel, config.segment_size)
 
 
-def _released(table: Settings) -> ForeignConfig:
+def _read_jik876(table: Settings) -> ForeignConfig:
     """jik876/hifi-gan `config_v1.json`."""
-    generator = _sizes(table) | {"in_channels": table.integer("num_mels", 80)}
+    generator = _read_sizes(table) | {"in_channels": table.integer("num_mels", 80)}
     mel = MelConfig(
         sample_rate=table.integer("sampling_rate"),
         n_fft=table.integer("n_fft"),
@@ -103,12 +103,12 @@ def _released(table: Settings) -> ForeignConfig:
     return ForeignConfig("jik876", generator, mel, segment, tuple(assumed), decay)
 
 
-def _coqui_vocoder(table: Settings) -> ForeignConfig:
+def _read_coqui_vocoder(table: Settings) -> ForeignConfig:
     """coqui-ai/TTS `TTS/vocoder/configs/hifigan_config.py`."""
     model, params = table.text("generator_model", "hifigan_generator"), table.table("generator_model_params")
     if model != "hifigan_generator":
-        raise ConfigError(f"generator_model is {format_value(model)}; only 'hifigan_generator' is supported.")
-    generator = _sizes(params, rates="upsample_factors", block="resblock_type", optional=_LISTS)
+        raise ConfigError(f"generator_model is {format_value(model)}; it should be 'hifigan_generator'.")
+    generator = _read_sizes(params, rates="upsample_factors", block="resblock_type", optional=_OPTIONAL_SIZES)
     if "cond_channels" in params:
         generator["cond_channels"] = params.integer("cond_channels", low=0)
     for name in ("conv_pre_weight_norm", "conv_post_weight_norm", "conv_post_bias"):
@@ -122,45 +122,50 @@ def _coqui_vocoder(table: Settings) -> ForeignConfig:
     return ForeignConfig("coqui", generator, mel, segment, assumed, decay)
 
 
-def _coqui_model(table: Settings) -> ForeignConfig:
+def _read_coqui_model(table: Settings) -> ForeignConfig:
     """coqui-ai/TTS `vits_config.py` and `xtts_config.py`: the generator is a part of the model."""
     args = table.table("model_args")
     if table.value("model") == "xtts" or "decoder_input_dim" in args:
         generator = dict[str, Any]()
-        for ours, theirs in (("in_channels", "decoder_input_dim"), ("cond_channels", "d_vector_dim")):
-            if theirs in args:
-                generator[ours] = args.integer(theirs, low=0)
+        for field_name, key in (("in_channels", "decoder_input_dim"), ("cond_channels", "d_vector_dim")):
+            if key in args:
+                generator[field_name] = args.integer(key, low=0)
         if "cond_d_vector_in_each_upsampling_layer" in args:
             generator["cond_in_each_stage"] = args.boolean("cond_d_vector_in_each_upsampling_layer")
         rate, hop = args.integer("output_sample_rate", 24000), args.integer("output_hop_length", 256)
         return ForeignConfig("XTTS", generator, LatentConfig(rate, hop, args.integer("decoder_input_dim", 1024)))
     rates, block = "upsample_rates_decoder", "resblock_type_decoder"
-    generator = _sizes(args, rates, block, suffix="_decoder", optional=(*_LISTS, rates, block))
+    generator = _read_sizes(args, rates, block, suffix="_decoder", optional=(*_OPTIONAL_SIZES, rates, block))
     if "hidden_channels" in args:
         generator["in_channels"] = args.integer("hidden_channels")
     audio = table.table("audio")
-    hop = _product(generator["upsample_rates"]) if "upsample_rates" in generator else audio.integer("hop_length")
+    hop = _hop_length(generator["upsample_rates"]) if "upsample_rates" in generator else audio.integer("hop_length")
     return ForeignConfig(
         "VITS", generator, LatentConfig(audio.integer("sample_rate"), hop, args.integer("hidden_channels", 192))
     )
 
 
-def _vits(table: Settings) -> ForeignConfig:
+def _read_vits(table: Settings) -> ForeignConfig:
     """jaywalnut310/vits `configs/ljs_base.json`."""
     model, data = table.table("model"), table.table("data")
     channels = model.integer("inter_channels")
-    generator = _sizes(model)
+    generator = _read_sizes(model)
     generator["in_channels"] = channels
     if model.value("gin_channels"):
         generator["cond_channels"] = model.integer("gin_channels")
-    hop = _product(generator["upsample_rates"])
+    hop = _hop_length(generator["upsample_rates"])
     return ForeignConfig("VITS", generator, LatentConfig(data.integer("sampling_rate"), hop, channels))
 
 
-_LISTS = ("upsample_initial_channel", "upsample_kernel_sizes", "resblock_kernel_sizes", "resblock_dilation_sizes")
+_OPTIONAL_SIZES = (
+    "upsample_initial_channel",
+    "upsample_kernel_sizes",
+    "resblock_kernel_sizes",
+    "resblock_dilation_sizes",
+)
 
 
-def _sizes(
+def _read_sizes(
     table: Settings,
     rates: str = "upsample_rates",
     block: str = "resblock",
@@ -168,7 +173,7 @@ def _sizes(
     suffix: str = "",
     optional: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Fields of `GeneratorConfig`; `rates` and `block` are the names of two of them in the table."""
+    """Fields of `GeneratorConfig`. `rates` and `block` are the keys of the rates and of the kind of block."""
     found: dict[str, Any] = {}
     readers: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
         ("upsample_rates", rates, table.integers),
@@ -178,14 +183,15 @@ def _sizes(
         ("resblock_kernel_sizes", f"resblock_kernel_sizes{suffix}", table.integers),
         ("resblock_dilation_sizes", f"resblock_dilation_sizes{suffix}", table.integer_lists),
     )
-    for ours, theirs, read in readers:
-        if theirs in table or (ours not in optional and theirs not in optional):
-            found[ours] = read(theirs)
+    for field_name, key, read in readers:
+        if key in table or (field_name not in optional and key not in optional):
+            found[field_name] = read(key)
     if found.get("resblock") == "2" and "resblock_dilation_sizes" in found:
-        # This kind of residual block reads two of the dilations it is given.
+        # Residual blocks of kind 2 use the first two dilations only.
         found["resblock_dilation_sizes"] = tuple(sizes[:2] for sizes in found["resblock_dilation_sizes"])
     return found
 
 
-def _product(rates: Sequence[int]) -> int:
+def _hop_length(rates: Sequence[int]) -> int:
+    """The product of upsampling rates, limited to 2**62. Larger products are invalid too."""
     return min(math.prod(rates), 2**62)

@@ -14,16 +14,16 @@ _SLOPE = 0.1
 _FINAL_SLOPE = 0.01
 
 
-# The mask has a channel axis of size 1, so that it is not reshaped again in every block.
-Mask = Bool[Array, "*batch time 1"] | None
+# The mask has a channel axis of size 1, so that blocks need not reshape it.
+_Mask = Bool[Array, "*batch time 1"] | None
 
 
-def _leaky_relu(x: Array, slope: float, mask: Mask) -> Array:
+def _leaky_relu(x: Array, slope: float, mask: _Mask) -> Array:
     """Leaky ReLU, zero where `mask` is false, so that the next convolution sees zeros after the valid samples."""
     return _zero_unless(mask, jnp.where(x > 0, x, jnp.asarray(slope, x.dtype) * x))
 
 
-def _zero_unless(mask: Mask, x: Array) -> Array:
+def _zero_unless(mask: _Mask, x: Array) -> Array:
     return x if mask is None else jnp.where(mask, x, jnp.zeros((), x.dtype))
 
 
@@ -38,11 +38,13 @@ class ResBlock1(Module):
 
     def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...], *, key: PRNGKeyArray):
         keys = jax.random.split(key, 2 * len(dilations))
-        self.convs1 = [_same(channels, kernel_size, d, key=k) for d, k in zip(dilations, keys[::2], strict=True)]
-        self.convs2 = [_same(channels, kernel_size, 1, key=k) for k in keys[1::2]]
+        self.convs1 = [
+            _same_length_conv(channels, kernel_size, d, key=k) for d, k in zip(dilations, keys[::2], strict=True)
+        ]
+        self.convs2 = [_same_length_conv(channels, kernel_size, 1, key=k) for k in keys[1::2]]
 
     def __call__(
-        self, x: Float[Array, "*batch time channels"], *, mask: Mask = None
+        self, x: Float[Array, "*batch time channels"], *, mask: _Mask = None
     ) -> Float[Array, "*batch time channels"]:
         """The output has the shape of `x` `(*batch, time, channels)`.
 
@@ -61,10 +63,10 @@ class ResBlock2(Module):
 
     def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...], *, key: PRNGKeyArray):
         keys = jax.random.split(key, len(dilations))
-        self.convs = [_same(channels, kernel_size, d, key=k) for d, k in zip(dilations, keys, strict=True)]
+        self.convs = [_same_length_conv(channels, kernel_size, d, key=k) for d, k in zip(dilations, keys, strict=True)]
 
     def __call__(
-        self, x: Float[Array, "*batch time channels"], *, mask: Mask = None
+        self, x: Float[Array, "*batch time channels"], *, mask: _Mask = None
     ) -> Float[Array, "*batch time channels"]:
         """The output has the shape of `x` `(*batch, time, channels)`.
 
@@ -75,8 +77,8 @@ class ResBlock2(Module):
         return x
 
 
-def _same(channels: int, kernel_size: int, dilation: int, *, key: PRNGKeyArray) -> Conv1d:
-    """A convolution with weight norm that preserves the length."""
+def _same_length_conv(channels: int, kernel_size: int, dilation: int, *, key: PRNGKeyArray) -> Conv1d:
+    """A convolution with weight norm whose output has the length of its input."""
     padding = (kernel_size - 1) * dilation // 2
     return Conv1d(channels, channels, kernel_size, dilation=dilation, padding=padding, weight_norm=True, key=key)
 
@@ -98,7 +100,10 @@ class Generator(Module):
     config: GeneratorConfig = eqx.field(static=True)
 
     def __init__(self, config: GeneratorConfig, *, key: PRNGKeyArray):
-        """Initialise as torch does by default. The release's N(0, 0.01) is lost under weight norm."""
+        """Draw weights from torch's default distribution.
+
+        The N(0, 0.01) of the released code has no effect, since weight norm overwrites it.
+        """
         pre_key, ups_key, blocks_key, post_key, cond_key = jax.random.split(key, 5)
         initial, stages = config.upsample_initial_channel, len(config.upsample_rates)
         channels = [initial // 2**i for i in range(stages + 1)]
@@ -150,7 +155,7 @@ class Generator(Module):
         """**Arguments:**
 
         - `mel`: log-mel spectrogram `(*batch, frames, mels)`; its dtype is the precision of the computation.
-        - `cond`: conditioning vector `(*batch, cond_channels)`, if the configuration has one.
+        - `cond`: conditioning vector `(*batch, cond_channels)`, or `None` if `cond_channels` is 0.
         - `length`: number of valid frames; the rest is padding. The samples of the valid frames do not depend on the
             padding.
 
@@ -180,25 +185,23 @@ class Generator(Module):
         return jnp.tanh(self.conv_post(_leaky_relu(x, _FINAL_SLOPE, mask)))
 
     def _check_shapes(self, mel: Array, cond: Array | None) -> None:
-        mels, expected = self.config.in_channels, self.config.cond_channels
+        mels, size = self.config.in_channels, self.config.cond_channels
         if mel.ndim < 2 or mel.shape[-1] != mels or mel.shape[-2] == 0:
             raise ShapeError(
-                f"mel must have shape (*batch, frames, {mels}) with at least one frame, mels last, got {mel.shape}."
-            )
-        if (cond.shape[-1] if cond is not None else 0) != expected:
-            no_vector = "no conditioning vector"
-            raise ShapeError(
-                f"This generator takes {f'a conditioning vector of {expected} values' if expected else no_vector}, "
-                f"but got {'none' if cond is None else f'shape {cond.shape}'}."
+                f"The shape of mel is {mel.shape}; it should be (*batch, frames, {mels}), with at least one frame."
             )
         batch = mel.shape[:-2]
-        if cond is not None and (
-            cond.ndim != len(batch) + 1 or any(n not in (1, m) for n, m in zip(cond.shape, batch, strict=False))
+        given = "None" if cond is None else f"an array of shape {cond.shape}"
+        if not size and cond is not None:
+            raise ShapeError(f"cond is {given}; it should be None, because this generator has no conditioning vector.")
+        if size and (
+            cond is None
+            or cond.ndim != len(batch) + 1
+            or cond.shape[-1] != size
+            or any(n not in (1, m) for n, m in zip(cond.shape, batch, strict=False))
         ):
-            raise ShapeError(
-                f"cond must have shape {(*batch, expected)}, one vector for each example of mel, got {cond.shape}."
-            )
+            raise ShapeError(f"cond is {given}; it should be an array of shape {(*batch, size)}, a vector per example.")
 
 
-def _valid(length: Array | None, time: int, batch: tuple[int, ...]) -> Mask:
+def _valid(length: Array | None, time: int, batch: tuple[int, ...]) -> _Mask:
     return None if length is None else length_mask(length, time, batch=batch)[..., None]

@@ -15,8 +15,8 @@ from jaxvoice.models.hifigan.weights import Shapes
 from jaxvoice.weights.mismatches import format_name, format_names
 from jaxvoice.weights.tensor_layouts import SPELLINGS, spelling_of
 
-_OTHERS = ("ups", "resblocks", "conv_post")
-_MODELS = {"v1": "V1", "v2": "V2", "v3": "V3"}
+_OTHER_LAYERS = ("ups", "resblocks", "conv_post")
+_VERSIONS = {"v1": "V1", "v2": "V2", "v3": "V3"}
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ def generators_in(names: Iterable[str]) -> list[str]:
             found.setdefault(".".join([*parts[:last], ""]), set())
     for parts in split:
         for i, part in enumerate(parts[:-1]):
-            if part in _OTHERS and (part == "conv_post" or (parts[i + 1] == "0" and i + 2 < len(parts))):
+            if part in _OTHER_LAYERS and (part == "conv_post" or (parts[i + 1] == "0" and i + 2 < len(parts))):
                 has = found.get(".".join([*parts[:i], ""]))
                 if has is not None:
                     has.add(part)
-    return [prefix for prefix, has in found.items() if len(has) == len(_OTHERS)]
+    return [prefix for prefix, has in found.items() if len(has) == len(_OTHER_LAYERS)]
 
 
 def choose_generator(names: Iterable[str], part: str | None, where: str) -> str:
-    """The prefix of the generator to take: the only one, or the one that `part` names by its last components.
+    """The prefix of the generator to import: the only one in the file, or the one whose path ends with `part`.
 
-    **Raises:** `CheckpointError`, listing the generators of the file, if there is none, or several.
+    **Raises:** `CheckpointError`, listing the generators of the file, if no generator or more than one qualifies.
     """
     names = list(names)
     prefixes = generators_in(names)
@@ -111,14 +111,14 @@ def recognise(
         )
     assumed = [*(foreign_config.assumed if foreign_config else ()), *tensors.guessed]
     if "upsample_rates" not in configured:
-        configured["upsample_rates"] = halved_kernels(seen["upsample_kernel_sizes"], where)
+        configured["upsample_rates"] = rates_of_kernels(seen["upsample_kernel_sizes"], where)
         assumed.append(f"upsample_rates {configured['upsample_rates']}: half of the kernels")
     if dilations is None:
         configured["resblock_dilation_sizes"] = released_dilations(seen, tensors.convolutions(), where)
         assumed.append(f"resblock_dilation_sizes {configured['resblock_dilation_sizes']}: those of the release")
     generator = GeneratorConfig(**{**configured, **seen})
     mel = _mel(generator, foreign_config, released, prefix, assumed, where)
-    name = next((word for key, word in _MODELS.items() if PRESETS[key].generator == generator), None)
+    name = next((word for key, word in _VERSIONS.items() if PRESETS[key].generator == generator), None)
     config = HiFiGANConfig(generator=generator, mel=mel, segment_size=_segment(foreign_config, mel))
     version = name or f"{generator.upsample_initial_channel} channels, resblock {generator.resblock}"
     return Recognised(config, version, tuple(assumed))
@@ -161,18 +161,16 @@ def _mel(
 
 
 def _segment(foreign_config: ForeignConfig | None, mel: MelConfig | LatentConfig) -> int:
-    """Samples of a training crop: about those of the configuration, or the 8192 of the release, in whole hops."""
+    """Samples of a training crop: those of the configuration or 8192, rounded to a multiple of the hop length."""
     size, hop = (None if foreign_config is None else foreign_config.segment_size) or 8192, mel.hop_length
     shortest = mel.n_fft if isinstance(mel, MelConfig) else 1
     return max(-(-shortest // hop), round(size / hop)) * hop
 
 
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
-# Networks have 4 stages of 3 blocks of 3 convolutions, and 3 scales.
+# Limits of the numbers of layers. Released networks have 4 stages of 3 blocks of 3 convolutions, and 3 scales.
 _STAGES, _BLOCKS, _CONVOLUTIONS, _SCALES, _WIDEST = 16, 32, 32, 16, 2**17
-
-
-# Layers are numbered from 0; larger numbers are not treated as layer indices; such tensors are reported as unused.
+# Tensors with more digits in their layer index are not counted as layers. They are reported as unused.
 _LAYER = re.compile(r"(ups|conds|resblocks(?:\.[0-9]{1,3}\.convs[12]?)?)\.([0-9]{1,3})\..*", re.DOTALL)
 _DISCRIMINATOR = re.compile(r"(mpd|msd)\.discriminators\.([0-9]{1,2})\..*", re.DOTALL)
 _WEIGHTS = tuple(names[-1] for names in SPELLINGS["weight"].values())
@@ -196,6 +194,7 @@ class GeneratorSizes:
         self.blocks = blocks // self.stages
         # V3's blocks have `convs`, others `convs1` and `convs2`.
         self.resblock = "2" if any(prefix.endswith(".convs") for prefix in self._numbers) else "1"
+        self._convs = "convs" if self.resblock == "2" else "convs1"
 
     def _indices(self, prefix: str) -> set[int]:
         return self._numbers.get(prefix, set())
@@ -204,20 +203,20 @@ class GeneratorSizes:
         return next((self.shapes[f"{layer}.{name}"] for name in _WEIGHTS if f"{layer}.{name}" in self.shapes), None)
 
     def _spelling(self, layer: str) -> str | None:
-        below = [part for part in _NORM_PARTS if f"{layer}.{part}" in self.shapes]
-        half = next((s for s, names in SPELLINGS["weight"].items() if set(names) & set(below)), None)
-        return spelling_of(below, "weight") or half
+        """The form in which the layer's weight norm is stored; of an incomplete layer, the first form that fits."""
+        parts = [part for part in _NORM_PARTS if f"{layer}.{part}" in self.shapes]
+        first = next((form for form, names in SPELLINGS["weight"].items() if set(names) & set(parts)), None)
+        return spelling_of(parts, "weight") or first
 
     def convolutions(self) -> tuple[int, ...]:
-        """How many (pairs of) convolutions each of the parallel blocks has."""
-        name = "convs" if self.resblock == "2" else "convs1"
+        """The number of convolutions, or of pairs of convolutions, in each of the parallel blocks."""
         return tuple(
             1
             + max(
                 (
                     j
                     for n in range(k, self.stages * self.blocks, self.blocks)
-                    for j in self._indices(f"resblocks.{n}.{name}")
+                    for j in self._indices(f"resblocks.{n}.{self._convs}")
                     if j < _CONVOLUTIONS
                 ),
                 default=0,
@@ -226,7 +225,7 @@ class GeneratorSizes:
         )
 
     def folded(self) -> bool:
-        """Whether weight norm was removed from the upsampling layers, which all have it in training."""
+        """Whether weight norm is folded in the upsampling layers, which all have it in training."""
         found = (self._spelling(f"ups.{i}") for i in range(self.stages))
         return next((spelling for spelling in found if spelling), "hooks") == "folded"
 
@@ -242,7 +241,7 @@ class GeneratorSizes:
         return self._guess(f"kernel of ups.{stage}", known[stage] if stage < len(known) else 16)
 
     def _initial(self, configured: Mapping[str, Any]) -> int:
-        """Channels before the first upsampling, according to the majority of the adjacent tensors."""
+        """Channels before the first upsampling, on which most of the adjacent tensors agree."""
         up, pre = self._weight("ups.0"), self._weight("conv_pre")
         bias, up_bias = self.shapes.get("conv_pre.bias"), self.shapes.get("ups.0.bias")
         votes = [shape[0] for shape in (up, pre, bias) if shape] + ([2 * up_bias[0]] if up_bias else [])
@@ -251,18 +250,19 @@ class GeneratorSizes:
         return Counter(votes).most_common(1)[0][0]
 
     def sizes(self, configured: Mapping[str, Any]) -> dict[str, Any]:
-        """All fields of `GeneratorConfig` that shapes settle."""
+        """The fields of `GeneratorConfig` that shapes determine; `configured` has values for missing tensors."""
         ups = [self._kernel(i, configured) for i in range(self.stages)]
         pre, initial = self._weight("conv_pre"), self._initial(configured)
         if pre and len(pre) == 3 and pre[-1] == 7:
             mels = pre[1] if pre[0] == initial else pre[0]
         else:
             mels = self._guess("in_channels", configured.get("in_channels", 80))
-        kind = "convs" if self.resblock == "2" else "convs1"
         kernels = []
         for k in range(self.blocks):
             blocks = range(k, self.stages * self.blocks, self.blocks)
-            found = (self._weight(f"resblocks.{n}.{kind}.{j}") for n in blocks for j in range(self.convolutions()[k]))
+            found = (
+                self._weight(f"resblocks.{n}.{self._convs}.{j}") for n in blocks for j in range(self.convolutions()[k])
+            )
             kernel = next((weight[-1] for weight in found if weight), None)
             kernels.append(kernel or self._guess(f"kernel {k} of the residual blocks", 3))
         folded = self.folded()
@@ -270,7 +270,7 @@ class GeneratorSizes:
         # Every known release with weight norm on conv_post has a bias there, so a missing bias is an incomplete file.
         bias = "conv_post.bias" in self.shapes or (post_norm and configured.get("conv_post_bias", True))
         cond = self._weight("cond_layer") or self._weight("cond") or self._weight("conds.0") or (0, 0)
-        sizes = {
+        return {
             "in_channels": mels,
             "resblock": self.resblock,
             "upsample_kernel_sizes": tuple(ups),
@@ -284,11 +284,10 @@ class GeneratorSizes:
             "conv_post_weight_norm": post_norm,
             "conv_post_bias": bias,
         }
-        return sizes
 
 
 def _numbered(names: Iterable[str]) -> Iterator[tuple[str, int]]:
-    """Paths of numbered layers, with their indices: `ups`, 0; `resblocks.3.convs1`, 2."""
+    """Yield the path and the index of each numbered layer: `ups`, 0; `resblocks.3.convs1`, 2."""
     for name in names:
         found = _LAYER.fullmatch(name)
         if found:
@@ -297,8 +296,8 @@ def _numbered(names: Iterable[str]) -> Iterator[tuple[str, int]]:
                 yield "resblocks", int(found[1].split(".")[1])
 
 
-def halved_kernels(kernels: tuple[int, ...], where: str) -> tuple[int, ...]:
-    """The upsampling rates that `kernels` of twice their size belong to, as all releases have them.
+def rates_of_kernels(kernels: tuple[int, ...], where: str) -> tuple[int, ...]:
+    """The upsampling rates for the kernel sizes `kernels`: half of them, as in all released models.
 
     **Raises:** `CheckpointError` for odd kernels; `where` is the name of the file in the error.
     """
@@ -313,18 +312,18 @@ def halved_kernels(kernels: tuple[int, ...], where: str) -> tuple[int, ...]:
 def released_dilations(
     seen: Mapping[str, Any], convolutions: tuple[int, ...], where: str
 ) -> tuple[tuple[int, ...], ...]:
-    """The dilations that the release has for blocks of these sizes.
+    """The dilations of the released models with blocks of these sizes.
 
     **Arguments:** `seen`, fields of `GeneratorConfig` that the tensors determine; `convolutions` in each of the
     parallel blocks; `where`, the name of the file in errors.
 
-    **Raises:** `CheckpointError` for blocks that no release has.
+    **Raises:** `CheckpointError` for blocks that no released model has.
     """
     if seen["resblock"] == "1" and set(convolutions) == {3}:
         return ((1, 3, 5),) * len(convolutions)
-    third = PRESETS["v3"].generator
-    if seen["resblock"] == "2" and seen["resblock_kernel_sizes"] == third.resblock_kernel_sizes:
-        return third.resblock_dilation_sizes
+    v3 = PRESETS["v3"].generator
+    if seen["resblock"] == "2" and seen["resblock_kernel_sizes"] == v3.resblock_kernel_sizes:
+        return v3.resblock_dilation_sizes
     raise CheckpointError(
         f"{where} contains residual blocks {seen['resblock']} with kernels "
         f"{format_value(seen['resblock_kernel_sizes'])} and {format_value(convolutions)} convolutions. "
@@ -353,8 +352,8 @@ def recognise_discriminators(shapes: Shapes, where: str) -> tuple[DiscriminatorC
             break
     if last > _WIDEST:
         raise CheckpointError(
-            f"{where} contains a period discriminator with {last} channels, which no HiFi-GAN has. Pass the correct "
-            "file with --training, or omit it with --no-training."
+            f"{where} contains a period discriminator with {last} channels; it should have at most {_WIDEST}. Pass the "
+            "correct file with --training, or omit it with --no-training."
         )
     config = DiscriminatorConfig(periods=_PRIMES[:periods], scales=scales, width=last / 1024)
     return config, (f"periods {config.periods}: those of the release, the smallest primes",)

@@ -44,7 +44,7 @@ class Progress:
 
 
 def continued_config(folder: Path) -> TrainingConfig:
-    """The training configuration of the model in `folder`: its sizes and optimisers, with the losses of the release.
+    """The training configuration of the model in `folder`: its sizes and optimisers, with the release's loss weights.
 
     **Raises:** `CheckpointError` if `folder` is not a model folder with a `training.safetensors`, as `jaxvoice import`
     writes it from a `do_` file.
@@ -112,7 +112,7 @@ def continued_state(task: HiFiGANTask, folder: Path) -> HiFiGANState:
 def trained_discriminators(folder: Path, config: DiscriminatorConfig) -> tuple[Discriminators, MultiScaleState] | None:
     """The discriminators stored in a model folder, and their spectral-norm vectors.
 
-    `None` if there are none of the sizes in `config`.
+    `None` if the folder contains no discriminators, or discriminators of other sizes than `config`.
 
     **Raises:** `CheckpointError` if they are damaged.
     """
@@ -132,10 +132,10 @@ def _with_moments(
     config: OptimizerConfig,
     steps_per_epoch: int,
 ) -> optax.OptState:
-    """`state` with AdamW's moments and counts put in."""
+    """`state` with the moments, the number of updates and the learning rate of a released AdamW."""
     updates = decays_to(about["lr"], config, steps_per_epoch=steps_per_epoch)
 
-    def put(part):
+    def replace_part(part):
         if isinstance(part, optax.ScaleByAdamState):
             mu, nu = (load_state(tree, arrays, "the moments") for tree, arrays in zip(part[1:], moments, strict=True))
             return optax.ScaleByAdamState(jnp.asarray(about["updates"], jnp.int32), mu, nu)
@@ -144,7 +144,7 @@ def _with_moments(
         return part
 
     kinds = (optax.ScaleByAdamState, optax.ScaleByScheduleState)
-    return jax.tree.map(put, state, is_leaf=lambda part: isinstance(part, kinds))
+    return jax.tree.map(replace_part, state, is_leaf=lambda part: isinstance(part, kinds))
 
 
 def _optimizer(about: dict[str, Any], decay: float) -> OptimizerConfig:
@@ -159,7 +159,7 @@ def _optimizer(about: dict[str, Any], decay: float) -> OptimizerConfig:
 
 
 def _read(folder: Path, *, arrays: bool = True) -> tuple[Progress, dict[str, np.ndarray]]:
-    """The content of `training.safetensors`; without `arrays`, only its metadata."""
+    """The progress and the arrays in `training.safetensors`; without `arrays`, only the progress."""
     about, found = read_training_file(folder, arrays=arrays)
     path = folder / TRAINING_FILE
     optimizers = {name: _adam(about.get(name), f"{path}: {name}") for name in ("generator", "discriminators")}
@@ -179,7 +179,8 @@ def initial_state(task: HiFiGANTask, source: Path, *, seed: int) -> HiFiGANState
     Discriminators come from a run, or from a model folder that contains discriminators, if their sizes are those of
     `task`. Otherwise they are initialised from `seed`. Prints which networks are used.
 
-    **Raises:** `CheckpointError` if there is no model, or if its generator or mel contract differs.
+    **Raises:** `CheckpointError` if `source` contains no model, or if its generator or mel contract is not that of
+    `task`.
     """
     wanted, new = task.config.model, task.init(key=jax.random.key(seed))
     discriminators, vectors = new.discriminators.model, new.discriminators.model_state

@@ -41,7 +41,7 @@ GENERATOR_RULES: tuple[Rule, ...] = (
     *_layer("cond", target="cond_layer"),
     *_layer("conds.{i}"),
 )
-"""Layers of a generator; the original VITS calls `cond_layer` `cond`. Weights keep torch's layout."""
+"""Rules for the layers of a generator. VITS names `cond_layer` `cond`. Weights keep torch's layout."""
 
 DISCRIMINATOR_RULES: tuple[Rule, ...] = (
     *_layer("mpd.discriminators.{n}.convs.{i}"),
@@ -51,20 +51,21 @@ DISCRIMINATOR_RULES: tuple[Rule, ...] = (
     *_layer("msd.discriminators.{n}.convs.{i}"),
     *_layer("msd.discriminators.{n}.conv_post"),
 )
-"""Layers of the discriminators. The first scale discriminator uses spectral norm, the others weight norm."""
+"""Rules for the layers of the discriminators. The first scale discriminator has spectral norm, others weight norm."""
 
-BESIDE_THE_GENERATOR: tuple[Ignore, ...] = (
+TRAINING_STATE: tuple[Ignore, ...] = (
     Ignore(r"model\.model_d\..*|model_disc\..*", "discriminator: only training needs it"),
     Ignore(r"optimizer\..*|optimizer_disc\..*|optim[a-z_]*\..*", "state of an optimiser: only training needs it"),
     Ignore(r"scaler\..*|scheduler[a-z_]*\..*|(.*\.)?model_loss|model_loss.*", "bookkeeping of training"),
 )
-"""Training state in the generator's file, which inference does not need."""
+"""Training state in the file of a generator, which inference does not need."""
 
 
 def initial_value(name: str, shape: tuple[int, ...], other: Callable[[str], np.ndarray]) -> Shaped[np.ndarray, "..."]:
-    """The initial value of an array that the file lacks.
+    """The initial value of an array that the file does not contain.
 
-    It is a sample from torch's default distribution, seeded by the array's name.
+    The value is drawn from torch's default distribution, with a seed computed from the name. `other` returns the value
+    of another array by its name.
     """
     random = np.random.default_rng(zlib.crc32(name.encode()))
     if name.endswith("weight_g"):
@@ -143,9 +144,9 @@ def scale_shapes(config: DiscriminatorConfig) -> Shapes:
 
 
 def is_vector(name: str) -> bool:
-    """Whether `name`, below `msd`, is a vector of spectral norm: state, not a parameter.
+    """Whether the array `name` of a `MultiScaleDiscriminator` is a vector of spectral norm: state, not a parameter.
 
-    In the first scale `weight_v` is spectral norm's; elsewhere it is weight norm's.
+    In the first scale discriminator, `weight_v` belongs to spectral norm; in the others, to weight norm.
     """
     return name.startswith("discriminators.0.") and name.endswith(("weight_u", "weight_v"))
 

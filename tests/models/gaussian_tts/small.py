@@ -39,7 +39,7 @@ def changed(config: GaussianTTSConfig = SMALL, **parts: dict[str, Any]) -> Gauss
 
 
 def filled(skeleton: Any, seed: int = 0) -> Any:
-    """`skeleton` with numbers of about the size that training leaves, norms around 1."""
+    """`skeleton` with random values whose scale is that of trained weights; weights of norms are around 1."""
     random = np.random.default_rng(seed)
 
     def numbers(name: str, leaf: Any) -> np.ndarray:
@@ -62,7 +62,7 @@ def save_model(
 
 
 class Padded(NamedTuple):
-    """What the networks are given."""
+    """Inputs of the networks."""
 
     phonemes: jax.Array
     durations: jax.Array

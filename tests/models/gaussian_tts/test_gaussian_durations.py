@@ -1,4 +1,4 @@
-"""The duration model against torch's LSTM on packed sequences, and frames from what it says."""
+"""The duration model compared with torch's LSTM on packed sequences; conversion of its output to frames."""
 
 import equinox as eqx
 import jax
@@ -37,12 +37,12 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("hidden", "parameters"), [(256, 4_207_105), (128, 1_186_049), (512, 15_754_241)])
-def test_parameters_are_as_many_as_published(hidden, parameters):
+def test_parameter_counts_equal_the_published_ones(hidden, parameters):
     model = eqx.filter_eval_shape(lambda: DurationModel(256, DurationConfig(hidden=hidden), key=jax.random.key(0)))
     assert count_parameters(model) == parameters
 
 
-def test_three_layers_of_256_are_torchs_whatever_stands_in_padding():
+def test_lstm_of_full_size_equals_torch():
     model, x = model_of(256, DurationConfig()), draw(3, 9, 256)
     lstm = torch.nn.LSTM(256, 256, 3, batch_first=True, bidirectional=True)
     lstm.load_state_dict({name: torch.tensor(np.asarray(array)) for name, array in named_arrays(model.lstm).items()})
@@ -56,7 +56,7 @@ def test_three_layers_of_256_are_torchs_whatever_stands_in_padding():
     assert y.shape == (3, 12) and not y[~valid].any()
 
 
-def test_one_phoneme_of_one_example_keeps_both_axes(key):
+def test_single_phoneme_keeps_both_axes(key):
     model = model_of(4, DurationConfig(hidden=3, layers=2, dropout=0.5))
     x, count = jnp.asarray(draw(1, 1, 4)), jnp.asarray([1])
     still = call(model, x, count, inference=True)
@@ -66,7 +66,7 @@ def test_one_phoneme_of_one_example_keeps_both_axes(key):
         model(x, phone_count=count)
 
 
-def test_normalised_durations_come_back_as_they_were():
+def test_denormalised_durations_equal_the_originals():
     statistics = Statistics(duration_mean=2.1, duration_std=0.5)
     durations = np.array([[1, 3, 254], [7, 20, 0]], np.float32)
     normalised = np.asarray(normalise_durations(jnp.asarray(durations), statistics))
@@ -74,7 +74,7 @@ def test_normalised_durations_come_back_as_they_were():
     np.testing.assert_allclose(denormalise_durations(normalised, statistics), durations, rtol=1e-5, atol=1e-5)
 
 
-def test_speed_divides_and_scale_multiplies():
+def test_speed_and_scale_change_durations():
     normalised = np.array([[-9.0, 1.0, 2.0]], np.float32)
     exact = np.exp(2.026 + 0.463 * np.array([[-9.0, 1.0, 2.0]])) - 1
     np.testing.assert_allclose(denormalise_durations(normalised, Statistics()), exact, rtol=1e-12)
@@ -86,6 +86,6 @@ def test_speed_divides_and_scale_multiplies():
         denormalise_durations(normalised, Statistics(), speed=0.0)
 
 
-def test_every_phoneme_lasts_whole_frames():
+def test_durations_are_rounded_to_whole_frames():
     frames = round_durations(np.array([-0.9, 0.2, 1.4, 1.6, 7.5, np.inf]))
     assert frames.tolist() == [1, 1, 1, 2, 8, 2**31] and frames.dtype == np.int64

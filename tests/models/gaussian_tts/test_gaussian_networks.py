@@ -1,4 +1,4 @@
-"""The acoustic model: sizes, what padding and order may not change, and the mistakes it could make."""
+"""The acoustic model: parameter counts, independence of padding and order, precision and errors."""
 
 import dataclasses
 import re
@@ -35,7 +35,7 @@ def run(model: AcousticModel, given, state: BatchNormStates, frames=FRAMES, infe
 
 
 def same(left, right, given, **tolerance) -> None:
-    """Valid phonemes and frames, and running statistics, agree."""
+    """Assert that valid phonemes and frames, and the running statistics, agree."""
     for mine, yours, counts in (
         (left[0], right[0], given.phone_count),
         (left[1].decoder_mel, right[1].decoder_mel, given.frame_count),
@@ -54,7 +54,7 @@ def small() -> AcousticModel:
 
 @pytest.fixture(scope="module")
 def trained(small):
-    """What training computes for the padded batch."""
+    """The results for the padded batch in training mode."""
     return run(small, padded(), small.init_state())
 
 
@@ -63,7 +63,7 @@ def full_size(**parts) -> GaussianTTS:
     return eqx.filter_eval_shape(GaussianTTS, config, key=jax.random.key(0))
 
 
-def test_parameters_are_as_many_as_published():
+def test_parameter_counts_equal_the_published_ones():
     model = full_size(decoder={"max_frames": 1000}).acoustic
     assert {count_parameters(block.attention) for block in model.encoder.blocks} == {789_760}
     assert {count_parameters(block) for block in model.postnet.blocks} == {394_240}
@@ -75,48 +75,48 @@ def test_parameters_are_as_many_as_published():
     assert count_parameters(model) == 3_604_480 + 5_820_320 + 1
 
 
-def test_wide_attention_has_the_parameters_of_the_other_reading():
+def test_parameter_count_with_wide_attention():
     """A linear map 256 to 1024, a transformer layer there, a residual convolution 1024 to 256: 49 million in six."""
     model = full_size(encoder={"attn_dim": 1024}, decoder={"attn_dim": 1024}).acoustic
     sizes = [count_parameters(block) for block in (*model.encoder.blocks, *model.decoder.blocks)]
     assert sum(sizes) == 48_832_512
 
 
-def test_the_decoder_has_positions_for_1024_frames_unless_told():
+def test_decoder_has_1024_positions_by_default():
     assert full_size().acoustic.decoder.positions.shape == (1024, 256)
     assert full_size().acoustic.encoder.embedding.shape == (55, 256)
 
 
 @pytest.mark.parametrize(("phones", "frames"), [(17, FRAMES), (10, FRAMES + 29)])
-def test_padding_changes_nothing_valid_not_even_in_batch_statistics(small, trained, phones, frames):
+def test_valid_results_and_statistics_are_independent_of_padding(small, trained, phones, frames):
     given = padded(phones, garbage=True)
     same(trained, run(small, given, small.init_state(), frames), padded(), atol=5e-5)
 
 
-def test_padding_does_change_torchs_batch_norm(small, trained):
-    """So the test above can see it; `batch_norm_mask=False` is how others train."""
+def test_unmasked_batch_norm_depends_on_padding(small, trained):
+    """`batch_norm_mask=False` includes padding in the statistics, which the test above detects."""
     model = networks(dataclasses.replace(SMALL, batch_norm_mask=False)).acoustic
     with pytest.raises(AssertionError):
         same(trained, run(model, padded(), model.init_state()), padded(), atol=1e-3)
 
 
-def test_a_forgotten_length_does_change_valid_frames(small, trained):
-    """Padding taken for phonemes is seen by attention, convolutions and statistics."""
+def test_valid_frames_depend_on_the_phoneme_count(small, trained):
+    """Without the phoneme count, attention, convolutions and statistics include padding."""
     given = padded(17, garbage=True)
     counted = given._replace(phone_count=jnp.full(3, 17, jnp.int32))
     hidden, _ = run(small, counted, small.init_state())
     assert np.abs(np.asarray(hidden)[0, :10] - np.asarray(trained[0])[0, :10]).max() > 1e-2
 
 
-def test_an_id_beyond_the_codes_in_padding_does_not_propagate(small, trained):
-    """Its embedding is NaN, which a weight of zero in attention would not remove."""
+def test_unknown_ids_in_padding_do_not_propagate(small, trained):
+    """The embedding of an unknown id is NaN. An attention weight of zero does not remove NaN."""
     given = padded(17)
     valid = np.arange(17) < np.asarray(given.phone_count)[:, None]
     beyond = given._replace(phonemes=jnp.asarray(np.where(valid, given.phonemes, 99).astype(np.int32)))
     same(trained, run(small, beyond, small.init_state()), padded(), atol=5e-5)
 
 
-def test_one_number_of_phonemes_serves_a_whole_batch(small):
+def test_scalar_phone_count_applies_to_the_batch(small):
     given = padded()
     same_counts = {"phone_count": jnp.full(3, 9), "frame_count": jnp.full(3, 40)}
     call = lambda **counts: small(  # noqa: E731
@@ -127,7 +127,7 @@ def test_one_number_of_phonemes_serves_a_whole_batch(small):
     assert np.any(expected.mel[:, :40]) and not np.any(expected.mel[:, 40:])
 
 
-def test_networks_take_batches_of_size_0():
+def test_networks_accept_batches_of_size_0():
     model = networks()
     empty = jax.tree.map(lambda array: jnp.asarray(array)[:0], padded())
     counts = {"phone_count": empty.phone_count, "frame_count": empty.frame_count, "frames": FRAMES}
@@ -136,8 +136,8 @@ def test_networks_take_batches_of_size_0():
     assert decoded.mel.shape == (0, FRAMES, 8) and durations.shape == (0, 10)
 
 
-def test_encoder_and_decoder_drop_with_keys_of_their_own(key):
-    """The keys that a call hands to `encode` and `decode` are the two halves of its own."""
+def test_encoder_and_decoder_use_separate_keys(key):
+    """A call splits its key into one for `encode` and one for `decode`."""
     parts = {"encoder": {"dropout": 0.5}, "decoder": {"dropout": 0.5}}
     model, given = networks(changed(**parts)).acoustic, padded()
     counts = {"phone_count": given.phone_count, "frame_count": given.frame_count, "frames": FRAMES}
@@ -155,7 +155,7 @@ def test_encoder_and_decoder_drop_with_keys_of_their_own(key):
     assert np.abs(together.mel - in_parts(second, second).mel).max() > 1e-2
 
 
-def test_the_order_of_the_batch_changes_nothing(small, trained):
+def test_results_follow_the_order_of_the_batch(small, trained):
     order = np.array([2, 0, 1])
     given = jax.tree.map(lambda array: jnp.asarray(np.asarray(array)[order]), padded())
     hidden, decoded = run(small, given, small.init_state())
@@ -165,7 +165,7 @@ def test_the_order_of_the_batch_changes_nothing(small, trained):
         np.testing.assert_allclose(a, b, atol=5e-5)
 
 
-def test_padding_comes_out_zero_and_one_phoneme_keeps_its_axes(trained):
+def test_results_are_zero_in_padding(trained):
     given, (hidden, decoded) = padded(), trained
     for output, counts in ((hidden, given.phone_count), (decoded.decoder_mel, given.frame_count)):
         for example, count in zip(np.asarray(output), counts, strict=True):
@@ -173,7 +173,7 @@ def test_padding_comes_out_zero_and_one_phoneme_keeps_its_axes(trained):
     assert decoded.mel.shape == (3, FRAMES, 8) and decoded.weights.shape == (3, FRAMES, 10)
 
 
-def test_a_batch_of_one_example_of_one_phoneme_is_as_in_company(small):
+def test_single_example_equals_its_row_in_a_batch(small):
     given = padded()
     _, together = run(small, given, small.init_state(), inference=True)
     alone = jax.tree.map(lambda array: jnp.asarray(np.asarray(array)[2:, :1] if array.ndim > 1 else array[2:]), given)
@@ -182,7 +182,7 @@ def test_a_batch_of_one_example_of_one_phoneme_is_as_in_company(small):
     np.testing.assert_allclose(decoded.mel[0], together.mel[2, : decoded.mel.shape[1]], atol=1e-5)
 
 
-def test_inference_uses_running_statistics_and_leaves_them(small, trained):
+def test_inference_uses_running_statistics_unchanged(small, trained):
     state = trained[1].state
     hidden, decoded = run(small, padded(), state, inference=True)
     for a, b in zip(jax.tree.leaves(decoded.state), jax.tree.leaves(state), strict=True):
@@ -191,7 +191,7 @@ def test_inference_uses_running_statistics_and_leaves_them(small, trained):
     assert all(int(norm.num_batches_tracked) == 1 for norm in (*state.encoder, *state.decoder, *state.postnet))
 
 
-def test_a_convolution_sees_nothing_of_padding():
+def test_convolution_ignores_padding():
     block = filled(eqx.filter_eval_shape(lambda: ConvRes(4, 6, key=jax.random.key(0))))
     call = eqx.filter_jit(lambda x, mask: block(x, block.norm.init_state(), mask=mask))
     x = np.random.default_rng(0).standard_normal((2, 9, 4)).astype(np.float32)
@@ -206,8 +206,8 @@ def test_a_convolution_sees_nothing_of_padding():
 
 
 @pytest.mark.parametrize(("mask", "seen"), [("none", True), ("block_causal", False)])
-def test_frames_hear_later_phonemes_unless_the_decoder_is_block_causal(mask, seen):
-    """Convolutions still reach ahead, two frames each: six in a block and a post-net of two."""
+def test_block_causal_decoder_ignores_later_phonemes(mask, seen):
+    """Convolutions still depend on later frames: two per layer, six for a block and a post-net of two layers."""
     model = networks(changed(decoder={"mask": mask})).acoustic
     given = padded()
     hidden, decoded = run(model, given, model.init_state(), inference=True)
@@ -218,7 +218,7 @@ def test_frames_hear_later_phonemes_unless_the_decoder_is_block_causal(mask, see
         counts = {"phone_count": given.phone_count, "frame_count": given.frame_count, "frames": FRAMES}
         return model.decode(hidden, given.durations, model.init_state(), **counts, inference=True)
 
-    # Gaussian weights die out within a dozen frames, here at a phoneme's width before its start.
+    # Gaussian weights vanish within a dozen frames.
     other = decode(hidden.at[0, 9].add(5.0)).mel
     change = np.abs(np.asarray(other) - np.asarray(decoded.mel))[0]
     early = change[: start - 16]
@@ -227,7 +227,7 @@ def test_frames_hear_later_phonemes_unless_the_decoder_is_block_causal(mask, see
     assert change[start:].max() > 1e-2
 
 
-def test_the_encoder_is_never_causal():
+def test_encoder_attends_to_later_phonemes():
     model = networks(changed(decoder={"mask": "block_causal"})).acoustic
     given = padded()
     encode = eqx.filter_jit(
@@ -236,11 +236,11 @@ def test_the_encoder_is_never_causal():
     other = np.array(given.phonemes)
     other[0, 9] = other[0, 9] % 12 + 1
     change = np.asarray(encode(jnp.asarray(other))) - np.asarray(encode(given.phonemes))
-    # The convolution reaches two positions: only attention reaches the first.
+    # The convolution spans two positions on each side, so only attention connects the first and the last position.
     assert np.abs(change[0, 0]).max() > 1e-4 and not change[1:].any()
 
 
-def test_a_new_model_has_no_correction_yet_and_learns_one(small, key):
+def test_postnet_correction_starts_at_zero_and_has_gradients(small, key):
     @eqx.filter_jit
     def begin(key):
         model = AcousticModel(SMALL, key=key)
@@ -260,11 +260,11 @@ def test_a_new_model_has_no_correction_yet_and_learns_one(small, key):
     gradient, decoded = gradients(model)
     np.testing.assert_array_equal(decoded.decoder_mel, decoded.mel)
     silent = {name for name, leaf in named_arrays(gradient).items() if not np.any(leaf)}
-    # Behind a layer of zeros nothing learns in the first step.
+    # In the first step, the layer of zeros passes no gradient to the layers before it.
     assert silent == {name for name in named_arrays(gradient) if name.startswith("postnet.blocks")}
 
 
-def test_dropout_needs_a_key_and_leaves_the_postnet_alone(key):
+def test_dropout_requires_a_key_and_skips_the_postnet(key):
     config = changed(encoder={"dropout": 0.15}, decoder={"dropout": 0.1})
     model = networks(config).acoustic
     first, again = (run(model, padded(), model.init_state(), key=k)[1] for k in (key, jax.random.key(7)))
@@ -289,7 +289,7 @@ def test_bfloat16_keeps_softmax_norms_and_weights_in_float32(small):
     assert not re.search(r"bf16\[[\d,]*\] = (exp|rsqrt|log|cumsum|div)\b", program)
 
 
-def test_sequences_beyond_the_positions_are_refused(small):
+def test_sequences_beyond_the_positions_raise_an_error(small):
     given = padded()
     ids = jnp.ones((1, 25), jnp.int32)
     with pytest.raises(ShapeError, match=r"number of phonemes is 25.*at most 24.*larger encoder\.max_phones"):
@@ -298,7 +298,7 @@ def test_sequences_beyond_the_positions_are_refused(small):
         run(small, given, small.init_state(), 97)
 
 
-def test_an_id_beyond_the_codes_is_seen(small):
+def test_unknown_ids_give_nan(small):
     given = padded()
     ids = np.array(given.phonemes)
     ids[0, 0] = len(CODES) + 1
@@ -308,7 +308,7 @@ def test_an_id_beyond_the_codes_is_seen(small):
 
 
 @pytest.mark.parametrize("config", [EncoderConfig(attn_dim=24, norm="pre"), DecoderConfig(norm="none")])
-def test_blocks_of_other_widths_and_norms_keep_the_shape(config):
+def test_blocks_of_any_width_and_norm_keep_the_shape(config):
     block = filled(eqx.filter_eval_shape(lambda: Block(16, config, key=jax.random.key(0))))
     x, mask = jnp.ones((2, 5, 16)), jnp.ones((2, 5), bool)
     y, _ = eqx.filter_jit(lambda x: block(x, block.conv.norm.init_state(), mask=mask, inference=True))(x)

@@ -1,4 +1,4 @@
-"""Two phases of training a few channels on made-up utterances."""
+"""Both phases of training, with few channels and synthetic utterances."""
 
 import math
 import re
@@ -11,7 +11,7 @@ import pytest
 from jax import numpy as jnp
 
 from jaxvoice.data import UtteranceBatch
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import ConfigError, MelError
 from jaxvoice.models.gaussian_tts import FAMILY, GaussianUpsampling, UpsamplingConfig
 from jaxvoice.models.gaussian_tts.training import (
     GaussianTTSTask,
@@ -26,8 +26,8 @@ from jaxvoice.training.parallel import data_mesh, replicate, shard_batch
 from tests.models.gaussian_tts.small import SMALL, changed, filled
 
 RATE, DECAY = 3e-3, 0.99
-# A large rate and decay of weights, so that what should not change would be seen to; and an epsilon that keeps
-# gradients of rounding errors (those of the keys' biases are zero) from moving anything.
+# The large rate and weight decay make unwanted changes visible. The epsilon suppresses updates by rounding errors,
+# because the true gradients of the keys' biases are zero.
 OPTIMIZER = OptimizerConfig(RATE, eps=1e-3, weight_decay=0.1, decay=DECAY, decay_steps=1, clip_norm=1.0)
 CONFIG = TrainingConfig(
     model=replace(
@@ -43,7 +43,7 @@ MELS, IDS = SMALL.mel.num_mels, len(SMALL.codes)
 
 
 def make_batch(rows=8, phones=6, frames=24, seed=0):
-    """Each phoneme sounds like itself: a mel that can be learnt."""
+    """A batch in which each phoneme has its own spectrum, so that the mels can be learned."""
     rng = np.random.default_rng(seed)
     sounds = np.random.default_rng(7).normal(-5, 2, (IDS + 1, MELS)).astype(np.float32)
     ids, durations = np.zeros((rows, phones), np.int32), np.zeros((rows, phones), np.float32)
@@ -64,7 +64,7 @@ def task_of(**changes):
 
 
 def beginning(task):
-    """A state of random weights, with nothing compiled to make it."""
+    """A state with random weights, created without compilation."""
     shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
@@ -91,13 +91,13 @@ def task():
 
 @pytest.fixture(scope="module")
 def step(task):
-    # The phase, no array, is part of the program.
+    # The phase is not an array, so it is compiled into the program.
     return eqx.filter_jit(lambda state, batch, phase: task.step(state, batch, key=jax.random.key(0), phase=phase))
 
 
 @pytest.fixture(scope="module")
 def run(task, step):
-    """The state before the first of four steps and after each, and what was logged in each."""
+    """The states before and after each of four steps, and the metrics of each step."""
     states, logged = [beginning(task)], []
     for seed in range(4):
         state, metrics = step(states[-1], make_batch(seed=seed), task.phase_of(seed))
@@ -107,7 +107,7 @@ def run(task, step):
 
 
 def loss_of(task):
-    """Its step as a program of the loss only: no gradient is computed."""
+    """The loss of a step, without its gradient."""
     return eqx.filter_jit(
         lambda state, batch, phase, key: task.step(state, batch, key=key, phase=phase)[1][
             "duration" if phase else "second"
@@ -127,7 +127,7 @@ def same(left, right):
 PARTS = ("acoustic", "durations")
 
 
-def test_each_phase_changes_its_own_part_and_nothing_else(run):
+def test_each_phase_updates_its_own_network_only(run):
     states, (first, second) = run[0], PARTS
     for before, after, learning in zip(states, states[1:], (first, first, second, second), strict=False):
         for part in PARTS:
@@ -138,7 +138,7 @@ def test_each_phase_changes_its_own_part_and_nothing_else(run):
                 assert kept == (part != learning), (part, field)
 
 
-def test_what_is_logged(run):
+def test_metrics_of_each_phase(run):
     states, logged = run
     assert set(logged[1]) == {"first", "second", "gradient_norm", "learning_rate", "sigma", "batch_norm_mean"}
     width = math.exp(float(states[1].acoustic.model.upsampling.log_sigma))
@@ -151,15 +151,15 @@ def test_what_is_logged(run):
         assert metrics["learning_rate"] == pytest.approx(RATE * DECAY ** (number % 2), rel=1e-5)
 
 
-def test_widths_that_differ_are_logged_as_their_mean():
+def test_sigma_metric_is_the_mean():
     upsampling = GaussianUpsampling(4, UpsamplingConfig("proportional", 0.5), key=jax.random.key(0))
     durations = jnp.asarray([[2.0, 4.0, 0.0], [6.0, 9.0, 9.0]])
     found = eqx.filter_jit(upsampling.mean_sigma)(jnp.zeros((2, 3, 4)), durations, phone_count=jnp.asarray([2, 1]))
     assert float(found) == pytest.approx(0.5 * (2 + 4 + 6) / 3)
 
 
-def test_padding_changes_neither_losses_nor_statistics(step, run):
-    """Four utterances twice are as good as once with four empty rows, whatever stands in padding."""
+def test_losses_and_statistics_are_independent_of_padding(step, run):
+    """Four utterances give the same losses in a batch of four and in one with four empty rows, with any padding."""
     four = make_batch(rows=4)
     twice = UtteranceBatch(*(np.concatenate([a, a]) for a in four))
     once = UtteranceBatch(*(np.concatenate([a, np.zeros_like(a)]) for a in four))
@@ -182,7 +182,7 @@ def test_padding_changes_neither_losses_nor_statistics(step, run):
             assert all(np.allclose(a, b, rtol=0.01, atol=1e-5) for a, b in norms)
 
 
-def test_it_learns(step, run):
+def test_training_reduces_the_loss(step, run):
     state, losses = run[0][0], []
     batch = make_batch()
     for _ in range(60):
@@ -197,7 +197,7 @@ def test_it_learns(step, run):
 
 
 @pytest.mark.parametrize(("number", "part"), [(0, "acoustic"), (2, "durations")], ids=["acoustic", "durations"])
-def test_eight_devices_learn_as_one_does(task, run, number, part):
+def test_eight_devices_equal_one_device(task, run, number, part):
     states, logged = run
     mesh, phase = data_mesh(), task.phase_of(number)
     arrays, static = eqx.partition(states[number], eqx.is_array)
@@ -217,7 +217,7 @@ def test_eight_devices_learn_as_one_does(task, run, number, part):
 
 
 @pytest.mark.parametrize("phase", [0, 1])
-def test_each_step_drops_differently_and_the_same_when_repeated(phase):
+def test_dropout_depends_on_the_key_of_the_step(phase):
     dropping = changed(
         CONFIG.model, encoder={"dropout": 0.1}, decoder={"dropout": 0.1}, durations={"dropout": 0.5, "layers": 2}
     )
@@ -230,13 +230,13 @@ def test_each_step_drops_differently_and_the_same_when_repeated(phase):
 
 
 def products(program: str) -> list[tuple[str, ...]]:
-    """The element types that each product of matrices or convolution of a lowered program takes."""
+    """The element types of the inputs of each matrix product and convolution in a lowered program."""
     lines = [line for line in program.splitlines() if re.search(r"stablehlo\.(dot_general|convolution)", line)]
     return [tuple(re.findall(r"tensor<(?:\d+x)*(\w+)>", line.split(" : ")[-1])[:2]) for line in lines]
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_bfloat16_comes_near_float32_and_leaves_it_where_promised(task, run, number):
+def test_bfloat16_training_is_close_to_float32(task, run, number):
     states, logged = run
     low, batch, phase = task_of(precision="bfloat16"), make_batch(seed=number), task.phase_of(number)
     types = []
@@ -262,7 +262,7 @@ def test_bfloat16_comes_near_float32_and_leaves_it_where_promised(task, run, num
 
 
 @pytest.mark.parametrize(("phase", "field"), [(0, "mel"), (1, "durations")])
-def test_batches_that_are_not_finite_change_only_the_counters(step, run, phase, field):
+def test_nonfinite_batches_change_the_counters_only(step, run, phase, field):
     before, batch = run[0][2], make_batch()
     getattr(batch, field)[0, 0] = np.nan
     after, _ = step(before, batch, phase)
@@ -272,13 +272,26 @@ def test_batches_that_are_not_finite_change_only_the_counters(step, run, phase, 
     assert float(metrics["learning_rate"]) == pytest.approx(RATE * DECAY ** (0 if phase else 2), rel=1e-5)
 
 
-def test_the_distance_of_durations_is_a_setting(run):
+@pytest.mark.parametrize(
+    ("mel", "message"),
+    [
+        (np.full((8, 3), np.nan), "NaN or infinity"),
+        (np.full((8, 3), -np.inf), "NaN or infinity"),
+        (np.zeros((7, 3)), r"is \(7, 3\); it should be \(8, frames\)"),
+    ],
+)
+def test_batch_of_invalid_mels_raises_an_error(task, mel, message):
+    with pytest.raises(MelError, match=message):
+        task.batch(["P1 P2"], [[1, 2]], [mel])
+
+
+def test_duration_loss_is_configurable(run):
     squared = loss_of(task_of(duration_loss="mse"))(run[0][2], make_batch(seed=2), 1, jax.random.key(0))
-    # Twice Huber's within its bend, more beyond.
+    # The squared error is twice the Huber loss for differences below 1, and more above.
     assert float(squared) > 2.1 * run[1][2]["duration"]
 
 
-def test_a_saved_model_is_the_average(task, run, tmp_path):
+def test_saved_model_is_the_moving_average(task, run, tmp_path):
     state = run[0][4]
     task.save_model(state, tmp_path)
     network, config = FAMILY.load_network(tmp_path)
@@ -286,7 +299,7 @@ def test_a_saved_model_is_the_average(task, run, tmp_path):
     assert same(network.durations, state.durations.model) and config == CONFIG.model
 
 
-def test_rates_are_those_of_the_method():
+def test_learning_rates_equal_the_published_schedules():
     assert acoustic_optimizer(256, 4000).learning_rate == pytest.approx(9.88e-4, rel=1e-3)
     durations = learning_rate(duration_optimizer(), steps_per_epoch=1)
     assert float(durations(0)) == pytest.approx(1e-3) and float(durations(3999)) == pytest.approx(1e-4, rel=0.03)
@@ -295,7 +308,7 @@ def test_rates_are_those_of_the_method():
         assert decays_to(1e-4, optimizer, steps_per_epoch=1) == pytest.approx(steps, rel=0.1)
 
 
-def test_settings_are_checked():
+def test_invalid_settings_raise_an_error():
     with pytest.raises(ConfigError, match="ema_decay"):
         TrainingConfig(ema_decay=1.0)
     with pytest.raises(ConfigError, match="acoustic_steps"):

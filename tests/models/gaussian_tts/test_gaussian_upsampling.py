@@ -1,4 +1,4 @@
-"""Gaussian upsampling against its definition in loops, torch's derivatives, worked examples and wrong variants."""
+"""Gaussian upsampling compared with its definition in loops, torch's derivatives, and worked examples."""
 
 import math
 
@@ -40,7 +40,7 @@ def by_definition(durations, sigmas, frames) -> np.ndarray:
 
 
 def wrong(durations, *, cleared: str, offset: float) -> np.ndarray:
-    """Upsampling as it has been got wrong: one row or column of the shifted sums cleared, frames from `offset` on."""
+    """Upsampling with known errors: one row or column of the shifted sums is cleared, and frames start at `offset`."""
     durations = np.asarray(durations)
     sums = np.roll(np.cumsum(durations, 1), 1, axis=1)
     sums[(slice(None), 0) if cleared == "column" else (0, slice(None))] = 0
@@ -64,19 +64,19 @@ def test_worked_examples():
 
 
 @pytest.mark.parametrize(("cleared", "offset"), [("row", 0.5), ("column", 1.5), ("column", 0.0), ("row", 1.5)])
-def test_worked_examples_tell_wrong_variants(cleared, offset):
+def test_worked_examples_detect_wrong_variants(cleared, offset):
     two_fives = np.array([WORKED, WORKED])
     with pytest.raises(AssertionError):
         check_worked_examples(
             wrong(np.array([[1.0, 1.0]] * 2), cleared=cleared, offset=offset)[0],
             wrong(two_fives, cleared=cleared, offset=offset)[0],
         )
-    # The same code, right in both ways, passes: it is the variants that are refused.
+    # The same code without the errors passes.
     right = [wrong(np.array(d), cleared="column", offset=0.5)[0] for d in ([[1.0, 1.0]], two_fives)]
     check_worked_examples(*right)
 
 
-def test_any_durations_and_widths_follow_the_definition():
+def test_weights_equal_the_definition():
     random = np.random.default_rng(0)
     durations = random.uniform(0.3, 9, (3, 12)).astype(np.float32)
     durations[:, 4] = 0
@@ -88,18 +88,18 @@ def test_any_durations_and_widths_follow_the_definition():
     np.testing.assert_allclose(shared[0], by_definition(durations[0], [1.7] * 12, 40), atol=1e-5)
 
 
-def test_rows_sum_to_one_and_padding_gets_and_gives_nothing():
+def test_weights_sum_to_one_and_are_zero_in_padding():
     durations = np.array([[*WORKED, 5.0, 9.0], [0, 3, 3, 2, 0, 7, 2]], np.float32)
     table = weights(durations, phone_count=[5, 7], frame_count=[17, 15], frames=20)
     valid = np.arange(20) < np.array([[17], [15]])
     np.testing.assert_allclose(table.sum(-1)[valid], 1, atol=1e-6)
     assert not table[~valid].any() and not table[0, :, 5:].any() and not table[1][:, [0, 4]].any()
     np.testing.assert_allclose(table[0, :17, :5], weights(WORKED)[0], atol=1e-6)
-    # A phoneme without a duration moves no other.
+    # A phoneme of duration 0 does not move other phonemes.
     np.testing.assert_allclose(table[1, :, [1, 2, 3, 5, 6]].T[:15], weights(WORKED)[0][:15], atol=1e-6)
 
 
-def test_padding_either_axis_and_the_order_of_the_batch_change_nothing():
+def test_weights_are_independent_of_padding_and_batch_order():
     durations = np.random.default_rng(1).integers(1, 9, (4, 9)).astype(np.float32)
     count = durations.sum(1).astype(np.int32)
     base = weights(durations, 2.0)
@@ -113,13 +113,13 @@ def test_padding_either_axis_and_the_order_of_the_batch_change_nothing():
     np.testing.assert_array_equal(weights(durations[order], 2.0, frames=base.shape[1]), base[order])
 
 
-def test_slower_and_wider_by_three_is_the_same_at_every_third_frame():
+def test_weights_scale_with_durations_and_sigma():
     slow = weights(3 * np.array(WORKED), 3.0)[0]
     np.testing.assert_allclose(slow[1::3], weights(WORKED)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("each", [False, True])
-def test_derivatives_are_torchs(each):
+def test_derivatives_equal_torch(each):
     random = np.random.default_rng(2)
     durations = np.array([[4, 2, 0, 6.5, 3], [2, 5, 1, 0, 0]], np.float32)
     phone_count, frame_count, frames = np.array([5, 3]), np.array([15, 8]), 16
@@ -162,8 +162,8 @@ def upsample(module, hidden, durations, phone_count, frame_count, frames):
     return module(hidden, durations, phone_count=phone_count, frame_count=frame_count, frames=frames)
 
 
-def test_one_width_for_all_shares_out_frames_and_widths_of_their_own_mend_it():
-    """Between centres of one width the boundary is in the middle: a stop after a long vowel gets too much."""
+def test_proportional_sigma_assigns_frames_by_duration():
+    """With a shared sigma, boundaries are midway between centres, so a stop after a long vowel gets too many frames."""
     durations = jnp.asarray([[20.0, 4.0]])
     hidden, count = jnp.zeros((1, 2, 3)), (jnp.asarray([2]), jnp.asarray([24]))
     parts = {}
@@ -174,7 +174,7 @@ def test_one_width_for_all_shares_out_frames_and_widths_of_their_own_mend_it():
     assert abs(parts["proportional"][1] - 4) <= 1
 
 
-def test_every_mode_begins_with_its_first_width():
+def test_initial_sigma_of_each_mode():
     durations, hidden = (
         jnp.asarray([WORKED, [2.0, 0, 0, 0, 0]]),
         jnp.asarray(np.random.default_rng(0).random((2, 5, 3))),
@@ -191,7 +191,7 @@ def test_every_mode_begins_with_its_first_width():
 
 
 @pytest.mark.parametrize("mode", ["global", "proportional", "predicted"])
-def test_frames_are_mixtures_and_all_that_is_learned_has_a_gradient(mode):
+def test_upsampling_equals_weighted_sums_and_has_gradients(mode):
     random = np.random.default_rng(3)
     hidden = jnp.asarray(random.standard_normal((2, 6, 3)).astype(np.float32))
     durations = jnp.asarray([[*WORKED, 0.0], [4.0, 3.0, 0, 5.0, 0, 0]])
@@ -211,7 +211,7 @@ def test_frames_are_mixtures_and_all_that_is_learned_has_a_gradient(mode):
     assert not np.asarray(of_hidden)[1, 4:].any()
 
 
-def test_bfloat16_states_keep_exact_weights_over_long_utterances():
+def test_weights_are_exact_for_bfloat16_states_of_long_utterances():
     """Squared distances over 870 frames are beyond half precision, and so are centres beyond 256 in bfloat16."""
     durations = np.resize([6, 7, 6], (1, 137)).astype(np.float32)
     total = int(durations.sum())
@@ -227,7 +227,7 @@ def test_bfloat16_states_keep_exact_weights_over_long_utterances():
     assert not np.asarray(mixed[0, total:]).any()
 
 
-def test_nothing_is_nan_where_a_width_is_tiny_or_there_is_no_phoneme():
+def test_tiny_sigma_and_empty_examples_give_finite_results():
     @eqx.filter_jit
     @eqx.filter_grad(has_aux=True)
     def gradient(module):
@@ -243,7 +243,7 @@ def test_nothing_is_nan_where_a_width_is_tiny_or_there_is_no_phoneme():
 
 
 def scattered(ends: list[int]) -> np.ndarray:
-    """The frame mask as it was first published: ones at the ends of phonemes, then sums along rows and columns."""
+    """The mask as computed in the reference: ones at the ends of phonemes, then sums along rows and columns."""
     size = ends[-1] + 1
     table = np.zeros((size, size), int)
     table[ends, ends] = 1
@@ -252,18 +252,18 @@ def scattered(ends: list[int]) -> np.ndarray:
     return np.cumsum(table, axis=1)[:-1, :-1]
 
 
-def test_block_causal_frames_see_their_own_and_earlier_phonemes():
+def test_block_causal_mask_covers_own_and_earlier_phonemes():
     durations = np.array([[0, 3, 3, 2, 7, 2, 0], [1, 1, 0, 4, 0, 0, 0]], np.float32)
     allowed = np.asarray(eqx.filter_jit(block_causal)(jnp.asarray(durations), 17))
     np.testing.assert_array_equal(allowed[0], scattered([3, 6, 8, 15, 17]) == 0)
     for example, ends in zip(allowed, np.cumsum(durations, 1), strict=True):
         phoneme = np.searchsorted(ends, np.arange(17), side="right")
         np.testing.assert_array_equal(example, phoneme[None] <= phoneme[:, None])
-    assert allowed[0, 0, :3].all() and not allowed[0, 2, 3:].any(), "a whole phoneme, and nothing after it"
-    # Frame by frame, as for language models, is another mask.
+    assert allowed[0, 0, :3].all() and not allowed[0, 2, 3:].any(), "the whole phoneme, and no later frame"
+    # The mask differs from a causal mask over frames, as in language models.
     assert (allowed[0] != np.tril(np.ones((17, 17), bool))).any()
 
 
-def test_a_width_for_other_phonemes_is_refused():
+def test_sigma_of_wrong_shape_raises_an_error():
     with pytest.raises(ShapeError, match=r"sigma is \(4,\); it should be \(\) or \(1, 5\)"):
         upsampling_weights(jnp.asarray([WORKED]), jnp.ones(4), phone_count=5, frame_count=17, frames=17)

@@ -1,4 +1,4 @@
-"""The measures that choose the model, against numpy, scipy and numbers made by hand, on mels that are known."""
+"""Validation metrics compared with numpy and scipy on known mels and durations."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ BANDS, MEL = 20, MelConfig(num_mels=20)
 TRUE = [np.array([2, 4]), np.array([5, 6, 1]), np.array([10, 12, 9, 8])]
 PREDICTED = [np.array([1.0, 3.0]), np.array([5.0, 2.5, 0.125]), np.array([4.0, 7.5, 8.0, 2.0])]
 SCALE = 57 / 33.125
-# A scale of before, which must not count.
+# The stored duration_scale must not affect the metrics.
 CONFIG = dataclasses.replace(
     changed(encoder={"max_phones": 10}, decoder={"max_frames": 40}),
     mel=MEL,
@@ -50,19 +50,19 @@ OFFSETS = np.array([0.3, -0.2, 0.05])
 
 
 def made(number: int) -> np.ndarray:
-    """The target with other spreads and levels: each utterance is worse than another in something."""
+    """The target with changed variances and levels, so that the metrics of the utterances differ."""
     target = STORE["mel"][number].astype(np.float64)
     middle = target.mean(axis=1, keepdims=True)
     return middle + WIDTHS[number] * (target - middle) + OFFSETS[number] * np.cos(np.arange(BANDS))[:, None]
 
 
 def numbers_of(phone_count) -> list[int]:
-    """Which utterance each row holds; rows without one are left out."""
+    """The indices of the utterances in a batch, without empty rows."""
     return [int(count) - 2 for count in phone_count if count]
 
 
 def log_durations(phonemes, phone_count) -> np.ndarray:
-    """What a duration model would say, with nonsense in padding."""
+    """The output of a duration model, with arbitrary values in padding."""
     logs = np.full(phonemes.shape, 7.0, np.float32)
     for row, number in enumerate(numbers_of(phone_count)):
         logs[row, : len(PREDICTED[number])] = (np.log(1 + PREDICTED[number]) - 1.5) / 0.5
@@ -70,7 +70,7 @@ def log_durations(phonemes, phone_count) -> np.ndarray:
 
 
 def spoken(acoustic, norms, batch, durations) -> BatchResult:
-    """What the networks would say, with nonsense in padding."""
+    """The output of the networks, with arbitrary values in padding."""
     frames = np.full((len(batch.mel), batch.mel.shape[2], BANDS), 9.0, np.float32)
     for row, number in enumerate(numbers_of(batch.phone_count)):
         mel = made(number)
@@ -95,10 +95,10 @@ def test_mel_l1_is_the_mean_over_all_frames(report):
     distances = [np.abs(made(number) - mel) for number, mel in enumerate(STORE["mel"])]
     every = np.concatenate(distances, axis=1).mean()
     assert report.metrics["mel_l1"] == pytest.approx(every, rel=1e-5)
-    assert abs(every - np.mean([d.mean() for d in distances])) > 0.02, "another meaning would be seen"
+    assert abs(every - np.mean([d.mean() for d in distances])) > 0.02, "the mean over utterances would differ"
 
 
-def test_mel_cepstral_distortion_is_scipys_cosine_transform(report):
+def test_mel_cepstral_distortion_equals_scipy(report):
     distances = []
     for number, mel in enumerate(STORE["mel"]):
         left, right = (
@@ -113,7 +113,7 @@ def test_variance_ratio_is_below_one_for_blurred_speech(report):
     assert report.metrics["variance_ratio"] < 0.7
 
 
-def test_durations_are_scaled_before_they_are_judged(report):
+def test_duration_errors_use_scaled_durations(report):
     true, predicted = np.concatenate(TRUE), np.concatenate(PREDICTED)
     errors = np.abs(true - np.maximum(predicted * SCALE, 1))
     assert report.metrics["duration_scale"] == pytest.approx(SCALE, rel=1e-5)
@@ -122,15 +122,15 @@ def test_durations_are_scaled_before_they_are_judged(report):
     assert errors[4] == 0 and predicted[4] * SCALE < 1, "no phoneme is shorter than a frame"
 
 
-def test_score_adds_what_is_worse(report):
+def test_score_is_the_weighted_sum_of_metrics(report):
     found = report.metrics
     expected = found["mel_l1"] + 0.1 * found["mcd"] - 0.5 * math.log(found["variance_ratio"])
     assert found["score"] == pytest.approx(expected + 0.05 * found["duration_error"], rel=1e-6)
     assert all(math.isfinite(value) for value in found.values())
 
 
-def test_rougher_speech_is_no_better_than_blurred(monkeypatch):
-    """A ratio of 4 costs what one of 1/4 does."""
+def test_score_penalises_high_and_low_variance_equally(monkeypatch):
+    """Variance ratios of 4 and of 1/4 have the same cost."""
     shared = {}
     for factor in (0.5, 2.0):
         monkeypatch.setattr(validation, "synthesize_batch", spoken)
@@ -141,7 +141,7 @@ def test_rougher_speech_is_no_better_than_blurred(monkeypatch):
     assert shared[0.5] == pytest.approx(math.log(2), rel=1e-4) and shared[2.0] == pytest.approx(math.log(2), rel=1e-4)
 
 
-def test_samples_are_the_first_utterances_as_they_were_made(report):
+def test_samples_are_the_first_utterances(report):
     assert [sample.name for sample in report.samples] == ["u0", "u1"]
     for number, sample in enumerate(report.samples):
         np.testing.assert_allclose(sample.pictures["generated"], made(number), atol=1e-5)
@@ -150,7 +150,7 @@ def test_samples_are_the_first_utterances_as_they_were_made(report):
         assert set(sample.drawings) == {"alignment", "durations"}
 
 
-def test_utterances_of_training_are_heard_and_not_measured(report, monkeypatch):
+def test_training_samples_do_not_change_metrics(report, monkeypatch):
     monkeypatch.setattr(validation, "synthesize_batch", spoken)
     judge = Validation(STORE, CONFIG, batch_size=2, samples=1, training=STORE, vocoder=hum)
     with_training = judge(None, None, None)  # pyright: ignore[reportArgumentType]
@@ -161,8 +161,8 @@ def test_utterances_of_training_are_heard_and_not_measured(report, monkeypatch):
         np.testing.assert_array_equal(sample.pictures["target"], STORE["mel"][number])
 
 
-def test_the_scale_that_is_saved_makes_durations_add_up(monkeypatch, tmp_path):
-    """And to save it, nothing is decoded."""
+def test_saved_duration_scale_preserves_the_sum(monkeypatch, tmp_path):
+    """Saving a model does not run the decoder."""
 
     def encode(acoustic, norms, durations, phonemes, *, phone_count):
         return None, log_durations(phonemes, phone_count)
@@ -187,8 +187,8 @@ def alone(model, norms, ids, durations, frames: int):
     return decoded.mel[0], logs[0]
 
 
-def test_networks_are_heard_up_to_their_last_position():
-    """Of 10 phonemes and 40 frames that are learned, 9 and 39 are padded to no more; padding changes nothing."""
+def test_validation_accepts_utterances_of_maximum_length():
+    """Utterances just below the 10 and 40 learned positions are not padded beyond them."""
     durations = [np.array([3, 4]), np.array([4, 5, 4, 5, 4, 5, 4, 5, 3])]
     store, model = store_of(durations), networks(CONFIG)
     norms = model.init_state()
@@ -209,6 +209,6 @@ def test_networks_are_heard_up_to_their_last_position():
     ("frames", "told"),
     [([2] * 11, "u0 has 11 phones .* max_phones=10"), ([20, 21], "u0 has 41 frames .* max_frames=40")],
 )
-def test_utterances_beyond_the_positions_are_named(frames, told):
+def test_validation_rejects_utterances_beyond_the_positions(frames, told):
     with pytest.raises(ConfigError, match=told):
         Validation(store_of([np.array(frames)]), CONFIG)

@@ -1,4 +1,4 @@
-"""Networks that go on under the statistics of another corpus say the same as before."""
+"""Networks adapted to the statistics of another corpus predict the same mels and durations."""
 
 import dataclasses
 
@@ -42,7 +42,7 @@ def said(model: GaussianTTS, norms, config: GaussianTTSConfig, batch: Padded) ->
     return np.stack(mels), np.where(np.arange(frames.shape[1]) < np.asarray(batch.phone_count)[:, None], frames, 0)
 
 
-def test_mels_and_durations_are_those_of_before(folder):
+def test_rescaled_model_predicts_the_same_mels_and_durations(folder):
     batch, before, after = padded(), *(dataclasses.replace(SMALL, statistics=s) for s in (OLD, NEW))
     mels, durations = said(*pretrained(folder, before), before, batch)
     model, norms = pretrained(folder, after)
@@ -51,11 +51,11 @@ def test_mels_and_durations_are_those_of_before(folder):
     np.testing.assert_allclose(again, mels, atol=2e-5)
     np.testing.assert_array_equal(durations_again, durations)
     assert np.isfinite(mels).all() and durations.max() > 1
-    # Under the new statistics, the weights as they were would say something else.
+    # Without rescaling, the predictions under the new statistics differ.
     assert np.abs(said(*pretrained(folder, before), after, batch)[0] - mels).max() > 0.1
 
 
-def test_it_is_a_network_of_the_new_configuration(folder):
+def test_rescaled_model_has_the_new_configuration(folder):
     config = dataclasses.replace(SMALL, statistics=NEW)
     model, _ = pretrained(folder, config)
     assert jax.tree.structure(model) == jax.tree.structure(
@@ -63,7 +63,7 @@ def test_it_is_a_network_of_the_new_configuration(folder):
     )
 
 
-def test_another_network_or_other_phonemes_are_refused_with_what_differs(folder):
+def test_different_networks_or_phonemes_raise_an_error(folder):
     wider = changed(encoder={"feed_forward": 64})
     with pytest.raises(CheckpointError, match=r"--model\.encoder\.feed_forward: 32 != 64"):
         pretrained(folder, wider)

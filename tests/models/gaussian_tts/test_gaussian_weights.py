@@ -1,4 +1,4 @@
-"""Model folders of the acoustic model: everything comes back, and what does not fit is refused."""
+"""Model folders of text to speech: saved and loaded models are equal, and invalid folders raise an error."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ def saved(tmp_path_factory):
 
 
 def copied(saved, tmp_path, **changes) -> None:
-    """The saved folder under `tmp_path`, entries of its config.json replaced."""
+    """The saved folder under `tmp_path`, with entries of `config.json` replaced."""
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((saved[0] / name).read_bytes())
     about = json.loads((tmp_path / "config.json").read_text())
@@ -33,7 +33,7 @@ def copied(saved, tmp_path, **changes) -> None:
     (tmp_path / "config.json").write_text(json.dumps(about))
 
 
-def test_everything_comes_back_bit_for_bit(saved):
+def test_loaded_model_equals_the_saved_model(saved):
     folder, model, state, config = saved
     loaded, loaded_config = FAMILY.load_network(folder)
     assert loaded_config == config and loaded_config.statistics.duration_scale == 1.25
@@ -45,7 +45,7 @@ def test_everything_comes_back_bit_for_bit(saved):
             assert a.dtype == b.dtype
 
 
-def test_the_file_tells_phonemes_in_order_and_names_weights_by_their_place(saved):
+def test_model_folder_contains_phonemes_and_attribute_paths(saved):
     from safetensors.numpy import load_file
 
     about = json.loads((saved[0] / "config.json").read_text())
@@ -61,12 +61,12 @@ def test_the_file_tells_phonemes_in_order_and_names_weights_by_their_place(saved
     } <= names
 
 
-def test_another_order_of_phonemes_is_another_configuration(saved, tmp_path):
+def test_configuration_keeps_the_order_of_phonemes(saved, tmp_path):
     copied(saved, tmp_path, codes=list(reversed(CODES)))
     assert FAMILY.load_network(tmp_path)[1].codes == CODES[::-1]
 
 
-def test_what_is_no_model_folder_of_this_family_is_refused(saved, tmp_path):
+def test_folders_of_other_families_raise_an_error(saved, tmp_path):
     with pytest.raises(CheckpointError, match="is not a model folder"):
         FAMILY.load_network(tmp_path)
     copied(saved, tmp_path, family="hifigan")
@@ -74,7 +74,7 @@ def test_what_is_no_model_folder_of_this_family_is_refused(saved, tmp_path):
         FAMILY.load_network(tmp_path)
 
 
-def test_weights_of_another_size_or_cut_short_are_refused(saved, tmp_path):
+def test_wrong_sizes_and_truncated_weights_raise_an_error(saved, tmp_path):
     copied(saved, tmp_path, dim=32)
     with pytest.raises(CheckpointError, match=r"! acoustic\.encoder\.embedding"):
         FAMILY.load_network(tmp_path)
@@ -97,7 +97,7 @@ def test_weights_of_another_size_or_cut_short_are_refused(saved, tmp_path):
         ("decoder", {"mask": "causal"}, "'none', 'block_causal'"),
     ],
 )
-def test_configurations_that_make_no_model_are_refused(saved, tmp_path, field, value, message):
+def test_invalid_configuration_files_raise_an_error(saved, tmp_path, field, value, message):
     copied(saved, tmp_path)
     about = json.loads((tmp_path / "config.json").read_text())
     about["config"][field] = value
@@ -125,11 +125,11 @@ def test_configurations_that_make_no_model_are_refused(saved, tmp_path, field, v
         (lambda: dataclasses.replace(SMALL, dim=10**6), r"GaussianTTSConfig\.dim is 1000000"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused_with_the_remedy(change, message):
+def test_invalid_sizes_raise_an_error(change, message):
     with pytest.raises(ConfigError, match=message):
         change()
 
 
-def test_the_mel_contract_is_waveglows_unless_told():
+def test_default_mel_contract_is_that_of_waveglow():
     config = dataclasses.replace(SMALL, mel=MelConfig())
     assert config.mel != type(SMALL)(codes=CODES).mel == MelConfig(magnitude_floor=0.0, center=True)

@@ -1,4 +1,4 @@
-"""Splitting of phonemes: no phoneme is lost, no piece is too long, and pieces end at pauses where there are any."""
+"""Splitting of phonemes: pieces cover all phonemes, respect the limits, and end at pauses if possible."""
 
 import numpy as np
 import pytest
@@ -14,35 +14,37 @@ def split(pattern: str, frames: list[int] | None = None, *, phones: int = 99, mo
     return split_at_pauses(lengths, letters == "_", starts, max_phones=phones, max_frames=most)
 
 
-def test_a_line_that_fits_is_one_piece():
+def test_short_sequence_is_one_piece():
     assert split("Abc_De_") == [Piece(0, 7)]
 
 
-def test_a_pause_is_said_by_both_pieces():
+def test_adjacent_pieces_share_a_pause():
     assert split("Abc_De_Fghi_", phones=6) == [Piece(0, 4), Piece(3, 7, True), Piece(6, 12, True)]
 
 
-def test_the_last_pause_within_reach_is_taken():
+def test_piece_ends_at_the_last_possible_pause():
     assert split("A_B_C_D_", phones=7) == [Piece(0, 6), Piece(5, 8, True)]
 
 
-def test_frames_limit_a_piece_too():
+def test_frame_limit_splits_pieces():
     assert split("Ab_Cd_", [5, 5, 4, 5, 5, 2], most=23) == [Piece(0, 3), Piece(2, 6, True)]
     assert split("Ab_Cd_", [5, 5, 4, 5, 5, 2], most=26) == [Piece(0, 6)]
 
 
-def test_without_a_pause_the_cut_is_before_a_word_and_nothing_is_shared():
+def test_pieces_without_pauses_end_before_a_word():
     assert split("AbcDefGhi", phones=7) == [Piece(0, 6), Piece(6, 9)]
-    assert split("_AbcdefGh", phones=8) == [Piece(0, 7), Piece(7, 9)], "nor is the pause that begins a piece its end"
-    assert split("a_AbcdefGh", phones=6) == [Piece(0, 2), Piece(1, 7, True), Piece(7, 10)], "not right after a pause"
+    assert split("_AbcdefGh", phones=8) == [Piece(0, 7), Piece(7, 9)], "a piece does not end at its first pause"
+    assert split("a_AbcdefGh", phones=6) == [Piece(0, 2), Piece(1, 7, True), Piece(7, 10)], (
+        "a piece does not end right after its first pause"
+    )
 
 
-def test_within_a_word_if_nothing_else_is_left():
+def test_pieces_without_word_starts_end_anywhere():
     assert split("abcdefgh", phones=3) == [Piece(0, 3), Piece(3, 6), Piece(6, 8)]
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_any_line_is_said_once_and_in_order(seed):
+def test_pieces_cover_random_sequences_in_order(seed):
     random = np.random.default_rng(seed)
     count, phones, most = (int(n) for n in random.integers((1, 1, 12), (200, 30, 80)))
     pattern = "".join(random.choice(list("abcD_"), count, p=[0.3, 0.3, 0.2, 0.1, 0.1]))

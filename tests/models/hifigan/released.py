@@ -27,7 +27,7 @@ CONDITIONED = {
     "conv_post_weight_norm": False,
     "conv_post_bias": False,
 }
-"""A generator as VITS has it."""
+"""A generator of VITS."""
 CONFIG = {
     **{name: value for name, value in SMALL.items()},
     "num_mels": 80,
@@ -41,7 +41,7 @@ CONFIG = {
     "segment_size": 8192,
     "lr_decay": 0.99,
 }
-"""The same as jik876's `config.json` tells it."""
+"""The same sizes as a `config.json` of jik876."""
 COQUI_AUDIO = {
     "fft_size": 1024,
     "win_length": 1024,
@@ -78,7 +78,7 @@ COQUI_CONFIG = {
 
 
 def generator(seed: int = 0, **config: Any) -> Generator:
-    """The reference generator with weights that make sound."""
+    """The reference generator with weights that give audible output."""
     torch.manual_seed(seed)
     return Generator(**{**SMALL, **config})
 

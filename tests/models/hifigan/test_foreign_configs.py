@@ -1,4 +1,4 @@
-"""Configurations of other implementations, against their own arithmetic written out here."""
+"""Configurations of other implementations, compared with their computation of mels."""
 
 import json
 import math
@@ -67,7 +67,7 @@ def expected_mel(audio, settings):
         {"preemphasis": 0.97, "mel_fmax": None, "min_level_db": -80, "ref_level_db": 0},
     ],
 )
-def test_coquis_mels_are_what_their_settings_say(change):
+def test_coqui_mels_equal_librosa(change):
     settings = {**COQUI_AUDIO, **change}
     contract, assumed = coqui_mel(settings)
     audio = np.random.default_rng(0).normal(0, 0.1, 6000).astype(np.float32)
@@ -77,7 +77,7 @@ def test_coquis_mels_are_what_their_settings_say(change):
     assert bool(assumed) == (not settings["clip_norm"] or not settings["signal_norm"])
 
 
-def test_coquis_default_is_the_documented_contract():
+def test_coqui_defaults_give_the_documented_contract():
     contract, assumed = coqui_mel({**COQUI_AUDIO, "mel_fmin": 0.0, "mel_fmax": None})
     wanted = MelConfig(fmax=None, magnitude_floor=0.0, center=True, log="log10", gain=1.6, offset=2.4, clip=(-4.0, 4.0))
     assert contract == wanted and assumed == ()
@@ -98,19 +98,19 @@ def test_lengths_in_milliseconds_become_samples():
         ({"log_func": "np.log2"}, r"np\.log2"),
     ],
 )
-def test_what_no_mel_contract_can_say_is_refused(change, message):
+def test_unsupported_mel_settings_raise_an_error(change, message):
     with pytest.raises(ConfigError, match=message):
         coqui_mel({**COQUI_AUDIO, **change})
 
 
-def test_recordings_that_were_made_louder_are_told():
+def test_loudness_normalisation_is_reported():
     assert "do_sound_norm" in coqui_mel({**COQUI_AUDIO, "do_sound_norm": True})[1][0]
 
 
-def test_released_configuration():
-    claims = read_foreign_config(CONFIG, "config.json")
-    assert claims.kind == "jik876" and claims.mel == MelConfig() and claims.decay == 0.99
-    assert claims.generator["resblock_dilation_sizes"] == ((1, 2), (2, 6), (3, 12))
+def test_released_configuration_is_read():
+    found = read_foreign_config(CONFIG, "config.json")
+    assert found.kind == "jik876" and found.mel == MelConfig() and found.decay == 0.99
+    assert found.generator["resblock_dilation_sizes"] == ((1, 2), (2, 6), (3, 12))
     other = read_foreign_config(
         {**CONFIG, "sampling_rate": 24000, "fmax": 12000, "fmin": 40, "fmax_for_loss": 9000}, "x"
     )
@@ -118,14 +118,14 @@ def test_released_configuration():
 
 
 def test_coqui_vocoder_reads_two_dilations_of_the_second_block():
-    claims = read_foreign_config(COQUI_CONFIG, "config.json")
-    assert claims.generator["resblock_dilation_sizes"] == ((1, 2), (2, 6), (3, 12))
-    assert claims.generator["upsample_rates"] == (8, 8, 4) and claims.segment_size == 8192
+    found = read_foreign_config(COQUI_CONFIG, "config.json")
+    assert found.generator["resblock_dilation_sizes"] == ((1, 2), (2, 6), (3, 12))
+    assert found.generator["upsample_rates"] == (8, 8, 4) and found.segment_size == 8192
 
 
 def test_generators_of_larger_models_read_latents():
-    claims = read_foreign_config(VITS, "x")
-    assert claims.mel == LatentConfig(16000, 256, 192) and claims.generator["in_channels"] == 192
+    found = read_foreign_config(VITS, "x")
+    assert found.mel == LatentConfig(16000, 256, 192) and found.generator["in_channels"] == 192
     xtts = read_foreign_config(
         {
             "model": "xtts",
@@ -155,14 +155,14 @@ def test_generators_of_larger_models_read_latents():
     assert first.mel == LatentConfig(22050, 256, 192) and first.generator["cond_channels"] == 256
 
 
-def test_comments_are_allowed_and_text_is_left_alone(tmp_path):
+def test_comments_are_allowed_and_strings_unchanged(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{ // a comment\n "url": "http://x", /* more\n "b": 1 */ "c": "a \\" // b" }', encoding="utf-8")
     assert read_settings(path) == {"url": "http://x", "c": 'a " // b'}
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", '{"a": }', "nonsense", "[" * 100000])
-def test_files_that_hold_no_settings_are_refused(tmp_path, text):
+def test_files_without_settings_raise_an_error(tmp_path, text):
     path = tmp_path / "config.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"config\.json"):
@@ -181,7 +181,7 @@ def test_files_that_hold_no_settings_are_refused(tmp_path, text):
         ({"family": "hifigan", "config": {"generator": {"inchannels": 3}}}, "in_channels"),
     ],
 )
-def test_configurations_that_cannot_be_used_say_why(table, message):
+def test_unusable_configurations_raise_an_error(table, message):
     with pytest.raises(ConfigError, match=message) as caught:
         read_foreign_config(table, "some/config.json")
     assert "some/config.json" in str(caught.value)
@@ -194,7 +194,7 @@ HOSTILE = [
 
 
 def every_entry(table):
-    """Places of all values in a nested table."""
+    """The paths of all values in a nested table."""
     for name, value in table.items():
         yield (name,)
         if isinstance(value, dict):
@@ -225,14 +225,14 @@ ORIGINAL = {"data": {"sampling_rate": 22050}, "model": {**CONFIG, "inter_channel
     ],
     ids=["released", "coqui", "milliseconds", "vits", "xtts", "vits of jaywalnut310", "ours"],
 )
-def test_hostile_values_are_refused_or_taken_as_they_are(table):
+def test_hostile_values_raise_an_error_or_are_kept(table):
     read_foreign_config(table, "x")
     for place in every_entry(table):
         for value in HOSTILE:
             try:
-                claims = read_foreign_config(changed(table, place, value), "x")
-                assert all(math.isfinite(number) for number in (claims.segment_size or 1, claims.decay or 1))
-                assert "".join(claims.assumed).isprintable() and len("".join(claims.assumed)) < 1000
+                found = read_foreign_config(changed(table, place, value), "x")
+                assert all(math.isfinite(number) for number in (found.segment_size or 1, found.decay or 1))
+                assert "".join(found.assumed).isprintable() and len("".join(found.assumed)) < 1000
             except ConfigError as failure:
                 assert len(str(failure)) < 1500 and str(failure).isprintable()
 
@@ -251,19 +251,19 @@ def test_hostile_values_are_refused_or_taken_as_they_are(table):
     ],
     ids=["quotes", "quotes and backslash", "strings", "comments", "slashes", "unclosed", "large", "digits"],
 )
-def test_hostile_files_are_refused(tmp_path, text):
+def test_hostile_files_raise_an_error(tmp_path, text):
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"config\.json") as caught:
         read_settings(tmp_path / "config.json")
     assert len(str(caught.value)) < 500
 
 
-def test_a_byte_order_mark_is_no_mistake(tmp_path):
+def test_byte_order_mark_is_accepted(tmp_path):
     (tmp_path / "config.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"a": 1}).encode())
     assert read_settings(tmp_path / "config.json") == {"a": 1}
 
 
-def test_what_coquis_settings_leave_out_is_coquis_default_and_told():
+def test_missing_coqui_settings_are_reported():
     lacking = {name: value for name, value in COQUI_AUDIO.items() if name not in ("ref_level_db", "max_norm")}
     contract, (line,) = coqui_mel(lacking)
     assert contract == coqui_mel(COQUI_AUDIO)[0] and (contract.gain, contract.offset) == (1.6, 2.4)
@@ -273,11 +273,11 @@ def test_what_coquis_settings_leave_out_is_coquis_default_and_told():
     for name in COQUI_AUDIO.keys() - {"sample_rate", "hop_length", "win_length", "stats_path"}:
         assert f"{name} " in line
     assert coqui_mel({**COQUI_AUDIO, "num_mels": None})[1][0].endswith("missing audio settings: num_mels 80")
-    # Nulls are what its processor makes of them.
+    # coqui's audio processor replaces null by its defaults.
     assert coqui_mel({**COQUI_AUDIO, "ref_level_db": None, "max_norm": None})[0].clip == (-1.0, 1.0)
 
 
-def test_what_the_releases_settings_leave_out_is_told():
+def test_missing_settings_of_the_release_are_reported():
     lacking = {name: value for name, value in CONFIG.items() if name not in ("fmax", "fmin")}
-    claims = read_foreign_config(lacking, "x")
-    assert claims.assumed == ("fmin, fmax: not in the configuration; 80 bands from 0 to 11025 Hz",)
+    found = read_foreign_config(lacking, "x")
+    assert found.assumed == ("fmin, fmax: not in the configuration; 80 bands from 0 to 11025 Hz",)

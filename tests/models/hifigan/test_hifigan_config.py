@@ -47,19 +47,19 @@ from jaxvoice.models.hifigan.training import LossWeights, TrainingConfig
     ],
     ids=str,
 )
-def test_impossible_values_are_named(of, wrong):
+def test_invalid_values_raise_an_error_with_their_name(of, wrong):
     ((name, value),) = wrong.items()
     with pytest.raises(ConfigError) as failure:
         of(**wrong)
     assert name in str(failure.value) and str(value) in str(failure.value)
 
 
-def test_small_networks_are_possible():
+def test_config_accepts_small_networks():
     assert DiscriminatorConfig(width=1 / 8).channels(1024) == 128
     assert LossWeights(adversarial=0).adversarial == 0
 
 
-def test_a_generator_out_of_a_larger_model_reads_latents():
+def test_generator_of_a_larger_model_reads_latents():
     config = HiFiGANConfig(GeneratorConfig(in_channels=192, cond_channels=256), mel=LatentConfig(24000, 256, 192))
     assert from_dict(HiFiGANConfig, to_dict(config)) == config
     with pytest.raises(ConfigError, match="latents with 192 channels"):
@@ -93,7 +93,7 @@ def test_a_generator_out_of_a_larger_model_reads_latents():
     ],
     ids=str,
 )
-def test_sizes_that_nothing_could_hold_are_refused_in_a_few_words(of, values):
+def test_huge_sizes_raise_a_short_error(of, values):
     with pytest.raises(ConfigError) as failure:
         of(**values)
     assert len(str(failure.value)) < 400

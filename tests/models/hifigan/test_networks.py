@@ -1,4 +1,4 @@
-"""The networks against golden numbers of the released implementation, and against closed forms."""
+"""The networks compared with golden values of the released implementation and with closed forms."""
 
 import dataclasses
 import re
@@ -124,7 +124,7 @@ def test_conditioning_in_each_stage_adds_the_projected_vector(key):
     names = named_arrays(generator)
     assert names["conds.0.weight"].shape == (8, 3, 1) and names["conds.1.weight"].shape == (4, 3, 1)
     mel, cond = jax.random.normal(key, (5, 8)), jnp.asarray([0.3, -0.2, 0.9])
-    # A projected vector is the same at every time, so it can be moved into the bias of the layer before it.
+    # The projected vector is constant over time, so it can be added to the bias of the preceding layer.
     moved = eqx.tree_at(
         lambda g: [g.conv_pre.bias, *(up.bias for up in g.ups)],
         generator,
@@ -159,7 +159,7 @@ def test_generator_parameter_counts(name, folded, trained):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_makes_a_hop_per_frame(name):
+def test_every_preset_generates_a_hop_per_frame(name):
     config = preset(name)
     generator = shapes_of(Generator, config.generator)
     mel = jax.ShapeDtypeStruct((10, config.mel.num_mels), jnp.float32)
@@ -215,7 +215,7 @@ def test_unpadded_pooling_does_not_equal_the_release(released, monkeypatch):
 
     case, discriminators, state = released
     pool = module.average_pool1d
-    # Dividing by the samples inside the signal instead of by the window.
+    # Average over the samples inside the signal instead of over the window.
     count = lambda x, **o: pool(x, **o) / pool(jnp.ones_like(x), **o)  # noqa: E731
     monkeypatch.setattr(module, "average_pool1d", count)
     logits = outputs_of(discriminators, state, case["real"])[6].logits
@@ -257,7 +257,7 @@ def test_a_call_of_the_discriminators_returns_the_state_after_one_power_iteratio
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_networks_take_batches_of_size_0(key):
+def test_networks_accept_batches_of_size_0(key):
     discriminators = Discriminators(TINY, key=key)
     state = discriminators.msd.init_state(key=key)
     full, _ = eqx.filter_eval_shape(discriminators, jnp.ones((2, 300, 1)), state)
@@ -270,7 +270,7 @@ def test_networks_take_batches_of_size_0(key):
 
 
 @pytest.mark.parametrize("shape", [(300,), (300, 2), (2, 0, 1)])
-def test_wrong_audio_is_refused(shape, key):
+def test_audio_of_wrong_shape_raises_an_error(shape, key):
     discriminators = Discriminators(TINY, key=key)
     with pytest.raises(ShapeError, match=r"with channels last|should be at least 1"):
         discriminators.mpd(jnp.ones(shape))
@@ -278,8 +278,8 @@ def test_wrong_audio_is_refused(shape, key):
         discriminators.msd(jnp.ones(shape), discriminators.msd.init_state(key=key))
 
 
-def test_the_mask_of_lengths_is_broadcast_once(key):
-    """As many selections as masked activations, and one mask a stage: no block computes a mask of its own."""
+def test_length_mask_is_broadcast_once_per_stage(key):
+    """The program contains one mask per stage; blocks do not compute their own."""
     generator = Generator(SMALL, key=key)
     program = str(
         jax.make_jaxpr(lambda mel, length: generator(mel, length=length))(jnp.ones((2, 9, 8)), jnp.ones(2, int))
@@ -289,7 +289,7 @@ def test_the_mask_of_lengths_is_broadcast_once(key):
 
 @pytest.mark.parametrize("config", [SMALL, dataclasses.replace(SMALL, resblock="2"), PRESETS["v3"].generator])
 def test_receptive_field_is_exact(config, key):
-    """The samples of one frame depend on exactly the frames that the config says (seen from the gradient)."""
+    """The gradient of the samples of a frame is nonzero at exactly the frames of the receptive field."""
     generator = Generator(dataclasses.replace(config, upsample_initial_channel=16), key=key)
     left, right = config.receptive_field
     frames, hop = left + right + 7, config.hop_length
@@ -305,7 +305,7 @@ def call(generator, mel, cond=None, *, length=None):
     return generator(mel, cond, length=length)
 
 
-def test_padding_never_changes_a_valid_sample(key):
+def test_valid_samples_are_independent_of_padding(key):
     generator = Generator(SMALL, key=key)
     mel = jax.random.normal(key, (9, 8))
     padded = jnp.pad(mel, ((0, 20), (0, 0)), constant_values=7.0)
@@ -336,22 +336,22 @@ def test_batch_of_padded_lengths_equals_single_utterances(key):
         np.testing.assert_allclose(together[i, : length * 8], alone, atol=1e-6)
 
 
-def test_no_two_weights_start_equal(key):
+def test_initial_weights_differ_between_layers(key):
     arrays = [a for name, a in named_arrays(Generator(SMALL, key=key)).items() if name.endswith("weight_v")]
     firsts = [float(a.ravel()[0]) for a in arrays]
     assert len(set(firsts)) == len(firsts)
 
 
-def test_wrong_mel_is_refused(key):
+def test_mel_of_wrong_shape_raises_an_error(key):
     generator = Generator(SMALL, key=key)
     for shape in [(4, 7), (0, 8), (1, 8, 4), (8,)]:
         with pytest.raises(ShapeError, match=r"\(\*batch, frames, 8\)"):
             generator(jnp.zeros(shape))
-    with pytest.raises(ShapeError, match="takes no conditioning vector"):
+    with pytest.raises(ShapeError, match=r"cond is an array of shape \(3,\); it should be None"):
         generator(jnp.zeros((4, 8)), jnp.zeros(3))
     conditioned = Generator(dataclasses.replace(SMALL, cond_channels=3), key=key)
     for shape in [(3,), (4, 3), (1, 2, 3)]:
-        with pytest.raises(ShapeError, match=r"cond must have shape \(2, 3\)"):
+        with pytest.raises(ShapeError, match=r"cond is an array of shape .*; it should be an array of shape \(2, 3\)"):
             conditioned(jnp.zeros((2, 4, 8)), jnp.zeros(shape))
     audio = eqx.filter_eval_shape(conditioned, jnp.zeros((2, 4, 8)), jnp.zeros((1, 3)))
     assert audio.shape == (2, 32, 1)
@@ -379,6 +379,6 @@ def test_wrong_mel_is_refused(key):
         (lambda: preset("v4"), "'v4'.*v1, v2, v3"),
     ],
 )
-def test_contradicting_configs_are_refused(make, message):
+def test_contradicting_configs_raise_an_error(make, message):
     with pytest.raises(ConfigError, match=message):
         make()

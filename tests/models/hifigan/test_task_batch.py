@@ -1,4 +1,4 @@
-"""Batches of recordings that `HiFiGANTask.batch` makes, and those that it refuses."""
+"""Batches that `HiFiGANTask.batch` creates, and recordings for which it raises an error."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ RECORDINGS = np.random.default_rng(0).uniform(-1, 1, (2, 50))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, jnp.bfloat16])
-def test_recordings_of_any_float_type(dtype):
+def test_batch_accepts_recordings_of_any_float_type(dtype):
     given = RECORDINGS.astype(dtype)
     batch = TASK.batch(given)
     assert batch.audio.dtype == np.int16
@@ -21,7 +21,7 @@ def test_recordings_of_any_float_type(dtype):
     np.testing.assert_array_equal(TASK.batch(given.tolist()).audio, batch.audio)
 
 
-def test_full_scale_is_reached():
+def test_batch_maps_full_scale_to_the_largest_integer():
     np.testing.assert_array_equal(TASK.batch([[1.0, -1.0, 1 + 1e-6]]).audio, [[32767, -32767, 32767]])
 
 
@@ -38,6 +38,6 @@ def test_full_scale_is_reached():
         ([[0.1, 0.2], [0.3]], ShapeError, "different lengths; crop them"),
     ],
 )
-def test_other_values_are_errors(audio, error, message):
+def test_invalid_recordings_raise_an_error(audio, error, message):
     with pytest.raises(error, match=message):
         TASK.batch(audio)

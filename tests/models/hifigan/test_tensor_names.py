@@ -1,4 +1,4 @@
-"""Names and shapes from a configuration alone, against the networks themselves."""
+"""Names and shapes computed from a configuration, compared with those of the networks."""
 
 import dataclasses
 
@@ -29,13 +29,13 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_generator_names_are_the_networks(name):
+def test_generator_names_equal_those_of_the_network(name):
     network = eqx.filter_eval_shape(Generator, CONFIGS[name], key=jax.random.key(0))
     assert generator_shapes(CONFIGS[name]) == {name: array.shape for name, array in named_arrays(network).items()}
 
 
 @pytest.mark.parametrize("config", [{}, {"in_channels": 12, "cond_channels": 5, "cond_in_each_up_layer": True}])
-def test_generator_names_come_in_torchs_order(config):
+def test_generator_names_have_the_order_of_torch(config):
     theirs = released.generator(**config).state_dict()
     ours = {name: value for name, value in {**released.SMALL, **config}.items() if name != "cond_in_each_up_layer"}
     ours |= {"cond_in_each_stage": True} if "cond_in_each_up_layer" in config else {}
@@ -51,7 +51,7 @@ def test_generator_names_come_in_torchs_order(config):
         DiscriminatorConfig(periods=(4,), scales=1, width=0.7),
     ],
 )
-def test_discriminator_names_are_the_networks(config):
+def test_discriminator_names_equal_those_of_the_network(config):
     network = eqx.filter_eval_shape(Discriminators, config, key=jax.random.key(0))
     vectors = eqx.filter_eval_shape(lambda d: d.msd.init_state(key=jax.random.key(0)), network)
     shapes = {name: array.shape for name, array in named_arrays(network.msd).items()}

@@ -1,4 +1,4 @@
-"""Training against golden numbers of the released loop, against torch, and over devices."""
+"""Training compared with golden values of the released training loop."""
 
 import equinox as eqx
 import jax

@@ -1,4 +1,4 @@
-"""A HiFi-GAN of a few channels, trained on noise: against torch, over devices, and through files."""
+"""Training of a small HiFi-GAN on noise, compared with torch and between devices; saving and resuming."""
 
 import dataclasses
 import functools as ft
@@ -45,7 +45,7 @@ LOSSES = ("disc_period", "disc_scale", "adv_period", "adv_scale", "feature_perio
 
 @pytest.fixture(scope="module", autouse=True)
 def _share_programs(tmp_path_factory):
-    """Compile each program once, however many tests and loops need it, and hastily: it runs for a few steps."""
+    """Compile each program once for all tests and loops, with few optimisations, since it runs for a few steps."""
     folder = str(tmp_path_factory.mktemp("xla"))
     options = {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0.2}
     options["jax_disable_most_optimizations"] = True
@@ -141,16 +141,16 @@ def largest_change(before, after):
 
 
 @pytest.mark.slow
-def test_learning_is_torchs(trainer, start):
+def test_training_steps_equal_torch(trainer, start):
     batches = [make_batch(seed % 3) for seed in range(10)]  # of the first epoch, whose rate is constant
     ours = our_losses(trainer(start, *batches)[1])
     np.testing.assert_allclose(ours, torch_losses(batches), rtol=0.01)
     other = torch_losses(batches[:8], weight_decay=0.0)
-    assert np.abs(ours[:8] / other - 1).max() > 0.03, "without weight decay the losses should go elsewhere"
+    assert np.abs(ours[:8] / other - 1).max() > 0.03, "the losses depend on weight decay"
 
 
 @pytest.mark.slow
-def test_eight_devices_step_as_one_does(start, stepped):
+def test_eight_devices_equal_one_device(start, stepped):
     assert jax.device_count() == 8
     many_states, many = Trainer(CONFIG, data_mesh())(start, make_batch(0))
     states, metrics = stepped
@@ -164,7 +164,7 @@ def test_eight_devices_step_as_one_does(start, stepped):
         np.testing.assert_allclose(eight, one, atol=1e-5)
 
 
-def test_nonfinite_batches_change_nothing_but_the_counters(trainer, start, stepped):
+def test_nonfinite_batches_change_the_counters_only(trainer, start, stepped):
     good, bad = make_batch(1), make_batch(1)
     bad.gain[5] = np.nan
     states, metrics = trainer(start, make_batch(0), bad, good)
@@ -173,10 +173,10 @@ def test_nonfinite_batches_change_nothing_but_the_counters(trainer, start, stepp
         np.testing.assert_array_equal(left, right)
     counters = [tuple(int(c) for c in jax.tree.leaves(state.counters)) for state in states]
     assert counters == [(1, 0, 0), (2, 1, 1), (3, 1, 0)]
-    assert metrics[2] == stepped[1][1], "the step after a skipped one is the one that would have been"
+    assert metrics[2] == stepped[1][1], "a skipped step does not change the next step"
 
 
-def test_average_follows_the_generator(start, stepped):
+def test_moving_average_follows_the_generator(start, stepped):
     average = arrays_in(start.generator.model)
     for count, state in enumerate(stepped[0]):
         keep = min(0.9, (1 + count) / (10 + count))
@@ -192,7 +192,7 @@ def test_bfloat16_keeps_float32_parameters(start, stepped):
     assert {leaf.dtype for leaf in arrays_in(states[0])} == {np.dtype(np.float32)}
     exact = our_losses(stepped[1][:1])
     np.testing.assert_allclose(our_losses(metrics), exact, rtol=0.05)
-    assert np.abs(our_losses(metrics) / exact - 1).max() > 1e-5, "computed in float32 after all"
+    assert np.abs(our_losses(metrics) / exact - 1).max() > 1e-5, "the losses differ from those of float32"
 
 
 @pytest.mark.slow
@@ -215,7 +215,7 @@ def test_each_optimizer_uses_its_own_settings(start, stepped):
 
 
 @pytest.mark.slow
-def test_given_mels_are_what_the_generator_reads(start, stepped):
+def test_generator_reads_stored_mels(start, stepped):
     mel = torch_batch(make_batch(0))[0].numpy()
     trainer = Trainer(CONFIG)
     _, same = trainer(start, make_batch(0, mel))
@@ -227,7 +227,7 @@ def test_given_mels_are_what_the_generator_reads(start, stepped):
     assert abs(found[0, -1] / our_losses(same)[0, -1] - 1) > 1e-3
 
 
-def test_first_steps_may_do_without_discriminators(start):
+def test_reconstruction_steps_skip_the_discriminators(start):
     trainer = Trainer(dataclasses.replace(CONFIG, reconstruction_steps=2))
     assert [trainer.task.phase_of(step) for step in (0, 1, 2, 9)] == [0, 0, 1, 1]
     assert Trainer(CONFIG).task.phase_of(9) == 0
@@ -264,7 +264,7 @@ def test_validation_is_the_mel_distance_over_whole_utterances(start, stepped):
             copy = generator(narrow(audio))[:, 0]
             assert copy.shape == audio.shape
             expected.append(float((full(audio) - full(copy)).abs().mean()))
-    # The average is judged, so that nothing of the generator itself may matter.
+    # Validation uses the moving average only.
     zeros = ft.partial(jax.tree.map, jnp.zeros_like)
     state = eqx.tree_at(lambda s: s.generator.model, stepped[0][0], replace_fn=zeros)
     report = task.validate(state)
@@ -284,7 +284,7 @@ def saved(trainer, stepped, tmp_path):
     return tmp_path / "model"
 
 
-def test_saved_models_load_bit_equal(saved, stepped):
+def test_loaded_model_equals_the_saved_model(saved, stepped):
     generator, config = FAMILY.load_network(saved)
     assert config == CONFIG.model
     expected = named_arrays(stepped[0][0].generator.average)
@@ -294,7 +294,7 @@ def test_saved_models_load_bit_equal(saved, stepped):
         np.testing.assert_array_equal(array, expected[name])
 
 
-def test_damaged_models_are_named(saved, tmp_path):
+def test_damaged_models_raise_an_error(saved, tmp_path):
     weights, about = saved / "model.safetensors", saved / "config.json"
     whole, text = weights.read_bytes(), about.read_text(encoding="utf-8")
     weights.write_bytes(whole[: len(whole) // 2])
@@ -331,14 +331,14 @@ def train(run, start, steps):
 
 
 def logged(run):
-    """The losses and validations of a run, in float hex."""
+    """The losses and validation metrics of a run, as hexadecimal floats."""
     wanted = (*LOSSES[:-1], "generator", "discriminator", "mel_l1")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return {(line["step"], line["kind"]): {name: line[name].hex() for name in wanted if name in line} for line in lines}
 
 
 @pytest.mark.slow
-def test_resumed_runs_repeat_uninterrupted_ones(start, tmp_path):
+def test_resumed_run_equals_an_uninterrupted_run(start, tmp_path):
     train(tmp_path / "whole", start, 5)
     train(tmp_path / "cut", start, 3)
     result = train(tmp_path / "cut", None, 5)

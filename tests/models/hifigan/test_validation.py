@@ -1,4 +1,4 @@
-"""Judging a generator over whole utterances: the numbers of single utterances from programs for few lengths."""
+"""Validation over whole utterances: padding does not change the metrics."""
 
 import dataclasses
 from pathlib import Path
@@ -49,13 +49,13 @@ def shapes(monkeypatch):
 
 
 def distance(copy, audio) -> float:
-    """Mel L1 between two signals, each at its own length."""
+    """Mel L1 between two signals, without padding."""
     mels = [np.asarray(log_mel(signal, MEL.full_band()), np.float64) for signal in (copy, audio)]
     return float(np.abs(mels[0] - mels[1]).mean())
 
 
 def unpadded(generator: Generator, store: Store, index: int, frames: int, given=None) -> float:
-    """Mel L1 of one utterance's copy, every array at its own length."""
+    """Mel L1 between an utterance and its resynthesis, without padding."""
     audio = store.waveform(index)[: 256 * frames]
     mel = log_mel(audio, MEL) if given is None else jnp.asarray(given)
     copy = eqx.filter_jit(generator)(mel.T)[:, 0]
@@ -63,14 +63,14 @@ def unpadded(generator: Generator, store: Store, index: int, frames: int, given=
     return distance(copy, audio)
 
 
-def test_numbers_are_those_of_each_utterance_alone(generator):
-    # Silence in the copy is at the logarithm's floor, where the rounding of the generator shows most.
+def test_metrics_equal_those_of_single_utterances(generator):
+    # Silence in the resynthesis is at the floor of the logarithm, where rounding errors are largest.
     store = make_store((3000, 9001, 66000))
     expected = np.mean([unpadded(generator, store, i, len(store["audio"][i]) // 256) for i in range(len(store))])
     assert Validation(store, MEL)(generator).metrics["mel_l1"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_padding_the_recordings_changes_nothing(generator):
+def test_metrics_are_independent_of_padding(generator):
     store = make_store((3000, 9001, 66000))
     report, expected = Validation(store, MEL)(generator), []
     for i, sample in enumerate(report.samples):
@@ -82,20 +82,20 @@ def test_padding_the_recordings_changes_nothing(generator):
     assert report.metrics["mel_l1"] == pytest.approx(np.mean(expected), abs=1e-6)
 
 
-def test_many_lengths_are_few_programs(shapes):
+def test_validation_compiles_few_programs(shapes):
     Validation(make_store(), MEL)
     assert len({length // 256 for length in LENGTHS}) == 6
     assert len({length for length, _ in shapes}) == 3 and len(shapes) == 6
 
 
-def test_given_mels_decide_the_length(generator):
+def test_stored_mels_determine_the_length(generator):
     given = [np.asarray(log_mel(make_store().waveform(i), MEL))[:, :9] for i in range(2)]
     store = make_store((3000, 5000), given)
     expected = np.mean([unpadded(generator, store, i, 9, given[i]) for i in range(2)])
     assert Validation(store, MEL)(generator).metrics["mel_l1"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_pre_emphasised_mels_are_right_to_the_last_frame(generator):
+def test_pre_emphasised_mels_are_exact_to_the_last_frame(generator):
     config = dataclasses.replace(MEL, preemphasis=0.98)
     store = make_store((3000, 9001))
     for index, (_, inputs, _) in enumerate(Validation(store, config)._utterances):
@@ -103,6 +103,6 @@ def test_pre_emphasised_mels_are_right_to_the_last_frame(generator):
         np.testing.assert_allclose(inputs, np.asarray(log_mel(audio, config)), atol=1e-4)
 
 
-def test_audio_too_short_for_a_frame_is_refused():
+def test_audio_shorter_than_a_frame_raises_an_error():
     with pytest.raises(AudioError, match="too short"):
         Validation(make_store((300,)), MEL)

@@ -1,4 +1,4 @@
-"""Training goes on from `g_` and `do_` files as torch's would: losses, weights, moments and learning rates."""
+"""Training continued from `g_` and `do_` files, compared with torch: losses, weights, moments, learning rates."""
 
 import json
 import math
@@ -60,7 +60,7 @@ def batches(count, examples=2):
 
 
 def save(trainer, folder, *, step, epoch, legacy=True, config=CONFIG):
-    """What the released script writes, older torch's counts of updates (numbers, not tensors) included."""
+    """The files of the released script, with update counts as numbers, as older versions of torch write them."""
     content = {name: getattr(trainer, name).state_dict() for name in ("mpd", "msd", "optim_g", "optim_d")}
     if legacy:
         for name in ("optim_g", "optim_d"):
@@ -71,7 +71,7 @@ def save(trainer, folder, *, step, epoch, legacy=True, config=CONFIG):
 
 
 def compare(trainer, folder, upcoming, tolerance=1e-4):
-    """Steps here and in torch, from the same files."""
+    """Training steps in jaxvoice and in torch, from the same files."""
     program = Trainer(continued_config(folder))
     state = continued_state(program.task, folder)
     for mel, audio in upcoming:
@@ -99,7 +99,7 @@ def compare(trainer, folder, upcoming, tolerance=1e-4):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """What three steps of torch leave, an epoch's end after the second; with the optimisers and the generator."""
+    """The state after three steps of torch, with the end of an epoch after the second."""
     trainer, folder = torch_trainer(), tmp_path_factory.mktemp("cp")
     for number, batch in enumerate(batches(3)):
         trainer.step(*batch)
@@ -111,7 +111,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def trained(files, tmp_path):
-    """The trainer, the files, and the model folder made of them."""
+    """The trainer, the files, and the model folder imported from them."""
     trainer, folder = files
     source = tmp_path / "cp"
     shutil.copytree(folder, source)
@@ -129,7 +129,7 @@ def _is_adam(part):
 
 
 @pytest.mark.slow
-def test_the_next_step_is_torchs(tmp_path):
+def test_continued_training_equals_torch(tmp_path):
     trainer, upcoming = torch_trainer(), batches(3)
     for _ in range(2):
         trainer.step(*next(upcoming))
@@ -139,13 +139,13 @@ def test_the_next_step_is_torchs(tmp_path):
     assert int(state.counters.step) == 3
 
 
-def test_moments_counts_and_rates_are_torchs(trained):
+def test_moments_step_counts_and_rates_equal_torch(trained):
     trainer, folder = trained
     config = continued_config(folder)
     task = HiFiGANTask(config, steps_per_epoch=50)
     state = continued_state(task, folder)
     assert int(state.counters.step) == 3
-    # The order that torch numbers parameters in, from its own modules.
+    # The order in which torch numbers the parameters.
     for optimizer, mine, modules in (
         (trainer.optim_g, state.generator.optimizer_state, [("", trainer.generator)]),
         (trainer.optim_d, state.discriminators.optimizer_state, [("msd.", trainer.msd), ("mpd.", trainer.mpd)]),
@@ -168,7 +168,7 @@ def _is_count(part):
     return isinstance(part, optax.ScaleByScheduleState)
 
 
-def test_settings_come_from_the_files(trained, tmp_path):
+def test_training_settings_are_read_from_the_files(trained, tmp_path):
     _, folder = trained
     config = continued_config(folder)
     assert config.generator_optimizer == OptimizerConfig(decay=0.99)
@@ -180,7 +180,7 @@ def test_settings_come_from_the_files(trained, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["zip", "module", "other place"])
-def test_other_spellings_of_the_same_files(trained, tmp_path, how):
+def test_equivalent_training_files_give_the_same_state(trained, tmp_path, how):
     trainer, folder = trained
     source = save(trainer, tmp_path / how, step=2, epoch=1, legacy=False)
     do = source.with_name("do_00000002")
@@ -205,7 +205,7 @@ def test_rates_decay_by_the_number_of_epochs():
     assert decays_to(rate, OptimizerConfig(schedule="constant"), steps_per_epoch=809) == 0
 
 
-def test_other_networks_are_refused(trained):
+def test_different_networks_raise_an_error(trained):
     _, folder = trained
     config = to_dict(continued_config(folder))
     config["model"]["discriminators"]["scales"] = 3
@@ -214,7 +214,7 @@ def test_other_networks_are_refused(trained):
         continued_state(task, folder)
 
 
-def test_folders_without_training_are_refused(trained, tmp_path):
+def test_folders_without_training_state_raise_an_error(trained, tmp_path):
     _, folder = trained
     (folder / "training.safetensors").rename(folder / "moved")
     with pytest.raises(CheckpointError, match="--init-from"):
@@ -224,7 +224,7 @@ def test_folders_without_training_are_refused(trained, tmp_path):
         continued_config(folder)
 
 
-def test_the_generator_alone_can_be_taken(trained, tmp_path):
+def test_generator_can_be_imported_without_training_state(trained, tmp_path):
     report = import_model(tmp_path / "cp" / "g_00000002", tmp_path / "alone", training=False)
     assert "training" not in report.info and not (tmp_path / "alone" / "training.safetensors").exists()
 
@@ -258,7 +258,7 @@ def drop(table, *path):
         ),
     ],
 )
-def test_files_that_do_not_belong_together_are_refused(trained, tmp_path, damage, message):
+def test_mismatched_training_files_raise_an_error(trained, tmp_path, damage, message):
     do = tmp_path / "cp" / "do_00000002"
     content = torch.load(do, weights_only=True)
     damage(content)
@@ -330,15 +330,15 @@ def two_groups(do):
         ),
     ],
 )
-def test_optimisers_that_make_no_sense_are_refused(trained, tmp_path, damage, message):
-    test_files_that_do_not_belong_together_are_refused(trained, tmp_path, damage, message)
+def test_invalid_optimisers_raise_an_error(trained, tmp_path, damage, message):
+    test_mismatched_training_files_raise_an_error(trained, tmp_path, damage, message)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("generator", {}), ("generator", 3), ("steps", -1), ("epoch", "x"), ("decay", None), ("decay", "x"), ("decay", 2)],
 )
-def test_hostile_training_files_are_refused(trained, name, value):
+def test_hostile_training_files_raise_an_error(trained, name, value):
     _, folder = trained
     path = folder / "training.safetensors"
     with safe_open(path, "numpy") as file:
@@ -348,14 +348,14 @@ def test_hostile_training_files_are_refused(trained, name, value):
         continued_config(folder)
 
 
-def test_moments_of_a_generator_whose_norms_were_removed_are_refused(trained, tmp_path):
+def test_moments_of_a_folded_generator_raise_an_error(trained, tmp_path):
     write(tmp_path / "cp" / "g_00000002", {"generator": folded(torch_trainer().generator)})
     with pytest.raises(CheckpointError, match="has 36 parameters; it should have 24"):
         import_model(tmp_path / "cp" / "g_00000002", tmp_path / "broken")
 
 
 @pytest.mark.slow
-def test_v1_goes_on_at_full_size(tmp_path):
+def test_v1_training_continues_at_full_size(tmp_path):
     trainer, upcoming = torch_trainer(PRESETS["v1"], small=False), batches(3, examples=1)
     for _ in range(2):
         trainer.step(*next(upcoming))

@@ -12,7 +12,7 @@ from jaxvoice.training.training_state import Skeleton
 
 
 class Trainer:
-    """Steps of HiFi-GAN on one device, or on those of `mesh`; an epoch outlasts every test."""
+    """Training steps of HiFi-GAN on one device, or on the devices of `mesh`. An epoch is longer than any test."""
 
     def __init__(self, config, mesh=None):
         self.task = HiFiGANTask(config, steps_per_epoch=1000)
