@@ -174,7 +174,7 @@ def test_files_without_settings_raise_an_error(tmp_path, text):
     [
         ({"name": "something else"}, "not a known HiFi-GAN configuration"),
         ({key: value for key, value in CONFIG.items() if key != "hop_size"}, "hop_size"),
-        ({**CONFIG, "hop_size": "256"}, "hop_size should be a whole number"),
+        ({**CONFIG, "hop_size": "256"}, "hop_size is '256'; it should be a whole number"),
         ({**CONFIG, "fmax": 20000}, "Nyquist"),
         ({**COQUI_CONFIG, "generator_model": "melgan_generator"}, "melgan_generator"),
         ({**COQUI_CONFIG, "audio": {}}, "sample_rate"),
