@@ -1,4 +1,4 @@
-"""The JSON round trip of configurations, and what they refuse."""
+"""The JSON round trip of configurations, and errors for invalid configurations."""
 
 import json
 import math

@@ -96,7 +96,7 @@ def test_family_independent_modules_import_no_family(module):
 
 
 def test_imports_have_no_cycles():
-    """A package that imports its names when they are asked for stands for none of its modules."""
+    """A package with lazy imports does not count as an import of its modules."""
     done: set[str] = set()
 
     def follow(module: str, path: tuple[str, ...]) -> None:

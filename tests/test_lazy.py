@@ -1,4 +1,4 @@
-"""Packages that import their names when asked: type checkers see what there is, and nothing heavy comes along."""
+"""Lazy imports of packages: type checkers see all names, and jax is not imported unnecessarily."""
 
 import ast
 import importlib
@@ -32,7 +32,7 @@ IMPORTED_AT_ONCE = [
 
 
 def shown_to_type_checkers(package: str) -> dict[str, str]:
-    """Names imported below `if TYPE_CHECKING` in the package's file, with the module each comes from."""
+    """The names that the package imports below `if TYPE_CHECKING`, with their modules."""
     tree = ast.parse(Path(importlib.import_module(package).__file__).read_text(encoding="utf-8"))
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     return {name.asname: node.module for node in block.body for name in node.names}

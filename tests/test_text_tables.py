@@ -1,4 +1,4 @@
-"""Text in columns: nothing wider than asked for, nothing that a terminal would obey, nothing lost."""
+"""Text in columns: lines have at most the requested width, and no text is lost."""
 
 import random
 import re

@@ -1,18 +1,18 @@
-"""Feeds the readers of weight files with whatever a fuzzer comes up with.
+"""Fuzzing of the readers of weight files.
 
-Reading may raise `CheckpointError` and nothing else; it may take a second or two, and no more memory than a few times
-the file. Needs `pip install atheris` (Linux, and a Python that atheris has wheels for). To run it for an hour, with
-finds and the growing corpus in `fuzz_corpus`:
+Reading may raise only `CheckpointError`, and takes at most two seconds and a few times the memory of the file. The
+script requires `pip install atheris` (Linux, and a Python version with wheels of atheris). Run it for an hour; the
+corpus in `fuzz_corpus` grows:
 
     python -m tests.fuzz.fuzz_weights fuzz_corpus -max_total_time=3600
 
-The folder is filled with small sound files on the first run. The last lines of the output tell the number of inputs and
-the most memory; a find stops the run and is kept as `crash-...`, `timeout-...` or `oom-...`. To look at one:
+On the first run, small sound files are written to the folder. The last lines of the output state the number of inputs
+and the maximum memory. A failure stops the run; its input is saved as `crash-...`, `timeout-...` or `oom-...`. Read it:
 
     python -m tests.fuzz.fuzz_weights crash-...
 
-The first byte of an input says where the rest goes (`PLACES`): most inputs are a pickle, a header or code, around which
-a sound file is put, so that mutations reach what lies behind the checks of the container.
+The first byte of an input selects the file that contains the rest (`PLACES`). Most inputs are a pickle, a header or
+code in an otherwise sound file, so that mutations pass the checks of the container.
 """
 
 import random
@@ -25,7 +25,7 @@ from pathlib import Path
 
 try:
     import atheris
-except ImportError:  # the inputs can be looked at without it
+except ImportError:  # not needed for checking single inputs
     atheris = None
 with atheris.instrument_imports(include=["jaxvoice.weights.formats"]) if atheris else nullcontext():
     from jaxvoice.errors import CheckpointError
@@ -83,11 +83,11 @@ PLACES: list[Callable[[bytes], bytes]] = [
     lambda rest: safetensors(rest),
     lambda rest: zipped({"weight.npy": b"\x93NUMPY\x01\x00" + len(rest).to_bytes(4, "little")[:2] + rest + FLOATS}),
 ]
-"""What makes a file of the rest of an input, by its first byte."""
+"""Functions that create a file from the rest of an input, indexed by its first byte."""
 
 
 def seeds() -> list[bytes]:
-    """Small inputs to start from, at least one for every place and format."""
+    """The initial corpus: at least one small input for each function of `PLACES` and each format."""
     pickles = [
         whole(table({"weight": tensor()})),
         whole(table({"a": b"](" + tensor(shape=(3,), stride=(2,)) + b"Ne", "b": table({"c": number(-5)})}), 4),
@@ -132,11 +132,14 @@ WORDS = [
         b"PK\x01\x02",
     ),
 ]
-"""Pieces that a fuzzer would hardly find on its own."""
+"""Byte strings that random mutations are unlikely to produce."""
 
 
 def check(data: bytes, file: Path) -> str:
-    """Read the file that `data` stands for, by way of `file`, and tell what came of it; raises whatever must not be."""
+    """Write the file of the input `data` to `file` and read it.
+
+    **Returns:** `read`, or the name of the error that refused the file. Other errors are raised.
+    """
     if not data:
         return "nothing"
     file.write_bytes(PLACES[data[0] % len(PLACES)](data[1:]))
@@ -163,7 +166,7 @@ def check(data: bytes, file: Path) -> str:
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
-    """`data` with a few bytes changed, cut, repeated, or with one of `WORDS` in it."""
+    """`data` with some bytes changed, removed or repeated, or one of `WORDS` inserted."""
     out = bytearray(data)
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(1, len(out) + 1)
@@ -182,7 +185,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 def main() -> None:
-    """Fuzz with atheris; arguments are those of libFuzzer."""
+    """Fuzz with atheris. The arguments are those of libFuzzer."""
     if atheris is None:
         sys.exit("Fuzzing needs atheris: pip install atheris")
     folder = Path(tempfile.mkdtemp(prefix="fuzz_weights_"))

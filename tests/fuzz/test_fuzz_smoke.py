@@ -1,4 +1,4 @@
-"""A few hundred mutations of sound files, the same ones each time, through the fuzz target."""
+"""A few hundred reproducible mutations of sound files, read by the fuzz target."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The tree of modules: totals, norms, repeated blocks; and that no difference is hidden."""
+"""The module tree: totals, norms and repeated blocks; modules that differ have separate rows."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Calls in short."""
+"""Short texts of calls."""
 
 import pytest
 import torch

@@ -1,7 +1,7 @@
-"""Which operators of torch the TorchScript archives of speech models call: traced and scripted networks, and wheels.
+"""The table of the operators that TorchScript archives of speech models call: traced and scripted networks, and wheels.
 
-`operators_in_archives.txt` holds the table. It is written from the wheels of `WHEELS` in a folder, with einops
-installed, which the network of torchfcpe imports:
+`operators_in_archives.txt` contains the table. This script writes it from the wheels of `WHEELS` in a folder. It
+requires einops, which the network of torchfcpe imports:
 
     python -m tests.torchscript.operator_table <folder of downloaded wheels>
 """

@@ -1,4 +1,4 @@
-"""Programs of torch, and the comparison of their results with those of the interpreter."""
+"""Comparison of the interpreter with torch on programs."""
 
 import itertools
 import linecache

@@ -41,7 +41,7 @@ def trace(model, *inputs, path, fused=False):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_attention(tmp_path, seed):
+def test_settings_of_attention_equal_torch(tmp_path, seed):
     rng = random.Random(seed)
     heads = rng.choice([1, 2, 3, 4])
     width = heads * rng.choice([2, 4])
@@ -60,7 +60,7 @@ def test_attention(tmp_path, seed):
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("norm_first", [False, True])
-def test_encoder_layer(tmp_path, fused, activation, norm_first):
+def test_settings_of_encoder_layers_equal_torch(tmp_path, fused, activation, norm_first):
     model = nn.TransformerEncoderLayer(
         8, 2, 12, activation=activation, norm_first=norm_first, batch_first=True, layer_norm_eps=1e-4
     )
@@ -73,7 +73,7 @@ def test_encoder_layer(tmp_path, fused, activation, norm_first):
     assert all(found[f"0.{name}"].used for name in ("self_attn", "self_attn.out_proj", "linear1", "linear2", "norm1"))
 
 
-def test_decoder_layer(tmp_path):
+def test_settings_of_decoder_layers_equal_torch(tmp_path):
     model = nn.TransformerDecoderLayer(8, 4, 12, activation=nn.functional.gelu, norm_first=True)
     found = layers_of(trace(model, torch.randn(3, 2, 8), torch.randn(4, 2, 8), path=tmp_path / "m.pt"))
     assert found[""].settings == {"activation": "gelu", "norm_first": True}

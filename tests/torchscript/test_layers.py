@@ -103,7 +103,7 @@ def check(layer, module):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_traced_convolutions(tmp_path, seed):
+def test_settings_of_traced_convolutions_equal_torch(tmp_path, seed):
     rng = random.Random(seed)
     modules, inputs = zip(*(random_convolution(rng) for _ in range(120)), strict=True)
     found = layers_of(traced(Many(list(modules)), list(inputs), path=tmp_path / "m.pt"))
@@ -111,7 +111,7 @@ def test_traced_convolutions(tmp_path, seed):
         check(found[f"layers.{i}"], module)
 
 
-def test_scripted_convolutions(tmp_path):
+def test_settings_of_scripted_convolutions_equal_torch(tmp_path):
     rng = random.Random(2)
     modules, _ = zip(*(random_convolution(rng) for _ in range(50)), strict=True)
     found = layers_of(scripted(Many(list(modules)), tmp_path / "m.pt"))
@@ -120,7 +120,7 @@ def test_scripted_convolutions(tmp_path):
 
 
 @pytest.mark.parametrize("script", [False, True])
-def test_other_layers(tmp_path, script):
+def test_settings_of_other_layers_equal_torch(tmp_path, script):
     rng = random.Random(3)
     modules, inputs = zip(*(random_other(rng) for _ in range(50 if script else 150)), strict=True)
     many = Many(list(modules))
@@ -132,7 +132,7 @@ def test_other_layers(tmp_path, script):
 
 
 @pytest.mark.parametrize("script", [False, True])
-def test_recurrent_layers(tmp_path, script):
+def test_settings_of_recurrent_layers_equal_torch(tmp_path, script):
     rng = random.Random(4)
     modules, inputs = zip(*(random_recurrent(rng) for _ in range(6 if script else 20)), strict=True)
     many = Many(list(modules))
@@ -214,7 +214,7 @@ def test_calls_of_scripts_have_the_order_of_torch(tmp_path):
     assert found[""].methods["forward"][0].within == ("if gt(steps, 1)",)
 
 
-def test_operators_of_a_module_outside_torch(tmp_path):
+def test_custom_modules_list_their_operators(tmp_path):
     found = layers_of(traced(SpeakerEncoder(), torch.randn(1, 10, 40), path=tmp_path / "m.pt"))
     block = found["convs.2"]
     assert block.kind == Down.__name__ and not block.settings
@@ -230,7 +230,7 @@ def test_operators_of_a_module_outside_torch(tmp_path):
     assert found["convs.2.activation"].settings == {"negative_slope": 0.1}
 
 
-def test_mixed_archive(tmp_path):
+def test_archives_of_traces_and_scripts_are_read(tmp_path):
     found = layers_of(traced(Mixed(), torch.randn(1, 4, 6), path=tmp_path / "m.pt"))
     scaled = found["scripted"]
     assert scaled.kind == "Scaled" and scaled.attributes == {"scale": 0.25, "names": ["a", "b"], "flag": True}
@@ -260,7 +260,7 @@ def test_computed_settings_are_reported_as_computed(tmp_path):
     assert layer.computed == ("stride",) and "stride" not in layer.settings and layer.settings["padding"] == (2,)
 
 
-def test_a_module_that_is_never_called_has_settings_from_shapes_only(tmp_path):
+def test_uncalled_modules_have_settings_from_shapes(tmp_path):
     class Spare(nn.Module):
         def __init__(self):
             super().__init__()
@@ -283,7 +283,7 @@ def test_changed_code_changes_the_settings(tmp_path):
     assert layers_of(other)["layers.0"].settings["padding"] == (0,)
 
 
-def test_conflicts_of_attribute_and_call(tmp_path):
+def test_conflicts_of_attributes_and_calls_are_reported(tmp_path):
     path = scripted(Many([nn.Conv1d(2, 3, 5, stride=3, padding=1)]), tmp_path / "m.pt")
     other = with_code(path, lambda text: text.replace("bias, [3], [1]", "bias, [2], [1]"), tmp_path / "other.pt")
     layer = layers_of(other)["layers.0"]
@@ -292,7 +292,7 @@ def test_conflicts_of_attribute_and_call(tmp_path):
     )
 
 
-def test_a_list_that_is_changed_in_place_is_unknown(tmp_path):
+def test_lists_changed_in_place_are_unknown(tmp_path):
     path = traced(Many([nn.Conv1d(2, 3, 5)]), [torch.randn(1, 2, 12)], path=tmp_path / "m.pt")
 
     def change(text):
@@ -317,7 +317,7 @@ def test_recursive_code_terminates(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["wide", "loops", "branches", "lists", "chain"])
-def test_expensive_code_raises_an_error_soon(tmp_path, kind):
+def test_expensive_code_raises_an_error_within_seconds(tmp_path, kind):
     path = traced(Many([nn.ReLU()]), [torch.randn(1, 2, 12)], path=tmp_path / "m.pt")
     lines = {
         "wide": ["a = " + "f(" * 40 + "[" + "1, " * 5_000 + "]" + ")" * 40],
@@ -364,7 +364,7 @@ def test_code_of_exponential_size_raises_an_error(tmp_path):
         layers_of(with_code(path, change, tmp_path / "other.pt"))
 
 
-def test_an_archive_without_code_raises_an_error_of_one_line(tmp_path):
+def test_archives_without_code_raise_an_error_of_one_line(tmp_path):
     path = scripted(nn.Linear(2, 3), tmp_path / "m.pt")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "bare.pt", "w") as new:
         for entry in old.namelist():

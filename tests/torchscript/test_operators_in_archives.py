@@ -19,7 +19,7 @@ BY_DEFAULT = {"rave", "torch.nn attention"}
 
 
 @pytest.mark.slow
-def test_the_table_equals_torch():
+def test_the_table_equals_the_calls_of_torch():
     table, made = operator_table.read(), operator_table.from_torch()
     assert {name: called for name, called in table.items() if name in made} == made
 
@@ -49,7 +49,7 @@ def run_compiled(run, inputs, key):
     "name",
     [pytest.param(name, marks=[] if name in BY_DEFAULT else pytest.mark.slow) for name in operator_table.SOURCES],
 )
-def test_archives_of_the_table_agree_with_torch(load, key, name):
+def test_archives_of_the_table_equal_torch(load, key, name):
     torch.manual_seed(0)
     for _, module, inputs in operator_table.archives_of(operator_table.SOURCES[name]()):
         run = load(module)

@@ -43,7 +43,7 @@ def speaker(tmp_path_factory):
     return model, traced(model, torch.randn(1, 10, 40), path=tmp_path_factory.mktemp("printer") / "m.pt")
 
 
-def test_a_traced_block(speaker):
+def test_traced_code_is_printed_with_resolved_names(speaker):
     text = text_of(speaker[1], "convs.2", width=100)
     head, _, body = text.partition("\n\n")
     assert head.split("\n") == [
@@ -63,14 +63,14 @@ def test_a_traced_block(speaker):
     assert lines[-1] == "  return torch.add(skip, _2)"
 
 
-def test_repeated_calls_and_numbers(speaker):
+def test_repeated_calls_are_printed_once(speaker):
     text = text_of(speaker[1], "convs.2.activation")
     assert "  input = torch.leaky_relu(argument_1, 0.1)\n" in text  # 0.10000000000000001 in the archive
     assert text.endswith("# The same code as forward: forward1.") and "def forward1" not in text
     assert "_1 = (activation).forward1(input, )" in text_of(speaker[1], "convs.2")
 
 
-def test_a_different_second_call_is_printed(speaker, tmp_path):
+def test_different_second_calls_are_printed(speaker, tmp_path):
     def change(text):
         head, found, tail = text.partition("  def forward1(")
         return head + found + tail.replace("0.10000000000000001", "0.29999999999999999")
@@ -79,7 +79,7 @@ def test_a_different_second_call_is_printed(speaker, tmp_path):
     assert "same code" not in text and "0.1)" in text and "0.3)" in text
 
 
-def test_a_script(tmp_path):
+def test_scripted_code_is_printed_with_resolved_names(tmp_path):
     assert text_of(scripted(Scaled(), tmp_path / "m.pt")) == (
         "# (top): tests.torchscript.layer_models.Scaled\n"
         "#   proj: Linear\n"
@@ -114,7 +114,7 @@ def test_a_script(tmp_path):
     )
 
 
-def test_children_and_tensors_equal_the_model(speaker):
+def test_printed_children_and_tensors_equal_the_model(speaker):
     model, path = speaker
     classes = {name: type(module).__name__ for name, module in model.named_modules()}
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -131,7 +131,7 @@ def test_children_and_tensors_equal_the_model(speaker):
     assert used <= found and {"convs.0", "convs.2.second_conv", "pooling_layer"} <= found
 
 
-def test_the_code_equals_the_archive(tmp_path):
+def test_printed_code_equals_the_archive(tmp_path):
     rng = random.Random(0)
     layers = [random_convolution(rng) for _ in range(10)] + [random_recurrent(rng) for _ in range(2)]
     modules, inputs = (list(part) for part in zip(*layers, strict=True))
@@ -176,7 +176,7 @@ def _original(node):
     return _Original().visit(node)
 
 
-def test_constants(tmp_path):
+def test_constants_are_printed_as_values(tmp_path):
     class Constant(nn.Module):
         def forward(self, x):
             return x * torch.tensor([1.0, 2.0, 3.0]) + torch.tensor(0.5)
@@ -199,13 +199,13 @@ class Counter(nn.Module):
         self.calls += 1
 
 
-def test_attributes_that_methods_assign(tmp_path):
+def test_assigned_attributes_are_marked_as_initial(tmp_path):
     text = text_of(scripted(Counter(), tmp_path / "m.pt"))
     assert "self.calls  # calls: initially 0\n" in text and "self.rate  # rate = 16000\n" in text
     assert "calls = 0" not in text
 
 
-def test_names_that_are_assigned_twice_are_not_resolved(speaker, tmp_path):
+def test_names_assigned_twice_are_not_resolved(speaker, tmp_path):
     def change(text):
         line = "    second_conv = self.second_conv\n"
         return text.replace(line, f"{line}    second_conv = self.first_conv\n    w = second_conv.weight_v\n")
@@ -214,7 +214,7 @@ def test_names_that_are_assigned_twice_are_not_resolved(speaker, tmp_path):
     assert "  w = second_conv.weight_v\n" in text
 
 
-def test_a_module_that_is_never_called(tmp_path):
+def test_uncalled_modules_have_no_code(tmp_path):
     class Part(nn.Module):
         def __init__(self):
             super().__init__()

@@ -38,7 +38,7 @@ def texts_of(path):
 
 @pytest.mark.parametrize("script", [False, True])
 @pytest.mark.parametrize("number", range(len(LAYERS)))
-def test_layers(tmp_path, number, script):
+def test_settings_of_resizing_layers_equal_torch(tmp_path, number, script):
     module, rank = LAYERS[number]
     x = torch.randn(1, 2, *(4,) * rank)
     path = tmp_path / "m.pt"
@@ -58,14 +58,14 @@ class Call(nn.Module):
         return functional.interpolate(x, size=[5], mode="linear", align_corners=True)
 
 
-def test_a_scripted_call_is_one_call(tmp_path):
+def test_scripted_interpolate_is_one_call(tmp_path):
     assert texts_of(scripted(Call(), tmp_path / "m.pt")) == [
         "interpolate(scale_factor=2.0)",
         "interpolate(size=5, mode='linear', align_corners=True)",
     ]
 
 
-def test_a_size_that_is_computed(tmp_path):
+def test_computed_sizes_are_reported_as_computed(tmp_path):
     class Computed(nn.Module):
         def forward(self, x, y):
             return functional.interpolate(x, size=y.size(-1))
@@ -80,7 +80,7 @@ def test_a_size_that_is_computed(tmp_path):
         ("torch.upsample_nearest1d(", "torch.upsample_linear1d("),
     ],
 )
-def test_another_function_named_interpolate_is_described_by_its_calls(tmp_path, old, new):
+def test_other_functions_named_interpolate_list_their_calls(tmp_path, old, new):
     path = scripted(Call(), tmp_path / "m.pt")
     other = with_code(path, lambda text: text.replace(old, new), tmp_path / "other.pt")
     texts = texts_of(other)

@@ -82,7 +82,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_equals_torch(load, monkeypatch, name):
+def test_scanned_loops_equal_torch(load, monkeypatch, name):
     scans = []
     scan = jax.lax.scan
     monkeypatch.setattr("jaxvoice.torchscript.scanned_loops.lax.scan", lambda *args: scans.append(0) or scan(*args))
@@ -148,7 +148,7 @@ def test_loops_that_cannot_be_scanned_raise_an_error(load, monkeypatch, name):
     same(module(x), run({}, x.numpy()))
 
 
-def test_a_loop_that_cannot_be_scanned_is_unrolled(load):
+def test_loops_that_cannot_be_scanned_are_unrolled(load):
     source = FOR + "    if t > 5:\n        h = h + 1\n    y[t] = h\n    rows.append(h + x[t])\n"
     module = scripted(f"{START}y = torch.zeros_like(x)\n{source}return h, y, rows")
     run, x = load(module), torch.randn(ROUNDS, 3, generator=torch.Generator().manual_seed(0))
@@ -189,7 +189,7 @@ class Cells(nn.Module):
         return torch.cat(rows)
 
 
-def test_modules_with_state(load):
+def test_scanned_loops_change_the_state(load):
     torch.manual_seed(0)
     module = torch.jit.script(Cells())
     run, state = load(module), State()
@@ -205,7 +205,7 @@ def test_modules_with_state(load):
     assert state["count"] == 2 * ROUNDS and set(state) == {"hidden", "sum", "rounds", "count"}
 
 
-def test_derivatives(load):
+def test_gradients_of_scanned_loops_equal_torch(load):
     torch.manual_seed(0)
     module = scripted(
         "h = torch.zeros([4])\ny = torch.zeros([12, 4])\nfor t in range(x.size(0)):\n    h = torch.tanh(x[t] @ w + h)\n"
@@ -235,7 +235,7 @@ def test_outputs_of_modules_are_recorded_from_unrolled_loops(load, monkeypatch):
         jax.jit(run.record)(run.weights, x)
 
 
-def test_thousands_of_iterations(load, monkeypatch):
+def test_loops_of_thousands_of_iterations_are_scanned(load, monkeypatch):
     monkeypatch.undo()
     module = torch.jit.script(Cells())
     run, x = load(module), torch.randn(3000, 3)
@@ -244,14 +244,14 @@ def test_thousands_of_iterations(load, monkeypatch):
     same(theirs, jax.jit(run)(run.weights, x.numpy()), 1e-4)
 
 
-def test_a_loop_that_switches_gradients_raises_an_error(run_code, monkeypatch):
+def test_loops_that_switch_gradients_raise_an_error(run_code, monkeypatch):
     monkeypatch.setattr("jaxvoice.torchscript.operator_calls.MAX_UNROLLED", 15)
     switch = "torch.set_grad_enabled(torch.__not__(torch.is_grad_enabled()))"
     with pytest.raises(CheckpointError, match="switches gradients on or off"):
         run_code(f"y = x\nfor i in range(20):\n  y = torch.add(y, 1)\n  _1 = {switch}\nreturn y", jit=True)
 
 
-def test_values_that_stay_are_checked_in_every_iteration():
+def test_constant_values_are_checked_in_every_iteration():
     run = SimpleNamespace(_key=None)
     snapshot = SimpleNamespace(cells=[({"g": 2.0}, {"g": 1.0})], tensors=[], run=run)
     with pytest.raises(OperatorError, match="g changes"):

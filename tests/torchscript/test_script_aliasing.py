@@ -63,7 +63,7 @@ def programs():
 
 
 @pytest.mark.parametrize("jit", [False, True])
-def test_equals_torch(load, jit):
+def test_in_place_operators_and_views_equal_torch(load, jit):
     (x,) = values(0, (3, 4))
     run = load(programs())
     for name, theirs, ours in zip(AGREE, programs()(x), (jax.jit(run) if jit else run)({}, x.numpy()), strict=True):

@@ -33,7 +33,7 @@ class Both(nn.Module):
         return nn.functional.leaky_relu(self.norm(x), 0.1)
 
 
-def test_a_scripted_module(tmp_path):
+def test_scripted_modules_have_fields_and_methods(tmp_path):
     code = _code(torch.jit.script(Both().eval()), tmp_path / "m.pt")
     convs = [found for found in code.classes.values() if found.original_name == "torch.nn.modules.conv.Conv1d"]
     assert [conv.constants["kernel_size"] for conv in convs] == [(5,), (1,)]
@@ -47,19 +47,19 @@ def test_a_scripted_module(tmp_path):
     assert "__torch__.torch.nn.functional.leaky_relu" in code.functions
 
 
-def test_a_traced_module_has_one_class_per_call(tmp_path):
+def test_modules_of_a_trace_have_separate_classes(tmp_path):
     code = _code(torch.jit.trace(Both().eval(), torch.randn(1, 2, 9), check_trace=False), tmp_path / "m.pt")
     convs = [name for name in code.classes if original_name(name) == "torch.nn.modules.conv.Conv1d"]
     assert len(convs) == 2 and any("___torch_mangle_" in name for name in convs)
     assert all(file_of(name).endswith(".py") for name in convs) and not code.functions
 
 
-def test_names():
+def test_original_names_have_no_mangling():
     assert original_name("__torch__.a.b.___torch_mangle_12.C") == "a.b.C"
     assert file_of("__torch__.a.___torch_mangle_1.f") == "__torch__/a/___torch_mangle_1.py"
 
 
-def test_kinds_of_classes_and_values():
+def test_classes_have_kinds_and_constants():
     text = """op_version_set = 1
 class A(Module):
   __parameters__ = ["w", ]
@@ -86,7 +86,7 @@ class E:
     assert code.classes["__torch__.C"].constants == {"RED": 1} and "0" in code.classes["__torch__.A"].fields
 
 
-def test_with_statements_with_a_name():
+def test_with_statements_of_names_are_parsed():
     code = parse_code({"__torch__.py": "def f(x):\n  with x:\n    with x as y:\n      z = y\n  return z\n"})
     assert isinstance(code.functions["__torch__.f"].body[0], ast.With)
 

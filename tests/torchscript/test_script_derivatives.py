@@ -28,7 +28,7 @@ def test_gradients_equal_torch(load, trace):
         same(parameter.grad, by_weights[name], 1e-4)
 
 
-def test_vmap_is_a_batch(load, trace):
+def test_vmap_equals_a_batch(load, trace):
     module, (x,) = models.make("conformer")
     run = load(trace(module, x))
     each = jax.jit(jax.vmap(lambda one: run(run.weights, one[None])[0]))(x.numpy())
@@ -73,7 +73,7 @@ def test_record_names_each_call_of_a_module(load, trace):
     same(module(x), outputs)
 
 
-def test_a_submodule_of_an_archive_can_be_run(load, trace):
+def test_submodules_of_an_archive_can_be_run(load, trace):
     module, (x,) = models.make("conformer")
     run = load(trace(module, x), "layers.1.feed_forward1")
     assert all(name.startswith("layers.1.feed_forward1.") for name in run.weights)

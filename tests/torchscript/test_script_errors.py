@@ -60,7 +60,7 @@ class Outer(nn.Module):
 
 
 @pytest.mark.parametrize("script", [False, True])
-def test_a_missing_operator_raises_an_error_before_the_run(load, trace, operators, script):
+def test_missing_operators_raise_an_error_before_the_run(load, trace, operators, script):
     x = torch.ones(2, 3)
     run = load(torch.jit.script(Outer().eval()) if script else trace(Outer(), x))
     with pytest.raises(UnsupportedOperatorError) as caught:
@@ -70,7 +70,7 @@ def test_a_missing_operator_raises_an_error_before_the_run(load, trace, operator
     assert operators == []
 
 
-def test_a_class_with_attributes_of_its_own_class(tmp_path):
+def test_classes_with_attributes_of_their_own_class_are_searched_once(tmp_path):
     made, changed = tmp_path / "made.pt", tmp_path / "changed.pt"
     torch.jit.save(torch.jit.script(nn.Sequential(Inner())), made)
 

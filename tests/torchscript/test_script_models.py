@@ -33,12 +33,12 @@ def agree_with(load, module, inputs):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_trace_accepts_other_lengths(load, trace, name):
+def test_traced_models_accept_other_lengths(load, trace, name):
     module, inputs = models.make(name)
     made, axis = trace(module, *inputs), NETWORKS[name]
     agree_with(load, made, [torch.cat([inputs[0], inputs[0].flip(axis)], axis), *inputs[1:]])
 
 
-def test_a_script_of_recurrent_layers(load):
+def test_scripted_recurrent_layers_equal_torch(load):
     module, inputs = models.make("recurrent")
     agree_with(load, torch.jit.script(module), inputs)

@@ -40,7 +40,7 @@ def program(name, kind):
 
 @pytest.mark.parametrize("kind", ["t", "s"])
 @pytest.mark.parametrize("name", GROUPS)
-def test_equals_torch(load, name, kind):
+def test_operators_equal_torch(load, name, kind):
     inputs, sources, module = program(name, kind)
     run = load(module)
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_equals_torch(load, name, kind):
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_numbers_text_lists_and_dicts(agree, name):
+def test_operators_on_numbers_text_lists_and_dicts_equal_torch(agree, name):
     agree(scripted(VALUES[name], "x, n: int, r: float"), torch.ones(3), 7, 2.5)
 
 

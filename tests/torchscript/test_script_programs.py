@@ -68,14 +68,14 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_equals_torch(agree, name):
+def test_control_flow_equals_torch(agree, name):
     agree(scripted(PROGRAMS[name]), torch.randn(3, 4))
 
 
 @pytest.mark.parametrize(
     "name", ["while", "known values", "list of tensors", "shape arithmetic", "truth of known", "enumerate"]
 )
-def test_under_jit_too(load, name):
+def test_control_flow_under_jit_equals_torch(load, name):
     module = scripted(PROGRAMS[name])
     run = load(module)
     x = torch.randn(3, 4)
@@ -130,7 +130,7 @@ class Everything(nn.Module):
         return x + self.scale, counter.count, counter.seen, self.twice(x, 2)
 
 
-def test_classes_functions_and_attributes(agree, load):
+def test_classes_functions_and_attributes_equal_torch(agree, load):
     torch.manual_seed(0)
     made = torch.jit.script(Everything().eval())
     x = torch.randn(2, 4)
@@ -145,7 +145,7 @@ def test_classes_functions_and_attributes(agree, load):
     np.testing.assert_allclose(twice(twice.weights, x.numpy(), times=3), made.twice(x, 3).detach(), rtol=1e-6)
 
 
-def test_a_branch_on_values_works_without_jit(load):
+def test_branches_on_values_need_eager_calls(load):
     run = load(scripted("if bool((x > 0).all()):\n    y = x + 1\nelse:\n    y = x - 1\nreturn y"))
     for x in (np.ones(3, np.float32), -np.ones(3, np.float32)):
         np.testing.assert_array_equal(run({}, x), x + np.sign(x))
@@ -202,7 +202,7 @@ def test_errors_of_the_program_are_raised(load):
         run({}, np.ones((3, 1), np.float32))
 
 
-def test_an_endless_loop_is_stopped(load, monkeypatch):
+def test_endless_loops_are_stopped(load, monkeypatch):
     monkeypatch.setattr("jaxvoice.torchscript.interpreter.MAX_STEPS", 1000)
     run = load(scripted("n = 0\nwhile n >= 0:\n    n += 1\nreturn x + n"))
     with pytest.raises(CheckpointError, match="steps"):

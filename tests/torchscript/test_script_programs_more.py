@@ -64,7 +64,7 @@ class Programs(nn.Module):
         )  # fmt: skip
 
 
-def test_equals_torch(load):
+def test_programs_equal_torch(load):
     module = torch.jit.script(Programs().eval())
     (x,) = values(0, (3, 4))
     run, theirs = load(module), module(x)
@@ -77,7 +77,7 @@ def test_equals_torch(load):
     np.testing.assert_array_equal(unused(unused.weights, x.numpy()), x.numpy() + 1)
 
 
-def test_no_derivative_without_grad(load):
+def test_no_grad_stops_gradients(load):
     run = load(
         scripted("with torch.no_grad():\n    y = x * 3\nz = x.view(-1) * 2\nreturn (y * x + z.view(2, 2)).sum()")
     )
@@ -87,7 +87,7 @@ def test_no_derivative_without_grad(load):
     np.testing.assert_allclose(jax.grad(lambda x: run({}, x))(x.numpy()), theirs, rtol=1e-6)
 
 
-def test_objects_are_not_compared(load):
+def test_comparing_objects_raises_an_error(load):
     class Comparing(nn.Module):
         def forward(self, x: torch.Tensor):
             return x, [x, x].index(x)
@@ -111,7 +111,7 @@ class Packed(nn.Module):
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 @pytest.mark.parametrize("compiled", [False, True])
-def test_packed_sequences(load, trace, kind, compiled):
+def test_packed_sequences_equal_torch(load, trace, kind, compiled):
     torch.manual_seed(0)
     model, lengths = Packed(kind, num_layers=2), torch.tensor([3, 6, 1])
     (x,) = values(0, (3, 6, 4))
@@ -128,7 +128,7 @@ def test_packed_sequences(load, trace, kind, compiled):
 
 
 @pytest.mark.parametrize(("count", "matched"), [(3, "64 bits"), (70000, "numbers contains integers of 64 bits")])
-def test_integers_of_64_bits_raise_an_error_also_under_jit(load, count, matched):
+def test_integers_of_64_bits_raise_an_error_under_jit(load, count, matched):
     class Wide(nn.Module):
         numbers: torch.Tensor
 
@@ -149,7 +149,7 @@ def test_integers_of_64_bits_raise_an_error_also_under_jit(load, count, matched)
         run(run.weights, np.array([2**40]))
 
 
-def test_operators_registered_with_in_place_names(load):
+def test_registered_in_place_operators_are_called(load):
     run = load(scripted("y = x.clone()\ny.exp_().neg_()\ny.mvlgamma_(1)\nreturn y"))
     x = np.linspace(0.5, 0.9, 3, dtype=np.float32)
     with pytest.raises(UnsupportedOperatorError, match=r'register_operator\("torch.mvlgamma"\)'):
@@ -160,7 +160,7 @@ def test_operators_registered_with_in_place_names(load):
     same(scripted("return x.exp().neg().mvlgamma(1)")(torch.from_numpy(x)), run({}, x), 1e-4)
 
 
-def test_methods_of_text_cannot_be_registered(load):
+def test_errors_for_methods_of_text_state_that_they_cannot_be_registered(load):
     run = load(scripted("y = ''\nif x.size(0) > 1:\n    y = str(x.size(0)).title()\nreturn x, y"))
     with pytest.raises(UnsupportedOperatorError, match=r"torch\.title is not supported.*cannot be registered"):
         run({}, np.ones(2, np.float32))
@@ -187,7 +187,7 @@ RAISE = {
 }  # fmt: skip
 
 
-def test_errors_of_torch_are_errors(load):
+def test_invalid_arguments_of_operators_raise_an_error(load):
     (x,) = values(0, (16, 16))
     for name, (source, message) in RAISE.items():
         module = scripted(source)
@@ -198,7 +198,7 @@ def test_errors_of_torch_are_errors(load):
             pytest.fail(name)
 
 
-def test_traced_windows_that_cover_no_sample_result_in_nan(load):
+def test_istft_returns_nan_for_samples_without_a_window(load):
     run = load(scripted("torch.istft(torch.complex(x, x), 16, 4, 16, y, center=False)", "x, y"))
     y = np.asarray(jax.jit(run)({}, np.ones((9, 5), np.float32), torch.hann_window(16).numpy()))
     assert np.isnan(y[0]) and np.isfinite(y[1:]).all()
@@ -238,11 +238,11 @@ class Pairs(nn.Module):
         return pair.first - pair.second * 2
 
 
-def test_named_tuples(agree):
+def test_programs_with_named_tuples_equal_torch(agree):
     agree(torch.jit.script(Pairs()), torch.tensor([1.0, 2.0]))
 
 
-def test_items_of_named_tuples_by_name(tmp_path):
+def test_named_tuples_have_named_items(tmp_path):
     made, changed = tmp_path / "made.pt", tmp_path / "changed.pt"
     torch.jit.save(torch.jit.script(Pairs()), made)
 

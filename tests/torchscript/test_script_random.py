@@ -24,7 +24,7 @@ DRAWS = {
 }
 
 
-def test_distributions(load, key):
+def test_random_operators_have_the_distributions_of_torch(load, key):
     run = load(scripted(f"[{', '.join(DRAWS)}]"))
     # Elements that a draw must not depend on.
     x = np.full(10000, 7.0, np.float32)
@@ -42,7 +42,7 @@ def test_random_numbers_in_integer_tensors_raise_an_error(load, key):
         run({}, np.ones(3, np.int32), key=key)
 
 
-def test_in_place_operators_have_the_arguments_of_their_operators():
+def test_in_place_operators_accept_the_arguments_of_their_operators():
     """An in-place operator is derived from another only if torch declares the same arguments and defaults."""
     schemas: dict[str, list[list[tuple[str, str, str | None]]]] = {}
     for schema in torch._C._jit_get_all_schemas():

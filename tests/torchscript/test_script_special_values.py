@@ -73,7 +73,7 @@ CLOSED_FORMS = {
 }
 
 
-def test_functions_of_special_values(load):
+def test_functions_of_special_values_equal_closed_forms(load):
     run = load(scripted(f"({', '.join(CLOSED_FORMS)})"))
     ours = run(run.weights, SPECIAL.astype(np.float32))
     with np.errstate(all="ignore"):
@@ -93,7 +93,7 @@ def test_conversions_to_few_bits_drop_the_upper_bits(load):
         np.testing.assert_array_equal(found, (whole % 2 ** np.iinfo(dtype).bits).astype(dtype))
 
 
-def test_numbers_out_of_the_domain(load):
+def test_functions_of_numbers_out_of_the_domain_equal_torch(load):
     source = (
         "return math.log(a), math.log10(a), math.sqrt(a), math.exp(-a * 1e3), math.sin(a), math.pow(a, 0.5), a ** 3.0"
     )

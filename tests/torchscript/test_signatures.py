@@ -29,7 +29,7 @@ def test_signatures_equal_torch(schemas, name):
         assert mine in theirs or [("self", mine[0][1]), *mine[1:]] in theirs, (overload, theirs)
 
 
-def test_binding():
+def test_bind_selects_the_overload():
     assert bind("avg_pool1d", ["x", [2]], {}) == {"input": "x", "kernel_size": [2]}
     assert bind("mean", ["x", [1], True], {"dtype": None}) == {"input": "x", "dim": [1], "keepdim": True, "dtype": None}
     assert bind("linear", ["x"], {}) is None and bind("linear", list("abcd"), {}) is None

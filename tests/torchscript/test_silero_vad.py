@@ -30,7 +30,7 @@ def archive(tmp_path_factory):
 
 
 @pytest.mark.parametrize("rate", SAMPLES)
-def test_chunks_equal_torch(archive, rate):
+def test_step_on_chunks_equals_torch(archive, rate):
     theirs = torch.jit.load(archive)
     with open_archive(archive) as opened:
         vad = function(opened)
@@ -53,7 +53,7 @@ def test_chunks_equal_torch(archive, rate):
     np.testing.assert_allclose(state["_state"], theirs._c.getattr("_state"), atol=1e-5)
 
 
-def test_another_rate_resets_the_state(archive):
+def test_changing_the_sample_rate_resets_the_state(archive):
     theirs = torch.jit.load(archive)
     with open_archive(archive) as opened:
         vad = function(opened)
@@ -65,7 +65,7 @@ def test_another_rate_resets_the_state(archive):
             np.testing.assert_allclose(ours, theirs(torch.from_numpy(chunk), rate), atol=1e-6)
 
 
-def test_a_whole_recording_is_scanned(archive):
+def test_step_runs_in_a_scan_over_a_recording(archive):
     theirs = torch.jit.load(archive)._model
     with open_archive(archive) as opened:
         speech = function(opened, "_model", "audio_forward")

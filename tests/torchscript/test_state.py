@@ -101,7 +101,7 @@ def streams():
 
 
 @pytest.mark.parametrize("jit", [False, True])
-def test_chunks_equal_torch(load, streams, jit):
+def test_step_on_chunks_equals_torch(load, streams, jit):
     stream = load(streams)
 
     def step(weights, state, x):
@@ -121,7 +121,7 @@ def test_chunks_equal_torch(load, streams, jit):
     assert sorted(state) == sorted([*numbers, "hidden", "past", "parts.0.cache", "parts.1.cache"])
 
 
-def test_a_call_starts_with_the_state_of_the_archive(load, streams):
+def test_calls_start_with_the_state_of_the_archive(load, streams):
     stream = load(streams)
     first = [np.asarray(stream(stream.weights, CHUNKS[0].numpy())[0]) for _ in range(2)]
     np.testing.assert_array_equal(*first)
@@ -129,7 +129,7 @@ def test_a_call_starts_with_the_state_of_the_archive(load, streams):
         same(streams(CHUNKS[0])[0], first[0])
 
 
-def test_another_method_accepts_the_state(load, streams):
+def test_other_methods_accept_the_state(load, streams):
     run, reset = load(streams), load(streams, method="reset")
     _, state = run.step(run.weights, State(), CHUNKS[0].numpy())
     with torch.no_grad():
@@ -143,7 +143,7 @@ def test_another_method_accepts_the_state(load, streams):
     check(streams, state)
 
 
-def test_a_module_below_the_top(load, streams):
+def test_submodules_have_a_state(load, streams):
     stream = load(streams, "parts.1")
     state = State()
     for x in CHUNKS:
@@ -155,7 +155,7 @@ def test_a_module_below_the_top(load, streams):
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-def test_scan(load, in_place):
+def test_step_runs_in_a_scan(load, in_place):
     torch.manual_seed(0)
     module = torch.jit.script(CachedConv(in_place))
     stream = load(module)
@@ -209,7 +209,7 @@ def test_numbers_are_structure_and_can_be_replaced_by_arrays(load):
     assert last["count"] == 8 and last["gain"] == 0.0625
 
 
-def test_no_state(load):
+def test_stateless_modules_return_an_empty_state(load):
     linear = load(torch.jit.script(nn.Linear(3, 2)))
     x = np.ones((1, 3), np.float32)
     out, state = linear.step(linear.weights, State(), x)
@@ -252,7 +252,7 @@ class Shared(nn.Module):
         return x
 
 
-def test_one_tensor_with_several_names(load):
+def test_shared_tensors_stay_shared_in_the_state(load):
     module = torch.jit.script(Shared())
     run, other, one = load(module), load(module, method="other"), load(module, method="one")
     state = State()
@@ -272,7 +272,7 @@ def test_one_tensor_with_several_names(load):
     assert [set(group) for group in state.same] == [{"mine", "part.yours", "part2.yours", "last"}]
 
 
-def test_a_tensor_that_is_changed_after_its_attribute_was_reassigned(load):
+def test_tensors_changed_after_reassignment_equal_torch(load):
     module = torch.jit.script(Shared())
     swap, run = load(module, method="swap"), load(module)
     x = torch.tensor([1.0, 2.0, 3.0])
@@ -363,7 +363,7 @@ class Objects(nn.Module):
         return x
 
 
-def test_objects(load):
+def test_state_contains_attributes_of_objects_but_no_objects(load):
     module = torch.jit.script(Objects())
     run = load(module)
     x, state = torch.tensor([1.0, -1.0]), State()
@@ -379,7 +379,7 @@ def test_objects(load):
             made.step(made.weights, State(), x.numpy())
 
 
-def test_derivatives_through_the_state(load):
+def test_gradients_through_the_state_equal_torch(load):
     torch.manual_seed(1)
     module = CachedConv(True)
     scripted = torch.jit.script(module)
@@ -482,7 +482,7 @@ class Nested(nn.Module):
         return x
 
 
-def test_a_state_with_too_many_items_raises_an_error(tmp_path):
+def test_states_with_too_many_items_raise_an_error(tmp_path):
     made, changed = tmp_path / "made.pt", tmp_path / "changed.pt"
     torch.jit.save(torch.jit.script(Nested()), made)
     lines = ["q = self.items", *["q = [q, q]"] * 60, "self.items = q", "return x"]
@@ -496,7 +496,7 @@ def test_a_state_with_too_many_items_raises_an_error(tmp_path):
         run.step({}, State(), np.ones(1, np.float32))
 
 
-def test_pytree():
+def test_state_is_a_pytree():
     state = State({"a": jnp.ones(2), "n": 1, "list": [jnp.zeros(1), 2.0, None, "x"]}, same=(("a", "b"),), frozen=("a",))
     paths, structure = jax.tree_util.tree_flatten_with_path(state)
     assert [jax.tree_util.keystr(path) for path, _ in paths] == ["['a']", "['list[0]']"]
@@ -528,7 +528,7 @@ class OneList(nn.Module):
         return x
 
 
-def test_attributes_that_are_one_list(load):
+def test_shared_lists_raise_an_error(load):
     module = torch.jit.script(OneList())
     module.tie()
     run = load(module)
@@ -546,7 +546,7 @@ class Number(nn.Module):
 
 
 @pytest.mark.parametrize("value", [True, 1.0])
-def test_numbers_of_other_types_are_changes(tmp_path, value):
+def test_numbers_of_another_type_are_part_of_the_state(tmp_path, value):
     made, changed = tmp_path / "made.pt", tmp_path / "changed.pt"
     torch.jit.save(torch.jit.script(Number()), made)
     with open_archive(

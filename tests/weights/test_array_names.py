@@ -1,4 +1,4 @@
-"""Names of weights, and what is said of weights that do not fit."""
+"""Names of weights, and errors for weights that do not match."""
 
 import equinox as eqx
 import jax

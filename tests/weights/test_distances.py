@@ -1,4 +1,4 @@
-"""Differences of weights, on torch's own spellings of norms."""
+"""Differences of weights, with the forms of norms that torch writes."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Model folders, written and read."""
+"""Writing and reading of model folders."""
 
 import hashlib
 import json

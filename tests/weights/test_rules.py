@@ -1,4 +1,4 @@
-"""Rules on small tables of tensors: what is written, what is refused, and the way back."""
+"""Rules on small sets of tensors: conversions, errors and reversed rules."""
 
 import ml_dtypes
 import numpy as np

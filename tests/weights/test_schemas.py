@@ -1,4 +1,4 @@
-"""Files of older schemas are migrated when they are read; those of newer ones are refused."""
+"""Files of older schemas are migrated when they are read; files of newer schemas are refused."""
 
 import json
 import re
@@ -34,7 +34,7 @@ NEWER = r"the schema of {where} is {newer}; it should be at most {known} for jax
 
 
 def newer(kind: str, where: str) -> str:
-    """What is said of a file whose schema is four above the current one."""
+    """The error message for a file whose schema is four above the current schema."""
     return NEWER.format(where=where, newer=current_schema(kind) + 4, known=current_schema(kind))
 
 
@@ -44,7 +44,7 @@ def append(monkeypatch, kind, *migrations: Migration) -> None:
 
 
 def edit(path, **changes) -> None:
-    """Change the keys of a JSON file; those that become `None` are dropped."""
+    """Change the keys of a JSON file; a key whose new value is `None` is removed."""
     table = {**json.loads(path.read_text(encoding="utf-8")), **changes}
     table = {key: value for key, value in table.items() if value is not None}
     path.write_text(json.dumps(table), encoding="utf-8")
@@ -162,7 +162,7 @@ def lengthened(name: str) -> str:
 
 
 def renaming() -> Migration:
-    """Config keys, keys of `info` and tensors of the family `hifigan` had other names."""
+    """A migration that renames config keys, keys of `info` and tensors of the family `hifigan`."""
 
     def table(old):
         if old.get("family") != "hifigan":
@@ -177,7 +177,7 @@ def renaming() -> Migration:
 
 @pytest.fixture
 def old_folder(tmp_path):
-    """A model folder as it would have been before `renaming`, and one of today."""
+    """A model folder of the schema before `renaming`, and a model folder of the current schema."""
     config = small_config()
     layout = {"nesting": ["model"], "prefix": "dec.", "norms": "hooks", "dtype": "float32"}
     FAMILY.save_network(tmp_path / "new", loud_generator(config), config, info={"layout": layout})
@@ -353,7 +353,7 @@ def test_exports_contain_the_schema_number(format, model, tmp_path):
 
 
 def write_export(file, format, tensors, schema: str) -> None:
-    """A file as `export` writes it, of any schema."""
+    """An export with a schema number."""
     mark = {"jaxvoice_export_schema": schema}
     if format == "torch":
         write_torch(file, {"generator": tensors}, entries=mark)
@@ -386,7 +386,7 @@ def test_exports_of_older_and_newer_schemas(format, model, tmp_path, monkeypatch
 
 
 def test_files_without_a_schema_number_are_not_migrated(model, tmp_path, monkeypatch):
-    """They may be anybody's."""
+    """Other programs may have written them."""
     save_file(load_file(model / "model.safetensors"), tmp_path / "released")
     append(monkeypatch, "export", Migration("names", tensor=lambda name, table: f"x.{name}"))
     import_model(tmp_path / "released", tmp_path / "again")

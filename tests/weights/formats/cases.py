@@ -1,4 +1,4 @@
-"""What every hostile file is: how it is made, and what its refusal says."""
+"""Hostile files: their bytes, and the messages with which the readers refuse them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Case:
     """A file that must be refused."""
 
     make: Callable[[], bytes]
-    """Its bytes."""
+    """Returns the bytes of the file."""
     says: str
-    """A regular expression that the message fits."""
+    """A regular expression that matches the message."""
     read: bool = False
-    """Whether opening may pass and reading the tensor `weight` is refused."""
+    """Whether the file may be opened, and reading its tensor `weight` is refused."""
     costly: bool = False
-    """Whether it takes long to make or to refuse."""
+    """Whether it takes long to create or to refuse the file."""
 
 
 CASES: dict[str, Case] = {}
@@ -31,13 +31,13 @@ CASES: dict[str, Case] = {}
 
 
 def add(title: str, make: Callable[[], bytes], says: str, *, read: bool = False, costly: bool = False) -> None:
-    """Note a hostile file."""
+    """Add a hostile file."""
     assert title not in CASES
     CASES[title] = Case(make, says, read, costly)
 
 
 def add_pickle(title: str, value: Callable[[], bytes] | bytes, says: str) -> None:
-    """Note a hostile pickle, in a zip file of torch."""
+    """Add a torch zip file with a hostile pickle."""
     add(
         title, lambda: torch_zip(table({"weight": tensor(), "x": value if isinstance(value, bytes) else value()})), says
     )

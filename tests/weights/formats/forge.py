@@ -1,4 +1,4 @@
-"""Weight files put together byte by byte, sound ones and broken ones, without torch and without `pickle`."""
+"""Construction of sound and broken weight files byte by byte, without torch and `pickle`."""
 
 import io
 import struct
@@ -49,7 +49,7 @@ def table(items: Mapping[str, bytes]) -> bytes:
 
 
 def whole(value: bytes, protocol: int = 2) -> bytes:
-    """A pickle of its own."""
+    """A complete pickle."""
     return b"\x80" + bytes([protocol]) + value + b"."
 
 
@@ -86,7 +86,7 @@ def zipped(entries: Mapping[str, bytes] | Sequence[tuple[str, bytes]], *, packed
 
 
 def torch_zip(value: bytes | None = None, blocks: Mapping[str, bytes] | None = None, **more: bytes) -> bytes:
-    """A file of `torch.save` with `value` in it."""
+    """A file of `torch.save` that contains `value`."""
     value = table({"weight": tensor()}) if value is None else value
     blocks = {"0": FLOATS} if blocks is None else blocks
     entries = {"archive/data.pkl": whole(value), **{f"archive/data/{key}": raw for key, raw in blocks.items()}}
@@ -135,7 +135,7 @@ def tarred(members: Sequence[tuple[str, bytes]], *, kind: bytes = tarfile.REGTYP
 
 
 def gzipped(raw: bytes) -> bytes:
-    """The bytes as gzip packs them."""
+    """The bytes compressed with gzip."""
     packing = zlib.compressobj(9, wbits=31)
     return packing.compress(raw) + packing.flush()
 
@@ -158,13 +158,13 @@ def npy(header: str, blocks: bytes = FLOATS) -> bytes:
 
 
 def patched(raw: bytes, at: bytes, offset: int, new: bytes) -> bytes:
-    """The file with `new` written over what follows, by `offset`, the first `at`."""
+    """The file with `new` written at `offset` after the first occurrence of `at`."""
     place = raw.index(at) + offset
     return raw[:place] + new + raw[place + len(new) :]
 
 
 def entry_field(raw: bytes, entry: str, offset: int, new: bytes, *, local: bool = False) -> bytes:
-    """The file with a field changed in the description of a zip file's `entry`, at both places with `local`."""
+    """The zip file with a changed field in the directory record of `entry`; with `local`, also in its local header."""
     place = raw.rindex(entry.encode())
     raw = raw[: place - 46 + offset] + new + raw[place - 46 + offset + len(new) :]
     if local:

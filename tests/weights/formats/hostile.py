@@ -1,4 +1,4 @@
-"""Weight files that mean harm or are broken on purpose, by title."""
+"""Hostile and intentionally damaged weight files, by title."""
 
 from tests.weights.formats import hostile_budgets, hostile_calls, hostile_files, hostile_pickles, hostile_zips
 from tests.weights.formats.cases import CASES, MARKER, Case

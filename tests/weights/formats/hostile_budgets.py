@@ -1,4 +1,4 @@
-"""Files that ask for as much as they can of one kind of value, of all kinds at once, and in several pickles."""
+"""Files that exhaust the budget with one kind of value, with all kinds at once, or with several pickles."""
 
 import random
 import struct
@@ -103,7 +103,7 @@ for _title, _make in _KINDS.items():
 
 
 def _packed(value: bytes) -> bytes:
-    """A file as small as can be: what packs too well is refused at once, so noise is put before it."""
+    """A minimal file. It starts with noise, because files that compress too well are refused at once."""
     noise = random.Random(0).randbytes(len(value) // 90)
     pickle = b"]B" + struct.pack("<I", len(noise)) + noise + b"0" + value + b"a" + _END
     return zipped({"a/data.pkl": whole(pickle), "a/data/0": struct.pack("<6f", *range(6))}, packed=True)
@@ -114,7 +114,7 @@ _MAGIC = number(0x1950A86A20F9469CFC6C)
 
 
 def _joint(end: bytes = b"") -> bytes:
-    """A wide text, sets, bytes that do not pack well, large integers: as much of each as one pickle could have had."""
+    """Wide text, sets, incompressible bytes and large integers; each as much as one pickle may contain."""
     wide = text("\U0001f600" + "a" * (20 * 2**20))
     noise = random.Random(0).randbytes(800_000)
     sets = (b"(" + b"\x8f" * 1000 + b"e") * 250

@@ -1,4 +1,4 @@
-"""Files that try to have something run: every name and every opcode that leads there."""
+"""Files that attempt to execute code, with every suitable name and opcode."""
 
 from tests.weights.formats.cases import EVIL, MARKER, RUN, WRITE, add, add_pickle
 from tests.weights.formats.forge import (
@@ -17,7 +17,7 @@ from tests.weights.formats.forge import (
     whole,
 )
 
-# Running something: every name and every opcode that leads there
+# Names and opcodes that execute code
 
 for _function, _argument in {
     "os.system": RUN,
@@ -77,7 +77,7 @@ add_pickle(
     "torch.complex32.*save it as another type",
 )
 
-# Whatever the arguments are, the message names what was called.
+# The message contains the called name for any arguments.
 for _function, *_arguments in (
     ("torch.storage._load_from_bytes", number(1)),
     ("_codecs.encode", text("x"), text("zip")),

@@ -1,4 +1,4 @@
-"""Files of the other formats, broken on purpose."""
+"""Intentionally damaged files of legacy torch, tar, safetensors, npz and unknown formats."""
 
 import struct
 import tarfile
@@ -216,7 +216,7 @@ def _npz_damaged() -> bytes:
     return raw[: end - 30] + bytes(byte ^ 0x5A for byte in raw[end - 30 : end]) + raw[end:]
 
 
-# No weights at all
+# Files without weights
 
 add("an empty file", lambda: b"", "is empty")
 add("one byte", lambda: b"P", "not a file of a known format")

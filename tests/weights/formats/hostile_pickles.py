@@ -1,4 +1,4 @@
-"""Pickles that would take all memory or all time, and tensors that lie outside their storage."""
+"""Pickles that would exhaust memory or time, and tensors outside their storage."""
 
 import struct
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from tests.weights.formats.forge import (
     text,
 )
 
-# Bombs
+# Values that grow exponentially
 
 
 def _doubling(levels: int, make: Callable[[bytes], bytes]) -> bytes:
-    """Each level holds the one before ten times, through the memo."""
+    """Nested lists; each level contains the previous level ten times, by the memo."""
     out = make(b"N" * 10) + b"q\x010"
     for _ in range(levels):
         out += make(b"h\x01" * 10) + b"q\x010"
@@ -99,7 +99,7 @@ def _shared_dicts(levels: int) -> bytes:
 
 
 def _many_names() -> bytes:
-    """Names that imply a large tree: each tensor below a hundred modules of its own."""
+    """Names that imply a large module tree: each tensor is in a hundred nested modules that contain no other tensor."""
     value = tensor() + b"q\x020"
     return value + b"}(" + b"".join(text(f"{index}." * 100 + "w") + b"h\x02" for index in range(3000)) + b"u"
 
@@ -203,6 +203,6 @@ _tensor("views beyond measure", lambda: _views(), "although the file has")
 
 
 def _views() -> bytes:
-    """Two thousand tensors that each claim 16 MiB of 6 elements."""
+    """Two thousand tensors of 16 MiB in a storage of 6 elements."""
     big = tensor(shape=(2**22,), stride=(0,)) + b"q\x010"
     return big + b"](" + b"h\x01" * 2000 + b"e"

@@ -1,4 +1,4 @@
-"""Zip files, and what torch keeps in them, broken on purpose."""
+"""Intentionally damaged zip files and torch files."""
 
 import struct
 
@@ -104,7 +104,7 @@ add("an unknown order of bytes", lambda: torch_zip(**{"archive/byteorder": b"mid
 
 
 def _overlapping() -> bytes:
-    """The last entry is described as lying inside the one before, where a header of its name stands too."""
+    """The directory puts the last entry inside the previous entry, which contains a header with its name."""
     inner = zipped([("a/data/1", FLOATS)])
     inner = inner[: inner.index(b"PK\x01\x02")]
     raw = zipped([("a/data.pkl", whole(b"}")), ("a/data/0", inner), ("a/data/1", FLOATS)])

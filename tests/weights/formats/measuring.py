@@ -1,6 +1,6 @@
-"""Watches what Python does while files are opened; as a program, measures every hostile file. Linux only.
+"""Recording of imports, calls and file accesses, and measurement of time and memory for hostile files. Linux only.
 
-Run with a folder to work in; prints a JSON object with seconds and bytes of memory by title of the case.
+The script takes a working folder. It prints a JSON object of seconds and bytes of memory by title of the case.
 """
 
 import json
@@ -33,7 +33,7 @@ def _watch(event: str, args: tuple[object, ...]) -> None:
 
 @contextmanager
 def watched() -> Iterator[list[str]]:
-    """What Python imports, runs and opens inside, but for the file itself and temporary ones."""
+    """Record the audit events of imports, calls and opened files, except the weight file and temporary files."""
     if not _hooked:
         sys.addaudithook(_watch)  # there is no way to take it away again
         _hooked.append(True)
@@ -46,7 +46,7 @@ def watched() -> Iterator[list[str]]:
 
 
 def _memory(field: str) -> int:
-    """Bytes of this process, `VmRSS` now or `VmHWM` at most since the last reset."""
+    """Memory of this process in bytes: `VmRSS`, current, or `VmHWM`, the maximum since the last reset."""
     found = re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
     assert found
     return int(found[1]) * 1024

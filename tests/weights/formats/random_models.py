@@ -1,4 +1,4 @@
-"""State dicts and modules of torch made at random, and what torch reads from a file as the truth."""
+"""Random state dicts and modules of torch, and the comparison of archives with the values that torch reads."""
 
 import warnings
 from collections import OrderedDict
@@ -20,7 +20,7 @@ DTYPES = (
 
 
 def random_tensor(rng: np.random.Generator, types: int = len(DTYPES)) -> torch.Tensor:
-    """A tensor of any of the first `types` types, of any shape and strides."""
+    """A random tensor of one of the first `types` dtypes, with random shape and strides."""
     shape = tuple(int(size) for size in rng.integers(0, 5, rng.integers(0, 5)))
     dtype = DTYPES[rng.integers(types)]
     base = torch.from_numpy(rng.integers(0, 256, (*shape, dtype.itemsize), dtype=np.uint8))
@@ -44,7 +44,7 @@ OLD_DTYPES = 12
 
 
 def random_content(rng: np.random.Generator, types: int = len(DTYPES), depth: int = 0) -> Any:
-    """Nested tables with tensors, some of which share storages, and plain values."""
+    """Nested dicts of plain values and tensors, some of which share storages."""
     pool = [random_tensor(rng, types) for _ in range(3)]
     table: Any = OrderedDict() if rng.integers(2) else {}
     for index in range(rng.integers(1, 6)):
@@ -66,7 +66,7 @@ def random_content(rng: np.random.Generator, types: int = len(DTYPES), depth: in
 
 
 def flat(content: Any, name: str = "") -> dict[str, torch.Tensor]:
-    """Tensors by dotted name, from what torch gives."""
+    """Tensors by dotted name, from a value that torch returns."""
     if isinstance(content, torch.Tensor):
         return {name: content}
     if isinstance(content, nn.Module):
@@ -84,7 +84,7 @@ def flat(content: Any, name: str = "") -> dict[str, torch.Tensor]:
 
 
 def bits(array: torch.Tensor | np.ndarray) -> bytes:
-    """The elements in the order of the axes, bit by bit."""
+    """The bytes of the elements in C order."""
     if isinstance(array, torch.Tensor):
         dense = torch.empty(array.numel(), dtype=array.dtype).copy_(array.detach().flatten())
         array = dense.view(torch.uint8).numpy() if array.numel() else np.zeros(0)
@@ -92,7 +92,7 @@ def bits(array: torch.Tensor | np.ndarray) -> bytes:
 
 
 def check_same(archive: Archive, truth: dict[str, torch.Tensor], *, more: bool = False) -> None:
-    """Fail unless names, shapes, types, elements and sharing are those of torch; `more`: others may be there too."""
+    """Check that names, shapes, dtypes, elements and shared storages equal torch's; with `more`, others are allowed."""
     assert more or set(archive.tensors) == set(truth)
     for name, tensor in truth.items():
         array, info = archive.tensors[name], archive.tensors.info(name)
@@ -110,7 +110,7 @@ def check_same(archive: Archive, truth: dict[str, torch.Tensor], *, more: bool =
 
 
 class Block(nn.Module):
-    """A module with all that a state dict knows: children, lists, buffers kept and not, plain tensors."""
+    """A module with children, lists, persistent and other buffers, and plain tensors."""
 
     def __init__(self, width: int, norm: int):
         super().__init__()
@@ -132,7 +132,7 @@ class Block(nn.Module):
         self.stride = (1, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Some of everything."""
+        """Create the members."""
         x = self.convolution(x) * self.scale + self.kept * self.passing
         for layer in self.after:
             x = layer(x)
@@ -140,7 +140,7 @@ class Block(nn.Module):
 
 
 def random_module(rng: np.random.Generator, norms: tuple[int, ...] = (0, 1, 3)) -> nn.Module:
-    """Two or three blocks; the weights of two layers may be one."""
+    """Two or three blocks; two layers may share a weight."""
     widths = range(2, 3 + int(rng.integers(1, 3)))
     blocks = nn.Sequential(*(Block(width, int(rng.choice(norms))) for width in widths))
     if rng.integers(2):

@@ -1,4 +1,4 @@
-"""What is read equals what torch reads, bit by bit, for files made at random and by torch itself."""
+"""Values that are read from random files equal the values that torch reads, bit for bit."""
 
 import enum
 import io
@@ -127,7 +127,7 @@ def test_torchscript_constants_equal_torch(tmp_path):
 
 
 class Pair(NamedTuple):
-    """A tuple with names."""
+    """A named tuple."""
 
     count: int
     values: torch.Tensor
@@ -140,7 +140,7 @@ class Colour(enum.Enum):
 
 
 class Holder(nn.Module):
-    """A module with attributes of every kind that TorchScript keeps."""
+    """A module with attributes of every kind that TorchScript stores."""
 
     tables: dict[int, torch.Tensor]
     rates: dict[str, int]
@@ -154,7 +154,7 @@ class Holder(nn.Module):
         self.pair, self.colour, self.device = Pair(3, torch.randn(4)), Colour.RED, torch.device("cpu")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Use them, so that they are kept."""
+        """Use the attributes, so that TorchScript stores them."""
         x = x + self.tables[3] * self.rates["a"] + self.sizes[0] + len(self.words) + self.steps[0] + self.pair[0]
         return x + self.parts[0] if self.colour is Colour.RED and self.nothing is None else x.to(self.device)
 
@@ -245,7 +245,7 @@ def test_big_endian_files_are_read(tmp_path):
 
 
 def _swapped(raw: bytes, content: dict[str, torch.Tensor], folder) -> bytes:
-    """The file as a machine with the other order of bytes writes it."""
+    """The file with the other byte order."""
     (folder / "little").write_bytes(raw)
     with open_archive(folder / "little") as archive:
         types = {info.storage: info.dtype for info in archive.tensors.infos().values()}

@@ -1,4 +1,4 @@
-"""Every format gives the same kind of archive: names, plain values, mapped arrays, and clear errors."""
+"""Archives of all formats: names, plain values, mapped arrays and errors."""
 
 import datetime
 import io
@@ -41,7 +41,7 @@ WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 @pytest.fixture
 def opened(tmp_path):
-    """Opens the bytes of a file."""
+    """A function that opens the bytes of a file."""
 
     def open_bytes(raw, **options):
         (tmp_path / "file").write_bytes(raw)
@@ -87,7 +87,7 @@ def _sparse_legacy(path, numel):
 
 
 def _sparse_zip(path, numel):
-    """A zip file whose one storage is a hole up to its last element."""
+    """A sparse zip file with one large storage, of which only the last element is written."""
     entries = {"a/data.pkl": whole(table({"weight": tensor((numel,), (1,), 0, storage("0", numel))})), "a/data/0": None}
     listed = b""
     with path.open("wb") as file:
@@ -116,7 +116,7 @@ def test_opening_a_large_file_reads_no_tensors(tmp_path, write):
 
 
 def test_zip64_files_are_read(opened):
-    """As writers use them beyond 4 GB or 65,535 entries: the small numbers give way to wide ones."""
+    """A file with zip64 records, which writers use above 4 GB or 65,535 entries."""
     raw = torch_zip()
     end = raw.index(b"PK\x05\x06")
     *_, count, size, start, _ = struct.unpack_from("<4sHHHHIIH", raw, end)
@@ -166,7 +166,7 @@ def _zone(seconds: int, *more: bytes) -> bytes:
 
 
 def test_exact_numbers_and_times_become_text(opened):
-    """As `pickle` writes what `str` and `isoformat` tell here."""
+    """Pickles of `pickle`, compared with `str` and `isoformat`."""
     raw = b"C\x0a" + bytes([7, 228, 0x8A, 12, 1, 2, 3, 0, 0, 5])
     identity = name("uuid.UUID") + b")\x81" + table({"int": number(2**127 + 5)}) + b"b"
     value = table(
@@ -269,7 +269,7 @@ def test_attributes_of_ordered_dicts_are_kept_separately(opened):
 
 
 def test_pickle_protocols_0_4_and_5_are_read(opened):
-    """Protocol 0 as text, and what protocols 4 and 5 added."""
+    """Text of protocol 0, and opcodes of protocols 4 and 5."""
     old = b"(dS'steps'\nI3\nsS'on'\nI01\nsVdeg\\u00b0\nL-70L\nsS'f'\nF0.5\ns"
     new = b"\x95" + bytes(8) + b"}\x94(\x8c\x05steps\x94K\x03\x8c\x02on\x88\x8c\x01s\x8f(K\x01\x90u"
     assert opened(torch_zip(old)).metadata == {"steps": 3, "on": True, "deg\xb0": -70, "f": 0.5}

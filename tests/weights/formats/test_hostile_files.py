@@ -1,4 +1,4 @@
-"""Files that mean harm are refused, each for its own reason, and nothing that they name ever runs."""
+"""Hostile files are refused with the expected message, and their code is not executed."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_sound_files_are_read(title, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured by /proc")
 def test_hostile_files_are_refused_within_200_mb_and_one_second(tmp_path):
-    """A second for files of up to 2 MB, as `limits` says, and a quarter more for each further megabyte."""
+    """One second for files of up to 2 MB, and a quarter for each further megabyte, as stated in `limits`."""
     program = [sys.executable, "-m", "tests.weights.formats.measuring", str(tmp_path)]
     results = json.loads(subprocess.run(program, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     assert results.keys() == CASES.keys()
