@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxvoice.weights.tensor_layouts import SPELLINGS, Norm, fold_weight_norm
+from jaxvoice.weights.tensor_layouts import SPELLINGS, Norm, fold_norm
 
 _Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 
@@ -130,7 +130,7 @@ class _Unit(NamedTuple):
         if len(values) == 1:
             return values[0]
         if self.norm == "weight":
-            return fold_weight_norm(*values)
+            return fold_norm(*values)
         weight, u, v = (value.astype(np.float64) for value in values)
         return (weight / (u @ weight.reshape(len(weight), -1) @ v)).astype(values[0].dtype)
 

@@ -21,9 +21,9 @@ from jaxvoice.weights.tensor_layouts import (
     Layout,
     Norm,
     Shape,
-    fold_weight_norm,
+    fold_norm,
     spelling_of,
-    unfold_weight_norm,
+    unfold_norm,
 )
 
 Initial = Callable[[str, Shape, Callable[[str], np.ndarray]], np.ndarray]
@@ -117,9 +117,9 @@ class TensorMapping:
         if self.conversion == "fold":
             # In the precision of the sources: a rounded g would differ from the norm of v.
             wide = np.dtype(np.float64 if any(array.dtype == np.float64 for array in arrays) else np.float32)
-            arrays = [fold_weight_norm(*(array.astype(wide, copy=False) for array in arrays))]
+            arrays = [fold_norm(*(array.astype(wide, copy=False) for array in arrays))]
         elif self.conversion == "unfold":
-            arrays = unfold_weight_norm(*(array.astype(self.dtypes[0], copy=False) for array in arrays))
+            arrays = unfold_norm(*(array.astype(self.dtypes[0], copy=False) for array in arrays))
         arrays = [array.astype(dtype, copy=False) for array, dtype in zip(arrays, self.dtypes, strict=True)]
         return arrays if self.layout is None else [self.layout.apply(array) for array in arrays]
 

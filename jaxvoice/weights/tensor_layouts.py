@@ -154,13 +154,13 @@ def magnitude_of(v: Float[np.ndarray, "first *rest"]) -> Float[np.ndarray, "firs
     return np.sqrt(squares).astype(v.dtype).reshape(-1, *(1 for _ in v.shape[1:]))
 
 
-def unfold_weight_norm(weight: Float[np.ndarray, "..."]) -> list[Float[np.ndarray, "..."]]:
+def unfold_norm(weight: Float[np.ndarray, "..."]) -> list[Float[np.ndarray, "..."]]:
     """The parts `[g, v]` of weight norm for `weight`: its norm, and `weight` itself."""
     return [magnitude_of(weight), weight]
 
 
-def fold_weight_norm(g: Float[np.ndarray, "..."], v: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """`g * v / ||v||`; the exact inverse of `unfold_weight_norm`.
+def fold_norm(g: Float[np.ndarray, "..."], v: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """`g * v / ||v||`; the exact inverse of `unfold_norm`.
 
     If `g` is bitwise equal to the norm of `v`, the result is `v`.
     """

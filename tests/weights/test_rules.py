@@ -12,9 +12,9 @@ from jaxvoice.weights.tensor_layouts import (
     DropAxis,
     Reshape,
     Transpose,
-    fold_weight_norm,
+    fold_norm,
     magnitude_of,
-    unfold_weight_norm,
+    unfold_norm,
 )
 
 FLOAT = np.dtype(np.float32)
@@ -72,9 +72,9 @@ def test_unfolded_weights_are_folded_bit_for_bit():
 def test_fold_weight_norm_equals_torch():
     layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.ConvTranspose1d(6, 3, 4))
     g, v = (getattr(layer.parametrizations.weight, name).detach().numpy() for name in ("original0", "original1"))
-    np.testing.assert_allclose(fold_weight_norm(2 * g, v), 2 * layer.weight.detach().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(fold_norm(2 * g, v), 2 * layer.weight.detach().numpy(), rtol=1e-6)
     assert magnitude_of(v).shape == g.shape
-    np.testing.assert_array_equal(fold_weight_norm(*unfold_weight_norm(v)), v)
+    np.testing.assert_array_equal(fold_norm(*unfold_norm(v)), v)
 
 
 def test_vectors_of_spectral_norm_are_not_parts_of_weight_norm():
