@@ -1,4 +1,4 @@
-"""Training of all model families: tasks, the loop, learners, parallelism, checkpoints and logs."""
+"""Training of all model families: tasks, learners, the training loop, parallelism, checkpoints and logs."""
 
 from typing import TYPE_CHECKING
 

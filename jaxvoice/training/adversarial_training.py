@@ -14,7 +14,7 @@ _GeneratorT = TypeVar("_GeneratorT")
 _DiscriminatorT = TypeVar("_DiscriminatorT")
 Metrics = dict[str, Float[Array, ""]]
 AdversarialMode = Literal["both", "discriminators", "generator", "reconstruction"]
-"""Which sides a step updates, see `adversarial_step`."""
+"""The networks that a step updates, see `adversarial_step`."""
 
 
 class AdversarialStep(NamedTuple, Generic[_GeneratorT, _DiscriminatorT]):
@@ -27,7 +27,7 @@ class AdversarialStep(NamedTuple, Generic[_GeneratorT, _DiscriminatorT]):
     finite: Bool[Array, ""]
     """Whether all losses and gradients are finite: the first argument of `guarded`."""
     metrics: Metrics
-    """`generator` and `discriminator`, the losses of the updated sides, and the metrics of their loss functions."""
+    """The losses `generator` and `discriminator` of the updated networks, and the metrics of their loss functions."""
 
 
 def adversarial_step(
@@ -40,30 +40,31 @@ def adversarial_step(
     mode: AdversarialMode = "both",
     frozen: Sequence[str] = (),
 ) -> AdversarialStep[_GeneratorT, _DiscriminatorT]:
-    """One update of the discriminators and then, against the updated ones, of the generator.
+    """Update the discriminators, and then the generator against the updated discriminators.
 
-    The generator runs once, and its outputs serve both updates. No gradient of the generator is computed for the
-    discriminators' update, and none of the discriminators for the generator's. Inputs, conditions and recordings are
-    variables that the functions close over.
+    The generator runs once, and both updates use its outputs. The update of the discriminators computes no gradient of
+    the generator, and the update of the generator computes no gradient of the discriminators' weights. The functions
+    close over inputs, conditions and recordings.
 
     **Arguments:**
 
-    - `generator`, `discriminators`: the learners of both sides.
-    - `generate`: takes the generator's model and returns its outputs and its new state (`None` without one). The
-        outputs are a pytree of arrays: audio, and values such as a Kullback-Leibler divergence that the loss reads.
+    - `generator`, `discriminators`: their learners.
+    - `generate`: takes the generator's model and returns its outputs and its new state, `None` for a model without
+        state. The outputs are a pytree of arrays: audio, and other inputs of the losses such as a Kullback-Leibler
+        divergence.
     - `discriminator_loss`: takes the discriminators' model, their state and the outputs, and returns the loss, metrics
         for the log, and the new state. It is not differentiated with respect to the outputs.
-    - `generator_loss`: takes the same and returns the same. It is differentiated with respect to the outputs only.
-    - `mode`: `both` updates both sides. `discriminators` and `generator` update one side against the other as it is,
-        for trainings that alternate. `reconstruction` updates the generator without discriminators, for example in the
-        first steps of a training: `generator_loss` receives `None` as their model and state.
+    - `generator_loss`: has the same arguments and results. It is differentiated with respect to the outputs only.
+    - `mode`: `both` updates all networks. `discriminators` and `generator` update these networks only, for trainings
+        that alternate. `reconstruction` updates the generator without discriminators, for example in the first steps of
+        a training: `generator_loss` receives `None` as their model and state.
     - `frozen`: paths of the generator that this step does not change, as in `Learner.update`. No gradient of these
         parts is computed.
 
     **Raises:** `ConfigError` for another `mode`, or if a path in `frozen` names no array of the generator.
     """
     if mode not in get_args(AdversarialMode):
-        raise ConfigError(f"mode is {mode!r}; use one of {', '.join(map(repr, get_args(AdversarialMode)))}.")
+        raise ConfigError(f"mode is {mode!r}; it should be one of {', '.join(map(repr, get_args(AdversarialMode)))}.")
     train_generator, train_discriminators = mode != "discriminators", mode in ("both", "discriminators")
 
     def forward(params: _GeneratorT) -> tuple[PyTree, PyTree]:

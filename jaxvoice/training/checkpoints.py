@@ -1,8 +1,8 @@
-"""Checkpoints of a run: written atomically in the background, and verified when they are read.
+"""Checkpoints of a run, which are written atomically in the background, and verified when they are read.
 
-Only this file uses Orbax, whose `CheckpointManager` writes them. Beside the arrays, each checkpoint contains a JSON
-table: the number of its schema, the CRC-32 of every array (Orbax does not detect a flipped bit), the position of the
-loader, configuration, versions and best metric.
+Orbax's `CheckpointManager` writes them; only this file uses Orbax. Beside the arrays, each checkpoint contains a JSON
+object with the number of its schema, the CRC-32 of every array (Orbax does not detect flipped bits), the position of
+the loader, the configuration, the versions and the best metric.
 """
 
 import errno
@@ -40,7 +40,7 @@ from jaxvoice.weights.schemas import migrate, with_schema_number
 
 @dataclass(frozen=True)
 class Restored:
-    """A checkpoint that was read: the step after which it was written, its arrays by name, and its table."""
+    """The content of a checkpoint: the step after which it was written, its arrays by name, and its JSON object."""
 
     step: int
     arrays: dict[str, Array]
@@ -48,12 +48,12 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints in `folder`, of which the last `keep_last` and the best are kept; use it as a context manager.
+    """The checkpoints in `folder`, of which the last `keep_last` and the best are kept. A context manager.
 
-    Every process of a run opens it. The best is the one with the smallest `metric` among those of the last phase. With
-    `read_only` the folder is not changed.
+    Every process of a run opens the folder. The best checkpoint is the one with the smallest `metric` in the last
+    phase. With `read_only`, the folder is not changed.
 
-    **Raises:** `CheckpointError` where `folder` is a file or cannot be opened.
+    **Raises:** `CheckpointError` if `folder` is a file or cannot be opened.
     """
 
     def __init__(self, folder: Path, *, keep_last: int, metric: str, read_only: bool = False):
@@ -98,7 +98,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Wait for unfinished writes, except after an interrupt. A failure to write does not hide an earlier error."""
+        """Wait for unfinished writes, except after an interrupt. A failed write does not hide an earlier error."""
         with self._quiet:
             if kind is None:
                 self.wait()
@@ -117,11 +117,13 @@ class Checkpoints:
     def save(
         self, step: int, arrays: Mapping[str, Array], meta: Mapping[str, Any], metrics: Mapping[str, float] | None
     ) -> None:
-        """Start to write a checkpoint; afterwards `arrays` may be donated. A later call may raise a failure to write.
+        """Start to write a checkpoint in the background. `arrays` may be donated afterwards.
 
-        `metrics` are those of a validation at this step: the class's `metric`, and the `phase` of the step.
+        `meta` contains JSON values. `metrics` are those of a validation at this step: the `metric` of the class, and
+        the `phase` of the step.
 
-        **Raises:** `CheckpointError` if this or an earlier checkpoint could not be written.
+        **Raises:** `CheckpointError` if this or an earlier checkpoint could not be written. If the write fails later,
+        a later call raises the error.
         """
         fingerprints = {name: _fingerprint(array) for name, array in arrays.items()}
         table = with_schema_number("run", {**meta, "step": step, "arrays": fingerprints})
@@ -129,13 +131,13 @@ class Checkpoints:
         self._attempt(lambda: self._manager.save(step, args=args, metrics=metrics, force=True))
 
     def check(self) -> None:
-        """Raise `CheckpointError` if writing in the background has failed."""
+        """Raise `CheckpointError` if a write in the background has failed."""
         self._attempt(self._manager.check_for_errors)
 
     def wait(self) -> None:
         """Wait until all checkpoints are on disk.
 
-        **Raises:** `CheckpointError` if writing failed.
+        **Raises:** `CheckpointError` if a write failed.
         """
         self._attempt(self._manager.wait_until_finished)
 
@@ -163,12 +165,12 @@ class Checkpoints:
         **Arguments:**
 
         - `abstract`: shape, dtype and sharding of every array.
-        - `accept`: raises `CheckpointError` for the table of a checkpoint that must not be used.
+        - `accept`: takes the JSON object of a checkpoint, and raises `CheckpointError` if it does not fit the run.
         - `log`: prints messages.
 
-        **Raises:** `CheckpointError` if all are damaged, if `accept` raises it, if arrays differ from `abstract`, if
-        the schema is newer than this version reads, if a checkpoint cannot be read for another reason than damage, or
-        if processes read different checkpoints.
+        **Raises:** `CheckpointError` if all checkpoints are damaged, if `accept` raises it, if arrays differ from
+        `abstract`, if the schema is newer than this version supports, if a checkpoint cannot be read for another reason
+        than damage, or if processes read different checkpoints.
         """
         damaged: dict[int, str] = {}
         for step in reversed(self.steps()):
@@ -183,13 +185,13 @@ class Checkpoints:
                         "not indicate damage, so nothing was changed. Check memory, permissions and the disk, and try "
                         "again."
                     ) from failure
-                # Damage raises JSON, key, attribute, type, value and bare errors.
+                # Damage raises errors of JSON, keys, attributes, types and values, and `Exception`.
                 damaged[step] = _first_line(failure)
                 restored = None
             if restored is not None:
-                self._agree_on(step)
+                self._check_same_step(step)
                 if not self._read_only:
-                    self._set_aside(list(damaged), log)
+                    self._move_damaged(list(damaged), log)
                 return restored
             _wait_for_other_arrays()
             log(f"Checkpoint {step} in {self.folder} is damaged ({damaged[step]}); trying the previous one.")
@@ -219,7 +221,7 @@ class Checkpoints:
             raise ValueError(f"{len(broken)} arrays differ from the saved ones, first {broken[0]}")
         return Restored(step, arrays, meta)
 
-    def _agree_on(self, step: int) -> None:
+    def _check_same_step(self, step: int) -> None:
         steps = in_every_process(step)
         if len(set(steps)) > 1:
             raise CheckpointError(
@@ -227,26 +229,26 @@ class Checkpoints:
                 "Nothing was changed. Check that all processes can read the same files."
             )
 
-    def _set_aside(self, steps: list[int], log: Callable[[str], None]) -> None:
+    def _move_damaged(self, steps: list[int], log: Callable[[str], None]) -> None:
         """Move damaged checkpoints to the folder `damaged`, because their steps will be written again."""
         barrier("all processes have read the checkpoints")
         if steps and jax.process_index() == 0:
-            aside = self.folder.parent / "damaged"
-            aside.mkdir(exist_ok=True)
+            target = self.folder.parent / "damaged"
+            target.mkdir(exist_ok=True)
             for step in steps:
-                shutil.rmtree(aside / str(step), ignore_errors=True)
-                (self.folder / str(step)).rename(aside / str(step))
-            log(f"Moved {len(steps)} damaged checkpoint(s) to {aside}.")
+                shutil.rmtree(target / str(step), ignore_errors=True)
+                (self.folder / str(step)).rename(target / str(step))
+            log(f"Moved {len(steps)} damaged checkpoint(s) to {target}.")
         barrier("damaged checkpoints are moved")
         self._manager.reload()
 
 
 def read_state(run: Path, task: Task) -> Any:
-    """The state in the newest intact checkpoint of the run folder `run`; the folder is only read.
+    """Read the state in the newest intact checkpoint of the run folder `run`, without changing the folder.
 
-    `task` must have the run's configuration. The arrays are on this process's first device.
+    `task` should have the configuration of the run. The arrays are on the first device of this process.
 
-    **Raises:** `CheckpointError` if there is no intact checkpoint, or one of another configuration.
+    **Raises:** `CheckpointError` if there is no intact checkpoint, or the run has another configuration.
     """
     folder = RunFolder(run)
     if not folder.checkpoints.is_dir():
@@ -267,7 +269,7 @@ def read_state(run: Path, task: Task) -> Any:
 
 
 def _rank(metrics: Mapping[str, float], *, metric: str) -> tuple[float, float]:
-    """The sort key of checkpoints. The best one has the smallest rank."""
+    """The sort key of checkpoints. The best checkpoint has the smallest key."""
     value, phase = metrics[metric], metrics.get("phase")
     if not math.isfinite(value):
         return math.inf, math.inf
@@ -305,7 +307,7 @@ def _first_line(failure: BaseException) -> str:
 
 
 def _is_temporary(failure: Exception) -> bool:
-    """Whether `failure` is temporary, due to the machine (memory, permissions, a disk), and no sign of damage."""
+    """Whether `failure` indicates a problem of the machine (memory, permissions, a disk) rather than damage."""
     if isinstance(failure, MemoryError | jax.errors.JaxRuntimeError):
         return True
     if isinstance(failure, OSError):
@@ -314,17 +316,18 @@ def _is_temporary(failure: Exception) -> bool:
 
 
 def _wait_for_other_arrays() -> None:
-    """Wait for the operations on other arrays after a failure, and collect them while their messages are dropped."""
+    """Wait for the operations on other arrays after a failure, and free them while their messages are suppressed."""
     time.sleep(0.2)
     gc.collect()
 
 
 @contextmanager
 def _quiet_orbax() -> Iterator[None]:
-    """A context without Orbax's own messages; errors that matter are raised as exceptions.
+    """A context that suppresses the messages of Orbax, whose errors are raised as exceptions.
 
-    It drops messages to absl's logger. If reading or writing an array fails, the operations on the others are
-    abandoned, and each would print a traceback ("Event loop is closed") from another thread or the garbage collector.
+    Messages to absl's logger are suppressed. If reading or writing an array fails, the operations on the other arrays
+    are abandoned, and each would print a traceback ("Event loop is closed") from another thread or the garbage
+    collector.
     """
     absl, before = logging.getLogger("absl"), sys.unraisablehook
 

@@ -1,4 +1,4 @@
-"""A task's step as a compiled program over flat lists of arrays."""
+"""Compilation of a task's step to programs over flat lists of arrays."""
 
 import functools as ft
 import os
@@ -18,10 +18,10 @@ from jaxvoice.training.training_state import Skeleton
 
 
 def compiler_options() -> dict[str, Any]:
-    """Options for the compilation of steps. On CPUs, LLVM's costly optimisations are disabled.
+    """Compiler options of steps. On CPUs, they disable LLVM's costly optimisations.
 
-    The time of a step on a CPU is spent in library kernels. For HiFi-GAN V1 these optimisations take 11 of 46 seconds
-    of compilation and do not change the speed. A level in `XLA_FLAGS` has precedence.
+    A step on a CPU spends its time in library kernels. For HiFi-GAN V1, these optimisations take 11 of 46 seconds of
+    compilation and do not change the speed. An optimisation level in `XLA_FLAGS` has precedence.
     """
     option = "xla_backend_optimization_level"
     chosen = jax.default_backend() != "cpu" or option in os.environ.get("XLA_FLAGS", "")
@@ -29,16 +29,16 @@ def compiler_options() -> dict[str, Any]:
 
 
 def step_key(seed: int, step: Int[Array, ""] | int) -> PRNGKeyArray:
-    """The random key of the step that follows `step` steps, in a run of this seed."""
-    # `jax.random.split` counts from 0 as well: without the first number, steps would repeat keys that `init` used.
+    """The random key of the step that follows `step` steps in a run with `seed`."""
+    # `jax.random.split` also counts from 0. Without the first number, steps would repeat keys of `init`.
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**32 - 1), step)
 
 
 class CompiledStep:
-    """`task.step`, compiled once per batch shape and phase. The state is donated and replicated over `mesh`; batches
-    are sharded.
+    """`task.step`, compiled for each batch shape and phase.
 
-    The key of a step is a function of `seed` and of the state's number of steps, see `step_key`.
+    The state is donated and replicated over `mesh`, and batches are sharded. The key of a step is a function of `seed`
+    and the number of steps of the state, see `step_key`. `seconds` is the total time of compilation.
     """
 
     def __init__(self, task: Task, skeleton: Skeleton, mesh: Mesh, *, seed: int = 0):
@@ -53,7 +53,7 @@ class CompiledStep:
                 if (old.shape, old.dtype) != (new.shape, new.dtype):
                     raise TrainingError(
                         f"The task's step changed {name} from {old.dtype}{list(old.shape)} to "
-                        f"{new.dtype}{list(new.shape)}; a step must keep shapes and dtypes."
+                        f"{new.dtype}{list(new.shape)}; it should keep shapes and dtypes."
                     )
             counters = state.counters
             return after, metrics, jnp.stack([counters.skipped, counters.skipped_in_a_row, stop_codes.max()])
@@ -71,7 +71,7 @@ class CompiledStep:
     def __call__(
         self, leaves: list[Array], batch: PyTree, stop_codes: Int[Array, " devices"], phase: int = 0
     ) -> tuple[list[Array], dict[str, Array], Int[Array, "3"]]:
-        """New state arrays, metrics, and the status (updates skipped, skipped in a row, largest stop code)."""
+        """The arrays of the new state, metrics, and status: updates skipped, skipped in a row, largest stop code."""
         program = self._programs.get(kind := (phase, self._shape(batch)))
         if program is None:
             program = self.compile(leaves, batch, stop_codes, phase)
@@ -81,7 +81,7 @@ class CompiledStep:
     def compile(
         self, leaves: list[Array], batch: PyTree, stop_codes: Int[Array, " devices"], phase: int = 0
     ) -> jax.stages.Compiled:
-        """The program for batches with the shapes of `batch`; adds the time of the compilation to `seconds`.
+        """Compile the program for `phase` and the shapes of `batch`, and add the time to `seconds`.
 
         **Raises:** `TrainingError` if the step changes the structure of its state, a shape or a dtype.
         """

@@ -1,4 +1,4 @@
-"""Learners: a network together with its optimiser and the moving average of its weights."""
+"""Learners, which hold a network, the state of its optimiser and the moving average of its weights."""
 
 import difflib
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def check_ema_decay(decay: float | None) -> None:
 class Learner(eqx.Module, Generic[_ModelT]):
     """A model with the state of its optimiser and, if `ema_decay` is given, the moving average of its weights.
 
-    A learner is part of a task's state. `Learner.create` makes one, and `update` returns the learner after a step. Loss
+    A learner is part of a task's state. `Learner.create` makes a learner, and `update` returns it after an update. Loss
     functions take `params`, the trained arrays, and rebuild the model with `combine`, so that no gradient of a frozen
     part is computed:
 
@@ -36,8 +36,8 @@ class Learner(eqx.Module, Generic[_ModelT]):
     learner = learner.update(gradient)
     ```
 
-    Parts under the paths in `frozen` never change: they are not in `params`, optimiser state or weight decay, and
-    `update` keeps their part of `model_state`.
+    Parts under the paths in `frozen` never change: they are not in `params` and the optimiser's state, they do not
+    decay, and `update` keeps their part of `model_state`.
     """
 
     model: _ModelT
@@ -70,7 +70,7 @@ class Learner(eqx.Module, Generic[_ModelT]):
         ema_decay: float | None = None,
         frozen: Sequence[str] = (),
     ) -> "Learner[_ModelT]":
-        """The learner before its first update; the moving average begins at the model itself.
+        """Create the learner before its first update. The moving average starts at `model`.
 
         **Raises:** `ConfigError` if a path in `frozen` names no array of `model`, or `ema_decay` is not in [0, 1).
         """
@@ -108,9 +108,9 @@ class Learner(eqx.Module, Generic[_ModelT]):
         - `gradient`: has the structure of `params`, of `params_without(frozen)` or of the model. Gradients of frozen
             parts are not used.
         - `model_state`: replaces the model's state, frozen parts excluded; `None` keeps it.
-        - `frozen`: paths below the model (and `model_state`) that this update does not change, nor their optimiser
-            state, besides those that are always frozen: parts that are trained in some phases only. Moving averages
-            go on towards the weights of these parts.
+        - `frozen`: paths below the model (and `model_state`) of parts that are trained in other phases only. Like the
+            parts that are always frozen, this update does not change them or their optimiser state. Their moving
+            averages are updated.
 
         **Raises:** `ConfigError` if a path in `frozen` names no array of the model.
         """
@@ -118,7 +118,7 @@ class Learner(eqx.Module, Generic[_ModelT]):
         params = self.params
 
         def used(path: Any, param: Array | None, part: Array | None) -> Array | None:
-            # The optimiser has moments of parts that are frozen in this update only, so it needs a gradient of them.
+            # The optimiser has moments of the parts that only this update freezes, so it needs gradients for them.
             return None if param is None else jnp.zeros_like(param) if _is_frozen(path, frozen) else part
 
         is_none = lambda leaf: leaf is None  # noqa: E731
@@ -139,18 +139,18 @@ class Learner(eqx.Module, Generic[_ModelT]):
         )
 
     def with_state(self, model_state: PyTree, *, frozen: Sequence[str] = ()) -> "Learner[_ModelT]":
-        """The learner with another `model_state`, whose frozen parts stay as they were, as in `update`."""
+        """The learner with another `model_state`. Frozen parts of the state do not change, as in `update`."""
         changed = _without(model_state, (*self.frozen, *frozen))
         return replace(self, model_state=eqx.combine(changed, self.model_state))
 
     def _averaged(self, average: Any, new: Any) -> Any:
         assert self.ema_decay is not None
         mixed = ema_update(self._trained(average), self._trained(new), decay=self.ema_decay, step=self.updates)
-        # A weighted mean of two equal numbers is rounded: arrays that do not change are taken over instead.
+        # A weighted mean of equal numbers is rounded, so frozen arrays are copied instead.
         return eqx.combine(mixed, new)
 
     def _with_kept_moments(self, new: optax.OptState, params: PyTree, frozen: Sequence[str]) -> optax.OptState:
-        """The state `new` of the optimiser with the old moments of frozen parameters."""
+        """The optimiser's state `new` with the old moments of frozen parameters."""
         # Moments are trees with the structure of the parameters.
         structure = jax.tree.structure(params)
         return jax.tree.map(
@@ -172,13 +172,13 @@ class Learner(eqx.Module, Generic[_ModelT]):
 
     @property
     def updates(self) -> Int32[Array, ""]:
-        """The number of updates so far, on which the learning rate depends. Skipped updates do not count."""
+        """The number of updates, on which the learning rate depends. Skipped updates are not counted."""
         is_count = lambda node: isinstance(node, optax.ScaleByScheduleState)  # noqa: E731
         nodes = jax.tree.leaves(self.optimizer_state, is_leaf=is_count)
         return jnp.asarray(next(node.count for node in nodes if is_count(node)))
 
     def metrics(self, gradient: PyTree) -> dict[str, Float32[Array, ""]]:
-        """`gradient_norm`, and the `learning_rate` of the update by `gradient`, for the log."""
+        """The metrics `gradient_norm` and `learning_rate` of the update by `gradient`, for the log."""
         schedule = learning_rate(self.optimizer, steps_per_epoch=self.steps_per_epoch)
         values = {"gradient_norm": optax.tree_utils.tree_norm(gradient), "learning_rate": schedule(self.updates)}
         return {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
@@ -192,7 +192,7 @@ class Learner(eqx.Module, Generic[_ModelT]):
 
 
 def _check_paths(model: Any, frozen: Sequence[str]) -> None:
-    """Raise `ConfigError` unless every path in `frozen` is that of an array of `model`, or has arrays below it."""
+    """Raise `ConfigError` unless every path in `frozen` names an array of `model`, or a part with arrays."""
     if not frozen:
         return
     names = array_names(eqx.filter(model, eqx.is_array))

@@ -1,4 +1,4 @@
-"""Logs of a run: progress, metrics.jsonl, TensorBoard events and samples. Only process 0 writes them."""
+"""The logs of a run: progress, metrics.jsonl, TensorBoard events and samples. Only process 0 writes them."""
 
 import json
 import math
@@ -39,16 +39,16 @@ def flat_lines(table: Mapping[str, Any], prefix: str = "") -> list[str]:
     return lines
 
 
-def duration(seconds: float) -> str:
-    """Hours, minutes and seconds as `1:02:03` or `2:03`."""
+def format_duration(seconds: float) -> str:
+    """Format `seconds` as hours, minutes and seconds, `1:02:03` or `2:03`."""
     hours, rest = divmod(round(seconds), 3600)
     minutes, seconds = divmod(rest, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """A context in which an `OSError` becomes a `CheckpointError` that says what to do."""
+def converted_write_errors(folder: Path) -> Iterator[None]:
+    """A context that converts an `OSError` to a `CheckpointError` with the remedy."""
     try:
         yield
     except OSError as failure:
@@ -60,16 +60,16 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def file_name(name: str) -> str:
-    """A file name that is valid on every system for the name of a sample, which may be a path.
+    """Convert the name of a sample, which may be a path, to a file name that is valid on every system.
 
-    `p225/p225_001` becomes `p225%2Fp225_001`, as in URLs. Different names stay different.
+    `p225/p225_001` becomes `p225%2Fp225_001`, as in URLs. Different names remain different.
     """
-    # A file name need not be UTF-8; Python decodes other bytes to surrogates.
+    # A name need not be UTF-8; Python decodes other bytes to surrogates.
     return quote(name, safe=" #$&'()+,;=@[]{}!", errors="surrogatepass")
 
 
 class RunLog:
-    """The logs of one session of a run, from after `step`; without effect in all processes but the first."""
+    """The logs of a session of a run that starts after `step`. Without effect in all processes except process 0."""
 
     def __init__(self, folder: RunFolder, *, step: int, steps: int, minutes: float | None, tensorboard: bool):
         self._folder, self._steps = folder, steps
@@ -79,7 +79,7 @@ class RunLog:
         self._events = None
         if not self._active:
             return
-        with writing(folder.path):
+        with converted_write_errors(folder.path):
             folder.cut_metrics(step)
             self._metrics = folder.metrics.open("a", encoding="utf-8", newline="\n")
             if tensorboard:
@@ -91,18 +91,17 @@ class RunLog:
         )
 
     def train(self, step: int, metrics: Mapping[str, float], speed: Mapping[str, float]) -> None:
-        """Log a step's metrics and the speed up to it (`steps_per_second`, `audio_seconds_per_second`, or nothing)."""
+        """Log the metrics of a step, and the speed if it is known (`steps_per_second`, `audio_seconds_per_second`)."""
         if not self._active:
             return
-        with writing(self._folder.path):
+        with converted_write_errors(self._folder.path):
             self._line({"step": step, "kind": "train", **metrics, **speed})
             self._scalars(step, {f"train/{name}": value for name, value in {**metrics, **speed}.items()})
         text = f"step {step}/{self._steps}  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         if speed:
             rate, audio = speed["steps_per_second"], speed["audio_seconds_per_second"]
-            text += (
-                f"  {rate:.3g} steps/s  {audio:.3g} s of audio per second  {duration(self._time_left(step, rate))} left"
-            )
+            left = format_duration(self._time_left(step, rate))
+            text += f"  {rate:.3g} steps/s  {audio:.3g} s of audio per second  {left} left"
         if self._bar.disable:
             print(text, flush=True)
         else:
@@ -119,7 +118,7 @@ class RunLog:
         print_once(
             f"validation at step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in report.metrics.items())
         )
-        with writing(self._folder.path):
+        with converted_write_errors(self._folder.path):
             self._line({"step": step, "kind": "validation", "phase": phase, **report.metrics})
             self._scalars(step, {f"validation/{name}": value for name, value in report.metrics.items()})
             for sample in report.samples:
@@ -131,7 +130,7 @@ class RunLog:
         """Close all files."""
         if self._active:
             self._bar.close()
-            with writing(self._folder.path):
+            with converted_write_errors(self._folder.path):
                 self._metrics.close()
                 if self._events is not None:
                     self._events.close()
@@ -155,7 +154,7 @@ class RunLog:
         folder = self._folder.samples / f"step_{step:08d}"
         folder.mkdir(parents=True, exist_ok=True)
         audio = np.clip(np.nan_to_num(np.asarray(sample.audio, np.float32)), -1.0, 1.0)
-        # Through a file object, so that a full disk raises OSError with its reason, not libsndfile's own error.
+        # With a file object, a full disk raises OSError with the reason, instead of an error of libsndfile.
         name = file_name(sample.name)
         with (folder / f"{name}.wav").open("wb") as file:
             soundfile.write(file, audio, sample.sample_rate, format="WAV", subtype="PCM_16")
@@ -191,7 +190,7 @@ class SpeedMeter:
         self._since = time.perf_counter()
 
     def count(self, audio_seconds: float) -> None:
-        """Count a step on a batch with so many seconds of audio."""
+        """Count a step on a batch with `audio_seconds` seconds of audio."""
         self._steps += 1
         self._audio += audio_seconds
 

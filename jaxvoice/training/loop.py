@@ -1,4 +1,4 @@
-"""The training loop, for any task and any number of devices and hosts; runs can be stopped and resumed."""
+"""The training loop for any task and any number of devices and hosts. Runs can be stopped and resumed."""
 
 import math
 import time
@@ -19,7 +19,14 @@ from jaxvoice.errors import CheckpointError, DataError, TrainingError
 from jaxvoice.training import parallel
 from jaxvoice.training.checkpoints import Checkpoints, Restored
 from jaxvoice.training.compiled_step import CompiledStep
-from jaxvoice.training.logging import RunLog, SpeedMeter, duration, flat_lines, print_once, writing
+from jaxvoice.training.logging import (
+    RunLog,
+    SpeedMeter,
+    converted_write_errors,
+    flat_lines,
+    format_duration,
+    print_once,
+)
 from jaxvoice.training.process import Interrupts
 from jaxvoice.training.provenance import check_same_config, devices, provenance
 from jaxvoice.training.run_folder import Resume, RunFolder
@@ -27,16 +34,19 @@ from jaxvoice.training.task import ResumableLoader, Task, ValidationResult
 from jaxvoice.training.training_state import Skeleton
 
 Stop = Literal["steps", "minutes", "interrupted"]
-# Stop codes that processes exchange inside the step. A larger code has priority.
+# Stop codes, which processes exchange inside the step. A larger code has priority.
 _STOP_CODES: tuple[Stop | None, ...] = (None, "minutes", "interrupted")
 
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long to train, and how often to validate, save and log. Every value may change from session to session.
+    """Settings of the loop: limits of the training, and intervals of validation, checkpoints and logs.
 
-    `minutes` is the wall time of this session, compilation and the last validation included. `steps` counts over all
-    sessions of the run. The best checkpoint is the one with the smallest `best_metric` in the last phase of the task.
+    The settings may differ between the sessions of a run. `minutes` is the wall time of this session, compilation and
+    the last validation included. `steps` counts over all sessions of the run. The best checkpoint is the one with the
+    smallest `best_metric` in the last phase of the task.
+
+    **Raises:** `ConfigError` for values of the wrong type or range.
     """
 
     steps: int = 2_500_000
@@ -44,7 +54,7 @@ class LoopConfig:
     minutes: float | None = None
     """Wall time of this session in minutes; None sets no limit."""
     resume: Resume = "auto"
-    """auto: resume the run if there is one; must: fail without a run; never: fail if there is a run."""
+    """auto: resume the run if it exists; must: fail without a run; never: fail if a run exists."""
     validate_every: int = 1000
     """Steps between validations; 0 validates only at the end."""
     checkpoint_every: int = 5000
@@ -56,7 +66,7 @@ class LoopConfig:
     best_metric: str = "mel_l1"
     """Validation metric whose smallest value marks the best checkpoint."""
     max_skipped_in_a_row: int = 20
-    """Steps with losses or gradients that are not finite, in a row, before training gives up."""
+    """Consecutive steps with losses or gradients that are not finite, after which training stops with an error."""
     seed: int = 1234
     """Seed of the initial weights, of the crops and of random numbers within steps, such as dropout."""
     tensorboard: bool = True
@@ -71,10 +81,11 @@ class LoopConfig:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The result of a session: why it stopped, the number of steps of the run, and metrics.
+    """The result of a session: the reason for its end, the number of steps of the run, and metrics.
 
-    `metrics` are those of the last validation; `best` has the keys `step`, `value` and `phase`,
-    the rank of the phase (`Task.rank_of`).
+    `metrics` are those of the last validation. `best` has the keys `step`, `value` and `phase`, the rank of the phase
+    (`Task.rank_of`). `steps_per_second` excludes compilation, validation and checkpoints. `skipped` is the number of
+    skipped updates.
     """
 
     stopped: Stop
@@ -99,23 +110,23 @@ def fit(
 ) -> TrainingResult:
     """Train `task` on `loader` in the run folder `run`, or resume the run in it.
 
-    On one kind of machine, a resumed run repeats an uninterrupted one bit for bit. GPUs need deterministic kernels for
-    this (`XLA_FLAGS=--xla_gpu_deterministic_ops=true`).
+    On the same kind of machine, the results of a resumed run equal those of an uninterrupted run bit for bit. On GPUs,
+    this needs deterministic kernels (`XLA_FLAGS=--xla_gpu_deterministic_ops=true`).
 
     **Arguments:**
 
     - `task`: the networks, losses and validation of a model family.
-    - `loader`: its batches.
+    - `loader`: the batches of this process.
     - `config`: limits and intervals.
-    - `run`: the run folder. It is created after the loader has returned its first batch.
+    - `run`: the run folder, which is created after the loader has returned its first batch.
     - `initial_state`: makes the state before the first step, for example with pretrained weights; by default
         `task.init`. It is not called if the run has a checkpoint. Only the arrays of the state are used: settings such
         as learning rates are those of `task`.
-    - `mesh`: devices, with the axis `data`; by default all devices.
+    - `mesh`: a mesh of devices with the axis `data`; by default of all devices.
 
     **Raises:** `ConfigError` for a batch size that is not a multiple of the number of devices; `CheckpointError` if
-    the folder is not a run folder, has another configuration, is damaged, or cannot be written; `TrainingError` if
-    updates stay non-finite, or the initial state does not match `task`; `DataError` if the loader ends.
+    the folder is not a run folder, has another configuration, is damaged, or cannot be written; `TrainingError` after
+    too many updates that are not finite, or if the initial state does not match `task`; `DataError` if the loader ends.
     """
     mesh = parallel.data_mesh() if mesh is None else mesh
     folder = RunFolder(run)
@@ -126,7 +137,7 @@ def fit(
 
 @dataclass
 class _Session:
-    """One session of a run. `leaves` are the arrays of the task's state; the other fields are on the host."""
+    """A session of a run. `leaves` are the arrays of the task's state on the devices; other fields are on the host."""
 
     task: Task
     loader: ResumableLoader
@@ -174,7 +185,7 @@ class _Session:
                     self._adopt(restored)
                 upcoming = self._next_batch() if self.step < config.steps else None
             if state is not None:
-                self.step = int(state.counters.step)  # above 0 for a training that is continued from elsewhere
+                self.step = int(state.counters.step)  # above 0 if the initial state is that of another training
                 self.leaves = parallel.replicate(self.skeleton.adopt(state), self.mesh)
             del state
             if self.step >= config.steps:
@@ -202,7 +213,7 @@ class _Session:
     def _train(self, log: RunLog, interrupts: Interrupts, upcoming: Any) -> TrainingResult:
         config = self.config
         program = CompiledStep(self.task, self.skeleton, self.mesh, seed=config.seed)
-        # Waiting for an older step keeps a GPU's queue filled; a CPU computes in the threads that would run ahead.
+        # A GPU computes while the host prepares the next step. A CPU computes in the threads of the host.
         ahead = 1 if jax.default_backend() == "cpu" else 2
         pending: deque[tuple[int, Array]] = deque()
         speed = SpeedMeter()
@@ -286,20 +297,19 @@ class _Session:
         state = self.skeleton.build(parallel.on_one_device(self.leaves))
         found = self.task.validate(state)
         if not found.metrics:
-            # Without held-out data there is no best model: save the newest.
+            # Without held-out data there is no best model, so the newest model is saved.
             self._save_model(state)
             return found
         if self.config.best_metric not in found.metrics:
             raise TrainingError(
-                f"The validation returned {', '.join(found.metrics) or 'no metrics'}, but not "
-                f"{self.config.best_metric!r}, which selects the best checkpoint. Set best_metric to one of "
-                "them."
+                f"The best metric is {self.config.best_metric!r}; it should be one of the metrics of the validation, "
+                f"{', '.join(found.metrics)}."
             )
         self.metrics = parallel.from_first_process({name: float(value) for name, value in found.metrics.items()})
         report = ValidationResult(self.metrics, found.samples)
         log.validation(self.step, report, phase=self._rank)
         value, rank = self.metrics[self.config.best_metric], self._rank
-        # In earlier phases, parts of the model were not trained yet.
+        # A model of an earlier phase is not compared, because parts of it were not trained yet.
         if math.isfinite(value) and (self.best is None or (-rank, value) < (-self.best["phase"], self.best["value"])):
             self.best = {"step": self.step, "value": value, "phase": rank}
             self._save_model(state)
@@ -315,7 +325,7 @@ class _Session:
 
     def _save_model(self, state: PyTree) -> None:
         if jax.process_index() == 0:
-            with writing(self.folder.model):
+            with converted_write_errors(self.folder.model):
                 self.folder.replace_model(lambda into: self.task.save_model(state, into))
 
     def _restore(self, shapes: PyTree) -> Restored | None:
@@ -341,9 +351,7 @@ class _Session:
         before, now = restored.meta.get("data", {}), self.loader.describe()
         changed = [f"{name} {before[name]} -> {now.get(name)}" for name in before if before[name] != now.get(name)]
         if changed:
-            print_once(
-                f"the data differ from those of the checkpoint ({', '.join(changed)}), so the data order changes"
-            )
+            print_once(f"the data differ from those of the checkpoint ({', '.join(changed)}), so their order changes")
 
     def _next_batch(self) -> tuple[PyTree, Any, float]:
         """The next batch on the devices, the loader's position after it, and its seconds of audio."""
@@ -370,7 +378,7 @@ class _Session:
         return parallel.shard_batch(np.full(len(self.mesh.local_devices), code, np.int32), self.mesh)
 
     def _drain_status(self, pending: deque[tuple[int, Array]], *, keep: int) -> Stop | None:
-        """Wait for all but the newest `keep` steps, and return the most urgent of their stop codes.
+        """Wait for all steps except the newest `keep`, and return the stop of the largest of their stop codes.
 
         **Raises:** `TrainingError` after too many skipped updates in a row.
         """
@@ -384,9 +392,9 @@ class _Session:
                     self._save(None)  # every process comes here at the same step
                 self.store.wait()
                 steps = self.store.steps()
-                kept = f"checkpoint {steps[-1]} holds the state before them" if steps else "there is no checkpoint yet"
+                kept = f"checkpoint {steps[-1]} contains the state before them" if steps else "no checkpoint exists yet"
                 raise TrainingError(
-                    f"Losses or gradients were not finite for {in_a_row} steps in a row (up to step {step}); {kept}. "
+                    f"Losses or gradients were not finite in {in_a_row} consecutive steps, up to step {step}; {kept}. "
                     f"Check the audio and resume with --resume auto, or start a new run with --init-from "
                     f"{self.folder.path} and a lower learning rate, a lower clip_norm, or precision float32."
                 )
@@ -412,7 +420,7 @@ class _Session:
         )
 
     def _print_end(self, result: TrainingResult) -> None:
-        done = f"step {result.step} of {self.config.steps} after {duration(result.seconds)}"
+        done = f"step {result.step} of {self.config.steps} after {format_duration(result.seconds)}"
         if result.skipped:
             done += f", {result.skipped} updates skipped as not finite"
         print_once(

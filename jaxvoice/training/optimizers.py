@@ -1,4 +1,4 @@
-"""Optimisers that follow PyTorch's definitions, built from optax, and the moving average of weights."""
+"""Optimisers of optax with the definitions of PyTorch, and the moving average of weights."""
 
 import math
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ _TreeT = TypeVar("_TreeT")
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with a schedule of its learning rate; the defaults are HiFi-GAN's (`train.py` of jik876/hifi-gan).
+    """AdamW with a learning-rate schedule. The defaults are those of HiFi-GAN (`train.py` of jik876/hifi-gan).
 
     `decay_steps` is the number of updates after which the rate is multiplied by `decay`; `None` means one epoch.
     `warmup_steps` raises the rate linearly from 0 before the decay starts. `clip_norm` bounds the global gradient norm.
-    With `schedule="noam"` the rate rises linearly over `warmup_steps` updates to `learning_rate`, and then falls with
+    With `schedule="noam"`, the rate rises linearly to `learning_rate` in `warmup_steps` updates, and then falls with
     the inverse square root of the number of updates (arXiv 1706.03762, equation 3). `noam_peak` computes this peak from
-    the equation's model dimension and factor. `decay` and `decay_steps` are ignored in this case.
+    the model dimension and factor of the equation. `decay` and `decay_steps` have no effect then.
 
     **Raises:** `ConfigError` for values of the wrong type or range, or not finite.
     """
@@ -61,22 +61,22 @@ class OptimizerConfig:
         for name in ("b1", "b2"):
             check_field(self, name, 0 <= getattr(self, name) < 1, "lie in [0, 1)")
         check_field(self, "decay", 0 < self.decay <= 1, "lie in (0, 1]", "1 keeps the rate constant")
-        if self.schedule == "noam" and self.warmup_steps == 0:
-            raise ConfigError("The schedule noam needs warmup_steps above 0; 4000 is usual.")
+        warms_up = self.schedule != "noam" or self.warmup_steps > 0
+        check_field(self, "warmup_steps", warms_up, "be positive for the schedule noam", "4000 is usual")
 
 
 def noam_peak(width: int, warmup_steps: int, *, factor: float = 1.0) -> float:
-    """The highest rate of factor * width^-0.5 * min(step^-0.5, step * warmup_steps^-1.5), reached after the warm-up.
+    """The highest rate of the schedule noam, `factor * width^-0.5 * min(step^-0.5, step * warmup_steps^-1.5)`.
 
-    `width` is the model's dimension. arXiv 1706.03762, equation 3.
+    `width` is the dimension of the model. Source: arXiv 1706.03762, equation 3.
     """
     return factor * (width * warmup_steps) ** -0.5
 
 
 def learning_rate(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate as a function of the number of updates made (skipped ones do not count).
+    """The learning rate as a function of the number of updates, without skipped updates.
 
-    **Raises:** `ConfigError` when the decay is per epoch and `steps_per_epoch` is below 1.
+    **Raises:** `ConfigError` if the rate decays once per epoch and `steps_per_epoch` is below 1.
     """
     if config.schedule == "noam":
         return _noam(config.learning_rate, config.warmup_steps)
@@ -85,7 +85,7 @@ def learning_rate(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.Sch
         every = steps_per_epoch if config.decay_steps is None else config.decay_steps
         if every < 1:
             raise ConfigError(
-                f"steps_per_epoch is {every}; it should be at least 1 for a decay per epoch. Or set decay_steps."
+                f"steps_per_epoch is {every}; it should be at least 1 for a decay per epoch. Otherwise set decay_steps."
             )
         schedule = optax.exponential_decay(config.learning_rate, every, config.decay, staircase=True)
     if config.warmup_steps:
@@ -103,9 +103,9 @@ def _noam(peak: float, warmup_steps: int) -> optax.Schedule:
 
 
 def decays_to(rate: float, config: OptimizerConfig, *, steps_per_epoch: int) -> int:
-    """The number of updates after which `config`'s learning rate is nearest to `rate`.
+    """The number of updates after which the learning rate of `config` is nearest to `rate`.
 
-    It is the warm-up plus a whole number of decays.
+    For an exponential decay, it is the warm-up and a whole number of decays.
 
     **Raises:** `ConfigError` as `learning_rate` does.
     """
@@ -121,7 +121,7 @@ def decays_to(rate: float, config: OptimizerConfig, *, steps_per_epoch: int) -> 
 
 
 def adamw(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.GradientTransformation:
-    """`torch.optim.AdamW` with `config`'s schedule, after clipping by global norm if `clip_norm` is set.
+    """The equivalent of `torch.optim.AdamW` with the schedule of `config`, and clipping by the global norm.
 
     **Raises:** `ConfigError` as `learning_rate` does.
     """
@@ -139,7 +139,7 @@ def _are_matrices(params: PyTree) -> PyTree:
 
 
 def _with_standard_promotion(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """`inner` under standard dtype promotion: optax raises floats to integer powers, which strict promotion refuses."""
+    """`inner` under standard dtype promotion, since optax raises floats to integer powers."""
 
     def init(params):
         with jax.numpy_dtype_promotion("standard"):
@@ -155,8 +155,8 @@ def _with_standard_promotion(inner: optax.GradientTransformation) -> optax.Gradi
 def ema_update(average: _TreeT, params: _TreeT, *, decay: float, step: Int[Array, ""] | None = None) -> _TreeT:
     """The exponential moving average after an update to `params`. Leaves other than floating-point arrays are replaced.
 
-    With `step`, the number of updates before this one, the decay is `min(decay, (1 + step) / (10 + step))`: the average
-    soon forgets the random initial weights (the rule of TensorFlow's `ExponentialMovingAverage`).
+    With `step`, the number of updates before this one, the decay is `min(decay, (1 + step) / (10 + step))`, as in
+    TensorFlow's `ExponentialMovingAverage`. This reduces the weight of the random initial parameters.
     """
     keep = jnp.asarray(decay, jnp.float32)
     if step is not None:

@@ -1,4 +1,4 @@
-"""Data parallelism: one program over all devices of all hosts, state replicated, batch sharded."""
+"""Data parallelism: one program on all devices of all hosts, with replicated state and sharded batches."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ def initialize_distributed(
 ) -> None:
     """Connect the processes of several hosts; call it once in every process, before any other use of JAX.
 
-    On Slurm, Kubernetes and TPU pods no argument is needed; elsewhere `coordinator` is `host:port` of process 0.
+    Slurm, Kubernetes and TPU pods need no arguments. Otherwise, `coordinator` is `host:port` of process 0.
 
     **Raises:** `ConfigError` if JAX was used before, or if the processes cannot connect.
     """
@@ -29,30 +29,30 @@ def initialize_distributed(
         jax.distributed.initialize(coordinator, num_processes, process_id)
     except (RuntimeError, ValueError) as failure:
         raise ConfigError(
-            f"Several hosts cannot train together (coordinator={coordinator!r}, num_processes={num_processes!r}, "
+            f"The processes cannot be connected (coordinator={coordinator!r}, num_processes={num_processes!r}, "
             f"process_id={process_id!r}): {failure} Call initialize_distributed before any other use of JAX, and check "
             "that every process can reach the coordinator."
         ) from failure
 
 
 def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh with one axis, `data`, over `devices` (all of them unless given)."""
+    """A mesh with one axis, `data`, over `devices`, by default all devices."""
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def auto_mesh(mesh: Mesh) -> Mesh:
-    """`mesh` with automatic axes. `jax.make_mesh` makes explicit ones, which need the sharding of every result."""
+    """`mesh` with automatic axes. Explicit axes, the default of `jax.make_mesh`, need the sharding of each result."""
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of state: every device holds all of it."""
+    """The sharding of the state, which every device holds completely."""
     return NamedSharding(auto_mesh(mesh), PartitionSpec())
 
 
 def sharded(mesh: Mesh) -> NamedSharding:
-    """The sharding of batches: the first axis is split over the devices."""
+    """The sharding of batches, whose first axis is split over the devices."""
     return NamedSharding(auto_mesh(mesh), PartitionSpec(AXIS))
 
 
@@ -68,40 +68,40 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 
 
 def replicate(tree: _TreeT, mesh: Mesh) -> _TreeT:
-    """Fresh copies of `tree`'s arrays on every device (no two leaves share a buffer, so that all can be donated).
+    """Copy the arrays of `tree` to every device. No two leaves share a buffer, so that all can be donated.
 
-    With several processes, all must pass the same values.
+    With several processes, all pass the same values.
     """
-    # Copied by hand: device_put(may_alias=False) keeps the buffer of the device that has it (jax 0.10).
+    # An explicit copy, because device_put(may_alias=False) of jax 0.10 reuses the buffer on its device.
     if jax.process_count() == 1:
         return jax.device_put(jax.tree.map(lambda array: array.copy(), tree), replicated(mesh))
 
-    def spread(array):
+    def copy_to_devices(array):
         copies = [jax.device_put(array.copy(), device) for device in mesh.local_devices]
         return jax.make_array_from_single_device_arrays(array.shape, replicated(mesh), copies)
 
-    return jax.tree.map(spread, tree)
+    return jax.tree.map(copy_to_devices, tree)
 
 
 def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
-    """The global batch from this process's share of it (numpy arrays, batch axis first)."""
+    """The global batch from the share of this process, NumPy arrays with the batch axis first."""
     sharding = sharded(mesh)
     return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, np.asarray(array)), batch)
 
 
 def on_one_device(tree: _TreeT) -> _TreeT:
-    """Replicated arrays as arrays on this process's first device, without a copy."""
+    """The replicated arrays of `tree` on the first device of this process, without a copy."""
     return jax.tree.map(lambda array: array.addressable_data(0), tree)
 
 
 def barrier(name: str) -> None:
-    """Wait for all processes; without effect if there is only one."""
+    """Wait for all processes. Without effect in a single process."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def in_every_process(number: int) -> list[int]:
-    """The `number` of each process, in their order; all processes must call this."""
+    """The `number` of every process, in the order of processes. All processes call this function."""
     if jax.process_count() == 1:
         return [number]
     return np.asarray(multihost_utils.process_allgather(np.int32(number))).tolist()

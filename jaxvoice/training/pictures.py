@@ -1,4 +1,4 @@
-"""Mel spectrograms, alignments and durations as pictures."""
+"""Pictures of mel spectrograms, alignments and durations."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,10 +11,10 @@ _PANEL = 2.4  # inches: the height of each mel spectrogram
 
 
 def draw_mels(title: str, mels: Mapping[str, Float[np.ndarray, "mels frames"]]) -> UInt8[np.ndarray, "height width 3"]:
-    """The mel spectrograms below each other, low bands at the bottom, on one colour scale; RGB in 0..255.
+    """Draw mel spectrograms below each other on one colour scale, low bands at the bottom; RGB in 0..255.
 
     If there are mels named `target` and `generated`, their difference over the common frames is added. The title is
-    above the pictures, or beside the name of a single one.
+    above the mels. The title of a single mel contains its name too.
     """
     panels = dict(mels)
     low = min((float(mel.min()) for mel in panels.values()), default=0.0)
@@ -45,7 +45,7 @@ def draw_mels(title: str, mels: Mapping[str, Float[np.ndarray, "mels frames"]]) 
 def draw_alignment(
     title: str, weights: Float[np.ndarray, "frames phones"], phonemes: Sequence[str]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The weights of phonemes in frames: frames on the x axis, phonemes on the y axis; RGB in 0..255."""
+    """Draw the weights of phonemes in frames, with frames on the x axis and phonemes on the y axis; RGB in 0..255."""
     figure = Figure(figsize=(9, min(12.0, 1.5 + 0.16 * len(phonemes))), dpi=90)
     _set_margins(figure)
     axes = figure.add_subplot()
@@ -60,7 +60,7 @@ def draw_alignment(
 def draw_durations(
     title: str, durations: Mapping[str, Float[np.ndarray, " phones"]], phonemes: Sequence[str]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Durations in frames of the same phonemes, with a bar for each name; RGB in 0..255."""
+    """Draw durations of the same phonemes in frames, with a bar for each name; RGB in 0..255."""
     figure = Figure(figsize=(max(6.0, 1.5 + 0.22 * len(phonemes)), 3.2), dpi=90)
     _set_margins(figure, right=0.12)
     axes = figure.add_subplot()
@@ -74,7 +74,7 @@ def draw_durations(
 
 
 def _set_margins(figure: Figure, *, above: float = 0.35, right: float = 0.0, panels: int = 1) -> None:
-    """Set margins in inches; a layout engine would take longer than the drawing."""
+    """Set margins in inches. A layout engine would take longer than the drawing."""
     width, height = figure.get_size_inches()
     below, between = 0.5, 0.6
     panel = (height - above - below - between * (panels - 1)) / panels

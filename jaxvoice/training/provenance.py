@@ -1,4 +1,4 @@
-"""The provenance of a checkpoint: task, configuration and versions. It is compared before a checkpoint is used."""
+"""The provenance of a checkpoint (task, configuration, versions), and its comparison with a task."""
 
 import dataclasses
 import platform
@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 
 
 def devices() -> str:
-    """The devices in use, such as `8 x NVIDIA L40 (gpu), 1 process`."""
+    """The devices in use as text, such as `8 x NVIDIA L40 (gpu), 1 process`."""
     kinds = sorted({device.device_kind for device in jax.devices()})
     processes = jax.process_count()
     noun = "process" if processes == 1 else "processes"
@@ -44,7 +44,7 @@ def devices() -> str:
 
 
 def check_same_config(task: Task, table: Mapping[str, Any], where: str) -> None:
-    """Raise `CheckpointError` with the differences unless `table`, made by `provenance`, describes `task`."""
+    """Raise `CheckpointError` with the differences unless `table`, a result of `provenance`, describes `task`."""
     if table.get("task") != type(task).__name__:
         raise CheckpointError(
             f"{where} belongs to a run of {table.get('task')!r}, not {type(task).__name__!r}; choose another --run-dir."

@@ -1,4 +1,4 @@
-"""The layout of a run folder, and whether a run may start or resume in it.
+"""The layout of a run folder, and the check whether a run may start or resume in it.
 
 config.json      configuration, versions and the number of the folder's schema
 checkpoints/     the states of training
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxvoice.config import read_json
+from jaxvoice.config import format_value, read_json
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.schemas import migrate, with_schema_number
 
@@ -24,7 +24,7 @@ Resume = Literal["auto", "must", "never"]
 
 
 class RunFolder:
-    """The paths of a run's files below `path`; an instance reads and writes nothing by itself."""
+    """The paths of the files of a run in the folder `path`. Creating an instance does not access the folder."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -40,12 +40,12 @@ class RunFolder:
         return self.config.is_file()
 
     def has_progress(self) -> bool:
-        """Whether the run has a checkpoint or a model; without them, it may start with another configuration."""
+        """Whether the run has a checkpoint or a model. Without them, it may start with another configuration."""
         checkpoints = self.checkpoints.is_dir() and any(path.name.isdigit() for path in self.checkpoints.iterdir())
         return self.exists() and (checkpoints or self.model.exists())
 
     def check(self, resume: Resume) -> None:
-        """Raise `CheckpointError` unless `resume` permits a session in this folder; changes nothing."""
+        """Raise `CheckpointError` unless `resume` allows a session in this folder. The folder is not changed."""
         if self.path.exists() and not self.path.is_dir():
             raise CheckpointError(f"{self.path} is a file, not a run folder; choose another --run-dir.")
         if resume == "must" and not (self.exists() and self.checkpoints.is_dir() and any(self.checkpoints.iterdir())):
@@ -59,8 +59,7 @@ class RunFolder:
         if not self.exists() and self._other_files():
             raise CheckpointError(
                 f"{self.path} is not a run folder (it has no config.json but contains {self._other_files()[0]!r}); "
-                "choose "
-                "another --run-dir."
+                "choose another --run-dir."
             )
 
     def _other_files(self) -> list[str]:
@@ -69,20 +68,23 @@ class RunFolder:
         return sorted(entry.name for entry in self.path.iterdir() if not entry.name.endswith(".tmp"))
 
     def read_config(self) -> dict[str, Any]:
-        """The table in `config.json`, in the current schema.
+        """Read the JSON object in `config.json`, migrated to the current schema.
 
-        **Raises:** `CheckpointError` when it cannot be read.
+        **Raises:** `CheckpointError` if it cannot be read.
         """
         try:
             table = read_json(self.config)
         except ConfigError as failure:
             raise CheckpointError(str(failure)) from failure
         if not isinstance(table, dict):
-            raise CheckpointError(f"{self.config} should contain an object, got {table!r}; choose another --run-dir.")
+            raise CheckpointError(
+                f"{self.config} contains {format_value(table)}; it should contain a JSON object. Choose another "
+                "--run-dir."
+            )
         return migrate("run", table, str(self.config)).table
 
     def begin(self, table: Mapping[str, Any]) -> None:
-        """Make the folder and write its `config.json`.
+        """Create the folder and write its `config.json`.
 
         **Raises:** `CheckpointError` if it cannot be written.
         """
@@ -95,7 +97,7 @@ class RunFolder:
             ) from failure
 
     def cut_metrics(self, step: int) -> None:
-        """Remove lines after `step` and an incomplete last line from `metrics.jsonl`, so that no step appears twice."""
+        """Remove lines of steps after `step`, and incomplete lines, from `metrics.jsonl`."""
         if not self.metrics.exists():
             return
         kept = []
@@ -108,7 +110,7 @@ class RunFolder:
         write_atomically(self.metrics, "".join(kept))
 
     def replace_model(self, save: Callable[[Path], None]) -> None:
-        """Replace the model folder with the files that `save` writes. Concurrent readers find complete files."""
+        """Replace the files of the model folder with those that `save` writes. Each file is replaced atomically."""
         fresh = self.path / "model.tmp"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
@@ -122,13 +124,13 @@ class RunFolder:
 
 
 def model_folder(folder: Path) -> Path:
-    """The model folder in a run folder, or `folder` itself if there is none."""
+    """The model folder in the run folder `folder`, or `folder` if it contains none."""
     inside = RunFolder(folder).model
     return inside if (inside / "config.json").is_file() else folder
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path` atomically: the file has either the old or the new content."""
+    """Write `text` to `path` atomically, so that readers find either the old or the new content."""
     part = path.with_name(path.name + ".tmp")
     with part.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)

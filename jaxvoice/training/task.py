@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 class Sample:
     """A sample of a validation: `audio` `(samples,)` in [-1, 1], and mel spectrograms `(mels, frames)` by name.
 
-    If there are mels named `target` and `generated`, their difference is drawn too. `drawings` are finished pictures by
-    name, RGB in 0..255, such as those of `jaxvoice.training.pictures`.
+    If `pictures` contains `target` and `generated`, their difference is drawn too. `drawings` are pictures by name, RGB
+    in 0..255, such as those of `jaxvoice.training.pictures`.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """The result of a validation: `metrics` by name, one of which decides the best checkpoint, and samples."""
+    """The result of a validation: `metrics` by name, of which one selects the best checkpoint, and samples."""
 
     metrics: dict[str, float]
     samples: list[Sample] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Task(abc.ABC):
     """The part of training that is specific to a model family; `jaxvoice.training.loop.fit` does the rest."""
 
     config: Any
-    """Frozen dataclass of everything that must not change when a run is resumed (networks, losses, mel)."""
+    """Frozen dataclass of the settings that do not change when a run is resumed, such as networks and losses."""
     mel: Any
     """The `MelConfig` of the training data, saved in every checkpoint, or `None`."""
 
@@ -52,8 +52,8 @@ class Task(abc.ABC):
     def step(self, state: Any, batch: Any, *, key: PRNGKeyArray, phase: int) -> tuple[Any, dict[str, Float[Array, ""]]]:
         """One update: the new state, which `guarded` returns, and scalar metrics.
 
-        A pure function, which the loop compiles once per phase and shape of the batch. The loop donates the state and
-        shards the batch over the devices.
+        The step is a pure function, which the loop compiles for each phase and batch shape. The loop donates the state
+        and shards the batch over the devices.
 
         **Arguments:**
 
@@ -64,46 +64,46 @@ class Task(abc.ABC):
         """
 
     def phase_of(self, step: int) -> int:
-        """The phase of the update that follows `step` updates: 0, 1, ...; by default, there is one phase, 0.
+        """The phase of the step that follows `step` steps: 0, 1, ...; by default, the only phase is 0.
 
-        Each phase is a program of its own: inside a branch of `jax.lax.cond`, XLA's CPU programs are several times
-        slower.
+        Each phase is compiled to a separate program, because XLA's CPU programs are several times slower inside a
+        branch of `jax.lax.cond`.
         """
         return 0
 
     def rank_of(self, phase: int) -> int:
-        """The rank of a model after a step of this phase; the best model of a run is one of the highest rank.
+        """The rank of a model after a step of this phase. The best model of a run has the highest rank.
 
-        By default, it is the phase itself, because parts of a model are not trained yet in earlier phases. Phases that
+        By default, the rank is the phase, because parts of the model are not trained yet in earlier phases. Phases that
         alternate have the same rank.
         """
         return phase
 
     @abc.abstractmethod
     def audio_seconds(self, batch: Any) -> float:
-        """Seconds of audio in this process's `batch` (host arrays), for the logged speed."""
+        """Seconds of audio in `batch`, the host arrays of this process, for the logged speed."""
 
     @abc.abstractmethod
     def validate(self, state: Any) -> ValidationResult:
         """Evaluate `state` on held-out data.
 
-        Its arrays are on one device. They are donated to the next step, so do not keep references.
+        The arrays are on one device. They are donated to the next step, so do not keep references to them.
         """
 
     @abc.abstractmethod
     def save_model(self, state: Any, folder: str | Path) -> None:
-        """Write a model folder: `config.json` and `model.safetensors`. The loop gives an empty folder."""
+        """Write `config.json` and `model.safetensors` of a model folder to `folder`, which is empty."""
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
-        """The lines that a session prints at its start: configuration, parameter counts, sizes of the data."""
+        """Values that a session prints at its start: configuration, parameter counts, sizes of the data."""
 
 
 class ResumableLoader(Protocol):
     """An endless, deterministic iterator of batches that can be resumed, such as `jaxvoice.data.Loader`."""
 
     def __next__(self) -> Any:
-        """This process's share of the next batch: a pytree of numpy arrays, batch axis first."""
+        """The share of this process of the next batch: a pytree of NumPy arrays, batch axis first."""
         ...
 
     def state(self) -> Any:
@@ -111,9 +111,9 @@ class ResumableLoader(Protocol):
         ...
 
     def restore(self, state: Any) -> None:
-        """Continue with the batch at the position `state`, which was read from JSON."""
+        """Continue with the batch at the position `state`, as `state()` returned it or as JSON values."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """A description of the data and of the batches as JSON values; a resumed run prints the differences."""
+        """A description of data and batches as JSON values. A resumed run prints differences from it."""
         ...

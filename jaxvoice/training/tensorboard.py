@@ -1,4 +1,4 @@
-"""TensorBoard events, written by the calling thread, so that a full disk raises an error instead of blocking."""
+"""TensorBoard events. The calling thread writes them, so that a full disk raises an error."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 
 
 class Events:
-    """One event file in `folder`; TensorBoard hides events of earlier sessions from `first_step` on."""
+    """An event file in `folder`. TensorBoard hides the events of earlier sessions from `first_step` on."""
 
     def __init__(self, folder: Path, *, first_step: int):
         _import_without_torch()
@@ -28,20 +28,20 @@ class Events:
         self._write(step=first_step, session_log=start)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Curves: one value per name."""
+        """Write a value for each curve."""
         from tensorboardX.summary import scalar
 
         for name, value in values.items():
             self._write(step=step, summary=scalar(name, value))
 
     def audio(self, step: int, name: str, audio: Float[np.ndarray, " samples"], sample_rate: int) -> None:
-        """Audio in [-1, 1]."""
+        """Write audio in [-1, 1]."""
         from tensorboardX.summary import audio as summary
 
         self._write(step=step, summary=summary(name, audio[:, None], sample_rate))
 
     def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "height width 3"]) -> None:
-        """A picture, RGB in 0..255."""
+        """Write a picture, RGB in 0..255."""
         from tensorboardX.summary import image
 
         self._write(step=step, summary=image(name, pixels, dataformats="HWC"))
@@ -59,7 +59,7 @@ class Events:
 
 
 def _import_without_torch() -> None:
-    """Import tensorboardX without torch, which it would import if installed: three seconds for unused features."""
+    """Import tensorboardX without torch, whose import takes three seconds and is not needed."""
     hidden = "torch" not in sys.modules
     if hidden:
         sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""Training states: counters, skipped updates, structure, names of arrays, and the precision of computation."""
+"""Training states: counters, skipped updates, the structure and names of arrays; and the precision of computation."""
 
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -12,7 +12,7 @@ from jaxvoice.errors import TrainingError
 
 
 class Counters(eqx.Module):
-    """Numbers of steps, of skipped updates, and of updates skipped since the last one that was not."""
+    """Numbers of steps, of skipped updates, and of the latest consecutive skipped updates."""
 
     step: Int32[Array, ""]
     skipped: Int32[Array, ""]
@@ -20,13 +20,13 @@ class Counters(eqx.Module):
 
     @staticmethod
     def zero() -> "Counters":
-        """The counters before the first step: three separate arrays, so that each can be donated."""
+        """The counters before the first step. They are separate arrays, so that each can be donated."""
         return Counters(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
 @runtime_checkable
 class TrainingState(Protocol):
-    """A training state: any Equinox pytree with `counters`."""
+    """A training state, which is an Equinox pytree with `counters`."""
 
     @property
     def counters(self) -> Counters:
@@ -41,18 +41,18 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether every floating-point or complex array in `tree` (losses, gradients) is free of NaN and infinity.
+    """Whether all floating-point and complex arrays in `tree`, such as losses and gradients, are finite.
 
     An array whose sum exceeds float32 counts as infinite.
     """
     leaves = [_real(leaf) for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
     if not leaves:
         return jnp.array(True)
-    # A sum is finite if every term is. On a CPU it is a library call, and `isfinite(leaf).all()` would be three kernels
-    # to compile: a thousand in a step of HiFi-GAN.
+    # A sum is finite only if every term is. On a CPU, a sum is a library call, and `isfinite(leaf).all()` would be
+    # three kernels to compile, a thousand in a step of HiFi-GAN.
     finite = jnp.isfinite(jnp.stack([jnp.sum(leaf) for leaf in leaves])).astype(jnp.float32)
-    # A dot product, because XLA does not fuse it into its consumers: an `all` over these hundreds of flags would be
-    # repeated in every `where` of `guarded`, and compilation would take minutes.
+    # XLA does not fuse a dot product into its consumers. It would repeat an `all` over these hundreds of flags in every
+    # `where` of `guarded`, and compilation would take minutes.
     return jnp.dot(finite, jnp.ones_like(finite), precision=jax.lax.Precision.HIGHEST) == len(leaves)
 
 
@@ -67,10 +67,10 @@ def array_names(tree: PyTree) -> list[str]:
 
 
 def guarded(finite: Bool[Array, ""], new: _StateT, old: _StateT) -> _StateT:
-    """The state after a step: `new` if `finite`, otherwise `old`; both with advanced counters.
+    """The state after a step: `new` if `finite`, otherwise `old`, with the counters of the next step.
 
-    `counters.step` is the number of batches, so it advances on skipped updates too. All other arrays, such as the
-    counts of optimisers, do not change then. The counters of `new` are ignored.
+    `counters.step` is the number of batches, so it increases in skipped updates too. A skipped update changes no other
+    array, such as the counts of optimisers. The counters of `new` are ignored.
     """
     new_arrays, static = eqx.partition(new, eqx.is_array)
     old_arrays = eqx.filter(old, eqx.is_array)
@@ -81,7 +81,7 @@ def guarded(finite: Bool[Array, ""], new: _StateT, old: _StateT) -> _StateT:
 
 
 class Skeleton:
-    """The structure of a state without its arrays, computed once: at every step it would cost milliseconds."""
+    """The structure of a state without its arrays. It is computed once, because it takes milliseconds."""
 
     def __init__(self, state: PyTree):
         arrays, self._static = eqx.partition(state, _is_array)
@@ -90,20 +90,20 @@ class Skeleton:
         self._types = [(leaf.shape, leaf.dtype) for leaf in leaves]
 
     def flatten(self, state: PyTree) -> list[Any]:
-        """The arrays of `state` (or their shapes).
+        """The arrays of `state`, or their shapes.
 
         **Raises:** `TrainingError` for a state of another structure.
         """
         leaves, structure = jax.tree.flatten(eqx.filter(state, _is_array))
         if structure != self._structure:
             raise TrainingError(
-                "The task's step returned a state whose structure differs from that of its input:\n"
-                f"{structure}\ninstead of\n{self._structure}\nA step may change arrays only."
+                f"The task's step returned a state with the structure\n{structure}\nit should be that of its input,\n"
+                f"{self._structure}\nA step may change arrays only."
             )
         return leaves
 
     def adopt(self, state: PyTree) -> list[Any]:
-        """The arrays of `state`, whose other fields may differ, such as the optimiser settings of another task.
+        """The arrays of `state` in the order of this structure. Static fields of `state` may differ.
 
         **Raises:** `TrainingError` if the names, shapes or types of the arrays differ.
         """
@@ -115,13 +115,13 @@ class Skeleton:
         if differing:
             lines = [f"{name}: {_type_text(types.get(name))} != {_type_text(wanted.get(name))}" for name in differing]
             raise TrainingError(
-                f"The initial state does not match the task in {len(lines)} arrays (given != expected): "
-                f"{'; '.join(lines[:5])}{'; ...' if len(lines) > 5 else ''}. Use a task of this configuration."
+                f"The initial state does not match the task in {len(lines)} arrays (state != task): "
+                f"{'; '.join(lines[:5])}{'; ...' if len(lines) > 5 else ''}. Use a task with the state's configuration."
             )
         return [found[name] for name in self.names]
 
     def build(self, leaves: list[Any]) -> Any:
-        """The state with these arrays."""
+        """The state with the arrays `leaves`."""
         return eqx.combine(jax.tree.unflatten(self._structure, leaves), self._static)
 
 
@@ -134,15 +134,15 @@ def _is_array(leaf: Any) -> bool:
 
 
 def to_compute(tree: _TreeT, precision: Precision) -> _TreeT:
-    """`tree` (a network, its inputs) with float32 arrays cast to `precision`; other leaves do not change.
+    """Cast the float32 arrays of `tree`, such as a network and its inputs, to `precision`.
 
-    Gradients through this cast are float32. On CPUs bfloat16 is not faster, since XLA computes it in float32.
+    Gradients through this cast are float32. On CPUs, bfloat16 is not faster, because XLA computes in float32.
     """
     return _cast(tree, jnp.float32, jnp.bfloat16) if precision == "bfloat16" else tree
 
 
 def to_float32(tree: _TreeT) -> _TreeT:
-    """`tree` (a network's outputs) with bfloat16 arrays cast to float32; call it before losses, mels and norms."""
+    """Cast the bfloat16 arrays of `tree`, such as outputs of a network, to float32, for losses, mels and norms."""
     return _cast(tree, jnp.bfloat16, jnp.float32)
 
 

@@ -72,7 +72,7 @@ def first_update(gradient, value):
     return float(value + optimizer.update(gradient, optimizer.init(value), value)[0])
 
 
-def test_discriminators_learn_first_and_the_generator_against_the_updated_ones():
+def test_step_updates_the_generator_against_updated_discriminators():
     generator, discriminators = learners()
     after = step(generator, discriminators)
     audio = np.asarray(generate(generator.model)[0].audio)
@@ -93,14 +93,14 @@ def test_discriminators_learn_first_and_the_generator_against_the_updated_ones()
     assert set(after.metrics) == {"generator", "discriminator", "mel", "divergence", "adv", "disc"}
 
 
-def test_states_pass_through_and_frozen_parts_stay():
+def test_step_returns_states_and_keeps_frozen_parts():
     after = step(*learners())
     assert float(after.generator.model_state) == 7.0
     assert float(after.discriminators.model_state) == 20.0
     assert float(after.generator.model.frozen) == 2.0 and float(after.discriminators.model.frozen) == 1.0
 
 
-def test_steps_without_discriminators_leave_them_alone():
+def test_reconstruction_does_not_change_discriminators():
     generator, discriminators = learners()
     after = step(generator, discriminators, mode="reconstruction")
     assert eqx.tree_equal(after.discriminators, discriminators)
@@ -110,7 +110,7 @@ def test_steps_without_discriminators_leave_them_alone():
     assert float(after.generator.model.gain) == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_sides_may_take_turns():
+def test_modes_update_one_side():
     """Each against the other as it is; the states of both forward passes are taken over."""
     generator, discriminators = learners()
     both = step(generator, discriminators)
@@ -125,7 +125,7 @@ def test_the_sides_may_take_turns():
     assert set(after.metrics) == {"generator", "mel", "divergence", "adv"}
 
 
-def test_parts_of_the_generator_may_be_frozen_in_a_step():
+def test_step_keeps_frozen_parts_of_the_generator():
     after = step(*learners(), frozen=("gain",))
     assert float(after.generator.model.gain) == 0.5 and float(after.discriminators.model.gain) != 0.8
 
@@ -152,7 +152,7 @@ def autoencoder_step(scale, **options):
 
 
 @pytest.mark.parametrize("mode", ["both", "generator", "reconstruction"])
-def test_no_gradient_of_frozen_parts_is_used(mode):
+def test_step_computes_no_gradient_of_frozen_parts(mode):
     """Not in the norm that `clip_norm` limits, and no moment of the optimiser changes."""
     expected = autoencoder_step(jnp.asarray(0.0), mode=mode, frozen=("encoder",))
     scale = jnp.asarray(1000.0)
@@ -163,12 +163,12 @@ def test_no_gradient_of_frozen_parts_is_used(mode):
 
 
 @pytest.mark.parametrize("mode", ["both", "discriminators"])
-def test_the_state_of_frozen_parts_stays(mode):
+def test_step_keeps_the_state_of_frozen_parts(mode):
     after = autoencoder_step(jnp.asarray(1.0), mode=mode, frozen=("encoder",)).generator.model_state
     assert {name: float(value) for name, value in after.items()} == {"encoder": 1.0, "decoder": 2.0}
 
 
-def test_gradients_of_frozen_parts_that_are_not_finite_skip_no_update():
+def test_gradients_of_frozen_parts_do_not_skip_updates():
     """The derivative of the square root at 0 is infinite."""
 
     def forward(model):
@@ -183,25 +183,25 @@ def test_gradients_of_frozen_parts_that_are_not_finite_skip_no_update():
     assert bool(after.finite) and float(after.generator.model.encoder) == 0.0
 
 
-def test_modes_are_checked():
-    with pytest.raises(ConfigError, match=r"mode is 'discriminator'; use one of 'both', 'discriminators', 'generator'"):
+def test_step_raises_for_unknown_modes():
+    with pytest.raises(ConfigError, match=r"mode is 'discriminator'; it should be one of 'both', 'discriminators'"):
         adversarial_step(*learners(), **functions(), mode="discriminator")  # pyright: ignore
 
 
-def test_paths_of_frozen_parts_are_checked():
+def test_step_raises_for_unknown_frozen_paths():
     with pytest.raises(ConfigError, match=r"frozen contains 'gian'.*did you mean 'gain'"):
         adversarial_step(*learners(), **functions(), frozen=("gian",))
 
 
 @pytest.mark.parametrize("broken", ["real", "divergence"])
-def test_losses_of_either_side_that_are_not_finite_show(broken, monkeypatch):
+def test_step_detects_losses_that_are_not_finite(broken, monkeypatch):
     module = {"real": "REAL", "divergence": "NOISE"}[broken]
     assert bool(step(*learners()).finite)
     monkeypatch.setitem(globals(), module, jnp.asarray([jnp.nan, 1.0, 1.0]))
     assert not bool(step(*learners()).finite)
 
 
-def test_the_generator_runs_once():
+def test_step_runs_the_generator_once():
     calls = []
 
     def counted(generator):

@@ -52,7 +52,7 @@ def two(tmp_path_factory):
     return write(tmp_path_factory.mktemp("two") / "checkpoints", {10: None, 20: 0.5})
 
 
-def test_everything_comes_back_exactly(two):
+def test_restore_returns_the_saved_arrays_and_table(two):
     restored = read(two)
     assert (restored.step, restored.meta["note"]) == (20, "n20")
     for name, found in plain(restored.arrays).items():
@@ -70,20 +70,20 @@ def test_everything_comes_back_exactly(two):
         ({1: None, 2: None, 3: None}, [2, 3]),
     ],
 )
-def test_the_last_two_and_the_best_stay(tmp_path, scores, kept):
+def test_last_two_and_best_checkpoints_are_kept(tmp_path, scores, kept):
     write(tmp_path / "c", scores)
     with store(tmp_path / "c") as checkpoints:
         assert checkpoints.steps() == kept
 
 
-def test_the_best_outlives_a_restart(tmp_path):
+def test_best_checkpoint_is_kept_after_a_restart(tmp_path):
     write(tmp_path / "c", {1: 0.1, 2: 0.5})
     write(tmp_path / "c", {3: 0.4, 4: None, 5: 0.2})
     with store(tmp_path / "c") as checkpoints:
         assert checkpoints.steps() == [1, 4, 5]
 
 
-def test_saving_in_the_background_is_not_disturbed_by_donation(tmp_path):
+def test_save_copies_arrays_before_donation(tmp_path):
     grow = jax.jit(lambda tree: {**tree, "w": tree["w"] + 1.0}, donate_argnums=0)
     state = arrays(0)
     first = plain(state)
@@ -127,7 +127,7 @@ DAMAGE = [truncate, flip_a_bit, remove_arrays, cut_table, empty]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_noticed_told_and_stepped_over(two, tmp_path, damage):
+def test_restore_skips_damaged_checkpoints(two, tmp_path, damage):
     folder = shutil.copytree(two, tmp_path / "checkpoints")
     damage(folder / "20")
     said = []
@@ -149,7 +149,7 @@ def test_damage_is_noticed_told_and_stepped_over(two, tmp_path, damage):
         MemoryError(),
     ],
 )
-def test_what_may_pass_is_no_damage(two, tmp_path, failure, monkeypatch):
+def test_temporary_errors_are_not_damage(two, tmp_path, failure, monkeypatch):
     folder = shutil.copytree(two, tmp_path / "run" / "checkpoints")
 
     def fail(*arguments):
@@ -163,21 +163,21 @@ def test_what_may_pass_is_no_damage(two, tmp_path, failure, monkeypatch):
     assert read(folder).step == 20
 
 
-def test_processes_must_have_read_the_same_step(two, tmp_path, monkeypatch):
+def test_restore_raises_if_processes_read_different_steps(two, tmp_path, monkeypatch):
     folder = shutil.copytree(two, tmp_path / "run" / "checkpoints")
     monkeypatch.setattr("jaxvoice.training.checkpoints.in_every_process", lambda step: [step, 10])
     with pytest.raises(CheckpointError, match=r"different steps .*\[20, 10\]"):
         read(folder)
 
 
-def test_reading_only_says_nothing(two):
+def test_read_only_restore_changes_nothing(two):
     code = "import sys, pathlib; from jaxvoice.training.checkpoints import Checkpoints as C\n"
     code += "with C(pathlib.Path(sys.argv[1]), keep_last=1, metric='mel_l1', read_only=True): pass"
     done = subprocess.run([sys.executable, "-c", code, str(two)], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 
 
-def test_all_damaged_is_an_error_that_names_them(two, tmp_path):
+def test_restore_raises_if_all_checkpoints_are_damaged(two, tmp_path):
     folder = shutil.copytree(two, tmp_path / "checkpoints")
     truncate(folder / "10")
     flip_a_bit(folder / "20")
@@ -186,7 +186,7 @@ def test_all_damaged_is_an_error_that_names_them(two, tmp_path):
     assert (folder / "10").is_dir() and (folder / "20").is_dir()
 
 
-def test_refusal_by_the_caller_is_final(two):
+def test_restore_raises_errors_of_accept(two):
     def refuse(meta):
         raise CheckpointError(f"not {meta['note']}")
 
@@ -194,7 +194,7 @@ def test_refusal_by_the_caller_is_final(two):
         checkpoints.restore(abstract(), refuse)
 
 
-def test_other_arrays_are_listed(two):
+def test_restore_lists_other_arrays(two):
     wanted = abstract()
     wanted["extra"] = wanted.pop("half")
     wanted["w"] = jax.ShapeDtypeStruct((50, 200), jnp.float32)
@@ -204,7 +204,7 @@ def test_other_arrays_are_listed(two):
         assert line in str(failure.value)
 
 
-def test_remains_of_a_killed_save_are_swept_away(two, tmp_path):
+def test_remains_of_a_killed_save_are_deleted(two, tmp_path):
     folder = shutil.copytree(two, tmp_path / "checkpoints")
     for name in ("30.orbax-checkpoint-tmp", "40.orbax-checkpoint-tmp-1700000000000000"):  # of newer and older Orbax
         shutil.copytree(folder / "20", folder / name)
@@ -218,7 +218,7 @@ def test_remains_of_a_killed_save_are_swept_away(two, tmp_path):
 
 
 @pytest.mark.parametrize("left", ["state", "metrics", "_CHECKPOINT_METADATA", "nothing"])
-def test_remains_of_a_killed_deletion_do_no_harm(two, tmp_path, left):
+def test_remains_of_a_killed_deletion_are_ignored(two, tmp_path, left):
     folder = shutil.copytree(two, tmp_path / "checkpoints")
     write(folder, {30: None})
     old = shutil.copytree(two / "20", tmp_path / "old")
@@ -235,14 +235,14 @@ def test_remains_of_a_killed_deletion_do_no_harm(two, tmp_path, left):
         assert checkpoints.steps() == [40, 50, 60]
 
 
-def test_no_checkpoint_is_none_and_a_file_is_refused(tmp_path):
+def test_restore_returns_none_without_checkpoints(tmp_path):
     assert read(tmp_path / "new") is None
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="file"):
         read(tmp_path / "file")
 
 
-def test_full_disk_stops_with_the_reason_and_older_checkpoints_stay(two, tmp_path):
+def test_full_disk_raises_an_error_and_keeps_older_checkpoints(two, tmp_path):
     resource = pytest.importorskip("resource")
     folder = shutil.copytree(two, tmp_path / "checkpoints")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -256,7 +256,7 @@ def test_full_disk_stops_with_the_reason_and_older_checkpoints_stay(two, tmp_pat
     assert read(folder).step == 20
 
 
-def test_the_best_is_one_of_the_last_phase(tmp_path):
+def test_best_checkpoint_has_the_last_phase(tmp_path):
     """Version 0.1 wrote no phase, and subtracted a million from the metric for each."""
     folder = tmp_path / "checkpoints"
     metrics = [{"mel_l1": 0.1}, {"mel_l1": 0.5 - 1e6}, {"mel_l1": 0.6, "phase": 1}, {"mel_l1": 0.2, "phase": 0}]

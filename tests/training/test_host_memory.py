@@ -35,7 +35,7 @@ def faults(*arguments: str) -> tuple[int, int]:
 @pytest.mark.skipif(
     sys.platform != "linux", reason="the setting is one of the GNU C library; elsewhere nothing is changed"
 )
-def test_freed_memory_is_used_again_without_new_pages():
+def test_freed_memory_is_reused_without_new_pages():
     kept, count = faults("keep")
     if not kept:
         pytest.skip("another C library than GNU's")

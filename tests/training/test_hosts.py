@@ -76,7 +76,7 @@ def check_against_one_process(run, alone):
     assert (run / "model" / "weight.npy").exists()
 
 
-def test_two_processes_train_save_and_resume_as_one(tmp_path, compilation_cache):
+def test_two_processes_equal_one_process(tmp_path, compilation_cache):
     run = tmp_path / "run"
     # A signal to one process stops both at the same step.
     first, second = two_processes(run, compilation_cache, **OPTIONS, signal_at=[7, signal.SIGTERM.value], again=True)
@@ -90,7 +90,7 @@ def test_two_processes_train_save_and_resume_as_one(tmp_path, compilation_cache)
 
 
 @pytest.mark.slow
-def test_two_new_processes_resume_what_two_others_left(tmp_path, compilation_cache):
+def test_two_processes_resume_the_run_of_two_others(tmp_path, compilation_cache):
     run = tmp_path / "run"
     two_processes(run, compilation_cache, **OPTIONS, signal_at=[7, signal.SIGTERM.value])
     first, second = two_processes(run, compilation_cache, **OPTIONS, resume="must")
@@ -98,6 +98,6 @@ def test_two_new_processes_resume_what_two_others_left(tmp_path, compilation_cac
     check_against_one_process(run, tmp_path / "alone")
 
 
-def test_joining_after_jax_was_used_is_refused():
+def test_initialize_distributed_raises_after_use_of_jax():
     with pytest.raises(ConfigError, match="before any other use of JAX"):
         initialize_distributed("127.0.0.1:1", 1, 0)

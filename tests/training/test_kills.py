@@ -53,7 +53,7 @@ def check_resumable(run, whole):
 
 
 @posix
-def test_killed_while_training(whole, tmp_path, compilation_cache):
+def test_run_resumes_after_a_kill_while_training(whole, tmp_path, compilation_cache):
     done = process(tmp_path / "run", compilation_cache, kill_at=17)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert 0 < len(losses(tmp_path / "run")) < 24
@@ -61,7 +61,7 @@ def test_killed_while_training(whole, tmp_path, compilation_cache):
 
 
 @posix
-def test_killed_while_saving(whole, tmp_path, compilation_cache):
+def test_run_resumes_after_a_kill_while_saving(whole, tmp_path, compilation_cache):
     done = process(tmp_path / "run", compilation_cache, kill_while_saving=[0.0, 2], step_seconds=0.02)
     assert done.returncode == -signal.SIGKILL, done.stderr
     check_resumable(tmp_path / "run", whole)
@@ -71,7 +71,7 @@ def test_killed_while_saving(whole, tmp_path, compilation_cache):
 @pytest.mark.slow
 @pytest.mark.parametrize("skip", [0, 1, 4])
 @pytest.mark.parametrize("delay", [0.0, 0.003, 0.01, 0.03, 0.06])
-def test_killed_at_many_moments_of_saving(tmp_path, compilation_cache, delay, skip):
+def test_run_resumes_after_a_kill_at_many_moments_of_saving(tmp_path, compilation_cache, delay, skip):
     wide = {"width": 4096}  # large enough for a save to take a while
     session(tmp_path / "whole", **wide)
     killed = process(tmp_path / "run", compilation_cache, kill_while_saving=[delay, skip], step_seconds=0.05, **wide)
@@ -83,7 +83,7 @@ def test_killed_at_many_moments_of_saving(tmp_path, compilation_cache, delay, sk
 @posix
 @pytest.mark.slow
 @pytest.mark.parametrize("place", [1, 2, 4, 8, 9, 16, 23])
-def test_killed_at_many_steps(whole, tmp_path, compilation_cache, place):
+def test_run_resumes_after_a_kill_at_many_steps(whole, tmp_path, compilation_cache, place):
     """Twice in a row, so that a resumed session is killed as well."""
     for kill_at in (place, min(place + 5, 24)):
         done = process(tmp_path / "run", compilation_cache, kill_at=kill_at)
@@ -93,7 +93,7 @@ def test_killed_at_many_steps(whole, tmp_path, compilation_cache, place):
 
 @posix
 @pytest.mark.slow
-def test_interrupted_from_outside(whole, tmp_path, compilation_cache):
+def test_run_resumes_after_an_interrupt(whole, tmp_path, compilation_cache):
     done = process(tmp_path / "run", compilation_cache, signal_at=[9, signal.SIGINT.value])
     assert "RESULT interrupted" in done.stdout, done.stderr
     assert "--resume auto" in done.stdout
@@ -128,7 +128,7 @@ def record_states(monkeypatch, run: Path, into: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("most", [4, pytest.param(1000, marks=pytest.mark.slow)])
-def test_every_state_a_kill_can_leave_is_resumable(whole, tmp_path, monkeypatch, most):
+def test_run_resumes_from_every_state_after_a_kill(whole, tmp_path, monkeypatch, most):
     """What a kill leaves is what is on disk at that moment: so take the folder at many moments of one session."""
     run, options = tmp_path / "run", {"steps": 10, "validate_every": 4, "checkpoint_every": 3}
     with monkeypatch.context() as patch:
@@ -150,7 +150,7 @@ def fingerprint(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(str(path.relative_to(folder)) for path in [*folder.glob("*"), *folder.glob("*/*")]))
 
 
-def test_kill_between_making_the_folder_and_its_first_file(whole, tmp_path):
+def test_run_starts_in_a_folder_without_files(whole, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json.tmp").write_text('{"tas')
@@ -159,7 +159,7 @@ def test_kill_between_making_the_folder_and_its_first_file(whole, tmp_path):
     assert losses(run) == losses(whole)
 
 
-def test_loader_position_is_that_of_the_batch_used_not_of_the_one_fetched_ahead(tmp_path):
+def test_checkpoint_has_the_loader_position_of_the_last_used_batch(tmp_path):
     loader = ToyLoader()
     train(tmp_path / "run", loader=loader, mesh=one_device(), steps=5, checkpoint_every=1)
     table = json.loads((tmp_path / "run/checkpoints/4/meta/metadata").read_text())

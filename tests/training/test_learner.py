@@ -57,7 +57,7 @@ def gradient_of(learner, x=2.0):
     return eqx.filter_grad(lambda params: jnp.sum(learner.combine(params)(jnp.asarray(x)) ** 2))(learner.params)
 
 
-def test_updates_are_those_of_optax():
+def test_updates_equal_those_of_optax():
     mine, params = learner(), (network().encoder.weight, network().decoder.weight)
     rates = [0.0, 0.1, 0.1, 0.05]
     optimizer = optax.inject_hyperparams(optax.adamw, static_args=("b1", "b2", "eps"))(
@@ -81,7 +81,7 @@ def test_updates_are_those_of_optax():
     assert mine.average is None and mine.eval_model is mine.model
 
 
-def test_frozen_parts_do_not_change_and_are_not_in_the_optimizer():
+def test_frozen_parts_do_not_change_and_have_no_optimizer_state():
     mine = learner(frozen=("encoder",), ema_decay=0.9, model_state=means())
     assert mine.params.encoder.weight is None and mine.params.decoder.weight is not None
     assert not any("encoder" in name for name in array_names(mine.optimizer_state))
@@ -117,7 +117,7 @@ def test_update_keeps_frozen_parts_with_their_moments_and_statistics(weight_deca
 
 
 @pytest.mark.parametrize("broken", [1000.0, float("nan")])
-def test_gradients_of_parts_that_an_update_freezes_are_not_used(broken):
+def test_update_ignores_gradients_of_frozen_parts(broken):
     """Not in the norm that `clip_norm` limits either; and they may be absent."""
     mine = learner(optimizer=OptimizerConfig(learning_rate=0.1, clip_norm=1.0, eps=1.0))
     gradient = gradient_of(mine)
@@ -130,7 +130,7 @@ def test_gradients_of_parts_that_an_update_freezes_are_not_used(broken):
     assert eqx.tree_equal(expected.model, always.model)
 
 
-def test_paths_that_an_update_freezes_are_checked():
+def test_update_raises_for_unknown_frozen_paths():
     mine = learner()
     with pytest.raises(ConfigError, match=r"frozen contains 'decodr'.*did you mean 'decoder'"):
         mine.update(gradient_of(mine), frozen=("decodr",))
@@ -138,7 +138,7 @@ def test_paths_that_an_update_freezes_are_checked():
         mine.params_without(("enc",))
 
 
-def test_an_average_of_weights_that_stay_is_exact():
+def test_average_of_constant_weights_is_exact():
     """Weighted means round: 0.9 x + 0.1 x differs from x in the last bit for most x."""
     values = jnp.asarray(np.random.default_rng(0).normal(size=1000), jnp.float32)
     network = Network(Layer(values, jnp.asarray(0, jnp.int32)), Layer(values, jnp.asarray(0, jnp.int32)), "n")
@@ -147,7 +147,7 @@ def test_an_average_of_weights_that_stay_is_exact():
     assert np.array_equal(after.average.encoder.weight, values)
 
 
-def test_the_average_follows_the_weights_and_the_state():
+def test_average_follows_weights_and_state():
     mine = learner(ema_decay=0.2, model_state=means())
     average, state = np.asarray(mine.model.decoder.weight), 0.0
     for number in range(4):
@@ -160,7 +160,7 @@ def test_the_average_follows_the_weights_and_the_state():
     assert int(mine.eval_state.count) == 4 and int(mine.eval_model.encoder.index) == 3
 
 
-def test_without_a_new_state_the_old_one_stays():
+def test_update_without_a_state_keeps_the_state():
     mine = learner(model_state=means(2.0))
     assert eqx.tree_equal(mine.update(gradient_of(mine)).model_state, means(2.0))
     assert eqx.tree_equal(mine.with_state(means(3.0)).model_state, means(3.0))
@@ -174,12 +174,12 @@ def test_without_a_new_state_the_old_one_stays():
         ({"ema_decay": 1.0}, r"ema_decay is 1\.0; it should lie in \[0, 1\)"),
     ],
 )
-def test_impossible_settings_are_refused(options, message):
+def test_learner_raises_for_impossible_settings(options, message):
     with pytest.raises(ConfigError, match=message):
         learner(**options)
 
 
-def test_a_run_takes_the_arrays_of_another_learner_and_keeps_its_own_settings():
+def test_skeleton_adopts_arrays_and_keeps_settings():
     mine, other = learner(), learner(optimizer=OptimizerConfig(learning_rate=0.5))
     other = other.update(gradient_of(other))
     skeleton = Skeleton(mine)

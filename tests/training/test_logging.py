@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from matplotlib.image import imread
 
-from jaxvoice.training.logging import RunLog, duration, flat_lines
+from jaxvoice.training.logging import RunLog, flat_lines, format_duration
 from jaxvoice.training.pictures import draw_alignment, draw_durations, draw_mels
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.task import ValidationResult
@@ -46,7 +46,7 @@ def events(run):
     return found
 
 
-def test_tensorboard_has_curves_audio_and_pictures(run):
+def test_tensorboard_receives_curves_audio_and_pictures(run):
     found = events(run)
     curves = {(step, tag): value.simple_value for step, tag, kind, value in found if kind == "simple_value"}
     lines = logged(run)
@@ -73,14 +73,14 @@ def test_torch_is_not_imported_for_tensorboard(tmp_path):
     assert done.stdout.split() == ["False"]
 
 
-def test_samples_can_be_heard_and_seen(run):
+def test_samples_are_written_as_audio_and_pictures(run):
     audio, rate = soundfile.read(run / "samples/step_00000008/clip.wav")
     assert rate == 8000
     np.testing.assert_allclose(audio, np.sin(np.arange(800) / 5), rtol=0, atol=1.5 / 32768)
     assert imread(run / "samples/step_00000008/clip.png").shape[2] in (3, 4)
 
 
-def test_drawings_are_kept_beside_the_mels(tmp_path):
+def test_drawings_are_written_beside_the_mels(tmp_path):
     weights = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)  # five frames of each of four phonemes
     alignment = draw_alignment("a", weights, ["pau", "HH", "AH0", "L"])
 
@@ -98,7 +98,7 @@ def test_drawings_are_kept_beside_the_mels(tmp_path):
     assert (1, "alignment/clip", "image") in {(step, tag, kind) for step, tag, kind, _ in events(run)}
 
 
-def test_an_alignment_rises_and_bars_have_their_heights():
+def test_drawings_show_alignments_and_durations():
     weights = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
     drawn = draw_alignment("", weights, ["pau", "HH", "AH0", "L"]).astype(int)
     left, right = drawn.shape[1] // 8, drawn.shape[1] // 2
@@ -113,7 +113,7 @@ def test_an_alignment_rises_and_bars_have_their_heights():
 
 
 @pytest.mark.parametrize("name", ["p225/p225_001", "a:b*?", "..", "C:\\x"])
-def test_samples_named_like_paths_become_files(name, tmp_path):
+def test_names_of_samples_that_are_paths_become_file_names(name, tmp_path):
     class Named(ToyTask):
         def validate(self, state):
             report = super().validate(state)
@@ -129,7 +129,7 @@ def test_samples_named_like_paths_become_files(name, tmp_path):
     assert unquote(sound.stem) == name and not set(sound.stem) & set("/\\:*?")
 
 
-def test_the_picture_shows_target_generated_and_their_difference():
+def test_picture_shows_target_generated_and_difference():
     target = np.zeros((20, 60), np.float32)
     target[3] = 5.0
     same = draw_mels("t", {"target": target, "generated": target})
@@ -147,7 +147,7 @@ def test_the_picture_shows_target_generated_and_their_difference():
     assert inside[panel[inside].argmax()] > 0.6 * len(panel)
 
 
-def test_lines_for_a_pipe_and_a_bar_for_a_terminal(tmp_path, monkeypatch, capsys):
+def test_log_prints_lines_to_a_pipe_and_a_bar_to_a_terminal(tmp_path, monkeypatch, capsys):
     folder = RunFolder(tmp_path)
     speed = {"steps_per_second": 2.0, "audio_seconds_per_second": 31.0}
 
@@ -172,14 +172,14 @@ def test_lines_for_a_pipe_and_a_bar_for_a_terminal(tmp_path, monkeypatch, capsys
     assert re.search(r"20%\|.*step 20/100  generator 1.25 .*0:40 left", terminal.getvalue())
 
 
-def test_time_left_is_bounded_by_the_budget(tmp_path, capsys):
+def test_time_left_respects_the_time_budget(tmp_path, capsys):
     log = RunLog(RunFolder(tmp_path), step=0, steps=10**9, minutes=2.0, tensorboard=False)
     log.train(1, {}, {"steps_per_second": 1.0, "audio_seconds_per_second": 1.0})
     log.close()
     assert re.search(r"(2:00|1:5\d) left", capsys.readouterr().out)
 
 
-def test_cut_metrics_keeps_whole_lines_up_to_the_step(tmp_path):
+def test_cut_metrics_keeps_complete_lines_up_to_the_step(tmp_path):
     folder = RunFolder(tmp_path)
     folder.cut_metrics(3)  # nothing there yet
     lines = [json.dumps({"step": step, "kind": "train"}) for step in range(1, 6)]
@@ -188,6 +188,6 @@ def test_cut_metrics_keeps_whole_lines_up_to_the_step(tmp_path):
     assert [json.loads(line)["step"] for line in folder.metrics.read_text().splitlines()] == [1, 2, 3]
 
 
-def test_numbers_for_readers():
-    assert [duration(x) for x in (5.4, 125, 3725)] == ["0:05", "2:05", "1:02:05"]
+def test_durations_and_tables_are_formatted():
+    assert [format_duration(x) for x in (5.4, 125, 3725)] == ["0:05", "2:05", "1:02:05"]
     assert flat_lines({"a": {"b": 1, "c": {"d": 2}}, "e": [3]}) == ["a.b: 1", "a.c.d: 2", "e: [3]"]

@@ -35,7 +35,7 @@ def steps_kept(run):
     return sorted(int(path.name) for path in (run / "checkpoints").iterdir())
 
 
-def test_a_run_leaves_all_it_promises(whole):
+def test_run_folder_contains_all_files(whole):
     names = {path.name for path in whole.iterdir()}
     assert names == {"config.json", "checkpoints", "model", "metrics.jsonl"}
     assert steps_kept(whole) == [6, 8, 12]
@@ -46,7 +46,7 @@ def test_a_run_leaves_all_it_promises(whole):
     assert table["loop"]["steps"] == 12 and table["versions"]["jax"] == jax.__version__
 
 
-def test_the_toy_learns(tmp_path):
+def test_training_reduces_the_loss(tmp_path):
     result = go(tmp_path / "run", steps=400, log_every=100, validate_every=50, checkpoint_every=1000)
     validation = logged(tmp_path / "run", "validation")
     assert result.metrics["mel_l1"] < 0.5 * validation[50]["mel_l1"]
@@ -55,7 +55,7 @@ def test_the_toy_learns(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [5, 6, 8])
-def test_resumed_losses_are_the_uninterrupted_ones_bit_for_bit(whole, tmp_path, cut):
+def test_losses_of_a_resumed_run_equal_those_of_an_uninterrupted_run(whole, tmp_path, cut):
     first = go(tmp_path / "run", steps=cut)
     second = go(tmp_path / "run", resume="must")
     assert (first.step, second.step) == (cut, 12)
@@ -63,7 +63,7 @@ def test_resumed_losses_are_the_uninterrupted_ones_bit_for_bit(whole, tmp_path, 
     np.testing.assert_array_equal(np.load(tmp_path / "run/model/weight.npy"), np.load(whole / "model/weight.npy"))
 
 
-def test_resuming_drops_what_was_logged_after_the_checkpoint(whole, tmp_path):
+def test_resuming_removes_logs_after_the_checkpoint(whole, tmp_path):
     run = tmp_path / "run"
     go(run, steps=6)
     with (run / "metrics.jsonl").open("a") as file:
@@ -72,7 +72,7 @@ def test_resuming_drops_what_was_logged_after_the_checkpoint(whole, tmp_path):
     assert losses(run) == losses(whole)
 
 
-def test_finished_runs_stay_as_they_are(tmp_path, capsys):
+def test_finished_runs_are_not_changed(tmp_path, capsys):
     go(tmp_path / "run", steps=4)
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     result = go(tmp_path / "run", steps=4)
@@ -80,7 +80,7 @@ def test_finished_runs_stay_as_they_are(tmp_path, capsys):
     assert "increase --steps" in capsys.readouterr().out
 
 
-def test_given_weights_replace_the_first_ones_only(tmp_path):
+def test_initial_state_is_used_by_new_runs_only(tmp_path):
     task = ToyTask()
     state = task.init(key=jax.random.key(77))
     go(tmp_path / "given", steps=2, initial_state=lambda: state)
@@ -91,7 +91,7 @@ def test_given_weights_replace_the_first_ones_only(tmp_path):
     assert losses(tmp_path / "own") == losses(tmp_path / "plain")
 
 
-def test_a_training_begun_elsewhere_goes_on_counting(tmp_path):
+def test_initial_state_continues_the_count_of_steps(tmp_path):
     state = ToyTask().init(key=jax.random.key(77))
     state = eqx.tree_at(lambda s: s.counters.step, state, jax.numpy.asarray(5, jax.numpy.int32))
     run = tmp_path / "run"
@@ -125,7 +125,7 @@ class PhasedToy(ToyTask):
         return new, {**metrics, "phase": jax.numpy.asarray(phase, jax.numpy.float32)}
 
 
-def test_a_model_of_the_last_phase_is_better_than_any_before(tmp_path):
+def test_best_model_has_the_last_phase(tmp_path):
     run = tmp_path / "run"
     kept = {"validate_every": 2, "checkpoint_every": 100, "keep_last": 1}
     scores = (3.0, 1.0, 2.0, 2.5, 2.2)  # after steps 2, 4, 6 | 8, 10
@@ -142,7 +142,7 @@ def test_a_model_of_the_last_phase_is_better_than_any_before(tmp_path):
     np.testing.assert_array_equal(np.load(run / "model/weight.npy"), np.load(tmp_path / "short/model/weight.npy"))
 
 
-def test_bad_steps_are_skipped_and_leave_no_trace(tmp_path):
+def test_bad_steps_are_skipped(tmp_path):
     result = go(tmp_path / "run", loader=ToyLoader(poison=(3, 4)), steps=8, max_skipped_in_a_row=3)
     assert result.skipped == 2 and result.step == 8
     lines = logged(tmp_path / "run")
@@ -151,10 +151,10 @@ def test_bad_steps_are_skipped_and_leave_no_trace(tmp_path):
     assert np.isfinite(np.load(tmp_path / "run/model/weight.npy")).all()
 
 
-def test_too_many_bad_steps_stop_the_run_and_save_what_was_before(tmp_path):
+def test_too_many_bad_steps_stop_the_run_and_save_a_checkpoint(tmp_path):
     poisoned = ToyLoader(poison=range(6, 100))
     with pytest.raises(
-        TrainingError, match=r"3 steps in a row \(up to step 8\).*checkpoint 8 holds.*--init-from.*learning"
+        TrainingError, match=r"3 consecutive steps, up to step 8; checkpoint 8 contains.*--init-from.*learning"
     ):
         go(tmp_path / "run", loader=poisoned, steps=50, max_skipped_in_a_row=3, validate_every=0)
     assert steps_kept(tmp_path / "run") == [4, 8]
@@ -164,7 +164,7 @@ def test_too_many_bad_steps_stop_the_run_and_save_what_was_before(tmp_path):
         *(jax.tree.leaves(eqx.filter(s.student, eqx.is_array)) for s in (saved, expected)), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    with pytest.raises(TrainingError, match="no checkpoint yet"):
+    with pytest.raises(TrainingError, match="no checkpoint exists yet"):
         go(tmp_path / "new", loader=ToyLoader(poison=(1, 2, 3)), max_skipped_in_a_row=3)
 
 
@@ -184,7 +184,7 @@ Interrupting.__name__ = "ToyTask"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(whole, tmp_path, capfd, number):
+def test_signal_saves_a_checkpoint_and_prints_how_to_resume(whole, tmp_path, capfd, number):
     run, task = tmp_path / "run", Interrupting()
     task.number = number
     before = signal.getsignal(number)
@@ -207,7 +207,7 @@ def interrupts_raise():
 
 
 @pytest.mark.usefixtures("interrupts_raise")
-def test_a_second_interrupt_stops_at_once(tmp_path):
+def test_second_interrupt_stops_the_process(tmp_path):
     class Twice(Interrupting):
         def audio_seconds(self, batch):
             catching = signal.getsignal(signal.SIGINT)
@@ -226,7 +226,7 @@ def test_a_second_interrupt_stops_at_once(tmp_path):
     assert not list((tmp_path / "run" / "checkpoints").glob("5*"))
 
 
-def test_time_budget_ends_with_validation_and_covers_it(tmp_path):
+def test_time_budget_includes_the_last_validation(tmp_path):
     task = ToyTask(validation_seconds=0.3)
     result = go(tmp_path / "run", task=task, steps=10**6, minutes=0.03, validate_every=10, log_every=50)
     assert result.stopped == "minutes" and result.step < 10**6
@@ -249,14 +249,14 @@ def test_training_works_outside_the_main_thread(tmp_path):
         (ToyConfig(optimizer=OptimizerConfig(learning_rate=5e-3, decay_steps=5)), "learning_rate: 0.01 != 0.005"),
     ],
 )
-def test_other_configurations_are_refused_with_their_differences(whole, config, line):
+def test_other_configurations_raise_an_error_with_the_differences(whole, config, line):
     before = (whole / "metrics.jsonl").read_bytes()
     with pytest.raises(CheckpointError, match=line):
         go(whole, task=ToyTask(config))
     assert (whole / "metrics.jsonl").read_bytes() == before
 
 
-def test_other_mels_and_other_tasks_are_refused(whole):
+def test_other_mels_and_tasks_raise_an_error(whole):
     with pytest.raises(CheckpointError, match=r"mel\.num_mels: 8 != 9"):
         go(whole, task=ToyTask(mel=ToyMel(9)))
 
@@ -267,7 +267,7 @@ def test_other_mels_and_other_tasks_are_refused(whole):
         go(whole, task=Another())
 
 
-def test_a_run_that_goes_on_with_other_data_says_so(tmp_path, capsys):
+def test_resumed_run_reports_other_data(tmp_path, capsys):
     run = tmp_path / "run"
     go(run, steps=4)
     go(run, steps=6)
@@ -276,7 +276,7 @@ def test_a_run_that_goes_on_with_other_data_says_so(tmp_path, capsys):
     assert "the data differ from those of the checkpoint (batch_size 16 -> 8)" in capsys.readouterr().out
 
 
-def test_resume_must_and_never(whole, tmp_path):
+def test_resume_must_and_never_raise_errors(whole, tmp_path):
     with pytest.raises(CheckpointError, match="no run to resume"):
         go(tmp_path / "none", resume="must")
     assert not (tmp_path / "none").exists()
@@ -285,7 +285,7 @@ def test_resume_must_and_never(whole, tmp_path):
     assert go(tmp_path / "new", resume="never", steps=1).step == 1
 
 
-def test_folders_of_others_are_left_alone(tmp_path):
+def test_other_folders_are_not_changed(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(CheckpointError, match=r"not a run folder.*'thesis\.tex'"):
         go(tmp_path)
@@ -297,7 +297,7 @@ def test_folders_of_others_are_left_alone(tmp_path):
         go(tmp_path / "file" / "run")
 
 
-def test_no_folder_before_there_is_data(tmp_path):
+def test_folder_is_created_after_the_first_batch(tmp_path):
     with pytest.raises(DataError, match="after step 0"):
         go(tmp_path / "run", loader=ToyLoader(last=0))
     with pytest.raises(ConfigError, match="batch_size"):
@@ -307,7 +307,7 @@ def test_no_folder_before_there_is_data(tmp_path):
         go(tmp_path / "run", loader=ToyLoader(last=3))
 
 
-def test_a_loader_that_fails_loses_no_step(whole, tmp_path):
+def test_failed_loader_loses_no_step(whole, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(DataError):
         go(run, loader=ToyLoader(last=3))
@@ -323,7 +323,7 @@ def leave_before_the_first_checkpoint(run, **options):
     shutil.rmtree(run / "checkpoints" / "3")
 
 
-def test_a_folder_made_but_never_saved_in_starts_anew(whole, tmp_path):
+def test_folder_without_checkpoint_starts_a_new_run(whole, tmp_path):
     run = tmp_path / "run"
     other = ToyTask(ToyConfig(width=7))
     leave_before_the_first_checkpoint(run, task=other)
@@ -333,7 +333,7 @@ def test_a_folder_made_but_never_saved_in_starts_anew(whole, tmp_path):
         go(run, task=other, steps=14)
 
 
-def test_given_weights_survive_a_kill_before_the_first_checkpoint(tmp_path):
+def test_initial_state_is_used_again_before_the_first_checkpoint(tmp_path):
     state = ToyTask().init(key=jax.random.key(77))
     go(tmp_path / "whole", initial_state=lambda: state)
     leave_before_the_first_checkpoint(tmp_path / "run", initial_state=lambda: state)
@@ -341,7 +341,7 @@ def test_given_weights_survive_a_kill_before_the_first_checkpoint(tmp_path):
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
 
-def test_without_held_out_data_the_newest_model_is_kept(whole, tmp_path):
+def test_newest_model_is_saved_without_held_out_data(whole, tmp_path):
     run = tmp_path / "run"
     result = go(run, task=Unjudged())
     assert result.metrics == {} and result.best is None and steps_kept(run)[-1] == 12
@@ -366,7 +366,7 @@ def test_metrics_that_cannot_be_written_stop_the_run(tmp_path):
     assert steps_kept(run) == [4]
 
 
-def test_steps_that_change_shape_or_dtype_or_structure_are_refused(tmp_path):
+def test_steps_that_change_shapes_dtypes_or_structure_raise_an_error(tmp_path):
     class Growing(ToyTask):
         def step(self, state, batch, *, key, phase):
             state, metrics = super().step(state, batch, key=key, phase=phase)
@@ -377,12 +377,12 @@ def test_steps_that_change_shape_or_dtype_or_structure_are_refused(tmp_path):
         go(tmp_path / "run", task=Growing())
 
 
-def test_validation_must_give_the_deciding_metric(tmp_path):
-    with pytest.raises(TrainingError, match=r"returned mel_l1, double, but not 'wer'"):
+def test_validation_without_the_best_metric_raises_an_error(tmp_path):
+    with pytest.raises(TrainingError, match=r"metric is 'wer'; it should be one of .*mel_l1, double"):
         go(tmp_path / "run", best_metric="wer")
 
 
-def test_a_validation_that_fails_loses_no_step(tmp_path):
+def test_failed_validation_loses_no_step(tmp_path):
     class Failing(ToyTask):
         def validate(self, state):
             raise TrainingError("The disk of the held-out clips is gone.")
@@ -396,6 +396,6 @@ def test_a_validation_that_fails_loses_no_step(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"minutes": 0.0}, {"keep_last": 0}, {"validate_every": -1}])
-def test_impossible_settings_are_named(wrong):
+def test_loop_config_names_impossible_settings(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         LoopConfig(**wrong)

@@ -88,7 +88,7 @@ def test_every_setting_matters(changed):
     assert distance(ours(replace(CONFIG, **changed)), theirs(CONFIG)) > 1e-5
 
 
-def test_noam_is_the_published_equation():
+def test_noam_equals_the_published_equation():
     width, warmup = 256, 40
     config = OptimizerConfig(learning_rate=noam_peak(width, warmup, factor=0.7), schedule="noam", warmup_steps=warmup)
     schedule = learning_rate(config, steps_per_epoch=1)
@@ -98,24 +98,24 @@ def test_noam_is_the_published_equation():
     assert np.argmax(expected) == warmup - 1 and expected.max() == pytest.approx(config.learning_rate)
     for made in (40, 41, 100, 398):
         assert decays_to(float(schedule(jnp.asarray(made))), config, steps_per_epoch=1) == made
-    with pytest.raises(ConfigError, match="warmup_steps above 0"):
+    with pytest.raises(ConfigError, match="warmup_steps is 0; it should be positive"):
         OptimizerConfig(schedule="noam")
 
 
-def test_defaults_are_the_reference_ones():
+def test_defaults_equal_those_of_torch():
     torch_has = torch.optim.AdamW([torch.zeros(1)], lr=2e-4, betas=(0.8, 0.99)).defaults
     config = OptimizerConfig()
     assert (config.eps, config.weight_decay) == (torch_has["eps"], torch_has["weight_decay"])
     assert (config.learning_rate, (config.b1, config.b2)) == (torch_has["lr"], torch_has["betas"])
 
 
-def test_rate_falls_in_stairs_and_warms_up():
+def test_rate_decays_in_steps_after_a_warm_up():
     rate = learning_rate(OptimizerConfig(learning_rate=1.0, decay=0.5, warmup_steps=4), steps_per_epoch=3)
     found = [float(rate(jnp.array(step, jnp.int32))) for step in range(11)]
     np.testing.assert_allclose(found, [0, 0.25, 0.5, 0.75, 1, 1, 1, 0.5, 0.5, 0.5, 0.25])
 
 
-def test_ema_forgets_geometrically_and_copies_integers():
+def test_ema_decays_geometrically_and_copies_integers():
     average = {"w": jnp.zeros(2), "n": jnp.array(0)}
     for _ in range(3):
         average = ema_update(average, {"w": jnp.ones(2), "n": jnp.array(7)}, decay=0.9)
@@ -149,12 +149,12 @@ def test_ema_forgets_geometrically_and_copies_integers():
         {"warmup_steps": 10.5},
     ],
 )
-def test_impossible_settings_are_named(wrong):
+def test_optimizer_config_names_impossible_settings(wrong):
     name = next(iter(wrong))
     with pytest.raises(ConfigError, match=name):
         OptimizerConfig(**wrong)
 
 
-def test_decay_per_epoch_needs_an_epoch():
+def test_decay_per_epoch_raises_without_steps_per_epoch():
     with pytest.raises(ConfigError, match="decay_steps"):
         learning_rate(OptimizerConfig(), steps_per_epoch=0)

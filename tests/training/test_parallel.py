@@ -24,7 +24,7 @@ def steps_on(mesh, count=3):
     return [np.asarray(x) for x in numbers], {name: float(value) for name, value in metrics.items()}
 
 
-def test_eight_devices_step_as_one_device_does():
+def test_step_on_eight_devices_equals_step_on_one():
     assert jax.device_count() == 8
     # A plain mesh has an explicit axis.
     many, many_metrics = steps_on(jax.make_mesh((8,), ("data",)))
@@ -47,7 +47,7 @@ def test_batch_is_split_and_state_is_whole_on_every_device():
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_replicas_share_no_buffer_even_where_the_state_does(devices):
+def test_replicas_share_no_buffer(devices):
     shared = jnp.ones(1000)
     left, right = replicate((shared, shared), data_mesh(jax.devices()[:devices]))
     places = [{s.data.unsafe_buffer_pointer() for s in array.addressable_shards} for array in (left, right, shared)]
@@ -55,7 +55,7 @@ def test_replicas_share_no_buffer_even_where_the_state_does(devices):
 
 
 @pytest.mark.parametrize(("size", "fix"), [(12, "to 8 or 16"), (3, "to 8"), (0, "to 8")])
-def test_batch_that_does_not_split_says_what_would(size, fix):
+def test_error_for_a_batch_size_states_multiples(size, fix):
     with pytest.raises(ConfigError, match=rf"batch_size is {size}; .*devices, 8\. Set it {fix}\."):
         check_batch_size(size, data_mesh())
     check_batch_size(24, data_mesh())

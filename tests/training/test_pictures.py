@@ -37,7 +37,7 @@ def test_a_single_mel_has_one_title(title):
     assert max(above, numbers, label) <= HEIGHT_OF_LETTERS and panel > 130
 
 
-def test_the_title_of_a_single_mel_tells_both():
+def test_title_of_a_single_mel_contains_name_and_title():
     both, name = (draw_mels(title, {"generated": MEL})[:25] < 200 for title in ("clip, step 8", ""))
     assert np.ptp(np.flatnonzero(both.any((0, 2)))) > np.ptp(np.flatnonzero(name.any((0, 2)))) + 60
 
@@ -52,7 +52,7 @@ def test_three_mels_have_a_title_each_and_one_for_all():
 
 
 @pytest.mark.parametrize("count", [1, 5, 100])
-def test_few_and_many_phonemes(count):
+def test_drawings_show_few_and_many_phonemes(count):
     phonemes = (["EU1", "pau", "W", "AH0"] * count)[:count]
     frames = np.full(count, 1234.0 / count)
     frames[0] = 1500.0

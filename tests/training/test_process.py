@@ -21,7 +21,7 @@ posix = pytest.mark.skipif(
 
 
 @posix
-def test_folder_is_private_even_if_it_was_not(tmp_path, monkeypatch):
+def test_compilation_cache_is_made_private(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXVOICE_CACHE", str(tmp_path / "cache"))
     folder = enable_compilation_cache()
     assert folder == tmp_path / "cache" / "xla" and jax.config.jax_compilation_cache_dir == str(folder)
@@ -31,7 +31,7 @@ def test_folder_is_private_even_if_it_was_not(tmp_path, monkeypatch):
 
 
 @posix
-def test_folder_of_someone_else_is_refused(tmp_path, monkeypatch):
+def test_folder_of_another_user_raises_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     before = jax.config.jax_compilation_cache_dir
     with pytest.raises(ConfigError, match=r"another user.*JAXVOICE_CACHE"):
@@ -39,7 +39,7 @@ def test_folder_of_someone_else_is_refused(tmp_path, monkeypatch):
     assert jax.config.jax_compilation_cache_dir == before
 
 
-def test_folder_that_cannot_be_made_is_named(tmp_path):
+def test_error_names_a_folder_that_cannot_be_created(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file.*JAXVOICE_CACHE"):
         enable_compilation_cache(tmp_path / "file" / "xla")

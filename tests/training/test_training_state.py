@@ -28,20 +28,20 @@ def toy(value, seed):
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
-def test_all_finite_sees_one_bad_value_anywhere(bad):
+def test_all_finite_detects_any_bad_value(bad):
     tree = {"a": jnp.ones((2, 3)), "b": (jnp.ones(4, jnp.bfloat16), jnp.arange(3), jax.random.key(0), None, "text")}
     assert bool(all_finite(tree))
     assert not bool(all_finite({**tree, "c": jnp.ones(5).at[2].set(bad)}))
     assert bool(all_finite(()))
 
 
-def test_all_finite_sees_what_cancels_and_every_number_format():
+def test_all_finite_detects_values_that_cancel_in_every_dtype():
     assert not bool(all_finite(jnp.array([jnp.inf, -jnp.inf, 1.0])))
     assert not bool(all_finite(jnp.array([1.0, complex(0.0, jnp.nan)])))
     assert bool(all_finite((jnp.array([1j, -1j]), jnp.full(100, 60000, jnp.float16), jnp.zeros(0))))
 
 
-def test_guarded_takes_the_new_state_or_keeps_every_part_of_the_old():
+def test_guarded_returns_the_new_or_the_old_state():
     step = jax.jit(guarded)
     old = toy(1.0, 0)
     assert isinstance(old, TrainingState)
@@ -53,7 +53,7 @@ def test_guarded_takes_the_new_state_or_keeps_every_part_of_the_old():
     np.testing.assert_array_equal(jax.random.key_data(bad.key), jax.random.key_data(jax.random.key(1)))
 
 
-def test_counters_tell_skipped_updates_apart():
+def test_counters_count_skipped_updates():
     state, seen = toy(0.0, 0), []
     for finite in (True, False, False, True, False):
         state = guarded(jnp.array(finite), toy(1.0, 0), state)
@@ -78,7 +78,7 @@ def test_only_float32_arrays_are_cast():
     assert to_compute(tree, "float32") is tree
 
 
-def test_gradients_come_back_in_float32_and_near_the_exact_ones(key):
+def test_gradients_are_float32_and_close_to_exact_gradients(key):
     net, x = eqx.nn.Linear(8, 8, key=key), jnp.linspace(-1, 1, 8)
 
     def loss(net, precision):
