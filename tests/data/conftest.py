@@ -22,7 +22,7 @@ def speech() -> Callable[..., np.ndarray]:
 
 @pytest.fixture
 def bad_files(tmp_path: Path) -> dict[str, Path]:
-    """One file of every kind that a corpus should not hold, by what is wrong with it."""
+    """One unusable file of every kind, by the name of its defect."""
     folder = tmp_path / "bad"
     folder.mkdir()
     files = {name: folder / f"{name.replace(' ', '_')}.wav" for name in ("empty", "truncated", "silent", "nan")}

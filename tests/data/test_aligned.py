@@ -1,4 +1,4 @@
-"""Aligned corpora on disk: found, looked through, split and loaded."""
+"""Aligned corpora on disk: finding, checking, splitting and loading."""
 
 import json
 
@@ -42,7 +42,7 @@ def corpus_of(tmp_path):
 
 
 def reference_mel(audio, center, floor):
-    """The mel of the definition, frame by frame."""
+    """The mel by its definition, frame by frame."""
     pad = 512 if center else 384
     padded = np.pad(audio.astype(np.float64), pad, mode="reflect")
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1024) / 1024)
@@ -276,7 +276,7 @@ def test_errors_state_labels_as_in_the_file(corpus_of, label, told, hinted):
 
 @pytest.fixture
 def lj_aligned(tmp_path):
-    """Three utterances with mels in the corpus's own flavour, a broken one, and audio beside."""
+    """Three utterances with mels under the contract of the corpus, a broken one, and audio."""
     (tmp_path / "audio").mkdir()
     for number in range(4):
         name = f"LJ001-000{number}"
@@ -300,7 +300,7 @@ def test_load_aligned_reads_the_mels_of_lj_aligned(lj_aligned):
 
 
 def test_mels_of_another_contract_are_computed(lj_aligned):
-    """Mels of the corpus are not passed off as HiFi-GAN's: those are computed, or the utterance is refused."""
+    """Under another contract, mels are computed from audio, and utterances without audio are rejected."""
     corpus = find_aligned(lj_aligned)
     store = load_aligned(corpus, MelConfig())
     audio = soundfile.read(lj_aligned / "audio" / "LJ001-0000.wav")[0]

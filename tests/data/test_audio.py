@@ -155,7 +155,7 @@ def test_written_floats_are_read_exactly(tmp_path, speech):
 
 
 def test_write_wav_writes_long_audio_in_blocks(tmp_path):
-    """The file is the one that soundfile writes at once, and nothing as long as the audio is made."""
+    """The file equals that of soundfile, and no copy of the whole audio is made."""
     for samples in (1, 65535, 65536, 65537, 200_001):
         audio = np.random.default_rng(samples).uniform(-1.1, 1.1, samples)
         integers = np.clip(np.rint(audio.astype(np.float32) * 32768), -32768, 32767).astype(np.int16)

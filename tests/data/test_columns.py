@@ -1,4 +1,4 @@
-"""Columns of a store: given by name, added, selected, written and mapped, and made into batches of one's own."""
+"""Columns of a store: access by name, addition, selection, files, and custom batches."""
 
 from pathlib import Path
 from typing import NamedTuple

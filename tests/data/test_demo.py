@@ -72,7 +72,7 @@ def test_timings_increase_inside_the_audio(corpus, timings):
 
 
 def test_timings_agree_with_the_energy_of_sounds(corpus, timings):
-    """A hiss crosses zero far more often than a vowel: measured in the audio between the onsets."""
+    """Sibilants cross zero far more often than vowels, measured in the audio between the onsets."""
     rates = {"hiss": [], "vowel": []}
     for utterance in corpus.utterances[:40]:
         audio, phonemes = samples(utterance), timings[utterance.id].phonemes

@@ -1,4 +1,4 @@
-"""Batches of whole utterances: few shapes, every utterance once, the same again, resumable, shared by processes."""
+"""Batches of whole utterances: shapes, order, resuming, and the shares of processes."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ MEL = MelConfig(num_mels=3, fmax=None)
 
 
 def make_store(count=50, seed=0, most=200):
-    """Utterance i has i + 1 in its whole mel, so that a batch tells what is in it."""
+    """All mel values of utterance i are i + 1, which identifies the utterances of a batch."""
     rng = np.random.default_rng(seed)
     mels, ids, durations, utterances = [], [], [], []
     for index in range(count):
@@ -127,7 +127,7 @@ def test_sorting_within_pools_reduces_padding():
 
 
 def test_batches_are_shuffled_not_sorted():
-    """Batches by rising length, the same every epoch, is the mistake to avoid."""
+    """The lengths of successive batches are not sorted, and differ between epochs."""
     loader = loader_of(make_store(400), batch_size=8)
     first, second = ([batch.frame_count.max() for batch in take(loader, 50)] for _ in range(2))
     assert first != second

@@ -12,7 +12,7 @@ HOP = 4
 
 
 def make_store(lengths, mel_frames=None):
-    """Clip i holds the samples 500 i, 500 i + 1, ...; frame j of its mel holds 500 i + j in every band."""
+    """Clip i has the samples 500 i, 500 i + 1, ...; frame j of its mel is 500 i + j in every band."""
     clips = [500 * i + np.arange(length, dtype=np.int16) for i, length in enumerate(lengths)]
     mels = None
     if mel_frames is not None:
@@ -48,7 +48,7 @@ def same(left, right):
 
 
 def clip_of(batch):
-    """The clip each row was cut from, which the gain tells."""
+    """The recording of each row, which the gain identifies."""
     return (batch.gain - 1).astype(int)
 
 
@@ -201,7 +201,7 @@ def test_mels_shorter_than_a_segment_are_padded_with_silence():
 
 
 class Fragile(list):
-    """Clips of which one cannot be read until it is repaired."""
+    """Recordings of which one raises an error while `broken` is true."""
 
     broken = True
 

@@ -1,4 +1,4 @@
-"""Mel spectrograms from files, and what is said about damaged ones."""
+"""Mel spectrograms in files, and the errors for damaged files."""
 
 import io
 import zipfile

@@ -118,7 +118,7 @@ def test_columns_in_frames_are_cropped_with_the_audio(mels, balanced):
 
 
 def test_the_longest_common_part_is_cropped():
-    """F0 of fewer frames than the audio: no crop starts where it does not reach."""
+    """If F0 has fewer frames than the audio, crops end before the end of F0."""
     store = make_store()
     store = store.with_columns(f0=[row[:9] for row in store["f0"]])
     for batch in take(store, RandomCrops(6, 8 * HOP, HOP, columns=("audio", "f0")), 50):

@@ -1,4 +1,4 @@
-"""Batches of N speakers with M recordings each: who is in them, how often, and that they can be resumed and shared."""
+"""Batches of N speakers with M recordings each: contents, frequencies, resuming, and shares of processes."""
 
 import itertools
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Batches are those of version 0.1: digests of everything that the loaders of that version gave for the same files."""
+"""Batches equal those of version 0.1, by digests of the batches that its loaders made of the same files."""
 
 import hashlib
 import itertools

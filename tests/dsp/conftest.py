@@ -29,7 +29,7 @@ def speech() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def librosa() -> ModuleType:
-    """librosa with its lazily imported parts, whose deprecation warnings are not ours to fail on."""
+    """librosa with its lazily imported parts. Their deprecation warnings are ignored."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import librosa

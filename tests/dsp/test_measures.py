@@ -129,7 +129,7 @@ def test_distortion_of_one_cosine_equals_its_closed_form():
 
 
 def test_alignment_corrects_a_change_of_speed(speech):
-    """A clip with a stretch of one of its frames repeated: aligned, nothing is left of the difference."""
+    """One recording repeats a part of the other. After alignment, the distortion is small."""
     tone = np.sin(2 * np.pi * 20 * np.arange(256 * 8) / 256)  # the period divides the hop: its frames are equal
     rng = np.random.default_rng(0)
     head, tail = rng.standard_normal((2, 256 * 12)) * 0.3

@@ -75,7 +75,7 @@ def test_golden_mels_detect_zero_padding(golden):
 
 
 def test_golden_mels_detect_a_missing_epsilon(golden):
-    """Only where there is next to nothing to hear: the golden clip is loud, so the rule is checked near silence."""
+    """The constant matters near silence only, and the golden recording is loud."""
     config = MelConfig(log_floor=1e-9)
     quiet = 1e-5 * golden["wav"][0]
     spectra = scipy.signal.ShortTimeFFT(

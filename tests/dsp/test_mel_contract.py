@@ -1,4 +1,4 @@
-"""Mels in the conventions that people bring, made from speech-like audio and, where they are, from real clips."""
+"""Mels in common conventions, computed from speech-like audio and from real recordings if they are present."""
 
 import contextlib
 import dataclasses
@@ -118,7 +118,7 @@ def test_check_mel_raises_for_malformed_mels(mel, message):
 
 
 def test_check_mel_accepts_real_recordings(real_clips):
-    """No false alarm on real speech, and every foreign convention is refused or at least warned about."""
+    """Real speech raises no error, and every other convention raises an error or a warning."""
     clips = sorted((real_clips / "LJSpeech-1.1" / "wavs").glob("*.wav"))[:4]
     clips += sorted((real_clips / "vctk").glob("*/*.flac"))[:4]
     for clip in clips:

@@ -67,7 +67,7 @@ def test_istft_of_hifigan_padding_has_a_hop_per_frame():
 
 
 def test_istft_equals_the_least_squares_solution():
-    """Of a spectrum that no signal has, against the normal equations written out as a matrix."""
+    """For a spectrum that no signal has, against the normal equations as a matrix."""
     n_fft, hop, frames = 16, 4, 5
     rng = np.random.default_rng(3)
     spectrum = (rng.standard_normal((9, frames)) + 1j * rng.standard_normal((9, frames))).astype(np.complex64)

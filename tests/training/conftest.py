@@ -1,4 +1,4 @@
-"""Many tests here compile the same toy step: let them share the program."""
+"""Many of these tests compile the same step, so they share a cache of programs."""
 
 import jax
 import pytest
@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def compilation_cache(tmp_path_factory):
-    """A folder in which the programs of this session, and of processes it starts, are kept."""
+    """The cache folder of compiled programs for this session and the processes that it starts."""
     return tmp_path_factory.mktemp("xla")
 
 

@@ -111,7 +111,7 @@ def test_reconstruction_does_not_change_discriminators():
 
 
 def test_modes_update_one_side():
-    """Each against the other as it is; the states of both forward passes are taken over."""
+    """The other side does not change, except for the states of forward passes."""
     generator, discriminators = learners()
     both = step(generator, discriminators)
     judged = step(generator, discriminators, mode="discriminators")
@@ -153,7 +153,7 @@ def autoencoder_step(scale, **options):
 
 @pytest.mark.parametrize("mode", ["both", "generator", "reconstruction"])
 def test_step_computes_no_gradient_of_frozen_parts(mode):
-    """Not in the norm that `clip_norm` limits, and no moment of the optimiser changes."""
+    """They do not count in the norm that `clip_norm` limits, and no moment of the optimiser changes."""
     expected = autoencoder_step(jnp.asarray(0.0), mode=mode, frozen=("encoder",))
     scale = jnp.asarray(1000.0)
     assert float(autoencoder_step(scale, mode=mode).generator.model.encoder) != 1.0

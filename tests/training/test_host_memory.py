@@ -1,4 +1,4 @@
-"""Memory that a process frees stays with it."""
+"""Processes keep the memory that they free."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Two real processes on loopback, each with two devices, are one training."""
+"""A training on two processes over loopback, each with two devices, equals that on one."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from training.toy import ToyTask, logged, losses, train
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """A port of loopback that no other program is given meanwhile, where a program that asks for it may share it."""
+    """A port of loopback that no other program receives, but that a program may bind again."""
     with socket.socket() as held:
         if hasattr(socket, "SO_REUSEPORT"):  # as the coordinator of `jax.distributed` does
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,4 +1,4 @@
-"""No kill, at any moment, may leave a run that cannot be resumed or that goes on differently."""
+"""After a kill at any moment, a run can be resumed with the same results."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ def session(run, **changes):
 
 
 def process(run, cache, **options):
-    """One session in a process of its own."""
+    """A session in a new process."""
     table = json.dumps({"run": str(run), **OPTIONS, **options})
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]),
@@ -129,7 +129,7 @@ def record_states(monkeypatch, run: Path, into: Path) -> list[Path]:
 
 @pytest.mark.parametrize("most", [4, pytest.param(1000, marks=pytest.mark.slow)])
 def test_run_resumes_from_every_state_after_a_kill(whole, tmp_path, monkeypatch, most):
-    """What a kill leaves is what is on disk at that moment: so take the folder at many moments of one session."""
+    """A kill leaves the files that are on disk at that moment, so copies of the folder at many moments are resumed."""
     run, options = tmp_path / "run", {"steps": 10, "validate_every": 4, "checkpoint_every": 3}
     with monkeypatch.context() as patch:
         states = record_states(patch, run, tmp_path / "states")

@@ -118,7 +118,7 @@ def test_update_keeps_frozen_parts_with_their_moments_and_statistics(weight_deca
 
 @pytest.mark.parametrize("broken", [1000.0, float("nan")])
 def test_update_ignores_gradients_of_frozen_parts(broken):
-    """Not in the norm that `clip_norm` limits either; and they may be absent."""
+    """They do not count in the norm that `clip_norm` limits, and they may be absent."""
     mine = learner(optimizer=OptimizerConfig(learning_rate=0.1, clip_norm=1.0, eps=1.0))
     gradient = gradient_of(mine)
     absent = eqx.tree_at(lambda tree: tree.encoder.weight, gradient, None)

@@ -22,7 +22,7 @@ from training.toy import ToyTask, logged, one_device, train
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run in two sessions, with all that is logged."""
+    """A run of two sessions with all logs."""
     folder = tmp_path_factory.mktemp("logged") / "run"
     for steps in (4, 8):
         train(folder, task=ToyTask(samples=True), mesh=one_device(), steps=steps, validate_every=4, tensorboard=True)

@@ -115,7 +115,7 @@ def test_the_best_model_and_checkpoint_are_kept(tmp_path):
 
 
 class PhasedToy(ToyTask):
-    """A second phase after six updates, which changes nothing that the first measures."""
+    """The second phase, after six updates, does not change the metrics of the first."""
 
     def phase_of(self, step: int) -> int:
         return int(step >= 6)
@@ -317,7 +317,7 @@ def test_failed_loader_loses_no_step(whole, tmp_path):
 
 
 def leave_before_the_first_checkpoint(run, **options):
-    """What a kill in step 3 leaves."""
+    """The state of the folder after a kill in step 3."""
     with pytest.raises(DataError):
         go(run, loader=ToyLoader(last=3), **options)
     shutil.rmtree(run / "checkpoints" / "3")

@@ -1,4 +1,4 @@
-"""Against PyTorch's own AdamW, schedules and clipping."""
+"""Optimisers against AdamW, schedules and clipping of PyTorch."""
 
 import math
 from dataclasses import replace

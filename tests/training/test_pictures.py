@@ -1,4 +1,4 @@
-"""What is drawn is not cut off, and titles do not lie on each other: told by the gaps between what is drawn."""
+"""Drawings are complete, and titles do not overlap, by the gaps between rows of pixels."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def groups(ink: np.ndarray) -> list[int]:
 
 
 def rows(picture: np.ndarray) -> list[int]:
-    """Heights of what lies below each other in the column of the panels."""
+    """Heights of the separate parts in the column of the panels."""
     return groups(np.any(picture[:, 70 : int(0.7 * picture.shape[1])] < 200, (1, 2)))
 
 

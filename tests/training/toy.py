@@ -1,6 +1,6 @@
 """A task small enough to train in a moment: two networks, each with its own optimiser, learn a noisy line together.
 
-Run as a script it is one training session in a process of its own, for tests that kill, interrupt or spread it.
+As a script, it runs a training session in a new process, for tests of kills, interrupts and several processes.
 """
 
 import json

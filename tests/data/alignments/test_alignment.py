@@ -1,4 +1,4 @@
-"""Labels to phones, and intervals to one row without gaps."""
+"""Mapping of labels to phones, and of intervals to alignments without gaps."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The demo corpus, whose timings are those of samples: the independent truth for durations in frames."""
+"""Durations in frames against the timings of the demo corpus, which are exact to the sample."""
 
 import importlib.util
 
@@ -71,7 +71,7 @@ def test_durations_equal_those_of_the_timings(root, corpus, store):
 
 
 def test_frames_of_sibilants_have_high_frequencies(store):
-    """The mel itself tells hisses from vowels: more above 4 kHz than below 1 kHz, at the frames the durations name."""
+    """At the frames of sibilants, the mel has more energy above 4 kHz than below 1 kHz."""
     tilt = {"hiss": [], "vowel": []}
     for index, (mel, lengths) in enumerate(zip(store["mel"], store["durations"], strict=True)):
         phones = store.phones(index)

@@ -1,4 +1,4 @@
-"""Alignment files written by hand, one of each format, and what is wrong with broken ones."""
+"""Alignment files of each format, written by hand, and the errors for broken files."""
 
 import codecs
 import json
