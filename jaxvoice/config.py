@@ -63,7 +63,7 @@ def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "config")
     hints = typing.get_type_hints(cls)
     for key in data:
         if key not in fields:
-            raise ConfigError(f"{where} has an unknown key {format_value(key)}{_nearest(key, fields)}.")
+            raise ConfigError(f"{where} has an unknown key {format_value(key)}{_nearest(key, fields)}")
     missing = [
         name
         for name, field in fields.items()
@@ -80,7 +80,7 @@ def from_dict(cls: type[Config], data: Mapping[str, Any], where: str = "config")
 
 def _nearest(key: str, known: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(str(key)[:100], known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(known)}"
+    return f"; did you mean {close[0]!r}?" if close else f"; known keys are {', '.join(known)}."
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -76,7 +76,34 @@ def _usage_error(message: str, unnamed: Sequence[str]) -> str:
             return flag_name(*names, found[2])
         return f"{flag_name(*names)}:" if names else ""
 
-    return _FIELD.sub(flag, " ".join(_BOX.sub(" ", message).split())).strip()
+    parts = _parts(message)
+    if len(parts) > 1:
+        parts = [_with_title(*parts[:2]), *parts[2:]]
+    *others, last = (_FIELD.sub(flag, part).strip() for part in parts)
+    return " ".join((*(part if part.endswith(".") else f"{part}." for part in others), last))
+
+
+def _parts(message: str) -> list[str]:
+    """The title and the parts of a message of tyro. The title is in the upper edge of the box, or a line above it."""
+    parts, lines = [], []
+    for line in [*message.splitlines(), ""]:
+        text = _BOX.sub(" ", line).strip()
+        lines += [text] if text else []
+        if _BOX.search(line) and (not text or line.startswith("\u256d")):
+            parts.append(" ".join(" ".join(lines).split()))
+            lines = []
+    parts.append(" ".join(" ".join(lines).split()))
+    return [part for part in parts if part]
+
+
+def _with_title(title: str, text: str) -> str:
+    """The title of a box and its text as one sentence. Most texts repeat the first word of the title."""
+    if title == "Value error":
+        return f"{title} {text}"
+    if text.startswith("Missing from "):
+        return f"{title} m{text[1:]}"
+    repeated = text.lower().startswith(title.split()[0].lower())
+    return f"{text[:1].upper()}{text[1:]}" if repeated else f"{title}: {text[:1].lower()}{text[1:]}"
 
 
 def flag_name(*path: str) -> str:

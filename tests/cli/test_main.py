@@ -65,6 +65,27 @@ def test_usage_errors_exit_with_2(arguments, capsys):
     assert printed.count("\n") == 1 and not re.search("[\u2500-\u257f]", printed)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bogus"], "Unrecognized options: bogus. Available subcommands: speak, vocode,"),
+        ([], "Missing subcommand: expected one of {speak, vocode,"),
+        (["speak"], "Required options missing from jaxvoice speak: --model STR"),
+        (
+            ["export", "a", "--to", "b", "--format", "zip"],
+            "Invalid choice 'zip' for argument '--format'. Expected",
+        ),
+        (["compare", "a", "b", "--tolerance", "x"], "--tolerance: could not convert string to float: 'x'. Argument"),
+    ],
+)
+@pytest.mark.parametrize("boxes", [False, True])
+def test_usage_errors_are_sentences(arguments, message, boxes, capsys, monkeypatch):
+    monkeypatch.setattr("tyro._fmtlib._should_use_utf8_drawing_chars", lambda: boxes)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert capsys.readouterr().err.startswith(f"jaxvoice: error: {message}")
+
+
 def test_errors_are_one_line_without_traceback(tmp_path):
     found = command("vocode", "x.npy", "out.wav", "--model", str(tmp_path / "none"))
     assert found.returncode == 2 and found.stdout == ""
