@@ -197,7 +197,7 @@ def test_rejected_utterances_are_counted_and_listed(models, quick, tmp_path):
         "rejected 5",
         "mute has no recording",
         "gap of 0.020 s",
-        "300 frames, and 256",
+        "300 frames; it should have at most 256",
         "silent",
     ):
         assert part in message, part
