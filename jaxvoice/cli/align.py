@@ -125,8 +125,11 @@ class Align:
 
 
 def _with_name(failure: Exception, utterance: "Utterance") -> str:
-    """The message of `failure` with the name of the utterance in front."""
+    """The message of `failure` with the name of the utterance."""
+    from jaxvoice.data import AlignmentError
+
     message = str(failure)
     # A TextError may begin with a word of the text that equals the name.
     named = message.startswith(f"{utterance.id} ") and not isinstance(failure, TextError)
-    return message if named else f"{utterance.id}: {message}"
+    # The messages of all AlignmentErrors contain the name.
+    return message if named or isinstance(failure, AlignmentError) else f"{utterance.id}: {message}"

@@ -20,6 +20,7 @@ from jaxvoice.models.gaussian_tts.forced_alignment import (
 )
 from jaxvoice.pipelines.argument_checks import validate_audio, validate_phonemes, validate_text
 from jaxvoice.pipelines.mel_vocoder import Mel
+from jaxvoice.pipelines.sources import load_with_method
 from jaxvoice.pipelines.synthesizer import Synthesizer
 from jaxvoice.text.custom_words import CustomWords
 from jaxvoice.text.front_end import pronounce
@@ -44,9 +45,11 @@ class Aligner:
     def __init__(self, synthesizer: Synthesizer | str | Path):
         """**Arguments:** `synthesizer`: a `Synthesizer`, or the model folder, run folder or Hub id of one.
 
-        **Raises:** the errors of `Synthesizer.load`; `ConfigError` for any other argument.
+        **Raises:** the errors of `Synthesizer.load`; `ConfigError` for another kind of model or argument.
         """
-        loaded = Synthesizer.load(synthesizer) if isinstance(synthesizer, str | Path) else synthesizer
+        loaded = synthesizer
+        if isinstance(synthesizer, str | Path):
+            loaded = load_with_method(synthesizer, "speak", "a text-to-speech model")
         if not isinstance(loaded, Synthesizer):
             raise ConfigError(
                 f"synthesizer has type {type(loaded).__name__}; it should be a Synthesizer, or the path or Hub id of "

@@ -1,12 +1,14 @@
 """Finding models: model folders, run folders and the Hugging Face Hub."""
 
 import inspect
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from jaxvoice.errors import CheckpointError, ConfigError, MissingExtraError
+from jaxvoice.models.family import Family
 from jaxvoice.models.family_lookup import find_family
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config_file
@@ -25,9 +27,9 @@ def load(path: str | Path, **options: Any) -> Any:
     `options`, keyword arguments of the pipeline's `load`.
 
     **Raises:** `CheckpointError`, `ConfigError` or `MissingExtraError` if the model is missing or damaged, or its
-    family is unknown.
+    family is unknown; `ConfigError` for an option that the pipeline does not have.
     """
-    return find_family(find_model_folder(path)).load_pipeline(path, **options)
+    return _load_pipeline(find_family(find_model_folder(path)), path, options)
 
 
 def load_with_method(path: str | Path, method: str, expected: str, **options: Any) -> Any:
@@ -36,27 +38,50 @@ def load_with_method(path: str | Path, method: str, expected: str, **options: An
     **Arguments:** `expected`, the kind of model with this method, for error messages; `options`, keyword arguments of
     the pipeline's `load`.
 
-    **Raises:** `ConfigError` for a pipeline without the method, or without one of the options; otherwise as `load`.
+    **Raises:** `ConfigError` for a pipeline without the method; otherwise as `load`.
     """
-    family = find_family(find_model_folder(path))
+    return _load_pipeline(find_model_with_method(path, method, expected)[1], path, options)
+
+
+def find_model_with_method(path: str | Path, method: str, expected: str) -> tuple[Path, Family]:
+    """The folder and the family of the model at `path`, whose pipeline should have the method `method`.
+
+    **Arguments:** `expected`, the kind of model with this method, for error messages.
+
+    **Raises:** `ConfigError` for a pipeline without the method; otherwise as `find_model_folder`.
+    """
+    folder = find_model_folder(path)
+    family = find_family(folder)
     pipeline = family.pipeline_class()
     if not hasattr(pipeline, method):
         raise ConfigError(
             f"{path} is a model of the family {family.name!r}, whose pipeline {pipeline.__name__} has no method "
             f"{method!r}; it should be {expected}."
         )
+    return folder, family
+
+
+def _load_pipeline(family: Family, path: str | Path, options: dict[str, Any]) -> Any:
+    pipeline = family.pipeline_class()
+    _, *known = inspect.signature(pipeline.load).parameters  # without the path
     for name in options:
-        if name not in inspect.signature(pipeline.load).parameters:
-            raise ConfigError(f"{path}: the pipeline {pipeline.__name__} takes no {name}; omit {name}.")
-    return pipeline.load(path, **options)
+        if name not in known:
+            raise ConfigError(
+                f"the option for {path} is {name!r}; it should be an option of the pipeline {pipeline.__name__}: "
+                f"{', '.join(known) or 'none'}. Omit {name}."
+            )
+    return family.load_pipeline(path, **options)
 
 
 def find_model_folder(source: str | Path) -> Path:
     """The model folder at `source`: the folder itself, the `model` folder of a run, or the downloaded model of a Hub
     id.
 
-    **Raises:** `CheckpointError` if there is no such model, `MissingExtraError` if a Hub id needs the extra `hub`.
+    **Raises:** `CheckpointError` if there is no such model; `ConfigError` if `source` is not a path or text;
+    `MissingExtraError` if a Hub id needs the extra `hub`.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise ConfigError(f"path has type {type(source).__name__}; it should be a path or a Hub id.")
     folder = Path(source).expanduser()
     if folder.is_dir():
         return _local_model_folder(folder)

@@ -1,7 +1,6 @@
 """Text to speech: text or phonemes to audio, with the mel spectrogram, the durations and the alignment."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -127,8 +126,6 @@ class Synthesizer:
         **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model; `MissingExtraError` for a Hub id
         without the extra `hub`.
         """
-        if not isinstance(path, str | os.PathLike):
-            raise ConfigError(f"path has type {type(path).__name__}; it should be a path or a Hub id.")
         folder = find_model_folder(path)
         model, config = FAMILY.load_network(folder)
         print_licence(folder)

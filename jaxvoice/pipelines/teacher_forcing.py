@@ -30,7 +30,7 @@ from jaxvoice.models.gaussian_tts.family import FAMILY
 from jaxvoice.models.gaussian_tts.teacher_forcing import teacher_forced_mels
 from jaxvoice.pipelines.mel_to_audio import MelToAudio
 from jaxvoice.pipelines.mel_vocoder import MelVocoder
-from jaxvoice.pipelines.sources import find_model_folder, print_licence
+from jaxvoice.pipelines.sources import find_model_with_method, print_licence
 from jaxvoice.text.phonemes import PhoneSet
 from jaxvoice.training.logging import file_name
 
@@ -109,15 +109,16 @@ def teacher_force(
     - `batch_size`: utterances per batch.
     - `progress`: show progress bars on stderr.
 
-    **Raises:** `ConfigError` if `output` is not empty or not a folder; `DataError` if no utterance can be used, with
-    the reasons, or if the files cannot be written; `MelError` if the mel contracts of the vocoder and the model differ;
-    `CheckpointError` for models that are missing or damaged. Warns with `JaxvoiceWarning` if frames are averaged.
+    **Raises:** `ConfigError` if `output` is not empty or not a folder, or if `model` is another kind of model;
+    `DataError` if no utterance can be used, with the reasons, or if the files cannot be written; `MelError` if the mel
+    contracts of the vocoder and the model differ; `CheckpointError` for models that are missing or damaged. Warns with
+    `JaxvoiceWarning` if frames are averaged.
     """
     output = Path(output).expanduser()
     _check_empty(output)
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; it should be at least 1.")
-    folder = find_model_folder(model)
+    folder, _ = find_model_with_method(model, "speak", "a text-to-speech model")
     network, config = FAMILY.load_network(folder)
     print_licence(folder)
     mel_to_audio = MelToAudio(vocoder, config.mel)

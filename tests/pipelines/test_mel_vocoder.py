@@ -11,7 +11,7 @@ import soundfile
 from jaxvoice import models
 from jaxvoice.cli import main
 from jaxvoice.errors import CheckpointError, ConfigError, MelError, ShapeError
-from jaxvoice.pipelines import Synthesizer, Vocoder
+from jaxvoice.pipelines import Synthesizer, Vocoder, load
 from jaxvoice.pipelines.mel_to_audio import MelToAudio
 from jaxvoice.pipelines.mel_vocoder import load_vocoder
 from tests.models.gaussian_tts.small import SMALL, networks, save_model
@@ -45,8 +45,8 @@ def folders(tmp_path, monkeypatch):
     hifigan = models.FAMILIES[0]
     constant = dataclasses.replace(hifigan, name="constant", pipeline=f"{__name__}:Constant", layouts=())
     monkeypatch.setattr(models, "FAMILIES", (*models.FAMILIES, constant))
-    monkeypatch.setattr("jaxvoice.cli.vocode.use_compilation_cache", lambda: None)
-    monkeypatch.setattr("jaxvoice.cli.speak.use_compilation_cache", lambda: None)
+    for command in ("align", "speak", "teacher_force", "vocode"):
+        monkeypatch.setattr(f"jaxvoice.cli.{command}.use_compilation_cache", lambda: None)
     network = hifigan.build(HIFIGAN, key=jax.random.key(0))
     for family in (hifigan, constant):
         family.save_network(tmp_path / family.name, network, HIFIGAN)
@@ -108,7 +108,13 @@ def test_models_of_another_kind_raise(folders, capsys):
     for name in ("constant", "hifigan"):
         assert main(["speak", "Hello", str(folders / "b.wav"), "--model", str(folders / name)]) == 2
         assert "has no method 'speak'; it should be a text-to-speech model" in capsys.readouterr().err
-    with pytest.raises(CheckpointError, match=r"'gaussian_tts', not 'hifigan'; load it with jaxvoice\.load"):
+    corpus = folders / "corpus"
+    soundfile.write(folders / "a.wav", np.zeros(800), MEL.sample_rate)
+    corpus.write_text("a|Hello", encoding="utf-8")
+    for command in ("align", "teacher-force"):
+        assert main([command, str(corpus), str(folders / "out"), "--model", str(folders / "hifigan")]) == 2
+        assert "has no method 'speak'; it should be a text-to-speech model" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match=r"'gaussian_tts'; it should be 'hifigan'\. Load the model with"):
         Vocoder.load(folders / "tts")
 
 
@@ -116,11 +122,23 @@ def test_unknown_options_of_a_pipeline_raise(folders, monkeypatch, capsys):
     monkeypatch.setattr(Constant, "speak", lambda self, text: None, raising=False)
     command = ["speak", "Hello", folders / "b.wav", "--model", folders / "constant", "--vocoder", folders / "hifigan"]
     assert main([str(part) for part in command]) == 2
-    assert "the pipeline Constant takes no vocoder; omit vocoder" in capsys.readouterr().err
+    message = "is 'vocoder'; it should be an option of the pipeline Constant: none. Omit vocoder."
+    assert message in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"is 'windw'; it should be an option of the pipeline Vocoder: window\. Omit"):
+        load(folders / "hifigan", windw=3)
+    with pytest.raises(ConfigError, match=r"is 'window'; .* pipeline Synthesizer: vocoder, max_phones, max_frames\."):
+        load(folders / "tts", window=3)
+
+
+@pytest.mark.parametrize("path", [None, 3])
+def test_load_rejects_values_that_are_not_paths(path):
+    for use in (load, Vocoder.load, Synthesizer.load, load_vocoder):
+        with pytest.raises(ConfigError, match=rf"path has type {type(path).__name__}; it should be a path or a Hub id"):
+            use(path)
 
 
 def test_unknown_families_raise(folders):
     about = json.loads((folders / "constant" / "config.json").read_text(encoding="utf-8"))
     (folders / "constant" / "config.json").write_text(json.dumps({**about, "family": "x"}), encoding="utf-8")
-    with pytest.raises(ConfigError, match="family 'x'"):
+    with pytest.raises(ConfigError, match="The family in .* is 'x'; it should be one of"):
         load_vocoder(folders / "constant")
