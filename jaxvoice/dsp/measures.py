@@ -59,26 +59,30 @@ def mel_l1(
 
 @functools.partial(jax.jit, static_argnames="resolutions")
 def stft_distance(
-    recording: Float[Array, " samples"],
-    estimate: Float[Array, " samples"],
+    recording: Float[Array, "*batch samples"],
+    estimate: Float[Array, "*batch samples"],
     resolutions: tuple[tuple[int, int, int], ...] = STFT_RESOLUTIONS,
 ) -> STFTDistance:
     """Multi-resolution STFT distance: spectral convergence and log-magnitude difference. Differentiable.
 
+    With batch axes, norms and means are those of the whole batch, as in Parallel WaveGAN's loss: the spectral
+    convergence of a nearly silent clip has no more weight than its energy.
+
     **Arguments:** `resolutions`, each `(n_fft, hop_length, win_length)` in samples; frames are centred, with reflect
     padding.
 
-    **Raises:** `ShapeError` if the lengths differ or are too short for the largest `n_fft`.
+    **Raises:** `ShapeError` if the shapes differ, or the audio is too short for the largest `n_fft`.
 
     Source: Yamamoto, Song and Kim 2020 (Parallel WaveGAN), equations 4 to 6.
     """
     _same_shape(recording, estimate)
+    recordings, estimates = (audio.reshape(-1, audio.shape[-1]) for audio in (recording, estimate))
     convergence, difference = [], []
     for n_fft, hop_length, win_length in resolutions:
-        real, made = (
-            _magnitude(audio, n_fft=n_fft, hop_length=hop_length, win_length=win_length)
-            for audio in (recording, estimate)
+        magnitude = jax.vmap(
+            functools.partial(_magnitude, n_fft=n_fft, hop_length=hop_length, win_length=win_length)
         )
+        real, made = magnitude(recordings), magnitude(estimates)
         convergence.append(jnp.sqrt(jnp.sum((real - made) ** 2) + _tiny(real)) / jnp.sqrt(jnp.sum(real**2)))
         difference.append(jnp.mean(jnp.abs(jnp.log(real) - jnp.log(made))))
     return STFTDistance(jnp.mean(jnp.stack(convergence)), jnp.mean(jnp.stack(difference)))

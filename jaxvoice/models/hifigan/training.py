@@ -12,8 +12,9 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from jaxvoice.config import check_not_negative, check_types, from_dict, to_dict
+from jaxvoice.config import check_field, check_not_negative, check_types, from_dict, to_dict
 from jaxvoice.data import CropBatch, Store
+from jaxvoice.dsp.measures import stft_distance
 from jaxvoice.dsp.mel import bucketed_log_mel, log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, CheckpointError, ConfigError, ShapeError
@@ -50,10 +51,21 @@ class LossWeights:
     """Weight of the feature-matching loss."""
     mel: float = 45.0
     """Weight of the L1 distance of log-mel spectrograms."""
+    stft: float = 0.0
+    """Weight of the multi-resolution STFT loss (spectral convergence plus log-magnitude distance; arXiv 1910.11480,
+    equation 3), which is not part of HiFi-GAN; 0 disables it."""
+    stft_sizes: tuple[int, ...] = (2048, 1024, 512, 256)
+    """FFT sizes of the multi-resolution STFT loss in samples; the hop lengths are a quarter of them."""
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_not_negative(self, "adversarial", "feature", "mel", hint="0 disables the loss")
+        check_not_negative(self, "adversarial", "feature", "mel", "stft", hint="0 disables the loss")
+        check_field(
+            self,
+            "stft_sizes",
+            all(size >= 4 and size % 4 == 0 for size in self.stft_sizes) and bool(self.stft_sizes),
+            "be multiples of 4",
+        )
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,7 @@ class TrainingConfig:
     ema_decay: float | None = None
     """Decay per step of the moving average of the generator's weights; None keeps no average."""
     reconstruction_steps: int = 0
-    """Steps at the start that train the generator on its mel loss alone, without discriminators."""
+    """Steps at the start that train the generator on its mel and STFT losses alone, without discriminators."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -90,6 +102,12 @@ class TrainingConfig:
         if conditions != 0:
             raise ConfigError(
                 f"--model.generator.cond-channels is {conditions}, but corpora have no conditioning vectors; use 0."
+            )
+        segment, longest = self.model.segment_size, max(self.loss_weights.stft_sizes)
+        if self.loss_weights.stft and segment <= longest // 2:
+            raise ConfigError(
+                f"loss_weights.stft_sizes contains {longest}, but segment_size is {segment}; sizes should be below "
+                f"{2 * segment}."
             )
 
 
@@ -198,6 +216,9 @@ class HiFiGANTask(Task):
                 parts[f"feature_{name}"] = weights.feature * feature_loss(_features(r), _features(f))
         mel = jax.vmap(log_mel, in_axes=(0, None))(fake, self.mel.full_band())
         mel_l1 = jnp.mean(jnp.abs(target_mel - mel))
+        if weights.stft:
+            resolutions = tuple((size, size // 4, size) for size in weights.stft_sizes)
+            parts["stft"] = weights.stft * stft_distance(real, fake, resolutions).total
         return sum(parts.values()) + weights.mel * mel_l1, {**parts, "mel_l1": mel_l1}, state
 
     def _discriminate(self, discriminators: Discriminators, audio: Float[Array, "*batch samples"], state):
