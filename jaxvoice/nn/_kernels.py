@@ -1,10 +1,203 @@
-"""Convolutions for CPUs, dense and grouped, that avoid slow loops and transposes in XLA."""
+"""Convolutions for CPUs in the forms that XLA computes fastest: dense, grouped, and as one matrix product (im2col).
+
+XLA passes a two-dimensional convolution of channels-last arrays to YNNPACK if it has stride 1 in both gradients, no
+dilated input, and no groups. These convolutions are faster than XLA's one-dimensional ones, so a signal is here an
+image with one row.
+"""
 
 import functools as ft
 
 import jax
 from jax import lax, numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
+
+
+def dense_conv(
+    x: Float[Array, "batch time in"],
+    kernel: Float[Array, "taps in out"],
+    stride: int,
+    padding: tuple[int, int],
+    dilation: int,
+) -> Float[Array, "batch new_time out"]:
+    """`jaxvoice.nn._ops.conv1d` without groups, with a kernel in the layout of XLA's convolutions."""
+    if jax.default_backend() != "cpu":
+        return _convolve(x, kernel, stride, padding, dilation)
+    return _dense_conv(x, kernel, stride, padding, dilation)
+
+
+@ft.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def _dense_conv(x, kernel, stride, padding, dilation):
+    return _image_conv(x, kernel, stride, padding, dilation)
+
+
+def _dense_conv_jvp(stride, padding, dilation, primals, tangents):
+    (x, kernel), (dx, dkernel) = primals, tangents
+    y = _dense_conv(x, kernel, stride, padding, dilation)
+    terms = []
+    # The forms of the tangents are chosen for their transposes, the gradients.
+    if not isinstance(dx, SymbolicZero):
+        terms.append(_polyphase_conv(dx, kernel, stride, padding, dilation))
+    if not isinstance(dkernel, SymbolicZero):
+        convolve = _window_conv if _is_window_faster(kernel.shape) else _convolve
+        terms.append(convolve(x, dkernel, stride, padding, dilation))
+    return y, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(y)
+
+
+_dense_conv.defjvp(_dense_conv_jvp, symbolic_zeros=True)
+
+
+def _is_window_faster(kernel_shape):
+    return WINDOW(kernel_shape)
+
+
+WINDOW = lambda shape: shape[0] > 11
+
+
+def _convolve(x, kernel, stride, padding, dilation, groups=1):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride,),
+        [padding],
+        rhs_dilation=(dilation,),
+        dimension_numbers=("NHC", "HIO", "NHC"),
+        feature_group_count=groups,
+    )
+
+
+def _image_conv(x, kernel, stride, padding, dilation):
+    """The convolution of images with one row."""
+    y = lax.conv_general_dilated(
+        x[:, None],
+        kernel[None],
+        (1, stride),
+        [(0, 0), padding],
+        rhs_dilation=(1, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y[:, 0]
+
+
+def _polyphase_conv(x, kernel, stride, padding, dilation):
+    """`_image_conv` of stride 1, with `stride` consecutive positions of `x` as the channels of one.
+
+    The transpose of a convolution with a stride dilates its input; XLA lowers it to slow code.
+    """
+    if stride == 1 or dilation > 1:
+        return _image_conv(x, kernel, stride, padding, dilation)
+    (batch, time, _), taps = x.shape, kernel.shape[0]
+    kernel = _phases_as_channels(kernel, stride)
+    blocks = (time + sum(padding) - taps) // stride + len(kernel)
+    x = jnp.pad(x, ((0, 0), (padding[0], max(0, blocks * stride - time - padding[0])), (0, 0)))
+    return _image_conv(x[:, : blocks * stride].reshape(batch, blocks, -1), kernel, 1, (0, 0), 1)
+
+
+def _phases_as_channels(kernel, stride):
+    """The kernel for an input with `stride` consecutive positions as the channels of one."""
+    taps, channels, out = kernel.shape
+    phase_taps = -(-taps // stride)
+    kernel = jnp.pad(kernel, ((0, phase_taps * stride - taps), (0, 0), (0, 0)))
+    return kernel.reshape(phase_taps, stride * channels, out)
+
+
+def _window_conv(x, kernel, stride, padding, dilation):
+    """`_image_conv` whose kernel gradient is an image convolution too: its images are the channels of `x`.
+
+    The gradient of the output is the kernel of that convolution, a window as long as the signal.
+    """
+    y = lax.conv_general_dilated(
+        x.transpose(2, 1, 0)[:, None],
+        kernel.transpose(1, 0, 2)[:, None],
+        (1, stride),
+        [(0, 0), padding],
+        rhs_dilation=(1, dilation),
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+    )
+    return y[0].swapaxes(0, 1)
+
+
+def grouped_conv(
+    x: Float[Array, "batch time in"],
+    kernel: Float[Array, "taps in_per_group out"],
+    stride: int,
+    padding: tuple[int, int],
+    dilation: int,
+    groups: int,
+) -> Float[Array, "batch new_time out"]:
+    """`jaxvoice.nn._ops.conv1d` with groups, with a kernel in the layout of XLA's convolutions.
+
+    XLA's CPU backend has no fast grouped convolution, and lowers the gradients of strided ones to loops ten times
+    slower than the forward pass. The groups are therefore convolved one after the other.
+
+    The batch is an explicit axis. Under `jax.vmap`, a separate kernel gradient would be computed for each example.
+    """
+    if jax.default_backend() != "cpu":
+        return _convolve(x, kernel, stride, padding, dilation, groups)
+    if kernel.shape[1] == 1:
+        return _depthwise_conv(x, kernel, stride, padding, dilation)
+    kernels = kernel.reshape(*kernel.shape[:2], groups, -1).transpose(2, 0, 1, 3)
+    convolve = _group_by_group if dilation == 1 else _map_image_conv
+    return _join_groups(convolve(_split_groups(x, groups), kernels, stride, padding, dilation))
+
+
+def _split_groups(x, groups):
+    return x.reshape(*x.shape[:2], groups, -1).transpose(2, 0, 1, 3)
+
+
+def _join_groups(y):
+    return y.transpose(1, 2, 0, 3).reshape(*y.shape[1:3], -1)
+
+
+def _map_image_conv(x, kernel, stride, padding, dilation):
+    return lax.map(lambda group: _image_conv(*group, stride, padding, dilation), (x, kernel))
+
+
+@ft.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _group_by_group(x, kernel, stride, padding, dilation):
+    return _map_image_conv(x, kernel, stride, padding, dilation)
+
+
+def _group_by_group_forward(x, kernel, stride, padding, dilation):
+    return _map_image_conv(x, kernel, stride, padding, dilation), (x, kernel)
+
+
+def _group_by_group_backward(stride, padding, dilation, residuals, dy):
+    # The transposes of `_polyphase_conv` and `_window_conv`. XLA lowers the former to a slow loop if it reverses the
+    # kernel in the body of the loop over groups.
+    x, kernel = residuals
+    phases = jax.vmap(ft.partial(_phases_as_channels, stride=stride))(kernel)
+    reach = phases.shape[1] - 1
+    # YNNPACK computes no convolution whose padding makes the output longer than the input.
+    padded = jnp.pad(dy, ((0, 0), (0, 0), (reach, reach), (0, 0)))
+    dx = _map_image_conv(padded, jnp.flip(phases, 1).swapaxes(2, 3), 1, (0, 0), 1)
+    time, end = x.shape[2], padding[0] + x.shape[2]
+    dx = dx.reshape(*x.shape[:2], -1, x.shape[3])
+    dx = jnp.pad(dx, ((0, 0), (0, 0), (0, max(0, end - dx.shape[2])), (0, 0)))[:, :, padding[0] : padding[0] + time]
+
+    def gradient(group):
+        x, dy = group
+        kernels = jax.ShapeDtypeStruct(kernel.shape[1:], kernel.dtype)
+        return jax.linear_transpose(lambda kernel: _window_conv(x, kernel, stride, padding, dilation), kernels)(dy)[0]
+
+    return dx, lax.map(gradient, (x, dy))
+
+
+_group_by_group.defvjp(_group_by_group_forward, _group_by_group_backward)
+
+
+def _depthwise_conv(x, kernel, stride, padding, dilation):
+    """A convolution with one input channel per group: a sum of shifted products, which XLA fuses."""
+    (batch, _, groups), taps = x.shape, kernel.shape[0]
+    x = jnp.pad(x, ((0, 0), padding, (0, 0)))
+    span = (x.shape[1] - dilation * (taps - 1) - 1) // stride * stride + 1
+    kernel = kernel.reshape(taps, 1, 1, groups, -1)
+    reads = [lax.slice_in_dim(x, tap * dilation, tap * dilation + span, stride, axis=1) for tap in range(taps)]
+    y = sum(
+        (read[..., None] * weights for read, weights in zip(reads[1:], kernel[1:], strict=True)),
+        reads[0][..., None] * kernel[0],
+    )
+    return y.reshape(batch, y.shape[1], -1)
 
 
 def im2col_conv(
@@ -33,89 +226,3 @@ def im2col_conv(
     columns = columns.reshape(batch * frames, channels * taps)
     y = lax.dot_general(columns, kernel.reshape(out, channels * taps), (((1,), (1,)), ((), ())))
     return y.reshape(batch, frames, out)
-
-
-def grouped_conv(
-    x: Float[Array, "batch time in"],
-    kernel: Float[Array, "out in_per_group taps"],
-    stride: int,
-    padding: tuple[int, int],
-    groups: int,
-) -> Float[Array, "batch new_time out"]:
-    """`jaxvoice.nn._ops.conv1d` without dilation, for `groups` > 1, with a custom derivative on CPUs.
-
-    XLA's CPU backend lowers the gradients of strided grouped convolutions to loops ten times slower than the forward
-    pass. This derivative computes the input gradient as one grouped convolution of stride 1 for all phases of the
-    input, and the weight gradient as one batched matrix product per tap. On other platforms, XLA differentiates the
-    convolution.
-
-    The batch is an explicit axis. Under `jax.vmap`, a separate kernel gradient would be computed for each example.
-    """
-    convolve = _conv_with_vjp if jax.default_backend() == "cpu" else _forward
-    return convolve(x, kernel, stride, padding, groups)
-
-
-@ft.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _conv_with_vjp(x, kernel, stride, padding, groups):
-    return _forward(x, kernel, stride, padding, groups)
-
-
-def _forward(x, kernel, stride, padding, groups):
-    return lax.conv_general_dilated(
-        x,
-        kernel.transpose(2, 1, 0),
-        (stride,),
-        [padding],
-        dimension_numbers=("NHC", "HIO", "NHC"),
-        feature_group_count=groups,
-    )
-
-
-def _forward_with_residuals(x, kernel, stride, padding, groups):
-    return _forward(x, kernel, stride, padding, groups), (x, kernel)
-
-
-def _backward(stride, padding, groups, residuals, dy):
-    x, kernel = residuals
-    return _input_gradient(dy, kernel, x.shape[1], stride, padding, groups), _kernel_gradient(
-        dy, x, kernel.shape, stride, padding, groups
-    )
-
-
-_conv_with_vjp.defvjp(_forward_with_residuals, _backward)
-
-
-def _input_gradient(dy, kernel, time, stride, padding, groups):
-    out, per_group, taps = kernel.shape
-    phases = -(-taps // stride)
-    kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, phases * stride - taps)))
-    kernel = kernel.reshape(groups, out // groups, per_group, phases, stride)
-    kernel = jnp.flip(kernel, 3).transpose(0, 4, 2, 1, 3).reshape(groups * stride * per_group, out // groups, phases)
-    dx = _forward(dy, kernel, 1, (phases - 1, phases - 1), groups)
-    batch, frames, _ = dx.shape
-    dx = dx.reshape(batch, frames, groups, stride, per_group).swapaxes(2, 3)
-    dx = dx.reshape(batch, frames * stride, groups * per_group)
-    missing = max(0, padding[0] + time - dx.shape[1])
-    return jnp.pad(dx, ((0, 0), (0, missing), (0, 0)))[:, padding[0] : padding[0] + time]
-
-
-def _kernel_gradient(dy, x, shape, stride, padding, groups):
-    out, per_group, taps = shape
-    batch, frames, _ = dy.shape
-    x = jnp.pad(x, ((0, 0), padding, (0, 0)))
-    # Splitting time into (frame, phase) turns the strided reads of every tap into plain slices.
-    blocks = frames + -(-taps // stride)
-    x = jnp.pad(x, ((0, 0), (0, max(0, blocks * stride - x.shape[1])), (0, 0)))[:, : blocks * stride]
-    x = x.reshape(batch, blocks, stride, groups, per_group).transpose(2, 3, 4, 0, 1)
-    dy = dy.reshape(batch, frames, groups, out // groups).transpose(2, 3, 0, 1)
-    dy = dy.reshape(groups, out // groups, batch * frames)
-
-    def gradient_of_tap(tap):
-        read = lax.dynamic_index_in_dim(x, tap % stride, 0, keepdims=False)
-        read = lax.dynamic_slice_in_dim(read, tap // stride, frames, axis=-1)
-        read = read.reshape(groups, per_group, batch * frames)
-        return lax.dot_general(dy, read, (((2,), (2,)), ((0,), (0,))))
-
-    # A loop, because a training step of HiFi-GAN with unrolled taps takes minutes to compile.
-    gradients = lax.map(gradient_of_tap, jnp.arange(taps))
-    return gradients.reshape(taps, out, per_group).transpose(1, 2, 0)

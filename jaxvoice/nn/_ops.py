@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxvoice.errors import ShapeError
 from jaxvoice.nn._inputs import check_at_least
-from jaxvoice.nn._kernels import grouped_conv, im2col_conv
+from jaxvoice.nn._kernels import dense_conv, grouped_conv, im2col_conv
 
 
 def check_time(time: int, least: int, operation: str) -> None:
@@ -70,15 +70,10 @@ def conv1d(
     **Raises:** `ShapeError` for an input too short for one output position.
     """
     check_time(x.shape[-2], _kernel_span(kernel.shape[-1], dilation) - sum(padding), "a convolution")
-    flat = _flat(x)
     if uses_im2col(x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups):
-        y = im2col_conv(flat, kernel, stride, padding, dilation)
-    elif groups > 1 and dilation == 1:
-        flat, padding = _pad_explicitly(flat, padding, kernel.shape[-1])
-        y = grouped_conv(flat, kernel, stride, padding, groups)
-    else:
-        return conv1d_xla(x, to_xla_layout(kernel), stride=stride, padding=padding, dilation=dilation, groups=groups)
-    return y.reshape(*x.shape[:-2], *y.shape[1:])
+        y = im2col_conv(_flat(x), kernel, stride, padding, dilation)
+        return y.reshape(*x.shape[:-2], *y.shape[1:])
+    return conv1d_xla(x, to_xla_layout(kernel), stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
 def conv1d_xla(
@@ -94,15 +89,10 @@ def conv1d_xla(
     span = _kernel_span(kernel.shape[0], dilation)
     check_time(x.shape[-2], span - sum(padding), "a convolution")
     flat, padding = _pad_explicitly(_flat(x), padding, span)
-    y = lax.conv_general_dilated(
-        flat,
-        kernel,
-        (stride,),
-        [padding],
-        rhs_dilation=(dilation,),
-        dimension_numbers=("NHC", "HIO", "NHC"),
-        feature_group_count=groups,
-    )
+    if groups == 1:
+        y = dense_conv(flat, kernel, stride, padding, dilation)
+    else:
+        y = grouped_conv(flat, kernel, stride, padding, dilation, groups)
     return y.reshape(*x.shape[:-2], *y.shape[1:])
 
 
