@@ -48,10 +48,7 @@ _dense_conv.defjvp(_dense_conv_jvp, symbolic_zeros=True)
 
 
 def _is_window_faster(kernel_shape):
-    return WINDOW(kernel_shape)
-
-
-WINDOW = lambda shape: shape[0] > 11
+    return kernel_shape[0] > 11
 
 
 def _convolve(x, kernel, stride, padding, dilation, groups=1):
@@ -90,7 +87,7 @@ def _polyphase_conv(x, kernel, stride, padding, dilation):
     kernel = _phases_as_channels(kernel, stride)
     blocks = (time + sum(padding) - taps) // stride + len(kernel)
     x = jnp.pad(x, ((0, 0), (padding[0], max(0, blocks * stride - time - padding[0])), (0, 0)))
-    return _image_conv(x[:, : blocks * stride].reshape(batch, blocks, -1), kernel, 1, (0, 0), 1)
+    return _image_conv(x[:, : blocks * stride].reshape(batch, blocks, kernel.shape[1]), kernel, 1, (0, 0), 1)
 
 
 def _phases_as_channels(kernel, stride):
@@ -142,11 +139,11 @@ def grouped_conv(
 
 
 def _split_groups(x, groups):
-    return x.reshape(*x.shape[:2], groups, -1).transpose(2, 0, 1, 3)
+    return x.reshape(*x.shape[:2], groups, x.shape[2] // groups).transpose(2, 0, 1, 3)
 
 
 def _join_groups(y):
-    return y.transpose(1, 2, 0, 3).reshape(*y.shape[1:3], -1)
+    return y.transpose(1, 2, 0, 3).reshape(*y.shape[1:3], y.shape[0] * y.shape[3])
 
 
 def _map_image_conv(x, kernel, stride, padding, dilation):
@@ -172,7 +169,7 @@ def _group_by_group_backward(stride, padding, dilation, residuals, dy):
     padded = jnp.pad(dy, ((0, 0), (0, 0), (reach, reach), (0, 0)))
     dx = _map_image_conv(padded, jnp.flip(phases, 1).swapaxes(2, 3), 1, (0, 0), 1)
     time, end = x.shape[2], padding[0] + x.shape[2]
-    dx = dx.reshape(*x.shape[:2], -1, x.shape[3])
+    dx = dx.reshape(*x.shape[:2], dx.shape[2] * stride, x.shape[3])
     dx = jnp.pad(dx, ((0, 0), (0, 0), (0, max(0, end - dx.shape[2])), (0, 0)))[:, :, padding[0] : padding[0] + time]
 
     def gradient(group):
@@ -197,7 +194,7 @@ def _depthwise_conv(x, kernel, stride, padding, dilation):
         (read[..., None] * weights for read, weights in zip(reads[1:], kernel[1:], strict=True)),
         reads[0][..., None] * kernel[0],
     )
-    return y.reshape(batch, y.shape[1], -1)
+    return y.reshape(batch, y.shape[1], groups * kernel.shape[-1])
 
 
 def im2col_conv(

@@ -7,7 +7,7 @@ saves two transposes per layer. On platforms other than CPUs, XLA and cuDNN choo
 import math
 
 import jax
-from jax import lax, numpy as jnp
+from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvoice.errors import ShapeError

@@ -66,26 +66,26 @@ class GeneratorConfig:
     def _check_upsampling(self) -> None:
         rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
         if len(rates) > _MOST_STAGES:
-            raise ConfigError(f"upsample_rates has {len(rates)} stages; use at most {_MOST_STAGES}.")
+            raise ConfigError(f"upsample_rates has {len(rates)} stages; it should have at most {_MOST_STAGES}.")
         _check_below(self, "upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes")
         _check_below(self, "in_channels", "upsample_initial_channel", "cond_channels", "resblock_dilation_sizes")
         if len(rates) != len(kernels):
             raise ConfigError(
-                f"upsample_rates {format_value(rates)} and upsample_kernel_sizes {format_value(kernels)} must have "
-                "the same length; use kernels of twice the rates."
+                f"upsample_rates is {format_value(rates)} and upsample_kernel_sizes is {format_value(kernels)}; they "
+                "should have the same length. Kernels of twice the rates are usual."
             )
         for rate, kernel in zip(rates, kernels, strict=True):
             if kernel < rate or (kernel - rate) % 2:
                 nearest = max(kernel, rate) + (max(kernel, rate) - rate) % 2
                 raise ConfigError(
-                    f"upsample_kernel_sizes has {kernel} for the rate {rate}; kernel - rate must be even and not "
-                    "negative, or the output length is not a multiple of the rate. Use "
+                    f"upsample_kernel_sizes contains {kernel} for the rate {rate}; kernel - rate should be even and "
+                    "not negative, so that the output length is a multiple of the rate. Use "
                     f"{' or '.join(map(str, sorted({2 * rate, nearest})))}."
                 )
         if self.upsample_initial_channel % 2 ** len(rates):
             raise ConfigError(
-                f"upsample_initial_channel ({self.upsample_initial_channel}) is halved {len(rates)} times; use a "
-                f"multiple of {2 ** len(rates)}."
+                f"upsample_initial_channel is {self.upsample_initial_channel}; it should be a multiple of "
+                f"{2 ** len(rates)}, because each of the {len(rates)} upsamplings halves it."
             )
 
     def _check_resblocks(self) -> None:
@@ -93,16 +93,17 @@ class GeneratorConfig:
         if max(map(len, blocks)) > _MOST_BLOCKS:
             raise ConfigError(
                 f"resblock_kernel_sizes and resblock_dilation_sizes have up to {max(map(len, blocks))} numbers; "
-                f"use at most {_MOST_BLOCKS}."
+                f"they should have at most {_MOST_BLOCKS}."
             )
         if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes):
             raise ConfigError(
-                f"resblock_kernel_sizes {format_value(self.resblock_kernel_sizes)} needs one tuple of dilations per "
-                f"kernel, got resblock_dilation_sizes {format_value(self.resblock_dilation_sizes)}."
+                f"resblock_dilation_sizes is {format_value(self.resblock_dilation_sizes)}; it should have one tuple "
+                f"of dilations for each of the {len(self.resblock_kernel_sizes)} resblock_kernel_sizes."
             )
         if any(kernel % 2 == 0 for kernel in self.resblock_kernel_sizes):
             raise ConfigError(
-                f"resblock_kernel_sizes {format_value(self.resblock_kernel_sizes)} must be odd to keep the length."
+                f"resblock_kernel_sizes is {format_value(self.resblock_kernel_sizes)}; it should contain odd numbers "
+                "only, so that the blocks keep the length."
             )
 
     @property
@@ -151,11 +152,11 @@ class DiscriminatorConfig:
         _check_below(self, "periods", "width")
         if max(len(self.periods), self.scales) > _MOST_DISCRIMINATORS:
             raise ConfigError(
-                f"{len(self.periods)} periods and {format_value(self.scales)} scales; use at most "
-                f"{_MOST_DISCRIMINATORS} of each."
+                f"There are {len(self.periods)} periods and {format_value(self.scales)} scales; there should be at "
+                f"most {_MOST_DISCRIMINATORS} of each."
             )
         if len(set(self.periods)) != len(self.periods):
-            raise ConfigError(f"periods {format_value(self.periods)} must be different; use distinct primes.")
+            raise ConfigError(f"periods is {format_value(self.periods)}; it should contain different numbers.")
 
     def channels(self, released: int) -> int:
         """The scaled number of channels of a layer that has `released` channels in the release."""
@@ -187,7 +188,8 @@ class LatentConfig:
         _check_below(self, "hop_length", "channels")
         if self.sample_rate > _HIGHEST_RATE:
             raise ConfigError(
-                f"LatentConfig.sample_rate is {format_value(self.sample_rate)}; use at most {_HIGHEST_RATE} Hz."
+                f"LatentConfig.sample_rate is {format_value(self.sample_rate)}; it should be at most {_HIGHEST_RATE} "
+                "Hz."
             )
 
 
@@ -216,44 +218,43 @@ class HiFiGANConfig:
         check_positive(self, "segment_size")
         if self.segment_size > _LONGEST_SEGMENT:
             raise ConfigError(
-                f"segment_size is {format_value(self.segment_size)}; use at most {_LONGEST_SEGMENT} samples."
+                f"segment_size is {format_value(self.segment_size)}; it should be at most {_LONGEST_SEGMENT} samples."
             )
         hop, generator = self.mel.hop_length, self.generator
         if generator.hop_length != hop:
             raise ConfigError(
-                f"The product of upsample_rates {generator.upsample_rates} is {generator.hop_length}, but "
-                f"mel.hop_length is {hop}; set hop_length to {generator.hop_length}, or use rates whose "
-                f"product is {hop}."
+                f"The product of upsample_rates {generator.upsample_rates} is {generator.hop_length}; it should be "
+                f"mel.hop_length, {hop}. Use other rates, or set hop_length to {generator.hop_length}."
             )
         if isinstance(self.mel, LatentConfig):
             if generator.in_channels != self.mel.channels:
                 raise ConfigError(
-                    f"generator.in_channels ({generator.in_channels}) and mel.channels ({self.mel.channels}) must be "
-                    "equal; set both to the size of the latents."
+                    f"generator.in_channels is {generator.in_channels}; it should be mel.channels, "
+                    f"{self.mel.channels}. Set both to the size of the latents."
                 )
             return
         if generator.in_channels != self.mel.num_mels:
             raise ConfigError(
-                f"generator.in_channels ({generator.in_channels}) and mel.num_mels ({self.mel.num_mels}) must be "
-                "equal; set both to the number of bands of your mel spectrograms."
+                f"generator.in_channels is {generator.in_channels}; it should be mel.num_mels, {self.mel.num_mels}. "
+                "Set both to the number of bands of your mel spectrograms."
             )
         if self.segment_size % hop or self.segment_size < self.mel.n_fft:
             nearest = max(-(-self.mel.n_fft // hop), round(self.segment_size / hop)) * hop
             raise ConfigError(
-                f"segment_size ({self.segment_size}) must be a multiple of the hop length ({hop}) and at least n_fft "
-                f"({self.mel.n_fft}); use {nearest}."
+                f"segment_size is {self.segment_size}; it should be a multiple of the hop length, {hop}, and at least "
+                f"n_fft, {self.mel.n_fft}. The nearest such size is {nearest}."
             )
 
     @property
     def mel_contract(self) -> MelConfig:
-        """`mel`, which must be that of mel spectrograms.
+        """`mel` of a generator that reads mel spectrograms.
 
-        **Raises:** `ConfigError` where the generator reads latents.
+        **Raises:** `ConfigError` if the generator reads latents.
         """
         if isinstance(self.mel, LatentConfig):
             raise ConfigError(
-                f"This generator reads latents with {self.mel.channels} channels instead of mel spectrograms. Latents "
-                "cannot be computed from recordings, so the generator cannot be trained on recordings."
+                f"This generator reads latents with {self.mel.channels} channels, which cannot be computed from "
+                "recordings. Use a configuration whose mel is a MelConfig, such as a preset."
             )
         return self.mel
 
@@ -262,7 +263,7 @@ def _check_below(config: GeneratorConfig | DiscriminatorConfig | LatentConfig, *
     for name in names:
         value = getattr(config, name)
         if _largest(value) > _LARGEST:
-            raise ConfigError(f"{type(config).__name__}.{name} is {format_value(value)}; use at most {_LARGEST}.")
+            raise ConfigError(f"{type(config).__name__}.{name} is {format_value(value)}; it should be at most {_LARGEST}.")
 
 
 def _largest(value: Any) -> float:

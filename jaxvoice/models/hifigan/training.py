@@ -106,8 +106,8 @@ class TrainingConfig:
         segment, longest = self.model.segment_size, max(self.loss_weights.stft_sizes)
         if self.loss_weights.stft and segment <= longest // 2:
             raise ConfigError(
-                f"loss_weights.stft_sizes contains {longest}, but segment_size is {segment}; sizes should be below "
-                f"{2 * segment}."
+                f"loss_weights.stft_sizes contains {longest}; with segment_size={segment}, it should contain sizes "
+                f"below {2 * segment}."
             )
 
 
@@ -129,7 +129,7 @@ class HiFiGANTask(Task):
     - `steps_per_epoch`: number of steps per epoch, for learning rates that decay after every epoch
         (`OptimizerConfig.decay_steps`).
     - `validation`: held-out clips; without them, validation returns no metrics.
-    - `kept`: metadata of the initial model, such as its licence, that is copied into model folders.
+    - `inherited_info`: metadata of the initial model, such as its licence, that is copied into model folders.
 
     **Raises:** `ConfigError` for a generator of latents, which cannot be computed from recordings.
     """
@@ -228,10 +228,18 @@ class HiFiGANTask(Task):
     def batch(self, audio: Float[ArrayLike, "batch samples"]) -> CropBatch:
         """Combine recordings in [-1, 1] of equal length, at the sample rate of the mel contract, into a batch.
 
-        **Raises:** `ShapeError` if the shape is not `(batch, samples)`, or for recordings of different lengths;
-        `AudioError` for integers, for NaN or infinity, and for samples outside [-1, 1].
+        **Raises:** `ShapeError` if the shape is not `(batch, samples)`, for recordings of different lengths, and for a
+        length that is not a multiple of the hop length or is shorter than `n_fft`; `AudioError` for integers, for NaN
+        or infinity, and for samples outside [-1, 1].
         """
-        samples = np.rint(32767 * _validated(audio)).astype(np.int16)
+        recordings = _validated(audio)
+        length, hop, n_fft = recordings.shape[1], self.mel.hop_length, self.mel.n_fft
+        if length % hop or length < n_fft:
+            raise ShapeError(
+                f"The length of the recordings is {length} samples; it should be a multiple of the hop length, {hop}, "
+                f"and at least n_fft, {n_fft}. Crop the recordings, or append silence."
+            )
+        samples = np.rint(32767 * recordings).astype(np.int16)
         return CropBatch(samples, np.full(len(samples), 1 / 32767, np.float32))
 
     def audio_seconds(self, batch: CropBatch) -> float:
@@ -296,13 +304,13 @@ def _validated(audio: Float[ArrayLike, "batch samples"]) -> Float[np.ndarray, "b
         ) from failure
     if not jnp.issubdtype(recordings.dtype, jnp.floating):
         raise AudioError(
-            f"The recordings of a batch must be floats in [-1, 1], but are {recordings.dtype}; divide 16-bit "
+            f"The dtype of the recordings is {recordings.dtype}; it should be a floating-point one. Divide 16-bit "
             "integers by 32768."
         )
     if recordings.ndim != 2 or not recordings.size:
         raise ShapeError(
-            f"The recordings of a batch have the shape {recordings.shape}; it must be (batch, samples). For one "
-            "recording, add the axis: audio[None]."
+            f"The shape of the recordings is {recordings.shape}; it should be (batch, samples). For one recording, "
+            "add the axis: audio[None]."
         )
     recordings = recordings.astype(np.float32, copy=False) if recordings.itemsize < 4 else recordings
     if not np.isfinite(recordings).all():
@@ -310,8 +318,8 @@ def _validated(audio: Float[ArrayLike, "batch samples"]) -> Float[np.ndarray, "b
     largest = np.abs(recordings).max()
     if largest > 1 + 0.5 / 32767:  # largest value that is rounded to full scale
         raise AudioError(
-            f"The recordings of a batch must be in [-1, 1], but the largest magnitude is {largest:.4g}; divide "
-            "them by it, or by their full scale."
+            f"The largest magnitude of the recordings is {largest:.4g}; it should be at most 1. Divide the recordings "
+            "by it, or by their full scale."
         )
     return np.clip(recordings, -1, 1)
 

@@ -66,7 +66,7 @@ def test_generator_of_a_larger_model_reads_latents():
         config.mel_contract  # noqa: B018
     assert HiFiGANConfig().mel_contract == MelConfig()
     for latents, message in (
-        (LatentConfig(24000, 256, 80), r"in_channels \(192\) and mel\.channels \(80\)"),
+        (LatentConfig(24000, 256, 80), r"in_channels is 192; it should be mel\.channels, 80"),
         (LatentConfig(24000, 300, 192), r"product of upsample_rates .* is 256"),
     ):
         with pytest.raises(ConfigError, match=message):
