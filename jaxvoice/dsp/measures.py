@@ -79,9 +79,7 @@ def stft_distance(
     recordings, estimates = (audio.reshape(-1, audio.shape[-1]) for audio in (recording, estimate))
     convergence, difference = [], []
     for n_fft, hop_length, win_length in resolutions:
-        magnitude = jax.vmap(
-            functools.partial(_magnitude, n_fft=n_fft, hop_length=hop_length, win_length=win_length)
-        )
+        magnitude = jax.vmap(functools.partial(_magnitude, n_fft=n_fft, hop_length=hop_length, win_length=win_length))
         real, made = magnitude(recordings), magnitude(estimates)
         convergence.append(jnp.sqrt(jnp.sum((real - made) ** 2) + _tiny(real)) / jnp.sqrt(jnp.sum(real**2)))
         difference.append(jnp.mean(jnp.abs(jnp.log(real) - jnp.log(made))))

@@ -93,7 +93,7 @@ def test_grouped_conv_with_a_batch_axis_and_under_vmap(key):
 
 
 def image_convolutions(function, *arguments) -> list[str]:
-    """The output shapes of the convolutions in the compiled `function`; fails for one that XLA does not use YNNPACK for.
+    """The output shapes of the convolutions in the compiled `function`. Fails unless YNNPACK can compute all of them.
 
     On CPUs, XLA passes convolutions to YNNPACK that are two-dimensional, channels last, and without groups.
     """

@@ -263,7 +263,9 @@ def _check_below(config: GeneratorConfig | DiscriminatorConfig | LatentConfig, *
     for name in names:
         value = getattr(config, name)
         if _largest(value) > _LARGEST:
-            raise ConfigError(f"{type(config).__name__}.{name} is {format_value(value)}; it should be at most {_LARGEST}.")
+            raise ConfigError(
+                f"{type(config).__name__}.{name} is {format_value(value)}; it should be at most {_LARGEST}."
+            )
 
 
 def _largest(value: Any) -> float:

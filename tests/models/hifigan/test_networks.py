@@ -374,7 +374,10 @@ def test_mel_of_wrong_shape_raises_an_error(key):
         (lambda: GeneratorConfig(cond_in_each_stage=True), "cond_channels > 0"),
         (lambda: GeneratorConfig(resblock_dilation_sizes=((1, 3, 5),)), "one tuple of dilations for each of the 3"),
         (lambda: HiFiGANConfig(segment_size=8000), "multiple of the hop length.*7936"),
-        (lambda: HiFiGANConfig(GeneratorConfig(in_channels=100)), r"in_channels is 100; it should be mel\.num_mels, 80"),
+        (
+            lambda: HiFiGANConfig(GeneratorConfig(in_channels=100)),
+            r"in_channels is 100; it should be mel\.num_mels, 80",
+        ),
         (lambda: DiscriminatorConfig(periods=(2, 2)), "should contain different numbers"),
         (lambda: preset("v4"), "'v4'.*v1, v2, v3"),
     ],
