@@ -146,7 +146,9 @@ def _compare_outputs(a: _Recorded, b: _Recorded) -> tuple[list[LayerDifference],
         for name, results in (("A", results_a), ("B", results_b))
         if not all(np.isfinite(array).all() for array in results.values())
     ]
-    prefixes = common_prefixes(outputs_a, outputs_b)
+    prefixes = common_prefixes(
+        *({name: _squeezed(array).shape for name, array in of.items()} for of in (outputs_a, outputs_b))
+    )
     names = {layer: prefixes.b + layer.removeprefix(prefixes.a) for layer in outputs_a}
     pairs = [(layer, outputs_a[layer], outputs_b[name]) for layer, name in names.items() if name in outputs_b]
     pairs += [(name, results_a[name], results_b[name]) for name in results_a if name in results_b]

@@ -1,5 +1,6 @@
 """Comparison of two sets of named arrays, whose prefixes and forms of weight norm may differ."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,12 +9,18 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
+from jaxvoice.weights.archive import Tensors
 from jaxvoice.weights.tensor_layouts import SPELLINGS, Norm, fold_norm
 
 _Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 
 # Number and depth of the prefixes that are tried. Prefixes of the most names are tried first.
 _MOST_PREFIXES, _DEEPEST_PREFIX = 24, 4
+# Prefixes are removed if at least one in this number of the names, of the model with fewer, is then in both models with
+# the same shape. Models that are not related have short names such as `bias` in common.
+_LEAST_SHARE = 3
+
+_Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Distance(NamedTuple):
@@ -68,18 +75,26 @@ class CommonPrefixes:
     b: str
 
 
-def common_prefixes(a: Iterable[str], b: Iterable[str]) -> CommonPrefixes:
-    """The shortest prefixes (`""` or ending in a dot) without which A and B have the most names in common."""
+def common_prefixes(a: _Shapes, b: _Shapes) -> CommonPrefixes:
+    """The shortest prefixes (`""` or ending in a dot) without which A and B have the most names in common.
+
+    Prefixes are removed only if a third of the names, of the model with fewer, is then in both with the same shape.
+
+    **Arguments:** the shapes by name.
+    """
     names_a, names_b = list(a), list(b)
+    least = -(-min(len(names_a), len(names_b)) // _LEAST_SHARE)
     best, most = CommonPrefixes("", ""), -1
     of_b = {prefix: _below(prefix, names_b) for prefix in _prefixes(names_b)}
     for prefix_a in _prefixes(names_a):
         below_a = _below(prefix_a, names_a)
         for prefix_b, below_b in of_b.items():
-            common = len(below_a & below_b)
+            common = below_a & below_b
             shorter = len(prefix_a + prefix_b) < len(best.a + best.b)
-            if common > most or (common == most and shorter):
-                best, most = CommonPrefixes(prefix_a, prefix_b), common
+            if len(common) > most or (len(common) == most and shorter):
+                same = sum(a[prefix_a + name] == b[prefix_b + name] for name in common)
+                if same >= least or not prefix_a + prefix_b:
+                    best, most = CommonPrefixes(prefix_a, prefix_b), len(common)
     return best
 
 
@@ -169,14 +184,26 @@ def _difference(name: str, one: np.ndarray, two: np.ndarray, remark: str = "") -
     return Difference(name, "equal" if found.equal else "differs", shapes, found, remark)
 
 
-def _in_canonical_spelling(names: Iterable[str]) -> list[str]:
-    """Names in which each part of a weight with a norm is called `weight`, independent of its form."""
+def _in_canonical_spelling(arrays: _Arrays) -> dict[str, tuple[int, ...]]:
+    """The shapes by names in which each part of a weight with a norm is called `weight`, independent of its form.
+
+    The shape of such a weight is that of its largest part.
+    """
     parts = {part for spellings in SPELLINGS.values() for names in spellings.values() for part in names}
-    found = []
-    for name in names:
+    found: dict[str, tuple[int, ...]] = {}
+    for name, shape in _shapes(arrays).items():
         part = next((part for part in parts if name.endswith(f".{part}")), None)
-        found.append(name if part is None else f"{name.removesuffix(part)}weight")
-    return list(dict.fromkeys(found))
+        canonical = name if part is None else f"{name.removesuffix(part)}weight"
+        if math.prod(shape) >= math.prod(found.get(canonical, (0,))):
+            found[canonical] = shape
+    return found
+
+
+def _shapes(arrays: _Arrays) -> _Shapes:
+    """The shapes by name; the tensors of an archive are not read."""
+    if isinstance(arrays, Tensors):
+        return {name: info.shape for name, info in arrays.infos().items()}
+    return {name: tuple(np.shape(array)) for name, array in arrays.items()}
 
 
 def _normed_differently(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, Norm]:

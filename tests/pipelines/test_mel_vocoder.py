@@ -140,5 +140,5 @@ def test_load_rejects_values_that_are_not_paths(path):
 def test_unknown_families_raise(folders):
     about = json.loads((folders / "constant" / "config.json").read_text(encoding="utf-8"))
     (folders / "constant" / "config.json").write_text(json.dumps({**about, "family": "x"}), encoding="utf-8")
-    with pytest.raises(ConfigError, match="The family in .* is 'x'; it should be one of"):
+    with pytest.raises(ConfigError, match=r"The family in .* is 'x'; it should be one of"):
         load_vocoder(folders / "constant")

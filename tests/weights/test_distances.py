@@ -88,15 +88,31 @@ def test_compare_arrays_lists_unmatched_arrays_and_shapes():
     assert rows["b.weight"].shapes == ((2, 3), (3, 2)) and rows["d.e"].shapes == (None, (2,))
 
 
+def shapes(names):
+    return dict.fromkeys(names, (2,))
+
+
 def test_common_prefixes_are_as_short_as_possible():
     names = ["conv_pre.weight", "ups.0.weight", "ups.1.weight"]
-    assert common_prefixes(names, names) == CommonPrefixes("", "")
-    assert common_prefixes([f"module.{name}" for name in names], names) == CommonPrefixes("module.", "")
-    assert common_prefixes([f"x.y.{name}" for name in names], [f"z.{name}" for name in names]) == CommonPrefixes(
-        "x.y.", "z."
-    )
-    assert common_prefixes(["only.weight"], ["other.bias"]) == CommonPrefixes("", "")
-    assert common_prefixes([], names) == CommonPrefixes("", "")
+    for before_a, before_b in (("", ""), ("module.", ""), ("x.y.", "z.")):
+        one, two = shapes(before_a + name for name in names), shapes(before_b + name for name in names)
+        assert common_prefixes(one, two) == CommonPrefixes(before_a, before_b)
+    assert common_prefixes(shapes(["only.weight"]), shapes(["other.bias"])) == CommonPrefixes("", "")
+    assert common_prefixes({}, shapes(names)) == CommonPrefixes("", "")
+
+
+def test_common_prefixes_need_a_third_of_the_names_with_equal_shapes():
+    names = [f"layers.{number}.weight" for number in range(5)]
+    one, two = shapes(f"net.{name}" for name in names), {**shapes(names), **dict.fromkeys(names[:3], (3,))}
+    assert common_prefixes(one, two) == CommonPrefixes("net.", "")
+    two[names[3]] = (3,)
+    assert common_prefixes(one, two) == CommonPrefixes("", "")
+    # The names of a layer are the same in models that are not related.
+    one = {"hidden.weight": (8, 80), "hidden.bias": (8,), "samples.weight": (256, 8), "samples.bias": (256,)}
+    two = {"conv_pre.weight_g": (8, 1, 1), "conv_pre.weight_v": (8, 80, 7), "conv_pre.bias": (8,)}
+    two |= {"ups.0.weight": (8, 4, 16), "ups.0.bias": (4,)}
+    rows = compare_arrays(*({name: np.zeros(shape) for name, shape in of.items()} for of in (one, two)))
+    assert [row.name for row in rows] == [*one, *two] and {row.status for row in rows} == {"only A", "only B"}
 
 
 @pytest.mark.parametrize(
