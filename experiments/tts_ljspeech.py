@@ -58,7 +58,7 @@ class Experiment(common.Experiment):
     audio_dir: Path | None = None
     """Folder of the recordings; by default the folder of the alignments."""
     flavour: Literal["auto", "hifigan", "waveglow"] = "auto"
-    """Mel contract; auto uses the contract of the mels in the corpus, or else --model.mel."""
+    """Mel contract; auto uses the contract of the mels in the corpus, or else that in the configuration."""
     vocoder: Path | None = None
     """Model folder or run folder of a vocoder for the samples; by default Griffin-Lim."""
     text: str = TEST_SENTENCE

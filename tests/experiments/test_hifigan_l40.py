@@ -133,7 +133,7 @@ def refused(capsys, *flags: str) -> str:
         (["--init-from", "nowhere"], "--init-from is nowhere; it should be a run folder with checkpoints or a model"),
         (["--continue-from", "nowhere"], "nowhere contains no training state"),
         (["--continue-from=nowhere", "--preset", "v2"], "omit --preset"),
-        (["--run-dir", "tones/tone0.wav/run"], "tone0.wav is not a folder; choose another --run-dir"),
+        (["--run-dir", "tones/tone0.wav/run"], "tone0.wav is not a folder. Choose another --run-dir"),
     ],
 )
 def test_invalid_values_are_one_line_before_decoding(tmp_path, capsys, tones, flags, message, monkeypatch):

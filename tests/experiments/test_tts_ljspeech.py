@@ -124,7 +124,7 @@ def test_every_flag_has_help(capsys, monkeypatch):
         (["--batch-size", "3"], "error: --batch-size is 3; it should be a multiple of the number of devices"),
         (["--acoustic-steps", "-1"], r"error: --acoustic-steps is -1; it should be at least 0\. 0 trains"),
         (["--acoustic-steps", "0"], "error: --acoustic-steps is 0; it should be positive, because .*--init-from"),
-        (["--model.encoder.dropout", "2"], r"error: --model\.encoder\.dropout is 2\.0; it should lie in \[0, 1\)"),
+        (["--model.encoder.dropout", "2"], r"error: --model\.encoder\.dropout is 2\.0; it should be in \[0, 1\)"),
         (["--model.encoder.heads", "3"], "heads"),
         (["--resume", "must"], "no run to resume"),
         (["--init-from", "nowhere"], "nowhere"),

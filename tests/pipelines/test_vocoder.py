@@ -1,6 +1,7 @@
 """The vocoder, compared with one call of its generator on the whole input."""
 
 import dataclasses
+import re
 
 import equinox as eqx
 import jax
@@ -170,7 +171,7 @@ def test_invalid_audio_raises(vocoder):
     ]:
         with pytest.raises(AudioError, match=message):
             vocoder.resynthesize(bad, 8000)
-    with pytest.raises(AudioError, match="0 Hz"):
+    with pytest.raises(AudioError, match="is 0; it should be a positive whole number of Hz"):
         vocoder.resynthesize(audio, 0)
 
 
@@ -261,7 +262,7 @@ def test_sample_rates_may_have_any_integer_type(vocoder, rate):
 
 @pytest.mark.parametrize("rate", ["8000", 8000.5, np.nan, None])
 def test_invalid_sample_rates_raise(vocoder, rate):
-    with pytest.raises(AudioError, match=f"{rate} Hz.*positive integer"):
+    with pytest.raises(AudioError, match=re.escape(f"is {rate!r}; it should be a positive whole number of Hz")):
         vocoder.resynthesize(np.zeros(800, np.float32), rate)
 
 
