@@ -119,7 +119,7 @@ class MelConfig:
             )
         check_positive(self, "power", "log_floor", "gain")
         check_not_negative(self, "magnitude_floor")
-        check_field(self, "preemphasis", 0 <= self.preemphasis < 1, "lie in [0, 1)")
+        check_field(self, "preemphasis", 0 <= self.preemphasis < 1, "be in [0, 1)")
         check_field(self, "clip", self.clip is None or self.clip[0] < self.clip[1], "be (lowest, highest)")
         empty = np.flatnonzero(mel_filterbank(self).max(axis=1) == 0)
         if empty.size:

@@ -21,7 +21,7 @@ _ModelT = TypeVar("_ModelT")
 def check_ema_decay(decay: float | None) -> None:
     """Raise `ConfigError` unless `decay` lies in [0, 1) or is `None`."""
     if decay is not None and not 0 <= decay < 1:
-        raise ConfigError(f"ema_decay is {decay}; it should lie in [0, 1). None keeps no average.")
+        raise ConfigError(f"ema_decay is {decay}; it should be in [0, 1). None keeps no average.")
 
 
 class Learner(eqx.Module, Generic[_ModelT]):

@@ -59,8 +59,8 @@ class OptimizerConfig:
         check_positive(self, "clip_norm", hint="None clips nothing")
         check_not_negative(self, "weight_decay", "warmup_steps", hint="0 turns it off")
         for name in ("b1", "b2"):
-            check_field(self, name, 0 <= getattr(self, name) < 1, "lie in [0, 1)")
-        check_field(self, "decay", 0 < self.decay <= 1, "lie in (0, 1]", "1 keeps the rate constant")
+            check_field(self, name, 0 <= getattr(self, name) < 1, "be in [0, 1)")
+        check_field(self, "decay", 0 < self.decay <= 1, "be in (0, 1]", "1 keeps the rate constant")
         warms_up = self.schedule != "noam" or self.warmup_steps > 0
         check_field(self, "warmup_steps", warms_up, "be positive for the schedule noam", "4000 is usual")
 

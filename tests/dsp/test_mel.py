@@ -273,7 +273,7 @@ def test_full_band_contract_is_unscaled():
     ("changed", "said"),
     [
         ({"gain": 0.0}, "gain is 0.0; it should be positive"),
-        ({"preemphasis": 1.0}, r"preemphasis is 1.0; it should lie in \[0, 1\)"),
+        ({"preemphasis": 1.0}, r"preemphasis is 1.0; it should be in \[0, 1\)"),
         ({"clip": (1.0, -1.0)}, "should be .lowest, highest"),
     ],
 )

@@ -171,7 +171,7 @@ def test_update_without_a_state_keeps_the_state():
     [
         ({"frozen": ("decodr",)}, r"frozen contains 'decodr', but Network has no array.*did you mean 'decoder'\?"),
         ({"frozen": ("enc",)}, "'enc'"),
-        ({"ema_decay": 1.0}, r"ema_decay is 1\.0; it should lie in \[0, 1\)"),
+        ({"ema_decay": 1.0}, r"ema_decay is 1\.0; it should be in \[0, 1\)"),
     ],
 )
 def test_learner_raises_for_impossible_settings(options, message):
