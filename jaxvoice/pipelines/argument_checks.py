@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32
 
 from jaxvoice.dsp.contract import check_mel
 from jaxvoice.dsp.mel_config import MelConfig
@@ -155,24 +155,6 @@ def validate_phonemes(phonemes: Any, phone_set: PhoneSet, *, spell: bool = True)
                     f"{' '.join(parts)}, with a duration for each."
                 )
     return tuple(spelt)
-
-
-def validate_durations(durations: Any, phones: int) -> Int64[np.ndarray, " phones"]:
-    """`durations` as an array; raises `ShapeError` unless they are `phones` whole numbers of at least 1."""
-    try:
-        frames = np.asarray(durations)
-    except ValueError:  # sequences of different lengths
-        frames = np.asarray(durations, object)
-    if frames.shape != (phones,):
-        raise ShapeError(
-            f"durations has shape {frames.shape}; it should have shape ({phones},), one duration per phoneme."
-        )
-    if frames.dtype.kind not in "iu":
-        raise ShapeError(f"durations has type {frames.dtype}; it should be whole numbers of frames. Round them first.")
-    if frames.min() < 1:
-        place = int(frames.argmin())
-        raise ShapeError(f"The duration of phoneme {place + 1} is {frames[place]}; it should be at least 1 frame.")
-    return frames.astype(np.int64)
 
 
 def durations_per_sequence(durations: Any, sequences: int) -> Sequence[Any]:

@@ -10,6 +10,7 @@ from typing import Any, overload
 import numpy as np
 from jaxtyping import Float32, Int, Int64
 
+from jaxvoice.data.alignments.frame_durations import validate_durations
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts.acoustic import BatchNormStates
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
@@ -20,7 +21,6 @@ from jaxvoice.pipelines.argument_checks import (
     as_list,
     durations_per_sequence,
     error_context,
-    validate_durations,
     validate_phonemes,
     validate_text,
 )

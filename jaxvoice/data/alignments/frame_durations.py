@@ -1,11 +1,12 @@
 """Conversion of boundaries in seconds to durations in frames, whose sum is the length of the mel spectrogram."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
 
 from jaxvoice.data.alignments.alignment import Alignment, AlignmentError
+from jaxvoice.errors import ShapeError
 from jaxvoice.text.phonemes import PAUSE
 
 MAX_LENGTH_DIFFERENCE = 8  # frames
@@ -58,6 +59,24 @@ def durations_in_frames(alignment: Alignment, frames: int, *, sample_rate: int, 
             break
         lengths[index] -= min(surplus, int(lengths[index]) - 1)
     return PhoneDurations(phones, lengths)
+
+
+def validate_durations(durations: Any, phones: int) -> Int64[np.ndarray, " phones"]:
+    """`durations` as an array; raises `ShapeError` unless they are `phones` whole numbers of at least 1."""
+    try:
+        frames = np.asarray(durations)
+    except ValueError:  # sequences of different lengths
+        frames = np.asarray(durations, object)
+    if frames.shape != (phones,):
+        raise ShapeError(
+            f"durations has shape {frames.shape}; it should have shape ({phones},), one duration per phoneme."
+        )
+    if frames.dtype.kind not in "iu":
+        raise ShapeError(f"durations has type {frames.dtype}; it should be whole numbers of frames. Round them first.")
+    if frames.min() < 1:
+        place = int(frames.argmin())
+        raise ShapeError(f"The duration of phoneme {place + 1} is {frames[place]}; it should be at least 1 frame.")
+    return frames.astype(np.int64)
 
 
 def _nearest_long_phone(lengths: Int64[np.ndarray, " phones"], index: int) -> int:

@@ -10,11 +10,13 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, Float32, PRNGKeyArray
+from jaxtyping import Array, Float32, Int64, PRNGKeyArray
 
 from jaxvoice.config import check_not_negative, check_types, from_dict, to_dict
+from jaxvoice.data.alignments.frame_durations import validate_durations
 from jaxvoice.data.batches import UtteranceBatch
-from jaxvoice.errors import CheckpointError, ConfigError, MelError, ShapeError
+from jaxvoice.dsp.contract import check_mel
+from jaxvoice.errors import CheckpointError, ConfigError, MelError, ShapeError, TextError
 from jaxvoice.losses import duration_loss, mel_loss
 from jaxvoice.losses.masked import DurationLoss
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
@@ -124,6 +126,7 @@ class GaussianTTSTask(Task):
         """The mel contract of the model."""
         self.steps_per_epoch = steps_per_epoch
         self._validation = validation
+        self._phone_set = PhoneSet(config.model.phone_set, config.model.codes)
 
     def init(self, *, key: PRNGKeyArray) -> GaussianTTSState:
         """The initial state, with random networks."""
@@ -210,20 +213,23 @@ class GaussianTTSTask(Task):
         **Arguments:** for each utterance, `phonemes`, codes of the model or a string of codes separated by spaces;
         `durations`, in frames; and `mels`, its mel spectrogram `(mels, frames)` under the model's contract.
 
-        **Raises:** `TextError` for a code that the model does not have; `ShapeError` if the numbers of phonemes and
-        durations differ, or if the sum of the durations is not the number of frames; `MelError` for a mel spectrogram
-        of another shape, or with NaN or infinity.
+        **Raises:** `TextError` for no phonemes, or a code that the model does not have; `ShapeError` if the numbers of
+        utterances differ or are 0, if the durations are not one positive integer per phoneme, or if their sum is not
+        the number of frames; `MelError` for a mel spectrogram that `check_mel` rejects.
         """
-        phone_set = PhoneSet(self.config.model.phone_set, self.config.model.codes)
+        counts = [len(phonemes), len(durations), len(mels)]
+        if isinstance(phonemes, str) or len(set(counts)) > 1 or not counts[0]:
+            given = "a string" if isinstance(phonemes, str) else f"a list of {counts[0]}"
+            raise ShapeError(
+                f"phonemes is {given}, durations has {counts[1]} items and mels has {counts[2]}; they should be lists "
+                "with one item per utterance, and at least one item."
+            )
         rows = []
-        for codes, frames, mel in zip(phonemes, durations, map(self._validated_mel, mels), strict=True):
-            ids = phone_set.ids(codes.split() if isinstance(codes, str) else codes)
-            if len(ids) != len(frames) or sum(frames) != mel.shape[1]:
-                raise ShapeError(
-                    f"The durations are {len(frames)} numbers with a sum of {sum(frames)} frames; they should be "
-                    f"{len(ids)} numbers, one per phoneme, with a sum of {mel.shape[1]}, the number of mel frames."
-                )
-            rows.append((ids, frames, mel))
+        for number, utterance in enumerate(zip(phonemes, durations, mels, strict=True), 1):
+            try:
+                rows.append(self._validated(*utterance))
+            except (TextError, ShapeError, MelError) as error:
+                raise type(error)(f"Utterance {number} of the batch: {error}") from None
         phones, longest = max(len(ids) for ids, _, _ in rows), max(mel.shape[1] for _, _, mel in rows)
         return UtteranceBatch(
             np.stack([np.pad(np.asarray(ids, np.int32), (0, phones - len(ids))) for ids, _, _ in rows]),
@@ -233,15 +239,21 @@ class GaussianTTSTask(Task):
             np.array([mel.shape[1] for _, _, mel in rows], np.int32),
         )
 
-    def _validated_mel(self, mel: Float32[np.ndarray, "mels frames"]) -> Float32[np.ndarray, "mels frames"]:
-        mel = np.asarray(mel, np.float32)
-        if mel.ndim != 2 or mel.shape[0] != self.mel.num_mels:
-            raise MelError(
-                f"The shape of a mel spectrogram is {mel.shape}; it should be ({self.mel.num_mels}, frames)."
+    def _validated(
+        self, phonemes: str | Sequence[str], durations: Sequence[int], mel: Float32[np.ndarray, "mels frames"]
+    ) -> tuple[list[int], Int64[np.ndarray, " phones"], Float32[np.ndarray, "mels frames"]]:
+        """The ids, durations and mel spectrogram of an utterance; raises as `batch` does."""
+        ids = self._phone_set.ids(phonemes.split() if isinstance(phonemes, str) else phonemes)
+        if not ids:
+            raise TextError("phonemes is empty; it should contain at least one code.")
+        frames, mel = validate_durations(durations, len(ids)), np.asarray(mel)
+        check_mel(mel, self.mel)
+        if frames.sum() != mel.shape[1]:
+            raise ShapeError(
+                f"The sum of the durations is {frames.sum()} frames; it should be {mel.shape[1]}, the number of mel "
+                "frames."
             )
-        if not np.isfinite(mel).all():
-            raise MelError("A mel spectrogram contains NaN or infinity; check how it was computed.")
-        return mel
+        return ids, frames, mel.astype(np.float32)
 
     def audio_seconds(self, batch: UtteranceBatch) -> float:
         """Seconds of audio in `batch`, without padding."""

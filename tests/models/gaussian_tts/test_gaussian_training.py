@@ -11,7 +11,7 @@ import pytest
 from jax import numpy as jnp
 
 from jaxvoice.data import UtteranceBatch
-from jaxvoice.errors import ConfigError, MelError
+from jaxvoice.errors import ConfigError, MelError, ShapeError, TextError
 from jaxvoice.models.gaussian_tts import FAMILY, GaussianUpsampling, UpsamplingConfig
 from jaxvoice.models.gaussian_tts.training import (
     GaussianTTSTask,
@@ -272,17 +272,55 @@ def test_nonfinite_batches_change_the_counters_only(step, run, phase, field):
     assert float(metrics["learning_rate"]) == pytest.approx(RATE * DECAY ** (0 if phase else 2), rel=1e-5)
 
 
+LOG_MEL = np.linspace(-11, 0, 24, dtype=np.float32).reshape(8, 3)
+
+
 @pytest.mark.parametrize(
     ("mel", "message"),
     [
-        (np.full((8, 3), np.nan), "NaN or infinity"),
-        (np.full((8, 3), -np.inf), "NaN or infinity"),
-        (np.zeros((7, 3)), r"is \(7, 3\); it should be \(8, frames\)"),
+        (np.full((8, 3), np.nan, np.float32), "24 values that are NaN or infinite"),
+        (np.full((8, 3), -np.inf, np.float32), "24 values that are NaN or infinite"),
+        (LOG_MEL[:4], "has 4 bands; it should have 8"),
+        (LOG_MEL.T, r"shape \(3, 8\); it should be \(8, frames\)\. It is transposed"),
+        (LOG_MEL[:, :0], "at least one frame"),
+        (np.exp(LOG_MEL), "looks linear, not logarithmic"),
+        (LOG_MEL.astype(np.int32), "dtype int32; it should be a float dtype"),
     ],
 )
 def test_batch_of_invalid_mels_raises_an_error(task, mel, message):
-    with pytest.raises(MelError, match=message):
-        task.batch(["P1 P2"], [[1, 2]], [mel])
+    with pytest.raises(MelError, match=f"^Utterance 2 of the batch: .*{message}"):
+        task.batch(["P1 P2", "P1 P2"], [[1, 2], [1, 2]], [LOG_MEL, mel])
+
+
+@pytest.mark.parametrize(
+    ("durations", "message"),
+    [
+        ([4, -1], "duration of phoneme 2 is -1; it should be at least 1"),
+        ([3, 0], "duration of phoneme 2 is 0; it should be at least 1"),
+        ([1.5, 1.5], "durations has type float64; it should be whole numbers"),
+        ([3], r"durations has shape \(1,\); it should have shape \(2,\)"),
+        ([[1], [2, 3]], "durations has type object; it should be whole numbers"),
+        ([2, 2], "sum of the durations is 4 frames; it should be 3"),
+    ],
+)
+def test_batch_of_invalid_durations_raises_an_error(task, durations, message):
+    with pytest.raises(ShapeError, match=f"^Utterance 1 of the batch: .*{message}"):
+        task.batch(["P1 P2"], [durations], [LOG_MEL])
+
+
+@pytest.mark.parametrize(
+    ("utterances", "error", "message"),
+    [
+        (([], [], []), ShapeError, "phonemes is a list of 0, durations has 0 items .* at least one item"),
+        ((["P1 P2"], [[1, 2]], [LOG_MEL] * 2), ShapeError, "list of 1, durations has 1 items and mels has 2;"),
+        (("P", [[3]], [LOG_MEL]), ShapeError, "phonemes is a string"),
+        (([""], [[]], [LOG_MEL]), TextError, "phonemes is empty"),
+        ((["P1 P99"], [[1, 2]], [LOG_MEL]), TextError, "'P99' .phoneme 2. is not in the phone set"),
+    ],
+)
+def test_batch_of_invalid_utterances_raises_an_error(task, utterances, error, message):
+    with pytest.raises(error, match=message):
+        task.batch(*utterances)
 
 
 def test_duration_loss_is_configurable(run):
