@@ -101,6 +101,27 @@ def test_initial_state_continues_the_count_of_steps(tmp_path):
     assert list(losses(run)) == [6, 7, 8]
 
 
+class KeyedToy(ToyTask):
+    """A task that logs a random number of every step."""
+
+    def step(self, state, batch, *, key, phase):
+        new, metrics = super().step(state, batch, key=key, phase=phase)
+        return new, {**metrics, "random": jax.random.uniform(key)}
+
+
+def test_random_numbers_depend_on_seed_and_step_only(tmp_path):
+    def numbers(run, steps, **loop):
+        for last in steps:
+            go(tmp_path / run, task=KeyedToy(), steps=last, **loop)
+        return [line["random"] for line in logged(tmp_path / run).values()]
+
+    whole, other = numbers("whole", (6,), seed=3), numbers("other", (6,), seed=4)
+    assert len({*whole, *other}) == 12
+    assert numbers("parts", (2, 6), seed=3) == whole
+    of_init = {float(jax.random.uniform(key)) for key in jax.random.split(jax.random.key(3), 64)}
+    assert not of_init & set(whole)
+
+
 def test_the_best_model_and_checkpoint_are_kept(tmp_path):
     run = tmp_path / "run"
     scores = (3.0, 1.0, 2.0, float("nan"), 5.0)
