@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         GaussianTTSConfig as GaussianTTSConfig,
         Statistics as Statistics,
         UpsamplingConfig as UpsamplingConfig,
+        preset as preset,
     )
     from jaxvoice.models.gaussian_tts.family import FAMILY as FAMILY
     from jaxvoice.models.gaussian_tts.networks import (
@@ -57,6 +58,7 @@ __getattr__, __dir__ = lazy_imports(
             "GaussianTTSConfig",
             "Statistics",
             "UpsamplingConfig",
+            "preset",
         ),
         "family": ("FAMILY",),
         "networks": ("DurationModel", "GaussianTTS", "InferenceModel"),

@@ -236,3 +236,10 @@ PRESETS: dict[str, GaussianTTSConfig] = {
     ),
 }
 """The full size, and `tiny` with half the width, two blocks and no dropout, for training on a CPU."""
+
+
+def preset(name: str) -> GaussianTTSConfig:
+    """The preset `name`; raises `ConfigError` if there is none."""
+    if name not in PRESETS:
+        raise ConfigError(f"preset is {format_value(name)}; it should be one of {', '.join(PRESETS)}.")
+    return PRESETS[name]

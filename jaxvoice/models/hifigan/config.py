@@ -316,10 +316,7 @@ width with a few narrow discriminators, for training on a CPU."""
 
 
 def preset(name: str) -> HiFiGANConfig:
-    """The preset called `name`.
-
-    **Raises:** `ConfigError` listing the known ones.
-    """
+    """The preset `name`; raises `ConfigError` if there is none."""
     if name not in PRESETS:
-        raise ConfigError(f"Unknown HiFi-GAN preset {name!r}; use one of {', '.join(PRESETS)}.")
+        raise ConfigError(f"preset is {format_value(name)}; it should be one of {', '.join(PRESETS)}.")
     return PRESETS[name]

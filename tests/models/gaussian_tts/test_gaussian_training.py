@@ -12,6 +12,7 @@ from jax import numpy as jnp
 
 from jaxvoice.data import UtteranceBatch
 from jaxvoice.errors import ConfigError, MelError, ShapeError, TextError
+from jaxvoice.models import gaussian_tts, hifigan
 from jaxvoice.models.gaussian_tts import FAMILY, GaussianUpsampling, UpsamplingConfig
 from jaxvoice.models.gaussian_tts.training import (
     GaussianTTSTask,
@@ -344,6 +345,13 @@ def test_learning_rates_equal_the_published_schedules():
     for steps in (500, 4000, 20_000):
         optimizer = duration_optimizer(round(steps / 76))
         assert decays_to(1e-4, optimizer, steps_per_epoch=1) == pytest.approx(steps, rel=0.1)
+
+
+@pytest.mark.parametrize("family", [gaussian_tts, hifigan])
+def test_presets_are_found_by_name(family):
+    assert [family.preset(name) for name in family.PRESETS] == list(family.PRESETS.values())
+    with pytest.raises(ConfigError, match=f"preset is 'v9'; it should be one of {', '.join(family.PRESETS)}"):
+        family.preset("v9")
 
 
 def test_invalid_settings_raise_an_error():
