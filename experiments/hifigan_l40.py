@@ -28,11 +28,12 @@ from jaxvoice.data import RandomCrops
 from jaxvoice.errors import ConfigError
 from jaxvoice.models import hifigan
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
-from jaxvoice.models.hifigan.warm_start import continued_config, continued_state, inherited_info, initial_state
+from jaxvoice.models.hifigan.warm_start import continued_config, continued_state, initial_state
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import keep_freed_memory
+from jaxvoice.training.run_folder import inherited_info
 
 NAME = "hifigan_l40"
 

@@ -41,7 +41,7 @@ from jaxvoice.text.phonemes import ALIGNED, PHONE_SETS
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.process import keep_freed_memory
-from jaxvoice.training.run_folder import RunFolder
+from jaxvoice.training.run_folder import RunFolder, inherited_info
 
 NAME = "tts_ljspeech"
 TEST_SENTENCE = "The quick brown fox jumps over the lazy dog, and a wizard's job is to vex chumps."
@@ -87,7 +87,7 @@ def default_experiment(preset: str) -> Experiment:
     """The settings of a preset, `tiny` or `full`."""
     if preset == "tiny":
         training = TrainingConfig(
-            gaussian_tts.PRESETS[preset],
+            gaussian_tts.preset(preset),
             acoustic_steps=300,
             acoustic_optimizer=replace(acoustic_optimizer(warmup_steps=60), learning_rate=3e-3),
             duration_optimizer=replace(duration_optimizer(decay_steps=5), learning_rate=3e-3),
@@ -95,7 +95,7 @@ def default_experiment(preset: str) -> Experiment:
         )
         loop = Loop(steps=500, minutes=9.0, validate_every=0, checkpoint_every=200, log_every=25, best_metric="score")
         return Experiment(preset=preset, batch_size=16, buckets=1, training=training, loop=loop)
-    training = TrainingConfig(gaussian_tts.PRESETS[preset], acoustic_steps=35_000, precision="bfloat16")
+    training = TrainingConfig(gaussian_tts.preset(preset), acoustic_steps=35_000, precision="bfloat16")
     loop = Loop(steps=39_000, validate_every=1000, checkpoint_every=5000, log_every=50, best_metric="score")
     return Experiment(preset=preset, batch_size=32, training=training, loop=loop)
 
@@ -141,9 +141,11 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     loader = common.loader(store, sampler, seed=loop.seed)
     validation = None if held_out is None else Validation(held_out, model, training=store, vocoder=vocoder)
     config, epoch = replace(config, model=model), loader.steps_per_epoch
-    task, state = gaussian_tts.GaussianTTSTask(config, steps_per_epoch=epoch, validation=validation), None
-    if (source := experiment.init_from) is not None:
-        state = lambda: initial_state(task, find_model_folder(source))  # noqa: E731
+    pretrained, state = common.find_initial_model(experiment), None
+    inherited = inherited_info(pretrained, folder.path)
+    task = gaussian_tts.GaussianTTSTask(config, steps_per_epoch=epoch, validation=validation, inherited_info=inherited)
+    if pretrained is not None:
+        state = lambda: initial_state(task, find_model_folder(pretrained))  # noqa: E731
     return fit(task, loader, common.remaining(loop, time.monotonic() - started), folder.path, initial_state=state)
 
 

@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 from jaxvoice.config import format_value, read_json
 from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.weights.file_layout import inheritable_info
+from jaxvoice.weights.model_folder import read_config_file
 from jaxvoice.weights.schemas import migrate, with_schema_number
 
 Resume = Literal["auto", "must", "never"]
@@ -127,6 +129,18 @@ def model_folder(folder: Path) -> Path:
     """The model folder in the run folder `folder`, or `folder` if it contains none."""
     inside = RunFolder(folder).model
     return inside if (inside / "config.json").is_file() else folder
+
+
+def inherited_info(*sources: Path | None) -> dict[str, Any]:
+    """The metadata that a trained model inherits from the first model in `sources` (run folders or model folders).
+
+    **Raises:** `ConfigError` or `CheckpointError` if that model's `config.json` cannot be read.
+    """
+    for source in sources:
+        file = None if source is None else model_folder(source) / "config.json"
+        if file is not None and file.is_file():
+            return inheritable_info(read_config_file(file.parent).table.get("info"), str(file))
+    return {}
 
 
 def write_atomically(path: Path, text: str) -> None:

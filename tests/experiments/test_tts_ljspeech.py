@@ -208,6 +208,8 @@ def test_init_from_uses_the_networks_of_another_run(tmp_path, tones, monkeypatch
 
     def fit(task, loader, config, folder, *, initial_state):
         begun.append(initial_state())
+        folder.mkdir()
+        task.save_model(begun[0], folder / "model")
         return TrainingResult("steps", 0, {}, None, folder, 0.0, 0.0, 0.0, 0)
 
     monkeypatch.setattr(tts_ljspeech, "fit", fit)
@@ -215,12 +217,15 @@ def test_init_from_uses_the_networks_of_another_run(tmp_path, tones, monkeypatch
     experiment = tts_ljspeech.parse(flags)
     config = replace(experiment.training.model, statistics=Statistics(mel_mean=-3.0))
     model = quickly(GaussianTTS, config)
-    save_model(tmp_path / "model", model, model.init_state(), config)
+    info = {"licence": "CC BY 4.0", "step": 9}
+    save_model(tmp_path / "model", model, model.init_state(), config, info=info)
     tts_ljspeech.run(replace(experiment, init_from=tmp_path / "model"))
     (state,) = begun
     assert int(state.counters.step) == 0
     assert np.array_equal(state.acoustic.model.encoder.embedding, model.acoustic.encoder.embedding)
     assert state.acoustic.model.config.statistics.mel_mean != -3.0  # those of the corpus
+    saved = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))["info"]
+    assert saved == {"licence": "CC BY 4.0", "step": 0}
 
 
 def trained(tones: Path, run: Path, steps: int) -> dict[str, np.ndarray]:

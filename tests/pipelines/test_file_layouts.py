@@ -14,9 +14,9 @@ from experiments.benchmarks.torch_hifigan import fold_weight_norm
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
-from jaxvoice.models.hifigan.warm_start import inherited_info
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.importing import import_model
+from jaxvoice.training.run_folder import inherited_info
 from jaxvoice.weights.file_layout import inheritable_info
 from tests.models.hifigan import released
 from tests.models.hifigan.released import CONDITIONED, CONFIG, generator, state, under, write

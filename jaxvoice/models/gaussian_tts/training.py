@@ -1,7 +1,7 @@
 """The `Task` that trains the acoustic model and then the duration model."""
 
 import functools as ft
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -118,10 +118,18 @@ class GaussianTTSTask(Task):
     - `config`: the training configuration, with the statistics of the corpus in `config.model.statistics`.
     - `steps_per_epoch`: number of steps per epoch, for learning rates that decay after every epoch.
     - `validation`: evaluates the networks; without it, `validate` returns no metrics.
+    - `inherited_info`: metadata of the initial model, such as its licence, that is copied into model folders.
     """
 
-    def __init__(self, config: TrainingConfig, *, steps_per_epoch: int, validation: Validation | None = None):
-        self.config = config
+    def __init__(
+        self,
+        config: TrainingConfig,
+        *,
+        steps_per_epoch: int,
+        validation: Validation | None = None,
+        inherited_info: Mapping[str, Any] | None = None,
+    ):
+        self.config, self._inherited_info = config, dict(inherited_info or {})
         self.mel = config.model.mel
         """The mel contract of the model."""
         self.steps_per_epoch = steps_per_epoch
@@ -276,7 +284,8 @@ class GaussianTTSTask(Task):
             scale = self._validation.duration_scale(acoustic, norms, durations)
             model = replace(model, statistics=replace(model.statistics, duration_scale=scale))
         network = InferenceModel(acoustic, norms, durations)
-        FAMILY.save_network(folder, network, model, info={"step": int(state.counters.step)})
+        info = {**self._inherited_info, "step": int(state.counters.step)}
+        FAMILY.save_network(folder, network, model, info=info)
 
     def describe(self) -> dict[str, Any]:
         """The training configuration and parameter counts."""

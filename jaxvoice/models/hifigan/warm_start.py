@@ -23,8 +23,6 @@ from jaxvoice.training.optimizers import OptimizerConfig, decays_to
 from jaxvoice.training.run_folder import RunFolder, model_folder
 from jaxvoice.training.training_state import Counters
 from jaxvoice.weights import load_state, read_model_folder
-from jaxvoice.weights.file_layout import inheritable_info
-from jaxvoice.weights.model_folder import read_config_file
 from jaxvoice.weights.torch_optimizers import adam_settings, step_count
 from jaxvoice.weights.training_files import MOMENTS, TRAINING_FILE, arrays_below, read_training_file
 
@@ -210,15 +208,3 @@ def initial_state(task: HiFiGANTask, source: Path, *, seed: int) -> HiFiGANState
             f"{'; '.join(lines)}. Use the --preset or the sizes of that model."
         )
     return task.state_of(generator, discriminators, vectors)
-
-
-def inherited_info(*sources: Path | None) -> dict[str, Any]:
-    """The metadata that a trained model inherits from the first model in `sources` (run folders or model folders).
-
-    **Raises:** `ConfigError` or `CheckpointError` if that model's `config.json` cannot be read.
-    """
-    for source in sources:
-        file = None if source is None else model_folder(source) / "config.json"
-        if file is not None and file.is_file():
-            return inheritable_info(read_config_file(file.parent).table.get("info"), str(file))
-    return {}
