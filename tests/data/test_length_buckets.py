@@ -60,7 +60,7 @@ def take(loader, count):
     return [next(loader) for _ in range(count)]
 
 
-def same(left, right):
+def assert_same_batches(left, right):
     assert len(left) == len(right)
     for a, b in zip(left, right, strict=True):
         for one, other in zip(a, b, strict=True):
@@ -140,7 +140,7 @@ def test_batches_are_shuffled_not_sorted():
 
 def test_batches_depend_on_the_seed():
     store = make_store()
-    same(take(loader_of(store, batch_size=4), 30), take(loader_of(store, batch_size=4), 30))
+    assert_same_batches(take(loader_of(store, batch_size=4), 30), take(loader_of(store, batch_size=4), 30))
     assert who(next(loader_of(store, batch_size=4))) != who(next(loader_of(store, batch_size=4, seed=1)))
 
 
@@ -154,7 +154,7 @@ def test_loader_resumes_from_a_batch(stop):
     second = loader_of(store, batch_size=4, seed=8)
     take(second, 2)
     second.restore(LoaderState(*kept))
-    same(take(second, 30 - stop), whole[stop:])
+    assert_same_batches(take(second, 30 - stop), whole[stop:])
 
 
 def test_restore_past_the_end_is_the_next_epoch():
@@ -173,7 +173,7 @@ def test_shares_of_processes_make_the_global_batch():
         type(batch)(*map(np.concatenate, zip(*shares, strict=True)))
         for *shares, batch in zip(*parts, whole, strict=True)
     ]
-    same(joined, whole)
+    assert_same_batches(joined, whole)
 
 
 def test_without_shuffle_the_order_is_fixed():

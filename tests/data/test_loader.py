@@ -38,7 +38,7 @@ def take(loader, count):
         return [next(loader) for _ in range(count)]
 
 
-def same(left, right):
+def assert_same_batches(left, right):
     for a, b in zip(left, right, strict=True):
         np.testing.assert_array_equal(a.audio, b.audio)
         np.testing.assert_array_equal(a.gain, b.gain)
@@ -69,7 +69,7 @@ def test_permutations_are_permutations_and_differ():
 def test_workers_and_prefetch_do_not_change_batches(workers):
     store = make_store(range(20, 60))
     one = take(loader_of(store, batch_size=4, segment=16, seed=3, workers=1, prefetch=1), 25)
-    same(one, take(loader_of(store, batch_size=4, segment=16, seed=3, workers=workers, prefetch=7), 25))
+    assert_same_batches(one, take(loader_of(store, batch_size=4, segment=16, seed=3, workers=workers, prefetch=7), 25))
     other = take(loader_of(store, batch_size=4, segment=16, seed=4, workers=workers), 1)
     assert not np.array_equal(one[0].audio, other[0].audio)
 
@@ -143,13 +143,13 @@ def test_loader_resumes_from_a_batch(stop):
     arguments = {"batch_size": 4, "segment": 16, "seed": 9}
     whole = take(loader_of(store, **arguments), 20)
     first = loader_of(store, workers=3, **arguments)
-    same(whole[:stop], take(first, stop))
+    assert_same_batches(whole[:stop], take(first, stop))
     state = first.state()
     assert state == LoaderState(stop // 6, stop % 6, 9)
     second = loader_of(store, **(arguments | {"seed": 0}), workers=1)
     next(second)
     second.restore(LoaderState(*state))
-    same(whole[stop:], take(second, 20 - stop))
+    assert_same_batches(whole[stop:], take(second, 20 - stop))
 
 
 def test_position_past_the_end_is_the_next_epoch():
@@ -218,13 +218,13 @@ def test_errors_in_workers_reach_the_caller_and_lose_no_batch(workers):
     clips = Fragile(whole["audio"])
     store = whole.with_columns(audio=clips)
     with loader_of(store, batch_size=2, segment=16, shuffle=False, workers=workers) as loader:
-        same(expected[:2], [next(loader), next(loader)])
+        assert_same_batches(expected[:2], [next(loader), next(loader)])
         for _ in range(2):
             with pytest.raises(OSError, match="disk is gone"):
                 next(loader)
             assert loader.state() == LoaderState(0, 2, 0)
         clips.broken = False
-        same(expected[2:], [next(loader), next(loader)])
+        assert_same_batches(expected[2:], [next(loader), next(loader)])
 
 
 def test_close_stops_the_threads():

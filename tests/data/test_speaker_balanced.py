@@ -33,7 +33,7 @@ def take(store, sampler, count, **options):
         return list(itertools.islice(loader, count))
 
 
-def same(left, right):
+def assert_same_batches(left, right):
     assert len(left) == len(right)
     for a, b in zip(left, right, strict=True):
         np.testing.assert_array_equal(a.audio, b.audio)
@@ -94,12 +94,12 @@ def test_loader_resumes_from_a_batch_for_any_number_of_workers(stop):
     first = Loader(store, sampler, seed=9, workers=3)
     assert first.steps_per_epoch == 5
     with first:
-        same(whole[:stop], list(itertools.islice(first, stop)))
+        assert_same_batches(whole[:stop], list(itertools.islice(first, stop)))
     state = first.state()
     assert state == LoaderState(stop // 5, stop % 5, 9)
     with Loader(store, sampler, workers=1) as second:
         second.restore(state)
-        same(whole[stop:], list(itertools.islice(second, 20 - stop)))
+        assert_same_batches(whole[stop:], list(itertools.islice(second, 20 - stop)))
     other = take(store, sampler, 1, seed=8)
     assert not np.array_equal(other[0].audio, whole[0].audio)
 

@@ -50,7 +50,7 @@ def test_load_store_resamples_recordings(make_corpus):
     assert np.argmax(spectrum) / (len(loaded["audio"][2]) / 24000) == pytest.approx(300, abs=1.5)
 
 
-def same(left, right):
+def assert_same_columns(left, right):
     assert len(left) == len(right)
     np.testing.assert_array_equal(left["gain"], right["gain"])
     for a, b in zip(left["audio"], right["audio"], strict=True):
@@ -63,14 +63,14 @@ def test_memory_mapped_store_equals_store_in_memory_and_is_reused(make_corpus, t
     inside = load_store(corpus, 16000)
     mapped = load_store(corpus, 16000, memory_limit=0, cache=tmp_path / "cache")
     assert inside.folder is None and mapped.folder is not None and mapped.folder.parent == tmp_path / "cache"
-    same(inside, mapped)
+    assert_same_columns(inside, mapped)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [mapped.folder.name]
 
     def never(*args):
         raise AssertionError("decoded again")
 
     monkeypatch.setattr(store, "read_audio", never)
-    same(inside, load_store(corpus, 16000, memory_limit=0, cache=tmp_path / "cache"))
+    assert_same_columns(inside, load_store(corpus, 16000, memory_limit=0, cache=tmp_path / "cache"))
     plain = load_store(corpus, 16000, memory_limit=0, cache=tmp_path / "cache", peak_normalize=False)
     assert set(plain["gain"].tolist()) == {1 / 32768}
     os.utime(corpus.utterances[0].audio, ns=(1, 1))
@@ -86,7 +86,7 @@ def test_damaged_cache_is_written_again(make_corpus, tmp_path, caplog, damage):
     expected, broken = load_store(corpus, 22050), mapped.folder / damage
     del mapped
     broken.write_bytes(broken.read_bytes()[:-3])
-    same(expected, load_store(corpus, 22050, memory_limit=0, cache=tmp_path / "cache"))
+    assert_same_columns(expected, load_store(corpus, 22050, memory_limit=0, cache=tmp_path / "cache"))
     assert "is damaged" in caplog.text
 
 

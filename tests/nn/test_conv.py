@@ -28,7 +28,7 @@ def channels_first(x):
     return x.swapaxes(1, -1)
 
 
-def same_as_torch(layer, reference, x, **tolerance):
+def assert_same_as_torch(layer, reference, x, **tolerance):
     """Assert that outputs and gradients (input, kernel, bias) of a batch agree."""
     torch_x = torch.tensor(x, requires_grad=True)
     expected = reference(torch_x)
@@ -76,7 +76,7 @@ def test_conv1d(channels, taps, stride, padding, dilation, groups, time, key):
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     reference = torch.nn.Conv1d(*channels, taps, **options)
     layer = with_weights_of(Conv1d(*channels, taps, **options, key=key), reference)
-    same_as_torch(layer, reference, draw(3, channels[0], time))
+    assert_same_as_torch(layer, reference, draw(3, channels[0], time))
 
 
 def test_grouped_conv_with_a_batch_axis_and_under_vmap(key):
@@ -127,7 +127,7 @@ def test_conv_transpose1d(taps, stride, padding, groups, key):
     options = {"stride": stride, "padding": padding, "output_padding": output_padding, "groups": groups}
     reference = torch.nn.ConvTranspose1d(4, 6, taps, **options)
     layer = with_weights_of(ConvTranspose1d(4, 6, taps, **options, key=key), reference)
-    same_as_torch(layer, reference, draw(2, 4, 7))
+    assert_same_as_torch(layer, reference, draw(2, 4, 7))
 
 
 def test_conv_transpose1d_is_the_transpose_of_conv1d(key):
@@ -143,7 +143,7 @@ def test_conv_transpose1d_is_the_transpose_of_conv1d(key):
 def test_column_conv(taps, stride, padding, key):
     reference = torch.nn.Conv2d(3, 5, (taps, 1), stride=(stride, 1), padding=(padding, 0))
     layer = with_weights_of(ColumnConv(3, 5, taps, stride=stride, padding=padding, key=key), reference)
-    same_as_torch(layer, reference, draw(2, 3, 16, 7))
+    assert_same_as_torch(layer, reference, draw(2, 3, 16, 7))
 
 
 def test_average_pool1d():

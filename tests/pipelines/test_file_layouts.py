@@ -64,7 +64,7 @@ def flat(value, path=""):
         yield from flat(below, f"{path}/{name}")
 
 
-def check_same(found, expected):
+def assert_same_content(found, expected):
     found, expected = dict(flat(found)), dict(flat(expected))
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
@@ -81,7 +81,7 @@ def back(source, tmp_path, format="torch", **options):
 @pytest.mark.parametrize("name", SAME)
 def test_exports_keep_types_names_and_lists(tmp_path, name):
     report, found = back(write(tmp_path / "x.pt", SAME[name], CONFIG), tmp_path)
-    check_same(found, SAME[name])
+    assert_same_content(found, SAME[name])
     assert report.info["differs"] == (["`None` as the other elements of lists"] if "list" in name else [])
 
 
@@ -89,7 +89,7 @@ def test_positions_in_lists_are_kept(tmp_path):
     source = write(tmp_path / "x.pt", {"models": [{"x": ONE}, TENSORS]}, CONFIG)
     report, found = back(source, tmp_path, part="1")
     assert found["models"][0] is None and "export   will write `None` as the other elements of lists" in str(report)
-    check_same(found["models"][1], TENSORS)
+    assert_same_content(found["models"][1], TENSORS)
 
 
 def test_doubles_are_exported_rounded_with_a_remark(tmp_path):
@@ -97,7 +97,7 @@ def test_doubles_are_exported_rounded_with_a_remark(tmp_path):
     report, found = back(write(tmp_path / "x.pt", {"generator": tensors}, CONFIG), tmp_path)
     assert report.info["differs"] == ["float64 rounded to float32 and cast back"]
     assert "float64 rounded" in (tmp_path / "model" / "report.md").read_text(encoding="utf-8")
-    check_same(found, {"generator": {name: tensor.float().double() for name, tensor in tensors.items()}})
+    assert_same_content(found, {"generator": {name: tensor.float().double() for name, tensor in tensors.items()}})
 
 
 @pytest.mark.parametrize("norms", ["hooks", "folded"])
@@ -108,7 +108,7 @@ def test_modules_are_exported_as_state_dicts(tmp_path, norms, nested):
     report, found = back(write(tmp_path / "x.pt", {"model": model} if nested else model, CONFIG), tmp_path)
     (line,) = report.info["differs"]
     assert line.startswith("a state dict instead of a pickled experiments.benchmarks.torch_hifigan.Generator")
-    check_same(found, {"model": expected} if nested else expected)
+    assert_same_content(found, {"model": expected} if nested else expected)
 
 
 def test_nested_tables_are_exported_as_one_flat_table(tmp_path):
@@ -118,7 +118,7 @@ def test_nested_tables_are_exported_as_one_flat_table(tmp_path):
         tables.setdefault(layer, {})[last] = tensor
     report, found = back(write(tmp_path / "x.pt", tables, CONFIG), tmp_path)
     assert report.info["differs"] == ["one flat dict of tensors"]
-    check_same(found, TENSORS)
+    assert_same_content(found, TENSORS)
 
 
 def test_folded_norms_are_reported(tmp_path):
@@ -264,7 +264,7 @@ def test_folders_of_earlier_versions_are_read(folder, tmp_path):
     for layout in ({"nesting": ["generator"], "prefix": "", "norms": "hooks"}, None):
         (tmp_path / "m" / "config.json").write_text(json.dumps(change(about, LAYOUT, layout)), encoding="utf-8")
         export_model(tmp_path / "m", tmp_path / f"{layout is None}")
-        check_same(torch.load(tmp_path / f"{layout is None}", weights_only=True), {"generator": TENSORS})
+        assert_same_content(torch.load(tmp_path / f"{layout is None}", weights_only=True), {"generator": TENSORS})
 
 
 def test_fine_tuned_models_keep_names_and_licence_but_not_precision(tmp_path):
@@ -281,7 +281,7 @@ def test_fine_tuned_models_keep_names_and_licence_but_not_precision(tmp_path):
     assert info["step"] == 7 and info["licence"].startswith("unknown")
     export_model(tmp_path / "run", tmp_path / "back")
     expected = {name: tensor.float() for name, tensor in half["net"].items()}
-    check_same(torch.load(tmp_path / "back", weights_only=True), {"net": expected})
+    assert_same_content(torch.load(tmp_path / "back", weights_only=True), {"net": expected})
 
 
 def test_models_without_origin_inherit_nothing(tmp_path):

@@ -35,7 +35,7 @@ def reference(model: torch.nn.Module, frames, cond=None):
     return model(torch.from_numpy(frames)[None], *condition)[0, 0].numpy()
 
 
-def check_sound(folder, model, channels=80, cond=None):
+def assert_same_sound(folder, model, channels=80, cond=None):
     frames, ours = heard(folder, channels, cond)
     theirs = reference(model, frames, cond)
     assert np.abs(ours - theirs).max() < 1e-5 * max(1, np.abs(theirs).max())
@@ -51,7 +51,7 @@ def to(tmp_path):
     return tmp_path / "models" / "out"
 
 
-def refused(source, to, match, error=CheckpointError, **options):
+def assert_import_raises(source, to, match, error=CheckpointError, **options):
     """Check that the import raises and leaves no files; returns the message."""
     with pytest.raises(error, match=match) as caught:
         import_model(source, to, **options)
@@ -80,7 +80,7 @@ def test_imported_jik876_files_equal_torch(tmp_path, to, layout):
         tensors = dict(sorted(tensors.items(), key=lambda pair: hash(pair[0][::-1])))
     source = write(tmp_path / "g_00000010", tensors if layout == "bare" else {"generator": tensors}, CONFIG)
     report = import_model(source, to)
-    check_sound(to, model)
+    assert_same_sound(to, model)
     info = about(to)["info"]
     assert info["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert info["licence"].startswith("unknown") and info["origin"] == "jik876/hifi-gan"
@@ -122,7 +122,7 @@ def test_coqui_vocoders_keep_their_mel_contract_in_decibels(tmp_path, to, layout
         content["config"] = COQUI_CONFIG
     source = write(tmp_path / "checkpoint_7.pth", content, None if inside else COQUI_CONFIG)
     import_model(source, to)
-    check_sound(to, model)
+    assert_same_sound(to, model)
     mel = Vocoder.load(to).mel
     assert mel == MelConfig(
         fmin=50.0, fmax=7600.0, magnitude_floor=0.0, center=True, log="log10", gain=1.6, offset=2.4, clip=(-4.0, 4.0)
@@ -135,7 +135,7 @@ def test_coqui_vocoders_keep_their_mel_contract_in_decibels(tmp_path, to, layout
 
 def test_coqui_files_without_configuration_raise(tmp_path, to):
     source = write(tmp_path / "model.pth", {"model": under("model_g.", state(generator()))})
-    assert "--config" in refused(source, to, "mel contract of .* is unknown")
+    assert "--config" in assert_import_raises(source, to, "mel contract of .* is unknown")
 
 
 VITS = {
@@ -165,7 +165,7 @@ def test_generators_inside_larger_models_read_latents(vits, to):
     model, source = vits
     report = import_model(source, to, part="waveform_decoder")
     cond = np.linspace(-1, 1, 5).astype(np.float32)
-    check_sound(to, model, channels=12, cond=cond)
+    assert_same_sound(to, model, channels=12, cond=cond)
     vocoder = Vocoder.load(to)
     assert vocoder.config.mel == LatentConfig(16000, 256, 12) and vocoder.sample_rate == 16000
     assert report.info["ignored"] == {
@@ -192,9 +192,9 @@ def test_generators_inside_larger_models_read_latents(vits, to):
 
 def test_larger_models_need_a_part(vits, to):
     _, source = vits
-    message = refused(source, to, "Use --part waveform_decoder to import this part only")
+    message = assert_import_raises(source, to, "Use --part waveform_decoder to import this part only")
     assert "+ model.text_encoder.emb.weight (3, 2)" in message
-    message = refused(source, to, "--part decoder matches no generator", part="decoder")
+    message = assert_import_raises(source, to, "--part decoder matches no generator", part="decoder")
     assert message.endswith("The generators in the file are model.waveform_decoder.")
 
 
@@ -203,7 +203,7 @@ def test_xtts_decoders_are_recognised_by_their_path(tmp_path, to):
     tensors = under("hifigan_decoder.waveform_decoder.", released.spelt(state(model), "parametrizations"))
     source = write(tmp_path / "model.pth", {"model": {**tensors, "gpt.wte.weight": torch.ones(3)}})
     report = import_model(source, to, part="waveform_decoder")
-    check_sound(to, model, channels=1024, cond=np.linspace(-1, 1, 5).astype(np.float32))
+    assert_same_sound(to, model, channels=1024, cond=np.linspace(-1, 1, 5).astype(np.float32))
     assert about(to)["config"]["mel"] == {"sample_rate": 24000, "hop_length": 256, "channels": 1024}
     assert "24000 Hz" in report.info["assumed"][-1] and "Coqui Public Model" in report.info["licence"]
 
@@ -217,7 +217,7 @@ def test_original_vits_names_of_conditions_are_converted(tmp_path, to):
     }
     source = write(tmp_path / "G_10.pth", {"model": under("dec.", tensors), "iteration": 1}, settings)
     import_model(source, to, part="dec")
-    check_sound(to, model, channels=12, cond=np.linspace(-1, 1, 5).astype(np.float32))
+    assert_same_sound(to, model, channels=12, cond=np.linspace(-1, 1, 5).astype(np.float32))
 
 
 @pytest.mark.parametrize("inside", [{"project": "unlike any"}, {"model_args": {"decoder_input_dim": 7}}])
@@ -226,7 +226,9 @@ def test_known_configurations_inside_the_file_are_used(tmp_path, to, inside):
     tensors = under("waveform_decoder.", state(model))
     source = write(tmp_path / "model.pth", {"config": inside, "model": tensors})
     if "model_args" in inside:
-        refused(source, to, "in_channels: 7 in the XTTS configuration, 1024 according to the tensors", ConfigError)
+        assert_import_raises(
+            source, to, "in_channels: 7 in the XTTS configuration, 1024 according to the tensors", ConfigError
+        )
     else:
         assert "24000 Hz" in import_model(source, to).info["assumed"][-1]
 
@@ -234,9 +236,9 @@ def test_known_configurations_inside_the_file_are_used(tmp_path, to, inside):
 def test_several_generators_are_listed(tmp_path, to):
     tensors = state(generator())
     source = write(tmp_path / "both.pth", {"generator": tensors, "average": {"net": state(generator(1))}}, CONFIG)
-    refused(source, to, "several generators: generator, average.net; choose one with --part")
+    assert_import_raises(source, to, "several generators: generator, average.net; choose one with --part")
     import_model(source, to, part="net")
-    check_sound(to, generator(1))
+    assert_same_sound(to, generator(1))
 
 
 def changed(**how):
@@ -276,7 +278,7 @@ def changed(**how):
     ],
 )
 def test_damaged_checkpoints_raise_and_create_no_folder(tmp_path, to, content, line, config):
-    refused(write(tmp_path / "g_00000001", content, config), to, line)
+    assert_import_raises(write(tmp_path / "g_00000001", content, config), to, line)
 
 
 def test_swapped_norm_and_direction_raise(tmp_path, to):
@@ -285,7 +287,7 @@ def test_swapped_norm_and_direction_raise(tmp_path, to):
         tensors["conv_pre.weight_v"],
         tensors["conv_pre.weight_g"],
     )
-    refused(
+    assert_import_raises(
         write(tmp_path / "g_1", {"generator": tensors}, CONFIG),
         to,
         r"! generator\.conv_pre\.weight_g has shape \(16, 80, 7\)",
@@ -312,7 +314,7 @@ def test_swapped_norm_and_direction_raise(tmp_path, to):
 )
 def test_configurations_of_other_weights_raise(tmp_path, to, change, message):
     source = write(tmp_path / "g_00000001", {"generator": state(generator())}, {**CONFIG, **change})
-    refused(source, to, message, ConfigError)
+    assert_import_raises(source, to, message, ConfigError)
 
 
 def test_given_configuration_replaces_the_one_beside_the_file(tmp_path, to):
@@ -340,17 +342,17 @@ def test_missing_and_ignored_tensors_can_be_allowed(tmp_path, to):
     )
     import_model(source, to.with_name("again"), **options)
     np.testing.assert_array_equal(load_file(to.with_name("again") / "model.safetensors")["ups.0.weight_v"], v)
-    refused(source, to.with_name("x") / "y", r"- conv_pre\.bias", allow_missing=["bias"], ignore=["stray"])
+    assert_import_raises(source, to.with_name("x") / "y", r"- conv_pre\.bias", allow_missing=["bias"], ignore=["stray"])
 
 
 def test_errors_of_unknown_files_list_the_first_components(tmp_path, to):
     source = write(tmp_path / "x.pth", {"encoder": {"weight": torch.ones(2)}, "step": 3})
-    refused(
+    assert_import_raises(
         source,
         to,
         "x.pth is not a checkpoint of a known family: its 1 tensors start with encoder.*looks for a generator",
     )
-    refused(tmp_path / "none.pth", to, "none.pth")
+    assert_import_raises(tmp_path / "none.pth", to, "none.pth")
 
 
 def test_folders_in_use_raise_and_are_not_changed(tmp_path, to):
@@ -415,7 +417,7 @@ def test_constants_of_traced_code_are_not_imported(tmp_path, to):
     assert set(report.info["ignored"].values()) >= {"constant in the archive's code"}
     assert "CONSTANTS.c0" in report.info["ignored"]
     assert "CONSTANTS.c0" in (to / "report.md").read_text(encoding="utf-8")
-    check_sound(to, model)
+    assert_same_sound(to, model)
 
 
 def test_patterns_are_recorded_with_their_matches(tmp_path, to):
@@ -433,7 +435,7 @@ def test_patterns_are_recorded_with_their_matches(tmp_path, to):
     assert "--allow-missing zz matched no name" in said[1] and "conv_pre.bias" in said[1]
     assert r"--allow-missing conv_post\.bias had no effect" in said[2]
     assert r"| --ignore stray\..* | stray.a |" in (to / "report.md").read_text(encoding="utf-8")
-    message = refused(
+    message = assert_import_raises(
         source,
         to.with_name("x") / "y",
         "--ignore stray matched no name",
@@ -450,4 +452,4 @@ def test_size_of_latents_is_read_from_the_weights(vits, to):
     report = import_model(source, to, part="waveform_decoder")
     assert about(to)["config"]["mel"]["channels"] == about(to)["config"]["generator"]["in_channels"] == 12
     assert any("12 latent channels" in line for line in report.info["assumed"])
-    check_sound(to, model, channels=12, cond=np.linspace(-1, 1, 5).astype(np.float32))
+    assert_same_sound(to, model, channels=12, cond=np.linspace(-1, 1, 5).astype(np.float32))

@@ -67,7 +67,7 @@ def in_torch(batch) -> Batch:
     return Batch(*(torch.from_numpy(array) for array in batch))
 
 
-def close(actual, expected) -> None:
+def assert_close(actual, expected) -> None:
     """Equal within 1e-5 of the largest expected value."""
     expected = np.asarray(expected)
     np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
@@ -90,10 +90,10 @@ def test_inference_is_the_same(ours, padded) -> None:
     frames = Padding(given.frame_count, given.mel.shape[2])
     with torch.inference_mode():
         expected = networks.acoustic.encode(given.phonemes, phones)
-        close(hidden, expected)
-        close(durations, networks.durations(expected, phones))
+        assert_close(hidden, expected)
+        assert_close(durations, networks.durations(expected, phones))
         for found, its in zip(made, networks.acoustic.decode(expected, given.durations, phones, frames), strict=True):
-            close(found, its)
+            assert_close(found, its)
 
 
 @pytest.mark.parametrize("phase", [0, 1])

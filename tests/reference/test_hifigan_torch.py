@@ -28,7 +28,7 @@ RELEASED_KEYS = (
 )
 
 
-def close(actual: object, expected: np.ndarray, relative: float = 1e-5) -> None:
+def assert_close(actual: object, expected: np.ndarray, relative: float = 1e-5) -> None:
     """Equal within `relative` of the largest expected value."""
     expected = np.asarray(expected)
     np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=relative * np.abs(expected).max())
@@ -84,16 +84,16 @@ def test_generator_equals_released() -> None:
     case = golden.case("hifigan/generator_v1")
     generator = load_arrays(released_generator(case.meta["config"]), case.state_dict())
     mel = torch.from_numpy(case["mel"])
-    close(generator(mel), case["wav"])
-    close(fold_weight_norm(generator)(mel), case["wav"])
+    assert_close(generator(mel), case["wav"])
+    assert_close(fold_weight_norm(generator)(mel), case["wav"])
 
 
 @torch.no_grad()
 def test_generator_equals_coqui() -> None:
     case, generator = coqui_case("generator")
     mel = torch.from_numpy(case["mel"])
-    close(generator(mel), case["wav"])
-    close(generator(torch.nn.functional.pad(mel, (5, 5), "replicate")), case["wav_inference"])
+    assert_close(generator(mel), case["wav"])
+    assert_close(generator(torch.nn.functional.pad(mel, (5, 5), "replicate")), case["wav_inference"])
 
 
 @pytest.mark.parametrize("name", ["generator_cond", "generator_cond_type2"])
@@ -101,7 +101,7 @@ def test_generator_equals_coqui() -> None:
 def test_conditioned_generator_equals_coqui(name: str) -> None:
     case, generator = coqui_case(name)
     x, g = torch.from_numpy(case["x"]), torch.from_numpy(case["g"])
-    close(generator(x, g), case["wav"])
+    assert_close(generator(x, g), case["wav"])
     assert np.abs(generator(x).numpy() - case["wav"]).max() > 1e-3, "the condition must matter"
 
 
@@ -129,21 +129,21 @@ def test_discriminators_equal_released(stack: str) -> None:
     maps = 0
     for side, side_outputs in outputs.items():
         for index, (scores, features) in enumerate(side_outputs):
-            close(scores, case[f"{stack}_{index}_score_{side}"])
+            assert_close(scores, case[f"{stack}_{index}_score_{side}"])
             for layer, feature in enumerate(features):
-                close(golden.digest(feature.numpy()), case[f"{stack}_{index}_fmap_{layer}_{side}_digest"])
+                assert_close(golden.digest(feature.numpy()), case[f"{stack}_{index}_fmap_{layer}_{side}_digest"])
                 maps += 1
     assert maps == {"mpd": 2 * 30, "msd": 2 * 24}[stack]
     real, fake = outputs["real"], outputs["fake"]
-    close(discriminator_loss(real, fake), case[f"{stack}_discriminator_loss"])
-    close(generator_loss(fake), case[f"{stack}_generator_loss"])
-    close(feature_loss(real, fake), case[f"{stack}_feature_loss"])
+    assert_close(discriminator_loss(real, fake), case[f"{stack}_discriminator_loss"])
+    assert_close(generator_loss(fake), case[f"{stack}_generator_loss"])
+    assert_close(feature_loss(real, fake), case[f"{stack}_feature_loss"])
 
 
 @pytest.mark.parametrize(("name", "fmax"), [("lj", 8000.0), ("lj_loss", None)])
 def test_mel_equals_released(name: str, fmax: float | None) -> None:
     case = golden.case("hifigan/mel")
-    close(LogMel(fmax=fmax)(torch.from_numpy(case["wav"])), case[name])
+    assert_close(LogMel(fmax=fmax)(torch.from_numpy(case["wav"])), case[name])
 
 
 @pytest.mark.slow
@@ -164,4 +164,4 @@ def test_training_equals_released(skip_unused: bool, steps: int) -> None:
         assert len(checked) == 11
         for name in checked:
             model, _, tensor = name.partition("/")
-            close(golden.digest(arrays_of(models[model])[tensor]), case[name], 1e-3)
+            assert_close(golden.digest(arrays_of(models[model])[tensor]), case[name], 1e-3)

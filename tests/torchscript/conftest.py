@@ -14,7 +14,7 @@ from jaxvoice.torchscript import Function, function
 from jaxvoice.torchscript.operators import Operator
 from jaxvoice.weights.formats import open_archive
 from tests.torchscript.layer_models import with_code
-from tests.torchscript.script_agreement import inputs_of, same, scripted
+from tests.torchscript.script_agreement import assert_same, inputs_of, scripted
 
 
 @pytest.fixture(autouse=True)
@@ -52,14 +52,14 @@ def trace() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def agree(load: Callable[..., Function]) -> Callable[..., Function]:
+def assert_agreement(load: Callable[..., Function]) -> Callable[..., Function]:
     """Assert that torch and the interpreter agree on a script or trace, under `jax.jit` where asked."""
 
     def check(module: Any, *tensors: Any, jit: bool = False, tolerance: float = 1e-5, **named: Any) -> Function:
         run = load(module)
         ours = (jax.jit(run) if jit else run)(run.weights, *inputs_of(tensors), **named)
         with torch.no_grad():
-            same(module(*(t.clone() if isinstance(t, torch.Tensor) else t for t in tensors)), ours, tolerance)
+            assert_same(module(*(t.clone() if isinstance(t, torch.Tensor) else t for t in tensors)), ours, tolerance)
         return run
 
     return check

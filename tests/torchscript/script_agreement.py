@@ -18,7 +18,7 @@ def values(seed: int, *shapes: Any) -> list[torch.Tensor]:
     return [shape if isinstance(shape, torch.Tensor) else torch.randn(shape, generator=generator) for shape in shapes]
 
 
-def same(theirs: Any, ours: Any, tolerance: float = 1e-5) -> None:
+def assert_same(theirs: Any, ours: Any, tolerance: float = 1e-5) -> None:
     """Assert that two results are equal, in structure, shapes, kinds of types, and numbers."""
     if isinstance(theirs, torch.Tensor):
         expected, found = theirs.detach().resolve_conj().numpy(), np.asarray(ours)
@@ -32,11 +32,11 @@ def same(theirs: Any, ours: Any, tolerance: float = 1e-5) -> None:
     elif isinstance(theirs, (list, tuple)):
         assert len(theirs) == len(ours)
         for one, other in zip(theirs, ours, strict=True):
-            same(one, other, tolerance)
+            assert_same(one, other, tolerance)
     elif isinstance(theirs, dict):
         assert list(theirs) == list(ours)
         for key in theirs:
-            same(theirs[key], ours[key], tolerance)
+            assert_same(theirs[key], ours[key], tolerance)
     elif isinstance(theirs, float):
         assert ours == pytest.approx(theirs, rel=tolerance, abs=tolerance)
     else:

@@ -88,7 +88,7 @@ def expected_padding(module):
     return tuple(a for a, _ in pairs) if all(a == b for a, b in pairs) else pairs
 
 
-def check(layer, module):
+def assert_settings(layer, module):
     assert layer.kind == type(module).__name__
     assert layer.class_name == f"{type(module).__module__}.{type(module).__name__}"
     assert not layer.computed and not layer.conflicts and layer.used
@@ -108,7 +108,7 @@ def test_settings_of_traced_convolutions_equal_torch(tmp_path, seed):
     modules, inputs = zip(*(random_convolution(rng) for _ in range(120)), strict=True)
     found = layers_of(traced(Many(list(modules)), list(inputs), path=tmp_path / "m.pt"))
     for i, module in enumerate(modules):
-        check(found[f"layers.{i}"], module)
+        assert_settings(found[f"layers.{i}"], module)
 
 
 def test_settings_of_scripted_convolutions_equal_torch(tmp_path):
@@ -116,7 +116,7 @@ def test_settings_of_scripted_convolutions_equal_torch(tmp_path):
     modules, _ = zip(*(random_convolution(rng) for _ in range(50)), strict=True)
     found = layers_of(scripted(Many(list(modules)), tmp_path / "m.pt"))
     for i, module in enumerate(modules):
-        check(found[f"layers.{i}"], module)
+        assert_settings(found[f"layers.{i}"], module)
 
 
 @pytest.mark.parametrize("script", [False, True])
@@ -128,7 +128,7 @@ def test_settings_of_other_layers_equal_torch(tmp_path, script):
     found = layers_of(scripted(many, path) if script else traced(many, list(inputs), path=path))
     assert len({type(module) for module in modules}) > 15
     for i, module in enumerate(modules):
-        check(found[f"layers.{i}"], module)
+        assert_settings(found[f"layers.{i}"], module)
 
 
 @pytest.mark.parametrize("script", [False, True])

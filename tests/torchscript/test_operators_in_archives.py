@@ -11,7 +11,7 @@ import torch
 
 from jaxvoice.torchscript.operators import find_operator
 from tests.torchscript import operator_table
-from tests.torchscript.script_agreement import inputs_of, same
+from tests.torchscript.script_agreement import assert_same, inputs_of
 
 FOLDER = Path(os.environ.get("JAXVOICE_WHEELS", os.devnull))
 BY_DEFAULT = {"rave", "torch.nn attention"}
@@ -57,7 +57,7 @@ def test_archives_of_the_table_equal_torch(load, key, name):
         with torch.no_grad():
             theirs = module(*inputs)  # which may change its inputs
         if not any("rand" in operator for operator in operator_table.operators_of(module)):
-            same(theirs, ours, 5e-5)
+            assert_same(theirs, ours, 5e-5)
         else:  # torch draws other numbers
             assert np.shape(ours) == theirs.shape and np.isfinite(ours).all()
 

@@ -13,7 +13,7 @@ from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.torchscript import State
 from jaxvoice.torchscript.scanned_loops import _carry
 from jaxvoice.torchscript.tensors import OperatorError
-from tests.torchscript.script_agreement import same, scripted
+from tests.torchscript.script_agreement import assert_same, scripted
 
 ROUNDS = 12
 
@@ -89,7 +89,7 @@ def test_scanned_loops_equal_torch(load, monkeypatch, name):
     module = scripted(START + PROGRAMS[name])
     run = load(module)
     x = torch.randn(ROUNDS, 3, generator=torch.Generator().manual_seed(0))
-    same(module(x), jax.jit(run)({}, x.numpy()))
+    assert_same(module(x), jax.jit(run)({}, x.numpy()))
     assert scans
 
 
@@ -145,14 +145,14 @@ def test_loops_that_cannot_be_scanned_raise_an_error(load, monkeypatch, name):
     with pytest.raises(CheckpointError, match=reason):
         jax.jit(run)({}, x.numpy())
     # Without jax.jit it is run as it is.
-    same(module(x), run({}, x.numpy()))
+    assert_same(module(x), run({}, x.numpy()))
 
 
 def test_loops_that_cannot_be_scanned_are_unrolled(load):
     source = FOR + "    if t > 5:\n        h = h + 1\n    y[t] = h\n    rows.append(h + x[t])\n"
     module = scripted(f"{START}y = torch.zeros_like(x)\n{source}return h, y, rows")
     run, x = load(module), torch.randn(ROUNDS, 3, generator=torch.Generator().manual_seed(0))
-    same(module(x), jax.jit(run)({}, x.numpy()))
+    assert_same(module(x), jax.jit(run)({}, x.numpy()))
 
 
 def test_in_place_changes_of_results_raise_an_error(load):
@@ -199,9 +199,9 @@ def test_scanned_loops_change_the_state(load):
         with torch.no_grad():
             theirs = module(x)
         ours, state = step(run.weights, state, x.numpy())
-        same(theirs, ours)
+        assert_same(theirs, ours)
         for name in ("hidden", "sum", "rounds", "count"):
-            same(module._c.getattr(name), state[name])
+            assert_same(module._c.getattr(name), state[name])
     assert state["count"] == 2 * ROUNDS and set(state) == {"hidden", "sum", "rounds", "count"}
 
 
@@ -241,7 +241,7 @@ def test_loops_of_thousands_of_iterations_are_scanned(load, monkeypatch):
     run, x = load(module), torch.randn(3000, 3)
     with torch.no_grad():
         theirs = module(x)
-    same(theirs, jax.jit(run)(run.weights, x.numpy()), 1e-4)
+    assert_same(theirs, jax.jit(run)(run.weights, x.numpy()), 1e-4)
 
 
 def test_loops_that_switch_gradients_raise_an_error(run_code, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from jaxvoice.errors import UnsupportedOperatorError
-from tests.torchscript.script_agreement import same, scripted_methods, values
+from tests.torchscript.script_agreement import assert_same, scripted_methods, values
 
 AGREE = {
     "add_": "y = x * 1\ny += 2\nreturn y",
@@ -68,12 +68,12 @@ def test_in_place_operators_and_views_equal_torch(load, jit):
     run = load(programs())
     for name, theirs, ours in zip(AGREE, programs()(x), (jax.jit(run) if jit else run)({}, x.numpy()), strict=True):
         try:
-            same(theirs, ours)
+            assert_same(theirs, ours)
         except AssertionError as failure:
             raise AssertionError(f"{name}: {failure}") from failure
 
 
-def test_traces_write_through_views(agree, trace):
+def test_traces_write_through_views(assert_agreement, trace):
     class Traced(torch.nn.Module):
         def forward(self, x):
             y = torch.zeros(3, 4)
@@ -85,7 +85,7 @@ def test_traces_write_through_views(agree, trace):
             return y, row
 
     (x,) = values(0, (3, 4))
-    agree(trace(Traced(), x), x, jit=True)
+    assert_agreement(trace(Traced(), x), x, jit=True)
 
 
 REFUSED = {

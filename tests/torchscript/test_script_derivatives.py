@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.torchscript import script_models as models
-from tests.torchscript.script_agreement import same
+from tests.torchscript.script_agreement import assert_same
 
 
 def test_gradients_equal_torch(load, trace):
@@ -21,11 +21,11 @@ def test_gradients_equal_torch(load, trace):
     by_weights, by_input = jax.jit(jax.grad(loss, argnums=(0, 1)))(weights, x.numpy())
     x.requires_grad_()
     sum(torch.sum(torch.sin(y)) for y in made(x)).backward()
-    same(x.grad, by_input, 1e-4)
+    assert_same(x.grad, by_input, 1e-4)
     parameters = dict(made.named_parameters())
     assert parameters.keys() <= run.weights.keys()
     for name, parameter in parameters.items():
-        same(parameter.grad, by_weights[name], 1e-4)
+        assert_same(parameter.grad, by_weights[name], 1e-4)
 
 
 def test_vmap_equals_a_batch(load, trace):
@@ -33,7 +33,7 @@ def test_vmap_equals_a_batch(load, trace):
     run = load(trace(module, x))
     each = jax.jit(jax.vmap(lambda one: run(run.weights, one[None])[0]))(x.numpy())
     # No axis mixes examples here, so a batch of traces and a trace of a batch agree.
-    same(module(x), each, 1e-5)
+    assert_same(module(x), each, 1e-5)
 
 
 def test_every_weight_and_the_order_of_axes_affect_the_result(load, trace):
@@ -68,9 +68,9 @@ def test_record_names_each_call_of_a_module(load, trace):
     # What old weight norm makes of a module's input is an input of the module in the archive too.
     assert set(calls) == set(seen)
     for name, expected in seen.items():
-        same(expected, calls[name])
+        assert_same(expected, calls[name])
     assert "convs.0.activation#2" in calls
-    same(module(x), outputs)
+    assert_same(module(x), outputs)
 
 
 def test_submodules_of_an_archive_can_be_run(load, trace):
@@ -78,7 +78,7 @@ def test_submodules_of_an_archive_can_be_run(load, trace):
     run = load(trace(module, x), "layers.1.feed_forward1")
     assert all(name.startswith("layers.1.feed_forward1.") for name in run.weights)
     h = torch.randn(1, 4, 8)
-    same(module.layers[1].feed_forward1(h), run(run.weights, h.numpy()))
+    assert_same(module.layers[1].feed_forward1(h), run(run.weights, h.numpy()))
 
 
 def test_the_tolerance_distinguishes_silu_from_relu(load, trace):
@@ -91,4 +91,4 @@ def test_the_tolerance_distinguishes_silu_from_relu(load, trace):
     x = torch.randn(3, 4)
     run = load(trace(Wrong(), x))
     with pytest.raises(AssertionError):
-        same(functional.silu(x), run(run.weights, x.numpy()))
+        assert_same(functional.silu(x), run(run.weights, x.numpy()))

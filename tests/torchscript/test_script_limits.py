@@ -8,7 +8,7 @@ import torch
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.interpreter import MAX_STEPS
 from jaxvoice.torchscript.operator_calls import OperatorCalls
-from tests.torchscript.script_agreement import same, scripted
+from tests.torchscript.script_agreement import assert_same, scripted
 
 ONE = np.ones(1, np.float32)
 
@@ -104,8 +104,8 @@ def test_loops_with_too_many_traced_operators_raise_an_error(load, operators, mo
     short, long = (np.random.default_rng(0).standard_normal((n, 2)).astype(np.float32) for n in (20, 21))
     with torch.no_grad():
         theirs = [module(torch.from_numpy(x), torch.from_numpy(h)) for x in (short, long)]
-    same(theirs[0], jax.jit(run)({}, short, h), 1e-5)
-    same(theirs[1], run({}, long, h), 1e-5)
+    assert_same(theirs[0], jax.jit(run)({}, short, h), 1e-5)
+    assert_same(theirs[1], run({}, long, h), 1e-5)
     operators.clear()
     with pytest.raises(CheckpointError, match=r"under jax\.jit.* shorter input \(__torch__/.*\.py, line \d+") as caught:
         jax.jit(run)({}, long, h)
@@ -118,12 +118,14 @@ def test_a_loop_over_thousands_of_frames_is_run(run_code, monkeypatch):
     # A hundredth of 2000 frames at a hundredth of the limit: what one costs does not depend on how many there are.
     monkeypatch.setattr("jaxvoice.torchscript.interpreter.MAX_STEPS", MAX_STEPS // 100)
     operators = "\n".join(["  y = torch.add(y, 1)"] * 30)
-    run_code(f"rows = [x]\ny = x\nfor i in range(20):\n{operators}\n  _1 = torch.append(rows, y)\nz = torch.cat(rows)")
+    loop = f"for i in range(20):\n{operators}\n  _1 = torch.append(rows, y)"
+    found = run_code(f"rows = [x]\ny = x\n{loop}\nreturn torch.cat(rows)")
+    np.testing.assert_array_equal(found, 1 + 30 * np.arange(21))
 
 
 def test_lists_of_thousands_of_tensors(load):
     module = scripted("rows = [x]\nfor i in range(2000):\n    rows.append(x)\nreturn torch.cat(rows), len(rows)")
-    same(module(torch.ones(1)), load(module)({}, ONE))
+    assert_same(module(torch.ones(1)), load(module)({}, ONE))
 
 
 def nested(*iterations):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.torchscript import script_models as models
-from tests.torchscript.script_agreement import inputs_of, same
+from tests.torchscript.script_agreement import assert_same, inputs_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")
 
@@ -25,20 +25,20 @@ NETWORKS = {
 """Networks, and the axis of time of their first input."""
 
 
-def agree_with(load, module, inputs):
+def assert_agreement_of(load, module, inputs):
     run = load(module)
     ours = compiled(run)(run.weights, *inputs_of(inputs))
     with torch.no_grad():
-        same(module(*inputs), ours, 2e-5)
+        assert_same(module(*inputs), ours, 2e-5)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_traced_models_accept_other_lengths(load, trace, name):
     module, inputs = models.make(name)
     made, axis = trace(module, *inputs), NETWORKS[name]
-    agree_with(load, made, [torch.cat([inputs[0], inputs[0].flip(axis)], axis), *inputs[1:]])
+    assert_agreement_of(load, made, [torch.cat([inputs[0], inputs[0].flip(axis)], axis), *inputs[1:]])
 
 
 def test_scripted_recurrent_layers_equal_torch(load):
     module, inputs = models.make("recurrent")
-    agree_with(load, torch.jit.script(module), inputs)
+    assert_agreement_of(load, torch.jit.script(module), inputs)

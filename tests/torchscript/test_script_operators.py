@@ -11,7 +11,7 @@ import torch
 
 from jaxvoice.torchscript.operators import operator_names
 from tests.torchscript.operator_programs import GROUPS, VALUES
-from tests.torchscript.script_agreement import inputs_of, made_of, same, scripted, values
+from tests.torchscript.script_agreement import assert_same, inputs_of, made_of, scripted, values
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 
@@ -49,15 +49,15 @@ def test_operators_equal_torch(load, name, kind):
     failures = []
     for source, one, other in zip(sources, theirs, ours, strict=True):
         try:
-            same(one, other, 2e-5)
+            assert_same(one, other, 2e-5)
         except AssertionError as failure:
             failures.append(f"{source}: {failure}")
     assert not failures, "\n".join(failures)
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_operators_on_numbers_text_lists_and_dicts_equal_torch(agree, name):
-    agree(scripted(VALUES[name], "x, n: int, r: float"), torch.ones(3), 7, 2.5)
+def test_operators_on_numbers_text_lists_and_dicts_equal_torch(assert_agreement, name):
+    assert_agreement(scripted(VALUES[name], "x, n: int, r: float"), torch.ones(3), 7, 2.5)
 
 
 def test_devices_and_flags_are_ignored(load):

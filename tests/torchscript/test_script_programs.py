@@ -68,8 +68,8 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_control_flow_equals_torch(agree, name):
-    agree(scripted(PROGRAMS[name]), torch.randn(3, 4))
+def test_control_flow_equals_torch(assert_agreement, name):
+    assert_agreement(scripted(PROGRAMS[name]), torch.randn(3, 4))
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,13 @@ class Everything(nn.Module):
         return x + self.scale, counter.count, counter.seen, self.twice(x, 2)
 
 
-def test_classes_functions_and_attributes_equal_torch(agree, load):
+def test_classes_functions_and_attributes_equal_torch(assert_agreement, load):
     torch.manual_seed(0)
     made = torch.jit.script(Everything().eval())
     x = torch.randn(2, 4)
     fresh = torch.jit.script(Everything().eval())
     fresh.load_state_dict(made.state_dict())
-    run = agree(fresh, x)
+    run = assert_agreement(fresh, x)
     # A module of two names has one set of weights; nothing of one call is left for the next.
     assert set(run.weights) == {"parts.0.weight", "parts.0.bias", "parts.1.weight", "parts.1.bias", "free"}
     first, second = (run(run.weights, x.numpy()) for _ in range(2))

@@ -14,7 +14,7 @@ from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.torchscript import function, register_operator
 from jaxvoice.weights.formats import open_archive
 from tests.torchscript.layer_models import with_code
-from tests.torchscript.script_agreement import inputs_of, same, scripted, values
+from tests.torchscript.script_agreement import assert_same, inputs_of, scripted, values
 
 
 class Mode(enum.Enum):
@@ -69,10 +69,10 @@ def test_programs_equal_torch(load):
     (x,) = values(0, (3, 4))
     run, theirs = load(module), module(x)
     assert set(run.weights) == {"layer.weight", "layer.bias", "norm.weight", "norm.bias"}
-    same(theirs, run(run.weights, x.numpy()))
+    assert_same(theirs, run(run.weights, x.numpy()))
     # Under jax.jit, what is no array may not come back.
     arrays = jax.jit(lambda weights, x: [part for part in run(weights, x) if isinstance(part, jax.Array)])
-    same([part for part in theirs if isinstance(part, torch.Tensor)], arrays(run.weights, x.numpy()))
+    assert_same([part for part in theirs if isinstance(part, torch.Tensor)], arrays(run.weights, x.numpy()))
     unused = load(module, method="unused")
     np.testing.assert_array_equal(unused(unused.weights, x.numpy()), x.numpy() + 1)
 
@@ -122,7 +122,7 @@ def test_packed_sequences_equal_torch(load, trace, kind, compiled):
         else:
             ours = run(run.weights, *inputs_of([x, lengths]))
         with torch.no_grad():
-            same(module(x, lengths), ours)
+            assert_same(module(x, lengths), ours)
     with pytest.raises(UnsupportedOperatorError, match=r"jax\.jit"):
         jax.jit(run)(run.weights, *inputs_of([x, lengths]))
 
@@ -157,7 +157,7 @@ def test_registered_in_place_operators_are_called(load):
     register_operator("torch.mvlgamma_")(lambda x, p: x * 0 + p)
     np.testing.assert_array_equal(run({}, x), np.ones(3))
     register_operator("torch.mvlgamma_", replace=True)(lambda x, p: jax.lax.lgamma(x))
-    same(scripted("return x.exp().neg().mvlgamma(1)")(torch.from_numpy(x)), run({}, x), 1e-4)
+    assert_same(scripted("return x.exp().neg().mvlgamma(1)")(torch.from_numpy(x)), run({}, x), 1e-4)
 
 
 def test_errors_for_methods_of_text_state_that_they_cannot_be_registered(load):
@@ -238,8 +238,8 @@ class Pairs(nn.Module):
         return pair.first - pair.second * 2
 
 
-def test_programs_with_named_tuples_equal_torch(agree):
-    agree(torch.jit.script(Pairs()), torch.tensor([1.0, 2.0]))
+def test_programs_with_named_tuples_equal_torch(assert_agreement):
+    assert_agreement(torch.jit.script(Pairs()), torch.tensor([1.0, 2.0]))
 
 
 def test_named_tuples_have_named_items(tmp_path):
@@ -253,4 +253,4 @@ def test_named_tuples_have_named_items(tmp_path):
     with open_archive(changed) as archive:
         run = function(archive)  # type: ignore[arg-type]
     x = torch.tensor([1.0, 2.0])
-    same(torch.jit.load(changed)(x), run({}, x.numpy()))
+    assert_same(torch.jit.load(changed)(x), run({}, x.numpy()))

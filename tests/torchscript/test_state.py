@@ -15,7 +15,7 @@ from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.torchscript import State, function
 from jaxvoice.weights.formats import open_archive
 from tests.torchscript.layer_models import with_code
-from tests.torchscript.script_agreement import same
+from tests.torchscript.script_agreement import assert_same
 
 
 class CachedConv(nn.Module):
@@ -91,7 +91,7 @@ def kept(module: Any, name: str) -> Any:
 def check(module: torch.jit.ScriptModule, state: State) -> None:
     """Assert that a state equals that of torch's module."""
     for name, value in state.items():
-        same(kept(module, name), value)
+        assert_same(kept(module, name), value)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_step_on_chunks_equals_torch(load, streams, jit):
         with torch.no_grad():
             theirs = streams(x)
         ours, state = step(stream.weights, state, x.numpy())
-        same(theirs[:4], ours)
+        assert_same(theirs[:4], ours)
         check(streams, state)
     numbers = ["calls", "first", "frames", "level", "mode", "sizes", "table"]
     assert sorted(state) == sorted([*numbers, "hidden", "past", "parts.0.cache", "parts.1.cache"])
@@ -126,7 +126,7 @@ def test_calls_start_with_the_state_of_the_archive(load, streams):
     first = [np.asarray(stream(stream.weights, CHUNKS[0].numpy())[0]) for _ in range(2)]
     np.testing.assert_array_equal(*first)
     with torch.no_grad():
-        same(streams(CHUNKS[0])[0], first[0])
+        assert_same(streams(CHUNKS[0])[0], first[0])
 
 
 def test_other_methods_accept_the_state(load, streams):
@@ -139,7 +139,7 @@ def test_other_methods_accept_the_state(load, streams):
     nothing, state = reset.step(reset.weights, state)
     assert nothing is None and state["hidden"] is None and state["calls"] == 0
     ours, state = run.step(run.weights, state, CHUNKS[1].numpy())
-    same(theirs[0], ours[0])
+    assert_same(theirs[0], ours[0])
     check(streams, state)
 
 
@@ -150,7 +150,7 @@ def test_submodules_have_a_state(load, streams):
         with torch.no_grad():
             theirs = streams.parts[1](x)
         ours, state = stream.step(stream.weights, state, x.numpy())
-        same(theirs, ours)
+        assert_same(theirs, ours)
     assert list(state) == ["parts.1.cache"]
 
 
@@ -170,7 +170,7 @@ def test_step_runs_in_a_scan(load, in_place):
         return state, out
 
     last, ours = jax.jit(lambda state, x: jax.lax.scan(body, state, x))(state, x)
-    same(theirs, ours)
+    assert_same(theirs, ours)
     check(module, last)
 
 
@@ -201,11 +201,11 @@ def test_numbers_are_structure_and_can_be_replaced_by_arrays(load):
     for _ in range(4):
         out, state = step(state, x.numpy())
         ours.append(out)
-    same(theirs, np.stack(ours))
+    assert_same(theirs, np.stack(ours))
     assert dict(state) == {"count": 8, "gain": 0.0625} and len(compiled) == 4
     traced = State() | {"count": jnp.asarray(0), "gain": jnp.asarray(1.0)}
     last, ours = jax.lax.scan(lambda s, x: counting.step({}, s, x)[::-1], traced, np.ones((4, 3), np.float32))
-    same(theirs, ours)
+    assert_same(theirs, ours)
     assert last["count"] == 8 and last["gain"] == 0.0625
 
 
@@ -267,7 +267,7 @@ def test_shared_tensors_stay_shared_in_the_state(load):
     ):
         theirs = method(x)
         ours, state = jax.jit(call.step)(call.weights, state, x.numpy())
-        same(theirs, ours)
+        assert_same(theirs, ours)
         check(module, state)
     assert [set(group) for group in state.same] == [{"mine", "part.yours", "part2.yours", "last"}]
 
@@ -279,7 +279,7 @@ def test_tensors_changed_after_reassignment_equal_torch(load):
     module.swap(x)
     _, state = swap.step(swap.weights, State(), x.numpy())
     check(module, state)
-    same(module(x), run.step(run.weights, state, x.numpy())[0])
+    assert_same(module(x), run.step(run.weights, state, x.numpy())[0])
 
 
 class Views(nn.Module):
@@ -311,7 +311,7 @@ def test_later_in_place_changes_of_views_raise_an_error(load):
     for _ in range(3):
         theirs = module(x).clone()
         ours, state = run.step(run.weights, state, x.numpy())
-        same(theirs, ours)
+        assert_same(theirs, ours)
         check(module, state)
     assert state.frozen == ("whole", "end")
     with pytest.raises(UnsupportedOperatorError, match=r"whole|end is changed in place.*\.py, line \d+"):
@@ -370,7 +370,7 @@ def test_state_contains_attributes_of_objects_but_no_objects(load):
     for _ in range(3):
         theirs = module(x)
         ours, state = run.step(run.weights, state, x.numpy())
-        same(theirs, ours)
+        assert_same(theirs, ours)
     assert sorted(state) == ["cell.steps", "cell.total", "cells.1.steps", "cells.1.total"]
     assert state["cell.steps"] == 3
     for method, match in (("replace", "assigns to cell an object of"), ("named", "a named tuple to pair")):

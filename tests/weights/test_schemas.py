@@ -390,6 +390,9 @@ def test_files_without_a_schema_number_are_not_migrated(model, tmp_path, monkeyp
     save_file(load_file(model / "model.safetensors"), tmp_path / "released")
     append(monkeypatch, "export", Migration("names", tensor=lambda name, table: f"x.{name}"))
     import_model(tmp_path / "released", tmp_path / "again")
+    found, stored = (load_file(folder / "model.safetensors") for folder in (tmp_path / "again", model))
+    assert found.keys() == stored.keys()
+    assert all(np.array_equal(found[name], array) for name, array in stored.items())
 
 
 @pytest.mark.parametrize("number", ["9" * 5000, "1" * 10, "-1", "1.0", "", "\u0663"])

@@ -34,7 +34,7 @@ def run(model: AcousticModel, given, state: BatchNormStates, frames=FRAMES, infe
     return hidden, model.decode(hidden, given.durations, state, **counts, inference=inference, key=key)
 
 
-def same(left, right, given, **tolerance) -> None:
+def assert_same_results(left, right, given, **tolerance) -> None:
     """Assert that valid phonemes and frames, and the running statistics, agree."""
     for mine, yours, counts in (
         (left[0], right[0], given.phone_count),
@@ -90,14 +90,14 @@ def test_decoder_has_1024_positions_by_default():
 @pytest.mark.parametrize(("phones", "frames"), [(17, FRAMES), (10, FRAMES + 29)])
 def test_valid_results_and_statistics_are_independent_of_padding(small, trained, phones, frames):
     given = padded(phones, garbage=True)
-    same(trained, run(small, given, small.init_state(), frames), padded(), atol=5e-5)
+    assert_same_results(trained, run(small, given, small.init_state(), frames), padded(), atol=5e-5)
 
 
 def test_unmasked_batch_norm_depends_on_padding(small, trained):
     """`batch_norm_mask=False` includes padding in the statistics, which the test above detects."""
     model = networks(dataclasses.replace(SMALL, batch_norm_mask=False)).acoustic
     with pytest.raises(AssertionError):
-        same(trained, run(model, padded(), model.init_state()), padded(), atol=1e-3)
+        assert_same_results(trained, run(model, padded(), model.init_state()), padded(), atol=1e-3)
 
 
 def test_valid_frames_depend_on_the_phoneme_count(small, trained):
@@ -113,7 +113,7 @@ def test_unknown_ids_in_padding_do_not_propagate(small, trained):
     given = padded(17)
     valid = np.arange(17) < np.asarray(given.phone_count)[:, None]
     beyond = given._replace(phonemes=jnp.asarray(np.where(valid, given.phonemes, 99).astype(np.int32)))
-    same(trained, run(small, beyond, small.init_state()), padded(), atol=5e-5)
+    assert_same_results(trained, run(small, beyond, small.init_state()), padded(), atol=5e-5)
 
 
 def test_scalar_phone_count_applies_to_the_batch(small):

@@ -51,7 +51,7 @@ def wrong(durations, *, cleared: str, offset: float) -> np.ndarray:
     return powers / powers.sum(-1, keepdims=True)
 
 
-def check_worked_examples(pair: np.ndarray, five: np.ndarray) -> None:
+def assert_worked_examples(pair: np.ndarray, five: np.ndarray) -> None:
     np.testing.assert_allclose(pair, [[0.6225, 0.3775], [0.3775, 0.6225]], atol=5e-5)
     np.testing.assert_allclose(five[2], [0.8175, 0.1824, 0.0001, 0, 0], atol=6e-5)
     np.testing.assert_allclose(five[9], [0, 0, 0.2451, 0.7549, 0], atol=6e-5)
@@ -60,20 +60,20 @@ def check_worked_examples(pair: np.ndarray, five: np.ndarray) -> None:
 
 
 def test_worked_examples():
-    check_worked_examples(weights([1, 1])[0], weights(WORKED)[0])
+    assert_worked_examples(weights([1, 1])[0], weights(WORKED)[0])
 
 
 @pytest.mark.parametrize(("cleared", "offset"), [("row", 0.5), ("column", 1.5), ("column", 0.0), ("row", 1.5)])
 def test_worked_examples_detect_wrong_variants(cleared, offset):
     two_fives = np.array([WORKED, WORKED])
     with pytest.raises(AssertionError):
-        check_worked_examples(
+        assert_worked_examples(
             wrong(np.array([[1.0, 1.0]] * 2), cleared=cleared, offset=offset)[0],
             wrong(two_fives, cleared=cleared, offset=offset)[0],
         )
     # The same code without the errors passes.
     right = [wrong(np.array(d), cleared="column", offset=0.5)[0] for d in ([[1.0, 1.0]], two_fives)]
-    check_worked_examples(*right)
+    assert_worked_examples(*right)
 
 
 def test_weights_equal_the_definition():

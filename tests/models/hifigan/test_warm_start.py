@@ -70,7 +70,7 @@ def save(trainer, folder, *, step, epoch, legacy=True, config=CONFIG):
     return write(folder / f"g_{step:08d}", {"generator": trainer.generator.state_dict()}, config, legacy=legacy)
 
 
-def compare(trainer, folder, upcoming, tolerance=1e-4):
+def assert_same_training(trainer, folder, upcoming, tolerance=1e-4):
     """Training steps in jaxvoice and in torch, from the same files."""
     program = Trainer(continued_config(folder))
     state = continued_state(program.task, folder)
@@ -135,7 +135,7 @@ def test_continued_training_equals_torch(tmp_path):
         trainer.step(*next(upcoming))
     trainer.end_epoch()
     import_model(save(trainer, tmp_path / "cp", step=1, epoch=1), tmp_path / "model")
-    state = compare(trainer, tmp_path / "model", upcoming)
+    state = assert_same_training(trainer, tmp_path / "model", upcoming)
     assert int(state.counters.step) == 3
 
 
@@ -259,6 +259,11 @@ def drop(table, *path):
     ],
 )
 def test_mismatched_training_files_raise_an_error(trained, tmp_path, damage, message):
+    assert_training_import_raises(tmp_path, damage, message)
+
+
+def assert_training_import_raises(tmp_path, damage, message):
+    """The import of the damaged `do_` file raises an error and writes nothing."""
     do = tmp_path / "cp" / "do_00000002"
     content = torch.load(do, weights_only=True)
     damage(content)
@@ -331,7 +336,7 @@ def two_groups(do):
     ],
 )
 def test_invalid_optimisers_raise_an_error(trained, tmp_path, damage, message):
-    test_mismatched_training_files_raise_an_error(trained, tmp_path, damage, message)
+    assert_training_import_raises(tmp_path, damage, message)
 
 
 @pytest.mark.parametrize(
@@ -361,4 +366,4 @@ def test_v1_training_continues_at_full_size(tmp_path):
         trainer.step(*next(upcoming))
     source = save(trainer, tmp_path / "cp", step=1, epoch=0, legacy=False, config=None)
     import_model(source, tmp_path / "model")
-    compare(trainer, tmp_path / "model", upcoming)
+    assert_same_training(trainer, tmp_path / "model", upcoming)

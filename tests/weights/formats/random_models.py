@@ -91,7 +91,7 @@ def bits(array: torch.Tensor | np.ndarray) -> bytes:
     return array.tobytes()
 
 
-def check_same(archive: Archive, truth: dict[str, torch.Tensor], *, more: bool = False) -> None:
+def assert_same_tensors(archive: Archive, truth: dict[str, torch.Tensor], *, more: bool = False) -> None:
     """Check that names, shapes, dtypes, elements and shared storages equal torch's; with `more`, others are allowed."""
     assert more or set(archive.tensors) == set(truth)
     for name, tensor in truth.items():

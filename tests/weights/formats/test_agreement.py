@@ -16,8 +16,8 @@ from tests.weights.formats.random_models import (
     DTYPES,
     OLD_DTYPES,
     Block,
+    assert_same_tensors,
     bits,
-    check_same,
     flat,
     random_content,
     random_module,
@@ -37,7 +37,7 @@ def test_state_dicts_equal_torch(tmp_path, seed, legacy):
         path = tmp_path / f"{index}.pt"
         save(content, path, legacy=legacy, protocol=2 + index % 4)
         with open_archive(path) as archive:
-            check_same(archive, flat(torch.load(path, weights_only=False)))
+            assert_same_tensors(archive, flat(torch.load(path, weights_only=False)))
             assert archive.source.format == ("torch legacy" if legacy else "torch zip")
 
 
@@ -53,11 +53,11 @@ def test_pickled_modules_equal_torch(tmp_path, seed, legacy):
         with open_archive(path) as archive:
             names = flat(truth)
             start = "model." if index % 2 else ""
-            check_same_of_module(archive, truth["model"] if index % 2 else truth, names, start)
+            assert_same_module(archive, truth["model"] if index % 2 else truth, names, start)
 
 
-def check_same_of_module(archive, module, names, start):
-    check_same(archive, names, more=True)
+def assert_same_module(archive, module, names, start):
+    assert_same_tensors(archive, names, more=True)
     parameters = {start + name for name, _ in module.named_parameters(remove_duplicate=False)}
     kinds = {name: info.kind for name, info in archive.tensors.infos().items()}
     assert {name for name, kind in kinds.items() if kind == "parameter"} == parameters
@@ -79,7 +79,7 @@ def test_state_dicts_of_modules_equal_torch(tmp_path, norm):
     for legacy in (False, True):
         save(content, tmp_path / "file", legacy=legacy, protocol=2)
         with open_archive(tmp_path / "file") as archive:
-            check_same(archive, flat(content))
+            assert_same_tensors(archive, flat(content))
             assert "optim.state.0.exp_avg" in archive.tensors and "generator.convolution.bias" in archive.tensors
             assert archive.metadata["steps"] == 2_500_000
             assert archive.metadata["optim"]["param_groups"][0]["betas"] == [0.8, 0.99]
@@ -99,7 +99,7 @@ def test_torchscript_archives_equal_torch(tmp_path, how, seed):
     truth = torch.jit.load(path)
     with open_archive(path) as archive:
         assert isinstance(archive, TorchScriptArchive)
-        check_same(archive, dict(truth.state_dict()), more=True)
+        assert_same_tensors(archive, dict(truth.state_dict()), more=True)
         parameters = {name for name, _ in truth.named_parameters(remove_duplicate=False)}
         assert {name for name, info in archive.tensors.infos().items() if info.kind == "parameter"} == parameters
         assert archive.content.class_name.startswith("__torch__.") and archive.metadata["extra"] == {
@@ -122,7 +122,7 @@ def test_torchscript_constants_equal_torch(tmp_path):
     traced.save(tmp_path / "file")
     with open_archive(tmp_path / "file") as archive:
         assert isinstance(archive, TorchScriptArchive) and isinstance(archive.constants[0], TensorRef)
-        check_same(archive, {"CONSTANTS.c0": table})
+        assert_same_tensors(archive, {"CONSTANTS.c0": table})
         assert archive.read(archive.constants[0]).tobytes() == table.numpy().tobytes()
 
 
@@ -164,7 +164,7 @@ def test_torchscript_attributes_equal_torch(tmp_path):
     torch.jit.script(module).save(tmp_path / "file")
     with open_archive(tmp_path / "file") as archive:
         tensors = {"tables.3": module.tables[3], "pair.1": module.pair.values}
-        check_same(archive, tensors | {f"parts.{index}": part for index, part in enumerate(module.parts)})
+        assert_same_tensors(archive, tensors | {f"parts.{index}": part for index, part in enumerate(module.parts)})
         plain = {"rates": {"a": 1}, "nothing": None, "sizes": [1, 2], "words": ["x"], "steps": [1, "y", 2.5]}
         plain |= {"pair": [3, None], "colour": 7, "device": "cpu", "training": True}
         assert archive.modules.attributes == plain
@@ -193,7 +193,7 @@ def test_legacy_files_contain_new_dtypes(tmp_path):
     content = [random_tensor(rng) for _ in range(60)]
     save(content, tmp_path / "file", legacy=True, protocol=2)  # torch writes these, but does not load them again
     with open_archive(tmp_path / "file") as archive:
-        check_same(archive, flat(content))
+        assert_same_tensors(archive, flat(content))
 
 
 def test_pickled_optimisers_have_the_names_of_their_state_dicts(tmp_path):
@@ -205,7 +205,7 @@ def test_pickled_optimisers_have_the_names_of_their_state_dicts(tmp_path):
     with open_archive(tmp_path / "file") as archive:
         states = flat(optimizer.state_dict()["state"], "optimizer.state")
         assert states
-        check_same(archive, states, more=True)
+        assert_same_tensors(archive, states, more=True)
 
 
 def test_sparse_tensors_are_refused_with_a_remedy(tmp_path):
@@ -228,7 +228,7 @@ def test_a_pickled_tensor_is_read(tmp_path):
     tensor = torch.randn(3)
     torch.save(tensor, tmp_path / "file")
     with open_archive(tmp_path / "file") as archive:
-        check_same(archive, {"tensor": tensor})
+        assert_same_tensors(archive, {"tensor": tensor})
 
 
 def test_big_endian_files_are_read(tmp_path):
@@ -271,9 +271,9 @@ def test_a_flipped_byte_changes_the_values(tmp_path, old, new):
     file = tmp_path / "file"
     torch.save(content, file)
     with open_archive(file) as archive:
-        check_same(archive, content)
+        assert_same_tensors(archive, content)
     raw = file.read_bytes()
     assert raw.count(old) == 1
     file.write_bytes(raw.replace(old, new))
     with open_archive(file) as archive, pytest.raises(AssertionError):
-        check_same(archive, content)
+        assert_same_tensors(archive, content)
