@@ -1,17 +1,19 @@
 """Imports point one way: packages import packages below them, and no file imports itself through others.
 
-Imports inside functions and below `if TYPE_CHECKING` count.
+Imports inside functions and below `if TYPE_CHECKING` count. An import of a name that a package imports lazily counts as
+an import of the module that defines the name.
 """
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 import jaxvoice
+from jaxvoice import models
 
 PACKAGE = Path(jaxvoice.__file__).parent
 ORDER = (
@@ -20,14 +22,17 @@ ORDER = (
 )
 """A package or file of this list may import those after it."""
 FILES = sorted(PACKAGE.rglob("*.py"))
-FAMILY_INDEPENDENT = (
-    *(f"jaxvoice.models.{name}" for name in ("family", "family_lookup", "checkpoint_layout")),
-    *(f"jaxvoice.pipelines.{name}" for name in ("importing", "exporting", "comparing", "import_report")),
-    *(f"jaxvoice.pipelines.{name}" for name in ("folders", "sources", "mel_vocoder", "argument_checks")),
-    *(f"jaxvoice.cli.{name}" for name in ("import_weights", "export", "compare", "inspect", "vocode")),
-)
-"""Modules that use models of every family through `FAMILIES`."""
+OF_A_FAMILY = {
+    *(f"jaxvoice.pipelines.{name}" for name in ("vocoder", "synthesizer", "aligner", "teacher_forcing")),
+    *(f"jaxvoice.cli.{name}" for name in ("speak", "align", "teacher_force")),
+    # Packages that import their modules lazily, and the list of the commands.
+    *("jaxvoice.pipelines", "jaxvoice.cli", "jaxvoice.cli._main"),
+}
+"""The modules of `pipelines` and `cli` that may use a specific family. All others use families through `FAMILIES`."""
 FAMILIES = sorted(path.name for path in (PACKAGE / "models").iterdir() if (path / "training.py").is_file())
+TRAINING = ("training", "warm_start", "validation")
+"""The modules of a family that other families must not import."""
+Graph = Mapping[str, list[str]]
 
 
 def module_of(file: Path) -> str:
@@ -38,26 +43,121 @@ def module_of(file: Path) -> str:
 MODULES = {module_of(file): file for file in FILES}
 
 
-def imports_of(file: Path) -> Iterator[str]:
-    """The modules of the library that a file imports, at any place in it."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def lazy_names(module: str, text: str) -> dict[str, str]:
+    """The names that a package imports lazily, and the module that each is imported from."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "lazy_imports":
+            table = ast.literal_eval(node.args[2])
+            return {name: f"{module}.{below}" for below, names in table.items() for name in names}
+    return {}
+
+
+LAZY = {
+    module: lazy_names(module, file.read_text(encoding="utf-8"))
+    for module, file in MODULES.items()
+    if file.stem == "__init__"
+}
+
+
+def defining_module(module: str, name: str) -> str:
+    """The module that `from module import name` imports in the end."""
+    if f"{module}.{name}" in MODULES:
+        return f"{module}.{name}"
+    lazy = LAZY.get(module, {})
+    return defining_module(lazy[name], name) if name in lazy else module
+
+
+def imports_of(text: str) -> Iterator[str]:
+    """The modules that a source text imports, at any place in it, and the package `jaxvoice` where it is named."""
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file} has a relative import, which this test does not follow"
+            assert node.level == 0, "a relative import, which this test does not follow"
             for alias in node.names:
-                below = f"{node.module}.{alias.name}"
-                yield below if below in MODULES else str(node.module)
+                found = defining_module(str(node.module), alias.name)
+                yield found
+                if node.module == "jaxvoice" and found != f"jaxvoice.{alias.name}":
+                    yield "jaxvoice"
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
 
-IMPORTS = {
-    module: sorted({name for name in imports_of(file) if name in MODULES and name != "jaxvoice"})
-    for module, file in MODULES.items()
-}
+def graph_with(module: str = "", line: str = "") -> dict[str, list[str]]:
+    """The imports of every module, with those of one more `line` in `module`."""
+    found = {}
+    for name, file in MODULES.items():
+        text = file.read_text(encoding="utf-8") + (f"\n{line}\n" if name == module else "")
+        found[name] = sorted({imported for imported in imports_of(text) if imported in MODULES})
+    return found
+
+
+GRAPH = graph_with()
 
 
 def level(module: str) -> int:
     return ORDER.index(module.split(".")[1])
+
+
+def package_of(module: str) -> str:
+    return ".".join(module.split(".")[:3])
+
+
+def upward_imports(graph: Graph) -> list[str]:
+    """Imports of packages above, and of `jaxvoice` itself in packages below `cli`."""
+    return [
+        f"{module} imports {name}"
+        for module, names in graph.items()
+        if module not in ("jaxvoice", "jaxvoice.__main__")
+        for name in names
+        if (level(module) > 0 if name == "jaxvoice" else level(name) < level(module))
+    ]
+
+
+def foreign_training(graph: Graph) -> list[str]:
+    """Imports of another family's training code."""
+    packages = {f"jaxvoice.models.{family}" for family in FAMILIES}
+    code = {f"{package}.{name}" for package in packages for name in TRAINING}
+    return [
+        f"{module} imports {name}"
+        for module, names in graph.items()
+        for name in names
+        if package_of(module) in packages and name in code and package_of(name) != package_of(module)
+    ]
+
+
+def families_imported(graph: Graph, exceptions: Collection[str] = OF_A_FAMILY) -> list[str]:
+    """The modules of `pipelines` and `cli` that reach a family or its pipeline, though they serve all families."""
+    forbidden = {f"jaxvoice.models.{family}" for family in FAMILIES}
+    forbidden |= {defining_module(*family.pipeline.split(":")) for family in models.FAMILIES} | {"jaxvoice.pipelines"}
+    found = []
+    for module in graph:
+        if module.startswith(("jaxvoice.pipelines", "jaxvoice.cli")) and module not in exceptions:
+            reached, remaining = set(), [module]
+            while remaining:
+                name = remaining.pop()
+                if name not in reached:
+                    reached.add(name)
+                    remaining += graph[name]
+            found += [f"{module} reaches {name}" for name in sorted(reached) if {name, package_of(name)} & forbidden]
+    return found
+
+
+def cycles(graph: Graph) -> list[str]:
+    """Paths of imports from a module to itself."""
+    done: set[str] = set()
+    found = []
+
+    def follow(module: str, path: tuple[str, ...]) -> None:
+        if module in path:
+            found.append(" -> ".join((*path[path.index(module) :], module)))
+        elif module not in done:
+            for name in graph[module]:
+                if name != "jaxvoice":
+                    follow(name, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        follow(module, ())
+    return found
 
 
 def test_import_order_contains_every_package():
@@ -65,49 +165,75 @@ def test_import_order_contains_every_package():
     assert names == set(ORDER)
 
 
-@pytest.mark.parametrize("package", ORDER)
-def test_packages_import_packages_below_them_only(package):
-    upward = [
-        f"{module} imports {name}"
-        for module, names in IMPORTS.items()
-        for name in names
-        if module.split(".")[1:2] == [package] and level(name) < level(module)
-    ]
-    assert not upward
+def test_packages_import_packages_below_them_only():
+    assert not upward_imports(GRAPH)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_families_import_no_training_code_of_other_families(family):
-    others = {f"jaxvoice.models.{other}.training" for other in FAMILIES if other != family}
-    own = [module for module in IMPORTS if module.startswith(f"jaxvoice.models.{family}")]
-    assert own and not [f"{module} imports {name}" for module in own for name in IMPORTS[module] if name in others]
+def test_families_import_no_training_code_of_other_families():
+    assert len(FAMILIES) >= 2 and not foreign_training(GRAPH)
 
 
-@pytest.mark.parametrize("module", FAMILY_INDEPENDENT)
-def test_family_independent_modules_import_no_family(module):
-    reached, remaining = set(), [module]
-    while remaining:
-        name = remaining.pop()
-        if name not in reached:
-            reached.add(name)
-            remaining += IMPORTS[name]
-    families = {f"jaxvoice.models.{family}" for family in FAMILIES}
-    assert not {name for name in reached if ".".join(name.split(".")[:3]) in families | {"jaxvoice.pipelines"}}
+def test_family_independent_modules_import_no_family():
+    assert not families_imported(GRAPH)
+    needed = {line.split()[0] for line in families_imported(GRAPH, exceptions=())}
+    assert needed == OF_A_FAMILY
 
 
 def test_imports_have_no_cycles():
-    """A package with lazy imports does not count as an import of its modules."""
-    done: set[str] = set()
+    assert not cycles(GRAPH)
 
-    def follow(module: str, path: tuple[str, ...]) -> None:
-        assert module not in path, " -> ".join((*path[path.index(module) :], module))
-        if module not in done:
-            for name in IMPORTS[module]:
-                follow(name, (*path, module))
-            done.add(module)
 
-    for module in MODULES:
-        follow(module, ())
+@pytest.mark.parametrize(
+    ("violations", "module", "line", "found"),
+    [
+        (upward_imports, "weights.rules", "from jaxvoice.nn import Linear", "weights.rules imports jaxvoice.nn"),
+        (upward_imports, "weights.rules", "from jaxvoice import load", "weights.rules imports jaxvoice.pipelines"),
+        (upward_imports, "weights.rules", "from jaxvoice import MelConfig", "weights.rules imports jaxvoice.dsp"),
+        (upward_imports, "training.loop", "import jaxvoice", "training.loop imports jaxvoice"),
+        (upward_imports, "pipelines.folders", "from jaxvoice import open_archive", "folders imports jaxvoice"),
+        (upward_imports, "data.store", "def f():\n    import jaxvoice.models.family", "imports jaxvoice.models.family"),
+        (
+            foreign_training,
+            "models.gaussian_tts.networks",
+            "from jaxvoice.models.hifigan import HiFiGANTask",
+            "networks imports jaxvoice.models.hifigan.training",
+        ),
+        (
+            foreign_training,
+            "models.gaussian_tts.training",
+            "from jaxvoice.models.hifigan.warm_start import initial_state",
+            "training imports jaxvoice.models.hifigan.warm_start",
+        ),
+        (
+            foreign_training,
+            "models.hifigan.training",
+            "from jaxvoice.models.gaussian_tts import validation",
+            "training imports jaxvoice.models.gaussian_tts.validation",
+        ),
+        (
+            families_imported,
+            "pipelines.exporting",
+            "from jaxvoice.pipelines.vocoder import Vocoder",
+            "exporting reaches jaxvoice.pipelines.vocoder",
+        ),
+        (
+            families_imported,
+            "pipelines.exporting",
+            "from jaxvoice.pipelines import Synthesizer",
+            "exporting reaches jaxvoice.pipelines.synthesizer",
+        ),
+        (
+            families_imported,
+            "cli.inspect",
+            "from jaxvoice.models.hifigan import Generator",
+            "inspect reaches jaxvoice.models.hifigan.generator",
+        ),
+        (cycles, "errors", "from jaxvoice.config import from_dict", "jaxvoice.config -> jaxvoice.errors"),
+        (cycles, "data.store", "from jaxvoice.data import CropBatch", "jaxvoice.data.batches -> jaxvoice.data.store"),
+    ],
+)
+def test_violations_are_found(violations, module, line, found):
+    assert any(found in one for one in violations(graph_with(f"jaxvoice.{module}", line)))
 
 
 def test_vocoder_training_imports_no_text_to_speech():
@@ -121,5 +247,8 @@ def test_vocoder_training_imports_no_text_to_speech():
 
 def test_experiments_import_no_cli():
     files = sorted((PACKAGE.parent / "experiments").rglob("*.py"))
-    imports = {file.name: [name for name in imports_of(file) if name.startswith("jaxvoice.cli")] for file in files}
+    imports = {
+        file.name: [name for name in imports_of(file.read_text(encoding="utf-8")) if name.startswith("jaxvoice.cli")]
+        for file in files
+    }
     assert len(files) > 20 and not any(imports.values()), imports

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-import jaxvoice
+from jaxvoice._version import __version__
 from jaxvoice.config import differences, from_dict, to_dict
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.training.task import Task
@@ -26,7 +26,7 @@ def provenance(task: Task) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of Python, jaxvoice and the packages that affect numerical results or file formats."""
-    found = {"python": platform.python_version(), "jaxvoice": jaxvoice.__version__}
+    found = {"python": platform.python_version(), "jaxvoice": __version__}
     for name in ("jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "numpy"):
         try:
             found[name] = version(name)
