@@ -19,7 +19,7 @@ from typing import Any, Literal
 from jaxvoice.config import format_value, read_json
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.file_layout import inheritable_info
-from jaxvoice.weights.model_folder import read_config_file
+from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config_file
 from jaxvoice.weights.schemas import migrate, with_schema_number
 
 Resume = Literal["auto", "must", "never"]
@@ -137,9 +137,10 @@ def inherited_info(*sources: Path | None) -> dict[str, Any]:
     **Raises:** `ConfigError` or `CheckpointError` if that model's `config.json` cannot be read.
     """
     for source in sources:
-        file = None if source is None else model_folder(source) / "config.json"
-        if file is not None and file.is_file():
-            return inheritable_info(read_config_file(file.parent).table.get("info"), str(file))
+        folder = None if source is None else model_folder(source)
+        # A run without a model has a config.json too.
+        if folder is not None and (folder / WEIGHTS_FILE).is_file() and (folder / CONFIG_FILE).is_file():
+            return inheritable_info(read_config_file(folder).table.get("info"), str(folder / CONFIG_FILE))
     return {}
 
 

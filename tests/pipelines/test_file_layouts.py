@@ -16,7 +16,7 @@ from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.importing import import_model
-from jaxvoice.training.run_folder import inherited_info
+from jaxvoice.training.run_folder import RunFolder, inherited_info
 from jaxvoice.weights.file_layout import inheritable_info
 from tests.models.hifigan import released
 from tests.models.hifigan.released import CONDITIONED, CONFIG, generator, state, under, write
@@ -286,6 +286,8 @@ def test_fine_tuned_models_keep_names_and_licence_but_not_precision(tmp_path):
 
 def test_models_without_origin_inherit_nothing(tmp_path):
     assert inherited_info(None, tmp_path) == {}
+    RunFolder(tmp_path / "run").begin({})  # a run that was stopped before its first model
+    assert inherited_info(None, tmp_path / "run") == {}
     assert inheritable_info({"step": 3}, "x") == {} and inheritable_info([1], "x") == {}
     with pytest.raises(ConfigError, match=r"info\.layout\.norms"):
         inheritable_info({"layout": {"norms": "x"}}, "x")
