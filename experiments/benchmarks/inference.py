@@ -25,10 +25,12 @@ from experiments.benchmarks import common
 from experiments.benchmarks.flops import generator_gflop
 from experiments.benchmarks.timing import Harness, TimingOptions, limit_threads
 from jaxvoice.models.hifigan.config import PRESETS
+from jaxvoice.training.training_state import Precision
 
 SAMPLE_RATE, HOP, MELS = 22050, 256, 80
 Engine = Literal["jaxvoice", "torch eager", "torch.jit frozen", "ONNX Runtime"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
+Preset = Literal["v1", "v2", "v3", "tiny"]
 Mel = Float[np.ndarray, "batch mels frames"]
 Call = Callable[[], Float[Any, "batch samples"]]
 
@@ -37,7 +39,7 @@ Call = Callable[[], Float[Any, "batch samples"]]
 class Options(TimingOptions):
     """Settings of the benchmark."""
 
-    preset: Literal["v1", "v2", "v3"] = "v1"
+    preset: Preset = "v1"
     """Size of the generator."""
     frames: tuple[int, ...] = (34, 430)
     """Lengths of the utterances that are compared, in mel frames of 11.6 ms."""
@@ -53,22 +55,33 @@ class Options(TimingOptions):
     """Print only the memory that this engine needs for the first of `frames`; for internal use."""
 
 
-def torch_generator(preset: str) -> Any:
-    """The torch generator of a preset with weight norm folded, with the same weights in every call."""
+def torch_sizes(preset: Preset) -> dict[str, Any]:
+    """The arguments of torch's generator for a preset."""
+    from experiments.benchmarks import torch_hifigan
+
+    if preset == "tiny":
+        return {**torch_hifigan.PRESETS["v3"], "upsample_initial_channel": 128}
+    return torch_hifigan.PRESETS[preset]
+
+
+def torch_generator(preset: Preset) -> Any:
+    """The torch generator of a preset with weight norm, with the same weights in every call."""
     import torch
 
     from experiments.benchmarks import torch_hifigan
 
     torch.manual_seed(0)
-    generator = torch_hifigan.Generator(**torch_hifigan.PRESETS[preset])
+    generator = torch_hifigan.Generator(**torch_sizes(preset))
     with torch.no_grad():
         # With default weights, the output is almost silence; with these, its peak is about a half.
         generator.conv_post.get_parameter("weight_g").mul_(20)
     return generator.eval()
 
 
-def jaxvoice_call(preset: str, mel: Mel, weights: dict[str, Any] | None) -> Call:
-    """Compiled jaxvoice inference on `mel`, with the given weights or, for memory, its own initial ones."""
+def jaxvoice_call(
+    preset: Preset, mel: Mel, weights: dict[str, Any] | None, *, precision: Precision = "float32"
+) -> Call:
+    """Compiled jaxvoice inference on `mel`, with the given weights or its own initial ones."""
     import equinox as eqx
     import jax
 
@@ -84,12 +97,12 @@ def jaxvoice_call(preset: str, mel: Mel, weights: dict[str, Any] | None) -> Call
 
     @eqx.filter_jit
     def run(generator, mel):
-        return generator(mel.swapaxes(1, 2))[..., 0]
+        return generator(mel.swapaxes(1, 2).astype(precision))[..., 0]
 
     return lambda: jax.block_until_ready(run(generator, arrays))
 
 
-def torch_call(preset: str, mel: Mel, *, frozen: bool) -> Call:
+def torch_call(preset: Preset, mel: Mel, *, frozen: bool = False) -> Call:
     """Torch inference on `mel`, eager or as a frozen TorchScript graph."""
     import torch
 
@@ -111,7 +124,7 @@ def torch_call(preset: str, mel: Mel, *, frozen: bool) -> Call:
     return run
 
 
-def onnx_call(preset: str, mel: Mel, threads: int) -> Call:
+def onnx_call(preset: Preset, mel: Mel, threads: int) -> Call:
     """ONNX Runtime inference on `mel`, with the graph that `torch.onnx` exports."""
     import onnxruntime  # pyright: ignore[reportMissingImports]
     import torch
@@ -147,7 +160,7 @@ def installed(engines: tuple[Engine, ...]) -> tuple[Engine, ...]:
     return engines
 
 
-def build(engine: Engine, preset: str, mel: Mel, threads: int, weights: dict[str, Any] | None = None) -> Call:
+def build(engine: Engine, preset: Preset, mel: Mel, threads: int, weights: dict[str, Any] | None = None) -> Call:
     """A call that synthesises `mel` (batch, mels, frames) with `engine` and returns (batch, samples)."""
     if engine == "jaxvoice":
         return jaxvoice_call(preset, mel, weights)
@@ -162,7 +175,7 @@ def noise_mel(batch: int, frames: int) -> Mel:
 
 
 def measure(
-    harness: Harness, preset: str, batch: int, frames: int, weights: dict[str, Any], engines: tuple[Engine, ...]
+    harness: Harness, preset: Preset, batch: int, frames: int, weights: dict[str, Any], engines: tuple[Engine, ...]
 ) -> list[dict[str, Any]]:
     """Rows of a comparison, one per engine."""
     mel = noise_mel(batch, frames)

@@ -7,7 +7,7 @@ Paper: arXiv 2010.05646, sections 2.4 and 3. Constants are those of github.com/j
 from collections.abc import Iterable
 from itertools import chain
 
-import librosa
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,7 +22,10 @@ from experiments.benchmarks.torch_hifigan import (
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram of the released models: amplitudes, Slaney filters, natural logarithm, no normalisation."""
+    """Log-mel spectrogram of the released models: amplitudes, Slaney filters, natural logarithm, no normalisation.
+
+    `filters` (mels, bins) is the filter bank, by default that of librosa for the other arguments.
+    """
 
     window: Tensor
     filterbank: Tensor
@@ -37,11 +40,15 @@ class LogMel(nn.Module):
         num_mels: int = 80,
         fmin: float = 0.0,
         fmax: float | None = 8000.0,
+        filters: Float[np.ndarray, "mels bins"] | None = None,
     ) -> None:
         super().__init__()
         self.n_fft, self.hop_length, self.win_length = n_fft, hop_length, win_length
-        filters = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=num_mels, fmin=fmin, fmax=fmax)
-        self.register_buffer("filterbank", torch.from_numpy(filters), persistent=False)
+        if filters is None:
+            import librosa
+
+            filters = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=num_mels, fmin=fmin, fmax=fmax)
+        self.register_buffer("filterbank", torch.tensor(filters), persistent=False)
         self.register_buffer("window", torch.hann_window(win_length), persistent=False)
 
     def forward(self, audio: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch mels frames"]:

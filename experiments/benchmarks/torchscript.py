@@ -13,14 +13,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import tyro
 
 from experiments.benchmarks import common
 from experiments.benchmarks.flops import generator_gflop
-from experiments.benchmarks.inference import HOP, SAMPLE_RATE, noise_mel, torch_generator
+from experiments.benchmarks.inference import HOP, SAMPLE_RATE, Preset, noise_mel, torch_generator
 from experiments.benchmarks.timing import Harness, TimingOptions
 from jaxvoice.models.hifigan.config import PRESETS
 
@@ -29,7 +29,7 @@ from jaxvoice.models.hifigan.config import PRESETS
 class Options(TimingOptions):
     """Settings of the benchmark."""
 
-    preset: Literal["v1", "v2", "v3"] = "v1"
+    preset: Preset = "v1"
     """Size of the generator."""
     frames: tuple[int, ...] = (431,)
     """Lengths of the utterances in mel frames of 11.6 ms."""
@@ -39,7 +39,7 @@ class Options(TimingOptions):
     """Stop a comparison after this time in seconds, but not before three rounds."""
 
 
-def save_trace(preset: str, path: Path) -> None:
+def save_trace(preset: Preset, path: Path) -> None:
     """Trace the generator of a preset with weight norm, and save it."""
     import torch
 
@@ -81,7 +81,7 @@ def torch_call(path: Path, mel: np.ndarray, *, frozen: bool) -> Callable[[], Any
     return run
 
 
-def measure(harness: Harness, preset: str, path: Path, frames: int) -> list[dict[str, Any]]:
+def measure(harness: Harness, preset: Preset, path: Path, frames: int) -> list[dict[str, Any]]:
     """Rows of a comparison, one per engine."""
     mel = noise_mel(1, frames)
     calls: dict[str, Callable[[], Any]] = {

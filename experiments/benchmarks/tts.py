@@ -31,6 +31,7 @@ from jaxvoice.data.batches import UtteranceBatch
 from jaxvoice.models.gaussian_tts.config import DecoderConfig, DurationConfig, EncoderConfig, GaussianTTSConfig
 from jaxvoice.text.phonemes import ALIGNED
 from jaxvoice.training.process import keep_freed_memory
+from jaxvoice.training.training_state import Precision
 
 Engine = Literal["jaxvoice", "jaxvoice AcousticInference", "torch"]
 Work = Literal["mel", "acoustic step", "duration step", "upsampling", "upsampling gradient"]
@@ -198,7 +199,9 @@ def torch_mel(networks: Any, config: GaussianTTSConfig, batch: UtteranceBatch) -
     return call
 
 
-def jaxvoice_step(networks: Any, norms: Any, batch: UtteranceBatch, phase: int) -> Call:
+def jaxvoice_step(
+    networks: Any, norms: Any, batch: UtteranceBatch, phase: int, *, precision: Precision = "float32"
+) -> Call:
     """A training step, compiled as in `jaxvoice.training.loop`."""
     import equinox as eqx
     import jax
@@ -206,7 +209,7 @@ def jaxvoice_step(networks: Any, norms: Any, batch: UtteranceBatch, phase: int) 
     from jaxvoice.models.gaussian_tts.training import GaussianTTSTask, TrainingConfig
     from jaxvoice.training.compiled_step import compiler_options
 
-    task = GaussianTTSTask(TrainingConfig(networks.config), steps_per_epoch=100)
+    task = GaussianTTSTask(TrainingConfig(networks.config, precision=precision), steps_per_epoch=100)
     # Arrays are donated to the step, so the model and its average must not share them.
     copies = [jax.tree.map(np.array, (networks.acoustic, norms)) for _ in range(2)]
     durations = jax.tree.map(np.array, networks.durations)

@@ -32,6 +32,7 @@ def test_a_batch_is_padded_and_its_durations_add_up() -> None:
 
 
 def test_rows_are_measured(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tts, "keep_freed_memory", lambda: True)
     for name, value in {"PAUSE_SECONDS": 0, "WINDOW_SECONDS": 0, "MATRIX_SIZE": 16}.items():
         monkeypatch.setattr(timing, name, value)
     works: tuple[tts.Work, ...] = ("mel", "duration step", "upsampling")

@@ -13,14 +13,15 @@ FORCED = {"repeats": 1, "memory": False, "force": True}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pauses, and a small matrix product."""
+    """No pauses, a small matrix product, and no setting that keeps the memory of this process."""
+    monkeypatch.setattr(train_step, "keep_freed_memory", lambda: True)
     for name, value in {"PAUSE_SECONDS": 0, "WINDOW_SECONDS": 0, "MATRIX_SIZE": 16}.items():
         monkeypatch.setattr(timing, name, value)
 
 
 def test_inference_measures_every_engine(tmp_path) -> None:
     options = inference.Options(
-        preset="v3", frames=(8,), sweep_frames=(8,), sweep_batch=(), json=tmp_path / "x.json", **FORCED
+        preset="tiny", frames=(8,), sweep_frames=(8,), sweep_batch=(), json=tmp_path / "x.json", **FORCED
     )
     inference.main(options)
     written = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
@@ -40,7 +41,7 @@ def test_missing_packages_leave_out_onnx_runtime(monkeypatch, capsys) -> None:
 
 @pytest.mark.slow
 def test_training_step_and_parts_are_measured(tmp_path) -> None:
-    options = train_step.Options(preset="v2", batch=1, segment=2048, json=tmp_path / "x.json", **FORCED)
+    options = train_step.Options(preset="tiny", batch=1, segment=2048, json=tmp_path / "x.json", **FORCED)
     train_step.main(options)
     written = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
     assert [row["engine"] for row in written["rows"]] == ["jaxvoice", "torch", "torch thrifty"]
@@ -52,9 +53,9 @@ def test_training_step_and_parts_are_measured(tmp_path) -> None:
 def test_other_weights_of_a_part_stop_the_benchmark() -> None:
     from experiments.benchmarks.torch_hifigan import arrays_of
 
-    options = train_step.Options(preset="v2", batch=1, segment=2048, **FORCED)
+    options = train_step.Options(preset="tiny", batch=1, segment=2048, **FORCED)
     names = ("generator", "mpd", "msd")
-    weights = {name: arrays_of(one) for name, one in zip(names, train_step.torch_networks("v2"), strict=True)}
+    weights = {name: arrays_of(one) for name, one in zip(names, train_step.torch_networks("tiny"), strict=True)}
     weights["generator"] = weights["generator"] | {"conv_post.bias": np.ones(1, np.float32)}
     theirs = train_step.torch_part("generator", options)()
     with pytest.raises(SystemExit, match="it should be at most"):
