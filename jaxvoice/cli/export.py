@@ -16,12 +16,13 @@ class Export:
     Models trained with jaxvoice are written in the default layout of their family. torch is not needed.
     """
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """Model folder or run folder."""
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Model folder, run folder, or Hub id (owner/name)."""
     to: Path
-    """File to write."""
-    format: Literal["torch", "safetensors", "npz"] = "torch"
-    """torch: a file for torch.load, nested like the original. safetensors, npz: the same names in a flat dict."""
+    """File to write. config.json beside it receives the configuration."""
+    format: Literal["auto", "torch", "safetensors", "npz"] = "auto"
+    """torch: a file for torch.load, nested like the original. safetensors, npz: the same names in a flat dict. auto:
+    the format of the suffix .safetensors or .npz, torch for other names."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -29,6 +30,6 @@ class Export:
         """Export; returns the exit code."""
         from jaxvoice.pipelines.exporting import export_model
 
-        tensors = export_model(self.folder, self.to, self.format)
-        print_text(f"{self.to}: {tensors} tensors")
+        tensors = export_model(self.model, self.to, self.format)
+        print_text(f"{self.to}: {tensors} tensors; the configuration is in {self.to.parent / 'config.json'}")
         return 0

@@ -131,6 +131,14 @@ class CheckpointLayout(abc.ABC):
         """
         raise CheckpointError(f"Checkpoints of {self.name} have no training state to import; omit --training.")
 
+    def released_config(self, config: Any) -> dict[str, Any]:
+        """The content of the configuration file of the implementation for the model of `config`, as JSON values.
+
+        Exports write it to `config.json` together with the keys of jaxvoice: `family`, `jaxvoice`, `schema` and
+        `config`. Empty if the implementation has no such file, or cannot express `config`.
+        """
+        return {}
+
     def plan_export(self, config: Any, layout: FileLayout, given: Mapping[str, Spec], where: str) -> Plan:
         """Plan the export of a model folder to this layout.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxvoice.config import from_dict, to_dict
+from jaxvoice.config import differences, from_dict, to_dict
 from jaxvoice.models.checkpoint_layout import CheckpointLayout
 from jaxvoice.weights.model_folder import CONFIG_FILE, read_model_folder, write_model_folder
 
@@ -94,3 +94,14 @@ class Family:
         config = from_dict(self.config, data, where=str(folder / CONFIG_FILE))
         skeleton = eqx.filter_eval_shape(self.build, config, key=jax.random.key(0))
         return load_state(skeleton, arrays, where=f"the weights in {folder}"), config
+
+
+def contract_differences(a: Any, b: Any) -> list[str]:
+    """A line `mel.name: left value != right value` for each difference of the mel contracts of two configurations.
+
+    The mel contract of a configuration is its field `mel`.
+    """
+    left, right = getattr(a, "mel", None), getattr(b, "mel", None)
+    if left == right:
+        return []
+    return differences(left, right, "mel.") if type(left) is type(right) else [f"mel: {left!r} != {right!r}"]

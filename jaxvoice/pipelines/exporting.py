@@ -1,5 +1,6 @@
 """Export of model folders to weight files. Does not import jax."""
 
+import json
 import os
 import zipfile
 from collections.abc import Mapping
@@ -9,21 +10,29 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxvoice import models
-from jaxvoice.config import from_dict
-from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice._version import __version__
+from jaxvoice.config import format_value, from_dict, to_dict
+from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
+from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, ImportOptions
+from jaxvoice.models.family import Family, contract_differences
 from jaxvoice.models.family_lookup import find_family
+from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.weights.file_layout import FileLayout, read_layout
 from jaxvoice.weights.file_writing import atomic_write, write_safetensors, write_torch
+from jaxvoice.weights.foreign_settings import read_settings
 from jaxvoice.weights.formats import open_archive
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config_file
 from jaxvoice.weights.rules import Plan, Spec
-from jaxvoice.weights.schemas import export_metadata
+from jaxvoice.weights.schemas import export_metadata, with_schema_number
 
 Format = Literal["torch", "safetensors", "npz"]
 
 
-def export_model(folder: str | Path, to: str | Path, format: Format = "torch") -> int:
-    """Write the weights in a model folder as one file, with the names and the layout that they were imported from.
+_FORMATS: dict[str, Format] = {".safetensors": "safetensors", ".npz": "npz"}
+
+
+def export_model(folder: str | Path, to: str | Path, format: Format | Literal["auto"] = "auto") -> int:
+    """Write the weights of a model as one file, with the names and the layout that they were imported from.
 
     A model that was not imported is written in the default layout of its family. `torch` writes a file for
     `torch.load`, nested like the original. `safetensors` and `npz` contain the same names in one flat dict, and npz
@@ -31,14 +40,20 @@ def export_model(folder: str | Path, to: str | Path, format: Format = "torch") -
     stored where other programs ignore it: an entry of torch's zip file, the metadata of safetensors, the comment of an
     npz file.
 
+    The configuration, with the mel contract, is written to `config.json` in the folder of the file, where
+    `import_model` and `compare` find it. An existing `config.json` is kept if the file has the same mel contract with
+    it. If the layout has configuration files, `config.json` also contains their keys.
+
+    **Arguments:** `folder`, a model folder, a run folder or a Hub id; `to`, the file to write; `format`, `"auto"`
+    for that of the suffix `.safetensors` or `.npz`, and `torch` for other names.
+
     **Returns:** the number of tensors written.
 
-    **Raises:** `CheckpointError` or `ConfigError` if the model folder is missing or damaged, or if the file exists or
-    cannot be written.
+    **Raises:** `CheckpointError` or `ConfigError` if the model folder is missing or damaged, if the file exists or
+    cannot be written, if its suffix is that of another format, or if `config.json` beside it describes another model.
     """
-    folder, to = Path(folder), Path(to)
-    if not (folder / WEIGHTS_FILE).is_file() and (folder / "model").is_dir():
-        folder = folder / "model"
+    folder, to = find_model_folder(folder), Path(to).expanduser()
+    format = _format(to, format)
     if os.path.lexists(to):
         raise CheckpointError(f"{to} exists; choose another file name.")
     weights = folder / WEIGHTS_FILE
@@ -49,7 +64,7 @@ def export_model(folder: str | Path, to: str | Path, format: Format = "torch") -
     migrated = read_config_file(folder)
     about = migrated.table
     family = find_family(folder)
-    exporter = next((layout for layout in family.layouts if layout.exports), None)
+    exporter = _exporting_layout(family, about.get("info"))
     if exporter is None:
         known = [one.name for one in models.FAMILIES if any(layout.exports for layout in one.layouts)]
         raise ConfigError(
@@ -69,7 +84,56 @@ def export_model(folder: str | Path, to: str | Path, format: Format = "torch") -
         except OSError as failure:
             raise CheckpointError(f"{to} cannot be written ({failure}); choose another place.") from failure
         _write(to, format, layout, plan, tensors)
+    try:
+        _write_config(to.parent / CONFIG_FILE, to, family, exporter, config)
+    except JaxvoiceError:
+        to.unlink()
+        raise
     return len(plan.wanted)
+
+
+def _format(to: Path, format: Format | Literal["auto"]) -> Format:
+    expected = _FORMATS.get(to.suffix.lower())
+    if format == "auto":
+        format = expected or "torch"
+    if format not in ("torch", *_FORMATS.values()):
+        raise ConfigError(f"format is {format_value(format)}; it should be 'auto', 'torch', 'safetensors' or 'npz'.")
+    if expected not in (None, format):
+        raise ConfigError(f"format is {format!r}; it should be {expected!r} for {to}. Choose another file name.")
+    if to.name == WEIGHTS_FILE:
+        raise ConfigError(
+            f"the file is {to}; it should have another name than {WEIGHTS_FILE}, the name of the weights in a model "
+            "folder."
+        )
+    return format
+
+
+def _exporting_layout(family: Family, info: Any) -> CheckpointLayout | None:
+    """The layout that the model was imported from if it can be exported, or the first layout that can be exported."""
+    layouts = [layout for layout in family.layouts if layout.exports]
+    name = info.get("layout_name") if isinstance(info, Mapping) else None
+    return next((layout for layout in layouts if layout.name == name), layouts[0] if layouts else None)
+
+
+def _write_config(path: Path, file: Path, family: Family, layout: CheckpointLayout, config: Any) -> None:
+    """Write the configuration of the export `file` to `path`, or check that an existing configuration describes it."""
+    if not os.path.lexists(path):
+        ours = {"family": family.name, "jaxvoice": __version__, "config": to_dict(config)}
+        table = {**layout.released_config(config), **with_schema_number("model folder", ours)}
+        with atomic_write(path) as output:
+            output.write((json.dumps(table, indent=2) + "\n").encode())
+        return
+    advice = f"Export to a folder without {CONFIG_FILE}"
+    with open_archive(file) as archive:
+        try:
+            found = layout.plan_import(Checkpoint(archive, read_settings(path), path), ImportOptions()).config
+        except JaxvoiceError as failure:
+            raise CheckpointError(f"{path} is the configuration of another model ({failure}). {advice}.") from failure
+    different = contract_differences(found, config)
+    if different:
+        raise CheckpointError(
+            f"{path} is the configuration of another model ({'; '.join(different)}). {advice}, or remove {path.name}."
+        )
 
 
 def _write(to: Path, format: Format, layout: FileLayout, plan: Plan, arrays: Mapping[str, np.ndarray]) -> None:

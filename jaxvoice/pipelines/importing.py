@@ -11,7 +11,7 @@ import numpy as np
 from jaxvoice.config import to_dict
 from jaxvoice.console import printable
 from jaxvoice.data.atomic_folders import atomic_folder
-from jaxvoice.errors import CheckpointError
+from jaxvoice.errors import CheckpointError, JaxvoiceError
 from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, ImportOptions, ImportPlan
 from jaxvoice.models.family_lookup import find_main_file, recognise_checkpoint
 from jaxvoice.pipelines.import_report import TensorLine, change_lines, report_text
@@ -19,7 +19,7 @@ from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.file_writing import atomic_write, write_safetensors
 from jaxvoice.weights.foreign_settings import read_settings
 from jaxvoice.weights.formats import open_archive
-from jaxvoice.weights.model_folder import WEIGHTS_FILE, write_config_file
+from jaxvoice.weights.model_folder import WEIGHTS_FILE, read_config_file, write_config_file
 from jaxvoice.weights.schemas import migrate_export
 from jaxvoice.weights.training_files import TRAINING_FILE, TrainingPlan
 
@@ -109,7 +109,7 @@ def import_model(
         checkpoint = Checkpoint(archive, table, settings)
         recognised, layout = recognise_checkpoint(checkpoint, family)
         found = layout.plan_import(checkpoint, ImportOptions(part, allow_missing, ignore))
-        info = _info(archive, found, settings)
+        info = _info(archive, found, settings, layout)
         beside = layout.training_file(source) if training in (None, True) else training
         with _new_folder(to) as folder:
             model_config = found.config
@@ -131,8 +131,22 @@ def import_model(
 
 
 def _weight_file(source: Path, family: str | None) -> Path:
-    """`source`, or the weight file in it if `source` is a folder."""
+    """`source`, or the weight file in it if `source` is a folder; raises `CheckpointError` for a model folder."""
+    for folder in (source, source / "model"):
+        if (folder / WEIGHTS_FILE).is_file() and _is_ours(folder):
+            raise CheckpointError(
+                f"{folder} is a model folder; it should be a released checkpoint. Use the folder directly (--model, "
+                "jaxvoice.load), or write its weights to a file with `jaxvoice export`."
+            )
     return find_main_file(source, family) if source.is_dir() else source
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether the `config.json` in `folder` is that of a model folder of jaxvoice."""
+    try:
+        return "family" in read_config_file(folder).table
+    except JaxvoiceError:
+        return False
 
 
 def _read(found: ImportPlan) -> Iterator[tuple[str, np.ndarray]]:
@@ -158,7 +172,7 @@ def _release_after_each(archive: Archive, tensors: Iterable[_T]) -> Iterator[_T]
         archive.release()
 
 
-def _info(archive: Archive, found: ImportPlan, settings: Path | None) -> dict[str, Any]:
+def _info(archive: Archive, found: ImportPlan, settings: Path | None, layout: CheckpointLayout) -> dict[str, Any]:
     ignored = {name: reason for _, plan in found.parts for name, reason in plan.ignored.items()}
     return {
         "source": archive.source.path.name,
@@ -168,6 +182,7 @@ def _info(archive: Archive, found: ImportPlan, settings: Path | None) -> dict[st
         "version": found.version,
         "licence": found.licence,
         "config": None if settings is None else settings.name,
+        "layout_name": layout.name,
         "layout": {} if found.layout is None else found.layout.table(),
         "differs": list(found.differs),
         "assumed": list(found.assumed),

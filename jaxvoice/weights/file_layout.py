@@ -85,13 +85,14 @@ def read_layout(info: Any, where: str) -> FileLayout | None:
 
 
 def inheritable_info(info: Any, where: str) -> dict[str, Any]:
-    """The part of `info` that a model trained from these weights inherits: the licence, and the layout in float32.
+    """The part of `info` that a model trained from these weights inherits: the licence, and the layout in float32
+    with its name.
 
     **Raises:** `ConfigError` as `read_layout` does.
     """
     if not isinstance(info, Mapping):
         return {}
-    kept = {"licence": info["licence"]} if isinstance(info.get("licence"), str) else {}
+    kept = {name: info[name] for name in ("licence", "layout_name") if isinstance(info.get(name), str)}
     layout = read_layout(info, where)
     if layout is not None:
         kept["layout"] = replace(layout, dtype="float32", dtypes={}).table()

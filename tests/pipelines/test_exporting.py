@@ -1,17 +1,28 @@
 """Exports are bitwise equal to the original, and torch's networks load them strictly."""
 
+import dataclasses
 import json
+import sys
+import types
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
 
 from experiments.benchmarks.torch_hifigan import PRESETS, Generator, arrays_of, fold_weight_norm
+from jaxvoice import models
+from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.models.hifigan.config import PRESETS as PRESETS_OF_JAXVOICE, GeneratorConfig, HiFiGANConfig, LatentConfig
 from jaxvoice.models.hifigan.family import FAMILY
+from jaxvoice.models.hifigan.foreign_configs import jik876_config, read_foreign_config
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.importing import import_model
+from jaxvoice.weights.file_layout import FileLayout, inheritable_info
+from jaxvoice.weights.formats import open_archive
 from tests.models.hifigan import released
 from tests.models.hifigan.released import CONDITIONED, CONFIG, COQUI_CONFIG, generator, state, under, write
 from tests.pipelines.conftest import loud_generator, small_config
@@ -128,8 +139,100 @@ def test_trained_models_are_exported_in_the_released_layout(tmp_path):
     np.testing.assert_array_equal(tensors["conv_pre.weight_v"].numpy(), model.conv_pre.weight_v)
 
 
+@pytest.mark.parametrize("name", ["g_1", "g.safetensors", "g.npz"])
+def test_exports_keep_the_mel_contract(tmp_path, name):
+    config = PRESETS_OF_JAXVOICE["v1_16k"]
+    config = dataclasses.replace(config, generator=dataclasses.replace(config.generator, upsample_initial_channel=16))
+    FAMILY.save_network(tmp_path / "run" / "model", FAMILY.build(config, key=jax.random.key(0)), config)
+    export_model(tmp_path / "run", tmp_path / "out" / name)
+    with open_archive(tmp_path / "out" / name) as archive:
+        assert archive.source.format == {"": "torch zip"}.get(Path(name).suffix, Path(name).suffix[1:])
+    summary = import_model(tmp_path / "out" / name, tmp_path / "again")
+    assert FAMILY.load_network(tmp_path / "again")[1].mel == config.mel and not summary.info["assumed"]
+    # The inference code of jik876/hifi-gan reads these keys.
+    table = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (table["sampling_rate"], table["hop_size"], table["num_mels"], table["resblock"]) == (16000, 256, 80, "1")
+    for key in ("family", "config", "schema", "jaxvoice"):
+        del table[key]
+    (tmp_path / "out" / "config.json").write_text(json.dumps(table))
+    import_model(tmp_path / "out" / name, tmp_path / "theirs")
+    assert FAMILY.load_network(tmp_path / "theirs")[1].mel == config.mel
+
+
+def test_jik876_config_contains_all_settings_or_none():
+    table = jik876_config(HiFiGANConfig())
+    assert read_foreign_config(table, "here").mel == MelConfig()
+    decibels = dataclasses.replace(HiFiGANConfig(), mel=MelConfig(log="log10"))
+    vits = HiFiGANConfig(GeneratorConfig(in_channels=192), mel=LatentConfig(22050, 256, 192))
+    bare = dataclasses.replace(HiFiGANConfig(), generator=GeneratorConfig(conv_post_bias=False))
+    assert jik876_config(decibels) == jik876_config(vits) == jik876_config(bare) == {}
+
+
+def test_configuration_of_another_model_raises(tmp_path):
+    for name, rate in (("a", 22050), ("b", 16000)):
+        source = write(tmp_path / name / "g_1", {"generator": state(generator())}, {**CONFIG, "sampling_rate": rate})
+        import_model(source, tmp_path / f"model_{name}")
+    export_model(tmp_path / "model_a", tmp_path / "out" / "g_1")
+    written = (tmp_path / "out" / "config.json").read_bytes()
+    message = r"another model \(mel.sample_rate: 22050 != 16000\)\. Export to a folder"
+    with pytest.raises(CheckpointError, match=message):
+        export_model(tmp_path / "model_b", tmp_path / "out" / "g_2")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"task": "HiFiGANTask"}')
+    with pytest.raises(CheckpointError, match=r"another model \(.* not a known HiFi-GAN configuration"):
+        export_model(tmp_path / "model_a", tmp_path / "other" / "g_1")
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["config.json"]
+    export_model(tmp_path / "model_a", tmp_path / "out" / "g_3")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json", "g_1", "g_3"]
+    assert (tmp_path / "out" / "config.json").read_bytes() == written
+
+
+def test_suffix_of_another_format_raises(tmp_path):
+    import_model(write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG), tmp_path / "model")
+    for name, format, message in (
+        ("x.npz", "torch", "format is 'torch'; it should be 'npz'"),
+        ("x.safetensors", "npz", "format is 'npz'; it should be 'safetensors'"),
+        ("x.pth", "zip", "format is 'zip'; it should be 'auto', 'torch', 'safetensors' or 'npz'"),
+        ("model.safetensors", "auto", "another name than model.safetensors"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            export_model(tmp_path / "model", tmp_path / name, format)
+
+
+def test_exports_use_the_layout_of_the_import(tmp_path, monkeypatch):
+    class Other(type(FAMILY.layouts[0])):
+        name, exports, export_layout = "other", True, FileLayout(prefix="other.")
+
+        def recognises(self, checkpoint):
+            return False
+
+    other = Other()
+    monkeypatch.setattr(models, "FAMILIES", (dataclasses.replace(FAMILY, layouts=(other, *FAMILY.layouts)),))
+    source = write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG)
+    import_model(source, tmp_path / "model")
+    monkeypatch.setattr(other, "plan_export", None)
+    export_model(tmp_path / "model", tmp_path / "g_2")
+    assert "generator" in torch.load(tmp_path / "g_2", weights_only=True)
+    about = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert inheritable_info(about["info"], "here")["layout_name"] == FAMILY.layouts[0].name
+
+
+def test_import_of_a_model_folder_raises(tmp_path):
+    import_model(write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG), tmp_path / "run" / "model")
+    for folder in (tmp_path / "run", tmp_path / "run" / "model"):
+        with pytest.raises(CheckpointError, match=r"run.model is a model folder; it should be a released checkpoint"):
+            import_model(folder, tmp_path / "again")
+
+
+def test_export_finds_models_on_the_hub(tmp_path, monkeypatch):
+    import_model(write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG), tmp_path / "model")
+    hub = types.SimpleNamespace(snapshot_download=lambda name, **_: str(tmp_path / "model"))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    assert export_model("someone/vocoder", tmp_path / "g_2") == len(state(generator()))
+
+
 def test_invalid_folders_and_files_raise(tmp_path):
-    with pytest.raises(CheckpointError, match="not a model folder"):
+    with pytest.raises(CheckpointError, match="neither a model folder"):
         export_model(tmp_path, tmp_path / "x")
     source = write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG)
     import_model(source, tmp_path / "model")

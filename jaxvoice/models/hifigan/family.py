@@ -19,7 +19,7 @@ from jaxvoice.models.checkpoint_layout import (
 )
 from jaxvoice.models.family import Family
 from jaxvoice.models.hifigan.config import HiFiGANConfig
-from jaxvoice.models.hifigan.foreign_configs import is_known, read_foreign_config
+from jaxvoice.models.hifigan.foreign_configs import is_known, jik876_config, read_foreign_config
 from jaxvoice.models.hifigan.recognition import choose_generator, generators_in, recognise, recognise_discriminators
 from jaxvoice.models.hifigan.weights import (
     DISCRIMINATOR_RULES,
@@ -183,6 +183,10 @@ class HiFiGANLayout(CheckpointLayout):
                 "the correct file with --training."
             )
         return TrainingPlan(replace(imported.config, discriminators=config), about, assumed, tuple(parts))
+
+    def released_config(self, config: HiFiGANConfig) -> dict[str, Any]:
+        """The `config.json` of jik876/hifi-gan, if it can express the generator and its mel contract."""
+        return jik876_config(config)
 
     def plan_export(self, config: HiFiGANConfig, layout: FileLayout, given: Mapping[str, Spec], where: str) -> Plan:
         """The generator under the names of the imported file; by default, those of jik876's `g_` files.

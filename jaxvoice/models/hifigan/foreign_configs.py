@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxvoice.config import format_value, from_dict
+from jaxvoice.config import format_value, from_dict, to_dict
 from jaxvoice.dsp.coqui_mels import coqui_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
+from jaxvoice.models.hifigan.config import GeneratorConfig, HiFiGANConfig, LatentConfig
 from jaxvoice.weights.foreign_settings import LONGEST_SEGMENT, Settings
 from jaxvoice.weights.schemas import migrate
 
@@ -101,6 +101,30 @@ def _read_jik876(table: Settings) -> ForeignConfig:
     segment = table.integer("segment_size", high=LONGEST_SEGMENT) if "segment_size" in table else None
     decay = table.number("lr_decay", above=0, most=1) if "lr_decay" in table else None
     return ForeignConfig("jik876", generator, mel, segment, tuple(assumed), decay)
+
+
+def jik876_config(config: HiFiGANConfig) -> dict[str, Any]:
+    """The settings of `config` for the inference code of jik876/hifi-gan; empty if it cannot express them."""
+    generator, mel = config.generator, config.mel
+    if not isinstance(mel, MelConfig):
+        return {}
+    names = ("upsample_rates", "upsample_kernel_sizes", "upsample_initial_channel")
+    names += ("resblock", "resblock_kernel_sizes", "resblock_dilation_sizes")
+    table = {name: value for name, value in to_dict(generator).items() if name in names}
+    table |= {
+        "num_mels": mel.num_mels,
+        "n_fft": mel.n_fft,
+        "hop_size": mel.hop_length,
+        "win_size": mel.win_length,
+        "sampling_rate": mel.sample_rate,
+        "fmin": mel.fmin,
+        "fmax": mel.fmax,
+        "fmax_for_loss": None,
+        "segment_size": config.segment_size,
+        "seed": 1234,  # the inference scripts require it
+    }
+    found = _read_jik876(Settings(table))
+    return table if found.mel == mel and GeneratorConfig(**found.generator) == generator else {}
 
 
 def _read_coqui_vocoder(table: Settings) -> ForeignConfig:
