@@ -113,7 +113,7 @@ def main(options: Options) -> None:
     aligner = Aligner(options.model)
     rows = [row for voice, utterances in voices(options).items() for row in evaluate(aligner, voice, utterances)]
     if not rows:
-        raise SystemExit("No utterance could be aligned.")
+        raise SystemExit("All utterances failed to align; see the errors above.")
     common.report("alignment", options, rows)
 
 

@@ -58,7 +58,7 @@ class Recogniser:
         try:
             from pocketsphinx import Decoder  # pyright: ignore[reportMissingImports]
         except ImportError as failure:
-            raise SystemExit("This benchmark needs pocketsphinx: pip install pocketsphinx.") from failure
+            raise SystemExit("This benchmark needs pocketsphinx; run pip install pocketsphinx.") from failure
         self._decoder = Decoder(loglevel="FATAL", samprate=RATE, **(DECODER if settings is None else settings))
 
     def __call__(self, samples: Waveform, rate: int) -> list[str]:
@@ -141,7 +141,7 @@ def rows_of(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 def main(options: Options) -> None:
     """Run the benchmark."""
     if options.first is not None and options.last is not None:
-        raise SystemExit("Pass --first or --last, not both.")
+        raise SystemExit("--first and --last cannot be combined; pass only one of them.")
     clips = [utterance for utterance in find_corpus(options.data, options.kind).utterances if words(utterance.text)]
     clips = clips[: options.first] if options.last is None else clips[-options.last :]
     if not clips:

@@ -91,7 +91,7 @@ def texts_of(options: Options) -> Sequence[str]:
         index = -1 if options.field is None else options.field - 1
         rows = [line.split("|") for line in lines if line.strip()]
         if any(not -1 <= index < len(row) for row in rows):
-            raise SystemExit(f"{options.texts} has lines without a field {options.field}.")
+            raise SystemExit(f"--field is {options.field}; it should be a field of every line of {options.texts}.")
         texts = [row[index].strip() for row in rows]
     else:
         assert options.data is not None
@@ -124,7 +124,7 @@ def main(options: Options) -> None:
     texts = texts_of(options)
     counted = count(texts, options.mode)
     if not counted.words:
-        raise SystemExit(f"no text contains a word that can be pronounced; the first error: {counted.rejected[0]}")
+        raise SystemExit(f"None of the texts can be pronounced. The first error: {counted.rejected[0]}")
     guessed = [
         {"word": word, "found": source, "times": times, "phonemes": phonemes}
         for (word, source, phonemes), times in counted.guessed.most_common()
