@@ -57,6 +57,10 @@ class Family:
 
     Models trained with jaxvoice are exported in the first layout that supports export."""
 
+    def __repr__(self) -> str:
+        layouts = ", ".join(layout.name for layout in self.layouts) or "none"
+        return f"Family({self.name!r}, pipeline {self.pipeline}, layouts {layouts})"
+
     def pipeline_class(self) -> Any:
         """The class that `pipeline` names."""
         module, _, name = self.pipeline.partition(":")

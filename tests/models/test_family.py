@@ -113,6 +113,14 @@ def test_families_name_their_pipelines():
         assert named(name).pipeline == f"jaxvoice.pipelines:{pipeline.__name__}"
 
 
+@EVERY_FAMILY
+def test_representations_are_one_line(family, folders):
+    pipeline = repr(load(folders[family.name]))
+    assert pipeline.startswith(f"{family.pipeline.partition(':')[2]}(") and " Hz, " in pipeline and len(pipeline) < 80
+    assert repr(family).startswith(f"Family({family.name!r}, pipeline {family.pipeline}, layouts ")
+    assert " at 0x" not in repr(family) and len(repr(family)) < 150
+
+
 def test_load_passes_options_to_the_pipeline(folders):
     assert load(folders["hifigan"], window=300).window == 300
 
