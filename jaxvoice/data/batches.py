@@ -9,8 +9,6 @@ from jaxtyping import Float32, Int16, Int32, Int64, Shaped
 from jaxvoice.data.store import Store
 from jaxvoice.errors import ConfigError, DataError
 
-LOG_MEL_OF_SILENCE = float(np.log(1e-5))
-
 
 class CropBatch(NamedTuple):
     """Crops of recordings.
@@ -80,14 +78,14 @@ def collate_crops(
     *,
     segment: int,
     hop_length: int | None = None,
-    mel_padding: float = LOG_MEL_OF_SILENCE,
+    mel_padding: float | None = None,
 ) -> CropBatch:
     """A batch of the crops of `segment` samples in `selection`, padded at the end for shorter recordings.
 
     `selection.starts` are samples, or frames of `hop_length` samples. Audio is padded with zeros and mels with
-    `mel_padding`, the log-mel of silence.
+    `mel_padding`, by default the log-mel of silence under the contract of the store.
 
-    **Raises:** `ConfigError` for a store with mels but no `hop_length`.
+    **Raises:** `ConfigError` for a store with mels, but without `hop_length`, or without a contract and `mel_padding`.
     """
     if "mel" in store and hop_length is None:
         raise ConfigError(
@@ -95,8 +93,9 @@ def collate_crops(
             'For batches without mels, pass columns=("audio",) to the sampler.'
         )
     names = ("audio", "mel") if "mel" in store else ("audio",)
+    padding = crop_padding(store, names, mel_padding)
     found = collate_cropped_columns(
-        store, selection, names, ("gain",), segment=segment, hop_length=hop_length, padding={"mel": mel_padding}
+        store, selection, names, ("gain",), segment=segment, hop_length=hop_length, padding=padding
     ).columns
     return CropBatch(found["audio"], found["gain"], found.get("mel"))
 
@@ -156,6 +155,23 @@ def collate_columns(
                 )
         arrays[name], lengths[name] = _padded(rows, size, 0)
     return ColumnBatch(arrays | _fixed_rows(store, selection, fixed), lengths)
+
+
+def crop_padding(store: Store, columns: Sequence[str], mel_padding: float | None) -> dict[str, float]:
+    """The value that crops of `mel` are padded with: `mel_padding`, or the floor of the store's contract.
+
+    **Raises:** `ConfigError` if `columns` contains `mel`, but there is neither.
+    """
+    if "mel" not in columns:
+        return {}
+    if mel_padding is not None:
+        return {"mel": mel_padding}
+    if store.mel is None:
+        raise ConfigError(
+            "mel_padding is None; it should be the log-mel of silence, because the store has mels without a contract. "
+            "Pass the floor of their MelConfig."
+        )
+    return {"mel": store.mel.floor}
 
 
 def check_frame_columns(columns: Sequence[str], hop_length: int | None) -> None:

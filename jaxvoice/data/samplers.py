@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt64
 
 from jaxvoice.data.batches import (
-    LOG_MEL_OF_SILENCE,
     Bucket,
     ColumnBatch,
     CropBatch,
@@ -24,6 +23,7 @@ from jaxvoice.data.batches import (
     collate_cropped_columns,
     collate_crops,
     collate_utterances,
+    crop_padding,
 )
 from jaxvoice.data.buckets import UTTERANCE_COLUMNS, check_buckets, check_sizes, column_lengths, smallest_bucket
 from jaxvoice.data.store import Store
@@ -88,8 +88,8 @@ class RandomCrops:
 
     Without `hop_length`, crops start at any sample. With it, they start at a frame:
     `mel[:, i : i + segment / hop_length]` and `audio[i * hop_length : i * hop_length + segment]`, with i uniform over
-    all frames at which every column fits. Shorter mels are padded with `mel_padding`, the log-mel of silence, and other
-    columns with zeros.
+    all frames at which every column fits. Shorter mels are padded with `mel_padding`, by default the log-mel of silence
+    under the contract of the store, and other columns with zeros.
 
     Source: HiFi-GAN, `meldataset.py`, except that its order does not change between epochs on a single device.
 
@@ -102,7 +102,7 @@ class RandomCrops:
     hop_length: int | None = None
     crops_per_clip: int = 1
     shuffle: bool = True
-    mel_padding: float = LOG_MEL_OF_SILENCE
+    mel_padding: float | None = None
     columns: tuple[str, ...] | None = None
     fixed: tuple[str, ...] = ()
 
@@ -157,7 +157,7 @@ class SpeakerBalanced:
     utterances: int
     segment: int
     hop_length: int | None = None
-    mel_padding: float = LOG_MEL_OF_SILENCE
+    mel_padding: float | None = None
     columns: tuple[str, ...] | None = None
     fixed: tuple[str, ...] = ()
 
@@ -374,13 +374,15 @@ def _starts(
     return (uniform(place.seed, _CROP, place.epoch, rows) * positions).astype(np.int64)
 
 
-def _crop_collate(
-    sampler: RandomCrops | SpeakerBalanced,
-) -> Callable[[Store, Selection], CropBatch | ColumnBatch]:
-    sizes = {"segment": sampler.segment, "hop_length": sampler.hop_length}
-    if sampler.columns is None:
-        return functools.partial(collate_crops, mel_padding=sampler.mel_padding, **sizes)
-    padding = {"mel": sampler.mel_padding}
-    return functools.partial(
-        collate_cropped_columns, columns=sampler.columns, fixed=sampler.fixed, padding=padding, **sizes
-    )
+def _crop_collate(sampler: RandomCrops | SpeakerBalanced) -> Callable[[Store, Selection], CropBatch | ColumnBatch]:
+    segment, hop_length, columns = sampler.segment, sampler.hop_length, sampler.columns
+    if columns is None:
+        return functools.partial(collate_crops, segment=segment, hop_length=hop_length, mel_padding=sampler.mel_padding)
+
+    def collate(store: Store, selection: Selection) -> ColumnBatch:
+        padding = crop_padding(store, columns, sampler.mel_padding)
+        return collate_cropped_columns(
+            store, selection, columns, sampler.fixed, segment=segment, hop_length=hop_length, padding=padding
+        )
+
+    return collate

@@ -6,6 +6,7 @@ import pytest
 
 from jaxvoice.data import Corpus, Loader, LoaderState, RandomCrops, Store, Utterance, find_corpus, load_store
 from jaxvoice.data.samplers import permutation, random_bits
+from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError, DataError
 
 HOP = 4
@@ -24,7 +25,7 @@ def make_store(lengths, mel_frames=None):
 def store_of(clips, gains, mels=None):
     utterances = tuple(Utterance(f"u{index}") for index in range(len(clips)))
     columns = {"audio": clips, "gain": gains} | ({} if mels is None else {"mel": mels})
-    return Store(Corpus("folder", Path(), utterances), columns, 22050)
+    return Store(Corpus("folder", Path(), utterances), columns, 22050, MelConfig())
 
 
 def loader_of(store, *, seed=0, workers=2, prefetch=8, process_index=0, process_count=1, **sizes):

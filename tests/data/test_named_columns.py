@@ -19,13 +19,15 @@ from jaxvoice.data import (
     choose_shapes,
     collate_columns,
 )
+from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError, DataError
 
 HOP = 4
 COUNT = 30
+CONTRACT = MelConfig()
 
 
-def make_store(*, mels=False, audio=True):
+def make_store(*, mels=False, audio=True, contract=CONTRACT):
     """Utterance i has values from 1000 i + 1 on: tokens one by one, F0 and features with the number of their frame."""
     rng = np.random.default_rng(0)
     frames = rng.integers(10, 60, COUNT)
@@ -42,7 +44,7 @@ def make_store(*, mels=False, audio=True):
         columns |= {"audio": clips, "gain": np.arange(1, COUNT + 1).astype(np.float32)}
     if mels:
         columns["mel"] = [np.broadcast_to(row.astype(np.float32), (3, len(row))) for row in at]
-    return Store(Corpus("folder", Path(), utterances), columns, 8000)
+    return Store(Corpus("folder", Path(), utterances), columns, 8000, contract)
 
 
 def take(store, sampler, count=20, **options):
@@ -125,6 +127,22 @@ def test_the_longest_common_part_is_cropped():
         assert (batch.lengths["f0"] == 8).all() and (batch.lengths["audio"] == 8 * HOP).all()
 
 
+@pytest.mark.parametrize("columns", [None, ("audio", "mel")])
+@pytest.mark.parametrize("contract", [MelConfig(log="log10"), MelConfig(log_floor=1e-3)])
+def test_crops_of_mels_are_padded_with_the_floor_of_the_contract(contract, columns):
+    """The floor is -5 for log10, and -6.9 for a natural logarithm above 1e-3."""
+    store = make_store(mels=True, contract=contract)
+    for sampler in (
+        RandomCrops(COUNT, 80 * HOP, HOP, columns=columns, shuffle=False),
+        SpeakerBalanced(5, 6, 80 * HOP, HOP, columns=columns),
+    ):
+        (batch,) = take(store, sampler, 1)
+        mel = batch.mel if columns is None else batch.columns["mel"]
+        floor = np.float32(-5 if contract.log == "log10" else np.log(1e-3))
+        assert np.allclose(mel[..., 60:], floor, atol=1e-6) and mel[..., 0].min() > 0
+        assert len({float(row[0, -1]) for row in mel}) == 1
+
+
 def test_batches_contain_the_lengths_of_padded_columns():
     store = make_store(mels=True)
     (batch,) = take(
@@ -142,6 +160,8 @@ def test_hop_length_makes_crops_start_at_frames():
         found = [batch.audio for batch in take(plain, RandomCrops(6, 8 * HOP, hop), 50)]
         phases = {int((row[0] == row[:HOP]).sum()) % HOP for audio in found for row in audio}
         assert phases == expected
+    with pytest.raises(ConfigError, match=r"mel_padding is None; .* mels without a contract\. Pass the floor"):
+        take(make_store(mels=True, contract=None), RandomCrops(6, 8 * HOP, HOP), 1)
     with pytest.raises(ConfigError, match=r"hop_length is None; .* the store's mels"):
         take(make_store(mels=True), RandomCrops(6, 8 * HOP), 1)
     assert take(make_store(mels=True), RandomCrops(6, 30, columns=("audio",)), 1)[0].columns["audio"].shape == (6, 30)

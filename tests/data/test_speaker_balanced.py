@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxvoice.data import Corpus, Loader, LoaderState, SpeakerBalanced, Store, Utterance
+from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError, DataError
 
 COUNTS = {"ann": 40, "bob": 3, "cid": 9, "dee": 12, "eve": 1}
@@ -20,7 +21,7 @@ def make_store(counts=COUNTS, length=100):
     utterances = tuple(Utterance(f"u{i}", speaker=speakers[place]) for i, place in enumerate(order))
     clips = [(500 * i + np.arange(length)).astype(np.int16) for i in range(len(speakers))]
     columns = {"audio": clips, "gain": np.arange(1, len(clips) + 1, dtype=np.float32)}
-    return Store(Corpus("folder", Path(), utterances), columns, 22050)
+    return Store(Corpus("folder", Path(), utterances), columns, 22050, MelConfig())
 
 
 def recordings(batch, speakers):
