@@ -20,7 +20,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare two models: weight by weight and, if both can be run, layer by layer.
+    """Compare two models: their mel contracts, their weights and, if both can be run, the outputs of their layers.
 
     A and B are model folders, run folders, Hub ids, or weight files of any origin (torch, TorchScript, safetensors,
     ...). The exit code is 0 if they are the same within the tolerance, 1 if not, 2 after an error.
@@ -55,6 +55,7 @@ class Compare:
         width = shutil.get_terminal_size().columns
         lines = [f"{side}  {printable(label)}" for side, label in zip("AB", found.labels, strict=True)] + [""]
         lines += [_cut(line, width) for line in self._weights(found)]
+        lines += [f"contract  {line}" for line in found.contract]
         lines += ["", *self._layers(found)]
         return lines
 

@@ -21,8 +21,8 @@ class Export:
     to: Path
     """File to write. config.json beside it receives the configuration."""
     format: Literal["auto", "torch", "safetensors", "npz"] = "auto"
-    """torch: a file for torch.load, nested like the original. safetensors, npz: the same names in a flat dict. auto:
-    the format of the suffix .safetensors or .npz, torch for other names."""
+    """torch: a file for torch.load, nested like the original. safetensors, npz: the same names in a flat dict. auto
+    chooses by the suffix: .safetensors, .npz, and torch for other names."""
     debug: bool = False
     """Show the traceback of an error."""
 

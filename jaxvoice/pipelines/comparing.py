@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from jaxvoice.config import from_dict
 from jaxvoice.console import printable
 from jaxvoice.errors import CheckpointError, JaxvoiceError, ShapeError
-from jaxvoice.weights.archive import Archive, Tensors
+from jaxvoice.models.checkpoint_layout import Checkpoint, ImportPlan
+from jaxvoice.models.family import contract_differences
+from jaxvoice.weights.archive import Archive, TensorInfo, Tensors
 from jaxvoice.weights.distances import Difference, Distance, common_prefixes, compare_arrays, distance
 from jaxvoice.weights.mismatches import format_name
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config_file
+from jaxvoice.weights.rules import TensorMapping
 
 _OUTPUT = "output"  # the name of a model's result; several results are `output[0]`, `output[mel]`, ...
 
@@ -53,6 +57,8 @@ class Comparison:
     """Every layer that ran in both, in the order of A, results last; empty if the models were not run."""
     tolerance: float = _TOLERANCE
     """Relative difference above which layers count as different."""
+    contract: tuple[str, ...] = ()
+    """The differences of the mel contracts; empty if they are equal, or if that of A or B is unknown."""
     remarks: tuple[str, ...] = ()
     """The reason why layers were not compared, or the inputs that were used."""
 
@@ -67,18 +73,21 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """Whether every weight is in both models, and all weights and layers are within the tolerance."""
+        """Whether every weight is in both models, all weights and layers are within the tolerance, and the mel
+        contracts are equal."""
         weights = all(row.distance is not None and row.distance.relative <= self.tolerance for row in self.weights)
-        return weights and self.diverging is None
+        return weights and self.diverging is None and not self.contract
 
 
 def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, tolerance: float = _TOLERANCE) -> Comparison:
     """Compare two models: model folders, run folders, Hub ids, or weight files of any origin.
 
-    Weights are compared by name after prefixes that only one model has are removed. If the two models store weight norm
-    differently, the folded weights are compared. Constants in TorchScript code are compared only if neither file has
+    Weights are compared by name after prefixes that only one model has are removed. If names differ, those of a file
+    that can be imported are the names in the model. If the two models store weight norm differently, the folded weights
+    are compared. Constants in TorchScript code are compared only if neither file has
     other tensors. If both models can be run (a jaxvoice model, a file that can be imported as one, a TorchScript
-    archive), both are run on the same input, and layers with the same path are compared.
+    archive), both are run on the same input, and layers with the same path are compared. The mel contracts are compared
+    if both are known: that of a file is in `config.json` beside it.
 
     **Arguments:** `inputs`, a `.npy` file with one array, or a `.npz` file with several in the order of the models'
     arguments, such as a mel spectrogram `(mels, frames)`; by default random arrays, if the input shapes of A or B are
@@ -90,10 +99,33 @@ def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, toleran
     """
     with ExitStack() as stack:
         models = [_ComparedModel(path, stack) for path in (a, b)]
-        weights = compare_arrays(*_weights(*(model.archive.tensors for model in models)))
+        weights = _compare_weights(*models)
+        contract = tuple(contract_differences(models[0].config, models[1].config)) if _known(models) else ()
         labels = (models[0].label, models[1].label)
         layers, remarks = _layers(models, inputs, tolerance)
-        return Comparison(labels, weights, layers, tolerance, remarks)
+        return Comparison(labels, weights, layers, tolerance, contract, remarks)
+
+
+def _known(models: Sequence["_ComparedModel"]) -> bool:
+    return all(model.config is not None for model in models)
+
+
+def _compare_weights(a: "_ComparedModel", b: "_ComparedModel") -> list[Difference]:
+    """The comparison under the names in the files, or under those in the models if more weights are then in both."""
+    rows = compare_arrays(*_weights(a.archive.tensors, b.archive.tensors))
+    if not _unmatched(rows):
+        return rows
+    planned = a.planned_tensors(), b.planned_tensors()
+    if planned == (None, None):
+        return rows
+    under_model_names = compare_arrays(
+        *_weights(*(model.archive.tensors if own is None else own for model, own in zip((a, b), planned, strict=True)))
+    )
+    return min((rows, under_model_names), key=_unmatched)
+
+
+def _unmatched(rows: Sequence[Difference]) -> int:
+    return sum(row.status in ("only A", "only B") for row in rows)
 
 
 def _weights(a: Tensors, b: Tensors) -> tuple[Tensors, Tensors]:
@@ -225,6 +257,64 @@ class _ComparedModel:
         self.label = f"{self.archive.source.format} {self.path}" if self.folder is None else f"model {path}"
         self.example: list[np.ndarray] | None = None
 
+    @property
+    def config(self) -> Any:
+        """The configuration of the model; `None` if the family or the configuration is unknown."""
+        from jaxvoice.models.family_lookup import find_family
+
+        try:
+            if self.folder is not None:
+                table = read_config_file(self.folder).table.get("config")
+                return from_dict(find_family(self.folder).config, table or {})
+            checkpoint, plan = self._import
+        except JaxvoiceError:
+            return None
+        configured = checkpoint.config is not None or isinstance(self.archive.metadata.get("config"), Mapping)
+        return plan.config if configured else None
+
+    def planned_tensors(self) -> Tensors | None:
+        """The tensors under their names in the model, and the ignored ones; `None` if there is no import of a file."""
+        if self.folder is not None:
+            return None
+        try:
+            _, found = self._import
+        except JaxvoiceError:
+            return None
+        plan = next(plan for archive, plan in found.parts if archive is self.archive)
+        given = self.archive.tensors
+        rows = {target: row for row in plan.rows for target in row.targets}
+        infos = {name: given.info(name) for name in plan.ignored}
+        for target, row in rows.items():
+            spec, info = plan.wanted[target], given.info(row.sources[0])
+            # A renamed tensor keeps its dtype, so that equal files are bitwise equal.
+            infos[target] = info if _is_renamed(row) else TensorInfo(spec.shape, spec.dtype, target, info.kind)
+
+        def read(name: str) -> np.ndarray:
+            row = rows.get(name)
+            if row is None:
+                return given[name]
+            if _is_renamed(row):
+                return given[row.sources[0]]
+            return row.apply([given[source] for source in row.sources])[row.targets.index(name)]
+
+        return Tensors(infos, read)
+
+    @functools.cached_property
+    def _import(self) -> tuple[Checkpoint, ImportPlan]:
+        """The checkpoint in the file and the plan of its import; raises `JaxvoiceError` if it cannot be imported."""
+        from jaxvoice.models.checkpoint_layout import ImportOptions
+        from jaxvoice.models.family_lookup import recognise_checkpoint
+        from jaxvoice.pipelines.importing import config_beside, read_checkpoint
+
+        checkpoint = read_checkpoint(self.archive, config_beside(self.path))
+        _, layout = recognise_checkpoint(checkpoint)
+        try:
+            return checkpoint, layout.plan_import(checkpoint, ImportOptions())
+        except JaxvoiceError as failure:
+            raise CheckpointError(
+                f"{failure} The options are those of `jaxvoice import`: import the file, and compare the model folder."
+            ) from failure
+
     def runner(self) -> _Run:
         """A function that runs this model; raises `JaxvoiceError` if the model cannot be run."""
         from jaxvoice.weights.formats import TorchScriptArchive
@@ -235,8 +325,9 @@ class _ComparedModel:
         if folder is None:
             from jaxvoice.pipelines.importing import import_model
 
+            _ = self._import
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxvoice-"))) / "model"
-            import_model(self.path, folder)
+            import_model(self.path, folder, training=False)
         return self._network(folder)
 
     def _network(self, folder: Path) -> _Run:
@@ -263,6 +354,10 @@ class _ComparedModel:
             return results, {layer: _channels_first(output) for layer, output in outputs.items()}
 
         return run
+
+
+def _is_renamed(row: TensorMapping) -> bool:
+    return row.conversion == "keep" and row.layout is None
 
 
 def _is_input(value: Any) -> bool:

@@ -19,7 +19,7 @@ from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.file_writing import atomic_write, write_safetensors
 from jaxvoice.weights.foreign_settings import read_settings
 from jaxvoice.weights.formats import open_archive
-from jaxvoice.weights.model_folder import WEIGHTS_FILE, read_config_file, write_config_file
+from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config_file, write_config_file
 from jaxvoice.weights.schemas import migrate_export
 from jaxvoice.weights.training_files import TRAINING_FILE, TrainingPlan
 
@@ -102,11 +102,9 @@ def import_model(
     """
     source, to = _weight_file(Path(source), family), Path(to)
     _check_target(to)
-    settings = _settings_beside(source) if config is None else Path(config)
-    table = None if settings is None else read_settings(settings)
+    settings = config_beside(source) if config is None else Path(config)
     with open_archive(source) as archive:
-        archive.tensors = migrate_export(archive.metadata, str(source)).renamed(archive.tensors)
-        checkpoint = Checkpoint(archive, table, settings)
+        checkpoint = read_checkpoint(archive, settings)
         recognised, layout = recognise_checkpoint(checkpoint, family)
         found = layout.plan_import(checkpoint, ImportOptions(part, allow_missing, ignore))
         info = _info(archive, found, settings, layout)
@@ -128,6 +126,22 @@ def import_model(
             (folder / REPORT_FILE).write_text(text, encoding="utf-8")
     parameters = sum(int(np.prod(spec.shape)) for spec in found.wanted.values())
     return ImportSummary(to, recognised.name, found.version, len(found.wanted), parameters, info, found.hints)
+
+
+def read_checkpoint(archive: Archive, config: Path | None) -> Checkpoint:
+    """The checkpoint in `archive`, whose tensors get their current names, with the configuration file `config`.
+
+    **Raises:** `ConfigError` if the configuration cannot be read; `CheckpointError` for an export of a newer schema.
+    """
+    table = None if config is None else read_settings(config)
+    archive.tensors = migrate_export(archive.metadata, str(archive.source.path)).renamed(archive.tensors)
+    return Checkpoint(archive, table, config)
+
+
+def config_beside(source: Path) -> Path | None:
+    """The `config.json` in the folder of the weight file `source`; `None` if there is none."""
+    path = source.parent / CONFIG_FILE
+    return path if path.is_file() else None
 
 
 def _weight_file(source: Path, family: str | None) -> Path:
@@ -190,11 +204,6 @@ def _info(archive: Archive, found: ImportPlan, settings: Path | None, layout: Ch
         "missing": [name for _, plan in found.parts for name in plan.missing],
         "patterns": {option: dict(given) for option, given in found.patterns.items()},
     }
-
-
-def _settings_beside(source: Path) -> Path | None:
-    path = source.parent / "config.json"
-    return path if path.is_file() else None
 
 
 def _check_target(to: Path) -> None:

@@ -17,7 +17,7 @@ from jaxvoice.models.family import Family
 from jaxvoice.models.hifigan import Generator, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.nn import Linear, Module
-from jaxvoice.pipelines import compare
+from jaxvoice.pipelines import compare, export_model, import_model
 from jaxvoice.weights import load_state, write_torch
 from tests.models.gaussian_tts.small import SMALL as GAUSSIAN_TTS, networks as gaussian_tts_networks, save_model
 
@@ -98,6 +98,49 @@ def test_released_file_equals_its_imported_folder(folder, state, tmp_path):
     torch.save({"generator": {f"module.{k}": torch.from_numpy(v) for k, v in state.items()}}, tmp_path / "g_00000001")
     found = compare(tmp_path / "g_00000001", folder)
     assert found.same and len(found.weights) == len(state) and len(found.layers) > 10
+
+
+def test_weights_with_other_names_are_compared_by_the_rules_of_the_family(tmp_path):
+    """VITS calls `cond_layer` `cond`."""
+    torch.manual_seed(0)
+    module = torch_hifigan.Generator(**SIZES, cond_channels=5)
+    tensors = {name.replace("cond_layer", "cond"): tensor for name, tensor in module.state_dict().items()}
+    settings = {"model": {**SIZES, "inter_channels": 80, "resblock": "1", "gin_channels": 5}}
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "data": {"sampling_rate": 22050}}), encoding="utf-8")
+    torch.save({"model": {f"dec.{name}": tensor for name, tensor in tensors.items()}}, tmp_path / "G_1.pth")
+    import_model(tmp_path / "G_1.pth", tmp_path / "model")
+    for a, b in ((tmp_path / "G_1.pth", tmp_path / "model"), (tmp_path / "model", tmp_path / "G_1.pth")):
+        found = compare(a, b)
+        assert found.same and {row.status for row in found.weights} == {"equal"}
+        assert {row.name for row in found.weights} == set(module.state_dict())
+    tensors["cond.bias"] = tensors["cond.bias"] + 1
+    torch.save({"model": {f"dec.{name}": tensor for name, tensor in tensors.items()}}, tmp_path / "G_2.pth")
+    (different,) = [row for row in compare(tmp_path / "G_2.pth", tmp_path / "model").weights if row.status != "equal"]
+    assert different.name == "cond_layer.bias" and different.distance.absolute == pytest.approx(1)
+
+
+def test_differences_of_mel_contracts_are_reported(folder, state, tmp_path, capsys):
+    other = tmp_path / "other"
+    mel = dataclasses.replace(CONFIG.mel, sample_rate=16000, fmax=7600.0)
+    FAMILY.save_network(other, FAMILY.load_network(folder)[0], dataclasses.replace(CONFIG, mel=mel))
+    expected = ("mel.sample_rate: 22050 != 16000", "mel.fmax: 8000.0 != 7600.0")
+    found = compare(folder, other)
+    assert found.contract == expected and not found.same and {row.status for row in found.weights} == {"equal"}
+    export_model(other, tmp_path / "out" / "g_1")
+    assert compare(folder, tmp_path / "out" / "g_1").contract == expected
+    assert main(["compare", str(folder), str(other)]) == 1
+    assert "contract  mel.sample_rate: 22050 != 16000\n" in capsys.readouterr().out
+    assert main(["compare", str(folder), str(other), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["contract"] == list(expected)
+    # The mel contract of a file without a configuration is unknown.
+    (tmp_path / "out" / "config.json").unlink()
+    assert compare(other, tmp_path / "out" / "g_1").contract == ()
+
+
+def test_files_that_cannot_be_imported_name_the_command_with_the_options(folder, state, tmp_path):
+    write_torch(tmp_path / "a.pth", {"model": {f"dec.{name}": array for name, array in state.items()}})
+    (remark,) = compare(tmp_path / "a.pth", folder).remarks
+    assert "with --config. The options are those of `jaxvoice import`: import the file" in remark
 
 
 def test_archives_are_compared_by_layers(folder, state, tmp_path):
