@@ -31,7 +31,7 @@ def run_progress(path: Path) -> dict[str, Any]:
 
     **Returns:** the `task`; the steps of its `checkpoints`; the `last_step` that was logged; the `metric` that selects
     the best model; the `best` and the `last` validation; and the content of `config.json` as `config`. The best
-    validation is one of the last phase, because models of earlier phases are not complete.
+    validation is one of the highest rank (`Task.rank_of`), because models of lower ranks are not complete.
 
     **Raises:** `ConfigError` or `CheckpointError` if `config.json` cannot be read, or has a newer schema.
     """
@@ -59,17 +59,17 @@ def run_progress(path: Path) -> dict[str, Any]:
 
 
 def _best(validations: list[Mapping[str, Any]], metric: str, model: Path) -> Mapping[str, Any] | None:
-    if not all(_is_number(line.get("phase")) for line in validations):
-        # Version 0.1 logged no phase. The model folder contains the model of the best validation.
+    if not all(_is_number(line.get("rank")) for line in validations):
+        # Version 0.1 logged no rank. The model folder contains the model of the best validation.
         step = _step_of(model)
         for line in validations:
             if line["step"] == step:
                 return line
-    return min(validations, key=lambda line: (-_phase(line), line[metric]), default=None)
+    return min(validations, key=lambda line: (-_rank(line), line[metric]), default=None)
 
 
-def _phase(validation: Mapping[str, Any]) -> float:
-    return validation["phase"] if _is_number(validation.get("phase")) else 0
+def _rank(validation: Mapping[str, Any]) -> float:
+    return validation["rank"] if _is_number(validation.get("rank")) else 0
 
 
 def _step_of(model: Path) -> Any:
@@ -106,5 +106,21 @@ def _metrics(path: Path) -> tuple[list[Mapping[str, Any]], int | None]:
                 continue
             last = line["step"]
             if line.get("kind") == "validation":
+                if "rank" not in line and "phase" in line:  # the name until version 0.2
+                    line = {"rank" if name == "phase" else name: value for name, value in line.items()}
                 validations.append({name: value for name, value in line.items() if name != "kind"})
+    return validations, last
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for text in lines:
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                continue
+            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+                continue
+            last = line["step"]
+            if line.get("kind") == "validation":
+                # Runs before this version logged the rank as the phase.
+                old = {"phase": "rank"} if "rank" not in line else {}
+                validations.append({old.get(name, name): value for name, value in line.items() if name != "kind"})
     return validations, last

@@ -50,8 +50,8 @@ class Restored:
 class Checkpoints:
     """The checkpoints in `folder`, of which the last `keep_last` and the best are kept. A context manager.
 
-    Every process of a run opens the folder. The best checkpoint is the one with the smallest `metric` in the last
-    phase. With `read_only`, the folder is not changed.
+    Every process of a run opens the folder. The best checkpoint is the one with the smallest `metric` among
+    those of the highest rank. With `read_only`, the folder is not changed.
 
     **Raises:** `CheckpointError` if `folder` is a file or cannot be opened.
     """
@@ -120,7 +120,7 @@ class Checkpoints:
         """Start to write a checkpoint in the background. `arrays` may be donated afterwards.
 
         `meta` contains JSON values. `metrics` are those of a validation at this step: the `metric` of the class, and
-        the `phase` of the step.
+        the `rank` of the model.
 
         **Raises:** `CheckpointError` if this or an earlier checkpoint could not be written. If the write fails later,
         a later call raises the error.
@@ -270,13 +270,13 @@ def read_state(run: Path, task: Task) -> Any:
 
 def _rank(metrics: Mapping[str, float], *, metric: str) -> tuple[float, float]:
     """The sort key of checkpoints. The best checkpoint has the smallest key."""
-    value, phase = metrics[metric], metrics.get("phase")
+    value, rank = metrics[metric], metrics.get("rank", metrics.get("phase"))  # `phase` until version 0.2
     if not math.isfinite(value):
         return math.inf, math.inf
-    if phase is None:  # Version 0.1 subtracted a million for each phase.
-        phase = max(round(-value / 1e6), 0)
-        value += 1e6 * phase
-    return -phase, value
+    if rank is None:  # Version 0.1 subtracted a million for each rank.
+        rank = max(round(-value / 1e6), 0)
+        value += 1e6 * rank
+    return -rank, value
 
 
 def _fingerprint(array: Array) -> list[Any]:

@@ -19,6 +19,9 @@ from jaxvoice.errors import CheckpointError
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.task import Sample, ValidationResult
 
+RESERVED_METRICS = frozenset(("step", "kind", "rank"))
+"""Keys of every validation in `metrics.jsonl`."""
+
 
 def print_once(text: object) -> None:
     """Print `text` to stdout in process 0, above a progress bar if there is one; control characters are escaped."""
@@ -108,10 +111,10 @@ class RunLog:
             self._bar.n = self._share_done(step)
             self._bar.set_description_str(text)
 
-    def validation(self, step: int, report: ValidationResult, *, phase: int) -> None:
+    def validation(self, step: int, report: ValidationResult, *, rank: int) -> None:
         """Log the metrics of a validation and write its samples to `samples/step_.../`.
 
-        `phase` is the rank of the validated model (`Task.rank_of`): models of different ranks are not compared.
+        `rank` is that of the validated model (`Task.rank_of`): models of different ranks are not compared.
         """
         if not self._active:
             return
@@ -119,7 +122,7 @@ class RunLog:
             f"validation at step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in report.metrics.items())
         )
         with converted_write_errors(self._folder.path):
-            self._line({"step": step, "kind": "validation", "phase": phase, **report.metrics})
+            self._line({"step": step, "kind": "validation", "rank": rank, **report.metrics})
             self._scalars(step, {f"validation/{name}": value for name, value in report.metrics.items()})
             for sample in report.samples:
                 self._sample(step, sample)

@@ -20,6 +20,7 @@ from jaxvoice.training import parallel
 from jaxvoice.training.checkpoints import Checkpoints, Restored
 from jaxvoice.training.compiled_step import CompiledStep
 from jaxvoice.training.logging import (
+    RESERVED_METRICS,
     RunLog,
     SpeedMeter,
     converted_write_errors,
@@ -44,7 +45,7 @@ class LoopConfig:
 
     The settings may differ between the sessions of a run. `minutes` is the wall time of this session, compilation and
     the last validation included. `steps` counts over all sessions of the run. The best checkpoint is the one with the
-    smallest `best_metric` in the last phase of the task.
+    smallest `best_metric` among those of the highest rank (`Task.rank_of`).
 
     **Raises:** `ConfigError` for values of the wrong type or range.
     """
@@ -83,9 +84,8 @@ class LoopConfig:
 class TrainingResult:
     """The result of a session: the reason for its end, the number of steps of the run, and metrics.
 
-    `metrics` are those of the last validation. `best` has the keys `step`, `value` and `phase`, the rank of the phase
-    (`Task.rank_of`). `steps_per_second` excludes compilation, validation and checkpoints. `skipped` is the number of
-    skipped updates.
+    `metrics` are those of the last validation. `best` has the keys `step`, `value` and `rank` (`Task.rank_of`).
+    `steps_per_second` excludes compilation, validation and checkpoints. `skipped` is the number of skipped updates.
     """
 
     stopped: Stop
@@ -289,7 +289,7 @@ class _Session:
         best_metric = self.config.best_metric
         score = None
         if report is not None and report.metrics:
-            score = {best_metric: self.metrics[best_metric], "phase": self._rank}
+            score = {best_metric: self.metrics[best_metric], "rank": self._rank}
         self.store.save(self.step, arrays, meta, score)
         self.saved = self.step
 
@@ -300,6 +300,12 @@ class _Session:
             # Without held-out data there is no best model, so the newest model is saved.
             self._save_model(state)
             return found
+        reserved = sorted(RESERVED_METRICS & set(found.metrics))
+        if reserved:
+            raise TrainingError(
+                f"the validation returned the metric {reserved[0]!r}; it should have another name, because lines of "
+                "metrics.jsonl contain this key already."
+            )
         if self.config.best_metric not in found.metrics:
             raise TrainingError(
                 f"The best metric is {self.config.best_metric!r}; it should be one of the metrics of the validation, "
@@ -307,11 +313,11 @@ class _Session:
             )
         self.metrics = parallel.from_first_process({name: float(value) for name, value in found.metrics.items()})
         report = ValidationResult(self.metrics, found.samples)
-        log.validation(self.step, report, phase=self._rank)
         value, rank = self.metrics[self.config.best_metric], self._rank
-        # A model of an earlier phase is not compared, because parts of it were not trained yet.
-        if math.isfinite(value) and (self.best is None or (-rank, value) < (-self.best["phase"], self.best["value"])):
-            self.best = {"step": self.step, "value": value, "phase": rank}
+        log.validation(self.step, report, rank=rank)
+        # A model of a lower rank is not compared, because parts of it were not trained yet.
+        if math.isfinite(value) and (self.best is None or (-rank, value) < (-self.best["rank"], self.best["value"])):
+            self.best = {"step": self.step, "value": value, "rank": rank}
             self._save_model(state)
         return report
 
@@ -344,8 +350,8 @@ class _Session:
         self.step, self.position = restored.step, restored.meta["loader"]
         self.loader.restore(self.position)
         self.best, self.metrics = restored.meta["best"], restored.meta["metrics"]
-        if self.best is not None and "phase" not in self.best:  # written by version 0.1
-            self.best = {**self.best, "phase": self._rank_after(int(self.best["step"]))}
+        if self.best is not None and "rank" not in self.best:  # written by version 0.1
+            self.best = {**self.best, "rank": self._rank_after(int(self.best["step"]))}
         self.leaves = [restored.arrays[name] for name in self.skeleton.names]
         print_once(f"resuming after step {self.step}")
         before, now = restored.meta.get("data", {}), self.loader.describe()

@@ -9,15 +9,16 @@ from typing import Any
 import jax
 
 from jaxvoice._version import __version__
-from jaxvoice.config import differences, from_dict, to_dict
+from jaxvoice.config import differences, format_value, from_dict, to_dict
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.training.task import Task
 
 
 def provenance(task: Task) -> dict[str, Any]:
-    """The task's name, configuration and mel contract, and the versions of packages, as JSON values."""
+    """The task's class, family, configuration and mel contract, and the versions of packages, as JSON values."""
     return {
         "task": type(task).__name__,
+        "family": task.family,
         "config": to_dict(task.config),
         "mel": None if task.mel is None else to_dict(task.mel),
         "versions": versions(),
@@ -45,9 +46,12 @@ def devices() -> str:
 
 def check_same_config(task: Task, table: Mapping[str, Any], where: str) -> None:
     """Raise `CheckpointError` with the differences unless `table`, a result of `provenance`, describes `task`."""
-    if table.get("task") != type(task).__name__:
+    names = (table.get("family"), task.family)
+    # A task without a family, such as one that the user wrote, is identified by its class.
+    stored, mine = names if None not in names else (table.get("task"), type(task).__name__)
+    if stored != mine:
         raise CheckpointError(
-            f"{where} belongs to a run of {table.get('task')!r}, not {type(task).__name__!r}; choose another --run-dir."
+            f"the task of {where} is {format_value(stored)}; it should be {mine!r}. Choose another --run-dir."
         )
     lines = []
     for part, mine in (("config", task.config), ("mel", task.mel)):

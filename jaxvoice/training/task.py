@@ -38,6 +38,8 @@ class Task(abc.ABC):
 
     config: Any
     """Frozen dataclass of the settings that do not change when a run is resumed, such as networks and losses."""
+    family: str | None = None
+    """Name of the `Family`, which identifies runs of the task. If it is `None`, the name of the class does."""
     mel: Any
     """The `MelConfig` of the training data, saved in every checkpoint, or `None`."""
 

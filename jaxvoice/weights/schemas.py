@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FileKind = Literal["model folder", "run", "export"]
 JSONObject = Mapping[str, Any]
-"""A JSON object: `family`, `config` and `info` of a model folder, or `task`, `config` and `mel` of a run."""
+"""A JSON object: `family`, `config` and `info` of a model folder, or `task`, `family`, `config` and `mel` of a run."""
 Rename = Callable[[str, JSONObject], str]
 """Returns the new name of a tensor from its name and the JSON object, both of the older schema."""
 
@@ -98,6 +98,13 @@ def _generator_channels(table: JSONObject) -> JSONObject:
     return table
 
 
+def _with_family(table: JSONObject) -> JSONObject:
+    """`family` identifies the task of a run, and the best model of a checkpoint has a `rank` instead of a `phase`."""
+    family = {"HiFiGANTask": "hifigan", "GaussianTTSTask": "gaussian_tts"}.get(str(table.get("task")))
+    table = move_keys(table, {"best.phase": "best.rank"})
+    return table if family is None else {**table, "family": family}
+
+
 def _vocoder_of_schema_2(table: JSONObject) -> JSONObject:
     return _generator_channels(_with_aliases(table))
 
@@ -114,6 +121,7 @@ MIGRATIONS: dict[FileKind, tuple[Migration, ...]] = {
         Migration("the loop's seed is also that of dropout", _without_dropout_seed),
         Migration("networks, optimiser states and averages belong to learners", tensor=_learner_path),
         Migration("in_channels of generators replaces num_mels", _generator_channels),
+        Migration("family identifies the task, and rank replaces phase in the best model", _with_family),
     ),
     "export": (Migration("exports contain the number of their schema"),),
 }

@@ -256,8 +256,8 @@ def test_full_disk_raises_an_error_and_keeps_older_checkpoints(two, tmp_path):
     assert read(folder).step == 20
 
 
-def test_best_checkpoint_has_the_last_phase(tmp_path):
-    """Version 0.1 wrote no phase, and subtracted a million from the metric for each."""
+def test_best_checkpoint_has_the_highest_rank(tmp_path):
+    """Version 0.1 wrote no rank, and subtracted a million from the metric for each. Later, the key was `phase`."""
     folder = tmp_path / "checkpoints"
     metrics = [{"mel_l1": 0.1}, {"mel_l1": 0.5 - 1e6}, {"mel_l1": 0.6, "phase": 1}, {"mel_l1": 0.2, "phase": 0}]
     with Checkpoints(folder, keep_last=1, metric="mel_l1") as checkpoints:
@@ -265,7 +265,7 @@ def test_best_checkpoint_has_the_last_phase(tmp_path):
             checkpoints.save(step, arrays(step), {}, found)
             checkpoints.wait()
         assert checkpoints.steps() == [2, 4]
-        checkpoints.save(5, arrays(5), {}, {"mel_l1": 0.4, "phase": 1})
-        checkpoints.save(6, arrays(6), {}, {"mel_l1": float("nan"), "phase": 2})
+        checkpoints.save(5, arrays(5), {}, {"mel_l1": 0.4, "rank": 1})
+        checkpoints.save(6, arrays(6), {}, {"mel_l1": float("nan"), "rank": 2})
         checkpoints.wait()
         assert checkpoints.steps() == [5, 6]

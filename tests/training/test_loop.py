@@ -127,12 +127,74 @@ def test_the_best_model_and_checkpoint_are_kept(tmp_path):
     scores = (3.0, 1.0, 2.0, float("nan"), 5.0)
     result = go(run, task=ToyTask(scores=scores), steps=10, validate_every=2, checkpoint_every=100, keep_last=1)
     assert steps_kept(run) == [4, 10]
-    assert result.best == {"step": 4, "value": 1.0, "phase": 0}
+    assert result.best == {"step": 4, "value": 1.0, "rank": 0}
     assert logged(run, "validation")[8]["mel_l1"] is None
     go(tmp_path / "short", steps=4)
     np.testing.assert_array_equal(np.load(run / "model/weight.npy"), np.load(tmp_path / "short/model/weight.npy"))
     task = ToyTask(scores=(4.0, 0.5))
     assert go(run, task=task, steps=14, validate_every=2, checkpoint_every=100, keep_last=1).best["step"] == 14
+
+
+class AlternatingToy(ToyTask):
+    """Phases that alternate, which the validation returns too."""
+
+    def phase_of(self, step: int) -> int:
+        return step % 2
+
+    def rank_of(self, phase: int) -> int:
+        return 0
+
+    def validate(self, state):
+        found = super().validate(state)
+        return ValidationResult({**found.metrics, "phase": float(self.phase_of(int(state.counters.step) - 1))})
+
+
+def test_rank_and_phase_of_a_validation_are_two_values(tmp_path):
+    run = tmp_path / "run"
+    result = go(run, task=AlternatingToy(), steps=6, validate_every=3, best_metric="phase")
+    assert [(row["step"], row["rank"], row["phase"]) for row in logged(run, "validation").values()] == [
+        (3, 0, 0.0),
+        (6, 0, 1.0),
+    ]
+    assert result.best == {"step": 3, "value": 0.0, "rank": 0}
+    assert run_progress(run)["best"].items() >= {"step": 3, "rank": 0, "phase": 0.0}.items()
+
+
+@pytest.mark.parametrize("name", ["rank", "step", "kind"])
+def test_metrics_with_reserved_names_raise_an_error(tmp_path, name):
+    class Colliding(ToyTask):
+        def validate(self, state):
+            return ValidationResult({"mel_l1": 1.0, name: 2.0})
+
+    with pytest.raises(TrainingError, match=f"returned the metric '{name}'; it should have another name"):
+        go(tmp_path / "run", task=Colliding(), steps=2)
+
+
+class FamilyToy(ToyTask):
+    family = "toy"
+
+
+class RenamedToy(FamilyToy):
+    pass
+
+
+class OtherToy(ToyTask):
+    family = "other"
+
+
+def test_runs_are_identified_by_the_family_of_their_task(tmp_path):
+    run = tmp_path / "run"
+    go(run, task=FamilyToy(), steps=2)
+    assert go(run, task=RenamedToy(), steps=3).step == 3
+    for task, name in (
+        (OtherToy(), "'toy'; it should be 'other'"),
+        (ToyTask(), "'RenamedToy'; it should be 'ToyTask'"),
+    ):
+        with pytest.raises(CheckpointError, match=f"the task of .*config.json is {name}"):
+            go(run, task=task, steps=4)
+    go(tmp_path / "plain", steps=2)
+    with pytest.raises(CheckpointError, match="is 'ToyTask'; it should be 'FamilyToy'"):
+        go(tmp_path / "plain", task=FamilyToy(), steps=3)
 
 
 class PhasedToy(ToyTask):
@@ -146,19 +208,19 @@ class PhasedToy(ToyTask):
         return new, {**metrics, "phase": jax.numpy.asarray(phase, jax.numpy.float32)}
 
 
-def test_best_model_has_the_last_phase(tmp_path):
+def test_best_model_has_the_highest_rank(tmp_path):
     run = tmp_path / "run"
     kept = {"validate_every": 2, "checkpoint_every": 100, "keep_last": 1}
     scores = (3.0, 1.0, 2.0, 2.5, 2.2)  # after steps 2, 4, 6 | 8, 10
     result = go(run, task=PhasedToy(scores=scores), steps=10, **kept)
-    assert result.best == {"step": 10, "value": 2.2, "phase": 1}
+    assert result.best == {"step": 10, "value": 2.2, "rank": 1}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {row["phase"] for row in rows if row["kind"] == "train" and row["step"] > 6} == {1.0}
-    assert [row["phase"] for row in rows if row["kind"] == "validation"] == [0, 0, 0, 1, 1]
-    assert run_progress(run)["best"] == {"step": 10, "phase": 1, "mel_l1": 2.2, "double": 4.4}
+    assert [row["rank"] for row in rows if row["kind"] == "validation"] == [0, 0, 0, 1, 1]
+    assert run_progress(run)["best"] == {"step": 10, "rank": 1, "mel_l1": 2.2, "double": 4.4}
     # After a stop, too: 2.3 is worse than 2.2 and better than all of the first phase but one.
     result = go(run, task=PhasedToy(scores=(2.3, 2.4)), steps=14, **kept)
-    assert result.best == {"step": 10, "value": 2.2, "phase": 1} and steps_kept(run) == [10, 14]
+    assert result.best == {"step": 10, "value": 2.2, "rank": 1} and steps_kept(run) == [10, 14]
     go(tmp_path / "short", task=PhasedToy(), steps=10)
     np.testing.assert_array_equal(np.load(run / "model/weight.npy"), np.load(tmp_path / "short/model/weight.npy"))
 
@@ -284,7 +346,7 @@ def test_other_mels_and_tasks_raise_an_error(whole):
     class Another(ToyTask):
         pass
 
-    with pytest.raises(CheckpointError, match="'ToyTask', not 'Another'"):
+    with pytest.raises(CheckpointError, match="is 'ToyTask'; it should be 'Another'"):
         go(whole, task=Another())
 
 

@@ -128,6 +128,15 @@ def test_migrate_refuses_two_tensors_with_one_name(monkeypatch):
         migrate("run", {}, "here").tensors(["a", "b"])
 
 
+def test_runs_of_earlier_schemas_get_family_and_rank():
+    best = {"step": 4, "value": 0.5, "phase": 1}
+    for task, family in (("HiFiGANTask", "hifigan"), ("GaussianTTSTask", "gaussian_tts")):
+        found = migrate("run", {"task": task, "best": best, "schema": 4}, "here").table
+        assert found["family"] == family and found["best"] == {"step": 4, "value": 0.5, "rank": 1}
+    found = migrate("run", {"task": "ToyTask", "best": None, "schema": 4}, "here").table
+    assert "family" not in found and found["best"] is None
+
+
 # Model folders
 
 

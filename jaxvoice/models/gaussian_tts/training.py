@@ -121,6 +121,8 @@ class GaussianTTSTask(Task):
     - `inherited_info`: metadata of the initial model, such as its licence, that is copied into model folders.
     """
 
+    family = FAMILY.name
+
     def __init__(
         self,
         config: TrainingConfig,

@@ -134,6 +134,8 @@ class HiFiGANTask(Task):
     **Raises:** `ConfigError` for a generator of latents, which cannot be computed from recordings.
     """
 
+    family = FAMILY.name
+
     def __init__(
         self,
         config: TrainingConfig,
@@ -276,7 +278,7 @@ def read_run(run: Path) -> tuple[HiFiGANTask, HiFiGANState]:
     **Raises:** `CheckpointError` if it is not a run of HiFi-GAN, or contains no intact checkpoint.
     """
     table = RunFolder(run).read_config()
-    if table.get("task") != HiFiGANTask.__name__:
+    if table.get("family") != FAMILY.name:
         raise CheckpointError(f"{run} is a run of {table.get('task')!r}, not of HiFi-GAN; pass a run of HiFi-GAN.")
     try:
         # The state does not contain learning rates, so steps_per_epoch does not matter here.
