@@ -150,6 +150,7 @@ def _run_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
     cells = [
         ("run folder", str(path)),
         ("task", str(about["task"])),
+        ("family", str(config.get("family") or "")),
         ("last checkpoint", kept if steps else "none yet"),
     ]
     if about["last_step"] is not None:
@@ -159,7 +160,7 @@ def _run_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
             line = dict(about[name])
             cells.append((f"{name} validation", f"step {line.pop('step'):,}: {_one_line(line)}"))
     for name, value in config.items():
-        if name not in ("task", "versions", "schema"):
+        if name not in ("task", "family", "versions", "schema"):
             cells.append(("mel contract" if name == "mel" else name, _one_line(value)))
     cells.append(("versions", _one_line(_table(config.get("versions")))))
     return table(_printable_cells([cell for cell in cells if cell[1]]), columns)
