@@ -73,7 +73,8 @@ def preflight(
     A recording is rejected if it is missing, empty, truncated or not audio, has no samples or contains NaN, is silent
     (no sample deviates from the mean by more than -70 dBFS) or is shorter than `shortest` seconds. A mel of the corpus
     is rejected if it cannot be read, if its length differs from that of the audio by more than 8 frames, or if
-    `check_mel` rejects it under the contract `mel`, by default that of the corpus, else HiFi-GAN's.
+    `check_mel` rejects it under the contract `mel`, by default that of the corpus, else HiFi-GAN's. A given `mel` is
+    the contract of the returned corpus if it has mels.
 
     Other sample rates, several channels, 8-bit audio, mels for which `check_mel` returns warnings, and recordings
     shorter than `segment` samples are noted. Short recordings are padded with zeros at their end, as in HiFi-GAN.
@@ -107,7 +108,8 @@ def preflight(
     if not kept:
         reasons = report_table((), rejected, corpus.root, shown=None)
         raise DataError(f"None of the {len(rejected)} file(s) of {corpus.root} can be used:\n{reasons}")
-    usable = replace(corpus, utterances=tuple(kept), rejected=(*corpus.rejected, *rejected))
+    contract = mel if mel is not None and any(utterance.mel for utterance in kept) else corpus.mel
+    usable = replace(corpus, utterances=tuple(kept), rejected=(*corpus.rejected, *rejected), mel=contract)
     return Preflight(usable, tuple(seconds), dict(rates), dict(notes))
 
 

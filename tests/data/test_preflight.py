@@ -113,7 +113,9 @@ SCALES = {
 def test_preflight_rejects_mels_of_another_scale(tmp_path):
     mel = np.asarray(log_mel(phrases(), MelConfig()))
     write_pairs(tmp_path, {"right": mel} | {name: rescale(mel) for name, (rescale, _) in SCALES.items()})
-    report = preflight(find_corpus(tmp_path), 22050, 8192, mel=MelConfig())
+    found = find_corpus(tmp_path)
+    report = preflight(found, 22050, 8192, mel=MelConfig())
+    assert found.mel is None and report.corpus.mel == MelConfig()
     assert [utterance.id for utterance in report.corpus.utterances] == ["right"] and not report.notes
     reasons = {item.id: item.reason for item in report.rejected}
     assert set(reasons) == set(SCALES)
@@ -125,7 +127,9 @@ def test_preflight_rejects_mels_of_another_scale(tmp_path):
 def test_preflight_counts_unusual_mels_in_one_note(tmp_path):
     mel = np.asarray(log_mel(phrases(), MelConfig()))
     write_pairs(tmp_path, {"b_loud": np.maximum(mel, -5.5), "a_loud": np.maximum(mel, -4.5), "right": mel})
-    report = preflight(find_corpus(tmp_path), 22050, 8192, mel=MelConfig())
+    found = find_corpus(tmp_path)
+    report = preflight(found, 22050, 8192, mel=MelConfig())
+    assert found.mel is None and report.corpus.mel == MelConfig()
     assert len(report.corpus) == 3 and not report.rejected
     ((note, count),) = report.notes.items()
     assert count == 2 and "few low values (values from -4.50" in note and "a_loud.npy" in note
