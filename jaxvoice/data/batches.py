@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int16, Int32, Int64, Shaped
+from numpy.typing import DTypeLike
 
 from jaxvoice.data.store import Store
 from jaxvoice.errors import ConfigError, DataError
@@ -218,20 +219,17 @@ def collate_utterances(
     count = len(indices) if rows is None else rows
     if len(indices) > count:
         raise ConfigError(f"rows is {count}; it should be at least the number of utterances, {len(indices)}.")
-    all_mels, all_phonemes, all_durations = store["mel"], store["phonemes"], store["durations"]
-    phonemes = np.zeros((count, bucket.phones), np.int32)
-    durations = np.zeros((count, bucket.phones), np.float32)
-    mel = np.zeros((count, all_mels[0].shape[0], bucket.frames), np.float32)
-    phone_count, frame_count = np.zeros(count, np.int32), np.zeros(count, np.int32)
-    for row, index in enumerate(indices):
-        phones, frames = len(all_phonemes[index]), all_mels[index].shape[1]
-        if phones > bucket.phones or frames > bucket.frames:
-            raise ConfigError(
-                f"{store.corpus.utterances[index].id} has {phones} phones and {frames} frames and does not fit in "
-                f"{bucket.phones} phones and {bucket.frames} frames; use larger buckets."
-            )
-        phonemes[row, :phones] = all_phonemes[index]
-        durations[row, :phones] = all_durations[index]
-        mel[row, :, :frames] = all_mels[index]
-        phone_count[row], frame_count[row] = phones, frames
-    return UtteranceBatch(phonemes, phone_count, durations, mel, frame_count)
+    selection = Selection(np.asarray(indices, np.int64), bucket=(bucket.phones, bucket.phones, bucket.frames))
+    arrays, lengths = collate_columns(store, selection, ("phonemes", "durations", "mel"))
+
+    def padded(array: Shaped[np.ndarray, "rows ..."], dtype: DTypeLike) -> Shaped[np.ndarray, "batch ..."]:
+        array, missing = array.astype(dtype, copy=False), count - len(array)
+        return np.concatenate([array, np.zeros((missing, *array.shape[1:]), dtype)]) if missing else array
+
+    return UtteranceBatch(
+        padded(arrays["phonemes"], np.int32),
+        padded(lengths["phonemes"], np.int32),
+        padded(arrays["durations"], np.float32),
+        padded(arrays["mel"], np.float32),
+        padded(lengths["mel"], np.int32),
+    )
