@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
-from jaxvoice.data import layouts
+from jaxvoice.data import corpus_formats
 from jaxvoice.data.utterances import Corpus
 from jaxvoice.errors import DataError
 
@@ -43,15 +43,15 @@ def find_corpus(
     validation: frozenset[str] = frozenset()
     match found:
         case "ljspeech":
-            utterances = layouts.ljspeech(root)
+            utterances = corpus_formats.ljspeech(root)
         case "vctk":
-            utterances = layouts.vctk(root)
+            utterances = corpus_formats.vctk(root)
         case "filelist":
-            utterances, validation = layouts.filelist(root, folder)
+            utterances, validation = corpus_formats.filelist(root, folder)
         case "pairs":
-            utterances = layouts.pairs(root, folder)
+            utterances = corpus_formats.pairs(root, folder)
         case _:
-            utterances = layouts.any_folder(root)
+            utterances = corpus_formats.any_folder(root)
     if not utterances:
         raise DataError(f"{root} contains no utterances of a corpus of kind {found!r}; check the path and the kind.")
     repeated = [name for name, count in Counter(utterance.id for utterance in utterances).items() if count > 1]
@@ -92,13 +92,13 @@ def detect(root: Path) -> RecordedKind:
         return "ljspeech"
     if (root / "training.txt").is_file():
         return "filelist"
-    if any((root / name).is_dir() for name in layouts.VCTK_FOLDERS):
+    if any((root / name).is_dir() for name in corpus_formats.VCTK_FOLDERS):
         return "vctk"
     with os.scandir(root) as entries:
         inside = sorted(entries, key=lambda entry: entry.name)
     speakers = [entry for entry in inside if entry.is_dir() and not entry.name.startswith(".")]
-    if len(speakers) > 1 and not any(layouts.is_audio(Path(entry.path)) for entry in inside):
-        holds_audio = [any(layouts.is_audio(path) for path in Path(entry.path).iterdir()) for entry in speakers]
+    if len(speakers) > 1 and not any(corpus_formats.is_audio(Path(entry.path)) for entry in inside):
+        holds_audio = [any(corpus_formats.is_audio(path) for path in Path(entry.path).iterdir()) for entry in speakers]
         nested = any(child.is_dir() for entry in speakers for child in Path(entry.path).iterdir())
         if all(holds_audio) and not nested:
             return "vctk"

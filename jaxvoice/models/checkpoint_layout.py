@@ -17,7 +17,7 @@ from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.file_layout import FileLayout, detect_layout
 from jaxvoice.weights.mismatches import ADVICE, format_name
 from jaxvoice.weights.rules import Ignore, Initial, Matches, Plan, Rule, Spec, make_plan, matches, unmatched
-from jaxvoice.weights.tensor_layouts import Shape
+from jaxvoice.weights.tensor_conversions import Shape
 from jaxvoice.weights.training_files import TrainingPlan
 
 FLOAT = np.dtype(np.float32)

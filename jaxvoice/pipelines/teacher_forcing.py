@@ -25,9 +25,9 @@ from jaxvoice.data.store import Store
 from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, report_table
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, ConfigError, DataError
+from jaxvoice.models.gaussian_tts.batch_synthesis import teacher_forced_mels
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.family import FAMILY
-from jaxvoice.models.gaussian_tts.teacher_forcing import teacher_forced_mels
 from jaxvoice.pipelines.mel_to_audio import MelToAudio
 from jaxvoice.pipelines.mel_vocoder import MelVocoder
 from jaxvoice.pipelines.sources import find_model_with_method, print_licence

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from jaxvoice.weights.archive import Tensors
-from jaxvoice.weights.tensor_layouts import SPELLINGS, Norm, fold_norm
+from jaxvoice.weights.tensor_conversions import SPELLINGS, Norm, fold_norm
 
 _Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 

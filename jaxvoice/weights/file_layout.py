@@ -14,7 +14,7 @@ from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.formats.pickle_objects import Record, TensorRef
 from jaxvoice.weights.mismatches import format_name
 from jaxvoice.weights.rules import Plan, Rule, Spec, make_plan
-from jaxvoice.weights.tensor_layouts import SPELLINGS, Shape
+from jaxvoice.weights.tensor_conversions import SPELLINGS, Shape
 
 Keys = tuple[str | int, ...]
 """Keys of dicts and indices of lists."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxvoice.console import printable
 from jaxvoice.errors import CheckpointError
-from jaxvoice.weights.tensor_layouts import Layout, Shape
+from jaxvoice.weights.tensor_conversions import Layout, Shape
 
 _SHOWN = 12
 _LONGEST = 160

@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.mismatches import Mismatches, format_name
-from jaxvoice.weights.tensor_layouts import (
+from jaxvoice.weights.tensor_conversions import (
     SPELLINGS,
     Layout,
     Norm,

@@ -26,7 +26,7 @@ from jaxvoice.data import (
 from jaxvoice.errors import CheckpointError, ConfigError, DataError, JaxvoiceWarning, MelError
 from jaxvoice.models import gaussian_tts
 from jaxvoice.models.gaussian_tts import Statistics
-from jaxvoice.models.gaussian_tts.teacher_forcing import BatchResult, teacher_forced_mels
+from jaxvoice.models.gaussian_tts.batch_synthesis import BatchResult, teacher_forced_mels
 from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.pipelines import Synthesizer, teacher_force, teacher_forcing
 from jaxvoice.text import ALIGNED, ARPABET
@@ -71,7 +71,7 @@ def made(models, corpus, tmp_path_factory):
 def quick(monkeypatch):
     """Replace the networks by a cheap function, for tests that do not depend on the mels."""
 
-    monkeypatch.setattr(gaussian_tts.teacher_forcing, "synthesize_batch", lambda acoustic, norms, batch: nothing(batch))
+    monkeypatch.setattr(gaussian_tts.batch_synthesis, "synthesize_batch", lambda acoustic, norms, batch: nothing(batch))
 
 
 def nothing(batch: UtteranceBatch) -> BatchResult:
@@ -153,7 +153,7 @@ def test_many_lengths_compile_few_programs(models, monkeypatch):
         shapes.add((batch.phonemes.shape, batch.mel.shape[2]))
         return nothing(batch)
 
-    monkeypatch.setattr(gaussian_tts.teacher_forcing, "synthesize_batch", watched)
+    monkeypatch.setattr(gaussian_tts.batch_synthesis, "synthesize_batch", watched)
     model, norms, _ = trained()
     found = list(teacher_forced_mels(model.acoustic, norms, config, store, batch_size=3))
     assert sorted(number for number, _ in found) == list(range(40)) and 1 < len(shapes) <= 4

@@ -7,7 +7,7 @@ import torch
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.weights.rules import Ignore, Rule, Spec, make_plan
-from jaxvoice.weights.tensor_layouts import (
+from jaxvoice.weights.tensor_conversions import (
     AddAxis,
     DropAxis,
     Reshape,

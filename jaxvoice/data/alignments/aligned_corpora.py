@@ -18,8 +18,8 @@ from jaxvoice.data.alignments.phone_mapping import arpabet_parts, demo_alignment
 from jaxvoice.data.alignments.text_files import read_labels, read_lj_aligned, read_table
 from jaxvoice.data.alignments.textgrid import read_textgrid
 from jaxvoice.data.corpora import find_corpus
+from jaxvoice.data.corpus_formats import AUDIO_SUFFIXES
 from jaxvoice.data.demo.timings import read_timings
-from jaxvoice.data.layouts import AUDIO_SUFFIXES
 from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL
 from jaxvoice.errors import DataError

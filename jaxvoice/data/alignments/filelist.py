@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxvoice.data.alignments.alignment import AlignmentError, Interval
 from jaxvoice.data.alignments.text_files import read_text_file
-from jaxvoice.data.layouts import AUDIO_SUFFIXES
+from jaxvoice.data.corpus_formats import AUDIO_SUFFIXES
 
 AUDIO_FOLDERS = ("wavs", "wav", "audio")
 _LONGEST_LINE = 2**16  # characters of a line that are read to recognise a list

@@ -16,11 +16,11 @@ from jaxvoice.data.store import Store
 from jaxvoice.dsp.inversion import mel_to_audio
 from jaxvoice.dsp.measures import mel_cepstrum
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
+from jaxvoice.models.gaussian_tts.batch_synthesis import synthesize_batch
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.inference import encode
 from jaxvoice.models.gaussian_tts.networks import DurationModel
 from jaxvoice.models.gaussian_tts.statistics import denormalise_durations, denormalise_mel
-from jaxvoice.models.gaussian_tts.teacher_forcing import synthesize_batch
 from jaxvoice.training.pictures import draw_alignment, draw_durations
 from jaxvoice.training.task import Sample, ValidationResult
 

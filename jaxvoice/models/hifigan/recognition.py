@@ -13,7 +13,7 @@ from jaxvoice.models.hifigan.config import PRESETS, DiscriminatorConfig, Generat
 from jaxvoice.models.hifigan.foreign_configs import ForeignConfig
 from jaxvoice.models.hifigan.weights import Shapes
 from jaxvoice.weights.mismatches import format_name, format_names
-from jaxvoice.weights.tensor_layouts import SPELLINGS, spelling_of
+from jaxvoice.weights.tensor_conversions import SPELLINGS, spelling_of
 
 _OTHER_LAYERS = ("ups", "resblocks", "conv_post")
 _VERSIONS = {"v1": "V1", "v2": "V2", "v3": "V3"}

@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 
 from jaxvoice.models.hifigan.config import DiscriminatorConfig, GeneratorConfig
 from jaxvoice.weights.rules import Ignore, Rule
-from jaxvoice.weights.tensor_layouts import Norm, magnitude_of
+from jaxvoice.weights.tensor_conversions import Norm, magnitude_of
 
 if TYPE_CHECKING:
     from jaxvoice.models.hifigan.discriminators import Discriminators, MultiScaleState

@@ -14,7 +14,7 @@ from jaxvoice.data import Corpus, Store, Utterance
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts import FAMILY, Statistics, denormalise_durations, validation
-from jaxvoice.models.gaussian_tts.teacher_forcing import BatchResult
+from jaxvoice.models.gaussian_tts.batch_synthesis import BatchResult
 from jaxvoice.models.gaussian_tts.training import GaussianTTSTask, TrainingConfig
 from jaxvoice.models.gaussian_tts.validation import Validation
 from jaxvoice.text.phonemes import PhoneSet

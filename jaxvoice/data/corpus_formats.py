@@ -1,4 +1,4 @@
-"""Layouts of corpora of recordings: one function for each layout lists the utterances of a folder."""
+"""Formats of corpora of recordings: one function for each format lists the utterances of a folder."""
 
 import os
 from collections import Counter
