@@ -69,6 +69,22 @@ def test_stft_distance_equals_its_closed_form():
     assert float(found.log_magnitude) == pytest.approx(math.log(2), rel=1e-3)
 
 
+def test_stft_distance_of_a_batch_is_that_of_all_its_energy(speech, noisy):
+    """The convergence of a quiet clip, whose estimate is twice as loud, hardly changes that of the batch."""
+    recordings, estimates = np.stack([speech, 0.01 * noisy]), np.stack([noisy, 0.02 * noisy])
+    convergence, difference = [], []
+    for sizes in STFT_RESOLUTIONS:
+        real, made = (np.stack([scipy_magnitude(x, *sizes) for x in batch]) for batch in (recordings, estimates))
+        convergence.append(np.linalg.norm(real - made) / np.linalg.norm(real))
+        difference.append(np.abs(np.log(real) - np.log(made)).mean())
+    found = stft_distance(recordings, estimates)
+    assert float(found.spectral_convergence) == pytest.approx(np.mean(convergence), rel=1e-4)
+    assert float(found.log_magnitude) == pytest.approx(np.mean(difference), rel=1e-4)
+    first = stft_distance(speech, noisy)
+    assert float(found.spectral_convergence) == pytest.approx(float(first.spectral_convergence), rel=0.02)
+    assert float(found.log_magnitude) == pytest.approx((float(first.log_magnitude) + math.log(2)) / 2, rel=0.01)
+
+
 def test_stft_distance_has_finite_gradients(speech, noisy):
     short = ((256, 64, 256), (128, 30, 100))
     loss = lambda x: stft_distance(speech[:1000], x, short).total  # noqa: E731

@@ -18,7 +18,7 @@ from jaxvoice.data import Corpus, CropBatch, Loader, RandomCrops, Store, Utteran
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.family import FAMILY
-from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
+from jaxvoice.models.hifigan.training import HiFiGANTask, LossWeights, TrainingConfig
 from jaxvoice.training.loop import LoopConfig, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.parallel import data_mesh
@@ -239,6 +239,38 @@ def test_reconstruction_steps_skip_the_discriminators(start):
     assert largest_change(start.generator.model, state.generator.model) > 0.5 * OPTIMIZER.learning_rate
     with pytest.raises(ConfigError, match="reconstruction_steps"):
         TrainingConfig(reconstruction_steps=-1)
+
+
+def test_stft_loss_is_the_weighted_distance_to_the_recording(start):
+    def metrics_with(**weights):
+        loss_weights = LossWeights(**weights)
+        trainer = Trainer(dataclasses.replace(CONFIG, reconstruction_steps=2, loss_weights=loss_weights))
+        return trainer(start, make_batch(0))[1][0]
+
+    metrics = metrics_with(stft=3.0, stft_sizes=(512, 64))
+    assert metrics["generator"] == pytest.approx(45 * metrics["mel_l1"] + metrics["stft"], rel=1e-6)
+    batch = make_batch(0)
+    recordings = torch.from_numpy(batch.audio.astype(np.float32) * batch.gain[:, None])
+    generator = torch_networks()[0]
+    with torch.no_grad():
+        generated = generator(torch_batch(batch)[0])[:, 0]
+    expected = 0.0
+    for size in (512, 64):
+        window = torch.hann_window(size)
+        real, fake = (
+            torch.stft(x, size, size // 4, window=window, return_complex=True).abs().clamp(min=1e-7**0.5)
+            for x in (recordings, generated)
+        )
+        expected += torch.linalg.norm((real - fake).ravel()) / torch.linalg.norm(real.ravel())
+        expected += (real.log() - fake.log()).abs().mean()
+    assert metrics["stft"] == pytest.approx(3 * float(expected) / 2, rel=1e-3)
+
+
+def test_stft_sizes_longer_than_crops_raise_an_error():
+    with pytest.raises(ConfigError, match=r"stft_sizes contains 2048; with segment_size=1024, it should .* below 2048"):
+        TrainingConfig(dataclasses.replace(HiFiGANConfig(), segment_size=1024), loss_weights=LossWeights(stft=1.0))
+    with pytest.raises(ConfigError, match=r"stft_sizes is \(\); it should be multiples of 4"):
+        LossWeights(stft_sizes=())
 
 
 def make_store(lengths=(5000, 9001, 3000)):
