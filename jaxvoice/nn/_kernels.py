@@ -1,8 +1,8 @@
 """Convolutions for CPUs in the forms that XLA computes fastest: dense, grouped, and as one matrix product (im2col).
 
-XLA passes a two-dimensional convolution of channels-last arrays to YNNPACK if it has stride 1 in both gradients, no
-dilated input, and no groups. These convolutions are faster than XLA's one-dimensional ones, so a signal is here an
-image with one row.
+XLA passes two-dimensional convolutions of channels-last arrays to YNNPACK, except those with groups, with a dilated
+input, or with an output longer than the input. They are faster than XLA's one-dimensional convolutions. A signal is
+therefore convolved as an image with one row.
 """
 
 import functools as ft
@@ -35,20 +35,15 @@ def _dense_conv_jvp(stride, padding, dilation, primals, tangents):
     (x, kernel), (dx, dkernel) = primals, tangents
     y = _dense_conv(x, kernel, stride, padding, dilation)
     terms = []
-    # The forms of the tangents are chosen for their transposes, the gradients.
     if not isinstance(dx, SymbolicZero):
-        terms.append(_polyphase_conv(dx, kernel, stride, padding, dilation))
+        terms.append(_image_conv(dx, kernel, stride, padding, dilation))
     if not isinstance(dkernel, SymbolicZero):
-        convolve = _window_conv if _is_window_faster(kernel.shape) else _convolve
-        terms.append(convolve(x, dkernel, stride, padding, dilation))
+        # The transpose of this form, the kernel gradient, is faster than that of an image convolution.
+        terms.append(_convolve(x, dkernel, stride, padding, dilation))
     return y, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(y)
 
 
 _dense_conv.defjvp(_dense_conv_jvp, symbolic_zeros=True)
-
-
-def _is_window_faster(kernel_shape):
-    return kernel_shape[0] > 11
 
 
 def _convolve(x, kernel, stride, padding, dilation, groups=1):
@@ -74,44 +69,6 @@ def _image_conv(x, kernel, stride, padding, dilation):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     return y[:, 0]
-
-
-def _polyphase_conv(x, kernel, stride, padding, dilation):
-    """`_image_conv` of stride 1, with `stride` consecutive positions of `x` as the channels of one.
-
-    The transpose of a convolution with a stride dilates its input; XLA lowers it to slow code.
-    """
-    if stride == 1 or dilation > 1:
-        return _image_conv(x, kernel, stride, padding, dilation)
-    (batch, time, _), taps = x.shape, kernel.shape[0]
-    kernel = _phases_as_channels(kernel, stride)
-    blocks = (time + sum(padding) - taps) // stride + len(kernel)
-    x = jnp.pad(x, ((0, 0), (padding[0], max(0, blocks * stride - time - padding[0])), (0, 0)))
-    return _image_conv(x[:, : blocks * stride].reshape(batch, blocks, kernel.shape[1]), kernel, 1, (0, 0), 1)
-
-
-def _phases_as_channels(kernel, stride):
-    """The kernel for an input with `stride` consecutive positions as the channels of one."""
-    taps, channels, out = kernel.shape
-    phase_taps = -(-taps // stride)
-    kernel = jnp.pad(kernel, ((0, phase_taps * stride - taps), (0, 0), (0, 0)))
-    return kernel.reshape(phase_taps, stride * channels, out)
-
-
-def _window_conv(x, kernel, stride, padding, dilation):
-    """`_image_conv` whose kernel gradient is an image convolution too: its images are the channels of `x`.
-
-    The gradient of the output is the kernel of that convolution, a window as long as the signal.
-    """
-    y = lax.conv_general_dilated(
-        x.transpose(2, 1, 0)[:, None],
-        kernel.transpose(1, 0, 2)[:, None],
-        (1, stride),
-        [(0, 0), padding],
-        rhs_dilation=(1, dilation),
-        dimension_numbers=("CHWN", "IHWO", "HWNC"),
-    )
-    return y[0].swapaxes(0, 1)
 
 
 def grouped_conv(
@@ -150,6 +107,30 @@ def _map_image_conv(x, kernel, stride, padding, dilation):
     return lax.map(lambda group: _image_conv(*group, stride, padding, dilation), (x, kernel))
 
 
+def _phases_as_channels(kernel, stride):
+    """The kernel for an input with `stride` consecutive positions as the channels of one."""
+    taps, channels, out = kernel.shape
+    phase_taps = -(-taps // stride)
+    kernel = jnp.pad(kernel, ((0, phase_taps * stride - taps), (0, 0), (0, 0)))
+    return kernel.reshape(phase_taps, stride * channels, out)
+
+
+def _window_conv(x, kernel, stride, padding, dilation):
+    """`_image_conv` whose kernel gradient is an image convolution too: its images are the channels of `x`.
+
+    The gradient of the output is the kernel of that convolution, a window as long as the signal.
+    """
+    y = lax.conv_general_dilated(
+        x.transpose(2, 1, 0)[:, None],
+        kernel.transpose(1, 0, 2)[:, None],
+        (1, stride),
+        [(0, 0), padding],
+        rhs_dilation=(1, dilation),
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+    )
+    return y[0].swapaxes(0, 1)
+
+
 @ft.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _group_by_group(x, kernel, stride, padding, dilation):
     return _map_image_conv(x, kernel, stride, padding, dilation)
@@ -160,8 +141,8 @@ def _group_by_group_forward(x, kernel, stride, padding, dilation):
 
 
 def _group_by_group_backward(stride, padding, dilation, residuals, dy):
-    # The transposes of `_polyphase_conv` and `_window_conv`. XLA lowers the former to a slow loop if it reverses the
-    # kernel in the body of the loop over groups.
+    # XLA lowers the transpose of a grouped convolution with a stride to a slow loop. The input gradient is therefore
+    # computed for all phases of the input at once, and its phases are then interleaved.
     x, kernel = residuals
     phases = jax.vmap(ft.partial(_phases_as_channels, stride=stride))(kernel)
     reach = phases.shape[1] - 1
