@@ -27,7 +27,7 @@ from experiments.common import Loop
 from jaxvoice.data import RandomCrops
 from jaxvoice.errors import ConfigError
 from jaxvoice.models import hifigan
-from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
+from jaxvoice.models.hifigan.training import HiFiGANTask, LossWeights, TrainingConfig
 from jaxvoice.models.hifigan.warm_start import continued_config, continued_state, initial_state
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
@@ -69,20 +69,34 @@ class Experiment(common.Experiment):
             raise ConfigError("--continue-from and --init-from cannot be combined; pass only one of them.")
 
 
-def default_experiment(preset: str | None, continue_from: Path | None = None) -> Experiment:
-    """The settings of a preset, or of `--continue-from`."""
+def default_experiment(
+    preset: str | None, continue_from: Path | None = None, *, pretrained: bool = False
+) -> Experiment:
+    """The settings of a preset, or of `--continue-from`. `pretrained`: for a run with `--init-from`."""
     if continue_from is not None:
         loop = Loop(steps=5_000_000, validate_every=1000, checkpoint_every=5000, log_every=50)
         return Experiment(continue_from=continue_from, training=continued_config(continue_from), loop=loop)
+    losses = LossWeights(stft=10.0)
     if preset == "tiny":
-        # Small corpora have short epochs, so the rate decays by steps. It is high because there are few steps.
+        # Small corpora have short epochs, so the rate decays by steps. It is high because there are few steps. A step
+        # with discriminators takes five times as long, so a run of a few minutes has none.
         optimizer = OptimizerConfig(learning_rate=1e-3, decay=0.999, decay_steps=10)
-        loop = Loop(minutes=4.0, validate_every=0, checkpoint_every=100, log_every=20)
-        training = TrainingConfig(hifigan.preset(preset), optimizer, optimizer)
+        loop = Loop(minutes=4.5, validate_every=0, checkpoint_every=500, log_every=100)
+        training = TrainingConfig(
+            hifigan.preset(preset), optimizer, optimizer, losses, ema_decay=0.995, reconstruction_steps=10_000
+        )
         return Experiment(preset=preset, batch_size=8, crops_per_clip=4, training=training, loop=loop)
     optimizer = OptimizerConfig(decay=0.999, decay_steps=1000)
     model = hifigan.preset(preset or "v1")
-    training = TrainingConfig(model, optimizer, optimizer, precision="bfloat16", ema_decay=0.999)
+    training = TrainingConfig(
+        model,
+        optimizer,
+        optimizer,
+        losses,
+        precision="bfloat16",
+        ema_decay=0.999,
+        reconstruction_steps=0 if pretrained else 1000,
+    )
     loop = Loop(minutes=60.0, validate_every=2000, checkpoint_every=5000, log_every=50)
     return Experiment(preset=preset, batch_size=32, crops_per_clip=16, workers=4, training=training, loop=loop)
 
@@ -93,7 +107,8 @@ def parse(argv: Sequence[str]) -> Experiment:
     def default() -> Experiment:
         folder = common.flag_value("--continue-from", argv)
         if folder is None:
-            return default_experiment(common.chosen_preset(argv, hifigan.PRESETS, full="v1"))
+            preset = common.chosen_preset(argv, hifigan.PRESETS, full="v1")
+            return default_experiment(preset, pretrained=common.flag_value("--init-from", argv) is not None)
         if common.flag_value("--preset", argv) is not None:
             raise ConfigError("--continue-from uses the stored network sizes; omit --preset.")
         return default_experiment(None, Path(folder))
@@ -109,7 +124,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     common.check(experiment)
     if experiment.preset == "tiny":
         print_once(
-            "Preset tiny: a small HiFi-GAN for a few minutes. It shows that training works, but does not sound good."
+            "Preset tiny: a small HiFi-GAN for a few minutes. Its speech can be understood, but sounds metallic."
         )
     corpus = common.find_recordings(experiment, experiment.corpus, mel, segment)
     store, validation = common.load_recordings(corpus, experiment.validation, mel)

@@ -68,6 +68,14 @@ def test_defaults_on_a_gpu_are_v1_for_an_hour(monkeypatch):
     assert hifigan_l40.parse(["--preset", "v2"]).training.model == PRESETS["v2"]
 
 
+def test_discriminators_join_early_on_a_gpu_and_late_on_a_cpu():
+    tiny, v1, tuned = (hifigan_l40.parse(flags.split()).training for flags in ("", "--preset v1", "--init-from x"))
+    assert tiny.loss_weights.stft == v1.loss_weights.stft == 10
+    assert 0 < v1.reconstruction_steps < 13_000 / 10
+    assert tiny.reconstruction_steps == tuned.reconstruction_steps > 270 / 0.05, "more steps than in 4.5 minutes"
+    assert hifigan_l40.parse(["--preset", "v1", "--init-from", "x"]).training.reconstruction_steps == 0
+
+
 @pytest.mark.parametrize("preset", ["tiny", "v1", "v3"])
 def test_a_preset_is_the_same_on_every_machine(preset, monkeypatch):
     experiments = []
