@@ -3,7 +3,8 @@
     python -m experiments.hifigan_l40 [--data PATH] [--run-dir DIR] [--preset NAME] [--minutes M] ...
 
 On a GPU or TPU it trains HiFi-GAN V1 (`--preset` for others) in bfloat16 for at most 60 minutes. On a CPU it trains the
-preset `tiny`, a small HiFi-GAN against small discriminators, for at most five minutes altogether. Without `--data` it
+preset `tiny`, a small HiFi-GAN, for at most five minutes altogether. The first steps, on a CPU all of these minutes,
+train the generator without discriminators on its mel and multi-resolution STFT losses. Without `--data` it
 trains on a few minutes of English speech that espeak-ng (extra `demo`) synthesises. The same command resumes a run
 that was stopped. The minutes count from the start of the command, and include the check and decoding of the corpus.
 
