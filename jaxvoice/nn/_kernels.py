@@ -94,8 +94,10 @@ def grouped_conv(
     if kernel.shape[1] == 1:
         return _depthwise_conv(x, kernel, stride, padding, dilation)
     kernels = kernel.reshape(*kernel.shape[:2], groups, -1).transpose(2, 0, 1, 3)
-    convolve = _group_by_group if dilation == 1 else _map_image_conv
-    return _join_groups(convolve(_split_groups(x, groups), kernels, stride, padding, dilation))
+    split = _split_groups(x, groups)
+    if dilation == 1:
+        return _join_groups(_group_by_group(split, kernels, stride, padding, dilation))
+    return _join_groups(_map_image_conv(split, kernels, stride, padding, dilation))
 
 
 def _split_groups(x, groups):
@@ -107,7 +109,7 @@ def _join_groups(y):
 
 
 def _map_image_conv(x, kernel, stride, padding, dilation):
-    return lax.map(lambda group: _image_conv(*group, stride, padding, dilation), (x, kernel))
+    return lax.map(lambda group: _image_conv(group[0], group[1], stride, padding, dilation), (x, kernel))
 
 
 def _phases_as_channels(kernel, stride):
@@ -174,10 +176,9 @@ def _depthwise_conv(x, kernel, stride, padding, dilation):
     span = (x.shape[1] - dilation * (taps - 1) - 1) // stride * stride + 1
     kernel = kernel.reshape(taps, 1, 1, groups, -1)
     reads = [lax.slice_in_dim(x, tap * dilation, tap * dilation + span, stride, axis=1) for tap in range(taps)]
-    y = sum(
-        (read[..., None] * weights for read, weights in zip(reads[1:], kernel[1:], strict=True)),
-        reads[0][..., None] * kernel[0],
-    )
+    y = reads[0][..., None] * kernel[0]
+    for read, weights in zip(reads[1:], kernel[1:], strict=True):
+        y = y + read[..., None] * weights
     return y.reshape(batch, y.shape[1], groups * kernel.shape[-1])
 
 
