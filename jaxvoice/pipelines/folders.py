@@ -106,20 +106,6 @@ def _metrics(path: Path) -> tuple[list[Mapping[str, Any]], int | None]:
                 continue
             last = line["step"]
             if line.get("kind") == "validation":
-                if "rank" not in line and "phase" in line:  # the name until version 0.2
-                    line = {"rank" if name == "phase" else name: value for name, value in line.items()}
-                validations.append({name: value for name, value in line.items() if name != "kind"})
-    return validations, last
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for text in lines:
-            try:
-                line = json.loads(text)
-            except (ValueError, RecursionError):
-                continue
-            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
-                continue
-            last = line["step"]
-            if line.get("kind") == "validation":
                 # Runs before this version logged the rank as the phase.
                 old = {"phase": "rank"} if "rank" not in line else {}
                 validations.append({old.get(name, name): value for name, value in line.items() if name != "kind"})
