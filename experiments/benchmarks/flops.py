@@ -87,7 +87,7 @@ def upsampling_gflop(batch: int, phones: int, frames: int, dim: int) -> float:
 def traced_gflop(function: Callable[..., Any], *arguments: Any) -> float:
     """Matrix products and convolutions of a JAX function for these arguments or shapes of arguments, loops included.
 
-    **Raises:** `NotImplementedError` for a `while` loop, whose number of iterations is not part of the program.
+    **Raises:** `ValueError` for a `while` loop, whose number of iterations is not part of the program.
     """
     import equinox as eqx
 
@@ -110,7 +110,7 @@ def _of_equation(name: str, equation: Any) -> float:
         holes = math.prod(equation.params["lhs_dilation"])  # zeros between the inputs need no multiplications
         return 2 * math.prod(equation.outvars[0].aval.shape) * per_output / holes
     if name == "while":
-        raise NotImplementedError("A while loop has no fixed number of iterations; count its body separately.")
+        raise ValueError("A while loop has no fixed number of iterations; count its body separately.")
     inner = [_operations(jaxpr) for jaxpr in _jaxprs(equation.params)]
     if name == "cond":
         return max(inner, default=0)
