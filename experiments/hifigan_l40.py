@@ -125,7 +125,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     common.check(experiment)
     if experiment.preset == "tiny":
         print_once(
-            "Preset tiny: a small HiFi-GAN for a few minutes. Its speech can be understood, but sounds metallic."
+            "Preset tiny: a small HiFi-GAN for a few minutes. Its speech is less intelligible than the recordings."
         )
     corpus = common.find_recordings(experiment, experiment.corpus, mel, segment)
     store, validation = common.load_recordings(corpus, experiment.validation, mel)
