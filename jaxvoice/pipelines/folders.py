@@ -106,7 +106,8 @@ def _metrics(path: Path) -> tuple[list[Mapping[str, Any]], int | None]:
                 continue
             last = line["step"]
             if line.get("kind") == "validation":
-                # Runs before this version logged the rank as the phase.
-                old = {"phase": "rank"} if "rank" not in line else {}
-                validations.append({old.get(name, name): value for name, value in line.items() if name != "kind"})
+                values: dict[str, Any] = {name: value for name, value in line.items() if name != "kind"}
+                if "rank" not in values and "phase" in values:
+                    values["rank"] = values.pop("phase")  # Runs of earlier versions logged the rank as the phase.
+                validations.append(values)
     return validations, last
