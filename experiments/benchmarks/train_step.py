@@ -77,10 +77,15 @@ def torch_networks(preset: Preset) -> Any:
 
     torch.manual_seed(0)
     sizes = PRESETS[preset].discriminators
+    scale_discriminators = torch_hifigan.MultiScaleDiscriminator(sizes.scales, width=sizes.width)
+    # Every call is a power iteration. The random vectors that spectral norm begins with make the outputs overflow.
+    with torch.no_grad():
+        for _ in range(10):
+            scale_discriminators(torch.zeros(1, 1, 2048))
     return (
         torch_hifigan.Generator(**torch_sizes(preset)),
         torch_hifigan.MultiPeriodDiscriminator(sizes.periods, width=sizes.width),
-        torch_hifigan.MultiScaleDiscriminator(sizes.scales, width=sizes.width),
+        scale_discriminators,
     )
 
 
