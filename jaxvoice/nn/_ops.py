@@ -88,7 +88,7 @@ def conv1d_xla(
     """`conv1d` with a kernel in the layout of `to_xla_layout`."""
     span = _kernel_span(kernel.shape[0], dilation)
     check_time(x.shape[-2], span - sum(padding), "a convolution")
-    flat, padding = _pad_explicitly(_flat(x), padding, span)
+    flat, padding = _pad_explicitly(_flat(x), padding, span, kernel.shape[0])
     if groups == 1:
         y = dense_conv(flat, kernel, stride, padding, dilation)
     else:
@@ -96,12 +96,13 @@ def conv1d_xla(
     return y.reshape(*x.shape[:-2], *y.shape[1:])
 
 
-def _pad_explicitly(x, padding, span):
-    """`x` and the padding that the convolution adds. If the output is longer than `x`, `x` is padded here instead.
+def _pad_explicitly(x, padding, span, taps):
+    """`x` and the padding that the convolution adds. If the output or the kernel is longer than `x`, pads `x` here.
 
-    On CPUs, XLA lowers the weight gradient of a convolution with so much padding to a slow loop.
+    On CPUs, XLA lowers the weight gradient of a convolution whose output is longer to a slow loop. If the kernel is
+    longer, XLA exchanges it with the input, and its convolutions are slow in the layout that results.
     """
-    if sum(padding) < span:
+    if sum(padding) < span and taps <= x.shape[1]:
         return x, padding
     return jnp.pad(x, ((0, 0), padding, (0, 0))), (0, 0)
 

@@ -126,6 +126,12 @@ def test_grouped_conv_is_a_loop_over_image_convolutions(key):
     assert "f32[46,32] = dot_general" in program
 
 
+def test_grouped_conv_with_a_kernel_longer_than_the_input_is_an_image_convolution(key):
+    layer, x = Conv1d(64, 64, 9, padding=4, groups=2, key=key), jnp.asarray(draw(3, 7, 64))
+    assert image_convolutions(layer, x) == ["3,1,7,32"]
+    assert image_convolutions(jax.grad(lambda x: jnp.sum(jnp.square(layer(x)))), x) == ["3,1,7,32", "3,1,15,32"]
+
+
 @pytest.mark.parametrize(("taps", "stride"), [(1, 1), (1, 3), (4, 2), (4, 5), (7, 1), (7, 2), (7, 3), (16, 8)])
 @pytest.mark.parametrize(("padding", "groups"), [(0, 1), (2, 1), (1, 2)])
 def test_conv_transpose1d(taps, stride, padding, groups, key):
