@@ -1,24 +1,27 @@
 """Reading, writing and resampling of audio: one channel of float32 at any sample rate."""
 
+import contextlib
 import numbers
 import operator
 import os
-import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, Int16
 
+from jaxvoice.data.audio_headers import StreamedFile, missing_bytes, streamed_header
 from jaxvoice.errors import AudioError, ShapeError
+
+if TYPE_CHECKING:
+    import soundfile
 
 SILENCE = 10 ** (-70 / 20)  # peak of silent audio, full scale at 1; about ten steps of 16-bit audio
 _BLOCK = 1 << 16  # samples that are converted and written at once
-_UNKNOWN_LENGTH = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # stated in WAV files that were written as streams
-_LARGEST_PAGE = 27 + 255 + 255 * 255
+_LOWEST_SHARE = 0.01  # of the power that channels without correlation have in their mean; less is cancellation
 
 
 @dataclass(frozen=True)
@@ -57,25 +60,40 @@ class Audio:
 def read_audio(path: str | Path, sample_rate: float | None = None) -> Audio:
     """Read a WAV, FLAC, OGG or MP3 file, average its channels, and resample it to `sample_rate` (Hz) if that is given.
 
-    Samples of 16 bits are divided by 32768.
+    Samples of 16 bits are divided by 32768. A WAV file that was written as a stream, whose header states 0 bytes, about
+    2 or 4 GiB, or 2,000,000,000 bytes, is read to its end.
 
-    **Raises:** `AudioError` if the file is missing, empty, truncated or not audio, if it has no samples or contains NaN
-    or infinity, or if `sample_rate` is not a positive whole number. Truncation of an MP3 file that does not state its
-    length is not detected.
+    **Raises:** `AudioError` if the file is missing, empty, truncated or not audio, cannot be decoded, or does not fit
+    into memory, if it has no samples or contains NaN or infinity, if its channels cancel each other in their mean, or
+    if `sample_rate` is not a positive whole number. Truncation of an MP3 file that does not state its length is not
+    detected.
     """
     wanted = None if sample_rate is None else _whole_rate("sample_rate", sample_rate)
     path = _check_path(path)
     samples, info = _decode(path)
     if info.frames == 0:
         raise AudioError(f"{path} is zero-length: it has a header but no samples; record it again.")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    mono = samples[:, 0] if info.channels == 1 else samples.mean(axis=1)
     if not np.isfinite(mono).all():
         bad = int(np.count_nonzero(~np.isfinite(mono)))
         raise AudioError(f"{path} contains NaN or infinity in {bad} of {len(mono)} samples; export it again.")
+    if info.channels > 1:
+        _check_cancellation(path, samples, mono)
     mono = np.ascontiguousarray(mono, dtype=np.float32)
     if wanted is not None and wanted != info.sample_rate:
         mono = resample(mono, info.sample_rate, wanted)
     return Audio(mono, wanted or info.sample_rate, info)
+
+
+def _check_cancellation(path: Path, samples: np.ndarray, mono: np.ndarray) -> None:
+    """Raise `AudioError` if the mean `mono` of the channels lacks the sound that the channels have."""
+    power = samples.var(axis=0, dtype=np.float64)
+    uncorrelated = float(power.sum()) / samples.shape[1] ** 2
+    if power.max() > SILENCE**2 and float(mono.var(dtype=np.float64)) < _LOWEST_SHARE * uncorrelated:
+        raise AudioError(
+            f"{path} has {samples.shape[1]} channels that cancel each other in their mean, so one of them is inverted; "
+            "export one channel."
+        )
 
 
 def _check_path(path: str | Path) -> Path:
@@ -91,20 +109,39 @@ def _check_path(path: str | Path) -> Path:
     return path
 
 
-def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioInfo]:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator["soundfile.SoundFile"]:
+    """The audio file at `path`. Errors of the decoder while the context is open become `AudioError`s.
+
+    **Raises:** `AudioError` if the file is missing, empty or not audio, cannot be decoded, or does not fit into memory.
+    """
     import soundfile
 
     try:
+        streamed = streamed_header(path)
+        with contextlib.ExitStack() as stack:
+            file: Any = _name(path) if streamed is None else stack.enter_context(StreamedFile(path, streamed))
+            yield stack.enter_context(soundfile.SoundFile(file))
+    except AudioError:
+        raise
+    except MemoryError as failure:
+        raise AudioError(f"{path} does not fit into memory; split it into shorter files.") from failure
+    except OSError as failure:
+        raise AudioError(f"{path} cannot be opened ({failure.strerror}); check its permissions.") from failure
+    except Exception as failure:  # soundfile raises errors of many classes for files that it does not decode
+        raise _unreadable(path, failure) from failure
+
+
+def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioInfo]:
+    with _opened(path) as file:
         missing = missing_bytes(path)
         if missing:
             raise AudioError(f"{path} is truncated: at least its last {missing} bytes are missing; copy it again.")
-        with soundfile.SoundFile(_name(path)) as file:
-            promised, rate, channels, subtype = file.frames, file.samplerate, file.channels, file.subtype
+        promised, rate, channels, subtype = file.frames, file.samplerate, file.channels, file.subtype
+        if file.seekable():
             samples = file.read(dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as failure:
-        raise _unreadable(path, failure) from failure
-    except OSError as failure:
-        raise AudioError(f"{path} cannot be opened ({failure.strerror}); check its permissions.") from failure
+        else:  # GSM 6.10 and the kinds of ADPCM that keep a state
+            samples = np.concatenate([np.zeros((0, channels), np.float32), *_unseekable_blocks(file)])
     if len(samples) < promised:
         raise AudioError(
             f"{path} is truncated: it contains {len(samples)} of the {promised} samples in its header; copy it again."
@@ -112,29 +149,30 @@ def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioIn
     return samples, AudioInfo(rate, channels, len(samples), subtype)
 
 
+def _unseekable_blocks(file: "soundfile.SoundFile") -> Iterator[Float32[np.ndarray, "frames channels"]]:
+    while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+        yield block
+
+
 def _name(path: Path) -> Any:
     """`path` as soundfile takes it. On POSIX systems, file names are bytes that need not be valid text."""
     return str(path) if sys.platform == "win32" else os.fsencode(path)
 
 
-def _unreadable(path: Path, failure: Any) -> AudioError:
-    reason = failure.error_string.strip().rstrip(".")
+def _unreadable(path: Path, failure: Exception) -> AudioError:
+    reason = str(getattr(failure, "error_string", failure)).strip().rstrip(".")
     return AudioError(f"{path} is not audio of a supported format, or damaged ({reason}); convert it to WAV or FLAC.")
 
 
 def audio_info(path: str | Path) -> AudioInfo:
     """Read the header of an audio file.
 
+    The size in the header of a WAV file that was written as a stream is replaced by that of the file.
+
     **Raises:** `AudioError` if the file is missing, empty or not audio.
     """
-    import soundfile
-
-    path = _check_path(path)
-    try:
-        info = soundfile.info(_name(path))
-    except soundfile.LibsndfileError as failure:
-        raise _unreadable(path, failure) from failure
-    return AudioInfo(info.samplerate, info.channels, info.frames, info.subtype)
+    with _opened(_check_path(path)) as file:
+        return AudioInfo(file.samplerate, file.channels, file.frames, file.subtype)
 
 
 def resample(
@@ -215,42 +253,3 @@ def _blocks(waveform: np.ndarray) -> Iterator[Float32[np.ndarray, " samples"]]:
 
 def _rounded(block: Float32[np.ndarray, " samples"]) -> Int16[np.ndarray, " samples"]:
     return np.clip(np.rint(block * np.float32(32768)), -32768, 32767).astype(np.int16)
-
-
-def missing_bytes(path: Path) -> int:
-    """The smallest number of bytes that are missing from a WAV, AIFF or OGG file according to its headers.
-
-    It is 0 for other formats.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-            return _missing_in_chunks(file, size, "<4sI", b"data")
-        if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
-            return _missing_in_chunks(file, size, ">4sI", b"SSND")
-        if head[:4] == b"OggS":
-            return _missing_in_ogg(file, size)
-    return 0
-
-
-def _missing_in_chunks(file: BinaryIO, size: int, layout: str, wanted: bytes) -> int:
-    while len(header := file.read(8)) == 8:
-        name, length = struct.unpack(layout, header)
-        if name == wanted:
-            return 0 if length in _UNKNOWN_LENGTH else max(0, file.tell() + length - size)
-        file.seek(length + length % 2, os.SEEK_CUR)
-    return 0
-
-
-def _missing_in_ogg(file: BinaryIO, size: int) -> int:
-    """The last page of an Ogg stream states the lengths of its segments; RFC 3533, section 6."""
-    file.seek(max(0, size - _LARGEST_PAGE))
-    tail = file.read()
-    start = tail.rfind(b"OggS")
-    if start < 0:
-        return 0
-    page = tail[start:]
-    if len(page) < 27 or len(page) < 27 + page[26]:
-        return 1
-    return max(0, 27 + page[26] + sum(page[27 : 27 + page[26]]) - len(page))

@@ -10,7 +10,8 @@ import scipy.signal
 import soundfile
 from jax import numpy as jnp
 
-from jaxvoice.data import read_audio, resample, write_wav
+from jaxvoice.data import Corpus, Utterance, preflight, read_audio, resample, write_wav
+from jaxvoice.data.audio import audio_info
 from jaxvoice.errors import AudioError, ShapeError
 
 FORMATS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
@@ -224,3 +225,87 @@ def test_read_audio_reads_real_recordings(real_clips):
     flac = read_audio(next((real_clips / "vctk").rglob("*.flac")), 22050)
     assert flac.source is not None and flac.source.sample_rate == 24000
     assert 0.01 < np.abs(flac.samples).max() <= 1.1
+
+
+@pytest.mark.parametrize("subtype", ["GSM610", "G721_32", "NMS_ADPCM_16", "IMA_ADPCM", "MS_ADPCM", "ALAW"])
+def test_read_audio_reads_compressed_wav_files(tmp_path, speech, subtype):
+    soundfile.write(tmp_path / "clip.wav", speech(rate=8000), 8000, subtype=subtype)
+    audio = read_audio(tmp_path / "clip.wav", 16000)
+    assert audio.source is not None and audio.source.subtype == subtype
+    assert audio_info(tmp_path / "clip.wav") == audio.source
+    assert dominant_frequency(audio.samples, 16000) == pytest.approx(440, abs=2)
+
+
+def test_read_audio_reads_mpeg_in_a_wav_file(tmp_path, speech):
+    soundfile.write(tmp_path / "clip.mp3", speech(rate=16000), 16000)
+    data = (tmp_path / "clip.mp3").read_bytes()
+    form = struct.pack("<HHIIHHHHIHHH", 0x55, 1, 16000, 4000, 1, 0, 12, 1, 2, 576, 1, 1393)
+    chunks = ((b"fmt ", form), (b"fact", struct.pack("<I", 16000)), (b"data", data))
+    body = b"WAVE" + b"".join(name + struct.pack("<I", len(chunk)) + chunk for name, chunk in chunks)
+    (tmp_path / "clip.wav").write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    audio = read_audio(tmp_path / "clip.wav")
+    assert audio.source is not None and audio.source.subtype == "MPEG_LAYER_III"
+    assert dominant_frequency(audio.samples, 16000) == pytest.approx(440, abs=0.5)
+
+
+@pytest.mark.parametrize("failure", [ValueError("no frames"), RuntimeError("state"), MemoryError(), AssertionError()])
+def test_any_error_of_the_decoder_is_a_counted_rejection(tmp_path, speech, monkeypatch, failure):
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", speech(), 22050)
+    read = soundfile.SoundFile.read
+
+    def fail(file, *arguments, **options):
+        if b"b.wav" in file.name:
+            raise failure
+        return read(file, *arguments, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", fail)
+    utterances = tuple(Utterance(name, tmp_path / f"{name}.wav") for name in ("a", "b"))
+    checked = preflight(Corpus("folder", tmp_path, utterances), 22050, 8192)
+    assert [item.id for item in checked.rejected] == ["b"] and checked.corpus.counts == {"audio": 1}
+    assert str(tmp_path / "b.wav") in checked.rejected[0].reason
+
+
+@pytest.mark.parametrize(
+    "size", [0, 0x7FFFFF00, 0x7FFFF000, 0x7FFFFFDB, 0x7FFFFFFF, 0x80000000, 2_000_000_000, 0xFFFFFFDB, 0xFFFFFFFF]
+)
+@pytest.mark.parametrize("whole", ["kept", "same", "with header"])
+def test_wav_files_written_as_streams_are_read_to_their_end(tmp_path, speech, size, whole):
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, speech(), 22050)
+    expected = read_audio(path)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data") + 4
+    data[place : place + 4] = struct.pack("<I", size)
+    if whole != "kept":
+        data[4:8] = struct.pack("<I", size if whole == "same" else min(size + 36, 0xFFFFFFFF))
+    path.write_bytes(data)
+    audio = read_audio(path)
+    np.testing.assert_array_equal(audio.samples, expected.samples)
+    assert audio_info(path) == audio.source == expected.source
+
+
+def test_a_wav_file_of_zero_samples_with_a_chunk_after_them_is_empty(tmp_path):
+    soundfile.write(tmp_path / "clip.wav", np.zeros(0), 22050)
+    with (tmp_path / "clip.wav").open("ab") as file:
+        file.write(b"LIST" + struct.pack("<I", 4) + b"INFO")
+    with pytest.raises(AudioError, match="zero-length"):
+        read_audio(tmp_path / "clip.wav")
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(-1.0, 0.0), (-0.9, 0.0), (-1.0, 0.2)])
+def test_channels_that_cancel_each_other_are_an_error(tmp_path, speech, gain, offset):
+    left = speech() * 0.5
+    soundfile.write(tmp_path / "clip.wav", np.stack([left, gain * left + offset], axis=1), 22050)
+    with pytest.raises(AudioError, match=r"2 channels that cancel each other in their mean.*export one channel"):
+        read_audio(tmp_path / "clip.wav")
+
+
+def test_channels_that_do_not_cancel_are_averaged(tmp_path, speech):
+    left, quiet = speech(), np.zeros(22050)
+    for right in (left, quiet, speech(frequency=1000.0)):
+        soundfile.write(tmp_path / "clip.wav", np.stack([left, right, *[quiet] * 10], axis=1), 22050)
+        source = read_audio(tmp_path / "clip.wav").source
+        assert source is not None and source.channels == 12
+    soundfile.write(tmp_path / "clip.wav", np.zeros((22050, 2)), 22050)
+    assert not read_audio(tmp_path / "clip.wav").samples.any()
