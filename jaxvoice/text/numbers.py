@@ -1,31 +1,20 @@
 """Numbers in English words, in American usage."""
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-    " eighteen nineteen"
-)
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_GROUPS = (
-    "thousand million billion trillion quadrillion quintillion sextillion septillion octillion nonillion decillion"
-)
-ONES, TENS, GROUPS = _ONES.split(), _TENS.split(), _GROUPS.split()
-MAX_DIGITS = 3 * (len(GROUPS) + 1)
-"""The number of digits of the longest number that has a name; longer numbers are read digit by digit."""
+from functools import lru_cache
 
-IRREGULAR = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth"}
-IRREGULAR |= {"twelve": "twelfth"}
+from num2words import num2words
+
+MAX_DIGITS = 36
+"""The number of digits of the longest number that is read as a number; longer numbers are read digit by digit."""
+
+ONES = "zero one two three four five six seven eight nine".split()
 FRACTIONS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
 
 
-def _below_thousand(number: int) -> str:
-    hundreds, rest = divmod(number, 100)
-    words = [f"{ONES[hundreds]} hundred"] if hundreds else []
-    if rest >= 20:
-        tens, ones = divmod(rest, 10)
-        words.append(TENS[tens - 2] + (f"-{ONES[ones]}" if ones else ""))
-    elif rest or not hundreds:
-        words.append(ONES[rest])
-    return " ".join(words)
+@lru_cache(maxsize=4096)
+def _words(number: int, kind: str) -> str:
+    # num2words writes "one thousand, two hundred and five" and "nineteen oh-five".
+    return num2words(number, to=kind).replace(",", "").replace(" and ", " ").replace("oh-", "oh ")
 
 
 def digit_words(digits: str) -> str:
@@ -37,36 +26,17 @@ def cardinal(number: int) -> str:
     """`1234` becomes `one thousand two hundred thirty-four`. Numbers of more than 36 digits are read digit by digit."""
     if number < 0:
         return f"minus {cardinal(-number)}"
-    if number >= 10**MAX_DIGITS:
-        return digit_words(str(number))
-    words: list[str] = []
-    rest, group = number, 0
-    while rest:
-        rest, part = divmod(rest, 1000)
-        if part:
-            words.insert(0, _below_thousand(part) + (f" {GROUPS[group - 1]}" if group else ""))
-        group += 1
-    return " ".join(words) or ONES[0]
+    return digit_words(str(number)) if number >= 10**MAX_DIGITS else _words(number, "cardinal")
 
 
 def ordinal(number: int) -> str:
     """`21` becomes `twenty-first`."""
-    words = cardinal(number)
-    cut = max(words.rfind(" "), words.rfind("-")) + 1
-    last = words[cut:]
-    if last in IRREGULAR:
-        return words[:cut] + IRREGULAR[last]
-    return words[:cut] + (last[:-1] + "ieth" if last.endswith("y") else last + "th")
+    return f"{cardinal(number)}th" if number >= 10**MAX_DIGITS else _words(number, "ordinal")
 
 
 def year(number: int) -> str:
     """A number of four digits read as a year: `1905` becomes `nineteen oh five`, `1900` becomes `nineteen hundred`."""
-    century, rest = divmod(number, 100)
-    if not 1000 <= number <= 2099 or (century == 20 and rest < 10) or (century == 10 and rest < 10):
-        return cardinal(number)
-    if rest == 0:
-        return f"{cardinal(century)} hundred"
-    return f"{cardinal(century)} {f'oh {ONES[rest]}' if rest < 10 else cardinal(rest)}"
+    return _words(number, "year") if 1000 <= number <= 2099 else cardinal(number)
 
 
 def plural(words: str) -> str:
