@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float, Float32, Int16
 
-from jaxvoice.data.audio_headers import StreamedFile, missing_bytes, streamed_header
+from jaxvoice.data.audio_headers import StreamedFile, missing_bytes, streamed_header, wav_header
 from jaxvoice.errors import AudioError, ShapeError
 
 if TYPE_CHECKING:
@@ -212,11 +212,9 @@ def write_wav(
     16-bit samples are rounded and clipped to [-32768, 32767]. An existing file is replaced only when the new one is
     complete.
 
-    **Raises:** `AudioError` for NaN, infinity, no samples, another `subtype` or rate, or a path that cannot be written;
-    `ShapeError` if `samples` is not one-dimensional.
+    **Raises:** `AudioError` for NaN, infinity, no samples, more than 4 GiB, another `subtype` or rate, a path that
+    cannot be written, or a full disk; `ShapeError` if `samples` is not one-dimensional.
     """
-    import soundfile
-
     path, rate = Path(path), _whole_rate("sample_rate", sample_rate)
     waveform = np.asarray(samples)
     if waveform.ndim != 1:
@@ -230,16 +228,22 @@ def write_wav(
         raise AudioError(f"subtype is {subtype!r}; it should be 'PCM_16' or 'FLOAT'.")
     if path.is_dir():
         raise AudioError(f"{path} is a folder; pass the name of a WAV file.")
+    sample = np.dtype("<i2" if subtype == "PCM_16" else "<f4")
+    header = wav_header(waveform.size, rate, sample)
+    if header is None:
+        raise AudioError(f"{path} would have {waveform.size} samples; a WAV file has at most 4 GiB. Write it in parts.")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with partial.open("wb") as file, soundfile.SoundFile(file, "w", rate, 1, subtype, format="WAV") as wav:
+        # libsndfile reports a full disk as an AssertionError, and prints the traceback of its callback.
+        with partial.open("wb") as file:
+            file.write(header)
             for block in _blocks(waveform):
-                wav.write(_rounded(block) if subtype == "PCM_16" else block)
+                file.write((_rounded(block) if subtype == "PCM_16" else block).astype(sample, copy=False).tobytes())
         partial.replace(path)
-    except (OSError, soundfile.SoundFileError) as failure:
-        reason = getattr(failure, "strerror", None) or failure
+    except OSError as failure:
         raise AudioError(
-            f"{path} cannot be written ({reason}); check that its folder exists, is writable and has space."
+            f"{path} cannot be written ({failure.strerror or failure}); check that its folder exists, is writable and "
+            "has space."
         ) from failure
     finally:
         partial.unlink(missing_ok=True)

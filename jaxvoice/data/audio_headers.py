@@ -1,10 +1,12 @@
-"""The sizes that WAV, AIFF and OGG files state in their headers: truncated files, and WAV files written as streams."""
+"""Headers of audio files: the sizes that WAV, AIFF and OGG files state, WAV files of unknown size, and new headers."""
 
 import io
 import os
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
 
 _LARGEST_PAGE = 27 + 255 + 255 * 255
 # A program that writes to a pipe does not know the size of the data, and writes 0 or a large number: the largest number
@@ -18,6 +20,25 @@ class StreamedHeader(NamedTuple):
 
     start: int
     size: int
+
+
+def wav_header(samples: int, sample_rate: int, sample: np.dtype) -> bytes | None:
+    """The header of a WAV file of one channel, up to its samples of type `sample`, which are integers or floats.
+
+    It is `None` if the sizes or the sample rate (Hz) do not fit into 32 bits.
+    """
+    size = samples * sample.itemsize
+    form = struct.pack("<HHHH", 3 if sample.kind == "f" else 1, 1, sample.itemsize, 8 * sample.itemsize)
+    chunks = b""
+    try:
+        form = form[:4] + struct.pack("<II", sample_rate, sample_rate * sample.itemsize) + form[4:]
+        if sample.kind == "f":  # formats other than integers have the size of an extension, and a chunk `fact`
+            form += struct.pack("<H", 0)
+            chunks = struct.pack("<4sII", b"fact", 4, samples)
+        chunks = struct.pack("<4sI", b"fmt ", len(form)) + form + chunks + struct.pack("<4sI", b"data", size)
+        return struct.pack("<4sI4s", b"RIFF", 4 + len(chunks) + size, b"WAVE") + chunks
+    except struct.error:
+        return None
 
 
 def missing_bytes(path: Path) -> int:

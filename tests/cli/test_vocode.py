@@ -1,5 +1,8 @@
 """`jaxvoice vocode` on valid and invalid files: files, output and exit code."""
 
+import errno
+import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -234,3 +237,26 @@ def test_invalid_conditioning_vectors_are_one_line(kind, tmp_path, files, capsys
     model = tmp_path / "model"
     code, lines = run(capsys, files("mel"), tmp_path / "out.wav", "--model", model, "--cond", voice)
     assert code == 2 and len(lines) == 1 and "voice.npy is missing or is not a .npy array of numbers" in lines[0]
+
+
+class _FullDisk(io.BytesIO):
+    def write(self, _, /):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_batch_goes_on_when_the_disk_is_full_for_one_file(files, model, tmp_path, monkeypatch, capfd):
+    opened = Path.open
+
+    def write_less(path, mode="r", *arguments, **options):
+        file = opened(path, mode, *arguments, **options)
+        if mode == "wb" and path.name.startswith(".speech.wav"):
+            file.close()
+            return _FullDisk()
+        return file
+
+    monkeypatch.setattr(Path, "open", write_less)
+    out = tmp_path / "out"
+    assert main(["vocode", str(files("speech")), str(files("mel")), str(out), "--model", str(model)]) == 2
+    assert [path.name for path in out.iterdir()] == ["mel.wav"]
+    said = capfd.readouterr().err
+    assert "speech.wav cannot be written (No space left on device)" in said and "Traceback" not in said

@@ -1,3 +1,6 @@
+import errno
+import io
+import os
 import re
 import struct
 import tracemalloc
@@ -12,6 +15,7 @@ from jax import numpy as jnp
 
 from jaxvoice.data import Corpus, Utterance, preflight, read_audio, resample, write_wav
 from jaxvoice.data.audio import audio_info
+from jaxvoice.data.audio_headers import wav_header
 from jaxvoice.errors import AudioError, ShapeError
 
 FORMATS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
@@ -202,20 +206,6 @@ def test_write_wav_raises_for_bad_arguments(tmp_path, speech):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder"]
 
 
-def test_full_disk_keeps_the_old_file(tmp_path, speech, monkeypatch):
-    path = tmp_path / "clip.wav"
-    write_wav(path, speech(), 22050)
-    before = path.read_bytes()
-
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(soundfile.SoundFile, "write", full)
-    with pytest.raises(AudioError, match="No space left on device"):
-        write_wav(path, speech(2.0), 22050)
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-
-
 def test_read_audio_reads_real_recordings(real_clips):
     path = real_clips / "LJSpeech-1.1" / "wavs" / "LJ001-0002.wav"
     rate, samples = scipy.io.wavfile.read(path)
@@ -309,3 +299,40 @@ def test_channels_that_do_not_cancel_are_averaged(tmp_path, speech):
         assert source is not None and source.channels == 12
     soundfile.write(tmp_path / "clip.wav", np.zeros((22050, 2)), 22050)
     assert not read_audio(tmp_path / "clip.wav").samples.any()
+
+
+@pytest.mark.parametrize(("subtype", "dtype"), [("PCM_16", np.int16), ("FLOAT", np.float32)])
+def test_wav_files_are_read_by_other_programs(tmp_path, speech, subtype, dtype):
+    path = tmp_path / "clip.wav"
+    write_wav(path, speech(), 22050, subtype)
+    rate, samples = scipy.io.wavfile.read(path)
+    assert rate == 22050 and samples.dtype == dtype and len(samples) == 22050
+    info = soundfile.info(path)
+    assert (info.format, info.subtype, info.channels, info.frames) == ("WAV", subtype, 1, 22050)
+    assert "Error" not in info.extra_info and "should be" not in info.extra_info
+
+
+def test_headers_of_more_than_4_gib_are_not_written():
+    assert wav_header(2**31 - 100, 22050, np.dtype("<i2")) is not None
+    assert wav_header(2**31, 22050, np.dtype("<i2")) is None
+
+
+class _FullDisk(io.BytesIO):
+    """A file on a disk with space for 64 KiB."""
+
+    def write(self, data, /):
+        if self.tell() + len(data) > 2**16:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+def test_a_full_disk_while_writing_is_an_audio_error(tmp_path, speech, monkeypatch, capfd):
+    path = tmp_path / "clip.wav"
+    write_wav(path, speech(), 22050)
+    before = path.read_bytes()
+    monkeypatch.setattr("pathlib.Path.open", lambda *_, **__: _FullDisk())
+    with pytest.raises(AudioError, match=r"clip\.wav cannot be written \(No space left on device\); check"):
+        write_wav(path, speech(4.0), 22050)
+    monkeypatch.undo()
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    assert capfd.readouterr().err == ""
