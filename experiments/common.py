@@ -35,6 +35,7 @@ from jaxvoice.training.loop import LoopConfig, TrainingResult
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
 from jaxvoice.training.process import enable_compilation_cache
 from jaxvoice.training.run_folder import RunFolder
+from jaxvoice.training.run_lock import RunLock
 from jaxvoice.weights.model_folder import read_config_file
 
 Row = tuple[str, str]
@@ -162,11 +163,14 @@ def check(experiment: Experiment) -> None:
     """Check the settings that do not depend on the corpus.
 
     **Raises:** `ConfigError` or `CheckpointError` for a batch size that is not a multiple of the number of devices, a
-    run folder that cannot be created or that `--resume` does not allow, or an `--init-from` without a model.
+    run folder that cannot be created, that another process writes or that `--resume` does not allow, or an
+    `--init-from` without a model.
     """
     with flags_in_errors(experiment):
         check_batch_size(experiment.batch_size, data_mesh())
     RunFolder(experiment.run_dir).check(experiment.loop.resume)
+    if jax.process_index() == 0:  # which locks the folder later
+        RunLock(experiment.run_dir).check()
     check_writable(experiment.run_dir)
     find_initial_model(experiment)
 

@@ -31,6 +31,7 @@ from jaxvoice.training.logging import (
 from jaxvoice.training.process import Interrupts
 from jaxvoice.training.provenance import check_same_config, devices, provenance
 from jaxvoice.training.run_folder import Resume, RunFolder
+from jaxvoice.training.run_lock import RunLock
 from jaxvoice.training.task import ResumableLoader, Task, ValidationResult
 from jaxvoice.training.training_state import Skeleton
 
@@ -125,14 +126,16 @@ def fit(
     - `mesh`: a mesh of devices with the axis `data`; by default of all devices.
 
     **Raises:** `ConfigError` for a batch size that is not a multiple of the number of devices; `CheckpointError` if
-    the folder is not a run folder, has another configuration, is damaged, or cannot be written; `TrainingError` after
-    too many updates that are not finite, or if the initial state does not match `task`; `DataError` if the loader ends.
+    the folder is not a run folder, has another configuration, is damaged, is written by another process, or cannot be
+    written; `TrainingError` after too many updates that are not finite, or if the initial state does not match `task`;
+    `DataError` if the loader ends.
     """
     mesh = parallel.data_mesh() if mesh is None else mesh
     folder = RunFolder(run)
     folder.check(config.resume)
-    session = _Session(task, loader, config, folder, mesh, time.monotonic())
-    return session.run(initial_state)
+    with RunLock(run) as lock:
+        session = _Session(task, loader, config, folder, mesh, lock, time.monotonic())
+        return session.run(initial_state)
 
 
 @dataclass
@@ -144,6 +147,7 @@ class _Session:
     config: LoopConfig
     folder: RunFolder
     mesh: Mesh
+    lock: RunLock
     start: float
     step: int = 0
     leaves: list[Array] = field(default_factory=list)
@@ -158,6 +162,9 @@ class _Session:
     def run(self, initial_state: Callable[[], PyTree] | None) -> TrainingResult:
         key = jax.random.key(self.config.seed)
         initial_state = initial_state or (lambda: self.task.init(key=key))
+        exists = self.folder.exists()
+        if exists:
+            self._lock(exists)
         resuming = self.folder.has_progress()
         if resuming:
             check_same_config(self.task, self.folder.read_config(), str(self.folder.config))
@@ -168,6 +175,8 @@ class _Session:
             self.skeleton.adopt(state)  # before anything is written
         upcoming = None if resuming else self._next_batch()
         parallel.barrier("every process has read the run folder")
+        if not exists:
+            self._lock(exists)  # after the first batch, because a failure before it leaves no folder
         if jax.process_index() == 0:
             self.folder.begin({**provenance(self.task), "loop": to_dict(self.config)})
         parallel.barrier("the run folder exists")
@@ -209,6 +218,26 @@ class _Session:
                 log.close()
         self._print_end(result)
         return result
+
+    def _lock(self, existed: bool) -> None:
+        """Lock the run folder in process 0, which writes it. `existed`: whether it contained a run at the start.
+
+        **Raises:** `CheckpointError` in every process if another run holds the lock.
+        """
+        failure = None
+        if jax.process_index() == 0:
+            try:
+                self.folder.create()
+                self.lock.acquire()
+                if self.folder.exists() != existed:
+                    raise CheckpointError(f"Another process has begun a run in {self.folder.path}; repeat the command.")
+            except CheckpointError as error:
+                failure = error
+        failed = parallel.in_every_process(int(failure is not None))[0]
+        if failure is not None:
+            raise failure
+        if failed:
+            raise CheckpointError(f"Process 0 could not lock the run folder {self.folder.path}; see its error.")
 
     def _train(self, log: RunLog, interrupts: Interrupts, upcoming: Any) -> TrainingResult:
         config = self.config

@@ -7,17 +7,20 @@ metrics.jsonl    one line per logged step and per validation
 events/          TensorBoard events
 samples/         audio and pictures of each validation
 damaged/         checkpoints that could not be read
+run.lock         the process that writes the run, while there is one
 """
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from jaxvoice.config import format_value, read_json
 from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.training.run_lock import LOCK_FILE
 from jaxvoice.weights.file_layout import inheritable_info
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config_file
 from jaxvoice.weights.schemas import migrate, with_schema_number
@@ -67,7 +70,8 @@ class RunFolder:
     def _other_files(self) -> list[str]:
         if not self.path.exists():
             return []
-        return sorted(entry.name for entry in self.path.iterdir() if not entry.name.endswith(".tmp"))
+        names = (entry.name for entry in self.path.iterdir())
+        return sorted(name for name in names if not name.endswith(".tmp") and name != LOCK_FILE)
 
     def read_config(self) -> dict[str, Any]:
         """Read the JSON object in `config.json`, migrated to the current schema.
@@ -85,14 +89,27 @@ class RunFolder:
             )
         return migrate("run", table, str(self.config)).table
 
+    def create(self) -> None:
+        """Create the folder if it does not exist.
+
+        **Raises:** `CheckpointError` if it cannot be created.
+        """
+        with self._converted_errors():
+            self.path.mkdir(parents=True, exist_ok=True)
+
     def begin(self, table: Mapping[str, Any]) -> None:
         """Create the folder and write its `config.json`.
 
         **Raises:** `CheckpointError` if it cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
+        self.create()
+        with self._converted_errors():
             write_atomically(self.config, json.dumps(with_schema_number("run", table), indent=2) + "\n")
+
+    @contextmanager
+    def _converted_errors(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as failure:
             raise CheckpointError(
                 f"The run folder {self.path} cannot be written ({failure.strerror}); choose another --run-dir."

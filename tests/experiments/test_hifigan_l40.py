@@ -25,6 +25,7 @@ from jaxvoice.models.hifigan.training import HiFiGANTask, read_run
 from jaxvoice.models.hifigan.warm_start import continued_config, continued_state, initial_state
 from jaxvoice.pipelines.importing import import_model
 from jaxvoice.training.loop import TrainingResult
+from jaxvoice.training.run_lock import RunLock
 from tests.experiments import command_lines
 from tests.experiments.command_lines import flags_without_help
 from tests.models.hifigan.test_warm_start import batches, save, torch_trainer
@@ -166,6 +167,15 @@ def test_unwritable_run_folders_raise_first(tmp_path, capsys, tones, monkeypatch
     printed = refused(capsys, "--data", str(tones), "--run-dir", str(tmp_path / "a" / "b"))
     assert re.fullmatch(f"hifigan_l40: error: .*{re.escape(str(tmp_path))} is not writable.*\n", printed)
     assert not (tmp_path / "a").exists()
+
+
+def test_run_folder_in_use_raises_first(tmp_path, capsys, tones, monkeypatch):
+    monkeypatch.setattr(common, "find_recordings", lambda *_: pytest.fail("the corpus was read"))
+    with RunLock(tmp_path) as lock:
+        lock.acquire()
+        (tmp_path / "config.json").write_text("{}")
+        printed = refused(capsys, "--data", str(tones), "--run-dir", str(tmp_path))
+    assert re.fullmatch(f"hifigan_l40: error: The run folder .* is in use by process {os.getpid()} on .*\n", printed)
 
 
 def test_preset_none_is_the_default():
