@@ -41,7 +41,10 @@ class CheckpointError(JaxvoiceError):
 
 
 class RefusedError(CheckpointError):
-    """A weight file was refused: reading it would execute code or exceed a limit. The file may be malicious."""
+    """A weight file was refused: reading it would execute code or exceed a limit.
+
+    The message says so if the file may be malicious.
+    """
 
 
 class UnsupportedOperatorError(CheckpointError):

@@ -36,6 +36,9 @@ class Import:
     """Regular expressions for weights that may be missing from the file; they are initialised as in a new model."""
     ignore: tuple[str, ...] = ()
     """Regular expressions for tensors of the file to ignore."""
+    inert: tuple[str, ...] = ()
+    """Regular expressions for full names of classes and functions of other packages, for example 'my_package[.].*'.
+    Their objects in the file are read as inert data. No code is executed."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -52,6 +55,7 @@ class Import:
             allow_missing=self.allow_missing,
             ignore=self.ignore,
             training=False if self.no_training else self.training,
+            inert=self.inert,
         )
         print_text(report)
         return 0

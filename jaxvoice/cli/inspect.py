@@ -30,6 +30,9 @@ class Inspect:
     """Print everything as JSON."""
     depth: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Levels of modules to show."""
+    inert: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATTERN ...")] = ()
+    """Regular expressions for full names of classes and functions of other packages, for example 'my_package[.].*'.
+    Their objects are read as inert data. No code is executed."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -55,7 +58,7 @@ class Inspect:
         from jaxvoice.inspection.reports import file_lines, matching_tensors, tensor_lines
         from jaxvoice.weights.formats import open_archive
 
-        with open_archive(path) as archive:
+        with open_archive(path, inert=self.inert) as archive:
             if self.code is not None:
                 return self.code_lines(archive, columns)
             if self.tensors is not None:

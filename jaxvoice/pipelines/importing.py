@@ -74,6 +74,7 @@ def import_model(
     allow_missing: Sequence[str] = (),
     ignore: Sequence[str] = (),
     training: str | Path | bool | None = None,
+    inert: str | Sequence[str] = (),
 ) -> ImportSummary:
     """Convert a released checkpoint to the model folder `to`.
 
@@ -92,6 +93,8 @@ def import_model(
     - `ignore`: regular expressions for names in the file; matching tensors are ignored.
     - `training`: the file of the training state; by default the file in the same folder that belongs to the weights
       (`do_N` to `g_N`), if the layout has such files and it exists; `False` for none.
+    - `inert`: regular expressions for names of unknown classes and functions, whose objects in the files are read as
+      data, as in `open_archive`.
 
     **Returns:** a summary of the import. `to` then contains `model.safetensors`, `config.json`, `report.md`, further
     files of the family, and `training.safetensors` if a training state was imported.
@@ -103,7 +106,7 @@ def import_model(
     source, to = _weight_file(Path(source), family), Path(to)
     _check_target(to)
     settings = config_beside(source) if config is None else Path(config)
-    with open_archive(source) as archive:
+    with open_archive(source, inert=inert) as archive:
         checkpoint = read_checkpoint(archive, settings)
         recognised, layout = recognise_checkpoint(checkpoint, family)
         found = layout.plan_import(checkpoint, ImportOptions(part, allow_missing, ignore))
@@ -117,7 +120,7 @@ def import_model(
                 with atomic_write(folder / name) as file:
                     file.write(content)
             if beside:
-                trained, about = _import_training(Path(beside), layout, found, folder, tables)
+                trained, about = _import_training(Path(beside), layout, found, folder, tables, inert)
                 model_config = trained.config
                 info["training"] = about
                 info["assumed"] += trained.assumed
@@ -169,9 +172,14 @@ def _read(found: ImportPlan) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _import_training(
-    path: Path, layout: CheckpointLayout, found: ImportPlan, folder: Path, tables: dict[str, list[TensorLine]]
+    path: Path,
+    layout: CheckpointLayout,
+    found: ImportPlan,
+    folder: Path,
+    tables: dict[str, list[TensorLine]],
+    inert: str | Sequence[str],
 ) -> tuple[TrainingPlan, dict[str, Any]]:
-    with open_archive(path) as archive:
+    with open_archive(path, inert=inert) as archive:
         trained = layout.plan_training(archive, found)
         tensors = _release_after_each(archive, trained.read(archive.tensors))
         write_safetensors(folder / TRAINING_FILE, trained.specs, tensors, trained.metadata)

@@ -1,6 +1,7 @@
 """`jaxvoice import` and `jaxvoice export`: golden samples and errors on the command line."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -173,3 +174,28 @@ def test_import_needs_little_more_memory_than_the_file(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     (peak,) = json.loads(done.stdout.splitlines()[-1].replace("'", '"'))
     assert int(peak) * 1024 < 1.5 * source.stat().st_size
+
+
+class Schedule:
+    """A class of the trainer that wrote a checkpoint. Its instances are pickled as calls."""
+
+    def __init__(self, rate=0.5):
+        self.rate = rate
+
+    def __reduce__(self):
+        return Schedule, (self.rate,)
+
+
+def test_inert_classes_are_read_as_data(tmp_path, capsys):
+    content = {"generator": state(generator()), "schedule": Schedule(), "steps": range(3)}
+    source = write(tmp_path / "g_1", content, CONFIG)
+    target = tmp_path / "m"
+    pattern = re.escape(f"{Schedule.__module__}.Schedule")
+    for verb in (["inspect", source], ["import", source, "--to", target]):
+        assert run(*verb) == 2
+        error = capsys.readouterr().err
+        assert f"--inert '{pattern}'" in error and "malicious" not in error
+    assert run("inspect", source, "--inert", pattern) == 0
+    assert "schedule" in capsys.readouterr().out
+    assert run("import", source, "--to", target, "--inert", "other", pattern) == 0
+    assert (target / "model.safetensors").is_file()

@@ -1,11 +1,11 @@
 """The functions that a pickle may refer to, each with a replacement that returns tensor references or plain values."""
 
-import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from jaxvoice.errors import RefusedError
-from jaxvoice.weights.formats.error_messages import safe_text
+from jaxvoice.weights.formats.error_messages import MALICIOUS, safe_text
+from jaxvoice.weights.formats.global_names import is_standard
 from jaxvoice.weights.formats.inline_arrays import BudgetedReader, decode_array, decode_scalar, plain_dtype
 from jaxvoice.weights.formats.limits import CONTAINER, ITEM, RECORD
 from jaxvoice.weights.formats.pickle_objects import DictWithState, Global, InlineArray, Record, StorageRef, TensorRef
@@ -22,6 +22,10 @@ class Reader(BudgetedReader, Protocol):
 
     def instance(self, kind: Any, args: Any) -> Any:
         """Return the replacement of an instance of a class."""
+        ...
+
+    def unknown_call(self, name: str, args: tuple[Any, ...]) -> Any:
+        """Return a `Record` of a call of an unknown class or function."""
         ...
 
     def new_set(self, values: Any) -> set[Any]:
@@ -221,8 +225,23 @@ def _reconstructed_instance(reader: Reader, args: tuple[Any, ...]) -> Any:
             reader.charge(work=2 + len(items), memory=ITEM * len(items))
             instance.update(items)
             return instance
+        case (Global() as kind, Global() as base, value) if base.name in _VALUE_TYPES:
+            return reader.instance(kind, (value,))
         case _:
             raise InvalidArguments("makes an instance of an unknown kind")
+
+
+def _attribute(reader: Reader, args: tuple[Any, ...]) -> Any:
+    """A member of an enumeration, or a method of an object, as Python 3.11 pickles them."""
+    match args:
+        case (Global() as kind, str()) if not is_standard(kind.name):
+            return reader.unknown_call(kind.name, args[1:])
+        case (Record() as record, str()) if not is_standard(record.class_name):
+            return reader.unknown_call(record.class_name, args)
+        case _:
+            raise RefusedError(
+                f"{reader.what} calls 'builtins.getattr', but not for a member of an enumeration; {MALICIOUS}."
+            )
 
 
 # TorchScript
@@ -278,6 +297,7 @@ def _numpy_buffer(reader: Reader, args: tuple[Any, ...]) -> InlineArray:
             raise InvalidArguments("makes a numpy array in an unknown form")
 
 
+_VALUE_TYPES = frozenset(f"builtins.{name}" for name in ("str", "bytes", "int", "float", "tuple", "set", "frozenset"))
 _SYSTEMS = ("", "Pure", "Posix", "Windows", "PurePosix", "PureWindows")
 _DENSE = "save it as a dense tensor"
 _UNSUPPORTED = (
@@ -316,6 +336,9 @@ FACTORIES: dict[str, Factory] = {
     "builtins.bytearray": _bytes,
     "builtins.bytes": _bytes,
     "builtins.complex": _complex,
+    "builtins.range": _record("builtins.range"),
+    "builtins.slice": _record("builtins.slice"),
+    "builtins.getattr": _attribute,
     "_codecs.encode": _bytes,
     "copyreg._reconstructor": _reconstructed_instance,
     "argparse.Namespace": _record("argparse.Namespace"),
@@ -344,44 +367,3 @@ CLASSES: frozenset[str] = frozenset(
 """Classes whose instances are created like results of a call."""
 
 assert not FACTORIES.keys() & UNTYPED
-
-
-# Current names of modules of Python 2, which pickles up to protocol 2 contain.
-_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg", "exceptions": "builtins"}
-
-# Modules that can run programs or change the interpreter. Names that contain one of them are refused, too.
-_DANGEROUS = {
-    *("__builtin__", "builtins", "cPickle", "code", "codeop", "commands", "ctypes", "importlib", "nt", "os", "pickle"),
-    *("popen2", "posix", "pty", "runpy", "shutil", "socket", "subprocess", "sys", "webbrowser"),
-}
-_STANDARD = (
-    sys.stdlib_module_names | _DANGEROUS | {"StringIO", "UserDict", "cStringIO", "dummy_thread", "thread", "urllib2"}
-)
-
-# Types of the standard library that a file may contain as values, for example as the declared type of a field.
-_TYPES = (
-    *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "set", "slice"),
-    *("str", "tuple", "type"),
-)
-STANDARD_VALUES = frozenset(f"builtins.{name}" for name in _TYPES) | {"typing.Any", "typing.Dict", "typing.List"}
-
-
-def qualified(module: str, name: str) -> str:
-    """The dotted name of `name` in `module`, with the current name of a module of Python 2."""
-    return f"{_PYTHON_2.get(module, module)}.{name}"
-
-
-def is_clean(module: str, name: str) -> bool:
-    """Whether both are dotted names without empty parts, blanks and unprintable characters."""
-    text = f"{module}.{name}"
-    return text.isprintable() and " " not in text and all(text.split("."))
-
-
-def is_standard(name: str) -> bool:
-    """Whether a dotted name belongs to the standard library of Python 2 or 3, or contains one of its modules."""
-    module, *rest = name.split(".")
-    return module in _STANDARD or any(part in _DANGEROUS for part in rest) or any(map(_is_inner, rest[:-1]))
-
-
-def _is_inner(part: str) -> bool:
-    return part.startswith("__") and part.endswith("__")

@@ -10,6 +10,7 @@ import numpy as np
 from jaxvoice.errors import CheckpointError
 
 DAMAGED = "the file is damaged or cut short; download or copy it again"
+MALICIOUS = "the file may be malicious, so do not load it with torch.load either"
 
 
 @contextmanager

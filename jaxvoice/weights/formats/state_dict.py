@@ -310,6 +310,10 @@ def _record_text(record: Record) -> str | None:
             return text
         case Record("fractions.Fraction", (int() as above, int() as below)):
             return f"{safe_text(above)}/{safe_text(below)}"
+        case Record("builtins.range" | "builtins.slice", args) if all(
+            part is None or type(part) is int for part in args
+        ):
+            return f"{record.class_name.removeprefix('builtins.')}({', '.join(map(safe_text, args))})"
         case Record("uuid.UUID", (), {"int": int() as number}):
             return str(UUID(int=number))
         case _:

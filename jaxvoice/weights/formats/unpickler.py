@@ -13,16 +13,9 @@ from typing import Any
 
 from jaxvoice.errors import CheckpointError, RefusedError
 from jaxvoice.weights.formats import limits
-from jaxvoice.weights.formats.allowed_globals import (
-    CLASSES,
-    FACTORIES,
-    STANDARD_VALUES,
-    InvalidArguments,
-    is_clean,
-    is_standard,
-    qualified,
-)
-from jaxvoice.weights.formats.error_messages import safe_text
+from jaxvoice.weights.formats.allowed_globals import CLASSES, FACTORIES, InvalidArguments
+from jaxvoice.weights.formats.error_messages import MALICIOUS, safe_text
+from jaxvoice.weights.formats.global_names import STANDARD_VALUES, is_clean, is_suspicious, qualified
 from jaxvoice.weights.formats.inline_arrays import build
 from jaxvoice.weights.formats.limits import CONTAINER, ITEM, RECORD, Budget
 from jaxvoice.weights.formats.pickle_objects import Global, Record
@@ -59,6 +52,7 @@ class Unpickler(Stream):
         self._memo: list[Any] = []
         self._sparse_memo: dict[int, Any] = {}
         self._globals: dict[str, Global] = {}
+        self._unknown_names: dict[str, None] = {}
 
     def load(self) -> Any:
         """Return the value of the pickle.
@@ -91,6 +85,8 @@ class Unpickler(Stream):
         self.settle(len(_BLOCK))
         if len(self._stack) != 1 or self._outer_stacks:
             raise self.damaged("does not end with one value")
+        if self._unknown_names:
+            raise _unknown_classes(self.what, list(self._unknown_names))
         self._budget.memory += 8 * len(self._memo) + ITEM * len(self._sparse_memo)
         self._memo.clear()
         self._sparse_memo.clear()
@@ -135,10 +131,9 @@ class Unpickler(Stream):
             )
         full = qualified(module, name)
         if full not in self._globals:
-            if is_standard(full) and full not in FACTORIES and full not in STANDARD_VALUES:
+            if is_suspicious(full) and full not in FACTORIES and full not in STANDARD_VALUES:
                 raise RefusedError(
-                    f"{self.what} refers to {safe_text(full)}, a part of Python that weights do not need; "
-                    "the file may be malicious, so do not load it with torch.load either."
+                    f"{self.what} refers to {safe_text(full)}, a part of Python that weights do not need; {MALICIOUS}."
                 )
             self.charge(work=40, memory=300 + 8 * len(full))
             self._globals[full] = Global(full)
@@ -160,17 +155,19 @@ class Unpickler(Stream):
                 return FACTORIES[name](self, args)
             except InvalidArguments as failure:
                 raise self.damaged(f"calls {safe_text(name)}, which {failure}") from failure
-        if not is_standard(name):
-            if any(re.fullmatch(pattern, name) for pattern in self._inert):
-                self.charge(work=8, memory=RECORD)
-                return Record(name, args)
-            raise RefusedError(
-                f"{self.what} calls {safe_text(name)}, but no code from a file is executed; if you need only its "
-                f"tensors, pass inert={safe_text(re.escape(name))} to read the result of the call as a record."
-            )
-        raise RefusedError(
-            f"{self.what} calls {safe_text(name)}; the file may be malicious, so do not load it with torch.load either."
-        )
+        if is_suspicious(name):
+            raise RefusedError(f"{self.what} calls {safe_text(name)}; {MALICIOUS}.")
+        return self.unknown_call(name, args)
+
+    def unknown_call(self, name: str, args: tuple[Any, ...]) -> Record:
+        """Return a record of a call of `name`. Unless a pattern of `inert` matches it, `load` raises an error later.
+
+        The error lists all unknown names, so reading continues.
+        """
+        self.charge(work=8, memory=RECORD)
+        if not any(re.fullmatch(pattern, name) for pattern in self._inert):
+            self._unknown_names[name] = None
+        return Record(name, args)
 
     def instance(self, kind: Any, args: Any) -> Any:
         """Return the replacement of an instance of the class `kind`: a `Record`, or a plain value for a few classes."""
@@ -178,7 +175,7 @@ class Unpickler(Stream):
             raise RefusedError(f"{self.what} makes an instance of {safe_text(kind)}, which is not a class.")
         if kind.name in CLASSES:
             return self.call(kind, args)
-        if is_standard(kind.name):
+        if is_suspicious(kind.name):
             raise RefusedError(f"{self.what} makes an instance of {safe_text(kind.name)}, which weights do not need.")
         self.charge(work=12, memory=RECORD)
         return Record(kind.name, args)
@@ -353,6 +350,25 @@ class Unpickler(Stream):
         version = self._number(_U1)
         if version > 5:
             raise self.damaged(f"has pickle protocol {version}; 0 to 5 are supported")
+
+
+_LISTED = 100
+"""Maximum number of unknown names that an error lists."""
+
+
+def _unknown_classes(what: str, names: list[str]) -> RefusedError:
+    packages = dict.fromkeys(name.split(".")[0] for name in names)
+    patterns = [re.escape(names[0])] if len(names) == 1 else [rf"{re.escape(package)}\..*" for package in packages]
+    shown = ", ".join(map(safe_text, names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
+    kind = "an unknown class or function" if len(names) == 1 else f"{len(names)} unknown classes or functions"
+    return RefusedError(
+        f"{what} calls {kind}, {shown}, but no code from a file is executed. If you need only its tensors, read the "
+        f"results as inert records: --inert {' '.join(map(_quoted, patterns[:_LISTED]))} (in Python, inert=)."
+    )
+
+
+def _quoted(pattern: str) -> str:
+    return f"'{pattern}'" if pattern.isascii() and pattern.isprintable() and "'" not in pattern else ascii(pattern)
 
 
 _U1, _U2, _I4, _U4, _U8 = (struct.Struct(form) for form in ("<B", "<H", "<i", "<I", "<Q"))

@@ -1,7 +1,9 @@
 """Archives of all formats: names, plain values, mapped arrays and errors."""
 
+import collections
 import datetime
 import io
+import pickle
 import struct
 import sys
 import uuid
@@ -251,7 +253,7 @@ def test_omegaconf_configurations_become_metadata(opened):
 
 def test_inert_calls_become_records(opened):
     value = table({"w": tensor(), "x": call("my.Schedule", number(3)), "y": name("my.Schedule")})
-    with pytest.raises(RefusedError, match=r"inert='my\\\\.Schedule'"):
+    with pytest.raises(RefusedError, match=r"an unknown class.*--inert 'my\\.Schedule'"):
         opened(torch_zip(value))
     for inert in ("my\\.Schedule", ["other", r"my\..*"]):
         archive = opened(torch_zip(value), inert=inert)
@@ -344,3 +346,51 @@ def test_missing_files_and_folders_raise_an_error(tmp_path):
         open_archive(tmp_path)
     with pytest.raises(ConfigError, match="should be a regular expression"):
         open_archive(tmp_path, inert="(")
+
+
+def test_python_2_names_of_builtins_are_read(opened):
+    content = {"steps": range(3), "part": slice(1, None), "types": [int, str, range, complex], "lists": {"a": [1]}}
+    table_of_types = collections.defaultdict(int, {"seen": 4})
+    pickled = pickle.dumps({**content, "counts": table_of_types}, protocol=2)
+    assert b"__builtin__\nxrange" in pickled and b"__builtin__\nlong" in pickled and b"__builtin__\nunicode" in pickled
+    value = pickled.removeprefix(b"\x80\x02").removesuffix(b".")
+    assert opened(torch_zip(value)).metadata == {
+        "steps": "range(0, 3, 1)",
+        "part": "slice(1, None, None)",
+        "types": ["builtins.int", "builtins.str", "builtins.range", "builtins.complex"],
+        "lists": {"a": [1]},
+        "counts": {"seen": 4},
+    }
+
+
+def test_all_unknown_classes_are_listed_and_none_is_called_malicious(opened):
+    partial = call("functools.partial", name("torch.optim.adam.Adam"))
+    error = call("exceptions.ValueError", text("x"))
+    member = call("builtins.getattr", name("task.Problem"), text("BINARY"))
+    parts = {"w": tensor(), "p": partial, "e": error, "m": member, "s": call("my.Schedule", number(3)), "t": partial}
+    with pytest.raises(RefusedError, match="4 unknown classes or functions") as caught:
+        opened(torch_zip(table(parts)))
+    said = str(caught.value)
+    assert "malicious" not in said and said.endswith(".")
+    assert all(repr(one) in said for one in ("functools.partial", "builtins.ValueError", "task.Problem", "my.Schedule"))
+    assert r"--inert 'functools\..*' 'builtins\..*' 'task\..*' 'my\..*'" in said
+    archive = opened(torch_zip(table(parts)), inert=[r"functools\..*", r"builtins\..*", r"task\..*", r"my\..*"])
+    np.testing.assert_array_equal(archive.tensors["w"], WEIGHT)
+    assert archive.content["m"].class_name == "task.Problem" and archive.content["m"].args == ("BINARY",)
+    assert archive.metadata["s"] == 3 and archive.metadata["m"] == "BINARY"
+
+
+def test_instances_of_harmless_standard_classes_are_records(opened):
+    state = table({"data": table({"rate": number(22050)})})
+    value = name("UserDict.IterableUserDict") + b")\x81" + state + b"b"
+    assert opened(torch_zip(table({"h": value}))).metadata == {"h": {"data": {"rate": 22050}}}
+    tagged = call("copy_reg._reconstructor", name("my.Path"), name("__builtin__.unicode"), text("a/b"))
+    assert opened(torch_zip(table({"h": tagged}))).metadata == {"h": "a/b"}
+
+
+@pytest.mark.parametrize(
+    "function", ["timeit.timeit", "typing.get_type_hints", "logging.config.listen", "builtins.eval"]
+)
+def test_functions_that_run_programs_are_called_malicious_whatever_is_inert(opened, function):
+    with pytest.raises(RefusedError, match="may be malicious"):
+        opened(torch_zip(call(function, text("x"))), inert=".*")
