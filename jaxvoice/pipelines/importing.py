@@ -110,6 +110,8 @@ def import_model(
         checkpoint = read_checkpoint(archive, settings)
         recognised, layout = recognise_checkpoint(checkpoint, family)
         found = layout.plan_import(checkpoint, ImportOptions(part, allow_missing, ignore))
+        for file in {id(one): one for one, _ in found.parts}.values():
+            file.verify()
         info = _info(archive, found, settings, layout)
         beside = layout.training_file(source) if training in (None, True) else training
         with _new_folder(to) as folder:
@@ -181,6 +183,7 @@ def _import_training(
 ) -> tuple[TrainingPlan, dict[str, Any]]:
     with open_archive(path, inert=inert) as archive:
         trained = layout.plan_training(archive, found)
+        archive.verify()
         tensors = _release_after_each(archive, trained.read(archive.tensors))
         write_safetensors(folder / TRAINING_FILE, trained.specs, tensors, trained.metadata)
         tables[path.name] = change_lines(archive, trained.table())

@@ -149,6 +149,7 @@ class Archive:
         self.tensors, self.metadata, self.modules, self.source = tensors, metadata, modules, source
         self._close = close
         self._release: Callable[[], None] = lambda: None
+        self._verify: Callable[[Callable[[], None]], None] = lambda release: None
 
     def release_with(self, release: Callable[[], None]) -> "Archive":
         """Set the function that `release` calls, and return this archive."""
@@ -158,6 +159,21 @@ class Archive:
     def release(self) -> None:
         """Release the mapped pages of the file that were read. Arrays remain valid."""
         self._release()
+
+    def verify_with(self, verify: Callable[[Callable[[], None]], None]) -> "Archive":
+        """Set the function that `verify` calls with `release`, and return this archive."""
+        self._verify = verify
+        return self
+
+    def verify(self) -> None:
+        """Read the whole file and compare the checksums of its zip entries. Other formats have no checksums.
+
+        **Raises:** `CheckpointError` for an entry that does not match its checksum.
+        """
+        try:
+            self._verify(self.release)
+        except CheckpointError as problem:
+            raise type(problem)(f"{self.source.path}: {problem}") from problem
 
     def close(self) -> None:
         """Close the file. Arrays that were read remain valid."""

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import warnings
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -453,3 +454,13 @@ def test_size_of_latents_is_read_from_the_weights(vits, to):
     assert about(to)["config"]["mel"]["channels"] == about(to)["config"]["generator"]["in_channels"] == 12
     assert any("12 latent channels" in line for line in report.info["assumed"])
     assert_same_sound(to, model, channels=12, cond=np.linspace(-1, 1, 5).astype(np.float32))
+
+
+def test_flipped_bits_in_a_zip_entry_are_detected(tmp_path, to):
+    source = write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG)
+    raw = bytearray(source.read_bytes())
+    with zipfile.ZipFile(source) as archive:
+        entry = max(archive.infolist(), key=lambda one: one.file_size)
+    raw[entry.header_offset + 400] ^= 1
+    source.write_bytes(raw)
+    assert_import_raises(source, to, rf"g_1: its entry '{entry.filename}' has the checksum .* it should be")

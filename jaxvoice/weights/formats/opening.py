@@ -71,7 +71,7 @@ def _open(mapped: Mapped, path: Path, inert: Sequence[str]) -> Archive:
     if bytes(data[:4]) == b"PK\x03\x04":
         archive = Zip(mapped, budget)
         if is_npz(archive):
-            return open_npz(archive, path, mapped.close, budget)
+            return open_npz(archive, path, mapped.close, budget).verify_with(archive.verify)
         return _open_zip(archive, path, mapped.close, inert, budget)
     if is_tar(data):
         return open_nemo(tar_members(mapped), path, mapped.close, inert, budget, _open_torch)
@@ -99,7 +99,9 @@ def _open_zip(
 ) -> PickleArchive:
     prefix = find_prefix(archive)
     if prefix is not None:
-        return open_torch_zip(archive, prefix, path, close, inert, budget)
+        found = open_torch_zip(archive, prefix, path, close, inert, budget)
+        found.verify_with(archive.verify)
+        return found
     some = ", ".join(safe_text(name) for name in list(archive)[:5])
     if any(name.endswith("/model.json") for name in archive):
         raise CheckpointError(

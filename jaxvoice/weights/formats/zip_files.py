@@ -1,13 +1,13 @@
 """Reading of zip files. Uncompressed entries are read without a copy.
 
 This reader is stricter than usual zip readers: the two headers of each entry must agree, and entries must not overlap.
-Checksums are not verified, because torch can omit them. Source of the format: PKWARE's APPNOTE, 4.3.
+Only `verify` reads all entries and their checksums. Source of the format: PKWARE's APPNOTE, 4.3.
 """
 
 import codecs
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,7 +20,8 @@ from jaxvoice.weights.formats.mapped_file import Bytes
 _END, _LOCATOR, _END64, _ENTRY, _LOCAL = (
     struct.Struct(f"<4s{fields}") for fields in ("HHHHIIH", "IQI", "QHHIIQQQQ", "HHHHHHIIIHHHHHII", "HHHHHIIIHH")
 )
-_WORK, _MEMORY = 40, 420
+_WORK, _MEMORY = 40, 450
+_PART = 2**24
 _OLD_NAME = codecs.getdecoder("cp437")
 _FULL2, _FULL4 = 0xFFFF, 0xFFFFFFFF
 
@@ -39,6 +40,8 @@ class Entry:
     """Uncompressed size in bytes."""
     deflated: bool
     """Whether it is compressed."""
+    checksum: int
+    """CRC-32 of the uncompressed data according to the directory."""
 
 
 class Zip:
@@ -111,6 +114,47 @@ class Zip:
         self._budget.charge(f"its entry {safe_text(name)}", work=entry.size // 512, memory=entry.size)
         return entry.size
 
+    def verify(self, release: Callable[[], None] = lambda: None) -> None:
+        """Compare the data of all entries with their checksums. `release` is called after each part of the file.
+
+        A file without any checksum is not verified: `torch.serialization.set_crc32_options(False)` writes such files.
+
+        **Raises:** `CheckpointError` for the first entry that does not match.
+        """
+        if not any(entry.checksum for entry in self.entries.values()):
+            return
+        for entry in self.entries.values():
+            found = size = 0
+            for part in self._parts(entry):
+                found, size = zlib.crc32(part, found), size + len(part)
+                release()
+            if (found, size) != (entry.checksum, entry.size):
+                raise CheckpointError(
+                    f"its entry {safe_text(entry.name)} has the checksum {found:08x}; it should be "
+                    f"{entry.checksum:08x}, so {DAMAGED}."
+                )
+
+    def _parts(self, entry: Entry) -> Iterator[bytes | memoryview]:
+        """The uncompressed data of an entry, in parts of bounded size."""
+        block = self._file.view[entry.start : entry.start + entry.packed]
+        if not entry.deflated:
+            yield from (block[start : start + _PART] for start in range(0, len(block), _PART))
+            return
+        unpacking, taken, size = zlib.decompressobj(-15), 0, 0
+        try:
+            while not unpacking.eof and size <= entry.size:
+                packed = unpacking.unconsumed_tail or block[taken : taken + _PART]
+                taken += 0 if unpacking.unconsumed_tail else len(packed)
+                part = unpacking.decompress(packed, _PART)
+                if not part and not len(packed):
+                    return
+                size += len(part)
+                yield part
+        except zlib.error as failure:
+            raise CheckpointError(
+                f"its entry {safe_text(entry.name)} cannot be unpacked ({failure}); {DAMAGED}."
+            ) from failure
+
     def text(self, name: str, limit: int) -> str:
         """The entry as text, at most `limit` bytes."""
         try:
@@ -171,7 +215,8 @@ def _entry(data: memoryview, position: int, end: int, limit: int) -> tuple[Entry
     if position + _ENTRY.size > end or bytes(data[position : position + 4]) != b"PK\x01\x02":
         raise CheckpointError(f"the directory of the zip file ends too early; {DAMAGED}.")
     fields = _ENTRY.unpack_from(data, position)
-    flags, method, packed, size, name_size, extra_size, comment_size = (fields[i] for i in (3, 4, 8, 9, 10, 11, 12))
+    flags, method, checksum, packed, size = (fields[i] for i in (3, 4, 7, 8, 9))
+    name_size, extra_size, comment_size = fields[10:13]
     begin = fields[16]
     names = position + _ENTRY.size
     after = names + name_size + extra_size + comment_size
@@ -196,7 +241,8 @@ def _entry(data: memoryview, position: int, end: int, limit: int) -> tuple[Entry
             f"its entry {safe_text(name)} would unpack from {packed} to {size} bytes; at most {limits.RATIO} times is "
             "read. Save it without compression."
         )
-    return Entry(name, _start(data, begin, raw, method, packed, limit), packed, size, method == 8), begin, after
+    start = _start(data, begin, raw, method, packed, limit)
+    return Entry(name, start, packed, size, method == 8, checksum), begin, after
 
 
 def _start(data: memoryview, begin: int, raw: bytes, method: int, packed: int, limit: int) -> int:

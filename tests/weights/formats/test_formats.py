@@ -2,6 +2,7 @@
 
 import collections
 import datetime
+import gzip
 import io
 import pickle
 import struct
@@ -12,6 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 
 from jaxvoice.errors import CheckpointError, ConfigError, RefusedError
 from jaxvoice.weights.formats import Global, PickleArchive, Record, TorchScriptArchive, open_archive
@@ -394,3 +396,32 @@ def test_instances_of_harmless_standard_classes_are_records(opened):
 def test_functions_that_run_programs_are_called_malicious_whatever_is_inert(opened, function):
     with pytest.raises(RefusedError, match="may be malicious"):
         opened(torch_zip(call(function, text("x"))), inert=".*")
+
+
+@pytest.mark.parametrize("title", ["zip", "packed zip", "script", "nemo", "nemo gz", "npz", "packed npz"])
+def test_verify_detects_changed_elements(opened, title):
+    raw = sound()[title]
+    opened(raw).verify()
+    if title in ("packed zip", "packed npz"):  # a changed checksum, since changed elements rarely unpack
+        place = raw.index(b"PK\x01\x02") + 16
+        damaged = raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
+    else:
+        inner = gzip.decompress(raw) if title == "nemo gz" else raw
+        damaged = inner.replace(FLOATS, FLOATS[:-1] + b"\x11", 1)
+        assert damaged != inner
+        damaged = gzip.compress(damaged) if title == "nemo gz" else damaged
+    archive = opened(damaged)
+    assert archive.tensors["weight"].shape == (2, 3)
+    with pytest.raises(CheckpointError, match=r"file: its entry '.*' has the checksum .*; it should be .*damaged"):
+        archive.verify()
+
+
+def test_files_without_checksums_are_not_verified(opened, tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"weight": torch.arange(6.0).reshape(2, 3)}, tmp_path / "plain")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    archive = opened((tmp_path / "plain").read_bytes())
+    archive.verify()
+    np.testing.assert_array_equal(archive.tensors["weight"], WEIGHT)
