@@ -132,6 +132,15 @@ def test_imports_of_examples_exist(path: Path):
     assert not missing
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_code_of_a_page_is_at_most_120_characters_wide(path: Path):
+    """The style sheet makes pages wide enough for so many characters in a window of 1400 pixels."""
+    text = path.read_text(encoding="utf-8")
+    indented = re.findall(r"^    .+$", FENCED.sub("", text), flags=re.MULTILINE)
+    lines = [line for block in FENCED.findall(text) for line in block.splitlines()] + indented
+    assert not [line for line in lines if len(line.rstrip()) > 120]
+
+
 def test_every_page_is_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     names = [path.relative_to(ROOT / "docs").as_posix() for path in PAGES]
