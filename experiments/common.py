@@ -204,8 +204,12 @@ def check_writable(folder: Path) -> None:
         )
 
 
-def find_recordings(experiment: Experiment, kind: RecordingsKind, mel: MelConfig, segment: int) -> Corpus:
+def find_recordings(
+    experiment: Experiment, kind: RecordingsKind, mel: MelConfig, segment: int, *, audio_dir: Path | None = None
+) -> Corpus:
     """Find and check the recordings to train a vocoder on, by default the demo corpus, and print a table of them.
+
+    `kind` and `audio_dir` are those of `find_corpus`.
 
     **Raises:** `DataError` or `ConfigError` if there is no corpus, or none of its recordings can be used.
     """
@@ -213,7 +217,7 @@ def find_recordings(experiment: Experiment, kind: RecordingsKind, mel: MelConfig
         print_once("--data is not set; training on the demo corpus, English speech synthesised by espeak-ng.")
         corpus = make_demo_corpus()
     else:
-        corpus = find_corpus(experiment.data, kind)
+        corpus = find_corpus(experiment.data, kind, audio_dir)
     checked = preflight(corpus, mel.sample_rate, segment, mel=mel, progress=jax.process_index() == 0)
     print_once(checked.table())
     return checked.corpus

@@ -50,6 +50,8 @@ class Experiment(common.Experiment):
     v1_48k); by default tiny on a CPU, and v1 otherwise."""
     corpus: common.RecordingsKind = "auto"
     """Layout of the corpus; auto detects it."""
+    audio_dir: Path | None = None
+    """Folder of the audio of a file list or of mels, if it is not beside them."""
     init_from: Path | None = None
     """Run folder, model folder or Hub id (owner/name) from which a new run takes its generator and, if the folder has
     them, its discriminators."""
@@ -127,7 +129,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
         print_once(
             "Preset tiny: a small HiFi-GAN for a few minutes. Its speech is less intelligible than the recordings."
         )
-    corpus = common.find_recordings(experiment, experiment.corpus, mel, segment)
+    corpus = common.find_recordings(experiment, experiment.corpus, mel, segment, audio_dir=experiment.audio_dir)
     store, validation = common.load_recordings(corpus, experiment.validation, mel)
     sampler = RandomCrops(
         experiment.batch_size,

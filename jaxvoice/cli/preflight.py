@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from jaxvoice.console import flag_name, print_text
+from jaxvoice.errors import ConfigError
+
 if TYPE_CHECKING:
     from jaxvoice.dsp import MelConfig
 
@@ -14,14 +17,16 @@ if TYPE_CHECKING:
 class PreflightCommand:
     """Decode every file of a corpus; print hours and sample rates, and list rejected files with the reason.
 
-    The corpus is laid out like LJSpeech or VCTK, or is a file list, a folder of mels with their audio, or any folder
-    of audio.
+    The corpus is laid out like LJSpeech or VCTK, or is a file list, a folder of mels with their audio, any folder of
+    audio, or one audio file.
     """
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
     """The corpus: a folder, or a file list."""
     corpus: Literal["auto", "ljspeech", "vctk", "folder", "filelist", "pairs"] = "auto"
     """Kind of the corpus; auto detects it."""
+    audio_dir: Path | None = None
+    """Folder of the audio of a file list or of mels; by default the folder of the list, or one beside the mels."""
     sample_rate: int = 22050
     """Sample rate of the training in Hz."""
     segment: int = 8192
@@ -37,10 +42,12 @@ class PreflightCommand:
         """Print the table; returns 0."""
         import sys
 
-        from jaxvoice.console import print_text
         from jaxvoice.data import find_corpus, preflight
 
-        found = find_corpus(self.path, self.corpus)
+        for name in ("sample_rate", "segment", "num_mels", "hop_length"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{flag_name(name)} is {getattr(self, name)}; it should be at least 1.")
+        found = find_corpus(self.path, self.corpus, self.audio_dir)
         mel = self.mel() if found.kind == "pairs" else None
         print_text(preflight(found, self.sample_rate, self.segment, mel=mel, progress=sys.stderr.isatty()))
         return 0
@@ -49,11 +56,8 @@ class PreflightCommand:
         """The mel contract for `--sample-rate`, `--num-mels` and `--hop-length`: HiFi-GAN's at 22,050 Hz and a hop of
         256, otherwise one with windows of four hops."""
         from jaxvoice.dsp import MelConfig
-        from jaxvoice.errors import ConfigError
 
         rate, hop = self.sample_rate, self.hop_length
-        if hop < 1:
-            raise ConfigError(f"--hop-length is {hop}; it should be at least 1.")
         if (rate, hop) == (22050, 256):
             return MelConfig(num_mels=self.num_mels)
         window = 4 * hop

@@ -143,7 +143,9 @@ def _load(utterance: Utterance, corpus: Corpus, contract: MelConfig, peak_normal
             return _Loaded(None, mel, notes)
     if utterance.audio is None:
         other = "" if utterance.mel is None or mel is not None else " (its mel follows another contract)"
-        remedy = "pass the folder of the audio" + ("." if mel is not None else ", or the mel of the corpus.")
+        remedy = "pass the folder of the audio (audio_dir, --audio-dir)" + (
+            "." if mel is not None else ", or the mel of the corpus."
+        )
         raise AlignmentError("no audio", f"{utterance.id} has no audio{other}; {remedy}")
     samples = utterance_audio(utterance.audio, contract.sample_rate, peak_normalize=peak_normalize)
     return _Loaded(samples, mel, notes)

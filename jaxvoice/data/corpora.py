@@ -22,11 +22,16 @@ def find_corpus(
     - `ljspeech`: `metadata.csv` (`id|text|normalised text`, optionally with the speaker as fourth field) and `wavs/`.
     - `vctk`: `<speaker>/<utterance>`, also below `wav48_silence_trimmed/` or `wav48/` with texts in `txt/`. Only the
       first of two microphones is listed.
-    - `filelist`: a text file with one utterance in each line, the stem of its audio file before the first `|`; or a
-      folder with `training.txt` and `validation.txt`. The audio is in `audio_dir`, else in `wavs/` beside the list, or
-      beside the list itself.
+    - `filelist`: a text file with one utterance in each line; or a folder with `training.txt` and `validation.txt`. A
+      line is `audio|text`, `audio|speaker|text` or `audio|text|speaker`, a JSON object as in NeMo (`audio_filepath`,
+      `text` and `speaker`), or a row of a table with a header such as `path|text`, separated by `|`, tabs or commas.
+      `audio` is a stem or a path, of POSIX or Windows. The audio is in `audio_dir`, else in `wavs/` beside the list, or
+      beside the list itself. If it is not there under its path, the first folders of the path are left out.
     - `pairs`: `mels/*.npy`, and audio of the same stem in `audio_dir`, else in `wavs/`, `audio/` or `root`.
-    - `folder`: every audio file below `root`; the first folder in its path is the speaker.
+    - `folder`: every audio file below `root`; the first folder in its path is the speaker. `root` may be one file.
+
+    `metadata.csv` may have any form of a list too. An id is the listed path without suffix, and without the folders
+    that all absolute paths share. Suffixes may be in upper case.
 
     An audio file that a list names is listed even if it is missing. The preflight reports it.
 
@@ -43,7 +48,7 @@ def find_corpus(
     validation: frozenset[str] = frozenset()
     match found:
         case "ljspeech":
-            utterances = corpus_formats.ljspeech(root)
+            utterances = corpus_formats.ljspeech(root, folder)
         case "vctk":
             utterances = corpus_formats.vctk(root)
         case "filelist":
@@ -84,7 +89,7 @@ def _check_root(root: Path) -> None:
 def detect(root: Path) -> RecordedKind:
     """The kind of the corpus at `root`, from the names of its files and folders (see `find_corpus`)."""
     if root.is_file():
-        return "filelist"
+        return "folder" if corpus_formats.is_audio(root) else "filelist"
     mels = root / "mels"
     if mels.is_dir() and any(mels.glob("*.npy")):
         return "pairs"

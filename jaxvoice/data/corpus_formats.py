@@ -5,10 +5,19 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxvoice.data.listings import (
+    AUDIO_FOLDERS,
+    AUDIO_SUFFIXES,
+    Line,
+    has_stem,
+    list_ids,
+    locate,
+    read_list,
+    with_stem,
+)
 from jaxvoice.data.utterances import Utterance
 from jaxvoice.errors import DataError
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 VCTK_FOLDERS = ("wav48_silence_trimmed", "wav48")
 _UNREADABLE_SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp", ".sph")
 
@@ -18,20 +27,26 @@ def is_audio(path: Path) -> bool:
     return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
 
 
-def ljspeech(root: Path) -> list[Utterance]:
+def ljspeech(root: Path, audio_dir: Path | None = None) -> list[Utterance]:
     """List the utterances of `metadata.csv` and `wavs/`, in the order of `metadata.csv` (LJSpeech 1.1).
 
     **Raises:** `DataError` if one of the two is missing, or the listing is not UTF-8 text.
     """
-    listing, folder = root / "metadata.csv", root / "wavs"
-    if not listing.is_file() or not folder.is_dir():
-        raise DataError(f"{root} is not laid out like LJSpeech: looked for {listing} and the folder {folder}.")
-    utterances = []
-    for fields in _rows(listing):
-        text = next((field for field in reversed(fields[1:3]) if field), "")
-        speaker = fields[3] if len(fields) > 3 else ""
-        utterances.append(Utterance(_without_suffix(fields[0]), _with_stem(folder, fields[0]), text, speaker))
-    return utterances
+    listing, folder = root / "metadata.csv", audio_dir or root / "wavs"
+    folders = [audio_dir] if audio_dir else [folder, root]
+    lines = read_list(listing, folders, normalized=True) if listing.is_file() else []
+    files = locate([line.name for line in lines], folders)
+    if files is None:
+        if not listing.is_file() or not folder.is_dir():
+            raise DataError(f"{root} is not laid out like LJSpeech: looked for {listing} and the folder {folder}.")
+        files = {line.name: with_stem(folder, line.name) for line in lines}
+    ids = (_without_audio_folder(name) for name in list_ids([line.name for line in lines]))
+    return [_utterance(name, files[line.name], line) for name, line in zip(ids, lines, strict=True)]
+
+
+def _without_audio_folder(name: str) -> str:
+    first, _, rest = name.partition("/")
+    return rest if rest and first in AUDIO_FOLDERS else name
 
 
 def vctk(root: Path) -> list[Utterance]:
@@ -58,17 +73,21 @@ def vctk(root: Path) -> list[Utterance]:
 
 
 def filelist(root: Path, audio_dir: Path | None) -> tuple[list[Utterance], frozenset[str]]:
-    """List the utterances of HiFi-GAN's lists of lines `stem|...`, and the ids that `validation.txt` holds out.
+    """List the utterances of a list of recordings (see `read_list`), or of HiFi-GAN's `training.txt` and
+    `validation.txt`, and the ids that the latter holds out.
 
     **Raises:** `DataError` if there is no list, it is empty or not UTF-8 text, or none of its first files is found.
     """
     if root.is_file():
-        return _listed(root, audio_dir), frozenset()
+        if is_audio(root):
+            raise DataError(f"{root} is a recording, not a list of recordings. Its kind is 'folder'.")
+        return _listed([root], audio_dir)[0], frozenset()
     training, validation = root / "training.txt", root / "validation.txt"
     if not training.is_file():
         raise DataError(f"{root} has no file list: looked for {training}. Pass the path of the list, or another kind.")
-    utterances = _listed(training, audio_dir)
-    held_out = _listed(validation, audio_dir) if validation.is_file() else []
+    if not validation.is_file():
+        return _listed([training], audio_dir)[0], frozenset()
+    utterances, held_out = _listed([training, validation], audio_dir)
     return utterances + held_out, frozenset(utterance.id for utterance in held_out)
 
 
@@ -82,18 +101,21 @@ def pairs(root: Path, audio_dir: Path | None) -> list[Utterance]:
     if not paths:
         raise DataError(f"{root} has no mel spectrograms: looked for {root / 'mels' / '*.npy'} and {root / '*.npy'}.")
     options = [audio_dir] if audio_dir else [root / "wavs", root / "audio", root]
-    folder = next((option for option in options if _has_stem(option, paths[0].stem)), options[0])
-    return [Utterance(path.stem, _with_stem(folder, path.stem), mel=path) for path in paths]
+    folder = next((option for option in options if has_stem(option, paths[0].stem)), options[0])
+    return [Utterance(path.stem, with_stem(folder, path.stem), mel=path) for path in paths]
 
 
 def any_folder(root: Path) -> list[Utterance]:
-    """List every audio file below `root`, sorted by its path relative to `root`.
+    """List every audio file below `root`, sorted by its path relative to `root`, or `root` itself if it is one.
 
-    **Raises:** `DataError` if `root` is not a folder, or contains no audio in a supported format.
+    **Raises:** `DataError` if `root` is not a folder or an audio file, or contains no audio in a supported format.
     """
+    if root.is_file() and is_audio(root):
+        return [Utterance(root.stem, root)]
     if not root.is_dir():
         raise DataError(
-            f"{root} is not a folder; pass a folder of recordings. The kind of a list of files is 'filelist'."
+            f"{root} is not a folder or a recording; pass a folder of recordings. The kind of a list of files is "
+            "'filelist'."
         )
     everything = sorted(_walk(root), key=lambda path: path.relative_to(root).as_posix())
     paths = [path for path in everything if is_audio(path)]
@@ -113,51 +135,27 @@ def any_folder(root: Path) -> list[Utterance]:
     return utterances
 
 
-def _listed(listing: Path, audio_dir: Path | None) -> list[Utterance]:
-    rows = list(_rows(listing))
-    if not rows:
-        raise DataError(f"{listing} lists nothing; it should contain one utterance per line, as 'stem|text'.")
-    options = [audio_dir] if audio_dir else [listing.parent / "wavs", listing.parent]
-    folder = next((option for option in options if any(_has_stem(option, row[0]) for row in rows[:100])), None)
-    if folder is None:
-        looked = " and ".join(str(_with_stem(option, rows[0][0])) for option in options)
-        raise DataError(f"{listing} names audio that is missing: looked for {looked}. Pass the folder of the audio.")
-    return [
-        Utterance(_without_suffix(row[0]), _with_stem(folder, row[0]), row[1] if len(row) > 1 else "") for row in rows
-    ]
+def _listed(listings: list[Path], audio_dir: Path | None) -> list[list[Utterance]]:
+    """The utterances of each of `listings`, lists in the same folder."""
+    folder = listings[0].parent
+    folders = [audio_dir] if audio_dir else [folder / "wavs", folder]
+    lists = [read_list(listing, folders) for listing in listings]
+    ids = iter(list_ids([line.name for lines in lists for line in lines]))
+    utterances = []
+    for listing, lines in zip(listings, lists, strict=True):
+        files = locate([line.name for line in lines], folders)
+        if files is None:
+            looked = " and ".join(str(with_stem(option, lines[0].name)) for option in folders)
+            raise DataError(
+                f"{listing} names audio that is missing: looked for {looked}. Pass the folder of the audio "
+                "(audio_dir, --audio-dir)."
+            )
+        utterances.append([_utterance(next(ids), files[line.name], line) for line in lines])
+    return utterances
 
 
-def _rows(listing: Path) -> Iterator[list[str]]:
-    try:
-        lines = listing.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as failure:
-        raise DataError(f"{listing} cannot be read as UTF-8 text ({failure}); check the file.") from failure
-    for line in lines:
-        fields = [field.strip() for field in line.split("|")]
-        if fields[0]:
-            yield fields
-
-
-def _without_suffix(name: str) -> str:
-    path = Path(name)
-    return path.with_suffix("").as_posix() if path.suffix.lower() in AUDIO_SUFFIXES else path.as_posix()
-
-
-def _with_stem(folder: Path, name: str) -> Path:
-    """The audio file `name` (with or without suffix) in `folder`; the path of a WAV file if there is none."""
-    if Path(name).suffix.lower() in AUDIO_SUFFIXES:
-        return folder / name
-    options = [folder / f"{name}{suffix}" for suffix in AUDIO_SUFFIXES]
-    return next((path for path in options if _is_file(path)), options[0])
-
-
-def _has_stem(folder: Path, name: str) -> bool:
-    return _is_file(_with_stem(folder, name))
-
-
-def _is_file(path: Path) -> bool:
-    """Whether `path` is a file. `Path.is_file` raises for names that the system refuses, such as too long ones."""
-    return os.path.isfile(path)
+def _utterance(name: str, path: Path, line: Line) -> Utterance:
+    return Utterance(name, path, line.text, line.speaker)
 
 
 def _walk(root: Path) -> Iterator[Path]:

@@ -29,7 +29,7 @@ def read_custom_words(path: str | Path, phone_set: PhoneSet = ALIGNED) -> dict[s
     """
     words: dict[str, tuple[str, ...]] = {}
     line_numbers: dict[str, int] = {}
-    for number, line in enumerate(read_utf8_file(Path(path)).splitlines(), 1):
+    for number, line in enumerate(split_lines(read_utf8_file(Path(path))), 1):
         word, *codes = line.split() or [""]
         if not word or word.startswith("#"):
             continue
@@ -73,6 +73,15 @@ def spell_custom_words(custom_words: CustomWords, phone_set: PhoneSet = ALIGNED)
         if not custom[key]:
             raise TextError(f"the custom word {word!r} has no phonemes; it should have at least one.")
     return custom
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of `text`, which end with a newline, a carriage return, or both.
+
+    `str.splitlines` also divides at characters that occur inside texts, such as U+2028, U+0085 and form feeds.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
 
 
 def read_utf8_file(path: Path) -> str:

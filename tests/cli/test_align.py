@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxvoice.cli import main
-from jaxvoice.data import find_aligned, load_aligned
+from jaxvoice.cli.align import Align
+from jaxvoice.data import Utterance, find_aligned, load_aligned
 from jaxvoice.data.audio import write_wav
 from jaxvoice.errors import ConfigError
 from jaxvoice.pipelines import Aligner
@@ -119,9 +120,10 @@ def test_files_are_neither_overwritten_nor_written_outside_the_folder(align, cor
     assert code == 2 and not printed and "2 TextGrid(s) exist" in errors[0]
     assert (out / "one.TextGrid").read_text(encoding="utf-8") == "mine"
     assert align(corpus, out, "--overwrite")[0] == 0 and (out / "one.TextGrid").read_bytes() == written
-    (corpus / "metadata.csv").write_text("../one|Hello.\n", encoding="utf-8")
-    code, _, errors = align(corpus, tmp_path / "other")
-    assert code == 2 and "would be written outside" in errors[0] and not (tmp_path / "one.TextGrid").exists()
+    (corpus / "metadata.csv").write_text("../two|Hello, world.\n", encoding="utf-8")
+    assert align(corpus, tmp_path / "other")[0] == 0 and not (tmp_path / "two.TextGrid").exists()
+    with pytest.raises(ConfigError, match="would be written outside"):
+        Align(corpus, out, "model").targets((Utterance("../one"),))
 
 
 def test_corpora_without_aligned_recordings_exit_with_2(align, corpus, tmp_path):

@@ -147,7 +147,7 @@ def refused(capsys, *flags: str) -> str:
 )
 def test_invalid_values_are_one_line_before_decoding(tmp_path, capsys, tones, flags, message, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(common, "find_recordings", lambda *_: pytest.fail("the corpus was read"))
+    monkeypatch.setattr(common, "find_recordings", lambda *_, **__: pytest.fail("the corpus was read"))
     run = tmp_path / "run"
     printed = refused(capsys, "--data", str(tones), "--run-dir", str(run), *flags)
     assert re.fullmatch("hifigan_l40: error: .*\n", printed) and re.search(message, printed)
@@ -162,7 +162,7 @@ def test_contradictory_sizes_raise_with_the_remedy(tmp_path, capsys, tones):
 
 
 def test_unwritable_run_folders_raise_first(tmp_path, capsys, tones, monkeypatch):
-    monkeypatch.setattr(common, "find_recordings", lambda *_: pytest.fail("the corpus was read"))
+    monkeypatch.setattr(common, "find_recordings", lambda *_, **__: pytest.fail("the corpus was read"))
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
     printed = refused(capsys, "--data", str(tones), "--run-dir", str(tmp_path / "a" / "b"))
     assert re.fullmatch(f"hifigan_l40: error: .*{re.escape(str(tmp_path))} is not writable.*\n", printed)

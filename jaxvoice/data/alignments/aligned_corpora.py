@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 
 from jaxvoice.data.alignments.alignment import AlignmentError, Interval, align_intervals
 from jaxvoice.data.alignments.filelist import (
-    AUDIO_FOLDERS,
     ListedUtterance,
     is_filelist,
     parse_line,
@@ -18,8 +17,9 @@ from jaxvoice.data.alignments.phone_mapping import arpabet_parts, demo_alignment
 from jaxvoice.data.alignments.text_files import read_labels, read_lj_aligned, read_table
 from jaxvoice.data.alignments.textgrid import read_textgrid
 from jaxvoice.data.corpora import find_corpus
-from jaxvoice.data.corpus_formats import AUDIO_SUFFIXES
+from jaxvoice.data.corpus_formats import is_audio
 from jaxvoice.data.demo.timings import read_timings
+from jaxvoice.data.listings import AUDIO_FOLDERS, AUDIO_SUFFIXES, is_file, with_stem
 from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL
 from jaxvoice.errors import DataError
@@ -106,6 +106,11 @@ def detect_aligned(root: Path) -> AlignedKind:
     **Raises:** `DataError` if no kind matches.
     """
     if root.is_file():
+        if is_audio(root):
+            raise DataError(
+                f"{root} is a recording without an alignment; pass the folder of its alignment, or align it first: "
+                "`jaxvoice align` (docs/aligning.md)."
+            )
         return "filelist"
     if (root / "timings").is_dir() and (root / "metadata.csv").is_file():
         return "demo"
@@ -193,7 +198,6 @@ def _audio(inside: tuple[Path, ...], root: Path, audio_dir: Path | None) -> Path
     for folder in folders if audio_dir is None else [audio_dir]:
         for name in dict.fromkeys((*inside, Path(inside[-1].name))):
             stem = name.with_suffix("") if name.suffix.lower() in AUDIO_SUFFIXES else name
-            options = (folder / f"{stem.as_posix()}{suffix}" for suffix in AUDIO_SUFFIXES)
-            if found := next((option for option in options if option.is_file()), None):
+            if is_file(found := with_stem(folder, stem.as_posix())):
                 return found
     return None

@@ -1,16 +1,16 @@
 """Lists of aligned utterances with lines `text|starts|durations|codes|wav`, times in spectrogram frames."""
 
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxvoice.data.alignments.alignment import AlignmentError, Interval
 from jaxvoice.data.alignments.text_files import read_text_file
-from jaxvoice.data.corpus_formats import AUDIO_SUFFIXES
+from jaxvoice.data.listings import AUDIO_FOLDERS, audio_path, shared_folders
+from jaxvoice.text.custom_words import split_lines
 
-AUDIO_FOLDERS = ("wavs", "wav", "audio")
 _LONGEST_LINE = 2**16  # characters of a line that are read to recognise a list
 HOP_SECONDS = 256 / 22050
 
@@ -30,7 +30,7 @@ def read_filelist(path: str | Path) -> list[ListedUtterance]:
     **Raises:** `AlignmentError` (a `DataError`) if the file cannot be read, is empty, or has no line of five fields.
     """
     path = Path(path)
-    rows = enumerate(read_text_file(path).splitlines(), 1)
+    rows = enumerate(split_lines(read_text_file(path)), 1)
     lines = [_listed(row, line.split("|")) for row, line in rows if line.strip()]
     if not any(len(line.fields) == 5 for line in lines):
         raise AlignmentError(
@@ -61,10 +61,10 @@ def utterance_ids(lines: Iterable[ListedUtterance]) -> list[str]:
     The id of a line without audio is its number.
     """
     lines = list(lines)
-    found = [_parts(line.audio) for line in lines]
+    found = [audio_path(line.audio) for line in lines]
     whole = [(absolute, parts) for line, (absolute, parts) in zip(lines, found, strict=True) if len(line.fields) == 5]
-    far = _shared([parts for absolute, parts in whole if absolute])
-    near = _shared([parts for absolute, parts in whole if not absolute])
+    far = shared_folders([parts for absolute, parts in whole if absolute])
+    near = shared_folders([parts for absolute, parts in whole if not absolute])
     near = near[: max((place for place, name in enumerate(near, 1) if name in AUDIO_FOLDERS), default=0)]
     ids: list[str] = []
     for line, (absolute, parts) in zip(lines, found, strict=True):
@@ -74,29 +74,6 @@ def utterance_ids(lines: Iterable[ListedUtterance]) -> list[str]:
             inside = inside[1:]
         ids.append("/".join(inside) or f"line {line.row}")
     return ids
-
-
-def _parts(audio: str) -> tuple[bool, tuple[str, ...]]:
-    """Whether the path `audio`, of POSIX or Windows, is absolute, and its names, without `..` and the suffix."""
-    path = PureWindowsPath(audio)  # parses drives and both kinds of slashes
-    names: list[str] = []
-    for name in path.parts[bool(path.anchor) :]:
-        if name != "..":
-            names.append(name)
-        elif names:
-            names.pop()
-    if names and PurePosixPath(names[-1]).suffix.lower() in AUDIO_SUFFIXES:
-        names[-1] = PurePosixPath(names[-1]).stem
-    return bool(path.anchor), tuple(names)
-
-
-def _shared(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
-    """The folders with which all `paths` start."""
-    if not paths:
-        return ()
-    first, last = min(path[:-1] for path in paths), max(path[:-1] for path in paths)
-    same = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
-    return first[:same] if same is not None else min(first, last, key=len)
 
 
 def parse_line(line: ListedUtterance, path: Path, frame_seconds: float = HOP_SECONDS) -> list[Interval]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxvoice.data.alignments.alignment import AlignmentError, Interval
+from jaxvoice.text.custom_words import split_lines
 
 COLUMNS = ("phone", "start_s", "end_s")
 UNITS_PER_SECOND = 10_000_000
@@ -69,7 +70,7 @@ def read_labels(path: str | Path) -> list[Interval]:
     path = Path(path)
     intervals: list[Interval] = []
     state = 0
-    for row, line in enumerate(read_text_file(path).splitlines(), 1):
+    for row, line in enumerate(split_lines(read_text_file(path)), 1):
         fields = line.split()
         if not fields:
             continue
