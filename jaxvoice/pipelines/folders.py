@@ -91,9 +91,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _metrics(path: Path) -> tuple[list[Mapping[str, Any]], int | None]:
-    """The validations in `metrics.jsonl`, and the last logged step. Incomplete lines are skipped."""
+    """The validations in `metrics.jsonl`, and the last logged step. Incomplete lines are skipped.
+
+    Validations before the line `best_reset` have other held-out data or another metric, so they are skipped if others
+    follow.
+    """
     validations: list[Mapping[str, Any]] = []
-    last = None
+    last, reset_at = None, 0
     if not path.is_file():
         return validations, last
     with path.open(encoding="utf-8", errors="replace") as lines:
@@ -105,9 +109,11 @@ def _metrics(path: Path) -> tuple[list[Mapping[str, Any]], int | None]:
             if not isinstance(line, dict) or not isinstance(line.get("step"), int):
                 continue
             last = line["step"]
+            if line.get("kind") == "best_reset":
+                reset_at = len(validations)
             if line.get("kind") == "validation":
                 values: dict[str, Any] = {name: value for name, value in line.items() if name != "kind"}
                 if "rank" not in values and "phase" in values:
                     values["rank"] = values.pop("phase")  # Runs of earlier versions logged the rank as the phase.
                 validations.append(values)
-    return validations, last
+    return validations[reset_at:] or validations, last

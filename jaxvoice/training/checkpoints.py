@@ -6,16 +6,14 @@ the loader, the configuration, the versions and the best metric.
 """
 
 import errno
-import functools as ft
 import gc
 import inspect
 import logging
-import math
 import shutil
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN, PreservationPolicy
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.training.parallel import barrier, in_every_process
@@ -48,21 +46,18 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints in `folder`, of which the last `keep_last` and the best are kept. A context manager.
+    """The checkpoints in `folder`, of which the last `keep_last` and that of the step `best` are kept.
 
-    Every process of a run opens the folder. The best checkpoint is the one with the smallest `metric` among
-    those of the highest rank. With `read_only`, the folder is not changed.
+    Every process of a run opens the folder. `best` is `None` until `set_best` is called. With `read_only`, the folder
+    is not changed. A context manager.
 
     **Raises:** `CheckpointError` if `folder` is a file or cannot be opened.
     """
 
-    def __init__(self, folder: Path, *, keep_last: int, metric: str, read_only: bool = False):
+    def __init__(self, folder: Path, *, keep_last: int, read_only: bool = False):
         self.folder = folder.absolute()
-        self._read_only = read_only
-
-        # Orbax sorts by the returned value; its annotation allows only numbers.
-        rank: Any = ft.partial(_rank, metric=metric)
-        best = BestN(get_metric_fn=rank, reverse=True, n=1, keep_checkpoints_without_metrics=False)
+        self.best: int | None = None
+        self._read_only, self._keep_last = read_only, keep_last
         if self.folder.exists() and not self.folder.is_dir():
             raise CheckpointError(f"{self.folder} is a file, not a folder of checkpoints; choose another run folder.")
         self._quiet = ExitStack()
@@ -70,9 +65,7 @@ class Checkpoints:
             with ExitStack() as stack:
                 stack.enter_context(_quiet_orbax())
                 options = ocp.CheckpointManagerOptions(
-                    preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
-                    best_fn=rank,  # without it, Orbax stores no metrics and loses the best checkpoint after a restart
-                    best_mode="min",
+                    preservation_policy=AnyPreservationPolicy([LatestN(keep_last), _KeepBest(self)]),
                     read_only=read_only,
                     create=not read_only,
                 )
@@ -114,13 +107,18 @@ class Checkpoints:
         """The steps of all complete checkpoints on disk, oldest first."""
         return sorted(self._manager.all_steps(read=True))
 
-    def save(
-        self, step: int, arrays: Mapping[str, Array], meta: Mapping[str, Any], metrics: Mapping[str, float] | None
-    ) -> None:
-        """Start to write a checkpoint in the background. `arrays` may be donated afterwards.
+    def set_best(self, step: int | None) -> None:
+        """Keep the checkpoint of `step` instead of that of the earlier `best`, which is deleted if it is not recent.
 
-        `meta` contains JSON values. `metrics` are those of a validation at this step: the `metric` of the class, and
-        the `rank` of the model.
+        **Raises:** `CheckpointError` if it cannot be deleted.
+        """
+        before, self.best = self.best, step
+        steps = sorted(self._manager.all_steps())  # contains a checkpoint that is still being written
+        if before in steps[: -self._keep_last] and before != step:
+            self._attempt(lambda: self._manager.delete(before))
+
+    def save(self, step: int, arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> None:
+        """Start to write a checkpoint in the background. `arrays` may be donated afterwards; `meta` has JSON values.
 
         **Raises:** `CheckpointError` if this or an earlier checkpoint could not be written. If the write fails later,
         a later call raises the error.
@@ -128,7 +126,7 @@ class Checkpoints:
         fingerprints = {name: _fingerprint(array) for name, array in arrays.items()}
         table = with_schema_number("run", {**meta, "step": step, "arrays": fingerprints})
         args = ocp.args.Composite(state=ocp.args.StandardSave(dict(arrays)), meta=ocp.args.JsonSave(table))
-        self._attempt(lambda: self._manager.save(step, args=args, metrics=metrics, force=True))
+        self._attempt(lambda: self._manager.save(step, args=args, force=True))
 
     def check(self) -> None:
         """Raise `CheckpointError` if a write in the background has failed."""
@@ -256,7 +254,7 @@ def read_state(run: Path, task: Task) -> Any:
     shapes = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
     skeleton, here = Skeleton(shapes), SingleDeviceSharding(jax.local_devices()[0])
     structs = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here) for leaf in skeleton.flatten(shapes)]
-    with Checkpoints(folder.checkpoints, keep_last=1, metric="", read_only=True) as store:
+    with Checkpoints(folder.checkpoints, keep_last=1, read_only=True) as store:
         restored = store.restore(
             dict(zip(skeleton.names, structs, strict=True)),
             accept=lambda meta: check_same_config(task, meta, f"A checkpoint in {folder.checkpoints}"),
@@ -268,15 +266,14 @@ def read_state(run: Path, task: Task) -> Any:
     return skeleton.build([restored.arrays[name] for name in skeleton.names])
 
 
-def _rank(metrics: Mapping[str, float], *, metric: str) -> tuple[float, float]:
-    """The sort key of checkpoints. The best checkpoint has the smallest key."""
-    value, rank = metrics[metric], metrics.get("rank", metrics.get("phase"))  # `phase` until version 0.2
-    if not math.isfinite(value):
-        return math.inf, math.inf
-    if rank is None:  # Version 0.1 subtracted a million for each rank.
-        rank = max(round(-value / 1e6), 0)
-        value += 1e6 * rank
-    return -rank, value
+@dataclass
+class _KeepBest(PreservationPolicy):
+    """Keeps the checkpoint of the step `of.best`. It may be validated after it is written."""
+
+    of: Checkpoints
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        return [checkpoint.step == self.of.best for checkpoint in checkpoints]
 
 
 def _fingerprint(array: Array) -> list[Any]:

@@ -122,12 +122,16 @@ class RunLog:
             f"validation at step {step}: " + "  ".join(f"{name} {value:.4g}" for name, value in report.metrics.items())
         )
         with converted_write_errors(self._folder.path):
-            self._line({"step": step, "kind": "validation", "rank": rank, **report.metrics})
-            self._scalars(step, {f"validation/{name}": value for name, value in report.metrics.items()})
             for sample in report.samples:
                 self._sample(step, sample)
-            if self._events is not None:
-                self._events.flush()
+            self._scalars(step, {f"validation/{name}": value for name, value in report.metrics.items()})
+            self._line({"step": step, "kind": "validation", "rank": rank, **report.metrics})
+
+    def best_reset(self, step: int) -> None:
+        """Log that validations after `step` are not compared with earlier ones."""
+        if self._active:
+            with converted_write_errors(self._folder.path):
+                self._line({"step": step, "kind": "best_reset"})
 
     def close(self) -> None:
         """Close all files."""

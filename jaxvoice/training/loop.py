@@ -3,8 +3,8 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from jaxvoice.config import check_not_negative, check_positive, check_types, to_dict
-from jaxvoice.errors import CheckpointError, DataError, TrainingError
+from jaxvoice.errors import CheckpointError, ConfigError, DataError, TrainingError
 from jaxvoice.training import parallel
 from jaxvoice.training.checkpoints import Checkpoints, Restored
 from jaxvoice.training.compiled_step import CompiledStep
@@ -157,17 +157,22 @@ class _Session:
     batch_size: int = 0
     skipped: int = 0
     saved: int = -1
+    validation_due: bool = False  # the state of the checkpoint is not validated yet
+    best_reset: bool = False
     closing_seconds: float = 0.0  # duration of the last validation and checkpoint, reserved at the end of a time budget
 
     def run(self, initial_state: Callable[[], PyTree] | None) -> TrainingResult:
-        key = jax.random.key(self.config.seed)
-        initial_state = initial_state or (lambda: self.task.init(key=key))
+        self._check_best_metric(self.task.metrics)
+        initial_state = initial_state or (lambda: self.task.init(key=jax.random.key(self.config.seed)))
         exists = self.folder.exists()
         if exists:
             self._lock(exists)
         resuming = self.folder.has_progress()
         if resuming:
-            check_same_config(self.task, self.folder.read_config(), str(self.folder.config))
+            stored = self.folder.read_config()
+            check_same_config(self.task, stored, str(self.folder.config))
+            self._keep_seed(stored)
+        key = jax.random.key(self.config.seed)
         shapes = eqx.filter_eval_shape(self.task.init, key=key)
         self.skeleton = Skeleton(shapes)
         state = None if resuming else initial_state()
@@ -180,8 +185,8 @@ class _Session:
         if jax.process_index() == 0:
             self.folder.begin({**provenance(self.task), "loop": to_dict(self.config)})
         parallel.barrier("the run folder exists")
-        config = self.config
-        with Checkpoints(self.folder.checkpoints, keep_last=config.keep_last, metric=config.best_metric) as store:
+        config = self.config  # after `_keep_seed`
+        with Checkpoints(self.folder.checkpoints, keep_last=config.keep_last) as store:
             self.store = store
             if resuming:
                 restored = self._restore(shapes)
@@ -197,7 +202,7 @@ class _Session:
                 self.step = int(state.counters.step)  # above 0 if the initial state is that of another training
                 self.leaves = parallel.replicate(self.skeleton.adopt(state), self.mesh)
             del state
-            if self.step >= config.steps:
+            if self.step >= config.steps and not self.validation_due:
                 print_once(
                     f"The run in {self.folder.path} has finished {self.step} steps; increase --steps to continue."
                 )
@@ -212,7 +217,14 @@ class _Session:
             )
             try:
                 with Interrupts() as interrupts:
-                    result = self._train(log, interrupts, upcoming)
+                    if self.best_reset:
+                        log.best_reset(self.step)
+                    if self.validation_due:
+                        self._validate(log)
+                    if self.step >= config.steps:
+                        result = self._result("steps", 0.0, 0.0)
+                    else:
+                        result = self._train(log, interrupts, upcoming)
                     store.wait()
             finally:
                 log.close()
@@ -286,69 +298,79 @@ class _Session:
     def _validate_and_save(self, log: RunLog, stop: Stop | None, speed: SpeedMeter) -> None:
         config, began = self.config, time.monotonic()
         finished = stop in ("steps", "minutes")
-        validating = finished or (stop is None and config.validate_every and self.step % config.validate_every == 0)
-        if not validating and stop is None and self.step % config.checkpoint_every:
+        due = finished or self._validation_is_scheduled()
+        if not due and stop is None and self.step % config.checkpoint_every:
             return
-        report = None
-        if validating:
-            try:
-                report = self._validate(log)
-            except Exception:
-                self._save_progress()
-                raise
-        self._save(report)
-        if report is not None:
+        self._save(validation_due=due)
+        if due and stop != "interrupted":
+            self.store.wait()  # a validation that fails or does not fit into memory loses no step
+            self._validate(log)
             self.closing_seconds = time.monotonic() - began
         elif stop is not None and not self.folder.model.exists():
             self._save_model(self.skeleton.build(parallel.on_one_device(self.leaves)))
         speed.restart()
 
+    def _validation_is_scheduled(self) -> bool:
+        return bool(self.config.validate_every) and self.step % self.config.validate_every == 0
+
     def _save_progress(self) -> None:
         """Save a checkpoint before an error ends the run. With several processes, the others may not have failed."""
         if jax.process_count() == 1:
-            self._save(None)
+            self._save(validation_due=self._validation_is_scheduled())
             self.store.wait()
 
-    def _save(self, report: ValidationResult | None) -> None:
+    def _save(self, *, validation_due: bool) -> None:
+        """Start to write a checkpoint. `validation_due`: the state is validated next, also if the run is resumed."""
         if self.step == self.saved:
             return
         meta = {**provenance(self.task), "data": self.loader.describe(), "loader": self.position}
-        meta |= {"metrics": self.metrics, "best": self.best}
+        meta |= {"metrics": self.metrics, "best": self.best, "best_metric": self.config.best_metric}
+        meta |= {"held_out": self.task.held_out(), "validation_due": validation_due}
         arrays = dict(zip(self.skeleton.names, self.leaves, strict=True))
-        best_metric = self.config.best_metric
-        score = None
-        if report is not None and report.metrics:
-            score = {best_metric: self.metrics[best_metric], "rank": self._rank}
-        self.store.save(self.step, arrays, meta, score)
+        self.store.save(self.step, arrays, meta)
         self.saved = self.step
 
-    def _validate(self, log: RunLog) -> ValidationResult:
+    def _validate(self, log: RunLog) -> None:
         state = self.skeleton.build(parallel.on_one_device(self.leaves))
         found = self.task.validate(state)
+        self.validation_due = False
         if not found.metrics:
             # Without held-out data there is no best model, so the newest model is saved.
             self._save_model(state)
-            return found
+            return
         reserved = sorted(RESERVED_METRICS & set(found.metrics))
         if reserved:
             raise TrainingError(
                 f"the validation returned the metric {reserved[0]!r}; it should have another name, because lines of "
                 "metrics.jsonl contain this key already."
             )
-        if self.config.best_metric not in found.metrics:
-            raise TrainingError(
-                f"The best metric is {self.config.best_metric!r}; it should be one of the metrics of the validation, "
-                f"{', '.join(found.metrics)}."
-            )
+        self._check_best_metric(found.metrics)
         self.metrics = parallel.from_first_process({name: float(value) for name, value in found.metrics.items()})
-        report = ValidationResult(self.metrics, found.samples)
-        value, rank = self.metrics[self.config.best_metric], self._rank
-        log.validation(self.step, report, rank=rank)
-        # A model of a lower rank is not compared, because parts of it were not trained yet.
-        if math.isfinite(value) and (self.best is None or (-rank, value) < (-self.best["rank"], self.best["value"])):
-            self.best = {"step": self.step, "value": value, "rank": rank}
+        rank = self._rank
+        if self._is_best(rank):
             self._save_model(state)
-        return report
+        # Last, because a validation in metrics.jsonl is not repeated when the run is resumed.
+        log.validation(self.step, ValidationResult(self.metrics, found.samples), rank=rank)
+
+    def _check_best_metric(self, metrics: Collection[str]) -> None:
+        """Raise `ConfigError` if `metrics` does not contain the best metric. Unknown metrics are empty."""
+        if metrics and self.config.best_metric not in metrics:
+            raise ConfigError(
+                f"best_metric is {self.config.best_metric!r}; it should be a metric of the validation: "
+                f"{', '.join(metrics)}."
+            )
+
+    def _is_best(self, rank: float) -> bool:
+        """Whether the last validation, of a model of this rank, is the best so far; it becomes `best` then."""
+        value = self.metrics.get(self.config.best_metric, math.nan)
+        # A model of a lower rank is not compared, because parts of it were not trained yet.
+        if not math.isfinite(value):
+            return False
+        if self.best is not None and (-rank, value) >= (-self.best["rank"], self.best["value"]):
+            return False
+        self.best = {"step": self.step, "value": value, "rank": rank}
+        self.store.set_best(self.step)
+        return True
 
     @property
     def _rank(self) -> int:
@@ -381,12 +403,47 @@ class _Session:
         self.best, self.metrics = restored.meta["best"], restored.meta["metrics"]
         if self.best is not None and "rank" not in self.best:  # written by version 0.1
             self.best = {**self.best, "rank": self._rank_after(int(self.best["step"]))}
+        self._reset_best_of_other_data(restored.meta)
+        self.store.set_best(None if self.best is None else int(self.best["step"]))
+        self._adopt_validation(restored.meta)
         self.leaves = [restored.arrays[name] for name in self.skeleton.names]
         print_once(f"resuming after step {self.step}")
         before, now = restored.meta.get("data", {}), self.loader.describe()
-        changed = [f"{name} {before[name]} -> {now.get(name)}" for name in before if before[name] != now.get(name)]
-        if changed:
-            print_once(f"the data differ from those of the checkpoint ({', '.join(changed)}), so their order changes")
+        if changed := _changes(before, now):
+            print_once(f"the data differ from those of the checkpoint ({changed}), so their order changes")
+
+    def _adopt_validation(self, meta: Mapping[str, Any]) -> None:
+        """Use the logged validation of the checkpoint, which is written before it, or note that it is due."""
+        if not meta.get("validation_due"):
+            return
+        logged = self.folder.logged_validation(self.step)
+        self.validation_due = bool(parallel.in_every_process(int(logged is None))[0])
+        if logged is not None and not self.validation_due:
+            values = {name: value for name, value in logged.items() if name not in RESERVED_METRICS}
+            self.metrics = {name: math.nan if value is None else float(value) for name, value in values.items()}
+            if not self.best_reset:
+                self._is_best(logged["rank"])
+
+    def _reset_best_of_other_data(self, meta: Mapping[str, Any]) -> None:
+        """Forget the best validation if it has another metric or other held-out data than validations of this run."""
+        before, held_out = meta.get("held_out"), self.task.held_out()
+        metric = meta.get("best_metric", self.config.best_metric)
+        if before is not None and before != held_out:
+            reason = f"the held-out data differ from those of the checkpoint ({_changes(before, held_out)})"
+        elif metric != self.config.best_metric:
+            reason = f"the best metric was {metric} and is {self.config.best_metric}"
+        else:
+            return
+        self.best, self.best_reset = None, True
+        print_once(f"{reason}, so the next validation begins a new choice of the best model")
+
+    def _keep_seed(self, stored: Mapping[str, Any]) -> None:
+        """Use the seed of the run in the `config.json` `stored`, with which its random numbers continue."""
+        loop = stored.get("loop")
+        seed = loop.get("seed") if isinstance(loop, Mapping) else None
+        if isinstance(seed, int) and seed != self.config.seed:
+            print_once(f"the run has the seed {seed}; --seed {self.config.seed} is for new runs and has no effect here")
+            self.config = replace(self.config, seed=seed)
 
     def _next_batch(self) -> tuple[PyTree, Any, float]:
         """The next batch on the devices, the loader's position after it, and its seconds of audio."""
@@ -424,7 +481,7 @@ class _Session:
             stop_code = max(stop_code, code)
             if in_a_row >= self.config.max_skipped_in_a_row:
                 if in_a_row < step:
-                    self._save(None)  # every process comes here at the same step
+                    self._save(validation_due=False)  # every process comes here at the same step
                 self.store.wait()
                 steps = self.store.steps()
                 kept = f"checkpoint {steps[-1]} contains the state before them" if steps else "no checkpoint exists yet"
@@ -464,3 +521,10 @@ class _Session:
         )
         if result.stopped != "steps":
             print_once(f"to resume, repeat the command (--run-dir {self.folder.path} --resume auto)")
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    names = list(dict.fromkeys([*before, *now]))
+    return ", ".join(
+        f"{name} {before.get(name)} -> {now.get(name)}" for name in names if before.get(name) != now.get(name)
+    )

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,6 +127,17 @@ class RunFolder:
             except (ValueError, KeyError, TypeError):
                 continue
         write_atomically(self.metrics, "".join(kept))
+
+    def logged_validation(self, step: int) -> dict[str, Any] | None:
+        """The validation of `step` in `metrics.jsonl`, or `None` if there is none."""
+        if not self.metrics.is_file():
+            return None
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):
+                table = json.loads(line)
+                if isinstance(table, dict) and (table.get("step"), table.get("kind")) == (step, "validation"):
+                    return table
+        return None
 
     def replace_model(self, save: Callable[[Path], None]) -> None:
         """Replace the files of the model folder with those that `save` writes. Each file is replaced atomically."""

@@ -4,6 +4,7 @@ import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,6 +43,9 @@ class Task(abc.ABC):
     """Name of the `Family`, which identifies runs of the task. If it is `None`, the name of the class does."""
     mel: Any
     """The `MelConfig` of the training data, saved in every checkpoint, or `None`."""
+
+    metrics: Mapping[str, str] = MappingProxyType({})
+    """The metrics of validations that can select the best model, with their meanings; empty if they are not known."""
 
     @abc.abstractmethod
     def init(self, *, key: PRNGKeyArray) -> Any:
@@ -91,6 +95,13 @@ class Task(abc.ABC):
 
         The arrays are on one device. They are donated to the next step, so do not keep references to them.
         """
+
+    def held_out(self) -> dict[str, Any]:
+        """A description of the held-out data as JSON values, by default empty.
+
+        A resumed run with another description does not compare its validations with earlier ones.
+        """
+        return {}
 
     @abc.abstractmethod
     def save_model(self, state: Any, folder: str | Path) -> None:

@@ -32,13 +32,16 @@ def abstract():
 
 
 def store(folder, keep_last=2):
-    return Checkpoints(folder, keep_last=keep_last, metric="mel_l1")
+    return Checkpoints(folder, keep_last=keep_last)
 
 
-def write(folder, scores, keep_last=2):
+def write(folder, steps, keep_last=2, best=()):
+    """Checkpoints of `steps`; those in `best` are the best so far, which is known after they are written."""
     with store(folder, keep_last) as checkpoints:
-        for step, score in scores.items():
-            checkpoints.save(step, arrays(step), {"note": f"n{step}"}, None if score is None else {"mel_l1": score})
+        for step in steps:
+            checkpoints.save(step, arrays(step), {"note": f"n{step}"})
+            if step in best:
+                checkpoints.set_best(step)
     return folder
 
 
@@ -49,7 +52,7 @@ def read(folder, said=None):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("two") / "checkpoints", {10: None, 20: 0.5})
+    return write(tmp_path_factory.mktemp("two") / "checkpoints", [10, 20])
 
 
 def test_restore_returns_the_saved_arrays_and_table(two):
@@ -62,25 +65,34 @@ def test_restore_returns_the_saved_arrays_and_table(two):
     assert restored.arrays["w"].sharding == replicated(data_mesh())
 
 
-@pytest.mark.parametrize(
-    ("scores", "kept"),
-    [
-        ({1: 0.5, 2: 0.1, 3: None, 4: 0.4, 5: 0.3}, [2, 4, 5]),
-        ({1: 0.1, 2: float("nan"), 3: 0.4, 4: None, 5: None}, [1, 4, 5]),
-        ({1: None, 2: None, 3: None}, [2, 3]),
-    ],
-)
-def test_last_two_and_best_checkpoints_are_kept(tmp_path, scores, kept):
-    write(tmp_path / "c", scores)
+@pytest.mark.parametrize(("best", "kept"), [((1, 2), [2, 4, 5]), ((1,), [1, 4, 5]), ((5,), [4, 5]), ((), [4, 5])])
+def test_last_two_and_best_checkpoints_are_kept(tmp_path, best, kept):
+    write(tmp_path / "c", range(1, 6), best=best)
     with store(tmp_path / "c") as checkpoints:
         assert checkpoints.steps() == kept
 
 
 def test_best_checkpoint_is_kept_after_a_restart(tmp_path):
-    write(tmp_path / "c", {1: 0.1, 2: 0.5})
-    write(tmp_path / "c", {3: 0.4, 4: None, 5: 0.2})
+    write(tmp_path / "c", [1, 2], best=[1])
+    with store(tmp_path / "c") as checkpoints:
+        checkpoints.set_best(1)
+        for step in (3, 4, 5):
+            checkpoints.save(step, arrays(step), {})
     with store(tmp_path / "c") as checkpoints:
         assert checkpoints.steps() == [1, 4, 5]
+
+
+def test_former_best_checkpoint_is_deleted(tmp_path):
+    with store(tmp_path / "c") as checkpoints:
+        for step in range(1, 7):
+            checkpoints.save(step, arrays(step), {})
+            if step in (1, 5, 6):
+                checkpoints.set_best(step)
+            if step == 5:
+                checkpoints.wait()
+                assert checkpoints.steps() == [4, 5]
+        checkpoints.wait()
+        assert checkpoints.steps() == [5, 6]
 
 
 def test_save_copies_arrays_before_donation(tmp_path):
@@ -88,7 +100,7 @@ def test_save_copies_arrays_before_donation(tmp_path):
     state = arrays(0)
     first = plain(state)
     with store(tmp_path / "c") as checkpoints:
-        checkpoints.save(1, state, {}, None)
+        checkpoints.save(1, state, {})
         for _ in range(20):
             state = grow(state)
     np.testing.assert_array_equal(plain(read(tmp_path / "c").arrays)["w"], first["w"])
@@ -172,7 +184,7 @@ def test_restore_raises_if_processes_read_different_steps(two, tmp_path, monkeyp
 
 def test_read_only_restore_changes_nothing(two):
     code = "import sys, pathlib; from jaxvoice.training.checkpoints import Checkpoints as C\n"
-    code += "with C(pathlib.Path(sys.argv[1]), keep_last=1, metric='mel_l1', read_only=True): pass"
+    code += "with C(pathlib.Path(sys.argv[1]), keep_last=1, read_only=True): pass"
     done = subprocess.run([sys.executable, "-c", code, str(two)], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 
@@ -208,7 +220,7 @@ def test_remains_of_a_killed_save_are_deleted(two, tmp_path):
     folder = shutil.copytree(two, tmp_path / "checkpoints")
     for name in ("30.orbax-checkpoint-tmp", "40.orbax-checkpoint-tmp-1700000000000000"):  # of newer and older Orbax
         shutil.copytree(folder / "20", folder / name)
-    with Checkpoints(folder, keep_last=2, metric="mel_l1", read_only=True) as checkpoints:
+    with Checkpoints(folder, keep_last=2, read_only=True) as checkpoints:
         assert checkpoints.steps() == [10, 20]
     assert len(list(folder.iterdir())) == 4
     with store(folder) as checkpoints:
@@ -217,10 +229,10 @@ def test_remains_of_a_killed_save_are_deleted(two, tmp_path):
     assert read(folder).step == 20
 
 
-@pytest.mark.parametrize("left", ["state", "metrics", "_CHECKPOINT_METADATA", "nothing"])
+@pytest.mark.parametrize("left", ["state", "meta", "_CHECKPOINT_METADATA", "nothing"])
 def test_remains_of_a_killed_deletion_are_ignored(two, tmp_path, left):
     folder = shutil.copytree(two, tmp_path / "checkpoints")
-    write(folder, {30: None})
+    write(folder, [30])
     old = shutil.copytree(two / "20", tmp_path / "old")
     for entry in old.iterdir():
         if entry.name != left:
@@ -229,7 +241,7 @@ def test_remains_of_a_killed_deletion_are_ignored(two, tmp_path, left):
         path.unlink()
     old.rename(folder / "15")
     assert read(folder).step == 30
-    write(folder, {40: 0.1, 50: None, 60: 0.4})
+    write(folder, [40, 50, 60], best=[40])
     assert read(folder).step == 60
     with store(folder) as checkpoints:
         assert checkpoints.steps() == [40, 50, 60]
@@ -249,23 +261,8 @@ def test_full_disk_raises_an_error_and_keeps_older_checkpoints(two, tmp_path):
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, hard))  # the array alone needs 40 kB
         with pytest.raises(CheckpointError, match=r"could not be written.*--resume auto.*10, 20"), store(folder) as c:
-            c.save(30, arrays(30), {}, None)
+            c.save(30, arrays(30), {})
             c.wait()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert read(folder).step == 20
-
-
-def test_best_checkpoint_has_the_highest_rank(tmp_path):
-    """Version 0.1 wrote no rank, and subtracted a million from the metric for each. Later, the key was `phase`."""
-    folder = tmp_path / "checkpoints"
-    metrics = [{"mel_l1": 0.1}, {"mel_l1": 0.5 - 1e6}, {"mel_l1": 0.6, "phase": 1}, {"mel_l1": 0.2, "phase": 0}]
-    with Checkpoints(folder, keep_last=1, metric="mel_l1") as checkpoints:
-        for step, found in enumerate(metrics, start=1):
-            checkpoints.save(step, arrays(step), {}, found)
-            checkpoints.wait()
-        assert checkpoints.steps() == [2, 4]
-        checkpoints.save(5, arrays(5), {}, {"mel_l1": 0.4, "rank": 1})
-        checkpoints.save(6, arrays(6), {}, {"mel_l1": float("nan"), "rank": 2})
-        checkpoints.wait()
-        assert checkpoints.steps() == [5, 6]

@@ -1,9 +1,12 @@
 import json
 import os
+import re
 import shutil
 import signal
 import threading
 import time
+from dataclasses import replace
+from types import MappingProxyType
 
 import equinox as eqx
 import jax
@@ -461,21 +464,95 @@ def test_steps_that_change_shapes_dtypes_or_structure_raise_an_error(tmp_path):
 
 
 def test_validation_without_the_best_metric_raises_an_error(tmp_path):
-    with pytest.raises(TrainingError, match=r"metric is 'wer'; it should be one of .*mel_l1, double"):
+    with pytest.raises(ConfigError, match=r"metric is 'wer'; it should be a metric of the validation: mel_l1, double"):
         go(tmp_path / "run", best_metric="wer")
+    assert steps_kept(tmp_path / "run") == [4, 6]
 
 
-def test_failed_validation_loses_no_step(tmp_path):
-    class Failing(ToyTask):
-        def validate(self, state):
+def test_unknown_best_metric_raises_an_error_at_the_start(tmp_path):
+    class Named(ToyTask):
+        metrics = MappingProxyType({"mel_l1": "mean absolute error"})
+
+    with pytest.raises(ConfigError, match=r"best_metric is 'wer'; .*: mel_l1\."):
+        go(tmp_path / "run", task=Named(), best_metric="wer")
+    assert not (tmp_path / "run").exists()
+
+
+class Failing(ToyTask):
+    """Fails in the validation of `at`, after an external event if there is one."""
+
+    at, event = 6, staticmethod(lambda: None)
+
+    def validate(self, state):
+        if int(state.counters.step) == self.at:
+            self.event()
             raise TrainingError("The disk of the held-out clips is gone.")
+        return super().validate(state)
 
-    Failing.__name__ = "ToyTask"
-    run = tmp_path / "run"
+
+Failing.__name__ = "ToyTask"
+
+
+@pytest.mark.parametrize("at", [6, 12])
+def test_failed_validation_is_repeated_when_the_run_is_resumed(whole, tmp_path, at):
+    run, task, found = tmp_path / "run", Failing(), []
+    task.at, task.event = at, lambda: found.append(steps_kept(run))
     with pytest.raises(TrainingError, match="held-out clips"):
-        go(run, task=Failing(), validate_every=3, checkpoint_every=100)
-    assert steps_kept(run) == [3]
-    assert go(run, resume="must").step == 12
+        go(run, task=task)
+    assert found[0][-1] == steps_kept(run)[-1] == at, "the checkpoint is on disk before the validation"
+    result = go(run, resume="must")
+    assert result.step == 12 and result.best is not None
+    assert losses(run) == losses(whole) and logged(run, "validation") == logged(whole, "validation")
+    np.testing.assert_array_equal(np.load(run / "model/weight.npy"), np.load(whole / "model/weight.npy"))
+    assert go(run, resume="must").best == result.best
+
+
+def test_validation_that_was_logged_is_not_repeated(whole, tmp_path):
+    run = tmp_path / "run"
+    first = go(run, steps=6, task=ToyTask(scores=(0.5,)))
+    lines = (run / "metrics.jsonl").read_bytes()
+    again = go(run, steps=6)
+    assert again.best == first.best == {"step": 6, "value": 0.5, "rank": 0} and again.metrics == first.metrics
+    assert (run / "metrics.jsonl").read_bytes() == lines
+    assert go(run, task=ToyTask(scores=(0.7,))).best == first.best  # 0.7 after step 12
+    assert steps_kept(run) == [6, 8, 12]
+
+
+def test_validation_of_a_state_that_was_interrupted_is_not_lost(whole, tmp_path):
+    run, task = tmp_path / "run", Interrupting()
+    task.at = 6
+    stopped = go(run, task=task, validate_every=1, checkpoint_every=100)
+    assert stopped.step not in logged(run, "validation")
+    go(run, validate_every=1, checkpoint_every=100)
+    assert sorted(logged(run, "validation")) == list(range(1, 13)) and losses(run) == losses(whole)
+
+
+@pytest.mark.parametrize("change", [{"task": ToyTask(scores=(3.0, 2.0), held_out_clips=2)}, {"best_metric": "double"}])
+def test_other_held_out_data_or_metric_resets_the_best_model(tmp_path, capsys, change):
+    run = tmp_path / "run"
+    go(run, task=ToyTask(scores=(1.0,)), steps=6, keep_last=1)
+    task = change.get("task", ToyTask(scores=(3.0, 2.0)))
+    result = go(run, keep_last=1, **{"task": task, "validate_every": 3, **change})
+    factor = 1 if "task" in change else 2
+    assert result.best == {"step": 12, "value": 2.0 * factor, "rank": 0}
+    assert run_progress(run)["best"]["step"] == 12 and steps_kept(run) == [12]
+    said = "held-out data differ .*clips 1 -> 2" if "task" in change else "best metric was mel_l1 and is double"
+    assert re.search(said + ".*, so the next validation begins a new choice of the best model", capsys.readouterr().out)
+    go(run, task=replace(task, scores=(2.5,)), steps=13, **{k: v for k, v in change.items() if k != "task"})
+    assert run_progress(run)["best"]["step"] == 12
+    assert "new choice" not in capsys.readouterr().out
+
+
+def test_resumed_run_keeps_its_seed(tmp_path, capsys):
+    go(tmp_path / "whole", task=KeyedToy(), seed=3)
+    run = tmp_path / "run"
+    go(run, task=KeyedToy(), steps=5, seed=3)
+    assert "new runs" not in capsys.readouterr().out
+    go(run, task=KeyedToy(), seed=4)
+    assert "the run has the seed 3; --seed 4 is for new runs and has no effect here" in capsys.readouterr().out
+    for name in ("student", "random"):
+        assert [line[name] for line in logged(run).values()] == [x[name] for x in logged(tmp_path / "whole").values()]
+    assert json.loads((run / "config.json").read_text())["loop"]["seed"] == 3
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"minutes": 0.0}, {"keep_last": 0}, {"validate_every": -1}])

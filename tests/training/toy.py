@@ -52,6 +52,7 @@ class ToyTask(Task):
     validation_seconds: float = 0.0
     samples: bool = False
     scores: tuple[float, ...] = ()  # what successive validations report instead of the truth
+    held_out_clips: int = 1
 
     def init(self, *, key):
         first, second = jax.random.split(key)
@@ -100,6 +101,9 @@ class ToyTask(Task):
         audio = np.sin(np.arange(800, dtype=np.float32) / 5)
         samples = [Sample("clip", audio, 8000, mels)] if self.samples else []
         return ValidationResult({"mel_l1": distance, "double": 2 * distance}, samples)
+
+    def held_out(self):
+        return {"clips": self.held_out_clips}
 
     def save_model(self, state, folder):
         weight = np.asarray(state.average.layers[0].weight)

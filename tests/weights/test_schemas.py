@@ -270,13 +270,13 @@ def abstract() -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def read(folder, accept=lambda meta: None):
-    with Checkpoints(folder, keep_last=1, metric="x", read_only=True) as store:
+    with Checkpoints(folder, keep_last=1, read_only=True) as store:
         return store.restore(abstract(), accept)
 
 
 def write(folder, prefix: str = "") -> None:
-    with Checkpoints(folder, keep_last=9, metric="x") as store:
-        store.save(1, arrays(prefix), {"task": "ToyTask", "config": {"width": 3}}, None)
+    with Checkpoints(folder, keep_last=9) as store:
+        store.save(1, arrays(prefix), {"task": "ToyTask", "config": {"width": 3}})
 
 
 def test_checkpoints_are_migrated(tmp_path, monkeypatch):
@@ -298,8 +298,8 @@ def test_checkpoints_are_migrated(tmp_path, monkeypatch):
     np.testing.assert_array_equal(restored.arrays["w"], np.arange(6).reshape(2, 3))
     assert restored.arrays["w"].sharding == replicated(data_mesh())
     # A run that goes on holds checkpoints of both schemas.
-    with Checkpoints(tmp_path / "c", keep_last=9, metric="x") as store:
-        store.save(2, arrays(), {"task": "ToyTask", "config": {"dim": 4}}, None)
+    with Checkpoints(tmp_path / "c", keep_last=9) as store:
+        store.save(2, arrays(), {"task": "ToyTask", "config": {"dim": 4}})
     restored = read(tmp_path / "c")
     assert restored is not None and (restored.step, restored.meta["config"]) == (2, {"dim": 4})
 
@@ -307,11 +307,11 @@ def test_checkpoints_are_migrated(tmp_path, monkeypatch):
 def test_newer_checkpoints_are_refused_but_not_skipped_as_damaged(tmp_path, monkeypatch):
     write(tmp_path / "c")
     monkeypatch.setitem(MIGRATIONS, "run", (*MIGRATIONS["run"], *[Migration("later")] * 4))
-    with Checkpoints(tmp_path / "c", keep_last=9, metric="x") as store:
-        store.save(2, arrays(), {}, None)
+    with Checkpoints(tmp_path / "c", keep_last=9) as store:
+        store.save(2, arrays(), {})
     monkeypatch.undo()
     with (
-        Checkpoints(tmp_path / "c", keep_last=9, metric="x") as store,
+        Checkpoints(tmp_path / "c", keep_last=9) as store,
         pytest.raises(CheckpointError, match=newer("run", "Checkpoint 2 in .*")),
     ):
         store.restore(abstract(), lambda meta: None)
