@@ -53,7 +53,7 @@ class Experiment(common.Experiment):
 
     run_dir: Path = Path("runs/tts_ljspeech")
     """Folder for checkpoints, logs, samples and the best model."""
-    kind: Literal["auto", "lj_aligned", "textgrid", "labels", "table", "filelist", "demo"] = "auto"
+    kind: Literal["auto", "lj_aligned", "textgrid", "labels", "table", "json", "filelist", "demo"] = "auto"
     """Format of the alignments; auto detects it."""
     audio_dir: Path | None = None
     """Folder of the recordings; by default the folder of the alignments."""

@@ -27,7 +27,7 @@ class TeacherForce:
     """Text-to-speech model: model folder, run folder, or Hub id (owner/name)."""
     vocoder: str | None = None
     """Vocoder to fine-tune: model folder, run folder, or Hub id; mels are converted to its mel contract."""
-    kind: Literal["auto", "lj_aligned", "textgrid", "labels", "table", "filelist", "demo"] = "auto"
+    kind: Literal["auto", "lj_aligned", "textgrid", "labels", "table", "json", "filelist", "demo"] = "auto"
     """Format of the alignments; auto detects it."""
     audio_dir: Path | None = None
     """Folder of the recordings; by default the folder of the alignments."""

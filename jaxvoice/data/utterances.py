@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jaxvoice.dsp.mel_config import MelConfig
 
 CorpusKind = Literal[
-    "ljspeech", "vctk", "folder", "filelist", "pairs", "lj_aligned", "textgrid", "labels", "table", "demo"
+    "ljspeech", "vctk", "folder", "filelist", "pairs", "lj_aligned", "textgrid", "labels", "table", "json", "demo"
 ]
 _ResultT = TypeVar("_ResultT")
 _WIDTH, _SHOWN = 80, 5

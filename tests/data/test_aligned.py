@@ -390,3 +390,22 @@ def test_deviation_of_zero_is_replaced_by_one(corpus_of):
     columns = {"mel": [np.full((80, 4), -3, np.float32)], "phonemes": [np.ones(1, np.int32)]}
     flat = Store(corpus, columns | {"durations": [np.full(1, 4, np.int32)]}, RATE, MelConfig())
     assert measure_statistics(flat) == pytest.approx((-3, 1, np.log(5), 1))
+
+
+@pytest.mark.parametrize("kind", ["table", "json"])
+def test_find_aligned_reads_files_of_the_montreal_forced_aligner(tmp_path, kind):
+    phones = [("HH", 0.1, 0.2), ("IY1", 0.2, 0.4)]
+    if kind == "table":
+        lines = [f"{start},{end},{phone},phones,ann" for phone, start, end in phones]
+        (tmp_path / "one.csv").write_text("\n".join(["Begin,End,Label,Type,Speaker", *lines]), encoding="utf-8")
+        (tmp_path / "alignment_analysis.csv").write_text("file,begin,end,speaker\n", encoding="utf-8")
+    else:
+        entries = [[start, end, phone] for phone, start, end in phones]
+        content = {"start": 0, "end": 0.8, "tiers": {"phones": {"type": "interval", "entries": entries}}}
+        (tmp_path / "one.json").write_text(json.dumps(content, indent=4), encoding="utf-8")
+        (tmp_path / "alignment_analysis.csv").write_text("file,begin,end,speaker\n", encoding="utf-8")
+    soundfile.write(tmp_path / "one.wav", noise(), RATE)
+    corpus = find_aligned(tmp_path)
+    assert corpus.kind == kind and [item.id for item in corpus.utterances] == ["one"] and not corpus.rejected
+    store = load_aligned(corpus)
+    assert store.phones(0) == ("pau", "HH", "IY1", "pau") and not store.rejected

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,23 +14,32 @@ from jaxvoice.data.alignments.filelist import (
     read_filelist,
     utterance_ids,
 )
+from jaxvoice.data.alignments.mfa_files import is_mfa_json, is_mfa_table, read_mfa_json, read_mfa_table
 from jaxvoice.data.alignments.phone_mapping import arpabet_parts, demo_alignment
 from jaxvoice.data.alignments.text_files import read_labels, read_lj_aligned, read_table
 from jaxvoice.data.alignments.textgrid import read_textgrid
+from jaxvoice.data.audio import audio_info
 from jaxvoice.data.corpora import find_corpus
 from jaxvoice.data.corpus_formats import is_audio
 from jaxvoice.data.demo.timings import read_timings
 from jaxvoice.data.listings import AUDIO_FOLDERS, AUDIO_SUFFIXES, is_file, with_stem
 from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL
-from jaxvoice.errors import DataError
+from jaxvoice.errors import AudioError, DataError
 from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 
-AlignedKind = Literal["lj_aligned", "textgrid", "labels", "table", "filelist", "demo"]
-_KINDS: tuple[AlignedKind, ...] = ("lj_aligned", "textgrid", "labels", "table", "filelist", "demo")
+AlignedKind = Literal["lj_aligned", "textgrid", "labels", "table", "json", "filelist", "demo"]
+_KINDS: tuple[AlignedKind, ...] = ("lj_aligned", "textgrid", "labels", "table", "json", "filelist", "demo")
 LJ_VALIDATION = 100
 _MOST_LISTS = 100  # files that are opened to find lists
-_SUFFIXES: dict[str, str] = {"lj_aligned": ".json", "textgrid": ".TextGrid", "labels": ".lab", "table": ".csv"}
+_SUFFIXES: dict[str, str] = {
+    "lj_aligned": ".json",
+    "textgrid": ".TextGrid",
+    "labels": ".lab",
+    "table": ".csv",
+    "json": ".json",
+}
+_OTHER_TABLES = ("metadata.csv", "alignment_analysis.csv")  # the latter is a report of the Montreal Forced Aligner
 
 
 class _Source(NamedTuple):
@@ -50,12 +60,13 @@ def find_aligned(
     audio_dir: str | Path | None = None,
     phone_set: PhoneSet = ALIGNED,
 ) -> Corpus:
-    """Read the alignments of the corpus at `path`, with phones of `phone_set`, without opening audio or mels.
+    """Read the alignments of the corpus at `path`, with phones of `phone_set`, without decoding audio or mels.
 
     - `lj_aligned`: `<id>.json` and `<id>.mel.npy` (see `read_lj_aligned`). The first 100 utterances are for validation,
       or the first twentieth of at most 200.
-    - `textgrid`: `.TextGrid` files of Praat or the Montreal Forced Aligner, tier `phones`.
-    - `labels`: `.lab` files of HTK or HTS. `table`: CSV files with `phone,start_s,end_s`.
+    - `textgrid`: `.TextGrid` files of Praat or the Montreal Forced Aligner (MFA), tier `phones`.
+    - `labels`: `.lab` files of HTK or HTS. `table`: CSV files with `phone,start_s,end_s`, or of MFA. `json`: JSON files
+      of MFA. CSV files of MFA do not contain the silence at the end, whose duration is read from the audio.
     - `filelist`: a text file with lines `text|starts|durations|codes|wav`, times in frames of 256 samples at 22,050 Hz.
     - `demo`: the demo corpus, with times exact to the sample.
 
@@ -119,9 +130,11 @@ def detect_aligned(root: Path) -> AlignedKind:
     for kind in ("textgrid", "labels", "table"):  # the Montreal Forced Aligner reads transcripts from .lab files too
         if next(_files(root, _SUFFIXES[kind]), None) is not None:
             return kind
+    if any(is_mfa_json(path) for path in islice(_files(root, ".json"), _MOST_LISTS)):
+        return "json"
     raise DataError(
-        f"No alignments in {root}: looked for .TextGrid, .lab, .csv, .mel.npy with .json, and timings/ with "
-        f"metadata.csv, in all its folders; {_remedy(root)}."
+        f"No alignments in {root}: looked for .TextGrid, .lab, .csv, .json with tiers, .mel.npy with .json, and "
+        f"timings/ with metadata.csv, in all its folders; {_remedy(root)}."
     )
 
 
@@ -171,8 +184,12 @@ def _read(kind: AlignedKind, source: _Source, phone_set: PhoneSet) -> Utterance:
             intervals = read_textgrid(path)
         case "labels":
             intervals = read_labels(path)
+        case "table" if is_mfa_table(path):
+            intervals = read_mfa_table(path, _seconds(source.audio))
         case "table":
             intervals = read_table(path)
+        case "json":
+            intervals = read_mfa_json(path)
         case "filelist":
             assert source.line is not None
             intervals = parse_line(source.line, path)
@@ -185,9 +202,19 @@ def _read(kind: AlignedKind, source: _Source, phone_set: PhoneSet) -> Utterance:
     return Utterance(name, source.audio, text, speaker, alignment=alignment, mel=mel)
 
 
+def _seconds(path: Path | None) -> float | None:
+    """The duration of a recording, `None` if it cannot be read; loading the corpus rejects the recording."""
+    try:
+        return None if path is None else audio_info(path).seconds
+    except AudioError:
+        return None
+
+
 def _files(root: Path, suffix: str) -> Iterator[Path]:
     """The visible files below `root` with `suffix` in any case, sorted by their path relative to `root`."""
-    found = (path for path in root.rglob("*") if path.suffix.lower() == suffix.lower() and path.name != "metadata.csv")
+    found = (
+        path for path in root.rglob("*") if path.suffix.lower() == suffix.lower() and path.name not in _OTHER_TABLES
+    )
     inside = ((path.relative_to(root).as_posix(), path) for path in found)
     yield from (path for name, path in sorted(inside) if not any(part.startswith(".") for part in name.split("/")))
 

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from jaxvoice.errors import DataError, TextError
 from jaxvoice.text.phonemes import PAUSE
 
-_LARGEST_GAP = 1e-3  # seconds; rounding to milliseconds leaves gaps and overlaps of this size
+LARGEST_GAP = 1e-3  # seconds; rounding to milliseconds leaves gaps and overlaps of this size
 _LONGEST = 1e6  # seconds; longer times are errors, and numbers of frames would overflow
 
 
@@ -120,10 +120,10 @@ def _check(name: str, intervals: Sequence[Interval]) -> None:
             raise AlignmentError("broken", f"{name}: {label!r} lasts from {start:g} to {end:g} s; {again}.")
         between = start - before.end
         where = f"before {label!r} at {start:.3f} s"
-        if between > _LARGEST_GAP + 1e-9:
+        if between > LARGEST_GAP + 1e-9:
             raise AlignmentError(
                 "gap", f"{name} has a gap of {between:.3f} s {where}; write silence as 'pau', or {again}."
             )
-        if between < -_LARGEST_GAP - 1e-9 or start < before.start:
+        if between < -LARGEST_GAP - 1e-9 or start < before.start:
             raise AlignmentError("overlap", f"{name} has phones that overlap by {-between:.3f} s {where}; {again}.")
         before = interval

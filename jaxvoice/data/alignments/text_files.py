@@ -21,7 +21,9 @@ _VOWELS = frozenset(("aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih",
 
 
 def read_text_file(path: Path) -> str:
-    """Read the text file at `path`, in UTF-16 if it starts with a byte order mark of UTF-16, else in UTF-8.
+    """Read the text file at `path`, in UTF-16 or UTF-8, with or without a byte order mark.
+
+    Text without a mark is UTF-16 if every other byte of its beginning is 0, as in files of Praat.
 
     **Raises:** `AlignmentError` if it cannot be read, is larger than 64 MiB, or is not text of this encoding.
     """
@@ -34,12 +36,23 @@ def read_text_file(path: Path) -> str:
         raise AlignmentError(
             "broken", f"{path} is too large for an alignment; it should have at most {_MOST_BYTES:,} bytes."
         )
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = _encoding(data)
     try:
-        return data.decode("utf-16" if wide else "utf-8-sig")
+        return data.decode(encoding)
     except UnicodeDecodeError as failure:
-        kind = "UTF-16" if wide else "UTF-8"
+        kind = "UTF-16" if encoding.startswith("utf-16") else "UTF-8"
         raise AlignmentError("broken", f"{path} is not {kind} text ({failure.reason}); save it as UTF-8.") from failure
+
+
+def _encoding(data: bytes) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    head = data[:16]
+    if len(head) > 1 and 0 not in head[::2] and not any(head[1::2]):
+        return "utf-16-le"
+    if len(head) > 1 and 0 not in head[1::2] and not any(head[::2]):
+        return "utf-16-be"
+    return "utf-8-sig"
 
 
 def parse_number(text: str, path: Path, name: str) -> float:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from jaxvoice.data.alignments.alignment import Alignment, AlignmentError, Interval
+from jaxvoice.data.alignments.mfa_files import phone_tier
 from jaxvoice.data.alignments.text_files import parse_number, read_text_file
 from jaxvoice.errors import DataError
 
@@ -18,7 +19,8 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 def read_textgrid(path: str | Path, tier: str = "phones") -> list[Interval]:
     """Read the intervals of the tier `tier`, or `<speaker> - <tier>`, of a TextGrid in text format.
 
-    The format may be long or short, and the encoding UTF-8, or UTF-16 with a byte order mark.
+    In place of `phones`, the tier may be called `phone`, or have any name if it is the only interval tier. The format
+    may be long or short, and the encoding UTF-8 or UTF-16, with or without a byte order mark.
 
     **Raises:** `AlignmentError` (a `DataError`) if the file cannot be read, is not a TextGrid in text format, is
     truncated, or does not have exactly one such tier.
@@ -35,21 +37,18 @@ def read_textgrid(path: str | Path, tier: str = "phones") -> list[Interval]:
     if reader.text("the kind of file") != "ooTextFile" or reader.text("the kind of object") != "TextGrid":
         raise AlignmentError("broken", f"{path} is not a TextGrid: it does not start with 'ooTextFile' and 'TextGrid'.")
     reader.span("its times")
-    tiers: dict[str, list[Interval] | None] = {}
-    found = []
+    tiers: list[tuple[str, list[Interval]]] = []
+    others: list[str] = []
     for _ in range(reader.count("its number of tiers") if reader.flag() else 0):
         kind, name = reader.text("the class of a tier"), reader.text("the name of a tier")
         reader.span("the times of a tier")
         items = [reader.item(kind) for _ in range(reader.count("the size of a tier"))]
-        tiers[name] = items if kind == "IntervalTier" else None
-        if kind == "IntervalTier" and (name.lower() == tier or name.lower().endswith(f" - {tier}")):
-            found.append(items)
-    if len(found) != 1:
-        names = ", ".join(map(repr, tiers)) or "none"
-        raise AlignmentError(
-            "broken", f"{path} has {len(found)} interval tiers {tier!r} (its tiers: {names}); it should have one."
-        )
-    return found[0]
+        if kind == "IntervalTier":
+            tiers.append((name, items))
+        else:
+            others.append(name)
+    names = [name for name, _ in tiers]
+    return tiers[names.index(phone_tier(path, names, tier, others))][1]
 
 
 def write_textgrid(path: str | Path, alignment: Alignment, tier: str = "phones") -> None:

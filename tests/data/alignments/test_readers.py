@@ -7,6 +7,7 @@ import pytest
 
 from jaxvoice.data.alignments.alignment import Interval
 from jaxvoice.data.alignments.filelist import parse_line, read_filelist
+from jaxvoice.data.alignments.mfa_files import read_mfa_json, read_mfa_table
 from jaxvoice.data.alignments.text_files import read_labels, read_lj_aligned, read_table
 from jaxvoice.data.alignments.textgrid import read_textgrid
 from jaxvoice.errors import DataError
@@ -104,10 +105,26 @@ def written(tmp_path):
         LONG.replace("\n", "\r\n").encode("utf-8-sig"),
         codecs.BOM_UTF16_BE + LONG.encode("utf-16-be"),
         codecs.BOM_UTF16_LE + SHORT.encode("utf-16-le"),
+        LONG.encode("utf-16-be"),
+        SHORT.encode("utf-16-le"),
         LONG.replace('"phones"', '"Ann - phones"').encode(),
+        LONG.replace('"phones"', '"Phone"').encode(),
+        SHORT.replace('"phones"', '"ORT-MAU"').encode(),
         SHORT.replace("0.125\n0.5\n", "0.125 ! where the vowel starts, 7 \n0.5\n").encode(),
     ],
-    ids=["long", "short", "windows", "utf-16-be", "utf-16-le", "speaker", "comment"],
+    ids=[
+        "long",
+        "short",
+        "windows",
+        "utf-16-be",
+        "utf-16-le",
+        "utf-16-be without mark",
+        "utf-16-le without mark",
+        "speaker",
+        "phone",
+        "only tier",
+        "comment",
+    ],
 )
 def test_read_textgrid_reads_every_form(written, data):
     assert read_textgrid(written(data)) == PHONES
@@ -123,7 +140,10 @@ def test_read_textgrid_reads_another_tier_with_quotes(written):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (LONG.replace('"phones"', '"segments"'), "has 0 interval tiers 'phones' .its tiers: 'words', 'segments', 'm"),
+        (
+            LONG.replace('"phones"', '"segments"'),
+            "has 0 interval tiers 'phones' .its tiers: 'words', 'segments', 'marks'",
+        ),
         (LONG.replace('"words"', '"B - phones"'), "has 2 interval tiers"),
         (LONG[:700], "ends before"),
         (SHORT.replace("\n3\n", "\n30\n"), "ends before"),
@@ -259,3 +279,68 @@ def test_read_filelist_reads_frames(written):
             parse_line(read_filelist(written(f"No.|0 {damage}|5 4|N OW1|b.wav"))[0], path)
     with pytest.raises(DataError, match="no line of the form"):
         read_filelist(written("stem|text\n"))
+
+
+MFA_TABLE = """Begin,End,Label,Type,Speaker
+0.25,0.75,he,words,ann
+0.25,0.4,HH,phones,ann
+0.4,0.75,IY1,phones,ann
+1.0,1.5,so,words,ann
+1.0,1.2,S,phones,ann
+1.2,1.5,OW1,phones,ann
+"""
+MFA_PHONES = [
+    Interval("", 0, 0.25),
+    Interval("HH", 0.25, 0.4),
+    Interval("IY1", 0.4, 0.75),
+    Interval("", 0.75, 1.0),
+    Interval("S", 1.0, 1.2),
+    Interval("OW1", 1.2, 1.5),
+]
+
+
+def mfa_json(name="phones", end=2.0):
+    words = {"type": "interval", "entries": [[0.25, 0.75, "he"], [1.0, 1.5, "so"]]}
+    phones = [[interval.start, interval.end, interval.label] for interval in MFA_PHONES if interval.label]
+    return {"start": 0, "end": end, "tiers": {"words": words, name: {"type": "interval", "entries": phones}}}
+
+
+def test_read_mfa_table_fills_gaps_with_silence(written):
+    path = written(MFA_TABLE)
+    assert read_mfa_table(path) == MFA_PHONES == read_mfa_table(path, 1.5)
+    assert read_mfa_table(path, 2.0) == [*MFA_PHONES, Interval("", 1.5, 2.0)]
+
+
+@pytest.mark.parametrize("name", ["phones", "ann - phones"])
+def test_read_mfa_json_fills_gaps_with_silence(written, name):
+    assert read_mfa_json(written(json.dumps(mfa_json(name), indent=4))) == [*MFA_PHONES, Interval("", 1.5, 2.0)]
+    tiers = [{"class": "IntervalTier", "name": key, **tier} for key, tier in mfa_json(name)["tiers"].items()]
+    assert read_mfa_json(written(json.dumps({"xmin": 0, "xmax": 1.5, "tiers": tiers}))) == MFA_PHONES
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (MFA_TABLE.replace("1.2,S", "x,S"), "a time in line 6 is 'x'; it should be a number"),
+        (MFA_TABLE.replace("phones", "phoneset"), "contains no phones"),
+        (MFA_TABLE.replace(",IY1,phones,ann", ""), "is not a table of the Montreal Forced Aligner"),
+        (MFA_TABLE.replace("Type", "Kind"), "is not a table of the Montreal Forced Aligner"),
+    ],
+)
+def test_broken_mfa_tables_raise_an_error(written, text, said):
+    with pytest.raises(DataError, match=said):
+        read_mfa_table(written(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "does not have the structure"),
+        ("[]", "does not have the structure"),
+        (json.dumps({"tiers": {"phones": {"entries": [[0, 1]]}}}), "does not have the structure"),
+        (json.dumps(mfa_json("segments")), "has 0 interval tiers 'phones' .its tiers: 'words', 'segments'"),
+    ],
+)
+def test_broken_mfa_json_raises_an_error(written, text, said):
+    with pytest.raises(DataError, match=said):
+        read_mfa_json(written(text))
