@@ -1,4 +1,4 @@
-"""Expand abbreviations, acronyms and units to words."""
+"""Expand abbreviations and acronyms to words."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -65,12 +65,25 @@ MONTHS = {
     "Nov": "november",
     "Dec": "december",
 }
-ALWAYS_SPELLED = frozenset({"US", "UK", "EU", "PM", "ID", "TV", "PC", "OK", "AI", "IQ", "PR", "HR"})
+DAYS = {
+    "Mon": "monday",
+    "Tue": "tuesday",
+    "Tues": "tuesday",
+    "Wed": "wednesday",
+    "Weds": "wednesday",
+    "Thu": "thursday",
+    "Thur": "thursday",
+    "Thurs": "thursday",
+    "Fri": "friday",
+    "Sat": "saturday",
+    "Sun": "sunday",
+}
+_ALWAYS_SPELLED = "US UK EU UN PM ID TV PC OK AI IQ PR HR LA PA ER NE AR OS MIT LED COO POW RIP EST PST CST MST EDT PDT"
+ALWAYS_SPELLED = frozenset(_ALWAYS_SPELLED.split())
 """Acronyms that are always spelled, although the dictionary contains some of them as words."""
 
 MAX_SPELLED_LETTERS = 5  # a longer acronym that contains a vowel is read as a word
 
-STREET = re.compile(r"\b([A-Z][a-z]+|\d+(?:st|nd|rd|th)) (St|Dr)\b\.?(?= *$| *[,;:!?)]| [a-z])")
 NUMBERED_WORDS = {"no": "number", "nos": "numbers", "vol": "volume", "vols": "volumes", "ch": "chapter"}
 NUMBERED_WORDS |= {"fig": "figure", "figs": "figures", "pp": "pages", "p": "page"}
 NUMBERED = re.compile(
@@ -79,67 +92,24 @@ NUMBERED = re.compile(
 )
 DOTTED_LETTERS = re.compile(r"(?<![A-Za-z.])((?:[A-Za-z]\.){1,8}[A-Za-z])(\.?)(?![A-Za-z])")
 INITIAL = re.compile(r"\b([A-HJ-Z])\.(?= [A-Z][a-z.])")
-TITLE = re.compile(rf"\b({'|'.join(sorted(TITLES, key=len, reverse=True))})\.(?! *$)")
+TITLE = re.compile(rf"\b({'|'.join(sorted(TITLES, key=len, reverse=True))})\.(?! *$)(?=([A-Za-z])?)")
 TITLE_WITHOUT_STOP = re.compile(r"\b(Mr|Mrs|Ms|Dr|Prof)\b(?=\.? +[A-Z])")
 ABBREVIATION = re.compile(rf"\b({'|'.join(sorted(ABBREVIATIONS, key=len, reverse=True))})\.( *$)?")
-MONTH = re.compile(rf"\b({'|'.join(sorted(MONTHS, key=len, reverse=True))})\.?(?= \d)")
+DAY_NAME = "Mon|Tues?|Weds?|Thu(?:rs?)?|Fri"
+ANY_DAY = rf"{DAY_NAME}|Sat|Sun"
+# "Sat." and "Sun." are days beside a day, a date or a time only.
+DAYS_JOINED = re.compile(rf"\b({ANY_DAY})\b(\.?)( ?- ?|(?:,? (?:and|or|to) | / ?|/))(?=({ANY_DAY})\b)")
+DAY = re.compile(
+    rf"\b(?:({DAY_NAME})\.|({ANY_DAY})\b\.?(?=,? (?:{'|'.join(MONTHS)})\b|,? \d)"
+    rf"|(?<=\bto )({ANY_DAY})\b\.?|(?<=\band )(Sat|Sun)\.)"
+)
+# Acronyms that are also common words are spelled in these places.
+WORD_ACRONYM = re.compile(
+    r"(?<=\b[Tt]he )(?:IT|WHO)\b|(?<=\b[Ii]n )IT\b(?=[.,;:!?]|$)"
+    r"|\bIT(?= (?:department|support|staff|manager|team|teams|systems?|industry|services|specialist|company|consultant"
+    r"|security|infrastructure|project|director)\b)|\bAM(?= radio\b)"
+)
 CAPITALS = re.compile(r"(?<![A-Za-z'])([A-Z]{2,})('?s)?(?![A-Za-z])")
-
-UNITS = {
-    "km": "kilometer",
-    "cm": "centimeter",
-    "mm": "millimeter",
-    "m": "meter",
-    "mi": "mile",
-    "ft": "foot",
-    "yd": "yard",
-    "kg": "kilogram",
-    "g": "gram",
-    "mg": "milligram",
-    "lb": "pound",
-    "lbs": "pound",
-    "oz": "ounce",
-    "mph": "mile per hour",
-    "kph": "kilometer per hour",
-    "km/h": "kilometer per hour",
-    "m/s": "meter per second",
-    "Hz": "hertz",
-    "kHz": "kilohertz",
-    "MHz": "megahertz",
-    "GHz": "gigahertz",
-    "KB": "kilobyte",
-    "kB": "kilobyte",
-    "MB": "megabyte",
-    "GB": "gigabyte",
-    "TB": "terabyte",
-    "ms": "millisecond",
-    "sec": "second",
-    "min": "minute",
-    "hr": "hour",
-    "hrs": "hour",
-    "W": "watt",
-    "kW": "kilowatt",
-    "MW": "megawatt",
-    "V": "volt",
-    "dB": "decibel",
-    "ml": "milliliter",
-    "L": "liter",
-    "°C": "degree celsius",
-    "°F": "degree fahrenheit",
-    "°": "degree",
-}
-IRREGULAR_PLURALS = {"hertz": "hertz", "foot": "feet"}
-
-
-def unit_words(unit: str, singular: bool) -> str:
-    """The unit in words, in the plural unless `singular`: `km/h` becomes `kilometers per hour`."""
-    words = UNITS[unit]
-    if singular:
-        return words
-    first, space, rest = words.partition(" ")
-    if first.endswith("hertz"):
-        return words
-    return IRREGULAR_PLURALS.get(first, f"{first}s") + space + rest
 
 
 def spell_letters(letters: Iterable[str]) -> str:
@@ -155,10 +125,10 @@ def expand_numbered(text: str) -> str:
     return NUMBERED.sub(_numbered, text)
 
 
-def expand_before_numbers(text: str) -> str:
-    """Expand the abbreviations of folded `text` that are recognised by an adjacent number: `Nov. 22`, `5th St.`."""
-    text = STREET.sub(lambda match: f"{match[1]} {'street' if match[2] == 'St' else 'drive'}", text)
-    return MONTH.sub(lambda match: MONTHS[match[1]].capitalize(), text)
+def expand_days(text: str) -> str:
+    """Expand the names of days of folded `text`: `Mon. and Tues.`, `Mon-Fri`, `Sat, May 5`."""
+    text = DAYS_JOINED.sub(_joined_days, text)
+    return DAY.sub(lambda match: DAYS[match[1] or match[2] or match[3] or match[4]], text)
 
 
 def expand_abbreviations(text: str, is_word: Callable[[str], bool], *, all_capitals: bool) -> str:
@@ -167,7 +137,9 @@ def expand_abbreviations(text: str, is_word: Callable[[str], bool], *, all_capit
     `is_word` returns whether the dictionary contains a word. Acronyms in the dictionary (`NASA`) are read as words, and
     others (`FBI`) are spelled. With `all_capitals`, the whole text is in capitals, so capitals do not mark acronyms.
     """
-    text = TITLE.sub(lambda match: TITLES[match[1]], text)
+    if not all_capitals:
+        text = WORD_ACRONYM.sub(lambda match: " ".join(match[0]), text)
+    text = TITLE.sub(lambda match: TITLES[match[1]] + (" " if match[2] else ""), text)
     text = TITLE_WITHOUT_STOP.sub(lambda match: TITLES[match[1]], text)
     text = ABBREVIATION.sub(_abbreviation, text)
     text = DOTTED_LETTERS.sub(_dotted, text.replace("Ph.D", "P.H.D"))
@@ -183,6 +155,11 @@ def expand_abbreviations(text: str, is_word: Callable[[str], bool], *, all_capit
         return spell_letters(word) + ("'s" if ending else "")
 
     return CAPITALS.sub(acronym, text)
+
+
+def _joined_days(match: re.Match[str]) -> str:
+    # The second day stays written for the next match; its stop marks it as a day.
+    return f"{DAYS[match[1]]}{' to ' if '-' in match[3] else match[3]}"
 
 
 def _numbered(match: re.Match[str]) -> str:

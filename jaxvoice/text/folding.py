@@ -6,44 +6,55 @@ import re
 import unicodedata
 
 from jaxvoice.errors import TextError
+from jaxvoice.text.markup import remove_markup
+from jaxvoice.text.symbols import POWER, expand_power
 
 QUOTES = dict.fromkeys("‘’‛′ʼʻ`´", "'") | dict.fromkeys("“”„‟″«»‹›", '"')
 DASHES = dict.fromkeys("—―⸺", " - ") | dict.fromkeys("‐‑‒–−﹣－", "-") | {"…": "...", "•": ", ", "·": " ", "؟": "?"}
 LETTERS = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "þ": "th", "ð": "th", "ı": "i", "ŋ": "ng"}
 SYMBOLS = {
-    "&": " and ",
-    "+": " plus ",
-    "=": " equals ",
-    "@": " at ",
     "×": " times ",
     "÷": " divided by ",
     "§": " section ",
     "©": " copyright ",
     "®": " registered ",
     "™": " trademark ",
-    "²": " squared ",
-    "³": " cubed ",
-    "~": " about ",
+    "²": "^2",
+    "³": "^3",
     "≈": " about ",
     "≠": " is not equal to ",
+    "≤": "<=",
+    "≥": ">=",
     "±": " plus or minus ",
     "√": " square root of ",
     "№": "#",
+    "º": "°",
+    "￦": "₩",
+    "¿": "",
+    "¡": "",
+}
+ASCII_SYMBOLS = {
+    "&": " and ",
+    "+": " plus ",
+    "=": " equals ",
+    "@": " at ",
+    "~": " about ",
     "<": " less than ",
     ">": " greater than ",
     "|": " ",
     "\\": " ",
     "*": " ",
     "^": " ",
-    "¿": "",
-    "¡": "",
 }
-ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 '\"-.,;:!?()[]{}$£€¥¢%°#/_")
+ALLOWED = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 '\"-.,;:!?()[]{}$£€¥₩₹₽₪₺₱₿¢%°#/_&+=@~<>|\\*^"
+)
 INVISIBLE = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff\u200e\u200f\ufe0e\ufe0f")
 REPLACEMENTS = (
     QUOTES | DASHES | LETTERS | SYMBOLS | {letter.upper(): folded.upper() for letter, folded in LETTERS.items()}
 )
 REPLACEMENTS |= {"ẞ": "SS", "⁄": "/", "∕": "/"}
+SYMBOL = re.compile(f"[{re.escape(''.join(ASCII_SYMBOLS))}]")
 FRACTION_CHARACTERS = re.compile("[¼-¾⅐-⅞]")
 MINUS_SIGN = re.compile(r"−(?=\s*[\d.$£€¥(√])")
 MICRO_UNITS = {"g": "gram", "m": "meter", "s": "second", "l": "liter", "L": "liter", "V": "volt", "A": "amp"}
@@ -52,11 +63,12 @@ MICRO = re.compile(rf"((?<![\d.,])1\s*|-)?[µμ]({'|'.join(sorted(MICRO_UNITS, r
 
 
 def fold_to_ascii(text: str) -> str:
-    """Map `text` to the characters of `ALLOWED`: remove accents, replace quotes and dashes, and write symbols as words.
+    """Map `text` to the characters of `ALLOWED`: remove accents and markup, replace quotes, dashes and other symbols.
 
     **Raises:** `TextError` if a character has no English reading. The message states the character, its position and
     its script.
     """
+    text = remove_markup(text)
     # The space keeps "1½" from becoming "11/2".
     text = FRACTION_CHARACTERS.sub(lambda match: f" {unicodedata.normalize('NFKD', match[0])} ", text)
     text = MICRO.sub(_expand_micro_unit, MINUS_SIGN.sub(" minus ", text))
@@ -70,6 +82,11 @@ def fold_to_ascii(text: str) -> str:
         elif character not in INVISIBLE and not unicodedata.combining(character):
             folded_pieces.append(_fold_character(character, place, text))
     return "".join(folded_pieces)
+
+
+def symbol_words(text: str) -> str:
+    """Replace the ASCII symbols of folded `text` by words: `&` becomes `and`."""
+    return SYMBOL.sub(lambda match: ASCII_SYMBOLS[match[0]], POWER.sub(expand_power, text))
 
 
 def _expand_micro_unit(match: re.Match[str]) -> str:

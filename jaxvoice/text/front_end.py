@@ -8,7 +8,7 @@ from typing import Literal
 
 from jaxvoice.errors import TextError
 from jaxvoice.text.custom_words import CUSTOM_WORD, CustomWords, spell_custom_words
-from jaxvoice.text.folding import fold_to_ascii
+from jaxvoice.text.folding import fold_to_ascii, symbol_words
 from jaxvoice.text.morphology import Phones, add_s
 from jaxvoice.text.phonemes import ALIGNED, PAUSE, VOWELS, PhoneSet
 from jaxvoice.text.text_normalization import PLACEHOLDER, expand_text, extract_braces, fill_placeholders
@@ -113,7 +113,8 @@ def pronounce(
     braces, folded = extract_braces(fold_to_ascii(text))
     given = [Word(written, _spell_braces(written, phone_set), "given") for written in braces]
     if mode == "compat":
-        normal, words = folded.lower(), _compat_words(folded.lower(), given, custom)
+        normal = symbol_words(folded).lower()
+        words = _compat_words(normal, given, custom)
     else:
         folded, extracted = _extract_custom_words(folded, given, custom)
         normal = expand_text(folded)

@@ -7,7 +7,10 @@ from num2words import num2words
 MAX_DIGITS = 36
 """The number of digits of the longest number that is read as a number; longer numbers are read digit by digit."""
 
-ONES = "zero one two three four five six seven eight nine".split()
+WHOLE = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
+AMOUNT = rf"(?:{WHOLE}(?:\.\d+)?|(?<!\.)\.\d+)"
+NUMBER_START = r"(?<![\d.,])"  # matches start at the first digit; otherwise matching would take quadratic time
+ONES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 FRACTIONS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
 
 
@@ -63,3 +66,8 @@ def whole_number(digits: str) -> str:
     if (len(digits) > 1 and digits[0] == "0") or len(digits) > MAX_DIGITS:
         return digit_words(digits)
     return cardinal(int(digits))
+
+
+def amount(digits: str) -> str:
+    """A whole or decimal number, with or without commas, in words."""
+    return decimal(digits.replace(",", ""))

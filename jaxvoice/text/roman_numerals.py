@@ -32,11 +32,25 @@ WORLD_WAR = re.compile(r"\bWW(?: ?(I{1,3})\b|-?([123])(?![\d.,]*\d))")
 AFTER_NAME = re.compile(rf"\b(?:([A-Z][a-z]+) )?\b([A-Z][a-z]+) ([IVX]{{2,}}\b|[VX]\b|{NUMERAL_ONE})")
 AFTER_PART = re.compile(rf"\b((?i:{'|'.join(PARTS.split())})) ({NUMERAL_ONE}|[IVXLC]+\b(?!'[A-Za-z]))")
 
+LIST_SIGN = r"(?:, (?:and |or )?| and | or | to | ?- ?| & )"
+PART_LIST = re.compile(
+    rf"\b((?i:{'|'.join(PARTS.split())})s?) ([IVXLC]+\b(?:{LIST_SIGN}(?!C\b|L\b)[IVXLC]+\b(?!'[A-Za-z]|\.[A-Z]))+)"
+)
+RULER_LIST = re.compile(rf"\b({'|'.join(_RULERS.split())}) ([IVX]+\b(?:{LIST_SIGN}[IVX]+\b(?!'[A-Za-z]))+)")
+NUMERAL = re.compile(r"[IVXLC]+")
+LIST_ITEM = re.compile(r"(?:^|(?<=[.:;,!?] ))([IVX]{2,8}|I(?=\..{1,400}\bII\.)|V(?=\.))\.(?= +[A-Z])")
+ITEM_IN_BRACKETS = re.compile(r"\(([ivx]{2,8})\)")
+ITEMS_IN_BRACKETS = re.compile(r"\(([ivx]{1,8})\)")  # "(i)" is a numeral beside "(ii)"
+
 ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 
 
 def expand_numerals(text: str) -> str:
     """Expand Roman numerals in `text`: `Henry VIII`, `Chapter IV`, `WWII`, `Apollo XI`."""
+    text = PART_LIST.sub(_expand_part_list, text)
+    text = RULER_LIST.sub(_expand_ruler_list, text)
+    text = LIST_ITEM.sub(_expand_list_item, text)
+    text = (ITEMS_IN_BRACKETS if "(ii)" in text else ITEM_IN_BRACKETS).sub(_expand_item_in_brackets, text)
     text = WORLD_WAR.sub(lambda match: f"world war {cardinal(roman(match[1]) if match[1] else int(match[2]))}", text)
     return AFTER_NAME.sub(_expand_after_name, AFTER_PART.sub(_expand_after_part, text))
 
@@ -57,6 +71,34 @@ def to_roman(value: int) -> str:
     shapes = ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix")
     steps = [(hundreds, "CDM"), (tens, "XLC"), (ones, "IVX")]
     return "".join(shapes[n].translate(str.maketrans("ivx", letters)) for n, letters in steps)
+
+
+def _expand_part_list(match: re.Match[str]) -> str:
+    """`Chapters I, II and III` becomes `Chapters one, two and three`."""
+    numerals = NUMERAL.findall(match[2])
+    # "part I and I" has a pronoun.
+    if not all(map(roman, numerals)) or numerals[-1] == "I":
+        return match[0]
+    listed = re.sub(" ?- ?", " to ", match[2])
+    return f"{match[1]} {NUMERAL.sub(lambda numeral: cardinal(roman(numeral[0])), listed)}"
+
+
+def _expand_ruler_list(match: re.Match[str]) -> str:
+    """`Henry VII and VIII` becomes `Henry the seventh and the eighth`."""
+    numerals = NUMERAL.findall(match[2])
+    if not all(map(roman, numerals)) or "I" in numerals[1:]:
+        return match[0]
+    return f"{match[1]} {NUMERAL.sub(lambda numeral: f'the {ordinal(roman(numeral[0]))}', match[2])}"
+
+
+def _expand_list_item(match: re.Match[str]) -> str:
+    value = roman(match[1])
+    return f"{cardinal(value)}." if value else match[0]
+
+
+def _expand_item_in_brackets(match: re.Match[str]) -> str:
+    value = roman(match[1].upper())
+    return f"({cardinal(value)})" if value else match[0]
 
 
 def _expand_after_part(match: re.Match[str]) -> str:

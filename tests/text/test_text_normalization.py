@@ -137,7 +137,7 @@ CASES = {
     "Mr Smith": "mister smith",
     "St. Louis": "saint louis",
     "on Baker St. today": "on baker street today",
-    "on 42nd St.": "on forty-second street",
+    "on 42nd St.": "on forty-second street.",
     "No. 5": "number five",
     "no. 3, vol. 3": "number three, volume three",
     "No. Carol left, no. Vic": "no. carol left, no. vic",
