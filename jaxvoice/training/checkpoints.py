@@ -8,10 +8,12 @@ the loader, the configuration, the versions and the best metric.
 import errno
 import gc
 import inspect
+import json
 import logging
 import shutil
 import sys
 import time
+import traceback
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -143,11 +145,12 @@ class Checkpoints:
         try:
             action()
         except Exception as failure:  # Orbax and TensorStore raise many types, ValueError among them, for a full disk
+            _silence_abandoned_writes()
             _wait_for_other_arrays()
             intact = ", ".join(map(str, self.steps())) or "none"
             raise CheckpointError(
-                f"A checkpoint could not be written to {self.folder} ({_first_line(failure)}). Free disk space or make "
-                f"the folder writable, then resume with --resume auto; intact checkpoints: {intact}."
+                f"A checkpoint could not be written to {self.folder} ({_write_problem(failure)}). Free disk space or "
+                f"make the folder writable, then resume with --resume auto; intact checkpoints: {intact}."
             ) from failure
 
     def restore(
@@ -184,7 +187,7 @@ class Checkpoints:
                         "again."
                     ) from failure
                 # Damage raises errors of JSON, keys, attributes, types and values, and `Exception`.
-                damaged[step] = _first_line(failure)
+                damaged[step] = _damage(failure)
                 restored = None
             if restored is not None:
                 self._check_same_step(step)
@@ -192,7 +195,7 @@ class Checkpoints:
                     self._move_damaged(list(damaged), log)
                 return restored
             _wait_for_other_arrays()
-            log(f"Checkpoint {step} in {self.folder} is damaged ({damaged[step]}); trying the previous one.")
+            log(f"Checkpoint {step} in {self.folder} is damaged: {damaged[step]}. Trying the previous one.")
         if damaged:
             found = "; ".join(f"{step}: {why}" for step, why in damaged.items())
             raise CheckpointError(
@@ -216,7 +219,7 @@ class Checkpoints:
         arrays = {name: found[names[name]] for name in abstract}
         broken = [name for name, array in arrays.items() if _fingerprint(array) != meta["arrays"][name]]
         if broken:
-            raise ValueError(f"{len(broken)} arrays differ from the saved ones, first {broken[0]}")
+            raise _DifferentArrays(f"{len(broken)} of {len(arrays)} arrays differ from their checksums")
         return Restored(step, arrays, meta)
 
     def _check_same_step(self, step: int) -> None:
@@ -303,6 +306,31 @@ def _first_line(failure: BaseException) -> str:
     return text.splitlines()[0][:300]
 
 
+def _write_problem(failure: BaseException) -> str:
+    """The reason for a failed write. TensorStore's errors are long and contain only a status code."""
+    if isinstance(failure, OSError) and failure.strerror:
+        return failure.strerror
+    text = str(failure)
+    reasons = {"RESOURCE_EXHAUSTED": "no space left on the disk", "PERMISSION_DENIED": "permission denied"}
+    reasons["OUT_OF_RANGE"] = "a file is larger than the system allows"
+    return next((reason for code, reason in reasons.items() if code in text), _first_line(failure))
+
+
+def _damage(failure: BaseException) -> str:
+    """The damage that `failure` indicates, which is raised when a checkpoint is read."""
+    if isinstance(failure, _DifferentArrays):
+        return str(failure)
+    if isinstance(failure, json.JSONDecodeError):
+        return "its file meta/metadata is not valid JSON"
+    if isinstance(failure, KeyError) or "was not found" in str(failure):
+        return "files are missing"
+    return "its arrays cannot be read"
+
+
+class _DifferentArrays(ValueError):
+    """Arrays that differ from their checksums."""
+
+
 def _is_temporary(failure: Exception) -> bool:
     """Whether `failure` indicates a problem of the machine (memory, permissions, a disk) rather than damage."""
     if isinstance(failure, MemoryError | jax.errors.JaxRuntimeError):
@@ -346,6 +374,19 @@ def _is_abandoned(unraisable: Any) -> bool:
         return True
     task = unraisable.object
     return inspect.iscoroutine(task) and "orbax" in task.cr_code.co_filename
+
+
+def _silence_abandoned_writes() -> None:
+    """Suppress the messages of asyncio about the writes of other arrays, which fail after the first.
+
+    asyncio logs them when the garbage collector finds them, which may be at the end of the process.
+    """
+    logging.getLogger("asyncio").addFilter(_not_of_orbax)
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    frames = [] if record.exc_info is None else traceback.extract_tb(record.exc_info[2])
+    return "orbax" not in record.getMessage() and not any("orbax" in frame.filename for frame in frames)
 
 
 def _not_from_orbax(record: logging.LogRecord) -> bool:

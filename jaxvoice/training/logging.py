@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 import jax
 import numpy as np
+from jaxtyping import Float, Float32
 from tqdm import tqdm
 
 from jaxvoice.console import print_text
@@ -26,9 +28,21 @@ RESERVED_METRICS = frozenset(("step", "kind", "rank"))
 def print_once(text: object) -> None:
     """Print `text` to stdout in process 0, above a progress bar if there is one; control characters are escaped."""
     if jax.process_index() == 0:
-        with tqdm.external_write_mode(file=sys.stdout):
+        with _optional_output(), tqdm.external_write_mode(file=sys.stdout):
             print_text(text)
             sys.stdout.flush()
+
+
+@contextmanager
+def _optional_output() -> Iterator[None]:
+    """A context in which output that cannot be written is discarded, from then on.
+
+    A run goes on, or saves its state, if its terminal was closed or the program that reads its output has ended.
+    """
+    try:
+        yield
+    except OSError:
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def flat_lines(table: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -71,6 +85,11 @@ def file_name(name: str) -> str:
     return quote(name, safe=" #$&'()+,;=@[]{}!", errors="surrogatepass")
 
 
+def _playable(audio: Float[np.ndarray, " samples"]) -> Float32[np.ndarray, " samples"]:
+    """Finite audio in [-1, 1]."""
+    return np.clip(np.nan_to_num(np.asarray(audio, np.float32)), -1.0, 1.0)
+
+
 class RunLog:
     """The logs of a session of a run that starts after `step`. Without effect in all processes except process 0."""
 
@@ -80,6 +99,7 @@ class RunLog:
         self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
         self._session = None if minutes is None else 60 * minutes
         self._events = None
+        self._targets: set[str] = set()
         if not self._active:
             return
         with converted_write_errors(folder.path):
@@ -105,11 +125,12 @@ class RunLog:
             rate, audio = speed["steps_per_second"], speed["audio_seconds_per_second"]
             left = format_duration(self._time_left(step, rate))
             text += f"  {rate:.3g} steps/s  {audio:.3g} s of audio per second  {left} left"
-        if self._bar.disable:
-            print(text, flush=True)
-        else:
-            self._bar.n = self._share_done(step)
-            self._bar.set_description_str(text)
+        with _optional_output():
+            if self._bar.disable:
+                print(text, flush=True)
+            else:
+                self._bar.n = self._share_done(step)
+                self._bar.set_description_str(text)
 
     def validation(self, step: int, report: ValidationResult, *, rank: int) -> None:
         """Log the metrics of a validation and write its samples to `samples/step_.../`.
@@ -136,7 +157,8 @@ class RunLog:
     def close(self) -> None:
         """Close all files."""
         if self._active:
-            self._bar.close()
+            with _optional_output():
+                self._bar.close()
             with converted_write_errors(self._folder.path):
                 self._metrics.close()
                 if self._events is not None:
@@ -152,21 +174,30 @@ class RunLog:
             self._events.scalars(step, values)
             self._events.flush()
 
-    def _sample(self, step: int, sample: Sample) -> None:
+    def _write_wav(self, path: Path, audio: Float32[np.ndarray, " samples"], sample_rate: int) -> None:
         import soundfile
+
+        # With a file object, a full disk raises OSError with the reason, instead of an error of libsndfile.
+        with path.open("wb") as file:
+            soundfile.write(file, audio, sample_rate, format="WAV", subtype="PCM_16")
+
+    def _sample(self, step: int, sample: Sample) -> None:
         from matplotlib.image import imsave
 
         from jaxvoice.training.pictures import draw_mels
 
         folder = self._folder.samples / f"step_{step:08d}"
         folder.mkdir(parents=True, exist_ok=True)
-        audio = np.clip(np.nan_to_num(np.asarray(sample.audio, np.float32)), -1.0, 1.0)
-        # With a file object, a full disk raises OSError with the reason, instead of an error of libsndfile.
-        name = file_name(sample.name)
-        with (folder / f"{name}.wav").open("wb") as file:
-            soundfile.write(file, audio, sample.sample_rate, format="WAV", subtype="PCM_16")
+        audio, name = _playable(sample.audio), file_name(sample.name)
+        self._write_wav(folder / f"{name}.wav", audio, sample.sample_rate)
         if self._events is not None:
             self._events.audio(step, f"samples/{sample.name}", audio, sample.sample_rate)
+        if sample.target is not None:
+            target = _playable(sample.target)
+            self._write_wav(folder / f"{name}.target.wav", target, sample.sample_rate)
+            if self._events is not None and sample.name not in self._targets:
+                self._targets.add(sample.name)  # once in a session, because it does not change
+                self._events.audio(step, f"targets/{sample.name}", target, sample.sample_rate)
         if sample.pictures:
             pixels = draw_mels(f"{sample.name}, step {step}", sample.pictures)
             imsave(folder / f"{name}.png", pixels)

@@ -15,6 +15,7 @@ import jax
 from jaxvoice.data.atomic_folders import cache_folder
 from jaxvoice.errors import ConfigError
 
+_HANGUP = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()  # Windows has none
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # parameters of mallopt in the GNU C library
 
 
@@ -74,7 +75,10 @@ def enable_compilation_cache(folder: Path | None = None) -> Path:
 
 
 class Interrupts:
-    """A context in which the first SIGINT or SIGTERM only sets `requested`. A second signal has its usual effect."""
+    """A context in which the first SIGINT, SIGTERM or SIGHUP only sets `requested`. A second has its usual effect.
+
+    A process that ignores SIGHUP, such as one started by `nohup`, continues to ignore it.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -83,8 +87,9 @@ class Interrupts:
     def __enter__(self) -> "Interrupts":
         # Python handles signals in the main thread only, and other threads cannot set handlers.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._request)
+            for number in (signal.SIGINT, signal.SIGTERM, *_HANGUP):
+                if number not in _HANGUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(self, *_: object) -> None:

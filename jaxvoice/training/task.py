@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 class Sample:
     """A sample of a validation: `audio` `(samples,)` in [-1, 1], and mel spectrograms `(mels, frames)` by name.
 
+    `target` is the recording that `audio` should equal, or the target mel as audio, in [-1, 1].
     If `pictures` contains `target` and `generated`, their difference is drawn too. `drawings` are pictures by name, RGB
     in 0..255, such as those of `jaxvoice.training.pictures`.
     """
@@ -24,6 +25,7 @@ class Sample:
     sample_rate: int
     pictures: Mapping[str, Float[np.ndarray, "mels frames"]] = field(default_factory=dict)
     drawings: Mapping[str, UInt8[np.ndarray, "height width 3"]] = field(default_factory=dict)
+    target: Float[np.ndarray, " samples"] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
 import errno
+import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -135,7 +138,13 @@ def empty(folder):
     folder.mkdir()
 
 
-DAMAGE = [truncate, flip_a_bit, remove_arrays, cut_table, empty]
+DAMAGE = {
+    truncate: "its arrays cannot be read",
+    flip_a_bit: "1 of 4 arrays differ from their checksums",
+    remove_arrays: "files are missing",
+    cut_table: "its file meta/metadata is not valid JSON",
+    empty: "files are missing",
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -146,9 +155,9 @@ def test_restore_skips_damaged_checkpoints(two, tmp_path, damage):
     restored = read(folder, said)
     assert restored.step == 10
     np.testing.assert_array_equal(plain(restored.arrays)["w"], plain(arrays(10))["w"])
-    assert "Checkpoint 20" in said[0] and "damaged" in said[0]
+    assert said[0] == f"Checkpoint 20 in {folder} is damaged: {DAMAGE[damage]}. Trying the previous one."
     assert (tmp_path / "damaged" / "20").is_dir()
-    write(folder, {20: 0.3})
+    write(folder, [20])
     assert read(folder).step == 20
 
 
@@ -266,3 +275,35 @@ def test_full_disk_raises_an_error_and_keeps_older_checkpoints(two, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert read(folder).step == 20
+
+
+FULL_DISK = """if True:
+    import resource, signal, sys
+    from pathlib import Path
+    import jax.numpy as jnp
+    from jaxvoice.console import run_command
+    from jaxvoice.training.checkpoints import Checkpoints
+
+    def action():
+        with Checkpoints(Path(sys.argv[1]), keep_last=2) as checkpoints:
+            checkpoints.save(1, {f"w{i}": jnp.sin(jnp.arange(20_000.0) * i) for i in range(100)}, {})
+            checkpoints.wait()
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    sys.exit(run_command(action, name="train", debug=False))
+"""
+
+
+def test_full_disk_prints_one_error(tmp_path):
+    """Many arrays fail at the same time, and each is a task of asyncio."""
+    pytest.importorskip("resource")
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "c")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"train: error: A checkpoint could not be written to .* \(a file is larger than the system allows\)\. Free .*: "
+        r"none\.\n",
+        done.stderr,
+    )

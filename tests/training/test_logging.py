@@ -55,6 +55,7 @@ def test_tensorboard_receives_curves_audio_and_pictures(run):
     assert curves[8, "validation/mel_l1"] == pytest.approx(logged(run, "validation")[8]["mel_l1"])
     assert {step for step, tag, kind, _ in found if kind == "audio" and tag.startswith("samples/clip")} == {4, 8}
     assert {step for step, tag, kind, _ in found if kind == "image" and tag.startswith("mels/clip")} == {4, 8}
+    assert {step for step, tag, kind, _ in found if kind == "audio" and tag.startswith("targets/clip")} == {4, 8}
     # A session hides what an earlier one wrote from its own first step on.
     assert [step for step, tag, _, _ in found if tag == "session"] == [1, 5]
 
@@ -77,6 +78,8 @@ def test_samples_are_written_as_audio_and_pictures(run):
     audio, rate = soundfile.read(run / "samples/step_00000008/clip.wav")
     assert rate == 8000
     np.testing.assert_allclose(audio, np.sin(np.arange(800) / 5), rtol=0, atol=1.5 / 32768)
+    target, _ = soundfile.read(run / "samples/step_00000008/clip.target.wav")
+    np.testing.assert_allclose(target, np.sin(np.arange(800) / 5) / 2, rtol=0, atol=1.5 / 32768)
     assert imread(run / "samples/step_00000008/clip.png").shape[2] in (3, 4)
 
 
@@ -124,8 +127,9 @@ def test_names_of_samples_that_are_paths_become_file_names(name, tmp_path):
     Named.__name__ = "ToyTask"
     train(tmp_path / "run", task=Named(samples=True), mesh=one_device(), steps=1, validate_every=0)
     (folder,) = (tmp_path / "run" / "samples").iterdir()
-    sound, picture = sorted(folder.iterdir(), key=lambda file: file.suffix, reverse=True)
+    picture, target, sound = sorted(folder.iterdir())
     assert (sound.suffix, picture.suffix) == (".wav", ".png") and sound.stem == picture.stem
+    assert target.name == f"{sound.stem}.target.wav"
     assert unquote(sound.stem) == name and not set(sound.stem) & set("/\\:*?")
 
 
@@ -170,6 +174,24 @@ def test_log_prints_lines_to_a_pipe_and_a_bar_to_a_terminal(tmp_path, monkeypatc
     log()
     assert capsys.readouterr().out == ""
     assert re.search(r"20%\|.*step 20/100  generator 1.25 .*0:40 left", terminal.getvalue())
+
+
+class Closed(io.StringIO):
+    def write(self, text):
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_run_goes_on_if_its_terminal_is_closed(tmp_path, monkeypatch, terminal):
+    closed = Closed()
+    monkeypatch.setattr(closed, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys, "stdout", closed)
+    monkeypatch.setattr(sys, "stderr", closed)
+    try:
+        assert train(tmp_path / "run", mesh=one_device(), steps=6).stopped == "steps"
+    finally:
+        sys.stdout.close()
+    assert sorted(logged(tmp_path / "run")) == list(range(1, 7))
 
 
 def test_time_left_respects_the_time_budget(tmp_path, capsys):

@@ -269,7 +269,10 @@ class Interrupting(ToyTask):
 Interrupting.__name__ = "ToyTask"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, *HANGUP])
 def test_signal_saves_a_checkpoint_and_prints_how_to_resume(whole, tmp_path, capfd, number):
     run, task = tmp_path / "run", Interrupting()
     task.number = number
@@ -282,6 +285,18 @@ def test_signal_saves_a_checkpoint_and_prints_how_to_resume(whole, tmp_path, cap
     assert (run / "model" / "weight.npy").is_file()
     go(run, resume="must")
     assert losses(run) == losses(whole)
+
+
+@pytest.mark.parametrize("number", HANGUP)
+def test_hangup_is_ignored_under_nohup(tmp_path, number):
+    task = Interrupting()
+    task.number = number
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        assert go(tmp_path / "run", task=task, steps=7).stopped == "steps"
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.fixture

@@ -72,6 +72,7 @@ class Validation:
     ):
         self._store, self._config, self._samples = store, config, samples
         self._vocoder = vocoder or _GriffinLim(config)
+        self._targets: dict[str, np.ndarray] = {}
         self._unscaled = replace(config.statistics, duration_scale=1.0)
         self._batches = self._in_order(store, batch_size)
         self._training = None if training is None else training.subset(range(min(_TRAINING_SAMPLES, len(training))))
@@ -167,7 +168,11 @@ class Validation:
             "durations": draw_durations(name, {"target": true, "predicted": np.maximum(unscaled * scale, 1.0)}, phones),
         }
         pictures = {"target": store["mel"][number], "generated": mel}
-        return Sample(name, self._vocoder(mel), self._config.mel.sample_rate, pictures, drawings)
+        # The target mel as audio, so that the comparison is of mels and not of vocoders.
+        if name not in self._targets:
+            self._targets[name] = self._vocoder(store["mel"][number])
+        target = self._targets[name]
+        return Sample(name, self._vocoder(mel), self._config.mel.sample_rate, pictures, drawings, target)
 
 
 def _scale(true: Float64[np.ndarray, " phones"], predicted: Float64[np.ndarray, " phones"]) -> float:

@@ -348,12 +348,13 @@ class Validation:
             audio = audio[: frames * mel.hop_length]
             inputs = bucketed_log_mel(audio, mel) if stored is None else stored
             target = bucketed_log_mel(audio, mel.full_band())
-            self._utterances.append((store.corpus.utterances[i].id, inputs[:, :frames], target[:, :frames]))
+            recording = audio if i < samples else None
+            self._utterances.append((store.corpus.utterances[i].id, inputs[:, :frames], target[:, :frames], recording))
 
     def __call__(self, generator: Generator) -> ValidationResult:
         """The metric `mel_l1`, and samples of the first utterances with their mel spectrograms."""
         errors, samples = [], []
-        for name, inputs, target in self._utterances:
+        for name, inputs, target, recording in self._utterances:
             frames = inputs.shape[1]
             padded = jnp.asarray(np.pad(inputs, ((0, 0), (0, -frames % _BUCKET))))
             audio, mel = _resynthesise(generator, padded, jnp.asarray(frames), self.mel)
@@ -361,7 +362,8 @@ class Validation:
             errors.append(float(np.abs(mel - target).mean(dtype=np.float64)))
             if len(samples) < self._samples:
                 audio = np.asarray(audio)[: frames * self.mel.hop_length]
-                samples.append(Sample(name, audio, self.mel.sample_rate, {"target": target, "generated": mel}))
+                pictures = {"target": target, "generated": mel}
+                samples.append(Sample(name, audio, self.mel.sample_rate, pictures, target=recording))
         return ValidationResult({"mel_l1": float(np.mean(errors))}, samples)
 
 
