@@ -55,12 +55,19 @@ def parse_command_line(parse: Callable[[], Parsed], *, name: str = "jaxvoice", u
     **Arguments:** `unnamed`: names that are not part of flags: the name of the parsed class, and fields with
     `tyro.conf.arg(name="")`.
 
-    **Raises:** `SystemExit(2)` after an error, `SystemExit(0)` after `--help`.
+    **Raises:** `SystemExit(2)` after an error, `SystemExit(0)` after `--help`, also if its reader has closed the pipe.
     """
     stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(stderr):
-            return parse()
+        try:
+            with contextlib.redirect_stderr(stderr):
+                return parse()
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+    except BrokenPipeError:
+        _discard_stdout()
+        raise SystemExit(0) from None
     except SystemExit as end:
         if stderr.getvalue().strip():
             print_message("error", _usage_error(stderr.getvalue(), unnamed), name)
@@ -122,8 +129,7 @@ def run_command(action: Callable[[], int], *, name: str = "jaxvoice", debug: boo
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # A reader such as `head` has closed the pipe. Python would write the buffered output again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return 0
     except JaxvoiceError as failure:
         if debug:
@@ -141,3 +147,8 @@ def run_command(action: Callable[[], int], *, name: str = "jaxvoice", debug: boo
     except KeyboardInterrupt:
         print_message("error", "interrupted.", name)
         return 130
+
+
+def _discard_stdout() -> None:
+    """Discard the output after a reader such as `head` has closed the pipe; Python would write it again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

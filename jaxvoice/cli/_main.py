@@ -14,7 +14,7 @@ from jaxvoice.cli.export import Export
 from jaxvoice.cli.import_weights import Import
 from jaxvoice.cli.inspect import Inspect
 from jaxvoice.cli.preflight import PreflightCommand
-from jaxvoice.cli.speak import Speak
+from jaxvoice.cli.speak import Speak, mark_texts
 from jaxvoice.cli.teacher_force import TeacherForce
 from jaxvoice.cli.vocode import Vocode
 from jaxvoice.console import parse_command_line, run_command
@@ -56,8 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
-        print(f"jaxvoice {__version__}")
-        return 0
+        return run_command(_print_version)
+    if arguments[:1] == ["speak"]:
+        arguments[1:] = mark_texts(arguments[1:])
     command: Command = parse_command_line(
         lambda: tyro.extras.subcommand_cli_from_dict(
             _COMMANDS,
@@ -68,3 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     )
     return run_command(command.run, debug=command.debug)
+
+
+def _print_version() -> int:
+    print(f"jaxvoice {__version__}")
+    return 0

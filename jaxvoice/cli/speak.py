@@ -1,27 +1,32 @@
 """`jaxvoice speak`: text to speech."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
-from jaxvoice.console import print_text
+from jaxvoice.console import flag_name, print_text
 from jaxvoice.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from jaxvoice.pipelines import Synthesizer
     from jaxvoice.pipelines.synthesizer import Speech
 
-_MAX_PLOTTED = 120  # phonemes; labels of more are too small to read
+_PLOTTED = 120  # phonemes in a row of the plot; labels of more are too small to read
+_ROWS = 10  # of the plot; programs do not display higher pictures
 
 
 @dataclass(frozen=True)
 class Speak:
     """Synthesise TEXT, or the content of FILE (-f), and write the WAV file OUTPUT.
 
-    The text may contain phonemes in braces, {HH AH0 L OW1}. Long texts are split at pauses.
+    The text may contain phonemes in braces, {HH AH0 L OW1}. Long texts are split at pauses. A text may begin with a
+    dash. If it has the form of an option, put it and OUTPUT last, after --.
     """
 
     words: Annotated[
@@ -65,7 +70,9 @@ class Speak:
         print_text(f"{output}: {seconds:.2f} s of speech from {len(speech.phonemes)} phonemes in {frames} frames")
         if self.plot is not None:
             _plot(speech, self.plot)
-            print_text(f"{self.plot}: mel spectrogram, alignment and durations")
+            count, most = len(speech.phonemes), _ROWS * _PLOTTED
+            part = f" of the first {most} of {count} phonemes" if count > most else ""
+            print_text(f"{self.plot}: mel spectrogram, alignment and durations{part}")
         return 0
 
     def synthesize(self, synthesizer: "Synthesizer", text: str) -> "Speech":
@@ -88,7 +95,7 @@ class Speak:
         if self.phonemes and (self.custom_words is not None or self.mode != "default"):
             raise ConfigError("--phonemes cannot be combined with --custom-words or --mode; pass only one of them.")
         if self.file is None:
-            return self.words[0]
+            return _unmarked(self.words[0])
         from jaxvoice.text.custom_words import read_utf8_file
 
         return read_utf8_file(self.file)
@@ -98,7 +105,7 @@ class Speak:
 
         **Raises:** `ConfigError` for another suffix, a missing folder, or a file that would overwrite the input.
         """
-        output = Path(self.words[-1])
+        output = Path(_unmarked(self.words[-1]))
         _check_target(output, ".wav", "OUTPUT")
         if self.plot is not None:
             _check_target(self.plot, ".png", "--plot")
@@ -116,27 +123,69 @@ def _check_target(path: Path, suffix: str, name: str) -> None:
         raise ConfigError(f"{path} {problem}; choose another {name}.")
 
 
+def mark_texts(arguments: Sequence[str]) -> list[str]:
+    """The arguments of the command, with a space before each text that would be parsed as options, such as `-ish`.
+
+    An argument that begins with a dash is such a text if no option has its form, or if OUTPUT, a `.wav` file, follows
+    and it is not an option.
+    """
+    flags = {"--phonemes", "--debug", "--help", "-h"}
+    with_value = {flag_name(option.name) for option in fields(Speak)} - flags | {"-f"}
+    marked: list[str] = []
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            return [*marked, *arguments[place:]]
+        is_value = place > 0 and arguments[place - 1].replace("_", "-") in with_value
+        before_output = place + 1 < len(arguments) and arguments[place + 1].lower().endswith(".wav")
+        option = argument.partition("=")[0].replace("_", "-") in flags | with_value
+        option = option or (argument.startswith("-f") and Path(argument[2:]).is_file())
+        unlike = not argument.startswith(("--", "-f", "-h"))
+        is_text = argument.startswith("-") and not option and not is_value and (unlike or before_output)
+        marked.append(f" {argument}" if is_text else argument)
+    return marked
+
+
+def _unmarked(word: str) -> str:
+    return word[1:] if word.startswith(" -") else word
+
+
 def _plot(speech: "Speech", path: Path) -> None:
-    """Plot the mel spectrogram, the alignment and the durations of the first phonemes, one below the other."""
+    """Plot the mel spectrogram, the alignment and the durations below each other, for one row of phonemes at a time."""
     import numpy as np
     from matplotlib.image import imsave
 
-    from jaxvoice.training.pictures import draw_alignment, draw_durations, draw_mels
-
-    phonemes, durations = speech.phonemes[:_MAX_PLOTTED], speech.durations[:_MAX_PLOTTED]
-    frames = int(durations.sum())
-    weights = np.zeros((frames, len(phonemes)), np.float32)
-    for block in speech.blocks:
-        part = block.weights[: max(0, frames - block.frame), : max(0, len(phonemes) - block.phone)]
-        weights[block.frame :, block.phone :][: part.shape[0], : part.shape[1]] = part
-    title = " ".join(phonemes[:12]) + (" ..." if len(speech.phonemes) > 12 else "")
-    pictures = [
-        draw_mels(title, {"mel spectrogram": speech.mel[:, :frames]}),
-        draw_alignment("alignment", weights, phonemes),
-        draw_durations("durations", {"frames": durations.astype(np.float64)}, phonemes),
-    ]
+    edges = np.concatenate([[0], np.cumsum(speech.durations)])
+    count = min(len(speech.phonemes), _ROWS * _PLOTTED)
+    pictures = []
+    for first in range(0, count, _PLOTTED):
+        pictures += _row(speech, edges, first, min(first + _PLOTTED, count))
     width = max(picture.shape[1] for picture in pictures)
     padded = [
         np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255) for picture in pictures
     ]
     imsave(path, np.concatenate(padded))
+
+
+def _row(speech: "Speech", edges: "np.ndarray", first: int, last: int) -> "list[np.ndarray]":
+    """The plots of the phonemes from `first` up to `last`; `edges` are the boundaries of all phonemes in frames."""
+    import numpy as np
+
+    from jaxvoice.training.pictures import draw_alignment, draw_durations, draw_mels
+
+    phonemes, start, stop = speech.phonemes[first:last], int(edges[first]), int(edges[last])
+    weights = np.zeros((stop - start, len(phonemes)), np.float32)
+    for block in speech.blocks:
+        frames, phones = block.weights.shape
+        low, high = max(start, block.frame), min(stop, block.frame + frames)
+        left, right = max(first, block.phone), min(last, block.phone + phones)
+        if low < high and left < right:
+            part = block.weights[low - block.frame : high - block.frame, left - block.phone : right - block.phone]
+            weights[low - start : high - start, left - first : right - first] = part
+    title = " ".join(phonemes[:12]) + (" ..." if len(phonemes) > 12 else "")
+    if len(speech.phonemes) > _PLOTTED:
+        title = f"phonemes {first + 1} to {last}: {title}"
+    return [
+        draw_mels(title, {"mel spectrogram": speech.mel[:, start:stop]}),
+        draw_alignment("alignment", weights, phonemes),
+        draw_durations("durations", {"frames": np.diff(edges[first : last + 1]).astype(np.float64)}, phonemes),
+    ]

@@ -1,5 +1,6 @@
 """The program `jaxvoice`: help, version, usage errors and imports."""
 
+import os
 import re
 import subprocess
 import sys
@@ -235,3 +236,15 @@ def test_preflight_compares_mels_with_the_given_sizes(tmp_path, capsys):
     assert "decibels (values from -" in capsys.readouterr().err
     assert main(["preflight", str(tmp_path), "--hop-length", "0"]) == 2
     assert "--hop-length is 0; it should be at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-m", "jaxvoice", "--help"], ["-m", "jaxvoice", "speak", "--help"], ["-m", "jaxvoice", "--version"]],
+)
+def test_readers_may_close_the_pipe(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    found = subprocess.run([sys.executable, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (found.returncode, found.stderr) == (0, "")

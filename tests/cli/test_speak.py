@@ -12,6 +12,7 @@ from jaxvoice.cli import main
 from jaxvoice.errors import TextError
 from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.pipelines import Synthesizer
+from jaxvoice.training import pictures
 from tests.models.gaussian_tts.small import save_model
 from tests.pipelines.conftest import loud_generator, small_config
 from tests.pipelines.test_synthesizer import trained
@@ -107,12 +108,59 @@ def test_custom_words_and_mode_are_used(speak, synthesizer, tmp_path):
     assert failure.value.code == 2
 
 
-def test_plot_is_written(speak, tmp_path):
+@pytest.mark.parametrize("text", ["-ish", "--- hello", "-5", "--hello", "-fold", "-- and", "- one"])
+def test_texts_may_begin_with_a_dash(speak, synthesizer, models, tmp_path, text):
+    out = tmp_path / "out.wav"
+    expected = synthesizer.speak(text, speed=2).audio
+    for arguments in ((text, out, "--speed", "2"), ("--speed", "2", text, out)):
+        assert speak(*arguments)[0] == 0
+        assert_says(out, expected)
+        out.unlink()
+    options = ["--speed", "2", "--model", str(models / "tts"), "--vocoder", str(models / "vocoder")]
+    assert main(["speak", *options, "--", text, str(out)]) == 0
+    assert_says(out, expected)
+
+
+def test_misspelled_options_are_errors(tmp_path, capsys):
+    for arguments in (["Hello.", "out.wav", "--sped", "2"], ["--sped", "2", "Hello.", "out.wav"]):
+        with pytest.raises(SystemExit):
+            main(["speak", *arguments, "--model", str(tmp_path)])
+        assert "--sped" in capsys.readouterr().err
+
+
+def test_plot_is_written(speak, tmp_path, monkeypatch):
     out, picture = tmp_path / "out.wav", tmp_path / "out.png"
-    code, printed, errors = speak("Hello, " * 50, out, "--plot", picture)
-    assert (code, errors) == (0, []) and out.exists() and str(picture) in printed[1]
+    code, printed, errors = speak("Hello. " * 10, out, "--plot", picture)
+    assert (code, errors) == (0, []) and out.exists()
+    assert printed[1] == f"{picture}: mel spectrogram, alignment and durations"
     height, width, _ = imread(picture).shape
-    assert height > 900 and 600 < width < 4000, "only the start of long speech is plotted"
+    monkeypatch.setattr("jaxvoice.cli.speak._PLOTTED", 20)
+    monkeypatch.setattr("jaxvoice.cli.speak._ROWS", 2)
+    phonemes = printed[0].split(" phonemes")[0].split()[-1]
+    printed = speak("Hello. " * 10, out, "--plot", picture)[1]
+    assert printed[1].endswith(f"durations of the first 40 of {phonemes} phonemes")
+    assert imread(picture).shape[0] > height and imread(picture).shape[1] < width
+
+
+def test_plots_of_long_texts_have_a_row_for_each_part(speak, synthesizer, tmp_path, monkeypatch):
+    drawn = {"mels": [], "alignment": [], "durations": []}
+    for name, calls in drawn.items():
+        original = getattr(pictures, f"draw_{name}")
+        monkeypatch.setattr(pictures, f"draw_{name}", lambda *a, c=calls, o=original: (c.append(a), o(*a))[1])
+    monkeypatch.setattr("jaxvoice.cli.speak._PLOTTED", 20)
+    text = "Hello. " * 10
+    assert speak(text, tmp_path / "out.wav", "--plot", tmp_path / "out.png")[0] == 0
+    speech = synthesizer.speak(text)
+    assert sum(len(call[2]) for call in drawn["alignment"]) == len(speech.phonemes)
+    mels = np.concatenate([call[1]["mel spectrogram"] for call in drawn["mels"]], axis=1)
+    np.testing.assert_array_equal(mels, speech.mel)
+    durations = np.concatenate([call[1]["frames"] for call in drawn["durations"]])
+    np.testing.assert_array_equal(durations, speech.durations)
+    frames = np.cumsum([0, *(call[1].shape[0] for call in drawn["alignment"])])
+    phones = np.cumsum([0, *(call[1].shape[1] for call in drawn["alignment"])])
+    for call, frame, phone in zip(drawn["alignment"], frames, phones, strict=False):
+        rows, columns = call[1].shape
+        np.testing.assert_array_equal(call[1], speech.alignment[frame : frame + rows, phone : phone + columns])
 
 
 def test_warnings_are_printed(speak, tmp_path):
