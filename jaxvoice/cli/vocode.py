@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from jaxvoice.cli._setup import make_folder, use_compilation_cache
-from jaxvoice.console import print_message
+from jaxvoice.console import print_message, print_text
+from jaxvoice.data.mel_files import TORCH_SUFFIXES
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError, MelError
 
 if TYPE_CHECKING:
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
 
 # Several inputs are written to a folder of any name, except one with these suffixes, which is probably a mistake.
-_FILE_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".npy", ".npz"}
+_FILE_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".npy", ".npz", ".pt", ".pth"}
 
 
 @dataclass(frozen=True)
 class Vocode:
-    """Convert recordings or .npy mel spectrograms of shape (mels, frames) or (1, mels, frames) to WAV files.
+    """Convert recordings, or mel spectrograms (.npy, .pt) of shape (mels, frames) or (1, mels, frames), to WAV files.
 
     One INPUT is written to the file OUTPUT.wav or to the folder OUTPUT. Several are written to the folder OUTPUT under
     their own names. If a file fails, its error is printed, the others are converted, and the exit code is 2.
@@ -34,7 +35,7 @@ class Vocode:
     paths: Annotated[
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT ... OUTPUT", help_behavior_hint="")
     ]
-    """Input files (WAV, FLAC, OGG, MP3, .npy mels), followed by the output: a .wav file or a (new) folder."""
+    """Input files (WAV, FLAC, OGG, MP3, .npy or .pt mels), followed by the output: a .wav file or a (new) folder."""
     model: str
     """Model folder, run folder, or Hub id (owner/name)."""
     subtype: Literal["pcm16", "float"] = "pcm16"
@@ -61,38 +62,52 @@ class Vocode:
         cond = None if self.cond is None else _read_vector(self.cond)
         if self._into_folder():
             make_folder(self.paths[-1])
-        failed = 0
+        failed, seconds = 0, 0.0
         # disable=None: no bar unless stderr is a terminal.
+        target = self.paths[-1]
         for path, target in tqdm(outputs.items(), unit="file", disable=True if len(outputs) == 1 else None):
             try:
                 samples = self.vocode(vocoder, path, cond)
                 write_wav(target, samples, vocoder.sample_rate, "PCM_16" if self.subtype == "pcm16" else "FLOAT")
+                seconds += len(samples) / vocoder.sample_rate
             except JaxvoiceError as failure:
                 if self.debug:
                     raise
                 failed += 1
                 print_message("error", failure if str(path) in str(failure) else f"{path}: {failure}")
+        if len(outputs) == 1 and not failed:
+            print_text(f"{target}: {seconds:.2f} s at {vocoder.sample_rate} Hz")
+        elif failed < len(outputs):
+            written = f"{len(outputs) - failed} WAV files" if len(outputs) - failed > 1 else "1 WAV file"
+            print_text(f"{self.paths[-1]}: {written}, {seconds:.2f} s at {vocoder.sample_rate} Hz")
         if failed and len(outputs) > 1:
-            folder = self.paths[-1]
-            print_message(
-                "error", f"{failed} of {len(outputs)} files failed; the outputs of the others are in {folder}."
-            )
+            others = f"the outputs of the others are in {self.paths[-1]}" if failed < len(outputs) else "see above"
+            print_message("error", f"{failed} of {len(outputs)} files failed; {others}.")
         return 2 if failed else 0
 
     def vocode(self, vocoder: "MelVocoder", path: Path, cond: "np.ndarray | None") -> "np.ndarray":
         """The audio of one file."""
         from jaxvoice.data import read_audio, read_mel
         from jaxvoice.dsp import check_mel
+        from jaxvoice.dsp.contract import zero_frames
         from jaxvoice.pipelines.mel_vocoder import resynthesize
 
         if path.suffix.lower() == ".npz":
             raise MelError(f"{path} is an .npz archive; save the mel spectrogram as .npy with numpy.save.")
-        if path.suffix.lower() != ".npy":
+        if path.suffix.lower() not in (".npy", *TORCH_SUFFIXES):
             audio = read_audio(path)
             return resynthesize(vocoder, audio.samples, audio.sample_rate, cond)
         mel = read_mel(path, getattr(vocoder, "channels", None) or vocoder.mel.num_mels)
         contract = _contract(vocoder)
         if contract is not None and not self.no_check:
+            padding = zero_frames(mel, contract)
+            if 0 < padding < mel.shape[1]:
+                print_message(
+                    "warning",
+                    f"{path}: the last {padding} of {mel.shape[1]} frames are 0 in all bands, which is padding and not "
+                    "silence; they are left out. --no-check keeps them.",
+                )
+                mel = mel[:, : mel.shape[1] - padding]
             for line in check_mel(mel, contract):
                 print_message("warning", f"{path}: {line}")
         options = {} if cond is None else {"cond": cond}

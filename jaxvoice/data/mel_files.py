@@ -1,4 +1,4 @@
-"""Reading of mel spectrograms and other arrays from `.npy` files, with checks for damage."""
+"""Reading of mel spectrograms and other arrays from `.npy` and `.pt` files, with checks for damage."""
 
 import math
 from pathlib import Path
@@ -7,24 +7,22 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Float32
 
-from jaxvoice.errors import MelError
+from jaxvoice.errors import CheckpointError, MelError
+
+TORCH_SUFFIXES = (".pt", ".pth")
 
 
 def read_mel(path: str | Path, num_mels: int | None = None) -> Float32[np.ndarray, "mels frames"]:
-    """Read a mel spectrogram of shape `(mels, frames)` or `(1, mels, frames)` from a `.npy` file as float32.
+    """Read a mel spectrogram of shape `(mels, frames)` or `(1, mels, frames)` from a `.npy` or `.pt` file as float32.
 
-    The file contains floats of 16, 32 or 64 bits. Files of both shapes are used by HiFi-GAN's fine-tuning.
+    A `.npy` file contains floats of 16, 32 or 64 bits. Files of both shapes are used by HiFi-GAN's fine-tuning. A file
+    of `torch.save` contains one tensor of floats, which may be in a list or dictionary; no code of the file is run.
 
     **Raises:** `MelError` if the file is missing, damaged or not an array, has another shape or another number of bands
     than `num_mels`, has no frames, or contains NaN or infinity.
     """
     path = Path(path)
-    try:
-        mel = read_npy(path)
-    except (OSError, ValueError) as failure:
-        raise MelError(
-            f"{path} is missing or is not a .npy array ({failure}); save it as float32 with numpy.save."
-        ) from failure
+    mel = _read_torch(path) if path.suffix.lower() in TORCH_SUFFIXES else _read_numpy(path)
     if not np.issubdtype(mel.dtype, np.floating):
         raise MelError(f"{path} does not contain one array of floating point numbers; save it with numpy.save.")
     if mel.ndim == 3 and mel.shape[0] == 1:
@@ -35,6 +33,33 @@ def read_mel(path: str | Path, num_mels: int | None = None) -> Float32[np.ndarra
     if not np.isfinite(mel).all():
         raise MelError(f"{path} contains NaN or infinity; compute it again.")
     return np.ascontiguousarray(mel, dtype=np.float32)
+
+
+def _read_numpy(path: Path) -> np.ndarray:
+    try:
+        return read_npy(path)
+    except (OSError, ValueError) as failure:
+        raise MelError(
+            f"{path} is missing or is not a .npy array ({failure}); save it as float32 with numpy.save."
+        ) from failure
+
+
+def _read_torch(path: Path) -> np.ndarray:
+    """The only tensor in a file of `torch.save`; bfloat16 becomes float32."""
+    from jaxvoice.weights.formats.opening import open_archive
+
+    try:
+        tensors = open_archive(path).tensors
+        names = list(tensors)
+        if len(names) != 1:
+            shown = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+            raise MelError(
+                f"{path} contains {len(names)} tensors ({shown or 'none'}); it should contain one, the mel spectrogram."
+            )
+        mel = tensors[names[0]]
+    except CheckpointError as failure:
+        raise MelError(f"{failure} Save the mel spectrogram as float32 with numpy.save.") from failure
+    return mel.astype(np.float32) if mel.dtype.name == "bfloat16" else mel
 
 
 def _check_bands(path: Path, shape: tuple[int, ...], num_mels: int | None) -> None:

@@ -39,10 +39,29 @@ def check_mel(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> list[
             f"The mel contains {int(bad.sum())} values that are NaN or infinite, the first in band {band} at frame "
             f"{frame}; compute it again, and check for the logarithm of zero."
         )
-    hard, soft = _unscaled_mismatch(mel.astype(np.float64), config)
+    padding = zero_frames(mel, config)
+    padding = padding if padding < mel.shape[1] else 0
+    hard, soft = _unscaled_mismatch(mel[:, : mel.shape[1] - padding].astype(np.float64), config)
     if hard:
         raise MelError(f"{hard} {_expectation(config)}")
-    return [f"{line} {_expectation(config)}" for line in soft]
+    warnings = [f"{line} {_expectation(config)}" for line in soft]
+    if padding:
+        warnings.append(
+            f"The mel ends with zeros ({padding} frames), which is padding and not silence, {config.floor:.2f}. Cut "
+            "them off."
+        )
+    return warnings
+
+
+def zero_frames(mel: Float[np.ndarray, "mels frames"], config: MelConfig) -> int:
+    """The number of frames at the end of `mel` that are 0 in all bands, as padding of batches is.
+
+    It is 0 for a contract in which 0 is close to silence.
+    """
+    if config.floor > -1:
+        return 0
+    heard = np.flatnonzero(np.any(mel != 0, axis=0))
+    return mel.shape[1] - (int(heard[-1]) + 1 if len(heard) else 0)
 
 
 def _unscaled_mismatch(mel: np.ndarray, config: MelConfig) -> tuple[str, list[str]]:

@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from jaxvoice.cli import main
+from jaxvoice.data import read_mel
+from jaxvoice.dsp import check_mel
 from jaxvoice.errors import AudioError, MelError
 from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.pipelines import Vocoder
@@ -260,3 +263,68 @@ def test_batch_goes_on_when_the_disk_is_full_for_one_file(files, model, tmp_path
     assert [path.name for path in out.iterdir()] == ["mel.wav"]
     said = capfd.readouterr().err
     assert "speech.wav cannot be written (No space left on device)" in said and "Traceback" not in said
+
+
+def test_vocode_prints_what_it_wrote(files, model, tmp_path, capsys):
+    arguments = ["--model", str(model)]
+    assert main(["vocode", str(files("speech")), str(tmp_path / "out.wav"), *arguments]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'out.wav'}: 0.40 s at 8000 Hz\n"
+    assert main(["vocode", str(files("speech")), str(tmp_path / "one"), *arguments]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'one' / 'speech.wav'}: 0.40 s at 8000 Hz\n"
+    inputs = [str(files(name)) for name in ("speech", "stereo_16k", "nan")]
+    assert main(["vocode", *inputs, str(tmp_path / "out"), *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == f"{tmp_path / 'out'}: 2 WAV files, 0.80 s at 8000 Hz\n"
+    assert "1 of 3 files failed" in printed.err
+    assert main(["vocode", str(files("nan")), str(files("empty")), str(tmp_path / "out"), *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and "2 of 2 files failed; see above" in printed.err
+
+
+@pytest.mark.parametrize("form", ["tensor", "batch", "dictionary", "legacy", "bfloat16", "transposed view"])
+def test_mels_of_torch_are_read(form, files, model, tmp_path, capsys):
+    mel = torch.from_numpy(np.load(files("mel")))
+    saved = {
+        "batch": mel[None],
+        "dictionary": {"mel": mel},
+        "bfloat16": mel.bfloat16(),
+        "transposed view": mel.T.contiguous().T,
+    }.get(form, mel)
+    torch.save(saved, tmp_path / "mel.pt", _use_new_zipfile_serialization=form != "legacy")
+    read = read_mel(tmp_path / "mel.pt")
+    np.testing.assert_array_equal(read, mel.bfloat16().float() if form == "bfloat16" else mel)
+    assert run(capsys, tmp_path / "mel.pt", tmp_path / "out.wav", "--model", model) == (0, [])
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("exit 1",)
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        ([torch.zeros(8, 5), torch.zeros(8, 5)], "contains 2 tensors ('0', '1'); it should contain one"),
+        ({"text": "none"}, "contains 0 tensors (none)"),
+        (torch.zeros(8, 5, dtype=torch.int32), "does not contain one array of floating point numbers"),
+        (Hostile(), "system"),
+    ],
+)
+def test_invalid_mels_of_torch_are_one_line(saved, said, model, tmp_path, capsys):
+    torch.save(saved, tmp_path / "mel.pt")
+    code, lines = run(capsys, tmp_path / "mel.pt", tmp_path / "out.wav", "--model", model)
+    assert code == 2 and len(lines) == 1 and said in lines[0] and "mel.pt" in lines[0]
+
+
+def test_frames_of_zeros_at_the_end_are_left_out(files, model, vocoder, tmp_path, capsys):
+    mel = np.load(files("mel"))
+    padded = np.pad(mel, ((0, 0), (0, 37)))
+    np.save(tmp_path / "padded.npy", padded)
+    code, lines = run(capsys, tmp_path / "padded.npy", tmp_path / "out.wav", "--model", model)
+    assert code == 0 and len(lines) == 1
+    assert "the last 37 of" in lines[0] and "they are left out" in lines[0]
+    assert soundfile.info(tmp_path / "out.wav").frames == len(vocoder.synthesize(mel))
+    assert run(capsys, tmp_path / "padded.npy", tmp_path / "out.wav", "--model", model, "--no-check") == (0, [])
+    assert soundfile.info(tmp_path / "out.wav").frames == len(vocoder.synthesize(padded, check=False))
+    assert any("ends with zeros (37 frames)" in line for line in check_mel(padded, vocoder.mel))
+    assert not any("ends with zeros" in line for line in check_mel(mel, vocoder.mel))
