@@ -5,6 +5,7 @@ import functools as ft
 import math
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -323,5 +324,5 @@ def model_rows(result: TrainingResult, command: str) -> list[Row]:
 def samples_rows(result: TrainingResult, experiment: Experiment) -> list[Row]:
     """The row with the places of samples and curves, if there are any."""
     places = [str(result.folder / "samples")] if (result.folder / "samples").is_dir() else []
-    places += [f"tensorboard --logdir {result.folder}"] if experiment.loop.tensorboard else []
+    places += [f"tensorboard --logdir {shlex.quote(str(result.folder))}"] if experiment.loop.tensorboard else []
     return [("samples", "; ".join(places))] if places else []

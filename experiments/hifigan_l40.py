@@ -14,6 +14,7 @@ harmonics. On 16 clips of LJSpeech, the mel L1 is 0.53, and a recogniser's word 
 """
 
 import functools as ft
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -159,7 +160,9 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> s
         ("validation mel L1", common.quality(result, "mel_l1")),
         common.speed_row(result, experiment.batch_size * model.segment_size / model.mel.sample_rate),
         *common.samples_rows(result, experiment),
-        *common.model_rows(result, f"jaxvoice vocode RECORDING.wav OUTPUT.wav --model {result.folder}"),
+        *common.model_rows(
+            result, f"jaxvoice vocode RECORDING.wav OUTPUT.wav --model {shlex.quote(str(result.folder))}"
+        ),
     ]
     more = "repeat the command with a larger --steps" if result.stopped == "steps" else "repeat the command"
     return common.summary_text(result, seconds, [*rows, ("continue", f"{more}; --minutes sets the time budget")])

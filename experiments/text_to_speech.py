@@ -1,5 +1,6 @@
 """Code shared by text-to-speech experiments: aligned corpora, vocoders, and the test sentence."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,6 @@ def spoken_rows(result: TrainingResult, spoken: Path | None, vocoder: Path | Non
     """The file of the test sentence, if there is one, and the command that synthesises other texts."""
     if spoken is None:
         return []
-    flags = "" if vocoder is None else f" --vocoder {vocoder}"
-    command = f'jaxvoice speak "Any text." OUTPUT.wav --model {result.folder}{flags}'
+    flags = "" if vocoder is None else f" --vocoder {shlex.quote(str(vocoder))}"
+    command = f'jaxvoice speak "Any text." OUTPUT.wav --model {shlex.quote(str(result.folder))}{flags}'
     return [("test sentence", str(spoken)), ("next", command)]

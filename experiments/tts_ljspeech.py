@@ -15,6 +15,7 @@ been measured. All measurements are in docs/results.md.
 """
 
 import functools as ft
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -156,7 +157,8 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float, spok
         rows.append(("duration model", "not trained yet; repeat the command, with a larger --minutes if necessary"))
     rows += [*common.metrics_rows(result), common.speed_row(result), *common.samples_rows(result, experiment)]
     rows += text_to_speech.spoken_rows(result, spoken, experiment.vocoder)
-    more = f"start another run with --init-from {result.folder}; a larger --steps trains only the duration model"
+    source = shlex.quote(str(result.folder))
+    more = f"start another run with --init-from {source}; a larger --steps trains only the duration model"
     rows += [("continue", more if result.stopped == "steps" else "repeat the command")]
     return common.summary_text(result, seconds, rows)
 

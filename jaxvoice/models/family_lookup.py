@@ -1,5 +1,6 @@
 """Lookup of the family of a model folder or of a released checkpoint in `jaxvoice.models.FAMILIES`."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def recognise_checkpoint(checkpoint: Checkpoint, family: str | None = None) -> t
     tops = sorted({tensor.split(".")[0] for tensor in tensors})
     raise CheckpointError(
         f"{name} is not a checkpoint of a known family: its {len(tensors)} tensors start with "
-        f"{format_names(tops) or 'nothing'}. {described}. See `jaxvoice inspect {name}`."
+        f"{format_names(tops) or 'nothing'}. {described}. See `jaxvoice inspect {shlex.quote(str(name))}`."
     )
 
 

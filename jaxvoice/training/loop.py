@@ -1,6 +1,7 @@
 """The training loop for any task and any number of devices and hosts. Runs can be stopped and resumed."""
 
 import math
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -520,7 +521,7 @@ class _Session:
             + f": {done}"
         )
         if result.stopped != "steps":
-            print_once(f"to resume, repeat the command (--run-dir {self.folder.path} --resume auto)")
+            print_once(f"to resume, repeat the command (--run-dir {shlex.quote(str(self.folder.path))} --resume auto)")
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -262,3 +263,9 @@ def test_run_is_trained_speaks_and_is_resumed(tmp_path, tones, capsys):
     assert config.statistics.duration_mean == pytest.approx(found.duration_mean, abs=0.1)  # those of the training part
     assert config.statistics.mel_mean == pytest.approx(found.mel_mean, abs=0.5)
     assert config.statistics.duration_scale != 1.0
+
+
+def test_paths_in_printed_commands_are_quoted():
+    result = TrainingResult("steps", 3, {}, None, Path("my runs/a"), 0.0, 0.0, 0.0, 0)
+    rows = dict(text_to_speech.spoken_rows(result, Path("spoken.wav"), Path("it's")))
+    assert shlex.split(rows["next"])[-4:] == ["--model", "my runs/a", "--vocoder", "it's"]

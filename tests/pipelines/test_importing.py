@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import shlex
 import subprocess
 import sys
 import warnings
@@ -464,3 +466,12 @@ def test_flipped_bits_in_a_zip_entry_are_detected(tmp_path, to):
     raw[entry.header_offset + 400] ^= 1
     source.write_bytes(raw)
     assert_import_raises(source, to, rf"g_1: its entry '{entry.filename}' has the checksum .* it should be")
+
+
+def test_commands_in_errors_have_quoted_paths(tmp_path, to):
+    path = tmp_path / "my weights.pt"
+    torch.save({"other.weight": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError) as failure:
+        import_model(path, to)
+    command = re.search("`(jaxvoice inspect .*?)`", str(failure.value))
+    assert command is not None and shlex.split(command[1])[2:] == [str(path)]

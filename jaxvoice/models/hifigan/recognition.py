@@ -1,6 +1,7 @@
 """Recognition of HiFi-GAN generators in weight files from the names and shapes of tensors."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -60,7 +61,7 @@ def choose_generator(names: Iterable[str], part: str | None, where: str) -> str:
         tops = sorted({name.split(".")[0] for name in names})
         raise CheckpointError(
             f"{where} contains no HiFi-GAN generator (conv_pre, ups, resblocks and conv_post): its {len(names)} "
-            f"tensors start with {format_names(tops) or 'nothing'}. See `jaxvoice inspect {where}`."
+            f"tensors start with {format_names(tops) or 'nothing'}. See `jaxvoice inspect {shlex.quote(where)}`."
         )
     parts = format_names([prefix.removesuffix(".") or "(the whole file)" for prefix in prefixes])
     if part is not None:
