@@ -474,4 +474,4 @@ def test_commands_in_errors_have_quoted_paths(tmp_path, to):
     with pytest.raises(CheckpointError) as failure:
         import_model(path, to)
     command = re.search("`(jaxvoice inspect .*?)`", str(failure.value))
-    assert command is not None and shlex.split(command[1])[2:] == [str(path)]
+    assert command is not None and shlex.split(command[1])[2:] == [path.name]
