@@ -25,7 +25,7 @@ class Import:
     family: str | None = None
     """Model family of the checkpoint. By default it is detected."""
     config: Path | None = None
-    """Configuration that came with the weights; by default config.json beside them."""
+    """Configuration that came with the weights; JSON or YAML; by default config.json or config.yaml beside them."""
     part: str | None = None
     """Submodule to import from a larger model, for example waveform_decoder (the last components of its path)."""
     training: Path | None = None

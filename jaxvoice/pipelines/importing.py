@@ -86,7 +86,8 @@ def import_model(
       several files.
     - `to`: the folder to create; it may exist if it is empty.
     - `family`: the name of the family; by default all families are tried.
-    - `config`: the configuration of the weights; by default `config.json` in the same folder, if it exists.
+    - `config`: the configuration of the weights; by default `config.json`, `config.yaml` or `config.yml` in the same
+      folder, if it exists.
     - `part`: the submodule to import from a larger model, by the last components of its path: `waveform_decoder`.
     - `allow_missing`: regular expressions for names in the model; matching weights that the file lacks are initialised
       as in a new model.
@@ -144,9 +145,12 @@ def read_checkpoint(archive: Archive, config: Path | None) -> Checkpoint:
 
 
 def config_beside(source: Path) -> Path | None:
-    """The `config.json` in the folder of the weight file `source`; `None` if there is none."""
-    path = source.parent / CONFIG_FILE
-    return path if path.is_file() else None
+    """The configuration in the folder of the weight file `source`; `None` if there is none.
+
+    This is `config.json`, or else `config.yaml` or `config.yml`.
+    """
+    paths = (source.parent / name for name in (CONFIG_FILE, "config.yaml", "config.yml"))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _weight_file(source: Path, family: str | None) -> Path:

@@ -1,4 +1,7 @@
-"""Configuration files of other implementations: JSON with comments, whose settings are checked when they are read."""
+"""Configuration files of other implementations: JSON with comments, or YAML.
+
+Settings are checked when they are read.
+"""
 
 import json
 import math
@@ -19,20 +22,57 @@ LONGEST_SEGMENT = 2**28
 # the time is linear.
 _COMMENTS = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z))|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
 _MOST_BYTES = 2**20
+# PyYAML reads 100 kB in about two seconds; the configurations of vocoders have 2 to 10 kB.
+_MOST_YAML = 100_000
+_YAML = re.compile(r"^[A-Za-z_][\w.-]*:(?: |$)", re.MULTILINE)
+_YAML_FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The object in the JSON file at `path`. Comments are allowed, because older coqui files contain them.
+    """The object in the JSON or YAML file at `path`.
+
+    Comments in JSON are allowed, because older coqui files contain them. A file is YAML if its name ends in `.yaml` or
+    `.yml`, or if it is not JSON and contains lines `name: value`.
 
     **Raises:** `ConfigError` if the file does not contain an object.
     """
     text = read_text(path, _MOST_BYTES)
+    if path.suffix.lower() in (".yaml", ".yml") or (not text.lstrip().startswith("{") and _YAML.search(text)):
+        return parse_yaml(text, str(path))
     try:
         table = json.loads(text)
     except (ValueError, RecursionError):
         table = parse_json(path, _COMMENTS.sub(lambda found: found[1] or " ", text))
     if not isinstance(table, dict):
         raise ConfigError(f"{path} contains a {type(table).__name__}; it should contain an object of settings.")
+    return table
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """The object in a YAML text. Tags of Python, aliases and merged keys are refused.
+
+    **Raises:** `ConfigError`, which names `where`, if the text is not valid YAML or does not contain an object.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Numbers like 1e-5 are numbers, as in YAML 1.2; PyYAML reads them as text."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise ConfigError(f"{where} is YAML with an alias (*name); write the value in its place.")
+            return super().compose_node(parent, index)
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _YAML_FLOAT, list("-+0123456789."))
+    if len(text) > _MOST_YAML:
+        raise ConfigError(f"{where} is YAML with {len(text)} characters; at most {_MOST_YAML} are read.")
+    try:
+        table = yaml.load(text, Loader)
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as failure:
+        problem = " ".join(str(getattr(failure, "problem", None) or failure).split())[:200]
+        raise ConfigError(f"{where} is not valid YAML ({problem}); restore the file.") from failure
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where} is YAML with a {type(table).__name__}; it should contain an object of settings.")
     return table
 
 

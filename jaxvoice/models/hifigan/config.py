@@ -20,7 +20,8 @@ class GeneratorConfig:
 
     With `cond_channels` > 0, a projection of a conditioning vector, such as a speaker embedding, is added after
     `conv_pre`, and with `cond_in_each_stage` also after every upsampling (coqui-ai/TTS `hifigan_generator.py`,
-    `xtts/hifigan_decoder.py`).
+    `xtts/hifigan_decoder.py`). With `input_mean` and `input_scale`, the input of `conv_pre` is
+    `(mel - input_mean) / input_scale` (Hugging Face transformers, `SpeechT5HifiGan`).
 
     **Raises:** `ConfigError` for values of the wrong type or range, or if lists differ in length, `kernel - rate` is
     negative or odd, a kernel of the residual blocks is even, or the channels cannot be halved.
@@ -50,9 +51,20 @@ class GeneratorConfig:
     """Whether the last convolution has weight norm."""
     conv_post_bias: bool = True
     """Whether the last convolution has a bias."""
+    input_mean: tuple[float, ...] = ()
+    """Value subtracted from each input channel; empty for an input that is not normalised."""
+    input_scale: tuple[float, ...] = ()
+    """Divisor of each input channel after `input_mean` was subtracted."""
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.input_scale:
+            check_positive(self, "input_scale")
+        if not len(self.input_mean) == len(self.input_scale) in (0, self.in_channels):
+            raise ConfigError(
+                f"input_mean and input_scale have {len(self.input_mean)} and {len(self.input_scale)} numbers; both "
+                f"should have one for each of the {format_value(self.in_channels)} input channels, or none."
+            )
         check_positive(self, "in_channels", "upsample_rates", "upsample_kernel_sizes", "upsample_initial_channel")
         check_positive(self, "resblock_kernel_sizes", "resblock_dilation_sizes")
         check_not_negative(self, "cond_channels", hint="0 means no conditioning vector")

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxvoice.config import format_value
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.checkpoint_layout import (
@@ -19,34 +21,49 @@ from jaxvoice.models.checkpoint_layout import (
 )
 from jaxvoice.models.family import Family
 from jaxvoice.models.hifigan.config import HiFiGANConfig
-from jaxvoice.models.hifigan.foreign_configs import is_known, jik876_config, read_foreign_config
-from jaxvoice.models.hifigan.recognition import choose_generator, generators_in, recognise, recognise_discriminators
+from jaxvoice.models.hifigan.foreign_configs import jik876_config, read_foreign_config
+from jaxvoice.models.hifigan.foreign_settings import ForeignConfig
+from jaxvoice.models.hifigan.recognition import (
+    Recognised,
+    choose_generator,
+    generators_in,
+    recognise,
+    recognise_discriminators,
+)
+from jaxvoice.models.hifigan.related_vocoders import config_inside, contains_other_parts, relative_of
 from jaxvoice.models.hifigan.weights import (
     DISCRIMINATOR_RULES,
     GENERATOR_RULES,
     NAME,
     TRAINING_STATE,
+    generator_rules,
     generator_shapes,
     initial_value,
     is_vector,
+    jik876_names,
     period_shapes,
     scale_shapes,
 )
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.file_layout import FileLayout, plan_export
 from jaxvoice.weights.mismatches import format_name
-from jaxvoice.weights.rules import Plan, Spec, make_plan
+from jaxvoice.weights.rules import Ignore, Plan, Spec, make_plan
 from jaxvoice.weights.torch_optimizers import metadata_step_count, optimizer_group, optimizer_step_count
 from jaxvoice.weights.training_files import MOMENTS, TrainingPart, TrainingPlan, plan_moments
 
 _GENERATOR_FILE = re.compile(r"g_([0-9]+)")
 _DECAY = 0.999  # jik876/hifi-gan config_v1.json: lr_decay
+_STATISTICS = ("mean", "scale")
 _OPTIMIZERS = {"generator": "optim_g", "discriminators": "optim_d"}
 _ORIGINS = {
     "jik876": "jik876/hifi-gan",
     "coqui": "coqui-ai/TTS, vocoder",
     "XTTS": "coqui-ai/TTS, XTTS",
     "VITS": "VITS",
+    "HF VITS": "Hugging Face transformers, VITS",
+    "Hugging Face": "Hugging Face transformers",
+    "NeMo": "NVIDIA NeMo",
+    "RVC": "RVC",
     "jaxvoice": "jaxvoice",
 }
 _LICENCES = {"XTTS": "Coqui Public Model License (not commercial), if these are the weights released by coqui"}
@@ -63,7 +80,8 @@ class GeneratorImport(ImportPlan):
 
 
 class HiFiGANLayout(CheckpointLayout):
-    """Generators of jik876/hifi-gan (`g_` files, with the training state in `do_` files), coqui, VITS and XTTS."""
+    """Generators of jik876/hifi-gan (`g_` files, with the training state in `do_` files), coqui, VITS, XTTS, Hugging
+    Face, NeMo, bshall and RVC."""
 
     name = "jik876/hifi-gan, coqui-ai/TTS, VITS"
     looks_for = "a generator: tensors below conv_pre, ups, resblocks and conv_post"
@@ -83,19 +101,28 @@ class HiFiGANLayout(CheckpointLayout):
         archive, where = checkpoint.archive, checkpoint.name
         infos = archive.tensors.infos()
         prefix = choose_generator(infos, options.part, where)
-        table, table_name = checkpoint.config, str(checkpoint.config_path or "the configuration")
-        if table is None and is_known(archive.metadata.get("config")):
-            table, table_name = archive.metadata["config"], f"the configuration in {where}"
-        foreign = None if table is None else read_foreign_config(table, table_name)
         shapes = {name.removeprefix(prefix): info.shape for name, info in infos.items() if name.startswith(prefix)}
-        found = recognise(shapes, foreign, released=_is_released(prefix), prefix=prefix, where=where)
+        relative = relative_of(infos, prefix, shapes)
+        if relative is not None:
+            place = format_name(prefix.removesuffix(".")) if prefix else "the whole file"
+            raise CheckpointError(f"{where} contains {relative} ({place}). It is not imported.")
+        table, table_name = checkpoint.config, str(checkpoint.config_path or "the configuration")
+        if table is None and (inside := config_inside(archive)) is not None:
+            table, table_name = inside
+        foreign = None if table is None else read_foreign_config(table, table_name)
+        if options.part is None and contains_other_parts(archive, foreign.kind if foreign else None):
+            options = replace(options, part=prefix.removesuffix(".") or None)
+        names = jik876_names(shapes)
+        renamed = {names[name]: shape for name, shape in shapes.items()}
+        found = recognise(renamed, foreign, released=_is_released(prefix), prefix=prefix, where=where)
+        found, statistics = _with_statistics(found, archive, prefix, foreign)
         weights = plan_weights(
             archive,
             generator_shapes(found.config.generator),
-            GENERATOR_RULES,
+            generator_rules(shapes),
             options,
             prefix=prefix,
-            ignore=TRAINING_STATE,
+            ignore=(*TRAINING_STATE, *statistics),
             initial=initial_value,
         )
         kind = foreign.kind if foreign else ("jik876" if _is_released(prefix) else "XTTS")
@@ -193,12 +220,51 @@ class HiFiGANLayout(CheckpointLayout):
 
         **Raises:** `CheckpointError` for tensors that are not those of `config`.
         """
-        return plan_export(generator_shapes(config.generator), GENERATOR_RULES, layout, given, where)
+        generator = config.generator
+        plan = plan_export(generator_shapes(generator), generator_rules(layout.aliases.values()), layout, given, where)
+        if not generator.input_mean:
+            return plan
+        numbers = (generator.input_mean, generator.input_scale)
+        values = {name: np.asarray(one, np.float32) for name, one in zip(_STATISTICS, numbers, strict=True)}
+        wanted = {name: Spec(array.shape, FLOAT) for name, array in values.items()}
+        return replace(
+            plan,
+            wanted={**plan.wanted, **wanted},
+            missing=(*plan.missing, *wanted),
+            initial=lambda name, shape, other: values[name],
+        )
+
+
+def _with_statistics(
+    found: Recognised, archive: Archive, prefix: str, foreign: ForeignConfig | None
+) -> tuple[Recognised, tuple[Ignore, ...]]:
+    """`found` with the mean and scale of the input in the file, and the reason for ignoring these tensors."""
+    names = [prefix + name for name in _STATISTICS]
+    if not all(name in archive.tensors for name in names):
+        return found, ()
+    pattern = "|".join(map(re.escape, names))
+    if foreign is not None and not foreign.normalized:
+        return found, (Ignore(pattern, "the configuration states that the input is not normalised"),)
+    channels = found.config.generator.in_channels
+    arrays = [np.asarray(archive.tensors[name], np.float32) for name in names]
+    for name, array in zip(names, arrays, strict=True):
+        if array.shape != (channels,) or not np.isfinite(array).all() or (name == names[1] and (array <= 0).any()):
+            raise CheckpointError(
+                f"{format_name(name)} has the shape {array.shape} and values from {array.min(initial=np.inf):g} to "
+                f"{array.max(initial=-np.inf):g}; it should have one finite number for each of the {channels} input "
+                "channels, and the scale should be positive. Download the file again."
+            )
+    mean, scale = (tuple(map(float, array)) for array in arrays)
+    generator = replace(found.config.generator, input_mean=mean, input_scale=scale)
+    return (
+        replace(found, config=replace(found.config, generator=generator)),
+        (Ignore(pattern, "stored in config.json as input_mean and input_scale"),),
+    )
 
 
 def _is_released(prefix: str) -> bool:
     """Whether `prefix` is that of a generator in jik876's files, or empty, as in a bare state dict."""
-    return prefix.replace("module.", "") in ("", "generator.")
+    return prefix.replace("module.", "") in ("", "generator.", "generator.model.")
 
 
 def _without_module(name: str) -> str:

@@ -1,8 +1,6 @@
-"""Conversion of other implementations' HiFi-GAN configurations."""
+"""Conversion of other implementations' HiFi-GAN configurations: those of jik876, coqui and VITS."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxvoice.config import format_value, from_dict, to_dict
@@ -10,26 +8,16 @@ from jaxvoice.dsp.coqui_mels import coqui_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.config import GeneratorConfig, HiFiGANConfig, LatentConfig
+from jaxvoice.models.hifigan.embedded_generators import (
+    RVC_KEY,
+    read_huggingface_vits,
+    read_huggingface_vocoder,
+    read_nemo,
+    read_rvc,
+)
+from jaxvoice.models.hifigan.foreign_settings import OPTIONAL_SIZES, ForeignConfig, hop_length_of, read_sizes
 from jaxvoice.weights.foreign_settings import LONGEST_SEGMENT, Settings
 from jaxvoice.weights.schemas import migrate
-
-
-@dataclass(frozen=True)
-class ForeignConfig:
-    """The settings in a configuration file."""
-
-    kind: str
-    """The implementation that wrote it."""
-    generator: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `GeneratorConfig`."""
-    mel: MelConfig | LatentConfig | None = None
-    """The input of the generator; `None` if the file does not state it."""
-    segment_size: int | None = None
-    """Samples of a training crop; `None` if the file does not state it."""
-    assumed: tuple[str, ...] = ()
-    """Assumptions about missing settings."""
-    decay: float | None = None
-    """Factor of the learning rates after each epoch; `None` if the file does not state it."""
 
 
 def read_foreign_config(table: Mapping[str, Any], where: str) -> ForeignConfig:
@@ -42,7 +30,8 @@ def read_foreign_config(table: Mapping[str, Any], where: str) -> ForeignConfig:
     if read is None:
         raise ConfigError(
             f"{where} is not a known HiFi-GAN configuration. jik876's has upsample_rates and sampling_rate; coqui's "
-            "has generator_model_params and audio, or model_args. Pass the correct file with --config."
+            "has generator_model_params and audio, or model_args; Hugging Face's has model_in_dim or flow_size; NeMo's "
+            "has preprocessor and generator. Pass the correct file with --config."
         )
     if read is _read_jaxvoice:
         table = migrate("model folder", table, where).table
@@ -64,6 +53,14 @@ def _reader_of(table: Mapping[str, Any]) -> Callable[[Settings], ForeignConfig] 
         return _read_coqui_vocoder
     if isinstance(table.get("model_args"), Mapping):
         return _read_coqui_model
+    if table.get("model_type") == "vits" and "flow_size" in table:
+        return read_huggingface_vits
+    if "model_in_dim" in table or isinstance(table.get("vocoder_config"), Mapping):
+        return read_huggingface_vocoder
+    if isinstance(table.get("preprocessor"), Mapping) and isinstance(table.get("generator"), Mapping):
+        return read_nemo
+    if RVC_KEY in table:
+        return read_rvc
     if "upsample_rates" in table and "sampling_rate" in table:
         return _read_jik876
     if isinstance(table.get("model"), Mapping) and isinstance(table.get("data"), Mapping):
@@ -78,7 +75,7 @@ def _read_jaxvoice(table: Settings) -> ForeignConfig:
 
 def _read_jik876(table: Settings) -> ForeignConfig:
     """jik876/hifi-gan `config_v1.json`."""
-    generator = _read_sizes(table) | {"in_channels": table.integer("num_mels", 80)}
+    generator = read_sizes(table) | {"in_channels": table.integer("num_mels", 80)}
     mel = MelConfig(
         sample_rate=table.integer("sampling_rate"),
         n_fft=table.integer("n_fft"),
@@ -132,7 +129,7 @@ def _read_coqui_vocoder(table: Settings) -> ForeignConfig:
     model, params = table.text("generator_model", "hifigan_generator"), table.table("generator_model_params")
     if model != "hifigan_generator":
         raise ConfigError(f"generator_model is {format_value(model)}; it should be 'hifigan_generator'.")
-    generator = _read_sizes(params, rates="upsample_factors", block="resblock_type", optional=_OPTIONAL_SIZES)
+    generator = read_sizes(params, rates="upsample_factors", block="resblock_type", optional=OPTIONAL_SIZES)
     if "cond_channels" in params:
         generator["cond_channels"] = params.integer("cond_channels", low=0)
     for name in ("conv_pre_weight_norm", "conv_post_weight_norm", "conv_post_bias"):
@@ -159,11 +156,11 @@ def _read_coqui_model(table: Settings) -> ForeignConfig:
         rate, hop = args.integer("output_sample_rate", 24000), args.integer("output_hop_length", 256)
         return ForeignConfig("XTTS", generator, LatentConfig(rate, hop, args.integer("decoder_input_dim", 1024)))
     rates, block = "upsample_rates_decoder", "resblock_type_decoder"
-    generator = _read_sizes(args, rates, block, suffix="_decoder", optional=(*_OPTIONAL_SIZES, rates, block))
+    generator = read_sizes(args, rates, block, suffix="_decoder", optional=(*OPTIONAL_SIZES, rates, block))
     if "hidden_channels" in args:
         generator["in_channels"] = args.integer("hidden_channels")
     audio = table.table("audio")
-    hop = _hop_length(generator["upsample_rates"]) if "upsample_rates" in generator else audio.integer("hop_length")
+    hop = hop_length_of(generator["upsample_rates"]) if "upsample_rates" in generator else audio.integer("hop_length")
     return ForeignConfig(
         "VITS", generator, LatentConfig(audio.integer("sample_rate"), hop, args.integer("hidden_channels", 192))
     )
@@ -173,49 +170,9 @@ def _read_vits(table: Settings) -> ForeignConfig:
     """jaywalnut310/vits `configs/ljs_base.json`."""
     model, data = table.table("model"), table.table("data")
     channels = model.integer("inter_channels")
-    generator = _read_sizes(model)
+    generator = read_sizes(model)
     generator["in_channels"] = channels
     if model.value("gin_channels"):
         generator["cond_channels"] = model.integer("gin_channels")
-    hop = _hop_length(generator["upsample_rates"])
+    hop = hop_length_of(generator["upsample_rates"])
     return ForeignConfig("VITS", generator, LatentConfig(data.integer("sampling_rate"), hop, channels))
-
-
-_OPTIONAL_SIZES = (
-    "upsample_initial_channel",
-    "upsample_kernel_sizes",
-    "resblock_kernel_sizes",
-    "resblock_dilation_sizes",
-)
-
-
-def _read_sizes(
-    table: Settings,
-    rates: str = "upsample_rates",
-    block: str = "resblock",
-    *,
-    suffix: str = "",
-    optional: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Fields of `GeneratorConfig`. `rates` and `block` are the keys of the rates and of the kind of block."""
-    found: dict[str, Any] = {}
-    readers: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
-        ("upsample_rates", rates, table.integers),
-        ("resblock", block, table.text),
-        ("upsample_initial_channel", f"upsample_initial_channel{suffix}", table.integer),
-        ("upsample_kernel_sizes", f"upsample_kernel_sizes{suffix}", table.integers),
-        ("resblock_kernel_sizes", f"resblock_kernel_sizes{suffix}", table.integers),
-        ("resblock_dilation_sizes", f"resblock_dilation_sizes{suffix}", table.integer_lists),
-    )
-    for field_name, key, read in readers:
-        if key in table or (field_name not in optional and key not in optional):
-            found[field_name] = read(key)
-    if found.get("resblock") == "2" and "resblock_dilation_sizes" in found:
-        # Residual blocks of kind 2 use the first two dilations only.
-        found["resblock_dilation_sizes"] = tuple(sizes[:2] for sizes in found["resblock_dilation_sizes"])
-    return found
-
-
-def _hop_length(rates: Sequence[int]) -> int:
-    """The product of upsampling rates, limited to 2**62. Larger products are invalid too."""
-    return min(math.prod(rates), 2**62)

@@ -169,7 +169,7 @@ class Generator(Module):
         length = None if length is None else jnp.asarray(length)
         mask = _valid(length, frames, mel.shape[:-2])
         cond = None if cond is None else cond[..., None, :].astype(mel.dtype)
-        x = self.conv_pre(_zero_unless(mask, mel))
+        x = self.conv_pre(_zero_unless(mask, self._normalised(mel)))
         if self.cond_layer is not None and cond is not None:
             x = x + self.cond_layer(cond)
         for i, up in enumerate(self.ups):
@@ -183,6 +183,16 @@ class Generator(Module):
         # In half precision, the waveform would be rounded, to 8 bits in bfloat16.
         x = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
         return jnp.tanh(self.conv_post(_leaky_relu(x, _FINAL_SLOPE, mask)))
+
+    def _normalised(self, mel: Array) -> Array:
+        if not self.config.input_mean:
+            return mel
+        shape = (*(1 for _ in mel.shape[:-1]), mel.shape[-1])
+        mean, scale = (
+            jnp.asarray(values, jnp.float32).reshape(shape)
+            for values in (self.config.input_mean, self.config.input_scale)
+        )
+        return ((mel.astype(jnp.float32) - mean) / scale).astype(mel.dtype)
 
     def _check_shapes(self, mel: Array, cond: Array | None) -> None:
         mels, size = self.config.in_channels, self.config.cond_channels

@@ -43,6 +43,7 @@ def generators_in(names: Iterable[str]) -> list[str]:
             found.setdefault(".".join([*parts[:last], ""]), set())
     for parts in split:
         for i, part in enumerate(parts[:-1]):
+            part = "ups" if part == "upsampler" else part
             if part in _OTHER_LAYERS and (part == "conv_post" or (parts[i + 1] == "0" and i + 2 < len(parts))):
                 has = found.get(".".join([*parts[:i], ""]))
                 if has is not None:
@@ -147,6 +148,9 @@ def _mel(
     if prefix.endswith("waveform_decoder.") and (generator.in_channels, hop) == (1024, 256):
         assumed.append("24000 Hz, as in XTTS (no configuration)")
         return LatentConfig(24000, hop, generator.in_channels)
+    if released and (generator.in_channels, generator.upsample_rates) == (128, (10, 4, 2, 2)):
+        assumed.append("mel contract of bshall/hifigan: 16000 Hz, natural logarithm, 0 to 8000 Hz (no config.json)")
+        return MelConfig(sample_rate=16000, hop_length=160, num_mels=128, fmax=None, magnitude_floor=0.0)
     if not released:
         raise CheckpointError(
             f"The mel contract of {where} is unknown; pass its configuration (the config.json of the release) with "

@@ -5,8 +5,9 @@ the order of torch's state dict.
 """
 
 import itertools
+import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def _layer(source: str, norm: Norm = "weight", *, target: str | None = None) -> 
 GENERATOR_RULES: tuple[Rule, ...] = (
     *_layer("conv_pre"),
     *_layer("ups.{i}"),
+    *_layer("upsampler.{i}", target="ups.{i}"),
     *_layer("resblocks.{n}.convs1.{j}"),
     *_layer("resblocks.{n}.convs2.{j}"),
     *_layer("resblocks.{n}.convs.{j}"),
@@ -41,7 +43,41 @@ GENERATOR_RULES: tuple[Rule, ...] = (
     *_layer("cond", target="cond_layer"),
     *_layer("conds.{i}"),
 )
-"""Rules for the layers of a generator. VITS names `cond_layer` `cond`. Weights keep torch's layout."""
+"""Rules for the layers of a generator. Weights keep torch's layout.
+
+VITS names `cond_layer` `cond`, and Hugging Face names `ups` `upsampler`.
+"""
+
+_NESTED_BLOCK = re.compile(r"resblocks\.([0-9]{1,2})\.([0-9]{1,2})\.(convs[12]?\..*)", re.DOTALL)
+
+
+def generator_rules(names: Iterable[str]) -> tuple[Rule, ...]:
+    """The rules for a file with layers or tensors of these names.
+
+    NeMo numbers residual blocks by stage and kernel (`resblocks.1.2.convs1.0`), others in one list.
+    """
+    places = [(int(found[1]), int(found[2])) for name in names if (found := _NESTED_BLOCK.fullmatch(name))]
+    kernels, rules = 1 + max((kernel for _, kernel in places), default=0), GENERATOR_RULES
+    for stage, kernel in sorted(set(places)):
+        for convs in ("convs1", "convs2", "convs"):
+            source, target = f"resblocks.{stage}.{kernel}.{convs}", f"resblocks.{stage * kernels + kernel}.{convs}"
+            rules += _layer(f"{source}.{{j}}", target=f"{target}.{{j}}")
+    return rules
+
+
+def jik876_names(names: Iterable[str]) -> dict[str, str]:
+    """The name in files of jik876/hifi-gan for each of `names`, which have no prefix."""
+    names, found = list(names), {}
+    nested = {name: match for name in names if (match := _NESTED_BLOCK.fullmatch(name))}
+    kernels = 1 + max((int(match[2]) for match in nested.values()), default=0)
+    for name in names:
+        match = nested.get(name)
+        if match is not None:
+            found[name] = f"resblocks.{int(match[1]) * kernels + int(match[2])}.{match[3]}"
+        else:
+            found[name] = re.sub(r"^upsampler\.", "ups.", name)
+    return found
+
 
 DISCRIMINATOR_RULES: tuple[Rule, ...] = (
     *_layer("mpd.discriminators.{n}.convs.{i}"),
