@@ -304,6 +304,37 @@ def test_yaml_configurations_are_read(tmp_path, to, name):
     assert report.info["config"] == name and about(to)["config"]["mel"]["fmax"] == 8000.0
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("sizes", [released.SMALL, ONE], ids=["resblock 2", "resblock 1"])
+@pytest.mark.parametrize("configured", [True, False])
+def test_frozen_archives_are_imported_by_their_code(tmp_path, to, sizes, configured):
+    model = generator(**sizes).eval()
+    frozen = torch.jit.freeze(torch.jit.trace(model, torch.randn(1, 80, 5)).eval())
+    frozen.save(str(tmp_path / "frozen.pt"))
+    if configured:
+        (tmp_path / "config.json").write_text(json.dumps({**CONFIG, **sizes}), encoding="utf-8")
+    report = import_model(tmp_path / "frozen.pt", to)
+    assert_same_sound(to, model)
+    assert Vocoder.load(to).config.mel == MelConfig()
+    assert len(report.info["assumed"]) == (0 if configured else 1)
+    assert set(report.info["ignored"].values()) <= {"constant in the archive's code"}
+    if configured:
+        (tmp_path / "config.json").write_text(json.dumps({**CONFIG, **sizes, "upsample_rates": [8, 4, 8]}))
+        with pytest.raises(ConfigError, match=r"upsample_rates is \(8, 4, 8\) in the configuration.*\(8, 8, 4\)"):
+            import_model(tmp_path / "frozen.pt", tmp_path / "other")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_frozen_archives_of_other_networks_are_not_recognised(tmp_path, to):
+    other = torch.nn.Sequential(
+        torch.nn.Conv1d(8, 8, 7), torch.nn.ConvTranspose1d(8, 4, 4, 2), torch.nn.Conv1d(4, 1, 7)
+    )
+    torch.jit.freeze(torch.jit.trace(other.eval(), torch.randn(1, 8, 20)).eval()).save(str(tmp_path / "frozen.pt"))
+    with pytest.raises(CheckpointError, match="not a checkpoint of a known family"):
+        import_model(tmp_path / "frozen.pt", to)
+
+
 def test_yaml_that_is_no_configuration_is_named(tmp_path, to):
     source = write(tmp_path / "g_1", {"generator": state(generator())})
     (tmp_path / "config.yml").write_text("- a\n- b\n", encoding="utf-8")

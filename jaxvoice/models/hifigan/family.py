@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxvoice.config import format_value
-from jaxvoice.errors import CheckpointError
+from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.checkpoint_layout import (
     FLOAT,
     UNKNOWN_LICENCE,
@@ -23,6 +23,7 @@ from jaxvoice.models.family import Family
 from jaxvoice.models.hifigan.config import HiFiGANConfig
 from jaxvoice.models.hifigan.foreign_configs import jik876_config, read_foreign_config
 from jaxvoice.models.hifigan.foreign_settings import ForeignConfig
+from jaxvoice.models.hifigan.frozen_archives import FrozenGenerator, frozen_generator
 from jaxvoice.models.hifigan.recognition import (
     Recognised,
     choose_generator,
@@ -89,8 +90,9 @@ class HiFiGANLayout(CheckpointLayout):
     export_layout = FileLayout(nesting=("generator",))
 
     def recognises(self, checkpoint: Checkpoint) -> bool:
-        """Whether there is a generator, below any prefix."""
-        return bool(generators_in(checkpoint.archive.tensors))
+        """Whether there is a generator, below any prefix or in the code of a frozen archive."""
+        archive = checkpoint.archive
+        return bool(generators_in(archive.tensors)) or frozen_generator(archive) is not None
 
     def plan_import(self, checkpoint: Checkpoint, options: ImportOptions) -> GeneratorImport:
         """Plan the import of the generator, with its sizes and mel contract.
@@ -99,6 +101,9 @@ class HiFiGANLayout(CheckpointLayout):
         contradict the configuration.
         """
         archive, where = checkpoint.archive, checkpoint.name
+        frozen = None if generators_in(archive.tensors) else frozen_generator(archive)
+        if frozen is not None:
+            archive.tensors = frozen.tensors(archive.tensors)
         infos = archive.tensors.infos()
         prefix = choose_generator(infos, options.part, where)
         shapes = {name.removeprefix(prefix): info.shape for name, info in infos.items() if name.startswith(prefix)}
@@ -110,6 +115,8 @@ class HiFiGANLayout(CheckpointLayout):
         if table is None and (inside := config_inside(archive)) is not None:
             table, table_name = inside
         foreign = None if table is None else read_foreign_config(table, table_name)
+        if frozen is not None:
+            foreign = _with_frozen_sizes(foreign, frozen, where)
         if options.part is None and contains_other_parts(archive, foreign.kind if foreign else None):
             options = replace(options, part=prefix.removesuffix(".") or None)
         names = jik876_names(shapes)
@@ -260,6 +267,19 @@ def _with_statistics(
         replace(found, config=replace(found.config, generator=generator)),
         (Ignore(pattern, "stored in config.json as input_mean and input_scale"),),
     )
+
+
+def _with_frozen_sizes(foreign: ForeignConfig | None, frozen: FrozenGenerator, where: str) -> ForeignConfig:
+    """`foreign` with the sizes in the code of a frozen archive, which it should not contradict."""
+    if foreign is None:
+        return ForeignConfig("jik876", frozen.sizes)
+    for name, value in frozen.sizes.items():
+        if foreign.generator.get(name, value) != value:
+            raise ConfigError(
+                f"{name} is {format_value(foreign.generator[name])} in the configuration; it should be "
+                f"{format_value(value)}, as in the code of {where}. Pass another configuration with --config."
+            )
+    return replace(foreign, generator={**foreign.generator, **frozen.sizes})
 
 
 def _is_released(prefix: str) -> bool:
