@@ -3,7 +3,7 @@
 import re
 
 from jaxvoice.text.abbreviations import MONTHS
-from jaxvoice.text.numbers import cardinal, ordinal, plural, whole_number, year
+from jaxvoice.text.numbers import cardinal, expand_matches, ordinal, plural, whole_number, year
 
 MONTH_NAMES = tuple(dict.fromkeys(MONTHS.values()))
 MONTH_NAME = "|".join(MONTH_NAMES)
@@ -43,34 +43,36 @@ ERA = re.compile(r"\bAD(?= \d)|(?<=\d )(?:AD|BC|BCE|CE)\b")
 
 def expand_dates(text: str) -> str:
     """Expand the dates of folded `text`: `Jan-15-2020`, `25 Sept.`, `2016/07/03`, `15.01.2020`, `2Q22`."""
-    text = DATE_AND_TIME.sub(lambda match: f", {match[1]}{match[2] or ''}", text)
-    text = ERA.sub(lambda match: " ".join(match[0]), text)
-    text = MONTH_BEFORE_DAY.sub(_before_day, text)
-    text = MONTH_AFTER_DAY.sub(_after_day, text)
-    text = DATE_YEAR_FIRST.sub(lambda match: _date(int(match[3]), int(match[4]), int(match[1]), match[0]), text)
-    text = DATE_YEAR_LAST.sub(_year_last, text)
-    text = MONTH_DAY.sub(_month_day, text)
-    text = DAY_MONTH.sub(_day_month, text)
-    return QUARTER.sub(_quarter, text)
+    text = expand_matches(DATE_AND_TIME, lambda match: f", {match[1]}{match[2] or ''}", text)
+    text = expand_matches(ERA, lambda match: " ".join(match[0]), text)
+    text = expand_matches(MONTH_BEFORE_DAY, _before_day, text)
+    text = expand_matches(MONTH_AFTER_DAY, _after_day, text)
+    text = expand_matches(
+        DATE_YEAR_FIRST, lambda match: _date(int(match[3]), int(match[4]), int(match[1]), match[0]), text
+    )
+    text = expand_matches(DATE_YEAR_LAST, _year_last, text)
+    text = expand_matches(MONTH_DAY, _month_day, text)
+    text = expand_matches(DAY_MONTH, _day_month, text)
+    return expand_matches(QUARTER, _quarter, text)
 
 
 def expand_times(text: str) -> str:
     """Expand the times of folded `text`: `3:05 p.m.`, `9am-5pm`, `1.59 p.m.`, `0800 hours`."""
-    text = DOTTED_TIME.sub(lambda match: f"{match[1] or match[3]}:{match[2] or match[4]}", text)
-    text = TIME_RANGE.sub(lambda match: f"{match[1]}{match[2] or ''} to ", text)
+    text = expand_matches(DOTTED_TIME, lambda match: f"{match[1] or match[3]}:{match[2] or match[4]}", text)
+    text = expand_matches(TIME_RANGE, lambda match: f"{match[1]}{match[2] or ''} to ", text)
     text = CLOCK_RANGE.sub(" to ", text)
-    text = MILITARY_HOUR.sub(_military_hour, text)
-    return HOUR.sub(_hour, TIME.sub(_time, text))
+    text = expand_matches(MILITARY_HOUR, _military_hour, text)
+    return expand_matches(HOUR, _hour, expand_matches(TIME, _time, text))
 
 
 def expand_year_ranges(text: str) -> str:
     """Expand ranges of years of folded `text`: `1914-18`."""
-    return YEARS.sub(_years, text)
+    return expand_matches(YEARS, _years, text)
 
 
 def expand_decades(text: str) -> str:
     """Expand the decades of folded `text`: `1980s`, `'80s`, `1960s-80s`."""
-    return DECADE.sub(_decade, text)
+    return expand_matches(DECADE, _decade, text)
 
 
 def _month(written: str) -> str:
@@ -166,8 +168,7 @@ def _military_hour(match: re.Match[str]) -> str:
 
 def _final_stop(match: re.Match[str]) -> str:
     # At the end of the text, the full stop of "p.m." also ends the sentence.
-    following = match.string[match.end() : match.end() + 40]
-    return "." if match[0].endswith(".") and not following.strip() else " " if following[:1].isalpha() else ""
+    return "." if match[0].endswith(".") and not match.string[match.end() : match.end() + 40].strip() else ""
 
 
 def _decade(match: re.Match[str]) -> str:

@@ -2,7 +2,7 @@
 
 import re
 
-from jaxvoice.text.numbers import AMOUNT, NUMBER_START, WHOLE, amount, cardinal, whole_number
+from jaxvoice.text.numbers import AMOUNT, NUMBER_START, WHOLE, amount, cardinal, expand_matches, whole_number
 from jaxvoice.text.units import RATE, rate_words
 
 MONEY = {
@@ -49,10 +49,12 @@ CENTS = re.compile(rf"{NUMBER_START}({WHOLE}) ?¢")
 
 def expand_money(text: str) -> str:
     """Expand the amounts of money of folded `text` to words."""
-    text = CODE_BESIDE_AMOUNT.sub(_code, PREFIXED_SIGN.sub(lambda match: f"{' '.join(match[0])} ", text))
-    text = MONEY_RANGE.sub(_range, text)
-    text = CURRENCY.sub(_money, text)
-    return CENTS.sub(lambda match: f"{amount(match[1])} cent{'s' * (match[1] != '1')}", text)
+    text = expand_matches(
+        CODE_BESIDE_AMOUNT, _code, expand_matches(PREFIXED_SIGN, lambda match: f"{' '.join(match[0])} ", text)
+    )
+    text = expand_matches(MONEY_RANGE, _range, text)
+    text = expand_matches(CURRENCY, _money, text)
+    return expand_matches(CENTS, lambda match: f"{amount(match[1])} cent{'s' * (match[1] != '1')}", text)
 
 
 def _code(match: re.Match[str]) -> str:
@@ -70,16 +72,14 @@ def _range(match: re.Match[str]) -> str:
 
 def _money(match: re.Match[str]) -> str:
     named, rate = match["noun"] or "", rate_words(match["rate"])
-    following = match.string[match.end() : match.end() + 1]
-    end = " " if following.isalpha() else ""
     if named and named[1:].removesuffix("s") != MONEY[match["sign"]][0]:
-        return _amount_of_money(match, attributive=False) + named + rate + end  # not the currency of the sign
+        return _amount_of_money(match, attributive=False) + named + rate  # not the currency of the sign
     after = AFTER.match(match.string, match.end())
     hyphenated = (
         (match["join"] or " ")[0] == "-" and after and (after[1] or (after[2] and after[2] not in NOT_MODIFIED))
     )
     attributive = bool(named.startswith("-") or (hyphenated and not named))
-    return _amount_of_money(match, attributive=attributive) + rate + end
+    return _amount_of_money(match, attributive=attributive) + rate
 
 
 def _amount_of_money(match: re.Match[str], *, attributive: bool) -> str:

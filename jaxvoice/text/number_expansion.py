@@ -10,7 +10,18 @@ from jaxvoice.text.dates_and_times import (
     month_and_day,
 )
 from jaxvoice.text.money import NOT_MODIFIED, SCALE_WORDS, SIGNS, expand_money
-from jaxvoice.text.numbers import AMOUNT, NUMBER_START, WHOLE, amount, cardinal, fraction, ordinal, whole_number, year
+from jaxvoice.text.numbers import (
+    AMOUNT,
+    NUMBER_START,
+    WHOLE,
+    amount,
+    cardinal,
+    expand_matches,
+    fraction,
+    ordinal,
+    whole_number,
+    year,
+)
 from jaxvoice.text.telephone_numbers import expand_telephone_numbers
 from jaxvoice.text.units import POWERED_LETTERS, POWERED_UNIT, RATE, UNIT_NAME, UNITS, rate_words, unit_words
 
@@ -60,23 +71,23 @@ def expand_numbers(text: str) -> str:
     text = MINUS_NUMBER.sub("minus ", text)
     text = expand_money(expand_dates(text))
     text = TEXT_BESIDE_NUMBER.sub(_separate, expand_times(text))
-    text = _expand_inches(FEET.sub(_feet, text))
-    text = FRACTION.sub(_fraction, text)
+    text = _expand_inches(expand_matches(FEET, _feet, text))
+    text = expand_matches(FRACTION, _fraction, text)
     text = DIMENSIONS.sub(" by ", text)
-    text = expand_year_ranges(RANGE_OF_UNITS.sub(lambda match: f"{cardinal(int(match[1]))} to ", text))
-    text = CHAIN.sub(_chain, text)
+    text = expand_year_ranges(expand_matches(RANGE_OF_UNITS, lambda match: f"{cardinal(int(match[1]))} to ", text))
+    text = expand_matches(CHAIN, _chain, text)
     text = RANGE.sub(" to ", text)
     text = SLASH_BETWEEN_NUMBERS.sub(" ", RATIO_COLON.sub(" to ", text))
-    text = PERCENT.sub(lambda match: f"{amount(match[1])} percent", text)
-    text = ORDINAL.sub(lambda match: ordinal(int(match[1].replace(",", "")[:36])) + (" to " if match[2] else ""), text)
-    text = expand_decades(text)
-    text = UNIT.sub(_unit, text)
-    text = RATE_OF_NUMBER.sub(lambda match: rate_words(match[1]), text)
-    text = NUMBER_SIGN.sub("number ", text)
-    text = VERSION_NUMBER.sub(
-        lambda match: " point ".join(map(whole_number, match[0].split("."))) + _space(match), text
+    text = expand_matches(PERCENT, lambda match: f"{amount(match[1])} percent", text)
+    text = expand_matches(
+        ORDINAL, lambda match: ordinal(int(match[1].replace(",", "")[:36])) + (" to " if match[2] else ""), text
     )
-    return PLAIN_NUMBER.sub(_plain_number, text)
+    text = expand_decades(text)
+    text = expand_matches(UNIT, _unit, text)
+    text = expand_matches(RATE_OF_NUMBER, lambda match: rate_words(match[1]), text)
+    text = NUMBER_SIGN.sub("number ", text)
+    text = expand_matches(VERSION_NUMBER, lambda match: " point ".join(map(whole_number, match[0].split("."))), text)
+    return expand_matches(PLAIN_NUMBER, _plain_number, text)
 
 
 def _separate(match: re.Match[str]) -> str:
@@ -85,10 +96,6 @@ def _separate(match: re.Match[str]) -> str:
     # Letters between digits are not a unit: "34V2".
     within = match.string[max(0, match.start() - 1) : match.start()].isdigit() and match[0] in UNITS
     return match[0] if within else f"{match[0]} "
-
-
-def _space(match: re.Match[str]) -> str:
-    return " " if match.string[match.end() : match.end() + 1].isalpha() else ""
 
 
 def _feet(match: re.Match[str]) -> str:
@@ -107,9 +114,9 @@ def _expand_inches(text: str) -> str:
             return match[0]
         attributive = following and following not in NOT_MODIFIED  # "a 27\" screen"
         words = f"{amount(digits)} inch{'es' * (digits != '1' and not attributive)}"
-        return f"{words} {following}" if following else words + _space(match)
+        return f"{words} {following}" if following else words
 
-    return QUOTE_OR_INCHES.sub(expand, text)
+    return expand_matches(QUOTE_OR_INCHES, expand, text)
 
 
 def _fraction(match: re.Match[str]) -> str:
@@ -122,7 +129,7 @@ def _fraction(match: re.Match[str]) -> str:
         if unit not in UNITS:  # the pattern ignores case
             return f"{words} {unit}"
         return f"{words} {unit_words(unit, not whole and numerator <= denominator)}"
-    return words + _space(match)
+    return words
 
 
 def _fraction_words(whole: str | None, numerator: int, denominator: int, before: str) -> str | None:

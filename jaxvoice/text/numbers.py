@@ -1,5 +1,7 @@
 """Numbers in English words, in American usage."""
 
+import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from num2words import num2words
@@ -12,6 +14,24 @@ AMOUNT = rf"(?:{WHOLE}(?:\.\d+)?|(?<!\.)\.\d+)"
 NUMBER_START = r"(?<![\d.,])"  # matches start at the first digit; otherwise matching would take quadratic time
 ONES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 FRACTIONS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
+
+
+def expand_matches(pattern: re.Pattern[str], words: Callable[[re.Match[str]], str], text: str) -> str:
+    """Replace the matches of `pattern` in `text` by `words(match)`, with spaces to adjacent letters and digits."""
+
+    def spaced(match: re.Match[str]) -> str:
+        replaced = words(match)
+        if replaced == match[0]:
+            return replaced
+        before, after = (
+            match.string[max(0, match.start() - 1) : match.start()],
+            match.string[match.end() : match.end() + 1],
+        )
+        opening = " " if before.isalnum() and replaced[:1].isalnum() else ""
+        closing = " " if after.isalnum() and replaced[-1:].isalnum() else ""
+        return opening + replaced + closing
+
+    return pattern.sub(spaced, text)
 
 
 @lru_cache(maxsize=4096)

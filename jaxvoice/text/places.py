@@ -3,7 +3,7 @@
 import re
 
 from jaxvoice.text.abbreviations import MONTHS
-from jaxvoice.text.numbers import digit_words, ordinal
+from jaxvoice.text.numbers import digit_words, expand_matches, ordinal
 from jaxvoice.text.sentence_ends import SENTENCE_STOP, STARTERS
 from jaxvoice.text.telephone_numbers import year_style
 
@@ -57,13 +57,13 @@ PREMISE_SIGN = re.compile(r"(?<=[a-z])(,? )#(?=\d+[A-Z]?\b *(?:,|$))")
 
 def expand_places(text: str) -> str:
     """Expand the addresses of folded `text`: `12 Elm St.`, `5th Ave`, `St Paul's`, `Apt. 4B`, `Dallas, TX 75201`."""
-    text = POSTAL_CODE.sub(_postal_code, text)
-    text = ZIP_CODE.sub(lambda match: match[1] + digit_words(match[2]), text)
-    text = STATE.sub(lambda match: " ".join(match[1]) + (SENTENCE_STOP if match[2] else ""), text)
-    text = PREMISE.sub(lambda match: f"{PREMISES[match[1]]} ", text)
-    text = NUMBERED_ADDRESS.sub(_numbered_address, text)
-    text = STREET.sub(lambda match: f"{match[1]} {STREET_TYPES[match[2].lower()]}{match[3] or ''}", text)
-    return SAINT.sub(_saint, text)
+    text = expand_matches(POSTAL_CODE, _postal_code, text)
+    text = expand_matches(ZIP_CODE, lambda match: match[1] + digit_words(match[2]), text)
+    text = expand_matches(STATE, lambda match: " ".join(match[1]) + (SENTENCE_STOP if match[2] else ""), text)
+    text = expand_matches(PREMISE, lambda match: f"{PREMISES[match[1]]} ", text)
+    text = expand_matches(NUMBERED_ADDRESS, _numbered_address, text)
+    text = expand_matches(STREET, lambda match: f"{match[1]} {STREET_TYPES[match[2].lower()]}{match[3] or ''}", text)
+    return expand_matches(SAINT, _saint, text)
 
 
 def _postal_code(match: re.Match[str]) -> str:

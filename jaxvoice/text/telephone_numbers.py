@@ -2,20 +2,20 @@
 
 import re
 
-from jaxvoice.text.numbers import cardinal, digit_words
+from jaxvoice.text.numbers import cardinal, digit_words, expand_matches
 
 PHONE = re.compile(
-    r"(?<![\d.-])(?P<plus>\+)?(?:(?P<country>1)(?:[-. ]|(?=\()))?"
+    r"(?<![\w.-])(?P<plus>\+)?(?:(?P<country>1)(?:[-. ]|(?=\()))?"
     r"(?:\((?P<area>\d{3})\)[-. ]{0,2}|(?P<bare>\d{3})[-. ])?"
-    r"(?P<exchange>\d{3})(?P<sign>[-. ])(?P<line>\d{4})(?P<extension>(?:-\d{1,4}){0,2})(?![\d-]|\.\d)"
+    r"(?P<exchange>\d{3})(?P<sign>[-. ])(?P<line>\d{4})(?P<extension>(?:-\d{1,4}){0,2})(?![\w-]|\.\d)"
 )
 PHONE_WORD = re.compile(r"(?<![\d-])1-([2-9])(00|\d\d)-(?=[A-Z][A-Za-z])")
 INTERNATIONAL = re.compile(
     r"(?<![\w+])\+\d{1,3}(?:[ .-](?:\(\d{1,4}\) ?)?\d{1,12}){1,6}(?![\w-])|(?<![\w+])\+\d{8,15}(?!\d)"
 )
-NATIONAL = re.compile(r"(?<![\d.,-])0\d{2,4} \d{3,4} \d{3,4}(?! ?\d)")
-SECURITY_NUMBER = re.compile(r"(?<![\d-])\d{3}-\d\d-\d{4}(?![\d-])")
-NETWORK_ADDRESS = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?!\.?\d)")
+NATIONAL = re.compile(r"(?<![\w.,-])0\d{2,4} \d{3,4} \d{3,4}(?! ?\d|\w)")
+SECURITY_NUMBER = re.compile(r"(?<![\w-])\d{3}-\d\d-\d{4}(?![\w-])")
+NETWORK_ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\.?\d|[A-Za-z])")
 CODE_WORD = re.compile(
     r"\b((?:ending in|pin|otp|pnr|code|password|passcode|routing|account)(?: (?:is|number|no\.?))?:? )"
     r"(\d{3,})(?![\d.,-]\d|\d)",
@@ -27,16 +27,16 @@ SAVINGS_PLAN = re.compile(r"\b(40[13])\(([kb])\)")
 
 def expand_telephone_numbers(text: str) -> str:
     """Expand the telephone numbers of folded `text`, and codes and network addresses."""
-    text = SAVINGS_PLAN.sub(lambda match: f"{year_style(match[1])} {match[2].upper()} ", text)
+    text = expand_matches(SAVINGS_PLAN, lambda match: f"{year_style(match[1])} {match[2].upper()} ", text)
     if "." in text:
-        text = NETWORK_ADDRESS.sub(_network_address, text)
-    text = PHONE_WORD.sub(lambda match: f"one {_group(match[1] + match[2])} ", text)
-    text = PHONE.sub(_phone, text)
-    text = INTERNATIONAL.sub(_international, text)
-    text = NATIONAL.sub(lambda match: _groups(match[0]), text)
-    text = SECURITY_NUMBER.sub(lambda match: _groups(match[0]), text)
-    text = CODE_WORD.sub(lambda match: match[1] + digit_words(match[2]), text)
-    return LETTERS_AND_DIGITS.sub(_letters_and_digits, text)
+        text = expand_matches(NETWORK_ADDRESS, _network_address, text)
+    text = expand_matches(PHONE_WORD, lambda match: f"one {_group(match[1] + match[2])} ", text)
+    text = expand_matches(PHONE, _phone, text)
+    text = expand_matches(INTERNATIONAL, _international, text)
+    text = expand_matches(NATIONAL, lambda match: _groups(match[0]), text)
+    text = expand_matches(SECURITY_NUMBER, lambda match: _groups(match[0]), text)
+    text = expand_matches(CODE_WORD, lambda match: match[1] + digit_words(match[2]), text)
+    return expand_matches(LETTERS_AND_DIGITS, _letters_and_digits, text)
 
 
 def year_style(digits: str) -> str:

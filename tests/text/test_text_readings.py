@@ -1,5 +1,7 @@
 """Readings of kinds of text that front ends often get wrong: ranges, arithmetic, addresses, telephone numbers."""
 
+import re
+
 import pytest
 
 from jaxvoice.errors import TextError
@@ -141,6 +143,22 @@ def test_a_pause_follows_an_abbreviation_that_ends_a_sentence(text):
     assert text_to_phonemes(text).count("pau") > text_to_phonemes(text.replace(". ", " ", 1).replace(".", "")).count(
         "pau"
     )
+
+
+AMOUNTS = (
+    '5 1984 5,000 3.5 $5 $5.50 50% 5/8 1/2 5:30 10-20 #5 12" 555-1234 212-555-1234 192.168.0.1 2^3 7-3=4 2*3 £5 €5-10'
+    " 5% 5¢ 2020-01-02 1/2/2020 2Q22 3x4 8m2 0800 .5"
+)
+
+
+@pytest.mark.parametrize("amount", AMOUNTS.split())
+def test_words_of_numbers_are_not_joined_with_letters(amount):
+    for before in ("zq", "ZQ", "zq-", "(zq"):
+        for after in ("zq", "s", "-zq", "'s"):
+            read = normalize(f"{before}{amount}{after}")
+            assert not re.search(r"\d", read)
+            letters = [word for word in re.findall("[a-z]+", read) if "zq" in word]
+            assert set(letters) <= {"zq", "zqs"}, read
 
 
 def test_symbols_are_read_in_compatibility_mode():
