@@ -24,7 +24,7 @@ class Align:
     """Align the recordings of CORPUS with their texts and write one Praat TextGrid per recording to the folder OUTPUT.
 
     CORPUS is laid out like LJSpeech or VCTK, or is a file list with lines id|text. Recordings that cannot be aligned
-    are skipped and counted.
+    are skipped and counted. A TextGrid has the tiers words and phones.
     """
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CORPUS")]
@@ -71,7 +71,7 @@ class Align:
                 kind = "audio" if isinstance(failure, AudioError) else getattr(failure, "kind", "text")
                 rejected.append(RejectedUtterance(utterance.id, kind, _with_name(failure, utterance)))
                 continue
-            write_textgrid(target, aligned.alignment)
+            write_textgrid(target, aligned.alignment, words=aligned.words)
             costs[utterance.id] = aligned.cost
             seconds += aligned.alignment.seconds
         if rejected:

@@ -1,5 +1,6 @@
 """Forced alignment of recordings with their text, with a text-to-speech model."""
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxvoice.data.alignments.alignment import AlignmentError
+from jaxvoice.data.alignments.alignment import Alignment, AlignmentError, Interval
 from jaxvoice.data.audio import SILENCE, resample
 from jaxvoice.data.store import PEAK
 from jaxvoice.dsp.mel import bucketed_log_mel
@@ -23,7 +24,7 @@ from jaxvoice.pipelines.mel_vocoder import Mel
 from jaxvoice.pipelines.sources import load_with_method
 from jaxvoice.pipelines.synthesizer import Synthesizer
 from jaxvoice.text.custom_words import CustomWords
-from jaxvoice.text.front_end import pronounce
+from jaxvoice.text.front_end import Word, pronounce
 from jaxvoice.text.phonemes import PAUSE
 
 MAX_FRAMES = 4000
@@ -74,7 +75,7 @@ class Aligner:
         """Align `audio`, at `sample_rate` (Hz), with an English text.
 
         A pause (`pau`) is inserted at the start, at the end and between words if the recording is silent there. Pauses
-        at punctuation are removed if the recording is not silent there.
+        at punctuation are removed if the recording is not silent there. `words` of the result are the times of words.
 
         **Arguments:** `text`, which may contain phonemes in braces; `custom_words`, as for `Synthesizer.speak`; `name`,
         the id of the alignment, also used in errors.
@@ -89,7 +90,8 @@ class Aligner:
         repeated_pauses = [(code, after) == (PAUSE, PAUSE) for code, after in pairwise(pronunciation.codes)]
         kept = np.flatnonzero(~np.array([False, *repeated_pauses]))
         phonemes = PhonemeSequence(tuple(pronunciation.codes[index] for index in kept), np.isin(kept, word_starts))
-        return self._align(self._mel(audio, sample_rate, name), phonemes, name, adjust_pauses=True)
+        found = self._align(self._mel(audio, sample_rate, name), phonemes, name, adjust_pauses=True)
+        return dataclasses.replace(found, words=_word_times(pronunciation.words, found.alignment))
 
     def align_phonemes(
         self,
@@ -123,3 +125,16 @@ class Aligner:
         if peak < SILENCE:
             raise AudioError(f"{name} is silent (its peak is {peak:.1e}); remove it or record it again.")
         return bucketed_log_mel(samples * np.float32(PEAK / peak) if self._peak_normalize else samples, self.mel)
+
+
+def _word_times(words: Sequence[Word], alignment: Alignment) -> tuple[Interval, ...]:
+    """The times of `words`, without punctuation. Only the pauses of `alignment` differ from the codes of the words."""
+    spoken = [place for place, code in enumerate(alignment.phones) if code != PAUSE]
+    found: list[Interval] = []
+    for word in words:
+        count = sum(code != PAUSE for code in word.codes)
+        if count:
+            first, last, spoken = spoken[0], spoken[count - 1], spoken[count:]
+            start, end = alignment.boundaries[[first, last + 1]].tolist()
+            found.append(Interval(word.text, start, end))
+    return tuple(found)

@@ -8,6 +8,7 @@ import pytest
 from jaxvoice.cli import main
 from jaxvoice.cli.align import Align
 from jaxvoice.data import Utterance, find_aligned, load_aligned
+from jaxvoice.data.alignments import read_textgrid
 from jaxvoice.data.audio import write_wav
 from jaxvoice.errors import ConfigError
 from jaxvoice.pipelines import Aligner
@@ -71,6 +72,8 @@ def test_align_writes_textgrids(align, corpus, tmp_path):
     ):
         assert kind in text, kind
     assert sorted(path.name for path in out.iterdir()) == ["one.TextGrid", "two.TextGrid"]
+    words = [word.label for word in read_textgrid(out / "one.TextGrid", "words") if word.label]
+    assert words == ["hello", "world", "and", "some", "more"]
     aligned = find_aligned(out, audio_dir=corpus / "wavs")
     assert [utterance.alignment.phones for utterance in aligned.utterances] == [tuple(GOOD), (*HELLO, *WORLD)]
     store = load_aligned(aligned, MEL, peak_normalize=True)

@@ -1,5 +1,6 @@
 """Forced alignment of recordings whose times are known exactly."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,15 @@ import numpy as np
 import pytest
 
 import jaxvoice
-from jaxvoice.data import AlignmentError, durations_in_frames, find_aligned, write_textgrid
+from jaxvoice.data import (
+    Alignment,
+    AlignmentError,
+    durations_in_frames,
+    find_aligned,
+    read_textgrid,
+    write_textgrid,
+)
+from jaxvoice.data.alignments.alignment import Interval
 from jaxvoice.data.audio import resample, write_wav
 from jaxvoice.dsp import log_mel
 from jaxvoice.dsp.dtw import WarpedBoundaries
@@ -16,7 +25,7 @@ from jaxvoice.errors import AudioError, CheckpointError, DataError, TextError
 from jaxvoice.models.gaussian_tts import forced_alignment as module
 from jaxvoice.models.gaussian_tts.forced_alignment import PhonemeSequence, adjust_inner_pauses
 from jaxvoice.pipelines import Aligner, Synthesizer
-from jaxvoice.text import ALIGNED
+from jaxvoice.text import ALIGNED, pronounce
 from tests.models.gaussian_tts.small import save_model
 from tests.pipelines.test_synthesizer import trained
 from tests.pipelines.tone_synthesizer import HOP, MEL, tone_audio, tone_synthesizer
@@ -207,3 +216,33 @@ def test_textgrids_keep_durations(aligner, tmp_path):
     assert moved.frames.tolist() != found.durations.tolist()
     with pytest.raises(DataError, match="cannot be written"):
         write_textgrid(tmp_path / "none" / "one.TextGrid", found.alignment)
+
+
+def test_words_span_their_phonemes_and_are_written(aligner, tmp_path):
+    text = "Hello, world {AH0 N D} some more."
+    found = aligner.align(said(["pau", *HELLO, *WORLD, *LINE[10:]]), MEL.sample_rate, text)
+    phones, boundaries = found.alignment.phones, found.alignment.boundaries.tolist()
+    words = [word.text for word in pronounce(text).words if word.source != "punctuation"]
+    assert [word.label for word in found.words] == words and len(words) == 5
+    inside = []
+    for label, start, end in found.words:
+        first, last = boundaries.index(start), boundaries.index(end)
+        codes = [code for word in pronounce(text).words if word.text == label for code in word.codes]
+        assert list(phones[first:last]) == codes
+        inside += range(first, last)
+    assert {phones[place] for place in set(range(len(phones))) - set(inside)} <= {"pau"}
+    write_textgrid(tmp_path / "a.TextGrid", found.alignment, words=found.words)
+    read = read_textgrid(tmp_path / "a.TextGrid", "words")
+    assert [word.label for word in read if word.label] == words
+    assert read[0].start == 0 and read[-1].end == pytest.approx(found.alignment.seconds, abs=1e-6)
+    assert all(before.end == after.start for before, after in itertools.pairwise(read))
+    assert [phone.label for phone in read_textgrid(tmp_path / "a.TextGrid")] == list(phones)
+    assert aligner.align_phonemes(said(HELLO), MEL.sample_rate, HELLO).words == ()
+
+
+@pytest.mark.parametrize("words", [[("a", 0.0, 0.3), ("b", 0.2, 0.4)], [("a", 0.0, 9.0)], [("a", 0.2, 0.1)]])
+def test_words_out_of_order_are_not_written(tmp_path, words):
+    alignment = Alignment("one", ("HH",), np.array([0.0, 0.5]))
+    with pytest.raises(DataError, match=r"words should be in order and end before 0\.500 s"):
+        write_textgrid(tmp_path / "a.TextGrid", alignment, words=[Interval(*word) for word in words])
+    assert not list(tmp_path.iterdir())

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -51,25 +51,33 @@ def read_textgrid(path: str | Path, tier: str = "phones") -> list[Interval]:
     return tiers[names.index(phone_tier(path, names, tier, others))][1]
 
 
-def write_textgrid(path: str | Path, alignment: Alignment, tier: str = "phones") -> None:
+def write_textgrid(
+    path: str | Path, alignment: Alignment, tier: str = "phones", *, words: Sequence[Interval] = ()
+) -> None:
     """Write `alignment` as the interval tier `tier` of a TextGrid in long text format, times to the microsecond.
 
-    An existing file is replaced only when the new one is complete.
+    If there are `words`, with their times in seconds and in order, a tier `words` precedes it, as in files of the
+    Montreal Forced Aligner. Its intervals between words are empty. An existing file is replaced only when the new one
+    is complete.
 
-    **Raises:** `DataError` if the file cannot be written.
+    **Raises:** `DataError` if the file cannot be written, or `words` overlap or exceed the alignment.
 
     Source: the Praat manual, "TextGrid file formats".
     """
     path = Path(path)
-    end, count = f"{alignment.seconds:.6f}", len(alignment.phones)
+    spans = pairwise(alignment.boundaries.tolist())
+    phones = [Interval(phone, *span) for phone, span in zip(alignment.phones, spans, strict=True)]
+    tiers = {"words": _filled(words, alignment)} if words else {}
+    tiers[tier] = phones
+    end = f"{alignment.seconds:.6f}"
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end}"]
-    lines += ["tiers? <exists>", "size = 1", "item []:", "    item [1]:", '        class = "IntervalTier"']
-    lines += [f"        name = {_quoted(tier)}", "        xmin = 0", f"        xmax = {end}"]
-    lines.append(f"        intervals: size = {count}")
-    spans = pairwise(alignment.boundaries)
-    for number, (phone, (start, stop)) in enumerate(zip(alignment.phones, spans, strict=True), 1):
-        lines += [f"        intervals [{number}]:", f"            xmin = {start:.6f}", f"            xmax = {stop:.6f}"]
-        lines.append(f"            text = {_quoted(phone)}")
+    lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    for place, (name, intervals) in enumerate(tiers.items(), 1):
+        lines += [f"    item [{place}]:", '        class = "IntervalTier"', f"        name = {_quoted(name)}"]
+        lines += ["        xmin = 0", f"        xmax = {end}", f"        intervals: size = {len(intervals)}"]
+        for number, (label, start, stop) in enumerate(intervals, 1):
+            lines += [f"        intervals [{number}]:", f"            xmin = {start:.6f}"]
+            lines += [f"            xmax = {stop:.6f}", f"            text = {_quoted(label)}"]
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
@@ -78,6 +86,24 @@ def write_textgrid(path: str | Path, alignment: Alignment, tier: str = "phones")
         raise DataError(f"{path} cannot be written ({failure.strerror}); check its folder and its space.") from failure
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _filled(words: Sequence[Interval], alignment: Alignment) -> list[Interval]:
+    """`words` with empty intervals between them and at the ends of `alignment`.
+
+    **Raises:** `DataError` if they overlap or exceed the alignment.
+    """
+    filled: list[Interval] = []
+    for before, after in pairwise([Interval("", 0.0, 0.0), *words, Interval("", alignment.seconds, alignment.seconds)]):
+        if not before.end <= after.start <= after.end:
+            raise DataError(
+                f"{alignment.id} has a word at {after.start:.3f} s after one that ends at {before.end:.3f} s; words "
+                f"should be in order and end before {alignment.seconds:.3f} s."
+            )
+        if after.start > before.end:
+            filled.append(Interval("", before.end, after.start))
+        filled.append(after)
+    return filled[:-1]
 
 
 class _Reader:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
-from jaxvoice.data.alignments.alignment import Alignment, AlignmentError
+from jaxvoice.data.alignments.alignment import Alignment, AlignmentError, Interval
 from jaxvoice.dsp.dtw import (
     dtw_features,
     durations_between,
@@ -59,6 +59,8 @@ class ForcedAlignment:
     """Speed of the speaker relative to the model, without pauses; 2 is twice as fast."""
     mel: Float32[np.ndarray, "mels frames"] = field(repr=False)
     """Log-mel spectrogram of the recording, under the model's contract."""
+    words: tuple[Interval, ...] = ()
+    """The words of the text, normalised, with their times in seconds; empty if phonemes were aligned."""
 
 
 class ForcedAligner:
