@@ -14,6 +14,8 @@ MONTH_BEFORE_DAY = re.compile(
 MONTH_AFTER_DAY = re.compile(
     rf"(?<![\d.,:/])(\d\d?(?:st|nd|rd|th)?[ -](?:of )?)({SHORT_MONTH})\b\.?(-(?=\d{{4}}))?", re.IGNORECASE
 )
+_SHORT_MONTHS = "Jan|Feb|Apr|Jul|Aug|Sept?|Oct|Nov|Dec"  # without words such as "Mar" and "Jun"
+MONTH_AFTER_WORD = re.compile(rf"(?:(?<=\b[Ii]n )|(?<=\b(?:last|next|this|late|from) ))(?:{_SHORT_MONTHS})\b\.?")
 DATE_AND_TIME = re.compile(r"(?<=\d-\d\d)T(\d\d:\d\d)(?::00)?(:\d\d)?(?:\.\d{1,9})?Z?(?![\d:])")
 DATE_YEAR_FIRST = re.compile(r"(?<![\d/.-])(\d{4})([-/])(\d\d?)\2(\d\d?)(?![\d/-])")
 DATE_YEAR_LAST = re.compile(r"(?<![\d/.-])(\d\d?)([-/.])(\d\d?)\2(\d{4}|\d\d(?!\d))(?![\d/-]|\.\d)")
@@ -35,6 +37,7 @@ DOTTED_TIME = re.compile(
 )
 TIME = re.compile(r"(?<![\d:])(\d\d?):(\d\d)(?::(\d\d))?(?![\d:])( ?[ap]\.?m\b\.?)?", re.IGNORECASE)
 HOUR = re.compile(r"(?<![\d:.,$])(\d\d?) ?([ap])\.?m\b\.?", re.IGNORECASE)
+HOURS_AFTER_TIME = re.compile(r"(?<=\d:\d\d) ?h\b")
 MILITARY_HOUR = re.compile(r"(?<![\d.,])0(\d)(\d\d)(?= (?:hours|hrs)\b)")
 DECADE = re.compile(r"(?<!\d)'?(\d{4}|\d\d)'?s\b(?: ?- ?(?='?\d))?")
 YEARS = re.compile(r"(?<![\d-])(1\d{3}|20\d\d)-(\d{4}|\d\d)(?![\d-])")
@@ -46,6 +49,7 @@ def expand_dates(text: str) -> str:
     text = expand_matches(DATE_AND_TIME, lambda match: f", {match[1]}{match[2] or ''}", text)
     text = expand_matches(ERA, lambda match: " ".join(match[0]), text)
     text = expand_matches(MONTH_BEFORE_DAY, _before_day, text)
+    text = MONTH_AFTER_WORD.sub(lambda match: _month(match[0].removesuffix(".")), text)
     text = expand_matches(MONTH_AFTER_DAY, _after_day, text)
     text = expand_matches(
         DATE_YEAR_FIRST, lambda match: _date(int(match[3]), int(match[4]), int(match[1]), match[0]), text
@@ -61,6 +65,7 @@ def expand_times(text: str) -> str:
     text = expand_matches(DOTTED_TIME, lambda match: f"{match[1] or match[3]}:{match[2] or match[4]}", text)
     text = expand_matches(TIME_RANGE, lambda match: f"{match[1]}{match[2] or ''} to ", text)
     text = CLOCK_RANGE.sub(" to ", text)
+    text = HOURS_AFTER_TIME.sub("", text)
     text = expand_matches(MILITARY_HOUR, _military_hour, text)
     return expand_matches(HOUR, _hour, expand_matches(TIME, _time, text))
 

@@ -31,7 +31,7 @@ FEET = re.compile(r"(?<![\d'])(\d\d?)' ?(\d\d?)\"")
 QUOTE_OR_INCHES = re.compile(r"(?:(?<![\d.,/'])(\d+(?:\.\d+)?))?\"(?: ([a-z]+))?")
 TEXT_BESIDE_NUMBER = re.compile(r"(?<![A-Za-z])[A-Za-z]+(?=\d)|[%¢](?=[A-Za-z])")
 FRACTION = re.compile(
-    r"(?<![\d/.,])(?:(\d{1,9})[ -]+)?(\d{1,5})(?:/| / )(\d{1,5})(?:(?:st|nd|rd|th)\b)?(?![\d/]|\.\d| / \d)"
+    r"(?<![\d/.,])(?:(\d{1,9})[ -]+)?(\d{1,5})(?:/| / )(\d{1,5})(?:(?:st|nd|rd|th)s?\b)?(?![\d/]|\.\d| / \d)"
     rf"(?:[ -]?({UNIT_NAME})(?![A-Za-z0-9'/]))?",
     re.IGNORECASE,
 )
@@ -55,6 +55,7 @@ UNIT_STOP = re.compile(rf"({NUMBER_START}{COUNTED_UNIT}(?<=[A-Za-z]))\.(?= +[a-z
 RANGE_OF_UNITS = re.compile(rf"(?<![\d.,-])(\d{{4}})(?: - |-)(?={COUNTED_UNIT})")
 RATE_OF_NUMBER = re.compile(rf"(?<=\d)({RATE})")
 DIMENSIONS = re.compile(rf"(?<=\d) ?x ?(?=(?:{AMOUNT} ?x ?)?{COUNTED_UNIT})")
+THOUSANDS = re.compile(rf"{NUMBER_START}({AMOUNT})k(?![A-Za-z0-9'])( ?- ?(?=\d))?")
 VERSION_NUMBER = re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}")
 PLAIN_NUMBER = re.compile(AMOUNT)
 NUMBER_SIGN = re.compile(r"# ?(?=\d)")
@@ -74,6 +75,7 @@ def expand_numbers(text: str) -> str:
     text = _expand_inches(expand_matches(FEET, _feet, text))
     text = expand_matches(FRACTION, _fraction, text)
     text = DIMENSIONS.sub(" by ", text)
+    text = expand_matches(THOUSANDS, _thousands, text)
     text = expand_year_ranges(expand_matches(RANGE_OF_UNITS, lambda match: f"{cardinal(int(match[1]))} to ", text))
     text = expand_matches(CHAIN, _chain, text)
     text = RANGE.sub(" to ", text)
@@ -162,6 +164,10 @@ def _chain(match: re.Match[str]) -> str:
     if not any(part[0].isdigit() or part[-1].isdigit() for part in parts) or any(part in UNITS for part in parts):
         return match[0]
     return " ".join(parts)
+
+
+def _thousands(match: re.Match[str]) -> str:
+    return f"{amount(match[1])} thousand{' to ' if match[2] else ''}"
 
 
 def _unit(match: re.Match[str]) -> str:

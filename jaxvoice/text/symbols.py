@@ -6,13 +6,13 @@ from jaxvoice.text.numbers import ordinal
 from jaxvoice.text.units import POWERED_UNIT
 
 INITIALS_WITH_AND = re.compile(r"(?<![A-Za-z&])([A-Z]{1,3})&([A-Z]{1,3})(?![A-Za-z&])")
-SHARP = re.compile(r"(?<![A-Za-z0-9#])([A-GJ])#(?:(m)\b|(?=[^A-Za-z0-9#]|$))")
+SHARP = re.compile(r"(?<![A-Za-z0-9#])([A-GJ])#(?:(m)\b|(?=(\d{1,2}\b)|[^A-Za-z0-9#]|$))")
 HASH = re.compile(r"#(?=[A-Za-z])|(?<=[A-Za-z])#+")
 COMPARISONS = {"!=": " is not equal to ", "<=": " less than or equal to ", ">=": " greater than or equal to "}
 COMPARISON = re.compile("|".join(COMPARISONS))
 REPEATED_EQUALS = re.compile("={2,}")
 ARROW = re.compile(r"[-=]{1,9}>")
-OPERAND = r"(?:\d+(?:[.,]\d+)*|(?<![A-Za-z'])[A-Za-z](?![A-Za-z']))"
+OPERAND = r"(?:\d+(?:[.,]\d+)*(?:[a-z](?![A-Za-z]))?|(?<![A-Za-z'])[A-Za-z](?![A-Za-z']))"
 EXPRESSION = re.compile(rf"(?<![\d.,]){OPERAND}(?: ?[-+*/] ?{OPERAND})+")
 EQUATION_AFTER = re.compile(r" ?(?:!?=|[<>])")
 EQUATION_BEFORE = re.compile(r"[=<>] ?$")
@@ -25,7 +25,9 @@ NAMED_POWERS = {"2": "squared", "3": "cubed"}
 def expand_symbols(text: str) -> str:
     """Expand the symbols of arithmetic, ampersands between initials, and sharps of folded `text`."""
     text = INITIALS_WITH_AND.sub(_initials, text)
-    text = HASH.sub(" hash ", SHARP.sub(lambda match: f"{match[1]} sharp{' minor' if match[2] else ''}", text))
+    text = HASH.sub(
+        " hash ", SHARP.sub(lambda match: f"{match[1]} sharp{' minor' if match[2] else ' ' if match[3] else ''}", text)
+    )
     if any(sign in text for sign in "=<>"):
         text = ARROW.sub(" - ", text)
         text = EXPRESSION.sub(_expression, text)

@@ -22,12 +22,12 @@ CODE_WORD = re.compile(
     re.IGNORECASE,
 )
 LETTERS_AND_DIGITS = re.compile(r"(?<![A-Za-z0-9])([A-Za-z]{1,3})(\d{4,})(?![A-Za-z0-9]|[.,]\d)")
-SAVINGS_PLAN = re.compile(r"\b(40[13])\(([kb])\)")
+SAVINGS_PLAN = re.compile(r"\b(40[13])(?:\(([kb])\)|(k)\b)")
 
 
 def expand_telephone_numbers(text: str) -> str:
     """Expand the telephone numbers of folded `text`, and codes and network addresses."""
-    text = expand_matches(SAVINGS_PLAN, lambda match: f"{year_style(match[1])} {match[2].upper()} ", text)
+    text = expand_matches(SAVINGS_PLAN, lambda match: f"{year_style(match[1])} {(match[2] or match[3]).upper()} ", text)
     if "." in text:
         text = expand_matches(NETWORK_ADDRESS, _network_address, text)
     text = expand_matches(PHONE_WORD, lambda match: f"one {_group(match[1] + match[2])} ", text)

@@ -40,7 +40,7 @@ BRACES = re.compile(r"\{[^{}]*\}")
 DOT = re.compile(r"(?<=[A-Za-z0-9][A-Za-z0-9])\.(?=[a-z]{2})")
 BLANKS = re.compile(r"\s+")
 BEFORE_MARK = re.compile(r" (?=[,.;:!?)])")
-SINGLE_LETTER_WORD = re.compile(r"(?<![A-Za-z'.&])(?:[IO](?![A-Za-z.'&])|A(?= +(?![B-HJ-NP-Z]\b)[A-Za-z0-9$]))")
+SINGLE_LETTER_WORD = re.compile(r"(?<![A-Za-z'.&])(?:[IO](?![A-Za-z.'&])|(?<!\d)A(?= +(?![B-HJ-NP-Z]\b)[A-Za-z0-9$]))")
 """The words "a", "I" and "O", but not the letter in "Plan A."."""
 
 WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")

@@ -52,6 +52,7 @@ UNITS = {
     "secs": "second",
     "min": "minute",
     "mins": "minute",
+    "h": "hour",
     "hr": "hour",
     "hrs": "hour",
     "wk": "week",

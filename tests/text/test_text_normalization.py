@@ -266,6 +266,18 @@ def test_digits_of_unicode_are_read():
         "1 ft. ",
         "part I ",
         "v1",
+        "a@",
+        "&a",
+        "(i)",
+        "1 - ",
+        "1=",
+        "1 St ",
+        "<a",
+        "[a",
+        "II, ",
+        "\n# a",
+        "U.S. ",
+        "+1 ",
     ],
 )
 def test_repetition_takes_linear_time(piece):

@@ -18,6 +18,7 @@ READINGS = {
     "5kg-10kg, 20°-30°": "five kilograms to ten kilograms, twenty degrees to thirty degrees",
     "the 1960s-80s": "the nineteen sixties to eighties",
     "1st-3rd": "first to third",
+    "10k-20k users, 5.5k": "ten thousand to twenty thousand users, five point five thousand",
     "1980-1985 kg": "one thousand nine hundred eighty to one thousand nine hundred eighty-five kilograms",
     "a 4-3-3 and b-1-5-c": "a four three three and b one five c",
     # arithmetic
@@ -32,7 +33,8 @@ READINGS = {
     "2^10, 10^-3, x^n": "two to the tenth, ten to the minus three, x to the n",
     "-5/18": "minus five eighteenths",
     "22/3 and 3 5/2": "twenty-two thirds and three and five halves",
-    "the 1/4th, 1/3rd": "the one quarter, one third",
+    "the 1/4th, 1/3rd, 2/3rds": "the one quarter, one third, two thirds",
+    "y = 2x - 3": "y equals two x minus three",
     "120/80": "one hundred twenty over eighty",
     "9/11, 50/50": "nine eleven, fifty fifty",
     # currencies
@@ -92,13 +94,16 @@ READINGS = {
     "192.168.0.1": "one nine two dot one six eight dot zero dot one",
     "078-05-1120": "zero seven eight, zero five, one one two zero",
     "the code is 4071": "the code is four zero seven one",
-    "a 401(k) plan": "a four oh one K plan",
+    "a 401(k) plan, 401k": "a four oh one K plan, four oh one K",
+    "London SW1A 1AA": "london S W one A one A A",
     # dates and times
     "Jan-15-2020, JAN. 15": "january fifteenth, twenty twenty, january fifteenth",
     "25 Sept. 2012, the 5th of Dec.": "the twenty-fifth of september, twenty twelve, the fifth of december",
     "2016/07/03 and 15.01.2020": "july third, twenty sixteen and the fifteenth of january, twenty twenty",
     "2016-07-03T12:30:00Z": "july third, twenty sixteen, twelve thirty",
     "on 5/18": "on may eighteenth",
+    "in Jan. The year, last Dec": "in january. the year, last december",
+    "15:30h for 24h": "fifteen thirty for twenty-four hours",
     "in 2Q22": "in the second quarter of twenty-two",
     "1.59 p.m., 17h30, 0800 hours": "one fifty-nine P M, seventeen thirty, oh eight hundred hours",
     "Mon. and Tues.": "monday and tuesday",
@@ -110,6 +115,7 @@ READINGS = {
     "**bold**, [a link](https://example.com/x)": "bold, a link",
     "<b>bold</b> &amp; a < b": "bold and a less than b",
     "C#": "C sharp",
+    "D#7": "D sharp seven",
     "G#m and F# minor": "G sharp minor and F sharp minor",
     "#winning #42": "hash winning number forty-two",
     # web addresses
