@@ -16,7 +16,14 @@ from jaxvoice.errors import AudioError, DataError, MelError
 if TYPE_CHECKING:
     from jaxvoice.dsp.mel_config import MelConfig
 
-_COARSE = {"PCM_U8": "8 bit", "PCM_S8": "8 bit", "ULAW": "8 bit (mu-law)", "ALAW": "8 bit (A-law)"}
+_COARSE = {
+    "PCM_U8": "8 bit",
+    "PCM_S8": "8 bit",
+    "ULAW": "8 bit (mu-law)",
+    "ALAW": "8 bit (A-law)",
+    "GSM610": "GSM 6.10",
+}
+_COARSE |= dict.fromkeys(("IMA_ADPCM", "MS_ADPCM", "G721_32", "NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32"), "ADPCM")
 
 
 @dataclass(frozen=True)

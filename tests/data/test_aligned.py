@@ -409,3 +409,15 @@ def test_find_aligned_reads_files_of_the_montreal_forced_aligner(tmp_path, kind)
     assert corpus.kind == kind and [item.id for item in corpus.utterances] == ["one"] and not corpus.rejected
     store = load_aligned(corpus)
     assert store.phones(0) == ("pau", "HH", "IY1", "pau") and not store.rejected
+
+
+def test_audio_of_alignments_may_have_a_suffix_in_upper_case(corpus_of):
+    root = corpus_of(a=(csv(), noise()))
+    (root / "wavs" / "a.wav").rename(root / "wavs" / "a.WAV")
+    assert find_aligned(root).utterances[0].audio == root / "wavs" / "a.WAV"
+
+
+def test_a_recording_is_not_an_aligned_corpus(corpus_of):
+    root = corpus_of(a=(csv(), noise()))
+    with pytest.raises(DataError, match=r"a\.wav is a recording without an alignment; pass the folder"):
+        find_aligned(root / "wavs" / "a.wav")

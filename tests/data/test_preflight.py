@@ -204,3 +204,11 @@ def test_preflight_rejects_names_that_are_too_long(tmp_path, speech):
     long = replace(corpus.utterances[0], audio=tmp_path / ("n" * 400 + ".wav"), id="long")
     report = preflight(replace(corpus, utterances=(*corpus.utterances, long)), 22050, 8192)
     assert [item.id for item in report.rejected] == ["long"]
+
+
+def test_preflight_notes_coarse_codecs(tmp_path, speech):
+    for subtype in ("GSM610", "MS_ADPCM", "IMA_ADPCM"):
+        soundfile.write(tmp_path / f"{subtype}.wav", speech(rate=8000), 8000, subtype=subtype)
+    report = preflight(find_corpus(tmp_path), 8000, 4096)
+    assert report.notes["GSM 6.10, with audible quantisation noise"] == 1
+    assert report.notes["ADPCM, with audible quantisation noise"] == 2 and not report.rejected
