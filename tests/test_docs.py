@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import jaxvoice
+from jaxvoice.cli._main import _COMMANDS as COMMANDS
 from jaxvoice.models.hifigan import PRESETS, GeneratorConfig
 
 ROOT = Path(__file__).parents[1]
@@ -139,6 +140,12 @@ def test_code_of_a_page_is_at_most_120_characters_wide(path: Path):
     indented = re.findall(r"^    .+$", FENCED.sub("", text), flags=re.MULTILINE)
     lines = [line for block in FENCED.findall(text) for line in block.splitlines()] + indented
     assert not [line for line in lines if len(line.rstrip()) > 120]
+
+
+def test_page_of_the_command_line_shows_every_command():
+    page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)$", page, flags=re.MULTILINE) == list(COMMANDS)
+    assert re.findall(r"jaxvoice (\S+) --help", page) == ["COMMAND", *COMMANDS]
 
 
 def test_every_page_is_in_the_navigation():
