@@ -172,10 +172,12 @@ def _group_by_group_backward(stride, padding, residuals, dy):
     time, taps = x.shape[2], kernels.shape[3]
 
     def input_gradient(group):
-        return _input_gradient(*group, time, stride, padding)
+        kernel, dy = group
+        return _input_gradient(kernel, dy, time, stride, padding)
 
     def kernel_gradient(group):
-        return _kernel_gradient(*group, taps, stride, padding)
+        x, dy = group
+        return _kernel_gradient(x, dy, taps, stride, padding)
 
     # One loop each, because a training step needs only the input gradient of some layers. In the second one, a
     # transpose would be fused with the sum over positions, and be slow.
