@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import tyro
 
 from experiments import common
@@ -87,9 +88,11 @@ def default_experiment(
         optimizer = OptimizerConfig(learning_rate=1e-3, decay=0.999, decay_steps=10)
         loop = Loop(minutes=4.5, validate_every=0, checkpoint_every=500, log_every=100)
         training = TrainingConfig(
-            hifigan.preset(preset), optimizer, optimizer, losses, ema_decay=0.995, reconstruction_steps=10_000
+            hifigan.preset(preset), optimizer, optimizer, losses, ema_decay=0.995, reconstruction_steps=30_000
         )
-        return Experiment(preset=preset, batch_size=8, crops_per_clip=4, training=training, loop=loop)
+        devices = jax.device_count()
+        batch_size = devices * -(-4 // devices)  # 4, or more if there are more devices
+        return Experiment(preset=preset, batch_size=batch_size, crops_per_clip=4, training=training, loop=loop)
     optimizer = OptimizerConfig(decay=0.999, decay_steps=1000)
     model = hifigan.preset(preset or "v1")
     training = TrainingConfig(

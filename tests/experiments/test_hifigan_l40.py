@@ -73,7 +73,7 @@ def test_discriminators_join_early_on_a_gpu_and_late_on_a_cpu():
     tiny, v1, tuned = (hifigan_l40.parse(flags.split()).training for flags in ("", "--preset v1", "--init-from x"))
     assert tiny.loss_weights.stft == v1.loss_weights.stft == 10
     assert 0 < v1.reconstruction_steps < 13_000 / 10
-    assert tiny.reconstruction_steps == tuned.reconstruction_steps > 270 / 0.05, "more steps than in 4.5 minutes"
+    assert tiny.reconstruction_steps == tuned.reconstruction_steps > 270 / 0.01, "more steps than in 4.5 minutes"
     assert hifigan_l40.parse(["--preset", "v1", "--init-from", "x"]).training.reconstruction_steps == 0
 
 

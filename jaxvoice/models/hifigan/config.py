@@ -303,7 +303,8 @@ _FIVE_STAGES = GeneratorConfig(
 _FULL_BAND = MelConfig(num_mels=128, n_fft=2048, win_length=2048, hop_length=512, fmax=None)
 
 _TINY = HiFiGANConfig(
-    generator=dataclasses.replace(_V3, upsample_initial_channel=128),
+    # Half the convolutions of V3: in a few minutes, more steps teach more than deeper residual blocks.
+    generator=dataclasses.replace(_V3, upsample_initial_channel=128, resblock_dilation_sizes=((1,), (2,), (3,))),
     discriminators=DiscriminatorConfig(periods=(2, 3, 5), scales=1, width=1 / 8),
 )
 
@@ -324,7 +325,7 @@ PRESETS: dict[str, HiFiGANConfig] = {
     "tiny": _TINY,
 }
 """The released sizes (`v1`, `v2`, `v3`, all at 22.05 kHz), V1 at 16, 24, 44.1 and 48 kHz, and `tiny`: V3 at half the
-width with a few narrow discriminators, for training on a CPU."""
+width and depth with a few narrow discriminators, for training on a CPU."""
 
 
 def preset(name: str) -> HiFiGANConfig:
