@@ -30,7 +30,7 @@ from experiments.common import Loop
 from jaxvoice.data import RandomCrops
 from jaxvoice.errors import ConfigError
 from jaxvoice.models import hifigan
-from jaxvoice.models.hifigan.training import HiFiGANTask, LossWeights, TrainingConfig
+from jaxvoice.models.hifigan.training import METRICS, HiFiGANTask, LossWeights, TrainingConfig
 from jaxvoice.models.hifigan.warm_start import continued_config, continued_state, initial_state
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
@@ -70,6 +70,7 @@ class Experiment(common.Experiment):
 
     def __post_init__(self) -> None:
         common.check_at_least(self, workers=0, crops_per_clip=1)
+        common.check_choice("--best-metric", self.loop.best_metric, METRICS)
         if self.continue_from is not None and self.init_from is not None:
             raise ConfigError("--continue-from and --init-from cannot be combined; pass only one of them.")
 

@@ -152,14 +152,22 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
 
 def summary(result: TrainingResult, experiment: Experiment, seconds: float, spoken: Path | None) -> str:
     """The summary: quality, the folder of the samples, and the next command."""
-    rows = []
-    if result.step <= experiment.training.acoustic_steps:
-        rows.append(("duration model", "not trained yet; repeat the command, with a larger --minutes if necessary"))
+    acoustic = experiment.training.acoustic_steps
+    trained = result.step > acoustic
+    rows = [] if trained else [("duration model", "not trained yet, so the rhythm of the test sentence is wrong")]
     rows += [*common.metrics_rows(result), common.speed_row(result), *common.samples_rows(result, experiment)]
     rows += text_to_speech.spoken_rows(result, spoken, experiment.vocoder)
-    source = shlex.quote(str(result.folder))
-    more = f"start another run with --init-from {source}; a larger --steps trains only the duration model"
-    rows += [("continue", more if result.stopped == "steps" else "repeat the command")]
+    if result.stopped != "steps":
+        longer = ", with a larger --minutes if necessary" if result.stopped == "minutes" else ""
+        rest = experiment.loop.steps - max(result.step, acoustic)
+        phases = "" if trained else f"{acoustic - result.step:,} steps of the acoustic model and "
+        more = f"repeat the command{longer}; {phases}{max(rest, 0):,} steps of the duration model remain"
+    elif trained:
+        source = shlex.quote(str(result.folder))
+        more = f"start another run with --init-from {source}; a larger --steps trains only the duration model"
+    else:
+        more = f"repeat the command with --steps above {acoustic:,}, since later steps train the duration model"
+    rows += [("continue", more)]
     return common.summary_text(result, seconds, rows)
 
 

@@ -80,6 +80,11 @@ class Loader(Generic[_BatchT]):
         """
         return dict(self._plan.description)
 
+    @property
+    def source(self) -> str:
+        """The absolute path of the corpus."""
+        return str(self._store.corpus.root.absolute())
+
     def state(self) -> LoaderState:
         """The position of the next batch."""
         return self._next

@@ -27,7 +27,8 @@ class AdversarialStep(NamedTuple, Generic[_GeneratorT, _DiscriminatorT]):
     finite: Bool[Array, ""]
     """Whether all losses and gradients are finite: the first argument of `guarded`."""
     metrics: Metrics
-    """The losses `generator` and `discriminator` of the updated networks, and the metrics of their loss functions."""
+    """The losses `generator` and `discriminator` of the updated networks, the metrics of their loss functions, and
+    `gradient_norm` and `learning_rate` of the generator's update, with the prefix `disc_` of the discriminators'."""
 
 
 def adversarial_step(
@@ -75,7 +76,7 @@ def adversarial_step(
         outputs, pull_back, generator_state = eqx.filter_vjp(forward, params, has_aux=True)
     else:
         outputs, generator_state = forward(params)
-    checked, metrics, discriminator_metrics = [], {}, {}
+    checked, metrics, discriminator_metrics, optimisation = [], {}, {}, {}
     if train_discriminators:
         before = discriminators
 
@@ -87,6 +88,7 @@ def adversarial_step(
         (loss, (parts, state)), gradient = value_and_gradient(before.params)
         discriminators = before.update(gradient, model_state=state)
         discriminator_metrics = {"discriminator": loss, **parts}
+        optimisation |= {f"disc_{name}": value for name, value in before.metrics(gradient).items()}
         checked += [loss, gradient]
     if train_generator:
         against = (None, None) if mode == "reconstruction" else (discriminators.model, discriminators.model_state)
@@ -97,6 +99,7 @@ def adversarial_step(
 
         (loss, (parts, state)), gradient = eqx.filter_value_and_grad(generator_loss_of, has_aux=True)(outputs)
         (gradient,) = pull_back(gradient)
+        optimisation = {**generator.metrics(gradient), **optimisation}
         generator = generator.update(gradient, model_state=generator_state, frozen=frozen)
         if mode != "reconstruction" and state is not None:
             discriminators = discriminators.with_state(state)
@@ -104,4 +107,6 @@ def adversarial_step(
         checked += [loss, gradient]
     elif generator_state is not None:
         generator = generator.with_state(generator_state, frozen=frozen)
-    return AdversarialStep(generator, discriminators, all_finite(checked), {**metrics, **discriminator_metrics})
+    return AdversarialStep(
+        generator, discriminators, all_finite(checked), {**metrics, **discriminator_metrics, **optimisation}
+    )

@@ -45,15 +45,17 @@ def _optional_output() -> Iterator[None]:
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
-def flat_lines(table: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """A line `name: value` for each value in nested tables, with dotted names."""
-    lines = []
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            lines += flat_lines(value, f"{prefix}{name}.")
-        else:
-            lines.append(f"{prefix}{name}: {value}")
-    return lines
+def columns(rows: Mapping[str, str]) -> list[str]:
+    """A line for each row, with the values in one column."""
+    width = max(map(len, rows), default=0) + 2
+    return [f"{name:<{width}}{value}" for name, value in rows.items()]
+
+
+def values_text(value: Any) -> str:
+    """A value or a table of values on one line, such as `generator 925,729, mpd 41,093,610`."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {values_text(below)}" for name, below in value.items())
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def format_duration(seconds: float) -> str:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from jaxvoice.config import check_not_negative, check_positive, check_types, to_dict
+from jaxvoice.data.loader import Loader
 from jaxvoice.errors import CheckpointError, ConfigError, DataError, TrainingError
 from jaxvoice.training import parallel
 from jaxvoice.training.checkpoints import Checkpoints, Restored
@@ -24,10 +25,11 @@ from jaxvoice.training.logging import (
     RESERVED_METRICS,
     RunLog,
     SpeedMeter,
+    columns,
     converted_write_errors,
-    flat_lines,
     format_duration,
     print_once,
+    values_text,
 )
 from jaxvoice.training.process import Interrupts
 from jaxvoice.training.provenance import check_same_config, devices, provenance
@@ -184,7 +186,7 @@ class _Session:
         if not exists:
             self._lock(exists)  # after the first batch, because a failure before it leaves no folder
         if jax.process_index() == 0:
-            self.folder.begin({**provenance(self.task), "loop": to_dict(self.config)})
+            self.folder.begin(self._description())
         parallel.barrier("the run folder exists")
         config = self.config  # after `_keep_seed`
         with Checkpoints(self.folder.checkpoints, keep_last=config.keep_last) as store:
@@ -493,11 +495,34 @@ class _Session:
                 )
         return _STOP_CODES[stop_code]
 
+    def _description(self) -> dict[str, Any]:
+        """The content of `config.json`."""
+        source = {"corpus": self.loader.source} if isinstance(self.loader, Loader) else {}
+        data = {"data": {**source, **self.loader.describe()}, "held_out": self.task.held_out()}
+        return {**provenance(self.task), "loop": to_dict(self.config), **data}
+
     def _print_settings(self) -> None:
-        about = provenance(self.task)
-        lines = [f"run folder: {self.folder.path}", f"devices: {devices()}", f"batch size: {self.batch_size}"]
-        lines += flat_lines(about["versions"]) + flat_lines(self.task.describe()) + flat_lines(to_dict(self.config))
-        print_once("\n".join(lines))
+        config, about, held_out = self.config, provenance(self.task), self.task.held_out()
+        rows = {"run folder": f"{self.folder.path} (all settings: {self.folder.config.name})", "devices": devices()}
+        rows["versions"] = values_text({name: about["versions"][name] for name in ("python", "jaxvoice", "jax")})
+        for name, value in self.task.describe().items():
+            if name != "config":
+                rows[name] = values_text(value)
+        if isinstance(self.loader, Loader):
+            rows["corpus"] = self.loader.source
+        if "ids" in held_out:
+            rows["held out"] = f"{len(held_out['ids'])} utterances"
+        rows["batch size"] = f"{self.batch_size}"
+        limit = "" if config.minutes is None else f", or {config.minutes:.3g} minutes from now"
+        rows["end"] = f"step {config.steps:,}{limit}"
+        validation = f"{config.validate_every:,}" if config.validate_every else "at the end"
+        rows["steps between"] = (
+            f"validations {validation}, checkpoints {config.checkpoint_every:,}, lines of the log {config.log_every:,}"
+        )
+        rows["best model"] = f"smallest {config.best_metric} of a validation"
+        if meaning := self.task.metrics.get(config.best_metric):
+            rows["best model"] += f": {meaning}"
+        print_once("\n".join([*columns(rows), *(["", *columns(self.task.columns)] if self.task.columns else [])]))
 
     def _result(self, stop: Stop, steps_per_second: float, compile_seconds: float) -> TrainingResult:
         return TrainingResult(
@@ -525,7 +550,8 @@ class _Session:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    names = list(dict.fromkeys([*before, *now]))
-    return ", ".join(
-        f"{name} {before.get(name)} -> {now.get(name)}" for name in names if before.get(name) != now.get(name)
-    )
+    def text(value: Any) -> str:
+        return f"{len(value)} values" if isinstance(value, list) and len(value) > 4 else str(value)
+
+    names = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
+    return ", ".join(f"{name} {text(before.get(name))} -> {text(now.get(name))}" for name in names)

@@ -10,6 +10,7 @@ import jax
 
 from jaxvoice._version import __version__
 from jaxvoice.config import differences, format_value, from_dict, to_dict
+from jaxvoice.data.store import Store
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.training.task import Task
 
@@ -23,6 +24,13 @@ def provenance(task: Task) -> dict[str, Any]:
         "mel": None if task.mel is None else to_dict(task.mel),
         "versions": versions(),
     }
+
+
+def describe_held_out(store: Store) -> dict[str, Any]:
+    """The ids of the utterances in `store`, and the lengths of their recordings or mels, as JSON values."""
+    lengths = store.lengths("audio" if "audio" in store else "mel")
+    ids = [utterance.id for utterance in store.corpus.utterances]
+    return {"ids": ids, "lengths": lengths.tolist(), "peak_normalize": store.peak_normalize}
 
 
 def versions() -> dict[str, str]:

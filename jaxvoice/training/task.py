@@ -48,6 +48,8 @@ class Task(abc.ABC):
 
     metrics: Mapping[str, str] = MappingProxyType({})
     """The metrics of validations that can select the best model, with their meanings; empty if they are not known."""
+    columns: Mapping[str, str] = MappingProxyType({})
+    """The meanings of the metrics that steps return, which a session prints at its start."""
 
     @abc.abstractmethod
     def init(self, *, key: PRNGKeyArray) -> Any:
@@ -111,7 +113,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Values that a session prints at its start: configuration, parameter counts, sizes of the data."""
+        """Values that a session prints at its start, such as parameter counts; `config`, which is not printed."""
 
 
 class ResumableLoader(Protocol):

@@ -138,6 +138,7 @@ def refused(capsys, *flags: str) -> str:
         (["--crops-per-clip", "0"], "error: --crops-per-clip is 0; it should be at least 1"),
         (["--batch-size", "3"], r"error: --batch-size is 3; it should .* number of devices, 8\. Set it to 8"),
         (["--model.generator.cond-channels", "4"], "error: --model.generator.cond-channels is 4.*use 0"),
+        (["--best-metric", "score"], "error: --best-metric is 'score'; it should be one of mel_l1"),
         (["--resume", "must"], "no run to resume"),
         (["--init-from", "nowhere"], "--init-from is nowhere; it should be a run folder with checkpoints or a model"),
         (["--continue-from", "nowhere"], "nowhere contains no training state"),
@@ -430,7 +431,17 @@ def test_run_on_tones_is_trained_and_resumed(tmp_path, capsys, tones):
     first, second = (row for row in logged if row["kind"] == "train")
     assert {"mel_l1", "stft", "generator"} <= set(first) and "disc_period" not in first
     assert {"mel_l1", "stft", "disc_period", "adv_scale"} <= set(second)
-    assert list((run / "samples").rglob("*.wav"))
+    assert {"gradient_norm", "learning_rate", "disc_gradient_norm", "disc_learning_rate"} <= set(second)
+    table = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    assert table["data"]["corpus"] == str(tones) and table["data"]["batch_size"] == hifigan_l40.parse(flags).batch_size
+    assert table["held_out"] == {"ids": ["tone4"], "lengths": [11025], "peak_normalize": True}
+    (sample,) = (run / "samples").rglob("tone4.wav")
+    recording, target = (
+        read_audio(tones / "tone4.wav").samples,
+        read_audio(sample.with_name("tone4.target.wav")).samples,
+    )
+    scale = 0.95 / np.abs(recording).max()
+    np.testing.assert_allclose(target, scale * recording[: len(target)], atol=1e-3)
     assert (run / "model" / "config.json").is_file() and (run / "model" / "model.safetensors").is_file()
 
     assert hifigan_l40.main([*flags, "--steps", "3"]) == 0

@@ -191,14 +191,22 @@ def test_resumed_run_keeps_its_statistics_if_the_corpus_changes(tmp_path, tones,
     assert tasks[2].config.model.statistics != tasks[0].config.model.statistics
 
 
-def test_summary_states_that_no_durations_were_trained(tmp_path):
-    experiment = tts_ljspeech.parse(["--acoustic-steps", "10"])
-    for step, printed in ((10, True), (11, False)):
-        result = TrainingResult("minutes", step, {}, None, tmp_path, 0.0, 0.0, 0.0, 0)
-        shown = tts_ljspeech.summary(result, experiment, 60.0, None)
-        assert ("not trained yet" in shown) == printed and "continue            repeat the command" in shown
-    shown = tts_ljspeech.summary(replace(result, stopped="steps"), experiment, 60.0, None)
-    assert f"--init-from {tmp_path}" in shown
+def test_summary_fits_the_phase_of_the_run(tmp_path):
+    experiment = tts_ljspeech.parse(["--acoustic-steps", "10", "--steps", "30"])
+
+    def shown(stopped, step):
+        result = TrainingResult(stopped, step, {}, None, tmp_path, 0.0, 0.0, 0.0, 0)
+        printed = tts_ljspeech.summary(result, experiment, 60.0, None)
+        assert ("not trained yet" in printed) == (step <= 10)
+        return printed.split("continue            ")[1]
+
+    left = "repeat the command, with a larger --minutes if necessary; "
+    assert shown("minutes", 6) == left + "4 steps of the acoustic model and 20 steps of the duration model remain"
+    assert shown("minutes", 11) == left + "19 steps of the duration model remain"
+    assert shown("interrupted", 11) == "repeat the command; 19 steps of the duration model remain"
+    assert shown("steps", 10).startswith("repeat the command with --steps above 10")
+    assert shown("steps", 30).startswith(f"start another run with --init-from {tmp_path}; a larger --steps trains only")
+    result = TrainingResult("steps", 30, {}, None, tmp_path, 0.0, 0.0, 0.0, 0)
     heard = replace(experiment, vocoder=tmp_path / "voice")
     shown = tts_ljspeech.summary(result, heard, 60.0, tmp_path / "spoken.wav")
     assert f"--model {tmp_path} --vocoder {tmp_path / 'voice'}" in shown

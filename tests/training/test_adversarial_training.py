@@ -18,6 +18,9 @@ REAL = jnp.asarray([1.0, 2.0, -1.0])
 NOISE = jnp.asarray([0.3, -0.2, 0.9])
 CONDITION = jnp.asarray(0.4)
 
+GENERATOR = {"gradient_norm", "learning_rate"}
+DISCRIMINATORS = {f"disc_{name}" for name in GENERATOR}
+
 
 class Gain(eqx.Module):
     gain: jax.Array
@@ -90,7 +93,12 @@ def test_step_updates_the_generator_against_updated_discriminators():
     loss, gradient = jax.value_and_grad(whole)(jnp.asarray(0.5))
     assert float(after.metrics["generator"]) == pytest.approx(float(loss), rel=1e-6)
     assert float(after.generator.model.gain) == pytest.approx(first_update(gradient, jnp.asarray(0.5)), rel=1e-6)
-    assert set(after.metrics) == {"generator", "discriminator", "mel", "divergence", "adv", "disc"}
+    names = {"generator", "discriminator", "mel", "divergence", "adv", "disc"}
+    assert set(after.metrics) == names | GENERATOR | DISCRIMINATORS
+    assert float(after.metrics["gradient_norm"]) == pytest.approx(abs(float(gradient)), rel=1e-6)
+    gradient = jax.grad(judge)(jnp.asarray(0.8))
+    assert float(after.metrics["disc_gradient_norm"]) == pytest.approx(abs(float(gradient)), rel=1e-6)
+    assert float(after.metrics["learning_rate"]) == float(after.metrics["disc_learning_rate"]) == pytest.approx(0.05)
 
 
 def test_step_returns_states_and_keeps_frozen_parts():
@@ -104,7 +112,7 @@ def test_reconstruction_does_not_change_discriminators():
     generator, discriminators = learners()
     after = step(generator, discriminators, mode="reconstruction")
     assert eqx.tree_equal(after.discriminators, discriminators)
-    assert set(after.metrics) == {"generator", "mel", "divergence"}
+    assert set(after.metrics) == {"generator", "mel", "divergence"} | GENERATOR
     whole = lambda gain: jnp.mean(jnp.abs(gain * 2.0 * NOISE + CONDITION - REAL)) + (gain - 1) ** 2  # noqa: E731
     expected = first_update(jax.grad(whole)(jnp.asarray(0.5)), jnp.asarray(0.5))
     assert float(after.generator.model.gain) == pytest.approx(expected, rel=1e-6)
@@ -118,11 +126,11 @@ def test_modes_update_one_side():
     assert eqx.tree_equal(judged.generator, generator.with_state(jnp.asarray(7.0)))
     assert eqx.tree_equal(judged.discriminators.model, both.discriminators.model)
     assert float(judged.discriminators.model_state) == 2.0
-    assert set(judged.metrics) == {"discriminator", "disc"} and bool(judged.finite)
+    assert set(judged.metrics) == {"discriminator", "disc"} | DISCRIMINATORS and bool(judged.finite)
     after = step(generator, judged.discriminators, mode="generator")
     assert eqx.tree_equal(after.generator, both.generator)
     assert eqx.tree_equal(after.discriminators, both.discriminators)
-    assert set(after.metrics) == {"generator", "mel", "divergence", "adv"}
+    assert set(after.metrics) == {"generator", "mel", "divergence", "adv"} | GENERATOR
 
 
 def test_step_keeps_frozen_parts_of_the_generator():

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import soundfile
 from matplotlib.image import imread
 
-from jaxvoice.training.logging import RunLog, flat_lines, format_duration
+from jaxvoice.training.logging import RunLog, columns, format_duration, values_text
 from jaxvoice.training.pictures import draw_alignment, draw_durations, draw_mels
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.task import ValidationResult
@@ -81,6 +82,21 @@ def test_samples_are_written_as_audio_and_pictures(run):
     target, _ = soundfile.read(run / "samples/step_00000008/clip.target.wav")
     np.testing.assert_allclose(target, np.sin(np.arange(800) / 5) / 2, rtol=0, atol=1.5 / 32768)
     assert imread(run / "samples/step_00000008/clip.png").shape[2] in (3, 4)
+
+
+def test_session_begins_with_a_short_table(tmp_path, capsys):
+    class Explained(ToyTask):
+        columns = MappingProxyType({"student": "squared error of the student"})
+        metrics = MappingProxyType({"mel_l1": "absolute error"})
+
+    train(tmp_path / "run", task=Explained(), mesh=one_device(), steps=1, minutes=2.0)
+    lines = capsys.readouterr().out.split("compiled")[0].splitlines()
+    assert len(lines) <= 12
+    assert lines[0] == f"run folder     {tmp_path / 'run'} (all settings: config.json)"
+    assert "parameters     64" in lines and "batch size     16" in lines
+    assert "end            step 1, or 2 minutes from now" in lines
+    assert "best model     smallest mel_l1 of a validation: absolute error" in lines
+    assert lines[-1] == "student  squared error of the student"
 
 
 def test_drawings_are_written_beside_the_mels(tmp_path):
@@ -212,4 +228,5 @@ def test_cut_metrics_keeps_complete_lines_up_to_the_step(tmp_path):
 
 def test_durations_and_tables_are_formatted():
     assert [format_duration(x) for x in (5.4, 125, 3725)] == ["0:05", "2:05", "1:02:05"]
-    assert flat_lines({"a": {"b": 1, "c": {"d": 2}}, "e": [3]}) == ["a.b: 1", "a.c.d: 2", "e: [3]"]
+    assert columns({"a": "1", "long": "b"}) == ["a     1", "long  b"] and columns({}) == []
+    assert values_text({"a": 12345, "b": {"c": "x"}}) == "a 12,345, b c x"

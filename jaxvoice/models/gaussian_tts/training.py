@@ -4,6 +4,7 @@ import functools as ft
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import equinox as eqx
@@ -24,7 +25,7 @@ from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig, Statistics
 from jaxvoice.models.gaussian_tts.family import FAMILY
 from jaxvoice.models.gaussian_tts.networks import DurationModel, GaussianTTS, InferenceModel
 from jaxvoice.models.gaussian_tts.statistics import normalise_durations, normalise_mel
-from jaxvoice.models.gaussian_tts.validation import Validation
+from jaxvoice.models.gaussian_tts.validation import METRICS, Validation
 from jaxvoice.text.phonemes import ALIGNED, PhoneSet
 from jaxvoice.training.learner import Learner, check_ema_decay
 from jaxvoice.training.optimizers import OptimizerConfig, noam_peak
@@ -32,6 +33,17 @@ from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.task import Task, ValidationResult
 from jaxvoice.training.training_state import Counters, Precision, all_finite, guarded, to_compute
 from jaxvoice.weights import count_parameters
+
+COLUMNS = MappingProxyType(
+    {
+        "first, second": "mel L1 of the decoder's output before and after the postnet, in standard deviations",
+        "sigma": "mean width of the Gaussians of the upsampling, in frames",
+        "batch_norm_mean": "largest running mean of the batch norms; a growing value indicates divergence",
+        "duration": "loss of the log durations, in the second phase",
+        "gradient_norm, learning_rate": "of the part that is trained, before clipping",
+    }
+)
+"""Meanings of the values that training logs."""
 
 
 def acoustic_optimizer(width: int = 256, warmup_steps: int = 4000, factor: float = 1.0) -> OptimizerConfig:
@@ -122,6 +134,8 @@ class GaussianTTSTask(Task):
     """
 
     family = FAMILY.name
+    metrics = METRICS
+    columns = COLUMNS
 
     def __init__(
         self,
@@ -274,6 +288,10 @@ class GaussianTTSTask(Task):
         if self._validation is None:
             return ValidationResult({})
         return self._validation(state.acoustic.eval_model, state.acoustic.eval_state, state.durations.eval_model)
+
+    def held_out(self) -> dict[str, Any]:
+        """The ids and lengths of the held-out utterances."""
+        return {} if self._validation is None else self._validation.held_out
 
     def save_model(self, state: GaussianTTSState, folder: str | Path) -> None:
         """Write the networks to a model folder.

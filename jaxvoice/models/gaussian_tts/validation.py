@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from types import MappingProxyType
 
 import equinox as eqx
 import jax
@@ -22,11 +23,20 @@ from jaxvoice.models.gaussian_tts.inference import encode
 from jaxvoice.models.gaussian_tts.networks import DurationModel
 from jaxvoice.models.gaussian_tts.statistics import denormalise_durations, denormalise_mel
 from jaxvoice.training.pictures import draw_alignment, draw_durations
+from jaxvoice.training.provenance import describe_held_out
 from jaxvoice.training.task import Sample, ValidationResult
 
 _TRAINING_SAMPLES = 2  # training utterances that become samples
 _BUCKET = 256  # frames; samples are padded to a multiple of it, so that few lengths are compiled
-METRICS = ("score", "mel_l1", "mcd", "duration_error", "duration_median")
+METRICS = MappingProxyType(
+    {
+        "score": "mel_l1 + 0.1 mcd + 0.5 |ln variance_ratio| + 0.05 duration_error",
+        "mel_l1": "mean absolute difference of log-mels, with the true durations",
+        "mcd": "mel-cepstral distortion in dB",
+        "duration_error": "mean absolute difference of durations in frames",
+        "duration_median": "median absolute difference of durations in frames",
+    }
+)
 """Metrics that can select the best model; lower is better."""
 _WEIGHTS = {"mel_l1": 1.0, "mcd": 0.1, "variance": 0.5, "duration_error": 0.05}
 
@@ -72,6 +82,7 @@ class Validation:
     ):
         self._store, self._config, self._samples = store, config, samples
         self._vocoder = vocoder or _GriffinLim(config)
+        self.held_out = describe_held_out(store)
         self._targets: dict[str, np.ndarray] = {}
         self._unscaled = replace(config.statistics, duration_scale=1.0)
         self._batches = self._in_order(store, batch_size)

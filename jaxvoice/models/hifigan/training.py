@@ -4,6 +4,7 @@ import functools as ft
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import equinox as eqx
@@ -28,11 +29,25 @@ from jaxvoice.training.adversarial_training import adversarial_step
 from jaxvoice.training.checkpoints import read_state
 from jaxvoice.training.learner import Learner, check_ema_decay
 from jaxvoice.training.optimizers import OptimizerConfig
+from jaxvoice.training.provenance import describe_held_out
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.task import Sample, Task, ValidationResult
 from jaxvoice.training.training_state import Counters, Precision, guarded
 from jaxvoice.weights import count_parameters
 
+METRICS = MappingProxyType({"mel_l1": "mean absolute difference of log-mels up to the Nyquist frequency"})
+"""Metrics that can select the best model; lower is better."""
+COLUMNS = MappingProxyType(
+    {
+        "generator": "weighted sum of the generator's losses",
+        "mel_l1": "mel L1 of the batch, without its weight",
+        "stft": "multi-resolution STFT loss, with its weight",
+        "adv_*, feature_*": "adversarial and feature-matching losses of the discriminators of periods and scales",
+        "discriminator": "loss of all discriminators: disc_period and disc_scale",
+        "gradient_norm, learning_rate": "of the generator, before clipping; disc_*: of the discriminators",
+    }
+)
+"""Meanings of the values that training logs."""
 _BUCKET = 256  # frames; utterances are padded to a multiple of it, so that few lengths are compiled
 
 
@@ -135,6 +150,8 @@ class HiFiGANTask(Task):
     """
 
     family = FAMILY.name
+    metrics = METRICS
+    columns = COLUMNS
 
     def __init__(
         self,
@@ -256,6 +273,10 @@ class HiFiGANTask(Task):
         """The metrics and samples of `Validation`."""
         return ValidationResult({}) if self._validation is None else self._validation(self.generator(state))
 
+    def held_out(self) -> dict[str, Any]:
+        """The ids and lengths of the held-out clips."""
+        return {} if self._validation is None else self._validation.held_out
+
     def save_model(self, state: HiFiGANState, folder: str | Path) -> None:
         """Write the generator, or its moving average if one is kept, to a model folder.
 
@@ -341,6 +362,7 @@ class Validation:
     def __init__(self, store: Store, mel: MelConfig, *, samples: int = 4):
         self.mel, self._samples = mel, samples
         self._utterances = []
+        self.held_out = describe_held_out(store)
         for i in range(len(store)):
             stored = store["mel"][i] if "mel" in store else None
             audio, frames = store.waveform(i), len(store["audio"][i]) // mel.hop_length
