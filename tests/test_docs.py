@@ -133,7 +133,7 @@ def test_imports_of_examples_exist(path: Path):
     assert not missing
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_code_of_a_page_is_at_most_120_characters_wide(path: Path):
     """The style sheet makes pages wide enough for so many characters in a window of 1400 pixels."""
     text = path.read_text(encoding="utf-8")
