@@ -60,7 +60,8 @@ def torch_sizes(preset: Preset) -> dict[str, Any]:
     from experiments.benchmarks import torch_hifigan
 
     if preset == "tiny":
-        return {**torch_hifigan.PRESETS["v3"], "upsample_initial_channel": 128}
+        sizes = {"upsample_initial_channel": 128, "resblock_dilation_sizes": ((1,), (2,), (3,))}
+        return {**torch_hifigan.PRESETS["v3"], **sizes}
     return torch_hifigan.PRESETS[preset]
 
 

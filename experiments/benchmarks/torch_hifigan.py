@@ -82,7 +82,7 @@ class ResBlock1(nn.Module):
 
 
 class ResBlock2(nn.Module):
-    """Two dilated convolutions with a shortcut around each (`resblock` "2" of the configs)."""
+    """Dilated convolutions, at most two, with a shortcut around each (`resblock` "2" of the configs)."""
 
     def __init__(self, channels: int, kernel: int, dilations: Sequence[int]) -> None:
         super().__init__()

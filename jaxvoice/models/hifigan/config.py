@@ -325,7 +325,8 @@ PRESETS: dict[str, HiFiGANConfig] = {
     "tiny": _TINY,
 }
 """The released sizes (`v1`, `v2`, `v3`, all at 22.05 kHz), V1 at 16, 24, 44.1 and 48 kHz, and `tiny`: V3 at half the
-width and depth with a few narrow discriminators, for training on a CPU."""
+width and depth with a few narrow discriminators, for training on a CPU. The release's code cannot load `tiny`, because
+it builds two convolutions per residual block."""
 
 
 def preset(name: str) -> HiFiGANConfig:
