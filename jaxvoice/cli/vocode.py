@@ -9,7 +9,6 @@ import tyro
 
 from jaxvoice.cli._setup import make_folder, use_compilation_cache
 from jaxvoice.console import print_message, print_text
-from jaxvoice.data.mel_files import TORCH_SUFFIXES
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError, MelError
 
 if TYPE_CHECKING:
@@ -88,6 +87,7 @@ class Vocode:
     def vocode(self, vocoder: "MelVocoder", path: Path, cond: "np.ndarray | None") -> "np.ndarray":
         """The audio of one file."""
         from jaxvoice.data import read_audio, read_mel
+        from jaxvoice.data.mel_files import TORCH_SUFFIXES
         from jaxvoice.dsp import check_mel
         from jaxvoice.dsp.contract import zero_frames
         from jaxvoice.pipelines.mel_vocoder import resynthesize

@@ -98,7 +98,7 @@ def test_stored_mels_determine_the_length(generator):
 def test_pre_emphasised_mels_are_exact_to_the_last_frame(generator):
     config = dataclasses.replace(MEL, preemphasis=0.98)
     store = make_store((3000, 9001))
-    for index, (_, inputs, _) in enumerate(Validation(store, config)._utterances):
+    for index, (_, inputs, *_) in enumerate(Validation(store, config)._utterances):
         audio = store.waveform(index)[: len(store["audio"][index]) // 256 * 256]
         np.testing.assert_allclose(inputs, np.asarray(log_mel(audio, config)), atol=1e-4)
 
