@@ -8,10 +8,9 @@ train the generator without discriminators on its mel and multi-resolution STFT 
 few minutes of English speech that espeak-ng (extra `demo`) synthesises. The same command resumes a run that was
 stopped. The minutes count from the start of the command, and include the check and decoding of the corpus.
 
-Results: on two CPU cores, a validation mel L1 of 0.38 on the demo corpus, measured with an earlier, slower preset. The
-mel shows harmonics. On 16 clips of LJSpeech, 5,100 steps in 4.5 minutes give a mel L1 of 0.50; a recogniser's word
-error rate on held-out clips is 39 % (recordings: 25 %). An hour on an L40 has not been measured. All measurements are
-in docs/results.md.
+Results: on two CPU cores, 3,560 steps in 4.7 minutes and a validation mel L1 of 0.40 on the demo corpus. The mel shows
+harmonics. On 16 clips of LJSpeech, 5,100 steps give a mel L1 of 0.50; a recogniser's word error rate on held-out clips
+is 39 % (recordings: 25 %). An hour on an L40 has not been measured. All measurements are in docs/results.md.
 """
 
 import functools as ft
