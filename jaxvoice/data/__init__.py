@@ -50,8 +50,10 @@ if TYPE_CHECKING:
     from jaxvoice.data.corpora import find_corpus as find_corpus
     from jaxvoice.data.corpus_check import Preflight as Preflight, preflight as preflight
     from jaxvoice.data.demo.demo_corpus import Voice as Voice, make_demo_corpus as make_demo_corpus
+    from jaxvoice.data.features import computed_column as computed_column
     from jaxvoice.data.loader import Loader as Loader
     from jaxvoice.data.mel_files import read_mel as read_mel
+    from jaxvoice.data.references import WithReferences as WithReferences, shuffle_pieces as shuffle_pieces
     from jaxvoice.data.samplers import (
         BatchPlan as BatchPlan,
         LengthBuckets as LengthBuckets,
@@ -94,9 +96,11 @@ __getattr__, __dir__ = lazy_imports(
         "corpora": ("find_corpus",),
         "demo.demo_corpus": ("Voice", "make_demo_corpus"),
         "atomic_folders": ("cache_folder",),
+        "features": ("computed_column",),
         "loader": ("Loader",),
         "mel_files": ("read_mel",),
         "corpus_check": ("Preflight", "preflight"),
+        "references": ("WithReferences", "shuffle_pieces"),
         "samplers": ("LengthBuckets", "LoaderState", "BatchPlan", "RandomCrops", "Sampler", "SpeakerBalanced"),
         "splits": ("split",),
         "store": ("Store", "load_store"),

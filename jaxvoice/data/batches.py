@@ -61,16 +61,25 @@ class Selection(NamedTuple):
     """The rows of a batch.
 
     `utterances` `(batch,)` are row numbers of the store; `starts` `(batch,)` are the starts of crops, `None` for whole
-    utterances; `bucket` contains the lengths to which columns are padded, `None` for crops.
+    utterances; `bucket` contains the lengths to which columns are padded, `None` for crops. `references` is the
+    selection of the references of `WithReferences`, and `seeds` `(batch,)` are random numbers for changes of each row.
     """
 
     utterances: Int64[np.ndarray, " batch"]
     starts: Int64[np.ndarray, " batch"] | None = None
     bucket: tuple[int, ...] | None = None
+    references: "Selection | None" = None
+    seeds: Int64[np.ndarray, " batch"] | None = None
 
     def part(self, rows: slice) -> "Selection":
         """The selection of some of the rows, with the bucket of the whole batch."""
-        return Selection(self.utterances[rows], None if self.starts is None else self.starts[rows], self.bucket)
+        return Selection(
+            self.utterances[rows],
+            None if self.starts is None else self.starts[rows],
+            self.bucket,
+            None if self.references is None else self.references.part(rows),
+            None if self.seeds is None else self.seeds[rows],
+        )
 
 
 def collate_crops(

@@ -1,0 +1,123 @@
+"""Columns that are computed once for each utterance, such as content features, and stored on disk."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+from numpy.typing import DTypeLike
+
+from jaxvoice.data.atomic_folders import atomic_folder, cache_folder, remove_folder
+from jaxvoice.data.store import Column, Store, audio_of, read_columns, write_columns
+from jaxvoice.errors import DataError
+
+_ABOUT = "about.json"
+_log = logging.getLogger(__name__)
+
+
+def computed_column(
+    store: Store,
+    name: str,
+    function: Callable[[int], Shaped[np.ndarray, "..."]],
+    *,
+    identity: str,
+    dtype: DTypeLike = np.float16,
+    cache: str | Path | None = None,
+    progress: bool = False,
+) -> Column:
+    """The column `name` of `store`, whose row i is `function(i)`, computed once and memory-mapped.
+
+    The rows are written to a folder, and read from it by later calls with the same recordings and `identity`.
+
+    **Arguments:**
+
+    - `store`: the store that the column belongs to. It is not changed; add the column with `Store.with_columns`.
+    - `name`: the name of the column.
+    - `function`: computes a row from the number of its utterance.
+    - `identity`: identifies what `function` computes, for example by the hash of a model's weights and settings.
+    - `dtype`: the type in which the column is stored, by default float16.
+    - `cache`: the folder of the column; by default a folder in the user's cache folder, one for each set of recordings
+        and identity.
+    - `progress`: whether to show a progress bar on standard error.
+
+    **Raises:** `DataError` if the folder `cache` contains the column of another identity or of other recordings, if it
+    cannot be written, or if a row contains NaN or infinity, also after its conversion to `dtype`.
+    """
+    about = {"column": name, "identity": identity, "dtype": np.dtype(dtype).name, "recordings": _recordings(store)}
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+    folder = cache_folder("features", key) if cache is None else Path(cache).expanduser()
+    found = _read(folder, about)
+    if found is not None:
+        return found
+    try:
+        with atomic_folder(folder) as making:
+            rows = _rows(store, name, function, dtype, progress)
+            write_columns(making, ({name: row} for row in rows))
+            (making / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    except OSError as failure:
+        raise DataError(
+            f"The column {name!r} cannot be written to {folder} ({failure.strerror}); choose another folder."
+        ) from failure
+    found = _read(folder, about)
+    if found is None:
+        raise DataError(f"The column {name!r} in {folder} was damaged while it was written; delete it and try again.")
+    return found
+
+
+def _read(folder: Path, about: dict[str, str]) -> Column | None:
+    """The column in `folder`; `None` if the folder does not exist, is empty, or is damaged and was removed.
+
+    **Raises:** `DataError` if the folder contains anything else.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    try:
+        stored = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DataError(f"{folder} contains no column of features; choose a new or empty folder.") from None
+    if stored != about:
+        table = stored if isinstance(stored, dict) else {}
+        differing = [f"{key} is {table.get(key)!r} instead of {about[key]!r}" for key in about]
+        differing = [line for key, line in zip(about, differing, strict=True) if table.get(key) != about[key]]
+        raise DataError(
+            f"{folder} contains features of another model or of other recordings ({'; '.join(differing)}); delete the "
+            "folder or choose another one."
+        )
+    columns = read_columns(folder)
+    if columns is None:
+        _log.warning("%s is damaged and is computed again", folder)
+        remove_folder(folder)
+        return None
+    return columns[about["column"]]
+
+
+def _rows(
+    store: Store, name: str, function: Callable[[int], Shaped[np.ndarray, "..."]], dtype: DTypeLike, progress: bool
+) -> Iterator[Shaped[np.ndarray, "..."]]:
+    from tqdm import tqdm
+
+    for row, utterance in enumerate(
+        tqdm(store.corpus.utterances, desc=f"computing {name}", unit="file", disable=None if progress else True)
+    ):
+        with np.errstate(over="ignore"):
+            value = np.asarray(function(row)).astype(dtype)
+        if not np.isfinite(value).all():
+            raise DataError(
+                f"The {name} of {utterance.id} contain NaN or infinity as {np.dtype(dtype).name}; check the recording "
+                f"{utterance.audio} and the model."
+            )
+        yield value
+
+
+def _recordings(store: Store) -> str:
+    """A hash of the names, sizes and times of the recordings, and of their sample rate and level."""
+    digest = hashlib.sha256(f"{store.sample_rate} {store.peak_normalize}".encode())
+    for utterance in store.corpus.utterances:
+        path = audio_of(utterance)
+        stat = path.stat()
+        digest.update(os.fsencode(f"\n{path.resolve()}\t{stat.st_size}\t{stat.st_mtime_ns}"))
+    return digest.hexdigest()[:24]
