@@ -1,4 +1,4 @@
-"""The names of functions and classes in pickles: their current spelling, and whether they can run programs."""
+"""The names of functions and classes in pickles: their current spelling, and whether they are harmless."""
 
 import builtins
 import sys
@@ -22,85 +22,63 @@ _PYTHON_2_NAMES = {
     "UserString.UserString": "collections.UserString",
 }
 
-# Modules that can run programs or change the interpreter. Names that contain one of them are refused, too.
+# Modules that run programs, open files or change the interpreter. Names in other packages with one of them as a part,
+# such as `torch.os.system`, belong to the standard library, too.
 _DANGEROUS = {
     *("__builtin__", "builtins", "cPickle", "code", "codeop", "commands", "ctypes", "importlib", "nt", "os", "pickle"),
     *("popen2", "posix", "pty", "runpy", "shutil", "socket", "subprocess", "sys", "webbrowser"),
 }
-_STANDARD = (
-    sys.stdlib_module_names | _DANGEROUS | {"StringIO", "UserDict", "cStringIO", "dummy_thread", "thread", "urllib2"}
-)
+# Modules that later versions of Python removed. The result must not depend on the version that reads the file.
+_REMOVED = {
+    *("StringIO", "UserDict", "asyncore", "cStringIO", "cgi", "cgitb", "distutils", "dummy_thread", "imp", "lib2to3"),
+    *("mailcap", "nntplib", "pipes", "smtpd", "telnetlib", "thread", "urllib2"),
+}
+_STANDARD = sys.stdlib_module_names | _DANGEROUS | _REMOVED
 
-# Types of the standard library that a file may contain as values, for example as the declared type of a field.
-_TYPES = (
-    *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "set", "slice"),
-    *("str", "tuple", "type"),
-)
-STANDARD_VALUES = frozenset(f"builtins.{name}" for name in _TYPES) | {"typing.Any", "typing.Dict", "typing.List"}
+# Types that a file may contain as values, for example as the declared type of a field.
+_TYPES = "bool bytearray bytes complex dict float frozenset int list object set slice str tuple type"
+STANDARD_VALUES = frozenset(f"builtins.{name}" for name in _TYPES.split())
 
-
-# Classes and functions of the standard library that cannot run programs or read files. They are unknown, like those of
-# other packages.
-_HARMLESS_MODULES = frozenset(
-    (
-        *(
-            "abc",
-            "array",
-            "calendar",
-            "collections",
-            "contextlib",
-            "copy",
-            "dataclasses",
-            "datetime",
-            "decimal",
-            "enum",
-        ),
-        *("fractions", "functools", "ipaddress", "itertools", "logging", "math", "numbers", "pathlib", "queue"),
-        *(
-            "random",
-            "re",
-            "statistics",
-            "string",
-            "threading",
-            "time",
-            "types",
-            "typing",
-            "uuid",
-            "warnings",
-            "weakref",
-        ),
-        *("zoneinfo", "_thread"),
-    )
-)
-_HARMLESS_BUILTINS = frozenset(
-    (
-        *(
-            "abs",
-            "all",
-            "any",
-            "chr",
-            "divmod",
-            "enumerate",
-            "filter",
-            "hash",
-            "id",
-            "isinstance",
-            "issubclass",
-            "iter",
-        ),
-        *("len", "map", "max", "min", "next", "ord", "pow", "print", "property", "repr", "reversed", "round"),
-        *("sorted", "range", "slice", "sum", "zip", "Ellipsis", "NotImplemented", "staticmethod", "classmethod"),
-        *(name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)),
-    )
-)
-# Names in harmless modules that evaluate text or code, or start processes and threads.
-_HARMFUL_NAMES = frozenset(
-    (
-        *("typing.get_type_hints", "typing.ForwardRef", "types.FunctionType", "types.LambdaType", "types.CodeType"),
-        *("collections.namedtuple", "dataclasses.make_dataclass", "logging.FileHandler", "_thread.start_new_thread"),
-        *("_thread.start_new", "threading.Thread", "threading.Timer", "types.new_class", "enum.Enum", "_thread.exit"),
-    )
-)
+# Classes and functions of the standard library that run no programs, evaluate no text and open no files. They are
+# unknown, like those of other packages. All other names of the standard library are suspicious: most modules contain
+# functions that start processes or execute code, and modules that they import.
+_HARMLESS = frozenset(
+    f"{module}.{name}"
+    for module, names in {
+        "array": "_array_reconstructor array",
+        "builtins": "Ellipsis NotImplemented abs all any chr classmethod divmod enumerate filter hash id isinstance "
+        "issubclass iter len map max min next ord pow print property range repr reversed round slice sorted "
+        "staticmethod sum zip",
+        "collections": "ChainMap Counter OrderedDict UserDict UserList UserString defaultdict deque",
+        "contextlib": "nullcontext",
+        "datetime": "date datetime time timedelta timezone",
+        "decimal": "Decimal",
+        "fractions": "Fraction",
+        "functools": "partial reduce",
+        "ipaddress": "IPv4Address IPv4Network IPv6Address IPv6Network",
+        "itertools": "accumulate chain combinations count cycle islice permutations product repeat starmap",
+        "logging": "getLogger",
+        "math": "ceil cos exp floor log pow sin sqrt tanh",
+        "numbers": "Integral Number Real",
+        "pathlib": "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath",
+        "queue": "Empty Full LifoQueue PriorityQueue Queue SimpleQueue",
+        "random": "Random",
+        "re": "_compile",
+        "statistics": "NormalDist",
+        "string": "Formatter Template",
+        "threading": "Condition Event Lock RLock local",
+        "time": "monotonic perf_counter struct_time time",
+        "types": "GenericAlias MappingProxyType SimpleNamespace",
+        "typing": "Any Callable ClassVar Dict FrozenSet Generic Iterable Iterator List Literal Mapping Optional "
+        "Sequence Set Tuple Type Union",
+        "uuid": "SafeUUID UUID",
+    }.items()
+    for name in names.split()
+) | {
+    f"builtins.{name}"
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, Exception)
+}
 
 
 def qualified(module: str, name: str) -> str:
@@ -121,13 +99,8 @@ def is_standard(name: str) -> bool:
 
 
 def is_suspicious(name: str) -> bool:
-    """Whether a dotted name belongs to the part of the standard library that can run programs, or contains it."""
-    if not is_standard(name):
-        return False
-    module, *rest = name.split(".")
-    if len(rest) != 1 or rest[0].startswith("__") or name in _HARMFUL_NAMES:
-        return True
-    return rest[0] not in _HARMLESS_BUILTINS if module == "builtins" else module not in _HARMLESS_MODULES
+    """Whether a dotted name belongs to the standard library, or contains it, and is not known to be harmless."""
+    return is_standard(name) and name not in _HARMLESS
 
 
 def _is_inner(part: str) -> bool:

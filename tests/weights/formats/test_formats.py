@@ -1,13 +1,24 @@
 """Archives of all formats: names, plain values, mapped arrays and errors."""
 
 import collections
+import contextlib
 import datetime
+import functools
 import gzip
+import importlib
 import io
+import ipaddress
+import logging
+import math
 import pickle
+import random
+import re
+import statistics
 import struct
 import sys
+import time
 import uuid
+from array import array as Samples
 
 import ml_dtypes
 import numpy as np
@@ -390,12 +401,96 @@ def test_instances_of_harmless_standard_classes_are_records(opened):
     assert opened(torch_zip(table({"h": tagged}))).metadata == {"h": "a/b"}
 
 
+@pytest.mark.parametrize("inert", [(), ".*"])
 @pytest.mark.parametrize(
-    "function", ["timeit.timeit", "typing.get_type_hints", "logging.config.listen", "builtins.eval"]
+    "function",
+    [
+        # These evaluate text.
+        *("builtins.eval", "collections.namedtuple", "dataclasses._create_fn", "dataclasses.make_dataclass"),
+        *("enum.Enum", "timeit.timeit", "types.CodeType", "types.FunctionType", "typing._eval_type"),
+        *("typing.ForwardRef", "typing.get_type_hints"),
+        # These start programs or threads, or change the interpreter.
+        *("_thread.exit", "_thread.start_new_thread", "copy._reconstruct", "functools.singledispatch"),
+        *("distutils.spawn.spawn", "imp.load_source", "pipes.Template.open"),
+        *("threading.Thread", "threading.Timer", "threading._start_new_thread", "threading.settrace"),
+        *("uuid._get_command_stdout", "warnings._setoption", "weakref.finalize"),
+        # These open files or sockets.
+        *("logging.FileHandler", "logging.basicConfig", "logging.config.listen", "zoneinfo.ZoneInfo.from_file"),
+        # Modules, and functions through modules or objects.
+        *("logging.os", "logging.os.system", "pathlib.os", "random._os", "random._os.system", "statistics.sys"),
+        *("torch.os", "torch.os.system", "somepkg.sys.exit", "my.builtins.eval", "my.Net.__init__.__globals__"),
+        *("collections.OrderedDict.__init__", "functools.partial.__reduce__", "pathlib.Path.write_bytes"),
+    ],
 )
-def test_functions_that_run_programs_are_called_malicious_whatever_is_inert(opened, function):
-    with pytest.raises(RefusedError, match="may be malicious"):
-        opened(torch_zip(call(function, text("x"))), inert=".*")
+def test_functions_that_run_programs_are_called_malicious_whatever_is_inert(opened, function, inert):
+    module, _, attribute = function.partition(".")
+    uses = [
+        call(function, text("x")),
+        name(function),
+        name(function) + b")\x81",  # an instance
+        text(module) + text(attribute) + b"\x93",  # STACK_GLOBAL
+        call("functools.partial", name(function), text("x")),
+        call("builtins.map", name(function), text("x")),
+    ]
+    for use in uses:
+        with pytest.raises(RefusedError, match="may be malicious"):
+            opened(torch_zip(use), inert=inert)
+
+
+def test_harmless_objects_of_the_standard_library_are_unknown_and_inert(opened):
+    """Pickles that Python writes."""
+    values = {
+        "context": contextlib.nullcontext(3),
+        "chain": collections.ChainMap({"a": 1}),
+        "error": ValueError("x"),
+        "generic": list[int],
+        "samples": Samples("f", [0.5]),
+        "address": ipaddress.IPv4Address("127.0.0.1"),
+        "function": math.sqrt,
+        "logger": logging.getLogger("training"),
+        "normal": statistics.NormalDist(1.0, 2.0),
+        "partial": functools.partial(math.pow, 2.0),
+        "pattern": re.compile("x+"),
+        "random": random.Random(3),
+        "time": time.gmtime(0),
+        "user": collections.UserDict(a=1),
+    }
+    for title, value in values.items():
+        raw = torch_zip(pickle.dumps({"w": value}, protocol=4)[2:-1])
+        try:
+            opened(raw)
+        except RefusedError as refused:
+            assert "malicious" not in str(refused) and "--inert" in str(refused), title
+        content = opened(raw, inert=".*").content["w"]
+        assert isinstance(content, Record | Global), title
+
+
+def test_inert_objects_import_and_call_nothing(opened, tmp_path, monkeypatch):
+    """The module writes a file when it is imported, and when its function is called."""
+    marker = tmp_path / "marker"
+    (tmp_path / "inert_module.py").write_text(f"def run(*_):\n    open({str(marker)!r}, 'w').close()\nrun()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = name("inert_module.run")
+    partial = call("functools.partial", run, text("x"))
+    uses = {
+        "call": call("inert_module.run", text("x")),
+        "partial": partial,
+        "state": call("functools.partial", run) + many([run, many([]), table({}), b"N"]) + b"b",
+        "map": call("builtins.map", run, many([text("x")])),
+        "reduce": call("functools.reduce", run, many([text("x"), text("y")])),
+        "factory": call("collections.defaultdict", run) + text("x") + number(1) + b"s",
+        "instance": run + b")\x81",
+        "method": call("builtins.getattr", run, text("x")),
+        "items": call("my.List") + text("x") + b"a",
+    }
+    archive = opened(torch_zip(table(uses)), inert=".*")
+    assert set(archive.content) == set(uses) and archive.metadata
+    assert archive.content["partial"].args == (Global("inert_module.run"), "x")
+    with pytest.raises(RefusedError, match="not a function"):  # the call of a partial object
+        opened(torch_zip(partial + many([text("x")]) + b"R"), inert=".*")
+    assert "inert_module" not in sys.modules and not marker.exists()
+    importlib.import_module("inert_module")
+    assert marker.exists()
 
 
 @pytest.mark.parametrize("title", ["zip", "packed zip", "script", "nemo", "nemo gz", "npz", "packed npz"])
