@@ -19,7 +19,16 @@ if TYPE_CHECKING:
         stft_distance as stft_distance,
     )
     from jaxvoice.dsp.mel import bucketed_log_mel as bucketed_log_mel, log_mel as log_mel
-    from jaxvoice.dsp.mel_config import MelConfig as MelConfig, mel_filterbank as mel_filterbank
+    from jaxvoice.dsp.mel_config import (
+        MelConfig as MelConfig,
+        NemoMelConfig as NemoMelConfig,
+        mel_filterbank as mel_filterbank,
+    )
+    from jaxvoice.dsp.nemo_mel import (
+        NemoRelease as NemoRelease,
+        bucketed_nemo_log_mel as bucketed_nemo_log_mel,
+        nemo_log_mel as nemo_log_mel,
+    )
     from jaxvoice.dsp.perceptual_metrics import pesq as pesq, stoi as stoi
     from jaxvoice.dsp.transforms import istft as istft, stft as stft
 
@@ -32,7 +41,8 @@ __getattr__, __dir__ = lazy_imports(
         "perceptual_metrics": ("pesq", "stoi"),
         "measures": ("STFTDistance", "mel_cepstral_distortion", "mel_cepstrum", "mel_l1", "stft_distance"),
         "mel": ("bucketed_log_mel", "log_mel"),
-        "mel_config": ("MelConfig", "mel_filterbank"),
+        "mel_config": ("MelConfig", "NemoMelConfig", "mel_filterbank"),
+        "nemo_mel": ("NemoRelease", "bucketed_nemo_log_mel", "nemo_log_mel"),
         "transforms": ("istft", "stft"),
     },
 )

@@ -166,6 +166,66 @@ class MelConfig:
         return num_frames(samples, n_fft=self.n_fft, hop_length=self.hop_length, pad=self.pad)
 
 
+@dataclass(frozen=True)
+class NemoMelConfig:
+    """The definition of the log-mel features of a NeMo speech recogniser, saved with its weights.
+
+    The features are `log(mel + log_guard)` of the power spectrum of pre-emphasised audio, with mean 0 and standard
+    deviation 1 over each utterance in every band. The window is a symmetric Hann window. The defaults are those of
+    NVIDIA's Conformer-CTC models. Frequencies are in Hz, lengths in samples; `fmax=None` is Nyquist.
+
+    **Raises:** `ConfigError` as `MelConfig` does.
+
+    Source: NVIDIA NeMo, `FilterbankFeatures`.
+    """
+
+    sample_rate: int = 16000
+    """Sample rate in Hz."""
+    n_fft: int = 512
+    """Length of the Fourier transform in samples; even."""
+    hop_length: int = 160
+    """Distance between frames in samples."""
+    win_length: int = 400
+    """Length of the window in samples."""
+    num_mels: int = 80
+    """Number of mel bands."""
+    fmin: float = 0.0
+    """Lowest frequency of the filterbank in Hz."""
+    fmax: float | None = None
+    """Highest frequency of the filterbank in Hz; None is Nyquist."""
+    preemphasis: float = 0.97
+    """Fraction of the previous sample that is subtracted from each sample of the audio; 0 disables it."""
+    log_guard: float = 2.0**-24
+    """Constant added to the mel energies before the logarithm."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_field(self, "preemphasis", 0 <= self.preemphasis < 1, "be in [0, 1)")
+        check_positive(self, "log_guard")
+        _ = self.spectrum
+
+    @property
+    def spectrum(self) -> MelConfig:
+        """A `MelConfig` with the same frames and filterbank."""
+        return MelConfig(
+            self.sample_rate,
+            self.n_fft,
+            self.hop_length,
+            self.win_length,
+            self.num_mels,
+            self.fmin,
+            self.fmax,
+            power=2.0,
+            magnitude_floor=0.0,
+            center=True,
+        )
+
+    @property
+    def min_samples(self) -> int:
+        """The fewest samples for which every release computes two frames, which the standard deviation needs."""
+        return max(2 * self.hop_length, self.n_fft // 2 + 1)
+
+
 @functools.lru_cache(maxsize=32)
 def mel_filterbank(config: MelConfig) -> Float[np.ndarray, "mels bins"]:
     """Triangular mel filters over the `n_fft // 2 + 1` FFT bins, equal to `librosa.filters.mel`; read-only float32.

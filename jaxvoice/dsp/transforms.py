@@ -32,7 +32,7 @@ def frame_spectra(
     if pad:
         audio = jnp.concatenate([audio[pad:0:-1], audio, audio[-2 : -2 - pad : -1]])
     window = hann_window(win_length, n_fft).astype(audio.dtype)
-    return jnp.fft.rfft(_frame(audio, n_fft, hop_length) * window[None])
+    return jnp.fft.rfft(overlapping_frames(audio, n_fft, hop_length) * window[None])
 
 
 @functools.partial(jax.jit, static_argnames=("n_fft", "hop_length", "win_length", "pad"))
@@ -145,7 +145,7 @@ def check_audio(shape: tuple[int, ...], dtype: np.dtype) -> None:
         raise ShapeError(f"audio has dtype {dtype}; it should be floats in [-1, 1]. Divide int16 samples by 32768.")
 
 
-def _frame(audio: Float[Array, " samples"], length: int, hop_length: int) -> Float[Array, "frames length"]:
+def overlapping_frames(audio: Float[Array, " samples"], length: int, hop_length: int) -> Float[Array, "frames length"]:
     """Overlapping frames of `length` samples. Shifted reshapes replace a gather, whose gradient would be a scatter."""
     count = (audio.shape[0] - length) // hop_length + 1
     parts = -(-length // hop_length)
