@@ -22,7 +22,8 @@ class DemoCorpus:
     sentences: int | None = None
     """Number of sentences generated from templates, instead of the default ones; 400 are half an hour of speech."""
     voices: int | None = None
-    """Number of voices, up to five; text to speech needs one."""
+    """Number of voices, up to 16; text to speech needs one, and voice conversion at least twelve. Six and more are other
+    voices than up to five, and differ more."""
     seed: int = 0
     """Seed of the template sentences."""
     debug: bool = False
@@ -32,15 +33,16 @@ class DemoCorpus:
         """Create the corpus and print its folder."""
         from jaxvoice.console import print_text
         from jaxvoice.data import make_demo_corpus
-        from jaxvoice.data.demo import VOICES, compose_sentences
+        from jaxvoice.data.demo import SPEAKER_VOICES, VOICES, compose_sentences
 
-        if self.voices is not None and not 1 <= self.voices <= len(VOICES):
-            raise ConfigError(f"--voices is {self.voices}; it should be from 1 to {len(VOICES)}.")
+        if self.voices is not None and not 1 <= self.voices <= len(SPEAKER_VOICES):
+            raise ConfigError(f"--voices is {self.voices}; it should be from 1 to {len(SPEAKER_VOICES)}.")
         if self.seed and self.sentences is None:
             raise ConfigError(
                 f"--seed is {self.seed}; it should be 0 without --sentences, which it affects. Add --sentences."
             )
         composed = None if self.sentences is None else compose_sentences(self.sentences, seed=self.seed)
-        corpus = make_demo_corpus(self.folder, composed, VOICES[: self.voices])
+        voices = VOICES if self.voices is None or self.voices <= len(VOICES) else SPEAKER_VOICES
+        corpus = make_demo_corpus(self.folder, composed, voices[: self.voices])
         print_text(f"{len(corpus)} utterances by {len(corpus.speakers)} speaker(s) in {corpus.root}")
         return 0

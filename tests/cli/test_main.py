@@ -144,7 +144,7 @@ def test_demo_corpus_writes_composed_sentences_in_one_voice(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--voices", "6"], "--voices is 6; it should be from 1 to 5"),
+        (["--voices", "17"], "--voices is 17; it should be from 1 to 16"),
         (["--seed", "1"], "Add --sentences"),
         (["--sentences", "0"], "number of sentences is 0; it should be from 1"),
     ],

@@ -64,6 +64,26 @@ VOICES = (
     Voice("gb-middle", "en-gb-x-rp", rate=155, pitch=45),
     Voice("scotland-high", "en-gb-scotland+f1", rate=155, pitch=65),
 )
+"""The speakers of the demo corpus."""
+SPEAKER_VOICES = (
+    Voice("annie", "en-us+Annie", rate=150),
+    Voice("max", "en-us+m3"),
+    Voice("sam", "en-us"),
+    Voice("linda", "en-us+linda", rate=155),
+    Voice("victor", "en-us+victor", rate=165),
+    Voice("steph", "en-us+steph"),
+    Voice("edward", "en-us+edward", rate=150),
+    Voice("shelby", "en-us+shelby"),
+    Voice("mark", "en-us+m8", rate=155),
+    Voice("fay", "en-us+f1", rate=165),
+    Voice("antonio", "en-us+antonio"),
+    Voice("rose", "en-us+grandma", rate=145),
+    Voice("gene", "en-us+Gene", rate=165),
+    Voice("aunty", "en-us+aunty"),
+    Voice("mike", "en-us+m7", rate=150),
+    Voice("tom", "en-us+Tweaky"),
+)
+"""Speakers whose voices differ more than those of `VOICES`, for models of several speakers."""
 
 
 def make_demo_corpus(
