@@ -1,7 +1,7 @@
 """The GE2E speaker encoder of Resemblyzer in torch, a judge of voices that no training of jaxvoice uses.
 
-Resemblyzer's wheel contains the weights: `pip download --no-deps resemblyzer`, then pass the path of the wheel or of its
-`pretrained.pt` to `load`. The architecture is that of Wan et al. 2018, "Generalized end-to-end loss for speaker
+Resemblyzer's wheel contains the weights: `pip download --no-deps resemblyzer`, then pass the path of the wheel or of
+its `pretrained.pt` to `load`. The architecture is that of Wan et al. 2018, "Generalized end-to-end loss for speaker
 verification", section 3: three LSTM layers of 256 units, a linear layer, and an L2 norm; with the ReLU before the norm
 and the settings of resemble-ai/Resemblyzer, `hparams.py`. Silence is not removed.
 """

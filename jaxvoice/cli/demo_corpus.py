@@ -22,8 +22,8 @@ class DemoCorpus:
     sentences: int | None = None
     """Number of sentences generated from templates, instead of the default ones; 400 are half an hour of speech."""
     voices: int | None = None
-    """Number of voices, up to 16; text to speech needs one, and voice conversion at least twelve. Six and more are other
-    voices than up to five, and differ more."""
+    """Number of voices, up to 16; text to speech needs one. Six and more are other voices than up to five, and differ
+    more."""
     seed: int = 0
     """Seed of the template sentences."""
     debug: bool = False
