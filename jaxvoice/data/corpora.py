@@ -11,6 +11,7 @@ from jaxvoice.data.utterances import Corpus
 from jaxvoice.errors import DataError
 
 RecordedKind = Literal["ljspeech", "vctk", "folder", "filelist", "pairs"]
+_SHOWN = 4  # utterances with the same id in a message
 _KINDS: tuple[RecordedKind, ...] = ("ljspeech", "vctk", "folder", "filelist", "pairs")
 
 
@@ -25,8 +26,9 @@ def find_corpus(
     - `filelist`: a text file with one utterance in each line; or a folder with `training.txt` and `validation.txt`. A
       line is `audio|text`, `audio|speaker|text` or `audio|text|speaker`, a JSON object as in NeMo (`audio_filepath`,
       `text` and `speaker`), or a row of a table with a header such as `path|text`, separated by `|`, tabs or commas.
-      `audio` is a stem or a path, of POSIX or Windows. The audio is in `audio_dir`, else in `wavs/` beside the list, or
-      beside the list itself. If it is not there under its path, the first folders of the path are left out.
+      The columns of a list without a header are recognised by their values, and `list_fields` of the corpus states
+      them. `audio` is a stem or a path, of POSIX or Windows. The audio is in `audio_dir`, else in `wavs/` beside the
+      list, or beside the list itself. If it is not there under its path, the first folders of the path are left out.
     - `pairs`: `mels/*.npy`, and audio of the same stem in `audio_dir`, else in `wavs/`, `audio/` or `root`.
     - `folder`: every audio file below `root`; the first folder in its path is the speaker. `root` may be one file.
 
@@ -35,7 +37,8 @@ def find_corpus(
 
     An audio file that a list names is listed even if it is missing. The preflight reports it.
 
-    **Raises:** `DataError`, with the expected names, if no utterance is found or `root` does not exist.
+    **Raises:** `DataError`, with the expected names, if no utterance is found or `root` does not exist, and with lines
+    or files, if a line of a list has another number of fields than the others, or two utterances have the same id.
     """
     root = _home_expanded(root)
     if kind != "auto" and kind not in _KINDS:
@@ -45,27 +48,42 @@ def find_corpus(
     if folder is not None and not folder.is_dir():
         raise DataError(f"The folder of audio {folder} does not exist; check the path.")
     found = detect(root) if kind == "auto" else kind
-    validation: frozenset[str] = frozenset()
     match found:
         case "ljspeech":
-            utterances = corpus_formats.ljspeech(root, folder)
+            read = corpus_formats.ljspeech(root, folder)
         case "vctk":
-            utterances = corpus_formats.vctk(root)
+            read = corpus_formats.Recordings(corpus_formats.vctk(root))
         case "filelist":
-            utterances, validation = corpus_formats.filelist(root, folder)
+            read = corpus_formats.filelist(root, folder)
         case "pairs":
-            utterances = corpus_formats.pairs(root, folder)
+            read = corpus_formats.Recordings(corpus_formats.pairs(root, folder))
         case _:
-            utterances = corpus_formats.any_folder(root)
-    if not utterances:
+            read = corpus_formats.Recordings(corpus_formats.any_folder(root))
+    if not read.utterances:
         raise DataError(f"{root} contains no utterances of a corpus of kind {found!r}; check the path and the kind.")
-    repeated = [name for name, count in Counter(utterance.id for utterance in utterances).items() if count > 1]
-    if repeated:
+    _check_ids(root, read)
+    return Corpus(found, root, tuple(read.utterances), validation_ids=read.validation_ids, list_fields=read.fields)
+
+
+def _check_ids(root: Path, read: corpus_formats.Recordings) -> None:
+    """**Raises:** `DataError`, with lines or files, if utterances have the same id."""
+    counts = Counter(utterance.id for utterance in read.utterances)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if not repeated:
+        return
+    same = [place for place, utterance in enumerate(read.utterances) if utterance.id == repeated[0]]
+    files = [str(read.utterances[place].audio) for place in same]
+    where = [f"{read.places[place]}: {file}" if read.places else file for place, file in zip(same, files, strict=True)]
+    shown = "; ".join(where[:_SHOWN]) + (f"; and {len(where) - _SHOWN} more" if len(where) > _SHOWN else "")
+    if len(set(files)) == 1:
         raise DataError(
-            f"{root} lists {len(repeated)} utterance(s) more than once, for example {repeated[0]!r}; "
-            "remove the repeated lines or files."
+            f"{root} lists {len(repeated)} recording(s) more than once. The first is {repeated[0]!r} ({shown}). Keep "
+            "one line for each recording."
         )
-    return Corpus(found, root, tuple(utterances), validation_ids=validation)
+    raise DataError(
+        f"{root} has {len(repeated)} id(s) that belong to several recordings. The first is {repeated[0]!r} ({shown}). "
+        "An id is the path without its suffix; rename these recordings, or remove all but one."
+    )
 
 
 def _home_expanded(path: str | Path) -> Path:

@@ -52,6 +52,8 @@ class Preflight:
     def table(self) -> str:
         """The result in lines of at most 80 characters."""
         rows = [("corpus", f"{self.corpus.root} ({self.corpus.kind})"), ("usable files", f"{len(self.corpus)}")]
+        if self.corpus.list_fields:
+            rows.append(("list fields", self.corpus.list_fields))
         if self.corpus.speakers:
             rows.append(("speakers", f"{len(self.corpus.speakers)}"))
         rates = ", ".join(f"{rate} Hz ({count})" for rate, count in sorted(self.rates.items()))

@@ -2,19 +2,12 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from jaxvoice.data.listings import (
-    AUDIO_FOLDERS,
-    AUDIO_SUFFIXES,
-    Line,
-    has_stem,
-    list_ids,
-    locate,
-    read_list,
-    with_stem,
-)
+from jaxvoice.data.listed_audio import AUDIO_FOLDERS, AUDIO_SUFFIXES, has_stem, list_ids, locate, with_stem
+from jaxvoice.data.listings import Line, Listing, read_lists
 from jaxvoice.data.utterances import Utterance
 from jaxvoice.errors import DataError
 
@@ -27,21 +20,35 @@ def is_audio(path: Path) -> bool:
     return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
 
 
-def ljspeech(root: Path, audio_dir: Path | None = None) -> list[Utterance]:
+class Recordings(NamedTuple):
+    """The utterances of a corpus, the ids that it holds out for validation, and the fields of its lists.
+
+    `places` are the places of the utterances in the lists, for messages; without lists, they are empty.
+    """
+
+    utterances: list[Utterance]
+    validation_ids: frozenset[str] = frozenset()
+    fields: str = ""
+    places: Sequence[str] = ()
+
+
+def ljspeech(root: Path, audio_dir: Path | None = None) -> Recordings:
     """List the utterances of `metadata.csv` and `wavs/`, in the order of `metadata.csv` (LJSpeech 1.1).
 
     **Raises:** `DataError` if one of the two is missing, or the listing is not UTF-8 text.
     """
     listing, folder = root / "metadata.csv", audio_dir or root / "wavs"
     folders = [audio_dir] if audio_dir else [folder, root]
-    lines = read_list(listing, folders, normalized=True) if listing.is_file() else []
+    (read,) = read_lists([listing], folders, normalized=True) if listing.is_file() else [Listing([], "")]
+    lines = read.lines
     files = locate([line.name for line in lines], folders)
     if files is None:
         if not listing.is_file() or not folder.is_dir():
             raise DataError(f"{root} is not laid out like LJSpeech: looked for {listing} and the folder {folder}.")
         files = {line.name: with_stem(folder, line.name) for line in lines}
     ids = (_without_audio_folder(name) for name in list_ids([line.name for line in lines]))
-    return [_utterance(name, files[line.name], line) for name, line in zip(ids, lines, strict=True)]
+    found = [_utterance(name, files[line.name], line) for name, line in zip(ids, lines, strict=True)]
+    return Recordings(found, fields=read.fields, places=[line.place for line in lines])
 
 
 def _without_audio_folder(name: str) -> str:
@@ -72,8 +79,8 @@ def vctk(root: Path) -> list[Utterance]:
     return utterances
 
 
-def filelist(root: Path, audio_dir: Path | None) -> tuple[list[Utterance], frozenset[str]]:
-    """List the utterances of a list of recordings (see `read_list`), or of HiFi-GAN's `training.txt` and
+def filelist(root: Path, audio_dir: Path | None) -> Recordings:
+    """List the utterances of a list of recordings (see `read_lists`), or of HiFi-GAN's `training.txt` and
     `validation.txt`, and the ids that the latter holds out.
 
     **Raises:** `DataError` if there is no list, it is empty or not UTF-8 text, or none of its first files is found.
@@ -81,14 +88,13 @@ def filelist(root: Path, audio_dir: Path | None) -> tuple[list[Utterance], froze
     if root.is_file():
         if is_audio(root):
             raise DataError(f"{root} is a recording, not a list of recordings. Its kind is 'folder'.")
-        return _listed([root], audio_dir)[0], frozenset()
+        return _listed([root], audio_dir)
     training, validation = root / "training.txt", root / "validation.txt"
     if not training.is_file():
         raise DataError(f"{root} has no file list: looked for {training}. Pass the path of the list, or another kind.")
     if not validation.is_file():
-        return _listed([training], audio_dir)[0], frozenset()
-    utterances, held_out = _listed([training, validation], audio_dir)
-    return utterances + held_out, frozenset(utterance.id for utterance in held_out)
+        return _listed([training], audio_dir)
+    return _listed([training, validation], audio_dir)
 
 
 def pairs(root: Path, audio_dir: Path | None) -> list[Utterance]:
@@ -135,14 +141,14 @@ def any_folder(root: Path) -> list[Utterance]:
     return utterances
 
 
-def _listed(listings: list[Path], audio_dir: Path | None) -> list[list[Utterance]]:
-    """The utterances of each of `listings`, lists in the same folder."""
+def _listed(listings: list[Path], audio_dir: Path | None) -> Recordings:
+    """The utterances of `listings`, lists in the same folder. The second one is that of the validation."""
     folder = listings[0].parent
     folders = [audio_dir] if audio_dir else [folder / "wavs", folder]
-    lists = [read_list(listing, folders) for listing in listings]
-    ids = iter(list_ids([line.name for lines in lists for line in lines]))
-    utterances = []
-    for listing, lines in zip(listings, lists, strict=True):
+    lists = read_lists(listings, folders)
+    ids = iter(list_ids([line.name for read in lists for line in read.lines]))
+    parts: list[list[Utterance]] = []
+    for listing, (lines, _) in zip(listings, lists, strict=True):
         files = locate([line.name for line in lines], folders)
         if files is None:
             looked = " and ".join(str(with_stem(option, lines[0].name)) for option in folders)
@@ -150,8 +156,13 @@ def _listed(listings: list[Path], audio_dir: Path | None) -> list[list[Utterance
                 f"{listing} names audio that is missing: looked for {looked}. Pass the folder of the audio "
                 "(audio_dir, --audio-dir)."
             )
-        utterances.append([_utterance(next(ids), files[line.name], line) for line in lines])
-    return utterances
+        parts.append([_utterance(next(ids), files[line.name], line) for line in lines])
+    return Recordings(
+        [utterance for part in parts for utterance in part],
+        frozenset(utterance.id for part in parts[1:] for utterance in part),
+        "; ".join(dict.fromkeys(read.fields for read in lists)),
+        [line.place for read in lists for line in read.lines],
+    )
 
 
 def _utterance(name: str, path: Path, line: Line) -> Utterance:

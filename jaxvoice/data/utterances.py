@@ -53,7 +53,8 @@ class Corpus:
 
     `validation_ids` are the ids that the corpus holds out for validation, empty if it has no such list. `mel` is the
     contract of the mel spectrograms in the corpus, `None` if there are none or it is unknown. `phone_set` contains the
-    phones of the alignments, `None` for a corpus without alignments.
+    phones of the alignments, `None` for a corpus without alignments. `list_fields` states what the fields of its list
+    were read as, such as `audio|speaker|text`, and is empty for a corpus without a list.
     """
 
     kind: CorpusKind
@@ -63,6 +64,7 @@ class Corpus:
     validation_ids: frozenset[str] = frozenset()
     mel: "MelConfig | None" = None
     phone_set: PhoneSet | None = None
+    list_fields: str = ""
 
     def __len__(self) -> int:
         return len(self.utterances)

@@ -1,6 +1,7 @@
 """Aligned corpora on disk: finding, checking, splitting and loading."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -230,7 +231,9 @@ def test_audio_of_a_list_belongs_to_the_speaker(tmp_path):
     for start in ("", "wavs/", "/elsewhere/"):  # found where the list lies, however its lines begin
         corpus = listed(tmp_path, *(f"{start}{speaker}/001.wav" for speaker in ("p225", "p226")))
         assert [item.audio for item in corpus.utterances] == [tmp_path / f"{name}/001.wav" for name in ("p225", "p226")]
-    assert listed(tmp_path, "p225/001.wav", "p225/001.wav").counts == {"repeated": 1}
+    repeated = listed(tmp_path, "p225/001.wav", "p225/001.wav").rejected
+    assert [item.kind for item in repeated] == ["repeated"]
+    assert re.search(r"line 2 has the same id as .*, line 1, 'p225/001', and was skipped", repeated[0].reason)
 
 
 def test_error_for_a_folder_without_alignments_states_the_remedy(tmp_path):

@@ -20,7 +20,7 @@ def ids(corpus):
 
 def test_find_corpus_reads_ljspeech(tmp_path):
     touch(tmp_path, "wavs/b.wav", "wavs/a.flac")
-    rows = ["b|Dr. Who|Doctor Who", "a|only this|", 'c|"quoted, with comma"|x|someone', ""]
+    rows = ["b|Dr. Who|Doctor Who|", "a|only this||", 'c|"quoted, with comma"|x|someone', ""]
     (tmp_path / "metadata.csv").write_text("\n".join(rows), encoding="utf-8-sig")
     corpus = find_corpus(tmp_path)
     assert corpus.kind == "ljspeech" and ids(corpus) == ["b", "a", "c"]

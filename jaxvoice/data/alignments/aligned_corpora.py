@@ -22,7 +22,7 @@ from jaxvoice.data.audio import audio_info
 from jaxvoice.data.corpora import find_corpus
 from jaxvoice.data.corpus_formats import is_audio
 from jaxvoice.data.demo.timings import read_timings
-from jaxvoice.data.listings import AUDIO_FOLDERS, AUDIO_SUFFIXES, is_file, with_stem
+from jaxvoice.data.listed_audio import AUDIO_FOLDERS, AUDIO_SUFFIXES, is_file, with_stem
 from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL
 from jaxvoice.errors import AudioError, DataError
@@ -51,6 +51,11 @@ class _Source(NamedTuple):
     line: ListedUtterance | None = None
     text: str = ""
     speaker: str = ""
+
+    @property
+    def place(self) -> str:
+        """The path of the alignment, with the number of its line in a list."""
+        return f"{self.path}, line {self.line.row}" if self.line is not None else str(self.path)
 
 
 def find_aligned(
@@ -93,12 +98,18 @@ def find_aligned(
             f"{root} contains no files of an aligned corpus of kind {found!r}; check the path and the kind."
         )
     utterances: dict[str, Utterance] = {}
+    places: dict[str, str] = {}
     rejected: list[RejectedUtterance] = []
     for source in sources:
         try:
             if source.id in utterances:
-                raise AlignmentError("repeated", f"{source.id} occurs more than once; the first is used.")
+                raise AlignmentError(
+                    "repeated",
+                    f"{source.place} has the same id as {places[source.id]}, {source.id!r}, and was skipped. Remove or "
+                    "rename one of them.",
+                )
             utterances[source.id] = _read(found, source, phone_set)
+            places[source.id] = source.place
         except DataError as failure:
             rejected.append(RejectedUtterance(source.id, getattr(failure, "kind", "broken"), str(failure)))
     corpus = Corpus(found, root, tuple(utterances.values()), tuple(rejected), phone_set=phone_set)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxvoice.data.alignments.alignment import AlignmentError, Interval
 from jaxvoice.data.alignments.text_files import read_text_file
-from jaxvoice.data.listings import AUDIO_FOLDERS, audio_path, shared_folders
+from jaxvoice.data.listed_audio import AUDIO_FOLDERS, audio_path, shared_folders
 from jaxvoice.text.custom_words import split_lines
 
 _LONGEST_LINE = 2**16  # characters of a line that are read to recognise a list
@@ -88,7 +88,7 @@ def parse_line(line: ListedUtterance, path: Path, frame_seconds: float = HOP_SEC
     if len(line.fields) != 5:
         raise AlignmentError(
             "broken",
-            f"{where} has {len(line.fields)} fields; it should have 5, text|starts|durations|codes|wav. Correct it.",
+            f"{where} has {len(line.fields)} field(s); it should have 5, text|starts|durations|codes|wav. Correct it.",
         )
     try:
         starts, lengths = (np.array(field.split(), np.int64).tolist() for field in line.fields[1:3])
@@ -100,7 +100,8 @@ def parse_line(line: ListedUtterance, path: Path, frame_seconds: float = HOP_SEC
     if not len(starts) == len(lengths) == len(codes):
         raise AlignmentError(
             "broken",
-            f"{where} has {len(starts)} starts, {len(lengths)} durations and {len(codes)} codes; correct the line.",
+            f"{where} has {len(starts)} start(s), {len(lengths)} duration(s) and {len(codes)} "
+            "code(s), which should be equal numbers; correct the line.",
         )
     return [
         Interval(code, start * frame_seconds, (start + length) * frame_seconds)

@@ -268,9 +268,9 @@ def test_read_filelist_reads_frames(written):
     ]
     frame = 256 / 22050
     assert parse_line(lines[0], path) == [Interval("HH", 0, 11 * frame), Interval("IY1", 11 * frame, 43 * frame)]
-    with pytest.raises(DataError, match="line 3 has 1 starts, 1 durations and 2 codes"):
+    with pytest.raises(DataError, match=r"line 3 has 1 start\(s\), 1 duration\(s\) and 2 code\(s\)"):
         parse_line(lines[1], path)
-    with pytest.raises(DataError, match="line 4 has 1 fields; it should have 5"):
+    with pytest.raises(DataError, match=r"line 4 has 1 field\(s\); it should have 5"):
         parse_line(lines[2], path)
     with pytest.raises(DataError, match="not whole numbers"):
         parse_line(read_filelist(written("No.|0 1.5|5 4|N OW1|b.wav"))[0], path)
