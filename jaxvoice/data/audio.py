@@ -136,7 +136,8 @@ def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioIn
     with _opened(path) as file:
         missing = missing_bytes(path)
         if missing:
-            raise AudioError(f"{path} is truncated: at least its last {missing} bytes are missing; copy it again.")
+            end = "its last byte is" if missing == 1 else f"its last {missing} bytes are"
+            raise AudioError(f"{path} is truncated: at least {end} missing; copy it again.")
         promised, rate, channels, subtype = file.frames, file.samplerate, file.channels, file.subtype
         if file.seekable():
             samples = file.read(dtype="float32", always_2d=True)

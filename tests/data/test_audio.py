@@ -113,6 +113,13 @@ def test_errors_state_the_file_and_the_reason(bad_files, kind, said):
     assert str(bad_files[kind]) in str(failure.value)
 
 
+def test_error_for_one_missing_byte_is_in_the_singular(tmp_path, speech):
+    write_wav(tmp_path / "a.wav", speech(), 22050)
+    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-1])
+    with pytest.raises(AudioError, match="at least its last byte is missing; copy it again"):
+        read_audio(tmp_path / "a.wav")
+
+
 def test_missing_files_and_folders_raise_an_error(tmp_path):
     for path in (tmp_path / "nowhere.wav", tmp_path):
         with pytest.raises(AudioError, match="missing or is not a file"):
