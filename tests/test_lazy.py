@@ -14,6 +14,7 @@ PACKAGES = [
     "jaxvoice.data",
     "jaxvoice.dissect",
     "jaxvoice.dsp",
+    "jaxvoice.models.conformer",
     "jaxvoice.models.gaussian_tts",
     "jaxvoice.models.hifigan",
     "jaxvoice.pipelines",

@@ -2,8 +2,17 @@
 
 from jaxvoice._lazy import list_public
 from jaxvoice.nn._attention import MultiHeadAttention as MultiHeadAttention, TransformerLayer as TransformerLayer
-from jaxvoice.nn._batch_norm import BatchNormState as BatchNormState, MaskedBatchNorm as MaskedBatchNorm
-from jaxvoice.nn._conv import ColumnConv as ColumnConv, Conv1d as Conv1d, ConvTranspose1d as ConvTranspose1d
+from jaxvoice.nn._batch_norm import (
+    BatchNormState as BatchNormState,
+    FixedBatchNorm as FixedBatchNorm,
+    MaskedBatchNorm as MaskedBatchNorm,
+)
+from jaxvoice.nn._conv import (
+    ColumnConv as ColumnConv,
+    Conv1d as Conv1d,
+    Conv2d as Conv2d,
+    ConvTranspose1d as ConvTranspose1d,
+)
 from jaxvoice.nn._frozen import freeze as freeze
 from jaxvoice.nn._inputs import length_mask as length_mask, masked as masked
 from jaxvoice.nn._linear import LayerNorm as LayerNorm, Linear as Linear
@@ -18,5 +27,9 @@ from jaxvoice.nn._norm import (
 from jaxvoice.nn._ops import average_pool1d as average_pool1d
 from jaxvoice.nn._random import dropout as dropout, subkeys as subkeys
 from jaxvoice.nn._recurrent import LSTM as LSTM, LSTMShape as LSTMShape
+from jaxvoice.nn._relative_attention import (
+    RelativeAttention as RelativeAttention,
+    relative_positions as relative_positions,
+)
 
 __dir__ = list_public(globals())

@@ -89,3 +89,42 @@ class MaskedBatchNorm(Module):
             state.num_batches_tracked + jnp.minimum(count, 1).astype(jnp.int32),
         )
         return mean, squares / jnp.maximum(count, 1), state
+
+
+class FixedBatchNorm(Module):
+    """Batch norm in inference mode that contains its running statistics: `torch.nn.BatchNorm1d` after `eval()`."""
+
+    weight: Float[Array, " channels"]
+    bias: Float[Array, " channels"]
+    running_mean: Float32[Array, " channels"]
+    running_var: Float32[Array, " channels"]
+    num_batches_tracked: Int32[Array, ""]
+    eps: float = eqx.field(static=True)
+    momentum: float = eqx.field(static=True)
+    use_mask: bool = eqx.field(static=True)
+
+    def __init__(self, norm: MaskedBatchNorm, state: BatchNormState):
+        self.weight, self.bias = norm.weight, norm.bias
+        self.running_mean, self.running_var = state.running_mean, state.running_var
+        self.num_batches_tracked = state.num_batches_tracked
+        self.eps, self.momentum, self.use_mask = norm.eps, norm.momentum, norm.use_mask
+        self.path = norm.path
+
+    def __call__(self, x: Float[Array, "*batch channels"]) -> Float[Array, "*batch channels"]:
+        """Normalise `x` of shape `(*batch, time, channels)` with the running statistics, in float32.
+
+        **Raises:** `ShapeError` for a wrong number of channels.
+        """
+        norm, state = self.separate()
+        return norm(x, state, inference=True)[0]
+
+    def separate(self) -> tuple[MaskedBatchNorm, BatchNormState]:
+        """The layer for training, and its running statistics."""
+        norm = MaskedBatchNorm(self.weight.size, eps=self.eps, momentum=self.momentum, use_mask=self.use_mask)
+        norm = eqx.tree_at(lambda layer: (layer.weight, layer.bias), norm, (self.weight, self.bias))
+        return norm, BatchNormState(self.running_mean, self.running_var, self.num_batches_tracked)
+
+    def factors(self) -> tuple[Float32[Array, " channels"], Float32[Array, " channels"]]:
+        """`scale` and `shift` for which the result is `x * scale + shift`."""
+        scale = self.weight.astype(jnp.float32) * lax.rsqrt(self.running_var + self.eps)
+        return scale, self.bias.astype(jnp.float32) - self.running_mean * scale

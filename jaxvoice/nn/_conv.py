@@ -10,8 +10,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.nn._inputs import check_at_least, check_channels, check_input
+from jaxvoice.nn._module import Module
 from jaxvoice.nn._norm import AbstractConv, norm_over_all_but_first
-from jaxvoice.nn._ops import conv1d, conv_transpose1d, uses_im2col
+from jaxvoice.nn._ops import conv1d, conv2d, conv_transpose1d, uses_im2col
 from jaxvoice.nn._random import torch_uniform
 
 
@@ -234,3 +235,47 @@ class ColumnConv(AbstractConv):
         """
         check_input(x, self.in_channels, "height")
         return _convolve(self, x, stride=self.stride, padding=(self.padding, self.padding))
+
+
+class Conv2d(Module):
+    """Two-dimensional convolution, as `torch.nn.Conv2d`, of arrays with channels last."""
+
+    weight: Float[Array, "out in taps_high taps_wide"]
+    bias: Float[Array, " out"] | None
+    in_channels: int = eqx.field(static=True)
+    stride: int = eqx.field(static=True)
+    padding: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        use_bias: bool = True,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:** as in torch, with the same kernel size, stride and padding along both axes. Weights and bias
+        are drawn from torch's default distribution.
+
+        **Raises:** `ConfigError` for sizes below 1 or negative padding.
+        """
+        check_at_least(1, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride)
+        check_at_least(0, padding=padding)
+        weight_key, bias_key = jax.random.split(key)
+        fan_in = in_channels * kernel_size**2
+        shape = (out_channels, in_channels, kernel_size, kernel_size)
+        self.weight = torch_uniform(shape, fan_in, key=weight_key)
+        self.bias = torch_uniform((out_channels,), fan_in, key=bias_key) if use_bias else None
+        self.in_channels, self.stride, self.padding = in_channels, stride, padding
+
+    def __call__(self, x: Float[Array, "*batch height width in"]) -> Float[Array, "*batch new_height new_width out"]:
+        """Convolve `x` of shape `(*batch, height, width, in_channels)`, in `x.dtype`.
+
+        **Raises:** `ShapeError` for a wrong number of channels, or an input too small for one output position.
+        """
+        check_input(x, self.in_channels, "height", "width")
+        y = conv2d(x, self.weight.astype(x.dtype), stride=self.stride, padding=self.padding)
+        return add_bias(y, self.bias)

@@ -22,9 +22,9 @@ class Linear(Module):
     """A linear map of the last axis, as `torch.nn.Linear`."""
 
     weight: Float[Array, "out in"]
-    bias: Float[Array, " out"]
+    bias: Float[Array, " out"] | None
 
-    def __init__(self, in_features: int, out_features: int, *, key: PRNGKeyArray):
+    def __init__(self, in_features: int, out_features: int, *, use_bias: bool = True, key: PRNGKeyArray):
         """Draw weights and bias from torch's default distribution, U(-b, b) with b = 1/sqrt(in_features).
 
         **Raises:** `ConfigError` for sizes below 1.
@@ -32,7 +32,7 @@ class Linear(Module):
         check_at_least(1, in_features=in_features, out_features=out_features)
         weight_key, bias_key = jax.random.split(key)
         self.weight = torch_uniform((out_features, in_features), in_features, key=weight_key)
-        self.bias = torch_uniform((out_features,), in_features, key=bias_key)
+        self.bias = torch_uniform((out_features,), in_features, key=bias_key) if use_bias else None
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         """Apply the map to `x`, which may have any number of batch axes, in `x.dtype`.

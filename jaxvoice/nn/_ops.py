@@ -7,7 +7,7 @@ saves two transposes per layer. On platforms other than CPUs, XLA and cuDNN choo
 import math
 
 import jax
-from jax import numpy as jnp
+from jax import lax, numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvoice.errors import ShapeError
@@ -94,6 +94,30 @@ def conv1d_xla(
     else:
         y = grouped_conv(flat, kernel, stride, padding, dilation, groups)
     return y.reshape(*x.shape[:-2], *y.shape[1:])
+
+
+def conv2d(
+    x: Float[Array, "*batch height width in"],
+    kernel: Float[Array, "out in taps_high taps_wide"],
+    *,
+    stride: int = 1,
+    padding: int = 0,
+) -> Float[Array, "*batch new_height new_width out"]:
+    """torch's `conv2d` of arrays with channels last: stride and zero padding are the same along both axes.
+
+    **Raises:** `ShapeError` for an input too small for one output position.
+    """
+    for size, taps in zip(x.shape[-3:-1], kernel.shape[-2:], strict=True):
+        check_time(size, taps - 2 * padding, "a convolution")
+    flat = x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:])
+    y = lax.conv_general_dilated(
+        flat,
+        kernel.transpose(2, 3, 1, 0),
+        (stride, stride),
+        [(padding, padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 
 def _pad_explicitly(x, padding, span, taps):

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxvoice.errors import ConfigError, ShapeError
-from jaxvoice.nn import ColumnConv, Conv1d, ConvTranspose1d, Linear, average_pool1d, freeze
+from jaxvoice.nn import ColumnConv, Conv1d, Conv2d, ConvTranspose1d, Linear, average_pool1d, freeze
 from jaxvoice.training.parallel import data_mesh
 from jaxvoice.training.training_state import to_compute
 
@@ -156,6 +156,26 @@ def test_column_conv(taps, stride, padding, key):
     reference = torch.nn.Conv2d(3, 5, (taps, 1), stride=(stride, 1), padding=(padding, 0))
     layer = with_weights_of(ColumnConv(3, 5, taps, stride=stride, padding=padding, key=key), reference)
     assert_same_as_torch(layer, reference, draw(2, 3, 16, 7))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 2, 1), (1, 1, 0), (3, 1, 0)])
+def test_conv2d(kernel, stride, padding, key):
+    layer = Conv2d(2, 5, kernel, stride=stride, padding=padding, key=key)
+    reference = torch.nn.Conv2d(2, 5, kernel, stride, padding)
+    reference.load_state_dict({name: torch.from_numpy(np.array(getattr(layer, name))) for name in ("weight", "bias")})
+    x = np.random.default_rng(0).normal(size=(2, 3, 9, 6, 2)).astype(np.float32)
+    given = torch.from_numpy(x.reshape(6, 9, 6, 2)).permute(0, 3, 1, 2).requires_grad_()
+    expected = reference(given)
+    np.testing.assert_allclose(
+        layer(x).reshape(6, *layer(x).shape[2:]), expected.detach().permute(0, 2, 3, 1), atol=1e-5
+    )
+    torch.square(expected).sum().backward()
+    gradient, dx = eqx.filter_grad(lambda pair: jnp.sum(jnp.square(pair[0](pair[1]))))((layer, jnp.asarray(x)))
+    np.testing.assert_allclose(gradient.weight, reference.weight.grad, atol=1e-3)
+    assert given.grad is not None
+    np.testing.assert_allclose(dx.reshape(6, 9, 6, 2), given.grad.permute(0, 2, 3, 1), atol=1e-4)
+    with pytest.raises(ShapeError, match=r"it should be \(\*batch, height, width, 2\)"):
+        layer(x[..., :1])
 
 
 def test_average_pool1d():

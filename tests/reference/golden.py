@@ -37,10 +37,15 @@ class Case:
         return {name.removeprefix(strip): value for name, value in state.items()}
 
 
+def case_json(name: str) -> dict[str, Any]:
+    """The JSON of the case of that name; empty if it has none."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 def case(name: str) -> Case:
     """The case of that name, for example `hifigan/generator_v1`."""
-    path = FOLDER / f"{name}.json"
-    meta = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    meta = case_json(name)
     with np.load(FOLDER / f"{name}.npz") as stored:
         return Case(name, meta, dict(stored))
 
