@@ -65,6 +65,9 @@ MONTHS = {
     "Nov": "november",
     "Dec": "december",
 }
+MONTH_NAMES = tuple(dict.fromkeys(MONTHS.values()))
+MONTH_NAME = "|".join(MONTH_NAMES)
+SHORT_MONTH = "|".join(sorted(MONTHS, key=len, reverse=True))
 DAYS = {
     "Mon": "monday",
     "Tue": "tuesday",

@@ -2,12 +2,10 @@
 
 import re
 
-from jaxvoice.text.abbreviations import MONTHS
+from jaxvoice.text.abbreviations import MONTH_NAME, MONTH_NAMES, MONTHS, SHORT_MONTH
+from jaxvoice.text.date_ranges import expand_date_ranges, expand_month_ranges
 from jaxvoice.text.numbers import cardinal, expand_matches, ordinal, plural, whole_number, year
 
-MONTH_NAMES = tuple(dict.fromkeys(MONTHS.values()))
-MONTH_NAME = "|".join(MONTH_NAMES)
-SHORT_MONTH = "|".join(sorted(MONTHS, key=len, reverse=True))
 MONTH_BEFORE_DAY = re.compile(
     rf"\b(?:({SHORT_MONTH})(?:\.?(?= \d)|\.? ?(-)(?=\d))|({MONTH_NAME})(-)(?=\d))", re.IGNORECASE
 )
@@ -26,7 +24,6 @@ DAY_MONTH = re.compile(
     rf"(?:\b[Tt]he )?(?<![\d.,])(\d\d?)(?:st|nd|rd|th)?[ -](?:of )?({MONTH_NAME})\b(,? \d{{4}}\b|-\d{{4}}\b)?",
     re.IGNORECASE,
 )
-MONTH_AND_DAY_SLASHED = re.compile(r"(?<![\d/.,-])(\d\d?)/(\d\d?)(?!(?:st|nd|rd|th)?\b ?[/\d]|[\d/]|\.\d)")
 QUARTER = re.compile(r"\b([1-4])Q ?'?(\d{4}|\d\d)\b")
 CLOCK = r"\d\d?(?:[:.]\d\d)?"
 HALF = r" ?[ap]\.?m\b"
@@ -40,17 +37,17 @@ HOUR = re.compile(r"(?<![\d:.,$])(\d\d?) ?([ap])\.?m\b\.?", re.IGNORECASE)
 HOURS_AFTER_TIME = re.compile(r"(?<=\d:\d\d) ?h\b")
 MILITARY_HOUR = re.compile(r"(?<![\d.,])0(\d)(\d\d)(?= (?:hours|hrs)\b)")
 DECADE = re.compile(r"(?<!\d)'?(\d{4}|\d\d)'?s\b(?: ?- ?(?='?\d))?")
-YEARS = re.compile(r"(?<![\d-])(1\d{3}|20\d\d)-(\d{4}|\d\d)(?![\d-])")
 ERA = re.compile(r"\bAD(?= \d)|(?<=\d )(?:AD|BC|BCE|CE)\b")
 
 
 def expand_dates(text: str) -> str:
     """Expand the dates of folded `text`: `Jan-15-2020`, `25 Sept.`, `2016/07/03`, `15.01.2020`, `2Q22`."""
     text = expand_matches(DATE_AND_TIME, lambda match: f", {match[1]}{match[2] or ''}", text)
-    text = expand_matches(ERA, lambda match: " ".join(match[0]), text)
+    text = expand_month_ranges(expand_matches(ERA, lambda match: " ".join(match[0]), text))
     text = expand_matches(MONTH_BEFORE_DAY, _before_day, text)
     text = MONTH_AFTER_WORD.sub(lambda match: _month(match[0].removesuffix(".")), text)
     text = expand_matches(MONTH_AFTER_DAY, _after_day, text)
+    text = expand_date_ranges(text)
     text = expand_matches(
         DATE_YEAR_FIRST, lambda match: _date(int(match[3]), int(match[4]), int(match[1]), match[0]), text
     )
@@ -68,11 +65,6 @@ def expand_times(text: str) -> str:
     text = HOURS_AFTER_TIME.sub("", text)
     text = expand_matches(MILITARY_HOUR, _military_hour, text)
     return expand_matches(HOUR, _hour, expand_matches(TIME, _time, text))
-
-
-def expand_year_ranges(text: str) -> str:
-    """Expand ranges of years of folded `text`: `1914-18`."""
-    return expand_matches(YEARS, _years, text)
 
 
 def expand_decades(text: str) -> str:
@@ -180,8 +172,3 @@ def _decade(match: re.Match[str]) -> str:
     digits = int(match[1])
     words = plural(year(digits) if len(match[1]) == 4 else cardinal(digits))
     return f"{words} to " if match[0].rstrip()[-1] == "-" else words
-
-
-def _years(match: re.Match[str]) -> str:
-    last = year(int(match[2])) if len(match[2]) == 4 else whole_number(match[2])
-    return f"{year(int(match[1]))} to {last}"

@@ -8,7 +8,10 @@ BULLET = re.compile(r"^[ \t]*[*+-][ \t]+(?=\S)", re.MULTILINE)
 LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
 # A tag has a name, and attributes only with "=": "a < b and c > d" has none.
 TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9:-]{0,40}(?:(?:=| [A-Za-z-]{1,40}=)[^<>\n]{0,400})?\s?/?>")
-ENTITY = re.compile(r"&(?:[A-Za-z]{2,10}|#\d{1,6});")
+ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});")
+
+MAX_ENCODINGS = 2
+"""The number of times that entities are decoded: `&amp;#39;` was encoded twice."""
 
 
 def remove_markup(text: str) -> str:
@@ -18,8 +21,9 @@ def remove_markup(text: str) -> str:
     """
     if "<" in text:
         text = TAG.sub(" ", text)
-    if "&" in text:
-        text = ENTITY.sub(lambda match: html.unescape(match[0]), text)
+    for _ in range(MAX_ENCODINGS):
+        if "&" in text:
+            text = ENTITY.sub(lambda match: html.unescape(match[0]), text)
     text = LINK.sub(r"\1", text).replace("~~", "")
     if HEADING.search(text) or ("\n" in text and BULLET.search(text)):
         lines = text.split("\n")

@@ -23,28 +23,58 @@ MONEY = {
 SIGNS = "".join(MONEY)
 SCALES = {"k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million"}
 SCALES |= {"bn": "billion", "B": "billion", "b": "billion", "tn": "trillion", "T": "trillion"}
-SCALES |= {word: word for word in ("hundred", "thousand", "million", "billion", "trillion")}
-SCALE_WORDS = "hundred|thousand|million|billion|trillion"
+SCALE_WORDS = "hundred|thousand|million|billion|trillion|lakh|crore"
+SCALES |= {word: word for word in SCALE_WORDS.split("|")}
 SHORT_SCALES = "k|K|mn|m|M|bn|b|B|tn|T"
 _CODES = "USD EUR GBP JPY CNY RMB AUD CAD NZD CHF HKD SGD SEK NOK DKK INR KRW MXN BRL ZAR RUB PLN TRY ILS"
 CODE = "|".join(_CODES.split())
 CODE_BESIDE_AMOUNT = re.compile(
     rf"(?<![A-Za-z])({CODE})(?= ?[\d{SIGNS}])|(?<=\d) ?({CODE})(?![A-Za-z])|(?<=\d[kKmMbB]) ?({CODE})(?![A-Za-z])"
 )
+COUNTRY = "US|HK|AU|CA|NZ|NT|SG|MX|[AC-NS]"
+COMMA_DECIMAL = r"(?:\d{1,3}(?:\.\d{3})+|\d+),\d\d(?![\d,])"
+RUPEES = re.compile(r"(?<![A-Za-z])(?:Rs|Re)\.? ?(?=\d)")
+RUPEES_SIGN_AFTER = re.compile(r"(?<=\d)/-(?!\w)")
+MINUS_AFTER_SIGN = re.compile(rf"(?<![\w.,])((?:(?:{COUNTRY})?\$|[{SIGNS}]) ?)(?:-| ?minus )(?=\.?\d)")
+DOLLAR_RANGE = re.compile(rf"(?<=\d) ?- ?(?=(?:{COUNTRY})\$ ?\d)")
+COMMA_AFTER_EURO = re.compile(rf"((?:€|R\$) ?)({COMMA_DECIMAL})")
+SIGN_AFTER = re.compile(
+    rf"(?<![\w.,{SIGNS}])(?<![{SIGNS}] )(?:({AMOUNT})( ?- ?))?({COMMA_DECIMAL}|{AMOUNT})"
+    rf"(?:( ?)({SHORT_SCALES})|( (?:{SCALE_WORDS})))?(?: ?((?:{COUNTRY})?\$)| ?([{SIGNS}]))(?! ?\.?\d|[A-Za-z({{^$])"
+)
 PREFIXED_SIGN = re.compile(r"(?<![A-Za-z])(HK|AU|CA|CAD|NZ|NT|SG|MX|CN|[A-TV-Z])(?=[$£¥] ?\d)")
 CURRENCY = re.compile(
     rf"(?P<us>(?<![A-Za-z])US)?(?P<sign>[{SIGNS}]) ?(?P<digits>{AMOUNT})(?!\d)"
     rf"(?:(?:(?P<join>-? |-)(?P<scale>{SCALE_WORDS})"
-    rf"|[ -]?(?P<short>{SHORT_SCALES}))\b)?(?P<noun>[ -](?:dollar|pound|euro|yen)s?\b)?(?P<rate>{RATE})?"
+    rf"|[ -]?(?P<short>{SHORT_SCALES}))\b)?(?P<noun>[ -](?:dollar|pound|euro|yen)s?\b)?"
+    rf"(?P<rate>{RATE}|/[a-z]{{3,12}}(?![\w'/]))?"
 )
 AFTER = re.compile(r"(-?)\W?([a-z]*)")
 _NOT_MODIFIED = "a an and as at by for from in into is of on or out per than that the to was were will with"
 NOT_MODIFIED = frozenset(_NOT_MODIFIED.split())
 """Words that "$20-billion" does not modify: "$20-billion in aid", but "a $20-billion plan"."""
+BILL = re.compile(r" (?:bill|note|banknote|coin)s?\b")
 MONEY_RANGE = re.compile(
     rf"([{SIGNS}])({AMOUNT})(?:({SHORT_SCALES})| ({SCALE_WORDS}))?(?:-| - (?=[{SIGNS}]))[{SIGNS}]?(?=\d)"
 )
 CENTS = re.compile(rf"{NUMBER_START}({WHOLE}) ?¢")
+
+
+def write_money_signs_first(text: str) -> str:
+    """Write the currency of folded `text` as a sign before the amount, and a minus sign before both.
+
+    `5,50 €` becomes `€5.50`, `5 million $` becomes `$5 million`, `Rs. 500/-` becomes `₹500`, and `$-5` becomes
+    `minus $5`.
+    """
+    text, rupees = RUPEES.subn("₹", text)
+    if rupees:
+        text = RUPEES_SIGN_AFTER.sub("", text)
+    if not any(sign in text for sign in SIGNS):
+        return text
+    text = DOLLAR_RANGE.sub(" to ", text)
+    text = MINUS_AFTER_SIGN.sub(r"minus \1", text)
+    text = COMMA_AFTER_EURO.sub(lambda match: match[1] + _point(match[2]), text)
+    return SIGN_AFTER.sub(_sign_first, text)
 
 
 def expand_money(text: str) -> str:
@@ -55,6 +85,17 @@ def expand_money(text: str) -> str:
     text = expand_matches(MONEY_RANGE, _range, text)
     text = expand_matches(CURRENCY, _money, text)
     return expand_matches(CENTS, lambda match: f"{amount(match[1])} cent{'s' * (match[1] != '1')}", text)
+
+
+def _point(digits: str) -> str:
+    """An amount with a decimal comma, `1.234,50`, with a decimal point."""
+    return digits.replace(".", "").replace(",", ".")
+
+
+def _sign_first(match: re.Match[str]) -> str:
+    first, join, digits, _, short, scale, dollars, other = match.groups()
+    digits = _point(digits) if re.fullmatch(COMMA_DECIMAL, digits) else digits
+    return f"{dollars or other}{f'{first}-' if join else ''}{digits}{short or scale or ''}"
 
 
 def _code(match: re.Match[str]) -> str:
@@ -78,7 +119,8 @@ def _money(match: re.Match[str]) -> str:
     hyphenated = (
         (match["join"] or " ")[0] == "-" and after and (after[1] or (after[2] and after[2] not in NOT_MODIFIED))
     )
-    attributive = bool(named.startswith("-") or (hyphenated and not named))
+    bill = not named and not rate and BILL.match(match.string, match.end())
+    attributive = bool(named.startswith("-") or (hyphenated and not named) or bill)
     return _amount_of_money(match, attributive=attributive) + rate
 
 

@@ -2,14 +2,10 @@
 
 import re
 
-from jaxvoice.text.dates_and_times import (
-    expand_dates,
-    expand_decades,
-    expand_times,
-    expand_year_ranges,
-    month_and_day,
-)
-from jaxvoice.text.money import NOT_MODIFIED, SCALE_WORDS, SIGNS, expand_money
+from jaxvoice.text.date_ranges import expand_year_ranges
+from jaxvoice.text.dates_and_times import expand_dates, expand_decades, expand_times, month_and_day
+from jaxvoice.text.lengths import FRACTION_RANGE, PRODUCT_OF_LENGTHS, expand_feet_and_inches, expand_inches
+from jaxvoice.text.money import SCALE_WORDS, SIGNS, expand_money, write_money_signs_first
 from jaxvoice.text.numbers import (
     AMOUNT,
     NUMBER_START,
@@ -27,8 +23,6 @@ from jaxvoice.text.units import POWERED_LETTERS, POWERED_UNIT, RATE, UNIT_NAME, 
 
 MINUS_NUMBER = re.compile(rf"(?<![^\s(?!;:\"'=<>,])-(?=[\d.{SIGNS}])")
 PERCENT = re.compile(rf"{NUMBER_START}({AMOUNT}) ?%")
-FEET = re.compile(r"(?<![\d'])(\d\d?)' ?(\d\d?)\"")
-QUOTE_OR_INCHES = re.compile(r"(?:(?<![\d.,/'])(\d+(?:\.\d+)?))?\"(?: ([a-z]+))?")
 TEXT_BESIDE_NUMBER = re.compile(r"(?<![A-Za-z])[A-Za-z]+(?=\d)|[%¢](?=[A-Za-z])")
 FRACTION = re.compile(
     r"(?<![\d/.,])(?:(\d{1,9})[ -]+)?(\d{1,5})(?:/| / )(\d{1,5})(?:(?:st|nd|rd|th)s?\b)?(?![\d/]|\.\d| / \d)"
@@ -54,7 +48,7 @@ UNIT = re.compile(rf"{NUMBER_START}{COUNTED_UNIT}( ?- ?(?=\d))?")
 UNIT_STOP = re.compile(rf"({NUMBER_START}{COUNTED_UNIT}(?<=[A-Za-z]))\.(?= +[a-z0-9(]|[,;:!?)-])")
 RANGE_OF_UNITS = re.compile(rf"(?<![\d.,-])(\d{{4}})(?: - |-)(?={COUNTED_UNIT})")
 RATE_OF_NUMBER = re.compile(rf"(?<=\d)({RATE})")
-DIMENSIONS = re.compile(rf"(?<=\d) ?x ?(?=(?:{AMOUNT} ?x ?)?{COUNTED_UNIT})")
+DIMENSIONS = re.compile(rf"(?<=\d) ?x ?(?=(?:{AMOUNT} ?x ?)?(?:{COUNTED_UNIT}|{AMOUNT} inch))")
 THOUSANDS = re.compile(rf"{NUMBER_START}({AMOUNT})k(?![A-Za-z0-9'])( ?- ?(?=\d))?")
 VERSION_NUMBER = re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}")
 PLAIN_NUMBER = re.compile(AMOUNT)
@@ -62,18 +56,22 @@ NUMBER_SIGN = re.compile(r"# ?(?=\d)")
 
 
 def drop_unit_stops(text: str) -> str:
-    """Remove the full stops of units in folded `text` unless they end a sentence: `5 ft. tall`."""
-    return UNIT_STOP.sub(r"\1", text)
+    """Remove the full stops of units in folded `text` unless they end a sentence: `5 ft. tall`.
+
+    Inches, `10 in. long`, and cups, `2 c. flour`, are written out, since `in` and `c` are also words.
+    """
+    return UNIT_STOP.sub(r"\1", expand_inches(text))
 
 
 def expand_numbers(text: str) -> str:
     """Expand all numbers of folded `text` to words."""
     text = expand_telephone_numbers(text)
-    text = MINUS_NUMBER.sub("minus ", text)
+    text = MINUS_NUMBER.sub("minus ", write_money_signs_first(text))
     text = expand_money(expand_dates(text))
-    text = TEXT_BESIDE_NUMBER.sub(_separate, expand_times(text))
-    text = _expand_inches(expand_matches(FEET, _feet, text))
-    text = expand_matches(FRACTION, _fraction, text)
+    text = PRODUCT_OF_LENGTHS.sub(r"\1 by ", expand_times(text))
+    text = TEXT_BESIDE_NUMBER.sub(_separate, text)
+    text = expand_feet_and_inches(text)
+    text = expand_matches(FRACTION, _fraction, FRACTION_RANGE.sub(" to ", text))
     text = DIMENSIONS.sub(" by ", text)
     text = expand_matches(THOUSANDS, _thousands, text)
     text = expand_year_ranges(expand_matches(RANGE_OF_UNITS, lambda match: f"{cardinal(int(match[1]))} to ", text))
@@ -98,27 +96,6 @@ def _separate(match: re.Match[str]) -> str:
     # Letters between digits are not a unit: "34V2".
     within = match.string[max(0, match.start() - 1) : match.start()].isdigit() and match[0] in UNITS
     return match[0] if within else f"{match[0]} "
-
-
-def _feet(match: re.Match[str]) -> str:
-    feet, inches = int(match[1]), int(match[2])
-    return f"{cardinal(feet)} {'foot' if feet == 1 else 'feet'} {cardinal(inches)} inch{'es' * (inches != 1)}"
-
-
-def _expand_inches(text: str) -> str:
-    in_quotes = False
-
-    def expand(match: re.Match[str]) -> str:
-        nonlocal in_quotes
-        digits, following = match[1], match[2]
-        if not digits or in_quotes:  # after an opening quote, the sign is the closing quote
-            in_quotes = not in_quotes
-            return match[0]
-        attributive = following and following not in NOT_MODIFIED  # "a 27\" screen"
-        words = f"{amount(digits)} inch{'es' * (digits != '1' and not attributive)}"
-        return f"{words} {following}" if following else words
-
-    return expand_matches(QUOTE_OR_INCHES, expand, text)
 
 
 def _fraction(match: re.Match[str]) -> str:

@@ -11,6 +11,7 @@ from jaxvoice.text.abbreviations import (
     expand_days,
     expand_numbered,
 )
+from jaxvoice.text.chemical_formulas import expand_formulas
 from jaxvoice.text.dictionary import cmudict
 from jaxvoice.text.folding import fold_to_ascii, symbol_words
 from jaxvoice.text.money import MONEY
@@ -40,7 +41,9 @@ BRACES = re.compile(r"\{[^{}]*\}")
 DOT = re.compile(r"(?<=[A-Za-z0-9][A-Za-z0-9])\.(?=[a-z]{2})")
 BLANKS = re.compile(r"\s+")
 BEFORE_MARK = re.compile(r" (?=[,.;:!?)])")
-SINGLE_LETTER_WORD = re.compile(r"(?<![A-Za-z'.&])(?:[IO](?![A-Za-z.'&])|(?<!\d)A(?= +(?![B-HJ-NP-Z]\b)[A-Za-z0-9$]))")
+SINGLE_LETTER_WORD = re.compile(
+    r"(?<![A-Za-z'.&])(?:(?<!\d)[IO](?![A-Za-z0-9.'&])|(?<!\d)A(?= +(?![A-HJ-NP-Z]\b)[A-Za-z0-9$]))"
+)
 """The words "a", "I" and "O", but not the letter in "Plan A."."""
 
 WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
@@ -103,6 +106,7 @@ def expand_text(text: str) -> str:
     text = mark_sentence_ends(text, ENDING_ABBREVIATIONS)
     text = drop_unit_stops(expand_numerals(expand_numbered(text)))
     text = SINGLE_LETTER_WORD.sub(lambda match: match[0].lower(), text)
+    text = expand_formulas(text)
     text = DOT.sub(" dot ", expand_web_addresses(text))
     text = expand_symbols(expand_places(expand_days(text)))
     text = symbol_words(expand_numbers(text))

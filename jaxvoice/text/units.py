@@ -22,12 +22,26 @@ UNITS = {
     "oz": "ounce",
     "gal": "gallon",
     "tbsp": "tablespoon",
+    "gals": "gallon",
+    "qt": "quart",
+    "qts": "quart",
+    "fl oz": "fluid ounce",
+    "fl. oz": "fluid ounce",
+    "tbsps": "tablespoon",
+    "Tbsp": "tablespoon",
+    "Tbsps": "tablespoon",
+    "tbs": "tablespoon",
     "tsp": "teaspoon",
+    "tsps": "teaspoon",
+    "Tsp": "teaspoon",
     "mph": "mile per hour",
     "kph": "kilometer per hour",
     "kmh": "kilometer per hour",
     "km/h": "kilometer per hour",
     "m/s": "meter per second",
+    "hp": "horsepower",
+    "ppm": "part per million",
+    "dpi": "dot per inch",
     "mpg": "mile per gallon",
     "rpm": "revolution per minute",
     "bpm": "beat per minute",
@@ -64,17 +78,29 @@ UNITS = {
     "W": "watt",
     "kW": "kilowatt",
     "MW": "megawatt",
+    "GW": "gigawatt",
+    "Wh": "watt hour",
     "kWh": "kilowatt hour",
+    "MWh": "megawatt hour",
+    "GWh": "gigawatt hour",
+    "mA": "milliamp",
     "mAh": "milliamp hour",
     "V": "volt",
     "mV": "millivolt",
+    "kJ": "kilojoule",
+    "MJ": "megajoule",
+    "kN": "kilonewton",
     "kPa": "kilopascal",
+    "hPa": "hectopascal",
     "psi": "pound per square inch",
     "kcal": "kilocalorie",
     "dB": "decibel",
     "ml": "milliliter",
     "mL": "milliliter",
+    "cl": "centiliter",
+    "dl": "deciliter",
     "L": "liter",
+    "ha": "hectare",
     "px": "pixel",
     "°C": "degree celsius",
     "°F": "degree fahrenheit",
@@ -94,7 +120,7 @@ for _unit, _name in _LENGTHS.items():
     UNITS |= {f"{_unit}{mark}3": f"cubic {_name}" for mark in ("", "^")}
     UNITS |= {f"sq {_unit}": f"square {_name}", f"sq. {_unit}": f"square {_name}", f"cu {_unit}": f"cubic {_name}"}
 
-IRREGULAR_PLURALS = {"foot": "feet", "inch": "inches"}
+IRREGULAR_PLURALS = {"foot": "feet", "inch": "inches", "horsepower": "horsepower"}
 POWERED_LETTERS = frozenset(_LENGTHS)
 POWERED_UNIT = re.compile(rf"\d ?(?:{'|'.join(_LENGTHS)})$")
 RATES = {
@@ -109,7 +135,8 @@ RATES = {
     "mth": "month",
     "yr": "year",
 }
-RATES |= {word: word for word in ("second", "minute", "hour", "day", "week", "month", "year", "person")}
+_RATE_WORDS = "second minute hour day night week month year person user seat share ticket unit bottle dozen"
+RATES |= {word: word for word in _RATE_WORDS.split()}
 RATES |= {unit: UNITS[unit] for unit in ("km", "cm", "m", "mi", "ft", "kg", "g", "mg", "lb", "oz", "gal", "ml", "L")}
 
 
@@ -119,8 +146,8 @@ def alternatives(words: Iterable[str]) -> str:
 
 
 UNIT_NAME = alternatives(UNITS)
-RATE = rf" ?/ ?(?:{alternatives(RATES)})(?![A-Za-z0-9'])"
-"""The pattern of a rate after an amount: `/mo`, `/kg`."""
+RATE = rf" ?/ ?(?:{alternatives(RATES)})(?![A-Za-z0-9'])(?:/(?:{alternatives(RATES)})(?![A-Za-z0-9']))?"
+"""The pattern of a rate after an amount: `/mo`, `/kg`, `/user/month`."""
 
 
 def unit_words(unit: str, singular: bool) -> str:
@@ -138,4 +165,6 @@ def unit_words(unit: str, singular: bool) -> str:
 
 def rate_words(rate: str | None) -> str:
     """A match of `RATE` in words, with a space before: `/mo` becomes ` per month`; an empty string for none."""
-    return f" per {RATES[rate.strip(' /')]}" if rate else ""
+    return (
+        "".join(f" per {RATES.get(unit.strip(), unit.strip())}" for unit in rate.strip(" /").split("/")) if rate else ""
+    )

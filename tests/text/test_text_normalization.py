@@ -239,7 +239,7 @@ def test_the_error_states_the_position_of_the_character():
 
 
 def test_digits_of_unicode_are_read():
-    assert normalize("x² and H₂O") == "x squared and H two o"
+    assert normalize("x² and H₂O") == "x squared and H two O"
 
 
 @pytest.mark.parametrize(
@@ -278,6 +278,11 @@ def test_digits_of_unicode_are_read():
         "\n# a",
         "U.S. ",
         "+1 ",
+        "1, ",
+        "May 1 and ",
+        "1€",
+        "1 in ",
+        "(OH)2",
     ],
 )
 def test_repetition_takes_linear_time(piece):
