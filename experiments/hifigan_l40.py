@@ -30,7 +30,8 @@ from experiments.common import Loop
 from jaxvoice.data import RandomCrops
 from jaxvoice.errors import ConfigError
 from jaxvoice.models import hifigan
-from jaxvoice.models.hifigan.training import METRICS, HiFiGANTask, LossWeights, TrainingConfig
+from jaxvoice.models.hifigan.losses import LossWeights
+from jaxvoice.models.hifigan.training import METRICS, HiFiGANTask, TrainingConfig
 from jaxvoice.models.hifigan.warm_start import continued_config, continued_state, initial_state
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit

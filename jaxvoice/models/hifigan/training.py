@@ -13,17 +13,16 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from jaxvoice.config import check_field, check_not_negative, check_types, from_dict, to_dict
+from jaxvoice.config import check_not_negative, check_types, from_dict, to_dict
 from jaxvoice.data import CropBatch, Store
-from jaxvoice.dsp.measures import stft_distance
 from jaxvoice.dsp.mel import bucketed_log_mel, log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, CheckpointError, ConfigError, ShapeError
-from jaxvoice.losses import discriminator_loss, feature_loss, generator_loss
 from jaxvoice.models.hifigan.config import HiFiGANConfig
-from jaxvoice.models.hifigan.discriminators import DiscriminatorOutput, Discriminators, MultiScaleState
+from jaxvoice.models.hifigan.discriminators import Discriminators, MultiScaleState
 from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.models.hifigan.generator import Generator
+from jaxvoice.models.hifigan.losses import LossWeights, adversarial_losses, discriminators_loss, stft_loss
 from jaxvoice.nn import fold_weight_norm
 from jaxvoice.training.adversarial_training import adversarial_step
 from jaxvoice.training.checkpoints import read_state
@@ -49,38 +48,6 @@ COLUMNS = MappingProxyType(
 )
 """Meanings of the values that training logs."""
 _BUCKET = 256  # frames; utterances are padded to a multiple of it, so that few lengths are compiled
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of the generator's losses (arXiv 2010.05646, section 2.3).
-
-    In the release, the feature weight of 2 is part of the loss function.
-
-    **Raises:** `ConfigError` for weights that are negative or not finite.
-    """
-
-    adversarial: float = 1.0
-    """Weight of the adversarial loss."""
-    feature: float = 2.0
-    """Weight of the feature-matching loss."""
-    mel: float = 45.0
-    """Weight of the L1 distance of log-mel spectrograms."""
-    stft: float = 0.0
-    """Weight of the multi-resolution STFT loss (spectral convergence plus log-magnitude distance; arXiv 1910.11480,
-    equation 3), which is not part of HiFi-GAN; 0 disables it."""
-    stft_sizes: tuple[int, ...] = (2048, 1024, 512, 256)
-    """FFT sizes of the multi-resolution STFT loss in samples; the hop lengths are a quarter of them."""
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        check_not_negative(self, "adversarial", "feature", "mel", "stft", hint="0 disables the loss")
-        check_field(
-            self,
-            "stft_sizes",
-            all(size >= 4 and size % 4 == 0 for size in self.stft_sizes) and bool(self.stft_sizes),
-            "be multiples of 4",
-        )
 
 
 @dataclass(frozen=True)
@@ -215,34 +182,18 @@ class HiFiGANTask(Task):
         return guarded(after.finite, new, state), after.metrics
 
     def _discriminator_loss(self, real, discriminators, state, fake):
-        # Real and generated audio are stacked on a second batch axis, so that each device keeps its own examples.
-        both, states = jnp.stack([real, fake], 1), _two_iterations(discriminators, state)
-        outputs, _ = self._discriminate(discriminators, both, jax.tree.map(lambda *pair: jnp.stack(pair), *states))
-        losses = []
-        for of_kind in outputs:
-            logits = [output.logits for output in of_kind]
-            losses.append(discriminator_loss([x[:, 0] for x in logits], [x[:, 1] for x in logits]))
-        return losses[0] + losses[1], {"disc_period": losses[0], "disc_scale": losses[1]}, states[1]
+        return discriminators_loss(discriminators, state, real, fake, precision=self.config.precision)
 
     def _generator_loss(self, real, target_mel, discriminators, state, fake):
         weights, parts = self.config.loss_weights, {}
         if discriminators is not None:
-            first, state = _two_iterations(discriminators, state)
-            of_real, _ = jax.lax.stop_gradient(self._discriminate(discriminators, real, first))
-            of_fake, _ = self._discriminate(discriminators, fake, state)
-            for name, r, f in zip(("period", "scale"), of_real, of_fake, strict=True):
-                parts[f"adv_{name}"] = weights.adversarial * generator_loss([output.logits for output in f])
-                parts[f"feature_{name}"] = weights.feature * feature_loss(_features(r), _features(f))
+            parts, state = adversarial_losses(
+                discriminators, state, real, fake, weights, precision=self.config.precision
+            )
         mel = jax.vmap(log_mel, in_axes=(0, None))(fake, self.mel.full_band())
         mel_l1 = jnp.mean(jnp.abs(target_mel - mel))
-        if weights.stft:
-            resolutions = tuple((size, size // 4, size) for size in weights.stft_sizes)
-            parts["stft"] = weights.stft * stft_distance(real, fake, resolutions).total
+        parts |= stft_loss(real, fake, weights)
         return sum(parts.values()) + weights.mel * mel_l1, {**parts, "mel_l1": mel_l1}, state
-
-    def _discriminate(self, discriminators: Discriminators, audio: Float[Array, "*batch samples"], state):
-        # `_two_iterations` has already advanced the state; with inference=True it is used unchanged.
-        return discriminators(audio.astype(self.config.precision)[..., None], state, inference=True)
 
     def batch(self, audio: Float[ArrayLike, "batch samples"]) -> CropBatch:
         """Combine recordings in [-1, 1] of equal length, at the sample rate of the mel contract, into a batch.
@@ -309,15 +260,6 @@ def read_run(run: Path) -> tuple[HiFiGANTask, HiFiGANState]:
     return task, read_state(run, task)
 
 
-def _two_iterations(discriminators: Discriminators, state: MultiScaleState) -> tuple[MultiScaleState, MultiScaleState]:
-    """The states after one and after two power iterations, for real and for generated audio.
-
-    The release runs one iteration in each of the four forward passes of a step.
-    """
-    first = discriminators.msd.power_iteration(state)
-    return first, discriminators.msd.power_iteration(first)
-
-
 def _validated(audio: Float[ArrayLike, "batch samples"]) -> Float[np.ndarray, "batch samples"]:
     try:
         recordings = np.asarray(audio)
@@ -345,10 +287,6 @@ def _validated(audio: Float[ArrayLike, "batch samples"]) -> Float[np.ndarray, "b
             "by it, or by their full scale."
         )
     return np.clip(recordings, -1, 1)
-
-
-def _features(outputs: list[DiscriminatorOutput]) -> list[Array]:
-    return [feature for output in outputs for feature in output.features]
 
 
 class Validation:

@@ -9,7 +9,8 @@ from jaxvoice.config import from_dict, to_dict
 from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig, LatentConfig
-from jaxvoice.models.hifigan.training import LossWeights, TrainingConfig
+from jaxvoice.models.hifigan.losses import LossWeights
+from jaxvoice.models.hifigan.training import TrainingConfig
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from jaxvoice.data import Corpus, CropBatch, Loader, RandomCrops, Store, Utteran
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan import DiscriminatorConfig, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.family import FAMILY
-from jaxvoice.models.hifigan.training import HiFiGANTask, LossWeights, TrainingConfig
+from jaxvoice.models.hifigan.losses import LossWeights
+from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
 from jaxvoice.training.loop import LoopConfig, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.parallel import data_mesh
