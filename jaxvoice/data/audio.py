@@ -1,8 +1,6 @@
 """Reading, writing and resampling of audio: one channel of float32 at any sample rate."""
 
 import contextlib
-import numbers
-import operator
 import os
 import sys
 from collections.abc import Iterator
@@ -11,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Int16
+from jaxtyping import Float32, Int16
 
 from jaxvoice.data.audio_headers import StreamedFile, missing_bytes, streamed_header, wav_header
+from jaxvoice.dsp.resampling import resample, whole_rate
 from jaxvoice.errors import AudioError, ShapeError
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def read_audio(path: str | Path, sample_rate: float | None = None) -> Audio:
     if `sample_rate` is not a positive whole number. Truncation of an MP3 file that does not state its length is not
     detected.
     """
-    wanted = None if sample_rate is None else _whole_rate("sample_rate", sample_rate)
+    wanted = None if sample_rate is None else whole_rate("sample_rate", sample_rate)
     path = _check_path(path)
     samples, info = _decode(path)
     if info.frames == 0:
@@ -176,35 +175,6 @@ def audio_info(path: str | Path) -> AudioInfo:
         return AudioInfo(file.samplerate, file.channels, file.frames, file.subtype)
 
 
-def resample(
-    samples: Float[np.ndarray, " samples"], from_rate: float, to_rate: float
-) -> Float32[np.ndarray, " resampled_samples"]:
-    """Resample from `from_rate` to `to_rate` (Hz) with soxr's high quality filter, the default of `librosa.resample`.
-
-    The result has `ceil(samples * to_rate / from_rate)` samples.
-
-    **Raises:** `AudioError` for a rate that is not a positive whole number.
-    """
-    import soxr
-
-    from_rate, to_rate = _whole_rate("from_rate", from_rate), _whole_rate("to_rate", to_rate)
-    if from_rate == to_rate:
-        return np.asarray(samples, dtype=np.float32)
-    length = -(-len(samples) * to_rate // from_rate)
-    result = soxr.resample(np.ascontiguousarray(samples, dtype=np.float32), from_rate, to_rate, quality="HQ")
-    return np.pad(result[:length], (0, max(0, length - len(result))))
-
-
-def _whole_rate(name: str, rate: Any) -> int:
-    try:
-        whole = int(float(rate)) if isinstance(rate, numbers.Real) else operator.index(rate)
-    except (TypeError, ValueError, OverflowError):  # text, NaN, infinity
-        whole = 0
-    if whole < 1 or whole != rate:
-        raise AudioError(f"{name} is {rate!r}; it should be a positive whole number of Hz.")
-    return whole
-
-
 def write_wav(
     path: str | Path, samples: Any, sample_rate: float, subtype: Literal["PCM_16", "FLOAT"] = "PCM_16"
 ) -> None:
@@ -216,7 +186,7 @@ def write_wav(
     **Raises:** `AudioError` for NaN, infinity, no samples, more than 4 GiB, another `subtype` or rate, a path that
     cannot be written, or a full disk; `ShapeError` if `samples` is not one-dimensional.
     """
-    path, rate = Path(path), _whole_rate("sample_rate", sample_rate)
+    path, rate = Path(path), whole_rate("sample_rate", sample_rate)
     waveform = np.asarray(samples)
     if waveform.ndim != 1:
         raise ShapeError(f"samples has shape {waveform.shape}; it should be (samples,). Write one channel to {path}.")
