@@ -1,4 +1,4 @@
-"""Signal processing: STFT, mel spectrograms and their contract, Griffin-Lim, measures of audio quality."""
+"""Signal processing: STFT, mel spectrograms and their contract, Griffin-Lim, F0, measures of audio quality."""
 
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     )
     from jaxvoice.dsp.measures import (
         STFTDistance as STFTDistance,
+        f0_correlation as f0_correlation,
+        f0_rmse_cents as f0_rmse_cents,
         mel_cepstral_distortion as mel_cepstral_distortion,
         mel_cepstrum as mel_cepstrum,
         mel_l1 as mel_l1,
         stft_distance as stft_distance,
+        voicing_error as voicing_error,
     )
     from jaxvoice.dsp.mel import bucketed_log_mel as bucketed_log_mel, log_mel as log_mel
     from jaxvoice.dsp.mel_config import (
@@ -30,6 +33,14 @@ if TYPE_CHECKING:
         nemo_log_mel as nemo_log_mel,
     )
     from jaxvoice.dsp.perceptual_metrics import pesq as pesq, stoi as stoi
+    from jaxvoice.dsp.pitch import (
+        PitchStatistics as PitchStatistics,
+        match_pitch as match_pitch,
+        pitch_features as pitch_features,
+        pitch_statistics as pitch_statistics,
+        shift_pitch as shift_pitch,
+    )
+    from jaxvoice.dsp.pitch_tracking import PitchConfig as PitchConfig, track_pitch as track_pitch
     from jaxvoice.dsp.transforms import istft as istft, stft as stft
 
 __getattr__, __dir__ = lazy_imports(
@@ -39,10 +50,21 @@ __getattr__, __dir__ = lazy_imports(
         "contract": ("check_mel",),
         "inversion": ("griffin_lim", "mel_to_audio", "mel_to_magnitude"),
         "perceptual_metrics": ("pesq", "stoi"),
-        "measures": ("STFTDistance", "mel_cepstral_distortion", "mel_cepstrum", "mel_l1", "stft_distance"),
+        "measures": (
+            "STFTDistance",
+            "f0_correlation",
+            "f0_rmse_cents",
+            "mel_cepstral_distortion",
+            "mel_cepstrum",
+            "mel_l1",
+            "stft_distance",
+            "voicing_error",
+        ),
         "mel": ("bucketed_log_mel", "log_mel"),
         "mel_config": ("MelConfig", "NemoMelConfig", "mel_filterbank"),
         "nemo_mel": ("NemoRelease", "bucketed_nemo_log_mel", "nemo_log_mel"),
+        "pitch": ("PitchStatistics", "match_pitch", "pitch_features", "pitch_statistics", "shift_pitch"),
+        "pitch_tracking": ("PitchConfig", "track_pitch"),
         "transforms": ("istft", "stft"),
     },
 )

@@ -1,6 +1,6 @@
-"""Measures of the distance between a recording and an estimate of it, such as a vocoder's output.
+"""Measures of the distance between a recording and an estimate of it, such as a vocoder's output, and of their F0.
 
-Every measure takes the recording first, then the estimate, both one channel of the same length.
+Every measure takes the recording, or its F0, first, then the estimate, both one channel of the same length.
 """
 
 import functools
@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 from jaxvoice.dsp.dtw import time_warping_path
 from jaxvoice.dsp.mel import log_mel
 from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.dsp.pitch import check_f0
 from jaxvoice.dsp.transforms import frame_spectra
-from jaxvoice.errors import ShapeError
+from jaxvoice.errors import AudioError, ShapeError
 
 # n_fft, hop length and window length of Parallel WaveGAN's loss (kan-bayashi/ParallelWaveGAN, MultiResolutionSTFTLoss).
 STFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
@@ -142,6 +143,70 @@ def mel_cepstral_distortion(
     cost = np.sqrt(np.maximum(squares, 0))
     path = time_warping_path(cost)
     return jnp.asarray(factor * cost[path[:, 0], path[:, 1]].mean(), real.dtype)
+
+
+def f0_correlation(recording_f0: Float[np.ndarray, " frames"], estimate_f0: Float[np.ndarray, " frames"]) -> float:
+    """Pearson's correlation of the log F0 of two tracks, over the frames that are voiced in both; from -1 to 1.
+
+    F0 is in Hz, 0 in unvoiced frames, as `track_pitch` returns it.
+
+    **Raises:** `ShapeError` if the lengths differ or a value is not an F0; `AudioError` if fewer than 2 frames are
+    voiced in both, or one F0 is constant there.
+    """
+    pair = np.log(_voiced_in_both(recording_f0, estimate_f0, at_least=2))
+    pair -= pair.mean(axis=1, keepdims=True)
+    norms = np.sqrt((pair**2).sum(axis=1))
+    if norms.min() <= 1e-9 * math.sqrt(pair.shape[1]):  # rounding of the mean
+        raise AudioError(
+            f"The F0 of the {'recording' if norms[0] <= norms[1] else 'estimate'} is constant in the frames that are "
+            "voiced in both, so the correlation is undefined. Use f0_rmse_cents."
+        )
+    return float(np.clip(pair[0] @ pair[1] / norms.prod(), -1, 1))
+
+
+def f0_rmse_cents(recording_f0: Float[np.ndarray, " frames"], estimate_f0: Float[np.ndarray, " frames"]) -> float:
+    """Root mean square of the interval between two F0 tracks in cents, over the frames that are voiced in both.
+
+    F0 is in Hz, 0 in unvoiced frames, as `track_pitch` returns it.
+
+    **Raises:** `ShapeError` if the lengths differ or a value is not an F0; `AudioError` if no frame is voiced in both.
+    """
+    recording, estimate = np.log2(_voiced_in_both(recording_f0, estimate_f0, at_least=1))
+    return float(1200 * np.sqrt(np.mean((estimate - recording) ** 2)))
+
+
+def voicing_error(recording_f0: Float[np.ndarray, " frames"], estimate_f0: Float[np.ndarray, " frames"]) -> float:
+    """Share of the frames that are voiced in only one of two F0 tracks, from 0 to 1.
+
+    F0 is in Hz, 0 in unvoiced frames, as `track_pitch` returns it.
+
+    **Raises:** `ShapeError` if the lengths differ or are 0, or a value is not an F0.
+    """
+    recording, estimate = _f0_pair(recording_f0, estimate_f0)
+    return float(np.mean((recording > 0) != (estimate > 0)))
+
+
+def _voiced_in_both(
+    recording_f0: Float[np.ndarray, " frames"], estimate_f0: Float[np.ndarray, " frames"], at_least: int
+) -> Float[np.ndarray, "2 voiced"]:
+    pair = np.stack(_f0_pair(recording_f0, estimate_f0))
+    voiced = pair[:, (pair > 0).all(axis=0)]
+    if voiced.shape[1] < at_least:
+        raise AudioError(
+            f"{voiced.shape[1]} of {pair.shape[1]} frames are voiced in both F0 tracks; there should be at least "
+            f"{at_least}. Check that the tracks belong together, or leave the pair out."
+        )
+    return voiced
+
+
+def _f0_pair(recording_f0: np.ndarray, estimate_f0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    recording, estimate = check_f0("recording_f0", recording_f0), check_f0("estimate_f0", estimate_f0)
+    if recording.shape != estimate.shape or not recording.size:
+        raise ShapeError(
+            f"recording_f0 has shape {recording.shape} and estimate_f0 {estimate.shape}; they should have the same "
+            "number of frames, at least one. Cut both to the shorter length."
+        )
+    return recording, estimate
 
 
 def _magnitude(
