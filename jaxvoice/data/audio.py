@@ -200,6 +200,12 @@ def write_wav(
     if path.is_dir():
         raise AudioError(f"{path} is a folder; pass the name of a WAV file.")
     sample = np.dtype("<i2" if subtype == "PCM_16" else "<f4")
+    highest = (2**32 - 1) // sample.itemsize  # the header has 32 bits for the bytes per second
+    if rate > highest:
+        raise AudioError(
+            f"sample_rate is {rate}; it should be at most {highest} Hz for a WAV file of {8 * sample.itemsize}-bit "
+            f"samples. {path} was not written."
+        )
     header = wav_header(waveform.size, rate, sample)
     if header is None:
         raise AudioError(f"{path} would have {waveform.size} samples; a WAV file has at most 4 GiB. Write it in parts.")

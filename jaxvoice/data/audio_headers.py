@@ -25,7 +25,7 @@ class StreamedHeader(NamedTuple):
 def wav_header(samples: int, sample_rate: int, sample: np.dtype) -> bytes | None:
     """The header of a WAV file of one channel, up to its samples of type `sample`, which are integers or floats.
 
-    It is `None` if the sizes or the sample rate (Hz) do not fit into 32 bits.
+    It is `None` if the sizes or the bytes per second do not fit into 32 bits.
     """
     size = samples * sample.itemsize
     form = struct.pack("<HHHH", 3 if sample.kind == "f" else 1, 1, sample.itemsize, 8 * sample.itemsize)

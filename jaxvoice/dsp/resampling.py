@@ -35,6 +35,6 @@ def whole_rate(name: str, rate: Any) -> int:
         whole = int(float(rate)) if isinstance(rate, numbers.Real) else operator.index(rate)
     except (TypeError, ValueError, OverflowError):  # text, NaN, infinity
         whole = 0
-    if whole < 1 or whole != rate:
+    if whole < 1 or whole != rate or isinstance(rate, bool):
         raise AudioError(f"{name} is {rate!r}; it should be a positive whole number of Hz.")
     return whole

@@ -71,7 +71,7 @@ def test_resampling_removes_frequencies_above_nyquist(speech):
     assert np.abs(result[200:-200]).max() < 1e-4
 
 
-@pytest.mark.parametrize("bad", [0, -1, 0.5, 44100.5, np.nan, np.inf, "44100", None, np.array([22050])])
+@pytest.mark.parametrize("bad", [0, -1, 0.5, 44100.5, np.nan, np.inf, "44100", None, np.array([22050]), True])
 def test_resample_raises_for_impossible_rates(speech, bad):
     for name, rates in (("to_rate", (22050, bad)), ("from_rate", (bad, 22050))):
         with pytest.raises(AudioError, match=re.escape(f"{name} is {bad!r}; it should be a positive whole number")):
@@ -91,6 +91,9 @@ def test_rates_may_be_whole_numbers_of_any_type(speech, rate, tmp_path):
 def test_files_raise_for_an_impossible_rate(speech, tmp_path):
     with pytest.raises(AudioError, match=r"sample_rate is 22050\.5; it should be"):
         write_wav(tmp_path / "a.wav", speech(), 22050.5)
+    for flag in (True, np.bool_(True), np.array(True), jnp.asarray(True)):
+        with pytest.raises(AudioError, match=r"sample_rate is .*True.*; it should be a positive whole number"):
+            write_wav(tmp_path / "a.wav", speech(), flag)
     assert not (tmp_path / "a.wav").exists()
     write_wav(tmp_path / "a.wav", speech(), 22050)
     with pytest.raises(AudioError, match="sample_rate is 0; it should be"):
@@ -184,6 +187,17 @@ def test_write_wav_writes_long_audio_in_blocks(tmp_path):
             assert tracemalloc.get_traced_memory()[1] < audio.nbytes / 4
         finally:
             tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("subtype", "highest"), [("PCM_16", 2**31 - 1), ("FLOAT", 2**30 - 1)])
+def test_write_wav_states_the_highest_rate(tmp_path, speech, subtype, highest):
+    path = tmp_path / "clip.wav"
+    for rate in (highest + 1, 2**31, 2**40):
+        with pytest.raises(AudioError, match=f"sample_rate is {rate}; it should be at most {highest} Hz"):
+            write_wav(path, speech(), rate, subtype)
+        assert not path.exists()
+    write_wav(path, speech(), highest, subtype)
+    assert soundfile.info(path).samplerate == highest
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
