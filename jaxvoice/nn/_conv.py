@@ -58,8 +58,7 @@ def add_bias(y: Float[Array, "*batch out"], bias: Float[Array, " out"] | None) -
 class Conv1d(AbstractConv):
     """One-dimensional convolution, as `torch.nn.Conv1d`, with optional weight norm (`torch.nn.utils.weight_norm`).
 
-    The kernel is `weight`, or `weight_g * weight_v / ||weight_v||` with one norm per output channel. On a CPU, a
-    grouped convolution without dilation supports reverse-mode differentiation only (`jax.grad`, not `jax.jvp`).
+    The kernel is `weight`, or `weight_g * weight_v / ||weight_v||` with one norm per output channel.
     """
 
     weight: Float[Array, "out in_per_group taps"] | None

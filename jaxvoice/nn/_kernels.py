@@ -6,10 +6,14 @@ therefore convolved as an image with one row.
 """
 
 import functools as ft
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax import lax, numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 # With fewer channels, a training step with image convolutions takes longer than one with XLA's own.
@@ -92,6 +96,7 @@ def grouped_conv(
     slower than the forward pass. The groups are therefore convolved one after the other.
 
     The batch is an explicit axis. Under `jax.vmap`, a separate kernel gradient would be computed for each example.
+    Forward and reverse mode work, and derivatives of any order.
     """
     if jax.default_backend() != "cpu":
         return _convolve(x, kernel, stride, padding, dilation, groups)
@@ -101,12 +106,24 @@ def grouped_conv(
     kernels = kernel.transpose(2, 1, 0).reshape(groups, -1, *kernel.shape[1::-1])
     split = _split_groups(x, groups)
     if dilation == 1:
-        return _join_groups(_group_by_group(split, kernels, stride, padding))
+        return _join_groups(_conv.bind(*_varying(split, kernels), stride=stride, padding=padding))
     return _join_groups(_map_image_conv(split, kernels, stride, padding, dilation))
 
 
 def _split_groups(x, groups):
     return x.reshape(*x.shape[:2], groups, x.shape[2] // groups).transpose(2, 0, 1, 3)
+
+
+def _varying(*arrays):
+    """`arrays`, all of which vary over the mesh axes that one of them varies over in a `jax.shard_map`.
+
+    The transpose then sums over the devices, as for JAX's own convolutions.
+    """
+    types = [jax.typeof(array) for array in arrays]
+    # The name of the attribute depends on the version of JAX.
+    varying = [kind.vma if hasattr(kind, "vma") else kind.manual_axis_type.varying for kind in types]
+    missing = [tuple(varying[0].union(*varying) - axes) for axes in varying]
+    return [lax.pcast(a, axes, to="varying") if axes else a for a, axes in zip(arrays, missing, strict=True)]
 
 
 def _join_groups(y):
@@ -118,7 +135,7 @@ def _map_image_conv(x, kernels, stride, padding, dilation):
     return lax.map(lambda group: _image_conv(group[0], group[1].T, stride, padding, dilation), (x, kernels))
 
 
-def _input_gradient(kernel, dy, time, stride, padding):
+def _input_gradient(dy, kernel, time, stride, padding):
     """The gradient of an input of length `time`, for a kernel `(out, in, taps)`.
 
     XLA lowers the transpose of a convolution with a stride to a slow loop. The gradient is therefore computed for all
@@ -141,6 +158,7 @@ def _kernel_gradient(x, dy, taps, stride, padding):
 
     A row of both matrices is a block of `_BLOCK` output positions. Its columns are the output's gradient at these
     positions, and the inputs that they depend on. The product contains the gradient of every tap once per position.
+    Sums are computed in float32 if the arrays are narrower.
     """
     (batch, time, channels), (_, frames, out) = x.shape, dy.shape
     blocks, step, window = -(-frames // _BLOCK), _BLOCK * stride, stride * (_BLOCK - 1) + taps
@@ -150,46 +168,104 @@ def _kernel_gradient(x, dy, taps, stride, padding):
     x = jnp.pad(x, ((0, 0), (padding[0], max(0, length - time - padding[0])), (0, 0)))
     x = x[:, :length].reshape(batch, blocks + shifts - 1, step * channels)
     x = jnp.concatenate([x[:, shift : shift + blocks] for shift in range(shifts)], -1)[..., : window * channels]
-    product = lax.dot_general(x.reshape(batch * blocks, window * channels), dy, (((0,), (0,)), ((), ())))
+    product = lax.dot_general(
+        x.reshape(batch * blocks, window * channels),
+        dy,
+        (((0,), (0,)), ((), ())),
+        preferred_element_type=_sum_dtype(dy.dtype),
+    )
     product = product.reshape(window, channels, _BLOCK, out)
     gradient = product[:taps, :, 0]
     for position in range(1, _BLOCK):
         gradient = gradient + product[position * stride : position * stride + taps, :, position]
-    return gradient
+    return gradient.astype(dy.dtype)
 
 
-@ft.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _group_by_group(x, kernels, stride, padding):
+def _sum_dtype(dtype):
+    return dtype if dtype.itemsize >= 4 else jnp.float32
+
+
+# The convolution of all groups, its input gradient and its kernel gradient are bilinear. The transposes of each are the
+# other two. They are primitives because a function with a custom VJP has no forward mode, and a custom JVP does not
+# change the transpose. Signals have the shape `(groups, batch, time, channels)`, kernels `(groups, out, in, taps)`.
+
+
+def _convolve_groups(x, kernels, *, stride, padding):
     return _map_image_conv(x, kernels, stride, padding, 1)
 
 
-def _group_by_group_forward(x, kernels, stride, padding):
-    return _map_image_conv(x, kernels, stride, padding, 1), (x, kernels)
+# One loop for each gradient, because a training step needs only the input gradient of some layers.
+def _input_gradients(dy, kernels, *, time, stride, padding):
+    return lax.map(lambda group: _input_gradient(group[0], group[1], time, stride, padding), (dy, kernels))
 
 
-def _group_by_group_backward(stride, padding, residuals, dy):
-    x, kernels = residuals
-    time, taps = x.shape[2], kernels.shape[3]
-
-    def input_gradient(group):
-        kernel, dy = group
-        return _input_gradient(kernel, dy, time, stride, padding)
-
-    def kernel_gradient(group):
-        x, dy = group
-        return _kernel_gradient(x, dy, taps, stride, padding)
-
-    # One loop each, because a training step needs only the input gradient of some layers. In the second one, a
-    # transpose would be fused with the sum over positions, and be slow.
-    return lax.map(input_gradient, (kernels, dy)), lax.map(kernel_gradient, (x, dy)).transpose(0, 3, 2, 1)
+def _kernel_gradients(x, dy, *, taps, stride, padding):
+    # In the loop, the transpose would be fused with the sum over positions, and be slow.
+    gradients = lax.map(lambda group: _kernel_gradient(group[0], group[1], taps, stride, padding), (x, dy))
+    return gradients.transpose(0, 3, 2, 1)
 
 
-_group_by_group.defvjp(_group_by_group_forward, _group_by_group_backward)
+def _bilinear_primitive(name: str, compute: Callable[..., Array], *static: str) -> Primitive:
+    """A primitive for `compute(signals, kernels or signals, **static)`, without its transposes."""
+    primitive = Primitive(f"grouped_conv_{name}")
+    primitive.def_impl(jax.jit(compute, static_argnames=static))
+    primitive.def_abstract_eval(
+        lambda *args, **options: jax.make_jaxpr(ft.partial(compute, **options))(*args).out_avals[0]
+    )
+    mlir.register_lowering(primitive, mlir.lower_fun(compute, multiple_results=False))
+    batching.primitive_batchers[primitive] = ft.partial(_batched, primitive)
+    return primitive
+
+
+def _batched(
+    primitive: Primitive, args: tuple[Array, Array], axes: tuple[Any, Any], **options: Any
+) -> tuple[Array, int]:
+    """Merge an axis of `jax.vmap` with the batch if only the signals have it, and with the groups otherwise."""
+    left, right = args
+    if axes[1] is None and primitive is not _kernel_gradient_of:
+        signals = jnp.moveaxis(left, axes[0], 1)
+        groups, size, batch, *shape = signals.shape
+        y = primitive.bind(signals.reshape(groups, size * batch, *shape), right, **options)
+        return y.reshape(groups, size, batch, *y.shape[2:]), 1
+    (size,) = {array.shape[axis] for array, axis in zip(args, axes, strict=True) if axis is not None}
+    merged = [
+        jnp.broadcast_to(array, (size, *array.shape)) if axis is None else jnp.moveaxis(array, axis, 0)
+        for array, axis in zip(args, axes, strict=True)
+    ]
+    groups = merged[0].shape[1]
+    y = primitive.bind(*(array.reshape(size * groups, *array.shape[2:]) for array in merged), **options)
+    return y.reshape(size, groups, *y.shape[1:]), 0
+
+
+_conv = _bilinear_primitive("output", _convolve_groups, "stride", "padding")
+_input_gradient_of = _bilinear_primitive("input_gradient", _input_gradients, "time", "stride", "padding")
+_kernel_gradient_of = _bilinear_primitive("kernel_gradient", _kernel_gradients, "taps", "stride", "padding")
+
+# The rules get the cotangent and both arguments; the one whose gradient is computed has only a shape.
+ad.defbilinear(
+    _conv,
+    lambda dy, x, kernels, **options: _input_gradient_of.bind(dy, kernels, time=x.aval.shape[2], **options),
+    lambda dy, x, kernels, **options: _kernel_gradient_of.bind(x, dy, taps=kernels.aval.shape[3], **options),
+)
+ad.defbilinear(
+    _input_gradient_of,
+    lambda dx, dy, kernels, time, **options: _conv.bind(dx, kernels, **options),
+    lambda dx, dy, kernels, time, **options: _kernel_gradient_of.bind(dx, dy, taps=kernels.aval.shape[3], **options),
+)
+ad.defbilinear(
+    _kernel_gradient_of,
+    lambda dk, x, dy, taps, **options: _input_gradient_of.bind(dy, dk, time=x.aval.shape[2], **options),
+    lambda dk, x, dy, taps, **options: _conv.bind(x, dk, **options),
+)
 
 
 def _depthwise_conv(x, kernel, stride, padding, dilation):
-    """A convolution with one input channel per group: a sum of shifted products, which XLA fuses."""
-    (batch, _, groups), taps = x.shape, kernel.shape[0]
+    """A convolution with one input channel per group: a sum of shifted products, which XLA fuses.
+
+    If the arrays are narrower than float32, this sum and those of the gradients are computed in float32.
+    """
+    (batch, _, groups), taps, dtype = x.shape, kernel.shape[0], x.dtype
+    x, kernel = x.astype(_sum_dtype(dtype)), kernel.astype(_sum_dtype(dtype))
     x = jnp.pad(x, ((0, 0), padding, (0, 0)))
     span = (x.shape[1] - dilation * (taps - 1) - 1) // stride * stride + 1
     kernel = kernel.reshape(taps, 1, 1, groups, -1)
@@ -197,7 +273,7 @@ def _depthwise_conv(x, kernel, stride, padding, dilation):
     y = reads[0][..., None] * kernel[0]
     for read, weights in zip(reads[1:], kernel[1:], strict=True):
         y = y + read[..., None] * weights
-    return y.reshape(batch, y.shape[1], groups * kernel.shape[-1])
+    return y.reshape(batch, y.shape[1], groups * kernel.shape[-1]).astype(dtype)
 
 
 def im2col_conv(

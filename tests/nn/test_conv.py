@@ -121,9 +121,120 @@ def test_grouped_conv_is_a_loop_over_image_convolutions(key):
     gradient = jax.grad(lambda kernel, x: jnp.sum(jnp.square(with_kernel(kernel, x))), (0, 1))
     shapes = image_convolutions(gradient, layer.weight, x)
     assert sorted(shapes) == ["3,1,11,4", "3,1,15,4"]
-    program = str(jax.make_jaxpr(gradient)(layer.weight, x))
-    assert program.count("length=4") == 3
-    assert "f32[46,32] = dot_general" in program
+    program = jax.jit(gradient).lower(layer.weight, x).as_text()
+    assert program.count("stablehlo.while") == 3
+    assert re.search(r"dot_general .*-> tensor<46x32xf32>", program)
+
+
+# Of `Conv1d`: groups in one matrix product each, one channel per group, dilation, padding, a long kernel, no groups.
+DIFFERENTIATED = [
+    {"in_channels": 8, "out_channels": 4, "kernel_size": 5, "stride": 2, "padding": 2, "groups": 2},
+    {"in_channels": 4, "out_channels": 8, "kernel_size": 3, "padding": 4, "groups": 2},
+    {"in_channels": 4, "out_channels": 8, "kernel_size": 3, "stride": 2, "padding": 1, "groups": 4},
+    {"in_channels": 4, "out_channels": 6, "kernel_size": 3, "padding": 2, "dilation": 2, "groups": 2},
+    {"in_channels": 4, "out_channels": 4, "kernel_size": 12, "padding": 6, "groups": 2},
+    {"in_channels": 32, "out_channels": 32, "kernel_size": 3, "padding": 1},
+]
+
+
+def plain_conv(options, x, kernel):
+    """The convolution of `Conv1d(**options)` without a bias, as one convolution of XLA."""
+    stride, padding, dilation, groups = (options.get(name, 1) for name in ("stride", "padding", "dilation", "groups"))
+    padding = padding if "padding" in options else 0
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride,),
+        [(padding, padding)],
+        rhs_dilation=(dilation,),
+        dimension_numbers=("NHC", "OIH", "NHC"),
+        feature_group_count=groups,
+    )
+
+
+@pytest.fixture(params=DIFFERENTIATED, ids=lambda options: "-".join(map(str, options.values())))
+def both_convs(request, key):
+    """`Conv1d` and XLA's convolution as functions of a signal and a kernel, and both arguments."""
+    layer = Conv1d(**request.param, use_bias=False, key=key)
+    ours = lambda x, kernel: eqx.tree_at(lambda conv: conv.weight, layer, kernel)(x)  # noqa: E731
+    arguments = jnp.asarray(draw(2, 10, layer.in_channels)), layer.weight
+    return ours, lambda x, kernel: plain_conv(request.param, x, kernel), arguments
+
+
+def assert_same_derivatives(derivative, both_convs):
+    ours, plain, arguments = both_convs
+    for found, expected in zip(
+        *(jax.tree.leaves(jax.jit(derivative(function))(*arguments)) for function in (ours, plain)), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=3e-6 * max(1.0, float(jnp.abs(expected).max())))
+
+
+def squares(function):
+    """The squared norm of the input gradient of a loss: the R1 penalty."""
+    loss = lambda x, kernel: jnp.sum(jnp.tanh(function(x, kernel)))  # noqa: E731
+    return lambda x, kernel: jnp.sum(jnp.square(jax.grad(loss)(x, kernel)))
+
+
+@pytest.mark.parametrize("tangents", ["both", "input", "kernel"])
+def test_forward_mode_equals_xla(tangents, both_convs):
+    dx, dkernel = (jnp.asarray(draw(*array.shape, seed=i)) for i, array in enumerate(both_convs[2], 3))
+
+    def derivative(function):
+        def push(x, kernel):
+            if tangents == "input":
+                return jax.jvp(lambda x: function(x, kernel), (x,), (dx,))
+            if tangents == "kernel":
+                return jax.jvp(lambda kernel: function(x, kernel), (kernel,), (dkernel,))
+            return jax.jvp(function, (x, kernel), (dx, dkernel))
+
+        return push
+
+    assert_same_derivatives(derivative, both_convs)
+
+
+@pytest.mark.parametrize(
+    "derivative",
+    [
+        lambda function: jax.grad(squares(function), (0, 1)),
+        lambda function: jax.jacfwd(jax.grad(squares(function))),
+        lambda function: jax.vmap(jax.grad(squares(lambda x, kernel: function(x[None], kernel)), (0, 1)), (0, None)),
+        lambda function: jax.jacfwd(lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel)), 1)),
+        lambda function: jax.jacrev(lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel)), 1), (0, 1)),
+        lambda function: lambda x, kernel: jax.linearize(jax.checkpoint(function), x, kernel)[1](x, kernel),
+    ],
+    ids=["penalty", "forward over reverse", "vmap", "jacfwd", "jacrev", "linearize"],
+)
+def test_higher_derivatives_and_jacobians_equal_xla(derivative, both_convs):
+    assert_same_derivatives(derivative, both_convs)
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (1, 2)])
+def test_gradients_under_vmap_equal_xla(axes, both_convs):
+    ours, plain, arguments = both_convs
+    stacked = [
+        array if axis is None else jnp.stack([scale * array for scale in (1.0, -0.5, 2.0)], axis)
+        for array, axis in zip(arguments, axes, strict=True)
+    ]
+    gradient = lambda function: jax.grad(lambda x, k: jnp.sum(jnp.square(function(x, k))), (0, 1))  # noqa: E731
+    assert_same_derivatives(lambda function: jax.vmap(gradient(function), axes), (ours, plain, stacked))
+
+
+def test_gradients_of_empty_batches_under_vmap_are_zero(key):
+    layer = Conv1d(8, 16, 9, stride=2, padding=4, groups=4, use_bias=False, key=key)
+    gradient = jax.grad(lambda kernel, x: jnp.sum(eqx.tree_at(lambda conv: conv.weight, layer, kernel)(x)), (0, 1))
+    for x in (jnp.zeros((3, 0, 21, 8)), jnp.zeros((0, 3, 21, 8))):
+        dkernel, dx = jax.vmap(gradient, (None, 0))(layer.weight, x)
+        assert dx.shape == x.shape and dkernel.shape == (len(x), *layer.weight.shape) and not dkernel.any()
+
+
+def test_gradients_of_grouped_convolutions_under_shard_map(key):
+    """The kernel gradients of the parts of a batch are summed over the devices."""
+    layer, x = Conv1d(8, 16, 9, stride=2, padding=4, groups=4, key=key), jnp.asarray(draw(8, 21, 8))
+    gradient = eqx.filter_grad(lambda layer, x: jnp.sum(jnp.square(layer(x))))
+    split = jax.shard_map(
+        gradient, mesh=data_mesh(), in_specs=(PartitionSpec(), PartitionSpec("data")), out_specs=PartitionSpec()
+    )
+    np.testing.assert_allclose(jax.jit(split)(layer, x).weight, gradient(layer, x).weight, rtol=2e-5, atol=1e-5)
 
 
 def test_grouped_conv_with_a_kernel_longer_than_the_input_is_an_image_convolution(key):
@@ -236,6 +347,39 @@ def test_bias_gradients_of_bfloat16_are_summed_in_float32(layer, key):
     found = gradient(module, jnp.asarray(draw(32, 573, 2)), upstream)
     assert found.bias.dtype == jnp.float32
     np.testing.assert_allclose(found.bias, expected, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"in_channels": 4, "out_channels": 4, "groups": 2},
+        {"in_channels": 4, "out_channels": 4, "groups": 4},
+        {"in_channels": 4, "out_channels": 4, "groups": 2, "dilation": 2},
+        {"in_channels": 4, "out_channels": 4},
+        {"in_channels": 32, "out_channels": 32},
+        {"in_channels": 2, "out_channels": 1024},
+    ],
+    ids=["groups", "depthwise", "dilated groups", "dense", "image", "im2col"],
+)
+def test_kernel_gradients_of_bfloat16_are_summed_in_float32(options, key):
+    """The terms are nearly equal, as those of biases above. The expected values are computed in float64."""
+    batch, time = (2, 500) if options["out_channels"] == 1024 else (8, 2000)
+    layer = Conv1d(**options, kernel_size=3, use_bias=False, key=key)
+    x = jnp.asarray(0.1 * draw(batch, time, layer.in_channels) + 1, jnp.bfloat16)
+    upstream = draw(batch, time - 2 * layer.dilation, options["out_channels"], seed=1)
+    upstream = jnp.asarray(0.001 * upstream + 0.3, jnp.bfloat16)
+    weight = layer.weight.astype(jnp.bfloat16)
+
+    @jax.jit
+    @jax.grad
+    def gradient(weight):
+        y = eqx.tree_at(lambda conv: conv.weight, layer, weight)(x)
+        return jnp.sum((y * upstream).astype(jnp.float32))
+
+    reference = torch.nn.Conv1d(**options, kernel_size=3, bias=False, dtype=torch.float64)
+    torch_x, torch_upstream = (torch.tensor(np.asarray(array, np.float64)).mT for array in (x, upstream))
+    (reference(torch_x) * torch_upstream).sum().backward()
+    np.testing.assert_allclose(gradient(weight).astype(jnp.float32), reference.weight.grad, rtol=2**-8)
 
 
 def test_float32_biases_are_added_without_a_cast(key):
