@@ -67,9 +67,12 @@ def conv1d(
 ) -> Float[Array, "*batch new_time out"]:
     """torch's `conv1d`: cross-correlate `x`, padded with `padding` zeros on the left and right, with `kernel`.
 
+    Negative padding removes positions of `x`.
+
     **Raises:** `ShapeError` for an input too short for one output position.
     """
     check_time(x.shape[-2], _kernel_span(kernel.shape[-1], dilation) - sum(padding), "a convolution")
+    x, padding = _crop(x, padding)
     if uses_im2col(x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups):
         y = im2col_conv(_flat(x), kernel, stride, padding, dilation)
         return y.reshape(*x.shape[:-2], *y.shape[1:])
@@ -88,6 +91,7 @@ def conv1d_xla(
     """`conv1d` with a kernel in the layout of `to_xla_layout`."""
     span = _kernel_span(kernel.shape[0], dilation)
     check_time(x.shape[-2], span - sum(padding), "a convolution")
+    x, padding = _crop(x, padding)
     flat, padding = _pad_explicitly(_flat(x), padding, span, kernel.shape[0])
     if groups == 1:
         y = dense_conv(flat, kernel, stride, padding, dilation)
@@ -120,11 +124,20 @@ def conv2d(
     return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 
-def _pad_explicitly(x, padding, span, taps):
-    """`x` and the padding that the convolution adds. If the output or the kernel is longer than `x`, pads `x` here.
+def _crop(x, padding):
+    """`x` without the positions that negative padding removes, and the rest of the padding."""
+    left, right = padding
+    if min(padding) >= 0:
+        return x, padding
+    return x[..., max(0, -left) : x.shape[-2] - max(0, -right), :], (max(0, left), max(0, right))
 
-    On CPUs, XLA lowers the weight gradient of a convolution whose output is longer to a slow loop. If the kernel is
-    longer, XLA exchanges it with the input, and its convolutions are slow in the layout that results.
+
+def _pad_explicitly(x, padding, span, taps):
+    """`x` and the padding that the convolution adds. Pads `x` here if XLA's convolution would be slow.
+
+    On CPUs, XLA lowers the weight gradient to a slow loop if the padding has `span` positions or more: without a
+    stride, the output is then longer than `x`. If the kernel has more taps than `x` has positions, XLA exchanges them,
+    and its convolutions are slow in the layout that results.
     """
     if sum(padding) < span and taps <= x.shape[1]:
         return x, padding

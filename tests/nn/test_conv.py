@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.nn import ColumnConv, Conv1d, Conv2d, ConvTranspose1d, Linear, average_pool1d, freeze
+from jaxvoice.nn._ops import conv1d
 from jaxvoice.training.parallel import data_mesh
 from jaxvoice.training.training_state import to_compute
 
@@ -380,6 +381,27 @@ def test_kernel_gradients_of_bfloat16_are_summed_in_float32(options, key):
     torch_x, torch_upstream = (torch.tensor(np.asarray(array, np.float64)).mT for array in (x, upstream))
     (reference(torch_x) * torch_upstream).sum().backward()
     np.testing.assert_allclose(gradient(weight).astype(jnp.float32), reference.weight.grad, rtol=2**-8)
+
+
+@pytest.mark.parametrize("padding", [(-2, 1), (3, -4), (-1, -2)])
+@pytest.mark.parametrize("channels", [(4, 8, 1), (4, 8, 2), (4, 4, 4), (4, 96, 1), (32, 32, 1)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_negative_padding_removes_positions(padding, channels, stride):
+    inputs, outputs, groups = channels
+    x, kernel = draw(2, inputs, 40), draw(outputs, inputs // groups, 5, seed=1) / 5
+    torch_x, torch_kernel = (torch.tensor(array, requires_grad=True) for array in (x, kernel))
+    padded = torch.nn.functional.pad(torch_x, padding)
+    expected = torch.nn.functional.conv1d(padded, torch_kernel, stride=stride, groups=groups)
+    expected.square().sum().backward()
+
+    @jax.jit
+    def gradients(x, kernel):
+        y, pull = jax.vjp(lambda x, k: conv1d(x, k, stride=stride, padding=padding, groups=groups), x, kernel)
+        return y, *pull(2 * y)
+
+    y, dx, dkernel = gradients(jnp.asarray(x.swapaxes(1, 2)), jnp.asarray(kernel))
+    for found, truth in ((y, expected.detach().mT), (dx, torch_x.grad.mT), (dkernel, torch_kernel.grad)):
+        np.testing.assert_allclose(found, truth, atol=3e-6 * max(1, float(truth.abs().max())))
 
 
 def test_float32_biases_are_added_without_a_cast(key):
