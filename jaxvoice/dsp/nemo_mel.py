@@ -100,7 +100,7 @@ def bucketed_nemo_log_mel(
     frames = max(bucket_size(valid, _LARGEST), _SMALLEST)
     size = (frames - 1) * config.hop_length + config.n_fft
     padded = np.pad(padded, (0, max(0, size - len(padded))))[:size]
-    return np.asarray(_bucketed_features(padded, np.int32(valid), config))[:, :valid]
+    return np.asarray(_bucketed_features(padded, np.int32(valid), config))[:, :valid].copy()
 
 
 def _valid_frames(samples, config: NemoMelConfig, release: NemoRelease):

@@ -16,6 +16,7 @@ __all__ = ["FAMILIES"]
 _PACKAGES = (
     "hifigan",
     "gaussian_tts",
+    "conformer",
 )
 
 

@@ -176,19 +176,21 @@ def plan_weights(
     prefix: str = "",
     ignore: Iterable[Ignore] = (),
     initial: Initial | None = None,
+    dtypes: Mapping[str, np.dtype] | None = None,
 ) -> PlannedWeights:
     """The plan to convert the tensors under `prefix` to a model with arrays of the given `shapes`, in float32.
 
     The plan excludes constants in the code of a TorchScript archive, and the products that torch stores beside
     `weight_g` and `weight_v`. If `options` select a part of the file, it also excludes the tensors outside that part.
 
-    **Arguments:** `ignore`, further tensors to ignore; `initial`, the values of tensors that may be missing.
+    **Arguments:** `ignore`, further tensors to ignore; `initial`, the values of tensors that may be missing; `dtypes`,
+    the types of arrays that are not float32, by name.
 
     **Raises:** `CheckpointError` under the conditions of `make_plan`.
     """
     infos = archive.tensors.infos()
     specs = {name: Spec(info.shape, info.dtype) for name, info in infos.items()}
-    targets = {name: Spec(shape, FLOAT) for name, shape in shapes.items()}
+    targets = {name: Spec(shape, (dtypes or {}).get(name, FLOAT)) for name, shape in shapes.items()}
     constants = infos.keys() - archive.tensors.weights().keys()
     left_out = _weight_norm_products(archive, prefix)
     if options.part is not None:

@@ -1,4 +1,5 @@
-"""High-level interface: `Synthesizer`, `Vocoder`, `Aligner`, and functions to import, export and compare weights."""
+"""High-level interface: `Synthesizer`, `Vocoder` and other pipelines, and functions to import, export and compare
+weights."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ from jaxvoice._lazy import lazy_imports
 if TYPE_CHECKING:
     from jaxvoice.pipelines.aligner import Aligner as Aligner, ForcedAlignment as ForcedAlignment
     from jaxvoice.pipelines.comparing import compare as compare
+    from jaxvoice.pipelines.content_encoder import ContentEncoder as ContentEncoder
     from jaxvoice.pipelines.exporting import export_model as export_model
     from jaxvoice.pipelines.importing import import_model as import_model
     from jaxvoice.pipelines.sources import load as load
@@ -20,6 +22,7 @@ __getattr__, __dir__ = lazy_imports(
     {
         "aligner": ("Aligner", "ForcedAlignment"),
         "comparing": ("compare",),
+        "content_encoder": ("ContentEncoder",),
         "exporting": ("export_model",),
         "importing": ("import_model",),
         "sources": ("load",),

@@ -19,7 +19,8 @@ from jaxvoice.weights.tensor_conversions import SPELLINGS, Shape
 Keys = tuple[str | int, ...]
 """Keys of dicts and indices of lists."""
 TYPES = ("float32", "float16", "bfloat16", "float64")
-"""Dtypes that a layout may contain."""
+"""Dtypes that the weights of a layout may have."""
+_INTEGERS = ("int32", "int64")  # of individual tensors, such as the number of batches of a batch norm
 _DEEPEST, _LONGEST_LIST, _LONGEST_NAME = 100, 1000, 4000
 _INVALID = (
     "info.layout{name} of {where} is {value}; it should be part of a layout that import wrote. Restore the file, or "
@@ -73,7 +74,7 @@ def read_layout(info: Any, where: str) -> FileLayout | None:
         "norms": lambda value: _is_name(value) and value in spellings,
         "norms_of": lambda value: _is_choice(value, spellings),
         "dtype": lambda value: _is_name(value) and value in TYPES,
-        "dtypes": lambda value: _is_choice(value, TYPES),
+        "dtypes": lambda value: _is_choice(value, (*TYPES, *_INTEGERS)),
         "aliases": lambda value: isinstance(value, Mapping) and all(map(_is_name, (*value, *value.values()))),
     }
     for name, value in table.items():

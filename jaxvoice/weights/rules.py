@@ -113,15 +113,29 @@ class TensorMapping:
     """Description of the conversion."""
 
     def apply(self, arrays: list[Shaped[np.ndarray, "..."]]) -> list[Shaped[np.ndarray, "..."]]:
-        """Compute the targets from the values of the sources."""
+        """Compute the targets from the values of the sources.
+
+        **Raises:** `CheckpointError` for integers beyond the dtype of the target.
+        """
         if self.conversion == "fold":
             # In the precision of the sources: a rounded g would differ from the norm of v.
             wide = np.dtype(np.float64 if any(array.dtype == np.float64 for array in arrays) else np.float32)
             arrays = [fold_norm(*(array.astype(wide, copy=False) for array in arrays))]
         elif self.conversion == "unfold":
             arrays = unfold_norm(*(array.astype(self.dtypes[0], copy=False) for array in arrays))
-        arrays = [array.astype(dtype, copy=False) for array, dtype in zip(arrays, self.dtypes, strict=True)]
+        arrays = [_cast(array, dtype, self.sources[0]) for array, dtype in zip(arrays, self.dtypes, strict=True)]
         return arrays if self.layout is None else [self.layout.apply(array) for array in arrays]
+
+
+def _cast(array: Shaped[np.ndarray, "..."], dtype: np.dtype, name: str) -> Shaped[np.ndarray, "..."]:
+    if array.dtype.kind == dtype.kind == "i" and array.size:
+        limits = np.iinfo(dtype)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise CheckpointError(
+                f"{format_name(name)} contains {array.max()}, a number that {dtype.name} cannot represent; the file is "
+                "probably damaged. Download it again."
+            )
+    return array.astype(dtype, copy=False)
 
 
 class Change(NamedTuple):
@@ -352,7 +366,7 @@ def _castable(source: np.dtype, target: np.dtype) -> bool:
     def is_float(dtype: np.dtype) -> bool:
         return dtype.kind == "f" or dtype.name == "bfloat16"
 
-    return source == target or (is_float(source) and is_float(target))
+    return source == target or (is_float(source) and is_float(target)) or source.kind == target.kind == "i"
 
 
 def _remark(conversion: NormConversion, layout: Layout | None, given: list[Spec], dtypes: tuple[np.dtype, ...]) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         ConformerConfig as ConformerConfig,
         preset as preset,
     )
+    from jaxvoice.models.conformer.family import FAMILY as FAMILY
     from jaxvoice.models.conformer.layers import (
         ConformerLayer as ConformerLayer,
         ConvolutionModule as ConvolutionModule,
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
         with_state as with_state,
         without_state as without_state,
     )
+    from jaxvoice.models.conformer.weights import content_identity as content_identity
 
 __getattr__, __dir__ = lazy_imports(
     __name__,
     globals(),
     {
         "config": ("PRESETS", "ConformerConfig", "preset"),
+        "family": ("FAMILY",),
         "layers": ("ConformerLayer", "ConvSubsampling", "ConvolutionModule", "FeedForward"),
         "network": (
             "Conformer",
@@ -47,5 +50,6 @@ __getattr__, __dir__ = lazy_imports(
             "with_state",
             "without_state",
         ),
+        "weights": ("content_identity",),
     },
 )
