@@ -17,6 +17,7 @@ _PACKAGES = (
     "hifigan",
     "gaussian_tts",
     "conformer",
+    "hifivc",
 )
 
 

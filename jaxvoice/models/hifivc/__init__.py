@@ -6,12 +6,17 @@ from jaxvoice._lazy import lazy_imports
 
 if TYPE_CHECKING:
     from jaxvoice.models.hifivc.config import (
+        PRESETS as PRESETS,
         REFERENCE_MEL as REFERENCE_MEL,
         DecoderConfig as DecoderConfig,
+        HiFiVCConfig as HiFiVCConfig,
         PitchEncoderConfig as PitchEncoderConfig,
         SpeakerVAEConfig as SpeakerVAEConfig,
+        preset as preset,
     )
     from jaxvoice.models.hifivc.decoder import Decoder as Decoder
+    from jaxvoice.models.hifivc.family import FAMILY as FAMILY
+    from jaxvoice.models.hifivc.network import HiFiVC as HiFiVC
     from jaxvoice.models.hifivc.pitch_encoder import PitchEncoder as PitchEncoder
     from jaxvoice.models.hifivc.speaker_encoder import (
         DownBlock as DownBlock,
@@ -24,8 +29,18 @@ __getattr__, __dir__ = lazy_imports(
     __name__,
     globals(),
     {
-        "config": ("REFERENCE_MEL", "DecoderConfig", "PitchEncoderConfig", "SpeakerVAEConfig"),
+        "config": (
+            "PRESETS",
+            "REFERENCE_MEL",
+            "DecoderConfig",
+            "HiFiVCConfig",
+            "PitchEncoderConfig",
+            "SpeakerVAEConfig",
+            "preset",
+        ),
         "decoder": ("Decoder",),
+        "family": ("FAMILY",),
+        "network": ("HiFiVC",),
         "pitch_encoder": ("PitchEncoder",),
         "speaker_encoder": ("DownBlock", "SpeakerEncoder", "SpeakerPosterior", "kl_divergence"),
     },

@@ -4,16 +4,32 @@ The training code of HiFi-VC was not released. Settings that are unknown are fie
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from jaxvoice.config import check_field, check_positive, check_types, format_value
 from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.dsp.pitch_tracking import PitchConfig
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.hifigan.config import GeneratorConfig
+from jaxvoice.models.conformer.config import ConformerConfig
+from jaxvoice.models.hifigan.config import DiscriminatorConfig, GeneratorConfig
+
+PITCH_RATE = 100
+"""Frames of F0 per second."""
 
 _LARGEST = 10**5
 _MOST_LAYERS = 16
+
+
+def _check_sizes(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if max(numbers) > _LARGEST or len(numbers) > _MOST_LAYERS:
+            raise ConfigError(
+                f"{type(config).__name__}.{name} is {format_value(value)}; it should contain at most {_MOST_LAYERS} "
+                f"numbers of at most {_LARGEST}."
+            )
 
 
 @dataclass(frozen=True)
@@ -184,12 +200,87 @@ REFERENCE_MEL = MelConfig(
 """The mel spectrograms of references: 80 bands from 50 to 11025 Hz, 100 frames per second at 24 kHz."""
 
 
-def _check_sizes(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        if max(numbers) > _LARGEST or len(numbers) > _MOST_LAYERS:
+@dataclass(frozen=True)
+class HiFiVCConfig:
+    """Configuration of HiFi-VC (arXiv 2203.16937): its encoders, decoder, mel contract, and discriminators.
+
+    **Raises:** `ConfigError` for values of the wrong type, or if the parts do not fit together: numbers of mel bands,
+    frame rates, or channels that are added.
+    """
+
+    content: ConformerConfig = field(default_factory=ConformerConfig)
+    """The encoder of the content, which is not trained."""
+    speaker: SpeakerVAEConfig = field(default_factory=SpeakerVAEConfig)
+    """The speaker encoder."""
+    pitch: PitchConfig = field(default_factory=PitchConfig)
+    """The tracker of F0."""
+    pitch_encoder: PitchEncoderConfig | None = field(default_factory=PitchEncoderConfig)
+    """The pitch encoder; `None` for a decoder that reads no F0."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    """The decoder."""
+    mel: MelConfig = REFERENCE_MEL
+    """The mel contract of the references and of the loss; its sample rate is that of the output."""
+    discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    """The discriminators for training; those of HiFi-GAN, an assumption."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        content, mel = self.content, self.mel
+        if self.speaker.in_channels != mel.num_mels:
             raise ConfigError(
-                f"{type(config).__name__}.{name} is {format_value(value)}; it should contain at most {_MOST_LAYERS} "
-                f"numbers of at most {_LARGEST}."
+                f"speaker.in_channels is {self.speaker.in_channels}; it should be mel.num_mels, {mel.num_mels}."
             )
+        if self.decoder.hop_length * content.mel.sample_rate != content.hop_length * mel.sample_rate:
+            seconds = content.hop_length / content.mel.sample_rate
+            raise ConfigError(
+                f"The product of decoder.upsample_rates {self.decoder.upsample_rates} is {self.decoder.hop_length}; it "
+                f"should be {seconds * mel.sample_rate:g}, the samples of a content frame of {1000 * seconds:g} ms at "
+                f"mel.sample_rate, {mel.sample_rate} Hz."
+            )
+        encoder = self.pitch_encoder
+        if encoder is None:
+            return
+        if encoder.downsampling * content.mel.sample_rate != content.hop_length * PITCH_RATE:
+            raise ConfigError(
+                f"The product of pitch_encoder.strides {encoder.strides} is {encoder.downsampling}; it should be "
+                f"{content.hop_length * PITCH_RATE / content.mel.sample_rate:g}, the values of F0 per content frame."
+            )
+        if self.decoder.fusion == "sum" and encoder.channels != self.decoder.pre_channels:
+            raise ConfigError(
+                f"pitch_encoder.channels is {encoder.channels}; it should be decoder.pre_channels, "
+                f'{self.decoder.pre_channels}, because decoder.fusion is "sum".'
+            )
+
+    @property
+    def pitch_channels(self) -> int:
+        """Channels of the pitch code; 0 without a pitch encoder."""
+        return 0 if self.pitch_encoder is None else self.pitch_encoder.channels
+
+
+PRESETS: dict[str, HiFiVCConfig] = {
+    "full": HiFiVCConfig(),
+    "tiny": HiFiVCConfig(
+        content=ConformerConfig(
+            layers=4, dim=96, heads=4, feed_forward=384, kernel_size=15, subsampling_channels=96, attention_dropout=0.0
+        ),
+        speaker=SpeakerVAEConfig(widths=(16, 32, 48, 64, 96, 96), size=64),
+        pitch_encoder=PitchEncoderConfig(channels=32),
+        decoder=DecoderConfig(
+            upsample_rates=(12, 10, 8),
+            upsample_kernel_sizes=(24, 20, 16),
+            upsample_initial_channel=128,
+            resblock_kernel_sizes=(3, 5, 7),
+            resblock_dilation_sizes=((1,), (2,), (3,)),
+            pre_channels=96,
+        ),
+        discriminators=DiscriminatorConfig(periods=(2, 3, 5), scales=1, width=1 / 8),
+    ),
+}
+"""The sizes of the released archive as far as they are known (`full`), and a small network for a CPU (`tiny`)."""
+
+
+def preset(name: str) -> HiFiVCConfig:
+    """The preset `name`; raises `ConfigError` if there is none."""
+    if name not in PRESETS:
+        raise ConfigError(f"preset is {format_value(name)}; it should be one of {', '.join(PRESETS)}.")
+    return PRESETS[name]
