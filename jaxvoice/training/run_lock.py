@@ -3,14 +3,16 @@
 The file `run.lock` exists while a run is written, and contains the process id and the host of the process that writes.
 The operating system releases its lock when the process ends for any reason, so the file of a killed process does not
 lock the folder. On file systems without locks, the file itself is the lock, and a process that does not exist any more
-on this host does not hold it.
+on this host does not hold it. A child that is forked from the process does not hold the lock.
 """
 
 import errno
 import json
 import os
 import socket
+import stat
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -47,12 +49,12 @@ class RunLock:
     def check(self) -> None:
         """Raise `CheckpointError` if another process holds the lock. The folder is not changed."""
         try:
-            descriptor = os.open(self.path, os.O_RDWR | _BINARY)
+            descriptor = self._open()
         except OSError:
             return  # The folder is not locked, or this process may not write it, which `acquire` reports.
         try:
             locked = _try_lock(descriptor, shared=True)
-            if locked is False or (locked is None and _holder_exists(_read(descriptor))):
+            if locked is False or (locked is None and _holder_exists(_read(descriptor), descriptor)):
                 raise self._held(_read(descriptor))
         finally:
             os.close(descriptor)
@@ -62,10 +64,13 @@ class RunLock:
         if self._descriptor is None:
             return
         descriptor, self._descriptor = self._descriptor, None
-        if os.name == "posix":  # Windows deletes no open file. Elsewhere, a file of a new holder must not be deleted.
+        _held.discard(self)
+        if os.name == "posix":
+            # The file is deleted before it is unlocked: after that, it may be the file of another holder.
             self._delete()
             os.close(descriptor)
         else:
+            # Windows cannot delete a file that is open, by this process or by another holder.
             os.close(descriptor)
             self._delete()
 
@@ -75,18 +80,41 @@ class RunLock:
     def __exit__(self, *_: object) -> None:
         self.release()
 
+    def _open(self, flags: int = 0) -> int:
+        """Open the file; raises `CheckpointError` if it is a symbolic link or another kind of file."""
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | _FLAGS | flags, 0o644)
+        except OSError as failure:
+            if self.path.is_symlink():
+                raise self._irregular() from failure
+            raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or self.path.is_symlink():
+            os.close(descriptor)
+            raise self._irregular()
+        return descriptor
+
+    def _irregular(self) -> CheckpointError:
+        return CheckpointError(
+            f"{self.path} is not a regular file, and a lock should not change another file; delete it, or choose "
+            "another --run-dir."
+        )
+
     def _acquire(self) -> None:
+        with _acquiring:
+            self._acquire_in_this_thread()
+
+    def _acquire_in_this_thread(self) -> None:
         content: dict[str, Any] = {}
         mine = {"process": os.getpid(), "host": socket.gethostname()}
         for attempt in range(_TRIES):
             if attempt:
                 time.sleep(_PAUSE)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | _BINARY, 0o644)
+            descriptor = self._open(os.O_CREAT)
             try:
                 locked, content = _try_lock(descriptor, shared=False), _read(descriptor)
                 trusted = locked is not None
                 if not trusted:
-                    locked = not _holder_exists(content)
+                    locked = not _holder_exists(content, descriptor)
                 if locked and self._is_current(descriptor):
                     _write(descriptor, mine)
                     if not trusted:  # two processes may have found the file empty; the last one to write holds it
@@ -94,6 +122,7 @@ class RunLock:
                         content = _read(descriptor)
                     if trusted or content == mine:
                         self._descriptor, descriptor = descriptor, -1
+                        _held.add(self)
                         return
             finally:
                 if descriptor >= 0:
@@ -107,6 +136,16 @@ class RunLock:
         with suppress(FileNotFoundError):
             return os.path.samestat(os.fstat(descriptor), self.path.stat())
         return False
+
+    def holds(self, descriptor: int) -> bool:
+        """Whether this object holds the lock of the open file."""
+        return self._descriptor is not None and os.path.samestat(os.fstat(self._descriptor), os.fstat(descriptor))
+
+    def forget(self) -> None:
+        """Close the file without unlocking it, in a child of the process that holds the lock."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)  # the lock is that of the open file, which is open in the parent too
+            self._descriptor = None
 
     def _delete(self) -> None:
         with suppress(OSError):
@@ -123,7 +162,7 @@ class RunLock:
 
 def _read(descriptor: int) -> dict[str, Any]:
     os.lseek(descriptor, 0, os.SEEK_SET)
-    with suppress(ValueError, OSError):
+    with suppress(ValueError, OSError, RecursionError):
         table = json.loads(os.read(descriptor, 4096))
         return table if isinstance(table, dict) else {}
     return {}
@@ -135,18 +174,37 @@ def _write(descriptor: int, table: dict[str, Any]) -> None:
     os.write(descriptor, (json.dumps(table) + "\n").encode())
 
 
-def _holder_exists(content: dict[str, Any]) -> bool:
-    """Whether the process that wrote `content` may still exist, for file systems without locks."""
+_held: set[RunLock] = set()
+"""The locks that this process holds."""
+_acquiring = threading.Lock()
+
+
+def _forget_in_child() -> None:
+    global _acquiring
+    _acquiring = threading.Lock()  # another thread of the parent may have held it
+    for lock in _held:
+        lock.forget()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def _holder_exists(content: dict[str, Any], descriptor: int) -> bool:
+    """Whether the process that wrote `content` to the open file may still hold it, for file systems without locks."""
     process, host = content.get("process"), content.get("host")
-    if not isinstance(process, int) or host is None:
+    if type(process) is not int or process <= 0 or host is None:
         return False
     if host != socket.gethostname():
         return True  # unknown
+    if process == os.getpid():  # of this process, or of an earlier one with the same number, as in containers
+        return any(lock.holds(descriptor) for lock in _held)
     if os.name != "posix":
         return True  # os.kill ends processes there
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         pass  # the process of another user
@@ -156,7 +214,7 @@ def _holder_exists(content: dict[str, Any]) -> bool:
 if sys.platform == "win32":
     import msvcrt
 
-    _BINARY = os.O_BINARY
+    _FLAGS = os.O_BINARY
     _PLACE = 1 << 30  # behind the content, which other processes read
 
     def _try_lock(descriptor: int, *, shared: bool) -> bool | None:
@@ -169,7 +227,7 @@ if sys.platform == "win32":
         return True
 
 else:
-    _BINARY = 0
+    _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 
     def _try_lock(descriptor: int, *, shared: bool) -> bool | None:
         """Whether the file could be locked; `None` on file systems without locks. Closing the file unlocks it."""

@@ -153,3 +153,87 @@ def test_folder_that_cannot_be_locked_is_an_error(tmp_path):
     (tmp_path / LOCK_FILE).mkdir()
     with pytest.raises(CheckpointError, match=r"cannot be locked \(.*\); make the folder writable"):
         RunLock(tmp_path).acquire()
+
+
+@posix
+@pytest.mark.parametrize("exists", [True, False])
+def test_symbolic_link_as_lock_file_changes_no_other_file(tmp_path, exists):
+    target = tmp_path / "other"
+    if exists:
+        target.write_text("content of another file")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK_FILE).symlink_to(target)
+    for attempt in (RunLock(tmp_path / "run").check, RunLock(tmp_path / "run").acquire):
+        with pytest.raises(CheckpointError, match=r"run\.lock is not a regular file.*; delete it"):
+            attempt()
+    assert target.exists() == exists and (not exists or target.read_text() == "content of another file")
+
+
+@posix
+def test_pipe_as_lock_file_is_an_error(tmp_path):
+    os.mkfifo(tmp_path / LOCK_FILE)
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        RunLock(tmp_path).acquire()
+
+
+@pytest.mark.parametrize("process", ["own", 10**30, 2**40, 0, -1, True, 1.5, "1", None])
+def test_file_of_no_other_process_is_not_a_lock_where_the_file_system_has_none(tmp_path, monkeypatch, process):
+    """A container may give every process the same number; other values are no process at all."""
+    without_locks(monkeypatch)
+    number = os.getpid() if process == "own" else process
+    (tmp_path / LOCK_FILE).write_text(json.dumps({"process": number, "host": socket.gethostname()}))
+    RunLock(tmp_path).check()
+    with RunLock(tmp_path) as lock:
+        lock.acquire()
+        for attempt in (RunLock(tmp_path).check, RunLock(tmp_path).acquire):
+            with pytest.raises(CheckpointError, match=f"process {os.getpid()} on"):
+                attempt()
+    assert not (tmp_path / LOCK_FILE).exists()
+
+
+@pytest.mark.parametrize("content", ["[" * 4000, "9" * 4096, "{}", "\0"])
+def test_file_with_other_content_is_not_a_lock_where_the_file_system_has_none(tmp_path, monkeypatch, content):
+    without_locks(monkeypatch)
+    (tmp_path / LOCK_FILE).write_text(content)
+    with RunLock(tmp_path) as lock:
+        lock.acquire()
+
+
+FORKING = """if True:
+    import os, sys, time
+    from pathlib import Path
+    from jaxvoice.training.run_lock import RunLock
+    with RunLock(Path(sys.argv[1])) as lock:
+        lock.acquire()
+        child = os.fork()
+        if child == 0:
+            lock.release()  # the child does not hold the lock
+            print(os.getpid(), flush=True)
+            time.sleep(600)
+        sys.stdin.read()
+        os._exit(1)  # as after a kill: the file is not deleted
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows cannot fork")
+def test_forked_child_does_not_hold_the_lock(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKING, str(tmp_path)],
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as parent:
+        assert parent.stdin is not None and parent.stdout is not None
+        child = int(parent.stdout.readline())
+        try:
+            with pytest.raises(CheckpointError, match=f"process {parent.pid} on"):
+                RunLock(tmp_path).acquire()
+            parent.stdin.close()
+            parent.wait()
+            assert (tmp_path / LOCK_FILE).is_file()
+            with RunLock(tmp_path) as lock:
+                lock.acquire()
+        finally:
+            os.kill(child, signal.SIGKILL)
