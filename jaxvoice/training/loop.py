@@ -1,13 +1,11 @@
 """The training loop for any task and any number of devices and hosts. Runs can be stopped and resumed."""
 
-import math
-import shlex
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,92 +13,30 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
-from jaxvoice.config import check_not_negative, check_positive, check_types, to_dict
+from jaxvoice.config import to_dict
 from jaxvoice.data.loader import Loader
-from jaxvoice.errors import CheckpointError, ConfigError, DataError, TrainingError
+from jaxvoice.errors import CheckpointError, DataError, TrainingError
 from jaxvoice.training import parallel
 from jaxvoice.training.checkpoints import Checkpoints, Restored
 from jaxvoice.training.compiled_step import CompiledStep
-from jaxvoice.training.logging import (
-    RESERVED_METRICS,
-    RunLog,
-    SpeedMeter,
-    columns,
-    converted_write_errors,
-    format_duration,
-    print_once,
-    values_text,
+from jaxvoice.training.logging import RunLog, SpeedMeter, print_once
+from jaxvoice.training.loop_config import (
+    LoopConfig as LoopConfig,
+    Stop,
+    TrainingResult as TrainingResult,
+    end_text,
+    settings_text,
 )
 from jaxvoice.training.process import Interrupts
-from jaxvoice.training.provenance import check_same_config, devices, provenance
-from jaxvoice.training.run_folder import Resume, RunFolder
+from jaxvoice.training.provenance import check_same_config, provenance
+from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.run_lock import RunLock
-from jaxvoice.training.task import ResumableLoader, Task, ValidationResult
+from jaxvoice.training.task import ResumableLoader, Task
 from jaxvoice.training.training_state import Skeleton
+from jaxvoice.training.validations import Validations, changes_text, check_best_metric
 
-Stop = Literal["steps", "minutes", "interrupted"]
 # Stop codes, which processes exchange inside the step. A larger code has priority.
 _STOP_CODES: tuple[Stop | None, ...] = (None, "minutes", "interrupted")
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """Settings of the loop: limits of the training, and intervals of validation, checkpoints and logs.
-
-    The settings may differ between the sessions of a run. `minutes` is the wall time of this session, compilation and
-    the last validation included. `steps` counts over all sessions of the run. The best checkpoint is the one with the
-    smallest `best_metric` among those of the highest rank (`Task.rank_of`).
-
-    **Raises:** `ConfigError` for values of the wrong type or range.
-    """
-
-    steps: int = 2_500_000
-    """Steps over all sessions of the run."""
-    minutes: float | None = None
-    """Wall time of this session in minutes; None sets no limit."""
-    resume: Resume = "auto"
-    """auto: resume the run if it exists; must: fail without a run; never: fail if a run exists."""
-    validate_every: int = 1000
-    """Steps between validations; 0 validates only at the end."""
-    checkpoint_every: int = 5000
-    """Steps between checkpoints."""
-    log_every: int = 50
-    """Steps between lines of the log."""
-    keep_last: int = 3
-    """Checkpoints to keep besides the best."""
-    best_metric: str = "mel_l1"
-    """Validation metric whose smallest value marks the best checkpoint."""
-    max_skipped_in_a_row: int = 20
-    """Consecutive steps with losses or gradients that are not finite, after which training stops with an error."""
-    seed: int = 1234
-    """Seed of the initial weights, of the crops and of random numbers within steps, such as dropout."""
-    tensorboard: bool = True
-    """Write TensorBoard events too."""
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        check_positive(self, "steps", "checkpoint_every", "log_every", "keep_last", "max_skipped_in_a_row")
-        check_positive(self, "minutes", hint="None sets no time budget")
-        check_not_negative(self, "validate_every", hint="0 validates at the end")
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """The result of a session: the reason for its end, the number of steps of the run, and metrics.
-
-    `metrics` are those of the last validation. `best` has the keys `step`, `value` and `rank` (`Task.rank_of`).
-    `steps_per_second` excludes compilation, validation and checkpoints. `skipped` is the number of skipped updates.
-    """
-
-    stopped: Stop
-    step: int
-    metrics: dict[str, float]
-    best: dict[str, float] | None
-    folder: Path
-    steps_per_second: float
-    compile_seconds: float
-    seconds: float
-    skipped: int
 
 
 def fit(
@@ -155,17 +91,13 @@ class _Session:
     step: int = 0
     leaves: list[Array] = field(default_factory=list)
     position: Any = None
-    best: dict[str, float] | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
     batch_size: int = 0
     skipped: int = 0
     saved: int = -1
-    validation_due: bool = False  # the state of the checkpoint is not validated yet
-    best_reset: bool = False
     closing_seconds: float = 0.0  # duration of the last validation and checkpoint, reserved at the end of a time budget
 
     def run(self, initial_state: Callable[[], PyTree] | None) -> TrainingResult:
-        self._check_best_metric(self.task.metrics)
+        check_best_metric(self.config.best_metric, self.task.metrics)
         initial_state = initial_state or (lambda: self.task.init(key=jax.random.key(self.config.seed)))
         exists = self.folder.exists()
         if exists:
@@ -191,6 +123,7 @@ class _Session:
         config = self.config  # after `_keep_seed`
         with Checkpoints(self.folder.checkpoints, keep_last=config.keep_last) as store:
             self.store = store
+            self.validations = Validations(self.task, self.folder, store, config.best_metric)
             if resuming:
                 restored = self._restore(shapes)
                 if restored is None:
@@ -205,12 +138,12 @@ class _Session:
                 self.step = int(state.counters.step)  # above 0 if the initial state is that of another training
                 self.leaves = parallel.replicate(self.skeleton.adopt(state), self.mesh)
             del state
-            if self.step >= config.steps and not self.validation_due:
+            if self.step >= config.steps and not self.validations.due:
                 print_once(
                     f"The run in {self.folder.path} has finished {self.step} steps; increase --steps to continue."
                 )
                 return self._result("steps", 0.0, 0.0)
-            self._print_settings()
+            print_once(settings_text(config, self.task, self.loader, self.folder, self.batch_size))
             log = RunLog(
                 self.folder,
                 step=self.step,
@@ -220,9 +153,9 @@ class _Session:
             )
             try:
                 with Interrupts() as interrupts:
-                    if self.best_reset:
+                    if self.validations.reset:
                         log.best_reset(self.step)
-                    if self.validation_due:
+                    if self.validations.due:
                         self._validate(log)
                     if self.step >= config.steps:
                         result = self._result("steps", 0.0, 0.0)
@@ -231,7 +164,7 @@ class _Session:
                     store.wait()
             finally:
                 log.close()
-        self._print_end(result)
+        print_once(end_text(config, result))
         return result
 
     def _lock(self, existed: bool) -> None:
@@ -310,7 +243,7 @@ class _Session:
             self._validate(log)
             self.closing_seconds = time.monotonic() - began
         elif stop is not None and not self.folder.model.exists():
-            self._save_model(self.skeleton.build(parallel.on_one_device(self.leaves)))
+            self.validations.save_model(self._state_on_one_device())
         speed.restart()
 
     def _validation_is_scheduled(self) -> bool:
@@ -322,71 +255,25 @@ class _Session:
             self._save(validation_due=self._validation_is_scheduled())
             self.store.wait()
 
+    def _validate(self, log: RunLog) -> None:
+        self.validations.validate(self.step, self._state_on_one_device(), log)
+
+    def _state_on_one_device(self) -> PyTree:
+        return self.skeleton.build(parallel.on_one_device(self.leaves))
+
     def _save(self, *, validation_due: bool) -> None:
-        """Start to write a checkpoint. `validation_due`: the state is validated next, also if the run is resumed."""
+        """Start to write a checkpoint of this step, unless there is one.
+
+        `validation_due`: whether the state should be validated. A run that is resumed from the checkpoint performs
+        this validation first if it is not in the log.
+        """
         if self.step == self.saved:
             return
         meta = {**provenance(self.task), "data": self.loader.describe(), "loader": self.position}
-        meta |= {"metrics": self.metrics, "best": self.best, "best_metric": self.config.best_metric}
-        meta |= {"held_out": self.task.held_out(), "validation_due": validation_due}
+        meta |= {**self.validations.table(), "validation_due": validation_due}
         arrays = dict(zip(self.skeleton.names, self.leaves, strict=True))
         self.store.save(self.step, arrays, meta)
         self.saved = self.step
-
-    def _validate(self, log: RunLog) -> None:
-        state = self.skeleton.build(parallel.on_one_device(self.leaves))
-        found = self.task.validate(state)
-        self.validation_due = False
-        if not found.metrics:
-            # Without held-out data there is no best model, so the newest model is saved.
-            self._save_model(state)
-            return
-        reserved = sorted(RESERVED_METRICS & set(found.metrics))
-        if reserved:
-            raise TrainingError(
-                f"the validation returned the metric {reserved[0]!r}; it should have another name, because lines of "
-                "metrics.jsonl contain this key already."
-            )
-        self._check_best_metric(found.metrics)
-        self.metrics = parallel.from_first_process({name: float(value) for name, value in found.metrics.items()})
-        rank = self._rank
-        if self._is_best(rank):
-            self._save_model(state)
-        # Last, because a validation in metrics.jsonl is not repeated when the run is resumed.
-        log.validation(self.step, ValidationResult(self.metrics, found.samples), rank=rank)
-
-    def _check_best_metric(self, metrics: Collection[str]) -> None:
-        """Raise `ConfigError` if `metrics` does not contain the best metric. Unknown metrics are empty."""
-        if metrics and self.config.best_metric not in metrics:
-            raise ConfigError(
-                f"best_metric is {self.config.best_metric!r}; it should be a metric of the validation: "
-                f"{', '.join(metrics)}."
-            )
-
-    def _is_best(self, rank: float) -> bool:
-        """Whether the last validation, of a model of this rank, is the best so far; it becomes `best` then."""
-        value = self.metrics.get(self.config.best_metric, math.nan)
-        # A model of a lower rank is not compared, because parts of it were not trained yet.
-        if not math.isfinite(value):
-            return False
-        if self.best is not None and (-rank, value) >= (-self.best["rank"], self.best["value"]):
-            return False
-        self.best = {"step": self.step, "value": value, "rank": rank}
-        self.store.set_best(self.step)
-        return True
-
-    @property
-    def _rank(self) -> int:
-        """The rank of the model after the last step."""
-        return self._rank_after(self.step)
-
-    def _rank_after(self, step: int) -> int:
-        return self.task.rank_of(self.task.phase_of(max(step - 1, 0)))
-
-    def _save_model(self, state: PyTree) -> None:
-        if jax.process_index() == 0:
-            with converted_write_errors(self.folder.model):
-                self.folder.replace_model(lambda into: self.task.save_model(state, into))
 
     def _restore(self, shapes: PyTree) -> Restored | None:
         everywhere = parallel.replicated(self.mesh)
@@ -403,42 +290,12 @@ class _Session:
     def _adopt(self, restored: Restored) -> None:
         self.step, self.position = restored.step, restored.meta["loader"]
         self.loader.restore(self.position)
-        self.best, self.metrics = restored.meta["best"], restored.meta["metrics"]
-        if self.best is not None and "rank" not in self.best:  # written by version 0.1
-            self.best = {**self.best, "rank": self._rank_after(int(self.best["step"]))}
-        self._reset_best_of_other_data(restored.meta)
-        self.store.set_best(None if self.best is None else int(self.best["step"]))
-        self._adopt_validation(restored.meta)
+        self.validations.restore(self.step, restored.meta)
         self.leaves = [restored.arrays[name] for name in self.skeleton.names]
         print_once(f"resuming after step {self.step}")
         before, now = restored.meta.get("data", {}), self.loader.describe()
-        if changed := _changes(before, now):
+        if changed := changes_text(before, now):
             print_once(f"the data differ from those of the checkpoint ({changed}), so their order changes")
-
-    def _adopt_validation(self, meta: Mapping[str, Any]) -> None:
-        """Use the logged validation of the checkpoint, which is written before it, or note that it is due."""
-        if not meta.get("validation_due"):
-            return
-        logged = self.folder.logged_validation(self.step)
-        self.validation_due = bool(parallel.in_every_process(int(logged is None))[0])
-        if logged is not None and not self.validation_due:
-            values = {name: value for name, value in logged.items() if name not in RESERVED_METRICS}
-            self.metrics = {name: math.nan if value is None else float(value) for name, value in values.items()}
-            if not self.best_reset:
-                self._is_best(logged["rank"])
-
-    def _reset_best_of_other_data(self, meta: Mapping[str, Any]) -> None:
-        """Forget the best validation if it has another metric or other held-out data than validations of this run."""
-        before, held_out = meta.get("held_out"), self.task.held_out()
-        metric = meta.get("best_metric", self.config.best_metric)
-        if before is not None and before != held_out:
-            reason = f"the held-out data differ from those of the checkpoint ({_changes(before, held_out)})"
-        elif metric != self.config.best_metric:
-            reason = f"the best metric was {metric} and is {self.config.best_metric}"
-        else:
-            return
-        self.best, self.best_reset = None, True
-        print_once(f"{reason}, so the next validation begins a new choice of the best model")
 
     def _keep_seed(self, stored: Mapping[str, Any]) -> None:
         """Use the seed of the run in the `config.json` `stored`, with which its random numbers continue."""
@@ -501,57 +358,15 @@ class _Session:
         data = {"data": {**source, **self.loader.describe()}, "held_out": self.task.held_out()}
         return {**provenance(self.task), "loop": to_dict(self.config), **data}
 
-    def _print_settings(self) -> None:
-        config, about, held_out = self.config, provenance(self.task), self.task.held_out()
-        rows = {"run folder": f"{self.folder.path} (all settings: {self.folder.config.name})", "devices": devices()}
-        rows["versions"] = values_text({name: about["versions"][name] for name in ("python", "jaxvoice", "jax")})
-        for name, value in self.task.describe().items():
-            if name != "config":
-                rows[name] = values_text(value)
-        if isinstance(self.loader, Loader):
-            rows["corpus"] = self.loader.source
-        if "ids" in held_out:
-            rows["held out"] = f"{len(held_out['ids'])} utterances"
-        rows["batch size"] = f"{self.batch_size}"
-        limit = "" if config.minutes is None else f", or {config.minutes:.3g} minutes from now"
-        rows["end"] = f"step {config.steps:,}{limit}"
-        validation = f"{config.validate_every:,}" if config.validate_every else "at the end"
-        rows["steps between"] = (
-            f"validations {validation}, checkpoints {config.checkpoint_every:,}, lines of the log {config.log_every:,}"
-        )
-        rows["best model"] = f"smallest {config.best_metric} of a validation"
-        if meaning := self.task.metrics.get(config.best_metric):
-            rows["best model"] += f": {meaning}"
-        print_once("\n".join([*columns(rows), *(["", *columns(self.task.columns)] if self.task.columns else [])]))
-
     def _result(self, stop: Stop, steps_per_second: float, compile_seconds: float) -> TrainingResult:
         return TrainingResult(
             stopped=stop,
             step=self.step,
-            metrics=self.metrics,
-            best=self.best,
+            metrics=self.validations.metrics,
+            best=self.validations.best,
             folder=self.folder.path,
             steps_per_second=steps_per_second,
             compile_seconds=compile_seconds,
             seconds=time.monotonic() - self.start,
             skipped=self.skipped,
         )
-
-    def _print_end(self, result: TrainingResult) -> None:
-        done = f"step {result.step} of {self.config.steps} after {format_duration(result.seconds)}"
-        if result.skipped:
-            done += f", {result.skipped} updates skipped as not finite"
-        print_once(
-            {"steps": "finished", "minutes": "time is up", "interrupted": "interrupted and saved"}[result.stopped]
-            + f": {done}"
-        )
-        if result.stopped != "steps":
-            print_once(f"to resume, repeat the command (--run-dir {shlex.quote(str(self.folder.path))} --resume auto)")
-
-
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    def text(value: Any) -> str:
-        return f"{len(value)} values" if isinstance(value, list) and len(value) > 4 else str(value)
-
-    names = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
-    return ", ".join(f"{name} {text(before.get(name))} -> {text(now.get(name))}" for name in names)
