@@ -150,6 +150,12 @@ class RunLog:
             self._scalars(step, {f"validation/{name}": value for name, value in report.metrics.items()})
             self._line({"step": step, "kind": "validation", "rank": rank, **report.metrics})
 
+    def newest_model(self, step: int) -> None:
+        """Log that the model of `step` was saved without a validation, because there is no held-out data."""
+        if self._active:
+            with converted_write_errors(self._folder.path):
+                self._line({"step": step, "kind": "newest_model"})
+
     def best_reset(self, step: int) -> None:
         """Log that validations after `step` are not compared with earlier ones."""
         if self._active:

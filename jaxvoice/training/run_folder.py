@@ -129,13 +129,17 @@ class RunFolder:
         write_atomically(self.metrics, "".join(kept))
 
     def logged_validation(self, step: int) -> dict[str, Any] | None:
-        """The validation of `step` in `metrics.jsonl`, or `None` if there is none."""
+        """The line of the validation of `step` in `metrics.jsonl`, or `None` if there is none.
+
+        Without held-out data, its kind is `newest_model` instead of `validation`.
+        """
         if not self.metrics.is_file():
             return None
         for line in self.metrics.read_text(encoding="utf-8").splitlines():
             with suppress(ValueError):
                 table = json.loads(line)
-                if isinstance(table, dict) and (table.get("step"), table.get("kind")) == (step, "validation"):
+                found = isinstance(table, dict) and table.get("step") == step
+                if found and table.get("kind") in ("validation", "newest_model"):
                     return table
         return None
 

@@ -48,7 +48,7 @@ class Validations:
             return
         logged = self._folder.logged_validation(step)
         self.due = bool(parallel.in_every_process(int(logged is None))[0])
-        if logged is None or self.due:
+        if logged is None or self.due or logged["kind"] != "validation":
             return
         values = {name: value for name, value in logged.items() if name not in RESERVED_METRICS}
         self.metrics = {name: math.nan if value is None else float(value) for name, value in values.items()}
@@ -80,6 +80,7 @@ class Validations:
         self.due = False
         if not found.metrics:
             self.save_model(state)
+            log.newest_model(step)
             return
         reserved = sorted(RESERVED_METRICS & set(found.metrics))
         if reserved:

@@ -449,6 +449,34 @@ def test_newest_model_is_saved_without_held_out_data(whole, tmp_path):
     assert losses(run) == losses(whole) and (run / "model" / "weight.npy").is_file()
 
 
+def test_finished_run_without_held_out_data_is_not_changed(tmp_path, capsys):
+    run = tmp_path / "run"
+    go(run, task=Unjudged(), steps=4)
+    before = {
+        path: path.stat().st_mtime_ns for folder in ("model", "checkpoints") for path in (run / folder).rglob("*")
+    }
+    capsys.readouterr()
+    for _ in range(2):
+        assert go(run, task=Unjudged(), steps=4).step == 4
+        assert "has finished 4 steps; increase --steps" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert run_progress(run)["last"] is None
+
+
+def test_model_that_was_not_saved_is_saved_when_the_run_is_resumed(tmp_path):
+    run = tmp_path / "run"
+
+    class Full(Unjudged):
+        def save_model(self, state, folder):
+            raise OSError("no space")
+
+    Full.__name__ = "ToyTask"
+    with pytest.raises(CheckpointError, match="could not be written"):
+        go(run, task=Full(), steps=4)
+    go(run, task=Unjudged(), steps=4)
+    assert (run / "model" / "weight.npy").is_file()
+
+
 class Unjudged(ToyTask):
     def validate(self, state):
         return ValidationResult({})
