@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from jaxvoice.cli._setup import make_folder, use_compilation_cache
-from jaxvoice.console import print_text
-from jaxvoice.errors import AudioError, ConfigError, DataError, TextError
+from jaxvoice.console import print_message, print_text
+from jaxvoice.errors import AudioError, ConfigError, DataError, JaxvoiceError, TextError
 
 if TYPE_CHECKING:
     from jaxvoice.data import Utterance
@@ -24,7 +24,8 @@ class Align:
     """Align the recordings of CORPUS with their texts and write one Praat TextGrid per recording to the folder OUTPUT.
 
     CORPUS is laid out like LJSpeech or VCTK, or is a file list with lines id|text. Recordings that cannot be aligned
-    are skipped and counted. A TextGrid has the tiers words and phones.
+    are skipped and counted. If a TextGrid cannot be written, its error is printed, the others are written, and the exit
+    code is 2. A TextGrid has the tiers words and phones.
     """
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CORPUS")]
@@ -45,7 +46,7 @@ class Align:
     """Show the traceback of an error."""
 
     def run(self) -> int:
-        """Align every recording; returns 0."""
+        """Align every recording; returns 2 if a TextGrid could not be written, else 0."""
         from tqdm import tqdm
 
         from jaxvoice.data import find_corpus
@@ -60,30 +61,41 @@ class Align:
         aligner = Aligner(self.model)
         rejected: list[RejectedUtterance] = []
         costs: dict[str, float] = {}
-        seconds = 0.0
+        seconds, failed = 0.0, 0
         # disable=None: no bar unless stderr is a terminal.
         for utterance in tqdm(found.utterances, unit="file", disable=None):
             try:
                 aligned = self.align(aligner, utterance)
-                target = targets[utterance.id]
-                make_folder(target.parent)
             except (AudioError, DataError, TextError) as failure:
                 kind = "audio" if isinstance(failure, AudioError) else getattr(failure, "kind", "text")
                 rejected.append(RejectedUtterance(utterance.id, kind, _with_name(failure, utterance)))
                 continue
-            write_textgrid(target, aligned.alignment, words=aligned.words)
+            make_folder(self.output)  # an error for every recording
+            target = targets[utterance.id]
+            try:
+                make_folder(target.parent)
+                write_textgrid(target, aligned.alignment, words=aligned.words)
+            except JaxvoiceError as failure:
+                if self.debug:
+                    raise
+                failed += 1
+                print_message("error", failure)
+                continue
             costs[utterance.id] = aligned.cost
             seconds += aligned.alignment.seconds
         if rejected:
             print_text(report_table((), rejected, found.root))
-        if not costs:
+        if not costs and not failed:
             raise DataError(f"None of the {len(rejected)} utterance(s) of {self.path} could be aligned.")
-        worst = max(costs, key=lambda name: costs[name])
-        print_text(
-            f"{self.output}: {len(costs)} of {len(found)} utterances aligned, {seconds / 60:.1f} minutes; cost "
-            f"{statistics.median(costs.values()):.2f} (median), {costs[worst]:.2f} (worst, {worst})"
-        )
-        return 0
+        if costs:
+            worst = max(costs, key=lambda name: costs[name])
+            print_text(
+                f"{self.output}: {len(costs)} of {len(found)} utterances aligned, {seconds / 60:.1f} minutes; cost "
+                f"{statistics.median(costs.values()):.2f} (median), {costs[worst]:.2f} (worst, {worst})"
+            )
+        if failed:
+            print_message("error", f"{failed} of {len(found)} TextGrids could not be written; see above.")
+        return 2 if failed else 0
 
     def align(self, aligner: "Aligner", utterance: "Utterance") -> "ForcedAlignment":
         """Align one utterance.

@@ -1,5 +1,7 @@
 """`jaxvoice align` on a corpus with valid and invalid recordings: files, output and exit code."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from jaxvoice.cli.align import Align
 from jaxvoice.data import Utterance, find_aligned, load_aligned
 from jaxvoice.data.alignments import read_textgrid
 from jaxvoice.data.audio import write_wav
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import ConfigError, DataError
 from jaxvoice.pipelines import Aligner
 from tests.pipelines.test_aligner import FRAMES, HELLO, LINE, WORLD
 from tests.pipelines.tone_synthesizer import MEL, tone_audio, tone_synthesizer
@@ -152,3 +154,44 @@ def test_help_describes_the_corpus(capsys):
     for word in ("CORPUS", "OUTPUT", "--model", "--max-cost", "--audio-dir", "--overwrite"):
         assert word in out
     assert len(LINE) == len(FRAMES)
+
+
+@pytest.mark.parametrize("full", [("one",), ("one", "two")])
+def test_batch_goes_on_when_the_disk_is_full_for_a_textgrid(align, corpus, tmp_path, monkeypatch, full):
+    written = Path.write_text
+
+    def write_less(path, *arguments, **options):
+        if any(path.name.startswith(f".{name}.TextGrid") for name in full):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return written(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "write_text", write_less)
+    out = tmp_path / "out"
+    code, printed, errors = align(corpus, out)
+    assert code == 2 and "rejected      7" in "\n".join(printed)
+    assert [path.stem for path in out.iterdir()] == [name for name in ("one", "two") if name not in full]
+    *said, last = [line for line in errors if "error" in line]
+    assert len(said) == len(full) and all("cannot be written (No space left on device)" in line for line in said)
+    assert last == f"jaxvoice: error: {len(full)} of 9 TextGrids could not be written; see above."
+    assert ("1 of 9 utterances aligned" in printed[-1]) == (len(full) == 1)
+
+
+def test_folder_that_cannot_be_created_is_the_error_of_one_recording(align, corpus, tmp_path):
+    (corpus / "wavs" / "p1").mkdir()
+    (corpus / "wavs" / "p1" / "three.wav").write_bytes((corpus / "wavs" / "two.wav").read_bytes())
+    (corpus / "metadata.csv").write_text("p1/three|Hello, world.\ntwo|Hello, world.\n", encoding="utf-8")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "p1").write_text("a file")
+    code, printed, errors = align(corpus, out)
+    assert code == 2 and f"{out / 'p1'} cannot be created" in "\n".join(errors)
+    assert (out / "two.TextGrid").is_file() and "1 of 2 utterances aligned" in printed[-1]
+
+
+def test_debug_keeps_the_traceback_of_a_full_disk(corpus, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(DataError, match="cannot be written"):
+        main(["align", str(corpus), str(tmp_path / "out"), "--model", "tone_synthesizer", "--debug"])
