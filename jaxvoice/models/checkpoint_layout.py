@@ -78,6 +78,8 @@ class ImportPlan:
     """Descriptions of the differences between an export and the original file."""
     assumed: tuple[str, ...] = ()
     """Assumptions about settings that neither the tensors nor the configuration determine."""
+    in_config: Mapping[str, str] = field(default_factory=dict)
+    """The ignored tensors whose values are in `config`, by name, and their names in `Family.config_arrays`."""
     patterns: Mapping[str, Matches] = field(default_factory=dict)
     """The patterns of the options `ignore` and `allow_missing`, by option, and the names that each pattern affected."""
     hints: tuple[str, ...] = ()

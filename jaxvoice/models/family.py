@@ -5,10 +5,12 @@ when a network is built or loaded.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from jaxvoice.config import differences, from_dict, to_dict
 from jaxvoice.models.checkpoint_layout import CheckpointLayout
@@ -56,6 +58,8 @@ class Family:
     """The layouts of released checkpoints.
 
     Models trained with jaxvoice are exported in the first layout that supports export."""
+    config_arrays: Callable[[Any], Mapping[str, np.ndarray]] | None = None
+    """The arrays of released checkpoints that a configuration contains, by their names in the checkpoints."""
 
     def __repr__(self) -> str:
         layouts = ", ".join(layout.name for layout in self.layouts) or "none"

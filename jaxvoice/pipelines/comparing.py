@@ -83,8 +83,9 @@ def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, toleran
     """Compare two models: model folders, run folders, Hub ids, or weight files of any origin.
 
     Weights are compared by name after prefixes that only one model has are removed. If names differ, those of a file
-    that can be imported are the names in the model. If the two models store weight norm differently, the folded weights
-    are compared. Constants in TorchScript code are compared only if neither file has
+    that can be imported are the names in the model. Tensors that an import stores in the configuration, such as the
+    statistics of the input, are compared with those in the configuration. If the two models store weight norm
+    differently, the folded weights are compared. Constants in TorchScript code are compared only if neither file has
     other tensors. If both models can be run (a jaxvoice model, a file that can be imported as one, a TorchScript
     archive), both are run on the same input, and layers with the same path are compared. The mel contracts are compared
     if both are known: that of a file is in `config.json` beside it.
@@ -254,8 +255,19 @@ class _ComparedModel:
         self.archive: Archive = stack.enter_context(open_archive(file))
         if self.folder is not None and (self.folder / CONFIG_FILE).is_file():
             self.archive.tensors = read_config_file(self.folder).renamed(self.archive.tensors)
+            self.archive.tensors = _with_arrays(self.archive.tensors, self._config_arrays(self.folder))
         self.label = f"{self.archive.source.format} {self.path}" if self.folder is None else f"model {path}"
         self.example: list[np.ndarray] | None = None
+
+    def _config_arrays(self, folder: Path) -> Mapping[str, np.ndarray]:
+        """The arrays in the configuration that are tensors in released files; empty if it cannot be read."""
+        from jaxvoice.models.family_lookup import find_family
+
+        config = self.config
+        if config is None:
+            return {}
+        arrays = find_family(folder).config_arrays
+        return {} if arrays is None else arrays(config)
 
     @property
     def config(self) -> Any:
@@ -283,7 +295,8 @@ class _ComparedModel:
         plan = next(plan for archive, plan in found.parts if archive is self.archive)
         given = self.archive.tensors
         rows = {target: row for row in plan.rows for target in row.targets}
-        infos = {name: given.info(name) for name in plan.ignored}
+        infos = {found.in_config.get(name, name): given.info(name) for name in plan.ignored}
+        ignored = {found.in_config.get(name, name): name for name in plan.ignored}
         for target, row in rows.items():
             spec, info = plan.wanted[target], given.info(row.sources[0])
             # A renamed tensor keeps its dtype, so that equal files are bitwise equal.
@@ -292,7 +305,7 @@ class _ComparedModel:
         def read(name: str) -> np.ndarray:
             row = rows.get(name)
             if row is None:
-                return given[name]
+                return given[ignored[name]]
             if _is_renamed(row):
                 return given[row.sources[0]]
             return row.apply([given[source] for source in row.sources])[row.targets.index(name)]
@@ -354,6 +367,12 @@ class _ComparedModel:
             return results, {layer: _channels_first(output) for layer, output in outputs.items()}
 
         return run
+
+
+def _with_arrays(tensors: Tensors, arrays: Mapping[str, np.ndarray]) -> Tensors:
+    """`tensors` with `arrays` of other names."""
+    infos = {name: TensorInfo(array.shape, array.dtype, name) for name, array in arrays.items() if name not in tensors}
+    return Tensors({**tensors.infos(), **infos}, lambda name: arrays[name] if name in infos else tensors[name])
 
 
 def _is_renamed(row: TensorMapping) -> bool:

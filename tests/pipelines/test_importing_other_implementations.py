@@ -8,12 +8,12 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan.config import LatentConfig
-from jaxvoice.pipelines import Vocoder
+from jaxvoice.pipelines import Vocoder, compare
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.importing import import_model
 from tests.models.hifigan import released
@@ -87,6 +87,31 @@ def test_huggingface_vocoders_are_exported_with_their_names_and_statistics(tmp_p
         np.testing.assert_array_equal(arrays["scale"], scale)
     import_model(tmp_path / "back" / "model.npz", tmp_path / "again")
     np.testing.assert_array_equal(heard(tmp_path / "again")[1], heard(to)[1])
+
+
+@pytest.mark.parametrize("prefix", ["", "vocoder."])
+def test_huggingface_vocoders_equal_their_imports_and_exports(tmp_path, to, prefix):
+    """The statistics of the input, which an import stores in the configuration, are compared too."""
+    source, mean, _ = speecht5(generator(**ONE), tmp_path / "hf")
+    save_file({prefix + name: tensor for name, tensor in load_file(source).items()}, source)
+    import_model(source, to)
+    export_model(to, tmp_path / "back" / "model.npz")
+    for a, b in ((source, to), (to, source), (to, to), (tmp_path / "back" / "model.npz", to)):
+        found = compare(a, b)
+        assert found.same and {"mean", "scale"} <= {row.name for row in found.weights}, (a, b)
+    about = json.loads((to / "config.json").read_text(encoding="utf-8"))
+    about["config"]["generator"]["input_mean"][3] += 0.5
+    (to / "config.json").write_text(json.dumps(about), encoding="utf-8")
+    found = compare(source, to)
+    assert not found.same and [row.name for row in found.weights if row.status != "equal"] == ["mean"]
+    (row,) = (row for row in found.weights if row.name == "mean")
+    changed = mean.copy()
+    changed[3] += 0.5
+    assert row.distance is not None and row.distance.relative == pytest.approx(0.5 / np.abs(changed).max(), rel=1e-3)
+    del about["config"]["generator"]["input_mean"], about["config"]["generator"]["input_scale"]
+    (to / "config.json").write_text(json.dumps(about), encoding="utf-8")
+    found = compare(source, to)
+    assert {row.name for row in found.weights if row.status == "only A"} == {"mean", "scale"}
 
 
 def test_huggingface_statistics_that_are_not_applied_are_ignored(tmp_path, to):

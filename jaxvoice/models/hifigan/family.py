@@ -123,6 +123,7 @@ class HiFiGANLayout(CheckpointLayout):
         renamed = {names[name]: shape for name, shape in shapes.items()}
         found = recognise(renamed, foreign, released=_is_released(prefix), prefix=prefix, where=where)
         found, statistics = _with_statistics(found, archive, prefix, foreign)
+        applied = bool(found.config.generator.input_mean)
         weights = plan_weights(
             archive,
             generator_shapes(found.config.generator),
@@ -143,6 +144,7 @@ class HiFiGANLayout(CheckpointLayout):
             layout=weights.layout,
             differs=weights.differs,
             assumed=found.assumed,
+            in_config={prefix + name: name for name in _STATISTICS} if applied else {},
             patterns=weights.patterns,
             hints=weights.hints,
             decay=foreign.decay if foreign else None,
@@ -229,10 +231,9 @@ class HiFiGANLayout(CheckpointLayout):
         """
         generator = config.generator
         plan = plan_export(generator_shapes(generator), generator_rules(layout.aliases.values()), layout, given, where)
-        if not generator.input_mean:
+        values = _statistics(config)
+        if not values:
             return plan
-        numbers = (generator.input_mean, generator.input_scale)
-        values = {name: np.asarray(one, np.float32) for name, one in zip(_STATISTICS, numbers, strict=True)}
         wanted = {name: Spec(array.shape, FLOAT) for name, array in values.items()}
         return replace(
             plan,
@@ -240,6 +241,12 @@ class HiFiGANLayout(CheckpointLayout):
             missing=(*plan.missing, *wanted),
             initial=lambda name, shape, other: values[name],
         )
+
+
+def _statistics(config: HiFiGANConfig) -> dict[str, np.ndarray]:
+    """The mean and scale of the input under their names in checkpoints; empty if the input is not normalised."""
+    numbers = (config.generator.input_mean, config.generator.input_scale)
+    return {name: np.asarray(one, np.float32) for name, one in zip(_STATISTICS, numbers, strict=True) if one}
 
 
 def _with_statistics(
@@ -321,4 +328,5 @@ FAMILY = Family(
     example_inputs=_example_inputs,
     pipeline="jaxvoice.pipelines:Vocoder",
     layouts=(HiFiGANLayout(),),
+    config_arrays=_statistics,
 )
