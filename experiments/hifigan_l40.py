@@ -146,7 +146,8 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     )
     with common.loader(store, sampler, seed=loop.seed, workers=experiment.workers) as loader:
         pretrained = common.find_initial_model(experiment)
-        inherited = inherited_info(pretrained, experiment.continue_from, folder)
+        given = experiment.init_from or experiment.continue_from
+        inherited = inherited_info(folder, pretrained or experiment.continue_from, given)
         task = HiFiGANTask(
             config, steps_per_epoch=loader.steps_per_epoch, validation=validation, inherited_info=inherited
         )

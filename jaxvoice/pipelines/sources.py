@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from jaxvoice.console import print_message
 from jaxvoice.errors import CheckpointError, ConfigError, MissingExtraError
 from jaxvoice.models.family import Family
 from jaxvoice.models.family_lookup import find_family
@@ -17,6 +18,8 @@ HUB_FILES = (WEIGHTS_FILE, "*.json", "*.txt")
 """Files that are downloaded from the Hub: weights, configuration, and side files such as vocabularies. Code and pickles
 are not downloaded."""
 
+_FINE_TUNED = frozenset(("initial_model", "layout", "layout_name"))
+"""Keys of the `info` of models whose training began with the weights of another model, in earlier versions too."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -127,11 +130,29 @@ def _download(name: str) -> Path:
         ) from failure
 
 
-def print_licence(folder: Path) -> None:
-    """Print the licence of the weights in `folder` to stderr, if `config.json` states it."""
+def print_notices(folder: Path, family: Family) -> None:
+    """Print notices about the model in `folder` to stderr: its licence, and a warning if it is hardly trained."""
     info: Any = read_config_file(folder).table.get("info")
-    licence = info.get("licence", info.get("license")) if isinstance(info, dict) else None
+    if isinstance(info, dict):
+        _print_licence(folder, info)
+        _warn_of_few_steps(folder, info, family)
+
+
+def _print_licence(folder: Path, info: dict[str, Any]) -> None:
+    licence = info.get("licence", info.get("license"))
     if licence:
         # The text is untrusted, so control characters are escaped.
         text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(licence)[:500])
         print(f"Licence of the weights in {folder}: {text}", file=sys.stderr)
+
+
+def _warn_of_few_steps(folder: Path, info: dict[str, Any], family: Family) -> None:
+    step = info.get("step")  # imported models have none
+    if type(step) is not int or step >= family.fewest_steps or not _FINE_TUNED.isdisjoint(info):
+        return
+    steps = "1 step" if step == 1 else f"{step} steps"
+    print_message(
+        "warning",
+        f"The model in {folder} was trained for {steps} only (it should be at least {family.fewest_steps}), so its "
+        "results are probably not usable. Continue its run with a larger --minutes or --steps.",
+    )

@@ -25,7 +25,7 @@ from jaxvoice.pipelines.argument_checks import (
     validate_text,
 )
 from jaxvoice.pipelines.mel_to_audio import AnyVocoder, MelToAudio, check_seed
-from jaxvoice.pipelines.sources import find_model_folder, print_licence
+from jaxvoice.pipelines.sources import find_model_folder, print_notices
 from jaxvoice.text.custom_words import CustomWords, spell_custom_words
 from jaxvoice.text.front_end import PronunciationMode, pronounce
 from jaxvoice.text.phonemes import PhoneSet
@@ -121,14 +121,14 @@ class Synthesizer:
         """Load the model at `path`: a model folder, a run folder (its best model), or a Hub id `owner/name`.
 
         The other arguments and errors are those of the class. The licence of the weights is printed to stderr if it is
-        known.
+        known, and a warning if the model is hardly trained.
 
         **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model; `MissingExtraError` for a Hub id
         without the extra `hub`.
         """
         folder = find_model_folder(path)
         model, config = FAMILY.load_network(folder)
-        print_licence(folder)
+        print_notices(folder, FAMILY)
         return cls(model.networks, model.batch_norm, config, vocoder, max_phones=max_phones, max_frames=max_frames)
 
     def __repr__(self) -> str:

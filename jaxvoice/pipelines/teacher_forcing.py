@@ -30,7 +30,7 @@ from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.family import FAMILY
 from jaxvoice.pipelines.mel_to_audio import MelToAudio
 from jaxvoice.pipelines.mel_vocoder import MelVocoder
-from jaxvoice.pipelines.sources import find_model_with_method, print_licence
+from jaxvoice.pipelines.sources import find_model_with_method, print_notices
 from jaxvoice.text.phonemes import PhoneSet
 from jaxvoice.training.logging import file_name
 
@@ -120,7 +120,7 @@ def teacher_force(
         raise ConfigError(f"batch_size is {batch_size}; it should be at least 1.")
     folder, _ = find_model_with_method(model, "speak", "a text-to-speech model")
     network, config = FAMILY.load_network(folder)
-    print_licence(folder)
+    print_notices(folder, FAMILY)
     mel_to_audio = MelToAudio(vocoder, config.mel)
     if not isinstance(corpus, Corpus):
         phone_set = PhoneSet(config.phone_set, config.codes)

@@ -24,7 +24,7 @@ from jaxvoice.nn import fold_weight_norm, freeze
 from jaxvoice.pipelines import mel_vocoder
 from jaxvoice.pipelines.argument_checks import validate_audio, validate_conditions, validate_latents, validate_mel
 from jaxvoice.pipelines.mel_vocoder import Mel, Waveform
-from jaxvoice.pipelines.sources import find_model_folder, print_licence
+from jaxvoice.pipelines.sources import find_model_folder, print_notices
 
 _Vector = Float32[np.ndarray, " cond"]
 _IndexedWindow = tuple[int, Window]  # a window of the mel with this index
@@ -69,14 +69,14 @@ class Vocoder:
     def load(cls, path: str | Path, *, window: int = 512) -> "Vocoder":
         """Load the vocoder at `path`: a model folder, a run folder (its best model), or a Hub id `owner/name`.
 
-        The licence of the weights is printed to stderr if it is known.
+        The licence of the weights is printed to stderr if it is known, and a warning if the model is hardly trained.
 
         **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model; `MissingExtraError` for a Hub id
         without the extra `hub`.
         """
         folder = find_model_folder(path)
         generator, config = FAMILY.load_network(folder)
-        print_licence(folder)
+        print_notices(folder, FAMILY)
         return cls(generator, config, window=window)
 
     def __repr__(self) -> str:

@@ -163,17 +163,28 @@ def model_folder(folder: Path) -> Path:
     return inside if (inside / "config.json").is_file() else folder
 
 
-def inherited_info(*sources: Path | None) -> dict[str, Any]:
-    """The metadata that a trained model inherits from the first model in `sources` (run folders or model folders).
+def inherited_info(run: Path, source: Path | None, name: object = None) -> dict[str, Any]:
+    """The metadata that the models of the run in `run` inherit from its initial model, such as the licence.
 
-    **Raises:** `ConfigError` or `CheckpointError` if that model's `config.json` cannot be read.
+    **Arguments:** `source`, the run folder or model folder of the initial model, if there is one; it is not used if
+    the run has a model already; `name` of the initial model, by default `source`, which is stored as `initial_model`.
+
+    **Raises:** `ConfigError` or `CheckpointError` if the `config.json` of the model cannot be read.
     """
-    for source in sources:
-        folder = None if source is None else model_folder(source)
-        # A run without a model has a config.json too.
-        if folder is not None and (folder / WEIGHTS_FILE).is_file() and (folder / CONFIG_FILE).is_file():
-            return inheritable_info(read_config_file(folder).table.get("info"), str(folder / CONFIG_FILE))
-    return {}
+    own = _inheritable_info(run)
+    if own is not None:
+        return own
+    if source is None:
+        return {}
+    return {**(_inheritable_info(source) or {}), "initial_model": str(source if name is None else name)}
+
+
+def _inheritable_info(source: Path) -> dict[str, Any] | None:
+    folder = model_folder(source)
+    # A run without a model has a config.json too.
+    if not (folder / WEIGHTS_FILE).is_file() or not (folder / CONFIG_FILE).is_file():
+        return None
+    return inheritable_info(read_config_file(folder).table.get("info"), str(folder / CONFIG_FILE))
 
 
 def write_atomically(path: Path, text: str) -> None:

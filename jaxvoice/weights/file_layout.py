@@ -86,14 +86,15 @@ def read_layout(info: Any, where: str) -> FileLayout | None:
 
 
 def inheritable_info(info: Any, where: str) -> dict[str, Any]:
-    """The part of `info` that a model trained from these weights inherits: the licence, and the layout in float32
-    with its name.
+    """The part of `info` that a model trained from these weights inherits: the licence, the name of the initial model,
+    and the layout in float32 with its name.
 
     **Raises:** `ConfigError` as `read_layout` does.
     """
     if not isinstance(info, Mapping):
         return {}
-    kept = {name: info[name] for name in ("licence", "layout_name") if isinstance(info.get(name), str)}
+    names = ("licence", "initial_model", "layout_name")
+    kept = {name: info[name] for name in names if isinstance(info.get(name), str)}
     layout = read_layout(info, where)
     if layout is not None:
         kept["layout"] = replace(layout, dtype="float32", dtypes={}).table()

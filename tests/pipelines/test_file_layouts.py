@@ -270,13 +270,15 @@ def test_folders_of_earlier_versions_are_read(folder, tmp_path):
 def test_fine_tuned_models_keep_names_and_licence_but_not_precision(tmp_path):
     half = {"a": {"module.b": ONE}, "net": under("module.", cast(partly(TENSORS), torch.float16))}
     import_model(write(tmp_path / "x.pt", half, CONFIG), tmp_path / "model", part="net.module", ignore=["a.*"])
-    inherited = inherited_info(tmp_path / "model", None, tmp_path / "run")
+    inherited = inherited_info(tmp_path / "run", tmp_path / "model", "owner/name")
     model, config = FAMILY.load_network(tmp_path / "model")
     task = HiFiGANTask(TrainingConfig(config), steps_per_epoch=1, inherited_info=inherited)
     state_now: Any = SimpleNamespace(generator=SimpleNamespace(eval_model=model), counters=SimpleNamespace(step=7))
     task.save_model(state_now, tmp_path / "run" / "model")
     # A later session of the run may be started without --init-from.
-    assert inherited_info(None, None, tmp_path / "run") == inherited
+    assert inherited_info(tmp_path / "run", None) == inherited
+    assert inherited_info(tmp_path / "run", tmp_path / "another model", "another") == inherited
+    assert inherited["initial_model"] == "owner/name"
     info = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))["info"]
     assert info["step"] == 7 and info["licence"].startswith("unknown")
     export_model(tmp_path / "run", tmp_path / "back")
@@ -285,9 +287,11 @@ def test_fine_tuned_models_keep_names_and_licence_but_not_precision(tmp_path):
 
 
 def test_models_without_origin_inherit_nothing(tmp_path):
-    assert inherited_info(None, tmp_path) == {}
+    assert inherited_info(tmp_path / "run", None) == {}
     RunFolder(tmp_path / "run").begin({})  # a run that was stopped before its first model
-    assert inherited_info(None, tmp_path / "run") == {}
+    assert inherited_info(tmp_path / "run", None) == {}
+    # The checkpoints of a run are an initial model too.
+    assert inherited_info(tmp_path / "other", tmp_path / "run") == {"initial_model": str(tmp_path / "run")}
     assert inheritable_info({"step": 3}, "x") == {} and inheritable_info([1], "x") == {}
     with pytest.raises(ConfigError, match=r"info\.layout\.norms"):
         inheritable_info({"layout": {"norms": "x"}}, "x")

@@ -1,5 +1,6 @@
-"""Finding models in folders and on the Hub, and errors for missing models."""
+"""Finding models in folders and on the Hub, errors for missing models, and notices about found models."""
 
+import json
 import sys
 import types
 from fnmatch import fnmatch
@@ -7,9 +8,10 @@ from fnmatch import fnmatch
 import pytest
 
 from jaxvoice.errors import CheckpointError, MissingExtraError
+from jaxvoice.models import gaussian_tts
 from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.pipelines import Vocoder
-from jaxvoice.pipelines.sources import find_model_folder, print_licence
+from jaxvoice.pipelines.sources import find_model_folder, print_notices
 
 
 def test_folders_without_a_model_raise(tmp_path):
@@ -78,5 +80,42 @@ def test_missing_paths_are_not_downloaded(monkeypatch, tmp_path):
 
 def test_licences_are_printed_without_control_characters(tmp_path, capsys):
     (tmp_path / "config.json").write_text('{"info": {"licence": "CC BY\\u001b[2J\\n4.0"}}', encoding="utf-8")
-    print_licence(tmp_path)
+    print_notices(tmp_path, FAMILY)
     assert capsys.readouterr().err.rstrip("\n").endswith(r"CC BY\x1b[2J\n4.0")
+
+
+@pytest.mark.parametrize(
+    ("info", "steps"),
+    [
+        ({"step": 0}, "0 steps"),
+        ({"step": 1}, "1 step"),
+        ({"step": 999, "licence": "MIT"}, "999 steps"),
+        ({"step": 1000}, None),
+        ({"step": 4, "initial_model": "runs/first"}, None),  # fine-tuned
+        ({"step": 4, "layout_name": "jik876"}, None),  # fine-tuned from released weights by an earlier version
+        ({"origin": "jik876/hifi-gan", "layout_name": "jik876"}, None),  # released
+        ({"step": True}, None),
+        ({"step": "7"}, None),
+        ({"step": None}, None),
+        ([], None),
+    ],
+)
+def test_models_of_few_steps_are_loaded_with_a_warning(tmp_path, generator, config, capsys, info, steps):
+    FAMILY.save_network(tmp_path, generator, config)
+    table = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**table, "info": info}), encoding="utf-8")
+    Vocoder.load(tmp_path)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(lines) == (steps is not None)
+    if steps is not None:
+        assert lines[0].startswith(
+            f"jaxvoice: warning: The model in {tmp_path} was trained for {steps} only (it should"
+        )
+        assert "at least 1000" in lines[0] and "larger --minutes or --steps" in lines[0]
+
+
+@pytest.mark.parametrize(("step", "warned"), [(499, True), (500, False)])
+def test_families_differ_in_the_steps_that_they_need(tmp_path, capsys, step, warned):
+    (tmp_path / "config.json").write_text(json.dumps({"info": {"step": step}}), encoding="utf-8")
+    print_notices(tmp_path, gaussian_tts.FAMILY)
+    assert ("499 steps only (it should be at least 500)" in capsys.readouterr().err) == warned

@@ -29,4 +29,5 @@ FAMILY = Family(
     build=_build,
     example_inputs=_example_inputs,
     pipeline="jaxvoice.pipelines:Synthesizer",
+    fewest_steps=500,  # the preset `tiny` has 500
 )
