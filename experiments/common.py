@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import jax
 import tyro
 
+from jaxvoice.config import from_dict
 from jaxvoice.console import flag_name, parse_command_line, run_command
 from jaxvoice.data import (
     Corpus,
@@ -79,6 +80,10 @@ class Experiment:
     """Show the traceback of an error."""
     loop: Annotated[Loop, tyro.conf.arg(name="")] = field(default_factory=Loop)
 
+    def with_training(self, training: Any) -> Self:
+        """This experiment with the stored `training` of a run, which is the configuration of its task."""
+        return replace(self, **{"training": training})
+
 
 _BatchT = TypeVar("_BatchT")
 AnyExperiment = TypeVar("AnyExperiment", bound=Experiment)
@@ -116,10 +121,13 @@ def flag_value(flag: str, argv: Sequence[str]) -> str | None:
     """The value of `flag` in `argv`, for a flag on which other defaults depend; `None` if it is absent."""
     found = None
     for i, argument in enumerate(argv):
-        if argument == flag and i + 1 < len(argv):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") != flag:
+            continue
+        if equals:
+            found = value
+        elif i + 1 < len(argv):
             found = argv[i + 1]
-        elif argument.startswith(f"{flag}="):
-            found = argument.removeprefix(f"{flag}=")
     return None if found == "None" else found  # the default that the help shows
 
 
@@ -135,8 +143,33 @@ def chosen_preset(argv: Sequence[str], presets: Collection[str], full: str) -> s
     return name
 
 
+def with_stored_settings(given: AnyExperiment, argv: Sequence[str]) -> AnyExperiment:
+    """The defaults `given` with the settings of the run that `argv` resumes, if there is one.
+
+    So a run keeps its settings if the defaults change. `--preset` replaces them all by those of the preset. `--minutes`
+    and `--resume` are settings of one session.
+    """
+    folder = RunFolder(Path(flag_value("--run-dir", argv) or given.run_dir))
+    if flag_value("--preset", argv) is not None or not folder.has_progress():
+        return given
+    where = str(folder.config)
+    try:
+        table = folder.read_config()
+        config = type(given.training)  # pyright: ignore[reportAttributeAccessIssue]
+        given = replace(given.with_training(from_dict(config, table["config"], where)), preset=None)
+    except (CheckpointError, ConfigError, KeyError):
+        return given  # the run is damaged, or that of another family: the training loop raises an error
+    with contextlib.suppress(ConfigError):
+        loop = from_dict(Loop, table.get("loop") or {}, where)
+        given = replace(given, loop=replace(loop, minutes=given.loop.minutes, resume=given.loop.resume))
+    data = folder.read_data_description()
+    sizes = {name: data.get(name) for name in ("batch_size", "crops_per_clip")}
+    return replace(given, **{name: size for name, size in sizes.items() if type(size) is int and hasattr(given, name)})
+
+
 def parse(argv: Sequence[str], default: Callable[[], AnyExperiment], *, name: str, description: str) -> AnyExperiment:
-    """The experiment for the command line `argv`; flags that are not given have the values of `default()`.
+    """The experiment for the command line `argv`; flags that are not given have the values of `default()`, or those of
+    the run that it resumes.
 
     With `--distributed`, the hosts are connected before `default` is called, because it may use JAX.
 
@@ -146,6 +179,7 @@ def parse(argv: Sequence[str], default: Callable[[], AnyExperiment], *, name: st
         initialize_distributed()
     given = default()
     with flags_in_errors(given):
+        given = with_stored_settings(given, argv)
         parsed = parse_command_line(
             lambda: tyro.cli(
                 type(given),

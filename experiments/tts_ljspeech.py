@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import jax
 import tyro
@@ -83,6 +83,14 @@ class Experiment(common.Experiment):
                 f"phonemes: {', '.join(PHONE_SETS)}."
             )
 
+    def with_training(self, training: TrainingConfig) -> Self:
+        """This experiment with the `training` of a run, without the values that come from its corpus."""
+        stored = training.model
+        flavour = next((name for name, mel in MEL_CONTRACTS.items() if mel == stored.mel), "auto")
+        model = replace(stored, statistics=Statistics(), codes=ALIGNED.codes)
+        training = replace(training, model=model)
+        return replace(self, training=training, flavour=flavour, peak_normalize=stored.peak_normalize)
+
 
 def default_experiment(preset: str) -> Experiment:
     """The settings of a preset, `tiny` or `full`."""
@@ -143,7 +151,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     validation = None if held_out is None else Validation(held_out, model, training=store, vocoder=vocoder)
     config, epoch = replace(config, model=model), loader.steps_per_epoch
     pretrained, state = common.find_initial_model(experiment), None
-    inherited = inherited_info(pretrained, folder.path)
+    inherited = inherited_info(folder.path, pretrained, experiment.init_from)
     task = gaussian_tts.GaussianTTSTask(config, steps_per_epoch=epoch, validation=validation, inherited_info=inherited)
     if pretrained is not None:
         state = lambda: initial_state(task, find_model_folder(pretrained))  # noqa: E731

@@ -89,6 +89,21 @@ class RunFolder:
             )
         return migrate("run", table, str(self.config)).table
 
+    def read_data_description(self) -> Mapping[str, Any]:
+        """The description of data and batches with which the run was started or resumed last; empty if it is unknown.
+
+        Runs of version 0.1 have it in their checkpoints only.
+
+        **Raises:** `CheckpointError` if `config.json` cannot be read.
+        """
+        data = self.read_config().get("data")
+        if data is None and self.checkpoints.is_dir():
+            steps = [int(path.name) for path in self.checkpoints.iterdir() if path.name.isdecimal()]
+            with suppress(ConfigError):
+                table = read_json(self.checkpoints / str(max(steps, default=0)) / "meta" / "metadata")
+                data = table.get("data") if isinstance(table, dict) else None
+        return data if isinstance(data, Mapping) else {}
+
     def create(self) -> None:
         """Create the folder if it does not exist.
 

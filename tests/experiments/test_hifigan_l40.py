@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from experiments import common, hifigan_l40
+from jaxvoice.config import to_dict
 from jaxvoice.data import read_audio, write_wav
 from jaxvoice.dsp import MelConfig, log_mel
 from jaxvoice.errors import CheckpointError
@@ -25,6 +26,7 @@ from jaxvoice.models.hifigan.training import HiFiGANTask, read_run
 from jaxvoice.models.hifigan.warm_start import continued_config, continued_state, initial_state
 from jaxvoice.pipelines.importing import import_model
 from jaxvoice.training.loop import TrainingResult
+from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.run_lock import RunLock
 from tests.experiments import command_lines
 from tests.experiments.command_lines import flags_without_help
@@ -100,6 +102,61 @@ def test_flags_reach_the_nested_configs():
     assert (training.precision, training.model.generator.upsample_initial_channel) == ("bfloat16", 64)
     assert (training.generator_optimizer.b1, training.discriminator_optimizer.b1) == (0.5, 0.8)
     assert training.loss_weights.mel == 15
+
+
+@pytest.fixture
+def stored(tmp_path) -> Path:
+    """The run folder of an earlier version, with another network, batch size and intervals."""
+    run = tmp_path / "run"
+    (run / "checkpoints" / "5").mkdir(parents=True)
+    flags = "--preset v3 --ema-decay 0.5 --steps 123 --validate-every 45 --seed 6"
+    began = hifigan_l40.parse(flags.split())
+    config = to_dict(began.training)
+    config["model"]["generator"]["upsample_initial_channel"] = 64
+    del config["reconstruction_steps"], config["loss_weights"]["stft"]  # settings that the version did not have
+    loop = {**to_dict(began.loop), "minutes": 0.25}
+    table = {"task": "HiFiGANTask", "config": config, "mel": config["model"]["mel"], "loop": loop}
+    RunFolder(run).begin({**table, "data": {"batch_size": 24, "crops_per_clip": 3, "clips": 9}})
+    return run
+
+
+@pytest.mark.parametrize("form", ["--run-dir {}", "--run-dir={}", "--run_dir {}", "--run_dir={}"])
+def test_resumed_run_has_its_stored_settings(stored, form):
+    new = hifigan_l40.parse([])
+    resumed = hifigan_l40.parse(form.format(stored).split())
+    assert resumed.training.model.generator.upsample_initial_channel == 64
+    assert resumed.training.model.discriminators == PRESETS["v3"].discriminators
+    assert (resumed.training.ema_decay, resumed.training.reconstruction_steps) == (0.5, 0)
+    assert resumed.training.loss_weights.stft == 0
+    assert (resumed.batch_size, resumed.crops_per_clip, resumed.preset) == (24, 3, None)
+    assert (resumed.loop.steps, resumed.loop.validate_every, resumed.loop.seed) == (123, 45, 6)
+    # The stored minutes were those that remained after the corpus was read.
+    assert (resumed.loop.minutes, resumed.loop.resume) == (new.loop.minutes, "auto")
+    assert new.training.model.generator.upsample_initial_channel != 64 != new.batch_size
+
+
+def test_flags_of_a_resumed_run_override_its_stored_settings(stored, tones, capsys):
+    given = ["--run-dir", str(stored)]
+    flags = "--batch-size 16 --steps 200 --minutes 2 --resume must --loss-weights.mel 15"
+    resumed = hifigan_l40.parse([*given, *flags.split()])
+    assert (resumed.batch_size, resumed.loop.steps, resumed.loop.minutes, resumed.loop.resume) == (16, 200, 2, "must")
+    assert resumed.training.loss_weights.mel == 15
+    assert hifigan_l40.parse([*given, "--preset", "v2"]).training.model == PRESETS["v2"]
+    printed = refused(capsys, *given, "--data", str(tones), "--batch-size", "8", "--loss-weights.mel", "15")
+    assert re.search(
+        r"different configuration \(stored != requested\).* config\.loss_weights\.mel: 45\.0 != 15\.0\n", printed
+    )
+    assert printed.count(" != ") == 2
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"config": {"unknown": 1}}', '{"config": [], "loop": 3, "data": []}'])
+def test_unreadable_settings_of_a_run_are_the_defaults(tmp_path, content):
+    """The training loop raises the error, because it depends on `--resume`."""
+    run = tmp_path / "run"
+    (run / "checkpoints" / "5").mkdir(parents=True)
+    (run / "config.json").write_text(content, encoding="utf-8")
+    given = hifigan_l40.parse(["--run-dir", str(run)])
+    assert replace(given, run_dir=hifigan_l40.Experiment.run_dir) == hifigan_l40.parse([])
 
 
 def test_every_flag_has_help(capsys, monkeypatch):
@@ -326,7 +383,7 @@ def test_init_from_uses_networks_and_licence_of_a_hub_model(tmp_path, tones, mon
     assert eqx.tree_equal(state.generator.model, generator)
     task.save_model(state, tmp_path / "saved")
     info = json.loads((tmp_path / "saved" / "config.json").read_text(encoding="utf-8"))["info"]
-    assert info["licence"] == "MIT"
+    assert (info["licence"], info["initial_model"]) == ("MIT", source)
 
 
 class Terminal(io.StringIO):
@@ -456,6 +513,10 @@ def test_run_on_tones_is_trained_and_resumed(tmp_path, capsys, tones):
     _, first_run = read_run(run)
     experiment = hifigan_l40.parse([*again, "--init-from", str(run)])
     task = HiFiGANTask(experiment.training, steps_per_epoch=1)
+    infos = [
+        json.loads((folder / "model" / "config.json").read_text(encoding="utf-8"))["info"] for folder in (run, second)
+    ]
+    assert [info.get("initial_model") for info in infos] == [None, str(run)]
     begun = initial_state(task, run, seed=0)
     assert eqx.tree_equal(begun.generator.model, first_run.generator.average)
     assert eqx.tree_equal(begun.discriminators.model, first_run.discriminators.model)

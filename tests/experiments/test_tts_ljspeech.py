@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from experiments import text_to_speech, tts_ljspeech
 from jaxvoice.config import to_dict
-from jaxvoice.data import find_aligned, load_aligned, measure_statistics, read_audio, write_wav
+from jaxvoice.data import Corpus, find_aligned, load_aligned, measure_statistics, read_audio, write_wav
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
 from jaxvoice.models import gaussian_tts
 from jaxvoice.models.gaussian_tts import PRESETS, GaussianTTS, Statistics
@@ -234,7 +234,28 @@ def test_init_from_uses_the_networks_of_another_run(tmp_path, tones, monkeypatch
     assert np.array_equal(state.acoustic.model.encoder.embedding, model.acoustic.encoder.embedding)
     assert state.acoustic.model.config.statistics.mel_mean != -3.0  # those of the corpus
     saved = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))["info"]
-    assert saved == {"licence": "CC BY 4.0", "step": 0}
+    assert saved == {"licence": "CC BY 4.0", "step": 0, "initial_model": str(tmp_path / "model")}
+
+
+def test_resumed_run_has_its_stored_settings(tmp_path):
+    (tmp_path / "run" / "checkpoints" / "5").mkdir(parents=True)
+    given = ["--run-dir", str(tmp_path / "run")]
+    began = tts_ljspeech.parse(
+        [*given, *TINY, "--flavour", "waveglow", "--no-peak-normalize", "--acoustic-steps", "77"]
+    )
+    mel = tts_ljspeech.choose_contract(began, Corpus("filelist", tmp_path, ()))
+    model = replace(
+        began.training.model, mel=mel, peak_normalize=False, statistics=Statistics(mel_mean=-3.0), codes=("pau", "AA")
+    )
+    table = {"config": to_dict(replace(began.training, model=model)), "loop": to_dict(replace(began.loop, steps=123))}
+    RunFolder(tmp_path / "run").begin({**table, "data": {"batch_size": 24}, "family": "gaussian_tts"})
+    resumed = tts_ljspeech.parse(given)
+    own = replace(model, statistics=Statistics(), codes=began.training.model.codes)  # the others are measured again
+    assert resumed.training == replace(began.training, model=own)
+    assert tts_ljspeech.choose_contract(resumed, Corpus("filelist", tmp_path, ())) == WAVEGLOW_MEL
+    assert (resumed.flavour, resumed.peak_normalize, resumed.batch_size) == ("waveglow", False, 24)
+    assert (resumed.loop.steps, resumed.training.acoustic_steps) == (123, 77)
+    assert tts_ljspeech.parse([*given, "--acoustic-steps", "88"]).training.acoustic_steps == 88
 
 
 def trained(tones: Path, run: Path, steps: int) -> dict[str, np.ndarray]:
