@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.benchmarks import accelerator, timing
+from experiments.benchmarks import accelerator, accelerator_settings, accelerator_speeds, timing
 from jaxvoice.data import read_audio
 from tests.experiments.test_tts_ljspeech import tones  # noqa: F401 - a fixture
 
@@ -36,7 +36,7 @@ def test_tiny_run_measures_and_trains_everything(tones, tmp_path):  # noqa: F811
 
 
 def test_error_of_a_part_is_recorded_and_the_next_part_runs(tmp_path, capsys):
-    report = accelerator.Report(accelerator.Options(tmp_path, minutes=1))
+    report = accelerator.Report(accelerator_settings.Options(tmp_path, minutes=1))
 
     def failing() -> dict:
         raise SystemExit("no such corpus")
@@ -52,32 +52,34 @@ def test_error_of_a_part_is_recorded_and_the_next_part_runs(tmp_path, capsys):
 
 
 def test_missing_torch_is_recorded(tmp_path, monkeypatch):
-    monkeypatch.setattr(accelerator, "find_spec", lambda name: None)
-    assert accelerator.torch_process(accelerator.Options(tmp_path), 1.0) == {"missing": "torch is not installed"}
+    monkeypatch.setattr(accelerator_speeds, "find_spec", lambda name: None)
+    assert accelerator_speeds.torch_process(accelerator_settings.Options(tmp_path), 1.0) == {
+        "missing": "torch is not installed"
+    }
 
 
 def test_torch_that_exceeds_its_time_leaves_the_finished_results(tmp_path, monkeypatch):
     script = tmp_path / "torch_stub.py"
     script.write_text('import time\nprint(\'RESULT ["version", "2"]\', flush=True)\ntime.sleep(60)\n', encoding="utf-8")
-    popen = accelerator.subprocess.Popen
+    popen = accelerator_speeds.subprocess.Popen
     monkeypatch.setattr(
-        accelerator.subprocess, "Popen", lambda command, **options: popen([command[0], str(script)], **options)
+        accelerator_speeds.subprocess, "Popen", lambda command, **options: popen([command[0], str(script)], **options)
     )
-    record = accelerator.torch_process(accelerator.Options(tmp_path, tiny=True), 1.0)
+    record = accelerator_speeds.torch_process(accelerator_settings.Options(tmp_path, tiny=True), 1.0)
     assert record["version"] == "2" and "exit code -9" in record["error"]
 
 
 def test_estimates_are_hours_up_to_the_milestones():
-    assert accelerator.estimates(10.0) == {
+    assert accelerator_settings.estimates(10.0) == {
         "steps_per_s": 10,
         "hours_to_13000": pytest.approx(0.3611, abs=1e-4),
         "hours_to_35000": pytest.approx(0.9722, abs=1e-4),
     }
-    assert accelerator.estimates(0.0) == {"steps_per_s": 0}
+    assert accelerator_settings.estimates(0.0) == {"steps_per_s": 0}
 
 
 def test_measured_calls_have_a_minimum_and_a_rate(monkeypatch):
     seconds = iter([3.0, 1.0, 2.0])
     monkeypatch.setattr(timing, "timed", lambda call: next(seconds))
-    row = accelerator.measured(lambda: None, accelerator.TINY, gflop=4.0)
+    row = accelerator_speeds.measured(lambda: None, accelerator_settings.TINY, gflop=4.0)
     assert row == {"min_s": 1, "median_s": 2, "repeats": 3, "gflop": 4, "gflop_per_s": 4}
