@@ -21,7 +21,7 @@ from jaxvoice.models.conformer.family import FAMILY
 from jaxvoice.models.conformer.network import Conformer, ConformerOutput, fold_batch_norm, mask_padding
 from jaxvoice.models.conformer.weights import content_identity
 from jaxvoice.pipelines.argument_checks import validate_audio
-from jaxvoice.pipelines.sources import find_model_folder, print_licence
+from jaxvoice.pipelines.sources import find_model_folder, print_notices
 from jaxvoice.weights.array_names import named_arrays
 
 _SMALLEST, _LARGEST = 64, 2**20  # mel frames of the shortest and the longest compiled program
@@ -60,7 +60,7 @@ class ContentEncoder:
         """
         folder = find_model_folder(path)
         network, config = FAMILY.load_network(folder)
-        print_licence(folder)
+        print_notices(folder, FAMILY)
         return cls(network, config)
 
     def __repr__(self) -> str:

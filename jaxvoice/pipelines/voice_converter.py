@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaxvoice.models.hifivc import FAMILY, HiFiVC, HiFiVCConfig
-from jaxvoice.pipelines.sources import find_model_folder, print_licence
+from jaxvoice.pipelines.sources import find_model_folder, print_notices
 
 
 class VoiceConverter:
@@ -20,5 +20,5 @@ class VoiceConverter:
     def load(cls, path: str | Path) -> "VoiceConverter":
         """Load the model from a model folder, a run folder or the Hub; raises `CheckpointError` if there is none."""
         folder = find_model_folder(path)
-        print_licence(folder)
+        print_notices(folder, FAMILY)
         return cls(*FAMILY.load_network(folder))
