@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         PhoneDurations as PhoneDurations,
         durations_in_frames as durations_in_frames,
     )
+    from jaxvoice.data.alignments.frame_phonemes import frame_labels as frame_labels, label_column as label_column
     from jaxvoice.data.alignments.phone_mapping import demo_alignment as demo_alignment
     from jaxvoice.data.alignments.textgrid import read_textgrid as read_textgrid, write_textgrid as write_textgrid
     from jaxvoice.data.atomic_folders import cache_folder as cache_folder
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         batches_in_order as batches_in_order,
         choose_buckets as choose_buckets,
         choose_shapes as choose_shapes,
+        column_batches_in_order as column_batches_in_order,
     )
     from jaxvoice.data.corpora import find_corpus as find_corpus
     from jaxvoice.data.corpus_check import Preflight as Preflight, preflight as preflight
@@ -78,6 +80,7 @@ __getattr__, __dir__ = lazy_imports(
         "alignments.alignment": ("Alignment", "AlignmentError", "Interval"),
         "alignments.aligned_corpora": ("find_aligned",),
         "alignments.frame_durations": ("PhoneDurations", "durations_in_frames"),
+        "alignments.frame_phonemes": ("frame_labels", "label_column"),
         "alignments.phone_mapping": ("demo_alignment",),
         "alignments.textgrid": ("read_textgrid", "write_textgrid"),
         "audio": ("Audio", "AudioInfo", "audio_info", "read_audio", "resample", "write_wav"),
@@ -92,7 +95,7 @@ __getattr__, __dir__ = lazy_imports(
             "collate_crops",
             "collate_utterances",
         ),
-        "buckets": ("batches_in_order", "choose_buckets", "choose_shapes"),
+        "buckets": ("batches_in_order", "choose_buckets", "choose_shapes", "column_batches_in_order"),
         "corpora": ("find_corpus",),
         "demo.demo_corpus": ("Voice", "make_demo_corpus"),
         "atomic_folders": ("cache_folder",),

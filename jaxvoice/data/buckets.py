@@ -7,7 +7,14 @@ from numbers import Integral
 import numpy as np
 from jaxtyping import Int64
 
-from jaxvoice.data.batches import Bucket, UtteranceBatch, collate_utterances
+from jaxvoice.data.batches import (
+    Bucket,
+    ColumnBatch,
+    Selection,
+    UtteranceBatch,
+    collate_columns,
+    collate_utterances,
+)
 from jaxvoice.data.store import Store
 from jaxvoice.errors import ConfigError, DataError
 
@@ -103,6 +110,32 @@ def batches_in_order(
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         yield rows, collate_utterances(store, rows, Bucket(*smallest_bucket(shapes, lengths[rows])), batch_size)
+
+
+def column_batches_in_order(
+    store: Store,
+    batch_size: int,
+    columns: Sequence[str],
+    fixed: Sequence[str] = (),
+    buckets: Sequence[Sequence[int]] | None = None,
+) -> Iterator[tuple[Int64[np.ndarray, " _"], ColumnBatch]]:
+    """Yield the utterances of `store` once, in order of length, for validation: row numbers and batch.
+
+    All batches have `batch_size` rows. The last batch is filled with its last utterance, whose repetitions have the
+    length 0. If `buckets` is `None`, `choose_shapes` chooses the lengths that `columns` are padded to.
+
+    **Raises:** `ConfigError` if an utterance does not fit in the largest bucket, or for a `batch_size` below 1 or not
+    whole; `DataError` for an empty store, or a column that it does not have.
+    """
+    check_sizes(batch_size=batch_size)
+    shapes, lengths = check_buckets(store, buckets, columns), column_lengths(store, columns)
+    order = np.lexsort(lengths.T[::-1])
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        filled = np.pad(rows, (0, batch_size - len(rows)), mode="edge")
+        batch = collate_columns(store, Selection(filled, bucket=smallest_bucket(shapes, lengths[rows])), columns, fixed)
+        real = np.arange(batch_size) < len(rows)
+        yield rows, ColumnBatch(batch.columns, {name: np.where(real, n, 0) for name, n in batch.lengths.items()})
 
 
 def column_lengths(store: Store, columns: Sequence[str]) -> Int64[np.ndarray, "utterances columns"]:

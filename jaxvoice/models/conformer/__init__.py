@@ -29,6 +29,15 @@ if TYPE_CHECKING:
         with_state as with_state,
         without_state as without_state,
     )
+    from jaxvoice.models.conformer.training import (
+        ConformerTask as ConformerTask,
+        MaskingConfig as MaskingConfig,
+        TrainingConfig as TrainingConfig,
+        conformer_optimizer as conformer_optimizer,
+        mask_features as mask_features,
+        with_phonemes as with_phonemes,
+    )
+    from jaxvoice.models.conformer.validation import Validation as Validation
     from jaxvoice.models.conformer.weights import content_identity as content_identity
 
 __getattr__, __dir__ = lazy_imports(
@@ -50,6 +59,15 @@ __getattr__, __dir__ = lazy_imports(
             "with_state",
             "without_state",
         ),
+        "training": (
+            "ConformerTask",
+            "MaskingConfig",
+            "TrainingConfig",
+            "conformer_optimizer",
+            "mask_features",
+            "with_phonemes",
+        ),
+        "validation": ("Validation",),
         "weights": ("content_identity",),
     },
 )
