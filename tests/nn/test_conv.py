@@ -270,7 +270,9 @@ def test_column_conv(taps, stride, padding, key):
     assert_same_as_torch(layer, reference, draw(2, 3, 16, 7))
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 2, 1), (1, 1, 0), (3, 1, 0)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 2, 1), (3, 2, 0), (4, 3, 2), (2, 3, 0), (1, 2, 0), (1, 1, 0), (3, 1, 0)]
+)
 def test_conv2d(kernel, stride, padding, key):
     layer = Conv2d(2, 5, kernel, stride=stride, padding=padding, key=key)
     reference = torch.nn.Conv2d(2, 5, kernel, stride, padding)
@@ -432,6 +434,8 @@ def test_no_gradient_is_lowered_to_the_naive_convolution_loop(key):
         Conv1d(20, 40, 9, stride=2, padding=4, groups=4, key=keys[2]),
     ]
     assert not slow_convolutions(compiled(layers, draw(2, 50, 20)))
+    images = [Conv2d(20, 20, 3, stride=2, padding=1, key=k) for k in keys[:2]]
+    assert not slow_convolutions(compiled(images, draw(2, 30, 24, 20)))
     # The check detects the loop: Equinox's transposed convolution is lowered to it.
     theirs = [eqx.nn.ConvTranspose1d(20, 20, 8, stride=4, padding=2, key=keys[3])]
     assert slow_convolutions(compiled(theirs, draw(2, 20, 50), lambda layer, x: jax.vmap(layer)(x)))
