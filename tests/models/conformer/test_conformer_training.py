@@ -1,5 +1,6 @@
 """Training of a frame-wise phoneme recogniser on tones, one for each phoneme."""
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,8 @@ from jaxvoice.weights import named_arrays
 from tests.models.conformer.small import SMALL
 
 PHONES = PhoneSet("tones", ("low", "mid", "high"))
-MODEL = with_phonemes(SMALL, PHONES)
+# One layer, and dropout where it costs few random numbers: most of the time goes into compiling steps.
+MODEL = with_phonemes(replace(SMALL, layers=1, dropout=0.0), PHONES)
 CONFIG = TrainingConfig(
     MODEL,
     OptimizerConfig(0.02, 0.9, 0.98, weight_decay=0.01, schedule="constant", clip_norm=1.0),
@@ -71,27 +73,30 @@ def batches(store):
         return [next(loader) for _ in range(6)]
 
 
-def stepper(task):
-    return eqx.filter_jit(lambda state, batch, key: task.step(state, batch, key=key, phase=0))
+@functools.cache
+def compiled(config):
+    """The task, its first state, and its compiled step."""
+    task = ConformerTask(config, steps_per_epoch=3)
+    step = eqx.filter_jit(lambda state, batch, key: task.step(state, batch, key=key, phase=0))
+    return task.init(key=jax.random.key(0)), step
 
 
 def train(config, batches):
-    task = ConformerTask(config, steps_per_epoch=3)
-    first = state = task.init(key=jax.random.key(0))
-    step, losses = stepper(task), []
+    """The states before and after steps on `batches`."""
+    first, step = compiled(config)
+    state = first
     for number, batch in enumerate(batches):
-        state, metrics = step(state, batch, jax.random.key(number))
-        losses.append(float(metrics["cross_entropy"]))
-    return first, state, losses
+        state, _ = step(state, batch, jax.random.key(number))
+    return first, state
 
 
 def test_training_lowers_the_loss_and_is_saved(store, tmp_path):
     task = ConformerTask(CONFIG, steps_per_epoch=3, validation=Validation(tones(5, 1), MODEL, batch_size=4))
-    loop = LoopConfig(steps=60, validate_every=30, log_every=10, tensorboard=False, best_metric="frame_error")
+    loop = LoopConfig(steps=50, validate_every=0, log_every=10, tensorboard=False, best_metric="frame_error")
     with Loader(store, SAMPLER) as loader:
         before = task.validate(task.init(key=jax.random.key(0))).metrics
         result = fit(task, loader, loop, tmp_path / "run")
-    assert result.step == 60
+    assert result.step == 50
     assert before["cross_entropy"] > 1 > 2 * result.metrics["cross_entropy"]
     assert result.metrics["frame_accuracy"] > 0.8 and result.metrics["phoneme_error_rate"] < 0.5
     # The saved model recognises the tones with its running statistics.
@@ -119,7 +124,7 @@ def test_labels_follow_the_frames_of_the_encoder():
 
 
 def test_padding_and_frames_without_labels_do_not_change_the_update(batches):
-    still = replace(MODEL, dropout=0.0, attention_dropout=0.0)
+    still = replace(MODEL, attention_dropout=0.0)
     # The epsilon suppresses updates by rounding errors: the true gradients of biases before batch norm are zero.
     optimizer = replace(CONFIG.optimizer, eps=1e-3)
     config = replace(CONFIG, model=still, masking=MaskingConfig(0, 0.0, 0, 0), optimizer=optimizer)
@@ -129,16 +134,16 @@ def test_padding_and_frames_without_labels_do_not_change_the_update(batches):
         "labels": np.pad(batch.columns["labels"], ((0, 0), (0, 9)), constant_values=1),
     }
     changed = ColumnBatch({**batch.columns, **longer}, batch.lengths)
-    _, first, _ = train(config, [batch])
-    _, second, _ = train(config, [changed])
+    _, first = train(config, [batch])
+    _, second = train(config, [changed])
     ours, others = (named_arrays((s.network.model, s.network.model_state)) for s in (first, second))
     for name, array in ours.items():
         np.testing.assert_allclose(array, others[name], atol=2e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("frozen", [("encoder",), ("encoder.pre_encode", "encoder.layers.0")])
+@pytest.mark.parametrize("frozen", [("encoder",), ("encoder.pre_encode", "encoder.layers.0.conv")])
 def test_frozen_parts_do_not_change(batches, frozen):
-    first, last, _ = train(replace(CONFIG, frozen=frozen), batches[:2])
+    first, last = train(replace(CONFIG, frozen=frozen), batches[:2])
     before, after = (
         {**named_arrays(state.network.model), **named_arrays(state.network.model_state)} for state in (first, last)
     )
@@ -148,7 +153,7 @@ def test_frozen_parts_do_not_change(batches, frozen):
 
 
 def test_statistics_drift_without_frozen_parts(batches):
-    first, last, _ = train(CONFIG, batches[:1])
+    first, last = train(CONFIG, batches[:1])
     assert not np.array_equal(
         named_arrays(first.network.model_state)[STATISTICS], named_arrays(last.network.model_state)[STATISTICS]
     )
@@ -156,7 +161,7 @@ def test_statistics_drift_without_frozen_parts(batches):
 
 def test_a_batch_that_is_not_finite_is_skipped(batches):
     broken = {**batches[0].columns, "gain": np.full(8, np.nan, np.float32)}
-    first, last, _ = train(CONFIG, [ColumnBatch(broken, batches[0].lengths)])
+    first, last = train(CONFIG, [ColumnBatch(broken, batches[0].lengths)])
     assert int(last.counters.skipped) == 1 and eqx.tree_equal(first.network, last.network)
 
 
