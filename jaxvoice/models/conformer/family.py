@@ -128,7 +128,7 @@ def _config(
             assumed = ("the padding of NeMo 2.5 and later: the configuration has no nemo_version",)
         else:
             rule = "2.5 and later" if config.nemo_release == "2.6" else "2.4 and earlier"
-            assumed = (f"the padding of NeMo {rule}: the configuration was written by {settings.version[:20]}",)
+            assumed = (f"the padding of NeMo {rule}: the configuration was written by {settings.version}",)
     bands = -(-config.mel.num_mels // 4)
     if sizes["bands"] != bands:
         raise CheckpointError(

@@ -166,7 +166,8 @@ class ConformerTask(Task):
     """The training task of a frame-wise phoneme recogniser, for `jaxvoice.training.loop.fit`.
 
     Batches are `ColumnBatch` with the columns `audio` at the sample rate of the front end, `labels` (as `label_column`
-    computes them) and `gain`, such as those of `LengthBuckets(size, columns=COLUMNS, fixed=FIXED)`.
+    computes them) and `gain`, such as those of `LengthBuckets(size, columns=COLUMNS, fixed=FIXED)`. The loop needs
+    `best_metric` in its `LoopConfig`, such as "phoneme_error_rate".
 
     **Arguments:**
 

@@ -23,6 +23,7 @@ COUNT = "num_batches_tracked"
 
 Shapes = dict[str, tuple[int, ...]]
 
+_LONGEST_WINDOW = 10.0  # seconds
 _MARKS = ("pre_encode.out.weight", "layers.0.self_attn.linear_q.weight")
 _PARTS = ("encoder", "decoder", "ctc_decoder", "joint", "preprocessor", "spec_augmentation", "loss", "wer", "ctc_wer")
 _ENCODER_PARTS = ("pre_encode", "layers", "pos_enc")
@@ -232,11 +233,10 @@ def read_nemo_settings(table: Mapping[str, Any]) -> NemoSettings:
         "dropout": encoder.number("dropout", 0.1, above=-1),
         "attention_dropout": encoder.number("dropout_att", 0.0, above=-1),
     }
-    version = table.get("nemo_version")
-    version = version if isinstance(version, str) and re.match(r"\d+\.\d+", version) else None
-    if version is not None:
-        major, minor = map(int, re.findall(r"\d+", version)[:2])
-        fields["nemo_release"] = "2.6" if (major, minor) >= (2, 5) else "1.7"
+    found, version = re.match(r"([0-9]{1,4})\.([0-9]{1,4})[0-9A-Za-z.]{0,16}", str(table.get("nemo_version"))), None
+    if found is not None:
+        version = found[0]
+        fields["nemo_release"] = "2.6" if (int(found[1]), int(found[2])) >= (2, 5) else "1.7"
     return NemoSettings(stated, fields, _vocabulary(table), version)
 
 
@@ -295,8 +295,12 @@ def read_front_end(table: Settings) -> NemoMelConfig:
                 "Front ends with other values are not supported."
             )
     rate = table.integer("sample_rate", 16000)
-    window = table.integer("n_window_size", int(table.number("window_size", 0.025, above=0) * rate))
-    hop = table.integer("n_window_stride", int(table.number("window_stride", 0.01, above=0) * rate))
+    window = table.integer(
+        "n_window_size", int(table.number("window_size", 0.025, above=0, most=_LONGEST_WINDOW) * rate)
+    )
+    hop = table.integer(
+        "n_window_stride", int(table.number("window_stride", 0.01, above=0, most=_LONGEST_WINDOW) * rate)
+    )
     return NemoMelConfig(
         sample_rate=rate,
         n_fft=table.integer("n_fft", 2 ** math.ceil(math.log2(window))),
@@ -305,7 +309,8 @@ def read_front_end(table: Settings) -> NemoMelConfig:
         num_mels=table.integer("features", 80),
         fmin=table.number("lowfreq", 0.0),
         fmax=table.number("highfreq") if "highfreq" in table else None,
-        preemphasis=table.number("preemph", 0.97, above=-1),
+        # NeMo's default is 0.97, and null turns the pre-emphasis off.
+        preemphasis=table.number("preemph") if "preemph" in table else 0.0 if "preemph" in set(table) else 0.97,
         log_guard=table.number("log_zero_guard_value", 2.0**-24, above=0),
     )
 

@@ -158,6 +158,34 @@ def test_unsupported_options_of_the_front_end_raise_an_error(reference, option, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"window_size": 1e308}, r"preprocessor\.window_size is 1e\+308"),
+        ({"window_size": 1e-9}, r"preprocessor\.n_window_size is 0"),
+        ({"sample_rate": 10**9}, "sample_rate"),
+        ({"features": 10**9}, "num_mels"),
+        ({"highfreq": 9000}, "fmax"),
+        ({"preemph": 2.0}, "preemphasis is 2.0"),
+        ({"log_zero_guard_value": "tiny"}, r"preprocessor\.log_zero_guard_value is 'tiny'"),
+    ],
+)
+def test_impossible_front_ends_raise_an_error(reference, options, message, tmp_path):
+    config = settings(feat_in=options.get("features", 20))
+    config["preprocessor"] |= options
+    path = write_nemo(tmp_path / "model.nemo", reference.state_dict(), config)
+    with pytest.raises(ConfigError, match=message):
+        jaxvoice.import_model(path, tmp_path / "model")
+
+
+def test_settings_of_the_front_end_are_those_of_the_file(reference, tmp_path):
+    config = settings()
+    config["preprocessor"] |= {"preemph": None, "window_size": 0.02, "lowfreq": 60.0, "highfreq": 7600, "n_fft": None}
+    jaxvoice.import_model(write_nemo(tmp_path / "model.nemo", reference.state_dict(), config), tmp_path / "model")
+    mel = dataclasses.replace(SMALL.mel, preemphasis=0.0, win_length=320, fmin=60.0, fmax=7600.0)
+    assert jaxvoice.load(tmp_path / "model").config.mel == mel
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         ({"n_layers": 3}, r"encoder\.n_layers gives layers=3 in model_config\.yaml in model\.nemo, .* have layers=2"),
         ({"n_heads": 4}, r"encoder\.n_heads gives heads=4"),
         ({"conv_kernel_size": 7}, r"encoder\.conv_kernel_size gives kernel_size=7"),
