@@ -24,6 +24,7 @@ COUNT = "num_batches_tracked"
 Shapes = dict[str, tuple[int, ...]]
 
 _LONGEST_WINDOW = 10.0  # seconds
+_LIGHTNING = "state_dict."  # the place of the weights in checkpoints of Lightning, beside the state of training
 _MARKS = ("pre_encode.out.weight", "layers.0.self_attn.linear_q.weight")
 _PARTS = ("encoder", "decoder", "ctc_decoder", "joint", "preprocessor", "spec_augmentation", "loss", "wer", "ctc_wer")
 _ENCODER_PARTS = ("pre_encode", "layers", "pos_enc")
@@ -125,6 +126,7 @@ class Place:
             Ignore(rf"{re.escape(self.encoder)}pos_enc\..*", "table of positions, which is computed"),
             Ignore(rf"{at}(decoder\.prediction|joint)\..*", transducer),
             Ignore(rf"{at}(loss|wer|ctc_wer|spec_augmentation)\..*", "bookkeeping of training"),
+            *([Ignore(rf"(?!{at}).*", "state of training")] if self.prefix == _LIGHTNING else []),
         )
 
 
@@ -138,6 +140,8 @@ def find_encoder(names: Iterable[str]) -> Place | None:
     whole = prefixes[0].endswith("encoder.")
     prefix = prefixes[0].removesuffix("encoder.") if whole else prefixes[0]
     parts = _PARTS if whole else _ENCODER_PARTS
+    if prefix == _LIGHTNING:
+        names = [name for name in names if name.startswith(prefix)]
     if not all(name.startswith(tuple(f"{prefix}{part}." for part in parts)) for name in names):
         return None
     heads = [f"{prefix}{name}" for name in ("decoder", "ctc_decoder")]

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import jaxvoice
 from jaxvoice.dsp import bucketed_nemo_log_mel
@@ -81,6 +82,20 @@ def test_state_dicts_of_the_encoder_alone_are_imported_and_exported(tmp_path):
     back = torch.load(tmp_path / "back" / "encoder.pt", weights_only=True)
     assert back.keys() == encoder.state_dict().keys()
     assert all(torch.equal(back[name], tensor) for name, tensor in encoder.state_dict().items())
+
+
+def test_checkpoints_of_lightning_are_imported_without_the_state_of_training(reference, tmp_path):
+    state = reference.state_dict()
+    training = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"params": [0], "lr": 0.1}]}
+    content = {"epoch": 3, "global_step": 7, "state_dict": dict(state), "optimizer_states": [training]}
+    torch.save(content, tmp_path / "last.ckpt")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": settings()}), encoding="utf-8")
+    report = jaxvoice.import_model(tmp_path / "last.ckpt", tmp_path / "model")
+    assert jaxvoice.load(tmp_path / "model").config.symbols == SMALL.symbols
+    assert set(report.info["ignored"].values()) == {"state of training"}
+    jaxvoice.export_model(tmp_path / "model", tmp_path / "back" / "last.ckpt")
+    back = torch.load(tmp_path / "back" / "last.ckpt", weights_only=True)["state_dict"]
+    assert back.keys() == state.keys() and all(torch.equal(back[name], state[name]) for name in back)
 
 
 def test_the_networks_of_a_transducer_are_ignored_with_a_note(reference, tmp_path):
