@@ -20,7 +20,7 @@ from jaxvoice.errors import AudioError, ConfigError, ShapeError
 NemoRelease = Literal["1.7", "2.6"]
 """A release of NeMo whose padding is used: "1.7" stands for the releases until 2.4, "2.6" for those since 2.5."""
 
-_SMALLEST, _LARGEST = 64, 2**24  # frames of the shortest and the longest compiled program
+_SMALLEST, _LARGEST = 64, 4096  # frames of the shortest and the longest compiled program
 _DEVIATION_FLOOR = 1e-5  # NeMo, features.py: CONSTANT, added to the standard deviation
 
 
@@ -70,9 +70,10 @@ def nemo_log_mel(
 def bucketed_nemo_log_mel(
     audio: Float[np.ndarray, " samples"], config: NemoMelConfig, *, release: NemoRelease = "2.6"
 ) -> Float32[np.ndarray, "mels frames"]:
-    """The valid frames of `nemo_log_mel` for a recording of any length, with few compiled programs.
+    """The valid frames of `nemo_log_mel` for a recording of any length, with few compiled programs and bounded memory.
 
     Recordings are padded to 64, 96, 128, 192, ... frames, which does not change the result, also with release "1.7".
+    Recordings of more than 4096 frames are computed in parts, and then normalised as a whole.
 
     **Raises:** `ShapeError` if `audio` is not one channel of floats; `AudioError` if it is shorter than
     `config.min_samples`, or contains NaN or infinity; `ConfigError` for an unknown release.
@@ -97,10 +98,32 @@ def bucketed_nemo_log_mel(
     half = config.n_fft // 2
     padded = np.pad(emphasised, half, mode="reflect") if release == "1.7" else np.pad(emphasised, half)
     valid = int(_valid_frames(len(samples), config, release))
-    frames = max(bucket_size(valid, _LARGEST), _SMALLEST)
-    size = (frames - 1) * config.hop_length + config.n_fft
-    padded = np.pad(padded, (0, max(0, size - len(padded))))[:size]
+    if valid > _LARGEST:
+        return _features_in_parts(padded, valid, config)
+    padded = _with_frames(padded, max(bucket_size(valid, _LARGEST), _SMALLEST), config)
     return np.asarray(_bucketed_features(padded, np.int32(valid), config))[:, :valid].copy()
+
+
+def _with_frames(
+    padded: Float32[np.ndarray, " samples"], frames: int, config: NemoMelConfig
+) -> Float32[np.ndarray, " window"]:
+    """`padded`, cut to the samples of so many `frames`, or continued by zeros."""
+    size = (frames - 1) * config.hop_length + config.n_fft
+    return np.pad(padded[:size], (0, max(0, size - len(padded))))
+
+
+def _features_in_parts(
+    padded: Float32[np.ndarray, " samples"], valid: int, config: NemoMelConfig
+) -> Float32[np.ndarray, "mels frames"]:
+    """The features of the first `valid` frames, whose spectra are computed for a part of the frames at a time."""
+    log = np.empty((config.num_mels, valid), np.float32)
+    for start in range(0, valid, _LARGEST):
+        part = _with_frames(padded[start * config.hop_length :], _LARGEST, config)
+        log[:, start : start + _LARGEST] = np.asarray(_log_mel_part(part, config))[:, : valid - start]
+    log -= log.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    deviation = [np.sqrt(np.square(band, dtype=np.float64).sum() / (valid - 1)) for band in log]
+    log /= np.array(deviation, np.float32)[:, None] + np.float32(_DEVIATION_FLOOR)
+    return log
 
 
 def _valid_frames(samples, config: NemoMelConfig, release: NemoRelease):
@@ -112,22 +135,26 @@ def _emphasise(audio: Float[Array, "*batch samples"], config: NemoMelConfig) -> 
     return audio - jnp.float32(config.preemphasis) * jnp.pad(audio[..., :-1], pad)
 
 
-def _features(
-    padded: Float[Array, "*batch samples"], valid: Int[Array, "*batch"], config: NemoMelConfig
-) -> Float32[Array, "*batch mels frames"]:
-    """The normalised features of pre-emphasised audio with the padding of the first and last frame."""
+def _log_mel(flat: Float[Array, "rows samples"], config: NemoMelConfig) -> Float32[Array, "rows mels frames"]:
+    """The log-mels of pre-emphasised audio with the padding of the first and last frame."""
     window = np.zeros(config.n_fft, np.float32)
     left = (config.n_fft - config.win_length) // 2
     window[left : left + config.win_length] = np.hanning(config.win_length)
     filters = mel_filterbank(config.spectrum)
     used = int(np.flatnonzero(filters.any(axis=0))[-1]) + 1
-    flat = padded.reshape(-1, padded.shape[-1])
     frames = jax.vmap(lambda row: overlapping_frames(row, config.n_fft, config.hop_length))(flat)
     spectra = jnp.fft.rfft(frames * window[None, None])[..., :used]
     power = spectra.real**2 + spectra.imag**2
     # Reduced-precision matmuls (TF32, bfloat16) are visible in the logarithm of weak bands.
     mel = jnp.einsum("mb,nfb->nmf", filters[:, :used], power, precision=jax.lax.Precision.HIGHEST)
-    log = jnp.log(mel + jnp.float32(config.log_guard))
+    return jnp.log(mel + jnp.float32(config.log_guard))
+
+
+def _features(
+    padded: Float[Array, "*batch samples"], valid: Int[Array, "*batch"], config: NemoMelConfig
+) -> Float32[Array, "*batch mels frames"]:
+    """The normalised features of pre-emphasised audio with the padding of the first and last frame."""
+    log = _log_mel(padded.reshape(-1, padded.shape[-1]), config)
     count = valid.reshape(-1, 1, 1).astype(jnp.float32)
     mask = jnp.arange(log.shape[-1], dtype=jnp.float32)[None, None] < count
     zero = jnp.float32(0)
@@ -139,6 +166,7 @@ def _features(
 
 
 _bucketed_features = functools.partial(jax.jit, static_argnums=2)(_features)
+_log_mel_part = functools.partial(jax.jit, static_argnums=1)(lambda part, config: _log_mel(part[None], config)[0])
 
 
 def _check_release(release: str) -> None:

@@ -73,6 +73,21 @@ def test_bucketed_features_are_computed_with_few_lengths(monkeypatch):
     assert sizes == [63 * 160 + 512] * 3 + [127 * 160 + 512, 191 * 160 + 512]
 
 
+@RELEASES
+@pytest.mark.parametrize("samples", [160 * 200, 160 * 256, 160 * 129 + 7])
+def test_parts_of_long_recordings_are_normalised_together(samples, release, monkeypatch):
+    audio = recording(samples) * np.linspace(0.1, 1, samples, dtype=np.float32)
+    expected = with_librosa(audio, release)
+    sizes = []
+    compute = nemo_mel._log_mel_part
+    monkeypatch.setattr(nemo_mel, "_LARGEST", 128)
+    monkeypatch.setattr(nemo_mel, "_log_mel_part", lambda part, config: sizes.append(len(part)) or compute(part, config))
+    found = bucketed_nemo_log_mel(audio, CONFIG, release=release)
+    assert found.shape == expected.shape and found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert set(sizes) == {127 * 160 + 512} and len(sizes) >= 2
+
+
 def test_rows_of_a_batch_equal_single_recordings_in_the_newer_release():
     audio = np.stack([recording(8000, 1), recording(8000, 2)])
     audio[1, 5000:] = 0
