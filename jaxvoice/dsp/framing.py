@@ -12,13 +12,18 @@ windows therefore overlap by both contexts, and only the first and the last wind
 """
 
 import functools
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
 _SMALLEST = 16
+
+_Item = TypeVar("_Item")
+_Size = TypeVar("_Size", bound=Hashable)
 
 
 @functools.lru_cache(maxsize=64)
@@ -87,3 +92,21 @@ def bucket_size(frames: int, largest: int) -> int:
     while size < frames:
         size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
     return min(size, largest)
+
+
+def equal_size_batches(
+    items: Iterable[_Item], size_of: Callable[[_Item], _Size], most: Callable[[_Size], int]
+) -> Iterator[tuple[_Size, list[_Item]]]:
+    """Yield each size with a batch of items of that size, of at most `most(size)` items, or of one.
+
+    The numbers of items are powers of two, so that few programs are compiled.
+    """
+    groups: dict[_Size, list[_Item]] = defaultdict(list)
+    for item in items:
+        groups[size_of(item)].append(item)
+    for size, group in groups.items():
+        while group:
+            count = max(1, min(len(group), most(size)))
+            batch = group[: 1 << (count.bit_length() - 1)]
+            del group[: len(batch)]
+            yield size, batch

@@ -1,6 +1,5 @@
 """HiFi-GAN as a pipeline: mel spectrograms of any length to audio, in batches or as a stream."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -13,7 +12,7 @@ from jaxtyping import Array, Float, Float32, Int
 
 from jaxvoice.config import differences
 from jaxvoice.data.audio import resample
-from jaxvoice.dsp.framing import Window, bucket_size, plan_windows
+from jaxvoice.dsp.framing import Window, bucket_size, equal_size_batches, plan_windows
 from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError, MelError, warn_caller
@@ -261,31 +260,22 @@ def _decode(
     **Arguments:** `mels` and their conditioning vectors `conds`, in float32; `largest`, the frames of the longest
     window.
     """
-    hop, channels, sizes = generator.config.hop_length, generator.config.in_channels, defaultdict(list)
-    for piece in pieces:
-        sizes[bucket_size(piece[1].frames, largest)].append(piece)
-    for size, group in sizes.items():
-        while group:
-            batch = group[: _batch_size(size, len(group), largest)]
-            del group[: len(batch)]
-            padded = np.zeros((len(batch), size, channels), np.float32)
-            for row, (index, window) in zip(padded, batch, strict=True):
-                row[: window.frames] = mels[index][:, window.start : window.stop].T
-            lengths = jnp.asarray([window.frames for _, window in batch], jnp.int32)
-            vectors = [cond for cond in (conds[index] for index, _ in batch) if cond is not None]
-            stacked = jnp.asarray(np.stack(vectors)) if vectors else None
-            audio = np.asarray(_run(generator, jnp.asarray(padded), stacked, lengths))
-            for row, (index, window) in zip(audio, batch, strict=True):
-                first, last = window.keep_from - window.start, window.keep_to - window.start
-                yield (index, window), row[first * hop : last * hop]
-
-
-def _batch_size(size: int, waiting: int, largest: int) -> int:
-    """Number of inputs of `size` frames to decode at once: a power of two, which keeps the number of programs small."""
+    hop, channels = generator.config.hop_length, generator.config.in_channels
     # Larger batches gain nothing on a CPU and take more memory.
     room = largest if jax.default_backend() == "cpu" else 8 * largest
-    most = max(1, min(waiting, room // size))
-    return 1 << (most.bit_length() - 1)
+    for size, batch in equal_size_batches(
+        pieces, lambda piece: bucket_size(piece[1].frames, largest), lambda size: room // size
+    ):
+        padded = np.zeros((len(batch), size, channels), np.float32)
+        for row, (index, window) in zip(padded, batch, strict=True):
+            row[: window.frames] = mels[index][:, window.start : window.stop].T
+        lengths = jnp.asarray([window.frames for _, window in batch], jnp.int32)
+        vectors = [cond for cond in (conds[index] for index, _ in batch) if cond is not None]
+        stacked = jnp.asarray(np.stack(vectors)) if vectors else None
+        audio = np.asarray(_run(generator, jnp.asarray(padded), stacked, lengths))
+        for row, (index, window) in zip(audio, batch, strict=True):
+            first, last = window.keep_from - window.start, window.keep_to - window.start
+            yield (index, window), row[first * hop : last * hop]
 
 
 @eqx.filter_jit

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from jaxvoice.dsp.framing import bucket_size, plan_windows
+from jaxvoice.dsp.framing import bucket_size, equal_size_batches, plan_windows
 
 
 @pytest.mark.parametrize(("size", "context"), [(16, (3, 4)), (16, (0, 0)), (9, (4, 4)), (9, (5, 3))])
@@ -40,3 +40,18 @@ def test_bucket_sizes_are_few_and_at_most_half_too_long():
     assert sorted(sizes) == [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512]
     assert all(frames <= bucket_size(frames, 512) <= max(16, 1.5 * frames) for frames in range(1, 513))
     assert bucket_size(40, 41) == 41
+
+
+def test_batches_contain_every_item_once_in_powers_of_two():
+    items = [16] * 7 + [24] + [16] * 4 + [64] * 2
+    batches = list(equal_size_batches(enumerate(items), lambda item: item[1], lambda size: 80 // size))
+    assert [(size, len(batch)) for size, batch in batches] == [
+        (16, 4),
+        (16, 4),
+        (16, 2),
+        (16, 1),
+        (24, 1),
+        *[(64, 1)] * 2,
+    ]
+    assert sorted(item for _, batch in batches for item in batch) == list(enumerate(items))
+    assert all(size == item[1] for size, batch in batches for item in batch)

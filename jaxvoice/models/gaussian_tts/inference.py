@@ -1,7 +1,6 @@
 """Inference with a phoneme-to-mel model for inputs of any length, in batches, with few compiled programs."""
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -12,7 +11,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Int64
 
-from jaxvoice.dsp.framing import bucket_size
+from jaxvoice.dsp.framing import bucket_size, equal_size_batches
 from jaxvoice.errors import CheckpointError, ConfigError, TextError, warn_caller
 from jaxvoice.models.gaussian_tts.acoustic import AcousticModel, BatchNormStates
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
@@ -349,21 +348,10 @@ def _segments(pieces: Sequence[Sequence[Piece]]) -> list[_Segment]:
 def _batches(
     sizes: Mapping[_Segment, _Size], batch_size_for: Callable[[_Size], int]
 ) -> Iterator[tuple[_Size, list[_Segment]]]:
-    """Yield batches of segments of equal size.
-
-    Batch sizes are powers of two, to limit the number of compiled programs.
-    """
-    groups: dict[_Size, list[_Segment]] = defaultdict(list)
-    for segment, size in sizes.items():
-        groups[size].append(segment)
+    """Yield batches of segments of equal size."""
     # On a CPU, larger batches are hardly faster and need more memory.
     factor = 1 if jax.default_backend() == "cpu" else 16
-    for size, group in groups.items():
-        while group:
-            most = max(1, min(len(group), factor * batch_size_for(size)))
-            batch = group[: 1 << (most.bit_length() - 1)]
-            del group[: len(batch)]
-            yield size, batch
+    return equal_size_batches(sizes, lambda segment: sizes[segment], lambda size: factor * batch_size_for(size))
 
 
 def _warn_about_splits(inputs: Sequence[PhonemeInput], pieces: Sequence[Sequence[Piece]]) -> None:
