@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines.synthesizer import Speech as Speech, Synthesizer as Synthesizer
     from jaxvoice.pipelines.teacher_forcing import TeacherForced as TeacherForced, teacher_force as teacher_force
     from jaxvoice.pipelines.vocoder import Vocoder as Vocoder
+    from jaxvoice.pipelines.voice import Voice as Voice
     from jaxvoice.pipelines.voice_converter import VoiceConverter as VoiceConverter
 
 __getattr__, __dir__ = lazy_imports(
@@ -30,6 +31,7 @@ __getattr__, __dir__ = lazy_imports(
         "synthesizer": ("Speech", "Synthesizer"),
         "teacher_forcing": ("TeacherForced", "teacher_force"),
         "vocoder": ("Vocoder",),
+        "voice": ("Voice",),
         "voice_converter": ("VoiceConverter",),
     },
 )

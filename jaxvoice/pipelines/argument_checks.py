@@ -109,10 +109,10 @@ def _in_float32(values: Any) -> np.ndarray:
 
 @contextmanager
 def error_context(name: str) -> Iterator[None]:
-    """Prefix the messages of `TextError` and `ShapeError` with `name`, unless it is empty."""
+    """Prefix the messages of `TextError`, `ShapeError` and `AudioError` with `name`, unless it is empty."""
     try:
         yield
-    except (TextError, ShapeError) as error:
+    except (TextError, ShapeError, AudioError) as error:
         if not name:
             raise
         raise type(error)(f"{name}: {error}") from None

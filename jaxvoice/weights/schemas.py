@@ -1,4 +1,4 @@
-"""Schema numbers of model folders, run folders and exports, and migrations from older schemas.
+"""Schema numbers of model folders, run folders, exports and voices, and migrations from older schemas.
 
 The `config.json` of a model folder or run folder, and the JSON object in each checkpoint of a run, contain the number
 of their schema under `schema`. Version 0.1 wrote no number, which counts as 0. `MIGRATIONS` lists the steps from each
@@ -19,7 +19,7 @@ from jaxvoice.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from jaxvoice.weights.archive import Tensors
 
-FileKind = Literal["model folder", "run", "export"]
+FileKind = Literal["model folder", "run", "export", "voice"]
 JSONObject = Mapping[str, Any]
 """A JSON object: `family`, `config` and `info` of a model folder, or `task`, `family`, `config` and `mel` of a run."""
 Rename = Callable[[str, JSONObject], str]
@@ -124,6 +124,7 @@ MIGRATIONS: dict[FileKind, tuple[Migration, ...]] = {
         Migration("family identifies the task, and rank replaces phase in the best model", _with_family),
     ),
     "export": (Migration("exports contain the number of their schema"),),
+    "voice": (Migration("voices contain the number of their schema"),),
 }
 """For each kind of file, the steps from schema 0 to 1, from 1 to 2, and so on."""
 

@@ -81,7 +81,9 @@ def test_parts_of_long_recordings_are_normalised_together(samples, release, monk
     sizes = []
     compute = nemo_mel._log_mel_part
     monkeypatch.setattr(nemo_mel, "_LARGEST", 128)
-    monkeypatch.setattr(nemo_mel, "_log_mel_part", lambda part, config: sizes.append(len(part)) or compute(part, config))
+    monkeypatch.setattr(
+        nemo_mel, "_log_mel_part", lambda part, config: sizes.append(len(part)) or compute(part, config)
+    )
     found = bucketed_nemo_log_mel(audio, CONFIG, release=release)
     assert found.shape == expected.shape and found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-3)

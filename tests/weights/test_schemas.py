@@ -29,7 +29,7 @@ from jaxvoice.weights.model_folder import read_config_file
 from jaxvoice.weights.schemas import MIGRATIONS, Migration, current_schema, migrate, migrate_export, move_keys
 from tests.pipelines.conftest import loud_generator, small_config
 
-KINDS = ("model folder", "run", "export")
+KINDS = ("model folder", "run", "export", "voice")
 NEWER = r"the schema of {where} is {newer}; it should be at most {known} for jaxvoice \S+\. .*Update jaxvoice"
 
 

@@ -1,0 +1,100 @@
+"""Recordings as arguments of pipelines: arrays with a sample rate, `Audio`, and files."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from jaxvoice.config import format_value
+from jaxvoice.data.audio import SILENCE, Audio, read_audio
+from jaxvoice.dsp.resampling import whole_rate
+from jaxvoice.errors import AudioError, warn_caller
+from jaxvoice.pipelines.argument_checks import error_context, validate_audio
+
+_LOWEST_RATE = 2000  # Hz; a lower number is a rate in kHz
+_RUN, _CLIPPED_SHARE = 3, 0.001  # samples in a row at the peak, and their share of a clipped recording
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One channel of audio, with its peak and a name for messages."""
+
+    samples: Float32[np.ndarray, " samples"]
+    sample_rate: int
+    peak: float
+    name: str
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return len(self.samples) / self.sample_rate
+
+
+def several(value: Any) -> bool:
+    """Whether `value` is a list or tuple of recordings, not a single one."""
+    return isinstance(value, list | tuple)
+
+
+def read_recordings(values: Iterable[Any], sample_rate: Any, name: str) -> list[Recording]:
+    """The recordings `values`, called `name 1`, `name 2`, ... in messages, or `name` if there is only one."""
+    values = list(values)
+    return [
+        read_recording(value, sample_rate, name if len(values) == 1 else f"{name} {number}")
+        for number, value in enumerate(values, 1)
+    ]
+
+
+def read_recording(value: Any, sample_rate: Any, name: str) -> Recording:
+    """The recording `value`: an array `(samples,)` at `sample_rate`, an `Audio`, or the path of a file.
+
+    The channels of files are averaged.
+
+    **Arguments:** `sample_rate` in Hz; `None` for an `Audio` or a file, which contain it; `name`, for messages.
+
+    **Raises:** `AudioError` for a file that `read_audio` does not read, an array without a sample rate, an `Audio` or a
+    file with another one, a rate that is not a whole number of at least 2000 Hz, several channels, integers, NaN, no
+    samples, and digital silence. Warns with `JaxvoiceWarning` about clipped recordings.
+    """
+    if isinstance(value, str | Path):
+        name, value = str(value), read_audio(value)
+    with error_context(name):
+        rate = _rate(sample_rate, value.sample_rate if isinstance(value, Audio) else None)
+        samples = validate_audio(value.samples if isinstance(value, Audio) else value)
+        peak = float(max(samples.max(), -samples.min()))
+        if peak < SILENCE:
+            raise AudioError(
+                f"The audio is silent (its peak is {peak:.1e}); it should contain speech. Record it again."
+            )
+    share = _clipped_share(samples, peak)
+    if share > _CLIPPED_SHARE:
+        warn_caller(
+            f"{name}: {share:.1%} of the samples are at the peak in runs of {_RUN} or more, so the recording is "
+            "probably clipped. Its distortion remains in the result. Record it with a lower level."
+        )
+    return Recording(samples, rate, peak, name)
+
+
+def _rate(given: Any, own: int | None) -> int:
+    if given is None and own is None:
+        raise AudioError("sample_rate is None; it should be the sample rate of the array in Hz.")
+    if given is None and own is not None:
+        return own
+    rate = whole_rate("sample_rate", given)
+    if own not in (None, rate):
+        raise AudioError(f"sample_rate is {rate}; it should be {own}, that of the recording, or None.")
+    if rate < _LOWEST_RATE:
+        raise AudioError(f"sample_rate is {format_value(given)}; it should be in Hz and at least {_LOWEST_RATE}.")
+    return rate
+
+
+def _clipped_share(samples: Float32[np.ndarray, " samples"], peak: float) -> float:
+    """The share of samples in runs at the largest or the smallest value."""
+    clipped = 0
+    for extreme in (samples >= np.float32(0.9999 * peak), samples <= np.float32(-0.9999 * peak)):
+        edges = np.diff(np.concatenate([[0], extreme.astype(np.int8), [0]]))
+        runs = np.flatnonzero(edges < 0) - np.flatnonzero(edges > 0)
+        clipped += int(runs[runs >= _RUN].sum())
+    return clipped / len(samples)

@@ -1,0 +1,117 @@
+"""The voice of a speaker for voice conversion, and its file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from jaxvoice.config import format_value, from_dict, read_json, to_dict
+from jaxvoice.dsp.pitch import PitchStatistics
+from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.weights.file_writing import atomic_write
+from jaxvoice.weights.schemas import migrate, with_schema_number
+
+VOICE_SUFFIX = ".json"
+"""The suffix of voice files."""
+
+
+@dataclass(frozen=True, eq=False)
+class Voice:
+    """The voice of a speaker, computed from recordings by `VoiceConverter.encode_voice`.
+
+    **Raises:** `ConfigError` for an embedding that is not one axis of finite numbers, or another invalid value.
+    """
+
+    embedding: Float32[np.ndarray, " size"]
+    """The speaker vector of the model."""
+    pitch: PitchStatistics | None
+    """Statistics of the F0 of the recordings; `None` if they have no voiced frame, or the model reads no F0."""
+    seconds: float
+    """Duration of the recordings together, without their silent ends."""
+    references: int
+    """The number of recordings."""
+    model: str
+    """Identifies the speaker encoder that computed `embedding`: a hash of its weights."""
+
+    def __post_init__(self) -> None:
+        embedding = np.asarray(self.embedding)
+        if embedding.ndim != 1 or not embedding.size or not np.issubdtype(embedding.dtype, np.number):
+            raise ConfigError(
+                f"Voice.embedding has shape {embedding.shape} and type {embedding.dtype}; it should be numbers of "
+                "shape (size,)."
+            )
+        if not np.isfinite(embedding).all():
+            raise ConfigError("Voice.embedding contains NaN or infinity; it should be finite.")
+        embedding = embedding.astype(np.float32)
+        embedding.flags.writeable = False
+        object.__setattr__(self, "embedding", embedding)
+
+    def __repr__(self) -> str:
+        count = "1 recording" if self.references == 1 else f"{self.references} recordings"
+        pitch = "no F0" if self.pitch is None else f"median F0 {np.exp(self.pitch.median):.0f} Hz"
+        return f"Voice({count}, {self.seconds:.2f} s, {pitch}, model {self.model[:12]})"
+
+    def save(self, path: str | Path) -> None:
+        """Write the voice to a JSON file, which `load` reads.
+
+        **Raises:** `ConfigError` unless the suffix of `path` is `.json`; `CheckpointError` if it cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() != VOICE_SUFFIX:
+            raise ConfigError(f"path is {path}; it should end in {VOICE_SUFFIX}, the suffix of voice files.")
+        table = {
+            "voice": "hifivc",
+            "model": self.model,
+            "seconds": self.seconds,
+            "references": self.references,
+            "pitch": None if self.pitch is None else to_dict(self.pitch),
+            "embedding": [float(value) for value in self.embedding],
+        }
+        with atomic_write(path) as file:
+            file.write((json.dumps(with_schema_number("voice", table), indent=1) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Voice":
+        """Read the voice that `save` wrote to `path`.
+
+        **Raises:** `CheckpointError` if the file is missing, contains no voice, or has a newer schema; `ConfigError` if
+        it is damaged.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing or is not a file; pass a file that Voice.save wrote.")
+        table = read_json(path)
+        if not isinstance(table, dict) or table.get("voice") != "hifivc":
+            raise CheckpointError(f"{path} contains no voice; pass a file that Voice.save or jaxvoice voice wrote.")
+        table = migrate("voice", table, str(path)).table
+        try:
+            return cls(
+                embedding=np.asarray(_list_of_numbers(table["embedding"]), np.float32),
+                pitch=_statistics(table["pitch"], str(path)),
+                seconds=float(table["seconds"]),
+                references=int(table["references"]),
+                model=str(table["model"]),
+            )
+        except (KeyError, TypeError, ValueError) as failure:
+            raise ConfigError(
+                f"{path} is not a complete voice ({type(failure).__name__}: {failure}); write it again with "
+                "jaxvoice voice."
+            ) from failure
+
+
+def _list_of_numbers(value: Any) -> list[float]:
+    if not isinstance(value, list) or not all(isinstance(item, int | float) for item in value):
+        raise ConfigError(f"embedding is {format_value(value)}; it should be a list of numbers.")
+    return value
+
+
+def _statistics(value: Any, where: str) -> PitchStatistics | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"pitch is {format_value(value)}; it should be an object or null.")
+    return from_dict(PitchStatistics, value, f"{where}: pitch")
