@@ -9,6 +9,7 @@ import tyro
 from jaxvoice._version import __version__
 from jaxvoice.cli.align import Align
 from jaxvoice.cli.compare import Compare
+from jaxvoice.cli.convert import Convert
 from jaxvoice.cli.demo_corpus import DemoCorpus
 from jaxvoice.cli.export import Export
 from jaxvoice.cli.import_weights import Import
@@ -17,6 +18,7 @@ from jaxvoice.cli.preflight import PreflightCommand
 from jaxvoice.cli.speak import Speak, mark_texts
 from jaxvoice.cli.teacher_force import TeacherForce
 from jaxvoice.cli.vocode import Vocode
+from jaxvoice.cli.voice import WriteVoice
 from jaxvoice.console import parse_command_line, run_command
 
 _DESCRIPTION = """Published speech systems in JAX and Equinox: training, inference, and tools to inspect models.
@@ -27,6 +29,8 @@ The exit code is 0 on success and 2 after an error. compare exits with 1 if the 
 _COMMANDS = {
     "speak": Speak,
     "vocode": Vocode,
+    "convert": Convert,
+    "voice": WriteVoice,
     "align": Align,
     "inspect": Inspect,
     "import": Import,

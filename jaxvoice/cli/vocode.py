@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from jaxvoice.cli._setup import make_folder, use_compilation_cache
-from jaxvoice.console import print_message, print_text
-from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError, MelError
+from jaxvoice.cli._audio_files import convert_files, output_files
+from jaxvoice.cli._setup import use_compilation_cache
+from jaxvoice.console import print_message
+from jaxvoice.errors import ConfigError, MelError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from jaxvoice.dsp import MelConfig
     from jaxvoice.pipelines.mel_vocoder import MelVocoder
-
-
-# Several inputs are written to a folder of any name, except one with these suffixes, which is probably a mistake.
-_FILE_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".npy", ".npz", ".pt", ".pth"}
 
 
 @dataclass(frozen=True)
@@ -48,41 +45,22 @@ class Vocode:
 
     def run(self) -> int:
         """Vocode every input; returns 2 if one failed, else 0."""
-        from tqdm import tqdm
-
         outputs = self.outputs()
         use_compilation_cache()
-        from jaxvoice.data import write_wav
         from jaxvoice.pipelines.mel_vocoder import load_vocoder
 
         vocoder = load_vocoder(self.model)
         if self.cond is not None and "cond" not in inspect.signature(vocoder.synthesize).parameters:
             raise ConfigError(f"{self.model} takes no conditioning vector ({type(vocoder).__name__}); omit --cond.")
         cond = None if self.cond is None else _read_vector(self.cond)
-        if self._into_folder():
-            make_folder(self.paths[-1])
-        failed, seconds = 0, 0.0
-        # disable=None: no bar unless stderr is a terminal.
-        target = self.paths[-1]
-        for path, target in tqdm(outputs.items(), unit="file", disable=True if len(outputs) == 1 else None):
-            try:
-                samples = self.vocode(vocoder, path, cond)
-                write_wav(target, samples, vocoder.sample_rate, "PCM_16" if self.subtype == "pcm16" else "FLOAT")
-                seconds += len(samples) / vocoder.sample_rate
-            except JaxvoiceError as failure:
-                if self.debug:
-                    raise
-                failed += 1
-                print_message("error", failure if str(path) in str(failure) else f"{path}: {failure}")
-        if len(outputs) == 1 and not failed:
-            print_text(f"{target}: {seconds:.2f} s at {vocoder.sample_rate} Hz")
-        elif failed < len(outputs):
-            written = f"{len(outputs) - failed} WAV files" if len(outputs) - failed > 1 else "1 WAV file"
-            print_text(f"{self.paths[-1]}: {written}, {seconds:.2f} s at {vocoder.sample_rate} Hz")
-        if failed and len(outputs) > 1:
-            others = f"the outputs of the others are in {self.paths[-1]}" if failed < len(outputs) else "see above"
-            print_message("error", f"{failed} of {len(outputs)} files failed; {others}.")
-        return 2 if failed else 0
+        return convert_files(
+            outputs,
+            self.paths[-1],
+            lambda path: self.vocode(vocoder, path, cond),
+            vocoder.sample_rate,
+            subtype=self.subtype,
+            debug=self.debug,
+        )
 
     def vocode(self, vocoder: "MelVocoder", path: Path, cond: "np.ndarray | None") -> "np.ndarray":
         """The audio of one file."""
@@ -113,12 +91,6 @@ class Vocode:
         options = {} if cond is None else {"cond": cond}
         return vocoder.synthesize(mel, **options, check=False)
 
-    def _into_folder(self) -> bool:
-        *inputs, output = self.paths
-        if output.is_dir() or not output.suffix:
-            return True
-        return len(inputs) > 1 and output.suffix.lower() not in _FILE_SUFFIXES
-
     def outputs(self) -> dict[Path, Path]:
         """The file to write for each input.
 
@@ -129,23 +101,7 @@ class Vocode:
                 f"The number of paths is {len(self.paths)}; it should be at least 2: one or more INPUT, followed by "
                 "OUTPUT."
             )
-        *inputs, output = self.paths
-        into_folder = self._into_folder()
-        if not into_folder and (len(inputs) > 1 or output.suffix.lower() != ".wav"):
-            expected = "a folder for several inputs" if len(inputs) > 1 else "a .wav file or a folder"
-            raise ConfigError(
-                f"OUTPUT is {output}; it should be {expected}. If the name of the folder has a suffix, create the "
-                "folder first."
-            )
-        targets = {path: output / f"{path.stem}.wav" if into_folder else output for path in inputs}
-        sources: dict[Path, Path] = {}
-        for path, target in targets.items():
-            if path.resolve() == target.resolve():
-                raise AudioError(f"The output would overwrite the input {path}; choose another OUTPUT.")
-            if sources.setdefault(target, path) != path:
-                both = f"{sources[target]} and {path}"
-                raise ConfigError(f"{both} would both be written to {target}; rename one of them.")
-        return targets
+        return output_files(self.paths[:-1], self.paths[-1])
 
 
 def _contract(vocoder: "MelVocoder") -> "MelConfig | None":

@@ -1,0 +1,92 @@
+"""Shared by the commands that convert audio files one by one: names of outputs, and the loop over the inputs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from jaxvoice.cli._setup import make_folder
+from jaxvoice.console import print_message, print_text
+from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Several inputs are written to a folder of any name, except one with these suffixes, which is probably a mistake.
+_FILE_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".npy", ".npz", ".pt", ".pth"}
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
+"""The suffixes of the audio files of a folder."""
+
+
+def into_folder(inputs: Sequence[Path], output: Path) -> bool:
+    """Whether `output` is a folder, not a file."""
+    if output.is_dir() or not output.suffix:
+        return True
+    return len(inputs) > 1 and output.suffix.lower() not in _FILE_SUFFIXES
+
+
+def output_files(inputs: Sequence[Path], output: Path) -> dict[Path, Path]:
+    """The WAV file to write for each input: `output`, or a file of the same stem in the folder `output`.
+
+    **Raises:** `ConfigError` if inputs and output do not match; `AudioError` if an input would be overwritten.
+    """
+    folder = into_folder(inputs, output)
+    if not folder and (len(inputs) > 1 or output.suffix.lower() != ".wav"):
+        expected = "a folder for several inputs" if len(inputs) > 1 else "a .wav file or a folder"
+        raise ConfigError(
+            f"OUTPUT is {output}; it should be {expected}. If the name of the folder has a suffix, create the "
+            "folder first."
+        )
+    targets = {path: output / f"{path.stem}.wav" if folder else output for path in inputs}
+    sources: dict[Path, Path] = {}
+    for path, target in targets.items():
+        if path.resolve() == target.resolve():
+            raise AudioError(f"The output would overwrite the input {path}; choose another OUTPUT.")
+        if sources.setdefault(target, path) != path:
+            both = f"{sources[target]} and {path}"
+            raise ConfigError(f"{both} would both be written to {target}; rename one of them.")
+    return targets
+
+
+def convert_files(
+    outputs: Mapping[Path, Path],
+    output: Path,
+    convert: "Callable[[Path], np.ndarray]",
+    sample_rate: int,
+    *,
+    subtype: Literal["pcm16", "float"],
+    debug: bool,
+) -> int:
+    """Write the audio that `convert` returns for each input. A failed file is reported, and the others are converted.
+
+    **Arguments:** `outputs`, the result of `output_files` for `output`; `sample_rate` of the audio; `subtype` of the
+    WAV files; `debug`, whether the first error is raised.
+
+    **Returns:** the exit code, 2 if a file failed, else 0.
+    """
+    from tqdm import tqdm
+
+    from jaxvoice.data import write_wav
+
+    if into_folder(list(outputs), output):
+        make_folder(output)
+    failed, seconds, target = 0, 0.0, output
+    # disable=None: no bar unless stderr is a terminal.
+    for path, target in tqdm(outputs.items(), unit="file", disable=True if len(outputs) == 1 else None):
+        try:
+            samples = convert(path)
+            write_wav(target, samples, sample_rate, "PCM_16" if subtype == "pcm16" else "FLOAT")
+            seconds += len(samples) / sample_rate
+        except JaxvoiceError as failure:
+            if debug:
+                raise
+            failed += 1
+            print_message("error", failure if str(path) in str(failure) else f"{path}: {failure}")
+    if len(outputs) == 1 and not failed:
+        print_text(f"{target}: {seconds:.2f} s at {sample_rate} Hz")
+    elif failed < len(outputs):
+        written = f"{len(outputs) - failed} WAV files" if len(outputs) - failed > 1 else "1 WAV file"
+        print_text(f"{output}: {written}, {seconds:.2f} s at {sample_rate} Hz")
+    if failed and len(outputs) > 1:
+        others = f"the outputs of the others are in {output}" if failed < len(outputs) else "see above"
+        print_message("error", f"{failed} of {len(outputs)} files failed; {others}.")
+    return 2 if failed else 0

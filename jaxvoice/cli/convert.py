@@ -1,0 +1,118 @@
+"""`jaxvoice convert`: speech to the same speech in another voice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from jaxvoice.cli._audio_files import AUDIO_SUFFIXES, convert_files, output_files
+from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
+from jaxvoice.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxvoice.pipelines.voice import Voice
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Convert recordings of speech to the voice of a reference, and write WAV files.
+
+    One SOURCE is written to the file OUTPUT.wav or to the folder OUTPUT. Several, and the audio files of folders, are
+    written to the folder OUTPUT under their own names. If a file fails, its error is printed, the others are converted,
+    and the exit code is 2.
+
+    Convert only to the voices of speakers who have agreed to it, and mark the results as synthetic: docs/consent.md.
+    """
+
+    # One list, since argparse does not support options after a list and a further positional argument.
+    paths: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE ... OUTPUT", help_behavior_hint="")
+    ]
+    """Recordings (WAV, FLAC, OGG, MP3) or folders of them, followed by the output: a .wav file or a (new) folder."""
+    voice: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="REF [REF ...]")]
+    """Recordings of the voice, or one voice file (.json) of jaxvoice voice."""
+    model: str
+    """Voice conversion model: model folder, run folder, or Hub id (owner/name)."""
+    pitch: Annotated[str, tyro.conf.arg(metavar="match|keep|SEMITONES")] = "match"
+    """F0 of the result: matched to the voice, kept, or shifted by semitones. Models whose pitch encoder normalises F0
+    hardly react to it."""
+    subtype: Literal["pcm16", "float"] = "pcm16"
+    """Samples of the WAV file: 16-bit integers or 32-bit floats."""
+    debug: bool = False
+    """Stop at the first error and show its traceback."""
+
+    def run(self) -> int:
+        """Convert every source; returns 2 if one failed, else 0."""
+        if len(self.paths) < 2:
+            raise ConfigError(
+                f"The number of paths is {len(self.paths)}; it should be at least 2: one or more SOURCE, followed by "
+                "OUTPUT."
+            )
+        *given, output = self.paths
+        outputs, pitch = output_files(_audio_files(given), output), self.pitch_option()
+        use_compilation_cache()
+        from jaxvoice.pipelines.sources import load_with_method
+
+        converter = load_with_method(self.model, "encode_voice", "a voice conversion model")
+        with printed_warnings():
+            voice = read_voice(converter, self.voice)
+
+        def convert(path: Path) -> "np.ndarray":
+            with printed_warnings():
+                return converter.convert(path, voice, pitch=pitch)
+
+        return convert_files(outputs, output, convert, converter.sample_rate, subtype=self.subtype, debug=self.debug)
+
+    def pitch_option(self) -> Literal["match", "keep"] | float:
+        """The value of --pitch.
+
+        **Raises:** `ConfigError` for anything but `match`, `keep` and a number from -48 to 48.
+        """
+        if self.pitch == "match" or self.pitch == "keep":
+            return self.pitch
+        try:
+            semitones = float(self.pitch)
+        except ValueError:
+            semitones = float("nan")
+        if not -48 <= semitones <= 48:
+            raise ConfigError(
+                f"--pitch is {self.pitch}; it should be match, keep, or a number of semitones from -48 to 48."
+            )
+        return semitones
+
+
+def read_voice(converter: Any, paths: Sequence[Path]) -> "Voice":
+    """The voice of recordings, computed by the pipeline `converter`, or that of one voice file.
+
+    **Raises:** `ConfigError` for a voice file among several paths; otherwise as `encode_voice` and
+    `Voice.load`.
+    """
+    from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
+
+    files = [path for path in paths if path.suffix.lower() == VOICE_SUFFIX]
+    if not files:
+        return converter.encode_voice(list(paths))
+    if len(paths) > 1:
+        raise ConfigError(f"--voice contains {files[0]} and other files; pass one voice file, or recordings.")
+    return Voice.load(files[0])
+
+
+def _audio_files(paths: Sequence[Path]) -> list[Path]:
+    """`paths` with folders replaced by their audio files, sorted by name.
+
+    **Raises:** `ConfigError` for a folder without audio files.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file())
+        if not inside:
+            raise ConfigError(f"{path} contains no audio files (WAV, FLAC, OGG, MP3); pass a folder with recordings.")
+        found += inside
+    return found

@@ -1,0 +1,133 @@
+"""`jaxvoice convert` and `jaxvoice voice`: files, output and exit code."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from jaxvoice.cli import main
+from jaxvoice.errors import AudioError
+from jaxvoice.models.hifigan.family import FAMILY as HIFIGAN
+from jaxvoice.models.hifivc import FAMILY
+from jaxvoice.pipelines import Voice, VoiceConverter
+from tests.models.hifivc.small import random_network
+from tests.pipelines.conftest import loud_generator, small_config
+from tests.pipelines.test_voice_converter import CONFIG, tone
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    FAMILY.save_network(folder, random_network(CONFIG), CONFIG)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def converter(model) -> VoiceConverter:
+    return VoiceConverter.load(model)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch):
+    """Disable the compilation cache on disk, since other tests share this process."""
+    for command in ("convert", "voice"):
+        monkeypatch.setattr(f"jaxvoice.cli.{command}.use_compilation_cache", lambda: None)
+
+
+@pytest.fixture
+def recordings(tmp_path) -> Path:
+    """A folder with two recordings, an empty file and a text, and two references beside it."""
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    soundfile.write(folder / "a.wav", tone(0.5), 16000, subtype="FLOAT")
+    soundfile.write(folder / "b.flac", tone(0.4, 24000), 24000)
+    (folder / "notes.txt").write_text("notes", encoding="utf-8")
+    for name, f0 in (("ref", 200.0), ("ref2", 230.0)):
+        soundfile.write(tmp_path / f"{name}.wav", tone(0.6, 24000, f0), 24000, subtype="FLOAT")
+    return folder
+
+
+def run(capsys, *arguments: object) -> tuple[int, str, list[str]]:
+    code = main(list(map(str, arguments)))
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err.splitlines()
+
+
+def read(path: Path) -> np.ndarray:
+    samples, rate = soundfile.read(path, dtype="float32")
+    assert rate == 24000
+    return samples
+
+
+def test_one_file_is_written(recordings, model, converter, tmp_path, capsys):
+    source, reference, output = recordings / "a.wav", tmp_path / "ref.wav", tmp_path / "out.wav"
+    code, printed, errors = run(
+        capsys, "convert", source, output, "--voice", reference, "--model", model, "--pitch", "-2", "--subtype", "float"
+    )
+    assert (code, errors) == (0, []) and printed == f"{output}: 0.50 s at 24000 Hz\n"
+    np.testing.assert_array_equal(read(output), converter.convert(source, reference, pitch=-2.0))
+
+
+def test_folders_and_voice_files(recordings, model, converter, tmp_path, capsys):
+    voice = tmp_path / "speaker.json"
+    references = (tmp_path / "ref.wav", tmp_path / "ref2.wav")
+    code, printed, errors = run(capsys, "voice", *references, voice, "--model", model)
+    assert (code, errors) == (0, []) and printed.startswith(f"{voice}: Voice(2 recordings, ")
+    np.testing.assert_array_equal(Voice.load(voice).embedding, converter.encode_voice(list(references)).embedding)
+    code, printed, errors = run(capsys, "convert", recordings, tmp_path / "out", "--voice", voice, "--model", model)
+    assert (code, errors) == (0, []) and printed == f"{tmp_path / 'out'}: 2 WAV files, 0.90 s at 24000 Hz\n"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.wav", "b.wav"]
+    direct = tmp_path / "direct"
+    assert run(capsys, "convert", recordings / "a.wav", direct, "--voice", *references, "--model", model)[0] == 0
+    np.testing.assert_array_equal(read(direct / "a.wav"), read(tmp_path / "out" / "a.wav"))
+
+
+def test_other_files_are_converted_after_an_error(recordings, model, tmp_path, capsys):
+    soundfile.write(recordings / "silent.wav", np.zeros(8000), 16000)
+    soundfile.write(recordings / "clipped.wav", np.clip(4 * tone(0.3), -0.99, 0.99), 16000)
+    code, printed, errors = run(
+        capsys, "convert", recordings, tmp_path / "out", "--voice", tmp_path / "ref.wav", "--model", model
+    )
+    assert code == 2 and "3 WAV files" in printed and len(errors) == 3
+    assert errors[0].startswith("jaxvoice: warning: ") and "clipped.wav" in errors[0]
+    assert errors[1].startswith("jaxvoice: error: ") and "silent.wav: The audio is silent" in errors[1]
+    assert "1 of 4 files failed" in errors[2]
+    options = ["--voice", str(tmp_path / "ref.wav"), "--model", str(model), "--debug"]
+    with pytest.raises(AudioError, match="silent"):
+        main(["convert", str(recordings), str(tmp_path / "out"), *options])
+
+
+def test_invalid_arguments_are_one_line(recordings, model, tmp_path, capsys):
+    source, reference, output = recordings / "a.wav", tmp_path / "ref.wav", tmp_path / "out.wav"
+    voice = tmp_path / "voice.json"
+    voice.write_text("{}", encoding="utf-8")
+    HIFIGAN.save_network(tmp_path / "vocoder", loud_generator(small_config()), small_config())
+    (tmp_path / "empty").mkdir()
+    options = ("--voice", reference, "--model", model)
+    for arguments, message in [
+        (("convert", source, *options), "it should be at least 2: one or more SOURCE"),
+        (("convert", source, output, *options, "--pitch", "high"), "--pitch is high; it should be match, keep"),
+        (("convert", source, output, *options, "--pitch", "60"), "--pitch is 60; it should be match, keep"),
+        (("convert", tmp_path / "empty", output, *options), "contains no audio files"),
+        (("convert", source, source, *options), "would overwrite the input"),
+        (("convert", recordings, output, *options), "it should be a folder for several inputs"),
+        (("convert", source, output, "--voice", tmp_path / "no.wav", "--model", model), "no.wav is missing"),
+        (("convert", source, output, "--voice", voice, "--model", model), "voice.json contains no voice"),
+        (("convert", source, output, "--voice", voice, reference, "--model", model), "pass one voice file"),
+        (("convert", source, output, "--voice", reference, "--model", tmp_path / "vocoder"), "has no method"),
+        (("voice", reference, "--model", model), "it should be at least 2: one or more REF"),
+        (("voice", reference, tmp_path / "voice.npz", "--model", model), "it should be a .json file"),
+        (("voice", reference, tmp_path / "no" / "voice.json", "--model", model), "in an existing folder"),
+    ]:
+        code, _, errors = run(capsys, *arguments)
+        assert code == 2 and len(errors) == 1 and errors[0].startswith("jaxvoice: error: "), arguments
+        assert message in errors[0]
+    assert not output.exists()
+
+
+def test_help_states_the_need_for_consent(capsys):
+    for command in ("convert", "voice"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert "docs/consent.md" in capsys.readouterr().out
