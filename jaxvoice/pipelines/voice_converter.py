@@ -180,7 +180,7 @@ class VoiceConverter:
         features = [self._source(recording, voice, pitch) for recording in recordings]
         results: list[Waveform] = [np.empty(0, np.float32)] * len(features)
         for index, samples in self._inference.convert(features, voice.embedding):
-            results[index] = self._restored(samples[: self._samples(recordings[index])], recordings[index])
+            results[index] = samples[: self._samples(recordings[index])] * _gain(recordings[index])
         return results if several(source) else results[0]
 
     def convert_chunks(
@@ -196,7 +196,9 @@ class VoiceConverter:
         _check_pitch(pitch, self.config)
         recording = read_recording(source, sample_rate, "source")
         voice = self._voice(voice, sample_rate)
-        return self._chunks(recording, self._source(recording, voice, pitch), voice)
+        source = self._source(recording, voice, pitch)
+        # The generator does not keep the recording in memory.
+        return self._chunks(source, voice, self._samples(recording), _gain(recording))
 
     def warm_up(self, *, longest: float = 10.0) -> None:
         """Compile the programs for sources of at most `longest` seconds, so that the first calls do not compile them.
@@ -303,10 +305,9 @@ class VoiceConverter:
             return f0
         return match_pitch(f0, pitch_statistics([f0]), voice.pitch, self.config.pitch)
 
-    def _chunks(self, recording: Recording, source: SourceFeatures, voice: Voice) -> Iterator[Waveform]:
-        left = self._samples(recording)
+    def _chunks(self, source: SourceFeatures, voice: Voice, left: int, gain: np.float32) -> Iterator[Waveform]:
         for samples in self._inference.stream(source, voice.embedding):
-            yield self._restored(samples[:left], recording)
+            yield samples[:left] * gain
             left -= min(left, len(samples))
             if not left:
                 return
@@ -316,8 +317,10 @@ class VoiceConverter:
         count = 2 * len(recording.samples) * self.sample_rate
         return (count + recording.sample_rate) // (2 * recording.sample_rate)
 
-    def _restored(self, samples: Waveform, recording: Recording) -> Waveform:
-        return samples * np.float32(min(recording.peak, 1.0))
+
+def _gain(recording: Recording) -> np.float32:
+    """The factor that restores the level of the recording in the result."""
+    return np.float32(min(recording.peak, 1.0))
 
 
 def _trimmed(samples: Float32[np.ndarray, " samples"], top_db: float) -> Float32[np.ndarray, " samples"]:
