@@ -26,6 +26,8 @@ class Inspect:
     """List the tensors whose names match REGEX, with range, mean and standard deviation; '.' matches all names."""
     code: Annotated[str | None, tyro.conf.arg(metavar="MODULE")] = None
     """Show the code of one module of a TorchScript archive, with children and constants; '.' is the root module."""
+    open_questions: bool = False
+    """Show what an import cannot determine, with the code of a TorchScript archive that answers it."""
     json: bool = False
     """Print everything as JSON."""
     depth: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -44,8 +46,13 @@ class Inspect:
 
         if self.depth is not None and self.depth < 1:
             raise ConfigError(f"--depth is {self.depth}; it should be at least 1.")
-        if self.tensors is not None and self.code is not None:
-            raise ConfigError("--tensors and --code cannot be combined; pass only one of them.")
+        chosen = {"--tensors": self.tensors is not None, "--code": self.code is not None}
+        chosen["--open-questions"] = self.open_questions
+        given = [name for name, value in chosen.items() if value]
+        if len(given) > 1:
+            raise ConfigError(f"{' and '.join(given)} cannot be combined; pass only one of them.")
+        if self.open_questions and self.path.is_dir():
+            raise ConfigError(f"{self.path} is a folder; --open-questions needs a weight file.")
         columns = max(shutil.get_terminal_size((80, 24)).columns, 40)
         values = self.folder(columns) if self.path.is_dir() else self.file(self.path, columns)
         _print_values(values)
@@ -61,6 +68,8 @@ class Inspect:
         with open_archive(path, inert=self.inert) as archive:
             if self.code is not None:
                 return self.code_lines(archive, columns)
+            if self.open_questions:
+                return self.question_lines(archive)
             if self.tensors is not None:
                 names = matching_tensors(archive, self.tensors)
                 if self.json:
@@ -81,6 +90,18 @@ class Inspect:
         if self.json:
             return {"module": self.code, "code": lines}
         return lines  # comments are wrapped to the terminal width; a line break in code could change the code
+
+    def question_lines(self, archive: "Archive") -> "list[str] | dict[str, Any]":
+        """What an import of the file cannot determine."""
+        from jaxvoice.models.family_lookup import recognise_checkpoint
+        from jaxvoice.pipelines.importing import config_beside, read_checkpoint
+
+        checkpoint = read_checkpoint(archive, config_beside(self.path))
+        family, layout = recognise_checkpoint(checkpoint)
+        text = layout.open_questions(checkpoint)
+        if self.json:
+            return {"family": family.name, "open_questions": text}
+        return text.split("\n") if text else [f"The layout {layout.name} of {family.name} has no open questions."]
 
     def folder(self, columns: int) -> "list[str] | dict[str, Any]":
         """The description of a model folder or run folder."""

@@ -86,6 +86,8 @@ class ImportPlan:
     """A sentence for each pattern that had no effect."""
     side_files: Mapping[str, bytes] = field(default_factory=dict)
     """Contents of other files for the model folder, by name, such as a vocabulary or a table of speakers."""
+    report: str = ""
+    """Markdown that is appended to `report.md`."""
 
     @property
     def wanted(self) -> dict[str, Spec]:
@@ -116,6 +118,13 @@ class CheckpointLayout(abc.ABC):
         **Raises:** `CheckpointError` or `ConfigError` if the tensors and the configuration contradict each other, or do
         not determine the model.
         """
+
+    def open_questions(self, checkpoint: Checkpoint) -> str:
+        """What an import of `checkpoint` cannot determine and how to find it out, as Markdown; empty if nothing.
+
+        It is also available if `plan_import` raises an error.
+        """
+        return ""
 
     def main_file(self, folder: Path) -> Path | None:
         """The weight file of a checkpoint that is a folder of several files; `None` if there is none."""

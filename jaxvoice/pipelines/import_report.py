@@ -35,9 +35,11 @@ def change_lines(archive: Archive, table: Sequence[Change]) -> list[TensorLine]:
     return lines
 
 
-def report_text(info: Mapping[str, Any], config: Any, tables: Mapping[str, Sequence[TensorLine]]) -> str:
-    """The text of `report.md`: origin, assumptions, ignored and initialised tensors, configuration, and the use of
-    every tensor."""
+def report_text(
+    info: Mapping[str, Any], config: Any, tables: Mapping[str, Sequence[TensorLine]], more: str = ""
+) -> str:
+    """The text of `report.md`: origin, assumptions, ignored and initialised tensors, configuration, the text `more` of
+    the family, and the use of every tensor."""
     parts = [f"# {_cell(info['source'])}", ""]
     parts += _table(
         ("", ""),
@@ -79,6 +81,8 @@ def report_text(info: Mapping[str, Any], config: Any, tables: Mapping[str, Seque
     for name, value in to_dict(config).items():
         fields = value if isinstance(value, Mapping) else {name: value}
         parts += [f"- {name}: " + ", ".join(f"{key} {_with_parentheses(field)}" for key, field in fields.items())]
+    if more:
+        parts += ["", more.rstrip()]
     for file, lines in tables.items():
         parts += ["", f"## Tensors of {file}", ""]
         parts += _table(("source", "target", "shape", "dtype", "conversion"), lines)

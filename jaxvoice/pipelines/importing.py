@@ -128,7 +128,7 @@ def import_model(
                 info["training"] = about
                 info["assumed"] += trained.assumed
             write_config_file(folder, family=recognised.name, config=to_dict(model_config), info=info)
-            text = report_text(info, model_config, tables)
+            text = report_text(info, model_config, tables, found.report)
             (folder / REPORT_FILE).write_text(text, encoding="utf-8")
     parameters = sum(int(np.prod(spec.shape)) for spec in found.wanted.values())
     return ImportSummary(to, recognised.name, found.version, len(found.wanted), parameters, info, found.hints)

@@ -31,7 +31,12 @@ from jaxvoice.models.hifigan.recognition import (
     recognise,
     recognise_discriminators,
 )
-from jaxvoice.models.hifigan.related_vocoders import config_inside, contains_other_parts, relative_of
+from jaxvoice.models.hifigan.related_vocoders import (
+    config_inside,
+    contains_other_parts,
+    is_inside_hifivc,
+    relative_of,
+)
 from jaxvoice.models.hifigan.weights import (
     DISCRIMINATOR_RULES,
     GENERATOR_RULES,
@@ -90,9 +95,11 @@ class HiFiGANLayout(CheckpointLayout):
     export_layout = FileLayout(nesting=("generator",))
 
     def recognises(self, checkpoint: Checkpoint) -> bool:
-        """Whether there is a generator, below any prefix or in the code of a frozen archive."""
+        """Whether there is a generator, below any prefix or in the code of a frozen archive, except that of HiFi-VC."""
         archive = checkpoint.archive
-        return bool(generators_in(archive.tensors)) or frozen_generator(archive) is not None
+        if generators_in(archive.tensors):
+            return not is_inside_hifivc(archive.tensors)
+        return frozen_generator(archive) is not None
 
     def plan_import(self, checkpoint: Checkpoint, options: ImportOptions) -> GeneratorImport:
         """Plan the import of the generator, with its sizes and mel contract.

@@ -56,6 +56,13 @@ def relative_of(names: Iterable[str], prefix: str, shapes: Shapes) -> str | None
     return None
 
 
+def is_inside_hifivc(names: Iterable[str]) -> bool:
+    """Whether `names` are those of a HiFi-VC, whose decoder has the layers of a HiFi-GAN but reads other inputs."""
+    marks = ("pre_conv", "convs.0.first_conv", "mean_conv", "std_conv")
+    pattern = re.compile(rf"(?:.*\.)?({'|'.join(map(re.escape, marks))})\.[^.]+", re.DOTALL)
+    return {found[1] for name in names if (found := pattern.fullmatch(name))} == set(marks)
+
+
 def config_inside(archive: Archive) -> tuple[Mapping[str, Any], str] | None:
     """The configuration in the file itself, and its description for messages; `None` if there is none."""
     where = archive.source.path.name

@@ -1,11 +1,12 @@
-"""The `Family` of HiFi-VC."""
+"""The `Family` of HiFi-VC: how to build and call its network, and the layout of its released archive."""
 
 from typing import Any
 
 from jaxvoice.models.family import Family
+from jaxvoice.models.hifivc.archive_layout import ArchiveLayout
 from jaxvoice.models.hifivc.config import HiFiVCConfig
+from jaxvoice.models.hifivc.weights import NAME
 
-NAME = "hifivc"
 _FRAMES = 6
 
 
@@ -38,4 +39,5 @@ FAMILY = Family(
     build=_build,
     example_inputs=_example_inputs,
     pipeline="jaxvoice.pipelines:VoiceConverter",
+    layouts=(ArchiveLayout(),),
 )
