@@ -264,7 +264,9 @@ PRESETS: dict[str, HiFiVCConfig] = {
             layers=4, dim=96, heads=4, feed_forward=384, kernel_size=15, subsampling_channels=96, attention_dropout=0.0
         ),
         speaker=SpeakerVAEConfig(widths=(16, 32, 48, 64, 96, 96), size=64),
-        pitch_encoder=PitchEncoderConfig(channels=32),
+        pitch=PitchConfig("autocorrelation"),
+        # Trained on crops of less than a second, whose mean F0 is not that of the whole utterance.
+        pitch_encoder=PitchEncoderConfig(channels=32, instance_norm=False),
         decoder=DecoderConfig(
             upsample_rates=(12, 10, 8),
             upsample_kernel_sizes=(24, 20, 16),

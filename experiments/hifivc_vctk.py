@@ -1,0 +1,197 @@
+"""Train HiFi-VC, any-to-any voice conversion, on VCTK, or on 14 synthetic voices.
+
+    python -m experiments.hifivc_vctk [--data VCTK] [--content-encoder PATH] [--run-dir DIR] [--preset NAME] ...
+
+The content encoder is a speech recogniser that is not trained here. `--content-encoder` is its model folder, for
+example NVIDIA's `stt_en_conformer_ctc_large_ls` from `jaxvoice import`, or a run of `experiments.phoneme_recogniser`.
+Six speakers of VCTK are never trained on, as in NVC-Net. On a GPU or TPU the preset `full` trains the networks of the
+released size.
+
+Without `--data`, espeak-ng (extra `demo`) synthesises sentences in 16 voices, two of which are never trained on. On a
+CPU, the preset `tiny` trains a small content encoder as phoneme recogniser and then small networks, for at most
+fifteen minutes altogether. The same command resumes a run that was stopped.
+"""
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import jax
+import tyro
+
+from experiments import common, phoneme_recogniser, voice_conversion
+from experiments.common import Loop
+from jaxvoice.data import Corpus, Store, find_corpus, load_store, preflight
+from jaxvoice.errors import ConfigError
+from jaxvoice.models import hifivc
+from jaxvoice.models.conformer import fold_batch_norm, mask_padding
+from jaxvoice.models.hifivc.features import training_columns
+from jaxvoice.models.hifivc.training import HiFiVCTask, LossWeights, TrainingConfig, training_sampler
+from jaxvoice.models.hifivc.validation import METRICS, Validation
+from jaxvoice.pipelines.content_encoder import ContentEncoder
+from jaxvoice.training.logging import print_once
+from jaxvoice.training.loop import TrainingResult, fit
+from jaxvoice.training.optimizers import OptimizerConfig
+from jaxvoice.training.process import keep_freed_memory
+
+NAME = "hifivc_vctk"
+CONTENT_SHARE = 1 / 3
+"""Share of `--minutes` in which the content encoder is trained, if there is none."""
+
+
+@dataclass(frozen=True)
+class Experiment(common.Experiment):
+    """Train HiFi-VC; every setting is a flag."""
+
+    run_dir: Path = Path("runs/hifivc_vctk")
+    """Folder for checkpoints, logs, samples and the best model."""
+    corpus: Literal["auto", "ljspeech", "vctk", "folder", "filelist"] = "auto"
+    """Layout of the corpus, which names the speaker of each recording; auto detects it."""
+    content_encoder: Path | None = None
+    """Model folder or run folder of the content encoder; by default one is trained on the demo corpus."""
+    unseen: tuple[str, ...] = voice_conversion.VCTK_UNSEEN
+    """Speakers that are never trained on; those that the corpus does not have are ignored."""
+    workers: int = 2
+    """Number of loader threads; with 0, batches are prepared in the main thread."""
+    training: Annotated[TrainingConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
+        default_factory=TrainingConfig
+    )
+
+    def __post_init__(self) -> None:
+        common.check_at_least(self, workers=0)
+        common.check_choice("--best-metric", self.loop.best_metric, METRICS)
+        if self.data is not None and self.content_encoder is None:
+            raise ConfigError(
+                "--content-encoder is not set; it should be the model folder of a speech recogniser, because a corpus "
+                "without phoneme times cannot train one. Import a .nemo file with jaxvoice import, or run "
+                "experiments.phoneme_recogniser."
+            )
+
+    def with_training(self, training: TrainingConfig) -> Self:
+        """This experiment with the stored `training` of a run."""
+        return replace(self, training=training)
+
+
+def default_experiment(preset: str) -> Experiment:
+    """The settings of a preset, `tiny` or `full`."""
+    model = hifivc.preset(preset)
+    if preset == "tiny":
+        optimizer = OptimizerConfig(learning_rate=1e-3, decay=0.999, decay_steps=4)
+        weights = LossWeights(stft=10.0, kl_warmup_steps=1000)
+        training = TrainingConfig(
+            model, optimizer, optimizer, weights, segment_frames=16, ema_decay=0.995, reconstruction_steps=30_000
+        )
+        loop = Loop(minutes=14.5, validate_every=0, checkpoint_every=500, log_every=100)
+        return Experiment(
+            preset=preset, batch_size=8, unseen=voice_conversion.DEMO_UNSEEN, training=training, loop=loop
+        )
+    optimizer = OptimizerConfig(decay=0.999, decay_steps=1000)
+    training = TrainingConfig(
+        model,
+        optimizer,
+        optimizer,
+        LossWeights(stft=10.0),
+        precision="bfloat16",
+        ema_decay=0.999,
+        reconstruction_steps=1000,
+    )
+    loop = Loop(steps=500_000, validate_every=5000, checkpoint_every=5000)
+    return Experiment(preset=preset, batch_size=16, workers=4, training=training, loop=loop)
+
+
+def parse(argv: Sequence[str]) -> Experiment:
+    """The experiment for the command line `argv`."""
+
+    def default() -> Experiment:
+        return default_experiment(common.chosen_preset(argv, hifivc.PRESETS, full="full"))
+
+    return common.parse(argv, default, name=NAME, description=__doc__ or "")
+
+
+def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus]:
+    """The utterances to train on, and those of unseen speakers."""
+    model = experiment.training.model
+    if experiment.data is None:
+        corpus = voice_conversion.demo_corpus()
+    else:
+        found = find_corpus(experiment.data, experiment.corpus)
+        segment = experiment.training.segment_samples
+        checked = preflight(found, model.mel.sample_rate, segment, progress=jax.process_index() == 0)
+        print_once(checked.table())
+        corpus = checked.corpus
+    return voice_conversion.without_speakers(corpus, experiment.unseen)
+
+
+def content_encoder(experiment: Experiment, corpus: Corpus, started: float) -> ContentEncoder:
+    """The content encoder of `--content-encoder`, or one that is trained on `corpus` in the run folder."""
+    source = experiment.content_encoder
+    if source is None:
+        source = experiment.run_dir / "content_encoder"
+        if not (source / "model" / "config.json").is_file():
+            print_once("Training the content encoder as a phoneme recogniser.")
+            given = phoneme_recogniser.default_experiment("tiny")
+            minutes = None if experiment.loop.minutes is None else CONTENT_SHARE * experiment.loop.minutes
+            loop = replace(given.loop, minutes=minutes, tensorboard=experiment.loop.tensorboard)
+            phoneme_recogniser.run(replace(given, run_dir=source, loop=loop), started, corpus)
+    return ContentEncoder.load(source)
+
+
+def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
+    """Train and return the result; the minutes count from `started` (`time.monotonic()`), by default from now."""
+    started = time.monotonic() if started is None else started
+    loop = experiment.loop
+    common.check(experiment)
+    corpus, unseen = find_speakers(experiment)
+    encoder = content_encoder(experiment, corpus, started)
+    content = replace(encoder.config, classes=None, symbols=())
+    config = replace(experiment.training, model=replace(experiment.training.model, content=content))
+    frozen = fold_batch_norm(mask_padding(encoder.network.encoder))
+    rate, progress = config.model.mel.sample_rate, jax.process_index() == 0
+
+    def load(part: Corpus) -> Store:
+        store = load_store(part, rate, progress=progress)
+        return training_columns(store, frozen, config.model, identity=encoder.identity, progress=progress)
+
+    store, held_out = common.load_split(load, voice_conversion.hold_out(corpus, experiment.validation))
+    _, unseen = voice_conversion.hold_out(unseen, experiment.validation)
+    others = load(unseen) if len(unseen) else None
+    loader = common.loader(
+        store, training_sampler(config, store, experiment.batch_size), seed=loop.seed, workers=experiment.workers
+    )
+    validation = None if held_out is None else Validation(held_out, config.model, unseen=others)
+    with loader:
+        task = HiFiVCTask(
+            config,
+            frozen,
+            steps_per_epoch=loader.steps_per_epoch,
+            validation=validation,
+            info={"content_encoder": encoder.identity},
+        )
+        return fit(task, loader, common.remaining(loop, time.monotonic() - started), experiment.run_dir)
+
+
+def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> str:
+    """The closing lines: quality, speed, samples, and the next command."""
+    folder = shlex.quote(str(result.folder))
+    config = experiment.training
+    rows = [
+        *common.metrics_rows(result),
+        common.speed_row(result, experiment.batch_size * config.segment_samples / config.model.mel.sample_rate),
+        *common.samples_rows(result, experiment),
+        *common.model_rows(result, f"jaxvoice convert SOURCE.wav OUTPUT.wav --voice REFERENCE.wav --model {folder}"),
+    ]
+    return common.summary_text(result, seconds, rows)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the experiment and return its exit code."""
+    return common.main(argv, name=NAME, parse=parse, run=run, summary=summary)
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Code shared by the experiments of voice conversion: the demo corpus of many voices, and held-out utterances."""
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import replace
+
+from jaxvoice.data import Corpus, find_aligned, make_demo_corpus, split
+from jaxvoice.data.demo import SPEAKER_VOICES, compose_sentences
+from jaxvoice.errors import DataError
+from jaxvoice.training.logging import print_once
+
+DEMO_SENTENCES, DEMO_SEED = 20, 1
+"""Sentences of each voice of the demo corpus, and the seed of their composition."""
+DEMO_UNSEEN = ("annie", "max")
+"""Voices of the demo corpus that are never trained on."""
+VCTK_UNSEEN = ("p343", "p351", "p360", "p362", "p363", "p374")
+"""Speakers of VCTK that are never trained on, as in NVC-Net (sony/ai-research-code, `list_of_unseen_speakers.txt`)."""
+
+
+def demo_corpus() -> Corpus:
+    """Sentences by espeak-ng in 16 voices, with exact phoneme times; each voice speaks other sentences."""
+    print_once("--data is not set; training on sentences synthesised by espeak-ng with 16 voices.")
+    count = DEMO_SENTENCES * len(SPEAKER_VOICES)
+    return find_aligned(make_demo_corpus(None, compose_sentences(count, seed=DEMO_SEED), SPEAKER_VOICES).root)
+
+
+def without_speakers(corpus: Corpus, unseen: Collection[str]) -> tuple[Corpus, Corpus]:
+    """The utterances of `corpus` of other speakers than `unseen`, and those of the speakers `unseen`.
+
+    **Raises:** `DataError` if no other speaker is left.
+    """
+    seen = tuple(item for item in corpus.utterances if item.speaker not in unseen)
+    if not seen:
+        raise DataError(f"The corpus {corpus.root} has no speaker but {', '.join(sorted(unseen))}; add recordings.")
+    rest = tuple(item for item in corpus.utterances if item.speaker in unseen)
+    return replace(corpus, utterances=seen), replace(corpus, utterances=rest)
+
+
+def hold_out(corpus: Corpus, per_speaker: int | None) -> tuple[Corpus, Corpus]:
+    """Divide `corpus` into utterances for training and for validation, the last `per_speaker` of each speaker.
+
+    `None` holds out a tenth, at least one and at most four, of each speaker. A speaker keeps at least one utterance. A
+    corpus without speakers is divided by `split`.
+    """
+    if not corpus.speakers:
+        return split(corpus, per_speaker)
+    of_speaker: dict[str, list[str]] = defaultdict(list)
+    for utterance in corpus.utterances:
+        of_speaker[utterance.speaker].append(utterance.id)
+    held_out: set[str] = set()
+    for ids in of_speaker.values():
+        count = min(4, max(1, len(ids) // 10)) if per_speaker is None else per_speaker
+        held_out.update(ids[max(1, len(ids) - count) :] if count else ())
+    train = tuple(item for item in corpus.utterances if item.id not in held_out)
+    valid = tuple(item for item in corpus.utterances if item.id in held_out)
+    return replace(corpus, utterances=train), replace(corpus, utterances=valid)
