@@ -4,7 +4,6 @@ import contextlib
 import functools as ft
 import math
 import os
-import re
 import shlex
 import sys
 import time
@@ -17,7 +16,7 @@ import jax
 import tyro
 
 from jaxvoice.config import from_dict
-from jaxvoice.console import flag_name, parse_command_line, run_command
+from jaxvoice.console import flag_name, parse_command_line, run_command, with_flag
 from jaxvoice.data import (
     Corpus,
     Loader,
@@ -28,6 +27,7 @@ from jaxvoice.data import (
     preflight,
     split,
 )
+from jaxvoice.data.atomic_folders import cache_folder
 from jaxvoice.data.samplers import Sampler
 from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
@@ -109,12 +109,9 @@ def flags_in_errors(experiment: Experiment) -> Iterator[None]:
     try:
         yield
     except ConfigError as failure:
-        found = re.match(r"(?:[A-Z]\w*\.)?([a-z]\w*)(?= is )", str(failure))
         configs = [experiment, *(getattr(experiment, name) for name in UNNAMED if hasattr(experiment, name))]
         names = {field.name for config in configs for field in fields(config)}
-        if found is None or found[1] not in names:
-            raise
-        raise ConfigError(flag_name(found[1]) + str(failure)[found.end() :]) from failure
+        raise ConfigError(with_flag(str(failure), names)) from failure
 
 
 def flag_value(flag: str, argv: Sequence[str]) -> str | None:
@@ -198,8 +195,8 @@ def check(experiment: Experiment) -> None:
     """Check the settings that do not depend on the corpus.
 
     **Raises:** `ConfigError` or `CheckpointError` for a batch size that is not a multiple of the number of devices, a
-    run folder that cannot be created, that another process writes or that `--resume` does not allow, or an
-    `--init-from` without a model.
+    run folder that cannot be created, that another process writes or that `--resume` does not allow, a resumed run
+    without its `--data`, or an `--init-from` without a model.
     """
     with flags_in_errors(experiment):
         check_batch_size(experiment.batch_size, data_mesh())
@@ -207,7 +204,21 @@ def check(experiment: Experiment) -> None:
     if jax.process_index() == 0:  # which locks the folder later
         RunLock(experiment.run_dir).check()
     check_writable(experiment.run_dir)
+    _check_data(experiment)
     find_initial_model(experiment)
+
+
+def _check_data(experiment: Experiment) -> None:
+    """Raise `ConfigError` if a run on another corpus than the demo corpus is resumed without `--data`."""
+    folder = RunFolder(experiment.run_dir)
+    if experiment.data is not None or not folder.has_progress():
+        return
+    corpus = folder.read_data_description().get("corpus")
+    if isinstance(corpus, str) and Path(corpus).exists() and cache_folder("demo") not in Path(corpus).parents:
+        raise ConfigError(
+            f"--data is not set, but the run in {experiment.run_dir} was trained on {corpus}; pass --data "
+            f"{shlex.quote(corpus)}, or choose another --run-dir."
+        )
 
 
 def find_initial_model(experiment: Experiment) -> Path | None:
@@ -318,7 +329,9 @@ def quality(result: TrainingResult, metric: str) -> str:
     """The best value of `metric` so far, and the last value if it differs."""
     last = result.metrics.get(metric)
     if result.best is None:
-        return "no validation yet" if last is None else "no finite value yet"
+        if last is None:
+            return "no validation yet"
+        return "no validation on these held-out data yet" if math.isfinite(last) else "no finite value yet"
     best = result.best["value"]
     found = f"{best:.4f}{of_step(int(result.best['step']), result)}"
     if last is None or last == best:

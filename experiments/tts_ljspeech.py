@@ -167,9 +167,11 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float, spok
     rows += text_to_speech.spoken_rows(result, spoken, experiment.vocoder)
     if result.stopped != "steps":
         longer = ", with a larger --minutes if necessary" if result.stopped == "minutes" else ""
-        rest = experiment.loop.steps - max(result.step, acoustic)
-        phases = "" if trained else f"{acoustic - result.step:,} steps of the acoustic model and "
-        more = f"repeat the command{longer}; {phases}{max(rest, 0):,} steps of the duration model remain"
+        steps = experiment.loop.steps
+        phases = [] if trained else [f"{min(acoustic, steps) - result.step:,} steps of the acoustic model"]
+        phases += [f"{steps - max(result.step, acoustic):,} steps of the duration model"] if steps > acoustic else []
+        later = "" if steps > acoustic else f", and --steps above {acoustic:,} trains the duration model"
+        more = f"repeat the command{longer}; {' and '.join(phases)} remain{later}"
     elif trained:
         source = shlex.quote(str(result.folder))
         more = f"start another run with --init-from {source}; a larger --steps trains only the duration model"

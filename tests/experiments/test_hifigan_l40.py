@@ -19,7 +19,7 @@ from experiments import common, hifigan_l40
 from jaxvoice.config import to_dict
 from jaxvoice.data import read_audio, write_wav
 from jaxvoice.dsp import MelConfig, log_mel
-from jaxvoice.errors import CheckpointError
+from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan import PRESETS, DiscriminatorConfig, Generator, GeneratorConfig, HiFiGANConfig
 from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.models.hifigan.training import HiFiGANTask, read_run
@@ -133,6 +133,22 @@ def test_resumed_run_has_its_stored_settings(stored, form):
     # The stored minutes were those that remained after the corpus was read.
     assert (resumed.loop.minutes, resumed.loop.resume) == (new.loop.minutes, "auto")
     assert new.training.model.generator.upsample_initial_channel != 64 != new.batch_size
+
+
+def test_resumed_run_without_its_corpus_raises(stored, tones, tmp_path, monkeypatch):
+    def resume(corpus, *flags):
+        folder = RunFolder(stored)
+        folder.begin({**folder.read_config(), "data": {"corpus": str(corpus)}})
+        common.check(hifigan_l40.parse(["--run-dir", str(stored), *flags]))
+
+    with pytest.raises(ConfigError, match=f"--data is not set, but .* was trained on {tones}; pass --data {tones}, or"):
+        resume(tones)
+    resume(tones, "--data", "other")
+    resume(tmp_path / "missing")
+    monkeypatch.setenv("JAXVOICE_CACHE", str(tmp_path))
+    demo = tmp_path / "demo" / "0123"
+    demo.mkdir(parents=True)
+    resume(demo)
 
 
 def test_flags_of_a_resumed_run_override_its_stored_settings(stored, tones, capsys):
@@ -443,6 +459,11 @@ def summary(folder: Path, *flags: str, **changes) -> str:
 def write_model(folder: Path, step: int) -> None:
     (folder / "model").mkdir(parents=True)
     (folder / "model" / "config.json").write_text(json.dumps({"info": {"step": step}}), encoding="utf-8")
+
+
+def test_summary_before_the_first_validation_on_other_held_out_data(tmp_path):
+    printed = summary(tmp_path / "run", metrics={"mel_l1": 1.5})
+    assert re.search("validation mel L1 +no validation on these held-out data yet", printed)
 
 
 def test_summary_of_a_diverged_run_recommends_no_missing_model(tmp_path):

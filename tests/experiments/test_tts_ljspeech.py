@@ -204,6 +204,10 @@ def test_summary_fits_the_phase_of_the_run(tmp_path):
     assert shown("minutes", 6) == left + "4 steps of the acoustic model and 20 steps of the duration model remain"
     assert shown("minutes", 11) == left + "19 steps of the duration model remain"
     assert shown("interrupted", 11) == "repeat the command; 19 steps of the duration model remain"
+    experiment = replace(experiment, loop=replace(experiment.loop, steps=8))
+    trains = "remain, and --steps above 10 trains the duration model"
+    assert shown("minutes", 6) == f"{left}2 steps of the acoustic model {trains}"
+    experiment = replace(experiment, loop=replace(experiment.loop, steps=30))
     assert shown("steps", 10).startswith("repeat the command with --steps above 10")
     assert shown("steps", 30).startswith(f"start another run with --init-from {tmp_path}; a larger --steps trains only")
     result = TrainingResult("steps", 30, {}, None, tmp_path, 0.0, 0.0, 0.0, 0)
