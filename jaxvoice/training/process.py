@@ -75,9 +75,11 @@ def enable_compilation_cache(folder: Path | None = None) -> Path:
 
 
 class Interrupts:
-    """A context in which the first SIGINT, SIGTERM or SIGHUP only sets `requested`. A second has its usual effect.
+    """A context in which the first SIGINT, SIGTERM or SIGHUP only sets `requested`.
 
-    A process that ignores SIGHUP, such as one started by `nohup`, continues to ignore it.
+    A second SIGINT or SIGTERM has its usual effect. A second SIGHUP has none, because the shell and the system may both
+    send one when a terminal is closed. A process that ignores SIGHUP, such as one started by `nohup`, continues to
+    ignore it.
     """
 
     def __init__(self) -> None:
@@ -97,12 +99,11 @@ class Interrupts:
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        self._restore()
+        self._restore(*_HANGUP)
         # Without Python's buffers: a signal may arrive during a print, which is not reentrant.
         with contextlib.suppress(OSError):
             os.write(1, b"\nStopping after this step and saving; interrupt again to stop at once.\n")
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
-        self._before = {}
+    def _restore(self, *kept: int) -> None:
+        for number in self._before.keys() - set(kept):
+            signal.signal(number, self._before.pop(number))  # pyright: ignore[reportArgumentType]

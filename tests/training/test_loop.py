@@ -288,6 +288,28 @@ def test_signal_saves_a_checkpoint_and_prints_how_to_resume(whole, tmp_path, cap
 
 
 @pytest.mark.parametrize("number", HANGUP)
+def test_second_hangup_does_not_stop_the_process(tmp_path, number):
+    class Twice(Interrupting):
+        def audio_seconds(self, batch):
+            seconds = super().audio_seconds(batch)
+            if self.count == self.at:
+                for _ in range(3):  # handled before the function returns
+                    signal.raise_signal(number)
+            return seconds
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, fail)
+    try:
+        assert go(tmp_path / "run", task=Twice()).stopped == "interrupted"
+        assert signal.getsignal(number) is fail
+    finally:
+        signal.signal(number, before)
+    assert list((tmp_path / "run" / "checkpoints").glob("[45]"))
+
+
+@pytest.mark.parametrize("number", HANGUP)
 def test_hangup_is_ignored_under_nohup(tmp_path, number):
     task = Interrupting()
     task.number = number
