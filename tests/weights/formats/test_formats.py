@@ -393,6 +393,15 @@ def test_all_unknown_classes_are_listed_and_none_is_called_malicious(opened):
     assert archive.metadata["s"] == 3 and archive.metadata["m"] == "BINARY"
 
 
+@pytest.mark.parametrize("kind", ["__builtin__.long", "builtins.int", "__builtin__.unicode", "builtins.float"])
+def test_calls_of_plain_types_are_unknown_and_not_called_malicious(opened, kind):
+    data = torch_zip(table({"w": tensor(), "n": call(kind, number(5))}))
+    with pytest.raises(RefusedError, match="unknown class or function") as caught:
+        opened(data)
+    assert "malicious" not in str(caught.value)
+    np.testing.assert_array_equal(opened(data, inert=[r"builtins\..*"]).tensors["w"], WEIGHT)
+
+
 def test_instances_of_harmless_standard_classes_are_records(opened):
     state = table({"data": table({"rate": number(22050)})})
     value = name("UserDict.IterableUserDict") + b")\x81" + state + b"b"
