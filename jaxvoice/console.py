@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, TextIO, TypeVar
 
 from jaxvoice.errors import JaxvoiceError
@@ -118,11 +118,21 @@ def flag_name(*path: str) -> str:
     return f"--{'.'.join(path).replace('_', '-')}"
 
 
-def run_command(action: Callable[[], int], *, name: str = "jaxvoice", debug: bool = False) -> int:
+def with_flag(message: str, names: Collection[str]) -> str:
+    """`message` with a flag for the field in `names` that it begins with: `--steps is 0`, not `Loop.steps is 0`."""
+    found = re.match(r"(?:[A-Z]\w*\.)?([a-z]\w*)(?= is )", message)
+    return message if found is None or found[1] not in names else flag_name(found[1]) + message[found.end() :]
+
+
+def run_command(
+    action: Callable[[], int], *, name: str = "jaxvoice", debug: bool = False, options: Collection[str] = ()
+) -> int:
     """Run `action` and return its exit code; 2 after an error, 130 after Ctrl-C.
 
     A `JaxvoiceError`, or an `OSError` such as a missing permission, becomes one line `name: error: ...` on stderr; with
     `debug`, it keeps its traceback. Any other exception is a bug and keeps its traceback.
+
+    **Arguments:** `options`, names of arguments that are flags. An error about one of them names the flag.
     """
     try:
         code = action()
@@ -134,7 +144,7 @@ def run_command(action: Callable[[], int], *, name: str = "jaxvoice", debug: boo
     except JaxvoiceError as failure:
         if debug:
             raise
-        print_message("error", failure, name)
+        print_message("error", with_flag(str(failure), options), name)
         return 2
     except OSError as failure:
         if debug:

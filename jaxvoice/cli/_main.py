@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import fields
+from typing import Any, Protocol, get_args
 
 import tyro
 
@@ -72,7 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     )
-    return run_command(command.run, debug=command.debug)
+    return run_command(command.run, debug=command.debug, options=_options(command))
+
+
+def _options(command: Any) -> set[str]:
+    """The names of the fields of `command` that are flags."""
+    return {option.name for option in fields(command) if tyro.conf.Positional not in get_args(option.type)}
 
 
 def _print_version() -> int:

@@ -51,7 +51,7 @@ class Vocode:
 
         vocoder = load_vocoder(self.model)
         if self.cond is not None and "cond" not in inspect.signature(vocoder.synthesize).parameters:
-            raise ConfigError(f"{self.model} takes no conditioning vector ({type(vocoder).__name__}); omit --cond.")
+            raise ConfigError(f"The vocoder {self.model} takes no conditioning vector; omit --cond.")
         cond = None if self.cond is None else _read_vector(self.cond)
         return convert_files(
             outputs,

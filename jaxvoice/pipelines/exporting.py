@@ -82,7 +82,9 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
         except OSError as failure:
-            raise CheckpointError(f"{to} cannot be written ({failure}); choose another place.") from failure
+            raise CheckpointError(
+                f"{to} cannot be written ({failure.strerror or failure}); choose another place."
+            ) from failure
         _write(to, format, layout, plan, tensors)
     try:
         _write_config(to.parent / CONFIG_FILE, to, family, exporter, config)

@@ -230,13 +230,18 @@ def _check_target(to: Path) -> None:
 
 @contextmanager
 def _new_folder(to: Path) -> Iterator[Path]:
-    """A temporary folder that is renamed to `to` on success and deleted after an error."""
+    """A temporary folder that is renamed to `to` on success and deleted after an error. Errors name `to`."""
     try:
         with atomic_folder(to) as folder:
-            yield folder
+            try:
+                yield folder
+            except CheckpointError as failure:
+                if str(folder) not in str(failure):
+                    raise
+                raise CheckpointError(str(failure).replace(str(folder), str(to))) from failure
             if to.is_dir():
                 to.rmdir()
     except OSError as failure:
         raise CheckpointError(
-            f"{to} cannot be written ({failure}); free disk space or choose another folder."
+            f"{to} cannot be written ({failure.strerror or failure}); free disk space or choose another folder."
         ) from failure

@@ -58,8 +58,7 @@ def find_model_with_method(path: str | Path, method: str, expected: str) -> tupl
     pipeline = family.pipeline_class()
     if not hasattr(pipeline, method):
         raise ConfigError(
-            f"{path} is a model of the family {family.name!r}, whose pipeline {pipeline.__name__} has no method "
-            f"{method!r}; it should be {expected}."
+            f"{path} is a model of the family {family.name!r}; it should be {expected}. Pass another folder or Hub id."
         )
     return folder, family
 

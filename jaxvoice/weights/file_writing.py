@@ -39,7 +39,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             part.unlink(missing_ok=True)
     except OSError as failure:
         raise CheckpointError(
-            f"{path} cannot be written ({failure}); free disk space or choose another path."
+            f"{path} cannot be written ({failure.strerror or failure}); free disk space or choose another path."
         ) from failure
 
 

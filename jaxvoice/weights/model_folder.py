@@ -42,7 +42,8 @@ def write_model_folder(
         write_config_file(folder, family=family, config=config, info=info or {}, sha256=weights_sha256(folder))
     except OSError as failure:
         raise CheckpointError(
-            f"the model folder {folder} cannot be written ({failure}); free disk space or choose another folder."
+            f"the model folder {folder} cannot be written ({failure.strerror or failure}); free disk space or choose "
+            "another folder."
         ) from failure
 
 

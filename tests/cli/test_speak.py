@@ -181,7 +181,7 @@ def test_invalid_arguments_are_one_line(speak, tmp_path):
         (("A \u2603.", out), "SNOWMAN"),
         (("say {HH QQ}", out), "in '{HH QQ}': 'QQ' (phoneme 2)"),
         (("HH AE3", out, "--phonemes"), "'AE3' (phoneme 2)"),
-        (("Hello.", out, "--speed", "0"), "speed is 0.0; it should be"),
+        (("Hello.", out, "--speed", "0"), "error: --speed is 0.0; it should be"),
         (("Hello.", out, "--seed", "99999999999999999999999"), "it should be a whole number"),
         (("Hello.",), "The number of arguments is 1; it should be 2: TEXT in quotes"),
         (("Hello", "there.", out), "The number of arguments is 3"),

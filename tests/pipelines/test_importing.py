@@ -1,7 +1,9 @@
 """Imported torch checkpoints give the same audio as torch; damaged ones raise and leave no files."""
 
+import errno
 import hashlib
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -369,6 +371,20 @@ def test_folders_in_use_raise_and_are_not_changed(tmp_path, to):
     assert {path.name: path.read_bytes() for path in to.iterdir()} == before
     with pytest.raises(CheckpointError, match="is a file"):
         import_model(source, source)
+
+
+def test_a_full_disk_is_reported_for_the_new_folder(tmp_path, to, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    source = write(tmp_path / "g_1", {"generator": state(generator())}, CONFIG)
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(CheckpointError) as caught:
+        import_model(source, to)
+    written = (
+        re.escape(str(to)) + r"(/[\w.]+)? cannot be written \(No space left on device\); free disk space or choose"
+    )
+    assert re.match(written, str(caught.value)) and not to.exists()
 
 
 def test_report_lists_every_tensor_once(tmp_path, to):
