@@ -164,7 +164,7 @@ class VoiceConverter:
         - `sample_rate`: of arrays, in Hz; `None` for files and `Audio`.
         - `pitch`: `"match"` maps the median and spread of the source's log F0 to those of the voice, `"keep"` keeps
             the F0, and a number from -48 to 48 shifts it by semitones. A pitch encoder with `instance_norm`, as in the
-            presets, removes the mean and scale of F0 itself, so the choice then has little effect.
+            preset `full`, removes the mean and scale of F0 itself, so the choice then has little effect.
 
         **Returns:** float32 waveform `(round(seconds * self.sample_rate),)` at `self.sample_rate`; for a list a list.
 
