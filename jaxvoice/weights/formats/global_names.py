@@ -47,8 +47,8 @@ _HARMLESS = frozenset(
     for module, names in {
         "array": "_array_reconstructor array",
         "builtins": "Ellipsis NotImplemented abs all any bool chr classmethod divmod enumerate filter float hash id "
-        "int isinstance issubclass iter len map max min next object ord pow print property range repr reversed round slice "
-        "sorted staticmethod str sum zip",
+        "int isinstance issubclass iter len map max min next object ord pow print property range repr reversed round "
+        "slice sorted staticmethod str sum zip",
         "collections": "ChainMap Counter OrderedDict UserDict UserList UserString defaultdict deque",
         "contextlib": "nullcontext",
         "datetime": "date datetime time timedelta timezone",
