@@ -22,8 +22,8 @@ _SHOWN = 10
 class Compare:
     """Compare two models: their mel contracts, their weights and, if both can be run, the outputs of their layers.
 
-    A and B are model folders, run folders, Hub ids, or weight files of any origin (torch, TorchScript, safetensors,
-    ...). The exit code is 0 if they are the same within the tolerance, 1 if not, 2 after an error.
+    A and B are model folders, run folders, Hub ids, or weight files of any origin, such as torch, TorchScript or
+    safetensors. The exit code is 0 if they are the same within the tolerance, 1 if not, 2 after an error.
     """
 
     a: Annotated[str, tyro.conf.Positional]

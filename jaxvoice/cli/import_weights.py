@@ -14,8 +14,8 @@ class Import:
     """Convert a released checkpoint to a model folder. No code in the checkpoint is executed, and torch is not needed.
 
     The model is recognised by the names and shapes of its tensors, and by the config.json beside it. If no family, or
-    more than one, recognises the file, the error lists what each looks for. A part of a larger model is imported with
-    --part. report.md in the folder lists how every tensor was used.
+    more than one, recognises the file, the error lists what each looks for. The flag --part imports a part of a larger
+    model. report.md in the folder lists how every tensor was used.
     """
 
     source: Annotated[Path, tyro.conf.Positional]
