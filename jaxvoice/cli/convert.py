@@ -38,8 +38,7 @@ class Convert:
     model: str
     """Voice conversion model: model folder, run folder, or Hub id (owner/name)."""
     pitch: Annotated[str, tyro.conf.arg(metavar="match|keep|SEMITONES")] = "match"
-    """F0 of the result: matched to the voice, kept, or shifted by semitones. Models whose pitch encoder normalises F0
-    hardly react to it."""
+    """F0 of the result: matched to the voice, kept, or shifted by semitones."""
     subtype: Literal["pcm16", "float"] = "pcm16"
     """Samples of the WAV file: 16-bit integers or 32-bit floats."""
     debug: bool = False

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
 import jax
@@ -335,6 +336,15 @@ def test_models_are_loaded_and_identified(network, converter, voice, tmp_path):
     np.testing.assert_allclose(
         loaded.convert(source, voice, sample_rate=16000), converter.convert(source, voice, sample_rate=16000), atol=1e-6
     )
+
+
+def test_threads_share_a_converter(converter, voice):
+    sources = [tone(0.3 + 0.05 * number, f0=120 + 10 * number) for number in range(6)]
+    expected = [converter.convert(source, voice, sample_rate=16000) for source in sources]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda source: converter.convert(source, voice, sample_rate=16000), sources))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_conversion_after_warm_up_compiles_nothing(network, voice):

@@ -88,7 +88,7 @@ class HiFiVCInference:
         """Yield the index of each source and its waveform, one hop for each content frame, in no particular order."""
         short = [index for index, source in enumerate(sources) if self.frames(source) <= self.piece]
         for index, source in enumerate(sources):
-            if index not in short:
+            if self.frames(source) > self.piece:
                 yield index, np.concatenate(list(self.stream(source, speaker)))
         pieces = [(index, Window(0, count, 0, count)) for index in short for count in [self.frames(sources[index])]]
         contents = {index: content for (index, _), content in self._encode(sources, pieces)}
