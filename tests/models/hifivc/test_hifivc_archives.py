@@ -18,6 +18,7 @@ from jaxvoice.cli import main
 from jaxvoice.dsp.nemo_mel import nemo_log_mel
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifivc import FAMILY, PRESETS, HiFiVC, HiFiVCConfig, PitchEncoderConfig
+from jaxvoice.models.hifivc.archive_structure import ArchiveStructure
 from jaxvoice.models.hifivc.weights import hifivc_shapes
 from jaxvoice.torchscript import function
 from jaxvoice.weights import named_arrays
@@ -69,7 +70,7 @@ def assert_agreement(path, model, folder):
     np.testing.assert_allclose(ours, expected, atol=1e-4)
     with jaxvoice.open_archive(path) as archive:
         run = function(archive)  # type: ignore[arg-type]
-        interpreted = run(run.weights, *(value.numpy() for value in inputs))
+        interpreted = jax.jit(run)(run.weights, *(value.numpy() for value in inputs))
     np.testing.assert_allclose(interpreted, expected, atol=1e-4)
     np.testing.assert_allclose(ours, interpreted, atol=1e-4)
 
@@ -100,20 +101,21 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", ["padding", "sum", "no pitch", "equal widths"])
 def test_settings_are_read_from_the_code(tmp_path, name):
     path = archives.write(tmp_path / "model.pt", VARIANTS[name])
-    jaxvoice.import_model(path, tmp_path / "model")
-    assert jaxvoice.load(tmp_path / "model").config == VARIANTS[name]
+    with jaxvoice.open_archive(path) as archive:
+        assert ArchiveStructure(archive).config == VARIANTS[name]
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in ("pooling", "norm") else pytest.mark.slow) for name in VARIANTS]
+    "name", [pytest.param(name, marks=() if name == "norm" else pytest.mark.slow) for name in VARIANTS]
 )
 def test_archives_of_other_settings_equal_torch(tmp_path, name):
     model = archives.make(VARIANTS[name])
     path = archives.write(tmp_path / "model.pt", VARIANTS[name], model)
     jaxvoice.import_model(path, tmp_path / "model")
+    assert FAMILY.load_network(tmp_path / "model")[1] == VARIANTS[name]
     inputs = archives.inputs(seed=5)
     with torch.no_grad():
         np.testing.assert_allclose(waveform(tmp_path / "model", inputs), model(*inputs), atol=1e-4)
@@ -254,8 +256,9 @@ def test_other_structures_raise_errors(tmp_path, part, name, layer, problem):
     model = archives.make(ARCHIVE)
     model._voice_conversion.get_submodule(part).__setattr__(name, layer.eval())
     path = archives.write(tmp_path / "model.pt", ARCHIVE, model)
-    with pytest.raises(CheckpointError, match=f"is another one than expected: .*{problem}.*--open-questions"):
-        jaxvoice.import_model(path, tmp_path / "other")
+    message = f"is another one than expected: .*{problem}.*--open-questions"
+    with jaxvoice.open_archive(path) as archive, pytest.raises(CheckpointError, match=message):
+        _ = ArchiveStructure(archive).config
 
 
 def test_other_structures_are_described(tmp_path, capsys):
