@@ -24,7 +24,7 @@ def read_mel(path: str | Path, num_mels: int | None = None) -> Float32[np.ndarra
     path = Path(path)
     mel = _read_torch(path) if path.suffix.lower() in TORCH_SUFFIXES else _read_numpy(path)
     if not np.issubdtype(mel.dtype, np.floating):
-        raise MelError(f"{path} does not contain one array of floating point numbers; save it with numpy.save.")
+        raise MelError(f"{path} contains {mel.dtype} numbers; it should contain floats. Save the mel as float32.")
     if mel.ndim == 3 and mel.shape[0] == 1:
         mel = mel[0]
     _check_bands(path, mel.shape, num_mels)

@@ -61,7 +61,7 @@ class Family:
     config_arrays: Callable[[Any], Mapping[str, np.ndarray]] | None = None
     """The arrays of released checkpoints that a configuration contains, by their names in the checkpoints."""
     fewest_steps: int = 1000
-    """Training steps below which a model is hardly trained, unless it was fine-tuned from another model."""
+    """Training steps below which loading a model prints a warning, unless it was fine-tuned from another model."""
 
     def __repr__(self) -> str:
         layouts = ", ".join(layout.name for layout in self.layouts) or "none"

@@ -121,7 +121,7 @@ class Synthesizer:
         """Load the model at `path`: a model folder, a run folder (its best model), or a Hub id `owner/name`.
 
         The other arguments and errors are those of the class. The licence of the weights is printed to stderr if it is
-        known, and a warning if the model is hardly trained.
+        known, and a warning if the model was trained for few steps.
 
         **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model; `MissingExtraError` for a Hub id
         without the extra `hub`.

@@ -68,7 +68,8 @@ class Vocoder:
     def load(cls, path: str | Path, *, window: int = 512) -> "Vocoder":
         """Load the vocoder at `path`: a model folder, a run folder (its best model), or a Hub id `owner/name`.
 
-        The licence of the weights is printed to stderr if it is known, and a warning if the model is hardly trained.
+        The licence of the weights is printed to stderr if it is known, and a warning if the model was trained for few
+        steps.
 
         **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model; `MissingExtraError` for a Hub id
         without the extra `hub`.

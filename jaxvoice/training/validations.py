@@ -66,7 +66,7 @@ class Validations:
         else:
             return
         self.best, self.reset = None, True
-        print_once(f"{reason}, so the next validation begins a new choice of the best model")
+        print_once(f"{reason}, so the best model is chosen from the validations after this step")
 
     def validate(self, step: int, state: PyTree, log: RunLog) -> None:
         """Validate the `state` after `step`, log the validation, and save the model if it is the best so far.

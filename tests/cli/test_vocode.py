@@ -128,7 +128,7 @@ def test_other_files_are_converted_after_an_error(files, model, tmp_path, capsys
         ("decibels", "decibels"),
         ("log10", "base 10; multiply it by ln(10) = 2.3026"),
         ("unit", "normalised to [0, 1]"),
-        ("integers", "floating point"),
+        ("integers", "contains int16 numbers; it should contain floats"),
         ("short", "too short"),
         ("empty", "0 bytes"),
         ("not_there", "missing"),
@@ -306,7 +306,7 @@ class Hostile:
     [
         ([torch.zeros(8, 5), torch.zeros(8, 5)], "contains 2 tensors ('0', '1'); it should contain one"),
         ({"text": "none"}, "contains 0 tensors (none)"),
-        (torch.zeros(8, 5, dtype=torch.int32), "does not contain one array of floating point numbers"),
+        (torch.zeros(8, 5, dtype=torch.int32), "contains int32 numbers; it should contain floats"),
         (Hostile(), "system"),
     ],
 )
