@@ -80,7 +80,7 @@ DAMAGED = {
     "text": (npy(np.array(["one", "two"])), "not real numbers"),
     "complex": (npy(MEL + 1j), "not real numbers"),
     "bfloat16": (npy(MEL.astype(np.float16).view("V2")), "save it as float32"),
-    "integers": (npy(MEL.astype(np.int16)), "floating point"),
+    "integers": (npy(MEL.astype(np.int16)), "contains int16 numbers; it should contain floats"),
 }
 
 
