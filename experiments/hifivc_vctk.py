@@ -8,8 +8,8 @@ Six speakers of VCTK are never trained on, as in NVC-Net. On a GPU or TPU the pr
 released size.
 
 Without `--data`, espeak-ng (extra `demo`) synthesises sentences in 16 voices, two of which are never trained on. On a
-CPU, the preset `tiny` trains a small content encoder as phoneme recogniser and then small networks, for at most
-fifteen minutes altogether. The same command resumes a run that was stopped.
+CPU, the preset `tiny` trains a small content encoder as phoneme recogniser (in `DIR_content_encoder`) and then small
+networks, for at most fifteen minutes altogether. The same command resumes a run that was stopped.
 """
 
 import shlex
@@ -52,7 +52,8 @@ class Experiment(common.Experiment):
     corpus: Literal["auto", "ljspeech", "vctk", "folder", "filelist"] = "auto"
     """Layout of the corpus, which names the speaker of each recording; auto detects it."""
     content_encoder: Path | None = None
-    """Model folder or run folder of the content encoder; by default one is trained on the demo corpus."""
+    """Model folder or run folder of the content encoder; by default one is trained on the demo corpus, in a folder beside
+    the run folder."""
     unseen: tuple[str, ...] = voice_conversion.VCTK_UNSEEN
     """Speakers that are never trained on; those that the corpus does not have are ignored."""
     workers: int = 2
@@ -127,10 +128,10 @@ def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus]:
 
 
 def content_encoder(experiment: Experiment, corpus: Corpus, started: float) -> ContentEncoder:
-    """The content encoder of `--content-encoder`, or one that is trained on `corpus` in the run folder."""
+    """The content encoder of `--content-encoder`, or one that is trained on `corpus` in a folder beside the run."""
     source = experiment.content_encoder
     if source is None:
-        source = experiment.run_dir / "content_encoder"
+        source = experiment.run_dir.with_name(f"{experiment.run_dir.name}_content_encoder")
         if not (source / "model" / "config.json").is_file():
             print_once("Training the content encoder as a phoneme recogniser.")
             given = phoneme_recogniser.default_experiment("tiny")
