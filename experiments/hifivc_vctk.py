@@ -52,8 +52,8 @@ class Experiment(common.Experiment):
     corpus: Literal["auto", "ljspeech", "vctk", "folder", "filelist"] = "auto"
     """Layout of the corpus, which names the speaker of each recording; auto detects it."""
     content_encoder: Path | None = None
-    """Model folder or run folder of the content encoder; by default one is trained on the demo corpus, in a folder beside
-    the run folder."""
+    """Model folder or run folder of the content encoder; by default one is trained on the demo corpus, beside the run
+    folder."""
     unseen: tuple[str, ...] = voice_conversion.VCTK_UNSEEN
     """Speakers that are never trained on; those that the corpus does not have are ignored."""
     workers: int = 2
