@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments.benchmarks import torch_hifivc as reference
 from jaxvoice.models.hifivc import HiFiVCConfig
-from tests.models.hifivc import torch_hifivc as reference
 from tests.torchscript import script_models
 
 

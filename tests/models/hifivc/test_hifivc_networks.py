@@ -9,6 +9,7 @@ import pytest
 import torch
 from jax import numpy as jnp
 
+from experiments.benchmarks import torch_hifivc as reference
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.models.hifivc import (
     Decoder,
@@ -22,7 +23,6 @@ from jaxvoice.models.hifivc import (
 )
 from jaxvoice.nn import fold_weight_norm
 from jaxvoice.weights import count_parameters, load_state, named_arrays
-from tests.models.hifivc import torch_hifivc as reference
 
 VAE = SpeakerVAEConfig(in_channels=10, widths=(6, 8, 12, 12), size=5)
 PITCH = PitchEncoderConfig(channels=6)

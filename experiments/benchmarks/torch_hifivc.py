@@ -1,15 +1,20 @@
-"""HiFi-VC's networks in plain torch, with the names of the released archive where these are known."""
+"""HiFi-VC in torch: the reference of the benchmarks and of the tests.
+
+Written from the paper (arXiv 2203.16937). The networks have the names of the released archive where these are known.
+"""
 
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jaxvoice.models.hifivc.config import DecoderConfig, PitchEncoderConfig, SpeakerVAEConfig
-from tests.torchscript.script_models import weight_norm
+from experiments.benchmarks import torch_conformer
+from experiments.benchmarks.torch_hifigan import fold_weight_norm, weight_norm
+from jaxvoice.models.hifivc.config import DecoderConfig, HiFiVCConfig, PitchEncoderConfig, SpeakerVAEConfig
 
 
 class DownBlockSpeaker(nn.Module):
@@ -123,14 +128,57 @@ class Decoder(nn.Module):
             if len(self.stage_conds):
                 x = x + self.stage_conds[stage](speaker[..., 0]).unsqueeze(-1)
             x = up(functional.leaky_relu(x, 0.1))
-            blocks = [self.resblocks[kernels * stage + index](x, speaker) for index in range(kernels)]
-            x = torch.stack(blocks).sum(0) / kernels
+            first, *others = self.resblocks[kernels * stage : kernels * (stage + 1)]
+            mixed = first(x, speaker)
+            for block in others:
+                mixed = mixed + block(x, speaker)
+            x = mixed / kernels
         return torch.tanh(self.conv_post(functional.leaky_relu(x, config.final_slope)))
+
+
+class HiFiVC(nn.Module):
+    """All networks, under the names of jaxvoice."""
+
+    def __init__(self, config: HiFiVCConfig) -> None:
+        super().__init__()
+        self.content_encoder = torch_conformer.Encoder(config.content)
+        self.speaker_encoder = SpeakerEncoder(config.speaker)
+        self.pitch_encoder = None if config.pitch_encoder is None else PitchEncoder(config.pitch_encoder)
+        self.decoder = Decoder(config.decoder, config.content.dim, config.pitch_channels, config.speaker.size)
+
+    def decode(
+        self,
+        content: Float[Tensor, "batch channels frames"],
+        pitch: Float[Tensor, "batch 2 subframes"] | None,
+        speaker: Float[Tensor, "batch size 1"],
+    ) -> Float[Tensor, "batch samples"]:
+        """The waveform of content features, F0 and speaker vectors."""
+        code = None if self.pitch_encoder is None else self.pitch_encoder(pitch)
+        return self.decoder(content, code, speaker)[:, 0]
+
+    def forward(
+        self,
+        features: Float[Tensor, "frames mels"],
+        pitch: Float[Tensor, "1 2 subframes"] | None,
+        speaker: Float[Tensor, "1 size 1"],
+    ) -> Float[Tensor, " samples"]:
+        """The waveform of one recording."""
+        return self.decode(self.content_encoder(features).T[None], pitch, speaker)[0]
+
+
+def fold_norms(networks: HiFiVC) -> HiFiVC:
+    """Fold weight norms and batch norms for inference; returns `networks`."""
+    torch_conformer.fold_batch_norm(networks.content_encoder)
+    fold_weight_norm(networks)
+    return networks
 
 
 def arrays(module: nn.Module) -> dict[str, np.ndarray]:
     """The weights of `module` under the names of jaxvoice."""
     named = {name: tensor.detach().numpy().copy() for name, tensor in module.state_dict().items()}
+    if isinstance(module, HiFiVC):
+        parts = {part: arrays(child) for part, child in module.named_children()}
+        return {f"{part}.{name}": array for part, found in parts.items() for name, array in found.items()}
     if isinstance(module, PitchEncoder):
         return {f"convs.{int(name.split('.')[0]) // 3}.{name.split('.')[1]}": array for name, array in named.items()}
     return {name.replace(".speaker_convs.", ".conds."): array for name, array in named.items()}
