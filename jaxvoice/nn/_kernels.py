@@ -1,4 +1,4 @@
-"""Convolutions for CPUs in the forms that XLA computes fastest: dense, grouped, and as one matrix product (im2col).
+"""Convolutions for CPUs in the forms that XLA computes fastest: dense, grouped, of images, and as one matrix product.
 
 XLA passes two-dimensional convolutions of channels-last arrays to YNNPACK, except those with groups, with a dilated
 input, or with an output longer than the input. They are faster than XLA's one-dimensional convolutions. A signal is
@@ -302,3 +302,72 @@ def im2col_conv(
     columns = columns.reshape(batch * frames, channels * taps)
     y = lax.dot_general(columns, kernel.reshape(out, channels * taps), (((1,), (1,)), ((), ())))
     return y.reshape(batch, frames, out)
+
+
+def xla_conv2d(
+    x: Float[Array, "n height width in"],
+    kernel: Float[Array, "out in taps_high taps_wide"],
+    stride: int,
+    padding: int,
+) -> Float[Array, "n new_height new_width out"]:
+    """`jaxvoice.nn._ops.conv2d` by XLA's convolution."""
+    return lax.conv_general_dilated(
+        x,
+        kernel.transpose(2, 3, 1, 0),
+        (stride, stride),
+        [(padding, padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def strided_conv2d(
+    x: Float[Array, "n height width in"],
+    kernel: Float[Array, "out in taps_high taps_wide"],
+    stride: int,
+    padding: int,
+) -> Float[Array, "n new_height new_width out"]:
+    """`jaxvoice.nn._ops.conv2d` with a stride.
+
+    XLA's convolution of images is twice as fast as a product with the values under all taps, and needs no memory for
+    them. But XLA lowers its gradients to slow loops, so derivatives are those of the product.
+    """
+    if kernel.shape[1] < _LEAST_CHANNELS:
+        return _columns_conv2d(x, kernel, stride, padding)
+    return _strided_conv2d(x, kernel, stride, padding)
+
+
+@ft.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _strided_conv2d(x, kernel, stride, padding):
+    return xla_conv2d(x, kernel, stride, padding)
+
+
+def _strided_conv2d_jvp(stride, padding, primals, tangents):
+    (x, kernel), (dx, dkernel) = primals, tangents
+    y = _strided_conv2d(x, kernel, stride, padding)
+    terms = []
+    if not isinstance(dx, SymbolicZero):
+        terms.append(_columns_conv2d(dx, kernel, stride, padding))
+    if not isinstance(dkernel, SymbolicZero):
+        terms.append(_columns_conv2d(x, dkernel, stride, padding))
+    return y, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(y)
+
+
+_strided_conv2d.defjvp(_strided_conv2d_jvp, symbolic_zeros=True)
+
+
+def _columns_conv2d(x, kernel, stride, padding):
+    """A convolution with a stride as one product with the values under all taps."""
+    out, _, *taps = kernel.shape
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    sizes = [(size - count) // stride + 1 for size, count in zip(x.shape[1:3], taps, strict=True)]
+    # Positions of the same remainder form a grid of their own, of which each tap reads a contiguous part.
+    cells = [size + -(-count // stride) - 1 for size, count in zip(sizes, taps, strict=True)]
+    high, wide = (cell * stride for cell in cells)
+    x = jnp.pad(x[:, :high, :wide], ((0, 0), (0, max(0, high - x.shape[1])), (0, max(0, wide - x.shape[2])), (0, 0)))
+    grids = x.reshape(x.shape[0], cells[0], stride, cells[1], stride, x.shape[3])
+    parts = [
+        grids[:, i // stride :, i % stride, j // stride :, j % stride][:, : sizes[0], : sizes[1]]
+        for i in range(taps[0])
+        for j in range(taps[1])
+    ]
+    return jnp.concatenate(parts, axis=-1) @ kernel.transpose(2, 3, 1, 0).reshape(-1, out)

@@ -7,12 +7,12 @@ saves two transposes per layer. On platforms other than CPUs, XLA and cuDNN choo
 import math
 
 import jax
-from jax import lax, numpy as jnp
+from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvoice.errors import ShapeError
 from jaxvoice.nn._inputs import check_at_least
-from jaxvoice.nn._kernels import dense_conv, grouped_conv, im2col_conv
+from jaxvoice.nn._kernels import dense_conv, grouped_conv, im2col_conv, strided_conv2d, xla_conv2d
 
 
 def check_time(time: int, least: int, operation: str) -> None:
@@ -114,39 +114,9 @@ def conv2d(
     for size, taps in zip(x.shape[-3:-1], kernel.shape[-2:], strict=True):
         check_time(size, taps - 2 * padding, "a convolution")
     flat = x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:])
-    if stride > 1 and jax.default_backend() == "cpu":
-        y = _strided_conv2d(jnp.pad(flat, ((0, 0), (padding, padding), (padding, padding), (0, 0))), kernel, stride)
-    else:
-        y = lax.conv_general_dilated(
-            flat,
-            kernel.transpose(2, 3, 1, 0),
-            (stride, stride),
-            [(padding, padding)] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+    convolve = strided_conv2d if stride > 1 and jax.default_backend() == "cpu" else xla_conv2d
+    y = convolve(flat, kernel, stride, padding)
     return y.reshape(*x.shape[:-3], *y.shape[1:])
-
-
-def _strided_conv2d(
-    x: Float[Array, "n height width in"], kernel: Float[Array, "out in taps_high taps_wide"], stride: int
-) -> Float[Array, "n new_height new_width out"]:
-    """A convolution with a stride as one product with the values under all taps.
-
-    On CPUs, XLA lowers the gradients of strided convolutions of images to slow loops.
-    """
-    out, _, *taps = kernel.shape
-    sizes = [(size - count) // stride + 1 for size, count in zip(x.shape[1:3], taps, strict=True)]
-    # Positions of the same remainder form a grid of their own, of which each tap reads a contiguous part.
-    cells = [size + -(-count // stride) - 1 for size, count in zip(sizes, taps, strict=True)]
-    high, wide = (cell * stride for cell in cells)
-    x = jnp.pad(x[:, :high, :wide], ((0, 0), (0, max(0, high - x.shape[1])), (0, max(0, wide - x.shape[2])), (0, 0)))
-    grids = x.reshape(x.shape[0], cells[0], stride, cells[1], stride, x.shape[3])
-    parts = [
-        grids[:, i // stride :, i % stride, j // stride :, j % stride][:, : sizes[0], : sizes[1]]
-        for i in range(taps[0])
-        for j in range(taps[1])
-    ]
-    return jnp.concatenate(parts, axis=-1) @ kernel.transpose(2, 3, 1, 0).reshape(-1, out)
 
 
 def _crop(x, padding):

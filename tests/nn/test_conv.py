@@ -111,6 +111,18 @@ def test_dense_conv_is_an_image_convolution(key):
     assert image_convolutions(jax.grad(lambda x: jnp.sum(jnp.square(layer(x)))), x) == ["2,1,400,32"] * 2
 
 
+def test_strided_conv_of_images_needs_no_columns(key):
+    """Its gradient needs them, because the product is transposed."""
+    layer, x = Conv2d(32, 48, 3, stride=2, padding=1, key=key), jnp.asarray(draw(2, 30, 24, 32))
+    assert image_convolutions(layer, x) == ["2,15,12,48"]
+    with_kernel = lambda kernel: eqx.tree_at(lambda conv: conv.weight, layer, kernel)(x)  # noqa: E731
+    gradient = jax.grad(lambda kernel: jnp.sum(jnp.square(with_kernel(kernel))))
+    columns = [
+        "15x12x288xf32" in jax.jit(function).lower(layer.weight).as_text() for function in (with_kernel, gradient)
+    ]
+    assert columns == [False, True]
+
+
 def test_grouped_conv_is_a_loop_over_image_convolutions(key):
     """The output and the input gradient (for both phases of the input) of one group. The kernel gradient is a product.
 
@@ -273,12 +285,13 @@ def test_column_conv(taps, stride, padding, key):
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"), [(3, 2, 1), (3, 2, 0), (4, 3, 2), (2, 3, 0), (1, 2, 0), (1, 1, 0), (3, 1, 0)]
 )
-def test_conv2d(kernel, stride, padding, key):
-    layer = Conv2d(2, 5, kernel, stride=stride, padding=padding, key=key)
-    reference = torch.nn.Conv2d(2, 5, kernel, stride, padding)
+@pytest.mark.parametrize("channels", [2, 32])
+def test_conv2d(kernel, stride, padding, channels, key):
+    layer = Conv2d(channels, 5, kernel, stride=stride, padding=padding, key=key)
+    reference = torch.nn.Conv2d(channels, 5, kernel, stride, padding)
     reference.load_state_dict({name: torch.from_numpy(np.array(getattr(layer, name))) for name in ("weight", "bias")})
-    x = np.random.default_rng(0).normal(size=(2, 3, 9, 6, 2)).astype(np.float32)
-    given = torch.from_numpy(x.reshape(6, 9, 6, 2)).permute(0, 3, 1, 2).requires_grad_()
+    x = np.random.default_rng(0).normal(size=(2, 3, 9, 6, channels)).astype(np.float32)
+    given = torch.from_numpy(x.reshape(6, 9, 6, channels)).permute(0, 3, 1, 2).requires_grad_()
     expected = reference(given)
     np.testing.assert_allclose(
         layer(x).reshape(6, *layer(x).shape[2:]), expected.detach().permute(0, 2, 3, 1), atol=1e-5
@@ -287,8 +300,8 @@ def test_conv2d(kernel, stride, padding, key):
     gradient, dx = eqx.filter_grad(lambda pair: jnp.sum(jnp.square(pair[0](pair[1]))))((layer, jnp.asarray(x)))
     np.testing.assert_allclose(gradient.weight, reference.weight.grad, atol=1e-3)
     assert given.grad is not None
-    np.testing.assert_allclose(dx.reshape(6, 9, 6, 2), given.grad.permute(0, 2, 3, 1), atol=1e-4)
-    with pytest.raises(ShapeError, match=r"it should be \(\*batch, height, width, 2\)"):
+    np.testing.assert_allclose(dx.reshape(6, 9, 6, channels), given.grad.permute(0, 2, 3, 1), atol=1e-4)
+    with pytest.raises(ShapeError, match=rf"it should be \(\*batch, height, width, {channels}\)"):
         layer(x[..., :1])
 
 
@@ -434,8 +447,9 @@ def test_no_gradient_is_lowered_to_the_naive_convolution_loop(key):
         Conv1d(20, 40, 9, stride=2, padding=4, groups=4, key=keys[2]),
     ]
     assert not slow_convolutions(compiled(layers, draw(2, 50, 20)))
-    images = [Conv2d(20, 20, 3, stride=2, padding=1, key=k) for k in keys[:2]]
-    assert not slow_convolutions(compiled(images, draw(2, 30, 24, 20)))
+    for channels in (20, 32):
+        images = [Conv2d(channels, channels, 3, stride=2, padding=1, key=k) for k in keys[:2]]
+        assert not slow_convolutions(compiled(images, draw(2, 30, 24, channels)))
     # The check detects the loop: Equinox's transposed convolution is lowered to it.
     theirs = [eqx.nn.ConvTranspose1d(20, 20, 8, stride=4, padding=2, key=keys[3])]
     assert slow_convolutions(compiled(theirs, draw(2, 20, 50), lambda layer, x: jax.vmap(layer)(x)))
