@@ -32,12 +32,11 @@ def relative_positions(time: int, dim: int, dtype: DTypeLike = jnp.float32) -> F
     return jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(2 * time - 1, dim).astype(dtype)
 
 
-def _shift(logits: Float[Array, "*batch time 2*time-1"]) -> Float[Array, "*batch time time"]:
-    """Entry `(i, j)` of the result is entry `(i, time - 1 - i + j)` of `logits` (arXiv 1901.02860, appendix B)."""
+def _shift(logits: Float[Array, "*batch time 2*time"]) -> Float[Array, "*batch time time"]:
+    """Entry `(i, j)` of the result is entry `(i, time - i + j)` of `logits` (arXiv 1901.02860, appendix B)."""
     *batch, time, width = logits.shape
-    padded = jnp.pad(logits, [(0, 0)] * (len(batch) + 1) + [(1, 0)])
-    moved = padded.reshape(*batch, (width + 1) * time)[..., time:]
-    return moved.reshape(*batch, time, width)[..., :time]
+    moved = logits.reshape(*batch, width * time)[..., time:]
+    return moved.reshape(*batch, time, width - 1)[..., :time]
 
 
 class RelativeAttention(Module):
@@ -108,12 +107,15 @@ class RelativeAttention(Module):
             return query + bias.astype(query.dtype).reshape(shape)
 
         query, keys, values = (split(linear(x)) for linear in (self.linear_q, self.linear_k, self.linear_v))
-        distances = split(self.linear_pos(positions.astype(x.dtype)))
+        # The shift needs a first column of arbitrary logits.
+        distances = split(self.linear_pos(jnp.pad(positions.astype(x.dtype), ((1, 0), (0, 0)))))
+        # Without an own copy for each example, XLA transposes the logits.
+        distances = jnp.broadcast_to(distances, (*query.shape[:-2], *distances.shape[-2:]))
         content = jnp.einsum(
             "...qd,...kd->...qk", biased(query, self.pos_bias_u), keys, preferred_element_type=jnp.float32
         )
         relative = jnp.einsum(
-            "...hqd,hpd->...hqp", biased(query, self.pos_bias_v), distances, preferred_element_type=jnp.float32
+            "...qd,...pd->...qp", biased(query, self.pos_bias_v), distances, preferred_element_type=jnp.float32
         )
         logits = (content + _shift(relative)) * (1 / math.sqrt(head_dim))
         if mask is not None:
