@@ -24,7 +24,7 @@ from experiments.benchmarks import common, flops
 from experiments.benchmarks.inference import Preset, torch_sizes
 from experiments.benchmarks.timing import Harness, TimingOptions, limit_threads
 from jaxvoice.dsp.mel_config import mel_filterbank
-from jaxvoice.models.hifigan.config import PRESETS
+from jaxvoice.models.hifigan.config import PRESETS, DiscriminatorConfig
 from jaxvoice.training.process import keep_freed_memory, return_freed_memory
 from jaxvoice.training.training_state import Precision
 
@@ -71,22 +71,25 @@ def noise(batch: int, segment: int) -> Audio:
 
 def torch_networks(preset: Preset) -> Any:
     """Generator, multi-period and multi-scale discriminators of torch, with the same weights in every call."""
+    from experiments.benchmarks import torch_hifigan
+
+    mpd, msd = torch_discriminators(PRESETS[preset].discriminators)
+    return torch_hifigan.Generator(**torch_sizes(preset)), mpd, msd
+
+
+def torch_discriminators(sizes: DiscriminatorConfig) -> Any:
+    """Multi-period and multi-scale discriminators of torch, with the same weights in every call."""
     import torch
 
     from experiments.benchmarks import torch_hifigan
 
     torch.manual_seed(0)
-    sizes = PRESETS[preset].discriminators
-    scale_discriminators = torch_hifigan.MultiScaleDiscriminator(sizes.scales, width=sizes.width)
+    msd = torch_hifigan.MultiScaleDiscriminator(sizes.scales, width=sizes.width)
     # Every call is a power iteration. The random vectors that spectral norm begins with make the outputs overflow.
     with torch.no_grad():
         for _ in range(10):
-            scale_discriminators(torch.zeros(1, 1, 2048))
-    return (
-        torch_hifigan.Generator(**torch_sizes(preset)),
-        torch_hifigan.MultiPeriodDiscriminator(sizes.periods, width=sizes.width),
-        scale_discriminators,
-    )
+            msd(torch.zeros(1, 1, 2048))
+    return torch_hifigan.MultiPeriodDiscriminator(sizes.periods, width=sizes.width), msd
 
 
 def torch_step(options: Options, *, skip_unused: bool) -> Step:
@@ -129,34 +132,50 @@ def state_with(task: Any, weights: dict[str, Any]) -> Any:
 
 def jaxvoice_step(options: Options, weights: dict[str, Any] | None) -> tuple[Step, float]:
     """Training step in jaxvoice, with the given weights or its own initial ones, and the seconds of its compilation."""
-    import equinox as eqx
     import jax
 
     from jaxvoice.data import CropBatch
     from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
-    from jaxvoice.training.compiled_step import compiler_options
 
     task = HiFiGANTask(TrainingConfig(PRESETS[options.preset], precision=options.precision), steps_per_epoch=100)
     state = task.init(key=jax.random.key(0)) if weights is None else state_with(task, weights)
     samples = noise(options.batch, options.segment)
     batch = CropBatch(samples, np.full(options.batch, 1 / 32768, np.float32))
+    run, seconds = compiled_step(task, state, batch)
+
+    def step() -> dict[str, float]:
+        metrics = run()
+        losses = {name: float(metrics[name]) for name in LOSSES}
+        return losses | {"mel_times_45": task.config.loss_weights.mel * float(metrics["mel_l1"])}
+
+    return step, seconds
+
+
+def compiled_step(task: Any, state: Any, batch: Any, *, phase: int = 0) -> tuple[Callable[[], dict[str, Any]], float]:
+    """A step of a task, compiled as in `jaxvoice.training.loop`, and the seconds of its compilation.
+
+    Each call updates the state and returns the metrics, once both are computed.
+    """
+    import equinox as eqx
+    import jax
+
+    from jaxvoice.training.compiled_step import compiler_options
+
     arrays, static = eqx.partition(state, eqx.is_array)
 
-    def run(arrays: Any, batch: CropBatch) -> tuple[Any, dict[str, jax.Array]]:
-        state, metrics = task.step(eqx.combine(arrays, static), batch, key=jax.random.key(0), phase=0)
+    def run(arrays: Any, batch: Any) -> tuple[Any, dict[str, jax.Array]]:
+        state, metrics = task.step(eqx.combine(arrays, static), batch, key=jax.random.key(0), phase=phase)
         return eqx.filter(state, eqx.is_array), metrics
 
-    start = time.perf_counter()
+    arrays, start = jax.device_put(arrays), time.perf_counter()
     program = jax.jit(run, donate_argnums=0).lower(arrays, batch).compile(compiler_options())
     return_freed_memory()
     seconds = time.perf_counter() - start
 
-    def step() -> dict[str, float]:
+    def step() -> dict[str, Any]:
         nonlocal arrays
         arrays, metrics = program(arrays, batch)
-        jax.block_until_ready(arrays)
-        losses = {name: float(metrics[name]) for name in LOSSES}
-        return losses | {"mel_times_45": task.config.loss_weights.mel * float(metrics["mel_l1"])}
+        return jax.block_until_ready((arrays, metrics))[1]
 
     return step, seconds
 

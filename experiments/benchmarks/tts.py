@@ -27,6 +27,7 @@ from jaxtyping import Float32
 from experiments.benchmarks import common
 from experiments.benchmarks.flops import traced_gflop, upsampling_gflop
 from experiments.benchmarks.timing import Harness, TimingOptions, limit_threads
+from experiments.benchmarks.train_step import compiled_step
 from jaxvoice.data.batches import UtteranceBatch
 from jaxvoice.models.gaussian_tts.config import DecoderConfig, DurationConfig, EncoderConfig, GaussianTTSConfig
 from jaxvoice.text.phonemes import ALIGNED
@@ -207,7 +208,6 @@ def jaxvoice_step(
     import jax
 
     from jaxvoice.models.gaussian_tts.training import GaussianTTSTask, TrainingConfig
-    from jaxvoice.training.compiled_step import compiler_options
 
     task = GaussianTTSTask(TrainingConfig(networks.config, precision=precision), steps_per_epoch=100)
     # Arrays are donated to the step, so the model and its average must not share them.
@@ -227,20 +227,11 @@ def jaxvoice_step(
         state,
         (*copies[0], *copies[1], durations),
     )
-    arrays, static = eqx.partition(state, eqx.is_array)
-
-    def run(arrays, batch):
-        state, metrics = task.step(eqx.combine(arrays, static), batch, key=jax.random.key(0), phase=phase)
-        return eqx.filter(state, eqx.is_array), metrics
-
-    arrays = jax.device_put(arrays)
-    program = jax.jit(run, donate_argnums=0).lower(arrays, batch).compile(compiler_options())
+    step, _ = compiled_step(task, state, batch, phase=phase)
     names = ("duration",) if phase else ("first", "second")
 
     def call():
-        nonlocal arrays
-        arrays, metrics = program(arrays, batch)
-        jax.block_until_ready(arrays)
+        metrics = step()
         return np.array([metrics[name] for name in names], np.float32)
 
     return call
