@@ -81,7 +81,7 @@ def default_experiment(preset: str) -> Experiment:
     """The settings of a preset, `tiny` or `full`."""
     model = hifivc.preset(preset)
     if preset == "tiny":
-        optimizer = OptimizerConfig(learning_rate=1e-3, decay=0.999, decay_steps=4)
+        optimizer = OptimizerConfig(learning_rate=1e-3, decay=0.999, decay_steps=5)
         weights = LossWeights(stft=10.0, kl_warmup_steps=1000)
         training = TrainingConfig(
             model, optimizer, optimizer, weights, segment_frames=16, ema_decay=0.995, reconstruction_steps=30_000

@@ -15,18 +15,24 @@ from jaxvoice.config import check_not_negative, check_types, format_value
 from jaxvoice.dsp.pitch_tracking import PitchConfig as PitchConfig, track_pitch as track_pitch
 from jaxvoice.errors import AudioError, ShapeError
 
+_FRAMES_PER_SECOND = 100
 _LARGEST_RATIO = 2.0
 _MAD_TO_DEVIATION = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 
 
-def pitch_features(f0: Float[np.ndarray, " frames"], frames: int | None = None) -> Float32[np.ndarray, "2 frames"]:
+def pitch_features(
+    f0: Float[np.ndarray, " frames"], frames: int | None = None, *, phase: bool = False
+) -> Float32[np.ndarray, "rows frames"]:
     """F0 as two rows for a network: its natural logarithm without gaps, and 1 where the frame is voiced, otherwise 0.
+
+    With `phase`, a third row is the phase of an oscillation with this F0 at the start of each frame of 10 ms, in
+    cycles from 0 to 1.
 
     Between voiced frames, F0 is interpolated linearly in Hz. Before the first and after the last, it is that of the
     nearest voiced frame. Without any voiced frame, both rows are 0.
 
     **Arguments:** `frames`: the number of frames of the result, to which the rows are cut, or extended by their last
-    column.
+    column; `phase`: whether to add the row of the phase.
 
     **Raises:** `ShapeError` unless `f0` is `(frames,)` of finite numbers that are at least 0, and `frames` positive.
 
@@ -40,11 +46,14 @@ def pitch_features(f0: Float[np.ndarray, " frames"], frames: int | None = None) 
     if voiced.size:
         rows[0] = np.log(np.interp(np.arange(len(f0)), voiced, f0[voiced]))
         rows[1, voiced] = 1
-    if frames is None:
+    if frames is not None:
+        if not isinstance(frames, int | np.integer) or frames < 1:
+            raise ShapeError(f"frames is {format_value(frames)}; it should be a positive whole number, or None.")
+        rows = np.pad(rows[:, :frames], ((0, 0), (0, max(0, frames - len(f0)))), mode="edge")
+    if not phase:
         return rows
-    if not isinstance(frames, int | np.integer) or frames < 1:
-        raise ShapeError(f"frames is {format_value(frames)}; it should be a positive whole number, or None.")
-    return np.pad(rows[:, :frames], ((0, 0), (0, max(0, frames - len(f0)))), mode="edge")
+    cycles = np.cumsum(np.exp(rows[0].astype(np.float64)) / _FRAMES_PER_SECOND)
+    return np.concatenate([rows, np.pad(cycles[:-1], (1, 0))[None] % 1], dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -288,7 +288,8 @@ class VoiceConverter:
         )
         ratio = content.hop_length // content.mel.hop_length
         frames = -(-features.shape[1] // ratio) * self.config.pitch_encoder.downsampling
-        return SourceFeatures(features, pitch_features(f0, frames))
+        phase = self.config.decoder.harmonic_source
+        return SourceFeatures(features, pitch_features(f0, frames, phase=phase))
 
     def _changed_pitch(
         self, f0: Float32[np.ndarray, " frames"], recording: Recording, voice: Voice, pitch: Pitch

@@ -146,6 +146,9 @@ class DecoderConfig:
     the input of each stage, as the paper describes; or nowhere, as in HiFi-GAN."""
     input_norm: bool = False
     """Whether content features pass through a layer norm; an assumption."""
+    harmonic_source: bool = False
+    """Whether every stage also reads the harmonics of F0, which HiFi-VC does not do. Training then learns the F0 of the
+    source in minutes instead of days."""
     final_slope: float = 0.01
     """Slope of the leaky ReLU before the last convolution; 0.01, that of HiFi-GAN, is an assumption."""
 
@@ -176,7 +179,7 @@ class DecoderConfig:
         """The numbers of frames before and after a frame that influence its samples."""
         before, after = self._stages().receptive_field
         # The field of HiFi-GAN counts the three frames on each side that a first convolution of seven taps reads.
-        reach = self.pre_kernel_size // 2 - 3
+        reach = self.pre_kernel_size // 2 - 3 + (1 if self.harmonic_source else 0)
         return before + reach, after + reach
 
     @property
@@ -187,6 +190,11 @@ class DecoderConfig:
     def first_width(self, pitch_channels: int) -> int:
         """Input channels of the first upsampling for a pitch code with `pitch_channels`, 0 without one."""
         return self.pre_channels + (pitch_channels if self.fusion == "concat" else 0)
+
+
+def source_kernel(stride: int) -> int:
+    """The kernel size of the convolution to a stage with this stride: twice the stride, so that windows overlap."""
+    return 1 if stride == 1 else 2 * stride + stride % 2
 
 
 REFERENCE_MEL = MelConfig(
@@ -239,6 +247,8 @@ class HiFiVCConfig:
             )
         encoder = self.pitch_encoder
         if encoder is None:
+            if self.decoder.harmonic_source:
+                raise ConfigError("pitch_encoder is None; decoder.harmonic_source needs F0. Set it to False.")
             return
         if encoder.downsampling * content.mel.sample_rate != content.hop_length * PITCH_RATE:
             raise ConfigError(
@@ -255,6 +265,11 @@ class HiFiVCConfig:
     def pitch_channels(self) -> int:
         """Channels of the pitch code; 0 without a pitch encoder."""
         return 0 if self.pitch_encoder is None else self.pitch_encoder.channels
+
+    @property
+    def pitch_rows(self) -> int:
+        """Values of F0 per subframe that the model reads: log F0, voicing and, for a harmonic source, the phase."""
+        return 3 if self.decoder.harmonic_source else 2
 
 
 PRESETS: dict[str, HiFiVCConfig] = {
@@ -274,6 +289,7 @@ PRESETS: dict[str, HiFiVCConfig] = {
             resblock_kernel_sizes=(3, 5, 7),
             resblock_dilation_sizes=((1,), (2,), (3,)),
             pre_channels=96,
+            harmonic_source=True,
         ),
         discriminators=DiscriminatorConfig(periods=(2, 3, 5), scales=1, width=1 / 8),
     ),

@@ -15,6 +15,7 @@ from jaxvoice.models.hifigan.generator import (
     zero_unless,
 )
 from jaxvoice.models.hifivc.config import DecoderConfig
+from jaxvoice.models.hifivc.harmonic_source import HarmonicSource
 from jaxvoice.nn import Conv1d, ConvTranspose1d, LayerNorm, Linear, Module
 
 
@@ -32,6 +33,7 @@ class Decoder(Module):
     resblocks: list[ResBlock1]
     conv_post: Conv1d
     stage_conds: list[Linear] | None
+    source: HarmonicSource | None
     content_channels: int = eqx.field(static=True)
     pitch_channels: int = eqx.field(static=True)
     speaker_size: int = eqx.field(static=True)
@@ -44,9 +46,13 @@ class Decoder(Module):
         content_channels: int = 512,
         pitch_channels: int = 0,
         speaker_size: int = 128,
+        subframes: int = 4,
+        sample_rate: int = 24000,
         key: PRNGKeyArray,
     ):
         """Draw weights from torch's default distribution; `pitch_channels=0` is a decoder without pitch code.
+
+        `subframes`, the values of F0 per frame, and `sample_rate` of the output in Hz are those of a harmonic source.
 
         The N(0, 0.01) of HiFi-GAN has no effect, since weight norm overwrites it.
         """
@@ -75,6 +81,15 @@ class Decoder(Module):
             key=blocks_key,
         )
         self.conv_post = Conv1d(widths[-1], 1, 7, padding=3, weight_norm=True, key=post_key)
+        self.source = None
+        if config.harmonic_source:
+            self.source = HarmonicSource(
+                widths[1:],
+                config.upsample_rates,
+                sample_rate=sample_rate,
+                subframe=config.hop_length // subframes,
+                key=jax.random.fold_in(cond_key, 1),
+            )
         self.stage_conds = None
         if config.conditioning == "stage_inputs":
             keys = jax.random.split(cond_key, len(self.ups))
@@ -103,6 +118,11 @@ class Decoder(Module):
         **Raises:** `ShapeError` if a shape does not match the configuration or the batch of `content`.
         """
         self._check(content, pitch_code, speaker)
+        signals = None
+        if self.source is not None and pitch_code is not None:
+            kept = pitch_code[..., self.pitch_channels :]
+            signals = self.source(kept.reshape(*kept.shape[:-2], -1, 3))
+            pitch_code = pitch_code[..., : self.pitch_channels]
         length = None if length is None else jnp.asarray(length)
         mask = valid_frames(length, content.shape[-2], content.shape[:-2])
         content = zero_unless(mask, content)
@@ -122,6 +142,7 @@ class Decoder(Module):
             length=length,
             final_slope=self.config.final_slope,
             before=None if stage_conds is None else lambda i, x: x + stage_conds[i](speaker),
+            after=None if signals is None else lambda i, x: x + signals[i].astype(x.dtype),
         )
 
     def _check(self, content: Array, pitch_code: Array | None, speaker: Array) -> None:
@@ -131,7 +152,8 @@ class Decoder(Module):
                 "with at least one frame."
             )
         batch = content.shape[:-2]
-        expected = (*content.shape[:-1], self.pitch_channels) if self.pitch_channels else None
+        kept = 0 if self.source is None else 3 * (self.config.hop_length // self.source.subframe)
+        expected = (*content.shape[:-1], self.pitch_channels + kept) if self.pitch_channels else None
         given = None if pitch_code is None else pitch_code.shape
         if given != expected:
             raise ShapeError(

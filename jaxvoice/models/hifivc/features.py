@@ -23,15 +23,17 @@ from jaxvoice.models.hifivc.config import HiFiVCConfig
 _LARGEST = 2**20  # frames
 
 
-def pack_pitch(pitch: Float[np.ndarray, "2 subframes"], per_frame: int) -> Float[np.ndarray, "channels frames"]:
+def pack_pitch(pitch: Float[np.ndarray, "rows subframes"], per_frame: int) -> Float[np.ndarray, "channels frames"]:
     """F0 features with the `per_frame` values of a content frame as channels, so that crops start at content frames."""
-    return pitch.reshape(2, -1, per_frame).swapaxes(1, 2).reshape(2 * per_frame, -1)
+    rows = len(pitch)
+    return pitch.reshape(rows, -1, per_frame).swapaxes(1, 2).reshape(rows * per_frame, -1)
 
 
-def unpack_pitch(packed: Float[Array, "batch channels frames"]) -> Float[Array, "batch subframes 2"]:
+def unpack_pitch(packed: Float[Array, "batch channels frames"], per_frame: int) -> Float[Array, "batch subframes rows"]:
     """The inverse of `pack_pitch` for a batch, with time first."""
     batch, channels, frames = packed.shape
-    return packed.reshape(batch, 2, channels // 2, frames).transpose(0, 3, 2, 1).reshape(batch, -1, 2)
+    rows = channels // per_frame
+    return packed.reshape(batch, rows, per_frame, frames).transpose(0, 3, 2, 1).reshape(batch, -1, rows)
 
 
 def unpack_speech(packed: Shaped[Array, "batch hop frames"]) -> Shaped[Array, "batch samples"]:
@@ -105,7 +107,8 @@ def training_columns(
         if config.pitch_encoder is not None:
             per_frame = config.pitch_encoder.downsampling
             f0, frames = track_pitch(speech(row), content_rate, config.pitch), content_frames(len(speech(row)), config)
-            values["pitch"] = pack_pitch(pitch_features(f0, per_frame * frames), per_frame)
+            phase = config.decoder.harmonic_source
+            values["pitch"] = pack_pitch(pitch_features(f0, per_frame * frames, phase=phase), per_frame)
         if computed_content:
             samples, gain = to_int16(speech(row))
             hop = config.content.hop_length

@@ -39,8 +39,9 @@ class SourceFeatures:
 
     features: Float32[np.ndarray, "mels frames"]
     """Normalised log-mels of the content encoder, of the whole recording."""
-    pitch: Float32[np.ndarray, "2 subframes"] | None
-    """Log F0 and voicing flag, four values for each content frame; `None` for a model without pitch encoder."""
+    pitch: Float32[np.ndarray, "rows subframes"] | None
+    """Log F0, voicing flag and, for a harmonic source, the phase, four values for each content frame; `None` for a
+    model without pitch encoder."""
 
 
 class HiFiVCInference:
@@ -195,6 +196,8 @@ def pitch_code(
     if frames <= block:
         padded = _stacked([pitch.T], ratio * bucket_size(frames, block))[0]
         return np.asarray(_encode_pitch(encoder, jnp.asarray(padded), jnp.asarray(frames, jnp.int32)))[:frames]
+    if encoder.keeps_input and encoder.config.instance_norm:
+        raise ConfigError("instance_norm is True; it should be False with a harmonic source and long recordings.")
     windows = list(plan_windows(frames, block, _pitch_context(encoder.config)))
     strides = [conv.stride for conv in encoder.convs]
 
@@ -213,7 +216,8 @@ def pitch_code(
     moments: tuple[Array, ...] = ()
     while encoder.config.instance_norm and len(moments) < len(strides):
         moments = (*moments, jnp.asarray(_moments(part for _, part in blocks(moments))))
-    code = np.empty((frames, encoder.config.channels), np.float32)
+    width = encoder.config.channels + (3 * ratio if encoder.keeps_input else 0)
+    code = np.empty((frames, width), np.float32)
     for window, part in blocks(moments):
         code[window.keep_from : window.keep_to] = part
     return code

@@ -47,12 +47,15 @@ class HiFiVC(Module):
         self.speaker_encoder = SpeakerEncoder(config.speaker, key=speaker_key)
         self.pitch_encoder = None
         if config.pitch_encoder is not None:
-            self.pitch_encoder = PitchEncoder(config.pitch_encoder, key=pitch_key)
+            keeps_input = config.decoder.harmonic_source
+            self.pitch_encoder = PitchEncoder(config.pitch_encoder, keeps_input=keeps_input, key=pitch_key)
         self.decoder = Decoder(
             config.decoder,
             content_channels=config.content.dim,
             pitch_channels=config.pitch_channels,
             speaker_size=config.speaker.size,
+            subframes=0 if config.pitch_encoder is None else config.pitch_encoder.downsampling,
+            sample_rate=config.mel.sample_rate,
             key=decoder_key,
         )
 

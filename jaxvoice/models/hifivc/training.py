@@ -213,7 +213,9 @@ class HiFiVCTask(Task):
         """
         columns, precision = batch.columns, self.config.precision
         audio = jnp.asarray(columns["audio"]).astype(jnp.float32) * jnp.asarray(columns["gain"])[:, None]
-        pitch = unpack_pitch(jnp.asarray(columns["pitch"])) if "pitch" in columns else None
+        pitch, encoder = None, self.config.model.pitch_encoder
+        if encoder is not None:
+            pitch = unpack_pitch(jnp.asarray(columns["pitch"]), encoder.downsampling)
         reference, length = jnp.asarray(columns["reference"]).swapaxes(1, 2), jnp.asarray(batch.lengths["reference"])
         target = _mels(audio, self.mel)
 

@@ -13,6 +13,7 @@ from jaxvoice.data.store import Store
 from jaxvoice.dsp.framing import bucket_size
 from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.models.hifivc.config import HiFiVCConfig
+from jaxvoice.models.hifivc.features import unpack_pitch
 from jaxvoice.models.hifivc.network import HiFiVC
 from jaxvoice.training.provenance import describe_held_out
 from jaxvoice.training.task import Sample, ValidationResult
@@ -112,7 +113,7 @@ class Validation:
         if self.config.pitch_encoder is not None:
             per_frame = self.config.pitch_encoder.downsampling
             packed = np.asarray(store["pitch"][row], np.float32)
-            pitch = packed.reshape(2, per_frame, frames).swapaxes(1, 2).reshape(2, -1).T
+            pitch = np.asarray(unpack_pitch(jnp.asarray(packed[None]), per_frame))[0]
             pitch = jnp.asarray(np.pad(pitch, ((0, extra * per_frame), (0, 0))))
         content = jnp.asarray(np.pad(content, ((0, extra), (0, 0))))
         audio = np.asarray(_decode(networks, content, pitch, jnp.asarray(voice), jnp.asarray(frames)))

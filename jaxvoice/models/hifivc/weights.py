@@ -1,6 +1,7 @@
 """HiFi-VC's weights: names and shapes, and the rules that convert the tensors of an archive. Does not import jax."""
 
 import itertools
+import math
 import re
 from collections.abc import Mapping
 
@@ -9,7 +10,7 @@ from jaxtyping import Shaped
 
 from jaxvoice.models.conformer.weights import encoder_shapes
 from jaxvoice.models.hifivc.archive_structure import ArchiveStructure
-from jaxvoice.models.hifivc.config import HiFiVCConfig
+from jaxvoice.models.hifivc.config import HiFiVCConfig, source_kernel
 from jaxvoice.weights.archive import Tensors
 from jaxvoice.weights.rules import Ignore, Rule
 
@@ -86,6 +87,10 @@ def _decoder_shapes(config: HiFiVCConfig) -> Shapes:
                 shapes |= _conv(f"{at}.convs2.{j}", (width, width, taps), width)
                 if decoder.conditioning == "resblocks":
                     shapes |= _conv(f"{at}.conds.{j}", (width, config.speaker.size, 1), width)
+    if decoder.harmonic_source:
+        for i, width in enumerate(decoder.widths[1:]):
+            kernel = source_kernel(math.prod(decoder.upsample_rates[i + 1 :]))
+            shapes |= _conv(f"source.convs.{i}", (width, 1, kernel), width, norm=False)
     shapes |= _conv("conv_post", (1, decoder.widths[-1], 7), 1)
     return shapes
 

@@ -106,7 +106,7 @@ def test_pitch_of_a_frame_is_packed_into_channels():
     packed = pack_pitch(pitch, 4)
     np.testing.assert_array_equal(packed[:4, 2], [8, 9, 10, 11])
     np.testing.assert_array_equal(packed[4:, 2], [108, 109, 110, 111])
-    crop = unpack_pitch(jnp.asarray(packed[None, :, 1:4]))
+    crop = unpack_pitch(jnp.asarray(packed[None, :, 1:4]), 4)
     np.testing.assert_array_equal(crop[0], pitch[:, 4:16].T)
 
 
@@ -124,7 +124,7 @@ def test_rows_are_crops_with_references_of_the_same_speaker(store, batches):
     for batch in batches:
         assert batch.columns["audio"].shape == (4, 4 * 960) and batch.columns["content"].shape == (4, 8, 4)
         assert batch.columns["reference"].shape == (4, 80, 24)
-        pitch = unpack_pitch(jnp.asarray(batch.columns["pitch"]))
+        pitch = unpack_pitch(jnp.asarray(batch.columns["pitch"]), 4)
         assert pitch.shape == (4, 16, 2)
         of_row = (np.median(pitch[..., 0], axis=1) > np.log(150)).astype(int)
         assert sorted(of_row) == [0, 0, 1, 1] and set(of_row) == set(speakers.values())
