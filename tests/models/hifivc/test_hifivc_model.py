@@ -125,7 +125,7 @@ def test_presets_have_the_sizes_of_their_descriptions():
     # The encoder of NeMo without its running statistics and the weights of its batch norms.
     assert count_parameters(full.content_encoder) == 121_435_136 - 18 * 2 * 512
     tiny = eqx.filter_eval_shape(HiFiVC, preset("tiny"), key=jax.random.key(0))
-    assert count_parameters(tiny) < 2e6 and count_parameters(tiny.decoder) < 5e5
+    assert count_parameters(tiny) < 2e6 and count_parameters(tiny.decoder) < 5.2e5
     discriminators = eqx.filter_eval_shape(Discriminators, preset("tiny").discriminators, key=jax.random.key(0))
     assert count_parameters(discriminators) < 6e5
     assert preset("full").discriminators == DiscriminatorConfig()
