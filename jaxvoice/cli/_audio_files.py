@@ -1,10 +1,10 @@
 """Shared by the commands that convert audio files one by one: names of outputs, and the loop over the inputs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from jaxvoice.cli._setup import make_folder
+from jaxvoice.cli._setup import check_folder, make_folder
 from jaxvoice.console import print_message, print_text
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError
 
@@ -27,7 +27,8 @@ def into_folder(inputs: Sequence[Path], output: Path) -> bool:
 def output_files(inputs: Sequence[Path], output: Path) -> dict[Path, Path]:
     """The WAV file to write for each input: `output`, or a file of the same stem in the folder `output`.
 
-    **Raises:** `ConfigError` if inputs and output do not match; `AudioError` if an input would be overwritten.
+    **Raises:** `ConfigError` if inputs and output do not match, or OUTPUT cannot be written; `AudioError` if an input
+    would be overwritten.
     """
     folder = into_folder(inputs, output)
     if not folder and (len(inputs) > 1 or output.suffix.lower() != ".wav"):
@@ -36,6 +37,10 @@ def output_files(inputs: Sequence[Path], output: Path) -> dict[Path, Path]:
             f"OUTPUT is {output}; it should be {expected}. If the name of the folder has a suffix, create the "
             "folder first."
         )
+    if folder:
+        check_folder(output)
+    elif not output.parent.is_dir():
+        raise ConfigError(f"OUTPUT is {output}; it should be in an existing folder.")
     targets = {path: output / f"{path.stem}.wav" if folder else output for path in inputs}
     sources: dict[Path, Path] = {}
     for path, target in targets.items():
@@ -50,13 +55,15 @@ def output_files(inputs: Sequence[Path], output: Path) -> dict[Path, Path]:
 def convert_files(
     outputs: Mapping[Path, Path],
     output: Path,
-    convert: "Callable[[Path], np.ndarray]",
+    convert: "Callable[[Path], Iterable[np.ndarray]]",
     sample_rate: int,
     *,
     subtype: Literal["pcm16", "float"],
     debug: bool,
 ) -> int:
-    """Write the audio that `convert` returns for each input. A failed file is reported, and the others are converted.
+    """Write the audio that `convert` returns for each input in parts, of which one at a time is in memory.
+
+    A failed file is reported, and the others are converted.
 
     **Arguments:** `outputs`, the result of `output_files` for `output`; `sample_rate` of the audio; `subtype` of the
     WAV files; `debug`, whether the first error is raised.
@@ -65,7 +72,7 @@ def convert_files(
     """
     from tqdm import tqdm
 
-    from jaxvoice.data import write_wav
+    from jaxvoice.data.audio import write_wav_parts
 
     if into_folder(list(outputs), output):
         make_folder(output)
@@ -73,9 +80,8 @@ def convert_files(
     # disable=None: no bar unless stderr is a terminal.
     for path, target in tqdm(outputs.items(), unit="file", disable=True if len(outputs) == 1 else None):
         try:
-            samples = convert(path)
-            write_wav(target, samples, sample_rate, "PCM_16" if subtype == "pcm16" else "FLOAT")
-            seconds += len(samples) / sample_rate
+            samples = write_wav_parts(target, convert(path), sample_rate, "PCM_16" if subtype == "pcm16" else "FLOAT")
+            seconds += samples / sample_rate
         except JaxvoiceError as failure:
             if debug:
                 raise

@@ -1,6 +1,7 @@
 """Shared by the commands: output folders, the compilation cache, and warnings on stderr."""
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,18 @@ def make_folder(folder: Path) -> None:
         raise ConfigError(
             f"The folder {folder} cannot be created ({failure.strerror}); choose another OUTPUT."
         ) from failure
+
+
+def check_folder(folder: Path) -> None:
+    """Check that `folder` can be written, or created with its parents, without creating it.
+
+    **Raises:** `ConfigError` if it cannot.
+    """
+    absolute = folder.absolute()
+    existing = next((path for path in (absolute, *absolute.parents) if os.path.lexists(path)), absolute)
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        problem = "is not writable" if existing.is_dir() else "is not a folder"
+        raise ConfigError(f"The folder {folder} cannot be written: {existing} {problem}. Choose another OUTPUT.")
 
 
 def use_compilation_cache() -> None:

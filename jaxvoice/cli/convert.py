@@ -1,6 +1,6 @@
 """`jaxvoice convert`: speech to the same speech in another voice."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -60,9 +60,9 @@ class Convert:
         with printed_warnings():
             voice = read_voice(converter, self.voice)
 
-        def convert(path: Path) -> "np.ndarray":
+        def convert(path: Path) -> "Iterator[np.ndarray]":
             with printed_warnings():
-                return converter.convert(path, voice, pitch=pitch)
+                return converter.convert_chunks(path, voice, pitch=pitch)
 
         return convert_files(outputs, output, convert, converter.sample_rate, subtype=self.subtype, debug=self.debug)
 

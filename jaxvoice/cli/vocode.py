@@ -56,7 +56,7 @@ class Vocode:
         return convert_files(
             outputs,
             self.paths[-1],
-            lambda path: self.vocode(vocoder, path, cond),
+            lambda path: [self.vocode(vocoder, path, cond)],
             vocoder.sample_rate,
             subtype=self.subtype,
             debug=self.debug,

@@ -3,13 +3,13 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int16
+from jaxtyping import Float, Float32, Int16
 
 from jaxvoice.data.audio_headers import StreamedFile, missing_bytes, streamed_header, wav_header
 from jaxvoice.dsp.resampling import resample, whole_rate
@@ -191,10 +191,65 @@ def write_wav(
     if waveform.ndim != 1:
         raise ShapeError(f"samples has shape {waveform.shape}; it should be (samples,). Write one channel to {path}.")
     if waveform.size == 0:
-        raise AudioError(f"samples is empty; it should contain at least one sample. {path} was not written.")
+        raise _empty(path)
     bad = sum(int(np.count_nonzero(~np.isfinite(block))) for block in _blocks(waveform))
     if bad:
         raise AudioError(f"{bad} of {waveform.size} samples are NaN or infinite; {path} was not written.")
+    _header(path, waveform.size, rate, _sample_type(path, rate, subtype))
+    write_wav_parts(path, [waveform], rate, subtype)
+
+
+def write_wav_parts(
+    path: str | Path,
+    parts: Iterable[Float[np.ndarray, " samples"]],
+    sample_rate: float,
+    subtype: Literal["PCM_16", "FLOAT"] = "PCM_16",
+) -> int:
+    """Write the concatenation of `parts` as `write_wav` does, with one part at a time in memory.
+
+    An error that `parts` raises while it is iterated leaves an existing file as it is.
+
+    **Returns:** the number of samples.
+
+    **Raises:** `AudioError` and `ShapeError` as `write_wav`.
+    """
+    path, rate, count = Path(path), whole_rate("sample_rate", sample_rate), 0
+    sample = _sample_type(path, rate, subtype)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        # libsndfile reports a full disk as an AssertionError, and prints the traceback of its callback.
+        with partial.open("wb") as file:
+            file.write(_header(path, 0, rate, sample))
+            for part in parts:
+                if part.ndim != 1:
+                    raise ShapeError(f"A part has shape {part.shape}; it should be (samples,). {path} was not written.")
+                count += len(part)
+                _header(path, count, rate, sample)
+                for block in _blocks(part):
+                    if not np.isfinite(block).all():
+                        raise AudioError(f"The audio contains NaN or infinity; {path} was not written.")
+                    file.write((_rounded(block) if subtype == "PCM_16" else block).astype(sample, copy=False).tobytes())
+            if not count:
+                raise _empty(path)
+            file.seek(0)
+            file.write(_header(path, count, rate, sample))
+        partial.replace(path)
+    except OSError as failure:
+        raise AudioError(
+            f"{path} cannot be written ({failure.strerror or failure}); check that its folder exists, is writable and "
+            "has space."
+        ) from failure
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def _empty(path: Path) -> AudioError:
+    return AudioError(f"samples is empty; it should contain at least one sample. {path} was not written.")
+
+
+def _sample_type(path: Path, rate: int, subtype: str) -> np.dtype:
+    """The type of the samples of a WAV file; raises `AudioError` if `path` or an argument does not allow one."""
     if subtype not in ("PCM_16", "FLOAT"):
         raise AudioError(f"subtype is {subtype!r}; it should be 'PCM_16' or 'FLOAT'.")
     if path.is_dir():
@@ -206,24 +261,15 @@ def write_wav(
             f"sample_rate is {rate}; it should be at most {highest} Hz for a WAV file of {8 * sample.itemsize}-bit "
             f"samples. {path} was not written."
         )
-    header = wav_header(waveform.size, rate, sample)
+    return sample
+
+
+def _header(path: Path, samples: int, rate: int, sample: np.dtype) -> bytes:
+    """The header of a WAV file; raises `AudioError` for more than 4 GiB."""
+    header = wav_header(samples, rate, sample)
     if header is None:
-        raise AudioError(f"{path} would have {waveform.size} samples; a WAV file has at most 4 GiB. Write it in parts.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        # libsndfile reports a full disk as an AssertionError, and prints the traceback of its callback.
-        with partial.open("wb") as file:
-            file.write(header)
-            for block in _blocks(waveform):
-                file.write((_rounded(block) if subtype == "PCM_16" else block).astype(sample, copy=False).tobytes())
-        partial.replace(path)
-    except OSError as failure:
-        raise AudioError(
-            f"{path} cannot be written ({failure.strerror or failure}); check that its folder exists, is writable and "
-            "has space."
-        ) from failure
-    finally:
-        partial.unlink(missing_ok=True)
+        raise AudioError(f"{path} would have {samples} samples; a WAV file has at most 4 GiB. Write it in parts.")
+    return header
 
 
 def _blocks(waveform: np.ndarray) -> Iterator[Float32[np.ndarray, " samples"]]:

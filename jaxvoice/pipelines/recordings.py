@@ -80,13 +80,12 @@ def read_recording(value: Any, sample_rate: Any, name: str) -> Recording:
 def _rate(given: Any, own: int | None) -> int:
     if given is None and own is None:
         raise AudioError("sample_rate is None; it should be the sample rate of the array in Hz.")
-    if given is None and own is not None:
-        return own
-    rate = whole_rate("sample_rate", given)
+    rate = whole_rate("sample_rate", own if given is None else given)
     if own not in (None, rate):
         raise AudioError(f"sample_rate is {rate}; it should be {own}, that of the recording, or None.")
     if rate < _LOWEST_RATE:
-        raise AudioError(f"sample_rate is {format_value(given)}; it should be in Hz and at least {_LOWEST_RATE}.")
+        value = format_value(rate if given is None else given)
+        raise AudioError(f"sample_rate is {value}; it should be in Hz and at least {_LOWEST_RATE}.")
     return rate
 
 

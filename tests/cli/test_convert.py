@@ -1,5 +1,6 @@
 """`jaxvoice convert` and `jaxvoice voice`: files, output and exit code."""
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,30 @@ def test_one_file_is_written(recordings, model, converter, tmp_path, capsys):
     np.testing.assert_array_equal(read(output), converter.convert(source, reference, pitch=-2.0))
 
 
+def test_long_recordings_are_written_in_parts(model, converter, tmp_path, capsys, monkeypatch):
+    """At a low rate, the file is small, and its conversion has three windows of 30 s."""
+    source, output = tmp_path / "long.wav", tmp_path / "out.wav"
+    soundfile.write(source, tone(75.0, 2000), 2000, subtype="FLOAT")
+    soundfile.write(tmp_path / "ref.wav", tone(0.6, 24000, 200.0), 24000, subtype="FLOAT")
+    parts: list[weakref.ref[np.ndarray]] = []
+    alive: list[int] = []
+    convert_chunks = VoiceConverter.convert_chunks
+
+    def spy(*args, **options):
+        for part in convert_chunks(*args, **options):
+            parts.append(weakref.ref(part))
+            alive.append(sum(one() is not None for one in parts))
+            yield part
+
+    monkeypatch.setattr(VoiceConverter, "convert_chunks", spy)
+    code, printed, errors = run(
+        capsys, "convert", source, output, "--voice", tmp_path / "ref.wav", "--model", model, "--subtype", "float"
+    )
+    assert (code, errors) == (0, []) and printed == f"{output}: 75.00 s at 24000 Hz\n"
+    assert len(alive) == 3 and max(alive) <= 2  # the last part, and the one that is written
+    np.testing.assert_array_equal(read(output), converter.convert(source, tmp_path / "ref.wav"))
+
+
 def test_folders_and_voice_files(recordings, model, converter, tmp_path, capsys):
     voice = tmp_path / "speaker.json"
     references = (tmp_path / "ref.wav", tmp_path / "ref2.wav")
@@ -86,22 +111,39 @@ def test_folders_and_voice_files(recordings, model, converter, tmp_path, capsys)
 def test_other_files_are_converted_after_an_error(recordings, model, tmp_path, capsys):
     soundfile.write(recordings / "silent.wav", np.zeros(8000), 16000)
     soundfile.write(recordings / "clipped.wav", np.clip(4 * tone(0.3), -0.99, 0.99), 16000)
+    soundfile.write(recordings / "stereo.wav", np.stack([tone(0.5)] * 2, axis=1), 16000, subtype="FLOAT")
+    soundfile.write(recordings / "nan.wav", np.r_[tone(0.3), np.float32(np.nan)], 16000, subtype="FLOAT")
+    soundfile.write(recordings / "short.wav", tone(0.03), 16000)
+    soundfile.write(recordings / "slow.wav", tone(0.5, 1000), 1000)
     code, printed, errors = run(
         capsys, "convert", recordings, tmp_path / "out", "--voice", tmp_path / "ref.wav", "--model", model
     )
-    assert code == 2 and "3 WAV files" in printed and len(errors) == 3
+    assert code == 2 and "4 WAV files" in printed and len(errors) == 6
     assert errors[0].startswith("jaxvoice: warning: ") and "clipped.wav" in errors[0]
-    assert errors[1].startswith("jaxvoice: error: ") and "silent.wav: The audio is silent" in errors[1]
-    assert "1 of 4 files failed" in errors[2]
+    for line, message in zip(
+        errors[1:],
+        [
+            "nan.wav contains NaN or infinity in 1 of",
+            "short.wav is 0.030 s long; it should be at least 0.040 s",
+            "silent.wav: The audio is silent",
+            "slow.wav: sample_rate is 1000; it should be in Hz and at least 2000",
+            "4 of 8 files failed",
+        ],
+        strict=True,
+    ):
+        assert line.startswith("jaxvoice: error: ") and message in line
+    np.testing.assert_array_equal(read(tmp_path / "out" / "stereo.wav"), read(tmp_path / "out" / "a.wav"))
     options = ["--voice", str(tmp_path / "ref.wav"), "--model", str(model), "--debug"]
-    with pytest.raises(AudioError, match="silent"):
+    with pytest.raises(AudioError, match="contains NaN"):
         main(["convert", str(recordings), str(tmp_path / "out"), *options])
 
 
 def test_invalid_arguments_are_one_line(recordings, model, tmp_path, capsys):
     source, reference, output = recordings / "a.wav", tmp_path / "ref.wav", tmp_path / "out.wav"
-    voice = tmp_path / "voice.json"
+    voice, silent, short = tmp_path / "voice.json", tmp_path / "silent.wav", tmp_path / "short.wav"
     voice.write_text("{}", encoding="utf-8")
+    soundfile.write(silent, np.zeros(8000), 16000)
+    soundfile.write(short, tone(0.01, 24000), 24000)
     HIFIGAN.save_network(tmp_path / "vocoder", loud_generator(small_config()), small_config())
     (tmp_path / "empty").mkdir()
     options = ("--voice", reference, "--model", model)
@@ -113,6 +155,8 @@ def test_invalid_arguments_are_one_line(recordings, model, tmp_path, capsys):
         (("convert", source, source, *options), "would overwrite the input"),
         (("convert", recordings, output, *options), "it should be a folder for several inputs"),
         (("convert", source, output, "--voice", tmp_path / "no.wav", "--model", model), "no.wav is missing"),
+        (("convert", source, output, "--voice", silent, "--model", model), "silent.wav: The audio is silent"),
+        (("convert", source, output, "--voice", short, "--model", model), "short.wav is 0.01 s long"),
         (("convert", source, output, "--voice", voice, "--model", model), "voice.json contains no voice"),
         (("convert", source, output, "--voice", voice, reference, "--model", model), "pass one voice file"),
         (

@@ -154,9 +154,9 @@ def test_checks_can_be_disabled(files, model, tmp_path, capsys):
 def test_invalid_outputs_are_one_line(files, model, tmp_path, capsys):
     (tmp_path / "file").write_text("keep me", encoding="utf-8")
     for output, said in [
-        (tmp_path / "nowhere" / "out.wav", "cannot be written"),
-        (tmp_path / "file" / "below", "cannot be created"),
-        (tmp_path / "file", "cannot be created"),
+        (tmp_path / "nowhere" / "out.wav", "it should be in an existing folder"),
+        (tmp_path / "file" / "below", "is not a folder. Choose another OUTPUT"),
+        (tmp_path / "file", "is not a folder. Choose another OUTPUT"),
         (tmp_path / "out.mp3", "it should be a .wav file or a folder"),
     ]:
         code, lines = run(capsys, files("mel"), output, "--model", model)

@@ -14,9 +14,9 @@ import soundfile
 from jax import numpy as jnp
 
 from jaxvoice.data import Corpus, Utterance, preflight, read_audio, resample, write_wav
-from jaxvoice.data.audio import audio_info
+from jaxvoice.data.audio import audio_info, write_wav_parts
 from jaxvoice.data.audio_headers import wav_header
-from jaxvoice.errors import AudioError, ShapeError
+from jaxvoice.errors import AudioError, CheckpointError, ShapeError
 
 FORMATS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
 
@@ -187,6 +187,37 @@ def test_write_wav_writes_long_audio_in_blocks(tmp_path):
             assert tracemalloc.get_traced_memory()[1] < audio.nbytes / 4
         finally:
             tracemalloc.stop()
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_parts_are_written_as_their_concatenation(tmp_path, speech, subtype):
+    audio = speech(4.0)
+    write_wav(tmp_path / "whole.wav", audio, 22050, subtype)
+    parts = iter(np.split(audio, [1, 1, 70_001, 80_000]))
+    assert write_wav_parts(tmp_path / "parts.wav", parts, 22050, subtype) == len(audio)
+    assert (tmp_path / "parts.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
+
+
+def test_failed_parts_leave_the_file_as_it_is(tmp_path, speech):
+    path = tmp_path / "clip.wav"
+    write_wav(path, speech(), 22050)
+    before = path.read_bytes()
+
+    def failing():
+        yield speech()
+        raise CheckpointError("The model returned NaN.")
+
+    for parts, error, message in [
+        (failing(), CheckpointError, "The model returned NaN"),
+        ([speech(), np.array([0.0, np.nan])], AudioError, "contains NaN or infinity; .* was not written"),
+        ([speech(), speech()[None]], ShapeError, r"has shape \(1, 22050\)"),
+        ([], AudioError, "is empty"),
+        ([np.zeros(0)], AudioError, "is empty"),
+        ([np.broadcast_to(np.float32(0), (2**31,))], AudioError, "would have 2147483648 samples"),
+    ]:
+        with pytest.raises(error, match=message):
+            write_wav_parts(path, parts, 22050)
+        assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(("subtype", "highest"), [("PCM_16", 2**31 - 1), ("FLOAT", 2**30 - 1)])

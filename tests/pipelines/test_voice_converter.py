@@ -238,6 +238,7 @@ BROKEN = np.r_[tone(0.5)[:-1], np.nan].astype(np.float32)
         (tone(0.5), 16, "sample_rate is 16; it should be in Hz and at least 2000"),
         (tone(0.5), 0, "sample_rate is 0; it should be a positive whole number"),
         (tone(0.5), "16k", "sample_rate is '16k'"),
+        (Audio(tone(0.5), 1600), None, "sample_rate is 1600; it should be in Hz and at least 2000"),
         (Audio(tone(0.5), 16000), 22050, "sample_rate is 22050; it should be 16000, that of the recording"),
     ],
 )
@@ -294,6 +295,16 @@ def test_sound_without_voiced_frames_keeps_its_pitch(converter, voice):
     with pytest.warns(JaxvoiceWarning, match="^The voice has no F0, so that of source is kept"):
         found = converter.convert(tone(0.5), unvoiced, sample_rate=16000)
     np.testing.assert_array_equal(found, converter.convert(tone(0.5), unvoiced, sample_rate=16000, pitch="keep"))
+
+
+def test_music_is_converted_as_speech(converter, voice):
+    """Several notes at once are not detected; a rhythm without notes has no voiced frame."""
+    chord = sum(tone(0.6, f0=f0) for f0 in (220.0, 277.2, 329.6)) / 3
+    found = converter.convert(chord, voice, sample_rate=16000)
+    assert found.shape == (14400,) and np.isfinite(found).all() and 0 < np.abs(found).max() <= 1
+    strokes = noise(0.6) * np.exp(-20 * (np.arange(9600) % 2400) / 2400).astype(np.float32)
+    with pytest.warns(JaxvoiceWarning, match="^No frame of source is voiced"):
+        converter.convert(strokes, voice, sample_rate=16000)
 
 
 @pytest.mark.parametrize("pitch", ["higher", 49, -48.5, float("nan"), True, None, [1]])
