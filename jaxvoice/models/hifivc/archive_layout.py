@@ -5,7 +5,8 @@ from typing import Any
 from jaxvoice.config import format_value
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, ImportOptions, ImportPlan, plan_weights
-from jaxvoice.models.hifivc.archive_structure import LAYERS_KEY, ArchiveStructure, speaker_prefix
+from jaxvoice.models.hifivc.archive_parts import speaker_prefix
+from jaxvoice.models.hifivc.archive_structure import LAYERS_KEY, ArchiveStructure
 from jaxvoice.models.hifivc.config import HiFiVCConfig
 from jaxvoice.models.hifivc.open_questions import questions_text
 from jaxvoice.models.hifivc.weights import archive_ignored, archive_rules, folded_tensors, hifivc_shapes

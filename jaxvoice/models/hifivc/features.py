@@ -4,23 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import numpy as np
-from jax import numpy as jnp
-from jaxtyping import Array, Float, Float32, Int, Shaped
+from jaxtyping import Array, Float, Float32, Shaped
 
 from jaxvoice.data.audio import resample
 from jaxvoice.data.features import computed_column
 from jaxvoice.data.store import Store, to_int16
 from jaxvoice.data.utterances import map_utterances
-from jaxvoice.dsp.framing import bucket_size
 from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.dsp.nemo_mel import bucketed_nemo_log_mel
 from jaxvoice.dsp.pitch import pitch_features, track_pitch
 from jaxvoice.models.conformer import ConformerEncoder
 from jaxvoice.models.hifivc.config import HiFiVCConfig
-
-_LARGEST = 2**20  # frames
+from jaxvoice.models.hifivc.inference import encode_content, mel_frames_per_content_frame, padded_size
 
 
 def pack_pitch(pitch: Float[np.ndarray, "rows subframes"], per_frame: int) -> Float[np.ndarray, "channels frames"]:
@@ -45,7 +41,7 @@ def content_frames(samples: int, config: HiFiVCConfig) -> int:
     """The number of content frames of `samples` of audio at the sample rate of the content encoder."""
     mel = config.content.mel
     frames = samples // mel.hop_length + (1 if config.content.nemo_release == "1.7" else 0)
-    return -(-frames // (config.content.hop_length // mel.hop_length))
+    return -(-frames // mel_frames_per_content_frame(config))
 
 
 def content_features(
@@ -57,16 +53,8 @@ def content_features(
     """
     content = config.content
     features = bucketed_nemo_log_mel(speech, content.mel, release=content.nemo_release)
-    frames = features.shape[1]
-    padded = np.pad(features.T, ((0, max(64, bucket_size(frames, _LARGEST)) - frames), (0, 0)))
-    return np.asarray(_encode(encoder, jnp.asarray(padded), jnp.asarray(frames))).T[:, : -(-frames // 4)]
-
-
-@eqx.filter_jit
-def _encode(
-    encoder: ConformerEncoder, features: Float[Array, "frames mels"], length: Int[Array, ""]
-) -> Float[Array, "time channels"]:
-    return encoder(features, length=length, inference=True)
+    (hidden,) = encode_content(encoder, [features], padded_size(features.shape[1]))
+    return hidden.T[:, : -(-features.shape[1] // mel_frames_per_content_frame(config))]
 
 
 def training_columns(

@@ -70,7 +70,7 @@ class HiFiVCInference:
         self.piece, self.overlap, self.window = piece, overlap, window
         self._config, self._content, self._speaker = config, network.content_encoder, network.speaker_encoder
         self._pitch, self._decoder = network.pitch_encoder, freeze(network.decoder)
-        self._ratio = config.content.hop_length // config.content.mel.hop_length
+        self._ratio = mel_frames_per_content_frame(config)
 
     def frames(self, source: SourceFeatures) -> int:
         """The number of content frames of `source`."""
@@ -79,7 +79,7 @@ class HiFiVCInference:
     def speaker(self, mel: Float32[np.ndarray, "mels frames"]) -> Float32[np.ndarray, " size"]:
         """The mean of the distribution of the speaker vector of a reference."""
         frames = mel.shape[1]
-        padded = np.zeros((max(_SMALLEST, bucket_size(frames, _LARGEST)), len(mel)), np.float32)
+        padded = np.zeros((padded_size(frames), len(mel)), np.float32)
         padded[:frames] = mel.T
         return _finite(np.asarray(_speaker_mean(self._speaker, jnp.asarray(padded), jnp.asarray(frames, jnp.int32))))
 
@@ -138,15 +138,11 @@ class HiFiVCInference:
             return min(sources[piece[0]].features.shape[1], ratio * piece[1].stop) - ratio * piece[1].start
 
         def size_of(piece: _Indexed) -> int:
-            return max(_SMALLEST, bucket_size(mel_frames(piece), largest))
+            return padded_size(mel_frames(piece), largest)
 
         for size, batch in equal_size_batches(pieces, size_of, lambda size: room // size):
-            padded = np.zeros((len(batch), size, self._config.content.mel.num_mels), np.float32)
-            lengths = np.array([mel_frames(piece) for piece in batch], np.int32)
-            for row, length, (index, window) in zip(padded, lengths, batch, strict=True):
-                row[:length] = sources[index].features[:, ratio * window.start :][:, :length].T
-            hidden = np.asarray(_encode(self._content, jnp.asarray(padded), jnp.asarray(lengths)))
-            for row, piece in zip(hidden, batch, strict=True):
+            parts = [sources[index].features[:, ratio * window.start : ratio * window.stop] for index, window in batch]
+            for row, piece in zip(encode_content(self._content, parts, size), batch, strict=True):
                 window = piece[1]
                 # A copy, since a view would keep the whole batch in memory.
                 yield piece, row[window.keep_from - window.start : window.keep_to - window.start].copy()
@@ -181,6 +177,25 @@ class HiFiVCInference:
             for row, piece in zip(audio, batch, strict=True):
                 window = piece[1]
                 yield piece, row[(window.keep_from - window.start) * hop : (window.keep_to - window.start) * hop]
+
+
+def mel_frames_per_content_frame(config: HiFiVCConfig) -> int:
+    """The factor by which the content encoder reduces the number of frames."""
+    return config.content.hop_length // config.content.mel.hop_length
+
+
+def padded_size(frames: int, largest: int = _LARGEST) -> int:
+    """The length to which `frames` mel frames are padded, so that few programs are compiled; at most `largest`."""
+    return max(_SMALLEST, bucket_size(frames, largest))
+
+
+def encode_content(
+    encoder: eqx.Module, features: Sequence[Float32[np.ndarray, "mels frames"]], size: int
+) -> Float32[np.ndarray, "batch time channels"]:
+    """The output of the content encoder for normalised log-mels, which are padded to `size` frames."""
+    padded = _stacked([part.T for part in features], size)
+    lengths = np.array([part.shape[1] for part in features], np.int32)
+    return np.asarray(_encode(encoder, jnp.asarray(padded), jnp.asarray(lengths)))
 
 
 def pitch_code(
