@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from jaxvoice.cli._setup import make_folder, use_compilation_cache
+from jaxvoice.cli._setup import check_folder, make_folder, use_compilation_cache
 from jaxvoice.console import print_message, print_text
 from jaxvoice.errors import AudioError, ConfigError, DataError, JaxvoiceError, TextError
 
@@ -53,8 +53,13 @@ class Align:
         from jaxvoice.data.alignments.textgrid import write_textgrid
         from jaxvoice.data.utterances import RejectedUtterance, report_table
 
+        check_folder(self.output)
         found = find_corpus(self.path, self.corpus, self.audio_dir)
         targets = self.targets(found.utterances)
+        if not any(utterance.text.strip() for utterance in found.utterances):
+            raise DataError(
+                f"None of the {len(found)} utterance(s) of {self.path} has a text; pass a corpus with texts."
+            )
         use_compilation_cache()
         from jaxvoice.pipelines import Aligner
 

@@ -173,8 +173,8 @@ def _run_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
     kept = f"step {steps[-1]:,}" + (f" (and {', '.join(f'{s:,}' for s in steps[:-1])})" if steps[1:] else "")
     cells = [
         ("run folder", str(path)),
-        ("task", str(about["task"])),
-        ("family", str(config.get("family") or "")),
+        # A task without a family, such as one that the user wrote, is known by its class.
+        ("family", str(config["family"])) if config.get("family") else ("task", str(about["task"])),
         ("last checkpoint", kept if steps else "none yet"),
     ]
     if about["last_step"] is not None:
@@ -182,7 +182,9 @@ def _run_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
     for name in ("best", "last"):
         if about[name]:
             line = dict(about[name])
-            cells.append((f"{name} validation", f"step {line.pop('step'):,}: {_one_line(line)}"))
+            rank = line.pop("rank", 0)
+            phase = f", phase {_one_line(rank)} of training" if rank else ""
+            cells.append((f"{name} validation", f"step {line.pop('step'):,}{phase}: {_one_line(line)}"))
     for name, value in config.items():
         if name not in ("task", "family", "versions", "schema"):
             cells.append(("mel contract" if name == "mel" else name, _one_line(value)))

@@ -57,6 +57,7 @@ class Speak:
     def run(self) -> int:
         """Synthesise the text; returns 0."""
         text, output = self.text(), self.output()
+        self.check(text)
         use_compilation_cache()
         from jaxvoice.data import write_wav
         from jaxvoice.pipelines.sources import load_with_method
@@ -74,6 +75,32 @@ class Speak:
             part = f" of the first {most} of {count} phonemes" if count > most else ""
             print_text(f"{self.plot}: mel spectrogram, alignment and durations{part}")
         return 0
+
+    def check(self, text: str) -> None:
+        """Check what does not depend on the model, before it is loaded.
+
+        **Raises:** `ConfigError` for a speed or seed out of range; `TextError` for a text that is in another script or
+        contains nothing to pronounce, no phonemes, or a file of custom words that cannot be read.
+        """
+        from jaxvoice.pipelines.argument_checks import validate_phonemes
+        from jaxvoice.pipelines.mel_to_audio import check_seed
+        from jaxvoice.pipelines.synthesizer import check_speed
+        from jaxvoice.text import ALIGNED, pronounce
+        from jaxvoice.text.custom_words import read_utf8_file
+        from jaxvoice.text.folding import fold_to_ascii
+        from jaxvoice.text.text_normalization import extract_braces
+
+        check_speed(self.speed)
+        check_seed(self.seed)
+        if self.custom_words is not None:
+            read_utf8_file(self.custom_words)
+        if self.phonemes:
+            if not text.split():
+                validate_phonemes((), ALIGNED)
+            return
+        in_braces, rest = extract_braces(fold_to_ascii(text))
+        if not in_braces and not any(character.isalnum() for character in rest):
+            pronounce(text, mode=self.mode)
 
     def synthesize(self, synthesizer: "Synthesizer", text: str) -> "Speech":
         """The speech of the text or the phonemes."""

@@ -290,7 +290,7 @@ class Synthesizer:
         return PhonemeInput(codes, ids, np.zeros(len(codes), bool), frames, name)
 
     def _synthesize(self, inputs: Sequence[PhonemeInput], speed: float, seed: int) -> list[Speech]:
-        _check_speed(speed)
+        check_speed(speed)
         check_seed(seed)
         if speed != 1 and any(item.durations is not None for item in inputs):
             raise ConfigError(f"speed is {speed}; it should be 1 if durations are given. Pass only one of the two.")
@@ -302,7 +302,8 @@ class Synthesizer:
         ]
 
 
-def _check_speed(speed: Any) -> None:
+def check_speed(speed: Any) -> None:
+    """Raise `ConfigError` unless `speed` is a number in the allowed range."""
     number = isinstance(speed, int | float | np.floating | np.integer) and not isinstance(speed, bool)
     if not number or not _MIN_SPEED <= speed <= _MAX_SPEED:
         raise ConfigError(

@@ -1,5 +1,7 @@
 """The training loop for any task and any number of devices and hosts. Runs can be stopped and resumed."""
 
+import dataclasses
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from jaxvoice.config import to_dict
+from jaxvoice.console import flag_name
 from jaxvoice.data.loader import Loader
 from jaxvoice.errors import CheckpointError, DataError, TrainingError
 from jaxvoice.training import parallel
@@ -27,6 +30,7 @@ from jaxvoice.training.loop_config import (
     end_text,
     settings_text,
 )
+from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import Interrupts
 from jaxvoice.training.provenance import check_same_config, provenance
 from jaxvoice.training.run_folder import RunFolder
@@ -348,7 +352,7 @@ class _Session:
                 raise TrainingError(
                     f"Losses or gradients were not finite in {in_a_row} consecutive steps, up to step {step}; {kept}. "
                     f"Check the audio and resume with --resume auto, or start a new run with --init-from "
-                    f"{self.folder.path} and a lower learning rate, a lower clip_norm, or precision float32."
+                    f"{shlex.quote(str(self.folder.path))} and {_remedies(self.task.config)}."
                 )
         return _STOP_CODES[stop_code]
 
@@ -370,3 +374,15 @@ class _Session:
             seconds=time.monotonic() - self.start,
             skipped=self.skipped,
         )
+
+
+def _remedies(config: Any) -> str:
+    """What to change in the configuration of a task after updates that are not finite, as flags of its experiment."""
+    names = [field.name for field in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
+    values = {name: getattr(config, name) for name in names}
+    optimizers = [name for name, value in values.items() if isinstance(value, OptimizerConfig)]
+    lower = [flag_name(name, setting) for setting in ("learning_rate", "clip_norm") for name in optimizers]
+    remedies = [f"a lower {flag}" for flag in lower]
+    if values.get("precision", "float32") != "float32":
+        remedies.append("--precision float32")
+    return " or ".join(remedies) or "other settings"

@@ -141,9 +141,23 @@ def test_corpora_without_aligned_recordings_exit_with_2(align, corpus, tmp_path)
     blocked.touch()
     (corpus / "metadata.csv").write_text("two|Hello, world.\n", encoding="utf-8")
     code, _, errors = align(corpus, blocked / "out")
-    assert code == 2 and "choose another OUTPUT" in errors[-1]
-    with pytest.raises(ConfigError, match="choose another OUTPUT"):
+    assert code == 2 and "Choose another OUTPUT" in errors[-1]
+    with pytest.raises(ConfigError, match="Choose another OUTPUT"):
         align(corpus, blocked / "out", "--debug")
+
+
+def test_arguments_are_checked_before_the_model_is_loaded(align, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxvoice.pipelines.aligner.load_with_method", lambda *_: pytest.fail("it was loaded"))
+    (tmp_path / "file").touch()
+    code, _, errors = align(corpus, tmp_path / "file")
+    assert code == 2 and f"{tmp_path / 'file'} is not a folder. Choose another OUTPUT" in errors[0]
+    (corpus / "metadata.csv").write_text("one||\ntwo||\n", encoding="utf-8")
+    code, _, errors = align(corpus, tmp_path / "out")
+    assert code == 2 and "None of the 2 utterance(s)" in errors[0] and "has a text" in errors[0]
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    code, _, errors = align(corpus, tmp_path / "out")
+    assert code == 2 and f"{tmp_path} is not writable. Choose another OUTPUT" in errors[0]
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_describes_the_corpus(capsys):

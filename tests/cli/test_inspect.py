@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -168,14 +169,26 @@ def test_inspect_describes_a_model_folder(files, capsys):
 def test_inspect_describes_a_run(files, capsys):
     text = " ".join(shown(capsys, files / "run").split())
     for part in (
-        "task HiFiGANTask", "last checkpoint step 100 (and 8, 12)", "last logged step 102",
+        "family hifigan last checkpoint step 100 (and 8, 12)", "last logged step 102",
         "best validation step 50: mel_l1 0.25", "last validation step 102", "learning_rate 0.0002",
         "the best model so far", "family hifigan",
     ):  # fmt: skip
         assert part in text, part
+    assert "HiFiGANTask" not in text
     values = json.loads(shown(capsys, files / "run", json=True))
     assert values["run"]["best"]["step"] == 50 and values["run"]["checkpoints"] == [8, 12, 100]
     assert values["run"]["last"]["mel_l1"] == "nan"
+
+
+def test_ranks_of_validations_are_shown_as_phases(tmp_path, files, capsys):
+    shutil.copytree(files / "run", tmp_path / "run")
+    lines = [{"step": step, "kind": "validation", "rank": step // 20, "mel_l1": 2.0} for step in (10, 20)]
+    (tmp_path / "run" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    text = " ".join(shown(capsys, tmp_path / "run").split())
+    assert "best validation step 20, phase 1 of training: mel_l1 2 " in text and ", rank" not in text
+    (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps(lines[0]))
+    text = " ".join(shown(capsys, tmp_path / "run").split())
+    assert "best validation step 10: mel_l1 2 " in text and ", rank" not in text
 
 
 def test_inspect_describes_a_run_of_the_training_loop(tmp_path, capsys):

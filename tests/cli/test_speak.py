@@ -201,6 +201,23 @@ def test_invalid_arguments_are_one_line(speak, tmp_path):
     assert not out.exists()
 
 
+def test_arguments_are_checked_before_the_model_is_loaded(speak, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxvoice.pipelines.sources.load_with_method", lambda *_, **__: pytest.fail("it was loaded"))
+    out = tmp_path / "out.wav"
+    for arguments, message in [
+        (("Hello.", out, "--speed", "11"), "--speed is 11.0; it should be"),
+        (("Hello.", out, "--seed", "9" * 30), "it should be a whole number"),
+        (("...", out), "nothing to pronounce"),
+        (("Привет.", out), "CYRILLIC"),
+        (("a { b", out), "has no counterpart"),
+        ((" ", out, "--phonemes"), "phonemes is empty"),
+        (("Hello.", tmp_path / "none" / "out.wav"), "folder that does not exist"),
+        (("Hello.", out, "--custom-words", tmp_path / "gone.txt"), "gone.txt cannot be read"),
+    ]:
+        code, _, errors = speak(*arguments)
+        assert code == 2 and len(errors) == 1 and message in errors[0], (arguments, errors)
+
+
 def test_vocoders_of_another_contract_are_one_line(models, capsys, tmp_path):
     config = small_config()
     printed = {}

@@ -115,6 +115,9 @@ def test_folder_with_only_a_lock_may_begin_a_run(tmp_path):
     (tmp_path / LOCK_FILE).write_text("")
     RunFolder(tmp_path).check("auto")
     RunLock(tmp_path).check()
+    with RunLock(tmp_path) as lock:
+        lock.acquire()
+        assert json.loads((tmp_path / LOCK_FILE).read_text())["process"] == os.getpid()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows does not say whether a process exists")
@@ -195,8 +198,11 @@ def test_file_of_no_other_process_is_not_a_lock_where_the_file_system_has_none(t
 def test_file_with_other_content_is_not_a_lock_where_the_file_system_has_none(tmp_path, monkeypatch, content):
     without_locks(monkeypatch)
     (tmp_path / LOCK_FILE).write_text(content)
+    RunLock(tmp_path).check()
     with RunLock(tmp_path) as lock:
         lock.acquire()
+        assert json.loads((tmp_path / LOCK_FILE).read_text())["process"] == os.getpid()
+    assert not (tmp_path / LOCK_FILE).exists()
 
 
 FORKING = """if True:
