@@ -12,31 +12,37 @@ CPU, the preset `tiny` trains a small content encoder as phoneme recogniser (in 
 networks, for at most fifteen minutes altogether. The same command resumes a run that was stopped.
 """
 
+import functools as ft
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import jax
+import numpy as np
 import tyro
 
 from experiments import common, phoneme_recogniser, voice_conversion
 from experiments.common import Loop
 from jaxvoice.data import Corpus, Store, find_corpus, load_store, preflight
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import CheckpointError, ConfigError, DataError
 from jaxvoice.models import hifivc
-from jaxvoice.models.conformer import fold_batch_norm, mask_padding
+from jaxvoice.models.conformer import ConformerEncoder, fold_batch_norm, mask_padding
+from jaxvoice.models.hifivc import HiFiVC, HiFiVCConfig
 from jaxvoice.models.hifivc.features import training_columns
-from jaxvoice.models.hifivc.training import HiFiVCTask, LossWeights, TrainingConfig, training_sampler
+from jaxvoice.models.hifivc.training import HiFiVCState, HiFiVCTask, LossWeights, TrainingConfig, training_sampler
 from jaxvoice.models.hifivc.validation import METRICS, Validation
 from jaxvoice.pipelines.content_encoder import ContentEncoder
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import keep_freed_memory
+from jaxvoice.training.run_folder import inherited_info
+from jaxvoice.weights import named_arrays
 
 NAME = "hifivc_vctk"
 CONTENT_SHARE = 1 / 3
@@ -149,12 +155,25 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     corpus, unseen = find_speakers(experiment)
     encoder = content_encoder(experiment, corpus, started)
     content = replace(encoder.config, classes=None, symbols=())
-    config = replace(experiment.training, model=replace(experiment.training.model, content=content))
+    if experiment.training.content_identity not in (None, encoder.identity):
+        raise ConfigError(
+            f"--content-encoder is {experiment.content_encoder}, the model {encoder.identity[:12]}; it should be "
+            f"{str(experiment.training.content_identity)[:12]}, with whose features the run was trained. Pass that "
+            "model, or choose another --run-dir."
+        )
+    model = replace(experiment.training.model, content=content)
+    config = replace(experiment.training, model=model, content_identity=encoder.identity)
     frozen = fold_batch_norm(mask_padding(encoder.network.encoder))
+    network = voice_conversion.initial_network(experiment, hifivc.FAMILY, config.model)
+    if network is not None and not _equal(network.content_encoder, frozen):
+        raise CheckpointError(
+            f"--init-from is {experiment.init_from}, whose content encoder is not that of --content-encoder; pass the "
+            "content encoder that it was trained with."
+        )
     rate, progress = config.model.mel.sample_rate, jax.process_index() == 0
 
     def load(part: Corpus) -> Store:
-        store = load_store(part, rate, progress=progress)
+        store = _without_short(load_store(part, rate, progress=progress), config.model)
         return training_columns(store, frozen, config.model, identity=encoder.identity, progress=progress)
 
     store, held_out = common.load_split(load, voice_conversion.hold_out(corpus, experiment.validation))
@@ -163,16 +182,59 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     loader = common.loader(
         store, training_sampler(config, store, experiment.batch_size), seed=loop.seed, workers=experiment.workers
     )
+    _print_single_utterances(store.corpus, config)
     validation = None if held_out is None else Validation(held_out, config.model, unseen=others)
+    inherited = inherited_info(experiment.run_dir, common.find_initial_model(experiment), experiment.init_from)
     with loader:
         task = HiFiVCTask(
             config,
             frozen,
             steps_per_epoch=loader.steps_per_epoch,
             validation=validation,
-            info={"content_encoder": encoder.identity},
+            info={**inherited, "content_encoder": encoder.identity},
         )
-        return fit(task, loader, common.remaining(loop, time.monotonic() - started), experiment.run_dir)
+
+        left = common.remaining(loop, time.monotonic() - started)
+        initial_state = None if network is None else ft.partial(_initial_state, task, network, loop.seed)
+        return fit(task, loader, left, experiment.run_dir, initial_state=initial_state)
+
+
+def _initial_state(task: HiFiVCTask, networks: HiFiVC, seed: int) -> HiFiVCState:
+    """The state before the first step, with trained networks and new discriminators."""
+    new = task.init(key=jax.random.key(seed)).discriminators
+    return task.state_of(networks, new.model, new.model_state)
+
+
+def _without_short(store: Store, config: HiFiVCConfig) -> Store:
+    """`store` without recordings that are too short as a reference, which are printed.
+
+    **Raises:** `DataError` if no recording is left.
+    """
+    lengths, least = store.lengths("audio"), config.minimum_reference
+    short = [store.corpus.utterances[row].id for row in np.flatnonzero(lengths < least)]
+    if not short:
+        return store
+    seconds, names = least / store.sample_rate, f"{', '.join(short[:5])}{', ...' if short[5:] else ''}"
+    if len(short) == len(store):
+        raise DataError(f"All {len(short)} recordings are shorter than {seconds:.2f} s: {names}; use longer ones.")
+    print_once(f"note: {len(short)} recordings shorter than {seconds:.2f} s are not used: {names}")
+    return store.subset(np.flatnonzero(lengths >= least).tolist())
+
+
+def _print_single_utterances(corpus: Corpus, config: TrainingConfig) -> None:
+    """Print the speakers with one utterance, which is its own reference."""
+    counts = Counter(utterance.speaker for utterance in corpus.utterances)
+    single = sorted(speaker for speaker, count in counts.items() if count == 1)
+    if single and config.reference == "other":
+        print_once(
+            f"note: {len(single)} of {len(counts)} speakers ({', '.join(single[:5])}{', ...' if single[5:] else ''}) "
+            "have one utterance for training, so their references are parts of the same utterance."
+        )
+
+
+def _equal(a: ConformerEncoder, b: ConformerEncoder) -> bool:
+    ours, theirs = named_arrays(a), named_arrays(b)
+    return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
 def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> str:

@@ -31,6 +31,7 @@ from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import keep_freed_memory
+from jaxvoice.training.run_folder import inherited_info
 
 NAME = "phoneme_recogniser"
 PRESETS = {"tiny": hifivc.PRESETS["tiny"].content, "small": conformer.PRESETS["small"]}
@@ -108,8 +109,14 @@ def run(experiment: Experiment, started: float | None = None, corpus: Corpus | N
     sampler = LengthBuckets(experiment.batch_size, shapes, columns=COLUMNS, fixed=FIXED)
     loader = common.loader(store, sampler, seed=loop.seed)
     validation = None if held_out is None else Validation(held_out, config.model)
-    task = ConformerTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation)
-    return fit(task, loader, common.remaining(loop, time.monotonic() - started), experiment.run_dir)
+    network = voice_conversion.initial_network(experiment, conformer.FAMILY, config.model)
+    inherited = inherited_info(experiment.run_dir, common.find_initial_model(experiment), experiment.init_from)
+    task = ConformerTask(
+        config, steps_per_epoch=loader.steps_per_epoch, validation=validation, inherited_info=inherited
+    )
+    initial_state = None if network is None else ft.partial(task.state_of, network)
+    left = common.remaining(loop, time.monotonic() - started)
+    return fit(task, loader, left, experiment.run_dir, initial_state=initial_state)
 
 
 def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> str:

@@ -106,9 +106,7 @@ class WithReferences:
         if self.pieces is not None:
             references["pieces"] = list(self.pieces)
         if others is not None:
-            references["without_other_utterance"] = sum(
-                len(found) == 1 and found[0] == row for row, found in enumerate(others)
-            )
+            references["without_other_utterance"] = sum(found.tolist() == [row] for row, found in enumerate(others))
         return {**inner, "references": references}
 
 

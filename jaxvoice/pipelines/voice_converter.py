@@ -237,8 +237,7 @@ class VoiceConverter:
         samples = resample(recording.samples / np.float32(recording.peak), recording.sample_rate, self.sample_rate)
         if top_db is not None:
             samples = _trimmed(samples, top_db)
-        mel, frames = self.config.mel, self.config.speaker.minimum_frames
-        least = max((frames - 1) * mel.hop_length + mel.n_fft - 2 * mel.pad, mel.min_samples)
+        least = self.config.minimum_reference
         if len(samples) < least:
             trimmed = f" after trimming at {top_db:g} dB" if top_db is not None else ""
             hint = ", or pass a larger top_db" if top_db is not None else ""

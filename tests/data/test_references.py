@@ -1,6 +1,7 @@
 """References of the same speaker for the rows of a batch."""
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,8 @@ def _place(loader, index, seed):
 
 def test_description_counts_speakers_with_one_utterance():
     with Loader(make_store(), WithReferences(crops(), 32), workers=0) as loader:
-        assert loader.describe()["references"] == {
+        # The description is written to the config.json of a run.
+        assert json.loads(json.dumps(loader.describe()["references"])) == {
             "length": 32,
             "column": "mel",
             "source": "other",

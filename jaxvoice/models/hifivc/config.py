@@ -262,6 +262,12 @@ class HiFiVCConfig:
             )
 
     @property
+    def minimum_reference(self) -> int:
+        """Samples of the shortest reference, at the sample rate of `mel`."""
+        mel, frames = self.mel, self.speaker.minimum_frames
+        return max((frames - 1) * mel.hop_length + mel.n_fft - 2 * mel.pad, mel.min_samples)
+
+    @property
     def pitch_channels(self) -> int:
         """Channels of the pitch code; 0 without a pitch encoder."""
         return 0 if self.pitch_encoder is None else self.pitch_encoder.channels

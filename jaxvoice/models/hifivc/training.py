@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax
+import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -20,7 +21,7 @@ from jaxvoice.data.store import Store
 from jaxvoice.dsp.mel import log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.dsp.nemo_mel import nemo_log_mel
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import ConfigError, DataError
 from jaxvoice.models.conformer import ConformerEncoder, fold_batch_norm, mask_padding
 from jaxvoice.models.hifigan import losses
 from jaxvoice.models.hifigan.discriminators import Discriminators, MultiScaleState
@@ -110,6 +111,9 @@ class TrainingConfig:
     """Decay per step of the moving average of the weights; None keeps no average."""
     reconstruction_steps: int = 0
     """Steps at the start without discriminators."""
+    content_identity: str | None = None
+    """Identity of the content encoder, which a run stores, so that it is not resumed with another one; None allows
+    any."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -306,8 +310,15 @@ def training_sampler(config: TrainingConfig, store: Store, batch_size: int) -> W
 
     The speakers of a batch differ, or, with fewer speakers than `batch_size`, each has the same number of rows.
 
-    **Raises:** `DataError` for recordings without a speaker.
+    **Raises:** `DataError` for recordings without a speaker, or shorter than a reference of the speaker encoder.
     """
+    least = config.model.speaker.minimum_frames
+    short = np.flatnonzero(store.lengths("mel") < least)
+    if len(short):
+        raise DataError(
+            f"{len(short)} recording(s), for example {store.corpus.utterances[short[0]].id!r}, have fewer than {least} "
+            "mel frames, the shortest reference of the speaker encoder; remove them, for example with Store.subset."
+        )
     model, stored = config.model, config.content == "stored"
     columns = ["audio", "content" if stored else "speech", *(["pitch"] if model.pitch_encoder is not None else [])]
     known = len(store.corpus.speakers)

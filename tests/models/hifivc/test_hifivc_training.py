@@ -14,7 +14,7 @@ import jaxvoice
 from jaxvoice.data import Corpus, Loader, Store, Utterance
 from jaxvoice.dsp import log_mel
 from jaxvoice.dsp.nemo_mel import nemo_log_mel
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import ConfigError, DataError
 from jaxvoice.models.conformer import ConformerEncoder, fold_batch_norm
 from jaxvoice.models.hifigan.config import DiscriminatorConfig
 from jaxvoice.models.hifivc import FAMILY
@@ -99,6 +99,13 @@ def test_columns_belong_to_the_same_time(store):
         packed = store["pitch"][row].reshape(2, 4, frames)
         assert np.abs(packed[0, :, 1:-1] - np.log((110, 210)[row % 2])).max() < 0.1
         assert packed[1, :, 2:-2].mean() > 0.9
+
+
+def test_features_of_another_content_encoder_are_refused(store, folder):
+    again = training_columns(recordings(6), encoder(), MODEL, identity="test", cache=folder / "content")
+    np.testing.assert_array_equal(again["content"][3], store["content"][3])
+    with pytest.raises(DataError, match=r"features of another model .*identity is 'test' instead of 'other'"):
+        training_columns(recordings(6), encoder(), MODEL, identity="other", cache=folder / "content")
 
 
 def test_pitch_of_a_frame_is_packed_into_channels():
@@ -237,6 +244,13 @@ def test_validation_measures_reconstruction_and_writes_conversions(store, folder
 
 def _mel(audio):
     return np.asarray(log_mel(jnp.asarray(audio), MODEL.mel))
+
+
+def test_recordings_too_short_for_a_reference_are_refused(store):
+    mels = list(store["mel"])
+    mels[2] = mels[2][:, :5]
+    with pytest.raises(DataError, match=r"1 recording\(s\), for example '0-2', have fewer than 6 mel frames"):
+        training_sampler(CONFIG, store.with_columns(mel=mels), 4)
 
 
 def test_errors():
