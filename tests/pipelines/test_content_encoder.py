@@ -47,7 +47,8 @@ def expected(reference, audio, release="2.6"):
 @pytest.mark.parametrize("release", ["1.7", "2.6"])
 def test_features_of_single_and_batched_recordings_equal_torch(reference, release):
     encoder = pipeline(reference, dataclasses.replace(SMALL, nemo_release=release))
-    recordings = [recording(samples) for samples in LENGTHS]
+    # The releases differ in their frames only; one of them is tested with batches of several lengths.
+    recordings = [recording(samples) for samples in (LENGTHS if release == "2.6" else LENGTHS[:2])]
     for audio, features in zip(recordings, encoder.encode(recordings), strict=True):
         wanted = expected(reference, audio, release)[0]
         assert features.dtype == np.float32 and features.shape == wanted.shape

@@ -142,7 +142,7 @@ def features_of(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=(*shape, 20)).astype(np.float32)
 
 
-@pytest.mark.parametrize("frames", [1, 4, 21, 50])
+@pytest.mark.parametrize("frames", [1, 12, 21])
 def test_network_equals_torch(reference, ours, frames):
     features = features_of(frames)
     with torch.no_grad():
@@ -236,8 +236,7 @@ def test_state_moves_into_the_network_and_out_again(ours):
     for folded in (fold_batch_norm(ours), fold_batch_norm(model, state)):
         assert not any(isinstance(layer.conv.batch_norm, FixedBatchNorm) for layer in folded.encoder.layers)
         np.testing.assert_allclose(run(folded, features).hidden, hidden, atol=1e-5)
-    encoder = fold_batch_norm(model.encoder, state.encoder)
-    np.testing.assert_allclose(encode(encoder, features), hidden, atol=1e-5)
+    assert eqx.tree_equal(fold_batch_norm(model.encoder, state.encoder), folded.encoder)
 
 
 def test_dropout_is_for_training_only(ours):
@@ -252,9 +251,9 @@ def test_dropout_is_for_training_only(ours):
 def test_wrong_states_raise_an_error(ours):
     model, state = without_state(ours)
     with pytest.raises(ConfigError, match="state is None, but the batch norm is a MaskedBatchNorm"):
-        model(features_of(12), inference=True)
+        eqx.filter_eval_shape(model, features_of(12), inference=True)
     with pytest.raises(ConfigError, match="state is given, but the batch norm is a FixedBatchNorm"):
-        ours(features_of(12), state, inference=True)
+        eqx.filter_eval_shape(ours, features_of(12), state, inference=True)
     with pytest.raises(ConfigError, match="state is None; it should be the running statistics"):
         fold_batch_norm(model)
     with pytest.raises(ConfigError, match="should be those of training"):

@@ -27,6 +27,7 @@ from jaxvoice.models.conformer import (
 from jaxvoice.models.conformer.training import COLUMNS, FIXED
 from jaxvoice.models.conformer.validation import batch_labels, edit_distance, frame_losses
 from jaxvoice.text.phonemes import PhoneSet
+from jaxvoice.training import parallel
 from jaxvoice.training.loop import LoopConfig, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.weights import named_arrays
@@ -95,7 +96,7 @@ def test_training_lowers_the_loss_and_is_saved(store, tmp_path):
     loop = LoopConfig(steps=50, validate_every=0, log_every=10, tensorboard=False, best_metric="frame_error")
     with Loader(store, SAMPLER) as loader:
         before = task.validate(task.init(key=jax.random.key(0))).metrics
-        result = fit(task, loader, loop, tmp_path / "run")
+        result = fit(task, loader, loop, tmp_path / "run", mesh=parallel.data_mesh(jax.devices()[:1]))
     assert result.step == 50
     assert before["cross_entropy"] > 1 > 2 * result.metrics["cross_entropy"]
     assert result.metrics["frame_accuracy"] > 0.8 and result.metrics["phoneme_error_rate"] < 0.5
@@ -179,7 +180,7 @@ def test_training_continues_from_a_stored_network(batches):
 def test_masks_have_the_given_number_and_width():
     features, length = jnp.ones((64, 100, 20)), jnp.full((64,), 80)
     config = MaskingConfig(time_masks=2, time_width=0.1, frequency_masks=1, frequency_width=4)
-    masked = np.asarray(mask_features(features, length, config, key=jax.random.key(0)))
+    masked = np.asarray(eqx.filter_jit(mask_features)(features, length, config, key=jax.random.key(0)))
     frames, bands = (masked == 0).all(2), (masked == 0).all(1)
     assert frames.sum(1).max() <= 16 and bands.sum(1).max() == 4
     assert not frames[:, 80:].any()

@@ -18,8 +18,8 @@ SMALL = HiFiVCConfig(
         upsample_rates=(32, 30),
         upsample_kernel_sizes=(64, 60),
         upsample_initial_channel=16,
-        resblock_kernel_sizes=(3, 5),
-        resblock_dilation_sizes=((1, 3), (1, 2)),
+        resblock_kernel_sizes=(3,),
+        resblock_dilation_sizes=((1, 3),),
         pre_channels=12,
     ),
 )

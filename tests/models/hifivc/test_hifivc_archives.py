@@ -101,16 +101,17 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", ["padding", "sum", "no pitch", "equal widths"])
+@pytest.mark.parametrize(
+    "name", ["sum", "no pitch", *(pytest.param(name, marks=pytest.mark.slow) for name in ("padding", "equal widths"))]
+)
 def test_settings_are_read_from_the_code(tmp_path, name):
     path = archives.write(tmp_path / "model.pt", VARIANTS[name])
     with jaxvoice.open_archive(path) as archive:
         assert ArchiveStructure(archive).config == VARIANTS[name]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "norm" else pytest.mark.slow) for name in VARIANTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
 def test_archives_of_other_settings_equal_torch(tmp_path, name):
     model = archives.make(VARIANTS[name])
     path = archives.write(tmp_path / "model.pt", VARIANTS[name], model)
@@ -231,10 +232,21 @@ def test_configuration_beside_the_archive_has_precedence(tmp_path):
     ("part", "name", "layer", "problem"),
     [
         ("f0_encoder", "0", nn.Conv1d(2, 4, 3, padding=1), "f0_encoder: its first convolution is not 1x1 without bias"),
-        ("f0_encoder", "1", nn.ReLU(), "f0_encoder.1 contains relu"),
-        ("f0_encoder", "1", nn.InstanceNorm1d(4), "the order of its layers is convolution, instance_norm"),
-        ("f0_encoder", "4", nn.LeakyReLU(0.2), "the slopes of its leaky ReLUs are 0.1, 0.2"),
-        ("generator", "conv_pre", nn.Sequential(nn.Conv1d(8, 12, 7, padding=3), nn.ReLU()), "contains relu"),
+        *(
+            pytest.param(*values, marks=pytest.mark.slow)
+            for values in (
+                ("f0_encoder", "1", nn.ReLU(), "f0_encoder.1 contains relu"),
+                ("f0_encoder", "1", nn.InstanceNorm1d(4), "the order of its layers is convolution, instance_norm"),
+                ("f0_encoder", "4", nn.LeakyReLU(0.2), "the slopes of its leaky ReLUs are 0.1, 0.2"),
+                ("generator", "conv_pre", nn.Sequential(nn.Conv1d(8, 12, 7, padding=3), nn.ReLU()), "contains relu"),
+                (
+                    "speaker_encoder",
+                    "pooling_layer",
+                    nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Tanh()),
+                    "contains tanh",
+                ),
+            )
+        ),
         (
             "generator",
             "conv_pre",
@@ -247,7 +259,6 @@ def test_configuration_beside_the_archive_has_precedence(tmp_path):
             nn.Sequential(nn.LeakyReLU(0.3), nn.Conv1d(4, 1, 7, padding=3)),
             "leaky ReLUs of slopes",
         ),
-        ("speaker_encoder", "pooling_layer", nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Tanh()), "contains tanh"),
         ("speaker_encoder.convs.0", "activation", nn.LeakyReLU(0.3), "leaky ReLUs of slopes 0.1, 0.3"),
     ],
     ids=str,

@@ -76,18 +76,15 @@ def test_padded_sources_equal_sources_alone(release):
 
 
 def test_content_encoders_receive_no_gradient(model):
-    features, pitch, reference = inputs(8)
+    features, _, reference = inputs(8)
 
     def loss(model):
-        return jnp.sum(jnp.square(model(features, pitch, reference)))
+        speaker = model.encode_speaker(reference).mean
+        return jnp.sum(jnp.square(model.encode_content(features))) + jnp.sum(jnp.square(speaker))
 
     gradients = named_arrays(eqx.filter_jit(eqx.filter_grad(loss))(model))
-    zero = {name for name, array in gradients.items() if not np.any(array)}
-    assert zero >= {name for name in gradients if name.startswith("content_encoder.")}
-    # Without a divergence, nothing depends on the deviation.
-    assert {name.rpartition(".")[0] for name in zero - {n for n in zero if n.startswith("content")}} <= {
-        "speaker_encoder.std_conv"
-    }
+    changed = {name for name, array in gradients.items() if np.any(array)}
+    assert changed and all(name.startswith("speaker_encoder.") for name in changed)
 
 
 def test_given_content_encoders_are_folded(model):

@@ -219,8 +219,8 @@ def test_decoders_equal_torch(options, pitch):
     assert output.shape == (2, 7 * 8, 1)
     expected = theirs(columns(content), None if code is None else columns(code), torch.from_numpy(speaker)[..., None])
     assert_close(output, expected.swapaxes(1, 2))
-    folded = fold_weight_norm(ours)
-    assert_close(call(folded, content, code, speaker), expected.swapaxes(1, 2))
+    if not options:
+        assert_close(call(fold_weight_norm(ours), content, code, speaker), expected.swapaxes(1, 2))
 
 
 @pytest.mark.parametrize("conditioning", ["resblocks", "stage_inputs"])

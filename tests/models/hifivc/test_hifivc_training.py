@@ -122,7 +122,7 @@ def test_content_features_do_not_depend_on_the_padding(store):
     features = content_features(encoder(), speech, MODEL)
     assert features.shape == (8, content_frames(len(speech), MODEL))
     log, length = nemo_log_mel(jnp.asarray(speech), MODEL.content.mel, release=MODEL.content.nemo_release)
-    expected = encoder()(log[:, : int(length)].T)
+    expected = eqx.filter_jit(encoder())(log[:, : int(length)].T)
     np.testing.assert_allclose(features, expected.T, atol=2e-4)
 
 
@@ -164,6 +164,7 @@ def test_steps_lower_the_loss_and_have_a_warmed_up_divergence(batches):
     assert int(state.counters.step) == 12
 
 
+@pytest.mark.slow
 def test_step_with_discriminators_updates_all_networks(batches):
     task, state, step = compiled(CONFIG, 1)
     assert [task.phase_of(n) for n in (0, 9, 10)] == [0, 0, 1]
@@ -192,10 +193,11 @@ def test_gradient_of_the_divergence_reaches_the_speaker_encoder(batches):
     def divergence(model):
         return jnp.mean(kl_divergence(model.encode_speaker(reference)))
 
-    gradient = eqx.filter_grad(divergence)(state.networks.model)
+    gradient = eqx.filter_jit(eqx.filter_grad(divergence))(state.networks.model)
     assert float(jnp.abs(gradient.speaker_encoder.std_conv.weight_v).max()) > 0
 
 
+@pytest.mark.slow
 def test_computed_content_is_frozen_and_has_no_optimiser_state(folder):
     config = replace(CONFIG, content="computed")
     store = training_columns(recordings(4), encoder(), MODEL, identity="test", computed_content=True)
