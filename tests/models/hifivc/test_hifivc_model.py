@@ -22,7 +22,7 @@ from jaxvoice.models.hifivc import (
     preset,
 )
 from jaxvoice.weights import count_parameters, load_state, named_arrays
-from tests.models.hifivc.small import SMALL
+from tests.models.hifivc.small import SMALL, random_network
 
 
 @eqx.filter_jit
@@ -33,7 +33,7 @@ def call(function, *args, **options):
 
 @pytest.fixture(scope="module")
 def model():
-    return HiFiVC(SMALL, key=jax.random.key(0))
+    return random_network(SMALL)
 
 
 def inputs(frames=24, rows=None):
@@ -62,7 +62,7 @@ def test_call_is_the_composition_of_its_parts(model):
 @pytest.mark.parametrize("release", ["1.7", "2.6"])
 def test_padded_sources_equal_sources_alone(release):
     content = dataclasses.replace(SMALL.content, nemo_release=release)
-    model = HiFiVC(dataclasses.replace(SMALL, content=content), key=jax.random.key(0))
+    model = random_network(dataclasses.replace(SMALL, content=content))
     features, pitch, reference = inputs(rows=2)
     lengths, references = [24, 13], [30, 17]
     for i, (length, other) in enumerate(zip(lengths, references, strict=True)):
