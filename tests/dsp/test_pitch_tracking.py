@@ -98,7 +98,7 @@ def test_vibrato_is_followed(config):
 def test_voices_with_jitter_and_noise(config, snr, limit, voiced):
     rng = np.random.default_rng(snr)
     for middle in (110, 220):
-        true = middle * 2 ** (0.3 * np.sin(2 * np.pi * 0.8 * np.arange(2 * RATE) / RATE))
+        true = middle * 2 ** (0.3 * np.sin(2 * np.pi * 0.8 * np.arange(RATE) / RATE))
         clean = voice(true, rng, jitter=0.005)
         noise = rng.standard_normal(len(clean)) * np.sqrt(np.mean(clean**2)) * 10 ** (-snr / 20)
         found = track_pitch((clean + noise).astype(np.float32), RATE, config)[5:-5]
