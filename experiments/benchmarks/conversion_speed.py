@@ -50,7 +50,7 @@ TOLERANCES: Mapping[Work, float] = {
     "front end": 1e-3,
     "F0": 0.0,
     "content encoder": 1e-4,
-    "decoder": 1e-4,
+    "decoder": 1e-3,  # the pulses of a harmonic source amplify the rounding of log F0
     "conversion without F0": 1e-3,
     "conversion": 1e-3,
 }
@@ -114,17 +114,18 @@ def noise(seed: int, *shape: int) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def f0_features(config: HiFiVCConfig, audio: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, "2 subframes"]:
+def f0_features(config: HiFiVCConfig, audio: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, "rows subframes"]:
     """What the pitch encoder reads, with four values for each content frame."""
     content = config.content
     frames = content_frames(config, len(audio) / content.mel.sample_rate)
-    return pitch_features(track_pitch(audio, content.mel.sample_rate, config.pitch), 4 * frames)
+    phase = config.decoder.harmonic_source
+    return pitch_features(track_pitch(audio, content.mel.sample_rate, config.pitch), 4 * frames, phase=phase)
 
 
-def given_pitch(config: HiFiVCConfig, seconds: float) -> Float32[np.ndarray, "2 subframes"]:
+def given_pitch(config: HiFiVCConfig, seconds: float) -> Float32[np.ndarray, "rows subframes"]:
     """A log F0 that varies by 0.2, all voiced."""
     count = 4 * content_frames(config, seconds)
-    return np.stack([4.8 + 0.2 * np.sin(0.03 * np.arange(count)), np.ones(count)]).astype(np.float32)
+    return pitch_features(np.exp(4.8 + 0.2 * np.sin(0.03 * np.arange(count))), phase=config.decoder.harmonic_source)
 
 
 def torch_networks(config: HiFiVCConfig) -> Any:
@@ -292,7 +293,8 @@ def work_gflop(work: Work, config: HiFiVCConfig, seconds: float) -> float | None
     if work != "decoder":
         total += flops.traced_gflop(apply, networks.content_encoder, noise(0, 4 * frames, mel.num_mels))
     if work != "content encoder":
-        given = (noise(0, frames, config.content.dim), noise(0, 2, 4 * frames), noise(0, config.speaker.size))
+        pitch = noise(0, config.pitch_rows, 4 * frames)
+        given = (noise(0, frames, config.content.dim), pitch, noise(0, config.speaker.size))
         total += flops.traced_gflop(decode, (networks.pitch_encoder, networks.decoder), *given)
     return total
 
@@ -332,7 +334,7 @@ def batch_size(options: Options) -> int:
 def training_columns(options: Options) -> dict[str, Any]:
     """A batch of noise with the columns of `HiFiVCTask`."""
     config, batch, frames = PRESETS[options.preset], batch_size(options), options.segment_frames
-    pitch = np.repeat(given_pitch(config, 0.04 * frames).reshape(1, 2 * 4, frames), batch, axis=0)
+    pitch = np.repeat(given_pitch(config, 0.04 * frames).reshape(1, config.pitch_rows * 4, frames), batch, axis=0)
     return {
         "audio": (3000 * noise(3, batch, frames * config.decoder.hop_length)).astype(np.int16),
         "gain": np.full(batch, 1 / 32768, np.float32),
@@ -380,7 +382,7 @@ def torch_step(step: Step, options: Options) -> Callable[[], Any]:
     trainer = Trainer(networks, *torch_discriminators(config.discriminators), mel=mel, weights=LossWeights())
     given = {name: torch.from_numpy(array) for name, array in columns.items()}
     drawn = np.array(jax.random.normal(jax.random.key(0), (batch_size(options), config.speaker.size)))
-    pitch = torch.from_numpy(np.array(unpack_pitch(columns["pitch"]).swapaxes(1, 2)))
+    pitch = torch.from_numpy(np.array(unpack_pitch(columns["pitch"], 4).swapaxes(1, 2)))
 
     def run() -> dict[str, float]:
         audio = given["audio"].float() * given["gain"][:, None]

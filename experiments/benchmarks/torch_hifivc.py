@@ -4,6 +4,7 @@ Written from the paper (arXiv 2203.16937). The networks have the names of the re
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -92,12 +93,41 @@ class ConditionedResBlock(nn.Module):
         return x
 
 
-class Decoder(nn.Module):
-    """Content features `(batch, channels, frames)`, pitch code and speaker `(batch, size, 1)` to a waveform."""
+class HarmonicSource(nn.Module):
+    """Log F0, voicing flag and phase `(batch, 3, subframes)` to an input of every stage: the sum of all harmonics."""
 
-    def __init__(self, config: DecoderConfig, content: int, pitch: int, speaker: int) -> None:
+    def __init__(self, config: DecoderConfig, subframes: int, sample_rate: int) -> None:
+        super().__init__()
+        self.rate, self.subframe, self.convs = sample_rate, config.hop_length // subframes, nn.ModuleList()
+        for stage in range(len(config.upsample_rates)):
+            stride = math.prod(config.upsample_rates[stage + 1 :])
+            kernel = 1 if stride == 1 else 2 * stride + stride % 2
+            width = config.upsample_initial_channel >> (stage + 1)
+            self.convs.append(nn.Conv1d(1, width, kernel, stride, (kernel - stride) // 2))
+
+    def forward(self, pitch: Tensor) -> list[Tensor]:
+        log_f0, voiced, phase = pitch.repeat_interleave(self.subframe, dim=-1).unbind(1)
+        f0 = log_f0.exp()
+        time = torch.arange(f0.shape[-1]) % self.subframe / self.rate
+        angle = math.pi * ((phase + f0 * time) % 1)
+        count = torch.floor(self.rate / 2 / f0)
+        quotient = torch.sin((2 * count + 1) * angle) / torch.sin(angle).clamp(min=1e-3)
+        total = torch.where(torch.sin(angle) < 1e-3, count, (quotient - 1) / 2) * torch.sqrt(2 / count) * voiced
+        return [conv(total[:, None]) for conv in self.convs]
+
+
+class Decoder(nn.Module):
+    """Content features `(batch, channels, frames)`, pitch code and speaker `(batch, size, 1)` to a waveform.
+
+    `signals` are the outputs of `source`, if there is one.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, content: int, pitch: int, speaker: int, *, subframes: int = 4, rate: int = 24000
+    ) -> None:
         super().__init__()
         self.config = config
+        self.source = HarmonicSource(config, subframes, rate) if config.harmonic_source else None
         if config.input_norm:
             self.input_norm = nn.LayerNorm(content)
         kernel = config.pre_kernel_size
@@ -117,7 +147,7 @@ class Decoder(nn.Module):
             )
         self.conv_post = weight_norm(nn.Conv1d(width, 1, 7, padding=3))
 
-    def forward(self, content: Tensor, pitch: Tensor | None, speaker: Tensor) -> Tensor:
+    def forward(self, content: Tensor, pitch: Tensor | None, speaker: Tensor, signals: Sequence[Tensor] = ()) -> Tensor:
         config, kernels = self.config, len(self.config.resblock_kernel_sizes)
         if config.input_norm:
             content = self.input_norm(content.transpose(1, 2)).transpose(1, 2)
@@ -128,6 +158,7 @@ class Decoder(nn.Module):
             if len(self.stage_conds):
                 x = x + self.stage_conds[stage](speaker[..., 0]).unsqueeze(-1)
             x = up(functional.leaky_relu(x, 0.1))
+            x = x + signals[stage] if signals else x
             first, *others = self.resblocks[kernels * stage : kernels * (stage + 1)]
             mixed = first(x, speaker)
             for block in others:
@@ -144,22 +175,31 @@ class HiFiVC(nn.Module):
         self.content_encoder = torch_conformer.Encoder(config.content)
         self.speaker_encoder = SpeakerEncoder(config.speaker)
         self.pitch_encoder = None if config.pitch_encoder is None else PitchEncoder(config.pitch_encoder)
-        self.decoder = Decoder(config.decoder, config.content.dim, config.pitch_channels, config.speaker.size)
+        self.decoder = Decoder(
+            config.decoder,
+            config.content.dim,
+            config.pitch_channels,
+            config.speaker.size,
+            subframes=0 if config.pitch_encoder is None else config.pitch_encoder.downsampling,
+            rate=config.mel.sample_rate,
+        )
 
     def decode(
         self,
         content: Float[Tensor, "batch channels frames"],
-        pitch: Float[Tensor, "batch 2 subframes"] | None,
+        pitch: Float[Tensor, "batch rows subframes"] | None,
         speaker: Float[Tensor, "batch size 1"],
     ) -> Float[Tensor, "batch samples"]:
         """The waveform of content features, F0 and speaker vectors."""
-        code = None if self.pitch_encoder is None else self.pitch_encoder(pitch)
-        return self.decoder(content, code, speaker)[:, 0]
+        if self.pitch_encoder is None or pitch is None:
+            return self.decoder(content, None, speaker)[:, 0]
+        signals = () if self.decoder.source is None else self.decoder.source(pitch)
+        return self.decoder(content, self.pitch_encoder(pitch[:, :2]), speaker, signals)[:, 0]
 
     def forward(
         self,
         features: Float[Tensor, "frames mels"],
-        pitch: Float[Tensor, "1 2 subframes"] | None,
+        pitch: Float[Tensor, "1 rows subframes"] | None,
         speaker: Float[Tensor, "1 size 1"],
     ) -> Float[Tensor, " samples"]:
         """The waveform of one recording."""

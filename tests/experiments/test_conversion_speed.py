@@ -53,7 +53,7 @@ def test_sources_are_voiced_and_have_whole_frames() -> None:
     config = conversion_speed.PRESETS["tiny"]
     audio = conversion_speed.source_of(config, 0.9)
     assert len(audio) == 14_400 and np.abs(audio).max() == pytest.approx(conversion_speed.PEAK)
-    log_f0, voiced = conversion_speed.f0_features(config, audio)
+    log_f0, voiced, _phase = conversion_speed.f0_features(config, audio)
     assert len(log_f0) == 4 * conversion_speed.content_frames(config, 0.9) == 92
     assert voiced.mean() > 0.9 and np.abs(np.exp(log_f0) - 125).max() < 35
 
