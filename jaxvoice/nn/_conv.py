@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.nn._inputs import check_at_least, check_channels, check_input
-from jaxvoice.nn._module import Module
 from jaxvoice.nn._norm import AbstractConv, norm_over_all_but_first
 from jaxvoice.nn._ops import conv1d, conv2d, conv_transpose1d, uses_im2col
 from jaxvoice.nn._random import torch_uniform
@@ -20,6 +19,11 @@ def _weights(shape: tuple[int, ...], fan_in: int, weight_norm: bool, key: PRNGKe
     """`(weight, weight_g, weight_v)` as torch initialises them: either `weight` alone, or `weight_g` and `weight_v`."""
     weight = torch_uniform(shape, fan_in, key=key)
     return (None, norm_over_all_but_first(weight), weight) if weight_norm else (weight, None, None)
+
+
+def pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    """`value` twice, or `value` itself if it is a pair: of both sides of a signal, or of both axes of an image."""
+    return (value, value) if isinstance(value, int) else value
 
 
 def _row(numbers: Array, rank: int, dtype: DTypeLike) -> Array:
@@ -67,7 +71,7 @@ class Conv1d(AbstractConv):
     bias: Float[Array, " out"] | None
     in_channels: int = eqx.field(static=True)
     stride: int = eqx.field(static=True)
-    padding: int = eqx.field(static=True)
+    padding: int | tuple[int, int] = eqx.field(static=True)
     dilation: int = eqx.field(static=True)
     groups: int = eqx.field(static=True)
 
@@ -78,23 +82,23 @@ class Conv1d(AbstractConv):
         kernel_size: int,
         *,
         stride: int = 1,
-        padding: int = 0,
+        padding: int | tuple[int, int] = 0,
         dilation: int = 1,
         groups: int = 1,
         use_bias: bool = True,
         weight_norm: bool = False,
         key: PRNGKeyArray,
     ):
-        """**Arguments:** as in torch. `padding` is the number of zeros added on each side. Weights and bias are
-        drawn with `key` from torch's default distribution, U(-b, b) with b = 1/sqrt(in_channels / groups *
-        kernel_size).
+        """**Arguments:** as in torch. `padding` is the number of zeros added on each side, or a pair of the numbers on
+        the left and on the right. Weights and bias are drawn with `key` from torch's default distribution, U(-b, b)
+        with b = 1/sqrt(in_channels / groups * kernel_size).
 
         **Raises:** `ConfigError` unless `groups` divides both channel counts, or for sizes below 1 or negative
         padding.
         """
         check_at_least(1, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
         check_at_least(1, stride=stride, dilation=dilation, groups=groups)
-        check_at_least(0, padding=padding)
+        check_at_least(0, padding=min(pair(padding)))
         check_channels(in_channels, out_channels, groups)
         weight_key, bias_key = jax.random.split(key)
         shape = (out_channels, in_channels // groups, kernel_size)
@@ -110,7 +114,7 @@ class Conv1d(AbstractConv):
         **Raises:** `ShapeError` for a wrong number of channels, or an input too short for one output position.
         """
         check_input(x, self.in_channels, "time")
-        padding = (self.padding, self.padding)
+        padding = pair(self.padding)
         return _convolve(self, x, stride=self.stride, padding=padding, dilation=self.dilation, groups=self.groups)
 
 
@@ -236,39 +240,48 @@ class ColumnConv(AbstractConv):
         return _convolve(self, x, stride=self.stride, padding=(self.padding, self.padding))
 
 
-class Conv2d(Module):
-    """Two-dimensional convolution, as `torch.nn.Conv2d`, of arrays with channels last."""
+class Conv2d(AbstractConv):
+    """Two-dimensional convolution, as `torch.nn.Conv2d`, of arrays with channels last, with optional weight norm."""
 
-    weight: Float[Array, "out in taps_high taps_wide"]
+    kernel_rank: ClassVar[int] = 4
+
+    weight: Float[Array, "out in taps_high taps_wide"] | None
+    weight_g: Float[Array, "out 1 1 1"] | None
+    weight_v: Float[Array, "out in taps_high taps_wide"] | None
     bias: Float[Array, " out"] | None
     in_channels: int = eqx.field(static=True)
-    stride: int = eqx.field(static=True)
-    padding: int = eqx.field(static=True)
+    stride: int | tuple[int, int] = eqx.field(static=True)
+    padding: int | tuple[int, int] = eqx.field(static=True)
+    dilation: int | tuple[int, int] = eqx.field(static=True)
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         *,
-        stride: int = 1,
-        padding: int = 0,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
         use_bias: bool = True,
+        weight_norm: bool = False,
         key: PRNGKeyArray,
     ):
-        """**Arguments:** as in torch, with the same kernel size, stride and padding along both axes. Weights and bias
-        are drawn from torch's default distribution.
+        """**Arguments:** as in torch. Pairs are along the height and along the width. Weights and bias are drawn from
+        torch's default distribution.
 
         **Raises:** `ConfigError` for sizes below 1 or negative padding.
         """
-        check_at_least(1, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride)
-        check_at_least(0, padding=padding)
+        taps = pair(kernel_size)
+        check_at_least(1, in_channels=in_channels, out_channels=out_channels, kernel_size=min(taps))
+        check_at_least(1, stride=min(pair(stride)), dilation=min(pair(dilation)))
+        check_at_least(0, padding=min(pair(padding)))
         weight_key, bias_key = jax.random.split(key)
-        fan_in = in_channels * kernel_size**2
-        shape = (out_channels, in_channels, kernel_size, kernel_size)
-        self.weight = torch_uniform(shape, fan_in, key=weight_key)
+        fan_in = in_channels * taps[0] * taps[1]
+        shape = (out_channels, in_channels, *taps)
+        self.weight, self.weight_g, self.weight_v = _weights(shape, fan_in, weight_norm, weight_key)
         self.bias = torch_uniform((out_channels,), fan_in, key=bias_key) if use_bias else None
-        self.in_channels, self.stride, self.padding = in_channels, stride, padding
+        self.in_channels, self.stride, self.padding, self.dilation = in_channels, stride, padding, dilation
 
     def __call__(self, x: Float[Array, "*batch height width in"]) -> Float[Array, "*batch new_height new_width out"]:
         """Convolve `x` of shape `(*batch, height, width, in_channels)`, in `x.dtype`.
@@ -276,5 +289,5 @@ class Conv2d(Module):
         **Raises:** `ShapeError` for a wrong number of channels, or an input too small for one output position.
         """
         check_input(x, self.in_channels, "height", "width")
-        y = conv2d(x, self.weight.astype(x.dtype), stride=self.stride, padding=self.padding)
-        return add_bias(y, self.bias)
+        options = {"stride": pair(self.stride), "padding": pair(self.padding), "dilation": pair(self.dilation)}
+        return add_bias(conv2d(x, self.kernel(x.dtype), **options), self.bias)

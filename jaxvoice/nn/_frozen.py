@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from jaxvoice.nn._conv import Conv1d, ConvTranspose1d, add_bias
+from jaxvoice.nn._conv import Conv1d, ConvTranspose1d, add_bias, pair
 from jaxvoice.nn._inputs import check_input
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._norm import fold_weight_norm
@@ -24,7 +24,7 @@ class FrozenConv1d(Module):
     bias: Float[Array, " out"] | None
     in_channels: int = eqx.field(static=True)
     stride: int = eqx.field(static=True)
-    padding: int = eqx.field(static=True)
+    padding: int | tuple[int, int] = eqx.field(static=True)
     dilation: int = eqx.field(static=True)
     groups: int = eqx.field(static=True)
 
@@ -35,7 +35,7 @@ class FrozenConv1d(Module):
             x,
             self.kernel.astype(x.dtype),
             stride=self.stride,
-            padding=(self.padding, self.padding),
+            padding=pair(self.padding),
             dilation=self.dilation,
             groups=self.groups,
         )
@@ -47,15 +47,14 @@ class WinogradConv1d(Module):
 
     kernel: Float[Array, "products in out"]
     bias: Float[Array, " out"] | None
-    padding: int = eqx.field(static=True)
+    padding: int | tuple[int, int] = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
         """Compute the output of the `Conv1d` in float32, and return it in `x.dtype`."""
         check_input(x, self.kernel.shape[1], "time")
-        check_time(x.shape[-2], TAPS - 2 * self.padding, "a convolution")
-        y = winograd_conv1d(
-            x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:]), self.kernel, (self.padding, self.padding)
-        )
+        padding = pair(self.padding)
+        check_time(x.shape[-2], TAPS - sum(padding), "a convolution")
+        y = winograd_conv1d(x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:]), self.kernel, padding)
         return add_bias(y.reshape(*x.shape[:-2], *y.shape[1:]), self.bias)
 
 

@@ -307,15 +307,17 @@ def im2col_conv(
 def xla_conv2d(
     x: Float[Array, "n height width in"],
     kernel: Float[Array, "out in taps_high taps_wide"],
-    stride: int,
-    padding: int,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
 ) -> Float[Array, "n new_height new_width out"]:
     """`jaxvoice.nn._ops.conv2d` by XLA's convolution."""
     return lax.conv_general_dilated(
         x,
         kernel.transpose(2, 3, 1, 0),
-        (stride, stride),
-        [(padding, padding)] * 2,
+        stride,
+        [(added, added) for added in padding],
+        rhs_dilation=dilation,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
@@ -323,8 +325,9 @@ def xla_conv2d(
 def strided_conv2d(
     x: Float[Array, "n height width in"],
     kernel: Float[Array, "out in taps_high taps_wide"],
-    stride: int,
-    padding: int,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
 ) -> Float[Array, "n new_height new_width out"]:
     """`jaxvoice.nn._ops.conv2d` with a stride.
 
@@ -332,42 +335,44 @@ def strided_conv2d(
     them. But XLA lowers its gradients to slow loops, so derivatives are those of the product.
     """
     if kernel.shape[1] < _LEAST_CHANNELS:
-        return _columns_conv2d(x, kernel, stride, padding)
-    return _strided_conv2d(x, kernel, stride, padding)
+        return _columns_conv2d(x, kernel, stride, padding, dilation)
+    return _strided_conv2d(x, kernel, stride, padding, dilation)
 
 
-@ft.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _strided_conv2d(x, kernel, stride, padding):
-    return xla_conv2d(x, kernel, stride, padding)
+@ft.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def _strided_conv2d(x, kernel, stride, padding, dilation):
+    return xla_conv2d(x, kernel, stride, padding, dilation)
 
 
-def _strided_conv2d_jvp(stride, padding, primals, tangents):
+def _strided_conv2d_jvp(stride, padding, dilation, primals, tangents):
     (x, kernel), (dx, dkernel) = primals, tangents
-    y = _strided_conv2d(x, kernel, stride, padding)
+    y = _strided_conv2d(x, kernel, stride, padding, dilation)
     terms = []
     if not isinstance(dx, SymbolicZero):
-        terms.append(_columns_conv2d(dx, kernel, stride, padding))
+        terms.append(_columns_conv2d(dx, kernel, stride, padding, dilation))
     if not isinstance(dkernel, SymbolicZero):
-        terms.append(_columns_conv2d(x, dkernel, stride, padding))
+        terms.append(_columns_conv2d(x, dkernel, stride, padding, dilation))
     return y, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(y)
 
 
 _strided_conv2d.defjvp(_strided_conv2d_jvp, symbolic_zeros=True)
 
 
-def _columns_conv2d(x, kernel, stride, padding):
+def _columns_conv2d(x, kernel, stride, padding, dilation):
     """A convolution with a stride as one product with the values under all taps."""
     out, _, *taps = kernel.shape
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    sizes = [(size - count) // stride + 1 for size, count in zip(x.shape[1:3], taps, strict=True)]
+    x = jnp.pad(x, ((0, 0), *((added, added) for added in padding), (0, 0)))
+    spans = [spacing * (count - 1) + 1 for spacing, count in zip(dilation, taps, strict=True)]
+    axes = list(zip(x.shape[1:3], spans, stride, strict=True))
+    sizes = [(size - span) // step + 1 for size, span, step in axes]
     # Positions of the same remainder form a grid of their own, of which each tap reads a contiguous part.
-    cells = [size + -(-count // stride) - 1 for size, count in zip(sizes, taps, strict=True)]
-    high, wide = (cell * stride for cell in cells)
+    cells = [size + -(-span // step) - 1 for size, (_, span, step) in zip(sizes, axes, strict=True)]
+    high, wide = (cell * step for cell, step in zip(cells, stride, strict=True))
     x = jnp.pad(x[:, :high, :wide], ((0, 0), (0, max(0, high - x.shape[1])), (0, max(0, wide - x.shape[2])), (0, 0)))
-    grids = x.reshape(x.shape[0], cells[0], stride, cells[1], stride, x.shape[3])
+    grids = x.reshape(x.shape[0], cells[0], stride[0], cells[1], stride[1], x.shape[3])
     parts = [
-        grids[:, i // stride :, i % stride, j // stride :, j % stride][:, : sizes[0], : sizes[1]]
-        for i in range(taps[0])
-        for j in range(taps[1])
+        grids[:, i // stride[0] :, i % stride[0], j // stride[1] :, j % stride[1]][:, : sizes[0], : sizes[1]]
+        for i in range(0, spans[0], dilation[0])
+        for j in range(0, spans[1], dilation[1])
     ]
     return jnp.concatenate(parts, axis=-1) @ kernel.transpose(2, 3, 1, 0).reshape(-1, out)

@@ -104,18 +104,19 @@ def conv2d(
     x: Float[Array, "*batch height width in"],
     kernel: Float[Array, "out in taps_high taps_wide"],
     *,
-    stride: int = 1,
-    padding: int = 0,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
 ) -> Float[Array, "*batch new_height new_width out"]:
-    """torch's `conv2d` of arrays with channels last: stride and zero padding are the same along both axes.
+    """torch's `conv2d` of arrays with channels last. Pairs are along the height and along the width.
 
     **Raises:** `ShapeError` for an input too small for one output position.
     """
-    for size, taps in zip(x.shape[-3:-1], kernel.shape[-2:], strict=True):
-        check_time(size, taps - 2 * padding, "a convolution")
+    for size, taps, added, spacing in zip(x.shape[-3:-1], kernel.shape[-2:], padding, dilation, strict=True):
+        check_time(size, _kernel_span(taps, spacing) - 2 * added, "a convolution")
     flat = x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:])
-    convolve = strided_conv2d if stride > 1 and jax.default_backend() == "cpu" else xla_conv2d
-    y = convolve(flat, kernel, stride, padding)
+    convolve = strided_conv2d if max(stride) > 1 and jax.default_backend() == "cpu" else xla_conv2d
+    y = convolve(flat, kernel, stride, padding, dilation)
     return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 

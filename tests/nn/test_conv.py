@@ -80,6 +80,16 @@ def test_conv1d(channels, taps, stride, padding, dilation, groups, time, key):
     assert_same_as_torch(layer, reference, draw(3, channels[0], time))
 
 
+@pytest.mark.parametrize(("taps", "stride", "padding"), [(8, 4, (3, 4)), (5, 1, (4, 0)), (1, 1, (0, 2))])
+def test_conv1d_with_different_padding_on_the_left_and_right(taps, stride, padding, key):
+    reference = torch.nn.Conv1d(4, 6, taps, stride=stride)
+    layer = with_weights_of(Conv1d(4, 6, taps, stride=stride, padding=padding, key=key), reference)
+    x = draw(3, 4, 17)
+    expected = reference(torch.nn.functional.pad(torch.tensor(x), padding)).detach()
+    for form in (layer, freeze(layer)):
+        np.testing.assert_allclose(channels_first(form(channels_last(x))), expected, atol=2e-6)
+
+
 def test_grouped_conv_with_a_batch_axis_and_under_vmap(key):
     """Gradients over a batch axis, per-example gradients under `vmap`, and kernels under `vmap` agree."""
     layer, x = Conv1d(8, 16, 9, stride=2, padding=4, groups=4, key=key), jnp.asarray(draw(3, 21, 8))
@@ -283,12 +293,23 @@ def test_column_conv(taps, stride, padding, key):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding"), [(3, 2, 1), (3, 2, 0), (4, 3, 2), (2, 3, 0), (1, 2, 0), (1, 1, 0), (3, 1, 0)]
+    ("kernel", "stride", "padding", "dilation"),
+    [
+        (3, 2, 1, 1),
+        (3, 2, 0, 1),
+        (4, 3, 2, 1),
+        (2, 3, 0, 1),
+        (1, 2, 0, 1),
+        (1, 1, 0, 1),
+        (3, 1, 0, 1),
+        ((5, 3), (2, 1), (2, 2), (1, 2)),
+        ((2, 3), (1, 3), (1, 0), (3, 2)),
+    ],
 )
 @pytest.mark.parametrize("channels", [2, 32])
-def test_conv2d(kernel, stride, padding, channels, key):
-    layer = Conv2d(channels, 5, kernel, stride=stride, padding=padding, key=key)
-    reference = torch.nn.Conv2d(channels, 5, kernel, stride, padding)
+def test_conv2d(kernel, stride, padding, dilation, channels, key):
+    layer = Conv2d(channels, 5, kernel, stride=stride, padding=padding, dilation=dilation, key=key)
+    reference = torch.nn.Conv2d(channels, 5, kernel, stride, padding, dilation)
     reference.load_state_dict({name: torch.from_numpy(np.array(getattr(layer, name))) for name in ("weight", "bias")})
     x = np.random.default_rng(0).normal(size=(2, 3, 9, 6, channels)).astype(np.float32)
     given = torch.from_numpy(x.reshape(6, 9, 6, channels)).permute(0, 3, 1, 2).requires_grad_()
