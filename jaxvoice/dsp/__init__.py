@@ -1,4 +1,4 @@
-"""Signal processing: STFT, mel spectrograms and their contract, Griffin-Lim, F0, measures of audio quality."""
+"""Signal processing: STFT, mel spectrograms and their contract, Griffin-Lim, PQMF, F0, measures of audio quality."""
 
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,14 @@ if TYPE_CHECKING:
         shift_pitch as shift_pitch,
     )
     from jaxvoice.dsp.pitch_tracking import PitchConfig as PitchConfig, track_pitch as track_pitch
+    from jaxvoice.dsp.pqmf import (
+        PQMFMethod as PQMFMethod,
+        pqmf_analysis as pqmf_analysis,
+        pqmf_filters as pqmf_filters,
+        pqmf_kernels as pqmf_kernels,
+        pqmf_prototype as pqmf_prototype,
+        pqmf_synthesis as pqmf_synthesis,
+    )
     from jaxvoice.dsp.transforms import istft as istft, stft as stft
 
 __getattr__, __dir__ = lazy_imports(
@@ -65,6 +73,7 @@ __getattr__, __dir__ = lazy_imports(
         "nemo_mel": ("NemoRelease", "bucketed_nemo_log_mel", "nemo_log_mel"),
         "pitch": ("PitchStatistics", "match_pitch", "pitch_features", "pitch_statistics", "shift_pitch"),
         "pitch_tracking": ("PitchConfig", "track_pitch"),
+        "pqmf": ("PQMFMethod", "pqmf_analysis", "pqmf_filters", "pqmf_kernels", "pqmf_prototype", "pqmf_synthesis"),
         "transforms": ("istft", "stft"),
     },
 )
