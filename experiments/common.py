@@ -15,12 +15,13 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import jax
 import tyro
 
-from jaxvoice.config import from_dict
+from jaxvoice.config import differences, from_dict
 from jaxvoice.console import flag_name, parse_command_line, run_command, with_flag
 from jaxvoice.data import (
     Corpus,
     Loader,
     Store,
+    Voice,
     find_corpus,
     load_store,
     make_demo_corpus,
@@ -31,12 +32,13 @@ from jaxvoice.data.atomic_folders import cache_folder
 from jaxvoice.data.samplers import Sampler
 from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
+from jaxvoice.models.family import Family
 from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import LoopConfig, TrainingResult
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
 from jaxvoice.training.process import enable_compilation_cache
-from jaxvoice.training.run_folder import RunFolder
+from jaxvoice.training.run_folder import RunFolder, model_folder
 from jaxvoice.training.run_lock import RunLock
 from jaxvoice.weights.model_folder import read_config_file
 
@@ -239,6 +241,26 @@ def find_initial_model(experiment: Experiment) -> Path | None:
         ) from failure
 
 
+def initial_network(experiment: Experiment, family: Family, config: Any) -> Any:
+    """The network of `--init-from` for a new run; `None` without the flag, and for a resumed run.
+
+    **Raises:** `CheckpointError` if there is no model, or if its configuration is not `config`.
+    """
+    source = find_initial_model(experiment)
+    if source is None or RunFolder(experiment.run_dir).has_progress():
+        return None
+    folder = model_folder(source)
+    network, stored = family.load_network(folder)
+    lines = differences(stored, config, "--model.")
+    if lines:
+        raise CheckpointError(
+            f"--init-from is {experiment.init_from}, which contains another network or mel contract (stored != "
+            f"requested): {'; '.join(lines)}. Set these flags to the stored values."
+        )
+    print_once(f"starting with the networks of {folder}")
+    return network
+
+
 def check_writable(folder: Path) -> None:
     """Raise `CheckpointError` unless `folder` can be written or created; creates nothing."""
     absolute = folder.absolute()
@@ -251,17 +273,23 @@ def check_writable(folder: Path) -> None:
 
 
 def find_recordings(
-    experiment: Experiment, kind: RecordingsKind, mel: MelConfig, segment: int, *, audio_dir: Path | None = None
+    experiment: Experiment,
+    kind: RecordingsKind,
+    mel: MelConfig,
+    segment: int,
+    *,
+    audio_dir: Path | None = None,
+    voices: Sequence[Voice] | None = None,
 ) -> Corpus:
     """Find and check the recordings to train a vocoder on, by default the demo corpus, and print a table of them.
 
-    `kind` and `audio_dir` are those of `find_corpus`.
+    `kind` and `audio_dir` are those of `find_corpus`, `voices` those of `make_demo_corpus`.
 
     **Raises:** `DataError` or `ConfigError` if there is no corpus, or none of its recordings can be used.
     """
     if experiment.data is None:
         print_once("--data is not set; training on the demo corpus, English speech synthesised by espeak-ng.")
-        corpus = make_demo_corpus()
+        corpus = make_demo_corpus(voices=voices)
     else:
         corpus = find_corpus(experiment.data, kind, audio_dir)
     checked = preflight(corpus, mel.sample_rate, segment, mel=mel, progress=jax.process_index() == 0)
@@ -269,11 +297,21 @@ def find_recordings(
     return checked.corpus
 
 
-def load_recordings(corpus: Corpus, validation: int | None, mel: MelConfig) -> tuple[Store, Store | None]:
-    """The stores of the decoded training and validation recordings; the second is `None` if nothing is held out."""
+def load_recordings(
+    corpus: Corpus, validation: int | None, mel: MelConfig, *, peak_normalize: bool = True
+) -> tuple[Store, Store | None]:
+    """The stores of the decoded training and validation recordings; the second is `None` if nothing is held out.
+
+    With `peak_normalize`, recordings are scaled to a peak of 0.95, except those of a corpus with mels.
+    """
     # Mels in a corpus were computed from the unscaled audio.
-    options: dict[str, Any] = {"peak_normalize": corpus.kind != "pairs", "progress": jax.process_index() == 0}
-    return load_split(ft.partial(load_store, sample_rate=mel.sample_rate, **options), split(corpus, validation))
+    load = ft.partial(
+        load_store,
+        sample_rate=mel.sample_rate,
+        peak_normalize=peak_normalize and corpus.kind != "pairs",
+        progress=jax.process_index() == 0,
+    )
+    return load_split(load, split(corpus, validation))
 
 
 def load_split(load: Callable[[Corpus], Store], parts: tuple[Corpus, Corpus]) -> tuple[Store, Store | None]:

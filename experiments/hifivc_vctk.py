@@ -167,7 +167,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     model = replace(experiment.training.model, content=content)
     config = replace(experiment.training, model=model, content_identity=encoder.identity)
     frozen = fold_batch_norm(mask_padding(encoder.network.encoder))
-    network = voice_conversion.initial_network(experiment, hifivc.FAMILY, config.model)
+    network = common.initial_network(experiment, hifivc.FAMILY, config.model)
     if network is not None and not _equal(network.content_encoder, frozen):
         raise CheckpointError(
             f"--init-from is {experiment.init_from}, whose content encoder is not that of --content-encoder; pass the "

@@ -109,7 +109,7 @@ def run(experiment: Experiment, started: float | None = None, corpus: Corpus | N
     sampler = LengthBuckets(experiment.batch_size, shapes, columns=COLUMNS, fixed=FIXED)
     loader = common.loader(store, sampler, seed=loop.seed)
     validation = None if held_out is None else Validation(held_out, config.model)
-    network = voice_conversion.initial_network(experiment, conformer.FAMILY, config.model)
+    network = common.initial_network(experiment, conformer.FAMILY, config.model)
     inherited = inherited_info(experiment.run_dir, common.find_initial_model(experiment), experiment.init_from)
     task = ConformerTask(
         config, steps_per_epoch=loader.steps_per_epoch, validation=validation, inherited_info=inherited

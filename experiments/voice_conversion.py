@@ -3,16 +3,11 @@
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
 
-from experiments import common
-from jaxvoice.config import differences
 from jaxvoice.data import Corpus, find_aligned, make_demo_corpus, split
 from jaxvoice.data.demo import SPEAKER_VOICES, compose_sentences
-from jaxvoice.errors import CheckpointError, DataError
-from jaxvoice.models.family import Family
+from jaxvoice.errors import DataError
 from jaxvoice.training.logging import print_once
-from jaxvoice.training.run_folder import RunFolder, model_folder
 
 DEMO_SENTENCES, DEMO_SEED = 20, 1
 """Sentences of each voice of the demo corpus, and the seed of their composition."""
@@ -59,23 +54,3 @@ def hold_out(corpus: Corpus, per_speaker: int | None) -> tuple[Corpus, Corpus]:
     train = tuple(item for item in corpus.utterances if item.id not in held_out)
     valid = tuple(item for item in corpus.utterances if item.id in held_out)
     return replace(corpus, utterances=train), replace(corpus, utterances=valid)
-
-
-def initial_network(experiment: common.Experiment, family: Family, config: Any) -> Any:
-    """The network of `--init-from` for a new run; `None` without the flag, and for a resumed run.
-
-    **Raises:** `CheckpointError` if there is no model, or if its configuration is not `config`.
-    """
-    source = common.find_initial_model(experiment)
-    if source is None or RunFolder(experiment.run_dir).has_progress():
-        return None
-    folder = model_folder(source)
-    network, stored = family.load_network(folder)
-    lines = differences(stored, config, "--model.")
-    if lines:
-        raise CheckpointError(
-            f"--init-from is {experiment.init_from}, which contains another network or mel contract (stored != "
-            f"requested): {'; '.join(lines)}. Set these flags to the stored values."
-        )
-    print_once(f"starting with the networks of {folder}")
-    return network
