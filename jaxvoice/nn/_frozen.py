@@ -12,7 +12,7 @@ from jaxvoice.nn._inputs import check_input
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._norm import fold_weight_norm
 from jaxvoice.nn._ops import check_time, conv1d_xla, conv_transpose1d_xla, polyphase_kernel, to_xla_layout
-from jaxvoice.nn._winograd import TAPS, is_faster, transform_kernel, winograd_conv1d
+from jaxvoice.nn._winograd import is_faster, taps_of, transform_kernel, winograd_conv1d
 
 _Model = TypeVar("_Model")
 
@@ -48,13 +48,15 @@ class WinogradConv1d(Module):
     kernel: Float[Array, "products in out"]
     bias: Float[Array, " out"] | None
     padding: int | tuple[int, int] = eqx.field(static=True)
+    dilation: int = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
         """Compute the output of the `Conv1d` in float32, and return it in `x.dtype`."""
         check_input(x, self.kernel.shape[1], "time")
-        padding = pair(self.padding)
-        check_time(x.shape[-2], TAPS - sum(padding), "a convolution")
-        y = winograd_conv1d(x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:]), self.kernel, padding)
+        padding, span = pair(self.padding), self.dilation * (taps_of(self.kernel) - 1) + 1
+        check_time(x.shape[-2], span - sum(padding), "a convolution")
+        flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+        y = winograd_conv1d(flat, self.kernel, padding, self.dilation)
         return add_bias(y.reshape(*x.shape[:-2], *y.shape[1:]), self.bias)
 
 
@@ -88,10 +90,10 @@ class FrozenConvTranspose1d(Module):
 def freeze(model: _Model) -> _Model:
     """`model` for inference: weight norm is folded, and kernels are stored in the layout of XLA's convolutions.
 
-    No call transposes kernels, which saves time for short inputs. The outputs are the same, except for rounding in
-    layers with five taps, to which Winograd's algorithm is applied. `Conv1d` and `ConvTranspose1d` are replaced by
-    layers that are called the same way and have the same attribute paths. Their weights do not have torch's names and
-    layouts: keep the original model to inspect, train or save it.
+    No call transposes kernels, which saves time for short inputs. The outputs are the same, except for rounding in wide
+    layers with three or five taps, to which Winograd's algorithm is applied on CPUs. `Conv1d` and `ConvTranspose1d`
+    are replaced by layers that are called the same way and have the same attribute paths. Their weights do not have
+    torch's names and layouts: keep the original model to inspect, train or save it.
 
     **Raises:** `ConfigError` for layers stacked by `equinox.filter_vmap`; use `eqx.filter_vmap(freeze)`.
     """
@@ -100,7 +102,9 @@ def freeze(model: _Model) -> _Model:
         if isinstance(layer, Conv1d):
             kernel = layer.kernel()
             if is_faster(kernel.shape, stride=layer.stride, dilation=layer.dilation, groups=layer.groups):
-                return WinogradConv1d(transform_kernel(kernel), layer.bias, layer.padding, path=layer.path)
+                return WinogradConv1d(
+                    transform_kernel(kernel), layer.bias, layer.padding, layer.dilation, path=layer.path
+                )
             return FrozenConv1d(
                 to_xla_layout(kernel),
                 layer.bias,
