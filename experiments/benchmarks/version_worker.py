@@ -23,11 +23,12 @@ def vocode(preset: str, frames: int) -> Callable[[], Any]:
     """Vocode a mel spectrogram with random weights."""
     import jax
 
-    import jaxvoice
+    from jaxvoice import pipelines
     from jaxvoice.models import hifigan
 
     config = hifigan.preset(preset)
-    vocoder = jaxvoice.Vocoder(hifigan.Generator(config.generator, key=jax.random.key(0)), config)
+    pipeline: Any = getattr(pipelines, "HiFiGANVocoder", pipelines.Vocoder)  # earlier versions' name
+    vocoder = pipeline(hifigan.Generator(config.generator, key=jax.random.key(0)), config)
     mel = np.random.default_rng(0).normal(-4, 2, (config.generator.in_channels, frames)).astype(np.float32)
     return lambda: vocoder.synthesize(mel, check=False)
 

@@ -82,8 +82,7 @@ class Speak:
         **Raises:** `ConfigError` for a speed or seed out of range; `TextError` for a text that is in another script or
         contains nothing to pronounce, no phonemes, or a file of custom words that cannot be read.
         """
-        from jaxvoice.pipelines.argument_checks import validate_phonemes
-        from jaxvoice.pipelines.mel_to_audio import check_seed
+        from jaxvoice.pipelines.argument_checks import check_seed, validate_phonemes
         from jaxvoice.pipelines.synthesizer import check_speed
         from jaxvoice.text import ALIGNED, pronounce
         from jaxvoice.text.custom_words import read_utf8_file

@@ -1,9 +1,8 @@
 """`jaxvoice vocode`: convert recordings or mel spectrograms to speech."""
 
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from jaxvoice.dsp import MelConfig
-    from jaxvoice.pipelines.mel_vocoder import MelVocoder
+    from jaxvoice.pipelines import Vocoder
 
 
 @dataclass(frozen=True)
@@ -47,35 +46,33 @@ class Vocode:
         """Vocode every input; returns 2 if one failed, else 0."""
         outputs = self.outputs()
         use_compilation_cache()
-        from jaxvoice.pipelines.mel_vocoder import load_vocoder
+        from jaxvoice.pipelines import Vocoder
 
-        vocoder = load_vocoder(self.model)
-        if self.cond is not None and "cond" not in inspect.signature(vocoder.synthesize).parameters:
-            raise ConfigError(f"The vocoder {self.model} takes no conditioning vector; omit --cond.")
-        cond = None if self.cond is None else _read_vector(self.cond)
+        vocoder = Vocoder.load(self.model)
+        vocoder.check_options([] if self.cond is None else ["cond"])
+        options = {} if self.cond is None else {"cond": _read_vector(self.cond)}
         return convert_files(
             outputs,
             self.paths[-1],
-            lambda path: [self.vocode(vocoder, path, cond)],
+            lambda path: [self.vocode(vocoder, path, options)],
             vocoder.sample_rate,
             subtype=self.subtype,
             debug=self.debug,
         )
 
-    def vocode(self, vocoder: "MelVocoder", path: Path, cond: "np.ndarray | None") -> "np.ndarray":
-        """The audio of one file."""
+    def vocode(self, vocoder: "Vocoder", path: Path, options: dict[str, Any]) -> "np.ndarray":
+        """The audio of one file; `options` of `synthesize`."""
         from jaxvoice.data import read_audio, read_mel
         from jaxvoice.data.mel_files import TORCH_SUFFIXES
         from jaxvoice.dsp import check_mel
         from jaxvoice.dsp.contract import zero_frames
-        from jaxvoice.pipelines.mel_vocoder import resynthesize
 
         if path.suffix.lower() == ".npz":
             raise MelError(f"{path} is an .npz archive; save the mel spectrogram as .npy with numpy.save.")
         if path.suffix.lower() not in (".npy", *TORCH_SUFFIXES):
             audio = read_audio(path)
-            return resynthesize(vocoder, audio.samples, audio.sample_rate, cond)
-        mel = read_mel(path, getattr(vocoder, "channels", None) or vocoder.mel.num_mels)
+            return vocoder.resynthesize(audio.samples, audio.sample_rate, **options)
+        mel = read_mel(path, vocoder.channels)
         contract = _contract(vocoder)
         if contract is not None and not self.no_check:
             padding = zero_frames(mel, contract)
@@ -88,8 +85,7 @@ class Vocode:
                 mel = mel[:, : mel.shape[1] - padding]
             for line in check_mel(mel, contract):
                 print_message("warning", f"{path}: {line}")
-        options = {} if cond is None else {"cond": cond}
-        return vocoder.synthesize(mel, **options, check=False)
+        return vocoder.synthesize(mel, check=False, **options)
 
     def outputs(self) -> dict[Path, Path]:
         """The file to write for each input.
@@ -104,7 +100,7 @@ class Vocode:
         return output_files(self.paths[:-1], self.paths[-1])
 
 
-def _contract(vocoder: "MelVocoder") -> "MelConfig | None":
+def _contract(vocoder: "Vocoder") -> "MelConfig | None":
     """The mel contract of the vocoder, or None if it reads latents."""
     try:
         return vocoder.mel

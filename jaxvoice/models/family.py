@@ -53,7 +53,7 @@ class Family:
     example_inputs: ExampleInputs
     """Creates example inputs of that network; imports jax when it is called."""
     pipeline: str
-    """The pipeline class, such as `"jaxvoice.pipelines:Vocoder"`; it has a class method `load(path)`."""
+    """The pipeline class, such as `"jaxvoice.pipelines:HiFiGANVocoder"`; it has a class method `load(path)`."""
     layouts: tuple[CheckpointLayout, ...] = ()
     """The layouts of released checkpoints.
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines.comparing import compare as compare
     from jaxvoice.pipelines.content_encoder import ContentEncoder as ContentEncoder
     from jaxvoice.pipelines.exporting import export_model as export_model
+    from jaxvoice.pipelines.hifigan_vocoder import HiFiGANVocoder as HiFiGANVocoder
     from jaxvoice.pipelines.importing import import_model as import_model
     from jaxvoice.pipelines.sources import load as load
     from jaxvoice.pipelines.synthesizer import Speech as Speech, Synthesizer as Synthesizer
@@ -26,6 +27,7 @@ __getattr__, __dir__ = lazy_imports(
         "comparing": ("compare",),
         "content_encoder": ("ContentEncoder",),
         "exporting": ("export_model",),
+        "hifigan_vocoder": ("HiFiGANVocoder",),
         "importing": ("import_model",),
         "sources": ("load",),
         "synthesizer": ("Speech", "Synthesizer"),

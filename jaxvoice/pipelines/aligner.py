@@ -20,9 +20,9 @@ from jaxvoice.models.gaussian_tts.forced_alignment import (
     PhonemeSequence,
 )
 from jaxvoice.pipelines.argument_checks import validate_audio, validate_phonemes, validate_text
-from jaxvoice.pipelines.mel_vocoder import Mel
 from jaxvoice.pipelines.sources import load_with_method
 from jaxvoice.pipelines.synthesizer import Synthesizer
+from jaxvoice.pipelines.vocoder import Mel
 from jaxvoice.text.custom_words import CustomWords
 from jaxvoice.text.front_end import Word, pronounce
 from jaxvoice.text.phonemes import PAUSE

@@ -1,4 +1,4 @@
-"""Checks of the arguments of pipelines: mel spectrograms, audio, conditioning vectors, texts, phonemes, durations."""
+"""Checks of the arguments of pipelines: mel spectrograms, audio, conditioning vectors, texts, phonemes, numbers."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32
 
 from jaxvoice.dsp.contract import check_mel
 from jaxvoice.dsp.mel_config import MelConfig
-from jaxvoice.errors import AudioError, MelError, ShapeError, TextError
+from jaxvoice.errors import AudioError, ConfigError, MelError, ShapeError, TextError
 from jaxvoice.text.phonemes import PhoneSet
 
 _PHONEMES = "a sequence of codes, or a string of codes separated by spaces"
@@ -175,3 +175,17 @@ def durations_per_sequence(durations: Any, sequences: int) -> Sequence[Any]:
             f"durations has {len(given)} items; it should have one for each of the {sequences} sequences of phonemes."
         )
     return given
+
+
+def check_seed(seed: Any) -> None:
+    """Raise `ConfigError` unless `seed` is a whole number from -2**63 to 2**63 - 1."""
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not whole or not -(2**63) <= seed < 2**63:
+        raise ConfigError(f"seed is {seed!r}; it should be a whole number from -2**63 to 2**63 - 1.")
+
+
+def check_number_from_zero(name: str, value: Any, hint: str) -> None:
+    """Raise `ConfigError`, with `hint`, unless `value` is a finite number of at least 0; `name` is the argument's."""
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not 0 <= value < float("inf"):
+        raise ConfigError(f"{name} is {value!r}; it should be a finite number of at least 0. {hint}")

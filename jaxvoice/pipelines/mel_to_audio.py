@@ -12,10 +12,11 @@ from jaxvoice.config import differences
 from jaxvoice.dsp.inversion import mel_to_audio
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, ConfigError, MelError, ShapeError, warn_caller
-from jaxvoice.pipelines.mel_vocoder import Mel, MelVocoder, Waveform, is_mel_vocoder, load_vocoder
+from jaxvoice.pipelines.argument_checks import check_seed
+from jaxvoice.pipelines.vocoder import Mel, Vocoder, Waveform
 
-AnyVocoder = MelVocoder | Callable[[Any], Any] | str | Path | None
-"""A vocoder pipeline, its path or Hub id, a function from mel to audio, or `None` for Griffin-Lim."""
+AnyVocoder = Vocoder | Callable[[Any], Any] | str | Path | None
+"""A vocoder, its path or Hub id, a function from mel to audio, or `None` for Griffin-Lim."""
 
 # Griffin-Lim runs on windows of this many frames, padded to a multiple of the step. Adjacent windows are cross-faded.
 _WINDOW, _STEP, _FADE = 1024, 256, 16
@@ -28,9 +29,9 @@ class MelToAudio:
 
     **Arguments:**
 
-    - `vocoder`: a `Vocoder` or another vocoder pipeline (`MelVocoder`), or the path or Hub id of one; or a function
-        from mel (mels, frames) to audio (samples,) or (1, samples); or `None` for Griffin-Lim. If a function has an
-        attribute `mel` that is a `MelConfig`, this is the mel contract of its input.
+    - `vocoder`: a `Vocoder`, or the path or Hub id of one; or a function from mel (mels, frames) to audio (samples,)
+        or (1, samples); or `None` for Griffin-Lim. If a function has an attribute `mel` that is a `MelConfig`, this is
+        the mel contract of its input.
     - `contract`: the mel contract of the spectrograms.
 
     The frames of a vocoder with HiFi-GAN's contract (`center=False`) are half a hop later than those of a model with
@@ -44,8 +45,8 @@ class MelToAudio:
 
     def __init__(self, vocoder: AnyVocoder, contract: MelConfig):
         if isinstance(vocoder, str | Path):
-            vocoder = load_vocoder(vocoder)
-        if vocoder is not None and not is_mel_vocoder(vocoder) and not callable(vocoder):
+            vocoder = Vocoder.load(vocoder)
+        if vocoder is not None and not isinstance(vocoder, Vocoder) and not callable(vocoder):
             raise ConfigError(
                 f"vocoder has type {type(vocoder).__name__}; it should be a Vocoder, the path or Hub id of one, a "
                 "function from mel to audio, or None for Griffin-Lim."
@@ -58,7 +59,7 @@ class MelToAudio:
     def __call__(self, mels: Sequence[Mel], *, seed: int = 0) -> list[Waveform]:
         """Audio of each of `mels`; `seed` is the seed of the initial phases of Griffin-Lim.
 
-        A vocoder pipeline receives all mels as one list, so it can decode them in batches.
+        A `Vocoder` receives all mels as one list, so it can decode them in batches.
 
         **Raises:** `ShapeError` if the vocoder returns another number of samples; `AudioError` if the vocoder returns
         NaN or infinity; `MelError` for mels with NaN or infinity; `ConfigError` for an invalid seed.
@@ -71,10 +72,9 @@ class MelToAudio:
         inputs = list(map(self.vocoder_input, mels))
         if self.vocoder is None:
             return [_clipped(_griffin_lim(mel, self._contract, seed)) for mel in inputs]
-        if is_mel_vocoder(self.vocoder):
+        if isinstance(self.vocoder, Vocoder):
             waveforms = self.vocoder.synthesize(inputs, check=False)
         else:
-            assert callable(self.vocoder)
             waveforms = (np.array(self.vocoder(mel)) for mel in inputs)  # a function may reuse its buffer
         return [_clipped(self._with_length(audio, mel)) for audio, mel in zip(waveforms, inputs, strict=True)]
 
@@ -101,13 +101,6 @@ class MelToAudio:
             )
         samples = samples[:wanted].astype(np.float32, copy=False)
         return np.pad(samples, (0, wanted - len(samples))) if len(samples) < wanted else samples
-
-
-def check_seed(seed: Any) -> None:
-    """Raise `ConfigError` unless `seed` is a whole number from -2**63 to 2**63 - 1."""
-    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
-    if not whole or not -(2**63) <= seed < 2**63:
-        raise ConfigError(f"seed is {seed!r}; it should be a whole number from -2**63 to 2**63 - 1.")
 
 
 def shift_half_hop(mel: Mel) -> Mel:

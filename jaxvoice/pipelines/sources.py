@@ -46,6 +46,20 @@ def load_with_method(path: str | Path, method: str, expected: str, **options: An
     return _load_pipeline(find_model_with_method(path, method, expected)[1], path, options)
 
 
+def load_with_pipeline(path: str | Path, base: type, expected: str, **options: Any) -> Any:
+    """Load the model at `path` into its pipeline, and check that the pipeline is a subclass of `base`.
+
+    **Arguments:** `expected`, the kind of model with such a pipeline, for error messages; `options`, keyword arguments
+    of the pipeline's `load`.
+
+    **Raises:** `ConfigError` for another pipeline; otherwise as `load`.
+    """
+    family = find_family(find_model_folder(path))
+    if not issubclass(family.pipeline_class(), base):
+        raise _another_kind(path, family, expected)
+    return _load_pipeline(family, path, options)
+
+
 def find_model_with_method(path: str | Path, method: str, expected: str) -> tuple[Path, Family]:
     """The folder and the family of the model at `path`, whose pipeline should have the method `method`.
 
@@ -55,12 +69,15 @@ def find_model_with_method(path: str | Path, method: str, expected: str) -> tupl
     """
     folder = find_model_folder(path)
     family = find_family(folder)
-    pipeline = family.pipeline_class()
-    if not hasattr(pipeline, method):
-        raise ConfigError(
-            f"{path} is a model of the family {family.name!r}; it should be {expected}. Pass another folder or Hub id."
-        )
+    if not hasattr(family.pipeline_class(), method):
+        raise _another_kind(path, family, expected)
     return folder, family
+
+
+def _another_kind(path: str | Path, family: Family, expected: str) -> ConfigError:
+    return ConfigError(
+        f"{path} is a model of the family {family.name!r}; it should be {expected}. Pass another folder or Hub id."
+    )
 
 
 def _load_pipeline(family: Family, path: str | Path, options: dict[str, Any]) -> Any:

@@ -19,12 +19,13 @@ from jaxvoice.models.gaussian_tts.inference import AcousticInference, AlignmentB
 from jaxvoice.models.gaussian_tts.networks import GaussianTTS
 from jaxvoice.pipelines.argument_checks import (
     as_list,
+    check_seed,
     durations_per_sequence,
     error_context,
     validate_phonemes,
     validate_text,
 )
-from jaxvoice.pipelines.mel_to_audio import AnyVocoder, MelToAudio, check_seed
+from jaxvoice.pipelines.mel_to_audio import AnyVocoder, MelToAudio
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
 from jaxvoice.text.custom_words import CustomWords, spell_custom_words
 from jaxvoice.text.front_end import PronunciationMode, pronounce
@@ -95,9 +96,8 @@ class Synthesizer:
 
         - `model`, `norms`, `config`: the networks, the running statistics of their batch norms, and their
             configuration.
-        - `vocoder`: a `Vocoder` or the pipeline of another vocoder, the path or Hub id of one, a function from mel
-            (mels, frames) to audio (samples,), or `None` for Griffin-Lim. See
-            `jaxvoice.pipelines.mel_to_audio.MelToAudio` for vocoders of another contract.
+        - `vocoder`: a `Vocoder`, the path or Hub id of one, a function from mel (mels, frames) to audio (samples,), or
+            `None` for Griffin-Lim. See `jaxvoice.pipelines.mel_to_audio.MelToAudio` for vocoders of another contract.
         - `max_phones`, `max_frames`: the longest piece that is synthesised at once, by default the number of positions
             of the model. Set them to the longest utterance of its corpus if that is shorter.
 

@@ -29,8 +29,8 @@ from jaxvoice.models.gaussian_tts.batch_synthesis import teacher_forced_mels
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.family import FAMILY
 from jaxvoice.pipelines.mel_to_audio import MelToAudio
-from jaxvoice.pipelines.mel_vocoder import MelVocoder
 from jaxvoice.pipelines.sources import find_model_with_method, print_notices
+from jaxvoice.pipelines.vocoder import Vocoder
 from jaxvoice.text.phonemes import PhoneSet
 from jaxvoice.training.logging import file_name
 
@@ -84,7 +84,7 @@ def teacher_force(
     output: str | Path,
     model: str | Path,
     *,
-    vocoder: MelVocoder | str | Path | None = None,
+    vocoder: Vocoder | str | Path | None = None,
     kind: AlignedKind | Literal["auto"] = "auto",
     audio_dir: str | Path | None = None,
     batch_size: int = 8,

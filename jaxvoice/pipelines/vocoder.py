@@ -1,184 +1,151 @@
-"""HiFi-GAN as a pipeline: mel spectrograms of any length to audio, in batches or as a stream."""
+"""The base class of vocoder pipelines: mel spectrograms to audio, for any model family."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
-import equinox as eqx
-import jax
 import numpy as np
-from jax import numpy as jnp
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Float, Float32
 
-from jaxvoice.config import differences
 from jaxvoice.data.audio import resample
-from jaxvoice.dsp.framing import Window, bucket_size, equal_size_batches, plan_windows
 from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError, MelError, warn_caller
-from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
-from jaxvoice.models.hifigan.family import FAMILY
-from jaxvoice.models.hifigan.generator import Generator
-from jaxvoice.nn import fold_weight_norm, freeze
-from jaxvoice.pipelines import mel_vocoder
-from jaxvoice.pipelines.argument_checks import validate_audio, validate_conditions, validate_latents, validate_mel
-from jaxvoice.pipelines.mel_vocoder import Mel, Waveform
-from jaxvoice.pipelines.sources import find_model_folder, print_notices
+from jaxvoice.pipelines.argument_checks import validate_audio, validate_mel
+from jaxvoice.pipelines.sources import load_with_pipeline
 
-_Vector = Float32[np.ndarray, " cond"]
-_IndexedWindow = tuple[int, Window]  # a window of the mel with this index
+Mel = Float32[np.ndarray, "mels frames"]
+"""A log-mel spectrogram."""
+Waveform = Float32[np.ndarray, " samples"]
+"""Audio of one channel, with full scale at 1."""
 
-_CHECKED_FRAMES = 86  # one second of HiFi-GAN's frames, enough to recognise a wrong scale early in a stream
+_COMMON = ("self", "mel", "check")  # the arguments of every `synthesize`
 
 
-class Vocoder:
-    """A HiFi-GAN generator for numpy arrays of any length, with few compiled programs and bounded memory.
+class Vocoder(ABC):
+    """A vocoder of any model family, for numpy arrays of any length.
 
-    Inputs are padded to a few lengths, and the generator masks the padding. Long inputs are decoded in windows of
-    `window` frames that overlap by the receptive field. Padding and windows change the result by rounding errors only.
-
-    **Attributes:** `generator` (with weight norm folded), `config`, `window`, `context` (the receptive field to the
-    left and to the right of a frame, in frames).
+    `Vocoder.load` returns the pipeline of the model's family, such as a `HiFiGANVocoder`. A pipeline of a vocoder is a
+    subclass with `load`, `mel` and `decode`. If it has options, it also overrides `synthesize`.
     """
 
-    def __init__(self, generator: Generator, config: HiFiGANConfig, *, window: int = 512):
-        """**Arguments:** `generator` and its configuration `config`; `window`, the number of frames decoded at once.
-        Memory grows with the window.
-
-        **Raises:** `ConfigError` if `generator` has another configuration than `config`, or if the window is not larger
-        than the receptive field.
-        """
-        unlike = differences(generator.config, config.generator)
-        if unlike:
-            raise ConfigError(
-                f"The configuration of the generator differs from config (generator != config: {'; '.join(unlike)}). "
-                "Pass the configuration that the generator was built from."
-            )
-        self.generator = generator
-        self.config = config
-        self.window = window
-        self.context = config.generator.receptive_field
-        if window <= sum(self.context):
-            raise ConfigError(
-                f"window is {window}; it should be larger than the receptive field, {sum(self.context)} frames. Pass "
-                "several times this number."
-            )
-
     @classmethod
-    def load(cls, path: str | Path, *, window: int = 512) -> "Vocoder":
+    def load(cls, path: str | Path, **options: Any) -> "Vocoder":
         """Load the vocoder at `path`: a model folder, a run folder (its best model), or a Hub id `owner/name`.
 
         The licence of the weights is printed to stderr if it is known, and a warning if the model was trained for few
         steps.
 
-        **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model; `MissingExtraError` for a Hub id
-        without the extra `hub`.
+        **Arguments:** `options`, keyword arguments of the `load` of the family's pipeline, such as `window`.
+
+        **Raises:** `ConfigError` for a model of another kind, or an option that its pipeline does not have;
+        `CheckpointError` or `ConfigError` for a missing or damaged model; `MissingExtraError` for a Hub id without the
+        extra `hub`.
         """
-        folder = find_model_folder(path)
-        generator, config = FAMILY.load_network(folder)
-        print_notices(folder, FAMILY)
-        return cls(generator, config, window=window)
+        if cls is not Vocoder:
+            raise NotImplementedError(f"{cls.__name__} should define load, which returns an instance of this class.")
+        return load_with_pipeline(path, cls, "a vocoder", **options)
 
-    def __repr__(self) -> str:
-        channels = "latents" if isinstance(self.config.mel, LatentConfig) else "mels"
-        return f"Vocoder({self.sample_rate} Hz, {self.channels} {channels}, hop {self.hop_length})"
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        """The arguments of `synthesize` that this class has and others may not, such as `cond` or `sigma`."""
+        return tuple(name for name in inspect.signature(cls.synthesize).parameters if name not in _COMMON)
+
+    @classmethod
+    def check_options(cls, names: Iterable[str]) -> None:
+        """Raise `ConfigError` for a name that is not one of `option_names`."""
+        known = cls.option_names()
+        for name in names:
+            if name not in known:
+                raise ConfigError(
+                    f"{cls.__name__} has no option {name!r}; its options are {', '.join(known) or 'none'}. Omit {name} "
+                    f"(--{name})."
+                )
 
     @property
-    def generator(self) -> Generator:
-        """The generator with weight norm folded. It can be replaced by one of the same configuration."""
-        return self._generator
-
-    @generator.setter
-    def generator(self, generator: Generator) -> None:
-        self._generator = fold_weight_norm(generator)
-        self._frozen = freeze(self._generator)
-
-    @property
+    @abstractmethod
     def mel(self) -> MelConfig:
-        """The mel contract of the input; raises `ConfigError` for a generator that reads latents."""
-        return self.config.mel_contract
+        """The mel contract of the input; raises `ConfigError` if the vocoder reads latents."""
 
     @property
     def channels(self) -> int:
         """Channels of the input: the number of mel bands or the size of the latents."""
-        return self.config.generator.in_channels
+        return self.mel.num_mels
 
     @property
     def hop_length(self) -> int:
         """Samples of audio per frame."""
-        return self.config.generator.hop_length
+        return self.mel.hop_length
 
     @property
     def sample_rate(self) -> int:
         """Sample rate of the audio in Hz."""
-        return self.config.mel.sample_rate
+        return self.mel.sample_rate
 
-    @overload
-    def synthesize(
-        self, mel: Float[Any, "mels frames"], cond: Float[Any, " cond"] | None = None, *, check: bool = True
-    ) -> Waveform: ...
+    @abstractmethod
+    def decode(self, mels: Sequence[Mel]) -> Sequence[Waveform]:
+        """The audio of each of `mels`, which `synthesize` has checked: float32 `(mels, frames)` of any lengths.
 
-    @overload
-    def synthesize(
-        self, mel: Sequence[Any], cond: Float[Any, "*batch cond"] | None = None, *, check: bool = True
-    ) -> list[Waveform]: ...
+        **Returns:** a new float32 waveform `(frames * hop_length,)` for each mel.
+        """
 
-    def synthesize(self, mel: Any, cond: Any = None, *, check: bool = True) -> Any:
-        """Audio of log-mel spectrograms under the contract `self.mel`, or of latents if the generator reads these.
+    def synthesize(self, mel: Any, *, check: bool = True) -> Any:
+        """Audio of log-mel spectrograms under the contract `self.mel`.
 
         **Arguments:**
 
         - `mel`: `(mels, frames)`; or a batch, `(batch, mels, frames)` or a list of `(mels, frames)` of any lengths.
-        - `cond`: conditioning vector `(cond_channels,)`, if the generator has one; for a batch also one per mel,
-            `(batch, cond_channels)`.
         - `check`: check the scale of the values, not only the shape. Pass `False` to accept a mel spectrogram
             with unusual values.
 
-        **Returns:** float32 waveform `(frames * hop_length,)` within [-1, 1]; for an array `(batch, mels, frames)` one
-        of shape `(batch, samples)`, for a list a list.
+        **Returns:** float32 waveform `(frames * hop_length,)`; for an array `(batch, mels, frames)` one of shape
+        `(batch, samples)`, for a list a list.
 
-        **Raises:** `MelError` for a wrong shape or number of bands, no frames, NaN, or values of another scale;
-        `ShapeError` for a conditioning vector of another shape. Warns with `JaxvoiceWarning` about unusual values.
+        **Raises:** `MelError` for a wrong shape or number of bands, no frames, NaN, or values of another scale. Warns
+        with `JaxvoiceWarning` about unusual values.
         """
-        if not isinstance(mel, list | tuple):
-            mel = np.asarray(mel)
-            if mel.ndim != 3:
-                return self._synthesize([mel], cond, check)[0]
-            if len(mel) == 0:
-                raise MelError(f"The batch has shape {mel.shape}; it should contain at least one mel.")
-            return np.stack(self._synthesize(list(mel), cond, check))
-        return self._synthesize(mel, cond, check)
+        return self._decode_each(mel, self.decode, check=check)
 
-    def _synthesize(self, mels: Sequence[Any], cond: Any, check: bool) -> list[Waveform]:
-        arrays = [self._validated(mel, values=check) for mel in mels]
-        conds = self._conditions(cond, len(arrays))
-        audio = [np.empty(mel.shape[1] * self.hop_length, np.float32) for mel in arrays]
-        pieces = [
-            (index, window)
-            for index, mel in enumerate(arrays)
-            for window in plan_windows(mel.shape[1], self.window, self.context)
-        ]
-        hop = self.hop_length
-        for (index, window), samples in _decode(self._frozen, arrays, pieces, conds, self.window):
-            audio[index][window.keep_from * hop : window.keep_to * hop] = samples
-        return audio
+    def _decode_each(self, mel: Any, decode: Callable[[list[Mel]], Sequence[Waveform]], *, check: bool) -> Any:
+        """The result of `synthesize` for one mel, a batch or a list, whose checked mels `decode` converts."""
+        if isinstance(mel, list | tuple):
+            return list(decode([self._validated(one, values=check) for one in mel]))
+        mel = np.asarray(mel)
+        if mel.ndim != 3:
+            return decode([self._validated(mel, values=check)])[0]
+        if len(mel) == 0:
+            raise MelError(f"The batch has shape {mel.shape}; it should contain at least one mel.")
+        return np.stack(decode([self._validated(one, values=check) for one in mel]))
 
-    def resynthesize(
-        self, audio: Float[Any, " samples"], sample_rate: float, cond: Float[Any, " cond"] | None = None
-    ) -> Waveform:
+    def _validated(self, mel: Any, *, values: bool) -> Mel:
+        """`mel` in float32; `values` is whether the scale is checked. Errors and warnings are those of `synthesize`."""
+        usable, unusual = validate_mel(mel, self.mel, values=values)
+        for line in unusual:
+            warn_caller(line)
+        return usable
+
+    def resynthesize(self, audio: Float[Any, " samples"], sample_rate: float, **options: Any) -> Waveform:
         """Convert a recording to a mel spectrogram and back. The difference from the recording is the error of the
         vocoder alone.
 
-        **Arguments:** `audio` (samples,), one channel of floats with full scale at 1, at `sample_rate` (Hz); `cond` as
-        for `synthesize`.
+        **Arguments:** `audio` (samples,), one channel of floats with full scale at 1, at `sample_rate` (Hz); `options`,
+        keyword arguments of `synthesize`, such as `cond`.
 
         **Returns:** float32 waveform at `self.sample_rate` with `ceil(samples * self.sample_rate / sample_rate)`
         samples.
 
         **Raises:** `AudioError` for several channels, integers, NaN, a rate that is not a positive whole number, or
-        audio too short for a frame; `ConfigError` for a generator that reads latents.
+        audio too short for a frame; `ConfigError` for a vocoder that reads latents, or an option that `synthesize` does
+        not have.
         """
-        return mel_vocoder.resynthesize(self, audio, sample_rate, cond)
+        self.check_options(options)
+        contract = self.mel
+        samples = resample(validate_audio(audio), sample_rate, self.sample_rate)
+        mel = bucketed_log_mel(samples, contract, complete=True)
+        synthesize: Callable[..., Any] = self.synthesize  # that of the subclass, with its options
+        return synthesize(mel, check=False, **options)[: len(samples)]
 
     def log_mel(self, audio: Float[Any, " samples"], sample_rate: float) -> Mel:
         """The log-mel spectrogram `(mels, frames)` of a recording under the contract `self.mel`.
@@ -186,104 +153,3 @@ class Vocoder:
         Arguments and errors are those of `resynthesize`.
         """
         return bucketed_log_mel(resample(validate_audio(audio), sample_rate, self.sample_rate), self.mel)
-
-    def stream(
-        self, mels: Iterable[Float[Any, "mels frames"]], cond: Float[Any, " cond"] | None = None, *, check: bool = True
-    ) -> Iterator[Waveform]:
-        """Convert a stream of mel spectrograms to audio, chunk by chunk.
-
-        The concatenated chunks equal the result of `synthesize` for the concatenated mels.
-
-        **Arguments:** `mels`, chunks `(mels, frames)` of one utterance, each of at least one frame; `cond` and `check`
-        as for `synthesize`.
-
-        **Returns:** an iterator over float32 waveforms. The latency is the receptive field to the right,
-        `self.context[1]` frames. The last samples follow when `mels` ends. Small chunks cost more, since
-        `sum(self.context)` frames around each chunk are decoded again.
-
-        **Raises:** `MelError` and `ShapeError` as `synthesize`; the scale is checked after one second of frames.
-        """
-        conds = self._conditions(cond, 1)
-        left, right = self.context
-        buffer = np.zeros((self.channels, 0), np.float32)  # frames that later samples depend on
-        done = 0  # frames in the buffer whose audio was yielded
-        unchecked: list[Mel] | None = [] if check else None
-        for mel in mels:
-            chunk = self._validated(mel, values=False)
-            if unchecked is not None:
-                unchecked.append(chunk)
-                if sum(part.shape[1] for part in unchecked) >= _CHECKED_FRAMES:
-                    unchecked = self._check_scale(unchecked)
-            buffer = np.concatenate([buffer, chunk], axis=1)
-            ready = buffer.shape[1] - right
-            if ready > done:
-                yield self._decode_frames(buffer, (done, ready), conds)
-                dropped = max(0, ready - left)
-                buffer, done = buffer[:, dropped:], ready - dropped
-        if unchecked:
-            self._check_scale(unchecked)
-        if buffer.shape[1] > done:
-            yield self._decode_frames(buffer, (done, buffer.shape[1]), conds)
-
-    def _decode_frames(self, mel: Mel, wanted: tuple[int, int], conds: list[_Vector | None]) -> Waveform:
-        """The audio of the frames from `wanted[0]` to `wanted[1]` of `mel`, which includes their context."""
-        pieces = [(0, window) for window in plan_windows(mel.shape[1], self.window, self.context, wanted)]
-        parts = _decode(self._frozen, [mel], pieces, conds, self.window)
-        found = {window.keep_from: samples for (_, window), samples in parts}
-        return np.concatenate([found[start] for start in sorted(found)])
-
-    def _check_scale(self, chunks: list[Mel]) -> None:
-        self._validated(np.concatenate(chunks, axis=1), values=True)
-
-    def _validated(self, mel: Any, *, values: bool) -> Mel:
-        if isinstance(self.config.mel, LatentConfig):
-            return validate_latents(mel, self.channels)
-        usable, unusual = validate_mel(mel, self.config.mel, values=values)
-        for line in unusual:
-            warn_caller(line)
-        return usable
-
-    def _conditions(self, cond: Any, count: int) -> list[_Vector | None]:
-        return validate_conditions(cond, self.config.generator.cond_channels, count)
-
-
-def _decode(
-    generator: Generator,
-    mels: Sequence[Mel],
-    pieces: Sequence[_IndexedWindow],
-    conds: Sequence[_Vector | None],
-    largest: int,
-) -> Iterator[tuple[_IndexedWindow, Waveform]]:
-    """Decode each window in `pieces`, and yield its samples without its context, in no particular order.
-
-    Windows are padded to a few lengths, and windows of one length are decoded as a batch.
-
-    **Arguments:** `mels` and their conditioning vectors `conds`, in float32; `largest`, the frames of the longest
-    window.
-    """
-    hop, channels = generator.config.hop_length, generator.config.in_channels
-    # Larger batches gain nothing on a CPU and take more memory.
-    room = largest if jax.default_backend() == "cpu" else 8 * largest
-    for size, batch in equal_size_batches(
-        pieces, lambda piece: bucket_size(piece[1].frames, largest), lambda size: room // size
-    ):
-        padded = np.zeros((len(batch), size, channels), np.float32)
-        for row, (index, window) in zip(padded, batch, strict=True):
-            row[: window.frames] = mels[index][:, window.start : window.stop].T
-        lengths = jnp.asarray([window.frames for _, window in batch], jnp.int32)
-        vectors = [cond for cond in (conds[index] for index, _ in batch) if cond is not None]
-        stacked = jnp.asarray(np.stack(vectors)) if vectors else None
-        audio = np.asarray(_run(generator, jnp.asarray(padded), stacked, lengths))
-        for row, (index, window) in zip(audio, batch, strict=True):
-            first, last = window.keep_from - window.start, window.keep_to - window.start
-            yield (index, window), row[first * hop : last * hop]
-
-
-@eqx.filter_jit
-def _run(
-    generator: Generator,
-    mels: Float[Array, "batch frames mels"],
-    conds: Float[Array, "batch cond"] | None,
-    lengths: Int[Array, " batch"],
-) -> Float[Array, "batch samples"]:
-    return generator(mels, conds, length=lengths)[..., 0]

@@ -29,9 +29,9 @@ from jaxvoice.models.hifivc.config import HiFiVCConfig
 from jaxvoice.models.hifivc.family import FAMILY
 from jaxvoice.models.hifivc.inference import HiFiVCInference, SourceFeatures
 from jaxvoice.models.hifivc.network import HiFiVC
-from jaxvoice.pipelines.mel_vocoder import Waveform
 from jaxvoice.pipelines.recordings import Recording, read_recording, read_recordings, several
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
+from jaxvoice.pipelines.vocoder import Waveform
 from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
 from jaxvoice.weights.array_names import named_arrays
 

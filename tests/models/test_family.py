@@ -18,7 +18,7 @@ from jaxvoice import models
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.family_lookup import find_family
 from jaxvoice.models.hifigan import Generator
-from jaxvoice.pipelines import Synthesizer, Vocoder, compare, export_model, import_model, load
+from jaxvoice.pipelines import HiFiGANVocoder, Synthesizer, compare, export_model, import_model, load
 from jaxvoice.weights import named_arrays, write_torch
 from tests.models.gaussian_tts.small import SMALL, networks, save_model
 from tests.models.hifigan.small import SMALL as HIFIGAN
@@ -108,7 +108,7 @@ def test_load_returns_the_pipeline_of_the_family(family, folders, tmp_path):
 
 
 def test_families_name_their_pipelines():
-    named_pipelines = {"hifigan": Vocoder, "gaussian_tts": Synthesizer}
+    named_pipelines = {"hifigan": HiFiGANVocoder, "gaussian_tts": Synthesizer}
     for name, pipeline in named_pipelines.items():
         assert named(name).pipeline == f"jaxvoice.pipelines:{pipeline.__name__}"
 

@@ -22,7 +22,7 @@ from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError, MelError
 from jaxvoice.models.hifigan.config import LatentConfig
 from jaxvoice.models.hifigan.training import HiFiGANTask, TrainingConfig
-from jaxvoice.pipelines import Vocoder
+from jaxvoice.pipelines import HiFiGANVocoder
 from jaxvoice.pipelines.importing import import_model
 from tests.models.hifigan import released
 from tests.models.hifigan.released import CONDITIONED, CONFIG, COQUI_CONFIG, generator, state, under, write
@@ -31,7 +31,7 @@ from tests.models.hifigan.released import CONDITIONED, CONFIG, COQUI_CONFIG, gen
 def heard(folder, channels=80, cond=None):
     """The audio of the vocoder in `folder` for a random mel."""
     frames = np.random.default_rng(0).normal(-5, 1, (channels, 9)).astype(np.float32)
-    return frames, Vocoder.load(folder).synthesize(frames, cond, check=False)
+    return frames, HiFiGANVocoder.load(folder).synthesize(frames, cond, check=False)
 
 
 @torch.no_grad()
@@ -128,7 +128,7 @@ def test_coqui_vocoders_keep_their_mel_contract_in_decibels(tmp_path, to, layout
     source = write(tmp_path / "checkpoint_7.pth", content, None if inside else COQUI_CONFIG)
     import_model(source, to)
     assert_same_sound(to, model)
-    mel = Vocoder.load(to).mel
+    mel = HiFiGANVocoder.load(to).mel
     assert mel == MelConfig(
         fmin=50.0, fmax=7600.0, magnitude_floor=0.0, center=True, log="log10", gain=1.6, offset=2.4, clip=(-4.0, 4.0)
     )
@@ -171,14 +171,14 @@ def test_generators_inside_larger_models_read_latents(vits, to):
     report = import_model(source, to, part="waveform_decoder")
     cond = np.linspace(-1, 1, 5).astype(np.float32)
     assert_same_sound(to, model, channels=12, cond=cond)
-    vocoder = Vocoder.load(to)
+    vocoder = HiFiGANVocoder.load(to)
     assert vocoder.config.mel == LatentConfig(16000, 256, 12) and vocoder.sample_rate == 16000
     assert report.info["ignored"] == {
         "model.text_encoder.emb.weight": "outside model.waveform_decoder",
         "model.flow.0.weight_g": "outside model.waveform_decoder",
     }
     with pytest.raises(ConfigError, match="reads latents with 12 channels"):
-        vocoder.resynthesize(np.zeros(4000, np.float32), 16000, cond)
+        vocoder.resynthesize(np.zeros(4000, np.float32), 16000, cond=cond)
     with pytest.raises(ConfigError, match="reads latents"):
         vocoder.log_mel(np.zeros(4000, np.float32), 16000)
     with pytest.raises(MelError, match=r"\(12, frames\).*Transpose"):
@@ -327,7 +327,7 @@ def test_given_configuration_replaces_the_one_beside_the_file(tmp_path, to):
     right = tmp_path / "right.json"
     right.write_text(json.dumps({**CONFIG, "sampling_rate": 16000}), encoding="utf-8")
     import_model(source, to, config=right)
-    assert Vocoder.load(to).sample_rate == 16000 and about(to)["info"]["config"] == "right.json"
+    assert HiFiGANVocoder.load(to).sample_rate == 16000 and about(to)["info"]["config"] == "right.json"
     with pytest.raises(ConfigError, match="nowhere"):
         import_model(source, to.with_name("b"), config=tmp_path / "nowhere.json")
 
@@ -423,7 +423,7 @@ def test_jaxvoice_configurations_are_read(tmp_path, to):
     import_model(source, to)
     bare = write(tmp_path / "bare" / "x.pt", state(generator()))
     import_model(bare, tmp_path / "second", config=to / "config.json")
-    first, second = (Vocoder.load(folder).config for folder in (to, tmp_path / "second"))
+    first, second = (HiFiGANVocoder.load(folder).config for folder in (to, tmp_path / "second"))
     assert first == second and first.mel.sample_rate == 16000
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifigan.config import LatentConfig
-from jaxvoice.pipelines import Vocoder, compare
+from jaxvoice.pipelines import HiFiGANVocoder, compare
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.importing import import_model
 from tests.models.hifigan import released
@@ -70,7 +70,7 @@ def test_huggingface_vocoders_normalise_their_input(tmp_path, to):
     theirs = reference(model, (frames - mean[:, None]) / scale[:, None])
     assert np.abs(ours - theirs).max() < 1e-5
     assert np.abs(theirs - reference(model, frames)).max() > 1e-2
-    config = Vocoder.load(to).config
+    config = HiFiGANVocoder.load(to).config
     assert config.mel == MelConfig(
         sample_rate=16000, fmin=80.0, fmax=7600.0, magnitude_floor=0.0, log_floor=1e-10, log="log10", center=True
     )
@@ -141,7 +141,7 @@ def test_decoders_of_huggingface_vits_read_latents(tmp_path, to, speakers):
     report = import_model(write(tmp_path / "pytorch_model.bin", content, {**config, **json_sizes()}), to)
     cond = np.random.default_rng(1).normal(size=speakers).astype(np.float32) if speakers else None
     assert_same_sound(to, model, 12, cond)
-    assert Vocoder.load(to).config.mel == LatentConfig(16000, 256, 12)
+    assert HiFiGANVocoder.load(to).config.mel == LatentConfig(16000, 256, 12)
     assert report.info["ignored"] == {"flow.flows.0.conv_pre.weight": "outside decoder"}
 
 
@@ -204,7 +204,7 @@ def test_nemo_files_contain_their_mel_contract(tmp_path, to):
     others = {"mpd.discriminators.0.convs.0.bias": torch.ones(2), "audio_to_melspec_precessor.fb": torch.ones(1, 80, 3)}
     report = import_model(nemo(tmp_path / "hifigan.nemo", tensors | others), to)
     assert_same_sound(to, model)
-    config = Vocoder.load(to).config
+    config = HiFiGANVocoder.load(to).config
     assert config.mel == MelConfig(magnitude_floor=0.0) and config.mel.log_floor == 1e-5
     assert report.info["origin"] == "NVIDIA NeMo" and set(report.info["ignored"]) == set(others)
     export_model(to, tmp_path / "back" / "model.ckpt")
@@ -238,7 +238,7 @@ def test_bshall_generators_have_their_contract_at_16_khz(tmp_path, to):
     content = {"generator": {"model": state(model), "optimizer": {"state": {}, "param_groups": []}}, "step": 3}
     report = import_model(write(tmp_path / "hifigan.pt", content), to)
     assert_same_sound(to, model, 128)
-    mel = Vocoder.load(to).config.mel
+    mel = HiFiGANVocoder.load(to).config.mel
     assert mel == MelConfig(sample_rate=16000, hop_length=160, num_mels=128, fmax=None, magnitude_floor=0.0)
     assert "mel contract of bshall/hifigan: 16000 Hz" in str(report)
 
@@ -260,7 +260,7 @@ def test_rvc_voices_without_f0_are_imported(tmp_path, to):
     source, model = rvc(tmp_path / "voice.pth")
     report = import_model(source, to)
     assert_same_sound(to, model, 12, np.random.default_rng(1).normal(size=5).astype(np.float32))
-    assert Vocoder.load(to).config.mel == LatentConfig(40000, 256, 12)
+    assert HiFiGANVocoder.load(to).config.mel == LatentConfig(40000, 256, 12)
     assert report.info["ignored"] == {"weight.emb_g.weight": "outside weight.dec"}
 
 
@@ -341,7 +341,7 @@ def test_frozen_archives_are_imported_by_their_code(tmp_path, to, sizes, configu
         (tmp_path / "config.json").write_text(json.dumps({**CONFIG, **sizes}), encoding="utf-8")
     report = import_model(tmp_path / "frozen.pt", to)
     assert_same_sound(to, model)
-    assert Vocoder.load(to).config.mel == MelConfig()
+    assert HiFiGANVocoder.load(to).config.mel == MelConfig()
     assert len(report.info["assumed"]) == (0 if configured else 1)
     assert set(report.info["ignored"].values()) <= {"constant in the archive's code"}
     if configured:

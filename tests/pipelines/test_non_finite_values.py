@@ -8,7 +8,7 @@ import pytest
 from jax import numpy as jnp
 
 from jaxvoice.errors import AudioError, CheckpointError, ConfigError, MelError
-from jaxvoice.pipelines import Synthesizer, Vocoder
+from jaxvoice.pipelines import HiFiGANVocoder, Synthesizer
 from tests.pipelines.conftest import loud_generator, small_config
 from tests.pipelines.test_synthesizer import HELLO, hum, synthesizer, trained
 
@@ -37,7 +37,7 @@ def test_nan_in_mels_and_audio_raises(monkeypatch):
     generator = loud_generator(small_config())
     damaged = eqx.tree_at(lambda one: one.conv_post.bias, generator, jnp.full((1,), jnp.nan))
     with pytest.raises(AudioError, match="NaN or infinity"):
-        synthesizer(Vocoder(damaged, small_config())).mel_to_audio(mels[:1])
+        synthesizer(HiFiGANVocoder(damaged, small_config())).mel_to_audio(mels[:1])
     monkeypatch.setattr("jaxvoice.pipelines.mel_to_audio._invert", lambda mel, *_: np.full(mel.shape[1] * 16, np.inf))
     with pytest.raises(AudioError, match="NaN or infinity"):
         synthesizer(None).mel_to_audio(mels[:1])

@@ -1,296 +1,177 @@
-"""The vocoder, compared with one call of its generator on the whole input."""
+"""The base class of vocoders, and commands and pipelines that use vocoders of any family."""
 
 import dataclasses
-import re
+import json
 
-import equinox as eqx
 import jax
 import numpy as np
 import pytest
-from jax import numpy as jnp
+import soundfile
 
-from jaxvoice.dsp import log_mel
-from jaxvoice.errors import AudioError, ConfigError, JaxvoiceWarning, MelError, ShapeError
-from jaxvoice.models.hifigan import Generator, GeneratorConfig
-from jaxvoice.models.hifigan.family import FAMILY
-from jaxvoice.pipelines import Vocoder
-from tests.pipelines.conftest import loud_generator, small_config
+from jaxvoice import models
+from jaxvoice.cli import main
+from jaxvoice.errors import CheckpointError, ConfigError, MelError, ShapeError
+from jaxvoice.pipelines import HiFiGANVocoder, Synthesizer, Vocoder, load
+from jaxvoice.pipelines.mel_to_audio import MelToAudio
+from tests.models.gaussian_tts.small import SMALL, networks, save_model
+from tests.models.hifigan.small import SMALL as HIFIGAN
 
-WINDOW = 48
-
-
-@pytest.fixture(scope="module")
-def vocoder(generator, config) -> Vocoder:
-    return Vocoder(generator, config, window=WINDOW)
+MEL = SMALL.mel
 
 
-def mel_of(frames: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(-6, 2, (8, frames)).clip(-11.5, -1.5).astype(np.float32)
+class Constant(Vocoder):
+    """A vocoder whose audio is the mean of each frame."""
+
+    def __init__(self):
+        self.calls = []
+
+    @classmethod
+    def load(cls, path):
+        return cls()
+
+    @property
+    def mel(self):
+        return MEL
+
+    def decode(self, mels):
+        self.calls.append(len(mels))
+        return [np.repeat(np.float32(one.mean(axis=0)) / 100, MEL.hop_length) for one in mels]
 
 
-run_whole = eqx.filter_jit(lambda generator, mel, cond: generator(mel.T, cond)[:, 0])
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Model folders of HiFi-GAN, of a second family of vocoders and of text to speech."""
+    hifigan = models.FAMILIES[0]
+    constant = dataclasses.replace(hifigan, name="constant", pipeline=f"{__name__}:Constant", layouts=())
+    monkeypatch.setattr(models, "FAMILIES", (*models.FAMILIES, constant))
+    for command in ("align", "speak", "teacher_force", "vocode"):
+        monkeypatch.setattr(f"jaxvoice.cli.{command}.use_compilation_cache", lambda: None)
+    network = hifigan.build(HIFIGAN, key=jax.random.key(0))
+    for family in (hifigan, constant):
+        family.save_network(tmp_path / family.name, network, HIFIGAN)
+    model = networks()
+    save_model(tmp_path / "tts", model, model.init_state(), SMALL)
+    return tmp_path
 
 
-def whole(generator: Generator, mel: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-    return np.asarray(run_whole(generator, jnp.asarray(mel), None if cond is None else jnp.asarray(cond)))
+def test_load_returns_the_pipeline_of_the_family(folders):
+    assert type(Vocoder.load(folders / "constant")) is Constant
+    vocoder = Vocoder.load(folders / "hifigan", window=300)
+    assert isinstance(vocoder, HiFiGANVocoder) and vocoder.window == 300
+    with pytest.raises(ConfigError, match=r"'windw'; it should be an option of the pipeline HiFiGANVocoder: window\."):
+        Vocoder.load(folders / "hifigan", windw=3)
+    with pytest.raises(NotImplementedError, match="Unfinished should define load"):
+        type("Unfinished", (Vocoder,), {}).load(folders / "hifigan")
 
 
-def assert_same(found, expected):
-    assert found.dtype == np.float32 and found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+def test_base_class_checks_mels_and_takes_batches():
+    vocoder = Constant()
+    assert (vocoder.sample_rate, vocoder.hop_length, vocoder.channels) == (MEL.sample_rate, MEL.hop_length, 8)
+    mels = np.linspace(-9, -1, 80, dtype=np.float32).reshape(2, 8, 5)
+    expected = np.repeat(mels.mean(axis=1) / 100, MEL.hop_length, axis=1)
+    np.testing.assert_allclose(vocoder.synthesize(mels, check=False), expected, rtol=1e-6)
+    first, second = vocoder.synthesize([mels[0], mels[1][:, :3]], check=False)
+    np.testing.assert_allclose(first, expected[0], rtol=1e-6)
+    np.testing.assert_allclose(second, expected[1][: 3 * MEL.hop_length], rtol=1e-6)
+    with pytest.raises(MelError, match="9 bands"):
+        vocoder.synthesize(np.full((9, 5), -4, np.float32))
+    with pytest.raises(MelError, match=r"normalised to \[0, 1\]"):
+        vocoder.synthesize(np.exp(mels[0]))
 
 
-def test_test_audio_is_loud(generator):
-    audio = whole(generator, mel_of(60))
-    assert 0.05 < audio.std() < 0.7
+def test_options_of_other_vocoders_raise():
+    assert HiFiGANVocoder.option_names() == ("cond",) and Constant.option_names() == ()
+    audio = np.zeros(2 * MEL.n_fft, np.float32)
+    with pytest.raises(ConfigError, match=r"Constant has no option 'cond'; its options are none\. Omit cond"):
+        Constant().resynthesize(audio, MEL.sample_rate, cond=np.zeros(3))
 
 
-@pytest.mark.parametrize("frames", [1, 16, 17, WINDOW - 1, WINDOW, WINDOW + 1, 2 * WINDOW - 11, 200])
-def test_padding_and_windows_do_not_change_audio(vocoder, generator, frames):
-    mel = mel_of(frames, seed=frames)
-    assert_same(vocoder.synthesize(mel, check=False), whole(generator, mel))
+def test_vocode_converts_recordings_and_mels(folders, capsys):
+    recording, mel = folders / "in.wav", folders / "mel.npy"
+    soundfile.write(recording, 0.1 * np.sin(np.arange(5000) * 0.05), MEL.sample_rate)
+    np.save(mel, np.linspace(-9, -1, 40, dtype=np.float32).reshape(8, 5))
+    arguments = [recording, mel, folders / "out", "--model", folders / "constant"]
+    assert main(["vocode", *map(str, arguments)]) == 0
+    assert soundfile.info(folders / "out" / "in.wav").frames == 5000
+    expected = np.repeat(np.load(mel).mean(axis=0) / 100, 256)
+    np.testing.assert_allclose(soundfile.read(folders / "out" / "mel.wav")[0], expected, atol=1e-4)
+    np.save(mel, np.full((7, 5), -4, np.float32))
+    assert main(["vocode", *map(str, arguments[1:])]) == 2
+    np.save(folders / "cond.npy", np.ones(3, np.float32))
+    capsys.readouterr()
+    assert main(["vocode", *map(str, [*arguments, "--cond", folders / "cond.npy"])]) == 2
+    assert "Constant has no option 'cond'; its options are none. Omit cond (--cond)." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("side", [0, 1])
-def test_smaller_context_changes_audio(generator, config, monkeypatch, side):
-    left, right = config.generator.receptive_field
-    short = (left - 1, right) if side == 0 else (left, right - 1)
-    monkeypatch.setattr(GeneratorConfig, "receptive_field", property(lambda self: short))
-    mel = mel_of(200)
-    found = Vocoder(generator, config, window=WINDOW).synthesize(mel, check=False)
-    assert np.abs(found - whole(generator, mel)).max() > 1e-5
+def test_synthesizer_uses_any_vocoder(folders):
+    vocoder = Constant()
+    synthesizer = Synthesizer.load(folders / "tts", vocoder)
+    speech = synthesizer.speak_phonemes(SMALL.codes[:3], [2, 3, 4])
+    np.testing.assert_allclose(speech.audio[:256], (speech.mel[:, 0].mean() / 100).clip(-1, 1), rtol=1e-5)
+    assert vocoder.calls == [1]
+    one, two = synthesizer.speak_phonemes([SMALL.codes[:3], SMALL.codes[:2]], [[2, 3, 4], [5, 6]])
+    assert vocoder.calls[1:] == [2], "all mels in one call"
+    np.testing.assert_allclose(one.audio, speech.audio, atol=1e-5)
+    assert len(two.audio) == 11 * 256
+    loaded = Synthesizer.load(folders / "tts", folders / "constant")
+    assert type(loaded.mel_to_audio.vocoder) is Constant
+    command = ["speak", "P0 P1 P2", folders / "out.wav", "--phonemes", "--model", folders / "tts"]
+    assert main([*map(str, command), "--vocoder", str(folders / "constant")]) == 0
+    assert soundfile.info(folders / "out.wav").frames % 256 == 0
 
 
-def test_unmasked_padding_changes_audio(vocoder, generator, monkeypatch):
-    run = Generator.__call__
-    monkeypatch.setattr(Generator, "__call__", lambda self, mel, cond=None, *, length=None: run(self, mel, cond))
-    other = Vocoder(generator, vocoder.config, window=WINDOW - 1)  # a length not yet compiled
-    mel = mel_of(WINDOW - 3)
-    found = other.synthesize(mel, check=False)
-    assert np.abs(found - whole(generator, mel)).max() > 1e-3
+def test_other_contracts_and_lengths_raise(folders):
+    with pytest.raises(MelError, match="different mel contracts"):
+        MelToAudio(Constant(), dataclasses.replace(MEL, num_mels=9))
+    short = Constant()
+    short.decode = lambda mels: [np.zeros(3, np.float32)] * len(mels)
+    with pytest.raises(ShapeError, match=r"has shape \(3,\); it should have shape \(10240,\)"):
+        MelToAudio(short, MEL)([np.full((8, 40), -4, np.float32)])
 
 
-def test_replaced_generator_changes_audio(generator, config):
-    vocoder = Vocoder(generator, config, window=WINDOW)
-    mel = np.full((config.mel.num_mels, 8), -5, np.float32)
-    before = vocoder.synthesize(mel, check=False)
-    vocoder.generator = jax.tree.map(lambda leaf: 0 * leaf if eqx.is_array(leaf) else leaf, vocoder.generator)
-    assert np.any(before) and not np.any(vocoder.synthesize(mel, check=False))
+def test_models_of_another_kind_raise(folders, capsys):
+    with pytest.raises(ConfigError, match="of the family 'gaussian_tts'; it should be a vocoder"):
+        Vocoder.load(folders / "tts")
+    with pytest.raises(ConfigError, match="vocoder has type int; it should be a Vocoder"):
+        MelToAudio(3, MEL)  # pyright: ignore
+    assert main(["vocode", "a.wav", str(folders / "b.wav"), "--model", str(folders / "tts")]) == 2
+    assert "of the family 'gaussian_tts'; it should be a vocoder" in capsys.readouterr().err
+    for name in ("constant", "hifigan"):
+        assert main(["speak", "Hello", str(folders / "b.wav"), "--model", str(folders / name)]) == 2
+        assert f"of the family {name!r}; it should be a text-to-speech model" in capsys.readouterr().err
+    corpus = folders / "corpus"
+    soundfile.write(folders / "a.wav", np.zeros(800), MEL.sample_rate)
+    corpus.write_text("a|Hello", encoding="utf-8")
+    for command in ("align", "teacher-force"):
+        assert main([command, str(corpus), str(folders / "out"), "--model", str(folders / "hifigan")]) == 2
+        assert "of the family 'hifigan'; it should be a text-to-speech model" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match=r"'gaussian_tts'; it should be 'hifigan'\. Load the model with"):
+        HiFiGANVocoder.load(folders / "tts")
 
 
-def test_batch_equals_single_calls(vocoder):
-    mels = [mel_of(frames, seed=frames) for frames in (5, 130, 20, 48, 7, 1, 16)]
-    singles = [vocoder.synthesize(mel, check=False) for mel in mels]
-    for found, expected in zip(vocoder.synthesize(mels, check=False), singles, strict=True):
-        assert_same(found, expected)
-    stacked = np.stack([mel_of(12, seed=seed) for seed in range(5)])
-    assert_same(
-        vocoder.synthesize(stacked, check=False), np.stack([vocoder.synthesize(m, check=False) for m in stacked])
-    )
-    assert vocoder.synthesize([], check=False) == []
-
-
-@pytest.mark.parametrize("sizes", [[1] * 60, [3, 1, 7, 2, 29, 1, 17], [60], [WINDOW, 1, 11], [130, 3, 67]])
-def test_stream_equals_synthesize(vocoder, generator, sizes):
-    mel = mel_of(sum(sizes))
-    chunks = list(vocoder.stream(iter(np.split(mel, np.cumsum(sizes)[:-1], axis=1))))
-    assert_same(np.concatenate(chunks), whole(generator, mel))
-
-
-def test_stream_latency_is_the_right_context(vocoder):
-    arrived, right, given = 0, vocoder.context[1], 0
-
-    def arriving():
-        nonlocal arrived
-        for size in (4, 9, 2, 20, 1):
-            assert given == max(0, arrived - right) * vocoder.mel.hop_length
-            arrived += size
-            yield mel_of(size)
-
-    for chunk in vocoder.stream(arriving()):
-        given += len(chunk)
-    assert given == arrived * vocoder.mel.hop_length
-    assert list(vocoder.stream([])) == []
-
-
-def test_many_lengths_compile_few_programs(monkeypatch):
-    traced, run = [], Generator.__call__
-
-    def counting(self, mel, cond=None, *, length=None):
-        traced.append(mel.shape)
-        return run(self, mel, cond, length=length)
-
-    monkeypatch.setattr(Generator, "__call__", counting)
-    config = small_config(upsample_initial_channel=8)  # not yet compiled by another test
-    vocoder = Vocoder(loud_generator(config), config, window=64)
-    for frames in [*range(1, 130), 500]:
-        vocoder.synthesize(mel_of(frames), check=False)
-    assert len(traced) == 5  # 16, 24, 32, 48, 64
-    list(vocoder.stream(mel_of(1, seed=i) for i in range(100)))
-    vocoder.synthesize([mel_of(frames) for frames in range(1, 130)], check=False)
-    assert len(traced) <= 8  # and batches of 2 and 4
-
-
-def test_conditioning_vector_applies_to_every_window(config):
-    config = small_config(cond_channels=3, cond_in_each_stage=True)
-    generator = loud_generator(config)
-    vocoder = Vocoder(generator, config, window=WINDOW)
-    mels, conds = [mel_of(100), mel_of(9)], np.array([[1, -2, 0.5], [0.3, 2, -1]], np.float32)
-    for found, mel, cond in zip(vocoder.synthesize(mels, conds, check=False), mels, conds, strict=True):
-        assert_same(found, whole(generator, mel, cond))
-    chunks = list(vocoder.stream([mels[0][:, :30], mels[0][:, 30:]], conds[0]))
-    assert_same(np.concatenate(chunks), whole(generator, mels[0], conds[0]))
+def test_unknown_options_of_a_pipeline_raise(folders, monkeypatch, capsys):
+    monkeypatch.setattr(Constant, "speak", lambda self, text: None, raising=False)
+    command = ["speak", "Hello", folders / "b.wav", "--model", folders / "constant", "--vocoder", folders / "hifigan"]
+    assert main([str(part) for part in command]) == 2
+    message = "is 'vocoder'; it should be an option of the pipeline Constant: none. Omit vocoder."
+    assert message in capsys.readouterr().err
     with pytest.raises(
-        ShapeError, match=r"cond is None; it should be the conditioning vector of the generator, of shape \(3,\)"
+        ConfigError, match=r"is 'windw'; it should be an option of the pipeline HiFiGANVocoder: window\. Omit"
     ):
-        vocoder.synthesize(mels[0], check=False)
-    with pytest.raises(ShapeError, match=r"shape \(4,\)"):
-        vocoder.synthesize(mels[0], np.zeros(4), check=False)
-    with pytest.raises(ShapeError, match="NaN"):
-        vocoder.synthesize(mels[0], np.full(3, np.nan), check=False)
+        load(folders / "hifigan", windw=3)
+    with pytest.raises(ConfigError, match=r"is 'window'; .* pipeline Synthesizer: vocoder, max_phones, max_frames\."):
+        load(folders / "tts", window=3)
 
 
-@pytest.mark.parametrize("samples", [60, 160, 161, 8000, 8009])
-def test_resynthesis_keeps_the_length(vocoder, generator, samples):
-    audio = np.sin(np.arange(samples) * 0.3).astype(np.float32) * 0.5
-    found = vocoder.resynthesize(audio, 8000)
-    assert found.shape == (samples,)
-    padded = np.pad(audio, (0, -samples % 16))
-    assert np.abs(found - whole(generator, np.asarray(log_mel(padded, vocoder.mel)))[:samples]).max() < 1e-4
-    assert vocoder.resynthesize(audio, 16000).shape == (-(-samples // 2),)
+@pytest.mark.parametrize("path", [None, 3])
+def test_load_rejects_values_that_are_not_paths(path):
+    for use in (load, Vocoder.load, HiFiGANVocoder.load, Synthesizer.load):
+        with pytest.raises(ConfigError, match=rf"path has type {type(path).__name__}; it should be a path or a Hub id"):
+            use(path)
 
 
-def test_invalid_audio_raises(vocoder):
-    audio = np.zeros(1000, np.float32)
-    for bad, message in [
-        (audio.reshape(2, 500), r"\(2, 500\)"),
-        (audio.astype(np.int16), "divide 16-bit integers"),
-        (audio[:0], "audio is empty"),
-        (audio[:10], "too short, 10 samples; it should have at least"),
-        (np.where(np.arange(1000) == 7, np.nan, audio), "1 of 1000"),
-    ]:
-        with pytest.raises(AudioError, match=message):
-            vocoder.resynthesize(bad, 8000)
-    with pytest.raises(AudioError, match="is 0; it should be a positive whole number of Hz"):
-        vocoder.resynthesize(audio, 0)
-
-
-@pytest.mark.parametrize("check", [True, False])
-@pytest.mark.parametrize(
-    ("mel", "message"),
-    [
-        (np.where(np.arange(80).reshape(8, 10) == 13, np.nan, -5.0), "1 values.*band 1 at frame 3"),
-        (np.zeros((9, 10), np.float32), "9 bands.*should have 8"),
-        (np.zeros((8, 0), np.float32), "at least one frame"),
-        (np.zeros((10, 8), np.float32), "transposed"),
-        (np.zeros(8, np.float32), r"shape \(8,\)"),
-        (np.zeros((8, 10), np.int32), "int32"),
-        (np.zeros((0, 8, 10), np.float32), "it should contain at least one mel"),
-    ],
-)
-def test_invalid_mels_raise(vocoder, mel, message, check):
-    with pytest.raises(MelError, match=message):
-        vocoder.synthesize(mel, check=check)
-    if mel.shape[0] and mel.ndim == 2:
-        with pytest.raises(MelError, match=message):
-            list(vocoder.stream([mel_of(3), mel]))
-
-
-def test_mels_of_another_scale_raise(vocoder):
-    audio = np.random.default_rng(0).normal(0, 0.2, 8000).astype(np.float32)
-    audio[2000:5000] = 0
-    mel = vocoder.log_mel(audio, 8000)
-    assert vocoder.synthesize(mel).shape == (8000,)
-    with pytest.raises(MelError, match=r"base 10.*2\.3026"):
-        vocoder.synthesize(mel / np.log(10))
-    decibels = 20 * mel / np.log(10)
-    with pytest.raises(MelError, match="decibels"):
-        vocoder.synthesize(decibels)
-    with pytest.raises(MelError, match="decibels"):
-        list(vocoder.stream(np.array_split(decibels, 50, axis=1)))
-    with pytest.warns(JaxvoiceWarning, match="below the logarithm's floor"):
-        vocoder.synthesize(np.where(mel < -11, mel - 1, mel))
-    # Warnings are errors in tests, so these calls show that the scale is not checked.
-    audio = vocoder.synthesize(decibels, check=False)
-    assert_same(np.concatenate(list(vocoder.stream([decibels], check=False))), audio)
-
-
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16], ids=["float16", "bfloat16"])
-def test_half_precision_is_computed_in_float32(vocoder, dtype):
-    mel = jnp.asarray(mel_of(40)).astype(dtype)
-    expected = vocoder.synthesize(np.asarray(mel.astype(jnp.float32)))
-    for given in (mel, np.asarray(mel)):
-        assert_same(vocoder.synthesize(given), expected)
-        assert_same(vocoder.synthesize(given, check=False), expected)
-        assert_same(np.concatenate(list(vocoder.stream([given[:, :30], given[:, 30:]]))), expected)
-    assert_same(vocoder.synthesize(jnp.stack([mel, mel]))[1], expected)
-    audio = jnp.asarray(np.random.default_rng(0).normal(0, 0.1, 800), dtype)
-    assert_same(vocoder.resynthesize(audio, 8000), vocoder.resynthesize(audio.astype(jnp.float32), 8000))
-    with pytest.raises(MelError, match="band 1 at frame 2"):
-        vocoder.synthesize(mel.at[1, 2].set(jnp.nan), check=False)
-
-
-def test_values_out_of_range_of_float32_raise(vocoder):
-    with pytest.raises(MelError, match="infinite"):
-        vocoder.synthesize(np.full((8, 4), -1e300), check=False)
-
-
-def test_warnings_point_to_the_caller(vocoder):
-    audio = np.random.default_rng(0).normal(0, 0.2, 8000).astype(np.float32)
-    audio[2000:5000] = 0
-    mel = vocoder.log_mel(audio, 8000)
-    mel = np.where(mel < -11, mel - 1, mel)
-    calls = [
-        lambda: vocoder.synthesize(mel),
-        lambda: vocoder.synthesize([mel, mel]),
-        lambda: vocoder.synthesize(mel[None]),
-        lambda: [len(chunk) for chunk in vocoder.stream([mel[:, :200], mel[:, 200:]])],
-        lambda: list(vocoder.stream([mel[:, 120:180]])),
-    ]
-    for call in calls:
-        with pytest.warns(JaxvoiceWarning) as caught:
-            call()
-        assert {(warning.filename, warning.lineno) for warning in caught} == {(__file__, call.__code__.co_firstlineno)}
-
-
-@pytest.mark.parametrize("rate", [8000.0, np.int64(8000), np.float32(8000)])
-def test_sample_rates_may_have_any_integer_type(vocoder, rate):
-    audio = np.sin(np.arange(800) * 0.3).astype(np.float32) * 0.5
-    assert_same(vocoder.resynthesize(audio, rate), vocoder.resynthesize(audio, 8000))
-    assert vocoder.resynthesize(audio, 2 * rate).shape == (400,)
-
-
-@pytest.mark.parametrize("rate", ["8000", 8000.5, np.nan, None])
-def test_invalid_sample_rates_raise(vocoder, rate):
-    with pytest.raises(AudioError, match=re.escape(f"is {rate!r}; it should be a positive whole number of Hz")):
-        vocoder.resynthesize(np.zeros(800, np.float32), rate)
-
-
-def test_log_mel_of_long_audio_equals_one_transform(vocoder):
-    audio = np.random.default_rng(0).normal(0, 0.1, 16 * 2100 + 5).astype(np.float32)
-    np.testing.assert_allclose(vocoder.log_mel(audio, 8000), np.asarray(log_mel(audio, vocoder.mel)), rtol=0, atol=2e-4)
-
-
-def test_log_mel_with_pre_emphasis_equals_dsp_in_every_frame(config):
-    config = dataclasses.replace(config, mel=dataclasses.replace(config.mel, preemphasis=0.98))
-    vocoder = Vocoder(loud_generator(config), config, window=WINDOW)
-    audio = np.random.default_rng(0).normal(0, 0.1, 16 * 50 + 5).astype(np.float32)
-    expected = np.asarray(log_mel(audio, config.mel))
-    np.testing.assert_allclose(vocoder.log_mel(audio, 8000), expected, rtol=0, atol=2e-4)
-
-
-def test_contradictory_arguments_raise(generator, config):
-    with pytest.raises(ConfigError, match=r"upsample_initial_channel: 16 != 32"):
-        Vocoder(generator, small_config(upsample_initial_channel=32))
-    with pytest.raises(ConfigError, match="it should be larger than the receptive field"):
-        Vocoder(generator, config, window=8)
-
-
-def test_loaded_vocoder_equals_the_saved_one(tmp_path, generator, config, vocoder, capsys):
-    FAMILY.save_network(tmp_path / "run" / "model", generator, config, info={"licence": "CC BY 4.0"})
-    mel = mel_of(20)
-    for folder in (tmp_path / "run" / "model", tmp_path / "run", str(tmp_path / "run")):
-        loaded = Vocoder.load(folder)
-        assert loaded.config == config and loaded.sample_rate == 8000 and loaded.mel == config.mel
-        assert_same(loaded.synthesize(mel, check=False), vocoder.synthesize(mel, check=False))
-    assert "CC BY 4.0" in capsys.readouterr().err
+def test_unknown_families_raise(folders):
+    about = json.loads((folders / "constant" / "config.json").read_text(encoding="utf-8"))
+    (folders / "constant" / "config.json").write_text(json.dumps({**about, "family": "x"}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"The family in .* is 'x'; it should be one of"):
+        Vocoder.load(folders / "constant")

@@ -7,7 +7,7 @@ import pytest
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts import Statistics
-from jaxvoice.pipelines import Synthesizer, Vocoder
+from jaxvoice.pipelines import HiFiGANVocoder, Synthesizer
 from jaxvoice.text import ALIGNED
 from tests.models.gaussian_tts.small import changed, networks
 from tests.pipelines.conftest import loud_generator, small_config
@@ -36,7 +36,7 @@ def test_speaking_after_warm_up_compiles_nothing(compiled):
         mel=MEL,
         statistics=Statistics(duration_mean=1.8, duration_std=0.2),
     )
-    vocoder = Vocoder(loud_generator(small_config()), small_config(), window=40)
+    vocoder = HiFiGANVocoder(loud_generator(small_config()), small_config(), window=40)
     model = networks(config)
     speech = Synthesizer(model, filled_norms(model), config, vocoder)
     compiled.clear()

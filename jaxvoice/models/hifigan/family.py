@@ -333,7 +333,7 @@ FAMILY = Family(
     config=HiFiGANConfig,
     build=_build,
     example_inputs=_example_inputs,
-    pipeline="jaxvoice.pipelines:Vocoder",
+    pipeline="jaxvoice.pipelines:HiFiGANVocoder",
     layouts=(HiFiGANLayout(),),
     config_arrays=_statistics,
 )
