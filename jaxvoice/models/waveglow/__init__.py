@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         WaveGlow as WaveGlow,
         WaveGlowLatents as WaveGlowLatents,
         bits_per_sample as bits_per_sample,
+        find_non_finite_layer as find_non_finite_layer,
         negative_log_likelihood as negative_log_likelihood,
         precompute_inverses as precompute_inverses,
     )
@@ -37,6 +38,7 @@ __getattr__, __dir__ = lazy_imports(
             "WaveGlow",
             "WaveGlowLatents",
             "bits_per_sample",
+            "find_non_finite_layer",
             "negative_log_likelihood",
             "precompute_inverses",
         ),

@@ -17,6 +17,7 @@ from jaxvoice.models.waveglow import (
     WaveGlow,
     WaveGlowConfig,
     bits_per_sample,
+    find_non_finite_layer,
     negative_log_likelihood,
     precompute_inverses,
     preset,
@@ -258,6 +259,17 @@ def test_singular_matrices_raise_an_error_with_the_name_of_the_weight(small, k):
         broken = eqx.tree_at(lambda network: network.convinv[k].conv.weight, small, value)
         with pytest.raises(CheckpointError, match=rf"convinv\.{k}\.conv\.weight .*{message}"):
             precompute_inverses(broken)
+
+
+def test_first_layer_with_a_non_finite_result_is_found(small, inputs):
+    mel, noise = inputs
+    log_scale = small.convinv[1].conv.weight.shape[0] // 2
+    # The first shift of flow 2 is not finite, and the first scale of flow 1: its logarithm is large, but finite.
+    for k, index, value, name in ((2, 0, np.nan, "WN.2.end"), (1, log_scale, -1000.0, "convinv.1")):
+        bias = small.WN[k].end.bias.at[index].set(value)
+        broken = eqx.tree_at(lambda network, k=k: network.WN[k].end.bias, small, bias)
+        assert find_non_finite_layer(broken, mel, noise) == name
+    assert find_non_finite_layer(small, mel, noise) is None
 
 
 @pytest.mark.parametrize(
