@@ -51,6 +51,15 @@ def uses_im2col(
     return groups == 1 and 0 < positions <= out and jax.default_backend() == "cpu"
 
 
+def _is_product(kernel_shape: tuple[int, ...], *, stride: int, padding: tuple[int, int], groups: int) -> bool:
+    """Whether a convolution is a product of a matrix and the channels of every position, on a CPU.
+
+    XLA computes the product with the kernel in torch's layout, and the kernel gradient as a product, which is a slow
+    convolution otherwise.
+    """
+    return (kernel_shape[2], stride, *padding, groups) == (1, 1, 0, 0, 1) and jax.default_backend() == "cpu"
+
+
 def to_xla_layout(kernel: Float[Array, "out in_per_group taps"]) -> Float[Array, "taps in_per_group out"]:
     """A kernel in torch's layout, transposed to the layout of XLA's convolutions."""
     return kernel.transpose(2, 1, 0)
@@ -73,7 +82,8 @@ def conv1d(
     """
     check_time(x.shape[-2], _kernel_span(kernel.shape[-1], dilation) - sum(padding), "a convolution")
     x, padding = _crop(x, padding)
-    if uses_im2col(x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups):
+    options = {"stride": stride, "padding": padding, "groups": groups}
+    if _is_product(kernel.shape, **options) or uses_im2col(x.shape, kernel.shape, dilation=dilation, **options):
         y = im2col_conv(_flat(x), kernel, stride, padding, dilation)
         return y.reshape(*x.shape[:-2], *y.shape[1:])
     return conv1d_xla(x, to_xla_layout(kernel), stride=stride, padding=padding, dilation=dilation, groups=groups)

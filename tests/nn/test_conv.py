@@ -121,6 +121,24 @@ def test_dense_conv_is_an_image_convolution(key):
     assert image_convolutions(jax.grad(lambda x: jnp.sum(jnp.square(layer(x)))), x) == ["2,1,400,32"] * 2
 
 
+@pytest.mark.parametrize("weight_norm", [False, True])
+def test_a_kernel_with_one_tap_is_a_product_forwards_and_backwards(weight_norm, key):
+    layer = Conv1d(32, 48, 1, weight_norm=weight_norm, key=key)
+    x, cotangent = jnp.asarray(draw(2, 60, 32)), jnp.asarray(draw(2, 60, 48, seed=1))
+
+    def product(layer, x):
+        return jnp.einsum("bti,oi->bto", x, layer.kernel()[..., 0]) + layer.bias[None, None]
+
+    def gradients(call, layer, x):
+        return jax.grad(lambda pair: jnp.sum(call(*pair) * cotangent))((layer, x))
+
+    np.testing.assert_allclose(layer(x), product(layer, x), rtol=1e-5, atol=1e-5)
+    both = [gradients(call, layer, x) for call in (lambda layer, x: layer(x), product)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4), *both)
+    text = jax.jit(lambda layer, x: gradients(lambda layer, x: layer(x), layer, x)).lower(layer, x).compile().as_text()
+    assert " convolution(" not in text and text.count(" dot(") >= 2
+
+
 def test_strided_conv_of_images_needs_no_columns(key):
     """Its gradient needs them, because the product is transposed."""
     layer, x = Conv2d(32, 48, 3, stride=2, padding=1, key=key), jnp.asarray(draw(2, 30, 24, 32))
