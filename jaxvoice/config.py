@@ -171,6 +171,17 @@ def check_not_negative(config: Any, *names: str, hint: str = "") -> None:
         check_field(config, name, value is None or value >= 0, "be at least 0", hint)
 
 
+def check_at_most(config: Any, most: float, *names: str) -> None:
+    """Check that the numbers in the fields `names`, and in their tuples, are at most `most`. `None` is valid.
+
+    **Raises:** `ConfigError` with class, field and value.
+    """
+    for name in names:
+        value = getattr(config, name)
+        expected = "contain numbers of at most" if isinstance(value, tuple) else "be at most"
+        check_field(config, name, _largest(value) <= most, f"{expected} {most}")
+
+
 def check_field(config: Any, name: str, valid: bool, expected: str, hint: str = "") -> None:
     """Raise `ConfigError` unless the value of the field `name` is `valid`.
 
@@ -184,6 +195,22 @@ def check_field(config: Any, name: str, valid: bool, expected: str, hint: str = 
 
 def _all_positive(value: Any) -> bool:
     return (len(value) > 0 and all(map(_all_positive, value))) if isinstance(value, tuple) else value > 0
+
+
+def _largest(value: Any) -> float:
+    if isinstance(value, tuple):
+        return max(map(_largest, value), default=-math.inf)
+    return -math.inf if value is None else value
+
+
+def find_preset(presets: Mapping[str, Config], name: str) -> Config:
+    """The preset `name` of `presets`.
+
+    **Raises:** `ConfigError`, with the names of all presets, if there is none.
+    """
+    if name not in presets:
+        raise ConfigError(f"preset is {format_value(name)}; it should be one of {', '.join(presets)}.")
+    return presets[name]
 
 
 def _fields(config: Any) -> list[tuple[str, Any]]:

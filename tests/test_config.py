@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from jaxvoice.config import (
+    check_at_most,
     check_not_negative,
     check_positive,
     check_types,
     differences,
+    find_preset,
     from_dict,
     read_json,
     to_dict,
@@ -49,6 +51,31 @@ class Outer:
 
 
 OUTER = Outer("a", Inner(4, None), "small", ((5,), (6, 7)), (2, "b"), Path("else") / "where", True)
+
+
+@dataclass(frozen=True)
+class Limited:
+    size: int | None = 3
+    sizes: tuple[tuple[int, ...], ...] = ((1, 2), ())
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_at_most(self, 10, "size", "sizes")
+
+
+def test_numbers_have_limits():
+    assert Limited(None, ((10,), (3, 4))).size is None
+    with pytest.raises(ConfigError, match=r"^Limited\.size is 11; it should be at most 10\.$"):
+        Limited(11)
+    with pytest.raises(ConfigError, match=r"^Limited\.sizes is \(\(1,\), \(2, 11\)\); it should contain numbers of"):
+        Limited(sizes=((1,), (2, 11)))
+
+
+def test_presets_are_found_by_name():
+    presets = {"small": Limited(1), "large": Limited(9)}
+    assert find_preset(presets, "large") is presets["large"]
+    with pytest.raises(ConfigError, match=r"^preset is 'big'; it should be one of small, large"):
+        find_preset(presets, "big")
 
 
 def test_config_round_trips_through_json():

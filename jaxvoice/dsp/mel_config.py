@@ -9,7 +9,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from jaxvoice.config import check_field, check_not_negative, check_positive, check_types, format_value
+from jaxvoice.config import (
+    check_at_most,
+    check_field,
+    check_not_negative,
+    check_positive,
+    check_types,
+    format_value,
+)
 from jaxvoice.dsp.framing import min_samples, num_frames
 from jaxvoice.errors import ConfigError
 
@@ -80,10 +87,7 @@ class MelConfig:
         check_types(self)
         check_positive(self, "sample_rate", "n_fft", "hop_length", "win_length", "num_mels")
         for name, most in _LARGEST.items():
-            if getattr(self, name) > most:
-                raise ConfigError(
-                    f"MelConfig.{name} is {format_value(getattr(self, name))}; it should be at most {most}."
-                )
+            check_at_most(self, most, name)
         if self.n_fft * self.num_mels > _LARGEST_FILTERBANK:
             raise ConfigError(
                 f"MelConfig.num_mels is {self.num_mels}; it should be at most {_LARGEST_FILTERBANK // self.n_fft} for "

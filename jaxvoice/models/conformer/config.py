@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jaxvoice.config import check_field, check_positive, check_types, format_value
+from jaxvoice.config import check_at_most, check_field, check_positive, check_types, find_preset, format_value
 from jaxvoice.dsp.mel_config import NemoMelConfig
 from jaxvoice.errors import ConfigError
 
@@ -54,10 +54,8 @@ class ConformerConfig:
         check_types(self)
         sizes = ("dim", "heads", "feed_forward", "kernel_size", "subsampling_channels")
         check_positive(self, "layers", *sizes, "classes")
-        check_field(self, "layers", self.layers <= _MOST_LAYERS, f"be at most {_MOST_LAYERS}")
-        for name in (*sizes, "classes"):
-            value = getattr(self, name)
-            check_field(self, name, value is None or value <= _WIDEST, f"be at most {_WIDEST}")
+        check_at_most(self, _MOST_LAYERS, "layers")
+        check_at_most(self, _WIDEST, *sizes, "classes")
         check_field(self, "dim", self.dim % self.heads == 0, f"be a multiple of heads, {self.heads}")
         check_field(self, "dim", self.dim % 2 == 0, "be even, for the sines and cosines of the positions")
         check_field(self, "kernel_size", self.kernel_size % 2 == 1, "be odd", "An even kernel changes the length")
@@ -99,6 +97,4 @@ PRESETS: dict[str, ConformerConfig] = {
 
 def preset(name: str) -> ConformerConfig:
     """The preset `name`; raises `ConfigError` if there is none."""
-    if name not in PRESETS:
-        raise ConfigError(f"preset is {format_value(name)}; it should be one of {', '.join(PRESETS)}.")
-    return PRESETS[name]
+    return find_preset(PRESETS, name)

@@ -3,7 +3,15 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from jaxvoice.config import check_field, check_not_negative, check_positive, check_types, format_value
+from jaxvoice.config import (
+    check_at_most,
+    check_field,
+    check_not_negative,
+    check_positive,
+    check_types,
+    find_preset,
+    format_value,
+)
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.text.phonemes import ALIGNED
@@ -15,10 +23,8 @@ _MOST_LAYERS, _WIDEST, _LONGEST = 64, 16384, 2**17
 def _check_sizes(config: "EncoderConfig | DecoderConfig | DurationConfig", layers: tuple[str, ...], *widths: str):
     check_types(config)
     check_positive(config, *layers, *widths)
-    for names, most in ((layers, _MOST_LAYERS), (widths, _WIDEST)):
-        for name in names:
-            value = getattr(config, name)
-            check_field(config, name, value is None or value <= most, f"be at most {most}")
+    check_at_most(config, _MOST_LAYERS, *layers)
+    check_at_most(config, _WIDEST, *widths)
     check_field(config, "dropout", 0 <= config.dropout < 1, "be in [0, 1)")
 
 
@@ -29,7 +35,7 @@ def _check_odd(config: "EncoderConfig | DecoderConfig", *names: str) -> None:
 
 def _check_positions(config: "EncoderConfig | DecoderConfig", name: str) -> None:
     check_positive(config, name)
-    check_field(config, name, getattr(config, name) <= _LONGEST, f"be at most {_LONGEST}")
+    check_at_most(config, _LONGEST, name)
 
 
 @dataclass(frozen=True)
@@ -208,7 +214,7 @@ class GaussianTTSConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_positive(self, "dim")
-        check_field(self, "dim", self.dim <= _WIDEST, f"be at most {_WIDEST}")
+        check_at_most(self, _WIDEST, "dim")
         phonemes = len(self.codes) > 0 and all(self.codes)
         check_field(self, "codes", phonemes, "contain at least one phoneme, and no empty string")
         repeated = sorted({code for code in self.codes if self.codes.count(code) > 1})
@@ -240,6 +246,4 @@ PRESETS: dict[str, GaussianTTSConfig] = {
 
 def preset(name: str) -> GaussianTTSConfig:
     """The preset `name`; raises `ConfigError` if there is none."""
-    if name not in PRESETS:
-        raise ConfigError(f"preset is {format_value(name)}; it should be one of {', '.join(PRESETS)}.")
-    return PRESETS[name]
+    return find_preset(PRESETS, name)

@@ -3,9 +3,16 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from jaxvoice.config import check_not_negative, check_positive, check_types, format_value
+from jaxvoice.config import (
+    check_at_most,
+    check_not_negative,
+    check_positive,
+    check_types,
+    find_preset,
+    format_value,
+)
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 
@@ -79,8 +86,10 @@ class GeneratorConfig:
         rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
         if len(rates) > _MOST_STAGES:
             raise ConfigError(f"upsample_rates has {len(rates)} stages; it should have at most {_MOST_STAGES}.")
-        _check_below(self, "upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes")
-        _check_below(self, "in_channels", "upsample_initial_channel", "cond_channels", "resblock_dilation_sizes")
+        check_at_most(self, _LARGEST, "upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes")
+        check_at_most(
+            self, _LARGEST, "in_channels", "upsample_initial_channel", "cond_channels", "resblock_dilation_sizes"
+        )
         if len(rates) != len(kernels):
             raise ConfigError(
                 f"upsample_rates is {format_value(rates)} and upsample_kernel_sizes is {format_value(kernels)}; they "
@@ -161,7 +170,7 @@ class DiscriminatorConfig:
         check_types(self)
         check_positive(self, "periods", "scales")
         check_positive(self, "width", hint="1 is the released size")
-        _check_below(self, "periods", "width")
+        check_at_most(self, _LARGEST, "periods", "width")
         if max(len(self.periods), self.scales) > _MOST_DISCRIMINATORS:
             raise ConfigError(
                 f"There are {len(self.periods)} periods and {format_value(self.scales)} scales; there should be at "
@@ -197,12 +206,8 @@ class LatentConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_positive(self, "sample_rate", "hop_length", "channels")
-        _check_below(self, "hop_length", "channels")
-        if self.sample_rate > _HIGHEST_RATE:
-            raise ConfigError(
-                f"LatentConfig.sample_rate is {format_value(self.sample_rate)}; it should be at most {_HIGHEST_RATE} "
-                "Hz."
-            )
+        check_at_most(self, _LARGEST, "hop_length", "channels")
+        check_at_most(self, _HIGHEST_RATE, "sample_rate")
 
 
 @dataclass(frozen=True)
@@ -271,19 +276,6 @@ class HiFiGANConfig:
         return self.mel
 
 
-def _check_below(config: GeneratorConfig | DiscriminatorConfig | LatentConfig, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if _largest(value) > _LARGEST:
-            raise ConfigError(
-                f"{type(config).__name__}.{name} is {format_value(value)}; it should be at most {_LARGEST}."
-            )
-
-
-def _largest(value: Any) -> float:
-    return max(map(_largest, value), default=0) if isinstance(value, tuple) else value
-
-
 _V2 = GeneratorConfig(upsample_initial_channel=128)
 _V3 = GeneratorConfig(
     resblock="2",
@@ -331,6 +323,4 @@ it builds two convolutions per residual block."""
 
 def preset(name: str) -> HiFiGANConfig:
     """The preset `name`; raises `ConfigError` if there is none."""
-    if name not in PRESETS:
-        raise ConfigError(f"preset is {format_value(name)}; it should be one of {', '.join(PRESETS)}.")
-    return PRESETS[name]
+    return find_preset(PRESETS, name)

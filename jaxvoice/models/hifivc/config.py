@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jaxvoice.config import check_field, check_positive, check_types, format_value
+from jaxvoice.config import check_at_most, check_field, check_positive, check_types, find_preset, format_value
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.dsp.pitch_tracking import PitchConfig
 from jaxvoice.errors import ConfigError
@@ -22,14 +22,11 @@ _MOST_LAYERS = 16
 
 
 def _check_sizes(config: object, *names: str) -> None:
+    check_at_most(config, _LARGEST, *names)
     for name in names:
         value = getattr(config, name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        if max(numbers) > _LARGEST or len(numbers) > _MOST_LAYERS:
-            raise ConfigError(
-                f"{type(config).__name__}.{name} is {format_value(value)}; it should contain at most {_MOST_LAYERS} "
-                f"numbers of at most {_LARGEST}."
-            )
+        short = not isinstance(value, tuple) or len(value) <= _MOST_LAYERS
+        check_field(config, name, short, f"contain at most {_MOST_LAYERS} numbers")
 
 
 @dataclass(frozen=True)
@@ -305,6 +302,4 @@ PRESETS: dict[str, HiFiVCConfig] = {
 
 def preset(name: str) -> HiFiVCConfig:
     """The preset `name`; raises `ConfigError` if there is none."""
-    if name not in PRESETS:
-        raise ConfigError(f"preset is {format_value(name)}; it should be one of {', '.join(PRESETS)}.")
-    return PRESETS[name]
+    return find_preset(PRESETS, name)
