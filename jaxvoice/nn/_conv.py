@@ -1,5 +1,6 @@
 """Convolutions whose weights have torch's names and layouts, with optional weight norm."""
 
+import math
 from typing import ClassVar
 
 import equinox as eqx
@@ -15,10 +16,19 @@ from jaxvoice.nn._ops import conv1d, conv2d, conv_transpose1d, uses_im2col
 from jaxvoice.nn._random import torch_uniform
 
 
-def _weights(shape: tuple[int, ...], fan_in: int, weight_norm: bool, key: PRNGKeyArray):
-    """`(weight, weight_g, weight_v)` as torch initialises them: either `weight` alone, or `weight_g` and `weight_v`."""
-    weight = torch_uniform(shape, fan_in, key=key)
-    return (None, norm_over_all_but_first(weight), weight) if weight_norm else (weight, None, None)
+def _parameters(
+    shape: tuple[int, ...], outputs: int, use_bias: bool, weight_norm: bool, key: PRNGKeyArray
+) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+    """`(weight, weight_g, weight_v, bias)` as torch initialises them: `weight` alone, or `weight_g` and `weight_v`.
+
+    `shape` is that of the kernel, and `outputs` the number of output channels. The bound of the uniform distribution
+    depends on the number of values in `shape` after the first axis.
+    """
+    weight_key, bias_key = jax.random.split(key)
+    fan_in = math.prod(shape[1:])
+    weight = torch_uniform(shape, fan_in, key=weight_key)
+    bias = torch_uniform((outputs,), fan_in, key=bias_key) if use_bias else None
+    return (None, norm_over_all_but_first(weight), weight, bias) if weight_norm else (weight, None, None, bias)
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -100,11 +110,10 @@ class Conv1d(AbstractConv):
         check_at_least(1, stride=stride, dilation=dilation, groups=groups)
         check_at_least(0, padding=min(pair(padding)))
         check_channels(in_channels, out_channels, groups)
-        weight_key, bias_key = jax.random.split(key)
         shape = (out_channels, in_channels // groups, kernel_size)
-        fan_in = in_channels // groups * kernel_size
-        self.weight, self.weight_g, self.weight_v = _weights(shape, fan_in, weight_norm, weight_key)
-        self.bias = torch_uniform((out_channels,), fan_in, key=bias_key) if use_bias else None
+        self.weight, self.weight_g, self.weight_v, self.bias = _parameters(
+            shape, out_channels, use_bias, weight_norm, key
+        )
         self.in_channels, self.stride, self.padding = in_channels, stride, padding
         self.dilation, self.groups = dilation, groups
 
@@ -161,11 +170,10 @@ class ConvTranspose1d(AbstractConv):
         check_channels(in_channels, out_channels, groups)
         if output_padding >= stride:
             raise ConfigError(f"output_padding is {output_padding}; it should be below stride, which is {stride}.")
-        weight_key, bias_key = jax.random.split(key)
         shape = (in_channels, out_channels // groups, kernel_size)
-        fan_in = out_channels // groups * kernel_size
-        self.weight, self.weight_g, self.weight_v = _weights(shape, fan_in, weight_norm, weight_key)
-        self.bias = torch_uniform((out_channels,), fan_in, key=bias_key) if use_bias else None
+        self.weight, self.weight_g, self.weight_v, self.bias = _parameters(
+            shape, out_channels, use_bias, weight_norm, key
+        )
         self.in_channels, self.stride, self.padding = in_channels, stride, padding
         self.output_padding, self.groups = output_padding, groups
 
@@ -224,11 +232,10 @@ class ColumnConv(AbstractConv):
         """
         check_at_least(1, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride)
         check_at_least(0, padding=padding)
-        weight_key, bias_key = jax.random.split(key)
         shape = (out_channels, in_channels, kernel_size, 1)
-        fan_in = in_channels * kernel_size
-        self.weight, self.weight_g, self.weight_v = _weights(shape, fan_in, weight_norm, weight_key)
-        self.bias = torch_uniform((out_channels,), fan_in, key=bias_key) if use_bias else None
+        self.weight, self.weight_g, self.weight_v, self.bias = _parameters(
+            shape, out_channels, use_bias, weight_norm, key
+        )
         self.in_channels, self.stride, self.padding = in_channels, stride, padding
 
     def __call__(self, x: Float[Array, "*batch height in"]) -> Float[Array, "*batch new_height out"]:
@@ -276,11 +283,10 @@ class Conv2d(AbstractConv):
         check_at_least(1, in_channels=in_channels, out_channels=out_channels, kernel_size=min(taps))
         check_at_least(1, stride=min(pair(stride)), dilation=min(pair(dilation)))
         check_at_least(0, padding=min(pair(padding)))
-        weight_key, bias_key = jax.random.split(key)
-        fan_in = in_channels * taps[0] * taps[1]
         shape = (out_channels, in_channels, *taps)
-        self.weight, self.weight_g, self.weight_v = _weights(shape, fan_in, weight_norm, weight_key)
-        self.bias = torch_uniform((out_channels,), fan_in, key=bias_key) if use_bias else None
+        self.weight, self.weight_g, self.weight_v, self.bias = _parameters(
+            shape, out_channels, use_bias, weight_norm, key
+        )
         self.in_channels, self.stride, self.padding, self.dilation = in_channels, stride, padding, dilation
 
     def __call__(self, x: Float[Array, "*batch height width in"]) -> Float[Array, "*batch new_height new_width out"]:
