@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.benchmarks import common, conversion_speed, timing
+from experiments.benchmarks import common, conversion_networks, conversion_speed, conversion_steps, timing
 
 TINY = conversion_speed.Options(
     preset="tiny", seconds=(0.9,), steps=(), batch=2, segment_frames=4, repeats=1, memory=False, force=True
@@ -42,7 +42,7 @@ def test_parts_of_a_conversion_are_measured(tmp_path) -> None:
 
 
 def test_other_weights_stop_the_benchmark() -> None:
-    weights = conversion_speed.weights_of(conversion_speed.PRESETS["tiny"])
+    weights = conversion_networks.weights_of(conversion_speed.PRESETS["tiny"])
     weights["decoder.conv_post.bias"] = np.full(1, 0.2, np.float32)
     mine, theirs = (conversion_speed.build(engine, "decoder", TINY, 0.2, weights)() for engine in ("jaxvoice", "torch"))
     with pytest.raises(SystemExit, match="it should be at most"):
@@ -51,18 +51,18 @@ def test_other_weights_stop_the_benchmark() -> None:
 
 def test_sources_are_voiced_and_have_whole_frames() -> None:
     config = conversion_speed.PRESETS["tiny"]
-    audio = conversion_speed.source_of(config, 0.9)
-    assert len(audio) == 14_400 and np.abs(audio).max() == pytest.approx(conversion_speed.PEAK)
-    log_f0, voiced, _phase = conversion_speed.f0_features(config, audio)
-    assert len(log_f0) == 4 * conversion_speed.content_frames(config, 0.9) == 92
+    audio = conversion_networks.source_of(config, 0.9)
+    assert len(audio) == 14_400 and np.abs(audio).max() == pytest.approx(conversion_networks.PEAK)
+    log_f0, voiced, _phase = conversion_networks.f0_features(config, audio)
+    assert len(log_f0) == 4 * conversion_networks.content_frames(config, 0.9) == 92
     assert voiced.mean() > 0.9 and np.abs(np.exp(log_f0) - 125).max() < 35
 
 
 @pytest.mark.slow
 def test_training_steps_are_measured(tmp_path) -> None:
-    rows = run(tmp_path, works=(), steps=conversion_speed.STEPS)["rows_2"]
+    rows = run(tmp_path, works=(), steps=conversion_steps.STEPS)["rows_2"]
     assert [(row["work"], row["engine"]) for row in rows] == [
-        (step, engine) for step in conversion_speed.STEPS for engine in conversion_speed.ENGINES
+        (step, engine) for step in conversion_steps.STEPS for engine in conversion_speed.ENGINES
     ]
     assert 0 < max(row["difference"] for row in rows) < 1e-3 and rows[2]["GFLOP"] > rows[0]["GFLOP"]
 
