@@ -1,4 +1,4 @@
-"""Pictures of mel spectrograms, alignments and durations."""
+"""Pictures of mel spectrograms, alignments, durations, F0 contours, embeddings and matrices."""
 
 from collections.abc import Mapping, Sequence
 
@@ -73,13 +73,88 @@ def draw_durations(
     return _pixels(figure)
 
 
-def _set_margins(figure: Figure, *, above: float = 0.35, right: float = 0.0, panels: int = 1) -> None:
+def draw_contours(
+    title: str, f0s: Mapping[str, Float[np.ndarray, " _"]], *, frames_per_second: float = 100.0
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Draw F0 contours in Hz over time in seconds, with gaps where F0 is 0 (unvoiced); RGB in 0..255."""
+    figure = Figure(figsize=(8, 3), dpi=90)
+    _set_margins(figure, right=0.12)
+    axes = figure.add_subplot()
+    for name, f0 in f0s.items():
+        axes.plot(np.arange(len(f0)) / frames_per_second, np.where(f0 > 0, f0, np.nan), linewidth=1.2, label=name)
+    axes.set(title=title, xlabel="time, s", ylabel="F0, Hz")
+    axes.legend(loc="upper right")
+    return _pixels(figure)
+
+
+def draw_embeddings(
+    title: str, embeddings: Mapping[str, Float[np.ndarray, "recordings size"]]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Draw embeddings of speakers in two dimensions, each with its name at its mean; RGB in 0..255.
+
+    The dimensions are those of `two_dimensions` for all embeddings together.
+    """
+    figure = Figure(figsize=(7, 6), dpi=90)
+    _set_margins(figure, left=0.95, right=0.15)
+    axes = figure.add_subplot()
+    counts = np.cumsum([len(one) for one in embeddings.values()])
+    points, shares = two_dimensions(np.concatenate(list(embeddings.values())))
+    for number, (name, part) in enumerate(zip(embeddings, np.split(points, counts[:-1]), strict=True)):
+        axes.scatter(*part.T, s=14, color=f"C{number}")
+        axes.annotate(name, part.mean(axis=0), fontsize=8, ha="center", va="bottom")
+    axes.margins(0.08)
+    first, second = (f"component {place}, {share:.0%} of the variance" for place, share in enumerate(shares, start=1))
+    axes.set(title=title, xlabel=first, ylabel=second)
+    return _pixels(figure)
+
+
+def two_dimensions(
+    vectors: Float[np.ndarray, "count size"],
+) -> tuple[Float[np.ndarray, "count 2"], Float[np.ndarray, " 2"]]:
+    """The first two principal components of `vectors`, and the shares of the variance that they contain."""
+    centred = np.asarray(vectors, np.float64) - np.mean(vectors, axis=0, dtype=np.float64)
+    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    points, shares = np.zeros((len(centred), 2)), np.zeros(2)
+    kept = min(2, len(values))
+    points[:, :kept] = left[:, :kept] * values[:kept]
+    total = np.square(values).sum()
+    shares[:kept] = np.square(values[:kept]) / total if total else 0
+    return points, shares
+
+
+def draw_matrix(
+    title: str, values: Float[np.ndarray, "rows columns"], *, rows: Sequence[str], columns: Sequence[str]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Draw a matrix, such as the similarities of speakers, with the names of rows and columns; RGB in 0..255.
+
+    Cells that are NaN stay white.
+    """
+    figure = Figure(figsize=(2.6 + 0.3 * len(columns), 1.6 + 0.3 * len(rows)), dpi=90)
+    _set_margins(figure, left=1.1, right=0.3, below=0.9)
+    axes = figure.add_subplot()
+    shown = axes.imshow(values, aspect="auto", cmap="viridis")
+    axes.set(title=title)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    axes.set_xticks(range(len(columns)), columns, fontsize=8, rotation=90)
+    figure.colorbar(shown, ax=axes)
+    return _pixels(figure)
+
+
+def _set_margins(
+    figure: Figure,
+    *,
+    above: float = 0.35,
+    right: float = 0.0,
+    left: float = 0.72,
+    below: float = 0.5,
+    panels: int = 1,
+) -> None:
     """Set margins in inches. A layout engine would take longer than the drawing."""
     width, height = figure.get_size_inches()
-    below, between = 0.5, 0.6
+    between = 0.6
     panel = (height - above - below - between * (panels - 1)) / panels
     figure.subplots_adjust(
-        left=0.72 / width,
+        left=left / width,
         right=1 - right / width,
         bottom=below / height,
         top=1 - above / height,
