@@ -200,6 +200,11 @@ class RunLog:
         self._write_wav(folder / f"{name}.wav", audio, sample.sample_rate)
         if self._events is not None:
             self._events.audio(step, f"samples/{sample.name}", audio, sample.sample_rate)
+        for title, other in sample.others.items():
+            samples = _playable(other)
+            self._write_wav(folder / f"{name}.{file_name(title)}.wav", samples, sample.sample_rate)
+            if self._events is not None:
+                self._events.audio(step, f"samples/{sample.name}/{title}", samples, sample.sample_rate)
         if sample.target is not None:
             target = _playable(sample.target)
             self._write_wav(folder / f"{name}.target.wav", target, sample.sample_rate)

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 class Sample:
     """A sample of a validation: `audio` `(samples,)` in [-1, 1], and mel spectrograms `(mels, frames)` by name.
 
-    `target` is the recording that `audio` should equal, or the target mel as audio, in [-1, 1].
+    `target` is the recording that `audio` should equal, or the target mel as audio, in [-1, 1]. `others` is further
+    audio by name at the same rate, such as the source and the reference of a conversion.
     If `pictures` contains `target` and `generated`, their difference is drawn too. `drawings` are pictures by name, RGB
     in 0..255, such as those of `jaxvoice.training.pictures`.
     """
@@ -26,6 +27,7 @@ class Sample:
     pictures: Mapping[str, Float[np.ndarray, "mels frames"]] = field(default_factory=dict)
     drawings: Mapping[str, UInt8[np.ndarray, "height width 3"]] = field(default_factory=dict)
     target: Float[np.ndarray, " samples"] | None = None
+    others: Mapping[str, Float[np.ndarray, " _"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

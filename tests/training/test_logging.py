@@ -117,6 +117,24 @@ def test_drawings_are_written_beside_the_mels(tmp_path):
     assert (1, "alignment/clip", "image") in {(step, tag, kind) for step, tag, kind, _ in events(run)}
 
 
+def test_other_audio_is_written_beside_a_sample(tmp_path):
+    class Converting(ToyTask):
+        def validate(self, state):
+            report = super().validate(state)
+            others = {"source": np.full(80, 0.25), "p225/reference": np.full(90, 2.0)}
+            return ValidationResult(report.metrics, [dataclasses.replace(one, others=others) for one in report.samples])
+
+    Converting.__name__ = "ToyTask"
+    run = tmp_path / "run"
+    train(run, task=Converting(samples=True), mesh=one_device(), steps=1, validate_every=0, tensorboard=True)
+    for name, value, length in (("source", 0.25, 80), ("p225%2Freference", 1.0, 90)):
+        audio, rate = soundfile.read(run / f"samples/step_00000001/clip.{name}.wav")
+        assert rate == 8000
+        np.testing.assert_allclose(audio, np.full(length, value), rtol=0, atol=1.5 / 32768)
+    tags = {tag for _, tag, kind, _ in events(run) if kind == "audio"}
+    assert {"samples/clip/source", "samples/clip/p225/reference"} <= {tag.removesuffix("/audio") for tag in tags}
+
+
 def test_drawings_show_alignments_and_durations():
     weights = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
     drawn = draw_alignment("", weights, ["pau", "HH", "AH0", "L"]).astype(int)

@@ -38,7 +38,7 @@ class Validation:
     - `unseen`: utterances of speakers that have no part in training; `None` if there are none.
     - `config`: the networks.
     - `samples`: the number of utterances of each store that are written as samples: the reconstruction, and the
-        conversion to the voice of the next speaker, with source, reference and both results side by side.
+        conversion to the voice of the next speaker, with source, reference and reconstruction beside it.
 
     The content features in the stores are used, so a validation does not run the content encoder.
     """
@@ -82,9 +82,15 @@ class Validation:
         samples = [Sample(name, reconstruction, rate, self._pictures(reconstruction, target), target=source)]
         if other != row:
             converted = self._decode(networks, store, row, voices[other])
-            pictures = {"source": target, "reference": store["mel"][other], "generated": self._mel(converted)}
+            pictures = {
+                "source": target,
+                "reference": store["mel"][other],
+                "converted": self._mel(converted),
+                "reconstruction": self._mel(reconstruction),
+            }
+            others = {"source": source, "reference": store.waveform(other), "reconstruction": reconstruction}
             title = f"{name}_as_{utterances[other].speaker}"
-            samples.append(Sample(title, converted, rate, pictures, target=store.waveform(other)))
+            samples.append(Sample(title, converted, rate, pictures, others=others))
         return samples
 
     def _pictures(

@@ -235,6 +235,17 @@ def test_validation_measures_reconstruction_and_writes_conversions(store, folder
     assert reconstruction.target is not None
     np.testing.assert_allclose(reconstruction.target, store.waveform(0))
     assert not np.allclose(reconstruction.audio, converted.audio)
+    assert converted.target is None and list(converted.pictures) == [
+        "source",
+        "reference",
+        "converted",
+        "reconstruction",
+    ]
+    np.testing.assert_array_equal(converted.others["source"], store.waveform(0))
+    np.testing.assert_array_equal(converted.others["reference"], store.waveform(1))
+    np.testing.assert_array_equal(converted.others["reconstruction"], reconstruction.audio)
+    np.testing.assert_array_equal(converted.pictures["reference"], store["mel"][1])
+    np.testing.assert_allclose(converted.pictures["converted"], _mel(converted.audio), atol=2e-4)
     expected = np.abs(_mel(reconstruction.audio) - store["mel"][0]).mean()
     alone = Validation(store.subset([0, 2]), MODEL, samples=1)(task.networks(state))
     first = np.abs(_mel(alone.samples[0].audio) - store["mel"][0]).mean()
