@@ -11,6 +11,9 @@ reference of a voice is the first of its other utterances.
 Voices are compared by the cosine of embeddings of Resemblyzer's GE2E encoder, which has no part in any training here.
 The voice of a speaker is the mean embedding of all its recordings; those of the source itself are left out where there
 are others. The recogniser is that of `experiments.benchmarks.speech`.
+
+Similarities between all speakers, of their recordings and of the conversions to them, are in the JSON file, and with
+`--matrix` in a picture. A speaker with a single recording has no similarity to itself.
 """
 
 import math
@@ -22,7 +25,8 @@ from typing import Any
 
 import numpy as np
 import tyro
-from jaxtyping import Float32
+from jaxtyping import Float, Float32, UInt8
+from matplotlib.image import imsave
 
 from experiments import voice_conversion
 from experiments.benchmarks import common
@@ -35,8 +39,10 @@ from jaxvoice.dsp import f0_correlation
 from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.dsp.pitch import PitchConfig, track_pitch
 from jaxvoice.pipelines import VoiceConverter
+from jaxvoice.training.pictures import draw_matrix
 
 Waveform = Float32[np.ndarray, " samples"]
+Embedding = Float32[np.ndarray, " 256"]
 TRACKER = PitchConfig("autocorrelation")
 
 
@@ -60,6 +66,8 @@ class Options(common.ReportOptions):
     """F0 of the result: match, keep, or semitones."""
     recognise: bool = True
     """Also count word errors, for a corpus with texts."""
+    matrix: Path | None = None
+    """PNG file for a picture of the similarities between all speakers, of conversions and of recordings."""
     json: Path | None = None
     """File for the results of every conversion."""
 
@@ -111,21 +119,26 @@ def targets_of(speakers: Sequence[Speaker], own: int, number: int, count: int) -
 
 
 class Judge:
-    """Similarities of audio to speakers."""
+    """Embeddings of audio, and their similarities to speakers."""
 
     def __init__(self, path: Path, speakers: Sequence[Speaker]):
         self._encoder = load_judge(path)
-        self._known: dict[int, list[tuple[str, np.ndarray]]] = defaultdict(list)
+        self.known: dict[int, list[tuple[str, Embedding]]] = defaultdict(list)
+        """The name and embedding of every recording, by the number of its speaker."""
         for index, speaker in enumerate(speakers):
             for item in dict.fromkeys((*speaker.sources, *speaker.references)):
                 audio = _read(item)
-                self._known[index].append((item.id, self._encoder.embed(audio.samples, audio.sample_rate)))
+                self.known[index].append((item.id, self.embed(audio.samples, audio.sample_rate)))
 
-    def similarity(self, samples: Waveform, rate: int, speaker: int, without: str = "") -> float:
-        """The cosine of `samples` and the mean of the recordings of a speaker except `without`."""
-        others = [value for name, value in self._known[speaker] if name != without]
-        voice = mean_embedding(others or [value for _, value in self._known[speaker]])
-        return float(self._encoder.embed(samples, rate) @ voice)
+    def embed(self, samples: Waveform, rate: int) -> Embedding:
+        """The embedding of `samples`, of norm 1."""
+        return self._encoder.embed(samples, rate)
+
+    def similarity(self, embedding: Embedding, speaker: int, without: str = "") -> float:
+        """The cosine of `embedding` and the mean of the recordings of a speaker except `without`."""
+        others = [value for name, value in self.known[speaker] if name != without]
+        voice = mean_embedding(others or [value for _, value in self.known[speaker]])
+        return float(embedding @ voice)
 
 
 def _read(item: Utterance) -> Audio:
@@ -144,25 +157,28 @@ def convert_all(converter: VoiceConverter, judge: Judge, speakers: Sequence[Spea
     for own, speaker in enumerate(speakers):
         for number, item in enumerate(speaker.sources[: options.sources]):
             source = _read(item)
+            spoken = judge.embed(source.samples, source.sample_rate)
             again = converter.convert(source, voices[own], pitch="keep")
             target_mel, own_mel = (_mel(converter, one) for one in (source, Audio(again, rate)))
             frames = min(target_mel.shape[1], own_mel.shape[1])
             reconstruction = float(np.abs(target_mel[:, :frames] - own_mel[:, :frames]).mean())
             for other in targets_of(speakers, own, number, options.targets):
                 made = converter.convert(source, voices[other], pitch=pitch)
+                embedding = judge.embed(made, rate)
                 rows.append(
                     {
                         "source": item.id,
                         "speaker": speaker.name,
                         "target": speakers[other].name,
                         "kind": f"{_kind(speaker)} to {_kind(speakers[other])}",
-                        "to target": judge.similarity(made, rate, other),
-                        "to source": judge.similarity(made, rate, own, without=item.id),
-                        "source to target": judge.similarity(source.samples, source.sample_rate, other),
-                        "source to itself": judge.similarity(source.samples, source.sample_rate, own, without=item.id),
+                        "to target": judge.similarity(embedding, other),
+                        "to source": judge.similarity(embedding, own, without=item.id),
+                        "source to target": judge.similarity(spoken, other),
+                        "source to itself": judge.similarity(spoken, own, without=item.id),
                         "F0 correlation": _f0_correlation(source, made, rate),
                         "reconstruction mel L1": reconstruction,
                         "text": item.text,
+                        "embedding": embedding,
                         "audio": {"source": source, "converted": Audio(made, rate), "own voice": Audio(again, rate)},
                     }
                 )
@@ -210,6 +226,62 @@ def similarity_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def similarity_matrices(
+    rows: Sequence[Mapping[str, Any]], judge: Judge, speakers: Sequence[Speaker]
+) -> dict[str, Float[np.ndarray, "speakers speakers"]]:
+    """Mean cosines of recordings (row: their speaker) and of conversions (row: their target) to each speaker (column).
+
+    A recording is compared with the other recordings of its speaker. NaN stands for a speaker with a single recording,
+    and for one that is no target.
+    """
+    count = len(speakers)
+    matrices = {"recordings": np.full((count, count), np.nan), "conversions": np.full((count, count), np.nan)}
+    for own in range(count):
+        known = judge.known[own]
+        made = [row["embedding"] for row in rows if row["target"] == speakers[own].name]
+        for other in range(count):
+            if other != own or len(known) > 1:
+                cosines = [judge.similarity(value, other, without=name) for name, value in known]
+                matrices["recordings"][own, other] = np.mean(cosines)
+            if made:
+                matrices["conversions"][own, other] = np.mean([judge.similarity(value, other) for value in made])
+    return matrices
+
+
+def matrix_rows(matrices: Mapping[str, Float[np.ndarray, "speakers speakers"]]) -> list[dict[str, Any]]:
+    """For each matrix, the mean on and off the diagonal, and the share of rows whose largest value is on it."""
+    found = []
+    for name, matrix in matrices.items():
+        complete = np.flatnonzero(~np.isnan(matrix).any(axis=1))
+        part, own = matrix[complete], matrix[complete, complete]
+        nearest = np.mean(part.argmax(axis=1) == complete) if len(complete) else math.nan
+        rest = (part.sum() - own.sum()) / max(1, part.size - own.size)
+        found.append(
+            {
+                "cosines of": name,
+                "speakers": len(complete),
+                "own speaker or target": float(own.mean()) if len(complete) else None,
+                "other speakers": float(rest) if len(complete) else None,
+                "own speaker or target nearest %": float(100 * nearest) if len(complete) else None,
+            }
+        )
+    return found
+
+
+def draw_matrices(
+    matrices: Mapping[str, Float[np.ndarray, "speakers speakers"]], names: Sequence[str]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A picture of the matrices side by side; rows are speakers of recordings, or targets of conversions."""
+    gap = np.full((len(names), 1), np.nan)
+    values = [part for matrix in matrices.values() for part in (matrix, gap)][:-1]
+    columns = [name for _ in matrices for name in (*names, "")][:-1]
+    return draw_matrix("cosines: " + ", ".join(matrices), np.concatenate(values, axis=1), rows=names, columns=columns)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
 def _wilson(count: int, total: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927)."""
     share, scale = count / total, 1 + z * z / total
@@ -250,8 +322,16 @@ def main(options: Options) -> None:
     tables = [similarity_rows(rows)]
     if options.recognise and all(row["text"] for row in rows):
         tables.append(word_rows(rows, texts))
-    plain = [{name: value for name, value in row.items() if name != "audio"} for row in rows]
-    common.report("conversion", options, *tables, conversions=plain)
+    matrices = similarity_matrices(rows, judge, speakers)
+    names = [speaker.name for speaker in speakers]
+    tables.append(matrix_rows(matrices))
+    if options.matrix is not None:
+        imsave(options.matrix, draw_matrices(matrices, names))
+        print(f"Written to {options.matrix}")
+    hidden = ("audio", "embedding")
+    plain = [{name: value for name, value in row.items() if name not in hidden} for row in rows]
+    numbers = {name: [[_number(value) for value in row] for row in matrix] for name, matrix in matrices.items()}
+    common.report("conversion", options, *tables, conversions=plain, speakers=names, similarities=numbers)
 
 
 if __name__ == "__main__":
