@@ -25,6 +25,11 @@ MODEL = replace(
 )
 
 
+@pytest.fixture(scope="module")
+def network() -> HiFiVC:
+    return HiFiVC(MODEL, key=jax.random.key(0))
+
+
 def signal(f0):
     source = HarmonicSource([4], [240], sample_rate=24_000, subframe=240, key=jax.random.key(0))
     pitch = pitch_features(np.asarray(f0), phase=True)
@@ -56,8 +61,7 @@ def test_unvoiced_frames_are_silent():
     assert not found[2400:4800].any() and found[:2400].std() > 0.8 and found[4800:].std() > 0.8
 
 
-def test_windows_equal_the_whole():
-    network = HiFiVC(MODEL, key=jax.random.key(0))
+def test_windows_equal_the_whole(network):
     random = np.random.default_rng(0)
     features = random.normal(size=(80, 400)).astype(np.float32)
     pitch = pitch_features(150 + 30 * np.sin(np.arange(400) / 20), phase=True)
@@ -71,12 +75,13 @@ def test_windows_equal_the_whole():
     assert expected.std() > 1e-3
 
 
-def test_the_source_reaches_the_waveform_with_its_f0():
-    network = HiFiVC(MODEL, key=jax.random.key(0))
+def test_the_source_reaches_the_waveform_with_its_f0(network):
+
+    run = eqx.filter_jit(lambda network, *inputs: network.decode(*inputs)[:, 0])
 
     def decode(f0):
         pitch = jnp.asarray(pitch_features(np.full(80, f0), phase=True).T)
-        return network.decode(jnp.zeros((20, 8)), pitch, jnp.zeros(5))[:, 0]
+        return run(network, jnp.zeros((20, 8)), pitch, jnp.zeros(5))
 
     for f0 in (125.0, 250.0):
         spectrum = np.abs(np.fft.rfft(np.asarray(decode(f0))[1920:-1920] * np.hanning(20 * 960 - 3840)))
