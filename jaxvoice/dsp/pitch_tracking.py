@@ -141,7 +141,7 @@ def _standardized(audio: Float[np.ndarray, " samples"]) -> Float64[np.ndarray, "
 
 def _pyin(samples: Float64[np.ndarray, " samples"], frames: int, config: PitchConfig) -> Float64[np.ndarray, " frames"]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of the packages that librosa imports
+        warnings.simplefilter("ignore")  # of the packages that librosa imports
         from librosa import pyin
 
     length = 2 * round(_PYIN_PERIODS * RATE / config.floor / 2)

@@ -325,7 +325,7 @@ def _gain(recording: Recording) -> np.float32:
 
 def _trimmed(samples: Float32[np.ndarray, " samples"], top_db: float) -> Float32[np.ndarray, " samples"]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of the packages that librosa imports
+        warnings.simplefilter("ignore")  # of the packages that librosa imports
         from librosa.effects import trim
 
     return trim(samples, top_db=top_db, frame_length=_TRIM_FRAME, hop_length=_TRIM_HOP)[0]
