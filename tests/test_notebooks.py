@@ -1,16 +1,18 @@
-"""The notebooks run from top to bottom, and are stored without outputs."""
+"""The notebooks run from top to bottom. Those that need no trained model are stored without outputs."""
 
 import json
 import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import pytest
 
+from jaxvoice.dsp import PitchConfig
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.models.gaussian_tts import (
     DecoderConfig,
@@ -19,11 +21,15 @@ from jaxvoice.models.gaussian_tts import (
     GaussianTTS,
     GaussianTTSConfig,
 )
+from jaxvoice.models.hifivc import FAMILY as HIFIVC
 from jaxvoice.text.phonemes import ALIGNED
 from tests.models.gaussian_tts.small import save_model
+from tests.models.hifivc.small import SMALL, random_network
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+STORED = ROOT / "docs" / "notebooks" / "voice_conversion.ipynb"
+"""Its outputs are stored, because its model is trained for a quarter of an hour."""
 
 # A separate process isolates the warnings and the event loop of Jupyter. The kernel runs this Python, even if another
 # kernel named python3 is installed.
@@ -47,14 +53,27 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 
 
 def test_notebooks_contain_no_outputs():
-    assert [path.name for path in NOTEBOOKS] == ["archive.ipynb", "tts.ipynb", "vocoder.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == ["archive.ipynb", "tts.ipynb", "vocoder.ipynb", STORED.name]
     for path in NOTEBOOKS:
-        assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code_cells(path))
+        if path != STORED:
+            assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code_cells(path))
+
+
+def test_stored_outputs_are_complete_and_small():
+    cells = code_cells(STORED)
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert all(output["output_type"] != "error" and output.get("name") != "stderr" for output in outputs)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    assert STORED.stat().st_size < 700_000
+    # The documentation shows these outputs, and does not run the notebook.
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert re.search(rf"^ +execute_ignore: \[\"{STORED.name}\"\]", settings, flags=re.MULTILINE)
 
 
 def executed(name: str, folder: Path, **variables: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """The text and the displayed data of the notebook, run with the environment `variables`."""
-    models = ("JAXVOICE_MODEL", "JAXVOICE_SPEECH")
+    models = ("JAXVOICE_MODEL", "JAXVOICE_SPEECH", "JAXVOICE_CONVERTER")
     environment = {name: value for name, value in os.environ.items() if name not in models} | variables
     environment["JAX_PLATFORMS"] = "cpu"
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
@@ -110,6 +129,17 @@ def test_tts_notebook_runs(tmp_path: Path):
     assert after == 4 * before
     assert streams["stderr"] == ""
     assert sum("image/png" in data for data in shown) == 2  # alignment with mel, weights
+    assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 3
+
+
+def test_voice_conversion_notebook_runs(tmp_path: Path):
+    config = replace(SMALL, pitch=PitchConfig(tracker="autocorrelation"))
+    HIFIVC.save_network(tmp_path / "model", random_network(config), config)
+    streams, shown = executed(STORED.name, tmp_path, JAXVOICE_CONVERTER=str(tmp_path / "model"))
+    assert "annie, antonio" in streams["stdout"] and "Voice(2 recordings, " in streams["stdout"]
+    medians = dict(re.findall(r"^(\S.*?) +median +(\d+) Hz", streams["stdout"], flags=re.MULTILINE))
+    assert list(medians) == ["source", "pitch match", "pitch keep", "pitch 5"] and int(medians["source"]) > 60
+    assert sum("image/png" in data for data in shown) == 3  # mels, F0, speaker vectors
     assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 3
 
 
