@@ -11,8 +11,8 @@ Without `--data`, espeak-ng (extra `demo`) synthesises sentences in 16 voices, t
 CPU, the preset `tiny` trains a small content encoder as phoneme recogniser (in `DIR_content_encoder`) and then small
 networks, for at most fifteen minutes altogether. The same command resumes a run that was stopped.
 
-Results: on two CPU cores, after 8 minutes of HiFi-VC, 87 % of the conversions between held-out utterances are closer to
-the target's voice than to the source's, and the F0 correlation is 0.99. All measurements are in docs/results.md.
+Results: on two CPU cores, after fifteen minutes, 87 % of the conversions between held-out utterances are closer to the
+target's voice than to the source's, and the F0 correlation is 0.99. All measurements are in docs/results.md.
 """
 
 import functools as ft
