@@ -24,7 +24,8 @@ from experiments.benchmarks.torch_hifigan import (
 class LogMel(nn.Module):
     """Log-mel spectrogram of the released models: amplitudes, Slaney filters, natural logarithm, no normalisation.
 
-    `filters` (mels, bins) is the filter bank, by default that of librosa for the other arguments.
+    `filters` (mels, bins) is the filter bank, by default that of librosa for the other arguments. With `center`, the
+    audio is reflected by `n_fft / 2` samples at both ends, and the magnitude has no constant (NVIDIA's Tacotron 2).
     """
 
     window: Tensor
@@ -41,9 +42,12 @@ class LogMel(nn.Module):
         fmin: float = 0.0,
         fmax: float | None = 8000.0,
         filters: Float[np.ndarray, "mels bins"] | None = None,
+        center: bool = False,
     ) -> None:
         super().__init__()
         self.n_fft, self.hop_length, self.win_length = n_fft, hop_length, win_length
+        self.pad = n_fft // 2 if center else (n_fft - hop_length) // 2
+        self.floor = 0.0 if center else 1e-9
         if filters is None:
             import librosa
 
@@ -52,12 +56,11 @@ class LogMel(nn.Module):
         self.register_buffer("window", torch.hann_window(win_length), persistent=False)
 
     def forward(self, audio: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch mels frames"]:
-        pad = (self.n_fft - self.hop_length) // 2
-        padded = functional.pad(audio[:, None], (pad, pad), "reflect")[:, 0]
+        padded = functional.pad(audio[:, None], (self.pad, self.pad), "reflect")[:, 0]
         spectrum = torch.stft(
             padded, self.n_fft, self.hop_length, self.win_length, self.window, center=False, return_complex=True
         )
-        magnitude = torch.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-9)
+        magnitude = torch.sqrt(spectrum.real**2 + spectrum.imag**2 + self.floor)
         return torch.log(torch.clamp(self.filterbank @ magnitude, min=1e-5))
 
 

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
         negative_log_likelihood as negative_log_likelihood,
         precompute_inverses as precompute_inverses,
     )
+    from jaxvoice.models.waveglow.training import (
+        TrainingConfig as TrainingConfig,
+        WaveGlowTask as WaveGlowTask,
+        waveglow_optimizer as waveglow_optimizer,
+    )
+    from jaxvoice.models.waveglow.validation import Validation as Validation, dequantize as dequantize
 
 __getattr__, __dir__ = lazy_imports(
     __name__,
@@ -42,5 +48,7 @@ __getattr__, __dir__ = lazy_imports(
             "negative_log_likelihood",
             "precompute_inverses",
         ),
+        "training": ("TrainingConfig", "WaveGlowTask", "waveglow_optimizer"),
+        "validation": ("Validation", "dequantize"),
     },
 )
