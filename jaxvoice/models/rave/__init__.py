@@ -1,0 +1,90 @@
+"""RAVE (arXiv 2111.05011): audio to latents at a low rate, and latents to audio."""
+
+from typing import TYPE_CHECKING
+
+from jaxvoice._lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from jaxvoice.models.rave.bottlenecks import (
+        Bottleneck as Bottleneck,
+        EncoderState as EncoderState,
+        Latents as Latents,
+        from_angles as from_angles,
+        to_angles as to_angles,
+    )
+    from jaxvoice.models.rave.config import (
+        ADD_ONS as ADD_ONS,
+        PRESETS as PRESETS,
+        BottleneckConfig as BottleneckConfig,
+        DiscriminatorConfig as DiscriminatorConfig,
+        EncoderConfig as EncoderConfig,
+        GeneratorConfig as GeneratorConfig,
+        NoiseConfig as NoiseConfig,
+        PQMFConfig as PQMFConfig,
+        RaveConfig as RaveConfig,
+        preset as preset,
+    )
+    from jaxvoice.models.rave.encoder import Encoder as Encoder
+    from jaxvoice.models.rave.generators import GeneratorV1 as GeneratorV1, GeneratorV2 as GeneratorV2
+    from jaxvoice.models.rave.latent_pca import LatentPCA as LatentPCA
+    from jaxvoice.models.rave.layers import (
+        PQMF as PQMF,
+        AdaIN as AdaIN,
+        AdaINState as AdaINState,
+        DilatedUnit as DilatedUnit,
+        LeakyReLU as LeakyReLU,
+        NetState as NetState,
+        Residual as Residual,
+        Snake as Snake,
+    )
+    from jaxvoice.models.rave.network import Rave as Rave, RaveState as RaveState
+    from jaxvoice.models.rave.noise import NoiseGenerator as NoiseGenerator
+    from jaxvoice.models.rave.quantizer import (
+        CodebookState as CodebookState,
+        Quantized as Quantized,
+        QuantizerState as QuantizerState,
+        ResidualQuantizer as ResidualQuantizer,
+        ResidualQuantizerState as ResidualQuantizerState,
+    )
+
+__getattr__, __dir__ = lazy_imports(
+    __name__,
+    globals(),
+    {
+        "bottlenecks": ("Bottleneck", "EncoderState", "Latents", "from_angles", "to_angles"),
+        "config": (
+            "ADD_ONS",
+            "PRESETS",
+            "BottleneckConfig",
+            "DiscriminatorConfig",
+            "EncoderConfig",
+            "GeneratorConfig",
+            "NoiseConfig",
+            "PQMFConfig",
+            "RaveConfig",
+            "preset",
+        ),
+        "encoder": ("Encoder",),
+        "generators": ("GeneratorV1", "GeneratorV2"),
+        "layers": (
+            "PQMF",
+            "AdaIN",
+            "AdaINState",
+            "DilatedUnit",
+            "LeakyReLU",
+            "NetState",
+            "Residual",
+            "Snake",
+        ),
+        "latent_pca": ("LatentPCA",),
+        "network": ("Rave", "RaveState"),
+        "noise": ("NoiseGenerator",),
+        "quantizer": (
+            "CodebookState",
+            "Quantized",
+            "QuantizerState",
+            "ResidualQuantizer",
+            "ResidualQuantizerState",
+        ),
+    },
+)

@@ -1,0 +1,173 @@
+"""The bottlenecks of RAVE: an encoder, and how latents are drawn from its output and regularised."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxvoice.errors import ShapeError
+from jaxvoice.losses import maximum_mean_discrepancy
+from jaxvoice.models.rave.config import BottleneckConfig
+from jaxvoice.models.rave.encoder import Encoder
+from jaxvoice.models.rave.layers import NetState
+from jaxvoice.models.rave.quantizer import ResidualQuantizer, ResidualQuantizerState
+from jaxvoice.nn import Module, operation
+
+
+class EncoderState(eqx.Module):
+    """The state of an encoder with its bottleneck, with the names of the released buffers."""
+
+    encoder: NetState | None
+    rvq: ResidualQuantizerState | None
+
+
+class Latents(NamedTuple):
+    """Latents drawn by a bottleneck."""
+
+    z: Float[Array, "*batch frames channels"]
+    """The input of the generator: latents, and noise channels after them."""
+    regularization: Float[Array, ""]
+    """The loss of the bottleneck, before it is weighted."""
+    codes: Int[Array, "*batch frames quantizers"] | None = None
+    """The codes of `discrete`, otherwise `None`."""
+
+
+class Bottleneck(Module):
+    """An encoder with the bottleneck of the configuration.
+
+    acids-ircam/RAVE `rave/blocks.py:VariationalEncoder`, `WasserteinEncoder`, `DiscreteEncoder`, `SphericalEncoder`.
+    """
+
+    encoder: Encoder
+    rvq: ResidualQuantizer | None
+    config: BottleneckConfig = eqx.field(static=True)
+
+    def __init__(self, encoder: Encoder, config: BottleneckConfig):
+        self.encoder, self.config = encoder, config
+        self.rvq = ResidualQuantizer(config) if config.kind == "discrete" else None
+
+    def init_state(self) -> EncoderState:
+        """The initial state of the encoder and of the codebooks."""
+        return EncoderState(self.encoder.init_state(), None if self.rvq is None else self.rvq.init_state())
+
+    def __call__(
+        self, x: Float[Array, "*batch time in"], state: EncoderState, *, inference: bool = False
+    ) -> tuple[Float[Array, "*batch frames out"], EncoderState]:
+        """The output of the encoder, from which `draw` draws latents. Arguments and errors are those of `Encoder`."""
+        encoded, encoder = self.encoder(x, state.encoder, inference=inference)
+        return encoded, EncoderState(encoder, state.rvq)
+
+    def mean(self, encoded: Float[Array, "*batch frames out"]) -> Float[Array, "*batch frames latents"]:
+        """The latents without randomness and quantisation: the means of `variational`, unit vectors of `spherical`."""
+        if self.config.kind == "variational":
+            return encoded[..., : self.config.latent_size]
+        if self.config.kind == "spherical":
+            return encoded / jnp.linalg.norm(encoded, axis=-1, keepdims=True)
+        return encoded
+
+    def noise_shapes(self, encoded_shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the normal random arrays that `draw` uses, for an encoder output of `encoded_shape`."""
+        batch, config = encoded_shape[:-1], self.config
+        appended = ((*batch, config.noise_channels),) if config.noise_channels else ()
+        if config.kind in ("variational", "wasserstein"):
+            return (*batch, config.latent_size), *appended
+        return appended
+
+    @operation
+    def draw(
+        self,
+        encoded: Float[Array, "*batch frames out"],
+        state: EncoderState,
+        *,
+        key: PRNGKeyArray | None = None,
+        noise: Sequence[Float[Array, "..."]] | None = None,
+        quantize: bool = True,
+        inference: bool = False,
+    ) -> tuple[Latents, EncoderState]:
+        """Draw latents.
+
+        **Arguments:**
+
+        - `encoded`: the output of a call.
+        - `state`: contains the codebooks of `discrete`, which are updated unless `inference`.
+        - `key`: draws random numbers. Without `key` and `noise`, the latents are those of `mean`, noise channels are
+            zero, and the regularisation of `wasserstein`, for which random vectors are needed, is 0. Codebooks are only
+            updated with `key`, and without `inference`; otherwise, the regularisation of `discrete` is 0.
+        - `noise`: standard normal arrays of `noise_shapes` to use instead.
+        - `quantize`: whether `discrete` quantises. The release contains a warm-up without quantisation, but its
+            callback is never called, and its models are trained without quantisation.
+
+        **Raises:** `ShapeError` for another number of channels, or other shapes of `noise`.
+        """
+        if encoded.shape[-1] != self.config.encoder_channels:
+            raise ShapeError(
+                f"The shape of encoded is {encoded.shape}; it should be (*batch, frames, "
+                f"{self.config.encoder_channels})."
+            )
+        shapes = self.noise_shapes(encoded.shape)
+        if noise is not None and tuple(array.shape for array in noise) != shapes:
+            raise ShapeError(f"The shapes of noise are {[array.shape for array in noise]}; they should be {shapes}.")
+        if noise is None and key is not None:
+            keys = jax.random.split(key, len(shapes) + 1)[1:]
+            noise = [jax.random.normal(k, shape, encoded.dtype) for k, shape in zip(keys, shapes, strict=True)]
+        mean = self.mean(encoded)
+        latents = Latents(mean, jnp.zeros(()))
+        if self.config.kind == "variational":
+            latents = _variational(encoded, None if noise is None else noise[0])
+        elif self.config.kind == "wasserstein" and noise is not None:
+            rows = (-1, self.config.latent_size)
+            latents = Latents(mean, maximum_mean_discrepancy(mean.reshape(rows), noise[0].reshape(rows)))
+        elif self.rvq is not None and quantize:
+            assert state.rvq is not None
+            options = {"key": key, "inference": inference or key is None}
+            quantized, codebooks = self.rvq(encoded, state.rvq, **options)
+            latents = Latents(quantized.vectors, jnp.zeros(()), quantized.codes)
+            if not options["inference"]:
+                latents = latents._replace(regularization=quantized.commitment)
+            state = EncoderState(state.encoder, codebooks)
+        if self.config.noise_channels:
+            shape = shapes[-1]
+            appended = jnp.zeros(shape, encoded.dtype) if noise is None else noise[-1]
+            latents = latents._replace(z=jnp.concatenate([latents.z, appended], axis=-1))
+        return latents, state
+
+
+def _variational(encoded: Array, noise: Array | None) -> Latents:
+    """Latents from a Gaussian; the regularisation is twice its KL divergence from N(0, 1), mean over frames."""
+    mean, scale = jnp.split(encoded, 2, axis=-1)
+    deviation = jax.nn.softplus(scale) + jnp.asarray(1e-4, encoded.dtype)
+    variance = jnp.square(deviation)
+    divergence = jnp.sum(jnp.square(mean) + variance - jnp.log(variance) - 1, axis=-1)
+    return Latents(mean if noise is None else mean + deviation * noise, jnp.mean(divergence))
+
+
+def to_angles(vectors: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim_minus_1"]:
+    """The spherical coordinates of unit vectors, scaled to [-1, 1]: all but the last by pi, the last by 2 pi.
+
+    **Raises:** `ShapeError` for fewer than two dimensions.
+
+    acids-ircam/RAVE `rave/core.py:unit_norm_vector_to_angles`.
+    """
+    if vectors.ndim < 1 or vectors.shape[-1] < 2:
+        raise ShapeError(f"The shape of the vectors is {vectors.shape}; the last axis should have 2 or more numbers.")
+    # norms[i] is the length of the vector without its first i coordinates.
+    norms = jnp.sqrt(jnp.flip(jnp.cumsum(jnp.flip(jnp.square(vectors), -1), -1), -1))
+    angles = jnp.arctan2(norms[..., 1:-1], vectors[..., :-2])
+    last = jnp.arctan2(vectors[..., -1:], vectors[..., -2:-1]) % (2 * jnp.pi)
+    return jnp.concatenate([angles / jnp.pi, last / (2 * jnp.pi)], axis=-1) * 2 - 1
+
+
+def from_angles(angles: Float[Array, "*batch dim_minus_1"]) -> Float[Array, "*batch dim"]:
+    """The unit vectors of the angles of `to_angles`; angles outside [-1, 1] are wrapped.
+
+    acids-ircam/RAVE `rave/core.py:angles_to_unit_norm_vector`.
+    """
+    inside = jnp.abs(angles) <= 1
+    scaled = jnp.where(inside, angles + 1, (angles + 1) % 2) / 2
+    radians = jnp.concatenate([scaled[..., :-1] * jnp.pi, scaled[..., -1:] * (2 * jnp.pi)], axis=-1)
+    sines = jnp.cumprod(jnp.sin(radians), -1)
+    ones = jnp.ones_like(angles[..., :1])
+    return jnp.concatenate([ones, sines], -1) * jnp.concatenate([jnp.cos(radians), ones], -1)

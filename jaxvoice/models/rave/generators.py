@@ -1,0 +1,234 @@
+"""The generators of RAVE: latents to sub-bands, or to the waveform."""
+
+import equinox as eqx
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxvoice.models.rave.config import GeneratorConfig
+from jaxvoice.models.rave.encoder import residual_layers
+from jaxvoice.models.rave.layers import (
+    Branches,
+    LeakyReLU,
+    NetState,
+    Residual,
+    activation,
+    apply_all,
+    apply_net,
+    conv,
+    init_net_state,
+    upsampling_conv,
+)
+from jaxvoice.models.rave.noise import NoiseGenerator, scaled_sigmoid
+from jaxvoice.nn import Conv1d, ConvTranspose1d, Module
+
+_V1_KERNEL_SIZES = (3,)
+_V1_DILATIONS = (1, 3, 5)
+
+
+class UpsampleLayer(Module):
+    """A leaky ReLU and a transposed convolution; without upsampling, a convolution with three taps."""
+
+    net: list[LeakyReLU | Conv1d | ConvTranspose1d]
+
+    def __init__(self, in_channels: int, out_channels: int, ratio: int, *, causal: bool = False, key: PRNGKeyArray):
+        if ratio > 1:
+            layer = upsampling_conv(in_channels, out_channels, ratio, key=key)
+        else:
+            layer = conv(in_channels, out_channels, 3, causal=causal, key=key)
+        self.net = [LeakyReLU(), layer]
+
+    def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
+        """The result has `ratio` times as many positions as `x`."""
+        return apply_all(self.net, x)
+
+
+class ResidualLayer(Module):
+    """A dilated and a plain convolution with a leaky ReLU before each, and a residual sum."""
+
+    net: Residual
+
+    def __init__(self, channels: int, kernel_size: int, dilation: int, *, causal: bool = False, key: PRNGKeyArray):
+        first, second = jax.random.split(key)
+        dilated = conv(channels, channels, kernel_size, dilation=dilation, causal=causal, key=first)
+        plain = conv(channels, channels, kernel_size, causal=causal, key=second)
+        self.net = Residual([LeakyReLU(), dilated, LeakyReLU(), plain])
+
+    def __call__(self, x: Float[Array, "*batch time channels"]) -> Float[Array, "*batch time channels"]:
+        """The result has the shape of `x`."""
+        return self.net(x)
+
+
+class ResidualBlock(Module):
+    """`ResidualLayer`s with one kernel size and several dilations."""
+
+    net: list[ResidualLayer]
+
+    def __init__(self, channels: int, kernel_size: int, *, causal: bool = False, key: PRNGKeyArray):
+        keys = jax.random.split(key, len(_V1_DILATIONS))
+        self.net = [
+            ResidualLayer(channels, kernel_size, dilation, causal=causal, key=k)
+            for dilation, k in zip(_V1_DILATIONS, keys, strict=True)
+        ]
+
+    def __call__(self, x: Float[Array, "*batch time channels"]) -> Float[Array, "*batch time channels"]:
+        """The result has the shape of `x`."""
+        return apply_all(self.net, x)
+
+
+class ResidualStack(Module):
+    """The sum of `ResidualBlock`s with different kernel sizes; the release has one, with three taps."""
+
+    net: Branches
+
+    def __init__(self, channels: int, *, causal: bool = False, key: PRNGKeyArray):
+        keys = jax.random.split(key, len(_V1_KERNEL_SIZES))
+        self.net = Branches(
+            [
+                ResidualBlock(channels, size, causal=causal, key=k)
+                for size, k in zip(_V1_KERNEL_SIZES, keys, strict=True)
+            ]
+        )
+
+    def __call__(self, x: Float[Array, "*batch time channels"]) -> Float[Array, "*batch time channels"]:
+        """The result has the shape of `x`."""
+        outputs: list[Array] = [block(x) for block in self.net.branches]
+        return sum(outputs[1:], outputs[0])
+
+
+class GeneratorV1(Module):
+    """The generator of v1: waveform, loudness and noise in separate branches.
+
+    The result is `tanh(waveform) * loudness + noise`. Attribute paths are names in the release.
+    acids-ircam/RAVE `rave/blocks.py:Generator`.
+    """
+
+    net: list[Module]
+    synth: Branches
+
+    def __init__(
+        self, config: GeneratorConfig, in_channels: int, out_channels: int, *, causal: bool = False, key: PRNGKeyArray
+    ):
+        """**Arguments:** `in_channels`, the number of latents; `out_channels`, the number of sub-bands of all audio
+        channels.
+        """
+        keys = jax.random.split(key, len(config.ratios) + 4)
+        channels = config.capacity * 2 ** len(config.ratios)
+        net: list[Module] = [conv(in_channels, channels, 7, causal=causal, key=keys[0])]
+        for ratio, stage in zip(config.ratios, keys[4:], strict=True):
+            up, stack = jax.random.split(stage)
+            net.append(UpsampleLayer(channels, channels // 2, ratio, causal=causal, key=up))
+            channels //= 2
+            net.append(ResidualStack(channels, causal=causal, key=stack))
+        self.net = net
+        branches: list[Module] = [
+            conv(channels, out_channels, 7, causal=causal, key=keys[1]),
+            conv(channels, 1, 3, causal=causal, key=keys[2]),
+        ]
+        if config.noise is not None:
+            options = {"version": "v1", "causal": causal, "key": keys[3]}
+            branches.append(NoiseGenerator(config.noise, channels, out_channels, **options))
+        self.synth = Branches(branches)
+
+    def init_state(self) -> None:
+        """v1 has no state."""
+
+    def __call__(
+        self,
+        z: Float[Array, "*batch frames latents"],
+        state: None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+        noise: Float[Array, "*batch noise_frames out frame_length"] | None = None,
+        inference: bool = False,
+    ) -> tuple[Float[Array, "*batch time out"], None]:
+        """**Arguments:**
+
+        - `z`: latents `(*batch, frames, latents)`.
+        - `key`: draws the noise. Without `key` and `noise`, no noise is added, as in the first phase of training.
+        - `noise`: noise in [-1, 1), instead of noise drawn with `key`; see `NoiseGenerator`.
+        - `state` and `inference` have no effect.
+
+        **Returns:** sub-bands `(*batch, time, out)`, and `None`.
+        """
+        features = apply_all(self.net, z)
+        wave, loudness, *noise_branch = self.synth.branches
+        y = jnp.tanh(wave(features)) * scaled_sigmoid(loudness(features))
+        if noise_branch and not (key is None and noise is None):
+            y = y + noise_branch[0](features, key=key, noise=noise)
+        return y, None
+
+
+class GeneratorV2(Module):
+    """The generator of v2: the result is `tanh(waveform * sigmoid(amplitude) + noise)`.
+
+    Indices of `net` are those of the release: the waveform is computed by the last layer of `net`, or by
+    `waveform_module` if there is a `noise_module`. acids-ircam/RAVE `rave/blocks.py:GeneratorV2`.
+    """
+
+    net: list[Module]
+    waveform_module: Conv1d | None
+    noise_module: NoiseGenerator | None
+    amplitude_modulation: bool = eqx.field(static=True)
+
+    def __init__(
+        self, config: GeneratorConfig, in_channels: int, out_channels: int, *, causal: bool = False, key: PRNGKeyArray
+    ):
+        """**Arguments:** `in_channels`, the number of latents and noise channels; `out_channels`, the number of audio
+        channels, or of sub-bands of all audio channels.
+        """
+        first, last, noise, *keys = jax.random.split(key, len(config.ratios) + 3)
+        channels = config.capacity * 2 ** len(config.ratios)
+        net: list[Module] = [conv(in_channels, channels, 3, causal=causal, key=first)]
+        for ratio, dilations, stage in zip(config.ratios[::-1], config.dilations[::-1], keys, strict=True):
+            up, *units = jax.random.split(stage, len(dilations) + 1)
+            net.append(activation(channels, snake=config.snake))
+            if ratio > 1:
+                net.append(upsampling_conv(channels, channels // 2, ratio, key=up))
+            else:
+                net.append(conv(channels, channels // 2, 3, causal=causal, key=up))
+            channels //= 2
+            net += residual_layers(channels, dilations, units, adain=config.adain, causal=causal)
+        net.append(activation(channels, snake=config.snake))
+        self.amplitude_modulation = config.amplitude_modulation
+        waveform = conv(channels, out_channels * (1 + config.amplitude_modulation), 7, causal=causal, key=last)
+        self.waveform_module = self.noise_module = None
+        if config.noise is None:
+            net.append(waveform)
+        else:
+            self.waveform_module = waveform
+            self.noise_module = NoiseGenerator(config.noise, channels, out_channels, key=noise)
+        self.net = net
+
+    def init_state(self) -> NetState | None:
+        """The initial state of adaptive instance norms; `None` if there are none."""
+        return init_net_state(self.net)
+
+    def __call__(
+        self,
+        z: Float[Array, "*batch frames latents"],
+        state: NetState | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+        noise: Float[Array, "*batch noise_frames out frame_length"] | None = None,
+        inference: bool = False,
+    ) -> tuple[Float[Array, "*batch time out"], NetState | None]:
+        """**Arguments:**
+
+        - `z`: latents `(*batch, frames, latents)`.
+        - `state`: statistics of adaptive instance norms, which act with `inference`.
+        - `key`: draws the noise of `noise_module`. Without `key` and `noise`, no noise is added.
+        - `noise`: noise in [-1, 1), instead of noise drawn with `key`; see `NoiseGenerator`.
+
+        **Returns:** sub-bands or audio `(*batch, time, out)`, and the state.
+
+        **Raises:** `ConfigError` if `state` is missing.
+        """
+        x, state = apply_net(self.net, z, state, inference=inference)
+        y = x if self.waveform_module is None else self.waveform_module(x)
+        if self.amplitude_modulation:
+            y, amplitude = jnp.split(y, 2, axis=-1)
+            y = y * jax.nn.sigmoid(amplitude)
+        if self.noise_module is not None and not (key is None and noise is None):
+            y = y + self.noise_module(x, key=key, noise=noise)
+        return jnp.tanh(y), state
