@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxvoice.errors import ConfigError, ShapeError
-from jaxvoice.nn import ColumnConv, Conv1d, Conv2d, ConvTranspose1d, Linear, average_pool1d, freeze
+from jaxvoice.nn import ColumnConv, Conv1d, Conv2d, ConvTranspose1d, Linear, average_pool1d, fold_weight_norm, freeze
 from jaxvoice.nn._ops import conv1d
 from jaxvoice.training.parallel import data_mesh
 from jaxvoice.training.training_state import to_compute
@@ -342,6 +342,17 @@ def test_conv2d(kernel, stride, padding, dilation, channels, key):
     np.testing.assert_allclose(dx.reshape(6, 9, 6, channels), given.grad.permute(0, 2, 3, 1), atol=1e-4)
     with pytest.raises(ShapeError, match=rf"it should be \(\*batch, height, width, {channels}\)"):
         layer(x[..., :1])
+
+
+def test_conv2d_with_weight_norm_equals_torch(key):
+    layer = Conv2d(3, 4, (5, 3), padding=(2, 1), weight_norm=True, key=key)
+    layer = eqx.tree_at(lambda conv: conv.weight_g, layer, jnp.asarray(draw(4, 1, 1, 1)))
+    x = draw(2, 8, 7, 3)
+    g, v, bias = (torch.from_numpy(np.array(a)) for a in (layer.weight_g, layer.weight_v, layer.bias))
+    kernel = torch._weight_norm(v, g, 0)
+    expected = torch.nn.functional.conv2d(torch.from_numpy(x).permute(0, 3, 1, 2), kernel, bias, padding=(2, 1))
+    for form in (layer, fold_weight_norm(layer)):
+        np.testing.assert_allclose(form(jnp.asarray(x)), expected.permute(0, 2, 3, 1), atol=2e-6)
 
 
 def test_average_pool1d():

@@ -24,6 +24,15 @@ if TYPE_CHECKING:
         RaveConfig as RaveConfig,
         preset as preset,
     )
+    from jaxvoice.models.rave.discriminators import (
+        DescriptDiscriminator as DescriptDiscriminator,
+        DiscriminatorOutput as DiscriminatorOutput,
+        Discriminators as Discriminators,
+        MultiPeriodDiscriminator as MultiPeriodDiscriminator,
+        MultiScaleDiscriminator as MultiScaleDiscriminator,
+        MultiScaleSpectralDiscriminator as MultiScaleSpectralDiscriminator,
+        build_discriminators as build_discriminators,
+    )
     from jaxvoice.models.rave.encoder import Encoder as Encoder
     from jaxvoice.models.rave.generators import GeneratorV1 as GeneratorV1, GeneratorV2 as GeneratorV2
     from jaxvoice.models.rave.latent_pca import LatentPCA as LatentPCA
@@ -63,6 +72,15 @@ __getattr__, __dir__ = lazy_imports(
             "PQMFConfig",
             "RaveConfig",
             "preset",
+        ),
+        "discriminators": (
+            "DescriptDiscriminator",
+            "DiscriminatorOutput",
+            "Discriminators",
+            "MultiPeriodDiscriminator",
+            "MultiScaleDiscriminator",
+            "MultiScaleSpectralDiscriminator",
+            "build_discriminators",
         ),
         "encoder": ("Encoder",),
         "generators": ("GeneratorV1", "GeneratorV2"),
