@@ -11,11 +11,12 @@ from jaxvoice.data.batches import ColumnBatch, Selection
 from jaxvoice.data.buckets import check_sizes
 from jaxvoice.data.samplers import BatchPlan, LoaderState, Sampler, permutation, random_bits, uniform
 from jaxvoice.data.store import Store
-from jaxvoice.errors import ConfigError, DataError
+from jaxvoice.data.utterances import Corpus, rows_of_speakers
+from jaxvoice.errors import ConfigError
 
 ReferenceSource = Literal["other", "same"]
 # Streams of random numbers, after those of the samplers.
-_REFERENCE, _START, _PIECES = 3, 4, 5
+_REFERENCE, _START, _PIECES, _ORDER = 3, 4, 5, 6
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,15 @@ class WithReferences:
     def plan(self, store: Store) -> BatchPlan[ColumnBatch]:
         """The batches of `store`, which has the columns of `sampler` and `column`."""
         inner, lengths = self.sampler.plan(store), store.lengths(self.column)
-        others = _others(store) if self.source == "other" else None
+        members = _Members.of(store.corpus) if self.source == "other" else None
 
         def select(place: LoaderState) -> Selection:
             chosen = inner.select(place)
             rows = place.index * self.batch_size + np.arange(len(chosen.utterances))
             references = chosen.utterances
-            if others is not None:
+            if members is not None:
                 draws = uniform(place.seed, _REFERENCE, place.epoch, rows)
-                references = np.array(
-                    [others[own][int(draw * len(others[own]))] for own, draw in zip(references, draws, strict=True)]
-                )
+                references = np.array([members.other(*pair) for pair in zip(references, draws, strict=True)])
             room = np.maximum(1, lengths[references] - self.length + 1)
             starts = (uniform(place.seed, _START, place.epoch, rows) * room).astype(np.int64)
             seeds = random_bits(place.seed, _PIECES, place.epoch, rows).astype(np.int64)
@@ -84,7 +83,7 @@ class WithReferences:
                 {**batch.lengths, "reference": counts},
             )
 
-        return BatchPlan(inner.steps_per_epoch, select, collate, self._description(inner.description, others))
+        return BatchPlan(inner.steps_per_epoch, select, collate, self._description(inner.description, members))
 
     def _crops(
         self, store: Store, selection: Selection
@@ -99,14 +98,12 @@ class WithReferences:
             target[..., : crop.shape[-1]] = crop
         return values, np.array([crop.shape[-1] for crop in rows], np.int32)
 
-    def _description(
-        self, inner: Mapping[str, object], others: list[Int64[np.ndarray, " utterances"]] | None
-    ) -> dict[str, object]:
+    def _description(self, inner: Mapping[str, object], members: "_Members | None") -> dict[str, object]:
         references: dict[str, object] = {"length": self.length, "column": self.column, "source": self.source}
         if self.pieces is not None:
             references["pieces"] = list(self.pieces)
-        if others is not None:
-            references["without_other_utterance"] = sum(found.tolist() == [row] for row, found in enumerate(others))
+        if members is not None:
+            references["without_other_utterance"] = sum(len(rows) == 1 for rows in members.rows)
         return {**inner, "references": references}
 
 
@@ -121,17 +118,32 @@ def shuffle_pieces(
     draws = uniform(seed, _PIECES, np.arange(values.shape[-1] // shortest + 1))
     ends = np.cumsum(shortest + (draws * (longest - shortest + 1)).astype(np.int64))
     parts = np.split(values, ends[ends < values.shape[-1]], axis=-1)
-    return np.concatenate([parts[part] for part in permutation(len(parts), seed, _PIECES)], axis=-1)
+    return np.concatenate([parts[part] for part in permutation(len(parts), seed, _ORDER)], axis=-1)
 
 
-def _others(store: Store) -> list[Int64[np.ndarray, " utterances"]]:
-    """For each utterance, the rows of the other utterances of its speaker, or its own row if there are none."""
-    speakers = [utterance.speaker for utterance in store.corpus.utterances]
-    if "" in speakers:
-        raise DataError(
-            f"{speakers.count('')} recording(s), for example {store.corpus.utterances[speakers.index('')].id!r}, have "
-            "no speaker; use a corpus with the speaker of each recording."
-        )
-    members = {speaker: np.flatnonzero([name == speaker for name in speakers]) for speaker in set(speakers)}
-    others = [members[speaker][members[speaker] != row] for row, speaker in enumerate(speakers)]
-    return [found if len(found) else np.array([row]) for row, found in enumerate(others)]
+@dataclass(frozen=True)
+class _Members:
+    """The utterances of each speaker."""
+
+    rows: list[Int64[np.ndarray, " rows"]]
+    """The utterances of each speaker, in order."""
+    speaker: Int64[np.ndarray, " utterances"]
+    """The number of the speaker of each utterance."""
+    position: Int64[np.ndarray, " utterances"]
+    """The position of each utterance among those of its speaker."""
+
+    @classmethod
+    def of(cls, corpus: Corpus) -> "_Members":
+        rows = list(rows_of_speakers(corpus).values())
+        speaker, position = np.empty(len(corpus), np.int64), np.empty(len(corpus), np.int64)
+        for number, own in enumerate(rows):
+            speaker[own], position[own] = number, np.arange(len(own))
+        return cls(rows, speaker, position)
+
+    def other(self, row: int, draw: float) -> int:
+        """One of the other utterances of the speaker of `row`, for a `draw` in [0, 1); `row` if there are none."""
+        rows, own = self.rows[self.speaker[row]], self.position[row]
+        if len(rows) == 1:
+            return row
+        number = int(draw * (len(rows) - 1))
+        return rows[number + (number >= own)]

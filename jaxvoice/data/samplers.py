@@ -27,6 +27,7 @@ from jaxvoice.data.batches import (
 )
 from jaxvoice.data.buckets import UTTERANCE_COLUMNS, check_buckets, check_sizes, column_lengths, smallest_bucket
 from jaxvoice.data.store import Store
+from jaxvoice.data.utterances import rows_of_speakers
 from jaxvoice.errors import ConfigError, DataError
 
 _BatchT_co = TypeVar("_BatchT_co", covariant=True)
@@ -173,20 +174,13 @@ class SpeakerBalanced:
     def plan(self, store: Store) -> BatchPlan[Any]:
         """The batches of `store`, which has the named columns, by default `audio` and `gain`."""
         room = _crop_positions(store, self)
-        names = [utterance.speaker for utterance in store.corpus.utterances]
-        if "" in names:
+        members = list(rows_of_speakers(store.corpus).values())
+        if len(members) < self.speakers:
             raise DataError(
-                f"{names.count('')} recording(s), for example {store.corpus.utterances[names.index('')].id!r}, have no "
-                "speaker; use a corpus with the speaker of each recording."
+                f"speakers is {self.speakers}; it should be at most {len(members)}, the number of speakers of the store."
             )
-        found = sorted(set(names))
-        if len(found) < self.speakers:
-            raise DataError(
-                f"speakers is {self.speakers}; it should be at most the number of speakers of the store, {len(found)}."
-            )
-        members = [np.flatnonzero([name == speaker for name in names]) for speaker in found]
-        batches_per_round = len(found) // self.speakers
-        round_of = _cache_last(lambda seed, epoch, number: permutation(len(found), seed, _SPEAKERS, epoch, number))
+        batches_per_round = len(members) // self.speakers
+        round_of = _cache_last(lambda seed, epoch, number: permutation(len(members), seed, _SPEAKERS, epoch, number))
 
         def recordings(place: LoaderState, speaker: int, turn: int) -> Int64[np.ndarray, " utterances"]:
             own = members[speaker]

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+import numpy as np
+from jaxtyping import Int64
+
+from jaxvoice.errors import DataError
 from jaxvoice.text.phonemes import PhoneSet
 
 if TYPE_CHECKING:
@@ -99,6 +103,22 @@ class Corpus:
 
     def __str__(self) -> str:
         return self.table()
+
+
+def rows_of_speakers(corpus: Corpus) -> dict[str, Int64[np.ndarray, " rows"]]:
+    """The numbers of the utterances of each speaker, in order. The speakers are sorted.
+
+    **Raises:** `DataError` for utterances without a speaker.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, utterance in enumerate(corpus.utterances):
+        rows.setdefault(utterance.speaker, []).append(row)
+    if "" in rows:
+        raise DataError(
+            f"{len(rows[''])} recording(s), for example {corpus.utterances[rows[''][0]].id!r}, have no speaker; use a "
+            "corpus with the speaker of each recording."
+        )
+    return {speaker: np.array(rows[speaker], np.int64) for speaker in sorted(rows)}
 
 
 def map_utterances(

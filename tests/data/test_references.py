@@ -90,6 +90,16 @@ def test_pieces_have_the_given_lengths():
     np.testing.assert_array_equal(shuffle_pieces(values, (30, 45), 3), shuffle_pieces(values, (30, 45), 3))
 
 
+def test_order_of_pieces_does_not_depend_on_their_lengths():
+    ascending: list[bool] = []
+    for seed in range(200):
+        shuffled = shuffle_pieces(np.arange(85), (30, 40), seed)
+        ends = np.flatnonzero(np.diff(shuffled) != 1) + 1
+        pieces = [len(part) for part in np.split(shuffled, ends) if part[-1] != 84]  # without the rest at the end
+        ascending += [pieces[0] < pieces[1]] if len(pieces) == 2 and pieces[0] != pieces[1] else []
+    assert len(ascending) > 30 and 0.25 < np.mean(ascending) < 0.75
+
+
 def test_batches_resume_and_are_shared_between_processes():
     sampler = WithReferences(
         SpeakerBalanced(2, 2, 100, hop_length=10, columns=("mel",), mel_padding=0.0), 40, pieces=(8, 12)
