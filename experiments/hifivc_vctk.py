@@ -4,12 +4,13 @@
 
 The content encoder is a speech recogniser that is not trained here. `--content-encoder` is its model folder, for
 example NVIDIA's `stt_en_conformer_ctc_large_ls` from `jaxvoice import`, or a run of `experiments.phoneme_recogniser`.
-Six speakers of VCTK are never trained on, as in NVC-Net. On a GPU or TPU the preset `full` trains the networks of the
-released size.
+The training speakers of VCTK are the 103 of NVC-Net's list. Six others are never trained on (`--unseen`), and `s5`,
+which is in neither list, is not used. On a GPU or TPU the preset `full` trains the networks of the released size.
 
-Without `--data`, espeak-ng (extra `demo`) synthesises sentences in 16 voices, two of which are never trained on. On a
-CPU, the preset `tiny` trains a small content encoder as phoneme recogniser (in `DIR_content_encoder`) and then small
-networks, for at most fifteen minutes altogether. The same command resumes a run that was stopped.
+Without `--data`, espeak-ng (extra `demo`) synthesises sentences in 16 voices, two of which are never trained on, and a
+small content encoder is trained first as phoneme recogniser (in `DIR_content_encoder`), for a third of `--minutes`, or
+for five minutes without a time limit. On a CPU, the preset `tiny` then trains small networks; both take at most fifteen
+minutes. The same command resumes a run that was stopped, in either part.
 
 Results: on two CPU cores, after fifteen minutes, 87 % of the conversions between held-out utterances are closer to the
 target's voice than to the source's, and the F0 correlation is 0.99. All measurements are in docs/results.md.
@@ -32,6 +33,7 @@ import tyro
 from experiments import common, phoneme_recogniser, voice_conversion
 from experiments.common import Loop
 from jaxvoice.data import Corpus, Store, find_corpus, load_store, preflight
+from jaxvoice.data.utterances import rows_of_speakers
 from jaxvoice.errors import CheckpointError, ConfigError, DataError
 from jaxvoice.models import hifivc
 from jaxvoice.models.conformer import ConformerEncoder, fold_batch_norm, mask_padding
@@ -44,12 +46,13 @@ from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import keep_freed_memory
-from jaxvoice.training.run_folder import inherited_info
+from jaxvoice.training.run_folder import RunFolder, inherited_info
 from jaxvoice.weights import named_arrays
 
 NAME = "hifivc_vctk"
 CONTENT_SHARE = 1 / 3
-"""Share of `--minutes` in which the content encoder is trained, if there is none."""
+"""Share of `--minutes` in which the content encoder is trained, if there is none. Without `--minutes`, its training
+takes the time of the preset `tiny` of `experiments.phoneme_recogniser`."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,6 @@ class Experiment(common.Experiment):
     content_encoder: Path | None = None
     """Model folder or run folder of the content encoder; by default one is trained on the demo corpus, beside the run
     folder."""
-    unseen: tuple[str, ...] = voice_conversion.VCTK_UNSEEN
-    """Speakers that are never trained on; those that the corpus does not have are ignored."""
     workers: int = 2
     """Number of loader threads; with 0, batches are prepared in the main thread."""
     training: Annotated[TrainingConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
@@ -96,9 +97,7 @@ def default_experiment(preset: str) -> Experiment:
             model, optimizer, optimizer, weights, segment_frames=16, ema_decay=0.995, reconstruction_steps=30_000
         )
         loop = Loop(minutes=14.5, validate_every=0, checkpoint_every=500, log_every=100)
-        return Experiment(
-            preset=preset, batch_size=8, unseen=voice_conversion.DEMO_UNSEEN, training=training, loop=loop
-        )
+        return Experiment(preset=preset, batch_size=4, training=training, loop=loop)
     optimizer = OptimizerConfig(decay=0.999, decay_steps=1000)
     training = TrainingConfig(
         model,
@@ -122,18 +121,25 @@ def parse(argv: Sequence[str]) -> Experiment:
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
 
 
-def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus]:
-    """The utterances to train on, and those of unseen speakers."""
+def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus, tuple[str, ...]]:
+    """The utterances to train on, those of unseen speakers, and the names of the unseen speakers."""
     model = experiment.training.model
+    unseen = experiment.training.unseen
     if experiment.data is None:
         corpus = voice_conversion.demo_corpus()
+        unseen = voice_conversion.DEMO_UNSEEN if unseen is None else unseen
     else:
         found = find_corpus(experiment.data, experiment.corpus)
         segment = experiment.training.segment_samples
         checked = preflight(found, model.mel.sample_rate, segment, progress=jax.process_index() == 0)
         print_once(checked.table())
         corpus = checked.corpus
-    return voice_conversion.without_speakers(corpus, experiment.unseen)
+        unseen = voice_conversion.VCTK_UNSEEN if unseen is None else unseen
+        if unseen == voice_conversion.VCTK_UNSEEN:
+            corpus = voice_conversion.without_unlisted(corpus)
+    rows_of_speakers(corpus)  # raises an error before features are computed
+    training, rest = voice_conversion.without_speakers(corpus, unseen)
+    return training, rest, unseen
 
 
 def content_encoder(experiment: Experiment, corpus: Corpus, started: float) -> ContentEncoder:
@@ -141,12 +147,21 @@ def content_encoder(experiment: Experiment, corpus: Corpus, started: float) -> C
     source = experiment.content_encoder
     if source is None:
         source = experiment.run_dir.with_name(f"{experiment.run_dir.name}_content_encoder")
-        if not (source / "model" / "config.json").is_file():
+        # Without validations in between, a run is validated when it has reached its limit.
+        if not RunFolder(source).has_validation():
             print_once("Training the content encoder as a phoneme recogniser.")
             given = phoneme_recogniser.default_experiment("tiny")
-            minutes = None if experiment.loop.minutes is None else CONTENT_SHARE * experiment.loop.minutes
-            loop = replace(given.loop, minutes=minutes, tensorboard=experiment.loop.tensorboard)
-            phoneme_recogniser.run(replace(given, run_dir=source, loop=loop), started, corpus)
+            minutes, whole = given.loop.minutes, experiment.loop.minutes
+            loop = replace(
+                given.loop,
+                minutes=minutes if whole is None else CONTENT_SHARE * whole,
+                validate_every=0,
+                tensorboard=experiment.loop.tensorboard,
+            )
+            result = phoneme_recogniser.run(replace(given, run_dir=source, loop=loop), started, corpus)
+            if result.stopped == "interrupted":
+                print_once("The training of the content encoder was interrupted; the same command resumes it.")
+                raise KeyboardInterrupt
     return ContentEncoder.load(source)
 
 
@@ -155,7 +170,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     started = time.monotonic() if started is None else started
     loop = experiment.loop
     common.check(experiment)
-    corpus, unseen = find_speakers(experiment)
+    corpus, unseen, names = find_speakers(experiment)
     encoder = content_encoder(experiment, corpus, started)
     content = replace(encoder.config, classes=None, symbols=())
     if experiment.training.content_identity not in (None, encoder.identity):
@@ -164,8 +179,14 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
             f"{str(experiment.training.content_identity)[:12]}, with whose features the run was trained. Pass that "
             "model, or choose another --run-dir."
         )
+    given = experiment.training.model.content
+    if given not in (content, *(model.content for model in hifivc.PRESETS.values())):
+        raise ConfigError(
+            "--model.content is changed, but the content encoder is not trained here, and has its own configuration. "
+            "Leave these flags out, or pass another --content-encoder."
+        )
     model = replace(experiment.training.model, content=content)
-    config = replace(experiment.training, model=model, content_identity=encoder.identity)
+    config = replace(experiment.training, model=model, content_identity=encoder.identity, unseen=names)
     frozen = fold_batch_norm(mask_padding(encoder.network.encoder))
     network = common.initial_network(experiment, hifivc.FAMILY, config.model)
     if network is not None and not _equal(network.content_encoder, frozen):
@@ -175,11 +196,15 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
         )
     rate, progress = config.model.mel.sample_rate, jax.process_index() == 0
 
-    def load(part: Corpus) -> Store:
+    def load(part: Corpus, *, computed: bool = False) -> Store:
         store = _without_short(load_store(part, rate, progress=progress), config.model)
-        return training_columns(store, frozen, config.model, identity=encoder.identity, progress=progress)
+        return training_columns(
+            store, frozen, config.model, identity=encoder.identity, computed_content=computed, progress=progress
+        )
 
-    store, held_out = common.load_split(load, voice_conversion.hold_out(corpus, experiment.validation))
+    train, held_out = voice_conversion.hold_out(corpus, experiment.validation)
+    store = load(train, computed=config.content == "computed")
+    held_out = load(held_out) if len(held_out) else None  # validations read stored features
     _, unseen = voice_conversion.hold_out(unseen, experiment.validation)
     others = load(unseen) if len(unseen) else None
     loader = common.loader(

@@ -15,6 +15,8 @@ DEMO_UNSEEN = ("annie", "max")
 """Voices of the demo corpus that are never trained on."""
 VCTK_UNSEEN = ("p343", "p351", "p360", "p362", "p363", "p374")
 """Speakers of VCTK that are never trained on, as in NVC-Net (sony/ai-research-code, `list_of_unseen_speakers.txt`)."""
+VCTK_UNLISTED = ("s5",)
+"""Speakers of VCTK 0.92 in neither list of NVC-Net. Its `list_of_speakers.txt` has 103 names, those of all others."""
 
 
 def demo_corpus() -> Corpus:
@@ -22,6 +24,13 @@ def demo_corpus() -> Corpus:
     print_once("--data is not set; training on sentences synthesised by espeak-ng with 16 voices.")
     count = DEMO_SENTENCES * len(SPEAKER_VOICES)
     return find_aligned(make_demo_corpus(None, compose_sentences(count, seed=DEMO_SEED), SPEAKER_VOICES).root)
+
+
+def without_unlisted(corpus: Corpus) -> Corpus:
+    """`corpus` without the speakers of VCTK that NVC-Net does not use; another corpus is not changed."""
+    if corpus.kind != "vctk":
+        return corpus
+    return replace(corpus, utterances=tuple(one for one in corpus.utterances if one.speaker not in VCTK_UNLISTED))
 
 
 def without_speakers(corpus: Corpus, unseen: Collection[str]) -> tuple[Corpus, Corpus]:

@@ -148,15 +148,20 @@ class RunFolder:
 
         Without held-out data, its kind is `newest_model` instead of `validation`.
         """
+        return next((table for table in self._validations() if table.get("step") == step), None)
+
+    def has_validation(self) -> bool:
+        """Whether the run has a model and a line of a validation in `metrics.jsonl`."""
+        return (self.model / CONFIG_FILE).is_file() and any(True for _ in self._validations())
+
+    def _validations(self) -> Iterator[dict[str, Any]]:
         if not self.metrics.is_file():
-            return None
+            return
         for line in self.metrics.read_text(encoding="utf-8").splitlines():
             with suppress(ValueError):
                 table = json.loads(line)
-                found = isinstance(table, dict) and table.get("step") == step
-                if found and table.get("kind") in ("validation", "newest_model"):
-                    return table
-        return None
+                if isinstance(table, dict) and table.get("kind") in ("validation", "newest_model"):
+                    yield table
 
     def replace_model(self, save: Callable[[Path], None]) -> None:
         """Replace the files of the model folder with those that `save` writes. Each file is replaced atomically."""

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -86,11 +87,10 @@ def refused(capsys, *flags: str) -> str:
 def test_defaults_depend_on_the_device(monkeypatch):
     tiny = hifivc_vctk.parse([])
     assert tiny == hifivc_vctk.default_experiment("tiny") and tiny.training.model == hifivc.PRESETS["tiny"]
-    assert tiny.unseen == voice_conversion.DEMO_UNSEEN and tiny.loop.minutes is not None and tiny.loop.minutes < 15
+    assert tiny.loop.minutes is not None and tiny.loop.minutes < 15
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     full = hifivc_vctk.parse([])
     assert (full.preset, full.training.precision) == ("full", "bfloat16")
-    assert full.unseen == voice_conversion.VCTK_UNSEEN and len(full.unseen) == 6
 
 
 def test_flags_reach_the_nested_configs():
@@ -98,7 +98,7 @@ def test_flags_reach_the_nested_configs():
     flags += " --model.decoder.conditioning none --model.pitch.tracker autocorrelation --generator-optimizer.b1 0.5"
     given = hifivc_vctk.parse(flags.split())
     training = given.training
-    assert (given.unseen, given.loop.steps, training.reference) == (("a", "b"), 9, "same")
+    assert (training.unseen, given.loop.steps, training.reference) == (("a", "b"), 9, "same")
     assert (training.loss_weights.kl, training.model.decoder.conditioning) == (0.5, "none")
     assert (training.model.pitch.tracker, training.generator_optimizer.b1) == ("autocorrelation", 0.5)
 
@@ -123,7 +123,13 @@ def test_every_flag_has_help(capsys, monkeypatch):
         (["--best-metric", "score"], "error: --best-metric is 'score'; it should be one of mel_l1"),
         (["--reference-frames", "2"], "error: --reference-frames is 2; it should be at least"),
         (["--loss-weights.kl", "-1"], r"error: --loss-weights\.kl is -1\.0; it should"),
+        (["--reference-pieces", "45", "30"], "error: --reference-pieces is .45, 30.; it should contain a shortest"),
         (["--resume", "must"], "no run to resume"),
+        (["--data", "voices/p1", "--content-encoder", "encoder"], r"3 recording\(s\), .* have no speaker"),
+        (
+            ["--data", "voices", "--content-encoder", "encoder", "--model.content.layers", "2"],
+            "--model.content is chan",
+        ),
         (["--init-from", "nowhere"], "--init-from is nowhere; it should be a run folder with checkpoints or a model"),
         (["--data", "nowhere", "--content-encoder", "encoder"], "nowhere"),
         (["--data", "voices", "--content-encoder", "nowhere"], "nowhere"),
@@ -133,7 +139,7 @@ def test_every_flag_has_help(capsys, monkeypatch):
 def test_invalid_values_are_one_line(tmp_path, capsys, monkeypatch, voices, encoder, flags, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(voice_conversion, "demo_corpus", lambda: pytest.fail("the corpus was synthesised"))
-    small = ["--preset", "tiny", "--segment-frames", "4", "--loss-weights.stft", "0"]
+    small = ["--preset", "tiny", "--segment-frames", "4", "--loss-weights.stft", "0", "--batch-size", "8"]
     printed = refused(capsys, "--run-dir", "run", *(small if "--preset" not in flags else []), *flags)
     assert re.fullmatch("hifivc_vctk: error: .*\n", printed) and re.search(message, printed)
     assert not (tmp_path / "run").exists()
@@ -164,6 +170,30 @@ def test_unseen_speakers_are_separated():
     assert ids(seen) == ["a-0", "a-1", "c-0"] and ids(unseen) == ["b-0"]
     with pytest.raises(DataError, match="has no speaker but a, b; add recordings"):
         voice_conversion.without_speakers(corpus(a=1, b=1), ("b", "a"))
+
+
+def voices_of(part: Corpus) -> list[str]:
+    return sorted({utterance.speaker for utterance in part.utterances})
+
+
+@pytest.mark.parametrize("preset", ["tiny", "full"])
+def test_unseen_speakers_are_those_of_the_corpus(monkeypatch, preset):
+    given = hifivc_vctk.default_experiment(preset)
+    demo, vctk = corpus(annie=1, max=1, denis=1), corpus(p225=1, p343=1, p376=1, s5=1)
+    monkeypatch.setattr(voice_conversion, "demo_corpus", lambda: demo)
+    seen, unseen, _ = hifivc_vctk.find_speakers(given)
+    assert (voices_of(seen), voices_of(unseen)) == (["denis"], ["annie", "max"])
+    monkeypatch.setattr(hifivc_vctk, "find_corpus", lambda data, kind: vctk)
+    monkeypatch.setattr(hifivc_vctk, "preflight", lambda found, *args, **options: SimpleNamespace(
+        corpus=found, table=lambda: ""))  # fmt: skip
+    given = replace(given, data=Path("VCTK"), content_encoder=Path("encoder"))
+    seen, unseen, names = hifivc_vctk.find_speakers(given)
+    # s5 is in neither list of NVC-Net.
+    assert (voices_of(seen), voices_of(unseen)) == (["p225", "p376"], ["p343"])
+    resumed = replace(given, training=replace(given.training, unseen=names))
+    assert hifivc_vctk.find_speakers(resumed) == (seen, unseen, names)
+    chosen = replace(given, training=replace(given.training, unseen=("p225",)))
+    assert voices_of(hifivc_vctk.find_speakers(chosen)[0]) == ["p343", "p376", "s5"]
 
 
 def fake_fit(monkeypatch) -> list:
@@ -210,6 +240,7 @@ def test_resumed_run_needs_its_content_encoder(tmp_path, voices, encoder, monkey
     (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
     resumed = hifivc_vctk.parse(["--run-dir", str(tmp_path / "run"), "--data", str(voices), "--content-encoder", "x"])
     assert resumed.training.content_identity == ContentEncoder.load(encoder).identity
+    assert resumed.training.unseen == voice_conversion.VCTK_UNSEEN
     other = save_encoder(tmp_path / "other", 1)
     with pytest.raises(ConfigError, match=r"--content-encoder is .*other, the model .*; it should be"):
         hifivc_vctk.run(replace(first, training=resumed.training, content_encoder=other))
@@ -238,24 +269,47 @@ def test_init_from_uses_the_networks_of_another_run(tmp_path, voices, encoder, m
         hifivc_vctk.run(replace(fine_tuned, run_dir=tmp_path / "third", training=training))
 
 
-@pytest.mark.usefixtures("one_device")
-def test_content_encoder_is_trained_beside_the_run(tmp_path, voices, encoder, monkeypatch):
+@pytest.mark.parametrize(("minutes", "expected"), [(9.0, 3.0), (None, 5.0)])
+def test_content_encoder_is_trained_beside_the_run(tmp_path, voices, encoder, monkeypatch, minutes, expected):
     trained = []
 
     def train(given, started, found):
         trained.append((given, found))
         save_encoder(given.run_dir / "model", 0)
         (given.run_dir / "config.json").write_text("{}")
+        stop = "interrupted" if len(trained) == 1 else "minutes"
+        line = {"step": len(trained), "kind": "train" if stop == "interrupted" else "validation"}
+        (given.run_dir / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        return TrainingResult(stop, len(trained), {}, None, given.run_dir, 0.0, 0.0, 0.0, 0)
 
     monkeypatch.setattr(phoneme_recogniser, "run", train)
     given = replace(experiment(voices, encoder, tmp_path / "run"), content_encoder=Path("x"))
-    given = replace(given, data=None, content_encoder=None, loop=replace(given.loop, minutes=9.0))
-    for _ in range(2):  # it is trained once
+    given = replace(given, data=None, content_encoder=None, loop=replace(given.loop, minutes=minutes))
+    with pytest.raises(KeyboardInterrupt):
+        hifivc_vctk.content_encoder(given, corpus(a=1), 0.0)
+    for _ in range(2):  # the interrupted training is resumed, and the finished one is not repeated
         found = hifivc_vctk.content_encoder(given, corpus(a=1), 0.0)
         assert found.config == MODEL.content
-    ((recogniser, of),) = trained
-    assert recogniser.run_dir == tmp_path / "run_content_encoder" and ids(of) == ["a-0"]
-    assert recogniser.loop.minutes == pytest.approx(3.0) and recogniser.data is None
+    assert len(trained) == 2
+    for recogniser, of in trained:
+        assert recogniser.run_dir == tmp_path / "run_content_encoder" and ids(of) == ["a-0"]
+        assert recogniser.loop.minutes == pytest.approx(expected) and recogniser.data is None
+
+
+@pytest.mark.usefixtures("one_device")
+def test_content_is_computed_in_the_step(tmp_path, voices, encoder, monkeypatch):
+    found = []
+
+    def fit(task, loader, loop, folder, *, initial_state):
+        found.append((next(loader), task.validate(task.init(key=jax.random.key(0)))))
+        return TrainingResult("steps", 0, {}, None, folder, 0.0, 0.0, 0.0, 0)
+
+    monkeypatch.setattr(hifivc_vctk, "fit", fit)
+    training = replace(TRAINING, content="computed")
+    hifivc_vctk.run(experiment(voices, encoder, tmp_path / "run", training=training))
+    ((batch, result),) = found
+    assert "content" not in batch.columns and batch.columns["speech"].shape == (8, 640, 4)
+    assert set(result.metrics) == {"mel_l1", "mel_l1_unseen"}
 
 
 @pytest.mark.slow

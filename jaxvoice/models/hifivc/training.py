@@ -13,7 +13,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxvoice.config import check_not_negative, check_positive, check_types, to_dict
+from jaxvoice.config import check_field, check_not_negative, check_positive, check_types, to_dict
 from jaxvoice.data.batches import ColumnBatch
 from jaxvoice.data.references import ReferenceSource, WithReferences
 from jaxvoice.data.samplers import SpeakerBalanced
@@ -114,6 +114,9 @@ class TrainingConfig:
     content_identity: str | None = None
     """Identity of the content encoder, which a run stores, so that it is not resumed with another one; None allows
     any."""
+    unseen: tuple[str, ...] | None = None
+    """Speakers that are never trained on; those that the corpus does not have are ignored. By default, two voices of
+    the demo corpus, or the six speakers of VCTK that NVC-Net does not train on."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -126,6 +129,9 @@ class TrainingConfig:
                 f"reference_frames is {self.reference_frames}; it should be at least {least}, the shortest reference "
                 "of the speaker encoder."
             )
+        pieces = self.reference_pieces
+        ordered = pieces is None or 1 <= pieces[0] <= pieces[1]
+        check_field(self, "reference_pieces", ordered, "contain a shortest and a longest length, at least 1")
         longest = max(self.loss_weights.stft_sizes)
         if self.loss_weights.stft and self.segment_samples <= longest // 2:
             raise ConfigError(
