@@ -144,8 +144,8 @@ class DecoderConfig:
     input_norm: bool = False
     """Whether content features pass through a layer norm; an assumption."""
     harmonic_source: bool = False
-    """Whether every stage also reads the harmonics of F0, which HiFi-VC does not do. Training then learns the F0 of the
-    source in minutes instead of days."""
+    """Whether every stage also reads the harmonics of F0, so that the decoder need not learn to synthesise F0. HiFi-VC
+    does not do this."""
     final_slope: float = 0.01
     """Slope of the leaky ReLU before the last convolution; 0.01, that of HiFi-GAN, is an assumption."""
 
@@ -252,6 +252,12 @@ class HiFiVCConfig:
                 f"The product of pitch_encoder.strides {encoder.strides} is {encoder.downsampling}; it should be "
                 f"{content.hop_length * PITCH_RATE / content.mel.sample_rate:g}, the values of F0 per content frame."
             )
+        if self.decoder.harmonic_source and self.decoder.hop_length % encoder.downsampling:
+            raise ConfigError(
+                f"decoder.harmonic_source is True, and the product of decoder.upsample_rates is "
+                f"{self.decoder.hop_length}; it should then be a multiple of {encoder.downsampling}, the values of F0 "
+                "per content frame."
+            )
         if self.decoder.fusion == "sum" and encoder.channels != self.decoder.pre_channels:
             raise ConfigError(
                 f"pitch_encoder.channels is {encoder.channels}; it should be decoder.pre_channels, "
@@ -276,7 +282,8 @@ class HiFiVCConfig:
 
 
 PRESETS: dict[str, HiFiVCConfig] = {
-    "full": HiFiVCConfig(),
+    # The released code computes F0 with Praat, which this tracker follows. pYIN is several times slower.
+    "full": HiFiVCConfig(pitch=PitchConfig("autocorrelation")),
     "tiny": HiFiVCConfig(
         content=ConformerConfig(
             layers=4, dim=96, heads=4, feed_forward=384, kernel_size=15, subsampling_channels=96, attention_dropout=0.0

@@ -118,13 +118,13 @@ class Decoder(Module):
         **Raises:** `ShapeError` if a shape does not match the configuration or the batch of `content`.
         """
         self._check(content, pitch_code, speaker)
-        signals = None
-        if self.source is not None and pitch_code is not None:
-            kept = pitch_code[..., self.pitch_channels :]
-            signals = self.source(kept.reshape(*kept.shape[:-2], -1, 3))
-            pitch_code = pitch_code[..., : self.pitch_channels]
         length = None if length is None else jnp.asarray(length)
         mask = valid_frames(length, content.shape[-2], content.shape[:-2])
+        signals = None
+        if self.source is not None and pitch_code is not None:
+            kept = zero_unless(mask, pitch_code[..., self.pitch_channels :])
+            signals = self.source(kept.reshape(*kept.shape[:-2], -1, 3))
+            pitch_code = pitch_code[..., : self.pitch_channels]
         content = zero_unless(mask, content)
         if self.input_norm is not None:
             content = zero_unless(mask, self.input_norm(content))

@@ -17,9 +17,9 @@ _SMALLEST_SINE = 1e-3
 class HarmonicSource(Module):
     """All harmonics of F0 up to the Nyquist frequency, as an input of every stage of the decoder.
 
-    The signal has a power of 1 in voiced frames, and is 0 in unvoiced ones. A strided convolution per stage brings it
-    to the sample rate of the stage. It is not part of HiFi-VC; the idea is that of neural source-filter models (arXiv
-    1904.12088), with a fixed sum of harmonics.
+    The signal has a power of 1 in voiced frames, and is 0 in unvoiced ones and for F0 above the Nyquist frequency. A
+    strided convolution per stage brings it to the sample rate of the stage. It is not part of HiFi-VC; the idea is that
+    of neural source-filter models (arXiv 1904.12088), with a fixed sum of harmonics.
     """
 
     convs: list[Conv1d]
@@ -64,5 +64,5 @@ class HarmonicSource(Module):
         sine = jnp.sin(angle)
         small = jnp.abs(sine) < _SMALLEST_SINE
         total = (jnp.sin((2 * count + 1) * angle) / jnp.where(small, jnp.float32(1), sine) - 1) / 2
-        total = jnp.where(small, count, total) * jnp.sqrt(2 / count)
+        total = jnp.where(small, count, total) * jnp.sqrt(2 / jnp.maximum(count, 1))
         return (total * voiced).reshape(*pitch.shape[:-2], -1, 1)

@@ -199,7 +199,7 @@ def encode_content(
 
 
 def pitch_code(
-    encoder: PitchEncoder, pitch: Float32[np.ndarray, "2 subframes"], *, block: int = _BLOCK
+    encoder: PitchEncoder, pitch: Float32[np.ndarray, "rows subframes"], *, block: int = _BLOCK
 ) -> Float32[np.ndarray, "frames channels"]:
     """The output of the pitch encoder, of which at most `block` frames are computed at once.
 
@@ -211,8 +211,6 @@ def pitch_code(
     if frames <= block:
         padded = _stacked([pitch.T], ratio * bucket_size(frames, block))[0]
         return np.asarray(_encode_pitch(encoder, jnp.asarray(padded), jnp.asarray(frames, jnp.int32)))[:frames]
-    if encoder.keeps_input and encoder.config.instance_norm:
-        raise ConfigError("instance_norm is True; it should be False with a harmonic source and long recordings.")
     windows = list(plan_windows(frames, block, _pitch_context(encoder.config)))
     strides = [conv.stride for conv in encoder.convs]
 
@@ -231,11 +229,11 @@ def pitch_code(
     moments: tuple[Array, ...] = ()
     while encoder.config.instance_norm and len(moments) < len(strides):
         moments = (*moments, jnp.asarray(_moments(part for _, part in blocks(moments))))
-    width = encoder.config.channels + (3 * ratio if encoder.keeps_input else 0)
-    code = np.empty((frames, width), np.float32)
+    channels = encoder.config.channels
+    code = np.empty((frames, channels), np.float32)
     for window, part in blocks(moments):
-        code[window.keep_from : window.keep_to] = part
-    return code
+        code[window.keep_from : window.keep_to] = part[:, :channels]
+    return np.concatenate([code, pitch.T.reshape(frames, -1)], axis=1) if encoder.keeps_input else code
 
 
 def _moments(parts: Iterator[Float32[np.ndarray, "time channels"]]) -> Float32[np.ndarray, "2 channels"]:
@@ -263,10 +261,10 @@ def _pitch_context(config: PitchEncoderConfig) -> tuple[int, int]:
 
 @eqx.filter_jit
 def _pitch_layers(
-    encoder: PitchEncoder, pitch: Float[Array, "subframes 2"], moments: tuple[Float[Array, "2 channels"], ...]
+    encoder: PitchEncoder, pitch: Float[Array, "subframes rows"], moments: tuple[Float[Array, "2 channels"], ...]
 ) -> Float[Array, "time channels"]:
     """The output of the layer after those whose `moments` are given, before its normalisation, or of the last layer."""
-    x = pitch
+    x = pitch[:, :2]  # without the phase
     for number, conv in enumerate(encoder.convs[: len(moments) + 1]):
         x = jax.nn.leaky_relu(conv(x), encoder.config.slope)
         if number < len(moments):
@@ -277,7 +275,7 @@ def _pitch_layers(
 
 @eqx.filter_jit
 def _encode_pitch(
-    encoder: PitchEncoder, pitch: Float[Array, "subframes 2"], length: Int[Array, ""]
+    encoder: PitchEncoder, pitch: Float[Array, "subframes rows"], length: Int[Array, ""]
 ) -> Float[Array, "frames channels"]:
     return encoder(pitch, length=length)
 

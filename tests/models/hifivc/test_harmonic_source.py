@@ -12,7 +12,8 @@ from jaxvoice.dsp.pitch import pitch_features
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifivc import HiFiVC
 from jaxvoice.models.hifivc.harmonic_source import HarmonicSource
-from jaxvoice.models.hifivc.inference import HiFiVCInference, SourceFeatures
+from jaxvoice.models.hifivc.inference import HiFiVCInference, SourceFeatures, pitch_code
+from jaxvoice.models.hifivc.pitch_encoder import PitchEncoder
 from jaxvoice.models.hifivc.weights import hifivc_shapes
 from jaxvoice.weights import named_arrays
 from tests.models.hifivc.small import SMALL
@@ -89,8 +90,34 @@ def test_the_source_reaches_the_waveform_with_its_f0(network):
         harmonic = np.abs(hertz / f0 - np.round(hertz / f0)) < 0.1
         band = (hertz > 100) & (hertz < 4000)
         assert spectrum[band & harmonic].mean() > 3 * spectrum[band & ~harmonic].mean()
-    gradient = eqx.filter_grad(lambda source: jnp.sum(source.signal(jnp.ones((4, 3))) ** 2))(network.decoder.source)
-    assert gradient is not None
+
+
+@pytest.mark.parametrize("f0", [13_000.0, 11_000.0])
+def test_signal_and_gradient_are_finite_near_the_nyquist_frequency(f0):
+    source = HarmonicSource([4], [240], sample_rate=24_000, subframe=240, key=jax.random.key(0))
+    pitch = jnp.asarray(pitch_features(np.full(4, f0), phase=True).T)
+    found = np.asarray(source.signal(pitch))
+    assert np.isfinite(found).all() and (found.std() > 0.5) == (f0 < 12_000)
+    gradient = jax.grad(lambda pitch: jnp.sum(source.signal(pitch) ** 2))(pitch)
+    assert np.isfinite(gradient).all()
+
+
+def test_samples_do_not_depend_on_the_pitch_of_padding():
+    network = HiFiVC(MODEL, key=jax.random.key(0))
+    pitch = np.array(pitch_features(np.full(40, 200.0), phase=True).T)
+    other = pitch.copy()
+    other[24:, 0] = np.log(350)
+    decode = eqx.filter_jit(lambda pitch: network.decode(jnp.zeros((10, 8)), pitch, jnp.zeros(5), length=6))
+    first, second = (np.asarray(decode(jnp.asarray(values)))[: 6 * 960] for values in (pitch, other))
+    np.testing.assert_array_equal(first, second)
+    assert first.std() > 1e-3
+
+
+def test_blocks_do_not_change_a_pitch_code_with_norms():
+    encoder = PitchEncoder(SMALL.pitch_encoder, keeps_input=True, key=jax.random.key(0))
+    pitch = pitch_features(150 + 30 * np.sin(np.arange(280) / 20), phase=True)
+    expected = eqx.filter_jit(encoder)(jnp.asarray(pitch.T))
+    np.testing.assert_allclose(pitch_code(encoder, pitch, block=32), expected, rtol=0, atol=2e-5)
 
 
 def test_names_shapes_and_errors():
@@ -98,3 +125,8 @@ def test_names_shapes_and_errors():
     assert hifivc_shapes(MODEL) == {name: array.shape for name, array in named_arrays(network).items()}
     with pytest.raises(ConfigError, match=r"decoder\.harmonic_source needs F0"):
         replace(MODEL, pitch_encoder=None)
+    rates = replace(MODEL.decoder, upsample_rates=(21, 42), upsample_kernel_sizes=(63, 84))
+    mel = replace(MODEL.mel, sample_rate=22_050)
+    with pytest.raises(ConfigError, match=r"is 882; it should then be a multiple of 4, the values of F0 per"):
+        replace(MODEL, decoder=rates, mel=mel)
+    replace(MODEL, decoder=replace(rates, harmonic_source=False), mel=mel)
