@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 
 from jaxvoice.data.atomic_folders import atomic_folder, cache_folder, remove_folder
 from jaxvoice.data.store import Column, Store, audio_of, read_columns, write_columns
+from jaxvoice.data.utterances import Utterance, map_utterances
 from jaxvoice.errors import DataError
 
 _ABOUT = "about.json"
@@ -27,6 +28,7 @@ def computed_column(
     identity: str,
     dtype: DTypeLike = np.float16,
     cache: str | Path | None = None,
+    threads: int | None = 1,
     progress: bool = False,
 ) -> Column:
     """The column `name` of `store`, whose row i is `function(i)`, computed once and memory-mapped.
@@ -42,6 +44,7 @@ def computed_column(
     - `dtype`: the type in which the column is stored, by default float16.
     - `cache`: the folder of the column; by default a folder in the user's cache folder, one for each set of recordings
         and identity.
+    - `threads`: the number of threads that call `function`; `None` is the number of processors, at most 8.
     - `progress`: whether to show a progress bar on standard error.
 
     **Raises:** `DataError` if the folder `cache` contains the column of another identity or of other recordings, if it
@@ -55,7 +58,7 @@ def computed_column(
         return found
     try:
         with atomic_folder(folder) as making:
-            rows = _rows(store, name, function, dtype, progress)
+            rows = _rows(store, name, function, dtype, threads, progress)
             write_columns(making, ({name: row} for row in rows))
             (making / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
     except OSError as failure:
@@ -96,21 +99,26 @@ def _read(folder: Path, about: dict[str, str]) -> Column | None:
 
 
 def _rows(
-    store: Store, name: str, function: Callable[[int], Shaped[np.ndarray, "..."]], dtype: DTypeLike, progress: bool
+    store: Store,
+    name: str,
+    function: Callable[[int], Shaped[np.ndarray, "..."]],
+    dtype: DTypeLike,
+    threads: int | None,
+    progress: bool,
 ) -> Iterator[Shaped[np.ndarray, "..."]]:
-    from tqdm import tqdm
+    rows = {utterance.id: row for row, utterance in enumerate(store.corpus.utterances)}
 
-    for row, utterance in enumerate(
-        tqdm(store.corpus.utterances, desc=f"computing {name}", unit="file", disable=None if progress else True)
-    ):
+    def compute(utterance: Utterance) -> Shaped[np.ndarray, "..."]:
         with np.errstate(over="ignore"):
-            value = np.asarray(function(row)).astype(dtype)
+            value = np.asarray(function(rows[utterance.id])).astype(dtype)
         if not np.isfinite(value).all():
             raise DataError(
                 f"The {name} of {utterance.id} contain NaN or infinity as {np.dtype(dtype).name}; check the recording "
                 f"{utterance.audio} and the model."
             )
-        yield value
+        return value
+
+    return map_utterances(compute, store.corpus.utterances, threads, f"computing {name}" if progress else None)
 
 
 def _recordings(store: Store) -> str:

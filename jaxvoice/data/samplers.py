@@ -177,7 +177,8 @@ class SpeakerBalanced:
         members = list(rows_of_speakers(store.corpus).values())
         if len(members) < self.speakers:
             raise DataError(
-                f"speakers is {self.speakers}; it should be at most {len(members)}, the number of speakers of the store."
+                f"speakers is {self.speakers}; it should be at most {len(members)}, the number of speakers in the "
+                "store."
             )
         batches_per_round = len(members) // self.speakers
         round_of = _cache_last(lambda seed, epoch, number: permutation(len(members), seed, _SPEAKERS, epoch, number))

@@ -1,5 +1,6 @@
 """Checks of the arguments of pipelines: mel spectrograms, audio, conditioning vectors, texts, phonemes, numbers."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32
 
+from jaxvoice.config import format_value
 from jaxvoice.dsp.contract import check_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, ConfigError, MelError, ShapeError, TextError
@@ -189,3 +191,19 @@ def check_number_from_zero(name: str, value: Any, hint: str) -> None:
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not number or not 0 <= value < float("inf"):
         raise ConfigError(f"{name} is {value!r}; it should be a finite number of at least 0. {hint}")
+
+
+def window_frames(piece: float, overlap: float, frame_seconds: float) -> tuple[int, int]:
+    """`piece` and `overlap` in seconds as numbers of frames.
+
+    **Raises:** `ConfigError` for values that are not finite numbers, an `overlap` below 0, or a `piece` that is not
+    longer than twice `overlap`.
+    """
+    finite = all(isinstance(value, int | float) and math.isfinite(value) for value in (piece, overlap))
+    frames = (round(piece / frame_seconds), round(overlap / frame_seconds)) if finite else (0, 0)
+    if not finite or overlap < 0 or frames[0] <= 2 * frames[1]:
+        raise ConfigError(
+            f"piece is {format_value(piece)} s and overlap is {format_value(overlap)} s; overlap should be at least 0, "
+            "and piece finite and more than twice as long."
+        )
+    return frames

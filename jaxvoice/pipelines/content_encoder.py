@@ -12,19 +12,19 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Float32, Int, Int32
 
-from jaxvoice.dsp.framing import bucket_size
+from jaxvoice.dsp.framing import Window, bucket_size, equal_size_batches, plan_windows
 from jaxvoice.dsp.nemo_mel import bucketed_nemo_log_mel
 from jaxvoice.dsp.resampling import resample
 from jaxvoice.errors import AudioError, CheckpointError, ConfigError
-from jaxvoice.models.conformer.config import SUBSAMPLING, ConformerConfig
+from jaxvoice.models.conformer.config import OVERLAP, PIECE, SUBSAMPLING, ConformerConfig
 from jaxvoice.models.conformer.family import FAMILY
 from jaxvoice.models.conformer.network import Conformer, ConformerOutput, fold_batch_norm, mask_padding
 from jaxvoice.models.conformer.weights import content_identity
-from jaxvoice.pipelines.argument_checks import validate_audio
+from jaxvoice.pipelines.argument_checks import validate_audio, window_frames
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
 from jaxvoice.weights.array_names import named_arrays
 
-_SMALLEST, _LARGEST = 64, 2**20  # mel frames of the shortest and the longest compiled program
+_SMALLEST = 64  # mel frames of the shortest compiled program
 _BATCH_FRAMES = 4096  # mel frames of a batch
 
 Features = Float32[np.ndarray, "channels frames"]
@@ -36,24 +36,32 @@ class ContentEncoder:
     Recordings are padded to few lengths, so that few programs are compiled. Padding and batches do not change the
     result. Frame t of the features belongs to the time `t * frame_seconds`.
 
-    **Attributes:** `network` (with its running statistics) and `config`.
+    Recordings of at most `piece` seconds are encoded whole. The time and memory of attention grow with the square of
+    the length, so longer ones are encoded in windows of `piece` seconds, of which `overlap` seconds at each inner end
+    are discarded. Their features differ from those of the whole recording; see `docs/voice_conversion.md`.
+
+    **Attributes:** `network` (with its running statistics), `config`, `piece` and `overlap` in seconds.
     """
 
-    def __init__(self, network: Conformer, config: ConformerConfig):
-        """**Arguments:** `network`, which contains its running statistics, and its configuration.
+    def __init__(self, network: Conformer, config: ConformerConfig, *, piece: float = PIECE, overlap: float = OVERLAP):
+        """**Arguments:** `network`, which contains its running statistics, and its configuration; `piece` and `overlap`
+        in seconds.
 
-        **Raises:** `ConfigError` for a network of another configuration, or without running statistics.
+        **Raises:** `ConfigError` for a network of another configuration, or without running statistics, or if `piece`
+        is not longer than twice `overlap`.
         """
         if network.config != config:
             raise ConfigError("The network has another configuration than config; pass the configuration it has.")
         self.network, self.config = network, config
+        self.piece, self.overlap = piece, overlap
+        self._windows = window_frames(piece, overlap, config.frame_seconds)
         self._frozen = fold_batch_norm(mask_padding(network))
 
     @classmethod
-    def load(cls, path: str | Path) -> "ContentEncoder":
+    def load(cls, path: str | Path, *, piece: float = PIECE, overlap: float = OVERLAP) -> "ContentEncoder":
         """Load the encoder at `path`: a model folder, a run folder (its best model), or a Hub id `owner/name`.
 
-        The licence of the weights is printed to stderr if it is known.
+        The other arguments are those of the class. The licence of the weights is printed to stderr if it is known.
 
         **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model; `MissingExtraError` for a Hub id
         without the extra `hub`.
@@ -61,7 +69,7 @@ class ContentEncoder:
         folder = find_model_folder(path)
         network, config = FAMILY.load_network(folder)
         print_notices(folder, FAMILY)
-        return cls(network, config)
+        return cls(network, config, piece=piece, overlap=overlap)
 
     def __repr__(self) -> str:
         return f"ContentEncoder({self.sample_rate} Hz, {self.channels} channels, {self.config.layers} layers)"
@@ -142,26 +150,38 @@ class ContentEncoder:
                 if len(recordings) == 1:
                     raise
                 raise AudioError(f"Recording {number}: {error}") from None
-        groups: dict[int, list[int]] = defaultdict(list)
-        for number, mel in enumerate(mels):
-            groups[max(_SMALLEST, bucket_size(mel.shape[1], _LARGEST))].append(number)
-        outputs: dict[int, ConformerOutput] = {}
-        for size, numbers in groups.items():
-            while numbers:
-                most = max(1, min(len(numbers), _BATCH_FRAMES // size))
-                batch = numbers[: 1 << (most.bit_length() - 1)]  # a power of two keeps the number of programs small
-                del numbers[: len(batch)]
-                padded = np.zeros((len(batch), size, self.config.mel.num_mels), np.float32)
-                for row, number in zip(padded, batch, strict=True):
-                    row[: mels[number].shape[1]] = mels[number].T
-                lengths = np.array([mels[number].shape[1] for number in batch], np.int32)
-                found = jax.tree.map(np.asarray, _run(self._frozen, jnp.asarray(padded), jnp.asarray(lengths)))
-                for row, number in enumerate(batch):
-                    frames = -(-int(lengths[row]) // SUBSAMPLING)
-                    outputs[number] = jax.tree.map(lambda array, row=row, n=frames: array[row, :n], found)
-        if not all(np.isfinite(output.hidden).all() for output in outputs.values()):
+        piece, overlap = self._windows
+        windows = [
+            (number, window)
+            for number, mel in enumerate(mels)
+            for window in plan_windows(-(-mel.shape[1] // SUBSAMPLING), piece, (overlap, overlap))
+        ]
+
+        def part(number: int, window: Window) -> Float32[np.ndarray, "mels frames"]:
+            return mels[number][:, SUBSAMPLING * window.start : SUBSAMPLING * window.stop]
+
+        def size_of(item: tuple[int, Window]) -> int:
+            return max(_SMALLEST, bucket_size(part(*item).shape[1], SUBSAMPLING * piece))
+
+        kept: dict[tuple[int, int], ConformerOutput] = {}
+        for size, batch in equal_size_batches(windows, size_of, lambda size: _BATCH_FRAMES // size):
+            padded = np.zeros((len(batch), size, self.config.mel.num_mels), np.float32)
+            for row, item in zip(padded, batch, strict=True):
+                row[: part(*item).shape[1]] = part(*item).T
+            lengths = np.array([part(*item).shape[1] for item in batch], np.int32)
+            found = jax.tree.map(np.asarray, _run(self._frozen, jnp.asarray(padded), jnp.asarray(lengths)))
+            for row, (number, window) in enumerate(batch):
+                place = slice(window.keep_from - window.start, window.keep_to - window.start)
+                kept[number, window.start] = jax.tree.map(lambda array, r=row, at=place: array[r, at], found)
+        if not all(np.isfinite(output.hidden).all() for output in kept.values()):
             raise CheckpointError("The encoder returned NaN or infinity; its weights are probably damaged.")
-        return [outputs[number] for number in range(len(mels))]
+        places: dict[int, list[int]] = defaultdict(list)
+        for number, start in sorted(kept):
+            places[number].append(start)
+        return [
+            jax.tree.map(lambda *parts: np.concatenate(parts), *(kept[number, start] for start in places[number]))
+            for number in range(len(mels))
+        ]
 
     def _log_mel(self, audio: Any, sample_rate: float | None) -> Float32[np.ndarray, "mels frames"]:
         samples = validate_audio(audio)

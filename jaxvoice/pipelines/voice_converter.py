@@ -25,10 +25,12 @@ from jaxvoice.dsp.pitch import (
 from jaxvoice.dsp.pitch_tracking import RATE as PITCH_RATE
 from jaxvoice.dsp.resampling import resample
 from jaxvoice.errors import AudioError, ConfigError, warn_caller
+from jaxvoice.models.conformer.config import OVERLAP, PIECE
 from jaxvoice.models.hifivc.config import HiFiVCConfig
 from jaxvoice.models.hifivc.family import FAMILY
 from jaxvoice.models.hifivc.inference import HiFiVCInference, SourceFeatures
 from jaxvoice.models.hifivc.network import HiFiVC
+from jaxvoice.pipelines.argument_checks import window_frames
 from jaxvoice.pipelines.recordings import Recording, read_recording, read_recordings, several
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
 from jaxvoice.pipelines.vocoder import Waveform
@@ -56,7 +58,13 @@ class VoiceConverter:
     """
 
     def __init__(
-        self, network: HiFiVC, config: HiFiVCConfig, *, piece: float = 30.0, overlap: float = 2.0, window: int = 128
+        self,
+        network: HiFiVC,
+        config: HiFiVCConfig,
+        *,
+        piece: float = PIECE,
+        overlap: float = OVERLAP,
+        window: int = 128,
     ):
         """**Arguments:** `network` and its configuration `config`; `piece` and `overlap` in seconds; `window`, the
         content frames (40 ms) that are decoded at once. Memory grows with `window` and with the square of `piece`.
@@ -66,14 +74,12 @@ class VoiceConverter:
         """
         self.network, self.config = network, config
         self.piece, self.overlap = piece, overlap
-        seconds = config.content.frame_seconds
-        self._inference = HiFiVCInference(
-            network, config, piece=round(piece / seconds), overlap=round(overlap / seconds), window=window
-        )
+        frames = window_frames(piece, overlap, config.content.frame_seconds)
+        self._inference = HiFiVCInference(network, config, piece=frames[0], overlap=frames[1], window=window)
 
     @classmethod
     def load(
-        cls, path: str | Path, *, piece: float = 30.0, overlap: float = 2.0, window: int = 128
+        cls, path: str | Path, *, piece: float = PIECE, overlap: float = OVERLAP, window: int = 128
     ) -> "VoiceConverter":
         """Load the model at `path`: a model folder, a run folder (its best model), or a Hub id `owner/name`.
 

@@ -128,3 +128,24 @@ def test_loaded_models_have_the_same_identity(encoder, tmp_path):
     loaded = jaxvoice.load(tmp_path)
     assert isinstance(loaded, ContentEncoder) and loaded.identity == encoder.identity
     np.testing.assert_array_equal(loaded.encode(recording(4000)), encoder.encode(recording(4000)))
+
+
+def test_long_recordings_are_encoded_in_windows(reference):
+    whole = pipeline(reference)
+    encoder = ContentEncoder(whole.network, SMALL, piece=1.0, overlap=0.2)
+    audio, short = recording(40_000), recording(9000)
+    found, alone = encoder.encode([audio, short])
+    np.testing.assert_allclose(alone, whole.encode(short), atol=1e-5)
+    assert found.shape == whole.encode(audio).shape
+    mel = bucketed_nemo_log_mel(audio, SMALL.mel, release=SMALL.nemo_release)
+    # Windows of 25 frames, of whose inner ends 5 frames are discarded; the last one ends with the recording.
+    for start, first, last in ((0, 0, 20), (15, 20, 35), (found.shape[1] - 25, 50, found.shape[1])):
+        with torch.no_grad():
+            window = reference.encoder(torch.from_numpy(mel[:, 4 * start : 4 * (start + 25)].T)).numpy()
+        np.testing.assert_allclose(found[:, first:last], window[first - start : last - start].T, atol=1e-5)
+
+
+@pytest.mark.parametrize(("piece", "overlap"), [(4.0, 2.0), (float("inf"), 2.0), (float("nan"), 1.0), (9.0, -1.0)])
+def test_windows_are_checked(encoder, piece, overlap):
+    with pytest.raises(ConfigError, match=rf"^piece is {piece} s and overlap is {overlap} s; overlap should be at"):
+        ContentEncoder(encoder.network, SMALL, piece=piece, overlap=overlap)

@@ -13,6 +13,10 @@ SUBSAMPLING = 4
 # Limits above the sizes of any network of this kind. Damaged or hostile files are rejected before memory is allocated.
 _MOST_LAYERS, _WIDEST = 64, 16384
 
+PIECE, OVERLAP = 30.0, 2.0
+"""Seconds of the longest recording that is encoded whole by default, and of the windows of longer ones; and seconds at
+each inner end of a window that are discarded."""
+
 
 @dataclass(frozen=True)
 class ConformerConfig:

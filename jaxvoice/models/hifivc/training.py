@@ -80,7 +80,7 @@ class TrainingConfig:
     from whole utterances. With `content="computed"`, every step computes them from the crops, whose features differ
     from those of whole utterances.
 
-    `precision` is that of the networks' computation; parameters, norms, mels and losses stay float32. `ema_decay`
+    `precision` is that of the networks' computation; parameters, norms, F0, mels and losses stay float32. `ema_decay`
     keeps a moving average of the weights, which is validated and saved; `None` keeps none.
 
     **Raises:** `ConfigError` for values of the wrong type or range.
@@ -106,7 +106,7 @@ class TrainingConfig:
     content: Literal["stored", "computed"] = "stored"
     """Whether content features are columns of the store, or are computed in every step."""
     precision: Precision = "float32"
-    """Precision of the networks' computation; parameters, mels and losses stay float32."""
+    """Precision of the networks' computation; parameters, F0, mels and losses stay float32."""
     ema_decay: float | None = None
     """Decay per step of the moving average of the weights; None keeps no average."""
     reconstruction_steps: int = 0
@@ -233,7 +233,7 @@ class HiFiVCTask(Task):
             posterior = networks.encode_speaker(reference.astype(precision), length=length)
             audio = networks.decode(
                 self._content(networks, columns).astype(precision),
-                None if pitch is None else pitch.astype(precision),
+                pitch,  # in float32, since bfloat16 rounds log F0 by up to 27 cents
                 posterior.sample(key).astype(precision),
             )
             return (audio[..., 0].astype(jnp.float32), jnp.mean(kl_divergence(posterior))), None

@@ -17,7 +17,7 @@ from jaxvoice.dsp.nemo_mel import nemo_log_mel
 from jaxvoice.errors import ConfigError, DataError
 from jaxvoice.models.conformer import ConformerEncoder, fold_batch_norm
 from jaxvoice.models.hifigan.config import DiscriminatorConfig
-from jaxvoice.models.hifivc import FAMILY
+from jaxvoice.models.hifivc import FAMILY, HiFiVC, features
 from jaxvoice.models.hifivc.features import (
     content_features,
     content_frames,
@@ -77,7 +77,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def store(folder):
-    return training_columns(recordings(6), encoder(), MODEL, identity="test", cache=folder / "content")
+    return training_columns(recordings(6), encoder(), MODEL, identity="test", cache=folder / "columns")
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +107,38 @@ def test_columns_belong_to_the_same_time(store):
 
 
 def test_features_of_another_content_encoder_are_refused(store, folder):
-    again = training_columns(recordings(6), encoder(), MODEL, identity="test", cache=folder / "content")
+    again = training_columns(recordings(6), encoder(), MODEL, identity="test", cache=folder / "columns")
     np.testing.assert_array_equal(again["content"][3], store["content"][3])
     with pytest.raises(DataError, match=r"features of another model .*identity is 'test' instead of 'other'"):
-        training_columns(recordings(6), encoder(), MODEL, identity="other", cache=folder / "content")
+        training_columns(recordings(6), encoder(), MODEL, identity="other", cache=folder / "columns")
+
+
+def test_mels_and_pitch_are_computed_once(store, folder, monkeypatch):
+    for name in ("bucketed_log_mel", "track_pitch"):
+        monkeypatch.setattr(features, name, lambda *args: pytest.fail("it was computed again"))
+    again = training_columns(recordings(6), encoder(), MODEL, identity="test", cache=folder / "columns")
+    for name in ("mel", "pitch"):
+        assert again[name][2].dtype == np.float32
+        np.testing.assert_array_equal(again[name][2], store[name][2])
+    other = replace(MODEL, pitch=replace(MODEL.pitch, ceiling=500.0))
+    with pytest.raises(DataError, match=r"pitch contains features of another model .*500"):
+        training_columns(recordings(6), encoder(), other, identity="test", cache=folder / "columns")
+
+
+def test_long_recordings_are_encoded_in_windows(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(features, "PIECE", 1.0)
+    monkeypatch.setattr(features, "OVERLAP", 0.2)
+    original = features.encode_content
+    monkeypatch.setattr(features, "encode_content", lambda *args: (sizes.append(args[2]), original(*args))[1])
+    speech = np.random.default_rng(0).normal(0, 0.1, 40_000).astype(np.float32)
+    found = content_features(encoder(), speech, MODEL)
+    assert found.shape == (8, content_frames(len(speech), MODEL)) and max(sizes) == 100
+    log, _ = nemo_log_mel(jnp.asarray(speech), MODEL.content.mel, release=MODEL.content.nemo_release)
+    run = eqx.filter_jit(encoder())
+    # Windows of 25 frames, of whose inner ends 5 frames are discarded.
+    np.testing.assert_allclose(found[:, :20], run(log[:, :100].T)[:20].T, atol=2e-4)
+    np.testing.assert_allclose(found[:, 20:35], run(log[:, 60:160].T)[5:20].T, atol=2e-4)
 
 
 def test_pitch_of_a_frame_is_packed_into_channels():
@@ -169,6 +197,21 @@ def test_steps_lower_the_loss_and_have_a_warmed_up_divergence(batches):
     assert int(state.counters.step) == 12
 
 
+def test_pitch_stays_in_float32(batches, monkeypatch):
+    found = []
+
+    def decode(self, content, pitch, speaker, **options):
+        found.append((content.dtype, pitch.dtype))
+        return original(self, content, pitch, speaker, **options)
+
+    original = HiFiVC.decode
+    monkeypatch.setattr(HiFiVC, "decode", decode)
+    task = HiFiVCTask(replace(CONFIG, precision="bfloat16"), encoder(), steps_per_epoch=3)
+    state = eqx.filter_eval_shape(task.init, key=jax.random.key(0))
+    eqx.filter_eval_shape(lambda state: task.step(state, batches[0], key=jax.random.key(0), phase=0), state)
+    assert set(found) == {(jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32))}
+
+
 @pytest.mark.slow
 def test_step_with_discriminators_updates_all_networks(batches):
     task, state, step = compiled(CONFIG, 1)
@@ -205,7 +248,9 @@ def test_gradient_of_the_divergence_reaches_the_speaker_encoder(batches):
 @pytest.mark.slow
 def test_computed_content_is_frozen_and_has_no_optimiser_state(folder):
     config = replace(CONFIG, content="computed")
-    store = training_columns(recordings(4), encoder(), MODEL, identity="test", computed_content=True)
+    store = training_columns(
+        recordings(4), encoder(), MODEL, identity="test", computed_content=True, cache=folder / "speech"
+    )
     with Loader(store, training_sampler(config, store, 2)) as loader:
         batch = next(loader)
     speech = unpack_speech(jnp.asarray(batch.columns["speech"]))
