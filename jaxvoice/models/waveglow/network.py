@@ -6,7 +6,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
-from jax import numpy as jnp
+from jax import lax, numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxvoice import dissect
@@ -99,7 +99,7 @@ class WaveGlow(Module):
         early, x = noise[..., :-last], noise[..., -last:]
         for k in reversed(range(config.flows)):
             half = x.shape[-1] // 2
-            shift, log_scale = self._coupling(k, x[..., :half], condition, mask)
+            shift, log_scale = self._coupling(k, x[..., :half], _after(x, condition), mask)
             x = jnp.concatenate([x[..., :half], (x[..., half:] - shift) * jnp.exp(-log_scale)], -1)
             x = self.convinv[k].reverse(x)
             if k in config.early_outputs:
@@ -189,6 +189,19 @@ class WaveGlow(Module):
             raise ShapeError(
                 f"The shape of mel is {mel.shape}; it should be (*batch, frames, {mels}), with at least one frame."
             )
+
+
+def _after(x: Array, condition: Array) -> Array:
+    """`condition`, which nothing can be computed from before `x`.
+
+    Otherwise XLA projects the condition for all flows first, which takes twelve times the memory. Its CPU backend
+    removes `lax.optimization_barrier`. There, the condition is multiplied by a one that depends on `x`: the product of
+    two consecutive integers is even, which XLA does not know.
+    """
+    if jax.default_backend() != "cpu" or x.size == 0:
+        return lax.optimization_barrier((x, condition))[1]
+    number = lax.bitcast_convert_type(lax.stop_gradient(x).reshape(-1)[0].astype(jnp.float32), jnp.int32)
+    return condition * (1 - ((number * (number + 1)) & 1)).astype(condition.dtype)
 
 
 def negative_log_likelihood(latents: WaveGlowLatents, *, sigma: float = 1.0) -> Float[Array, "*batch"]:
