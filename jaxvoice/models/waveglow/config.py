@@ -108,8 +108,10 @@ class WaveGlowConfig:
 PRESETS: dict[str, WaveGlowConfig] = {
     "256channels": WaveGlowConfig(),
     "512channels": dataclasses.replace(WaveGlowConfig(), channels=512),
-    # Conditions are most of the products of a small network, so it has few layers with wide kernels and dilations.
-    "tiny": WaveGlowConfig(flows=6, group=16, early_every=3, early_size=4, layers=5, channels=48),
+    # The condition of each layer is most of the products of a small network, so it has few layers with wide kernels.
+    "tiny": WaveGlowConfig(
+        flows=6, group=16, early_every=3, early_size=4, layers=3, channels=64, kernel_size=7, upsample_kernel=512
+    ),
 }
 """The released sizes, 256 channels and 512 as in the paper, and `tiny`, for training on a CPU for ten minutes."""
 
