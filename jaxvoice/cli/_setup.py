@@ -46,10 +46,16 @@ def use_compilation_cache() -> None:
 
 
 @contextlib.contextmanager
-def printed_warnings() -> Iterator[None]:
-    """A context that prints its `JaxvoiceWarning`s as single lines on stderr when it ends without an error."""
+def printed_warnings(shown: set[str] | None = None) -> Iterator[None]:
+    """A context that prints its `JaxvoiceWarning`s as single lines on stderr when it ends without an error.
+
+    Warnings in `shown` are not printed, and those that are printed are added to it.
+    """
+    shown = set() if shown is None else shown
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", JaxvoiceWarning)
         yield
-    for warning in caught:
-        print_message("warning", warning.message)
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        if text not in shown:
+            print_message("warning", text)
+            shown.add(text)

@@ -49,7 +49,7 @@ class Convert:
         if len(self.paths) < 2:
             raise ConfigError(
                 f"The number of paths is {len(self.paths)}; it should be at least 2: one or more SOURCE, followed by "
-                "OUTPUT."
+                "OUTPUT. Write them before --voice, which takes all paths that follow it."
             )
         *given, output = self.paths
         outputs, pitch = output_files(_audio_files(given), output), self.pitch_option()
@@ -57,11 +57,13 @@ class Convert:
         from jaxvoice.pipelines.sources import load_with_method
 
         converter = load_with_method(self.model, "encode_voice", "a voice conversion model")
-        with printed_warnings():
+        shown: set[str] = set()
+        with printed_warnings(shown):
+            converter.check_pitch(pitch)
             voice = read_voice(converter, self.voice)
 
         def convert(path: Path) -> "Iterator[np.ndarray]":
-            with printed_warnings():
+            with printed_warnings(shown):
                 return converter.convert_chunks(path, voice, pitch=pitch)
 
         return convert_files(outputs, output, convert, converter.sample_rate, subtype=self.subtype, debug=self.debug)
@@ -87,17 +89,22 @@ class Convert:
 def read_voice(converter: Any, paths: Sequence[Path]) -> "Voice":
     """The voice of recordings, computed by the pipeline `converter`, or that of one voice file.
 
-    **Raises:** `ConfigError` for a voice file among several paths; otherwise as `encode_voice` and
-    `Voice.load`.
+    **Raises:** `ConfigError` for a folder, for a voice file among several paths, or for the voice of another model;
+    otherwise as `encode_voice` and `Voice.load`.
     """
     from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
 
+    folder = next((path for path in paths if path.is_dir()), None)
+    if folder is not None:
+        raise ConfigError(f"--voice contains {folder}, a folder; pass recordings of the voice, or one voice file.")
     files = [path for path in paths if path.suffix.lower() == VOICE_SUFFIX]
     if not files:
         return converter.encode_voice(list(paths))
     if len(paths) > 1:
         raise ConfigError(f"--voice contains {files[0]} and other files; pass one voice file, or recordings.")
-    return Voice.load(files[0])
+    voice = Voice.load(files[0])
+    converter.check_voice(voice)
+    return voice
 
 
 def _audio_files(paths: Sequence[Path]) -> list[Path]:

@@ -191,8 +191,8 @@ def _candidates(
 
     strengths = np.full((len(segments), config.candidates), -np.inf)
     frequencies = np.zeros_like(strengths)
-    middle, reach = segments.shape[1] // 2, math.ceil(RATE / config.floor / 2)
-    level = np.abs(centred[:, middle - reach : middle + reach + 1]).max(axis=1)
+    half, reach = segments.shape[1] // 2, math.ceil(RATE / config.floor / 2)
+    level = np.abs(centred[:, half - reach : half + reach + 1]).max(axis=1)
     relative = level * (1 + config.voicing_threshold) / config.silence_threshold
     strengths[:, 0] = config.voicing_threshold + np.maximum(0, 2 - relative)
 

@@ -24,7 +24,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def load(path: str | Path, **options: Any) -> Any:
-    """Load the model at `path` into its pipeline: a `Vocoder` for a vocoder, a `Synthesizer` for text to speech.
+    """Load the model at `path` into its pipeline: for example a `Vocoder`, a `Synthesizer` or a `VoiceConverter`.
 
     **Arguments:** `path`, a model folder, a run folder (its best model), or a Hub id `owner/name` (extra `hub`);
     `options`, keyword arguments of the pipeline's `load`.

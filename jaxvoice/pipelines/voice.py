@@ -1,6 +1,7 @@
 """The voice of a speaker for voice conversion, and its file."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from jaxvoice.config import format_value, from_dict, read_json, to_dict
 from jaxvoice.dsp.pitch import PitchStatistics
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.file_writing import atomic_write
-from jaxvoice.weights.schemas import migrate, with_schema_number
+from jaxvoice.weights.schemas import current_schema, migrate, with_schema_number
 
 VOICE_SUFFIX = ".json"
 """The suffix of voice files."""
@@ -46,6 +47,11 @@ class Voice:
             )
         if not np.isfinite(embedding).all():
             raise ConfigError("Voice.embedding contains NaN or infinity; it should be finite.")
+        seconds, count = self.seconds, self.references
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+            raise ConfigError(f"Voice.seconds is {format_value(seconds)}; it should be a number of at least 0.")
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ConfigError(f"Voice.references is {format_value(count)}; it should be a whole number of at least 1.")
         embedding = embedding.astype(np.float32)
         embedding.flags.writeable = False
         object.__setattr__(self, "embedding", embedding)
@@ -78,7 +84,7 @@ class Voice:
     def load(cls, path: str | Path) -> "Voice":
         """Read the voice that `save` wrote to `path`.
 
-        **Raises:** `CheckpointError` if the file is missing, contains no voice, or has a newer schema; `ConfigError` if
+        **Raises:** `CheckpointError` if the file is missing, contains no voice, or has another schema; `ConfigError` if
         it is damaged.
         """
         path = Path(path)
@@ -87,16 +93,22 @@ class Voice:
         table = read_json(path)
         if not isinstance(table, dict) or table.get("voice") != "hifivc":
             raise CheckpointError(f"{path} contains no voice; pass a file that Voice.save or jaxvoice voice wrote.")
-        table = migrate("voice", table, str(path)).table
+        migrated = migrate("voice", table, str(path))
+        if migrated.schema < current_schema("voice"):
+            raise CheckpointError(
+                f"{path} was written by an older version, which identified models in another way; write it again from "
+                "the recordings with jaxvoice voice."
+            )
+        table = migrated.table
         try:
             return cls(
                 embedding=np.asarray(_list_of_numbers(table["embedding"]), np.float32),
                 pitch=_statistics(table["pitch"], str(path)),
-                seconds=float(table["seconds"]),
-                references=int(table["references"]),
+                seconds=table["seconds"],
+                references=table["references"],
                 model=str(table["model"]),
             )
-        except (KeyError, TypeError, ValueError) as failure:
+        except (KeyError, TypeError, ValueError, OverflowError) as failure:
             raise ConfigError(
                 f"{path} is not a complete voice ({type(failure).__name__}: {failure}); write it again with "
                 "jaxvoice voice."
@@ -104,7 +116,7 @@ class Voice:
 
 
 def _list_of_numbers(value: Any) -> list[float]:
-    if not isinstance(value, list) or not all(isinstance(item, int | float) for item in value):
+    if not isinstance(value, list) or not all(type(item) in (int, float) for item in value):
         raise ConfigError(f"embedding is {format_value(value)}; it should be a list of numbers.")
     return value
 

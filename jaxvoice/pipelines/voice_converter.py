@@ -1,6 +1,7 @@
 """HiFi-VC as a pipeline: speech to the same speech in the voice of a reference recording."""
 
 import hashlib
+import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ from jaxvoice.errors import AudioError, ConfigError, warn_caller
 from jaxvoice.models.conformer.config import OVERLAP, PIECE
 from jaxvoice.models.hifivc.config import HiFiVCConfig
 from jaxvoice.models.hifivc.family import FAMILY
-from jaxvoice.models.hifivc.inference import HiFiVCInference, SourceFeatures
+from jaxvoice.models.hifivc.inference import HiFiVCInference, SourceFeatures, padded_size
 from jaxvoice.models.hifivc.network import HiFiVC
 from jaxvoice.pipelines.argument_checks import window_frames
 from jaxvoice.pipelines.recordings import Recording, read_recording, read_recordings, several
@@ -40,6 +41,12 @@ from jaxvoice.weights.array_names import named_arrays
 Pitch = Literal["match", "keep"] | float
 """What happens to the F0 of the source: mapped to the voice's, kept, or shifted by a number of semitones."""
 
+# The settings that determine a speaker vector besides the weights. A change of these lists needs a schema of voices.
+_SPEAKER_SETTINGS = ("in_channels", "widths", "size", "slope", "pre_conv_padding", "skip_bias", "head_slope", "pooling")
+_MEL_SETTINGS = (
+    *("sample_rate", "n_fft", "hop_length", "win_length", "num_mels", "fmin", "fmax", "mel_scale", "mel_norm", "power"),
+    *("magnitude_floor", "log_floor", "log", "center", "preemphasis", "gain", "offset", "clip"),
+)
 _MOST_SEMITONES = 48
 _TRIM_FRAME, _TRIM_HOP = 2048, 512  # librosa.effects.trim
 
@@ -52,7 +59,7 @@ class VoiceConverter:
     attention grow with the square of the length. The results of windows differ from those of the whole recording; see
     `docs/voice_conversion.md`. The decoder works in windows without such a difference.
 
-    Use it only with the permission of the speaker of the reference, and mark what it makes as synthetic.
+    Use it only with the permission of the speaker of the reference, and mark the results as synthetic.
 
     **Attributes:** `network`, `config`, `piece` and `overlap` in seconds.
     """
@@ -104,8 +111,10 @@ class VoiceConverter:
 
     @cached_property
     def identity(self) -> str:
-        """A hash of the weights of the speaker encoder, which identifies the model of a `Voice`."""
-        digest = hashlib.sha256(f"{self.config.speaker} {self.config.mel}".encode())
+        """A hash of the speaker encoder's settings and weights, which identifies the model of a `Voice`."""
+        settings = [[getattr(self.config.speaker, name) for name in _SPEAKER_SETTINGS],
+                    [getattr(self.config.mel, name) for name in _MEL_SETTINGS]]  # fmt: skip
+        digest = hashlib.sha256(json.dumps(settings).encode())
         for name, array in sorted(named_arrays(self.network.speaker_encoder).items()):
             values = np.asarray(array)
             digest.update(f"{name} {values.dtype} {values.shape}".encode())
@@ -215,11 +224,9 @@ class VoiceConverter:
         """
         if not longest > 0:
             raise ConfigError(f"longest is {longest}; it should be positive.")
-        mel, size = self.config.content.mel, 64
-        sizes = [size]
-        while sizes[-1] * mel.hop_length < min(longest, self.piece) * mel.sample_rate:
-            size = sizes[-1]
-            sizes.append(size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3)
+        mel = self.config.content.mel
+        most = math.ceil(min(longest, self.piece) * mel.sample_rate / mel.hop_length)
+        sizes = sorted({padded_size(frames) for frames in range(1, most + 1)})
         voice = Voice(np.zeros(self.config.speaker.size, np.float32), None, 0.0, 1, self.identity)
         for frames in sizes:
             samples = min((frames - 1) * mel.hop_length, round(self.piece * mel.sample_rate))
@@ -231,12 +238,20 @@ class VoiceConverter:
             voice = Voice.load(voice)
         if not isinstance(voice, Voice):
             return self.encode_voice(voice, sample_rate)
+        self.check_voice(voice)
+        return voice
+
+    def check_voice(self, voice: Voice) -> None:
+        """Raise `ConfigError` unless `voice` was computed by the speaker encoder of this model."""
         if voice.model != self.identity or voice.embedding.shape != (self.config.speaker.size,):
             raise ConfigError(
                 f"The voice was computed by the model {voice.model[:12]}; it should be of this model, "
                 f"{self.identity[:12]}. Compute it again from the recordings with encode_voice (jaxvoice voice)."
             )
-        return voice
+
+    def check_pitch(self, pitch: Pitch) -> None:
+        """Raise `ConfigError` for a `pitch` that `convert` does not accept, and warn about one that has no effect."""
+        _check_pitch(pitch, self.config)
 
     def _reference(self, recording: Recording, top_db: float | None) -> Float32[np.ndarray, " samples"]:
         """The reference at the rate of its mel, trimmed and with a peak of 1."""
@@ -246,7 +261,7 @@ class VoiceConverter:
         least = self.config.minimum_reference
         if len(samples) < least:
             trimmed = f" after trimming at {top_db:g} dB" if top_db is not None else ""
-            hint = ", or pass a larger top_db" if top_db is not None else ""
+            hint = ", or, in Python, pass a larger top_db" if top_db is not None else ""
             raise AudioError(
                 f"{recording.name} is {len(samples) / self.sample_rate:.2f} s long{trimmed}; it should be at least "
                 f"{least / self.sample_rate:.2f} s. Use a longer recording of the speaker{hint}."

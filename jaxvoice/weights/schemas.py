@@ -124,7 +124,10 @@ MIGRATIONS: dict[FileKind, tuple[Migration, ...]] = {
         Migration("family identifies the task, and rank replaces phase in the best model", _with_family),
     ),
     "export": (Migration("exports contain the number of their schema"),),
-    "voice": (Migration("voices contain the number of their schema"),),
+    "voice": (
+        Migration("voices contain the number of their schema"),
+        Migration("the hash of the model is that of named settings and weights; Voice.load refuses older ones"),
+    ),
 }
 """For each kind of file, the steps from schema 0 to 1, from 1 to 2, and so on."""
 

@@ -1,6 +1,7 @@
 """`jaxvoice convert` and `jaxvoice voice`: files, output and exit code."""
 
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,10 +139,21 @@ def test_other_files_are_converted_after_an_error(recordings, model, tmp_path, c
         main(["convert", str(recordings), str(tmp_path / "out"), *options])
 
 
+def test_warning_about_the_pitch_is_printed_once(recordings, tmp_path, capsys):
+    assert CONFIG.pitch_encoder is not None
+    normalising = replace(CONFIG, pitch_encoder=replace(CONFIG.pitch_encoder, instance_norm=True))
+    FAMILY.save_network(tmp_path / "model", random_network(normalising), normalising)
+    options = ("--voice", tmp_path / "ref.wav", "--model", tmp_path / "model", "--pitch", "3")
+    code, _, errors = run(capsys, "convert", recordings, tmp_path / "out", *options)
+    assert code == 0 and sum("a constant shift of F0 has little effect" in line for line in errors) == 1
+
+
 def test_invalid_arguments_are_one_line(recordings, model, tmp_path, capsys):
     source, reference, output = recordings / "a.wav", tmp_path / "ref.wav", tmp_path / "out.wav"
     voice, silent, short = tmp_path / "voice.json", tmp_path / "silent.wav", tmp_path / "short.wav"
     voice.write_text("{}", encoding="utf-8")
+    other = tmp_path / "other.json"
+    Voice(np.zeros(5), None, 1.0, 1, "another").save(other)
     soundfile.write(silent, np.zeros(8000), 16000)
     soundfile.write(short, tone(0.01, 24000), 24000)
     HIFIGAN.save_network(tmp_path / "vocoder", loud_generator(small_config()), small_config())
@@ -159,6 +171,12 @@ def test_invalid_arguments_are_one_line(recordings, model, tmp_path, capsys):
         (("convert", source, output, "--voice", short, "--model", model), "short.wav is 0.01 s long"),
         (("convert", source, output, "--voice", voice, "--model", model), "voice.json contains no voice"),
         (("convert", source, output, "--voice", voice, reference, "--model", model), "pass one voice file"),
+        (
+            ("convert", recordings, tmp_path / "out", "--voice", other, "--model", model),
+            "computed by the model another",
+        ),
+        (("convert", source, output, "--voice", recordings, "--model", model), "sources, a folder; pass recordings"),
+        (("convert", "--model", model, "--voice", reference, source, output), "Write them before --voice"),
         (
             ("convert", source, output, "--voice", reference, "--model", tmp_path / "vocoder"),
             "a voice conversion model",

@@ -178,7 +178,7 @@ def test_voices_are_saved_exactly(voice, tmp_path):
     assert again.embedding.dtype == np.float32 and not again.embedding.flags.writeable
     fields = ("pitch", "seconds", "references", "model")
     assert [getattr(again, name) for name in fields] == [getattr(voice, name) for name in fields]
-    assert json.loads((tmp_path / "voice.json").read_text())["schema"] == 1
+    assert json.loads((tmp_path / "voice.json").read_text())["schema"] == 2
     without = dataclasses.replace(voice, pitch=None)
     without.save(str(tmp_path / "without.json"))
     assert Voice.load(tmp_path / "without.json").pitch is None
@@ -198,12 +198,18 @@ def test_invalid_voice_files(voice, tmp_path):
     table = json.loads(path.read_text())
     for change, error, message in [
         ({"voice": None}, CheckpointError, "contains no voice"),
-        ({"schema": 99}, CheckpointError, "the schema of .* is 99; it should be at most 1"),
+        ({"schema": 99}, CheckpointError, "the schema of .* is 99; it should be at most 2"),
+        ({"schema": 1}, CheckpointError, "written by an older version, .* write it again from the recordings"),
+        ({"embedding": [10**400]}, ConfigError, "is not a complete voice"),
+        ({"embedding": [True, 1.0]}, ConfigError, "it should be a list of numbers"),
+        ({"references": float("inf")}, ConfigError, r"Voice\.references is inf; it should be a whole number"),
+        ({"references": -3}, ConfigError, r"Voice\.references is -3; it should be a whole number of at least 1"),
+        ({"seconds": float("nan")}, ConfigError, r"Voice\.seconds is nan; it should be a number of at least 0"),
         ({"embedding": "abc"}, ConfigError, "embedding is 'abc'; it should be a list of numbers"),
         ({"embedding": [1.0, float("nan")]}, ConfigError, "NaN"),
         ({"embedding": []}, ConfigError, r"shape \(0,\)"),
         ({"pitch": {"median": 5.0}}, ConfigError, "lacks 'spread'"),
-        ({"seconds": None}, ConfigError, "is not a complete voice"),
+        ({"seconds": None}, ConfigError, r"Voice\.seconds is None"),
     ]:
         path.write_text(json.dumps(table | change))
         with pytest.raises(error, match=message):

@@ -96,7 +96,8 @@ PRESETS: dict[str, ConformerConfig] = {
         layers=8, dim=144, heads=4, feed_forward=576, kernel_size=15, subsampling_channels=144, attention_dropout=0.0
     ),
 }
-"""The size of `stt_en_conformer_ctc_large` with 121 million parameters, and a small one for phonemes and few GPUs."""
+"""The size of `stt_en_conformer_ctc_large` with 121 million parameters, and a smaller one with 13 million, for one
+GPU."""
 
 
 def preset(name: str) -> ConformerConfig:

@@ -55,7 +55,7 @@ class Convolution:
 def executed_steps(layers: Mapping[str, Layer]) -> Iterator[Step]:
     """The operators that `forward` of the top module executes, in order. All branches are taken.
 
-    **Raises:** `CheckpointError` for too many operators.
+    **Raises:** `CheckpointError` for too many operators, or calls that are nested too deep.
     """
     pending: list[Iterator[tuple[str, Call]]] = [_calls(layers, "", "forward")]
     count = 0
@@ -66,8 +66,10 @@ def executed_steps(layers: Mapping[str, Layer]) -> Iterator[Step]:
             continue
         path, call = found
         count += 1
-        if count > _MOST_STEPS or len(pending) > _DEEPEST:
+        if count > _MOST_STEPS:
             raise CheckpointError(f"The archive executes more than {_MOST_STEPS} operators, which is the maximum.")
+        if len(pending) > _DEEPEST:
+            raise CheckpointError(f"The modules of the archive call each other more than {_DEEPEST} levels deep.")
         if call.kind == "module":
             pending.append(_calls(layers, call.name, call.method))
         else:

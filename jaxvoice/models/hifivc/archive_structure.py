@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-from jaxvoice.config import from_dict, to_dict
+from jaxvoice.config import format_value, from_dict, to_dict
 from jaxvoice.dsp.mel_config import NemoMelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.conformer.weights import geometry
@@ -86,8 +86,13 @@ class ArchiveStructure(ArchiveParts):
         if norm is not None:
             found["decoder.input_norm"] = norm
         given = self.table.get(LAYERS_KEY, {})
-        for ours, theirs in given.items() if isinstance(given, Mapping) else ():
-            if ours not in found or theirs not in self.layers:
+        if not isinstance(given, Mapping):
+            raise ConfigError(
+                f"{LAYERS_KEY} is {format_value(given)}; it should be an object that maps layers of the model, such as "
+                "decoder.conv_pre, to layers of the archive."
+            )
+        for ours, theirs in given.items():
+            if ours not in found or not isinstance(theirs, str) or theirs not in self.layers:
                 unknown = ours if ours not in found else theirs
                 raise ConfigError(
                     f"{LAYERS_KEY} contains {format_name(str(unknown))}; it should map layers of the model, such as "

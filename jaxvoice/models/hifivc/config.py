@@ -33,7 +33,8 @@ def _check_sizes(config: object, *names: str) -> None:
 class SpeakerVAEConfig:
     """Sizes of the speaker encoder.
 
-    The widths, kernels and the slope are those of the released archive. Whether `pre_conv` pads, whether `conv_skip`
+    The kernels, the slope, and the first and last widths are those of the released archive; the other widths are those
+    of a reimplementation whose author read it. Whether `pre_conv` pads, whether `conv_skip`
     has a bias, and what happens between the blocks and the heads, are assumptions.
 
     **Raises:** `ConfigError` for values of the wrong type or range.
@@ -115,7 +116,7 @@ class PitchEncoderConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Sizes of the decoder. The defaults are those of the released archive as far as they are known.
+    """Sizes of the decoder. The defaults are those of a reimplementation whose author read the released archive.
 
     The kernel and width of `conv_pre`, `input_norm` and `final_slope` are assumptions.
 

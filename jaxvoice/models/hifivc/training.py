@@ -150,7 +150,8 @@ class HiFiVCState(eqx.Module):
 
     counters: Counters
     networks: Learner[HiFiVC]
-    """Speaker encoder, pitch encoder and decoder. A content encoder that is computed in the step is frozen."""
+    """Speaker encoder, pitch encoder and decoder; with `content="computed"`, also the content encoder, which is
+    frozen."""
     discriminators: Learner[Discriminators]
     """`model_state` contains the vectors of spectral norm."""
 

@@ -20,8 +20,8 @@ from jaxvoice.training.task import Sample, ValidationResult
 
 METRICS = MappingProxyType(
     {
-        "mel_l1": "mean absolute difference of log-mels of held-out utterances of training speakers, with another "
-        "utterance as reference",
+        "mel_l1": "mean absolute difference of log-mels of held-out utterances of training speakers, with the "
+        "next utterance of the speaker as reference, or the same one if there is no other",
         "mel_l1_unseen": "the same for speakers that have no part in training",
     }
 )

@@ -218,6 +218,8 @@ def test_configuration_beside_the_archive_has_precedence(tmp_path):
     for table, message in (
         ({"encoder": {}}, "json has an unknown key 'encoder'; known keys are content, speaker"),
         ({"speaker": {"width": 3}}, "speaker has an unknown key 'width'"),
+        ({"layers": []}, r"layers is \[\]; it should be an object"),
+        ({"layers": {"decoder.conv_pre": ["x"]}}, "it should map layers of the model"),
         ({"layers": {"decoder.up": "x"}}, "layers contains decoder.up; it should map layers of the model"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(table), encoding="utf-8")
