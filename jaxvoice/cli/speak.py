@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -50,7 +50,11 @@ class Speak:
     mode: Literal["default", "compat"] = "default"
     """How the text is read; compat follows lj_speech.py of LJ-Speech-aligned."""
     seed: int = 0
-    """Seed of the initial phases of Griffin-Lim."""
+    """Seed of the initial phases of Griffin-Lim, or of the noise of a WaveGlow vocoder."""
+    sigma: float | None = None
+    """Standard deviation of the noise of a WaveGlow vocoder; by default 0.75."""
+    denoise: float | None = None
+    """Strength of the denoiser of a WaveGlow vocoder; by default 0.04; 0 disables it."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -62,7 +66,9 @@ class Speak:
         from jaxvoice.data import write_wav
         from jaxvoice.pipelines.sources import load_with_method
 
-        options = {} if self.vocoder is None else {"vocoder": self.vocoder}
+        options: dict[str, Any] = {} if self.vocoder is None else {"vocoder": self.vocoder}
+        if self.vocoder_options():
+            options["vocoder_options"] = self.vocoder_options()
         with printed_warnings():
             synthesizer = load_with_method(self.model, "speak", "a text-to-speech model", **options)
             speech = self.synthesize(synthesizer, text)
@@ -79,10 +85,11 @@ class Speak:
     def check(self, text: str) -> None:
         """Check what does not depend on the model, before it is loaded.
 
-        **Raises:** `ConfigError` for a speed or seed out of range; `TextError` for a text that is in another script or
-        contains nothing to pronounce, no phonemes, or a file of custom words that cannot be read.
+        **Raises:** `ConfigError` for numbers out of range, or options of a vocoder without a vocoder; `TextError` for a
+        text that is in another script or contains nothing to pronounce, no phonemes, or a file of custom words that
+        cannot be read.
         """
-        from jaxvoice.pipelines.argument_checks import check_seed, validate_phonemes
+        from jaxvoice.pipelines.argument_checks import check_number_from_zero, check_seed, validate_phonemes
         from jaxvoice.pipelines.synthesizer import check_speed
         from jaxvoice.text import ALIGNED, pronounce
         from jaxvoice.text.custom_words import read_utf8_file
@@ -91,6 +98,10 @@ class Speak:
 
         check_speed(self.speed)
         check_seed(self.seed)
+        for name, value in self.vocoder_options().items():
+            check_number_from_zero(name, value, f"Pass another --{name}.")
+            if self.vocoder is None:
+                raise ConfigError(f"--{name} is an option of a vocoder; pass --vocoder, or omit --{name}.")
         if self.custom_words is not None:
             read_utf8_file(self.custom_words)
         if self.phonemes:
@@ -100,6 +111,11 @@ class Speak:
         in_braces, rest = extract_braces(fold_to_ascii(text))
         if not in_braces and not any(character.isalnum() for character in rest):
             pronounce(text, mode=self.mode)
+
+    def vocoder_options(self) -> dict[str, float]:
+        """The options of the vocoder in the command line."""
+        given = {"sigma": self.sigma, "denoise": self.denoise}
+        return {name: value for name, value in given.items() if value is not None}
 
     def synthesize(self, synthesizer: "Synthesizer", text: str) -> "Speech":
         """The speech of the text or the phonemes."""

@@ -37,6 +37,12 @@ class Vocode:
     """Samples of the WAV file: 16-bit integers or 32-bit floats."""
     cond: Path | None = None
     """.npy conditioning vector, for models that take one."""
+    sigma: float | None = None
+    """Standard deviation of the noise of a WaveGlow vocoder; by default 0.75."""
+    denoise: float | None = None
+    """Strength of the denoiser of a WaveGlow vocoder; by default 0.04; 0 disables it."""
+    seed: int | None = None
+    """Seed of the noise of a WaveGlow vocoder; by default 0."""
     no_check: bool = False
     """Do not check the scale of mel spectrograms."""
     debug: bool = False
@@ -49,8 +55,10 @@ class Vocode:
         from jaxvoice.pipelines import Vocoder
 
         vocoder = Vocoder.load(self.model)
-        vocoder.check_options([] if self.cond is None else ["cond"])
-        options = {} if self.cond is None else {"cond": _read_vector(self.cond)}
+        options = self.options()
+        vocoder.check_options(options)
+        if self.cond is not None:
+            options["cond"] = _read_vector(self.cond)
         return convert_files(
             outputs,
             self.paths[-1],
@@ -59,6 +67,11 @@ class Vocode:
             subtype=self.subtype,
             debug=self.debug,
         )
+
+    def options(self) -> dict[str, Any]:
+        """The options of `synthesize` in the command line, with the path of the conditioning vector."""
+        given = {name: getattr(self, name) for name in ("cond", "sigma", "denoise", "seed")}
+        return {name: value for name, value in given.items() if value is not None}
 
     def vocode(self, vocoder: "Vocoder", path: Path, options: dict[str, Any]) -> "np.ndarray":
         """The audio of one file; `options` of `synthesize`."""

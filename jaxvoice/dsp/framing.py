@@ -90,8 +90,20 @@ def bucket_size(frames: int, largest: int) -> int:
     """The smallest of 16, 24, 32, 48, 64, 96, ... that is at least `frames`, or `largest` if that is smaller."""
     size = _SMALLEST
     while size < frames:
-        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
+        size = _following(size)
     return min(size, largest)
+
+
+def longest_bucket(frames: int, largest: int) -> int:
+    """The largest of 16, 24, 32, 48, 64, 96, ... that is at most `frames` and `largest`, or `frames` below 16."""
+    size = _SMALLEST
+    while _following(size) <= min(frames, largest):
+        size = _following(size)
+    return min(size, frames)
+
+
+def _following(size: int) -> int:
+    return size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
 
 
 def equal_size_batches(

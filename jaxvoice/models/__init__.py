@@ -18,6 +18,7 @@ _PACKAGES = (
     "gaussian_tts",
     "conformer",
     "hifivc",
+    "waveglow",
 )
 
 

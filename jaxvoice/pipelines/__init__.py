@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines.vocoder import Vocoder as Vocoder
     from jaxvoice.pipelines.voice import Voice as Voice
     from jaxvoice.pipelines.voice_converter import VoiceConverter as VoiceConverter
+    from jaxvoice.pipelines.waveglow_vocoder import WaveGlowVocoder as WaveGlowVocoder
 
 __getattr__, __dir__ = lazy_imports(
     __name__,
@@ -35,5 +36,6 @@ __getattr__, __dir__ = lazy_imports(
         "vocoder": ("Vocoder",),
         "voice": ("Voice",),
         "voice_converter": ("VoiceConverter",),
+        "waveglow_vocoder": ("WaveGlowVocoder",),
     },
 )

@@ -1,7 +1,7 @@
 """Conversion of a model's mel spectrograms to audio, with a vocoder of the same mel contract or with Griffin-Lim."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,18 @@ class MelToAudio:
         or (1, samples); or `None` for Griffin-Lim. If a function has an attribute `mel` that is a `MelConfig`, this is
         the mel contract of its input.
     - `contract`: the mel contract of the spectrograms.
+    - `options`: keyword arguments of the vocoder's `synthesize`, such as `sigma`.
 
     The frames of a vocoder with HiFi-GAN's contract (`center=False`) are half a hop later than those of a model with
     WaveGlow's contract (`center=True`). For these two, frame `m` of the vocoder's input is the mean of the log-mel
     frames `m` and `m + 1`, and the last frame is unchanged. This is an approximation; its error is half that of passing
     the frames unchanged.
 
-    **Raises:** `MelError`, listing the differences, if the vocoder reads another mel contract. Warns with
-    `JaxvoiceWarning` if frames are averaged.
+    **Raises:** `MelError`, listing the differences, if the vocoder reads another mel contract; `ConfigError` for
+    options that the vocoder does not have. Warns with `JaxvoiceWarning` if frames are averaged.
     """
 
-    def __init__(self, vocoder: AnyVocoder, contract: MelConfig):
+    def __init__(self, vocoder: AnyVocoder, contract: MelConfig, options: Mapping[str, Any] | None = None):
         if isinstance(vocoder, str | Path):
             vocoder = Vocoder.load(vocoder)
         if vocoder is not None and not isinstance(vocoder, Vocoder) and not callable(vocoder):
@@ -52,12 +53,20 @@ class MelToAudio:
                 "function from mel to audio, or None for Griffin-Lim."
             )
         self.vocoder = vocoder
+        self._options = dict(options or {})
+        if isinstance(vocoder, Vocoder):
+            vocoder.check_options(self._options)
+        elif self._options:
+            raise ConfigError(
+                f"The vocoder options are {', '.join(self._options)}; there should be none, because only a Vocoder has "
+                "options. Pass a vocoder (--vocoder), or omit them."
+            )
         self._contract = contract
         reads = getattr(vocoder, "mel", None)
         self._averages = isinstance(reads, MelConfig) and _averages_frames(contract, reads)
 
     def __call__(self, mels: Sequence[Mel], *, seed: int = 0) -> list[Waveform]:
-        """Audio of each of `mels`; `seed` is the seed of the initial phases of Griffin-Lim.
+        """Audio of each of `mels`; `seed` is the seed of Griffin-Lim's initial phases, or of the noise of a vocoder.
 
         A `Vocoder` receives all mels as one list, so it can decode them in batches.
 
@@ -73,7 +82,8 @@ class MelToAudio:
         if self.vocoder is None:
             return [_clipped(_griffin_lim(mel, self._contract, seed)) for mel in inputs]
         if isinstance(self.vocoder, Vocoder):
-            waveforms = self.vocoder.synthesize(inputs, check=False)
+            seeded = {"seed": seed} if "seed" in self.vocoder.option_names() else {}
+            waveforms = self.vocoder.synthesize(inputs, check=False, **{**seeded, **self._options})
         else:
             waveforms = (np.array(self.vocoder(mel)) for mel in inputs)  # a function may reuse its buffer
         return [_clipped(self._with_length(audio, mel)) for audio, mel in zip(waveforms, inputs, strict=True)]

@@ -1,7 +1,7 @@
 """Text to speech: text or phonemes to audio, with the mel spectrogram, the durations and the alignment."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +89,7 @@ class Synthesizer:
         config: GaussianTTSConfig,
         vocoder: AnyVocoder = None,
         *,
+        vocoder_options: Mapping[str, Any] | None = None,
         max_phones: int | None = None,
         max_frames: int | None = None,
     ):
@@ -98,16 +99,18 @@ class Synthesizer:
             configuration.
         - `vocoder`: a `Vocoder`, the path or Hub id of one, a function from mel (mels, frames) to audio (samples,), or
             `None` for Griffin-Lim. See `jaxvoice.pipelines.mel_to_audio.MelToAudio` for vocoders of another contract.
+        - `vocoder_options`: keyword arguments of the vocoder's `synthesize`, such as `{"sigma": 0.6}` for a WaveGlow.
         - `max_phones`, `max_frames`: the longest piece that is synthesised at once, by default the number of positions
             of the model. Set them to the longest utterance of its corpus if that is shorter.
 
         **Raises:** `MelError` if the vocoder reads another mel contract than the model's; `ConfigError` for limits
-        above the number of positions; `CheckpointError` if there is no vocoder at the path.
+        above the number of positions, or options that the vocoder does not have; `CheckpointError` if there is no
+        vocoder at the path.
         """
         self.config = config
         self.phone_set = PhoneSet(config.phone_set, config.codes)
         self.acoustic_inference = AcousticInference(model, norms, config, max_phones=max_phones, max_frames=max_frames)
-        self.mel_to_audio = MelToAudio(vocoder, config.mel)
+        self.mel_to_audio = MelToAudio(vocoder, config.mel, vocoder_options)
 
     @classmethod
     def load(
@@ -115,6 +118,7 @@ class Synthesizer:
         path: str | Path,
         vocoder: AnyVocoder = None,
         *,
+        vocoder_options: Mapping[str, Any] | None = None,
         max_phones: int | None = None,
         max_frames: int | None = None,
     ) -> "Synthesizer":
@@ -129,7 +133,15 @@ class Synthesizer:
         folder = find_model_folder(path)
         model, config = FAMILY.load_network(folder)
         print_notices(folder, FAMILY)
-        return cls(model.networks, model.batch_norm, config, vocoder, max_phones=max_phones, max_frames=max_frames)
+        return cls(
+            model.networks,
+            model.batch_norm,
+            config,
+            vocoder,
+            vocoder_options=vocoder_options,
+            max_phones=max_phones,
+            max_frames=max_frames,
+        )
 
     def __repr__(self) -> str:
         vocoder = self.mel_to_audio.vocoder
@@ -185,7 +197,7 @@ class Synthesizer:
             `{HH AH0 L OW1} you`.
         - `speed`: relative speed from 0.1 to 10; 2 is twice as fast.
         - `custom_words`: words and their phonemes, which override the dictionary.
-        - `seed`: seed of the initial phases of Griffin-Lim; a vocoder ignores it.
+        - `seed`: seed of the initial phases of Griffin-Lim, or of the noise of a vocoder that has noise.
         - `mode`: how text is read; see `jaxvoice.text.pronounce`.
 
         **Returns:** a `Speech`, or a list of them.

@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,10 @@ class Vocoder(ABC):
         return tuple(name for name in inspect.signature(cls.synthesize).parameters if name not in _COMMON)
 
     @classmethod
-    def check_options(cls, names: Iterable[str]) -> None:
-        """Raise `ConfigError` for a name that is not one of `option_names`."""
+    def check_options(cls, options: Mapping[str, Any]) -> None:
+        """Raise `ConfigError` for options that `synthesize` does not have, or for invalid values."""
         known = cls.option_names()
-        for name in names:
+        for name in options:
             if name not in known:
                 raise ConfigError(
                     f"{cls.__name__} has no option {name!r}; its options are {', '.join(known) or 'none'}. Omit {name} "

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from jaxvoice.dsp.framing import bucket_size, equal_size_batches, plan_windows
+from jaxvoice.dsp.framing import bucket_size, equal_size_batches, longest_bucket, plan_windows
 
 
 @pytest.mark.parametrize(("size", "context"), [(16, (3, 4)), (16, (0, 0)), (9, (4, 4)), (9, (5, 3))])
@@ -55,3 +55,10 @@ def test_batches_contain_every_item_once_in_powers_of_two():
     ]
     assert sorted(item for _, batch in batches for item in batch) == list(enumerate(items))
     assert all(size == item[1] for size, batch in batches for item in batch)
+
+
+def test_longest_buckets_are_the_buckets_below():
+    sizes = sorted({bucket_size(frames, 10**6) for frames in range(1, 3000)})
+    for frames in range(16, 2000):
+        assert longest_bucket(frames, 10**6) == max(size for size in sizes if size <= frames)
+    assert [longest_bucket(frames, 64) for frames in (1, 15, 63, 64, 500)] == [1, 15, 48, 64, 64]

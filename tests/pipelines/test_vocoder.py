@@ -159,7 +159,9 @@ def test_unknown_options_of_a_pipeline_raise(folders, monkeypatch, capsys):
         ConfigError, match=r"is 'windw'; it should be an option of the pipeline HiFiGANVocoder: window\. Omit"
     ):
         load(folders / "hifigan", windw=3)
-    with pytest.raises(ConfigError, match=r"is 'window'; .* pipeline Synthesizer: vocoder, max_phones, max_frames\."):
+    with pytest.raises(
+        ConfigError, match=r"is 'window'; .* pipeline Synthesizer: vocoder, vocoder_options, max_phones, max_frames\."
+    ):
         load(folders / "tts", window=3)
 
 
