@@ -25,6 +25,7 @@ from jaxvoice.models.waveglow.weights import (
     geometry,
     ignored,
     networks_in,
+    rules_for,
     waveglow_shapes,
 )
 from jaxvoice.weights.archive import Archive
@@ -110,7 +111,8 @@ class WaveGlowLayout(CheckpointLayout):
 
         **Raises:** `CheckpointError` for tensors that are not those of `config`.
         """
-        return divided(plan_export(waveglow_shapes(config), RULES, layout, given, where), config.layers)
+        rules = rules_for(layout.aliases)
+        return divided(plan_export(waveglow_shapes(config), rules, layout, given, where), config.layers)
 
 
 def _choose(prefixes: tuple[str, ...], part: str | None, where: str) -> str:

@@ -46,6 +46,17 @@ RULES: tuple[Rule, ...] = (
 )
 """Rules for all layers, which keep torch's layout. Layers of older files are joined before: see `older_layouts`."""
 
+_SEPARATE_OUTPUT = re.compile(r"WN\.[0-9]{1,3}\.(res_layers\+)?skip_layers\.[0-9]{1,3}")
+
+
+def rules_for(aliases: Mapping[str, str]) -> tuple[Rule, ...]:
+    """The rules for a file whose layers have the names `aliases`, by the names in the model.
+
+    In the first release, the last layer has another name than those before it, which one rule cannot express.
+    """
+    outputs = [_layer(name, ours) for ours, name in aliases.items() if _SEPARATE_OUTPUT.fullmatch(name)]
+    return (*(rule for rules in outputs for rule in rules), *RULES)
+
 
 def ignored(prefix: str) -> tuple[Ignore, ...]:
     """The tensors of a file with a network below `prefix` that are not imported."""
