@@ -74,7 +74,9 @@ def default_experiment(preset: str) -> Experiment:
         optimizer = OptimizerConfig(
             learning_rate=1e-3, b2=0.999, weight_decay=0.0, decay=0.999, decay_steps=5, warmup_steps=50, clip_norm=1.0
         )
-        training = TrainingConfig(model, optimizer, segment_size=4096, dequantize=True, ema_decay=0.99)
+        training = TrainingConfig(
+            model, optimizer, segment_size=4096, dequantize=True, ema_decay=0.99, initial_matrices="exchanges"
+        )
         loop = Loop(minutes=9.5, validate_every=0, checkpoint_every=500, log_every=50, best_metric="bits_per_sample")
         devices = jax.device_count()
         batch_size = devices * -(-4 // devices)  # 4, or more if there are more devices

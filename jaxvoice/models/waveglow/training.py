@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -54,7 +54,8 @@ class TrainingConfig:
 
     `precision` is that of the networks of the couplings; parameters, mels, latents, log-scales, determinants and the
     loss stay float32. `ema_decay` keeps a moving average of the weights, which is validated and saved; `None` keeps
-    none.
+    none. A new network has random rotations as in the release, or `initial_matrices="exchanges"`, with which the first
+    steps teach more.
 
     **Raises:** `ConfigError` for values of the wrong type or range, or if `segment_size` is not a multiple of
     `model.group` or too short for a mel frame.
@@ -76,6 +77,8 @@ class TrainingConfig:
     """Precision of the networks of the couplings; parameters, latents and the loss stay float32."""
     ema_decay: float | None = None
     """Decay per step of the moving average of the weights; None keeps no average."""
+    initial_matrices: Literal["rotations", "exchanges"] = "rotations"
+    """Matrices of the 1x1 convolutions of a new network: random rotations, or exchanges of the halves of channels."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -88,6 +91,17 @@ class TrainingConfig:
                 f"segment_size is {self.segment_size}; it should be a multiple of model.group, {group}, and at least "
                 f"{least}, the fewest samples of a mel frame. The nearest such size is {nearest}."
             )
+
+
+def exchange_halves(network: WaveGlow) -> WaveGlow:
+    """`network` with 1x1 convolutions that exchange the halves of the channels.
+
+    Every two flows then scale all channels. After a random rotation, which mixes scaled channels with others, training
+    takes many more steps until all channels have the scale of the latents.
+    """
+    matrices = [layer.conv.weight for layer in network.convinv]
+    exchanges = [jnp.roll(jnp.eye(len(one), dtype=one.dtype), len(one) // 2, axis=0)[..., None] for one in matrices]
+    return eqx.tree_at(lambda one: [layer.conv.weight for layer in one.convinv], network, exchanges)
 
 
 class WaveGlowState(eqx.Module):
@@ -142,7 +156,8 @@ class WaveGlowTask(Task):
 
     def init(self, *, key: PRNGKeyArray) -> WaveGlowState:
         """The initial state, with a random network, whose couplings do not change their input."""
-        return self.state_of(WaveGlow(self.config.model, key=key))
+        network = WaveGlow(self.config.model, key=key)
+        return self.state_of(exchange_halves(network) if self.config.initial_matrices == "exchanges" else network)
 
     def state_of(self, network: WaveGlow) -> WaveGlowState:
         """The state before the first step, for a given network, such as a pretrained one."""

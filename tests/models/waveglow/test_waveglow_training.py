@@ -331,3 +331,13 @@ def test_model_folder_contains_the_average_and_the_step(tmp_path):
 def test_configurations_that_cannot_be_trained_raise(changes, message):
     with pytest.raises(ConfigError, match=message):
         replace(CONFIG, **changes)
+
+
+def test_new_networks_have_rotations_or_exchange_halves():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 8)), jnp.float32)
+    for kind in ("rotations", "exchanges"):
+        task = WaveGlowTask(replace(CONFIG, initial_matrices=kind), steps_per_epoch=3)
+        network = eqx.filter_jit(task.init)(key=jax.random.key(0)).network.model
+        y = np.asarray(network.convinv[0](x))
+        np.testing.assert_allclose(np.linalg.norm(y, axis=1), np.linalg.norm(x, axis=1), rtol=1e-5)
+        assert np.array_equal(y, np.roll(x, 4, axis=1)) is (kind == "exchanges")
