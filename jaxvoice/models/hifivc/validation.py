@@ -1,5 +1,6 @@
 """The validation of HiFi-VC: reconstruction of held-out utterances, and conversions to listen to."""
 
+from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -37,8 +38,9 @@ class Validation:
     - `store`: held-out utterances of training speakers, with the columns of `training_columns`.
     - `unseen`: utterances of speakers that have no part in training; `None` if there are none.
     - `config`: the networks.
-    - `samples`: the number of utterances of each store that are written as samples: the reconstruction, and the
-        conversion to the voice of the next speaker, with source, reference and reconstruction beside it.
+    - `samples`: the number of utterances of each store, of different speakers if there are as many, that are written
+        as samples: the reconstruction, and the conversion to the voice of the next speaker, with source, reference
+        and reconstruction beside it.
 
     The content features in the stores are used, so a validation does not run the content encoder.
     """
@@ -55,14 +57,14 @@ class Validation:
         metrics, samples = {}, []
         for name, store in self._stores.items():
             voices = [self._voice(networks, store, row) for row in range(len(store))]
-            errors = []
+            errors, listened = [], _first_of_speakers(store, self._samples)
             for row in range(len(store)):
                 own, other = _references(store, row)
                 audio = self._decode(networks, store, row, voices[own])
                 made, target = self._mel(audio), store["mel"][row]
                 frames = min(made.shape[1], target.shape[1])
                 errors.append(float(np.abs(made[:, :frames] - target[:, :frames]).mean(dtype=np.float64)))
-                if row < self._samples:
+                if row in listened:
                     samples += self._listen(networks, store, row, audio, other, voices)
             metrics[name] = float(np.mean(errors))
         return ValidationResult(metrics, samples)
@@ -124,6 +126,16 @@ class Validation:
         content = jnp.asarray(np.pad(content, ((0, extra), (0, 0))))
         audio = np.asarray(_decode(networks, content, pitch, jnp.asarray(voice), jnp.asarray(frames)))
         return audio[: min(frames * self.config.decoder.hop_length, len(store["audio"][row]))]
+
+
+def _first_of_speakers(store: Store, count: int) -> set[int]:
+    """The first utterances of `count` speakers; with fewer speakers, also their next utterances."""
+    turns: Counter[str] = Counter()
+    order = []
+    for row, utterance in enumerate(store.corpus.utterances):
+        order.append((turns[utterance.speaker], row))
+        turns[utterance.speaker] += 1
+    return {row for _, row in sorted(order)[:count]}
 
 
 def _references(store: Store, row: int) -> tuple[int, int]:

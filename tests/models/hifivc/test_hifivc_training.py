@@ -292,7 +292,8 @@ def test_validation_measures_reconstruction_and_writes_conversions(store, folder
     np.testing.assert_array_equal(converted.pictures["reference"], store["mel"][1])
     np.testing.assert_allclose(converted.pictures["converted"], _mel(converted.audio), atol=2e-4)
     expected = np.abs(_mel(reconstruction.audio) - store["mel"][0]).mean()
-    alone = Validation(store.subset([0, 2]), MODEL, samples=1)(task.networks(state))
+    alone = Validation(store.subset([0, 2, 1]), MODEL, samples=2)(task.networks(state))
+    assert [sample.name for sample in alone.samples] == ["0-0", "0-0_as_bob", "0-1", "0-1_as_ann"]
     first = np.abs(_mel(alone.samples[0].audio) - store["mel"][0]).mean()
     assert expected == pytest.approx(first, rel=0.05)
     assert task.held_out()["unseen"]["ids"] == ["5-0", "5-1"]
