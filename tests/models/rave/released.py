@@ -52,6 +52,15 @@ def load(config: RaveConfig, given: Mapping[str, np.ndarray]) -> tuple[Rave, Rav
     return network, load_state(state, {name: arrays.get(name, initial.get(name)) for name in of_state})
 
 
+def with_formula_weights(config: RaveConfig) -> tuple[Rave, RaveState]:
+    """A network with the weights of `golden.tensor`, for which nothing is compiled, and its initial state."""
+    shapes = named_arrays(eqx.filter_eval_shape(Rave, config, key=jax.random.key(0)))
+    return load(
+        config,
+        {name: golden.tensor(name, array.shape) for name, array in shapes.items() if not name.startswith("pqmf.")},
+    )
+
+
 def largest_error(ours, theirs) -> float:
     return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
 
