@@ -8,7 +8,9 @@ begin with released weights where you can (docs/bring_your_weights.md and `--ini
 speech that espeak-ng (extra `demo`) synthesises with one voice. The same command resumes a run that was stopped. The
 minutes count from the start of the command, and include the check and decoding of the corpus.
 
-Results: not measured yet.
+Results: on two CPU cores, ten minutes lower the negative log-likelihood from -2.6 bits per sample after 50 steps to
+-6.2 on held-out recordings. The samples are noise that follows the level of the recordings. All measurements are in
+docs/results.md.
 """
 
 import functools as ft
