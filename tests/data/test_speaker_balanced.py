@@ -124,7 +124,7 @@ def test_pairs_are_cropped_at_frames():
 
 
 def test_stores_without_enough_speakers_raise_an_error():
-    with pytest.raises(DataError, match=r"speakers is 6; it should be at most .* 5"):
+    with pytest.raises(DataError, match=r"speakers is 6; it should be at most 5"):
         Loader(make_store(), SpeakerBalanced(6, 2, segment=16))
     with pytest.raises(DataError, match=r"2 recording\(s\), for example 'u\d', have no speaker"):
         Loader(make_store({"ann": 3, "": 2}), SpeakerBalanced(1, 2, segment=16))
