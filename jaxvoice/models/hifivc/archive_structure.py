@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxvoice.config import format_value, from_dict, to_dict
 from jaxvoice.dsp.mel_config import NemoMelConfig
+from jaxvoice.dsp.pitch_tracking import PitchConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.conformer.weights import geometry
 from jaxvoice.models.hifivc.archive_parts import CONVOLUTIONS, LEAKY, ArchiveParts
@@ -52,8 +53,9 @@ class ArchiveStructure(ArchiveParts):
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """The configuration that the archive states, as JSON values."""
+        """The configuration that the archive states, as JSON values, with the tracker of the released code, Praat's."""
         table = {
+            "pitch": to_dict(PitchConfig("autocorrelation")),
             "content": self._content_fields(),
             "speaker": self._speaker_fields(),
             "pitch_encoder": self._pitch_fields(),

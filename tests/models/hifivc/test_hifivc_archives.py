@@ -16,6 +16,7 @@ from torch.nn import functional
 import jaxvoice
 from jaxvoice.cli import main
 from jaxvoice.dsp.nemo_mel import nemo_log_mel
+from jaxvoice.dsp.pitch_tracking import PitchConfig
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.hifivc import FAMILY, PRESETS, HiFiVC, HiFiVCConfig, PitchEncoderConfig
 from jaxvoice.models.hifivc.archive_structure import ArchiveStructure
@@ -25,9 +26,10 @@ from jaxvoice.weights import named_arrays
 from tests.models.hifivc import archives
 from tests.models.hifivc.small import SMALL
 
-# The Conformer of the archive has a feed-forward network of four times the width.
+# The Conformer of the archive has a feed-forward network of four times the width. The released code tracks F0 with
+# Praat.
 CONTENT = dataclasses.replace(SMALL.content, feed_forward=32, nemo_release="1.7")
-ARCHIVE = dataclasses.replace(SMALL, content=CONTENT)
+ARCHIVE = dataclasses.replace(SMALL, content=CONTENT, pitch=PitchConfig("autocorrelation"))
 
 
 @pytest.fixture(autouse=True)
