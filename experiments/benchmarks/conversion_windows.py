@@ -11,6 +11,7 @@ Without `--source`, the recordings are new sentences by espeak-ng in the voices 
 trains on. They are converted to `--voice`, by default to the first of its training voices.
 """
 
+import functools as ft
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,8 @@ from experiments import voice_conversion
 from experiments.benchmarks import common
 from jaxvoice.data import Audio, make_demo_corpus, read_audio, resample
 from jaxvoice.data.demo import SPEAKER_VOICES, compose_sentences
-from jaxvoice.dsp import bucketed_log_mel, bucketed_nemo_log_mel
-from jaxvoice.dsp.framing import plan_windows
-from jaxvoice.models.conformer import ConformerEncoder
-from jaxvoice.models.hifivc import HiFiVCConfig
-from jaxvoice.models.hifivc.inference import encode_content, mel_frames_per_content_frame, padded_size
+from jaxvoice.dsp import bucketed_log_mel
+from jaxvoice.models.hifivc import content_features
 from jaxvoice.pipelines import VoiceConverter
 
 SEED = 7
@@ -61,31 +59,12 @@ def demo_recording(name: str, sentences: int, seed: int = SEED) -> Audio:
     return Audio(np.concatenate([part.samples for part in parts]), parts[0].sample_rate)
 
 
-def content_in_windows(
-    encoder: ConformerEncoder,
-    features: Float32[np.ndarray, "mels frames"],
-    config: HiFiVCConfig,
-    *,
-    piece: int,
-    overlap: int,
-) -> Float32[np.ndarray, "time channels"]:
-    """Content features in windows of `piece` frames, of which `overlap` are discarded at each inner end."""
-    ratio = mel_frames_per_content_frame(config)
-    count = -(-features.shape[1] // ratio)
-    found = np.empty((count, config.content.dim), np.float32)
-    for window in plan_windows(count, piece, (overlap, overlap)):
-        part = features[:, ratio * window.start : ratio * window.stop]
-        (row,) = encode_content(encoder, [part], padded_size(part.shape[1], ratio * piece))
-        found[window.keep_from : window.keep_to] = row[window.keep_from - window.start : window.keep_to - window.start]
-    return found
-
-
 def relative_errors(
-    found: Float32[np.ndarray, "time channels"], whole: Float32[np.ndarray, "time channels"]
+    found: Float32[np.ndarray, "channels time"], whole: Float32[np.ndarray, "channels time"]
 ) -> tuple[Float[np.ndarray, " time"], float]:
     """The root mean square of the difference relative to that of `whole`, in each frame and over all frames."""
     squares, sizes = np.square(found - whole, dtype=np.float64), np.square(whole, dtype=np.float64)
-    return np.sqrt(squares.mean(1) / sizes.mean(1)), float(np.sqrt(squares.mean() / sizes.mean()))
+    return np.sqrt(squares.mean(0) / sizes.mean(0)), float(np.sqrt(squares.mean() / sizes.mean()))
 
 
 def rows_of(name: str, source: Audio, reference: Audio, loaded: VoiceConverter, options: Options) -> list[dict]:
@@ -94,20 +73,18 @@ def rows_of(name: str, source: Audio, reference: Audio, loaded: VoiceConverter, 
     mel, seconds = config.content.mel, len(source.samples) / source.sample_rate
     peak = np.float32(np.abs(source.samples).max())
     speech = np.asarray(resample(source.samples / peak, source.sample_rate, mel.sample_rate), np.float32)
-    features = bucketed_nemo_log_mel(speech, mel, release=config.content.nemo_release)
     voice = loaded.encode_voice(reference)
 
     def converted(piece: float, overlap: float) -> Float32[np.ndarray, "mels frames"]:
         converter = VoiceConverter(network, config, piece=piece, overlap=overlap)
         return bucketed_log_mel(converter.convert(source, voice), config.mel)
 
-    frame, encoder = config.content.frame_seconds, network.content_encoder
-    piece = round(options.piece / frame)
-    whole = content_in_windows(encoder, features, config, piece=features.shape[1], overlap=0)
+    encode = ft.partial(content_features, network.content_encoder, speech, config)
+    whole = encode(piece=seconds + 1, overlap=0.0)
     audio = converted(seconds + 1, 0.0)
     rows = []
     for overlap in options.overlaps:
-        found = content_in_windows(encoder, features, config, piece=piece, overlap=round(overlap / frame))
+        found = encode(piece=options.piece, overlap=overlap)
         errors, mean = relative_errors(found, whole)
         rows.append(
             {

@@ -49,23 +49,29 @@ def content_frames(samples: int, config: HiFiVCConfig) -> int:
 
 
 def content_features(
-    encoder: ConformerEncoder, speech: Float[np.ndarray, " samples"], config: HiFiVCConfig
+    encoder: ConformerEncoder,
+    speech: Float[np.ndarray, " samples"],
+    config: HiFiVCConfig,
+    *,
+    piece: float = PIECE,
+    overlap: float = OVERLAP,
 ) -> Float32[np.ndarray, "channels frames"]:
     """The content features of a recording at the sample rate of the content encoder, with few compiled programs.
 
-    A recording of more than 30 s is encoded in windows, as `VoiceConverter` does it, so that the memory of the
-    attention is bounded.
+    A recording of more than `piece` seconds is encoded in windows of this length, of which `overlap` seconds at each
+    inner end are discarded, as `VoiceConverter` does it, so that the memory of the attention is bounded. `piece` should
+    be more than twice as long as `overlap`.
 
     **Raises:** `AudioError` for audio that is shorter than two mel frames, or contains NaN or infinity.
     """
     content = config.content
     features = bucketed_nemo_log_mel(speech, content.mel, release=content.nemo_release)
     ratio, seconds = mel_frames_per_content_frame(config), content.frame_seconds
-    piece, overlap = round(PIECE / seconds), round(OVERLAP / seconds)
+    size, context = round(piece / seconds), round(overlap / seconds)
     kept = []
-    for window in plan_windows(-(-features.shape[1] // ratio), piece, (overlap, overlap)):
+    for window in plan_windows(-(-features.shape[1] // ratio), size, (context, context)):
         part = features[:, ratio * window.start : ratio * window.stop]
-        (hidden,) = encode_content(encoder, [part], padded_size(part.shape[1], ratio * piece))
+        (hidden,) = encode_content(encoder, [part], padded_size(part.shape[1], ratio * size))
         kept.append(hidden[window.keep_from - window.start : window.keep_to - window.start])
     return np.concatenate(kept).T
 
@@ -139,7 +145,11 @@ def training_columns(
             "speech_gain", lambda row: np.asarray(to_int16(speech(row))[1]), settings, dtype=np.float32, threads=None
         )
     else:
-        columns["content"] = column("content", lambda row: content_features(encoder, speech(row), config), identity)
+        columns["content"] = column(
+            "content",
+            lambda row: content_features(encoder, speech(row), config, piece=PIECE, overlap=OVERLAP),
+            f"{identity}, windows of {PIECE:g} s without {OVERLAP:g} s",
+        )
     return replace(store.with_columns(**columns), mel=config.mel)
 
 

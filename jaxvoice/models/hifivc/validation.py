@@ -22,11 +22,13 @@ from jaxvoice.training.task import Sample, ValidationResult
 METRICS = MappingProxyType(
     {
         "mel_l1": "mean absolute difference of log-mels of held-out utterances of training speakers, with the "
-        "next utterance of the speaker as reference, or the same one if there is no other",
+        "next utterance of the speaker as reference, or the same one if there is no other; of longer utterances, the "
+        "first 30 s are used",
         "mel_l1_unseen": "the same for speakers that have no part in training",
     }
 )
 """Metrics that can select the best model; lower is better."""
+_SECONDS = 30  # of an utterance that are used, so that the memory of the networks is bounded
 _LARGEST, _SMALLEST = 2**20, 64  # frames
 
 
@@ -42,11 +44,13 @@ class Validation:
         as samples: the reconstruction, and the conversion to the voice of the next speaker, with source, reference
         and reconstruction beside it.
 
-    The content features in the stores are used, so a validation does not run the content encoder.
+    The content features in the stores are used, so a validation does not run the content encoder. Of utterances and
+    references longer than 30 s, the first 30 s are used.
     """
 
     def __init__(self, store: Store, config: HiFiVCConfig, *, unseen: Store | None = None, samples: int = 2):
         self.config, self._samples = config, samples
+        self._frames = round(_SECONDS / config.content.frame_seconds)
         self._stores = {"mel_l1": store} | ({} if unseen is None else {"mel_l1_unseen": unseen})
         self.held_out: dict[str, Any] = describe_held_out(store)
         if unseen is not None:
@@ -61,7 +65,7 @@ class Validation:
             for row in range(len(store)):
                 own, other = _references(store, row)
                 audio = self._decode(networks, store, row, voices[own])
-                made, target = self._mel(audio), store["mel"][row]
+                made, target = self._mel(audio), self._stored_mel(store, row)
                 frames = min(made.shape[1], target.shape[1])
                 errors.append(float(np.abs(made[:, :frames] - target[:, :frames]).mean(dtype=np.float64)))
                 if row in listened:
@@ -79,18 +83,18 @@ class Validation:
         voices: list[Float32[np.ndarray, " size"]],
     ) -> list[Sample]:
         rate, utterances = self.config.mel.sample_rate, store.corpus.utterances
-        name, source = utterances[row].id, store.waveform(row)
-        target = store["mel"][row]
+        name, source = utterances[row].id, self._waveform(store, row)
+        target = self._stored_mel(store, row)
         samples = [Sample(name, reconstruction, rate, self._pictures(reconstruction, target), target=source)]
         if other != row:
             converted = self._decode(networks, store, row, voices[other])
             pictures = {
                 "source": target,
-                "reference": store["mel"][other],
+                "reference": self._stored_mel(store, other),
                 "converted": self._mel(converted),
                 "reconstruction": self._mel(reconstruction),
             }
-            others = {"source": source, "reference": store.waveform(other), "reconstruction": reconstruction}
+            others = {"source": source, "reference": self._waveform(store, other), "reconstruction": reconstruction}
             title = f"{name}_as_{utterances[other].speaker}"
             samples.append(Sample(title, converted, rate, pictures, others=others))
         return samples
@@ -105,8 +109,16 @@ class Validation:
     def _mel(self, audio: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, "mels frames"]:
         return bucketed_log_mel(audio, self.config.mel)
 
+    def _waveform(self, store: Store, row: int) -> Float32[np.ndarray, " samples"]:
+        """The part of a recording that is used."""
+        return store.waveform(row)[: self._frames * self.config.decoder.hop_length]
+
+    def _stored_mel(self, store: Store, row: int) -> Float32[np.ndarray, "mels frames"]:
+        """The mel spectrogram of the part of a recording that is used."""
+        return store["mel"][row][:, : self._frames * self.config.decoder.hop_length // self.config.mel.hop_length]
+
     def _voice(self, networks: HiFiVC, store: Store, row: int) -> Float32[np.ndarray, " size"]:
-        mel = store["mel"][row].T
+        mel = self._stored_mel(store, row).T
         frames = len(mel)
         padded = np.pad(mel, ((0, max(_SMALLEST, bucket_size(frames, _LARGEST)) - frames), (0, 0)))
         return np.asarray(_mean(networks, jnp.asarray(padded), jnp.asarray(frames)))
@@ -114,13 +126,13 @@ class Validation:
     def _decode(
         self, networks: HiFiVC, store: Store, row: int, voice: Float32[np.ndarray, " size"]
     ) -> Float32[np.ndarray, " samples"]:
-        content = np.asarray(store["content"][row]).T.astype(np.float32)
+        content = np.asarray(store["content"][row][:, : self._frames]).T.astype(np.float32)
         frames = len(content)
         extra = max(_SMALLEST, bucket_size(frames, _LARGEST)) - frames
         pitch = None
         if self.config.pitch_encoder is not None:
             per_frame = self.config.pitch_encoder.downsampling
-            packed = np.asarray(store["pitch"][row], np.float32)
+            packed = np.asarray(store["pitch"][row][:, : self._frames], np.float32)
             pitch = np.asarray(unpack_pitch(jnp.asarray(packed[None]), per_frame))[0]
             pitch = jnp.asarray(np.pad(pitch, ((0, extra * per_frame), (0, 0))))
         content = jnp.asarray(np.pad(content, ((0, extra), (0, 0))))

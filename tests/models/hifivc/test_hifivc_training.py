@@ -109,8 +109,14 @@ def test_columns_belong_to_the_same_time(store):
 def test_features_of_another_content_encoder_are_refused(store, folder):
     again = training_columns(recordings(6), encoder(), MODEL, identity="test", cache=folder / "columns")
     np.testing.assert_array_equal(again["content"][3], store["content"][3])
-    with pytest.raises(DataError, match=r"features of another model .*identity is 'test' instead of 'other'"):
+    with pytest.raises(DataError, match=r"features of another model .*identity is 'test, .*' instead of 'other, "):
         training_columns(recordings(6), encoder(), MODEL, identity="other", cache=folder / "columns")
+
+
+def test_features_of_other_windows_are_refused(store, folder, monkeypatch):
+    monkeypatch.setattr(features, "OVERLAP", 3.0)
+    with pytest.raises(DataError, match=r"30 s without 2 s' instead of 'test, windows of 30 s without 3 s'"):
+        training_columns(recordings(6), encoder(), MODEL, identity="test", cache=folder / "columns")
 
 
 def test_mels_and_pitch_are_computed_once(store, folder, monkeypatch):
@@ -127,12 +133,10 @@ def test_mels_and_pitch_are_computed_once(store, folder, monkeypatch):
 
 def test_long_recordings_are_encoded_in_windows(monkeypatch):
     sizes = []
-    monkeypatch.setattr(features, "PIECE", 1.0)
-    monkeypatch.setattr(features, "OVERLAP", 0.2)
     original = features.encode_content
     monkeypatch.setattr(features, "encode_content", lambda *args: (sizes.append(args[2]), original(*args))[1])
     speech = np.random.default_rng(0).normal(0, 0.1, 40_000).astype(np.float32)
-    found = content_features(encoder(), speech, MODEL)
+    found = content_features(encoder(), speech, MODEL, piece=1.0, overlap=0.2)
     assert found.shape == (8, content_frames(len(speech), MODEL)) and max(sizes) == 100
     log, _ = nemo_log_mel(jnp.asarray(speech), MODEL.content.mel, release=MODEL.content.nemo_release)
     run = eqx.filter_jit(encoder())
@@ -304,6 +308,25 @@ def test_validation_measures_reconstruction_and_writes_conversions(store, folder
     for name, array in named_arrays(task.networks(state)).items():
         np.testing.assert_array_equal(saved[name], array)
     assert jaxvoice.load(folder / "model").sample_rate == RATE
+
+
+def test_validation_uses_the_beginning_of_long_utterances(store, monkeypatch):
+    networks = HiFiVCTask(CONFIG, encoder(), steps_per_epoch=3).networks(compiled(CONFIG, 0)[1])
+    monkeypatch.setattr("jaxvoice.models.hifivc.validation._SECONDS", 0.4)
+    found = Validation(store, MODEL, samples=1)(networks)
+    hop = MODEL.mel.hop_length
+    cut = {
+        "audio": [store["audio"][row][..., : 10 * 960] for row in range(len(store))],
+        "mel": [store["mel"][row][:, : 10 * 960 // hop] for row in range(len(store))],
+        "content": [store["content"][row][:, :10] for row in range(len(store))],
+        "pitch": [store["pitch"][row][:, :10] for row in range(len(store))],
+    }
+    expected = Validation(store.with_columns(**cut), MODEL, samples=1)(networks)
+    assert found.metrics["mel_l1"] == pytest.approx(expected.metrics["mel_l1"], rel=1e-5)
+    for ours, theirs in zip(found.samples, expected.samples, strict=True):
+        assert len(ours.audio) == 10 * 960 < len(store["audio"][0])
+        np.testing.assert_array_equal(ours.audio, theirs.audio)
+    assert [len(audio) for audio in found.samples[1].others.values()] == [10 * 960] * 3
 
 
 def _mel(audio):
