@@ -188,9 +188,12 @@ def check_seed(seed: Any) -> None:
 
 def check_number_from_zero(name: str, value: Any, hint: str) -> None:
     """Raise `ConfigError`, with `hint`, unless `value` is a finite number of at least 0; `name` is the argument's."""
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or not 0 <= value < float("inf"):
+    if not _is_number(value) or not 0 <= value < float("inf"):
         raise ConfigError(f"{name} is {value!r}; it should be a finite number of at least 0. {hint}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def window_frames(piece: float, overlap: float, frame_seconds: float) -> tuple[int, int]:
@@ -199,8 +202,8 @@ def window_frames(piece: float, overlap: float, frame_seconds: float) -> tuple[i
     **Raises:** `ConfigError` for values that are not finite numbers, an `overlap` below 0, or a `piece` that is not
     longer than twice `overlap`.
     """
-    finite = all(isinstance(value, int | float) and math.isfinite(value) for value in (piece, overlap))
-    frames = (round(piece / frame_seconds), round(overlap / frame_seconds)) if finite else (0, 0)
+    finite = all(_is_number(value) and math.isfinite(value) for value in (piece, overlap))
+    frames = (round(float(piece) / frame_seconds), round(float(overlap) / frame_seconds)) if finite else (0, 0)
     if not finite or overlap < 0 or frames[0] <= 2 * frames[1]:
         raise ConfigError(
             f"piece is {format_value(piece)} s and overlap is {format_value(overlap)} s; overlap should be at least 0, "

@@ -172,7 +172,8 @@ class ContentEncoder:
             found = jax.tree.map(np.asarray, _run(self._frozen, jnp.asarray(padded), jnp.asarray(lengths)))
             for row, (number, window) in enumerate(batch):
                 place = slice(window.keep_from - window.start, window.keep_to - window.start)
-                kept[number, window.start] = jax.tree.map(lambda array, r=row, at=place: array[r, at], found)
+                # Copies, since views would keep the whole batch in memory.
+                kept[number, window.start] = jax.tree.map(lambda array, r=row, at=place: array[r, at].copy(), found)
         if not all(np.isfinite(output.hidden).all() for output in kept.values()):
             raise CheckpointError("The encoder returned NaN or infinity; its weights are probably damaged.")
         places: dict[int, list[int]] = defaultdict(list)

@@ -145,6 +145,13 @@ def test_long_recordings_are_encoded_in_windows(reference):
         np.testing.assert_allclose(found[:, first:last], window[first - start : last - start].T, atol=1e-5)
 
 
+def test_numbers_of_numpy_are_lengths_of_windows(encoder):
+    audio = recording(40_000)
+    found = ContentEncoder(encoder.network, SMALL, piece=np.int64(1), overlap=np.float32(0.2)).encode(audio)
+    expected = ContentEncoder(encoder.network, SMALL, piece=1.0, overlap=0.2).encode(audio)
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize(("piece", "overlap"), [(4.0, 2.0), (float("inf"), 2.0), (float("nan"), 1.0), (9.0, -1.0)])
 def test_windows_are_checked(encoder, piece, overlap):
     with pytest.raises(ConfigError, match=rf"^piece is {piece} s and overlap is {overlap} s; overlap should be at"):

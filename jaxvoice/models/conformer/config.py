@@ -14,8 +14,8 @@ SUBSAMPLING = 4
 _MOST_LAYERS, _WIDEST = 64, 16384
 
 PIECE, OVERLAP = 30.0, 2.0
-"""Seconds of the longest recording that is encoded whole by default, and of the windows of longer ones; and seconds at
-each inner end of a window that are discarded."""
+"""The length of windows in seconds, and of the longest recording that is encoded whole; the seconds discarded at each
+inner end."""
 
 
 @dataclass(frozen=True)

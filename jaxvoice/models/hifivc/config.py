@@ -34,8 +34,8 @@ class SpeakerVAEConfig:
     """Sizes of the speaker encoder.
 
     The kernels, the slope, and the first and last widths are those of the released archive; the other widths are those
-    of a reimplementation whose author read it. Whether `pre_conv` pads, whether `conv_skip`
-    has a bias, and what happens between the blocks and the heads, are assumptions.
+    of a reimplementation whose author read it. Whether `pre_conv` pads, whether `conv_skip` has a bias, what happens
+    between the blocks and the heads, and what `std_conv` computes, are assumptions.
 
     **Raises:** `ConfigError` for values of the wrong type or range.
     """
