@@ -1,7 +1,7 @@
 """The voice of a speaker for voice conversion, and its file."""
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from jaxvoice.weights.schemas import current_schema, migrate, with_schema_number
 
 VOICE_SUFFIX = ".json"
 """The suffix of voice files."""
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ class Voice:
     references: int
     """The number of recordings."""
     model: str
-    """Identifies the speaker encoder that computed `embedding`: a hash of its weights."""
+    """Identifies the speaker encoder that computed `embedding`: a hash of its settings and weights."""
 
     def __post_init__(self) -> None:
         embedding = np.asarray(self.embedding)
@@ -48,8 +49,8 @@ class Voice:
         if not np.isfinite(embedding).all():
             raise ConfigError("Voice.embedding contains NaN or infinity; it should be finite.")
         seconds, count = self.seconds, self.references
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-            raise ConfigError(f"Voice.seconds is {format_value(seconds)}; it should be a number of at least 0.")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= _LARGEST:
+            raise ConfigError(f"Voice.seconds is {format_value(seconds)}; it should be a finite number of at least 0.")
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ConfigError(f"Voice.references is {format_value(count)}; it should be a whole number of at least 1.")
         embedding = embedding.astype(np.float32)
@@ -103,11 +104,15 @@ class Voice:
         try:
             return cls(
                 embedding=np.asarray(_list_of_numbers(table["embedding"]), np.float32),
-                pitch=_statistics(table["pitch"], str(path)),
+                pitch=_statistics(table["pitch"]),
                 seconds=table["seconds"],
                 references=table["references"],
                 model=str(table["model"]),
             )
+        except ConfigError as failure:
+            raise ConfigError(
+                f"{path} is not a complete voice: {failure} Write it again with jaxvoice voice."
+            ) from failure
         except (KeyError, TypeError, ValueError, OverflowError) as failure:
             raise ConfigError(
                 f"{path} is not a complete voice ({type(failure).__name__}: {failure}); write it again with "
@@ -121,9 +126,9 @@ def _list_of_numbers(value: Any) -> list[float]:
     return value
 
 
-def _statistics(value: Any, where: str) -> PitchStatistics | None:
+def _statistics(value: Any) -> PitchStatistics | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
         raise ConfigError(f"pitch is {format_value(value)}; it should be an object or null.")
-    return from_dict(PitchStatistics, value, f"{where}: pitch")
+    return from_dict(PitchStatistics, value, "pitch")

@@ -204,7 +204,8 @@ def test_invalid_voice_files(voice, tmp_path):
         ({"embedding": [True, 1.0]}, ConfigError, "it should be a list of numbers"),
         ({"references": float("inf")}, ConfigError, r"Voice\.references is inf; it should be a whole number"),
         ({"references": -3}, ConfigError, r"Voice\.references is -3; it should be a whole number of at least 1"),
-        ({"seconds": float("nan")}, ConfigError, r"Voice\.seconds is nan; it should be a number of at least 0"),
+        ({"seconds": float("nan")}, ConfigError, r"Voice\.seconds is nan; it should be a finite number of at least 0"),
+        ({"seconds": 10**400}, ConfigError, r"Voice\.seconds is a number of 1329 bits; it should be a finite number"),
         ({"embedding": "abc"}, ConfigError, "embedding is 'abc'; it should be a list of numbers"),
         ({"embedding": [1.0, float("nan")]}, ConfigError, "NaN"),
         ({"embedding": []}, ConfigError, r"shape \(0,\)"),
@@ -212,8 +213,9 @@ def test_invalid_voice_files(voice, tmp_path):
         ({"seconds": None}, ConfigError, r"Voice\.seconds is None"),
     ]:
         path.write_text(json.dumps(table | change))
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=message) as raised:
             Voice.load(path)
+        assert "Error:" not in str(raised.value) or "embedding" in change
     path.write_text(json.dumps({name: value for name, value in table.items() if name != "model"}))
     with pytest.raises(ConfigError, match=r"KeyError: 'model'"):
         Voice.load(path)
