@@ -5,15 +5,17 @@
 The content encoder is a speech recogniser that is not trained here. `--content-encoder` is its model folder, for
 example NVIDIA's `stt_en_conformer_ctc_large_ls` from `jaxvoice import`, or a run of `experiments.phoneme_recogniser`.
 The training speakers of VCTK are the 103 of NVC-Net's list. Six others are never trained on (`--unseen`), and `s5`,
-which is in neither list, is not used. On a GPU or TPU the preset `full` trains the networks of the released size.
+which is in neither list, is not used as long as `--unseen` contains these six. On a GPU or TPU the preset `full` trains
+the networks of the released size.
 
 Without `--data`, espeak-ng (extra `demo`) synthesises sentences in 16 voices, two of which are never trained on, and a
 small content encoder is trained first as phoneme recogniser (in `DIR_content_encoder`), for a third of `--minutes`, or
 for five minutes without a time limit. On a CPU, the preset `tiny` then trains small networks; both take at most fifteen
-minutes. The same command resumes a run that was stopped, in either part.
+minutes. It trains without discriminators, because it makes fewer than its 30,000 `--reconstruction-steps` in this time.
+The same command resumes a run that was stopped, in either part.
 
-Results: on two CPU cores, after fifteen minutes, 87 % of the conversions between held-out utterances are closer to the
-target's voice than to the source's, and the F0 correlation is 0.99. All measurements are in docs/results.md.
+Results: on two CPU cores, after fifteen minutes, 87.5 % of the conversions between held-out utterances are closer to
+the target's voice than to the source's, and the F0 correlation is 0.99. All measurements are in docs/results.md.
 """
 
 import functools as ft
@@ -36,7 +38,7 @@ from jaxvoice.data import Corpus, Store, find_corpus, load_store, preflight
 from jaxvoice.data.utterances import rows_of_speakers
 from jaxvoice.errors import CheckpointError, ConfigError, DataError
 from jaxvoice.models import hifivc
-from jaxvoice.models.conformer import ConformerEncoder, fold_batch_norm, mask_padding
+from jaxvoice.models.conformer import ConformerConfig, ConformerEncoder, fold_batch_norm, mask_padding
 from jaxvoice.models.hifivc import HiFiVC, HiFiVCConfig
 from jaxvoice.models.hifivc.features import training_columns
 from jaxvoice.models.hifivc.training import HiFiVCState, HiFiVCTask, LossWeights, TrainingConfig, training_sampler
@@ -51,7 +53,7 @@ from jaxvoice.weights import named_arrays
 
 NAME = "hifivc_vctk"
 CONTENT_SHARE = 1 / 3
-"""Share of `--minutes` in which the content encoder is trained, if there is none. Without `--minutes`, its training
+"""Share of `--minutes` in which the content encoder is trained, if there is none. Without a time limit, its training
 takes the time of the preset `tiny` of `experiments.phoneme_recogniser`."""
 
 
@@ -130,25 +132,52 @@ def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus, tuple[str, ..
         unseen = voice_conversion.DEMO_UNSEEN if unseen is None else unseen
     else:
         found = find_corpus(experiment.data, experiment.corpus)
+        rows_of_speakers(found)  # raises an error before files are decoded
         segment = experiment.training.segment_samples
         checked = preflight(found, model.mel.sample_rate, segment, progress=jax.process_index() == 0)
         print_once(checked.table())
         corpus = checked.corpus
         unseen = voice_conversion.VCTK_UNSEEN if unseen is None else unseen
-        if unseen == voice_conversion.VCTK_UNSEEN:
-            corpus = voice_conversion.without_unlisted(corpus)
-    rows_of_speakers(corpus)  # raises an error before features are computed
     training, rest = voice_conversion.without_speakers(corpus, unseen)
+    if set(voice_conversion.VCTK_UNSEEN) <= set(unseen):
+        training = voice_conversion.without_unlisted(training)
     return training, rest, unseen
+
+
+def check_new_content_encoder(experiment: Experiment) -> None:
+    """Raise `ConfigError` for flags that contradict a content encoder that is yet to be trained."""
+    if experiment.content_encoder is not None or _content_run(experiment).has_validation():
+        return
+    _check_content(experiment.training.model.content)
+    if experiment.init_from is not None and not RunFolder(experiment.run_dir).has_progress():
+        raise ConfigError(
+            f"--init-from is {experiment.init_from}, but --content-encoder is not set, and a new content encoder would "
+            "be trained. Pass the content encoder that this model was trained with."
+        )
+
+
+def _check_content(given: ConformerConfig, *others: ConformerConfig) -> None:
+    """Raise `ConfigError` unless `given` is the configuration in a preset, or one of `others`."""
+    if given not in (*others, *(model.content for model in hifivc.PRESETS.values())):
+        raise ConfigError(
+            "--model.content is changed, but the content encoder is not trained here, and has its own configuration. "
+            "Leave these flags out, or pass another --content-encoder."
+        )
+
+
+def _content_run(experiment: Experiment) -> RunFolder:
+    """The run folder of the content encoder that is trained without `--content-encoder`."""
+    return RunFolder(experiment.run_dir.with_name(f"{experiment.run_dir.name}_content_encoder"))
 
 
 def content_encoder(experiment: Experiment, corpus: Corpus, started: float) -> ContentEncoder:
     """The content encoder of `--content-encoder`, or one that is trained on `corpus` in a folder beside the run."""
     source = experiment.content_encoder
     if source is None:
-        source = experiment.run_dir.with_name(f"{experiment.run_dir.name}_content_encoder")
+        folder = _content_run(experiment)
+        source = folder.path
         # Without validations in between, a run is validated when it has reached its limit.
-        if not RunFolder(source).has_validation():
+        if not folder.has_validation():
             print_once("Training the content encoder as a phoneme recogniser.")
             given = phoneme_recogniser.default_experiment("tiny")
             minutes, whole = given.loop.minutes, experiment.loop.minutes
@@ -170,6 +199,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     started = time.monotonic() if started is None else started
     loop = experiment.loop
     common.check(experiment)
+    check_new_content_encoder(experiment)
     corpus, unseen, names = find_speakers(experiment)
     encoder = content_encoder(experiment, corpus, started)
     content = replace(encoder.config, classes=None, symbols=())
@@ -179,12 +209,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
             f"{str(experiment.training.content_identity)[:12]}, with whose features the run was trained. Pass that "
             "model, or choose another --run-dir."
         )
-    given = experiment.training.model.content
-    if given not in (content, *(model.content for model in hifivc.PRESETS.values())):
-        raise ConfigError(
-            "--model.content is changed, but the content encoder is not trained here, and has its own configuration. "
-            "Leave these flags out, or pass another --content-encoder."
-        )
+    _check_content(experiment.training.model.content, content)
     model = replace(experiment.training.model, content=content)
     config = replace(experiment.training, model=model, content_identity=encoder.identity, unseen=names)
     frozen = fold_batch_norm(mask_padding(encoder.network.encoder))

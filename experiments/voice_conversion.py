@@ -27,7 +27,7 @@ def demo_corpus() -> Corpus:
 
 
 def without_unlisted(corpus: Corpus) -> Corpus:
-    """`corpus` without the speakers of VCTK that NVC-Net does not use; another corpus is not changed."""
+    """`corpus` without the speakers `VCTK_UNLISTED`, which NVC-Net does not use; another corpus is not changed."""
     if corpus.kind != "vctk":
         return corpus
     return replace(corpus, utterances=tuple(one for one in corpus.utterances if one.speaker not in VCTK_UNLISTED))

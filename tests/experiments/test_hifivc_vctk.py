@@ -130,6 +130,8 @@ def test_every_flag_has_help(capsys, monkeypatch):
             ["--data", "voices", "--content-encoder", "encoder", "--model.content.layers", "2"],
             "--model.content is chan",
         ),
+        (["--model.content.layers", "2"], "--model.content is changed, but the content encoder is not trained here"),
+        (["--init-from", "encoder"], "--init-from is encoder, but --content-encoder is not set, and a new content enc"),
         (["--init-from", "nowhere"], "--init-from is nowhere; it should be a run folder with checkpoints or a model"),
         (["--data", "nowhere", "--content-encoder", "encoder"], "nowhere"),
         (["--data", "voices", "--content-encoder", "nowhere"], "nowhere"),
@@ -194,6 +196,19 @@ def test_unseen_speakers_are_those_of_the_corpus(monkeypatch, preset):
     assert hifivc_vctk.find_speakers(resumed) == (seen, unseen, names)
     chosen = replace(given, training=replace(given.training, unseen=("p225",)))
     assert voices_of(hifivc_vctk.find_speakers(chosen)[0]) == ["p343", "p376", "s5"]
+    more = replace(given, training=replace(given.training, unseen=("p225", *reversed(names))))
+    assert voices_of(hifivc_vctk.find_speakers(more)[0]) == ["p376"]
+    named = replace(given, training=replace(given.training, unseen=(*names, "s5")))
+    assert voices_of(hifivc_vctk.find_speakers(named)[1]) == ["p343", "s5"]
+
+
+def test_speakers_are_checked_before_files_are_decoded(monkeypatch):
+    without = Corpus("folder", Path("corpus"), (Utterance("a"),))
+    monkeypatch.setattr(hifivc_vctk, "find_corpus", lambda data, kind: without)
+    monkeypatch.setattr(hifivc_vctk, "preflight", lambda *args, **options: pytest.fail("the files were decoded"))
+    given = replace(hifivc_vctk.default_experiment("tiny"), data=Path("corpus"), content_encoder=Path("encoder"))
+    with pytest.raises(DataError, match=r"1 recording\(s\), for example 'a', have no speaker"):
+        hifivc_vctk.find_speakers(given)
 
 
 def fake_fit(monkeypatch) -> list:
