@@ -71,10 +71,16 @@ def plan_windows(
 ) -> Iterator[Window]:
     """Windows of at most `size` frames that keep each frame of the range `wanted`, by default of all `frames`, once.
 
-    `context` is the number of frames to the left and to the right that a result depends on. `size` should exceed their
-    sum. If the signal has at least `size` frames, the last window is not shorter than the others, and ends with it.
+    `context` is the number of frames to the left and to the right that a result depends on. If the signal has at least
+    `size` frames, the last window is not shorter than the others, and ends with it.
+
+    **Raises:** `ValueError` if the signal is longer than `size`, and `size` is not larger than both contexts together.
     """
     left, right = context
+    if size < frames and size <= left + right:
+        raise ValueError(
+            f"size is {size} frames and context is {context}; size should be larger than both contexts together."
+        )
     position, end = (0, frames) if wanted is None else wanted
     while position < end:
         start = max(0, position - left)

@@ -198,7 +198,10 @@ class WaveGlowVocoder(Vocoder):
         fewest = reach // 2 // hop + 1  # frames that the STFT can reflect
         frames = max(len(audio) // hop, fewest)
         padded = np.pad(audio, (0, frames * hop - len(audio)))
-        size, context = longest_bucket(frames, _DENOISED_FRAMES), -(-reach // hop)
+        context = -(-reach // hop)
+        size = longest_bucket(frames, max(_DENOISED_FRAMES, 4 * context))
+        if size <= 2 * context:  # no room between the contexts
+            size = frames
         done, factor = np.empty_like(padded), jnp.float32(strength)
         for window in plan_windows(frames, size, (context, context)):
             part = np.asarray(_denoise(padded[window.start * hop : window.stop * hop], self.bias, factor, self.mel))

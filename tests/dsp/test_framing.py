@@ -28,6 +28,12 @@ def test_inner_windows_have_no_more_context_than_needed():
     assert (last.start, last.stop) == (900, 1000)
 
 
+def test_windows_without_room_for_results_raise():
+    with pytest.raises(ValueError, match=r"size is 16 frames and context is \(8, 8\); size should be larger"):
+        next(plan_windows(17, 16, (8, 8)))
+    assert [window.keep_to for window in plan_windows(16, 16, (8, 8))] == [16]
+
+
 def test_windows_keep_a_part_of_a_signal():
     for frames, begin, end in [(40, 3, 37), (12, 5, 9), (30, 0, 1)]:
         windows = list(plan_windows(frames, 16, (3, 4), (begin, end)))
