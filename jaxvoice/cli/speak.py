@@ -89,7 +89,7 @@ class Speak:
         text that is in another script or contains nothing to pronounce, no phonemes, or a file of custom words that
         cannot be read.
         """
-        from jaxvoice.pipelines.argument_checks import check_number_from_zero, check_seed, validate_phonemes
+        from jaxvoice.pipelines.argument_checks import check_noise_options, check_seed, validate_phonemes
         from jaxvoice.pipelines.synthesizer import check_speed
         from jaxvoice.text import ALIGNED, pronounce
         from jaxvoice.text.custom_words import read_utf8_file
@@ -98,8 +98,8 @@ class Speak:
 
         check_speed(self.speed)
         check_seed(self.seed)
-        for name, value in self.vocoder_options().items():
-            check_number_from_zero(name, value, f"Pass another --{name}.")
+        check_noise_options(self.vocoder_options(), "--")
+        for name in self.vocoder_options():
             if self.vocoder is None:
                 raise ConfigError(f"--{name} is an option of a vocoder; pass --vocoder, or omit --{name}.")
         if self.custom_words is not None:

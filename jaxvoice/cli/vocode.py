@@ -50,12 +50,13 @@ class Vocode:
 
     def run(self) -> int:
         """Vocode every input; returns 2 if one failed, else 0."""
-        outputs = self.outputs()
+        outputs, options = self.outputs(), self.options()
         use_compilation_cache()
         from jaxvoice.pipelines import Vocoder
+        from jaxvoice.pipelines.argument_checks import check_noise_options
 
+        check_noise_options(options, "--")
         vocoder = Vocoder.load(self.model)
-        options = self.options()
         vocoder.check_options(options)
         if self.cond is not None:
             options["cond"] = _read_vector(self.cond)

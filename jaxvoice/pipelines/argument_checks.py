@@ -1,7 +1,7 @@
 """Checks of the arguments of pipelines: mel spectrograms, audio, conditioning vectors, texts, phonemes, numbers."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -186,10 +186,16 @@ def check_seed(seed: Any) -> None:
         raise ConfigError(f"seed is {seed!r}; it should be a whole number from -2**63 to 2**63 - 1.")
 
 
-def check_number_from_zero(name: str, value: Any, hint: str) -> None:
-    """Raise `ConfigError`, with `hint`, unless `value` is a finite number of at least 0; `name` is the argument's."""
-    if not _is_number(value) or not 0 <= value < float("inf"):
-        raise ConfigError(f"{name} is {value!r}; it should be a finite number of at least 0. {hint}")
+def check_noise_options(options: Mapping[str, Any], prefix: str = "") -> None:
+    """Raise `ConfigError` unless `sigma` and `denoise`, if they are in `options`, are numbers of at least 0 that are
+    finite in float32. Errors state their names after `prefix`, such as `--`."""
+    hints = {"sigma": "0 means no noise; 0.6 to 1 is usual.", "denoise": "0 disables the denoiser."}
+    for name in (name for name in hints if name in options):
+        value = options[name]
+        if not _is_number(value) or not 0 <= value <= float(np.finfo(np.float32).max):
+            raise ConfigError(
+                f"{prefix}{name} is {value!r}; it should be a finite number of at least 0, in float32. {hints[name]}"
+            )
 
 
 def _is_number(value: Any) -> bool:

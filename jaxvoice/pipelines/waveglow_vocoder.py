@@ -21,7 +21,7 @@ from jaxvoice.models.waveglow.config import WaveGlowConfig
 from jaxvoice.models.waveglow.family import FAMILY
 from jaxvoice.models.waveglow.network import WaveGlow, find_non_finite_layer, precompute_inverses
 from jaxvoice.nn import freeze
-from jaxvoice.pipelines.argument_checks import check_number_from_zero, check_seed
+from jaxvoice.pipelines.argument_checks import check_noise_options, check_seed
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
 from jaxvoice.pipelines.vocoder import Mel, Vocoder, Waveform
 
@@ -46,9 +46,9 @@ class WaveGlowVocoder(Vocoder):
         """**Arguments:** `network` and its configuration `config`; `window`, the number of frames decoded at once, and
         `overlap`, the number of these that are discarded at each inner end. Memory grows with the window.
 
-        **Raises:** `ConfigError` if `network` has another configuration than `config`, for a negative `overlap`, or if
-        the window is not larger than twice the overlap; `CheckpointError` for a network whose matrices cannot be
-        inverted, with the name of the layer.
+        **Raises:** `ConfigError` if `network` has another configuration than `config`, for a window or overlap that is
+        not a whole number, a negative `overlap`, or a window not larger than twice the overlap; `CheckpointError` for
+        a network whose matrices cannot be inverted, with the name of the layer.
         """
         unlike = differences(network.config, config)
         if unlike:
@@ -56,10 +56,11 @@ class WaveGlowVocoder(Vocoder):
                 f"The configuration of the network differs from config (network != config: {'; '.join(unlike)}). "
                 "Pass the configuration that the network was built from."
             )
-        if overlap < 0 or window <= 2 * overlap:
+        whole = all(isinstance(size, int | np.integer) and not isinstance(size, bool) for size in (window, overlap))
+        if not whole or overlap < 0 or window <= 2 * overlap:
             raise ConfigError(
-                f"window is {window} frames and overlap is {overlap}; overlap should be at least 0, and window more "
-                "than twice as long."
+                f"window is {format_value(window)} frames and overlap is {format_value(overlap)}; both should be whole "
+                "numbers, overlap at least 0, and window more than twice as long."
             )
         self.network = freeze(precompute_inverses(network))
         self.config = config
@@ -92,8 +93,7 @@ class WaveGlowVocoder(Vocoder):
     def check_options(cls, options: Mapping[str, Any]) -> None:
         """Raise `ConfigError` for options that `synthesize` does not have, or for invalid values."""
         super().check_options(options)
-        check_number_from_zero("sigma", options.get("sigma", SIGMA), "0 means no noise; 0.6 to 1 is usual.")
-        check_number_from_zero("denoise", options.get("denoise", DENOISE), "0 disables the denoiser.")
+        check_noise_options(options)
         check_seed(options.get("seed", 0))
         key = options.get("key")
         if key is not None and not (_is_key(key) and key.shape == ()):
@@ -153,7 +153,8 @@ class WaveGlowVocoder(Vocoder):
 
         **Raises:** `MelError` for a wrong shape or number of bands, no frames, NaN, or values of another scale;
         `ConfigError` for a negative or infinite `sigma` or `denoise`, or an invalid seed or key; `AudioError`, with
-        the name of the layer, if the audio contains NaN or infinity. Warns with `JaxvoiceWarning` about unusual values.
+        the name of the layer, if the audio contains NaN or infinity, before or after the denoiser. Warns with
+        `JaxvoiceWarning` about unusual values.
 
         The defaults of `sigma` and `denoise` are those of the text-to-speech course that used the released model.
         """
@@ -185,8 +186,19 @@ class WaveGlowVocoder(Vocoder):
 
     @cached_property
     def bias(self) -> Float32[np.ndarray, " bins"]:
-        """The spectrum that the denoiser subtracts: that of the audio for silence without noise."""
-        return np.asarray(denoiser.bias_spectrum(self.network))
+        """The spectrum that the denoiser subtracts: that of the audio for a mel of zeros without noise.
+
+        Raises `AudioError` if the spectrum contains NaN or infinity.
+        """
+        bias = np.asarray(denoiser.bias_spectrum(self.network))
+        if not np.isfinite(bias).all():
+            layer = find_non_finite_layer(self.network, *denoiser.bias_inputs(self.config))
+            first = "" if layer is None else f"The first layer with such a result is {layer}. "
+            raise AudioError(
+                "The audio of the vocoder for a mel of zeros, which the denoiser needs, contains NaN or infinity; it "
+                f"should be finite. {first}Check the weights, or disable the denoiser with denoise=0 (--denoise 0)."
+            )
+        return bias
 
     def _denoised(self, audio: Waveform, strength: float) -> Waveform:
         """`audio` after the denoiser, in windows of few lengths; equal to the result for the whole by rounding.
@@ -207,6 +219,12 @@ class WaveGlowVocoder(Vocoder):
             part = np.asarray(_denoise(padded[window.start * hop : window.stop * hop], self.bias, factor, self.mel))
             first, last = window.keep_from - window.start, window.keep_to - window.start
             done[window.keep_from * hop : window.keep_to * hop] = part[first * hop : last * hop]
+        if not np.isfinite(done).all():
+            raise AudioError(
+                f"The denoised audio contains NaN or infinity; it should be finite. Its peak before the denoiser is "
+                f"{np.abs(audio).max():.3g}, and the strength is {strength:g}. Check the weights, or reduce denoise "
+                "(--denoise)."
+            )
         return done[: len(audio)]
 
 

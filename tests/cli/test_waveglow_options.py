@@ -83,8 +83,8 @@ def test_vocode_writes_the_audio_of_the_options(run, models, vocoder, recording,
         ("hifigan", ("--denoise", "0"), "HiFiGANVocoder has no option 'denoise'"),
         ("hifigan", ("--seed", "1"), "HiFiGANVocoder has no option 'seed'"),
         ("waveglow", ("--cond", "voice.npy"), "WaveGlowVocoder has no option 'cond'; its options are sigma, denoise"),
-        ("waveglow", ("--sigma", "-1"), "sigma is -1.0; it should be a finite number of at least 0"),
-        ("waveglow", ("--denoise", "nan"), "denoise is nan; it should be a finite number of at least 0"),
+        ("waveglow", ("--sigma", "-1"), "--sigma is -1.0; it should be a finite number of at least 0"),
+        ("waveglow", ("--denoise", "nan"), "--denoise is nan; it should be a finite number of at least 0"),
         ("waveglow", ("--seed", str(2**63)), "it should be a whole number from -2**63"),
     ],
 )
@@ -123,7 +123,8 @@ def test_speak_passes_mels_unchanged_with_the_options(run, models, vocoder, tmp_
     code, lines = run(*arguments[:-2], "--denoise", "0.3")
     assert code == 2 and "--denoise is an option of a vocoder; pass --vocoder, or omit --denoise." in lines[0]
     code, lines = run(*arguments, "--sigma", "inf")
-    assert code == 2 and "sigma is inf; it should be a finite number of at least 0" in lines[0]
+    assert code == 2 and "--sigma is inf; it should be a finite number of at least 0" in lines[0]
+    assert lines[0].endswith("0 means no noise; 0.6 to 1 is usual.")
 
 
 def test_mels_of_another_contract_are_refused(run, models, vocoder, tmp_path):

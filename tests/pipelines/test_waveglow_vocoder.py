@@ -165,6 +165,7 @@ def test_resynthesis_keeps_the_length(vocoder, network, samples):
     [
         ({"sigma": -0.1}, r"sigma is -0\.1; it should be a finite number of at least 0"),
         ({"sigma": np.nan}, "sigma is nan"),
+        ({"sigma": 1e39}, r"sigma is 1e\+39; it should be .* in float32"),
         ({"sigma": "1"}, "sigma is '1'"),
         ({"sigma": True}, "sigma is True"),
         ({"denoise": np.inf}, r"denoise is inf; it should be .* 0 disables the denoiser"),
@@ -225,10 +226,24 @@ def test_damaged_weights_raise(network):
             WaveGlowVocoder(damaged, CONFIG).synthesize(mel_of(4), denoise=denoise, check=False)
 
 
+def test_denoiser_of_a_network_without_finite_bias_raises(network):
+    size = network.WN[1].end.bias.shape
+    damaged = eqx.tree_at(lambda one: one.WN[1].end.bias, network, jnp.full(size, jnp.nan))
+    with pytest.raises(
+        AudioError, match=r"for a mel of zeros, which the denoiser needs, contains NaN .* is WN\.1\.end\."
+    ):
+        _ = WaveGlowVocoder(damaged, CONFIG).bias
+
+
+def test_denoised_audio_that_is_not_finite_raises(vocoder):
+    with pytest.raises(AudioError, match=r"The denoised audio contains NaN.* peak before the denoiser is 3e\+38"):
+        vocoder._denoised(np.full(256, 3e38, np.float32), 0.1)
+
+
 def test_contradictory_arguments_raise(network):
     with pytest.raises(ConfigError, match=r"network != config: channels: 8 != 16"):
         WaveGlowVocoder(network, dataclasses.replace(CONFIG, channels=16))
-    for window, overlap in [(32, 16), (64, -1)]:
+    for window, overlap in [(32, 16), (64, -1), (64.5, 2), (64, True), (None, 2)]:
         with pytest.raises(ConfigError, match=f"window is {window} frames and overlap is {overlap}"):
             WaveGlowVocoder(network, CONFIG, window=window, overlap=overlap)
 

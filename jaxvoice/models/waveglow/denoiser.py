@@ -7,9 +7,10 @@ from jaxtyping import Array, Float
 
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.dsp.transforms import frame_spectra, overlap_add
+from jaxvoice.models.waveglow.config import WaveGlowConfig
 from jaxvoice.models.waveglow.network import WaveGlow
 
-# The length of the mel in the release, whose first frame is used only.
+# The length of the mel in the release. Only its first STFT frame is used.
 _FRAMES = 88
 
 
@@ -21,9 +22,13 @@ def bias_spectrum(network: WaveGlow) -> Float[Array, " bins"]:
     (NVIDIA/waveglow `denoiser.py`, mode `zeros`).
     """
     config = network.config
+    return jnp.abs(_spectra(network(*bias_inputs(config))[:, 0], config.mel)[0])
+
+
+def bias_inputs(config: WaveGlowConfig) -> tuple[Float[Array, "frames mels"], Float[Array, "positions group"]]:
+    """The inputs of the network for `bias_spectrum`: a mel of zeros, and zeros as noise."""
     mel = jnp.zeros((_FRAMES, config.mel.num_mels))
-    noise = jnp.zeros((_FRAMES * config.positions_per_frame, config.group))
-    return jnp.abs(_spectra(network(mel, noise)[:, 0], config.mel)[0])
+    return mel, jnp.zeros((_FRAMES * config.positions_per_frame, config.group))
 
 
 def denoise(
