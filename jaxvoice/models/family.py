@@ -63,6 +63,9 @@ class Family:
     fewest_steps: int = 1000
     """Training steps below which loading a model prints a warning, unless it was fine-tuned from another model."""
 
+    experiment: str | None = None
+    """The module in `experiments` that trains a vocoder of the family on pairs of mels and audio, or `None`."""
+
     def __repr__(self) -> str:
         layouts = ", ".join(layout.name for layout in self.layouts) or "none"
         return f"Family({self.name!r}, pipeline {self.pipeline}, layouts {layouts})"

@@ -25,11 +25,13 @@ from jaxvoice.data.store import Store
 from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, report_table
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, ConfigError, DataError
+from jaxvoice.models.family_lookup import find_family
 from jaxvoice.models.gaussian_tts.batch_synthesis import teacher_forced_mels
 from jaxvoice.models.gaussian_tts.config import GaussianTTSConfig
 from jaxvoice.models.gaussian_tts.family import FAMILY
+from jaxvoice.models.hifigan.family import FAMILY as HIFIGAN
 from jaxvoice.pipelines.mel_to_audio import MelToAudio
-from jaxvoice.pipelines.sources import find_model_with_method, print_notices
+from jaxvoice.pipelines.sources import find_model_folder, find_model_with_method, print_notices
 from jaxvoice.pipelines.vocoder import Vocoder
 from jaxvoice.text.phonemes import PhoneSet
 from jaxvoice.training.logging import file_name
@@ -71,10 +73,16 @@ class TeacherForced:
         return self.table()
 
     def next_command(self, vocoder: str | Path | None = None) -> str:
-        """The command that fine-tunes `vocoder` on the written pairs."""
-        source = "RUN_OR_MODEL_OF_THE_VOCODER" if vocoder is None else shlex.quote(str(vocoder))
+        """The command that fine-tunes the vocoder at the path or Hub id `vocoder` on the written pairs.
+
+        The experiment is that of the vocoder's family; without a vocoder, that of HiFi-GAN.
+        """
+        source, experiment = "RUN_OR_MODEL_OF_THE_VOCODER", HIFIGAN.experiment
+        if vocoder is not None:
+            source = shlex.quote(str(vocoder))
+            experiment = find_family(find_model_folder(vocoder)).experiment or "EXPERIMENT_OF_THE_VOCODER"
         return (
-            f"python -m experiments.hifigan_l40 --data {shlex.quote(str(self.folder))} --corpus pairs "
+            f"python -m experiments.{experiment} --data {shlex.quote(str(self.folder))} --corpus pairs "
             f"--run-dir runs/fine_tuned --init-from {source}"
         )
 

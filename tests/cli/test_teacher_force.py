@@ -5,12 +5,15 @@ import shlex
 import numpy as np
 import pytest
 
-from experiments import hifigan_l40
+from experiments import hifigan_l40, waveglow
 from jaxvoice.cli import main
 from jaxvoice.models.hifigan.family import FAMILY
+from jaxvoice.models.waveglow.family import FAMILY as WAVEGLOW
+from jaxvoice.pipelines.teacher_forcing import TeacherForced
 from tests.models.gaussian_tts.small import save_model
 from tests.pipelines.aligned_small import PHONES, small_corpus, sound, write_corpus
 from tests.pipelines.conftest import loud_generator, small_config
+from tests.pipelines.small_waveglow import random_waveglow, waveglow_config
 from tests.pipelines.test_synthesizer import trained
 
 
@@ -53,6 +56,16 @@ def test_command_writes_pairs_and_prints_the_next_command(teacher_force, folders
     assert python == ["python", "-m", "experiments.hifigan_l40"] and module == hifigan_l40.__name__
     experiment = hifigan_l40.parse(shlex.split(command)[3:])
     assert (experiment.data, experiment.corpus, experiment.init_from) == (out, "pairs", folders / "voc oder")
+
+
+def test_next_command_is_that_of_the_family_of_the_vocoder(tmp_path):
+    WAVEGLOW.save_network(tmp_path / "voc", random_waveglow(waveglow_config()), waveglow_config())
+    result = TeacherForced(tmp_path, tmp_path / "pairs", 1, 1.0, 0.1)
+    words = shlex.split(result.next_command(tmp_path / "voc"))
+    assert words[:3] == ["python", "-m", "experiments.waveglow"]
+    experiment = waveglow.parse(words[3:])
+    assert (experiment.data, experiment.corpus) == (tmp_path / "pairs", "pairs")
+    assert experiment.init_from == tmp_path / "voc"
 
 
 def test_next_command_without_a_vocoder_has_a_placeholder(teacher_force, folders, tmp_path):

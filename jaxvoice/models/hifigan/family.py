@@ -336,4 +336,5 @@ FAMILY = Family(
     pipeline="jaxvoice.pipelines:HiFiGANVocoder",
     layouts=(HiFiGANLayout(),),
     config_arrays=_statistics,
+    experiment="hifigan_l40",
 )

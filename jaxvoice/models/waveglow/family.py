@@ -235,4 +235,5 @@ FAMILY = Family(
     example_inputs=_example_inputs,
     pipeline="jaxvoice.pipelines:WaveGlowVocoder",
     layouts=(WaveGlowLayout(),),
+    experiment="waveglow",
 )
