@@ -292,8 +292,9 @@ class _ComparedModel:
             _, found = self._import
         except JaxvoiceError:
             return None
-        plan = next(plan for archive, plan in found.parts if archive is self.archive)
-        given = self.archive.tensors
+        # A layout may plan from a copy of the archive with other tensors.
+        archive, plan = next(part for part in found.parts if part[0].source is self.archive.source)
+        given = archive.tensors
         rows = {target: row for row in plan.rows for target in row.targets}
         infos = {found.in_config.get(name, name): given.info(name) for name in plan.ignored}
         ignored = {found.in_config.get(name, name): name for name in plan.ignored}

@@ -1,5 +1,6 @@
 """The content of a weight file in any format: named tensors, which are read on access, and metadata."""
 
+import copy
 import difflib
 import hashlib
 import math
@@ -150,6 +151,12 @@ class Archive:
         self._close = close
         self._release: Callable[[], None] = lambda: None
         self._verify: Callable[[Callable[[], None]], None] = lambda release: None
+
+    def with_tensors(self, tensors: Tensors) -> "Archive":
+        """A copy of this archive, of the same open file, with other tensors."""
+        changed = copy.copy(self)
+        changed.tensors = tensors
+        return changed
 
     def release_with(self, release: Callable[[], None]) -> "Archive":
         """Set the function that `release` calls, and return this archive."""

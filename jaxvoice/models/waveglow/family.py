@@ -67,7 +67,7 @@ class WaveGlowLayout(CheckpointLayout):
         archive, where = checkpoint.archive, checkpoint.name
         prefix = _choose(networks_in(archive.tensors), options.part, where)
         stored = archive.tensors
-        archive.tensors = joined_tensors(stored)
+        archive = archive.with_tensors(joined_tensors(stored))
         shapes = {name: info.shape for name, info in archive.tensors.infos().items()}
         config, assumed = _config(checkpoint, geometry(shapes, prefix, where))
         weights = plan_weights(archive, waveglow_shapes(config), RULES, options, prefix=prefix, ignore=ignored(prefix))
@@ -205,8 +205,11 @@ def _read_released(table: Settings, mels: int) -> tuple[dict[str, tuple[str, int
 
 
 def _check_sizes(given: Mapping[str, tuple[str, int]], sizes: Mapping[str, int], where: str, file: str) -> None:
+    flows = sizes["flows"]
     for name, (theirs, value) in given.items():
-        if name in sizes and value != sizes[name]:
+        # Every interval that is not shorter than the network means no early outputs.
+        same = name == "early_every" and min(value, flows) == min(sizes.get(name, flows), flows)
+        if name in sizes and value != sizes[name] and not same:
             raise CheckpointError(
                 f"{theirs} is {format_value(value)} in {where}, but the tensors of {file} have {sizes[name]}. Pass the "
                 "configuration that belongs to the weights with --config."

@@ -136,8 +136,8 @@ def inverse_matrix(
 ) -> Float[np.ndarray, "channels channels"]:
     """The inverse of the matrix in the weight `name`, computed in float64.
 
-    **Raises:** `CheckpointError` if the weight is not finite, or if the matrix is singular or so badly conditioned that
-    the inverse in float32 is wrong.
+    **Raises:** `CheckpointError` if the weight is not finite, if the matrix is singular or so badly conditioned that
+    the inverse in float32 is wrong, or if the inverse is not finite in float32.
     """
     matrix = np.asarray(weight, np.float64)[..., 0]
     if not np.isfinite(matrix).all():
@@ -150,7 +150,13 @@ def inverse_matrix(
             f"{format_name(name)} has the condition number {condition:.3g}; it should be at most "
             f"{_WORST_CONDITION:g}, so that the matrix can be inverted. Use an earlier checkpoint."
         )
-    return np.linalg.inv(matrix)
+    inverse = np.linalg.inv(matrix)
+    if not np.abs(inverse).max() <= float(np.finfo(np.float32).max):
+        raise CheckpointError(
+            f"{format_name(name)} has values of at most {np.abs(matrix).max():.3g}, so its inverse is not finite in "
+            "float32. Use an earlier checkpoint."
+        )
+    return inverse
 
 
 def check_values(tensors: Mapping[str, np.ndarray], config: WaveGlowConfig, prefix: str) -> None:

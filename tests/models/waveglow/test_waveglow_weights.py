@@ -247,6 +247,17 @@ def test_sizes_and_mel_contract_are_read_from_the_configuration(reference, tmp_p
         jaxvoice.import_model(tmp_path / "waveglow.pt", tmp_path / "other")
 
 
+@pytest.mark.parametrize("every", [2, 3, 6])
+def test_intervals_of_early_outputs_are_equal_if_there_are_none(every, tmp_path):
+    config = dataclasses.replace(SMALL, flows=2, early_every=2)
+    named = {name: torch.from_numpy(array) for name, array in random_arrays(config).items()}
+    torch.save(named, tmp_path / "waveglow.pt")
+    sizes = {**RELEASED["waveglow_config"], "n_flows": 2, "n_early_every": every}
+    (tmp_path / "config.json").write_text(json.dumps({**RELEASED, "waveglow_config": sizes}), encoding="utf-8")
+    jaxvoice.import_model(tmp_path / "waveglow.pt", tmp_path / "model")
+    assert not FAMILY.load_network(tmp_path / "model")[1].early_outputs
+
+
 def test_sizes_in_a_checkpoint_are_compared_with_its_tensors(reference, tmp_path):
     sizes = {**RELEASED["waveglow_config"], "n_group": 4}
     torch.save({"state_dict": reference.state_dict(), "config": sizes}, tmp_path / "waveglow.pt")
