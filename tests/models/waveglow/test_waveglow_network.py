@@ -255,7 +255,12 @@ def test_receptive_field_contains_every_frame_that_changes_a_sample(small):
 @pytest.mark.parametrize("k", [0, 3])
 def test_singular_matrices_raise_an_error_with_the_name_of_the_weight(small, k):
     weight = small.convinv[k].conv.weight
-    for value, message in ((weight.at[0].set(weight[1]), "condition number"), (weight * jnp.nan, "NaN or infinity")):
+    small_values = np.eye(len(weight), dtype=np.float32)[..., None] * np.float32(1e-39)
+    for value, message in (
+        (weight.at[0].set(weight[1]), "condition number"),
+        (weight * jnp.nan, "NaN or infinity"),
+        (small_values, "so its inverse is not finite in float32"),
+    ):
         broken = eqx.tree_at(lambda network: network.convinv[k].conv.weight, small, value)
         with pytest.raises(CheckpointError, match=rf"convinv\.{k}\.conv\.weight .*{message}"):
             precompute_inverses(broken)
