@@ -118,6 +118,10 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
         mel_padding=mel.floor,
     )
     network = common.initial_network(experiment, waveglow.FAMILY, config.model)
+    if network is not None and experiment.preset is not None:
+        usual = default_experiment(experiment.preset).training.initial_matrices
+        if config.initial_matrices != usual:
+            print_once("--initial-matrices has no effect: the initial matrices are those of the model of --init-from.")
     inherited = inherited_info(folder, common.find_initial_model(experiment), experiment.init_from)
     with common.loader(store, sampler, seed=loop.seed, workers=experiment.workers) as loader:
         task = WaveGlowTask(

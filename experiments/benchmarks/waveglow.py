@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.waveglow --json waveglow.json
 
 - `synthesis`: mel spectrogram and noise to audio, in one program for each length. Weight norm is folded, and the
-    inverse matrices are computed before.
+    inverse matrices are computed before. The windows and the denoiser of `WaveGlowVocoder` add to this time.
 - `likelihood`: audio and its mel spectrogram to latents, log-scales and log-determinants.
 - `training step`: from 16-bit audio to updated weights, with mels, as in `jaxvoice.models.waveglow.training`.
 

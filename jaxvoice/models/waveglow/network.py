@@ -192,7 +192,7 @@ class WaveGlow(Module):
 
 
 def _after(x: Array, condition: Array) -> Array:
-    """`condition`, which nothing can be computed from before `x`.
+    """`condition`, made dependent on `x`, so that XLA uses it only after `x` is known.
 
     Otherwise XLA projects the condition for all flows first, which takes twelve times the memory. Its CPU backend
     removes `lax.optimization_barrier`. There, the condition is multiplied by a one that depends on `x`: the product of

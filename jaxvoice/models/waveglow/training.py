@@ -54,8 +54,8 @@ class TrainingConfig:
 
     `precision` is that of the networks of the couplings; parameters, mels, latents, log-scales, determinants and the
     loss stay float32. `ema_decay` keeps a moving average of the weights, which is validated and saved; `None` keeps
-    none. A new network has random rotations as in the release, or `initial_matrices="exchanges"`, with which the first
-    steps teach more.
+    none. A new network has random rotations as in the release, or the matrices of `initial_matrices="exchanges"`,
+    which increases the likelihood faster in the first steps.
 
     **Raises:** `ConfigError` for values of the wrong type or range, or if `segment_size` is not a multiple of
     `model.group` or too short for a mel frame.
