@@ -55,6 +55,12 @@ if TYPE_CHECKING:
         ResidualQuantizer as ResidualQuantizer,
         ResidualQuantizerState as ResidualQuantizerState,
     )
+    from jaxvoice.models.rave.receptive_fields import (
+        ReceptiveField as ReceptiveField,
+        encoder_receptive_field as encoder_receptive_field,
+        generator_receptive_field as generator_receptive_field,
+        receptive_field as receptive_field,
+    )
 
 __getattr__, __dir__ = lazy_imports(
     __name__,
@@ -103,6 +109,12 @@ __getattr__, __dir__ = lazy_imports(
             "QuantizerState",
             "ResidualQuantizer",
             "ResidualQuantizerState",
+        ),
+        "receptive_fields": (
+            "ReceptiveField",
+            "encoder_receptive_field",
+            "generator_receptive_field",
+            "receptive_field",
         ),
     },
 )
