@@ -40,6 +40,7 @@ def adversarial_step(
     generator_loss: Callable[[_DiscriminatorT | None, PyTree, PyTree], tuple[Float[Array, ""], Metrics, PyTree]],
     mode: AdversarialMode = "both",
     frozen: Sequence[str] = (),
+    frozen_state: Sequence[str] | None = None,
 ) -> AdversarialStep[_GeneratorT, _DiscriminatorT]:
     """Update the discriminators, and then the generator against the updated discriminators.
 
@@ -61,6 +62,8 @@ def adversarial_step(
         a training: `generator_loss` receives `None` as their model and state.
     - `frozen`: paths of the generator that this step does not change, as in `Learner.update`. No gradient of these
         parts is computed.
+    - `frozen_state`: paths of the generator's state that this step does not change, by default those of `frozen`; see
+        `Learner.update`.
 
     **Raises:** `ConfigError` for another `mode`, or if a path in `frozen` names no array of the generator.
     """
@@ -100,13 +103,13 @@ def adversarial_step(
         (loss, (parts, state)), gradient = eqx.filter_value_and_grad(generator_loss_of, has_aux=True)(outputs)
         (gradient,) = pull_back(gradient)
         optimisation = {**generator.metrics(gradient), **optimisation}
-        generator = generator.update(gradient, model_state=generator_state, frozen=frozen)
+        generator = generator.update(gradient, model_state=generator_state, frozen=frozen, frozen_state=frozen_state)
         if mode != "reconstruction" and state is not None:
             discriminators = discriminators.with_state(state)
         metrics = {"generator": loss, **parts}
         checked += [loss, gradient]
     elif generator_state is not None:
-        generator = generator.with_state(generator_state, frozen=frozen)
+        generator = generator.with_state(generator_state, frozen=frozen if frozen_state is None else frozen_state)
     return AdversarialStep(
         generator, discriminators, all_finite(checked), {**metrics, **discriminator_metrics, **optimisation}
     )

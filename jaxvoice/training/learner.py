@@ -100,7 +100,14 @@ class Learner(eqx.Module, Generic[_ModelT]):
         """The model with `params` in place of its trained arrays."""
         return eqx.combine(params, self.model)
 
-    def update(self, gradient: PyTree, *, model_state: PyTree = None, frozen: Sequence[str] = ()) -> "Learner[_ModelT]":
+    def update(
+        self,
+        gradient: PyTree,
+        *,
+        model_state: PyTree = None,
+        frozen: Sequence[str] = (),
+        frozen_state: Sequence[str] | None = None,
+    ) -> "Learner[_ModelT]":
         """The learner after one update.
 
         **Arguments:**
@@ -111,6 +118,8 @@ class Learner(eqx.Module, Generic[_ModelT]):
         - `frozen`: paths below the model (and `model_state`) of parts that are trained in other phases only. Like the
             parts that are always frozen, this update does not change them or their optimiser state. Their moving
             averages are updated.
+        - `frozen_state`: paths below `model_state` of parts that this update does not change, by default those of
+            `frozen`. With `()`, the running statistics of frozen parts change although their weights do not.
 
         **Raises:** `ConfigError` if a path in `frozen` names no array of the model.
         """
@@ -129,7 +138,8 @@ class Learner(eqx.Module, Generic[_ModelT]):
             model = _keep(self.model, model, frozen)
             optimizer_state = self._with_kept_moments(optimizer_state, params, frozen)
         new = replace(self, model=model, optimizer_state=optimizer_state)
-        new = new if model_state is None else new.with_state(model_state, frozen=frozen)
+        kept = frozen if frozen_state is None else frozen_state
+        new = new if model_state is None else new.with_state(model_state, frozen=kept)
         if self.ema_decay is None:
             return new
         return replace(

@@ -22,6 +22,8 @@ class OptimizerConfig:
 
     `decay_steps` is the number of updates after which the rate is multiplied by `decay`; `None` means one epoch.
     `warmup_steps` raises the rate linearly from 0 before the decay starts. `clip_norm` bounds the global gradient norm.
+    With `schedule="linear"`, the rate falls from `learning_rate` to `decay * learning_rate` in `decay_steps` updates
+    and then stays there, as with `torch.optim.lr_scheduler.LinearLR`.
     With `schedule="noam"`, the rate rises linearly to `learning_rate` in `warmup_steps` updates, and then falls with
     the inverse square root of the number of updates (arXiv 1706.03762, equation 3). `noam_peak` computes this peak from
     the model dimension and factor of the equation. `decay` and `decay_steps` have no effect then.
@@ -41,12 +43,12 @@ class OptimizerConfig:
     """Decoupled weight decay, multiplied by the learning rate; 0 disables it."""
     weight_decay_on: Literal["all", "matrices"] = "all"
     """Arrays that decay: all, or only those of two or more axes, which leaves out biases and the scales of norms."""
-    schedule: Literal["exponential", "constant", "noam"] = "exponential"
-    """Learning-rate schedule: exponential decay, constant, or Noam (warm-up, then inverse square root)."""
+    schedule: Literal["exponential", "constant", "linear", "noam"] = "exponential"
+    """Learning-rate schedule: exponential or linear decay, constant, or Noam (warm-up, then inverse square root)."""
     decay: float = 0.999
-    """Factor of the learning rate after every `decay_steps`."""
+    """Factor of the learning rate after every `decay_steps`; of the schedule linear, after `decay_steps` in all."""
     decay_steps: int | None = None
-    """Steps between decays; None means one epoch."""
+    """Steps between decays, or of the whole linear decay; None means one epoch."""
     warmup_steps: int = 0
     """Steps in which the learning rate rises from 0; 0 means no warm-up."""
     clip_norm: float | None = None
@@ -81,13 +83,16 @@ def learning_rate(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.Sch
     if config.schedule == "noam":
         return _noam(config.learning_rate, config.warmup_steps)
     schedule = optax.constant_schedule(config.learning_rate)
-    if config.schedule == "exponential":
+    if config.schedule in ("exponential", "linear"):
         every = steps_per_epoch if config.decay_steps is None else config.decay_steps
         if every < 1:
             raise ConfigError(
                 f"steps_per_epoch is {every}; it should be at least 1 for a decay per epoch. Otherwise set decay_steps."
             )
-        schedule = optax.exponential_decay(config.learning_rate, every, config.decay, staircase=True)
+        if config.schedule == "exponential":
+            schedule = optax.exponential_decay(config.learning_rate, every, config.decay, staircase=True)
+        else:
+            schedule = optax.linear_schedule(config.learning_rate, config.decay * config.learning_rate, every)
     if config.warmup_steps:
         warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
         schedule = optax.join_schedules([warmup, schedule], [config.warmup_steps])
@@ -117,6 +122,9 @@ def decays_to(rate: float, config: OptimizerConfig, *, steps_per_epoch: int) -> 
         return round(config.warmup_steps * (config.learning_rate / rate) ** 2) - 1
     if config.schedule == "constant" or config.decay == 1:
         return config.warmup_steps
+    if config.schedule == "linear":
+        share = (1 - rate / config.learning_rate) / (1 - config.decay)
+        return config.warmup_steps + round(every * min(share, 1.0))
     return config.warmup_steps + every * round(math.log(rate / config.learning_rate) / math.log(config.decay))
 
 

@@ -176,6 +176,15 @@ def test_step_keeps_the_state_of_frozen_parts(mode):
     assert {name: float(value) for name, value in after.items()} == {"encoder": 1.0, "decoder": 2.0}
 
 
+@pytest.mark.parametrize("mode", ["both", "discriminators"])
+def test_frozen_state_may_differ_from_frozen_parts(mode):
+    options = {"mode": mode, "frozen": ("encoder",)}
+    for kept, expected in (((), (2.0, 2.0)), (("decoder",), (2.0, 1.0))):
+        after = autoencoder_step(jnp.asarray(1.0), frozen_state=kept, **options).generator
+        assert (float(after.model_state["encoder"]), float(after.model_state["decoder"])) == expected
+        assert float(after.model.encoder) == 1.0
+
+
 def test_gradients_of_frozen_parts_do_not_skip_updates():
     """The derivative of the square root at 0 is infinite."""
 

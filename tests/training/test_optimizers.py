@@ -88,6 +88,21 @@ def test_every_setting_matters(changed):
     assert distance(ours(replace(CONFIG, **changed)), theirs(CONFIG)) > 1e-5
 
 
+def test_linear_schedule_equals_torch():
+    config = OptimizerConfig(learning_rate=1e-2, schedule="linear", decay=0.1, decay_steps=5)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.learning_rate)
+    schedule, rate = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, 5), learning_rate(config, steps_per_epoch=1)
+    for made in range(8):
+        assert float(rate(jnp.asarray(made))) == pytest.approx(schedule.get_last_lr()[0], rel=1e-6)
+        optimizer.step()
+        schedule.step()
+    for made in range(6):
+        assert decays_to(float(rate(jnp.asarray(made))), config, steps_per_epoch=1) == made
+    assert decays_to(1e-9, config, steps_per_epoch=1) == 5
+    per_epoch = learning_rate(replace(config, decay_steps=None), steps_per_epoch=4)
+    assert float(per_epoch(jnp.asarray(4))) == pytest.approx(1e-3)
+
+
 def test_noam_equals_the_published_equation():
     width, warmup = 256, 40
     config = OptimizerConfig(learning_rate=noam_peak(width, warmup, factor=0.7), schedule="noam", warmup_steps=warmup)
