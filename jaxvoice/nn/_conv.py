@@ -47,7 +47,10 @@ def _convolve(layer: "Conv1d | ColumnConv", x: Array, **options) -> Array:
     """
     weight, scale = layer.factors(x.dtype)
     weight = weight.reshape(weight.shape[:3])
-    if scale is not None and uses_im2col(x.shape, weight.shape, **options):
+    positions = math.prod(x.shape[:-1]) // options["stride"]
+    # The scale is applied to the smaller of kernel and output. Its gradient is a sum over all positions of the output,
+    # which takes XLA longer than one over the rows of the kernel.
+    if scale is not None and positions <= math.prod(weight.shape[1:]) and uses_im2col(x.shape, weight.shape, **options):
         y = conv1d(x, weight, **options)
         y = y * _row(scale, y.ndim, y.dtype)
     else:
