@@ -32,6 +32,13 @@ if TYPE_CHECKING:
         resample as resample,
         write_wav as write_wav,
     )
+    from jaxvoice.data.augmentation import (
+        AudioBatch as AudioBatch,
+        AudioCrops as AudioCrops,
+        AugmentationConfig as AugmentationConfig,
+        augment as augment,
+        integrate as integrate,
+    )
     from jaxvoice.data.batches import (
         Bucket as Bucket,
         ColumnBatch as ColumnBatch,
@@ -52,6 +59,7 @@ if TYPE_CHECKING:
     from jaxvoice.data.corpora import find_corpus as find_corpus
     from jaxvoice.data.corpus_check import Preflight as Preflight, preflight as preflight
     from jaxvoice.data.demo.demo_corpus import Voice as Voice, make_demo_corpus as make_demo_corpus
+    from jaxvoice.data.demo.instruments import make_instrument_corpus as make_instrument_corpus
     from jaxvoice.data.features import computed_column as computed_column
     from jaxvoice.data.loader import Loader as Loader
     from jaxvoice.data.mel_files import read_mel as read_mel
@@ -84,6 +92,7 @@ __getattr__, __dir__ = lazy_imports(
         "alignments.phone_mapping": ("demo_alignment",),
         "alignments.textgrid": ("read_textgrid", "write_textgrid"),
         "audio": ("Audio", "AudioInfo", "audio_info", "read_audio", "resample", "write_wav"),
+        "augmentation": ("AudioBatch", "AudioCrops", "AugmentationConfig", "augment", "integrate"),
         "batches": (
             "Bucket",
             "ColumnBatch",
@@ -98,6 +107,7 @@ __getattr__, __dir__ = lazy_imports(
         "buckets": ("batches_in_order", "choose_buckets", "choose_shapes", "column_batches_in_order"),
         "corpora": ("find_corpus",),
         "demo.demo_corpus": ("Voice", "make_demo_corpus"),
+        "demo.instruments": ("make_instrument_corpus",),
         "atomic_folders": ("cache_folder",),
         "features": ("computed_column",),
         "loader": ("Loader",),

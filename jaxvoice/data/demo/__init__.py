@@ -1,4 +1,4 @@
-"""The demo corpus: minutes of synthetic English speech with exact phoneme timings, synthesised offline on first use."""
+"""Demo corpora, synthesised offline on first use: English speech with exact phoneme timings, and instruments."""
 
 from jaxvoice._lazy import list_public
 from jaxvoice.data.demo.demo_corpus import (
@@ -6,6 +6,11 @@ from jaxvoice.data.demo.demo_corpus import (
     VOICES as VOICES,
     Voice as Voice,
     make_demo_corpus as make_demo_corpus,
+)
+from jaxvoice.data.demo.instruments import (
+    INSTRUMENTS as INSTRUMENTS,
+    instrument_phrase as instrument_phrase,
+    make_instrument_corpus as make_instrument_corpus,
 )
 from jaxvoice.data.demo.sentences import SENTENCES as SENTENCES, compose_sentences as compose_sentences
 from jaxvoice.data.demo.timings import (
