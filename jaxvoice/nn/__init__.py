@@ -26,7 +26,7 @@ from jaxvoice.nn._norm import (
 )
 from jaxvoice.nn._ops import average_pool1d as average_pool1d
 from jaxvoice.nn._random import dropout as dropout, subkeys as subkeys
-from jaxvoice.nn._recurrent import LSTM as LSTM, LSTMShape as LSTMShape
+from jaxvoice.nn._recurrent import GRU as GRU, LSTM as LSTM, LSTMShape as LSTMShape
 from jaxvoice.nn._relative_attention import (
     RelativeAttention as RelativeAttention,
     relative_positions as relative_positions,

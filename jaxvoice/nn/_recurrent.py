@@ -3,7 +3,7 @@
 import functools as ft
 import types
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,17 +17,19 @@ from jaxvoice.nn._random import dropout, subkeys, torch_uniform
 
 
 class LSTMShape(NamedTuple):
-    """Sizes of an `LSTM`, named as in torch."""
+    """Sizes of an `LSTM` or a `GRU`, named as in torch."""
 
     input_size: int
     hidden_size: int
     num_layers: int
     bidirectional: bool
     dropout: float
+    gates: int = 4
+    """Rows of a weight for each hidden unit: 4 for an LSTM, 3 for a GRU."""
 
     def weights(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Yield name and shape of every array, in torch's order."""
-        gates, directions = 4 * self.hidden_size, 1 + self.bidirectional
+        gates, directions = self.gates * self.hidden_size, 1 + self.bidirectional
         for layer in range(self.num_layers):
             inputs = self.hidden_size * directions if layer else self.input_size
             for suffix in self.suffixes(layer):
@@ -41,16 +43,16 @@ class LSTMShape(NamedTuple):
         return [f"l{layer}", f"l{layer}_reverse"][: 1 + self.bidirectional]
 
 
-class LSTM(Module):
-    """Long short-term memory of one or more layers, in one or both directions, as `torch.nn.LSTM` with `batch_first`.
+class _Recurrent(Module):
+    """A recurrent network of one or more layers in one or both directions, with torch's names.
 
-    Weights have torch's names: `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`, `weight_ih_l0_reverse`, ...
-    Their number depends on the layers and directions, but an Equinox module has the fields that its class declares.
-    `LSTM(...)` therefore returns an instance of a subclass that is generated for each number of layers and directions.
-    Subclasses of `LSTM` are treated the same way.
+    The number of weights depends on the layers and directions, but an Equinox module has the fields that its class
+    declares. Subclasses therefore return instances of classes that are generated for each number of layers and
+    directions.
     """
 
     shape: LSTMShape = eqx.field(static=True)
+    _gates: ClassVar[int]
 
     def __init__(
         self,
@@ -70,15 +72,17 @@ class LSTM(Module):
         check_at_least(1, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         check_rate(dropout)
         # Equinox lets __init__ assign only fields of the class.
-        object.__setattr__(self, "__class__", _with_fields(_declared_class(self), num_layers, bidirectional))
-        self.shape = LSTMShape(input_size, hidden_size, num_layers, bidirectional, dropout)
+        object.__setattr__(
+            self, "__class__", _with_fields(_declared_class(self), self._gates, num_layers, bidirectional)
+        )
+        self.shape = LSTMShape(input_size, hidden_size, num_layers, bidirectional, dropout, self._gates)
         shapes = list(self.shape.weights())
         for (name, shape), weight_key in zip(shapes, jax.random.split(key, len(shapes)), strict=True):
             setattr(self, name, torch_uniform(shape, hidden_size, key=weight_key))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Generated classes cannot be imported by name; pickle and copy generate them again.
-        arguments = (_declared_class(self), self.shape.num_layers, self.shape.bidirectional)
+        arguments = (_declared_class(self), self._gates, self.shape.num_layers, self.shape.bidirectional)
         return _without_weights, arguments, dict(vars(self))
 
     def __call__(
@@ -91,7 +95,7 @@ class LSTM(Module):
     ) -> Float[Array, "*batch time directions_times_hidden"]:
         """**Arguments:**
 
-        - `x`: `(*batch, time, input_size)`; products are computed in its dtype, cell states in float32.
+        - `x`: `(*batch, time, input_size)`; products are computed in its dtype, states in float32.
         - `mask`: true at valid positions. Padding does not change the state, and outputs at padding are zero. Outputs
             at valid positions equal those of torch's packed sequences.
 
@@ -107,14 +111,42 @@ class LSTM(Module):
         for layer, layer_key in enumerate(subkeys(key, self.shape.num_layers)):
             if layer:
                 x = dropout(x, self.shape.dropout, inference=inference, key=layer_key)
-            suffixes = self.shape.suffixes(layer)
-            x = jnp.concatenate([self._direction(x, valid, suffix) for suffix in suffixes], axis=-1)
+            carry = self._zero_carry(x)
+            outputs = [self._direction(x, valid, suffix, carry)[1] for suffix in self.shape.suffixes(layer)]
+            x = jnp.concatenate(outputs, axis=-1)
         return x
 
-    def _direction(self, x: Array, valid: Array, suffix: str) -> Array:
+    def _zero_carry(self, x: Array) -> Any:
+        """The state before the first of the times of `x`."""
+        raise NotImplementedError
+
+    def _direction(self, x: Array, valid: Array, suffix: str, carry: Any) -> tuple[Any, Array]:
+        """The state after the last time of `x`, and the outputs, of one layer in one direction."""
+        raise NotImplementedError
+
+    def _parts(self, suffix: str) -> tuple[Array, Array, Array, Array]:
         weight_ih, weight_hh, bias_ih, bias_hh = (
             getattr(self, f"{name}_{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
+        return weight_ih, weight_hh, bias_ih, bias_hh
+
+
+class LSTM(_Recurrent):
+    """Long short-term memory of one or more layers, in one or both directions, as `torch.nn.LSTM` with `batch_first`.
+
+    Weights have torch's names: `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`, `weight_ih_l0_reverse`, ...
+    `LSTM(...)` returns an instance of a subclass that is generated for each number of layers and directions, because an
+    Equinox module has the fields that its class declares. Subclasses of `LSTM` are treated the same way.
+    """
+
+    _gates = 4
+
+    def _zero_carry(self, x: Array) -> Any:
+        zeros = jnp.zeros((*x.shape[:-2], self.shape.hidden_size), x.dtype)
+        return zeros, zeros.astype(jnp.float32)
+
+    def _direction(self, x: Array, valid: Array, suffix: str, carry: Any) -> tuple[Any, Array]:
+        weight_ih, weight_hh, bias_ih, bias_hh = self._parts(suffix)
         # The input projection does not depend on the state: one product for all time steps.
         projected = jnp.moveaxis(linear(x, weight_ih, bias_ih + bias_hh), -2, 0)
         recurrent = weight_hh.astype(x.dtype)
@@ -129,16 +161,47 @@ class LSTM(Module):
             carry = jnp.where(valid_now, new_hidden, hidden), jnp.where(valid_now, new_cell, cell)
             return carry, jnp.where(valid_now, new_hidden, jnp.zeros((), hidden.dtype))
 
-        zeros = jnp.zeros((*x.shape[:-2], self.shape.hidden_size), x.dtype)
         times = (projected, jnp.moveaxis(valid[..., None], -2, 0))
-        _, outputs = lax.scan(step, (zeros, zeros.astype(jnp.float32)), times, reverse=suffix.endswith("_reverse"))
-        return jnp.moveaxis(outputs, 0, -2)
+        carry, outputs = lax.scan(step, carry, times, reverse=suffix.endswith("_reverse"))
+        return carry, jnp.moveaxis(outputs, 0, -2)
+
+
+class GRU(_Recurrent):
+    """Gated recurrent units of one or more layers, in one or both directions, as `torch.nn.GRU` with `batch_first`.
+
+    Weights have torch's names, as those of `LSTM`; instances are of generated subclasses too.
+    """
+
+    _gates = 3
+
+    def _zero_carry(self, x: Array) -> Any:
+        return jnp.zeros((*x.shape[:-2], self.shape.hidden_size), jnp.float32)
+
+    def _direction(self, x: Array, valid: Array, suffix: str, carry: Any) -> tuple[Any, Array]:
+        weight_ih, weight_hh, bias_ih, bias_hh = self._parts(suffix)
+        projected = jnp.moveaxis(linear(x, weight_ih, bias_ih), -2, 0)
+        recurrent, bias = weight_hh.astype(x.dtype), bias_hh.astype(jnp.float32)
+
+        def step(hidden, now):
+            projected_now, valid_now = now
+            product = jnp.einsum("...h,gh->...g", hidden.astype(x.dtype), recurrent).astype(jnp.float32)
+            product = product + bias.reshape((1,) * (product.ndim - 1) + (-1,))
+            of_input = jnp.split(projected_now.astype(jnp.float32), 3, axis=-1)
+            of_hidden = jnp.split(product, 3, axis=-1)
+            reset, update = (jax.nn.sigmoid(of_input[i] + of_hidden[i]) for i in range(2))
+            candidate = jnp.tanh(of_input[2] + reset * of_hidden[2])
+            new = (1 - update) * candidate + update * hidden
+            return jnp.where(valid_now, new, hidden), jnp.where(valid_now, new, 0.0).astype(x.dtype)
+
+        times = (projected, jnp.moveaxis(valid[..., None], -2, 0))
+        carry, outputs = lax.scan(step, carry, times, reverse=suffix.endswith("_reverse"))
+        return carry, jnp.moveaxis(outputs, 0, -2)
 
 
 @ft.cache
-def _with_fields(cls: type[LSTM], num_layers: int, bidirectional: bool) -> type[LSTM]:
+def _with_fields(cls: type[_Recurrent], gates: int, num_layers: int, bidirectional: bool) -> type[_Recurrent]:
     """The subclass of `cls` whose fields are the weights of `num_layers` layers."""
-    names = [name for name, _ in LSTMShape(1, 1, num_layers, bidirectional, 0.0).weights()]
+    names = [name for name, _ in LSTMShape(1, 1, num_layers, bidirectional, 0.0, gates).weights()]
     namespace = {
         "_generated": True,
         "__module__": cls.__module__,
@@ -148,12 +211,12 @@ def _with_fields(cls: type[LSTM], num_layers: int, bidirectional: bool) -> type[
     return types.new_class(cls.__name__, (cls,), exec_body=lambda body: body.update(namespace))
 
 
-def _declared_class(lstm: LSTM) -> type[LSTM]:
-    """The class of `lstm`; if that class is generated, its declared base class."""
-    cls = type(lstm)
+def _declared_class(layer: _Recurrent) -> type[_Recurrent]:
+    """The class of `layer`; if that class is generated, its declared base class."""
+    cls = type(layer)
     return cls.__bases__[0] if "_generated" in vars(cls) else cls
 
 
-def _without_weights(cls: type[LSTM], num_layers: int, bidirectional: bool) -> LSTM:
+def _without_weights(cls: type[_Recurrent], gates: int, num_layers: int, bidirectional: bool) -> _Recurrent:
     """An instance without attributes, which pickle and copy then set."""
-    return object.__new__(_with_fields(cls, num_layers, bidirectional))
+    return object.__new__(_with_fields(cls, gates, num_layers, bidirectional))

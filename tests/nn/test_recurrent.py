@@ -1,4 +1,4 @@
-"""The LSTM against torch's LSTM on packed sequences, with the same weights."""
+"""The LSTM and the GRU against those of torch on packed sequences, with the same weights."""
 
 import copy
 import pickle
@@ -12,7 +12,7 @@ from jax import numpy as jnp
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from jaxvoice.errors import ConfigError, ShapeError
-from jaxvoice.nn import LSTM
+from jaxvoice.nn import GRU, LSTM
 from jaxvoice.training.training_state import to_compute
 from jaxvoice.weights.array_names import load_state, named_arrays
 
@@ -178,3 +178,33 @@ def test_subclasses_compute_what_the_lstm_computes(key):
     assert isinstance(scaled, Scaled) and float(scaled.scale) == 2
     np.testing.assert_array_equal(call(scaled, x), call(plain, x))
     np.testing.assert_array_equal(call(Renamed(3, 4, num_layers=2, bidirectional=True, key=key), x), call(plain, x))
+
+
+@pytest.mark.parametrize(("hidden", "layers", "bidirectional"), [(24, 2, False), (16, 2, True)])
+def test_gru_equals_torchs_packed_sequences(hidden, layers, bidirectional, key):
+    torch.manual_seed(0)
+    theirs = torch.nn.GRU(8, hidden, layers, batch_first=True, bidirectional=bidirectional)
+    skeleton = eqx.filter_eval_shape(lambda: GRU(8, hidden, num_layers=layers, bidirectional=bidirectional, key=key))
+    ours = load_state(skeleton, {name: array.numpy() for name, array in theirs.state_dict().items()})
+    x = draw(3, 11, 8)
+    torch_x = torch.tensor(x, requires_grad=True)
+    packed = pack_padded_sequence(torch_x, torch.tensor(COUNT), batch_first=True)
+    expected, _ = pad_packed_sequence(theirs(packed)[0], batch_first=True)
+    cotangent = draw(*expected.shape, seed=1)
+    expected.backward(torch.tensor(cotangent))
+
+    @eqx.filter_jit
+    @eqx.filter_grad(has_aux=True)
+    def gradients(both):
+        gru, x = both
+        y = gru(x, mask=jnp.asarray(VALID))
+        return jnp.sum(y * cotangent), y
+
+    (of_gru, of_x), y = gradients((ours, jnp.where(VALID[..., None], x, 1e4)))
+    np.testing.assert_allclose(y, expected.detach(), atol=1e-5)
+    np.testing.assert_allclose(of_x, torch_x.grad, atol=1e-5)
+    for name, parameter in theirs.named_parameters():
+        scale = max(1.0, float(parameter.grad.abs().max()))
+        np.testing.assert_allclose(named_arrays(of_gru)[name], parameter.grad, atol=1e-5 * scale, err_msg=name)
+    copied = copy.deepcopy(ours)
+    assert type(copied) is type(ours) and eqx.tree_equal(copied, ours)
