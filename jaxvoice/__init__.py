@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jaxvoice.models.hifigan import Generator as Generator, HiFiGANConfig as HiFiGANConfig
     from jaxvoice.pipelines import (
         Aligner as Aligner,
+        Rave as Rave,
         Synthesizer as Synthesizer,
         Vocoder as Vocoder,
         Voice as Voice,
@@ -31,6 +32,7 @@ __getattr__, __dir__ = lazy_imports(
         "models.hifigan": ("Generator", "HiFiGANConfig"),
         "pipelines": (
             "Aligner",
+            "Rave",
             "Synthesizer",
             "Vocoder",
             "Voice",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         AudioInfo as AudioInfo,
         audio_info as audio_info,
         read_audio as read_audio,
+        read_channels as read_channels,
         resample as resample,
         write_wav as write_wav,
     )
@@ -91,7 +92,7 @@ __getattr__, __dir__ = lazy_imports(
         "alignments.frame_phonemes": ("frame_labels", "label_column"),
         "alignments.phone_mapping": ("demo_alignment",),
         "alignments.textgrid": ("read_textgrid", "write_textgrid"),
-        "audio": ("Audio", "AudioInfo", "audio_info", "read_audio", "resample", "write_wav"),
+        "audio": ("Audio", "AudioInfo", "audio_info", "read_audio", "read_channels", "resample", "write_wav"),
         "augmentation": ("AudioBatch", "AudioCrops", "AugmentationConfig", "augment", "integrate"),
         "batches": (
             "Bucket",

@@ -73,15 +73,40 @@ def read_audio(path: str | Path, sample_rate: float | None = None) -> Audio:
     if info.frames == 0:
         raise AudioError(f"{path} is zero-length: it has a header but no samples; record it again.")
     mono = samples[:, 0] if info.channels == 1 else samples.mean(axis=1)
-    if not np.isfinite(mono).all():
-        bad = int(np.count_nonzero(~np.isfinite(mono)))
-        raise AudioError(f"{path} contains NaN or infinity in {bad} of {len(mono)} samples; export it again.")
+    _check_finite(path, mono)
     if info.channels > 1:
         _check_cancellation(path, samples, mono)
     mono = np.ascontiguousarray(mono, dtype=np.float32)
     if wanted is not None and wanted != info.sample_rate:
         mono = resample(mono, info.sample_rate, wanted)
     return Audio(mono, wanted or info.sample_rate, info)
+
+
+def read_channels(
+    path: str | Path, sample_rate: float | None = None
+) -> tuple[Float32[np.ndarray, "channels samples"], int]:
+    """Read all channels of an audio file, and resample them to `sample_rate` (Hz) if that is given.
+
+    **Returns:** samples `(channels, samples)` with full scale at 1, and their sample rate.
+
+    **Raises:** `AudioError` as `read_audio`, except for channels that cancel each other.
+    """
+    wanted = None if sample_rate is None else whole_rate("sample_rate", sample_rate)
+    path = _check_path(path)
+    samples, info = _decode(path)
+    if info.frames == 0:
+        raise AudioError(f"{path} is zero-length: it has a header but no samples; record it again.")
+    _check_finite(path, samples)
+    channels = np.ascontiguousarray(samples.T)
+    if wanted is not None and wanted != info.sample_rate:
+        channels = np.stack([resample(channel, info.sample_rate, wanted) for channel in channels])
+    return channels, wanted or info.sample_rate
+
+
+def _check_finite(path: Path, samples: Float32[np.ndarray, "*samples"]) -> None:
+    if not np.isfinite(samples).all():
+        bad = int(np.count_nonzero(~np.isfinite(samples)))
+        raise AudioError(f"{path} contains NaN or infinity in {bad} of {samples.size} samples; export it again.")
 
 
 def _check_cancellation(path: Path, samples: np.ndarray, mono: np.ndarray) -> None:
@@ -201,38 +226,44 @@ def write_wav(
 
 def write_wav_parts(
     path: str | Path,
-    parts: Iterable[Float[np.ndarray, " samples"]],
+    parts: Iterable[Float[np.ndarray, "*channels samples"]],
     sample_rate: float,
     subtype: Literal["PCM_16", "FLOAT"] = "PCM_16",
 ) -> int:
     """Write the concatenation of `parts` as `write_wav` does, with one part at a time in memory.
 
-    An error that `parts` raises while it is iterated leaves an existing file as it is.
+    Parts of shape `(channels, samples)` are written as a file with as many channels. An error that `parts` raises while
+    it is iterated leaves an existing file as it is.
 
-    **Returns:** the number of samples.
+    **Returns:** the number of samples of each channel.
 
     **Raises:** `AudioError` and `ShapeError` as `write_wav`.
     """
     path, rate, count = Path(path), whole_rate("sample_rate", sample_rate), 0
-    sample = _sample_type(path, rate, subtype)
+    sample, shape = _sample_type(path, rate, subtype), None
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         # libsndfile reports a full disk as an AssertionError, and prints the traceback of its callback.
         with partial.open("wb") as file:
-            file.write(_header(path, 0, rate, sample))
             for part in parts:
-                if part.ndim != 1:
-                    raise ShapeError(f"A part has shape {part.shape}; it should be (samples,). {path} was not written.")
-                count += len(part)
-                _header(path, count, rate, sample)
-                for block in _blocks(part):
+                if part.ndim not in (1, 2) or shape not in (None, part.shape[:-1]):
+                    raise ShapeError(
+                        f"A part has shape {part.shape}; it should be (samples,), or (channels, samples) with as many "
+                        f"channels as the others. {path} was not written."
+                    )
+                channels = len(part) if part.ndim == 2 else 1
+                if shape is None:
+                    file.write(_header(path, 0, rate, sample, channels))
+                shape, count = part.shape[:-1], count + part.shape[-1]
+                _header(path, count, rate, sample, channels)
+                for block in _blocks(part if part.ndim == 1 else part.T.reshape(-1)):
                     if not np.isfinite(block).all():
                         raise AudioError(f"The audio contains NaN or infinity; {path} was not written.")
                     file.write((_rounded(block) if subtype == "PCM_16" else block).astype(sample, copy=False).tobytes())
-            if not count:
+            if shape is None or not count:
                 raise _empty(path)
             file.seek(0)
-            file.write(_header(path, count, rate, sample))
+            file.write(_header(path, count, rate, sample, shape[0] if shape else 1))
         partial.replace(path)
     except OSError as failure:
         raise AudioError(
@@ -264,9 +295,9 @@ def _sample_type(path: Path, rate: int, subtype: str) -> np.dtype:
     return sample
 
 
-def _header(path: Path, samples: int, rate: int, sample: np.dtype) -> bytes:
+def _header(path: Path, samples: int, rate: int, sample: np.dtype, channels: int = 1) -> bytes:
     """The header of a WAV file; raises `AudioError` for more than 4 GiB."""
-    header = wav_header(samples, rate, sample)
+    header = wav_header(samples, rate, sample, channels)
     if header is None:
         raise AudioError(f"{path} would have {samples} samples; a WAV file has at most 4 GiB. Write it in parts.")
     return header

@@ -22,16 +22,19 @@ class StreamedHeader(NamedTuple):
     size: int
 
 
-def wav_header(samples: int, sample_rate: int, sample: np.dtype) -> bytes | None:
-    """The header of a WAV file of one channel, up to its samples of type `sample`, which are integers or floats.
+def wav_header(samples: int, sample_rate: int, sample: np.dtype, channels: int = 1) -> bytes | None:
+    """The header of a WAV file, up to its samples of type `sample`, which are integers or floats.
 
-    It is `None` if the sizes or the bytes per second do not fit into 32 bits.
+    **Arguments:** `samples` of each channel. The result is `None` if the sizes or the bytes per second do not fit into
+    32 bits.
     """
-    size = samples * sample.itemsize
-    form = struct.pack("<HHHH", 3 if sample.kind == "f" else 1, 1, sample.itemsize, 8 * sample.itemsize)
+    frame = channels * sample.itemsize
+    size = samples * frame
+    kind = 3 if sample.kind == "f" else 1
     chunks = b""
     try:
-        form = form[:4] + struct.pack("<II", sample_rate, sample_rate * sample.itemsize) + form[4:]
+        rates = sample_rate, sample_rate * frame
+        form = struct.pack("<HHIIHH", kind, channels, *rates, frame, 8 * sample.itemsize)
         if sample.kind == "f":  # formats other than integers have the size of an extension, and a chunk `fact`
             form += struct.pack("<H", 0)
             chunks = struct.pack("<4sII", b"fact", 4, samples)

@@ -239,14 +239,33 @@ def mel_filterbank(config: MelConfig) -> Float[np.ndarray, "mels bins"]:
     """
     first, last = _hz_to_mel(np.array([config.fmin, config.upper_frequency]), config.mel_scale)
     edges = np.linspace(first, last, config.num_mels + 2)
-    low, peak, high = (_mel_to_hz(edges, config.mel_scale)[i : config.num_mels + i, None] for i in range(3))
-    bins = np.linspace(0, config.sample_rate / 2, config.n_fft // 2 + 1)[None]
+    return triangular_filters(
+        _mel_to_hz(edges, config.mel_scale), config.sample_rate, config.n_fft, equal_area=config.mel_norm == "slaney"
+    )
+
+
+def triangular_filters(
+    corners: Float[np.ndarray, " filters_plus_2"], sample_rate: int, n_fft: int, *, equal_area: bool
+) -> Float[np.ndarray, "filters bins"]:
+    """Triangular filters over the `n_fft // 2 + 1` FFT bins between `corners` in Hz; read-only float32.
+
+    Filter `i` rises from corner `i`, is 1 at corner `i + 1`, and falls to corner `i + 2`. With `equal_area`, filters
+    are scaled to the same area. A filter that is narrower than the distance of bins may be 0 everywhere.
+    """
+    low, peak, high = (corners[i : corners.size - 2 + i, None] for i in range(3))
+    bins = np.linspace(0, sample_rate / 2, n_fft // 2 + 1)[None]
     filters = np.maximum(0, np.minimum((bins - low) / (peak - low), (high - bins) / (high - peak)))
-    if config.mel_norm == "slaney":
+    if equal_area:
         filters *= 2 / (high - low)
     filters = filters.astype(np.float32)
     filters.flags.writeable = False
     return filters
+
+
+def htk_corners(num_mels: int, highest: float) -> Float[np.ndarray, " mels_plus_2"]:
+    """The corners in Hz of `num_mels` filters from 0 to `highest`, evenly spaced on HTK's mel scale."""
+    first, last = _hz_to_mel(np.array([0.0, highest]), "htk")
+    return _mel_to_hz(np.linspace(first, last, num_mels + 2), "htk")
 
 
 # Slaney's scale: 200/3 Hz per mel up to 1 kHz (mel 15), then 27 mels per factor of 6.4.

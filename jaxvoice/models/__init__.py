@@ -19,6 +19,7 @@ _PACKAGES = (
     "conformer",
     "hifivc",
     "waveglow",
+    "rave",
 )
 
 

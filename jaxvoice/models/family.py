@@ -41,7 +41,7 @@ class Family:
     """A model family.
 
     The arrays in a model folder of the family are those of `build(config)` under the names of
-    `jaxvoice.weights.named_arrays`.
+    `jaxvoice.weights.named_arrays`, without those of the attributes `merged`.
     """
 
     name: str
@@ -65,6 +65,10 @@ class Family:
 
     experiment: str | None = None
     """The module in `experiments` that trains a vocoder of the family on pairs of mels and audio, or `None`."""
+    merged: tuple[str, ...] = ()
+    """Attributes of the network whose names are left out of the names of its arrays in model folders.
+
+    A network and its state, which are separate attributes, have the names of the release in this way."""
 
     def __repr__(self) -> str:
         layouts = ", ".join(layout.name for layout in self.layouts) or "none"
@@ -89,7 +93,11 @@ class Family:
         from jaxvoice.weights.array_names import named_arrays
 
         write_model_folder(
-            Path(folder), family=self.name, config=to_dict(config), arrays=named_arrays(network), info=info
+            Path(folder),
+            family=self.name,
+            config=to_dict(config),
+            arrays=named_arrays(network, merged=self.merged),
+            info=info,
         )
 
     def load_network(self, folder: Path) -> tuple[Any, Any]:
@@ -106,7 +114,7 @@ class Family:
         data, arrays = read_model_folder(folder, family=self.name)
         config = from_dict(self.config, data, where=str(folder / CONFIG_FILE))
         skeleton = eqx.filter_eval_shape(self.build, config, key=jax.random.key(0))
-        return load_state(skeleton, arrays, where=f"the weights in {folder}"), config
+        return load_state(skeleton, arrays, f"the weights in {folder}", merged=self.merged), config
 
 
 def contract_differences(a: Any, b: Any) -> list[str]:

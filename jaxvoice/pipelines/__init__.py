@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines.exporting import export_model as export_model
     from jaxvoice.pipelines.hifigan_vocoder import HiFiGANVocoder as HiFiGANVocoder
     from jaxvoice.pipelines.importing import import_model as import_model
+    from jaxvoice.pipelines.rave import Rave as Rave
     from jaxvoice.pipelines.sources import load as load
     from jaxvoice.pipelines.synthesizer import Speech as Speech, Synthesizer as Synthesizer
     from jaxvoice.pipelines.teacher_forcing import TeacherForced as TeacherForced, teacher_force as teacher_force
@@ -30,6 +31,7 @@ __getattr__, __dir__ = lazy_imports(
         "exporting": ("export_model",),
         "hifigan_vocoder": ("HiFiGANVocoder",),
         "importing": ("import_model",),
+        "rave": ("Rave",),
         "sources": ("load",),
         "synthesizer": ("Speech", "Synthesizer"),
         "teacher_forcing": ("TeacherForced", "teacher_force"),

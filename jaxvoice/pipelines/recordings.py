@@ -61,7 +61,7 @@ def read_recording(value: Any, sample_rate: Any, name: str) -> Recording:
     if isinstance(value, str | Path):
         name, value = str(value), read_audio(value)
     with error_context(name):
-        rate = _rate(sample_rate, value.sample_rate if isinstance(value, Audio) else None)
+        rate = recording_rate(sample_rate, value.sample_rate if isinstance(value, Audio) else None)
         samples = validate_audio(value.samples if isinstance(value, Audio) else value)
         peak = float(max(samples.max(), -samples.min()))
         if peak < SILENCE:
@@ -77,7 +77,7 @@ def read_recording(value: Any, sample_rate: Any, name: str) -> Recording:
     return Recording(samples, rate, peak, name)
 
 
-def _rate(given: Any, own: int | None) -> int:
+def recording_rate(given: Any, own: int | None) -> int:
     if given is None and own is None:
         raise AudioError("sample_rate is None; it should be the sample rate of the array in Hz.")
     rate = whole_rate("sample_rate", own if given is None else given)

@@ -1,6 +1,6 @@
 """Names of the arrays of a model: dotted attribute paths, which are the names of weights in released checkpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -20,20 +20,29 @@ def _is_weight(leaf: Any) -> bool:
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def _name(path: tuple[Any, ...]) -> str:
+def _name(path: tuple[Any, ...], merged: Sequence[str]) -> str:
     parts = []
     for entry in path:
         for attribute in ("name", "idx", "key"):
             if hasattr(entry, attribute):
                 parts.append(str(getattr(entry, attribute)))
                 break
-    return ".".join(parts)
+    return ".".join(parts[1:] if parts and parts[0] in merged else parts)
 
 
-def named_arrays(model: Any) -> dict[str, Array]:
-    """The arrays of `model` by name (`ups.0.weight_v`), in the order of its fields."""
+def named_arrays(model: Any, *, merged: Sequence[str] = ()) -> dict[str, Array]:
+    """The arrays of `model` by name (`ups.0.weight_v`), in the order of its fields.
+
+    **Arguments:** `merged`, attributes of `model` whose names are left out: with `("network", "state")`, the arrays of
+    both have names that start with their own attributes.
+
+    **Raises:** `ValueError` if two arrays have the same name.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(model, _is_weight))
-    return {_name(path): leaf for path, leaf in leaves}
+    named = {_name(path, merged): leaf for path, leaf in leaves}
+    if merged and len(named) != len(leaves):
+        raise ValueError(f"merged is {tuple(merged)!r}; it should not give the same name to several arrays.")
+    return named
 
 
 def count_parameters(model: Any) -> int:
@@ -41,17 +50,21 @@ def count_parameters(model: Any) -> int:
     return sum(leaf.size for leaf in named_arrays(model).values())
 
 
-def load_state(model: _Model, arrays: Mapping[str, Any], where: str = "the given weights") -> _Model:
+def load_state(
+    model: _Model, arrays: Mapping[str, Any], where: str = "the given weights", *, merged: Sequence[str] = ()
+) -> _Model:
     """A copy of `model` in which every array is replaced by the array of its name, cast to the model's dtype.
 
     Constants of TorchScript code (`CONSTANTS.c0`) in an archive are ignored, because they are not weights.
+
+    **Arguments:** `merged`, as for `named_arrays`.
 
     **Raises:** `CheckpointError` if weights do not match. The error lists missing names (`-`), unknown names (`+`) and
     wrong shapes (`!`), with the nearest names.
     """
     if isinstance(arrays, Tensors):
         arrays = arrays.weights()
-    known = named_arrays(model)
+    known = named_arrays(model, merged=merged)
     given, wanted = ({name: (np.shape(array),) for name, array in some.items()} for some in (arrays, known))
     mismatches = Mismatches(where, given, wanted, advice="Check that the configuration belongs to these weights")
     for name in known:

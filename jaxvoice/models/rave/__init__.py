@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         DiscriminatorConfig as DiscriminatorConfig,
         EncoderConfig as EncoderConfig,
         GeneratorConfig as GeneratorConfig,
+        MelInputConfig as MelInputConfig,
         NoiseConfig as NoiseConfig,
         PQMFConfig as PQMFConfig,
         RaveConfig as RaveConfig,
@@ -34,7 +35,13 @@ if TYPE_CHECKING:
         build_discriminators as build_discriminators,
     )
     from jaxvoice.models.rave.encoder import Encoder as Encoder
-    from jaxvoice.models.rave.generators import GeneratorV1 as GeneratorV1, GeneratorV2 as GeneratorV2
+    from jaxvoice.models.rave.family import FAMILY as FAMILY
+    from jaxvoice.models.rave.generators import (
+        GeneratorState as GeneratorState,
+        GeneratorV1 as GeneratorV1,
+        GeneratorV2 as GeneratorV2,
+        RecurrentLayer as RecurrentLayer,
+    )
     from jaxvoice.models.rave.latent_pca import LatentPCA as LatentPCA
     from jaxvoice.models.rave.layers import (
         PQMF as PQMF,
@@ -46,6 +53,7 @@ if TYPE_CHECKING:
         Residual as Residual,
         Snake as Snake,
     )
+    from jaxvoice.models.rave.mel_input import MelInput as MelInput
     from jaxvoice.models.rave.network import Rave as Rave, RaveState as RaveState
     from jaxvoice.models.rave.noise import NoiseGenerator as NoiseGenerator
     from jaxvoice.models.rave.quantizer import (
@@ -61,6 +69,7 @@ if TYPE_CHECKING:
         generator_receptive_field as generator_receptive_field,
         receptive_field as receptive_field,
     )
+    from jaxvoice.models.rave.trained import TrainedRave as TrainedRave
 
 __getattr__, __dir__ = lazy_imports(
     __name__,
@@ -74,6 +83,7 @@ __getattr__, __dir__ = lazy_imports(
             "DiscriminatorConfig",
             "EncoderConfig",
             "GeneratorConfig",
+            "MelInputConfig",
             "NoiseConfig",
             "PQMFConfig",
             "RaveConfig",
@@ -89,7 +99,8 @@ __getattr__, __dir__ = lazy_imports(
             "build_discriminators",
         ),
         "encoder": ("Encoder",),
-        "generators": ("GeneratorV1", "GeneratorV2"),
+        "family": ("FAMILY",),
+        "generators": ("GeneratorState", "GeneratorV1", "GeneratorV2", "RecurrentLayer"),
         "layers": (
             "PQMF",
             "AdaIN",
@@ -101,6 +112,7 @@ __getattr__, __dir__ = lazy_imports(
             "Snake",
         ),
         "latent_pca": ("LatentPCA",),
+        "mel_input": ("MelInput",),
         "network": ("Rave", "RaveState"),
         "noise": ("NoiseGenerator",),
         "quantizer": (
@@ -116,5 +128,6 @@ __getattr__, __dir__ = lazy_imports(
             "generator_receptive_field",
             "receptive_field",
         ),
+        "trained": ("TrainedRave",),
     },
 )

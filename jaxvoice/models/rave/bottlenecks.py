@@ -1,12 +1,13 @@
 """The bottlenecks of RAVE: an encoder, and how latents are drawn from its output and regularised."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 from jax import numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray
 
 from jaxvoice.errors import ShapeError
 from jaxvoice.losses import maximum_mean_discrepancy
@@ -22,6 +23,13 @@ class EncoderState(eqx.Module):
 
     encoder: NetState | None
     rvq: ResidualQuantizerState | None
+    warmed_up: Int32[Array, ""] | None
+    """1 after the first phase of training, in which the encoder is trained, otherwise 0; `None` for `spherical`."""
+    enabled: Int32[Array, ""] | None
+    """1 if the latents of `discrete` are quantised, otherwise 0; `None` for other bottlenecks.
+
+    The release trains with 0, because the callback that sets it is never called.
+    """
 
 
 class Latents(NamedTuple):
@@ -51,21 +59,31 @@ class Bottleneck(Module):
 
     def init_state(self) -> EncoderState:
         """The initial state of the encoder and of the codebooks."""
-        return EncoderState(self.encoder.init_state(), None if self.rvq is None else self.rvq.init_state())
+        codebooks = None if self.rvq is None else self.rvq.init_state()
+        enabled = None if self.rvq is None else jnp.ones((), jnp.int32)
+        warmed_up = None if self.config.kind == "spherical" else jnp.zeros((), jnp.int32)
+        return EncoderState(self.encoder.init_state(), codebooks, warmed_up, enabled)
 
     def __call__(
         self, x: Float[Array, "*batch time in"], state: EncoderState, *, inference: bool = False
     ) -> tuple[Float[Array, "*batch frames out"], EncoderState]:
         """The output of the encoder, from which `draw` draws latents. Arguments and errors are those of `Encoder`."""
         encoded, encoder = self.encoder(x, state.encoder, inference=inference)
-        return encoded, EncoderState(encoder, state.rvq)
+        return encoded, replace(state, encoder=encoder)
 
     def mean(self, encoded: Float[Array, "*batch frames out"]) -> Float[Array, "*batch frames latents"]:
-        """The latents without randomness and quantisation: the means of `variational`, unit vectors of `spherical`."""
+        """The latents without randomness and quantisation: the means of `variational`, unit vectors of `spherical`.
+
+        A vector of zeros becomes the unit vector with equal components.
+        """
         if self.config.kind == "variational":
             return encoded[..., : self.config.latent_size]
         if self.config.kind == "spherical":
-            return encoded / jnp.linalg.norm(encoded, axis=-1, keepdims=True)
+            squares = jnp.sum(jnp.square(encoded), axis=-1, keepdims=True)
+            positive = squares > 0
+            unit = encoded / jnp.sqrt(jnp.where(positive, squares, jnp.ones_like(squares)))
+            # The release divides zeros, the output for digital silence, by zero.
+            return jnp.where(positive, unit, jnp.asarray(self.config.latent_size**-0.5, encoded.dtype))
         return encoded
 
     def noise_shapes(self, encoded_shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -127,7 +145,7 @@ class Bottleneck(Module):
             latents = Latents(quantized.vectors, jnp.zeros(()), quantized.codes)
             if not options["inference"]:
                 latents = latents._replace(regularization=quantized.commitment)
-            state = EncoderState(state.encoder, codebooks)
+            state = replace(state, rvq=codebooks)
         if self.config.noise_channels:
             shape = shapes[-1]
             appended = jnp.zeros(shape, encoded.dtype) if noise is None else noise[-1]

@@ -33,6 +33,27 @@ class PQMFConfig:
 
 
 @dataclass(frozen=True)
+class MelInputConfig:
+    """The mel spectrogram that an encoder reads: `log(1 + mel)` with HTK filters from 0 to Nyquist.
+
+    **Raises:** `ConfigError` for values of the wrong type or range.
+    """
+
+    n_fft: int = 2048
+    """Length of the Fourier transform and of its window in samples."""
+    hop_length: int = 256
+    """Distance of the frames in samples."""
+    num_mels: int = 128
+    """Number of mel bands."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_positive(self, "n_fft", "hop_length", "num_mels")
+        check_field(self, "n_fft", self.n_fft % 2 == 0, "be even")
+        check_field(self, "hop_length", self.hop_length <= self.n_fft, f"be at most n_fft, {self.n_fft}")
+
+
+@dataclass(frozen=True)
 class EncoderConfig:
     """The encoder: strided convolutions with batch norm (v1), or with residual blocks of dilated convolutions (v2).
 
@@ -41,8 +62,8 @@ class EncoderConfig:
 
     version: Literal["v1", "v2"] = "v2"
     """Kind of the network."""
-    input: Literal["pqmf", "raw"] = "pqmf"
-    """What the encoder reads: sub-bands, or the waveform."""
+    input: Literal["pqmf", "raw", "mel"] = "pqmf"
+    """What the encoder reads: sub-bands, the waveform, or a mel spectrogram."""
     capacity: int = 96
     """Channels after the first convolution; each stage doubles them."""
     ratios: tuple[int, ...] = (4, 4, 4, 2)
@@ -57,6 +78,8 @@ class EncoderConfig:
     """
     adain: bool = False
     """Whether each residual block of v2 has an adaptive instance norm before it."""
+    mel: MelInputConfig = field(default_factory=MelInputConfig)
+    """The mel spectrogram, with `input="mel"`."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -118,6 +141,8 @@ class GeneratorConfig:
     """Whether v2 computes an amplitude beside each output channel. v1 always computes a loudness."""
     noise: NoiseConfig | None = None
     """The branch with filtered noise; `None` for none. v1 adds noise in the second phase of training only."""
+    recurrent_layers: int = 0
+    """Layers of a GRU over the latents, before the first convolution of v2; 0 for none."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -125,6 +150,13 @@ class GeneratorConfig:
         _check_stages(self)
         even = all(ratio == 1 or ratio % 2 == 0 for ratio in self.ratios)
         check_field(self, "ratios", even, "hold even numbers, or 1")
+        check_not_negative(self, "recurrent_layers")
+        without = self.version == "v2" or not self.recurrent_layers
+        check_field(self, "recurrent_layers", without and self.recurrent_layers <= 16, "be at most 16, and 0 for v1")
+        length, step = 1 if self.noise is None else self.noise.frame_length, math.prod(self.ratios)
+        check_field(
+            self, "noise", step % length == 0, f"have a product of ratios that divides that of the generator, {step}"
+        )
 
 
 @dataclass(frozen=True)
@@ -234,8 +266,8 @@ class RaveConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_positive(self, "sample_rate", "n_channels")
-        encoder = math.prod(self.encoder.ratios) * (self.pqmf.num_bands if self.encoder.input == "pqmf" else 1)
-        generator = math.prod(self.generator.ratios) * (self.pqmf.num_bands if self.generator.output == "pqmf" else 1)
+        encoder = math.prod(self.encoder.ratios) * self.encoder_step
+        generator = math.prod(self.generator.ratios) * self.generator_step
         if encoder != generator:
             raise ConfigError(
                 f"The hop length of the encoder is {encoder} samples and that of the generator {generator}; they "
@@ -246,7 +278,28 @@ class RaveConfig:
     @property
     def hop_length(self) -> int:
         """Samples per frame of latents."""
-        return math.prod(self.encoder.ratios) * (self.pqmf.num_bands if self.encoder.input == "pqmf" else 1)
+        return math.prod(self.encoder.ratios) * self.encoder_step
+
+    @property
+    def encoder_step(self) -> int:
+        """Samples for each position of the encoder's input."""
+        return {"pqmf": self.pqmf.num_bands, "raw": 1, "mel": self.encoder.mel.hop_length}[self.encoder.input]
+
+    @property
+    def encoder_inputs(self) -> int:
+        """Channels of the encoder's input."""
+        of_channel = {"pqmf": self.pqmf.num_bands, "raw": 1, "mel": self.encoder.mel.num_mels}
+        return self.n_channels * of_channel[self.encoder.input]
+
+    @property
+    def generator_step(self) -> int:
+        """Samples for each position of the generator's output."""
+        return self.pqmf.num_bands if self.generator.output == "pqmf" else 1
+
+    @property
+    def generator_outputs(self) -> int:
+        """Channels of the generator's output."""
+        return self.n_channels * self.generator_step
 
     @property
     def latent_rate(self) -> float:
@@ -324,6 +377,11 @@ def _with_ratios(config: RaveConfig, ratios: tuple[int, ...]) -> RaveConfig:
     return replace(config, encoder=encoder, generator=generator)
 
 
+def _mel(config: RaveConfig, dilations: tuple[int, ...], recurrent_layers: int) -> RaveConfig:
+    encoder = replace(config.encoder, input="mel", ratios=(2, 2, 2), dilations=(dilations,) * 3)
+    return replace(config, encoder=encoder, generator=replace(config.generator, recurrent_layers=recurrent_layers))
+
+
 _DISCRETE = replace(_with_ratios(_v2(), (4, 4, 2, 2)), bottleneck=BottleneckConfig("discrete", noise_channels=128))
 
 PRESETS: MappingProxyType[str, RaveConfig] = MappingProxyType(
@@ -332,6 +390,8 @@ PRESETS: MappingProxyType[str, RaveConfig] = MappingProxyType(
         "v2": _v2(),
         "v2_small": _with_ratios(_v2(48, noise=NoiseConfig(bands=32, hidden_size=64)), (4, 2, 2, 2)),
         "v2_nopqmf": _v2(64, output="raw", ratios=(8, 8, 8, 4)),
+        "v2_with_augs": _mel(_v2(), (1, 3, 9), 0),
+        "hybrid": _mel(_v2(), (1,), 2),
         "v3": _descript(_snake(_adain(_v2()))),
         "discrete": _DISCRETE,
         "discrete_v3": _descript(_snake(_DISCRETE)),
@@ -363,6 +423,11 @@ def preset(name: str, *add_ons: str) -> RaveConfig:
 
     **Raises:** `ConfigError` for an unknown name, or an add-on that does not fit the preset.
     """
+    if name == "v2_nopqmf_small":
+        raise ConfigError(
+            "preset is 'v2_nopqmf_small', which the release cannot build either: its code does not accept all "
+            "arguments of this configuration. Use v2_nopqmf with a smaller capacity."
+        )
     if name not in PRESETS:
         raise ConfigError(f"preset is {format_value(name)}; it should be one of {', '.join(PRESETS)}.")
     config = PRESETS[name]

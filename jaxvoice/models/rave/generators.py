@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax
 from jax import numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from jaxvoice.models.rave.config import GeneratorConfig
 from jaxvoice.models.rave.encoder import residual_layers
@@ -20,7 +20,7 @@ from jaxvoice.models.rave.layers import (
     upsampling_conv,
 )
 from jaxvoice.models.rave.noise import NoiseGenerator, scaled_sigmoid
-from jaxvoice.nn import Conv1d, ConvTranspose1d, Module
+from jaxvoice.nn import GRU, Conv1d, ConvTranspose1d, Module
 
 _V1_KERNEL_SIZES = (3,)
 _V1_DILATIONS = (1, 3, 5)
@@ -96,6 +96,13 @@ class ResidualStack(Module):
         return sum(outputs[1:], outputs[0])
 
 
+class GeneratorState(eqx.Module):
+    """The state of `GeneratorV1`, with the name of the released buffer."""
+
+    warmed_up: Int32[Array, ""]
+    """1 in the second phase of training and after it, in which noise is added; otherwise 0."""
+
+
 class GeneratorV1(Module):
     """The generator of v1: waveform, loudness and noise in separate branches.
 
@@ -130,33 +137,47 @@ class GeneratorV1(Module):
             branches.append(NoiseGenerator(config.noise, channels, out_channels, **options))
         self.synth = Branches(branches)
 
-    def init_state(self) -> None:
-        """v1 has no state."""
+    def init_state(self) -> GeneratorState:
+        """The initial state, that of the first phase."""
+        return GeneratorState(jnp.zeros((), jnp.int32))
 
     def __call__(
         self,
         z: Float[Array, "*batch frames latents"],
-        state: None = None,
+        state: GeneratorState | None = None,
         *,
         key: PRNGKeyArray | None = None,
         noise: Float[Array, "*batch noise_frames out frame_length"] | None = None,
         inference: bool = False,
-    ) -> tuple[Float[Array, "*batch time out"], None]:
+    ) -> tuple[Float[Array, "*batch time out"], GeneratorState | None]:
         """**Arguments:**
 
         - `z`: latents `(*batch, frames, latents)`.
         - `key`: draws the noise. Without `key` and `noise`, no noise is added, as in the first phase of training.
         - `noise`: noise in [-1, 1), instead of noise drawn with `key`; see `NoiseGenerator`.
-        - `state` and `inference` have no effect.
+        - `state` and `inference` have no effect: pass `key` if `state.warmed_up` is 1.
 
-        **Returns:** sub-bands `(*batch, time, out)`, and `None`.
+        **Returns:** sub-bands `(*batch, time, out)`, and `state`.
         """
         features = apply_all(self.net, z)
         wave, loudness, *noise_branch = self.synth.branches
         y = jnp.tanh(wave(features)) * scaled_sigmoid(loudness(features))
         if noise_branch and not (key is None and noise is None):
             y = y + noise_branch[0](features, key=key, noise=noise)
-        return y, None
+        return y, state
+
+
+class RecurrentLayer(Module):
+    """A GRU with as many outputs as inputs. acids-ircam/RAVE `rave/blocks.py:GRU`."""
+
+    gru: GRU
+
+    def __init__(self, channels: int, num_layers: int, *, key: PRNGKeyArray):
+        self.gru = GRU(channels, channels, num_layers=num_layers, key=key)
+
+    def __call__(self, x: Float[Array, "*batch time channels"]) -> Float[Array, "*batch time channels"]:
+        """The result has the shape of `x`."""
+        return self.gru(x)
 
 
 class GeneratorV2(Module):
@@ -179,7 +200,10 @@ class GeneratorV2(Module):
         """
         first, last, noise, *keys = jax.random.split(key, len(config.ratios) + 3)
         channels = config.capacity * 2 ** len(config.ratios)
-        net: list[Module] = [conv(in_channels, channels, 3, causal=causal, key=first)]
+        net: list[Module] = []
+        if config.recurrent_layers:
+            net.append(RecurrentLayer(in_channels, config.recurrent_layers, key=jax.random.fold_in(first, 1)))
+        net.append(conv(in_channels, channels, 3, causal=causal, key=first))
         for ratio, dilations, stage in zip(config.ratios[::-1], config.dilations[::-1], keys, strict=True):
             up, *units = jax.random.split(stage, len(dilations) + 1)
             net.append(activation(channels, snake=config.snake))

@@ -1,18 +1,21 @@
 """The network of RAVE: filter bank, encoder, bottleneck and generator."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import equinox as eqx
 import jax
 from jax import numpy as jnp
-from jaxtyping import Array, Float, Float32, PRNGKeyArray
+from jaxtyping import Array, Float, Float32, Int32, PRNGKeyArray
 
 from jaxvoice.errors import ShapeError
 from jaxvoice.models.rave.bottlenecks import Bottleneck, EncoderState, Latents
 from jaxvoice.models.rave.config import RaveConfig
 from jaxvoice.models.rave.encoder import Encoder
-from jaxvoice.models.rave.generators import GeneratorV1, GeneratorV2
+from jaxvoice.models.rave.generators import GeneratorState, GeneratorV1, GeneratorV2
 from jaxvoice.models.rave.layers import PQMF, NetState
+from jaxvoice.models.rave.mel_input import MelInput
 from jaxvoice.nn import Module, operation
 
 
@@ -21,25 +24,28 @@ class RaveState(eqx.Module):
 
     encoder: EncoderState
     """Batch norms, adaptive instance norms and codebooks of the encoder."""
-    decoder: NetState | None
-    """Adaptive instance norms of the generator."""
+    decoder: NetState | GeneratorState | None
+    """Adaptive instance norms of the generator; of v1, the phase of training."""
     latent_pca: Float32[Array, "latents latents"]
     """Principal components of the latents, one in each row; see `LatentPCA`."""
     latent_mean: Float32[Array, " latents"]
     """Mean of the latents."""
     fidelity: Float32[Array, " latents"]
-    """Share of the variance of the latents that the first components explain."""
+    """Share of the variance of the latents that the first components explain, cumulative; 0 if they are unknown."""
+    receptive_field: Int32[Array, "2"]
+    """Samples before and after a sample of the output on which it depends, as a training measured them; 0 before."""
 
 
 class Rave(Module):
     """RAVE (arXiv 2111.05011): audio to latents at a low rate, and latents to audio.
 
-    Attribute paths of the network and of its state together are the names in released checkpoints. Four of their names
-    are missing: `warmed_up` and `enabled`, which are arguments here (`key` of `decode`, `quantize` of `encode`),
-    `target_size`, which follows from the configuration, and `receptive_field`, which is not computed.
+    Attribute paths of the network and of its state together are the names in released checkpoints, except
+    `target_size`, which follows from the configuration. `warmed_up` and `enabled` are stored only: whether noise is
+    added and latents are quantised are arguments (`key` of `decode`, `quantize` of `encode`).
     """
 
     pqmf: PQMF
+    spectrogram: MelInput | None
     encoder: Bottleneck
     decoder: GeneratorV1 | GeneratorV2
     config: RaveConfig = eqx.field(static=True)
@@ -47,11 +53,12 @@ class Rave(Module):
     def __init__(self, config: RaveConfig, *, key: PRNGKeyArray):
         encoder_key, decoder_key = jax.random.split(key)
         causal = config.padding == "causal"
-        bands = config.n_channels * config.pqmf.num_bands
         self.config, self.pqmf = config, PQMF(config.pqmf, causal=causal)
+        mel = config.encoder.mel if config.encoder.input == "mel" else None
+        self.spectrogram = None if mel is None else MelInput(mel, config.sample_rate)
         encoder = Encoder(
             config.encoder,
-            bands if config.encoder.input == "pqmf" else config.n_channels,
+            config.encoder_inputs,
             config.bottleneck.encoder_channels,
             groups=2 if config.bottleneck.kind == "variational" else 1,
             causal=causal,
@@ -62,7 +69,7 @@ class Rave(Module):
         self.decoder = generator(
             config.generator,
             config.bottleneck.decoder_channels,
-            bands if config.generator.output == "pqmf" else config.n_channels,
+            config.generator_outputs,
             causal=causal,
             key=decoder_key,
         )
@@ -71,7 +78,12 @@ class Rave(Module):
         """The initial state: the principal components of the latents are not computed."""
         size = self.config.bottleneck.latent_size
         return RaveState(
-            self.encoder.init_state(), self.decoder.init_state(), jnp.eye(size), jnp.zeros(size), jnp.zeros(size)
+            self.encoder.init_state(),
+            self.decoder.init_state(),
+            jnp.eye(size),
+            jnp.zeros(size),
+            jnp.zeros(size),
+            jnp.zeros(2, jnp.int32),
         )
 
     def __call__(
@@ -86,6 +98,12 @@ class Rave(Module):
         encode_key, decode_key = (None, None) if key is None else jax.random.split(key)
         latents, state = self.encode(audio, state, key=encode_key, inference=inference)
         return self.decode(latents.z, state, key=decode_key, inference=inference)
+
+    def encoder_input(self, audio: Float[Array, "*batch samples channels"]) -> Float[Array, "*batch time in"]:
+        """What the encoder reads: sub-bands, the mel spectrogram, or `audio` itself."""
+        if self.spectrogram is not None:
+            return self.spectrogram(audio)
+        return self.pqmf.analysis(audio) if self.config.encoder.input == "pqmf" else audio
 
     @operation
     def encode(
@@ -117,12 +135,12 @@ class Rave(Module):
                 f"The shape of the audio is {audio.shape}; it should be (*batch, samples, {channels}) with a multiple "
                 f"of {hop} samples. Append zeros."
             )
-        x = self.pqmf.analysis(audio) if self.config.encoder.input == "pqmf" else audio
+        x = self.encoder_input(audio)
         encoded, encoder = self.encoder(x, state.encoder, inference=inference)
         latents, encoder = self.encoder.draw(
             encoded, encoder, key=key, noise=noise, quantize=quantize, inference=inference
         )
-        return latents, eqx.tree_at(lambda s: s.encoder, state, encoder)
+        return latents, replace(state, encoder=encoder)
 
     @operation
     def decode(
@@ -164,7 +182,6 @@ class Rave(Module):
         channels = self.config.bottleneck.decoder_channels
         if z.ndim < 2 or z.shape[-1] != channels or z.shape[-2] == 0:
             raise ShapeError(f"The shape of z is {z.shape}; it should be (*batch, frames, {channels}).")
-        if isinstance(self.decoder, GeneratorV1) or state.decoder is None:
-            return self.decoder(z, key=key, noise=noise, inference=inference)[0], state
-        y, decoder = self.decoder(z, state.decoder, key=key, noise=noise, inference=inference)
-        return y, eqx.tree_at(lambda s: s.decoder, state, decoder)
+        generator: Any = self.decoder  # v1 and v2 have different states
+        y, decoder = generator(z, state.decoder, key=key, noise=noise, inference=inference)
+        return y, replace(state, decoder=decoder)

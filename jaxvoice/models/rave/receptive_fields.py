@@ -88,6 +88,10 @@ def _encoder(config: RaveConfig, span: _Span) -> _Span:
         span = span.conv(2 * ratio + (1 if v1 else 0), stride=ratio, causal=causal)
         span = span if v1 else span.dilated(encoder.dilations[i], causal=causal)
     span = span.conv(7, causal=causal)
+    if encoder.input == "mel":
+        # Frames of n_fft samples are centred on multiples of the hop length.
+        hop, half = encoder.mel.hop_length, encoder.mel.n_fft // 2
+        return _Span(span.first * hop - half, span.last * hop + half - 1)
     return _analysis(config, span) if encoder.input == "pqmf" else span
 
 

@@ -25,8 +25,8 @@ CASES = {
     "discrete": ("discrete",),
 }
 """The presets and add-ons of the golden cases."""
-NOT_ARRAYS = ("warmed_up", "enabled", "target_size", "receptive_field")
-"""Buffers of the release that are arguments here, follow from the configuration, or are not computed."""
+NOT_ARRAYS = ("target_size",)
+"""Buffers of the release that follow from the configuration."""
 
 
 def with_capacity(config: RaveConfig, capacity: int) -> RaveConfig:

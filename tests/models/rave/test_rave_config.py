@@ -15,6 +15,7 @@ from jaxvoice.models.rave import (
     DiscriminatorConfig,
     EncoderConfig,
     GeneratorConfig,
+    MelInputConfig,
     NoiseConfig,
     PQMFConfig,
     Rave,
@@ -69,6 +70,8 @@ def test_names_and_shapes_equal_the_release(name):
         (("v2_nopqmf", "snake"), 7_405_312, 17_885_250 - 7_405_312),
         (("v3",), 16_059_904, 31_541_952 - 16_059_904),
         (("discrete",), 14_287_328, 29_176_576 - 14_287_328),
+        (("hybrid",), 3_001_312, 15_677_216),
+        (("v2_with_augs",), 4_552_288, 15_479_072),
         (("onnx",), 1_374_656, 4_792_625 - 1_374_656),
         (("raspberry",), 426_720, 1_397_921 - 426_720),
         (("v2", "causal"), 16_056_928, 15_479_072),
@@ -82,7 +85,15 @@ def test_numbers_of_parameters_equal_the_release(arguments, encoder, decoder):
 
 @pytest.mark.parametrize(
     ("arguments", "hop_length"),
-    [(("v1",), 2048), (("v3",), 2048), (("v2_nopqmf",), 2048), (("discrete",), 1024), (("v2_small",), 512)],
+    [
+        (("hybrid",), 2048),
+        (("v2_with_augs",), 2048),
+        (("v1",), 2048),
+        (("v3",), 2048),
+        (("v2_nopqmf",), 2048),
+        (("discrete",), 1024),
+        (("v2_small",), 512),
+    ],
 )
 def test_hop_lengths_equal_the_release(arguments, hop_length):
     config = preset(*arguments)
@@ -107,6 +118,11 @@ def test_presets_are_written_and_read_as_json(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: preset("v2_nopqmf_small"), "the release cannot build either"),
+        (lambda: dataclasses.replace(preset("v1").generator, recurrent_layers=1), "recurrent_layers is 1; .*0 for v1"),
+        (lambda: GeneratorConfig(noise=NoiseConfig((2, 3))), "noise is .*divides that of the generator, 128"),
+        (lambda: MelInputConfig(n_fft=255), "n_fft is 255; it should be even"),
+        (lambda: MelInputConfig(hop_length=4096), "hop_length is 4096; it should be at most n_fft"),
         (lambda: preset("v4"), "preset is 'v4'; it should be one of v1, v2,"),
         (lambda: preset("v2", "snakes"), "add-on is 'snakes'; it should be one of causal, noise,"),
         (lambda: PQMFConfig(num_bands=12), "num_bands is 12; it should be a power of two"),
