@@ -12,10 +12,13 @@ from safetensors.torch import load_file, save_file
 
 from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.models.checkpoint_layout import Checkpoint, ImportOptions
+from jaxvoice.models.hifigan import FAMILY
 from jaxvoice.models.hifigan.config import LatentConfig
 from jaxvoice.pipelines import HiFiGANVocoder, compare
 from jaxvoice.pipelines.exporting import export_model
 from jaxvoice.pipelines.importing import import_model
+from jaxvoice.weights import open_archive
 from tests.models.hifigan import released
 from tests.models.hifigan.released import CONDITIONED, CONFIG, generator, state, under, write
 from tests.pipelines.test_importing import about, assert_same_sound, heard, reference
@@ -344,6 +347,9 @@ def test_frozen_archives_are_imported_by_their_code(tmp_path, to, sizes, configu
     assert HiFiGANVocoder.load(to).config.mel == MelConfig()
     assert len(report.info["assumed"]) == (0 if configured else 1)
     assert set(report.info["ignored"].values()) <= {"constant in the archive's code"}
+    with open_archive(tmp_path / "frozen.pt") as archive:
+        FAMILY.layouts[0].plan_import(Checkpoint(archive), ImportOptions())
+        assert "CONSTANTS.c0" in archive.tensors, "a plan does not rename the tensors of its archive"
     if configured:
         (tmp_path / "config.json").write_text(json.dumps({**CONFIG, **sizes, "upsample_rates": [8, 4, 8]}))
         with pytest.raises(ConfigError, match=r"upsample_rates is \(8, 4, 8\) in the configuration.*\(8, 8, 4\)"):

@@ -110,7 +110,7 @@ class HiFiGANLayout(CheckpointLayout):
         archive, where = checkpoint.archive, checkpoint.name
         frozen = None if generators_in(archive.tensors) else frozen_generator(archive)
         if frozen is not None:
-            archive.tensors = frozen.tensors(archive.tensors)
+            archive = archive.with_tensors(frozen.tensors(archive.tensors))
         infos = archive.tensors.infos()
         prefix = choose_generator(infos, options.part, where)
         shapes = {name.removeprefix(prefix): info.shape for name, info in infos.items() if name.startswith(prefix)}

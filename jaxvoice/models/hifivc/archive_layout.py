@@ -40,7 +40,7 @@ class ArchiveLayout(CheckpointLayout):
         structure = _structure(checkpoint)
         config = structure.config
         rules, ignored = archive_rules(structure), archive_ignored(structure)
-        archive.tensors = folded_tensors(archive.tensors, structure.content or "")
+        archive = archive.with_tensors(folded_tensors(archive.tensors, structure.content or ""))
         weights = plan_weights(archive, hifivc_shapes(config), rules, options, ignore=ignored)
         return ImportPlan(
             config,

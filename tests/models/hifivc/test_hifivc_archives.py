@@ -18,6 +18,7 @@ from jaxvoice.cli import main
 from jaxvoice.dsp.nemo_mel import nemo_log_mel
 from jaxvoice.dsp.pitch_tracking import PitchConfig
 from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.models.checkpoint_layout import Checkpoint, ImportOptions
 from jaxvoice.models.hifivc import FAMILY, PRESETS, HiFiVC, HiFiVCConfig, PitchEncoderConfig
 from jaxvoice.models.hifivc.archive_structure import ArchiveStructure
 from jaxvoice.models.hifivc.weights import hifivc_shapes
@@ -87,6 +88,19 @@ def test_imported_archive_equals_the_interpreted_archive(tmp_path):
     assert ignored["_voice_conversion.asr.layers.0.conv.batch_norm.running_var"] == "folded into depthwise_conv"
     assert ignored["_voice_conversion.preprocessor.fb"].startswith("buffer")
     assert_agreement(path, model, tmp_path / "model")
+
+
+def test_plans_do_not_change_the_archive(tmp_path):
+    name = "_voice_conversion.asr.layers.0.conv.depthwise_conv.weight"
+    (layout,), options = FAMILY.layouts, ImportOptions()
+    with jaxvoice.open_archive(archives.write(tmp_path / "model.pt", ARCHIVE)) as archive:
+        before = archive.tensors[name]
+        first, second = (layout.plan_import(Checkpoint(archive), options).parts[0] for _ in range(2))
+        np.testing.assert_array_equal(archive.tensors[name], before)
+        arrays = [dict(plan.read(changed.tensors)) for changed, plan in (first, second)]
+        assert np.abs(first[0].tensors[name] - before).max() > 1e-3, "batch norm is folded"
+    assert arrays[0].keys() == arrays[1].keys()
+    assert all(np.array_equal(array, arrays[1][name]) for name, array in arrays[0].items())
 
 
 VARIANTS = {
