@@ -15,7 +15,7 @@ from jaxvoice.errors import AudioError, warn_caller
 from jaxvoice.pipelines.argument_checks import error_context, validate_audio
 
 _LOWEST_RATE = 2000  # Hz; a lower number is a rate in kHz
-_RUN, _CLIPPED_SHARE = 3, 0.001  # samples in a row at the peak, and their share of a clipped recording
+_RUN, _CLIPPED_SHARE = 3, 0.001  # samples in a row at an extreme, and their share of a clipped recording
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,31 @@ def recording_rate(given: Any, own: int | None) -> int:
 
 
 def _clipped_share(samples: Float32[np.ndarray, " samples"], peak: float) -> float:
-    """The share of samples in runs at the largest or the smallest value."""
-    clipped = 0
-    for extreme in (samples >= np.float32(0.9999 * peak), samples <= np.float32(-0.9999 * peak)):
-        edges = np.diff(np.concatenate([[0], extreme.astype(np.int8), [0]]))
-        runs = np.flatnonzero(edges < 0) - np.flatnonzero(edges > 0)
-        clipped += int(runs[runs >= _RUN].sum())
+    """The share of samples in runs of one value, the largest or the smallest, that are clipped.
+
+    The smooth peaks of low frequencies have such runs too, if the samples were rounded to integers. Therefore, the
+    second sample beside a clipped run must be farther from the extreme than that of a parabola whose samples in the run
+    differ by one step of the integers.
+    """
+    step, clipped = _integer_step(samples), 0
+    for signal in (samples, -samples):
+        extreme = signal.max()
+        if extreme < 0.9 * peak:
+            continue
+        edges = np.diff(np.concatenate([[0], (signal == extreme).astype(np.int8), [0]]))
+        starts, stops = np.flatnonzero(edges > 0), np.flatnonzero(edges < 0)
+        before, after = signal[np.maximum(starts - 2, 0)], signal[np.minimum(stops + 1, len(signal) - 1)]
+        runs = stops - starts
+        smooth = 1 + (1 + 4 / np.maximum(runs - 1, 1)) ** 2  # in steps, one of them for rounding
+        clipped += int(runs[(runs >= _RUN) & (extreme - np.minimum(before, after) > smooth * step)].sum())
     return clipped / len(samples)
+
+
+def _integer_step(samples: Float32[np.ndarray, " samples"]) -> float:
+    """The step of the integers that `samples` were, 0 if they are not multiples of one number."""
+    values = np.unique(samples[:: -(-len(samples) // 2**16)])
+    if len(values) < 2:
+        return 0.0
+    step = np.diff(values).min()
+    multiples = values / step
+    return float(step) if np.abs(multiples - np.rint(multiples)).max() < 0.1 else 0.0
