@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         SpeakerBalanced as SpeakerBalanced,
     )
     from jaxvoice.data.splits import split as split
-    from jaxvoice.data.store import Store as Store, load_store as load_store
+    from jaxvoice.data.store import Store as Store, divide_recordings as divide_recordings, load_store as load_store
     from jaxvoice.data.utterances import (
         Corpus as Corpus,
         RejectedUtterance as RejectedUtterance,
@@ -117,7 +117,7 @@ __getattr__, __dir__ = lazy_imports(
         "references": ("WithReferences", "shuffle_pieces"),
         "samplers": ("LengthBuckets", "LoaderState", "BatchPlan", "RandomCrops", "Sampler", "SpeakerBalanced"),
         "splits": ("split",),
-        "store": ("Store", "load_store"),
+        "store": ("Store", "divide_recordings", "load_store"),
         "utterances": ("Corpus", "RejectedUtterance", "Utterance"),
     },
 )

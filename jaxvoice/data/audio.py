@@ -103,6 +103,29 @@ def read_channels(
     return channels, wanted or info.sample_rate
 
 
+def read_as(
+    path: str | Path, channels: int, sample_rate: float | None = None
+) -> tuple[Float32[np.ndarray, "channels samples"], int]:
+    """Read an audio file for a model of so many `channels`, and resample it to `sample_rate` (Hz) if that is given.
+
+    For one channel, the channels of the file are averaged, as by `read_audio`. For several channels, a file with one
+    channel is repeated.
+
+    **Returns:** samples `(channels, samples)` with full scale at 1, and their sample rate.
+
+    **Raises:** `AudioError` as `read_audio`, or for another number of channels.
+    """
+    if channels == 1:
+        audio = read_audio(path, sample_rate)
+        return audio.samples[None], audio.sample_rate
+    samples, rate = read_channels(path, sample_rate)
+    if len(samples) not in (1, channels):
+        raise AudioError(
+            f"{path} has {len(samples)} channels; it should have 1 or {channels}, the channels of the model."
+        )
+    return np.repeat(samples, channels // len(samples), axis=0), rate
+
+
 def _check_finite(path: Path, samples: Float32[np.ndarray, "*samples"]) -> None:
     if not np.isfinite(samples).all():
         bad = int(np.count_nonzero(~np.isfinite(samples)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxvoice.data.audio import SILENCE, Audio, read_audio
+from jaxvoice.data.audio import SILENCE, Audio, audio_info, read_as, read_audio
 from jaxvoice.data.mel_files import read_mel
 from jaxvoice.data.store import audio_of
 from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, map_utterances, report_table
@@ -73,6 +73,7 @@ def preflight(
     segment: int,
     *,
     mel: "MelConfig | None" = None,
+    channels: int = 1,
     shortest: float = 0.1,
     threads: int | None = None,
     progress: bool = False,
@@ -85,6 +86,8 @@ def preflight(
     `check_mel` rejects it under the contract `mel`, by default that of the corpus, else HiFi-GAN's. A given `mel` is
     the contract of the returned corpus if it has mels.
 
+    For models of several `channels`, a recording has one channel, which is repeated, or as many; others are rejected.
+
     Other sample rates, several channels, 8-bit audio, mels for which `check_mel` returns warnings, and recordings
     shorter than `segment` samples are noted. Short recordings are padded with zeros at their end, as in HiFi-GAN.
 
@@ -93,7 +96,7 @@ def preflight(
 
     def check(utterance: Utterance) -> tuple[Audio, dict[str, str]] | RejectedUtterance:
         try:
-            return _check(utterance, sample_rate, segment, mel or corpus.mel, shortest)
+            return _check(utterance, sample_rate, segment, mel or corpus.mel, shortest, channels)
         except (AudioError, MelError) as failure:
             kind = "audio" if isinstance(failure, AudioError) else "mel"
             return RejectedUtterance(utterance.id, kind, str(failure))
@@ -123,11 +126,16 @@ def preflight(
 
 
 def _check(
-    utterance: Utterance, sample_rate: int, segment: int, mel: "MelConfig | None", shortest: float
+    utterance: Utterance,
+    sample_rate: int,
+    segment: int,
+    mel: "MelConfig | None",
+    shortest: float,
+    channels: int,
 ) -> tuple[Audio, dict[str, str]]:
     """The audio, and remarks by kind. Remarks of a kind are counted together under the text of the first one."""
     path = audio_of(utterance)
-    audio = read_audio(path)
+    audio = read_audio(path) if channels == 1 else _loudest_channel(path, channels)
     assert audio.source is not None
     loudest = float(np.abs(audio.samples - audio.samples.mean()).max())
     if loudest < SILENCE:
@@ -138,7 +146,7 @@ def _check(
             f"{path} is too short, {audio.seconds:.3f} s; it should last at least {shortest:g} s. Remove it."
         )
     length = -(-len(audio.samples) * sample_rate // audio.sample_rate)
-    remarks = {remark: remark for remark in _remarks(audio, sample_rate, length < segment)}
+    remarks = {remark: remark for remark in _remarks(audio, sample_rate, channels, length < segment)}
     return audio, remarks | _mel_remarks(utterance.mel, length, sample_rate, mel)
 
 
@@ -168,7 +176,13 @@ def _mel_remarks(path: Path | None, length: int, sample_rate: int, config: "MelC
     return {line.partition("(")[0]: f"{line} (seen in {path.name})" for line in lines}
 
 
-def _remarks(audio: Audio, sample_rate: int, padded: bool) -> list[str]:
+def _loudest_channel(path: Path, channels: int) -> Audio:
+    samples, rate = read_as(path, channels)
+    deviations = np.abs(samples - samples.mean(axis=1, keepdims=True)).max(axis=1)
+    return Audio(samples[int(np.argmax(deviations))], rate, audio_info(path))
+
+
+def _remarks(audio: Audio, sample_rate: int, channels: int, padded: bool) -> list[str]:
     assert audio.source is not None
     remarks = []
     if audio.sample_rate > sample_rate:
@@ -177,8 +191,10 @@ def _remarks(audio: Audio, sample_rate: int, padded: bool) -> list[str]:
         remarks.append(
             f"resampled from {audio.sample_rate} Hz, so nothing above {audio.sample_rate // 2} Hz is learned"
         )
-    if audio.source.channels > 1:
+    if audio.source.channels > channels:
         remarks.append(f"{audio.source.channels} channels averaged to one")
+    elif audio.source.channels < channels:
+        remarks.append(f"one channel repeated in {channels}")
     if audio.source.subtype in _COARSE:
         remarks.append(f"{_COARSE[audio.source.subtype]}, with audible quantisation noise")
     if padded:

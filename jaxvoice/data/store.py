@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float, Float32, Int16, Int64
 
 from jaxvoice.data.atomic_folders import atomic_folder, cache_folder, remove_folder
-from jaxvoice.data.audio import audio_info, read_audio
+from jaxvoice.data.audio import audio_info, read_as
 from jaxvoice.data.mel_files import read_mel
 from jaxvoice.data.utterances import Corpus, RejectedUtterance, Utterance, map_utterances, report_table
 from jaxvoice.dsp.mel_config import MelConfig
-from jaxvoice.errors import AudioError, DataError
+from jaxvoice.errors import AudioError, ConfigError, DataError
 
 PEAK = 0.95  # HiFi-GAN, meldataset.py: librosa.util.normalize(audio) * 0.95
 _VERSION = 1
@@ -35,8 +35,9 @@ class Store:
     A column is a sequence with one array for each utterance, whose last axis is time and differs in length, or one
     array `(utterances, ...)`. The library uses these names:
 
-    - `audio`: `(samples,)` int16 at `sample_rate` (Hz), and `gain`: `(utterances,)` float32, the value of one integer
-      step, so that `audio * gain` is the waveform with full scale at 1.
+    - `audio`: `(samples,)`, or `(channels, samples)` for several channels, int16 at `sample_rate` (Hz), and `gain`:
+      `(utterances,)` float32, the value of one integer step, so that `audio * gain` is the waveform with full scale
+      at 1.
     - `mel`: `(mels, frames)` float32 under the contract `mel`; if the contract is `None`, the mels are those of the
       corpus.
     - `phonemes`: `(phones,)` int32, ids in `corpus.phone_set`, from 1 on; `durations`: `(phones,)` int32, the frames
@@ -82,7 +83,7 @@ class Store:
         """The length of the last axis of each row of the column `name`."""
         return np.array([row.shape[-1] for row in self[name]], np.int64)
 
-    def waveform(self, index: int) -> Float32[np.ndarray, " samples"]:
+    def waveform(self, index: int) -> Float32[np.ndarray, "*channels samples"]:
         """The recording of utterance `index`, float32 with full scale at 1."""
         return self["audio"][index].astype(np.float32) * self["gain"][index]
 
@@ -153,6 +154,7 @@ def load_store(
     corpus: Corpus,
     sample_rate: int,
     *,
+    channels: int = 1,
     peak_normalize: bool = True,
     memory_limit: int = 4 * 2**30,
     cache: str | Path | None = None,
@@ -161,14 +163,16 @@ def load_store(
 ) -> Store:
     """Load all recordings of `corpus` into the columns `audio` and `gain`, and its mels into the column `mel`.
 
-    Recordings are resampled to `sample_rate` (Hz). With `peak_normalize`, gains scale every recording to a peak of
+    Recordings are resampled to `sample_rate` (Hz). Their channels are averaged, or with `channels` above 1 kept: a
+    recording with one channel is repeated in all. With `peak_normalize`, gains scale every recording to a peak of
     0.95, as HiFi-GAN does before it crops. Without it, the levels do not change, as in HiFi-GAN's fine-tuning on mels.
 
     Data of up to `memory_limit` bytes is held in memory. Larger data is written once to a folder below `cache` (by
     default the user's cache folder) and memory-mapped. The folder is reused as long as the names, sizes and times of
     the files and the sample rate are the same.
 
-    **Raises:** `AudioError` or `MelError` for a file that the preflight would reject, `DataError` if `corpus` is empty
+    **Raises:** `AudioError` or `MelError` for a file that the preflight would reject, or one with another number of
+    channels than 1 and `channels`; `DataError` if `corpus` is empty
     or the cache cannot be written.
     """
     if not corpus.utterances:
@@ -178,25 +182,54 @@ def load_store(
         raise DataError(
             f"{len(paired)} of the {len(corpus)} utterances of {corpus.root} have a mel; all or none should have one."
         )
-    needed = _expected_bytes(corpus, sample_rate)
+    if channels < 1:
+        raise ConfigError(f"channels is {channels}; it should be at least 1.")
+    needed = _expected_bytes(corpus, sample_rate, channels)
 
     def rows() -> Iterator[dict[str, Any]]:
         title = "loading audio" if progress else None
-        return map_utterances(lambda item: _decode(item, sample_rate), corpus.utterances, threads, title)
+        return map_utterances(lambda item: _decode(item, sample_rate, channels), corpus.utterances, threads, title)
 
     folder = None
     if needed <= memory_limit:
         columns = _in_memory(rows())
     else:
         folder = Path(cache).expanduser() if cache is not None else cache_folder("corpora")
-        folder = folder / _fingerprint(corpus, sample_rate)
+        folder = folder / _fingerprint(corpus, sample_rate, channels)
         columns = _cached(folder, rows, needed)
     gain = _gains(columns.pop("peak"), columns.pop("step"), peak_normalize)
     columns = {"audio": columns["audio"], "gain": gain, **columns}
     return Store(corpus, columns, sample_rate, corpus.mel, folder, peak_normalize=peak_normalize)
 
 
-def to_int16(samples: Float[np.ndarray, " samples"]) -> tuple[Int16[np.ndarray, " samples"], float]:
+def divide_recordings(store: Store, samples: int) -> Store:
+    """A store whose recordings are the pieces of those of `store`, of `samples` samples, without copies.
+
+    The rest of a recording belongs to its last piece, which is shorter than twice `samples`. The id of a piece is that
+    of the recording with the number of the piece, such as `song#0002`; recordings that are not divided keep their ids.
+
+    **Raises:** `ConfigError` for `samples` below 1; `DataError` for a store with other columns than `audio` and `gain`.
+    """
+    if samples < 1:
+        raise ConfigError(f"samples is {samples}; it should be at least 1.")
+    others = sorted(set(store.columns) - {"audio", "gain"})
+    if others:
+        raise DataError(f"The store has the columns {', '.join(others)}; it should have only audio and gain.")
+    utterances, audio, rows = [], [], []
+    for row, utterance in enumerate(store.corpus.utterances):
+        whole = store["audio"][row]
+        pieces = max(1, whole.shape[-1] // samples)
+        for piece in range(pieces):
+            end = whole.shape[-1] if piece + 1 == pieces else (piece + 1) * samples
+            name = utterance.id if pieces == 1 else f"{utterance.id}#{piece + 1:04}"
+            utterances.append(replace(utterance, id=name))
+            audio.append(whole[..., piece * samples : end])
+            rows.append(row)
+    corpus = replace(store.corpus, utterances=tuple(utterances), validation_ids=frozenset())
+    return replace(store, corpus=corpus, columns={"audio": audio, "gain": np.asarray(store["gain"])[rows]})
+
+
+def to_int16(samples: Float[np.ndarray, "*channels samples"]) -> tuple[Int16[np.ndarray, "*channels samples"], float]:
     """Round `samples` to 16-bit integers.
 
     **Returns:** the integers, and the value of an integer step. The value is 1/32768, or larger if samples exceed full
@@ -219,8 +252,9 @@ def audio_of(utterance: Utterance) -> Path:
     return utterance.audio
 
 
-def _decode(utterance: Utterance, sample_rate: int) -> dict[str, Any]:
-    samples, step = to_int16(read_audio(audio_of(utterance), sample_rate).samples)
+def _decode(utterance: Utterance, sample_rate: int, channels: int) -> dict[str, Any]:
+    samples, step = to_int16(read_as(audio_of(utterance), channels, sample_rate)[0])
+    samples = samples[0] if channels == 1 else samples
     peak = max(int(samples.max(initial=0)), -int(samples.min(initial=0)))
     row = {"audio": samples, "peak": np.int32(peak), "step": np.float64(step)}
     return row if utterance.mel is None else {**row, "mel": read_mel(utterance.mel)}
@@ -231,17 +265,18 @@ def _gains(peaks: Column, steps: Column, peak_normalize: bool) -> Float32[np.nda
     return np.array([PEAK / peak if peak_normalize and peak else step for peak, step in pairs], dtype=np.float32)
 
 
-def _expected_bytes(corpus: Corpus, sample_rate: int) -> int:
+def _expected_bytes(corpus: Corpus, sample_rate: int, channels: int) -> int:
     total = 0
     for utterance in corpus.utterances:
-        total += math.ceil(2 * sample_rate * audio_info(audio_of(utterance)).seconds)
+        total += channels * math.ceil(2 * sample_rate * audio_info(audio_of(utterance)).seconds)
         if utterance.mel is not None:
             total += utterance.mel.stat().st_size
     return total
 
 
-def _fingerprint(corpus: Corpus, sample_rate: int) -> str:
-    digest = hashlib.sha256(f"{_VERSION} {sample_rate}".encode())
+def _fingerprint(corpus: Corpus, sample_rate: int, channels: int) -> str:
+    kept = "" if channels == 1 else f" {channels} channels"
+    digest = hashlib.sha256(f"{_VERSION} {sample_rate}{kept}".encode())
     for utterance in corpus.utterances:
         for path in filter(None, (utterance.audio, utterance.mel)):
             stat = path.stat()

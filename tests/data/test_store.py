@@ -69,7 +69,7 @@ def test_memory_mapped_store_equals_store_in_memory_and_is_reused(make_corpus, t
     def never(*args):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(store, "read_audio", never)
+    monkeypatch.setattr(store, "read_as", never)
     assert_same_columns(inside, load_store(corpus, 16000, memory_limit=0, cache=tmp_path / "cache"))
     plain = load_store(corpus, 16000, memory_limit=0, cache=tmp_path / "cache", peak_normalize=False)
     assert set(plain["gain"].tolist()) == {1 / 32768}
