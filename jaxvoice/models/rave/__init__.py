@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from jaxvoice.models.rave.encoder import Encoder as Encoder
     from jaxvoice.models.rave.family import FAMILY as FAMILY
+    from jaxvoice.models.rave.fx_names import torch_names as torch_names
     from jaxvoice.models.rave.generators import (
         GeneratorState as GeneratorState,
         GeneratorV1 as GeneratorV1,
@@ -129,5 +130,6 @@ __getattr__, __dir__ = lazy_imports(
             "receptive_field",
         ),
         "trained": ("TrainedRave",),
+        "fx_names": ("torch_names",),
     },
 )
