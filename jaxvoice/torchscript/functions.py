@@ -1,10 +1,12 @@
 """Methods of TorchScript archives as pure JAX functions."""
 
 import ast
+import copy
 import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from jax import numpy as jnp
 from jaxtyping import PRNGKeyArray, Shaped
@@ -13,8 +15,8 @@ from jaxvoice.errors import CheckpointError, UnsupportedOperatorError
 from jaxvoice.torchscript.code import ClassCode, Code, dotted_name, file_of, original_name
 from jaxvoice.torchscript.frames import Frame, describe_value
 from jaxvoice.torchscript.interpreter import Interpreter
-from jaxvoice.torchscript.program import Instances, Program, Weights, iter_tensors
-from jaxvoice.torchscript.state import State, from_program, slots_of, state_of, to_program
+from jaxvoice.torchscript.program import Instance, Instances, Program, Weights, iter_tensors
+from jaxvoice.torchscript.state import State, from_program, slots_of, state_of, to_program, with_names
 from jaxvoice.torchscript.tensors import OperatorError, Tensor, traced
 from jaxvoice.weights.formats import TensorRef, TorchScriptArchive
 
@@ -41,6 +43,7 @@ class Function:
     def __init__(self, program: Program, method: str):
         """Use `function` to create instances."""
         self._program, self._method = program, method
+        self._prefix: str | None = None
         archive = program.archive
         owner = program.class_code(program.record.class_name)
         self._required = dict(_required_operators(program.code, owner, program.path, method)).items()
@@ -110,6 +113,15 @@ class Function:
         outputs: dict[str, Any] = {}
         return self._run(weights, inputs, named, key, outputs, {})[0], outputs
 
+    def with_names(self, prefix: str = "") -> "Function":
+        """A copy whose calls name the output of every submodule for `jaxvoice.dissect`: its path below `prefix`.
+
+        `jaxvoice.dissect.tag` calls it. Outputs that do not depend on traced inputs have no name.
+        """
+        named = copy.copy(self)
+        named._prefix = prefix
+        return named
+
     def _run(
         self,
         weights: Weights,
@@ -124,15 +136,22 @@ class Function:
         instances = Instances(self._program, weights, slots)
         calls: dict[str, int] = {}
 
-        def on_output(path: str, result: Any) -> None:
-            calls[path] = calls.get(path, 0) + 1
-            assert outputs is not None
-            outputs[path if calls[path] == 1 else f"{path}#{calls[path]}"] = from_program(result)
+        def on_output(instance: Instance, result: Any) -> Any:
+            path = instance.path
+            if self._prefix is not None:
+                name = ".".join(filter(None, (self._prefix, path)))
+                with jax.named_scope(f"{instance.code.original_name.rpartition('.')[2]}()"):
+                    result = with_names(result, name)
+            if outputs is not None:
+                calls[path] = calls.get(path, 0) + 1
+                outputs[path if calls[path] == 1 else f"{path}#{calls[path]}"] = from_program(result)
+            return result
 
         args, kwargs = [to_program(value) for value in inputs], {name: to_program(one) for name, one in named.items()}
         given = [tensor.array for tensor in iter_tensors([*args, *kwargs.values(), *slots.values()])]
         is_traced = any(map(traced, [key, *weights.values(), *given]))
-        interpreter = Interpreter(instances, key, on_output if outputs is not None else None, is_traced=is_traced)
+        observed = outputs is not None or self._prefix is not None
+        interpreter = Interpreter(instances, key, on_output if observed else None, is_traced=is_traced)
         module = instances.value(self._program.record, self._program.path)
         for name, place in self._required:
             interpreter.require(name, place)

@@ -44,12 +44,13 @@ class Interpreter(OperatorCalls):
         self,
         instances: Instances,
         key: jax.Array | None,
-        on_output: Callable[[str, Any], None] | None = None,
+        on_output: Callable[[Instance, Any], Any] | None = None,
         *,
         is_traced: bool = False,
     ):
         """**Arguments:** `instances` of the program; `key`: a random key or None; `on_output`: a function called
-        with the path and the result of each call of a module's forward method; `is_traced`: whether JAX traces weights
+        with the module and the result of each call of its forward method, which returns the result that the caller
+        gets; `is_traced`: whether JAX traces weights
         or inputs, so that loops may become `jax.lax.scan`.
         """
         self.instances, self.code = instances, instances.program.code
@@ -69,7 +70,7 @@ class Interpreter(OperatorCalls):
         if self._on_output is not None or not self._frames:  # the caller iterates over the returned lists
             self._count_items([result])
         if self._on_output is not None and instance.is_module and name.startswith("forward") and len(self._frames):
-            self._on_output(instance.path, result)
+            return self._on_output(instance, result)
         return result
 
     def _call(

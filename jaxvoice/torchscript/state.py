@@ -6,11 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 from jax import numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxvoice.errors import CheckpointError
 from jaxvoice.torchscript.operators.registry import count_items
 from jaxvoice.torchscript.program import EnumMember, Instance, NamedTuple, iter_tensors
-from jaxvoice.torchscript.tensors import SMALL, Tensor, needs_64_bits
+from jaxvoice.torchscript.tensors import SMALL, Tensor, needs_64_bits, traced
 
 MAX_STATE_ITEMS = 1_000_000
 """Maximum number of list items and characters in a state."""
@@ -140,6 +141,28 @@ def from_program(value: Any, what: str = "the method returns") -> Any:
     if isinstance(value, Instance):
         raise CheckpointError(f"{what} an object of {value.code.original_name}, which JAX cannot represent.")
     return value
+
+
+def with_names(result: Any, name: str) -> Any:
+    """A result of a module with its traced tensors named for `jaxvoice.dissect`; lists and dicts are changed in place.
+
+    A named tensor is a view of the original, so that changes in place reach both.
+    """
+    if isinstance(result, Tensor):
+        if not traced(result.array) or not jnp.issubdtype(result.dtype, jnp.inexact):
+            return result
+        return result.view(lambda array: checkpoint_name(array, name), lambda _, new: new)
+    if isinstance(result, (list, dict)):
+        for key, item in result.items() if isinstance(result, dict) else enumerate(result):
+            result[key] = with_names(item, f"{name}[{key}]")
+    elif isinstance(result, tuple):
+        items = [with_names(item, f"{name}[{i}]") for i, item in enumerate(result)]
+        if isinstance(result, NamedTuple):
+            named = NamedTuple(items)
+            named.names = result.names
+            return named
+        return tuple(items)
+    return result
 
 
 def state_of(slots: Mapping[str, Any]) -> State:
