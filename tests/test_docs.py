@@ -12,6 +12,7 @@ import pytest
 
 import jaxvoice
 from jaxvoice.cli._main import _COMMANDS as COMMANDS
+from jaxvoice.dissect import BendingConfig
 from jaxvoice.models.hifigan import PRESETS, GeneratorConfig
 
 ROOT = Path(__file__).parents[1]
@@ -112,6 +113,20 @@ def test_example_of_intermediate_results_runs(capsys):
     ]
     assert found["audio"].shape == (6144, 1) and found["batch"].shape == (1, 6144, 1)
     assert abs(found["audio"] - found["without_first_block"]).max() > 0
+
+
+def test_examples_of_dissection_run(tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "dissect.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    for block in blocks(page, "python"):
+        exec(block, found)
+    printed = capsys.readouterr().out
+    assert "encoder.encoder.net.21" in printed and "28 rows" in printed
+    assert abs(found["audio_again"] - found["decode"](found["rave"], found["z"])).max() < 1e-5
+    assert abs(found["bent"] - found["plain"]).max() > 0
+    assert found["sound"].shape == found["audio"].shape[:1]
+    assert BendingConfig.load("bending.json") == found["bending"]
 
 
 TUTORIAL = "adding_a_model.md"  # its files import each other: see test_adding_a_model.py

@@ -88,19 +88,23 @@ def _named(
             return method(self, *args, **kwargs)  # a method of a base class, called by the method that overrides it
         with _scope(self, suffix):
             result = method(self, *args, **kwargs)
-        return result if self.path is None else _with_names(result, self.path + suffix)
+        return result if self.path is None else _with_names(result, self.path + suffix, type(self).__name__)
 
     return call
 
 
-def _with_names(result: _Result, name: str) -> _Result:
-    """`result` with its arrays named: `name` for a single array, otherwise `name` and the array's path in `result`."""
+def _with_names(result: _Result, name: str, class_name: str) -> _Result:
+    """`result` with its arrays named: `name` for a single array, otherwise `name` and the array's path in `result`.
+
+    The scope of the names ends with the class, which the tables of `jaxvoice.dissect` show.
+    """
 
     def named(path: tuple[Any, ...], leaf: Any) -> Any:
         keys = (jax.tree_util.keystr((key,), simple=True) for key in path)
         return checkpoint_name(leaf, name + "".join(f"[{key}]" for key in keys)) if eqx.is_array(leaf) else leaf
 
-    return jax.tree_util.tree_map_with_path(named, result)
+    with jax.named_scope(f"{class_name}()"):
+        return jax.tree_util.tree_map_with_path(named, result)
 
 
 def _check_sharding(tree: Any) -> None:
