@@ -12,6 +12,7 @@ from jaxvoice.cli.align import Align
 from jaxvoice.cli.compare import Compare
 from jaxvoice.cli.convert import Convert
 from jaxvoice.cli.demo_corpus import DemoCorpus
+from jaxvoice.cli.dissect import Dissect
 from jaxvoice.cli.export import Export
 from jaxvoice.cli.import_weights import Import
 from jaxvoice.cli.inspect import Inspect
@@ -34,6 +35,7 @@ _COMMANDS = {
     "voice": WriteVoice,
     "align": Align,
     "inspect": Inspect,
+    "dissect": Dissect,
     "import": Import,
     "export": Export,
     "compare": Compare,

@@ -1,0 +1,76 @@
+"""`jaxvoice dissect` on model folders, TorchScript archives and weight files."""
+
+import csv
+
+import jax
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from jaxvoice.cli import main
+from jaxvoice.models.hifigan import FAMILY
+from tests.models.hifigan.small import SMALL
+from tests.torchscript.layer_models import SpeakerEncoder, traced
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    root = tmp_path_factory.mktemp("dissect")
+    FAMILY.save_network(root / "model", FAMILY.build(SMALL, key=jax.random.key(0)), SMALL)
+    traced(SpeakerEncoder(), torch.randn(1, 10, 40), path=root / "speaker.pt")
+    save_file({"a.weight": np.ones((2, 3), np.float32)}, root / "a.safetensors")
+    return root
+
+
+def printed(capsys, *arguments) -> str:
+    assert main(["dissect", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_folders_have_activations_and_weights(files, capsys):
+    out = printed(capsys, files / "model")
+    assert out.startswith("activations\n") and "\nweights\n" in out
+    assert "resblocks.0.convs1.0" in out and "ups.1.weight_v" in out
+    out = printed(
+        capsys, files / "model", "--table", "graph", "--op", "Conv1d", "ConvTranspose1d", "--match", "conv_p|ups"
+    )
+    lines = [line.split() for line in out.splitlines()]
+    names = [line[0] for line in lines if len(line) > 3][1:]
+    assert [name for name in names if "-" not in name] == ["conv_pre", "ups.0", "ups.1", "conv_post"]
+    out = printed(capsys, files / "model", "--table", "weights", "--match", "bias", "--search", "--exclude", "res")
+    assert "4 rows" in out
+
+
+def test_tables_are_written(files, tmp_path, capsys):
+    path = tmp_path / "weights.csv"
+    assert "wrote" in printed(capsys, files / "model", "--table", "weights", "--output", path)
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert {row["name"]: row["shape"] for row in rows}["ups.0.weight_g"] == "16x1x1"
+    assert main(["dissect", str(files / "model"), "--output", str(path)]) == 2
+    assert "--output takes one table, and there are 2; choose one with --table" in capsys.readouterr().err
+
+
+def test_archives_need_the_shapes_of_inputs(files, capsys):
+    out = printed(capsys, files / "speaker.pt", "--input", "1x10x40", "--table", "activations")
+    assert "pre_conv" in out and "Conv1d" in out
+    out = printed(capsys, files / "speaker.pt")
+    assert out.startswith("weights\n") and "activations" not in out
+    for arguments, message in (
+        (["--table", "graph"], "--table graph of a TorchScript archive needs the shapes of its inputs: --input"),
+        (["--input", "1,10"], "--input is '1,10'; it should be a shape such as 1x80x130"),
+    ):
+        assert main(["dissect", str(files / "speaker.pt"), *arguments]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_other_files_have_weights(files, capsys):
+    out = printed(capsys, files / "a.safetensors")
+    assert "a.weight" in out and "2x3" in out and "1 rows" in out
+    assert main(["dissect", str(files / "a.safetensors"), "--table", "activations"]) == 2
+    assert "is a safetensors file, which has no activations. Import it with" in capsys.readouterr().err
