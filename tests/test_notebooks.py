@@ -105,6 +105,9 @@ def test_archive_notebook_runs(tmp_path: Path):
     streams, shown = executed("archive.ipynb", tmp_path)
     assert "DownBlockSpeaker: avg_pool1d(2)" in streams["stdout"] and "never called" in streams["stdout"]
     assert "diverges first: convs.1.first_conv" in streams["stdout"]
+    assert "--- traced: a silent input gives [[1.0, 1.0, 1.0, 1.0]]" in streams["stdout"]
+    assert "--- scripted: a silent input gives [[0.0, 0.0, 0.0, 0.0]]" in streams["stdout"]
+    assert streams["stdout"].count("zeros_like") == 1  # the branch that the trace has lost
     assert streams["stderr"] == ""
     assert sum("image/png" in data for data in shown) == 1
 
