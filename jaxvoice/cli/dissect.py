@@ -81,9 +81,9 @@ class Dissect:
         args, kwargs = family.example_inputs(config, key=jax.random.key(0))
 
         def call(network: Any, *args: Any, **kwargs: Any) -> Any:
-            return tag(network)(*args, **kwargs)
+            return tag(network, merged=family.merged)(*args, **kwargs)
 
-        return self.tables(call, network, args, kwargs)
+        return self.tables(call, network, args, kwargs, merged=family.merged)
 
     def of_file(self) -> "dict[str, Table[Any]]":
         """The tables of a weight file."""
@@ -122,7 +122,9 @@ class Dissect:
         weights = {name: jax.numpy.asarray(array) for name, array in method.weights.items()}
         return self.tables(tag(method), weights, tuple(shapes), {})
 
-    def tables(self, call: Any, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "dict[str, Table[Any]]":
+    def tables(
+        self, call: Any, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, merged: tuple[str, ...] = ()
+    ) -> "dict[str, Table[Any]]":
         """The requested tables of `call(model, *args, **kwargs)`; those of weights alone if `call` is None."""
         from jaxvoice import dissect
 
@@ -137,5 +139,5 @@ class Dissect:
         if call is not None and "graph" in asked:
             found["graph"] = dissect.graph(call, model, *args, **filters, op=self.op, **kwargs)
         if "weights" in asked:
-            found["weights"] = dissect.weights(model, **filters)
+            found["weights"] = dissect.weights(model, **filters, merged=merged)
         return found

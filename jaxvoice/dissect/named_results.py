@@ -8,7 +8,7 @@ like any other function.
 import functools as ft
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import equinox as eqx
@@ -41,7 +41,7 @@ class NamedValue(NamedTuple):
     """Whether it is computed in the body of a loop or branch. Such values are listed, but cannot be captured."""
 
 
-def tag(model: _Model, prefix: str = "") -> _Model:
+def tag(model: _Model, prefix: str = "", *, merged: Sequence[str] = ()) -> _Model:
     """A copy of the pytree `model` in which `path` of every `jaxvoice.nn.Module` is its dotted path (`ups.0`).
 
     Paths are part of the tree structure. Tag a model where its results are captured, and use the untagged model for
@@ -49,7 +49,8 @@ def tag(model: _Model, prefix: str = "") -> _Model:
     functions and bound methods. A function made from a TorchScript archive names the outputs of its modules too.
 
     **Arguments:** `prefix` is prepended to every path, and is the path of `model` itself. Without a prefix, the result
-    of `model` has no name, since it is the result of the captured function.
+    of `model` has no name, since it is the result of the captured function. `merged` are attributes of `model` whose
+    names are left out of paths, such as `Family.merged`.
     """
     if isinstance(model, types.MethodType) or type(model).__name__ == "BoundMethod":
         return getattr(tag(model.__self__, prefix), model.__name__)  # pyright: ignore
@@ -62,7 +63,7 @@ def tag(model: _Model, prefix: str = "") -> _Model:
     if isinstance(model, eqx.Module):
         copy = object.__new__(type(model))
         for name, value in vars(model).items():
-            object.__setattr__(copy, name, tag(value, _join(prefix, name)))
+            object.__setattr__(copy, name, tag(value, prefix if name in merged else _join(prefix, name)))
         if isinstance(model, Module):
             object.__setattr__(copy, "path", prefix or None)
         return copy

@@ -232,6 +232,7 @@ def weights(
     exclude: str | Sequence[str] | None = None,
     search: bool = False,
     folded: bool = False,
+    merged: Sequence[str] = (),
 ) -> Table[WeightRow]:
     """The arrays of `model` by name, with statistics of their values.
 
@@ -239,6 +240,7 @@ def weights(
 
     - `model`: a model, or any pytree of arrays. Those of `eqx.filter_eval_shape` are listed without statistics.
     - `match`, `exclude`, `search`: as for `activations`.
+    - `merged`: attributes of `model` whose names are left out, such as `Family.merged`.
     - `folded`: list the kernel `weight` of layers with weight norm too, beside `weight_v` and `weight_g`.
 
     **Raises:** `ConfigError` for an invalid regular expression.
@@ -246,9 +248,9 @@ def weights(
     chosen = Filter.of(match, exclude, search)
     # The weights of archives are NumPy arrays.
     model = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, model)
-    arrays = dict(named_arrays(model))
+    arrays = dict(named_arrays(model, merged=merged))
     if folded:
-        kernels = named_arrays(_fold(model))
+        kernels = named_arrays(_fold(model), merged=merged)
         arrays = {name: array for given in arrays for name, array in _with_kernel(given, arrays, kernels)}
     rows = [_weight_row(name, array) for name, array in arrays.items() if chosen.accepts(name)]
     return Table(tuple(rows), WeightRow._fields)

@@ -10,7 +10,9 @@ from safetensors.numpy import save_file
 
 from jaxvoice.cli import main
 from jaxvoice.models.hifigan import FAMILY
+from jaxvoice.models.rave import FAMILY as RAVE
 from tests.models.hifigan.small import SMALL
+from tests.models.rave.small import SMALL as RAVE_SMALL
 from tests.torchscript.layer_models import SpeakerEncoder, traced
 
 pytestmark = [
@@ -23,6 +25,7 @@ pytestmark = [
 def files(tmp_path_factory):
     root = tmp_path_factory.mktemp("dissect")
     FAMILY.save_network(root / "model", FAMILY.build(SMALL, key=jax.random.key(0)), SMALL)
+    RAVE.save_network(root / "rave", RAVE.build(RAVE_SMALL, key=jax.random.key(0)), RAVE_SMALL)
     traced(SpeakerEncoder(), torch.randn(1, 10, 40), path=root / "speaker.pt")
     save_file({"a.weight": np.ones((2, 3), np.float32)}, root / "a.safetensors")
     return root
@@ -45,6 +48,14 @@ def test_folders_have_activations_and_weights(files, capsys):
     assert [name for name in names if "-" not in name] == ["conv_pre", "ups.0", "ups.1", "conv_post"]
     out = printed(capsys, files / "model", "--table", "weights", "--match", "bias", "--search", "--exclude", "res")
     assert "4 rows" in out
+
+
+def test_names_are_those_of_weight_files(files, capsys):
+    out = printed(capsys, files / "rave", "--match", r"decoder\.net\.0", "encoder.encoder.net.0", "--table", "weights")
+    assert "0 rows" in out
+    out = printed(capsys, files / "rave", "--match", "decoder.net.0|encoder.encoder.net.0")
+    names = {line.split()[0] for line in out.splitlines() if line.startswith(("decoder", "encoder"))}
+    assert {"decoder.net.0", "encoder.encoder.net.0", "decoder.net.0.weight_v"} <= names
 
 
 def test_tables_are_written(files, tmp_path, capsys):

@@ -21,13 +21,15 @@ def torch_names(
     **Arguments:** `method`: the traced method; `streaming`: whether the traced model was made for streaming, where each
     transposed convolution adds the end of the block before it. torchbend loads models for streaming.
 
-    **Raises:** `ConfigError` for v1 and for adaptive instance norm, whose graphs contain operations that are not known
-    here.
+    **Raises:** `ConfigError` for v1, adaptive instance norm and encoders of mel spectrograms, whose graphs contain
+    operations that are not known here.
     """
     if config.encoder.version != "v2" or config.generator.version != "v2":
         raise ConfigError('encoder.version and generator.version should be "v2": the torch names of v1 are not known.')
     if config.encoder.adain or config.generator.adain:
         raise ConfigError("adain is True; it should be False: the torch names of adaptive instance norm are not known.")
+    if config.encoder.input == "mel":
+        raise ConfigError('encoder.input is "mel"; it should be "pqmf" or "raw": the torch names of mels are unknown.')
     if method not in ("encode", "decode", "forward"):
         raise ConfigError(f"method is {method!r}; it should be 'encode', 'decode' or 'forward'.")
     names = _Names()
@@ -54,7 +56,7 @@ def _encoder(config: RaveConfig) -> _Layers:
 
 
 def _generator(config: RaveConfig) -> _Layers:
-    kinds = ["conv1d"]
+    kinds = ["recurrent", "conv1d"] if config.generator.recurrent_layers else ["conv1d"]
     for ratio, dilations in zip(config.generator.ratios[::-1], config.generator.dilations[::-1], strict=True):
         up = "conv_transpose1d" if ratio > 1 else "conv1d"
         kinds += [_activation(config.generator.snake), up, *["residual"] * len(dilations)]
@@ -94,7 +96,7 @@ class _Names:
                 self.add("add", path)
             elif kind == "leaky_relu":
                 self.found[path.replace(".", "_")] = path  # a module of torch, whose node has its path
-            else:
+            elif kind != "recurrent":
                 self.add(kind, path)
                 if kind == "conv_transpose1d" and streaming:
                     self.skip("add")

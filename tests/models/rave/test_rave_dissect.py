@@ -3,6 +3,8 @@
 Names and shapes are those of torch.fx graphs of the release's blocks.
 """
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import numpy as np
@@ -94,9 +96,12 @@ def test_names_of_torch():
     assert [forward[f"add_{i}"] for i in (25, 29, 34, 39, 44)] == [f"{decoder}.{i}" for i in (1, 5, 10, 15, 20)]
     leaky = torch_names(preset("v2_nopqmf"), "encode")
     assert leaky["encoder_encoder_net_4"] == f"{encoder}.4" and leaky["add_3"] == f"{encoder}.6"
+    recurrent = dataclasses.replace(FULL, generator=dataclasses.replace(FULL.generator, recurrent_layers=2))
+    assert torch_names(recurrent, "decode")["conv1d"] == f"{decoder}.1"
     for config, method, message in (
         (preset("v1"), "encode", "torch names of v1"),
         (preset("v3"), "encode", "adaptive instance norm"),
+        (preset("hybrid"), "encode", "torch names of mels are unknown"),
         (FULL, "prior", "method is 'prior'"),
     ):
         with pytest.raises(ConfigError, match=message):
