@@ -1,17 +1,17 @@
 """HiFi-GAN as a pipeline: mel spectrograms of any length to audio, in batches or as a stream."""
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 import equinox as eqx
-import jax
 import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 
 from jaxvoice.config import differences
-from jaxvoice.dsp.framing import Window, bucket_size, equal_size_batches, plan_windows
+from jaxvoice.dsp.framing import plan_windows
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
@@ -20,10 +20,9 @@ from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.nn import fold_weight_norm, freeze
 from jaxvoice.pipelines.argument_checks import validate_conditions, validate_latents
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
-from jaxvoice.pipelines.vocoder import Mel, Vocoder, Waveform
+from jaxvoice.pipelines.vocoder import IndexedWindow, Mel, Vocoder, Waveform, decode_in_windows, decode_pieces
 
 _Vector = Float32[np.ndarray, " cond"]
-_IndexedWindow = tuple[int, Window]  # a window of the mel with this index
 
 _CHECKED_FRAMES = 86  # one second of HiFi-GAN's frames, enough to recognise a wrong scale early in a stream
 
@@ -142,16 +141,13 @@ class HiFiGANVocoder(Vocoder):
     def decode(self, mels: Sequence[Mel], cond: Any = None) -> list[Waveform]:
         """The audio of each of `mels`, which `synthesize` has checked; `cond` as for `synthesize`."""
         conds = self._conditions(cond, len(mels))
-        audio = [np.empty(mel.shape[1] * self.hop_length, np.float32) for mel in mels]
-        pieces = [
-            (index, window)
-            for index, mel in enumerate(mels)
-            for window in plan_windows(mel.shape[1], self.window, self.context)
-        ]
-        hop = self.hop_length
-        for (index, window), samples in _decode(self._frozen, mels, pieces, conds, self.window):
-            audio[index][window.keep_from * hop : window.keep_to * hop] = samples
-        return audio
+        return decode_in_windows(
+            mels,
+            functools.partial(_decode, self._frozen, conds),
+            window=self.window,
+            context=self.context,
+            hop_length=self.hop_length,
+        )
 
     def stream(
         self, mels: Iterable[Float[Any, "mels frames"]], cond: Float[Any, " cond"] | None = None, *, check: bool = True
@@ -194,7 +190,8 @@ class HiFiGANVocoder(Vocoder):
     def _decode_frames(self, mel: Mel, wanted: tuple[int, int], conds: list[_Vector | None]) -> Waveform:
         """The audio of the frames from `wanted[0]` to `wanted[1]` of `mel`, which includes their context."""
         pieces = [(0, window) for window in plan_windows(mel.shape[1], self.window, self.context, wanted)]
-        parts = _decode(self._frozen, [mel], pieces, conds, self.window)
+        run = functools.partial(_decode, self._frozen, conds)
+        parts = decode_pieces([mel], pieces, run, window=self.window, hop_length=self.hop_length)
         found = {window.keep_from: samples for (_, window), samples in parts}
         return np.concatenate([found[start] for start in sorted(found)])
 
@@ -212,34 +209,15 @@ class HiFiGANVocoder(Vocoder):
 
 def _decode(
     generator: Generator,
-    mels: Sequence[Mel],
-    pieces: Sequence[_IndexedWindow],
     conds: Sequence[_Vector | None],
-    largest: int,
-) -> Iterator[tuple[_IndexedWindow, Waveform]]:
-    """Decode each window in `pieces`, and yield its samples without its context, in no particular order.
-
-    Windows are padded to a few lengths, and windows of one length are decoded as a batch.
-
-    **Arguments:** `mels` and their conditioning vectors `conds`, in float32; `largest`, the frames of the longest
-    window.
-    """
-    hop, channels = generator.config.hop_length, generator.config.in_channels
-    # Larger batches gain nothing on a CPU and take more memory.
-    room = largest if jax.default_backend() == "cpu" else 8 * largest
-    for size, batch in equal_size_batches(
-        pieces, lambda piece: bucket_size(piece[1].frames, largest), lambda size: room // size
-    ):
-        padded = np.zeros((len(batch), size, channels), np.float32)
-        for row, (index, window) in zip(padded, batch, strict=True):
-            row[: window.frames] = mels[index][:, window.start : window.stop].T
-        lengths = jnp.asarray([window.frames for _, window in batch], jnp.int32)
-        vectors = [cond for cond in (conds[index] for index, _ in batch) if cond is not None]
-        stacked = jnp.asarray(np.stack(vectors)) if vectors else None
-        audio = np.asarray(_run(generator, jnp.asarray(padded), stacked, lengths))
-        for row, (index, window) in zip(audio, batch, strict=True):
-            first, last = window.keep_from - window.start, window.keep_to - window.start
-            yield (index, window), row[first * hop : last * hop]
+    padded: Float32[np.ndarray, "batch frames mels"],
+    windows: Sequence[IndexedWindow],
+) -> Float32[np.ndarray, "batch samples"]:
+    """The audio of padded windows; `conds` are the conditioning vectors of the mels."""
+    lengths = jnp.asarray([window.frames for _, window in windows], jnp.int32)
+    vectors = [cond for cond in (conds[index] for index, _ in windows) if cond is not None]
+    stacked = jnp.asarray(np.stack(vectors)) if vectors else None
+    return np.asarray(_run(generator, jnp.asarray(padded), stacked, lengths))
 
 
 @eqx.filter_jit

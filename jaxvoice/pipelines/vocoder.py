@@ -2,14 +2,16 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float, Float32
 
 from jaxvoice.data.audio import resample
+from jaxvoice.dsp.framing import Window, bucket_size, equal_size_batches, plan_windows
 from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError, MelError, warn_caller
@@ -20,6 +22,13 @@ Mel = Float32[np.ndarray, "mels frames"]
 """A log-mel spectrogram."""
 Waveform = Float32[np.ndarray, " samples"]
 """Audio of one channel, with full scale at 1."""
+
+IndexedWindow = tuple[int, Window]
+"""A window of the mel with this index."""
+RunWindows = Callable[
+    [Float32[np.ndarray, "batch frames mels"], Sequence[IndexedWindow]], Float32[np.ndarray, "batch samples"]
+]
+"""A function that decodes windows of one padded length; the arguments are their frames, and the windows."""
 
 _COMMON = ("self", "mel", "check")  # the arguments of every `synthesize`
 
@@ -153,3 +162,39 @@ class Vocoder(ABC):
         Arguments and errors are those of `resynthesize`.
         """
         return bucketed_log_mel(resample(validate_audio(audio), sample_rate, self.sample_rate), self.mel)
+
+
+def decode_in_windows(
+    mels: Sequence[Mel], run: RunWindows, *, window: int, context: tuple[int, int], hop_length: int
+) -> list[Waveform]:
+    """The audio of each of `mels`, decoded by `run` in windows of at most `window` frames.
+
+    `context` is the number of frames at the left and the right end of a window whose audio is discarded, except at the
+    ends of the mel.
+    """
+    audio = [np.empty(mel.shape[1] * hop_length, np.float32) for mel in mels]
+    pieces = [(index, part) for index, mel in enumerate(mels) for part in plan_windows(mel.shape[1], window, context)]
+    for (index, part), samples in decode_pieces(mels, pieces, run, window=window, hop_length=hop_length):
+        audio[index][part.keep_from * hop_length : part.keep_to * hop_length] = samples
+    return audio
+
+
+def decode_pieces(
+    mels: Sequence[Mel], pieces: Iterable[IndexedWindow], run: RunWindows, *, window: int, hop_length: int
+) -> Iterator[tuple[IndexedWindow, Waveform]]:
+    """Yield each of `pieces` with the samples that it keeps, in no particular order.
+
+    Windows are padded with zeros to a few lengths, of at most `window` frames, and windows of one length are decoded as
+    a batch.
+    """
+    # Larger batches gain nothing on a CPU and take more memory.
+    room = window if jax.default_backend() == "cpu" else 8 * window
+    for size, batch in equal_size_batches(
+        pieces, lambda piece: bucket_size(piece[1].frames, window), lambda size: room // size
+    ):
+        padded = np.zeros((len(batch), size, len(mels[batch[0][0]])), np.float32)
+        for row, (index, part) in zip(padded, batch, strict=True):
+            row[: part.frames] = mels[index][:, part.start : part.stop].T
+        for samples, (index, part) in zip(run(padded, batch), batch, strict=True):
+            first, last = part.keep_from - part.start, part.keep_to - part.start
+            yield (index, part), samples[first * hop_length : last * hop_length]

@@ -1,7 +1,7 @@
 """WaveGlow as a pipeline: mel spectrograms of any length to audio, with noise from a seed and the denoiser."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -13,7 +13,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
 from jaxvoice.config import differences, format_value
-from jaxvoice.dsp.framing import Window, bucket_size, equal_size_batches, longest_bucket, plan_windows
+from jaxvoice.dsp.framing import longest_bucket, plan_windows
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import AudioError, ConfigError
 from jaxvoice.models.waveglow import denoiser
@@ -23,10 +23,9 @@ from jaxvoice.models.waveglow.network import WaveGlow, find_non_finite_layer, pr
 from jaxvoice.nn import freeze
 from jaxvoice.pipelines.argument_checks import check_noise_options, check_seed
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
-from jaxvoice.pipelines.vocoder import Mel, Vocoder, Waveform
+from jaxvoice.pipelines.vocoder import IndexedWindow, Mel, Vocoder, Waveform, decode_in_windows
 
 SIGMA, DENOISE = 0.75, 0.04  # of the text-to-speech course that the released model was used in
-_IndexedWindow = tuple[int, Window]  # a window of the mel with this index
 _DENOISED_FRAMES = 1024  # of a window of the denoiser
 
 
@@ -173,15 +172,13 @@ class WaveGlowVocoder(Vocoder):
     ) -> list[Waveform]:
         """The audio of each of `mels`, which `synthesize` has checked; the options are those of `synthesize`."""
         key = jax.random.key(seed) if key is None else key
-        hop, context = self.hop_length, (self.overlap, self.overlap)
-        audio = [np.empty(mel.shape[1] * hop, np.float32) for mel in mels]
-        pieces = [
-            (index, window)
-            for index, mel in enumerate(mels)
-            for window in plan_windows(mel.shape[1], self.window, context)
-        ]
-        for (index, window), samples in _decode(self.network, mels, pieces, sigma, key, self.window):
-            audio[index][window.keep_from * hop : window.keep_to * hop] = samples
+        audio = decode_in_windows(
+            mels,
+            functools.partial(_decode, self.network, sigma, key),
+            window=self.window,
+            context=(self.overlap, self.overlap),
+            hop_length=self.hop_length,
+        )
         return [self._denoised(samples, denoise) for samples in audio] if denoise else audio
 
     @cached_property
@@ -230,34 +227,19 @@ class WaveGlowVocoder(Vocoder):
 
 def _decode(
     network: WaveGlow,
-    mels: Sequence[Mel],
-    pieces: Sequence[_IndexedWindow],
     sigma: float,
     key: PRNGKeyArray,
-    largest: int,
-) -> Iterator[tuple[_IndexedWindow, Waveform]]:
-    """Decode each window in `pieces`, and yield its samples without the overlaps, in no particular order.
-
-    Windows are padded to a few lengths, and windows of one length are decoded as a batch; `largest` is the number of
-    frames of the longest window.
-    """
-    hop, channels = network.config.mel.hop_length, network.config.mel.num_mels
-    # Larger batches gain nothing on a CPU and take more memory.
-    room = largest if jax.default_backend() == "cpu" else 8 * largest
-    for size, batch in equal_size_batches(
-        pieces, lambda piece: bucket_size(piece[1].frames, largest), lambda size: room // size
-    ):
-        padded = np.zeros((len(batch), size, channels), np.float32)
-        for row, (index, window) in zip(padded, batch, strict=True):
-            row[: window.frames] = mels[index][:, window.start : window.stop].T
-        lengths = jnp.asarray([window.frames for _, window in batch], jnp.int32)
-        starts = jnp.asarray([window.start for _, window in batch], jnp.int32)
-        audio = np.asarray(_run(network, jnp.asarray(padded), lengths, starts, jnp.float32(sigma), key))
-        for row, mel, (index, window) in zip(audio, padded, batch, strict=True):
-            if not np.isfinite(row[: window.frames * hop]).all():
-                raise _not_finite(network, mel[: window.frames], window.start, sigma, key)
-            first, last = window.keep_from - window.start, window.keep_to - window.start
-            yield (index, window), row[first * hop : last * hop]
+    padded: Float32[np.ndarray, "batch frames mels"],
+    windows: Sequence[IndexedWindow],
+) -> Float32[np.ndarray, "batch samples"]:
+    """The audio of padded windows; raises `AudioError` if that of a window contains NaN or infinity."""
+    lengths = jnp.asarray([window.frames for _, window in windows], jnp.int32)
+    starts = jnp.asarray([window.start for _, window in windows], jnp.int32)
+    audio = np.asarray(_run(network, jnp.asarray(padded), lengths, starts, jnp.float32(sigma), key))
+    for row, mel, (_, window) in zip(audio, padded, windows, strict=True):
+        if not np.isfinite(row[: window.frames * network.config.mel.hop_length]).all():
+            raise _not_finite(network, mel[: window.frames], window.start, sigma, key)
+    return audio
 
 
 @eqx.filter_jit
