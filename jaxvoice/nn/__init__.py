@@ -1,4 +1,4 @@
-"""Layers that two or more models share: convolutions and their norms, attention, LSTM, batch norm, dropout."""
+"""Layers that two or more models share: convolutions, norms, attention, LSTM, dropout; and their streaming forms."""
 
 from jaxvoice._lazy import list_public
 from jaxvoice.nn._attention import MultiHeadAttention as MultiHeadAttention, TransformerLayer as TransformerLayer
@@ -30,6 +30,27 @@ from jaxvoice.nn._recurrent import GRU as GRU, LSTM as LSTM, LSTMShape as LSTMSh
 from jaxvoice.nn._relative_attention import (
     RelativeAttention as RelativeAttention,
     relative_positions as relative_positions,
+)
+from jaxvoice.nn._streaming import (
+    ParallelForm as ParallelForm,
+    SequenceForm as SequenceForm,
+    Stream as Stream,
+    StreamState as StreamState,
+    add_all as add_all,
+    average_pool_form as average_pool_form,
+    residual_form as residual_form,
+    streaming_form as streaming_form,
+)
+from jaxvoice.nn._streaming_forms import (
+    Block as Block,
+    DelayForm as DelayForm,
+    IndexForm as IndexForm,
+    PointwiseForm as PointwiseForm,
+    StatefulForm as StatefulForm,
+    StreamingForm as StreamingForm,
+    TransposedForm as TransposedForm,
+    WindowForm as WindowForm,
+    draw_for_positions as draw_for_positions,
 )
 
 __dir__ = list_public(globals())

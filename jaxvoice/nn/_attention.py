@@ -1,7 +1,7 @@
 """Self-attention and the transformer layer on `(*batch, time, channels)`, with torch's names and layouts."""
 
 import math
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -19,6 +19,11 @@ NormPosition = Literal["post", "pre", "none"]
 
 class MultiHeadAttention(Module):
     """Multi-head self-attention, as `torch.nn.MultiheadAttention` with `batch_first` (arXiv 1706.03762, 3.2)."""
+
+    no_streaming_form: ClassVar[str] = (
+        "its attention is global, so that each output position depends on all later input positions. Pass the whole "
+        "signal, or windows of it."
+    )
 
     in_proj_weight: Float[Array, "3*dim dim"]
     in_proj_bias: Float[Array, " 3*dim"]
@@ -91,6 +96,8 @@ class TransformerLayer(Module):
     Layer norm follows each residual sum (`norm="post"`, arXiv 1706.03762), precedes each branch (`"pre"`, arXiv
     2002.04745, without a norm after the last sum), or is left out (`"none"`).
     """
+
+    no_streaming_form: ClassVar[str] = MultiHeadAttention.no_streaming_form
 
     self_attn: MultiHeadAttention
     linear1: Linear

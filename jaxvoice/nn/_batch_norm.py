@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from jaxvoice.nn._inputs import check_at_least, check_input, check_mask
 from jaxvoice.nn._module import Module
+from jaxvoice.nn._streaming_forms import Inference, PointwiseForm, StreamingForm
 
 
 class BatchNormState(eqx.Module):
@@ -71,6 +72,10 @@ class MaskedBatchNorm(Module):
         y = y + self.bias.astype(jnp.float32).reshape(row_shape)
         return y.astype(x.dtype), state
 
+    def streaming_form(self, start: int, state: BatchNormState) -> StreamingForm:
+        """The form in inference, with the running statistics of `state`."""
+        return PointwiseForm(Inference(self, state), start)
+
     def _statistics(self, y: Array, mask: Array | None, state: BatchNormState) -> tuple[Array, Array, BatchNormState]:
         axes = tuple(range(y.ndim - 1))
         zero = jnp.zeros((), y.dtype)
@@ -117,6 +122,10 @@ class FixedBatchNorm(Module):
         """
         norm, state = self.separate()
         return norm(x, state, inference=True)[0]
+
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form without state."""
+        return PointwiseForm(self, start)
 
     def separate(self) -> tuple[MaskedBatchNorm, BatchNormState]:
         """The layer for training, and its running statistics."""

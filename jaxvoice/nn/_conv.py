@@ -14,6 +14,7 @@ from jaxvoice.nn._inputs import check_at_least, check_channels, check_input
 from jaxvoice.nn._norm import AbstractConv, norm_over_all_but_first
 from jaxvoice.nn._ops import conv1d, conv2d, conv_transpose1d, uses_im2col
 from jaxvoice.nn._random import torch_uniform
+from jaxvoice.nn._streaming_forms import StreamingForm, TransposedForm, convolution_form
 
 
 def _parameters(
@@ -129,6 +130,10 @@ class Conv1d(AbstractConv):
         padding = pair(self.padding)
         return _convolve(self, x, stride=self.stride, padding=padding, dilation=self.dilation, groups=self.groups)
 
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form with the last inputs as state."""
+        return convolution_form(self, start, taps=self.taps, padding=pair(self.padding), dilation=self.dilation)
+
 
 class ConvTranspose1d(AbstractConv):
     """One-dimensional transposed convolution, as `torch.nn.ConvTranspose1d`, with weights in torch's layout.
@@ -196,6 +201,10 @@ class ConvTranspose1d(AbstractConv):
         )
         return add_bias(y, self.bias)
 
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form with the last inputs as state."""
+        return TransposedForm(self, self.taps, start)
+
 
 class ColumnConv(AbstractConv):
     """A `torch.nn.Conv2d` with kernels of shape `(taps, 1)`; the weights have torch's two-dimensional layout.
@@ -249,6 +258,10 @@ class ColumnConv(AbstractConv):
         check_input(x, self.in_channels, "height")
         return _convolve(self, x, stride=self.stride, padding=(self.padding, self.padding))
 
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form along the height, with the last rows as state."""
+        return convolution_form(self, start, taps=self.taps, padding=pair(self.padding))
+
 
 class Conv2d(AbstractConv):
     """Two-dimensional convolution, as `torch.nn.Conv2d`, of arrays with channels last, with optional weight norm."""
@@ -300,3 +313,16 @@ class Conv2d(AbstractConv):
         check_input(x, self.in_channels, "height", "width")
         options = {"stride": pair(self.stride), "padding": pair(self.padding), "dilation": pair(self.dilation)}
         return add_bias(conv2d(x, self.kernel(x.dtype), **options), self.bias)
+
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form along the height, with the last rows as state; blocks are `(*batch, height, width, channels)`."""
+        high, wide = pair(self.padding)
+        return convolution_form(
+            self,
+            start,
+            taps=self.taps,
+            padding=(high, high),
+            dilation=pair(self.dilation)[0],
+            axis=-3,
+            unpadded=(0, wide),
+        )

@@ -12,6 +12,7 @@ from jaxvoice.nn._inputs import check_input
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._norm import fold_weight_norm
 from jaxvoice.nn._ops import check_time, conv1d_xla, conv_transpose1d_xla, polyphase_kernel, to_xla_layout
+from jaxvoice.nn._streaming_forms import StreamingForm, TransposedForm, WindowForm, convolution_form, with_options
 from jaxvoice.nn._winograd import is_faster, taps_of, transform_kernel, winograd_conv1d
 
 _Model = TypeVar("_Model")
@@ -41,6 +42,11 @@ class FrozenConv1d(Module):
         )
         return add_bias(y, self.bias)
 
+    def streaming_form(self, start: int) -> StreamingForm:
+        """As for `Conv1d`."""
+        taps = self.kernel.shape[0]
+        return convolution_form(self, start, taps=taps, padding=pair(self.padding), dilation=self.dilation)
+
 
 class WinogradConv1d(Module):
     """The inference form of a `Conv1d` that Winograd's algorithm computes faster; results differ by rounding."""
@@ -58,6 +64,12 @@ class WinogradConv1d(Module):
         flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
         y = winograd_conv1d(flat, self.kernel, padding, self.dilation)
         return add_bias(y.reshape(*x.shape[:-2], *y.shape[1:]), self.bias)
+
+    def streaming_form(self, start: int) -> StreamingForm:
+        """As for `Conv1d`."""
+        span = self.dilation * (taps_of(self.kernel) - 1) + 1
+        options = {"span": span, "padding": pair(self.padding), "keeps_zeros": self.bias is None}
+        return WindowForm(with_options(self, padding=0), start, **options)
 
 
 class FrozenConvTranspose1d(Module):
@@ -85,6 +97,10 @@ class FrozenConvTranspose1d(Module):
             groups=self.groups,
         )
         return add_bias(y, self.bias)
+
+    def streaming_form(self, start: int) -> StreamingForm:
+        """As for `ConvTranspose1d`."""
+        return TransposedForm(self, self.taps, start)
 
 
 def freeze(model: _Model) -> _Model:

@@ -9,6 +9,7 @@ from jaxvoice.nn._conv import add_bias
 from jaxvoice.nn._inputs import check_at_least, check_input
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._random import torch_uniform
+from jaxvoice.nn._streaming_forms import PointwiseForm, StreamingForm
 
 
 def linear(
@@ -42,6 +43,10 @@ class Linear(Module):
         check_input(x, self.weight.shape[1])
         return linear(x, self.weight, self.bias)
 
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form without state."""
+        return PointwiseForm(self, start, keeps_zeros=self.bias is None)
+
 
 class LayerNorm(Module):
     """Layer norm over the last axis, as `torch.nn.LayerNorm` (arXiv 1607.06450); statistics are computed in float32."""
@@ -65,3 +70,7 @@ class LayerNorm(Module):
         y = y * lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + self.eps)
         scale = self.weight.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + (-1,))
         return add_bias(y * scale, self.bias).astype(x.dtype)
+
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form without state: the statistics are those of each position alone."""
+        return PointwiseForm(self, start)

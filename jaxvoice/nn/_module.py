@@ -4,7 +4,7 @@ import functools as ft
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
@@ -30,7 +30,23 @@ class Module(eqx.Module):
     with `operation`; their results are named `<path>.<method>`.
     """
 
+    no_streaming_form: ClassVar[str] = (
+        "it does not define one. Stream its layers, if each output position depends on a limited number of later input "
+        "positions."
+    )
+    """Why `streaming_form` raises an error."""
+
     path: str | None = eqx.field(static=True, default=None, kw_only=True)
+
+    def streaming_form(self, start: int, *state: Any) -> Any:
+        """The `StreamingForm` of the layer, which computes a long signal block by block; see `jaxvoice.nn.Stream`.
+
+        **Arguments:** `start`, the number of the first position of the stream; `state`, the state of a layer that takes
+        one.
+
+        **Raises:** `ConfigError` for a layer that cannot be computed block by block.
+        """
+        raise ConfigError(f"A {type(self).__name__} has no streaming form: {self.no_streaming_form}")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

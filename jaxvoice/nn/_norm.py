@@ -13,6 +13,7 @@ from jaxvoice.nn._inputs import check_at_least, check_channels, check_input
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._ops import conv1d
 from jaxvoice.nn._random import torch_uniform
+from jaxvoice.nn._streaming_forms import Inference, StreamingForm, convolution_form, with_options
 
 _Model = TypeVar("_Model")
 
@@ -44,6 +45,13 @@ class AbstractConv(Module):
     weight_g: eqx.AbstractVar[Array | None]
     weight_v: eqx.AbstractVar[Array | None]
     bias: eqx.AbstractVar[Array | None]
+
+    @property
+    def taps(self) -> int:
+        """Number of taps along the first axis of the input."""
+        weight = self.weight if self.weight_v is None else self.weight_v
+        assert weight is not None
+        return weight.shape[2]
 
     def kernel(self, dtype: jnp.dtype | None = None) -> Array:
         """The kernel in torch's layout, cast to `dtype`. The norm is computed in the precision of the parameters."""
@@ -207,3 +215,9 @@ class SpectralConv1d(Module):
         y = conv1d(x, self.weight_orig.astype(x.dtype), stride=self.stride, padding=padding, groups=self.groups)
         y = y * scale.reshape(*(1,) * (y.ndim - scale.ndim - 2), *scale.shape, 1, 1)
         return y + self.bias.astype(x.dtype).reshape((1,) * (y.ndim - 1) + (-1,)), state
+
+    def streaming_form(self, start: int, state: SpectralNormState) -> StreamingForm:
+        """The form with the last inputs as state, and the spectral norm of `state`."""
+        taps, padding = self.weight_orig.shape[-1], (self.padding, self.padding)
+        form = convolution_form(self, start, taps=taps, padding=padding)
+        return eqx.tree_at(lambda f: f.function, form, Inference(with_options(self, padding=0), state))

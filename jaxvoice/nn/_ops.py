@@ -179,9 +179,10 @@ def conv_transpose1d(
     interleaved. This needs no multiplication with inserted zeros, and XLA lowers its gradients to fast code.
     """
     taps, phases = kernel.shape[-1], polyphase_kernel(kernel, stride, groups)
-    _check_transposed(x.shape[-2], taps, stride, padding, output_padding)
-    y = conv1d(_pad_edges(x, phases.shape[-1]), phases, groups=groups)
-    return _interleave(y, x.shape[-2], taps, stride, padding, output_padding, groups)
+    length = _transposed_length(x.shape[-2], taps, stride, padding, output_padding)
+    edges, cropped = _edges(x.shape[-2], phases.shape[-1], stride, padding, length)
+    y = conv1d(_pad_edges(x, edges), phases, groups=groups)
+    return _interleave(y, stride, cropped, length, groups)
 
 
 def conv_transpose1d_xla(
@@ -195,27 +196,40 @@ def conv_transpose1d_xla(
     groups: int = 1,
 ) -> Float[Array, "*batch new_time out"]:
     """`conv_transpose1d` with a polyphase kernel, of `taps` taps in all, in the layout of `to_xla_layout`."""
-    _check_transposed(x.shape[-2], taps, stride, padding, output_padding)
-    y = conv1d_xla(_pad_edges(x, kernel.shape[0]), kernel, groups=groups)
-    return _interleave(y, x.shape[-2], taps, stride, padding, output_padding, groups)
+    length = _transposed_length(x.shape[-2], taps, stride, padding, output_padding)
+    edges, cropped = _edges(x.shape[-2], kernel.shape[0], stride, padding, length)
+    y = conv1d_xla(_pad_edges(x, edges), kernel, groups=groups)
+    return _interleave(y, stride, cropped, length, groups)
 
 
-def _check_transposed(time, taps, stride, padding, output_padding):
-    # The output length, (time - 1) * stride + taps + output_padding - 2 * padding, must be at least 1.
+def _transposed_length(time, taps, stride, padding, output_padding):
+    """The output length; raises `ShapeError` if it is below 1."""
     missing = 1 + 2 * padding - taps - output_padding
     check_time(time, 1 + -(-missing // stride), "a transposed convolution")
+    return (time - 1) * stride - 2 * padding + taps + output_padding
 
 
-def _pad_edges(x, per_phase):
-    return jnp.pad(x, (*((0, 0) for _ in x.shape[:-2]), (per_phase - 1, per_phase - 1), (0, 0)))
+def _edges(time, per_phase, stride, padding, length):
+    """Zeros before and after the input of the convolution, and output samples to remove at the start.
+
+    Frames of `stride` samples that padding removes completely are not computed.
+    """
+    skipped = min(per_phase - 1, padding // stride)
+    before, cropped = per_phase - 1 - skipped, padding - skipped * stride
+    frames = -(-(cropped + length) // stride)
+    after = min(max(0, frames - time - before + per_phase - 1), per_phase - 1)
+    return (before, after), cropped
 
 
-def _interleave(y, time, taps, stride, padding, output_padding, groups):
+def _pad_edges(x, edges):
+    return jnp.pad(x, (*((0, 0) for _ in x.shape[:-2]), edges, (0, 0))) if any(edges) else x
+
+
+def _interleave(y, stride, padding, length, groups):
     batch = y.shape[:-2]
     frames, out_per_group = y.shape[-2], y.shape[-1] // (groups * stride)
     y = y.reshape(math.prod(batch), frames, groups, stride, out_per_group).swapaxes(2, 3)
     y = y.reshape(y.shape[0], frames * stride, groups * out_per_group)
-    length = (time - 1) * stride - 2 * padding + taps + output_padding
     missing = max(0, padding + length - y.shape[1])
     y = jnp.pad(y, ((0, 0), (0, missing), (0, 0)))[:, padding : padding + length]
     return y.reshape(*batch, *y.shape[1:])

@@ -3,17 +3,21 @@
 import functools as ft
 import types
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 from jax import lax, numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from jaxvoice.errors import ConfigError
 from jaxvoice.nn._inputs import check_at_least, check_input, check_mask, check_rate
 from jaxvoice.nn._linear import linear
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._random import dropout, subkeys, torch_uniform
+from jaxvoice.nn._streaming_forms import Block, Prefix, StreamingForm, inside_signal, materialised
 
 
 class LSTMShape(NamedTuple):
@@ -116,6 +120,18 @@ class _Recurrent(Module):
             x = jnp.concatenate(outputs, axis=-1)
         return x
 
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form in inference, with the states of all layers as state.
+
+        **Raises:** `ConfigError` for a bidirectional layer.
+        """
+        if self.shape.bidirectional:
+            raise ConfigError(
+                f"This {_declared_class(self).__name__} is bidirectional; a streaming form needs one direction, because "
+                "the backward direction starts at the end of the signal."
+            )
+        return RecurrentForm(self, start)
+
     def _zero_carry(self, x: Array) -> Any:
         """The state before the first of the times of `x`."""
         raise NotImplementedError
@@ -196,6 +212,52 @@ class GRU(_Recurrent):
         times = (projected, jnp.moveaxis(valid[..., None], -2, 0))
         carry, outputs = lax.scan(step, carry, times, reverse=suffix.endswith("_reverse"))
         return carry, jnp.moveaxis(outputs, 0, -2)
+
+
+class RecurrentForm(StreamingForm):
+    """An `LSTM` or a `GRU` in one direction. Positions before and after the signal do not change its state."""
+
+    layer: _Recurrent
+    start: int = eqx.field(static=True)
+    next_start: int = eqx.field(static=True)
+    ratio: Fraction = eqx.field(static=True)
+    multiple: int = eqx.field(static=True)
+    lookahead: Fraction = eqx.field(static=True)
+    settled: Fraction = eqx.field(static=True)
+
+    def __init__(self, layer: _Recurrent, start: int):
+        self.layer, self.start, self.next_start = layer, start, start
+        self.ratio, self.multiple, self.lookahead = Fraction(1), 1, Fraction(0)
+        self.settled = Fraction(max(0, -start))
+
+    def init_state(self, prefix: Prefix, *, key: PRNGKeyArray | None = None) -> tuple[Any, Prefix]:
+        """The states of all layers after the prefix."""
+        shape = self.layer.shape
+        x = materialised(prefix)
+        carries = [self.layer._zero_carry(x)] * shape.num_layers
+        if x.shape[-2] == 0:
+            out = jax.ShapeDtypeStruct((*x.shape[:-1], shape.hidden_size), x.dtype)
+            return carries, out
+        return self._run(carries, x, jnp.ones(x.shape[:-1], bool))
+
+    def step(self, state: Any, block: Block) -> tuple[Any, Block]:
+        """Advance the states of all layers."""
+        x = inside_signal(block, self.start)
+        inside = inside_signal(block._replace(values=jnp.ones((x.shape[-2], 1))), self.start)[:, 0] > 0
+        valid = jnp.broadcast_to(inside.reshape((1,) * (x.ndim - 2) + (-1,)), x.shape[:-1])
+        state, y = self._run(state, x, valid)
+        return state, block._replace(values=y)
+
+    def _run(self, carries: Any, x: Array, valid: Array) -> tuple[Any, Array]:
+        new = []
+        for layer, carry in enumerate(carries):
+            carry, x = self.layer._direction(x, valid, f"l{layer}", carry)
+            new.append(carry)
+        return new, x if self.layer.path is None else checkpoint_name(x, self.layer.path)
+
+    def end(self, remaining: Any) -> Any:
+        """As many positions remain."""
+        return remaining
 
 
 @ft.cache

@@ -1,6 +1,7 @@
 """Self-attention with relative positions on `(*batch, time, channels)`, with the names of NVIDIA NeMo."""
 
 import math
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -45,6 +46,11 @@ class RelativeAttention(Module):
     The logit of query i and key j is `((q_i + u) . k_j + (q_i + v) . p_(i - j)) / sqrt(dim / heads)`, where `p` are
     projected sinusoids, and `u` and `v` are learned. The names are those of NeMo's `RelPositionMultiHeadAttention`.
     """
+
+    no_streaming_form: ClassVar[str] = (
+        "its attention is global, so that each output position depends on all later input positions. Pass the whole "
+        "signal, or windows of it."
+    )
 
     linear_q: Linear
     linear_k: Linear
