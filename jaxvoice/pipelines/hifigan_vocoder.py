@@ -11,16 +11,17 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 
 from jaxvoice.config import differences
-from jaxvoice.dsp.framing import plan_windows
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.config import HiFiGANConfig, LatentConfig
 from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.models.hifigan.generator import Generator
+from jaxvoice.models.hifigan.streaming import generator_stream
 from jaxvoice.nn import fold_weight_norm, freeze
 from jaxvoice.pipelines.argument_checks import validate_conditions, validate_latents
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
-from jaxvoice.pipelines.vocoder import IndexedWindow, Mel, Vocoder, Waveform, decode_in_windows, decode_pieces
+from jaxvoice.pipelines.stream_session import StreamSession
+from jaxvoice.pipelines.vocoder import IndexedWindow, Mel, Vocoder, Waveform, decode_in_windows
 
 _Vector = Float32[np.ndarray, " cond"]
 
@@ -159,16 +160,18 @@ class HiFiGANVocoder(Vocoder):
         **Arguments:** `mels`, chunks `(mels, frames)` of one utterance, each of at least one frame; `cond` and `check`
         as for `synthesize`.
 
-        **Returns:** an iterator over float32 waveforms. The latency is the receptive field to the right,
-        `self.context[1]` frames. The last samples follow when `mels` ends. Small chunks cost more, since
-        `sum(self.context)` frames around each chunk are decoded again.
+        **Returns:** an iterator over float32 waveforms, of whole frames. The latency is the receptive field to the
+        right, `self.context[1]` frames. The last samples follow when `mels` ends. No frame is decoded twice: the layers
+        keep the inputs that they need again.
 
         **Raises:** `MelError` and `ShapeError` as `synthesize`; the scale is checked after one second of frames.
         """
         conds = self._conditions(cond, 1)
-        left, right = self.context
-        buffer = np.zeros((self.channels, 0), np.float32)  # frames that later samples depend on
-        done = 0  # frames in the buffer whose audio was yielded
+        vector = None if conds[0] is None else jnp.asarray(conds[0])
+        session = StreamSession(generator_stream(self._frozen, vector), self.window)
+        delay, hop, right = session.stream.output_delay, self.hop_length, self.context[1]
+        audio = np.zeros(0, np.float32)  # decoded samples that were not yielded
+        arrived = given = 0
         unchecked: list[Mel] | None = [] if check else None
         for mel in mels:
             chunk = self._validated(mel, values=False)
@@ -176,24 +179,17 @@ class HiFiGANVocoder(Vocoder):
                 unchecked.append(chunk)
                 if sum(part.shape[1] for part in unchecked) >= _CHECKED_FRAMES:
                     unchecked = self._check_scale(unchecked)
-            buffer = np.concatenate([buffer, chunk], axis=1)
-            ready = buffer.shape[1] - right
-            if ready > done:
-                yield self._decode_frames(buffer, (done, ready), conds)
-                dropped = max(0, ready - left)
-                buffer, done = buffer[:, dropped:], ready - dropped
+            samples = session(np.ascontiguousarray(chunk.T))[:, 0]
+            audio = np.concatenate([audio, samples[max(0, delay - arrived * hop) :]])
+            arrived += chunk.shape[1]
+            ready = (arrived - right - given) * hop
+            if ready > 0:
+                yield audio[:ready]
+                audio, given = audio[ready:], arrived - right
         if unchecked:
             self._check_scale(unchecked)
-        if buffer.shape[1] > done:
-            yield self._decode_frames(buffer, (done, buffer.shape[1]), conds)
-
-    def _decode_frames(self, mel: Mel, wanted: tuple[int, int], conds: list[_Vector | None]) -> Waveform:
-        """The audio of the frames from `wanted[0]` to `wanted[1]` of `mel`, which includes their context."""
-        pieces = [(0, window) for window in plan_windows(mel.shape[1], self.window, self.context, wanted)]
-        run = functools.partial(_decode, self._frozen, conds)
-        parts = decode_pieces([mel], pieces, run, window=self.window, hop_length=self.hop_length)
-        found = {window.keep_from: samples for (_, window), samples in parts}
-        return np.concatenate([found[start] for start in sorted(found)])
+        if arrived:
+            yield np.concatenate([audio, session.finish()[max(0, delay - arrived * hop) :, 0]])
 
     def _check_scale(self, chunks: list[Mel]) -> None:
         self._validated(np.concatenate(chunks, axis=1), values=True)

@@ -13,6 +13,7 @@ from jaxvoice.dsp import log_mel
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceWarning, MelError, ShapeError
 from jaxvoice.models.hifigan import Generator, GeneratorConfig
 from jaxvoice.models.hifigan.family import FAMILY
+from jaxvoice.nn import Stream
 from jaxvoice.pipelines import HiFiGANVocoder
 from tests.pipelines.conftest import loud_generator, small_config
 
@@ -126,7 +127,16 @@ def test_many_lengths_compile_few_programs(monkeypatch):
     for frames in [*range(1, 130), 500]:
         vocoder.synthesize(mel_of(frames), check=False)
     assert len(traced) == 5  # 16, 24, 32, 48, 64
-    list(vocoder.stream(mel_of(1, seed=i) for i in range(100)))
+    stepped, step = [], Stream.step
+
+    def counting_step(self, state, x):
+        stepped.append(x.shape)
+        return step(self, state, x)
+
+    monkeypatch.setattr(Stream, "step", counting_step)
+    list(vocoder.stream(mel_of(frames, seed=frames) for frames in range(1, 130)))
+    list(vocoder.stream([mel_of(70)]))
+    assert stepped == [(1, 8), (4, 8), (16, 8), (64, 8)]
     vocoder.synthesize([mel_of(frames) for frames in range(1, 130)], check=False)
     assert len(traced) <= 8  # and batches of 2 and 4
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from jaxvoice.models.hifigan.family import FAMILY as FAMILY
     from jaxvoice.models.hifigan.generator import Generator as Generator, ResBlock1 as ResBlock1, ResBlock2 as ResBlock2
+    from jaxvoice.models.hifigan.streaming import generator_stream as generator_stream
     from jaxvoice.models.hifigan.training import HiFiGANTask as HiFiGANTask, TrainingConfig as TrainingConfig
 
 __getattr__, __dir__ = lazy_imports(
@@ -44,6 +45,7 @@ __getattr__, __dir__ = lazy_imports(
         ),
         "family": ("FAMILY",),
         "generator": ("Generator", "ResBlock1", "ResBlock2"),
+        "streaming": ("generator_stream",),
         "training": ("HiFiGANTask", "TrainingConfig"),
     },
 )

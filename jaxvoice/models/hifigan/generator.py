@@ -12,9 +12,9 @@ from jaxvoice.errors import ShapeError
 from jaxvoice.models.hifigan.config import GeneratorConfig
 from jaxvoice.nn import Conv1d, ConvTranspose1d, Module, length_mask
 
-_SLOPE = 0.1
+SLOPE = 0.1
 # The released code calls the last activation without a slope, so torch's default applies.
-_FINAL_SLOPE = 0.01
+FINAL_SLOPE = 0.01
 
 
 # The mask has a channel axis of size 1, so that blocks need not reshape it.
@@ -82,10 +82,10 @@ class ResBlock1(Module):
         are zero where `mask` `(*batch, time, 1)` is false.
         """
         for j, (dilated, plain) in enumerate(zip(self.convs1, self.convs2, strict=True)):
-            y = dilated(_leaky_relu(x, _SLOPE, mask))
+            y = dilated(_leaky_relu(x, SLOPE, mask))
             if self.conds is not None and cond is not None:
-                y = _leaky_relu(y, _SLOPE, None) + self.conds[j](cond)
-            x = x + plain(_leaky_relu(y, _SLOPE, mask))
+                y = _leaky_relu(y, SLOPE, None) + self.conds[j](cond)
+            x = x + plain(_leaky_relu(y, SLOPE, mask))
         return x
 
 
@@ -106,7 +106,7 @@ class ResBlock2(Module):
         Inputs of all convolutions are zero where `mask` `(*batch, time, 1)` is false.
         """
         for conv in self.convs:
-            x = x + conv(_leaky_relu(x, _SLOPE, mask))
+            x = x + conv(_leaky_relu(x, SLOPE, mask))
         return x
 
 
@@ -201,7 +201,7 @@ def generate(
     frames, rate, kernels = x.shape[-2], 1, len(network.resblocks) // len(network.ups)
     conds = () if cond is None else (cond,)
     for i, up in enumerate(network.ups):
-        x = up(_leaky_relu(x if before is None else before(i, x), _SLOPE, mask))
+        x = up(_leaky_relu(x if before is None else before(i, x), SLOPE, mask))
         x = x if after is None else after(i, x)
         rate *= up.stride
         mask = valid_frames(None if length is None else length * rate, frames * rate, x.shape[:-2])
@@ -210,6 +210,17 @@ def generate(
     # In half precision, the waveform would be rounded, to 8 bits in bfloat16.
     x = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
     return jnp.tanh(network.conv_post(_leaky_relu(x, final_slope, mask)))
+
+
+def normalised(config: GeneratorConfig, mel: Float[Array, "*batch mels"]) -> Float[Array, "*batch mels"]:
+    """`mel` normalised with the statistics of the input in `config`, if there are any."""
+    if not config.input_mean:
+        return mel
+    shape = (*(1 for _ in mel.shape[:-1]), mel.shape[-1])
+    mean, scale = (
+        jnp.asarray(values, jnp.float32).reshape(shape) for values in (config.input_mean, config.input_scale)
+    )
+    return ((mel.astype(jnp.float32) - mean) / scale).astype(mel.dtype)
 
 
 class Generator(Module):
@@ -287,30 +298,24 @@ class Generator(Module):
         length = None if length is None else jnp.asarray(length)
         mask = valid_frames(length, mel.shape[-2], mel.shape[:-2])
         cond = None if cond is None else cond[..., None, :].astype(mel.dtype)
-        x = self.conv_pre(zero_unless(mask, self._normalised(mel)))
+        x = self.conv_pre(zero_unless(mask, normalised(self.config, mel)))
         if self.cond_layer is not None and cond is not None:
             x = x + self.cond_layer(cond)
         conds = self.conds
         after = None if conds is None or cond is None else lambda i, x: x + conds[i](cond)
-        return generate(self, x, mask, length=length, final_slope=_FINAL_SLOPE, after=after)
-
-    def _normalised(self, mel: Array) -> Array:
-        if not self.config.input_mean:
-            return mel
-        shape = (*(1 for _ in mel.shape[:-1]), mel.shape[-1])
-        mean, scale = (
-            jnp.asarray(values, jnp.float32).reshape(shape)
-            for values in (self.config.input_mean, self.config.input_scale)
-        )
-        return ((mel.astype(jnp.float32) - mean) / scale).astype(mel.dtype)
+        return generate(self, x, mask, length=length, final_slope=FINAL_SLOPE, after=after)
 
     def _check_shapes(self, mel: Array, cond: Array | None) -> None:
-        mels, size = self.config.in_channels, self.config.cond_channels
+        mels = self.config.in_channels
         if mel.ndim < 2 or mel.shape[-1] != mels or mel.shape[-2] == 0:
             raise ShapeError(
                 f"The shape of mel is {mel.shape}; it should be (*batch, frames, {mels}), with at least one frame."
             )
-        batch = mel.shape[:-2]
+        self.check_condition(cond, mel.shape[:-2])
+
+    def check_condition(self, cond: Array | None, batch: tuple[int, ...]) -> None:
+        """Raise `ShapeError` unless `cond` is a conditioning vector of this generator for the batch axes `batch`."""
+        size = self.config.cond_channels
         given = "None" if cond is None else f"an array of shape {cond.shape}"
         if not size and cond is not None:
             raise ShapeError(f"cond is {given}; it should be None, because this generator has no conditioning vector.")
