@@ -127,8 +127,8 @@ class _Recurrent(Module):
         """
         if self.shape.bidirectional:
             raise ConfigError(
-                f"This {_declared_class(self).__name__} is bidirectional; a streaming form needs one direction, because "
-                "the backward direction starts at the end of the signal."
+                f"This {_declared_class(self).__name__} is bidirectional; a streaming form needs one direction, "
+                "because the backward direction starts at the end of the signal."
             )
         return RecurrentForm(self, start)
 

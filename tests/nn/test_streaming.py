@@ -9,7 +9,6 @@ from jax import lax, numpy as jnp
 
 from jaxvoice import dissect, nn
 from jaxvoice.errors import ConfigError, ShapeError
-from jaxvoice.nn._recurrent import LSTM
 
 KEY = jax.random.key(0)
 
@@ -190,9 +189,9 @@ def test_layers_with_state_use_it():
     )
 
 
-@pytest.mark.parametrize("delay", [0, 3])
-def test_recurrent_layers_keep_their_state(delay):
-    lstm = LSTM(3, 4, num_layers=2, dropout=0.5, key=KEY)
+@pytest.mark.parametrize(("layer", "delay"), [(nn.LSTM, 0), (nn.GRU, 3)])
+def test_recurrent_layers_keep_their_state(layer, delay):
+    lstm = layer(3, 4, num_layers=2, dropout=0.5, key=KEY)
     after, before = conv(4, 2, 3, padding=1), conv(3, 3, 3, padding=1)
 
     def offline(x):
@@ -292,7 +291,7 @@ def test_layers_without_a_streaming_form_give_the_reason():
         with pytest.raises(ConfigError, match="no streaming form: its attention is global"):
             nn.Stream([layer], 4)
     with pytest.raises(ConfigError, match="backward direction starts at the end"):
-        nn.Stream(LSTM(3, 4, bidirectional=True, key=KEY), 3)
+        nn.Stream(nn.LSTM(3, 4, bidirectional=True, key=KEY), 3)
 
     class Unknown(nn.Module):
         def __call__(self, x):

@@ -70,6 +70,12 @@ if TYPE_CHECKING:
         generator_receptive_field as generator_receptive_field,
         receptive_field as receptive_field,
     )
+    from jaxvoice.models.rave.streaming import (
+        audio_latency as audio_latency,
+        autoencoder_stream as autoencoder_stream,
+        decoder_stream as decoder_stream,
+        encoder_stream as encoder_stream,
+    )
     from jaxvoice.models.rave.trained import TrainedRave as TrainedRave
 
 __getattr__, __dir__ = lazy_imports(
@@ -129,6 +135,7 @@ __getattr__, __dir__ = lazy_imports(
             "generator_receptive_field",
             "receptive_field",
         ),
+        "streaming": ("audio_latency", "autoencoder_stream", "decoder_stream", "encoder_stream"),
         "trained": ("TrainedRave",),
         "fx_names": ("torch_names",),
     },

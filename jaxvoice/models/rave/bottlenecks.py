@@ -15,7 +15,8 @@ from jaxvoice.models.rave.config import BottleneckConfig
 from jaxvoice.models.rave.encoder import Encoder
 from jaxvoice.models.rave.layers import NetState
 from jaxvoice.models.rave.quantizer import ResidualQuantizer, ResidualQuantizerState
-from jaxvoice.nn import Module, operation
+from jaxvoice.nn import IndexForm, Module, SequenceForm, StreamingForm, draw_for_positions, operation
+from jaxvoice.nn._streaming_forms import with_options
 
 
 class EncoderState(eqx.Module):
@@ -94,6 +95,33 @@ class Bottleneck(Module):
             return (*batch, config.latent_size), *appended
         return appended
 
+    def frame_noise(
+        self, key: PRNGKeyArray, numbers: Int32[Array, " frames"], *, batch: tuple[int, ...] = ()
+    ) -> list[Float[Array, "*batch frames channels"]]:
+        """The argument `noise` of `draw` that a stream with `key` uses for frames with the given numbers.
+
+        The noise of a frame depends on its number, and not on the blocks in which frames arrive. Frame 0 is the first
+        one of the signal, which is delayed.
+        """
+        shapes = self.noise_shapes((*batch, 1, self.config.encoder_channels))
+        keys = jax.random.split(key, len(shapes) + 1)[1:]
+        return [
+            draw_for_positions(lambda k, size=shape[-1]: jax.random.normal(k, (*batch, size)), k, numbers, len(batch))
+            for k, shape in zip(keys, shapes, strict=True)
+        ]
+
+    def streaming_form(self, start: int, state: EncoderState, *, quantize: bool = True) -> StreamingForm:
+        """The form of the encoder, and of `draw` in inference with noise of `frame_noise`; its output is `Latents.z`.
+
+        The latents are those of `mean` if the state of the stream was made without a key. `quantize` is that of `draw`.
+
+        **Raises:** `ConfigError` if `state` lacks the state of the encoder.
+        """
+        encoder = self.encoder.streaming_form(start, state.encoder)
+        # Without the encoder, whose weights the form would otherwise contain twice.
+        draw = _Draw(with_options(self, encoder=None), replace(state, encoder=None), quantize)
+        return SequenceForm([encoder, IndexForm(draw, encoder.next_start, draws=True)])
+
     @operation
     def draw(
         self,
@@ -151,6 +179,22 @@ class Bottleneck(Module):
             appended = jnp.zeros(shape, encoded.dtype) if noise is None else noise[-1]
             latents = latents._replace(z=jnp.concatenate([latents.z, appended], axis=-1))
         return latents, state
+
+
+class _Draw(Module):
+    """`Bottleneck.draw` in a stream."""
+
+    bottleneck: Bottleneck
+    state: EncoderState
+    quantize: bool = eqx.field(static=True)
+
+    def __call__(self, encoded: Array, numbers: Array, key: PRNGKeyArray | None) -> Array:
+        noise = None
+        if key is not None:
+            noise = self.bottleneck.frame_noise(key, numbers, batch=encoded.shape[:-2])
+            noise = [array.astype(encoded.dtype) for array in noise]
+        options = {"noise": noise, "quantize": self.quantize, "inference": True}
+        return self.bottleneck.draw(encoded, self.state, **options)[0].z
 
 
 def _variational(encoded: Array, noise: Array | None) -> Latents:

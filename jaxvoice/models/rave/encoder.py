@@ -18,8 +18,9 @@ from jaxvoice.models.rave.layers import (
     apply_net,
     conv,
     init_net_state,
+    net_form,
 )
-from jaxvoice.nn import MaskedBatchNorm, Module
+from jaxvoice.nn import MaskedBatchNorm, Module, SequenceForm, StreamingForm
 
 
 class Encoder(Module):
@@ -73,6 +74,11 @@ class Encoder(Module):
                 f"of {self.ratio} time steps. Append zeros to the audio, up to a multiple of the hop length."
             )
         return apply_net(self.net, x, state, inference=inference)
+
+    def streaming_form(self, start: int, state: NetState | None = None) -> StreamingForm:
+        """The form in inference; `state` and errors as for a call."""
+        form = net_form(self.net, start, state)
+        return form if self.path is None else SequenceForm([form], path=f"{self.path}[0]")
 
 
 def _v1_layers(config: EncoderConfig, inputs: int, outputs: int, groups: int, causal: bool, key: PRNGKeyArray):

@@ -1,5 +1,7 @@
 """The generators of RAVE: latents to sub-bands, or to the waveform."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 from jax import numpy as jnp
@@ -17,10 +19,22 @@ from jaxvoice.models.rave.layers import (
     apply_net,
     conv,
     init_net_state,
+    net_form,
     upsampling_conv,
 )
 from jaxvoice.models.rave.noise import NoiseGenerator, scaled_sigmoid
-from jaxvoice.nn import GRU, Conv1d, ConvTranspose1d, Module
+from jaxvoice.nn import (
+    GRU,
+    Conv1d,
+    ConvTranspose1d,
+    DelayForm,
+    Module,
+    ParallelForm,
+    SequenceForm,
+    StreamingForm,
+    add_all,
+    streaming_form,
+)
 
 _V1_KERNEL_SIZES = (3,)
 _V1_DILATIONS = (1, 3, 5)
@@ -42,6 +56,10 @@ class UpsampleLayer(Module):
         """The result has `ratio` times as many positions as `x`."""
         return apply_all(self.net, x)
 
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form with the states of the layers."""
+        return streaming_form(self.net, start, path=self.path)
+
 
 class ResidualLayer(Module):
     """A dilated and a plain convolution with a leaky ReLU before each, and a residual sum."""
@@ -57,6 +75,10 @@ class ResidualLayer(Module):
     def __call__(self, x: Float[Array, "*batch time channels"]) -> Float[Array, "*batch time channels"]:
         """The result has the shape of `x`."""
         return self.net(x)
+
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form with the states of the layers."""
+        return streaming_form([self.net], start, path=self.path)
 
 
 class ResidualBlock(Module):
@@ -74,6 +96,10 @@ class ResidualBlock(Module):
     def __call__(self, x: Float[Array, "*batch time channels"]) -> Float[Array, "*batch time channels"]:
         """The result has the shape of `x`."""
         return apply_all(self.net, x)
+
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form with the states of the layers."""
+        return streaming_form(self.net, start, path=self.path)
 
 
 class ResidualStack(Module):
@@ -94,6 +120,11 @@ class ResidualStack(Module):
         """The result has the shape of `x`."""
         outputs: list[Array] = [block(x) for block in self.net.branches]
         return sum(outputs[1:], outputs[0])
+
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form with the states of the blocks."""
+        branches = [streaming_form(block, start) for block in self.net.branches]
+        return ParallelForm(branches, add_all, keeps_zeros=True, path=self.path)
 
 
 class GeneratorState(eqx.Module):
@@ -161,10 +192,17 @@ class GeneratorV1(Module):
         """
         features = apply_all(self.net, z)
         wave, loudness, *noise_branch = self.synth.branches
-        y = jnp.tanh(wave(features)) * scaled_sigmoid(loudness(features))
+        outputs = [wave(features), loudness(features)]
         if noise_branch and not (key is None and noise is None):
-            y = y + noise_branch[0](features, key=key, noise=noise)
-        return y, state
+            outputs.append(noise_branch[0](features, key=key, noise=noise))
+        return _sum_v1(outputs), state
+
+    def streaming_form(self, start: int, state: Any = None, *, noise: bool = False) -> StreamingForm:
+        """The form with the states of the layers; `noise`, whether noise is added. `state` has no effect."""
+        net = streaming_form(self.net, start)
+        branches = self.synth.branches if noise else self.synth.branches[:2]
+        forms = [streaming_form(branch, net.next_start) for branch in branches]
+        return SequenceForm([net, ParallelForm(forms, _sum_v1)], path=_first(self.path))
 
 
 class RecurrentLayer(Module):
@@ -178,6 +216,10 @@ class RecurrentLayer(Module):
     def __call__(self, x: Float[Array, "*batch time channels"]) -> Float[Array, "*batch time channels"]:
         """The result has the shape of `x`."""
         return self.gru(x)
+
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form with the states of the GRU."""
+        return streaming_form([self.gru], start, path=self.path)
 
 
 class GeneratorV2(Module):
@@ -249,10 +291,47 @@ class GeneratorV2(Module):
         **Raises:** `ConfigError` if `state` is missing.
         """
         x, state = apply_net(self.net, z, state, inference=inference)
-        y = x if self.waveform_module is None else self.waveform_module(x)
-        if self.amplitude_modulation:
-            y, amplitude = jnp.split(y, 2, axis=-1)
-            y = y * jax.nn.sigmoid(amplitude)
+        outputs = [x if self.waveform_module is None else self.waveform_module(x)]
         if self.noise_module is not None and not (key is None and noise is None):
-            y = y + self.noise_module(x, key=key, noise=noise)
-        return jnp.tanh(y), state
+            outputs.append(self.noise_module(x, key=key, noise=noise))
+        return (_modulated_sum_v2 if self.amplitude_modulation else _sum_v2)(outputs), state
+
+    def streaming_form(self, start: int, state: Any = None, *, noise: bool = False) -> StreamingForm:
+        """The form with the states of the layers.
+
+        **Arguments:** `state`, the statistics of adaptive instance norms; `noise`, whether noise is added.
+
+        **Raises:** `ConfigError` if `state` is missing.
+        """
+        net = net_form(self.net, start, state)
+        branches: list[StreamingForm] = [
+            DelayForm(0, net.next_start)
+            if self.waveform_module is None
+            else streaming_form(self.waveform_module, net.next_start)
+        ]
+        if noise and self.noise_module is not None:
+            branches.append(streaming_form(self.noise_module, net.next_start))
+        combine = _modulated_sum_v2 if self.amplitude_modulation else _sum_v2
+        return SequenceForm([net, ParallelForm(branches, combine, keeps_zeros=True)], path=_first(self.path))
+
+
+def _first(path: str | None) -> str | None:
+    """The name of the first of several results."""
+    return None if path is None else f"{path}[0]"
+
+
+def _sum_v1(outputs: list[Array]) -> Array:
+    """The output of v1 from the waveform, the loudness, and the noise if there is any."""
+    wave, loudness, *noise = outputs
+    return add_all([jnp.tanh(wave) * scaled_sigmoid(loudness), *noise])
+
+
+def _sum_v2(outputs: list[Array]) -> Array:
+    """The output of v2 from the waveform, and the noise if there is any."""
+    return jnp.tanh(add_all(outputs))
+
+
+def _modulated_sum_v2(outputs: list[Array]) -> Array:
+    """The output of v2 from the waveform beside its amplitude, and the noise if there is any."""
+    wave, amplitude = jnp.split(outputs[0], 2, axis=-1)
+    return _sum_v2([wave * jax.nn.sigmoid(amplitude), *outputs[1:]])

@@ -11,7 +11,19 @@ from jaxtyping import Array, Float, Float32, PRNGKeyArray
 from jaxvoice.dsp.pqmf import invert_odd_bands, pqmf_filters, pqmf_kernels, pqmf_prototype
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.models.rave.config import PQMFConfig
-from jaxvoice.nn import BatchNormState, Conv1d, ConvTranspose1d, MaskedBatchNorm, Module, operation
+from jaxvoice.nn import (
+    BatchNormState,
+    Conv1d,
+    ConvTranspose1d,
+    MaskedBatchNorm,
+    Module,
+    PointwiseForm,
+    StatefulForm,
+    StreamingForm,
+    operation,
+    residual_form,
+    streaming_form,
+)
 from jaxvoice.nn._inputs import check_input
 
 _SLOPE = 0.2
@@ -77,6 +89,10 @@ class LeakyReLU(Module):
         """The result has the shape of `x`."""
         return jax.nn.leaky_relu(x, _SLOPE)
 
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form without state."""
+        return PointwiseForm(self, start, keeps_zeros=True)
+
 
 class Snake(Module):
     """The activation `x + sin(alpha x)^2 / alpha` with a trained `alpha` for each channel (arXiv 2006.08195)."""
@@ -94,6 +110,10 @@ class Snake(Module):
         check_input(x, self.alpha.shape[0])
         alpha = self.alpha.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
         return x + jnp.square(jnp.sin(alpha * x)) / (alpha + jnp.asarray(1e-9, x.dtype))
+
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form without state."""
+        return PointwiseForm(self, start, keeps_zeros=True)
 
 
 def activation(channels: int, *, snake: bool) -> LeakyReLU | Snake:
@@ -121,6 +141,10 @@ class Residual(Module):
         body = self.aligned.branches[0]
         return apply_all(body if isinstance(body, list) else [body], x) + x
 
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form with the states of the body, and a delay of the input."""
+        return residual_form(self.aligned.branches[0], start, path=self.path)
+
 
 class DilatedUnit(Module):
     """A dilated and a pointwise convolution, with a leaky ReLU before each. acids-ircam/RAVE `rave/blocks.py`."""
@@ -135,6 +159,10 @@ class DilatedUnit(Module):
     def __call__(self, x: Float[Array, "*batch time channels"]) -> Float[Array, "*batch time channels"]:
         """The result has the shape of `x`."""
         return apply_all(self.net, x)
+
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form with the states of the layers."""
+        return streaming_form(self.net, start, path=self.path)
 
 
 class AdaINState(eqx.Module):
@@ -201,6 +229,14 @@ class AdaIN(Module):
         y = jnp.where((count_x > 0) & (count_y > 0), y, rows)
         return y.reshape(x.shape).astype(x.dtype), state
 
+    def streaming_form(self, start: int, state: AdaINState) -> StreamingForm:
+        """The form with the statistics as state.
+
+        While statistics are measured, those of each block are one update, as in the release. The result then depends on
+        the division into blocks.
+        """
+        return StatefulForm(self, state, start)
+
 
 def _learned(mean: Array, std: Array, count: Array, learn: Array, new_mean: Array, new_std: Array):
     """Mean, deviation and count after an update with those of a batch, if `learn` is 1."""
@@ -242,14 +278,30 @@ def apply_net(
     for i, layer in enumerate(net):
         if isinstance(layer, MaskedBatchNorm | AdaIN):
             if state is None:
-                raise ConfigError(
-                    f"state is None; it should be the state of the network, which has a {type(layer).__name__}. Pass "
-                    "the result of init_state."
-                )
+                raise _missing_state(layer)
             x, states[i] = layer(x, states[i], inference=inference)
         else:
             x = layer(x)
     return x, None if state is None else NetState(states)
+
+
+def net_form(net: Sequence[Any], start: int, state: NetState | None) -> StreamingForm:
+    """The streaming form of `apply_net` in inference.
+
+    **Raises:** `ConfigError` if a layer has a state and `state` is `None`.
+    """
+    states = [None] * len(net) if state is None else state.net
+    for layer, its_state in zip(net, states, strict=True):
+        if its_state is None and isinstance(layer, MaskedBatchNorm | AdaIN):
+            raise _missing_state(layer)
+    return streaming_form(list(net), start, states)
+
+
+def _missing_state(layer: Module) -> ConfigError:
+    return ConfigError(
+        f"state is None; it should be the state of the network, which has a {type(layer).__name__}. Pass the result of "
+        "init_state."
+    )
 
 
 class PQMF(Module):

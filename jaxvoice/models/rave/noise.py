@@ -6,13 +6,22 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from jaxvoice.dsp.framing import hann_window
 from jaxvoice.errors import ShapeError
 from jaxvoice.models.rave.config import NoiseConfig
 from jaxvoice.models.rave.layers import LeakyReLU, apply_all, conv
-from jaxvoice.nn import Conv1d, Module, operation
+from jaxvoice.nn import (
+    Conv1d,
+    IndexForm,
+    Module,
+    SequenceForm,
+    StreamingForm,
+    draw_for_positions,
+    operation,
+    streaming_form,
+)
 
 
 def scaled_sigmoid(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -92,8 +101,7 @@ class NoiseGenerator(Module):
                 f"The shape of the input of the noise branch is {x.shape}; it should be (*batch, time, channels) with "
                 f"a multiple of {self.frame_length} time steps."
             )
-        y = scaled_sigmoid(apply_all(self.net, x) - 5)
-        return y.reshape(*y.shape[:-1], self.out_channels, -1)
+        return _amplitudes(apply_all(self.net, x), self.out_channels)
 
     def __call__(
         self,
@@ -118,5 +126,50 @@ class NoiseGenerator(Module):
             noise = jnp.zeros(shape) if key is None else jax.random.uniform(key, shape, minval=-1, maxval=1)
         if noise.shape != shape:
             raise ShapeError(f"The shape of noise is {noise.shape}; it should be {shape}.")
-        filtered = filter_frames(noise, impulse_responses(amplitudes.astype(jnp.float32), self.frame_length))
-        return filtered.swapaxes(-1, -2).reshape(*x.shape[:-1], self.out_channels).astype(x.dtype)
+        return _filtered(amplitudes, noise)
+
+    def frame_noise(
+        self, key: PRNGKeyArray, numbers: Int32[Array, " frames"], *, batch: tuple[int, ...] = ()
+    ) -> Float[Array, "*batch frames out frame_length"]:
+        """The noise that a stream with `key` draws for frames with the given numbers.
+
+        The noise of a frame depends on its number, and not on the blocks in which frames arrive. Frame 0 is the first
+        one of the signal.
+        """
+        return _frame_noise(key, numbers, (*batch, self.out_channels, self.frame_length))
+
+    def streaming_form(self, start: int) -> StreamingForm:
+        """The form with the states of the layers and the number of the next frame. The noise is `frame_noise`."""
+        net = streaming_form(self.net, start)
+        noise = _NoiseOfFrames(self.out_channels, self.frame_length)
+        return SequenceForm([net, IndexForm(noise, net.next_start, draws=True, rate=self.frame_length)], path=self.path)
+
+
+class _NoiseOfFrames(Module):
+    """Filtered noise from the output of the network of a `NoiseGenerator`; silence without a key."""
+
+    out_channels: int = eqx.field(static=True)
+    frame_length: int = eqx.field(static=True)
+
+    def __call__(self, x: Array, numbers: Array, key: PRNGKeyArray | None) -> Array:
+        if key is None:
+            return jnp.zeros((*x.shape[:-2], x.shape[-2] * self.frame_length, self.out_channels), x.dtype)
+        noise = _frame_noise(key, numbers, (*x.shape[:-2], self.out_channels, self.frame_length))
+        return _filtered(_amplitudes(x, self.out_channels), noise)
+
+
+def _amplitudes(x: Float[Array, "*batch frames values"], channels: int) -> Float[Array, "*batch frames out bands"]:
+    y = scaled_sigmoid(x - 5)
+    return y.reshape(*y.shape[:-1], channels, -1)
+
+
+def _filtered(amplitudes: Array, noise: Array) -> Float[Array, "*batch time out"]:
+    *batch, frames, channels, _ = amplitudes.shape
+    filtered = filter_frames(noise, impulse_responses(amplitudes.astype(jnp.float32), noise.shape[-1]))
+    return filtered.swapaxes(-1, -2).reshape(*batch, frames * noise.shape[-1], channels).astype(amplitudes.dtype)
+
+
+def _frame_noise(key: PRNGKeyArray, numbers: Array, shape: tuple[int, ...]) -> Array:
+    return draw_for_positions(
+        lambda frame_key: jax.random.uniform(frame_key, shape, minval=-1, maxval=1), key, numbers, len(shape) - 2
+    )
