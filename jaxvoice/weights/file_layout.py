@@ -178,7 +178,8 @@ def plan_export(
         if last == "weight_g" and len(norms) == 1:
             continue
         place = {"weight_g": norms[0], "weight_v": norms[-1]}.get(last, last)
-        name = f"{layout.aliases.get(layer, layer)}.{place}"
+        layer = layout.aliases.get(layer, layer)
+        name = f"{layer}.{place}" if layer else place
         wanted[name] = Spec(shape, _dtype(layout.dtypes.get(name, layout.dtype)))
     layers = {_layer_of(name) for name in wanted}
     reversed_rules = [rule for rule in (rule.reversed() for rule in rules) if _gives(rule, shapes, layers)]

@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxvoice.config import format_value, parse_json, read_text
 from jaxvoice.errors import ConfigError
+from jaxvoice.weights.gin_files import read_gin
 
 # Lists in real configurations are far shorter.
 _MOST_ITEMS = 64
@@ -29,13 +30,15 @@ _YAML_FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The object in the JSON or YAML file at `path`.
+    """The object in the JSON or YAML file at `path`, or the bindings of a gin file.
 
     Comments in JSON are allowed, because older coqui files contain them. A file is YAML if its name ends in `.yaml` or
     `.yml`, or if it is not JSON and contains lines `name: value`.
 
     **Raises:** `ConfigError` if the file does not contain an object.
     """
+    if path.suffix.lower() == ".gin":
+        return dict(read_gin(path).bindings)
     text = read_text(path, _MOST_BYTES)
     if path.suffix.lower() in (".yaml", ".yml") or (not text.lstrip().startswith("{") and _YAML.search(text)):
         return parse_yaml(text, str(path))

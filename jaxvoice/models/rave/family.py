@@ -1,9 +1,11 @@
-"""The `Family` of RAVE: how to build and call its network, and its pipeline."""
+"""The `Family` of RAVE: how to build and call its network, its pipeline, and the layout of released checkpoints."""
 
 from typing import Any
 
 from jaxvoice.models.family import Family
 from jaxvoice.models.rave.config import RaveConfig
+from jaxvoice.models.rave.released_layout import RaveLayout
+from jaxvoice.models.rave.weights import NAME
 
 _FRAMES = 2
 
@@ -24,10 +26,11 @@ def _example_inputs(config: RaveConfig, *, key: Any) -> tuple[tuple[Any, ...], d
 
 
 FAMILY = Family(
-    name="rave",
+    name=NAME,
     config=RaveConfig,
     build=_build,
     example_inputs=_example_inputs,
     pipeline="jaxvoice.pipelines:Rave",
+    layouts=(RaveLayout(),),
     merged=("network", "state"),
 )

@@ -1,0 +1,283 @@
+"""The layout of released checkpoints of RAVE: runs of the release, and its TorchScript exports."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxvoice.config import from_dict
+from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, ImportOptions, ImportPlan, plan_weights
+from jaxvoice.models.rave.config import PRESETS, RaveConfig
+from jaxvoice.models.rave.released_config import released_config
+from jaxvoice.models.rave.released_layers import EMA, is_earlier_version, layers_of, main_prefixes
+from jaxvoice.models.rave.weights import (
+    DECODER_NET,
+    ENCODER_NET,
+    IGNORED,
+    INTEGERS,
+    NAME,
+    RULES,
+    FilterTaps,
+    decoder_layers,
+    encoder_layers,
+    rave_dtypes,
+    rave_shapes,
+    target_sizes,
+)
+from jaxvoice.weights.archive import Archive, Tensors
+from jaxvoice.weights.file_layout import FileLayout, plan_export
+from jaxvoice.weights.gin_files import GinFile, read_gin
+from jaxvoice.weights.mismatches import format_name, format_names
+from jaxvoice.weights.rules import Plan, Spec
+from jaxvoice.weights.schemas import migrate
+
+_LICENCE = "released weights of RAVE: CC BY-NC 4.0, not for commercial use; own ones: ask whoever trained them"
+_FOLDERS = 3  # config.gin is in the folder of the checkpoint, or up to so many above
+_RATES = ("sampling_rate", "sample_rate", "sr")
+
+
+class RaveLayout(CheckpointLayout):
+    """Checkpoints (`.ckpt`) and TorchScript exports (`.ts`) of acids-ircam/RAVE 2.x, and state dicts."""
+
+    name = "acids-ircam/RAVE"
+    looks_for = "a RAVE: tensors below encoder.encoder.net and decoder.net"
+    exports = True
+    export_layout = FileLayout(nesting=("state_dict",))
+
+    def recognises(self, checkpoint: Checkpoint) -> bool:
+        """Whether the file contains a RAVE below any prefix, also one of version 1, which `plan_import` refuses."""
+        names = checkpoint.archive.tensors
+        return bool(main_prefixes(names)) or is_earlier_version(names)
+
+    def main_file(self, folder: Path) -> Path | None:
+        """The newest `.ckpt` file of a run of the release, which has a `config.gin`; `None` for other folders."""
+        if not any((place / "config.gin").is_file() for place in _places(folder)):
+            return None
+        files = [file for file in folder.rglob("*.ckpt") if file.is_file()]
+        return max(files, key=lambda file: (file.stat().st_mtime, str(file)), default=None)
+
+    def plan_import(self, checkpoint: Checkpoint, options: ImportOptions) -> ImportPlan:
+        """Plan the import of the network and its state. `--part EMA` imports the moving average of the weights.
+
+        **Raises:** `CheckpointError` or `ConfigError` for version 1 of RAVE, for several models in one file, if the
+        tensors contradict `config.gin`, or if there is no moving average to import.
+        """
+        archive, where = checkpoint.archive, checkpoint.name
+        if is_earlier_version(archive.tensors):
+            raise CheckpointError(
+                f"{where} is a RAVE of version 1, whose layers have other names; checkpoints of versions 2.x can be "
+                "imported. Train the model again with version 2, or use its export."
+            )
+        average = options.part is not None and options.part.rpartition(".")[2] == EMA
+        prefix = _choose(main_prefixes(archive.tensors), None if average else options.part, where)
+        if average:
+            archive = archive.with_tensors(_with_average(archive.tensors, prefix, where))
+            options = replace(options, part=None)
+        shapes = {
+            name.removeprefix(prefix): info.shape
+            for name, info in archive.tensors.infos().items()
+            if name.startswith(prefix)
+        }
+        config, assumed = _config(checkpoint, shapes, prefix)
+        renamed = archive.with_tensors(_with_current_names(archive.tensors, shapes, config, prefix))
+        taps = _taps(shapes, config)
+        wanted = rave_shapes(config, taps)
+        ignored = [replace(ignore, pattern=f"(?:{re.escape(prefix)})?(?:{ignore.pattern})") for ignore in IGNORED]
+        weights = plan_weights(
+            renamed,
+            wanted,
+            RULES,
+            options,
+            prefix=prefix,
+            ignore=ignored,
+            initial=_initial(config),
+            dtypes=rave_dtypes(wanted),
+        )
+        differs = ("the layers of version 2.3.1, whose indices differ from those in the file",)
+        return ImportPlan(
+            config,
+            ((renamed, weights.plan),),
+            version=_version(config),
+            origin=self.name,
+            licence=_LICENCE,
+            layout=weights.layout,
+            differs=weights.differs + (differs if set(renamed.tensors) != set(archive.tensors) else ()),
+            assumed=tuple(assumed),
+            patterns=weights.patterns,
+            hints=weights.hints,
+        )
+
+    def plan_export(self, config: RaveConfig, layout: FileLayout, given: Mapping[str, Spec], where: str) -> Plan:
+        """The network and its state under the names of the release, with the buffers that follow from `config`.
+
+        The discriminators and the windows of the losses are not part of a model folder, so the release loads the file
+        with `strict=False`, as it loads its own checkpoints.
+
+        **Raises:** `CheckpointError` for tensors that are not those of `config`.
+        """
+        shapes = {name: spec.shape for name, spec in given.items()}
+        wanted = rave_shapes(config, _taps(shapes, config))
+        whole = {name: "int64" for name in wanted if name.rpartition(".")[2] in INTEGERS}
+        plan = plan_export(wanted, RULES, replace(layout, dtypes={**whole, **layout.dtypes}), given, where)
+        sizes = target_sizes(config)
+        added = {name: Spec((), np.dtype(np.int64)) for name in sizes}
+        return replace(
+            plan,
+            wanted={**plan.wanted, **added},
+            missing=(*plan.missing, *sizes),
+            initial=lambda name, shape, value: np.asarray(sizes[name], np.int64),
+        )
+
+
+def _places(folder: Path) -> Iterator[Path]:
+    """`folder` and those above it, where the release looks for `config.gin`."""
+    yield from (folder, *list(folder.resolve().parents)[:_FOLDERS])
+
+
+def _choose(prefixes: tuple[str, ...], part: str | None, where: str) -> str:
+    """The prefix of the model to import."""
+    names = [prefix.removesuffix(".") for prefix in prefixes]
+    if part is not None:
+        chosen = [name for name in names if name == part or name.endswith(f".{part}")]
+        if len(chosen) != 1:
+            raise CheckpointError(
+                f"--part is {format_name(part)}; it should be the name of one RAVE in {where}, which are "
+                f"{format_names(names) or 'without a name'}, or {EMA} for the moving average of the weights."
+            )
+        names = chosen
+    if len(names) > 1:
+        raise CheckpointError(f"{where} contains several networks: {format_names(names)}. Select one with --part NAME.")
+    return f"{names[0]}." if names[0] else ""
+
+
+def _with_average(tensors: Tensors, prefix: str, where: str) -> Tensors:
+    """`tensors` with the moving average of the weights in the place of the weights below `prefix`."""
+    mark = f"{EMA}."
+    averages = {
+        name[name.index(mark) + len(mark) :]: name
+        for name in tensors
+        if (name.startswith(mark) or f".{mark}" in name) and not name.startswith(prefix)
+    }
+    if not averages:
+        raise CheckpointError(
+            f"--part is {EMA}, but {where} contains no moving average of the weights: its training did not use --ema. "
+            "Omit --part."
+        )
+    names = {name: averages.get(name.removeprefix(prefix), name) for name in tensors if name.startswith(prefix)}
+    missing = next((name for name in averages if prefix + name not in names), None)
+    if missing is not None:
+        raise CheckpointError(
+            f"The moving average in {where} contains {format_name(missing)}, which the model lacks. Omit --part."
+        )
+    return tensors.renamed(names)
+
+
+def _config(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]], prefix: str) -> tuple[RaveConfig, list[str]]:
+    """The configuration, and assumptions."""
+    table, path = checkpoint.config, checkpoint.config_path
+    if table is not None and table.get("family") == NAME:
+        where = str(path or "the configuration")
+        return from_dict(RaveConfig, migrate("model folder", table, where).table.get("config", {}), where), []
+    gin: GinFile | None = None
+    if path is not None and path.suffix.lower() == ".gin":
+        gin = read_gin(path)
+    elif table is not None:
+        raise ConfigError(
+            f"{path or 'the configuration'} is not the configuration of a RAVE; pass the config.gin of its run with "
+            "--config."
+        )
+    else:
+        beside = (place / "config.gin" for place in _places(checkpoint.folder))
+        gin = next((read_gin(file) for file in beside if file.is_file()), None)
+    archive = checkpoint.archive
+    found = released_config(
+        shapes,
+        gin,
+        checkpoint.name,
+        sample_rate=_export_rate(archive),
+        frame_length=_frame_length(archive, prefix),
+    )
+    return found.config, found.assumed
+
+
+def _export_rate(archive: Archive) -> int | None:
+    """The sample rate that a TorchScript export states; `None` if it states none."""
+    attributes = archive.modules.attributes
+    rates = [attributes[name] for name in _RATES if type(attributes.get(name)) is int]
+    return next((rate for rate in rates if rate > 0), None)
+
+
+def _frame_length(archive: Archive, prefix: str) -> int | None:
+    """The samples of a frame of noise that a buffer of the file states."""
+    for name, info in archive.tensors.infos().items():
+        if name.startswith(prefix) and name.endswith(".target_size") and info.shape == () and info.dtype.kind == "i":
+            return int(archive.tensors[name])
+    return None
+
+
+def _taps(shapes: Mapping[str, tuple[int, ...]], config: RaveConfig) -> FilterTaps:
+    """The lengths of the filters in the file, or those of the configuration if there are none."""
+    prototype, filters = shapes.get("pqmf.h", ()), shapes.get("pqmf.hk", ())
+    if len(prototype) == 1 and len(filters) == 2:
+        return FilterTaps(prototype[0], filters[1])
+    from jaxvoice.dsp.pqmf import pqmf_filters, pqmf_prototype
+
+    designed = pqmf_prototype(config.pqmf.attenuation, config.pqmf.num_bands)
+    return FilterTaps(designed.size, pqmf_filters(designed, config.pqmf.num_bands).shape[1])
+
+
+def _with_current_names(
+    tensors: Tensors, shapes: Mapping[str, tuple[int, ...]], config: RaveConfig, prefix: str
+) -> Tensors:
+    """`tensors` with the indices that layers have in version 2.3.1, for files of earlier versions 2.x."""
+    indices: dict[str, str] = {}
+    for net, layers in ((ENCODER_NET, encoder_layers(config)), (DECODER_NET, decoder_layers(config))):
+        inside = (name.removeprefix(f"{net}.") for name, _ in layers if name.startswith(f"{net}."))
+        ours = list(dict.fromkeys(name.partition(".")[0] for name in inside))
+        theirs = [str(layer.index) for layer in layers_of(shapes, net)]
+        if len(ours) == len(theirs):
+            indices |= {f"{net}.{old}.": f"{net}.{new}." for old, new in zip(theirs, ours, strict=True) if old != new}
+    gru = f"{DECODER_NET}.0." if config.generator.recurrent_layers else None
+    names: dict[str, str] = {}
+    for name in tensors:
+        short, current = name.removeprefix(prefix), name
+        found = re.match(r"((?:encoder\.encoder|decoder)\.net\.\d+\.)(.*)", short, re.DOTALL)
+        if found and name.startswith(prefix):
+            head, rest = indices.get(found[1], found[1]), found[2]
+            if head == gru and re.fullmatch(r"(.*\.)?(weight|bias)_[ih]h_l\d+", rest):
+                rest = f"gru.{rest.rpartition('.')[2]}"
+            current = f"{prefix}{head}{rest}"
+        names[current] = name
+    return tensors if len(names) != len(tensors) or all(a == b for a, b in names.items()) else tensors.renamed(names)
+
+
+def _initial(config: RaveConfig) -> Any:
+    """The values of arrays that a file lacks and that may be missing."""
+
+    def value(name: str, shape: tuple[int, ...], other: Any) -> np.ndarray:
+        from jaxvoice.dsp.pqmf import pqmf_filters, pqmf_kernels, pqmf_prototype
+
+        if name == "latent_pca":
+            return np.eye(shape[0], dtype=np.float32)
+        if not name.startswith("pqmf."):
+            return np.zeros(shape, np.float32)
+        prototype = pqmf_prototype(config.pqmf.attenuation, config.pqmf.num_bands)
+        filters = pqmf_filters(prototype, config.pqmf.num_bands)
+        forward, inverse = pqmf_kernels(filters)
+        arrays = {"h": prototype, "hk": filters, "forward_conv.weight": forward, "inverse_conv.weight": inverse}
+        return np.asarray(arrays[name.removeprefix("pqmf.")], np.float32)
+
+    return value
+
+
+def _version(config: RaveConfig) -> str:
+    """The name of the preset, or the sizes of the model."""
+    for name, preset in PRESETS.items():
+        same = replace(preset, sample_rate=config.sample_rate, discriminators=config.discriminators)
+        if same == config:
+            return name
+    return f"{config.encoder.version} of capacity {config.encoder.capacity}, {config.bottleneck.kind}"

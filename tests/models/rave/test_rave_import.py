@@ -1,0 +1,414 @@
+"""Import and export of RAVE: runs of the release, exports, names of earlier versions, and what is refused."""
+
+import dataclasses
+import os
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+import torch
+from jax import numpy as jnp
+
+import jaxvoice
+from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.models.rave import (
+    FAMILY,
+    PRESETS,
+    RaveConfig,
+    preset,
+)
+from jaxvoice.models.rave.weights import FilterTaps, rave_dtypes, rave_shapes, target_sizes
+from jaxvoice.pipelines import export_model, import_model
+from jaxvoice.torchscript import function
+from jaxvoice.weights import named_arrays, open_archive
+from tests.models.rave import torch_modules
+from tests.models.rave.released import largest_error
+from tests.models.rave.small import CONFIGS, SMALL
+from tests.reference import golden
+
+MERGED = FAMILY.merged
+
+
+def build(config, seed=0):
+    return FAMILY.build(config, key=jax.random.key(seed))
+
+
+def arrays_of(model):
+    return {name: np.asarray(array) for name, array in named_arrays(model, merged=MERGED).items()}
+
+
+def with_components(model):
+    """`model` with principal components that differ from the identity."""
+    size = model.state.latent_mean.size
+    rotation, _ = np.linalg.qr(np.random.default_rng(2).standard_normal((size, size)))
+    values = (rotation, np.linspace(-1, 1, size), np.linspace(0.5, 1, size))
+    return eqx.tree_at(
+        lambda m: (m.state.latent_pca, m.state.latent_mean, m.state.fidelity),
+        model,
+        tuple(jnp.asarray(value, jnp.float32) for value in values),
+    )
+
+
+def taps_of(arrays):
+    return FilterTaps(arrays["pqmf.h"].size, arrays["pqmf.hk"].shape[1])
+
+
+def tensors_of(arrays):
+    """`arrays` in torch, with whole numbers of 64 bits."""
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    return {name: tensor.long() if tensor.dtype == torch.int32 else tensor for name, tensor in tensors.items()}
+
+
+def checkpoint(arrays, **more):
+    """A checkpoint of Lightning with `arrays`, caches of streaming, discriminators and optimisers."""
+    tensors = tensors_of(arrays)
+    extra = {
+        "encoder.encoder.net.0.cache.pad": torch.zeros(8, 1, 6),
+        "decoder.net.2.cache": torch.zeros(64, 2, 1),
+        "encoder.encoder.net.1.aligned.paddings.0.pad": torch.zeros(64, 4, 2),
+        "discriminator.layers.0.weight": torch.full((2, 2), torch.nan),
+        "audio_distance.multiscale_stft.stfts.0.window": torch.ones(8),
+    }
+    state = {"exp_avg": torch.zeros(3), "step": torch.tensor(2.0)}
+    return {
+        "epoch": 3,
+        "global_step": 1200,
+        "pytorch-lightning_version": "1.9.0",
+        "state_dict": {**tensors, **extra},
+        "optimizer_states": [{"state": {0: state}, "param_groups": [{"lr": 1e-3, "params": [0]}]}],
+        "lr_schedulers": [],
+        "callbacks": {"WarmupCallback": {"training_steps": 1200}, **more},
+    }
+
+
+def gin_of(config, **changes):
+    """The `config.gin` of a run with `config`."""
+    values = {
+        "SAMPLING_RATE": config.sample_rate,
+        "model.RAVE.sampling_rate": "%SAMPLING_RATE",
+        "model.RAVE.latent_size": config.bottleneck.latent_size,
+        "model.RAVE.n_channels": config.n_channels,
+        "model.RAVE.input_mode": repr(config.encoder.input),
+        "model.RAVE.output_mode": repr(config.generator.output),
+        "pqmf.CachedPQMF.attenuation": config.pqmf.attenuation,
+        "pqmf.CachedPQMF.n_band": config.pqmf.num_bands,
+        "cc.get_padding.mode": repr(config.padding),
+    }
+    kinds = {"variational": "VariationalEncoder", "wasserstein": "WasserteinEncoder"}
+    kinds |= {"spherical": "SphericalEncoder", "discrete": "DiscreteEncoder"}
+    values["model.RAVE.encoder"] = f"@blocks.{kinds[config.bottleneck.kind]}"
+    for part, owner in (("encoder", "Encoder"), ("generator", "Generator")):
+        sizes, version = getattr(config, part), "V2" if getattr(config, part).version == "v2" else ""
+        values[f"blocks.{owner}{version}.capacity"] = sizes.capacity
+        values[f"blocks.{owner}{version}.ratios"] = list(sizes.ratios)
+        if version:
+            values[f"blocks.{owner}{version}.dilations"] = [list(stage) for stage in sizes.dilations]
+    if config.encoder.input == "mel":
+        values["transforms.MelSpectrogram.n_fft"] = config.encoder.mel.n_fft
+        values["transforms.MelSpectrogram.hop_length"] = config.encoder.mel.hop_length
+        values["transforms.MelSpectrogram.n_mels"] = config.encoder.mel.num_mels
+    return "".join(f"{name} = {value}\n" for name, value in {**values, **changes}.items() if value is not None)
+
+
+def run_of(folder, model, config, *, gin=None, **more):
+    """A run of the release with one checkpoint."""
+    checkpoints = folder / "run" / "version_0" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (folder / "run" / "config.gin").write_text(gin_of(config) if gin is None else gin, encoding="utf-8")
+    sizes = {name: np.asarray(size, np.int64) for name, size in target_sizes(config).items()}
+    torch.save(checkpoint(arrays_of(model) | sizes, **more), checkpoints / "best.ckpt")
+    return folder / "run"
+
+
+def assert_same(folder, model):
+    with open_archive(folder / "model.safetensors") as archive:
+        expected = arrays_of(model)
+        assert set(archive.tensors) == set(expected)
+        for name, array in expected.items():
+            np.testing.assert_array_equal(archive.tensors[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shapes_equal_those_of_the_network(name):
+    arrays = named_arrays(eqx.filter_eval_shape(build, CONFIGS[name]), merged=MERGED)
+    shapes = rave_shapes(CONFIGS[name], taps_of(arrays))
+    assert shapes == {name: array.shape for name, array in arrays.items()}
+    whole = {name for name, array in arrays.items() if np.issubdtype(array.dtype, np.integer)}
+    assert set(rave_dtypes(shapes)) == whole
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_shapes_of_presets_equal_those_of_the_network(name):
+    arrays = named_arrays(eqx.filter_eval_shape(build, PRESETS[name]), merged=MERGED)
+    shapes = rave_shapes(PRESETS[name], taps_of(arrays))
+    assert shapes == {name: array.shape for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_runs_are_imported_and_exported(name, tmp_path):
+    config, model = CONFIGS[name], build(CONFIGS[name])
+    summary = import_model(run_of(tmp_path, model, config), tmp_path / "model")
+    assert summary.family == "rave" and summary.info["source"] == "best.ckpt"
+    _, found = FAMILY.load_network(tmp_path / "model")
+    assert found == dataclasses.replace(config, discriminators=found.discriminators)
+    assert found.discriminators.kind == config.discriminators.kind
+    assert summary.info["assumed"] == []
+    assert_same(tmp_path / "model", model)
+    ignored = summary.info["ignored"]
+    assert ignored["state_dict.discriminator.layers.0.weight"] == "only for training"
+    assert "streaming" in ignored["state_dict.decoder.net.2.cache"]
+    export_model(tmp_path / "model", tmp_path / "again.ckpt")
+    again = torch.load(tmp_path / "again.ckpt", weights_only=True)["state_dict"]
+    expected = arrays_of(model)
+    assert {n for n in again if not n.endswith("target_size")} == set(expected)
+    for tensor, array in expected.items():
+        np.testing.assert_array_equal(again[tensor].numpy(), array, err_msg=tensor)
+        assert again[tensor].dtype == (torch.int64 if array.dtype == np.int32 else torch.float32)
+
+
+@pytest.mark.parametrize("name", ["rave_v1", "rave_v2_small", "rave_v2_nopqmf_snake", "rave_v3", "rave_discrete"])
+def test_exports_of_trained_models_have_the_names_of_the_release(name):
+    parts = {"rave_v2_nopqmf_snake": ("v2_nopqmf", "snake")}.get(name, (name.removeprefix("rave_"),))
+    config = preset(*parts)
+    released = {
+        tensor["name"]: (tuple(tensor["shape"]), tensor["dtype"])
+        for tensor in golden.case_json(f"rave/shapes/{name}")["tensors"]
+        if not tensor["name"].startswith(("discriminator.", "audio_distance.", "multiband_audio_distance."))
+    }
+    arrays = named_arrays(eqx.filter_eval_shape(build, config), merged=MERGED)
+    layout = FAMILY.layouts[0]
+    given = {n: jaxvoice.weights.rules.Spec(array.shape, np.dtype(array.dtype)) for n, array in arrays.items()}
+    plan = layout.plan_export(config, layout.export_layout, given, "the model")
+    assert {n: (spec.shape, spec.dtype.name) for n, spec in plan.wanted.items()} == released
+
+
+def test_target_size_is_written_from_the_configuration(tmp_path):
+    model = build(CONFIGS["noise"])
+    FAMILY.save_network(tmp_path / "model", model, CONFIGS["noise"])
+    export_model(tmp_path / "model", tmp_path / "model.ckpt")
+    size = torch.load(tmp_path / "model.ckpt", weights_only=True)["state_dict"]["decoder.noise_module.target_size"]
+    assert size.dtype == torch.int64 and size.shape == () and size == 4
+
+
+def test_exports_load_strictly_into_torch_and_compute_the_same(tmp_path):
+    model = with_components(build(SMALL))
+    FAMILY.save_network(tmp_path / "model", model, SMALL)
+    export_model(tmp_path / "model", tmp_path / "model.ckpt")
+    taps = taps_of(arrays_of(model))
+    theirs = torch_modules.Model(SMALL, (taps.prototype, taps.padded)).eval()
+    theirs.load_state_dict(torch.load(tmp_path / "model.ckpt", weights_only=True)["state_dict"], strict=True)
+    audio = np.random.default_rng(0).uniform(-0.5, 0.5, 24 * SMALL.hop_length).astype(np.float32)
+    with torch.no_grad():
+        latents = theirs.encode(torch.from_numpy(audio)[None, None])
+        expected = theirs.decode(latents)[0, 0].numpy()
+    rave = jaxvoice.Rave.load(tmp_path / "model", latent_size=6)
+    found = rave.encode(audio, SMALL.sample_rate)
+    assert largest_error(found, latents[0].numpy()) < 1e-5
+    assert largest_error(rave.decode(found), expected) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("name", ["v2", "raw output"])
+def test_archive_and_its_import_compute_the_same(name, tmp_path):
+    config = CONFIGS[name]
+    model = with_components(build(config))
+    arrays = arrays_of(model)
+    taps = taps_of(arrays)
+    module = torch_modules.Model(config, (taps.prototype, taps.padded), folded=True)
+    torch_modules.load(module, torch_modules.folded_arrays(arrays))
+    torch.jit.save(torch.jit.script(module), tmp_path / "model.ts")
+    summary = import_model(tmp_path / "model.ts", tmp_path / "model")
+    assert "the dilations of the residual blocks" in summary.info["assumed"]
+    rave = jaxvoice.Rave.load(tmp_path / "model", latent_size=6)
+    assert rave.config.encoder == config.encoder and rave.config.generator == config.generator
+    assert rave.sample_rate == config.sample_rate
+    audio = np.random.default_rng(0).uniform(-0.5, 0.5, 24 * config.hop_length).astype(np.float32)
+    with open_archive(tmp_path / "model.ts") as archive:
+        encode, decode = function(archive, method="encode"), function(archive, method="decode")
+        latents = jax.jit(encode)(encode.weights, audio[None, None])
+        decoded = jax.jit(decode)(decode.weights, latents)
+    found = rave.encode(audio, config.sample_rate)
+    assert largest_error(found, latents[0]) < 1e-4
+    assert largest_error(rave.decode(found), decoded[0, 0]) < 1e-4
+
+
+def test_all_spellings_of_weight_norm_are_read(tmp_path):
+    model = build(SMALL)
+    arrays = arrays_of(model)
+    parts = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+    spelt = {}
+    for name, array in arrays.items():
+        layer, _, last = name.rpartition(".")
+        spelt[f"{layer}.{parts[last]}" if last in parts else name] = array
+    torch.save(tensors_of(spelt), tmp_path / "new.pt")
+    (tmp_path / "config.gin").write_text(gin_of(SMALL), encoding="utf-8")
+    import_model(tmp_path / "new.pt", tmp_path / "new")
+    assert_same(tmp_path / "new", model)
+    folded = torch_modules.folded_arrays(arrays)
+    torch.save(tensors_of(folded), tmp_path / "folded.pt")
+    import_model(tmp_path / "folded.pt", tmp_path / "folded")
+    audio = np.random.default_rng(0).uniform(-0.5, 0.5, 640).astype(np.float32)
+    both = [jaxvoice.Rave.load(tmp_path / name).transfer(audio, SMALL.sample_rate) for name in ("new", "folded")]
+    np.testing.assert_allclose(both[0], both[1], atol=1e-5)
+
+
+def test_indices_of_earlier_versions_are_mapped_by_order(tmp_path):
+    model = build(CONFIGS["v3"])
+    arrays = arrays_of(model)
+    moved = {}
+    for name, array in arrays.items():
+        head, _, rest = name.partition("decoder.net.")
+        index, _, part = rest.partition(".")
+        moved[f"decoder.net.{int(index) + (2 if int(index) > 3 else 0)}.{part}" if rest and not head else name] = array
+    assert set(moved) != set(arrays)
+    torch.save({"state_dict": tensors_of(moved)}, tmp_path / "old.ckpt")
+    (tmp_path / "config.gin").write_text(gin_of(CONFIGS["v3"]), encoding="utf-8")
+    summary = import_model(tmp_path / "old.ckpt", tmp_path / "model")
+    assert_same(tmp_path / "model", model)
+    assert any("indices differ" in line for line in summary.info["differs"])
+
+
+def test_moving_average_of_the_weights_is_imported_as_a_part(tmp_path):
+    model, average = build(SMALL), build(SMALL, seed=1)
+    parameters = {n: torch.from_numpy(np.array(a)) for n, a in arrays_of(average).items() if "weight_" in n}
+    run = run_of(tmp_path, model, SMALL, EMA=parameters)
+    import_model(run, tmp_path / "plain")
+    assert_same(tmp_path / "plain", model)
+    import_model(run, tmp_path / "average", part="EMA")
+    with open_archive(tmp_path / "average" / "model.safetensors") as archive:
+        for name, array in parameters.items():
+            np.testing.assert_array_equal(archive.tensors[name], array.numpy())
+    other = run_of(tmp_path / "other", model, SMALL)
+    with pytest.raises(CheckpointError, match="contains no moving average of the weights: its training did not use"):
+        import_model(other, tmp_path / "none", part="EMA")
+
+
+def test_newest_checkpoint_of_a_run_is_imported(tmp_path):
+    first, last = build(SMALL), build(SMALL, seed=1)
+    run = run_of(tmp_path, first, SMALL)
+    newest = run / "version_1" / "checkpoints" / "epoch.ckpt"
+    newest.parent.mkdir(parents=True)
+    torch.save(checkpoint(arrays_of(last)), newest)
+    os.utime(run / "version_0" / "checkpoints" / "best.ckpt", (1, 1))
+    assert import_model(run, tmp_path / "model").info["source"] == "epoch.ckpt"
+    assert_same(tmp_path / "model", last)
+    (run / "version_1" / "checkpoints" / "epoch.ckpt").unlink()
+    (run / "version_0" / "checkpoints" / "best.ckpt").unlink()
+    with pytest.raises(CheckpointError, match="a folder that no layout recognises"):
+        import_model(run, tmp_path / "none")
+
+
+def test_settings_of_earlier_configurations_are_read(tmp_path):
+    config = CONFIGS["raw output"]
+    earlier = {"model.RAVE.input_mode": None, "model.RAVE.output_mode": None}
+    earlier |= {"model.RAVE.enable_pqmf_encode": True, "model.RAVE.enable_pqmf_decode": False}
+    gin = gin_of(config, **earlier)
+    import_model(run_of(tmp_path, build(config), config, gin=gin), tmp_path / "model")
+    assert FAMILY.load_network(tmp_path / "model")[1].generator.output == "raw"
+    mel = CONFIGS["mel"]
+    gin = gin_of(mel, **{"model.RAVE.input_mode": None, "model.RAVE.is_mel_input": True})
+    import_model(run_of(tmp_path / "mel", build(mel), mel, gin=gin), tmp_path / "of_mel")
+    assert FAMILY.load_network(tmp_path / "of_mel")[1].encoder.mel == mel.encoder.mel
+
+
+@pytest.mark.parametrize("channels", [None, 0])
+def test_missing_number_of_channels_follows_from_the_weights(channels, tmp_path):
+    config = CONFIGS["stereo"]
+    run = run_of(tmp_path, build(config), config, gin=gin_of(config, **{"model.RAVE.n_channels": channels}))
+    import_model(run, tmp_path / "model")
+    assert FAMILY.load_network(tmp_path / "model")[1].n_channels == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"blocks.EncoderV2.capacity": 5}, "EncoderV2.capacity is 5 in .*config.gin, but the tensors .* have 4"),
+        ({"blocks.GeneratorV2.ratios": [4, 1]}, r"GeneratorV2.ratios is \[4, 1\] in .* have \[2, 2\]"),
+        ({"model.RAVE.latent_size": 7}, "RAVE.latent_size is 7 in .* have 6"),
+        ({"pqmf.CachedPQMF.n_band": 8}, "CachedPQMF.n_band is 8 in .* have 4"),
+        ({"model.RAVE.output_mode": "'raw'"}, "they should have the same hop length"),
+        ({"model.RAVE.n_channels": 2}, "they should have the same hop length with n_channels=2"),
+        ({"blocks.EncoderV2.dilations": [[1], [1]]}, r"EncoderV2.dilations is \[\[1\], \[1\]\]"),
+        ({"cc.get_padding.mode": "'left'"}, "get_padding.mode in .* is 'left'; it should be 'centered' or 'causal'"),
+        ({"model.RAVE.encoder": "@blocks.SphericalEncoder"}, "output channels of the encoder"),
+        ({"x": "["}, "config.gin, line .* balanced brackets"),
+    ],
+)
+def test_configurations_that_contradict_the_weights_raise_an_error(changes, message, tmp_path):
+    run = run_of(tmp_path, build(SMALL), SMALL, gin=gin_of(SMALL, **changes))
+    with pytest.raises((CheckpointError, ConfigError), match=message):
+        import_model(run, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_configuration_is_passed_with_an_option(tmp_path):
+    torch.save({"state_dict": checkpoint(arrays_of(build(SMALL)))["state_dict"]}, tmp_path / "model.ckpt")
+    (tmp_path / "other").mkdir()
+    causal = dataclasses.replace(SMALL, padding="causal")
+    (tmp_path / "other" / "my.gin").write_text(gin_of(causal), encoding="utf-8")
+    import_model(tmp_path / "model.ckpt", tmp_path / "model", config=tmp_path / "other" / "my.gin")
+    assert FAMILY.load_network(tmp_path / "model")[1].padding == "causal"
+    (tmp_path / "wrong.json").write_text('{"num_mels": 80}', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"is not the configuration of a RAVE; pass the config\.gin"):
+        import_model(tmp_path / "model.ckpt", tmp_path / "again", config=tmp_path / "wrong.json")
+
+
+def test_version_1_is_refused(tmp_path):
+    names = {"encoder.net.0.weight": (4, 4, 7), "decoder.net.0.weight": (4, 4, 7), "pqmf.h": (9,), "pqmf.hk": (4, 16)}
+    torch.save({"state_dict": {name: torch.zeros(shape) for name, shape in names.items()}}, tmp_path / "v1.ckpt")
+    with pytest.raises(CheckpointError, match=r"v1\.ckpt is a RAVE of version 1, whose layers have other names"):
+        import_model(tmp_path / "v1.ckpt", tmp_path / "model")
+
+
+def test_damaged_checkpoints_raise_an_error(tmp_path):
+    arrays = arrays_of(build(SMALL))
+    run = run_of(tmp_path, build(SMALL), SMALL)
+    file = next(run.rglob("*.ckpt"))
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match=r"best\.ckpt"):
+        import_model(run, tmp_path / "model")
+
+    def with_change(**changes):
+        changed = {n: a for n, a in {**arrays, **changes}.items() if a is not None}
+        torch.save(tensors_of(changed), tmp_path / "x.pt")
+        return tmp_path / "x.pt"
+
+    first = "encoder.encoder.net.0.weight_v"
+    with pytest.raises(CheckpointError, match=r"- latent_pca"):
+        import_model(with_change(latent_pca=None), tmp_path / "model")
+    with pytest.raises(CheckpointError, match="contains 1 values that are NaN or infinite"):
+        broken = arrays[first].copy()
+        broken[0, 0, 0] = np.nan
+        import_model(with_change(**{first: broken}), tmp_path / "model")
+    with pytest.raises(CheckpointError, match=r"kernel of shape \(4, 4\); it should have three axes"):
+        import_model(with_change(**{first: arrays[first][..., 0]}), tmp_path / "model")
+    with pytest.raises(CheckpointError, match=r"layers of the kinds .* in another order or number"):
+        import_model(with_change(**{"decoder.net.2.weight_v": np.zeros((5, 3, 2), np.float32)}), tmp_path / "model")
+    missing = import_model(
+        with_change(latent_pca=None, **{n: None for n in arrays if n.startswith("pqmf.h")}),
+        tmp_path / "allowed",
+        allow_missing=["latent_pca", r"pqmf\..*"],
+        config=_config_file(tmp_path),
+    )
+    assert set(missing.info["missing"]) == {"latent_pca", "pqmf.h", "pqmf.hk"}
+    with open_archive(tmp_path / "allowed" / "model.safetensors") as archive:
+        np.testing.assert_allclose(archive.tensors["pqmf.hk"], arrays["pqmf.hk"], atol=1e-7)
+
+
+def _config_file(folder):
+    path = folder / "given.gin"
+    path.write_text(gin_of(SMALL), encoding="utf-8")
+    return path
+
+
+def test_config_of_a_whole_preset_follows_from_shapes():
+    """The configuration of every preset follows from its shapes alone, up to what shapes do not determine."""
+    from jaxvoice.models.rave.released_config import released_config
+
+    for name, config in PRESETS.items():
+        arrays = named_arrays(eqx.filter_eval_shape(build, config), merged=MERGED)
+        found = released_config({n: a.shape for n, a in arrays.items()}, None, name).config
+        assert found == dataclasses.replace(config, discriminators=found.discriminators), name
+        assert isinstance(found, RaveConfig)
