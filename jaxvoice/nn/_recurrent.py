@@ -156,6 +156,8 @@ class LSTM(_Recurrent):
     """
 
     _gates = 4
+    # Without its own __init__, the class would have that of a dataclass for type checkers.
+    __init__ = _Recurrent.__init__
 
     def _zero_carry(self, x: Array) -> Any:
         zeros = jnp.zeros((*x.shape[:-2], self.shape.hidden_size), x.dtype)
@@ -189,6 +191,7 @@ class GRU(_Recurrent):
     """
 
     _gates = 3
+    __init__ = _Recurrent.__init__
 
     def _zero_carry(self, x: Array) -> Any:
         return jnp.zeros((*x.shape[:-2], self.shape.hidden_size), jnp.float32)
