@@ -24,6 +24,23 @@ def into_folder(inputs: Sequence[Path], output: Path) -> bool:
     return len(inputs) > 1 and output.suffix.lower() not in _FILE_SUFFIXES
 
 
+def input_files(paths: Sequence[Path]) -> list[Path]:
+    """`paths` with folders replaced by their audio files, sorted by name.
+
+    **Raises:** `ConfigError` for a folder without audio files.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file())
+        if not inside:
+            raise ConfigError(f"{path} contains no audio files (WAV, FLAC, OGG, MP3); pass a folder with recordings.")
+        found += inside
+    return found
+
+
 def output_files(inputs: Sequence[Path], output: Path) -> dict[Path, Path]:
     """The WAV file to write for each input: `output`, or a file of the same stem in the folder `output`.
 

@@ -19,6 +19,7 @@ from jaxvoice.cli.inspect import Inspect
 from jaxvoice.cli.preflight import PreflightCommand
 from jaxvoice.cli.speak import Speak, mark_texts
 from jaxvoice.cli.teacher_force import TeacherForce
+from jaxvoice.cli.transfer import Transfer
 from jaxvoice.cli.vocode import Vocode
 from jaxvoice.cli.voice import WriteVoice
 from jaxvoice.console import parse_command_line, run_command
@@ -32,6 +33,7 @@ _COMMANDS = {
     "speak": Speak,
     "vocode": Vocode,
     "convert": Convert,
+    "transfer": Transfer,
     "voice": WriteVoice,
     "align": Align,
     "inspect": Inspect,

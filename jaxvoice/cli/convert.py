@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from jaxvoice.cli._audio_files import AUDIO_SUFFIXES, convert_files, output_files
+from jaxvoice.cli._audio_files import convert_files, input_files, output_files
 from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
 from jaxvoice.errors import ConfigError
 
@@ -52,7 +52,7 @@ class Convert:
                 "OUTPUT. Write them before --voice, which takes all paths that follow it."
             )
         *given, output = self.paths
-        outputs, pitch = output_files(_audio_files(given), output), self.pitch_option()
+        outputs, pitch = output_files(input_files(given), output), self.pitch_option()
         use_compilation_cache()
         from jaxvoice.pipelines.sources import load_with_method
 
@@ -105,20 +105,3 @@ def read_voice(converter: Any, paths: Sequence[Path]) -> "Voice":
     voice = Voice.load(files[0])
     converter.check_voice(voice)
     return voice
-
-
-def _audio_files(paths: Sequence[Path]) -> list[Path]:
-    """`paths` with folders replaced by their audio files, sorted by name.
-
-    **Raises:** `ConfigError` for a folder without audio files.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file())
-        if not inside:
-            raise ConfigError(f"{path} contains no audio files (WAV, FLAC, OGG, MP3); pass a folder with recordings.")
-        found += inside
-    return found
