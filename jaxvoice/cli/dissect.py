@@ -25,8 +25,8 @@ class Dissect:
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
     """The file or folder."""
     table: Annotated[tuple[TableName, ...], tyro.conf.arg(metavar="TABLE ...")] = ()
-    """activations: the results of modules and operations. graph: also their operands and parameters. weights: arrays
-    with statistics. By default all but graph."""
+    """The tables: activations (results of modules and operations), graph (also operands and parameters), weights
+    (arrays with statistics). By default activations and weights."""
     match: Annotated[tuple[str, ...], tyro.conf.arg(metavar="REGEX ...")] = ()
     """Regular expressions that all match the start of a name."""
     exclude: Annotated[tuple[str, ...], tyro.conf.arg(metavar="REGEX ...")] = ()

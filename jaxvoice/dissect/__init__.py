@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         similarity as similarity,
         top_channels as top_channels,
     )
+    from jaxvoice.dissect.controls import Control as Control
     from jaxvoice.dissect.named_results import (
         NamedValue as NamedValue,
         capture as capture,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
         Apply as Apply,
         Bias as Bias,
         Channels as Channels,
-        Control as Control,
         Mask as Mask,
         Mix as Mix,
         Noise as Noise,
@@ -67,6 +67,7 @@ __getattr__, __dir__ = lazy_imports(
     {
         "bending": ("Bend", "BendingConfig", "bend", "bend_weights"),
         "channels": ("channel_mask", "clusters", "kernel_norms", "kernels", "similarity", "top_channels"),
+        "controls": ("Control",),
         "named_results": ("NamedValue", "capture", "named_values", "tag"),
         "operations": (
             "OPERATIONS",
@@ -74,7 +75,6 @@ __getattr__, __dir__ = lazy_imports(
             "Apply",
             "Bias",
             "Channels",
-            "Control",
             "Mask",
             "Mix",
             "Noise",

@@ -16,23 +16,20 @@ from jax import numpy as jnp
 from jaxtyping import Array, Shaped
 
 from jaxvoice.config import check_field, format_value, from_dict, read_json, to_dict
+from jaxvoice.dissect.controls import Control, Controls, Number, controls_of, value_of
+from jaxvoice.dissect.evaluation import Edit, check_replacement, evaluate
 from jaxvoice.dissect.named_results import tag
 from jaxvoice.dissect.operations import (
     OPERATIONS,
     Apply,
     Channels,
-    Control,
-    Controls,
     Mix,
-    Number,
     Operation,
-    controls_of,
     find_function,
     registered_name,
-    value_of,
 )
 from jaxvoice.dissect.patterns import Aliases, as_tuple, candidates, compiled, full_match, nearest, outside_loops
-from jaxvoice.dissect.programs import Edit, Value, check_replacement, is_array, renamed, trace
+from jaxvoice.dissect.programs import Value, is_array, renamed, trace
 from jaxvoice.errors import ConfigError
 from jaxvoice.weights import named_arrays
 
@@ -333,7 +330,7 @@ def bend(
                 if (i, pattern) not in matched:
                     known = [*arrays, *(aliases or ()), *(value.name for value in program.modules)]
                     raise _unmatched(pattern, known, (value.name for value in program.values))
-        return assemble(program.evaluate((), edits)[0])
+        return assemble(evaluate(program, (), edits)[0])
 
     return renamed(bent, function)
 

@@ -15,8 +15,9 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Shaped
 
+from jaxvoice.dissect.evaluation import Edit, evaluate
 from jaxvoice.dissect.patterns import Aliases, as_tuple, glob, select
-from jaxvoice.dissect.programs import Edit, Program, Value, trace
+from jaxvoice.dissect.programs import Program, Value, trace
 from jaxvoice.nn import Module
 
 _Model = TypeVar("_Model")
@@ -149,7 +150,7 @@ def capture(
         for pattern, one in edits.items():
             for value in select(program, pattern, glob(pattern), aliases, every=True).values():
                 edited.setdefault(value, []).append(one)
-        results, found = program.evaluate(requested, edited)
+        results, found = evaluate(program, requested, edited)
         return assemble(results), by_name(program, requested, found)
 
     return captured

@@ -7,7 +7,7 @@ value is given at each call, and changes without a compilation.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 import jax
@@ -17,78 +17,10 @@ from jax.core import Tracer
 from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
 from jaxvoice.config import check_field, check_types, format_value
+from jaxvoice.dissect.controls import Control, Controls, Number, number_range, value_of
 from jaxvoice.errors import ConfigError, ShapeError
 
-Controls = Mapping[str, Any]
-"""Values of controls by name."""
 _Function = TypeVar("_Function", bound=Callable[[Array], Array])
-
-
-@dataclass(frozen=True)
-class Control:
-    """A named number that is given at each call. Operations that name the same control share it.
-
-    **Raises:** `ConfigError` for an empty name, a range that is not a range, or a default outside it.
-    """
-
-    name: str
-    """Its name."""
-    default: float = 1.0
-    """Its value if none is given."""
-    low: float | None = None
-    """Its smallest value; `None` for no limit."""
-    high: float | None = None
-    """Its largest value; `None` for no limit."""
-    clamp: bool = False
-    """Whether values outside the range are moved to its ends; otherwise they are errors."""
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        check_field(self, "name", bool(self.name), "not be empty")
-        valid = self.low is None or self.high is None or self.low <= self.high
-        check_field(self, "high", valid, f"be at least low, {self.low}")
-        check_field(self, "default", self._contains(self.default), f"be in {self.range_text}")
-
-    @property
-    def range_text(self) -> str:
-        """The range as text, such as `[0.0, 1.0]`."""
-        low, high = (end if given is None else given for given, end in ((self.low, -math.inf), (self.high, math.inf)))
-        return f"[{low}, {high}]"
-
-    def _contains(self, value: float) -> bool:
-        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
-
-    def checked(self, value: Any) -> Any:
-        """`value` as a float32 scalar.
-
-        Values that JAX traces are moved into the range with `clamp`, and are otherwise not checked. Check them before,
-        with `BendingConfig.values`.
-
-        **Raises:** `ConfigError` for NaN, infinity and values outside the range; `ShapeError` for other than scalars.
-        """
-        if np.shape(value) != ():
-            raise ShapeError(
-                f"The control {self.name!r} is of shape {np.shape(value)}; it should be one number. Pass a scalar."
-            )
-        if isinstance(value, Tracer):
-            value = value.astype(jnp.float32)
-            return jnp.clip(value, self.low, self.high) if self.clamp else value
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise ConfigError(f"The control {self.name!r} is {format_value(value)}; it should be a number.") from None
-        if not math.isfinite(number):
-            raise ConfigError(f"The control {self.name!r} is {number}; it should be a finite number.")
-        if self.clamp:
-            number = min(
-                max(number, number if self.low is None else self.low), number if self.high is None else self.high
-            )
-        if not self._contains(number):
-            raise ConfigError(f"The control {self.name!r} is {number}; it should be in {self.range_text}.")
-        return jnp.asarray(number, jnp.float32)
-
-
-Number = float | Control
 
 
 class Operation(Protocol):
@@ -97,20 +29,6 @@ class Operation(Protocol):
     def __call__(self, key: PRNGKeyArray, x: Shaped[Array, "*shape"], controls: Controls) -> Shaped[Array, "*shape"]:
         """The result has the shape and dtype of `x`."""
         ...
-
-
-def value_of(number: Number, controls: Controls) -> Any:
-    """The value of a number: that of the control, or the number itself."""
-    return controls.get(number.name, number.default) if isinstance(number, Control) else number
-
-
-def controls_of(operation: Any) -> list[Control]:
-    """The controls of an operation."""
-    found = []
-    for field in fields(operation):
-        value = getattr(operation, field.name)
-        found += [item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, Control)]
-    return found
 
 
 @dataclass(frozen=True)
@@ -273,7 +191,7 @@ class Noise:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_field(self, "std", all(std is None or std >= 0 for std in _range(self.std)), "be at least 0")
+        check_field(self, "std", all(std is None or std >= 0 for std in number_range(self.std)), "be at least 0")
 
     def __call__(self, key: PRNGKeyArray, x: Shaped[Array, "*shape"], controls: Controls) -> Shaped[Array, "*shape"]:
         """`x + std * noise` or `x * std * noise`."""
@@ -334,7 +252,7 @@ class Mix:
         check_types(self)
         check_field(self, "sources", bool(self.sources), "have a name")
         check_field(self, "weights", len(self.weights) == 1 + len(self.sources), "have a number for x and each source")
-        valid = all(end is not None and end >= 0 for weight in self.weights for end in (_range(weight)[0],))
+        valid = all(end is not None and end >= 0 for weight in self.weights for end in (number_range(weight)[0],))
         check_field(self, "weights", valid, "be numbers of at least 0, or controls with low=0 or more")
 
     def __call__(
@@ -449,14 +367,9 @@ def _keep(x: Array, ranks: Int[Array, "..."], keep: Any, count: int) -> Array:
     return jnp.where(ranks.astype(jnp.float32) < limit.reshape((1,) * x.ndim), x, jnp.zeros_like(x))
 
 
-def _range(number: Number) -> tuple[float | None, ...]:
-    """The ends of the values that a number has."""
-    return (number.low, number.high, number.default) if isinstance(number, Control) else (number,)
-
-
 def _check_fraction(operation: Any, name: str) -> None:
     number = getattr(operation, name)
-    ends = _range(number)
+    ends = number_range(number)
     valid = all(end is not None and 0 <= end <= 1 for end in ends)
     hint = "Give the control low=0 and high=1" if isinstance(number, Control) else ""
     check_field(operation, name, valid, "be in [0, 1]", hint)

@@ -1,7 +1,7 @@
-"""The program of a function as a list of values with names, and its evaluation with changes.
+"""The program of a function as a list of values with names.
 
 A function is traced to a jaxpr. The results of tagged modules are equations `name` in it; every other equation is an
-operation of JAX. Both have names. A program can be evaluated in parts: from given values, and up to captured values.
+operation of JAX. Both have names.
 """
 
 import functools as ft
@@ -13,13 +13,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jax.ad_checkpoint import checkpoint_name
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
-from jaxtyping import Array, Shaped
-
-from jaxvoice.errors import ConfigError, ShapeError
-
-Edit = Callable[[Shaped[Array, "..."]], Shaped[Array, "..."]]
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jaxtyping import Array
 
 # Calls whose body is interpreted in place of the call. Every other primitive with a body is a loop, a branch or a
 # separate program, whose values are computed a varying number of times.
@@ -61,30 +57,41 @@ class Value:
 
 
 @dataclass(frozen=True, eq=False)
-class _Node:
+class Node:
+    """An equation, with the names of its results."""
+
     equation: JaxprEqn
+    """The equation."""
     values: tuple[Value, ...]
     """One for each result; empty for a call whose body is interpreted."""
-    body: "_Body | None" = None
+    body: "Body | None" = None
+    """The body of a call that is interpreted."""
+    loops: "tuple[Body, ...]" = ()
+    """The bodies of a loop or branch."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Body:
+class Body:
+    """A jaxpr with the names of its values."""
+
     jaxpr: Jaxpr
+    """The jaxpr."""
     constants: Sequence[Any]
-    nodes: list[_Node]
+    """Its constants."""
+    nodes: list[Node]
+    """Its equations."""
 
 
 class Program:
     """A traced function."""
 
     def __init__(self, closed: ClosedJaxpr, arguments: Sequence[Any], labels: Sequence[str]):
-        """**Arguments:** `closed`: the jaxpr; `arguments`: its arrays, or their shapes; `labels`: what errors call the
-        arguments.
+        """**Arguments:** `closed`: the jaxpr; `arguments`: its arrays, or their shapes; `labels`: names of the
+        arguments, `1.ups.0.bias` for an array in the first.
         """
         builder = _Builder()
-        self._body = builder.body(closed.jaxpr, closed.consts, (), in_loop=False)
-        self._arguments, self._labels = arguments, labels
+        self.body = builder.body(closed.jaxpr, closed.consts, (), in_loop=False)
+        self.arguments, self.labels = arguments, labels
         self.values: list[Value] = builder.values
         """Every value, in the order in which they are computed."""
 
@@ -115,51 +122,8 @@ class Program:
 
     @ft.cached_property
     def operands(self) -> Mapping[Value, tuple[str, ...]]:
-        """The names of the values from which each value is computed; literals as text, inputs as `input`."""
-        return dict(_operands(self._body, {}))
-
-    def evaluate(
-        self,
-        captures: Collection[Value] = (),
-        edits: Mapping[Value, Sequence[Edit]] | None = None,
-        given: Mapping[Value, Array] | None = None,
-        *,
-        results: bool = True,
-    ) -> tuple[list[Array], dict[Value, Array]]:
-        """Compute the results and the captured values.
-
-        Only equations that are needed are evaluated; those with side effects are also evaluated if the results are
-        computed without given values.
-
-        **Arguments:**
-
-        - `captures`: values to return, after edits.
-        - `edits`: functions that replace values, applied in order.
-        - `given`: values that are not computed.
-        - `results`: whether the results of the function are computed. Otherwise, the list is empty.
-
-        **Raises:** `ConfigError` if an argument is needed of which only the shape is known, or a given value is not
-        used; `ShapeError` for an edit or a given value of another shape or dtype.
-        """
-        run = _Evaluation(set(captures), edits or {}, given or {}, keep_effects=results and not given)
-        needed = run.mark(self._body, [results] * len(self._body.jaxpr.outvars))
-        for value in given or {}:
-            if value not in run.used:
-                raise ConfigError(
-                    f"The activation {value.name!r} is given, but nothing that is computed depends on it. Remove it, "
-                    "or the activations that are computed from it."
-                )
-        for label, argument, is_needed in zip(self._labels, self._arguments, needed, strict=True):
-            if is_needed and isinstance(argument, jax.ShapeDtypeStruct):
-                raise ConfigError(
-                    f"{label} is a ShapeDtypeStruct; it should be an array, since the requested values depend on it. "
-                    "Pass an array, or give activations that replace all that is computed from it."
-                )
-        outputs = run.evaluate(self._body, self._body.constants, self._arguments)
-        if not results:
-            return [], run.captured
-        atoms = self._body.jaxpr.outvars
-        return [as_array(output, atom) for output, atom in zip(outputs, atoms, strict=True)], run.captured
+        """The names of the values from which each value is computed; literals as text, inputs of loops as `input`."""
+        return dict(_operands(self.body, dict(zip(self.body.jaxpr.invars, self.labels, strict=True))))
 
 
 def trace(
@@ -208,13 +172,13 @@ def arrays_of(tree: Any) -> tuple[list[Array], Callable[[Iterable[Array]], Any]]
 
 
 def _labels(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
-    """What messages call the arrays of the arguments: `Argument 1`, `Argument x.weight`."""
+    """The names of the arrays of the arguments: `1` for the first, `x.weight` for one in the argument `x`."""
     labels = []
     for path, leaf in jax.tree_util.tree_leaves_with_path((args, dict(kwargs))):
         if is_array(leaf):
             kind, name, *rest = (jax.tree_util.keystr((entry,), simple=True) for entry in path)
             name = str(int(name) + 1) if kind == "0" else name
-            labels.append(f"Argument {'.'.join([name, *rest])}")
+            labels.append(".".join([name, *rest]))
     return labels
 
 
@@ -278,10 +242,10 @@ class _Builder:
         self.values: list[Value] = []
         self._calls, self._operations = Counter[str](), Counter[str]()
 
-    def body(self, jaxpr: Jaxpr, constants: Sequence[Any], scope: tuple[str, ...], *, in_loop: bool) -> _Body:
-        return _Body(jaxpr, constants, [self._node(equation, scope, in_loop) for equation in jaxpr.eqns])
+    def body(self, jaxpr: Jaxpr, constants: Sequence[Any], scope: tuple[str, ...], *, in_loop: bool) -> Body:
+        return Body(jaxpr, constants, [self._node(equation, scope, in_loop) for equation in jaxpr.eqns])
 
-    def _node(self, equation: JaxprEqn, scope: tuple[str, ...], in_loop: bool) -> _Node:
+    def _node(self, equation: JaxprEqn, scope: tuple[str, ...], in_loop: bool) -> Node:
         scope = (*scope, *_scopes(equation))
         op, inner = equation.primitive.name, _inlined_body(equation)
         if op == "name":
@@ -293,174 +257,42 @@ class _Builder:
             of_class = _CLASS.fullmatch(scope[-1]) if scope else None
             value = Value(name, of_class[1] if of_class else op, True, equation, 0, scope, in_loop)
             self.values.append(value)
-            return _Node(equation, (value,))
+            return Node(equation, (value,))
         if inner is not None:
             closed = isinstance(inner, ClosedJaxpr)
             jaxpr, constants = (inner.jaxpr, inner.consts) if closed else (inner, ())
-            return _Node(equation, (), self.body(jaxpr, constants, scope, in_loop=in_loop))
-        for jaxpr in _bodies(equation):
-            self.body(jaxpr, (), scope, in_loop=True)
+            return Node(equation, (), self.body(jaxpr, constants, scope, in_loop=in_loop))
+        loops = tuple(self.body(jaxpr, (), scope, in_loop=True) for jaxpr in _bodies(equation))
         name, several = _numbered(op, self._operations), len(equation.outvars) > 1
         values = tuple(
             Value(f"{name}[{i}]" if several else name, op, False, equation, i, scope, in_loop)
             for i in range(len(equation.outvars))
         )
         self.values += values
-        return _Node(equation, values)
+        return Node(equation, values, loops=loops)
 
 
-def _operands(body: _Body, names: dict[Any, str]) -> Iterator[tuple[Value, tuple[str, ...]]]:
+def _operands(body: Body, names: dict[Any, str]) -> Iterator[tuple[Value, tuple[str, ...]]]:
+    """Each value with the names of its operands. `names` are those of the inputs, and gets those of all variables."""
     names.update(dict.fromkeys(body.jaxpr.constvars, "constant"))
+
+    def name_of(atom: Any) -> str:
+        return _literal(atom.val) if isinstance(atom, Literal) else names.get(atom, "input")
+
     for node in body.nodes:
-        inputs = tuple(
-            str(atom.val) if isinstance(atom, Literal) else names.get(atom, "input") for atom in node.equation.invars
-        )
+        inputs = tuple(map(name_of, node.equation.invars))
+        for loop in node.loops:
+            yield from _operands(loop, {})
         if node.body is not None:
             inner = dict(zip(node.body.jaxpr.invars, inputs, strict=True))
             yield from _operands(node.body, inner)
-            outputs = [
-                str(atom.val) if isinstance(atom, Literal) else inner.get(atom, "input")
-                for atom in node.body.jaxpr.outvars
-            ]
-            names.update(zip(node.equation.outvars, outputs, strict=True))
+            for variable, atom in zip(node.equation.outvars, node.body.jaxpr.outvars, strict=True):
+                names[variable] = _literal(atom.val) if isinstance(atom, Literal) else inner.get(atom, "input")
         for value in node.values:
             names[node.equation.outvars[value.index]] = value.name
             yield value, inputs
 
 
-class _Evaluation:
-    """Evaluates the equations of a program that are needed for the results and the captured values."""
-
-    def __init__(
-        self,
-        captures: set[Value],
-        edits: Mapping[Value, Sequence[Edit]],
-        given: Mapping[Value, Array],
-        *,
-        keep_effects: bool,
-    ):
-        self.captured: dict[Value, Array] = {}
-        self.used: set[Value] = set()
-        """The given values on which something depends."""
-        self._captures, self._edits, self._given, self._keep_effects = captures, edits, given, keep_effects
-        self._selected = {*captures, *edits, *given}
-        self._live: dict[_Node, bool] = {}  # whether the equation is run, or all that is needed of it is given
-        self._entered: dict[_Node, bool] = {}
-
-    def _enters(self, node: _Node) -> bool:
-        """Whether something in the body of a call is captured, edited or given, so that the body is interpreted."""
-        if node.body is None:
-            return False
-        if node not in self._entered:
-            self._entered[node] = any(
-                self._enters(inner) or any(value in self._selected for value in inner.values)
-                for inner in node.body.nodes
-            )
-        return self._entered[node]
-
-    def mark(self, body: _Body, wanted: Sequence[bool]) -> list[bool]:
-        """Find the equations that are needed for the `wanted` results; whether each input of `body` is needed."""
-        needed = {
-            atom for atom, is_wanted in zip(body.jaxpr.outvars, wanted, strict=True) if is_wanted and _is_var(atom)
-        }
-        for node in reversed(body.nodes):
-            equation = node.equation
-            outputs = [variable in needed for variable in equation.outvars]
-            if self._enters(node):
-                assert node.body is not None
-                inputs = self.mark(node.body, outputs)
-                if any(outputs) or any(inner in self._live for inner in node.body.nodes):
-                    self._live[node] = True
-            else:
-                wanted_values = [value for value in node.values if outputs[value.index] or value in self._captures]
-                self.used.update(value for value in wanted_values if value in self._given)
-                computed = [value for value in wanted_values if value not in self._given]
-                is_run = bool(computed) or (not node.values and any(outputs))
-                is_run = is_run or (self._keep_effects and bool(equation.effects))
-                if is_run or wanted_values:
-                    self._live[node] = is_run
-                inputs = [is_run] * len(equation.invars)
-            needed.update(
-                atom for atom, is_needed in zip(equation.invars, inputs, strict=True) if is_needed and _is_var(atom)
-            )
-        return [variable in needed for variable in body.jaxpr.invars]
-
-    def evaluate(self, body: _Body, constants: Iterable[Any], arguments: Iterable[Any]) -> list[Any]:
-        """The results of a body; those that are not needed may be None."""
-        values = dict(zip(body.jaxpr.constvars, constants, strict=True))
-        values.update(zip(body.jaxpr.invars, arguments, strict=True))
-
-        def read(atom: Any) -> Any:
-            return atom.val if isinstance(atom, Literal) else values.get(atom)
-
-        for node in body.nodes:
-            if node not in self._live:
-                continue
-            inputs = [read(atom) for atom in node.equation.invars]
-            if self._enters(node):
-                assert node.body is not None
-                outputs = self.evaluate(node.body, node.body.constants, inputs)
-            else:
-                outputs = self._apply(node, inputs, body.jaxpr)
-            values.update(zip(node.equation.outvars, outputs, strict=True))
-        return [read(atom) for atom in body.jaxpr.outvars]
-
-    def _apply(self, node: _Node, inputs: list[Any], jaxpr: Jaxpr) -> list[Any]:
-        equation, outputs = node.equation, list[Any]()
-        is_name = equation.primitive.name == "name"
-        if not self._live[node]:
-            outputs = [self._given.get(value) for value in node.values]
-        elif is_name:
-            outputs = [as_array(inputs[0], equation.invars[0])]
-        else:
-            outputs = _run(equation, inputs, jaxpr)
-        for value in node.values:
-            if value in self._selected and outputs[value.index] is not None:
-                outputs[value.index] = self._changed(value, outputs[value.index], equation)
-        # The name is kept for an enclosing capture and for policies of jax.checkpoint.
-        return [checkpoint_name(outputs[0], equation.params["name"])] if is_name else outputs
-
-    def _changed(self, value: Value, array: Any, equation: JaxprEqn) -> Any:
-        if value in self._given:
-            array = self._given[value]
-        for edit in self._edits.get(value, ()):
-            array = check_replacement(f"The result of the edit of {value.name!r}", edit(array), array)
-        if value in self._captures:
-            self.captured[value] = as_array(array, equation.outvars[value.index])
-        return array
-
-
-def _is_var(atom: Any) -> bool:
-    return not isinstance(atom, Literal)
-
-
-def _run(equation: JaxprEqn, inputs: list[Any], jaxpr: Jaxpr) -> list[Any]:
-    """The results of one equation."""
-    # A program of this equation alone, which JAX evaluates with the scope and context that the primitive needs.
-    variables = [atom for atom in equation.invars if _is_var(atom)]
-    program = jaxpr.replace(
-        constvars=(),
-        invars=variables,
-        outvars=equation.outvars,
-        eqns=[equation],
-        debug_info=jaxpr.debug_info.with_unknown_names(),
-    )
-    values = [value for value, atom in zip(inputs, equation.invars, strict=True) if _is_var(atom)]
-    return list(jaxpr_as_fun(ClosedJaxpr(program, ()))(*values))
-
-
-def as_array(value: Any, atom: Any) -> Array:
-    """`value` as a JAX array; constants of a jaxpr may be Python numbers or NumPy arrays."""
-    return value if eqx.is_array(value) else jax.numpy.asarray(value, atom.aval.dtype)
-
-
-def check_replacement(what: str, new: Any, old: Any) -> Array:
-    """`new` as an array; raises `ShapeError` unless it has the shape and dtype of `old`."""
-    if not eqx.is_array_like(new):
-        raise ShapeError(f"{what} is of type {type(new).__name__}; it should be an array.")
-    new = jax.numpy.asarray(new)
-    if new.shape != old.shape or new.dtype != old.dtype:
-        raise ShapeError(
-            f"{what} is {new.dtype}{list(new.shape)}; it should be {old.dtype}{list(old.shape)}, as the original."
-        )
-    return new
+def _literal(value: Any) -> str:
+    array = np.asarray(value)
+    return f"{array.item():.6g}" if array.dtype.kind in "iuf" else str(array)

@@ -6,9 +6,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from jaxtyping import Array, Shaped
 
+from jaxvoice.dissect.evaluation import check_replacement, evaluate
 from jaxvoice.dissect.named_results import Captured, by_name, chosen
 from jaxvoice.dissect.patterns import Aliases, as_tuple, glob, select
-from jaxvoice.dissect.programs import Program, Value, check_replacement, renamed, trace
+from jaxvoice.dissect.programs import Program, Value, renamed, trace
 from jaxvoice.errors import ConfigError
 
 _Parameters = ParamSpec("_Parameters")
@@ -40,7 +41,7 @@ def subgraph(
     def part(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Captured:
         program, _ = trace(function, args, kwargs)
         requested = chosen(program, patterns, aliases)
-        return by_name(program, requested, program.evaluate(requested, results=False)[1])
+        return by_name(program, requested, evaluate(program, requested, results=False)[1])
 
     return part
 
@@ -77,9 +78,9 @@ def resume(
         program, assemble = trace(function, args, kwargs)
         given = _given(program, activations, aliases)
         if patterns is None:
-            return assemble(program.evaluate(given=given)[0])
+            return assemble(evaluate(program, given=given)[0])
         requested = chosen(program, patterns, aliases)
-        return by_name(program, requested, program.evaluate(requested, given=given, results=False)[1])
+        return by_name(program, requested, evaluate(program, requested, given=given, results=False)[1])
 
     return renamed(resumed, function)
 

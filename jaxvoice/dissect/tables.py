@@ -56,7 +56,8 @@ class GraphRow(NamedTuple):
     module: str
     """The innermost tagged module in which the operation runs."""
     inputs: tuple[str, ...]
-    """The names of its operands; numbers for constants, `input` for arguments of the function and of loop bodies."""
+    """The names of its operands: numbers for literals, arguments by place and path (`1.ups.0.bias`), `input` for those
+    of loops."""
     parameters: str
     """The parameters of the operation, shortened."""
     shape: tuple[int, ...]
@@ -125,7 +126,7 @@ class Table(Generic[_Row]):
             right=numbers,
             flex=0,
         )
-        return "\n".join([*lines, "", f"{len(self.rows)} rows"] if lines else ["0 rows"])
+        return "\n".join([*lines, "", f"{len(self.rows)} row{'s' * (len(self.rows) != 1)}"] if lines else ["0 rows"])
 
     def _repr_html_(self) -> str:
         cells = "".join(

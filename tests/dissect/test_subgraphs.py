@@ -93,10 +93,10 @@ def test_wrong_activations_raise_errors(generator, mel, captured):
         resume({"ups.0": found["ups.0"], "conv_pre": found["conv_pre"]}, mel)
     with pytest.raises(ConfigError, match=r"'ups\.\*' is the name of 2 results, ups.0 to ups.1"):
         resume({"ups.*": found["ups.0"]}, mel)
-    with pytest.raises(ConfigError, match="Argument 1 is a ShapeDtypeStruct; it should be an array"):
+    with pytest.raises(ConfigError, match="The argument 1 is a ShapeDtypeStruct; it should be an array"):
         dissect.resume(lambda mel: (generator(mel), mel))(
             {"ups.0": found["ups.0"]}, jax.ShapeDtypeStruct(mel.shape, mel.dtype)
         )
-    with pytest.raises(ConfigError, match=r"Argument model\.weight is a ShapeDtypeStruct"):
+    with pytest.raises(ConfigError, match=r"The argument model\.weight is a ShapeDtypeStruct"):
         struct = jax.ShapeDtypeStruct((2,), jnp.float32)
         dissect.subgraph(lambda *, model: jnp.sin(model["weight"]), "sin")(model={"weight": struct})

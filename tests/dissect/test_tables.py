@@ -127,9 +127,9 @@ def test_the_graph_lists_operands(stack):
     rows = {row.name: row for row in table}
     assert rows["sin"].inputs == ("stack.units.0.first",) and rows["square"].inputs == ("sin",)
     assert rows["mul"].inputs == ("stack.units.0.second", "sin_1")
-    assert rows["sin_1"].inputs == ("input",)
+    assert rows["sin_1"].inputs == ("1",)
     assert rows["stack.units.0"].inputs == ("mul",)
-    assert rows["scan"].inputs == ("stack.units.0",) and rows["tanh"].loop
+    assert rows["scan"].inputs == ("stack.units.0",) and rows["tanh"].loop and rows["tanh"].inputs == ("input",)
     assert rows["sub"].inputs == ("stack.half", "sin_4") and rows["stack"].inputs == ("sub",)
     assert "length=2" in rows["scan"].parameters
     assert len(table) == len(dissect.activations(stack, X))
