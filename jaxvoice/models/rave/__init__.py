@@ -77,6 +77,15 @@ if TYPE_CHECKING:
         encoder_stream as encoder_stream,
     )
     from jaxvoice.models.rave.trained import TrainedRave as TrainedRave
+    from jaxvoice.models.rave.training import RaveTask as RaveTask, RaveTrainingState as RaveTrainingState
+    from jaxvoice.models.rave.training_config import (
+        BetaSchedule as BetaSchedule,
+        LossWeights as LossWeights,
+        RaveTrainingConfig as RaveTrainingConfig,
+        StepKind as StepKind,
+        training_preset as training_preset,
+    )
+    from jaxvoice.models.rave.validation import Validation as Validation
 
 __getattr__, __dir__ = lazy_imports(
     __name__,
@@ -138,5 +147,8 @@ __getattr__, __dir__ = lazy_imports(
         "streaming": ("audio_latency", "autoencoder_stream", "decoder_stream", "encoder_stream"),
         "trained": ("TrainedRave",),
         "fx_names": ("torch_names",),
+        "training": ("RaveTask", "RaveTrainingState"),
+        "training_config": ("BetaSchedule", "LossWeights", "RaveTrainingConfig", "StepKind", "training_preset"),
+        "validation": ("Validation",),
     },
 )
