@@ -19,7 +19,7 @@ from jaxvoice.errors import AudioError, ConfigError
 from jaxvoice.models.waveglow import denoiser
 from jaxvoice.models.waveglow.config import WaveGlowConfig
 from jaxvoice.models.waveglow.family import FAMILY
-from jaxvoice.models.waveglow.network import WaveGlow, find_non_finite_layer, precompute_inverses
+from jaxvoice.models.waveglow.network import WaveGlow, find_non_finite_layer, frame_noise, precompute_inverses
 from jaxvoice.nn import freeze
 from jaxvoice.pipelines.argument_checks import check_noise_options, check_seed
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
@@ -266,18 +266,6 @@ def _not_finite(
         f"The audio of the vocoder contains NaN or infinity; it should be finite. {first}Check the weights, and the "
         "scale of the mel spectrogram."
     )
-
-
-def frame_noise(
-    frames: Int[Array, "*batch frames"], config: WaveGlowConfig, *, key: PRNGKeyArray
-) -> Float[Array, "*batch positions group"]:
-    """Standard normal noise for the frames with the numbers `frames`.
-
-    The noise of a frame depends on `key` and its number only, so that windows of a recording agree in their overlaps.
-    """
-    shape = (config.positions_per_frame, config.group)
-    draw = jax.vmap(lambda frame: jax.random.normal(jax.random.fold_in(key, frame), shape))
-    return draw(frames.reshape(-1)).reshape(*frames.shape[:-1], -1, config.group)
 
 
 def _is_key(value: Any) -> bool:

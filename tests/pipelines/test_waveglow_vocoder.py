@@ -10,10 +10,9 @@ import scipy.signal
 from jax import numpy as jnp
 
 from jaxvoice.errors import AudioError, CheckpointError, ConfigError, JaxvoiceWarning, MelError
-from jaxvoice.models.waveglow import WaveGlow
+from jaxvoice.models.waveglow import WaveGlow, frame_noise
 from jaxvoice.models.waveglow.family import FAMILY
 from jaxvoice.pipelines import Vocoder, WaveGlowVocoder
-from jaxvoice.pipelines.waveglow_vocoder import frame_noise
 from tests.pipelines.small_waveglow import random_waveglow, waveglow_config
 
 CONFIG = waveglow_config()

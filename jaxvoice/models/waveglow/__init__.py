@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         WaveGlowLatents as WaveGlowLatents,
         bits_per_sample as bits_per_sample,
         find_non_finite_layer as find_non_finite_layer,
+        frame_noise as frame_noise,
         negative_log_likelihood as negative_log_likelihood,
         precompute_inverses as precompute_inverses,
     )
@@ -45,6 +46,7 @@ __getattr__, __dir__ = lazy_imports(
             "WaveGlowLatents",
             "bits_per_sample",
             "find_non_finite_layer",
+            "frame_noise",
             "negative_log_likelihood",
             "precompute_inverses",
         ),

@@ -22,12 +22,29 @@ class WaveGlowLatents(NamedTuple):
 
     latents: Float[Array, "*batch positions group"]
     """The latents, which are normally distributed if the model is perfect; zero in padding."""
-    log_scale: Float[Array, "*batch"]
-    """Sum of the logarithms of all scales, over flows, positions and channels."""
+    log_scales: Float[Array, "*batch positions"]
+    """Sum of the logarithms of the scales of each position, over flows and channels; zero in padding."""
     log_determinant: Float[Array, "*batch"]
     """Sum of `log|det W|` of the invertible convolutions over flows and positions."""
     samples: Int[Array, "*batch"]
     """Number of valid samples."""
+
+    @property
+    def log_scale(self) -> Float[Array, "*batch"]:
+        """Sum of the logarithms of all scales, over flows, positions and channels."""
+        return self.log_scales.sum(-1)
+
+    def select(self, kept: Bool[Array, "*batch positions"]) -> "WaveGlowLatents":
+        """The terms of the valid positions at which `kept` is true; the latents of the others are zero."""
+        group = self.latents.shape[-1]
+        samples = group * kept.sum(-1, dtype=self.samples.dtype)
+        share = samples.astype(self.log_determinant.dtype) / self.samples.astype(self.log_determinant.dtype)
+        return WaveGlowLatents(
+            masked(self.latents, kept),
+            jnp.where(kept, self.log_scales, 0),
+            share * self.log_determinant,
+            samples,
+        )
 
 
 class WaveGlow(Module):
@@ -151,7 +168,7 @@ class WaveGlow(Module):
             half = x.shape[-1] // 2
             shift, log_scale = self._coupling(k, x[..., :half], condition, mask)
             x = jnp.concatenate([x[..., :half], x[..., half:] * jnp.exp(log_scale) + shift], -1)
-            log_scales.append(masked(log_scale, mask).sum((-2, -1)))
+            log_scales.append(masked(log_scale, mask).sum(-1))
             log_determinants.append(self.convinv[k].log_determinant())
         valid = jnp.full(batch, positions) if mask is None else mask.sum(-1)
         determinants = sum(log_determinants[1:], log_determinants[0])
@@ -224,6 +241,18 @@ def bits_per_sample(latents: WaveGlowLatents, *, sigma: float = 1.0) -> Float[Ar
     """
     nats = negative_log_likelihood(latents, sigma=sigma) + math.log(sigma * math.sqrt(2 * math.pi))
     return nats / math.log(2)
+
+
+def frame_noise(
+    frames: Int[Array, "*batch frames"], config: WaveGlowConfig, *, key: PRNGKeyArray
+) -> Float[Array, "*batch positions group"]:
+    """Standard normal noise for the frames with the numbers `frames`.
+
+    The noise of a frame depends on `key` and its number only, so that windows of a recording agree in their overlaps.
+    """
+    shape = (config.positions_per_frame, config.group)
+    draw = jax.vmap(lambda frame: jax.random.normal(jax.random.fold_in(key, frame), shape))
+    return draw(frames.reshape(-1)).reshape(*frames.shape[:-1], -1, config.group)
 
 
 def precompute_inverses(network: WaveGlow) -> WaveGlow:

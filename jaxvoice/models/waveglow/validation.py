@@ -10,10 +10,10 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
 from jaxvoice.data.store import Store
-from jaxvoice.dsp.framing import bucket_size
+from jaxvoice.dsp.framing import bucket_size, plan_windows
 from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.models.waveglow.config import WaveGlowConfig
-from jaxvoice.models.waveglow.network import WaveGlow, bits_per_sample
+from jaxvoice.models.waveglow.network import WaveGlow, bits_per_sample, frame_noise
 from jaxvoice.training.provenance import describe_held_out
 from jaxvoice.training.task import Sample, ValidationResult
 
@@ -24,7 +24,7 @@ METRICS = MappingProxyType(
     }
 )
 """Metrics that can select the best model; lower is better."""
-_LARGEST, _SMALLEST = 2**20, 64  # frames
+_WINDOW, _SMALLEST, _LONGEST = 256, 64, 2**20  # frames
 
 
 def dequantize(
@@ -50,11 +50,26 @@ class _Utterance(NamedTuple):
     """The mel spectrogram up to the Nyquist frequency."""
 
 
+class _Place(NamedTuple):
+    """The place of a window in a recording, in frames."""
+
+    start: Int[Array, ""]
+    """Its first frame."""
+    frames: Int[Array, ""]
+    """Its number of frames, without padding."""
+    keep_from: Int[Array, ""]
+    """The first of its frames whose results are kept."""
+    keep_to: Int[Array, ""]
+    """The end of these."""
+
+
 class Validation:
     """The likelihood of held-out recordings, and the mel L1 between them and a synthesis from their mels.
 
-    Recordings are evaluated over their whole length. `bits_per_sample` is the mean over all samples. The noise of the
-    synthesis, and that which is added with `add_noise`, are the same in every validation.
+    Recordings are evaluated over their whole length. Long recordings are evaluated in windows with all the samples that
+    a result depends on, which bounds the memory and changes the result by rounding errors only. `bits_per_sample` is
+    the mean over all samples. The noise of the synthesis, and that which is added with `add_noise`, are the same in
+    every validation.
 
     **Arguments:**
 
@@ -97,14 +112,8 @@ class Validation:
         """The metrics `METRICS`, and samples of the first recordings with their mel spectrograms."""
         bits, errors, samples = [], [], []
         for row, utterance in enumerate(self._utterances):
-            key, (frames, hop) = jax.random.key(row), (utterance.inputs.shape[1], self.config.mel.hop_length)
-            extra = max(_SMALLEST, bucket_size(frames, _LARGEST)) - frames
-            mel = jnp.asarray(np.pad(utterance.inputs.T, ((0, extra), (0, 0))))
-            audio = jnp.asarray(np.pad(utterance.audio, (0, extra * hop)))
-            step = jnp.asarray([utterance.step if self._add_noise else 0.0], jnp.float32)
-            length = jnp.asarray(frames, jnp.int32)
-            bits.append(float(_bits_per_sample(network, audio, step, mel, length, key, self._sigma)))
-            made = np.asarray(_synthesize(network, mel, length, key, self._synthesis_sigma))[: frames * hop]
+            likelihood, made = self._evaluate(network, utterance, jax.random.key(row))
+            bits.append(likelihood)
             if not np.isfinite(made).all():
                 errors.append(np.nan)
                 continue
@@ -117,26 +126,51 @@ class Validation:
         mean = float(np.average(bits, weights=[len(utterance.audio) for utterance in self._utterances]))
         return ValidationResult({"bits_per_sample": mean, "mel_l1": float(np.mean(errors))}, samples)
 
+    def _evaluate(
+        self, network: WaveGlow, utterance: _Utterance, key: PRNGKeyArray
+    ) -> tuple[float, Float32[np.ndarray, " samples"]]:
+        """The bits per sample of a recording, and a synthesis from its mel spectrogram."""
+        hop, context = self.config.mel.hop_length, max(self.config.receptive_field)
+        frames, size = utterance.inputs.shape[1], max(_WINDOW, 4 * context)
+        noise_key, key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+        audio = np.pad(utterance.audio, (0, (bucket_size(frames, _LONGEST) - frames) * hop))
+        if self._add_noise:
+            step = jnp.asarray([utterance.step], jnp.float32)
+            audio = np.asarray(_dequantize(jnp.asarray(audio), step, key=noise_key))
+        bits, weights, made = [], [], np.empty(frames * hop, np.float32)
+        for window in plan_windows(frames, size, (context, context)):
+            extra = max(_SMALLEST, bucket_size(window.frames, size)) - window.frames
+            mel = np.pad(utterance.inputs[:, window.start : window.stop].T, ((0, extra), (0, 0)))
+            samples = np.pad(audio[window.start * hop : window.stop * hop], (0, extra * hop))
+            first, last = window.keep_from - window.start, window.keep_to - window.start
+            place = _Place(*(jnp.asarray(one, jnp.int32) for one in (window.start, window.frames, first, last)))
+            inputs = jnp.asarray(mel), place
+            bits.append(float(_bits_per_sample(network, jnp.asarray(samples), *inputs, self._sigma)))
+            weights.append(last - first)
+            part = np.asarray(_synthesize(network, *inputs, key, self._synthesis_sigma))
+            made[window.keep_from * hop : window.keep_to * hop] = part[first * hop : last * hop]
+        return float(np.average(bits, weights=weights)), made
+
+
+_dequantize = eqx.filter_jit(dequantize)
+
 
 @eqx.filter_jit
 def _bits_per_sample(
     network: WaveGlow,
     audio: Float[Array, " samples"],
-    step: Float[Array, "1"],
     mel: Float[Array, "frames mels"],
-    length: Int[Array, ""],
-    key: PRNGKeyArray,
+    place: _Place,
     sigma: float,
 ) -> Float[Array, ""]:
-    audio = dequantize(audio, step, key=jax.random.fold_in(key, 0))
-    return bits_per_sample(network.encode(audio[:, None], mel, length=length), sigma=sigma)
+    latents = network.encode(audio[:, None], mel, length=place.frames)
+    frame = jnp.arange(latents.log_scales.shape[0]) // network.config.positions_per_frame
+    return bits_per_sample(latents.select((frame >= place.keep_from) & (frame < place.keep_to)), sigma=sigma)
 
 
 @eqx.filter_jit
 def _synthesize(
-    network: WaveGlow, mel: Float[Array, "frames mels"], length: Int[Array, ""], key: PRNGKeyArray, sigma: float
+    network: WaveGlow, mel: Float[Array, "frames mels"], place: _Place, key: PRNGKeyArray, sigma: float
 ) -> Float[Array, " samples"]:
-    group = network.config.group
-    shape = (mel.shape[0] * network.config.mel.hop_length // group, group)
-    noise = sigma * jax.random.normal(jax.random.fold_in(key, 1), shape)
-    return network(mel, noise, length=length)[:, 0]
+    noise = frame_noise(place.start + jnp.arange(mel.shape[0]), network.config, key=key)
+    return network(mel, sigma * noise, length=place.frames)[:, 0]

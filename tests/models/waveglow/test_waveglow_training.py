@@ -20,7 +20,7 @@ from experiments.benchmarks.torch_training import LogMel
 from jaxvoice.data import Corpus, CropBatch, Loader, RandomCrops, Store, Utterance
 from jaxvoice.dsp import log_mel, mel_filterbank
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.waveglow import FAMILY, WaveGlow
+from jaxvoice.models.waveglow import FAMILY, WaveGlow, validation
 from jaxvoice.models.waveglow.training import TrainingConfig, WaveGlowTask
 from jaxvoice.models.waveglow.validation import Validation, dequantize
 from jaxvoice.training.loop import LoopConfig, fit
@@ -258,6 +258,28 @@ def test_validation_equals_that_of_recordings_without_padding():
     assert difference == pytest.approx(error, rel=1e-3)
     alone = Validation(make_store((2600,)), MODEL, synthesis_sigma=0.5)(network)
     assert alone.metrics["mel_l1"] == pytest.approx(difference, rel=1e-4)
+
+
+def test_validation_in_windows_equals_that_of_whole_recordings(monkeypatch):
+    store, network, found = make_store((9001, 20_000)), load(torch_network()), {}
+    lengths, evaluate = [], validation._bits_per_sample
+
+    def spy(network, audio, mel, *options):
+        lengths.append(len(mel))
+        return evaluate(network, audio, mel, *options)
+
+    monkeypatch.setattr(validation, "_bits_per_sample", spy)
+    monkeypatch.setattr(validation, "_SMALLEST", 16)
+    for window in (16, 1024):
+        monkeypatch.setattr(validation, "_WINDOW", window)
+        found[window] = Validation(store, MODEL, add_noise=True)(network)
+    assert lengths[:-2] == [16] * len(lengths[:-2]) and lengths[-2:] == [48, 96]
+    cut, whole = found[16], found[1024]
+    assert cut.metrics["bits_per_sample"] == pytest.approx(whole.metrics["bits_per_sample"], abs=1e-5)
+    assert cut.metrics["mel_l1"] == pytest.approx(whole.metrics["mel_l1"], rel=1e-4)
+    for one, other in zip(cut.samples, whole.samples, strict=True):
+        np.testing.assert_allclose(one.audio, other.audio, atol=1e-5)
+        assert one.audio.std() > 0.1
 
 
 def test_validation_is_repeatable_with_and_without_noise():
