@@ -100,3 +100,14 @@ def test_wrong_activations_raise_errors(generator, mel, captured):
     with pytest.raises(ConfigError, match=r"The argument model\.weight is a ShapeDtypeStruct"):
         struct = jax.ShapeDtypeStruct((2,), jnp.float32)
         dissect.subgraph(lambda *, model: jnp.sin(model["weight"]), "sin")(model={"weight": struct})
+
+
+def test_one_of_several_results_of_an_operation_can_be_given():
+    def function(x):
+        first, second = jnp.split(jnp.exp(x), 2)
+        return first - second
+
+    x, zero = jnp.asarray([1.0, 2.0]), jnp.zeros(1)
+    np.testing.assert_allclose(dissect.resume(function)({"split[1]": zero}, x), np.exp([1.0]), rtol=1e-6)
+    both = dissect.resume(function)({"split[1]": zero, "split[0]": zero + 3}, jax.ShapeDtypeStruct((2,), jnp.float32))
+    np.testing.assert_array_equal(both, [3.0])

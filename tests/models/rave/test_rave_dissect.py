@@ -12,9 +12,9 @@ import pytest
 from jax import numpy as jnp
 
 from jaxvoice import dissect
-from jaxvoice.dissect import Bend, Scale
+from jaxvoice.dissect import Bend, BendingConfig, Control, OrderedMask, Permute, Scale
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.rave import Rave, preset, torch_names
+from jaxvoice.models.rave import Rave, decoder_stream, preset, torch_names
 from tests.models.rave.released import with_capacity, with_formula_weights
 
 FULL = preset("v2_nopqmf", "snake")
@@ -152,3 +152,37 @@ def test_steps_of_the_tutorial():
     )
     assert not np.asarray(bent(network, z)).any() and np.abs(output).max() > 0
     assert network.path is None
+
+
+def test_a_bent_stream_equals_the_bent_network():
+    network, state = with_formula_weights(SMALL)
+    config = BendingConfig(
+        (
+            Bend(OrderedMask(Control("keep", 0.5, 0.0, 1.0)), r"decoder\.net\.(5|10)", seed=1),
+            Bend(Permute(), r"decoder\.net\.16", seed=2),
+            Bend(Scale(Control("gain", 1.0)), r"decoder\.net\.[26]\.weight_g"),
+        )
+    )
+    controls = config.values({"gain": -3.0, "keep": 0.75})
+    z = jnp.asarray(np.random.default_rng(0).standard_normal((10, 128)).astype(np.float32))
+    offline = dissect.bend(lambda model, z: model.decode(z, state, inference=True)[0], config)
+    traces = []
+
+    def step(model, caches, block):
+        traces.append(block.shape)
+        return decoder_stream(model, state).step(caches, block)
+
+    online = eqx.filter_jit(dissect.bend(step, config))
+    stream = decoder_stream(network, state)
+    caches, outputs = stream.init_state(), []
+    for i in range(0, 10, 2):
+        caches, output = online(network, caches, z[i : i + 2], controls=controls)
+        outputs.append(output)
+    found, delay = np.concatenate(outputs), stream.output_delay
+    expected = np.asarray(eqx.filter_jit(offline)(network, z, controls=controls))
+    assert not found[:delay].any()
+    np.testing.assert_allclose(found[delay:], expected[: len(found) - delay], atol=1e-5)
+    unbent = np.asarray(eqx.filter_jit(decode)(network, z, state))
+    assert np.abs(expected - unbent).max() > 0.05
+    online(network, caches, z[:2], controls=config.values())
+    assert len(traces) == 1
