@@ -29,6 +29,7 @@ from jaxvoice.models.rave.receptive_fields import (
     generator_receptive_field,
     receptive_field,
 )
+from jaxvoice.models.rave.streaming import audio_latency, autoencoder_stream
 from jaxvoice.models.rave.trained import TrainedRave
 from jaxvoice.nn import freeze
 from jaxvoice.pipelines.argument_checks import check_seed
@@ -255,6 +256,12 @@ class Rave:
     def receptive_field(self) -> ReceptiveField:
         """The samples before and after a sample of the output of `transfer` on which it depends."""
         return receptive_field(self.config)
+
+    @cached_property
+    def latency(self) -> int:
+        """Samples by which the output of a stream through the model is late, without the length of its blocks."""
+        stream = autoencoder_stream(self.network, self.state, noise=self._has_noise, quantize=self.quantizes)
+        return audio_latency(self.network, stream)
 
     @property
     def delay(self) -> int:

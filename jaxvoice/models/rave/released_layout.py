@@ -206,8 +206,10 @@ def _config(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]], prefi
 
 def _export_rate(archive: Archive) -> int | None:
     """The sample rate that a TorchScript export states; `None` if it states none."""
-    attributes = archive.modules.attributes
+    attributes, infos = archive.modules.attributes, archive.tensors.infos()
     rates = [attributes[name] for name in _RATES if type(attributes.get(name)) is int]
+    scalars = (name for name in _RATES if name in infos and infos[name].size == 1)
+    rates += [int(archive.tensors[name].reshape(())) for name in scalars]
     return next((rate for rate in rates if rate > 0), None)
 
 

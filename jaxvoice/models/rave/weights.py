@@ -27,6 +27,9 @@ RULES: tuple[Rule, ...] = (
 """All arrays have the names of the release. The first rule converts weight norm."""
 
 _TRAINING = "only for training"
+_HOST = (
+    r"\w+_(params|labels)|(learn|reset)_(source|target)|(full_)?latent_size|sampling_rate|sample_rate|sr|stereo_mode"
+)
 IGNORED: tuple[Ignore, ...] = (
     Ignore(r".*\.(pad|cache)|(.*\.)?paddings\..*", "cache of streaming, which starts with zeros"),
     Ignore(r"(.*\.)?cumulative_delay|(.*\.)?target_size", "follows from the configuration"),
@@ -34,7 +37,7 @@ IGNORED: tuple[Ignore, ...] = (
     Ignore(r"(optimizer_states|lr_schedulers|callbacks|loops|optimizers)\..*", _TRAINING),
     Ignore(r"(.*\.)?(spectrogram\.window|mel_scale\.fb)", "table that is computed"),
     Ignore(r"(.*\.)?(fake_adain|resampler|prior(_module)?)\..*", "part of an export that the model does not need"),
-    Ignore(r"(.*\.)?\w+_params|(.*\.)?(learn|reset)_(source|target)", "buffer of nn~"),
+    Ignore(rf"(.*\.)?({_HOST})", "buffer for the host of an export"),
 )
 """Tensors of released files that are not imported."""
 

@@ -1,8 +1,15 @@
 """The configurations of small models of RAVE."""
 
 import dataclasses
+import math
+
+import equinox as eqx
+import jax
+import numpy as np
 
 from jaxvoice.models.rave import (
+    FAMILY,
+    PQMF,
     BottleneckConfig,
     DiscriminatorConfig,
     EncoderConfig,
@@ -11,7 +18,9 @@ from jaxvoice.models.rave import (
     NoiseConfig,
     PQMFConfig,
     RaveConfig,
+    TrainedRave,
 )
+from jaxvoice.weights import load_state, named_arrays
 
 SMALL = RaveConfig(
     EncoderConfig(capacity=4, ratios=(2, 2), dilations=((1, 3), (1,))),
@@ -56,3 +65,21 @@ CONFIGS = {
     ),
 }
 """Small models of all kinds."""
+
+
+def random_model(config: RaveConfig = SMALL, seed: int = 0) -> TrainedRave:
+    """A model with weights drawn by numpy, since drawing them in JAX compiles many small programs."""
+    random = np.random.default_rng(seed)
+    skeleton = eqx.filter_eval_shape(FAMILY.build, config, key=jax.random.key(0))
+    known = named_arrays(skeleton.network.init_state())
+    known |= named_arrays({"pqmf": PQMF(config.pqmf, causal=config.padding == "causal")})
+    arrays = {}
+    for name, array in named_arrays(skeleton, merged=FAMILY.merged).items():
+        last = name.rpartition(".")[2]
+        if name in known:
+            arrays[name] = known[name]
+        elif last in ("weight_g", "alpha") or array.ndim == 1:
+            arrays[name] = random.uniform(0.5, 1.0, array.shape) if last != "bias" else np.full(array.shape, 0.1)
+        else:
+            arrays[name] = random.normal(0, math.prod(array.shape[1:]) ** -0.5, array.shape)
+    return load_state(skeleton, arrays, merged=FAMILY.merged)

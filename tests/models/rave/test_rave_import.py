@@ -24,14 +24,14 @@ from jaxvoice.torchscript import function
 from jaxvoice.weights import named_arrays, open_archive
 from tests.models.rave import torch_modules
 from tests.models.rave.released import largest_error
-from tests.models.rave.small import CONFIGS, SMALL
+from tests.models.rave.small import CONFIGS, SMALL, random_model
 from tests.reference import golden
 
 MERGED = FAMILY.merged
 
 
-def build(config, seed=0):
-    return FAMILY.build(config, key=jax.random.key(seed))
+def build(config):
+    return FAMILY.build(config, key=jax.random.key(0))
 
 
 def arrays_of(model):
@@ -147,7 +147,7 @@ def test_shapes_of_presets_equal_those_of_the_network(name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_runs_are_imported_and_exported(name, tmp_path):
-    config, model = CONFIGS[name], build(CONFIGS[name])
+    config, model = CONFIGS[name], random_model(CONFIGS[name])
     summary = import_model(run_of(tmp_path, model, config), tmp_path / "model")
     assert summary.family == "rave" and summary.info["source"] == "best.ckpt"
     _, found = FAMILY.load_network(tmp_path / "model")
@@ -184,7 +184,7 @@ def test_exports_of_trained_models_have_the_names_of_the_release(name):
 
 
 def test_target_size_is_written_from_the_configuration(tmp_path):
-    model = build(CONFIGS["noise"])
+    model = random_model(CONFIGS["noise"])
     FAMILY.save_network(tmp_path / "model", model, CONFIGS["noise"])
     export_model(tmp_path / "model", tmp_path / "model.ckpt")
     size = torch.load(tmp_path / "model.ckpt", weights_only=True)["state_dict"]["decoder.noise_module.target_size"]
@@ -192,7 +192,7 @@ def test_target_size_is_written_from_the_configuration(tmp_path):
 
 
 def test_exports_load_strictly_into_torch_and_compute_the_same(tmp_path):
-    model = with_components(build(SMALL))
+    model = with_components(random_model(SMALL))
     FAMILY.save_network(tmp_path / "model", model, SMALL)
     export_model(tmp_path / "model", tmp_path / "model.ckpt")
     taps = taps_of(arrays_of(model))
@@ -212,7 +212,7 @@ def test_exports_load_strictly_into_torch_and_compute_the_same(tmp_path):
 @pytest.mark.parametrize("name", ["v2", "raw output"])
 def test_archive_and_its_import_compute_the_same(name, tmp_path):
     config = CONFIGS[name]
-    model = with_components(build(config))
+    model = with_components(random_model(config))
     arrays = arrays_of(model)
     taps = taps_of(arrays)
     module = torch_modules.Model(config, (taps.prototype, taps.padded), folded=True)
@@ -234,7 +234,7 @@ def test_archive_and_its_import_compute_the_same(name, tmp_path):
 
 
 def test_all_spellings_of_weight_norm_are_read(tmp_path):
-    model = build(SMALL)
+    model = random_model(SMALL)
     arrays = arrays_of(model)
     parts = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
     spelt = {}
@@ -254,7 +254,7 @@ def test_all_spellings_of_weight_norm_are_read(tmp_path):
 
 
 def test_indices_of_earlier_versions_are_mapped_by_order(tmp_path):
-    model = build(CONFIGS["v3"])
+    model = random_model(CONFIGS["v3"])
     arrays = arrays_of(model)
     moved = {}
     for name, array in arrays.items():
@@ -270,7 +270,7 @@ def test_indices_of_earlier_versions_are_mapped_by_order(tmp_path):
 
 
 def test_moving_average_of_the_weights_is_imported_as_a_part(tmp_path):
-    model, average = build(SMALL), build(SMALL, seed=1)
+    model, average = random_model(SMALL), random_model(SMALL, seed=1)
     parameters = {n: torch.from_numpy(np.array(a)) for n, a in arrays_of(average).items() if "weight_" in n}
     run = run_of(tmp_path, model, SMALL, EMA=parameters)
     import_model(run, tmp_path / "plain")
@@ -285,7 +285,7 @@ def test_moving_average_of_the_weights_is_imported_as_a_part(tmp_path):
 
 
 def test_newest_checkpoint_of_a_run_is_imported(tmp_path):
-    first, last = build(SMALL), build(SMALL, seed=1)
+    first, last = random_model(SMALL), random_model(SMALL, seed=1)
     run = run_of(tmp_path, first, SMALL)
     newest = run / "version_1" / "checkpoints" / "epoch.ckpt"
     newest.parent.mkdir(parents=True)
@@ -304,18 +304,18 @@ def test_settings_of_earlier_configurations_are_read(tmp_path):
     earlier = {"model.RAVE.input_mode": None, "model.RAVE.output_mode": None}
     earlier |= {"model.RAVE.enable_pqmf_encode": True, "model.RAVE.enable_pqmf_decode": False}
     gin = gin_of(config, **earlier)
-    import_model(run_of(tmp_path, build(config), config, gin=gin), tmp_path / "model")
+    import_model(run_of(tmp_path, random_model(config), config, gin=gin), tmp_path / "model")
     assert FAMILY.load_network(tmp_path / "model")[1].generator.output == "raw"
     mel = CONFIGS["mel"]
     gin = gin_of(mel, **{"model.RAVE.input_mode": None, "model.RAVE.is_mel_input": True})
-    import_model(run_of(tmp_path / "mel", build(mel), mel, gin=gin), tmp_path / "of_mel")
+    import_model(run_of(tmp_path / "mel", random_model(mel), mel, gin=gin), tmp_path / "of_mel")
     assert FAMILY.load_network(tmp_path / "of_mel")[1].encoder.mel == mel.encoder.mel
 
 
 @pytest.mark.parametrize("channels", [None, 0])
 def test_missing_number_of_channels_follows_from_the_weights(channels, tmp_path):
     config = CONFIGS["stereo"]
-    run = run_of(tmp_path, build(config), config, gin=gin_of(config, **{"model.RAVE.n_channels": channels}))
+    run = run_of(tmp_path, random_model(config), config, gin=gin_of(config, **{"model.RAVE.n_channels": channels}))
     import_model(run, tmp_path / "model")
     assert FAMILY.load_network(tmp_path / "model")[1].n_channels == 2
 
@@ -336,14 +336,14 @@ def test_missing_number_of_channels_follows_from_the_weights(channels, tmp_path)
     ],
 )
 def test_configurations_that_contradict_the_weights_raise_an_error(changes, message, tmp_path):
-    run = run_of(tmp_path, build(SMALL), SMALL, gin=gin_of(SMALL, **changes))
+    run = run_of(tmp_path, random_model(SMALL), SMALL, gin=gin_of(SMALL, **changes))
     with pytest.raises((CheckpointError, ConfigError), match=message):
         import_model(run, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
 def test_configuration_is_passed_with_an_option(tmp_path):
-    torch.save({"state_dict": checkpoint(arrays_of(build(SMALL)))["state_dict"]}, tmp_path / "model.ckpt")
+    torch.save({"state_dict": checkpoint(arrays_of(random_model(SMALL)))["state_dict"]}, tmp_path / "model.ckpt")
     (tmp_path / "other").mkdir()
     causal = dataclasses.replace(SMALL, padding="causal")
     (tmp_path / "other" / "my.gin").write_text(gin_of(causal), encoding="utf-8")
@@ -362,8 +362,8 @@ def test_version_1_is_refused(tmp_path):
 
 
 def test_damaged_checkpoints_raise_an_error(tmp_path):
-    arrays = arrays_of(build(SMALL))
-    run = run_of(tmp_path, build(SMALL), SMALL)
+    arrays = arrays_of(random_model(SMALL))
+    run = run_of(tmp_path, random_model(SMALL), SMALL)
     file = next(run.rglob("*.ckpt"))
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])

@@ -247,6 +247,10 @@ class Model(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(size))
         self.register_buffer("fidelity", torch.zeros(size))
         self.register_buffer("receptive_field", torch.zeros(2, dtype=torch.int64))
+        if folded:
+            # What the host of an export reads.
+            self.register_buffer("encode_params", torch.tensor([1, 1, size, config.hop_length]), persistent=False)
+            self.register_buffer("latent_size", torch.tensor(size), persistent=False)
         self.subbands: bool = config.generator.output == "pqmf"
         self.latents: int = size
         self.sampling_rate: int = config.sample_rate
