@@ -33,6 +33,7 @@ from jaxvoice.models.rave.streaming import audio_latency, autoencoder_stream
 from jaxvoice.models.rave.trained import TrainedRave
 from jaxvoice.nn import freeze
 from jaxvoice.pipelines.argument_checks import check_seed
+from jaxvoice.pipelines.rave_session import RaveSession
 from jaxvoice.pipelines.recordings import recording_rate
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
 
@@ -251,6 +252,31 @@ class Rave:
         if self.channels > 1:
             return result[0].T
         return result[..., 0] if samples.ndim == 2 and source.channels == 1 else result[0, :, 0]
+
+    def stream(self, *, channels: int = 1, seed: int | None = None) -> RaveSession:
+        """A session that encodes and decodes audio block by block, for example from a sound card.
+
+        **Arguments:** `channels`, the number of audio channels that are encoded on their own, for a model of one
+        channel; `seed`, as for `encode` and `decode`.
+
+        **Raises:** `ConfigError` for a model with several channels and `channels` other than 1, or an invalid `seed`.
+        """
+        if channels < 1 or (channels > 1 and self.channels > 1):
+            raise ConfigError(
+                f"channels is {channels}; it should be "
+                + ("1, because the model itself has several channels." if self.channels > 1 else "at least 1.")
+            )
+        network = self._model.network if self._recurrent is None else freeze(self.network)
+        return RaveSession(
+            network,
+            self._still_state,
+            pca=None if self._components is None else self.pca,
+            latent_size=self.latent_size,
+            quantizes=self.quantizes,
+            noise_key=_key(0 if seed is None else seed, _NOISE) if self._has_noise else None,
+            key=_key(seed, _LATENTS),
+            rows=channels,
+        )
 
     @property
     def receptive_field(self) -> ReceptiveField:

@@ -8,7 +8,8 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, Float32, PRNGKeyArray
+from jax.typing import DTypeLike
+from jaxtyping import Array, PRNGKeyArray, Shaped
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.nn import Stream, StreamState
@@ -17,7 +18,7 @@ _Leaves = list[Array]
 
 
 class StreamSession:
-    """A running `Stream` of float32 arrays `(*batch, time, channels)`; the state is kept between calls.
+    """A running `Stream` of arrays `(*batch, time, channels)`; the state is kept between calls.
 
     Blocks are divided into blocks of a few lengths, powers of four times the shortest length, so that few programs are
     compiled. Sessions of streams with equal structure share their programs.
@@ -31,14 +32,15 @@ class StreamSession:
         longest: int | None = None,
         *,
         batch: tuple[int, ...] = (),
+        dtype: DTypeLike = jnp.float32,
         key: PRNGKeyArray | None = None,
     ):
         """**Arguments:** `longest`, the largest length of a block that is computed at once, by default 256 times the
-        shortest; `batch` and `key` as for `Stream.init_state`.
+        shortest; `batch`, `dtype` and `key` as for `Stream.init_state`.
 
         **Raises:** `ConfigError` if `longest` is smaller than the shortest length.
         """
-        self.stream, self.batch, self._key = stream, batch, key
+        self.stream, self.batch, self._dtype, self._key = stream, batch, jnp.dtype(dtype), key
         longest = 256 * stream.multiple if longest is None else longest
         if longest < stream.multiple:
             raise ConfigError(f"longest is {longest}; it should be at least {stream.multiple} positions.")
@@ -48,7 +50,7 @@ class StreamSession:
         arrays, static = eqx.partition(stream, eqx.is_array)
         self._weights, weights_tree = jax.tree.flatten(arrays)
         rest, rest_tree = jax.tree.flatten(static)
-        self._init = _init_program(weights_tree, tuple(rest), rest_tree, batch)
+        self._init = _init_program(weights_tree, tuple(rest), rest_tree, batch, self._dtype)
         self.reset()
         self._step, self._finish = _programs(weights_tree, tuple(rest), rest_tree, self._state_tree)
 
@@ -56,12 +58,12 @@ class StreamSession:
         """Start again, with the first state."""
         self._state, self._state_tree = jax.tree.flatten(self._init(self._weights, self._key))
 
-    def __call__(self, x: Float32[np.ndarray, "*batch time channels"]) -> Float32[np.ndarray, "*batch time out"]:
+    def __call__(self, x: Shaped[np.ndarray, "*batch time channels"]) -> Shaped[np.ndarray, "*batch time out"]:
         """The output of a block.
 
         **Raises:** `ShapeError` for another shape, or a length that is no multiple of `stream.multiple`.
         """
-        self.stream.check_block(x, self.batch, jnp.dtype(jnp.float32))
+        self.stream.check_block(x, self.batch, self._dtype)
         outputs, done = [], 0
         for length in reversed(self._lengths):
             while x.shape[-2] - done >= length:
@@ -71,7 +73,7 @@ class StreamSession:
         parts = [np.asarray(y) for y in outputs]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
 
-    def finish(self) -> Float32[np.ndarray, "*batch time out"]:
+    def finish(self) -> Shaped[np.ndarray, "*batch time out"]:
         """The rest of the output after the last block; see `Stream.finish`. The session starts again."""
         rest = np.asarray(self._finish(self._weights, self._state))
         self.reset()
@@ -84,11 +86,11 @@ def _rebuild(weights_tree: Any, weights: _Leaves, rest: tuple[Any, ...], rest_tr
 
 @functools.lru_cache(maxsize=64)
 def _init_program(
-    weights_tree: Any, rest: tuple[Any, ...], rest_tree: Any, batch: tuple[int, ...]
+    weights_tree: Any, rest: tuple[Any, ...], rest_tree: Any, batch: tuple[int, ...], dtype: jnp.dtype
 ) -> Callable[[_Leaves, PRNGKeyArray | None], StreamState]:
     @jax.jit
     def init(weights: _Leaves, key: PRNGKeyArray | None) -> StreamState:
-        return _rebuild(weights_tree, weights, rest, rest_tree).init_state(batch=batch, key=key)
+        return _rebuild(weights_tree, weights, rest, rest_tree).init_state(batch=batch, dtype=dtype, key=key)
 
     return init
 

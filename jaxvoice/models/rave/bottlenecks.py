@@ -110,16 +110,19 @@ class Bottleneck(Module):
             for k, shape in zip(keys, shapes, strict=True)
         ]
 
-    def streaming_form(self, start: int, state: EncoderState, *, quantize: bool = True) -> StreamingForm:
+    def streaming_form(
+        self, start: int, state: EncoderState, *, quantize: bool = True, codes: bool = False
+    ) -> StreamingForm:
         """The form of the encoder, and of `draw` in inference with noise of `frame_noise`; its output is `Latents.z`.
 
-        The latents are those of `mean` if the state of the stream was made without a key. `quantize` is that of `draw`.
+        The latents are those of `mean` if the state of the stream was made without a key. `quantize` is that of `draw`;
+        with `codes`, the output is `Latents.codes`.
 
         **Raises:** `ConfigError` if `state` lacks the state of the encoder.
         """
         encoder = self.encoder.streaming_form(start, state.encoder)
         # Without the encoder, whose weights the form would otherwise contain twice.
-        draw = _Draw(with_options(self, encoder=None), replace(state, encoder=None), quantize)
+        draw = _Draw(with_options(self, encoder=None), replace(state, encoder=None), quantize, codes)
         return SequenceForm([encoder, IndexForm(draw, encoder.next_start, draws=True)])
 
     @operation
@@ -187,6 +190,7 @@ class _Draw(Module):
     bottleneck: Bottleneck
     state: EncoderState
     quantize: bool = eqx.field(static=True)
+    codes: bool = eqx.field(static=True)
 
     def __call__(self, encoded: Array, numbers: Array, key: PRNGKeyArray | None) -> Array:
         noise = None
@@ -194,7 +198,11 @@ class _Draw(Module):
             noise = self.bottleneck.frame_noise(key, numbers, batch=encoded.shape[:-2])
             noise = [array.astype(encoded.dtype) for array in noise]
         options = {"noise": noise, "quantize": self.quantize, "inference": True}
-        return self.bottleneck.draw(encoded, self.state, **options)[0].z
+        latents, _ = self.bottleneck.draw(encoded, self.state, **options)
+        if not self.codes:
+            return latents.z
+        assert latents.codes is not None
+        return latents.codes
 
 
 def _variational(encoded: Array, noise: Array | None) -> Latents:

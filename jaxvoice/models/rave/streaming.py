@@ -26,7 +26,7 @@ def encoder_stream(network: Rave, state: RaveState, *, input_delay: int | None =
     """
 
     def build(start: int) -> StreamingForm:
-        return _encoder_form(network, state, start, quantize)
+        return encoder_form(network, state, start, quantize=quantize)
 
     return Stream(build, network.config.n_channels, input_delay=input_delay)
 
@@ -39,7 +39,7 @@ def decoder_stream(network: Rave, state: RaveState, *, noise: bool = True) -> St
     """
 
     def build(start: int) -> StreamingForm:
-        return _decoder_form(network, state, start, noise)
+        return decoder_form(network, state, start, noise=noise)
 
     return Stream(build, network.config.bottleneck.decoder_channels, input_delay=0)
 
@@ -48,33 +48,39 @@ def autoencoder_stream(network: Rave, state: RaveState, *, noise: bool = True, q
     """Audio to audio: the stream of the encoder with its default delay, followed by that of the decoder."""
 
     def build(start: int) -> StreamingForm:
-        encoder = _encoder_form(network, state, start, quantize)
-        return SequenceForm([encoder, _decoder_form(network, state, encoder.next_start, noise)])
+        encoder = encoder_form(network, state, start, quantize=quantize)
+        return SequenceForm([encoder, decoder_form(network, state, encoder.next_start, noise=noise)])
 
     delay = encoder_stream(network, state).input_delay
     return Stream(build, network.config.n_channels, input_delay=delay)
 
 
-def audio_latency(network: Rave, stream: Stream) -> int:
-    """Samples by which the audio of `autoencoder_stream` is late, with the delay of the filter bank."""
-    decodes_bands = network.config.generator.output == "pqmf"
-    encodes_bands = network.config.encoder.input == "pqmf"
-    # The delay of both convolutions of the filter bank without the one that streaming adds.
-    offline = network.pqmf.delay if decodes_bands and encodes_bands else 0
-    return int(stream.latency) + offline
+def audio_latency(network: Rave, *streams: Stream) -> int:
+    """Samples by which the audio of `autoencoder_stream`, or of both its halves, is late.
+
+    The delay of the filter bank, which audio also has offline, is included.
+    """
+    config = network.config
+    both = config.generator.output == config.encoder.input == "pqmf"
+    added = sum(stream.input_delay + (stream.output_delay if stream.ratio >= 1 else 0) for stream in streams)
+    return added + (network.pqmf.delay if both else 0)
 
 
-def _encoder_form(network: Rave, state: RaveState, start: int, quantize: bool) -> StreamingForm:
+def encoder_form(
+    network: Rave, state: RaveState, start: int, *, quantize: bool = True, codes: bool = False
+) -> StreamingForm:
+    """The streaming form of `Rave.encode`; with `codes`, its output is the codes."""
     forms: list[StreamingForm] = []
     if network.spectrogram is not None:
         forms.append(network.spectrogram.streaming_form(start))
     elif network.config.encoder.input == "pqmf":
         forms.append(analysis_form(network.pqmf, start))
     start = forms[-1].next_start if forms else start
-    return SequenceForm([*forms, network.encoder.streaming_form(start, state.encoder, quantize=quantize)])
+    return SequenceForm([*forms, network.encoder.streaming_form(start, state.encoder, quantize=quantize, codes=codes)])
 
 
-def _decoder_form(network: Rave, state: RaveState, start: int, noise: bool) -> StreamingForm:
+def decoder_form(network: Rave, state: RaveState, start: int, *, noise: bool = True) -> StreamingForm:
+    """The streaming form of `Rave.decode`."""
     decoder = network.decoder.streaming_form(start, state.decoder, noise=noise)
     if network.config.generator.output == "raw":
         return decoder

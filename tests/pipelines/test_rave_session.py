@@ -1,0 +1,119 @@
+"""Sessions of RAVE against the pipeline on the delayed audio."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvoice.errors import AudioError, ConfigError, ShapeError
+from jaxvoice.models.rave import FAMILY, BottleneckConfig, NoiseConfig
+from jaxvoice.pipelines import Rave
+from tests.models.rave.small import SMALL
+from tests.pipelines.test_rave_pipeline import pipeline, with_pca
+
+HOP = SMALL.hop_length
+WITH_NOISE = dataclasses.replace(
+    SMALL,
+    generator=dataclasses.replace(SMALL.generator, noise=NoiseConfig((2, 2), 3, 4)),
+    bottleneck=BottleneckConfig("wasserstein", 6, noise_channels=2),
+)
+DISCRETE = dataclasses.replace(
+    SMALL, bottleneck=BottleneckConfig("discrete", 6, noise_channels=2, num_quantizers=2, codebook_size=5)
+)
+STEREO = dataclasses.replace(SMALL, n_channels=2)
+
+
+def blocks(x, lengths):
+    return np.split(x, np.cumsum(lengths)[:-1], -1)
+
+
+def assert_equals_the_pipeline(rave: Rave, audio: np.ndarray, frames: list[int], **options):
+    """Assert that latents and audio of a session are those of the delayed audio, without random numbers."""
+    session = rave.stream(**options)
+    latents = [session.encode(block) for block in blocks(audio, [HOP * n for n in frames])]
+    delayed = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(session.encoder_delay, 0)])
+    expected = rave.encode(delayed, rave.sample_rate)
+    found, count = np.concatenate(latents, -1), sum(frames)
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected[..., :count], rtol=0, atol=1e-5)
+    if rave._has_noise:
+        return session
+    decoded = np.concatenate([session.decode(block) for block in latents], -1)
+    delay = session.decoder_delay
+    assert decoded.shape == audio.shape and not np.any(decoded[..., :delay])
+    whole = rave.decode(found)
+    np.testing.assert_allclose(decoded[..., delay:], whole[..., : decoded.shape[-1] - delay], rtol=0, atol=1e-5)
+    assert session.latency == session.encoder_delay + delay + rave.delay == rave.latency
+    session.reset()
+    again = [session(block) for block in blocks(audio, [HOP * n for n in frames])]
+    np.testing.assert_allclose(np.concatenate(again, -1), decoded, rtol=0, atol=1e-6)
+    return session
+
+
+@pytest.fixture(scope="module")
+def audio():
+    return np.random.default_rng(0).uniform(-0.5, 0.5, (2, 12 * HOP)).astype(np.float32)
+
+
+def test_session_equals_the_pipeline(audio):
+    session = assert_equals_the_pipeline(pipeline(), audio[0], [1, 7, 4])
+    tail = session.finish()
+    assert tail.size >= session.latency and tail.size % HOP == 0
+    assert_equals_the_pipeline(pipeline(), audio, [4, 8], channels=2)
+
+
+def test_session_of_principal_components_and_of_several_channels(audio):
+    rave, _ = with_pca(latent_size=2)
+    assert_equals_the_pipeline(rave, audio[0], [4, 8])
+    assert_equals_the_pipeline(pipeline(STEREO), audio, [4, 8])
+
+
+def test_session_of_codes(audio):
+    model = FAMILY.build(DISCRETE, key=jax.random.key(0))
+    codebooks = model.state.encoder.rvq.layers
+    rng = np.random.default_rng(0)
+    # Codes near the output of the encoder, so that several are used.
+    mean = jax.jit(lambda a: model.network.encode(a, model.state, quantize=False, inference=True)[0].z)(
+        audio[0][:, None]
+    )
+    near = np.asarray(mean)[:, :6]
+    drawn = jax.tree.map(lambda leaf: rng.permutation(near)[:5] if leaf.shape == (5, 6) else leaf, codebooks)
+    rvq = dataclasses.replace(model.state.encoder.rvq, layers=drawn)
+    state = dataclasses.replace(model.state, encoder=dataclasses.replace(model.state.encoder, rvq=rvq))
+    rave = Rave(dataclasses.replace(model, state=state), DISCRETE)
+    assert len(np.unique(rave.encode(audio[0], rave.sample_rate))) > 2
+    session = assert_equals_the_pipeline(rave, audio[0], [4, 8])
+    with pytest.raises(ShapeError, match=r"type float32; they should be int32 of shape \(2, frames\)"):
+        session.decode(np.zeros((2, 4), np.float32))
+
+
+def test_random_numbers_do_not_depend_on_blocks(audio):
+    rave = pipeline(WITH_NOISE)
+    assert_equals_the_pipeline(rave, audio[0], [4, 8])
+    found = []
+    for seed, frames in ((1, [4, 8]), (1, [8, 4]), (2, [8, 4]), (None, [8, 4])):
+        session = rave.stream(seed=seed)
+        found.append(np.concatenate([session(block) for block in blocks(audio[0], [HOP * n for n in frames])]))
+    np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-6)
+    for i, j in ((0, 2), (0, 3), (2, 3)):
+        assert np.abs(found[i] - found[j]).max() > 1e-3
+
+
+def test_invalid_blocks_raise():
+    session = pipeline().stream()
+    for block, message in (
+        (np.zeros(HOP - 1, np.float32), f"{HOP - 1} samples; it should have a multiple of {HOP}"),
+        (np.zeros(0, np.float32), f"0 samples; it should have a multiple of {HOP}"),
+        (np.zeros(HOP), r"type float64; it should be float32 of shape \(samples,\)"),
+        (np.zeros((2, HOP), np.float32), r"should be float32 of shape \(samples,\)"),
+        (np.float32(0), r"shape \(\)"),
+    ):
+        with pytest.raises(AudioError, match=message):
+            session(block)
+    with pytest.raises(ShapeError, match=r"shape \(5, 3\) and type float32; they should be float32 of shape \(6, fra"):
+        session.decode(np.zeros((5, 3), np.float32))
+    with pytest.raises(ConfigError, match="channels is 2; it should be 1, because the model"):
+        pipeline(STEREO).stream(channels=2)
+    with pytest.raises(ConfigError, match="channels is 0"):
+        pipeline().stream(channels=0)
