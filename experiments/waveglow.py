@@ -110,10 +110,14 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     )
     # The release does not change levels, on which the likelihood depends.
     store, validation = common.load_recordings(corpus, experiment.validation, mel, peak_normalize=False)
+    hop = mel.hop_length if "mel" in store else None
+    if hop is not None and segment % hop:
+        print_once(f"--segment-size is {segment}; crops of mels are whole frames, so {segment // hop * hop} are used.")
+        segment = segment // hop * hop
     sampler = RandomCrops(
         experiment.batch_size,
         segment,
-        hop_length=mel.hop_length if "mel" in store else None,
+        hop_length=hop,
         crops_per_clip=experiment.crops_per_clip,
         mel_padding=mel.floor,
     )

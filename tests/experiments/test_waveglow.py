@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from experiments import common, waveglow as experiment_module
-from jaxvoice.data import demo, write_wav
+from jaxvoice.data import demo, read_audio, write_wav
+from jaxvoice.dsp import bucketed_log_mel
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models import waveglow
 from jaxvoice.models.waveglow import WaveGlow
@@ -126,6 +127,21 @@ def test_run_reads_one_voice_without_changes_of_level(tmp_path, tones, monkeypat
     assert given == [demo.VOICES[:1]]
     assert task.held_out()["ids"] == ["tone4"] and task.held_out()["peak_normalize"] is False
     assert loader.describe()["clips"] == 4 and loader.describe()["segment"] == 1024
+
+
+@pytest.mark.usefixtures("one_device")
+def test_crops_of_mels_are_whole_frames(tmp_path, tones, monkeypatch, capsys):
+    folder, begun = tmp_path / "pairs", []
+    (folder / "mels").mkdir(parents=True)
+    tones.rename(folder / "wavs")
+    for path in (folder / "wavs").iterdir():
+        np.save(folder / "mels" / f"{path.stem}.npy", bucketed_log_mel(read_audio(path).samples, MODEL.mel))
+    monkeypatch.setattr(experiment_module, "fit", lambda task, loader, *_, **__: begun.append(next(loader)))
+    given = small_experiment(folder, tmp_path / "run")
+    experiment_module.run(replace(given, training=replace(given.training, segment_size=16_000 - 256 * 56)))
+    (batch,) = begun
+    assert batch.audio.shape == (8, 1536) and batch.mel.shape == (8, 10, 6)
+    assert "--segment-size is 1664; crops of mels are whole frames, so 1536 are used." in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("one_device")
