@@ -6,7 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.benchmarks import common, timing, waveglow
+from experiments.benchmarks import common, timing, waveglow, waveglow_windows
+from jaxvoice.data import write_wav
+from jaxvoice.models.waveglow import FAMILY
+from tests.pipelines.small_waveglow import random_waveglow, waveglow_config
 
 TINY = waveglow.Options(
     preset="tiny", seconds=(0.1,), works=("synthesis",), step=False, segment=1024, repeats=1, memory=False, force=True
@@ -47,6 +50,28 @@ def test_other_weights_stop_the_benchmark() -> None:
     mine, theirs = (waveglow.build(engine, "synthesis", config, 0.1, weights)() for engine in waveglow.ENGINES)
     with pytest.raises(SystemExit, match="it should be at most"):
         common.check_agreement("synthesis", mine, theirs, 1e-3)
+
+
+def test_errors_of_windows_are_those_of_their_overlap(tmp_path, capsys) -> None:
+    config, recording = waveglow_config(), tmp_path / "recording.wav"
+    FAMILY.save_network(tmp_path / "model", random_waveglow(config), config)
+    write_wav(recording, np.random.default_rng(0).normal(0, 0.1, 4000).clip(-1, 1).astype(np.float32), 8000)
+    exact = max(config.receptive_field)
+    options = waveglow_windows.Options(
+        model=tmp_path / "model", source=recording, seconds=0.4, window=48, overlaps=(0, 2, exact), json=tmp_path / "x"
+    )
+    waveglow_windows.main(options)
+    rows = json.loads((tmp_path / "x").read_text(encoding="utf-8"))["rows"]
+    assert [row["s"] for row in rows] == [0.4] * 3 and [row["exact"] for row in rows] == [exact] * 3
+    for column in ("relative RMS", "worst frame", "mel L1"):
+        assert rows[0][column] > rows[1][column] > 1e-3 > 1e-4 > rows[2][column], column
+
+
+def test_frame_errors_are_relative_to_the_whole() -> None:
+    whole = np.array([3, -4, 0, 0], np.float32)
+    errors, mean = waveglow_windows.frame_errors(whole + np.array([0, 0, 1, 7], np.float32), whole, 2)
+    np.testing.assert_allclose(errors, [0, 2])
+    assert mean == pytest.approx(2**0.5)
 
 
 @pytest.mark.slow
