@@ -53,7 +53,9 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 
 
 def test_notebooks_contain_no_outputs():
-    assert [path.name for path in NOTEBOOKS] == ["archive.ipynb", "tts.ipynb", "vocoder.ipynb", STORED.name]
+    assert [path.name for path in NOTEBOOKS] == [
+        *("archive.ipynb", "rave_dissection.ipynb", "tts.ipynb", "vocoder.ipynb", STORED.name)
+    ]
     for path in NOTEBOOKS:
         if path != STORED:
             assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code_cells(path))
@@ -73,7 +75,7 @@ def test_stored_outputs_are_complete_and_small():
 
 def executed(name: str, folder: Path, **variables: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """The text and the displayed data of the notebook, run with the environment `variables`."""
-    models = ("JAXVOICE_MODEL", "JAXVOICE_SPEECH", "JAXVOICE_CONVERTER")
+    models = ("JAXVOICE_MODEL", "JAXVOICE_SPEECH", "JAXVOICE_CONVERTER", "JAXVOICE_RAVE")
     environment = {name: value for name, value in os.environ.items() if name not in models} | variables
     environment["JAX_PLATFORMS"] = "cpu"
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
@@ -110,6 +112,18 @@ def test_archive_notebook_runs(tmp_path: Path):
     assert streams["stdout"].count("zeros_like") == 1  # the branch that the trace has lost
     assert streams["stderr"] == ""
     assert sum("image/png" in data for data in shown) == 1
+
+
+@pytest.mark.slow
+def test_rave_notebook_runs_without_a_trained_model(tmp_path: Path):
+    streams, shown = executed("rave_dissection.ipynb", tmp_path)
+    assert "this model has random weights" in streams["stdout"] and "nan" not in streams["stdout"]
+    changes = re.findall(r"^\{(.*?)\} changes the audio by ([\d.]+) of its peak", streams["stdout"], flags=re.MULTILINE)
+    assert [values for values, _ in changes] == ["", "'early': 0.5", "'middle': -2", "'noise': 1", "'weights': 1"]
+    assert float(changes[0][1]) == 0 and all(float(change) > 0 for _, change in changes[1:])
+    assert streams["stderr"] == ""
+    assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 13
+    assert sum("image/png" in data for data in shown) == 8
 
 
 def test_tts_notebook_runs(tmp_path: Path):

@@ -254,7 +254,7 @@ def bend_weights(
 
     Rules for activations are ignored. Other arguments are those of a function that `bend` returns. With weight norm,
     names are those of `weight_v` and `weight_g`; `fold_weight_norm(model)` has `weight` instead. A change of the length
-    of `weight_v` has no effect.
+    of `weight_v` has no effect, unless it becomes zero: the kernel is then zero.
 
     **Raises:** `ConfigError` for a pattern that matches neither a weight nor, in a rule for all, may match an
     activation; the errors of `bend`.
@@ -355,7 +355,22 @@ def _bent_arrays(
             for name in filter(matches, real):
                 matched.add((i, pattern))
                 changed[name] = rule.apply(name, changed[name], controls, sources)
+    for name in arrays:
+        if name.endswith("weight_v") and changed[name] is not arrays[name]:
+            _keep_zero_kernels(name, changed)
     return changed, matched
+
+
+def _keep_zero_kernels(name: str, arrays: dict[str, Array]) -> None:
+    """Make kernels of weight norm zero whose direction, the array `name`, is zero; their norm would give NaN."""
+    scale = f"{name.removesuffix('weight_v')}weight_g"
+    direction, norm = arrays[name], arrays.get(scale)
+    if norm is None or norm.ndim != direction.ndim:
+        return
+    axes = tuple(i for i, length in enumerate(norm.shape) if length == 1)
+    is_zero = jnp.all(direction == 0, axis=axes, keepdims=True)
+    arrays[name] = jnp.where(is_zero, jnp.ones_like(direction), direction)
+    arrays[scale] = jnp.where(is_zero, jnp.zeros_like(norm), norm)
 
 
 def _with_arrays(model: Any, arrays: Mapping[str, Array]) -> Any:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +25,8 @@ class _Panel:
     image: np.ndarray | None = None
     labels: tuple[str, str] = ("", "")
     range: tuple[float | None, float | None] = (None, None)
-    extra: dict[str, Any] = field(default_factory=dict)
+    extent: tuple[float, float, float, float] | None = None
+    colors: str = "viridis"
 
 
 def plot_activation(
@@ -125,7 +126,7 @@ def plot_similarity(
     matrix = np.asarray(similarities, np.float32)
     if matrix.ndim != 2:
         raise ShapeError(f"The shape of the similarities is {matrix.shape}; it should be (channels, channels).")
-    panel = _Panel(name, image=matrix, labels=("channel", "channel"), range=(-1.0, 1.0))
+    panel = _Panel(name, image=matrix, labels=("channel", "channel"), range=(-1.0, 1.0), colors="RdBu_r")
     return _draw([panel], backend, height=5, width=6)
 
 
@@ -144,14 +145,13 @@ def plot_audio(audio: Float[np.ndarray, " samples"], sample_rate: int, *, backen
     _, _, spectrum = signal.stft(np.pad(samples, (0, max(0, 2048 - len(samples)))), nperseg=2048, noverlap=1536)
     decibels = 20 * np.log10(np.maximum(np.abs(spectrum), 1e-30))
     decibels = np.maximum(decibels - decibels.max(), -80)
-    top = sample_rate / 2000
     panels = [
         _Panel(lines=(("", seconds, samples[::step]),), labels=("seconds", "")),
         _Panel(
             image=decibels,
             labels=("seconds", "kHz"),
             range=(-80.0, 0.0),
-            extra={"extent": (0, len(samples) / sample_rate, 0, top)},
+            extent=(0, len(samples) / sample_rate, 0, sample_rate / 2000),
         ),
     ]
     return _draw(panels, backend, height=2, width=9, columns=1)
@@ -203,7 +203,13 @@ def _matplotlib(
             axes.stairs(panel.bars[1], panel.bars[0], fill=True)
         if panel.image is not None:
             low, high = panel.range
-            options = {"origin": "lower", "aspect": "auto", "interpolation": "nearest", **panel.extra}
+            options: dict[str, Any] = {
+                "origin": "lower",
+                "aspect": "auto",
+                "interpolation": "nearest",
+                "cmap": panel.colors,
+            }
+            options |= {} if panel.extent is None else {"extent": panel.extent}
             figure.colorbar(axes.imshow(panel.image, vmin=low, vmax=high, **options), ax=axes)
         elif panel.range != (None, None):
             axes.set_ylim(*panel.range)
@@ -236,10 +242,11 @@ def _plotly(
             edges, counts = panel.bars
             figure.add_trace(graph_objects.Bar(x=(edges[1:] + edges[:-1]) / 2, y=counts), **at)
         if panel.image is not None:
-            left, right, low, high = panel.extra.get("extent", (0, panel.image.shape[1], 0, panel.image.shape[0]))
+            left, right, low, high = panel.extent or (0, panel.image.shape[1], 0, panel.image.shape[0])
             places = {
                 "x": np.linspace(left, right, panel.image.shape[1], endpoint=False),
                 "y": np.linspace(low, high, panel.image.shape[0], endpoint=False),
+                "colorscale": panel.colors,
             }
             image = graph_objects.Heatmap(z=panel.image, zmin=panel.range[0], zmax=panel.range[1], **places)
             figure.add_trace(image, **at)

@@ -27,7 +27,7 @@ from jaxvoice.dissect import (
 )
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.models.hifigan import Generator, GeneratorConfig
-from jaxvoice.nn import Linear, Module
+from jaxvoice.nn import Conv1d, Linear, Module
 from jaxvoice.weights import named_arrays
 
 CONFIG = GeneratorConfig(
@@ -100,6 +100,19 @@ def test_rules_for_weights_and_activations_are_composed_in_order(layers):
     bent = dissect.bend_weights(layers, rules)
     np.testing.assert_allclose(bent.b.weight, 3 * v + 0.5, rtol=1e-6)
     assert bent.a is not layers.a and np.array_equal(bent.a.weight, w) and np.array_equal(layers.b.weight, v)
+
+
+def test_kernels_whose_direction_is_masked_are_zero(key):
+    layer = Conv1d(2, 3, 1, weight_norm=True, key=key)
+    keep = np.asarray([[[0.0], [0.0]], [[1.0], [0.0]], [[1.0], [1.0]]], np.float32)
+    rule = Bend(Apply(lambda x: x * jnp.asarray(keep)), "weight_v")
+    found = dissect.bend(call, [rule])(layer, jnp.ones((4, 2)))
+    assert np.isfinite(found).all()
+    v, g, bias = (np.asarray(array) for array in (layer.weight_v, layer.weight_g, layer.bias))
+    np.testing.assert_allclose(found[:, 0], np.full(4, bias[0]), rtol=1e-6)
+    np.testing.assert_allclose(found[:, 1], np.full(4, np.sign(v[1, 0, 0]) * g[1, 0, 0] + bias[1]), rtol=1e-5)
+    kernel = g[2, 0, 0] * v[2, :, 0] / np.linalg.norm(v[2, :, 0])
+    np.testing.assert_allclose(found[:, 2], np.full(4, kernel.sum() + bias[2]), rtol=1e-4)
 
 
 def test_a_pattern_matches_weights_and_activations_unless_restricted(layers):
