@@ -28,8 +28,17 @@ from jaxvoice.dissect.operations import (
     find_function,
     registered_name,
 )
-from jaxvoice.dissect.patterns import Aliases, as_tuple, candidates, compiled, full_match, nearest, outside_loops
-from jaxvoice.dissect.programs import Value, is_array, renamed, trace
+from jaxvoice.dissect.patterns import (
+    Aliases,
+    as_tuple,
+    candidates,
+    compiled,
+    find_value,
+    full_match,
+    nearest,
+    outside_loops,
+)
+from jaxvoice.dissect.programs import Program, Value, is_array, renamed, trace
 from jaxvoice.errors import ConfigError
 from jaxvoice.weights import named_arrays
 
@@ -316,6 +325,7 @@ def bend(
         arrays = named_arrays(model)
         changed, matched = _bent_arrays(arrays, config, values, sources)
         program, assemble = trace(function, (tag(_with_arrays(model, changed)), *args), kwargs)
+        sources = _by_result(sources, program, aliases)
         edits: dict[Value, list[Edit]] = {}
         for i, rule in enumerate(config.rules):
             for pattern in rule.names if rule.on != "weights" else ():
@@ -337,6 +347,21 @@ def bend(
 
 def _edit(rule: Bend, name: str, controls: Controls, sources: Sources | None) -> Edit:
     return lambda x: rule.apply(name, x, controls, sources)
+
+
+def _by_result(sources: Sources | None, program: Program, aliases: Aliases | None) -> Sources:
+    """The sources with arrays under the names of results too, if they have aliases as names."""
+    names = {
+        alias: value.name
+        for alias, target in (aliases or {}).items()
+        if (value := find_value(program, target)) is not None
+    }
+    return {
+        source: {**arrays, **{names[name]: array for name, array in arrays.items() if name in names}}
+        if isinstance(arrays, Mapping)
+        else arrays
+        for source, arrays in (sources or {}).items()
+    }
 
 
 def _config(config: BendingConfig | Sequence[Bend]) -> BendingConfig:

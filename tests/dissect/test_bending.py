@@ -226,6 +226,9 @@ def test_mixtures_of_captured_activations_and_of_weights(layers):
     found = bent(layers, x, controls={"amount": 3.0}, sources={"other": captured})
     hidden = 0.25 * (X @ w.T + b) + 0.75 * (X[::-1] @ w.T + b)
     np.testing.assert_allclose(found, hidden @ v.T + c, rtol=1e-5, atol=1e-6)
+    aliases = {"linear": "a", "linear_1": "b"}
+    by_alias = dissect.bend(call, [Bend(Mix(("other",), (1.0, 3.0)), "linear")], aliases=aliases)
+    np.testing.assert_array_equal(by_alias(layers, x, sources={"other": {"linear": captured["a"]}}), found)
     other = jax.tree.map(lambda leaf: leaf + 1, layers)
     versions = dissect.bend(call, [Bend(Mix(("b",), (1.0, 1.0)), r"a\.weight")])
     found = versions(layers, x, sources={"b": other})
