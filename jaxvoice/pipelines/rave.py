@@ -30,7 +30,7 @@ from jaxvoice.models.rave.receptive_fields import (
     receptive_field,
 )
 from jaxvoice.models.rave.streaming import audio_latency, autoencoder_stream
-from jaxvoice.models.rave.trained import TrainedRave
+from jaxvoice.models.rave.trained import TrainedRave, fold_batch_norm
 from jaxvoice.nn import freeze
 from jaxvoice.pipelines.argument_checks import check_seed
 from jaxvoice.pipelines.rave_session import RaveSession
@@ -72,9 +72,11 @@ class Rave:
         - `fidelity`: instead of `latent_size`, the share of the variance of the latents that the components explain:
             the smallest number of components that explain more than this share. The release takes the next power of two
             instead; see `LatentPCA.export_size_for`.
+        - `window`: the frames of latents that are computed at once. Memory grows with it.
 
         **Raises:** `ConfigError` if `model` has another configuration than `config`, for both or invalid values of
-        `latent_size` and `fidelity`, or if the model has no principal components.
+        `latent_size` and `fidelity`, if the model has no principal components, or if `window` is not larger than the
+        receptive field.
         """
         unlike = differences(model.network.config, config)
         if unlike:
@@ -83,8 +85,9 @@ class Rave:
                 "Pass the configuration that the network was built from."
             )
         self.network, self.state, self.config, self.window = model.network, model.state, config, window
-        frozen = freeze(model.network)
-        self._recurrent, self._model = _without_recurrence(TrainedRave(frozen, self._still_state))
+        folded = fold_batch_norm(TrainedRave(model.network, _still(model.state)))
+        self._still_state = folded.state
+        self._recurrent, self._model = _without_recurrence(TrainedRave(freeze(folded.network), folded.state))
         self._components = self._checked_size(latent_size, fidelity)
         least = 1 + max(sum(self._encoder_context), sum(self._decoder_context))
         whole = isinstance(window, int | np.integer) and not isinstance(window, bool)
@@ -150,19 +153,6 @@ class Rave:
     def quantizes(self) -> bool:
         """Whether latents are codes. A discrete model whose training did not quantise has continuous latents."""
         return self.state.encoder.enabled is not None and bool(self.state.encoder.enabled)
-
-    @cached_property
-    def _still_state(self) -> RaveState:
-        """`state` with which adaptive instance norms do not measure statistics, so that results do not depend on
-        windows."""
-
-        def still(state: Any) -> Any:
-            if not isinstance(state, AdaINState):
-                return state
-            zero = jnp.zeros(1)
-            return replace(state, learn_x=zero, learn_y=zero)
-
-        return jax.tree.map(still, self.state, is_leaf=lambda node: isinstance(node, AdaINState))
 
     @cached_property
     def pca(self) -> LatentPCA:
@@ -432,12 +422,21 @@ class Rave:
         pca, largest = self.pca, self.config.bottleneck.latent_size
         if fidelity is not None:
             return pca.size_for(fidelity)
-        whole = isinstance(latent_size, int | np.integer) and not isinstance(latent_size, bool)
-        if not whole or not 1 <= latent_size <= largest:
+        size = latent_size if isinstance(latent_size, int | np.integer) and not isinstance(latent_size, bool) else 0
+        if not 1 <= size <= largest:
             raise ConfigError(
                 f"latent_size is {format_value(latent_size)}; it should be a whole number from 1 to {largest}."
             )
-        return int(latent_size)
+        return int(size)
+
+
+def _still(state: RaveState) -> RaveState:
+    """`state` with which adaptive instance norms do not measure statistics, so that windows do not affect results."""
+
+    def still(state: Any) -> Any:
+        return replace(state, learn_x=jnp.zeros(1), learn_y=jnp.zeros(1)) if isinstance(state, AdaINState) else state
+
+    return jax.tree.map(still, state, is_leaf=lambda node: isinstance(node, AdaINState))
 
 
 def _without_recurrence(model: TrainedRave) -> tuple[RecurrentLayer | None, TrainedRave]:

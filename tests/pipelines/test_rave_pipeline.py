@@ -11,7 +11,7 @@ from jax import numpy as jnp
 
 import jaxvoice
 from jaxvoice.errors import AudioError, ConfigError, ShapeError
-from jaxvoice.models.rave import BottleneckConfig, LatentPCA, NoiseConfig, TrainedRave, preset
+from jaxvoice.models.rave import BottleneckConfig, LatentPCA, NoiseConfig, TrainedRave, fold_batch_norm, preset
 from jaxvoice.pipelines import Rave
 from tests.models.rave.released import config_of, largest_error, load, with_capacity
 from tests.models.rave.small import CONFIGS, SMALL, random_model
@@ -294,3 +294,29 @@ def test_windows_change_the_result_by_rounding_only(name):
     decoded = whole.decode(latents, seed=2)
     assert np.abs(decoded).max() > 1e-3
     np.testing.assert_allclose(windowed.decode(latents, seed=2), decoded, atol=1e-5)
+
+
+def test_folded_batch_norms_change_latents_by_rounding_only():
+    config = CONFIGS["v1"]
+    model = random_model(config)
+    random = np.random.default_rng(3)
+
+    def drawn(state):
+        mean, var = (random.uniform(0.5, 2, state.running_mean.shape).astype(np.float32) for _ in range(2))
+        return dataclasses.replace(state, running_mean=jnp.asarray(mean), running_var=jnp.asarray(var))
+
+    states = [None if state is None else drawn(state) for state in model.state.encoder.encoder.net]
+    model = eqx.tree_at(lambda m: m.state.encoder.encoder.net, model, states, is_leaf=lambda node: node is None)
+    folded = fold_batch_norm(model)
+    assert len(folded.network.encoder.encoder.net) == len(model.network.encoder.encoder.net) - 2
+    audio = random.uniform(-0.5, 0.5, (640, 1)).astype(np.float32)
+
+    @eqx.filter_jit
+    def encode(model, audio):
+        return model.network.encode(audio, model.state, inference=True)[0].z
+
+    expected = encode(model, jnp.asarray(audio))
+    np.testing.assert_allclose(encode(folded, jnp.asarray(audio)), expected, atol=1e-5)
+    np.testing.assert_allclose(Rave(model, config).encode(audio[:, 0], config.sample_rate), expected.T, atol=1e-5)
+    plain = random_model()
+    assert fold_batch_norm(plain) is plain

@@ -76,7 +76,7 @@ if TYPE_CHECKING:
         decoder_stream as decoder_stream,
         encoder_stream as encoder_stream,
     )
-    from jaxvoice.models.rave.trained import TrainedRave as TrainedRave
+    from jaxvoice.models.rave.trained import TrainedRave as TrainedRave, fold_batch_norm as fold_batch_norm
     from jaxvoice.models.rave.training import RaveTask as RaveTask, RaveTrainingState as RaveTrainingState
     from jaxvoice.models.rave.training_config import (
         BetaSchedule as BetaSchedule,
@@ -145,7 +145,7 @@ __getattr__, __dir__ = lazy_imports(
             "receptive_field",
         ),
         "streaming": ("audio_latency", "autoencoder_stream", "decoder_stream", "encoder_stream"),
-        "trained": ("TrainedRave",),
+        "trained": ("TrainedRave", "fold_batch_norm"),
         "fx_names": ("torch_names",),
         "training": ("RaveTask", "RaveTrainingState"),
         "training_config": ("BetaSchedule", "LossWeights", "RaveTrainingConfig", "StepKind", "training_preset"),

@@ -23,7 +23,7 @@ from jaxvoice.pipelines import export_model, import_model
 from jaxvoice.torchscript import function
 from jaxvoice.weights import named_arrays, open_archive
 from tests.models.rave import torch_modules
-from tests.models.rave.released import largest_error
+from tests.models.rave.released import channels_first, channels_last, config_of, largest_error
 from tests.models.rave.small import CONFIGS, SMALL, random_model
 from tests.reference import golden
 
@@ -412,3 +412,26 @@ def test_config_of_a_whole_preset_follows_from_shapes():
         found = released_config({n: a.shape for n, a in arrays.items()}, None, name).config
         assert found == dataclasses.replace(config, discriminators=found.discriminators), name
         assert isinstance(found, RaveConfig)
+
+
+@pytest.mark.parametrize("name", ["v1", "v2_nopqmf_snake", "v2_small"])
+def test_checkpoints_with_golden_weights_decode_to_golden_audio(name, tmp_path):
+    case, config = golden.case(f"rave/{name}"), config_of(name)
+    arrays = dict(case.state_dict()) | {n: np.asarray(size, np.int64) for n, size in target_sizes(config).items()}
+    arrays["latent_mean"] = np.zeros(config.bottleneck.latent_size, np.float32)
+    torch.save(checkpoint(arrays), tmp_path / "model.ckpt")
+    initial = [
+        r"pqmf\..*",
+        "latent_pca",
+        "fidelity",
+        "receptive_field",
+        r".*\.warmed_up",
+    ]
+    import_model(tmp_path / "model.ckpt", tmp_path / "model", allow_missing=initial)
+    model, found = FAMILY.load_network(tmp_path / "model")
+    assert found == dataclasses.replace(config, discriminators=found.discriminators)
+    z = channels_last(case["z"])
+    uniform = case.arrays.get("noise_dec_0_uniform")
+    noise = None if uniform is None or name == "v1" else jnp.asarray(2 * uniform - 1)
+    decoded = eqx.filter_jit(lambda m, z: m.network.decode(z, m.state, noise=noise, inference=True)[0])(model, z)
+    assert largest_error(channels_first(decoded), case["y"]) < 1e-5
