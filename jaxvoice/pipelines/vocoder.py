@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,24 +169,11 @@ def decode_in_windows(
 ) -> list[Waveform]:
     """The audio of each of `mels`, decoded by `run` in windows of at most `window` frames.
 
-    `context` is the number of frames at the left and the right end of a window whose audio is discarded, except at the
-    ends of the mel.
+    Windows are padded with zeros to a few lengths, and windows of one length are decoded as a batch. `context` is the
+    number of frames at the left and the right end of a window whose audio is discarded, except at the ends of the mel.
     """
     audio = [np.empty(mel.shape[1] * hop_length, np.float32) for mel in mels]
     pieces = [(index, part) for index, mel in enumerate(mels) for part in plan_windows(mel.shape[1], window, context)]
-    for (index, part), samples in decode_pieces(mels, pieces, run, window=window, hop_length=hop_length):
-        audio[index][part.keep_from * hop_length : part.keep_to * hop_length] = samples
-    return audio
-
-
-def decode_pieces(
-    mels: Sequence[Mel], pieces: Iterable[IndexedWindow], run: RunWindows, *, window: int, hop_length: int
-) -> Iterator[tuple[IndexedWindow, Waveform]]:
-    """Yield each of `pieces` with the samples that it keeps, in no particular order.
-
-    Windows are padded with zeros to a few lengths, of at most `window` frames, and windows of one length are decoded as
-    a batch.
-    """
     # Larger batches gain nothing on a CPU and take more memory.
     room = window if jax.default_backend() == "cpu" else 8 * window
     for size, batch in equal_size_batches(
@@ -196,5 +183,6 @@ def decode_pieces(
         for row, (index, part) in zip(padded, batch, strict=True):
             row[: part.frames] = mels[index][:, part.start : part.stop].T
         for samples, (index, part) in zip(run(padded, batch), batch, strict=True):
-            first, last = part.keep_from - part.start, part.keep_to - part.start
-            yield (index, part), samples[first * hop_length : last * hop_length]
+            kept = samples[(part.keep_from - part.start) * hop_length : (part.keep_to - part.start) * hop_length]
+            audio[index][part.keep_from * hop_length : part.keep_to * hop_length] = kept
+    return audio
