@@ -48,6 +48,8 @@ class Task(abc.ABC):
     mel: Any
     """The `MelConfig` of the training data, saved in every checkpoint, or `None`."""
 
+    validation: Any = None
+    """The evaluation of held-out data, with the attribute `held_out`, or `None`."""
     metrics: Mapping[str, str] = MappingProxyType({})
     """The metrics of validations that can select the best model, with their meanings; empty if they are not known."""
     columns: Mapping[str, str] = MappingProxyType({})
@@ -103,11 +105,11 @@ class Task(abc.ABC):
         """
 
     def held_out(self) -> dict[str, Any]:
-        """A description of the held-out data as JSON values, by default empty.
+        """A description of the held-out data as JSON values: that of `validation`, or empty without one.
 
         A resumed run with another description does not compare its validations with earlier ones.
         """
-        return {}
+        return {} if self.validation is None else self.validation.held_out
 
     @abc.abstractmethod
     def save_model(self, state: Any, folder: str | Path) -> None:

@@ -190,7 +190,7 @@ class ConformerTask(Task):
         inherited_info: Mapping[str, Any] | None = None,
     ):
         self.config, self.mel = config, config.model.mel
-        self.steps_per_epoch, self._validation = steps_per_epoch, validation
+        self.steps_per_epoch, self.validation = steps_per_epoch, validation
         self._inherited_info = dict(inherited_info or {})
 
     def init(self, *, key: PRNGKeyArray) -> ConformerTrainingState:
@@ -253,13 +253,9 @@ class ConformerTask(Task):
 
     def validate(self, state: ConformerTrainingState) -> ValidationResult:
         """The metrics of `Validation`, with the moving average of the network if one is kept."""
-        if self._validation is None:
+        if self.validation is None:
             return ValidationResult({})
-        return self._validation(state.network.eval_model, state.network.eval_state)
-
-    def held_out(self) -> dict[str, Any]:
-        """The ids and lengths of the held-out utterances."""
-        return {} if self._validation is None else self._validation.held_out
+        return self.validation(state.network.eval_model, state.network.eval_state)
 
     def save_model(self, state: ConformerTrainingState, folder: str | Path) -> None:
         """Write the network with its running statistics as a model folder."""

@@ -149,7 +149,7 @@ class GaussianTTSTask(Task):
         self.mel = config.model.mel
         """The mel contract of the model."""
         self.steps_per_epoch = steps_per_epoch
-        self._validation = validation
+        self.validation = validation
         self._phone_set = PhoneSet(config.model.phone_set, config.model.codes)
 
     def init(self, *, key: PRNGKeyArray) -> GaussianTTSState:
@@ -285,13 +285,9 @@ class GaussianTTSTask(Task):
 
     def validate(self, state: GaussianTTSState) -> ValidationResult:
         """The metrics and samples of `Validation`, with the moving average of the acoustic model if one is kept."""
-        if self._validation is None:
+        if self.validation is None:
             return ValidationResult({})
-        return self._validation(state.acoustic.eval_model, state.acoustic.eval_state, state.durations.eval_model)
-
-    def held_out(self) -> dict[str, Any]:
-        """The ids and lengths of the held-out utterances."""
-        return {} if self._validation is None else self._validation.held_out
+        return self.validation(state.acoustic.eval_model, state.acoustic.eval_state, state.durations.eval_model)
 
     def save_model(self, state: GaussianTTSState, folder: str | Path) -> None:
         """Write the networks to a model folder.
@@ -300,8 +296,8 @@ class GaussianTTSTask(Task):
         """
         acoustic, norms, durations = state.acoustic.eval_model, state.acoustic.eval_state, state.durations.eval_model
         model = self.config.model
-        if self._validation is not None:
-            scale = self._validation.duration_scale(acoustic, norms, durations)
+        if self.validation is not None:
+            scale = self.validation.duration_scale(acoustic, norms, durations)
             model = replace(model, statistics=replace(model.statistics, duration_scale=scale))
         network = InferenceModel(acoustic, norms, durations)
         info = {**self._inherited_info, "step": int(state.counters.step)}

@@ -132,7 +132,7 @@ class HiFiGANTask(Task):
         self.mel = config.model.mel_contract
         """The mel contract of the generator."""
         self.steps_per_epoch = steps_per_epoch
-        self._validation = None if validation is None else Validation(validation, self.mel)
+        self.validation = None if validation is None else Validation(validation, self.mel)
 
     def init(self, *, key: PRNGKeyArray) -> HiFiGANState:
         """The initial state, with random networks."""
@@ -222,11 +222,7 @@ class HiFiGANTask(Task):
 
     def validate(self, state: HiFiGANState) -> ValidationResult:
         """The metrics and samples of `Validation`."""
-        return ValidationResult({}) if self._validation is None else self._validation(self.generator(state))
-
-    def held_out(self) -> dict[str, Any]:
-        """The ids and lengths of the held-out clips."""
-        return {} if self._validation is None else self._validation.held_out
+        return ValidationResult({}) if self.validation is None else self.validation(self.generator(state))
 
     def save_model(self, state: HiFiGANState, folder: str | Path) -> None:
         """Write the generator, or its moving average if one is kept, to a model folder.

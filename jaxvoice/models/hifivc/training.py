@@ -184,7 +184,7 @@ class HiFiVCTask(Task):
         self.config, self.mel = config, config.model.mel
         self.steps_per_epoch = steps_per_epoch
         self._content_encoder = mask_padding(fold_batch_norm(content_encoder))
-        self._validation, self._info = validation, dict(info or {})
+        self.validation, self._info = validation, dict(info or {})
 
     def init(self, *, key: PRNGKeyArray) -> HiFiVCState:
         """The initial state, with random networks."""
@@ -285,11 +285,7 @@ class HiFiVCTask(Task):
 
     def validate(self, state: HiFiVCState) -> ValidationResult:
         """The metrics and samples of `Validation`."""
-        return ValidationResult({}) if self._validation is None else self._validation(self.networks(state))
-
-    def held_out(self) -> dict[str, Any]:
-        """The ids and lengths of the held-out utterances."""
-        return {} if self._validation is None else self._validation.held_out
+        return ValidationResult({}) if self.validation is None else self.validation(self.networks(state))
 
     def save_model(self, state: HiFiVCState, folder: str | Path) -> None:
         """Write encoders and decoder, or their moving average if one is kept, to a model folder."""

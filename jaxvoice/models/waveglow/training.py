@@ -144,9 +144,8 @@ class WaveGlowTask(Task):
     ):
         self.config, self.mel = config, config.model.mel
         self.steps_per_epoch, self._inherited_info = steps_per_epoch, dict(inherited_info or {})
-        self._validation = None
         if validation is not None:
-            self._validation = Validation(
+            self.validation = Validation(
                 validation,
                 config.model,
                 sigma=config.sigma,
@@ -205,11 +204,7 @@ class WaveGlowTask(Task):
 
     def validate(self, state: WaveGlowState) -> ValidationResult:
         """The metrics and samples of `Validation`."""
-        return ValidationResult({}) if self._validation is None else self._validation(self.network(state))
-
-    def held_out(self) -> dict[str, Any]:
-        """The ids and lengths of the held-out recordings."""
-        return {} if self._validation is None else self._validation.held_out
+        return ValidationResult({}) if self.validation is None else self.validation(self.network(state))
 
     def save_model(self, state: WaveGlowState, folder: str | Path) -> None:
         """Write the network, or its moving average if one is kept, to a model folder.
