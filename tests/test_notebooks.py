@@ -54,7 +54,7 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 
 def test_notebooks_contain_no_outputs():
     assert [path.name for path in NOTEBOOKS] == [
-        *("archive.ipynb", "rave_dissection.ipynb", "tts.ipynb", "vocoder.ipynb", STORED.name)
+        *("archive.ipynb", "hifigan_bending.ipynb", "rave_dissection.ipynb", "tts.ipynb", "vocoder.ipynb", STORED.name)
     ]
     for path in NOTEBOOKS:
         if path != STORED:
@@ -124,6 +124,16 @@ def test_rave_notebook_runs_without_a_trained_model(tmp_path: Path):
     assert streams["stderr"] == ""
     assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 13
     assert sum("image/png" in data for data in shown) == 8
+
+
+@pytest.mark.slow
+def test_hifigan_notebook_runs_without_a_trained_model(tmp_path: Path):
+    streams, shown = executed("hifigan_bending.ipynb", tmp_path)
+    assert "this model has random weights" in streams["stdout"] and "nan" not in streams["stdout"]
+    changes = re.findall(r"changes the audio by ([\d.]+) of its peak", streams["stdout"])
+    assert float(changes[0]) == 0 and len(changes) == 5 and all(float(change) > 0 for change in changes[1:])
+    assert streams["stderr"] == ""
+    assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 13
 
 
 def test_tts_notebook_runs(tmp_path: Path):
