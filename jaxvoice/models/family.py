@@ -69,6 +69,11 @@ class Family:
     """Attributes of the network whose names are left out of the names of its arrays in model folders.
 
     A network and its state, which are separate attributes, have the names of the release in this way."""
+    prepared: Callable[[Any], Any] | None = None
+    """Computes what a network needs for every inference in advance, for exported programs; `None` if there is nothing
+    beyond weight norm."""
+    stream: Callable[[Any], Any] | None = None
+    """Creates the `jaxvoice.nn.Stream` of a network from a model folder; `None` for families without streams."""
 
     def __repr__(self) -> str:
         layouts = ", ".join(layout.name for layout in self.layouts) or "none"

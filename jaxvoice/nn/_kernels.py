@@ -5,8 +5,10 @@ input, or with an output longer than the input. They are faster than XLA's one-d
 therefore convolved as an image with one row.
 """
 
+import contextlib
+import contextvars
 import functools as ft
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -23,6 +25,23 @@ _LEAST_CHANNELS = 32
 # more, the product contains more inputs that a position does not depend on.
 _BLOCK = 8
 
+_portable = contextvars.ContextVar("portable", default=False)
+
+
+def computes_on_cpu() -> bool:
+    """Whether to use the forms for CPUs."""
+    return not _portable.get() and jax.default_backend() == "cpu"
+
+
+@contextlib.contextmanager
+def portable_kernels() -> Iterator[None]:
+    """A context in which functions are traced with JAX's own convolutions, for other platforms and programs."""
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)
+
 
 def dense_conv(
     x: Float[Array, "batch time in"],
@@ -32,7 +51,7 @@ def dense_conv(
     dilation: int,
 ) -> Float[Array, "batch new_time out"]:
     """`jaxvoice.nn._ops.conv1d` without groups, with a kernel in the layout of XLA's convolutions."""
-    if jax.default_backend() != "cpu" or min(kernel.shape[1:]) < _LEAST_CHANNELS:
+    if not computes_on_cpu() or min(kernel.shape[1:]) < _LEAST_CHANNELS:
         return _convolve(x, kernel, stride, padding, dilation)
     return _dense_conv(x, kernel, stride, padding, dilation)
 
@@ -98,7 +117,7 @@ def grouped_conv(
     The batch is an explicit axis. Under `jax.vmap`, a separate kernel gradient would be computed for each example.
     Forward and reverse mode work, and derivatives of any order.
     """
-    if jax.default_backend() != "cpu":
+    if not computes_on_cpu():
         return _convolve(x, kernel, stride, padding, dilation, groups)
     if kernel.shape[1] == 1:
         return _depthwise_conv(x, kernel, stride, padding, dilation)

@@ -6,13 +6,12 @@ saves two transposes per layer. On platforms other than CPUs, XLA and cuDNN choo
 
 import math
 
-import jax
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvoice.errors import ShapeError
 from jaxvoice.nn._inputs import check_at_least
-from jaxvoice.nn._kernels import dense_conv, grouped_conv, im2col_conv, strided_conv2d, xla_conv2d
+from jaxvoice.nn._kernels import computes_on_cpu, dense_conv, grouped_conv, im2col_conv, strided_conv2d, xla_conv2d
 
 
 def check_time(time: int, least: int, operation: str) -> None:
@@ -48,7 +47,7 @@ def uses_im2col(
     out, _, taps = kernel_shape
     frames = (x_shape[-2] + sum(padding) - _kernel_span(taps, dilation)) // stride + 1
     positions = math.prod(x_shape[:-2]) * frames
-    return groups == 1 and 0 < positions <= out and jax.default_backend() == "cpu"
+    return groups == 1 and 0 < positions <= out and computes_on_cpu()
 
 
 def _is_product(kernel_shape: tuple[int, ...], *, stride: int, padding: tuple[int, int], groups: int) -> bool:
@@ -57,7 +56,7 @@ def _is_product(kernel_shape: tuple[int, ...], *, stride: int, padding: tuple[in
     XLA computes the product with the kernel in torch's layout, and the kernel gradient as a product, which is a slow
     convolution otherwise.
     """
-    return (kernel_shape[2], stride, *padding, groups) == (1, 1, 0, 0, 1) and jax.default_backend() == "cpu"
+    return (kernel_shape[2], stride, *padding, groups) == (1, 1, 0, 0, 1) and computes_on_cpu()
 
 
 def to_xla_layout(kernel: Float[Array, "out in_per_group taps"]) -> Float[Array, "taps in_per_group out"]:
@@ -125,7 +124,7 @@ def conv2d(
     for size, taps, added, spacing in zip(x.shape[-3:-1], kernel.shape[-2:], padding, dilation, strict=True):
         check_time(size, _kernel_span(taps, spacing) - 2 * added, "a convolution")
     flat = x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:])
-    convolve = strided_conv2d if max(stride) > 1 and jax.default_backend() == "cpu" else xla_conv2d
+    convolve = strided_conv2d if max(stride) > 1 and computes_on_cpu() else xla_conv2d
     y = convolve(flat, kernel, stride, padding, dilation)
     return y.reshape(*x.shape[:-3], *y.shape[1:])
 

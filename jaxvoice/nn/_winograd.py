@@ -11,10 +11,11 @@ contains four positions of each of these d signals.
 from fractions import Fraction
 from functools import lru_cache
 
-import jax
 import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Float64
+
+from jaxvoice.nn._kernels import computes_on_cpu
 
 _OUTPUTS = 4
 # Interpolation points, besides infinity. Small powers of two keep rounding errors low.
@@ -31,7 +32,7 @@ def is_faster(kernel_shape: tuple[int, ...], *, stride: int, dilation: int, grou
         (stride, groups) == (1, 1)
         and dilation <= _MAX_DILATION
         and min(kernel_shape[:2]) >= _MIN_CHANNELS.get(kernel_shape[2], 2**31)
-        and jax.default_backend() == "cpu"
+        and computes_on_cpu()
     )
 
 

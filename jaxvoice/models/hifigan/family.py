@@ -328,6 +328,12 @@ def _example_inputs(config: HiFiGANConfig, *, key: Any) -> tuple[tuple[Any, ...]
     return (mel, *cond), {}
 
 
+def _stream(generator: Any) -> Any:
+    from jaxvoice.models.hifigan.streaming import generator_stream
+
+    return generator_stream(generator)
+
+
 FAMILY = Family(
     name=NAME,
     config=HiFiGANConfig,
@@ -337,4 +343,5 @@ FAMILY = Family(
     layouts=(HiFiGANLayout(),),
     config_arrays=_statistics,
     experiment="hifigan_l40",
+    stream=_stream,
 )

@@ -75,6 +75,7 @@ if TYPE_CHECKING:
         autoencoder_stream as autoencoder_stream,
         decoder_stream as decoder_stream,
         encoder_stream as encoder_stream,
+        trained_stream as trained_stream,
     )
     from jaxvoice.models.rave.trained import TrainedRave as TrainedRave, fold_batch_norm as fold_batch_norm
     from jaxvoice.models.rave.training import RaveTask as RaveTask, RaveTrainingState as RaveTrainingState
@@ -144,7 +145,7 @@ __getattr__, __dir__ = lazy_imports(
             "generator_receptive_field",
             "receptive_field",
         ),
-        "streaming": ("audio_latency", "autoencoder_stream", "decoder_stream", "encoder_stream"),
+        "streaming": ("audio_latency", "autoencoder_stream", "decoder_stream", "encoder_stream", "trained_stream"),
         "trained": ("TrainedRave", "fold_batch_norm"),
         "fx_names": ("torch_names",),
         "training": ("RaveTask", "RaveTrainingState"),

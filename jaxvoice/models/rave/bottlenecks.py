@@ -111,19 +111,25 @@ class Bottleneck(Module):
         ]
 
     def streaming_form(
-        self, start: int, state: EncoderState, *, quantize: bool = True, codes: bool = False
+        self,
+        start: int,
+        state: EncoderState,
+        *,
+        draws: bool = True,
+        quantize: bool = True,
+        codes: bool = False,
     ) -> StreamingForm:
         """The form of the encoder, and of `draw` in inference with noise of `frame_noise`; its output is `Latents.z`.
 
-        The latents are those of `mean` if the state of the stream was made without a key. `quantize` is that of `draw`;
-        with `codes`, the output is `Latents.codes`.
+        The latents are those of `mean` if the state of the stream was made without a key, or without `draws`.
+        `quantize` is that of `draw`; with `codes`, the output is `Latents.codes`.
 
         **Raises:** `ConfigError` if `state` lacks the state of the encoder.
         """
         encoder = self.encoder.streaming_form(start, state.encoder)
         # Without the encoder, whose weights the form would otherwise contain twice.
         draw = _Draw(with_options(self, encoder=None), replace(state, encoder=None), quantize, codes)
-        return SequenceForm([encoder, IndexForm(draw, encoder.next_start, draws=True)])
+        return SequenceForm([encoder, IndexForm(draw, encoder.next_start, draws=draws)])
 
     @operation
     def draw(

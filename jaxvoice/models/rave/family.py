@@ -25,6 +25,12 @@ def _example_inputs(config: RaveConfig, *, key: Any) -> tuple[tuple[Any, ...], d
     return (0.1 * jax.random.normal(key, (_FRAMES * config.hop_length, config.n_channels)),), {}
 
 
+def _stream(model: Any) -> Any:
+    from jaxvoice.models.rave.streaming import trained_stream
+
+    return trained_stream(model)
+
+
 FAMILY = Family(
     name=NAME,
     config=RaveConfig,
@@ -33,4 +39,5 @@ FAMILY = Family(
     pipeline="jaxvoice.pipelines:Rave",
     layouts=(RaveLayout(),),
     merged=("network", "state"),
+    stream=_stream,
 )

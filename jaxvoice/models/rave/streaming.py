@@ -6,8 +6,10 @@ import equinox as eqx
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Int32
 
+from jaxvoice.models.rave.generators import GeneratorState
 from jaxvoice.models.rave.layers import PQMF
 from jaxvoice.models.rave.network import Rave, RaveState
+from jaxvoice.models.rave.trained import TrainedRave
 from jaxvoice.nn import IndexForm, Module, PointwiseForm, SequenceForm, Stream, StreamingForm, streaming_form
 
 
@@ -55,6 +57,22 @@ def autoencoder_stream(network: Rave, state: RaveState, *, noise: bool = True, q
     return Stream(build, network.config.n_channels, input_delay=delay)
 
 
+def trained_stream(model: TrainedRave) -> Stream:
+    """Audio to audio with a model of a model folder: latents are means, and quantised if they were in training.
+
+    Noise is added if there is a noise branch, except in v1 in the first phase of training.
+    """
+    network, state = model.network, model.state
+    first_phase = isinstance(state.decoder, GeneratorState) and not bool(state.decoder.warmed_up)
+    quantize = state.encoder.enabled is not None and bool(state.encoder.enabled)
+
+    def build(start: int) -> StreamingForm:
+        encoder = encoder_form(network, state, start, draws=False, quantize=quantize)
+        return SequenceForm([encoder, decoder_form(network, state, encoder.next_start, noise=not first_phase)])
+
+    return Stream(build, network.config.n_channels, input_delay=encoder_stream(network, state).input_delay)
+
+
 def audio_latency(network: Rave, *streams: Stream) -> int:
     """Samples by which the audio of `autoencoder_stream`, or of both its halves, is late.
 
@@ -66,17 +84,15 @@ def audio_latency(network: Rave, *streams: Stream) -> int:
     return added + (network.pqmf.delay if both else 0)
 
 
-def encoder_form(
-    network: Rave, state: RaveState, start: int, *, quantize: bool = True, codes: bool = False
-) -> StreamingForm:
-    """The streaming form of `Rave.encode`; with `codes`, its output is the codes."""
+def encoder_form(network: Rave, state: RaveState, start: int, **options: bool) -> StreamingForm:
+    """The streaming form of `Rave.encode`; `options` are those of `Bottleneck.streaming_form`."""
     forms: list[StreamingForm] = []
     if network.spectrogram is not None:
         forms.append(network.spectrogram.streaming_form(start))
     elif network.config.encoder.input == "pqmf":
         forms.append(analysis_form(network.pqmf, start))
     start = forms[-1].next_start if forms else start
-    return SequenceForm([*forms, network.encoder.streaming_form(start, state.encoder, quantize=quantize, codes=codes)])
+    return SequenceForm([*forms, network.encoder.streaming_form(start, state.encoder, **options)])
 
 
 def decoder_form(network: Rave, state: RaveState, start: int, *, noise: bool = True) -> StreamingForm:

@@ -231,6 +231,12 @@ def _example_inputs(config: WaveGlowConfig, *, key: Any) -> tuple[tuple[Any, ...
     return (mel, jax.random.normal(noise_key, (16 * config.positions_per_frame, config.group))), {}
 
 
+def _prepared(network: Any) -> Any:
+    from jaxvoice.models.waveglow.network import precompute_inverses
+
+    return precompute_inverses(network)
+
+
 FAMILY = Family(
     name=NAME,
     config=WaveGlowConfig,
@@ -239,4 +245,5 @@ FAMILY = Family(
     pipeline="jaxvoice.pipelines:WaveGlowVocoder",
     layouts=(WaveGlowLayout(),),
     experiment="waveglow",
+    prepared=_prepared,
 )

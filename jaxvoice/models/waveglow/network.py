@@ -15,6 +15,7 @@ from jaxvoice.models.waveglow.config import WaveGlowConfig
 from jaxvoice.models.waveglow.layers import InvertibleConv1x1, WaveNet, at_least_float32
 from jaxvoice.models.waveglow.weights import inverse_matrix
 from jaxvoice.nn import ConvTranspose1d, Module, length_mask, masked, operation
+from jaxvoice.nn._kernels import computes_on_cpu
 
 
 class WaveGlowLatents(NamedTuple):
@@ -215,7 +216,7 @@ def _after(x: Array, condition: Array) -> Array:
     removes `lax.optimization_barrier`. There, the condition is multiplied by a one that depends on `x`: the product of
     two consecutive integers is even, which XLA does not know.
     """
-    if jax.default_backend() != "cpu" or x.size == 0:
+    if not computes_on_cpu() or x.size == 0:
         return lax.optimization_barrier((x, condition))[1]
     number = lax.bitcast_convert_type(lax.stop_gradient(x).reshape(-1)[0].astype(jnp.float32), jnp.int32)
     return condition * (1 - ((number * (number + 1)) & 1)).astype(condition.dtype)
