@@ -408,7 +408,9 @@ def _argument(array: Shaped[np.ndarray, "..."], example: Any) -> Any:
     array = np.asarray(array, example.dtype)
     if example.ndim < 2:
         return array.reshape(-1)
-    return _squeezed(array).swapaxes(-1, -2)
+    while array.ndim > example.ndim and array.shape[0] == 1:
+        array = array[0]
+    return array.swapaxes(-1, -2)
 
 
 def _channels_first(output: Any) -> Shaped[np.ndarray, "..."]:

@@ -435,3 +435,20 @@ def test_checkpoints_with_golden_weights_decode_to_golden_audio(name, tmp_path):
     noise = None if uniform is None or name == "v1" else jnp.asarray(2 * uniform - 1)
     decoded = eqx.filter_jit(lambda m, z: m.network.decode(z, m.state, noise=noise, inference=True)[0])(model, z)
     assert largest_error(channels_first(decoded), case["y"]) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_compare_runs_checkpoints_archives_and_models(tmp_path):
+    model = random_model()
+    arrays = arrays_of(model)
+    taps = taps_of(arrays)
+    import_model(run_of(tmp_path, model, SMALL), tmp_path / "model")
+    module = torch_modules.Model(SMALL, (taps.prototype, taps.padded), folded=True)
+    torch_modules.load(module, torch_modules.folded_arrays(arrays))
+    torch.jit.save(torch.jit.script(module), tmp_path / "model.ts")
+    checkpoints = tmp_path / "run" / "version_0" / "checkpoints" / "best.ckpt"
+    for file, layers in ((checkpoints, 80), (tmp_path / "model.ts", 50)):
+        found = jaxvoice.compare(file, tmp_path / "model")
+        assert found.diverging is None and len(found.layers) > layers and found.layers[-1].name == "output"
+        # A file also contains what the model does not need.
+        assert all(row.distance is None or row.distance.relative < 1e-5 for row in found.weights)
