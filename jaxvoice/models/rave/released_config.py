@@ -16,10 +16,19 @@ from jaxvoice.models.rave.config import (
     PQMFConfig,
     RaveConfig,
 )
-from jaxvoice.models.rave.released_layers import DecoderShape, EncoderShape, Shape, read_decoder, read_encoder
+from jaxvoice.models.rave.released_layers import (
+    DecoderShape,
+    EncoderShape,
+    Shape,
+    layers_of,
+    read_decoder,
+    read_encoder,
+)
+from jaxvoice.models.rave.weights import DECODER_NET, ENCODER_NET
 from jaxvoice.weights.gin_files import GinFile, GinReference
 
 _ATTENUATIONS = (100, 70, 80, 90, 110, 120, *range(30, 161))  # the usual ones first
+_DILATED = "aligned.branches.0.net.1"  # the dilated convolution of a residual block
 _BOTTLENECKS = {
     "VariationalEncoder": "variational",
     "WasserteinEncoder": "wasserstein",
@@ -45,21 +54,23 @@ def released_config(
     *,
     sample_rate: int | None = None,
     frame_length: int | None = None,
+    dilations: Mapping[str, int] | None = None,
 ) -> ReleasedConfig:
     """The configuration of the model whose tensors have `shapes`, by their names without a prefix.
 
     **Arguments:** `gin`, the `config.gin` of the run; `where`, the name of the weight file; `sample_rate`, that of an
-    export, if it is known; `frame_length`, the value of `target_size`.
+    export, if it is known; `frame_length`, the value of `target_size`; `dilations` of convolutions by name, which the
+    code of an export contains.
 
     **Raises:** `CheckpointError` if the tensors are not those of a RAVE, or contradict `gin`; `ConfigError` for
     settings in `gin` that this implementation does not have.
     """
-    return _Reader(shapes, gin, where).read(sample_rate, frame_length)
+    return _Reader(shapes, gin, where, dilations or {}).read(sample_rate, frame_length)
 
 
 class _Reader:
-    def __init__(self, shapes: Mapping[str, Shape], gin: GinFile | None, where: str):
-        self._shapes, self._gin, self._where = shapes, gin, where
+    def __init__(self, shapes: Mapping[str, Shape], gin: GinFile | None, where: str, dilations: Mapping[str, int]):
+        self._shapes, self._gin, self._where, self._known_dilations = shapes, gin, where, dilations
         self._encoder, self._decoder = read_encoder(shapes, where), read_decoder(shapes, where)
         self._assumed: list[str] = []
 
@@ -82,7 +93,7 @@ class _Reader:
                 kind,
                 encoder.capacity,
                 encoder.ratios,
-                self._dilations("EncoderV2", encoder.blocks) if encoder.version == "v2" else (),
+                self._dilations("EncoderV2", ENCODER_NET, encoder.blocks) if encoder.version == "v2" else (),
                 snake=encoder.snake,
                 adain=encoder.adain,
                 mel=mel,
@@ -92,7 +103,7 @@ class _Reader:
                 output,
                 decoder.capacity,
                 ratios,
-                self._dilations("GeneratorV2", decoder.blocks[::-1]) if decoder.version == "v2" else (),
+                self._dilations("GeneratorV2", DECODER_NET, decoder.blocks)[::-1] if decoder.version == "v2" else (),
                 snake=decoder.snake,
                 adain=decoder.adain,
                 amplitude_modulation=modulation or decoder.version == "v1",
@@ -107,7 +118,7 @@ class _Reader:
             self._padding(),
         )
         if self._gin is None:
-            self._assumed += ["the dilations of the residual blocks", "centered padding"]
+            self._assumed.append("centered padding")
         return ReleasedConfig(config, self._assumed)
 
     def _bottleneck(self) -> BottleneckConfig:
@@ -230,15 +241,23 @@ class _Reader:
             if given is not None and given != value and not (name == "n_channels" and given == 0):
                 raise self._conflict(f"{owner}.{name}", given, value)
 
-    def _dilations(self, owner: str, blocks: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    def _dilations(self, owner: str, net: str, blocks: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        """The dilations of the residual blocks of each stage, in the order of the file."""
         given = self._gin_value(owner, "dilations")
         if given is not None:
-            if not isinstance(given, list):
-                raise self._conflict(f"{owner}.dilations", given, "a list")
-            stages = given if any(isinstance(stage, list) for stage in given) else [given] * len(blocks)
-            if [len(stage) for stage in stages if isinstance(stage, list)] != list(blocks):
+            stages = given if isinstance(given, list) and any(isinstance(stage, list) for stage in given) else None
+            stages = [given] * len(blocks) if stages is None else stages[:: -1 if net == DECODER_NET else 1]
+            if [len(stage) if isinstance(stage, list) else None for stage in stages] != list(blocks):
                 raise self._conflict(f"{owner}.dilations", given, f"lists of {list(blocks)}")
             return tuple(tuple(stage) for stage in stages)
+        names = (
+            f"{net}.{layer.index}.{_DILATED}" for layer in layers_of(self._shapes, net) if layer.kind == "residual"
+        )
+        known = [self._known_dilations.get(name) for name in names]
+        if known and all(known):
+            values = iter(known)
+            return tuple(tuple(next(values) or 1 for _ in range(count)) for count in blocks)
+        self._assumed.append(f"the dilations of the residual blocks of {owner}: powers of 3")
         return tuple(tuple(3**i for i in range(count)) for count in blocks)
 
     def _discriminators(self) -> DiscriminatorConfig:

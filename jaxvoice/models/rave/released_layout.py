@@ -200,6 +200,7 @@ def _config(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]], prefi
         checkpoint.name,
         sample_rate=_export_rate(archive),
         frame_length=_frame_length(archive, prefix),
+        dilations=_dilations(archive, prefix) if gin is None else None,
     )
     return found.config, found.assumed
 
@@ -211,6 +212,24 @@ def _export_rate(archive: Archive) -> int | None:
     scalars = (name for name in _RATES if name in infos and infos[name].size == 1)
     rates += [int(archive.tensors[name].reshape(())) for name in scalars]
     return next((rate for rate in rates if rate > 0), None)
+
+
+def _dilations(archive: Archive, prefix: str) -> dict[str, int]:
+    """The dilations of convolutions in the code of an export, by their names without prefix; empty for other files."""
+    if not getattr(archive, "code", None):
+        return {}
+    from jaxvoice.torchscript.layers import read_layers
+
+    try:
+        layers = read_layers(archive)
+    except CheckpointError:  # without the dilations, the usual ones are assumed, which the report states
+        return {}
+    found = {}
+    for name, layer in layers.items():
+        dilation = layer.settings.get("dilation")
+        if name.startswith(prefix) and isinstance(dilation, tuple) and len(dilation) == 1 and type(dilation[0]) is int:
+            found[name.removeprefix(prefix)] = dilation[0]
+    return found
 
 
 def _frame_length(archive: Archive, prefix: str) -> int | None:

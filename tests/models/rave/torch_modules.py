@@ -39,21 +39,18 @@ class Conv(nn.Module):
         return functional.conv1d(x, self.kernel(), None, self.stride, 0, self.dilation)
 
 
-class FoldedConv(nn.Module):
-    """A convolution without a norm, which can be scripted."""
+class FoldedConv(nn.Conv1d):
+    """A convolution without a norm, which can be scripted. Its stride and its dilation are constants of the code."""
 
     def __init__(self, outputs: int, inputs: int, taps: int, *, stride=1, dilation=1, causal=False, norm=False):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(outputs, inputs, taps))
+        super().__init__(inputs, outputs, taps, stride, dilation=dilation, bias=False)
         reach = (taps - 1) * dilation
         self.left: int = reach if causal else reach // 2
         self.right: int = reach - self.left
-        self.stride: int = stride
-        self.dilation: int = dilation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = functional.pad(x, [self.left, self.right])
-        return functional.conv1d(x, self.weight, None, self.stride, 0, self.dilation)
+        return functional.conv1d(x, self.weight, None, self.stride, [0], self.dilation)
 
 
 class Up(nn.Module):
