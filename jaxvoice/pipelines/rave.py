@@ -1,37 +1,26 @@
 """RAVE as a pipeline: audio to latents, latents to audio, and audio through the latents of a model."""
 
-import math
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray, Shaped
+from jaxtyping import Float32, PRNGKeyArray, Shaped
 
 from jaxvoice.config import differences, format_value
 from jaxvoice.data.audio import Audio, read_channels
-from jaxvoice.dsp.framing import bucket_size, plan_windows
 from jaxvoice.dsp.resampling import resample
 from jaxvoice.errors import AudioError, ConfigError, ShapeError
 from jaxvoice.models.rave.config import RaveConfig
 from jaxvoice.models.rave.family import FAMILY
-from jaxvoice.models.rave.generators import GeneratorState, RecurrentLayer
+from jaxvoice.models.rave.generators import GeneratorState
+from jaxvoice.models.rave.inference import RaveInference
 from jaxvoice.models.rave.latent_pca import LatentPCA
-from jaxvoice.models.rave.layers import AdaINState, NetState
-from jaxvoice.models.rave.network import RaveState
-from jaxvoice.models.rave.receptive_fields import (
-    ReceptiveField,
-    encoder_receptive_field,
-    generator_receptive_field,
-    receptive_field,
-)
+from jaxvoice.models.rave.receptive_fields import ReceptiveField, receptive_field
 from jaxvoice.models.rave.streaming import audio_latency, autoencoder_stream
-from jaxvoice.models.rave.trained import TrainedRave, fold_batch_norm
-from jaxvoice.nn import freeze
+from jaxvoice.models.rave.trained import TrainedRave
 from jaxvoice.pipelines.argument_checks import check_seed
 from jaxvoice.pipelines.rave_session import RaveSession
 from jaxvoice.pipelines.recordings import recording_rate
@@ -39,7 +28,7 @@ from jaxvoice.pipelines.sources import find_model_folder, print_notices
 
 RaveLatents = Shaped[np.ndarray, "*channels latents frames"]
 """Latents in float32, or the codes of a model that quantises in int32."""
-_LATENTS, _PADDING, _COMPONENTS, _NOISE = range(4)  # the uses of random numbers, each with its own key
+_LATENTS, _PADDING, _NOISE = range(3)  # the uses of random numbers, each with its own key
 
 
 class Rave:
@@ -53,7 +42,7 @@ class Rave:
     Without `latent_size` and `fidelity`, `encode` returns all latents of the model. With one of them, it returns the
     first principal components of the latents, as exports of the release do, and `decode` takes these.
 
-    **Attributes:** `network` and `state` of the model; `config`.
+    **Attributes:** `network` and `state` of the model, `config`, and `window` in frames.
     """
 
     def __init__(
@@ -85,17 +74,8 @@ class Rave:
                 "Pass the configuration that the network was built from."
             )
         self.network, self.state, self.config, self.window = model.network, model.state, config, window
-        folded = fold_batch_norm(TrainedRave(model.network, _still(model.state)))
-        self._still_state = folded.state
-        self._recurrent, self._model = _without_recurrence(TrainedRave(freeze(folded.network), folded.state))
+        self._inference = RaveInference(model, window)
         self._components = self._checked_size(latent_size, fidelity)
-        least = 1 + max(sum(self._encoder_context), sum(self._decoder_context))
-        whole = isinstance(window, int | np.integer) and not isinstance(window, bool)
-        if not whole or window < least:
-            raise ConfigError(
-                f"window is {format_value(window)} frames; it should be a whole number of at least {least}, one more "
-                "than the receptive field."
-            )
 
     @classmethod
     def load(
@@ -256,10 +236,9 @@ class Rave:
                 f"channels is {channels}; it should be "
                 + ("1, because the model itself has several channels." if self.channels > 1 else "at least 1.")
             )
-        network = self._model.network if self._recurrent is None else freeze(self.network)
         return RaveSession(
-            network,
-            self._still_state,
+            self._inference.network,
+            self._inference.state,
             pca=None if self._components is None else self.pca,
             latent_size=self.latent_size,
             quantizes=self.quantizes,
@@ -307,16 +286,9 @@ class Rave:
 
     def _encode(self, samples: Float32[np.ndarray, "*channels samples"], key: PRNGKeyArray | None) -> RaveLatents:
         """Latents `(rows, latent_size, frames)`; a row is a channel, or all channels of a model of several."""
-        channels, hop = samples.reshape(-1, samples.shape[-1]), self.hop_length
+        channels = samples.reshape(-1, samples.shape[-1])
         rows = channels[..., None] if self.channels == 1 else channels.T[None]
-        rows = np.pad(rows, ((0, 0), (0, max(-rows.shape[1] % hop, self._shortest - rows.shape[1])), (0, 0)))
-        frames = -(-samples.shape[-1] // hop)
-        parts = []
-        for part in plan_windows(rows.shape[1] // hop, self.window, self._encoder_context, (0, frames)):
-            audio = rows[:, part.start * hop : part.stop * hop]
-            z = _encode(self._model, jnp.asarray(audio), key, jnp.int32(part.start), quantize=self.quantizes)
-            parts.append(np.asarray(z)[:, part.keep_from - part.start : part.keep_to - part.start])
-        z = np.concatenate(parts, 1)
+        z = self._inference.encode(rows, key=key, quantize=self.quantizes)
         if self._components is not None:
             z = (z - np.asarray(self.pca.mean)) @ np.asarray(self.pca.components)[: self._components].T
         return z.swapaxes(1, 2)
@@ -324,39 +296,9 @@ class Rave:
     def _decode(
         self, latents: Shaped[np.ndarray, "rows frames latents"], key: PRNGKeyArray | None, seed: int | None
     ) -> Float32[np.ndarray, "rows samples channels"]:
-        rows, frames, _ = latents.shape
-        size = bucket_size(frames, max(frames, 2**20))
-        padded = np.pad(latents, ((0, 0), (0, size - frames), (0, 0)))
-        restores = self._components is not None and latents.shape[-1] == self._components
-        pca = self.pca if restores and not np.issubdtype(latents.dtype, np.integer) else None
-        z = np.asarray(_decoder_input(self._model, self._recurrent, pca, jnp.asarray(padded), key))[:, :frames]
+        restores = self._components == latents.shape[-1] and not np.issubdtype(latents.dtype, np.integer)
         noise_key = _key(0 if seed is None else seed, _NOISE) if self._has_noise else None
-        hop = self.hop_length
-        audio = np.empty((rows, frames * hop, self.channels), np.float32)
-        for part in plan_windows(frames, self.window, self._decoder_context):
-            inside = jnp.asarray(z[:, part.start : part.stop])
-            found = np.asarray(_decode(self._model, inside, noise_key, jnp.int32(part.start)))
-            kept = slice((part.keep_from - part.start) * hop, (part.keep_to - part.start) * hop)
-            audio[:, part.keep_from * hop : part.keep_to * hop] = found[:, kept]
-        return audio
-
-    @cached_property
-    def _encoder_context(self) -> tuple[int, int]:
-        """The frames before and after a frame of latents on whose samples it depends."""
-        field, hop = encoder_receptive_field(self.config), self.hop_length
-        return max(0, -(-field.left // hop)), max(0, (field.right - 1) // hop)
-
-    @cached_property
-    def _decoder_context(self) -> tuple[int, int]:
-        """The frames before and after a frame on which its samples depend."""
-        field = generator_receptive_field(self.config)
-        return max(0, field.left), max(0, field.right - 1)
-
-    @property
-    def _shortest(self) -> int:
-        """The fewest samples that the encoder reads: a mel spectrogram continues the ends by reflection."""
-        encoder, hop = self.config.encoder, self.hop_length
-        return 0 if encoder.input != "mel" else hop * -(-(encoder.mel.n_fft // 2 + 1) // hop)
+        return self._inference.decode(latents, self.pca if restores else None, key=key, noise_key=noise_key)
 
     @cached_property
     def _has_noise(self) -> bool:
@@ -430,30 +372,6 @@ class Rave:
         return int(size)
 
 
-def _still(state: RaveState) -> RaveState:
-    """`state` with which adaptive instance norms do not measure statistics, so that windows do not affect results."""
-
-    def still(state: Any) -> Any:
-        return replace(state, learn_x=jnp.zeros(1), learn_y=jnp.zeros(1)) if isinstance(state, AdaINState) else state
-
-    return jax.tree.map(still, state, is_leaf=lambda node: isinstance(node, AdaINState))
-
-
-def _without_recurrence(model: TrainedRave) -> tuple[RecurrentLayer | None, TrainedRave]:
-    """The recurrent layer at the start of the generator, if there is one, and the model without it.
-
-    A recurrent layer depends on all earlier frames, so it is not computed in windows.
-    """
-    decoder, state = model.network.decoder, model.state.decoder
-    first, *rest = decoder.net
-    if not isinstance(first, RecurrentLayer):
-        return None, model
-    model = eqx.tree_at(lambda m: m.network.decoder.net, model, rest)
-    if isinstance(state, NetState):
-        model = eqx.tree_at(lambda m: m.state.decoder.net, model, state.net[1:], is_leaf=lambda node: node is None)
-    return first, model
-
-
 def _validated_audio(audio: Any) -> Float32[np.ndarray, "*channels samples"]:
     """`audio` as float32; raises `AudioError` for another shape, integers, NaN, infinity or no samples."""
     samples = np.asarray(audio)
@@ -483,97 +401,3 @@ def _key(seed: int | None, use: int) -> PRNGKeyArray | None:
         return None
     check_seed(seed)
     return jax.random.fold_in(jax.random.key(int(seed)), use)
-
-
-def _each_frame(key: PRNGKeyArray, rows: int, first: Int[Array, ""], frames: int, draw: Any) -> Array:
-    """`draw(key)` for each row and frame, `(rows, frames, ...)`.
-
-    The key of a frame depends on its number in the recording only, so that the result does not depend on windows.
-    """
-
-    def at(row: Array, frame: Array) -> Array:
-        return draw(jax.random.fold_in(jax.random.fold_in(key, row), frame))
-
-    numbers = first + jnp.arange(frames, dtype=jnp.int32)
-    return jax.vmap(lambda row: jax.vmap(lambda frame: at(row, frame))(numbers))(jnp.arange(rows, dtype=jnp.int32))
-
-
-@eqx.filter_jit
-def _encode(
-    model: TrainedRave,
-    audio: Float[Array, "rows samples channels"],
-    key: PRNGKeyArray | None,
-    first: Int[Array, ""],
-    *,
-    quantize: bool,
-) -> Shaped[Array, "rows frames latents"]:
-    """The latents, or codes, of audio that starts at the frame `first` of a recording."""
-    network, config = model.network, model.network.config.bottleneck
-    noise = None
-    if key is not None:
-        frames = audio.shape[1] // network.config.hop_length
-        shapes = network.encoder.noise_shapes((len(audio), frames, config.encoder_channels))
-        noise = [
-            _each_frame(
-                jax.random.fold_in(key, i),
-                len(audio),
-                first,
-                frames,
-                lambda key, shape=shape: jax.random.normal(key, shape[2:]),
-            )
-            for i, shape in enumerate(shapes)
-        ]
-    latents, _ = network.encode(audio, model.state, noise=noise, quantize=quantize, inference=True)
-    return latents.z[..., : config.latent_size] if latents.codes is None else latents.codes
-
-
-@eqx.filter_jit
-def _decoder_input(
-    model: TrainedRave,
-    recurrent: RecurrentLayer | None,
-    pca: LatentPCA | None,
-    latents: Shaped[Array, "rows frames latents"],
-    key: PRNGKeyArray | None,
-) -> Float[Array, "rows frames channels"]:
-    """The input of the convolutions of the generator for latents, codes, or principal components of latents."""
-    network, config = model.network, model.network.config.bottleneck
-    rows, frames, size = latents.shape
-    first, z = jnp.int32(0), latents
-    if jnp.issubdtype(latents.dtype, jnp.integer):
-        assert network.encoder.rvq is not None and model.state.encoder.rvq is not None
-        z = network.encoder.rvq.decode(latents, model.state.encoder.rvq)
-    elif pca is not None:
-        missing = config.latent_size - size
-        rest = jnp.zeros((rows, frames, missing))
-        if key is not None and missing:
-            own = jax.random.fold_in(key, _COMPONENTS)
-            rest = _each_frame(own, rows, first, frames, lambda key: jax.random.normal(key, (missing,)))
-        z = pca.restore(jnp.concatenate([latents, rest], -1))
-    if config.noise_channels:
-        appended = jnp.zeros((rows, frames, config.noise_channels))
-        if key is not None:
-            appended = _each_frame(
-                key, rows, first, frames, lambda key: jax.random.normal(key, (config.noise_channels,))
-            )
-        z = jnp.concatenate([z, appended], -1)
-    return z if recurrent is None else recurrent(z)
-
-
-@eqx.filter_jit
-def _decode(
-    model: TrainedRave,
-    z: Float[Array, "rows frames channels"],
-    noise_key: PRNGKeyArray | None,
-    first: Int[Array, ""],
-) -> Float[Array, "rows samples channels"]:
-    """The audio of the result of `_decoder_input`, which starts at the frame `first` of a recording."""
-    config = model.network.config
-    noise = None
-    if noise_key is not None and config.generator.noise is not None:
-        rows, frames, _ = z.shape
-        length, outputs = config.generator.noise.frame_length, config.generator_outputs
-        per_frame = (math.prod(config.generator.ratios) // length, outputs, length)
-        noise = _each_frame(
-            noise_key, rows, first, frames, lambda key: jax.random.uniform(key, per_frame, minval=-1, maxval=1)
-        ).reshape(rows, -1, outputs, length)
-    return model.network.decode(z, model.state, noise=noise, inference=True)[0]

@@ -12,6 +12,7 @@ from jax import numpy as jnp
 import jaxvoice
 from jaxvoice.errors import AudioError, ConfigError, ShapeError
 from jaxvoice.models.rave import BottleneckConfig, LatentPCA, NoiseConfig, TrainedRave, fold_batch_norm, preset
+from jaxvoice.models.rave.inference import RaveInference
 from jaxvoice.pipelines import Rave
 from tests.models.rave.released import config_of, largest_error, load, with_capacity
 from tests.models.rave.small import CONFIGS, SMALL, random_model
@@ -285,7 +286,8 @@ def test_windows_change_the_result_by_rounding_only(name):
     whole = Rave(model, config, window=4096)
     with pytest.raises(ConfigError, match=r"window is 0 frames; it should be a whole number of at least [0-9]+, one"):
         Rave(model, config, window=0)
-    least = 1 + max(sum(whole._encoder_context), sum(whole._decoder_context))
+    inference = RaveInference(model, 4096)
+    least = 1 + max(sum(inference.encoder_context), sum(inference.decoder_context))
     windowed = Rave(model, config, window=least + 2)
     audio = np.random.default_rng(0).uniform(-0.5, 0.5, (2, (4 * least + 5) * config.hop_length - 3))
     audio = audio.astype(np.float32)
