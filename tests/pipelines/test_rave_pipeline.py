@@ -19,6 +19,8 @@ from tests.models.rave.small import CONFIGS, SMALL, random_model
 from tests.reference import golden
 
 RATE = SMALL.sample_rate
+SLOW = ("raw output", "noise", "wasserstein", "v3")
+"""Models whose parts the others have too."""
 HOP = SMALL.hop_length
 
 
@@ -49,6 +51,7 @@ def audio():
     return np.random.default_rng(0).uniform(-0.5, 0.5, 10 * HOP - 3).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_decoded_audio_equals_the_release():
     case = golden.case("rave/v2_nopqmf")
     config = config_of("v2_nopqmf")
@@ -277,7 +280,9 @@ def test_invalid_sizes_of_principal_components_raise_an_error():
         rave.encode(np.zeros(9, np.float32), RATE, seed="a")
 
 
-@pytest.mark.parametrize("name", ["v2", "v1", "raw output", "noise", "gru", "mel", "wasserstein"])
+@pytest.mark.parametrize(
+    "name", ["v2", "v1", "gru", "mel", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
 def test_windows_change_the_result_by_rounding_only(name):
     config = CONFIGS[name]
     model = random_model(config)

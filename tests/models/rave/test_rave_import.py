@@ -209,7 +209,7 @@ def test_exports_load_strictly_into_torch_and_compute_the_same(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
-@pytest.mark.parametrize("name", ["other dilations", "raw output"])
+@pytest.mark.parametrize("name", ["other dilations", pytest.param("raw output", marks=pytest.mark.slow)])
 def test_archive_and_its_import_compute_the_same(name, tmp_path):
     changed = with_parts(encoder={"dilations": ((2, 5), (4,))}, generator={"dilations": ((3, 2), (7,))})
     config = CONFIGS.get(name, changed)
@@ -416,7 +416,9 @@ def test_config_of_a_whole_preset_follows_from_shapes():
         assert isinstance(found, RaveConfig)
 
 
-@pytest.mark.parametrize("name", ["v1", "v2_nopqmf_snake", "v2_small"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in ("v1", "v2_nopqmf_snake", "v2_small")]
+)
 def test_checkpoints_with_golden_weights_decode_to_golden_audio(name, tmp_path):
     case, config = golden.case(f"rave/{name}"), config_of(name)
     arrays = dict(case.state_dict()) | {n: np.asarray(size, np.int64) for n, size in target_sizes(config).items()}
@@ -439,6 +441,7 @@ def test_checkpoints_with_golden_weights_decode_to_golden_audio(name, tmp_path):
     assert largest_error(channels_first(decoded), case["y"]) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_compare_runs_checkpoints_archives_and_models(tmp_path):
     model = random_model()
