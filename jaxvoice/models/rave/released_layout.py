@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxvoice.config import from_dict
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, ImportOptions, ImportPlan, plan_weights
-from jaxvoice.models.rave.config import PRESETS, RaveConfig
+from jaxvoice.models.rave.config import PRESETS, RaveConfig, preset
 from jaxvoice.models.rave.released_config import released_config
 from jaxvoice.models.rave.released_layers import EMA, is_earlier_version, layers_of, main_prefixes
 from jaxvoice.models.rave.weights import (
@@ -37,6 +38,7 @@ from jaxvoice.weights.schemas import migrate
 
 _LICENCE = "released weights of RAVE: CC BY-NC 4.0, not for commercial use; own ones: ask whoever trained them"
 _FOLDERS = 3  # config.gin is in the folder of the checkpoint, or up to so many above
+_ADD_ONS = ("snake", "noise", "adain", "causal", "wasserstein", "spherical")
 _RATES = ("sampling_rate", "sample_rate", "sr")
 
 
@@ -296,9 +298,15 @@ def _initial(config: RaveConfig) -> Any:
 
 
 def _version(config: RaveConfig) -> str:
-    """The name of the preset, or the sizes of the model."""
-    for name, preset in PRESETS.items():
-        same = replace(preset, sample_rate=config.sample_rate, discriminators=config.discriminators)
-        if same == config:
-            return name
+    """The name of the preset with its additions, or the sizes of the model."""
+    for count in range(3):
+        for add_ons in combinations(_ADD_ONS, count):
+            for name in PRESETS:
+                try:
+                    known = preset(name, *add_ons)
+                except ConfigError:  # v1 has no snake and adain
+                    continue
+                same = {part: getattr(config, part) for part in ("sample_rate", "n_channels", "discriminators")}
+                if replace(known, **same) == config:
+                    return " with ".join([name, *([" and ".join(add_ons)] if add_ons else [])])
     return f"{config.encoder.version} of capacity {config.encoder.capacity}, {config.bottleneck.kind}"

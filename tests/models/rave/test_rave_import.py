@@ -18,6 +18,7 @@ from jaxvoice.models.rave import (
     RaveConfig,
     preset,
 )
+from jaxvoice.models.rave.released_layout import _version
 from jaxvoice.models.rave.weights import FilterTaps, rave_dtypes, rave_shapes, target_sizes
 from jaxvoice.pipelines import export_model, import_model
 from jaxvoice.torchscript import function
@@ -457,3 +458,18 @@ def test_compare_runs_checkpoints_archives_and_models(tmp_path):
         assert found.diverging is None and len(found.layers) > layers and found.layers[-1].name == "output"
         # A file also contains what the model does not need.
         assert all(row.distance is None or row.distance.relative < 1e-5 for row in found.weights)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "version"),
+    [
+        (("v2",), "v2"),
+        (("v2_nopqmf", "snake"), "v2_nopqmf with snake"),
+        (("v2", "noise", "snake"), "v2 with snake and noise"),
+        (("v2", "wasserstein"), "wasserstein"),
+    ],
+)
+def test_version_names_the_preset_and_its_additions(arguments, version):
+    config = dataclasses.replace(preset(*arguments), sample_rate=48000)
+    assert _version(config) == version
+    assert _version(SMALL) == "v2 of capacity 4, variational"
