@@ -9,7 +9,7 @@ import pytest
 from jaxvoice.errors import AudioError, ConfigError, ShapeError
 from jaxvoice.models.rave import FAMILY, BottleneckConfig, NoiseConfig
 from jaxvoice.pipelines import Rave
-from tests.models.rave.small import SMALL
+from tests.models.rave.small import CONFIGS, SMALL
 from tests.pipelines.test_rave_pipeline import pipeline, with_pca
 
 HOP = SMALL.hop_length
@@ -41,6 +41,7 @@ def assert_equals_the_pipeline(rave: Rave, audio: np.ndarray, frames: list[int],
         return session
     decoded = np.concatenate([session.decode(block) for block in latents], -1)
     delay = session.decoder_delay
+    assert delay < decoded.shape[-1] - HOP
     assert decoded.shape == audio.shape and not np.any(decoded[..., :delay])
     whole = rave.decode(found)
     np.testing.assert_allclose(decoded[..., delay:], whole[..., : decoded.shape[-1] - delay], rtol=0, atol=1e-5)
@@ -61,6 +62,19 @@ def test_session_equals_the_pipeline(audio):
     tail = session.finish()
     assert tail.size >= session.latency and tail.size % HOP == 0
     assert_equals_the_pipeline(pipeline(), audio, [4, 8], channels=2)
+
+
+@pytest.mark.parametrize("name", ["v1", "gru", "mel"])
+def test_session_of_other_networks(name, audio):
+    """Batch norms of v1 are folded into convolutions, which then have biases; a GRU depends on all earlier frames."""
+    model = FAMILY.build(CONFIGS[name], key=jax.random.key(0))
+    statistics = jax.tree.map(
+        lambda leaf: np.abs(np.random.default_rng(0).normal(0.5, 0.3, leaf.shape)).astype(leaf.dtype),
+        model.state.encoder.encoder,
+    )
+    encoder = dataclasses.replace(model.state.encoder, encoder=statistics)
+    model = dataclasses.replace(model, state=dataclasses.replace(model.state, encoder=encoder))
+    assert_equals_the_pipeline(Rave(model, CONFIGS[name]), np.tile(audio[0], 3), [12, 24])
 
 
 def test_session_of_principal_components_and_of_several_channels(audio):

@@ -78,10 +78,8 @@ def audio_latency(network: Rave, *streams: Stream) -> int:
 
     The delay of the filter bank, which audio also has offline, is included.
     """
-    config = network.config
-    both = config.generator.output == config.encoder.input == "pqmf"
     added = sum(stream.input_delay + (stream.output_delay if stream.ratio >= 1 else 0) for stream in streams)
-    return added + (network.pqmf.delay if both else 0)
+    return added + (network.pqmf.delay if network.config.generator.output == "pqmf" else 0)
 
 
 def encoder_form(network: Rave, state: RaveState, start: int, **options: bool) -> StreamingForm:
