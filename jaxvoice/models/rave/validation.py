@@ -33,7 +33,7 @@ METRICS = MappingProxyType(
     }
 )
 """Metrics of validations; `spectral_distance` selects the best model, and lower is better."""
-_SHARES = (80, 90, 95, 99)
+_SHARES, _SAMPLE_SECONDS = (80, 90, 95, 99), 6.0
 
 
 class _Window(NamedTuple):
@@ -59,7 +59,7 @@ class Validation:
     - `config`: the training configuration.
     - `augmentation`: the changes of training; validations normalise and differentiate the recordings as training does.
     - `windows`: the largest number of windows.
-    - `samples`: number of recordings whose reconstruction is written as a sample.
+    - `samples`: number of recordings, evenly spaced, whose first seconds are written as a sample.
 
     **Raises:** `DataError` if all windows are silent.
     """
@@ -73,10 +73,11 @@ class Validation:
         windows: int = 64,
         samples: int = 4,
     ):
-        self.config, self._samples = config, samples
+        self.config = config
         self._augmentation = augmentation or AugmentationConfig()
         self.held_out: dict[str, Any] = {**describe_held_out(store), "windows": windows}
         self._windows = list(self._chosen(store, windows))
+        self._pieces = list(self._heard_pieces(store, samples))
         if not self._windows:
             raise DataError("All held-out recordings are silent; hold out others, or none (--validation 0).")
         self._fitted: tuple[int, LatentPCA | None] | None = None  # of the last step
@@ -96,18 +97,28 @@ class Validation:
         places = [place for place in places if self._sounds(store, *place)]
         step = max(1.0, len(places) / most)
         for number in range(min(most, len(places))):
-            row, start = places[int(number * step)]
-            audio = self._audio(store, row, start)
-            frames = -(-audio.shape[1] // self.config.model.hop_length)
-            padded = np.pad(audio, ((0, 0), (0, size - audio.shape[1]))).T
-            # Several windows of a recording have different names.
-            seconds = start / self.config.model.sample_rate
-            name = store.corpus.utterances[row].id + (f" {seconds:.1f} s" if start else "")
-            yield _Window(name, np.ascontiguousarray(padded, np.float32), frames)
+            yield self._window(store, *places[int(number * step)], size)
 
-    def _audio(self, store: Store, row: int, start: int) -> Float32[np.ndarray, "channels samples"]:
-        """A window as training crops are changed, without random changes."""
-        audio = store["audio"][row][..., start : start + self.config.segment_size] * store["gain"][row]
+    def _heard_pieces(self, store: Store, most: int) -> Iterator[_Window]:
+        """The first seconds of some recordings, padded to one length."""
+        config = self.config
+        size = -(-round(_SAMPLE_SECONDS * config.model.sample_rate) // config.segment_size) * config.segment_size
+        rows = [row for row in range(len(store)) if self._sounds(store, row, 0)]
+        longest = max((int(store.lengths("audio")[row]) for row in rows), default=1)
+        size = min(size, -(-longest // config.segment_size) * config.segment_size)
+        for number in range(min(most, len(rows))):
+            row = rows[int(number * max(1.0, len(rows) / most))]
+            yield self._window(store, row, 0, size)
+
+    def _window(self, store: Store, row: int, start: int, size: int) -> _Window:
+        audio = self._audio(store, row, start, size)
+        frames = -(-audio.shape[1] // self.config.model.hop_length)
+        padded = np.pad(audio, ((0, 0), (0, size - audio.shape[1]))).T
+        return _Window(store.corpus.utterances[row].id, np.ascontiguousarray(padded, np.float32), frames)
+
+    def _audio(self, store: Store, row: int, start: int, size: int) -> Float32[np.ndarray, "channels samples"]:
+        """A part of a recording as training crops are changed, without random changes."""
+        audio = store["audio"][row][..., start : start + size] * store["gain"][row]
         audio = audio.reshape(-1, audio.shape[-1]).astype(np.float32)
         audio = normalize(audio) if self._augmentation.normalize else audio
         return differentiate(audio) if self._augmentation.derivative else audio
@@ -118,21 +129,25 @@ class Validation:
         return bool(deviation * store["gain"][row] >= SILENCE)
 
     def __call__(self, network: Rave, state: RaveState, kind: StepKind, *, step: int) -> ValidationResult:
-        """The metrics `METRICS`, and samples of the first windows with their mel spectrograms.
+        """The metrics `METRICS`, and samples with their mel spectrograms.
 
         **Arguments:** `kind`, that of the last training step: noise is added, and latents are quantised, as in that
         step; `step`, the number of steps.
         """
         noisy = kind.adversarial or self.config.model.generator.version == "v2"
-        distances, samples, means = [], [], []
+        distances, means = [], []
+
+        def reconstruct(window: _Window, number: int) -> tuple[Array, Array, Array]:
+            audio, key = jnp.asarray(window.audio), jax.random.key(number)
+            return _reconstruct(self.config, network, state, audio, key, noisy, kind.quantize)
+
         for number, window in enumerate(self._windows):
-            made, z, distance = _reconstruct(
-                self.config, network, state, jnp.asarray(window.audio), jax.random.key(number), noisy, kind.quantize
-            )
+            _, z, distance = reconstruct(window, number)
             distances.append(float(distance))
-            means.append(np.asarray(z)[: window.frames])
-            if number < self._samples:
-                samples.append(self._sample(window, np.asarray(made)))
+            means.append(z)
+        samples = [
+            self._sample(piece, np.asarray(reconstruct(piece, number)[0])) for number, piece in enumerate(self._pieces)
+        ]
         metrics, pca = {"spectral_distance": float(np.mean(distances))}, self._components(means, step)
         if pca is not None:
             metrics |= {f"latents_{share}": float(pca.size_for(share / 100)) for share in _SHARES}
