@@ -58,6 +58,12 @@ PRESETS = ("tiny", *rave.PRESETS)
 FEW_RECORDINGS = 20
 """Corpora with fewer recordings are divided into pieces before some are held out."""
 
+AUGMENTATIONS = {
+    "v2_nopqmf": AugmentationConfig(compress_probability=0.5, compress_range=(-60.0, -10.0)),
+    "v2_with_augs": AugmentationConfig(mute_probability=0.1, compress_probability=0.8, gain_probability=0.5),
+}
+"""The random changes of configurations that have others than those of all."""
+
 
 @dataclass(frozen=True)
 class Experiment(common.Experiment):
@@ -126,7 +132,6 @@ def default_experiment(preset: str) -> Experiment:
         devices = jax.device_count()
         batch_size = devices * -(-4 // devices)  # 4, or more if there are more devices
         return Experiment(preset=preset, batch_size=batch_size, crops_per_clip=8, training=tiny_training(), loop=loop)
-    compression = {"compress_probability": 0.5, "compress_range": (-60.0, -10.0)} if preset == "v2_nopqmf" else {}
     loop = Loop(
         steps=6_000_000,
         minutes=24 * 60.0,
@@ -138,7 +143,7 @@ def default_experiment(preset: str) -> Experiment:
     return Experiment(
         preset=preset,
         workers=8,
-        augmentation=AugmentationConfig(**compression),
+        augmentation=AUGMENTATIONS.get(preset, AugmentationConfig()),
         training=training_preset(preset),
         loop=loop,
     )

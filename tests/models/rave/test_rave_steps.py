@@ -17,6 +17,7 @@ from experiments.benchmarks.torch_hifigan import arrays_of
 from jaxvoice.data import AudioBatch
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.rave import (
+    PRESETS,
     BottleneckConfig,
     DiscriminatorConfig,
     EncoderConfig,
@@ -348,6 +349,12 @@ def test_presets_have_the_settings_of_the_release(name, expected):
     found = (duration, config.update_discriminator_every, first, float(beta(10**6)), config.weights.feature_matching)
     np.testing.assert_allclose(found, expected[:5], rtol=1e-6)
     assert config.crop_to_valid == expected[5] and config.generator_optimizer.decay_steps == duration
+
+
+def test_every_preset_can_be_trained():
+    for name in PRESETS:
+        config = training_preset(name)
+        assert config.model == PRESETS[name] and config.compared_frames > 1024
 
 
 def test_add_ons_change_the_training():
