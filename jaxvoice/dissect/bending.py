@@ -257,7 +257,12 @@ def _read_operation(table: Any, where: str) -> Any:
 
 
 def bend_weights(
-    model: Any, config: BendingConfig | Sequence[Bend], controls: Controls | None = None, sources: Sources | None = None
+    model: Any,
+    config: BendingConfig | Sequence[Bend],
+    controls: Controls | None = None,
+    sources: Sources | None = None,
+    *,
+    merged: Sequence[str] = (),
 ) -> Any:
     """A copy of `model` whose weights are changed by the rules; `model` itself is not changed.
 
@@ -269,7 +274,7 @@ def bend_weights(
     activation; the errors of `bend`.
     """
     config, model = _config(config), _on_device(model)
-    arrays = named_arrays(model)
+    arrays = named_arrays(model, merged=merged)
     bent, matched = _bent_arrays(arrays, config, config.values(controls), sources)
     for i, rule in enumerate(config.rules):
         for pattern in rule.names:
@@ -279,7 +284,11 @@ def bend_weights(
 
 
 def bend(
-    function: Callable[..., Any], config: BendingConfig | Sequence[Bend], *, aliases: Aliases | None = None
+    function: Callable[..., Any],
+    config: BendingConfig | Sequence[Bend],
+    *,
+    aliases: Aliases | None = None,
+    merged: Sequence[str] = (),
 ) -> Callable[..., Any]:
     """A function that runs `function` with bent weights and activations.
 
@@ -306,6 +315,7 @@ def bend(
         TorchScript archive is tagged by the caller: `bend(tag(encode), config)`.
     - `config`: the rules.
     - `aliases`: other names of activations.
+    - `merged`: attributes of the model whose names are left out, such as `Family.merged`.
 
     **Returns:** a function `bent(model, *args, controls=None, sources=None, **kwargs)`. `controls` are values by name;
     those that are missing have their defaults. Pass the result of `BendingConfig.values` to a compiled function, which
@@ -322,9 +332,9 @@ def bend(
         model: Any, *args: Any, controls: Controls | None = None, sources: Sources | None = None, **kwargs: Any
     ) -> Any:
         values, model = config.values(controls), _on_device(model)
-        arrays = named_arrays(model)
+        arrays = named_arrays(model, merged=merged)
         changed, matched = _bent_arrays(arrays, config, values, sources)
-        program, assemble = trace(function, (tag(_with_arrays(model, changed)), *args), kwargs)
+        program, assemble = trace(function, (tag(_with_arrays(model, changed), merged=merged), *args), kwargs)
         sources = _by_result(sources, program, aliases)
         edits: dict[Value, list[Edit]] = {}
         for i, rule in enumerate(config.rules):

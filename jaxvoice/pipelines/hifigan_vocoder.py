@@ -1,7 +1,7 @@
 """HiFi-GAN as a pipeline: mel spectrograms of any length to audio, in batches or as a stream."""
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,7 +18,7 @@ from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.hifigan.streaming import generator_stream
 from jaxvoice.nn import fold_weight_norm, freeze
-from jaxvoice.pipelines.argument_checks import validate_conditions, validate_latents
+from jaxvoice.pipelines.argument_checks import check_seed, validate_conditions, validate_latents
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
 from jaxvoice.pipelines.stream_session import StreamSession
 from jaxvoice.pipelines.vocoder import IndexedWindow, Mel, Vocoder, Waveform, decode_in_windows
@@ -191,6 +191,29 @@ class HiFiGANVocoder(Vocoder):
         if arrived:
             yield np.concatenate([audio, session.finish()[max(0, delay - arrived * hop) :, 0]])
 
+    @property
+    def network_function(self) -> Callable[..., Float[Array, "samples 1"]]:
+        """A function `function(generator, *inputs)` of a generator, with or without weight norm, and of
+        `network_inputs`."""
+        return _generate
+
+    def network_inputs(
+        self, audio: Float32[np.ndarray, "channels samples"], sample_rate: int, *, seed: int = 0
+    ) -> tuple[Array, ...]:
+        """The array that `network_function` takes for a recording: the mel spectrogram `(frames, mels)` of the mean of
+        its channels. `seed` has no effect, because a generator takes no noise.
+
+        **Raises:** `AudioError` for NaN, no samples or an invalid sample rate; `ConfigError` for a generator that reads
+        latents or has a conditioning vector.
+        """
+        check_seed(seed)
+        if self.config.generator.cond_channels:
+            raise ConfigError(
+                f"The generator has a conditioning vector of {self.config.generator.cond_channels} channels, which a "
+                "recording does not determine. Use a vocoder without one."
+            )
+        return (jnp.asarray(self._complete_mel(np.mean(audio, axis=0), sample_rate)[0].T),)
+
     def _check_scale(self, chunks: list[Mel]) -> None:
         self._validated(np.concatenate(chunks, axis=1), values=True)
 
@@ -201,6 +224,10 @@ class HiFiGANVocoder(Vocoder):
 
     def _conditions(self, cond: Any, count: int) -> list[_Vector | None]:
         return validate_conditions(cond, self.config.generator.cond_channels, count)
+
+
+def _generate(generator: Generator, mel: Float[Array, "frames mels"]) -> Float[Array, "samples 1"]:
+    return generator(mel)
 
 
 def _decode(

@@ -1,5 +1,7 @@
 """RAVE as a pipeline: audio to latents, latents to audio, and audio through the latents of a model."""
 
+import functools as ft
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Float32, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, Float32, PRNGKeyArray, Shaped
 
 from jaxvoice.config import differences, format_value
 from jaxvoice.data.audio import Audio, read_channels
@@ -16,7 +18,7 @@ from jaxvoice.errors import AudioError, ConfigError, ShapeError
 from jaxvoice.models.rave.config import RaveConfig
 from jaxvoice.models.rave.family import FAMILY
 from jaxvoice.models.rave.generators import GeneratorState
-from jaxvoice.models.rave.inference import RaveInference
+from jaxvoice.models.rave.inference import RaveInference, generator_noise, reconstruct, whole_frames
 from jaxvoice.models.rave.latent_pca import LatentPCA
 from jaxvoice.models.rave.receptive_fields import ReceptiveField, receptive_field
 from jaxvoice.models.rave.streaming import audio_latency, autoencoder_stream
@@ -246,6 +248,35 @@ class Rave:
             key=_key(seed, _LATENTS),
             rows=channels,
         )
+
+    @property
+    def network_function(self) -> Callable[..., Float[Array, "samples channels"]]:
+        """A function `function(model, *inputs)` of a `TrainedRave` and of `network_inputs`: the audio of its latents,
+        as `transfer` returns it for the means of the latents, without principal components."""
+        return ft.partial(reconstruct, quantize=self.quantizes)
+
+    def network_inputs(
+        self, audio: Float32[np.ndarray, "channels samples"], sample_rate: int, *, seed: int = 0
+    ) -> tuple[Array, ...]:
+        """The arrays that `network_function` takes for a recording: audio `(samples, channels)`, padded with zeros to a
+        whole frame, and the noise of the generator, if it has any.
+
+        The channels are averaged for a model of one channel. A recording of one channel is repeated for others.
+
+        **Raises:** `AudioError` for another number of channels, NaN, no samples, or an invalid sample rate;
+        `ConfigError` for an invalid `seed`.
+        """
+        check_seed(seed)
+        if self.channels == 1:
+            audio = np.mean(audio, axis=0, keepdims=True)
+        elif len(audio) == 1:
+            audio = np.repeat(audio, self.channels, axis=0)
+        padded = whole_frames(self._samples(audio, sample_rate).T, self.config)
+        key = _key(seed, _NOISE)
+        if key is None or not self._has_noise:
+            return (jnp.asarray(padded),)
+        frames = len(padded) // self.hop_length
+        return jnp.asarray(padded), generator_noise(self.config, key, 1, jnp.int32(0), frames)[0]
 
     @property
     def receptive_field(self) -> ReceptiveField:

@@ -150,11 +150,15 @@ class Vocoder(ABC):
         not have.
         """
         self.check_options(options)
+        mel, samples = self._complete_mel(audio, sample_rate)
+        synthesize: Callable[..., Any] = self.synthesize  # that of the subclass, with its options
+        return synthesize(mel, check=False, **options)[:samples]
+
+    def _complete_mel(self, audio: Float[Any, " samples"], sample_rate: float) -> tuple[Mel, int]:
+        """The log-mel spectrogram that covers a recording, and the number of samples of the recording."""
         contract = self.mel
         samples = resample(validate_audio(audio), sample_rate, self.sample_rate)
-        mel = bucketed_log_mel(samples, contract, complete=True)
-        synthesize: Callable[..., Any] = self.synthesize  # that of the subclass, with its options
-        return synthesize(mel, check=False, **options)[: len(samples)]
+        return bucketed_log_mel(samples, contract, complete=True), len(samples)
 
     def log_mel(self, audio: Float[Any, " samples"], sample_rate: float) -> Mel:
         """The log-mel spectrogram `(mels, frames)` of a recording under the contract `self.mel`.

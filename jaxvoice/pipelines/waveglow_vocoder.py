@@ -1,7 +1,7 @@
 """WaveGlow as a pipeline: mel spectrograms of any length to audio, with noise from a seed and the denoiser."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -181,6 +181,23 @@ class WaveGlowVocoder(Vocoder):
         )
         return [self._denoised(samples, denoise) for samples in audio] if denoise else audio
 
+    @property
+    def network_function(self) -> Callable[..., Float[Array, "samples 1"]]:
+        """A function `function(network, *inputs)` of a network and of `network_inputs`, without the denoiser."""
+        return _generate
+
+    def network_inputs(
+        self, audio: Float32[np.ndarray, "channels samples"], sample_rate: int, *, seed: int = 0
+    ) -> tuple[Array, ...]:
+        """The arrays that `network_function` takes for a recording: the mel spectrogram `(frames, mels)` of the mean of
+        its channels, and noise with the default of `sigma`.
+
+        **Raises:** `AudioError` for NaN, no samples or an invalid sample rate; `ConfigError` for an invalid `seed`.
+        """
+        check_seed(seed)
+        mel = jnp.asarray(self._complete_mel(np.mean(audio, axis=0), sample_rate)[0].T)
+        return mel, SIGMA * frame_noise(jnp.arange(len(mel)), self.config, key=jax.random.key(seed))
+
     @cached_property
     def bias(self) -> Float32[np.ndarray, " bins"]:
         """The spectrum that the denoiser subtracts: that of the audio for a mel of zeros without noise.
@@ -223,6 +240,12 @@ class WaveGlowVocoder(Vocoder):
                 "(--denoise)."
             )
         return done[: len(audio)]
+
+
+def _generate(
+    network: WaveGlow, mel: Float[Array, "frames mels"], noise: Float[Array, "positions group"]
+) -> Float[Array, "samples 1"]:
+    return network(mel, noise)
 
 
 def _decode(

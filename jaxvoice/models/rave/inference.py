@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray, Shaped
 from jaxvoice.config import format_value
 from jaxvoice.dsp.framing import bucket_size, plan_windows
 from jaxvoice.errors import ConfigError
+from jaxvoice.models.rave.config import RaveConfig
 from jaxvoice.models.rave.generators import RecurrentLayer
 from jaxvoice.models.rave.latent_pca import LatentPCA
 from jaxvoice.models.rave.layers import AdaINState, NetState
@@ -70,10 +71,9 @@ class RaveInference:
         **Arguments:** `key` draws latents from their distribution; without it, they are the means.
         """
         hop, frames = self.config.hop_length, -(-audio.shape[1] // self.config.hop_length)
-        samples = max(frames * hop, self._shortest)
-        audio = np.pad(audio, ((0, 0), (0, samples - audio.shape[1]), (0, 0)))
+        audio = whole_frames(audio, self.config)
         parts = []
-        for part in plan_windows(samples // hop, self.window, self.encoder_context, (0, frames)):
+        for part in plan_windows(audio.shape[1] // hop, self.window, self.encoder_context, (0, frames)):
             inside = jnp.asarray(audio[:, part.start * hop : part.stop * hop])
             z = _encode(self._model, inside, key, jnp.int32(part.start), quantize=quantize)
             parts.append(np.asarray(z)[:, part.keep_from - part.start : part.keep_to - part.start])
@@ -105,11 +105,16 @@ class RaveInference:
             audio[:, part.keep_from * hop : part.keep_to * hop] = found[:, kept]
         return audio
 
-    @property
-    def _shortest(self) -> int:
-        """The fewest samples that the encoder reads: a mel spectrogram continues the ends by reflection."""
-        encoder, hop = self.config.encoder, self.config.hop_length
-        return 0 if encoder.input != "mel" else hop * -(-(encoder.mel.n_fft // 2 + 1) // hop)
+
+def whole_frames(
+    audio: Float32[np.ndarray, "*rows samples channels"], config: RaveConfig
+) -> Float32[np.ndarray, "*rows padded channels"]:
+    """`audio` padded with zeros to a whole frame, and to as many samples as the encoder needs."""
+    hop, encoder, samples = config.hop_length, config.encoder, audio.shape[-2]
+    # A mel spectrogram continues the ends by reflection.
+    shortest = encoder.mel.n_fft // 2 + 1 if encoder.input == "mel" else 0
+    padding = hop * -(-max(samples, shortest) // hop) - samples
+    return np.pad(audio, [(0, 0)] * (audio.ndim - 2) + [(0, padding), (0, 0)])
 
 
 def _still(state: RaveState) -> RaveState:
@@ -218,13 +223,34 @@ def _decode(
     first: Int[Array, ""],
 ) -> Float[Array, "rows samples channels"]:
     """The audio of the result of `_decoder_input`, which starts at the frame `first` of a recording."""
-    config = model.network.config
-    noise = None
+    config, noise = model.network.config, None
     if noise_key is not None and config.generator.noise is not None:
-        rows, frames, _ = z.shape
-        length, outputs = config.generator.noise.frame_length, config.generator_outputs
-        per_frame = (math.prod(config.generator.ratios) // length, outputs, length)
-        noise = _each_frame(
-            noise_key, rows, first, frames, lambda key: jax.random.uniform(key, per_frame, minval=-1, maxval=1)
-        ).reshape(rows, -1, outputs, length)
+        noise = generator_noise(config, noise_key, z.shape[0], first, z.shape[1])
     return model.network.decode(z, model.state, noise=noise, inference=True)[0]
+
+
+def generator_noise(
+    config: RaveConfig, key: PRNGKeyArray, rows: int, first: Int[Array, ""], frames: int
+) -> Float[Array, "rows noise_frames outputs length"]:
+    """The noise of the generator's noise branch for frames from the number `first`."""
+    assert config.generator.noise is not None
+    length, outputs = config.generator.noise.frame_length, config.generator_outputs
+    per_frame = (math.prod(config.generator.ratios) // length, outputs, length)
+    drawn = _each_frame(key, rows, first, frames, lambda key: jax.random.uniform(key, per_frame, minval=-1, maxval=1))
+    return drawn.reshape(rows, -1, outputs, length)
+
+
+def reconstruct(
+    model: TrainedRave,
+    audio: Float[Array, "*batch samples channels"],
+    noise: Float[Array, "*batch noise_frames outputs length"] | None = None,
+    *,
+    quantize: bool,
+) -> Float[Array, "*batch samples channels"]:
+    """The audio of the latents of `audio`, which are the means of their distributions.
+
+    **Arguments:** `noise`, of the noise branch; `quantize`, as for `Rave.encode`.
+    """
+    state = _still(model.state)
+    latents, _ = model.network.encode(audio, state, quantize=quantize, inference=True)
+    return model.network.decode(latents.z, state, noise=noise, inference=True)[0]
