@@ -25,6 +25,12 @@ from jaxvoice.nn._norm import (
     weight_norm as weight_norm,
 )
 from jaxvoice.nn._ops import average_pool1d as average_pool1d
+from jaxvoice.nn._pointwise_forms import (
+    IndexForm as IndexForm,
+    PointwiseForm as PointwiseForm,
+    StatefulForm as StatefulForm,
+    draw_for_positions as draw_for_positions,
+)
 from jaxvoice.nn._random import dropout as dropout, subkeys as subkeys
 from jaxvoice.nn._recurrent import GRU as GRU, LSTM as LSTM, LSTMShape as LSTMShape
 from jaxvoice.nn._relative_attention import (
@@ -41,16 +47,7 @@ from jaxvoice.nn._streaming import (
     residual_form as residual_form,
     streaming_form as streaming_form,
 )
-from jaxvoice.nn._streaming_forms import (
-    Block as Block,
-    DelayForm as DelayForm,
-    IndexForm as IndexForm,
-    PointwiseForm as PointwiseForm,
-    StatefulForm as StatefulForm,
-    StreamingForm as StreamingForm,
-    TransposedForm as TransposedForm,
-    WindowForm as WindowForm,
-    draw_for_positions as draw_for_positions,
-)
+from jaxvoice.nn._streaming_forms import Block as Block, DelayForm as DelayForm, StreamingForm as StreamingForm
+from jaxvoice.nn._window_forms import TransposedForm as TransposedForm, WindowForm as WindowForm
 
 __dir__ = list_public(globals())

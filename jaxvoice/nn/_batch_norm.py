@@ -6,7 +6,8 @@ from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from jaxvoice.nn._inputs import check_at_least, check_input, check_mask
 from jaxvoice.nn._module import Module
-from jaxvoice.nn._streaming_forms import Inference, PointwiseForm, StreamingForm
+from jaxvoice.nn._pointwise_forms import Inference, PointwiseForm
+from jaxvoice.nn._streaming_forms import StreamingForm
 
 
 class BatchNormState(eqx.Module):

@@ -14,7 +14,8 @@ from jaxvoice.nn._inputs import check_at_least, check_channels, check_input
 from jaxvoice.nn._norm import AbstractConv, norm_over_all_but_first
 from jaxvoice.nn._ops import conv1d, conv2d, conv_transpose1d, uses_im2col
 from jaxvoice.nn._random import torch_uniform
-from jaxvoice.nn._streaming_forms import StreamingForm, TransposedForm, convolution_form
+from jaxvoice.nn._streaming_forms import StreamingForm
+from jaxvoice.nn._window_forms import TransposedForm, convolution_form
 
 
 def _parameters(

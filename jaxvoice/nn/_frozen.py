@@ -12,7 +12,8 @@ from jaxvoice.nn._inputs import check_input
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._norm import fold_weight_norm
 from jaxvoice.nn._ops import check_time, conv1d_xla, conv_transpose1d_xla, polyphase_kernel, to_xla_layout
-from jaxvoice.nn._streaming_forms import StreamingForm, TransposedForm, WindowForm, convolution_form, with_options
+from jaxvoice.nn._streaming_forms import StreamingForm
+from jaxvoice.nn._window_forms import TransposedForm, WindowForm, convolution_form, with_options
 from jaxvoice.nn._winograd import is_faster, taps_of, transform_kernel, winograd_conv1d
 
 _Model = TypeVar("_Model")

@@ -8,8 +8,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxvoice.nn._conv import add_bias
 from jaxvoice.nn._inputs import check_at_least, check_input
 from jaxvoice.nn._module import Module
+from jaxvoice.nn._pointwise_forms import PointwiseForm
 from jaxvoice.nn._random import torch_uniform
-from jaxvoice.nn._streaming_forms import PointwiseForm, StreamingForm
+from jaxvoice.nn._streaming_forms import StreamingForm
 
 
 def linear(

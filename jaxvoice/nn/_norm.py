@@ -12,8 +12,10 @@ from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.nn._inputs import check_at_least, check_channels, check_input
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._ops import conv1d
+from jaxvoice.nn._pointwise_forms import Inference
 from jaxvoice.nn._random import torch_uniform
-from jaxvoice.nn._streaming_forms import Inference, StreamingForm, convolution_form, with_options
+from jaxvoice.nn._streaming_forms import StreamingForm
+from jaxvoice.nn._window_forms import convolution_form, with_options
 
 _Model = TypeVar("_Model")
 

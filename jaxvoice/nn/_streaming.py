@@ -21,12 +21,12 @@ from jaxvoice.nn._streaming_forms import (
     DelayForm,
     Prefix,
     StreamingForm,
-    WindowForm,
     along_time,
     common_multiple,
     materialised,
     shape_of,
 )
+from jaxvoice.nn._window_forms import WindowForm
 
 
 def streaming_form(layer: Any, start: int = 0, state: Any = None, *, path: str | None = None) -> StreamingForm:

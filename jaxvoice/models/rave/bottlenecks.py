@@ -16,7 +16,7 @@ from jaxvoice.models.rave.encoder import Encoder
 from jaxvoice.models.rave.layers import NetState
 from jaxvoice.models.rave.quantizer import ResidualQuantizer, ResidualQuantizerState
 from jaxvoice.nn import IndexForm, Module, SequenceForm, StreamingForm, draw_for_positions, operation
-from jaxvoice.nn._streaming_forms import with_options
+from jaxvoice.nn._window_forms import with_options
 
 
 class EncoderState(eqx.Module):
