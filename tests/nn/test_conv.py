@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from jax import numpy as jnp
+from jax.extend.core import jaxpr_as_fun
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.nn import ColumnConv, Conv1d, Conv2d, ConvTranspose1d, Linear, average_pool1d, fold_weight_norm, freeze
+from jaxvoice.nn._kernels import portable_kernels
 from jaxvoice.nn._ops import conv1d
 from jaxvoice.training.parallel import data_mesh
 from jaxvoice.training.training_state import to_compute
@@ -622,3 +624,16 @@ def test_freezing_only_changes_the_layout_of_kernels(layer):
         frozen["layer"](x[:, :5])
     batch = jnp.asarray(draw(2, 3, 13, 8))
     np.testing.assert_allclose(frozen["layer"](batch), layer(batch), atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"groups": 2}, {"groups": 4}, {"groups": 2, "dilation": 3}, {"stride": 2}])
+def test_portable_kernels_equal_those_for_cpus(options):
+    """Programs for other platforms are traced with JAX's own convolutions, without primitives of this library."""
+    layer = Conv1d(4, 8, 3, padding=2, key=jax.random.key(0), **options)
+    x = jnp.asarray(draw(2, 9, 4))
+    expected = layer(x)
+    with portable_kernels():
+        program = jax.make_jaxpr(lambda x: layer(x))(x)
+    assert "grouped_conv" not in str(program) and "conv_general_dilated" in str(program)
+    (found,) = jaxpr_as_fun(program)(x)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
