@@ -16,6 +16,7 @@ from jaxvoice.cli.dissect import Dissect
 from jaxvoice.cli.export import Export
 from jaxvoice.cli.import_weights import Import
 from jaxvoice.cli.inspect import Inspect
+from jaxvoice.cli.panel import Panel
 from jaxvoice.cli.preflight import PreflightCommand
 from jaxvoice.cli.speak import Speak, mark_texts
 from jaxvoice.cli.teacher_force import TeacherForce
@@ -38,6 +39,7 @@ _COMMANDS = {
     "align": Align,
     "inspect": Inspect,
     "dissect": Dissect,
+    "panel": Panel,
     "import": Import,
     "export": Export,
     "compare": Compare,
