@@ -119,7 +119,7 @@ def jaxvoice_call(options: Options, weights: Any) -> Callable[[], Array]:
 
     config = configuration(options)
     network, state, _ = jaxvoice_networks(config, weights)
-    network = eqx.filter_jit(nn.freeze)(network)
+    network = eqx.filter_jit(ft.partial(nn.freeze, winograd=False))(network)
     audio = jax.device_put(audio_of(config, 1, samples_of(options)))
 
     @eqx.filter_jit

@@ -13,6 +13,7 @@ The output of the engines must agree to 1e-4 in the last quarter of a run. With 
 time if p99 is below 100 % of the block.
 """
 
+import functools as ft
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def jaxvoice_session(network: Any, state: Any, samples: int) -> Any:
     from jaxvoice.models.rave import autoencoder_stream
     from jaxvoice.pipelines.stream_session import StreamSession
 
-    stream = autoencoder_stream(eqx.filter_jit(nn.freeze)(network), state, noise=False)
+    stream = autoencoder_stream(eqx.filter_jit(ft.partial(nn.freeze, winograd=False))(network), state, noise=False)
     return StreamSession(stream, samples)
 
 

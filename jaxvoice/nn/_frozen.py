@@ -104,7 +104,7 @@ class FrozenConvTranspose1d(Module):
         return TransposedForm(self, self.taps, start)
 
 
-def freeze(model: _Model) -> _Model:
+def freeze(model: _Model, *, winograd: bool = True) -> _Model:
     """`model` for inference: weight norm is folded, and kernels are stored in the layout of XLA's convolutions.
 
     No call transposes kernels, which saves time for short inputs. The outputs are the same, except for rounding in wide
@@ -112,13 +112,17 @@ def freeze(model: _Model) -> _Model:
     are replaced by layers that are called the same way and have the same attribute paths. Their weights do not have
     torch's names and layouts: keep the original model to inspect, train or save it.
 
+    **Arguments:** `winograd`, whether Winograd's algorithm may be applied. It computes a multiple of four times the
+    dilation positions and reads up to twice as many weights, so it is slow for the short blocks of a stream.
+
     **Raises:** `ConfigError` for layers stacked by `equinox.filter_vmap`; use `eqx.filter_vmap(freeze)`.
     """
 
     def frozen(layer):
         if isinstance(layer, Conv1d):
             kernel = layer.kernel()
-            if is_faster(kernel.shape, stride=layer.stride, dilation=layer.dilation, groups=layer.groups):
+            options = {"stride": layer.stride, "dilation": layer.dilation, "groups": layer.groups}
+            if winograd and is_faster(kernel.shape, **options):
                 return WinogradConv1d(
                     transform_kernel(kernel), layer.bias, layer.padding, layer.dilation, path=layer.path
                 )

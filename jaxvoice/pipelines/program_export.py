@@ -18,7 +18,7 @@ from jaxvoice.config import to_dict
 from jaxvoice.errors import CheckpointError, ConfigError, MissingExtraError
 from jaxvoice.models.family import Family
 from jaxvoice.models.family_lookup import find_family
-from jaxvoice.nn import Stream, fold_weight_norm
+from jaxvoice.nn import Stream, fold_weight_norm, freeze
 from jaxvoice.nn._kernels import portable_kernels
 from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.weights.file_writing import atomic_write
@@ -125,7 +125,8 @@ def export_model_stream(
         raise ConfigError(
             f"{folder} is a model of the family {family.name}, which cannot be computed block by block. Omit --block."
         )
-    stream = family.stream(network)
+    # In blocks, the transposes of kernels that freeze computes in advance would take longer than the convolutions.
+    stream = family.stream(freeze(network, winograd=False))
     info = {"family": family.name, "config": to_dict(config)}
     length = stream.multiple if block is None else block
     return export_stream(stream, to, block=length, key=jax.random.key(0), platforms=platforms, info=info)

@@ -20,7 +20,7 @@ _Leaves = list[Array]
 class StreamSession:
     """A running `Stream` of arrays `(*batch, time, channels)`; the state is kept between calls.
 
-    Blocks are divided into blocks of a few lengths, powers of four times the shortest length, so that few programs are
+    Blocks are divided into blocks of a few lengths, powers of two times the shortest length, so that few programs are
     compiled. Sessions of streams with equal structure share their programs.
 
     **Attributes:** `stream`; `batch`, the batch axes of blocks.
@@ -45,8 +45,8 @@ class StreamSession:
         if longest < stream.multiple:
             raise ConfigError(f"longest is {longest}; it should be at least {stream.multiple} positions.")
         self._lengths = [stream.multiple]
-        while 4 * self._lengths[-1] <= longest:
-            self._lengths.append(4 * self._lengths[-1])
+        while 2 * self._lengths[-1] <= longest:
+            self._lengths.append(2 * self._lengths[-1])
         arrays, static = eqx.partition(stream, eqx.is_array)
         self._weights, weights_tree = jax.tree.flatten(arrays)
         rest, rest_tree = jax.tree.flatten(static)

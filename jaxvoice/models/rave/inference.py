@@ -47,7 +47,8 @@ class RaveInference:
                 "than the receptive field."
             )
         folded = fold_batch_norm(TrainedRave(model.network, _still(model.state)))
-        self.network: Rave = freeze(folded.network)
+        # Windows have few positions in wide layers, for which Winograd's algorithm is slower.
+        self.network: Rave = freeze(folded.network, winograd=False)
         self.state = folded.state
         self._recurrent, self._model = _without_recurrence(TrainedRave(self.network, self.state))
 
