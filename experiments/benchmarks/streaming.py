@@ -16,7 +16,7 @@ time if p99 is below 100 % of the block.
 import functools as ft
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,7 +24,7 @@ import tyro
 from jaxtyping import Float32
 
 from experiments.benchmarks import common
-from experiments.benchmarks.timing import PAUSE_SECONDS, Harness, TimingOptions
+from experiments.benchmarks.timing import PAUSE_SECONDS, Harness, TimingOptions, limit_threads
 from jaxvoice.models.rave.config import PRESETS, RaveConfig
 from jaxvoice.training.process import keep_freed_memory
 
@@ -51,6 +51,19 @@ class Options(TimingOptions):
     """Runs of each engine."""
     max_seconds: float = 300.0
     """Stop a comparison after this time in seconds, but not before three runs of each engine."""
+    memory: bool = True
+    """Measure the memory of each engine and preset in a separate process."""
+    memory_of: Engine | None = None
+    """Print only the memory of this engine for the first preset and length; for internal use."""
+
+
+def configuration(preset: Preset, options: Options) -> RaveConfig:
+    """The configuration of a preset, with the capacity of the options."""
+    config = PRESETS[preset]
+    if options.capacity is None:
+        return config
+    parts = {name: replace(getattr(config, name), capacity=options.capacity) for name in ("encoder", "generator")}
+    return replace(config, **parts)
 
 
 def network_of(config: RaveConfig) -> tuple[Any, Any]:
@@ -108,14 +121,9 @@ def run(step: Step, blocks: list[Audio]) -> tuple[list[float], Audio]:
 
 def measure(harness: Harness, preset: Preset, hops: int, options: Options) -> list[dict[str, Any]]:
     """Rows of a comparison, one per engine."""
-    from dataclasses import replace
-
     from jaxvoice.models.rave import audio_latency
 
-    config = PRESETS[preset]
-    if options.capacity is not None:
-        parts = {name: replace(getattr(config, name), capacity=options.capacity) for name in ("encoder", "generator")}
-        config = replace(config, **parts)
+    config = configuration(preset, options)
     network, state = network_of(config)
     samples = hops * config.hop_length
     blocks = audio_blocks(options.blocks, samples)
@@ -158,9 +166,39 @@ def measure(harness: Harness, preset: Preset, hops: int, options: Options) -> li
     return rows
 
 
+def memory_call(options: Options) -> Callable[[], object]:
+    """A block, whose memory is measured, through the engine `memory_of`."""
+    config = configuration(options.presets[0], options)
+    samples = options.hops[0] * config.hop_length
+    network, state = network_of(config)
+    make = torch_step if options.memory_of == "torch" else ft.partial(jaxvoice_session, samples=samples)
+    step, blocks = make(network, state), audio_blocks(1, samples)
+    return lambda: run(step, blocks)
+
+
+def measure_memory(options: Options, threads: int) -> list[dict[str, Any]]:
+    """Rows of the memory of each preset and engine, for the first length of a block, each in a separate process."""
+    rows = []
+    for preset in options.presets:
+        for engine in ENGINES:
+            arguments = ["--presets", preset, "--hops", str(options.hops[0]), "--memory-of", engine]
+            arguments += ["--threads", str(threads)]
+            arguments += [] if options.capacity is None else ["--capacity", str(options.capacity)]
+            peaks = common.memory_of("experiments.benchmarks.streaming", arguments)
+            rows.append({"preset": preset, "engine": engine, "MiB peak": peaks["peak_mib"]})
+    return rows
+
+
 def main(options: Options) -> None:
     """Run the benchmark."""
     keep_freed_memory()
+    if options.memory_of is not None:
+        threads = limit_threads(options.threads)
+        import torch
+
+        torch.set_num_threads(threads)
+        return common.print_memory(ft.partial(memory_call, options), calls=20)
+
     harness = Harness(options)
     import torch
 
@@ -168,7 +206,8 @@ def main(options: Options) -> None:
     rows = [
         row for preset in options.presets for hops in options.hops for row in measure(harness, preset, hops, options)
     ]
-    common.report("Streams of RAVE, float32", options, rows, harness=harness)
+    memory = measure_memory(options, harness.threads) if options.memory else []
+    common.report("Streams of RAVE, float32", options, rows, memory, harness=harness)
 
 
 if __name__ == "__main__":

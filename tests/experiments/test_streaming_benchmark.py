@@ -11,7 +11,7 @@ from experiments.benchmarks import streaming, timing
 from jaxvoice.models.rave import preset
 from tests.models.rave.released import with_capacity, with_formula_weights
 
-TINY = streaming.Options(presets=("v1",), hops=(1,), blocks=40, capacity=2, repeats=1, force=True)
+TINY = streaming.Options(presets=("v1",), hops=(1,), blocks=40, capacity=2, repeats=1, force=True, memory=False)
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +44,15 @@ def test_engines_agree_for_all_presets(name, tmp_path) -> None:
     rows = tmp_path / "x.json"
     streaming.main(replace(TINY, json=rows, presets=(name,), hops=(1, 4)))
     assert len(json.loads(rows.read_text(encoding="utf-8"))["rows"]) == 4
+
+
+@pytest.mark.slow
+def test_memory_is_measured(tmp_path) -> None:
+    rows = tmp_path / "x.json"
+    streaming.main(replace(TINY, json=rows, memory=True))
+    memory = json.loads(rows.read_text(encoding="utf-8"))["rows_2"]
+    assert [row["engine"] for row in memory] == list(streaming.ENGINES)
+    assert all(row["MiB peak"] > 100 for row in memory)
 
 
 def test_other_weights_stop_the_benchmark(monkeypatch) -> None:
