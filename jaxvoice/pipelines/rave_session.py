@@ -28,8 +28,8 @@ class RaveSession:
     ```
 
     `session(block)` is `session.decode(session.encode(block))`, between which the latents can be changed. The result
-    does not depend on the lengths of the blocks. The first call with a new length compiles programs; call the session
-    with a block of silence and `reset` before sound is played.
+    does not depend on the lengths of the blocks. The first call, and the first one with a new length, may compile
+    programs; call the session with a block of silence and `reset` before sound is played.
 
     **Attributes:** `latency`, the samples by which the audio is late; `encoder_delay` and `decoder_delay`, its parts,
     without the delay of the filter bank that audio also has offline; `hop_length`, the samples of a frame of latents.
@@ -53,7 +53,7 @@ class RaveSession:
         """
         config = network.config
         self.hop_length, self._channels, self._rows = config.hop_length, config.n_channels, rows
-        self._latents = latent_size
+        self._latents, self._codebook_size = latent_size, config.bottleneck.codebook_size if quantizes else None
         reduced = _Reduced(None if quantizes else config.bottleneck.latent_size, pca, latent_size)
 
         def encode(start: int) -> StreamingForm:
@@ -83,7 +83,8 @@ class RaveSession:
 
         **Arguments:** `audio`, `(samples,)`, or `(channels, samples)` for several channels.
 
-        **Raises:** `AudioError` for another shape or type, or a length that is no multiple of `hop_length`.
+        **Raises:** `AudioError` for another shape or type, a length that is no multiple of `hop_length`, or NaN and
+        infinity. The state of the session does not change then.
         """
         several = self._rows > 1 or self._channels > 1
         count = max(self._rows, self._channels)
@@ -100,6 +101,13 @@ class RaveSession:
                 f"The block has {samples} samples; it should have a multiple of {self.hop_length}, the hop length of "
                 "the model. Collect samples until there are enough."
             )
+        # They would stay in the states of layers, and so in later blocks.
+        if not np.isfinite(audio).all():
+            bad = int(np.count_nonzero(~np.isfinite(audio)))
+            raise AudioError(
+                f"The block is NaN or infinite in {bad} of {audio.size} samples; it should be finite. Send silence "
+                "instead, or skip the block."
+            )
         rows = audio.T[None] if self._channels > 1 else audio.reshape(self._rows, samples, 1)
         latents = self._encoder(np.ascontiguousarray(rows)).swapaxes(1, 2)
         return latents if self._rows > 1 else latents[0]
@@ -107,7 +115,8 @@ class RaveSession:
     def decode(self, latents: Shaped[Any, "*channels latents frames"]) -> Float32[np.ndarray, "*channels samples"]:
         """The audio of a block of latents, as `encode` returns them: `hop_length` samples for each frame.
 
-        **Raises:** `ShapeError` for another shape or type.
+        **Raises:** `ShapeError` for another shape or type, NaN and infinity, or codes outside the codebooks. The state
+        of the session does not change then.
         """
         latents = np.asarray(latents)
         rows = (self._rows,) if self._rows > 1 else ()
@@ -117,6 +126,13 @@ class RaveSession:
             raise ShapeError(
                 f"The latents have shape {latents.shape} and type {latents.dtype}; they should be {self._dtype} of "
                 f"shape ({shape})."
+            )
+        if self._codebook_size is None and not np.isfinite(latents).all():
+            raise ShapeError("The latents contain NaN or infinity; they should be finite. Check how they were changed.")
+        if self._codebook_size is not None and not (latents.min() >= 0 and latents.max() < self._codebook_size):
+            raise ShapeError(
+                f"The codes are from {latents.min()} to {latents.max()}; they should be from 0 to "
+                f"{self._codebook_size - 1}."
             )
         block = latents.reshape(self._rows, self._latents, frames).swapaxes(1, 2)
         return self._audio(self._decoder(np.ascontiguousarray(block)))

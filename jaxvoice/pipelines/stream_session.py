@@ -59,7 +59,7 @@ class StreamSession:
         self._state, self._state_tree = jax.tree.flatten(self._init(self._weights, self._key))
 
     def __call__(self, x: Shaped[np.ndarray, "*batch time channels"]) -> Shaped[np.ndarray, "*batch time out"]:
-        """The output of a block.
+        """The output of a block, an array of its own that may be changed.
 
         **Raises:** `ShapeError` for another shape, or a length that is no multiple of `stream.multiple`.
         """
@@ -70,12 +70,12 @@ class StreamSession:
                 self._state, y = self._step(self._weights, self._state, x[..., done : done + length, :])
                 outputs.append(y)
                 done += length
-        parts = [np.asarray(y) for y in outputs]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
+        # Arrays of JAX are read-only without a copy.
+        return np.array(outputs[0]) if len(outputs) == 1 else np.concatenate(outputs, axis=-2)
 
     def finish(self) -> Shaped[np.ndarray, "*batch time out"]:
         """The rest of the output after the last block; see `Stream.finish`. The session starts again."""
-        rest = np.asarray(self._finish(self._weights, self._state))
+        rest = np.array(self._finish(self._weights, self._state))
         self.reset()
         return rest
 

@@ -100,6 +100,9 @@ def test_session_of_codes(audio):
     session = assert_equals_the_pipeline(rave, audio[0], [4, 8])
     with pytest.raises(ShapeError, match=r"type float32; they should be int32 of shape \(2, frames\)"):
         session.decode(np.zeros((2, 4), np.float32))
+    for wrong, found in ((5, "0 to 5"), (-1, "-1 to 0")):
+        with pytest.raises(ShapeError, match=f"codes are from {found}; they should be from 0 to 4"):
+            session.decode(np.array([[0] * 4, [wrong] + [0] * 3], np.int32))
 
 
 def test_random_numbers_do_not_depend_on_blocks(audio):
@@ -112,6 +115,34 @@ def test_random_numbers_do_not_depend_on_blocks(audio):
     np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-6)
     for i, j in ((0, 2), (0, 3), (2, 3)):
         assert np.abs(found[i] - found[j]).max() > 1e-3
+
+
+def test_latents_and_audio_may_be_changed(audio):
+    rave = pipeline()
+    first, second = rave.stream(), rave.stream()
+    for block in blocks(audio[0], [4 * HOP, HOP, 7 * HOP]):
+        latents = first.encode(block)
+        changed = latents + 1
+        latents += 1
+        found = first.decode(latents)
+        np.testing.assert_array_equal(found, second.decode(changed))
+        found *= 0.5
+    tail = first.finish()
+    tail *= 0.5
+
+
+def test_blocks_that_are_not_finite_do_not_change_the_session(audio):
+    rave = pipeline()
+    first, second = rave.stream(), rave.stream()
+    for block in blocks(audio[0], [4 * HOP] * 3):
+        for value in (np.nan, np.inf):
+            wrong = np.append(block[:-1], np.float32(value))
+            with pytest.raises(AudioError, match=f"NaN or infinite in 1 of {wrong.size} samples"):
+                first(wrong)
+            latents = np.full((6, 4), value, np.float32)
+            with pytest.raises(ShapeError, match="contain NaN or infinity"):
+                first.decode(latents)
+        np.testing.assert_array_equal(first(block), second(block))
 
 
 def test_invalid_blocks_raise():
