@@ -86,7 +86,9 @@ class LatentPCA(eqx.Module):
     def _index(self, fidelity: float) -> int:
         if not 0 <= fidelity < 1:
             raise ConfigError(f"fidelity is {fidelity}; it should be a share of the variance in [0, 1), such as 0.95.")
-        return int(np.argmax(np.asarray(self.fidelity) > fidelity))
+        enough = np.asarray(self.fidelity, np.float64) > fidelity
+        # The last share may be rounded to a number below `fidelity`.
+        return int(np.argmax(enough)) if enough.any() else enough.size - 1
 
     def _checked(self, size: int | None) -> int:
         size = self.mean.size if size is None else size

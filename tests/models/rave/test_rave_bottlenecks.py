@@ -183,6 +183,12 @@ def test_number_of_components_for_a_share_of_the_variance(fidelity, size, export
     assert (pca.size_for(fidelity), pca.export_size_for(fidelity)) == (size, export_size)
 
 
+def test_all_components_are_kept_if_none_of_the_shares_is_large_enough():
+    pca = LatentPCA(jnp.eye(3), jnp.zeros(3), jnp.asarray([0.5, 0.9, 0.999999]))
+    assert (pca.size_for(0.9999999), pca.size_for(0.9999)) == (3, 3)
+    assert LatentPCA(jnp.eye(2), jnp.zeros(2), jnp.asarray([0.5, 1.0])).size_for(1 - 1e-12) == 2
+
+
 def test_principal_components_need_frames_that_differ():
     with pytest.raises(ShapeError, match="5 frames of 6 latents; there should be at least 6"):
         LatentPCA.fit(np.random.default_rng(0).standard_normal((5, 6)))
