@@ -211,7 +211,7 @@ class Rave:
 
         **Returns:** float32 audio at `self.sample_rate`, as long as the recording.
 
-        **Raises:** `ConfigError` if `encoder` has another latent size, kind of latents or frame rate than this model;
+        **Raises:** `ConfigError` if `encoder` has other latents than this model, in kind, number or frame rate;
         otherwise as `encode` and `decode`.
         """
         source = self if encoder is None else encoder
@@ -342,13 +342,10 @@ class Rave:
         """Checked latents with their last axes exchanged."""
         array = np.asarray(latents)
         codes = self.quantizes and np.issubdtype(array.dtype, np.integer)
-        if codes:
-            array = array.astype(np.int32)
-        elif jnp.issubdtype(array.dtype, jnp.floating):
-            array = array.astype(np.float32)
+        valid_type = codes or jnp.issubdtype(array.dtype, jnp.floating)
         size = self.latent_size if codes or not self.quantizes else self.config.bottleneck.latent_size
         dimensions = (2,) if self.channels > 1 else (2, 3)
-        if array.ndim not in dimensions or array.shape[-2] != size or not array.size or array.dtype.itemsize != 4:
+        if array.ndim not in dimensions or array.shape[-2] != size or not array.size or not valid_type:
             expected = f"({size}, frames)" + ("" if self.channels > 1 else f" or (channels, {size}, frames)")
             raise ShapeError(
                 f"The latents have shape {array.shape} and type {array.dtype}; they should be "
@@ -359,6 +356,8 @@ class Rave:
                 f"The codes are from {array.min()} to {array.max()}; they should be from 0 to "
                 f"{self.config.bottleneck.codebook_size - 1}."
             )
+        with np.errstate(over="ignore"):
+            array = array.astype(np.int32 if codes else np.float32)
         if not np.isfinite(array).all():
             raise ShapeError(
                 "The latents contain NaN or infinity; they should be finite. Check how they were computed."
@@ -374,17 +373,25 @@ class Rave:
         if encoder is None or encoder is self:
             return
         properties = {
+            "latents": (encoder._kind_of_latents, self._kind_of_latents),
             "latents per frame": (encoder.latent_size, self.latent_size),
             "frames per second": (encoder.latent_rate, self.latent_rate),
-            "kind of latents": tuple("codes" if one.quantizes else "vectors" for one in (encoder, self)),
             "audio channels": (encoder.channels, self.channels),
         }
         for name, (theirs, ours) in properties.items():
             if theirs != ours:
+                remedy = "Choose a model with the same latents."
+                if name.startswith("latents") and "principal components" in properties["latents"]:
+                    remedy = "Load both with the same latent_size (--latent-size), instead of a fidelity."
                 raise ConfigError(
-                    f"The {name} of the encoder are {theirs}; they should be {ours}, those of the decoder. Choose a "
-                    "model with the same latents."
+                    f"The {name} of the encoder are {theirs}; they should be {ours}, those of the decoder. {remedy}"
                 )
+
+    @property
+    def _kind_of_latents(self) -> str:
+        if self.quantizes:
+            return "codes"
+        return "vectors" if self._components is None else "principal components"
 
     def _checked_size(self, latent_size: Any, fidelity: Any) -> int | None:
         """The number of principal components; `None` for latents without them."""

@@ -179,6 +179,8 @@ def test_quantised_models_return_codes(audio):
     assert not np.array_equal(rave.decode(codes), rave.decode(codes, seed=1))
     with pytest.raises(ShapeError, match="codes are from 0 to 8; they should be from 0 to 7"):
         rave.decode(np.array([[0], [8], [1], [2]]))
+    with pytest.raises(ShapeError, match="codes are from 0 to 4294967297; they should be from 0 to 7"):
+        rave.decode(np.array([[0], [2**32 + 1], [1], [2]]))
     continuous = Rave(eqx.tree_at(lambda m: m.state.encoder.enabled, model, jnp.zeros((), jnp.int32)), config)
     assert continuous.encode(audio, RATE).shape == (6, 10) and continuous.latent_size == 6
     with pytest.raises(ConfigError, match="no principal components: its latents are discrete"):
@@ -210,6 +212,12 @@ def test_transfer_encodes_with_another_model(rave, audio):
     smaller = pipeline(dataclasses.replace(SMALL, bottleneck=BottleneckConfig(latent_size=4)))
     with pytest.raises(ConfigError, match="latents per frame of the encoder are 4; they should be 6"):
         rave.transfer(audio, RATE, encoder=smaller)
+    whole, _ = with_pca()
+    with pytest.raises(ConfigError, match=r"per frame of the encoder are 2; they should be 3.*the same latent_size"):
+        whole.with_latents(latent_size=3).transfer(audio, RATE, encoder=whole.with_latents(latent_size=2))
+    message = "latents of the encoder are vectors; they should be principal components.*Load both with the same latent"
+    with pytest.raises(ConfigError, match=message):
+        whole.with_latents(latent_size=6).transfer(audio, RATE, encoder=whole)
     slower = pipeline(dataclasses.replace(SMALL, sample_rate=8000))
     with pytest.raises(ConfigError, match=r"frames per second of the encoder are 500\.0; they should be 1000\.0"):
         rave.transfer(audio, RATE, encoder=slower)
@@ -249,6 +257,9 @@ def test_invalid_audio_raises_an_error(audio, rate, message, rave):
         (np.zeros((5, 4), np.float32), r"shape \(5, 4\) and type float32; .* \(6, frames\) or \(channels, 6, frames\)"),
         (np.zeros((6, 0), np.float32), r"shape \(6, 0\)"),
         (np.zeros((6, 4), np.int64), "type int64"),
+        (np.zeros((6, 4), np.int32), "type int32"),
+        (np.zeros((6, 4), np.complex64), "type complex64"),
+        (np.full((6, 4), 1e300), "contain NaN or infinity"),
         (np.full((6, 4), np.nan, np.float32), "contain NaN or infinity"),
     ],
 )
