@@ -23,8 +23,12 @@ from jaxvoice.dissect.operations import (
     OPERATIONS,
     Apply,
     Channels,
+    Mask,
     Mix,
     Operation,
+    OrderedMask,
+    Permute,
+    Threshold,
     find_function,
     registered_name,
 )
@@ -39,7 +43,7 @@ from jaxvoice.dissect.patterns import (
     outside_loops,
 )
 from jaxvoice.dissect.programs import Program, Value, is_array, renamed, trace
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.weights import named_arrays
 
 Sources = Mapping[str, Any]
@@ -91,8 +95,15 @@ class Bend:
         """The changed array of this name. Arguments are those of a function that `bend` returns.
 
         **Raises:** `ConfigError` for a source that is missing or lacks the name; `ShapeError` for an operation that
-        does not fit the shape of `x`, or returns another shape or dtype.
+        does not fit the shape or dtype of `x`, or returns another shape or dtype.
         """
+        exact = isinstance(self.operation, _FOR_WHOLE_NUMBERS) and self.amount == 1
+        if not exact and not jnp.issubdtype(x.dtype, jnp.inexact):
+            raise ShapeError(
+                f"The array {name!r} is {x.dtype}{list(x.shape)}; it should contain floats for "
+                f"{type(self.operation).__name__} with an amount of {format_value(self.amount)}. Use other names, or "
+                "Apply."
+            )
         key = jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode()))
         if isinstance(self.operation, Mix):
             others = [_source(sources, source, name) for source in self.operation.sources]
@@ -104,6 +115,10 @@ class Bend:
             return new
         amount = jnp.asarray(value_of(self.amount, controls), x.dtype).reshape((1,) * x.ndim)
         return x + amount * (new - x)
+
+
+_FOR_WHOLE_NUMBERS = (Apply, Mask, OrderedMask, Permute, Threshold)
+"""Operations whose results for whole numbers, such as codes, are whole numbers."""
 
 
 def _source(sources: Sources | None, source: str, name: str) -> Array:

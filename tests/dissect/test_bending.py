@@ -330,6 +330,15 @@ def test_operations_that_do_not_fit_raise_errors(generator, layers, mel):
     with pytest.raises(ShapeError, match=r"result of Apply for 'a' is float32\[5, 1\]; it should be float32\[5, 4\]"):
         dissect.bend(call, [Bend(Apply(lambda x: x[:, :1]), "a")])(layers, x)
 
+    def rounded(model, x):
+        return jnp.abs(jnp.floor(10 * model(x)).astype(jnp.int32))
+
+    for rule in (Bend(Scale(0.5), "floor|abs"), Bend(Mask(0.5), "abs", amount=0.5), Bend(Mix(("a",), (1, 1)), "abs")):
+        with pytest.raises(ShapeError, match=r"'abs' is int32\[5, 2\]; it should contain floats for"):
+            dissect.bend(rounded, [rule])(layers, x, sources={"a": {"abs": jnp.zeros((5, 2), jnp.int32)}})
+    masked = dissect.bend(rounded, [Bend(Mask(0.0), "abs")])(layers, x)
+    assert masked.dtype == jnp.int32 and not masked.any() and rounded(layers, x).any()
+
     def loop(model, x):
         return lax.scan(lambda carry, _: (model.a(carry)[..., :3], None), x, length=2)[0]
 
