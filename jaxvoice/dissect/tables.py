@@ -313,7 +313,8 @@ def _parameters(value: Value) -> str:
     shown = []
     for name, given in value.equation.params.items():
         text = " ".join(str(given).split())
-        if given not in (None, (), False) and len(text) <= _LONGEST:
+        omitted = given is None or given is False or (isinstance(given, tuple) and not given)
+        if not omitted and len(text) <= _LONGEST:
             shown.append(f"{name}={text}")
     return ", ".join(shown)
 

@@ -132,6 +132,9 @@ def test_the_graph_lists_operands(stack):
     assert rows["scan"].inputs == ("stack.units.0",) and rows["tanh"].loop and rows["tanh"].inputs == ("input",)
     assert rows["sub"].inputs == ("stack.half", "sin_4") and rows["stack"].inputs == ("sub",)
     assert "length=2" in rows["scan"].parameters
+    # A parameter of 0 is listed, but not one that is False.
+    (joined,) = dissect.graph(lambda x: jnp.concatenate([x, x]), X, op="concatenate")
+    assert "dimension=0" in joined.parameters and "False" not in "".join(row.parameters for row in table)
     assert len(table) == len(dissect.activations(stack, X))
 
 
