@@ -18,8 +18,8 @@ TableName = Literal["activations", "graph", "weights"]
 class Dissect:
     """Print tables of the activations, the operations and the weights of a model, without running it.
 
-    The model is a model folder, a run folder, or a TorchScript archive, whose activations depend on --input. Of other
-    weight files, the weights are printed; import them first for the rest.
+    The model is a model folder, a run folder, or a TorchScript archive, for whose activations --input is needed. Of
+    other weight files, only the weights are printed. Import them first for the other tables.
     """
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
@@ -30,7 +30,7 @@ class Dissect:
     match: Annotated[tuple[str, ...], tyro.conf.arg(metavar="REGEX ...")] = ()
     """Regular expressions that all match the start of a name."""
     exclude: Annotated[tuple[str, ...], tyro.conf.arg(metavar="REGEX ...")] = ()
-    """Regular expressions, none of which does."""
+    """Regular expressions; names whose start one of them matches are left out."""
     search: bool = False
     """Match anywhere in a name, not only at its start."""
     op: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OP ...")] = ()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Encode recordings to latents and decode these, with a model of any timbre, and write WAV files.
+    """Encode recordings to latents, decode the latents, and write WAV files.
 
     The result has the timbre of the recordings that the model was trained on. One INPUT is written to the file
     OUTPUT.wav or to the folder OUTPUT. Several, and the audio files of folders, are written to the folder OUTPUT under

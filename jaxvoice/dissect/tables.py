@@ -183,7 +183,7 @@ def activations(
     - `args`, `kwargs`: its arguments; arrays may be `jax.ShapeDtypeStruct`.
     - `match`: regular expressions, all of which match the start of the name, of an alias, or of the operation in its
         module (`net.4/square`).
-    - `exclude`: regular expressions, none of which does.
+    - `exclude`: regular expressions; rows that one of them matches in this way are left out.
     - `op`: classes of modules and operations of JAX.
     - `search`: match expressions anywhere in a name, not only at its start.
     - `modules`: True for the results of modules alone, False for operations of JAX alone.
