@@ -187,7 +187,8 @@ class RaveTask(Task):
             "adversarial": jnp.asarray(kind.adversarial, jnp.int32),
             "quantize": jnp.asarray(kind.quantize, jnp.int32),
         }
-        buffers = eqx.tree_at(lambda s: s.encoder.warmed_up, buffers, flags["adversarial"])
+        if buffers.encoder.warmed_up is not None:
+            buffers = eqx.tree_at(lambda s: s.encoder.warmed_up, buffers, flags["adversarial"])
         if buffers.encoder.enabled is not None:
             buffers = eqx.tree_at(lambda s: s.encoder.enabled, buffers, flags["quantize"])
         if isinstance(buffers.decoder, GeneratorState):

@@ -21,12 +21,14 @@ from jaxvoice.models.rave import (
     GeneratorConfig,
     LatentPCA,
     NoiseConfig,
+    receptive_field,
 )
 from jaxvoice.models.rave.training import RaveTask
 from jaxvoice.models.rave.validation import Validation
 from jaxvoice.training.loop import LoopConfig, fit
 from jaxvoice.training.parallel import data_mesh
 from jaxvoice.weights import named_arrays
+from tests.models.rave.small import CONFIGS, random_model
 from tests.models.rave.test_rave_steps import CONFIG, MODEL, changed, recordings, run, start
 
 DISCRIMINATORS = DiscriminatorConfig("scale", capacity=1, scales=1)
@@ -102,6 +104,23 @@ def test_instance_norms_do_nothing_in_training():
         == set()
     )
     assert np.isfinite(float(metrics["generator"]))
+
+
+@pytest.mark.parametrize("name", ["v2", "v1", "discrete", "wasserstein", "spherical"])
+def test_models_of_all_kinds_are_saved_with_the_flags_of_their_phase(name, tmp_path):
+    config = dataclasses.replace(CONFIG, model=CONFIGS[name], phase_1_steps=2, warmup_quantize=2)
+    task, model = RaveTask(config, steps_per_epoch=1), random_model(CONFIGS[name])
+    first = task.state_of(model.network, model.state, {"discriminators": jnp.zeros(1)})
+    later = eqx.tree_at(lambda s: s.counters.step, first, first.counters.step + 3)
+    for state, flag in ((first, 0), (later, 1)):
+        task.save_model(state, tmp_path / str(flag))
+        saved, saved_config = FAMILY.load_network(tmp_path / str(flag))
+        assert saved_config == config.model
+        encoder, decoder = saved.state.encoder, saved.state.decoder
+        flags = encoder.warmed_up, encoder.enabled, getattr(decoder, "warmed_up", None)
+        assert [value is not None for value in flags] == [name != "spherical", name == "discrete", name == "v1"]
+        assert all(int(value) == flag for value in flags if value is not None)
+        assert tuple(saved.state.receptive_field) == receptive_field(config.model)
 
 
 def store_of(*lengths, channels=1, silent=(), rate=8000):
