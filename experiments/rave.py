@@ -47,11 +47,12 @@ from jaxvoice.models.rave.training_config import (
     training_preset,
 )
 from jaxvoice.models.rave.validation import METRICS, Validation
+from jaxvoice.models.rave.warm_start import load_discriminators
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import keep_freed_memory
-from jaxvoice.training.run_folder import RunFolder, inherited_info
+from jaxvoice.training.run_folder import RunFolder, inherited_info, model_folder
 
 NAME = "rave"
 PRESETS = ("tiny", *rave.PRESETS)
@@ -208,14 +209,21 @@ def load_recordings(experiment: Experiment, corpus: Corpus) -> tuple[Store, Stor
 
 
 def initial_state(experiment: Experiment, task: RaveTask) -> ft.partial | None:
-    """A function that returns the state of a new run with the model of `--init-from`; `None` without the flag."""
+    """A function that returns the state of a new run with the model of `--init-from` and its discriminators, or new
+    ones if its folder contains none; `None` without the flag."""
     model = common.initial_network(experiment, rave.FAMILY, experiment.training.model)
     if model is None:
         return None
+    source = common.find_initial_model(experiment)
+    assert source is not None
+    stored = load_discriminators(model_folder(source), experiment.training.model)
+    print_once(f"starting with {'new' if stored is None else 'its'} discriminators")
 
     def state():
-        fresh = task.init(key=jax.random.key(experiment.loop.seed))
-        return task.state_of(model.network, model.state, fresh.discriminators.model)
+        discriminators = stored
+        if discriminators is None:
+            discriminators = task.init(key=jax.random.key(experiment.loop.seed)).discriminators.model
+        return task.state_of(model.network, model.state, discriminators)
 
     return ft.partial(state)
 

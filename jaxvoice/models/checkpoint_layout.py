@@ -83,11 +83,13 @@ class ImportPlan:
     patterns: Mapping[str, Matches] = field(default_factory=dict)
     """The patterns of the options `ignore` and `allow_missing`, by option, and the names that each pattern affected."""
     hints: tuple[str, ...] = ()
-    """A sentence for each pattern that had no effect."""
+    """A sentence for each pattern that had no effect. Other remarks for the user may follow."""
     side_files: Mapping[str, bytes] = field(default_factory=dict)
     """Contents of other files for the model folder, by name, such as a vocabulary or a table of speakers."""
     report: str = ""
     """Markdown that is appended to `report.md`."""
+    training: tuple[Archive, TrainingPlan] | None = None
+    """The weight file and the plan of its training state; `None` if it contains no training state."""
 
     @property
     def wanted(self) -> dict[str, Spec]:
@@ -104,6 +106,8 @@ class CheckpointLayout(abc.ABC):
     """Description of the checkpoints that are recognised, for errors."""
     exports: bool = False
     """Whether the layout can be exported, with `plan_export`."""
+    exports_training: bool = False
+    """Whether exports contain tensors of `training.safetensors`."""
     export_layout: FileLayout = FileLayout()
     """The tensor names and nesting in exports of models that were not imported."""
 
@@ -154,12 +158,17 @@ class CheckpointLayout(abc.ABC):
         """Plan the export of a model folder to this layout.
 
         **Arguments:** `config`, the configuration of the model; `layout`, the layout recorded by the import, or
-        `export_layout`; `given`, the shapes and types of the tensors in the file `where`.
+        `export_layout`; `given`, the shapes and types of the tensors in the file `where`, and, with
+        `exports_training`, of those in `training.safetensors` beside it.
 
         **Raises:** `ConfigError` if the layout cannot be exported; `CheckpointError` if the tensors do not match
         `config`.
         """
         raise ConfigError(f"Checkpoints of {self.name} cannot be exported, only imported.")
+
+    def export_notes(self, plan: Plan) -> tuple[str, ...]:
+        """Sentences for the user about tensors of the export `plan` that the model folder does not contain."""
+        return ()
 
 
 @dataclass(frozen=True)

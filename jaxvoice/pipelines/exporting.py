@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +13,13 @@ import numpy as np
 from jaxvoice import models
 from jaxvoice._version import __version__
 from jaxvoice.config import format_value, from_dict, to_dict
+from jaxvoice.console import print_message
 from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
 from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, ImportOptions
 from jaxvoice.models.family import Family, contract_differences
 from jaxvoice.models.family_lookup import find_family
 from jaxvoice.pipelines.sources import find_model_folder
+from jaxvoice.weights.archive import Tensors
 from jaxvoice.weights.file_layout import FileLayout, read_layout
 from jaxvoice.weights.file_writing import atomic_write, write_safetensors, write_torch
 from jaxvoice.weights.foreign_settings import read_settings
@@ -24,6 +27,7 @@ from jaxvoice.weights.formats import open_archive
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config_file
 from jaxvoice.weights.rules import Plan, Spec
 from jaxvoice.weights.schemas import export_metadata, with_schema_number
+from jaxvoice.weights.training_files import TRAINING_FILE
 
 Format = Literal["torch", "safetensors", "npz"]
 
@@ -43,6 +47,9 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
     The configuration, with the mel contract, is written to `config.json` in the folder of the file, where
     `import_model` and `compare` find it. An existing `config.json` is kept if the file has the same mel contract with
     it. If the layout has configuration files, `config.json` also contains their keys.
+
+    A state dict for training, such as that of RAVE, also contains the discriminators in `training.safetensors`. If
+    there are none, they are initialised, and a warning is printed.
 
     **Arguments:** `folder`, a model folder, a run folder or a Hub id; `to`, the file to write; `format`, `"auto"`
     for that of the suffix `.safetensors` or `.npz`, and `torch` for other names.
@@ -73,10 +80,12 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
         )
     config = from_dict(family.config, about.get("config", {}), str(folder / CONFIG_FILE))
     layout = read_layout(about.get("info"), str(folder / CONFIG_FILE)) or exporter.export_layout
-    with open_archive(weights) as archive:
-        if archive.source.format != "safetensors":
-            raise CheckpointError(f"{weights} is not a safetensors file ({archive.source.format}); restore it.")
-        tensors = migrated.renamed(archive.tensors)
+    with ExitStack() as files:
+        tensors = migrated.renamed(_open(weights, files))
+        training = folder / TRAINING_FILE
+        if exporter.exports_training and training.is_file():
+            stored = _open(training, files)
+            tensors = _joined(tensors, stored.renamed(migrated.training_tensors(stored)))
         specs = {name: Spec(info.shape, info.dtype) for name, info in tensors.infos().items()}
         plan = exporter.plan_export(config, layout, specs, str(weights))
         try:
@@ -91,7 +100,22 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
     except JaxvoiceError:
         to.unlink()
         raise
+    for note in exporter.export_notes(plan):
+        print_message("warning", note)
     return len(plan.wanted)
+
+
+def _open(path: Path, files: ExitStack) -> Tensors:
+    """The tensors of the safetensors file `path`, which `files` closes."""
+    archive = files.enter_context(open_archive(path))
+    if archive.source.format != "safetensors":
+        raise CheckpointError(f"{path} is not a safetensors file ({archive.source.format}); restore it.")
+    return archive.tensors
+
+
+def _joined(first: Tensors, second: Tensors) -> Tensors:
+    """The tensors of two files, whose names differ."""
+    return Tensors({**first.infos(), **second.infos()}, lambda name: (first if name in first else second)[name])
 
 
 def _format(to: Path, format: Format | Literal["auto"]) -> Format:

@@ -46,7 +46,7 @@ class ImportSummary:
     """The metadata stored in `config.json`: SHA-256, licence, assumptions, ignored tensors and the patterns that
     matched them, and others."""
     hints: tuple[str, ...] = ()
-    """A message for each pattern of `ignore` and `allow_missing` that had no effect."""
+    """A message for each pattern of `ignore` and `allow_missing` that had no effect, and other remarks."""
 
     def __str__(self) -> str:
         lines = [f"{self.folder}: {self.family} {self.version}, {self.tensors} tensors, {self.parameters} parameters"]
@@ -60,7 +60,9 @@ class ImportSummary:
         lines += [f"note     {printable(line)}" for line in self.hints]
         lines += [f"export   will write {line}" for line in self.info["differs"]]
         if "training" in self.info:
-            lines.append(f"training {self.info['training']['source']}: {self.info['training']['steps']} steps")
+            training = self.info["training"]
+            what = training.get("content") or f"{training['steps']} steps"
+            lines.append(f"training {training['source']}: {what}")
         return "\n".join(lines)
 
 
@@ -94,6 +96,7 @@ def import_model(
     - `ignore`: regular expressions for names in the file; matching tensors are ignored.
     - `training`: the file of the training state; by default the file in the same folder that belongs to the weights
       (`do_N` to `g_N`), if the layout has such files and it exists; `False` for none.
+      Discriminators of a checkpoint of RAVE are in the weight file itself; `False` omits them.
     - `inert`: regular expressions for names of unknown classes and functions, whose objects in the files are read as
       data, as in `open_archive`.
 
@@ -122,11 +125,17 @@ def import_model(
             for name, content in found.side_files.items():
                 with atomic_write(folder / name) as file:
                     file.write(content)
+            trained = None
             if beside:
-                trained, about = _import_training(Path(beside), layout, found, folder, tables, inert)
-                model_config = trained.config
-                info["training"] = about
-                info["assumed"] += trained.assumed
+                trained = _import_training(Path(beside), layout, found, folder, tables, inert)
+            elif found.training is not None and training is not False:
+                trained = _write_training(*found.training, folder, tables)
+                used = {source for change in found.training[1].table() for source in change.sources}
+                info["ignored"] = {name: reason for name, reason in info["ignored"].items() if name not in used}
+            if trained is not None:
+                plan, info["training"] = trained
+                model_config = plan.config
+                info["assumed"] += plan.assumed
             write_config_file(folder, family=recognised.name, config=to_dict(model_config), info=info)
             text = report_text(info, model_config, tables, found.report)
             (folder / REPORT_FILE).write_text(text, encoding="utf-8")
@@ -188,10 +197,20 @@ def _import_training(
     with open_archive(path, inert=inert) as archive:
         trained = layout.plan_training(archive, found)
         archive.verify()
-        tensors = _release_after_each(archive, trained.read(archive.tensors))
-        write_safetensors(folder / TRAINING_FILE, trained.specs, tensors, trained.metadata)
-        tables[path.name] = change_lines(archive, trained.table())
-        return trained, {"source": path.name, "sha256": archive.source.sha256(), **trained.about}
+        return _write_training(archive, trained, folder, tables)
+
+
+def _write_training(
+    archive: Archive, trained: TrainingPlan, folder: Path, tables: dict[str, list[TensorLine]]
+) -> tuple[TrainingPlan, dict[str, Any]]:
+    """Write `training.safetensors`.
+
+    **Returns:** the plan, and a description for `config.json`.
+    """
+    tensors = _release_after_each(archive, trained.read(archive.tensors))
+    write_safetensors(folder / TRAINING_FILE, trained.specs, tensors, trained.metadata)
+    tables.setdefault(archive.source.path.name, []).extend(change_lines(archive, trained.table()))
+    return trained, {"source": archive.source.path.name, "sha256": archive.source.sha256(), **trained.about}
 
 
 def _release_after_each(archive: Archive, tensors: Iterable[_T]) -> Iterator[_T]:

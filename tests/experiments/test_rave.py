@@ -13,8 +13,13 @@ import soundfile
 from experiments import rave as experiment_module
 from jaxvoice.errors import DataError
 from jaxvoice.models import rave
+from jaxvoice.models.rave.training import RaveTask
+from jaxvoice.models.rave.warm_start import save_discriminators
+from jaxvoice.weights import named_arrays
 from tests.experiments import command_lines
 from tests.experiments.command_lines import flags_without_help
+from tests.models.rave.checkpoints import discriminators_with, training_arrays
+from tests.models.rave.small import random_model
 from tests.models.rave.test_rave_steps import CONFIG
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -121,6 +126,22 @@ def test_one_short_recording_is_trained_without_validation(tones, tmp_path, caps
     given = small_experiment(tones / "short.wav", tmp_path / "run")
     store, held_out = experiment_module.load_recordings(given, experiment_module.find_recordings(given))
     assert len(store) == 1 and held_out is None and "too short to hold out" in capsys.readouterr().out
+
+
+def test_init_from_uses_the_discriminators_of_the_model(tones, tmp_path, capsys):
+    model = CONFIG.model
+    rave.FAMILY.save_network(tmp_path / "model", random_model(model), model)
+    given = replace(small_experiment(tones, tmp_path / "run"), init_from=tmp_path / "model")
+    task = RaveTask(given.training, steps_per_epoch=1)
+    assert experiment_module.initial_state(given, task) is not None
+    assert "starting with new discriminators" in capsys.readouterr().out
+    stored = discriminators_with(model, training_arrays(model))
+    save_discriminators(tmp_path / "model", stored, given.training, step=7)
+    initial = experiment_module.initial_state(given, task)
+    assert initial is not None and "starting with its discriminators" in capsys.readouterr().out
+    found = named_arrays(initial().discriminators.model)
+    for name, array in named_arrays(stored).items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
 @pytest.mark.slow

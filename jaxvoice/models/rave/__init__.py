@@ -87,6 +87,10 @@ if TYPE_CHECKING:
         training_preset as training_preset,
     )
     from jaxvoice.models.rave.validation import Validation as Validation
+    from jaxvoice.models.rave.warm_start import (
+        load_discriminators as load_discriminators,
+        save_discriminators as save_discriminators,
+    )
 
 __getattr__, __dir__ = lazy_imports(
     __name__,
@@ -151,5 +155,6 @@ __getattr__, __dir__ = lazy_imports(
         "training": ("RaveTask", "RaveTrainingState"),
         "training_config": ("BetaSchedule", "LossWeights", "RaveTrainingConfig", "StepKind", "training_preset"),
         "validation": ("Validation",),
+        "warm_start": ("load_discriminators", "save_discriminators"),
     },
 )

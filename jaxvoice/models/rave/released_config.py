@@ -24,6 +24,7 @@ from jaxvoice.models.rave.released_layers import (
     read_decoder,
     read_encoder,
 )
+from jaxvoice.models.rave.training_tensors import discriminators_of
 from jaxvoice.models.rave.weights import DECODER_NET, ENCODER_NET
 from jaxvoice.weights.gin_files import GinFile, GinReference
 
@@ -111,7 +112,7 @@ class _Reader:
                 recurrent_layers=decoder.recurrent_layers,
             ),
             bottleneck,
-            self._discriminators(),
+            self._discriminators(n_channels),
             pqmf,
             self._sample_rate(sample_rate),
             n_channels,
@@ -260,7 +261,10 @@ class _Reader:
         self._assumed.append(f"the dilations of the residual blocks of {owner}: powers of 3")
         return tuple(tuple(3**i for i in range(count)) for count in blocks)
 
-    def _discriminators(self) -> DiscriminatorConfig:
+    def _discriminators(self, channels: int) -> DiscriminatorConfig:
+        found = discriminators_of(self._shapes, channels)
+        if found is not None:
+            return found
         if self._encoder.version == "v1" and self._decoder.version == "v1":
             return DiscriminatorConfig("scale", capacity=self._encoder.capacity)
         plain = DiscriminatorConfig(capacity=self._encoder.capacity)

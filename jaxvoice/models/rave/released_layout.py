@@ -15,6 +15,13 @@ from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, Impo
 from jaxvoice.models.rave.config import PRESETS, RaveConfig, preset
 from jaxvoice.models.rave.released_config import released_config
 from jaxvoice.models.rave.released_layers import EMA, is_earlier_version, layers_of, main_prefixes
+from jaxvoice.models.rave.training_tensors import (
+    DISCRIMINATOR,
+    is_table,
+    plan_training_export,
+    plan_training_import,
+    with_weight_norm,
+)
 from jaxvoice.models.rave.weights import (
     DECODER_NET,
     ENCODER_NET,
@@ -35,6 +42,7 @@ from jaxvoice.weights.gin_files import GinFile, read_gin
 from jaxvoice.weights.mismatches import format_name, format_names
 from jaxvoice.weights.rules import Plan, Spec
 from jaxvoice.weights.schemas import migrate
+from jaxvoice.weights.training_files import TRAINING_FILE
 
 _LICENCE = "released weights of RAVE: CC BY-NC 4.0, not for commercial use; own ones: ask whoever trained them"
 _FOLDERS = 3  # config.gin is in the folder of the checkpoint, or up to so many above
@@ -49,6 +57,7 @@ class RaveLayout(CheckpointLayout):
     looks_for = "a RAVE: tensors below encoder.encoder.net and decoder.net"
     exports = True
     export_layout = FileLayout(nesting=("state_dict",))
+    exports_training = True
 
     def recognises(self, checkpoint: Checkpoint) -> bool:
         """Whether the file contains a RAVE below any prefix, also one of version 1, which `plan_import` refuses."""
@@ -99,7 +108,17 @@ class RaveLayout(CheckpointLayout):
             initial=_initial(config),
             dtypes=rave_dtypes(wanted),
         )
-        differs = ("the layers of version 2.3.1, whose indices differ from those in the file",)
+        differs = list(weights.differs)
+        if set(renamed.tensors) != set(archive.tensors):
+            differs.append("the layers of version 2.3.1, whose indices differ from those in the file")
+        if weights.layout != with_weight_norm(weights.layout):
+            differs.append("weight norm, which the file lacks, as in checkpoints of training")
+        left_out = {name for names in weights.patterns["ignore"].values() for name in names}
+        kept = {name: name for name in renamed.tensors if name not in left_out}
+        training = plan_training_import(renamed.with_tensors(renamed.tensors.renamed(kept)), prefix, config)
+        hints = weights.hints
+        if training is None and any(name.startswith(prefix + DISCRIMINATOR) for name in kept):
+            hints += ("the discriminators in the file differ from those of the release and are not imported",)
         return ImportPlan(
             config,
             ((renamed, weights.plan),),
@@ -107,31 +126,50 @@ class RaveLayout(CheckpointLayout):
             origin=self.name,
             licence=_LICENCE,
             layout=weights.layout,
-            differs=weights.differs + (differs if set(renamed.tensors) != set(archive.tensors) else ()),
+            differs=tuple(differs),
             assumed=tuple(assumed),
             patterns=weights.patterns,
-            hints=weights.hints,
+            hints=hints,
+            training=None if training is None else (renamed, training),
         )
 
     def plan_export(self, config: RaveConfig, layout: FileLayout, given: Mapping[str, Spec], where: str) -> Plan:
         """The network and its state under the names of the release, with the buffers that follow from `config`.
 
-        The discriminators and the windows of the losses are not part of a model folder, so the release loads the file
-        with `strict=False`, as it loads its own checkpoints.
+        The release loads the file with `strict=True`. It contains the discriminators and the windows of losses, from
+        `training.safetensors`. Discriminators that the model folder lacks are initialised at random.
 
         **Raises:** `CheckpointError` for tensors that are not those of `config`.
         """
-        shapes = {name: spec.shape for name, spec in given.items()}
-        wanted = rave_shapes(config, _taps(shapes, config))
+        layout = with_weight_norm(layout)
+        training = {n: spec for n, spec in given.items() if n.startswith(DISCRIMINATOR) or is_table(n)}
+        given = {name: spec for name, spec in given.items() if name not in training}
+        wanted = rave_shapes(config, _taps({name: spec.shape for name, spec in given.items()}, config))
         whole = {name: "int64" for name in wanted if name.rpartition(".")[2] in INTEGERS}
         plan = plan_export(wanted, RULES, replace(layout, dtypes={**whole, **layout.dtypes}), given, where)
+        more = plan_training_export(config, layout, training, str(Path(where).with_name(TRAINING_FILE)))
         sizes = target_sizes(config)
-        added = {name: Spec((), np.dtype(np.int64)) for name in sizes}
+        whole_numbers = {name: Spec((), np.dtype(np.int64)) for name in sizes}
+
+        def initial(name: str, shape: tuple[int, ...], value: Any) -> np.ndarray:
+            assert more.initial is not None
+            return np.asarray(sizes[name], np.int64) if name in sizes else more.initial(name, shape, value)
+
         return replace(
             plan,
-            wanted={**plan.wanted, **added},
-            missing=(*plan.missing, *sizes),
-            initial=lambda name, shape, value: np.asarray(sizes[name], np.int64),
+            rows=(*plan.rows, *more.rows),
+            wanted={**plan.wanted, **whole_numbers, **more.wanted},
+            missing=(*plan.missing, *sizes, *more.missing),
+            initial=initial,
+        )
+
+    def export_notes(self, plan: Plan) -> tuple[str, ...]:
+        """Whether the discriminators are random."""
+        if not any(name.startswith(DISCRIMINATOR) and not is_table(name) for name in plan.missing):
+            return ()
+        return (
+            "The model folder contains no discriminators, so those of the export are random. Encoder and generator are "
+            "complete. A training that continues from the export trains its discriminators from the beginning.",
         )
 
 

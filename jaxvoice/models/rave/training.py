@@ -22,6 +22,7 @@ from jaxvoice.models.rave.receptive_fields import receptive_field
 from jaxvoice.models.rave.trained import TrainedRave
 from jaxvoice.models.rave.training_config import RaveTrainingConfig, StepKind
 from jaxvoice.models.rave.validation import METRICS, Validation
+from jaxvoice.models.rave.warm_start import save_discriminators
 from jaxvoice.training.adversarial_training import adversarial_step
 from jaxvoice.training.learner import Learner
 from jaxvoice.training.task import Task, ValidationResult
@@ -82,7 +83,7 @@ class RaveTask(Task):
         inherited_info: Mapping[str, Any] | None = None,
     ):
         self.config, self.steps_per_epoch = config, steps_per_epoch
-        self._validation, self._inherited_info = validation, dict(inherited_info or {})
+        self.validation, self._inherited_info = validation, dict(inherited_info or {})
 
     def init(self, *, key: PRNGKeyArray) -> RaveTrainingState:
         """The initial state, with random networks."""
@@ -199,26 +200,23 @@ class RaveTask(Task):
 
     def validate(self, state: RaveTrainingState) -> ValidationResult:
         """The metrics and samples of `Validation`."""
-        if self._validation is None:
+        if self.validation is None:
             return ValidationResult({})
         networks, step = state.networks, int(state.counters.step)
-        return self._validation(networks.eval_model, networks.model_state, self._kind(state), step=step)
-
-    def held_out(self) -> dict[str, Any]:
-        """The ids and lengths of the held-out recordings."""
-        return {} if self._validation is None else self._validation.held_out
+        return self.validation(networks.eval_model, networks.model_state, self._kind(state), step=step)
 
     def save_model(self, state: RaveTrainingState, folder: str | Path) -> None:
-        """Write the network, or its moving average if one is kept, and its state to a model folder.
+        """Write the network, or its moving average if one is kept, its state and the discriminators to a model folder.
 
         The state contains the principal components of the latents of the held-out recordings.
         """
         step, model = int(state.counters.step), self.model(state)
-        if self._validation is not None:
-            components = self._validation.with_components(model.network, model.state, step=step)
+        if self.validation is not None:
+            components = self.validation.with_components(model.network, model.state, step=step)
             model = TrainedRave(model.network, components)
         info = {**self._inherited_info, "step": step}
         FAMILY.save_network(folder, model, self.config.model, info=info)
+        save_discriminators(Path(folder), state.discriminators.model, self.config, step=step)
 
     def describe(self) -> dict[str, Any]:
         """The training configuration and the numbers of parameters."""

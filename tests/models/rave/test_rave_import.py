@@ -1,4 +1,4 @@
-"""Import and export of RAVE: runs of the release, exports, names of earlier versions, and what is refused."""
+"""Import of RAVE: runs of the release, exports, names of earlier versions, and what is refused."""
 
 import dataclasses
 import os
@@ -19,107 +19,25 @@ from jaxvoice.models.rave import (
     preset,
 )
 from jaxvoice.models.rave.released_layout import _version
-from jaxvoice.models.rave.weights import FilterTaps, rave_dtypes, rave_shapes, target_sizes
-from jaxvoice.pipelines import export_model, import_model
+from jaxvoice.models.rave.weights import rave_dtypes, rave_shapes, target_sizes
+from jaxvoice.pipelines import import_model
 from jaxvoice.torchscript import function
 from jaxvoice.weights import named_arrays, open_archive
 from tests.models.rave import torch_modules
+from tests.models.rave.checkpoints import (
+    MERGED,
+    arrays_of,
+    build,
+    checkpoint,
+    gin_of,
+    run_of,
+    taps_of,
+    tensors_of,
+    with_components,
+)
 from tests.models.rave.released import channels_first, channels_last, config_of, largest_error
 from tests.models.rave.small import CONFIGS, SMALL, random_model, with_parts
 from tests.reference import golden
-
-MERGED = FAMILY.merged
-
-
-def build(config):
-    return FAMILY.build(config, key=jax.random.key(0))
-
-
-def arrays_of(model):
-    return {name: np.asarray(array) for name, array in named_arrays(model, merged=MERGED).items()}
-
-
-def with_components(model):
-    """`model` with principal components that differ from the identity."""
-    size = model.state.latent_mean.size
-    rotation, _ = np.linalg.qr(np.random.default_rng(2).standard_normal((size, size)))
-    values = (rotation, np.linspace(-1, 1, size), np.linspace(0.5, 1, size))
-    return eqx.tree_at(
-        lambda m: (m.state.latent_pca, m.state.latent_mean, m.state.fidelity),
-        model,
-        tuple(jnp.asarray(value, jnp.float32) for value in values),
-    )
-
-
-def taps_of(arrays):
-    return FilterTaps(arrays["pqmf.h"].size, arrays["pqmf.hk"].shape[1])
-
-
-def tensors_of(arrays):
-    """`arrays` in torch, with whole numbers of 64 bits."""
-    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    return {name: tensor.long() if tensor.dtype == torch.int32 else tensor for name, tensor in tensors.items()}
-
-
-def checkpoint(arrays, **more):
-    """A checkpoint of Lightning with `arrays`, caches of streaming, discriminators and optimisers."""
-    tensors = tensors_of(arrays)
-    extra = {
-        "encoder.encoder.net.0.cache.pad": torch.zeros(8, 1, 6),
-        "decoder.net.2.cache": torch.zeros(64, 2, 1),
-        "encoder.encoder.net.1.aligned.paddings.0.pad": torch.zeros(64, 4, 2),
-        "discriminator.layers.0.weight": torch.full((2, 2), torch.nan),
-        "audio_distance.multiscale_stft.stfts.0.window": torch.ones(8),
-    }
-    state = {"exp_avg": torch.zeros(3), "step": torch.tensor(2.0)}
-    return {
-        "epoch": 3,
-        "global_step": 1200,
-        "pytorch-lightning_version": "1.9.0",
-        "state_dict": {**tensors, **extra},
-        "optimizer_states": [{"state": {0: state}, "param_groups": [{"lr": 1e-3, "params": [0]}]}],
-        "lr_schedulers": [],
-        "callbacks": {"WarmupCallback": {"training_steps": 1200}, **more},
-    }
-
-
-def gin_of(config, **changes):
-    """The `config.gin` of a run with `config`."""
-    values = {
-        "SAMPLING_RATE": config.sample_rate,
-        "model.RAVE.sampling_rate": "%SAMPLING_RATE",
-        "model.RAVE.latent_size": config.bottleneck.latent_size,
-        "model.RAVE.n_channels": config.n_channels,
-        "model.RAVE.input_mode": repr(config.encoder.input),
-        "model.RAVE.output_mode": repr(config.generator.output),
-        "pqmf.CachedPQMF.attenuation": config.pqmf.attenuation,
-        "pqmf.CachedPQMF.n_band": config.pqmf.num_bands,
-        "cc.get_padding.mode": repr(config.padding),
-    }
-    kinds = {"variational": "VariationalEncoder", "wasserstein": "WasserteinEncoder"}
-    kinds |= {"spherical": "SphericalEncoder", "discrete": "DiscreteEncoder"}
-    values["model.RAVE.encoder"] = f"@blocks.{kinds[config.bottleneck.kind]}"
-    for part, owner in (("encoder", "Encoder"), ("generator", "Generator")):
-        sizes, version = getattr(config, part), "V2" if getattr(config, part).version == "v2" else ""
-        values[f"blocks.{owner}{version}.capacity"] = sizes.capacity
-        values[f"blocks.{owner}{version}.ratios"] = list(sizes.ratios)
-        if version:
-            values[f"blocks.{owner}{version}.dilations"] = [list(stage) for stage in sizes.dilations]
-    if config.encoder.input == "mel":
-        values["transforms.MelSpectrogram.n_fft"] = config.encoder.mel.n_fft
-        values["transforms.MelSpectrogram.hop_length"] = config.encoder.mel.hop_length
-        values["transforms.MelSpectrogram.n_mels"] = config.encoder.mel.num_mels
-    return "".join(f"{name} = {value}\n" for name, value in {**values, **changes}.items() if value is not None)
-
-
-def run_of(folder, model, config, *, gin=None, **more):
-    """A run of the release with one checkpoint."""
-    checkpoints = folder / "run" / "version_0" / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    (folder / "run" / "config.gin").write_text(gin_of(config) if gin is None else gin, encoding="utf-8")
-    sizes = {name: np.asarray(size, np.int64) for name, size in target_sizes(config).items()}
-    torch.save(checkpoint(arrays_of(model) | sizes, **more), checkpoints / "best.ckpt")
-    return folder / "run"
 
 
 def assert_same(folder, model):
@@ -147,7 +65,7 @@ def test_shapes_of_presets_equal_those_of_the_network(name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_runs_are_imported_and_exported(name, tmp_path):
+def test_runs_are_imported(name, tmp_path):
     config, model = CONFIGS[name], random_model(CONFIGS[name])
     summary = import_model(run_of(tmp_path, model, config), tmp_path / "model")
     assert summary.family == "rave" and summary.info["source"] == "best.ckpt"
@@ -159,54 +77,8 @@ def test_runs_are_imported_and_exported(name, tmp_path):
     ignored = summary.info["ignored"]
     assert ignored["state_dict.discriminator.layers.0.weight"] == "only for training"
     assert "streaming" in ignored["state_dict.decoder.net.2.cache"]
-    export_model(tmp_path / "model", tmp_path / "again.ckpt")
-    again = torch.load(tmp_path / "again.ckpt", weights_only=True)["state_dict"]
-    expected = arrays_of(model)
-    assert {n for n in again if not n.endswith("target_size")} == set(expected)
-    for tensor, array in expected.items():
-        np.testing.assert_array_equal(again[tensor].numpy(), array, err_msg=tensor)
-        assert again[tensor].dtype == (torch.int64 if array.dtype == np.int32 else torch.float32)
-
-
-@pytest.mark.parametrize("name", ["rave_v1", "rave_v2_small", "rave_v2_nopqmf_snake", "rave_v3", "rave_discrete"])
-def test_exports_of_trained_models_have_the_names_of_the_release(name):
-    parts = {"rave_v2_nopqmf_snake": ("v2_nopqmf", "snake")}.get(name, (name.removeprefix("rave_"),))
-    config = preset(*parts)
-    released = {
-        tensor["name"]: (tuple(tensor["shape"]), tensor["dtype"])
-        for tensor in golden.case_json(f"rave/shapes/{name}")["tensors"]
-        if not tensor["name"].startswith(("discriminator.", "audio_distance.", "multiband_audio_distance."))
-    }
-    arrays = named_arrays(eqx.filter_eval_shape(build, config), merged=MERGED)
-    layout = FAMILY.layouts[0]
-    given = {n: jaxvoice.weights.rules.Spec(array.shape, np.dtype(array.dtype)) for n, array in arrays.items()}
-    plan = layout.plan_export(config, layout.export_layout, given, "the model")
-    assert {n: (spec.shape, spec.dtype.name) for n, spec in plan.wanted.items()} == released
-
-
-def test_target_size_is_written_from_the_configuration(tmp_path):
-    model = random_model(CONFIGS["noise"])
-    FAMILY.save_network(tmp_path / "model", model, CONFIGS["noise"])
-    export_model(tmp_path / "model", tmp_path / "model.ckpt")
-    size = torch.load(tmp_path / "model.ckpt", weights_only=True)["state_dict"]["decoder.noise_module.target_size"]
-    assert size.dtype == torch.int64 and size.shape == () and size == 4
-
-
-def test_exports_load_strictly_into_torch_and_compute_the_same(tmp_path):
-    model = with_components(random_model(SMALL))
-    FAMILY.save_network(tmp_path / "model", model, SMALL)
-    export_model(tmp_path / "model", tmp_path / "model.ckpt")
-    taps = taps_of(arrays_of(model))
-    theirs = torch_modules.Model(SMALL, (taps.prototype, taps.padded)).eval()
-    theirs.load_state_dict(torch.load(tmp_path / "model.ckpt", weights_only=True)["state_dict"], strict=True)
-    audio = np.random.default_rng(0).uniform(-0.5, 0.5, 24 * SMALL.hop_length).astype(np.float32)
-    with torch.no_grad():
-        latents = theirs.encode(torch.from_numpy(audio)[None, None])
-        expected = theirs.decode(latents)[0, 0].numpy()
-    rave = jaxvoice.Rave.load(tmp_path / "model", latent_size=6)
-    found = rave.encode(audio, SMALL.sample_rate)
-    assert largest_error(found, latents[0].numpy()) < 1e-5
-    assert largest_error(rave.decode(found), expected) < 1e-5
+    assert any("discriminators" in line for line in summary.hints)
+    assert not (tmp_path / "model" / "training.safetensors").exists()
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
