@@ -419,6 +419,8 @@ def _operator_result(name: str, bound: Mapping[str, Any], path: str) -> Any:
         mode = bound.get("mode", {"r": "reflect", "c": "constant"}[name[0]] if name != "pad" else "constant")
         mode = "replicate" if name.startswith("replication") else mode
         amounts = amounts.value if isinstance(amounts, Stored) else amounts
+        if isinstance(amounts, list | tuple):
+            amounts = [amount.value if isinstance(amount, Stored) else amount for amount in amounts]
         zero = bound.get("value") in (None, 0)
         if isinstance(amounts, list) and all(isinstance(n, int) for n in amounts) and mode in _PAD_MODES and zero:
             return PaddedInput(tuple(amounts), _PAD_MODES[mode], path)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from jaxvoice.config import format_value
 from jaxvoice.errors import CheckpointError, ConfigError
@@ -56,22 +56,31 @@ def released_config(
     sample_rate: int | None = None,
     frame_length: int | None = None,
     dilations: Mapping[str, int] | None = None,
+    padding: Literal["centered", "causal"] | None = None,
 ) -> ReleasedConfig:
     """The configuration of the model whose tensors have `shapes`, by their names without a prefix.
 
     **Arguments:** `gin`, the `config.gin` of the run; `where`, the name of the weight file; `sample_rate`, that of an
-    export, if it is known; `frame_length`, the value of `target_size`; `dilations` of convolutions by name, which the
-    code of an export contains.
+    export, if it is known; `frame_length`, the value of `target_size`; `dilations` of convolutions by name, and
+    `padding`, which the code of an export contains.
 
     **Raises:** `CheckpointError` if the tensors are not those of a RAVE, or contradict `gin`; `ConfigError` for
     settings in `gin` that this implementation does not have.
     """
-    return _Reader(shapes, gin, where, dilations or {}).read(sample_rate, frame_length)
+    return _Reader(shapes, gin, where, dilations or {}, padding).read(sample_rate, frame_length)
 
 
 class _Reader:
-    def __init__(self, shapes: Mapping[str, Shape], gin: GinFile | None, where: str, dilations: Mapping[str, int]):
-        self._shapes, self._gin, self._where, self._known_dilations = shapes, gin, where, dilations
+    def __init__(
+        self,
+        shapes: Mapping[str, Shape],
+        gin: GinFile | None,
+        where: str,
+        dilations: Mapping[str, int],
+        padding: Literal["centered", "causal"] | None,
+    ):
+        self._shapes, self._gin, self._where = shapes, gin, where
+        self._known_dilations, self._known_padding = dilations, padding
         self._encoder, self._decoder = read_encoder(shapes, where), read_decoder(shapes, where)
         self._assumed: list[str] = []
 
@@ -118,8 +127,6 @@ class _Reader:
             n_channels,
             self._padding(),
         )
-        if self._gin is None:
-            self._assumed.append("centered padding")
         return ReleasedConfig(config, self._assumed)
 
     def _bottleneck(self) -> BottleneckConfig:
@@ -285,6 +292,10 @@ class _Reader:
         return 44100
 
     def _padding(self) -> Any:
+        if self._gin is None:
+            if self._known_padding is None:
+                self._assumed.append("centered padding")
+            return self._known_padding or "centered"
         mode = self._gin_value("get_padding", "mode")
         if mode is None or mode in ("centered", "causal"):
             return mode or "centered"

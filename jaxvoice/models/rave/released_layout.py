@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -48,6 +48,7 @@ _LICENCE = "released weights of RAVE: CC BY-NC 4.0, not for commercial use; own 
 _FOLDERS = 3  # config.gin is in the folder of the checkpoint, or up to so many above
 _ADD_ONS = ("snake", "noise", "adain", "causal", "wasserstein", "spherical")
 _RATES = ("sampling_rate", "sample_rate", "sr")
+_DELAY = re.compile(r".*\.aligned\.paddings\.[0-9]+\.pad")
 
 
 class RaveLayout(CheckpointLayout):
@@ -234,13 +235,15 @@ def _config(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]], prefi
         beside = (place / "config.gin" for place in _places(checkpoint.folder))
         gin = next((read_gin(file) for file in beside if file.is_file()), None)
     archive = checkpoint.archive
+    layers = _layers_in_code(archive, prefix) if gin is None else {}
     found = released_config(
         shapes,
         gin,
         checkpoint.name,
         sample_rate=_export_rate(archive),
         frame_length=_frame_length(archive, prefix),
-        dilations=_dilations(archive, prefix) if gin is None else None,
+        dilations=_dilations(layers),
+        padding=_padding(layers, shapes),
     )
     return found.config, found.assumed
 
@@ -254,22 +257,51 @@ def _export_rate(archive: Archive) -> int | None:
     return next((rate for rate in rates if rate > 0), None)
 
 
-def _dilations(archive: Archive, prefix: str) -> dict[str, int]:
-    """The dilations of convolutions in the code of an export, by their names without prefix; empty for other files."""
+def _layers_in_code(archive: Archive, prefix: str) -> dict[str, Mapping[str, Any]]:
+    """The settings of convolutions in the code of an export, by their names without prefix; empty for other files."""
     if not getattr(archive, "code", None):
         return {}
     from jaxvoice.torchscript.layers import read_layers
 
     try:
         layers = read_layers(archive)
-    except CheckpointError:  # without the dilations, the usual ones are assumed, which the report states
+    except CheckpointError:  # without the code, the usual settings are assumed, which the report states
         return {}
-    found = {}
-    for name, layer in layers.items():
-        dilation = layer.settings.get("dilation")
-        if name.startswith(prefix) and isinstance(dilation, tuple) and len(dilation) == 1 and type(dilation[0]) is int:
-            found[name.removeprefix(prefix)] = dilation[0]
-    return found
+    return {
+        name.removeprefix(prefix): layer.settings
+        for name, layer in layers.items()
+        if name.startswith(prefix) and layer.kind == "Conv1d"
+    }
+
+
+def _dilations(layers: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """The dilations of convolutions, by name."""
+    found = {name: settings.get("dilation") for name, settings in layers.items()}
+    return {
+        name: value[0] for name, value in found.items() if isinstance(value, tuple) and [*map(type, value)] == [int]
+    }
+
+
+def _padding(
+    layers: Mapping[str, Mapping[str, Any]], shapes: Mapping[str, tuple[int, ...]]
+) -> Literal["centered", "causal"] | None:
+    """Where the convolutions of an export are padded; `None` if it does not state it.
+
+    Exports for streaming have caches in the place of padding. They delay the input of a residual block by the zeros
+    that the convolutions of the block would have on their right.
+    """
+    sides: set[bool] = set()
+    for settings in layers.values():
+        match settings.get("padding"):
+            case ((int(left), int(right)),) if left or right:
+                sides.add(right > 0)
+            case (int(both),) if both:
+                sides.add(True)
+    if not sides and layers:
+        caches = [shape for name, shape in shapes.items() if name.endswith(".cache.pad") and shape and shape[-1]]
+        delays = [shape for name, shape in shapes.items() if _DELAY.fullmatch(name) and shape and shape[-1]]
+        sides = {bool(delays)} if caches else set()
+    return None if len(sides) != 1 else "centered" if sides.pop() else "causal"
 
 
 def _frame_length(archive: Archive, prefix: str) -> int | None:

@@ -1,6 +1,7 @@
 """Import of RAVE: runs of the release, exports, names of earlier versions, and what is refused."""
 
 import dataclasses
+import json
 import os
 
 import equinox as eqx
@@ -106,6 +107,23 @@ def test_archive_and_its_import_compute_the_same(name, tmp_path):
     found = rave.encode(audio, config.sample_rate)
     assert largest_error(found, latents[0]) < 1e-4
     assert largest_error(rave.decode(found), decoded[0, 0]) < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("padding", ["centered", "causal"])
+def test_padding_of_exports_is_read(padding, streaming, tmp_path):
+    arrays = arrays_of(random_model(SMALL))
+    taps = taps_of(arrays)
+    config = dataclasses.replace(SMALL, padding=padding)
+    module = torch_modules.Model(config, (taps.prototype, taps.padded), folded=True)
+    torch_modules.load(module, torch_modules.folded_arrays(arrays))
+    if streaming:
+        module = torch_modules.with_caches(module)
+    torch.jit.save(torch.jit.script(module), tmp_path / "model.ts")
+    summary = import_model(tmp_path / "model.ts", tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["config"]["padding"] == padding
+    assert not any("padding" in line for line in summary.info["assumed"])
 
 
 def test_all_spellings_of_weight_norm_are_read(tmp_path):

@@ -293,3 +293,24 @@ def mel_spectrogram(audio: np.ndarray, sample_rate: int, n_fft: int, hop: int, m
     """`log(1 + mel)` of librosa without the last frame."""
     options = {"n_fft": n_fft, "hop_length": hop, "n_mels": mels, "htk": True, "norm": None, "pad_mode": "reflect"}
     return np.log1p(librosa.feature.melspectrogram(y=audio, sr=sample_rate, **options))[:, :-1]
+
+
+class Cache(nn.Module):
+    """The last samples of the previous block."""
+
+    def __init__(self, channels: int, size: int):
+        super().__init__()
+        self.register_buffer("pad", torch.zeros(4, channels, size))
+
+
+def with_caches(model: nn.Module) -> nn.Module:
+    """`model` with the buffers of an export for streaming, whose convolutions do not pad."""
+    for module in list(model.modules()):
+        if isinstance(module, Branches):
+            body = module.branches[0].net[1]
+            # The branch without convolutions waits for those with convolutions.
+            module.paddings = nn.ModuleList([Cache(body.in_channels, size) for size in (0, body.right)])
+        if isinstance(module, FoldedConv):
+            module.cache = Cache(module.in_channels, module.left + module.right)
+            module.left = module.right = 0
+    return model
