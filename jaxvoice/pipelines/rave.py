@@ -4,7 +4,7 @@ import functools as ft
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from jaxvoice.config import differences, format_value
 from jaxvoice.data.audio import Audio, read_channels
 from jaxvoice.dsp.resampling import resample
 from jaxvoice.errors import AudioError, ConfigError, ShapeError
+from jaxvoice.models.rave.adaptation import pieces_of, with_statistics
 from jaxvoice.models.rave.config import RaveConfig
 from jaxvoice.models.rave.family import FAMILY
 from jaxvoice.models.rave.generators import GeneratorState
@@ -155,6 +156,30 @@ class Rave:
         """
         model = TrainedRave(self.network, self.state)
         return Rave(model, self.config, latent_size=latent_size, fidelity=fidelity, window=self.window)
+
+    def with_statistics(self, *, source: Any = None, target: Any = None, sample_rate: float | None = None) -> "Rave":
+        """This pipeline, whose adaptive instance norms give sounds like `source` the statistics of `target`.
+
+        It is for models with such norms (v3 and `adain`). They have an effect when the statistics of both sides are
+        known, from this method or from the imported model. Statistics of channels over time are measured in encoder and
+        generator, for the means of the latents and without noise, as the mean over windows of `window` frames. The
+        release measures them while audio is played, with `learn_source` and `learn_target`.
+
+        **Arguments:** `source` and `target`, recordings as for `encode`; the statistics of a side without a recording
+        are kept; `sample_rate` of arrays, in Hz.
+
+        **Raises:** `ConfigError` for a model without adaptive instance norms; `AudioError` for silence, or as `encode`.
+        """
+        model = TrainedRave(self.network, self.state)
+        sides: tuple[tuple[Literal["source", "target"], Any], ...] = (("source", source), ("target", target))
+        for side, audio in sides:
+            if audio is not None:
+                samples = self._samples(audio, sample_rate)
+                if not np.any(samples):
+                    raise AudioError(f"The {side} is silent; it should be a recording. Choose another one.")
+                pieces = pieces_of(self._channel_rows(samples), self.config, self.window)
+                model = with_statistics(model, pieces, side, quantize=self.quantizes)
+        return Rave(model, self.config, latent_size=self._components, window=self.window)
 
     def encode(self, audio: Any, sample_rate: float | None = None, *, seed: int | None = None) -> RaveLatents:
         """The latents of a recording.
@@ -315,11 +340,16 @@ class Rave:
             return resample(samples, rate, self.sample_rate)
         return np.stack([resample(channel, rate, self.sample_rate) for channel in samples])
 
+    def _channel_rows(
+        self, samples: Float32[np.ndarray, "*channels samples"]
+    ) -> Float32[np.ndarray, "rows samples channels"]:
+        """A row for each channel, or one row with all channels of a model of several."""
+        channels = samples.reshape(-1, samples.shape[-1])
+        return channels[..., None] if self.channels == 1 else channels.T[None]
+
     def _encode(self, samples: Float32[np.ndarray, "*channels samples"], key: PRNGKeyArray | None) -> RaveLatents:
         """Latents `(rows, latent_size, frames)`; a row is a channel, or all channels of a model of several."""
-        channels = samples.reshape(-1, samples.shape[-1])
-        rows = channels[..., None] if self.channels == 1 else channels.T[None]
-        z = self._inference.encode(rows, key=key, quantize=self.quantizes)
+        z = self._inference.encode(self._channel_rows(samples), key=key, quantize=self.quantizes)
         if self._components is not None:
             z = (z - np.asarray(self.pca.mean)) @ np.asarray(self.pca.components)[: self._components].T
         return z.swapaxes(1, 2)
