@@ -286,10 +286,15 @@ _CHANGES: MappingProxyType[str, Mapping[str, Any]] = MappingProxyType(
 def training_preset(name: str, *add_ons: str) -> RaveTrainingConfig:
     """The training of `preset(name, *add_ons)` with the settings of the release.
 
+    With causal padding, the filter bank delays the audio by 528 samples. The release compares it with the recording
+    itself, which a causal network cannot predict. Here, `fullband_target` is `round_trip` for causal models that
+    generate sub-bands.
+
     **Raises:** `ConfigError` as `preset`.
     """
     model = preset(name, *add_ons)
-    changes: dict[str, Any] = {}
+    delayed = model.padding == "causal" and model.generator.output == "pqmf"
+    changes: dict[str, Any] = {"fullband_target": "round_trip"} if delayed else {}
     for part in (name, *add_ons):
         changes |= _CHANGES.get(part, {})
     steps = changes.get("phase_1_steps", 1_000_000)

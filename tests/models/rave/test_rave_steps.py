@@ -17,6 +17,7 @@ from experiments.benchmarks.torch_hifigan import arrays_of
 from jaxvoice.data import AudioBatch
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.rave import (
+    PQMF,
     PRESETS,
     BottleneckConfig,
     DiscriminatorConfig,
@@ -363,6 +364,24 @@ def test_add_ons_change_the_training():
     assert dataclasses.replace(training_preset("v2").weights, twice=True).effective.feature_matching == 400.0
     assert training_preset("v2", "spherical").phase_1_steps == 200_000
     assert training_preset("v2").crop == (27117 // 16, -(-26428 // 16))
+
+
+def test_perfect_sub_bands_of_a_causal_preset_have_no_loss():
+    """The audio of the sub-bands is as late as its target; the recording itself is 528 samples earlier."""
+    config = training_preset("v2", "causal")
+    assert config.fullband_target == "round_trip"
+    for other in (training_preset("v2"), training_preset("v2_nopqmf", "causal")):
+        assert other.fullband_target == "audio"
+    config = dataclasses.replace(config, crop_to_valid=False, segment_size=32768)
+    pqmf, audio = PQMF(config.model.pqmf, causal=True), recordings(1, 32768)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def distance(config):
+        real = losses.recorded_signals(config, pqmf, audio)
+        return losses.spectral_losses(config, real, losses.generated_signals(config, pqmf, real.bands))["fullband"]
+
+    assert pqmf.delay == 528
+    assert float(distance(config)) < 1e-6 < 0.1 < float(distance(dataclasses.replace(config, fullband_target="audio")))
 
 
 @pytest.mark.parametrize(
