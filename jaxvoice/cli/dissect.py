@@ -1,7 +1,8 @@
 """`jaxvoice dissect`: print tables of the activations, the operations and the weights of a model."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -49,7 +50,10 @@ class Dissect:
     """Show the traceback of an error."""
 
     def run(self) -> int:
-        """Print the tables; returns 0."""
+        """Print the tables; returns 0.
+
+        **Raises:** `ConfigError` for a table that the file does not have, and for filters that no row passes.
+        """
         import shutil
 
         from jaxvoice.console import print_text
@@ -125,7 +129,22 @@ class Dissect:
     def tables(
         self, call: Any, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, merged: tuple[str, ...] = ()
     ) -> "dict[str, Table[Any]]":
-        """The requested tables of `call(model, *args, **kwargs)`; those of weights alone if `call` is None."""
+        """The requested tables of `call(model, *args, **kwargs)`; those of weights alone if `call` is None.
+
+        **Raises:** `ConfigError` if no row passes the filters, with the nearest names.
+        """
+
+        def listed(chosen: Dissect) -> "dict[str, Table[Any]]":
+            return chosen.filtered(call, model, args, kwargs, merged)
+
+        found = listed(self)
+        self._check_found(found, listed)
+        return found
+
+    def filtered(
+        self, call: Any, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], merged: tuple[str, ...]
+    ) -> "dict[str, Table[Any]]":
+        """The requested tables, which may be empty."""
         from jaxvoice import dissect
 
         filters = {"match": self.match, "exclude": self.exclude, "search": self.search}
@@ -141,3 +160,36 @@ class Dissect:
         if "weights" in asked:
             found["weights"] = dissect.weights(model, **filters, merged=merged)
         return found
+
+    def _check_found(
+        self, found: "dict[str, Table[Any]]", listed: "Callable[[Dissect], dict[str, Table[Any]]]"
+    ) -> None:
+        """Check that the filters leave a row of a table. Each of them is tried alone to find the one to name."""
+        from jaxvoice.dissect.patterns import nearest
+        from jaxvoice.errors import ConfigError
+
+        empty = not any(map(len, found.values()))
+        # --op does not filter weights, which are listed for a misspelt class too.
+        values = [table for name, table in found.items() if name != "weights"]
+        if not (self.match or self.exclude or self.op) or not (empty or (self.op and not any(map(len, values)))):
+            return
+        unfiltered = replace(self, match=(), exclude=(), op=())
+        everything = listed(unfiltered)
+        ops = dict.fromkeys(row.op for name, table in everything.items() if name != "weights" for row in table)
+        for op in self.op if values else ():
+            if op not in ops:
+                hint = "" if self.operations or "graph" in found else " --operations lists operations of JAX too."
+                raise ConfigError(f"--op {op!r} is no class or operation of the model; {nearest(op, ops)}.{hint}")
+        if not empty:
+            return
+        names = dict.fromkeys(name for table in everything.values() for name in table.names)
+        for pattern in self.match:
+            if not any(map(len, listed(replace(unfiltered, match=(pattern,))).values())):
+                near = nearest(pattern.replace("\\", ""), names)
+                hint = "" if self.search else " --search matches anywhere in a name."
+                raise ConfigError(f"--match {pattern!r} matches no name in the tables; {near}.{hint}")
+        given = [f"--{name}" for name in ("match", "exclude", "op") if getattr(self, name)]
+        raise ConfigError(
+            f"No row passes all filters ({', '.join(given)}): all expressions of --match should match, and none of "
+            "--exclude. Write alternatives as one expression, such as 'encoder|decoder'."
+        )

@@ -51,8 +51,6 @@ def test_folders_have_activations_and_weights(files, capsys):
 
 
 def test_names_are_those_of_weight_files(files, capsys):
-    out = printed(capsys, files / "rave", "--match", r"decoder\.net\.0", "encoder.encoder.net.0", "--table", "weights")
-    assert "0 rows" in out
     out = printed(capsys, files / "rave", "--match", "decoder.net.0|encoder.encoder.net.0")
     names = {line.split()[0] for line in out.splitlines() if line.startswith(("decoder", "encoder"))}
     assert {"decoder.net.0", "encoder.encoder.net.0", "decoder.net.0.weight_v"} <= names
@@ -85,3 +83,28 @@ def test_other_files_have_weights(files, capsys):
     assert "a.weight" in out and "2x3" in out and "1 row\n" in out
     assert main(["dissect", str(files / "a.safetensors"), "--table", "activations"]) == 2
     assert "is a safetensors file, which has no activations. Import it with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--match", "decodr.net.0"], "--match 'decodr.net.0' matches no name in the tables"),
+        (["--match", "decoder", r"decodr\.net\.0$"], "the nearest are decoder.net.0"),
+        (["--match", "weight_v", "--table", "weights"], "--search matches anywhere in a name"),
+        (["--match", "decoder", "encoder"], "No row passes all filters (--match): all expressions of --match should"),
+        (["--match", "decoder", "--exclude", "dec"], "No row passes all filters (--match, --exclude)"),
+        (["--op", "Conv1"], "--op 'Conv1' is no class or operation of the model; the nearest are Conv1d"),
+        (["--op", "conv_general_dilated"], "--operations lists operations of JAX too"),
+    ],
+)
+def test_filters_that_leave_nothing_are_errors(arguments, message, files, capsys):
+    assert main(["dissect", str(files / "rave"), *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_names_of_one_table_are_enough(files, capsys):
+    out = printed(capsys, files / "rave", "--match", "decoder.net.0.weight_g")
+    assert "0 rows" in out and "1 row\n" in out
+    assert main(["dissect", str(files / "a.safetensors"), "--match", "b.weight"]) == 2
+    assert "--match 'b.weight' matches no name in the tables; the nearest are a.weight" in capsys.readouterr().err
