@@ -170,13 +170,13 @@ class Bender:
         does not fit an array; `AudioError` if the audio contains NaN or infinity.
         """
         config = BendingConfig() if config is None else config
-        run = self._compiled.pop(config, None)
-        if run is None:
-            run = eqx.filter_jit(bend(self._function, config, merged=self._merged))
-        found = run(self.network, *source.inputs, controls=config.values(values))
-        self._compiled[config] = run  # the last ones used are at the end
-        while len(self._compiled) > _COMPILED:
-            self._compiled.popitem(last=False)
+        given = config.values(values)
+        if config not in self._compiled:
+            self._compiled[config] = eqx.filter_jit(bend(self._function, config, merged=self._merged))
+            while len(self._compiled) > _COMPILED:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(config)  # the last one used
+        found = self._compiled[config](self.network, *source.inputs, controls=given)
         audio = np.asarray(found, np.float32)[: source.samples]
         if not np.isfinite(audio).all():
             raise AudioError(

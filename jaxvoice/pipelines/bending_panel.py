@@ -78,7 +78,6 @@ class RuleRow(NamedTuple):
     operation: str
     names: tuple[str, ...]
     on: str
-    seed: str
     controls: tuple[str, ...]
 
 
@@ -197,10 +196,9 @@ def rules_html(config: BendingConfig) -> str:
     rows = tuple(
         RuleRow(
             str(i),
-            type(rule.operation).__name__ + _numbers(rule.operation),
+            _described(rule),
             rule.names,
             rule.on,
-            str(rule.seed),
             tuple(control.name for control in rule.controls),
         )
         for i, rule in enumerate(config.rules, 1)
@@ -208,11 +206,13 @@ def rules_html(config: BendingConfig) -> str:
     return Table(rows, RuleRow._fields)._repr_html_()
 
 
-def _numbers(operation: Any) -> str:
-    """The fields of an operation that are no controls, in brackets."""
+def _described(rule: Bend) -> str:
+    """The operation of a rule, with its numbers that are no controls, and the seed if it is not 0."""
+    operation: Any = rule.operation
     found = {field.name: getattr(operation, field.name) for field in fields(operation)}
+    found |= {"seed": rule.seed} if rule.seed else {}
     shown = [f"{name}={format_value(value)}" for name, value in found.items() if not isinstance(value, Control)]
-    return f" ({', '.join(shown)})" if shown else ""
+    return type(operation).__name__ + (f" ({', '.join(shown)})" if shown else "")
 
 
 def gradio_module() -> Any:
@@ -318,9 +318,7 @@ def bending_panel(
                 with gr.Row():
                     save_button = gr.Button("Save rules")
                     load_button = gr.UploadButton("Load rules", file_types=[".json"])
-                saved = gr.File(
-                    label="Rules with the values of the controls", interactive=False, height=90, elem_id="saved"
-                )
+                saved = gr.File(label="Saved rules", interactive=False, height=90, elem_id="saved")
         with gr.Row():
             pictures = [_picture(gr, name) for name in ("Original", "Bent")]
 

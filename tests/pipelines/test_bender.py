@@ -99,6 +99,10 @@ def test_weights_and_activations_are_bent_without_compilations(benders):
     bent = [counting.play(source, config, {"gain": value}) for value in (2.0, 0.5, 2.0)]
     assert len(traced) == 1
     np.testing.assert_array_equal(bent[0], bent[2])
+    with pytest.raises(ConfigError, match="should be in"):
+        counting.play(source, config, {"gain": 5.0})
+    np.testing.assert_array_equal(counting.play(source, config, {"gain": 0.5}), bent[1])
+    assert len(traced) == 1  # the program is kept after a wrong value
     # Twice the norm of the last kernel doubles the input of tanh, without the bias.
     alone = bender.play(source, BendingConfig(rules[:1]), {"gain": 2.0})[:, 0]
     bias = float(bender.network.conv_post.bias[0])
