@@ -1,6 +1,7 @@
 """Reading, writing and resampling of audio: one channel of float32 at any sample rate."""
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -83,17 +84,22 @@ def read_audio(path: str | Path, sample_rate: float | None = None) -> Audio:
 
 
 def read_channels(
-    path: str | Path, sample_rate: float | None = None
+    path: str | Path, sample_rate: float | None = None, *, seconds: float | None = None
 ) -> tuple[Float32[np.ndarray, "channels samples"], int]:
     """Read all channels of an audio file, and resample them to `sample_rate` (Hz) if that is given.
 
+    With `seconds`, only that much of the beginning of the file is decoded and checked, at least one sample.
+
     **Returns:** samples `(channels, samples)` with full scale at 1, and their sample rate.
 
-    **Raises:** `AudioError` as `read_audio`, except for channels that cancel each other.
+    **Raises:** `AudioError` as `read_audio`, except for channels that cancel each other; `AudioError` if `seconds` is
+    not a positive number.
     """
     wanted = None if sample_rate is None else whole_rate("sample_rate", sample_rate)
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise AudioError(f"seconds is {seconds}; it should be a positive number.")
     path = _check_path(path)
-    samples, info = _decode(path)
+    samples, info = _decode(path, seconds)
     if info.frames == 0:
         raise AudioError(f"{path} is zero-length: it has a header but no samples; record it again.")
     _check_finite(path, samples)
@@ -179,17 +185,20 @@ def _opened(path: Path) -> Iterator["soundfile.SoundFile"]:
         raise _unreadable(path, failure) from failure
 
 
-def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioInfo]:
+def _decode(path: Path, seconds: float | None = None) -> tuple[Float32[np.ndarray, "frames channels"], AudioInfo]:
+    """The samples of a file, or those of its first `seconds`, and the properties of what was read."""
     with _opened(path) as file:
         missing = missing_bytes(path)
         if missing:
             end = "its last byte is" if missing == 1 else f"its last {missing} bytes are"
             raise AudioError(f"{path} is truncated: at least {end} missing; copy it again.")
         promised, rate, channels, subtype = file.frames, file.samplerate, file.channels, file.subtype
+        count = sys.maxsize if seconds is None else max(1, round(min(seconds * rate, 2**62)))
+        promised = min(promised, count)
         if file.seekable():
-            samples = file.read(dtype="float32", always_2d=True)
+            samples = file.read(promised, dtype="float32", always_2d=True)
         else:  # GSM 6.10 and the kinds of ADPCM that keep a state
-            samples = np.concatenate([np.zeros((0, channels), np.float32), *_unseekable_blocks(file)])
+            samples = np.concatenate([np.zeros((0, channels), np.float32), *_unseekable_blocks(file, count)])
     if len(samples) < promised:
         raise AudioError(
             f"{path} is truncated: it contains {len(samples)} of the {promised} samples in its header; copy it again."
@@ -197,9 +206,11 @@ def _decode(path: Path) -> tuple[Float32[np.ndarray, "frames channels"], AudioIn
     return samples, AudioInfo(rate, channels, len(samples), subtype)
 
 
-def _unseekable_blocks(file: "soundfile.SoundFile") -> Iterator[Float32[np.ndarray, "frames channels"]]:
-    while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+def _unseekable_blocks(file: "soundfile.SoundFile", count: int) -> Iterator[Float32[np.ndarray, "frames channels"]]:
+    """Yield the blocks of a file up to its end, or at most `count` samples of each channel."""
+    while count and len(block := file.read(min(count, _BLOCK), dtype="float32", always_2d=True)):
         yield block
+        count -= len(block)
 
 
 def _name(path: Path) -> Any:

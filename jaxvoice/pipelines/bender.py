@@ -13,7 +13,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, Float32
 
 from jaxvoice.config import format_value
-from jaxvoice.data.audio import read_channels
+from jaxvoice.data.audio import audio_info, read_channels
 from jaxvoice.dissect import Bend, BendingConfig, Control, bend, named_values, tag
 from jaxvoice.dissect.patterns import full_match, nearest
 from jaxvoice.errors import AudioError, ConfigError
@@ -146,18 +146,24 @@ class Bender:
     def read(self, audio: Any, sample_rate: int | None = None, *, seed: int = 0) -> Source:
         """A recording as inputs of the network, at most `seconds` of it, padded with silence to whole seconds.
 
+        The rest of a longer file is not decoded.
+
         **Arguments:** `audio`, the path of a file, or floats `(channels, samples)` at `sample_rate` (Hz); `seed`, of
         the noise that the network takes, if it takes any.
 
         **Raises:** `AudioError` for a file that cannot be read, no samples, NaN, or channels that the model cannot
         take; `ConfigError` for an invalid seed.
         """
-        samples, rate = read_channels(audio) if sample_rate is None else (np.asarray(audio, np.float32), sample_rate)
-        kept = samples[:, : max(1, round(self.seconds * rate))]
+        if sample_rate is None:
+            kept, rate = read_channels(audio, seconds=self.seconds)
+            total = max(kept.shape[1], audio_info(audio).frames)
+        else:
+            samples, rate = np.asarray(audio, np.float32), sample_rate
+            kept, total = samples[:, : max(1, round(self.seconds * rate))], samples.shape[1]
         padding = -kept.shape[1] % rate
         inputs = self.pipeline.network_inputs(np.pad(kept, ((0, 0), (0, padding))), rate, seed=seed)
         count = -(-kept.shape[1] * self.sample_rate // rate)
-        return Source(inputs, count, samples.shape[1] / rate, kept.shape[1] < samples.shape[1])
+        return Source(inputs, count, total / rate, kept.shape[1] < total)
 
     def play(
         self, source: Source, config: BendingConfig | None = None, values: Mapping[str, Any] | None = None

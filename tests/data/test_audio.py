@@ -14,7 +14,7 @@ import soundfile
 from jax import numpy as jnp
 
 from jaxvoice.data import Corpus, Utterance, preflight, read_audio, resample, write_wav
-from jaxvoice.data.audio import audio_info, write_wav_parts
+from jaxvoice.data.audio import audio_info, read_channels, write_wav_parts
 from jaxvoice.data.audio_headers import wav_header
 from jaxvoice.errors import AudioError, CheckpointError, ShapeError
 
@@ -276,6 +276,20 @@ def test_read_audio_reads_compressed_wav_files(tmp_path, speech, subtype):
     assert audio.source is not None and audio.source.subtype == subtype
     assert audio_info(tmp_path / "clip.wav") == audio.source
     assert dominant_frequency(audio.samples, 16000) == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "GSM610", "G721_32"])  # libsndfile cannot seek in the last two
+def test_read_channels_reads_the_first_seconds(tmp_path, speech, subtype):
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, speech(rate=8000), 8000, subtype=subtype)
+    whole, _ = read_channels(path)
+    for seconds, samples in ((0.25, 2000), (1e-9, 1), (1e308, whole.shape[1])):
+        part, rate = read_channels(path, seconds=seconds)
+        np.testing.assert_array_equal(part, whole[:, :samples])
+        assert part.shape == (1, samples) and rate == 8000
+    for seconds in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(AudioError, match="should be a positive number"):
+            read_channels(path, seconds=seconds)
 
 
 def test_read_audio_reads_mpeg_in_a_wav_file(tmp_path, speech):

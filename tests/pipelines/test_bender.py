@@ -123,9 +123,15 @@ def test_rules_have_the_names_of_model_folders(benders):
     assert np.abs(found - bender.play(source)).max() > 1e-3 * np.abs(expected).max()
 
 
-def test_long_recordings_are_cut_and_lengths_are_whole_seconds(benders):
+def test_long_recordings_are_cut_and_lengths_are_whole_seconds(benders, tmp_path):
     bender = benders["hifigan"]
-    two = bender.read(np.tile(AUDIO, (2, 3)), RATE)
+    long = np.tile(AUDIO, (2, 3))
+    two = bender.read(long, RATE)
+    long[:, RATE:] = np.nan  # would be an error if it was read
+    soundfile.write(tmp_path / "long.wav", long.T, RATE, "FLOAT")
+    file = bender.read(tmp_path / "long.wav")
+    np.testing.assert_array_equal(file.inputs[0], two.inputs[0])
+    assert (file.samples, file.seconds, file.is_cut) == (two.samples, two.seconds, True)
     assert two.is_cut and two.samples == bender.sample_rate and two.seconds == pytest.approx(33000 / RATE)
     assert {two.inputs[0].shape} == {bender.read(AUDIO[:, :n], RATE).inputs[0].shape for n in (1, 11000, 16000)}
     one = bender.read(AUDIO[:, :500], RATE)
