@@ -54,7 +54,8 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 
 def test_notebooks_contain_no_outputs():
     assert [path.name for path in NOTEBOOKS] == [
-        *("archive.ipynb", "hifigan_bending.ipynb", "rave_dissection.ipynb", "tts.ipynb", "vocoder.ipynb", STORED.name)
+        *("archive.ipynb", "hifigan_bending.ipynb", "rave.ipynb", "rave_dissection.ipynb"),
+        *("tts.ipynb", "vocoder.ipynb", STORED.name),
     ]
     for path in NOTEBOOKS:
         if path != STORED:
@@ -124,6 +125,22 @@ def test_rave_notebook_runs_without_a_trained_model(tmp_path: Path):
     assert streams["stderr"] == ""
     assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 13
     assert sum("image/png" in data for data in shown) == 8
+
+
+@pytest.mark.slow
+def test_rave_notebook_trains_a_model(tmp_path: Path):
+    streams, shown = executed("rave.ipynb", tmp_path)
+    assert "nan" not in streams["stdout"]
+    assert re.fullmatch(r"jaxvoice: warning: The model in \S+ was trained for 300 steps only .*\n", streams["stderr"])
+    losses = [float(loss) for loss in re.findall(r"^step .* generator ([\d.]+)", streams["stdout"], flags=re.MULTILINE)]
+    assert len(losses) >= 3 and losses[-1] < losses[0]
+    assert "66150 samples, latents (16, 259), 66304 decoded samples" in streams["stdout"]
+    sizes = [int(size) for size in re.findall(r"of the variance: (\d+) of 16 components", streams["stdout"])]
+    assert len(sizes) == 4 and sizes == sorted(sizes) and sizes[0] < 16
+    error = re.search(r"largest difference from the offline result: (\S+) of its peak", streams["stdout"])
+    assert error and float(error[1]) < 1e-3
+    assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 7
+    assert sum("image/png" in data for data in shown) == 5
 
 
 @pytest.mark.slow
