@@ -328,7 +328,7 @@ class Rave:
             own = audio.sample_rate if isinstance(audio, Audio) else None
             samples = audio.samples if isinstance(audio, Audio) else audio
         rate = recording_rate(sample_rate, own)
-        samples = _validated_audio(samples)
+        samples = _validated_audio(samples, from_file=isinstance(audio, str | Path))
         if self.channels > 1 and (samples.ndim != 2 or len(samples) != self.channels):
             raise AudioError(
                 f"The audio has shape {samples.shape}; it should be ({self.channels}, samples), with the channels of "
@@ -440,8 +440,11 @@ class Rave:
         return int(size)
 
 
-def _validated_audio(audio: Any) -> Float32[np.ndarray, "*channels samples"]:
-    """`audio` as float32; raises `AudioError` for another shape, integers, NaN, infinity or no samples."""
+def _validated_audio(audio: Any, *, from_file: bool) -> Float32[np.ndarray, "*channels samples"]:
+    """`audio` as float32; raises `AudioError` for another shape, integers, NaN, infinity or no samples.
+
+    An array with more channels than samples is an error, since its axes are probably exchanged. A file may be short.
+    """
     samples = np.asarray(audio)
     if not jnp.issubdtype(samples.dtype, jnp.floating) or samples.ndim not in (1, 2):
         raise AudioError(
@@ -450,7 +453,7 @@ def _validated_audio(audio: Any) -> Float32[np.ndarray, "*channels samples"]:
         )
     if not samples.size:
         raise AudioError("The audio is empty; it should have at least one sample.")
-    if samples.ndim == 2 and samples.shape[0] > samples.shape[1]:
+    if not from_file and samples.ndim == 2 and samples.shape[0] > samples.shape[1]:
         raise AudioError(f"The audio has shape {samples.shape}; it should be (channels, samples). Transpose the array.")
     with np.errstate(over="ignore"):
         samples = samples.astype(np.float32, copy=False)

@@ -233,6 +233,14 @@ def test_silence_and_clicks_give_finite_audio(kind):
         assert np.isfinite(rave.transfer(audio, RATE)).all() and np.abs(rave.transfer(audio, RATE)).max() < 10
 
 
+def test_files_may_have_more_channels_than_samples(rave, tmp_path):
+    soundfile.write(tmp_path / "short.wav", np.array([[0.5, -0.25]], np.float32), RATE, "FLOAT")
+    expected = [rave.transfer(np.array([value], np.float32), RATE) for value in (0.5, -0.25)]
+    found = rave.transfer(tmp_path / "short.wav")
+    assert found.shape == (2, 1) and found[0] != found[1]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("audio", "rate", "message"),
     [
