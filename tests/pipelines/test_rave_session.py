@@ -64,6 +64,20 @@ def test_session_equals_the_pipeline(audio):
     assert_equals_the_pipeline(pipeline(), audio, [4, 8], channels=2)
 
 
+@pytest.mark.parametrize(("config", "options"), [(SMALL, {"channels": 2}), (STEREO, {})], ids=["two mono", "stereo"])
+def test_causal_session_of_two_channels_is_the_delayed_transfer(config, options, audio):
+    """Causal encoders have no delay, so that the session is late by the delay of the decoder alone."""
+    rave = pipeline(dataclasses.replace(config, padding="causal"))
+    audio = np.tile(audio, 3)
+    session = assert_equals_the_pipeline(rave, audio, [12, 24], **options)
+    assert session.encoder_delay == 0 < session.decoder_delay
+    session.reset()
+    found = np.concatenate([session(block) for block in blocks(audio, [24 * HOP, 12 * HOP])], -1)
+    whole, delay = rave.transfer(audio, rave.sample_rate), session.decoder_delay
+    np.testing.assert_allclose(found[:, delay:], whole[:, :-delay], rtol=0, atol=1e-5)
+    assert np.abs(found[0, delay:] - whole[1, :-delay]).max() > 1e-3
+
+
 @pytest.mark.parametrize("name", ["v1", "gru", "mel"])
 def test_session_of_other_networks(name, audio):
     """Batch norms of v1 are folded into convolutions, which then have biases; a GRU depends on all earlier frames."""

@@ -373,7 +373,7 @@ def test_perfect_sub_bands_of_a_causal_preset_have_no_loss():
     for other in (training_preset("v2"), training_preset("v2_nopqmf", "causal")):
         assert other.fullband_target == "audio"
     config = dataclasses.replace(config, crop_to_valid=False, segment_size=32768)
-    pqmf, audio = PQMF(config.model.pqmf, causal=True), recordings(1, 32768)
+    pqmf, audio = PQMF(config.model.pqmf, causal=True), jnp.asarray(recordings(1, 32768))
 
     @functools.partial(jax.jit, static_argnums=0)
     def distance(config):
