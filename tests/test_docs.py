@@ -8,12 +8,17 @@ import re
 import textwrap
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from jax import numpy as jnp
 
 import jaxvoice
 from jaxvoice.cli._main import _COMMANDS as COMMANDS
 from jaxvoice.dissect import BendingConfig
 from jaxvoice.models.hifigan import PRESETS, GeneratorConfig
+from jaxvoice.models.rave import TrainedRave
+from jaxvoice.pipelines import Rave
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -127,6 +132,35 @@ def test_examples_of_dissection_run(tmp_path, monkeypatch, capsys):
     assert abs(found["bent"] - found["plain"]).max() > 0
     assert found["sound"].shape == found["audio"].shape[:1]
     assert BendingConfig.load("bending.json") == found["bending"]
+
+
+def examples_of_streaming() -> list[str]:
+    """Those that need neither a microphone nor a model."""
+    page = (ROOT / "docs" / "streaming.md").read_text(encoding="utf-8")
+    examples = [block for block in blocks(page, "python") if "microphone" not in block]
+    assert ["nn.Stream(" in block for block in examples] == [True, False]
+    return examples
+
+
+def test_example_of_a_stream_runs(capsys):
+    found: dict = {}
+    exec(examples_of_streaming()[0], found)
+    assert capsys.readouterr().out == "7 0 4\n"
+    # The last block of the offline layers on the signal, 7 positions later.
+    signal = jax.random.normal(jax.random.key(1), (5, 16, 2)).reshape(80, 2)
+    first, second = found["layers"]
+    expected = second(first(jnp.pad(signal, ((7, 0), (0, 0)))))[16:20]
+    assert found["output"].shape == (4, 4)
+    np.testing.assert_allclose(found["output"], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_example_of_a_stream_of_rave_runs(capsys):
+    found: dict = {}
+    exec(examples_of_streaming()[1], found)
+    network = found["network"]
+    assert int(capsys.readouterr().out) == Rave(TrainedRave(network, found["state"]), network.config).latency
+    assert found["audio"].shape == (2048, 1) and np.isfinite(found["audio"]).all()
 
 
 TUTORIAL = "adding_a_model.md"  # its files import each other: see test_adding_a_model.py
