@@ -86,7 +86,7 @@ def jaxvoice_session(network: Any, state: Any, samples: int) -> Any:
     from jaxvoice.pipelines.stream_session import StreamSession
 
     stream = autoencoder_stream(eqx.filter_jit(ft.partial(nn.freeze, winograd=False))(network), state, noise=False)
-    return StreamSession(stream, samples)
+    return StreamSession(stream, samples, factor=2)
 
 
 def torch_step(network: Any, state: Any) -> Step:

@@ -71,8 +71,8 @@ class RaveSession:
         self.encoder_delay, self.decoder_delay = encoder.input_delay, decoder.output_delay
         self.latency = audio_latency(network, encoder, decoder)
         self._dtype = np.dtype(np.int32 if quantizes else np.float32)
-        self._encoder = StreamSession(encoder, 64 * encoder.multiple, batch=(rows,), key=key)
-        self._decoder = StreamSession(decoder, 64, batch=(rows,), dtype=self._dtype, key=noise_key)
+        self._encoder = StreamSession(encoder, 64 * encoder.multiple, factor=2, batch=(rows,), key=key)
+        self._decoder = StreamSession(decoder, 64, factor=2, batch=(rows,), dtype=self._dtype, key=noise_key)
 
     def __call__(self, audio: Float32[np.ndarray, "*channels samples"]) -> Float32[np.ndarray, "*channels samples"]:
         """The audio of the latents of a block, `latency` samples late; arguments and errors are those of `encode`."""

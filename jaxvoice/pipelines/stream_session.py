@@ -20,8 +20,8 @@ _Leaves = list[Array]
 class StreamSession:
     """A running `Stream` of arrays `(*batch, time, channels)`; the state is kept between calls.
 
-    Blocks are divided into blocks of a few lengths, powers of two times the shortest length, so that few programs are
-    compiled. Sessions of streams with equal structure share their programs.
+    Blocks are divided into blocks of a few lengths, powers of `factor` times the shortest length, so that few programs
+    are compiled. Sessions of streams with equal structure share their programs.
 
     **Attributes:** `stream`; `batch`, the batch axes of blocks.
     """
@@ -31,22 +31,26 @@ class StreamSession:
         stream: Stream,
         longest: int | None = None,
         *,
+        factor: int = 4,
         batch: tuple[int, ...] = (),
         dtype: DTypeLike = jnp.float32,
         key: PRNGKeyArray | None = None,
     ):
         """**Arguments:** `longest`, the largest length of a block that is computed at once, by default 256 times the
-        shortest; `batch`, `dtype` and `key` as for `Stream.init_state`.
+        shortest; `factor`, the ratio of successive lengths, 2 for blocks that are short and of equal lengths; `batch`,
+        `dtype` and `key` as for `Stream.init_state`.
 
-        **Raises:** `ConfigError` if `longest` is smaller than the shortest length.
+        **Raises:** `ConfigError` if `longest` is smaller than the shortest length, or `factor` is smaller than 2.
         """
         self.stream, self.batch, self._dtype, self._key = stream, batch, jnp.dtype(dtype), key
         longest = 256 * stream.multiple if longest is None else longest
         if longest < stream.multiple:
             raise ConfigError(f"longest is {longest}; it should be at least {stream.multiple} positions.")
+        if factor < 2:
+            raise ConfigError(f"factor is {factor}; it should be at least 2.")
         self._lengths = [stream.multiple]
-        while 2 * self._lengths[-1] <= longest:
-            self._lengths.append(2 * self._lengths[-1])
+        while factor * self._lengths[-1] <= longest:
+            self._lengths.append(factor * self._lengths[-1])
         arrays, static = eqx.partition(stream, eqx.is_array)
         self._weights, weights_tree = jax.tree.flatten(arrays)
         rest, rest_tree = jax.tree.flatten(static)
