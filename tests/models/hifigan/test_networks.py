@@ -73,7 +73,7 @@ def test_swapped_dilations_do_not_equal_the_release(case, generator_v1):
 
 @pytest.mark.slow
 def test_other_final_slope_does_not_equal_the_release(case, generator_v1, monkeypatch):
-    monkeypatch.setattr(generator_module, "_FINAL_SLOPE", 0.1)
+    monkeypatch.setattr(generator_module, "FINAL_SLOPE", 0.1)
     assert largest_error(run(generator_v1, case["mel"]), case["wav"]) > 1e-3
 
 
