@@ -47,7 +47,12 @@ from jaxvoice.nn._streaming import (
     residual_form as residual_form,
     streaming_form as streaming_form,
 )
-from jaxvoice.nn._streaming_forms import Block as Block, DelayForm as DelayForm, StreamingForm as StreamingForm
+from jaxvoice.nn._streaming_forms import (
+    Block as Block,
+    DelayForm as DelayForm,
+    StreamingForm as StreamingForm,
+    Timing as Timing,
+)
 from jaxvoice.nn._window_forms import TransposedForm as TransposedForm, WindowForm as WindowForm
 
 __dir__ = list_public(globals())

@@ -9,7 +9,7 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array, Int32, PRNGKeyArray, Shaped
 
-from jaxvoice.nn._streaming_forms import Block, Prefix, StreamingForm, materialised, resized, shape_of
+from jaxvoice.nn._streaming_forms import Block, Prefix, StreamingForm, Timing, materialised, resized, shape_of
 
 
 class PointwiseForm(StreamingForm):
@@ -18,20 +18,14 @@ class PointwiseForm(StreamingForm):
     function: Callable[[Array], Array]
     keeps_zeros: bool = eqx.field(static=True)
     rate: int = eqx.field(static=True)
-    start: int = eqx.field(static=True)
-    next_start: int = eqx.field(static=True)
-    ratio: Fraction = eqx.field(static=True)
-    multiple: int = eqx.field(static=True)
-    lookahead: Fraction = eqx.field(static=True)
-    settled: Fraction = eqx.field(static=True)
+    timing: Timing = eqx.field(static=True)
 
     def __init__(self, function: Callable[[Array], Array], start: int, *, keeps_zeros: bool = False, rate: int = 1):
         """**Arguments:** `keeps_zeros`, whether the result for zeros is zero; `rate`, output positions per position.
         The time axis is the second to last.
         """
         self.function, self.keeps_zeros, self.rate = function, keeps_zeros, rate
-        self.start, self.next_start, self.multiple, self.ratio = start, start * rate, 1, Fraction(rate)
-        self.lookahead = self.settled = Fraction(0)
+        self.timing = Timing(start, start * rate, ratio=Fraction(rate))
 
     def init_state(self, prefix: Prefix, *, key: PRNGKeyArray | None = None) -> tuple[None, Prefix]:
         """No state."""
@@ -56,18 +50,11 @@ class StatefulForm(StreamingForm):
 
     layer: Any
     state: Any
-    start: int = eqx.field(static=True)
-    next_start: int = eqx.field(static=True)
-    ratio: Fraction = eqx.field(static=True)
-    multiple: int = eqx.field(static=True)
-    lookahead: Fraction = eqx.field(static=True)
-    settled: Fraction = eqx.field(static=True)
+    timing: Timing = eqx.field(static=True)
 
     def __init__(self, layer: Any, state: Any, start: int):
         """**Arguments:** `state`, the first state of the layer."""
-        self.layer, self.state, self.start, self.next_start = layer, state, start, start
-        self.ratio, self.multiple = Fraction(1), 1
-        self.lookahead = self.settled = Fraction(0)
+        self.layer, self.state, self.timing = layer, state, Timing(start, start)
 
     def init_state(self, prefix: Prefix, *, key: PRNGKeyArray | None = None) -> tuple[Any, Prefix]:
         """The first state, which the prefix does not change."""
@@ -104,12 +91,7 @@ class IndexForm(StreamingForm):
     draws: bool = eqx.field(static=True)
     keeps_zeros: bool = eqx.field(static=True)
     rate: int = eqx.field(static=True)
-    start: int = eqx.field(static=True)
-    next_start: int = eqx.field(static=True)
-    ratio: Fraction = eqx.field(static=True)
-    multiple: int = eqx.field(static=True)
-    lookahead: Fraction = eqx.field(static=True)
-    settled: Fraction = eqx.field(static=True)
+    timing: Timing = eqx.field(static=True)
 
     def __init__(
         self,
@@ -125,8 +107,7 @@ class IndexForm(StreamingForm):
         the result for zeros is zero.
         """
         self.function, self.draws, self.keeps_zeros, self.rate = function, draws, keeps_zeros, rate
-        self.start, self.next_start, self.multiple, self.ratio = start, start * rate, 1, Fraction(rate)
-        self.lookahead = self.settled = Fraction(0)
+        self.timing = Timing(start, start * rate, ratio=Fraction(rate))
 
     def init_state(self, prefix: Prefix, *, key: PRNGKeyArray | None = None) -> tuple[IndexState, Prefix]:
         """The number of the first position, and the key."""

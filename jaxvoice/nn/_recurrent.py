@@ -1,5 +1,6 @@
 """Recurrent layers over padded sequences `(*batch, time, channels)`, with torch's names and layouts."""
 
+import abc
 import functools as ft
 import types
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from jaxvoice.nn._inputs import check_at_least, check_input, check_mask, check_r
 from jaxvoice.nn._linear import linear
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._random import dropout, subkeys, torch_uniform
-from jaxvoice.nn._streaming_forms import Block, Prefix, StreamingForm, inside_signal, materialised
+from jaxvoice.nn._streaming_forms import Block, Prefix, StreamingForm, Timing, inside_signal, materialised
 
 
 class LSTMShape(NamedTuple):
@@ -132,13 +133,13 @@ class _Recurrent(Module):
             )
         return RecurrentForm(self, start)
 
+    @abc.abstractmethod
     def _zero_carry(self, x: Array) -> Any:
         """The state before the first of the times of `x`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _direction(self, x: Array, valid: Array, suffix: str, carry: Any) -> tuple[Any, Array]:
         """The state after the last time of `x`, and the outputs, of one layer in one direction."""
-        raise NotImplementedError
 
     def _parts(self, suffix: str) -> tuple[Array, Array, Array, Array]:
         weight_ih, weight_hh, bias_ih, bias_hh = (
@@ -221,17 +222,11 @@ class RecurrentForm(StreamingForm):
     """An `LSTM` or a `GRU` in one direction. Positions before and after the signal do not change its state."""
 
     layer: _Recurrent
-    start: int = eqx.field(static=True)
-    next_start: int = eqx.field(static=True)
-    ratio: Fraction = eqx.field(static=True)
-    multiple: int = eqx.field(static=True)
-    lookahead: Fraction = eqx.field(static=True)
-    settled: Fraction = eqx.field(static=True)
+    timing: Timing = eqx.field(static=True)
 
     def __init__(self, layer: _Recurrent, start: int):
-        self.layer, self.start, self.next_start = layer, start, start
-        self.ratio, self.multiple, self.lookahead = Fraction(1), 1, Fraction(0)
-        self.settled = Fraction(max(0, -start))
+        self.layer = layer
+        self.timing = Timing(start, start, settled=Fraction(max(0, -start)))
 
     def init_state(self, prefix: Prefix, *, key: PRNGKeyArray | None = None) -> tuple[Any, Prefix]:
         """The states of all layers after the prefix."""

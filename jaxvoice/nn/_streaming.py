@@ -21,6 +21,7 @@ from jaxvoice.nn._streaming_forms import (
     DelayForm,
     Prefix,
     StreamingForm,
+    Timing,
     along_time,
     common_multiple,
     materialised,
@@ -57,29 +58,24 @@ class SequenceForm(StreamingForm):
     """Layers one after another. `start` of each is `next_start` of the one before."""
 
     forms: list[StreamingForm]
-    start: int = eqx.field(static=True)
-    next_start: int = eqx.field(static=True)
-    ratio: Fraction = eqx.field(static=True)
-    multiple: int = eqx.field(static=True)
-    lookahead: Fraction = eqx.field(static=True)
-    settled: Fraction = eqx.field(static=True)
+    timing: Timing = eqx.field(static=True)
 
     def __init__(self, forms: Sequence[StreamingForm], *, path: str | None = None):
         """**Arguments:** `path`, the name of the result for `jaxvoice.dissect`."""
         self.forms, self.path = list(forms), path
-        self.start, self.next_start = self.forms[0].start, self.forms[-1].next_start
         ratio, lookahead, settled, rates = Fraction(1), Fraction(0), Fraction(0), []
         for before, form in zip([None, *self.forms], self.forms, strict=False):
             if before is not None and before.next_start != form.start:
                 raise ConfigError(
                     f"start of a form is {form.start}; it should be {before.next_start}, next_start of the form before."
                 )
-            rates.append((ratio, form.multiple))
-            lookahead += form.lookahead / ratio
-            settled = max(settled, form.settled / ratio)
-            ratio *= form.ratio
-        self.ratio, self.lookahead, self.settled = ratio, lookahead, settled
-        self.multiple = common_multiple(rates)
+            timing = form.timing
+            rates.append((ratio, timing.multiple))
+            lookahead += timing.lookahead / ratio
+            settled = max(settled, timing.settled / ratio)
+            ratio *= timing.ratio
+        start, next_start = self.forms[0].start, self.forms[-1].next_start
+        self.timing = Timing(start, next_start, ratio, common_multiple(rates), lookahead, settled)
 
     def init_state(self, prefix: Prefix, *, key: PRNGKeyArray | None = None) -> tuple[list[Any], Prefix]:
         """The states of all layers."""
@@ -110,12 +106,7 @@ class ParallelForm(StreamingForm):
     branches: list[StreamingForm]
     combine: Callable[[list[Array]], Array]
     keeps_zeros: bool = eqx.field(static=True)
-    start: int = eqx.field(static=True)
-    next_start: int = eqx.field(static=True)
-    ratio: Fraction = eqx.field(static=True)
-    multiple: int = eqx.field(static=True)
-    lookahead: Fraction = eqx.field(static=True)
-    settled: Fraction = eqx.field(static=True)
+    timing: Timing = eqx.field(static=True)
 
     def __init__(
         self,
@@ -130,9 +121,10 @@ class ParallelForm(StreamingForm):
 
         **Raises:** `ConfigError` for branches with different rates.
         """
-        latest = min(branch.next_start for branch in branches)
-        if len({branch.ratio for branch in branches}) > 1:
-            rates = ", ".join(str(branch.ratio) for branch in branches)
+        timings = [branch.timing for branch in branches]
+        latest = min(timing.next_start for timing in timings)
+        if len({timing.ratio for timing in timings}) > 1:
+            rates = ", ".join(str(timing.ratio) for timing in timings)
             raise ConfigError(f"The rates of the branches are {rates}; they should be equal.")
         self.branches = [
             branch
@@ -141,10 +133,14 @@ class ParallelForm(StreamingForm):
             for branch in branches
         ]
         self.combine, self.keeps_zeros, self.path = combine, keeps_zeros, path
-        self.start, self.next_start, self.ratio = branches[0].start, latest, branches[0].ratio
-        self.multiple = math.lcm(*(branch.multiple for branch in branches))
-        self.lookahead = max(branch.lookahead for branch in branches)
-        self.settled = max(branch.settled for branch in branches)
+        self.timing = Timing(
+            timings[0].start,
+            latest,
+            ratio=timings[0].ratio,
+            multiple=math.lcm(*(timing.multiple for timing in timings)),
+            lookahead=max(timing.lookahead for timing in timings),
+            settled=max(timing.settled for timing in timings),
+        )
 
     def init_state(self, prefix: Prefix, *, key: PRNGKeyArray | None = None) -> tuple[list[Any], Prefix]:
         """The states of all branches."""
@@ -251,14 +247,16 @@ class Stream(Module):
         )
         if input_delay is None:
             form = build(0)
-            input_delay = math.ceil(form.lookahead) if form.ratio < 1 else 0
+            input_delay = math.ceil(form.timing.lookahead) if form.timing.ratio < 1 else 0
         check_at_least(0, input_delay=input_delay)
         form = build(input_delay)
         if form.next_start > 0:
             # The delay is longer than the network needs; the rest delays the output.
             form = SequenceForm([form, DelayForm(form.next_start, form.next_start)])
         self.form, self.channels, self.input_delay = form, channels, input_delay
-        self._cap = form.multiple * math.ceil(max(form.settled, -form.next_start / form.ratio) / form.multiple)
+        timing = form.timing
+        settled = max(timing.settled, -timing.next_start / timing.ratio)
+        self._cap = timing.multiple * math.ceil(settled / timing.multiple)
 
     @property
     def output_delay(self) -> int:
@@ -273,12 +271,12 @@ class Stream(Module):
     @property
     def ratio(self) -> Fraction:
         """Output positions per input position."""
-        return self.form.ratio
+        return self.form.timing.ratio
 
     @property
     def multiple(self) -> int:
         """The length of a block is a multiple of this number of positions."""
-        return self.form.multiple
+        return self.form.timing.multiple
 
     def init_state(
         self, *, batch: tuple[int, ...] = (), dtype: DTypeLike = jnp.float32, key: PRNGKeyArray | None = None
@@ -309,7 +307,7 @@ class Stream(Module):
 
         At the end, the layers see the padding that they have offline.
         """
-        block_length = self.multiple * math.ceil(max(1, self.latency + self.form.lookahead) / self.multiple)
+        block_length = self.multiple * math.ceil(max(1, self.latency + self.form.timing.lookahead) / self.multiple)
         rest = self.form.end(0)
         while block_length * self.ratio < rest:
             block_length += self.multiple

@@ -3,6 +3,7 @@
 import abc
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -29,30 +30,47 @@ class Block(NamedTuple):
     signal goes on."""
 
 
-class StreamingForm(Module):
-    """A layer that computes a signal block by block.
+@dataclass(frozen=True)
+class Timing:
+    """Which positions of its input and of its output a streaming form computes, and in which blocks.
 
-    A position is numbered as in the call of the layer on a whole signal, from 0. `start` is the number of the first
-    position of the stream at the input, and `next_start` the same at the output. If `start` is positive, the signal
+    A position is numbered as in the call of the layer on a whole signal, from 0. If `start` is positive, the signal
     begins with `start` values that are known in advance, such as the zeros of a delay. If it is negative, the stream
     begins with `-start` positions before the signal, whose values are arbitrary. Layers that read more than one
     position replace them by zeros, which is the padding in a call.
+    """
+
+    start: int
+    """Number of the first position of the stream at the input."""
+    next_start: int
+    """Number of the first position of the stream at the output."""
+    ratio: Fraction = Fraction(1)
+    """Output positions per input position."""
+    multiple: int = 1
+    """The length of a block is a multiple of this number."""
+    lookahead: Fraction = Fraction(0)
+    """Input positions by which the output is late."""
+    settled: Fraction = Fraction(0)
+    """Input positions after which no layer sees positions before the signal any more."""
+
+
+class StreamingForm(Module):
+    """A layer that computes a signal block by block.
 
     `state, block = form.step(state, block)` is a pure function; the first state is that of `init_state`.
     """
 
-    start: eqx.AbstractVar[int]
-    """Number of the first position of the stream at the input."""
-    next_start: eqx.AbstractVar[int]
-    """Number of the first position of the stream at the output."""
-    ratio: eqx.AbstractVar[Fraction]
-    """Output positions per input position."""
-    multiple: eqx.AbstractVar[int]
-    """The length of a block is a multiple of this number."""
-    lookahead: eqx.AbstractVar[Fraction]
-    """Input positions by which the output is late."""
-    settled: eqx.AbstractVar[Fraction]
-    """Input positions after which no layer sees positions before the signal any more."""
+    timing: eqx.AbstractVar[Timing]
+
+    @property
+    def start(self) -> int:
+        """`timing.start`, the number of the first position of the stream at the input."""
+        return self.timing.start
+
+    @property
+    def next_start(self) -> int:
+        """`timing.next_start`, the number of the first position of the stream at the output."""
+        return self.timing.next_start
 
     @abc.abstractmethod
     def init_state(self, prefix: Prefix, *, key: PRNGKeyArray | None = None) -> tuple[Any, Prefix]:
@@ -75,17 +93,11 @@ class DelayForm(StreamingForm):
     """A delay: the state contains the last `positions` positions."""
 
     positions: int = eqx.field(static=True)
-    start: int = eqx.field(static=True)
-    next_start: int = eqx.field(static=True)
-    ratio: Fraction = eqx.field(static=True)
-    multiple: int = eqx.field(static=True)
-    lookahead: Fraction = eqx.field(static=True)
-    settled: Fraction = eqx.field(static=True)
+    timing: Timing = eqx.field(static=True)
 
     def __init__(self, positions: int, start: int):
-        self.positions, self.start, self.next_start = positions, start, start - positions
-        self.ratio, self.multiple, self.lookahead = Fraction(1), 1, Fraction(positions)
-        self.settled = Fraction(0)
+        self.positions = positions
+        self.timing = Timing(start, start - positions, lookahead=Fraction(positions))
 
     def init_state(self, prefix: Prefix, *, key: PRNGKeyArray | None = None) -> tuple[Array | None, Prefix]:
         """The last positions before the first block."""

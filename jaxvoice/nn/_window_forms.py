@@ -14,6 +14,7 @@ from jaxvoice.nn._streaming_forms import (
     Block,
     Prefix,
     StreamingForm,
+    Timing,
     inside_signal,
     last_positions,
     materialised,
@@ -34,12 +35,7 @@ class WindowForm(StreamingForm):
     axis: int = eqx.field(static=True)
     keeps_zeros: bool = eqx.field(static=True)
     context: int = eqx.field(static=True)
-    start: int = eqx.field(static=True)
-    next_start: int = eqx.field(static=True)
-    ratio: Fraction = eqx.field(static=True)
-    multiple: int = eqx.field(static=True)
-    lookahead: Fraction = eqx.field(static=True)
-    settled: Fraction = eqx.field(static=True)
+    timing: Timing = eqx.field(static=True)
 
     def __init__(
         self,
@@ -61,7 +57,7 @@ class WindowForm(StreamingForm):
         - `keeps_zeros`: whether the result for zeros is zero.
         """
         self.function, self.span, self.padding, self.stride, self.axis = function, span, padding, stride, axis
-        self.keeps_zeros, self.start = keeps_zeros, start
+        self.keeps_zeros = keeps_zeros
         # Output j reads the inputs from j * stride - left to j * stride + reach. Every `stride` inputs give one output,
         # the latest one whose window has arrived with them.
         reach = span - 1 - padding[0]
@@ -70,9 +66,15 @@ class WindowForm(StreamingForm):
         if context < 0:
             # The window is shorter than the stride. Its inputs are kept, instead of dropping those before it.
             next_start, context = next_start - 1, context + stride
-        self.next_start, self.context = next_start, context
-        self.ratio, self.multiple = Fraction(1, stride), stride
-        self.lookahead, self.settled = Fraction(reach), Fraction(max(0, -start))
+        self.context = context
+        self.timing = Timing(
+            start,
+            next_start,
+            ratio=Fraction(1, stride),
+            multiple=stride,
+            lookahead=Fraction(reach),
+            settled=Fraction(max(0, -start)),
+        )
 
     def init_state(self, prefix: Prefix, *, key: PRNGKeyArray | None = None) -> tuple[Array | None, Prefix]:
         """The inputs before the first block that the first window reads."""
@@ -111,12 +113,7 @@ class TransposedForm(StreamingForm):
     output_padding: int = eqx.field(static=True)
     keeps_zeros: bool = eqx.field(static=True)
     context: int = eqx.field(static=True)
-    start: int = eqx.field(static=True)
-    next_start: int = eqx.field(static=True)
-    ratio: Fraction = eqx.field(static=True)
-    multiple: int = eqx.field(static=True)
-    lookahead: Fraction = eqx.field(static=True)
-    settled: Fraction = eqx.field(static=True)
+    timing: Timing = eqx.field(static=True)
 
     def __init__(self, layer: Any, taps: int, start: int):
         """**Arguments:** `layer`, a transposed convolution with `taps` taps."""
@@ -129,9 +126,13 @@ class TransposedForm(StreamingForm):
             padding=self.context * layer.stride,
             output_padding=(self.context + 1) * layer.stride - taps,
         )
-        self.start, self.next_start = start, start * layer.stride - layer.padding
-        self.ratio, self.multiple = Fraction(layer.stride), 1
-        self.lookahead, self.settled = Fraction(layer.padding, layer.stride), Fraction(max(0, -start))
+        self.timing = Timing(
+            start,
+            start * layer.stride - layer.padding,
+            ratio=Fraction(layer.stride),
+            lookahead=Fraction(layer.padding, layer.stride),
+            settled=Fraction(max(0, -start)),
+        )
 
     def init_state(self, prefix: Prefix, *, key: PRNGKeyArray | None = None) -> tuple[Array | None, Prefix]:
         """The last inputs before the first block."""

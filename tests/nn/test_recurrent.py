@@ -43,10 +43,9 @@ def call(lstm, x, mask=None, key=None, inference=False):
     return lstm(x, mask=mask, key=key, inference=inference)
 
 
-@pytest.mark.parametrize(("hidden", "layers", "bidirectional"), [(256, 3, True), (16, 2, False)])
-def test_padded_batches_equal_torchs_packed_sequences(hidden, layers, bidirectional):
-    ours, theirs = pair(24, hidden, layers, bidirectional)
-    x = draw(3, 11, 24)
+def check_packed_sequences(ours, theirs, inputs: int) -> None:
+    """Outputs and gradients of padded sequences equal those of torch's packed sequences."""
+    x = draw(3, 11, inputs)
     torch_x = torch.tensor(x, requires_grad=True)
     packed = pack_padded_sequence(torch_x, torch.tensor(COUNT), batch_first=True)
     expected, _ = pad_packed_sequence(theirs(packed)[0], batch_first=True)
@@ -56,17 +55,22 @@ def test_padded_batches_equal_torchs_packed_sequences(hidden, layers, bidirectio
     @eqx.filter_jit
     @eqx.filter_grad(has_aux=True)
     def gradients(both):
-        lstm, x = both
-        y = lstm(x, mask=jnp.asarray(VALID))
+        layer, x = both
+        y = layer(x, mask=jnp.asarray(VALID))
         return jnp.sum(y * cotangent), y
 
     # Values in padding must not change the outputs.
-    (of_lstm, of_x), y = gradients((ours, jnp.where(VALID[..., None], x, 1e4)))
+    (of_layer, of_x), y = gradients((ours, jnp.where(VALID[..., None], x, 1e4)))
     np.testing.assert_allclose(y, expected.detach(), atol=1e-5)
     np.testing.assert_allclose(of_x, torch_x.grad, atol=1e-5)
     for name, parameter in theirs.named_parameters():
         scale = max(1.0, float(parameter.grad.abs().max()))
-        np.testing.assert_allclose(named_arrays(of_lstm)[name], parameter.grad, atol=1e-5 * scale, err_msg=name)
+        np.testing.assert_allclose(named_arrays(of_layer)[name], parameter.grad, atol=1e-5 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize(("hidden", "layers", "bidirectional"), [(256, 3, True), (16, 2, False)])
+def test_padded_batches_equal_torchs_packed_sequences(hidden, layers, bidirectional):
+    check_packed_sequences(*pair(24, hidden, layers, bidirectional), 24)
 
 
 def test_without_the_mask_the_backward_direction_starts_in_padding():
@@ -186,25 +190,6 @@ def test_gru_equals_torchs_packed_sequences(hidden, layers, bidirectional, key):
     theirs = torch.nn.GRU(8, hidden, layers, batch_first=True, bidirectional=bidirectional)
     skeleton = eqx.filter_eval_shape(lambda: GRU(8, hidden, num_layers=layers, bidirectional=bidirectional, key=key))
     ours = load_state(skeleton, {name: array.numpy() for name, array in theirs.state_dict().items()})
-    x = draw(3, 11, 8)
-    torch_x = torch.tensor(x, requires_grad=True)
-    packed = pack_padded_sequence(torch_x, torch.tensor(COUNT), batch_first=True)
-    expected, _ = pad_packed_sequence(theirs(packed)[0], batch_first=True)
-    cotangent = draw(*expected.shape, seed=1)
-    expected.backward(torch.tensor(cotangent))
-
-    @eqx.filter_jit
-    @eqx.filter_grad(has_aux=True)
-    def gradients(both):
-        gru, x = both
-        y = gru(x, mask=jnp.asarray(VALID))
-        return jnp.sum(y * cotangent), y
-
-    (of_gru, of_x), y = gradients((ours, jnp.where(VALID[..., None], x, 1e4)))
-    np.testing.assert_allclose(y, expected.detach(), atol=1e-5)
-    np.testing.assert_allclose(of_x, torch_x.grad, atol=1e-5)
-    for name, parameter in theirs.named_parameters():
-        scale = max(1.0, float(parameter.grad.abs().max()))
-        np.testing.assert_allclose(named_arrays(of_gru)[name], parameter.grad, atol=1e-5 * scale, err_msg=name)
+    check_packed_sequences(ours, theirs, 8)
     copied = copy.deepcopy(ours)
     assert type(copied) is type(ours) and eqx.tree_equal(copied, ours)
