@@ -15,7 +15,7 @@ import numpy as np
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.file_layout import FileLayout, detect_layout
-from jaxvoice.weights.mismatches import ADVICE, format_name
+from jaxvoice.weights.mismatches import ADVICE, format_name, format_names
 from jaxvoice.weights.rules import Ignore, Initial, Matches, Plan, Rule, Spec, make_plan, matches, unmatched
 from jaxvoice.weights.tensor_conversions import Shape
 from jaxvoice.weights.training_files import TrainingPlan
@@ -169,6 +169,29 @@ class CheckpointLayout(abc.ABC):
     def export_notes(self, plan: Plan) -> tuple[str, ...]:
         """Sentences for the user about tensors of the export `plan` that the model folder does not contain."""
         return ()
+
+
+def choose_part(prefixes: Sequence[str], part: str | None, where: str, *, kind: str, hint: str = "") -> str:
+    """The prefix of the network to import from a file `where` that may contain several.
+
+    **Arguments:** `prefixes`, those of all networks in the file, each empty or ending with a dot; `part`, the name that
+    the user selected, or its end; `kind`, the name of the family, and `hint`, an addition to the known names, for the
+    message.
+
+    **Raises:** `CheckpointError` if `part` is not the name of one network, or if there are several and no `part`.
+    """
+    names = [prefix.removesuffix(".") for prefix in prefixes]
+    if part is not None:
+        chosen = [name for name in names if name == part or name.endswith(f".{part}")]
+        if len(chosen) != 1:
+            raise CheckpointError(
+                f"--part is {format_name(part)}; it should be the name of one {kind} in {where}, which are "
+                f"{format_names(names) or 'without a name'}{hint}."
+            )
+        names = chosen
+    if len(names) > 1:
+        raise CheckpointError(f"{where} contains several networks: {format_names(names)}. Select one with --part NAME.")
+    return f"{names[0]}." if names[0] else ""
 
 
 @dataclass(frozen=True)

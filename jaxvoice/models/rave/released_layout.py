@@ -11,7 +11,14 @@ import numpy as np
 
 from jaxvoice.config import from_dict
 from jaxvoice.errors import CheckpointError, ConfigError
-from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, ImportOptions, ImportPlan, plan_weights
+from jaxvoice.models.checkpoint_layout import (
+    Checkpoint,
+    CheckpointLayout,
+    ImportOptions,
+    ImportPlan,
+    choose_part,
+    plan_weights,
+)
 from jaxvoice.models.rave.config import PRESETS, RaveConfig, preset
 from jaxvoice.models.rave.released_config import released_config
 from jaxvoice.models.rave.released_layers import EMA, is_earlier_version, layers_of, main_prefixes
@@ -39,7 +46,7 @@ from jaxvoice.models.rave.weights import (
 from jaxvoice.weights.archive import Archive, Tensors
 from jaxvoice.weights.file_layout import FileLayout, plan_export
 from jaxvoice.weights.gin_files import GinFile, read_gin
-from jaxvoice.weights.mismatches import format_name, format_names
+from jaxvoice.weights.mismatches import format_name
 from jaxvoice.weights.rules import Plan, Spec
 from jaxvoice.weights.schemas import migrate
 from jaxvoice.weights.training_files import TRAINING_FILE
@@ -85,7 +92,9 @@ class RaveLayout(CheckpointLayout):
                 "imported. Train the model again with version 2, or use its export."
             )
         average = options.part is not None and options.part.rpartition(".")[2] == EMA
-        prefix = _choose(main_prefixes(archive.tensors), None if average else options.part, where)
+        hint = f", or {EMA} for the moving average of the weights"
+        part = None if average else options.part
+        prefix = choose_part(main_prefixes(archive.tensors), part, where, kind="RAVE", hint=hint)
         if average:
             archive = archive.with_tensors(_with_average(archive.tensors, prefix, where))
             options = replace(options, part=None)
@@ -177,22 +186,6 @@ class RaveLayout(CheckpointLayout):
 def _places(folder: Path) -> Iterator[Path]:
     """`folder` and those above it, where the release looks for `config.gin`."""
     yield from (folder, *list(folder.resolve().parents)[:_FOLDERS])
-
-
-def _choose(prefixes: tuple[str, ...], part: str | None, where: str) -> str:
-    """The prefix of the model to import."""
-    names = [prefix.removesuffix(".") for prefix in prefixes]
-    if part is not None:
-        chosen = [name for name in names if name == part or name.endswith(f".{part}")]
-        if len(chosen) != 1:
-            raise CheckpointError(
-                f"--part is {format_name(part)}; it should be the name of one RAVE in {where}, which are "
-                f"{format_names(names) or 'without a name'}, or {EMA} for the moving average of the weights."
-            )
-        names = chosen
-    if len(names) > 1:
-        raise CheckpointError(f"{where} contains several networks: {format_names(names)}. Select one with --part NAME.")
-    return f"{names[0]}." if names[0] else ""
 
 
 def _with_average(tensors: Tensors, prefix: str, where: str) -> Tensors:

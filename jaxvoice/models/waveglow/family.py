@@ -13,6 +13,7 @@ from jaxvoice.models.checkpoint_layout import (
     CheckpointLayout,
     ImportOptions,
     ImportPlan,
+    choose_part,
     plan_weights,
 )
 from jaxvoice.models.family import Family
@@ -31,7 +32,6 @@ from jaxvoice.models.waveglow.weights import (
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.file_layout import FileLayout, detect_layout, plan_export
 from jaxvoice.weights.foreign_settings import Settings
-from jaxvoice.weights.mismatches import format_name, format_names
 from jaxvoice.weights.rules import Plan, Spec
 from jaxvoice.weights.schemas import migrate
 
@@ -65,7 +65,7 @@ class WaveGlowLayout(CheckpointLayout):
         the configuration, or if the values cannot be those of an invertible network.
         """
         archive, where = checkpoint.archive, checkpoint.name
-        prefix = _choose(networks_in(archive.tensors), options.part, where)
+        prefix = choose_part(networks_in(archive.tensors), options.part, where, kind="WaveGlow")
         stored = archive.tensors
         archive = archive.with_tensors(joined_tensors(stored))
         shapes = {name: info.shape for name, info in archive.tensors.infos().items()}
@@ -113,22 +113,6 @@ class WaveGlowLayout(CheckpointLayout):
         """
         rules = rules_for(layout.aliases)
         return divided(plan_export(waveglow_shapes(config), rules, layout, given, where), config.layers)
-
-
-def _choose(prefixes: tuple[str, ...], part: str | None, where: str) -> str:
-    """The prefix of the network to import."""
-    names = [prefix.removesuffix(".") for prefix in prefixes]
-    if part is not None:
-        chosen = [name for name in names if name == part or name.endswith(f".{part}")]
-        if len(chosen) != 1:
-            raise CheckpointError(
-                f"--part is {format_name(part)}; it should be the name of one WaveGlow in {where}, which are "
-                f"{format_names(names)}."
-            )
-        names = chosen
-    if len(names) > 1:
-        raise CheckpointError(f"{where} contains several networks: {format_names(names)}. Select one with --part NAME.")
-    return f"{names[0]}." if names[0] else ""
 
 
 def _version(config: WaveGlowConfig) -> str:
