@@ -11,10 +11,8 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Float32, PRNGKeyArray, Shaped
 
-from jaxvoice.config import differences, format_value
-from jaxvoice.data.audio import Audio, read_channels
-from jaxvoice.dsp.resampling import resample
-from jaxvoice.errors import AudioError, ConfigError, ShapeError
+from jaxvoice.config import differences
+from jaxvoice.errors import AudioError, ConfigError
 from jaxvoice.models.rave.adaptation import pieces_of, with_statistics
 from jaxvoice.models.rave.config import RaveConfig
 from jaxvoice.models.rave.family import FAMILY
@@ -25,8 +23,8 @@ from jaxvoice.models.rave.receptive_fields import ReceptiveField, receptive_fiel
 from jaxvoice.models.rave.streaming import audio_latency, autoencoder_stream
 from jaxvoice.models.rave.trained import TrainedRave
 from jaxvoice.pipelines.argument_checks import check_seed
+from jaxvoice.pipelines.rave_arguments import audio_samples, component_count, latent_rows
 from jaxvoice.pipelines.rave_session import RaveSession
-from jaxvoice.pipelines.recordings import recording_rate
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
 
 RaveLatents = Shaped[np.ndarray, "*channels latents frames"]
@@ -78,7 +76,7 @@ class Rave:
             )
         self.network, self.state, self.config, self.window = model.network, model.state, config, window
         self._inference = RaveInference(model, window)
-        self._components = self._checked_size(latent_size, fidelity)
+        self._components = component_count(lambda: self.pca, latent_size, fidelity)
 
     @classmethod
     def load(
@@ -174,7 +172,7 @@ class Rave:
         sides: tuple[tuple[Literal["source", "target"], Any], ...] = (("source", source), ("target", target))
         for side, audio in sides:
             if audio is not None:
-                samples = self._samples(audio, sample_rate)
+                samples = audio_samples(audio, sample_rate, self.config)
                 if not np.any(samples):
                     raise AudioError(f"The {side} is silent; it should be a recording. Choose another one.")
                 pieces = pieces_of(self._channel_rows(samples), self.config, self.window)
@@ -198,7 +196,7 @@ class Rave:
         **Raises:** `AudioError` for integers, NaN, no samples, another number of channels than that of a model of
         several channels, or an invalid sample rate; `ConfigError` for a `seed` that is not a whole number.
         """
-        samples = self._samples(audio, sample_rate)
+        samples = audio_samples(audio, sample_rate, self.config)
         key = _key(seed, _LATENTS)
         latents = self._encode(samples, key)
         return latents if samples.ndim == 2 and self.channels == 1 else latents[0]
@@ -220,7 +218,7 @@ class Rave:
         **Raises:** `ShapeError` for another shape or type, NaN, or codes outside the codebooks; `ConfigError` for a
         `seed` that is not a whole number.
         """
-        rows = self._rows(latents)
+        rows = latent_rows(latents, self.latent_size, self.config, codes=self.quantizes)
         audio = self._decode(rows, _key(seed, _PADDING), seed)
         if self.channels > 1:
             return audio[0].T
@@ -241,9 +239,9 @@ class Rave:
         """
         source = self if encoder is None else encoder
         self.check_encoder(source)
-        samples = source._samples(audio, sample_rate)
+        samples = audio_samples(audio, sample_rate, source.config)
         latents = source._encode(samples, _key(seed, _LATENTS))
-        result = self._decode(self._transposed(latents), _key(seed, _PADDING), seed)
+        result = self._decode(latents.swapaxes(1, 2), _key(seed, _PADDING), seed)
         count = -(-samples.shape[-1] * self.sample_rate // source.sample_rate)
         result = result[:, :count]
         if self.channels > 1:
@@ -296,7 +294,7 @@ class Rave:
             audio = np.mean(audio, axis=0, keepdims=True)
         elif len(audio) == 1:
             audio = np.repeat(audio, self.channels, axis=0)
-        padded = whole_frames(self._samples(audio, sample_rate).T, self.config)
+        padded = whole_frames(audio_samples(audio, sample_rate, self.config).T, self.config)
         key = _key(seed, _NOISE)
         if key is None or not self._has_noise:
             return (jnp.asarray(padded),)
@@ -318,27 +316,6 @@ class Rave:
     def delay(self) -> int:
         """Samples by which decoded audio is late: those of the filter bank, 0 without it."""
         return self.network.pqmf.delay if self.config.generator.output == "pqmf" else 0
-
-    def _samples(self, audio: Any, sample_rate: Any) -> Float32[np.ndarray, "*channels samples"]:
-        """The audio at the sample rate of the model, in the shape in which it was given."""
-        if isinstance(audio, str | Path):
-            samples, own = read_channels(audio)
-            samples = samples[0] if len(samples) == 1 == self.channels else samples
-        else:
-            own = audio.sample_rate if isinstance(audio, Audio) else None
-            samples = audio.samples if isinstance(audio, Audio) else audio
-        rate = recording_rate(sample_rate, own)
-        samples = _validated_audio(samples, from_file=isinstance(audio, str | Path))
-        if self.channels > 1 and (samples.ndim != 2 or len(samples) != self.channels):
-            raise AudioError(
-                f"The audio has shape {samples.shape}; it should be ({self.channels}, samples), with the channels of "
-                "the model."
-            )
-        if rate == self.sample_rate:
-            return samples
-        if samples.ndim == 1:
-            return resample(samples, rate, self.sample_rate)
-        return np.stack([resample(channel, rate, self.sample_rate) for channel in samples])
 
     def _channel_rows(
         self, samples: Float32[np.ndarray, "*channels samples"]
@@ -368,36 +345,6 @@ class Rave:
         first_phase = isinstance(state, GeneratorState) and not bool(state.warmed_up)
         return self.config.generator.noise is not None and not first_phase
 
-    def _rows(self, latents: Any) -> Shaped[np.ndarray, "rows frames latents"]:
-        """Checked latents with their last axes exchanged."""
-        array = np.asarray(latents)
-        codes = self.quantizes and np.issubdtype(array.dtype, np.integer)
-        valid_type = codes or jnp.issubdtype(array.dtype, jnp.floating)
-        size = self.latent_size if codes or not self.quantizes else self.config.bottleneck.latent_size
-        dimensions = (2,) if self.channels > 1 else (2, 3)
-        if array.ndim not in dimensions or array.shape[-2] != size or not array.size or not valid_type:
-            expected = f"({size}, frames)" + ("" if self.channels > 1 else f" or (channels, {size}, frames)")
-            raise ShapeError(
-                f"The latents have shape {array.shape} and type {array.dtype}; they should be "
-                f"{'codes' if self.quantizes else 'floats'} of shape {expected}."
-            )
-        if codes and not (array.min() >= 0 and array.max() < self.config.bottleneck.codebook_size):
-            raise ShapeError(
-                f"The codes are from {array.min()} to {array.max()}; they should be from 0 to "
-                f"{self.config.bottleneck.codebook_size - 1}."
-            )
-        with np.errstate(over="ignore"):
-            array = array.astype(np.int32 if codes else np.float32)
-        if not np.isfinite(array).all():
-            raise ShapeError(
-                "The latents contain NaN or infinity; they should be finite. Check how they were computed."
-            )
-        return self._transposed(array.reshape(-1, *array.shape[-2:]))
-
-    @staticmethod
-    def _transposed(rows: Shaped[np.ndarray, "rows latents frames"]) -> Shaped[np.ndarray, "rows frames latents"]:
-        return rows.swapaxes(1, 2)
-
     def check_encoder(self, encoder: "Rave | None") -> None:
         """Raise `ConfigError` unless the latents of `encoder` can be those of this model."""
         if encoder is None or encoder is self:
@@ -422,48 +369,6 @@ class Rave:
         if self.quantizes:
             return "codes"
         return "vectors" if self._components is None else "principal components"
-
-    def _checked_size(self, latent_size: Any, fidelity: Any) -> int | None:
-        """The number of principal components; `None` for latents without them."""
-        if latent_size is None and fidelity is None:
-            return None
-        if latent_size is not None and fidelity is not None:
-            raise ConfigError("latent_size and fidelity are both given; pass one of them.")
-        pca, largest = self.pca, self.config.bottleneck.latent_size
-        if fidelity is not None:
-            return pca.size_for(fidelity)
-        size = latent_size if isinstance(latent_size, int | np.integer) and not isinstance(latent_size, bool) else 0
-        if not 1 <= size <= largest:
-            raise ConfigError(
-                f"latent_size is {format_value(latent_size)}; it should be a whole number from 1 to {largest}."
-            )
-        return int(size)
-
-
-def _validated_audio(audio: Any, *, from_file: bool) -> Float32[np.ndarray, "*channels samples"]:
-    """`audio` as float32; raises `AudioError` for another shape, integers, NaN, infinity or no samples.
-
-    An array with more channels than samples is an error, since its axes are probably exchanged. A file may be short.
-    """
-    samples = np.asarray(audio)
-    if not jnp.issubdtype(samples.dtype, jnp.floating) or samples.ndim not in (1, 2):
-        raise AudioError(
-            f"The audio has shape {samples.shape} and type {samples.dtype}; it should be floats of shape (samples,) or "
-            "(channels, samples) with full scale at 1. Divide 16-bit integers by 32768."
-        )
-    if not samples.size:
-        raise AudioError("The audio is empty; it should have at least one sample.")
-    if not from_file and samples.ndim == 2 and samples.shape[0] > samples.shape[1]:
-        raise AudioError(f"The audio has shape {samples.shape}; it should be (channels, samples). Transpose the array.")
-    with np.errstate(over="ignore"):
-        samples = samples.astype(np.float32, copy=False)
-    if not np.isfinite(samples).all():
-        bad = int(np.count_nonzero(~np.isfinite(samples)))
-        raise AudioError(
-            f"The audio is NaN or infinite in {bad} of {samples.size} samples; it should be finite. Check how it was "
-            "computed."
-        )
-    return samples
 
 
 def _key(seed: int | None, use: int) -> PRNGKeyArray | None:
