@@ -51,7 +51,7 @@ from experiments.benchmarks.conversion_networks import (
     weights_of,
 )
 from experiments.benchmarks.conversion_steps import StepOptions, measure_step
-from experiments.benchmarks.timing import Harness, limit_threads
+from experiments.benchmarks.timing import Harness, engine_memory, print_engine_memory
 from jaxvoice.dsp.pitch import track_pitch
 from jaxvoice.models.hifivc.config import PRESETS, HiFiVCConfig
 from jaxvoice.training.process import keep_freed_memory
@@ -234,17 +234,9 @@ def measure_memory(options: Options, threads: int) -> list[dict[str, Any]]:
     rows = []
     for engine, seconds in (("jaxvoice", options.memory_seconds), ("jaxvoice", longest), ("torch", longest)):
         arguments = ["--preset", options.preset, "--works", "conversion", "--seconds", str(seconds)]
-        arguments += ["--memory-of", engine, "--piece", str(DEFAULT_PIECE), "--threads", str(threads)]
-        memory = common.memory_of("experiments.benchmarks.conversion_speed", arguments)
-        rows.append(
-            {
-                "work": "conversion",
-                "engine": engine,
-                "audio s": seconds,
-                "MiB ready": memory["ready_mib"],
-                "MiB peak": memory["peak_mib"],
-            }
-        )
+        arguments += ["--piece", str(DEFAULT_PIECE)]
+        peaks = engine_memory("experiments.benchmarks.conversion_speed", engine, threads, arguments)
+        rows.append({"work": "conversion", "engine": engine, "audio s": seconds, **peaks})
     return rows
 
 
@@ -253,13 +245,8 @@ def main(options: Options) -> None:
     # As in the experiments; it applies to both engines.
     keep_freed_memory()
     if options.memory_of is not None:
-        threads = limit_threads(options.threads)
-        if options.memory_of == "torch":
-            import torch
-
-            torch.set_num_threads(threads)
         call = ft.partial(build, options.memory_of, options.works[0], options, options.seconds[0])
-        return common.print_memory(call, calls=1)
+        return print_engine_memory(options.memory_of, options.threads, call)
 
     import torch
 

@@ -20,7 +20,7 @@ import tyro
 from jaxtyping import Float32
 
 from experiments.benchmarks import common
-from experiments.benchmarks.timing import Harness, TimingOptions, limit_threads
+from experiments.benchmarks.timing import Harness, TimingOptions, engine_memory, print_engine_memory
 from experiments.benchmarks.train_step import compiled_step
 from jaxvoice.models.rave.training_config import RaveTrainingConfig, training_preset
 from jaxvoice.training.process import keep_freed_memory
@@ -229,11 +229,10 @@ def measure_memory(options: Options, threads: int) -> list[dict[str, Any]]:
     rows = []
     for work in options.works:
         for engine in ENGINES:
-            arguments = ["--preset", options.preset, "--memory-of", engine, "--threads", str(threads)]
-            arguments += ["--works", work, "--batch", str(options.batch), "--seconds", str(options.seconds)]
+            arguments = ["--preset", options.preset, "--works", work, "--seconds", str(options.seconds)]
+            arguments += ["--batch", str(options.batch)]
             arguments += [] if options.segment is None else ["--segment", str(options.segment)]
-            memory = common.memory_of("experiments.benchmarks.rave", arguments)
-            peaks = {"MiB ready": memory["ready_mib"], "MiB peak": memory["peak_mib"]}
+            peaks = engine_memory("experiments.benchmarks.rave", engine, threads, arguments)
             rows.append({"work": work, "engine": engine, **peaks})
     return rows
 
@@ -243,11 +242,7 @@ def main(options: Options) -> None:
     # As in the experiments; it applies to both engines.
     keep_freed_memory()
     if options.memory_of is not None:
-        threads = limit_threads(options.threads)
-        import torch
-
-        torch.set_num_threads(threads)
-        return common.print_memory(ft.partial(memory_call, options), calls=1)
+        return print_engine_memory(options.memory_of, options.threads, ft.partial(memory_call, options))
 
     import torch
 

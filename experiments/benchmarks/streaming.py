@@ -24,7 +24,7 @@ import tyro
 from jaxtyping import Float32
 
 from experiments.benchmarks import common
-from experiments.benchmarks.timing import PAUSE_SECONDS, Harness, TimingOptions, limit_threads
+from experiments.benchmarks.timing import PAUSE_SECONDS, Harness, TimingOptions, engine_memory, print_engine_memory
 from jaxvoice.models.rave.config import PRESETS, RaveConfig
 from jaxvoice.training.process import keep_freed_memory
 
@@ -181,11 +181,10 @@ def measure_memory(options: Options, threads: int) -> list[dict[str, Any]]:
     rows = []
     for preset in options.presets:
         for engine in ENGINES:
-            arguments = ["--presets", preset, "--hops", str(options.hops[0]), "--memory-of", engine]
-            arguments += ["--threads", str(threads)]
+            arguments = ["--presets", preset, "--hops", str(options.hops[0])]
             arguments += [] if options.capacity is None else ["--capacity", str(options.capacity)]
-            peaks = common.memory_of("experiments.benchmarks.streaming", arguments)
-            rows.append({"preset": preset, "engine": engine, "MiB peak": peaks["peak_mib"]})
+            peaks = engine_memory("experiments.benchmarks.streaming", engine, threads, arguments)
+            rows.append({"preset": preset, "engine": engine, **peaks})
     return rows
 
 
@@ -193,11 +192,7 @@ def main(options: Options) -> None:
     """Run the benchmark."""
     keep_freed_memory()
     if options.memory_of is not None:
-        threads = limit_threads(options.threads)
-        import torch
-
-        torch.set_num_threads(threads)
-        return common.print_memory(ft.partial(memory_call, options), calls=20)
+        return print_engine_memory(options.memory_of, options.threads, ft.partial(memory_call, options), calls=20)
 
     harness = Harness(options)
     import torch

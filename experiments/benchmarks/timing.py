@@ -9,12 +9,13 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.benchmarks import common
 from experiments.benchmarks.common import ReportOptions
 
 QUIET = 0.05
@@ -109,6 +110,28 @@ def limit_threads(threads: int | None) -> int:
         allowed = allowed[:threads]
         os.sched_setaffinity(0, allowed)
     return len(allowed)
+
+
+def print_engine_memory(
+    engine: str, threads: int | None, build: Callable[[], Callable[[], object]], *, calls: int = 1
+) -> None:
+    """Print the memory of `build()`, called `calls` times, in the process that `engine_memory` starts for `engine`."""
+    number = limit_threads(threads)
+    if engine == "torch":
+        import torch
+
+        torch.set_num_threads(number)
+    common.print_memory(build, calls)
+
+
+def engine_memory(module: str, engine: str, threads: int, arguments: Sequence[str]) -> dict[str, float | None]:
+    """The columns "MiB ready" and "MiB peak" of an engine, measured in a process of its own.
+
+    **Arguments:** `module`, the benchmark, which calls `print_engine_memory` with `--memory-of`; `threads`, processors
+    of the engine; `arguments`, further flags.
+    """
+    memory = common.memory_of(module, ["--memory-of", engine, "--threads", str(threads), *arguments])
+    return {"MiB ready": memory["ready_mib"], "MiB peak": memory["peak_mib"]}
 
 
 class ProcessorTimes(NamedTuple):

@@ -23,7 +23,7 @@ import tyro
 from jaxtyping import Float32, Int16
 
 from experiments.benchmarks import common, flops
-from experiments.benchmarks.timing import Harness, TimingOptions, limit_threads
+from experiments.benchmarks.timing import Harness, TimingOptions, engine_memory, print_engine_memory
 from experiments.benchmarks.train_step import compiled_step
 from jaxvoice.dsp.mel_config import mel_filterbank
 from jaxvoice.models.waveglow.config import PRESETS, WaveGlowConfig
@@ -328,14 +328,13 @@ def measure_memory(options: Options, threads: int) -> list[dict[str, Any]]:
     rows = []
     for work in ("synthesis", *(["training step"] if options.step else [])):
         for engine in ENGINES:
-            arguments = ["--preset", options.preset, "--memory-of", engine, "--threads", str(threads)]
+            arguments = ["--preset", options.preset]
             arguments += ["--step" if work == "training step" else "--no-step", "--batch", str(options.batch)]
             arguments += ["--segment", str(options.segment), "--memory-seconds", str(options.memory_seconds)]
-            memory = common.memory_of("experiments.benchmarks.waveglow", arguments)
             seconds = options.memory_seconds
             if work == "training step":
                 seconds = options.batch * options.segment / PRESETS[options.preset].mel.sample_rate
-            peaks = {"MiB ready": memory["ready_mib"], "MiB peak": memory["peak_mib"]}
+            peaks = engine_memory("experiments.benchmarks.waveglow", engine, threads, arguments)
             rows.append({"work": work, "engine": engine, "audio s": seconds, **peaks})
     return rows
 
@@ -345,12 +344,7 @@ def main(options: Options) -> None:
     # As in the experiments; it applies to both engines.
     keep_freed_memory()
     if options.memory_of is not None:
-        threads = limit_threads(options.threads)
-        if options.memory_of == "torch":
-            import torch
-
-            torch.set_num_threads(threads)
-        return common.print_memory(ft.partial(memory_call, options), calls=1)
+        return print_engine_memory(options.memory_of, options.threads, ft.partial(memory_call, options))
 
     import torch
 
