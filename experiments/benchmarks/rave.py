@@ -7,7 +7,8 @@
     `jaxvoice.models.rave.training`. The discriminators' and the generator's steps are those of the second phase.
 
 The engines take turns, the precision is float32, and their results must agree: audio to 1e-4, losses to 1e-3. The
-memory of each is the peak of a separate process.
+operations of encoding and decoding are those of `flops.traced_gflop`. The memory of each is the peak of a separate
+process.
 """
 
 import functools as ft
@@ -19,7 +20,7 @@ import numpy as np
 import tyro
 from jaxtyping import Float32
 
-from experiments.benchmarks import common
+from experiments.benchmarks import common, flops
 from experiments.benchmarks.timing import Harness, TimingOptions, engine_memory, print_engine_memory
 from experiments.benchmarks.train_step import compiled_step
 from jaxvoice.models.rave.training_config import RaveTrainingConfig, training_preset
@@ -110,8 +111,8 @@ def audio_of(config: RaveTrainingConfig, rows: int, samples: int) -> Float32[np.
     return np.random.default_rng(1).normal(0, 0.1, shape).astype(np.float32)
 
 
-def jaxvoice_call(options: Options, weights: Any) -> Callable[[], Array]:
-    """The reconstruction of `seconds` of audio in jaxvoice."""
+def jaxvoice_call(options: Options, weights: Any) -> tuple[Callable[[], Array], float]:
+    """The reconstruction of `seconds` of audio in jaxvoice, and its operations in units of 10^9."""
     import equinox as eqx
     import jax
 
@@ -122,11 +123,12 @@ def jaxvoice_call(options: Options, weights: Any) -> Callable[[], Array]:
     network = eqx.filter_jit(ft.partial(nn.freeze, winograd=False))(network)
     audio = jax.device_put(audio_of(config, 1, samples_of(options)))
 
-    @eqx.filter_jit
     def reconstruct(network: Any, state: Any, audio: Any) -> Any:
         return network(audio, state, inference=True)[0]
 
-    return lambda: np.asarray(reconstruct(network, state, audio))[0]
+    compiled = eqx.filter_jit(reconstruct)
+    gflop = flops.traced_gflop(reconstruct, network, state, audio)
+    return lambda: np.asarray(compiled(network, state, audio))[0], gflop
 
 
 def torch_call(options: Options) -> Callable[[], Array]:
@@ -184,12 +186,10 @@ def torch_step(options: Options, work: Work) -> Callable[[], dict[str, float]]:
 
 def measure(harness: Harness, options: Options, work: Work, weights: Any) -> list[dict[str, Any]]:
     """Rows of a comparison, one per engine; their results must agree."""
-    config, compiling = configuration(options), None
+    config, compiling, gflop = configuration(options), None, None
     if work == "encode and decode":
-        calls: dict[str, Callable[[], Any]] = {
-            "jaxvoice": jaxvoice_call(options, weights),
-            "torch": torch_call(options),
-        }
+        call, gflop = jaxvoice_call(options, weights)
+        calls: dict[str, Callable[[], Any]] = {"jaxvoice": call, "torch": torch_call(options)}
         results = {engine: call() for engine, call in calls.items()}
         seconds, tolerance = samples_of(options) / config.model.sample_rate, 1e-4
     else:
@@ -207,7 +207,7 @@ def measure(harness: Harness, options: Options, work: Work, weights: Any) -> lis
             "engine": engine,
             "audio s": seconds,
             "audio s per s": seconds / comparison.timings[engine].minimum,
-            **comparison.row(engine),
+            **comparison.row(engine, gflop=gflop),
             "difference": difference,
             "compiling s": compiling if engine == "jaxvoice" else None,
         }
@@ -221,7 +221,9 @@ def memory_call(options: Options) -> Callable[[], object]:
     if options.memory_of == "torch":
         return torch_call(options) if work == "encode and decode" else torch_step(options, work)
     weights = weights_of(configuration(options))
-    return jaxvoice_call(options, weights) if work == "encode and decode" else jaxvoice_step(options, work, weights)[0]
+    return (
+        jaxvoice_call(options, weights)[0] if work == "encode and decode" else jaxvoice_step(options, work, weights)[0]
+    )
 
 
 def measure_memory(options: Options, threads: int) -> list[dict[str, Any]]:
